@@ -1,0 +1,102 @@
+package auth
+
+import (
+	"context"
+	"strings"
+	"time"
+)
+
+// PlatformWeChat names WeChat's mini-programs.
+const PlatformWeChat = "wechat"
+
+// App is one registered mini-program: the OAuth client.
+type App struct {
+	// ID is the platform's appid and our client_id: [A-Za-z0-9]{1,64}, unique
+	// across platforms.
+	ID string
+	// Platform names where the mini-program runs, for example [PlatformWeChat].
+	Platform string
+	// SealedSecret is the platform's AppSecret, sealed for this row.
+	SealedSecret []byte
+	// Audiences are put into the aud claim after the issuer.
+	Audiences []string
+	// Epoch counts the times the whole app was revoked. Sessions and tokens
+	// below it are dead.
+	Epoch int64
+	// Disabled apps neither exchange nor refresh.
+	Disabled bool
+	// CreatedAt and UpdatedAt are in UTC.
+	CreatedAt, UpdatedAt time.Time
+}
+
+// ValidAppID reports whether s has the form of an appid: one to 64 ASCII
+// letters and digits.
+func ValidAppID(s string) bool {
+	if len(s) == 0 || len(s) > 64 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// MaxAudiences is how many audiences an app may have, and MaxAudienceLen how
+// long each may be, in bytes.
+const (
+	MaxAudiences   = 16
+	MaxAudienceLen = 255
+)
+
+// CheckAudiences refuses audiences that do not belong into a token: too many,
+// too long, empty, repeated, or with white space or control characters.
+func CheckAudiences(audiences []string) error {
+	if len(audiences) > MaxAudiences {
+		return Invalid("an app may have at most 16 audiences")
+	}
+	seen := make(map[string]bool, len(audiences))
+	for _, a := range audiences {
+		switch {
+		case a == "" || len(a) > MaxAudienceLen:
+			return Invalid("an audience has 1 to 255 characters")
+		case strings.ContainsFunc(a, func(r rune) bool { return r <= ' ' || r > '~' }):
+			return Invalid("an audience is printable ASCII without spaces")
+		case seen[a]:
+			return Invalid("an audience is listed twice")
+		}
+		seen[a] = true
+	}
+	return nil
+}
+
+// AppStore keeps the registered apps. Every change is committed together with
+// its audit event and, where it kills tokens, its cutoff.
+//
+// Methods return [StorageUnavailable] when the database does not answer.
+type AppStore interface {
+	// App returns one app, or [AppUnknown].
+	App(ctx context.Context, appID string) (App, error)
+	// Apps returns all apps, ordered by id.
+	Apps(ctx context.Context) ([]App, error)
+	// AddApp registers an app. A registered id is refused with
+	// [InvalidRequest] and nothing changes.
+	AddApp(ctx context.Context, app App, event AuditEvent) error
+	// UpdateApp changes what the change names, or returns [AppUnknown].
+	UpdateApp(ctx context.Context, appID string, change AppChange, event AuditEvent) (App, error)
+	// DisableApp disables the app and raises its epoch, so that every session
+	// and token of it dies; EnableApp lets new log-ins in and raises the epoch
+	// again, so that nothing from before comes back to life. Both write the
+	// app's cutoff, both are harmless to repeat (a second call changes
+	// nothing), both return [AppUnknown].
+	DisableApp(ctx context.Context, appID string, event AuditEvent) (App, error)
+	EnableApp(ctx context.Context, appID string, event AuditEvent) (App, error)
+}
+
+// AppChange says what to change; nil fields stay as they are.
+type AppChange struct {
+	SealedSecret []byte
+	Audiences    *[]string
+}

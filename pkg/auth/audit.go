@@ -1,0 +1,52 @@
+package auth
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// AuditAction names what happened. Stable: dashboards and alerts match it.
+type AuditAction string
+
+// The actions there are.
+const (
+	AuditAppAdded        AuditAction = "app.added"
+	AuditAppUpdated      AuditAction = "app.updated"
+	AuditAppDisabled     AuditAction = "app.disabled"
+	AuditAppEnabled      AuditAction = "app.enabled"
+	AuditSessionLogout   AuditAction = "session.logout"
+	AuditRefreshReplay   AuditAction = "refresh.replay_late"
+	AuditRefreshReuse    AuditAction = "refresh.reuse"
+	AuditRefreshRollback AuditAction = "refresh.store_rolled_back"
+	AuditKeyCreated      AuditAction = "key.created"
+)
+
+// AuditEvent is one row of the audit trail. It is committed together with the
+// change it describes, and holds no secret.
+type AuditEvent struct {
+	// At is when, in UTC.
+	At time.Time
+	// Action is what.
+	Action AuditAction
+	// Actor is who: "bearer" for the holder of a token, "cli" for a command
+	// on the host, "service" for the service itself.
+	Actor string
+	// AppID, Identity and Session name the target, as far as they apply.
+	AppID    string
+	Identity uuid.UUID
+	Session  uuid.UUID
+	// Reason is free text from whoever asked; it may be empty.
+	Reason string
+	// RequestID is that of the request that caused it; it may be empty.
+	RequestID string
+	// Detail holds a few small values more, for example generations and ages.
+	Detail map[string]any
+}
+
+// The actors there are.
+const (
+	ActorBearer  = "bearer"
+	ActorCLI     = "cli"
+	ActorService = "service"
+)

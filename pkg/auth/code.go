@@ -1,0 +1,167 @@
+package auth
+
+import (
+	"errors"
+	"time"
+)
+
+// Code is a stable, machine-readable error code. It is what a client may
+// branch on; descriptions may change. Every code has a row (cause and remedy)
+// in the guide.
+//
+// A Code is itself an error, so callers compare with
+// errors.Is(err, auth.RefreshReused).
+type Code string
+
+// Error implements error.
+func (c Code) Error() string { return string(c) }
+
+// Codes of malformed requests.
+const (
+	// InvalidRequest: the request is malformed; the description says how.
+	InvalidRequest Code = "invalid_request"
+	// UnsupportedGrantType: grant_type names a grant this server does not have.
+	UnsupportedGrantType Code = "unsupported_grant_type"
+	// UnsupportedMediaType: the body's Content-Type is not the expected one.
+	UnsupportedMediaType Code = "unsupported_media_type"
+	// BodyTooLarge: the request body exceeds the limit.
+	BodyTooLarge Code = "body_too_large"
+	// NotFound: no such endpoint or object.
+	NotFound Code = "not_found"
+	// MethodNotAllowed: the endpoint exists, but not with this method.
+	MethodNotAllowed Code = "method_not_allowed"
+)
+
+// Codes about the app, which is the OAuth client.
+const (
+	// AppUnknown: client_id names no registered app.
+	AppUnknown Code = "app_unknown"
+	// AppDisabled: the app is registered but disabled.
+	AppDisabled Code = "app_disabled"
+)
+
+// Codes of the exchange of a platform code.
+const (
+	// CodeInvalid: the platform does not know the code, or it has expired.
+	CodeInvalid Code = "code_invalid"
+	// CodeUsed: the code was exchanged before; fetch a new one.
+	CodeUsed Code = "code_used"
+	// UserBlocked: the platform refuses to log this user in.
+	UserBlocked Code = "user_blocked"
+	// IdentityDisabled: an admin disabled this identity.
+	IdentityDisabled Code = "identity_disabled"
+	// PersonDisabled: the person this identity is bound to is disabled.
+	PersonDisabled Code = "person_disabled"
+	// PlatformQuota: the platform's quota for this app is used up for now.
+	PlatformQuota Code = "platform_quota"
+	// PlatformUnavailable: the platform did not answer, or said it is busy.
+	PlatformUnavailable Code = "platform_unavailable"
+	// PlatformMisconfigured: the platform refuses our appid, secret or address.
+	PlatformMisconfigured Code = "platform_misconfigured"
+)
+
+// Codes of the refresh.
+const (
+	// RefreshInvalid: not a refresh token of this server and this app.
+	RefreshInvalid Code = "refresh_invalid"
+	// RefreshExpired: the session's idle or absolute lifetime is over.
+	RefreshExpired Code = "refresh_expired"
+	// RefreshReused: a refresh token that was rotated before came again after
+	// its grace window; the session has been ended.
+	RefreshReused Code = "refresh_reused"
+	// SessionRevoked: the session was ended, or its app was revoked.
+	SessionRevoked Code = "session_revoked"
+	// TokenClientMismatch: the token was issued to another app (RFC 7009 §2.1).
+	TokenClientMismatch Code = "token_client_mismatch"
+)
+
+// Codes of bearer-protected endpoints (RFC 6750 §3.1).
+const (
+	// TokenMissing: the request carries no bearer token.
+	TokenMissing Code = "token_missing"
+	// TokenInvalid: the bearer token is not an access token of this server.
+	TokenInvalid Code = "token_invalid"
+	// TokenExpired: the access token has expired; refresh it.
+	TokenExpired Code = "token_expired"
+)
+
+// Codes of trouble on our side.
+const (
+	// RateLimited: one of our own limits was reached.
+	RateLimited Code = "rate_limited"
+	// StorageUnavailable: the database did not answer.
+	StorageUnavailable Code = "storage_unavailable"
+	// Internal: a defect; the cause is only in the log.
+	Internal Code = "internal"
+)
+
+// Codes lists every code, in the order of this file. Tests hold the response
+// table and the guide against it.
+func Codes() []Code {
+	return []Code{
+		InvalidRequest, UnsupportedGrantType, UnsupportedMediaType, BodyTooLarge, NotFound, MethodNotAllowed,
+		AppUnknown, AppDisabled,
+		CodeInvalid, CodeUsed, UserBlocked, IdentityDisabled, PersonDisabled,
+		PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
+		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,
+		TokenMissing, TokenInvalid, TokenExpired,
+		RateLimited, StorageUnavailable, Internal,
+	}
+}
+
+// Error is a code with what belongs to one occurrence of it.
+type Error struct {
+	// Code is what the client branches on. It is never empty.
+	Code Code
+	// Description tells the client what to do. It is shown to strangers: it
+	// never quotes input and never carries a secret. ASCII without quotes and
+	// backslashes (RFC 6749 §5.2). Empty means the code's standard sentence.
+	Description string
+	// RetryAfter is how long the client should wait, rounded up to seconds on
+	// the wire. Zero means the code's standard delay, if it has one.
+	RetryAfter time.Duration
+	// Err is the cause, for the log alone. It may be nil.
+	Err error
+}
+
+// Error implements error with the code and the cause.
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return string(e.Code) + ": " + e.Err.Error()
+	}
+	if e.Description != "" {
+		return string(e.Code) + ": " + e.Description
+	}
+	return string(e.Code)
+}
+
+// Unwrap makes errors.Is work for the code and for the cause.
+func (e *Error) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Code}
+	}
+	return []error{e.Code, e.Err}
+}
+
+// Invalid returns an [InvalidRequest] error with a fixed sentence for the
+// client.
+func Invalid(description string) error {
+	return &Error{Code: InvalidRequest, Description: description}
+}
+
+// CodeOf returns the code of err: that of the first [*Error] or [Code] in its
+// tree, and [Internal] for anything else. It returns "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	var c Code
+	if errors.As(err, &c) {
+		return c
+	}
+	return Internal
+}

@@ -1,0 +1,55 @@
+package auth
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// MaxAccessTokenTTL bounds the lifetime of an access token, whatever the
+// settings say.
+const MaxAccessTokenTTL = time.Hour
+
+// CutoffRetention is how long session and app cutoffs are kept: longer than
+// any access token lives. Key cutoffs are kept for ever.
+const CutoffRetention = MaxAccessTokenTTL + 5*time.Minute
+
+// CutoffKind says what a cutoff speaks about.
+type CutoffKind string
+
+// The kinds of cutoffs.
+const (
+	CutoffSession CutoffKind = "session"
+	CutoffApp     CutoffKind = "app"
+	CutoffKey     CutoffKind = "key"
+)
+
+// Cutoff is a revocation as validators see it. It compares integers, never
+// clocks.
+type Cutoff struct {
+	// ID orders cutoffs as they were committed. The store assigns it.
+	ID int64
+	// Kind says which of the fields below count.
+	Kind CutoffKind
+	// Session and Ver: tokens of this session below Ver are dead; a Ver of
+	// zero means all of them.
+	Session uuid.UUID
+	Ver     int64
+	// AppID and Epoch: tokens of this app below Epoch are dead.
+	AppID string
+	Epoch int64
+	// KID: tokens signed by this key are dead.
+	KID string
+	// ExpiresAt is when the cutoff may be forgotten; zero means never.
+	ExpiresAt time.Time
+}
+
+// SessionEnded returns the cutoff of a session that ended at now.
+func SessionEnded(session uuid.UUID, now time.Time) Cutoff {
+	return Cutoff{Kind: CutoffSession, Session: session, ExpiresAt: now.Add(CutoffRetention)}
+}
+
+// AppRevoked returns the cutoff of an app whose epoch was raised at now.
+func AppRevoked(appID string, epoch int64, now time.Time) Cutoff {
+	return Cutoff{Kind: CutoffApp, AppID: appID, Epoch: epoch, ExpiresAt: now.Add(CutoffRetention)}
+}

@@ -1,0 +1,174 @@
+// Package seal keeps small secrets at rest: AppSecrets, session keys, signing
+// and MAC keys.
+//
+// It owns the master-key ring, its file format, and the sealed format. It does
+// not own where sealed bytes are stored, and it derives no token.
+//
+// A sealed value is
+//
+//	format (1 byte, 0x01) | master-key id (4 bytes) | nonce (12) | ciphertext | tag (16)
+//
+// sealed with AES-256-GCM under a key that HKDF-SHA-256 derives from the master
+// key for these associated data alone, so random nonces never run out, however
+// many rows there are. The associated data name the table, the column and the
+// row ([AAD]): a sealed value copied into another row does not open.
+//
+// Failure: a value that does not open returns [ErrOpen]; it is never partly
+// returned. A ring without keys cannot be made.
+package seal
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// KeySize is the length of a master key in bytes.
+const KeySize = 32
+
+const (
+	format    = 0x01
+	keyIDSize = 4
+	headSize  = 1 + keyIDSize
+	// maxMasterKeys bounds a ring: more is a mistake, not a rotation.
+	maxMasterKeys = 16
+)
+
+// Errors of this package.
+var (
+	// ErrMasterKey: the master-key file does not hold a ring.
+	ErrMasterKey = errors.New("seal: bad master key file")
+	// ErrOpen: the value was not sealed by a key of this ring with these
+	// associated data, or was changed since.
+	ErrOpen = errors.New("seal: value does not open")
+)
+
+// Ring seals with its first key and opens with all. It is safe for concurrent
+// use.
+type Ring struct {
+	keys []masterKey
+}
+
+type masterKey struct {
+	id  [keyIDSize]byte
+	key []byte
+}
+
+// NewRing makes a ring from keys of [KeySize] bytes each; the first seals.
+func NewRing(keys ...[]byte) (*Ring, error) {
+	if len(keys) == 0 || len(keys) > maxMasterKeys {
+		return nil, fmt.Errorf("%w: it holds %d keys, want 1 to %d", ErrMasterKey, len(keys), maxMasterKeys)
+	}
+	r := &Ring{}
+	for i, k := range keys {
+		if len(k) != KeySize {
+			return nil, fmt.Errorf("%w: key %d has %d bytes, want %d", ErrMasterKey, i+1, len(k), KeySize)
+		}
+		// The id is derived apart from any sealing key and tells nothing of it.
+		id, err := hkdf.Key(sha256.New, k, nil, "yufu master key id", keyIDSize)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrMasterKey, err)
+		}
+		mk := masterKey{id: [keyIDSize]byte(id), key: slices.Clone(k)}
+		if slices.ContainsFunc(r.keys, func(other masterKey) bool { return other.id == mk.id }) {
+			return nil, fmt.Errorf("%w: key %d is there twice", ErrMasterKey, i+1)
+		}
+		r.keys = append(r.keys, mk)
+	}
+	return r, nil
+}
+
+// ParseRing reads the master-key file: base64 keys of 32 bytes, one a line, the
+// first seals. White space around a line, empty lines and lines that begin
+// with # are ignored. Errors name the line, never its content.
+func ParseRing(file []byte) (*Ring, error) {
+	var keys [][]byte
+	for i, line := range strings.Split(string(bytes.TrimPrefix(file, []byte("\ufeff"))), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		k, err := base64.StdEncoding.DecodeString(line)
+		if err != nil || len(k) != KeySize {
+			return nil, fmt.Errorf("%w: line %d is not the base64 of %d bytes", ErrMasterKey, i+1, KeySize)
+		}
+		keys = append(keys, k)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%w: it is empty; write one with: openssl rand -base64 %d", ErrMasterKey, KeySize)
+	}
+	return NewRing(keys...)
+}
+
+// GenerateFile returns the content of a master-key file with one new key.
+func GenerateFile() []byte {
+	k := make([]byte, KeySize)
+	_, _ = rand.Read(k) // never fails: crypto/rand aborts the program instead
+	return append(base64.StdEncoding.AppendEncode(nil, k), '\n')
+}
+
+// Seal seals plaintext for the place that aad names.
+func (r *Ring) Seal(plaintext, aad []byte) ([]byte, error) {
+	mk := r.keys[0]
+	aead, err := mk.aead(aad)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, headSize, headSize+len(plaintext)+aead.Overhead())
+	out[0] = format
+	copy(out[1:], mk.id[:])
+	return aead.Seal(out, nil, plaintext, aad), nil
+}
+
+// Open returns what was sealed for the place that aad names, or [ErrOpen].
+func (r *Ring) Open(sealed, aad []byte) ([]byte, error) {
+	if len(sealed) < headSize || sealed[0] != format {
+		return nil, fmt.Errorf("%w: not a sealed value", ErrOpen)
+	}
+	id := [keyIDSize]byte(sealed[1:headSize])
+	i := slices.IndexFunc(r.keys, func(mk masterKey) bool { return mk.id == id })
+	if i < 0 {
+		return nil, fmt.Errorf("%w: its master key is not in the ring", ErrOpen)
+	}
+	aead, err := r.keys[i].aead(aad)
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := aead.Open(nil, nil, sealed[headSize:], aad)
+	if err != nil {
+		return nil, fmt.Errorf("%w: it was changed, or belongs to another row", ErrOpen)
+	}
+	return plaintext, nil
+}
+
+func (mk masterKey) aead(aad []byte) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, mk.key, nil, "yufu seal v1\x00"+string(aad), KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("seal: derive key: %w", err)
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// AAD names the place of a sealed value: table, column, then what identifies
+// the row. Parts are length-prefixed, so no two places share a name.
+func AAD(table, column string, row ...string) []byte {
+	var b []byte
+	for _, part := range append([]string{table, column}, row...) {
+		b = binary.AppendUvarint(b, uint64(len(part)))
+		b = append(b, part...)
+	}
+	return b
+}

@@ -1,0 +1,80 @@
+package session
+
+import (
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// Verdict is what a presented generation means for a live session.
+type Verdict int
+
+// The verdicts there are.
+const (
+	// Rotate: the presented generation is the row's; move one forward.
+	Rotate Verdict = iota
+	// Replay: the row stands one ahead, and the window is open: the answer
+	// was lost, or two requests raced. Give the same successor again.
+	Replay
+	// RolledBack: the presented generation is ahead of the row. It carries
+	// our MAC, so the store forgot (fail-over, restore): accept and move on.
+	RolledBack
+	// ReplayLate: the row stands one ahead, and the window is over. It may be
+	// a phone that slept or a thief; end the session.
+	ReplayLate
+	// Reuse: the row stands two or more ahead. Theft; end the session.
+	Reuse
+)
+
+var verdictNames = [...]string{"rotated", "replayed", "rolled_back", "replay_late", "reuse"}
+
+// String returns the verdict as metrics and logs name it.
+func (v Verdict) String() string { return verdictNames[v] }
+
+// Accepts reports whether the presented token yields a successor.
+func (v Verdict) Accepts() bool { return v == Rotate || v == Replay || v == RolledBack }
+
+// Judge says what presenting a generation means for the session s. The window
+// is fixed: it opens at the first rotation and never slides.
+func Judge(s *auth.Session, presented uint32, now time.Time, grace time.Duration) Verdict {
+	switch {
+	case presented == s.Generation:
+		return Rotate
+	case presented > s.Generation:
+		return RolledBack
+	case presented+1 < s.Generation:
+		return Reuse
+	case now.After(s.RotatedAt.Add(grace)):
+		return ReplayLate
+	default:
+		return Replay
+	}
+}
+
+// Standing says why no token of the session may be refreshed, whatever its
+// generation: [auth.AppDisabled], [auth.RefreshInvalid] when it belongs to
+// another app than appID, [auth.SessionRevoked], [auth.RefreshExpired], or nil
+// when it is live.
+func (st *State) Standing(appID string, now time.Time) error {
+	s := &st.Session
+	switch {
+	case s.AppID != appID:
+		return auth.RefreshInvalid
+	case st.AppDisabled:
+		return auth.AppDisabled
+	case !s.EndedAt.IsZero(), s.Epoch < st.AppEpoch:
+		return auth.SessionRevoked
+	case !now.Before(s.ExpiresAt), !now.Before(s.IdleExpiresAt):
+		return auth.RefreshExpired
+	}
+	return nil
+}
+
+// IdleExpiry returns when a session that is refreshed (or started) at now dies
+// unless it is refreshed again: idle later, and never after its absolute expiry.
+func IdleExpiry(now time.Time, idle time.Duration, absolute time.Time) time.Time {
+	if t := now.Add(idle); t.Before(absolute) {
+		return t
+	}
+	return absolute
+}

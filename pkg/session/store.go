@@ -1,0 +1,137 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// Store is what this package needs of a database. A method is one use case: it
+// commits the change, its cutoffs and its audit event together, or nothing.
+//
+// The contract, held for every store by the suite in db/storetest:
+//
+//   - The methods are safe for concurrent use by any number of processes.
+//   - Time is what the caller hands in; a store never reads a clock. Times are
+//     in UTC and truncated to microseconds.
+//   - A method that returned without error has made its change durable.
+//   - A context that is done ends the call with the context's error, and
+//     either the whole change is there or none of it.
+//   - Errors are those named at each method, the context's, or
+//     [auth.StorageUnavailable] when the database does not answer; anything
+//     else is a defect.
+//   - Locks are taken in one order: persons by id, identities by id, sessions
+//     by id, then the cutoff id under one advisory lock as the transaction's
+//     last statement, so that cutoff ids appear in commit order. Ending paths
+//     lock the identity row first, in a statement of its own.
+type Store interface {
+	// App returns the app with its sealed secret, or [auth.AppUnknown].
+	App(ctx context.Context, appID string) (auth.App, error)
+
+	// Exchange logs a platform account in: it creates or updates the identity
+	// and inserts a session made from what that write returned, in one round
+	// trip. A known unionid is never replaced by an empty one, and the uuid of
+	// a known identity never changes.
+	//
+	// Errors: [auth.AppUnknown], [auth.AppDisabled], [auth.IdentityDisabled],
+	// [auth.PersonDisabled]; with each of them no session is created.
+	Exchange(ctx context.Context, x ExchangeParams) (Granted, error)
+
+	// Refresh moves the session one generation forward, with one UPDATE of one
+	// row that inserts nothing, or finds that it was moved already, or ends
+	// the session; [Judge] is the rule. What it returns is what the row says
+	// after the change. Hundreds of concurrent calls with the same token make
+	// one step and all get the same successor.
+	//
+	// Errors: [auth.RefreshInvalid] (another app's session),
+	// [auth.RefreshExpired] (idle, absolute, or no such session any more),
+	// [auth.SessionRevoked] (ended, or below the app's epoch),
+	// [auth.AppUnknown], [auth.AppDisabled], and [auth.RefreshReused] when the
+	// presented generation was a late replay or a reuse: then the session has
+	// been ended, with cutoff and audit event, in the same transaction.
+	Refresh(ctx context.Context, r RefreshParams) (Granted, error)
+
+	// End ends a live session of this app, with its cutoff and audit event. A
+	// session that is ended already, or gone, stays as it is and is no error.
+	//
+	// Errors: [auth.TokenClientMismatch] when the session is another app's.
+	End(ctx context.Context, e EndParams) error
+
+	// Session returns the session with its app's standing.
+	//
+	// Errors: [auth.SessionRevoked] when there is no such session.
+	Session(ctx context.Context, id uuid.UUID) (State, error)
+
+	// DeleteExpired removes at most limit sessions whose absolute expiry is
+	// before the given time, and as many cutoffs whose retention ended before
+	// now, and returns how many rows went. It never waits for a locked row.
+	DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error)
+}
+
+// ExchangeParams is one log-in.
+type ExchangeParams struct {
+	// AppID, OpenID and UnionID name the platform account; UnionID may be
+	// empty.
+	AppID, OpenID, UnionID string
+	// SealedSessionKey is the platform's session_key, sealed with
+	// [SessionKeyAAD].
+	SealedSessionKey []byte
+	// Device is the cleaned device label; it may be empty.
+	Device string
+	// NewIdentity is the uuid to use if the account is new; NewSession is the
+	// new session's id.
+	NewIdentity, NewSession uuid.UUID
+	// Now is the start of the session.
+	Now time.Time
+	// IdleTTL and MaxTTL are the session's idle and absolute lifetimes.
+	IdleTTL, MaxTTL time.Duration
+}
+
+// RefreshParams is one presented refresh token, its MAC already verified.
+type RefreshParams struct {
+	// Session and Presented are what the token says.
+	Session   uuid.UUID
+	Presented uint32
+	// AppID is the client that presents it.
+	AppID string
+	// Now is the time of the refresh.
+	Now time.Time
+	// Grace is how long after the first rotation the rotated token still
+	// yields its successor.
+	Grace time.Duration
+	// IdleTTL is how long the session now lives without another refresh,
+	// bounded by its absolute expiry.
+	IdleTTL time.Duration
+	// RequestID goes into the audit event, if there is one.
+	RequestID string
+}
+
+// EndParams is one session to end.
+type EndParams struct {
+	Session uuid.UUID
+	// AppID must be the session's.
+	AppID  string
+	Reason auth.EndReason
+	// Event is the audit event; the store fills in AppID, Identity and Session.
+	Event auth.AuditEvent
+	Now   time.Time
+}
+
+// Granted is what a token answer is minted from: the session row, and what
+// belongs to its app.
+type Granted struct {
+	Session   auth.Session
+	Audiences []string
+	// Verdict says what a refresh did; it is [Rotate] for an exchange.
+	Verdict Verdict
+}
+
+// State is a session with its app's standing.
+type State struct {
+	Session     auth.Session
+	AppEpoch    int64
+	AppDisabled bool
+}
