@@ -1,0 +1,30 @@
+# Two commands matter: `make run` to see Yufu work, `make test` to test it.
+# The work itself is in .ci/, in plain shell scripts that also run by hand.
+
+.DEFAULT_GOAL := help
+.PHONY: help run build deps test check clean
+
+# Extra arguments for `make run`, for example: make run ARGS=--help
+ARGS ?=
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build Yufu and start it for development; needs Go alone.
+	@exec bin/yufu dev $(ARGS)
+
+build: ## Build bin/yufu.
+	@.ci/build
+
+deps: ## Install what the tests need beyond Go (as root: system packages too).
+	@.ci/deps
+
+test: ## Run all tests.
+	@.ci/test
+
+check: ## Lint, generated files, race detector, fuzzing, benchmarks; takes minutes.
+	@.ci/check
+
+clean: ## Remove what was built and installed here; keeps the data in .yufu.
+	rm -rf bin .deps
+	git ls-files '*package-lock.json' | while read -r f; do rm -rf "$$(dirname "$$f")/node_modules"; done
