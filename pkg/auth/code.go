@@ -38,6 +38,9 @@ const (
 	AppUnknown Code = "app_unknown"
 	// AppDisabled: the app is registered but disabled.
 	AppDisabled Code = "app_disabled"
+	// ClientSecretUnexpected: the client sent a secret; mini-programs are
+	// public clients and have none.
+	ClientSecretUnexpected Code = "client_secret_unexpected"
 )
 
 // Codes of the exchange of a platform code.
@@ -100,7 +103,7 @@ const (
 func Codes() []Code {
 	return []Code{
 		InvalidRequest, UnsupportedGrantType, UnsupportedMediaType, BodyTooLarge, NotFound, MethodNotAllowed,
-		AppUnknown, AppDisabled,
+		AppUnknown, AppDisabled, ClientSecretUnexpected,
 		CodeInvalid, CodeUsed, UserBlocked, IdentityDisabled, PersonDisabled,
 		PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
 		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,

@@ -1,0 +1,83 @@
+// Package binding serves the holder of an access token what is known about
+// him: who am I.
+//
+// It owns GET /v1/me; binding itself and the list of sessions belong here when
+// they come. The session is read from the store on every request, so a session
+// that ended a moment ago is refused. Nothing it answers tells when the session
+// was last refreshed: a thief could time his replays by it.
+package binding
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// Sessions is the use case this package serves. session.Service is it.
+type Sessions interface {
+	// Authenticate returns the live session of an access token.
+	Authenticate(ctx context.Context, accessToken auth.Secret) (auth.Session, error)
+}
+
+// Handler serves the endpoints.
+type Handler struct {
+	sessions Sessions
+}
+
+// New returns the handler.
+func New(sessions Sessions) *Handler { return &Handler{sessions} }
+
+// Mount adds the routes.
+func (h *Handler) Mount(r chi.Router) {
+	r.Get("/v1/me", web.API(h.me))
+}
+
+type meAnswer struct {
+	UUID  uuid.UUID `json:"uuid"`
+	Bound bool      `json:"bound"`
+	// Person is null while unbound.
+	Person  *web.Person   `json:"person"`
+	Session sessionAnswer `json:"session"`
+}
+
+type sessionAnswer struct {
+	ID        uuid.UUID `json:"id"`
+	Device    string    `json:"device"`
+	StartedAt time.Time `json:"started_at"`
+	// ExpiresAt is the absolute end.
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+func (h *Handler) me(w http.ResponseWriter, r *http.Request) error {
+	token, err := web.BearerToken(r)
+	if err != nil {
+		return err
+	}
+	s, err := h.sessions.Authenticate(r.Context(), token)
+	if err != nil {
+		return err
+	}
+	web.EventOf(r.Context()).Add(
+		slog.String("app", s.AppID),
+		slog.String("uuid", s.Identity.String()),
+		slog.String("session", s.ID.String()),
+	)
+	return web.SecretJSON(w, http.StatusOK, meAnswer{
+		UUID:   s.Identity,
+		Bound:  s.Bound(),
+		Person: web.PersonOf(&s),
+		Session: sessionAnswer{
+			ID:        s.ID,
+			Device:    s.Device,
+			StartedAt: s.StartedAt.UTC().Truncate(time.Second),
+			ExpiresAt: s.ExpiresAt.UTC().Truncate(time.Second),
+		},
+	})
+}

@@ -1,0 +1,225 @@
+// Package oauth is the OAuth face of the service: the token endpoint with its
+// two grants, revocation, the metadata document and the JWK set.
+//
+// It owns what stands in the RFCs (6749, 7009, 8414, 7517) about requests and
+// answers. The use cases behind it are pkg/session's, errors and forms
+// api/web's. It keeps no state.
+package oauth
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// The grants of the token endpoint.
+const (
+	// GrantMiniProgramCode is an extension grant (RFC 6749 §4.5): the code of
+	// wx.login for tokens.
+	GrantMiniProgramCode = "urn:yufu:grant-type:mini-program-code"
+	// GrantRefreshToken is RFC 6749 §6.
+	GrantRefreshToken = "refresh_token"
+)
+
+// Sessions are the use cases this package serves. [session.Service] is them.
+type Sessions interface {
+	Exchange(ctx context.Context, r session.ExchangeRequest) (session.Grant, error)
+	Refresh(ctx context.Context, r session.RefreshRequest) (session.Grant, error)
+	Revoke(ctx context.Context, r session.RevokeRequest) error
+}
+
+// KeySet is the published keys.
+type KeySet interface {
+	// JWKS returns the JWK set as prepared bytes.
+	JWKS() []byte
+}
+
+// Handler serves the endpoints.
+type Handler struct {
+	sessions Sessions
+	keys     KeySet
+	metadata []byte
+}
+
+// New returns the handler of the given issuer.
+func New(issuer string, sessions Sessions, keys KeySet) *Handler {
+	return &Handler{sessions: sessions, keys: keys, metadata: metadata(issuer)}
+}
+
+// Mount adds the routes.
+func (h *Handler) Mount(r chi.Router) {
+	r.Post("/oauth2/token", web.OAuth(h.token))
+	r.Post("/oauth2/revoke", web.OAuth(h.revoke))
+	r.Get("/.well-known/oauth-authorization-server", h.serveMetadata)
+	r.Get("/.well-known/openid-configuration", h.serveMetadata)
+	r.Get("/.well-known/jwks.json", h.serveJWKS)
+}
+
+// tokenAnswer is RFC 6749 §5.1 with the two lifetimes of the
+// refresh-token-expiration draft and what a mini-program needs at once.
+type tokenAnswer struct {
+	AccessToken            string    `json:"access_token"`
+	TokenType              string    `json:"token_type"`
+	ExpiresIn              int       `json:"expires_in"`
+	RefreshToken           string    `json:"refresh_token"`
+	RefreshTokenTimeout    int       `json:"refresh_token_timeout"`
+	AuthorizationExpiresIn int       `json:"authorization_expires_in"`
+	UUID                   uuid.UUID `json:"uuid"`
+	Bound                  bool      `json:"bound"`
+	// Person is null while unbound.
+	Person *web.Person `json:"person"`
+}
+
+func (h *Handler) token(w http.ResponseWriter, r *http.Request) error {
+	form, err := web.ReadForm(w, r)
+	if err != nil {
+		return err
+	}
+	grantType, err := form.Require("grant_type")
+	if err != nil {
+		return err
+	}
+	event := web.EventOf(r.Context())
+	var grant session.Grant
+	switch grantType {
+	case GrantMiniProgramCode:
+		event.Add(slog.String("grant", "code"))
+		grant, err = h.exchange(r, form)
+	case GrantRefreshToken:
+		event.Add(slog.String("grant", "refresh"))
+		grant, err = h.refresh(r, form)
+	default:
+		return auth.UnsupportedGrantType
+	}
+	if err != nil {
+		return err
+	}
+	event.Add(
+		slog.String("outcome", grant.Verdict.String()),
+		slog.String("app", grant.Session.AppID),
+		slog.String("uuid", grant.Session.Identity.String()),
+		slog.String("session", grant.Session.ID.String()),
+	)
+	return web.SecretJSON(w, http.StatusOK, tokenAnswer{
+		AccessToken:            grant.AccessToken.Reveal(),
+		TokenType:              "Bearer",
+		ExpiresIn:              grant.ExpiresIn,
+		RefreshToken:           grant.RefreshToken.Reveal(),
+		RefreshTokenTimeout:    grant.RefreshTokenTimeout,
+		AuthorizationExpiresIn: grant.AuthorizationExpiresIn,
+		UUID:                   grant.Session.Identity,
+		Bound:                  grant.Session.Bound(),
+		Person:                 web.PersonOf(&grant.Session),
+	})
+}
+
+func (h *Handler) exchange(r *http.Request, form web.Form) (session.Grant, error) {
+	clientID, err := web.PublicClient(r, form)
+	if err != nil {
+		return session.Grant{}, err
+	}
+	code, err := form.Require("code")
+	if err != nil {
+		return session.Grant{}, err
+	}
+	return h.sessions.Exchange(r.Context(), session.ExchangeRequest{
+		ClientID: clientID,
+		Code:     auth.Secret(code),
+		Device:   form["device"],
+	})
+}
+
+func (h *Handler) refresh(r *http.Request, form web.Form) (session.Grant, error) {
+	clientID, err := web.PublicClient(r, form)
+	if err != nil {
+		return session.Grant{}, err
+	}
+	token, err := form.Require("refresh_token")
+	if err != nil {
+		return session.Grant{}, err
+	}
+	return h.sessions.Refresh(r.Context(), session.RefreshRequest{
+		ClientID:     clientID,
+		RefreshToken: auth.Secret(token),
+		RequestID:    web.EventOf(r.Context()).RequestID,
+	})
+}
+
+// revoke is RFC 7009. A token_type_hint is read past: the token's form tells.
+func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
+	form, err := web.ReadForm(w, r)
+	if err != nil {
+		return err
+	}
+	clientID, err := web.PublicClient(r, form)
+	if err != nil {
+		return err
+	}
+	token, err := form.Require("token")
+	if err != nil {
+		return err
+	}
+	err = h.sessions.Revoke(r.Context(), session.RevokeRequest{
+		ClientID:  clientID,
+		Token:     auth.Secret(token),
+		RequestID: web.EventOf(r.Context()).RequestID,
+	})
+	if err != nil {
+		return err
+	}
+	return web.SecretJSON(w, http.StatusOK, struct{}{})
+}
+
+// metadataDocument is RFC 8414. There is no authorization endpoint, so there is
+// no response type to list, and an array without elements must be omitted
+// (§3.2), although response_types_supported is required (§2): stock clients
+// read a document without it.
+type metadataDocument struct {
+	Issuer                string   `json:"issuer"`
+	TokenEndpoint         string   `json:"token_endpoint"`
+	JWKSURI               string   `json:"jwks_uri"`
+	GrantTypes            []string `json:"grant_types_supported"`
+	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
+	RevocationEndpoint    string   `json:"revocation_endpoint"`
+	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
+}
+
+func metadata(issuer string) []byte {
+	b, err := json.Marshal(metadataDocument{
+		Issuer:                issuer,
+		TokenEndpoint:         issuer + "/oauth2/token",
+		JWKSURI:               issuer + "/.well-known/jwks.json",
+		GrantTypes:            []string{GrantMiniProgramCode, GrantRefreshToken},
+		TokenAuthMethods:      []string{"none"},
+		RevocationEndpoint:    issuer + "/oauth2/revoke",
+		RevocationAuthMethods: []string{"none"},
+	})
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return b
+}
+
+func (h *Handler) serveMetadata(w http.ResponseWriter, _ *http.Request) {
+	writePublic(w, h.metadata)
+}
+
+func (h *Handler) serveJWKS(w http.ResponseWriter, _ *http.Request) {
+	writePublic(w, h.keys.JWKS())
+}
+
+// writePublic writes a document that anyone may cache for five minutes: the
+// time that the next signing key is published before its first use, at least.
+func writePublic(w http.ResponseWriter, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	_, _ = w.Write(body) // the client may be gone; nobody is left to tell
+}

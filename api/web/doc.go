@@ -1,0 +1,11 @@
+// Package web is what every handler needs from HTTP.
+//
+// It owns the table that turns an error code into a response ([Responses]), the
+// two forms of error bodies (OAuth's and RFC 9457's), the one log event per
+// request, request ids, strict form parsing, and the reading of bearer tokens.
+// It owns no route.
+//
+// Handlers return errors; [OAuth] and [API] render them. An error without a
+// code becomes "internal": the client learns nothing of it but the request id,
+// the log gets the cause.
+package web

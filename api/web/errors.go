@@ -1,0 +1,172 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// Response is how one error code looks on the wire.
+type Response struct {
+	// Status is the HTTP status.
+	Status int
+	// OAuth is the "error" member at OAuth endpoints (RFC 6749 §5.2; those
+	// beyond its list are extensions).
+	OAuth string
+	// Text is the standard sentence: what happened and what to do. ASCII
+	// without quotes and backslashes.
+	Text string
+	// RetryAfter is the standard delay for codes that ask the client to wait.
+	RetryAfter time.Duration
+}
+
+// Responses is the one table from error codes to responses. Every code of
+// [auth.Codes] has a row.
+var Responses = map[auth.Code]Response{
+	auth.InvalidRequest:       {Status: 400, OAuth: "invalid_request", Text: "The request is malformed."},
+	auth.UnsupportedGrantType: {Status: 400, OAuth: "unsupported_grant_type", Text: "This grant_type is not supported; the metadata document lists those that are."},
+	auth.UnsupportedMediaType: {Status: 415, OAuth: "invalid_request", Text: "The Content-Type of the body is not the one this endpoint takes."},
+	auth.BodyTooLarge:         {Status: 413, OAuth: "invalid_request", Text: "The request body is too large."},
+	auth.NotFound:             {Status: 404, OAuth: "invalid_request", Text: "There is nothing at this address."},
+	auth.MethodNotAllowed:     {Status: 405, OAuth: "invalid_request", Text: "This address does not take this method; the Allow header lists those it does."},
+
+	auth.AppUnknown:             {Status: 401, OAuth: "invalid_client", Text: "No app is registered under this client_id."},
+	auth.AppDisabled:            {Status: 401, OAuth: "invalid_client", Text: "This app is disabled."},
+	auth.ClientSecretUnexpected: {Status: 401, OAuth: "invalid_client", Text: "Mini-programs are public clients; send client_id alone, without a secret."},
+
+	auth.CodeInvalid:           {Status: 400, OAuth: "invalid_grant", Text: "The platform does not accept this code; fetch a new one and try again."},
+	auth.CodeUsed:              {Status: 400, OAuth: "invalid_grant", Text: "This code was used before; fetch a new one and try again."},
+	auth.UserBlocked:           {Status: 403, OAuth: "access_denied", Text: "The platform has blocked this user."},
+	auth.IdentityDisabled:      {Status: 403, OAuth: "access_denied", Text: "This identity is disabled."},
+	auth.PersonDisabled:        {Status: 403, OAuth: "access_denied", Text: "The person this identity is bound to is disabled."},
+	auth.PlatformQuota:         {Status: 429, OAuth: "temporarily_unavailable", Text: "The platform asks for a pause; try again later with a new code.", RetryAfter: time.Minute},
+	auth.PlatformUnavailable:   {Status: 503, OAuth: "temporarily_unavailable", Text: "The platform did not answer; try again with a new code.", RetryAfter: 2 * time.Second},
+	auth.PlatformMisconfigured: {Status: 500, OAuth: "server_error", Text: "The platform refuses this app as it is configured here; the operator must act."},
+
+	auth.RefreshInvalid:      {Status: 400, OAuth: "invalid_grant", Text: "This is not a refresh token of this app; log in again."},
+	auth.RefreshExpired:      {Status: 400, OAuth: "invalid_grant", Text: "The session has expired; log in again."},
+	auth.RefreshReused:       {Status: 400, OAuth: "invalid_grant", Text: "This refresh token was used before, so the session has been ended; log in again."},
+	auth.SessionRevoked:      {Status: 400, OAuth: "invalid_grant", Text: "The session has been ended; log in again."},
+	auth.TokenClientMismatch: {Status: 400, OAuth: "invalid_grant", Text: "This token was issued to another app."},
+
+	auth.TokenMissing: {Status: 401, OAuth: "invalid_request", Text: "Send the access token as: Authorization: Bearer TOKEN"},
+	auth.TokenInvalid: {Status: 401, OAuth: "invalid_token", Text: "This is not an access token of this server."},
+	auth.TokenExpired: {Status: 401, OAuth: "invalid_token", Text: "The access token has expired; refresh it."},
+
+	auth.RateLimited:        {Status: 429, OAuth: "temporarily_unavailable", Text: "Too many requests; slow down.", RetryAfter: 5 * time.Second},
+	auth.StorageUnavailable: {Status: 503, OAuth: "temporarily_unavailable", Text: "The service cannot reach its storage; try again.", RetryAfter: 2 * time.Second},
+	auth.Internal:           {Status: 500, OAuth: "server_error", Text: "Something went wrong on our side; the log has it under this request_id."},
+}
+
+// asError returns err with its code, and with a code for what has none.
+func asError(err error) *auth.Error {
+	var e *auth.Error
+	if errors.As(err, &e) {
+		if _, known := Responses[e.Code]; known {
+			return e
+		}
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return &auth.Error{Code: auth.BodyTooLarge}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		// Platform clients have time-outs of their own, so what ran into the
+		// request's deadline was waiting for the database.
+		return &auth.Error{Code: auth.StorageUnavailable, Err: err}
+	}
+	return &auth.Error{Code: auth.CodeOf(err), Err: err}
+}
+
+// clientGone is what the log says of a request whose client hung up; nobody
+// reads an answer. Its status is the one proxies use for it.
+const (
+	clientGone       auth.Code = "client_gone"
+	statusClientGone           = 499
+)
+
+// oauthError is the body of RFC 6749 §5.2 with our two members.
+type oauthError struct {
+	Error       string    `json:"error"`
+	Description string    `json:"error_description"`
+	Code        auth.Code `json:"error_code"`
+	RequestID   string    `json:"request_id"`
+}
+
+// problem is the body of RFC 9457 with our two members.
+type problem struct {
+	Type      string    `json:"type"`
+	Title     string    `json:"title"`
+	Status    int       `json:"status"`
+	Detail    string    `json:"detail,omitempty"`
+	Code      auth.Code `json:"code"`
+	RequestID string    `json:"request_id"`
+}
+
+// ProblemType is the prefix of every problem's type; the code follows.
+const ProblemType = "urn:yufu:problem:"
+
+func writeOAuthError(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Response) {
+	if resp.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
+		// RFC 6749 §5.2: answer in the scheme the client used.
+		w.Header().Set("WWW-Authenticate", `Basic realm="yufu"`)
+	}
+	noStore(w)
+	writeJSON(w, "application/json", resp.Status, oauthError{
+		Error:       resp.OAuth,
+		Description: cmp.Or(e.Description, resp.Text),
+		Code:        e.Code,
+		RequestID:   EventOf(r.Context()).RequestID,
+	})
+}
+
+func writeProblem(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Response) {
+	// At a bearer-protected endpoint a session that has ended means that its
+	// token is no longer good (RFC 6750 §3.1).
+	if e.Code == auth.SessionRevoked {
+		resp.Status, resp.OAuth = http.StatusUnauthorized, "invalid_token"
+	}
+	switch {
+	case e.Code == auth.TokenMissing:
+		// RFC 6750 §3.1: no error code when no token was sent.
+		w.Header().Set("WWW-Authenticate", `Bearer realm="yufu"`)
+	case resp.OAuth == "invalid_token":
+		w.Header().Set("WWW-Authenticate", `Bearer realm="yufu", error="invalid_token", error_description="`+resp.Text+`"`)
+	}
+	noStore(w)
+	writeJSON(w, "application/problem+json", resp.Status, problem{
+		Type:      ProblemType + string(e.Code),
+		Title:     resp.Text,
+		Status:    resp.Status,
+		Detail:    e.Description,
+		Code:      e.Code,
+		RequestID: EventOf(r.Context()).RequestID,
+	})
+}
+
+// render records the error in the request's event and writes it.
+func render(w http.ResponseWriter, r *http.Request, err error, write func(http.ResponseWriter, *http.Request, *auth.Error, Response)) {
+	event := EventOf(r.Context())
+	event.Err = err
+	if errors.Is(err, context.Canceled) && errors.Is(r.Context().Err(), context.Canceled) {
+		event.Code = clientGone
+		w.WriteHeader(statusClientGone)
+		return
+	}
+	e := asError(err)
+	resp, ok := Responses[e.Code]
+	if !ok {
+		e = &auth.Error{Code: auth.Internal, Err: err}
+		resp = Responses[auth.Internal]
+	}
+	event.Code = e.Code
+	if after := cmp.Or(e.RetryAfter, resp.RetryAfter); after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+	}
+	write(w, r, e, resp)
+}

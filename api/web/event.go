@@ -1,0 +1,185 @@
+package web
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// Event is what becomes of one request: one structured log line, and one
+// observation in the metrics. Handlers add to it; they hold no lock, because a
+// request has one goroutine.
+type Event struct {
+	// RequestID is ours, random, and answered as X-Request-Id.
+	RequestID string
+	// Code is the error's code, or empty.
+	Code auth.Code
+	// Err is the error with its cause, for the log alone.
+	Err error
+	// Attrs are what handlers want to have in the log. No secrets.
+	Attrs []slog.Attr
+}
+
+// Add puts an attribute into the request's log line.
+func (e *Event) Add(attrs ...slog.Attr) { e.Attrs = append(e.Attrs, attrs...) }
+
+type eventKey struct{}
+
+// EventOf returns the event of the request that ctx belongs to. Outside of a
+// request it returns one that nobody reads.
+func EventOf(ctx context.Context) *Event {
+	if e, ok := ctx.Value(eventKey{}).(*Event); ok {
+		return e
+	}
+	return &Event{}
+}
+
+// Observation is one finished request as metrics see it. It names no user.
+type Observation struct {
+	// Route is the pattern, for example "/v1/me", or "unmatched".
+	Route  string
+	Method string
+	Status int
+	// Code is the error's code, or empty.
+	Code     auth.Code
+	Duration time.Duration
+}
+
+// Events is the outermost middleware: it gives the request an id and an event,
+// turns a panic into an "internal" answer, and in the end writes the one log
+// line and hands the observation to observe. The clock tells the duration.
+func Events(log *slog.Logger, observe func(Observation), clock func() time.Time) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			start := clock()
+			event := &Event{RequestID: rand.Text()}
+			ctx := context.WithValue(r.Context(), eventKey{}, event)
+			// The route context must exist out here, to be read afterwards.
+			route := chi.NewRouteContext()
+			r = r.WithContext(context.WithValue(ctx, chi.RouteCtxKey, route))
+			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+			ww.Header().Set("X-Request-Id", event.RequestID)
+			serve(ww, r, next)
+
+			o := Observation{
+				Route:    route.RoutePattern(),
+				Method:   method(r.Method),
+				Status:   ww.Status(),
+				Code:     event.Code,
+				Duration: clock().Sub(start),
+			}
+			if o.Route == "" || event.Code == auth.NotFound && o.Status == http.StatusNotFound {
+				o.Route = "unmatched"
+			}
+			if o.Status == 0 {
+				o.Status = http.StatusOK
+			}
+			observe(o)
+			logEvent(log, r, event, o)
+		})
+	}
+}
+
+// Timeout is a middleware that gives every request a deadline. What waits
+// longer for the database answers "storage_unavailable".
+func Timeout(d time.Duration) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(r.Context(), d)
+			defer cancel()
+			next.ServeHTTP(w, r.WithContext(ctx))
+		})
+	}
+}
+
+// serve calls next and turns a panic into an internal error.
+func serve(w middleware.WrapResponseWriter, r *http.Request, next http.Handler) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(v) // the handler wants the connection cut
+		}
+		err := fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		if w.Status() != 0 {
+			// Half an answer is out; record the defect and cut the connection.
+			event := EventOf(r.Context())
+			event.Code, event.Err = auth.Internal, err
+			return
+		}
+		render(w, r, err, writeProblem)
+	}()
+	next.ServeHTTP(w, r)
+}
+
+func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation) {
+	level := slog.LevelInfo
+	switch {
+	case o.Code == auth.RefreshReused:
+		level = slog.LevelWarn
+	case o.Code == auth.PlatformMisconfigured, o.Status == http.StatusInternalServerError:
+		level = slog.LevelError
+	case o.Status >= http.StatusInternalServerError:
+		level = slog.LevelWarn
+	}
+	if !log.Enabled(r.Context(), level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 8+len(event.Attrs))
+	attrs = append(attrs,
+		slog.String("request_id", event.RequestID),
+		slog.String("method", o.Method),
+		slog.String("route", o.Route),
+		slog.Int("status", o.Status),
+		slog.Duration("duration", o.Duration),
+		slog.String("client", clientIP(r)),
+	)
+	if event.Code != "" {
+		attrs = append(attrs, slog.String("error_code", string(event.Code)))
+	}
+	// The cause says more than the code only when there is one.
+	if event.Err != nil && event.Err.Error() != string(event.Code) {
+		attrs = append(attrs, slog.String("cause", event.Err.Error()))
+	}
+	log.LogAttrs(r.Context(), level, "request", append(attrs, event.Attrs...)...)
+}
+
+// method returns the request's method for the log and the metrics, where a
+// stranger's invention has no place.
+func method(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	}
+	return "other"
+}
+
+func clientIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// bodyError translates an error from reading a request body.
+func bodyError(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return auth.BodyTooLarge
+	}
+	return &auth.Error{Code: auth.InvalidRequest, Description: "The body ended early.", Err: err}
+}

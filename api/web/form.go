@@ -1,0 +1,88 @@
+package web
+
+import (
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"unicode/utf8"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// MaxFormBody bounds the body of a form request, in bytes. The longest honest
+// one is a few hundred.
+const MaxFormBody = 16 << 10
+
+// Form is the parameters of an OAuth request: each at most once.
+type Form map[string]string
+
+// ReadForm reads an application/x-www-form-urlencoded body as OAuth wants it
+// (RFC 6749 §3.2): parameters in the body alone, none of them repeated, those
+// without a value as if they were absent, text in UTF-8 without NUL.
+//
+// Errors: [auth.InvalidRequest], [auth.UnsupportedMediaType],
+// [auth.BodyTooLarge].
+func ReadForm(w http.ResponseWriter, r *http.Request) (Form, error) {
+	if r.URL.RawQuery != "" {
+		return nil, auth.Invalid("Send the parameters in the body; what stands in a URL ends up in logs.")
+	}
+	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/x-www-form-urlencoded" {
+		return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the parameters as application/x-www-form-urlencoded."}
+	}
+	if charset, ok := params["charset"]; ok && !isUTF8(charset) {
+		return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the parameters in UTF-8."}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxFormBody))
+	if err != nil {
+		return nil, bodyError(err)
+	}
+	return ParseForm(string(body))
+}
+
+// ParseForm parses an urlencoded form body strictly; see [ReadForm].
+func ParseForm(body string) (Form, error) {
+	// url.ParseQuery's own errors quote the input, which may be a token.
+	values, err := url.ParseQuery(body)
+	if err != nil {
+		return nil, auth.Invalid("The form is not urlencoded properly.")
+	}
+	form := make(Form, len(values))
+	for name, v := range values {
+		if len(v) > 1 {
+			return nil, auth.Invalid("A parameter is there twice.")
+		}
+		if !validText(name) || !validText(v[0]) {
+			return nil, auth.Invalid("A parameter is not UTF-8 text, or holds a NUL.")
+		}
+		if v[0] != "" {
+			form[name] = v[0]
+		}
+	}
+	return form, nil
+}
+
+// Require returns a parameter's value, or an error that names it.
+func (f Form) Require(name string) (string, error) {
+	if v := f[name]; v != "" {
+		return v, nil
+	}
+	return "", auth.Invalid("The parameter " + name + " is missing.")
+}
+
+func validText(s string) bool {
+	if !utf8.ValidString(s) {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func isUTF8(charset string) bool {
+	return len(charset) == 5 && (charset[0]|0x20) == 'u' && (charset[1]|0x20) == 't' && (charset[2]|0x20) == 'f' && charset[3:] == "-8"
+}

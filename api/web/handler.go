@@ -1,0 +1,84 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// Handler is an HTTP handler that returns its error instead of writing it. It
+// must not have written anything when it returns one.
+type Handler func(w http.ResponseWriter, r *http.Request) error
+
+// OAuth renders a handler's errors as RFC 6749 §5.2 says.
+func OAuth(h Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			render(w, r, err, writeOAuthError)
+		}
+	}
+}
+
+// API renders a handler's errors as RFC 9457 problem details, with the
+// challenges of RFC 6750.
+func API(h Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			render(w, r, err, writeProblem)
+		}
+	}
+}
+
+// JSON writes v with the given status.
+func JSON(w http.ResponseWriter, status int, v any) error {
+	writeJSON(w, "application/json", status, v)
+	return nil
+}
+
+// SecretJSON is [JSON] for answers that hold tokens or speak about one user:
+// nobody may keep a copy (RFC 6749 §5.1).
+func SecretJSON(w http.ResponseWriter, status int, v any) error {
+	noStore(w)
+	return JSON(w, status, v)
+}
+
+func noStore(w http.ResponseWriter) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
+}
+
+func writeJSON(w http.ResponseWriter, contentType string, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		// Only a defect gets here: our answers are plain structs.
+		status, body = http.StatusInternalServerError, []byte(`{"error":"server_error","error_code":"internal"}`)
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // the client may be gone; nobody is left to tell
+}
+
+// NotFound answers requests for addresses that do not exist.
+var NotFound = API(func(http.ResponseWriter, *http.Request) error { return auth.NotFound })
+
+// MethodNotAllowed answers requests with a method that the address does not
+// take, and says which it takes.
+func MethodNotAllowed(routes chi.Routes) http.HandlerFunc {
+	methods := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+	return func(w http.ResponseWriter, r *http.Request) {
+		allowed := slices.DeleteFunc(slices.Clone(methods), func(m string) bool {
+			return !routes.Match(chi.NewRouteContext(), m, r.URL.Path)
+		})
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		write := writeProblem
+		if strings.HasPrefix(r.URL.Path, "/oauth2/") {
+			write = writeOAuthError
+		}
+		render(w, r, auth.MethodNotAllowed, write)
+	}
+}

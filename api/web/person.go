@@ -1,0 +1,23 @@
+package web
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// Person is how answers show the bound person.
+type Person struct {
+	ID         uuid.UUID `json:"id"`
+	ExternalID string    `json:"external_id"`
+	Name       string    `json:"name"`
+}
+
+// PersonOf returns the session's person as answers show it, or nil while the
+// session is unbound.
+func PersonOf(s *auth.Session) *Person {
+	if s.Person == nil {
+		return nil
+	}
+	return &Person{ID: s.Person.ID, ExternalID: s.Person.ExternalID, Name: s.Person.Name}
+}

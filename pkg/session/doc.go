@@ -1,0 +1,25 @@
+// Package session is the life of a log-in: a platform code is exchanged for a
+// session, the session is refreshed, and it ends.
+//
+// It owns the rules of that life ([Judge], [State.Standing]), the use cases
+// ([Service]), and the contract that a database must keep for them ([Store]).
+// It does not own tokens and keys (pkg/token, pkg/keyring), platforms
+// (pkg/platform), or HTTP (api/oauth).
+//
+// # States
+//
+//	live → refreshed (one generation on, same row) → live
+//	live → expired: idle, or absolute
+//	live → ended: logout, late replay, reuse; later also by an admin
+//
+// Nothing leads back. A refresh is idempotent within a fixed window: the token
+// that was just rotated yields the same successor again, so a lost answer or
+// two racing requests cost nobody a log-in; after the window it ends the
+// session, because by then it may be a thief.
+//
+// # Failure
+//
+// Every error has a code of package auth. When the database does not answer,
+// an exchange fails before the platform code is spent. When the platform does
+// not answer, nothing but new log-ins is affected.
+package session

@@ -1,0 +1,312 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+// Lifetimes are the settings of how long things live. See [DefaultLifetimes].
+type Lifetimes struct {
+	// Grace is how long after a rotation the rotated refresh token still
+	// yields its successor.
+	Grace time.Duration
+	// Idle is how long a session lives without a refresh.
+	Idle time.Duration
+	// Max is how long a session lives, however often it is refreshed.
+	Max time.Duration
+}
+
+// DefaultLifetimes are 60 seconds of grace, 30 days idle and 180 days in all.
+var DefaultLifetimes = Lifetimes{Grace: time.Minute, Idle: 30 * 24 * time.Hour, Max: 180 * 24 * time.Hour}
+
+// Bounds of the lifetimes. A long grace window is a long time for a thief to
+// stay unnoticed.
+const (
+	maxGrace = 10 * time.Minute
+	maxMax   = 5 * 365 * 24 * time.Hour
+)
+
+// Check refuses lifetimes that contradict each other. The errors name the
+// settings as an operator knows them.
+func (l Lifetimes) Check() error {
+	switch {
+	case l.Grace < 0 || l.Grace > maxGrace:
+		return fmt.Errorf("the refresh grace is 0s to %s, not %s", maxGrace, l.Grace)
+	case l.Idle < time.Second:
+		return fmt.Errorf("the idle lifetime of a session is at least 1s, not %s", l.Idle)
+	case l.Max < l.Idle || l.Max > maxMax:
+		return fmt.Errorf("the absolute lifetime of a session lies between its idle lifetime (%s) and %s, not at %s", l.Idle, maxMax, l.Max)
+	case l.Grace >= l.Idle:
+		return fmt.Errorf("the refresh grace (%s) is shorter than the idle lifetime of a session (%s)", l.Grace, l.Idle)
+	}
+	return nil
+}
+
+// Config is what a [Service] is made of. All fields are required.
+type Config struct {
+	Store Store
+	// Platforms holds a provider for each platform name.
+	Platforms map[string]platform.Provider
+	Sealer    *seal.Ring
+	Minter    *token.Minter
+	Verifier  *token.Verifier
+	Codec     *token.RefreshCodec
+	Lifetimes Lifetimes
+	// Clock returns the current time.
+	Clock func() time.Time
+}
+
+// Service is the use cases over sessions. It is safe for concurrent use and
+// keeps no state of its own.
+type Service struct {
+	c Config
+}
+
+// NewService returns a service, or an error that says which setting is wrong.
+func NewService(c Config) (*Service, error) {
+	if err := c.Lifetimes.Check(); err != nil {
+		return nil, err
+	}
+	return &Service{c}, nil
+}
+
+// Grant is a token answer: what the client keeps.
+type Grant struct {
+	AccessToken auth.Secret
+	// ExpiresIn is the access token's life, in seconds.
+	ExpiresIn    int
+	RefreshToken auth.Secret
+	// RefreshTokenTimeout and AuthorizationExpiresIn say in how many seconds
+	// the session dies of idleness and absolutely. The first never exceeds
+	// the second.
+	RefreshTokenTimeout    int
+	AuthorizationExpiresIn int
+	// Session is the row that the tokens were minted from.
+	Session auth.Session
+	// Verdict says what a refresh did; it is [Rotate] for an exchange.
+	Verdict Verdict
+}
+
+// ExchangeRequest is a platform code to exchange.
+type ExchangeRequest struct {
+	ClientID string
+	Code     auth.Secret
+	// Device is a label that the client chose; it may be empty.
+	Device string
+}
+
+// Exchange redeems a platform code and starts a session.
+//
+// Errors: those of [platform.Provider.ExchangeCode] and [Store.Exchange],
+// [auth.AppUnknown], [auth.AppDisabled], and [auth.InvalidRequest] for a bad
+// device label. The code is sent to the platform at most once, and only after
+// everything else about the request was found good.
+func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error) {
+	device, err := auth.CleanDevice(r.Device)
+	if err != nil {
+		return Grant{}, err
+	}
+	if !auth.ValidAppID(r.ClientID) {
+		return Grant{}, auth.AppUnknown
+	}
+	app, err := s.c.Store.App(ctx, r.ClientID)
+	if err != nil {
+		return Grant{}, err
+	}
+	if app.Disabled {
+		return Grant{}, auth.AppDisabled
+	}
+	provider, ok := s.c.Platforms[app.Platform]
+	if !ok {
+		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: this server has no client for platform %q", app.ID, app.Platform)}
+	}
+	secret, err := s.c.Sealer.Open(app.SealedSecret, AppSecretAAD(app.ID))
+	if err != nil {
+		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", app.ID, err)}
+	}
+	account, err := provider.ExchangeCode(ctx, platform.Credentials{AppID: app.ID, Secret: auth.Secret(secret)}, r.Code.Reveal())
+	if err != nil {
+		return Grant{}, err
+	}
+	sealed, err := s.c.Sealer.Seal([]byte(account.SessionKey.Reveal()), SessionKeyAAD(app.ID, account.OpenID))
+	if err != nil {
+		return Grant{}, err
+	}
+	identity, err := uuid.NewV7()
+	if err != nil {
+		return Grant{}, fmt.Errorf("session: new uuid: %w", err)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Grant{}, fmt.Errorf("session: new uuid: %w", err)
+	}
+	now := s.now()
+	granted, err := s.c.Store.Exchange(ctx, ExchangeParams{
+		AppID:            app.ID,
+		OpenID:           account.OpenID,
+		UnionID:          account.UnionID,
+		SealedSessionKey: sealed,
+		Device:           device,
+		NewIdentity:      identity,
+		NewSession:       id,
+		Now:              now,
+		IdleTTL:          s.c.Lifetimes.Idle,
+		MaxTTL:           s.c.Lifetimes.Max,
+	})
+	if err != nil {
+		return Grant{}, err
+	}
+	return s.grant(granted, now)
+}
+
+// RefreshRequest is a refresh token to renew.
+type RefreshRequest struct {
+	ClientID     string
+	RefreshToken auth.Secret
+	// RequestID goes into the audit trail if the session is ended.
+	RequestID string
+}
+
+// Refresh renews a session's tokens.
+//
+// Errors: [auth.RefreshInvalid], before the store is touched, for whatever is
+// not our token; else those of [Store.Refresh].
+func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) {
+	presented, err := s.c.Codec.Decode(r.RefreshToken.Reveal())
+	if err != nil {
+		return Grant{}, err
+	}
+	if !auth.ValidAppID(r.ClientID) {
+		return Grant{}, auth.AppUnknown
+	}
+	now := s.now()
+	granted, err := s.c.Store.Refresh(ctx, RefreshParams{
+		Session:   presented.Session,
+		Presented: presented.Generation,
+		AppID:     r.ClientID,
+		Now:       now,
+		Grace:     s.c.Lifetimes.Grace,
+		IdleTTL:   s.c.Lifetimes.Idle,
+		RequestID: r.RequestID,
+	})
+	if err != nil {
+		return Grant{}, err
+	}
+	return s.grant(granted, now)
+}
+
+// RevokeRequest is a token whose session is to end (RFC 7009).
+type RevokeRequest struct {
+	ClientID string
+	// Token is an access or a refresh token; its form tells which, so there is
+	// no need of a hint.
+	Token     auth.Secret
+	RequestID string
+}
+
+// Revoke ends the session that either of its tokens names. A token that is not
+// ours, has expired, or whose session has ended is no error.
+//
+// Errors: [auth.TokenClientMismatch] when the token is another client's.
+func (s *Service) Revoke(ctx context.Context, r RevokeRequest) error {
+	var id uuid.UUID
+	if t := r.Token.Reveal(); strings.HasPrefix(t, token.RefreshPrefix) {
+		presented, err := s.c.Codec.Decode(t)
+		if err != nil {
+			return nil //nolint:nilerr // RFC 7009 §2.2: an unknown token is as good as revoked
+		}
+		id = presented.Session
+	} else {
+		claims, err := s.c.Verifier.Verify(t)
+		if err != nil {
+			return nil //nolint:nilerr // RFC 7009 §2.2: an unknown token is as good as revoked
+		}
+		if claims.ClientID != r.ClientID {
+			return auth.TokenClientMismatch
+		}
+		id = claims.Session
+	}
+	if !auth.ValidAppID(r.ClientID) {
+		return auth.TokenClientMismatch
+	}
+	now := s.now()
+	return s.c.Store.End(ctx, EndParams{
+		Session: id,
+		AppID:   r.ClientID,
+		Reason:  auth.EndLogout,
+		Event:   auth.AuditEvent{At: now, Action: auth.AuditSessionLogout, Actor: auth.ActorBearer, RequestID: r.RequestID},
+		Now:     now,
+	})
+}
+
+// Authenticate verifies an access token and returns its live session, as the
+// store has it now: what was revoked a moment ago is refused.
+//
+// Errors: [auth.TokenInvalid], [auth.TokenExpired], [auth.SessionRevoked].
+func (s *Service) Authenticate(ctx context.Context, accessToken auth.Secret) (auth.Session, error) {
+	claims, err := s.c.Verifier.Verify(accessToken.Reveal())
+	if err != nil {
+		return auth.Session{}, err
+	}
+	st, err := s.c.Store.Session(ctx, claims.Session)
+	if err != nil {
+		return auth.Session{}, err
+	}
+	if err := st.admits(claims, s.now()); err != nil {
+		return auth.Session{}, err
+	}
+	return st.Session, nil
+}
+
+// admits says why the session no longer stands behind an access token that was
+// minted from it, or nil.
+func (st *State) admits(c *token.Claims, now time.Time) error {
+	row := &st.Session
+	switch {
+	case row.AppID != c.ClientID, row.Identity != c.Subject:
+		return &auth.Error{Code: auth.TokenInvalid, Err: errors.New("session: the token does not match its session")}
+	case !row.EndedAt.IsZero(), !now.Before(row.ExpiresAt), c.Ver < row.Ver, c.Epoch < st.AppEpoch, st.AppDisabled:
+		return auth.SessionRevoked
+	}
+	return nil
+}
+
+// grant mints the tokens that a session row stands for.
+func (s *Service) grant(g Granted, now time.Time) (Grant, error) {
+	access, expiresIn, err := s.c.Minter.Mint(&g.Session, g.Audiences, now)
+	if err != nil {
+		return Grant{}, err
+	}
+	refresh, err := s.c.Codec.Encode(token.Refresh{Session: g.Session.ID, Generation: g.Session.Generation}, now)
+	if err != nil {
+		return Grant{}, err
+	}
+	return Grant{
+		AccessToken:  access,
+		ExpiresIn:    expiresIn,
+		RefreshToken: refresh,
+		// From now and the setting, not from the row: the row would tell whoever
+		// replays a token when it was rotated.
+		RefreshTokenTimeout:    seconds(IdleExpiry(now, s.c.Lifetimes.Idle, g.Session.ExpiresAt).Sub(now)),
+		AuthorizationExpiresIn: seconds(g.Session.ExpiresAt.Sub(now)),
+		Session:                g.Session,
+		Verdict:                g.Verdict,
+	}, nil
+}
+
+// now returns the time as stores keep it.
+func (s *Service) now() time.Time { return s.c.Clock().UTC().Truncate(time.Microsecond) }
+
+// seconds rounds down: a client that believes it refreshes a little early, not
+// late.
+func seconds(d time.Duration) int { return int(d / time.Second) }
