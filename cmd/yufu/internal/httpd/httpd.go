@@ -1,0 +1,95 @@
+// Package httpd runs the process's HTTP listeners and ends them in order.
+//
+// It owns time-outs, sizes and the drain: after the context is done no new
+// connection is accepted, requests in flight are answered, and what is still
+// running at the end of the grace period is cut. It does not own routes.
+package httpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// Bounds of every connection. A client that is slower than this is not a phone
+// on a bad line but somebody who holds sockets open.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 15 * time.Second
+	writeTimeout      = 30 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+)
+
+// Endpoint is a listener with its handler.
+type Endpoint struct {
+	// Name says in the log which it is.
+	Name     string
+	Listener net.Listener
+	Handler  http.Handler
+}
+
+// Listen opens a TCP listener. The setting is the name of the one that holds
+// the address, so that an error says what to change.
+func Listen(ctx context.Context, setting, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: the address %s is in use, perhaps by another yufu; stop that one, or choose another address", setting, addr)
+	case err != nil:
+		return nil, fmt.Errorf("%s: cannot listen on %q (want host:port): %w", setting, addr, err)
+	}
+	return l, nil
+}
+
+// Serve serves the endpoints until ctx is done or one of them fails, and then
+// drains them for at most the grace period: it first calls draining, then ends
+// the endpoints in the order they are given. It returns nil when every request
+// in flight was answered.
+func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining func(), endpoints ...Endpoint) error {
+	servers := make([]*http.Server, len(endpoints))
+	failed := make(chan error, len(endpoints))
+	for i, e := range endpoints {
+		servers[i] = &http.Server{
+			Handler:           e.Handler,
+			ReadHeaderTimeout: readHeaderTimeout,
+			ReadTimeout:       readTimeout,
+			WriteTimeout:      writeTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeaderBytes,
+			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		}
+		go func() { failed <- servers[i].Serve(e.Listener) }()
+		log.Info("listening", "listener", e.Name, "addr", e.Listener.Addr().String())
+	}
+
+	var err error
+	running := len(servers)
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		running--
+	}
+	draining()
+	log.Info("draining", "grace", grace)
+	// The context that ended is not the one to drain under.
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	for i, s := range servers {
+		if e := s.Shutdown(drain); e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: requests were still running after %s and were cut", endpoints[i].Name, grace), s.Close())
+		}
+	}
+	for range running {
+		if e := <-failed; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}

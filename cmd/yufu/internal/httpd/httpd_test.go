@@ -1,0 +1,108 @@
+package httpd
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := Listen(t.Context(), "YUFU_LISTEN", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestServe(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	t.Run("a request in flight is answered while draining, and new ones are not taken", func(t *testing.T) {
+		l := listen(t)
+		entered, release := make(chan struct{}), make(chan struct{})
+		h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			close(entered)
+			<-release
+			_, _ = io.WriteString(w, "answered")
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		served, drained := make(chan error), make(chan struct{})
+		go func() {
+			served <- Serve(ctx, log, time.Minute, func() { close(drained) }, Endpoint{"public", l, h})
+		}()
+		body := make(chan string)
+		go func() {
+			resp, err := http.Get("http://" + l.Addr().String()) //nolint:noctx // the test ends it
+			if err != nil {
+				body <- err.Error()
+				return
+			}
+			defer resp.Body.Close()
+			b, _ := io.ReadAll(resp.Body)
+			body <- string(b)
+		}()
+		<-entered
+		stop()
+		<-drained
+		for { // the listener closes a moment after draining began
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				break
+			}
+			_ = c.Close()
+		}
+		close(release)
+		if got := <-body; got != "answered" {
+			t.Errorf("the request in flight got %q", got)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+	t.Run("what runs longer than the grace period is cut, and said", func(t *testing.T) {
+		l := listen(t)
+		entered := make(chan struct{})
+		h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(entered)
+			<-r.Context().Done()
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		served := make(chan error)
+		go func() { served <- Serve(ctx, log, 10*time.Millisecond, func() {}, Endpoint{"public", l, h}) }()
+		go func() {
+			resp, err := http.Get("http://" + l.Addr().String()) //nolint:noctx // the server ends it
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+		}()
+		<-entered
+		stop()
+		if err := <-served; err == nil || !strings.Contains(err.Error(), "were cut") {
+			t.Errorf("Serve: %v", err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+	})
+}
+
+func TestListen(t *testing.T) {
+	l := listen(t)
+	defer l.Close()
+	_, err := Listen(t.Context(), "YUFU_LISTEN", l.Addr().String())
+	if err == nil || !strings.Contains(err.Error(), "YUFU_LISTEN") || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a taken port: %v", err)
+	}
+	_, err = Listen(t.Context(), "YUFU_LISTEN", "nonsense")
+	if err == nil || !strings.Contains(err.Error(), "host:port") {
+		t.Errorf("no address: %v", err)
+	}
+}

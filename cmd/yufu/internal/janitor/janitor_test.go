@@ -1,0 +1,72 @@
+package janitor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fullStore has so many expired rows, and fails once when told to.
+type fullStore struct {
+	rows  int
+	fail  error
+	calls chan time.Time
+}
+
+func (s *fullStore) DeleteExpired(_ context.Context, before, now time.Time, limit int) (int, error) {
+	s.calls <- before
+	if err := s.fail; err != nil {
+		s.fail = nil
+		return 0, err
+	}
+	n := min(limit, s.rows)
+	s.rows -= n
+	return n, nil
+}
+
+func TestRun(t *testing.T) {
+	now := time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC)
+	start := func(s *fullStore) (ticks chan time.Time, stop func()) {
+		ticks = make(chan time.Time)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			Run(ctx, s, slog.New(slog.DiscardHandler), func() time.Time { return now }, func() <-chan time.Time { return ticks })
+			close(done)
+		}()
+		return ticks, func() { cancel(); <-done }
+	}
+	t.Run("a round deletes batch after batch, and only after the first pause", func(t *testing.T) {
+		s := &fullStore{rows: 2*batch + 1, calls: make(chan time.Time, 10)}
+		ticks, stop := start(s)
+		if len(s.calls) != 0 {
+			t.Error("it cleaned at start-up")
+		}
+		ticks <- now
+		for range 3 {
+			if before := <-s.calls; !before.Equal(now.Add(-keep)) {
+				t.Errorf("sessions before %s", before)
+			}
+		}
+		stop()
+		if s.rows != 0 || len(s.calls) != 0 {
+			t.Errorf("%d rows are left, %d calls too many", s.rows, len(s.calls))
+		}
+	})
+	t.Run("a failed round is tried again", func(t *testing.T) {
+		s := &fullStore{rows: 1, fail: errors.New("down"), calls: make(chan time.Time, 10)}
+		ticks, stop := start(s)
+		ticks <- now
+		ticks <- now
+		stop()
+		if s.rows != 0 {
+			t.Error("the row is left")
+		}
+	})
+}

@@ -1,0 +1,152 @@
+// Package setting reads and checks what an operator sets: environment, secret
+// files, addresses, URLs.
+//
+// It owns the rules and the sentences; every error names the setting and says
+// what to do. It does not own flags and defaults (the command line does).
+package setting
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+)
+
+// envPrefix starts all our variables.
+const envPrefix = "YUFU_"
+
+// CheckEnviron refuses YUFU_ variables that nobody reads: a misspelled setting
+// silently left at its default is worse than a start that fails. What
+// Kubernetes injects for a Service named yufu is let through. Known holds the
+// names that some subcommand reads.
+func CheckEnviron(environ []string, known []string) error {
+	var unknown []string
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) || injected(name) {
+			continue
+		}
+		unknown = append(unknown, name)
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	slices.Sort(unknown)
+	return fmt.Errorf("no setting is called %s; unset it, or correct its name (yufu serve --help lists them)", strings.Join(unknown, ", "))
+}
+
+// injected reports whether Kubernetes makes a variable of this name for a
+// Service called yufu.
+func injected(name string) bool {
+	return strings.HasPrefix(name, envPrefix+"SERVICE_") || name == envPrefix+"PORT" || strings.HasPrefix(name, envPrefix+"PORT_")
+}
+
+// maxSecretFile bounds a secret file: whatever is larger is another file.
+const maxSecretFile = 64 << 10
+
+// ReadSecretFile reads a secret from a file, or from stdin for "-". It warns,
+// through warn, when others than the owner may read the file.
+func ReadSecretFile(setting, path string, stdin io.Reader, warn func(string)) ([]byte, error) {
+	var r io.Reader
+	if path == "-" {
+		r = stdin
+	} else {
+		f, err := os.Open(path) //nolint:gosec // the operator names the file
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("%s: there is no file %s", setting, path)
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+		defer f.Close() //nolint:errcheck // it was only read
+		info, err := f.Stat()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		case info.IsDir():
+			return nil, fmt.Errorf("%s: %s is a directory, want a file", setting, path)
+		case info.Mode().Perm()&0o077 != 0:
+			warn(fmt.Sprintf("%s: %s is readable by others (mode %04o); chmod 600 it", setting, path, info.Mode().Perm()))
+		}
+		r = f
+	}
+	b, err := io.ReadAll(io.LimitReader(r, maxSecretFile+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	case len(b) > maxSecretFile:
+		return nil, fmt.Errorf("%s: %s is larger than any secret", setting, path)
+	case strings.TrimSpace(string(b)) == "":
+		return nil, fmt.Errorf("%s: %s is empty", setting, path)
+	}
+	return b, nil
+}
+
+// CheckIssuer refuses an issuer that tokens should not carry: it is https, or
+// http on loopback, with neither path nor query nor trailing slash, because
+// validators compare it byte for byte.
+func CheckIssuer(setting, issuer string) error {
+	if issuer == "" {
+		return fmt.Errorf("%s is missing: set it to the address the public reaches this service by, for example https://auth.example.com", setting)
+	}
+	u, err := url.Parse(issuer)
+	if err != nil || u.Host == "" || u.User != nil {
+		return fmt.Errorf("%s: %q is not a URL such as https://auth.example.com", setting, issuer)
+	}
+	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopbackHost(u.Hostname())) {
+		return fmt.Errorf("%s: %q is not https (http is good for loopback addresses alone)", setting, issuer)
+	}
+	if issuer != u.Scheme+"://"+u.Host {
+		return fmt.Errorf("%s: %q has more than scheme and host; validators compare it byte for byte, so write %s://%s", setting, issuer, u.Scheme, u.Host)
+	}
+	return nil
+}
+
+// CheckLoopback refuses an address to listen on that others could reach.
+func CheckLoopback(setting, addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%s: %q is not host:port", setting, addr)
+	}
+	if !isLoopbackHost(host) {
+		return fmt.Errorf("%s: %q is not a loopback address; yufu dev has a simulated platform and well-known data, so it listens on loopback only (yufu serve is for everything else)", setting, addr)
+	}
+	return nil
+}
+
+func isLoopbackHost(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// Database is where the data lives: a PostgreSQL DSN or an SQLite file; exactly
+// one is set.
+type Database struct {
+	PostgresDSN string
+	SQLitePath  string
+}
+
+// ParseDatabaseURL reads postgres://… or sqlite:PATH. The error does not quote
+// the URL: there may be a password in it.
+func ParseDatabaseURL(setting, s string) (Database, error) {
+	s = strings.TrimSpace(s)
+	switch scheme, rest, _ := strings.Cut(s, ":"); {
+	case s == "":
+		return Database{}, fmt.Errorf("%s is missing: set it to postgres://user:password@host/database, or to sqlite:PATH for a single small server", setting)
+	case scheme == "postgres" || scheme == "postgresql":
+		return Database{PostgresDSN: s}, nil
+	case scheme == "sqlite" && strings.TrimPrefix(rest, "//") != "":
+		return Database{SQLitePath: strings.TrimPrefix(rest, "//")}, nil
+	default:
+		return Database{}, fmt.Errorf("%s begins with neither postgres:// nor sqlite: followed by a path", setting)
+	}
+}

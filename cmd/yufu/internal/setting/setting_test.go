@@ -1,0 +1,118 @@
+package setting
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func wantError(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want one with %q", parts)
+	}
+	for _, p := range parts {
+		if !strings.Contains(err.Error(), p) {
+			t.Errorf("error %q does not say %q", err, p)
+		}
+	}
+}
+
+func TestCheckEnviron(t *testing.T) {
+	known := []string{"YUFU_LISTEN"}
+	if err := CheckEnviron([]string{"HOME=/", "YUFU_LISTEN=x", "YUFU_SERVICE_HOST=1", "YUFU_PORT=tcp://1", "YUFU_PORT_80_TCP=x"}, known); err != nil {
+		t.Error(err)
+	}
+	wantError(t, CheckEnviron([]string{"YUFU_PORTAL=1", "YUFU_LISTEM=x"}, known), "YUFU_LISTEM, YUFU_PORTAL", "--help")
+}
+
+func TestReadSecretFile(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	var warned string
+	read := func(path, stdin string) (string, error) {
+		warned = ""
+		b, err := ReadSecretFile("YUFU_X_FILE", path, strings.NewReader(stdin), func(s string) { warned = s })
+		return string(b), err
+	}
+	if got, err := read(write("good", "s3cret\n", 0o600), ""); err != nil || got != "s3cret\n" || warned != "" {
+		t.Errorf("a good file: %q, %v, warned %q", got, err, warned)
+	}
+	if got, err := read("-", "from stdin"); err != nil || got != "from stdin" {
+		t.Errorf("stdin: %q, %v", got, err)
+	}
+	if _, err := read(write("loose", "x", 0o644), ""); err != nil || !strings.Contains(warned, "chmod 600") {
+		t.Errorf("a loose mode: %v, warned %q", err, warned)
+	}
+	_, err := read(filepath.Join(dir, "gone"), "")
+	wantError(t, err, "YUFU_X_FILE", "no file")
+	_, err = read(dir, "")
+	wantError(t, err, "directory")
+	_, err = read(write("empty", " \n", 0o600), "")
+	wantError(t, err, "empty")
+	_, err = read(write("huge", strings.Repeat("x", maxSecretFile+1), 0o600), "")
+	wantError(t, err, "larger")
+}
+
+func TestCheckIssuer(t *testing.T) {
+	for _, good := range []string{"https://auth.example.com", "https://auth.example.com:8443", "http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:80"} {
+		if err := CheckIssuer("YUFU_ISSUER", good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for bad, say := range map[string]string{
+		"":                          "is missing",
+		"auth.example.com":          "not a URL",
+		"http://auth.example.com":   "not https",
+		"http://127.0.0.1.evil.com": "not https",
+		"https://a.example.com/":    "write https://a.example.com",
+		"https://a.example.com/x":   "write https://a.example.com",
+		"https://a.example.com?x=1": "write https://a.example.com",
+		"https://u:p@a.example.com": "not a URL",
+	} {
+		wantError(t, CheckIssuer("YUFU_ISSUER", bad), "YUFU_ISSUER", say)
+	}
+}
+
+func TestCheckLoopback(t *testing.T) {
+	for _, good := range []string{"127.0.0.1:0", "localhost:8080", "[::1]:8080", "127.9.9.9:1"} {
+		if err := CheckLoopback("YUFU_LISTEN", good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{":8080", "0.0.0.0:8080", "10.0.0.1:1", "example.com:1"} {
+		wantError(t, CheckLoopback("YUFU_LISTEN", bad), "YUFU_LISTEN", "loopback")
+	}
+	wantError(t, CheckLoopback("YUFU_LISTEN", "8080"), "host:port")
+}
+
+func TestParseDatabaseURL(t *testing.T) {
+	for s, want := range map[string]Database{
+		"postgres://u:p@h/d":   {PostgresDSN: "postgres://u:p@h/d"},
+		"postgresql://h/d":     {PostgresDSN: "postgresql://h/d"},
+		"sqlite:yufu.db":       {SQLitePath: "yufu.db"},
+		"sqlite:/var/yufu.db":  {SQLitePath: "/var/yufu.db"},
+		"sqlite:///var/y.db\n": {SQLitePath: "/var/y.db"},
+	} {
+		if got, err := ParseDatabaseURL("X", s); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", s, got, err)
+		}
+	}
+	for _, bad := range []string{"", "mysql://u:hunter2@h/d", "host=h password=hunter2", "sqlite:", "sqlite://"} {
+		_, err := ParseDatabaseURL("YUFU_DATABASE_URL", bad)
+		wantError(t, err, "YUFU_DATABASE_URL")
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+}
