@@ -72,6 +72,7 @@ var schemas = map[string]string{
 	"me":       "Me",
 	"metadata": "Metadata",
 	"jwks":     "JWKS",
+	"health":   "Health",
 	"error":    "OAuthError",
 	"problem":  "Problem",
 }
