@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/yufu-auth/yufu/api/binding"
+	"github.com/yufu-auth/yufu/api/oauth"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/platform/wechat"
+	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/telemetry"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+// parts is what the service is assembled from.
+type parts struct {
+	log       *slog.Logger
+	store     store
+	sealer    *seal.Ring
+	issuer    string
+	lifetimes lifetimeFlags
+	// wechatURL is empty for WeChat itself.
+	wechatURL     string
+	public, admin net.Listener
+	grace         time.Duration
+	// extra endpoints live and end with the service: the simulator of yufu dev.
+	extra []httpd.Endpoint
+}
+
+// serve assembles the service and runs it until ctx is done.
+func serve(ctx context.Context, p parts) error {
+	keys, err := keyring.Open(ctx, p.store, p.sealer, time.Now().UTC().Truncate(time.Microsecond))
+	if err != nil {
+		return fmt.Errorf("%w (is YUFU_MASTER_KEY_FILE the one this database was made with?)", err)
+	}
+	sessions, err := newSessions(p, keys)
+	if err != nil {
+		return err
+	}
+	health := &health{store: p.store}
+	metrics := telemetry.NewMetrics(buildVersion())
+	public := publicRouter(p.log, metrics, oauth.New(p.issuer, sessions, keys), binding.New(sessions))
+
+	background, stop := context.WithCancel(ctx)
+	var owned sync.WaitGroup
+	owned.Go(func() { janitor.Run(background, p.store, p.log, time.Now, janitor.Pause) })
+	defer owned.Wait()
+	defer stop()
+
+	endpoints := append([]httpd.Endpoint{
+		{Name: "public", Listener: p.public, Handler: public},
+	}, p.extra...)
+	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(health, metrics)})
+	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)
+	return httpd.Serve(ctx, p.log, p.grace, health.drain, endpoints...)
+}
+
+func newSessions(p parts, keys *keyring.Ring) (*session.Service, error) {
+	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL})
+	if err != nil {
+		return nil, wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
+	}
+	minter, err := token.NewMinter(keys, p.issuer, p.lifetimes.AccessTokenTTL)
+	if err != nil {
+		return nil, err
+	}
+	return session.NewService(session.Config{
+		Store:     p.store,
+		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
+		Sealer:    p.sealer,
+		Minter:    minter,
+		Verifier:  token.NewVerifier(keys, p.issuer, time.Now),
+		Codec:     token.NewRefreshCodec(keys),
+		Lifetimes: p.lifetimes.lifetimes(),
+		Clock:     time.Now,
+	})
+}
+
+// closeAll closes listeners that were opened for a service that did not start.
+func closeAll(listeners ...net.Listener) {
+	for _, l := range listeners {
+		if l != nil {
+			_ = l.Close() // nothing was accepted yet
+		}
+	}
+}

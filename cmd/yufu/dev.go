@@ -1,0 +1,148 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/datadir"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
+	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// The app that yufu dev registers for its simulated WeChat. The secret opens
+// nothing: only the simulator on this machine would take it.
+const (
+	devAppID  = "wxdevelopment0001"
+	devSecret = "simulated-app-secret"
+)
+
+type devCmd struct {
+	DataDir   string `env:"YUFU_DATA_DIR" default:".yufu" type:"path" placeholder:"DIR" help:"Folder for the database and the generated master key."`
+	SimListen string `env:"YUFU_SIM_LISTEN" default:"127.0.0.1:8082" placeholder:"HOST:PORT" help:"Address of the WeChat simulator."`
+	listenFlags
+	App        string `placeholder:"APPID" help:"Use real WeChat with this app instead of the simulator; needs --secret-file."`
+	SecretFile string `placeholder:"FILE" help:"File with the AppSecret of --app, or - for standard input."`
+	lifetimeFlags
+	shutdownFlag
+	logFlags
+}
+
+// Help is shown below the usage line of yufu dev --help.
+func (devCmd) Help() string {
+	return "It needs nothing: it makes its own folder, keys and database, and prints commands to paste. It listens on loopback only."
+}
+
+// check refuses settings that contradict each other.
+func (c *devCmd) check() error {
+	if (c.App == "") != (c.SecretFile == "") {
+		return errors.New("--app and --secret-file go together: the AppSecret is needed to call WeChat")
+	}
+	if c.App != "" && !auth.ValidAppID(c.App) {
+		return errors.New("--app: an appid is 1 to 64 letters and digits")
+	}
+	return cmp.Or(
+		setting.CheckLoopback("YUFU_LISTEN", c.Listen),
+		setting.CheckLoopback("YUFU_ADMIN_LISTEN", c.AdminListen),
+		setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen),
+		c.lifetimeFlags.check(),
+		c.shutdownFlag.check(),
+	)
+}
+
+// Run serves until SIGTERM or Ctrl-C.
+func (c *devCmd) Run(ctx context.Context, std streams) error {
+	log, err := c.logger(std, "text")
+	if err != nil {
+		return wrongUsage(err)
+	}
+	if err := c.check(); err != nil {
+		return wrongUsage(err)
+	}
+	app, secret := devAppID, []byte(devSecret)
+	if c.App != "" {
+		app = c.App
+		if secret, err = readAppSecret("--secret-file", c.SecretFile, std, log); err != nil {
+			return wrongUsage(err)
+		}
+	}
+
+	dir, err := datadir.Open("YUFU_DATA_DIR", c.DataDir)
+	if err != nil {
+		return wrongUsage(err)
+	}
+	masterKey, err := dir.ReadOrCreate("master.key", seal.GenerateFile)
+	if err != nil {
+		return fmt.Errorf("YUFU_DATA_DIR: master key: %w", err)
+	}
+	sealer, err := seal.ParseRing(masterKey)
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir.Path("master.key"), err)
+	}
+
+	p := parts{log: log, sealer: sealer, lifetimes: c.lifetimeFlags, grace: c.ShutdownTimeout}
+	if p.public, err = httpd.Listen(ctx, "YUFU_LISTEN", c.Listen); err != nil {
+		return err
+	}
+	if p.admin, err = httpd.Listen(ctx, "YUFU_ADMIN_LISTEN", c.AdminListen); err != nil {
+		closeAll(p.public)
+		return err
+	}
+	p.issuer = "http://" + p.public.Addr().String()
+	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app}
+	if c.App == "" {
+		sim, err := httpd.Listen(ctx, "YUFU_SIM_LISTEN", c.SimListen)
+		if err != nil {
+			closeAll(p.public, p.admin)
+			return err
+		}
+		p.wechatURL = "http://" + sim.Addr().String()
+		t.Sim = p.wechatURL
+		p.extra = []httpd.Endpoint{simulatorEndpoint(sim, wechatsim.Config{})}
+	}
+	if p.store, err = openStore(ctx, setting.Database{SQLitePath: dir.Path("yufu.db")}, true); err != nil {
+		closeAll(p.public, p.admin)
+		return err
+	}
+	defer p.store.Close()
+	if err := ensureApp(ctx, p.store, sealer, app, secret); err != nil {
+		return err
+	}
+	if err := t.print(std.out); err != nil {
+		return err
+	}
+	return serve(ctx, p)
+}
+
+// ensureApp registers the app, or gives it the secret if it is there already.
+func ensureApp(ctx context.Context, s store, sealer *seal.Ring, appID string, secret []byte) error {
+	sealed, err := sealer.Seal(secret, session.AppSecretAAD(appID))
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	event := auth.AuditEvent{At: now, Actor: auth.ActorService, AppID: appID, Reason: "yufu dev"}
+	_, err = s.App(ctx, appID)
+	switch {
+	case errors.Is(err, auth.AppUnknown):
+		event.Action = auth.AuditAppAdded
+		return s.AddApp(ctx, auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedSecret: sealed, CreatedAt: now, UpdatedAt: now}, event)
+	case err != nil:
+		return err
+	}
+	event.Action = auth.AuditAppUpdated
+	_, err = s.UpdateApp(ctx, appID, auth.AppChange{SealedSecret: sealed}, event)
+	return err
+}
+
+// simulatorEndpoint is the WeChat simulator on a listener.
+func simulatorEndpoint(l net.Listener, cfg wechatsim.Config) httpd.Endpoint {
+	return httpd.Endpoint{Name: "wechatsim", Listener: l, Handler: wechatsim.New(cfg).Handler()}
+}

@@ -1,0 +1,65 @@
+// Package datadir owns the folder in which yufu dev keeps what it makes: the
+// database and the master key.
+//
+// The folder is private to its user. A file that exists is never replaced.
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Dir is an existing data folder.
+type Dir string
+
+// Open makes the folder if it is missing, for its owner alone. The setting is
+// named in errors.
+func Open(setting, path string) (Dir, error) {
+	if path == "" {
+		return "", fmt.Errorf("%s is empty; name a folder", setting)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", fmt.Errorf("%s: cannot make the folder: %w", setting, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", setting, err)
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("%s: %s is not a folder", setting, path)
+	}
+	return Dir(path), nil
+}
+
+// Path returns the path of a file in the folder.
+func (d Dir) Path(name string) string { return filepath.Join(string(d), name) }
+
+// ReadOrCreate returns the content of a file, and makes it with the content
+// that create returns when it is not there. Two processes that start at once
+// get the same content: the file appears whole or not at all, and only once.
+func (d Dir) ReadOrCreate(name string, create func() []byte) ([]byte, error) {
+	path := d.Path(name)
+	b, err := os.ReadFile(path) //nolint:gosec // the folder is the operator's
+	if !errors.Is(err, fs.ErrNotExist) {
+		return b, err
+	}
+	tmp, err := os.CreateTemp(string(d), name+".*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(tmp.Name()) //nolint:errcheck // it is gone or it is garbage
+	if _, err := tmp.Write(create()); err != nil {
+		return nil, errors.Join(err, tmp.Close())
+	}
+	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
+		return nil, err
+	}
+	// Link, unlike Rename, refuses to replace what another process just made.
+	if err := os.Link(tmp.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return os.ReadFile(path) //nolint:gosec // the folder is the operator's
+}

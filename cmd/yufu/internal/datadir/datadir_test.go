@@ -1,0 +1,61 @@
+package datadir
+
+import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	d, err := Open("X", filepath.Join(t.TempDir(), "a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(string(d)); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder: %v, %v", info.Mode(), err)
+	}
+	file := d.Path("file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"", file, filepath.Join(file, "x")} {
+		if _, err := Open("YUFU_DATA_DIR", bad); err == nil || !strings.Contains(err.Error(), "YUFU_DATA_DIR") {
+			t.Errorf("Open(%q): %v", bad, err)
+		}
+	}
+}
+
+func TestReadOrCreate(t *testing.T) {
+	t.Parallel()
+	d, err := Open("X", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	got := make([]string, 16)
+	for i := range got {
+		wg.Go(func() {
+			b, err := d.ReadOrCreate("key", func() []byte { return []byte(rand.Text()) })
+			if err != nil {
+				t.Error(err)
+			}
+			got[i] = string(b)
+		})
+	}
+	wg.Wait()
+	for _, g := range got {
+		if g == "" || g != got[0] {
+			t.Fatalf("callers disagree: %q", got)
+		}
+	}
+	if info, err := os.Stat(d.Path("key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode: %v, %v", info.Mode(), err)
+	}
+	if left, _ := filepath.Glob(d.Path("key.*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+)
+
+type serveCmd struct {
+	Issuer string `env:"YUFU_ISSUER" placeholder:"URL" help:"Address the public reaches this service by, for example https://auth.example.com. It stands in every token."`
+	databaseFlags
+	masterKeyFlag
+	listenFlags
+	lifetimeFlags
+	Migrate bool `env:"YUFU_MIGRATE" help:"Bring the database schema up to date first."`
+	shutdownFlag
+	logFlags
+	platformFlags
+}
+
+// Help is shown below the usage line of yufu serve --help.
+func (serveCmd) Help() string {
+	return `Three settings are required: YUFU_ISSUER, YUFU_DATABASE_URL and YUFU_MASTER_KEY_FILE. Every setting is a flag and an environment variable; the flag wins.
+
+Replicas share nothing but the database, and may start and stop at any time. SIGTERM drains.`
+}
+
+// Run serves until SIGTERM.
+func (c *serveCmd) Run(ctx context.Context, std streams) error {
+	log, err := c.logger(std, "json")
+	if err != nil {
+		return wrongUsage(err)
+	}
+	if err := cmp.Or(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), c.lifetimeFlags.check(), c.shutdownFlag.check()); err != nil {
+		return wrongUsage(err)
+	}
+	db, err := c.database(std, log)
+	if err != nil {
+		return wrongUsage(err)
+	}
+	sealer, err := c.ring(std, log)
+	if err != nil {
+		return wrongUsage(err)
+	}
+	if c.UnsafeWechatURL != "" {
+		log.Warn("YUFU_UNSAFE_WECHAT_URL is set: platform calls, AppSecrets among them, go to another address than WeChat's", "url", c.UnsafeWechatURL)
+	}
+	public, err := httpd.Listen(ctx, "YUFU_LISTEN", c.Listen)
+	if err != nil {
+		return err
+	}
+	admin, err := httpd.Listen(ctx, "YUFU_ADMIN_LISTEN", c.AdminListen)
+	if err != nil {
+		closeAll(public)
+		return err
+	}
+	// Connections that arrive from here on wait until the service is up.
+	s, err := openStore(ctx, db, c.Migrate)
+	if err != nil {
+		closeAll(public, admin)
+		return err
+	}
+	defer s.Close()
+	return serve(ctx, parts{
+		log:       log,
+		store:     s,
+		sealer:    sealer,
+		issuer:    c.Issuer,
+		lifetimes: c.lifetimeFlags,
+		wechatURL: c.UnsafeWechatURL,
+		public:    public,
+		admin:     admin,
+		grace:     c.ShutdownTimeout,
+	})
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"io"
+	"text/template"
+)
+
+// tour is what yufu dev prints: commands to paste, in any order, any number of
+// times. Each step fetches its own code.
+type tour struct {
+	Public, Admin string
+	// Sim is empty when real WeChat is used.
+	Sim string
+	App string
+}
+
+var tourText = template.Must(template.New("tour").Funcs(template.FuncMap{
+	"field": func(name string) string { return `sed 's/.*"` + name + `":"\([^"]*\)".*/\1/'` },
+}).Parse(`
+Yufu is running. The public API is at {{.Public}}, health checks and metrics are at {{.Admin}}.
+{{- if .Sim}}
+WeChat is simulated at {{.Sim}}; the app is {{.App}}. Paste these into another terminal.
+
+# 1. Log in: a code, as wx.login gives it, becomes tokens.
+CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
+curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code=$CODE
+
+# 2. Who am I? The access token says it, to this service and to any back end.
+CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
+ACCESS=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code=$CODE | {{field "access_token"}})
+curl -s {{.Public}}/v1/me -H "Authorization: Bearer $ACCESS"
+
+# 3. Refresh, and lose the answer: the same refresh token yields the same successor again, for 60 seconds.
+CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
+REFRESH=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code=$CODE | {{field "refresh_token"}})
+curl -s {{.Public}}/oauth2/token -d grant_type=refresh_token -d client_id={{.App}} -d refresh_token=$REFRESH | {{field "refresh_token"}}
+curl -s {{.Public}}/oauth2/token -d grant_type=refresh_token -d client_id={{.App}} -d refresh_token=$REFRESH | {{field "refresh_token"}}
+
+# 4. Log out: the session ends, and its access token is refused at once.
+CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
+ANSWER=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code=$CODE)
+ACCESS=$(echo "$ANSWER" | {{field "access_token"}})
+REFRESH=$(echo "$ANSWER" | {{field "refresh_token"}})
+curl -s {{.Public}}/oauth2/revoke -d client_id={{.App}} -d token=$REFRESH
+curl -s {{.Public}}/v1/me -H "Authorization: Bearer $ACCESS"
+{{else}}
+Real WeChat is used; the app is {{.App}}. In the mini-program, send the code of wx.login to
+  POST {{.Public}}/oauth2/token  grant_type=urn:yufu:grant-type:mini-program-code client_id={{.App}} code=CODE
+{{end}}
+Ctrl-C ends it. Everything it keeps is in its data folder; delete that to begin anew.
+
+`))
+
+// print writes the tour.
+func (t tour) print(w io.Writer) error { return tourText.Execute(w, t) }
