@@ -1,0 +1,272 @@
+package token_test
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+const issuer = "https://auth.example.com"
+
+var now = time.Date(2026, 7, 1, 12, 0, 0, 123456000, time.UTC)
+
+// ecKey is the example key of RFC 7517, appendix A.2: fixed, so that fuzzing
+// has tokens to begin with.
+var ecKey = func() *ecdsa.PrivateKey {
+	d, err := base64.RawURLEncoding.DecodeString("870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE")
+	if err != nil {
+		panic(err)
+	}
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d)
+	if err != nil {
+		panic(err)
+	}
+	return key
+}()
+
+// keySet is a fixed set of keys by kid, one per algorithm.
+type keySet map[string]token.SigningKey
+
+func (s keySet) CurrentSigningKey(alg string, _ time.Time) (token.SigningKey, error) {
+	for _, k := range s {
+		if k.Alg == alg {
+			return k, nil
+		}
+	}
+	return token.SigningKey{}, errNoKey
+}
+
+func (s keySet) VerificationKey(kid string) (crypto.PublicKey, string, bool) {
+	k, ok := s[kid]
+	if !ok {
+		return nil, "", false
+	}
+	return k.Key.Public(), k.Alg, true
+}
+
+func ecOnly() keySet { return keySet{"ec": {KID: "ec", Alg: "ES256", Key: ecKey}} }
+
+func unboundSession() *auth.Session {
+	return &auth.Session{
+		ID:            uuid.MustParse("01900000-0000-7c00-8000-00000000000a"),
+		Identity:      uuid.MustParse("01900000-0000-7c00-8000-00000000000b"),
+		AppID:         "wxdevelopment0001",
+		Device:        "Pixel 9",
+		Ver:           3,
+		Epoch:         2,
+		Generation:    41,
+		RotatedAt:     now.Add(-time.Hour),
+		StartedAt:     now.Add(-24 * time.Hour),
+		IdleExpiresAt: now.Add(30 * 24 * time.Hour),
+		ExpiresAt:     now.Add(180 * 24 * time.Hour),
+	}
+}
+
+func boundSession() *auth.Session {
+	s := unboundSession()
+	s.Person = &auth.Person{ID: uuid.MustParse("01900000-0000-7c00-8000-00000000000c"), ExternalID: "E-4711", Name: "Zhang San"}
+	return s
+}
+
+func minter(t testing.TB, ttl time.Duration) *token.Minter {
+	t.Helper()
+	m, err := token.NewMinter(ecOnly(), issuer, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// mint returns a token of ten minutes with its header and claims.
+func mint(t *testing.T, s *auth.Session, audiences ...string) (raw string, header, claims map[string]any) {
+	t.Helper()
+	secret, _, err := minter(t, 10*time.Minute).Mint(s, audiences, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw = secret.Reveal()
+	parts := strings.Split(raw, ".")
+	if len(parts) != 3 {
+		t.Fatalf("%d segments", len(parts))
+	}
+	for i, into := range []*map[string]any{&header, &claims} {
+		b, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return raw, header, claims
+}
+
+func TestMint(t *testing.T) {
+	t.Parallel()
+	t.Run("the header has type, key and algorithm, and nothing else", func(t *testing.T) {
+		t.Parallel()
+		_, header, _ := mint(t, unboundSession())
+		if d := cmp.Diff(map[string]any{"typ": "at+jwt", "kid": "ec", "alg": "ES256"}, header); d != "" {
+			t.Error(d)
+		}
+	})
+	t.Run("the claims of an unbound session are these", func(t *testing.T) {
+		t.Parallel()
+		_, _, claims := mint(t, unboundSession())
+		want := []string{"aud", "bound", "client_id", "epoch", "exp", "iat", "iss", "jti", "sid", "sub", "ver"}
+		if d := cmp.Diff(want, slices.Sorted(maps.Keys(claims))); d != "" {
+			t.Error(d)
+		}
+	})
+	t.Run("the claims of a bound session are these, with what the row says", func(t *testing.T) {
+		t.Parallel()
+		_, _, claims := mint(t, boundSession(), "https://api.example.com", "orders")
+		jti, _ := claims["jti"].(string)
+		if len(jti) < 22 {
+			t.Errorf("jti %q can be guessed", jti)
+		}
+		exp, _ := claims["exp"].(float64)
+		delete(claims, "jti")
+		delete(claims, "exp")
+		if d := cmp.Diff(map[string]any{
+			"iss":       issuer,
+			"sub":       "01900000-0000-7c00-8000-00000000000b",
+			"aud":       []any{issuer, "https://api.example.com", "orders"},
+			"client_id": "wxdevelopment0001",
+			"iat":       float64(now.Unix()),
+			"sid":       "01900000-0000-7c00-8000-00000000000a",
+			"ver":       3.0,
+			"epoch":     2.0,
+			"bound":     true,
+			"person":    "01900000-0000-7c00-8000-00000000000c",
+		}, claims); d != "" {
+			t.Error(d)
+		}
+		if exp <= float64(now.Unix()) || exp != float64(int64(exp)) {
+			t.Errorf("exp %v", exp)
+		}
+	})
+	t.Run("the audience is a list even when it is the issuer alone", func(t *testing.T) {
+		t.Parallel()
+		_, _, claims := mint(t, unboundSession())
+		if d := cmp.Diff([]any{issuer}, claims["aud"]); d != "" {
+			t.Error(d)
+		}
+	})
+	t.Run("minting leaves the caller's audiences alone", func(t *testing.T) {
+		t.Parallel()
+		audiences := make([]string, 1, 8)
+		audiences[0] = "orders"
+		mint(t, unboundSession(), audiences...)
+		if d := cmp.Diff([]string{"orders", ""}, audiences[:2]); d != "" {
+			t.Error(d)
+		}
+	})
+	t.Run("no two tokens share a jti", func(t *testing.T) {
+		t.Parallel()
+		_, _, a := mint(t, unboundSession())
+		_, _, b := mint(t, unboundSession())
+		if a["jti"] == b["jti"] {
+			t.Errorf("both have %v", a["jti"])
+		}
+	})
+	t.Run("without a key there is no token", func(t *testing.T) {
+		t.Parallel()
+		m, err := token.NewMinter(keySet{}, issuer, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, n, err := m.Mint(unboundSession(), nil, now); s != "" || n != 0 || !errors.Is(err, errNoKey) {
+			t.Errorf("Mint = %q, %d, %v", s.Reveal(), n, err)
+		}
+	})
+}
+
+func TestMintLifetime(t *testing.T) {
+	t.Parallel()
+	// life mints once and returns exp and expires_in, after checking that they
+	// agree with each other and with now.
+	life := func(t *testing.T, ttl time.Duration, s *auth.Session, at time.Time) (exp time.Time, expiresIn int) {
+		t.Helper()
+		raw, expiresIn, err := minter(t, ttl).Mint(s, nil, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c token.Claims
+		if _, _, err := jwt.NewParser().ParseUnverified(raw.Reveal(), &c); err != nil {
+			t.Fatal(err)
+		}
+		if !c.IssuedAt.Equal(at.Truncate(time.Second)) {
+			t.Fatalf("iat %v at %v", c.IssuedAt, at)
+		}
+		if got := c.ExpiresAt.Sub(c.IssuedAt.Time); got != time.Duration(expiresIn)*time.Second {
+			t.Fatalf("exp - iat is %v, expires_in %d", got, expiresIn)
+		}
+		return c.ExpiresAt.Time, expiresIn
+	}
+	t.Run("the jitter takes off up to 5 percent, and never adds", func(t *testing.T) {
+		t.Parallel()
+		for ttl, least := range map[time.Duration]int{10 * time.Minute: 570, auth.MaxAccessTokenTTL: 3420, 30 * time.Second: 29, 19 * time.Second: 19, time.Second: 1} {
+			seen := map[int]bool{}
+			for range 200 {
+				_, n := life(t, ttl, unboundSession(), now)
+				if n < least || n > int(ttl/time.Second) {
+					t.Fatalf("%s: lives %d s", ttl, n)
+				}
+				seen[n] = true
+			}
+			if least < int(ttl/time.Second) && len(seen) < 2 {
+				t.Errorf("%s: 200 tokens all live equally long", ttl)
+			}
+		}
+	})
+	t.Run("a token does not outlive its session", func(t *testing.T) {
+		t.Parallel()
+		for _, left := range []time.Duration{time.Second, 2500 * time.Millisecond, 5 * time.Minute, 9 * time.Minute} {
+			s := unboundSession()
+			s.ExpiresAt = now.Add(left)
+			if exp, _ := life(t, 10*time.Minute, s, now); exp.After(s.ExpiresAt) {
+				t.Errorf("%s left: the token expires at %v, the session at %v", left, exp, s.ExpiresAt)
+			}
+		}
+	})
+	t.Run("in the session's last second a token lives that second", func(t *testing.T) {
+		t.Parallel()
+		s := unboundSession()
+		s.ExpiresAt = now.Add(time.Millisecond)
+		if _, n := life(t, 10*time.Minute, s, now); n != 1 {
+			t.Errorf("lives %d s", n)
+		}
+	})
+	t.Run("the times come from the time handed in", func(t *testing.T) {
+		t.Parallel()
+		for _, at := range []time.Time{time.Unix(1, 999_999_999), time.Date(2040, 1, 2, 3, 4, 5, 6, time.FixedZone("CST", 8*3600))} {
+			s := unboundSession()
+			s.ExpiresAt = at.Add(24 * time.Hour)
+			life(t, 10*time.Minute, s, at)
+		}
+	})
+	t.Run("a lifetime out of bounds is refused", func(t *testing.T) {
+		t.Parallel()
+		for _, ttl := range []time.Duration{-time.Minute, 0, 999 * time.Millisecond, auth.MaxAccessTokenTTL + time.Second, 24 * time.Hour} {
+			if _, err := token.NewMinter(ecOnly(), issuer, ttl); err == nil {
+				t.Errorf("%s is accepted", ttl)
+			}
+		}
+	})
+}
