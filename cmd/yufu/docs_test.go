@@ -1,0 +1,183 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// documents returns the tracked Markdown files.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var docs []string
+	for _, name := range tracked(t) {
+		if strings.HasSuffix(name, ".md") {
+			docs = append(docs, name)
+		}
+	}
+	return docs
+}
+
+var errorRow = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([0-9]+) \\| (?:`([a-z_]+)`)? ?\\| ([^|]+) \\| ([^|]+) \\|$")
+
+func TestErrorPages(t *testing.T) {
+	t.Parallel()
+	for _, page := range []string{"deploy/guide/en/errors.md", "deploy/guide/zh/errors.md"} {
+		t.Run(page+"_has_a_true_row_for_every_code", func(t *testing.T) {
+			t.Parallel()
+			rows := map[auth.Code][]string{}
+			for _, row := range errorRow.FindAllStringSubmatch(string(read(t, page)), -1) {
+				code := auth.Code(row[1])
+				if rows[code] != nil {
+					t.Errorf("there are two rows for %s", code)
+				}
+				rows[code] = row
+			}
+			for _, code := range auth.Codes() {
+				row := rows[code]
+				if row == nil {
+					t.Errorf("there is no row for %s", code)
+					continue
+				}
+				want := web.Responses[code]
+				if row[2] != strconv.Itoa(want.Status) {
+					t.Errorf("%s: the page says status %s, the server answers %d", code, row[2], want.Status)
+				}
+				// Codes that only problem documents carry have no OAuth error.
+				if row[3] != "" && row[3] != want.OAuth {
+					t.Errorf("%s: the page says error %s, the server answers %s", code, row[3], want.OAuth)
+				}
+				delete(rows, code)
+			}
+			for code := range rows {
+				t.Errorf("there is a row for %s, which is no code", code)
+			}
+		})
+	}
+}
+
+var variable = regexp.MustCompile(`YUFU_[A-Z][A-Z_]*[A-Z]`)
+
+// readVariables returns the settings that the program reads, from the env tags
+// of its flags.
+func readVariables(t *testing.T) map[string]bool {
+	t.Helper()
+	tag := regexp.MustCompile(`env:"(YUFU_[A-Z_]+)"`)
+	settings := map[string]bool{}
+	for _, name := range tracked(t) {
+		if path.Dir(name) != "cmd/yufu" || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, m := range tag.FindAllSubmatch(read(t, name), -1) {
+			settings[string(m[1])] = true
+		}
+	}
+	if len(settings) == 0 {
+		t.Fatal("no flag of cmd/yufu has an env tag")
+	}
+	return settings
+}
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+
+	t.Run("that_documents_name_exist", func(t *testing.T) {
+		t.Parallel()
+		settings := readVariables(t)
+		for _, name := range append(documents(t), "deploy/Dockerfile", "deploy/compose.yaml", "api/openapi.yaml") {
+			for _, v := range variable.FindAllString(string(read(t, name)), -1) {
+				if !settings[v] {
+					t.Errorf("%s names %s, which nothing reads", name, v)
+				}
+			}
+		}
+	})
+
+	t.Run("are_all_in_the_README", func(t *testing.T) {
+		t.Parallel()
+		readme := string(read(t, "README.md"))
+		for _, v := range slices.Sorted(maps.Keys(readVariables(t))) {
+			if !strings.Contains(readme, "| `"+v+"` |") {
+				t.Errorf("the README's table has no row for %s", v)
+			}
+		}
+	})
+}
+
+var (
+	link    = regexp.MustCompile(`\]\(([^)]+)\)`)
+	heading = regexp.MustCompile(`^#+ +(.+)$`)
+)
+
+// anchors returns the fragments that GitHub makes for a document's headings.
+func anchors(t *testing.T, name string) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	scanner := bufio.NewScanner(bytes.NewReader(read(t, name)))
+	fenced := false
+	for scanner.Scan() {
+		line := scanner.Text()
+		if strings.HasPrefix(line, "```") {
+			fenced = !fenced
+		}
+		if m := heading.FindStringSubmatch(line); m != nil && !fenced {
+			text := strings.Map(func(r rune) rune {
+				if strings.ContainsRune("`,.:;?!()/…，。：；？！（）、“”", r) {
+					return -1
+				}
+				return r
+			}, strings.ToLower(m[1]))
+			found[strings.ReplaceAll(text, " ", "-")] = true
+		}
+	}
+	return found
+}
+
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	for _, doc := range documents(t) {
+		t.Run(doc+"_leads_somewhere", func(t *testing.T) {
+			t.Parallel()
+			for _, m := range link.FindAllStringSubmatch(string(read(t, doc)), -1) {
+				target, fragment, _ := strings.Cut(m[1], "#")
+				if strings.Contains(target, "://") {
+					continue
+				}
+				to := doc
+				if target != "" {
+					to = path.Join(path.Dir(doc), target)
+				}
+				if _, err := os.Stat(filepath.Join(root, to)); err != nil {
+					t.Errorf("the link %s leads nowhere", m[1])
+					continue
+				}
+				if fragment != "" && !anchors(t, to)[fragment] {
+					t.Errorf("the link %s names a heading that does not exist", m[1])
+				}
+			}
+		})
+	}
+}
+
+func TestREADME(t *testing.T) {
+	t.Parallel()
+
+	t.Run("links_to_the_Chinese_guide_in_its_first_line", func(t *testing.T) {
+		t.Parallel()
+		first, _, _ := strings.Cut(string(read(t, "README.md")), "\n")
+		if !strings.Contains(first, "(deploy/guide/zh/quickstart.md)") {
+			t.Errorf("the first line is %q", first)
+		}
+	})
+}

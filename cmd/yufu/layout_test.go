@@ -1,0 +1,300 @@
+package main_test
+
+import (
+	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// root is the top of the repository, seen from this package's folder.
+const root = "../.."
+
+const modulePath = "github.com/yufu-auth/yufu"
+
+// tracked returns the files that git tracks and that exist, as slash-separated
+// paths below the root.
+func tracked(t *testing.T) []string {
+	t.Helper()
+	// The checkout may belong to another user, as it does in containers.
+	cmd := exec.CommandContext(t.Context(), "git", "-c", "safe.directory=*", "ls-files", "-z")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("git ls-files: %v", err)
+	}
+	var files []string
+	for name := range strings.SplitSeq(strings.TrimRight(string(out), "\x00"), "\x00") {
+		if _, err := os.Stat(filepath.Join(root, name)); err == nil {
+			files = append(files, name)
+		}
+	}
+	if len(files) == 0 {
+		t.Fatal("git ls-files names no file")
+	}
+	return files
+}
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestTopLevel(t *testing.T) {
+	t.Parallel()
+	want := []string{"Makefile", "README.md", "api", "cmd", "db", "deploy", "go.mod", "go.sum", "pkg"}
+	var got []string
+	for _, name := range tracked(t) {
+		top, _, _ := strings.Cut(name, "/")
+		if !strings.HasPrefix(top, ".") && !slices.Contains(got, top) {
+			got = append(got, top)
+		}
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the top level holds %q, want exactly %q and dot-files", got, want)
+	}
+}
+
+// goPackage is what the layout rules look at: one folder's non-test files.
+type goPackage struct {
+	dir     string // below the root, for example "pkg/auth"
+	name    string
+	doc     bool
+	imports map[string]string // import path → a file that imports it
+}
+
+// goPackages parses the non-test Go files, package clauses and imports only.
+func goPackages(t *testing.T) map[string]*goPackage {
+	t.Helper()
+	packages := map[string]*goPackage{}
+	for _, name := range tracked(t) {
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.Contains(name, "/testdata/") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, read(t, name), parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := path.Dir(name)
+		p := packages[dir]
+		if p == nil {
+			p = &goPackage{dir: dir, name: file.Name.Name, imports: map[string]string{}}
+			packages[dir] = p
+		}
+		p.doc = p.doc || isPackageDoc(file)
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.imports[imported] = name
+		}
+	}
+	return packages
+}
+
+func isPackageDoc(file *ast.File) bool {
+	return file.Doc != nil && strings.TrimSpace(file.Doc.Text()) != ""
+}
+
+// direction is the table of imports inside the repository. The longest folder
+// that matches a package decides; "=" before it matches that folder alone.
+// Every package may import what lies below its own folder.
+var direction = []struct {
+	folder string
+	may    []string // folders, with everything below; "=" as above
+}{
+	{"cmd/yufu", []string{"api", "cmd/yufu/internal", "db", "pkg"}},
+	{"=api", nil},
+	{"api", []string{"=api", "api/web", "pkg"}},
+	{"api/web", []string{"=api", "pkg"}},
+	{"db", []string{"pkg"}},
+	{"pkg", []string{"pkg"}},
+	{"pkg/auth", nil},
+	{"=pkg/platform", []string{"pkg/auth"}},
+	{"pkg/platform", []string{"pkg/auth", "=pkg/platform"}},
+}
+
+// within reports whether dir matches a folder of the table.
+func within(dir, folder string) bool {
+	if exact, ok := strings.CutPrefix(folder, "="); ok {
+		return dir == exact
+	}
+	return dir == folder || strings.HasPrefix(dir, folder+"/")
+}
+
+// allowed returns what dir may import, and whether the table knows it.
+func allowed(dir string) (may []string, ok bool) {
+	longest := -1
+	for _, rule := range direction {
+		if n := len(strings.TrimPrefix(rule.folder, "=")); within(dir, rule.folder) && n >= longest {
+			// Among equals an exact match decides.
+			if n == longest && !strings.HasPrefix(rule.folder, "=") {
+				continue
+			}
+			longest, may, ok = n, rule.may, true
+		}
+	}
+	return may, ok
+}
+
+// mayImport reports whether the table lets the package in one folder import
+// that in another.
+func mayImport(from, to string) bool {
+	may, ok := allowed(from)
+	return ok && (within(to, from) || slices.ContainsFunc(may, func(folder string) bool { return within(to, folder) }))
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+
+	t.Run("go_in_one_direction", func(t *testing.T) {
+		t.Parallel()
+		for dir, p := range goPackages(t) {
+			if _, ok := allowed(dir); !ok {
+				t.Errorf("%s: the table of imports has no row for this package", dir)
+			}
+			for imported, file := range p.imports {
+				to, ours := strings.CutPrefix(imported, modulePath+"/")
+				if ours && !mayImport(dir, to) {
+					t.Errorf("%s imports %s, which the table of imports forbids", file, to)
+				}
+			}
+		}
+	})
+
+	t.Run("keep_the_vocabulary_free_of_dependencies", func(t *testing.T) {
+		t.Parallel()
+		for imported, file := range goPackages(t)["pkg/auth"].imports {
+			standard := !strings.Contains(strings.Split(imported, "/")[0], ".")
+			if !standard && imported != "github.com/google/uuid" {
+				t.Errorf("%s imports %s; pkg/auth has the standard library and google/uuid", file, imported)
+			}
+		}
+	})
+
+	t.Run("keep_database_drivers_below_db", func(t *testing.T) {
+		t.Parallel()
+		for dir, p := range goPackages(t) {
+			for imported, file := range p.imports {
+				for _, driver := range []string{"github.com/jackc/pgx", "modernc.org/sqlite", "github.com/pressly/goose", "database/sql"} {
+					if within(imported, driver) && !within(dir, "db") {
+						t.Errorf("%s imports %s", file, imported)
+					}
+				}
+			}
+		}
+	})
+
+	// The table itself, so that a slip in it does not let everything pass.
+	for _, c := range []struct {
+		from, to string
+		want     bool
+	}{
+		{"cmd/yufu", "db/postgres", true},
+		{"cmd/yufu/internal/x", "api/oauth", true},
+		{"api", "pkg/auth", false},
+		{"api/oauth", "api", true},
+		{"api/oauth", "api/web", true},
+		{"api/oauth", "api/gate", false},
+		{"api/oauth", "db/sqlite", false},
+		{"api/web", "api/oauth", false},
+		{"api/web", "pkg/auth", true},
+		{"db/postgres", "db/sqlite", false},
+		{"db/postgres", "db/postgres/migrations", true},
+		{"db/sqlite", "api/web", false},
+		{"pkg/session", "pkg/token", true},
+		{"pkg/session", "db/sqlite", false},
+		{"pkg/session", "api", false},
+		{"pkg/session", "cmd/yufu", false},
+		{"pkg/auth", "pkg/seal", false},
+		{"pkg/platform", "pkg/auth", true},
+		{"pkg/platform", "pkg/seal", false},
+		{"pkg/platform/wechat", "pkg/platform", true},
+		{"pkg/platform/wechat", "pkg/platform/wechatsim", false},
+		{"pkg/platform/wechatsim", "pkg/platform/wechat", false},
+		{"deploy/x", "pkg/auth", false},
+	} {
+		verb := "may"
+		if !c.want {
+			verb = "may_not"
+		}
+		t.Run(c.from+"_"+verb+"_import_"+c.to, func(t *testing.T) {
+			t.Parallel()
+			if got := mayImport(c.from, c.to); got != c.want {
+				t.Errorf("got %t", got)
+			}
+		})
+	}
+}
+
+func TestPackages(t *testing.T) {
+	t.Parallel()
+
+	t.Run("say_what_they_own", func(t *testing.T) {
+		t.Parallel()
+		for dir, p := range goPackages(t) {
+			if !p.doc {
+				t.Errorf("%s has no package comment", dir)
+			}
+		}
+	})
+
+	t.Run("have_names_that_explain_them", func(t *testing.T) {
+		t.Parallel()
+		for dir, p := range goPackages(t) {
+			for _, empty := range []string{"util", "utils", "common", "helper", "helpers", "model", "models", "types", "misc", "base"} {
+				if p.name == empty || path.Base(dir) == empty {
+					t.Errorf("%s: the name %q says nothing", dir, empty)
+				}
+			}
+		}
+	})
+
+	t.Run("have_files_of_fewer_than_500_lines", func(t *testing.T) {
+		t.Parallel()
+		for _, name := range tracked(t) {
+			if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".gen.go") {
+				continue
+			}
+			if lines := bytes.Count(read(t, name), []byte("\n")); lines >= 500 {
+				t.Errorf("%s has %d lines", name, lines)
+			}
+		}
+	})
+}
+
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	// Taken apart, so that this file does not hold them.
+	needles := []string{
+		"proxy.golang" + ".org", "sum.golang" + ".org", "goproxy" + ".",
+		"registry.npmjs" + ".org", "registry.npmmirror" + ".com", "registry.yarnpkg" + ".com",
+		"deb.debian" + ".org", "archive.ubuntu" + ".com", "dl-cdn.alpinelinux" + ".org",
+		"/wor" + "k/", "/ro" + "ot/go/", "shared/" + "design",
+	}
+	t.Run("name_no_registry_host_and_no_path_of_one_machine", func(t *testing.T) {
+		t.Parallel()
+		for _, name := range tracked(t) {
+			content := read(t, name)
+			for _, needle := range needles {
+				if bytes.Contains(content, []byte(needle)) {
+					t.Errorf("%s holds %q", name, needle)
+				}
+			}
+		}
+	})
+}
