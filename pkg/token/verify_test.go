@@ -193,6 +193,7 @@ func allKeys(t *testing.T) (keys keySet, p384 *ecdsa.PrivateKey) {
 func TestVerifyRefuses(t *testing.T) {
 	t.Parallel()
 	keys, p384 := allKeys(t)
+	keys["ps"] = token.SigningKey{KID: "ps", Alg: "PS256", Key: keys["rs"].Key}
 	keys["p384"] = token.SigningKey{KID: "p384", Alg: "ES384", Key: p384}
 	v := token.NewVerifier(keys, issuer, at(now))
 	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -254,6 +255,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"RS256 under the kid of the EC key":        {header: map[string]any{"alg": "RS256"}, sign: signWith(t, jwt.SigningMethodRS256, keys["rs"].Key)},
 		"RS512 by the RSA key":                     {header: map[string]any{"alg": "RS512", "kid": "rs"}, sign: signWith(t, jwt.SigningMethodRS512, keys["rs"].Key)},
 		"PS256 by the RSA key":                     {header: map[string]any{"alg": "PS256", "kid": "rs"}, sign: signWith(t, jwt.SigningMethodPS256, keys["rs"].Key)},
+		"RS256 by a key that is for PS256":         {header: map[string]any{"alg": "RS256", "kid": "ps"}, sign: signWith(t, jwt.SigningMethodRS256, keys["rs"].Key)},
 		"an algorithm outside the list":            {header: map[string]any{"alg": "ES384", "kid": "p384"}, sign: signWith(t, jwt.SigningMethodES384, p384)},
 		"the type of any JWT":                      {header: map[string]any{"typ": "JWT"}},
 		"no type":                                  {header: map[string]any{"typ": nil}},
