@@ -1,0 +1,105 @@
+package wechat
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+)
+
+const (
+	// maxErrmsg bounds WeChat's error texts, in bytes.
+	maxErrmsg = 256
+	// maxID bounds openid and unionid, which have 28 characters so far.
+	maxID = 128
+	// maxSessionKey bounds session_key, which has 24 characters so far.
+	maxSessionKey = 256
+)
+
+// ridPattern finds the request id at the end of an errmsg.
+var ridPattern = regexp.MustCompile(`rid: ?([0-9A-Za-z-]{1,64})`)
+
+// decodeSession reads the body of a 200 from code2Session. It decides by
+// errcode alone, which is absent on success, or 0, or either as a string. What
+// is not needed is not looked at. Texts in secrets do not survive into an
+// error. Errors are [*APIError] and [*AnswerError].
+func decodeSession(body []byte, secrets ...string) (platform.Account, error) {
+	// Not a struct: its names would match in any case, so that an "ErrCode"
+	// could speak for the errcode.
+	var answer map[string]json.RawMessage
+	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
+	if len(body) == 0 {
+		return platform.Account{}, malformed("empty")
+	}
+	if body[0] != '{' || json.Unmarshal(body, &answer) != nil {
+		return platform.Account{}, malformed("not a JSON object")
+	}
+	errcode, ok := decodeErrcode(answer["errcode"])
+	if !ok {
+		return platform.Account{}, malformed("errcode is not a number")
+	}
+	if errcode != 0 {
+		// A text in an unexpected form is no reason to lose the number.
+		var errmsg, anyKey string
+		_ = json.Unmarshal(answer["errmsg"], &errmsg)
+		_ = json.Unmarshal(answer["session_key"], &anyKey)
+		errmsg = withhold(withhold(errmsg, secrets...), anyKey)
+		e := &APIError{Errcode: errcode, Errmsg: cleanText(errmsg, maxErrmsg)}
+		if rid := ridPattern.FindStringSubmatch(errmsg); rid != nil {
+			e.RID = rid[1]
+		}
+		return platform.Account{}, e
+	}
+	openID, openOK := decodeText(answer["openid"], maxID)
+	sessionKey, keyOK := decodeText(answer["session_key"], maxSessionKey)
+	unionID, unionOK := decodeText(answer["unionid"], maxID)
+	switch {
+	case !openOK || openID == "":
+		return platform.Account{}, malformed("no openid")
+	case !keyOK || sessionKey == "":
+		return platform.Account{}, malformed("no session_key")
+	case !unionOK:
+		return platform.Account{}, malformed("unionid is not one")
+	}
+	return platform.Account{OpenID: openID, UnionID: unionID, SessionKey: auth.Secret(sessionKey)}, nil
+}
+
+func malformed(reason string) *AnswerError {
+	return &AnswerError{Status: http.StatusOK, Reason: reason}
+}
+
+// decodeErrcode reads an errcode: absent or null is 0, an integer and a string
+// of one are that number.
+func decodeErrcode(raw json.RawMessage) (int, bool) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return 0, true
+	}
+	text := string(raw)
+	if raw[0] == '"' {
+		if json.Unmarshal(raw, &text) != nil {
+			return 0, false
+		}
+		text = strings.TrimSpace(text)
+	}
+	n, err := strconv.ParseInt(text, 10, 32)
+	return int(n), err == nil
+}
+
+// decodeText reads a string of visible ASCII; absent and null are empty. Keys
+// and ids are opaque: their inner form is WeChat's affair, but what is stored,
+// compared and put into headers holds no surprises.
+func decodeText(raw json.RawMessage, max int) (string, bool) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return "", true
+	}
+	var s string
+	if json.Unmarshal(raw, &s) != nil || len(s) > max {
+		return "", false
+	}
+	return s, !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}

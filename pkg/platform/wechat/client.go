@@ -1,0 +1,138 @@
+package wechat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+)
+
+// DefaultBaseURL is where WeChat answers.
+const DefaultBaseURL = "https://api.weixin.qq.com"
+
+// DefaultTimeout bounds one call, from looking up the host to the last byte of
+// the answer.
+const DefaultTimeout = 5 * time.Second
+
+// maxCodeLen is well above the 32 characters of the codes seen so far.
+const maxCodeLen = 128
+
+// maxSecretLen is well above the 32 characters of an AppSecret.
+const maxSecretLen = 256
+
+var (
+	// ErrCodeMalformed is the cause when a code cannot be one of WeChat's:
+	// nothing was sent. The literal code of the developer tools' tourist mode
+	// is such a code.
+	ErrCodeMalformed = errors.New("wechat: the code has not the form of a code, nothing was sent")
+	// ErrCredentials is the cause when appid or secret cannot be right:
+	// nothing was sent.
+	ErrCredentials = errors.New("wechat: the appid or secret is empty or malformed, nothing was sent")
+)
+
+// Config says how to reach WeChat. The zero value is production.
+type Config struct {
+	// BaseURL is used instead of [DefaultBaseURL]: http or https, a host, and
+	// perhaps a path prefix. Whoever answers there sees every AppSecret, and
+	// with http so does everybody on the way.
+	BaseURL string
+	// Timeout is used instead of [DefaultTimeout].
+	Timeout time.Duration
+	// Transport is used instead of a [NewTransport]. It must neither repeat
+	// nor redirect requests by itself.
+	Transport http.RoundTripper
+}
+
+// Client calls WeChat. It is safe for concurrent use.
+type Client struct {
+	base      url.URL
+	timeout   time.Duration
+	transport http.RoundTripper
+}
+
+var _ platform.Provider = (*Client)(nil)
+
+// New returns a client, or an error that says what is wrong with the
+// configuration. It does no I/O.
+func New(cfg Config) (*Client, error) {
+	raw := cfg.BaseURL
+	if raw == "" {
+		raw = DefaultBaseURL
+	}
+	base, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		// The parser's error quotes the URL, which may hold a password.
+		return nil, errors.New("wechat: the base URL cannot be parsed; it looks like " + DefaultBaseURL)
+	case base.Scheme != "http" && base.Scheme != "https", base.Host == "":
+		return nil, errors.New("wechat: the base URL needs http or https and a host, like " + DefaultBaseURL)
+	case base.User != nil, base.RawQuery != "", base.ForceQuery, base.Fragment != "":
+		return nil, errors.New("wechat: the base URL has no user, query or fragment; it looks like " + DefaultBaseURL)
+	case cfg.Timeout < 0:
+		return nil, errors.New("wechat: the time-out is negative")
+	}
+	c := &Client{
+		base:      url.URL{Scheme: base.Scheme, Host: base.Host, Path: strings.TrimRight(base.Path, "/")},
+		timeout:   cfg.Timeout,
+		transport: cfg.Transport,
+	}
+	if c.timeout == 0 {
+		c.timeout = DefaultTimeout
+	}
+	if c.transport == nil {
+		c.transport = NewTransport()
+	}
+	return c, nil
+}
+
+// CloseIdleConnections closes the connections that are kept for the next call.
+// The client stays usable.
+func (c *Client) CloseIdleConnections() {
+	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// ExchangeCode implements [platform.Provider] with code2Session. The package
+// comment lists the causes its errors carry.
+func (c *Client) ExchangeCode(ctx context.Context, app platform.Credentials, code string) (platform.Account, error) {
+	if !validCode(code) {
+		return platform.Account{}, &auth.Error{Code: auth.CodeInvalid, Err: ErrCodeMalformed}
+	}
+	secret := app.Secret.Reveal()
+	if !auth.ValidAppID(app.AppID) || secret == "" || len(secret) > maxSecretLen {
+		return platform.Account{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: ErrCredentials}
+	}
+	body, err := c.get(ctx, "/sns/jscode2session", url.Values{
+		"appid":      {app.AppID},
+		"secret":     {secret},
+		"js_code":    {code},
+		"grant_type": {"authorization_code"},
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return platform.Account{}, fmt.Errorf("wechat: the caller gave up: %w", ctx.Err())
+		}
+		return platform.Account{}, failure(err)
+	}
+	account, err := decodeSession(body, secret, code)
+	if err != nil {
+		return platform.Account{}, failure(err)
+	}
+	return account, nil
+}
+
+// validCode reports whether s may be sent as a code: letters, digits, hyphen
+// and underscore. WeChat does not document the alphabet; the codes it issues
+// are letters and digits.
+func validCode(s string) bool {
+	return s != "" && len(s) <= maxCodeLen && !strings.ContainsFunc(s, func(r rune) bool {
+		return !('0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || r == '-' || r == '_')
+	})
+}

@@ -1,0 +1,283 @@
+package wechat_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/platform/wechat"
+)
+
+const (
+	appID  = "wx0123456789abcdef"
+	secret = "5ec2e7+&=%/ 5ec2e75ec2e7"
+	code   = "0c1dEFGH2ijKLmN3opQRst4UvwXYz567"
+)
+
+var credentials = platform.Credentials{AppID: appID, Secret: secret}
+
+const success = `{"session_key":"HyVFkGl5F5OQWJZZaNzBBg==","openid":"oGZUI0egBJY1zhBYw2KhdUfwVJJE"}`
+
+// newClient returns a client of the server at base whose connections close
+// with the test.
+func newClient(t *testing.T, cfg wechat.Config) *wechat.Client {
+	t.Helper()
+	client, err := wechat.New(cfg)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+// serve runs handler and counts its calls.
+func serve(t *testing.T, handler http.HandlerFunc) (*httptest.Server, *atomic.Int64) {
+	t.Helper()
+	var calls atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		handler(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server, &calls
+}
+
+func answer(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]wechat.Config{
+		"no scheme":        {BaseURL: "api.weixin.qq.com"},
+		"another scheme":   {BaseURL: "ftp://api.weixin.qq.com"},
+		"no host":          {BaseURL: "https:///sns"},
+		"a password":       {BaseURL: "https://user:hunter2@api.weixin.qq.com"},
+		"an unparsable":    {BaseURL: "https://user:hunter2@api.weixin.qq.com:port"},
+		"a query":          {BaseURL: "https://api.weixin.qq.com?hunter2"},
+		"a fragment":       {BaseURL: "https://api.weixin.qq.com#hunter2"},
+		"negative timeout": {Timeout: -1},
+	} {
+		t.Run("refuses_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			_, err := wechat.New(cfg)
+			if err == nil {
+				t.Fatal("New accepted it")
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the error quotes the URL: %v", err)
+			}
+		})
+	}
+	t.Run("the_zero_value_is_production", func(t *testing.T) {
+		t.Parallel()
+		if _, err := wechat.New(wechat.Config{}); err != nil {
+			t.Errorf("New: %v", err)
+		}
+	})
+}
+
+func TestExchangeCode(t *testing.T) {
+	t.Parallel()
+
+	t.Run("sends_what_WeChat_documents_and_escapes_it", func(t *testing.T) {
+		t.Parallel()
+		var got *http.Request
+		server, calls := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			got = r.Clone(context.WithoutCancel(r.Context()))
+			answer(http.StatusOK, success)(w, r)
+		})
+		client := newClient(t, wechat.Config{BaseURL: server.URL + "/prefix/"})
+		account, err := client.ExchangeCode(t.Context(), credentials, code)
+		if err != nil {
+			t.Fatalf("ExchangeCode: %v", err)
+		}
+		want := platform.Account{OpenID: "oGZUI0egBJY1zhBYw2KhdUfwVJJE", SessionKey: "HyVFkGl5F5OQWJZZaNzBBg=="}
+		if account != want {
+			t.Errorf("account = %+v, key equal: %v", account, account.SessionKey == want.SessionKey)
+		}
+		if calls.Load() != 1 || got.Method != http.MethodGet || got.URL.Path != "/prefix/sns/jscode2session" {
+			t.Errorf("%d calls, the last %s %s", calls.Load(), got.Method, got.URL.Path)
+		}
+		query, err := url.ParseQuery(got.URL.RawQuery)
+		if err != nil {
+			t.Fatalf("the query does not parse: %v", err)
+		}
+		wantQuery := url.Values{"appid": {appID}, "secret": {secret}, "js_code": {code}, "grant_type": {"authorization_code"}}
+		if diff := cmp.Diff(wantQuery, query); diff != "" {
+			t.Errorf("query (-want +got):\n%s", diff)
+		}
+	})
+
+	for name, bad := range map[string]string{
+		"empty":                            "",
+		"tourist mode's mock code":         "the code is a mock one",
+		"one with a parameter smuggled in": "abc&secret=x",
+		"one with a percent escape":        "abc%20def",
+		"one with a line break":            "abc\r\ndef",
+		"one with NUL":                     "abc\x00",
+		"one of invalid UTF-8":             "abc\xff",
+		"one with full-width digits":       "abc１２",
+		"one too long":                     strings.Repeat("a", 129),
+	} {
+		t.Run("refuses_without_a_call_a_code_that_is_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			server, calls := serve(t, answer(http.StatusOK, success))
+			client := newClient(t, wechat.Config{BaseURL: server.URL})
+			_, err := client.ExchangeCode(t.Context(), credentials, bad)
+			if auth.CodeOf(err) != auth.CodeInvalid || !errors.Is(err, wechat.ErrCodeMalformed) {
+				t.Errorf("err = %v", err)
+			}
+			if calls.Load() != 0 {
+				t.Errorf("%d calls", calls.Load())
+			}
+		})
+	}
+
+	for name, app := range map[string]platform.Credentials{
+		"an empty appid":     {Secret: secret},
+		"a malformed appid":  {AppID: "wx/../..", Secret: secret},
+		"an empty secret":    {AppID: appID},
+		"an endless secret":  {AppID: appID, Secret: auth.Secret(strings.Repeat("s", 257))},
+		"nothing whatsoever": {},
+	} {
+		t.Run("refuses_without_a_call_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			server, calls := serve(t, answer(http.StatusOK, success))
+			client := newClient(t, wechat.Config{BaseURL: server.URL})
+			_, err := client.ExchangeCode(t.Context(), app, code)
+			if auth.CodeOf(err) != auth.PlatformMisconfigured || wechat.Class(err) != wechat.ClassMisconfigured {
+				t.Errorf("err = %v", err)
+			}
+			if calls.Load() != 0 {
+				t.Errorf("%d calls", calls.Load())
+			}
+		})
+	}
+
+	for _, tc := range []struct {
+		name, class string
+		handler     http.HandlerFunc
+	}{
+		{"an_empty_body", wechat.ClassMalformed, answer(http.StatusOK, "")},
+		{"a_body_beyond_64_KiB", wechat.ClassMalformed, answer(http.StatusOK, success+strings.Repeat(" ", 64<<10))},
+		{"HTML", wechat.ClassMalformed, answer(http.StatusOK, "<html>")},
+		{"status_502", wechat.ClassHTTPStatus, answer(http.StatusBadGateway, success)},
+		{"status_500_with_an_errcode", wechat.ClassHTTPStatus, answer(http.StatusInternalServerError, `{"errcode":40029}`)},
+		{"status_204", wechat.ClassHTTPStatus, answer(http.StatusNoContent, "")},
+		{"an_endless_header", wechat.ClassTransport, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", 32<<10))
+			answer(http.StatusOK, success)(w, r)
+		}},
+		{"a_cut_body", wechat.ClassTransport, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			answer(http.StatusOK, success)(w, r)
+		}},
+	} {
+		t.Run("is_unavailable_and_asks_once_after_"+tc.name, func(t *testing.T) {
+			t.Parallel()
+			server, calls := serve(t, tc.handler)
+			client := newClient(t, wechat.Config{BaseURL: server.URL})
+			_, err := client.ExchangeCode(t.Context(), credentials, code)
+			if auth.CodeOf(err) != auth.PlatformUnavailable || wechat.Class(err) != tc.class {
+				t.Errorf("err = %v, class %s, want %s", err, wechat.Class(err), tc.class)
+			}
+			var e *auth.Error
+			if !errors.As(err, &e) || e.RetryAfter != 5*time.Second {
+				t.Errorf("err = %#v, want a Retry-After of 5 s", err)
+			}
+			if calls.Load() != 1 {
+				t.Errorf("%d calls, want 1", calls.Load())
+			}
+		})
+	}
+
+	t.Run("follows_no_redirect", func(t *testing.T) {
+		t.Parallel()
+		elsewhere, stolen := serve(t, answer(http.StatusOK, success))
+		server, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL+"?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
+		})
+		client := newClient(t, wechat.Config{BaseURL: server.URL})
+		_, err := client.ExchangeCode(t.Context(), credentials, code)
+		if wechat.Class(err) != wechat.ClassHTTPStatus {
+			t.Errorf("err = %v", err)
+		}
+		if stolen.Load() != 0 {
+			t.Error("the secret was carried to where the redirect pointed")
+		}
+	})
+
+	t.Run("gives_up_after_its_own_time-out_with_platform_unavailable", func(t *testing.T) {
+		t.Parallel()
+		server, calls := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		client := newClient(t, wechat.Config{BaseURL: server.URL, Timeout: 20 * time.Millisecond})
+		_, err := client.ExchangeCode(t.Context(), credentials, code)
+		if auth.CodeOf(err) != auth.PlatformUnavailable || wechat.Class(err) != wechat.ClassTimeout {
+			t.Errorf("err = %v", err)
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			t.Error("our time-out is taken for the caller's")
+		}
+		if calls.Load() > 1 {
+			t.Errorf("%d calls", calls.Load())
+		}
+	})
+
+	t.Run("gives_up_in_the_middle_of_a_body_too", func(t *testing.T) {
+		t.Parallel()
+		server, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, success[:20])
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		})
+		client := newClient(t, wechat.Config{BaseURL: server.URL, Timeout: 50 * time.Millisecond})
+		_, err := client.ExchangeCode(t.Context(), credentials, code)
+		if wechat.Class(err) != wechat.ClassTimeout {
+			t.Errorf("err = %v, class %s", err, wechat.Class(err))
+		}
+	})
+
+	t.Run("returns_the_context_error_when_the_caller_gives_up", func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithCancel(t.Context())
+		server, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			cancel()
+			<-r.Context().Done()
+		})
+		client := newClient(t, wechat.Config{BaseURL: server.URL})
+		_, err := client.ExchangeCode(ctx, credentials, code)
+		if !errors.Is(err, context.Canceled) || wechat.Class(err) != wechat.ClassCanceled {
+			t.Errorf("err = %v", err)
+		}
+		var e *auth.Error
+		if errors.As(err, &e) {
+			t.Errorf("the caller's own doing is blamed on the platform: %v", err)
+		}
+	})
+}
+
+func TestClassOfForeignErrors(t *testing.T) {
+	t.Parallel()
+	if got := wechat.Class(nil); got != wechat.ClassOK {
+		t.Errorf("Class(nil) = %q", got)
+	}
+	if got := wechat.Class(io.EOF); got != wechat.ClassInternal {
+		t.Errorf("Class(io.EOF) = %q", got)
+	}
+}

@@ -1,0 +1,146 @@
+package wechat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// How long a mini-program is told to wait.
+const (
+	// retryQuota: WeChat counts its quota per minute.
+	retryQuota = time.Minute
+	// retryUnavailable: trouble at WeChat is mostly over within seconds.
+	retryUnavailable = 5 * time.Second
+)
+
+// APIError is WeChat saying no.
+type APIError struct {
+	// Errcode is WeChat's number; never 0.
+	Errcode int
+	// Errmsg is WeChat's text on one line, at most 256 bytes, without anything
+	// secret that was sent. It is for the log alone.
+	Errmsg string
+	// RID is the request's id at WeChat, if Errmsg named one: what their
+	// support asks for.
+	RID string
+}
+
+// Error implements error.
+func (e *APIError) Error() string {
+	return fmt.Sprintf("wechat: errcode %d: %s", e.Errcode, e.Errmsg)
+}
+
+// AnswerError is an answer that is none of WeChat's API: another status than
+// 200, or a body that cannot be understood. The body is never quoted.
+type AnswerError struct {
+	// Status is the HTTP status.
+	Status int
+	// Reason is what is wrong with the answer.
+	Reason string
+}
+
+// Error implements error.
+func (e *AnswerError) Error() string {
+	return fmt.Sprintf("wechat: unusable answer with status %d: %s", e.Status, e.Reason)
+}
+
+// Classes are every value of [Class]: few enough to be a metric's label.
+const (
+	ClassOK            = "ok"             // logged in
+	ClassBusy          = "busy"           // errcode -1
+	ClassCodeInvalid   = "code_invalid"   // wrong or expired code
+	ClassCodeMalformed = "code_malformed" // not a code; nothing was sent
+	ClassCodeUsed      = "code_used"      // the code was redeemed before
+	ClassUserBlocked   = "user_blocked"   // WeChat holds the user to be a risk
+	ClassQuota         = "quota"          // too many calls
+	ClassMisconfigured = "misconfigured"  // our appid, secret or address
+	ClassUnknown       = "unknown"        // an errcode that is not in the table
+	ClassHTTPStatus    = "http_status"    // not a 200
+	ClassMalformed     = "malformed"      // a 200 that cannot be understood
+	ClassTimeout       = "timeout"        // no answer in time
+	ClassTransport     = "transport"      // no answer at all
+	ClassCanceled      = "canceled"       // the caller gave up
+	ClassInternal      = "internal"       // not an error of this package
+)
+
+// verdict is what an errcode means to us.
+type verdict struct {
+	code       auth.Code
+	class      string
+	retryAfter time.Duration
+}
+
+// verdicts is the table of code2Session's errcodes. A number that is not in it
+// is our ignorance or a new trouble of WeChat's, not the user's fault: it is
+// platform_unavailable, and the log names the number.
+var verdicts = map[int]verdict{
+	-1:    {auth.PlatformUnavailable, ClassBusy, retryUnavailable}, // system busy
+	40029: {auth.CodeInvalid, ClassCodeInvalid, 0},                 // invalid or expired code
+	40163: {auth.CodeUsed, ClassCodeUsed, 0},                       // code been used
+	40226: {auth.UserBlocked, ClassUserBlocked, 0},                 // high-risk user
+	45011: {auth.PlatformQuota, ClassQuota, retryQuota},            // calls per minute
+	40013: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // invalid appid
+	40125: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // invalid secret
+	40164: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // our IP address is not on the app's list
+	40243: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // secret frozen
+	41002: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // appid missing
+	41004: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // secret missing
+	41008: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // code missing
+	50004: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // interface forbidden to the account
+	50007: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // account frozen
+}
+
+func verdictOf(errcode int) verdict {
+	if v, ok := verdicts[errcode]; ok {
+		return v
+	}
+	return verdict{auth.PlatformUnavailable, ClassUnknown, retryUnavailable}
+}
+
+// failure gives an error of this package the code a client sees.
+func failure(err error) error {
+	var api *APIError
+	if errors.As(err, &api) {
+		v := verdictOf(api.Errcode)
+		return &auth.Error{Code: v.code, RetryAfter: v.retryAfter, Err: api}
+	}
+	return &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: retryUnavailable, Err: err}
+}
+
+// Class names the outcome of [Client.ExchangeCode] by one of the Class
+// constants, for metrics. A nil error is [ClassOK].
+func Class(err error) string {
+	var (
+		api       *APIError
+		answer    *AnswerError
+		transport *TransportError
+	)
+	switch {
+	case err == nil:
+		return ClassOK
+	case errors.As(err, &api):
+		return verdictOf(api.Errcode).class
+	case errors.As(err, &answer):
+		if answer.Status != http.StatusOK {
+			return ClassHTTPStatus
+		}
+		return ClassMalformed
+	case errors.As(err, &transport):
+		if transport.Timeout() {
+			return ClassTimeout
+		}
+		return ClassTransport
+	case errors.Is(err, ErrCodeMalformed):
+		return ClassCodeMalformed
+	case errors.Is(err, ErrCredentials):
+		return ClassMisconfigured
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return ClassCanceled
+	}
+	return ClassInternal
+}

@@ -1,0 +1,244 @@
+package wechat_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform/wechat"
+)
+
+// roundTripper makes a function a transport.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// listen answers every connection with speak, once the request's header has
+// come, and closes it.
+func listen(t *testing.T, speak func(conn net.Conn, header string)) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() { _ = listener.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			reader := bufio.NewReader(conn)
+			header, err := readHeader(reader)
+			if err == nil {
+				speak(conn, header)
+			}
+			_ = conn.Close()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// readHeader reads up to and including the empty line.
+func readHeader(r *bufio.Reader) (string, error) {
+	var header strings.Builder
+	for {
+		line, err := r.ReadString('\n')
+		header.WriteString(line)
+		if err != nil || line == "\r\n" {
+			return header.String(), err
+		}
+	}
+}
+
+// errorTree lists err and everything it wraps.
+func errorTree(err error) []error {
+	tree := []error{err}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			tree = append(tree, errorTree(inner)...)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			tree = append(tree, errorTree(inner)...)
+		}
+	}
+	return tree
+}
+
+// hidesSecrets fails the test when any error in the tree shows what was sent.
+func hidesSecrets(t *testing.T, err error) {
+	t.Helper()
+	for _, e := range errorTree(err) {
+		for _, text := range []string{e.Error(), fmt.Sprintf("%+v", e), fmt.Sprintf("%#v", e)} {
+			for what, needle := range map[string]string{
+				"secret": secret, "escaped secret": url.QueryEscape(secret), "half the secret": secret[len(secret)/2:],
+				"code": code, "half the code": code[len(code)/2:], "query": "js_code",
+			} {
+				if strings.Contains(text, needle) {
+					t.Errorf("a %T shows the %s: %s", e, what, text)
+				}
+			}
+		}
+	}
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		t.Errorf("a *url.Error is in the chain: %v", u)
+	}
+}
+
+func TestErrorsHideTheSecret(t *testing.T) {
+	t.Parallel()
+	refused := func(t *testing.T) string {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatalf("listen: %v", err)
+		}
+		defer func() { _ = listener.Close() }()
+		return listener.Addr().String()
+	}
+	dialing := func(err error) *http.Transport {
+		transport := wechat.NewTransport()
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, err }
+		return transport
+	}
+	tlsServer := func(t *testing.T, versions *tls.Config) *httptest.Server {
+		server := httptest.NewUnstartedServer(answer(http.StatusOK, success))
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		server.TLS = versions
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		return server
+	}
+	for _, tc := range []struct {
+		name, class, says string
+		config            func(t *testing.T) wechat.Config
+	}{
+		{"a_refused_connection", wechat.ClassTransport, "connecting: connection refused", func(t *testing.T) wechat.Config {
+			return wechat.Config{BaseURL: "http://" + refused(t)}
+		}},
+		{"an_unknown_host", wechat.ClassTransport, "no such host", func(*testing.T) wechat.Config {
+			return wechat.Config{Transport: dialing(&net.DNSError{Err: "no such host " + secret, Name: code, IsNotFound: true})}
+		}},
+		{"a_silent_name_server", wechat.ClassTimeout, "name server did not answer", func(*testing.T) wechat.Config {
+			return wechat.Config{Transport: dialing(&net.DNSError{Err: secret, IsTimeout: true})}
+		}},
+		{"a_dial_that_fails_with_words_of_its_own", wechat.ClassTransport, "withheld", func(*testing.T) wechat.Config {
+			return wechat.Config{Transport: dialing(errors.New("secret=" + secret + " js_code=" + code))}
+		}},
+		{"a_certificate_of_nobody", wechat.ClassTransport, "TLS handshake: tls: failed to verify certificate", func(t *testing.T) wechat.Config {
+			return wechat.Config{BaseURL: tlsServer(t, nil).URL}
+		}},
+		{"a_server_that_only_speaks_TLS_1.1", wechat.ClassTransport, "TLS handshake: tls: protocol version not supported", func(t *testing.T) wechat.Config {
+			return wechat.Config{BaseURL: tlsServer(t, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}).URL}
+		}},
+		{"a_server_without_TLS", wechat.ClassTransport, "TLS handshake: the peer does not speak TLS", func(t *testing.T) wechat.Config {
+			server, _ := serve(t, answer(http.StatusOK, success))
+			return wechat.Config{BaseURL: "https://" + server.Listener.Addr().String()}
+		}},
+		{"a_redirect", wechat.ClassHTTPStatus, "status 302", func(t *testing.T) wechat.Config {
+			server, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "/?"+r.URL.RawQuery, http.StatusFound)
+			})
+			return wechat.Config{BaseURL: server.URL}
+		}},
+		{"a_time-out", wechat.ClassTimeout, "timed out after 20ms", func(t *testing.T) wechat.Config {
+			server, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+			return wechat.Config{BaseURL: server.URL, Timeout: 20 * time.Millisecond}
+		}},
+		{"a_connection_cut_before_the_answer", wechat.ClassTransport, "waiting for the answer: the connection was closed", func(t *testing.T) wechat.Config {
+			return wechat.Config{BaseURL: "http://" + listen(t, func(net.Conn, string) {})}
+		}},
+		{"a_connection_cut_within_the_answer", wechat.ClassTransport, "reading the answer: the connection was closed", func(t *testing.T) wechat.Config {
+			return wechat.Config{BaseURL: "http://" + listen(t, func(conn net.Conn, header string) {
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"+header)
+			})}
+		}},
+		{"a_status_line_that_echoes_the_request", wechat.ClassTransport, "withheld", func(t *testing.T) wechat.Config {
+			return wechat.Config{BaseURL: "http://" + listen(t, func(conn net.Conn, header string) {
+				_, _ = io.WriteString(conn, header)
+			})}
+		}},
+		{"a_header_that_echoes_the_request", wechat.ClassTransport, "withheld", func(t *testing.T) wechat.Config {
+			return wechat.Config{BaseURL: "http://" + listen(t, func(conn net.Conn, header string) {
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+header)
+			})}
+		}},
+		{"an_errmsg_that_echoes_the_request", wechat.ClassMisconfigured, "errcode 40125: secret=[redacted]", func(t *testing.T) wechat.Config {
+			server, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				_, _ = fmt.Fprintf(w, `{"errcode":40125,"errmsg":"secret=%s of %s"}`,
+					url.QueryEscape(r.URL.Query().Get("secret")), r.URL.Query().Get("js_code"))
+			})
+			return wechat.Config{BaseURL: server.URL}
+		}},
+		{"a_transport_that_quotes_the_URL", wechat.ClassTransport, "withheld", func(*testing.T) wechat.Config {
+			return wechat.Config{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				return nil, fmt.Errorf("tracing: %w", &url.Error{Op: "Get", URL: r.URL.String(), Err: errors.New(r.URL.RawQuery)})
+			})}
+		}},
+		{"a_transport_whose_OpError_quotes_the_URL", wechat.ClassTransport, "withheld", func(*testing.T) wechat.Config {
+			return wechat.Config{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				return nil, &net.OpError{Op: "read", Net: r.URL.String(), Err: errors.New(r.URL.String())}
+			})}
+		}},
+		{"a_proxy_that_refuses_the_tunnel", wechat.ClassTransport, "status 407", func(t *testing.T) wechat.Config {
+			proxy := listen(t, func(conn net.Conn, _ string) {
+				_, _ = io.WriteString(conn, "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+			})
+			transport := wechat.NewTransport()
+			transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: proxy, User: url.UserPassword("u", secret)})
+			return wechat.Config{Transport: transport}
+		}},
+	} {
+		t.Run("after_"+tc.name, func(t *testing.T) {
+			t.Parallel()
+			client := newClient(t, tc.config(t))
+			_, err := client.ExchangeCode(t.Context(), credentials, code)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			hidesSecrets(t, err)
+			if got := wechat.Class(err); got != tc.class {
+				t.Errorf("class = %s, want %s: %v", got, tc.class, err)
+			}
+			if !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("err = %q, want it to say %q", err, tc.says)
+			}
+			if got := auth.CodeOf(err); tc.class != wechat.ClassMisconfigured && got != auth.PlatformUnavailable {
+				t.Errorf("code = %s", got)
+			}
+		})
+	}
+}
+
+func TestProxyIsUsedOnlyWhereItSeesNoSecret(t *testing.T) {
+	t.Setenv("HTTP_PROXY", "http://proxy.invalid:3128")
+	t.Setenv("http_proxy", "http://proxy.invalid:3128")
+	server, _ := serve(t, answer(http.StatusOK, success))
+	// Not a loopback address, which the environment's rules exempt anyway.
+	transport := wechat.NewTransport()
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != "wechatsim.example:80" {
+			t.Errorf("dialled %s", addr)
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, server.Listener.Addr().String())
+	}
+	client := newClient(t, wechat.Config{BaseURL: "http://wechatsim.example", Transport: transport})
+	if _, err := client.ExchangeCode(t.Context(), credentials, code); err != nil {
+		t.Errorf("ExchangeCode: %v", err)
+	}
+}
