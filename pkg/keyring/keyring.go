@@ -94,10 +94,15 @@ func Open(ctx context.Context, store Store, sealer *seal.Ring, now time.Time) (*
 	if err != nil {
 		return nil, fmt.Errorf("keyring: load: %w", err)
 	}
-	if len(missing(stored, now)) > 0 {
+	if len(missing(stored)) > 0 {
 		stored, err = store.AddKeys(ctx, now, func(existing []StoredKey) ([]StoredKey, error) {
+			// A key made under the wrong master key would lock the right one
+			// out, so those that are there must open first.
+			if _, err := r.open(existing); err != nil {
+				return nil, err
+			}
 			var add []StoredKey
-			for _, m := range missing(existing, now) {
+			for _, m := range missing(existing) {
 				k, err := r.generate(m, now)
 				if err != nil {
 					return nil, err
@@ -125,15 +130,21 @@ func (r *Ring) Reload(ctx context.Context) error {
 	return r.install(stored)
 }
 
-// CurrentSigningKey implements [token.SigningKeys].
+// CurrentSigningKey implements [token.SigningKeys]. While no key of the
+// algorithm is active yet, because this clock is behind the one of the replica
+// that made them, it is the one that will be active first.
 func (r *Ring) CurrentSigningKey(alg string, now time.Time) (token.SigningKey, error) {
+	var found *signingKey
 	keys := r.keys.Load().signing
-	for i := len(keys) - 1; i >= 0; i-- {
-		if k := &keys[i]; k.Alg == alg && !k.activeAt.After(now) {
-			return k.SigningKey, nil
+	for i := range keys {
+		if k := &keys[i]; k.Alg == alg && (found == nil || !k.activeAt.After(now)) {
+			found = k
 		}
 	}
-	return token.SigningKey{}, fmt.Errorf("%w: signing, %s", ErrNoKey, alg)
+	if found == nil {
+		return token.SigningKey{}, fmt.Errorf("%w: signing, %s", ErrNoKey, alg)
+	}
+	return found.SigningKey, nil
 }
 
 // VerificationKey implements [token.VerificationKeys].
@@ -142,15 +153,20 @@ func (r *Ring) VerificationKey(kid string) (crypto.PublicKey, string, bool) {
 	return k.key, k.alg, ok
 }
 
-// CurrentMACKey implements [token.MACKeys].
+// CurrentMACKey implements [token.MACKeys], by the same rule as
+// [Ring.CurrentSigningKey].
 func (r *Ring) CurrentMACKey(now time.Time) (uint32, []byte, error) {
+	var found *macKey
 	keys := r.keys.Load().mac
-	for i := len(keys) - 1; i >= 0; i-- {
-		if k := &keys[i]; !k.activeAt.After(now) {
-			return k.id, k.key, nil
+	for i := range keys {
+		if k := &keys[i]; found == nil || !k.activeAt.After(now) {
+			found = k
 		}
 	}
-	return 0, nil, fmt.Errorf("%w: refresh", ErrNoKey)
+	if found == nil {
+		return 0, nil, fmt.Errorf("%w: refresh", ErrNoKey)
+	}
+	return found.id, found.key, nil
 }
 
 // MACKey implements [token.MACKeys].
@@ -171,8 +187,10 @@ type want struct {
 }
 
 // missing says which keys a store lacks to have a current and a next one of
-// each kind.
-func missing(keys []StoredKey, now time.Time) []want {
+// each kind. A key that becomes active a moment from now was made by a replica
+// whose clock is ahead, and is current for all: a second one would be unknown
+// there.
+func missing(keys []StoredKey) []want {
 	var out []want
 	for _, kind := range []want{{use: UseAccess, alg: token.DefaultAlg}, {use: UseRefresh, alg: AlgMAC}} {
 		var current, next bool
@@ -183,7 +201,7 @@ func missing(keys []StoredKey, now time.Time) []want {
 			}
 			if k.ActiveAt.IsZero() {
 				next = true
-			} else if !k.ActiveAt.After(now) {
+			} else {
 				current = true
 			}
 		}
@@ -234,6 +252,16 @@ func keyAAD(kid string) []byte { return seal.AAD("signing_keys", "sealed", kid) 
 
 // install opens the keys and makes them the ring's.
 func (r *Ring) install(stored []StoredKey) error {
+	s, err := r.open(stored)
+	if err != nil {
+		return err
+	}
+	r.keys.Store(s)
+	return nil
+}
+
+// open opens the keys that are not retired.
+func (r *Ring) open(stored []StoredKey) (*snapshot, error) {
 	s := &snapshot{
 		verify:  make(map[string]verificationKey),
 		macByID: make(map[uint32][]byte),
@@ -246,17 +274,17 @@ func (r *Ring) install(stored []StoredKey) error {
 		}
 		plain, err := r.sealer.Open(k.Sealed, keyAAD(k.KID))
 		if err != nil {
-			return fmt.Errorf("keyring: key %s: %w", k.KID, err)
+			return nil, fmt.Errorf("keyring: key %s at rest: %w (check that the master key file is the one this database was set up with)", k.KID, err)
 		}
 		switch k.Use {
 		case UseRefresh:
 			if err := s.addMAC(k, plain); err != nil {
-				return err
+				return nil, err
 			}
 		case UseAccess:
 			jwk, err := s.addSigning(k, plain)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			set.Keys = append(set.Keys, jwk)
 		default:
@@ -266,11 +294,10 @@ func (r *Ring) install(stored []StoredKey) error {
 	s.sort()
 	jwks, err := json.Marshal(set)
 	if err != nil {
-		return fmt.Errorf("keyring: encode the JWK set: %w", err)
+		return nil, fmt.Errorf("keyring: encode the JWK set: %w", err)
 	}
 	s.jwks = jwks
-	r.keys.Store(s)
-	return nil
+	return s, nil
 }
 
 func (s *snapshot) addMAC(k *StoredKey, key []byte) error {
