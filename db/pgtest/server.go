@@ -1,0 +1,334 @@
+package pgtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// startTimeout bounds a start, recovery after a crash included.
+const startTimeout = 60 * time.Second
+
+// Option changes a server of one's own.
+type Option func(*Server)
+
+// WithFsync has the server write through to the disk, as in production. Without
+// it commits survive a kill of the server, but not of the machine.
+func WithFsync() Option {
+	return func(s *Server) {
+		for _, name := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
+			s.settings[name] = "on"
+		}
+	}
+}
+
+// WithSetting sets a configuration parameter of the server, for example
+// "max_connections".
+func WithSetting(name, value string) Option {
+	return func(s *Server) { s.settings[name] = value }
+}
+
+// Server is a running PostgreSQL. Its methods are not safe for concurrent use.
+type Server struct {
+	bin, dir string
+	port     int
+	owner    *syscall.Credential // nil: run as ourselves
+	settings map[string]string
+
+	postgres *exec.Cmd
+	watchdog *exec.Cmd
+	exited   chan struct{} // closed when postgres has ended
+	log      *logBuffer
+}
+
+// NewServer starts a server that belongs to t alone, and removes it with its
+// data when t ends.
+func NewServer(t testing.TB, opts ...Option) *Server {
+	t.Helper()
+	s, err := newServer(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func newServer(opts ...Option) (_ *Server, err error) {
+	s := &Server{settings: map[string]string{
+		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
+		"max_connections": "200", "shared_buffers": "64MB", "max_wal_size": "128MB", "unix_socket_directories": "",
+		"timezone": "UTC", "log_min_messages": "warning", "jit": "off",
+	}}
+	for _, o := range opts {
+		o(s)
+	}
+	if s.bin, err = binDir(); err != nil {
+		return nil, err
+	}
+	if s.owner, err = dropTo(); err != nil {
+		return nil, err
+	}
+	if s.dir, err = os.MkdirTemp(s.parent(), "yufu-pgtest-"); err != nil {
+		return nil, fmt.Errorf("pgtest: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(s.dir)
+		}
+	}()
+	if s.owner != nil {
+		if err := os.Chown(s.dir, int(s.owner.Uid), int(s.owner.Gid)); err != nil {
+			return nil, fmt.Errorf("pgtest: %w", err)
+		}
+	}
+	initdb := s.command("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust",
+		"-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("pgtest: initdb: %w\n%s", err, out)
+	}
+	// Between choosing a free port and taking it somebody else may be faster.
+	for range 5 {
+		if s.port, err = freePort(); err != nil {
+			return nil, err
+		}
+		if err = s.Start(); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+// memory is a file system in memory, where there is one.
+const memory = "/dev/shm"
+
+// parent returns where the server's directory goes; "" is the system's temporary
+// directory. A server that need not outlive the machine is several times faster
+// in memory, if there is plenty: containers often have a tiny one.
+func (s *Server) parent() string {
+	var fs syscall.Statfs_t
+	if s.settings["fsync"] == "off" && os.Getenv("TMPDIR") == "" && syscall.Statfs(memory, &fs) == nil &&
+		fs.Bavail*uint64(fs.Bsize) >= 2<<30 {
+		return memory
+	}
+	return ""
+}
+
+// DSN returns the URL of a database on this server, as superuser. It stays the
+// same across restarts.
+func (s *Server) DSN(database string) string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, url.PathEscape(database))
+}
+
+// Addr returns the server's host and port, for proxies.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// Start starts a stopped or killed server again, on the same port and data, and
+// returns when it takes connections.
+func (s *Server) Start() error {
+	if s.running() {
+		return errors.New("pgtest: the server runs already")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		err := s.startOnce(ctx)
+		// After a kill the last of the old server's processes may still hold
+		// its shared memory, for as long as they take to notice.
+		if err == nil || ctx.Err() != nil || !bytes.Contains(s.log.Bytes(), []byte("shared memory block")) {
+			return err
+		}
+	}
+}
+
+func (s *Server) startOnce(ctx context.Context) error {
+	s.log = &logBuffer{}
+	args := []string{"-D", s.data(), "-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1"}
+	for name, value := range s.settings {
+		args = append(args, "-c", name+"="+value)
+	}
+	s.postgres = s.command("postgres", args...)
+	s.postgres.Stdout, s.postgres.Stderr = s.log, s.log
+	// Every process of the server holds the log, so Wait returns when the last
+	// of them has noticed the end of the first.
+	s.postgres.WaitDelay = startTimeout
+	if err := s.postgres.Start(); err != nil {
+		return fmt.Errorf("pgtest: %w", err)
+	}
+	s.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait()
+		close(exited)
+	}(s.postgres, s.exited)
+	if err := s.watch(); err != nil {
+		_ = s.Kill()
+		return err
+	}
+	for {
+		conn, err := pgx.Connect(ctx, s.DSN("postgres"))
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		select {
+		case <-s.exited:
+			s.unwatch()
+			return fmt.Errorf("pgtest: postgres ended at once:\n%s", s.log.Bytes())
+		case <-ctx.Done():
+			_ = s.Kill()
+			return fmt.Errorf("pgtest: postgres takes no connections: %w\n%s", err, s.log.Bytes())
+		case <-time.After(10 * time.Millisecond): // between two polls
+		}
+	}
+}
+
+// Stop shuts the server down in good order: transactions under way are rolled
+// back, connections closed.
+func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
+
+// Kill ends the server as a crash does (kill -9).
+func (s *Server) Kill() error { return s.end(syscall.SIGKILL) }
+
+func (s *Server) end(sig syscall.Signal) error {
+	if s.running() {
+		if err := s.postgres.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("pgtest: %w", err)
+		}
+		<-s.exited
+	}
+	s.unwatch()
+	return nil
+}
+
+func (s *Server) running() bool {
+	if s.exited == nil {
+		return false
+	}
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// remove ends the server for good.
+func (s *Server) remove() error {
+	err := s.end(syscall.SIGQUIT)
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+// watch starts a process that waits for its standard input to end, which it
+// does when this process does, however it ends. Then it stops the server and
+// removes its files.
+func (s *Server) watch() error {
+	const script = `trap '' INT TERM HUP; read _; kill -QUIT "$1" 2>/dev/null
+while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"`
+	s.watchdog = s.command("sh", "-c", script, "sh", strconv.Itoa(s.postgres.Process.Pid), s.dir)
+	in, err := s.watchdog.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("pgtest: %w", err)
+	}
+	if err := s.watchdog.Start(); err != nil {
+		return fmt.Errorf("pgtest: watchdog: %w", err)
+	}
+	_ = in // held open by the command until Wait
+	return nil
+}
+
+func (s *Server) unwatch() {
+	if s.watchdog != nil && s.watchdog.Process != nil {
+		_ = s.watchdog.Process.Kill()
+		_ = s.watchdog.Wait()
+	}
+	s.watchdog = nil
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+// command prepares a program of the server, run as its owner and out of reach
+// of the terminal's signals.
+func (s *Server) command(name string, args ...string) *exec.Cmd {
+	path := filepath.Join(s.bin, name)
+	if name == "sh" {
+		path = "/bin/sh"
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Dir = s.dir
+	// The test's own environment may point PostgreSQL elsewhere (PGDATA, …).
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "HOME=" + s.dir, "TMPDIR=" + s.dir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.owner}
+	return cmd
+}
+
+// dropTo returns whom to run the server as, or nil for ourselves.
+func dropTo() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
+		gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
+		if err := errors.Join(uidErr, gidErr); err != nil {
+			return nil, fmt.Errorf("pgtest: user %s: %w", name, err)
+		}
+		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	}
+	return nil, errors.New("pgtest: PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("pgtest: %w", err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// logBuffer keeps the beginning of what the server says.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+const logLimit = 64 << 10
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if room := logLimit - l.b.Len(); room > 0 {
+		l.b.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+// Bytes returns a copy of what was kept.
+func (l *logBuffer) Bytes() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Clone(l.b.Bytes())
+}
+
+var _ io.Writer = (*logBuffer)(nil)
