@@ -16,16 +16,16 @@ import (
 
 // listenFlags are the addresses of the two listeners.
 type listenFlags struct {
-	Listen      string `env:"YUFU_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the public API."`
-	AdminListen string `env:"YUFU_ADMIN_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of health checks and metrics. Keep it private."`
+	Listen      string `env:"YUFU_LISTEN" default:"127.0.0.1:8080" group:"Listeners:" placeholder:"HOST:PORT" help:"Address of the public API."`
+	AdminListen string `env:"YUFU_ADMIN_LISTEN" default:"127.0.0.1:8081" group:"Listeners:" placeholder:"HOST:PORT" help:"Address of health checks and metrics. Keep it private."`
 }
 
 // lifetimeFlags are how long things live.
 type lifetimeFlags struct {
-	AccessTokenTTL time.Duration `name:"access-token-ttl" env:"YUFU_ACCESS_TOKEN_TTL" default:"10m" help:"Lifetime of an access token, at most 1h."`
-	RefreshGrace   time.Duration `env:"YUFU_REFRESH_GRACE" default:"60s" help:"How long after a refresh the refresh token that was used still yields the same successor."`
-	SessionIdleTTL time.Duration `name:"session-idle-ttl" env:"YUFU_SESSION_IDLE_TTL" default:"720h" help:"A session that is not refreshed for this long expires."`
-	SessionMaxTTL  time.Duration `name:"session-max-ttl" env:"YUFU_SESSION_MAX_TTL" default:"4320h" help:"A session expires after this long, however often it is refreshed."`
+	AccessTokenTTL time.Duration `name:"access-token-ttl" env:"YUFU_ACCESS_TOKEN_TTL" default:"10m" group:"Lifetimes:" placeholder:"DURATION" help:"Lifetime of an access token, at most 1h."`
+	RefreshGrace   time.Duration `env:"YUFU_REFRESH_GRACE" default:"60s" group:"Lifetimes:" placeholder:"DURATION" help:"How long after a refresh the refresh token that was used still yields the same successor, at most 10m. Later, whoever sends it again ends the session."`
+	SessionIdleTTL time.Duration `name:"session-idle-ttl" env:"YUFU_SESSION_IDLE_TTL" default:"720h" group:"Lifetimes:" placeholder:"DURATION" help:"A session that is not refreshed for this long expires."`
+	SessionMaxTTL  time.Duration `name:"session-max-ttl" env:"YUFU_SESSION_MAX_TTL" default:"4320h" group:"Lifetimes:" placeholder:"DURATION" help:"A session expires after this long, however often it is refreshed."`
 }
 
 func (f lifetimeFlags) lifetimes() session.Lifetimes {
@@ -44,8 +44,8 @@ func (f lifetimeFlags) check() error {
 
 // databaseFlags say where the data lives.
 type databaseFlags struct {
-	DatabaseURL     string `env:"YUFU_DATABASE_URL" placeholder:"URL" help:"postgres://user:password@host/database (PostgreSQL 14 or newer; several hosts allowed), or sqlite:PATH."`
-	DatabaseURLFile string `env:"YUFU_DATABASE_URL_FILE" placeholder:"FILE" help:"Read the database URL from this file, to keep its password out of the environment."`
+	DatabaseURL     string `env:"YUFU_DATABASE_URL" group:"Database and keys:" placeholder:"URL" help:"postgres://user:password@host/database (PostgreSQL 14 or newer; several hosts allowed), or sqlite:PATH."`
+	DatabaseURLFile string `env:"YUFU_DATABASE_URL_FILE" group:"Database and keys:" placeholder:"FILE" help:"Read the database URL from this file instead, to keep its password out of the environment; - is standard input."`
 }
 
 func (f databaseFlags) database(std streams, log *slog.Logger) (setting.Database, error) {
@@ -65,7 +65,7 @@ func (f databaseFlags) database(std streams, log *slog.Logger) (setting.Database
 
 // masterKeyFlag says where the master keys are.
 type masterKeyFlag struct {
-	MasterKeyFile string `env:"YUFU_MASTER_KEY_FILE" placeholder:"FILE" help:"File of base64 32-byte keys that seal secrets in the database, one a line; the first seals, all open. Make one: openssl rand -base64 32"`
+	MasterKeyFile string `env:"YUFU_MASTER_KEY_FILE" group:"Database and keys:" placeholder:"FILE" help:"File of base64 32-byte keys that seal secrets in the database, one a line; the first seals, all open. Make one with: openssl rand -base64 32."`
 }
 
 func (f masterKeyFlag) ring(std streams, log *slog.Logger) (*seal.Ring, error) {
@@ -86,9 +86,9 @@ func (f masterKeyFlag) ring(std streams, log *slog.Logger) (*seal.Ring, error) {
 
 // logFlags say what is logged and how.
 type logFlags struct {
-	LogLevel string `env:"YUFU_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"debug, info, warn or error."`
+	LogLevel string `env:"YUFU_LOG_LEVEL" default:"info" group:"Operation:" placeholder:"LEVEL" help:"What to log: debug, info, warn or error, and what is graver."`
 	// An empty format means the command's own: json to serve, text to look at.
-	LogFormat string `env:"YUFU_LOG_FORMAT" placeholder:"FORMAT" help:"json or text. Default: json for serve, text for everything else."`
+	LogFormat string `env:"YUFU_LOG_FORMAT" group:"Operation:" placeholder:"FORMAT" help:"How to log: json or text. Without it, serve logs json, and every other command text."`
 }
 
 func (f logFlags) logger(std streams, format string) (*slog.Logger, error) {
@@ -104,7 +104,7 @@ func (f logFlags) logger(std streams, format string) (*slog.Logger, error) {
 
 // shutdownFlag bounds the drain.
 type shutdownFlag struct {
-	ShutdownTimeout time.Duration `env:"YUFU_SHUTDOWN_TIMEOUT" default:"15s" help:"After SIGTERM, how long requests in flight may take."`
+	ShutdownTimeout time.Duration `env:"YUFU_SHUTDOWN_TIMEOUT" default:"15s" group:"Operation:" placeholder:"DURATION" help:"After SIGTERM, how long requests in flight may still take."`
 }
 
 func (f shutdownFlag) check() error {
@@ -116,7 +116,7 @@ func (f shutdownFlag) check() error {
 
 // platformFlags point platforms elsewhere.
 type platformFlags struct {
-	UnsafeWechatURL string `name:"unsafe-wechat-url" env:"YUFU_UNSAFE_WECHAT_URL" placeholder:"URL" help:"Call this address instead of WeChat's. Whoever answers there sees every AppSecret and decides who logs in. For tests against a simulator."`
+	UnsafeWechatURL string `name:"unsafe-wechat-url" env:"YUFU_UNSAFE_WECHAT_URL" group:"Unsafe:" placeholder:"URL" help:"Call this address instead of WeChat's. Whoever answers there sees every AppSecret and decides who logs in. For tests against a simulator."`
 }
 
 func warnTo(log *slog.Logger) func(string) { return func(s string) { log.Warn(s) } }

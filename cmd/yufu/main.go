@@ -16,7 +16,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -50,6 +49,8 @@ func main() {
 }
 
 // run parses the command line and runs the command. It returns the exit code.
+// What the command line does not say comes from the process's environment;
+// environ is searched for settings that do not exist.
 func run(ctx context.Context, args, environ []string, std streams) int {
 	var c cli
 	exited := -1
@@ -59,6 +60,7 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		kong.Writers(std.out, std.err),
 		kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ValueFormatter(helpText),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(std),
 	)
@@ -66,9 +68,11 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		fmt.Fprintln(std.err, "yufu:", err)
 		return 1
 	}
-	if err := setting.CheckEnviron(environ, knownVariables(parser.Model)); err != nil {
+	parser.Model.HelpFlag.Help = "Show this help."
+	known := knownVariables(parser.Model)
+	if err := unsetEmpty(known); err != nil {
 		fmt.Fprintln(std.err, "yufu:", err)
-		return 2
+		return 1
 	}
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -81,11 +85,15 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		fmt.Fprintf(std.err, "yufu: %v\nyufu: see: %s --help\n", err, commandPath(err))
 		return 2
 	}
+	if err := setting.CheckEnviron(environ, known); err != nil {
+		fmt.Fprintln(std.err, "yufu:", err)
+		return 2
+	}
 	if err := command.Run(); err != nil {
 		fmt.Fprintln(std.err, "yufu:", err)
 		var usage *usageError
 		if errors.As(err, &usage) {
-			fmt.Fprintf(std.err, "yufu: see: yufu %s --help\n", strings.Fields(command.Command())[0])
+			fmt.Fprintf(std.err, "yufu: see: %s --help\n", command.Selected().FullPath())
 			return 2
 		}
 		return 1
@@ -116,6 +124,19 @@ func wrongUsage(err error) error {
 		return nil
 	}
 	return &usageError{err}
+}
+
+// unsetEmpty makes variables without a value the same as variables that are not
+// set: what templates and compose files make of a setting nobody gave.
+func unsetEmpty(names []string) error {
+	for _, name := range names {
+		if v, ok := os.LookupEnv(name); ok && v == "" {
+			if err := os.Unsetenv(name); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // knownVariables lists the environment variables that some command reads.

@@ -9,12 +9,12 @@ import (
 )
 
 type serveCmd struct {
-	Issuer string `env:"YUFU_ISSUER" placeholder:"URL" help:"Address the public reaches this service by, for example https://auth.example.com. It stands in every token."`
+	Issuer string `env:"YUFU_ISSUER" group:"Listeners:" placeholder:"URL" help:"Address by which the public reaches this service, for example https://auth.example.com: https, without a path. It stands in every token."`
 	databaseFlags
 	masterKeyFlag
 	listenFlags
 	lifetimeFlags
-	Migrate bool `env:"YUFU_MIGRATE" help:"Bring the database schema up to date first."`
+	Migrate bool `env:"YUFU_MIGRATE" group:"Database and keys:" help:"Bring the database schema up to date first; several replicas may do so at once."`
 	shutdownFlag
 	logFlags
 	platformFlags
@@ -22,7 +22,7 @@ type serveCmd struct {
 
 // Help is shown below the usage line of yufu serve --help.
 func (serveCmd) Help() string {
-	return `Three settings are required: YUFU_ISSUER, YUFU_DATABASE_URL and YUFU_MASTER_KEY_FILE. Every setting is a flag and an environment variable; the flag wins.
+	return `Three settings are required: YUFU_ISSUER, YUFU_DATABASE_URL and YUFU_MASTER_KEY_FILE. Every setting is a flag and an environment variable; the flag wins. A duration is written as 90s, 15m or 720h.
 
 Replicas share nothing but the database, and may start and stop at any time. SIGTERM drains.`
 }

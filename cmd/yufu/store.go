@@ -32,8 +32,14 @@ type store interface {
 
 var (
 	_ store = (*postgres.Store)(nil)
-	_ store = (*sqlite.Store)(nil)
+	_ store = sqliteStore{}
 )
+
+// sqliteStore closes as a store does. What Close could report comes too late
+// for anybody: every commit is on the disk by then.
+type sqliteStore struct{ *sqlite.Store }
+
+func (s sqliteStore) Close() { _ = s.Store.Close() }
 
 // openTimeout bounds how long a start waits for the database.
 const openTimeout = 15 * time.Second
@@ -41,17 +47,11 @@ const openTimeout = 15 * time.Second
 // openStore opens the database and, when told to, migrates it; else it checks
 // that the schema is this binary's.
 func openStore(ctx context.Context, db setting.Database, migrate bool) (store, error) {
-	var s store
-	var err error
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if db.SQLitePath != "" {
-		s, err = asStore(sqlite.Open(opening, db.SQLitePath))
-	} else {
-		s, err = asStore(postgres.Open(opening, db.PostgresDSN))
-	}
+	s, err := connect(opening, db)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the database (YUFU_DATABASE_URL): %w", err)
+		return nil, fmt.Errorf("YUFU_DATABASE_URL: cannot open the database: %w", err)
 	}
 	if migrate {
 		// A migration takes as long as it takes.
@@ -66,10 +66,18 @@ func openStore(ctx context.Context, db setting.Database, migrate bool) (store, e
 	return s, nil
 }
 
-// asStore keeps a nil pointer from becoming an interface that is not nil.
-func asStore[S store](s S, err error) (store, error) {
+// connect opens the database of the kind that is set.
+func connect(ctx context.Context, db setting.Database) (store, error) {
+	if db.SQLitePath == "" {
+		s, err := postgres.Open(ctx, db.PostgresDSN)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	s, err := sqlite.Open(ctx, db.SQLitePath)
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return sqliteStore{s}, nil
 }

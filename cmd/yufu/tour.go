@@ -6,7 +6,8 @@ import (
 )
 
 // tour is what yufu dev prints: commands to paste, in any order, any number of
-// times. Each step fetches its own code.
+// times. Each step fetches its own code. The headings are echoed, not comments:
+// zsh takes a pasted comment for a command.
 type tour struct {
 	Public, Admin string
 	// Sim is empty when real WeChat is used.
@@ -15,33 +16,33 @@ type tour struct {
 }
 
 var tourText = template.Must(template.New("tour").Funcs(template.FuncMap{
-	"field": func(name string) string { return `sed 's/.*"` + name + `":"\([^"]*\)".*/\1/'` },
+	"field": func(name string) string { return `sed 's/.*"` + name + `": *"\([^"]*\)".*/\1/'` },
 }).Parse(`
 Yufu is running. The public API is at {{.Public}}, health checks and metrics are at {{.Admin}}.
 {{- if .Sim}}
-WeChat is simulated at {{.Sim}}; the app is {{.App}}. Paste these into another terminal.
+WeChat is simulated at {{.Sim}}; the app is {{.App}}. Paste this into another terminal:
 
-# 1. Log in: a code, as wx.login gives it, becomes tokens.
+echo '-- 1. Log in: a code, as wx.login gives it, becomes tokens.'
 CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
-curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code=$CODE
+curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code="$CODE"
 
-# 2. Who am I? The access token says it, to this service and to any back end.
+echo '-- 2. Who am I? The access token says it, to this service and to any back end.'
 CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
-ACCESS=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code=$CODE | {{field "access_token"}})
+ACCESS=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code="$CODE" | {{field "access_token"}})
 curl -s {{.Public}}/v1/me -H "Authorization: Bearer $ACCESS"
 
-# 3. Refresh, and lose the answer: the same refresh token yields the same successor again, for 60 seconds.
+echo '-- 3. Refresh, and lose the answer: within YUFU_REFRESH_GRACE the same refresh token yields the same successor.'
 CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
-REFRESH=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code=$CODE | {{field "refresh_token"}})
-curl -s {{.Public}}/oauth2/token -d grant_type=refresh_token -d client_id={{.App}} -d refresh_token=$REFRESH | {{field "refresh_token"}}
-curl -s {{.Public}}/oauth2/token -d grant_type=refresh_token -d client_id={{.App}} -d refresh_token=$REFRESH | {{field "refresh_token"}}
+REFRESH=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code="$CODE" | {{field "refresh_token"}})
+curl -s {{.Public}}/oauth2/token -d grant_type=refresh_token -d client_id={{.App}} -d refresh_token="$REFRESH" | {{field "refresh_token"}}
+curl -s {{.Public}}/oauth2/token -d grant_type=refresh_token -d client_id={{.App}} -d refresh_token="$REFRESH" | {{field "refresh_token"}}
 
-# 4. Log out: the session ends, and its access token is refused at once.
+echo '-- 4. Log out: the session ends, and its access token is refused at once.'
 CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
-ANSWER=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code=$CODE)
-ACCESS=$(echo "$ANSWER" | {{field "access_token"}})
-REFRESH=$(echo "$ANSWER" | {{field "refresh_token"}})
-curl -s {{.Public}}/oauth2/revoke -d client_id={{.App}} -d token=$REFRESH
+TOKENS=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code="$CODE")
+ACCESS=$(printf %s "$TOKENS" | {{field "access_token"}})
+REFRESH=$(printf %s "$TOKENS" | {{field "refresh_token"}})
+curl -s {{.Public}}/oauth2/revoke -d client_id={{.App}} -d token="$REFRESH"
 curl -s {{.Public}}/v1/me -H "Authorization: Bearer $ACCESS"
 {{else}}
 Real WeChat is used; the app is {{.App}}. In the mini-program, send the code of wx.login to
