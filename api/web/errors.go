@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -75,12 +76,13 @@ func asError(err error) *auth.Error {
 	if errors.As(err, &tooLarge) {
 		return &auth.Error{Code: auth.BodyTooLarge}
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	code := auth.CodeOf(err)
+	if code == auth.Internal && errors.Is(err, context.DeadlineExceeded) {
 		// Platform clients have time-outs of their own, so what ran into the
 		// request's deadline was waiting for the database.
 		return &auth.Error{Code: auth.StorageUnavailable, Err: err}
 	}
-	return &auth.Error{Code: auth.CodeOf(err), Err: err}
+	return &auth.Error{Code: code, Err: err}
 }
 
 // clientGone is what the log says of a request whose client hung up; nobody
@@ -149,8 +151,20 @@ func writeProblem(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Re
 	})
 }
 
+// form is one of the two forms of error bodies.
+type form func(http.ResponseWriter, *http.Request, *auth.Error, Response)
+
+// formOf returns the form of errors that no handler rendered: OAuth's at OAuth
+// endpoints, problem details elsewhere.
+func formOf(r *http.Request) form {
+	if strings.HasPrefix(r.URL.Path, "/oauth2/") {
+		return writeOAuthError
+	}
+	return writeProblem
+}
+
 // render records the error in the request's event and writes it.
-func render(w http.ResponseWriter, r *http.Request, err error, write func(http.ResponseWriter, *http.Request, *auth.Error, Response)) {
+func render(w http.ResponseWriter, r *http.Request, err error, write form) {
 	event := EventOf(r.Context())
 	event.Err = err
 	if errors.Is(err, context.Canceled) && errors.Is(r.Context().Err(), context.Canceled) {

@@ -70,7 +70,7 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 			r = r.WithContext(context.WithValue(ctx, chi.RouteCtxKey, route))
 			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 			ww.Header().Set("X-Request-Id", event.RequestID)
-			serve(ww, r, next)
+			cut := serve(ww, r, next)
 
 			o := Observation{
 				Route:    route.RoutePattern(),
@@ -82,11 +82,14 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 			if o.Route == "" || event.Code == auth.NotFound && o.Status == http.StatusNotFound {
 				o.Route = "unmatched"
 			}
-			if o.Status == 0 {
+			if o.Status == 0 && !cut {
 				o.Status = http.StatusOK
 			}
 			observe(o)
 			logEvent(log, r, event, o)
+			if cut {
+				panic(http.ErrAbortHandler) // how net/http cuts a connection
+			}
 		})
 	}
 }
@@ -103,26 +106,30 @@ func Timeout(d time.Duration) func(http.Handler) http.Handler {
 	}
 }
 
-// serve calls next and turns a panic into an internal error.
-func serve(w middleware.WrapResponseWriter, r *http.Request, next http.Handler) {
+// serve calls next and turns a panic into an internal error. It reports whether
+// the connection must be cut: when the handler wants it, and when half an
+// answer is out, which must not look like a whole one.
+func serve(w middleware.WrapResponseWriter, r *http.Request, next http.Handler) (cut bool) {
 	defer func() {
 		v := recover()
 		if v == nil {
 			return
 		}
 		if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-			panic(v) // the handler wants the connection cut
+			cut = true
+			return
 		}
 		err := fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		if w.Status() != 0 {
-			// Half an answer is out; record the defect and cut the connection.
 			event := EventOf(r.Context())
 			event.Code, event.Err = auth.Internal, err
+			cut = true
 			return
 		}
-		render(w, r, err, writeProblem)
+		render(w, r, err, formOf(r))
 	}()
 	next.ServeHTTP(w, r)
+	return false
 }
 
 func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation) {
@@ -130,7 +137,7 @@ func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation) {
 	switch {
 	case o.Code == auth.RefreshReused:
 		level = slog.LevelWarn
-	case o.Code == auth.PlatformMisconfigured, o.Status == http.StatusInternalServerError:
+	case o.Code == auth.Internal, o.Code == auth.PlatformMisconfigured, o.Status == http.StatusInternalServerError:
 		level = slog.LevelError
 	case o.Status >= http.StatusInternalServerError:
 		level = slog.LevelWarn

@@ -75,10 +75,6 @@ func MethodNotAllowed(routes chi.Routes) http.HandlerFunc {
 			return !routes.Match(chi.NewRouteContext(), m, r.URL.Path)
 		})
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		write := writeProblem
-		if strings.HasPrefix(r.URL.Path, "/oauth2/") {
-			write = writeOAuthError
-		}
-		render(w, r, auth.MethodNotAllowed, write)
+		render(w, r, auth.MethodNotAllowed, formOf(r))
 	}
 }

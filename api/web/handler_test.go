@@ -1,0 +1,118 @@
+package web_test
+
+import (
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+func TestMethodNotAllowed(t *testing.T) {
+	t.Parallel()
+	newRoutes := func() *harness {
+		h := newHarness()
+		ok := web.API(func(w http.ResponseWriter, _ *http.Request) error { return web.JSON(w, http.StatusOK, struct{}{}) })
+		h.Post("/oauth2/token", ok)
+		h.Get("/v1/me", ok)
+		h.Get("/v1/binding", ok)
+		h.Post("/v1/binding", ok)
+		h.Delete("/v1/binding", ok)
+		return h
+	}
+	for _, tc := range []struct{ method, path, allow string }{
+		{http.MethodGet, "/oauth2/token", "POST"},
+		{http.MethodHead, "/oauth2/token", "POST"},
+		{http.MethodOptions, "/oauth2/token", "POST"},
+		{http.MethodPut, "/oauth2/token", "POST"},
+		{http.MethodPost, "/v1/me", "GET"},
+		{http.MethodOptions, "/v1/me", "GET"},
+		{http.MethodTrace, "/v1/me", "GET"},
+		{"STRANGE", "/v1/me", "GET"},
+		{http.MethodPut, "/v1/binding", "GET, POST, DELETE"},
+	} {
+		t.Run(tc.method+" "+tc.path+" says what is allowed", func(t *testing.T) {
+			t.Parallel()
+			h := newRoutes()
+			w := h.do(httptest.NewRequestWithContext(t.Context(), tc.method, tc.path, nil))
+			if w.Code != http.StatusMethodNotAllowed {
+				t.Errorf("status %d", w.Code)
+			}
+			if got := w.Header().Values("Allow"); !cmp.Equal(got, []string{tc.allow}) {
+				t.Errorf("Allow %q, want %q", got, tc.allow)
+			}
+			m := members(t, w)
+			if tc.path == "/oauth2/token" {
+				if m["error"] != "invalid_request" || m["error_code"] != "method_not_allowed" {
+					t.Errorf("%v", m)
+				}
+			} else if m["code"] != "method_not_allowed" || m["status"] != 405.0 {
+				t.Errorf("%v", m)
+			}
+			if line := h.log.one(t); line["error_code"] != "method_not_allowed" {
+				t.Errorf("%v", line)
+			}
+		})
+	}
+	t.Run("in a context of its own it does not disturb the routes", func(t *testing.T) {
+		t.Parallel()
+		h := newRoutes()
+		h.do(httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/v1/binding", nil))
+		if w := h.do(httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/v1/binding", nil)); w.Code != http.StatusOK {
+			t.Errorf("%d", w.Code)
+		}
+	})
+}
+
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	answer := func(t *testing.T, write func(http.ResponseWriter, int, any) error, v any) *httptest.ResponseRecorder {
+		t.Helper()
+		w := httptest.NewRecorder()
+		if err := write(w, http.StatusCreated, v); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	t.Run("it is one line of JSON", func(t *testing.T) {
+		t.Parallel()
+		w := answer(t, web.JSON, map[string]int{"a": 1})
+		if w.Code != http.StatusCreated || w.Body.String() != "{\"a\":1}\n" || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%d %v %q", w.Code, w.Header(), w.Body)
+		}
+		if w.Header().Get("Cache-Control") != "" {
+			t.Errorf("Cache-Control %q", w.Header().Get("Cache-Control"))
+		}
+	})
+	t.Run("answers with secrets may not be kept", func(t *testing.T) {
+		t.Parallel()
+		w := answer(t, web.SecretJSON, map[string]int{"a": 1})
+		if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Pragma") != "no-cache" {
+			t.Errorf("%v", w.Header())
+		}
+	})
+	t.Run("what cannot be encoded is a whole 500", func(t *testing.T) {
+		t.Parallel()
+		w := answer(t, web.JSON, math.NaN())
+		if m := members(t, w); w.Code != http.StatusInternalServerError || m["error_code"] != "internal" {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+func TestPersonOf(t *testing.T) {
+	t.Parallel()
+	if p := web.PersonOf(&auth.Session{}); p != nil {
+		t.Errorf("an unbound session has %+v", p)
+	}
+	id := uuid.Must(uuid.NewV7())
+	got := web.PersonOf(&auth.Session{Person: &auth.Person{ID: id, ExternalID: "E-4711", Name: "张三"}})
+	if d := cmp.Diff(&web.Person{ID: id, ExternalID: "E-4711", Name: "张三"}, got); d != "" {
+		t.Error(d)
+	}
+}
