@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/yufu-auth/yufu/api/web"
@@ -77,7 +78,8 @@ func TestEvents(t *testing.T) {
 		t.Parallel()
 		h := newHarness()
 		h.Get("/v1/me", func(http.ResponseWriter, *http.Request) {})
-		for _, target := range []string{"/", "/v1", "/v1/me/", "/wp-login.php", "/v1/01900000-0000-7c00-8000-000000000001", "/%00"} {
+		h.Route("/console", func(r chi.Router) { r.Get("/apps", func(http.ResponseWriter, *http.Request) {}) })
+		for _, target := range []string{"/", "/v1", "/v1/me/", "/wp-login.php", "/console/wp-login.php", "/v1/01900000-0000-7c00-8000-000000000001", "/%00"} {
 			w := h.do(get(t, target))
 			if w.Code != http.StatusNotFound || members(t, w)["code"] != "not_found" {
 				t.Errorf("%s: %d %s", target, w.Code, w.Body)
