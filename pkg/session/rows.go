@@ -1,0 +1,64 @@
+package session
+
+import (
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// What every store writes alike is made here.
+
+// firstVer is a new session's ver. Zero means every token in a cutoff, so a
+// session never has it.
+const firstVer = 1
+
+// StoredTime returns t as stores keep it: in UTC, truncated to microseconds.
+func StoredTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
+// Session returns the row of the session that x starts, without what only the
+// database knows: its identity, person and epoch.
+func (x *ExchangeParams) Session() auth.Session {
+	now := StoredTime(x.Now)
+	expires := StoredTime(now.Add(x.MaxTTL))
+	return auth.Session{
+		ID: x.NewSession, AppID: x.AppID, Device: x.Device,
+		Ver: firstVer, Generation: auth.FirstGeneration,
+		RotatedAt: now, StartedAt: now,
+		IdleExpiresAt: StoredTime(IdleExpiry(now, x.IdleTTL, expires)), ExpiresAt: expires,
+	}
+}
+
+// EndReason returns why a verdict ends the session, or "" if it does not.
+func (v Verdict) EndReason() auth.EndReason {
+	switch v {
+	case ReplayLate:
+		return auth.EndReplayLate
+	case Reuse:
+		return auth.EndReuse
+	default:
+		return ""
+	}
+}
+
+// Event returns the audit event of a verdict over the session s as it was
+// before, or false for the verdicts that leave no trace.
+func (r *RefreshParams) Event(v Verdict, s *auth.Session) (auth.AuditEvent, bool) {
+	e := auth.AuditEvent{
+		At: r.Now, Actor: auth.ActorBearer,
+		AppID: s.AppID, Identity: s.Identity, Session: s.ID, RequestID: r.RequestID,
+		Detail: map[string]any{"presented": r.Presented, "generation": s.Generation},
+	}
+	switch v {
+	case RolledBack:
+		e.Action = auth.AuditRefreshRollback
+	case ReplayLate:
+		e.Action = auth.AuditRefreshReplay
+		e.Detail["age_ms"] = r.Now.Sub(s.RotatedAt).Milliseconds()
+	case Reuse:
+		e.Action = auth.AuditRefreshReuse
+		e.Detail["age_ms"] = r.Now.Sub(s.RotatedAt).Milliseconds()
+	default:
+		return auth.AuditEvent{}, false
+	}
+	return e, true
+}
