@@ -1,0 +1,124 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+var appTests = []test{
+	{"an_added_app_is_read_back_as_it_was", func(t *testing.T, f *fixture) {
+		a := auth.App{
+			ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte{0, 1, 255},
+			Audiences: []string{"https://b.example", "https://a.example"}, Epoch: 7,
+		}
+		f.addApp(t, a)
+		a.CreatedAt, a.UpdatedAt = t0, t0
+		got, err := f.Store.App(t.Context(), "wx1")
+		wantCode(t, err, "")
+		wantEqual(t, "app", got, a)
+	}},
+	{"an_app_without_audiences_has_nil_audiences", func(t *testing.T, f *fixture) {
+		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte("s"), Audiences: []string{}})
+		got, err := f.Store.App(t.Context(), "wx1")
+		wantCode(t, err, "")
+		if got.Audiences != nil {
+			t.Errorf("audiences %#v, want nil", got.Audiences)
+		}
+	}},
+	{"adding_writes_one_audit_event_and_no_cutoff", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte("s")})
+		f.wantCounts(t, before, counts{Apps: 1, Audit: 1})
+		wantEqual(t, "audit rows of the app",
+			f.number(t, `select count(*) from audit where appid = ? and action = ? and actor = ? and reason = ? and request_id = ?`,
+				"wx1", string(auth.AuditAppAdded), auth.ActorCLI, "because", "req-1"), 1)
+	}},
+	{"adding_a_registered_app_is_refused_and_changes_nothing", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		err := f.Store.AddApp(t.Context(), auth.App{ID: appA, Platform: "other", SealedSecret: []byte("new")}, event(auth.AuditAppAdded, t0))
+		wantCode(t, err, auth.InvalidRequest)
+		f.wantCounts(t, before, counts{})
+		got, err := f.Store.App(t.Context(), appA)
+		wantCode(t, err, "")
+		wantEqual(t, "secret", string(got.SealedSecret), "sealed "+appA)
+	}},
+	{"an_unknown_app_is_unknown_everywhere", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		_, err := f.Store.App(t.Context(), "wxnone")
+		wantCode(t, err, auth.AppUnknown)
+		_, err = f.Store.UpdateApp(t.Context(), "wxnone", auth.AppChange{SealedSecret: []byte("s")}, event(auth.AuditAppUpdated, t0))
+		wantCode(t, err, auth.AppUnknown)
+		_, err = f.Store.DisableApp(t.Context(), "wxnone", event(auth.AuditAppDisabled, t0))
+		wantCode(t, err, auth.AppUnknown)
+		_, err = f.Store.EnableApp(t.Context(), "wxnone", event(auth.AuditAppEnabled, t0))
+		wantCode(t, err, auth.AppUnknown)
+		f.wantCounts(t, before, counts{})
+	}},
+	{"appids_differ_by_case_and_list_in_byte_order", func(t *testing.T, f *fixture) {
+		for _, id := range []string{"wxB", "wxa", "WXa", "wxb"} {
+			f.addApp(t, auth.App{ID: id, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")})
+		}
+		apps, err := f.Store.Apps(t.Context())
+		wantCode(t, err, "")
+		var ids []string
+		for _, a := range apps {
+			ids = append(ids, a.ID)
+		}
+		wantEqual(t, "ids", ids, []string{"WXa", "wxB", "wxa", appA, "wxb", appB})
+	}},
+	{"an_update_changes_only_what_it_names", func(t *testing.T, f *fixture) {
+		later := t0.Add(time.Hour)
+		want := auth.App{
+			ID: appA, Platform: auth.PlatformWeChat, SealedSecret: []byte("new"),
+			Audiences: []string{"https://" + appA + ".example"}, CreatedAt: t0, UpdatedAt: later,
+		}
+		before := f.counts(t)
+		got, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SealedSecret: []byte("new")}, event(auth.AuditAppUpdated, later))
+		wantCode(t, err, "")
+		wantEqual(t, "after the secret", got, want)
+		want.Audiences = []string{"x"}
+		got, err = f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Audiences: &[]string{"x"}}, event(auth.AuditAppUpdated, later))
+		wantCode(t, err, "")
+		wantEqual(t, "after the audiences", got, want)
+		want.Audiences = nil
+		got, err = f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Audiences: &[]string{}}, event(auth.AuditAppUpdated, later))
+		wantCode(t, err, "")
+		wantEqual(t, "after no audiences", got, want)
+		read, err := f.Store.App(t.Context(), appA)
+		wantCode(t, err, "")
+		wantEqual(t, "as read", read, want)
+		f.wantCounts(t, before, counts{Audit: 3})
+	}},
+	{"disabling_raises_the_epoch_with_a_cutoff_and_enabling_raises_it_again", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		a, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
+		wantCode(t, err, "")
+		if !a.Disabled || a.Epoch != 1 {
+			t.Fatalf("disabled %v, epoch %d; want true, 1", a.Disabled, a.Epoch)
+		}
+		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 1})
+		a, err = f.Store.EnableApp(t.Context(), appA, event(auth.AuditAppEnabled, t0))
+		wantCode(t, err, "")
+		if a.Disabled || a.Epoch != 2 {
+			t.Fatalf("disabled %v, epoch %d; want false, 2", a.Disabled, a.Epoch)
+		}
+		f.wantCounts(t, before, counts{Audit: 2, Cutoffs: 2})
+		wantEqual(t, "cutoffs of the app that last as long as they must",
+			f.number(t, `select count(*) from cutoffs where kind = 'app' and appid = ? and epoch in (1, 2) and expires_at = ?`,
+				appA, f.Time(t0.Add(auth.CutoffRetention))), 2)
+	}},
+	{"disabling_or_enabling_twice_changes_nothing_more", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		_, err := f.Store.EnableApp(t.Context(), appA, event(auth.AuditAppEnabled, t0))
+		wantCode(t, err, "")
+		f.wantCounts(t, before, counts{})
+		for range 2 {
+			a, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
+			wantCode(t, err, "")
+			wantEqual(t, "epoch", a.Epoch, 1)
+		}
+		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 1})
+	}},
+}

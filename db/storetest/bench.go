@@ -1,0 +1,87 @@
+package storetest
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// Bench measures the two hot paths and reports, besides the time, round trips
+// per call, and rows and bytes per session.
+func Bench(b *testing.B, open func(testing.TB) Harness) {
+	b.Run("Exchange/known_account", func(b *testing.B) {
+		f := newFixture(b, open(b))
+		f.exchange(b, "o-1", t0)
+		f.measure(b, func(i int) { f.exchange(b, "o-1", t0) })
+	})
+	b.Run("Exchange/new_account", func(b *testing.B) {
+		f := newFixture(b, open(b))
+		f.exchange(b, "o", t0)
+		f.measure(b, func(i int) { f.exchange(b, fmt.Sprintf("o-%d", i), t0) })
+	})
+	b.Run("Refresh", func(b *testing.B) {
+		f := newFixture(b, open(b))
+		s := f.exchange(b, "o-1", t0)
+		f.measure(b, func(i int) {
+			if _, err := f.refresh(b.Context(), s.ID, uint32(i+1), t0.Add(time.Second)); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+	b.Run("Refresh/parallel_sessions", func(b *testing.B) {
+		f := newFixture(b, open(b))
+		const sessions = 1000
+		var ids [sessions]auth.Session
+		for i := range ids {
+			ids[i] = f.exchange(b, fmt.Sprintf("o-%d", i), t0)
+		}
+		var next atomic.Int64
+		b.ResetTimer()
+		b.SetParallelism(8)
+		b.RunParallel(func(pb *testing.PB) {
+			// Every worker has sessions of its own.
+			n := int(next.Add(1)-1) % sessions
+			for gen := uint32(1); pb.Next(); gen++ {
+				if _, err := f.refresh(b.Context(), ids[n].ID, gen, t0.Add(time.Second)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	})
+}
+
+func (f *fixture) measure(b *testing.B, call func(i int)) {
+	sessions := f.number(b, `select count(*) from sessions`)
+	rows := f.rows(b)
+	bytes := f.number(b, f.Bytes)
+	var trips int64
+	if f.RoundTrips != nil {
+		trips = f.RoundTrips()
+	}
+	n := 0
+	for b.Loop() {
+		call(n)
+		n++
+	}
+	if f.RoundTrips != nil {
+		b.ReportMetric(float64(f.RoundTrips()-trips)/float64(n), "roundtrips/op")
+	}
+	// A refresh makes no session: its figures are those of the one there is.
+	if made := f.number(b, `select count(*) from sessions`) - sessions; made > 0 {
+		b.ReportMetric(float64(f.rows(b)-rows)/float64(made), "rows/session")
+		b.ReportMetric(float64(f.number(b, f.Bytes)-bytes)/float64(made), "B/session")
+		return
+	}
+	b.ReportMetric(float64(f.rows(b)-rows)/float64(n), "rows/op")
+	b.ReportMetric(float64(f.number(b, f.Bytes)-bytes)/float64(n), "B/op-on-disk")
+}
+
+// rows counts the rows of all tables that a log-in or a refresh could fill.
+func (f *fixture) rows(b *testing.B) int {
+	c := f.counts(b)
+	return c.Identities + c.Sessions + c.Cutoffs + c.Audit
+}

@@ -1,0 +1,197 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// together runs fn n times at once and returns when all are done.
+func together(n int, fn func(i int)) {
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		wg.Go(func() { <-start; fn(i) })
+	}
+	close(start)
+	wg.Wait()
+}
+
+var contentionTests = []test{
+	{"300_refreshes_with_one_token_make_one_step_and_share_the_successor", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		before := f.counts(t)
+		var rotated atomic.Int32
+		got := make([]auth.Session, 300)
+		together(len(got), func(i int) {
+			g, err := f.refresh(t.Context(), s.ID, 1, t0.Add(time.Second))
+			if err != nil {
+				t.Errorf("Refresh: %v", err)
+				return
+			}
+			if g.Verdict == session.Rotate {
+				rotated.Add(1)
+			}
+			got[i] = g.Session
+		})
+		wantEqual(t, "steps", rotated.Load(), 1)
+		want := s
+		want.Generation, want.RotatedAt, want.IdleExpiresAt = 2, t0.Add(time.Second), t0.Add(time.Second+idleTTL)
+		for _, g := range got {
+			if diff := cmp.Diff(want, g); diff != "" {
+				t.Fatalf("a caller got another successor (-want +got):\n%s", diff)
+			}
+		}
+		wantEqual(t, "stored", f.stored(t, s.ID), want)
+		f.wantCounts(t, before, counts{})
+	}},
+	{"100_stolen_tokens_at_once_end_the_session_once", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		f.mustRefresh(t, s.ID, 2, t0, session.Rotate)
+		before := f.counts(t)
+		var reused, revoked atomic.Int32
+		together(100, func(int) {
+			switch _, err := f.refresh(t.Context(), s.ID, 1, t0); auth.CodeOf(err) {
+			case auth.RefreshReused:
+				reused.Add(1)
+			case auth.SessionRevoked:
+				revoked.Add(1)
+			default:
+				t.Errorf("Refresh: %v", err)
+			}
+		})
+		wantEqual(t, "callers that ended it", reused.Load(), 1)
+		wantEqual(t, "callers that came after", revoked.Load(), 99)
+		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
+	}},
+	{"50_tokens_ahead_of_the_row_at_once_move_it_on_once", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		before := f.counts(t)
+		together(50, func(int) {
+			g, err := f.refresh(t.Context(), s.ID, 5, t0)
+			if err != nil || g.Session.Generation != 6 {
+				t.Errorf("generation %d, error %v; want 6", g.Session.Generation, err)
+			}
+		})
+		wantEqual(t, "generation", f.stored(t, s.ID).Generation, 6)
+		f.wantCounts(t, before, counts{Audit: 1})
+	}},
+	{"many_first_log_ins_of_one_account_share_one_identity", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		ids := make([]auth.Session, 50)
+		together(len(ids), func(i int) {
+			g, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
+			if err != nil {
+				t.Errorf("Exchange: %v", err)
+			}
+			ids[i] = g.Session
+		})
+		for _, s := range ids {
+			wantEqual(t, "uuid", s.Identity, ids[0].Identity)
+		}
+		f.wantCounts(t, before, counts{Identities: 1, Sessions: 50})
+	}},
+	{"log_ins_refreshes_and_log_outs_of_one_account_at_once_do_not_deadlock", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.bind(t, s.Identity)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		f.mustRefresh(t, s.ID, 2, t0, session.Rotate)
+		together(90, func(i int) {
+			var err error
+			switch i % 3 {
+			case 0:
+				_, err = f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
+			case 1:
+				_, err = f.refresh(t.Context(), s.ID, uint32(1+i%7), t0)
+				if errors.Is(err, auth.RefreshReused) || errors.Is(err, auth.SessionRevoked) {
+					err = nil
+				}
+			case 2:
+				err = f.Store.End(t.Context(), endParams(s, t0))
+			}
+			if err != nil {
+				t.Errorf("call %d: %v", i, err)
+			}
+		})
+		wantEqual(t, "cutoffs", f.counts(t).Cutoffs, 1)
+	}},
+	{"10000_refreshes_of_100_sessions_leave_100_rows_and_grow_no_table", func(t *testing.T, f *fixture) {
+		const sessions, refreshes = 100, 100
+		ids := make([]auth.Session, sessions)
+		for i := range ids {
+			ids[i] = f.exchange(t, fmt.Sprintf("o-%d", i), t0)
+		}
+		before := f.counts(t)
+		wantEqual(t, "sessions before", before.Sessions, sessions)
+		together(10, func(worker int) {
+			for i := worker; i < sessions; i += 10 {
+				for gen := uint32(1); gen <= refreshes; gen++ {
+					g, err := f.refresh(t.Context(), ids[i].ID, gen, t0.Add(time.Duration(gen)*time.Second))
+					if err != nil || g.Session.Generation != gen+1 {
+						t.Errorf("generation %d, error %v; want %d", g.Session.Generation, err, gen+1)
+						return
+					}
+				}
+			}
+		})
+		f.wantCounts(t, before, counts{})
+		wantEqual(t, "sessions at the last generation",
+			f.number(t, `select count(*) from sessions where generation = ?`, refreshes+1), sessions)
+	}},
+	{"cutoff_ids_appear_in_commit_order", func(t *testing.T, f *fixture) {
+		const n = 60
+		ids := make([]auth.Session, n)
+		for i := range ids {
+			ids[i] = f.exchange(t, fmt.Sprintf("o-%d", i), t0)
+		}
+		// A reader that has seen an id must never find a smaller one later.
+		ctx, stop := context.WithCancel(t.Context())
+		var reader sync.WaitGroup
+		reader.Go(func() {
+			seen := map[int64]bool{}
+			var last int64
+			for ctx.Err() == nil {
+				rows, err := f.DB.Query(`select id from cutoffs order by id`)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				highest := last
+				for rows.Next() {
+					var id int64
+					if err := rows.Scan(&id); err != nil {
+						t.Error(err)
+					}
+					if !seen[id] && id < last {
+						t.Errorf("cutoff %d appeared after %d", id, last)
+					}
+					seen[id] = true
+					highest = max(highest, id)
+				}
+				if err := rows.Err(); err != nil {
+					t.Error(err)
+				}
+				rows.Close()
+				last = highest
+			}
+		})
+		together(n, func(i int) {
+			if err := f.Store.End(t.Context(), endParams(ids[i], t0)); err != nil {
+				t.Errorf("End: %v", err)
+			}
+		})
+		stop()
+		reader.Wait()
+		wantEqual(t, "cutoffs", f.counts(t).Cutoffs, n)
+	}},
+}

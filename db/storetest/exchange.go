@@ -1,0 +1,153 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var exchangeTests = []test{
+	{"a_new_account_gets_an_identity_and_a_session", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		x := params(appA, "o-1", t0.Add(999*time.Nanosecond)) // below a microsecond: not kept
+		g, err := f.Store.Exchange(t.Context(), x)
+		wantCode(t, err, "")
+		want := auth.Session{
+			ID: x.NewSession, Identity: x.NewIdentity, AppID: appA, Device: "a phone",
+			Ver: 1, Epoch: 0, Generation: auth.FirstGeneration, RotatedAt: t0, StartedAt: t0,
+			IdleExpiresAt: t0.Add(idleTTL), ExpiresAt: t0.Add(maxTTL),
+		}
+		wantEqual(t, "granted", g, session.Granted{
+			Session: want, Audiences: []string{"https://" + appA + ".example"}, Verdict: session.Rotate,
+		})
+		wantEqual(t, "stored", f.stored(t, x.NewSession), want)
+		f.wantCounts(t, before, counts{Identities: 1, Sessions: 1})
+	}},
+	{"a_known_account_keeps_its_uuid_and_gets_another_session", func(t *testing.T, f *fixture) {
+		first := f.exchange(t, "o-1", t0)
+		before := f.counts(t)
+		second := f.exchange(t, "o-1", t0.Add(time.Hour))
+		wantEqual(t, "uuid", second.Identity, first.Identity)
+		if second.ID == first.ID {
+			t.Error("both log-ins share a session")
+		}
+		f.wantCounts(t, before, counts{Sessions: 1})
+		wantEqual(t, "first session", f.stored(t, first.ID), first)
+		wantEqual(t, "identities last seen at the second log-in and created at the first",
+			f.number(t, `select count(*) from identities where last_login_at = ? and created_at = ?`,
+				f.Time(t0.Add(time.Hour)), f.Time(t0)), 1)
+	}},
+	{"the_same_openid_in_another_app_is_another_identity", func(t *testing.T, f *fixture) {
+		a := f.exchange(t, "o-1", t0)
+		b, err := f.Store.Exchange(t.Context(), params(appB, "o-1", t0))
+		wantCode(t, err, "")
+		if a.Identity == b.Session.Identity {
+			t.Error("two apps share an identity")
+		}
+	}},
+	{"openids_differ_by_case", func(t *testing.T, f *fixture) {
+		if f.exchange(t, "o-a", t0).Identity == f.exchange(t, "o-A", t0).Identity {
+			t.Error("two accounts share an identity")
+		}
+	}},
+	{"a_known_unionid_is_never_nulled_but_may_be_learnt_and_changed", func(t *testing.T, f *fixture) {
+		for _, step := range []struct{ told, want string }{{"", ""}, {"u-1", "u-1"}, {"", "u-1"}, {"u-2", "u-2"}, {"", "u-2"}} {
+			x := params(appA, "o-1", t0)
+			x.UnionID = step.told
+			_, err := f.Store.Exchange(t.Context(), x)
+			wantCode(t, err, "")
+			wantEqual(t, "unionid", f.text(t, `select unionid from identities where openid = 'o-1'`), step.want)
+		}
+	}},
+	{"every_log_in_stores_the_newest_session_key", func(t *testing.T, f *fixture) {
+		f.exchange(t, "o-1", t0)
+		x := params(appA, "o-1", t0)
+		x.SealedSessionKey = []byte("newer key")
+		_, err := f.Store.Exchange(t.Context(), x)
+		wantCode(t, err, "")
+		wantEqual(t, "session key", f.text(t, `select sealed_session_key from identities`), "newer key")
+	}},
+	{"a_bound_account_answers_with_its_person", func(t *testing.T, f *fixture) {
+		first := f.exchange(t, "o-1", t0)
+		p := f.bind(t, first.Identity)
+		g, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
+		wantCode(t, err, "")
+		wantEqual(t, "person", g.Session.Person, &p)
+		wantEqual(t, "stored", f.stored(t, g.Session.ID), g.Session)
+	}},
+	{"the_epoch_is_the_apps", func(t *testing.T, f *fixture) {
+		for range 2 {
+			_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
+			wantCode(t, err, "")
+			_, err = f.Store.EnableApp(t.Context(), appA, event(auth.AuditAppEnabled, t0))
+			wantCode(t, err, "")
+		}
+		s := f.exchange(t, "o-1", t0)
+		wantEqual(t, "epoch", s.Epoch, 4)
+		wantEqual(t, "stored epoch", f.stored(t, s.ID).Epoch, 4)
+	}},
+	{"the_idle_end_is_never_after_the_absolute_end", func(t *testing.T, f *fixture) {
+		x := params(appA, "o-1", t0)
+		x.IdleTTL, x.MaxTTL = time.Hour, time.Minute
+		g, err := f.Store.Exchange(t.Context(), x)
+		wantCode(t, err, "")
+		wantEqual(t, "idle end", g.Session.IdleExpiresAt, t0.Add(time.Minute))
+		wantEqual(t, "stored", f.stored(t, x.NewSession), g.Session)
+	}},
+	{"an_unknown_app_is_refused_and_leaves_nothing", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		_, err := f.Store.Exchange(t.Context(), params("wxnone", "o-1", t0))
+		wantCode(t, err, auth.AppUnknown)
+		f.wantCounts(t, before, counts{})
+	}},
+	{"a_disabled_app_is_refused_and_leaves_nothing", func(t *testing.T, f *fixture) {
+		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
+		wantCode(t, err, "")
+		before := f.counts(t)
+		_, err = f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
+		wantCode(t, err, auth.AppDisabled)
+		f.wantCounts(t, before, counts{})
+	}},
+	{"a_disabled_identity_gets_no_session", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.exec(t, `update identities set disabled_at = ? where uuid = ?`, f.Time(t0), s.Identity.String())
+		before := f.counts(t)
+		g, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
+		wantCode(t, err, auth.IdentityDisabled)
+		wantEqual(t, "granted", g, session.Granted{})
+		f.wantCounts(t, before, counts{})
+	}},
+	{"a_disabled_person_gets_no_session", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.bind(t, s.Identity)
+		f.exec(t, `update identities set person_disabled_at = ? where uuid = ?`, f.Time(t0), s.Identity.String())
+		before := f.counts(t)
+		g, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
+		wantCode(t, err, auth.PersonDisabled)
+		wantEqual(t, "granted", g, session.Granted{})
+		f.wantCounts(t, before, counts{})
+	}},
+	{"a_disabled_identity_of_a_disabled_person_is_the_identitys_matter", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.bind(t, s.Identity)
+		f.exec(t, `update identities set disabled_at = ?, person_disabled_at = ? where uuid = ?`, f.Time(t0), f.Time(t0), s.Identity.String())
+		_, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
+		wantCode(t, err, auth.IdentityDisabled)
+	}},
+	{"an_unknown_session_is_a_revoked_one", func(t *testing.T, f *fixture) {
+		_, err := f.Store.Session(t.Context(), uuid.Must(uuid.NewV7()))
+		wantCode(t, err, auth.SessionRevoked)
+	}},
+	{"a_session_is_read_with_its_apps_standing", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
+		wantCode(t, err, "")
+		st, err := f.Store.Session(t.Context(), s.ID)
+		wantCode(t, err, "")
+		wantEqual(t, "state", st, session.State{Session: s, AppEpoch: 1, AppDisabled: true})
+	}},
+}

@@ -1,0 +1,194 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var cancelledTests = []test{
+	{"a_context_that_is_done_ends_every_call_and_leaves_nothing", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		before := f.counts(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for name, call := range f.calls(s) {
+			if err := call(ctx); err != context.Canceled { //nolint:errorlint // as it is, not wrapped
+				t.Errorf("%s: error %v, want context.Canceled itself", name, err)
+			}
+		}
+		f.wantCounts(t, before, counts{})
+		wantEqual(t, "stored", f.stored(t, s.ID), s)
+	}},
+	{"a_deadline_that_has_passed_is_that", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		before := f.counts(t)
+		ctx, cancel := context.WithTimeout(t.Context(), -1)
+		defer cancel()
+		for name, call := range f.calls(s) {
+			if err := call(ctx); err != context.DeadlineExceeded { //nolint:errorlint // as it is, not wrapped
+				t.Errorf("%s: error %v, want context.DeadlineExceeded itself", name, err)
+			}
+		}
+		f.wantCounts(t, before, counts{})
+	}},
+	{"a_call_cancelled_at_any_moment_is_done_wholly_or_not_at_all", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		f.mustRefresh(t, s.ID, 2, t0, session.Rotate)
+		for i := range 200 {
+			before := f.counts(t)
+			x := f.exchange(t, "o-1", t0)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- f.Store.End(ctx, endParams(x, t0)) }()
+			for range i * 10 {
+				if len(done) > 0 {
+					break
+				}
+			}
+			cancel()
+			err := <-done
+			if err != nil && !errors.Is(err, context.Canceled) {
+				t.Fatalf("End: %v", err)
+			}
+			grown := counts{Sessions: 1}
+			// Without an error it is there; with one it may be.
+			if !f.stored(t, x.ID).EndedAt.IsZero() {
+				grown.Cutoffs, grown.Audit = 1, 1
+			} else if err == nil {
+				t.Fatal("End returned without error and did nothing")
+			}
+			f.wantCounts(t, before, grown)
+		}
+	}},
+}
+
+// calls is every method of the store, as a call on the session.
+func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"App":  func(ctx context.Context) error { _, err := f.Store.App(ctx, appA); return err },
+		"Apps": func(ctx context.Context) error { _, err := f.Store.Apps(ctx); return err },
+		"AddApp": func(ctx context.Context) error {
+			return f.Store.AddApp(ctx, auth.App{ID: "wx1", Platform: "p", SealedSecret: []byte("s")}, event(auth.AuditAppAdded, t0))
+		},
+		"UpdateApp": func(ctx context.Context) error {
+			_, err := f.Store.UpdateApp(ctx, appA, auth.AppChange{SealedSecret: []byte("s")}, event(auth.AuditAppUpdated, t0))
+			return err
+		},
+		"DisableApp": func(ctx context.Context) error {
+			_, err := f.Store.DisableApp(ctx, appA, event(auth.AuditAppDisabled, t0))
+			return err
+		},
+		"EnableApp": func(ctx context.Context) error {
+			_, err := f.Store.EnableApp(ctx, appA, event(auth.AuditAppEnabled, t0))
+			return err
+		},
+		"Exchange": func(ctx context.Context) error {
+			_, err := f.Store.Exchange(ctx, params(appA, "o-2", t0))
+			return err
+		},
+		"Refresh":         func(ctx context.Context) error { _, err := f.refresh(ctx, s.ID, 1, t0); return err },
+		"Refresh (ahead)": func(ctx context.Context) error { _, err := f.refresh(ctx, s.ID, 5, t0); return err },
+		"End":             func(ctx context.Context) error { return f.Store.End(ctx, endParams(s, t0)) },
+		"Session":         func(ctx context.Context) error { _, err := f.Store.Session(ctx, s.ID); return err },
+		"DeleteExpired": func(ctx context.Context) error {
+			_, err := f.Store.DeleteExpired(ctx, t0.Add(2*maxTTL), t0, 10)
+			return err
+		},
+		"Keys": func(ctx context.Context) error { _, err := f.Store.Keys(ctx); return err },
+		"AddKeys": func(ctx context.Context) error {
+			_, err := f.Store.AddKeys(ctx, t0, func([]keyring.StoredKey) ([]keyring.StoredKey, error) {
+				return []keyring.StoredKey{key("k", t0)}, nil
+			})
+			return err
+		},
+	}
+}
+
+// hostile texts that the domain lets through; a store keeps them as they are.
+var hostile = []string{
+	`'; DROP TABLE sessions; --`, `"`, `\`, `\x00`, `%s%d%n`, `$1`, `?`, `:name`, `{}`, `[]`, `null`, "a\tb",
+	"鱼符 🐟👨‍👩‍👧‍👦", "e\u0301", strings.Repeat("长", 64), " leading and trailing ", "\u2028", "\ufffd",
+}
+
+// refusedText is what the domain refuses before a store sees it.
+var refusedText = []string{"\x00", "a\x00b", "\xff", "\xc3\x28", "\xed\xa0\x80"}
+
+var hostileTests = []test{
+	{"what_the_domain_lets_through_is_kept_as_it_is", func(t *testing.T, f *fixture) {
+		for _, text := range hostile {
+			x := params(appA, "o"+text, t0)
+			x.Device, x.UnionID = text, text
+			g, err := f.Store.Exchange(t.Context(), x)
+			if err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			wantEqual(t, "device", g.Session.Device, text)
+			wantEqual(t, "stored", f.stored(t, g.Session.ID), g.Session)
+			wantEqual(t, "openid", f.text(t, `select openid from identities where uuid = ?`, g.Session.Identity.String()), "o"+text)
+			wantEqual(t, "unionid", f.text(t, `select unionid from identities where uuid = ?`, g.Session.Identity.String()), text)
+			e := endParams(g.Session, t0)
+			e.Event.Reason, e.Event.RequestID, e.Event.Detail = text, text, map[string]any{"note": text}
+			if err := f.Store.End(t.Context(), e); err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			wantEqual(t, "reason", f.text(t, `select reason from audit where session_id = ?`, g.Session.ID.String()), text)
+		}
+		wantEqual(t, "sessions", f.counts(t).Sessions, len(hostile))
+	}},
+	{"distinct_texts_are_distinct_accounts", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		for _, openID := range []string{"e\u0301", "\u00e9", "E", "e", "e ", " e"} {
+			f.exchange(t, openID, t0)
+		}
+		f.wantCounts(t, before, counts{Identities: 6, Sessions: 6})
+	}},
+	{"what_the_domain_refuses_is_never_half_written", func(t *testing.T, f *fixture) {
+		for _, text := range refusedText {
+			before := f.counts(t)
+			x := params(appA, "o-"+newID().String(), t0)
+			x.Device = text
+			_, err := f.Store.Exchange(t.Context(), x)
+			if err != nil {
+				f.wantCounts(t, before, counts{})
+				wantCode(t, err, auth.Internal)
+				continue
+			}
+			f.wantCounts(t, before, counts{Identities: 1, Sessions: 1})
+		}
+	}},
+	{"a_refused_value_is_not_quoted_in_the_error", func(t *testing.T, f *fixture) {
+		const marker = "THE-VALUE-ITSELF"
+		x := params(appA, marker+"\xff", t0)
+		x.SealedSessionKey = []byte(marker)
+		if _, err := f.Store.Exchange(t.Context(), x); err != nil && strings.Contains(err.Error(), marker) {
+			t.Errorf("the error quotes it: %v", err)
+		}
+		// An id that is there already: a defect of the caller.
+		x = params(appA, marker, t0)
+		if _, err := f.Store.Exchange(t.Context(), x); err != nil {
+			t.Fatal(err)
+		}
+		_, err := f.Store.Exchange(t.Context(), x)
+		wantCode(t, err, auth.Internal)
+		for _, value := range []string{marker, x.NewSession.String()} {
+			if strings.Contains(err.Error(), value) {
+				t.Errorf("the error quotes %q: %v", value, err)
+			}
+		}
+	}},
+	{"appids_with_sql_in_them_are_unknown", func(t *testing.T, f *fixture) {
+		for _, text := range hostile {
+			_, err := f.Store.App(t.Context(), text)
+			wantCode(t, err, auth.AppUnknown)
+			_, err = f.Store.Exchange(t.Context(), params(text, "o-1", t0))
+			wantCode(t, err, auth.AppUnknown)
+		}
+	}},
+}

@@ -1,0 +1,224 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// property lets rapid do anything to a store that clients, admins, clocks and
+// failing databases do, and holds every answer and every row against a model
+// that knows integers only.
+func property(t *testing.T, f *fixture) {
+	rapid.Check(t, func(rt *rapid.T) {
+		m := newModel(t, f)
+		rt.Repeat(map[string]func(*rapid.T){
+			"exchange": m.exchange,
+			"refresh":  m.refresh,
+			"replay":   m.replay,
+			"rollBack": m.rollBack,
+			"clock":    m.clock,
+			"logout":   m.logout,
+			"disable":  m.disable,
+			"enable":   m.enable,
+			"":         m.check,
+		})
+	})
+}
+
+// model is what the contract says, for one app of its own.
+type model struct {
+	t        *testing.T
+	f        *fixture
+	app      string
+	disabled bool
+	epoch    int64
+	now      time.Time
+	base     counts
+	grown    counts
+	known    map[string]uuid.UUID // identities by openid
+	sessions []*modelSession
+}
+
+type modelSession struct {
+	id               uuid.UUID
+	generation       uint32 // of the row
+	highest          uint32 // ever issued
+	rotated          time.Time
+	idleEnd, lastEnd time.Time
+	epoch            int64
+	ended            bool
+}
+
+func newModel(t *testing.T, f *fixture) *model {
+	m := &model{t: t, f: f, now: t0, known: map[string]uuid.UUID{}}
+	// Every run has its own app, so that one database serves them all.
+	id := newID()
+	m.app = "wx" + id.String()[:8] + id.String()[24:]
+	f.addApp(t, auth.App{ID: m.app, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")})
+	m.base = f.counts(t)
+	return m
+}
+
+func (m *model) exchange(rt *rapid.T) {
+	openID := rapid.SampledFrom([]string{"o-1", "o-2", "o-3"}).Draw(rt, "openid")
+	x := params(m.app, openID, m.now)
+	g, err := m.f.Store.Exchange(m.t.Context(), x)
+	if m.disabled {
+		m.wantCode(rt, err, auth.AppDisabled)
+		return
+	}
+	m.wantCode(rt, err, "")
+	m.grown.Sessions++
+	if _, ok := m.known[openID]; !ok {
+		m.known[openID] = x.NewIdentity
+		m.grown.Identities++
+	}
+	s := &modelSession{
+		id: x.NewSession, generation: 1, highest: 1, rotated: m.now,
+		idleEnd: m.now.Add(idleTTL), lastEnd: m.now.Add(maxTTL), epoch: m.epoch,
+	}
+	m.sessions = append(m.sessions, s)
+	if g.Session.Identity != m.known[openID] {
+		rt.Fatalf("the uuid of %s changed", openID)
+	}
+	m.same(rt, g, s)
+}
+
+// refresh presents any generation that was ever issued.
+func (m *model) refresh(rt *rapid.T) {
+	s := m.pick(rt)
+	m.present(rt, s, rapid.Uint32Range(1, s.highest).Draw(rt, "generation"))
+}
+
+// replay presents the newest token that the client can have, or the one before,
+// as a phone does that lost an answer.
+func (m *model) replay(rt *rapid.T) {
+	s := m.pick(rt)
+	m.present(rt, s, max(1, s.highest-rapid.Uint32Range(0, 1).Draw(rt, "lost")))
+}
+
+func (m *model) present(rt *rapid.T, s *modelSession, presented uint32) {
+	r := refreshParams(s.id, presented, m.now)
+	r.AppID = m.app
+	g, err := m.f.Store.Refresh(m.t.Context(), r)
+	behind := int64(s.generation) - int64(presented)
+	switch {
+	case m.disabled:
+		m.wantCode(rt, err, auth.AppDisabled)
+	case s.ended || s.epoch < m.epoch:
+		m.wantCode(rt, err, auth.SessionRevoked)
+	case !m.now.Before(s.idleEnd) || !m.now.Before(s.lastEnd):
+		m.wantCode(rt, err, auth.RefreshExpired)
+	case behind <= 0:
+		m.wantCode(rt, err, "")
+		if behind < 0 {
+			m.grown.Audit++
+		}
+		s.generation, s.rotated, s.idleEnd = presented+1, m.now, m.now.Add(idleTTL)
+		if s.idleEnd.After(s.lastEnd) {
+			s.idleEnd = s.lastEnd
+		}
+		s.highest = max(s.highest, s.generation)
+		m.same(rt, g, s)
+	case behind == 1 && !m.now.After(s.rotated.Add(grace)):
+		m.wantCode(rt, err, "")
+		m.same(rt, g, s)
+	default:
+		m.wantCode(rt, err, auth.RefreshReused)
+		s.ended = true
+		m.grown.Cutoffs++
+		m.grown.Audit++
+	}
+}
+
+// rollBack has the database forget some refreshes, as a fail-over may.
+func (m *model) rollBack(rt *rapid.T) {
+	s := m.pick(rt)
+	s.generation = rapid.Uint32Range(1, s.generation).Draw(rt, "back to")
+	m.f.exec(m.t, `update sessions set generation = ? where id = ?`, s.generation, s.id.String())
+}
+
+// clock moves the time: seconds around the window, days around the idle end,
+// and backwards as a corrected clock does.
+func (m *model) clock(rt *rapid.T) {
+	m.now = m.now.Add(rapid.SampledFrom([]time.Duration{
+		time.Microsecond, time.Second, grace, grace + time.Microsecond, time.Hour, -time.Second, -2 * grace,
+		idleTTL / 2, idleTTL, maxTTL,
+	}).Draw(rt, "step"))
+}
+
+func (m *model) logout(rt *rapid.T) {
+	s := m.pick(rt)
+	err := m.f.Store.End(m.t.Context(), endParams(auth.Session{ID: s.id, AppID: m.app}, m.now))
+	m.wantCode(rt, err, "")
+	if !s.ended {
+		s.ended = true
+		m.grown.Cutoffs++
+		m.grown.Audit++
+	}
+}
+
+func (m *model) disable(rt *rapid.T) { m.turn(rt, true, m.f.Store.DisableApp) }
+
+func (m *model) enable(rt *rapid.T) { m.turn(rt, false, m.f.Store.EnableApp) }
+
+func (m *model) turn(rt *rapid.T, disable bool, call func(context.Context, string, auth.AuditEvent) (auth.App, error)) {
+	a, err := call(m.t.Context(), m.app, event(auth.AuditAppDisabled, m.now))
+	m.wantCode(rt, err, "")
+	if m.disabled != disable {
+		m.disabled = disable
+		m.epoch++
+		m.grown.Cutoffs++
+		m.grown.Audit++
+	}
+	if a.Disabled != m.disabled || a.Epoch != m.epoch {
+		rt.Fatalf("the app is disabled=%v at epoch %d, want %v, %d", a.Disabled, a.Epoch, m.disabled, m.epoch)
+	}
+}
+
+// check holds every row against the model, after every step.
+func (m *model) check(rt *rapid.T) {
+	m.f.wantCounts(m.t, m.base, m.grown)
+	for _, s := range m.sessions {
+		st, err := m.f.Store.Session(m.t.Context(), s.id)
+		m.wantCode(rt, err, "")
+		got := &st.Session
+		if got.Generation != s.generation || got.EndedAt.IsZero() == s.ended || got.Epoch != s.epoch || !got.IdleExpiresAt.Equal(s.idleEnd) {
+			rt.Fatalf("the row says %+v, the model %+v", *got, *s)
+		}
+		if st.AppEpoch != m.epoch || st.AppDisabled != m.disabled {
+			rt.Fatalf("the app stands at %d, %v; want %d, %v", st.AppEpoch, st.AppDisabled, m.epoch, m.disabled)
+		}
+	}
+	if m.t.Failed() {
+		rt.FailNow()
+	}
+}
+
+func (m *model) pick(rt *rapid.T) *modelSession {
+	if len(m.sessions) == 0 {
+		rt.Skip("no session yet")
+	}
+	return rapid.SampledFrom(m.sessions).Draw(rt, "session")
+}
+
+func (m *model) same(rt *rapid.T, g session.Granted, s *modelSession) {
+	got := &g.Session
+	if got.ID != s.id || got.Generation != s.generation || !got.RotatedAt.Equal(s.rotated) ||
+		!got.IdleExpiresAt.Equal(s.idleEnd) || !got.ExpiresAt.Equal(s.lastEnd) || got.Epoch != s.epoch {
+		rt.Fatalf("granted %+v, the model says %+v", *got, *s)
+	}
+}
+
+func (m *model) wantCode(rt *rapid.T, err error, want auth.Code) {
+	if got := auth.CodeOf(err); got != want {
+		rt.Fatalf("error %v, want %q", err, want)
+	}
+}

@@ -1,0 +1,238 @@
+package storetest
+
+import (
+	"encoding/json"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var refreshTests = []test{
+	{"the_current_token_rotates_the_one_row_and_inserts_nothing", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		before := f.counts(t)
+		for step := uint32(1); step <= 3; step++ {
+			now := t0.Add(time.Duration(step) * time.Hour)
+			want := s
+			want.Generation, want.RotatedAt, want.IdleExpiresAt = step+1, now, now.Add(idleTTL)
+			g, err := f.refresh(t.Context(), s.ID, step, now.Add(999*time.Nanosecond))
+			wantCode(t, err, "")
+			wantEqual(t, "granted", g, session.Granted{
+				Session: want, Audiences: []string{"https://" + appA + ".example"}, Verdict: session.Rotate,
+			})
+			wantEqual(t, "stored", f.stored(t, s.ID), want)
+		}
+		f.wantCounts(t, before, counts{})
+	}},
+	{"a_bound_session_answers_with_its_own_person_and_ver", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		p := f.bind(t, s.Identity)
+		// What the identity says is not what the session says.
+		f.exec(t, `update identities set person_id = null where uuid = ?`, s.Identity.String())
+		got := f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		wantEqual(t, "person", got.Person, &p)
+		wantEqual(t, "ver", got.Ver, 2)
+		got = f.mustRefresh(t, s.ID, 1, t0, session.Replay)
+		wantEqual(t, "person of the replay", got.Person, &p)
+	}},
+	{"a_replay_in_the_window_yields_the_same_successor_and_writes_nothing", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		first := f.mustRefresh(t, s.ID, 1, t0.Add(time.Hour), session.Rotate)
+		before := f.counts(t)
+		for i := range 3 {
+			now := t0.Add(time.Hour + time.Duration(i)*time.Second)
+			wantEqual(t, "replayed", f.mustRefresh(t, s.ID, 1, now, session.Replay), first)
+		}
+		wantEqual(t, "stored", f.stored(t, s.ID), first)
+		f.wantCounts(t, before, counts{})
+	}},
+	{"a_replay_does_not_slide_the_window", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		f.mustRefresh(t, s.ID, 1, t0.Add(grace-time.Second), session.Replay)
+		f.refuse(t, s.ID, 1, t0.Add(grace+time.Second), auth.RefreshReused)
+	}},
+	{"the_window_includes_its_last_instant", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		f.mustRefresh(t, s.ID, 1, t0.Add(grace), session.Replay)
+		f.refuse(t, s.ID, 1, t0.Add(grace+time.Microsecond), auth.RefreshReused)
+	}},
+	{"a_clock_that_stepped_back_still_replays", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		f.mustRefresh(t, s.ID, 1, t0.Add(-time.Hour), session.Replay)
+	}},
+	{"a_replay_after_the_window_ends_the_session", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		other := f.exchange(t, "o-1", t0)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		now := t0.Add(2 * grace)
+		f.wantTheft(t, s, 1, now, auth.EndReplayLate, auth.AuditRefreshReplay,
+			map[string]any{"presented": 1.0, "generation": 2.0, "age_ms": 120000.0})
+		f.mustRefresh(t, other.ID, 1, now, session.Rotate)
+	}},
+	{"a_token_two_behind_ends_the_session_even_in_the_window", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		other := f.exchange(t, "o-1", t0)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		f.mustRefresh(t, s.ID, 2, t0, session.Rotate)
+		now := t0.Add(1500 * time.Millisecond)
+		f.wantTheft(t, s, 1, now, auth.EndReuse, auth.AuditRefreshReuse,
+			map[string]any{"presented": 1.0, "generation": 3.0, "age_ms": 1500.0})
+		f.mustRefresh(t, other.ID, 1, now, session.Rotate)
+	}},
+	{"a_token_ahead_of_the_row_is_accepted_moves_the_row_on_and_is_audited", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.bind(t, s.Identity)
+		for gen := uint32(1); gen <= 5; gen++ {
+			f.mustRefresh(t, s.ID, gen, t0, session.Rotate)
+		}
+		f.exec(t, `update sessions set generation = 3 where id = ?`, s.ID.String())
+		before := f.counts(t)
+		now := t0.Add(time.Hour)
+		got := f.mustRefresh(t, s.ID, 6, now, session.RolledBack)
+		wantEqual(t, "generation", got.Generation, 7)
+		wantEqual(t, "rotated at", got.RotatedAt, now)
+		wantEqual(t, "idle end", got.IdleExpiresAt, now.Add(idleTTL))
+		wantEqual(t, "stored", f.stored(t, s.ID), got)
+		f.wantCounts(t, before, counts{Audit: 1})
+		f.wantAudit(t, s, auth.AuditRefreshRollback, now, map[string]any{"presented": 6.0, "generation": 3.0})
+		// From here on it is a session like any other.
+		f.mustRefresh(t, s.ID, 6, now, session.Replay)
+		f.mustRefresh(t, s.ID, 7, now, session.Rotate)
+	}},
+	{"the_idle_end_moves_but_never_beyond_the_absolute_end", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		for i, now := range []time.Time{t0.Add(29 * 24 * time.Hour), t0.Add(58 * 24 * time.Hour), t0.Add(87 * 24 * time.Hour),
+			t0.Add(116 * 24 * time.Hour), t0.Add(145 * 24 * time.Hour)} {
+			s = f.mustRefresh(t, s.ID, uint32(i+1), now, session.Rotate)
+			wantEqual(t, "idle end", s.IdleExpiresAt, now.Add(idleTTL))
+		}
+		now := t0.Add(174 * 24 * time.Hour)
+		s = f.mustRefresh(t, s.ID, 6, now, session.Rotate)
+		wantEqual(t, "idle end", s.IdleExpiresAt, t0.Add(maxTTL))
+		f.refuse(t, s.ID, 7, t0.Add(maxTTL), auth.RefreshExpired)
+	}},
+	{"a_roll_back_too_respects_the_absolute_end", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.exec(t, `update sessions set idle_expires_at = expires_at where id = ?`, s.ID.String())
+		got := f.mustRefresh(t, s.ID, 9, t0.Add(maxTTL-time.Second), session.RolledBack)
+		wantEqual(t, "idle end", got.IdleExpiresAt, t0.Add(maxTTL))
+	}},
+}
+
+// wantTheft presents a stolen token and demands all of its consequences.
+func (f *fixture) wantTheft(t *testing.T, s auth.Session, presented uint32, now time.Time, why auth.EndReason, action auth.AuditAction, detail map[string]any) {
+	t.Helper()
+	current := f.stored(t, s.ID)
+	before := f.counts(t)
+	f.refuse(t, s.ID, presented, now, auth.RefreshReused)
+	f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
+	current.EndedAt, current.EndReason = now, why
+	wantEqual(t, "stored", f.stored(t, s.ID), current)
+	f.wantAudit(t, s, action, now, detail)
+	f.wantSessionCutoff(t, s, now)
+	// Whatever is presented now, the session is over and leaves no more traces.
+	for _, gen := range []uint32{presented, current.Generation - 1, current.Generation, current.Generation + 1} {
+		f.refuse(t, s.ID, gen, now, auth.SessionRevoked)
+	}
+	f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
+}
+
+// wantAudit demands exactly one event of the bearer about the session.
+func (f *fixture) wantAudit(t *testing.T, s auth.Session, action auth.AuditAction, at time.Time, detail map[string]any) {
+	t.Helper()
+	where := ` from audit where session_id = ? and action = ? and identity_uuid = ? and appid = ? and actor = ? and request_id = 'req-2' and at = ?`
+	args := []any{s.ID.String(), string(action), s.Identity.String(), s.AppID, auth.ActorBearer, f.Time(at)}
+	if n := f.number(t, `select count(*)`+where, args...); n != 1 {
+		t.Fatalf("%d audit events %s, want 1", n, action)
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(f.text(t, `select detail`+where, args...)), &got); err != nil {
+		t.Fatal(err)
+	}
+	wantEqual(t, "audit detail", got, detail)
+}
+
+// wantSessionCutoff demands exactly one cutoff of the whole session.
+func (f *fixture) wantSessionCutoff(t *testing.T, s auth.Session, now time.Time) {
+	t.Helper()
+	wantEqual(t, "cutoffs of the session",
+		f.number(t, `select count(*) from cutoffs where kind = 'session' and session_id = ? and ver = 0 and created_at = ? and expires_at = ?`,
+			s.ID.String(), f.Time(now), f.Time(now.Add(auth.CutoffRetention))), 1)
+}
+
+var refusedTests = []test{
+	{"another_apps_session_is_invalid_and_lives_on", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		before := f.counts(t)
+		for _, gen := range []uint32{1, 2, 3} {
+			r := refreshParams(s.ID, gen, t0.Add(time.Hour))
+			r.AppID = appB
+			_, err := f.Store.Refresh(t.Context(), r)
+			wantCode(t, err, auth.RefreshInvalid)
+		}
+		f.wantCounts(t, before, counts{})
+		f.mustRefresh(t, s.ID, 2, t0.Add(time.Hour), session.Rotate)
+	}},
+	{"an_unknown_app_is_unknown", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		r := refreshParams(s.ID, 1, t0)
+		r.AppID = "wxnone"
+		_, err := f.Store.Refresh(t.Context(), r)
+		wantCode(t, err, auth.AppUnknown)
+	}},
+	{"a_session_that_is_gone_has_expired", func(t *testing.T, f *fixture) {
+		f.refuse(t, newID(), 1, t0, auth.RefreshExpired)
+	}},
+	{"a_disabled_app_refreshes_nothing_whether_the_session_is_there_or_not", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
+		wantCode(t, err, "")
+		before := f.counts(t)
+		f.refuse(t, s.ID, 1, t0, auth.AppDisabled)
+		f.refuse(t, newID(), 1, t0, auth.AppDisabled)
+		f.wantCounts(t, before, counts{})
+	}},
+	{"a_session_below_its_apps_epoch_is_revoked_and_a_later_one_is_not", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
+		wantCode(t, err, "")
+		_, err = f.Store.EnableApp(t.Context(), appA, event(auth.AuditAppEnabled, t0))
+		wantCode(t, err, "")
+		before := f.counts(t)
+		f.refuse(t, s.ID, 1, t0, auth.SessionRevoked)
+		f.refuse(t, s.ID, 2, t0, auth.SessionRevoked) // ahead, but dead all the same
+		f.wantCounts(t, before, counts{})
+		f.mustRefresh(t, f.exchange(t, "o-1", t0).ID, 1, t0, session.Rotate)
+	}},
+	{"an_idle_session_has_expired_from_the_very_instant", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.refuse(t, s.ID, 1, t0.Add(idleTTL), auth.RefreshExpired)
+		f.mustRefresh(t, s.ID, 1, t0.Add(idleTTL-time.Microsecond), session.Rotate)
+	}},
+	{"an_expired_session_is_not_ended_by_a_replay", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		before := f.counts(t)
+		f.refuse(t, s.ID, 1, t0.Add(idleTTL), auth.RefreshExpired)
+		f.wantCounts(t, before, counts{})
+	}},
+	{"an_ended_session_is_revoked", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.mustEnd(t, s, t0)
+		f.refuse(t, s.ID, 1, t0, auth.SessionRevoked)
+		f.refuse(t, s.ID, 1, t0.Add(maxTTL), auth.SessionRevoked)
+	}},
+	{"a_generation_that_cannot_be_counted_on_is_invalid", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.refuse(t, s.ID, math.MaxUint32, t0, auth.RefreshInvalid)
+		got := f.mustRefresh(t, s.ID, math.MaxUint32-1, t0, session.RolledBack)
+		wantEqual(t, "generation", got.Generation, uint32(math.MaxUint32))
+	}},
+}

@@ -1,0 +1,300 @@
+// Package storetest is the store contract as a suite: what [session.Store],
+// [auth.AppStore] and [keyring.Store] promise in prose, it demands of every
+// database alike. A change of behaviour starts here.
+//
+// It owns the behaviour that all stores share, under contention and with hostile
+// input too, a property test against a small model, and the benchmarks. It does
+// not own what only one database can show: the order of PostgreSQL's row locks,
+// what happens to a call that waits for one, or SQLite's file. Tests beside the
+// store do that.
+package storetest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// Store is everything a database keeps.
+type Store interface {
+	session.Store
+	auth.AppStore
+	keyring.Store
+}
+
+// Harness is a migrated, empty database of one test.
+type Harness struct {
+	Store Store
+	// DB is a way around the store, to plant rows and to count them.
+	DB *sql.DB
+	// Dollar says that DB's placeholders are $1, $2, … instead of question
+	// marks.
+	Dollar bool
+	// Time turns a time into what DB keeps in a column.
+	Time func(time.Time) any
+	// RoundTrips returns how many round trips to the database Store has made
+	// so far. Nil where there is no such thing.
+	RoundTrips func() int64
+	// Bytes is a query for the size of the tables and indexes that log-ins
+	// fill.
+	Bytes string
+}
+
+// Run runs the suite; open returns a new database for every test.
+func Run(t *testing.T, open func(testing.TB) Harness) {
+	for _, group := range []struct {
+		name  string
+		tests []test
+	}{
+		{"Apps", appTests},
+		{"Exchange", exchangeTests},
+		{"Refresh", refreshTests},
+		{"RefreshRefused", refusedTests},
+		{"End", endTests},
+		{"DeleteExpired", deleteTests},
+		{"Keys", keyTests},
+		{"Contention", contentionTests},
+		{"Cancelled", cancelledTests},
+		{"HostileText", hostileTests},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			t.Parallel()
+			for _, c := range group.tests {
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel()
+					c.run(t, newFixture(t, open(t)))
+				})
+			}
+		})
+	}
+	t.Run("Property", func(t *testing.T) {
+		t.Parallel()
+		property(t, newFixture(t, open(t)))
+	})
+}
+
+type test struct {
+	name string
+	run  func(t *testing.T, f *fixture)
+}
+
+// Lifetimes that the suite uses.
+const (
+	grace   = time.Minute
+	idleTTL = 30 * 24 * time.Hour
+	maxTTL  = 180 * 24 * time.Hour
+)
+
+// t0 is when everything begins. It has microseconds, so that a store which
+// drops them is found out.
+var t0 = time.Date(2026, 3, 4, 5, 6, 7, 890123000, time.UTC)
+
+const (
+	appA = "wxaaaaaaaaaaaaaaaa"
+	appB = "wxbbbbbbbbbbbbbbbb"
+)
+
+// fixture is a harness with two registered apps and short names for what tests
+// do.
+type fixture struct {
+	Harness
+}
+
+func newFixture(t testing.TB, h Harness) *fixture {
+	t.Helper()
+	f := &fixture{Harness: h}
+	for _, id := range []string{appA, appB} {
+		f.addApp(t, auth.App{
+			ID: id, Platform: auth.PlatformWeChat, SealedSecret: []byte("sealed " + id),
+			Audiences: []string{"https://" + id + ".example"},
+		})
+	}
+	return f
+}
+
+// event returns an audit event as a use case hands it in.
+func event(action auth.AuditAction, at time.Time) auth.AuditEvent {
+	return auth.AuditEvent{At: at, Action: action, Actor: auth.ActorCLI, Reason: "because", RequestID: "req-1"}
+}
+
+func (f *fixture) addApp(t testing.TB, a auth.App) {
+	t.Helper()
+	if err := f.Store.AddApp(t.Context(), a, event(auth.AuditAppAdded, t0)); err != nil {
+		t.Fatalf("AddApp: %v", err)
+	}
+}
+
+func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
+
+// params returns a log-in of an account at a time.
+func params(appID, openID string, now time.Time) session.ExchangeParams {
+	return session.ExchangeParams{
+		AppID: appID, OpenID: openID, SealedSessionKey: []byte("sealed key"), Device: "a phone",
+		NewIdentity: newID(), NewSession: newID(), Now: now, IdleTTL: idleTTL, MaxTTL: maxTTL,
+	}
+}
+
+// exchange logs an account of app A in.
+func (f *fixture) exchange(t testing.TB, openID string, now time.Time) auth.Session {
+	t.Helper()
+	g, err := f.Store.Exchange(t.Context(), params(appA, openID, now))
+	if err != nil {
+		t.Fatalf("Exchange: %v", err)
+	}
+	return g.Session
+}
+
+func refreshParams(id uuid.UUID, presented uint32, now time.Time) session.RefreshParams {
+	return session.RefreshParams{
+		Session: id, Presented: presented, AppID: appA, Now: now,
+		Grace: grace, IdleTTL: idleTTL, RequestID: "req-2",
+	}
+}
+
+func (f *fixture) refresh(ctx context.Context, id uuid.UUID, presented uint32, now time.Time) (session.Granted, error) {
+	return f.Store.Refresh(ctx, refreshParams(id, presented, now))
+}
+
+// mustRefresh refreshes and fails the test unless the verdict is the wanted one.
+func (f *fixture) mustRefresh(t testing.TB, id uuid.UUID, presented uint32, now time.Time, want session.Verdict) auth.Session {
+	t.Helper()
+	g, err := f.refresh(t.Context(), id, presented, now)
+	if err != nil {
+		t.Fatalf("Refresh with generation %d: %v", presented, err)
+	}
+	if g.Verdict != want {
+		t.Fatalf("Refresh with generation %d: verdict %v, want %v", presented, g.Verdict, want)
+	}
+	return g.Session
+}
+
+// refuse refreshes and fails the test unless the code is the wanted one.
+func (f *fixture) refuse(t testing.TB, id uuid.UUID, presented uint32, now time.Time, want auth.Code) {
+	t.Helper()
+	g, err := f.refresh(t.Context(), id, presented, now)
+	if auth.CodeOf(err) != want {
+		t.Fatalf("Refresh with generation %d: error %v, want %s", presented, err, want)
+	}
+	if diff := cmp.Diff(session.Granted{}, g); diff != "" {
+		t.Fatalf("a refused refresh still grants:\n%s", diff)
+	}
+}
+
+// stored returns the session as the store reads it.
+func (f *fixture) stored(t testing.TB, id uuid.UUID) auth.Session {
+	t.Helper()
+	st, err := f.Store.Session(t.Context(), id)
+	if err != nil {
+		t.Fatalf("Session: %v", err)
+	}
+	return st.Session
+}
+
+// bind plants a person and binds the identity and its sessions to it.
+func (f *fixture) bind(t testing.TB, identity uuid.UUID) auth.Person {
+	t.Helper()
+	p := auth.Person{ID: newID(), ExternalID: "E-" + rune4(), Name: "王小明"}
+	f.exec(t, `insert into persons (id, external_id, name, created_at) values (?, ?, ?, ?)`,
+		p.ID.String(), p.ExternalID, p.Name, f.Time(t0))
+	f.exec(t, `update identities set person_id = ? where uuid = ?`, p.ID.String(), identity.String())
+	f.exec(t, `update sessions set person_id = ?, ver = ver + 1 where identity_uuid = ?`, p.ID.String(), identity.String())
+	return p
+}
+
+func rune4() string { return newID().String()[24:] }
+
+// exec runs a statement with question marks around the store.
+func (f *fixture) exec(t testing.TB, query string, args ...any) {
+	t.Helper()
+	if _, err := f.DB.ExecContext(t.Context(), f.rebind(query), args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+// number asks for one integer around the store.
+func (f *fixture) number(t testing.TB, query string, args ...any) int {
+	t.Helper()
+	var n int
+	if err := f.DB.QueryRowContext(t.Context(), f.rebind(query), args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// text asks for one string around the store.
+func (f *fixture) text(t testing.TB, query string, args ...any) string {
+	t.Helper()
+	var s sql.NullString
+	if err := f.DB.QueryRowContext(t.Context(), f.rebind(query), args...).Scan(&s); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return s.String
+}
+
+func (f *fixture) rebind(query string) string {
+	if !f.Dollar {
+		return query
+	}
+	parts := strings.Split(query, "?")
+	var b strings.Builder
+	b.WriteString(parts[0])
+	for i, p := range parts[1:] {
+		fmt.Fprintf(&b, "$%d%s", i+1, p)
+	}
+	return b.String()
+}
+
+// counts is how many rows each table has.
+type counts struct {
+	Apps, Persons, Identities, Sessions, Cutoffs, Audit, Keys int
+}
+
+func (f *fixture) counts(t testing.TB) counts {
+	t.Helper()
+	var c counts
+	for table, n := range map[string]*int{
+		"apps": &c.Apps, "persons": &c.Persons, "identities": &c.Identities, "sessions": &c.Sessions,
+		"cutoffs": &c.Cutoffs, "audit": &c.Audit, "signing_keys": &c.Keys,
+	} {
+		*n = f.number(t, `select count(*) from `+table)
+	}
+	return c
+}
+
+// wantCounts fails the test unless the tables have grown by exactly this since
+// before.
+func (f *fixture) wantCounts(t testing.TB, before, grown counts) {
+	t.Helper()
+	want := counts{
+		before.Apps + grown.Apps, before.Persons + grown.Persons, before.Identities + grown.Identities,
+		before.Sessions + grown.Sessions, before.Cutoffs + grown.Cutoffs, before.Audit + grown.Audit, before.Keys + grown.Keys,
+	}
+	if diff := cmp.Diff(want, f.counts(t)); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
+// wantCode fails the test unless err has the code; "" wants no error.
+func wantCode(t testing.TB, err error, want auth.Code) {
+	t.Helper()
+	if got := auth.CodeOf(err); got != want {
+		t.Fatalf("error %v, want %q", err, want)
+	}
+}
+
+func wantEqual[T any](t testing.TB, what string, got, want T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
