@@ -31,7 +31,7 @@ type Option func(*Server)
 // it commits survive a kill of the server, but not of the machine.
 func WithFsync() Option {
 	return func(s *Server) {
-		for _, name := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
+		for _, name := range []string{"fsync", "full_page_writes"} {
 			s.settings[name] = "on"
 		}
 	}
@@ -74,7 +74,7 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 
 func newServer(opts ...Option) (_ *Server, err error) {
 	s := &Server{settings: map[string]string{
-		"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off",
+		"fsync": "off", "full_page_writes": "off",
 		"max_connections": "200", "shared_buffers": "64MB", "max_wal_size": "128MB", "unix_socket_directories": "",
 		"timezone": "UTC", "log_min_messages": "warning", "jit": "off",
 	}}

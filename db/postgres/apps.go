@@ -1,0 +1,170 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+const appColumns = `appid, platform, sealed_secret, audiences, epoch, disabled_at is not null, created_at, updated_at`
+
+func scanApp(row pgx.Row) (auth.App, error) {
+	var a auth.App
+	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, &a.Audiences, &a.Epoch, &a.Disabled, &a.CreatedAt, &a.UpdatedAt)
+	a.Audiences = list(a.Audiences)
+	a.CreatedAt, a.UpdatedAt = a.CreatedAt.UTC(), a.UpdatedAt.UTC()
+	return a, err
+}
+
+var (
+	appSQL       = statement(`select ` + appColumns + ` from apps where appid = $1`)
+	appLockedSQL = statement(`select ` + appColumns + ` from apps where appid = $1 for no key update`)
+	appsSQL      = statement(`select ` + appColumns + ` from apps order by appid`)
+)
+
+// app reads one app, or returns [auth.AppUnknown].
+func app(ctx context.Context, q querier, sql, appID string) (auth.App, error) {
+	a, err := scanApp(q.QueryRow(ctx, sql, appID))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return auth.App{}, auth.AppUnknown
+	}
+	return a, err
+}
+
+// App implements [session.Store] and [auth.AppStore].
+func (s *Store) App(ctx context.Context, appID string) (auth.App, error) {
+	a, err := app(ctx, s.pool, appSQL, appID)
+	if err != nil {
+		return auth.App{}, s.fail(ctx, "App", err)
+	}
+	return a, nil
+}
+
+// Apps implements [auth.AppStore].
+func (s *Store) Apps(ctx context.Context) ([]auth.App, error) {
+	rows, err := s.pool.Query(ctx, appsSQL)
+	if err != nil {
+		return nil, s.fail(ctx, "Apps", err)
+	}
+	apps, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (auth.App, error) { return scanApp(row) })
+	return apps, s.fail(ctx, "Apps", err)
+}
+
+var insertAppSQL = statement(`
+insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at)
+values ($1, $2, $3, $4, $5, $6, $7, $7)
+on conflict (appid) do nothing`)
+
+// AddApp implements [auth.AppStore].
+func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) error {
+	return s.inTx(ctx, "AddApp", func(tx pgx.Tx) error {
+		var disabledAt time.Time
+		if a.Disabled {
+			disabledAt = event.At
+		}
+		audiences := a.Audiences
+		if audiences == nil {
+			audiences = []string{}
+		}
+		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, a.SealedSecret, audiences, a.Epoch,
+			timeOrNull(disabledAt), session.StoredTime(event.At))
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return auth.Invalid("an app with this id is registered already")
+		}
+		return appChanged(ctx, tx, a.ID, event, nil)
+	})
+}
+
+var updateAppSQL = statement(`
+update apps
+set sealed_secret = coalesce($2, sealed_secret), audiences = coalesce($3, audiences), updated_at = $4
+where appid = $1
+returning ` + appColumns)
+
+// UpdateApp implements [auth.AppStore].
+func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChange, event auth.AuditEvent) (auth.App, error) {
+	// nil, and with it NULL, leaves a column as it is.
+	var audiences []string
+	if change.Audiences != nil {
+		audiences = append([]string{}, *change.Audiences...)
+	}
+	var a auth.App
+	err := s.inTx(ctx, "UpdateApp", func(tx pgx.Tx) error {
+		var err error
+		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences, session.StoredTime(event.At)))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return auth.AppUnknown
+		}
+		if err != nil {
+			return err
+		}
+		return appChanged(ctx, tx, appID, event, nil)
+	})
+	if err != nil {
+		return auth.App{}, err
+	}
+	return a, nil
+}
+
+// DisableApp implements [auth.AppStore].
+func (s *Store) DisableApp(ctx context.Context, appID string, event auth.AuditEvent) (auth.App, error) {
+	return s.switchApp(ctx, "DisableApp", appID, true, event)
+}
+
+// EnableApp implements [auth.AppStore].
+func (s *Store) EnableApp(ctx context.Context, appID string, event auth.AuditEvent) (auth.App, error) {
+	return s.switchApp(ctx, "EnableApp", appID, false, event)
+}
+
+var switchAppSQL = statement(`
+update apps set disabled_at = $2, epoch = epoch + 1, updated_at = $3
+where appid = $1
+returning ` + appColumns)
+
+// switchApp disables or enables an app and kills what it has issued.
+func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, event auth.AuditEvent) (auth.App, error) {
+	var a auth.App
+	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
+		var err error
+		a, err = app(ctx, tx, appLockedSQL, appID)
+		if err != nil || a.Disabled == disable {
+			return err
+		}
+		var disabledAt time.Time
+		if disable {
+			disabledAt = event.At
+		}
+		a, err = scanApp(tx.QueryRow(ctx, switchAppSQL, appID, timeOrNull(disabledAt), session.StoredTime(event.At)))
+		if err != nil {
+			return err
+		}
+		cutoff := auth.AppRevoked(appID, a.Epoch, event.At)
+		return appChanged(ctx, tx, appID, event, &cutoff)
+	})
+	if err != nil {
+		return auth.App{}, err
+	}
+	return a, nil
+}
+
+// appChanged writes the audit event of a change to an app, and its cutoff if
+// there is one, as the last thing in the transaction.
+func appChanged(ctx context.Context, tx pgx.Tx, appID string, event auth.AuditEvent, cutoff *auth.Cutoff) error {
+	event.AppID = appID
+	var b pgx.Batch
+	if err := queueAudit(&b, event); err != nil {
+		return err
+	}
+	if cutoff != nil {
+		queueCutoff(&b, *cutoff, event.At)
+	}
+	return run(ctx, tx, &b)
+}

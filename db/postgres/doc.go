@@ -1,0 +1,26 @@
+// Package postgres keeps everything in PostgreSQL 14 or newer, over pgx.
+//
+// It owns the schema (migrations/), the SQL, and the order in which rows are
+// locked. It does not own what a change means: the verdict over a refresh token
+// is [session.Judge], what an event says is the caller's. It keeps
+// [session.Store], [auth.AppStore] and [keyring.Store]; the suite in
+// db/storetest holds it to them. No transaction handle leaves the package.
+//
+// # Transactions
+//
+// All of it runs at READ COMMITTED. The exchange is one statement and a refresh
+// is one UPDATE of one row; after waiting for a row lock PostgreSQL reads again
+// only the row being updated, so a refresh takes nothing that changes together
+// with a session's ver from anywhere but that row. Paths that end a session
+// lock its identity first, in a statement of its own, then the session, and
+// take the id of their cutoff last, under one advisory lock that is held until
+// the commit: cutoff ids appear in commit order.
+//
+// # Failure
+//
+// A database that does not answer, shuts down, refuses connections, is
+// read-only or runs out of resources is [auth.StorageUnavailable], and so is a
+// deadlock or a time-out on its side. A caller's context that is done is that
+// context's error. Every other error is a defect; its text names the method and
+// the SQLSTATE and never a value.
+package postgres

@@ -1,0 +1,115 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+const endableSQL = `select appid, identity_uuid, ended_at is not null from sessions where id = $1`
+
+var (
+	endableReadSQL   = statement(endableSQL)
+	endableLockedSQL = statement(endableSQL + ` for update`)
+)
+
+// End implements [session.Store].
+func (s *Store) End(ctx context.Context, e session.EndParams) error {
+	err := s.inTx(ctx, "End", func(tx pgx.Tx) error {
+		var (
+			appID    string
+			identity uuid.UUID
+			ended    bool
+		)
+		read := func(sql string) error {
+			return tx.QueryRow(ctx, sql, e.Session).Scan(&appID, &identity, &ended)
+		}
+		// A session keeps its app and its identity for life, so these may be
+		// read before the locks are taken.
+		if err := read(endableReadSQL); err != nil {
+			return err
+		}
+		if appID != e.AppID {
+			return auth.TokenClientMismatch
+		}
+		if ended {
+			return nil
+		}
+		if err := tx.QueryRow(ctx, lockIdentitySQL, identity).Scan(&identity); err != nil {
+			return err
+		}
+		if err := read(endableLockedSQL); err != nil {
+			return err
+		}
+		if ended {
+			return nil
+		}
+		event := e.Event
+		event.AppID, event.Identity, event.Session = appID, identity, e.Session
+		var b pgx.Batch
+		if err := queueAudit(&b, event); err != nil {
+			return err
+		}
+		queueEnd(&b, e.Session, e.Reason, e.Now)
+		return run(ctx, tx, &b)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // gone already
+	}
+	return err
+}
+
+var sessionSQL = statement(`
+select a.epoch, a.disabled_at is not null,` + sessionColumns + `
+from sessions s join apps a on a.appid = s.appid
+where s.id = $1`)
+
+// Session implements [session.Store].
+func (s *Store) Session(ctx context.Context, id uuid.UUID) (session.State, error) {
+	var (
+		st  session.State
+		row sessionRow
+	)
+	err := s.pool.QueryRow(ctx, sessionSQL, id).
+		Scan(append([]any{&st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return session.State{}, auth.SessionRevoked
+	}
+	if err == nil {
+		st.Session, err = row.session(ctx, s.pool)
+	}
+	if err != nil {
+		return session.State{}, s.fail(ctx, "Session", err)
+	}
+	return st, nil
+}
+
+// deleteExpiredSQL chooses by the indexes on expires_at and passes over rows
+// that anybody holds.
+var deleteExpiredSQL = statement(`
+with gone_sessions as (
+  delete from sessions where id = any (array(
+    select id from sessions where expires_at < $1
+    order by expires_at limit $3 for update skip locked))
+  returning id
+), gone_cutoffs as (
+  delete from cutoffs where id = any (array(
+    select id from cutoffs where expires_at < $2
+    order by expires_at limit $3 for update skip locked))
+  returning id
+)
+select (select count(*) from gone_sessions) + (select count(*) from gone_cutoffs)`)
+
+// DeleteExpired implements [session.Store].
+func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error) {
+	var n int
+	err := s.pool.QueryRow(ctx, deleteExpiredSQL,
+		session.StoredTime(sessionsBefore), session.StoredTime(now), limit).Scan(&n)
+	return n, s.fail(ctx, "DeleteExpired", err)
+}

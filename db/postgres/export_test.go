@@ -1,0 +1,17 @@
+package postgres
+
+import (
+	"context"
+)
+
+// LockCutoffs is the advisory lock under which cutoff ids are taken.
+const LockCutoffs = lockCutoffs
+
+// Statements returns every statement of the package.
+func Statements() []string { return statements }
+
+// Translate is the translation of errors.
+func Translate(ctx context.Context, op string, err error) error { return translate(ctx, op, err) }
+
+// Newest is the number of the newest migration.
+func Newest() (int64, error) { return newest() }

@@ -1,0 +1,215 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var (
+	_ session.Store = (*Store)(nil)
+	_ auth.AppStore = (*Store)(nil)
+	_ keyring.Store = (*Store)(nil)
+)
+
+// Defaults for what the connection string does not say.
+const (
+	defaultMaxConns       = 20
+	defaultConnectTimeout = 5 * time.Second
+	// statementTimeout bounds a statement, its waits for locks included, when
+	// the caller's context does not.
+	statementTimeout = 30 * time.Second
+	// idleInTransaction frees the locks of a replica that vanished in the
+	// middle of a transaction.
+	idleInTransaction = 30 * time.Second
+	// rollbackTimeout bounds a roll-back, which a done context must not keep
+	// from giving the connection back in order.
+	rollbackTimeout = 5 * time.Second
+)
+
+// Advisory locks. A database belongs to one Yufu, so small numbers would do;
+// the prefix keeps clear of other programs that share it.
+const (
+	lockPrefix  int64 = 0x79756675 << 16 // "yufu"
+	lockCutoffs       = lockPrefix | 1
+	lockKeys          = lockPrefix | 2
+	lockMigrate       = lockPrefix | 3
+)
+
+// Store is a PostgreSQL database. It is safe for concurrent use.
+type Store struct {
+	pool *pgxpool.Pool
+}
+
+// Option changes how [Open] connects.
+type Option func(*pgxpool.Config)
+
+// WithTracer has the tracer see every query, batch and connection attempt, as
+// far as it implements pgx's tracer interfaces.
+func WithTracer(t pgx.QueryTracer) Option {
+	return func(c *pgxpool.Config) { c.ConnConfig.Tracer = t }
+}
+
+// Open returns the database that dsn names: a postgres:// URL or a key=value
+// string, as pgx reads it, several hosts and target_session_attrs included.
+// pool_max_conns (20), connect_timeout (5 s) and statement_timeout (30 s) can
+// be set there.
+//
+// It does not connect: a database that is down is found by [Store.Ping], and
+// connections are made when they are needed. The error of a dsn that does not
+// parse holds no part of it.
+func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		// Neither pgx nor net/url can promise that a password stays out of
+		// their text when a malformed string is ambiguous.
+		return nil, errors.New("postgres: the database URL does not parse; " +
+			"want postgres://USER:PASSWORD@HOST:PORT/DATABASE with special characters percent-encoded")
+	}
+	if !strings.Contains(dsn, "pool_max_conns") {
+		cfg.MaxConns = defaultMaxConns
+	}
+	cfg.MaxConnLifetime = 30 * time.Minute
+	cfg.MaxConnLifetimeJitter = 5 * time.Minute
+	cfg.MaxConnIdleTime = 5 * time.Minute
+	cfg.HealthCheckPeriod = 30 * time.Second
+	cfg.PingTimeout = 2 * time.Second
+	if cfg.ConnConfig.ConnectTimeout == 0 || !strings.Contains(dsn, "connect_timeout") {
+		cfg.ConnConfig.ConnectTimeout = defaultConnectTimeout
+	}
+	for name, value := range map[string]string{
+		"application_name":                    "yufu",
+		"statement_timeout":                   fmt.Sprint(statementTimeout.Milliseconds()),
+		"idle_in_transaction_session_timeout": fmt.Sprint(idleInTransaction.Milliseconds()),
+		// The order of locks is thought out for this level; a server whose
+		// default is stricter would answer logins with serialization failures.
+		"default_transaction_isolation": "read committed",
+		"search_path":                   "public",
+	} {
+		params := cfg.ConnConfig.RuntimeParams
+		params[name] = cmp.Or(params[name], value)
+	}
+	for _, o := range opts {
+		o(cfg)
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: open: %w", err)
+	}
+	return &Store{pool: pool}, nil
+}
+
+// Close waits for the calls under way and closes all connections.
+func (s *Store) Close() { s.pool.Close() }
+
+// Stat returns the state of the connection pool, for metrics.
+func (s *Store) Stat() *pgxpool.Stat { return s.pool.Stat() }
+
+// statements lists every statement of this package, so that a test can prepare
+// them all.
+var statements []string
+
+// statement registers a statement. It is used to initialise package variables
+// only.
+func statement(sql string) string {
+	statements = append(statements, sql)
+	return sql
+}
+
+var pingSQL = statement(`select pg_is_in_recovery() or current_setting('transaction_read_only')::bool`)
+
+// Ping returns nil when the database answers and takes writes, and
+// [auth.StorageUnavailable] otherwise.
+func (s *Store) Ping(ctx context.Context) error {
+	var readOnly bool
+	if err := s.pool.QueryRow(ctx, pingSQL).Scan(&readOnly); err != nil {
+		return s.fail(ctx, "Ping", err)
+	}
+	if readOnly {
+		s.pool.Reset()
+		return &auth.Error{Code: auth.StorageUnavailable, Err: errors.New("postgres: the database is read-only")}
+	}
+	return nil
+}
+
+var nowSQL = statement(`select clock_timestamp()`)
+
+// Now returns the time by the database's clock, in UTC.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	var t time.Time
+	if err := s.pool.QueryRow(ctx, nowSQL).Scan(&t); err != nil {
+		return time.Time{}, s.fail(ctx, "Now", err)
+	}
+	return t.UTC(), nil
+}
+
+// inTx runs fn in a transaction and commits it, unless fn returns an error.
+// Errors are translated.
+func (s *Store) inTx(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
+	// A failing roll-back must not hide why there is one, so this is not
+	// pgx.BeginFunc.
+	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+	if err != nil {
+		return s.fail(ctx, op, err)
+	}
+	if err := fn(tx); err != nil {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		_ = tx.Rollback(end)
+		return s.fail(ctx, op, err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return s.fail(ctx, op, err)
+	}
+	return nil
+}
+
+// querier is what a pool and a transaction have in common.
+type querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// timeOrNull, uuidOrNull and textOrNull turn a zero value into NULL.
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = session.StoredTime(t)
+	return &t
+}
+
+func uuidOrNull(id uuid.UUID) *uuid.UUID {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &id
+}
+
+func textOrNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// timeOf turns NULL into the zero time.
+func timeOf(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}

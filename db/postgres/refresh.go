@@ -1,0 +1,191 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// refreshSQL is a refresh as it nearly always goes. What it reads of the app
+// does not change with the session's ver; everything that does comes from the
+// row being updated, which is read again after a wait for its lock.
+var refreshSQL = statement(`
+update sessions s
+set generation = s.generation + 1, rotated_at = $4, idle_expires_at = least($5, s.expires_at)
+from apps a
+where s.id = $1 and s.appid = $2 and s.generation = $3
+  and s.ended_at is null and s.expires_at > $4 and s.idle_expires_at > $4
+  and a.appid = s.appid and a.disabled_at is null and a.epoch <= s.epoch
+returning a.audiences,` + sessionColumns)
+
+// Refresh implements [session.Store].
+func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
+	// The generation after it could not be counted, and no such token is ever
+	// issued.
+	if r.Presented == math.MaxUint32 {
+		return session.Granted{}, auth.RefreshInvalid
+	}
+	r.Now = session.StoredTime(r.Now)
+	g, err := s.rotate(ctx, r)
+	if errors.Is(err, pgx.ErrNoRows) {
+		g, err = s.explain(ctx, r)
+	}
+	if err != nil {
+		return session.Granted{}, s.fail(ctx, "Refresh", err)
+	}
+	return g, nil
+}
+
+func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
+	var row sessionRow
+	g := session.Granted{Verdict: session.Rotate}
+	err := s.pool.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, session.StoredTime(r.Now.Add(r.IdleTTL))).
+		Scan(append([]any{&g.Audiences}, row.targets()...)...)
+	if err != nil {
+		return g, err
+	}
+	g.Audiences = list(g.Audiences)
+	g.Session, err = row.session(ctx, s.pool)
+	return g, err
+}
+
+// stateSQL reads a session beside the app that asks, which need not be its own.
+const stateSQL = `
+select a.audiences, a.epoch, a.disabled_at is not null,` + sessionColumns + `
+from sessions s cross join apps a
+where s.id = $1 and a.appid = $2`
+
+var (
+	presentedSQL       = statement(stateSQL)
+	lockedPresentedSQL = statement(stateSQL + ` for update of s`)
+	lockIdentitySQL    = statement(`select uuid from identities where uuid = $1 for update`)
+)
+
+// presented is a session as a refresh finds it.
+type presented struct {
+	session.State
+	audiences []string
+}
+
+func readPresented(ctx context.Context, q querier, sql string, r session.RefreshParams) (presented, error) {
+	var (
+		p   presented
+		row sessionRow
+	)
+	err := q.QueryRow(ctx, sql, r.Session, r.AppID).
+		Scan(append([]any{&p.audiences, &p.AppEpoch, &p.AppDisabled}, row.targets()...)...)
+	if err != nil {
+		return p, err
+	}
+	p.audiences = list(p.audiences)
+	p.Session, err = row.session(ctx, q)
+	return p, err
+}
+
+func (p *presented) grant(v session.Verdict) session.Granted {
+	return session.Granted{Session: p.Session, Audiences: p.audiences, Verdict: v}
+}
+
+// explain finds out why rotate found nothing to update. It answers from an
+// unlocked read what changes nothing; anything else is judged again under
+// locks.
+func (s *Store) explain(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
+	p, err := readPresented(ctx, s.pool, presentedSQL, r)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return session.Granted{}, s.missing(ctx, r.AppID)
+	}
+	if err != nil {
+		return session.Granted{}, err
+	}
+	if err := p.Standing(r.AppID, r.Now); err != nil {
+		return session.Granted{}, err
+	}
+	if v := session.Judge(&p.Session, r.Presented, r.Now, r.Grace); v == session.Replay {
+		return p.grant(v), nil
+	}
+	return s.settle(ctx, r, p.Session.Identity)
+}
+
+// missing says why there is neither the app nor the session.
+func (s *Store) missing(ctx context.Context, appID string) error {
+	switch app, err := app(ctx, s.pool, appSQL, appID); {
+	case err != nil:
+		return err
+	case app.Disabled:
+		return auth.AppDisabled
+	default:
+		return auth.RefreshExpired
+	}
+}
+
+var advanceSQL = statement(`
+update sessions set generation = $2, rotated_at = $3, idle_expires_at = $4 where id = $1`)
+
+// settle judges the token against the locked row and does what the verdict
+// says: it moves the row on, or ends the session. In between the row may have
+// come to any state, the plain one included.
+func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uuid.UUID) (session.Granted, error) {
+	var (
+		g     session.Granted
+		ended bool
+	)
+	err := s.inTx(ctx, "Refresh", func(tx pgx.Tx) error {
+		// A statement of its own: the next one must see what the lock's last
+		// holder did to the identity's sessions.
+		if err := tx.QueryRow(ctx, lockIdentitySQL, identity).Scan(&identity); err != nil {
+			return err
+		}
+		p, err := readPresented(ctx, tx, lockedPresentedSQL, r)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return auth.RefreshExpired
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.Standing(r.AppID, r.Now); err != nil {
+			return err
+		}
+		v := session.Judge(&p.Session, r.Presented, r.Now, r.Grace)
+		var b pgx.Batch
+		if e, ok := r.Event(v, &p.Session); ok {
+			if err := queueAudit(&b, e); err != nil {
+				return err
+			}
+		}
+		switch v {
+		case session.Rotate, session.RolledBack:
+			row := &p.Session
+			row.Generation, row.RotatedAt = r.Presented+1, r.Now
+			row.IdleExpiresAt = session.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, row.ExpiresAt))
+			b.Queue(advanceSQL, row.ID, row.Generation, row.RotatedAt, row.IdleExpiresAt)
+		case session.ReplayLate, session.Reuse:
+			ended = true
+			queueEnd(&b, p.Session.ID, v.EndReason(), r.Now)
+		}
+		g = p.grant(v)
+		if b.Len() == 0 {
+			return nil
+		}
+		return run(ctx, tx, &b)
+	})
+	if err == nil && ended {
+		err = auth.RefreshReused
+	}
+	return g, err
+}
+
+var endSQL = statement(`update sessions set ended_at = $2, end_reason = $3 where id = $1`)
+
+// queueEnd adds the end of a session, whose row and identity are locked, to the
+// batch; its cutoff makes it the last thing in the transaction.
+func queueEnd(b *pgx.Batch, id uuid.UUID, why auth.EndReason, now time.Time) {
+	b.Queue(endSQL, id, session.StoredTime(now), string(why))
+	queueCutoff(b, auth.SessionEnded(id, now), now)
+}

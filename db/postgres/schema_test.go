@@ -1,0 +1,173 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/db/postgres"
+)
+
+func TestEveryStatementPrepares(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), migrated.New(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if n := len(postgres.Statements()); n < 20 {
+		t.Errorf("only %d statements are registered", n)
+	}
+	for _, sql := range postgres.Statements() {
+		if _, err := conn.Prepare(t.Context(), "", sql); err != nil {
+			t.Errorf("%v\n%s", err, sql)
+		}
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	t.Run("an_empty_database_is_behind_and_says_what_to_run", func(t *testing.T) {
+		t.Parallel()
+		s := openStore(t, pgtest.Empty(t))
+		if err := s.CheckSchema(t.Context()); !errors.Is(err, postgres.ErrSchemaBehind) {
+			t.Errorf("error %v, want ErrSchemaBehind", err)
+		}
+		if v, err := s.SchemaVersion(t.Context()); v != 0 || err != nil {
+			t.Errorf("version %d, error %v; want 0", v, err)
+		}
+	})
+	t.Run("several_replicas_may_migrate_at_once_and_again", func(t *testing.T) {
+		t.Parallel()
+		dsn := pgtest.Empty(t)
+		var wg sync.WaitGroup
+		for range 4 {
+			s := openStore(t, dsn)
+			wg.Go(func() {
+				if err := s.Migrate(t.Context()); err != nil {
+					t.Errorf("Migrate: %v", err)
+				}
+				if err := s.CheckSchema(t.Context()); err != nil {
+					t.Errorf("CheckSchema: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+	t.Run("a_newer_schema_refuses_this_binary", func(t *testing.T) {
+		t.Parallel()
+		dsn := migrated.New(t)
+		newest, err := postgres.Newest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openRaw(t, dsn).Exec(`insert into goose_db_version (version_id, is_applied) values ($1, true)`, newest+1); err != nil {
+			t.Fatal(err)
+		}
+		s := openStore(t, dsn)
+		if err := s.CheckSchema(t.Context()); !errors.Is(err, postgres.ErrSchemaAhead) {
+			t.Errorf("CheckSchema: %v, want ErrSchemaAhead", err)
+		}
+		if err := s.Migrate(t.Context()); !errors.Is(err, postgres.ErrSchemaAhead) {
+			t.Errorf("Migrate: %v, want ErrSchemaAhead", err)
+		}
+	})
+	t.Run("everything_is_in_public_whoever_migrates", func(t *testing.T) {
+		t.Parallel()
+		dsn := pgtest.Empty(t)
+		db := openRaw(t, dsn)
+		// A schema named like the role comes first in PostgreSQL's own path.
+		if _, err := db.Exec(`create schema postgres`); err != nil {
+			t.Fatal(err)
+		}
+		if err := openStore(t, dsn).Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var astray int
+		err := db.QueryRow(`select count(*) from pg_tables where schemaname not in ('public', 'pg_catalog', 'information_schema')`).Scan(&astray)
+		if err != nil || astray != 0 {
+			t.Errorf("%d tables outside public, error %v", astray, err)
+		}
+	})
+}
+
+// TestRefreshIsHOT holds the promise that refreshing grows no index: every
+// update stays in its page.
+func TestRefreshIsHOT(t *testing.T) {
+	t.Parallel()
+	const sessions, refreshes = 20, 50
+	dsn := migrated.New(t)
+	b := &bed{t: t, store: openStore(t, dsn), raw: openRaw(t, dsn)}
+	b.addApp()
+	for range sessions {
+		s := b.exchange()
+		for gen := uint32(1); gen <= refreshes; gen++ {
+			b.rotate(s.ID, gen)
+		}
+	}
+	// A connection reports what it did when it ends.
+	b.store.Close()
+	var updated, hot int
+	deadline := time.Now().Add(30 * time.Second)
+	for updated < sessions*refreshes {
+		if time.Now().After(deadline) {
+			t.Fatalf("only %d updates were reported", updated)
+		}
+		err := b.raw.QueryRow(`select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = 'sessions'`).Scan(&updated, &hot)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if updated != sessions*refreshes || hot != updated {
+		t.Errorf("%d updates, %d of them HOT; want %d, all HOT", updated, hot, sessions*refreshes)
+	}
+}
+
+func TestNothingARefreshChangesIsIndexed(t *testing.T) {
+	t.Parallel()
+	var names []string
+	db := openRaw(t, migrated.New(t))
+	rows, err := db.Query(`
+select a.attname from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+where i.indrelid = 'sessions'::regclass order by 1`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if len(names) != 3 || names[0] != "expires_at" || names[1] != "id" || names[2] != "identity_uuid" {
+		t.Errorf("indexed columns of sessions: %v; want expires_at, id, identity_uuid", names)
+	}
+}
+
+func TestHotPathsTakeOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	h := open(t)
+	b := &bed{t: t, store: h.Store.(*postgres.Store), raw: h.DB}
+	b.addApp()
+	count := func(what string, want int64, call func()) {
+		before := h.RoundTrips()
+		call()
+		if got := h.RoundTrips() - before; got != want {
+			t.Errorf("%s: %d round trips, want %d", what, got, want)
+		}
+	}
+	s := b.exchange()
+	count("exchange", 1, func() { b.exchange() })
+	count("refresh", 1, func() { b.rotate(s.ID, 1) })
+	count("replay", 2, func() { b.rotate(s.ID, 1) })
+}
