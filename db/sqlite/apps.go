@@ -1,0 +1,174 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+const appColumns = `appid, platform, sealed_secret, audiences, epoch, disabled_at is not null, created_at, updated_at`
+
+func scanApp(row interface{ Scan(...any) error }) (auth.App, error) {
+	var a auth.App
+	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, (*jsonList)(&a.Audiences), &a.Epoch, &a.Disabled,
+		into(&a.CreatedAt), into(&a.UpdatedAt))
+	return a, err
+}
+
+var (
+	appSQL  = statement(`select ` + appColumns + ` from apps where appid = ?`)
+	appsSQL = statement(`select ` + appColumns + ` from apps order by appid`)
+)
+
+// app reads one app, or returns [auth.AppUnknown].
+func app(ctx context.Context, q querier, appID string) (auth.App, error) {
+	a, err := scanApp(q.QueryRowContext(ctx, appSQL, appID))
+	if errors.Is(err, sql.ErrNoRows) {
+		return auth.App{}, auth.AppUnknown
+	}
+	return a, err
+}
+
+// App implements [session.Store] and [auth.AppStore].
+func (s *Store) App(ctx context.Context, appID string) (auth.App, error) {
+	a, err := app(ctx, s.r, appID)
+	if err != nil {
+		return auth.App{}, translate(ctx, "App", err)
+	}
+	return a, nil
+}
+
+// Apps implements [auth.AppStore].
+func (s *Store) Apps(ctx context.Context) ([]auth.App, error) {
+	rows, err := s.r.QueryContext(ctx, appsSQL)
+	if err != nil {
+		return nil, translate(ctx, "Apps", err)
+	}
+	apps, err := collect(rows, func(rows *sql.Rows) (auth.App, error) { return scanApp(rows) })
+	return apps, translate(ctx, "Apps", err)
+}
+
+// collect scans all rows and closes them.
+func collect[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) ([]T, error) {
+	defer rows.Close()
+	all := []T{}
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, rows.Err()
+}
+
+var insertAppSQL = statement(`
+insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
+on conflict (appid) do nothing`)
+
+// AddApp implements [auth.AppStore].
+func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) error {
+	return s.inTx(ctx, "AddApp", func(tx *sql.Tx) error {
+		var disabledAt time.Time
+		if a.Disabled {
+			disabledAt = event.At
+		}
+		res, err := tx.ExecContext(ctx, insertAppSQL, a.ID, a.Platform, a.SealedSecret, jsonList(a.Audiences), a.Epoch,
+			micros(disabledAt), micros(event.At))
+		if err != nil {
+			return err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return auth.Invalid("an app with this id is registered already")
+		}
+		event.AppID = a.ID
+		return writeAudit(ctx, tx, event)
+	})
+}
+
+var updateAppSQL = statement(`
+update apps
+set sealed_secret = coalesce(?2, sealed_secret), audiences = coalesce(?3, audiences), updated_at = ?4
+where appid = ?1
+returning ` + appColumns)
+
+// UpdateApp implements [auth.AppStore].
+func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChange, event auth.AuditEvent) (auth.App, error) {
+	// nil, and with it NULL, leaves a column as it is.
+	var secret, audiences any
+	if change.SealedSecret != nil {
+		secret = change.SealedSecret
+	}
+	if change.Audiences != nil {
+		audiences = jsonList(*change.Audiences)
+	}
+	var a auth.App
+	err := s.inTx(ctx, "UpdateApp", func(tx *sql.Tx) error {
+		var err error
+		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, secret, audiences, micros(event.At)))
+		if errors.Is(err, sql.ErrNoRows) {
+			return auth.AppUnknown
+		}
+		if err != nil {
+			return err
+		}
+		event.AppID = appID
+		return writeAudit(ctx, tx, event)
+	})
+	if err != nil {
+		return auth.App{}, err
+	}
+	return a, nil
+}
+
+// DisableApp implements [auth.AppStore].
+func (s *Store) DisableApp(ctx context.Context, appID string, event auth.AuditEvent) (auth.App, error) {
+	return s.switchApp(ctx, "DisableApp", appID, true, event)
+}
+
+// EnableApp implements [auth.AppStore].
+func (s *Store) EnableApp(ctx context.Context, appID string, event auth.AuditEvent) (auth.App, error) {
+	return s.switchApp(ctx, "EnableApp", appID, false, event)
+}
+
+var switchAppSQL = statement(`
+update apps set disabled_at = ?2, epoch = epoch + 1, updated_at = ?3
+where appid = ?1
+returning ` + appColumns)
+
+// switchApp disables or enables an app and kills what it has issued.
+func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, event auth.AuditEvent) (auth.App, error) {
+	var a auth.App
+	err := s.inTx(ctx, op, func(tx *sql.Tx) error {
+		var err error
+		a, err = app(ctx, tx, appID)
+		if err != nil || a.Disabled == disable {
+			return err
+		}
+		var disabledAt time.Time
+		if disable {
+			disabledAt = event.At
+		}
+		a, err = scanApp(tx.QueryRowContext(ctx, switchAppSQL, appID, micros(disabledAt), micros(event.At)))
+		if err != nil {
+			return err
+		}
+		event.AppID = appID
+		if err := writeAudit(ctx, tx, event); err != nil {
+			return err
+		}
+		return writeCutoff(ctx, tx, auth.AppRevoked(appID, a.Epoch, event.At), event.At)
+	})
+	if err != nil {
+		return auth.App{}, err
+	}
+	return a, nil
+}

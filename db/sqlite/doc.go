@@ -1,0 +1,23 @@
+// Package sqlite keeps everything in one SQLite file, for development and for
+// small installations.
+//
+// It owns the schema (migrations/), the SQL and the file's settings. It does
+// not own what a change means: the verdict over a refresh token is
+// [session.Judge], what an event says is the caller's. It keeps
+// [session.Store], [auth.AppStore] and [keyring.Store]; the suite in
+// db/storetest holds it to them. No transaction handle leaves the package.
+//
+// # Transactions
+//
+// The file is in WAL mode with synchronous=FULL: what was answered survives a
+// kill and a power cut. Writes go through one connection, each in a BEGIN
+// IMMEDIATE transaction, so there is one writer at a time, in this process and
+// across processes; a second process (`yufu app add` beside a running server)
+// waits its turn. Reads have connections of their own and never wait.
+//
+// # Failure
+//
+// A file that is locked for too long, full, unreadable or read-only is
+// [auth.StorageUnavailable]. A caller's context that is done is that context's
+// error. Every other error is a defect.
+package sqlite

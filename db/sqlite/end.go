@@ -1,0 +1,97 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var endableSQL = statement(`select appid, identity_uuid, ended_at is not null from sessions where id = ?`)
+
+// End implements [session.Store].
+func (s *Store) End(ctx context.Context, e session.EndParams) error {
+	return s.inTx(ctx, "End", func(tx *sql.Tx) error {
+		event := e.Event
+		var ended bool
+		err := tx.QueryRowContext(ctx, endableSQL, e.Session).Scan(&event.AppID, &event.Identity, &ended)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return nil // gone already
+		case err != nil:
+			return err
+		case event.AppID != e.AppID:
+			return auth.TokenClientMismatch
+		case ended:
+			return nil
+		}
+		event.Session = e.Session
+		if err := writeAudit(ctx, tx, event); err != nil {
+			return err
+		}
+		return end(ctx, tx, e.Session, e.Reason, e.Now)
+	})
+}
+
+var sessionSQL = statement(`
+select a.epoch, a.disabled_at is not null,` + sessionColumns + `
+from sessions join apps a on a.appid = sessions.appid
+where sessions.id = ?`)
+
+// Session implements [session.Store].
+func (s *Store) Session(ctx context.Context, id uuid.UUID) (session.State, error) {
+	var (
+		st  session.State
+		row sessionRow
+	)
+	err := s.r.QueryRowContext(ctx, sessionSQL, id).
+		Scan(append([]any{&st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return session.State{}, auth.SessionRevoked
+	}
+	if err != nil {
+		return session.State{}, translate(ctx, "Session", err)
+	}
+	st.Session = row.session()
+	return st, nil
+}
+
+var (
+	deleteSessionsSQL = statement(`
+delete from sessions where id in (
+  select id from sessions where expires_at < ? order by expires_at limit ?)`)
+	deleteCutoffsSQL = statement(`
+delete from cutoffs where id in (
+  select id from cutoffs where expires_at < ? order by expires_at limit ?)`)
+)
+
+// DeleteExpired implements [session.Store].
+func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error) {
+	var n int64
+	err := s.inTx(ctx, "DeleteExpired", func(tx *sql.Tx) error {
+		for _, d := range []struct {
+			sql    string
+			before time.Time
+		}{{deleteSessionsSQL, sessionsBefore}, {deleteCutoffsSQL, now}} {
+			res, err := tx.ExecContext(ctx, d.sql, micros(d.before), limit)
+			if err != nil {
+				return err
+			}
+			gone, err := res.RowsAffected()
+			if err != nil {
+				return err
+			}
+			n += gone
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return int(n), nil
+}

@@ -1,0 +1,83 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var (
+	upsertIdentitySQL = statement(`
+insert into identities (uuid, appid, openid, unionid, sealed_session_key, created_at, last_login_at)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+on conflict (appid, openid) do update
+set unionid = coalesce(excluded.unionid, unionid),
+    sealed_session_key = excluded.sealed_session_key,
+    last_login_at = excluded.last_login_at
+returning uuid, disabled_at is not null, person_disabled_at is not null, person_id,
+  (select p.external_id from persons p where p.id = person_id),
+  (select p.name from persons p where p.id = person_id)`)
+
+	insertSessionSQL = statement(`
+insert into sessions (id, identity_uuid, appid, device, person_id, ver, epoch, generation,
+  rotated_at, started_at, idle_expires_at, expires_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+)
+
+// Exchange implements [session.Store].
+func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session.Granted, error) {
+	var (
+		g session.Granted
+		// refused is kept apart: a refused account's identity is written all
+		// the same.
+		refused error
+	)
+	err := s.inTx(ctx, "Exchange", func(tx *sql.Tx) error {
+		a, err := app(ctx, tx, x.AppID)
+		if err != nil {
+			return err
+		}
+		if a.Disabled {
+			return auth.AppDisabled
+		}
+		row := x.Session()
+		row.Epoch = a.Epoch
+		var (
+			disabled, personDisabled bool
+			person                   uuid.NullUUID
+			externalID, name         sql.NullString
+		)
+		err = tx.QueryRowContext(ctx, upsertIdentitySQL, x.NewIdentity, x.AppID, x.OpenID,
+			textOrNull(x.UnionID), x.SealedSessionKey, micros(row.StartedAt)).
+			Scan(&row.Identity, &disabled, &personDisabled, &person, &externalID, &name)
+		switch {
+		case err != nil:
+			return err
+		case disabled:
+			refused = auth.IdentityDisabled
+			return nil
+		case personDisabled:
+			refused = auth.PersonDisabled
+			return nil
+		}
+		if person.Valid {
+			row.Person = &auth.Person{ID: person.UUID, ExternalID: externalID.String, Name: name.String}
+		}
+		g = session.Granted{Session: row, Audiences: a.Audiences, Verdict: session.Rotate}
+		_, err = tx.ExecContext(ctx, insertSessionSQL, row.ID, row.Identity, row.AppID, row.Device, person,
+			row.Ver, row.Epoch, row.Generation, micros(row.RotatedAt), micros(row.StartedAt),
+			micros(row.IdleExpiresAt), micros(row.ExpiresAt))
+		return err
+	})
+	if err == nil {
+		err = refused
+	}
+	if err != nil {
+		return session.Granted{}, err
+	}
+	return g, nil
+}

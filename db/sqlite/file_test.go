@@ -1,0 +1,297 @@
+package sqlite_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/db/sqlite"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+const appID = "wxaaaaaaaaaaaaaaaa"
+
+var now = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+
+func migratedStore(t testing.TB, path string) *sqlite.Store {
+	t.Helper()
+	s := openStore(t, path)
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func addApp(t testing.TB, s *sqlite.Store) {
+	t.Helper()
+	err := s.AddApp(t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")},
+		auth.AuditEvent{At: now, Action: auth.AuditAppAdded, Actor: auth.ActorCLI})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func exchange(t testing.TB, s *sqlite.Store, openID string) auth.Session {
+	t.Helper()
+	g, err := s.Exchange(t.Context(), session.ExchangeParams{
+		AppID: appID, OpenID: openID, SealedSessionKey: []byte("k"),
+		NewIdentity: uuid.Must(uuid.NewV7()), NewSession: uuid.Must(uuid.NewV7()),
+		Now: now, IdleTTL: time.Hour, MaxTTL: time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g.Session
+}
+
+func TestEveryStatementPrepares(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "yufu.db")
+	migratedStore(t, path)
+	db := openRaw(t, path)
+	if n := len(sqlite.Statements()); n < 20 {
+		t.Errorf("only %d statements are registered", n)
+	}
+	for _, text := range sqlite.Statements() {
+		stmt, err := db.Prepare(text)
+		if err != nil {
+			t.Errorf("%v\n%s", err, text)
+			continue
+		}
+		stmt.Close()
+	}
+}
+
+func TestTheFile(t *testing.T) {
+	t.Parallel()
+	t.Run("is_readable_by_its_owner_only_and_so_are_its_journals", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		addApp(t, migratedStore(t, filepath.Join(dir, "yufu.db")))
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) < 2 {
+			t.Errorf("%d files, want the database and its journal", len(entries))
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode().Perm() != 0o600 {
+				t.Errorf("%s has mode %v, want 0600", e.Name(), info.Mode())
+			}
+		}
+	})
+	t.Run("may_have_any_name", func(t *testing.T) {
+		t.Parallel()
+		for _, name := range []string{"with space.db", "a?mode=memory.db", "100%.db", "#frag.db", "鱼符.db", "a%20b.db", ":memory:"} {
+			path := filepath.Join(t.TempDir(), name)
+			addApp(t, migratedStore(t, path))
+			again := openStore(t, path)
+			if _, err := again.App(t.Context(), appID); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+				t.Errorf("%s: there is no such file, or it is empty (%v)", name, err)
+			}
+		}
+	})
+	t.Run("is_durable", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "yufu.db")
+		s := migratedStore(t, path)
+		for pragma, want := range map[string]int{"synchronous": 2, "foreign_keys": 1, "busy_timeout": 10000} {
+			for name, db := range sqlite.Connections(s) {
+				var got int
+				if err := db.QueryRow("pragma " + pragma).Scan(&got); err != nil || got != want {
+					t.Errorf("%s: %s is %d (%v), want %d", name, pragma, got, err, want)
+				}
+			}
+		}
+		var mode string
+		if err := openRaw(t, path).QueryRow("pragma journal_mode").Scan(&mode); err != nil || mode != "wal" {
+			t.Errorf("journal mode %q (%v), want wal", mode, err)
+		}
+	})
+	t.Run("in_a_directory_that_is_not_there_names_itself", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "none", "yufu.db")
+		s, err := sqlite.Open(t.Context(), path)
+		if err == nil {
+			s.Close()
+			t.Fatal("it opened")
+		}
+		if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%v, want one that says that %s is not there", err, path)
+		}
+	})
+	t.Run("that_is_no_database_is_refused", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "yufu.db")
+		if err := os.WriteFile(path, []byte(strings.Repeat("not a database\n", 100)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := sqlite.Open(t.Context(), path); err == nil {
+			s.Close()
+			t.Fatal("it opened")
+		}
+	})
+}
+
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	t.Run("an_empty_file_is_behind_and_says_what_to_run", func(t *testing.T) {
+		t.Parallel()
+		s := openStore(t, filepath.Join(t.TempDir(), "yufu.db"))
+		if err := s.CheckSchema(t.Context()); !errors.Is(err, sqlite.ErrSchemaBehind) {
+			t.Errorf("error %v, want ErrSchemaBehind", err)
+		}
+		if err := s.Ping(t.Context()); err != nil {
+			t.Errorf("Ping: %v", err)
+		}
+	})
+	t.Run("several_processes_may_migrate_at_once_and_again", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "yufu.db")
+		var wg sync.WaitGroup
+		for range 6 {
+			s := openStore(t, path)
+			wg.Go(func() {
+				if err := s.Migrate(t.Context()); err != nil {
+					t.Errorf("Migrate: %v", err)
+				}
+				if err := s.CheckSchema(t.Context()); err != nil {
+					t.Errorf("CheckSchema: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+	})
+	t.Run("a_newer_schema_refuses_this_binary", func(t *testing.T) {
+		t.Parallel()
+		path := filepath.Join(t.TempDir(), "yufu.db")
+		s := migratedStore(t, path)
+		newest, err := sqlite.Newest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openRaw(t, path).Exec(`insert into goose_db_version (version_id, is_applied) values (?, true)`, newest+1); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CheckSchema(t.Context()); !errors.Is(err, sqlite.ErrSchemaAhead) {
+			t.Errorf("CheckSchema: %v, want ErrSchemaAhead", err)
+		}
+		if err := s.Migrate(t.Context()); !errors.Is(err, sqlite.ErrSchemaAhead) {
+			t.Errorf("Migrate: %v, want ErrSchemaAhead", err)
+		}
+	})
+}
+
+// childMode has the test binary work on a file, as a second process does.
+const childMode = "YUFU_SQLITE_CHILD"
+
+// TestChildProcess is no test of its own: as the child it logs accounts in.
+func TestChildProcess(t *testing.T) {
+	path := os.Getenv(childMode)
+	if path == "" {
+		return
+	}
+	s := openStore(t, path)
+	for i := range perProcess {
+		exchange(t, s, fmt.Sprintf("child-%d", i))
+	}
+}
+
+const perProcess = 100
+
+func TestTwoProcessesShareOneFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "yufu.db")
+	s := migratedStore(t, path)
+	addApp(t, s)
+	child := exec.Command(os.Args[0], "-test.run=^TestChildProcess$")
+	child.Env = append(os.Environ(), childMode+"="+path)
+	done := make(chan error, 1)
+	go func() {
+		out, err := child.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+		done <- err
+	}()
+	for i := range perProcess {
+		exchange(t, s, fmt.Sprintf("parent-%d", i))
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := openRaw(t, path).QueryRow(`select count(*) from sessions`).Scan(&n); err != nil || n != 2*perProcess {
+		t.Errorf("%d sessions (%v), want %d", n, err, 2*perProcess)
+	}
+}
+
+func TestAKilledProcessLosesNothingItWasAnswered(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "yufu.db")
+	s := migratedStore(t, path)
+	addApp(t, s)
+	want := exchange(t, s, "o-1")
+	// What a power cut leaves: the file and its journal as they are now, while
+	// the store is still open.
+	copied := filepath.Join(t.TempDir(), "yufu.db")
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(copied+suffix, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := openStore(t, copied).Session(t.Context(), want.ID)
+	if err != nil || st.Session.Generation != want.Generation {
+		t.Errorf("generation %d, error %v; want %d", st.Session.Generation, err, want.Generation)
+	}
+}
+
+func TestAFileThatIsReadOnlyIsUnavailable(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "yufu.db")
+	s := migratedStore(t, path)
+	addApp(t, s)
+	for _, db := range sqlite.Connections(s) {
+		if _, err := db.Exec(`pragma query_only = 1`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := s.Exchange(t.Context(), session.ExchangeParams{
+		AppID: appID, OpenID: "o", SealedSessionKey: []byte("k"),
+		NewIdentity: uuid.Must(uuid.NewV7()), NewSession: uuid.Must(uuid.NewV7()), Now: now, IdleTTL: 1, MaxTTL: 1,
+	})
+	if auth.CodeOf(err) != auth.StorageUnavailable {
+		t.Errorf("Exchange: %v, want storage_unavailable", err)
+	}
+}
+
+func TestTheDatabasesClock(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, filepath.Join(t.TempDir(), "yufu.db"))
+	before := time.Now().Truncate(time.Millisecond)
+	got, err := s.Now(t.Context())
+	if err != nil || got.Before(before) || got.After(time.Now()) || got.Location() != time.UTC {
+		t.Errorf("%v (%v), want the host's time in UTC", got, err)
+	}
+}

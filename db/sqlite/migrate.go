@@ -1,0 +1,118 @@
+package sqlite
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Errors of [Store.CheckSchema] and [Store.Migrate].
+var (
+	// ErrSchemaBehind: the database lacks migrations that this binary needs.
+	ErrSchemaBehind = errors.New("the database schema is older than this binary: run yufu migrate")
+	// ErrSchemaAhead: a newer binary has migrated the database.
+	ErrSchemaAhead = errors.New("this binary is older than the schema of the database: run the newer release")
+)
+
+// Migrate brings the schema up to this binary's. Any number of processes may do
+// so at once.
+func (s *Store) Migrate(ctx context.Context) error {
+	for {
+		before, err := s.SchemaVersion(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.CheckSchema(ctx); !errors.Is(err, ErrSchemaBehind) {
+			return err
+		}
+		migrateErr := s.up(ctx)
+		if migrateErr == nil {
+			return nil
+		}
+		// SQLite has no lock to hold across migrations. Each is a transaction of
+		// its own, though, and so an attempt that failed while the schema moved
+		// on met another process that does the same: look again.
+		after, err := s.SchemaVersion(ctx)
+		if err != nil || after == before {
+			return translate(ctx, "Migrate", migrateErr)
+		}
+	}
+}
+
+func (s *Store) up(ctx context.Context) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, s.w, files,
+		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return err
+	}
+	_, err = p.Up(ctx)
+	return err
+}
+
+var (
+	versionTableSQL = statement(`select count(*) from sqlite_schema where type = 'table' and name = 'goose_db_version'`)
+	versionSQL      = statement(`select coalesce(max(version_id), 0) from goose_db_version where is_applied`)
+)
+
+// SchemaVersion returns the number of the file's last migration; zero is an
+// empty file.
+func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
+	var tables, v int64
+	if err := s.r.QueryRowContext(ctx, versionTableSQL).Scan(&tables); err != nil {
+		return 0, translate(ctx, "SchemaVersion", err)
+	}
+	if tables == 0 {
+		return 0, nil
+	}
+	if err := s.r.QueryRowContext(ctx, versionSQL).Scan(&v); err != nil {
+		return 0, translate(ctx, "SchemaVersion", err)
+	}
+	return v, nil
+}
+
+// CheckSchema returns nil when the schema is this binary's, [ErrSchemaBehind]
+// or [ErrSchemaAhead] when it is not.
+func (s *Store) CheckSchema(ctx context.Context) error {
+	have, err := s.SchemaVersion(ctx)
+	if err != nil {
+		return err
+	}
+	want, err := newest()
+	switch {
+	case err != nil:
+		return err
+	case have < want:
+		return fmt.Errorf("sqlite: %w (it is at %d, wanted is %d)", ErrSchemaBehind, have, want)
+	case have > want:
+		return fmt.Errorf("sqlite: %w (it is at %d, known is %d)", ErrSchemaAhead, have, want)
+	}
+	return nil
+}
+
+// newest returns the number of the newest migration this binary has.
+func newest() (int64, error) {
+	entries, err := migrations.ReadDir("migrations")
+	if err != nil {
+		return 0, err
+	}
+	var newest int64
+	for _, e := range entries {
+		v, err := goose.NumericComponent(e.Name())
+		if err != nil {
+			return 0, err
+		}
+		newest = max(newest, v)
+	}
+	return newest, nil
+}

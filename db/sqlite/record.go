@@ -1,0 +1,41 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+var insertAuditSQL = statement(`
+insert into audit (at, action, actor, appid, identity_uuid, session_id, reason, request_id, detail)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+
+func writeAudit(ctx context.Context, tx *sql.Tx, e auth.AuditEvent) error {
+	var detail sql.NullString
+	if len(e.Detail) > 0 {
+		j, err := json.Marshal(e.Detail)
+		if err != nil {
+			return fmt.Errorf("audit detail: %w", err)
+		}
+		detail = textOrNull(string(j))
+	}
+	_, err := tx.ExecContext(ctx, insertAuditSQL, micros(e.At), string(e.Action), e.Actor, textOrNull(e.AppID),
+		uuidOrNull(e.Identity), uuidOrNull(e.Session), e.Reason, e.RequestID, detail)
+	return err
+}
+
+var insertCutoffSQL = statement(`
+insert into cutoffs (kind, session_id, ver, appid, epoch, kid, created_at, expires_at)
+values (?, ?, ?, ?, ?, ?, ?, ?)`)
+
+func writeCutoff(ctx context.Context, tx *sql.Tx, c auth.Cutoff, now time.Time) error {
+	_, err := tx.ExecContext(ctx, insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session),
+		sql.NullInt64{Int64: c.Ver, Valid: c.Kind == auth.CutoffSession}, textOrNull(c.AppID),
+		sql.NullInt64{Int64: c.Epoch, Valid: c.Kind == auth.CutoffApp}, textOrNull(c.KID),
+		micros(now), micros(c.ExpiresAt))
+	return err
+}

@@ -1,0 +1,134 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// refreshSQL is a refresh as it nearly always goes.
+var refreshSQL = statement(`
+update sessions
+set generation = generation + 1, rotated_at = ?4, idle_expires_at = min(?5, expires_at)
+where id = ?1 and appid = ?2 and generation = ?3
+  and ended_at is null and expires_at > ?4 and idle_expires_at > ?4
+  and exists (select 1 from apps a where a.appid = sessions.appid and a.disabled_at is null and a.epoch <= sessions.epoch)
+returning (select a.audiences from apps a where a.appid = sessions.appid),` + sessionColumns)
+
+// Refresh implements [session.Store].
+func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
+	// The generation after it could not be counted, and no such token is ever
+	// issued.
+	if r.Presented == math.MaxUint32 {
+		return session.Granted{}, auth.RefreshInvalid
+	}
+	r.Now = session.StoredTime(r.Now)
+	var (
+		g     session.Granted
+		ended bool
+	)
+	err := s.inTx(ctx, "Refresh", func(tx *sql.Tx) error {
+		var err error
+		g, err = rotate(ctx, tx, r)
+		if errors.Is(err, sql.ErrNoRows) {
+			g, ended, err = settle(ctx, tx, r)
+		}
+		return err
+	})
+	if err == nil && ended {
+		err = auth.RefreshReused
+	}
+	if err != nil {
+		return session.Granted{}, err
+	}
+	return g, nil
+}
+
+func rotate(ctx context.Context, tx *sql.Tx, r session.RefreshParams) (session.Granted, error) {
+	var (
+		row       sessionRow
+		audiences jsonList
+	)
+	err := tx.QueryRowContext(ctx, refreshSQL, r.Session, r.AppID, r.Presented,
+		micros(r.Now), micros(r.Now.Add(r.IdleTTL))).
+		Scan(append([]any{&audiences}, row.targets()...)...)
+	return session.Granted{Session: row.session(), Audiences: audiences, Verdict: session.Rotate}, err
+}
+
+// presentedSQL reads a session beside the app that asks, which need not be its
+// own.
+var presentedSQL = statement(`
+select a.audiences, a.epoch, a.disabled_at is not null,` + sessionColumns + `
+from sessions cross join apps a
+where sessions.id = ? and a.appid = ?`)
+
+var advanceSQL = statement(`
+update sessions set generation = ?2, rotated_at = ?3, idle_expires_at = ?4 where id = ?1`)
+
+// settle finds out why rotate found nothing to update, and does what the verdict
+// says: it moves the row on, or ends the session.
+func settle(ctx context.Context, tx *sql.Tx, r session.RefreshParams) (g session.Granted, ended bool, err error) {
+	var (
+		st        session.State
+		row       sessionRow
+		audiences jsonList
+	)
+	err = tx.QueryRowContext(ctx, presentedSQL, r.Session, r.AppID).
+		Scan(append([]any{&audiences, &st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return g, false, missing(ctx, tx, r.AppID)
+	}
+	if err != nil {
+		return g, false, err
+	}
+	st.Session = row.session()
+	if err := st.Standing(r.AppID, r.Now); err != nil {
+		return g, false, err
+	}
+	v := session.Judge(&st.Session, r.Presented, r.Now, r.Grace)
+	if e, ok := r.Event(v, &st.Session); ok {
+		if err := writeAudit(ctx, tx, e); err != nil {
+			return g, false, err
+		}
+	}
+	switch v {
+	case session.Rotate, session.RolledBack:
+		s := &st.Session
+		s.Generation, s.RotatedAt = r.Presented+1, r.Now
+		s.IdleExpiresAt = session.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, s.ExpiresAt))
+		_, err = tx.ExecContext(ctx, advanceSQL, s.ID, s.Generation, micros(s.RotatedAt), micros(s.IdleExpiresAt))
+	case session.ReplayLate, session.Reuse:
+		ended = true
+		err = end(ctx, tx, st.Session.ID, v.EndReason(), r.Now)
+	}
+	return session.Granted{Session: st.Session, Audiences: audiences, Verdict: v}, ended, err
+}
+
+// missing says why there is neither the app nor the session.
+func missing(ctx context.Context, q querier, appID string) error {
+	switch app, err := app(ctx, q, appID); {
+	case err != nil:
+		return err
+	case app.Disabled:
+		return auth.AppDisabled
+	default:
+		return auth.RefreshExpired
+	}
+}
+
+var endSQL = statement(`update sessions set ended_at = ?2, end_reason = ?3 where id = ?1`)
+
+// end ends a session and writes its cutoff.
+func end(ctx context.Context, tx *sql.Tx, id uuid.UUID, why auth.EndReason, now time.Time) error {
+	if _, err := tx.ExecContext(ctx, endSQL, id, micros(now), string(why)); err != nil {
+		return err
+	}
+	return writeCutoff(ctx, tx, auth.SessionEnded(id, now), now)
+}

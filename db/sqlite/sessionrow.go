@@ -1,0 +1,45 @@
+package sqlite
+
+import (
+	"database/sql"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// sessionColumns are the columns of sessions that a [sessionRow] scans, with
+// what its answers show of the bound person. The table has no alias: SQLite's
+// RETURNING knows none.
+const sessionColumns = `
+  sessions.id, sessions.identity_uuid, sessions.appid, sessions.device, sessions.person_id,
+  sessions.ver, sessions.epoch, sessions.generation, sessions.rotated_at, sessions.started_at,
+  sessions.idle_expires_at, sessions.expires_at, sessions.ended_at, sessions.end_reason,
+  (select p.external_id from persons p where p.id = sessions.person_id),
+  (select p.name from persons p where p.id = sessions.person_id)`
+
+type sessionRow struct {
+	s                           auth.Session
+	person                      uuid.NullUUID
+	externalID, name, endReason sql.NullString
+}
+
+// targets are where sessionColumns are scanned to.
+func (r *sessionRow) targets() []any {
+	s := &r.s
+	return []any{
+		&s.ID, &s.Identity, &s.AppID, &s.Device, &r.person, &s.Ver, &s.Epoch, &s.Generation,
+		into(&s.RotatedAt), into(&s.StartedAt), into(&s.IdleExpiresAt), into(&s.ExpiresAt), into(&s.EndedAt), &r.endReason,
+		&r.externalID, &r.name,
+	}
+}
+
+// session returns what was scanned.
+func (r *sessionRow) session() auth.Session {
+	s := r.s
+	s.EndReason = auth.EndReason(r.endReason.String)
+	if r.person.Valid {
+		s.Person = &auth.Person{ID: r.person.UUID, ExternalID: r.externalID.String, Name: r.name.String}
+	}
+	return s
+}

@@ -1,0 +1,147 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var (
+	_ session.Store = (*Store)(nil)
+	_ auth.AppStore = (*Store)(nil)
+	_ keyring.Store = (*Store)(nil)
+)
+
+const (
+	// busyTimeout is how long a write waits for another process's.
+	busyTimeout = 10 * time.Second
+	// readers is how many reads run at once.
+	readers = 4
+)
+
+// Store is one SQLite file. It is safe for concurrent use, and any number of
+// processes may have the same file open.
+type Store struct {
+	w *sql.DB // one connection
+	r *sql.DB
+}
+
+// Open opens the file at path, and creates it, readable by its owner only, when
+// it is not there; its directory must be.
+func Open(ctx context.Context, path string) (*Store, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: open: %w", err)
+	}
+	// SQLite would create it with the umask's mode. The journals beside it take
+	// the mode of the file.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: open: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("sqlite: open: %w", err)
+	}
+	s := &Store{}
+	if s.w, err = connect(path, 1, "_txlock", "immediate"); err != nil {
+		return nil, err
+	}
+	if s.r, err = connect(path, readers, "_pragma", "query_only(1)"); err != nil {
+		_ = s.w.Close()
+		return nil, err
+	}
+	// The first connection turns the journal to WAL, before any reader comes.
+	if err := s.w.PingContext(ctx); err != nil {
+		_ = s.Close()
+		return nil, translate(ctx, "Open", err)
+	}
+	return s, nil
+}
+
+func connect(path string, conns int, param, value string) (*sql.DB, error) {
+	q := url.Values{"_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), // first: the others may have to wait
+		"journal_mode(WAL)",
+		"synchronous(FULL)",
+		"foreign_keys(1)",
+	}}
+	q.Add(param, value)
+	u := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: q.Encode()}
+	db, err := sql.Open("sqlite", u.String())
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: open: %w", err)
+	}
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
+}
+
+// Close waits for the calls under way and closes the file.
+func (s *Store) Close() error { return errors.Join(s.r.Close(), s.w.Close()) }
+
+// statements lists every statement of this package, so that a test can prepare
+// them all.
+var statements []string
+
+// statement registers a statement. It is used to initialise package variables
+// only.
+func statement(sql string) string {
+	statements = append(statements, sql)
+	return sql
+}
+
+var pingSQL = statement(`select 1 from sqlite_schema limit 1`)
+
+// Ping returns nil when the file can be read, and [auth.StorageUnavailable]
+// otherwise.
+func (s *Store) Ping(ctx context.Context) error {
+	var one int
+	err := s.r.QueryRowContext(ctx, pingSQL).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // no tables yet
+	}
+	return translate(ctx, "Ping", err)
+}
+
+var nowSQL = statement(`select cast(round(unixepoch('subsec') * 1000) as integer)`)
+
+// Now returns the time by the database's clock, which is the host's, in UTC and
+// to the millisecond.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	var ms int64
+	if err := s.r.QueryRowContext(ctx, nowSQL).Scan(&ms); err != nil {
+		return time.Time{}, translate(ctx, "Now", err)
+	}
+	return time.UnixMilli(ms).UTC(), nil
+}
+
+// inTx runs fn in a transaction, alone among all writers, and commits it unless
+// fn returns an error. Errors are translated.
+func (s *Store) inTx(ctx context.Context, op string, fn func(tx *sql.Tx) error) error {
+	tx, err := s.w.BeginTx(ctx, nil)
+	if err != nil {
+		return translate(ctx, op, err)
+	}
+	if err := fn(tx); err != nil {
+		_ = tx.Rollback()
+		return translate(ctx, op, err)
+	}
+	return translate(ctx, op, tx.Commit())
+}
+
+// querier is what a database and a transaction have in common.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
