@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// startDev runs yufu dev on free ports until the test ends, and returns a
+// function that puts its addresses into a script that uses the default ones.
+func startDev(t *testing.T) (readdress func(string) string) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	out, stdout := io.Pipe()
+	exited := make(chan int, 1)
+	go func() {
+		args := []string{"dev", "--data-dir", filepath.Join(t.TempDir(), "data"),
+			"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--sim-listen", "127.0.0.1:0", "--log-level", "error"}
+		exited <- run(ctx, args, nil, streams{strings.NewReader(""), stdout, t.Output()})
+		_ = stdout.Close()
+	}()
+	t.Cleanup(func() {
+		stop()
+		if code := <-exited; code != 0 {
+			t.Errorf("yufu dev exited with %d", code)
+		}
+	})
+
+	// It prints the tour when all its listeners are open: the public address
+	// comes first, the admin's second, the simulator's third.
+	address := regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
+	var addresses []string
+	lines := bufio.NewScanner(out)
+	for len(addresses) < 3 && lines.Scan() {
+		addresses = append(addresses, address.FindAllString(lines.Text(), -1)...)
+	}
+	if len(addresses) < 3 {
+		t.Fatalf("yufu dev named the addresses %q, want three", addresses)
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }() // until stdout is closed
+
+	return strings.NewReplacer("127.0.0.1:8080", addresses[0], "127.0.0.1:8081", addresses[1], "127.0.0.1:8082", addresses[2]).Replace
+}
+
+// shellBlocks returns the sh blocks of a document, from the line that starts
+// with one heading to the line that starts with the next, that use curl.
+func shellBlocks(t *testing.T, name, from, to string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "..", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(b), "\n"+from)
+	section, _, ended := strings.Cut(section, "\n"+to)
+	if !found || !ended {
+		t.Fatalf("%s has no section from %q to %q", name, from, to)
+	}
+	var script strings.Builder
+	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1) {
+		if strings.Contains(m[1], "curl") {
+			script.WriteString(m[1])
+		}
+	}
+	return script.String()
+}
+
+func TestDocuments(t *testing.T) {
+	t.Parallel()
+	readdress := startDev(t)
+
+	for _, doc := range []struct{ name, from, to string }{
+		{"README.md", "## See it work", "## Who uses it how"},
+		{"deploy/guide/en/quickstart.md", "## 2.", "## 3."},
+		{"deploy/guide/zh/quickstart.md", "## 2.", "## 3."},
+	} {
+		t.Run(doc.name+"_works_as_pasted", func(t *testing.T) {
+			t.Parallel()
+			script := readdress(shellBlocks(t, doc.name, doc.from, doc.to))
+			cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", script)
+			cmd.Stderr = t.Output()
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("the commands fail: %v\n%s", err, script)
+			}
+
+			var answers []map[string]any
+			for line := range strings.Lines(string(out)) {
+				var answer map[string]any
+				if err := json.Unmarshal([]byte(line), &answer); err != nil {
+					t.Fatalf("the commands print %q, want JSON: %v", line, err)
+				}
+				answers = append(answers, answer)
+			}
+			if len(answers) < 5 {
+				t.Fatalf("the commands print %d answers, want at least who I am, two refreshes, the log-out, and the refusal:\n%s", len(answers), out)
+			}
+			answers = answers[len(answers)-5:]
+			me, refreshed, replayed, loggedOut, refused := answers[0], answers[1], answers[2], answers[3], answers[4]
+			if me["uuid"] == nil || me["uuid"] != refreshed["uuid"] {
+				t.Errorf("who I am answers %v, and the refresh is of %v", me, refreshed["uuid"])
+			}
+			if token, ok := refreshed["refresh_token"].(string); !ok || token != replayed["refresh_token"] {
+				t.Errorf("the same refresh token yields %v, and then %v", refreshed["refresh_token"], replayed["refresh_token"])
+			}
+			if loggedOut["error"] != nil {
+				t.Errorf("logging out answers %v", loggedOut)
+			}
+			if refused["code"] != "session_revoked" {
+				t.Errorf("after the log-out /v1/me answers %v", refused)
+			}
+		})
+	}
+}
