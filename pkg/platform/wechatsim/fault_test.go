@@ -1,0 +1,243 @@
+package wechatsim
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func (s *sim) fault(f Fault) {
+	s.t.Helper()
+	if err := s.AddFault(f); err != nil {
+		s.t.Fatalf("AddFault: %v", err)
+	}
+}
+
+func TestFault(t *testing.T) {
+	t.Parallel()
+
+	t.Run("an_errcode_comes_instead_of_the_effect", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{})
+		s.fault(Fault{Errcode: -1, Count: 2})
+		code := s.NewCode("alice")
+		for range 2 {
+			a := s.login(appA, code)
+			a.refused(t, -1)
+			if !strings.HasPrefix(a.Errmsg, "system error, rid: ") {
+				t.Errorf("errmsg = %q", a.Errmsg)
+			}
+		}
+		s.login(appA, code).fine(t)
+	})
+
+	t.Run("an_errcode_may_have_words_of_its_own", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{})
+		s.fault(Fault{Errcode: 12345, Errmsg: "<new & strange>"})
+		if a := s.login(appA, "c"); !strings.HasPrefix(a.body, `{"errcode":12345,"errmsg":"<new & strange>, rid: `) {
+			t.Errorf("body = %s", a.body)
+		}
+	})
+
+	t.Run("a_dropped_call_has_taken_effect", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{})
+		s.fault(Fault{Drop: true})
+		code := s.NewCode("alice")
+		if a, err := s.try(http.MethodGet, loginPath(appA, code), ""); err == nil {
+			t.Errorf("there was an answer: %s", a.body)
+		}
+		s.login(appA, code).refused(t, 40163)
+	})
+
+	for name, tc := range map[string]struct {
+		fault  Fault
+		status int
+		fits   func(body string) bool
+	}{
+		"an_empty_answer": {Fault{Empty: true}, 200, func(body string) bool { return body == "" }},
+		"half_an_answer": {Fault{Malformed: true}, 200, func(body string) bool {
+			return strings.HasPrefix(body, `{"session_key":"`) && !strings.HasSuffix(body, "}")
+		}},
+		"a_bad_gateway":      {Fault{Status: 502}, 502, func(body string) bool { return strings.HasPrefix(body, "<html>") }},
+		"a_status_of_no_use": {Fault{Status: 204}, 204, func(body string) bool { return body == "" }},
+	} {
+		t.Run("after_"+name+"_the_code_is_used", func(t *testing.T) {
+			t.Parallel()
+			s := start(t, Config{})
+			s.fault(tc.fault)
+			code := s.NewCode("alice")
+			if a := s.login(appA, code); a.status != tc.status || !tc.fits(a.body) {
+				t.Errorf("status %d, body %q", a.status, a.body)
+			}
+			s.login(appA, code).refused(t, 40163)
+		})
+	}
+
+	t.Run("a_delayed_call_has_taken_effect_when_the_caller_gives_up", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{})
+		s.fault(Fault{Delay: 10 * time.Minute})
+		code := s.NewCode("alice")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		gone := make(chan error, 1)
+		go func() {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+loginPath(appA, code), http.NoBody)
+			if err == nil {
+				_, err = http.DefaultTransport.RoundTrip(req)
+			}
+			gone <- err
+		}()
+		for len(s.Calls()) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+		if err := <-gone; !errors.Is(err, context.Canceled) {
+			t.Errorf("err = %v", err)
+		}
+		s.login(appA, code).refused(t, 40163)
+	})
+
+	t.Run("a_delay_goes_with_another_fault", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{})
+		s.fault(Fault{Errcode: -1, Delay: time.Millisecond})
+		s.login(appA, "c").refused(t, -1)
+	})
+
+	t.Run("a_probability_strikes_reproducibly", func(t *testing.T) {
+		t.Parallel()
+		strikes := func(seed uint64) (pattern string) {
+			s := start(t, Config{Seed: seed})
+			s.fault(Fault{Errcode: -1, Probability: 0.3})
+			for range 200 {
+				if s.login(appA, s.NewCode("alice")).Errcode == -1 {
+					pattern += "x"
+				} else {
+					pattern += "."
+				}
+			}
+			return pattern
+		}
+		first := strikes(7)
+		if again := strikes(7); again != first {
+			t.Errorf("the same seed struck differently:\n%s\n%s", first, again)
+		}
+		if other := strikes(8); other == first {
+			t.Error("another seed struck alike")
+		}
+		if n := strings.Count(first, "x"); n < 30 || n > 90 {
+			t.Errorf("struck %d of 200 calls", n)
+		}
+	})
+
+	t.Run("a_probability_with_a_count_ends", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{Seed: 1})
+		s.fault(Fault{Errcode: -1, Probability: 0.5, Count: 3})
+		struck := 0
+		for range 100 {
+			if s.login(appA, s.NewCode("alice")).Errcode == -1 {
+				struck++
+			}
+		}
+		if struck != 3 || len(s.Faults()) != 0 {
+			t.Errorf("struck %d times, %d faults left", struck, len(s.Faults()))
+		}
+	})
+
+	t.Run("strikes_only_its_path_and_app", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{})
+		s.fault(Fault{Errcode: -1, Path: "/cgi-bin/stable_token"})
+		s.fault(Fault{Errcode: 45011, AppID: appB})
+		s.login(appA, s.NewCode("alice")).fine(t)
+		s.login(appB, s.NewCode("alice")).refused(t, 45011)
+		s.token(appA, false).refused(t, -1)
+		token := s.token(appB, false).fine(t).AccessToken
+		s.fault(Fault{Errcode: 45011, AppID: appB})
+		s.phone(token, s.NewPhoneCode("alice", "13800001002"), "").refused(t, 45011)
+	})
+
+	t.Run("faults_strike_in_their_order_and_can_be_cleared", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{})
+		s.fault(Fault{Errcode: 1})
+		s.fault(Fault{Errcode: 2, Count: 2})
+		s.login(appA, "c").refused(t, 1)
+		s.login(appA, "c").refused(t, 2)
+		if left := s.Faults(); len(left) != 1 || left[0].Count != 1 {
+			t.Errorf("left: %+v", left)
+		}
+		s.ClearFaults()
+		s.login(appA, s.NewCode("alice")).fine(t)
+	})
+
+	for name, f := range map[string]Fault{
+		"nothing":              {},
+		"two kinds":            {Errcode: -1, Drop: true},
+		"words without number": {Errmsg: "x", Drop: true},
+		"status 100":           {Status: 100},
+		"status 600":           {Status: 600},
+		"a negative delay":     {Delay: -1},
+		"an endless delay":     {Delay: time.Hour},
+		"a negative count":     {Errcode: -1, Count: -1},
+		"probability 2":        {Errcode: -1, Probability: 2},
+		"no probability":       {Errcode: -1, Probability: math.NaN()},
+		"a path of nothing":    {Errcode: -1, Path: "/sns"},
+	} {
+		t.Run("refuses_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			t.Parallel()
+			s := New(Config{})
+			if err := s.AddFault(f); err == nil || len(s.Faults()) != 0 {
+				t.Errorf("err = %v, faults %+v", err, s.Faults())
+			}
+		})
+	}
+
+	t.Run("their_number_is_bounded", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{})
+		for range maxFaults {
+			s.fault(Fault{Drop: true})
+		}
+		if err := s.AddFault(Fault{Drop: true}); err == nil {
+			t.Error("no error")
+		}
+	})
+}
+
+// TestConcurrency holds that a code is redeemed once however many ask at once;
+// the race detector holds the rest.
+func TestConcurrency(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{})
+	s.fault(Fault{Errcode: -1, Probability: 0.1})
+	code := s.NewCode("alice")
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	won := 0
+	for range 32 {
+		all.Go(func() {
+			s.NewPhoneCode("bob", "13800001002")
+			a := s.login(appA, code)
+			s.Calls()
+			mu.Lock()
+			defer mu.Unlock()
+			if a.Errcode == 0 {
+				won++
+			}
+		})
+	}
+	all.Wait()
+	if won != 1 || len(s.Calls()) != 32 {
+		t.Errorf("%d of %d calls won", won, len(s.Calls()))
+	}
+}

@@ -1,0 +1,73 @@
+package wechatsim
+
+import (
+	"encoding/hex"
+	"strings"
+	"time"
+)
+
+// phoneCode is what the getPhoneNumber button would have handed out.
+type phoneCode struct {
+	user, phone string
+	minted      time.Time
+	used        bool
+}
+
+// NewPhoneCode returns what the getPhoneNumber button would give the user: a
+// code that tells the phone number once within five minutes. The number is
+// mainland China's, or has its country code before a space ("+852 61234567").
+func (s *Simulator) NewPhoneCode(user, phone string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	s.phoneCodes.dropWhile(func(c *phoneCode) bool { return now.Sub(c.minted) >= codeLife })
+	code := hex.EncodeToString(randomBytes(32))
+	s.phoneCodes.put(code, &phoneCode{user: user, phone: phone, minted: now})
+	return code
+}
+
+type phoneBody struct {
+	okBody
+	PhoneInfo phoneInfo `json:"phone_info"`
+}
+
+type phoneInfo struct {
+	PhoneNumber     string    `json:"phoneNumber"`
+	PurePhoneNumber string    `json:"purePhoneNumber"`
+	CountryCode     string    `json:"countryCode"`
+	Watermark       watermark `json:"watermark"`
+}
+
+type watermark struct {
+	Timestamp int64  `json:"timestamp"`
+	AppID     string `json:"appid"`
+}
+
+// phoneNumber is POST /wxa/business/getuserphonenumber. A code that another
+// user's openid comes with stays fresh.
+func (s *Simulator) phoneNumber(c *call) reply {
+	if errcode := s.checkToken(c); errcode != 0 {
+		return refuse(errcode)
+	}
+	if c.unreadable {
+		return refuse(errDataFormat)
+	}
+	code, known := s.phoneCodes.get(c.code)
+	switch {
+	case !known, code.used, c.now.Sub(code.minted) >= codeLife:
+		return refuse(errInvalidCode)
+	case c.openID != "" && c.openID != OpenID(c.appID, code.user):
+		return refuse(errInvalidCode)
+	}
+	code.used = true
+	country, pure, foreign := strings.Cut(strings.TrimPrefix(code.phone, "+"), " ")
+	if !foreign {
+		country, pure = "86", code.phone
+	}
+	return reply{body: phoneBody{ok, phoneInfo{
+		PhoneNumber:     strings.ReplaceAll(code.phone, " ", ""),
+		PurePhoneNumber: pure,
+		CountryCode:     country,
+		Watermark:       watermark{code.minted.Unix(), c.appID},
+	}}}
+}
