@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
+)
+
+func TestApp(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	secret := h.appSecret()
+	// This WeChat knows the app, and insists on its secret.
+	d.sim = h.simulator(wechatsim.Config{Apps: map[string]string{testApp: secret}})
+	d.env["YUFU_UNSAFE_WECHAT_URL"] = d.sim.base
+	h.mustRun(d.env, "", "migrate")
+	p, s := d.serve("yufu")
+
+	t.Run("that is unknown cannot log in, be changed, disabled or enabled", func(t *testing.T) {
+		s := s.in(t)
+		code := d.sim.mustCode("alice")
+		s.must(s.exchangeCode(code)).want(s, 401, "app_unknown")
+		if d.sim.timesSent(code) != 0 {
+			t.Error("the code was sent to WeChat")
+		}
+		for _, args := range [][]string{{"update", testApp, "--no-audiences"}, {"disable", testApp}, {"enable", testApp}} {
+			r := s.run(d.env, "", append([]string{"app"}, args...)...)
+			if r.code != 1 || !strings.Contains(r.stderr, testApp+" is not registered") {
+				t.Errorf("%v: exit code %d: %s", args, r.code, r.stderr)
+			}
+		}
+	})
+
+	t.Run("is added while the service runs, with its secret from standard input", func(t *testing.T) {
+		s := s.in(t)
+		s.mustRun(d.env, s.appSecret()+"\n", "app", "add", testApp, "--secret-file", "-")
+		r := s.run(d.env, s.appSecret(), "app", "add", testApp, "--secret-file", "-")
+		if r.code != 1 || !strings.Contains(r.stderr, "registered already") || !strings.Contains(r.stderr, "app update") {
+			t.Errorf("the second time: exit code %d: %s", r.code, r.stderr)
+		}
+	})
+
+	t.Run("with a wrong secret cannot log in, and the log says so loudly", func(t *testing.T) {
+		s := s.in(t)
+		s.must(s.tryExchange("alice")).want(s, 500, "platform_misconfigured")
+		p.waitLog("that the app is misconfigured", func(l logLine) bool {
+			return l.Level == "ERROR" && l.Code == "platform_misconfigured" && strings.Contains(l.Cause, "40125")
+		})
+	})
+
+	t.Run("gets another secret, from a file, without a restart", func(t *testing.T) {
+		s := s.in(t)
+		s.mustRun(d.env, "", "app", "update", testApp, "--secret-file", s.file("secret", secret+"\n"))
+		s.logIn("alice")
+	})
+
+	t.Run("gets audiences, which the next tokens carry after the issuer", func(t *testing.T) {
+		s := s.in(t)
+		before := s.logIn("alice")
+		audiences := func(want ...string) {
+			t.Helper()
+			for what, a := range map[string]*answer{"log-in": s.logIn("bob"), "refresh": s.refresh(before.Doc.RefreshToken)} {
+				c, err := claims(a.Doc.AccessToken)
+				if err != nil || !slices.Equal(c.Audience, want) {
+					t.Errorf("%s: aud is %q (%v), want %q", what, c.Audience, err, want)
+				}
+			}
+		}
+		audiences(issuer)
+		s.mustRun(d.env, "", "app", "update", testApp, "--audience", "https://api.example.com", "--audience", "orders")
+		audiences(issuer, "https://api.example.com", "orders")
+		s.mustRun(d.env, "", "app", "update", testApp, "--no-audiences")
+		audiences(issuer)
+	})
+
+	t.Run("is listed with everything but its secret", func(t *testing.T) {
+		s := s.in(t)
+		list := s.mustRun(d.env, "", "app", "list")
+		if !strings.Contains(list, testApp) || !strings.Contains(list, "enabled") {
+			t.Errorf("app list prints %s", list)
+		}
+	})
+
+	t.Run("ends all sessions when it is disabled, and they stay ended when it is enabled", func(t *testing.T) {
+		s := s.in(t)
+		alice := s.logIn("alice")
+		s.mustRun(d.env, "", "app", "disable", testApp, "--reason", "a test")
+		s.refresh(alice.Doc.RefreshToken).want(s, 401, "app_disabled")
+		s.me(alice.Doc.AccessToken).want(s, 401, "session_revoked")
+		code := d.sim.mustCode("alice")
+		s.must(s.exchangeCode(code)).want(s, 401, "app_disabled")
+		if d.sim.timesSent(code) != 0 {
+			t.Error("a disabled app's code was sent to WeChat")
+		}
+		if list := s.mustRun(d.env, "", "app", "list"); !strings.Contains(list, "disabled") {
+			t.Errorf("app list prints %s", list)
+		}
+		s.mustRun(d.env, "", "app", "disable", testApp) // harmless to repeat
+
+		s.mustRun(d.env, "", "app", "enable", testApp)
+		s.refresh(alice.Doc.RefreshToken).want(s, 400, "session_revoked")
+		s.me(alice.Doc.AccessToken).want(s, 401, "session_revoked")
+		anew := s.logIn("alice")
+		if anew.Doc.UUID != alice.Doc.UUID {
+			t.Errorf("alice was %s and is %s", alice.Doc.UUID, anew.Doc.UUID)
+		}
+		s.me(anew.Doc.AccessToken).want(s, 200, "")
+		s.refresh(anew.Doc.RefreshToken).want(s, 200, "")
+	})
+
+	t.Run("is not added under a master key that is not the database's", func(t *testing.T) {
+		s := s.in(t)
+		other := d.env.with(settings{"YUFU_MASTER_KEY_FILE": s.masterKey()})
+		for _, args := range [][]string{
+			{"app", "add", "wxe2e0000000000002", "--secret-file", "-"},
+			{"app", "update", testApp, "--secret-file", "-"},
+			{"serve"},
+		} {
+			r := s.run(other, s.appSecret(), args...)
+			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_MASTER_KEY_FILE: this is not the master key") {
+				t.Errorf("%v: exit code %d: %s", args, r.code, r.stderr)
+			}
+		}
+		s.logIn("alice")
+	})
+}

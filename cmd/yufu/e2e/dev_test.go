@@ -1,0 +1,195 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	devApp = "wxdevelopment0001"
+	// devSecret is what yufu dev gives to its simulator.
+	devSecret = "simulated-app-secret"
+)
+
+func devSettings(dir string) settings {
+	return settings{
+		"YUFU_DATA_DIR":     dir,
+		"YUFU_LISTEN":       "127.0.0.1:0",
+		"YUFU_ADMIN_LISTEN": "127.0.0.1:0",
+		"YUFU_SIM_LISTEN":   "127.0.0.1:0",
+		"YUFU_LOG_FORMAT":   "json",
+	}
+}
+
+// dev starts yufu dev on a data folder.
+func (h *harness) dev(name, dir string) (*process, *service) {
+	h.t.Helper()
+	h.secret("an AppSecret", devSecret)
+	p := h.start(name, devSettings(dir), "dev")
+	s := &service{harness: h, base: p.base("public"), admin: p.base("admin"), app: devApp}
+	s.sim = &simulator{h: h, base: p.base("wechatsim")}
+	if key, err := os.ReadFile(filepath.Join(dir, "master.key")); err != nil {
+		h.t.Error(err)
+	} else {
+		h.secret("the master key", strings.TrimSpace(string(key)))
+	}
+	return p, s
+}
+
+// greeting returns all that yufu dev prints.
+func greeting(p *process) string {
+	p.h.t.Helper()
+	return p.await(p.stdout, "how to end it", func(text string) bool { return strings.Contains(text, "Ctrl-C ends it.") })
+}
+
+// tourOf returns the commands that yufu dev printed.
+func tourOf(t *testing.T, p *process) string {
+	t.Helper()
+	text := greeting(p)
+	_, tour, found := strings.Cut(text, "into another terminal:\n")
+	tour, _, _ = strings.Cut(tour, "\nCtrl-C ends it.")
+	if !found {
+		t.Fatalf("there is no tour in %q", text)
+	}
+	return tour
+}
+
+// paste runs commands as a shell does, and returns what each step printed.
+func paste(t *testing.T, commands string) [][]string {
+	t.Helper()
+	cmd := exec.Command("sh")
+	cmd.Stdin = strings.NewReader(commands)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("sh: %v\n%s", err, out)
+	}
+	var steps [][]string
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "-- "):
+			steps = append(steps, nil)
+		case len(steps) == 0:
+			t.Fatalf("before the first step: %s", line)
+		case line != "":
+			steps[len(steps)-1] = append(steps[len(steps)-1], line)
+		}
+	}
+	return steps
+}
+
+// checkTour holds what the steps of the tour printed against what they promise,
+// and returns the user's uuid.
+func checkTour(t *testing.T, h *harness, steps [][]string) string {
+	t.Helper()
+	var lines []int
+	for _, s := range steps {
+		lines = append(lines, len(s))
+	}
+	if len(lines) != 4 || lines[0] != 1 || lines[1] != 1 || lines[2] != 2 || lines[3] != 2 {
+		t.Fatalf("the steps print %v lines, want 1, 1, 2 and 2:\n%q", lines, steps)
+	}
+	read := func(line string) *answer {
+		t.Helper()
+		a := &answer{Body: line}
+		if err := json.Unmarshal([]byte(line), &a.Doc); err != nil {
+			t.Fatalf("%q is not JSON: %v", line, err)
+		}
+		h.secret("an access token", a.Doc.AccessToken)
+		h.secret("a refresh token", a.Doc.RefreshToken)
+		return a
+	}
+	tokens, me := read(steps[0][0]), read(steps[1][0])
+	if tokens.Doc.AccessToken == "" || !strings.HasPrefix(tokens.Doc.RefreshToken, "yfr_") || tokens.Doc.UUID == "" {
+		t.Errorf("the log-in prints %s", tokens.Body)
+	}
+	if me.Doc.UUID != tokens.Doc.UUID || me.Doc.Session.ID == "" {
+		t.Errorf("who am I prints %s, the log-in was %s's", me.Body, tokens.Doc.UUID)
+	}
+	first, again := h.secret("a refresh token", steps[2][0]), steps[2][1]
+	if !strings.HasPrefix(first, "yfr_") || first != again {
+		t.Errorf("the two refreshes print %s and %s, want the same refresh token", first, again)
+	}
+	if out := read(steps[3][0]); out.code() != "" {
+		t.Errorf("the log-out prints %s", out.Body)
+	}
+	if after := read(steps[3][1]); after.code() != "session_revoked" {
+		t.Errorf("after the log-out, who am I prints %s", after.Body)
+	}
+	return tokens.Doc.UUID
+}
+
+func TestDev(t *testing.T) {
+	t.Parallel()
+
+	t.Run("prints a tour that works when pasted, twice, and its data outlive it", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		dir := filepath.Join(t.TempDir(), "not there yet", "data")
+		p, s := h.dev("first start", dir)
+		tour := tourOf(t, p)
+		user := checkTour(t, h, paste(t, tour))
+		if again := checkTour(t, h, paste(t, tour)); again != user {
+			t.Errorf("alice is %s the first time and %s the second", user, again)
+		}
+		before := s.logIn("alice")
+		p.stop()
+
+		_, s = h.dev("second start", dir)
+		after := s.refresh(before.Doc.RefreshToken).want(s, 200, "")
+		if after.Doc.UUID != user {
+			t.Errorf("alice was %s and is %s", user, after.Doc.UUID)
+		}
+		s.me(after.Doc.AccessToken).want(s, 200, "")
+	})
+
+	t.Run("keeps its folder to itself", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		dir := filepath.Join(t.TempDir(), "data")
+		h.dev("yufu dev", dir)
+		for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "master.key"): 0o600, filepath.Join(dir, "yufu.db"): 0o600} {
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := info.Mode().Perm(); got != want {
+				t.Errorf("%s has mode %04o, want %04o", path, got, want)
+			}
+		}
+	})
+
+	t.Run("says what to do when the port is taken", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		_, s := h.dev("first", t.TempDir())
+		taken := strings.TrimPrefix(s.base, "http://")
+		r := h.run(devSettings(t.TempDir()).with(settings{"YUFU_LISTEN": taken}), "", "dev")
+		if r.code != 1 || !strings.Contains(r.stderr, "YUFU_LISTEN: the address "+taken+" is in use") {
+			t.Errorf("exit code %d: %s", r.code, r.stderr)
+		}
+		if r.stdout != "" {
+			t.Errorf("it prints a tour that does not work: %s", r.stdout)
+		}
+	})
+
+	t.Run("with an app of one's own tells how to use it, and simulates nothing", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		secret := h.appSecret()
+		p := h.start("yufu dev", devSettings(t.TempDir()), "dev", "--app", "wx00000000000000aa", "--secret-file", h.file("secret", secret))
+		p.base("admin") // the last to listen
+		if out := greeting(p); !strings.Contains(out, "wx00000000000000aa") || strings.Contains(out, "curl") {
+			t.Errorf("it prints %s", out)
+		}
+		for _, l := range p.log() {
+			if l.Listener == "wechatsim" {
+				t.Error("it simulates WeChat")
+			}
+		}
+	})
+}

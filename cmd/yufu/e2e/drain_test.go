@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	p, s := d.serve("yufu", "--migrate")
+	d.addApp()
+
+	// A log-in is under way: WeChat has been asked, and takes its time.
+	code := d.sim.mustCode("alice")
+	holds := d.sim.hold()
+	answers := make(chan *answer, 1)
+	failed := make(chan error, 1)
+	go func() {
+		a, err := s.exchangeCode(code)
+		answers <- a
+		failed <- err
+	}()
+	call := <-holds
+	p.signal(syscall.SIGTERM)
+
+	t.Run("refuses new connections", func(t *testing.T) {
+		h := h.in(t)
+		h.eventually("the public listener is closed", func() bool {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
+			if err == nil {
+				conn.Close()
+			}
+			return err != nil
+		})
+	})
+
+	t.Run("says that it is shutting down", func(t *testing.T) {
+		s := s.in(t)
+		ready := s.must(s.get(s.admin+"/readyz", ""))
+		if ready.Status != 503 || ready.Doc.Reason != "shutting down" {
+			t.Errorf("readyz answers %d %s", ready.Status, ready.Body)
+		}
+		s.must(s.get(s.admin+"/healthz", "")).want(s, 200, "")
+	})
+
+	t.Run("answers what was under way, and ends with code 0", func(t *testing.T) {
+		s := s.in(t)
+		close(call.release)
+		a := s.must(<-answers, <-failed).want(s, 200, "")
+		if code := p.wait(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		// The session that began while draining is there after the restart.
+		_, restarted := d.serve("yufu, restarted")
+		restarted = restarted.in(t)
+		restarted.refresh(a.Doc.RefreshToken).want(restarted, 200, "")
+	})
+}
+
+func TestDrainTimeout(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	d.env["YUFU_SHUTDOWN_TIMEOUT"] = "50ms"
+	p, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	code := d.sim.mustCode("alice")
+	holds := d.sim.hold()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.exchangeCode(code)
+		failed <- err
+	}()
+	call := <-holds
+	defer close(call.release)
+	p.signal(syscall.SIGTERM)
+	if code := p.wait(); code != 1 {
+		t.Errorf("exit code %d after requests were cut, want 1", code)
+	}
+	if err := <-failed; err == nil {
+		t.Error("the request that was cut got an answer")
+	}
+	if text := p.stderr.String(); !strings.Contains(text, "requests were still running after 50ms and were cut") {
+		t.Errorf("the program does not say that it cut requests: %s", text)
+	}
+}

@@ -1,0 +1,418 @@
+// Package e2e tests the whole program as its users meet it: the built binary,
+// started with a scrubbed environment, a real PostgreSQL, real HTTP.
+//
+// A test takes a [harness]. It starts processes, keeps all they say, and knows
+// every secret that passed through the test's hands. When the test ends it
+// holds the one against the other, so that every test here also proves that no
+// secret was printed. Nothing waits for a fixed time: what a process does is
+// read from its log or asked over HTTP.
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+)
+
+// patience bounds every wait. It is long, because it only ends tests that fail.
+const patience = 60 * time.Second
+
+// binary is the built program.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "yufu-e2e-")
+	if err == nil {
+		binary = filepath.Join(dir, "yufu")
+		err = build(binary)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	code := pgtest.Run(m)
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+func build(path string) error {
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// harness is what one test works with. It is safe for concurrent use.
+type harness struct {
+	t    *testing.T
+	http *http.Client
+	*records
+}
+
+// records is what a harness remembers, for a test and its subtests.
+type records struct {
+	mu      sync.Mutex
+	secrets map[string]string // secret → what it is
+	outputs []*output
+}
+
+// newHarness returns the harness of a test. Make it before all else: it must be
+// the last to end.
+func newHarness(t *testing.T) *harness {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	h := &harness{
+		t:       t,
+		http:    &http.Client{Transport: transport, Timeout: patience},
+		records: &records{secrets: map[string]string{}},
+	}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		h.findLeaks()
+		if t.Failed() {
+			for _, o := range h.outputs {
+				t.Logf("---- %s\n%s", o.name, o)
+			}
+		}
+	})
+	return h
+}
+
+// in returns the harness for a subtest.
+func (h *harness) in(t *testing.T) *harness {
+	sub := *h
+	sub.t = t
+	return &sub
+}
+
+// secret has the harness look for s in everything that is printed.
+func (h *harness) secret(what, s string) string {
+	if s != "" {
+		h.mu.Lock()
+		h.secrets[s] = what
+		h.mu.Unlock()
+	}
+	return s
+}
+
+// findLeaks fails the test if a process printed a secret.
+func (h *harness) findLeaks() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, o := range h.outputs {
+		for line := range strings.Lines(o.String()) {
+			for s, what := range maps.All(h.secrets) {
+				if strings.Contains(line, s) {
+					h.t.Errorf("%s holds %s: %s", o.name, what, line)
+				}
+			}
+		}
+	}
+}
+
+// masterKey writes a new master-key file and returns its path.
+func (h *harness) masterKey() string {
+	h.t.Helper()
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	return h.file("master.key", h.secret("the master key", base64.StdEncoding.EncodeToString(key))+"\n")
+}
+
+// appSecret returns a new AppSecret.
+func (h *harness) appSecret() string {
+	return h.secret("an AppSecret", strings.ToLower(rand.Text()))
+}
+
+// file writes a file that only its owner may read and returns its path.
+func (h *harness) file(name, content string) string {
+	h.t.Helper()
+	path := filepath.Join(h.t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+// output is one stream of one process.
+type output struct {
+	name string
+
+	mu   sync.Mutex
+	text strings.Builder
+	more chan struct{} // closed and replaced when text grows
+}
+
+func (h *harness) output(name string) *output {
+	o := &output{name: name, more: make(chan struct{})}
+	h.mu.Lock()
+	h.outputs = append(h.outputs, o)
+	h.mu.Unlock()
+	return o
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text.Write(p)
+	close(o.more)
+	o.more = make(chan struct{})
+	return len(p), nil
+}
+
+func (o *output) String() string {
+	text, _ := o.read()
+	return text
+}
+
+// read returns what there is, and a channel that closes when there is more.
+func (o *output) read() (string, <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String(), o.more
+}
+
+// process is a started program.
+type process struct {
+	h              *harness
+	name           string
+	cmd            *exec.Cmd
+	stdout, stderr *output
+	exited         chan struct{}
+	code           int // once exited is closed
+}
+
+// settings is the environment of a process: YUFU_ variables, and no others but
+// those every program needs.
+type settings map[string]string
+
+func (s settings) environ() []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}
+	for name, value := range s {
+		env = append(env, name+"="+value)
+	}
+	return env
+}
+
+// with returns the settings with others added.
+func (s settings) with(more settings) settings {
+	out := maps.Clone(s)
+	maps.Copy(out, more)
+	return out
+}
+
+// start starts the program. It is killed when the test ends, if it still runs.
+func (h *harness) start(name string, env settings, args ...string) *process {
+	h.t.Helper()
+	p := h.prepare(name, env, nil, args...)
+	h.launch(p)
+	return p
+}
+
+func (h *harness) prepare(name string, env settings, stdin io.Reader, args ...string) *process {
+	p := &process{
+		h: h, name: name,
+		cmd:    exec.Command(binary, args...),
+		stdout: h.output(name + " stdout"), stderr: h.output(name + " stderr"),
+		exited: make(chan struct{}),
+	}
+	p.cmd.Env = env.environ()
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, p.stdout, p.stderr
+	return p
+}
+
+func (h *harness) launch(p *process) {
+	h.t.Helper()
+	if err := p.cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // the code says it
+		p.code = p.cmd.ProcessState.ExitCode()
+		close(p.exited)
+	}()
+	h.t.Cleanup(func() {
+		p.signal(syscall.SIGKILL)
+		<-p.exited
+	})
+}
+
+// result is what became of a program that ended by itself.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// run runs the program to its end.
+func (h *harness) run(env settings, stdin string, args ...string) result {
+	h.t.Helper()
+	p := h.prepare("yufu "+strings.Join(args, " "), env, strings.NewReader(stdin), args...)
+	h.launch(p)
+	code := p.wait()
+	return result{code, p.stdout.String(), p.stderr.String()}
+}
+
+// mustRun is run for commands that succeed. It returns what they printed.
+func (h *harness) mustRun(env settings, stdin string, args ...string) string {
+	h.t.Helper()
+	r := h.run(env, stdin, args...)
+	if r.code != 0 {
+		h.t.Fatalf("yufu %s: exit code %d: %s", strings.Join(args, " "), r.code, r.stderr)
+	}
+	return r.stdout
+}
+
+// signal sends a signal to the process, if it still runs.
+func (p *process) signal(sig syscall.Signal) {
+	select {
+	case <-p.exited:
+	default:
+		if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			p.h.t.Error(err)
+		}
+	}
+}
+
+// kill ends the process as a crash does.
+func (p *process) kill() {
+	p.h.t.Helper()
+	p.signal(syscall.SIGKILL)
+	p.wait()
+}
+
+// stop ends the process in good order.
+func (p *process) stop() {
+	p.h.t.Helper()
+	p.signal(syscall.SIGTERM)
+	if code := p.wait(); code != 0 {
+		p.h.t.Errorf("%s: exit code %d after SIGTERM, want 0", p.name, code)
+	}
+}
+
+// wait waits for the end of the process and returns its exit code.
+func (p *process) wait() int {
+	p.h.t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		p.signal(syscall.SIGQUIT) // its goroutines' stacks say where it hangs
+		<-p.exited
+		p.h.t.Fatalf("%s does not end", p.name)
+	}
+	return p.code
+}
+
+// logLine is what the tests read of a line of the JSON log.
+type logLine struct {
+	Level    string `json:"level"`
+	Msg      string `json:"msg"`
+	Listener string `json:"listener"`
+	Addr     string `json:"addr"`
+	Route    string `json:"route"`
+	Outcome  string `json:"outcome"`
+	Cause    string `json:"cause"`
+	Code     string `json:"error_code"`
+	URL      string `json:"url"`
+}
+
+// log returns the lines of the log so far.
+func (p *process) log() []logLine { return logLines(p.stderr.String()) }
+
+func logLines(text string) []logLine {
+	var lines []logLine
+	for line := range strings.Lines(text) {
+		var l logLine
+		// What is no JSON is not the log's: the last words of a process.
+		if json.Unmarshal([]byte(line), &l) == nil {
+			lines = append(lines, l)
+		}
+	}
+	return lines
+}
+
+// waitLog waits for a line of the log.
+func (p *process) waitLog(what string, found func(logLine) bool) (line logLine) {
+	p.h.t.Helper()
+	p.await(p.stderr, what, func(text string) bool {
+		for _, l := range logLines(text) {
+			if found(l) {
+				line = l
+				return true
+			}
+		}
+		return false
+	})
+	return line
+}
+
+// await waits until what a stream says is enough, and returns it.
+func (p *process) await(o *output, what string, enough func(text string) bool) string {
+	p.h.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		text, more := o.read()
+		if enough(text) {
+			return text
+		}
+		select {
+		case <-more:
+		case <-p.exited:
+			if o.String() == text {
+				p.h.t.Fatalf("%s ended before it said %s: exit code %d", o.name, what, p.code)
+			}
+		case <-ctx.Done():
+			p.h.t.Fatalf("%s never says %s", o.name, what)
+		}
+	}
+}
+
+// base returns the base URL of one of the process's listeners, once it listens.
+func (p *process) base(listener string) string {
+	p.h.t.Helper()
+	l := p.waitLog("that "+listener+" listens", func(l logLine) bool {
+		return l.Msg == "listening" && l.Listener == listener
+	})
+	return "http://" + l.Addr
+}
+
+// eventually polls a condition until it holds.
+func (h *harness) eventually(what string, holds func() bool) {
+	h.t.Helper()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(patience); !holds(); <-poll.C {
+		if time.Now().After(deadline) {
+			h.t.Fatalf("it never came true that %s", what)
+		}
+	}
+}
+
+// unusedAddr returns an address on which nobody listens.
+func unusedAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -1,0 +1,131 @@
+package e2e
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+)
+
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	server := pgtest.NewServer(t)
+	d := deploy(h, server.DSN("postgres"))
+	_, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	alice := s.logIn("alice")
+	code := d.sim.mustCode("bob")
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("of the database answers 503 with Retry-After", func(t *testing.T) {
+		s := s.in(t)
+		for name, ask := range map[string]func() (*answer, error){
+			"exchange": func() (*answer, error) { return s.exchangeCode(code) },
+			"refresh":  func() (*answer, error) { return s.tryRefresh(alice.Doc.RefreshToken) },
+			"log-out":  func() (*answer, error) { return s.tryLogout(alice.Doc.RefreshToken) },
+			"me":       func() (*answer, error) { return s.get(s.base+"/v1/me", alice.Doc.AccessToken) },
+		} {
+			a := s.must(ask()).want(s, 503, "storage_unavailable")
+			if after, err := strconv.Atoi(a.Header.Get("Retry-After")); err != nil || after < 1 {
+				t.Errorf("%s: Retry-After is %q", name, a.Header.Get("Retry-After"))
+			}
+		}
+	})
+
+	t.Run("burns no code", func(t *testing.T) {
+		if n := d.sim.timesSent(code); n != 0 {
+			t.Errorf("the code was sent to WeChat %d times", n)
+		}
+	})
+
+	t.Run("makes the replica not ready, and leaves it alive", func(t *testing.T) {
+		s := s.in(t)
+		ready := s.must(s.get(s.admin+"/readyz", ""))
+		if ready.Status != 503 || !strings.Contains(ready.Doc.Reason, "database") {
+			t.Errorf("readyz answers %d %s", ready.Status, ready.Body)
+		}
+		s.must(s.get(s.admin+"/healthz", "")).want(s, 200, "")
+		s.must(s.get(s.base+"/.well-known/jwks.json", "")).want(s, 200, "")
+	})
+
+	t.Run("is over when the database is back, for codes and sessions from before", func(t *testing.T) {
+		s := s.in(t)
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("the replica is ready again", func() bool {
+			return s.must(s.get(s.admin+"/readyz", "")).Status == 200
+		})
+		s.must(s.exchangeCode(code)).want(s, 200, "")
+		s.refresh(alice.Doc.RefreshToken).want(s, 200, "")
+		s.me(alice.Doc.AccessToken).want(s, 200, "")
+	})
+
+	t.Run("in form of a crash is over as soon as the database is", func(t *testing.T) {
+		s := s.in(t)
+		if err := server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		s.refresh(alice.Doc.RefreshToken).want(s, 503, "storage_unavailable")
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("the replica is ready again", func() bool {
+			return s.must(s.get(s.admin+"/readyz", "")).Status == 200
+		})
+		s.logIn("carol")
+	})
+}
+
+func TestStartWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	const password = "correct-horse-battery"
+
+	t.Run("says that the database is not there, without its password", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		h.secret("the database password", password)
+		d := deploy(h, "postgres://yufu:"+password+"@"+unusedAddr(t)+"/yufu?sslmode=disable")
+		for _, args := range [][]string{{"serve"}, {"serve", "--migrate"}, {"migrate"}, {"app", "list"}} {
+			r := h.run(d.env, "", args...)
+			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_DATABASE_URL") || !strings.Contains(r.stderr, "connection refused") {
+				t.Errorf("yufu %s: exit code %d: %s", strings.Join(args, " "), r.code, r.stderr)
+			}
+		}
+	})
+
+	t.Run("says which database is missing on the server", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		d := deploy(h, pgtest.Empty(t)+"&dbname=atlantis")
+		r := h.run(d.env, "", "serve")
+		if r.code != 1 || !strings.Contains(r.stderr, "atlantis") {
+			t.Errorf("exit code %d: %s", r.code, r.stderr)
+		}
+	})
+
+	t.Run("says that the schema is behind, and what to do", func(t *testing.T) {
+		t.Parallel()
+		for name, url := range map[string]func(h *harness) string{
+			"PostgreSQL": func(*harness) string { return pgtest.Empty(t) },
+			"SQLite":     func(h *harness) string { return "sqlite:" + h.file("yufu.db", "") },
+		} {
+			h := newHarness(t)
+			d := deploy(h, url(h))
+			for _, args := range [][]string{{"serve"}, {"app", "list"}} {
+				r := h.run(d.env, "", args...)
+				if r.code != 1 || !strings.Contains(r.stderr, "yufu migrate") {
+					t.Errorf("%s: yufu %s: exit code %d: %s", name, strings.Join(args, " "), r.code, r.stderr)
+				}
+			}
+			h.mustRun(d.env, "", "migrate")
+			h.mustRun(d.env, "", "migrate") // harmless to repeat
+			_, s := d.serve("yufu")
+			h.must(h.get(s.admin+"/readyz", "")).want(s, 200, "")
+		}
+	})
+}

@@ -1,0 +1,181 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
+)
+
+const (
+	testApp = "wxe2e0000000000001"
+	issuer  = "https://auth.example.com"
+)
+
+// deployment is everything that yufu serve needs: a database, a master key, a
+// simulator. It has one app, added once the schema is there.
+type deployment struct {
+	*harness
+	env settings
+	sim *simulator
+}
+
+// deploy prepares a deployment on a database.
+func deploy(h *harness, databaseURL string) *deployment {
+	h.t.Helper()
+	sim := h.simulator(wechatsim.Config{})
+	return &deployment{
+		harness: h,
+		env: settings{
+			"YUFU_DATABASE_URL":      databaseURL,
+			"YUFU_MASTER_KEY_FILE":   h.masterKey(),
+			"YUFU_ISSUER":            issuer,
+			"YUFU_LISTEN":            "127.0.0.1:0",
+			"YUFU_ADMIN_LISTEN":      "127.0.0.1:0",
+			"YUFU_UNSAFE_WECHAT_URL": sim.base,
+		},
+		sim: sim,
+	}
+}
+
+// addApp registers the deployment's app.
+func (d *deployment) addApp() {
+	d.t.Helper()
+	d.mustRun(d.env, d.appSecret(), "app", "add", testApp, "--secret-file", "-")
+}
+
+// serve starts a replica.
+func (d *deployment) serve(name string, args ...string) (*process, *service) {
+	d.t.Helper()
+	p := d.start(name, d.env, append([]string{"serve"}, args...)...)
+	return p, d.service(p)
+}
+
+// service returns what clients need to know of a replica, once it listens.
+func (d *deployment) service(p *process) *service {
+	d.t.Helper()
+	return &service{harness: d.harness, base: p.base("public"), admin: p.base("admin"), app: testApp, sim: d.sim}
+}
+
+func TestReplicas(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	// Both start at once on an empty database, so both migrate and both make
+	// keys.
+	procA := h.start("replica A", d.env, "serve", "--migrate")
+	procB := h.start("replica B", d.env, "serve", "--migrate")
+	a, b := d.service(procA), d.service(procB)
+	d.addApp()
+
+	t.Run("that start at once on an empty database publish the same keys", func(t *testing.T) {
+		a, b := a.in(t), b.in(t)
+		const path = "/.well-known/jwks.json"
+		jwksA, jwksB := a.must(a.get(a.base+path, "")), b.must(b.get(b.base+path, ""))
+		if jwksA.Status != 200 || jwksA.Body != jwksB.Body {
+			t.Errorf("A publishes %s\nB publishes %s", jwksA.Body, jwksB.Body)
+		}
+	})
+
+	t.Run("accept each other's access tokens", func(t *testing.T) {
+		a, b := a.in(t), b.in(t)
+		alice := a.logIn("alice")
+		me := b.me(alice.Doc.AccessToken).want(b, 200, "")
+		if me.Doc.UUID != alice.Doc.UUID {
+			t.Errorf("A logged %s in, B knows her as %s", alice.Doc.UUID, me.Doc.UUID)
+		}
+	})
+
+	t.Run("know a user by the same uuid", func(t *testing.T) {
+		a, b := a.in(t), b.in(t)
+		if x, y := a.logIn("bob"), b.logIn("bob"); x.Doc.UUID != y.Doc.UUID {
+			t.Errorf("A says %s, B says %s", x.Doc.UUID, y.Doc.UUID)
+		}
+	})
+
+	t.Run("give the same successor for a replayed refresh token", func(t *testing.T) {
+		a, b := a.in(t), b.in(t)
+		first := a.logIn("carol").Doc.RefreshToken
+		successor := b.refresh(first).want(b, 200, "").Doc.RefreshToken
+		if successor == first {
+			t.Error("the refresh did not rotate the token")
+		}
+		replayed := a.refresh(first).want(a, 200, "").Doc.RefreshToken
+		if replayed != successor {
+			t.Error("the replay yields another successor")
+		}
+		a.refresh(replayed).want(a, 200, "")
+	})
+
+	t.Run("refuse at once what was logged out at the other", func(t *testing.T) {
+		a, b := a.in(t), b.in(t)
+		dave := a.logIn("dave")
+		b.logOut(dave.Doc.RefreshToken)
+		a.me(dave.Doc.AccessToken).want(a, 401, "session_revoked")
+		a.refresh(dave.Doc.RefreshToken).want(a, 400, "session_revoked")
+	})
+
+	t.Run("end theft for both, and that session alone", func(t *testing.T) {
+		a, b := a.in(t), b.in(t)
+		other := a.logIn("erin")
+		erin := a.logIn("erin")
+		second := a.refresh(erin.Doc.RefreshToken).Doc.RefreshToken
+		b.refresh(second).want(b, 200, "")
+		// The first token is two generations behind by now.
+		a.refresh(erin.Doc.RefreshToken).want(a, 400, "refresh_reused")
+		b.me(erin.Doc.AccessToken).want(b, 401, "session_revoked")
+		b.me(other.Doc.AccessToken).want(b, 200, "")
+	})
+
+	t.Run("stop in good order while the other serves on", func(t *testing.T) {
+		a, b := a.in(t), b.in(t)
+		frank := a.logIn("frank")
+		procA.stop()
+		next := b.refresh(frank.Doc.RefreshToken).want(b, 200, "")
+		_, c := d.serve("replica C")
+		c.refresh(next.Doc.RefreshToken).want(c, 200, "")
+	})
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+
+	t.Run("warns at every start that WeChat is elsewhere", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+		for _, name := range []string{"first", "second"} {
+			p, _ := d.serve(name, "--migrate")
+			p.waitLog("where WeChat is", func(l logLine) bool { return l.Level == "WARN" && l.URL == d.sim.base })
+			p.stop()
+		}
+	})
+
+	t.Run("answers a health check on the admin listener alone", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+		_, s := d.serve("yufu", "--migrate")
+		h.must(h.get(s.admin+"/healthz", "")).want(s, 200, "")
+		h.must(h.get(s.admin+"/readyz", "")).want(s, 200, "")
+		h.must(h.get(s.admin+"/metrics", "")).want(s, 200, "")
+		h.must(h.get(s.base+"/healthz", "")).want(s, 404, "not_found")
+		h.must(h.get(s.base+"/metrics", "")).want(s, 404, "not_found")
+		h.must(h.get(s.admin+"/v1/me", "")).want(s, 404, "not_found")
+	})
+
+	t.Run("names its issuer in metadata and tokens, whatever address it listens on", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+		_, s := d.serve("yufu", "--migrate")
+		d.addApp()
+		for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
+			h.must(h.get(s.base+path, "")).holds(s, `"issuer":"`+issuer+`"`, `"token_endpoint":"`+issuer+`/oauth2/token"`)
+		}
+		c, err := claims(s.logIn("alice").Doc.AccessToken)
+		if err != nil || c.Issuer != issuer {
+			t.Errorf("the token's issuer is %q (%v), want %q", c.Issuer, err, issuer)
+		}
+	})
+}
