@@ -68,9 +68,9 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	sealed, err := c.sealSecret(c.AppID, c.SecretFile, std, log)
+	sealed, err := c.sealSecret(ctx, s, c.AppID, c.SecretFile, std, log)
 	if err != nil {
-		return wrongUsage(err)
+		return err
 	}
 	now := now()
 	err = s.AddApp(ctx, auth.App{
@@ -141,8 +141,8 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 	defer s.Close()
 	var change auth.AppChange
 	if c.SecretFile != "" {
-		if change.SealedSecret, err = c.sealSecret(c.AppID, c.SecretFile, std, log); err != nil {
-			return wrongUsage(err)
+		if change.SealedSecret, err = c.sealSecret(ctx, s, c.AppID, c.SecretFile, std, log); err != nil {
+			return err
 		}
 	}
 	if len(c.Audience) > 0 || c.NoAudiences {
@@ -200,13 +200,18 @@ func (f appFlags) toggle(ctx context.Context, std streams, appID, reason string,
 }
 
 // sealSecret reads an AppSecret and seals it for the app's row.
-func (f masterKeyFlag) sealSecret(appID, file string, std streams, log *slog.Logger) ([]byte, error) {
+func (f masterKeyFlag) sealSecret(ctx context.Context, s store, appID, file string, std streams, log *slog.Logger) ([]byte, error) {
 	sealer, err := f.ring(std, log)
 	if err != nil {
-		return nil, err
+		return nil, wrongUsage(err)
 	}
 	secret, err := readAppSecret("--secret-file", file, std, log)
 	if err != nil {
+		return nil, wrongUsage(err)
+	}
+	// What another master key seals, the service cannot open; that is better
+	// found out here than at the first log-in.
+	if _, err := openKeys(ctx, s, sealer, masterKeySetting); err != nil {
 		return nil, err
 	}
 	return sealer.Seal(secret, session.AppSecretAAD(appID))

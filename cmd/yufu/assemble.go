@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,6 +28,7 @@ type parts struct {
 	log       *slog.Logger
 	store     store
 	sealer    *seal.Ring
+	keys      *keyring.Ring
 	issuer    string
 	lifetimes lifetimeFlags
 	// wechatURL is empty for WeChat itself.
@@ -39,17 +41,13 @@ type parts struct {
 
 // serve assembles the service and runs it until ctx is done.
 func serve(ctx context.Context, p parts) error {
-	keys, err := keyring.Open(ctx, p.store, p.sealer, time.Now().UTC().Truncate(time.Microsecond))
-	if err != nil {
-		return fmt.Errorf("%w (is YUFU_MASTER_KEY_FILE the one this database was made with?)", err)
-	}
-	sessions, err := newSessions(p, keys)
+	sessions, err := newSessions(p)
 	if err != nil {
 		return err
 	}
 	health := &health{store: p.store}
 	metrics := telemetry.NewMetrics(buildVersion())
-	public := publicRouter(p.log, metrics, oauth.New(p.issuer, sessions, keys), binding.New(sessions))
+	public := publicRouter(p.log, metrics, oauth.New(p.issuer, sessions, p.keys), binding.New(sessions))
 
 	background, stop := context.WithCancel(ctx)
 	var owned sync.WaitGroup
@@ -65,12 +63,22 @@ func serve(ctx context.Context, p parts) error {
 	return httpd.Serve(ctx, p.log, p.grace, health.drain, endpoints...)
 }
 
-func newSessions(p parts, keys *keyring.Ring) (*session.Service, error) {
+// openKeys opens the keys in the database, and makes them on the first start.
+// The error of a master key that is not this database's says where it came from.
+func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (*keyring.Ring, error) {
+	keys, err := keyring.Open(ctx, s, sealer, now())
+	if errors.Is(err, seal.ErrOpen) {
+		return nil, fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)
+	}
+	return keys, err
+}
+
+func newSessions(p parts) (*session.Service, error) {
 	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL})
 	if err != nil {
 		return nil, wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
 	}
-	minter, err := token.NewMinter(keys, p.issuer, p.lifetimes.AccessTokenTTL)
+	minter, err := token.NewMinter(p.keys, p.issuer, p.lifetimes.AccessTokenTTL)
 	if err != nil {
 		return nil, err
 	}
@@ -79,18 +87,9 @@ func newSessions(p parts, keys *keyring.Ring) (*session.Service, error) {
 		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
 		Sealer:    p.sealer,
 		Minter:    minter,
-		Verifier:  token.NewVerifier(keys, p.issuer, time.Now),
-		Codec:     token.NewRefreshCodec(keys),
+		Verifier:  token.NewVerifier(p.keys, p.issuer, time.Now),
+		Codec:     token.NewRefreshCodec(p.keys),
 		Lifetimes: p.lifetimes.lifetimes(),
 		Clock:     time.Now,
 	})
-}
-
-// closeAll closes listeners that were opened for a service that did not start.
-func closeAll(listeners ...net.Listener) {
-	for _, l := range listeners {
-		if l != nil {
-			_ = l.Close() // nothing was accepted yet
-		}
-	}
 }

@@ -91,27 +91,30 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if p.public, err = httpd.Listen(ctx, "YUFU_LISTEN", c.Listen); err != nil {
 		return err
 	}
+	defer p.public.Close() //nolint:errcheck // the server closes it first, if it ran
 	if p.admin, err = httpd.Listen(ctx, "YUFU_ADMIN_LISTEN", c.AdminListen); err != nil {
-		closeAll(p.public)
 		return err
 	}
+	defer p.admin.Close() //nolint:errcheck // as above
 	p.issuer = "http://" + p.public.Addr().String()
 	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app}
 	if c.App == "" {
 		sim, err := httpd.Listen(ctx, "YUFU_SIM_LISTEN", c.SimListen)
 		if err != nil {
-			closeAll(p.public, p.admin)
 			return err
 		}
+		defer sim.Close() //nolint:errcheck // as above
 		p.wechatURL = "http://" + sim.Addr().String()
 		t.Sim = p.wechatURL
 		p.extra = []httpd.Endpoint{simulatorEndpoint(sim, wechatsim.Config{})}
 	}
-	if p.store, err = openStore(ctx, setting.Database{SQLitePath: dir.Path("yufu.db")}, true); err != nil {
-		closeAll(p.public, p.admin)
+	if p.store, err = openStore(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true); err != nil {
 		return err
 	}
 	defer p.store.Close()
+	if p.keys, err = openKeys(ctx, p.store, sealer, dir.Path("master.key")); err != nil {
+		return err
+	}
 	if err := ensureApp(ctx, p.store, sealer, app, secret); err != nil {
 		return err
 	}

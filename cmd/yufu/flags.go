@@ -63,13 +63,15 @@ func (f databaseFlags) database(std streams, log *slog.Logger) (setting.Database
 	return setting.ParseDatabaseURL(name, url)
 }
 
+const masterKeySetting = "YUFU_MASTER_KEY_FILE"
+
 // masterKeyFlag says where the master keys are.
 type masterKeyFlag struct {
 	MasterKeyFile string `env:"YUFU_MASTER_KEY_FILE" group:"Database and keys:" placeholder:"FILE" help:"File of base64 32-byte keys that seal secrets in the database, one a line; the first seals, all open. Make one with: openssl rand -base64 32."`
 }
 
 func (f masterKeyFlag) ring(std streams, log *slog.Logger) (*seal.Ring, error) {
-	const name = "YUFU_MASTER_KEY_FILE"
+	const name = masterKeySetting
 	if f.MasterKeyFile == "" {
 		return nil, errors.New(name + " is missing: make a key with: openssl rand -base64 32 > master.key && chmod 600 master.key")
 	}
@@ -79,7 +81,7 @@ func (f masterKeyFlag) ring(std streams, log *slog.Logger) (*seal.Ring, error) {
 	}
 	ring, err := seal.ParseRing(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", name, f.MasterKeyFile, err)
+		return nil, fmt.Errorf("%s: %s: %w; make a key with: openssl rand -base64 32", name, f.MasterKeyFile, err)
 	}
 	return ring, nil
 }

@@ -16,11 +16,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
 
 type cli struct {
@@ -89,16 +91,22 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		fmt.Fprintln(std.err, "yufu:", err)
 		return 2
 	}
-	if err := command.Run(); err != nil {
-		fmt.Fprintln(std.err, "yufu:", err)
-		var usage *usageError
-		if errors.As(err, &usage) {
-			fmt.Fprintf(std.err, "yufu: see: %s --help\n", command.Selected().FullPath())
-			return 2
-		}
-		return 1
+	err = command.Run()
+	if err == nil {
+		return 0
 	}
-	return 0
+	var usage *usageError
+	if errors.As(err, &usage) {
+		// More than one setting may be wrong; each has its line.
+		for line := range strings.Lines(err.Error() + "\n") {
+			fmt.Fprint(std.err, "yufu: ", line)
+		}
+		fmt.Fprintf(std.err, "yufu: see: %s --help\n", command.Selected().FullPath())
+		return 2
+	}
+	// What comes from far below may quote what it was given.
+	fmt.Fprintln(std.err, "yufu:", telemetry.Redact(err.Error()))
+	return 1
 }
 
 // commandPath is the command that the user was at when parsing failed.

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"errors"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
@@ -33,15 +33,10 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return wrongUsage(err)
 	}
-	if err := cmp.Or(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), c.lifetimeFlags.check(), c.shutdownFlag.check()); err != nil {
-		return wrongUsage(err)
-	}
-	db, err := c.database(std, log)
-	if err != nil {
-		return wrongUsage(err)
-	}
-	sealer, err := c.ring(std, log)
-	if err != nil {
+	db, dbErr := c.database(std, log)
+	sealer, keyErr := c.ring(std, log)
+	// All that is wrong at once: a first start has three settings to make.
+	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, c.lifetimeFlags.check(), c.shutdownFlag.check()); err != nil {
 		return wrongUsage(err)
 	}
 	if c.UnsafeWechatURL != "" {
@@ -51,22 +46,27 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	defer public.Close() //nolint:errcheck // the server closes it first, if it ran
 	admin, err := httpd.Listen(ctx, "YUFU_ADMIN_LISTEN", c.AdminListen)
 	if err != nil {
-		closeAll(public)
 		return err
 	}
+	defer admin.Close() //nolint:errcheck // as above
 	// Connections that arrive from here on wait until the service is up.
 	s, err := openStore(ctx, db, c.Migrate)
 	if err != nil {
-		closeAll(public, admin)
 		return err
 	}
 	defer s.Close()
+	keys, err := openKeys(ctx, s, sealer, masterKeySetting)
+	if err != nil {
+		return err
+	}
 	return serve(ctx, parts{
 		log:       log,
 		store:     s,
 		sealer:    sealer,
+		keys:      keys,
 		issuer:    c.Issuer,
 		lifetimes: c.lifetimeFlags,
 		wechatURL: c.UnsafeWechatURL,

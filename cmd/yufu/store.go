@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,7 +52,7 @@ func openStore(ctx context.Context, db setting.Database, migrate bool) (store, e
 	defer cancel()
 	s, err := connect(opening, db)
 	if err != nil {
-		return nil, fmt.Errorf("YUFU_DATABASE_URL: cannot open the database: %w", err)
+		return nil, openError(db, err)
 	}
 	if migrate {
 		// A migration takes as long as it takes.
@@ -61,9 +62,22 @@ func openStore(ctx context.Context, db setting.Database, migrate bool) (store, e
 	}
 	if err != nil {
 		s.Close()
-		return nil, err
+		return nil, openError(db, err)
 	}
 	return s, nil
+}
+
+// openError says which setting led to the database that does not open.
+func openError(db setting.Database, err error) error {
+	var e *auth.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: the database did not answer within %s", db.Setting, openTimeout)
+	case errors.As(err, &e) && e.Code == auth.StorageUnavailable && e.Err != nil:
+		return fmt.Errorf("%s: the database does not answer: %w", db.Setting, e.Err)
+	default:
+		return fmt.Errorf("%s: %w", db.Setting, err)
+	}
 }
 
 // connect opens the database of the kind that is set.

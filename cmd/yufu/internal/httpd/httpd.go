@@ -77,7 +77,7 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 		running--
 	}
 	draining()
-	log.Info("draining", "grace", grace)
+	log.Info("draining", "grace", grace.String())
 	// The context that ended is not the one to drain under.
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()

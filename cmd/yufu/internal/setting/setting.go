@@ -115,7 +115,7 @@ func CheckLoopback(setting, addr string) error {
 		return fmt.Errorf("%s: %q is not host:port", setting, addr)
 	}
 	if !isLoopbackHost(host) {
-		return fmt.Errorf("%s: %q is not a loopback address; yufu dev has a simulated platform and well-known data, so it listens on loopback only (yufu serve is for everything else)", setting, addr)
+		return fmt.Errorf("%s: %q is not a loopback address; where the platform is simulated anybody can log in as anybody, so this listens on loopback only, for example 127.0.0.1:8080 (yufu serve is for everything else)", setting, addr)
 	}
 	return nil
 }
@@ -131,6 +131,8 @@ func isLoopbackHost(host string) bool {
 // Database is where the data lives: a PostgreSQL DSN or an SQLite file; exactly
 // one is set.
 type Database struct {
+	// Setting is the name of the setting that says so, for messages.
+	Setting     string
 	PostgresDSN string
 	SQLitePath  string
 }
@@ -143,9 +145,9 @@ func ParseDatabaseURL(setting, s string) (Database, error) {
 	case s == "":
 		return Database{}, fmt.Errorf("%s is missing: set it to postgres://user:password@host/database, or to sqlite:PATH for a single small server", setting)
 	case scheme == "postgres" || scheme == "postgresql":
-		return Database{PostgresDSN: s}, nil
+		return Database{Setting: setting, PostgresDSN: s}, nil
 	case scheme == "sqlite" && strings.TrimPrefix(rest, "//") != "":
-		return Database{SQLitePath: strings.TrimPrefix(rest, "//")}, nil
+		return Database{Setting: setting, SQLitePath: strings.TrimPrefix(rest, "//")}, nil
 	default:
 		return Database{}, fmt.Errorf("%s begins with neither postgres:// nor sqlite: followed by a path", setting)
 	}

@@ -104,6 +104,7 @@ func TestParseDatabaseURL(t *testing.T) {
 		"sqlite:/var/yufu.db":  {SQLitePath: "/var/yufu.db"},
 		"sqlite:///var/y.db\n": {SQLitePath: "/var/y.db"},
 	} {
+		want.Setting = "X"
 		if got, err := ParseDatabaseURL("X", s); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", s, got, err)
 		}
