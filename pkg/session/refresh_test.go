@@ -1,0 +1,292 @@
+package session_test
+
+import (
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	t.Run("moves the same session one generation on", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		first := w.Login("alice")
+		w.Clock.Advance(time.Hour)
+		g := must(w.Refresh(first.RefreshToken))(t)
+		if g.Verdict != session.Rotate || g.Session.ID != first.Session.ID || g.Session.Identity != first.Session.Identity || g.Session.Generation != 2 {
+			t.Errorf("%v %+v", g.Verdict, g.Session)
+		}
+		if g.RefreshToken == first.RefreshToken || g.AccessToken == first.AccessToken {
+			t.Error("a token is the old one")
+		}
+		if g.RefreshTokenTimeout != 30*86400 || g.AuthorizationExpiresIn != 180*86400-3600 {
+			t.Errorf("timeouts %d, %d", g.RefreshTokenTimeout, g.AuthorizationExpiresIn)
+		}
+		claims := must(w.Verifier.Verify(g.AccessToken.Reveal()))(t)
+		if claims.Session != g.Session.ID || !claims.IssuedAt.Equal(w.Clock.Now().Truncate(time.Second)) {
+			t.Errorf("%+v", claims)
+		}
+		if n := w.count(t, `select count(*) from sessions`); n != 1 {
+			t.Errorf("%d rows", n)
+		}
+	})
+	t.Run("a replay inside the window yields the same successor", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		first := w.Login("alice")
+		second := must(w.Refresh(first.RefreshToken))(t)
+		for range 3 {
+			w.Clock.Advance(20 * time.Second)
+			again := must(w.Refresh(first.RefreshToken))(t)
+			if again.Verdict != session.Replay || again.RefreshToken != second.RefreshToken || again.Session.ID != second.Session.ID || again.Session.Generation != second.Session.Generation {
+				t.Errorf("%v %+v", again.Verdict, again.Session)
+			}
+			if s, err := w.Service.Authenticate(t.Context(), again.AccessToken); err != nil || s.ID != first.Session.ID {
+				t.Errorf("its access token is not good: %v", err)
+			}
+		}
+		third := must(w.Refresh(second.RefreshToken))(t)
+		if third.Session.Generation != 3 {
+			t.Errorf("generation %d", third.Session.Generation)
+		}
+	})
+	t.Run("a replay does not tell when the token was rotated", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{Grace: time.Minute, Idle: time.Hour, Max: day})
+		first := w.Login("alice")
+		second := must(w.Refresh(first.RefreshToken))(t)
+		w.Clock.Advance(45 * time.Second)
+		again := must(w.Refresh(first.RefreshToken))(t)
+		if again.RefreshTokenTimeout != second.RefreshTokenTimeout {
+			t.Errorf("refresh_token_timeout %d, then %d", second.RefreshTokenTimeout, again.RefreshTokenTimeout)
+		}
+	})
+	t.Run("replay after the window revokes the session", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		first, bystander := w.Login("alice"), w.Login("alice")
+		second := must(w.Refresh(first.RefreshToken))(t)
+		w.Clock.Advance(time.Minute + time.Microsecond)
+		if _, err := w.Refresh(first.RefreshToken); !errors.Is(err, auth.RefreshReused) {
+			t.Errorf("%v", err)
+		}
+		if _, err := w.Refresh(second.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
+			t.Errorf("its successor: %v", err)
+		}
+		if _, err := w.Service.Authenticate(t.Context(), second.AccessToken); !errors.Is(err, auth.SessionRevoked) {
+			t.Errorf("its access token: %v", err)
+		}
+		if _, err := w.Refresh(bystander.RefreshToken); err != nil {
+			t.Errorf("another session of the user: %v", err)
+		}
+		if n := w.count(t, `select count(*) from audit where action = 'refresh.replay_late' and session_id = ?`, first.Session.ID.String()); n != 1 {
+			t.Errorf("%d audit rows", n)
+		}
+	})
+	t.Run("a token two generations old revokes the session inside the window too", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		first := w.Login("alice")
+		second := must(w.Refresh(first.RefreshToken))(t)
+		third := must(w.Refresh(second.RefreshToken))(t)
+		_, err := w.Service.Refresh(t.Context(), session.RefreshRequest{ClientID: sessiontest.AppID, RefreshToken: first.RefreshToken, RequestID: "REQ1"})
+		if !errors.Is(err, auth.RefreshReused) {
+			t.Errorf("%v", err)
+		}
+		if _, err := w.Refresh(third.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
+			t.Errorf("the current token: %v", err)
+		}
+		if n := w.count(t, `select count(*) from audit where action = 'refresh.reuse' and request_id = 'REQ1'`); n != 1 {
+			t.Errorf("%d audit rows", n)
+		}
+		if n := w.count(t, `select count(*) from cutoffs where session_id = ? and ver = 0`, first.Session.ID.String()); n != 1 {
+			t.Errorf("%d cutoffs", n)
+		}
+	})
+	t.Run("a token ahead of a store that was rolled back is good", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		g := w.Login("alice")
+		for range 5 {
+			g = must(w.Refresh(g.RefreshToken))(t)
+		}
+		w.exec(t, `update sessions set generation = 2`)
+		next := must(w.Refresh(g.RefreshToken))(t)
+		if next.Verdict != session.RolledBack || next.Session.Generation != g.Session.Generation+1 {
+			t.Errorf("%v %+v", next.Verdict, next.Session)
+		}
+		if _, err := w.Refresh(next.RefreshToken); err != nil {
+			t.Errorf("and then: %v", err)
+		}
+	})
+	t.Run("mints what the row says, at once", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		g := w.Login("alice")
+		person := w.bind(t, g.Session.Identity)
+		if g = must(w.Refresh(g.RefreshToken))(t); g.Session.Bound() {
+			t.Error("the identity is looked at, not the session's row")
+		}
+		w.exec(t, `update sessions set person_id = ?, ver = ver + 1`, person.ID.String())
+		g = must(w.Refresh(g.RefreshToken))(t)
+		claims := must(w.Verifier.Verify(g.AccessToken.Reveal()))(t)
+		if !claims.Bound || *claims.Person != person.ID || claims.Ver != 2 {
+			t.Errorf("%+v", claims)
+		}
+	})
+}
+
+func TestRefreshRefuses(t *testing.T) {
+	t.Parallel()
+	t.Run("a token that is not ours, before the store is asked", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		good := w.Login("alice").RefreshToken.Reveal()
+		another := newWorld(t, session.Lifetimes{}).Login("alice").RefreshToken.Reveal()
+		body := must(base64.RawURLEncoding.DecodeString(strings.TrimPrefix(good, token.RefreshPrefix)))(t)
+		forged := []string{"", "x", "yfr_", another, good + "A", good[:63], strings.ToUpper(good), good[:30] + "\n" + good[31:], strings.Repeat("A", 1<<16)}
+		for i := range len(body) * 8 {
+			body[i/8] ^= 1 << (i % 8)
+			forged = append(forged, token.RefreshPrefix+base64.RawURLEncoding.EncodeToString(body))
+			body[i/8] ^= 1 << (i % 8)
+		}
+		// Nobody who has no key gets past by naming a session that exists.
+		w.store.calls.Store(0)
+		for _, s := range forged {
+			if g, err := w.Refresh(auth.Secret(s)); !errors.Is(err, auth.RefreshInvalid) || g.AccessToken != "" {
+				t.Fatalf("%q: %v", s, err)
+			}
+		}
+		if n := w.store.calls.Load(); n != 0 {
+			t.Errorf("%d calls to the store", n)
+		}
+		if _, err := w.Refresh(auth.Secret(good)); err != nil || w.store.calls.Load() != 1 {
+			t.Errorf("the good one: %v, %d calls", err, w.store.calls.Load())
+		}
+	})
+	t.Run("a client_id that cannot be one, before the store is asked", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		good := w.Login("alice").RefreshToken
+		w.store.calls.Store(0)
+		for _, id := range []string{"", "wx 1", "wx\x00", strings.Repeat("a", 65)} {
+			if _, err := w.Service.Refresh(t.Context(), session.RefreshRequest{ClientID: id, RefreshToken: good}); !errors.Is(err, auth.AppUnknown) {
+				t.Errorf("%q: %v", id, err)
+			}
+		}
+		if n := w.store.calls.Load(); n != 0 {
+			t.Errorf("%d calls to the store", n)
+		}
+	})
+	t.Run("another app's token, which stays good for its own", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		good := w.Login("alice").RefreshToken
+		if _, err := w.Service.Refresh(t.Context(), session.RefreshRequest{ClientID: sessiontest.OtherAppID, RefreshToken: good}); !errors.Is(err, auth.RefreshInvalid) {
+			t.Errorf("%v", err)
+		}
+		if g, err := w.Refresh(good); err != nil || g.Verdict != session.Rotate {
+			t.Errorf("%v %v", g.Verdict, err)
+		}
+	})
+	t.Run("a session that is gone", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		s := must(w.Codec.Encode(token.Refresh{Session: uuid.Must(uuid.NewV7()), Generation: 1}, w.Clock.Now()))(t)
+		if _, err := w.Refresh(s); !errors.Is(err, auth.RefreshExpired) {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("every session of an app that was disabled, for ever", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		g := w.Login("alice")
+		must(w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled)))(t)
+		if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.AppDisabled) {
+			t.Errorf("disabled: %v", err)
+		}
+		if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); !errors.Is(err, auth.SessionRevoked) {
+			t.Errorf("its access token: %v", err)
+		}
+		must(w.Store.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled)))(t)
+		if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
+			t.Errorf("enabled again: %v", err)
+		}
+		if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); !errors.Is(err, auth.SessionRevoked) {
+			t.Errorf("its access token after that: %v", err)
+		}
+		fresh := w.Login("alice")
+		if _, err := w.Refresh(fresh.RefreshToken); err != nil {
+			t.Errorf("a new log-in: %v", err)
+		}
+	})
+	t.Run("everything while the database is down", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		g := w.Login("alice")
+		w.store.down.Store(true)
+		if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.StorageUnavailable) {
+			t.Errorf("%v", err)
+		}
+		w.store.down.Store(false)
+		if g, err := w.Refresh(g.RefreshToken); err != nil || g.Verdict != session.Rotate {
+			t.Errorf("and then: %v %v", g.Verdict, err)
+		}
+	})
+}
+
+func TestSessionLifetime(t *testing.T) {
+	t.Parallel()
+	lifetimes := session.Lifetimes{Grace: time.Minute, Idle: time.Hour, Max: 150 * time.Minute}
+	t.Run("it dies of idleness to the microsecond", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, lifetimes)
+		kept, lost := w.Login("alice"), w.Login("alice")
+		w.Clock.Advance(time.Hour - time.Microsecond)
+		if _, err := w.Refresh(kept.RefreshToken); err != nil {
+			t.Errorf("a moment before: %v", err)
+		}
+		w.Clock.Advance(time.Microsecond)
+		if _, err := w.Refresh(lost.RefreshToken); !errors.Is(err, auth.RefreshExpired) {
+			t.Errorf("at the moment: %v", err)
+		}
+	})
+	t.Run("it ends absolutely, however often it is refreshed", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, lifetimes)
+		g := w.Login("alice")
+		end := g.Session.ExpiresAt
+		for w.Clock.Now().Before(end) {
+			next, err := w.Refresh(g.RefreshToken)
+			if err != nil {
+				t.Fatalf("%v before the end: %v", end.Sub(w.Clock.Now()), err)
+			}
+			g = next
+			left := end.Sub(w.Clock.Now())
+			if !g.Session.ExpiresAt.Equal(end) {
+				t.Fatalf("the end moved to %v", g.Session.ExpiresAt)
+			}
+			if g.RefreshTokenTimeout > g.AuthorizationExpiresIn || g.AuthorizationExpiresIn != int(left/time.Second) || g.RefreshTokenTimeout != int(min(left, time.Hour)/time.Second) {
+				t.Fatalf("%v before the end: refresh_token_timeout %d, authorization_expires_in %d", left, g.RefreshTokenTimeout, g.AuthorizationExpiresIn)
+			}
+			claims := must(w.Verifier.Verify(g.AccessToken.Reveal()))(t)
+			if claims.ExpiresAt.After(end.Add(time.Second)) {
+				t.Fatalf("an access token lives until %v, the session until %v", claims.ExpiresAt, end)
+			}
+			w.Clock.Advance(7*time.Minute + 321*time.Millisecond)
+		}
+		if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.RefreshExpired) {
+			t.Errorf("at the end: %v", err)
+		}
+	})
+}

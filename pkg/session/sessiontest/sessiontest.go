@@ -1,0 +1,170 @@
+// Package sessiontest assembles a session service for tests: real tokens, keys
+// and sealing, the real WeChat client against a simulated WeChat over HTTP, the
+// caller's database, and a clock that moves when it is told to.
+//
+// It owns the assembly and two registered apps. It does not own the database,
+// which the test opens and hands in, nor any rule of sessions. It is for tests
+// alone: its master key and secrets are known to everybody.
+package sessiontest
+
+import (
+	"bytes"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/platform/wechat"
+	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
+	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+const (
+	// Issuer is the iss claim of the tokens.
+	Issuer = "https://auth.example.com"
+	// AccessTTL is how long access tokens live, before the jitter.
+	AccessTTL = 10 * time.Minute
+	// AppID and AppSecret are those of the app that [Fixture.Login] logs in
+	// to; [Audience] is its audience beside the issuer.
+	AppID     = "wxdevelopment0001"
+	AppSecret = "11111111111111111111111111111111" //nolint:gosec // known to everybody
+	Audience  = "https://api.example.com"
+	// OtherAppID and OtherAppSecret are those of another app.
+	OtherAppID     = "wxdevelopment0002"
+	OtherAppSecret = "22222222222222222222222222222222" //nolint:gosec // known to everybody
+)
+
+// Store is everything a database keeps.
+type Store interface {
+	session.Store
+	auth.AppStore
+	keyring.Store
+}
+
+// Fixture is an assembled service with its parts.
+type Fixture struct {
+	Service   *session.Service
+	Store     Store
+	Simulator *wechatsim.Simulator
+	Clock     *Clock
+	Lifetimes session.Lifetimes
+	Sealer    *seal.Ring
+	Keys      *keyring.Ring
+	Minter    *token.Minter
+	Verifier  *token.Verifier
+	Codec     *token.RefreshCodec
+
+	tb testing.TB
+}
+
+// New assembles a service over an empty, migrated database, with both apps
+// registered. It lives until the test ends. Lifetimes that are zero are
+// [session.DefaultLifetimes].
+func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
+	tb.Helper()
+	if lifetimes == (session.Lifetimes{}) {
+		lifetimes = session.DefaultLifetimes
+	}
+	f := &Fixture{
+		Store:     store,
+		Clock:     &Clock{now: time.Date(2026, 7, 1, 12, 0, 0, 123456000, time.UTC)},
+		Lifetimes: lifetimes,
+		tb:        tb,
+	}
+	f.Simulator = wechatsim.New(wechatsim.Config{
+		Apps: map[string]string{AppID: AppSecret, OtherAppID: OtherAppSecret},
+		Now:  f.Clock.Now,
+	})
+	srv := httptest.NewServer(f.Simulator.Handler())
+	tb.Cleanup(srv.Close)
+	weChat := must(wechat.New(wechat.Config{BaseURL: srv.URL}))(tb)
+	tb.Cleanup(weChat.CloseIdleConnections)
+
+	f.Sealer = must(seal.NewRing(bytes.Repeat([]byte{7}, seal.KeySize)))(tb)
+	f.Keys = must(keyring.Open(tb.Context(), store, f.Sealer, f.Clock.Now()))(tb)
+	f.Minter = must(token.NewMinter(f.Keys, Issuer, AccessTTL))(tb)
+	f.Verifier = token.NewVerifier(f.Keys, Issuer, f.Clock.Now)
+	f.Codec = token.NewRefreshCodec(f.Keys)
+	f.AddApp(AppID, AppSecret, Audience)
+	f.AddApp(OtherAppID, OtherAppSecret)
+	f.Service = must(session.NewService(session.Config{
+		Store:     store,
+		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
+		Sealer:    f.Sealer,
+		Minter:    f.Minter,
+		Verifier:  f.Verifier,
+		Codec:     f.Codec,
+		Lifetimes: lifetimes,
+		Clock:     f.Clock.Now,
+	}))(tb)
+	return f
+}
+
+// AddApp registers an app of the simulated WeChat.
+func (f *Fixture) AddApp(appID, secret string, audiences ...string) {
+	f.tb.Helper()
+	sealed := must(f.Sealer.Seal([]byte(secret), session.AppSecretAAD(appID)))(f.tb)
+	now := f.Clock.Now()
+	err := f.Store.AddApp(f.tb.Context(), auth.App{
+		ID: appID, Platform: auth.PlatformWeChat, SealedSecret: sealed, Audiences: audiences, CreatedAt: now, UpdatedAt: now,
+	}, f.Event(auth.AuditAppAdded))
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+}
+
+// Event returns an audit event of the present, for calls to the store.
+func (f *Fixture) Event(action auth.AuditAction) auth.AuditEvent {
+	return auth.AuditEvent{At: f.Clock.Now(), Action: action, Actor: auth.ActorCLI}
+}
+
+// Login logs the simulated user in to the app [AppID].
+func (f *Fixture) Login(user string) session.Grant {
+	f.tb.Helper()
+	return must(f.Service.Exchange(f.tb.Context(), session.ExchangeRequest{
+		ClientID: AppID,
+		Code:     auth.Secret(f.Simulator.NewCode(user)),
+	}))(f.tb)
+}
+
+// Refresh presents a refresh token as the app [AppID].
+func (f *Fixture) Refresh(refreshToken auth.Secret) (session.Grant, error) {
+	return f.Service.Refresh(f.tb.Context(), session.RefreshRequest{ClientID: AppID, RefreshToken: refreshToken})
+}
+
+// must ends the test on an error.
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(tb testing.TB) T {
+		tb.Helper()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return v
+	}
+}
+
+// Clock is a clock that moves when it is told to. It is safe for concurrent
+// use.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// Now returns the clock's time, in UTC.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance moves the clock, back if d is negative.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
