@@ -68,7 +68,7 @@ func readHeader(r *bufio.Reader) (string, error) {
 // errorTree lists err and everything it wraps.
 func errorTree(err error) []error {
 	tree := []error{err}
-	switch e := err.(type) {
+	switch e := any(err).(type) { // each error by itself, not what it wraps
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
 			tree = append(tree, errorTree(inner)...)

@@ -5,7 +5,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // WeChat's choice for rawData
+	"crypto/sha1" // WeChat's choice for rawData
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -68,7 +68,7 @@ func hmacSignature(sessionKey, message string) string {
 
 // rawSignature is the signature beside rawData.
 func rawSignature(sessionKey, rawData string) string {
-	sum := sha1.Sum([]byte(rawData + sessionKey)) //nolint:gosec // WeChat's choice
+	sum := sha1.Sum([]byte(rawData + sessionKey))
 	return hex.EncodeToString(sum[:])
 }
 
