@@ -1,0 +1,297 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+// outcome is what a command came to.
+type outcome struct {
+	code        int
+	out, errOut string
+}
+
+// try runs a command in this process, with these YUFU_ variables and no others.
+func try(t *testing.T, env map[string]string, stdin string, args ...string) outcome {
+	t.Helper()
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "YUFU_") {
+			t.Setenv(name, "") // put back when the test ends
+			if err := os.Unsetenv(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, value := range env {
+		t.Setenv(name, value)
+	}
+	var out, errOut bytes.Buffer
+	code := run(t.Context(), args, os.Environ(), streams{strings.NewReader(stdin), &out, &errOut})
+	return outcome{code, out.String(), errOut.String()}
+}
+
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const goodKey = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+func TestSettings(t *testing.T) {
+	// with returns settings that are good but for the changes.
+	with := func(changes ...string) map[string]string {
+		env := map[string]string{
+			"YUFU_ISSUER":          "https://auth.example.com",
+			"YUFU_DATABASE_URL":    "sqlite:" + filepath.Join(t.TempDir(), "yufu.db"),
+			"YUFU_MASTER_KEY_FILE": write(t, "master.key", goodKey+"\n"),
+			"YUFU_LISTEN":          "127.0.0.1:0",
+			"YUFU_ADMIN_LISTEN":    "127.0.0.1:0",
+		}
+		for i := 0; i < len(changes); i += 2 {
+			env[changes[i]] = changes[i+1]
+		}
+		return env
+	}
+	const hunter2 = "hunter2" // a secret, never to be shown
+	serve := []string{"serve"}
+
+	for _, c := range []struct {
+		name string
+		env  map[string]string
+		args []string
+		code int
+		says []string
+	}{
+		{"nothing at all names everything that is missing", nil, serve, 2, []string{
+			"yufu: YUFU_ISSUER is missing", "yufu: YUFU_DATABASE_URL is missing", "yufu: YUFU_MASTER_KEY_FILE is missing", "openssl rand -base64 32", "yufu serve --help",
+		}},
+		{"no issuer", with("YUFU_ISSUER", ""), serve, 2, []string{"YUFU_ISSUER is missing", "https://auth.example.com"}},
+		{"an http issuer", with("YUFU_ISSUER", "http://auth.example.com"), serve, 2, []string{"YUFU_ISSUER", "not https"}},
+		{"an issuer with a path", with("YUFU_ISSUER", "https://example.com/auth"), serve, 2, []string{"YUFU_ISSUER", "write https://example.com"}},
+		{"an issuer with a slash", with("YUFU_ISSUER", "https://example.com/"), serve, 2, []string{"YUFU_ISSUER", "write https://example.com"}},
+
+		{"no database", with("YUFU_DATABASE_URL", ""), serve, 2, []string{"YUFU_DATABASE_URL is missing", "postgres://", "sqlite:PATH"}},
+		{"a database of another kind", with("YUFU_DATABASE_URL", "mysql://u:"+hunter2+"@h/d"), serve, 2, []string{"YUFU_DATABASE_URL", "postgres://", "sqlite:"}},
+		{"a database URL that does not parse", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"%zz@h/d"), serve, 1, []string{"YUFU_DATABASE_URL", "percent-encoded"}},
+		{"two database URLs", with("YUFU_DATABASE_URL_FILE", "f"), serve, 2, []string{"YUFU_DATABASE_URL and YUFU_DATABASE_URL_FILE", "unset one"}},
+		{"a database URL file that is not there", with("YUFU_DATABASE_URL", "", "YUFU_DATABASE_URL_FILE", "/nonexistent/url"), serve, 2, []string{"YUFU_DATABASE_URL_FILE", "no file /nonexistent/url"}},
+		{"an SQLite file in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), serve, 1, []string{"YUFU_DATABASE_URL", "/nonexistent/yufu.db", "no such file or directory"}},
+		{"an SQLite file that is none", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "text", strings.Repeat("this is a text. ", 100))), serve, 1, []string{"YUFU_DATABASE_URL", "not a database"}},
+		{"an empty database", with(), serve, 1, []string{"YUFU_DATABASE_URL", "run yufu migrate"}},
+
+		{"no master key", with("YUFU_MASTER_KEY_FILE", ""), serve, 2, []string{"YUFU_MASTER_KEY_FILE is missing", "openssl rand -base64 32"}},
+		{"a master key file that is not there", with("YUFU_MASTER_KEY_FILE", "/nonexistent/key"), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "no file /nonexistent/key"}},
+		{"a master key file that is a folder", with("YUFU_MASTER_KEY_FILE", t.TempDir()), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "is a directory"}},
+		{"a master key file that is empty", with("YUFU_MASTER_KEY_FILE", write(t, "key", "\n")), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "is empty"}},
+		{"a master key that is not base64", with("YUFU_MASTER_KEY_FILE", write(t, "key", hunter2)), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "line 1", "openssl rand -base64 32"}},
+		{"a master key that is too short", with("YUFU_MASTER_KEY_FILE", write(t, "key", "c2hvcnQ=")), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "line 1", "32 bytes"}},
+
+		{"a variable that nobody reads", with("YUFU_ISUER", hunter2), serve, 2, []string{"no setting is called YUFU_ISUER"}},
+		{"an access token that lives too long", with("YUFU_ACCESS_TOKEN_TTL", "2h"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL", "1h", "2h"}},
+		{"an access token that does not live", with("YUFU_ACCESS_TOKEN_TTL", "0s"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL"}},
+		{"a duration without a unit", with("YUFU_ACCESS_TOKEN_TTL", "600"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL", "missing unit"}},
+		{"a grace that is too long", with("YUFU_REFRESH_GRACE", "1h"), serve, 2, []string{"YUFU_REFRESH_GRACE", "10m"}},
+		{"a session that idles longer than it lives", with("YUFU_SESSION_IDLE_TTL", "9000h"), serve, 2, []string{"YUFU_SESSION_IDLE_TTL", "YUFU_SESSION_MAX_TTL"}},
+		{"no time to shut down", with("YUFU_SHUTDOWN_TIMEOUT", "0s"), serve, 2, []string{"YUFU_SHUTDOWN_TIMEOUT"}},
+		{"a log format that is none", with("YUFU_LOG_FORMAT", "xml"), serve, 2, []string{"YUFU_LOG_FORMAT", "json or text"}},
+		{"a log level that is none", with("YUFU_LOG_LEVEL", "loud"), serve, 2, []string{"YUFU_LOG_LEVEL", "debug, info, warn or error"}},
+		{"an address that is none", with("YUFU_LISTEN", "8080"), serve, 1, []string{"YUFU_LISTEN", "host:port"}},
+		{"another WeChat that is no URL", with("YUFU_UNSAFE_WECHAT_URL", "localhost"), []string{"serve", "--migrate"}, 2, []string{"YUFU_UNSAFE_WECHAT_URL"}},
+		{"a flag that nobody knows", with(), []string{"serve", "--prot", "1"}, 2, []string{"unknown flag --prot", "yufu serve --help"}},
+		{"a command that nobody knows", with(), []string{"srve"}, 2, []string{`did you mean "serve"?`, "yufu --help"}},
+
+		{"dev for everybody", nil, []string{"dev", "--listen", ":8080"}, 2, []string{"YUFU_LISTEN", "loopback only", "yufu serve"}},
+		{"dev with health checks for everybody", nil, []string{"dev", "--admin-listen", "0.0.0.0:0"}, 2, []string{"YUFU_ADMIN_LISTEN", "loopback only"}},
+		{"dev with a simulator for everybody", nil, []string{"dev", "--sim-listen", "10.0.0.1:0"}, 2, []string{"YUFU_SIM_LISTEN", "loopback only"}},
+		{"dev with an app without a secret", nil, []string{"dev", "--app", "wx1"}, 2, []string{"--app and --secret-file go together"}},
+		{"dev with a secret without an app", nil, []string{"dev", "--secret-file", "f"}, 2, []string{"--app and --secret-file go together"}},
+		{"dev with a secret file that is not there", nil, []string{"dev", "--app", "wx1", "--secret-file", "/nonexistent/secret"}, 2, []string{"--secret-file", "no file /nonexistent/secret"}},
+		{"dev in a file", nil, []string{"dev", "--data-dir", write(t, "file", "")}, 2, []string{"YUFU_DATA_DIR", "not a directory"}},
+
+		{"a simulator for everybody", nil, []string{"wechatsim", "--sim-listen", ":0"}, 2, []string{"YUFU_SIM_LISTEN", "loopback only"}},
+		{"a simulator of an app without a secret", nil, []string{"wechatsim", "--app", "wx1"}, 2, []string{"--app number 1", "APPID:SECRET"}},
+		{"a simulator of an app with a bad appid", nil, []string{"wechatsim", "--app", "wx1:s", "--app", "wx-2:" + hunter2}, 2, []string{"--app number 2", "APPID:SECRET"}},
+
+		{"app without more", nil, []string{"app"}, 2, []string{`"add", "list", "update", "disable", "enable"`}},
+		{"app add without a secret", with(), []string{"app", "add", "wx1"}, 2, []string{"--secret-file"}},
+		{"app add with the secret as an argument", with(), []string{"app", "add", "wx1", "--secret", hunter2}, 2, []string{`did you mean "--secret-file"?`}},
+		{"app add with a bad appid", with(), []string{"app", "add", "wx-1", "--secret-file", "-"}, 2, []string{"an appid is 1 to 64 letters and digits"}},
+		{"app add with a bad audience", with(), []string{"app", "add", "wx1", "--secret-file", "-", "--audience", "a b"}, 2, []string{"--audience", "without spaces"}},
+		{"app update of nothing", with(), []string{"app", "update", "wx1"}, 2, []string{"nothing to change"}},
+		{"app update that contradicts itself", with(), []string{"app", "update", "wx1", "--no-audiences", "--audience", "a"}, 2, []string{"contradict"}},
+		{"app disable for a reason that is none", with(), []string{"app", "disable", "wx1", "--reason", "a\x00b"}, 2, []string{"--reason"}},
+		{"app list of an empty database", with(), []string{"app", "list"}, 1, []string{"run yufu migrate"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := try(t, c.env, "a secret\n", c.args...)
+			if got.code != c.code {
+				t.Errorf("exit code %d, want %d", got.code, c.code)
+			}
+			for _, say := range c.says {
+				if !strings.Contains(got.errOut, say) {
+					t.Errorf("it does not say %q: %s", say, got.errOut)
+				}
+			}
+			if got.out != "" {
+				t.Errorf("on standard output: %s", got.out)
+			}
+			if strings.Contains(got.errOut, hunter2) {
+				t.Errorf("it shows a secret: %s", got.errOut)
+			}
+		})
+	}
+
+	t.Run("what Kubernetes injects for a Service of that name is none", func(t *testing.T) {
+		got := try(t, map[string]string{
+			"YUFU_SERVICE_HOST": "10.0.0.1", "YUFU_SERVICE_PORT": "80", "YUFU_SERVICE_PORT_HTTP": "80",
+			"YUFU_PORT": "tcp://10.0.0.1:80", "YUFU_PORT_80_TCP": "tcp://10.0.0.1:80",
+		}, "", "version")
+		if got.code != 0 || !strings.HasPrefix(got.out, "yufu ") || got.errOut != "" {
+			t.Errorf("%+v", got)
+		}
+	})
+
+	t.Run("variables without a value are as good as unset", func(t *testing.T) {
+		env := with("YUFU_ACCESS_TOKEN_TTL", "", "YUFU_MIGRATE", "", "YUFU_LOG_FORMAT", "", "YUFU_LOG_LEVEL", "",
+			"YUFU_DATABASE_URL_FILE", "", "YUFU_UNSAFE_WECHAT_URL", "", "YUFU_SIM_LISTEN", "", "YUFU_DATA_DIR", "")
+		// It gets as far as the database.
+		if got := try(t, env, "", "serve"); got.code != 1 || !strings.Contains(got.errOut, "run yufu migrate") {
+			t.Errorf("%+v", got)
+		}
+	})
+
+	t.Run("a flag wins over its variable", func(t *testing.T) {
+		env := with("YUFU_ISSUER", "https://auth.example.com")
+		if got := try(t, env, "", "serve", "--issuer", "ftp://x"); got.code != 2 || !strings.Contains(got.errOut, "ftp://x") {
+			t.Errorf("%+v", got)
+		}
+	})
+
+	t.Run("a secret file that others may read is warned about, and taken", func(t *testing.T) {
+		env := with()
+		if err := os.Chmod(env["YUFU_MASTER_KEY_FILE"], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		got := try(t, env, "", "serve")
+		if !strings.Contains(got.errOut, "chmod 600") || !strings.Contains(got.errOut, "run yufu migrate") {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestMasterKey(t *testing.T) {
+	env := map[string]string{
+		"YUFU_ISSUER":          "https://auth.example.com",
+		"YUFU_DATABASE_URL":    "sqlite:" + filepath.Join(t.TempDir(), "yufu.db"),
+		"YUFU_MASTER_KEY_FILE": write(t, "master.key", goodKey+"\n"),
+		"YUFU_LISTEN":          "127.0.0.1:0",
+		"YUFU_ADMIN_LISTEN":    "127.0.0.1:0",
+	}
+	for _, args := range [][]string{{"migrate"}, {"app", "add", "wx1", "--secret-file", "-"}} {
+		if got := try(t, env, "a-secret", args...); got.code != 0 {
+			t.Fatalf("%v: %+v", args, got)
+		}
+	}
+	env["YUFU_MASTER_KEY_FILE"] = write(t, "other.key", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
+	for _, args := range [][]string{{"serve"}, {"app", "add", "wx2", "--secret-file", "-"}, {"app", "update", "wx1", "--secret-file", "-"}} {
+		got := try(t, env, "a-secret", args...)
+		if got.code != 1 || !strings.Contains(got.errOut, "YUFU_MASTER_KEY_FILE: this is not the master key that the database was set up with") {
+			t.Errorf("%v under another master key: %+v", args, got)
+		}
+	}
+	// The first key seals, all open: how a master key is replaced.
+	env["YUFU_MASTER_KEY_FILE"] = write(t, "both.key", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=\n"+goodKey+"\n")
+	if got := try(t, env, "a-secret", "app", "add", "wx2", "--secret-file", "-"); got.code != 0 {
+		t.Errorf("with the other key first and the right one second: %+v", got)
+	}
+}
+
+// flags returns a command's flags, or those of all commands.
+func flags(t *testing.T, command string) []*kong.Flag {
+	t.Helper()
+	parser, err := kong.New(&cli{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []*kong.Flag
+	for _, leaf := range parser.Model.Leaves(false) {
+		if command == "" || leaf.Name == command {
+			found = append(found, leaf.Flags...)
+		}
+	}
+	if len(found) == 0 {
+		t.Fatalf("%s has no flags", command)
+	}
+	return found
+}
+
+func TestHelp(t *testing.T) {
+	t.Run("is what no command at all gets", func(t *testing.T) {
+		got := try(t, nil, "")
+		if got.code != 0 || !strings.Contains(got.out, "yufu dev") || got.errOut != "" {
+			t.Errorf("%+v", got)
+		}
+	})
+
+	for _, command := range []string{"serve", "dev", "wechatsim", "migrate"} {
+		t.Run("of "+command+" names every setting, its variable and its default", func(t *testing.T) {
+			// A setting that is wrong must not keep anybody from the help.
+			got := try(t, map[string]string{"YUFU_ISUER": "x"}, "", command, "--help")
+			if got.code != 0 || got.errOut != "" {
+				t.Fatalf("%+v", got)
+			}
+			help := strings.Join(strings.Fields(got.out), " ") // without the line breaks
+			for _, f := range flags(t, command) {
+				if !strings.Contains(help, "--"+f.Name) {
+					t.Errorf("--%s is not in the help", f.Name)
+				}
+				for _, env := range f.Envs {
+					note := "[$" + env + "]"
+					if f.HasDefault {
+						note = "[$" + env + ", default " + f.Default + "]"
+					}
+					if !strings.Contains(help, note) {
+						t.Errorf("--%s: the help has no %s", f.Name, note)
+					}
+				}
+			}
+			for _, line := range strings.Split(got.out, "\n") {
+				if len(line) > 100 {
+					t.Errorf("a line of the help is %d characters long: %s", len(line), line)
+				}
+			}
+		})
+	}
+
+	t.Run("and the README list the same settings", func(t *testing.T) {
+		readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed := map[string]bool{}
+		for _, row := range regexp.MustCompile("(?m)^\\| `(YUFU_[A-Z_]+)` \\| `--([a-z-]+)` \\| (?:`([^`]*)`)? ?\\|").FindAllStringSubmatch(string(readme), -1) {
+			listed[row[1]+" --"+row[2]+" "+row[3]] = true
+		}
+		for _, f := range flags(t, "") {
+			for _, env := range f.Envs {
+				def := f.Default
+				if f.IsBool() {
+					def = "false"
+				}
+				if row := env + " --" + f.Name + " " + def; !listed[row] {
+					t.Errorf("the README has no row for %s", row)
+				}
+			}
+		}
+	})
+}
