@@ -1,0 +1,191 @@
+package oauth_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	for _, which := range []string{"refresh_token", "access_token"} {
+		for _, hint := range []string{"", "refresh_token", "access_token", "id_token"} {
+			t.Run(which+" with the hint "+hint+" ends the session", func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				g := w.exchange(t, "alice")
+				a := w.revoke(t, g.text(t, which), "token_type_hint", hint)
+				if a.Status != http.StatusOK || string(a.Body) != "{}\n" {
+					t.Errorf("%d %q", a.Status, a.Body)
+				}
+				wantSecret(t, a, "application/json")
+				wantError(t, w.refresh(t, g.text(t, "refresh_token")), http.StatusBadRequest, "invalid_grant", "session_revoked")
+				if again := w.revoke(t, g.text(t, which)); again.Status != http.StatusOK {
+					t.Errorf("a second time: %d %s", again.Status, again.Body)
+				}
+			})
+		}
+	}
+	t.Run("an unknown token is as good as revoked", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		for _, s := range []string{"x", "yfr_x", "a.b.c", strings.Repeat("A", 8<<10), "鱼符"} {
+			if a := w.revoke(t, s); a.Status != http.StatusOK || string(a.Body) != "{}\n" {
+				t.Errorf("%d %s", a.Status, a.Body)
+			}
+		}
+	})
+	t.Run("another client's token is refused and lives on", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		g := w.exchange(t, "alice")
+		for _, which := range []string{"refresh_token", "access_token"} {
+			a := w.do(t, http.MethodPost, "/oauth2/revoke", form("client_id", sessiontest.OtherAppID, "token", g.text(t, which)))
+			wantError(t, a, http.StatusBadRequest, "invalid_grant", "token_client_mismatch")
+		}
+		if a := w.refresh(t, g.text(t, "refresh_token")); a.Status != http.StatusOK {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	})
+	t.Run("the request must be whole", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		for _, body := range []string{"", form("token", "x"), form("client_id", sessiontest.AppID), form("client_id", sessiontest.AppID, "token", "")} {
+			wantError(t, w.do(t, http.MethodPost, "/oauth2/revoke", body), http.StatusBadRequest, "invalid_request", "invalid_request")
+		}
+		wantError(t, w.revoke(t, "x", "client_secret", "y"), http.StatusUnauthorized, "invalid_client", "client_secret_unexpected")
+	})
+}
+
+// wantPublic holds an answer to the headers of a document that anybody may
+// keep for five minutes.
+func wantPublic(t *testing.T, a answer) {
+	t.Helper()
+	if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" || a.Header.Get("Cache-Control") != "public, max-age=300" || a.Header.Get("Pragma") != "" {
+		t.Errorf("%d %v", a.Status, a.Header)
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.do(t, http.MethodGet, "/.well-known/oauth-authorization-server", "")
+	wantPublic(t, a)
+	if d := cmp.Diff(map[string]any{
+		"issuer":                                sessiontest.Issuer,
+		"token_endpoint":                        sessiontest.Issuer + "/oauth2/token",
+		"revocation_endpoint":                   sessiontest.Issuer + "/oauth2/revoke",
+		"jwks_uri":                              sessiontest.Issuer + "/.well-known/jwks.json",
+		"grant_types_supported":                 []any{"urn:yufu:grant-type:mini-program-code", "refresh_token"},
+		"token_endpoint_auth_methods_supported": []any{"none"},
+		"revocation_endpoint_auth_methods_supported": []any{"none"},
+	}, a.members(t)); d != "" {
+		t.Error(d)
+	}
+	b := w.do(t, http.MethodGet, "/.well-known/openid-configuration", "")
+	wantPublic(t, b)
+	if string(a.Body) != string(b.Body) {
+		t.Errorf("the two documents differ: %s, %s", a.Body, b.Body)
+	}
+}
+
+func TestJWKS(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.do(t, http.MethodGet, "/.well-known/jwks.json", "")
+	wantPublic(t, a)
+	if string(a.Body) != string(w.Keys.JWKS()) {
+		t.Errorf("%s", a.Body)
+	}
+	var set struct {
+		Keys []map[string]string `json:"keys"`
+	}
+	if err := json.Unmarshal(a.Body, &set); err != nil {
+		t.Fatal(err)
+	}
+	kids := map[string]bool{}
+	for _, k := range set.Keys {
+		kids[k["kid"]] = true
+		for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "k", "oth"} {
+			if _, ok := k[private]; ok {
+				t.Errorf("a private member: %s", private)
+			}
+		}
+	}
+	header, err := base64.RawURLEncoding.DecodeString(strings.Split(w.exchange(t, "alice").text(t, "access_token"), ".")[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h struct{ KID string }
+	if err := json.Unmarshal(header, &h); err != nil {
+		t.Fatal(err)
+	}
+	if len(kids) != 2 || !kids[h.KID] {
+		t.Errorf("the key %s that signs is not among %v", h.KID, kids)
+	}
+}
+
+func TestLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	code := w.Simulator.NewCode("alice")
+	body := form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", code)
+	first := w.do(t, http.MethodPost, "/oauth2/token", body)
+	used := w.do(t, http.MethodPost, "/oauth2/token", body)
+	second := w.refresh(t, first.text(t, "refresh_token"))
+	replay := w.refresh(t, first.text(t, "refresh_token"))
+	forged := w.refresh(t, first.text(t, "refresh_token")[:63]+"!")
+	revoked := w.revoke(t, second.text(t, "access_token"))
+	ended := w.refresh(t, second.text(t, "refresh_token"))
+	log := w.log.String()
+	t.Run("each request is one line that says how it went", func(t *testing.T) {
+		var lines []map[string]any
+		for line := range strings.Lines(log) {
+			var m map[string]any
+			if err := json.Unmarshal([]byte(line), &m); err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, m)
+		}
+		want := []struct {
+			answer                      answer
+			route, grant, outcome, code any
+		}{
+			{first, "/oauth2/token", "code", "rotated", nil},
+			{used, "/oauth2/token", "code", nil, "code_used"},
+			{second, "/oauth2/token", "refresh", "rotated", nil},
+			{replay, "/oauth2/token", "refresh", "replayed", nil},
+			{forged, "/oauth2/token", "refresh", nil, "refresh_invalid"},
+			{revoked, "/oauth2/revoke", nil, nil, nil},
+			{ended, "/oauth2/token", "refresh", nil, "session_revoked"},
+		}
+		if len(lines) != len(want) {
+			t.Fatalf("%d lines for %d requests: %s", len(lines), len(want), log)
+		}
+		for i, x := range want {
+			l := lines[i]
+			if l["request_id"] != x.answer.Header.Get("X-Request-Id") || l["status"] != float64(x.answer.Status) ||
+				l["route"] != x.route || l["grant"] != x.grant || l["outcome"] != x.outcome || l["error_code"] != x.code {
+				t.Errorf("line %d: %v, want %+v", i, l, x)
+			}
+		}
+	})
+	t.Run("no line holds a token, a code or a secret", func(t *testing.T) {
+		secrets := []string{code, sessiontest.AppSecret, sessiontest.OtherAppSecret}
+		for _, a := range []answer{first, second, replay} {
+			access := a.text(t, "access_token")
+			secrets = append(secrets, a.text(t, "refresh_token")[4:44], access, access[strings.LastIndex(access, ".")+1:])
+		}
+		for _, s := range secrets {
+			if strings.Contains(log, s) {
+				t.Errorf("the log holds %q", s)
+			}
+		}
+	})
+}

@@ -1,0 +1,321 @@
+package oauth_test
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/api"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+// checkGrant holds a token answer to the contract and to its example.
+func checkGrant(t *testing.T, w *world, a answer, example string) {
+	t.Helper()
+	if a.Status != http.StatusOK {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	wantSecret(t, a, "application/json")
+	m := a.members(t)
+	names := slices.Sorted(maps.Keys(m))
+	if d := cmp.Diff([]string{
+		"access_token", "authorization_expires_in", "bound", "expires_in", "person", "refresh_token", "refresh_token_timeout", "token_type", "uuid",
+	}, names); d != "" {
+		t.Error(d)
+	}
+	golden, err := api.Example(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want map[string]any
+	if err := json.Unmarshal(golden, &want); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(slices.Sorted(maps.Keys(want)), names); d != "" {
+		t.Errorf("the example %s has other members: %s", example, d)
+	}
+	claims, err := w.Verifier.Verify(a.text(t, "access_token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m["token_type"] != "Bearer" || m["uuid"] != claims.Subject.String() || m["bound"] != claims.Bound {
+		t.Errorf("%v, claims %+v", m, claims)
+	}
+	if m["expires_in"] != claims.ExpiresAt.Sub(claims.IssuedAt.Time).Seconds() {
+		t.Errorf("expires_in %v, claims %+v", m["expires_in"], claims)
+	}
+	if refresh := a.text(t, "refresh_token"); !strings.HasPrefix(refresh, "yfr_") || len(refresh) != 64 {
+		t.Errorf("refresh_token %q", refresh)
+	}
+}
+
+func TestTokenEndpoint(t *testing.T) {
+	t.Parallel()
+	t.Run("a code becomes tokens", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		a := w.exchange(t, "alice", "device", "Pixel 9")
+		checkGrant(t, w, a, "token")
+		m := a.members(t)
+		if m["refresh_token_timeout"] != 2592000.0 || m["authorization_expires_in"] != 15552000.0 || m["bound"] != false {
+			t.Errorf("%s", a.Body)
+		}
+		if person, ok := m["person"]; !ok || person != nil {
+			t.Errorf("person %v, want null", person)
+		}
+	})
+	t.Run("a refresh token becomes the next ones", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		first := w.exchange(t, "alice")
+		w.Clock.Advance(time.Hour)
+		second := w.refresh(t, first.text(t, "refresh_token"))
+		checkGrant(t, w, second, "refresh")
+		if second.text(t, "uuid") != first.text(t, "uuid") || second.text(t, "refresh_token") == first.text(t, "refresh_token") {
+			t.Errorf("%s, then %s", first.Body, second.Body)
+		}
+		if m := second.members(t); m["refresh_token_timeout"] != 2592000.0 || m["authorization_expires_in"] != 15552000.0-3600 {
+			t.Errorf("%s", second.Body)
+		}
+		again := w.refresh(t, first.text(t, "refresh_token"))
+		if again.text(t, "refresh_token") != second.text(t, "refresh_token") {
+			t.Error("a replay has another successor")
+		}
+	})
+	t.Run("a bound user's answer shows the person", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.exchange(t, "alice")
+		id := uuid.Must(uuid.NewV7()).String()
+		w.exec(t, `insert into persons (id, external_id, name, created_at) values (?, 'E-4711', '张三', 1)`, id)
+		w.exec(t, `update identities set person_id = ?`, id)
+		a := w.exchange(t, "alice")
+		checkGrant(t, w, a, "token")
+		if d := cmp.Diff(map[string]any{"id": id, "external_id": "E-4711", "name": "张三"}, a.members(t)["person"]); d != "" || a.members(t)["bound"] != true {
+			t.Errorf("%s %s", a.Body, d)
+		}
+	})
+	t.Run("the client may name itself as Basic with an empty secret", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		a := w.do(t, http.MethodPost, "/oauth2/token", form("grant_type", codeGrant, "code", w.Simulator.NewCode("alice")), withBasic(sessiontest.AppID+":"))
+		checkGrant(t, w, a, "token")
+		b := w.do(t, http.MethodPost, "/oauth2/token", form("grant_type", "refresh_token", "refresh_token", a.text(t, "refresh_token")), withBasic("wxdevelopment%30001:"))
+		checkGrant(t, w, b, "refresh")
+		c := w.do(t, http.MethodPost, "/oauth2/revoke", form("token", b.text(t, "refresh_token")), withBasic(sessiontest.AppID+":"))
+		if c.Status != http.StatusOK {
+			t.Errorf("revoke: %d %s", c.Status, c.Body)
+		}
+	})
+	t.Run("racing refreshes of one token get the same successor", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		first := w.exchange(t, "alice").text(t, "refresh_token")
+		var (
+			wg sync.WaitGroup
+			mu sync.Mutex
+		)
+		successors := map[string]int{}
+		for range 20 {
+			wg.Go(func() {
+				a := w.refresh(t, first)
+				mu.Lock()
+				defer mu.Unlock()
+				m := map[string]any{}
+				_ = json.Unmarshal(a.Body, &m)
+				s, _ := m["refresh_token"].(string)
+				successors[s]++
+			})
+		}
+		wg.Wait()
+		if len(successors) != 1 || successors[""] != 0 {
+			t.Errorf("successors: %v", successors)
+		}
+	})
+}
+
+func TestTokenEndpointRefusesClients(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if _, err := w.Store.DisableApp(t.Context(), sessiontest.OtherAppID, w.Event(auth.AuditAppDisabled)); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		body      []string
+		basic     string
+		code      string
+		challenge string
+	}{
+		"an unknown app":              {[]string{"client_id", "wxnobody"}, "", "app_unknown", ""},
+		"an unknown app as Basic":     {nil, "wxnobody:", "app_unknown", `Basic realm="yufu"`},
+		"a disabled app":              {[]string{"client_id", sessiontest.OtherAppID}, "", "app_disabled", ""},
+		"a secret in the body":        {[]string{"client_id", sessiontest.AppID, "client_secret", "PLANTED"}, "", "client_secret_unexpected", ""},
+		"a secret as Basic":           {nil, sessiontest.AppID + ":PLANTED", "client_secret_unexpected", `Basic realm="yufu"`},
+		"an appid that cannot be one": {[]string{"client_id", "PLANTED'--"}, "", "app_unknown", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var change []func(*http.Request)
+			if tc.basic != "" {
+				change = append(change, withBasic(tc.basic))
+			}
+			a := w.do(t, http.MethodPost, "/oauth2/token", form(append(tc.body, "grant_type", codeGrant, "code", w.Simulator.NewCode("alice"))...), change...)
+			wantError(t, a, http.StatusUnauthorized, "invalid_client", tc.code)
+			if got := a.Header.Get("WWW-Authenticate"); got != tc.challenge {
+				t.Errorf("WWW-Authenticate %q, want %q", got, tc.challenge)
+			}
+			if strings.Contains(string(a.Body), "PLANTED") {
+				t.Errorf("the answer quotes the request: %s", a.Body)
+			}
+		})
+	}
+}
+
+func TestTokenEndpointRefusesRequests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	good := form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", "PLANTED")
+	contentType := func(s string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Content-Type", s) }
+	}
+	for name, tc := range map[string]struct {
+		target string
+		body   string
+		change func(*http.Request)
+		status int
+		oauth  string
+		code   string
+	}{
+		"an empty body":                     {body: "", status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"no grant_type":                     {body: form("client_id", sessiontest.AppID, "code", "PLANTED"), status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"an empty grant_type":               {body: good + "&grant_type2=x&grant_type=", status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"a grant that is not ours":          {body: form("grant_type", "password", "client_id", sessiontest.AppID, "password", "PLANTED"), status: 400, oauth: "unsupported_grant_type", code: "unsupported_grant_type"},
+		"the grant in other letters":        {body: form("grant_type", "REFRESH_TOKEN", "client_id", sessiontest.AppID), status: 400, oauth: "unsupported_grant_type", code: "unsupported_grant_type"},
+		"no client_id":                      {body: form("grant_type", codeGrant, "code", "PLANTED"), status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"no code":                           {body: form("grant_type", codeGrant, "client_id", sessiontest.AppID), status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"no refresh_token":                  {body: form("grant_type", "refresh_token", "client_id", sessiontest.AppID), status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"a parameter twice":                 {body: good + "&code=PLANTED2", status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"an unknown parameter twice":        {body: good + "&x=1&x=2", status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"parameters in the URL":             {target: "?code=PLANTED", body: good, status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"NUL":                               {body: good + "%00", status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"invalid UTF-8":                     {body: good + "%ff", status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"JSON":                              {body: `{"code":"PLANTED"}`, change: contentType("application/json"), status: 415, oauth: "invalid_request", code: "unsupported_media_type"},
+		"no content type":                   {body: good, change: func(r *http.Request) { r.Header.Del("Content-Type") }, status: 415, oauth: "invalid_request", code: "unsupported_media_type"},
+		"another charset":                   {body: good, change: contentType("application/x-www-form-urlencoded; charset=gbk"), status: 415, oauth: "invalid_request", code: "unsupported_media_type"},
+		"a megabyte":                        {body: good + strings.Repeat("x", 1<<20), status: 413, oauth: "invalid_request", code: "body_too_large"},
+		"a bearer token for a client":       {body: good, change: func(r *http.Request) { r.Header.Set("Authorization", "Bearer PLANTED") }, status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"a device of ten kilobytes":         {body: good + "&device=" + strings.Repeat("x", 10<<10), status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"a device with control chars":       {body: good + "&device=a%0Ab", status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"a code that is none":               {body: form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", "the code is a mock one"), status: 400, oauth: "invalid_grant", code: "code_invalid"},
+		"a code that would leave its place": {body: form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", "PLANTED&appid=x"), status: 400, oauth: "invalid_grant", code: "code_invalid"},
+		"a refresh token that is none":      {body: form("grant_type", "refresh_token", "client_id", sessiontest.AppID, "refresh_token", "yfr_PLANTED"), status: 400, oauth: "invalid_grant", code: "refresh_invalid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			change := tc.change
+			if change == nil {
+				change = func(*http.Request) {}
+			}
+			a := w.do(t, http.MethodPost, "/oauth2/token"+tc.target, tc.body, change)
+			wantError(t, a, tc.status, tc.oauth, tc.code)
+			if strings.Contains(string(a.Body), "PLANTED") {
+				t.Errorf("the answer quotes the request: %s", a.Body)
+			}
+		})
+	}
+	t.Run("other methods", func(t *testing.T) {
+		t.Parallel()
+		for _, path := range []string{"/oauth2/token", "/oauth2/revoke"} {
+			for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodOptions} {
+				a := w.do(t, method, path, "")
+				wantError(t, a, http.StatusMethodNotAllowed, "invalid_request", "method_not_allowed")
+				if got := a.Header.Get("Allow"); got != "POST" {
+					t.Errorf("%s %s: Allow %q", method, path, got)
+				}
+			}
+		}
+	})
+	// The cleanup of the parallel subtests comes after them.
+	t.Cleanup(func() {
+		if strings.Contains(w.log.String(), "PLANTED") {
+			t.Errorf("the log quotes a request: %s", w.log)
+		}
+		if calls := w.Simulator.Calls(); len(calls) != 0 {
+			t.Errorf("the platform was asked: %+v", calls)
+		}
+	})
+}
+
+func TestTokenEndpointTellsThePlatformsTrouble(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		fault      wechatsim.Fault
+		status     int
+		oauth      string
+		code       string
+		retryAfter string
+	}{
+		"busy":             {wechatsim.Fault{Errcode: -1}, 503, "temporarily_unavailable", "platform_unavailable", "5"},
+		"silent":           {wechatsim.Fault{Drop: true}, 503, "temporarily_unavailable", "platform_unavailable", "5"},
+		"out of quota":     {wechatsim.Fault{Errcode: 45011}, 429, "temporarily_unavailable", "platform_quota", "60"},
+		"blocks the user":  {wechatsim.Fault{Errcode: 40226}, 403, "access_denied", "user_blocked", ""},
+		"refuses the app":  {wechatsim.Fault{Errcode: 40013}, 500, "server_error", "platform_misconfigured", ""},
+		"code has expired": {wechatsim.Fault{Errcode: 40029}, 400, "invalid_grant", "code_invalid", ""},
+		"code was used":    {wechatsim.Fault{Errcode: 40163}, 400, "invalid_grant", "code_used", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			if err := w.Simulator.AddFault(tc.fault); err != nil {
+				t.Fatal(err)
+			}
+			a := w.exchange(t, "alice")
+			wantError(t, a, tc.status, tc.oauth, tc.code)
+			if got := a.Header.Get("Retry-After"); got != tc.retryAfter {
+				t.Errorf("Retry-After %q, want %q", got, tc.retryAfter)
+			}
+		})
+	}
+}
+
+func TestRefreshErrors(t *testing.T) {
+	t.Parallel()
+	t.Run("reuse ends the session, and then it is revoked", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		first := w.exchange(t, "alice").text(t, "refresh_token")
+		second := w.refresh(t, first).text(t, "refresh_token")
+		w.Clock.Advance(2 * time.Minute)
+		wantError(t, w.refresh(t, first), http.StatusBadRequest, "invalid_grant", "refresh_reused")
+		wantError(t, w.refresh(t, second), http.StatusBadRequest, "invalid_grant", "session_revoked")
+	})
+	t.Run("an idle session has expired", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		token := w.exchange(t, "alice").text(t, "refresh_token")
+		w.Clock.Advance(30 * 24 * time.Hour)
+		wantError(t, w.refresh(t, token), http.StatusBadRequest, "invalid_grant", "refresh_expired")
+	})
+	t.Run("another app's token is none", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		token := w.exchange(t, "alice").text(t, "refresh_token")
+		a := w.do(t, http.MethodPost, "/oauth2/token", form("grant_type", "refresh_token", "client_id", sessiontest.OtherAppID, "refresh_token", token))
+		wantError(t, a, http.StatusBadRequest, "invalid_grant", "refresh_invalid")
+	})
+	t.Run("an access token is no refresh token", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		wantError(t, w.refresh(t, w.exchange(t, "alice").text(t, "access_token")), http.StatusBadRequest, "invalid_grant", "refresh_invalid")
+	})
+}
