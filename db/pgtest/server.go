@@ -77,6 +77,9 @@ func newServer(opts ...Option) (_ *Server, err error) {
 		"fsync": "off", "full_page_writes": "off",
 		"max_connections": "200", "shared_buffers": "64MB", "max_wal_size": "128MB", "unix_socket_directories": "",
 		"timezone": "UTC", "log_min_messages": "warning", "jit": "off",
+		// Databases live for seconds, and a vacuum that comes by chance makes
+		// what tests measure depend on it.
+		"autovacuum": "off",
 	}}
 	for _, o := range opts {
 		o(s)

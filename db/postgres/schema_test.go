@@ -101,13 +101,22 @@ func TestMigrate(t *testing.T) {
 func TestRefreshIsHOT(t *testing.T) {
 	t.Parallel()
 	const sessions, refreshes = 20, 50
-	dsn := migrated.New(t)
+	// A server of its own: how far pages may be tidied depends on every
+	// transaction of the server.
+	dsn := pgtest.NewServer(t).DSN("postgres")
 	b := &bed{t: t, store: openStore(t, dsn), raw: openRaw(t, dsn)}
+	if err := b.store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	b.addApp()
 	for range sessions {
 		s := b.exchange()
 		for gen := uint32(1); gen <= refreshes; gen++ {
-			b.rotate(s.ID, gen)
+			r := refreshParams(s.ID, gen)
+			r.Now = now.Add(time.Duration(gen) * time.Second)
+			if _, err := b.store.Refresh(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	// A connection reports what it did when it ends.

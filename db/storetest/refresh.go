@@ -199,6 +199,11 @@ var refusedTests = []test{
 		f.refuse(t, newID(), 1, t0, auth.AppDisabled)
 		f.wantCounts(t, before, counts{})
 	}},
+	{"a_disabled_app_refreshes_nothing_even_at_the_sessions_epoch", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.exec(t, `update apps set disabled_at = ? where appid = ?`, f.Time(t0), appA)
+		f.refuse(t, s.ID, 1, t0, auth.AppDisabled)
+	}},
 	{"a_session_below_its_apps_epoch_is_revoked_and_a_later_one_is_not", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
