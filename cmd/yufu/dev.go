@@ -97,7 +97,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer p.admin.Close() //nolint:errcheck // as above
 	p.issuer = "http://" + p.public.Addr().String()
-	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app}
+	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app, DataDir: c.DataDir}
 	if c.App == "" {
 		sim, err := httpd.Listen(ctx, "YUFU_SIM_LISTEN", c.SimListen)
 		if err != nil {

@@ -13,6 +13,8 @@ type tour struct {
 	// Sim is empty when real WeChat is used.
 	Sim string
 	App string
+	// DataDir is where the data are.
+	DataDir string
 }
 
 var tourText = template.Must(template.New("tour").Funcs(template.FuncMap{
@@ -48,7 +50,8 @@ curl -s {{.Public}}/v1/me -H "Authorization: Bearer $ACCESS"
 Real WeChat is used; the app is {{.App}}. In the mini-program, send the code of wx.login to
   POST {{.Public}}/oauth2/token  grant_type=urn:yufu:grant-type:mini-program-code client_id={{.App}} code=CODE
 {{end}}
-Ctrl-C ends it. Everything it keeps is in its data folder; delete that to begin anew.
+Ctrl-C ends it. All it keeps is in {{.DataDir}}; delete that to begin anew.
+{{- if .Sim}} With real WeChat: yufu dev --app APPID --secret-file FILE{{end}}
 
 `))
 

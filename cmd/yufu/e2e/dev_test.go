@@ -151,7 +151,10 @@ func TestDev(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		dir := filepath.Join(t.TempDir(), "data")
-		h.dev("yufu dev", dir)
+		p, _ := h.dev("yufu dev", dir)
+		if text := greeting(p); !strings.Contains(text, dir) {
+			t.Errorf("it does not say where its data are: %s", text)
+		}
 		for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "master.key"): 0o600, filepath.Join(dir, "yufu.db"): 0o600} {
 			info, err := os.Stat(path)
 			if err != nil {
