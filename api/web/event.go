@@ -66,8 +66,12 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 			event := &Event{RequestID: rand.Text()}
 			ctx := context.WithValue(r.Context(), eventKey{}, event)
 			// The route context must exist out here, to be read afterwards.
-			route := chi.NewRouteContext()
-			r = r.WithContext(context.WithValue(ctx, chi.RouteCtxKey, route))
+			route := chi.RouteContext(ctx)
+			if route == nil {
+				route = chi.NewRouteContext()
+				ctx = context.WithValue(ctx, chi.RouteCtxKey, route)
+			}
+			r = r.WithContext(ctx)
 			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 			ww.Header().Set("X-Request-Id", event.RequestID)
 			cut := serve(ww, r, next)

@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/yufu-auth/yufu/api/web"
@@ -101,6 +103,26 @@ func TestEvents(t *testing.T) {
 		}
 		if o := h.observations(); o[0].Method != "other" {
 			t.Errorf("%+v", o)
+		}
+	})
+	t.Run("as a middleware of the router it leaves the router's own context alone", func(t *testing.T) {
+		t.Parallel()
+		var observed []web.Observation
+		r := chi.NewRouter()
+		r.Use(web.Events(slog.New(slog.DiscardHandler), func(o web.Observation) { observed = append(observed, o) }, time.Now))
+		r.Use(middleware.GetHead) // looks at the routes before they are taken
+		r.NotFound(web.NotFound)
+		r.Get("/v1/{id}", func(http.ResponseWriter, *http.Request) {})
+		for target, want := range map[string]int{"/v1/7": http.StatusOK, "/nowhere": http.StatusNotFound} {
+			w := httptest.NewRecorder()
+			r.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodHead, target, nil))
+			if w.Code != want {
+				t.Errorf("%s: %d, want %d", target, w.Code, want)
+			}
+		}
+		slices.SortFunc(observed, func(a, b web.Observation) int { return a.Status - b.Status })
+		if len(observed) != 2 || observed[0].Route != "/v1/{id}" || observed[1].Route != "unmatched" {
+			t.Errorf("%+v", observed)
 		}
 	})
 	t.Run("outside of a request there is an event that nobody reads", func(t *testing.T) {
