@@ -122,7 +122,9 @@ func FuzzOpen(f *testing.F) {
 	f.Add(good, []byte("aad"))
 	f.Add([]byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, sealed, aad []byte) {
-		if plain, err := r.Open(sealed, aad); err == nil && !bytes.Equal(sealed, good) {
+		// Every process that fuzzes seals a value of its own, so compare what
+		// is inside.
+		if plain, err := r.Open(sealed, aad); err == nil && (string(plain) != "x" || string(aad) != "aad") {
 			t.Fatalf("opened what was never sealed: %q", plain)
 		}
 	})
