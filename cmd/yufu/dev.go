@@ -21,7 +21,7 @@ import (
 // nothing: only the simulator on this machine would take it.
 const (
 	devAppID  = "wxdevelopment0001"
-	devSecret = "simulated-app-secret"
+	devSecret = "simulated-app-secret" //nolint:gosec // it opens nothing, see above
 )
 
 type devCmd struct {

@@ -41,7 +41,7 @@ func TestServe(t *testing.T) {
 		}()
 		body := make(chan string)
 		go func() {
-			resp, err := http.Get("http://" + l.Addr().String()) //nolint:noctx // the test ends it
+			resp, err := http.Get("http://" + l.Addr().String())
 			if err != nil {
 				body <- err.Error()
 				return
@@ -80,7 +80,7 @@ func TestServe(t *testing.T) {
 		served := make(chan error)
 		go func() { served <- Serve(ctx, log, 10*time.Millisecond, func() {}, Endpoint{"public", l, h}) }()
 		go func() {
-			resp, err := http.Get("http://" + l.Addr().String()) //nolint:noctx // the server ends it
+			resp, err := http.Get("http://" + l.Addr().String())
 			if err == nil {
 				_ = resp.Body.Close()
 			}
