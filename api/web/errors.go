@@ -88,8 +88,8 @@ func asError(err error) *auth.Error {
 // clientGone is what the log says of a request whose client hung up; nobody
 // reads an answer. Its status is the one proxies use for it.
 const (
-	clientGone       auth.Code = "client_gone"
-	statusClientGone           = 499
+	clientGone       = auth.Code("client_gone")
+	statusClientGone = 499
 )
 
 // oauthError is the body of RFC 6749 §5.2 with our two members.

@@ -83,12 +83,12 @@ type world struct {
 func newWorld(t *testing.T, lifetimes session.Lifetimes) *world {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "yufu.db")
-	real, err := sqlite.Open(t.Context(), path)
+	file, err := sqlite.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { real.Close() })
-	if err := real.Migrate(t.Context()); err != nil {
+	t.Cleanup(func() { file.Close() })
+	if err := file.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
@@ -96,7 +96,7 @@ func newWorld(t *testing.T, lifetimes session.Lifetimes) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	store := &countingStore{Store: real}
+	store := &countingStore{Store: file}
 	w := &world{Fixture: sessiontest.New(t, store, lifetimes), store: store, db: db}
 	w.store.calls.Store(0)
 	return w

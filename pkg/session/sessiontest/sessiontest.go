@@ -24,19 +24,23 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
+// Issuer is the iss claim of the tokens.
+const Issuer = "https://auth.example.com"
+
+// AccessTTL is how long access tokens live, before the jitter.
+const AccessTTL = 10 * time.Minute
+
+// The app that [Fixture.Login] logs in to, with an audience beside the issuer.
 const (
-	// Issuer is the iss claim of the tokens.
-	Issuer = "https://auth.example.com"
-	// AccessTTL is how long access tokens live, before the jitter.
-	AccessTTL = 10 * time.Minute
-	// AppID and AppSecret are those of the app that [Fixture.Login] logs in
-	// to; [Audience] is its audience beside the issuer.
 	AppID     = "wxdevelopment0001"
-	AppSecret = "11111111111111111111111111111111" //nolint:gosec // known to everybody
+	AppSecret = "known to everybody"
 	Audience  = "https://api.example.com"
-	// OtherAppID and OtherAppSecret are those of another app.
+)
+
+// Another app, without an audience of its own.
+const (
 	OtherAppID     = "wxdevelopment0002"
-	OtherAppSecret = "22222222222222222222222222222222" //nolint:gosec // known to everybody
+	OtherAppSecret = "known to everybody too"
 )
 
 // Store is everything a database keeps.
