@@ -1,0 +1,78 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+const (
+	// window is how far back failures are counted.
+	window       = 30 * time.Second
+	windowBucket = 5 * time.Second
+	// openFor is how long an open breaker refuses before it tries again, and
+	// probes how many calls it then lets through.
+	openFor = 5 * time.Second
+	probes  = 3
+	// An app's breaker opens after consecutiveFailures, or when of at least
+	// minCalls half failed.
+	consecutiveFailures = 5
+	minCalls            = 20
+)
+
+// breaker is a circuit breaker that can say when it will let calls through
+// again.
+type breaker struct {
+	*gobreaker.TwoStepCircuitBreaker[struct{}]
+	openUntil atomic.Int64 // Unix nanoseconds
+}
+
+func newBreaker(name string, clock func() time.Time) *breaker {
+	b := &breaker{}
+	b.TwoStepCircuitBreaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name:         name,
+		MaxRequests:  probes,
+		Interval:     window,
+		BucketPeriod: windowBucket,
+		Timeout:      openFor,
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			return c.ConsecutiveFailures >= consecutiveFailures ||
+				c.Requests >= minCalls && c.TotalFailures*2 >= c.Requests
+		},
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			if to == gobreaker.StateOpen {
+				b.openUntil.Store(clock().Add(openFor).UnixNano())
+			}
+		},
+		IsSuccessful: func(err error) bool { return !platformFailed(err) },
+		IsExcluded:   excluded,
+	})
+	return b
+}
+
+// platformFailed reports whether the platform failed to answer. A quota that
+// one caller ran into is counted by the guard itself, not here.
+func platformFailed(err error) bool { return errors.Is(err, auth.PlatformUnavailable) }
+
+// excluded reports whether the outcome says nothing about the platform: the
+// caller gave up, or the call was never made.
+func excluded(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		err == errBusy || err == errSeen //nolint:errorlint // these two very values, not their codes
+}
+
+// allow admits a call, whose outcome goes to done, or refuses it with the time
+// to wait.
+func (a *app) allow(now time.Time) (done func(error), err error) {
+	done, err = a.breaker.Allow()
+	if err == nil {
+		return done, nil
+	}
+	wait := max(time.Unix(0, a.breaker.openUntil.Load()).Sub(now), time.Second)
+	return nil, &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: wait, Err: errors.New("guard: the platform keeps failing; calls are held back")}
+}

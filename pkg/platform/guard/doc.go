@@ -1,0 +1,28 @@
+// Package guard stands between the service and a platform, so that neither
+// hurts the other.
+//
+// It owns, per app: a circuit breaker, the platform's request for a pause, and
+// the memory of codes that were sent a while ago; and for all apps together a
+// bound on how many calls are under way. It does not own the platform's protocol
+// (the provider it wraps does) nor limits on clients (api/web).
+//
+// # States
+//
+// The breaker of an app is closed; open after several failures in a row or when
+// most calls of half a minute failed; half-open when a pause is over, and then
+// lets a few calls through to find out. Only the platform's failures count:
+// busy, out of order, silent. What the platform says about a code or a user is
+// an answer, not a failure.
+//
+// When the platform asks for a pause (its quota), the caller that was told so is
+// held back for a minute. Only when several callers were told so within that
+// minute is the whole app held back: the quota may be counted per user, and then
+// one user could otherwise keep everybody out.
+//
+// # Failure
+//
+// A refusal is [auth.PlatformUnavailable], [auth.PlatformQuota] or
+// [auth.CodeUsed], with the time to wait, and costs the platform nothing. The
+// memory is this process's: after a restart, or on another replica, the
+// platform itself refuses a code that comes twice.
+package guard

@@ -1,0 +1,199 @@
+package guard
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+)
+
+// Config sets the bounds of a guard. Zero values mean the defaults.
+type Config struct {
+	// Concurrency is how many calls may be under way at once, for all apps
+	// together. Default 128.
+	Concurrency int
+	// Clock returns the current time. Default time.Now.
+	Clock func() time.Time
+}
+
+// Bounds that nobody needs to set.
+const (
+	defaultConcurrency = 128
+	// queueTimeout is how long a call waits for its turn.
+	queueTimeout = time.Second
+	// codeMemory is how long a code is remembered: longer than it lives.
+	codeMemory = 6 * time.Minute
+	// maxCodes bounds the memory of codes, maxCallers that of an app's callers.
+	maxCodes   = 1 << 17
+	maxCallers = 1 << 12
+	// quotaPause is how long a caller, or the app, is held back.
+	quotaPause = time.Minute
+	// quotaCallers is how many callers must have been told of the quota within
+	// a pause before the whole app is held back.
+	quotaCallers = 3
+)
+
+// Guard wraps a provider. It is a [platform.Provider] itself, and safe for
+// concurrent use.
+type Guard struct {
+	next  platform.Provider
+	clock func() time.Time
+	slots chan struct{}
+	// codes are those sent a while ago, of all apps.
+	codes *otter.Cache[codeHash, struct{}]
+
+	mu   sync.Mutex
+	apps map[string]*app // only registered apps get here
+}
+
+var _ platform.Provider = (*Guard)(nil)
+
+// New returns a guard of the provider.
+func New(next platform.Provider, c Config) *Guard {
+	if c.Concurrency <= 0 {
+		c.Concurrency = defaultConcurrency
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	return &Guard{
+		next:  next,
+		clock: c.Clock,
+		slots: make(chan struct{}, c.Concurrency),
+		codes: otter.Must(&otter.Options[codeHash, struct{}]{
+			MaximumSize:      maxCodes,
+			ExpiryCalculator: otter.ExpiryCreating[codeHash, struct{}](codeMemory),
+		}),
+		apps: make(map[string]*app),
+	}
+}
+
+// Close ends what the guard has running. Calls that come later still work.
+func (g *Guard) Close() { g.codes.StopAllGoroutines() }
+
+// codeHash names a code of an app without keeping it.
+type codeHash [16]byte
+
+func hashCode(appID, code string) codeHash {
+	sum := sha256.Sum256([]byte(appID + "\x00" + code))
+	return codeHash(sum[:])
+}
+
+// ExchangeCode implements [platform.Provider].
+func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, code string) (platform.Account, error) {
+	a := g.app(creds.AppID)
+	caller := platform.CallerOf(ctx)
+	hash := hashCode(creds.AppID, code)
+	if _, seen := g.codes.GetIfPresent(hash); seen {
+		return platform.Account{}, errSeen
+	}
+	if wait := a.paused(caller, g.clock()); wait > 0 {
+		return platform.Account{}, &auth.Error{Code: auth.PlatformQuota, RetryAfter: wait, Err: errHeldBack}
+	}
+	done, err := a.allow(g.clock())
+	if err != nil {
+		return platform.Account{}, err
+	}
+	// Whatever happens in there, a panic too, the breaker hears of it.
+	err = errPanicked
+	defer func() { done(err) }()
+	var account platform.Account
+	account, err = g.call(ctx, hash, creds, code)
+	if errors.Is(err, auth.PlatformQuota) && a.pause(caller, g.clock()) {
+		err = fmt.Errorf("%w: several callers were told so; the app is held back for %s", err, quotaPause)
+	}
+	return account, err
+}
+
+// Errors for the log.
+var (
+	errSeen     = &auth.Error{Code: auth.CodeUsed, Err: errors.New("guard: this code was sent to the platform before; it was not sent again")}
+	errHeldBack = errors.New("guard: the platform asked for a pause")
+	errPanicked = errors.New("guard: the provider panicked")
+	errBusy     = &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: time.Second, Err: errors.New("guard: too many calls to the platform are under way")}
+)
+
+// call takes a slot and makes the call, unless the code went out meanwhile.
+func (g *Guard) call(ctx context.Context, hash codeHash, creds platform.Credentials, code string) (platform.Account, error) {
+	select {
+	case g.slots <- struct{}{}:
+	default:
+		turn := time.NewTimer(queueTimeout)
+		defer turn.Stop()
+		select {
+		case g.slots <- struct{}{}:
+		case <-turn.C:
+			return platform.Account{}, errBusy
+		case <-ctx.Done():
+			return platform.Account{}, ctx.Err()
+		}
+	}
+	defer func() { <-g.slots }()
+	// Whoever sets it first may send it.
+	if _, first := g.codes.SetIfAbsent(hash, struct{}{}); !first {
+		return platform.Account{}, errSeen
+	}
+	return g.next.ExchangeCode(ctx, creds, code)
+}
+
+// app returns the state of an app.
+func (g *Guard) app(id string) *app {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a, ok := g.apps[id]
+	if !ok {
+		a = newApp(id, g.clock)
+		g.apps[id] = a
+	}
+	return a
+}
+
+// app is what the guard knows of one app.
+type app struct {
+	breaker *breaker
+
+	mu      sync.Mutex
+	callers map[string]time.Time // until when each is held back
+	until   time.Time            // until when the whole app is held back
+}
+
+func newApp(id string, clock func() time.Time) *app {
+	return &app{
+		breaker: newBreaker(id, clock),
+		callers: make(map[string]time.Time),
+	}
+}
+
+// paused returns how long the caller must still wait.
+func (a *app) paused(caller string, now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return max(a.until.Sub(now), a.callers[caller].Sub(now))
+}
+
+// pause holds a caller back, and the whole app if enough of them are. It
+// reports whether the app now is.
+func (a *app) pause(caller string, now time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c, until := range a.callers {
+		if !until.After(now) {
+			delete(a.callers, c)
+		}
+	}
+	if len(a.callers) < maxCallers {
+		a.callers[caller] = now.Add(quotaPause)
+	}
+	if len(a.callers) < quotaCallers {
+		return false
+	}
+	a.until = now.Add(quotaPause)
+	return true
+}

@@ -1,0 +1,311 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+)
+
+// scripted is a platform whose next answer the test decides.
+type scripted struct {
+	answer func(appID, caller string) error
+	calls  atomic.Int64
+}
+
+func (s *scripted) ExchangeCode(ctx context.Context, app platform.Credentials, code string) (platform.Account, error) {
+	s.calls.Add(1)
+	if err := s.answer(app.AppID, platform.CallerOf(ctx)); err != nil {
+		return platform.Account{}, err
+	}
+	return platform.Account{OpenID: "o" + code}, nil
+}
+
+func always(err error) func(appID, caller string) error {
+	return func(string, string) error { return err }
+}
+
+// attempt is one log-in with a code that was never used before.
+var codes atomic.Int64
+
+func attempt(g *Guard, appID, caller string) error {
+	ctx := platform.WithCaller(context.Background(), caller)
+	_, err := g.ExchangeCode(ctx, platform.Credentials{AppID: appID}, fmt.Sprint("code", codes.Add(1)))
+	return err
+}
+
+func wantCode(t *testing.T, err error, want auth.Code) *auth.Error {
+	t.Helper()
+	if auth.CodeOf(err) != want {
+		t.Fatalf("got %v, want %q", err, want)
+	}
+	var e *auth.Error
+	if want != "" && !errors.As(err, &e) {
+		return &auth.Error{Code: want}
+	}
+	return e
+}
+
+func TestBreaker(t *testing.T) {
+	t.Run("opens after failures in a row, says when to come back, and closes when the platform is well again", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformUnavailable)}
+			g := New(p, Config{})
+			defer g.Close()
+			for range consecutiveFailures {
+				wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
+			}
+			e := wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
+			if n := p.calls.Load(); n != consecutiveFailures {
+				t.Errorf("%d calls reached the platform, want %d", n, consecutiveFailures)
+			}
+			if e.RetryAfter != openFor {
+				t.Errorf("Retry-After %s, want %s", e.RetryAfter, openFor)
+			}
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
+			time.Sleep(openFor + time.Millisecond)
+			for range probes + 1 {
+				wantCode(t, attempt(g, "wx1", "a"), "")
+			}
+		})
+	})
+	t.Run("opens when half of many calls fail", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var n int
+			p := &scripted{answer: func(appID, caller string) error {
+				if n++; n%2 == 0 {
+					return auth.PlatformUnavailable
+				}
+				return nil
+			}}
+			g := New(p, Config{})
+			defer g.Close()
+			for range 2 * minCalls {
+				_ = attempt(g, "wx1", "a")
+			}
+			if got := p.calls.Load(); got != minCalls {
+				t.Errorf("%d calls reached the platform, want %d", got, minCalls)
+			}
+		})
+	})
+	t.Run("is not moved by what the platform says about codes, users and our configuration", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, answer := range []error{auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked, auth.PlatformMisconfigured, context.Canceled} {
+				p := &scripted{answer: always(answer)}
+				g := New(p, Config{})
+				defer g.Close()
+				for range 5 * minCalls {
+					_ = attempt(g, "wx1", "a")
+				}
+				if got := p.calls.Load(); got != 5*minCalls {
+					t.Errorf("%v: %d calls reached the platform, want all %d", answer, got, 5*minCalls)
+				}
+			}
+		})
+	})
+	t.Run("of one app leaves the others alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: func(appID, caller string) error {
+				if appID == "wx1" {
+					return auth.PlatformUnavailable
+				}
+				return nil
+			}}
+			g := New(p, Config{})
+			defer g.Close()
+			for range 10 {
+				_ = attempt(g, "wx1", "a")
+			}
+			wantCode(t, attempt(g, "wx2", "a"), "")
+		})
+	})
+	t.Run("survives a provider that panics", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: func(appID, caller string) error { panic("boom") }}
+			g := New(p, Config{Concurrency: 1})
+			defer g.Close()
+			func() {
+				defer func() { _ = recover() }()
+				_ = attempt(g, "wx1", "a")
+			}()
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "a"), "")
+		})
+	})
+}
+
+func TestQuota(t *testing.T) {
+	t.Run("holds back the caller that was told so, and nobody else", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: func(appID, caller string) error {
+				if caller == "greedy" {
+					return auth.PlatformQuota
+				}
+				return nil
+			}}
+			g := New(p, Config{})
+			defer g.Close()
+			for range 100 {
+				wantCode(t, attempt(g, "wx1", "greedy"), auth.PlatformQuota)
+			}
+			if got := p.calls.Load(); got != 1 {
+				t.Errorf("%d calls reached the platform, want 1", got)
+			}
+			time.Sleep(20 * time.Second)
+			if e := wantCode(t, attempt(g, "wx1", "greedy"), auth.PlatformQuota); e.RetryAfter != 40*time.Second {
+				t.Errorf("Retry-After %s, want 40s", e.RetryAfter)
+			}
+			wantCode(t, attempt(g, "wx1", "honest"), "")
+			wantCode(t, attempt(g, "wx2", "greedy"), auth.PlatformQuota) // another app has a quota of its own
+			if got := p.calls.Load(); got != 3 {
+				t.Errorf("%d calls reached the platform, want 3", got)
+			}
+			p.answer = always(nil)
+			time.Sleep(quotaPause)
+			wantCode(t, attempt(g, "wx1", "greedy"), "")
+		})
+	})
+	t.Run("holds back the app once several callers were told so", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformQuota)}
+			g := New(p, Config{})
+			defer g.Close()
+			for i := range quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
+			}
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "somebody else"), auth.PlatformQuota)
+			if got := p.calls.Load(); got != quotaCallers {
+				t.Errorf("%d calls reached the platform, want %d", got, quotaCallers)
+			}
+			time.Sleep(quotaPause)
+			wantCode(t, attempt(g, "wx1", "somebody else"), "")
+		})
+	})
+	t.Run("told to several callers long after one another holds back each alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformQuota)}
+			g := New(p, Config{})
+			defer g.Close()
+			for i := range 2 * quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
+				time.Sleep(quotaPause)
+			}
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "somebody else"), "")
+		})
+	})
+}
+
+func TestCodes(t *testing.T) {
+	app, code := platform.Credentials{AppID: "wx1"}, "the same code"
+	t.Run("that were sent are not sent again, whatever the answer was", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, answer := range []error{nil, auth.CodeInvalid, auth.PlatformUnavailable, context.Canceled} {
+				p := &scripted{answer: always(answer)}
+				g := New(p, Config{})
+				defer g.Close()
+				_, _ = g.ExchangeCode(t.Context(), app, code)
+				_, err := g.ExchangeCode(t.Context(), app, code)
+				wantCode(t, err, auth.CodeUsed)
+				if got := p.calls.Load(); got != 1 {
+					t.Errorf("after %v: sent %d times", answer, got)
+				}
+			}
+		})
+	})
+	t.Run("that many send at once are sent once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(nil)}
+			g := New(p, Config{})
+			defer g.Close()
+			var wg sync.WaitGroup
+			var good atomic.Int64
+			for range 100 {
+				wg.Go(func() {
+					if _, err := g.ExchangeCode(t.Context(), app, code); err == nil {
+						good.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if good.Load() != 1 || p.calls.Load() != 1 {
+				t.Errorf("%d succeeded, %d were sent, want 1 and 1", good.Load(), p.calls.Load())
+			}
+		})
+	})
+	t.Run("that were refused unsent may be sent later", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformUnavailable)}
+			g := New(p, Config{})
+			defer g.Close()
+			for range consecutiveFailures {
+				_ = attempt(g, "wx1", "a")
+			}
+			_, err := g.ExchangeCode(t.Context(), app, code)
+			wantCode(t, err, auth.PlatformUnavailable)
+			p.answer = always(nil)
+			time.Sleep(openFor + time.Millisecond)
+			_, err = g.ExchangeCode(t.Context(), app, code)
+			wantCode(t, err, "")
+		})
+	})
+	t.Run("are told apart by app", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(&scripted{answer: always(nil)}, Config{})
+			defer g.Close()
+			_, _ = g.ExchangeCode(t.Context(), app, code)
+			_, err := g.ExchangeCode(t.Context(), platform.Credentials{AppID: "wx2"}, code)
+			wantCode(t, err, "")
+		})
+	})
+}
+
+func TestConcurrency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var under, most atomic.Int64
+		release := make(chan struct{})
+		p := &scripted{answer: func(appID, caller string) error {
+			most.Store(max(most.Load(), under.Add(1)))
+			<-release
+			under.Add(-1)
+			return nil
+		}}
+		const bound = 4
+		g := New(p, Config{Concurrency: bound})
+		defer g.Close()
+		var wg sync.WaitGroup
+		var refused atomic.Int64
+		for range 3 * bound {
+			wg.Go(func() {
+				if errors.Is(attempt(g, "wx1", "a"), auth.PlatformUnavailable) {
+					refused.Add(1)
+				}
+			})
+		}
+		time.Sleep(queueTimeout + time.Millisecond)
+		synctest.Wait()
+		if most.Load() != bound || refused.Load() != 2*bound {
+			t.Errorf("%d calls at once, %d refused; want %d and %d", most.Load(), refused.Load(), bound, 2*bound)
+		}
+		close(release)
+		wg.Wait()
+		// Refusals of our own making do not open the breaker.
+		wantCode(t, attempt(g, "wx1", "a"), "")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		g.slots = make(chan struct{}) // full for ever
+		_, err := g.ExchangeCode(ctx, platform.Credentials{}, "x")
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("a caller that gave up: %v", err)
+		}
+	})
+}
