@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -33,6 +34,26 @@ func (v Verdict) String() string { return verdictNames[v] }
 
 // Accepts reports whether the presented token yields a successor.
 func (v Verdict) Accepts() bool { return v == Rotate || v == Replay || v == RolledBack }
+
+// The causes under [auth.RefreshReused]: which of the two verdicts ended the
+// session.
+var (
+	ErrReplayLate = errors.New("session: the token that was rotated last came again after its window")
+	ErrReuse      = errors.New("session: a token that was rotated long ago came again")
+)
+
+// Refusal returns the error of a verdict that ends the session, or nil for the
+// others.
+func (v Verdict) Refusal() error {
+	switch v {
+	case ReplayLate:
+		return &auth.Error{Code: auth.RefreshReused, Err: ErrReplayLate}
+	case Reuse:
+		return &auth.Error{Code: auth.RefreshReused, Err: ErrReuse}
+	default:
+		return nil
+	}
+}
 
 // Judge says what presenting a generation means for the session s. The window
 // is fixed: it opens at the first rotation and never slides.
