@@ -125,8 +125,8 @@ var contentionTests = []test{
 		})
 		wantEqual(t, "cutoffs", f.counts(t).Cutoffs, 1)
 	}},
-	{"10000_refreshes_of_100_sessions_leave_100_rows_and_grow_no_table", func(t *testing.T, f *fixture) {
-		const sessions, refreshes = 100, 100
+	{fmt.Sprintf("%d_refreshes_of_100_sessions_leave_100_rows_and_grow_no_table", 100*refreshesEach), func(t *testing.T, f *fixture) {
+		const sessions = 100
 		ids := make([]auth.Session, sessions)
 		for i := range ids {
 			ids[i] = f.exchange(t, fmt.Sprintf("o-%d", i), t0)
@@ -135,7 +135,7 @@ var contentionTests = []test{
 		wantEqual(t, "sessions before", before.Sessions, sessions)
 		together(10, func(worker int) {
 			for i := worker; i < sessions; i += 10 {
-				for gen := uint32(1); gen <= refreshes; gen++ {
+				for gen := uint32(1); gen <= refreshesEach; gen++ {
 					g, err := f.refresh(t.Context(), ids[i].ID, gen, t0.Add(time.Duration(gen)*time.Second))
 					if err != nil || g.Session.Generation != gen+1 {
 						t.Errorf("generation %d, error %v; want %d", g.Session.Generation, err, gen+1)
@@ -146,7 +146,7 @@ var contentionTests = []test{
 		})
 		f.wantCounts(t, before, counts{})
 		wantEqual(t, "sessions at the last generation",
-			f.number(t, `select count(*) from sessions where generation = ?`, refreshes+1), sessions)
+			f.number(t, `select count(*) from sessions where generation = ?`, refreshesEach+1), sessions)
 	}},
 	{"cutoff_ids_appear_in_commit_order", func(t *testing.T, f *fixture) {
 		const n = 60

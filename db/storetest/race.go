@@ -1,0 +1,8 @@
+//go:build race
+
+package storetest
+
+// refreshesEach is how often the suite refreshes each of a hundred sessions.
+// The race detector slows SQLite, which is Go throughout, by an order of
+// magnitude, and finds no more in the later refreshes than in the first.
+const refreshesEach = 10
