@@ -41,7 +41,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	delete(cfg.RuntimeParams, "idle_in_transaction_session_timeout")
 	cfg.Tracer = nil
 	db := stdlib.OpenDB(*cfg)
-	defer db.Close()
+	defer db.Close() //nolint:errcheck // what was migrated is committed
 	return s.fail(ctx, "Migrate", migrate(ctx, db))
 }
 

@@ -46,7 +46,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	}
 	// SQLite would create it with the umask's mode. The journals beside it take
 	// the mode of the file.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: open: %w", err)
 	}

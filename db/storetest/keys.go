@@ -62,7 +62,7 @@ var keyTests = []test{
 		_, err := f.Store.AddKeys(t.Context(), t0, func([]keyring.StoredKey) ([]keyring.StoredKey, error) {
 			return []keyring.StoredKey{key("k", t0)}, refused
 		})
-		if err != refused {
+		if err != refused { //nolint:errorlint // as it is, not wrapped
 			t.Fatalf("error %v, want the proposal's own", err)
 		}
 		f.wantCounts(t, before, counts{})
