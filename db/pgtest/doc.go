@@ -19,7 +19,8 @@
 // install; it is never skipped.
 //
 // PostgreSQL refuses to run as root: root's tests run it as the user postgres,
-// or nobody. It listens on 127.0.0.1 only, on a free port.
+// or nobody, and from a copy if that user cannot reach the programs from npm,
+// as in a checkout below /root. It listens on 127.0.0.1 only, on a free port.
 //
 // # Failure
 //

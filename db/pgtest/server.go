@@ -46,6 +46,7 @@ func WithSetting(name, value string) Option {
 // Server is a running PostgreSQL. Its methods are not safe for concurrent use.
 type Server struct {
 	bin, dir string
+	copied   string // a copy of the programs, "" if there is none
 	port     int
 	owner    *syscall.Credential // nil: run as ourselves
 	settings map[string]string
@@ -90,14 +91,17 @@ func newServer(opts ...Option) (_ *Server, err error) {
 	if s.owner, err = dropTo(); err != nil {
 		return nil, err
 	}
-	if s.dir, err = os.MkdirTemp(s.parent(), "yufu-pgtest-"); err != nil {
-		return nil, fmt.Errorf("pgtest: %w", err)
+	if s.bin, s.copied, err = runnable(s.bin, s.owner); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = os.RemoveAll(s.dir)
+			_ = s.removeFiles()
 		}
 	}()
+	if s.dir, err = os.MkdirTemp(s.parent(), "yufu-pgtest-"); err != nil {
+		return nil, fmt.Errorf("pgtest: %w", err)
+	}
 	if s.owner != nil {
 		if err := os.Chown(s.dir, int(s.owner.Uid), int(s.owner.Gid)); err != nil {
 			return nil, fmt.Errorf("pgtest: %w", err)
@@ -235,7 +239,11 @@ func (s *Server) running() bool {
 // remove ends the server for good.
 func (s *Server) remove() error {
 	err := s.end(syscall.SIGQUIT)
-	return errors.Join(err, os.RemoveAll(s.dir))
+	return errors.Join(err, s.removeFiles())
+}
+
+func (s *Server) removeFiles() error {
+	return errors.Join(os.RemoveAll(s.dir), os.RemoveAll(s.copied))
 }
 
 // watch starts a process that waits for its standard input to end, which it
@@ -243,8 +251,8 @@ func (s *Server) remove() error {
 // removes its files.
 func (s *Server) watch() error {
 	const script = `trap '' INT TERM HUP; read _; kill -QUIT "$1" 2>/dev/null
-while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"`
-	s.watchdog = s.command("sh", "-c", script, "sh", strconv.Itoa(s.postgres.Process.Pid), s.dir)
+while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; shift; rm -rf "$@"`
+	s.watchdog = s.command("sh", "-c", script, "sh", strconv.Itoa(s.postgres.Process.Pid), s.dir, s.copied)
 	in, err := s.watchdog.StdinPipe()
 	if err != nil {
 		return fmt.Errorf("pgtest: %w", err)
