@@ -118,7 +118,7 @@ func TestJWKS(t *testing.T) {
 			}
 		}
 	}
-	header, err := base64.RawURLEncoding.DecodeString(strings.Split(w.exchange(t, "alice").text(t, "access_token"), ".")[0])
+	header, err := base64.RawURLEncoding.DecodeString(strings.Split(w.exchange(t, "bob").text(t, "access_token"), ".")[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestLog(t *testing.T) {
 			answer                      answer
 			route, grant, outcome, code any
 		}{
-			{first, "/oauth2/token", "code", "rotated", nil},
+			{first, "/oauth2/token", "code", "started", nil},
 			{used, "/oauth2/token", "code", nil, "code_used"},
 			{second, "/oauth2/token", "refresh", "rotated", nil},
 			{replay, "/oauth2/token", "refresh", "replayed", nil},
