@@ -9,6 +9,7 @@ package oauth
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -46,12 +48,13 @@ type KeySet interface {
 type Handler struct {
 	sessions Sessions
 	keys     KeySet
+	limits   *ExchangeLimits
 	metadata []byte
 }
 
-// New returns the handler of the given issuer.
-func New(issuer string, sessions Sessions, keys KeySet) *Handler {
-	return &Handler{sessions: sessions, keys: keys, metadata: metadata(issuer)}
+// New returns the handler of the given issuer. Nil limits are none.
+func New(issuer string, sessions Sessions, keys KeySet, limits *ExchangeLimits) *Handler {
+	return &Handler{sessions: sessions, keys: keys, limits: limits, metadata: metadata(issuer)}
 }
 
 // Mount adds the routes.
@@ -91,19 +94,21 @@ func (h *Handler) token(w http.ResponseWriter, r *http.Request) error {
 	var grant session.Grant
 	switch grantType {
 	case GrantMiniProgramCode:
-		event.Add(slog.String("grant", "code"))
+		event.Grant = "code"
 		grant, err = h.exchange(r, form)
+		event.Outcome = "started"
 	case GrantRefreshToken:
-		event.Add(slog.String("grant", "refresh"))
+		event.Grant = "refresh"
 		grant, err = h.refresh(r, form)
+		event.Outcome = grant.Verdict.String()
 	default:
 		return auth.UnsupportedGrantType
 	}
 	if err != nil {
+		event.Outcome = outcomeOf(err)
 		return err
 	}
 	event.Add(
-		slog.String("outcome", grant.Verdict.String()),
 		slog.String("app", grant.Session.AppID),
 		slog.String("uuid", grant.Session.Identity.String()),
 		slog.String("session", grant.Session.ID.String()),
@@ -130,11 +135,33 @@ func (h *Handler) exchange(r *http.Request, form web.Form) (session.Grant, error
 	if err != nil {
 		return session.Grant{}, err
 	}
-	return h.sessions.Exchange(r.Context(), session.ExchangeRequest{
+	client := web.ClientAddr(r.Context())
+	settle, err := h.limits.admit(client)
+	if err != nil {
+		return session.Grant{}, err
+	}
+	ctx := platform.WithCaller(r.Context(), web.Network(client).String())
+	grant, err := h.sessions.Exchange(ctx, session.ExchangeRequest{
 		ClientID: clientID,
 		Code:     auth.Secret(code),
 		Device:   form["device"],
 	})
+	settle(err)
+	return grant, err
+}
+
+// outcomeOf names why a token request failed: its code, and for a refresh token
+// that was used before, whether it came late or long after.
+func outcomeOf(err error) string {
+	switch {
+	case errors.Is(err, session.ErrReplayLate):
+		return session.ReplayLate.String()
+	case errors.Is(err, session.ErrReuse):
+		return session.Reuse.String()
+	case errors.Is(err, context.Canceled):
+		return "canceled"
+	}
+	return string(auth.CodeOf(err))
 }
 
 func (h *Handler) refresh(r *http.Request, form web.Form) (session.Grant, error) {

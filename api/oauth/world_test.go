@@ -68,10 +68,10 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { db.Close() })
 	w := &world{Fixture: sessiontest.New(t, store, session.Lifetimes{}), db: db, log: &logBuffer{}}
 	r := chi.NewRouter()
-	r.Use(web.Events(slog.New(slog.NewJSONHandler(w.log, nil)), func(web.Observation) {}, w.Clock.Now))
+	r.Use(web.ClientIP(nil), web.Events(slog.New(slog.NewJSONHandler(w.log, nil)), func(web.Observation) {}, w.Clock.Now))
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
-	oauth.New(sessiontest.Issuer, w.Service, w.Keys).Mount(r)
+	oauth.New(sessiontest.Issuer, w.Service, w.Keys, nil).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
 	w.url = srv.URL

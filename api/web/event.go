@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -27,6 +26,10 @@ type Event struct {
 	Code auth.Code
 	// Err is the error with its cause, for the log alone.
 	Err error
+	// Grant is which grant a token request is about ("code", "refresh"), and
+	// Outcome what became of it, for the log and the metrics. Both are of small
+	// fixed sets; other requests leave them empty.
+	Grant, Outcome string
 	// Attrs are what handlers want to have in the log. No secrets.
 	Attrs []slog.Attr
 }
@@ -52,8 +55,10 @@ type Observation struct {
 	Method string
 	Status int
 	// Code is the error's code, or empty.
-	Code     auth.Code
-	Duration time.Duration
+	Code auth.Code
+	// Grant and Outcome are the event's.
+	Grant, Outcome string
+	Duration       time.Duration
 }
 
 // Events is the outermost middleware: it gives the request an id and an event,
@@ -81,6 +86,8 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 				Method:   method(r.Method),
 				Status:   ww.Status(),
 				Code:     event.Code,
+				Grant:    event.Grant,
+				Outcome:  event.Outcome,
 				Duration: clock().Sub(start),
 			}
 			if o.Route == "" || event.Code == auth.NotFound && o.Status == http.StatusNotFound {
@@ -149,15 +156,23 @@ func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation) {
 	if !log.Enabled(r.Context(), level) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 8+len(event.Attrs))
+	attrs := make([]slog.Attr, 0, 10+len(event.Attrs))
 	attrs = append(attrs,
 		slog.String("request_id", event.RequestID),
 		slog.String("method", o.Method),
 		slog.String("route", o.Route),
 		slog.Int("status", o.Status),
-		slog.Duration("duration", o.Duration),
-		slog.String("client", clientIP(r)),
+		slog.Float64("duration_ms", float64(o.Duration.Microseconds())/1000),
 	)
+	if client := ClientAddr(r.Context()); client.IsValid() {
+		attrs = append(attrs, slog.String("client", client.String()))
+	}
+	if event.Grant != "" {
+		attrs = append(attrs, slog.String("grant", event.Grant))
+	}
+	if event.Outcome != "" && event.Outcome != string(event.Code) {
+		attrs = append(attrs, slog.String("outcome", event.Outcome))
+	}
 	if event.Code != "" {
 		attrs = append(attrs, slog.String("error_code", string(event.Code)))
 	}
@@ -176,14 +191,6 @@ func method(m string) string {
 		return m
 	}
 	return "other"
-}
-
-func clientIP(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 // bodyError translates an error from reading a request body.

@@ -45,7 +45,7 @@ func TestEvents(t *testing.T) {
 		delete(line, "time")
 		if d := cmp.Diff(map[string]any{
 			"level": "INFO", "msg": "request", "request_id": w.Header().Get("X-Request-Id"), "method": "GET",
-			"route": "/v1/things/{id}", "status": 202.0, "duration": 1.5e9, "client": "192.0.2.7", "app": "wx1",
+			"route": "/v1/things/{id}", "status": 202.0, "duration_ms": 1500.0, "client": "192.0.2.7", "app": "wx1",
 		}, line); d != "" {
 			t.Error(d)
 		}

@@ -1,0 +1,158 @@
+package web_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/api/web"
+)
+
+func TestLimiter(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	alice, bob := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	limiter := func(t *testing.T, perMinute int) *web.Limiter {
+		t.Helper()
+		l := web.NewLimiter(perMinute)
+		t.Cleanup(l.Close)
+		return l
+	}
+	t.Run("allows the burst, then says how long to wait, and refills steadily", func(t *testing.T) {
+		t.Parallel()
+		l := limiter(t, 60)
+		for i := range 60 {
+			if wait := l.Take(alice, now); wait != 0 {
+				t.Fatalf("event %d has to wait %s", i, wait)
+			}
+		}
+		if wait := l.Take(alice, now); wait != time.Second {
+			t.Errorf("wait %s, want 1s", wait)
+		}
+		if wait := l.Take(bob, now); wait != 0 {
+			t.Errorf("another client waits %s", wait)
+		}
+		if wait := l.Take(alice, now.Add(time.Second)); wait != 0 {
+			t.Errorf("after a second: wait %s", wait)
+		}
+		if wait := l.Take(alice, now.Add(time.Second)); wait != time.Second {
+			t.Errorf("a second one: wait %s, want 1s", wait)
+		}
+		for i := range 60 {
+			if wait := l.Take(alice, now.Add(2*time.Minute)); wait != 0 {
+				t.Fatalf("when full again, event %d has to wait %s", i, wait)
+			}
+		}
+	})
+	t.Run("an event that was refused costs nothing", func(t *testing.T) {
+		t.Parallel()
+		l := limiter(t, 1)
+		l.Take(alice, now)
+		for range 100 {
+			l.Take(alice, now)
+		}
+		if wait := l.Take(alice, now); wait != time.Minute {
+			t.Errorf("wait %s, want 1m", wait)
+		}
+	})
+	t.Run("a refund gives one event back, and never more than the burst", func(t *testing.T) {
+		t.Parallel()
+		l := limiter(t, 2)
+		l.Take(alice, now)
+		l.Refund(alice)
+		l.Refund(alice)
+		l.Refund(bob)
+		for range 2 {
+			if wait := l.Take(alice, now); wait != 0 {
+				t.Errorf("wait %s", wait)
+			}
+		}
+		if l.Take(alice, now) == 0 {
+			t.Error("the refunds raised the limit")
+		}
+	})
+	t.Run("many at once get exactly the burst", func(t *testing.T) {
+		t.Parallel()
+		l := limiter(t, 100)
+		var passed atomic.Int64
+		var wg sync.WaitGroup
+		for range 500 {
+			wg.Go(func() {
+				if l.Take(alice, now) == 0 {
+					passed.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if passed.Load() != 100 {
+			t.Errorf("%d passed, want 100", passed.Load())
+		}
+	})
+	t.Run("zero is no limit", func(t *testing.T) {
+		t.Parallel()
+		l := limiter(t, 0)
+		for range 10_000 {
+			if l.Take(alice, now) != 0 {
+				t.Fatal("it has a limit")
+			}
+		}
+		l.Refund(alice)
+	})
+}
+
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"192.0.2.7":                  "192.0.2.7/32",
+		"::ffff:192.0.2.7":           "192.0.2.7/32",
+		"2001:db8:1:2:3:4:5:6":       "2001:db8:1:2::/64",
+		"2001:db8:1:2:ffff:4:5:6":    "2001:db8:1:2::/64",
+		"2001:db8:1:2:ffff::1%wlan0": "2001:db8:1:2::/64",
+		"2001:db8:1:3:ffff:4:5:6":    "2001:db8:1:3::/64",
+	} {
+		if got := web.Network(netip.MustParseAddr(in)); got.String() != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+	if web.Network(netip.Addr{}) != (netip.Prefix{}) {
+		t.Error("no address is not counted as one client")
+	}
+}
+
+func TestClientIP(t *testing.T) {
+	t.Parallel()
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for name, tc := range map[string]struct {
+		proxies []netip.Prefix
+		peer    string
+		header  []string
+		want    string
+	}{
+		"the connection's, without proxies":                 {nil, "192.0.2.1:99", []string{"203.0.113.5"}, "192.0.2.1"},
+		"the header's, from a proxy":                        {proxies, "10.1.1.1:99", []string{"203.0.113.5"}, "203.0.113.5"},
+		"the connection's, from anybody else":               {proxies, "192.0.2.1:99", []string{"203.0.113.5"}, "192.0.2.1"},
+		"the last that is no proxy's":                       {proxies, "10.1.1.1:99", []string{"1.2.3.4, 203.0.113.5, 10.2.2.2"}, "203.0.113.5"},
+		"of several headers the last counts":                {proxies, "10.1.1.1:99", []string{"1.2.3.4", "203.0.113.5"}, "203.0.113.5"},
+		"nobody's, when the proxy sends garbage":            {proxies, "10.1.1.1:99", []string{"203.0.113.5, evil"}, "invalid IP"},
+		"an IPv4 address in IPv6's clothes is the IPv4 one": {nil, "[::ffff:192.0.2.1]:99", nil, "192.0.2.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got netip.Addr
+			h := web.ClientIP(tc.proxies)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = web.ClientAddr(r.Context()) }))
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+			r.RemoteAddr = tc.peer
+			for _, v := range tc.header {
+				r.Header.Add("X-Forwarded-For", v)
+			}
+			h.ServeHTTP(httptest.NewRecorder(), r)
+			if got.String() != tc.want {
+				t.Errorf("client %s, want %s", got, tc.want)
+			}
+		})
+	}
+}
