@@ -6,16 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/yufu-auth/yufu/api/binding"
 	"github.com/yufu-auth/yufu/api/oauth"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/platform/guard"
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -31,6 +34,9 @@ type parts struct {
 	keys      *keyring.Ring
 	issuer    string
 	lifetimes lifetimeFlags
+	limits    limitFlags
+	// proxies are believed about a client's address.
+	proxies, adminProxies []netip.Prefix
 	// wechatURL is empty for WeChat itself.
 	wechatURL     string
 	public, admin net.Listener
@@ -41,13 +47,24 @@ type parts struct {
 
 // serve assembles the service and runs it until ctx is done.
 func serve(ctx context.Context, p parts) error {
-	sessions, err := newSessions(p)
+	metrics := telemetry.NewMetrics(buildVersion())
+	measureKeys(metrics, p.keys)
+	measurePool(metrics, p.store)
+	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL})
+	if err != nil {
+		return wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
+	}
+	defer weChat.CloseIdleConnections()
+	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
+	defer guarded.Close()
+	sessions, err := newSessions(p, map[string]platform.Provider{auth.PlatformWeChat: guarded})
 	if err != nil {
 		return err
 	}
-	health := &health{store: p.store}
-	metrics := telemetry.NewMetrics(buildVersion())
-	public := publicRouter(p.log, metrics, oauth.New(p.issuer, sessions, p.keys), binding.New(sessions))
+	limits := oauth.NewExchangeLimits(p.limits.ExchangeFailureLimit, p.limits.ExchangeSuccessLimit, time.Now)
+	defer limits.Close()
+	checker := health.New(p.store, time.Now)
+	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits), binding.New(sessions))
 
 	background, stop := context.WithCancel(ctx)
 	var owned sync.WaitGroup
@@ -56,11 +73,11 @@ func serve(ctx context.Context, p parts) error {
 	defer stop()
 
 	endpoints := append([]httpd.Endpoint{
-		{Name: "public", Listener: p.public, Handler: public},
+		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections},
 	}, p.extra...)
-	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(health, metrics)})
+	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(checker, metrics, p.adminProxies)})
 	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)
-	return httpd.Serve(ctx, p.log, p.grace, health.drain, endpoints...)
+	return httpd.Serve(ctx, p.log, p.grace, checker.Drain, endpoints...)
 }
 
 // openKeys opens the keys in the database, and makes them on the first start.
@@ -73,18 +90,14 @@ func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string)
 	return keys, err
 }
 
-func newSessions(p parts) (*session.Service, error) {
-	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL})
-	if err != nil {
-		return nil, wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
-	}
+func newSessions(p parts, platforms map[string]platform.Provider) (*session.Service, error) {
 	minter, err := token.NewMinter(p.keys, p.issuer, p.lifetimes.AccessTokenTTL)
 	if err != nil {
 		return nil, err
 	}
 	return session.NewService(session.Config{
 		Store:     p.store,
-		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
+		Platforms: platforms,
 		Sealer:    p.sealer,
 		Minter:    minter,
 		Verifier:  token.NewVerifier(p.keys, p.issuer, time.Now),

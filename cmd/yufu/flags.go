@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -36,10 +37,55 @@ func (f lifetimeFlags) check() error {
 	if f.AccessTokenTTL < time.Second || f.AccessTokenTTL > auth.MaxAccessTokenTTL {
 		return fmt.Errorf("YUFU_ACCESS_TOKEN_TTL: an access token lives 1s to %s, not %s", auth.MaxAccessTokenTTL, f.AccessTokenTTL)
 	}
+	if f.SessionIdleTTL <= f.AccessTokenTTL {
+		return fmt.Errorf("YUFU_SESSION_IDLE_TTL (%s) must be longer than YUFU_ACCESS_TOKEN_TTL (%s): a client refreshes when its access token has expired", f.SessionIdleTTL, f.AccessTokenTTL)
+	}
 	if err := f.lifetimes().Check(); err != nil {
 		return fmt.Errorf("YUFU_REFRESH_GRACE, YUFU_SESSION_IDLE_TTL, YUFU_SESSION_MAX_TTL: %w", err)
 	}
 	return nil
+}
+
+// limitFlags bound what clients may do.
+type limitFlags struct {
+	ExchangeFailureLimit int `env:"YUFU_EXCHANGE_FAILURE_LIMIT" default:"120" group:"Limits:" placeholder:"N" help:"Failed log-ins a minute from one client network (an IPv4 address or an IPv6 /64), per replica; 0 is no limit."`
+	ExchangeSuccessLimit int `env:"YUFU_EXCHANGE_SUCCESS_LIMIT" default:"6000" group:"Limits:" placeholder:"N" help:"Log-ins a minute from one client network, per replica; 0 is no limit. A carrier puts thousands of phones behind one address."`
+	SessionLimit         int `env:"YUFU_SESSION_LIMIT" default:"50" group:"Limits:" placeholder:"N" help:"Live sessions an identity may have; with one more the oldest ends. 0 is no limit."`
+	PlatformConcurrency  int `env:"YUFU_PLATFORM_CONCURRENCY" default:"128" group:"Limits:" placeholder:"N" help:"Calls to WeChat under way at once, per replica."`
+	MaxConnections       int `env:"YUFU_MAX_CONNECTIONS" default:"10000" group:"Limits:" placeholder:"N" help:"Connections to the public listener at once; further ones wait."`
+}
+
+func (f limitFlags) check() error {
+	var errs []error
+	for _, l := range []struct {
+		name     string
+		n        int
+		from, to int
+	}{
+		{"YUFU_EXCHANGE_FAILURE_LIMIT", f.ExchangeFailureLimit, 0, 1_000_000},
+		{"YUFU_EXCHANGE_SUCCESS_LIMIT", f.ExchangeSuccessLimit, 0, 1_000_000},
+		{"YUFU_SESSION_LIMIT", f.SessionLimit, 0, 1000},
+		{"YUFU_PLATFORM_CONCURRENCY", f.PlatformConcurrency, 1, 100_000},
+		{"YUFU_MAX_CONNECTIONS", f.MaxConnections, 1, 1_000_000},
+	} {
+		if l.n < l.from || l.n > l.to {
+			errs = append(errs, fmt.Errorf("%s: it is %d to %d, not %d", l.name, l.from, l.to, l.n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// proxyFlags say whom to believe about a client's address.
+type proxyFlags struct {
+	TrustedProxies      []string `env:"YUFU_TRUSTED_PROXIES" group:"Listeners:" placeholder:"CIDR" help:"Networks of the proxies before the public listener, for example 10.0.0.0/8, separated by commas: their X-Forwarded-For is believed. Without it every address is that of the connection, and limits count the proxy as one client."`
+	AdminTrustedProxies []string `env:"YUFU_ADMIN_TRUSTED_PROXIES" group:"Listeners:" placeholder:"CIDR" help:"The same for the admin listener."`
+}
+
+// proxies returns both lists.
+func (f proxyFlags) proxies() (public, admin []netip.Prefix, err error) {
+	public, err = setting.ParsePrefixes("YUFU_TRUSTED_PROXIES", f.TrustedProxies)
+	admin, adminErr := setting.ParsePrefixes("YUFU_ADMIN_TRUSTED_PROXIES", f.AdminTrustedProxies)
+	return public, admin, errors.Join(err, adminErr)
 }
 
 // databaseFlags say where the data lives.

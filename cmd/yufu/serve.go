@@ -13,7 +13,9 @@ type serveCmd struct {
 	databaseFlags
 	masterKeyFlag
 	listenFlags
+	proxyFlags
 	lifetimeFlags
+	limitFlags
 	Migrate bool `env:"YUFU_MIGRATE" group:"Database and keys:" help:"Bring the database schema up to date first; several replicas may do so at once."`
 	shutdownFlag
 	logFlags
@@ -35,8 +37,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	db, dbErr := c.database(std, log)
 	sealer, keyErr := c.ring(std, log)
+	proxies, adminProxies, proxyErr := c.proxies()
 	// All that is wrong at once: a first start has three settings to make.
-	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, c.lifetimeFlags.check(), c.shutdownFlag.check()); err != nil {
+	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, c.lifetimeFlags.check(), c.limitFlags.check(), c.shutdownFlag.check()); err != nil {
 		return wrongUsage(err)
 	}
 	if c.UnsafeWechatURL != "" {
@@ -69,6 +72,8 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		keys:      keys,
 		issuer:    c.Issuer,
 		lifetimes: c.lifetimeFlags,
+		limits:    c.limitFlags,
+		proxies:   proxies, adminProxies: adminProxies,
 		wechatURL: c.UnsafeWechatURL,
 		public:    public,
 		admin:     admin,

@@ -134,17 +134,29 @@ func (r *Ring) Reload(ctx context.Context) error {
 // algorithm is active yet, because this clock is behind the one of the replica
 // that made them, it is the one that will be active first.
 func (r *Ring) CurrentSigningKey(alg string, now time.Time) (token.SigningKey, error) {
-	var found *signingKey
-	keys := r.keys.Load().signing
+	found := currentSigning(r.keys.Load().signing, alg, now)
+	if found == nil {
+		return token.SigningKey{}, fmt.Errorf("%w: signing, %s", ErrNoKey, alg)
+	}
+	return found.SigningKey, nil
+}
+
+func currentSigning(keys []signingKey, alg string, now time.Time) (found *signingKey) {
 	for i := range keys {
 		if k := &keys[i]; k.Alg == alg && (found == nil || !k.activeAt.After(now)) {
 			found = k
 		}
 	}
-	if found == nil {
-		return token.SigningKey{}, fmt.Errorf("%w: signing, %s", ErrNoKey, alg)
+	return found
+}
+
+func currentMAC(keys []macKey, now time.Time) (found *macKey) {
+	for i := range keys {
+		if k := &keys[i]; found == nil || !k.activeAt.After(now) {
+			found = k
+		}
 	}
-	return found.SigningKey, nil
+	return found
 }
 
 // VerificationKey implements [token.VerificationKeys].
@@ -156,13 +168,7 @@ func (r *Ring) VerificationKey(kid string) (crypto.PublicKey, string, bool) {
 // CurrentMACKey implements [token.MACKeys], by the same rule as
 // [Ring.CurrentSigningKey].
 func (r *Ring) CurrentMACKey(now time.Time) (uint32, []byte, error) {
-	var found *macKey
-	keys := r.keys.Load().mac
-	for i := range keys {
-		if k := &keys[i]; found == nil || !k.activeAt.After(now) {
-			found = k
-		}
-	}
+	found := currentMAC(r.keys.Load().mac, now)
 	if found == nil {
 		return 0, nil, fmt.Errorf("%w: refresh", ErrNoKey)
 	}

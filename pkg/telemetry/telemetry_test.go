@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -61,12 +62,23 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	m := NewMetrics("v1.2.3")
 	m.ObserveRequest("/v1/me", "GET", 401, "token_missing", time.Millisecond)
+	m.ObserveGrant("refresh", "replayed")
+	m.ObservePlatformCall("wechat", "busy", time.Second)
+	m.Gauge("yufu_x", "X.", map[string]string{"use": "a"}, func() float64 { return 1 })
+	m.Gauge("yufu_x", "X.", map[string]string{"use": "b"}, func() float64 { return 2 })
+	m.Counter("yufu_y_total", "Y.", nil, func() float64 { return 3 })
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	for _, want := range []string{
-		`yufu_build_info{version="v1.2.3"} 1`,
+		`yufu_build_info{go_version="` + runtime.Version() + `",version="v1.2.3"} 1`,
 		`yufu_http_requests_total{error_code="token_missing",method="GET",route="/v1/me",status="401"} 1`,
 		`yufu_http_request_duration_seconds_count{method="GET",route="/v1/me"} 1`,
+		`yufu_grants_total{grant="refresh",outcome="replayed"} 1`,
+		`yufu_platform_calls_total{class="busy",platform="wechat"} 1`,
+		`yufu_platform_call_duration_seconds_sum{platform="wechat"} 1`,
+		`yufu_x{use="a"} 1`,
+		`yufu_x{use="b"} 2`,
+		`yufu_y_total 3`,
 		`go_goroutines`,
 	} {
 		if !strings.Contains(w.Body.String(), want) {

@@ -14,6 +14,8 @@ import (
 	"net/http"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
 
 // Bounds of every connection. A client that is slower than this is not a phone
@@ -32,6 +34,9 @@ type Endpoint struct {
 	Name     string
 	Listener net.Listener
 	Handler  http.Handler
+	// MaxConnections bounds the connections open at once; further ones wait in
+	// the kernel's queue. Zero is no bound.
+	MaxConnections int
 }
 
 // Listen opens a TCP listener. The setting is the name of the one that holds
@@ -65,7 +70,11 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 			MaxHeaderBytes:    maxHeaderBytes,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		}
-		go func() { failed <- servers[i].Serve(e.Listener) }()
+		listener := e.Listener
+		if e.MaxConnections > 0 {
+			listener = netutil.LimitListener(listener, e.MaxConnections)
+		}
+		go func() { failed <- servers[i].Serve(listener) }()
 		log.Info("listening", "listener", e.Name, "addr", e.Listener.Addr().String())
 	}
 

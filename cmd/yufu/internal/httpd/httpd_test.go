@@ -37,7 +37,7 @@ func TestServe(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		served, drained := make(chan error), make(chan struct{})
 		go func() {
-			served <- Serve(ctx, log, time.Minute, func() { close(drained) }, Endpoint{"public", l, h})
+			served <- Serve(ctx, log, time.Minute, func() { close(drained) }, Endpoint{Name: "public", Listener: l, Handler: h})
 		}()
 		body := make(chan string)
 		go func() {
@@ -78,7 +78,7 @@ func TestServe(t *testing.T) {
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error)
-		go func() { served <- Serve(ctx, log, 10*time.Millisecond, func() {}, Endpoint{"public", l, h}) }()
+		go func() { served <- Serve(ctx, log, 10*time.Millisecond, func() {}, Endpoint{Name: "public", Listener: l, Handler: h}) }()
 		go func() {
 			resp, err := http.Get("http://" + l.Addr().String())
 			if err == nil {

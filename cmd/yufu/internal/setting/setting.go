@@ -152,3 +152,21 @@ func ParseDatabaseURL(setting, s string) (Database, error) {
 		return Database{}, fmt.Errorf("%s begins with neither postgres:// nor sqlite: followed by a path", setting)
 	}
 }
+
+// ParsePrefixes reads networks in CIDR notation; a bare address is a network of
+// its own.
+func ParsePrefixes(setting string, list []string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	for _, s := range list {
+		s = strings.TrimSpace(s)
+		p, err := netip.ParsePrefix(s)
+		if addr, addrErr := netip.ParseAddr(s); addrErr == nil && addr.Zone() == "" {
+			p, err = addr.Prefix(addr.BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is not a network such as 10.0.0.0/8 or an address", setting, s)
+		}
+		prefixes = append(prefixes, p.Masked())
+	}
+	return prefixes, nil
+}

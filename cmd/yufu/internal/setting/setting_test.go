@@ -1,6 +1,7 @@
 package setting
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,5 +116,16 @@ func TestParseDatabaseURL(t *testing.T) {
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error shows the password: %v", err)
 		}
+	}
+}
+
+func TestParsePrefixes(t *testing.T) {
+	got, err := ParsePrefixes("X", []string{"10.0.0.0/8", " 127.0.0.1", "::1", "2001:db8::1/32"})
+	if want := "[10.0.0.0/8 127.0.0.1/32 ::1/128 2001:db8::/32]"; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("got %v, %v, want %s", got, err, want)
+	}
+	for _, bad := range []string{"", "10.0.0.0/33", "example.com", "fe80::1%eth0/64"} {
+		_, err := ParsePrefixes("YUFU_TRUSTED_PROXIES", []string{bad})
+		wantError(t, err, "YUFU_TRUSTED_PROXIES", "10.0.0.0/8")
 	}
 }

@@ -1,0 +1,103 @@
+// Package health answers an orchestrator's two questions: is the process
+// alive, and should it get requests.
+//
+// It owns what makes a replica not ready: shutting down, a database that does
+// not take writes, a clock that is too far from the database's. It does not own
+// what is done about it.
+package health
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/telemetry"
+)
+
+const (
+	// timeout bounds the check behind /readyz.
+	timeout = 2 * time.Second
+	// maxSkew is how far this replica's clock may be off the database's.
+	// Tokens and windows are reckoned by the replica that serves a request, so
+	// replicas have to agree.
+	maxSkew = 2 * time.Second
+)
+
+// Database is what readiness depends on.
+type Database interface {
+	// Ping returns nil when the database takes writes.
+	Ping(ctx context.Context) error
+	// Now returns the database's clock.
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// Checker answers for one replica. It is safe for concurrent use.
+type Checker struct {
+	db       Database
+	clock    func() time.Time
+	draining atomic.Bool
+}
+
+// New returns a checker of the database and of the given clock.
+func New(db Database, clock func() time.Time) *Checker { return &Checker{db: db, clock: clock} }
+
+// Drain makes the replica not ready for good; load balancers then stop sending
+// to it.
+func (c *Checker) Drain() { c.draining.Store(true) }
+
+// Mount adds /healthz and /readyz.
+func (c *Checker) Mount(r chi.Router) {
+	r.Get("/healthz", c.live)
+	r.Get("/readyz", c.ready)
+}
+
+type answer struct {
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// live says that the process runs. A dead database is no reason to kill it.
+func (c *Checker) live(w http.ResponseWriter, _ *http.Request) {
+	_ = web.SecretJSON(w, http.StatusOK, answer{Status: "ok"})
+}
+
+func (c *Checker) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	if reason := c.Unready(ctx); reason != "" {
+		_ = web.SecretJSON(w, http.StatusServiceUnavailable, answer{Status: "not ready", Reason: reason})
+		return
+	}
+	_ = web.SecretJSON(w, http.StatusOK, answer{Status: "ready"})
+}
+
+// Unready says why this replica should get no requests, or returns "".
+func (c *Checker) Unready(ctx context.Context) string {
+	if c.draining.Load() {
+		return "shutting down"
+	}
+	if err := c.db.Ping(ctx); err != nil {
+		return "the database does not take writes: " + telemetry.Redact(err.Error())
+	}
+	asked := c.clock()
+	theirs, err := c.db.Now(ctx)
+	if err != nil {
+		return "the database does not tell its time: " + telemetry.Redact(err.Error())
+	}
+	// The database read its clock at some moment of the round trip.
+	half := c.clock().Sub(asked) / 2
+	off := asked.Add(half).Sub(theirs)
+	if off.Abs()-half > maxSkew {
+		side := "ahead of"
+		if off < 0 {
+			side = "behind"
+		}
+		return fmt.Sprintf("this machine's clock is %s %s the database's; let NTP set both", off.Abs().Round(100*time.Millisecond), side)
+	}
+	return ""
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/telemetry"
+)
+
+// observed is a provider whose calls are counted and timed.
+type observed struct {
+	platform.Provider
+	name string
+	// class names an outcome by one of a small set.
+	class   func(error) string
+	metrics *telemetry.Metrics
+}
+
+// ExchangeCode implements [platform.Provider].
+func (o observed) ExchangeCode(ctx context.Context, app platform.Credentials, code string) (platform.Account, error) {
+	began := time.Now()
+	account, err := o.Provider.ExchangeCode(ctx, app, code)
+	o.metrics.ObservePlatformCall(o.name, o.class(err), time.Since(began))
+	return account, err
+}
+
+// measureKeys publishes how old the keys that sign are.
+func measureKeys(m *telemetry.Metrics, keys *keyring.Ring) {
+	for _, use := range []keyring.Use{keyring.UseAccess, keyring.UseRefresh} {
+		m.Gauge("yufu_current_key_age_seconds", "Time since the key that signs now was first used, by use (access, refresh).",
+			map[string]string{"use": string(use)},
+			func() float64 { return keys.CurrentAge(use, time.Now()).Seconds() })
+	}
+}
+
+// measurePool publishes the state of the connection pool. SQLite has none.
+func measurePool(m *telemetry.Metrics, s store) {
+	pg, ok := s.(*postgres.Store)
+	if !ok {
+		return
+	}
+	const name, help = "yufu_db_connections", "Connections to the database by state (idle, acquired, constructing)."
+	m.Gauge(name, help, map[string]string{"state": "idle"}, func() float64 { return float64(pg.Stat().IdleConns()) })
+	m.Gauge(name, help, map[string]string{"state": "acquired"}, func() float64 { return float64(pg.Stat().AcquiredConns()) })
+	m.Gauge(name, help, map[string]string{"state": "constructing"}, func() float64 { return float64(pg.Stat().ConstructingConns()) })
+	m.Gauge("yufu_db_connections_max", "How many connections to the database there may be.", nil,
+		func() float64 { return float64(pg.Stat().MaxConns()) })
+	m.Counter("yufu_db_acquires_total", "Connections taken from the pool.", nil,
+		func() float64 { return float64(pg.Stat().AcquireCount()) })
+	m.Counter("yufu_db_acquires_canceled_total", "Requests that gave up while they waited for a connection.", nil,
+		func() float64 { return float64(pg.Stat().CanceledAcquireCount()) })
+	m.Counter("yufu_db_acquire_duration_seconds_total", "Time spent waiting for a connection.", nil,
+		func() float64 { return pg.Stat().AcquireDuration().Seconds() })
+}
