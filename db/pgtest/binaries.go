@@ -115,7 +115,7 @@ func copyFor(owner *syscall.Credential, to, from string) error {
 		default:
 			var content []byte
 			if content, err = os.ReadFile(path); err == nil {
-				err = os.WriteFile(target, content, 0o700) //nolint:gosec // programs are among them
+				err = os.WriteFile(target, content, 0o700)
 			}
 		}
 		if err != nil {
