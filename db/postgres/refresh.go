@@ -132,10 +132,7 @@ update sessions set generation = $2, rotated_at = $3, idle_expires_at = $4 where
 // says: it moves the row on, or ends the session. In between the row may have
 // come to any state, the plain one included.
 func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uuid.UUID) (session.Granted, error) {
-	var (
-		g     session.Granted
-		ended bool
-	)
+	var g session.Granted
 	err := s.inTx(ctx, "Refresh", func(tx pgx.Tx) error {
 		// A statement of its own: the next one must see what the lock's last
 		// holder did to the identity's sessions.
@@ -166,7 +163,6 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 			row.IdleExpiresAt = session.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, row.ExpiresAt))
 			b.Queue(advanceSQL, row.ID, row.Generation, row.RotatedAt, row.IdleExpiresAt)
 		case session.ReplayLate, session.Reuse:
-			ended = true
 			queueEnd(&b, p.Session.ID, v.EndReason(), r.Now)
 		}
 		g = p.grant(v)
@@ -175,8 +171,8 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 		}
 		return run(ctx, tx, &b)
 	})
-	if err == nil && ended {
-		err = auth.RefreshReused
+	if err == nil {
+		err = g.Verdict.Refusal()
 	}
 	return g, err
 }

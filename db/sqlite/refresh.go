@@ -30,20 +30,17 @@ func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.G
 		return session.Granted{}, auth.RefreshInvalid
 	}
 	r.Now = session.StoredTime(r.Now)
-	var (
-		g     session.Granted
-		ended bool
-	)
+	var g session.Granted
 	err := s.inTx(ctx, "Refresh", func(tx *sql.Tx) error {
 		var err error
 		g, err = rotate(ctx, tx, r)
 		if errors.Is(err, sql.ErrNoRows) {
-			g, ended, err = settle(ctx, tx, r)
+			g, err = settle(ctx, tx, r)
 		}
 		return err
 	})
-	if err == nil && ended {
-		err = auth.RefreshReused
+	if err == nil {
+		err = g.Verdict.Refusal()
 	}
 	if err != nil {
 		return session.Granted{}, err
@@ -74,28 +71,28 @@ update sessions set generation = ?2, rotated_at = ?3, idle_expires_at = ?4 where
 
 // settle finds out why rotate found nothing to update, and does what the verdict
 // says: it moves the row on, or ends the session.
-func settle(ctx context.Context, tx *sql.Tx, r session.RefreshParams) (g session.Granted, ended bool, err error) {
+func settle(ctx context.Context, tx *sql.Tx, r session.RefreshParams) (session.Granted, error) {
 	var (
 		st        session.State
 		row       sessionRow
 		audiences jsonList
 	)
-	err = tx.QueryRowContext(ctx, presentedSQL, r.Session, r.AppID).
+	err := tx.QueryRowContext(ctx, presentedSQL, r.Session, r.AppID).
 		Scan(append([]any{&audiences, &st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
-		return g, false, missing(ctx, tx, r.AppID)
+		return session.Granted{}, missing(ctx, tx, r.AppID)
 	}
 	if err != nil {
-		return g, false, err
+		return session.Granted{}, err
 	}
 	st.Session = row.session()
 	if err := st.Standing(r.AppID, r.Now); err != nil {
-		return g, false, err
+		return session.Granted{}, err
 	}
 	v := session.Judge(&st.Session, r.Presented, r.Now, r.Grace)
 	if e, ok := r.Event(v, &st.Session); ok {
 		if err := writeAudit(ctx, tx, e); err != nil {
-			return g, false, err
+			return session.Granted{}, err
 		}
 	}
 	switch v {
@@ -105,10 +102,9 @@ func settle(ctx context.Context, tx *sql.Tx, r session.RefreshParams) (g session
 		s.IdleExpiresAt = session.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, s.ExpiresAt))
 		_, err = tx.ExecContext(ctx, advanceSQL, s.ID, s.Generation, micros(s.RotatedAt), micros(s.IdleExpiresAt))
 	case session.ReplayLate, session.Reuse:
-		ended = true
 		err = end(ctx, tx, st.Session.ID, v.EndReason(), r.Now)
 	}
-	return session.Granted{Session: st.Session, Audiences: audiences, Verdict: v}, ended, err
+	return session.Granted{Session: st.Session, Audiences: audiences, Verdict: v}, err
 }
 
 // missing says why there is neither the app nor the session.

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"testing"
 	"time"
@@ -71,7 +72,7 @@ var refreshTests = []test{
 		other := f.exchange(t, "o-1", t0)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 		now := t0.Add(2 * grace)
-		f.wantTheft(t, s, 1, now, auth.EndReplayLate, auth.AuditRefreshReplay,
+		f.wantTheft(t, s, 1, now, session.ErrReplayLate, auth.EndReplayLate, auth.AuditRefreshReplay,
 			map[string]any{"presented": 1.0, "generation": 2.0, "age_ms": 120000.0})
 		f.mustRefresh(t, other.ID, 1, now, session.Rotate)
 	}},
@@ -81,7 +82,7 @@ var refreshTests = []test{
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 		f.mustRefresh(t, s.ID, 2, t0, session.Rotate)
 		now := t0.Add(1500 * time.Millisecond)
-		f.wantTheft(t, s, 1, now, auth.EndReuse, auth.AuditRefreshReuse,
+		f.wantTheft(t, s, 1, now, session.ErrReuse, auth.EndReuse, auth.AuditRefreshReuse,
 			map[string]any{"presented": 1.0, "generation": 3.0, "age_ms": 1500.0})
 		f.mustRefresh(t, other.ID, 1, now, session.Rotate)
 	}},
@@ -126,11 +127,15 @@ var refreshTests = []test{
 }
 
 // wantTheft presents a stolen token and demands all of its consequences.
-func (f *fixture) wantTheft(t *testing.T, s auth.Session, presented uint32, now time.Time, why auth.EndReason, action auth.AuditAction, detail map[string]any) {
+func (f *fixture) wantTheft(t *testing.T, s auth.Session, presented uint32, now time.Time, cause error, why auth.EndReason, action auth.AuditAction, detail map[string]any) {
 	t.Helper()
 	current := f.stored(t, s.ID)
 	before := f.counts(t)
-	f.refuse(t, s.ID, presented, now, auth.RefreshReused)
+	g, err := f.refresh(t.Context(), s.ID, presented, now)
+	if !errors.Is(err, auth.RefreshReused) || !errors.Is(err, cause) {
+		t.Errorf("error %v, want %v because of %v", err, auth.RefreshReused, cause)
+	}
+	wantEqual(t, "granted", g, session.Granted{})
 	f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 	current.EndedAt, current.EndReason = now, why
 	wantEqual(t, "stored", f.stored(t, s.ID), current)

@@ -56,15 +56,23 @@ func TestVerdict(t *testing.T) {
 	for v, want := range map[session.Verdict]struct {
 		name    string
 		accepts bool
+		cause   error
 	}{
-		session.Rotate:     {"rotated", true},
-		session.Replay:     {"replayed", true},
-		session.RolledBack: {"rolled_back", true},
-		session.ReplayLate: {"replay_late", false},
-		session.Reuse:      {"reuse", false},
+		session.Rotate:     {"rotated", true, nil},
+		session.Replay:     {"replayed", true, nil},
+		session.RolledBack: {"rolled_back", true, nil},
+		session.ReplayLate: {"replay_late", false, session.ErrReplayLate},
+		session.Reuse:      {"reuse", false, session.ErrReuse},
 	} {
 		if v.String() != want.name || v.Accepts() != want.accepts {
 			t.Errorf("%v accepts %v, want %v", v, v.Accepts(), want)
+		}
+		refusal := v.Refusal()
+		if (refusal == nil) != want.accepts || !errors.Is(refusal, want.cause) {
+			t.Errorf("%v refuses with %v, want %v", v, refusal, want.cause)
+		}
+		if !want.accepts && !errors.Is(refusal, auth.RefreshReused) {
+			t.Errorf("%v refuses with %v, want refresh_reused", v, refusal)
 		}
 	}
 }
