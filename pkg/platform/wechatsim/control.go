@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -73,6 +75,10 @@ var controls = map[string]map[string]control{
 
 func (s *Simulator) serveControl(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
+	if !localHost(r.Host) {
+		writeError(w, http.StatusForbidden, "the controls are not reached by a name from the public DNS: use localhost or an IP address")
+		return
+	}
 	methods, known := controls[r.URL.Path]
 	if !known {
 		writeError(w, http.StatusNotFound, "no such control; there are "+strings.Join(slices.Sorted(maps.Keys(controls)), ", "))
@@ -96,6 +102,26 @@ func (s *Simulator) serveControl(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = w.Write(append(encodeJSON(answer), '\n'))
+}
+
+// localHost reports whether a Host header holds an IP address or a name that
+// nobody can own in the public DNS. Any other name may be a web page's that had
+// its name point here (DNS rebinding), so that the browser lets it read the
+// answers, and with them log in as anybody.
+func localHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return true
+	}
+	labels := strings.Split(strings.ToLower(strings.TrimSuffix(host, ".")), ".")
+	switch labels[len(labels)-1] {
+	case "localhost", "internal", "local", "test":
+		return true
+	}
+	return len(labels) == 1
 }
 
 func writeError(w http.ResponseWriter, status int, message string) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -52,6 +53,36 @@ func TestControl(t *testing.T) {
 		a := s.send(http.MethodPost, "/sim/codes", `{"user":"爱丽丝","appid":"`+appA+`"}`)
 		s.login(appB, a.Code).refused(t, 40029)
 		s.login(appA, a.Code).fine(t)
+	})
+
+	t.Run("a_web_page_that_had_its_name_point_here_controls_nothing", func(t *testing.T) {
+		t.Parallel()
+		h := New(Config{}).Handler()
+		for host, want := range map[string]int{
+			"127.0.0.1:8082":            http.StatusOK,
+			"127.0.0.1":                 http.StatusOK,
+			"[::1]:8082":                http.StatusOK,
+			"[::1]":                     http.StatusOK,
+			"localhost:8082":            http.StatusOK,
+			"LocalHost.":                http.StatusOK,
+			"dev.localhost:8082":        http.StatusOK,
+			"wechatsim:8082":            http.StatusOK,
+			"host.docker.internal:8082": http.StatusOK,
+			"":                          http.StatusOK,
+			"evil.example.com:8082":     http.StatusForbidden,
+			"evil.example.com":          http.StatusForbidden,
+			"127.0.0.1.nip.io:8082":     http.StatusForbidden,
+			"localhost.example.com":     http.StatusForbidden,
+			"evil.example.com.:8082":    http.StatusForbidden,
+		} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/sim/codes", strings.NewReader(`{"user":"alice"}`))
+			r.Host = host
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != want || strings.Contains(w.Body.String(), `"code"`) != (want == http.StatusOK) {
+				t.Errorf("Host %q: status %d, want %d: %s", host, w.Code, want, w.Body)
+			}
+		}
 	})
 
 	t.Run("a_phone_code", func(t *testing.T) {
