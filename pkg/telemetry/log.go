@@ -50,8 +50,9 @@ var (
 	// named are the values of parameters that hold secrets, in a query string,
 	// a form or JSON.
 	named = regexp.MustCompile(`(?i)\b(secret|js_code|code|access_token|refresh_token|token|session_key|client_secret|password)(=|"\s*:\s*")([^&\s"]+)`)
-	// userinfo is the password in a URL, such as a database's.
-	userinfo = regexp.MustCompile(`([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@`)
+	// userinfo is the password in a URL, such as a database's. A password that
+	// was not percent-encoded ends at the last @, and may hold slashes.
+	userinfo = regexp.MustCompile(`(?i)([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s"]+@`)
 )
 
 // Redact returns s with everything blanked that looks like a token, a secret
