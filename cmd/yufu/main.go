@@ -84,7 +84,9 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		return exited
 	}
 	if err != nil {
-		fmt.Fprintf(std.err, "yufu: %v\nyufu: see: %s --help\n", err, commandPath(err))
+		// The parser quotes what it does not understand: perhaps a database URL
+		// that lost its flag.
+		fmt.Fprintf(std.err, "yufu: %s\nyufu: see: %s --help\n", telemetry.Redact(err.Error()), commandPath(err))
 		return 2
 	}
 	if err := setting.CheckEnviron(environ, known); err != nil {

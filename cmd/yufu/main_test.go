@@ -108,6 +108,8 @@ func TestSettings(t *testing.T) {
 		{"an address that is none", with("YUFU_LISTEN", "8080"), serve, 1, []string{"YUFU_LISTEN", "host:port"}},
 		{"another WeChat that is no URL", with("YUFU_UNSAFE_WECHAT_URL", "localhost"), []string{"serve", "--migrate"}, 2, []string{"YUFU_UNSAFE_WECHAT_URL"}},
 		{"a flag that nobody knows", with(), []string{"serve", "--prot", "1"}, 2, []string{"unknown flag --prot", "yufu serve --help"}},
+		{"a database URL that lost its flag", with(), []string{"serve", "postgres://u:" + hunter2 + "@h/d"}, 2, []string{"unexpected argument postgres://u:", "yufu serve --help"}},
+		{"a database URL behind another flag", with(), []string{"serve", "--session-idle-ttl", "postgres://u:xy/" + hunter2 + "@h/d"}, 2, []string{"--session-idle-ttl", "duration"}},
 		{"a command that nobody knows", with(), []string{"srve"}, 2, []string{`did you mean "serve"?`, "yufu --help"}},
 
 		{"dev for everybody", nil, []string{"dev", "--listen", ":8080"}, 2, []string{"YUFU_LISTEN", "loopback only", "yufu serve"}},
