@@ -4,6 +4,8 @@
 // It owns when and how much: in small batches, with a pause between rounds, and
 // never at start-up, when a fleet that restarts has better things to do. What
 // is deleted is the store's matter. A failed round is logged and tried again.
+// Nothing is deleted that has not expired by this clock and by the database's:
+// one host whose clock went astray must not end everybody's sessions.
 package janitor
 
 import (
@@ -29,6 +31,8 @@ type Store interface {
 	// DeleteExpired removes at most limit sessions that expired before the
 	// given time, and as many cutoffs that may be forgotten at now.
 	DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error)
+	// Now returns the database's clock.
+	Now(ctx context.Context) (time.Time, error)
 }
 
 // Run cleans at every tick of pause until ctx is done. Production passes
@@ -59,6 +63,13 @@ func Pause() <-chan time.Time {
 
 // clean deletes batch after batch until a batch is not full.
 func clean(ctx context.Context, store Store, now time.Time) (total int, err error) {
+	theirs, err := store.Now(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if theirs.Before(now) {
+		now = theirs
+	}
 	for {
 		n, err := store.DeleteExpired(ctx, now.Add(-keep), now, batch)
 		total += n

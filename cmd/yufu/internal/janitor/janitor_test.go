@@ -17,7 +17,11 @@ type fullStore struct {
 	rows  int
 	fail  error
 	calls chan time.Time
+	// clock is the database's; start sets it a day ahead of ours when it is zero.
+	clock time.Time
 }
+
+func (s *fullStore) Now(context.Context) (time.Time, error) { return s.clock, nil }
 
 func (s *fullStore) DeleteExpired(_ context.Context, before, now time.Time, limit int) (int, error) {
 	s.calls <- before
@@ -34,6 +38,9 @@ func TestRun(t *testing.T) {
 	now := time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC)
 	start := func(s *fullStore) (ticks chan time.Time, stop func()) {
 		ticks = make(chan time.Time)
+		if s.clock.IsZero() {
+			s.clock = now.Add(24 * time.Hour)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
@@ -68,5 +75,14 @@ func TestRun(t *testing.T) {
 		if s.rows != 0 {
 			t.Error("the row is left")
 		}
+	})
+	t.Run("a clock ahead of the database's deletes nothing early", func(t *testing.T) {
+		s := &fullStore{clock: now.Add(-100 * 24 * time.Hour), calls: make(chan time.Time, 10)}
+		ticks, stop := start(s)
+		ticks <- now
+		if before := <-s.calls; !before.Equal(s.clock.Add(-keep)) {
+			t.Errorf("sessions before %s, and the database's clock is at %s", before, s.clock)
+		}
+		stop()
 	})
 }
