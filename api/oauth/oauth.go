@@ -147,6 +147,13 @@ func (h *Handler) exchange(r *http.Request, form web.Form) (session.Grant, error
 		Device:   form["device"],
 	})
 	settle(err)
+	switch auth.CodeOf(err) {
+	case auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked,
+		auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured:
+		// Which app has trouble with its platform. Before the platform was
+		// asked, a client_id may be anything, a code in the wrong place too.
+		web.EventOf(r.Context()).Add(slog.String("app", clientID))
+	}
 	return grant, err
 }
 

@@ -143,6 +143,7 @@ func TestLog(t *testing.T) {
 	forged := w.refresh(t, first.text(t, "refresh_token")[:63]+"!")
 	revoked := w.revoke(t, second.text(t, "access_token"))
 	ended := w.refresh(t, second.text(t, "refresh_token"))
+	stranger := w.do(t, http.MethodPost, "/oauth2/token", form("grant_type", codeGrant, "client_id", code, "code", code))
 	log := w.log.String()
 	t.Run("each request is one line that says how it went", func(t *testing.T) {
 		var lines []map[string]any
@@ -156,14 +157,16 @@ func TestLog(t *testing.T) {
 		want := []struct {
 			answer                      answer
 			route, grant, outcome, code any
+			app                         any
 		}{
-			{first, "/oauth2/token", "code", "started", nil},
-			{used, "/oauth2/token", "code", nil, "code_used"},
-			{second, "/oauth2/token", "refresh", "rotated", nil},
-			{replay, "/oauth2/token", "refresh", "replayed", nil},
-			{forged, "/oauth2/token", "refresh", nil, "refresh_invalid"},
-			{revoked, "/oauth2/revoke", nil, nil, nil},
-			{ended, "/oauth2/token", "refresh", nil, "session_revoked"},
+			{first, "/oauth2/token", "code", "started", nil, sessiontest.AppID},
+			{used, "/oauth2/token", "code", nil, "code_used", sessiontest.AppID},
+			{second, "/oauth2/token", "refresh", "rotated", nil, sessiontest.AppID},
+			{replay, "/oauth2/token", "refresh", "replayed", nil, sessiontest.AppID},
+			{forged, "/oauth2/token", "refresh", nil, "refresh_invalid", nil},
+			{revoked, "/oauth2/revoke", nil, nil, nil, nil},
+			{ended, "/oauth2/token", "refresh", nil, "session_revoked", nil},
+			{stranger, "/oauth2/token", "code", nil, "app_unknown", nil},
 		}
 		if len(lines) != len(want) {
 			t.Fatalf("%d lines for %d requests: %s", len(lines), len(want), log)
@@ -171,7 +174,7 @@ func TestLog(t *testing.T) {
 		for i, x := range want {
 			l := lines[i]
 			if l["request_id"] != x.answer.Header.Get("X-Request-Id") || l["status"] != float64(x.answer.Status) ||
-				l["route"] != x.route || l["grant"] != x.grant || l["outcome"] != x.outcome || l["error_code"] != x.code {
+				l["route"] != x.route || l["grant"] != x.grant || l["outcome"] != x.outcome || l["error_code"] != x.code || l["app"] != x.app {
 				t.Errorf("line %d: %v, want %+v", i, l, x)
 			}
 		}
