@@ -67,10 +67,24 @@ func openStore(ctx context.Context, db setting.Database, migrate bool) (store, e
 	return s, nil
 }
 
+// refusals say what to do about a PostgreSQL that answers, but not to this user.
+var refusals = map[string]string{
+	"28000": "the database refuses this user",
+	"28P01": "the database refuses this user or this password",
+	"3D000": "create the database first, owned by this user",
+	"42501": "this user must own the database (alter database NAME owner to USER) or its tables",
+}
+
 // openError says which setting led to the database that does not open.
 func openError(db setting.Database, err error) error {
 	var e *auth.Error
+	var refusal interface {
+		error
+		SQLState() string
+	}
 	switch {
+	case errors.As(err, &refusal) && refusals[refusal.SQLState()] != "":
+		return fmt.Errorf("%s: %s: %w", db.Setting, refusals[refusal.SQLState()], refusal)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: the database did not answer within %s", db.Setting, openTimeout)
 	case errors.As(err, &e) && e.Code == auth.StorageUnavailable && e.Err != nil:

@@ -1,9 +1,14 @@
 package e2e
 
 import (
+	"context"
+	"crypto/rand"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
@@ -103,7 +108,40 @@ func TestStartWithoutDatabase(t *testing.T) {
 		h := newHarness(t)
 		d := deploy(h, pgtest.Empty(t)+"&dbname=atlantis")
 		r := h.run(d.env, "", "serve")
-		if r.code != 1 || !strings.Contains(r.stderr, "atlantis") {
+		if r.code != 1 || !strings.Contains(r.stderr, "atlantis") || !strings.Contains(r.stderr, "create the database first") {
+			t.Errorf("exit code %d: %s", r.code, r.stderr)
+		}
+	})
+
+	t.Run("says that the database is not the user's own, and what to do", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		dsn := pgtest.Empty(t)
+		owner, err := pgx.Connect(t.Context(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer owner.Close(context.Background())
+		tenant := "tenant_" + strings.ToLower(rand.Text())
+		// Before PostgreSQL 15 everybody may create in the schema public.
+		for _, sql := range []string{`create role ` + tenant + ` login password 'p'`, `revoke create on schema public from public`} {
+			if _, err := owner.Exec(t.Context(), sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+		defer func() {
+			if _, err := owner.Exec(context.Background(), `drop role `+tenant); err != nil {
+				t.Error(err)
+			}
+		}()
+		u, err := url.Parse(dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.UserPassword(tenant, "p")
+		d := deploy(h, u.String())
+		r := h.run(d.env, "", "migrate")
+		if r.code != 1 || !strings.Contains(r.stderr, "permission denied") || !strings.Contains(r.stderr, "must own the database") {
 			t.Errorf("exit code %d: %s", r.code, r.stderr)
 		}
 	})
