@@ -47,8 +47,10 @@ func Listen(ctx context.Context, setting, addr string) (net.Listener, error) {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s: the address %s is in use, perhaps by another yufu; stop that one, or choose another address", setting, addr)
-	case err != nil:
+	case errors.As(err, new(*net.AddrError)):
 		return nil, fmt.Errorf("%s: cannot listen on %q (want host:port): %w", setting, addr, err)
+	case err != nil:
+		return nil, fmt.Errorf("%s: cannot %w", setting, err)
 	}
 	return l, nil
 }

@@ -78,7 +78,9 @@ func TestServe(t *testing.T) {
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error)
-		go func() { served <- Serve(ctx, log, 10*time.Millisecond, func() {}, Endpoint{Name: "public", Listener: l, Handler: h}) }()
+		go func() {
+			served <- Serve(ctx, log, 10*time.Millisecond, func() {}, Endpoint{Name: "public", Listener: l, Handler: h})
+		}()
 		go func() {
 			resp, err := http.Get("http://" + l.Addr().String())
 			if err == nil {
@@ -104,5 +106,10 @@ func TestListen(t *testing.T) {
 	_, err = Listen(t.Context(), "YUFU_LISTEN", "nonsense")
 	if err == nil || !strings.Contains(err.Error(), "host:port") {
 		t.Errorf("no address: %v", err)
+	}
+	// A documentation address (RFC 5737): well formed, and nobody's own.
+	_, err = Listen(t.Context(), "YUFU_LISTEN", "192.0.2.1:0")
+	if err == nil || !strings.Contains(err.Error(), "YUFU_LISTEN: cannot listen tcp 192.0.2.1:0: ") || strings.Contains(err.Error(), "host:port") {
+		t.Errorf("somebody else's address: %v", err)
 	}
 }
