@@ -26,7 +26,7 @@ type serveCmd struct {
 func (serveCmd) Help() string {
 	return `Three settings are required: YUFU_ISSUER, YUFU_DATABASE_URL and YUFU_MASTER_KEY_FILE. Every setting is a flag and an environment variable; the flag wins. A duration is written as 90s, 15m or 720h.
 
-Replicas share nothing but the database, and may start and stop at any time. SIGTERM drains.`
+Replicas share nothing but the database and these three settings, and may start and stop at any time. SIGTERM drains.`
 }
 
 // Run serves until SIGTERM.
