@@ -1,0 +1,152 @@
+package session_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+// endings are all ways to end a session before its time. Whoever adds one adds
+// its row. They return the error of the call that ends.
+var endings = map[string]struct {
+	end func(t *testing.T, w *world, g session.Grant) error
+	// ended is the code of a call that ended the session because of what was
+	// presented; "" when ending was what the caller asked for.
+	ended auth.Code
+	// kind says which cutoff tells validators.
+	kind auth.CutoffKind
+}{
+	"a log-out by the refresh token": {func(t *testing.T, w *world, g session.Grant) error {
+		return w.revoke(t, g.RefreshToken)
+	}, "", auth.CutoffSession},
+	"a log-out by the access token": {func(t *testing.T, w *world, g session.Grant) error {
+		return w.revoke(t, g.AccessToken)
+	}, "", auth.CutoffSession},
+	"a late replay": {func(t *testing.T, w *world, g session.Grant) error {
+		must(w.Refresh(g.RefreshToken))(t)
+		w.Clock.Advance(w.Lifetimes.Grace + time.Microsecond)
+		_, err := w.Refresh(g.RefreshToken)
+		return err
+	}, auth.RefreshReused, auth.CutoffSession},
+	"a reuse": {func(t *testing.T, w *world, g session.Grant) error {
+		must(w.Refresh(must(w.Refresh(g.RefreshToken))(t).RefreshToken))(t)
+		_, err := w.Refresh(g.RefreshToken)
+		return err
+	}, auth.RefreshReused, auth.CutoffSession},
+	"the app disabled": {func(t *testing.T, w *world, _ session.Grant) error {
+		_, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
+		return err
+	}, "", auth.CutoffApp},
+	"the app disabled and enabled again": {func(t *testing.T, w *world, _ session.Grant) error {
+		if _, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled)); err != nil {
+			return err
+		}
+		_, err := w.Store.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled))
+		return err
+	}, "", auth.CutoffApp},
+}
+
+// observers are all who must see that a session has ended; each returns the
+// code that it gives, or "" for one who takes the session to be live.
+var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Code{
+	"the refresh": func(_ *testing.T, w *world, g session.Grant) auth.Code {
+		_, err := w.Refresh(g.RefreshToken)
+		return auth.CodeOf(err)
+	},
+	"who asks for the session of an access token": func(t *testing.T, w *world, g session.Grant) auth.Code {
+		_, err := w.Service.Authenticate(t.Context(), g.AccessToken)
+		return auth.CodeOf(err)
+	},
+	"the log-out": func(t *testing.T, w *world, g session.Grant) auth.Code {
+		// It changes nothing that is ended already, and so writes nothing.
+		before := w.count(t, `select count(*) from audit`)
+		if err := w.revoke(t, g.RefreshToken); err != nil {
+			t.Error(err)
+		}
+		if w.count(t, `select count(*) from audit`) == before {
+			return auth.SessionRevoked
+		}
+		return ""
+	},
+}
+
+func (w *world) revoke(t *testing.T, s auth.Secret) error {
+	t.Helper()
+	return w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: s})
+}
+
+// cutoffs counts those of a kind that a validator would hold against tokens of
+// the session.
+func (w *world) cutoffs(t *testing.T, kind auth.CutoffKind, g session.Grant) int {
+	t.Helper()
+	if kind == auth.CutoffApp {
+		return w.count(t, `select count(*) from cutoffs where kind = 'app' and appid = ? and epoch > ?`, g.Session.AppID, g.Session.Epoch)
+	}
+	return w.count(t, `select count(*) from cutoffs where kind = 'session' and session_id = ? and ver = 0`, g.Session.ID.String())
+}
+
+func TestEveryEnding(t *testing.T) {
+	t.Parallel()
+	for ending, e := range endings {
+		for observer, observe := range observers {
+			if observer == "the log-out" && e.kind == auth.CutoffApp {
+				continue // the row is not ended one by one, so a log-out still is one
+			}
+			t.Run(ending+" is seen by "+observer, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, session.Lifetimes{})
+				g := w.Login("alice")
+				if got := auth.CodeOf(e.end(t, w, g)); got != e.ended {
+					t.Fatalf("the ending answers %q, want %q", got, e.ended)
+				}
+				if got := observe(t, w, g); got != auth.SessionRevoked && got != auth.AppDisabled {
+					t.Errorf("code %q, want that of an end", got)
+				}
+			})
+		}
+		t.Run(ending+" writes its cutoff for validators, and no other session's", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, session.Lifetimes{})
+			g, bystander := w.Login("alice"), w.Login("alice")
+			if got := auth.CodeOf(e.end(t, w, g)); got != e.ended {
+				t.Fatalf("the ending answers %q, want %q", got, e.ended)
+			}
+			if n := w.cutoffs(t, e.kind, g); n == 0 {
+				t.Error("there is no cutoff")
+			}
+			if n := w.cutoffs(t, auth.CutoffSession, bystander); n != 0 {
+				t.Errorf("%d cutoffs of another session", n)
+			}
+		})
+		t.Run(ending+" without its cutoff does not happen", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, session.Lifetimes{})
+			g := w.Login("alice")
+			w.breakCutoffs(t)
+			if got := auth.CodeOf(e.end(t, w, g)); got == e.ended {
+				t.Errorf("the ending answers %q", got)
+			}
+			st, err := w.Store.Session(t.Context(), g.Session.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := st.Standing(sessiontest.AppID, w.Clock.Now()); err != nil {
+				t.Errorf("the session is dead to us alone: %v", err)
+			}
+			if n := w.count(t, `select count(*) from audit where session_id = ?`, g.Session.ID.String()); n != 0 {
+				t.Errorf("%d audit rows tell of what did not happen", n)
+			}
+		})
+	}
+}
+
+// breakCutoffs lets nobody write a cutoff any more.
+func (w *world) breakCutoffs(t *testing.T) {
+	t.Helper()
+	if _, err := w.db.ExecContext(t.Context(), `create trigger no_cutoffs before insert on cutoffs begin select raise(abort, 'broken'); end`); err != nil {
+		t.Fatal(err)
+	}
+}
