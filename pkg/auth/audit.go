@@ -20,6 +20,9 @@ const (
 	AuditRefreshReuse    AuditAction = "refresh.reuse"
 	AuditRefreshRollback AuditAction = "refresh.store_rolled_back"
 	AuditKeyCreated      AuditAction = "key.created"
+	AuditRevoked         AuditAction = "revoked"
+	AuditServiceKeyAdded AuditAction = "service_key.added"
+	AuditServiceKeyEnded AuditAction = "service_key.revoked"
 )
 
 // AuditEvent is one row of the audit trail. It is committed together with the

@@ -57,4 +57,5 @@ const (
 	EndLogout     EndReason = "logout"
 	EndReplayLate EndReason = "refresh.replay_late"
 	EndReuse      EndReason = "refresh.reuse"
+	EndRevoked    EndReason = "revoked"
 )
