@@ -1,0 +1,125 @@
+package cutoff
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Retention is how long session and app cutoffs are live: longer than any
+// access token lives. Key cutoffs are live for ever.
+const Retention = 65 * time.Minute
+
+// Kind says what a cutoff speaks about.
+type Kind string
+
+// The kinds of cutoffs.
+const (
+	KindSession Kind = "session"
+	KindApp     Kind = "app"
+	KindKey     Kind = "key"
+)
+
+// Cutoff is one revocation. The kind says which of the other fields count.
+type Cutoff struct {
+	Kind Kind `json:"kind"`
+	// Session and Ver: tokens of this session below Ver are dead; a Ver of
+	// zero means all of them.
+	Session string `json:"session,omitempty"`
+	Ver     int64  `json:"ver,omitempty"`
+	// App and Epoch: tokens of this app below Epoch are dead.
+	App   string `json:"app,omitempty"`
+	Epoch int64  `json:"epoch,omitempty"`
+	// KID: tokens signed by this key are dead.
+	KID string `json:"kid,omitempty"`
+}
+
+// Token is what of an access token decides whether a cutoff hits it: the claims
+// sid, ver, client_id and epoch, and the header's kid.
+type Token struct {
+	Session string
+	Ver     int64
+	App     string
+	Epoch   int64
+	KID     string
+}
+
+// Hits reports whether the cutoff kills the token.
+func (c Cutoff) Hits(t Token) bool {
+	switch c.Kind {
+	case KindSession:
+		return t.Session == c.Session && belowVer(t.Ver, c.Ver)
+	case KindApp:
+		return t.App == c.App && t.Epoch < c.Epoch
+	case KindKey:
+		return t.KID == c.KID
+	default:
+		return false
+	}
+}
+
+// belowVer reports whether a session cutoff at ver kills the token's version.
+func belowVer(token, ver int64) bool { return ver == 0 || token < ver }
+
+// Errors of [Cutoff.Check] and [ParseCutoff].
+var (
+	// ErrUnknownKind is a cutoff of a kind that this package does not know. It
+	// may come from a newer service, and must not be ignored.
+	ErrUnknownKind = errors.New("cutoff: unknown kind of cutoff")
+	// ErrMalformed is a cutoff that says nothing, or an event that holds none.
+	ErrMalformed = errors.New("cutoff: malformed")
+)
+
+// maxName bounds the names in a cutoff, in bytes.
+const maxName = 128
+
+// Check returns nil for a cutoff that names what it kills, and otherwise an
+// error that wraps [ErrUnknownKind] or [ErrMalformed].
+func (c Cutoff) Check() error {
+	switch c.Kind {
+	case KindSession:
+		if !isName(c.Session) || c.Ver < 0 {
+			return fmt.Errorf("%w: session cutoff", ErrMalformed)
+		}
+	case KindApp:
+		if !isName(c.App) || c.Epoch <= 0 {
+			return fmt.Errorf("%w: app cutoff", ErrMalformed)
+		}
+	case KindKey:
+		if !isName(c.KID) {
+			return fmt.Errorf("%w: key cutoff", ErrMalformed)
+		}
+	default:
+		return ErrUnknownKind
+	}
+	return nil
+}
+
+// isName reports whether s is 1 to maxName printable ASCII characters.
+func isName(s string) bool {
+	if s == "" || len(s) > maxName {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// ParseCutoff reads the data of a cutoff event. Members it does not know are
+// skipped.
+//
+// Errors: those of [Cutoff.Check].
+func ParseCutoff(data []byte) (Cutoff, error) {
+	var c Cutoff
+	if err := json.Unmarshal(data, &c); err != nil {
+		return Cutoff{}, fmt.Errorf("%w: a cutoff that is not its JSON", ErrMalformed)
+	}
+	if err := c.Check(); err != nil {
+		return Cutoff{}, err
+	}
+	return c, nil
+}

@@ -1,0 +1,133 @@
+package cutoff
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// The names of the feed's events.
+const (
+	EventCutoff    = "cutoff"
+	EventReady     = "ready"
+	EventHeartbeat = "heartbeat"
+	EventReset     = "reset"
+)
+
+// HeartbeatInterval is how often the service sends a heartbeat, at least.
+const HeartbeatInterval = 5 * time.Second
+
+// Event is one event of the feed.
+type Event struct {
+	// Name is one of the constants above, or one to be skipped.
+	Name string
+	// ID is where to resume after this event. It is empty where one cannot.
+	ID string
+	// Data is the event's JSON object.
+	Data []byte
+}
+
+// Heartbeat says how fresh a replica's knowledge is.
+type Heartbeat struct {
+	// AgeMS is the time in milliseconds since the start of the replica's last
+	// successful catch-up with the database.
+	AgeMS int64 `json:"age_ms"`
+	// Now is the replica's clock as the heartbeat was made.
+	Now time.Time `json:"now"`
+	// MaxStalenessMS is how old, in milliseconds, knowledge may grow before
+	// validators refuse tokens. They may lower it for themselves, never raise.
+	MaxStalenessMS int64 `json:"max_staleness_ms"`
+}
+
+// Page is the feed's answer to those who poll.
+type Page struct {
+	// Cutoffs are those after the id that was asked for, or all live ones.
+	Cutoffs []Cutoff `json:"cutoffs"`
+	// Next is the id to ask with the next time.
+	Next string `json:"next"`
+	// AgeMS, Now and MaxStalenessMS are those of a [Heartbeat].
+	AgeMS          int64     `json:"age_ms"`
+	Now            time.Time `json:"now"`
+	MaxStalenessMS int64     `json:"max_staleness_ms"`
+}
+
+// NewHeartbeat returns the heartbeat of a replica, in the units of the wire:
+// milliseconds, the age rounded up, and the clock in UTC.
+func NewHeartbeat(age time.Duration, now time.Time, maxStaleness time.Duration) Heartbeat {
+	return Heartbeat{
+		AgeMS:          int64((age + time.Millisecond - 1) / time.Millisecond),
+		Now:            now.UTC().Truncate(time.Millisecond),
+		MaxStalenessMS: int64(maxStaleness / time.Millisecond),
+	}
+}
+
+// Event returns the event that carries the cutoff. The id is empty in a
+// snapshot.
+func (c Cutoff) Event(id string) Event {
+	return Event{Name: EventCutoff, ID: id, Data: object(c)}
+}
+
+// Event returns the heartbeat event.
+func (h Heartbeat) Event() Event {
+	return Event{Name: EventHeartbeat, Data: object(h)}
+}
+
+// Ready returns the ready event: everything up to the id has been sent.
+func (h Heartbeat) Ready(id string) Event {
+	return Event{Name: EventReady, ID: id, Data: object(h)}
+}
+
+// Reset returns the reset event: a snapshot follows.
+func Reset() Event {
+	return Event{Name: EventReset, Data: []byte("{}")}
+}
+
+// object returns the JSON of one of this package's types.
+func object(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		// The types hold strings, integers and times. A time beyond the year
+		// 9999 is the one thing that fails.
+		panic("cutoff: " + err.Error())
+	}
+	return b
+}
+
+// ParseHeartbeat reads the data of a heartbeat or ready event.
+//
+// Errors: one that wraps [ErrMalformed].
+func ParseHeartbeat(data []byte) (Heartbeat, error) {
+	var h Heartbeat
+	if err := json.Unmarshal(data, &h); err != nil || h.Now.IsZero() || h.AgeMS < 0 || h.MaxStalenessMS < 0 {
+		return Heartbeat{}, fmt.Errorf("%w: a heartbeat that is not its JSON", ErrMalformed)
+	}
+	return h, nil
+}
+
+// AppendEvent appends the event as it goes over the wire. It panics if the name
+// or the id holds a line break or a NUL, or the data a carriage return, which
+// the format cannot carry: none of them comes from outside, and JSON as it is
+// encoded here has no carriage return.
+func AppendEvent(dst []byte, e Event) []byte {
+	if strings.ContainsAny(e.Name, "\r\n\x00") || strings.ContainsAny(e.ID, "\r\n\x00") || bytes.IndexByte(e.Data, '\r') >= 0 {
+		panic("cutoff: an event with a line break where none can be")
+	}
+	dst = append(dst, "event: "...)
+	dst = append(dst, e.Name...)
+	dst = append(dst, '\n')
+	if e.ID != "" {
+		dst = append(dst, "id: "...)
+		dst = append(dst, e.ID...)
+		dst = append(dst, '\n')
+	}
+	for rest, more := e.Data, true; more; {
+		var line []byte
+		line, rest, more = bytes.Cut(rest, []byte("\n"))
+		dst = append(dst, "data: "...)
+		dst = append(dst, line...)
+		dst = append(dst, '\n')
+	}
+	return append(dst, '\n')
+}

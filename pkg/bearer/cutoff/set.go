@@ -1,0 +1,190 @@
+package cutoff
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// shards is how many locks the session cutoffs are spread over, so that
+// validators on many cores do not wait for one another.
+const shards = 64
+
+// Set is the live cutoffs: their union. It grows with what the service revokes
+// within [Retention], about 200 bytes a session, and drops nothing before: a
+// bound would have to let revoked tokens pass. It is safe for concurrent use.
+type Set struct {
+	seed     maphash.Seed
+	sessions [shards]sessionShard
+
+	// Few and seldom changed, so they are copied on write and read without a
+	// lock. mu is held by writers.
+	mu   sync.Mutex
+	apps atomic.Pointer[map[string]live]
+	keys atomic.Pointer[map[string]struct{}]
+}
+
+type sessionShard struct {
+	mu sync.RWMutex
+	m  map[string]live
+	// The next shard's lock is on another cache line.
+	_ [64]byte
+}
+
+// live is a bound, a ver or an epoch, and when a cutoff last said it.
+type live struct {
+	bound int64
+	since time.Time
+}
+
+// NewSet returns an empty set.
+func NewSet() *Set {
+	s := &Set{seed: maphash.MakeSeed()}
+	for i := range s.sessions {
+		s.sessions[i].m = map[string]live{}
+	}
+	s.apps.Store(&map[string]live{})
+	s.keys.Store(&map[string]struct{}{})
+	return s
+}
+
+// Add adds a cutoff that [Cutoff.Check] finds good; others hit nothing. Adding
+// never weakens: of two cutoffs of one session or app the farther-reaching one
+// counts, and it stays live for [Retention] after now, or after an earlier call
+// if that was later.
+func (s *Set) Add(c Cutoff, now time.Time) {
+	switch c.Kind {
+	case KindSession:
+		sh := s.shard(c.Session)
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		old, known := sh.m[c.Session]
+		next := live{bound: c.Ver, since: now}
+		if known {
+			if old.bound == 0 || (c.Ver != 0 && c.Ver < old.bound) {
+				next.bound = old.bound
+			}
+			next.since = later(old.since, now)
+		}
+		sh.m[c.Session] = next
+	case KindApp:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		apps := *s.apps.Load()
+		next := live{bound: c.Epoch, since: now}
+		if old, known := apps[c.App]; known {
+			next = live{bound: max(old.bound, c.Epoch), since: later(old.since, now)}
+		}
+		apps = clone(apps)
+		apps[c.App] = next
+		s.apps.Store(&apps)
+	case KindKey:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		keys := *s.keys.Load()
+		if _, known := keys[c.KID]; known {
+			return
+		}
+		keys = clone(keys)
+		keys[c.KID] = struct{}{}
+		s.keys.Store(&keys)
+	}
+}
+
+// Hits reports whether a cutoff of the set kills the token. It allocates
+// nothing and hardly ever waits.
+func (s *Set) Hits(t Token) bool {
+	if keys := *s.keys.Load(); len(keys) > 0 {
+		if _, hit := keys[t.KID]; hit {
+			return true
+		}
+	}
+	if apps := *s.apps.Load(); len(apps) > 0 {
+		if c, known := apps[t.App]; known && t.Epoch < c.bound {
+			return true
+		}
+	}
+	sh := s.shard(t.Session)
+	sh.mu.RLock()
+	c, known := sh.m[t.Session]
+	sh.mu.RUnlock()
+	return known && belowVer(t.Ver, c.bound)
+}
+
+// Prune drops the session and app cutoffs that were added more than [Retention]
+// before now. Where now carries a monotonic reading, a wall clock that was set
+// forward drops nothing early.
+func (s *Set) Prune(now time.Time) {
+	for i := range s.sessions {
+		sh := &s.sessions[i]
+		sh.mu.Lock()
+		for name, c := range sh.m {
+			if now.Sub(c.since) > Retention {
+				delete(sh.m, name)
+			}
+		}
+		sh.mu.Unlock()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	kept := map[string]live{}
+	for name, c := range *s.apps.Load() {
+		if now.Sub(c.since) <= Retention {
+			kept[name] = c
+		}
+	}
+	s.apps.Store(&kept)
+}
+
+// Len returns how many sessions, apps and keys have a cutoff.
+func (s *Set) Len() int {
+	n := len(*s.apps.Load()) + len(*s.keys.Load())
+	for i := range s.sessions {
+		sh := &s.sessions[i]
+		sh.mu.RLock()
+		n += len(sh.m)
+		sh.mu.RUnlock()
+	}
+	return n
+}
+
+// All returns the cutoffs, one for each session, app and key, in no particular
+// order. It holds every cutoff whose Add returned before.
+func (s *Set) All() []Cutoff {
+	all := make([]Cutoff, 0, s.Len())
+	for kid := range *s.keys.Load() {
+		all = append(all, Cutoff{Kind: KindKey, KID: kid})
+	}
+	for app, c := range *s.apps.Load() {
+		all = append(all, Cutoff{Kind: KindApp, App: app, Epoch: c.bound})
+	}
+	for i := range s.sessions {
+		sh := &s.sessions[i]
+		sh.mu.RLock()
+		for session, c := range sh.m {
+			all = append(all, Cutoff{Kind: KindSession, Session: session, Ver: c.bound})
+		}
+		sh.mu.RUnlock()
+	}
+	return all
+}
+
+func (s *Set) shard(session string) *sessionShard {
+	return &s.sessions[maphash.String(s.seed, session)%shards]
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func clone[V any](m map[string]V) map[string]V {
+	c := make(map[string]V, len(m)+1)
+	for k, v := range m {
+		c[k] = v
+	}
+	return c
+}
