@@ -33,7 +33,8 @@ type AuditEvent struct {
 	// Action is what.
 	Action AuditAction
 	// Actor is who: "bearer" for the holder of a token, "cli" for a command
-	// on the host, "service" for the service itself.
+	// on the host, "service" for the service itself, and [ActorServiceKey] for
+	// whoever has a service key.
 	Actor string
 	// AppID, Identity and Session name the target, as far as they apply.
 	AppID    string
@@ -53,3 +54,7 @@ const (
 	ActorCLI     = "cli"
 	ActorService = "service"
 )
+
+// ActorServiceKey is the actor who used a service key, named by the key's id:
+// "service_key:<id>".
+func ActorServiceKey(id string) string { return "service_key:" + id }

@@ -88,6 +88,17 @@ const (
 	TokenExpired Code = "token_expired"
 )
 
+// Codes of endpoints that want a service key.
+const (
+	// ServiceKeyMissing: the request carries no service key.
+	ServiceKeyMissing Code = "service_key_missing"
+	// ServiceKeyInvalid: not a service key of this server, or a revoked one.
+	ServiceKeyInvalid Code = "service_key_invalid"
+	// InsufficientScope: the service key is good, but not for this (RFC 6750
+	// §3.1).
+	InsufficientScope Code = "insufficient_scope"
+)
+
 // Codes of trouble on our side.
 const (
 	// RateLimited: one of our own limits was reached.
@@ -108,6 +119,7 @@ func Codes() []Code {
 		PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
 		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,
 		TokenMissing, TokenInvalid, TokenExpired,
+		ServiceKeyMissing, ServiceKeyInvalid, InsufficientScope,
 		RateLimited, StorageUnavailable, Internal,
 	}
 }

@@ -1,12 +1,22 @@
 // Package servicekey is the API keys of back ends and admins.
 //
 // It owns their format (yfk_<id>_<secret>, the secret 256 random bits, so that
-// secret scanners find leaked ones), their scopes, and their authentication. The
-// store keeps the SHA-256 of the secret: hashing slowly is for passwords, which
-// people choose; nobody guesses 256 random bits. It does not own what a scope
-// opens (each endpoint names the scope it wants).
+// secret scanners find leaked ones), what may stand in one ([Draft]), which
+// scope includes which ([Key.Has]), and their authentication ([Authenticator]).
+// The store keeps the SHA-256 of the secret: hashing slowly is for passwords,
+// which people choose; nobody guesses 256 random bits. It does not own which
+// endpoint wants which scope (one table in api/web does), nor HTTP.
 //
-// A key is good, or revoked for good. When the database does not answer, keys
-// seen a moment ago still work; others are refused with
-// [auth.StorageUnavailable].
+// # States
+//
+// A key is good, or revoked for good. A revocation is effective within
+// [FreshFor] (one second) on every replica whose database answers.
+//
+// # Failure
+//
+// When the database does not answer, keys that were good a moment ago
+// ([StaleFor]) still are, so that validators can go on following the feed;
+// later, and for keys never seen, the answer is [auth.StorageUnavailable].
+// However many bogus keys are presented, the database is asked a bounded number
+// of times a second.
 package servicekey

@@ -1,0 +1,351 @@
+package servicekey_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memory is a store of keys in memory that counts its calls and can fail.
+type memory struct {
+	mu                     sync.Mutex
+	keys                   map[string]servicekey.Key
+	reads, lookups, writes int
+	down                   error
+	// slow is how long a read takes.
+	slow time.Duration
+}
+
+func (m *memory) AddServiceKey(context.Context, servicekey.Key, auth.AuditEvent) error {
+	panic("the authenticator adds no key")
+}
+
+func (m *memory) RevokeServiceKey(context.Context, string, auth.AuditEvent) error {
+	panic("the authenticator revokes no key")
+}
+
+func (m *memory) wait(ctx context.Context) error {
+	m.mu.Lock()
+	slow, down := m.slow, m.down
+	m.mu.Unlock()
+	if slow > 0 {
+		select {
+		case <-time.After(slow):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return down
+}
+
+func (m *memory) ServiceKeys(ctx context.Context) ([]servicekey.Key, error) {
+	m.mu.Lock()
+	m.reads++
+	var all []servicekey.Key
+	for _, k := range m.keys {
+		all = append(all, k)
+	}
+	m.mu.Unlock()
+	return all, m.wait(ctx)
+}
+
+func (m *memory) ServiceKey(ctx context.Context, id string) (servicekey.Key, error) {
+	m.mu.Lock()
+	m.lookups++
+	k, ok := m.keys[id]
+	m.mu.Unlock()
+	if err := m.wait(ctx); err != nil {
+		return servicekey.Key{}, err
+	}
+	if !ok {
+		return servicekey.Key{}, auth.NotFound
+	}
+	return k, nil
+}
+
+func (m *memory) TouchServiceKey(ctx context.Context, id string, at time.Time) error {
+	if err := m.wait(ctx); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.writes++
+	k := m.keys[id]
+	k.LastUsedAt = at
+	m.keys[id] = k
+	return nil
+}
+
+func (m *memory) set(change func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change()
+}
+
+// bench is an authenticator over a memory, in a bubble where time passes when
+// nobody works.
+type bench struct {
+	*memory
+	t    *testing.T
+	auth *servicekey.Authenticator
+}
+
+func inBubble(t *testing.T, test func(t *testing.T, b *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{keys: map[string]servicekey.Key{}}
+		b := &bench{memory: m, t: t, auth: servicekey.NewAuthenticator(m, time.Now)}
+		defer b.auth.Close()
+		test(t, b)
+	})
+}
+
+// add makes a key and returns it as it is presented.
+func (b *bench) add() (id string, key auth.Secret) {
+	b.t.Helper()
+	k, p := servicekey.Generate(draft(b.t, "orders", []string{"service"}, nil), time.Now())
+	b.set(func() { b.keys[k.ID] = k })
+	return k.ID, p.Key()
+}
+
+func (b *bench) revoke(id string) {
+	b.set(func() {
+		k := b.keys[id]
+		k.RevokedAt = time.Now()
+		b.keys[id] = k
+	})
+}
+
+// want fails the test unless the key is answered with the code.
+func (b *bench) want(key auth.Secret, want auth.Code) servicekey.Key {
+	b.t.Helper()
+	k, err := b.auth.Authenticate(b.t.Context(), key)
+	if got := auth.CodeOf(err); got != want {
+		b.t.Fatalf("error %v, want %q", err, want)
+	}
+	return k
+}
+
+func bogus(t *testing.T) auth.Secret {
+	t.Helper()
+	_, p := servicekey.Generate(draft(t, "x", []string{"service"}, nil), time.Now())
+	return p.Key()
+}
+
+func TestAuthenticate(t *testing.T) {
+	t.Parallel()
+	t.Run("a good key is known by its id", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(_ *testing.T, b *bench) {
+			id, key := b.add()
+			if k := b.want(key, ""); k.ID != id {
+				t.Errorf("it is %s's, want %s's", k.ID, id)
+			}
+		})
+	})
+	t.Run("whatever is wrong with a key, the answer is the same", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, b *bench) {
+			id, _ := b.add()
+			revoked, revokedKey := b.add()
+			b.revoke(revoked)
+			other, err := servicekey.Parse(bogus(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			other.ID = id
+			for _, key := range []auth.Secret{bogus(t), other.Key(), revokedKey, "garbage", ""} {
+				k := b.want(key, auth.ServiceKeyInvalid)
+				if k.ID != "" {
+					t.Errorf("a refused key is told: %+v", k)
+				}
+			}
+		})
+	})
+	t.Run("a key that was made a moment ago works at once", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(_ *testing.T, b *bench) {
+			_, first := b.add()
+			b.want(first, "")
+			_, second := b.add()
+			b.want(second, "")
+		})
+	})
+	t.Run("a revoked key works for a second at most", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(_ *testing.T, b *bench) {
+			id, key := b.add()
+			b.want(key, "")
+			b.revoke(id)
+			time.Sleep(servicekey.FreshFor)
+			b.want(key, auth.ServiceKeyInvalid)
+		})
+	})
+	t.Run("a context that is done ends the wait", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, b *bench) {
+			_, key := b.add()
+			b.set(func() { b.slow = time.Minute })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			if _, err := b.auth.Authenticate(ctx, key); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error %v", err)
+			}
+		})
+	})
+}
+
+func TestFlood(t *testing.T) {
+	t.Parallel()
+	t.Run("of good keys reads once a second", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, b *bench) {
+			b.set(func() { b.slow = 10 * time.Millisecond })
+			_, key := b.add()
+			for range 10 {
+				var crowd sync.WaitGroup
+				for range 100 {
+					crowd.Go(func() { b.want(key, "") })
+				}
+				crowd.Wait()
+				time.Sleep(100 * time.Millisecond)
+			}
+			synctest.Wait()
+			if b.reads > 2 || b.lookups > 0 || b.writes != 1 {
+				t.Errorf("%d reads, %d lookups and %d writes in a second", b.reads, b.lookups, b.writes)
+			}
+		})
+	})
+	t.Run("of bogus keys is no flood of questions, and hides no good key", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, b *bench) {
+			_, before := b.add()
+			b.want(before, "")
+			for range 1000 {
+				b.want(bogus(t), auth.ServiceKeyInvalid)
+			}
+			if b.reads+b.lookups > 25 {
+				t.Errorf("%d reads and %d lookups", b.reads, b.lookups)
+			}
+			b.want(before, "")
+			_, fresh := b.add()
+			time.Sleep(servicekey.FreshFor)
+			for range 100 {
+				b.want(bogus(t), auth.ServiceKeyInvalid)
+			}
+			b.want(fresh, "")
+		})
+	})
+}
+
+func TestDatabaseDown(t *testing.T) {
+	t.Parallel()
+	down := &auth.Error{Code: auth.StorageUnavailable}
+	for name, fail := range map[string]func(b *bench){
+		"refuses": func(b *bench) { b.down = down },
+		"hangs":   func(b *bench) { b.slow = time.Hour },
+	} {
+		t.Run("a database that "+name+" leaves the known keys good for a minute", func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(t *testing.T, b *bench) {
+				id, key := b.add()
+				revoked, revokedKey := b.add()
+				b.revoke(revoked)
+				b.want(key, "")
+				b.set(func() { fail(b) })
+				time.Sleep(servicekey.FreshFor)
+				b.want(key, "") // after a wait, if it hangs
+				for range 50 {
+					began := time.Now()
+					b.want(key, "")
+					if time.Since(began) > 0 {
+						t.Errorf("it waited %s for a database that is known not to answer", time.Since(began))
+					}
+					time.Sleep(time.Second)
+				}
+				b.want(revokedKey, auth.ServiceKeyInvalid)
+				b.want(bogus(t), auth.StorageUnavailable)
+				time.Sleep(servicekey.StaleFor)
+				b.want(key, auth.StorageUnavailable)
+
+				b.revoke(id)
+				b.set(func() { b.down, b.slow = nil, 0 })
+				time.Sleep(10 * time.Second)
+				b.want(key, auth.ServiceKeyInvalid)
+			})
+		})
+	}
+	t.Run("it is not asked in a loop", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, b *bench) {
+			b.set(func() { b.down = down })
+			for range 1000 {
+				b.want(bogus(t), auth.StorageUnavailable)
+			}
+			if b.reads+b.lookups > 2 {
+				t.Errorf("%d reads and %d lookups", b.reads, b.lookups)
+			}
+		})
+	})
+}
+
+func TestLastUse(t *testing.T) {
+	t.Parallel()
+	t.Run("is written once a minute", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, b *bench) {
+			id, key := b.add()
+			began := time.Now()
+			for range 10 * 60 {
+				b.want(key, "")
+				time.Sleep(time.Second)
+			}
+			synctest.Wait()
+			if b.writes < 9 || b.writes > 10 {
+				t.Errorf("%d writes in ten minutes", b.writes)
+			}
+			if at := b.keys[id].LastUsedAt; at.Before(began.Add(8 * time.Minute)) {
+				t.Errorf("the last use is told to be at %s", at.Sub(began))
+			}
+		})
+	})
+	t.Run("is not written for a key that is refused", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, b *bench) {
+			id, key := b.add()
+			b.revoke(id)
+			b.want(key, auth.ServiceKeyInvalid)
+			synctest.Wait()
+			if b.writes != 0 {
+				t.Errorf("%d writes", b.writes)
+			}
+		})
+	})
+	t.Run("costs the request nothing, and ends with the authenticator", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, b *bench) {
+			_, key := b.add()
+			b.want(key, "")
+			synctest.Wait()
+			time.Sleep(2 * time.Minute)
+			b.want(key, "")
+			b.set(func() { b.slow = time.Hour })
+			began := time.Now()
+			b.want(key, "")
+			b.auth.Close()
+			if waited := time.Since(began); waited > 0 {
+				t.Errorf("it waited %s", waited)
+			}
+		})
+	})
+}
