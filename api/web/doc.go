@@ -2,7 +2,8 @@
 //
 // It owns the table that turns an error code into a response ([Responses]), the
 // two forms of error bodies (OAuth's and RFC 9457's), the one log event per
-// request, request ids, strict form parsing, and the reading of bearer tokens.
+// request, request ids, strict form parsing, the reading of bearer tokens and
+// service keys, and the table of which scope opens which endpoint ([Scopes]).
 // It owns no route.
 //
 // Handlers return errors; [OAuth] and [API] render them. An error without a

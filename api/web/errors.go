@@ -59,6 +59,10 @@ var Responses = map[auth.Code]Response{
 	auth.TokenInvalid: {Status: 401, OAuth: "invalid_token", Text: "This is not an access token of this server."},
 	auth.TokenExpired: {Status: 401, OAuth: "invalid_token", Text: "The access token has expired; refresh it."},
 
+	auth.ServiceKeyMissing: {Status: 401, OAuth: "invalid_client", Text: "Send a service key as: Authorization: Bearer KEY"},
+	auth.ServiceKeyInvalid: {Status: 401, OAuth: "invalid_client", Text: "This is not a service key of this server, or it was revoked."},
+	auth.InsufficientScope: {Status: 403, OAuth: "insufficient_scope", Text: "This service key is not good for this."},
+
 	auth.RateLimited:        {Status: 429, OAuth: "temporarily_unavailable", Text: "Too many requests; slow down.", RetryAfter: 5 * time.Second},
 	auth.StorageUnavailable: {Status: 503, OAuth: "temporarily_unavailable", Text: "The service cannot reach its storage; try again.", RetryAfter: 2 * time.Second},
 	auth.Internal:           {Status: 500, OAuth: "server_error", Text: "Something went wrong on our side; the log has it under this request_id."},
@@ -133,12 +137,8 @@ func writeProblem(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Re
 	if e.Code == auth.SessionRevoked {
 		resp.Status, resp.OAuth = http.StatusUnauthorized, "invalid_token"
 	}
-	switch {
-	case e.Code == auth.TokenMissing:
-		// RFC 6750 §3.1: no error code when no token was sent.
-		w.Header().Set("WWW-Authenticate", `Bearer realm="yufu"`)
-	case resp.OAuth == "invalid_token":
-		w.Header().Set("WWW-Authenticate", `Bearer realm="yufu", error="invalid_token", error_description="`+resp.Text+`"`)
+	if c := challenge(r, e, resp); c != "" {
+		w.Header().Set("WWW-Authenticate", c)
 	}
 	noStore(w)
 	writeJSON(w, "application/problem+json", resp.Status, problem{
@@ -149,6 +149,28 @@ func writeProblem(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Re
 		Code:      e.Code,
 		RequestID: EventOf(r.Context()).RequestID,
 	})
+}
+
+// challenge returns what WWW-Authenticate says of an error, or "".
+func challenge(r *http.Request, e *auth.Error, resp Response) string {
+	switch {
+	case e.Code == auth.TokenMissing, e.Code == auth.ServiceKeyMissing:
+		// RFC 6750 §3.1: no error code when no token was sent.
+		return `Bearer realm="yufu"`
+	case resp.OAuth == "invalid_token":
+		return `Bearer realm="yufu", error="invalid_token", error_description="` + resp.Text + `"`
+	case (e.Code == auth.ServiceKeyInvalid || e.Code == auth.InsufficientScope) && basicWasUsed(r):
+		return `Basic realm="yufu"`
+	case e.Code == auth.ServiceKeyInvalid:
+		return `Bearer realm="yufu", error="invalid_token", error_description="` + resp.Text + `"`
+	case e.Code == auth.InsufficientScope:
+		c := `Bearer realm="yufu", error="insufficient_scope"`
+		if scope := scopeOf(r); scope != "" {
+			c += `, scope="` + string(scope) + `"`
+		}
+		return c
+	}
+	return ""
 }
 
 // form is one of the two forms of error bodies.

@@ -1,0 +1,101 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// MaxJSONBody bounds the body of a JSON request, in bytes.
+const MaxJSONBody = 64 << 10
+
+// ReadJSON reads a JSON body into *v, strictly: one object, in UTF-8, whose
+// members are those of v, each at most once and spelt as it is there.
+//
+// Errors: [auth.InvalidRequest], [auth.UnsupportedMediaType],
+// [auth.BodyTooLarge]. They quote nothing of the body, which may hold a token.
+func ReadJSON[T any](w http.ResponseWriter, r *http.Request, v *T) error {
+	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/json" {
+		return &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the body as application/json."}
+	}
+	if charset, ok := params["charset"]; ok && !isUTF8(charset) {
+		return &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the body in UTF-8."}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxJSONBody))
+	if err != nil {
+		return bodyError(err)
+	}
+	return parseJSON(body, v)
+}
+
+func parseJSON[T any](body []byte, v *T) error {
+	if !validText(string(body)) {
+		return auth.Invalid("The body is not UTF-8 text, or holds a NUL.")
+	}
+	if err := checkMembers(body, memberNames(reflect.TypeFor[T]())); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		// The library's own errors quote the input.
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) && wrong.Field != "" {
+			return auth.Invalid("The member " + wrong.Field + " is of the wrong type.")
+		}
+		return auth.Invalid("A member does not have the form that it should.")
+	}
+	return nil
+}
+
+// memberNames returns the names that a struct has in JSON.
+func memberNames(t reflect.Type) map[string]bool {
+	names := map[string]bool{}
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names[name] = true
+	}
+	return names
+}
+
+// checkMembers refuses what encoding/json lets through: members that v does not
+// have, members that are there twice, names in another case, and text behind
+// the object.
+func checkMembers(body []byte, known map[string]bool) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return auth.Invalid("The body is not a JSON object.")
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return auth.Invalid("The body is not JSON.")
+		}
+		name, _ := t.(string)
+		switch {
+		case !known[name]:
+			return auth.Invalid("The body has a member that does not belong there.")
+		case seen[name]:
+			return auth.Invalid("The member " + name + " is there twice.")
+		}
+		seen[name] = true
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return auth.Invalid("The body is not JSON.")
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return auth.Invalid("The body is not JSON.")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return auth.Invalid("There is more behind the JSON object.")
+	}
+	return nil
+}

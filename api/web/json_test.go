@@ -1,0 +1,132 @@
+package web_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// order is a body that the tests send.
+type order struct {
+	Name  *string   `json:"name,omitempty"`
+	Count *int      `json:"count,omitempty"`
+	Apps  *[]string `json:"apps,omitempty"`
+}
+
+func readJSON(t testing.TB, contentType, body string) (order, error) {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	var v order
+	err := web.ReadJSON(httptest.NewRecorder(), r, &v)
+	return v, err
+}
+
+func TestReadJSON(t *testing.T) {
+	t.Parallel()
+	name, count := "张三", 2
+	for what, tc := range map[string]struct {
+		contentType, body string
+		want              order
+	}{
+		"an object":              {"application/json", `{"name":"张三","count":2}`, order{Name: &name, Count: &count}},
+		"an empty object":        {"application/json", ` { } `, order{}},
+		"a charset":              {"application/json; charset=UTF-8", `{"count":2}`, order{Count: &count}},
+		"null is as good as not": {"application/json", `{"count":2,"name":null}`, order{Count: &count}},
+	} {
+		t.Run(what+" is read", func(t *testing.T) {
+			t.Parallel()
+			got, err := readJSON(t, tc.contentType, tc.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+	const js = "application/json"
+	for what, tc := range map[string]struct {
+		contentType, body string
+		want              auth.Code
+	}{
+		"nothing":                      {js, ``, auth.InvalidRequest},
+		"null":                         {js, `null`, auth.InvalidRequest},
+		"an array":                     {js, `[{}]`, auth.InvalidRequest},
+		"a string":                     {js, `"x"`, auth.InvalidRequest},
+		"what is no JSON":              {js, `{name:1}`, auth.InvalidRequest},
+		"an object without an end":     {js, `{"name":"x"`, auth.InvalidRequest},
+		"a member of another kind":     {js, `{"count":"secret-value"}`, auth.InvalidRequest},
+		"a list of another kind":       {js, `{"apps":[{"secret-value":1}]}`, auth.InvalidRequest},
+		"a member that is not there":   {js, `{"secret-value":1}`, auth.InvalidRequest},
+		"a member in upper case":       {js, `{"NAME":"x"}`, auth.InvalidRequest},
+		"a member that is there twice": {js, `{"name":"x","name":"y"}`, auth.InvalidRequest},
+		"two objects":                  {js, `{}{}`, auth.InvalidRequest},
+		"text behind the object":       {js, `{} x`, auth.InvalidRequest},
+		"a NUL":                        {js, "{\"name\":\"\x00\"}", auth.InvalidRequest},
+		"what is not UTF-8":            {js, "{\"name\":\"\xff\"}", auth.InvalidRequest},
+		"a form":                       {"application/x-www-form-urlencoded", `name=x`, auth.UnsupportedMediaType},
+		"no type":                      {"", `{}`, auth.UnsupportedMediaType},
+		"a type that is none":          {";", `{}`, auth.UnsupportedMediaType},
+		"another charset":              {"application/json; charset=gbk", `{}`, auth.UnsupportedMediaType},
+		"too much":                     {js, `{"name":"` + strings.Repeat("x", web.MaxJSONBody) + `"}`, auth.BodyTooLarge},
+	} {
+		t.Run(what+" is refused", func(t *testing.T) {
+			t.Parallel()
+			_, err := readJSON(t, tc.contentType, tc.body)
+			if auth.CodeOf(err) != tc.want {
+				t.Errorf("error %v, want %s", err, tc.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "secret-value") {
+				t.Errorf("the error quotes the body: %v", err)
+			}
+		})
+	}
+	t.Run("a body that ends early is refused", func(t *testing.T) {
+		t.Parallel()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", io.MultiReader(strings.NewReader("{"), broken{}))
+		r.Header.Set("Content-Type", js)
+		var v order
+		if err := web.ReadJSON(httptest.NewRecorder(), r, &v); auth.CodeOf(err) != auth.InvalidRequest {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// FuzzReadJSON holds that what is accepted is what encoding/json reads too, and
+// that an error quotes nothing.
+func FuzzReadJSON(f *testing.F) {
+	for _, s := range []string{`{}`, `{"name":"x","count":1,"apps":["a"]}`, `{"name":1}`, `{"name":"x","name":"y"}`, `{"a":{"b":[`, `{"count":1e3}`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		got, err := readJSON(t, "application/json", body)
+		if err != nil {
+			if code := auth.CodeOf(err); code != auth.InvalidRequest && code != auth.BodyTooLarge {
+				t.Fatalf("%q: %v", body, err)
+			}
+			return
+		}
+		var want order
+		if err := json.Unmarshal([]byte(body), &want); err != nil {
+			t.Fatalf("%q is accepted: %v", body, err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Fatal(d)
+		}
+	})
+}
