@@ -1,0 +1,265 @@
+package bearer
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+// newWait is how long New waits for keys and revocations.
+const newWait = 5 * time.Second
+
+// Verifier verifies access tokens. It is safe for concurrent use.
+type Verifier struct {
+	issuer, audience string
+	parser           *jwt.Parser
+	clock            func() time.Time
+	keys             keySource
+	cutoffs          *cutoff.Set
+	cache            *cache
+	// freshness returns whether our knowledge is fresh enough at now, and the
+	// time by which tokens expire: now, or later when our clock is slow.
+	freshness   func(now time.Time) (fresh bool, at time.Time)
+	acceptStale bool
+	close       func()
+}
+
+// New returns a verifier of the tokens of cfg.Issuer, which fetches keys and
+// follows revocations until [Verifier.Close]. It waits for both, at most 5
+// seconds or until ctx is done, and returns without error when they have not
+// come: the service may be down for a moment, and Verify answers [ErrStale]
+// until they arrive.
+//
+// It fails only when cfg is wrong.
+func New(ctx context.Context, cfg Config) (*Verifier, error) {
+	return newVerifier(ctx, cfg, tuning{clock: time.Now, wait: newWait, silence: silence, refused: refusedPause})
+}
+
+// tuning is what tests change.
+type tuning struct {
+	clock                  func() time.Time
+	wait, silence, refused time.Duration
+}
+
+func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error) {
+	base, err := cfg.base()
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	allowed := cfg.Algorithms
+	if len(allowed) == 0 {
+		allowed = algorithms
+	}
+	client, closeIdle := cfg.client()
+	log := cfg.logger()
+	if cfg.UnsafePlainHTTP && strings.HasPrefix(base, "http:") {
+		log.LogAttrs(ctx, slog.LevelWarn, "keys of the issuer come over plain http: UnsafePlainHTTP is set")
+	}
+	if cfg.UnsafeAcceptStale {
+		log.LogAttrs(ctx, slog.LevelWarn, "tokens are accepted whatever is known about revocations: UnsafeAcceptStale is set")
+	}
+
+	keys := newRemoteKeys(base, client, allowed, log, tune.clock)
+	v := &Verifier{
+		issuer:      cfg.Issuer,
+		audience:    cmp.Or(cfg.Audience, cfg.Issuer),
+		parser:      newParser(allowed),
+		clock:       tune.clock,
+		keys:        keys,
+		cutoffs:     cutoff.NewSet(),
+		cache:       newCache(cmp.Or(cfg.CacheSize, defaultCacheSize)),
+		freshness:   func(now time.Time) (bool, time.Time) { return true, now },
+		acceptStale: cfg.UnsafeAcceptStale,
+	}
+
+	run, stop := context.WithCancel(context.Background())
+	var goroutines sync.WaitGroup
+	v.close = func() { stop(); goroutines.Wait(); closeIdle() }
+	start := func(f func(context.Context)) {
+		goroutines.Add(1)
+		go func() { defer goroutines.Done(); f(run) }()
+	}
+	start(keys.run)
+	waitFor := []chan struct{}{keys.loaded}
+	if key := strings.TrimSpace(cfg.ServiceKey); key != "" {
+		f := &feed{
+			url:        base + "/v1/revocations",
+			client:     client,
+			serviceKey: key,
+			log:        log,
+			clock:      tune.clock,
+			set:        v.cutoffs,
+			silence:    tune.silence,
+			refused:    tune.refused,
+			most:       cmp.Or(cfg.MaxStaleness, DefaultMaxStaleness),
+			heard:      make(chan struct{}),
+		}
+		v.freshness = f.freshness
+		start(f.run)
+		waitFor = append(waitFor, f.heard)
+	} else {
+		log.LogAttrs(ctx, slog.LevelWarn, "no service key: revoked tokens are accepted until they expire")
+	}
+
+	timer := time.NewTimer(tune.wait)
+	defer timer.Stop()
+	for _, arrived := range waitFor {
+		select {
+		case <-arrived:
+			continue
+		case <-timer.C:
+			log.LogAttrs(ctx, slog.LevelWarn, "the service has not answered yet; tokens are refused until it does")
+		case <-ctx.Done():
+		}
+		break
+	}
+	return v, nil
+}
+
+// Local is what the service itself verifies with: keys and cutoffs that it has
+// in memory anyway. Back ends use [Config].
+type Local struct {
+	// Issuer and Audience are as in [Config].
+	Issuer   string
+	Audience string
+	// Keys returns a key that tokens may be signed with, and its algorithm. It
+	// does no I/O.
+	Keys func(kid string) (key crypto.PublicKey, alg string, ok bool)
+	// Cutoffs are the live ones, kept up to date by the caller. Nil means that
+	// nothing is ever revoked.
+	Cutoffs *cutoff.Set
+	// Staleness returns how old what Cutoffs holds is. Nil means not at all.
+	Staleness func() time.Duration
+	// MaxStaleness is how large Staleness may grow. Zero means
+	// [DefaultMaxStaleness].
+	MaxStaleness time.Duration
+	// Clock tells the time. Nil means time.Now.
+	Clock func() time.Time
+	// CacheSize is as in [Config].
+	CacheSize int
+}
+
+// NewLocal returns a verifier that does no I/O and owns no goroutine.
+//
+// It fails only when l is wrong.
+func NewLocal(l Local) (*Verifier, error) {
+	if l.Issuer == "" || l.Keys == nil || l.MaxStaleness < 0 {
+		return nil, errors.New("bearer: a local verifier needs an issuer, keys, and no negative bound")
+	}
+	v := &Verifier{
+		issuer:   l.Issuer,
+		audience: cmp.Or(l.Audience, l.Issuer),
+		parser:   newParser(algorithms),
+		clock:    l.Clock,
+		keys:     localKeys(l.Keys),
+		cutoffs:  l.Cutoffs,
+		cache:    newCache(cmp.Or(l.CacheSize, defaultCacheSize)),
+		freshness: func(now time.Time) (bool, time.Time) {
+			return true, now
+		},
+		close: func() {},
+	}
+	if v.clock == nil {
+		v.clock = time.Now
+	}
+	if v.cutoffs == nil {
+		v.cutoffs = cutoff.NewSet()
+	}
+	if l.Staleness != nil {
+		most := cmp.Or(l.MaxStaleness, DefaultMaxStaleness)
+		v.freshness = func(now time.Time) (bool, time.Time) { return l.Staleness() <= most, now }
+	}
+	return v, nil
+}
+
+// Verify returns the claims of a token that is good now.
+//
+// Errors: one that wraps exactly one of [ErrInvalid], [ErrExpired],
+// [ErrRevoked] and [ErrStale]. Of a token that is several of these at once the
+// first is said, except that a token both expired and revoked is revoked: an
+// expired token was good otherwise, and only a token that would be accepted is
+// stale. There is no leeway; a token expires by the later of this clock and the
+// service's, as the feed tells it.
+//
+// It does no I/O, except that a token that could be good and names an unknown
+// key may wait for the issuer's keys to be fetched: at most one fetch in 10
+// seconds, however many such tokens come, for 5 seconds or until ctx is done.
+func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
+	e := v.cache.get(token)
+	known := e != nil && v.stillSigned(e)
+	if !known {
+		var err error
+		if e, err = v.parse(ctx, token, v.clock()); err != nil {
+			return nil, err
+		}
+	}
+	// Freshness first: what is fresh now cannot be made so by what arrives
+	// after the cutoffs were looked at.
+	now := v.clock()
+	fresh, at := v.freshness(now)
+	switch {
+	case v.cutoffs.Hits(e.cut):
+		return nil, ErrRevoked
+	case !at.Before(e.claims.ExpiresAt):
+		return nil, ErrExpired
+	case !fresh && !v.acceptStale:
+		return nil, ErrStale
+	}
+	if !known {
+		v.cache.put(token, e, at)
+	}
+	return e.claims.copy(), nil
+}
+
+// stillSigned reports whether the key that a remembered token was verified with
+// is still one of the issuer's.
+func (v *Verifier) stillSigned(e *entry) bool {
+	key, ok := v.keys.find(e.claims.KeyID)
+	return ok && key.same(e.key)
+}
+
+// Ready returns nil when tokens can be verified now, and otherwise an error
+// that wraps [ErrStale]. It is meant for readiness probes.
+func (v *Verifier) Ready() error {
+	if r, ok := v.keys.(*remoteKeys); ok && r.set.Load() == nil {
+		return errNoKeys
+	}
+	if fresh, _ := v.freshness(v.clock()); !fresh && !v.acceptStale {
+		return ErrStale
+	}
+	return nil
+}
+
+// Close stops following the service and returns when everything has stopped.
+// What is known by then is still verified with, until it is stale. Closing
+// twice is harmless.
+func (v *Verifier) Close() error {
+	v.close()
+	return nil
+}
+
+// freshness says whether tokens may be judged by what the feed has told.
+func (f *feed) freshness(now time.Time) (fresh bool, at time.Time) {
+	k := f.known.Load()
+	if k == nil {
+		return false, now
+	}
+	if service := k.serviceClock(now); service.After(now) {
+		at = service
+	} else {
+		at = now
+	}
+	return k.staleness(now) <= k.most, at
+}

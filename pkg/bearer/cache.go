@@ -1,0 +1,88 @@
+package bearer
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+// entry is a token whose signature and claims were found good. Its expiry, its
+// key and the cutoffs are looked at again each time.
+type entry struct {
+	hash   uint64
+	token  string
+	claims Claims
+	cut    cutoff.Token
+	key    verificationKey
+}
+
+// cache remembers verified tokens: a table of fixed size, four places for each
+// token, read and written without locks. Only a token whose signature is good
+// gets in, so nobody can flush it with junk.
+type cache struct {
+	seed  maphash.Seed
+	slots []atomic.Pointer[entry]
+	mask  uint64
+}
+
+// ways is how many places there are for a token.
+const ways = 4
+
+// newCache returns a cache of at least size tokens, or nil, which remembers
+// nothing, when size is negative.
+func newCache(size int) *cache {
+	if size < 0 {
+		return nil
+	}
+	n := ways
+	for n < size {
+		n *= 2
+	}
+	return &cache{seed: maphash.MakeSeed(), slots: make([]atomic.Pointer[entry], n), mask: uint64(n - 1)}
+}
+
+// get returns the entry of a token, or nil.
+func (c *cache) get(token string) *entry {
+	if c == nil {
+		return nil
+	}
+	hash := maphash.String(c.seed, token)
+	places := c.places(hash)
+	for i := range places {
+		if e := places[i].Load(); e != nil && e.hash == hash && e.token == token {
+			return e
+		}
+	}
+	return nil
+}
+
+// put remembers an entry: in the place it has, in one that is empty or whose
+// token has expired, or else in one of the four.
+func (c *cache) put(token string, e *entry, now time.Time) {
+	if c == nil {
+		return
+	}
+	e.hash = maphash.String(c.seed, token)
+	e.token = strings.Clone(token) // it may be a piece of something large
+	places := c.places(e.hash)
+	victim := &places[e.hash>>32%ways]
+	for i := range places {
+		old := places[i].Load()
+		if old != nil && old.hash == e.hash && old.token == e.token {
+			victim = &places[i]
+			break
+		}
+		if old == nil || !now.Before(old.claims.ExpiresAt) {
+			victim = &places[i]
+		}
+	}
+	victim.Store(e)
+}
+
+func (c *cache) places(hash uint64) []atomic.Pointer[entry] {
+	first := hash & c.mask &^ (ways - 1)
+	return c.slots[first : first+ways]
+}

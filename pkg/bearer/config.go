@@ -1,0 +1,133 @@
+package bearer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// DefaultMaxStaleness is how old the knowledge of revocations may be unless
+// [Config] or the service says less.
+const DefaultMaxStaleness = 30 * time.Second
+
+// defaultCacheSize is how many tokens are remembered unless told otherwise: at
+// most about 16 MiB.
+const defaultCacheSize = 8192
+
+// Config says whose tokens a back end accepts. Issuer is the only field without
+// a useful zero value.
+type Config struct {
+	// Issuer is the service's YUFU_ISSUER, byte for byte: a token's iss must be
+	// this.
+	Issuer string
+	// Audience must be among a token's audiences. Empty means the issuer, which
+	// every token is for: set it where several back ends of different trust
+	// share one service.
+	Audience string
+	// ServiceKey authorises following the revocation feed: a key with the scope
+	// "service". White space around it is ignored. Without one the verifier is
+	// offline: see the package comment for what that gives up.
+	ServiceKey string
+	// URL is the base URL of the service when this back end reaches it by
+	// another address than the issuer.
+	URL string
+	// MaxStaleness is how old the knowledge of revocations may grow before
+	// tokens are refused with [ErrStale]. It can lower the bound that the
+	// service announces, never raise it. Zero means [DefaultMaxStaleness].
+	MaxStaleness time.Duration
+	// Algorithms restricts the JWS algorithms, to some of ES256, EdDSA and
+	// RS256. Empty means all three; a key is good for its own only.
+	Algorithms []string
+	// CacheSize is how many verified tokens are remembered, at least; it is
+	// rounded up to a power of two. Zero means 8192, which is at most about
+	// 16 MiB; a negative size remembers none.
+	CacheSize int
+	// HTTPClient fetches keys and follows the feed. Its Timeout is not used, as
+	// the feed never ends, and it follows no redirects. Nil means a client with
+	// the defaults of package http.
+	HTTPClient *http.Client
+	// Logger hears of trouble with the service. Nil discards.
+	Logger *slog.Logger
+
+	// UnsafePlainHTTP allows http to hosts other than this one. Whoever can
+	// tamper with that traffic chooses the keys that tokens are signed with,
+	// and reads the service key.
+	UnsafePlainHTTP bool
+	// UnsafeAcceptStale accepts tokens however old the knowledge of revocations
+	// is, even before there is any. Who cuts this back end off from the service
+	// makes revocations ineffective until the tokens expire.
+	UnsafeAcceptStale bool
+}
+
+// base returns the URL of the service without a slash at the end.
+func (c *Config) base() (string, error) {
+	if c.Issuer == "" {
+		return "", errors.New("bearer: Config.Issuer is empty")
+	}
+	field, raw := "Issuer", c.Issuer
+	if c.URL != "" {
+		field, raw = "URL", c.URL
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return "", fmt.Errorf("bearer: Config.%s is not a base URL such as https://auth.example.com", field)
+	}
+	if u.Scheme == "http" && !c.UnsafePlainHTTP && !isLoopback(u.Hostname()) {
+		return "", fmt.Errorf("bearer: Config.%s is plain http to another host; keys and the service key need https (or UnsafePlainHTTP)", field)
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// check validates what base does not.
+func (c *Config) check() error {
+	if c.MaxStaleness < 0 {
+		return errors.New("bearer: Config.MaxStaleness is negative")
+	}
+	for _, a := range c.Algorithms {
+		if !slices.Contains(algorithms, a) {
+			return fmt.Errorf("bearer: Config.Algorithms has %q, which is none of %s", a, strings.Join(algorithms, ", "))
+		}
+	}
+	for _, r := range strings.TrimSpace(c.ServiceKey) {
+		if r <= ' ' || r > '~' {
+			return errors.New("bearer: Config.ServiceKey has a character that no service key has")
+		}
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || (ip != nil && ip.IsLoopback())
+}
+
+// client returns a copy of the configured client that fits our use, and a
+// function that closes the idle connections of a client of our own.
+func (c *Config) client() (client *http.Client, closeIdle func()) {
+	own := http.Client{}
+	closeIdle = func() {}
+	if c.HTTPClient != nil {
+		own = *c.HTTPClient
+	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		own.Transport = t.Clone()
+		closeIdle = own.CloseIdleConnections
+	}
+	own.Timeout = 0
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &own, closeIdle
+}
+
+func (c *Config) logger() *slog.Logger {
+	if c.Logger != nil {
+		return c.Logger
+	}
+	return slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.Level(math.MaxInt32)}))
+}

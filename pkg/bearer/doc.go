@@ -1,0 +1,94 @@
+// Package bearer lets a back end accept the access tokens of a Yufu service: it
+// verifies them in process, and refuses a revoked one within about a second.
+//
+// # Accepting tokens
+//
+//	v, err := bearer.New(ctx, bearer.Config{
+//		Issuer:     "https://auth.example.com", // the service's YUFU_ISSUER
+//		Audience:   "shop",                     // this back end, among the app's audiences
+//		ServiceKey: os.Getenv("YUFU_SERVICE_KEY"),
+//		Logger:     slog.Default(),
+//	})
+//	if err != nil {
+//		return err // the configuration is wrong
+//	}
+//	defer v.Close()
+//
+//	mux.Handle("GET /orders", v.Require(orders))      // any valid token
+//	mux.Handle("GET /salary", v.RequireBound(salary)) // 403 for users without a person
+//
+// Behind the middleware the request knows who makes it:
+//
+//	func orders(w http.ResponseWriter, r *http.Request) {
+//		id, ok := bearer.FromContext(r.Context())
+//		if !ok {
+//			panic("this route stands outside of Require")
+//		}
+//		list, err := ordersOf(r.Context(), id.UUID)
+//		...
+//
+// Key your data by id.UUID, or by id.Person for what belongs to a person rather
+// than to one of his mini-program users. Where there is no http.Handler, ask
+// the verifier itself:
+//
+//	claims, err := v.Verify(ctx, token)
+//	switch {
+//	case errors.Is(err, bearer.ErrExpired): // tell the client to refresh
+//	case errors.Is(err, bearer.ErrRevoked): // tell the client to refresh or log in
+//	case errors.Is(err, bearer.ErrStale):   // our trouble: let the client try again
+//	case err != nil:                        // ErrInvalid
+//	}
+//
+// Get the service key with
+//
+//	yufu service-key create --name shop --scope service
+//
+// In tests use package bearertest, which is a service that issues tokens and
+// revokes them. A whole back end is in the folder example.
+//
+// # What is checked
+//
+// The signature, by a key and an algorithm that the issuer publishes (ES256,
+// EdDSA or RS256, each key for one of them); typ at+jwt; no critical header
+// extension; iss, aud and exp; that all claims of an access token are there and
+// well-formed; and that no cutoff hits the token. Encodings must be strict: no
+// repeated JSON member, no stray bit or line break in base64. A token that must
+// be sent with a proof of possession (cnf) is refused, as this package cannot
+// check the proof. There is no leeway for expired tokens: keep clocks within a
+// second or two, as any NTP client does.
+//
+// # Revocation
+//
+// With a service key the verifier follows the service's revocation feed: it
+// holds one connection, and a cutoff that arrives counts from the next Verify
+// on, for remembered tokens too. If the feed breaks off, it connects again and
+// takes up where it was. What counts meanwhile is how old its knowledge is: the
+// replica's own age, plus the time since its last word, and never less than the
+// difference between this clock and the one in that word, so that neither a
+// proxy that holds the feed back nor a sleeping machine hides anything. Beyond
+// MaxStaleness every token is refused with [ErrStale], until the feed is back:
+// the verifier fails closed. A clock that is ahead of the service's by more than
+// MaxStaleness looks the same.
+//
+// Without a service key the verifier is offline: it fetches the issuer's keys
+// and nothing else. Then a log-out, a ban, an unbinding or a revocation has no
+// effect on it until the token expires (10 minutes as Yufu comes, at most an
+// hour), and a stolen signing key is honoured until it has left the published
+// set and that has been fetched. It never answers [ErrRevoked].
+//
+// # Keys
+//
+// The issuer's keys are fetched at the start, anew when their max-age is over,
+// and at most every 10 seconds when a token names an unknown one. If they
+// cannot be fetched, those that are known stay in use: yet a key that was
+// revoked is refused at once, by its cutoff, and one that left the set by the
+// next fetch.
+//
+// # What it owns
+//
+// Verification, the middleware, the connection to the service and two
+// goroutines, until [Verifier.Close]. It does not own what a revocation is and
+// how it travels (package cutoff), nor authorization: who may do what is up to
+// the back end. It logs trouble with the service, never a token and never a
+// request.
+package bearer

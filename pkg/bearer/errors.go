@@ -1,0 +1,47 @@
+package bearer
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The errors of [Verifier.Verify]. Every error wraps exactly one of them, so
+// errors.Is tells what to do. The text behind says why, for a log; it never
+// quotes the token.
+var (
+	// ErrInvalid: not an access token of this issuer for this audience.
+	ErrInvalid = errors.New("bearer: invalid token")
+	// ErrExpired: the token was good in every other way. Its holder refreshes.
+	ErrExpired = errors.New("bearer: expired token")
+	// ErrRevoked: the token is genuine, and a cutoff hits it: its session was
+	// ended, weakened or bound anew, its app revoked, or its key retired.
+	ErrRevoked = errors.New("bearer: revoked token")
+	// ErrStale: the token seems good, but what is known about revocations or
+	// keys is too old to vouch for it. It is no fault of the client: answer 503
+	// and let it try again.
+	ErrStale = errors.New("bearer: the knowledge of revocations is stale")
+)
+
+// The reasons, made once: refusing junk costs little.
+var (
+	errTooLong     = fmt.Errorf("%w: too long", ErrInvalid)
+	errMalformed   = fmt.Errorf("%w: not a JWT", ErrInvalid)
+	errHeader      = fmt.Errorf("%w: the header is not strict JSON", ErrInvalid)
+	errAlgorithm   = fmt.Errorf("%w: the algorithm is not allowed", ErrInvalid)
+	errType        = fmt.Errorf("%w: typ is not at+jwt", ErrInvalid)
+	errCritical    = fmt.Errorf("%w: critical extensions are not supported", ErrInvalid)
+	errNoKey       = fmt.Errorf("%w: no kid", ErrInvalid)
+	errUnknownKey  = fmt.Errorf("%w: signed by an unknown key", ErrInvalid)
+	errKeyAlg      = fmt.Errorf("%w: the key is for another algorithm", ErrInvalid)
+	errSignature   = fmt.Errorf("%w: the signature is wrong", ErrInvalid)
+	errClaims      = fmt.Errorf("%w: a claim is missing or of the wrong form", ErrInvalid)
+	errIssuer      = fmt.Errorf("%w: another issuer", ErrInvalid)
+	errAudience    = fmt.Errorf("%w: for another audience", ErrInvalid)
+	errBound       = fmt.Errorf("%w: bound and person contradict each other", ErrInvalid)
+	errConstrained = fmt.Errorf("%w: bound to a proof of possession, which bearers cannot give", ErrInvalid)
+	errLifetime    = fmt.Errorf("%w: it lives longer than any access token may", ErrInvalid)
+	errFuture      = fmt.Errorf("%w: issued in the future; is a clock wrong?", ErrInvalid)
+
+	errNoKeys    = fmt.Errorf("%w: the issuer's keys have not arrived yet", ErrStale)
+	errKeysStale = fmt.Errorf("%w: the key may be new, and the issuer's keys cannot be fetched", ErrStale)
+)

@@ -1,0 +1,68 @@
+package bearer
+
+import (
+	"context"
+	"time"
+)
+
+// Tuning is what tests change about time. Zero fields keep what New uses.
+type Tuning struct {
+	Clock                  func() time.Time
+	Wait, Silence, Refused time.Duration
+}
+
+// NewTuned is New with another sense of time.
+func NewTuned(ctx context.Context, cfg Config, t Tuning) (*Verifier, error) {
+	tune := tuning{clock: t.Clock, wait: t.Wait, silence: t.Silence, refused: t.Refused}
+	if tune.clock == nil {
+		tune.clock = time.Now
+	}
+	if tune.wait == 0 {
+		tune.wait = newWait
+	}
+	if tune.silence == 0 {
+		tune.silence = silence
+	}
+	if tune.refused == 0 {
+		tune.refused = refusedPause
+	}
+	return newVerifier(ctx, cfg, tune)
+}
+
+// Cutoffs returns how many cutoffs a verifier holds.
+func Cutoffs(v *Verifier) int { return v.cutoffs.Len() }
+
+// Remembered returns how many tokens a verifier remembers.
+func Remembered(v *Verifier) int {
+	n := 0
+	for i := range v.cache.slots {
+		if v.cache.slots[i].Load() != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// What the tests of unexported parts need.
+var (
+	ParseKeySet = func(data []byte, allowed ...string) (algs map[string]string, skipped []error, err error) {
+		if len(allowed) == 0 {
+			allowed = algorithms
+		}
+		keys, skipped, err := parseKeySet(data, allowed)
+		algs = map[string]string{}
+		for kid, k := range keys {
+			algs[kid] = k.alg
+		}
+		return algs, skipped, err
+	}
+	MaxAge  = maxAge
+	Members = func(data []byte) (names []string, ok bool) {
+		ok = members(data, func(name string, _ []byte) bool {
+			names = append(names, name)
+			return true
+		})
+		return names, ok
+	}
+	TextOf = textOf
+)

@@ -1,0 +1,246 @@
+package bearer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+const (
+	// The pauses between connections to the feed.
+	minFeedPause = 100 * time.Millisecond
+	maxFeedPause = 5 * time.Second
+	// The pause after the service refused the service key.
+	refusedPause = 30 * time.Second
+	// silence is how long the feed may bring no event before we hang up: three
+	// heartbeats.
+	silence = 3 * cutoff.HeartbeatInterval
+	// pruneInterval is how often cutoffs that are over are dropped.
+	pruneInterval = time.Minute
+)
+
+// feed follows the service's revocations: one goroutine, one connection.
+type feed struct {
+	url        string
+	client     *http.Client
+	serviceKey string
+	log        *slog.Logger
+	clock      func() time.Time
+	set        *cutoff.Set
+	silence    time.Duration
+	refused    time.Duration
+
+	// most is the bound on staleness that is configured.
+	most time.Duration
+	// known is what the last heartbeat said, nil before the first.
+	known atomic.Pointer[knowledge]
+	// heard is closed when the first snapshot is complete.
+	heard chan struct{}
+
+	// The rest belongs to run.
+	lastID string
+	pruned time.Time
+	skewed bool
+}
+
+// knowledge says how old what we know was when a heartbeat came.
+type knowledge struct {
+	age      time.Duration // at the service, when it sent the heartbeat
+	sent     time.Time     // by the service's clock
+	received time.Time     // by ours, with its monotonic reading
+	most     time.Duration // the bound on staleness
+}
+
+// staleness returns how old our knowledge of revocations is, at most. A
+// heartbeat that was held up on its way makes the one measure too small, a
+// clock that is wrong the other.
+func (k *knowledge) staleness(now time.Time) time.Duration {
+	return max(k.age+max(now.Sub(k.received), 0), now.Sub(k.sent))
+}
+
+// serviceClock returns what the service's clock says, for when ours is slow.
+func (k *knowledge) serviceClock(now time.Time) time.Time {
+	return k.sent.Add(max(now.Sub(k.received), 0))
+}
+
+// The reasons to hang up.
+var (
+	errSilent    = errors.New("bearer: the feed fell silent")
+	errReplica   = errors.New("bearer: the replica is itself too far behind")
+	errRefused   = errors.New("bearer: the service refuses the service key")
+	errNoStream  = errors.New("bearer: the feed does not answer with a stream of events")
+	errForbidden = fmt.Errorf("%w: it lacks the scope for the feed", errRefused)
+)
+
+// run follows the feed until ctx is done.
+func (f *feed) run(ctx context.Context) {
+	failures := 0
+	for {
+		began := time.Now()
+		err := f.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if f.lastID != "" && time.Since(began) > maxFeedPause {
+			failures = 0 // it worked for a while
+		}
+		pause := backoff(failures, minFeedPause, maxFeedPause)
+		switch {
+		case errors.Is(err, errRefused):
+			f.log.LogAttrs(ctx, slog.LevelError, "the revocation feed refuses this service key; every token will be refused", slog.Any("error", err))
+			pause = f.refused/2 + rand.N(f.refused/2+1) //nolint:gosec // it protects nothing
+		case errors.Is(err, cutoff.ErrUnknownKind), errors.Is(err, cutoff.ErrMalformed):
+			f.log.LogAttrs(ctx, slog.LevelError, "the revocation feed sends what this version cannot honour; every token will be refused", slog.Any("error", err))
+		case failures == 0:
+			f.log.LogAttrs(ctx, slog.LevelWarn, "lost the revocation feed, connecting again", slog.Any("error", err))
+		default:
+			f.log.LogAttrs(ctx, slog.LevelDebug, "no revocation feed", slog.Any("error", err), slog.Int("failures", failures))
+		}
+		failures++
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// follow connects once and applies what comes until the connection ends.
+func (f *feed) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// Only whole events count as a sign of life: a proxy may keep a dead
+	// connection warm with anything less.
+	watchdog := time.AfterFunc(f.silence, func() { cancel(errSilent) })
+	defer watchdog.Stop()
+
+	err := f.connect(ctx, watchdog)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (f *feed) connect(ctx context.Context, watchdog *time.Timer) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url, http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	// Compression would hold events back.
+	req.Header.Set("Accept-Encoding", "identity")
+	req.Header.Set("Cache-Control", "no-store")
+	req.Header.Set("Authorization", "Bearer "+f.serviceKey)
+	if f.lastID != "" {
+		req.Header.Set("Last-Event-ID", f.lastID)
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized:
+		return errRefused
+	case resp.StatusCode == http.StatusForbidden:
+		return errForbidden
+	case resp.StatusCode != http.StatusOK:
+		return fmt.Errorf("bearer: the feed answers %d", resp.StatusCode)
+	case mediaType != "text/event-stream":
+		return errNoStream
+	}
+	return f.read(ctx, resp.Body, watchdog)
+}
+
+// read applies the events of one connection.
+func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) error {
+	events := cutoff.NewReader(body)
+	resumed := f.lastID != "" // what comes stands behind an id
+	ready := false            // everything up to an id has come
+	for {
+		e, err := events.Next()
+		if err != nil {
+			return err
+		}
+		watchdog.Reset(f.silence)
+		switch e.Name {
+		case cutoff.EventCutoff:
+			c, err := cutoff.ParseCutoff(e.Data)
+			if err != nil {
+				return err
+			}
+			f.set.Add(c, f.clock())
+			// Inside a snapshot no id can say how far we have come.
+			if e.ID != "" && (ready || resumed) {
+				f.lastID = e.ID
+			}
+		case cutoff.EventReset:
+			ready, resumed, f.lastID = false, false, ""
+			f.log.LogAttrs(ctx, slog.LevelInfo, "the revocation feed begins anew")
+		case cutoff.EventReady:
+			if !ready {
+				f.log.LogAttrs(ctx, slog.LevelInfo, "the revocation feed is followed", slog.Int("cutoffs", f.set.Len()))
+			}
+			ready, f.lastID = true, e.ID
+			if err := f.hear(e.Data); err != nil {
+				return err
+			}
+		case cutoff.EventHeartbeat:
+			if !ready {
+				continue // it vouches for a snapshot that has not come
+			}
+			if err := f.hear(e.Data); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// hear takes note of a heartbeat.
+func (f *feed) hear(data []byte) error {
+	h, err := cutoff.ParseHeartbeat(data)
+	if err != nil {
+		return err
+	}
+	now := f.clock()
+	k := &knowledge{age: milliseconds(h.AgeMS), sent: h.Now, received: now, most: f.most}
+	if most := milliseconds(h.MaxStalenessMS); most > 0 {
+		k.most = min(k.most, most)
+	}
+	first := f.known.Swap(k) == nil
+	if first {
+		close(f.heard)
+		f.pruned = now
+	}
+	if now.Sub(f.pruned) >= pruneInterval {
+		f.pruned = now
+		f.set.Prune(now)
+	}
+	skew := now.Sub(k.sent)
+	skewed := skew > k.most || skew < -k.most
+	if skewed && !f.skewed {
+		f.log.LogAttrs(context.Background(), slog.LevelError, "this clock and the service's differ, or the feed is held up on its way", slog.Duration("difference", skew))
+	}
+	f.skewed = skewed
+	if k.age > k.most {
+		return errReplica // another one may know more
+	}
+	return nil
+}
+
+// milliseconds converts, and stays far from where durations overflow.
+func milliseconds(n int64) time.Duration {
+	const year = 365 * 24 * time.Hour
+	return time.Duration(min(n, int64(year/time.Millisecond))) * time.Millisecond
+}

@@ -1,0 +1,79 @@
+package bearer
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+)
+
+// verificationKey is a public key and the one algorithm it is for.
+type verificationKey struct {
+	alg string
+	key crypto.PublicKey
+}
+
+// keySource is where verification keys come from.
+type keySource interface {
+	// find returns a key that is known. It does no I/O.
+	find(kid string) (verificationKey, bool)
+	// seek is asked for a key that find does not know. It may ask the issuer,
+	// within limits, and returns errUnknownKey when the issuer has no such key,
+	// and an error that wraps ErrStale when that cannot be told.
+	seek(ctx context.Context, kid string) (verificationKey, error)
+}
+
+// same reports whether two keys are one.
+func (k verificationKey) same(other verificationKey) bool {
+	if k.alg != other.alg {
+		return false
+	}
+	switch key := k.key.(type) {
+	case *ecdsa.PublicKey:
+		o, ok := other.key.(*ecdsa.PublicKey)
+		return ok && (key == o || key.Equal(o))
+	case *rsa.PublicKey:
+		o, ok := other.key.(*rsa.PublicKey)
+		return ok && (key == o || key.Equal(o))
+	case ed25519.PublicKey:
+		return key.Equal(other.key)
+	default:
+		return false
+	}
+}
+
+// fits reports whether the key is of the kind and strength that its algorithm
+// asks for.
+func (k verificationKey) fits() bool {
+	switch key := k.key.(type) {
+	case *ecdsa.PublicKey:
+		return k.alg == "ES256" && key != nil && key.Curve == elliptic.P256()
+	case *rsa.PublicKey:
+		return k.alg == "RS256" && key != nil && key.N != nil && key.N.BitLen() >= minRSA && key.N.BitLen() <= maxRSA
+	case ed25519.PublicKey:
+		return k.alg == "EdDSA" && len(key) == ed25519.PublicKeySize
+	default:
+		return false
+	}
+}
+
+// The bounds of RSA keys, in bits: what is weak, and what is slow.
+const (
+	minRSA = 2048
+	maxRSA = 8192
+)
+
+// localKeys are keys that somebody else keeps: those of the service itself.
+type localKeys func(kid string) (key crypto.PublicKey, alg string, ok bool)
+
+func (l localKeys) find(kid string) (verificationKey, bool) {
+	key, alg, ok := l(kid)
+	k := verificationKey{alg, key}
+	return k, ok && k.fits()
+}
+
+func (l localKeys) seek(context.Context, string) (verificationKey, error) {
+	return verificationKey{}, errUnknownKey
+}

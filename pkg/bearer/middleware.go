@@ -1,0 +1,158 @@
+package bearer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Identity is who makes a request, as its access token says.
+type Identity struct {
+	// UUID names the user of the mini-program, and is the same whenever he logs
+	// in. It is an identifier, never a credential.
+	UUID string
+	// Person is the id of the person that the user is bound to, empty when he
+	// is not bound.
+	Person string
+	// Session is the log-in.
+	Session string
+	// App is the appid of the mini-program.
+	App string
+	// Bound reports whether there is a person.
+	Bound bool
+	// ExpiresAt is when the token expires. Nothing that this request starts
+	// should go on in the user's name much longer.
+	ExpiresAt time.Time
+}
+
+type contextKey struct{}
+
+// FromContext returns the identity that [Verifier.Require] or
+// [Verifier.RequireBound] found, or false where neither stands before the
+// handler.
+func FromContext(ctx context.Context) (Identity, bool) {
+	id, ok := ctx.Value(contextKey{}).(Identity)
+	return id, ok
+}
+
+// Require returns a handler that passes on requests with a valid access token
+// in their Authorization header, and answers the others as RFC 6750 says, with
+// problem details (RFC 9457) whose code is the one the service itself uses:
+//
+//	400 invalid_request   the token is sent in two ways, or in the URL
+//	401 token_missing     there is none
+//	401 token_invalid     it is not an access token for this back end
+//	401 token_expired     the client refreshes
+//	401 session_revoked   the client refreshes, or logs in again
+//	503 stale             the client tries again after Retry-After seconds
+func (v *Verifier) Require(next http.Handler) http.Handler {
+	return v.require(next, false)
+}
+
+// RequireBound is [Verifier.Require] for users who are bound to a person. It
+// answers the others:
+//
+//	403 person_required   the user binds first
+func (v *Verifier) RequireBound(next http.Handler) http.Handler {
+	return v.require(next, true)
+}
+
+func (v *Verifier) require(next http.Handler, bound bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, ref := tokenOf(r)
+		if ref != nil {
+			ref.write(w)
+			return
+		}
+		c, err := v.Verify(r.Context(), token)
+		if err != nil {
+			refusalOf(err).write(w)
+			return
+		}
+		if bound && !c.Bound {
+			personRequired.write(w)
+			return
+		}
+		id := Identity{UUID: c.Subject, Person: c.Person, Session: c.Session, App: c.App, Bound: c.Bound, ExpiresAt: c.ExpiresAt}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, id)))
+	})
+}
+
+// tokenOf returns the token in the Authorization header, which is the one place
+// to look: what stands in a URL ends up in logs.
+func tokenOf(r *http.Request) (string, *refusal) {
+	const scheme = "bearer "
+	header := r.Header["Authorization"]
+	switch {
+	case len(header) > 1, strings.Contains(r.URL.RawQuery, "access_token") && r.URL.Query().Has("access_token"):
+		return "", twoWays
+	case len(header) == 0, len(header[0]) < len(scheme), !strings.EqualFold(header[0][:len(scheme)], scheme):
+		return "", missing
+	}
+	token := strings.Trim(header[0][len(scheme):], " ")
+	if token == "" {
+		return "", missing
+	}
+	return token, nil
+}
+
+// refusal is how one reason to refuse looks on the wire.
+type refusal struct {
+	status    int
+	code      string
+	title     string
+	challenge string // the error of RFC 6750 §3.1; empty for none
+	retry     string // Retry-After, in seconds
+}
+
+var (
+	twoWays        = &refusal{status: 400, code: "invalid_request", title: "Send the access token once, in the Authorization header.", challenge: "invalid_request"}
+	missing        = &refusal{status: 401, code: "token_missing", title: "Send the access token as: Authorization: Bearer TOKEN"}
+	invalid        = &refusal{status: 401, code: "token_invalid", title: "This is not an access token for this server.", challenge: "invalid_token"}
+	expired        = &refusal{status: 401, code: "token_expired", title: "The access token has expired; refresh it.", challenge: "invalid_token"}
+	revoked        = &refusal{status: 401, code: "session_revoked", title: "The access token has been revoked; refresh it or log in again.", challenge: "invalid_token"}
+	personRequired = &refusal{status: 403, code: "person_required", title: "This needs a user who is bound to a person; bind first.", challenge: "insufficient_scope"}
+	stale          = &refusal{status: 503, code: "stale", title: "Revocations cannot be followed at the moment; try again.", retry: "2"}
+)
+
+// refusalOf returns how an error of Verify looks.
+func refusalOf(err error) *refusal {
+	switch {
+	case errors.Is(err, ErrExpired):
+		return expired
+	case errors.Is(err, ErrRevoked):
+		return revoked
+	case errors.Is(err, ErrStale):
+		return stale
+	default:
+		return invalid
+	}
+}
+
+func (ref *refusal) write(w http.ResponseWriter) {
+	h := w.Header()
+	if ref.status != http.StatusServiceUnavailable {
+		// RFC 6750 §3.1: no error code when no token was sent.
+		challenge := `Bearer realm="yufu"`
+		if ref.challenge != "" {
+			challenge += `, error="` + ref.challenge + `", error_description="` + ref.title + `"`
+		}
+		h.Set("WWW-Authenticate", challenge)
+	}
+	if ref.retry != "" {
+		h.Set("Retry-After", ref.retry)
+	}
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(ref.status)
+	_ = json.NewEncoder(w).Encode(struct { // to a client that may be gone
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Code   string `json:"code"`
+	}{"urn:yufu:problem:" + ref.code, ref.title, ref.status, ref.code})
+}

@@ -1,0 +1,130 @@
+package bearer
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+// accessType is the JWT header typ of access tokens (RFC 9068 §2.1).
+const accessType = "at+jwt"
+
+// maxToken bounds what is looked at as a token, in bytes.
+const maxToken = 8 << 10
+
+// maxKeyID bounds a kid, in bytes.
+const maxKeyID = 128
+
+// algorithms are those that tokens may be signed with, whatever is configured.
+var algorithms = []string{"ES256", "EdDSA", "RS256"}
+
+func newParser(algorithms []string) *jwt.Parser {
+	return jwt.NewParser(
+		jwt.WithValidMethods(algorithms),
+		jwt.WithStrictDecoding(),
+		jwt.WithoutClaimsValidation(), // payload.check does it
+	)
+}
+
+// parse verifies a token: all but whether it has expired, was revoked, and
+// whether we would know. golang-jwt decodes it and checks the algorithm and the
+// signature; what it leaves to its callers is checked before the signature, as
+// that costs most.
+func (v *Verifier) parse(ctx context.Context, token string, now time.Time) (*entry, error) {
+	if len(token) > maxToken {
+		return nil, errTooLong
+	}
+	// The base64 decoder skips line breaks, strict or not; a token has none.
+	if strings.IndexByte(token, '\n') >= 0 || strings.IndexByte(token, '\r') >= 0 {
+		return nil, errMalformed
+	}
+	var p payload
+	var key verificationKey
+	var refusal error
+	_, err := v.parser.ParseWithClaims(token, &p, func(t *jwt.Token) (any, error) {
+		if p.claims.KeyID, refusal = checkHeader(t.Raw); refusal != nil {
+			return nil, refusal
+		}
+		if refusal = p.check(v.issuer, v.audience, now); refusal != nil {
+			return nil, refusal
+		}
+		if key, refusal = v.keyOf(ctx, &p.claims, now); refusal != nil {
+			return nil, refusal
+		}
+		if t.Method.Alg() != key.alg {
+			refusal = errKeyAlg
+			return nil, refusal
+		}
+		return key.key, nil
+	})
+	switch {
+	case err == nil:
+		return &entry{claims: p.claims, cut: p.claims.token(), key: key}, nil
+	case refusal != nil:
+		return nil, refusal
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return nil, errMalformed
+	case key.key == nil: // it got no farther than the algorithm
+		return nil, errAlgorithm
+	default:
+		return nil, errSignature
+	}
+}
+
+// checkHeader checks the header of a token that golang-jwt has decoded, and
+// returns its kid.
+func checkHeader(token string) (kid string, err error) {
+	segment, _, _ := strings.Cut(token, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(segment)
+	if err != nil {
+		return "", errMalformed
+	}
+	var typ string
+	critical := false
+	ok := members(raw, func(name string, value []byte) (ok bool) {
+		switch name {
+		case "typ":
+			typ, ok = textOf(value)
+		case "kid":
+			kid, ok = textOf(value)
+		case "alg":
+			_, ok = textOf(value)
+		case "crit":
+			critical, ok = true, true
+		default:
+			// Keys and addresses of keys among them (jwk, jku, x5c, x5u): where
+			// keys come from is not for a token to say.
+			ok = true
+		}
+		return ok
+	})
+	switch {
+	case !ok:
+		return "", errHeader
+	case critical:
+		return "", errCritical
+	case !strings.EqualFold(typ, accessType) && !strings.EqualFold(typ, "application/"+accessType):
+		return "", errType
+	case kid == "" || len(kid) > maxKeyID:
+		return "", errNoKey
+	}
+	return kid, nil
+}
+
+// keyOf finds the key that the token names. For a key that is not known it asks
+// the issuer, if the token could be good otherwise.
+func (v *Verifier) keyOf(ctx context.Context, c *Claims, now time.Time) (verificationKey, error) {
+	if key, ok := v.keys.find(c.KeyID); ok {
+		return key, nil
+	}
+	if !now.Before(c.ExpiresAt) || v.cutoffs.Hits(cutoff.Token{KID: c.KeyID}) {
+		return verificationKey{}, errUnknownKey
+	}
+	return v.keys.seek(ctx, c.KeyID)
+}

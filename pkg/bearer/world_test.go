@@ -1,0 +1,226 @@
+package bearer_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+const (
+	issuer  = "https://auth.example.com"
+	session = "01900000-0000-7c00-8000-00000000000a"
+	user    = "01900000-0000-7c00-8000-00000000000b"
+	person  = "01900000-0000-7c00-8000-00000000000c"
+)
+
+var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+
+// key is a key pair with what it is published as.
+type key struct {
+	alg     string
+	private crypto.Signer
+}
+
+// keyring is keys by their kid. It is what a local verifier looks into.
+type keyring map[string]key
+
+func (k keyring) find(kid string) (crypto.PublicKey, string, bool) {
+	found, ok := k[kid]
+	if !ok {
+		return nil, "", false
+	}
+	pub := found.private.Public()
+	return pub, found.alg, true
+}
+
+// keys are made once: RSA takes its time.
+var keys = func() keyring {
+	must := func(k crypto.Signer, err error) crypto.Signer {
+		if err != nil {
+			panic(err)
+		}
+		return k
+	}
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ring := keyring{"ec": {"ES256", must(ec, err)}}
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	ring["ed"] = key{"EdDSA", must(ed, err)}
+	rs, err := rsa.GenerateKey(rand.Reader, 2048)
+	ring["rs"] = key{"RS256", must(rs, err)}
+	return ring
+}()
+
+// clock is a clock that tests set.
+type clock struct{ at atomic.Pointer[time.Time] }
+
+func clockAt(t time.Time) *clock {
+	c := &clock{}
+	c.at.Store(&t)
+	return c
+}
+
+func (c *clock) now() time.Time { return *c.at.Load() }
+
+func (c *clock) advance(d time.Duration) {
+	t := c.now().Add(d)
+	c.at.Store(&t)
+}
+
+// local returns a verifier of the keys at now.
+func local(t testing.TB, change func(*bearer.Local)) *bearer.Verifier {
+	t.Helper()
+	l := bearer.Local{Issuer: issuer, Keys: keys.find, Clock: func() time.Time { return now }}
+	if change != nil {
+		change(&l)
+	}
+	v, err := bearer.NewLocal(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// forgery is a token to be made: what differs from a good one. A nil value
+// takes the member away.
+type forgery struct {
+	header, claims map[string]any
+	// sign makes the signature; nil signs with the key "ec".
+	sign func(signingInput string) []byte
+}
+
+func goodHeader() map[string]any {
+	return map[string]any{"typ": "at+jwt", "alg": "ES256", "kid": "ec"}
+}
+
+func goodClaims() map[string]any {
+	return map[string]any{
+		"iss": issuer, "aud": []string{issuer, "shop"}, "client_id": "wxdevelopment0001",
+		"sub": user, "sid": session,
+		"iat": now.Unix(), "exp": now.Add(10 * time.Minute).Unix(), "jti": "J7PYZ3MZJ2UUDQ3E2V4WJ7N5QA",
+		"ver": 3, "epoch": 2, "bound": false,
+	}
+}
+
+func (f forgery) make(t testing.TB) string {
+	t.Helper()
+	part := func(good, change map[string]any) string {
+		for name, value := range change {
+			good[name] = value
+			if value == nil {
+				delete(good, name)
+			}
+		}
+		b, err := json.Marshal(good)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	return raw(t, part(goodHeader(), f.header), part(goodClaims(), f.claims), f.sign)
+}
+
+// raw signs header and payload as they are.
+func raw(t testing.TB, header, payload string, sign func(string) []byte) string {
+	t.Helper()
+	if sign == nil {
+		sign = signWith(t, jwt.SigningMethodES256, keys["ec"].private)
+	}
+	input := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
+	return input + "." + base64.RawURLEncoding.EncodeToString(sign(input))
+}
+
+func signWith(t testing.TB, method jwt.SigningMethod, key any) func(string) []byte {
+	return func(input string) []byte {
+		t.Helper()
+		sig, err := method.Sign(input, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sig
+	}
+}
+
+var sentinels = []error{bearer.ErrInvalid, bearer.ErrExpired, bearer.ErrRevoked, bearer.ErrStale}
+
+// wantError holds that a token is refused with one sentinel and no other, and
+// that the error does not quote it.
+func wantError(t *testing.T, v *bearer.Verifier, token string, want error) {
+	t.Helper()
+	c, err := v.Verify(context.Background(), token)
+	for _, s := range sentinels {
+		if errors.Is(err, s) != (s == want) {
+			t.Errorf("Verify(%.160q) = %v, want %v", token, err, want)
+			break
+		}
+	}
+	if c != nil {
+		t.Errorf("Verify(%.160q) returned claims and %v", token, err)
+	}
+	if err != nil && len(token) > 64 && strings.Contains(err.Error(), token[len(token)-32:]) {
+		t.Errorf("the error quotes the token: %v", err)
+	}
+}
+
+// wantGood holds that a token is accepted.
+func wantGood(t *testing.T, v *bearer.Verifier, token string) *bearer.Claims {
+	t.Helper()
+	c, err := v.Verify(context.Background(), token)
+	if err != nil {
+		t.Errorf("Verify(%.160q): %v", token, err)
+	}
+	return c
+}
+
+// eventually polls until a verifier answers so: nil for accepting.
+func eventually(t *testing.T, v *bearer.Verifier, token string, want error) {
+	t.Helper()
+	until(t, func() string {
+		if _, err := v.Verify(context.Background(), token); !errors.Is(err, want) {
+			return "Verify still answers " + text(err)
+		}
+		return ""
+	})
+}
+
+func text(err error) string {
+	if err == nil {
+		return "nothing"
+	}
+	return err.Error()
+}
+
+// until polls until wrong returns nothing, which says what is still wrong.
+func until(t *testing.T, wrong func() string) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		said := wrong()
+		if said == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(said)
+		}
+		time.Sleep(2 * time.Millisecond) // between two looks
+	}
+}
+
+func sessionCutoff(ver int64) cutoff.Cutoff {
+	return cutoff.Cutoff{Kind: cutoff.KindSession, Session: session, Ver: ver}
+}
