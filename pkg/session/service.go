@@ -52,7 +52,7 @@ func (l Lifetimes) Check() error {
 	return nil
 }
 
-// Config is what a [Service] is made of. All fields are required.
+// Config is what a [Service] is made of. All fields but Applied are required.
 type Config struct {
 	Store Store
 	// Platforms holds a provider for each platform name.
@@ -64,6 +64,9 @@ type Config struct {
 	Lifetimes Lifetimes
 	// Clock returns the current time.
 	Clock func() time.Time
+	// Applied is called after a commit that ended a session, before the caller
+	// gets its answer, so that this replica knows its own cutoffs by then.
+	Applied func(ctx context.Context)
 }
 
 // Service is the use cases over sessions. It is safe for concurrent use and
@@ -76,6 +79,9 @@ type Service struct {
 func NewService(c Config) (*Service, error) {
 	if err := c.Lifetimes.Check(); err != nil {
 		return nil, err
+	}
+	if c.Applied == nil {
+		c.Applied = func(context.Context) {}
 	}
 	return &Service{c}, nil
 }
@@ -199,6 +205,9 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		IdleTTL:   s.c.Lifetimes.Idle,
 		RequestID: r.RequestID,
 	})
+	if errors.Is(err, auth.RefreshReused) {
+		s.c.Applied(ctx)
+	}
 	if err != nil {
 		return Grant{}, err
 	}
@@ -239,14 +248,23 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) error {
 	if !auth.ValidAppID(r.ClientID) {
 		return auth.TokenClientMismatch
 	}
+	return s.logOut(ctx, id, r.ClientID, r.RequestID, nil)
+}
+
+// logOut ends a session for its bearer.
+func (s *Service) logOut(ctx context.Context, id uuid.UUID, appID, requestID string, detail map[string]any) error {
 	now := s.now()
-	return s.c.Store.End(ctx, EndParams{
+	err := s.c.Store.End(ctx, EndParams{
 		Session: id,
-		AppID:   r.ClientID,
+		AppID:   appID,
 		Reason:  auth.EndLogout,
-		Event:   auth.AuditEvent{At: now, Action: auth.AuditSessionLogout, Actor: auth.ActorBearer, RequestID: r.RequestID},
+		Event:   auth.AuditEvent{At: now, Action: auth.AuditSessionLogout, Actor: auth.ActorBearer, RequestID: requestID, Detail: detail},
 		Now:     now,
 	})
+	if err == nil {
+		s.c.Applied(ctx)
+	}
+	return err
 }
 
 // Authenticate verifies an access token and returns its live session, as the

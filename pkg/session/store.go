@@ -65,6 +65,11 @@ type Store interface {
 	// Errors: [auth.SessionRevoked] when there is no such session.
 	Session(ctx context.Context, id uuid.UUID) (State, error)
 
+	// LiveSessions returns the sessions of an identity that can be refreshed at
+	// now ([State.Standing]), the newest first and at most limit. An unknown
+	// identity has none.
+	LiveSessions(ctx context.Context, identity uuid.UUID, now time.Time, limit int) ([]auth.Session, error)
+
 	// DeleteExpired removes at most limit sessions whose absolute expiry is
 	// before the given time, and as many cutoffs whose retention ended before
 	// now, and returns how many rows went. It never waits for a locked row.

@@ -184,6 +184,23 @@ func NewVerifier(keys VerificationKeys, issuer string, clock func() time.Time) *
 // Errors: [auth.TokenExpired] for a token that is ours and has expired,
 // [auth.TokenInvalid] for anything else.
 func (v *Verifier) Verify(s string) (*Claims, error) {
+	c, err := v.VerifyExpired(s)
+	if err != nil {
+		return nil, err
+	}
+	// Last, because "expired" asks the client to refresh: it is said of tokens
+	// alone that were good once.
+	if !v.clock().Before(c.ExpiresAt.Time) {
+		return nil, &auth.Error{Code: auth.TokenExpired}
+	}
+	return c, nil
+}
+
+// VerifyExpired returns the claims of a token that is ours, expired or not: it
+// tells which session a token was of, and lets nobody in.
+//
+// Errors: [auth.TokenInvalid].
+func (v *Verifier) VerifyExpired(s string) (*Claims, error) {
 	// The base64 decoder skips line breaks, strict or not; a token has none.
 	if len(s) > maxAccessLen || strings.ContainsAny(s, "\r\n") {
 		return nil, auth.TokenInvalid
@@ -194,11 +211,6 @@ func (v *Verifier) Verify(s string) (*Claims, error) {
 	}
 	if err := c.check(v.issuer); err != nil {
 		return nil, &auth.Error{Code: auth.TokenInvalid, Err: err}
-	}
-	// Last, because "expired" asks the client to refresh: it is said of tokens
-	// alone that were good once.
-	if !v.clock().Before(c.ExpiresAt.Time) {
-		return nil, &auth.Error{Code: auth.TokenExpired}
 	}
 	return &c, nil
 }

@@ -1,0 +1,66 @@
+package session
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// MaxListed is how many sessions [Service.Sessions] returns at most.
+const MaxListed = 100
+
+// Sessions authenticates an access token and returns its session, and all live
+// sessions of the same identity, the newest first.
+//
+// Errors: those of [Service.Authenticate].
+func (s *Service) Sessions(ctx context.Context, accessToken auth.Secret) (current auth.Session, all []auth.Session, err error) {
+	current, err = s.Authenticate(ctx, accessToken)
+	if err != nil {
+		return auth.Session{}, nil, err
+	}
+	all, err = s.c.Store.LiveSessions(ctx, current.Identity, s.now(), MaxListed)
+	if err != nil {
+		return auth.Session{}, nil, err
+	}
+	return current, all, nil
+}
+
+// EndRequest is a session that another session of the same identity ends.
+type EndRequest struct {
+	// AccessToken is of whoever asks.
+	AccessToken auth.Secret
+	// Session is the one to end; it may be that of the access token.
+	Session   uuid.UUID
+	RequestID string
+}
+
+// End ends a session of the identity that the access token is of, and returns
+// the session that asked for it. A session that has ended already is no error.
+//
+// Errors: those of [Service.Authenticate], and [auth.NotFound] for a session
+// that is another identity's, or that never was.
+func (s *Service) End(ctx context.Context, r EndRequest) (auth.Session, error) {
+	current, err := s.Authenticate(ctx, r.AccessToken)
+	if err != nil {
+		return auth.Session{}, err
+	}
+	// A session keeps its identity and its app for life, so what is read here
+	// still holds when it is ended.
+	st, err := s.c.Store.Session(ctx, r.Session)
+	if errors.Is(err, auth.SessionRevoked) || err == nil && st.Session.Identity != current.Identity {
+		return current, errNoSession
+	}
+	if err != nil {
+		return current, err
+	}
+	var detail map[string]any
+	if r.Session != current.ID {
+		detail = map[string]any{"by_session": current.ID}
+	}
+	return current, s.logOut(ctx, r.Session, st.Session.AppID, r.RequestID, detail)
+}
+
+var errNoSession = &auth.Error{Code: auth.NotFound, Description: "You have no session with this id."}
