@@ -70,6 +70,12 @@ var schemas = map[string]string{
 	"token":    "TokenResponse",
 	"refresh":  "TokenResponse",
 	"me":       "Me",
+	"sessions": "Sessions",
+
+	"revocation":    "Revocation",
+	"newservicekey": "NewServiceKey",
+	"servicekeys":   "ServiceKeyList",
+
 	"metadata": "Metadata",
 	"jwks":     "JWKS",
 	"health":   "Health",

@@ -1,9 +1,9 @@
 // Package binding serves the holder of an access token what is known about
-// him: who am I.
+// him: who am I, and which are my devices.
 //
-// It owns GET /v1/me; binding itself and the list of sessions belong here when
-// they come. The session is read from the store on every request, so a session
-// that ended a moment ago is refused. Nothing it answers tells when the session
+// It owns GET /v1/me and /v1/sessions; binding itself belongs here when it
+// comes. The session is read from the store on every request, so a session
+// that ended a moment ago is refused. Nothing it answers tells when a session
 // was last refreshed: a thief could time his replays by it.
 package binding
 
@@ -18,12 +18,17 @@ import (
 
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Sessions is the use case this package serves. session.Service is it.
+// Sessions are the use cases this package serves. [session.Service] is them.
 type Sessions interface {
 	// Authenticate returns the live session of an access token.
 	Authenticate(ctx context.Context, accessToken auth.Secret) (auth.Session, error)
+	// Sessions returns it too, and all live sessions of the same identity.
+	Sessions(ctx context.Context, accessToken auth.Secret) (current auth.Session, all []auth.Session, err error)
+	// End ends one of them, and returns the session that asked for it.
+	End(ctx context.Context, r session.EndRequest) (auth.Session, error)
 }
 
 // Handler serves the endpoints.
@@ -37,6 +42,8 @@ func New(sessions Sessions) *Handler { return &Handler{sessions} }
 // Mount adds the routes.
 func (h *Handler) Mount(r chi.Router) {
 	r.Get("/v1/me", web.API(h.me))
+	r.Get("/v1/sessions", web.API(h.list))
+	r.Delete("/v1/sessions/{id}", web.API(h.end))
 }
 
 type meAnswer struct {
@@ -64,11 +71,7 @@ func (h *Handler) me(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	web.EventOf(r.Context()).Add(
-		slog.String("app", s.AppID),
-		slog.String("uuid", s.Identity.String()),
-		slog.String("session", s.ID.String()),
-	)
+	logSession(r, &s)
 	return web.SecretJSON(w, http.StatusOK, meAnswer{
 		UUID:   s.Identity,
 		Bound:  s.Bound(),
@@ -80,4 +83,13 @@ func (h *Handler) me(w http.ResponseWriter, r *http.Request) error {
 			ExpiresAt: s.ExpiresAt.UTC().Truncate(time.Second),
 		},
 	})
+}
+
+// logSession puts into the request's log line who asks.
+func logSession(r *http.Request, s *auth.Session) {
+	web.EventOf(r.Context()).Add(
+		slog.String("app", s.AppID),
+		slog.String("uuid", s.Identity.String()),
+		slog.String("session", s.ID.String()),
+	)
 }

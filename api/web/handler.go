@@ -47,6 +47,13 @@ func SecretJSON(w http.ResponseWriter, status int, v any) error {
 	return JSON(w, status, v)
 }
 
+// NoContent answers that something was done about which there is nothing to say.
+func NoContent(w http.ResponseWriter) error {
+	noStore(w)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 func noStore(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")

@@ -1,0 +1,140 @@
+package binding_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+func (w *world) logIn(t *testing.T, user, device string) session.Grant {
+	t.Helper()
+	g, err := w.Service.Exchange(t.Context(), session.ExchangeRequest{
+		ClientID: sessiontest.AppID, Code: auth.Secret(w.Simulator.NewCode(user)), Device: device,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func (w *world) sessions(t *testing.T, accessToken auth.Secret) answer {
+	t.Helper()
+	return w.do(t, http.MethodGet, "/v1/sessions", "Bearer "+accessToken.Reveal())
+}
+
+func (w *world) end(t *testing.T, accessToken auth.Secret, id string) answer {
+	t.Helper()
+	return w.do(t, http.MethodDelete, "/v1/sessions/"+id, "Bearer "+accessToken.Reveal())
+}
+
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	t.Run("lists my devices, the newest first, and says which is this one", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		phone := w.logIn(t, "alice", "Pixel 9")
+		w.Clock.Advance(90 * time.Second)
+		tablet := w.logIn(t, "alice", "")
+		w.logIn(t, "bob", "his")
+		a := w.sessions(t, phone.AccessToken)
+		if a.Status != http.StatusOK || a.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%d %v", a.Status, a.Header)
+		}
+		if d := cmp.Diff(map[string]any{"sessions": []any{
+			map[string]any{"id": tablet.Session.ID.String(), "device": "", "started_at": "2026-07-01T12:01:30Z", "current": false},
+			map[string]any{"id": phone.Session.ID.String(), "device": "Pixel 9", "started_at": "2026-07-01T12:00:00Z", "current": true},
+		}}, a.members(t)); d != "" {
+			t.Error(d)
+		}
+	})
+	t.Run("does not tell when a session was refreshed", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		g := w.logIn(t, "alice", "Pixel 9")
+		first := w.sessions(t, g.AccessToken).Body
+		for range 3 {
+			w.Clock.Advance(5*time.Hour + 17*time.Minute + 321*time.Millisecond)
+			g = w.refresh(t, g)
+			if again := w.sessions(t, g.AccessToken).Body; again != first {
+				t.Errorf("after a refresh: %s, before: %s", again, first)
+			}
+		}
+	})
+	t.Run("refuses who has no live session", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		g := w.logIn(t, "alice", "")
+		w.end(t, g.AccessToken, g.Session.ID.String())
+		for token, want := range map[auth.Secret]string{g.AccessToken: "session_revoked", "garbage": "token_invalid"} {
+			if a := w.sessions(t, token); a.Status != http.StatusUnauthorized || a.members(t)["code"] != want {
+				t.Errorf("%d %s, want %s", a.Status, a.Body, want)
+			}
+		}
+		if a := w.do(t, http.MethodGet, "/v1/sessions"); a.Status != http.StatusUnauthorized || a.members(t)["code"] != "token_missing" {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	})
+}
+
+func TestEndSession(t *testing.T) {
+	t.Parallel()
+	t.Run("logs another of my devices out, at once and once", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		mine, lost := w.logIn(t, "alice", "this"), w.logIn(t, "alice", "that")
+		for range 2 {
+			if a := w.end(t, mine.AccessToken, lost.Session.ID.String()); a.Status != http.StatusNoContent || a.Body != "" || a.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%d %q %v", a.Status, a.Body, a.Header)
+			}
+		}
+		if a := w.me(t, lost.AccessToken); a.Status != http.StatusUnauthorized {
+			t.Errorf("the lost device is told %d", a.Status)
+		}
+		if a := w.sessions(t, mine.AccessToken); strings.Contains(a.Body, lost.Session.ID.String()) || !strings.Contains(a.Body, mine.Session.ID.String()) {
+			t.Errorf("afterwards there are %s", a.Body)
+		}
+	})
+	t.Run("finds nobody else's, and answers so alike for each", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		mine, bobs := w.logIn(t, "alice", ""), w.logIn(t, "bob", "")
+		var first string
+		for _, id := range []string{
+			bobs.Session.ID.String(), uuid.Must(uuid.NewV7()).String(), uuid.Nil.String(), "x", "a%00b",
+			strings.ToUpper(mine.Session.ID.String()), strings.ReplaceAll(mine.Session.ID.String(), "-", ""),
+		} {
+			a := w.end(t, mine.AccessToken, id)
+			m := a.members(t)
+			delete(m, "request_id")
+			if first == "" {
+				first = m["detail"].(string)
+			}
+			if a.Status != http.StatusNotFound || m["code"] != "not_found" || m["detail"] != first {
+				t.Errorf("%s: %d %s", id, a.Status, a.Body)
+			}
+		}
+		if a := w.me(t, bobs.AccessToken); a.Status != http.StatusOK {
+			t.Errorf("bob is told %d", a.Status)
+		}
+	})
+	t.Run("ends nothing for who has no live session", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		mine, lost := w.logIn(t, "alice", ""), w.logIn(t, "alice", "")
+		w.end(t, lost.AccessToken, lost.Session.ID.String())
+		if a := w.end(t, lost.AccessToken, mine.Session.ID.String()); a.Status != http.StatusUnauthorized || a.members(t)["code"] != "session_revoked" {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+		if a := w.me(t, mine.AccessToken); a.Status != http.StatusOK {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	})
+}
