@@ -1,0 +1,108 @@
+package cutoffs_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+)
+
+// BenchmarkSubscribers says what one of thousands of subscribers costs: memory
+// while nothing happens, and time for a cutoff and for a heartbeat. It does not
+// count the connection.
+func BenchmarkSubscribers(b *testing.B) {
+	for _, n := range []int{1000, 10_000} {
+		// One buffer, as a handler has it that gives it back while it waits.
+		var buf []byte
+		measure := func(b *testing.B, happen func(w *world, i int)) {
+			w := newWorld(b, endedAll(1, 100)...)
+			subs := make([]*cutoffs.Subscription, n)
+			before := heap()
+			for i := range subs {
+				subs[i] = w.Subscribe("")
+				buf, _, _ = subs[i].Next(buf[:0])
+			}
+			held := heap() - before
+			i, written := 1000, 0
+			for b.Loop() {
+				happen(w, i)
+				i++
+				written = 0
+				for _, s := range subs {
+					buf, _, _ = s.Next(buf[:0])
+					written += len(buf)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/subscriber")
+			b.ReportMetric(float64(written)/float64(n), "B-sent/subscriber")
+			b.ReportMetric(float64(held)/float64(n), "B-held/subscriber")
+			runtime.KeepAlive(subs)
+		}
+		b.Run(fmt.Sprintf("cutoff/%d", n), func(b *testing.B) {
+			measure(b, func(w *world, i int) {
+				w.db.Prune(int64(i)) // the double reads all rows
+				w.db.Commit(ended(i))
+				w.catchUp()
+			})
+		})
+		b.Run(fmt.Sprintf("heartbeat/%d", n), func(b *testing.B) {
+			measure(b, func(w *world, _ int) { w.Beat() })
+		})
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// BenchmarkSnapshot is what a new subscriber is told when many sessions were
+// revoked within the hour.
+func BenchmarkSnapshot(b *testing.B) {
+	const n = 10_000
+	w := newWorld(b, endedAll(1, n)...)
+	var buf []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		s := w.Subscribe("")
+		for {
+			var more <-chan struct{}
+			buf, more, _ = s.Next(buf[:0])
+			if !isClosed(more) {
+				break
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/cutoff")
+}
+
+// BenchmarkLoad is what a live cutoff costs a replica.
+func BenchmarkLoad(b *testing.B) {
+	const n = 10_000
+	list := endedAll(1, n)
+	before := heap()
+	var w *world
+	for b.Loop() {
+		w = newWorld(b)
+		w.db.Restore(list...)
+		w.catchUp()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/cutoff")
+	// The double keeps a row too, of about 150 bytes.
+	b.ReportMetric(float64(heap()-before)/n, "B/cutoff")
+	runtime.KeepAlive(w)
+}
+
+// BenchmarkCatchUpIdle is the follower's share of a question that finds nothing.
+func BenchmarkCatchUpIdle(b *testing.B) {
+	w := newWorld(b, auth.SessionEnded(sid(1), time.Now()))
+	b.ReportAllocs()
+	for b.Loop() {
+		w.catchUp()
+	}
+}

@@ -1,0 +1,193 @@
+// Package cutoffstest is a database of cutoffs in memory, for tests of what
+// follows one. It owns what a database does to its followers: commits, silence,
+// errors, and coming back as another one. It keeps [cutoffs.Store] as the real
+// stores do, but knows no other table.
+package cutoffstest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+)
+
+var _ cutoffs.Store = (*Store)(nil)
+
+// Store is the database. Make one with [New]; it is safe for concurrent use.
+type Store struct {
+	mu        sync.Mutex
+	histories int
+	timeline  string
+	last      int64
+	rows      []auth.Cutoff
+	err       error
+	deaf      bool
+	stalled   chan struct{} // nil: answers at once
+	lost      chan struct{} // closed when listeners lose their connection
+	wakes     map[*func()]struct{}
+	questions int
+}
+
+// New returns an empty database.
+func New() *Store {
+	s := &Store{wakes: map[*func()]struct{}{}, lost: make(chan struct{})}
+	s.begin()
+	return s
+}
+
+// begin gives the ids a history of their own. The lock is held, or not needed.
+func (s *Store) begin() {
+	s.histories++
+	s.timeline = fmt.Sprintf("t%d", s.histories)
+}
+
+// Commit writes cutoffs, gives them ids, and wakes the listeners.
+func (s *Store) Commit(list ...auth.Cutoff) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range list {
+		s.last++
+		c.ID = s.last
+		s.rows = append(s.rows, c)
+	}
+	if s.deaf {
+		return
+	}
+	for wake := range s.wakes {
+		(*wake)()
+	}
+}
+
+// Restore puts a dump back: the database is another one from now on, has
+// exactly these cutoffs, and goes on counting after them.
+func (s *Store) Restore(list ...auth.Cutoff) {
+	s.mu.Lock()
+	s.begin()
+	s.rows, s.last = nil, 0
+	s.mu.Unlock()
+	s.Commit(list...)
+}
+
+// RollBack forgets all but the first n cutoffs and their ids, and the name of
+// its history stays the same.
+func (s *Store) RollBack(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rows = s.rows[:n]
+	s.last = int64(n)
+}
+
+// Prune deletes the cutoffs up to the id, as the janitor does.
+func (s *Store) Prune(id int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rows = slices.DeleteFunc(s.rows, func(c auth.Cutoff) bool { return c.ID <= id })
+}
+
+// Fail has every question answered with err, until it is nil.
+func (s *Store) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// Mute has commits wake nobody, as when a proxy swallows what it should carry.
+func (s *Store) Mute(deaf bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deaf = deaf
+}
+
+// Stall leaves questions unanswered until the returned function is called.
+// They are answered as of when they were asked.
+func (s *Store) Stall() (resume func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stalled := make(chan struct{})
+	s.stalled = stalled
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.stalled == stalled {
+			s.stalled = nil
+		}
+		close(stalled)
+	}
+}
+
+// Disconnect ends all listening.
+func (s *Store) Disconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.lost)
+	s.lost = make(chan struct{})
+}
+
+// Questions returns how many questions were asked.
+func (s *Store) Questions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.questions
+}
+
+// Listeners returns how many are listening.
+func (s *Store) Listeners() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.wakes)
+}
+
+// Cutoffs implements [cutoffs.Store]. What it answers is what there was when it
+// was asked, even if it was stalled since.
+func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+	s.mu.Lock()
+	s.questions++
+	stalled, err := s.stalled, s.err
+	b := cutoffs.Batch{Timeline: s.timeline, Last: s.last}
+	for _, c := range s.rows {
+		if c.ID > after && len(b.Cutoffs) < limit {
+			b.Cutoffs = append(b.Cutoffs, c)
+		}
+	}
+	s.mu.Unlock()
+	if stalled != nil {
+		select {
+		case <-stalled:
+		case <-ctx.Done():
+		}
+	}
+	if ctx.Err() != nil {
+		return cutoffs.Batch{}, ctx.Err()
+	}
+	if err != nil {
+		return cutoffs.Batch{}, err
+	}
+	return b, nil
+}
+
+// Listen implements [cutoffs.Store].
+func (s *Store) Listen(ctx context.Context, wake func()) error {
+	s.mu.Lock()
+	lost := s.lost
+	if s.err != nil {
+		defer s.mu.Unlock()
+		return s.err
+	}
+	s.wakes[&wake] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.wakes, &wake)
+	}()
+	wake()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-lost:
+		return auth.StorageUnavailable
+	}
+}

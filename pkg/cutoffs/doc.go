@@ -1,0 +1,27 @@
+// Package cutoffs is what one replica knows of the revocations: the live ones
+// in memory, as of a moment that it can tell.
+//
+// It owns following the database ([Follower]), the age of what it knows, and
+// handing every cutoff on to subscribers in order ([Subscription]) and to those
+// who poll ([Follower.Page]). It does not own writing cutoffs (each store method
+// that revokes writes its own, in the same transaction), the hit rule and the
+// wire format (pkg/bearer/cutoff), or HTTP (api/gate).
+//
+// # How nothing is missed
+//
+// Ids appear in commit order, so "everything after the last id I saw" never
+// skips one. A notification only says when to ask; the question is asked once a
+// second without it too, and the age counts from the start of the last question
+// that a writable primary answered. Ids mean something within one timeline, a
+// name for the history of the database: after a restart, a fail-over or a
+// restore it is another one, and the follower loads everything anew. What it
+// knew before it keeps, and goes on telling new subscribers: a revocation is
+// never taken back, not even by a database that forgot it.
+//
+// # Failure
+//
+// While the database does not answer, what is known stays good and its age
+// grows; whoever validates decides by the age. A subscriber is a position in
+// what all of them share, so a slow one costs nothing here; whoever writes to
+// it decides how slow is too slow. It comes back and resumes.
+package cutoffs

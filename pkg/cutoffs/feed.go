@@ -1,0 +1,175 @@
+package cutoffs
+
+import (
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+// entry is one live cutoff, encoded once for all subscribers.
+type entry struct {
+	id      int64
+	expires time.Time // zero: never
+	wire    cutoff.Cutoff
+	event   []byte // with its id
+	plain   []byte // without, for a snapshot
+}
+
+// feed is the live cutoffs in order, as of a moment, and what wakes
+// subscribers. All of it is shared: a subscriber is a position in it.
+type feed struct {
+	mu       sync.Mutex
+	timeline string
+	// history counts timelines: a position of another history is void.
+	history int
+	// entries are ordered by id. Those that only an earlier history had have
+	// negative ids here, which no event carries, and so stand before the others.
+	entries []entry
+	// last is the greatest id of this history that was seen, pruned the
+	// greatest that was forgotten.
+	last, pruned int64
+	// synced is the moment up to which everything committed is here.
+	synced time.Time
+	// beats counts the heartbeats that were due.
+	beats int
+	// changed is closed, and replaced, whenever there is more to hand out.
+	changed chan struct{}
+	closed  bool
+}
+
+// carried is the id of the first entry that could be.
+const carried = -1 << 63
+
+// wake tells all subscribers. The lock is held.
+func (f *feed) wake() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// at returns where the next question begins.
+func (f *feed) at() (timeline string, last int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.timeline, f.last
+}
+
+// age returns how old at now is what is here.
+func (f *feed) age(now time.Time) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ageLocked(now)
+}
+
+func (f *feed) ageLocked(now time.Time) time.Duration { return max(now.Sub(f.synced), 0) }
+
+// entryOf encodes a cutoff.
+func entryOf(timeline string, c auth.Cutoff) entry {
+	e := entry{id: c.ID, expires: c.ExpiresAt, wire: Wire(c)}
+	// One allocation for both, which live and die together.
+	both := cutoff.AppendEvent(make([]byte, 0, 512), e.wire.Event(eventID(timeline, c.ID)))
+	n := len(both)
+	both = slices.Clip(cutoff.AppendEvent(both, e.wire.Event("")))
+	both = slices.Clone(both)
+	e.event, e.plain = both[:n:n], both[n:]
+	return e
+}
+
+// append adds what a question brought, up to the id last. The moment synced is
+// that of the question, or zero when there is more to ask.
+func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
+	timeline, _ := f.at() // changed by the caller only
+	fresh := make([]entry, len(list))
+	for i, c := range list {
+		fresh[i] = entryOf(timeline, c)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.entries = append(f.entries, fresh...)
+	f.last = last
+	if !synced.IsZero() {
+		f.synced = synced
+	}
+	if len(fresh) > 0 {
+		f.wake()
+	}
+}
+
+// replace begins a history with all its cutoffs, up to the id last. What was
+// here and is not among them is kept.
+func (f *feed) replace(timeline string, list []auth.Cutoff, last int64, synced time.Time) {
+	known := make(map[cutoff.Cutoff]bool, len(list))
+	fresh := make([]entry, len(list))
+	for i, c := range list {
+		fresh[i] = entryOf(timeline, c)
+		known[fresh[i].wire] = true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	kept := slices.DeleteFunc(slices.Clone(f.entries), func(e entry) bool { return known[e.wire] })
+	for i := range kept {
+		kept[i].id, kept[i].event = int64(i-len(kept)), kept[i].plain
+	}
+	f.entries = append(kept, fresh...)
+	f.timeline, f.last, f.pruned, f.synced = timeline, last, 0, synced
+	f.history++
+	f.wake()
+}
+
+func (f *feed) prune(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.entries = slices.DeleteFunc(f.entries, func(e entry) bool {
+		if e.expires.IsZero() || e.expires.After(now) {
+			return false
+		}
+		f.pruned = max(f.pruned, e.id)
+		return true
+	})
+}
+
+// beat makes a heartbeat due.
+func (f *feed) beat() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.beats++
+	f.wake()
+}
+
+func (f *feed) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.closed = true
+		f.wake()
+	}
+}
+
+// eventID is opaque to validators.
+func eventID(timeline string, id int64) string {
+	return timeline + "." + strconv.FormatInt(id, 10)
+}
+
+// position returns the id that an event id stands for, or false when it is
+// unknown, forgotten, ahead, or of another timeline. The lock is held.
+func (f *feed) position(id string) (int64, bool) {
+	timeline, n, ok := strings.Cut(id, ".")
+	if !ok || timeline != f.timeline {
+		return 0, false
+	}
+	i, err := strconv.ParseInt(n, 10, 64)
+	if err != nil || i > f.last || i >= 0 && i < f.pruned || strconv.FormatInt(i, 10) != n {
+		return 0, false
+	}
+	return i, true
+}
+
+// after returns the entries with greater ids. The lock is held.
+func (f *feed) after(id int64) []entry {
+	return f.entries[sort.Search(len(f.entries), func(i int) bool { return f.entries[i].id > id }):]
+}

@@ -1,0 +1,289 @@
+package cutoffs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+const (
+	// pollInterval is how often the follower asks without being woken.
+	pollInterval = time.Second
+	// askTimeout bounds a question; a database that takes longer is as good as
+	// gone, and the age says so.
+	askTimeout = 3 * time.Second
+	// pageSize is how many cutoffs one question asks for.
+	pageSize = 1000
+	// heartbeatInterval is how often subscribers hear the age, with room for a
+	// slow machine.
+	heartbeatInterval = cutoff.HeartbeatInterval * 3 / 5
+	// pruneInterval is how often what is due is forgotten.
+	pruneInterval = time.Minute
+	// relistenMin and relistenMax bound the pause before listening again.
+	relistenMin = 100 * time.Millisecond
+	relistenMax = 5 * time.Second
+	// maxRestarts bounds how often one catch-up begins anew.
+	maxRestarts = 3
+)
+
+// Config is what a [Follower] is made of. All fields are required.
+type Config struct {
+	Store Store
+	// MaxStaleness is how old knowledge may be before validators refuse.
+	MaxStaleness time.Duration
+	Clock        func() time.Time
+	Log          *slog.Logger
+}
+
+// Follower follows the cutoffs of a database. It is safe for concurrent use.
+type Follower struct {
+	c    Config
+	set  *cutoff.Set
+	feed feed
+	// turn is held by whoever asks.
+	turn chan struct{}
+
+	mu sync.Mutex
+	// begun counts the questions; answered is the last that ended, with
+	// outcome.
+	begun, answered int64
+	outcome         error
+}
+
+// Open returns a follower that has loaded everything, or an error when the
+// database does not answer. [Follower.Run] keeps it up to date.
+func Open(ctx context.Context, c Config) (*Follower, error) {
+	f := &Follower{c: c, set: cutoff.NewSet(), turn: make(chan struct{}, 1)}
+	f.feed.changed = make(chan struct{})
+	if err := f.CatchUp(ctx); err != nil {
+		return nil, fmt.Errorf("cutoffs: load: %w", err)
+	}
+	return f, nil
+}
+
+// Set returns the live cutoffs, for a verifier.
+func (f *Follower) Set() *cutoff.Set { return f.set }
+
+// MaxStaleness returns how old knowledge may be.
+func (f *Follower) MaxStaleness() time.Duration { return f.c.MaxStaleness }
+
+// Age returns how old the knowledge is: the time since the start of the last
+// question that was answered. It is never negative.
+func (f *Follower) Age() time.Duration { return f.feed.age(f.c.Clock()) }
+
+// Run follows until ctx is done, and then ends all subscriptions. It is called
+// once.
+func (f *Follower) Run(ctx context.Context) {
+	var owned sync.WaitGroup
+	wake := make(chan struct{}, 1)
+	owned.Go(func() { f.listen(ctx, wake) })
+	owned.Go(func() { f.keepTime(ctx) })
+	f.poll(ctx, wake)
+	f.feed.close()
+	owned.Wait()
+}
+
+// poll asks once a second, and whenever it is woken.
+func (f *Follower) poll(ctx context.Context, wake <-chan struct{}) {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wake:
+		case <-tick.C:
+		}
+		err := f.CatchUp(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && failing:
+			f.c.Log.Info("cutoffs are followed again")
+		case err != nil && !failing:
+			f.c.Log.Warn("cutoffs cannot be followed; what validators know grows old", "cause", err, "age", f.Age().String())
+		}
+		failing = err != nil
+	}
+}
+
+// keepTime does what is due whatever the database does.
+func (f *Follower) keepTime(ctx context.Context) {
+	beat := time.NewTicker(heartbeatInterval)
+	defer beat.Stop()
+	prune := time.NewTicker(pruneInterval)
+	defer prune.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+			f.feed.beat()
+		case <-prune.C:
+			now := f.c.Clock()
+			f.set.Prune(now)
+			f.feed.prune(now)
+		}
+	}
+}
+
+// listen keeps listening, and wakes whoever polls.
+func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
+	pause := relistenMin
+	for {
+		began := f.c.Clock()
+		err := f.c.Store.Listen(ctx, func() {
+			select {
+			case wake <- struct{}{}:
+			default:
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if f.c.Clock().Sub(began) > relistenMax {
+			pause = relistenMin
+		}
+		f.c.Log.Debug("listening for cutoffs ended; they are asked for every second meanwhile", "cause", err)
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		pause = min(2*pause, relistenMax)
+	}
+}
+
+// CatchUp asks for what is new, and returns when everything that was committed
+// before the call has been applied. A replica calls it after it revoked
+// something and before it answers. Calls at the same time share a question.
+//
+// Errors: [auth.StorageUnavailable], or the context's.
+func (f *Follower) CatchUp(ctx context.Context) error {
+	// A question under way may have been asked before the caller's commit; one
+	// that begins from now on was not.
+	f.mu.Lock()
+	enough := f.begun + 1
+	f.mu.Unlock()
+	select {
+	case f.turn <- struct{}{}:
+		defer func() { <-f.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	f.mu.Lock()
+	if f.answered >= enough {
+		defer f.mu.Unlock()
+		return f.outcome
+	}
+	f.begun++
+	question := f.begun
+	f.mu.Unlock()
+	err := f.ask(ctx)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // nobody else's outcome
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answered, f.outcome = question, err
+	return err
+}
+
+// errFlutter means that the database was another one with every answer.
+var errFlutter = errors.New("cutoffs: the database is another one again and again")
+
+// ask reads page after page until there is nothing new. It is called by whoever
+// has the turn.
+func (f *Follower) ask(ctx context.Context) error {
+	was, last := f.feed.at()
+	// A history that is not the known one is read to its end before any of it
+	// is handed on: half of it would be vouched for.
+	timeline, anew := was, was == ""
+	var all []auth.Cutoff
+	for restarts := 0; ; {
+		asked, b, err := f.question(ctx, last)
+		if err != nil {
+			return err
+		}
+		if timeline == "" {
+			timeline = b.Timeline
+		}
+		if b.Timeline != timeline || b.Last < last {
+			if restarts++; restarts > maxRestarts {
+				return &auth.Error{Code: auth.StorageUnavailable, Err: errFlutter}
+			}
+			timeline, last, anew, all = b.Timeline, 0, true, nil
+			continue
+		}
+		complete := len(b.Cutoffs) < pageSize
+		if n := len(b.Cutoffs); n > 0 {
+			last = b.Cutoffs[n-1].ID
+		}
+		// Verifiers of this process know them before any subscriber does.
+		fresh := f.learn(b.Cutoffs, asked)
+		switch {
+		case anew && complete:
+			f.feed.replace(timeline, append(all, fresh...), last, asked)
+			if was != "" {
+				f.c.Log.Warn("the database is another one than before (restarted, failed over or restored); all cutoffs were loaded anew",
+					"was", was, "is", timeline)
+			}
+		case anew:
+			all = append(all, fresh...)
+		case complete:
+			f.feed.append(fresh, last, asked)
+		default:
+			f.feed.append(fresh, last, time.Time{})
+		}
+		if complete {
+			return nil
+		}
+	}
+}
+
+// question asks once, and returns when it began to.
+func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch, error) {
+	bounded, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	asked := f.c.Clock()
+	b, err := f.c.Store.Cutoffs(bounded, after, pageSize)
+	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		err = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("cutoffs: no answer within %v: %w", askTimeout, err)}
+	}
+	return asked, b, err
+}
+
+// learn adds cutoffs to the set, and returns those that have not expired.
+func (f *Follower) learn(list []auth.Cutoff, now time.Time) []auth.Cutoff {
+	live := list[:0]
+	for _, c := range list {
+		if c.ExpiresAt.IsZero() || c.ExpiresAt.After(now) {
+			f.set.Add(Wire(c), now)
+			live = append(live, c)
+		}
+	}
+	return live
+}
+
+// Wire returns a cutoff as validators know it.
+func Wire(c auth.Cutoff) cutoff.Cutoff {
+	w := cutoff.Cutoff{Kind: cutoff.Kind(c.Kind)}
+	switch c.Kind {
+	case auth.CutoffSession:
+		w.Session, w.Ver = c.Session.String(), c.Ver
+	case auth.CutoffApp:
+		w.App, w.Epoch = c.AppID, c.Epoch
+	case auth.CutoffKey:
+		w.KID = c.KID
+	}
+	return w
+}

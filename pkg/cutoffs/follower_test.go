@@ -1,0 +1,430 @@
+package cutoffs_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+	"github.com/yufu-auth/yufu/pkg/cutoffs/cutoffstest"
+)
+
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	inBubble(t, "loads all that is live however many pages it is", func(t *testing.T) {
+		old := ended(1)
+		time.Sleep(auth.CutoffRetention)
+		const n = 2*cutoffs.PageSize + 7
+		w := newWorld(t, append([]auth.Cutoff{old}, endedAll(2, n)...)...)
+		w.wantKnown(false, 1)
+		w.wantKnown(true, 2, cutoffs.PageSize, cutoffs.PageSize+1, n)
+		w.wantAge(0)
+	})
+	inBubble(t, "knows every kind", func(t *testing.T) {
+		w := newWorld(t, auth.AppRevoked("wx1", 3, time.Now()), auth.Cutoff{Kind: auth.CutoffKey, KID: "k"},
+			auth.Cutoff{Kind: auth.CutoffSession, Session: sid(1), Ver: 5, ExpiresAt: time.Now().Add(time.Hour)})
+		for token, hit := range map[cutoff.Token]bool{
+			{App: "wx1", Epoch: 2}:               true,
+			{App: "wx1", Epoch: 3}:               false,
+			{KID: "k"}:                           true,
+			{Session: sid(1).String(), Ver: 4}:   true,
+			{Session: sid(1).String(), Ver: 5}:   false,
+			{Session: sid(2).String(), Ver: 400}: false,
+		} {
+			if w.Set().Hits(token) != hit {
+				t.Errorf("%+v is hit: %v, want %v", token, !hit, hit)
+			}
+		}
+	})
+	inBubble(t, "fails when the database does not answer", func(t *testing.T) {
+		db := cutoffstest.New()
+		db.Fail(auth.StorageUnavailable)
+		if _, err := cutoffs.Open(t.Context(), config(db, time.Now, t.Output())); !errors.Is(err, auth.StorageUnavailable) {
+			t.Errorf("error %v, want storage_unavailable", err)
+		}
+	})
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	inBubble(t, "a notification makes a cutoff known at once", func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		w.db.Commit(ended(1))
+		synctest.Wait() // and no time passes
+		w.wantKnown(true, 1)
+	})
+	inBubble(t, "without notifications a cutoff is known within a second", func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		w.db.Mute(true)
+		w.db.Commit(ended(1))
+		synctest.Wait()
+		w.wantKnown(false, 1)
+		time.Sleep(cutoffs.PollInterval)
+		synctest.Wait()
+		w.wantKnown(true, 1)
+	})
+	inBubble(t, "a burst of notifications is not a burst of questions", func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		before := w.db.Questions()
+		for n := range 1000 {
+			w.db.Commit(ended(n))
+		}
+		synctest.Wait()
+		w.wantKnown(true, 0, 500, 999)
+		if asked := w.db.Questions() - before; asked > 1001 {
+			t.Errorf("%d questions", asked)
+		}
+	})
+	inBubble(t, "a lost connection is listened to again and polling bridges the gap", func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		for n := range 10 {
+			w.db.Disconnect()
+			w.db.Commit(ended(n)) // nobody hears it
+			time.Sleep(cutoffs.PollInterval)
+			synctest.Wait()
+			w.wantKnown(true, n)
+			time.Sleep(cutoffs.RelistenMax)
+			synctest.Wait()
+			if w.db.Listeners() != 1 {
+				t.Fatalf("%d listeners", w.db.Listeners())
+			}
+		}
+	})
+	inBubble(t, "the age grows while the database is cut off and falls when it is back", func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		w.wantAge(0)
+		w.db.Fail(auth.StorageUnavailable)
+		w.db.Disconnect()
+		time.Sleep(40 * time.Second)
+		synctest.Wait()
+		w.wantAge(40 * time.Second)
+		if n := w.log.count("cannot be followed"); n != 1 {
+			t.Errorf("the trouble was logged %d times", n)
+		}
+		w.db.Fail(nil)
+		w.db.Commit(ended(1))
+		time.Sleep(cutoffs.PollInterval)
+		synctest.Wait()
+		w.wantAge(0)
+		w.wantKnown(true, 1)
+		if n := w.log.count("followed again"); n != 1 {
+			t.Errorf("the end of it was logged %d times", n)
+		}
+	})
+	inBubble(t, "the age counts from the start of the question", func(t *testing.T) {
+		w := newWorld(t)
+		time.Sleep(time.Minute)
+		resume := w.db.Stall()
+		var call sync.WaitGroup
+		call.Go(w.catchUp)
+		time.Sleep(2 * time.Second)
+		resume()
+		call.Wait()
+		w.wantAge(2 * time.Second)
+	})
+	inBubble(t, "a question that hangs is given up and asked again", func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		resume := w.db.Stall()
+		before := w.db.Questions()
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if n := w.db.Questions() - before; n < 8 || n > 11 {
+			t.Errorf("%d questions in 30 s, each given up after %v", n, cutoffs.AskTimeout)
+		}
+		resume()
+		time.Sleep(cutoffs.AskTimeout + cutoffs.PollInterval)
+		synctest.Wait()
+		if age := w.Age(); age > cutoffs.PollInterval {
+			t.Errorf("age %v after it is back", age)
+		}
+	})
+	inBubble(t, "subscribers hear a heartbeat every five seconds whatever the database does", func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		s := w.subscribe("")
+		s.rest()
+		defer w.db.Stall()()
+		for last := time.Now(); w.Age() < time.Minute; {
+			<-s.more
+			for _, e := range s.rest() {
+				if d := time.Since(last); e.Name != cutoff.EventHeartbeat || d > cutoff.HeartbeatInterval {
+					t.Errorf("%s after %v", brief(t, e), d)
+				}
+				last = time.Now()
+			}
+		}
+	})
+	inBubble(t, "what is due is forgotten, and key cutoffs never are", func(t *testing.T) {
+		w := newWorld(t, ended(1), auth.Cutoff{Kind: auth.CutoffKey, KID: "k"})
+		w.run()
+		time.Sleep(auth.CutoffRetention - time.Second)
+		w.wantKnown(true, 1)
+		w.db.Commit(ended(2))
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		w.wantKnown(false, 1)
+		w.wantKnown(true, 2)
+		s := w.subscribe("")
+		wantEvents(t, s.rest()[:2], "cutoff k", "cutoff 2")
+		time.Sleep(100 * auth.CutoffRetention)
+		if !w.Set().Hits(cutoff.Token{KID: "k"}) {
+			t.Error("the key cutoff was forgotten")
+		}
+	})
+	inBubble(t, "the end of it ends subscriptions and leaves nothing running", func(t *testing.T) {
+		w := newWorld(t)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { w.Run(ctx) })
+		s := w.subscribe("")
+		s.rest()
+		w.db.Stall() // a question under way does not delay the end
+		time.Sleep(cutoffs.PollInterval)
+		began := time.Now()
+		stop()
+		running.Wait()
+		if d := time.Since(began); d != 0 {
+			t.Errorf("it took %v", d)
+		}
+		if !isClosed(s.more) {
+			t.Error("the subscriber was not woken")
+		}
+		if s.rest(); !errors.Is(s.err, cutoffs.ErrClosed) {
+			t.Errorf("error %v, want ErrClosed", s.err)
+		}
+		if w.db.Listeners() != 0 {
+			t.Error("it still listens")
+		}
+	})
+}
+
+func TestCatchUp(t *testing.T) {
+	t.Parallel()
+	inBubble(t, "never ends before what was committed before it is known, though a question is under way", func(t *testing.T) {
+		w := newWorld(t)
+		resume := w.db.Stall()
+		var calls sync.WaitGroup
+		calls.Go(w.catchUp)
+		synctest.Wait() // it has asked
+		w.db.Commit(ended(1))
+		calls.Go(func() {
+			w.catchUp()
+			w.wantKnown(true, 1)
+		})
+		synctest.Wait()
+		resume()
+		calls.Wait()
+	})
+	inBubble(t, "many at once share a question", func(t *testing.T) {
+		w := newWorld(t)
+		before := w.db.Questions()
+		resume := w.db.Stall()
+		var calls sync.WaitGroup
+		calls.Go(w.catchUp)
+		synctest.Wait()
+		for n := range 500 {
+			w.db.Commit(ended(n))
+			calls.Go(func() {
+				w.catchUp()
+				w.wantKnown(true, n)
+			})
+		}
+		synctest.Wait()
+		resume()
+		calls.Wait()
+		if n := w.db.Questions() - before; n != 2 {
+			t.Errorf("%d questions, want 2", n)
+		}
+	})
+	inBubble(t, "many at once share a failure, and do not wait for one another's", func(t *testing.T) {
+		w := newWorld(t)
+		defer w.db.Stall()()
+		began := time.Now()
+		var calls sync.WaitGroup
+		for range 100 {
+			calls.Go(func() {
+				if err := w.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+					t.Errorf("error %v, want storage_unavailable", err)
+				}
+			})
+		}
+		calls.Wait()
+		if d := time.Since(began); d > 2*cutoffs.AskTimeout {
+			t.Errorf("it took %v", d)
+		}
+	})
+	inBubble(t, "a caller that gives up takes nobody with it", func(t *testing.T) {
+		w := newWorld(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		var calls sync.WaitGroup
+		first := w.db.Stall()
+		calls.Go(w.catchUp)
+		synctest.Wait()
+		second := w.db.Stall()
+		calls.Go(func() { // asks next, for those who come now
+			if err := w.CatchUp(ctx); err != context.Canceled { //nolint:errorlint // as it is, not wrapped
+				t.Errorf("error %v, want context.Canceled itself", err)
+			}
+		})
+		synctest.Wait()
+		for range 10 {
+			calls.Go(w.catchUp)
+		}
+		synctest.Wait()
+		first()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		second()
+		calls.Wait()
+	})
+	inBubble(t, "a caller that gives up need not wait for the answer", func(t *testing.T) {
+		w := newWorld(t)
+		defer w.db.Stall()()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		var calls sync.WaitGroup
+		for range 2 { // one asks, one waits
+			calls.Go(func() {
+				if err := w.CatchUp(ctx); err != context.DeadlineExceeded { //nolint:errorlint // as it is, not wrapped
+					t.Errorf("error %v, want context.DeadlineExceeded itself", err)
+				}
+			})
+		}
+		calls.Wait()
+		if d := time.Since(began); d != time.Second {
+			t.Errorf("it took %v", d)
+		}
+	})
+	inBubble(t, "that breaks off half way makes nothing look younger", func(t *testing.T) {
+		db := cutoffstest.New()
+		failing := &failsAfter{Store: db, left: 1}
+		f, err := cutoffs.Open(t.Context(), config(failing, time.Now, t.Output()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &world{t: t, db: db, Follower: f}
+		db.Commit(endedAll(1, cutoffs.PageSize+1)...)
+		time.Sleep(time.Minute)
+		failing.left = 1
+		if err := w.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+			t.Fatalf("error %v", err)
+		}
+		w.wantKnown(true, 1, cutoffs.PageSize)
+		w.wantAge(time.Minute)
+		failing.left = 1
+		w.catchUp()
+		w.wantKnown(true, cutoffs.PageSize+1)
+		w.wantAge(0)
+	})
+}
+
+func TestAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	inBubble(t, "is loaded anew, and what was known stays known", func(t *testing.T) {
+		w := newWorld(t, endedAll(1, 5)...)
+		w.run()
+		s := w.subscribe("")
+		wantEvents(t, s.rest(), "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 4", "cutoff 5", "ready 0ms @t1.5")
+		// The dump is from before 4 and 5, and 6 came after the restore.
+		w.db.Restore(append(endedAll(1, 3), ended(6))...)
+		synctest.Wait()
+		w.wantKnown(true, 1, 2, 3, 4, 5, 6)
+		if !isClosed(s.more) {
+			t.Error("the subscriber was not woken")
+		}
+		want := []string{"cutoff 4", "cutoff 5", "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 6", "ready 0ms @t2.4"}
+		wantEvents(t, s.rest(), append([]string{"reset"}, want...)...)
+		// Nor is it taken back from those who never knew it.
+		wantEvents(t, w.subscribe("").rest(), want...)
+		w.db.Commit(ended(7))
+		synctest.Wait()
+		wantEvents(t, s.rest(), "cutoff 7 @t2.5")
+		// And again.
+		w.db.Restore()
+		synctest.Wait()
+		w.wantKnown(true, 1, 4, 6, 7)
+		wantEvents(t, s.rest(), "reset", "cutoff 4", "cutoff 5", "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 6", "cutoff 7", "ready 0ms @t3.0")
+		if n := w.log.count("the database is another one"); n != 2 {
+			t.Errorf("logged %d times", n)
+		}
+	})
+	inBubble(t, "is noticed by ids that went back, whatever its name", func(t *testing.T) {
+		w := newWorld(t, endedAll(1, 5)...)
+		w.run()
+		w.db.RollBack(3)
+		w.db.Commit(ended(6)) // with the id that 4 had
+		synctest.Wait()
+		w.wantKnown(true, 1, 2, 3, 4, 5, 6)
+		wantEvents(t, w.subscribe("").rest(), "cutoff 4", "cutoff 5", "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 6", "ready 0ms @t1.4")
+	})
+	inBubble(t, "is handed on whole or not at all", func(t *testing.T) {
+		db := cutoffstest.New()
+		db.Commit(ended(1))
+		failing := &failsAfter{Store: db, left: 1}
+		f, err := cutoffs.Open(t.Context(), config(failing, time.Now, t.Output()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := &world{t: t, db: db, Follower: f}
+		s := w.subscribe("")
+		s.rest()
+		db.Restore(endedAll(2, 2*cutoffs.PageSize)...)
+		failing.left = 2 // the answer that tells it, and the first page
+		if err := w.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+			t.Fatalf("error %v", err)
+		}
+		wantEvents(t, s.rest())
+		w.wantKnown(true, 2, cutoffs.PageSize) // for this process, at once
+		failing.left = 100
+		w.catchUp()
+		if got := s.rest(); len(got) != 2*cutoffs.PageSize+2 || got[0].Name != cutoff.EventReset || got[len(got)-1].Name != cutoff.EventReady {
+			t.Errorf("%d events", len(got))
+		}
+	})
+	inBubble(t, "with every answer ends the attempt", func(t *testing.T) {
+		db := cutoffstest.New()
+		f, err := cutoffs.Open(t.Context(), config(&flutters{Store: db}, time.Now, t.Output()))
+		if err == nil {
+			err = f.CatchUp(t.Context())
+		}
+		if !errors.Is(err, auth.StorageUnavailable) {
+			t.Errorf("error %v, want storage_unavailable", err)
+		}
+	})
+}
+
+// failsAfter answers some questions and then none.
+type failsAfter struct {
+	*cutoffstest.Store
+	left int
+}
+
+func (f *failsAfter) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+	if f.left--; f.left < 0 {
+		return cutoffs.Batch{}, auth.StorageUnavailable
+	}
+	return f.Store.Cutoffs(ctx, after, limit)
+}
+
+// flutters is another database with every answer.
+type flutters struct{ *cutoffstest.Store }
+
+func (f *flutters) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+	defer f.Restore()
+	return f.Store.Cutoffs(ctx, after, limit)
+}

@@ -1,0 +1,36 @@
+package cutoffs
+
+import (
+	"context"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// Store is what a follower needs of a database.
+type Store interface {
+	// Cutoffs returns the cutoffs with an id greater than after, in order of
+	// their ids and at most limit, as a writable primary has them now: all
+	// that were committed before the call, unless there are more than limit.
+	//
+	// Errors: [auth.StorageUnavailable], also when the server is a standby, or
+	// the context's.
+	Cutoffs(ctx context.Context, after int64, limit int) (Batch, error)
+
+	// Listen calls wake once it listens, and after every commit that wrote a
+	// cutoff, until ctx is done or the connection is lost; it returns why. It
+	// notices within seconds when the other end is gone without a word. Wakes
+	// may be missed and may come without reason.
+	Listen(ctx context.Context, wake func()) error
+}
+
+// Batch is an answer of [Store.Cutoffs].
+type Batch struct {
+	// Timeline names the history that the ids belong to: [0-9A-Za-z]{1,64}.
+	// Two histories in which an id means different cutoffs have different
+	// names, as far as the database can tell them apart.
+	Timeline string
+	// Last is at least the greatest id that was ever committed in it.
+	Last int64
+	// Cutoffs are in order of their ids, which are positive.
+	Cutoffs []auth.Cutoff
+}

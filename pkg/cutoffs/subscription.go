@@ -1,0 +1,154 @@
+package cutoffs
+
+import (
+	"errors"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+// ErrClosed means that the replica is shutting down.
+var ErrClosed = errors.New("cutoffs: the feed is closed")
+
+// Subscription is one subscriber of the feed. It is used by one goroutine and
+// needs no end: it holds nothing.
+type Subscription struct {
+	f      *Follower
+	resume string
+	// history is that of at; zero before the first call.
+	history int
+	// at is the id up to which everything was handed out.
+	at int64
+	// snapshot says that events carry no id, as until the first ready.
+	snapshot bool
+	ready    bool
+	beats    int
+}
+
+// chunkSize is about how much [Subscription.Next] hands out at once.
+const chunkSize = 64 << 10
+
+// atOnce is a channel that is closed already: there is more.
+var atOnce = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// Subscribe returns a subscription that goes on after the event id that the
+// subscriber saw last, or begins with a snapshot when that is empty or cannot
+// be resumed.
+func (f *Follower) Subscribe(lastEventID string) *Subscription {
+	return &Subscription{f: f, resume: lastEventID}
+}
+
+// Next appends to dst what the subscriber must be told now, as server-sent
+// events of about 64 KiB at most, and returns a channel that is closed when
+// there is more. What it appends may be nothing. It returns [ErrClosed] when
+// the replica is shutting down.
+//
+// Ready and heartbeats vouch for what was handed out before them: there is none
+// while something is left.
+func (s *Subscription) Next(dst []byte) ([]byte, <-chan struct{}, error) {
+	dst, v, changed, err := s.next(dst)
+	if v.event == "" {
+		return dst, changed, err
+	}
+	// Encoded outside of the lock, which all subscribers share.
+	beat := cutoff.NewHeartbeat(v.age, v.now, s.f.c.MaxStaleness)
+	if v.event == cutoff.EventReady {
+		return cutoff.AppendEvent(dst, beat.Ready(v.id)), changed, err
+	}
+	return cutoff.AppendEvent(dst, beat.Event()), changed, err
+}
+
+// voucher is a ready or heartbeat event, or nothing.
+type voucher struct {
+	event, id string
+	age       time.Duration
+	now       time.Time
+}
+
+func (s *Subscription) next(dst []byte) ([]byte, voucher, <-chan struct{}, error) {
+	f := &s.f.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return dst, voucher{}, nil, ErrClosed
+	}
+	if s.history != f.history {
+		dst = s.begin(f, dst)
+	}
+	began := len(dst)
+	for _, e := range f.after(s.at) {
+		if len(dst)-began >= chunkSize {
+			return dst, voucher{}, atOnce, nil
+		}
+		if s.snapshot {
+			dst = append(dst, e.plain...)
+		} else {
+			dst = append(dst, e.event...)
+		}
+		s.at = e.id
+	}
+	s.at = max(s.at, f.last)
+	var v voucher
+	switch {
+	case !s.ready:
+		v = voucher{event: cutoff.EventReady, id: eventID(f.timeline, s.at)}
+	case s.beats != f.beats:
+		v = voucher{event: cutoff.EventHeartbeat}
+	default:
+		return dst, voucher{}, f.changed, nil
+	}
+	s.ready, s.snapshot, s.beats = true, false, f.beats
+	v.now = s.f.c.Clock()
+	v.age = f.ageLocked(v.now)
+	return dst, v, f.changed, nil
+}
+
+// begin finds where the subscriber stands in the feed's history. The lock is
+// held.
+func (s *Subscription) begin(f *feed, dst []byte) []byte {
+	first := s.history == 0
+	s.history, s.ready = f.history, false
+	if at, ok := f.position(s.resume); first && ok {
+		s.at, s.snapshot = at, false
+		return dst
+	}
+	s.at, s.snapshot = carried, true
+	if first && s.resume == "" {
+		return dst
+	}
+	return cutoff.AppendEvent(dst, cutoff.Reset())
+}
+
+// Page returns at most limit cutoffs after the event id, for those who ask
+// instead of listening, and the id to ask with next. An id that is empty or
+// cannot be resumed begins with the first.
+//
+// A page that leaves something out vouches for nothing: it is older than
+// [Config.MaxStaleness], whatever limit is.
+func (f *Follower) Page(after string, limit int) cutoff.Page {
+	d := &f.feed
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at, ok := d.position(after)
+	if !ok {
+		at = carried
+	}
+	list, next := d.after(at), max(at, d.last)
+	now := f.c.Clock()
+	age := d.ageLocked(now)
+	if limit = max(limit, 1); len(list) > limit {
+		list = list[:limit]
+		next = list[limit-1].id
+		age += f.c.MaxStaleness + time.Millisecond
+	}
+	beat := cutoff.NewHeartbeat(age, now, f.c.MaxStaleness)
+	page := cutoff.Page{
+		Cutoffs: make([]cutoff.Cutoff, len(list)),
+		Next:    eventID(d.timeline, next),
+		AgeMS:   beat.AgeMS, Now: beat.Now, MaxStalenessMS: beat.MaxStalenessMS,
+	}
+	for i, e := range list {
+		page.Cutoffs[i] = e.wire
+	}
+	return page
+}
