@@ -87,7 +87,7 @@ func tokenOf(r *http.Request) (string, *refusal) {
 	const scheme = "bearer "
 	header := r.Header["Authorization"]
 	switch {
-	case len(header) > 1, strings.Contains(r.URL.RawQuery, "access_token") && r.URL.Query().Has("access_token"):
+	case len(header) > 1, r.URL.RawQuery != "" && r.URL.Query().Has("access_token"):
 		return "", twoWays
 	case len(header) == 0, len(header[0]) < len(scheme), !strings.EqualFold(header[0][:len(scheme)], scheme):
 		return "", missing

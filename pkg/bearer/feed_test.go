@@ -1,0 +1,589 @@
+package bearer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/bearer/bearertest"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+// start returns a verifier that lives as long as the test.
+func start(t *testing.T, cfg bearer.Config, tune bearer.Tuning) *bearer.Verifier {
+	t.Helper()
+	v, err := bearer.NewTuned(context.Background(), cfg, tune)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { v.Close() })
+	return v
+}
+
+// soon is for verifiers that are not expected to become ready while New waits.
+const soon = time.Millisecond
+
+// stage is a service whose feed is played by the test: one scene for each
+// connection. The keys are those of a double.
+type stage struct {
+	yufu *bearertest.Server
+	cfg  bearer.Config
+	mu   sync.Mutex
+	seen []string // the Last-Event-ID of each connection
+}
+
+// scene plays one connection to the feed. Returning ends it.
+type scene func(c *conn)
+
+type conn struct {
+	w   http.ResponseWriter
+	r   *http.Request
+	end chan struct{} // closed when the test ends
+}
+
+func (c *conn) begin() {
+	c.w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	c.flush()
+}
+
+func (c *conn) send(events ...cutoff.Event) {
+	var b []byte
+	for _, e := range events {
+		b = cutoff.AppendEvent(b, e)
+	}
+	c.write(string(b))
+}
+
+func (c *conn) write(s string) {
+	_, _ = c.w.Write([]byte(s))
+	c.flush()
+}
+
+func (c *conn) flush() { _ = http.NewResponseController(c.w).Flush() }
+
+// hold keeps the connection open.
+func (c *conn) hold() {
+	select {
+	case <-c.r.Context().Done():
+	case <-c.end:
+	}
+}
+
+// waitFor keeps the connection open until the channel is closed.
+func (c *conn) waitFor(ch chan struct{}) {
+	select {
+	case <-ch:
+	case <-c.r.Context().Done():
+	case <-c.end:
+	}
+}
+
+// newStage plays the scenes, the last one again and again.
+func newStage(t *testing.T, scenes ...scene) *stage {
+	t.Helper()
+	s := &stage{yufu: bearertest.New(t)}
+	end := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/revocations" {
+			s.yufu.ServeHTTP(w, r)
+			return
+		}
+		s.mu.Lock()
+		n := len(s.seen)
+		s.seen = append(s.seen, r.Header.Get("Last-Event-ID"))
+		s.mu.Unlock()
+		scenes[min(n, len(scenes)-1)](&conn{w, r, end})
+	}))
+	t.Cleanup(func() {
+		close(end)
+		server.CloseClientConnections()
+		server.Close()
+	})
+	s.cfg = s.yufu.Config()
+	s.cfg.URL = server.URL
+	return s
+}
+
+func (s *stage) connections() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.seen...)
+}
+
+// beat is a heartbeat of a service whose clock is right.
+func beat(age time.Duration) cutoff.Heartbeat {
+	return cutoff.NewHeartbeat(age, time.Now(), 30*time.Second)
+}
+
+// healthy is a feed without cutoffs.
+func healthy(c *conn) {
+	c.begin()
+	c.send(beat(0).Ready("t.1"))
+	c.hold()
+}
+
+func TestFeed(t *testing.T) {
+	t.Parallel()
+	t.Run("what was revoked before is refused as soon as New returns", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		kid := yufu.RotateKey()
+		yufu.RotateKey()
+		yufu.RevokeSession(session)
+		yufu.RevokeApp("wxrevoked", 5)
+		yufu.RevokeKey(kid)
+		v := start(t, yufu.Config(), bearer.Tuning{})
+		wantError(t, v, yufu.Token(bearer.Claims{Session: session}), bearer.ErrRevoked)
+		wantError(t, v, yufu.Token(bearer.Claims{App: "wxrevoked", Epoch: 4}), bearer.ErrRevoked)
+		wantError(t, v, yufu.Token(bearer.Claims{KeyID: kid}), bearer.ErrRevoked)
+		wantGood(t, v, yufu.Token(bearer.Claims{App: "wxrevoked", Epoch: 5}))
+		wantGood(t, v, yufu.Token(bearer.Claims{}))
+	})
+	t.Run("what is revoked now is refused in a moment, remembered or not", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		v := start(t, yufu.Config(), bearer.Tuning{})
+		for name, revoke := range map[string]func(){
+			"session": func() { yufu.RevokeSession(session) },
+			"ver":     func() { yufu.Revoke(cutoff.Cutoff{Kind: cutoff.KindSession, Session: user, Ver: 3}) },
+			"app":     func() { yufu.RevokeApp("wxa", 3) },
+		} {
+			old := map[string]bearer.Claims{"session": {Session: session}, "ver": {Session: user, Ver: 2}, "app": {App: "wxa", Epoch: 2}}[name]
+			next := map[string]bearer.Claims{"session": {}, "ver": {Session: user, Ver: 3}, "app": {App: "wxa", Epoch: 3}}[name]
+			seen, unseen, other := yufu.Token(old), yufu.Token(old), yufu.Token(next)
+			wantGood(t, v, seen)
+			revoke()
+			eventually(t, v, seen, bearer.ErrRevoked)
+			wantError(t, v, unseen, bearer.ErrRevoked)
+			wantGood(t, v, other)
+		}
+	})
+	t.Run("a cut inside the snapshot is not the end of it", func(t *testing.T) {
+		t.Parallel()
+		second := make(chan struct{})
+		s := newStage(t,
+			func(c *conn) {
+				c.begin()
+				// The id and the heartbeat have no business there; they must
+				// not make a snapshot of half of one.
+				c.send(sessionCutoff(0).Event("t.7"), beat(0).Event())
+			},
+			func(c *conn) {
+				c.begin()
+				c.send(sessionCutoff(0).Event(""))
+				c.waitFor(second)
+				c.send(beat(0).Ready("t.9"))
+				c.hold()
+			},
+		)
+		v := start(t, s.cfg, bearer.Tuning{Wait: soon})
+		revoked, good := s.yufu.Token(bearer.Claims{Session: session}), s.yufu.Token(bearer.Claims{})
+		until(t, func() string { return map[bool]string{true: "no second connection"}[len(s.connections()) < 2] })
+		eventually(t, v, revoked, bearer.ErrRevoked)
+		wantError(t, v, good, bearer.ErrStale)
+		if err := v.Ready(); !errors.Is(err, bearer.ErrStale) {
+			t.Errorf("Ready() = %v", err)
+		}
+		close(second)
+		eventually(t, v, good, nil)
+		if err := v.Ready(); err != nil {
+			t.Errorf("Ready() = %v", err)
+		}
+		if got := s.connections(); got[1] != "" {
+			t.Errorf("the second connection resumed after %q", got[1])
+		}
+	})
+	t.Run("it takes up where it was", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t,
+			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.1"), sessionCutoff(2).Event("t.2")) },
+			func(c *conn) { c.begin(); c.send(sessionCutoff(4).Event("t.3")) }, // cut while catching up
+			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.3")) },
+			healthy,
+		)
+		start(t, s.cfg, bearer.Tuning{})
+		until(t, func() string {
+			got := s.connections()
+			if len(got) < 4 {
+				return fmt.Sprintf("%d connections", len(got))
+			}
+			if strings.Join(got[:4], " ") != " t.2 t.3 t.3" {
+				t.Fatalf("Last-Event-ID were %q", got)
+			}
+			return ""
+		})
+	})
+	t.Run("while it catches up it is not fresh", func(t *testing.T) {
+		t.Parallel()
+		c := clockAt(time.Now())
+		at := func() cutoff.Heartbeat { return cutoff.NewHeartbeat(0, c.now(), 30*time.Second) }
+		missed, ready := make(chan struct{}), make(chan struct{})
+		s := newStage(t,
+			func(c *conn) { c.begin(); c.send(at().Ready("t.1")); c.waitFor(missed) },
+			func(c *conn) {
+				c.begin()
+				c.send(at().Event(), sessionCutoff(0).Event("t.2"), at().Event())
+				c.waitFor(ready)
+				c.send(at().Ready("t.2"))
+				c.hold()
+			},
+		)
+		v := start(t, s.cfg, bearer.Tuning{Clock: c.now})
+		good, revoked := s.yufu.Token(bearer.Claims{}), s.yufu.Token(bearer.Claims{Session: session})
+		wantGood(t, v, good)
+		c.advance(31 * time.Second)
+		wantError(t, v, good, bearer.ErrStale)
+		close(missed)
+		eventually(t, v, revoked, bearer.ErrRevoked)
+		wantError(t, v, good, bearer.ErrStale)
+		close(ready)
+		eventually(t, v, good, nil)
+	})
+	t.Run("a reset keeps the union", func(t *testing.T) {
+		t.Parallel()
+		other := cutoff.Cutoff{Kind: cutoff.KindSession, Session: user}
+		s := newStage(t,
+			func(c *conn) { c.begin(); c.send(sessionCutoff(0).Event(""), beat(0).Ready("t.5")) },
+			func(c *conn) { c.begin(); c.send(cutoff.Reset(), other.Event("")) }, // cut inside
+			func(c *conn) { c.begin(); c.send(other.Event(""), beat(0).Ready("u.1")); c.hold() },
+		)
+		v := start(t, s.cfg, bearer.Tuning{})
+		eventually(t, v, s.yufu.Token(bearer.Claims{Session: user}), bearer.ErrRevoked)
+		wantError(t, v, s.yufu.Token(bearer.Claims{Session: session}), bearer.ErrRevoked)
+		until(t, func() string {
+			got := s.connections()
+			if len(got) < 3 {
+				return fmt.Sprintf("%d connections", len(got))
+			}
+			if got[1] != "t.5" || got[2] != "" {
+				t.Fatalf("Last-Event-ID were %q", got)
+			}
+			return ""
+		})
+		wantGood(t, v, s.yufu.Token(bearer.Claims{}))
+	})
+	t.Run("another timeline resets it", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		yufu.RevokeSession(session)
+		v := start(t, yufu.Config(), bearer.Tuning{})
+		yufu.Restore()
+		yufu.RevokeSession(user)
+		eventually(t, v, yufu.Token(bearer.Claims{Session: user}), bearer.ErrRevoked)
+		wantError(t, v, yufu.Token(bearer.Claims{Session: session}), bearer.ErrRevoked)
+		yufu.Disconnect()
+		yufu.RevokeApp("wxa", 2)
+		eventually(t, v, yufu.Token(bearer.Claims{App: "wxa", Epoch: 1}), bearer.ErrRevoked)
+	})
+	t.Run("events of a newer service are skipped, cutoffs of one are not", func(t *testing.T) {
+		t.Parallel()
+		newer := newStage(t, func(c *conn) {
+			c.begin()
+			c.write("event: weather\ndata: {}\n\n: hello\n\nretry: 5\n\n")
+			c.send(beat(0).Ready("t.1"))
+			c.hold()
+		})
+		wantGood(t, start(t, newer.cfg, bearer.Tuning{}), newer.yufu.Token(bearer.Claims{}))
+	})
+}
+
+// TestFeedFailsClosed holds that a feed that cannot be followed never makes a
+// verifier ready, that the verifier tries again, and that it recovers.
+func TestFeedFailsClosed(t *testing.T) {
+	t.Parallel()
+	stream := func(s string) scene { return func(c *conn) { c.begin(); c.write(s); c.hold() } }
+	answer := func(status int, contentType, body string) scene {
+		return func(c *conn) {
+			c.w.Header().Set("Content-Type", contentType)
+			c.w.Header().Set("Location", "/.well-known/jwks.json")
+			c.w.WriteHeader(status)
+			c.write(body)
+		}
+	}
+	ready := string(cutoff.AppendEvent(nil, beat(0).Ready("t.1")))
+	quick := bearer.Tuning{Wait: soon, Silence: 100 * time.Millisecond, Refused: 10 * time.Millisecond}
+	for name, c := range map[string]struct {
+		scene scene
+		// log is what must be said loudly.
+		log string
+	}{
+		"a cutoff of an unknown kind":         {stream("event: cutoff\ndata: {\"kind\":\"person\",\"person\":\"p\"}\n\n" + ready), "cannot honour"},
+		"a cutoff that is no JSON":            {stream("event: cutoff\ndata: kind=session\n\n" + ready), "cannot honour"},
+		"a ready without a heartbeat":         {stream("event: ready\nid: t.1\ndata: {}\n\n"), "cannot honour"},
+		"a heartbeat with a negative age":     {stream("event: ready\nid: t.1\ndata: {\"age_ms\":-1,\"now\":\"2026-11-22T10:00:00Z\"}\n\n"), "cannot honour"},
+		"an event too long":                   {stream("data: " + strings.Repeat("x", cutoff.MaxEvent) + "\n\n" + ready), ""},
+		"heartbeats without ready":            {stream(string(cutoff.AppendEvent(nil, beat(0).Event()))), ""},
+		"silence":                             {func(c *conn) { c.begin(); c.hold() }, ""},
+		"a connection that is never answered": {func(c *conn) { c.hold() }, ""},
+		"comments for ever": {func(c *conn) {
+			c.begin()
+			for c.r.Context().Err() == nil {
+				c.write(": keep-alive\n\n")
+				time.Sleep(5 * time.Millisecond) // between two comments
+			}
+		}, ""},
+		"an event that never ends": {func(c *conn) {
+			c.begin()
+			for c.r.Context().Err() == nil {
+				c.write("data: x\n")
+				time.Sleep(20 * time.Millisecond) // between two lines
+			}
+		}, ""},
+		"a replica far behind":        {func(c *conn) { c.begin(); c.send(beat(31 * time.Second).Ready("t.1")); c.hold() }, ""},
+		"an age beyond all durations": {stream("event: ready\nid: t.1\ndata: {\"age_ms\":9223372036854775807,\"now\":\"" + time.Now().UTC().Format(time.RFC3339) + "\",\"max_staleness_ms\":30000}\n\n"), ""},
+		"a web page":                  {answer(200, "text/html", ready), ""},
+		"no content":                  {answer(204, "text/event-stream", ""), ""},
+		"a redirect":                  {answer(307, "text/event-stream", ready), ""},
+		"a server error":              {answer(503, "text/event-stream", ready), ""},
+		"an unknown service key":      {answer(401, "application/problem+json", "{}"), "refuses this service key"},
+		"a key without the scope":     {answer(403, "application/problem+json", "{}"), "refuses this service key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, c.scene, c.scene, c.scene, healthy)
+			var log syncBuffer
+			s.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			// The comparison with the service's clock must not be what refuses.
+			v := start(t, s.cfg, quick)
+			token := s.yufu.Token(bearer.Claims{})
+			until(t, func() string {
+				n := len(s.connections())
+				switch _, err := v.Verify(context.Background(), token); {
+				case n < 3 && err == nil:
+					t.Fatal("the token was accepted")
+				case n < 4:
+					return fmt.Sprintf("%d connections", n)
+				}
+				return ""
+			})
+			eventually(t, v, token, nil)
+			if said := log.String(); !strings.Contains(said, c.log) || (c.log != "" && !strings.Contains(said, "level=ERROR")) {
+				t.Errorf("the log says %s", said)
+			}
+			if strings.Contains(log.String(), bearertest.ServiceKey) {
+				t.Error("the log holds the service key")
+			}
+		})
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func TestStaleness(t *testing.T) {
+	t.Parallel()
+	// beats returns a stage whose feed sends the heartbeats that come over the
+	// channel, the first one as ready.
+	beats := func(t *testing.T) (*stage, chan cutoff.Heartbeat) {
+		ch := make(chan cutoff.Heartbeat, 1)
+		return newStage(t, func(c *conn) {
+			c.begin()
+			first := true
+			for {
+				select {
+				case <-c.end:
+					return
+				case <-c.r.Context().Done():
+					return
+				case h := <-ch:
+					if first {
+						c.send(h.Ready("t.1"))
+					} else {
+						c.send(h.Event())
+					}
+					first = false
+				}
+			}
+		}), ch
+	}
+	begin := time.Now().Truncate(time.Millisecond) // as heartbeats tell it
+	t.Run("grows from the replica's age, by our clock", func(t *testing.T) {
+		t.Parallel()
+		c := clockAt(begin)
+		s, ch := beats(t)
+		ch <- cutoff.NewHeartbeat(12*time.Second, begin, 30*time.Second)
+		v := start(t, s.cfg, bearer.Tuning{Clock: c.now})
+		token := s.yufu.Token(bearer.Claims{})
+		wantGood(t, v, token)
+		c.advance(18 * time.Second)
+		wantGood(t, v, token)
+		c.advance(time.Millisecond)
+		wantError(t, v, token, bearer.ErrStale)
+		ch <- cutoff.NewHeartbeat(0, c.now(), 30*time.Second)
+		eventually(t, v, token, nil)
+	})
+	t.Run("counts what a proxy holds back by 25 s", func(t *testing.T) {
+		t.Parallel()
+		c := clockAt(begin)
+		s, ch := beats(t)
+		ch <- cutoff.NewHeartbeat(0, begin.Add(-25*time.Second), 30*time.Second)
+		v := start(t, s.cfg, bearer.Tuning{Clock: c.now})
+		token := s.yufu.Token(bearer.Claims{})
+		wantGood(t, v, token)
+		c.advance(5 * time.Second)
+		wantGood(t, v, token)
+		c.advance(time.Second)
+		wantError(t, v, token, bearer.ErrStale)
+		// The next one, as late.
+		ch <- cutoff.NewHeartbeat(0, c.now().Add(-25*time.Second), 30*time.Second)
+		eventually(t, v, token, nil)
+
+		s, ch = beats(t)
+		s.cfg.MaxStaleness = 20 * time.Second
+		ch <- cutoff.NewHeartbeat(0, c.now().Add(-25*time.Second), 30*time.Second)
+		strict := start(t, s.cfg, bearer.Tuning{Clock: c.now})
+		token = s.yufu.Token(bearer.Claims{})
+		wantError(t, strict, token, bearer.ErrStale)
+		c.advance(-5 * time.Second) // as if it had been held back by 20 s
+		wantGood(t, strict, token)
+	})
+	t.Run("is bounded by what the service says or by less", func(t *testing.T) {
+		t.Parallel()
+		for name, b := range map[string]struct{ ours, theirs, want time.Duration }{
+			"the service's default":    {0, 30 * time.Second, 30 * time.Second},
+			"a service that is strict": {0, 10 * time.Second, 10 * time.Second},
+			"we are stricter":          {5 * time.Second, 10 * time.Second, 5 * time.Second},
+			"it is stricter than us":   {20 * time.Second, 10 * time.Second, 10 * time.Second},
+			"we cannot raise it":       {time.Hour, 30 * time.Second, 30 * time.Second},
+			"it cannot raise ours":     {0, time.Hour, 30 * time.Second},
+			"it says nothing":          {0, 0, 30 * time.Second},
+		} {
+			c := clockAt(begin)
+			s, ch := beats(t)
+			s.cfg.MaxStaleness = b.ours
+			ch <- cutoff.NewHeartbeat(0, begin, b.theirs)
+			v := start(t, s.cfg, bearer.Tuning{Clock: c.now})
+			token := s.yufu.Token(bearer.Claims{})
+			c.advance(b.want)
+			if _, err := v.Verify(context.Background(), token); err != nil {
+				t.Errorf("%s: at %v: %v", name, b.want, err)
+			}
+			c.advance(time.Nanosecond)
+			if _, err := v.Verify(context.Background(), token); !errors.Is(err, bearer.ErrStale) {
+				t.Errorf("%s: past %v: %v", name, b.want, err)
+			}
+		}
+	})
+	t.Run("tokens expire by the later clock", func(t *testing.T) {
+		t.Parallel()
+		slow := clockAt(begin.Add(-20 * time.Minute))
+		s, ch := beats(t)
+		ch <- cutoff.NewHeartbeat(0, begin, 30*time.Second)
+		v := start(t, s.cfg, bearer.Tuning{Clock: slow.now})
+		wantError(t, v, s.yufu.Token(bearer.Claims{IssuedAt: begin.Add(-30 * time.Minute), ExpiresAt: begin.Add(-20 * time.Minute).Add(time.Minute)}), bearer.ErrExpired)
+		token := s.yufu.Token(bearer.Claims{IssuedAt: begin.Add(-20 * time.Minute), ExpiresAt: begin.Add(10 * time.Second)})
+		wantGood(t, v, token)
+		slow.advance(10 * time.Second)
+		wantError(t, v, token, bearer.ErrExpired)
+	})
+	t.Run("past the bound after the feed broke off every token is refused, none before", func(t *testing.T) {
+		t.Parallel()
+		c := clockAt(begin)
+		cut := make(chan struct{})
+		s := newStage(t,
+			func(c *conn) {
+				c.begin()
+				c.send(cutoff.NewHeartbeat(0, begin, 30*time.Second).Ready("t.1"))
+				c.waitFor(cut)
+			},
+			func(c *conn) { c.w.WriteHeader(http.StatusBadGateway) },
+		)
+		v := start(t, s.cfg, bearer.Tuning{Clock: c.now})
+		s.cfg.UnsafeAcceptStale = true
+		unsafe := start(t, s.cfg, bearer.Tuning{Clock: c.now, Wait: soon})
+		seen, unseen := s.yufu.Token(bearer.Claims{}), s.yufu.Token(bearer.Claims{})
+		wantGood(t, v, seen)
+		close(cut)
+		until(t, func() string { return map[bool]string{true: "no second connection"}[len(s.connections()) < 3] })
+		c.advance(29 * time.Second)
+		wantGood(t, v, seen)
+		c.advance(2 * time.Second)
+		wantError(t, v, seen, bearer.ErrStale)
+		wantError(t, v, unseen, bearer.ErrStale)
+		eventually(t, unsafe, unseen, nil)
+	})
+}
+
+// TestFeedUnderLoad revokes sessions while everything that can go on does, and
+// holds that in the end each is refused and no other.
+func TestFeedUnderLoad(t *testing.T) {
+	t.Parallel()
+	yufu := bearertest.New(t)
+	v := start(t, yufu.Config(), bearer.Tuning{})
+	const n = 60
+	var revoked, good [n]string
+	var sessions [n]string
+	for i := range n {
+		sessions[i] = bearertest.UUID()
+		revoked[i], good[i] = yufu.Token(bearer.Claims{Session: sessions[i]}), yufu.Token(bearer.Claims{})
+	}
+	stop := make(chan struct{})
+	var readers, writers sync.WaitGroup
+	for range 3 {
+		readers.Add(1)
+		go func() {
+			defer readers.Done()
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := v.Verify(context.Background(), good[i%n]); err != nil {
+					t.Errorf("a good token: %v", err)
+					return
+				}
+				_, _ = v.Verify(context.Background(), revoked[i%n])
+			}
+		}()
+	}
+	for g := range 2 {
+		writers.Add(1)
+		go func() {
+			defer writers.Done()
+			for i := g; i < n; i += 2 {
+				yufu.RevokeSession(sessions[i])
+				switch i % 10 {
+				case 3:
+					yufu.Disconnect()
+				case 5:
+					yufu.RotateKey()
+				case 7:
+					yufu.Restore()
+				}
+			}
+		}()
+	}
+	writers.Wait()
+	for _, token := range revoked {
+		eventually(t, v, token, bearer.ErrRevoked)
+	}
+	close(stop)
+	readers.Wait()
+	for _, token := range good {
+		wantGood(t, v, token)
+	}
+}

@@ -1,0 +1,179 @@
+package bearer_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/bearer/bearertest"
+)
+
+func TestNew(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	t.Run("refuses a configuration that is wrong", func(t *testing.T) {
+		t.Parallel()
+		for name, cfg := range map[string]bearer.Config{
+			"no issuer":                   {},
+			"an issuer without a scheme":  {Issuer: "auth.example.com"},
+			"an issuer of another scheme": {Issuer: "ftp://auth.example.com"},
+			"plain http to another host":  {Issuer: "http://auth.example.com"},
+			"a URL of plain http":         {Issuer: issuer, URL: "http://10.0.0.7:8080"},
+			"a name like localhost":       {Issuer: "http://localhost.evil.example"},
+			"a URL with a password":       {Issuer: issuer, URL: "https://user:secret@auth.example.com"},
+			"a URL with a query":          {Issuer: issuer, URL: "https://auth.example.com?x=1"},
+			"an unknown algorithm":        {Issuer: issuer, Algorithms: []string{"ES256", "HS256"}},
+			"a negative staleness":        {Issuer: issuer, MaxStaleness: -1},
+			"a key with a line break":     {Issuer: issuer, ServiceKey: "yfk_a\r\nX-Evil: 1"},
+		} {
+			v, err := bearer.New(ctx, cfg)
+			if v != nil || err == nil {
+				t.Errorf("%s: %v, %v", name, v, err)
+			}
+			if err != nil && (strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "Evil")) {
+				t.Errorf("%s: the error quotes it: %v", name, err)
+			}
+		}
+	})
+	t.Run("waits no longer than told, and returns without error", func(t *testing.T) {
+		t.Parallel()
+		s := newKeyServer(t, fails)
+		v := start(t, bearer.Config{Issuer: issuer, URL: s.url}, bearer.Tuning{Wait: 10 * time.Millisecond, Clock: clockAt(now).now})
+		wantError(t, v, forgery{}.make(t), bearer.ErrStale)
+		cancelled, cancel := context.WithCancel(ctx)
+		cancel()
+		w, err := bearer.NewTuned(cancelled, bearer.Config{Issuer: issuer, URL: s.url}, bearer.Tuning{Wait: time.Hour})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+	})
+	t.Run("works without a service key, and then knows of no revocation", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		yufu.RevokeSession(session)
+		cfg := yufu.Config()
+		cfg.ServiceKey = " \n"
+		v := start(t, cfg, bearer.Tuning{})
+		wantGood(t, v, yufu.Token(bearer.Claims{Session: session}))
+	})
+	t.Run("takes a service key as a file holds it", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		cfg := yufu.Config()
+		cfg.ServiceKey += "\n"
+		wantGood(t, start(t, cfg, bearer.Tuning{}), yufu.Token(bearer.Claims{}))
+	})
+	t.Run("reaches the service by another address, and with another client", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		var used atomic.Int64
+		client := &http.Client{
+			Timeout: time.Nanosecond, // must not cut the feed
+			Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				used.Add(1)
+				r = r.Clone(r.Context())
+				r.URL.Host = strings.TrimPrefix(yufu.URL, "http://")
+				r.URL.Path = strings.TrimPrefix(r.URL.Path, "/auth")
+				return http.DefaultTransport.RoundTrip(r)
+			}),
+		}
+		v := start(t, bearer.Config{
+			Issuer: yufu.URL, URL: "http://yufu.internal:8080/auth/", ServiceKey: bearertest.ServiceKey,
+			HTTPClient: client, UnsafePlainHTTP: true,
+		}, bearer.Tuning{})
+		wantGood(t, v, yufu.Token(bearer.Claims{}))
+		if used.Load() < 2 {
+			t.Error("the client was not used")
+		}
+	})
+	t.Run("restricts the algorithms", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		cfg := yufu.Config()
+		cfg.Algorithms = []string{"RS256", "EdDSA"}
+		v := start(t, cfg, bearer.Tuning{Wait: soon})
+		wantError(t, v, yufu.Token(bearer.Claims{}), bearer.ErrInvalid)
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestClose is not parallel: it looks at all goroutines there are.
+func TestClose(t *testing.T) {
+	never := make(chan struct{})
+	hang := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-never:
+		}
+	}))
+	defer hang.Close()
+	defer close(never)
+	down := httptest.NewServer(http.HandlerFunc(fails))
+	defer down.Close()
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	defer refuses.Close()
+	yufu := bearertest.New(t)
+	ours := func() int {
+		stacks := make([]byte, 4<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		n := 0
+		for _, g := range strings.Split(string(stacks), "\n\n") {
+			// Ours, and the client's connections, which New made too.
+			if strings.Contains(g, "bearer.(*feed)") || strings.Contains(g, "bearer.(*remoteKeys)") || strings.Contains(g, "bearer.newVerifier") || strings.Contains(g, "http.(*persistConn)") {
+				n++
+			}
+		}
+		return n
+	}
+	if n := ours(); n != 0 {
+		t.Fatalf("%d goroutines before", n)
+	}
+	for name, url := range map[string]string{
+		"a service that works": yufu.URL, "one that hangs": hang.URL, "one that is down": down.URL, "one that refuses us": refuses.URL,
+	} {
+		t.Run("stops all that follows "+name, func(t *testing.T) {
+			v, err := bearer.NewTuned(context.Background(), bearer.Config{Issuer: yufu.URL, URL: url, ServiceKey: bearertest.ServiceKey}, bearer.Tuning{Wait: 50 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ours() == 0 {
+				t.Error("no goroutine was seen, so this shows nothing")
+			}
+			for range 2 {
+				if err := v.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			until(t, func() string {
+				if n := ours(); n != 0 {
+					return "goroutines go on"
+				}
+				return ""
+			})
+		})
+	}
+	t.Run("leaves a verifier that still judges by what it knows", func(t *testing.T) {
+		c := clockAt(time.Now())
+		v, err := bearer.NewTuned(context.Background(), yufu.Config(), bearer.Tuning{Clock: c.now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Close()
+		wantGood(t, v, yufu.Token(bearer.Claims{}))
+		c.advance(20 * time.Second)
+		yufu.RotateKey()
+		wantError(t, v, yufu.Token(bearer.Claims{}), bearer.ErrStale) // does not wait for a fetch that nobody makes
+		c.advance(11 * time.Second)
+		wantError(t, v, yufu.Token(bearer.Claims{}), bearer.ErrStale)
+	})
+}
