@@ -1,0 +1,98 @@
+package servicekey_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
+)
+
+// written is a store that remembers what it was told to write.
+type written struct {
+	memory
+	key   servicekey.Key
+	id    string
+	event auth.AuditEvent
+}
+
+func (w *written) AddServiceKey(_ context.Context, k servicekey.Key, event auth.AuditEvent) error {
+	w.key, w.event = k, event
+	return w.down
+}
+
+func (w *written) RevokeServiceKey(_ context.Context, id string, event auth.AuditEvent) error {
+	w.id, w.event = id, event
+	return w.down
+}
+
+// App knows one app.
+func (w *written) App(_ context.Context, appID string) (auth.App, error) {
+	if appID != "wx1" {
+		return auth.App{}, auth.AppUnknown
+	}
+	return auth.App{ID: appID}, nil
+}
+
+func TestCreate(t *testing.T) {
+	t.Parallel()
+	who := auth.AuditEvent{At: t0, Actor: auth.ActorCLI, Reason: "why", RequestID: "req-1"}
+	t.Run("the audit tells everything but the secret", func(t *testing.T) {
+		t.Parallel()
+		var w written
+		k, p, err := servicekey.Create(t.Context(), &w, &w, draft(t, "orders", []string{"openid", "service"}, []string{"wx1"}), who)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := who
+		want.Action = auth.AuditServiceKeyAdded
+		want.Detail = map[string]any{"service_key": k.ID, "name": "orders", "scope": "service openid", "apps": []string{"wx1"}}
+		if d := cmp.Diff(want, w.event); d != "" {
+			t.Error(d)
+		}
+		if d := cmp.Diff(k, w.key); d != "" || k.Hash != p.Hash() {
+			t.Errorf("written: %s", d)
+		}
+		if all := fmt.Sprintf("%#v %#v", w.event, w.key); strings.Contains(all, p.Secret.Reveal()) {
+			t.Errorf("the secret is in %s", all)
+		}
+	})
+	t.Run("an app that is not registered is refused, and nothing written", func(t *testing.T) {
+		t.Parallel()
+		var w written
+		_, p, err := servicekey.Create(t.Context(), &w, &w, draft(t, "orders", []string{"service"}, []string{"wx1", "wx2"}), who)
+		if !errors.Is(err, auth.InvalidRequest) || w.key.ID != "" || p.ID != "" {
+			t.Errorf("%v, written %+v", err, w.key)
+		}
+	})
+	t.Run("a key that was not written is not told", func(t *testing.T) {
+		t.Parallel()
+		w := written{memory: memory{down: auth.StorageUnavailable}}
+		_, p, err := servicekey.Create(t.Context(), &w, &w, draft(t, "orders", []string{"service"}, nil), who)
+		if !errors.Is(err, auth.StorageUnavailable) || p.ID != "" {
+			t.Errorf("%v, %v", err, p)
+		}
+	})
+}
+
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	var w written
+	const id = "0123456789abcdef"
+	if err := servicekey.Revoke(t.Context(), &w, id, auth.AuditEvent{At: t0, Actor: auth.ActorCLI}); err != nil {
+		t.Fatal(err)
+	}
+	want := auth.AuditEvent{At: t0, Actor: auth.ActorCLI, Action: auth.AuditServiceKeyEnded, Detail: map[string]any{"service_key": id}}
+	if d := cmp.Diff(want, w.event); d != "" || w.id != id {
+		t.Errorf("%s %s", w.id, d)
+	}
+	w = written{}
+	if err := servicekey.Revoke(t.Context(), &w, "no id", auth.AuditEvent{}); !errors.Is(err, auth.NotFound) || w.id != "" {
+		t.Errorf("%v, asked for %q", err, w.id)
+	}
+}
