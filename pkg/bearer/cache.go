@@ -25,7 +25,6 @@ type entry struct {
 type cache struct {
 	seed  maphash.Seed
 	slots []atomic.Pointer[entry]
-	mask  uint64
 }
 
 // ways is how many places there are for a token.
@@ -41,7 +40,7 @@ func newCache(size int) *cache {
 	for n < size {
 		n *= 2
 	}
-	return &cache{seed: maphash.MakeSeed(), slots: make([]atomic.Pointer[entry], n), mask: uint64(n - 1)}
+	return &cache{seed: maphash.MakeSeed(), slots: make([]atomic.Pointer[entry], n)}
 }
 
 // get returns the entry of a token, or nil.
@@ -83,6 +82,6 @@ func (c *cache) put(token string, e *entry, now time.Time) {
 }
 
 func (c *cache) places(hash uint64) []atomic.Pointer[entry] {
-	first := hash & c.mask &^ (ways - 1)
+	first := hash % uint64(len(c.slots)) &^ (ways - 1)
 	return c.slots[first : first+ways]
 }

@@ -182,7 +182,7 @@ func uuidOf(value []byte) (string, bool) {
 		return "", false
 	}
 	zero := true
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		switch c := s[i]; i {
 		case 8, 13, 18, 23:
 			if c != '-' {

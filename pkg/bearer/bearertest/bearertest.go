@@ -324,5 +324,10 @@ func (s *Server) serveKeys(w http.ResponseWriter) {
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/jwk-set+json")
 	w.Header().Set("Cache-Control", "public, max-age=300")
-	_ = json.NewEncoder(w).Encode(set)
+	b, err := json.Marshal(set)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	_, _ = w.Write(b)
 }

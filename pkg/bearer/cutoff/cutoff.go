@@ -101,7 +101,7 @@ func isName(s string) bool {
 	if s == "" || len(s) > maxName {
 		return false
 	}
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
 			return false
 		}
