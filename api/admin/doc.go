@@ -1,7 +1,7 @@
 // Package admin serves the admin API: revocations and service keys.
 //
 // It owns what stands under /admin/v1 in the contract: server.gen.go is made of
-// openapi.yaml (types, routes, the interface that [Handler] implements), and the
+// openapi.yaml (types, routes, the interface that [API] implements), and the
 // rest of the package says what the operations do. A service key is asked for
 // before anything else of a request is read; which scope opens what is in
 // [web.Scopes]. It does not own the rules (pkg/session, pkg/servicekey), nor

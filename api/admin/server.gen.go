@@ -165,7 +165,7 @@ type Revocation struct {
 	// ExpiresBy No validator accepts the tokens after it, not even one that only holds the JWKS.
 	ExpiresBy time.Time `json:"expires_by"`
 
-	// SessionsRevoked How many live sessions died of it.
+	// SessionsRevoked How many live sessions died of it; of very many sessions of an app, an estimate.
 	SessionsRevoked int `json:"sessions_revoked"`
 }
 

@@ -3,7 +3,6 @@ package servicekey
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -26,7 +25,7 @@ func Create(ctx context.Context, store Store, apps Apps, d Draft, event auth.Aud
 		_, err := apps.App(ctx, app)
 		if errors.Is(err, auth.AppUnknown) {
 			return Key{}, Presented{}, &auth.Error{
-				Code: auth.InvalidRequest, Description: "apps are registered appids", Err: fmt.Errorf("%s is not registered", app),
+				Code: auth.InvalidRequest, Description: "apps holds an appid that is not registered", Err: errors.New(app),
 			}
 		}
 		if err != nil {

@@ -1,0 +1,205 @@
+package admin_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/adminclient"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func TestRevocations(t *testing.T) {
+	t.Parallel()
+	for kind, open := range stores {
+		for name, request := range map[string]func(g session.Grant) adminclient.RevocationRequest{
+			"an access token": func(g session.Grant) adminclient.RevocationRequest {
+				return adminclient.RevocationRequest{Token: ptr(g.AccessToken.Reveal())}
+			},
+			"a refresh token": func(g session.Grant) adminclient.RevocationRequest {
+				return adminclient.RevocationRequest{Token: ptr(g.RefreshToken.Reveal())}
+			},
+			"a session": func(g session.Grant) adminclient.RevocationRequest {
+				return adminclient.RevocationRequest{Session: &g.Session.ID}
+			},
+			"a user": func(g session.Grant) adminclient.RevocationRequest {
+				return adminclient.RevocationRequest{UUID: &g.Session.Identity}
+			},
+			"an app": func(g session.Grant) adminclient.RevocationRequest {
+				return adminclient.RevocationRequest{App: &g.Session.AppID}
+			},
+			"everything there": func(session.Grant) adminclient.RevocationRequest {
+				return adminclient.RevocationRequest{All: ptr(true)}
+			},
+		} {
+			t.Run(kind+": "+name+" is revoked, and its session dies", func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, open)
+				g := w.Login("alice")
+				now := w.Clock.Now()
+				r := request(g)
+				r.Reason = ptr("工单 4711")
+				resp, err := w.client(t, "admin").CreateRevocationWithResponse(t.Context(), r)
+				got := succeed(t, resp, err).JSON200
+				if got.SessionsRevoked != 1 || got.CutoffID == nil || !regexp.MustCompile(`^t1\.[1-9][0-9]*$`).MatchString(*got.CutoffID) ||
+					!got.EffectiveBy.Equal(now.Add(sessiontest.MaxStaleness)) || !got.ExpiresBy.Equal(now.Add(sessiontest.AccessTTL)) {
+					t.Errorf("%+v at %s", got, now)
+				}
+				if cc := resp.HTTPResponse.Header.Get("Cache-Control"); cc != "no-store" {
+					t.Errorf("Cache-Control %q", cc)
+				}
+				if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
+					t.Errorf("refresh: %v", err)
+				}
+				if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); !errors.Is(err, auth.SessionRevoked) {
+					t.Errorf("who am I: %v", err)
+				}
+				if w.Applied.Load() != 1 {
+					t.Errorf("the hook was called %d times", w.Applied.Load())
+				}
+			})
+		}
+		t.Run(kind+": what has ended already has no cutoff", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, open)
+			g := w.Login("alice")
+			c := w.client(t, "admin")
+			for i := range 2 {
+				resp, err := c.CreateRevocationWithResponse(t.Context(), adminclient.RevocationRequest{Session: &g.Session.ID})
+				got := succeed(t, resp, err).JSON200
+				if (got.CutoffID == nil) != (i == 1) || got.SessionsRevoked != 1-i {
+					t.Errorf("the answer number %d is %+v", i+1, got)
+				}
+			}
+		})
+		t.Run(kind+": a key that is restricted to apps revokes there and finds nothing elsewhere", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, open)
+			g := w.Login("alice")
+			here, elsewhere := w.client(t, "admin", sessiontest.AppID), w.client(t, "admin", sessiontest.OtherAppID)
+			for name, r := range map[string]adminclient.RevocationRequest{
+				"token":   {Token: ptr(g.AccessToken.Reveal())},
+				"session": {Session: &g.Session.ID},
+				"user":    {UUID: &g.Session.Identity},
+				"app":     {App: &g.Session.AppID},
+			} {
+				resp, err := elsewhere.CreateRevocationWithResponse(t.Context(), r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				nobody, err := elsewhere.CreateRevocationWithResponse(t.Context(), adminclient.RevocationRequest{Session: ptr(uuid.Must(uuid.NewV7()))})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got, want *adminclient.Error
+				if !errors.As(adminclient.Failure(resp), &got) || !errors.As(adminclient.Failure(nobody), &want) {
+					t.Fatalf("%s: %d %s", name, resp.StatusCode(), resp.Body)
+				}
+				got.Problem.RequestID, want.Problem.RequestID = "", ""
+				if got.StatusCode != http.StatusNotFound || got.Error() != want.Error() {
+					t.Errorf("%s: %v, of what never was: %v", name, got, want)
+				}
+			}
+			for name, r := range map[string]adminclient.RevocationRequest{"person": {Person: ptr(uuid.Must(uuid.NewV7()))}, "all": {All: ptr(true)}} {
+				resp, err := here.CreateRevocationWithResponse(t.Context(), r)
+				var e *adminclient.Error
+				if err != nil || !errors.As(adminclient.Failure(resp), &e) || e.StatusCode != http.StatusForbidden || e.Problem.Code != "insufficient_scope" {
+					t.Errorf("%s: %v %v", name, err, e)
+				}
+			}
+			if _, err := w.Refresh(g.RefreshToken); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := here.CreateRevocationWithResponse(t.Context(), adminclient.RevocationRequest{UUID: &g.Session.Identity})
+			if got := succeed(t, resp, err).JSON200; got.SessionsRevoked != 1 {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+func TestRevocationsRefuse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stores["sqlite"])
+	g := w.Login("alice")
+	key := w.key(t, "admin")
+	sid := g.Session.ID.String()
+	for name, tc := range map[string]struct {
+		body   string
+		status int
+		code   auth.Code
+	}{
+		"nothing":                        {``, 400, auth.InvalidRequest},
+		"an empty object":                {`{}`, 400, auth.InvalidRequest},
+		"a reason alone":                 {`{"reason":"x"}`, 400, auth.InvalidRequest},
+		"two things":                     {`{"session":"` + sid + `","all":true}`, 400, auth.InvalidRequest},
+		"the same thing twice":           {`{"session":"` + sid + `","session":"` + sid + `"}`, 400, auth.InvalidRequest},
+		"all that is false":              {`{"all":false}`, 400, auth.InvalidRequest},
+		"all that is text":               {`{"all":"true"}`, 400, auth.InvalidRequest},
+		"an empty token":                 {`{"token":""}`, 400, auth.InvalidRequest},
+		"a session that is no id":        {`{"session":"x"}`, 400, auth.InvalidRequest},
+		"a member in another case":       {`{"Session":"` + sid + `"}`, 400, auth.InvalidRequest},
+		"a member more":                  {`{"session":"` + sid + `","why":"x"}`, 400, auth.InvalidRequest},
+		"a long reason":                  {`{"session":"` + sid + `","reason":"` + strings.Repeat("x", 201) + `"}`, 400, auth.InvalidRequest},
+		"an array":                       {`[]`, 400, auth.InvalidRequest},
+		"a body that is too large":       {`{"reason":"` + strings.Repeat("x", 1<<17) + `"}`, 413, auth.BodyTooLarge},
+		"a session that never was":       {`{"session":"` + uuid.NewString() + `"}`, 404, auth.NotFound},
+		"a token that is not ours":       {`{"token":"a.b.c"}`, 404, auth.NotFound},
+		"an app that is not there":       {`{"app":"wx404"}`, 404, auth.NotFound},
+		"the uuid in place of a session": {`{"session":"` + g.Session.Identity.String() + `"}`, 404, auth.NotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := w.post(t, "/admin/v1/revocations", key, tc.body)
+			a.want(t, tc.status, tc.code)
+			if strings.Contains(a.Body, sid) {
+				t.Errorf("the answer quotes the request: %s", a.Body)
+			}
+		})
+	}
+	t.Run("a form", func(t *testing.T) {
+		t.Parallel()
+		w.do(t, http.MethodPost, "/admin/v1/revocations", key.Key().Reveal(), "application/x-www-form-urlencoded", "all=true").want(t, 415, auth.UnsupportedMediaType)
+	})
+	t.Run("other methods", func(t *testing.T) {
+		t.Parallel()
+		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
+			a := w.do(t, method, "/admin/v1/revocations", key.Key().Reveal(), "", "")
+			a.want(t, 405, auth.MethodNotAllowed)
+			if a.Header.Get("Allow") != "POST" {
+				t.Errorf("Allow %q", a.Header.Get("Allow"))
+			}
+		}
+	})
+	t.Run("who has no key, whatever the body is", func(t *testing.T) {
+		t.Parallel()
+		for _, body := range []string{``, `{"all":true}`, strings.Repeat("x", 1<<20)} {
+			w.do(t, http.MethodPost, "/admin/v1/revocations", "", "application/json", body).want(t, 401, auth.ServiceKeyMissing)
+			w.do(t, http.MethodPost, "/admin/v1/revocations", g.AccessToken.Reveal(), "application/json", body).want(t, 401, auth.ServiceKeyInvalid)
+		}
+	})
+}
+
+func TestRevocationWhoseCutoffHasNoName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stores["sqlite"])
+	g := w.Login("alice")
+	w.broken = true
+	a := w.post(t, "/admin/v1/revocations", w.key(t, "admin"), fmt.Sprintf(`{"session":%q}`, g.Session.ID))
+	a.want(t, 500, auth.Internal)
+	w.broken = false
+	w.Clock.Advance(time.Second)
+	if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
+		t.Errorf("the session lives: %v", err)
+	}
+}

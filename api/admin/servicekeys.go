@@ -1,0 +1,97 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
+)
+
+// Bounds of a page.
+const (
+	defaultLimit = 100
+	maxLimit     = 1000
+)
+
+// ListServiceKeys implements [StrictServerInterface].
+func (a *API) ListServiceKeys(ctx context.Context, r ListServiceKeysRequestObject) (ListServiceKeysResponseObject, error) {
+	if key := keyOf(ctx); key.Restricted() {
+		return nil, errRestricted
+	}
+	limit := defaultLimit
+	if r.Params.Limit != nil {
+		limit = *r.Params.Limit
+	}
+	if limit < 1 || limit > maxLimit {
+		return nil, auth.Invalid("limit is 1 to 1000")
+	}
+	keys, err := a.c.Keys.ServiceKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// There are tens of keys, and none is ever deleted: a page is cut out of
+	// them all, and the id of its last one is a good cursor.
+	if cursor := r.Params.Cursor; cursor != nil {
+		at := slices.IndexFunc(keys, func(k servicekey.Key) bool { return k.ID == *cursor })
+		if at < 0 {
+			return nil, auth.Invalid("cursor is the next of another page")
+		}
+		keys = keys[at+1:]
+	}
+	answer := ListServiceKeys200JSONResponse{ServiceKeys: []ServiceKey{}}
+	if len(keys) > limit {
+		keys = keys[:limit]
+		answer.Next = &keys[limit-1].ID
+	}
+	for _, k := range keys {
+		answer.ServiceKeys = append(answer.ServiceKeys, ServiceKey{
+			ID: k.ID, Name: k.Name, Scope: servicekey.ScopeText(k.Scopes), Apps: append([]AppID{}, k.Apps...),
+			CreatedAt: k.CreatedAt.UTC(), LastUsedAt: timeOrNull(k.LastUsedAt), RevokedAt: timeOrNull(k.RevokedAt),
+		})
+	}
+	return answer, nil
+}
+
+// CreateServiceKey implements [StrictServerInterface].
+func (a *API) CreateServiceKey(ctx context.Context, r CreateServiceKeyRequestObject) (CreateServiceKeyResponseObject, error) {
+	// Else such a key would make itself one that is not restricted.
+	if key := keyOf(ctx); key.Restricted() {
+		return nil, errRestricted
+	}
+	draft, err := servicekey.NewDraft(r.Body.Name, strings.Split(r.Body.Scope, " "), value(r.Body.Apps))
+	if err != nil {
+		return nil, err
+	}
+	k, p, err := servicekey.Create(ctx, a.c.Keys, a.c.Apps, draft, a.event(ctx))
+	if err != nil {
+		return nil, err
+	}
+	return CreateServiceKey201JSONResponse{ID: k.ID, Key: p.Key().Reveal()}, nil
+}
+
+// RevokeServiceKey implements [StrictServerInterface].
+func (a *API) RevokeServiceKey(ctx context.Context, r RevokeServiceKeyRequestObject) (RevokeServiceKeyResponseObject, error) {
+	if key := keyOf(ctx); key.Restricted() {
+		return nil, errRestricted
+	}
+	err := servicekey.Revoke(ctx, a.c.Keys, r.ID, a.event(ctx))
+	if errors.Is(err, auth.NotFound) {
+		return nil, &auth.Error{Code: auth.NotFound, Description: "There is no service key with this id."}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return RevokeServiceKey204Response{}, nil
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

@@ -1,0 +1,196 @@
+package admin_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/yufu-auth/yufu/pkg/adminclient"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+func TestServiceKeys(t *testing.T) {
+	t.Parallel()
+	for kind, open := range stores {
+		t.Run(kind+": a key is created, works, is listed without its secret, and is revoked", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, open)
+			c := w.client(t, "admin")
+			w.Clock.Advance(time.Minute)
+			made := w.Clock.Now()
+			resp, err := c.CreateServiceKeyWithResponse(t.Context(), adminclient.ServiceKeyRequest{
+				Name: "订单服务", Scope: "read service", Apps: nil,
+			})
+			created := succeed(t, resp, err).JSON201
+			if p, err := servicekey.Parse(auth.Secret(created.Key)); err != nil || p.ID != created.ID || resp.StatusCode() != http.StatusCreated {
+				t.Fatalf("%d %s: %v", resp.StatusCode(), resp.Body, err)
+			}
+			if cc := resp.HTTPResponse.Header.Get("Cache-Control"); cc != "no-store" {
+				t.Errorf("Cache-Control %q", cc)
+			}
+
+			reader, err := adminclient.New(w.url, created.Key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			listResp, err := reader.ListServiceKeysWithResponse(t.Context(), nil)
+			list := succeed(t, listResp, err).JSON200
+			if len(list.ServiceKeys) != 2 || list.Next != nil {
+				t.Fatalf("%s", listResp.Body)
+			}
+			got := list.ServiceKeys[1]
+			got.LastUsedAt = nil // it was used a moment ago, and that is written in the background
+			if d := cmp.Diff(adminclient.ServiceKey{
+				ID: created.ID, Name: "订单服务", Scope: "service read", Apps: []string{}, CreatedAt: made.Truncate(time.Microsecond),
+			}, got); d != "" {
+				t.Error(d)
+			}
+			if secret := created.Key[len("yfk_")+17:]; strings.Contains(string(listResp.Body), secret) {
+				t.Error("the list holds the secret")
+			}
+
+			for range 2 {
+				gone, err := c.RevokeServiceKeyWithResponse(t.Context(), created.ID)
+				if succeed(t, gone, err).StatusCode() != http.StatusNoContent {
+					t.Errorf("%d %s", gone.StatusCode(), gone.Body)
+				}
+			}
+			w.Clock.Advance(servicekey.FreshFor)
+			after, err := reader.ListServiceKeysWithResponse(t.Context(), nil)
+			var e *adminclient.Error
+			if err != nil || !errors.As(adminclient.Failure(after), &e) || e.Problem.Code != "service_key_invalid" {
+				t.Errorf("the revoked key is answered %v %v", err, e)
+			}
+			listResp, err = c.ListServiceKeysWithResponse(t.Context(), nil)
+			if at := succeed(t, listResp, err).JSON200.ServiceKeys[1].RevokedAt; at == nil || !at.Equal(made) {
+				t.Errorf("revoked at %v, want %v", at, made)
+			}
+		})
+	}
+	t.Run("a key is restricted to apps that are registered", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, stores["sqlite"])
+		c := w.client(t, "admin")
+		apps := []string{sessiontest.OtherAppID, sessiontest.AppID}
+		resp, err := c.CreateServiceKeyWithResponse(t.Context(), adminclient.ServiceKeyRequest{Name: "x", Scope: "service", Apps: &apps})
+		id := succeed(t, resp, err).JSON201.ID
+		k, err := w.store.ServiceKey(t.Context(), id)
+		if err != nil || !slices.Equal(k.Apps, []string{sessiontest.AppID, sessiontest.OtherAppID}) {
+			t.Errorf("%v, %v", k.Apps, err)
+		}
+		w.post(t, "/admin/v1/service-keys", w.key(t, "admin"), `{"name":"x","scope":"service","apps":["wx404"]}`).want(t, 400, auth.InvalidRequest)
+	})
+	t.Run("a list has pages", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, stores["sqlite"])
+		c := w.client(t, "read")
+		for range 4 {
+			w.Clock.Advance(time.Second)
+			w.key(t, "service")
+		}
+		all, err := w.store.ServiceKeys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got []string
+		for _, k := range all {
+			want = append(want, k.ID)
+		}
+		var cursor *string
+		for range 3 {
+			resp, err := c.ListServiceKeysWithResponse(t.Context(), &adminclient.ListServiceKeysParams{Limit: ptr(2), Cursor: cursor})
+			page := succeed(t, resp, err).JSON200
+			for _, k := range page.ServiceKeys {
+				got = append(got, k.ID)
+			}
+			cursor = page.Next
+		}
+		if !slices.Equal(got, want) || cursor != nil {
+			t.Errorf("the pages have %q and then %v, want %q", got, cursor, want)
+		}
+	})
+}
+
+func TestServiceKeysRefuse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stores["sqlite"])
+	key := w.key(t, "admin")
+	for name, body := range map[string]string{
+		"nothing":                `{}`,
+		"no scope":               `{"name":"x"}`,
+		"no name":                `{"scope":"service"}`,
+		"an empty scope":         `{"name":"x","scope":""}`,
+		"an unknown scope":       `{"name":"x","scope":"root"}`,
+		"scopes with commas":     `{"name":"x","scope":"service,read"}`,
+		"scopes in a list":       `{"name":"x","scope":["service"]}`,
+		"two spaces":             `{"name":"x","scope":"service  read"}`,
+		"what is no appid":       `{"name":"x","scope":"service","apps":["a-b"]}`,
+		"apps that are one text": `{"name":"x","scope":"service","apps":"wx1"}`,
+		"a member more":          `{"name":"x","scope":"service","id":"mine"}`,
+	} {
+		t.Run("a new key of "+name, func(t *testing.T) {
+			t.Parallel()
+			w.post(t, "/admin/v1/service-keys", key, body).want(t, 400, auth.InvalidRequest)
+		})
+	}
+	for _, query := range []string{"limit=0", "limit=1001", "limit=x", "limit=-1", "limit=1&limit=2", "cursor=x", "cursor="} {
+		t.Run("a list with "+query, func(t *testing.T) {
+			t.Parallel()
+			w.do(t, http.MethodGet, "/admin/v1/service-keys?"+query, key.Key().Reveal(), "", "").want(t, 400, auth.InvalidRequest)
+		})
+	}
+	for _, id := range []string{"0000000000000000", "x", "A%20B", "..%2f"} {
+		t.Run("to revoke the key "+id, func(t *testing.T) {
+			t.Parallel()
+			w.do(t, http.MethodDelete, "/admin/v1/service-keys/"+id, key.Key().Reveal(), "", "").want(t, 404, auth.NotFound)
+		})
+	}
+	t.Run("whoever is restricted to apps, so that no key makes itself a greater one", func(t *testing.T) {
+		t.Parallel()
+		restricted := w.key(t, "admin", sessiontest.AppID)
+		w.post(t, "/admin/v1/service-keys", restricted, `{"name":"x","scope":"admin"}`).want(t, 403, auth.InsufficientScope)
+		w.do(t, http.MethodGet, "/admin/v1/service-keys", restricted.Key().Reveal(), "", "").want(t, 403, auth.InsufficientScope)
+		w.do(t, http.MethodDelete, "/admin/v1/service-keys/"+key.ID, restricted.Key().Reveal(), "", "").want(t, 403, auth.InsufficientScope)
+		w.do(t, http.MethodGet, "/admin/v1/service-keys", key.Key().Reveal(), "", "")
+	})
+}
+
+// TestScopesOfTheAPI asks every operation with a key of every scope, over the
+// routes as they are mounted.
+func TestScopesOfTheAPI(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stores["sqlite"])
+	for _, scope := range servicekey.Scopes() {
+		key := w.key(t, string(scope))
+		for _, op := range []struct {
+			method, path, body string
+			needs              []servicekey.Scope
+		}{
+			{http.MethodPost, "/admin/v1/revocations", `{}`, []servicekey.Scope{servicekey.ScopeAdmin}},
+			{http.MethodGet, "/admin/v1/service-keys?limit=0", ``, []servicekey.Scope{servicekey.ScopeRead, servicekey.ScopeAdmin}},
+			{http.MethodPost, "/admin/v1/service-keys", `{}`, []servicekey.Scope{servicekey.ScopeAdmin}},
+			{http.MethodDelete, "/admin/v1/service-keys/x", ``, []servicekey.Scope{servicekey.ScopeAdmin}},
+		} {
+			t.Run(fmt.Sprintf("%s %s with %s", op.method, op.path, scope), func(t *testing.T) {
+				t.Parallel()
+				a := w.do(t, op.method, op.path, key.Key().Reveal(), "application/json", op.body)
+				if slices.Contains(op.needs, scope) {
+					// Let in, and then refused for what it asks.
+					if a.Status != http.StatusBadRequest && a.Status != http.StatusNotFound {
+						t.Errorf("%d %s", a.Status, a.Body)
+					}
+					return
+				}
+				a.want(t, 403, auth.InsufficientScope)
+			})
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package admin_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/yufu-auth/yufu/api/admin"
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/db/sqlite"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// store is what the admin API needs of a database, with what its tests do.
+type store interface {
+	sessiontest.Store
+	servicekey.Store
+}
+
+var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
+	s, err := postgres.Open(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Migrate(ctx)
+})
+
+// stores opens a new database of each kind.
+var stores = map[string]func(t *testing.T) store{
+	"sqlite": func(t *testing.T) store {
+		s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "yufu.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		if err := s.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	},
+	"postgres": func(t *testing.T) store {
+		s, err := postgres.Open(t.Context(), migrated.New(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
+	},
+}
+
+// world is the admin API on a real listener, over a real database.
+type world struct {
+	*sessiontest.Fixture
+	store store
+	url   string
+	// broken makes the naming of cutoffs fail.
+	broken bool
+}
+
+func newWorld(t *testing.T, open func(*testing.T) store) *world {
+	t.Helper()
+	s := open(t)
+	w := &world{Fixture: sessiontest.New(t, s, session.Lifetimes{}), store: s}
+	keys := servicekey.NewAuthenticator(s, w.Clock.Now)
+	t.Cleanup(keys.Close)
+	r := chi.NewRouter()
+	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, w.Clock.Now))
+	r.NotFound(web.NotFound)
+	r.MethodNotAllowed(web.MethodNotAllowed(r))
+	admin.New(admin.Config{
+		Guard: web.NewGuard(keys), Revoker: w.Revoker, Keys: s, Apps: s, Clock: w.Clock.Now,
+		CutoffID: func(_ context.Context, id int64) (string, error) {
+			if w.broken {
+				return "", errors.New("broken")
+			}
+			return "t1." + strconv.FormatInt(id, 10), nil
+		},
+	}).Mount(r)
+	srv := httptest.NewServer(r)
+	t.Cleanup(srv.Close)
+	w.url = srv.URL
+	return w
+}
+
+// key makes a service key around the API.
+func (w *world) key(t *testing.T, scopes string, apps ...string) servicekey.Presented {
+	t.Helper()
+	d, err := servicekey.NewDraft("a test", strings.Fields(scopes), apps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, p, err := servicekey.Create(t.Context(), w.store, w.store, d, auth.AuditEvent{At: w.Clock.Now(), Actor: auth.ActorCLI})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// client returns the generated client with a new key.
+func (w *world) client(t *testing.T, scopes string, apps ...string) *adminclient.ClientWithResponses {
+	t.Helper()
+	c, err := adminclient.New(w.url, w.key(t, scopes, apps...).Key().Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// answer is a response that was read to its end.
+type answer struct {
+	Status int
+	Header http.Header
+	Body   string
+}
+
+func (a answer) members(t *testing.T) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(a.Body), &m); err != nil {
+		t.Fatalf("%d %q: %v", a.Status, a.Body, err)
+	}
+	return m
+}
+
+// want fails the test unless the answer is a problem of this code.
+func (a answer) want(t *testing.T, status int, code auth.Code) {
+	t.Helper()
+	if m := a.members(t); a.Status != status || m["code"] != string(code) || a.Header.Get("Content-Type") != "application/problem+json" ||
+		a.Header.Get("Cache-Control") != "no-store" || m["request_id"] != a.Header.Get("X-Request-Id") {
+		t.Errorf("%d %v %s, want %d %s", a.Status, a.Header, a.Body, status, code)
+	}
+}
+
+func (w *world) do(t *testing.T, method, target, key, contentType, body string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, w.url+target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(b)}
+}
+
+// post sends JSON.
+func (w *world) post(t *testing.T, target string, key servicekey.Presented, body string) answer {
+	t.Helper()
+	return w.do(t, http.MethodPost, target, key.Key().Reveal(), "application/json", body)
+}
+
+// succeed fails the test unless a call of the client succeeded.
+func succeed[A interface {
+	StatusCode() int
+	GetBody() []byte
+}](t *testing.T, a A, err error,
+) A {
+	t.Helper()
+	if err == nil {
+		err = adminclient.Failure(a)
+	}
+	if err != nil {
+		t.Fatal(fmt.Errorf("the call failed: %w", err))
+	}
+	return a
+}
