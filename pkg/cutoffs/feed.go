@@ -115,7 +115,7 @@ func (f *feed) replace(timeline string, list []auth.Cutoff, last int64, synced t
 	for i := range kept {
 		kept[i].id, kept[i].event = int64(i-len(kept)), kept[i].plain
 	}
-	f.entries = append(kept, fresh...)
+	f.entries = slices.Concat(kept, fresh)
 	f.timeline, f.last, f.pruned, f.synced = timeline, last, 0, synced
 	f.history++
 	f.wake()

@@ -25,9 +25,9 @@ const (
 	heartbeatInterval = cutoff.HeartbeatInterval * 3 / 5
 	// pruneInterval is how often what is due is forgotten.
 	pruneInterval = time.Minute
-	// relistenMin and relistenMax bound the pause before listening again.
-	relistenMin = 100 * time.Millisecond
-	relistenMax = 5 * time.Second
+	// relistenSoon and relistenLate bound the pause before listening again.
+	relistenSoon = 100 * time.Millisecond
+	relistenLate = 5 * time.Second
 	// maxRestarts bounds how often one catch-up begins anew.
 	maxRestarts = 3
 )
@@ -136,7 +136,7 @@ func (f *Follower) keepTime(ctx context.Context) {
 
 // listen keeps listening, and wakes whoever polls.
 func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
-	pause := relistenMin
+	pause := relistenSoon
 	for {
 		began := f.c.Clock()
 		err := f.c.Store.Listen(ctx, func() {
@@ -148,8 +148,8 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f.c.Clock().Sub(began) > relistenMax {
-			pause = relistenMin
+		if f.c.Clock().Sub(began) > relistenLate {
+			pause = relistenSoon
 		}
 		f.c.Log.Debug("listening for cutoffs ended; they are asked for every second meanwhile", "cause", err)
 		timer := time.NewTimer(pause)
@@ -159,7 +159,7 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 			return
 		case <-timer.C:
 		}
-		pause = min(2*pause, relistenMax)
+		pause = min(2*pause, relistenLate)
 	}
 }
 

@@ -92,7 +92,7 @@ func TestRun(t *testing.T) {
 			time.Sleep(cutoffs.PollInterval)
 			synctest.Wait()
 			w.wantKnown(true, n)
-			time.Sleep(cutoffs.RelistenMax)
+			time.Sleep(cutoffs.RelistenLate)
 			synctest.Wait()
 			if w.db.Listeners() != 1 {
 				t.Fatalf("%d listeners", w.db.Listeners())
