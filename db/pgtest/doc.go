@@ -7,7 +7,8 @@
 //
 // One server is shared by all tests of a process; it starts with the first
 // [Empty] or [Template.New]. A test that stops, kills or restarts its server
-// takes one of its own with [NewServer].
+// takes one of its own with [NewServer], and one that needs a bad network puts a
+// [Proxy] before it.
 //
 // # Where the server comes from
 //

@@ -1,0 +1,158 @@
+package pgtest
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+)
+
+// Proxy stands between a program and a server and misbehaves as networks do. It
+// is safe for concurrent use.
+type Proxy struct {
+	target   string
+	listener net.Listener
+	done     sync.WaitGroup
+
+	mu    sync.Mutex
+	ended bool
+	deaf  bool
+	conns map[*proxied]struct{}
+}
+
+// proxied is one connection, and its other half.
+type proxied struct {
+	client, server net.Conn
+	mu             sync.Mutex
+	swallowed      bool
+}
+
+// NewProxy starts a proxy before the server at target, a host and port, and
+// ends it with t.
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{target: target, listener: l, conns: map[*proxied]struct{}{}}
+	p.done.Go(p.accept)
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
+		p.Cut()
+		p.done.Wait()
+	})
+	return p
+}
+
+// Addr returns the proxy's own host and port.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Swallow makes every connection that there is now half-open: whatever either
+// side says is accepted and goes nowhere, and neither hears of the other again.
+// New connections are good.
+func (p *Proxy) Swallow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.mu.Lock()
+		c.swallowed = true
+		c.mu.Unlock()
+	}
+}
+
+// Cut closes every connection that there is now.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		_ = c.client.Close()
+		_ = c.server.Close()
+	}
+}
+
+// Deafen has new connections swallowed from the start, or, with false, be good
+// again.
+func (p *Proxy) Deafen(deaf bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = deaf
+}
+
+// Connections returns how many there are.
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}
+
+func (p *Proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.target)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		c := &proxied{client: client, server: server}
+		if p.add(c) {
+			p.done.Go(func() { p.carry(c) })
+		}
+	}
+}
+
+// add makes the connection one of the proxy's, unless that has ended.
+func (p *Proxy) add(c *proxied) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		_ = c.client.Close()
+		_ = c.server.Close()
+		return false
+	}
+	c.swallowed = p.deaf
+	p.conns[c] = struct{}{}
+	return true
+}
+
+func (p *Proxy) carry(c *proxied) {
+	var both sync.WaitGroup
+	both.Go(func() { c.copy(c.server, c.client) })
+	both.Go(func() { c.copy(c.client, c.server) })
+	both.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, c)
+}
+
+// copy carries one direction until it ends. The end, too, is swallowed.
+func (c *proxied) copy(to io.Writer, from io.Reader) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		c.mu.Lock()
+		swallowed := c.swallowed
+		c.mu.Unlock()
+		if err != nil {
+			if !swallowed {
+				_ = c.client.Close()
+				_ = c.server.Close()
+			}
+			return
+		}
+		if swallowed {
+			continue
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			_ = c.client.Close()
+			_ = c.server.Close()
+			return
+		}
+	}
+}

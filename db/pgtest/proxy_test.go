@@ -1,0 +1,120 @@
+package pgtest_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+)
+
+// echo answers every line with itself.
+func echo(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = io.Copy(conn, conn)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+type caller struct {
+	net.Conn
+	lines *bufio.Reader
+}
+
+func call(t *testing.T, p *pgtest.Proxy) *caller {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return &caller{conn, bufio.NewReader(conn)}
+}
+
+// ask sends a line and returns the error of reading it back.
+func (c *caller) ask(patience time.Duration) error {
+	if _, err := io.WriteString(c, "hello\n"); err != nil {
+		return err
+	}
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	_, err := c.lines.ReadString('\n')
+	return err
+}
+
+func TestAProxy(t *testing.T) {
+	t.Parallel()
+	const long, short = time.Minute, 50 * time.Millisecond
+	timedOut := func(err error) bool {
+		e, ok := err.(net.Error) //nolint:errorlint // as net returns it
+		return ok && e.Timeout()
+	}
+	t.Run("carries_both_ways", func(t *testing.T) {
+		t.Parallel()
+		p := pgtest.NewProxy(t, echo(t))
+		c := call(t, p)
+		for range 3 {
+			if err := c.ask(long); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p.Connections() != 1 {
+			t.Errorf("%d connections", p.Connections())
+		}
+	})
+	t.Run("swallows_what_is_said_on_old_connections_and_carries_new_ones", func(t *testing.T) {
+		t.Parallel()
+		p := pgtest.NewProxy(t, echo(t))
+		old := call(t, p)
+		if err := old.ask(long); err != nil {
+			t.Fatal(err)
+		}
+		p.Swallow()
+		if err := old.ask(short); !timedOut(err) {
+			t.Errorf("error %v, want silence", err)
+		}
+		if err := call(t, p).ask(long); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("deafened_it_accepts_and_says_nothing", func(t *testing.T) {
+		t.Parallel()
+		p := pgtest.NewProxy(t, echo(t))
+		p.Deafen(true)
+		if err := call(t, p).ask(short); !timedOut(err) {
+			t.Errorf("error %v, want silence", err)
+		}
+		p.Deafen(false)
+		if err := call(t, p).ask(long); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("cuts_so_that_both_sides_hear_of_it", func(t *testing.T) {
+		t.Parallel()
+		p := pgtest.NewProxy(t, echo(t))
+		c := call(t, p)
+		if err := c.ask(long); err != nil {
+			t.Fatal(err)
+		}
+		p.Cut()
+		if err := c.ask(long); err == nil || timedOut(err) {
+			t.Errorf("error %v, want the end of the connection", err)
+		}
+	})
+}
