@@ -25,12 +25,14 @@ type bed struct {
 	t     *testing.T
 	store *postgres.Store
 	raw   *sql.DB
+	dsn   string
+	admin *sql.DB // another database of the server, where a test needs one
 }
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	h := open(t)
-	b := &bed{t: t, store: h.Store.(*postgres.Store), raw: h.DB}
+	dsn := migrated.New(t)
+	b := &bed{t: t, store: openStore(t, dsn), raw: openRaw(t, dsn), dsn: dsn}
 	b.addApp()
 	return b
 }
@@ -76,6 +78,11 @@ func (b *bed) rotate(id uuid.UUID, presented uint32) {
 func endParams(id uuid.UUID) session.EndParams {
 	return session.EndParams{Session: id, AppID: appID, Reason: auth.EndLogout, Now: now,
 		Event: auth.AuditEvent{At: now, Action: auth.AuditSessionLogout, Actor: auth.ActorBearer}}
+}
+
+func revokeParams(target session.Target) session.RevokeParams {
+	return session.RevokeParams{Target: target, Now: now,
+		Event: auth.AuditEvent{At: now, Action: auth.AuditRevoked, Actor: auth.ActorCLI}}
 }
 
 // begin opens a transaction beside the store.
@@ -168,6 +175,13 @@ func (b *bed) startRefresh(r session.RefreshParams) <-chan result {
 func (b *bed) startEnd(id uuid.UUID) <-chan result {
 	return start(func() (session.Granted, error) {
 		return session.Granted{}, b.store.End(b.t.Context(), endParams(id))
+	})
+}
+
+func (b *bed) startRevoke(target session.Target) <-chan result {
+	return start(func() (session.Granted, error) {
+		_, err := b.store.Revoke(b.t.Context(), revokeParams(target))
+		return session.Granted{}, err
 	})
 }
 

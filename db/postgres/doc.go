@@ -3,8 +3,9 @@
 // It owns the schema (migrations/), the SQL, and the order in which rows are
 // locked. It does not own what a change means: the verdict over a refresh token
 // is [session.Judge], what an event says is the caller's. It keeps
-// [session.Store], [auth.AppStore] and [keyring.Store]; the suite in
-// db/storetest holds it to them. No transaction handle leaves the package.
+// [session.Store], [session.RevocationStore], [auth.AppStore], [keyring.Store],
+// [servicekey.Store] and [cutoffs.Store]; the suite in db/storetest holds it to
+// them. No transaction handle leaves the package.
 //
 // # Transactions
 //
@@ -14,7 +15,16 @@
 // with a session's ver from anywhere but that row. Paths that end a session
 // lock its identity first, in a statement of its own, then the session, and
 // take the id of their cutoff last, under one advisory lock that is held until
-// the commit: cutoff ids appear in commit order.
+// the commit: cutoff ids appear in commit order. The commit notifies those who
+// listen; nothing else does.
+//
+// # Connections
+//
+// Besides the pool there are two connections for followers: one listens, one
+// asks for cutoffs. What validators know must not grow old because the pool is
+// busy, or because a network swallows what the pool's connections say. Behind a
+// pooler in transaction mode nothing is heard, and cutoffs are found by asking,
+// once a second.
 //
 // # Failure
 //

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"time"
 )
 
 // LockCutoffs is the advisory lock under which cutoff ids are taken.
@@ -15,3 +16,6 @@ func Translate(ctx context.Context, op string, err error) error { return transla
 
 // Newest is the number of the newest migration.
 func Newest() (int64, error) { return newest() }
+
+// SetCountTimeout bounds counting sessions.
+func SetCountTimeout(s *Store, d time.Duration) { s.countTimeout = d }

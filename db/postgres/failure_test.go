@@ -138,6 +138,11 @@ func TestADatabaseThatIsDown(t *testing.T) {
 				"Keys":          func() error { _, err := s.Keys(ctx); return err },
 				"CheckSchema":   func() error { return s.CheckSchema(ctx) },
 				"DeleteExpired": func() error { _, err := s.DeleteExpired(ctx, now, now, 1); return err },
+				"Revoke":        func() error { _, err := s.Revoke(ctx, revokeParams(session.Target{Session: live.ID})); return err },
+				"Revoke (all)":  func() error { _, err := s.Revoke(ctx, revokeParams(session.Target{All: true})); return err },
+				"Cutoffs":       func() error { _, err := s.Cutoffs(ctx, 0, 1); return err },
+				"Listen":        func() error { return s.Listen(ctx, func() {}) },
+				"ServiceKey":    func() error { _, err := s.ServiceKey(ctx, "k"); return err },
 			} {
 				if err := call(); auth.CodeOf(err) != auth.StorageUnavailable {
 					t.Errorf("%s, %s: %v, want storage_unavailable", name, what, err)
@@ -176,12 +181,18 @@ func TestADatabaseThatIsReadOnly(t *testing.T) {
 	if _, err := readOnly.Refresh(ctx, refreshParams(s.ID, 1)); auth.CodeOf(err) != auth.StorageUnavailable {
 		t.Errorf("Refresh: %v, want storage_unavailable", err)
 	}
+	if _, err := readOnly.Cutoffs(ctx, 0, 1); auth.CodeOf(err) != auth.StorageUnavailable {
+		t.Errorf("Cutoffs: %v, want storage_unavailable: what it knows may be old", err)
+	}
 	// When it takes writes again, the same store finds out.
 	b.exec(b.raw, `do $$ begin
   set transaction read write;
   execute format('alter database %I reset default_transaction_read_only', current_database()); end $$`)
 	if err := readOnly.Ping(ctx); err != nil {
 		t.Errorf("Ping: %v", err)
+	}
+	if _, err := readOnly.Cutoffs(ctx, 0, 1); err != nil {
+		t.Errorf("Cutoffs: %v", err)
 	}
 	if _, err := readOnly.Refresh(ctx, refreshParams(s.ID, 1)); err != nil {
 		t.Errorf("Refresh: %v", err)

@@ -51,6 +51,10 @@ const (
 // Store is a PostgreSQL database. It is safe for concurrent use.
 type Store struct {
 	pool *pgxpool.Pool
+	// follow is for [Store.Cutoffs] alone.
+	follow *pgxpool.Pool
+	// countTimeout is the constant, but in tests.
+	countTimeout time.Duration
 }
 
 // Option changes how [Open] connects.
@@ -65,7 +69,7 @@ func WithTracer(t pgx.QueryTracer) Option {
 // Open returns the database that dsn names: a postgres:// URL or a key=value
 // string, as pgx reads it, several hosts and target_session_attrs included.
 // pool_max_conns (20), connect_timeout (5 s) and statement_timeout (30 s) can
-// be set there.
+// be set there. Following the cutoffs takes two connections more.
 //
 // It does not connect: a database that is down is found by [Store.Ping], and
 // connections are made when they are needed. The error of a dsn that does not
@@ -108,11 +112,25 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
-	return &Store{pool: pool}, nil
+	// A follower asks one question at a time, so this is one connection; but one
+	// that was given up counts until pgx has buried it, which may take 15 s.
+	own := cfg.Copy()
+	own.MinConns, own.MinIdleConns, own.MaxConns = 0, 0, 8
+	// Whether the connection is good, the question itself finds out.
+	own.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	follow, err := pgxpool.NewWithConfig(ctx, own)
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("postgres: open: %w", err)
+	}
+	return &Store{pool: pool, follow: follow, countTimeout: countTimeout}, nil
 }
 
 // Close waits for the calls under way and closes all connections.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.follow.Close()
+	s.pool.Close()
+}
 
 // Stat returns the state of the connection pool, for metrics.
 func (s *Store) Stat() *pgxpool.Stat { return s.pool.Stat() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -32,26 +33,55 @@ func queueAudit(b *pgx.Batch, e auth.AuditEvent) error {
 	return nil
 }
 
+// cutoffChannel is what followers listen to.
+const cutoffChannel = "yufu_cutoffs"
+
 var (
-	lockCutoffsSQL  = statement(`select pg_advisory_xact_lock($1)`)
-	insertCutoffSQL = statement(`
-insert into cutoffs (kind, session_id, ver, appid, epoch, kid, created_at, expires_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8)`)
+	lockCutoffsSQL   = statement(`select pg_advisory_xact_lock($1)`)
+	insertCutoffsSQL = statement(`
+with written as (
+  insert into cutoffs (kind, session_id, ver, appid, epoch, kid, created_at, expires_at)
+  select c.kind, c.session_id, c.ver, c.appid, c.epoch, c.kid, $1, c.expires_at
+  from unnest($2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::timestamptz[])
+    as c (kind, session_id, ver, appid, epoch, kid, expires_at)
+  returning id
+)
+select coalesce(max(id), 0) from written`)
+	notifyCutoffsSQL = statement(`select pg_notify('` + cutoffChannel + `', '')`)
 )
 
-// queueCutoff adds the cutoff to the batch. It comes last in a transaction:
-// from here to the commit nobody else can take a cutoff id.
-func queueCutoff(b *pgx.Batch, c auth.Cutoff, now time.Time) {
-	var ver, epoch *int64
-	switch c.Kind {
-	case auth.CutoffSession:
-		ver = &c.Ver
-	case auth.CutoffApp:
-		epoch = &c.Epoch
+// queueCutoffs adds the cutoffs to the batch, as one statement however many they
+// are. They come last in a transaction: from here to the commit nobody else can
+// take a cutoff id. What it returns holds the greatest id when the batch has
+// run.
+func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
+	var (
+		n        = len(cutoffs)
+		kinds    = make([]string, n)
+		sessions = make([]*uuid.UUID, n)
+		vers     = make([]*int64, n)
+		apps     = make([]*string, n)
+		epochs   = make([]*int64, n)
+		kids     = make([]*string, n)
+		expiries = make([]*time.Time, n)
+	)
+	for i, c := range cutoffs {
+		kinds[i], sessions[i], apps[i] = string(c.Kind), uuidOrNull(c.Session), textOrNull(c.AppID)
+		kids[i], expiries[i] = textOrNull(c.KID), timeOrNull(c.ExpiresAt)
+		switch c.Kind {
+		case auth.CutoffSession:
+			vers[i] = &c.Ver
+		case auth.CutoffApp:
+			epochs[i] = &c.Epoch
+		}
 	}
+	var last int64
 	b.Queue(lockCutoffsSQL, lockCutoffs)
-	b.Queue(insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session), ver, textOrNull(c.AppID), epoch,
-		textOrNull(c.KID), session.StoredTime(now), timeOrNull(c.ExpiresAt))
+	b.Queue(insertCutoffsSQL, session.StoredTime(now), kinds, sessions, vers, apps, epochs, kids, expiries).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
+	// Delivered when the transaction commits, to those who listen then.
+	b.Queue(notifyCutoffsSQL)
+	return &last
 }
 
 // run sends the batch within the transaction and returns its first error.

@@ -72,7 +72,7 @@ on conflict (appid) do nothing`)
 
 // AddApp implements [auth.AppStore].
 func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) error {
-	return s.inTx(ctx, "AddApp", func(tx *sql.Tx) error {
+	return s.inTx(ctx, "AddApp", func(tx *writeTx) error {
 		var disabledAt time.Time
 		if a.Disabled {
 			disabledAt = event.At
@@ -111,7 +111,7 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 		audiences = jsonList(*change.Audiences)
 	}
 	var a auth.App
-	err := s.inTx(ctx, "UpdateApp", func(tx *sql.Tx) error {
+	err := s.inTx(ctx, "UpdateApp", func(tx *writeTx) error {
 		var err error
 		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, secret, audiences, micros(event.At)))
 		if errors.Is(err, sql.ErrNoRows) {
@@ -147,7 +147,7 @@ returning ` + appColumns)
 // switchApp disables or enables an app and kills what it has issued.
 func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, event auth.AuditEvent) (auth.App, error) {
 	var a auth.App
-	err := s.inTx(ctx, op, func(tx *sql.Tx) error {
+	err := s.inTx(ctx, op, func(tx *writeTx) error {
 		var err error
 		a, err = app(ctx, tx, appID)
 		if err != nil || a.Disabled == disable {
@@ -165,7 +165,8 @@ func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, e
 		if err := writeAudit(ctx, tx, event); err != nil {
 			return err
 		}
-		return writeCutoff(ctx, tx, auth.AppRevoked(appID, a.Epoch, event.At), event.At)
+		_, err = writeCutoff(ctx, tx, auth.AppRevoked(appID, a.Epoch, event.At), event.At)
+		return err
 	})
 	if err != nil {
 		return auth.App{}, err

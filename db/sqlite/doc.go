@@ -4,8 +4,9 @@
 // It owns the schema (migrations/), the SQL and the file's settings. It does
 // not own what a change means: the verdict over a refresh token is
 // [session.Judge], what an event says is the caller's. It keeps
-// [session.Store], [auth.AppStore] and [keyring.Store]; the suite in
-// db/storetest holds it to them. No transaction handle leaves the package.
+// [session.Store], [session.RevocationStore], [auth.AppStore], [keyring.Store],
+// [servicekey.Store] and [cutoffs.Store]; the suite in db/storetest holds it to
+// them. No transaction handle leaves the package.
 //
 // # Transactions
 //
@@ -13,7 +14,9 @@
 // kill and a power cut. Writes go through one connection, each in a BEGIN
 // IMMEDIATE transaction, so there is one writer at a time, in this process and
 // across processes; a second process (`yufu app add` beside a running server)
-// waits its turn. Reads have connections of their own and never wait.
+// waits its turn. Reads have connections of their own and never wait. Followers
+// of cutoffs in this process are woken after each commit that wrote one; what
+// another process commits they find when they ask.
 //
 // # Failure
 //

@@ -16,7 +16,7 @@ var endableSQL = statement(`select appid, identity_uuid, ended_at is not null fr
 
 // End implements [session.Store].
 func (s *Store) End(ctx context.Context, e session.EndParams) error {
-	return s.inTx(ctx, "End", func(tx *sql.Tx) error {
+	return s.inTx(ctx, "End", func(tx *writeTx) error {
 		event := e.Event
 		var ended bool
 		err := tx.QueryRowContext(ctx, endableSQL, e.Session).Scan(&event.AppID, &event.Identity, &ended)
@@ -34,7 +34,8 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 		if err := writeAudit(ctx, tx, event); err != nil {
 			return err
 		}
-		return end(ctx, tx, e.Session, e.Reason, e.Now)
+		_, err = end(ctx, tx, e.Session, e.Reason, e.Now)
+		return err
 	})
 }
 
@@ -73,7 +74,7 @@ delete from cutoffs where id in (
 // DeleteExpired implements [session.Store].
 func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error) {
 	var n int64
-	err := s.inTx(ctx, "DeleteExpired", func(tx *sql.Tx) error {
+	err := s.inTx(ctx, "DeleteExpired", func(tx *writeTx) error {
 		for _, d := range []struct {
 			sql    string
 			before time.Time

@@ -36,7 +36,7 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 		// the same.
 		refused error
 	)
-	err := s.inTx(ctx, "Exchange", func(tx *sql.Tx) error {
+	err := s.inTx(ctx, "Exchange", func(tx *writeTx) error {
 		a, err := app(ctx, tx, x.AppID)
 		if err != nil {
 			return err

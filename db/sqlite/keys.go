@@ -42,7 +42,7 @@ func (s *Store) AddKeys(ctx context.Context, now time.Time, propose func([]keyri
 		all        []keyring.StoredKey
 		proposeErr error
 	)
-	err := s.inTx(ctx, "AddKeys", func(tx *sql.Tx) error {
+	err := s.inTx(ctx, "AddKeys", func(tx *writeTx) error {
 		existing, err := keys(ctx, tx)
 		if err != nil {
 			return err

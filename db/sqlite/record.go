@@ -14,7 +14,7 @@ var insertAuditSQL = statement(`
 insert into audit (at, action, actor, appid, identity_uuid, session_id, reason, request_id, detail)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 
-func writeAudit(ctx context.Context, tx *sql.Tx, e auth.AuditEvent) error {
+func writeAudit(ctx context.Context, tx *writeTx, e auth.AuditEvent) error {
 	var detail sql.NullString
 	if len(e.Detail) > 0 {
 		j, err := json.Marshal(e.Detail)
@@ -32,10 +32,15 @@ var insertCutoffSQL = statement(`
 insert into cutoffs (kind, session_id, ver, appid, epoch, kid, created_at, expires_at)
 values (?, ?, ?, ?, ?, ?, ?, ?)`)
 
-func writeCutoff(ctx context.Context, tx *sql.Tx, c auth.Cutoff, now time.Time) error {
-	_, err := tx.ExecContext(ctx, insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session),
+// writeCutoff writes a cutoff and returns its id.
+func writeCutoff(ctx context.Context, tx *writeTx, c auth.Cutoff, now time.Time) (int64, error) {
+	tx.wroteCutoff = true
+	res, err := tx.ExecContext(ctx, insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session),
 		sql.NullInt64{Int64: c.Ver, Valid: c.Kind == auth.CutoffSession}, textOrNull(c.AppID),
 		sql.NullInt64{Int64: c.Epoch, Valid: c.Kind == auth.CutoffApp}, textOrNull(c.KID),
 		micros(now), micros(c.ExpiresAt))
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return res.LastInsertId()
 }

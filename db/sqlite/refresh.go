@@ -31,7 +31,7 @@ func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.G
 	}
 	r.Now = session.StoredTime(r.Now)
 	var g session.Granted
-	err := s.inTx(ctx, "Refresh", func(tx *sql.Tx) error {
+	err := s.inTx(ctx, "Refresh", func(tx *writeTx) error {
 		var err error
 		g, err = rotate(ctx, tx, r)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -48,7 +48,7 @@ func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.G
 	return g, nil
 }
 
-func rotate(ctx context.Context, tx *sql.Tx, r session.RefreshParams) (session.Granted, error) {
+func rotate(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.Granted, error) {
 	var (
 		row       sessionRow
 		audiences jsonList
@@ -71,7 +71,7 @@ update sessions set generation = ?2, rotated_at = ?3, idle_expires_at = ?4 where
 
 // settle finds out why rotate found nothing to update, and does what the verdict
 // says: it moves the row on, or ends the session.
-func settle(ctx context.Context, tx *sql.Tx, r session.RefreshParams) (session.Granted, error) {
+func settle(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.Granted, error) {
 	var (
 		st        session.State
 		row       sessionRow
@@ -102,7 +102,7 @@ func settle(ctx context.Context, tx *sql.Tx, r session.RefreshParams) (session.G
 		s.IdleExpiresAt = session.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, s.ExpiresAt))
 		_, err = tx.ExecContext(ctx, advanceSQL, s.ID, s.Generation, micros(s.RotatedAt), micros(s.IdleExpiresAt))
 	case session.ReplayLate, session.Reuse:
-		err = end(ctx, tx, st.Session.ID, v.EndReason(), r.Now)
+		_, err = end(ctx, tx, st.Session.ID, v.EndReason(), r.Now)
 	}
 	return session.Granted{Session: st.Session, Audiences: audiences, Verdict: v}, err
 }
@@ -121,10 +121,10 @@ func missing(ctx context.Context, q querier, appID string) error {
 
 var endSQL = statement(`update sessions set ended_at = ?2, end_reason = ?3 where id = ?1`)
 
-// end ends a session and writes its cutoff.
-func end(ctx context.Context, tx *sql.Tx, id uuid.UUID, why auth.EndReason, now time.Time) error {
+// end ends a session and writes its cutoff, whose id it returns.
+func end(ctx context.Context, tx *writeTx, id uuid.UUID, why auth.EndReason, now time.Time) (int64, error) {
 	if _, err := tx.ExecContext(ctx, endSQL, id, micros(now), string(why)); err != nil {
-		return err
+		return 0, err
 	}
 	return writeCutoff(ctx, tx, auth.SessionEnded(id, now), now)
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ const (
 type Store struct {
 	w *sql.DB // one connection
 	r *sql.DB
+	// timeline names the history of the cutoffs' ids.
+	timeline   string
+	cutoffBell *bell
 }
 
 // Open opens the file at path, and creates it, readable by its owner only, when
@@ -53,7 +57,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("sqlite: open: %w", err)
 	}
-	s := &Store{}
+	s := &Store{timeline: rand.Text(), cutoffBell: newBell()}
 	if s.w, err = connect(path, 1, "_txlock", "immediate"); err != nil {
 		return nil, err
 	}
@@ -128,16 +132,29 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 
 // inTx runs fn in a transaction, alone among all writers, and commits it unless
 // fn returns an error. Errors are translated.
-func (s *Store) inTx(ctx context.Context, op string, fn func(tx *sql.Tx) error) error {
-	tx, err := s.w.BeginTx(ctx, nil)
+func (s *Store) inTx(ctx context.Context, op string, fn func(tx *writeTx) error) error {
+	begun, err := s.w.BeginTx(ctx, nil)
 	if err != nil {
 		return translate(ctx, op, err)
 	}
+	tx := &writeTx{Tx: begun}
 	if err := fn(tx); err != nil {
 		_ = tx.Rollback()
 		return translate(ctx, op, err)
 	}
-	return translate(ctx, op, tx.Commit())
+	err = tx.Commit()
+	if tx.wroteCutoff {
+		// Also after an error: what a commit did that failed is not known.
+		s.cutoffBell.ring()
+	}
+	return translate(ctx, op, err)
+}
+
+// writeTx is a transaction that writes.
+type writeTx struct {
+	*sql.Tx
+	// wroteCutoff says that followers have something to ask for.
+	wroteCutoff bool
 }
 
 // querier is what a database and a transaction have in common.

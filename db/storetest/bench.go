@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // Bench measures the two hot paths and reports, besides the time, round trips
-// per call, and rows and bytes per session.
+// per call, and rows and bytes per session; and what revocations cost.
 func Bench(b *testing.B, open func(testing.TB) Harness) {
+	benchRevocations(b, open)
 	b.Run("Exchange/known_account", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		f.exchange(b, "o-1", t0)
@@ -84,4 +86,44 @@ func (f *fixture) measure(b *testing.B, call func(i int)) {
 func (f *fixture) rows(b *testing.B) int {
 	c := f.counts(b)
 	return c.Identities + c.Sessions + c.Cutoffs + c.Audit
+}
+
+// benchRevocations measures what a follower asks once a second, and an admin's
+// revocations.
+func benchRevocations(b *testing.B, open func(testing.TB) Harness) {
+	b.Run("Cutoffs/nothing_new", func(b *testing.B) {
+		f := newFixture(b, open(b))
+		f.mustRevoke(b, session.Target{All: true}, t0, 0)
+		var last int64
+		for b.Loop() {
+			batch, err := f.Store.Cutoffs(b.Context(), last, 1000)
+			if err != nil {
+				b.Fatal(err)
+			}
+			last = batch.Last
+		}
+	})
+	b.Run("Revoke/identity_with_10_sessions", func(b *testing.B) {
+		f := newFixture(b, open(b))
+		var s auth.Session
+		for b.Loop() {
+			b.StopTimer()
+			for range 10 {
+				s = f.exchange(b, "o-1", t0)
+			}
+			b.StartTimer()
+			f.mustRevoke(b, session.Target{Identity: s.Identity}, t0, 10)
+		}
+	})
+	b.Run("Revoke/app_with_1000_sessions", func(b *testing.B) {
+		f := newFixture(b, open(b))
+		for range 1000 {
+			f.exchange(b, "o-1", t0)
+		}
+		died := 1000
+		for b.Loop() {
+			f.mustRevoke(b, session.Target{AppID: appA}, t0, died)
+			died = 0
+		}
+	})
 }

@@ -108,6 +108,25 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 			})
 			return err
 		},
+		"Revoke": func(ctx context.Context) error {
+			_, err := f.Store.Revoke(ctx, revokeParams(session.Target{Identity: s.Identity}, t0))
+			return err
+		},
+		"Revoke (all)": func(ctx context.Context) error {
+			_, err := f.Store.Revoke(ctx, revokeParams(session.Target{All: true}, t0))
+			return err
+		},
+		"Cutoffs": func(ctx context.Context) error { _, err := f.Store.Cutoffs(ctx, 0, 10); return err },
+		"Listen":  func(ctx context.Context) error { return f.Store.Listen(ctx, func() {}) },
+		"AddServiceKey": func(ctx context.Context) error {
+			return f.Store.AddServiceKey(ctx, serviceKey("k", t0), event(auth.AuditServiceKeyAdded, t0))
+		},
+		"ServiceKey":  func(ctx context.Context) error { _, err := f.Store.ServiceKey(ctx, "k"); return err },
+		"ServiceKeys": func(ctx context.Context) error { _, err := f.Store.ServiceKeys(ctx); return err },
+		"RevokeServiceKey": func(ctx context.Context) error {
+			return f.Store.RevokeServiceKey(ctx, "k", event(auth.AuditServiceKeyEnded, t0))
+		},
+		"TouchServiceKey": func(ctx context.Context) error { return f.Store.TouchServiceKey(ctx, "k", t0) },
 	}
 }
 

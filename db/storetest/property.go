@@ -27,7 +27,12 @@ func property(t *testing.T, f *fixture) {
 			"logout":   m.logout,
 			"disable":  m.disable,
 			"enable":   m.enable,
-			"":         m.check,
+
+			"revokeSession":  m.revokeSession,
+			"revokeIdentity": m.revokeIdentity,
+			"revokeApp":      m.revokeApp,
+
+			"": m.check,
 		})
 	})
 }
@@ -47,7 +52,7 @@ type model struct {
 }
 
 type modelSession struct {
-	id               uuid.UUID
+	id, identity     uuid.UUID
 	generation       uint32 // of the row
 	highest          uint32 // ever issued
 	rotated          time.Time
@@ -81,7 +86,7 @@ func (m *model) exchange(rt *rapid.T) {
 		m.grown.Identities++
 	}
 	s := &modelSession{
-		id: x.NewSession, generation: 1, highest: 1, rotated: m.now,
+		id: x.NewSession, identity: m.known[openID], generation: 1, highest: 1, rotated: m.now,
 		idleEnd: m.now.Add(idleTTL), lastEnd: m.now.Add(maxTTL), epoch: m.epoch,
 	}
 	m.sessions = append(m.sessions, s)

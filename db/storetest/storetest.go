@@ -1,5 +1,6 @@
 // Package storetest is the store contract as a suite: what [session.Store],
-// [auth.AppStore] and [keyring.Store] promise in prose, it demands of every
+// [session.RevocationStore], [auth.AppStore], [keyring.Store],
+// [servicekey.Store] and [cutoffs.Store] promise in prose, it demands of every
 // database alike. A change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
@@ -21,15 +22,20 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // Store is everything a database keeps.
 type Store interface {
 	session.Store
+	session.RevocationStore
 	auth.AppStore
 	keyring.Store
+	servicekey.Store
+	cutoffs.Store
 }
 
 // Harness is a migrated, empty database of one test.
@@ -61,8 +67,13 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Refresh", refreshTests},
 		{"RefreshRefused", refusedTests},
 		{"End", endTests},
+		{"LiveSessions", liveTests},
 		{"DeleteExpired", deleteTests},
+		{"Revoke", revokeTests},
+		{"RevokeRestricted", restrictedTests},
+		{"Cutoffs", cutoffTests},
 		{"Keys", keyTests},
+		{"ServiceKeys", serviceKeyTests},
 		{"Contention", contentionTests},
 		{"Cancelled", cancelledTests},
 		{"HostileText", hostileTests},
@@ -256,7 +267,7 @@ func (f *fixture) rebind(query string) string {
 
 // counts is how many rows each table has.
 type counts struct {
-	Apps, Persons, Identities, Sessions, Cutoffs, Audit, Keys int
+	Apps, Persons, Identities, Sessions, Cutoffs, Audit, Keys, ServiceKeys int
 }
 
 func (f *fixture) counts(t testing.TB) counts {
@@ -265,8 +276,8 @@ func (f *fixture) counts(t testing.TB) counts {
 	err := f.DB.QueryRowContext(t.Context(), `
 select (select count(*) from apps), (select count(*) from persons), (select count(*) from identities),
   (select count(*) from sessions), (select count(*) from cutoffs), (select count(*) from audit),
-  (select count(*) from signing_keys)`).
-		Scan(&c.Apps, &c.Persons, &c.Identities, &c.Sessions, &c.Cutoffs, &c.Audit, &c.Keys)
+  (select count(*) from signing_keys), (select count(*) from service_keys)`).
+		Scan(&c.Apps, &c.Persons, &c.Identities, &c.Sessions, &c.Cutoffs, &c.Audit, &c.Keys, &c.ServiceKeys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,6 +291,7 @@ func (f *fixture) wantCounts(t testing.TB, before, grown counts) {
 	want := counts{
 		before.Apps + grown.Apps, before.Persons + grown.Persons, before.Identities + grown.Identities,
 		before.Sessions + grown.Sessions, before.Cutoffs + grown.Cutoffs, before.Audit + grown.Audit, before.Keys + grown.Keys,
+		before.ServiceKeys + grown.ServiceKeys,
 	}
 	if diff := cmp.Diff(want, f.counts(t)); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)

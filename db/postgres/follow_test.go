@@ -1,0 +1,497 @@
+package postgres_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// replica follows a database until the test ends.
+type replica struct {
+	*cutoffs.Follower
+	t *testing.T
+}
+
+func openReplica(t *testing.T, s cutoffs.Store) *replica {
+	t.Helper()
+	f, err := cutoffs.Open(t.Context(), cutoffs.Config{
+		Store: s, MaxStaleness: 30 * time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &replica{f, t}
+}
+
+func startReplica(t *testing.T, s cutoffs.Store) *replica {
+	t.Helper()
+	r := openReplica(t, s)
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	running.Go(func() { r.Run(ctx) })
+	t.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
+	return r
+}
+
+func (r *replica) knows(id uuid.UUID) bool {
+	return r.Set().Hits(cutoff.Token{Session: id.String(), Ver: 1})
+}
+
+func (r *replica) catchUp() {
+	r.t.Helper()
+	if err := r.CatchUp(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *replica) untilKnown(id uuid.UUID) {
+	r.t.Helper()
+	until(r.t, "the replica knows the cutoff", func() bool { return r.knows(id) })
+}
+
+// until polls a condition.
+func until(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it never came that %s", what)
+		}
+	}
+}
+
+// loggedIn starts a session now, by the clock that the replicas have.
+func (b *bed) loggedIn(openID string) uuid.UUID {
+	b.t.Helper()
+	x := exchangeParams()
+	x.OpenID, x.Now = openID, time.Now()
+	g, err := b.store.Exchange(b.t.Context(), x)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return g.Session.ID
+}
+
+// endNow ends a session now.
+func (b *bed) endNow(id uuid.UUID) error {
+	e := endParams(id)
+	e.Now = time.Now()
+	return b.store.End(b.t.Context(), e)
+}
+
+// revoked returns a session that was revoked just now.
+func (b *bed) revoked() uuid.UUID {
+	b.t.Helper()
+	id := b.loggedIn("o-1")
+	r := revokeParams(session.Target{Session: id})
+	r.Now = time.Now()
+	if got, err := b.store.Revoke(b.t.Context(), r); err != nil || got.Sessions != 1 {
+		b.t.Fatalf("%d sessions, error %v", got.Sessions, err)
+	}
+	return id
+}
+
+func TestFollowersNeverSkip(t *testing.T) {
+	t.Parallel()
+	t.Run("a_writer_that_took_its_id_and_does_not_commit", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		first, second := b.loggedIn("o-1"), b.loggedIn("o-2")
+		woken, polling := startReplica(t, b.store), openReplica(t, b.store)
+		// As every ending path does: the lock, then the id, then a commit that
+		// takes its time.
+		tx := b.begin()
+		b.exec(tx, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
+		b.exec(tx, `insert into cutoffs (kind, session_id, ver, created_at, expires_at) values ('session', $1, 0, $2, $3)`,
+			first, now, time.Now().Add(time.Hour))
+		ended := start(func() (session.Granted, error) { return session.Granted{}, b.endNow(second) })
+		b.untilWaiting(1, advisory)
+		for range 3 {
+			polling.catchUp()
+		}
+		if polling.knows(first) || polling.knows(second) {
+			t.Error("a cutoff is known before its commit")
+		}
+		b.exec(tx, `select pg_notify('yufu_cutoffs', '')`)
+		b.commit(tx)
+		if r := <-ended; r.err != nil {
+			t.Fatal(r.err)
+		}
+		polling.catchUp()
+		for _, r := range []*replica{woken, polling} {
+			r.untilKnown(first)
+			r.untilKnown(second)
+		}
+	})
+	t.Run("many_writers_that_are_slow_at_random", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		const writers, each = 8, 12
+		replicas := []*replica{startReplica(t, b.store), startReplica(t, b.store), openReplica(t, b.store)}
+		var ids [writers][each]uuid.UUID
+		for w := range ids {
+			for i := range ids[w] {
+				// So that they do not wait for one another's identity.
+				ids[w][i] = b.loggedIn(fmt.Sprint("o-", w))
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var asking, writing sync.WaitGroup
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				replicas[2].catchUp()
+			}
+		})
+		for w := range ids {
+			writing.Go(func() {
+				for _, id := range ids[w] {
+					if err := b.endNow(id); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		writing.Wait()
+		stop()
+		asking.Wait()
+		for _, r := range replicas {
+			r.catchUp()
+			if n := len(r.Page("", 1000).Cutoffs); n != writers*each {
+				t.Errorf("%d cutoffs, want %d", n, writers*each)
+			}
+		}
+	})
+}
+
+// split listens at one store and asks another.
+type split struct {
+	asks, listens cutoffs.Store
+	ended         atomic.Int32
+}
+
+func (s *split) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+	return s.asks.Cutoffs(ctx, after, limit)
+}
+
+func (s *split) Listen(ctx context.Context, wake func()) error {
+	defer s.ended.Add(1)
+	return s.listens.Listen(ctx, wake)
+}
+
+func TestAHalfOpenConnection(t *testing.T) {
+	t.Parallel()
+	through := func(t *testing.T, b *bed, p *pgtest.Proxy) *postgres.Store {
+		t.Helper()
+		u, err := url.Parse(b.dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Host = p.Addr()
+		s := openStore(t, u.String())
+		// Or closing it would wait for the half-open ones to be given up.
+		t.Cleanup(p.Cut)
+		return s
+	}
+	proxy := func(t *testing.T, b *bed) *pgtest.Proxy {
+		t.Helper()
+		u, err := url.Parse(b.dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pgtest.NewProxy(t, u.Host)
+	}
+	t.Run("that_listens_is_noticed_and_meanwhile_nothing_is_late", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		p := proxy(t, b)
+		s := &split{asks: b.store, listens: through(t, b, p)}
+		r := startReplica(t, s)
+		until(t, "it listens", func() bool { return b.listeners() == 1 })
+		p.Swallow()
+		for range 3 {
+			r.untilKnown(b.revoked())
+		}
+		until(t, "the silence is noticed", func() bool { return s.ended.Load() == 1 })
+		// The server has not heard of the end of the first.
+		until(t, "it listens again", func() bool { return b.listeners() == 2 })
+		r.untilKnown(b.revoked())
+	})
+	t.Run("that_is_quiet_for_good_reason_is_kept", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		ctx, stop := context.WithCancel(t.Context())
+		var wakes atomic.Int32
+		ended := make(chan error, 1)
+		go func() { ended <- b.store.Listen(ctx, func() { wakes.Add(1) }) }()
+		until(t, "it listens", func() bool { return wakes.Load() == 1 })
+		// It asks the server whether it is there, when nothing was to be heard.
+		until(t, "it has asked", func() bool {
+			return b.number(b.raw, `
+select count(*) from pg_stat_activity
+where datname = current_database() and application_name = 'yufu' and query = '-- ping'`) == 1
+		})
+		b.revoked()
+		until(t, "it is woken", func() bool { return wakes.Load() == 2 })
+		stop()
+		if err := <-ended; err != context.Canceled { //nolint:errorlint // as it is, not wrapped
+			t.Errorf("error %v, want context.Canceled itself", err)
+		}
+	})
+	t.Run("that_asks_costs_one_question", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		p := proxy(t, b)
+		r := startReplica(t, through(t, b, p))
+		until(t, "it listens", func() bool { return b.listeners() == 1 })
+		p.Swallow()
+		r.untilKnown(b.revoked())
+	})
+	t.Run("and_every_new_one_make_the_age_grow_until_they_are_good_again", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		p := proxy(t, b)
+		r := startReplica(t, through(t, b, p))
+		p.Deafen(true)
+		p.Swallow()
+		id := b.revoked()
+		until(t, "the age has grown", func() bool { return r.Age() > 5*time.Second })
+		if r.knows(id) {
+			t.Error("it heard of a cutoff all the same")
+		}
+		p.Deafen(false)
+		r.untilKnown(id)
+		until(t, "the age has fallen", func() bool { return r.Age() < 2*time.Second })
+	})
+}
+
+// listeners returns how many connections of this database listen.
+func (b *bed) listeners() int {
+	b.t.Helper()
+	return b.number(b.raw, `
+select count(*) from pg_stat_activity
+where datname = current_database() and application_name = 'yufu' and query in ('listen yufu_cutoffs', '-- ping')`)
+}
+
+func TestADatabaseThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewServer(t)
+	b := &bed{t: t, store: openStore(t, server.DSN("postgres")), raw: openRaw(t, server.DSN("postgres"))}
+	if err := b.store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.addApp()
+	known := b.revoked()
+	r := startReplica(t, b.store)
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the age has grown", func() bool { return r.Age() > 4*time.Second })
+	if !r.knows(known) {
+		t.Error("what was known is not")
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the age has fallen", func() bool { return r.Age() < 2*time.Second })
+	r.untilKnown(b.revoked())
+}
+
+// TestAnotherDatabase holds that whatever makes ids mean something else gives
+// the history another name.
+func TestAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	for name, replace := range map[string]func(b *bed){
+		// What pg_dump and pg_restore come to, in a database of the same name.
+		"restored_into_a_new_database": func(b *bed) {
+			b.exec(b.admin, `drop database yufu with (force)`)
+			b.exec(b.admin, `alter database yufu_dump rename to yufu`)
+		},
+		"restored_over_its_tables": func(b *bed) {
+			b.exec(b.raw, `create table dump as table cutoffs`)
+			b.exec(b.raw, `delete from dump where id > 2`)
+			b.exec(b.raw, `drop table cutoffs`)
+			b.exec(b.raw, `create table cutoffs (id bigint generated by default as identity primary key, kind text not null,
+  session_id uuid, ver bigint, appid text, epoch bigint, kid text, created_at timestamptz not null, expires_at timestamptz)`)
+			b.exec(b.raw, `insert into cutoffs table dump`)
+			b.exec(b.raw, `select setval('cutoffs_id_seq', 2)`)
+		},
+		"restored_into_its_tables": func(b *bed) {
+			b.exec(b.raw, `create table dump as table cutoffs`)
+			b.exec(b.raw, `delete from dump where id > 2`)
+			b.exec(b.raw, `truncate cutoffs restart identity`)
+			b.exec(b.raw, `insert into cutoffs table dump`)
+			b.exec(b.raw, `select setval('cutoffs_id_seq', 2)`)
+		},
+		"restored_row_by_row": func(b *bed) {
+			b.exec(b.raw, `delete from cutoffs where id > 2`)
+			b.exec(b.raw, `select setval('cutoffs_id_seq', 2)`)
+		},
+		"restarted": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := pgtest.NewServer(t)
+			b := &bed{t: t, dsn: server.DSN("yufu"), admin: openRaw(t, server.DSN("postgres"))}
+			b.exec(b.admin, `create database yufu`)
+			b.store, b.raw = openStore(t, b.dsn), openRaw(t, b.dsn)
+			if err := b.store.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			b.addApp()
+			dumped := []uuid.UUID{b.revoked(), b.revoked()}
+			b.store.Close()
+			_ = b.raw.Close()
+			b.exec(b.admin, `create database yufu_dump template yufu`)
+			b.store, b.raw = openStore(t, b.dsn), openRaw(t, b.dsn)
+
+			lost := []uuid.UUID{b.revoked(), b.revoked()}
+			r := openReplica(t, b.store)
+			was := lastID(t, r.Subscribe(""))
+			sub := r.Subscribe("")
+			_ = lastID(t, sub)
+			if replace != nil {
+				replace(b)
+			} else if err := errors.Join(server.Stop(), server.Start()); err != nil {
+				t.Fatal(err)
+			}
+			// Its connections may have to be made again.
+			b.store = openStore(t, b.dsn)
+			until(t, "it has caught up", func() bool { return r.CatchUp(t.Context()) == nil })
+			fresh := b.revoked()
+			r.catchUp()
+			for _, id := range slices.Concat(dumped, lost, []uuid.UUID{fresh}) {
+				if !r.knows(id) {
+					t.Errorf("%s is not known any more", id)
+				}
+			}
+			events := eventsOf(t, sub)
+			if len(events) == 0 || events[0].Name != cutoff.EventReset {
+				t.Fatalf("the subscriber was not told to begin anew: %d events", len(events))
+			}
+			told := map[string]bool{}
+			for _, e := range eventsOf(t, r.Subscribe("")) {
+				if c, err := cutoff.ParseCutoff(e.Data); err == nil {
+					told[c.Session] = true
+				}
+			}
+			for _, id := range slices.Concat(dumped, lost, []uuid.UUID{fresh}) {
+				if !told[id.String()] {
+					t.Errorf("a new subscriber is not told of %s", id)
+				}
+			}
+			if name != "restored_row_by_row" {
+				// The old id is void, though there is a cutoff of that number.
+				b.revoked()
+				b.revoked()
+				r.catchUp()
+				if events := eventsOf(t, r.Subscribe(was)); events[0].Name != cutoff.EventReset {
+					t.Errorf("%s is resumed with %s", was, events[0].Name)
+				}
+			}
+		})
+	}
+}
+
+func eventsOf(t *testing.T, s *cutoffs.Subscription) []cutoff.Event {
+	t.Helper()
+	b, _, err := s.Next(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := cutoff.NewReader(bytes.NewReader(b))
+	var all []cutoff.Event
+	for {
+		e, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, e)
+	}
+}
+
+func lastID(t *testing.T, s *cutoffs.Subscription) string {
+	t.Helper()
+	events := eventsOf(t, s)
+	return events[len(events)-1].ID
+}
+
+// TestATimelineForAnyRole holds that following needs no privilege beyond those
+// on the tables.
+func TestATimelineForAnyRole(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewServer(t)
+	admin := openRaw(t, server.DSN("postgres"))
+	b := &bed{t: t, raw: admin}
+	for _, sql := range []string{
+		`create role owner login`, `create role clerk login`, `create role reader login`,
+		`create database yufu owner owner`,
+	} {
+		b.exec(admin, sql)
+	}
+	as := func(role string) *bed {
+		u, err := url.Parse(server.DSN("yufu"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = url.User(role)
+		return &bed{t: t, store: openStore(t, u.String()), raw: openRaw(t, u.String())}
+	}
+	owner := as("owner")
+	if err := owner.store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	owner.addApp()
+	id := owner.revoked()
+	owner.exec(owner.raw, `grant select, insert, update, delete on all tables in schema public to clerk`)
+	owner.exec(owner.raw, `grant select on cutoffs to reader`)
+	want, err := as("postgres").store.Cutoffs(t.Context(), 0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, role := range []string{"owner", "clerk", "reader"} {
+		r := startReplica(t, as(role).store)
+		r.untilKnown(id)
+		got, err := as(role).store.Cutoffs(t.Context(), 0, 10)
+		if err != nil || got.Timeline != want.Timeline || got.Last != want.Last {
+			t.Errorf("%s: timeline %q, last %d, error %v; want %q, %d", role, got.Timeline, got.Last, err, want.Timeline, want.Last)
+		}
+		// It stays so when the newest cutoff is forgotten.
+		if _, err := owner.store.DeleteExpired(t.Context(), now, time.Now().Add(24*time.Hour), 10); err != nil {
+			t.Fatal(err)
+		}
+		got, err = as(role).store.Cutoffs(t.Context(), want.Last, 10)
+		if err != nil || got.Last != want.Last {
+			t.Errorf("%s: last %d, error %v; want %d", role, got.Last, err, want.Last)
+		}
+		id = owner.revoked()
+		r.untilKnown(id)
+		if want, err = as("postgres").store.Cutoffs(t.Context(), 0, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := as("clerk").endNow(owner.loggedIn("o-1")); err != nil {
+		t.Errorf("a role that may only change rows cannot revoke: %v", err)
+	}
+}

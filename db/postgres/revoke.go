@@ -1,0 +1,251 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var _ session.RevocationStore = (*Store)(nil)
+
+// countTimeout bounds counting the sessions of an app. A revocation is urgent,
+// and how many died of it is not.
+const countTimeout = time.Second
+
+// Revoke implements [session.RevocationStore].
+func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Revoked, error) {
+	if r.Target.AppID != "" || r.Target.All {
+		return s.revokeApps(ctx, r)
+	}
+	var out session.Revoked
+	err := s.inTx(ctx, "Revoke", func(tx pgx.Tx) error {
+		v, err := lockTarget(ctx, tx, &r)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return auth.NotFound
+		}
+		if err != nil {
+			return err
+		}
+		doomed, live, err := v.sessions(ctx, tx, &r)
+		if err != nil {
+			return err
+		}
+		var b pgx.Batch
+		if err := queueAudit(&b, r.Audit(v.appID, v.identity, live, false)); err != nil {
+			return err
+		}
+		last := new(int64)
+		if len(doomed) > 0 {
+			last = queueEnd(&b, auth.EndRevoked, r.Now, doomed...)
+		}
+		if err := run(ctx, tx, &b); err != nil {
+			return err
+		}
+		out = session.Revoked{Sessions: live, CutoffID: *last}
+		return nil
+	})
+	if err != nil {
+		return session.Revoked{}, err
+	}
+	return out, nil
+}
+
+// victims are the identities of a target, locked.
+type victims struct {
+	identities []uuid.UUID
+	// appID and identity are empty for a person.
+	appID    string
+	identity uuid.UUID
+}
+
+var (
+	ownerSQL = statement(`
+select appid, identity_uuid from sessions where id = $1 and ($2::text[] is null or appid = any ($2))`)
+	lockTargetIdentitySQL = statement(`
+select appid from identities where uuid = $1 and ($2::text[] is null or appid = any ($2)) for update`)
+	lockPersonSQL           = statement(`select id from persons where id = $1 for no key update`)
+	lockPersonIdentitiesSQL = statement(`
+select uuid from identities where person_id = $1 and ($2::text[] is null or appid = any ($2))
+order by uuid for update`)
+)
+
+// lockTarget locks what stands above the target's sessions, in the order of
+// locks, or returns [pgx.ErrNoRows].
+func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (victims, error) {
+	var v victims
+	switch t := r.Target; {
+	case t.Session != uuid.Nil:
+		// A session keeps its app and its identity for life, so these may be
+		// read before the lock is taken.
+		if err := tx.QueryRow(ctx, ownerSQL, t.Session, r.Apps).Scan(&v.appID, &v.identity); err != nil {
+			return v, err
+		}
+		v.identities = []uuid.UUID{v.identity}
+		return v, tx.QueryRow(ctx, lockIdentitySQL, v.identity).Scan(&v.identity)
+	case t.Identity != uuid.Nil:
+		v.identity = t.Identity
+		v.identities = []uuid.UUID{v.identity}
+		return v, tx.QueryRow(ctx, lockTargetIdentitySQL, t.Identity, r.Apps).Scan(&v.appID)
+	case t.Person != uuid.Nil:
+		var person uuid.UUID
+		if err := tx.QueryRow(ctx, lockPersonSQL, t.Person).Scan(&person); err != nil {
+			return v, err
+		}
+		rows, err := tx.Query(ctx, lockPersonIdentitiesSQL, t.Person, r.Apps)
+		if err != nil {
+			return v, err
+		}
+		v.identities, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		if err == nil && len(v.identities) == 0 && r.Apps != nil {
+			err = pgx.ErrNoRows
+		}
+		return v, err
+	default:
+		return v, errors.New("a revocation without a target")
+	}
+}
+
+// doomedSQL locks the sessions that have to end: those that are not dead
+// already, by themselves or with their app, and whose last tokens have not
+// expired.
+var doomedSQL = statement(`
+select s.id, s.idle_expires_at > $4
+from sessions s join apps a on a.appid = s.appid
+where s.identity_uuid = any ($1) and ($2::uuid is null or s.id = $2)
+  and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $3
+order by s.id for update of s`)
+
+// sessions locks and returns the sessions that have to end, and how many of
+// them are live.
+func (v *victims) sessions(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (doomed []uuid.UUID, live int, err error) {
+	rows, err := tx.Query(ctx, doomedSQL, v.identities, uuidOrNull(r.Target.Session), r.IdleAfter(), session.StoredTime(r.Now))
+	if err != nil {
+		return nil, 0, err
+	}
+	doomed, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (uuid.UUID, error) {
+		var (
+			id     uuid.UUID
+			isLive bool
+		)
+		err := row.Scan(&id, &isLive)
+		if isLive {
+			live++
+		}
+		return id, err
+	})
+	return doomed, live, err
+}
+
+var (
+	lockAppsSQL   = statement(`select appid from apps where $1::text[] is null or appid = any ($1) order by appid for no key update`)
+	raiseEpochSQL = statement(`
+update apps set epoch = epoch + 1, updated_at = $2 where appid = any ($1) returning appid, epoch`)
+)
+
+// revokeApps raises the epoch of one app or of all.
+func (s *Store) revokeApps(ctx context.Context, r session.RevokeParams) (session.Revoked, error) {
+	apps := r.Apps
+	if id := r.Target.AppID; id != "" {
+		if !r.May(id) {
+			return session.Revoked{}, auth.NotFound
+		}
+		apps = []string{id}
+	}
+	n, estimated, err := s.countLive(ctx, apps, r.Now)
+	if err != nil {
+		return session.Revoked{}, s.fail(ctx, "Revoke", err)
+	}
+	out := session.Revoked{Sessions: n}
+	err = s.inTx(ctx, "Revoke", func(tx pgx.Tx) error {
+		// In one order, or two revocations of everything would deadlock.
+		rows, err := tx.Query(ctx, lockAppsSQL, apps)
+		if err != nil {
+			return err
+		}
+		locked, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		if len(locked) == 0 && r.Target.AppID != "" {
+			return auth.NotFound
+		}
+		rows, err = tx.Query(ctx, raiseEpochSQL, locked, session.StoredTime(r.Now))
+		if err != nil {
+			return err
+		}
+		raised, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
+			var (
+				appID string
+				epoch int64
+			)
+			err := row.Scan(&appID, &epoch)
+			return auth.AppRevoked(appID, epoch, r.Now), err
+		})
+		if err != nil {
+			return err
+		}
+		var b pgx.Batch
+		if err := queueAudit(&b, r.Audit(r.Target.AppID, uuid.Nil, n, estimated)); err != nil {
+			return err
+		}
+		last := new(int64)
+		if len(raised) > 0 {
+			last = queueCutoffs(&b, r.Now, raised...)
+		}
+		if err := run(ctx, tx, &b); err != nil {
+			return err
+		}
+		out.CutoffID = *last
+		return nil
+	})
+	if err != nil {
+		return session.Revoked{}, err
+	}
+	return out, nil
+}
+
+// liveOfAppsSQL are the live sessions of some apps or, with NULL, of all. There
+// is no index for it: every log-in would pay for one, and this is asked when an
+// app is revoked.
+const liveOfAppsSQL = `
+from sessions s join apps a on a.appid = s.appid
+where ($1::text[] is null or a.appid = any ($1))
+  and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $2`
+
+var (
+	countLiveSQL    = statement(`select count(*)` + liveOfAppsSQL)
+	estimateLiveSQL = statement(`explain (format json) select` + liveOfAppsSQL)
+)
+
+// countLive counts live sessions, or tells the planner's estimate if that takes
+// long.
+func (s *Store) countLive(ctx context.Context, apps []string, now time.Time) (n int, estimated bool, err error) {
+	now = session.StoredTime(now)
+	counting, cancel := context.WithTimeout(ctx, s.countTimeout)
+	defer cancel()
+	err = s.pool.QueryRow(counting, countLiveSQL, apps, now).Scan(&n)
+	if err == nil || ctx.Err() != nil || counting.Err() == nil {
+		return n, false, err
+	}
+	var text []byte
+	if err := s.pool.QueryRow(ctx, estimateLiveSQL, apps, now).Scan(&text); err != nil {
+		return 0, true, err
+	}
+	var plans []struct {
+		Plan struct {
+			Rows float64 `json:"Plan Rows"`
+		}
+	}
+	if err := json.Unmarshal(text, &plans); err != nil || len(plans) != 1 {
+		return 0, true, fmt.Errorf("a plan that is not one: %w", err)
+	}
+	return int(plans[0].Plan.Rows), true, nil
+}

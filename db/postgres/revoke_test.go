@@ -1,0 +1,274 @@
+package postgres_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+func identityOf(s auth.Session) session.Target { return session.Target{Identity: s.Identity} }
+
+// liveOf returns how many sessions of the identity have not ended.
+func (b *bed) liveOf(identity uuid.UUID) int {
+	b.t.Helper()
+	return b.number(b.raw, `select count(*) from sessions where identity_uuid = $1 and ended_at is null`, identity)
+}
+
+// wantCutoffs demands that exactly the sessions that ended have a cutoff, and
+// one each.
+func (b *bed) wantCutoffs(want int) {
+	b.t.Helper()
+	if n := b.number(b.raw, `select count(*) from cutoffs`); n != want {
+		b.t.Errorf("%d cutoffs, want %d", n, want)
+	}
+	if n := b.number(b.raw, `
+select count(*) from sessions s
+where (s.ended_at is not null) <> (1 = (select count(*) from cutoffs c where c.session_id = s.id))`); n != 0 {
+		b.t.Errorf("%d sessions whose end and cutoff disagree", n)
+	}
+}
+
+func TestRevokingBesideAnotherTransaction(t *testing.T) {
+	t.Parallel()
+	t.Run("a_log_in_under_way_is_waited_for_and_its_session_dies", func(t *testing.T) {
+		t.Parallel()
+		for name, target := range map[string]func(auth.Session, auth.Person) session.Target{
+			"identity": func(s auth.Session, _ auth.Person) session.Target { return identityOf(s) },
+			"person":   func(_ auth.Session, p auth.Person) session.Target { return session.Target{Person: p.ID} },
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				b := newBed(t)
+				s := b.exchange()
+				p := b.person()
+				b.insertPerson(b.raw, p)
+				b.exec(b.raw, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+				// The log-in holds the identity and stops at the foreign key.
+				holder := b.begin()
+				b.exec(holder, `select from persons where id = $1 for update`, p.ID)
+				exchanged := b.startExchange(exchangeParams())
+				b.untilWaiting(1, row)
+				revoked := b.startRevoke(target(s, p))
+				b.untilWaiting(2, row)
+				b.commit(holder)
+				if r := <-exchanged; r.err != nil {
+					t.Fatal(r.err)
+				}
+				if r := <-revoked; r.err != nil {
+					t.Fatal(r.err)
+				}
+				if n := b.liveOf(s.Identity); n != 0 {
+					t.Errorf("%d sessions escaped", n)
+				}
+				b.wantCutoffs(2)
+			})
+		}
+	})
+	t.Run("a_persons_log_in_under_way_is_waited_for_at_the_identity", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		p := b.person()
+		b.insertPerson(b.raw, p)
+		b.exec(b.raw, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+		login := b.begin()
+		b.exec(login, `update identities set last_login_at = $2 where uuid = $1`, s.Identity, now)
+		b.exec(login, `
+insert into sessions (id, identity_uuid, appid, person_id, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
+select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle_expires_at, expires_at from sessions where id = $1`,
+			s.ID, newID(), p.ID)
+		revoked := b.startRevoke(session.Target{Person: p.ID})
+		b.untilWaiting(1, row)
+		b.commit(login)
+		if r := <-revoked; r.err != nil {
+			t.Fatal(r.err)
+		}
+		if n := b.liveOf(s.Identity); n != 0 {
+			t.Errorf("%d sessions escaped", n)
+		}
+		b.wantCutoffs(2)
+	})
+	t.Run("a_log_in_that_waits_for_it_starts_a_session_that_lives", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		// The revocation holds the identity and stops at the session.
+		holder := b.begin()
+		b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
+		revoked := b.startRevoke(identityOf(s))
+		b.untilWaiting(1, row)
+		exchanged := b.startExchange(exchangeParams())
+		b.untilWaiting(2, row)
+		b.commit(holder)
+		if r := <-revoked; r.err != nil {
+			t.Fatal(r.err)
+		}
+		r := <-exchanged
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		b.wantCutoffs(1)
+		b.rotate(r.granted.Session.ID, 1)
+	})
+	t.Run("a_refresh_under_way_is_waited_for_and_its_session_dies", func(t *testing.T) {
+		t.Parallel()
+		for name, target := range map[string]func(auth.Session) session.Target{
+			"session": func(s auth.Session) session.Target { return session.Target{Session: s.ID} }, "identity": identityOf,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				b := newBed(t)
+				s := b.exchange()
+				refresh := b.begin()
+				b.exec(refresh, `update sessions set generation = 2 where id = $1`, s.ID)
+				revoked := b.startRevoke(target(s))
+				b.untilWaiting(1, row)
+				b.commit(refresh)
+				if r := <-revoked; r.err != nil {
+					t.Fatal(r.err)
+				}
+				b.wantCutoffs(1)
+				if _, err := b.store.Refresh(t.Context(), refreshParams(s.ID, 2)); !errors.Is(err, auth.SessionRevoked) {
+					t.Errorf("error %v, want session_revoked", err)
+				}
+			})
+		}
+	})
+	t.Run("a_refresh_that_waits_for_it_is_refused", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		// The revocation has ended the session and stops before its cutoff.
+		holder := b.begin()
+		b.exec(holder, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
+		revoked := b.startRevoke(identityOf(s))
+		b.untilWaiting(1, advisory)
+		refreshed := b.startRefresh(refreshParams(s.ID, 1))
+		b.untilWaiting(1, row)
+		b.commit(holder)
+		if r := <-revoked; r.err != nil {
+			t.Fatal(r.err)
+		}
+		if r := <-refreshed; !errors.Is(r.err, auth.SessionRevoked) {
+			t.Errorf("error %v, want session_revoked", r.err)
+		}
+		b.wantCutoffs(1)
+	})
+	t.Run("a_log_out_under_way_leaves_one_cutoff", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		holder := b.begin()
+		b.exec(holder, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
+		ended := b.startEnd(s.ID)
+		b.untilWaiting(1, advisory)
+		revoked := b.startRevoke(identityOf(s))
+		b.untilWaiting(1, row)
+		b.commit(holder)
+		for _, done := range []<-chan result{ended, revoked} {
+			if r := <-done; r.err != nil {
+				t.Error(r.err)
+			}
+		}
+		b.wantCutoffs(1)
+	})
+	t.Run("a_binding_under_way_is_waited_for_and_the_new_identity_is_the_persons", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		p := b.person()
+		b.insertPerson(b.raw, p)
+		bind := b.begin()
+		b.exec(bind, `select from persons where id = $1 for no key update`, p.ID)
+		revoked := b.startRevoke(session.Target{Person: p.ID})
+		b.untilWaiting(1, row)
+		b.exec(bind, `select from identities where uuid = $1 for update`, s.Identity)
+		b.exec(bind, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+		b.exec(bind, `update sessions set person_id = $2, ver = ver + 1 where identity_uuid = $1`, s.Identity, p.ID)
+		b.commit(bind)
+		if r := <-revoked; r.err != nil {
+			t.Fatal(r.err)
+		}
+		b.wantCutoffs(1)
+	})
+	t.Run("the_identity_is_locked_before_its_sessions", func(t *testing.T) {
+		t.Parallel()
+		for name, target := range map[string]func(auth.Session) session.Target{
+			"session": func(s auth.Session) session.Target { return session.Target{Session: s.ID} }, "identity": identityOf,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				b := newBed(t)
+				s := b.exchange()
+				tx := b.begin()
+				b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
+				revoked := b.startRevoke(target(s))
+				b.untilWaiting(1, row)
+				b.exec(tx, `select from sessions where id = $1 for update nowait`, s.ID)
+				b.commit(tx)
+				if r := <-revoked; r.err != nil {
+					t.Error(r.err)
+				}
+			})
+		}
+	})
+	t.Run("an_app_is_revoked_though_all_its_sessions_are_locked", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		tx := b.begin()
+		b.exec(tx, `select from identities for update`)
+		b.exec(tx, `select from sessions for update`)
+		if r := <-b.startRevoke(session.Target{AppID: appID}); r.err != nil {
+			t.Fatal(r.err)
+		}
+		b.commit(tx)
+		if _, err := b.store.Refresh(t.Context(), refreshParams(s.ID, 1)); !errors.Is(err, auth.SessionRevoked) {
+			t.Errorf("error %v, want session_revoked", err)
+		}
+	})
+}
+
+func TestRevokingAnAppWithTooManySessionsToCount(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	for range 20 {
+		b.exchange()
+	}
+	postgres.SetCountTimeout(b.store, time.Nanosecond)
+	got, err := b.store.Revoke(t.Context(), revokeParams(session.Target{AppID: appID}))
+	if err != nil || got.Sessions < 1 || got.CutoffID == 0 {
+		t.Errorf("%+v, error %v; want an estimate and a cutoff", got, err)
+	}
+	if n := b.number(b.raw, `
+select count(*) from audit where action = 'revoked' and detail = jsonb_build_object('estimated', true, 'sessions', $1::int)`, got.Sessions); n != 1 {
+		t.Error("the audit event does not say that it is an estimate")
+	}
+}
+
+// TestRevokingFindsByIndex holds that what a revocation visits does not grow
+// with what it does not concern.
+func TestRevokingFindsByIndex(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.exec(b.raw, `set enable_seqscan = off`)
+	for _, query := range []string{
+		`select uuid from identities where person_id = '00000000-0000-7000-8000-000000000000' order by uuid for update`,
+		`select s.id from sessions s where s.identity_uuid = any ('{00000000-0000-7000-8000-000000000000}') and s.ended_at is null order by s.id for update`,
+	} {
+		var plan string
+		if err := b.raw.QueryRow(`explain (format json) ` + query).Scan(&plan); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(plan, "Index Cond") {
+			t.Errorf("%s\n%s", query, plan)
+		}
+	}
+}

@@ -1,0 +1,93 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+)
+
+var _ cutoffs.Store = (*Store)(nil)
+
+// bell tells the listeners of this process that a cutoff was written. What
+// other processes write, followers find when they ask.
+type bell struct {
+	mu   sync.Mutex
+	rung chan struct{}
+}
+
+func newBell() *bell { return &bell{rung: make(chan struct{})} }
+
+func (b *bell) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.rung)
+	b.rung = make(chan struct{})
+}
+
+// next returns a channel that is closed when the bell rings next.
+func (b *bell) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rung
+}
+
+// cutoffsSQL has one row at least: it tells the greatest id that was ever
+// committed, also when its row was deleted since.
+var cutoffsSQL = statement(`
+select t.last, c.id, c.kind, c.session_id, c.ver, c.appid, c.epoch, c.kid, c.expires_at
+from (select coalesce((select seq from sqlite_sequence where name = 'cutoffs'), 0) as last) t
+left join (
+  select id, kind, session_id, ver, appid, epoch, kid, expires_at
+  from cutoffs where id > ? order by id limit ?
+) c
+order by c.id`)
+
+// Cutoffs implements [cutoffs.Store]. The timeline is that of the open file: a
+// copy that is put in its place is opened anew.
+func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+	b := cutoffs.Batch{Timeline: s.timeline}
+	rows, err := s.r.QueryContext(ctx, cutoffsSQL, after, limit)
+	if err != nil {
+		return cutoffs.Batch{}, translate(ctx, "Cutoffs", err)
+	}
+	b.Cutoffs, err = collect(rows, func(rows *sql.Rows) (auth.Cutoff, error) { return scanCutoff(rows, &b.Last) })
+	if err != nil {
+		return cutoffs.Batch{}, translate(ctx, "Cutoffs", err)
+	}
+	if b.Cutoffs[0].ID == 0 {
+		b.Cutoffs = nil // the row of a batch that is empty
+	}
+	return b, nil
+}
+
+func scanCutoff(rows *sql.Rows, last *int64) (auth.Cutoff, error) {
+	var (
+		c              auth.Cutoff
+		session        uuid.NullUUID
+		kind           sql.NullString
+		appID, kid     sql.NullString
+		id, ver, epoch sql.NullInt64
+	)
+	err := rows.Scan(last, &id, &kind, &session, &ver, &appID, &epoch, &kid, into(&c.ExpiresAt))
+	c.ID, c.Kind, c.Session = id.Int64, auth.CutoffKind(kind.String), session.UUID
+	c.Ver, c.Epoch, c.AppID, c.KID = ver.Int64, epoch.Int64, appID.String, kid.String
+	return c, err
+}
+
+// Listen implements [cutoffs.Store] within this process.
+func (s *Store) Listen(ctx context.Context, wake func()) error {
+	for {
+		rung := s.cutoffBell.next()
+		wake()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-rung:
+		}
+	}
+}

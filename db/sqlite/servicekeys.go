@@ -1,0 +1,118 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
+)
+
+var _ servicekey.Store = (*Store)(nil)
+
+const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at`
+
+func scanServiceKey(row interface{ Scan(...any) error }) (servicekey.Key, error) {
+	var (
+		k      servicekey.Key
+		scopes jsonList
+		hash   []byte
+	)
+	err := row.Scan(&k.ID, &k.Name, &scopes, (*jsonList)(&k.Apps), &hash,
+		into(&k.CreatedAt), into(&k.LastUsedAt), into(&k.RevokedAt))
+	if err != nil {
+		return k, err
+	}
+	if copy(k.Hash[:], hash) != len(k.Hash) {
+		return k, fmt.Errorf("a hash of %d bytes", len(hash))
+	}
+	for _, s := range scopes {
+		k.Scopes = append(k.Scopes, servicekey.Scope(s))
+	}
+	return k, nil
+}
+
+var insertServiceKeySQL = statement(`
+insert into service_keys (id, name, scopes, apps, hash, created_at, last_used_at, revoked_at)
+values (?, ?, ?, ?, ?, ?, ?, ?)`)
+
+// AddServiceKey implements [servicekey.Store].
+func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.AuditEvent) error {
+	var scopes jsonList
+	for _, scope := range k.Scopes {
+		scopes = append(scopes, string(scope))
+	}
+	return s.inTx(ctx, "AddServiceKey", func(tx *writeTx) error {
+		_, err := tx.ExecContext(ctx, insertServiceKeySQL, k.ID, k.Name, scopes, jsonList(k.Apps), k.Hash[:],
+			micros(k.CreatedAt), micros(k.LastUsedAt), micros(k.RevokedAt))
+		if err != nil {
+			return err
+		}
+		return writeAudit(ctx, tx, event)
+	})
+}
+
+var (
+	serviceKeySQL  = statement(`select ` + serviceKeyColumns + ` from service_keys where id = ?`)
+	serviceKeysSQL = statement(`select ` + serviceKeyColumns + ` from service_keys order by created_at, id`)
+)
+
+// ServiceKey implements [servicekey.Store].
+func (s *Store) ServiceKey(ctx context.Context, id string) (servicekey.Key, error) {
+	k, err := scanServiceKey(s.r.QueryRowContext(ctx, serviceKeySQL, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		err = auth.NotFound
+	}
+	if err != nil {
+		return servicekey.Key{}, translate(ctx, "ServiceKey", err)
+	}
+	return k, nil
+}
+
+// ServiceKeys implements [servicekey.Store].
+func (s *Store) ServiceKeys(ctx context.Context) ([]servicekey.Key, error) {
+	rows, err := s.r.QueryContext(ctx, serviceKeysSQL)
+	if err != nil {
+		return nil, translate(ctx, "ServiceKeys", err)
+	}
+	all, err := collect(rows, func(rows *sql.Rows) (servicekey.Key, error) { return scanServiceKey(rows) })
+	return all, translate(ctx, "ServiceKeys", err)
+}
+
+var (
+	serviceKeyVoidSQL   = statement(`select revoked_at is not null from service_keys where id = ?`)
+	revokeServiceKeySQL = statement(`update service_keys set revoked_at = ?2 where id = ?1`)
+)
+
+// RevokeServiceKey implements [servicekey.Store].
+func (s *Store) RevokeServiceKey(ctx context.Context, id string, event auth.AuditEvent) error {
+	return s.inTx(ctx, "RevokeServiceKey", func(tx *writeTx) error {
+		var void bool
+		err := tx.QueryRowContext(ctx, serviceKeyVoidSQL, id).Scan(&void)
+		if errors.Is(err, sql.ErrNoRows) {
+			return auth.NotFound
+		}
+		if err != nil || void {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, revokeServiceKeySQL, id, micros(event.At)); err != nil {
+			return err
+		}
+		return writeAudit(ctx, tx, event)
+	})
+}
+
+var touchServiceKeySQL = statement(`
+update service_keys set last_used_at = ?2
+where id = ?1 and (last_used_at is null or last_used_at < ?2)`)
+
+// TouchServiceKey implements [servicekey.Store].
+func (s *Store) TouchServiceKey(ctx context.Context, id string, at time.Time) error {
+	return s.inTx(ctx, "TouchServiceKey", func(tx *writeTx) error {
+		_, err := tx.ExecContext(ctx, touchServiceKeySQL, id, micros(at))
+		return err
+	})
+}
