@@ -17,5 +17,5 @@ const (
 	PageSize     = pageSize
 	AskTimeout   = askTimeout
 	PollInterval = pollInterval
-	RelistenLate  = relistenLate
+	RelistenLate = relistenLate
 )
