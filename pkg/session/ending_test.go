@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -18,35 +19,62 @@ var endings = map[string]struct {
 	ended auth.Code
 	// kind says which cutoff tells validators.
 	kind auth.CutoffKind
+	// wide endings end every session of the user.
+	wide bool
 }{
 	"a log-out by the refresh token": {func(t *testing.T, w *world, g session.Grant) error {
 		return w.revoke(t, g.RefreshToken)
-	}, "", auth.CutoffSession},
+	}, "", auth.CutoffSession, false},
 	"a log-out by the access token": {func(t *testing.T, w *world, g session.Grant) error {
 		return w.revoke(t, g.AccessToken)
-	}, "", auth.CutoffSession},
+	}, "", auth.CutoffSession, false},
 	"a late replay": {func(t *testing.T, w *world, g session.Grant) error {
 		must(w.Refresh(g.RefreshToken))(t)
 		w.Clock.Advance(w.Lifetimes.Grace + time.Microsecond)
 		_, err := w.Refresh(g.RefreshToken)
 		return err
-	}, auth.RefreshReused, auth.CutoffSession},
+	}, auth.RefreshReused, auth.CutoffSession, false},
 	"a reuse": {func(t *testing.T, w *world, g session.Grant) error {
 		must(w.Refresh(must(w.Refresh(g.RefreshToken))(t).RefreshToken))(t)
 		_, err := w.Refresh(g.RefreshToken)
 		return err
-	}, auth.RefreshReused, auth.CutoffSession},
+	}, auth.RefreshReused, auth.CutoffSession, false},
+	"another device of the user": {func(t *testing.T, w *world, g session.Grant) error {
+		_, err := w.Service.End(t.Context(), session.EndRequest{AccessToken: w.Login("alice").AccessToken, Session: g.Session.ID})
+		return err
+	}, "", auth.CutoffSession, false},
+	"an admin who has the access token": {revokes(func(_ *testing.T, _ *world, g session.Grant) session.RevocationRequest {
+		return session.RevocationRequest{Token: g.AccessToken}
+	}), "", auth.CutoffSession, false},
+	"an admin who has the refresh token": {revokes(func(_ *testing.T, _ *world, g session.Grant) session.RevocationRequest {
+		return session.RevocationRequest{Token: g.RefreshToken}
+	}), "", auth.CutoffSession, false},
+	"an admin who names the session": {revokes(func(_ *testing.T, _ *world, g session.Grant) session.RevocationRequest {
+		return session.RevocationRequest{Target: session.Target{Session: g.Session.ID}}
+	}), "", auth.CutoffSession, false},
+	"an admin who names the user": {revokes(func(_ *testing.T, _ *world, g session.Grant) session.RevocationRequest {
+		return session.RevocationRequest{Target: session.Target{Identity: g.Session.Identity}}
+	}), "", auth.CutoffSession, true},
+	"an admin who names the person": {revokes(func(t *testing.T, w *world, g session.Grant) session.RevocationRequest {
+		return session.RevocationRequest{Target: session.Target{Person: w.bind(t, g.Session.Identity).ID}}
+	}), "", auth.CutoffSession, true},
+	"an admin who names the app": {revokes(func(_ *testing.T, _ *world, g session.Grant) session.RevocationRequest {
+		return session.RevocationRequest{Target: session.Target{AppID: g.Session.AppID}}
+	}), "", auth.CutoffApp, false},
+	"an admin who names everything": {revokes(func(*testing.T, *world, session.Grant) session.RevocationRequest {
+		return session.RevocationRequest{Target: session.Target{All: true}}
+	}), "", auth.CutoffApp, false},
 	"the app disabled": {func(t *testing.T, w *world, _ session.Grant) error {
 		_, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
 		return err
-	}, "", auth.CutoffApp},
+	}, "", auth.CutoffApp, false},
 	"the app disabled and enabled again": {func(t *testing.T, w *world, _ session.Grant) error {
 		if _, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled)); err != nil {
 			return err
 		}
 		_, err := w.Store.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled))
 		return err
-	}, "", auth.CutoffApp},
+	}, "", auth.CutoffApp, false},
 }
 
 // observers are all who must see that a session has ended; each returns the
@@ -59,6 +87,16 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 	"who asks for the session of an access token": func(t *testing.T, w *world, g session.Grant) auth.Code {
 		_, err := w.Service.Authenticate(t.Context(), g.AccessToken)
 		return auth.CodeOf(err)
+	},
+	"who asks for the user's devices": func(t *testing.T, w *world, g session.Grant) auth.Code {
+		all, err := w.Store.LiveSessions(t.Context(), g.Session.Identity, w.Clock.Now(), session.MaxListed)
+		if err != nil {
+			t.Error(err)
+		}
+		if slices.ContainsFunc(all, func(s auth.Session) bool { return s.ID == g.Session.ID }) {
+			return ""
+		}
+		return auth.SessionRevoked
 	},
 	"the log-out": func(t *testing.T, w *world, g session.Grant) auth.Code {
 		// It changes nothing that is ended already, and so writes nothing.
@@ -76,6 +114,14 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 func (w *world) revoke(t *testing.T, s auth.Secret) error {
 	t.Helper()
 	return w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: s})
+}
+
+// revokes is an ending by an admin.
+func revokes(request func(t *testing.T, w *world, g session.Grant) session.RevocationRequest) func(*testing.T, *world, session.Grant) error {
+	return func(t *testing.T, w *world, g session.Grant) error {
+		_, err := w.Revoker.Revoke(t.Context(), request(t, w, g))
+		return err
+	}
 }
 
 // cutoffs counts those of a kind that a validator would hold against tokens of
@@ -110,7 +156,7 @@ func TestEveryEnding(t *testing.T) {
 		t.Run(ending+" writes its cutoff for validators, and no other session's", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
-			g, bystander := w.Login("alice"), w.Login("alice")
+			g, bystander := w.Login("alice"), w.Login(map[bool]string{true: "bob", false: "alice"}[e.wide])
 			if got := auth.CodeOf(e.end(t, w, g)); got != e.ended {
 				t.Fatalf("the ending answers %q, want %q", got, e.ended)
 			}

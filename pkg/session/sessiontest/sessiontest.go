@@ -9,8 +9,10 @@ package sessiontest
 
 import (
 	"bytes"
+	"context"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,13 +48,18 @@ const (
 // Store is everything a database keeps.
 type Store interface {
 	session.Store
+	session.RevocationStore
 	auth.AppStore
 	keyring.Store
 }
 
+// MaxStaleness is what [Fixture.Revoker] promises by.
+const MaxStaleness = 30 * time.Second
+
 // Fixture is an assembled service with its parts.
 type Fixture struct {
 	Service   *session.Service
+	Revoker   *session.Revoker
 	Store     Store
 	Simulator *wechatsim.Simulator
 	Clock     *Clock
@@ -62,6 +69,8 @@ type Fixture struct {
 	Minter    *token.Minter
 	Verifier  *token.Verifier
 	Codec     *token.RefreshCodec
+	// Applied counts how often the hook of that name was called.
+	Applied atomic.Int64
 
 	tb testing.TB
 }
@@ -105,9 +114,21 @@ func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 		Codec:     f.Codec,
 		Lifetimes: lifetimes,
 		Clock:     f.Clock.Now,
+		Applied:   f.applied,
 	}))(tb)
+	f.Revoker = session.NewRevoker(session.RevokerConfig{
+		Store:          store,
+		Verifier:       f.Verifier,
+		Codec:          f.Codec,
+		MaxStaleness:   MaxStaleness,
+		AccessTokenTTL: AccessTTL,
+		Clock:          f.Clock.Now,
+		Applied:        f.applied,
+	})
 	return f
 }
+
+func (f *Fixture) applied(context.Context) { f.Applied.Add(1) }
 
 // AddApp registers an app of the simulated WeChat.
 func (f *Fixture) AddApp(appID, secret string, audiences ...string) {
