@@ -29,7 +29,7 @@ func (appCmd) Help() string {
 	return "These commands work straight on the database; a running service sees the change at once."
 }
 
-// appFlags are what every command on apps needs.
+// appFlags are what every command needs that works straight on the database.
 type appFlags struct {
 	databaseFlags
 	logFlags
@@ -184,8 +184,8 @@ func (f appFlags) toggle(ctx context.Context, std streams, appID, reason string,
 	if err := checkAppID(appID); err != nil {
 		return wrongUsage(err)
 	}
-	if !auth.CleanText(reason) {
-		return wrongUsage(errors.New("--reason is text without control characters"))
+	if err := checkReason(reason); err != nil {
+		return wrongUsage(err)
 	}
 	s, _, err := f.open(ctx, std)
 	if err != nil {

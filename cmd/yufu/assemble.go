@@ -7,20 +7,25 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
+	"github.com/yufu-auth/yufu/api/admin"
 	"github.com/yufu-auth/yufu/api/binding"
 	"github.com/yufu-auth/yufu/api/oauth"
+	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/platform/guard"
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
 	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 	"github.com/yufu-auth/yufu/pkg/token"
@@ -41,6 +46,8 @@ type parts struct {
 	wechatURL     string
 	public, admin net.Listener
 	grace         time.Duration
+	// applied is called after a commit that ended sessions, before the answer.
+	applied func(ctx context.Context)
 	// extra endpoints live and end with the service: the simulator of yufu dev.
 	extra []httpd.Endpoint
 }
@@ -63,6 +70,12 @@ func serve(ctx context.Context, p parts) error {
 	}
 	limits := oauth.NewExchangeLimits(p.limits.ExchangeFailureLimit, p.limits.ExchangeSuccessLimit, time.Now)
 	defer limits.Close()
+	serviceKeys := servicekey.NewAuthenticator(p.store, time.Now)
+	defer serviceKeys.Close()
+	adminAPI := admin.New(admin.Config{
+		Guard: web.NewGuard(serviceKeys), Revoker: newRevoker(p), Keys: p.store, Apps: p.store,
+		CutoffID: cutoffID(p.store), Clock: time.Now,
+	})
 	checker := health.New(p.store, time.Now)
 	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits), binding.New(sessions))
 
@@ -75,7 +88,7 @@ func serve(ctx context.Context, p parts) error {
 	endpoints := append([]httpd.Endpoint{
 		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections},
 	}, p.extra...)
-	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(checker, metrics, p.adminProxies)})
+	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(p.log, checker, metrics, p.adminProxies, adminAPI)})
 	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)
 	return httpd.Serve(ctx, p.log, p.grace, checker.Drain, endpoints...)
 }
@@ -104,5 +117,26 @@ func newSessions(p parts, platforms map[string]platform.Provider) (*session.Serv
 		Codec:     token.NewRefreshCodec(p.keys),
 		Lifetimes: p.lifetimes.lifetimes(),
 		Clock:     time.Now,
+		Applied:   p.applied,
 	})
+}
+
+func newRevoker(p parts) *session.Revoker {
+	return session.NewRevoker(session.RevokerConfig{
+		Store:          p.store,
+		Verifier:       token.NewVerifier(p.keys, p.issuer, time.Now),
+		Codec:          token.NewRefreshCodec(p.keys),
+		MaxStaleness:   p.lifetimes.MaxStaleness,
+		AccessTokenTTL: p.lifetimes.AccessTokenTTL,
+		Clock:          time.Now,
+		Applied:        p.applied,
+	})
+}
+
+// cutoffID names a cutoff as the feed does: in the timeline of the database.
+func cutoffID(s cutoffs.Store) func(context.Context, int64) (string, error) {
+	return func(ctx context.Context, id int64) (string, error) {
+		b, err := s.Cutoffs(ctx, id-1, 1)
+		return b.Timeline + "." + strconv.FormatInt(id, 10), err
+	}
 }

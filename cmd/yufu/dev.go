@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/datadir"
@@ -14,6 +17,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -25,7 +29,7 @@ const (
 )
 
 type devCmd struct {
-	DataDir   string `env:"YUFU_DATA_DIR" default:".yufu" type:"path" placeholder:"DIR" help:"Folder for the database and the generated master key."`
+	DataDir   string `env:"YUFU_DATA_DIR" default:".yufu" type:"path" placeholder:"DIR" help:"Folder for the database, the generated master key and an admin key."`
 	SimListen string `env:"YUFU_SIM_LISTEN" default:"127.0.0.1:8082" placeholder:"HOST:PORT" help:"Address of the WeChat simulator."`
 	listenFlags
 	App        string `placeholder:"APPID" help:"Use real WeChat with this app instead of the simulator; needs --secret-file."`
@@ -99,7 +103,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer p.admin.Close() //nolint:errcheck // as above
 	p.issuer = "http://" + p.public.Addr().String()
-	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app, DataDir: c.DataDir}
+	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app, DataDir: c.DataDir, AdminKey: dir.Path(adminKeyFile)}
 	if c.App == "" {
 		sim, err := httpd.Listen(ctx, "YUFU_SIM_LISTEN", c.SimListen)
 		if err != nil {
@@ -118,6 +122,9 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if err := ensureApp(ctx, p.store, sealer, app, secret); err != nil {
+		return err
+	}
+	if err := ensureAdminKey(ctx, p.store, dir); err != nil {
 		return err
 	}
 	if err := t.print(std.out); err != nil {
@@ -145,6 +152,44 @@ func ensureApp(ctx context.Context, s store, sealer *seal.Ring, appID string, se
 	event.Action = auth.AuditAppUpdated
 	_, err = s.UpdateApp(ctx, appID, auth.AppChange{SealedSecret: sealed}, event)
 	return err
+}
+
+// adminKeyFile is where yufu dev keeps a service key for the admin API.
+const adminKeyFile = "admin.key"
+
+// ensureAdminKey has a good admin key in the folder: the one that is there, or a
+// new one, if it is missing or the database does not take it (any more).
+func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir) error {
+	good, err := isAdminKey(ctx, s, dir)
+	if err != nil || good {
+		return err
+	}
+	draft, err := servicekey.NewDraft("yufu dev", []string{string(servicekey.ScopeAdmin)}, nil)
+	if err != nil {
+		return err
+	}
+	_, p, err := servicekey.Create(ctx, s, s, draft, auth.AuditEvent{At: now(), Actor: auth.ActorService, Reason: "yufu dev"})
+	if err != nil {
+		return err
+	}
+	if err := dir.Replace(adminKeyFile, []byte(p.Key().Reveal()+"\n")); err != nil {
+		return fmt.Errorf("YUFU_DATA_DIR: admin key: %w", err)
+	}
+	return nil
+}
+
+func isAdminKey(ctx context.Context, s store, dir datadir.Dir) (bool, error) {
+	b, err := os.ReadFile(dir.Path(adminKeyFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("YUFU_DATA_DIR: admin key: %w", err)
+	}
+	keys := servicekey.NewAuthenticator(s, time.Now)
+	defer keys.Close()
+	k, err := keys.Authenticate(ctx, auth.Secret(strings.TrimSpace(string(b))))
+	if errors.Is(err, auth.ServiceKeyInvalid) {
+		return false, nil
+	}
+	return err == nil && k.Has(servicekey.ScopeAdmin) && !k.Restricted(), err
 }
 
 // simulatorEndpoint is the WeChat simulator on a listener.

@@ -18,7 +18,7 @@ import (
 // listenFlags are the addresses of the two listeners.
 type listenFlags struct {
 	Listen      string `env:"YUFU_LISTEN" default:"127.0.0.1:8080" group:"Listeners:" placeholder:"HOST:PORT" help:"Address of the public API."`
-	AdminListen string `env:"YUFU_ADMIN_LISTEN" default:"127.0.0.1:8081" group:"Listeners:" placeholder:"HOST:PORT" help:"Address of health checks and metrics. Keep it private."`
+	AdminListen string `env:"YUFU_ADMIN_LISTEN" default:"127.0.0.1:8081" group:"Listeners:" placeholder:"HOST:PORT" help:"Address of the admin API, health checks and metrics. Keep it private."`
 }
 
 // lifetimeFlags are how long things live.
@@ -27,7 +27,15 @@ type lifetimeFlags struct {
 	RefreshGrace   time.Duration `env:"YUFU_REFRESH_GRACE" default:"60s" group:"Lifetimes:" placeholder:"DURATION" help:"How long after a refresh the refresh token that was used still yields the same successor, at most 10m. Later, whoever sends it again ends the session."`
 	SessionIdleTTL time.Duration `name:"session-idle-ttl" env:"YUFU_SESSION_IDLE_TTL" default:"720h" group:"Lifetimes:" placeholder:"DURATION" help:"A session that is not refreshed for this long expires."`
 	SessionMaxTTL  time.Duration `name:"session-max-ttl" env:"YUFU_SESSION_MAX_TTL" default:"4320h" group:"Lifetimes:" placeholder:"DURATION" help:"A session expires after this long, however often it is refreshed."`
+	MaxStaleness   time.Duration `env:"YUFU_MAX_STALENESS" default:"30s" group:"Lifetimes:" placeholder:"DURATION" help:"How old the knowledge of revocations may be of whoever follows their feed, 10s to 5m: what is older refuses every token."`
 }
+
+// Bounds of the staleness. The feed's heartbeat comes every 5 s, and one may be
+// late; the cutoffs are kept 5 min longer than any access token lives.
+const (
+	minStaleness = 10 * time.Second
+	maxStaleness = auth.CutoffRetention - auth.MaxAccessTokenTTL
+)
 
 func (f lifetimeFlags) lifetimes() session.Lifetimes {
 	return session.Lifetimes{Grace: f.RefreshGrace, Idle: f.SessionIdleTTL, Max: f.SessionMaxTTL}
@@ -39,6 +47,9 @@ func (f lifetimeFlags) check() error {
 	}
 	if f.SessionIdleTTL <= f.AccessTokenTTL {
 		return fmt.Errorf("YUFU_SESSION_IDLE_TTL (%s) must be longer than YUFU_ACCESS_TOKEN_TTL (%s): a client refreshes when its access token has expired", f.SessionIdleTTL, f.AccessTokenTTL)
+	}
+	if f.MaxStaleness < minStaleness || f.MaxStaleness > maxStaleness {
+		return fmt.Errorf("YUFU_MAX_STALENESS: it is %s to %s, not %s", minStaleness, maxStaleness, f.MaxStaleness)
 	}
 	if err := f.lifetimes().Check(); err != nil {
 		return fmt.Errorf("YUFU_REFRESH_GRACE, YUFU_SESSION_IDLE_TTL, YUFU_SESSION_MAX_TTL: %w", err)

@@ -26,12 +26,13 @@ import (
 )
 
 type cli struct {
-	Serve     serveCmd     `cmd:"" help:"Run the service."`
-	Dev       devCmd       `cmd:"" help:"Run the service on this machine for trying out, with SQLite and a simulated WeChat."`
-	App       appCmd       `cmd:"" help:"Register and change mini-programs."`
-	Migrate   migrateCmd   `cmd:"" help:"Bring the database schema up to date."`
-	Wechatsim wechatsimCmd `cmd:"" help:"Run the WeChat simulator alone."`
-	Version   versionCmd   `cmd:"" help:"Print the version."`
+	Serve      serveCmd      `cmd:"" help:"Run the service."`
+	Dev        devCmd        `cmd:"" help:"Run the service on this machine for trying out, with SQLite and a simulated WeChat."`
+	App        appCmd        `cmd:"" help:"Register and change mini-programs."`
+	ServiceKey serviceKeyCmd `cmd:"" name:"service-key" help:"Make and revoke the keys of back ends and admins."`
+	Migrate    migrateCmd    `cmd:"" help:"Bring the database schema up to date."`
+	Wechatsim  wechatsimCmd  `cmd:"" help:"Run the WeChat simulator alone."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 }
 
 // streams are the program's standard streams, bound for every command.

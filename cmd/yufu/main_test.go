@@ -102,6 +102,8 @@ func TestSettings(t *testing.T) {
 		{"a duration without a unit", with("YUFU_ACCESS_TOKEN_TTL", "600"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL", "missing unit"}},
 		{"a grace that is too long", with("YUFU_REFRESH_GRACE", "1h"), serve, 2, []string{"YUFU_REFRESH_GRACE", "10m"}},
 		{"a session that idles longer than it lives", with("YUFU_SESSION_IDLE_TTL", "9000h"), serve, 2, []string{"YUFU_SESSION_IDLE_TTL", "YUFU_SESSION_MAX_TTL"}},
+		{"knowledge that may be older than cutoffs are kept", with("YUFU_MAX_STALENESS", "6m"), serve, 2, []string{"YUFU_MAX_STALENESS", "10s to 5m"}},
+		{"knowledge that is too old between two heartbeats", with("YUFU_MAX_STALENESS", "1s"), serve, 2, []string{"YUFU_MAX_STALENESS", "10s to 5m"}},
 		{"no time to shut down", with("YUFU_SHUTDOWN_TIMEOUT", "0s"), serve, 2, []string{"YUFU_SHUTDOWN_TIMEOUT"}},
 		{"a log format that is none", with("YUFU_LOG_FORMAT", "xml"), serve, 2, []string{"YUFU_LOG_FORMAT", "json or text"}},
 		{"a log level that is none", with("YUFU_LOG_LEVEL", "loud"), serve, 2, []string{"YUFU_LOG_LEVEL", "debug, info, warn or error"}},
@@ -132,6 +134,10 @@ func TestSettings(t *testing.T) {
 		{"app update of nothing", with(), []string{"app", "update", "wx1"}, 2, []string{"nothing to change"}},
 		{"app update that contradicts itself", with(), []string{"app", "update", "wx1", "--no-audiences", "--audience", "a"}, 2, []string{"contradict"}},
 		{"app disable for a reason that is none", with(), []string{"app", "disable", "wx1", "--reason", "a\x00b"}, 2, []string{"--reason"}},
+		{"service-key without more", nil, []string{"service-key"}, 2, []string{`"create", "list", "revoke"`}},
+		{"service-key create with a scope that is none", with(), []string{"service-key", "create", "--name", "x", "--scope", "service,root"}, 2, []string{"scope is one or more of"}},
+		{"service-key revoke with the whole key", with(), []string{"service-key", "revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, []string{"its id alone"}},
+		{"service-key revoke for a reason that is none", with(), []string{"service-key", "revoke", "0123456789abcdef", "--reason", "a\nb"}, 2, []string{"--reason"}},
 		{"app list of an empty database", with(), []string{"app", "list"}, 1, []string{"run yufu migrate"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

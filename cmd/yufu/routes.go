@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
+	"github.com/yufu-auth/yufu/api/admin"
 	"github.com/yufu-auth/yufu/api/binding"
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/api/web"
@@ -39,13 +42,38 @@ func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix
 	return r
 }
 
-// adminRouter is for operators alone.
-func adminRouter(h *health.Checker, m *telemetry.Metrics, proxies []netip.Prefix) http.Handler {
+// adminRouter is for operators and the business's own back end alone.
+func adminRouter(log *slog.Logger, h *health.Checker, m *telemetry.Metrics, proxies []netip.Prefix, a *admin.API) http.Handler {
 	r := chi.NewRouter()
-	r.Use(web.ClientIP(proxies), middleware.GetHead)
+	r.Use(web.ClientIP(proxies))
+	probes := web.Events(slog.New(defects{log.Handler()}), func(web.Observation) {}, time.Now)
+	calls := web.Events(log, func(o web.Observation) {
+		m.ObserveRequest(o.Route, o.Method, o.Status, string(o.Code), o.Duration)
+	}, time.Now)
+	r.Use(func(next http.Handler) http.Handler {
+		probe, call := probes(next), calls(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/admin/") {
+				call.ServeHTTP(w, r)
+			} else {
+				probe.ServeHTTP(w, r)
+			}
+		})
+	})
+	r.Use(middleware.GetHead, web.Timeout(requestTimeout))
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
 	h.Mount(r)
 	r.Method(http.MethodGet, "/metrics", m.Handler())
+	a.Mount(r)
 	return r
+}
+
+// defects logs errors alone: probes come every few seconds, and their answers
+// say what is wrong.
+type defects struct{ slog.Handler }
+
+// Enabled implements [slog.Handler].
+func (d defects) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelError && d.Handler.Enabled(ctx, level)
 }

@@ -10,15 +10,20 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // store is a database with everything the parts need of it.
 type store interface {
 	session.Store
+	session.RevocationStore
 	auth.AppStore
 	keyring.Store
+	servicekey.Store
+	cutoffs.Store
 	// Migrate brings the schema up to date; several processes may call it at
 	// once.
 	Migrate(ctx context.Context) error

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"strings"
 	"text/template"
 )
 
@@ -15,12 +16,16 @@ type tour struct {
 	App string
 	// DataDir is where the data are.
 	DataDir string
+	// AdminKey is the file with a service key for the admin API.
+	AdminKey string
 }
 
 var tourText = template.Must(template.New("tour").Funcs(template.FuncMap{
+	// A path as sh reads it back.
+	"quote": func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" },
 	"field": func(name string) string { return `sed 's/.*"` + name + `": *"\([^"]*\)".*/\1/'` },
 }).Parse(`
-Yufu is running. The public API is at {{.Public}}, health checks and metrics are at {{.Admin}}.
+Yufu is running. The public API is at {{.Public}}, the admin API, health checks and metrics are at {{.Admin}}.
 {{- if .Sim}}
 WeChat is simulated at {{.Sim}}; the app is {{.App}}. Paste this into another terminal:
 
@@ -45,6 +50,13 @@ TOKENS=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini
 ACCESS=$(printf %s "$TOKENS" | {{field "access_token"}})
 REFRESH=$(printf %s "$TOKENS" | {{field "refresh_token"}})
 curl -s {{.Public}}/oauth2/revoke -d client_id={{.App}} -d token="$REFRESH"
+curl -s {{.Public}}/v1/me -H "Authorization: Bearer $ACCESS"
+
+echo '-- 5. Revoke, as an admin who found a stolen token does: its session ends everywhere.'
+CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
+ACCESS=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code="$CODE" | {{field "access_token"}})
+ADMIN=$(cat {{quote .AdminKey}})
+curl -s {{.Admin}}/admin/v1/revocations -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' -d "{\"token\":\"$ACCESS\",\"reason\":\"the tour\"}"
 curl -s {{.Public}}/v1/me -H "Authorization: Bearer $ACCESS"
 {{else}}
 Real WeChat is used; the app is {{.App}}. In the mini-program, send the code of wx.login to

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -36,6 +37,11 @@ func (h *harness) dev(name, dir string) (*process, *service) {
 		h.t.Error(err)
 	} else {
 		h.secret("the master key", strings.TrimSpace(string(key)))
+	}
+	if key, err := os.ReadFile(filepath.Join(dir, "admin.key")); err != nil {
+		h.t.Error(err)
+	} else {
+		h.secret("the admin key", strings.TrimSpace(string(key)))
 	}
 	return p, s
 }
@@ -90,8 +96,8 @@ func checkTour(t *testing.T, h *harness, steps [][]string) string {
 	for _, s := range steps {
 		lines = append(lines, len(s))
 	}
-	if len(lines) != 4 || lines[0] != 1 || lines[1] != 1 || lines[2] != 2 || lines[3] != 2 {
-		t.Fatalf("the steps print %v lines, want 1, 1, 2 and 2:\n%q", lines, steps)
+	if !slices.Equal(lines, []int{1, 1, 2, 2, 2}) {
+		t.Fatalf("the steps print %v lines, want 1, 1, 2, 2 and 2:\n%q", lines, steps)
 	}
 	read := func(line string) *answer {
 		t.Helper()
@@ -119,6 +125,12 @@ func checkTour(t *testing.T, h *harness, steps [][]string) string {
 	}
 	if after := read(steps[3][1]); after.code() != "session_revoked" {
 		t.Errorf("after the log-out, who am I prints %s", after.Body)
+	}
+	if out := read(steps[4][0]); out.code() != "" || !strings.Contains(out.Body, `"sessions_revoked":1`) {
+		t.Errorf("the revocation prints %s", out.Body)
+	}
+	if after := read(steps[4][1]); after.code() != "session_revoked" {
+		t.Errorf("after the revocation, who am I prints %s", after.Body)
 	}
 	return tokens.Doc.UUID
 }
@@ -155,7 +167,7 @@ func TestDev(t *testing.T) {
 		if text := greeting(p); !strings.Contains(text, dir) {
 			t.Errorf("it does not say where its data are: %s", text)
 		}
-		for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "master.key"): 0o600, filepath.Join(dir, "yufu.db"): 0o600} {
+		for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "master.key"): 0o600, filepath.Join(dir, "admin.key"): 0o600, filepath.Join(dir, "yufu.db"): 0o600} {
 			info, err := os.Stat(path)
 			if err != nil {
 				t.Fatal(err)
@@ -164,6 +176,51 @@ func TestDev(t *testing.T) {
 				t.Errorf("%s has mode %04o, want %04o", path, got, want)
 			}
 		}
+	})
+
+	t.Run("keeps its admin key, and makes another when the database does not take it", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		dir := filepath.Join(t.TempDir(), "it's here")
+		path := filepath.Join(dir, "admin.key")
+		read := func() string {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.TrimSpace(string(b))
+		}
+		works := func(s *service, key string, want int) {
+			t.Helper()
+			resp, err := s.client(key).ListServiceKeysWithResponse(t.Context(), nil)
+			if err != nil || resp.StatusCode() != want {
+				t.Errorf("the key is answered %d, %v, want %d", resp.StatusCode(), err, want)
+			}
+		}
+		p, s := h.dev("first start", dir)
+		first := read()
+		works(s, first, 200)
+		p.stop()
+		p, s = h.dev("second start", dir)
+		if read() != first {
+			t.Error("the key is another at the second start")
+		}
+		works(s, first, 200)
+		p.stop()
+		h.mustRun(settings{"YUFU_DATABASE_URL": "sqlite:" + filepath.Join(dir, "yufu.db")}, "", "service-key", "revoke", first[4:20])
+		p, s = h.dev("third start", dir)
+		third := read()
+		if third == first {
+			t.Error("the revoked key stays")
+		}
+		works(s, first, 401)
+		works(s, third, 200)
+		p.stop()
+		if err := os.WriteFile(path, []byte("garbage\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, s = h.dev("fourth start", dir)
+		works(s, read(), 200)
 	})
 
 	t.Run("says what to do when the port is taken", func(t *testing.T) {

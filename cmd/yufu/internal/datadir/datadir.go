@@ -1,7 +1,8 @@
 // Package datadir owns the folder in which yufu dev keeps what it makes: the
-// database and the master key.
+// database, the master key, an admin key.
 //
-// The folder is private to its user. A file that exists is never replaced.
+// The folder is private to its user. A file that exists is replaced by
+// [Dir.Replace] alone, and then whole.
 package datadir
 
 import (
@@ -62,4 +63,21 @@ func (d Dir) ReadOrCreate(name string, create func() []byte) ([]byte, error) {
 		return nil, err
 	}
 	return os.ReadFile(path) //nolint:gosec // the folder is the operator's
+}
+
+// Replace writes a file, readable by its owner alone. Whoever reads it sees the
+// old content or the new one, whole.
+func (d Dir) Replace(name string, content []byte) error {
+	tmp, err := os.CreateTemp(string(d), name+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name()) //nolint:errcheck // it is gone or it is garbage
+	if _, err := tmp.Write(content); err != nil {
+		return errors.Join(err, tmp.Close())
+	}
+	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), d.Path(name))
 }

@@ -59,3 +59,26 @@ func TestReadOrCreate(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	d, err := Open("X", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{"first", "second"} {
+		if err := d.Replace("key", []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(d.Path("key"))
+		if err != nil || string(b) != content {
+			t.Errorf("%q, %v, want %q", b, err, content)
+		}
+	}
+	if info, err := os.Stat(d.Path("key")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode: %v, %v", info.Mode(), err)
+	}
+	if left, _ := filepath.Glob(d.Path("key.*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

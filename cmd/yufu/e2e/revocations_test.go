@@ -1,0 +1,305 @@
+package e2e
+
+import (
+	"database/sql"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	_ "github.com/jackc/pgx/v5/stdlib" // to plant what nothing makes yet
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
+)
+
+// serviceKey makes a service key on the command line.
+func (d *deployment) serviceKey(scope string, more ...string) string {
+	d.t.Helper()
+	out := d.mustRun(d.env, "", append([]string{"service-key", "create", "--name", "a test", "--scope", scope}, more...)...)
+	return strings.TrimSuffix(out, "\n")
+}
+
+// client returns the admin client of a replica.
+func (s *service) client(key string) *adminclient.ClientWithResponses {
+	s.t.Helper()
+	c, err := adminclient.New(s.admin, key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return c
+}
+
+// revoke revokes, which must succeed.
+func (s *service) revoke(c *adminclient.ClientWithResponses, r adminclient.RevocationRequest) *adminclient.Revocation {
+	s.t.Helper()
+	a, err := c.CreateRevocationWithResponse(s.t.Context(), r)
+	if err == nil {
+		err = adminclient.Failure(a)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a.JSON200
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func TestRevocations(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	database := pgtest.Empty(t)
+	d := deploy(h, database)
+	_, a := d.serve("replica A", "--migrate")
+	_, b := d.serve("replica B")
+	d.addApp()
+	db, err := sql.Open("pgx", database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	key := d.serviceKey("admin")
+
+	// bind plants a person that the user is bound to.
+	bind := func(t *testing.T, user string) uuid.UUID {
+		t.Helper()
+		id := uuid.Must(uuid.NewV7())
+		for _, q := range []struct {
+			sql  string
+			args []any
+		}{
+			{`insert into persons (id, external_id, name, created_at) values ($1, $2, 'Alice', now())`, []any{id, id.String()}},
+			{`update identities set person_id = $1 where uuid = $2`, []any{id, user}},
+			{`update sessions set person_id = $1 where identity_uuid = $2`, []any{id, user}},
+		} {
+			if _, err := db.ExecContext(t.Context(), q.sql, q.args...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return id
+	}
+
+	// In this order, because the last two end what others are about.
+	for _, kind := range []struct {
+		name    string
+		request func(t *testing.T, user *answer, sid uuid.UUID) adminclient.RevocationRequest
+		// spares is whether another session of the same user lives on.
+		spares bool
+	}{
+		{"an access token", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.RevocationRequest {
+			return adminclient.RevocationRequest{Token: &u.Doc.AccessToken}
+		}, true},
+		{"a refresh token", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.RevocationRequest {
+			return adminclient.RevocationRequest{Token: &u.Doc.RefreshToken}
+		}, true},
+		{"a session", func(_ *testing.T, _ *answer, sid uuid.UUID) adminclient.RevocationRequest {
+			return adminclient.RevocationRequest{Session: &sid}
+		}, true},
+		{"a user", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.RevocationRequest {
+			return adminclient.RevocationRequest{UUID: ptr(uuid.MustParse(u.Doc.UUID))}
+		}, false},
+		{"a person", func(t *testing.T, u *answer, _ uuid.UUID) adminclient.RevocationRequest {
+			t.Helper()
+			return adminclient.RevocationRequest{Person: ptr(bind(t, u.Doc.UUID))}
+		}, false},
+		{"an app", func(*testing.T, *answer, uuid.UUID) adminclient.RevocationRequest {
+			return adminclient.RevocationRequest{App: ptr(testApp)}
+		}, false},
+		{"everything", func(*testing.T, *answer, uuid.UUID) adminclient.RevocationRequest {
+			return adminclient.RevocationRequest{All: ptr(true)}
+		}, false},
+	} {
+		t.Run("of "+kind.name+" at one replica are seen at the other at once", func(t *testing.T) {
+			a, b := a.in(t), b.in(t)
+			user := "user of " + kind.name
+			victim, other := a.logIn(user), a.logIn(user)
+			sid := uuid.MustParse(a.me(victim.Doc.AccessToken).want(a, 200, "").Doc.Session.ID)
+			before := time.Now()
+			r := kind.request(t, victim, sid)
+			r.Reason = ptr("a test")
+			got := a.revoke(a.client(key), r)
+			if got.SessionsRevoked < 1 || got.CutoffID == nil || strings.Count(*got.CutoffID, ".") != 1 {
+				t.Errorf("%+v", got)
+			}
+			if got.EffectiveBy.Before(before.Add(30*time.Second)) || got.ExpiresBy.Before(before.Add(10*time.Minute)) {
+				t.Errorf("at %s it promises %s and %s", before, got.EffectiveBy, got.ExpiresBy)
+			}
+			for _, s := range []*service{b, a} {
+				s.me(victim.Doc.AccessToken).want(s, 401, "session_revoked")
+				s.refresh(victim.Doc.RefreshToken).want(s, 400, "session_revoked")
+			}
+			if kind.spares {
+				b.me(other.Doc.AccessToken).want(b, 200, "")
+				b.refresh(other.Doc.RefreshToken).want(b, 200, "")
+			} else {
+				b.me(other.Doc.AccessToken).want(b, 401, "session_revoked")
+				b.refresh(other.Doc.RefreshToken).want(b, 400, "session_revoked")
+			}
+			// Users come back with a new log-in.
+			anew := b.logIn(user)
+			if anew.Doc.UUID != victim.Doc.UUID {
+				t.Errorf("the user was %s and is %s", victim.Doc.UUID, anew.Doc.UUID)
+			}
+			b.me(anew.Doc.AccessToken).want(b, 200, "")
+			var audited int
+			err := db.QueryRowContext(t.Context(), `select count(*) from audit where action = 'revoked' and actor = $1 and reason = 'a test' and at >= $2`,
+				"service_key:"+key[4:20], before.Add(-time.Second)).Scan(&audited)
+			if err != nil || audited < 1 {
+				t.Errorf("%d audit events, %v", audited, err)
+			}
+		})
+	}
+
+	t.Run("by a key that is restricted to another app find nothing", func(t *testing.T) {
+		a := a.in(t)
+		d := *d
+		d.harness = d.harness.in(t)
+		d.mustRun(d.env, d.appSecret(), "app", "add", "wxe2e0000000000009", "--secret-file", "-")
+		restricted := a.client(d.serviceKey("admin", "--app", "wxe2e0000000000009"))
+		alice := a.logIn("alice")
+		for name, r := range map[string]adminclient.RevocationRequest{
+			"token": {Token: &alice.Doc.AccessToken}, "user": {UUID: ptr(uuid.MustParse(alice.Doc.UUID))}, "app": {App: ptr(testApp)},
+		} {
+			resp, err := restricted.CreateRevocationWithResponse(t.Context(), r)
+			var e *adminclient.Error
+			if err != nil || !errors.As(adminclient.Failure(resp), &e) || e.StatusCode != http.StatusNotFound {
+				t.Errorf("%s: %v %v", name, err, e)
+			}
+		}
+		a.refresh(alice.Doc.RefreshToken).want(a, 200, "")
+	})
+
+	t.Run("are not to be had on the public listener", func(t *testing.T) {
+		a := a.in(t)
+		c, err := adminclient.New(a.base, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := c.CreateRevocationWithResponse(t.Context(), adminclient.RevocationRequest{All: ptr(true)})
+		if err != nil || resp.StatusCode() != http.StatusNotFound {
+			t.Errorf("%v %v", resp.StatusCode(), err)
+		}
+	})
+}
+
+func TestDevices(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	_, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	phone, tablet, bob := s.logIn("alice"), s.logIn("alice"), s.logIn("bob")
+	id := func(a *answer) string { return s.me(a.Doc.AccessToken).Doc.Session.ID }
+	phoneID, tabletID := id(phone), id(tablet)
+	list := s.must(h.get(s.base+"/v1/sessions", phone.Doc.AccessToken))
+	list.holds(s, `"id":"`+phoneID+`","device":""`, `"id":"`+tabletID+`"`)
+	if strings.Contains(list.Body, id(bob)) {
+		t.Errorf("alice sees bob's session: %s", list.Body)
+	}
+	end := func(a *answer, session string) *answer {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.base+"/v1/sessions/"+session, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+a.Doc.AccessToken)
+		return s.must(h.do(req))
+	}
+	end(phone, id(bob)).want(s, 404, "not_found")
+	end(phone, tabletID).want(s, 204, "")
+	s.refresh(tablet.Doc.RefreshToken).want(s, 400, "session_revoked")
+	s.me(tablet.Doc.AccessToken).want(s, 401, "session_revoked")
+	s.me(bob.Doc.AccessToken).want(s, 200, "")
+	end(phone, phoneID).want(s, 204, "")
+	s.me(phone.Doc.AccessToken).want(s, 401, "session_revoked")
+}
+
+func TestServiceKey(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	p, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	var secret string
+
+	t.Run("is printed alone, once, and works at once", func(t *testing.T) {
+		s := s.in(t)
+		r := s.run(d.env, "", "service-key", "create", "--name", "order service", "--scope", "admin,service", "--app", testApp)
+		key := strings.TrimSuffix(r.stdout, "\n")
+		if r.code != 0 || len(key) != len("yfk_")+16+1+43 || strings.Contains(key, "\n") || strings.Contains(r.stderr, key) {
+			t.Fatalf("exit code %d, %q, %q", r.code, r.stdout, r.stderr)
+		}
+		secret = key[21:]
+		list := s.mustRun(d.env, "", "service-key", "list")
+		if !strings.Contains(list, key[4:20]) || !strings.Contains(list, "order service") || !strings.Contains(list, "service admin") || !strings.Contains(list, testApp) || strings.Contains(list, secret) {
+			t.Errorf("service-key list prints %s", list)
+		}
+		alice := s.logIn("alice")
+		s.revoke(s.client(key), adminclient.RevocationRequest{Token: &alice.Doc.AccessToken})
+		if out := p.stdout.String() + p.stderr.String(); strings.Contains(out, secret) {
+			t.Error("the service prints the key")
+		}
+	})
+
+	t.Run("is created over the admin API as well", func(t *testing.T) {
+		s := s.in(t)
+		c := s.client(strings.TrimSpace(s.mustRun(d.env, "", "service-key", "create", "--name", "admin", "--scope", "admin")))
+		made, err := c.CreateServiceKeyWithResponse(t.Context(), adminclient.ServiceKeyRequest{Name: "reader", Scope: "read"})
+		if err != nil || adminclient.Failure(made) != nil {
+			t.Fatal(err, adminclient.Failure(made))
+		}
+		reader := s.client(made.JSON201.Key)
+		list, err := reader.ListServiceKeysWithResponse(t.Context(), nil)
+		if err != nil || adminclient.Failure(list) != nil {
+			t.Fatal(err, adminclient.Failure(list))
+		}
+		if !slices.ContainsFunc(list.JSON200.ServiceKeys, func(k adminclient.ServiceKey) bool { return k.ID == made.JSON201.ID && k.Scope == "read" }) {
+			t.Errorf("%s", list.Body)
+		}
+		var e *adminclient.Error
+		refused, err := reader.CreateRevocationWithResponse(t.Context(), adminclient.RevocationRequest{All: ptr(true)})
+		if err != nil || !errors.As(adminclient.Failure(refused), &e) || e.Problem.Code != "insufficient_scope" {
+			t.Errorf("%v %v", err, e)
+		}
+
+		t.Run("and revoked on the host, which every replica sees within a second", func(t *testing.T) {
+			s := s.in(t)
+			s.mustRun(d.env, "", "service-key", "revoke", made.JSON201.ID, "--reason", "a test")
+			revoked := time.Now()
+			s.eventually("the key is refused", func() bool {
+				list, err := reader.ListServiceKeysWithResponse(t.Context(), nil)
+				return err == nil && list.StatusCode() == http.StatusUnauthorized
+			})
+			t.Logf("refused %s after the command ended", time.Since(revoked))
+			s.mustRun(d.env, "", "service-key", "revoke", made.JSON201.ID) // harmless to repeat
+			if list := s.mustRun(d.env, "", "service-key", "list"); !strings.Contains(list, "revoked") {
+				t.Errorf("service-key list prints %s", list)
+			}
+		})
+	})
+
+	t.Run("is not made or revoked by a wrong command line", func(t *testing.T) {
+		s := s.in(t)
+		for _, tc := range []struct {
+			args []string
+			code int
+			says string
+		}{
+			{[]string{"create", "--scope", "admin"}, 2, "--name"},
+			{[]string{"create", "--name", "x"}, 2, "--scope"},
+			{[]string{"create", "--name", "x", "--scope", "root"}, 2, "scope is one or more of"},
+			{[]string{"create", "--name", "x", "--scope", "admin", "--app", "a-b"}, 2, "appids"},
+			{[]string{"create", "--name", "x", "--scope", "admin", "--app", "wx404"}, 1, "wx404"},
+			{[]string{"create", "--name", "x\ny", "--scope", "admin"}, 2, "control characters"},
+			{[]string{"revoke", "0123456789abcdef"}, 1, "service-key list"},
+			{[]string{"revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, "its id alone"},
+		} {
+			r := s.run(d.env, "", append([]string{"service-key"}, tc.args...)...)
+			if r.code != tc.code || !strings.Contains(r.stderr, tc.says) || r.stdout != "" {
+				t.Errorf("%q: exit code %d, %q, %q", tc.args, r.code, r.stdout, r.stderr)
+			}
+		}
+	})
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
+)
+
+type serviceKeyCmd struct {
+	Create serviceKeyCreateCmd `cmd:"" help:"Make a key for a back end or an admin, and print it."`
+	List   serviceKeyListCmd   `cmd:"" help:"List the keys, without their secrets."`
+	Revoke serviceKeyRevokeCmd `cmd:"" help:"Make a key void, for good."`
+}
+
+// Help is shown below the usage line of yufu service-key --help.
+func (serviceKeyCmd) Help() string {
+	return "These commands work straight on the database; a running service sees the change within a second."
+}
+
+type serviceKeyCreateCmd struct {
+	Name   string   `required:"" placeholder:"NAME" help:"For people: who uses it."`
+	Scope  []string `required:"" placeholder:"SCOPE" help:"What it is for, separated by commas: service (follow revocations), openid (see openids), decrypt (decrypt platform data), read (read through the admin API), admin (all of the admin API)."`
+	App    []string `placeholder:"APPID" help:"Restrict the key to this app; may be repeated. Without it the key is good for all apps."`
+	Reason string   `help:"Why, for the audit trail."`
+	appFlags
+}
+
+// Run makes the key. On standard output it prints the key alone, so that a
+// script can keep it.
+func (c *serviceKeyCreateCmd) Run(ctx context.Context, std streams) error {
+	draft, err := servicekey.NewDraft(c.Name, c.Scope, c.App)
+	if err != nil {
+		return wrongUsage(descriptionOf(err))
+	}
+	if err := checkReason(c.Reason); err != nil {
+		return wrongUsage(err)
+	}
+	s, _, err := c.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	k, p, err := servicekey.Create(ctx, s, s, draft, cliEvent("", "", c.Reason))
+	if err != nil {
+		return descriptionOf(err)
+	}
+	fmt.Fprintf(std.err, "Made the service key %s (%s). It is shown this once:\n", k.ID, servicekey.ScopeText(k.Scopes))
+	fmt.Fprintln(std.out, p.Key().Reveal())
+	return nil
+}
+
+type serviceKeyListCmd struct {
+	appFlags
+}
+
+// Run lists the keys.
+func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
+	s, _, err := c.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	keys, err := s.ServiceKeys(ctx)
+	if err != nil {
+		return err
+	}
+	moment := func(t time.Time, never string) string {
+		if t.IsZero() {
+			return never
+		}
+		return t.UTC().Format(time.RFC3339)
+	}
+	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tNAME\tSTATUS\tSCOPE\tAPPS\tCREATED\tLAST USED")
+	for i := range keys {
+		k := &keys[i]
+		status := "good"
+		if !k.RevokedAt.IsZero() {
+			status = "revoked"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, status, servicekey.ScopeText(k.Scopes),
+			cmp.Or(strings.Join(k.Apps, " "), "all"), moment(k.CreatedAt, "-"), moment(k.LastUsedAt, "never"))
+	}
+	return w.Flush()
+}
+
+type serviceKeyRevokeCmd struct {
+	ID     string `arg:"" name:"id" help:"The key's id: the middle of yfk_ID_SECRET."`
+	Reason string `help:"Why, for the audit trail."`
+	appFlags
+}
+
+// Run revokes the key. It is harmless to repeat.
+func (c *serviceKeyRevokeCmd) Run(ctx context.Context, std streams) error {
+	if _, err := servicekey.Parse(auth.Secret(c.ID)); err == nil {
+		// It has leaked already: into the history of a shell, the list of
+		// processes. Yet it must be revoked.
+		return wrongUsage(errors.New("that is a whole key; name its id alone, the middle of yfk_ID_SECRET, and revoke it: the key stands in the history of your shell now"))
+	}
+	if err := checkReason(c.Reason); err != nil {
+		return wrongUsage(err)
+	}
+	s, _, err := c.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	switch err := servicekey.Revoke(ctx, s, c.ID, cliEvent("", "", c.Reason)); {
+	case errors.Is(err, auth.NotFound):
+		return errors.New("there is no service key with this id; yufu service-key list shows those there are")
+	case err != nil:
+		return err
+	}
+	fmt.Fprintf(std.out, "Revoked %s.\n", c.ID)
+	return nil
+}
+
+// checkReason refuses a reason that does not belong into the audit trail.
+func checkReason(reason string) error {
+	if !auth.CleanText(reason) {
+		return errors.New("--reason is text without control characters")
+	}
+	return nil
+}
+
+// descriptionOf turns what a client would be told into an error for an operator,
+// with the cause if there is one.
+func descriptionOf(err error) error {
+	var e *auth.Error
+	if !errors.As(err, &e) || e.Description == "" {
+		return err
+	}
+	if e.Err != nil {
+		return fmt.Errorf("%s: %w", e.Description, e.Err)
+	}
+	return errors.New(e.Description)
+}
