@@ -124,6 +124,9 @@ var direction = []struct {
 	{"db", []string{"pkg"}},
 	{"pkg", []string{"pkg"}},
 	{"pkg/auth", nil},
+	{"pkg/bearer", []string{"pkg/bearer"}},
+	{"=pkg/bearer", []string{"pkg/bearer/cutoff"}},
+	{"pkg/bearer/cutoff", nil},
 	{"=pkg/platform", []string{"pkg/auth"}},
 	{"pkg/platform", []string{"pkg/auth", "=pkg/platform"}},
 }
@@ -186,6 +189,21 @@ func TestImports(t *testing.T) {
 		}
 	})
 
+	t.Run("keep_what_back_ends_import_to_golang-jwt", func(t *testing.T) {
+		t.Parallel()
+		for dir, p := range goPackages(t) {
+			if !within(dir, "pkg/bearer") {
+				continue
+			}
+			for imported, file := range p.imports {
+				standard := !strings.Contains(strings.Split(imported, "/")[0], ".")
+				if !standard && imported != "github.com/golang-jwt/jwt/v5" && !within(imported, modulePath+"/pkg/bearer") {
+					t.Errorf("%s imports %s; pkg/bearer has the standard library and golang-jwt", file, imported)
+				}
+			}
+		}
+	})
+
 	t.Run("keep_database_drivers_below_db", func(t *testing.T) {
 		t.Parallel()
 		for dir, p := range goPackages(t) {
@@ -221,6 +239,12 @@ func TestImports(t *testing.T) {
 		{"pkg/session", "api", false},
 		{"pkg/session", "cmd/yufu", false},
 		{"pkg/auth", "pkg/seal", false},
+		{"pkg/bearer", "pkg/bearer/cutoff", true},
+		{"pkg/bearer", "pkg/auth", false},
+		{"pkg/bearer/cutoff", "pkg/bearer", false},
+		{"pkg/bearer/bearertest", "pkg/bearer", true},
+		{"pkg/bearer/example", "pkg/token", false},
+		{"pkg/session", "pkg/bearer", true},
 		{"pkg/platform", "pkg/auth", true},
 		{"pkg/platform", "pkg/seal", false},
 		{"pkg/platform/wechat", "pkg/platform", true},

@@ -271,6 +271,49 @@ func TestFeed(t *testing.T) {
 		})
 		wantGood(t, v, s.yufu.Token(bearer.Claims{}))
 	})
+	t.Run("after a reset on the way it is not fresh until the snapshot is complete", func(t *testing.T) {
+		t.Parallel()
+		c := clockAt(time.Now())
+		at := func() cutoff.Heartbeat { return cutoff.NewHeartbeat(0, c.now(), 30*time.Second) }
+		reset, ready := make(chan struct{}), make(chan struct{})
+		s := newStage(t, func(c *conn) {
+			c.begin()
+			c.send(at().Ready("t.1"))
+			c.waitFor(reset)
+			c.send(cutoff.Reset(), at().Event(), sessionCutoff(0).Event(""), at().Event())
+			c.waitFor(ready)
+			c.send(at().Ready("u.1"))
+			c.hold()
+		})
+		v := start(t, s.cfg, bearer.Tuning{Clock: c.now})
+		good, revoked := s.yufu.Token(bearer.Claims{}), s.yufu.Token(bearer.Claims{Session: session})
+		wantGood(t, v, good)
+		c.advance(31 * time.Second)
+		close(reset)
+		eventually(t, v, revoked, bearer.ErrRevoked)
+		wantError(t, v, good, bearer.ErrStale)
+		close(ready)
+		eventually(t, v, good, nil)
+	})
+	t.Run("events keep a connection, however long", func(t *testing.T) {
+		t.Parallel()
+		done := make(chan struct{})
+		s := newStage(t, func(c *conn) {
+			c.begin()
+			c.send(beat(0).Ready("t.1"))
+			for range 30 {
+				time.Sleep(50 * time.Millisecond) // between two heartbeats
+				c.send(beat(0).Event())
+			}
+			close(done)
+			c.hold()
+		})
+		start(t, s.cfg, bearer.Tuning{Silence: time.Second})
+		<-done
+		if n := len(s.connections()); n != 1 {
+			t.Errorf("%d connections", n)
+		}
+	})
 	t.Run("another timeline resets it", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
@@ -338,7 +381,14 @@ func TestFeedFailsClosed(t *testing.T) {
 				time.Sleep(20 * time.Millisecond) // between two lines
 			}
 		}, ""},
-		"a replica far behind":        {func(c *conn) { c.begin(); c.send(beat(31 * time.Second).Ready("t.1")); c.hold() }, ""},
+		"a replica far behind": {func(c *conn) {
+			c.begin()
+			c.send(beat(31 * time.Second).Ready("t.1"))
+			for c.r.Context().Err() == nil {
+				c.send(beat(31 * time.Second).Event())
+				time.Sleep(5 * time.Millisecond) // between two heartbeats
+			}
+		}, ""},
 		"an age beyond all durations": {stream("event: ready\nid: t.1\ndata: {\"age_ms\":9223372036854775807,\"now\":\"" + time.Now().UTC().Format(time.RFC3339) + "\",\"max_staleness_ms\":30000}\n\n"), ""},
 		"a web page":                  {answer(200, "text/html", ready), ""},
 		"no content":                  {answer(204, "text/event-stream", ""), ""},
