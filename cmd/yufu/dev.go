@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/datadir"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
@@ -132,7 +131,7 @@ func ensureApp(ctx context.Context, s store, sealer *seal.Ring, appID string, se
 	if err != nil {
 		return err
 	}
-	now := time.Now().UTC().Truncate(time.Microsecond)
+	now := now()
 	event := auth.AuditEvent{At: now, Actor: auth.ActorService, AppID: appID, Reason: "yufu dev"}
 	_, err = s.App(ctx, appID)
 	switch {
