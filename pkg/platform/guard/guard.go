@@ -136,11 +136,23 @@ func (g *Guard) call(ctx context.Context, hash codeHash, creds platform.Credenti
 		}
 	}
 	defer func() { <-g.slots }()
+	if err := ctx.Err(); err != nil {
+		return platform.Account{}, err // before the code is spent
+	}
 	// Whoever sets it first may send it.
 	if _, first := g.codes.SetIfAbsent(hash, struct{}{}); !first {
 		return platform.Account{}, errSeen
 	}
-	return g.next.ExchangeCode(ctx, creds, code)
+	// From here on the code is spent, and the answer is heard even when the
+	// caller hangs up: a wrong code, or a quota that is used up, counts against
+	// whoever sent it. Else hanging up at once would be a way around the limits.
+	spent := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		spent, cancel = context.WithDeadline(spent, deadline)
+		defer cancel()
+	}
+	return g.next.ExchangeCode(spent, creds, code)
 }
 
 // app returns the state of an app.

@@ -28,6 +28,21 @@ func (s *scripted) ExchangeCode(ctx context.Context, app platform.Credentials, c
 	return platform.Account{OpenID: "o" + code}, nil
 }
 
+// hesitant is a platform that takes its time, and gives up with its caller.
+type hesitant struct {
+	scripted
+	takes time.Duration
+}
+
+func (h *hesitant) ExchangeCode(ctx context.Context, app platform.Credentials, code string) (platform.Account, error) {
+	select {
+	case <-time.After(h.takes):
+		return h.scripted.ExchangeCode(ctx, app, code)
+	case <-ctx.Done():
+		return platform.Account{}, ctx.Err()
+	}
+}
+
 func always(err error) func(appID, caller string) error {
 	return func(string, string) error { return err }
 }
@@ -256,6 +271,38 @@ func TestCodes(t *testing.T) {
 			time.Sleep(openFor + time.Millisecond)
 			_, err = g.ExchangeCode(t.Context(), app, code)
 			wantCode(t, err, "")
+		})
+	})
+	t.Run("that were sent are answered for, though the caller hung up", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, answer := range []auth.Code{auth.CodeInvalid, auth.PlatformQuota} {
+				p := &hesitant{scripted: scripted{answer: always(answer)}, takes: time.Second}
+				g := New(p, Config{})
+				defer g.Close()
+				ctx, hangUp := context.WithCancel(platform.WithCaller(t.Context(), "a"))
+				time.AfterFunc(time.Millisecond, hangUp)
+				_, err := g.ExchangeCode(ctx, app, code)
+				wantCode(t, err, answer)
+				if _, err = g.ExchangeCode(ctx, app, "another code"); answer == auth.PlatformQuota {
+					wantCode(t, err, auth.PlatformQuota)
+				} else if !errors.Is(err, context.Canceled) {
+					t.Errorf("a caller that was gone before: %v", err)
+				}
+				if n := p.calls.Load(); n != 1 {
+					t.Errorf("%d calls reached the platform, want 1", n)
+				}
+			}
+		})
+	})
+	t.Run("that were sent are waited for no longer than the caller's deadline", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(&hesitant{scripted: scripted{answer: always(nil)}, takes: time.Hour}, Config{})
+			defer g.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := g.ExchangeCode(ctx, app, code); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v", err)
+			}
 		})
 	})
 	t.Run("are told apart by app", func(t *testing.T) {
