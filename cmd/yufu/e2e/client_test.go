@@ -42,6 +42,9 @@ type answer struct {
 
 // do sends a request. It notes the tokens of the answer as secrets.
 func (h *harness) do(req *http.Request) (*answer, error) {
+	if h.client != "" {
+		req.Header.Set("X-Forwarded-For", h.client)
+	}
 	resp, err := h.http.Do(req)
 	if err != nil {
 		return nil, err
@@ -106,6 +109,15 @@ type service struct {
 func (s *service) in(t *testing.T) *service {
 	sub := *s
 	sub.harness = s.harness.in(t)
+	return &sub
+}
+
+// from returns the service as a client at another address knows it. The service
+// must trust 127.0.0.1 as a proxy.
+func (s *service) from(addr string) *service {
+	sub, h := *s, *s.harness
+	h.client = addr
+	sub.harness = &h
 	return &sub
 }
 

@@ -65,6 +65,9 @@ func build(path string) error {
 type harness struct {
 	t    *testing.T
 	http *http.Client
+	// client is the address that requests say they come from, as a proxy
+	// would; empty: they come from here.
+	client string
 	*records
 }
 
