@@ -55,10 +55,16 @@ func (h *harness) do(req *http.Request) (*answer, error) {
 		return nil, err
 	}
 	a := &answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
-	_ = json.Unmarshal(body, &a.Doc) // not every answer is an object
+	h.read(a, req.Method+" "+req.URL.Path, req.URL.Path == "/oauth2/token")
+	return a, nil
+}
+
+// read reads the body of an answer. The tokens in it are secrets everywhere else.
+func (h *harness) read(a *answer, where string, tokens bool) {
+	_ = json.Unmarshal([]byte(a.Body), &a.Doc) // not every answer is an object
 	h.secret("an access token", a.Doc.AccessToken)
 	h.secret("a refresh token", a.Doc.RefreshToken)
-	return a, nil
+	h.saidAnswer("the answer to "+where, a, tokens)
 }
 
 // post sends a form.
