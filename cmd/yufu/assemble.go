@@ -75,7 +75,7 @@ func serve(ctx context.Context, p parts) error {
 	endpoints := append([]httpd.Endpoint{
 		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections},
 	}, p.extra...)
-	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(checker, metrics, p.adminProxies)})
+	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(p.log, checker, metrics, p.adminProxies)})
 	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)
 	return httpd.Serve(ctx, p.log, p.grace, checker.Drain, endpoints...)
 }

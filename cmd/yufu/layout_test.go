@@ -204,6 +204,25 @@ func TestImports(t *testing.T) {
 		}
 	})
 
+	t.Run("keep_what_tests_alone_need_out_of_the_program", func(t *testing.T) {
+		t.Parallel()
+		packages := goPackages(t)
+		forTests := func(dir string) bool { return packages[dir] != nil && packages[dir].imports["testing"] != "" }
+		for dir, p := range packages {
+			for imported, file := range p.imports {
+				to, ours := strings.CutPrefix(imported, modulePath+"/")
+				if ours && forTests(to) && !forTests(dir) {
+					t.Errorf("%s imports %s, which is for tests", file, to)
+				}
+				for _, tool := range []string{"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "pgregory.net/rapid"} {
+					if within(imported, tool) && !forTests(dir) {
+						t.Errorf("%s imports %s, which is for tests", file, imported)
+					}
+				}
+			}
+		}
+	})
+
 	// The table itself, so that a slip in it does not let everything pass.
 	for _, c := range []struct {
 		from, to string

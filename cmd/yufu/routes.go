@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -40,12 +41,23 @@ func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix
 }
 
 // adminRouter is for operators alone.
-func adminRouter(h *health.Checker, m *telemetry.Metrics, proxies []netip.Prefix) http.Handler {
+func adminRouter(log *slog.Logger, h *health.Checker, m *telemetry.Metrics, proxies []netip.Prefix) http.Handler {
 	r := chi.NewRouter()
-	r.Use(web.ClientIP(proxies), middleware.GetHead)
+	r.Use(web.ClientIP(proxies))
+	r.Use(web.Events(slog.New(defects{log.Handler()}), func(web.Observation) {}, time.Now))
+	r.Use(middleware.GetHead)
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
 	h.Mount(r)
 	r.Method(http.MethodGet, "/metrics", m.Handler())
 	return r
+}
+
+// defects logs errors alone: probes come every few seconds, and their answers
+// say what is wrong.
+type defects struct{ slog.Handler }
+
+// Enabled implements [slog.Handler].
+func (d defects) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelError && d.Handler.Enabled(ctx, level)
 }
