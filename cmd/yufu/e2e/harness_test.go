@@ -4,8 +4,9 @@
 // A test takes a [harness]. It starts processes, keeps all they say, and knows
 // every secret that passed through the test's hands. When the test ends it
 // holds the one against the other, so that every test here also proves that no
-// secret was printed or answered. Nothing waits for a fixed time: what a process does is
-// read from its log or asked over HTTP.
+// secret was printed or answered. All its HTTP traffic is held against
+// openapi.yaml. Nothing waits for a fixed time: what a process does is read
+// from its log or asked over HTTP.
 package e2e
 
 import (
@@ -28,6 +29,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
@@ -63,8 +65,9 @@ func build(path string) error {
 
 // harness is what one test works with. It is safe for concurrent use.
 type harness struct {
-	t    *testing.T
-	http *http.Client
+	t        *testing.T
+	http     *http.Client
+	contract *apitest.Transport // what http goes through
 	// client is the address that requests say they come from, as a proxy
 	// would; empty: they come from here.
 	client string
@@ -83,11 +86,12 @@ type records struct {
 // the last to end.
 func newHarness(t *testing.T) *harness {
 	t.Helper()
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	transport := apitest.NewTransport(t, &http.Transport{MaxIdleConnsPerHost: 64})
 	h := &harness{
-		t:       t,
-		http:    &http.Client{Transport: transport, Timeout: patience},
-		records: &records{secrets: map[string]string{}},
+		t:        t,
+		http:     &http.Client{Transport: transport, Timeout: patience},
+		contract: transport,
+		records:  &records{secrets: map[string]string{}},
 	}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -375,12 +379,17 @@ func (p *process) await(o *output, what string, enough func(text string) bool) s
 }
 
 // base returns the base URL of one of the process's listeners, once it listens.
+// From then on the harness holds what it answers against openapi.yaml.
 func (p *process) base(listener string) string {
 	p.h.t.Helper()
 	l := p.waitLog("that "+listener+" listens", func(l logLine) bool {
 		return l.Msg == "listening" && l.Listener == listener
 	})
-	return "http://" + l.Addr
+	base := "http://" + l.Addr
+	if served := apitest.Listener(listener); served == apitest.Public || served == apitest.Admin {
+		p.h.contract.Watch(base, served)
+	}
+	return base
 }
 
 // eventually polls a condition until it holds.
