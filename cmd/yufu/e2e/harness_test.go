@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
@@ -63,6 +64,22 @@ func build(path string) error {
 	return nil
 }
 
+// lookAtSources makes the sources inputs of the test. The program is built by
+// another process, of which go test knows nothing: it would tell a result from
+// its cache although the program has changed. It notes the folders that a test
+// lists, with the times of what is in them.
+var lookAtSources = sync.OnceValue(func() error {
+	return filepath.WalkDir(filepath.Join("..", "..", ".."), func(_ string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a test that runs beside this one had it
+		}
+		if err == nil && d.IsDir() && (d.Name() == "node_modules" || d.Name() != ".." && strings.HasPrefix(d.Name(), ".")) {
+			return filepath.SkipDir
+		}
+		return err
+	})
+})
+
 // harness is what one test works with. It is safe for concurrent use.
 type harness struct {
 	t        *testing.T
@@ -86,6 +103,9 @@ type records struct {
 // the last to end.
 func newHarness(t *testing.T) *harness {
 	t.Helper()
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
+	}
 	transport := apitest.NewTransport(t, &http.Transport{MaxIdleConnsPerHost: 64})
 	h := &harness{
 		t:        t,
