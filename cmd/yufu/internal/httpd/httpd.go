@@ -64,13 +64,15 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 	failed := make(chan error, len(endpoints))
 	for i, e := range endpoints {
 		servers[i] = &http.Server{
-			Handler:           e.Handler,
-			ReadHeaderTimeout: readHeaderTimeout,
-			ReadTimeout:       readTimeout,
-			WriteTimeout:      writeTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    maxHeaderBytes,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+			Handler: closeWhenAmbiguous(e.Handler),
+			// The router answers OPTIONS * like everything else.
+			DisableGeneralOptionsHandler: true,
+			ReadHeaderTimeout:            readHeaderTimeout,
+			ReadTimeout:                  readTimeout,
+			WriteTimeout:                 writeTimeout,
+			IdleTimeout:                  idleTimeout,
+			MaxHeaderBytes:               maxHeaderBytes,
+			ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		}
 		listener := e.Listener
 		if e.MaxConnections > 0 {
@@ -103,4 +105,19 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 		}
 	}
 	return err
+}
+
+// closeWhenAmbiguous is a middleware that ends the connection after a request
+// about whose end a proxy before us might have another opinion: one in chunks,
+// which may have had a Content-Length beside it (net/http drops that and does
+// not tell), and one of HTTP/1.0, which may have come in chunks (net/http does
+// not look). What the proxy held to be the body is then never taken for the
+// next request (RFC 9112 §6.1).
+func closeWhenAmbiguous(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
