@@ -164,7 +164,7 @@ func appChanged(ctx context.Context, tx pgx.Tx, appID string, event auth.AuditEv
 		return err
 	}
 	if cutoff != nil {
-		queueCutoff(&b, *cutoff, event.At)
+		queueCutoffs(&b, event.At, *cutoff)
 	}
 	return run(ctx, tx, &b)
 }

@@ -56,7 +56,7 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 		if err := queueAudit(&b, event); err != nil {
 			return err
 		}
-		queueEnd(&b, e.Session, e.Reason, e.Now)
+		queueEnd(&b, e.Reason, e.Now, e.Session)
 		return run(ctx, tx, &b)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -39,19 +39,21 @@ insert into cutoffs (kind, session_id, ver, appid, epoch, kid, created_at, expir
 values ($1, $2, $3, $4, $5, $6, $7, $8)`)
 )
 
-// queueCutoff adds the cutoff to the batch. It comes last in a transaction:
+// queueCutoffs adds the cutoffs to the batch. They come last in a transaction:
 // from here to the commit nobody else can take a cutoff id.
-func queueCutoff(b *pgx.Batch, c auth.Cutoff, now time.Time) {
-	var ver, epoch *int64
-	switch c.Kind {
-	case auth.CutoffSession:
-		ver = &c.Ver
-	case auth.CutoffApp:
-		epoch = &c.Epoch
-	}
+func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) {
 	b.Queue(lockCutoffsSQL, lockCutoffs)
-	b.Queue(insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session), ver, textOrNull(c.AppID), epoch,
-		textOrNull(c.KID), session.StoredTime(now), timeOrNull(c.ExpiresAt))
+	for _, c := range cutoffs {
+		var ver, epoch *int64
+		switch c.Kind {
+		case auth.CutoffSession:
+			ver = &c.Ver
+		case auth.CutoffApp:
+			epoch = &c.Epoch
+		}
+		b.Queue(insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session), ver, textOrNull(c.AppID), epoch,
+			textOrNull(c.KID), session.StoredTime(now), timeOrNull(c.ExpiresAt))
+	}
 }
 
 // run sends the batch within the transaction and returns its first error.

@@ -163,7 +163,7 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 			row.IdleExpiresAt = session.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, row.ExpiresAt))
 			b.Queue(advanceSQL, row.ID, row.Generation, row.RotatedAt, row.IdleExpiresAt)
 		case session.ReplayLate, session.Reuse:
-			queueEnd(&b, p.Session.ID, v.EndReason(), r.Now)
+			queueEnd(&b, v.EndReason(), r.Now, p.Session.ID)
 		}
 		g = p.grant(v)
 		if b.Len() == 0 {
@@ -177,11 +177,15 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 	return g, err
 }
 
-var endSQL = statement(`update sessions set ended_at = $2, end_reason = $3 where id = $1`)
+var endSQL = statement(`update sessions set ended_at = $2, end_reason = $3 where id = any ($1)`)
 
-// queueEnd adds the end of a session, whose row and identity are locked, to the
-// batch; its cutoff makes it the last thing in the transaction.
-func queueEnd(b *pgx.Batch, id uuid.UUID, why auth.EndReason, now time.Time) {
-	b.Queue(endSQL, id, session.StoredTime(now), string(why))
-	queueCutoff(b, auth.SessionEnded(id, now), now)
+// queueEnd adds the end of sessions, whose rows and identities are locked, to
+// the batch; their cutoffs make it the last thing in the transaction.
+func queueEnd(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) {
+	b.Queue(endSQL, ids, session.StoredTime(now), string(why))
+	cutoffs := make([]auth.Cutoff, len(ids))
+	for i, id := range ids {
+		cutoffs[i] = auth.SessionEnded(id, now)
+	}
+	queueCutoffs(b, now, cutoffs...)
 }

@@ -57,4 +57,6 @@ const (
 	EndLogout     EndReason = "logout"
 	EndReplayLate EndReason = "refresh.replay_late"
 	EndReuse      EndReason = "refresh.reuse"
+	// EndLimit: it was the oldest when its identity had too many.
+	EndLimit EndReason = "session_limit"
 )

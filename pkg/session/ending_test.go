@@ -36,6 +36,17 @@ var endings = map[string]struct {
 		_, err := w.Refresh(g.RefreshToken)
 		return err
 	}, auth.RefreshReused, auth.CutoffSession},
+	"log-ins up to one too many": {func(t *testing.T, w *world, g session.Grant) error {
+		for w.row(t, g.Session.ID).EndedAt.IsZero() {
+			_, err := w.Service.Exchange(t.Context(), session.ExchangeRequest{
+				ClientID: sessiontest.AppID, Code: auth.Secret(w.Simulator.NewCode("alice")),
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}, "", auth.CutoffSession},
 	"the app disabled": {func(t *testing.T, w *world, _ session.Grant) error {
 		_, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
 		return err

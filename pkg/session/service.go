@@ -52,7 +52,16 @@ func (l Lifetimes) Check() error {
 	return nil
 }
 
-// Config is what a [Service] is made of. All fields are required.
+// DefaultMaxSessions is how many live sessions an identity may have unless the
+// operator says otherwise: far more than anybody has devices, and an end to what
+// a client leaves behind that logs in anew instead of refreshing.
+const DefaultMaxSessions = 50
+
+// maxMaxSessions bounds what one log-in has to count.
+const maxMaxSessions = 1000
+
+// Config is what a [Service] is made of. All fields are required but
+// MaxSessions.
 type Config struct {
 	Store Store
 	// Platforms holds a provider for each platform name.
@@ -62,6 +71,10 @@ type Config struct {
 	Verifier  *token.Verifier
 	Codec     *token.RefreshCodec
 	Lifetimes Lifetimes
+	// MaxSessions is how many live sessions an identity may have; one log-in
+	// more ends the oldest. It is 0 to 1000, and 0 means any number; see
+	// [DefaultMaxSessions].
+	MaxSessions int
 	// Clock returns the current time.
 	Clock func() time.Time
 }
@@ -76,6 +89,9 @@ type Service struct {
 func NewService(c Config) (*Service, error) {
 	if err := c.Lifetimes.Check(); err != nil {
 		return nil, err
+	}
+	if c.MaxSessions < 0 || c.MaxSessions > maxMaxSessions {
+		return nil, fmt.Errorf("the limit of live sessions of one identity is 0 (none) to %d, not %d", maxMaxSessions, c.MaxSessions)
 	}
 	return &Service{c}, nil
 }
@@ -103,6 +119,8 @@ type ExchangeRequest struct {
 	Code     auth.Secret
 	// Device is a label that the client chose; it may be empty.
 	Device string
+	// RequestID goes into the audit trail if older sessions are ended.
+	RequestID string
 }
 
 // Exchange redeems a platform code and starts a session.
@@ -162,6 +180,8 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 		Now:              now,
 		IdleTTL:          s.c.Lifetimes.Idle,
 		MaxTTL:           s.c.Lifetimes.Max,
+		MaxSessions:      s.c.MaxSessions,
+		RequestID:        r.RequestID,
 	})
 	if err != nil {
 		return Grant{}, err

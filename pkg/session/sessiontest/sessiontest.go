@@ -68,7 +68,8 @@ type Fixture struct {
 
 // New assembles a service over an empty, migrated database, with both apps
 // registered. It lives until the test ends. Lifetimes that are zero are
-// [session.DefaultLifetimes].
+// [session.DefaultLifetimes]; the limit of sessions is
+// [session.DefaultMaxSessions].
 func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 	tb.Helper()
 	if lifetimes == (session.Lifetimes{}) {
@@ -97,14 +98,15 @@ func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 	f.AddApp(AppID, AppSecret, Audience)
 	f.AddApp(OtherAppID, OtherAppSecret)
 	f.Service = must(session.NewService(session.Config{
-		Store:     store,
-		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
-		Sealer:    f.Sealer,
-		Minter:    f.Minter,
-		Verifier:  f.Verifier,
-		Codec:     f.Codec,
-		Lifetimes: lifetimes,
-		Clock:     f.Clock.Now,
+		Store:       store,
+		Platforms:   map[string]platform.Provider{auth.PlatformWeChat: weChat},
+		Sealer:      f.Sealer,
+		Minter:      f.Minter,
+		Verifier:    f.Verifier,
+		Codec:       f.Codec,
+		Lifetimes:   lifetimes,
+		MaxSessions: session.DefaultMaxSessions,
+		Clock:       f.Clock.Now,
 	}))(tb)
 	return f
 }
