@@ -142,9 +142,10 @@ func (h *Handler) exchange(r *http.Request, form web.Form) (session.Grant, error
 	}
 	ctx := platform.WithCaller(r.Context(), web.Network(client).String())
 	grant, err := h.sessions.Exchange(ctx, session.ExchangeRequest{
-		ClientID: clientID,
-		Code:     auth.Secret(code),
-		Device:   form["device"],
+		ClientID:  clientID,
+		Code:      auth.Secret(code),
+		Device:    form["device"],
+		RequestID: web.EventOf(r.Context()).RequestID,
 	})
 	settle(err)
 	switch auth.CodeOf(err) {
@@ -214,8 +215,9 @@ func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
 
 // metadataDocument is RFC 8414. There is no authorization endpoint, so there is
 // no response type to list, and an array without elements must be omitted
-// (§3.2), although response_types_supported is required (§2): stock clients
-// read a document without it.
+// (§3.2), although response_types_supported is required (§2): the stock clients
+// that we test with (openid-client, oauth4webapi, go-oidc) read a document
+// without it, and a response type that does not work would mislead people.
 type metadataDocument struct {
 	Issuer                string   `json:"issuer"`
 	TokenEndpoint         string   `json:"token_endpoint"`

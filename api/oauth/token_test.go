@@ -14,6 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
+	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
@@ -306,4 +307,37 @@ func TestRefreshErrors(t *testing.T) {
 		w := newWorld(t)
 		wantError(t, w.refresh(t, w.exchange(t, "alice").text(t, "access_token")), http.StatusBadRequest, "invalid_grant", "refresh_invalid")
 	})
+}
+
+func TestTheAuditTrailNamesTheRequestThatEndsASession(t *testing.T) {
+	t.Parallel()
+	for action, request := range map[auth.AuditAction]func(t *testing.T, w *world, first answer) answer{
+		auth.AuditSessionLimit: func(t *testing.T, w *world, _ answer) answer {
+			for range session.DefaultMaxSessions - 1 {
+				w.exchange(t, "alice")
+			}
+			return w.exchange(t, "alice")
+		},
+		auth.AuditRefreshReplay: func(t *testing.T, w *world, first answer) answer {
+			w.refresh(t, first.text(t, "refresh_token"))
+			w.Clock.Advance(2 * time.Minute)
+			return w.refresh(t, first.text(t, "refresh_token"))
+		},
+		auth.AuditSessionLogout: func(t *testing.T, w *world, first answer) answer {
+			return w.revoke(t, first.text(t, "refresh_token"))
+		},
+	} {
+		t.Run(string(action), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			want := request(t, w, w.exchange(t, "alice")).Header.Get("X-Request-Id")
+			var got string
+			if err := w.db.QueryRowContext(t.Context(), `select request_id from audit where action = ?`, string(action)).Scan(&got); err != nil {
+				t.Fatal(err)
+			}
+			if got != want || want == "" {
+				t.Errorf("request %q, want %q", got, want)
+			}
+		})
+	}
 }
