@@ -56,7 +56,6 @@ func serve(ctx context.Context, p parts) error {
 	}
 	defer weChat.CloseIdleConnections()
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
-	defer guarded.Close()
 	sessions, err := newSessions(p, map[string]platform.Provider{auth.PlatformWeChat: guarded})
 	if err != nil {
 		return err
@@ -96,13 +95,14 @@ func newSessions(p parts, platforms map[string]platform.Provider) (*session.Serv
 		return nil, err
 	}
 	return session.NewService(session.Config{
-		Store:     p.store,
-		Platforms: platforms,
-		Sealer:    p.sealer,
-		Minter:    minter,
-		Verifier:  token.NewVerifier(p.keys, p.issuer, time.Now),
-		Codec:     token.NewRefreshCodec(p.keys),
-		Lifetimes: p.lifetimes.lifetimes(),
-		Clock:     time.Now,
+		Store:       p.store,
+		Platforms:   platforms,
+		Sealer:      p.sealer,
+		Minter:      minter,
+		Verifier:    token.NewVerifier(p.keys, p.issuer, time.Now),
+		Codec:       token.NewRefreshCodec(p.keys),
+		Lifetimes:   p.lifetimes.lifetimes(),
+		MaxSessions: p.limits.SessionLimit,
+		Clock:       time.Now,
 	})
 }
