@@ -2,13 +2,10 @@ package guard
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/maypok86/otter/v2"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform"
@@ -28,15 +25,12 @@ const (
 	defaultConcurrency = 128
 	// queueTimeout is how long a call waits for its turn.
 	queueTimeout = time.Second
-	// codeMemory is how long a code is remembered: longer than it lives.
-	codeMemory = 6 * time.Minute
-	// maxCodes bounds the memory of codes, maxCallers that of an app's callers.
-	maxCodes   = 1 << 17
+	// maxCallers bounds the memory of an app's callers that are held back.
 	maxCallers = 1 << 12
 	// quotaPause is how long a caller, or the app, is held back.
 	quotaPause = time.Minute
 	// quotaCallers is how many callers must have been told of the quota within
-	// a pause before the whole app is held back.
+	// a pause, with nobody let in meanwhile, before the whole app is held back.
 	quotaCallers = 3
 )
 
@@ -46,8 +40,7 @@ type Guard struct {
 	next  platform.Provider
 	clock func() time.Time
 	slots chan struct{}
-	// codes are those sent a while ago, of all apps.
-	codes *otter.Cache[codeHash, struct{}]
+	codes *codeSet
 
 	mu   sync.Mutex
 	apps map[string]*app // only registered apps get here
@@ -67,23 +60,9 @@ func New(next platform.Provider, c Config) *Guard {
 		next:  next,
 		clock: c.Clock,
 		slots: make(chan struct{}, c.Concurrency),
-		codes: otter.Must(&otter.Options[codeHash, struct{}]{
-			MaximumSize:      maxCodes,
-			ExpiryCalculator: otter.ExpiryCreating[codeHash, struct{}](codeMemory),
-		}),
-		apps: make(map[string]*app),
+		codes: newCodeSet(maxCodes),
+		apps:  make(map[string]*app),
 	}
-}
-
-// Close ends what the guard has running. Calls that come later still work.
-func (g *Guard) Close() { g.codes.StopAllGoroutines() }
-
-// codeHash names a code of an app without keeping it.
-type codeHash [16]byte
-
-func hashCode(appID, code string) codeHash {
-	sum := sha256.Sum256([]byte(appID + "\x00" + code))
-	return codeHash(sum[:])
 }
 
 // ExchangeCode implements [platform.Provider].
@@ -91,7 +70,7 @@ func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, co
 	a := g.app(creds.AppID)
 	caller := platform.CallerOf(ctx)
 	hash := hashCode(creds.AppID, code)
-	if _, seen := g.codes.GetIfPresent(hash); seen {
+	if g.codes.seen(hash) {
 		return platform.Account{}, errSeen
 	}
 	if wait := a.paused(caller, g.clock()); wait > 0 {
@@ -106,7 +85,12 @@ func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, co
 	defer func() { done(err) }()
 	var account platform.Account
 	account, err = g.call(ctx, hash, creds, code)
-	if errors.Is(err, auth.PlatformQuota) && a.pause(caller, g.clock()) {
+	switch {
+	case err == nil:
+		a.letIn()
+	case errors.Is(err, platform.ErrNotSent):
+		g.codes.release(hash)
+	case errors.Is(err, auth.PlatformQuota) && a.pause(caller, g.clock()):
 		err = fmt.Errorf("%w: several callers were told so; the app is held back for %s", err, quotaPause)
 	}
 	return account, err
@@ -139,8 +123,7 @@ func (g *Guard) call(ctx context.Context, hash codeHash, creds platform.Credenti
 	if err := ctx.Err(); err != nil {
 		return platform.Account{}, err // before the code is spent
 	}
-	// Whoever sets it first may send it.
-	if _, first := g.codes.SetIfAbsent(hash, struct{}{}); !first {
+	if !g.codes.claim(hash, g.clock()) {
 		return platform.Account{}, errSeen
 	}
 	// From here on the code is spent, and the answer is heard even when the
@@ -173,6 +156,7 @@ type app struct {
 
 	mu      sync.Mutex
 	callers map[string]time.Time // until when each is held back
+	told    map[string]struct{}  // those of them told since anybody was let in
 	until   time.Time            // until when the whole app is held back
 }
 
@@ -180,6 +164,7 @@ func newApp(id string, clock func() time.Time) *app {
 	return &app{
 		breaker: newBreaker(id, clock),
 		callers: make(map[string]time.Time),
+		told:    make(map[string]struct{}),
 	}
 }
 
@@ -198,14 +183,24 @@ func (a *app) pause(caller string, now time.Time) bool {
 	for c, until := range a.callers {
 		if !until.After(now) {
 			delete(a.callers, c)
+			delete(a.told, c)
 		}
 	}
 	if len(a.callers) < maxCallers {
 		a.callers[caller] = now.Add(quotaPause)
+		a.told[caller] = struct{}{}
 	}
-	if len(a.callers) < quotaCallers {
+	if len(a.told) < quotaCallers {
 		return false
 	}
 	a.until = now.Add(quotaPause)
 	return true
+}
+
+// letIn notes that the platform let somebody in: its quota is not one of the
+// whole app, or not any more.
+func (a *app) letIn() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.told)
 }

@@ -73,7 +73,6 @@ func TestBreaker(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformUnavailable)}
 			g := New(p, Config{})
-			defer g.Close()
 			for range consecutiveFailures {
 				wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
 			}
@@ -102,7 +101,6 @@ func TestBreaker(t *testing.T) {
 				return nil
 			}}
 			g := New(p, Config{})
-			defer g.Close()
 			for range 2 * minCalls {
 				_ = attempt(g, "wx1", "a")
 			}
@@ -116,7 +114,6 @@ func TestBreaker(t *testing.T) {
 			for _, answer := range []error{auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked, auth.PlatformMisconfigured, context.Canceled} {
 				p := &scripted{answer: always(answer)}
 				g := New(p, Config{})
-				defer g.Close()
 				for range 5 * minCalls {
 					_ = attempt(g, "wx1", "a")
 				}
@@ -124,6 +121,81 @@ func TestBreaker(t *testing.T) {
 					t.Errorf("%v: %d calls reached the platform, want all %d", answer, got, 5*minCalls)
 				}
 			}
+		})
+	})
+	t.Run("is not moved by what never went out, or what nobody understands, either way", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, neutral := range []error{
+				&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent},
+				&auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrUnknownAnswer},
+				context.Canceled,
+				context.DeadlineExceeded,
+			} {
+				p := &scripted{answer: always(neutral)}
+				g := New(p, Config{})
+				for range 5 * minCalls {
+					wantCode(t, attempt(g, "wx1", "a"), auth.CodeOf(neutral))
+				}
+				if got := p.calls.Load(); got != 5*minCalls {
+					t.Errorf("%v: %d calls came through, want all %d", neutral, got, 5*minCalls)
+				}
+				// They do not stand between failures in a row.
+				for i := range 2 * consecutiveFailures {
+					p.answer = always(auth.PlatformUnavailable)
+					if i%2 != 0 {
+						p.answer = always(neutral)
+					}
+					_ = attempt(g, "wx1", "a")
+				}
+				calls := p.calls.Load()
+				wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
+				if p.calls.Load() != calls {
+					t.Errorf("%v: %d failures did not open the breaker", neutral, consecutiveFailures)
+				}
+				// Half-open, they are no evidence, and use up no probe.
+				time.Sleep(openFor + time.Millisecond)
+				p.answer = always(neutral)
+				for range 5 * probes {
+					wantCode(t, attempt(g, "wx1", "a"), auth.CodeOf(neutral))
+				}
+				if got := p.calls.Load() - calls; got != 5*probes {
+					t.Errorf("%v: %d calls came through the half-open breaker, want %d", neutral, got, 5*probes)
+				}
+				calls = p.calls.Load()
+				p.answer = always(auth.PlatformUnavailable)
+				for range 2 {
+					wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
+				}
+				if got := p.calls.Load() - calls; got != 1 {
+					t.Errorf("%v: the breaker was closed, a failed probe let %d calls through", neutral, got)
+				}
+			}
+		})
+	})
+	t.Run("half-open lets a few through at once, however long they take", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &hesitant{scripted: scripted{answer: always(auth.PlatformUnavailable)}}
+			g := New(p, Config{})
+			for range consecutiveFailures {
+				_ = attempt(g, "wx1", "a")
+			}
+			time.Sleep(openFor + time.Millisecond)
+			p.answer, p.takes = always(nil), 2*time.Second
+			calls := p.calls.Load()
+			var wg sync.WaitGroup
+			var refused atomic.Int64
+			for range 10 {
+				wg.Go(func() {
+					if e := new(auth.Error); errors.As(attempt(g, "wx1", "a"), &e) && e.RetryAfter > 0 {
+						refused.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if got := p.calls.Load() - calls; got != probes || refused.Load() != 10-probes {
+				t.Errorf("%d came through and %d were told to wait, want %d and %d", got, refused.Load(), probes, 10-probes)
+			}
+			wantCode(t, attempt(g, "wx1", "a"), "")
 		})
 	})
 	t.Run("of one app leaves the others alone", func(t *testing.T) {
@@ -135,7 +207,6 @@ func TestBreaker(t *testing.T) {
 				return nil
 			}}
 			g := New(p, Config{})
-			defer g.Close()
 			for range 10 {
 				_ = attempt(g, "wx1", "a")
 			}
@@ -146,7 +217,6 @@ func TestBreaker(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: func(appID, caller string) error { panic("boom") }}
 			g := New(p, Config{Concurrency: 1})
-			defer g.Close()
 			func() {
 				defer func() { _ = recover() }()
 				_ = attempt(g, "wx1", "a")
@@ -167,7 +237,6 @@ func TestQuota(t *testing.T) {
 				return nil
 			}}
 			g := New(p, Config{})
-			defer g.Close()
 			for range 100 {
 				wantCode(t, attempt(g, "wx1", "greedy"), auth.PlatformQuota)
 			}
@@ -192,7 +261,6 @@ func TestQuota(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
-			defer g.Close()
 			for i := range quotaCallers {
 				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
 			}
@@ -205,11 +273,62 @@ func TestQuota(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "somebody else"), "")
 		})
 	})
+	t.Run("told to several callers while others are let in holds back each alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: func(appID, caller string) error {
+				if caller == "honest" {
+					return nil
+				}
+				return auth.PlatformQuota
+			}}
+			g := New(p, Config{})
+			for i := range 10 * quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint("greedy", i)), auth.PlatformQuota)
+				wantCode(t, attempt(g, "wx1", "honest"), "")
+			}
+			calls := p.calls.Load()
+			for i := range 10 * quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint("greedy", i)), auth.PlatformQuota)
+			}
+			if p.calls.Load() != calls {
+				t.Error("those who were told so are not held back")
+			}
+		})
+	})
+	t.Run("told to one caller many times at once holds back that one alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &hesitant{scripted: scripted{answer: always(auth.PlatformQuota)}, takes: time.Second}
+			g := New(p, Config{})
+			var wg sync.WaitGroup
+			for range 10 * quotaCallers {
+				wg.Go(func() { _ = attempt(g, "wx1", "greedy") })
+			}
+			wg.Wait()
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "honest"), "")
+		})
+	})
+	t.Run("keeps no more callers than it must", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(&scripted{answer: always(nil)}, Config{})
+			a := g.app("wx1")
+			for i := range 3 * maxCallers {
+				a.pause(fmt.Sprint(i), time.Now())
+			}
+			if len(a.callers) != maxCallers || len(a.told) != maxCallers {
+				t.Errorf("%d and %d callers are kept, want %d", len(a.callers), len(a.told), maxCallers)
+			}
+			time.Sleep(quotaPause)
+			a.pause("another", time.Now())
+			if len(a.callers) != 1 || len(a.told) != 1 {
+				t.Errorf("a minute later %d and %d are kept, want 1", len(a.callers), len(a.told))
+			}
+		})
+	})
 	t.Run("told to several callers long after one another holds back each alone", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
-			defer g.Close()
 			for i := range 2 * quotaCallers {
 				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
 				time.Sleep(quotaPause)
@@ -227,7 +346,6 @@ func TestCodes(t *testing.T) {
 			for _, answer := range []error{nil, auth.CodeInvalid, auth.PlatformUnavailable, context.Canceled} {
 				p := &scripted{answer: always(answer)}
 				g := New(p, Config{})
-				defer g.Close()
 				_, _ = g.ExchangeCode(t.Context(), app, code)
 				_, err := g.ExchangeCode(t.Context(), app, code)
 				wantCode(t, err, auth.CodeUsed)
@@ -241,7 +359,6 @@ func TestCodes(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(nil)}
 			g := New(p, Config{})
-			defer g.Close()
 			var wg sync.WaitGroup
 			var good atomic.Int64
 			for range 100 {
@@ -261,7 +378,6 @@ func TestCodes(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformUnavailable)}
 			g := New(p, Config{})
-			defer g.Close()
 			for range consecutiveFailures {
 				_ = attempt(g, "wx1", "a")
 			}
@@ -278,7 +394,6 @@ func TestCodes(t *testing.T) {
 			for _, answer := range []auth.Code{auth.CodeInvalid, auth.PlatformQuota} {
 				p := &hesitant{scripted: scripted{answer: always(answer)}, takes: time.Second}
 				g := New(p, Config{})
-				defer g.Close()
 				ctx, hangUp := context.WithCancel(platform.WithCaller(t.Context(), "a"))
 				time.AfterFunc(time.Millisecond, hangUp)
 				_, err := g.ExchangeCode(ctx, app, code)
@@ -297,7 +412,6 @@ func TestCodes(t *testing.T) {
 	t.Run("that were sent are waited for no longer than the caller's deadline", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&hesitant{scripted: scripted{answer: always(nil)}, takes: time.Hour}, Config{})
-			defer g.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			if _, err := g.ExchangeCode(ctx, app, code); !errors.Is(err, context.DeadlineExceeded) {
@@ -305,10 +419,22 @@ func TestCodes(t *testing.T) {
 			}
 		})
 	})
+	t.Run("that could not be right are not remembered, for they were not sent", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent})}
+			g := New(p, Config{})
+			for range 3 {
+				_, err := g.ExchangeCode(t.Context(), app, code)
+				wantCode(t, err, auth.CodeInvalid)
+			}
+			if n := len(g.codes.young); n != 0 {
+				t.Errorf("%d codes are remembered", n)
+			}
+		})
+	})
 	t.Run("are told apart by app", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&scripted{answer: always(nil)}, Config{})
-			defer g.Close()
 			_, _ = g.ExchangeCode(t.Context(), app, code)
 			_, err := g.ExchangeCode(t.Context(), platform.Credentials{AppID: "wx2"}, code)
 			wantCode(t, err, "")
@@ -328,7 +454,6 @@ func TestConcurrency(t *testing.T) {
 		}}
 		const bound = 4
 		g := New(p, Config{Concurrency: bound})
-		defer g.Close()
 		var wg sync.WaitGroup
 		var refused atomic.Int64
 		for range 3 * bound {
