@@ -237,8 +237,12 @@ type RevokeRequest struct {
 // Revoke ends the session that either of its tokens names. A token that is not
 // ours, has expired, or whose session has ended is no error.
 //
-// Errors: [auth.TokenClientMismatch] when the token is another client's.
+// Errors: [auth.TokenClientMismatch] when the token is another client's,
+// [auth.AppUnknown] for a client that cannot be anybody.
 func (s *Service) Revoke(ctx context.Context, r RevokeRequest) error {
+	if !auth.ValidAppID(r.ClientID) {
+		return auth.AppUnknown // RFC 7009 §2.1: the client comes first
+	}
 	var id uuid.UUID
 	if t := r.Token.Reveal(); strings.HasPrefix(t, token.RefreshPrefix) {
 		presented, err := s.c.Codec.Decode(t)
@@ -255,9 +259,6 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) error {
 			return auth.TokenClientMismatch
 		}
 		id = claims.Session
-	}
-	if !auth.ValidAppID(r.ClientID) {
-		return auth.TokenClientMismatch
 	}
 	now := s.now()
 	return s.c.Store.End(ctx, EndParams{
