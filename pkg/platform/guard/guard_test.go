@@ -357,7 +357,7 @@ func TestCodes(t *testing.T) {
 	})
 	t.Run("that many send at once are sent once", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			p := &scripted{answer: always(nil)}
+			p := &hesitant{scripted: scripted{answer: always(nil)}, takes: time.Second}
 			g := New(p, Config{})
 			var wg sync.WaitGroup
 			var good atomic.Int64
