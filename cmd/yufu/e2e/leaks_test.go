@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -38,12 +37,13 @@ func newFinder(secrets map[string]string) *finder {
 	return f
 }
 
-// in returns what the text holds.
-func (f *finder) in(text string) (found []string) {
+// in returns what the text holds, each with its surroundings.
+func (f *finder) in(text string) map[string]string {
+	found := map[string]string{}
 	for i := 0; i+minSecret <= len(text); i++ {
 		for _, n := range f.needles[text[i:i+minSecret]] {
-			if strings.HasPrefix(text[i:], n.text) && !slices.Contains(found, n.what) {
-				found = append(found, n.what)
+			if found[n.what] == "" && strings.HasPrefix(text[i:], n.text) {
+				found[n.what] = text[max(0, i-200):min(len(text), i+200)]
 			}
 		}
 	}
@@ -115,14 +115,14 @@ func (h *harness) findLeaks() {
 	f := newFinder(h.secrets)
 	for _, o := range h.outputs {
 		for line := range strings.Lines(o.String()) {
-			for _, what := range f.in(line) {
+			for what := range f.in(line) {
 				h.t.Errorf("%s holds %s: %s", o.name, what, line)
 			}
 		}
 	}
 	for _, s := range h.texts {
-		for _, what := range f.in(s.text) {
-			h.t.Errorf("%s holds %s: %s", s.where, what, s.text)
+		for what, around := range f.in(s.text) {
+			h.t.Errorf("%s holds %s: … %q …", s.where, what, around)
 		}
 	}
 }
@@ -147,12 +147,12 @@ func TestFinder(t *testing.T) {
 		},
 	} {
 		for _, text := range texts {
-			if got := f.in(text); !slices.Equal(got, []string{want}) {
+			if got := f.in(text); len(got) != 1 || got[want] == "" {
 				t.Errorf("in %q it finds %q, want %q", text, got, want)
 			}
 		}
 	}
-	if got := f.in("hunter2/hunter3 is no secret, nor is " + key[:20]); got != nil {
+	if got := f.in("hunter2/hunter3 is no secret, nor is " + key[:20]); len(got) != 0 {
 		t.Errorf("it finds %q where there is nothing", got)
 	}
 }
