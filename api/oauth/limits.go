@@ -31,27 +31,28 @@ func (l *ExchangeLimits) Close() {
 	l.successes.Close()
 }
 
-// admit takes one of each allowance beforehand, so that requests made at once
-// do not slip through together; settle gives back what the outcome did not
-// cost. It returns [auth.RateLimited] when either is used up.
+// admit returns [auth.RateLimited] when the client has used up either allowance;
+// settle charges for what the exchange came to. Nothing is held meanwhile, or a
+// slow platform would make a crowd of honest phones look like failures; what was
+// admitted together may overdraw, by no more than the calls to the platform that
+// may be under way at once, and is waited for afterwards.
 func (l *ExchangeLimits) admit(client netip.Addr) (settle func(error), err error) {
 	if l == nil {
 		return func(error) {}, nil
 	}
 	now := l.clock()
-	if wait := l.failures.Take(client, now); wait > 0 {
+	if wait := l.failures.Wait(client, now); wait > 0 {
 		return nil, &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errors.New("oauth: too many failed exchanges from this network")}
 	}
-	if wait := l.successes.Take(client, now); wait > 0 {
-		l.failures.Refund(client)
+	if wait := l.successes.Wait(client, now); wait > 0 {
 		return nil, &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errors.New("oauth: too many exchanges from this network")}
 	}
 	return func(err error) {
-		if err != nil {
-			l.successes.Refund(client)
-		}
-		if err == nil || !clientsFault(err) {
-			l.failures.Refund(client)
+		switch {
+		case err == nil:
+			l.successes.Charge(client, l.clock())
+		case clientsFault(err):
+			l.failures.Charge(client, l.clock())
 		}
 	}, nil
 }
