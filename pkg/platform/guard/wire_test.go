@@ -53,7 +53,9 @@ func (w *wire) exchange(app, caller, code string) error {
 }
 
 // logIn logs somebody in with a code of his own.
-func (w *wire) logIn(app, caller string) error { return w.exchange(app, caller, w.sim.NewCode("alice")) }
+func (w *wire) logIn(app, caller string) error {
+	return w.exchange(app, caller, w.sim.NewCode("alice"))
+}
 
 func (w *wire) fault(f wechatsim.Fault) {
 	w.t.Helper()
