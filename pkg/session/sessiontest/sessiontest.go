@@ -2,9 +2,10 @@
 // and sealing, the real WeChat client against a simulated WeChat over HTTP, the
 // caller's database, and a clock that moves when it is told to.
 //
-// It owns the assembly and two registered apps. It does not own the database,
-// which the test opens and hands in, nor any rule of sessions. It is for tests
-// alone: its master key and secrets are known to everybody.
+// It owns the assembly, two registered apps, and [Faults], which holds such a
+// service against a model while everything around it fails. It does not own the
+// database, which the test opens and hands in, nor any rule of sessions. It is
+// for tests alone: its master key and secrets are known to everybody.
 package sessiontest
 
 import (
@@ -72,6 +73,19 @@ type Fixture struct {
 // [session.DefaultMaxSessions].
 func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 	tb.Helper()
+	return assemble(tb, store, lifetimes, 0, func(sim *wechatsim.Simulator) platform.Provider {
+		srv := httptest.NewServer(sim.Handler())
+		tb.Cleanup(srv.Close)
+		weChat := must(wechat.New(wechat.Config{BaseURL: srv.URL}))(tb)
+		tb.Cleanup(weChat.CloseIdleConnections)
+		return weChat
+	})
+}
+
+// assemble is [New] with another way to the simulator, which remembers so many
+// calls.
+func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls int, connect func(*wechatsim.Simulator) platform.Provider) *Fixture {
+	tb.Helper()
 	if lifetimes == (session.Lifetimes{}) {
 		lifetimes = session.DefaultLifetimes
 	}
@@ -84,12 +98,9 @@ func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 	f.Simulator = wechatsim.New(wechatsim.Config{
 		Apps: map[string]string{AppID: AppSecret, OtherAppID: OtherAppSecret},
 		Now:  f.Clock.Now,
-	})
-	srv := httptest.NewServer(f.Simulator.Handler())
-	tb.Cleanup(srv.Close)
-	weChat := must(wechat.New(wechat.Config{BaseURL: srv.URL}))(tb)
-	tb.Cleanup(weChat.CloseIdleConnections)
 
+		MaxCalls: maxCalls,
+	})
 	f.Sealer = must(seal.NewRing(bytes.Repeat([]byte{7}, seal.KeySize)))(tb)
 	f.Keys = must(keyring.Open(tb.Context(), store, f.Sealer, f.Clock.Now()))(tb)
 	f.Minter = must(token.NewMinter(f.Keys, Issuer, AccessTTL))(tb)
@@ -99,7 +110,7 @@ func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 	f.AddApp(OtherAppID, OtherAppSecret)
 	f.Service = must(session.NewService(session.Config{
 		Store:       store,
-		Platforms:   map[string]platform.Provider{auth.PlatformWeChat: weChat},
+		Platforms:   map[string]platform.Provider{auth.PlatformWeChat: connect(f.Simulator)},
 		Sealer:      f.Sealer,
 		Minter:      f.Minter,
 		Verifier:    f.Verifier,
