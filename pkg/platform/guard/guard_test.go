@@ -312,7 +312,7 @@ func TestQuota(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&scripted{answer: always(nil)}, Config{})
 			a := g.app("wx1")
-			for i := range 3 * maxCallers {
+			for i := range maxCallers + 100 {
 				a.pause(fmt.Sprint(i), time.Now())
 			}
 			if len(a.callers) != maxCallers || len(a.told) != maxCallers {
