@@ -136,18 +136,18 @@ func (h *Handler) exchange(r *http.Request, form web.Form) (session.Grant, error
 		return session.Grant{}, err
 	}
 	client := web.ClientAddr(r.Context())
-	settle, err := h.limits.admit(client)
-	if err != nil {
+	if err := h.limits.check(client); err != nil {
 		return session.Grant{}, err
 	}
 	ctx := platform.WithCaller(r.Context(), web.Network(client).String())
+	ctx = platform.WithCheck(ctx, func() error { return h.limits.check(client) })
 	grant, err := h.sessions.Exchange(ctx, session.ExchangeRequest{
 		ClientID:  clientID,
 		Code:      auth.Secret(code),
 		Device:    form["device"],
 		RequestID: web.EventOf(r.Context()).RequestID,
 	})
-	settle(err)
+	h.limits.settle(client, err)
 	switch auth.CodeOf(err) {
 	case auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked,
 		auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured:

@@ -66,7 +66,7 @@ func platformFailed(err error) bool { return errors.Is(err, auth.PlatformUnavail
 // neither opens nor closes the breaker, and the next call takes its place among
 // the probes.
 func excluded(err error) bool {
-	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer} {
+	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer, auth.RateLimited} {
 		if errors.Is(err, neutral) {
 			return true
 		}

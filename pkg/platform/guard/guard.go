@@ -123,6 +123,9 @@ func (g *Guard) call(ctx context.Context, hash codeHash, creds platform.Credenti
 	if err := ctx.Err(); err != nil {
 		return platform.Account{}, err // before the code is spent
 	}
+	if err := platform.Check(ctx); err != nil {
+		return platform.Account{}, err
+	}
 	if !g.codes.claim(hash, g.clock()) {
 		return platform.Account{}, errSeen
 	}

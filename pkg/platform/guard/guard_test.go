@@ -128,6 +128,7 @@ func TestBreaker(t *testing.T) {
 			for _, neutral := range []error{
 				&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent},
 				&auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrUnknownAnswer},
+				&auth.Error{Code: auth.RateLimited},
 				context.Canceled,
 				context.DeadlineExceeded,
 			} {
@@ -422,6 +423,22 @@ func TestCodes(t *testing.T) {
 			if _, err := g.ExchangeCode(ctx, app, code); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%v", err)
 			}
+		})
+	})
+	t.Run("that a last check stops are not sent, and nothing is made of it", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(nil)}
+			g := New(p, Config{})
+			stopped := platform.WithCheck(t.Context(), func() error { return &auth.Error{Code: auth.RateLimited} })
+			for range 5 * minCalls {
+				_, err := g.ExchangeCode(stopped, app, code)
+				wantCode(t, err, auth.RateLimited)
+			}
+			if n := p.calls.Load(); n != 0 {
+				t.Errorf("%d calls reached the platform", n)
+			}
+			_, err := g.ExchangeCode(platform.WithCheck(t.Context(), func() error { return nil }), app, code)
+			wantCode(t, err, "")
 		})
 	})
 	t.Run("that could not be right are not remembered, for they were not sent", func(t *testing.T) {
