@@ -318,7 +318,7 @@ func (m mangler) mangle(request string) string {
 		switch m.IntN(7) {
 		case 0:
 			if part != "" {
-				part = string(part[0]^1<<m.IntN(8)) + part[1:]
+				part = string([]byte{part[0] ^ 1<<m.IntN(8)}) + part[1:]
 			}
 		case 1:
 			part = ""
