@@ -9,13 +9,11 @@ import (
 	"time"
 )
 
-// A million addresses are a small botnet, or one IPv6 /44.
 func TestLimiterUnderAFlood(t *testing.T) {
 	t.Parallel()
 	const (
-		floods = 1 << 20
-		at     = 4 // times as many goroutines
-		slack  = 1 << 12
+		at    = 4 // goroutines at once
+		slack = 1 << 12
 	)
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	l := NewLimiter(120)
@@ -26,10 +24,10 @@ func TestLimiterUnderAFlood(t *testing.T) {
 		l.Charge(spent, now)
 	}
 	most := make([]int, at)
-	var flood sync.WaitGroup
+	var sources sync.WaitGroup
 	for g := range at {
-		flood.Go(func() {
-			for i := g; i < floods; i += at {
+		sources.Go(func() {
+			for i := g; i < flood; i += at {
 				var ip [16]byte
 				copy(ip[:], "\x20\x01\x0d\xb8")
 				binary.BigEndian.PutUint32(ip[4:], uint32(i))
@@ -49,7 +47,7 @@ func TestLimiterUnderAFlood(t *testing.T) {
 			}
 		})
 	}
-	flood.Wait()
+	sources.Wait()
 	for _, n := range most {
 		if n > maxLimitedClients+slack {
 			t.Errorf("%d clients were remembered at once, the bound is %d", n, maxLimitedClients)
