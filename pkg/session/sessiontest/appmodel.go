@@ -8,13 +8,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// appModel is what the guard must and may do for one app. The platform's pauses
-// are followed exactly, the breaker from both sides: when it must be open, and
+// appModel is what the guard must and may do for one app. Pauses of the platform
+// and the breaker are followed from both sides: when a call must be refused, and
 // when it may be.
 type appModel struct {
 	held  map[string]time.Time // callers, until when
 	told  map[string]bool      // since anybody was let in
-	until time.Time            // the whole app
+	until time.Time            // the whole app, but for a probe now and then
+	probe time.Time            // not before then
 
 	failures []time.Time // of the platform, since an answer that was none
 	recent   []outcome   // since the breaker was last known to be closed
@@ -34,13 +35,10 @@ func newAppModel() *appModel {
 
 const (
 	modelPause  = time.Minute
+	modelProbe  = 3 * time.Second
 	modelOpen   = 5 * time.Second
 	modelWindow = 30 * time.Second
 )
-
-func (a *appModel) paused(caller string, now time.Time) bool {
-	return a.until.After(now) || a.held[caller].After(now)
-}
 
 // surelyOpen reports whether five failures in a row, all of them young, were
 // the last that was heard of the platform.
@@ -49,13 +47,22 @@ func (a *appModel) surelyOpen(now time.Time) bool {
 	return n >= 5 && now.Before(a.failures[n-1].Add(modelOpen)) && a.failures[n-1].Sub(a.failures[n-5]) < modelWindow-5*time.Second
 }
 
-// mustHaveAdmitted holds that a call which went out was not one to hold back.
-func (a *appModel) mustHaveAdmitted(rt *rapid.T, caller string) {
-	now := time.Now()
-	if a.paused(caller, now.Add(-slow)) && a.paused(caller, now) {
+// wary reports whether the guard may let only a few calls through at once.
+func (a *appModel) wary(at time.Time) bool { return a.doubtful || a.until.After(at) }
+
+// mustHaveAdmitted holds that a call which began at a time and went out was not
+// one to hold back.
+func (a *appModel) mustHaveAdmitted(rt *rapid.T, caller string, at time.Time) {
+	if a.held[caller].After(at) {
 		rt.Fatalf("%s was to be held back", caller)
 	}
-	if a.surelyOpen(now) && a.surelyOpen(now.Add(slow)) {
+	if a.until.After(at) {
+		if at.Before(a.probe) {
+			rt.Fatalf("the app was to be held back")
+		}
+		a.probe = at.Add(modelProbe)
+	}
+	if a.surelyOpen(at) {
 		rt.Fatalf("the breaker was open")
 	}
 }
@@ -64,7 +71,7 @@ func (a *appModel) mustHaveAdmitted(rt *rapid.T, caller string) {
 func (a *appModel) mayRefuse(rt *rapid.T, caller string, code auth.Code) {
 	now := time.Now()
 	if code == auth.PlatformQuota {
-		if !a.paused(caller, now) {
+		if !a.held[caller].After(now) && !a.until.After(now) {
 			rt.Fatalf("%s is held back, and nobody said so", caller)
 		}
 		return
@@ -83,6 +90,7 @@ func (a *appModel) answered(caller string, code auth.Code, failed bool) {
 	switch {
 	case code == "":
 		clear(a.told)
+		a.until = time.Time{}
 	case code == auth.PlatformQuota:
 		for c, until := range a.held {
 			if !until.After(now) {
@@ -92,7 +100,7 @@ func (a *appModel) answered(caller string, code auth.Code, failed bool) {
 		}
 		a.held[caller], a.told[caller] = now.Add(modelPause), true
 		if len(a.told) >= 3 {
-			a.until = now.Add(modelPause)
+			a.until, a.probe = now.Add(modelPause), now.Add(modelProbe)
 		}
 	}
 	if code == auth.PlatformUnavailable && !failed {

@@ -133,6 +133,7 @@ type faultModel struct {
 	calls    int64 // that must have reached the platform, all runs
 	created  int   // sessions
 	given    int   // good answers that left the platform whole
+	began    time.Time
 	apps     map[string]*appModel
 	codes    []*codeModel
 	clients  []*clientModel
@@ -210,6 +211,7 @@ func (m *faultModel) exchangeAtOnce(rt *rapid.T) {
 	c, name := m.newCode(rt), rapid.SampledFrom(append([]string{""}, faultNames...)).Draw(rt, "fault")
 	caller := drawCaller(rt)
 	m.arm(c, name)
+	m.began = time.Now()
 	grants, errs := make([]session.Grant, 5), make([]error, 5)
 	var wg sync.WaitGroup
 	for i := range errs {
@@ -225,14 +227,14 @@ func (m *faultModel) exchangeAtOnce(rt *rapid.T) {
 		return
 	}
 	// One of them was answered by the platform; the others were told that the
-	// code is used, unless they found the breaker busy with its probes.
+	// code is used, unless he was a probe, and one was enough.
 	want := m.wants(c, name)
 	told := slices.IndexFunc(errs, func(err error) bool { return auth.CodeOf(err) == want })
 	if told < 0 {
 		rt.Fatalf("fault %q: %v, want %q once", name, errs, want)
 	}
 	for i, err := range errs {
-		if i != told && !errors.Is(err, auth.CodeUsed) && !(unsent(err) && m.apps[c.app].doubtful) {
+		if i != told && !errors.Is(err, auth.CodeUsed) && !(unsent(err) && m.apps[c.app].wary(m.began)) {
 			rt.Fatalf("fault %q: %v, want %q once", name, errs, want)
 		}
 	}
@@ -260,6 +262,7 @@ func (m *faultModel) hangUp(rt *rapid.T) {
 	defer cancel()
 	timer := time.AfterFunc(clientTimeout/4, cancel)
 	defer timer.Stop()
+	m.began = time.Now()
 	_, err := m.call(ctx, c, caller)
 	m.Simulator.ClearFaults()
 	switch reached := m.reached(); reached {
@@ -271,7 +274,8 @@ func (m *faultModel) hangUp(rt *rapid.T) {
 		if !errors.Is(err, context.Canceled) {
 			rt.Fatalf("a client that hung up: %v", err)
 		}
-		m.apps[c.app].answered(caller, "", false)
+		m.apps[c.app].mustHaveAdmitted(rt, caller, m.began)
+		m.apps[c.app].answered(caller, m.wants(c, ""), false)
 	default:
 		rt.Fatalf("the platform was called %d times", reached)
 	}
@@ -314,6 +318,7 @@ func (m *faultModel) wait(rt *rapid.T) {
 func (m *faultModel) send(rt *rapid.T, c *codeModel, name string) {
 	caller := drawCaller(rt)
 	m.arm(c, name)
+	m.began = time.Now()
 	grant, err := m.call(m.t.Context(), c, caller)
 	m.Simulator.ClearFaults()
 	m.settle(rt, c, caller, name, m.reached(), grant, err)
@@ -349,7 +354,7 @@ func (m *faultModel) settle(rt *rapid.T, c *codeModel, caller, name string, reac
 	if got := auth.CodeOf(err); got != want {
 		rt.Fatalf("fault %q: %v, want %q", name, err, want)
 	}
-	m.apps[c.app].mustHaveAdmitted(rt, caller)
+	m.apps[c.app].mustHaveAdmitted(rt, caller, m.began)
 	m.apps[c.app].answered(caller, want, faultKinds[name].counts)
 	if err == nil {
 		m.created++
