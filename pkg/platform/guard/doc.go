@@ -22,12 +22,14 @@
 // held back for a minute. Only when several callers were told so within that
 // minute, and nobody was let in meanwhile, is the whole app held back: the quota
 // may be counted per user, and then one user could otherwise keep everybody out.
+// For the same reason callers of one IPv6 /48 are one, and an app that is held
+// back lets somebody through every few seconds: the hold is over as soon as the
+// platform lets him in.
 //
 // # Failure
 //
 // A refusal is [auth.PlatformUnavailable], [auth.PlatformQuota] or
 // [auth.CodeUsed], the first two with the time to wait, and costs the platform
-// nothing. The
-// memory is this process's: after a restart, or on another replica, the
+// nothing. The memory is this process's: after a restart, or on another replica, the
 // platform itself refuses a code that comes twice.
 package guard

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -32,6 +33,9 @@ const (
 	// quotaCallers is how many callers must have been told of the quota within
 	// a pause, with nobody let in meanwhile, before the whole app is held back.
 	quotaCallers = 3
+	// quotaProbe is how often, while the app is held back, one caller who is not
+	// held back himself is let through, to find out whether it is over.
+	quotaProbe = 3 * time.Second
 )
 
 // Guard wraps a provider. It is a [platform.Provider] itself, and safe for
@@ -159,8 +163,9 @@ type app struct {
 
 	mu      sync.Mutex
 	callers map[string]time.Time // until when each is held back
-	told    map[string]struct{}  // those of them told since anybody was let in
+	told    map[string]struct{}  // their owners, if told since anybody was let in
 	until   time.Time            // until when the whole app is held back
+	probeAt time.Time            // when one caller may find out whether it still must be
 }
 
 func newApp(id string, clock func() time.Time) *app {
@@ -175,7 +180,25 @@ func newApp(id string, clock func() time.Time) *app {
 func (a *app) paused(caller string, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return max(a.until.Sub(now), a.callers[caller].Sub(now))
+	if wait := a.callers[caller].Sub(now); wait > 0 {
+		return max(wait, a.until.Sub(now))
+	}
+	wait := a.until.Sub(now)
+	if wait > 0 && !now.Before(a.probeAt) {
+		a.probeAt = now.Add(quotaProbe)
+		return 0
+	}
+	return max(wait, 0)
+}
+
+// owner returns what a caller is counted by when several are: an IPv4 address,
+// or the /48 of an IPv6 network, since that is what one customer is given.
+func owner(caller string) string {
+	p, err := netip.ParsePrefix(caller)
+	if err != nil || !p.Addr().Is6() || p.Bits() < 48 {
+		return caller
+	}
+	return netip.PrefixFrom(p.Addr(), 48).Masked().String()
 }
 
 // pause holds a caller back, and the whole app if enough of them are. It
@@ -186,17 +209,17 @@ func (a *app) pause(caller string, now time.Time) bool {
 	for c, until := range a.callers {
 		if !until.After(now) {
 			delete(a.callers, c)
-			delete(a.told, c)
+			delete(a.told, owner(c))
 		}
 	}
 	if len(a.callers) < maxCallers {
 		a.callers[caller] = now.Add(quotaPause)
-		a.told[caller] = struct{}{}
+		a.told[owner(caller)] = struct{}{}
 	}
 	if len(a.told) < quotaCallers {
 		return false
 	}
-	a.until = now.Add(quotaPause)
+	a.until, a.probeAt = now.Add(quotaPause), now.Add(quotaProbe)
 	return true
 }
 
@@ -206,4 +229,5 @@ func (a *app) letIn() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.told)
+	a.until = time.Time{}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -272,6 +273,58 @@ func TestQuota(t *testing.T) {
 			}
 			time.Sleep(quotaPause)
 			wantCode(t, attempt(g, "wx1", "somebody else"), "")
+		})
+	})
+	t.Run("holds back the app no longer than until somebody is let in", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: func(_, caller string) error {
+				if strings.HasPrefix(caller, "greedy") {
+					return auth.PlatformQuota
+				}
+				return nil
+			}}
+			g := New(p, Config{})
+			for i := range quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint("greedy", i)), auth.PlatformQuota)
+			}
+			wantCode(t, attempt(g, "wx1", "honest"), auth.PlatformQuota)
+			time.Sleep(quotaProbe)
+			wantCode(t, attempt(g, "wx1", "greedy0"), auth.PlatformQuota) // is no probe
+			for range 10 {
+				wantCode(t, attempt(g, "wx1", "honest"), "")
+			}
+			if got := p.calls.Load(); got != quotaCallers+10 {
+				t.Errorf("%d calls reached the platform, want %d", got, quotaCallers+10)
+			}
+		})
+	})
+	t.Run("asks the platform once every few seconds while the app is held back", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformQuota)}
+			g := New(p, Config{})
+			for i := range quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
+			}
+			for round := range 100 {
+				time.Sleep(quotaProbe)
+				for i := range 10 {
+					wantCode(t, attempt(g, "wx1", fmt.Sprint("another", round, i)), auth.PlatformQuota)
+				}
+			}
+			if got := p.calls.Load(); got != quotaCallers+100 {
+				t.Errorf("%d calls reached the platform, want %d", got, quotaCallers+100)
+			}
+		})
+	})
+	t.Run("takes the networks of one IPv6 customer for one caller", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformQuota)}
+			g := New(p, Config{})
+			for i := range 10 * quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprintf("2001:db8:1:%x::/64", i)), auth.PlatformQuota)
+			}
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "192.0.2.1/32"), "")
 		})
 	})
 	t.Run("told to several callers while others are let in holds back each alone", func(t *testing.T) {
