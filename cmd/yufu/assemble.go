@@ -72,7 +72,7 @@ func serve(ctx context.Context, p parts) error {
 	defer stop()
 
 	endpoints := append([]httpd.Endpoint{
-		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections},
+		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections, Proxies: p.proxies},
 	}, p.extra...)
 	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(p.log, checker, metrics, p.adminProxies)})
 	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -171,10 +173,40 @@ func TestSlowClients(t *testing.T) {
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
 		d.env["YUFU_MAX_CONNECTIONS"] = fmt.Sprint(each * len(drips))
+		d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.0/8" // they come through a proxy, which may have all
 		p, s := d.serve("yufu", "--migrate")
 		d.addApp()
 		fill(t, s)
 		s.logIn("alice") // waits its turn
+		p.wantUnmoved()
+	})
+
+	t.Run("those of one network leave half of the connections to others", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+		d.env["YUFU_MAX_CONNECTIONS"] = "8"
+		p, s := d.serve("yufu", "--migrate")
+		addr := strings.TrimPrefix(s.base, "http://")
+		for range 16 {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+		}
+		elsewhere := &http.Client{Transport: &http.Transport{
+			DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext,
+		}, Timeout: patience}
+		defer elsewhere.CloseIdleConnections()
+		resp, err := elsewhere.Get(s.base + "/.well-known/jwks.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("another network gets %d", resp.StatusCode)
+		}
 		p.wantUnmoved()
 	})
 }

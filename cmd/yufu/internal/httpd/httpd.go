@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -35,8 +36,10 @@ type Endpoint struct {
 	Listener net.Listener
 	Handler  http.Handler
 	// MaxConnections bounds the connections open at once; further ones wait in
-	// the kernel's queue. Zero is no bound.
+	// the kernel's queue. One client network may have half of them, unless it
+	// is one of the proxies. Zero is no bound.
 	MaxConnections int
+	Proxies        []netip.Prefix
 }
 
 // Listen opens a TCP listener. The setting is the name of the one that holds
@@ -76,7 +79,8 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 		}
 		listener := e.Listener
 		if e.MaxConnections > 0 {
-			listener = netutil.LimitListener(listener, e.MaxConnections)
+			share := max(e.MaxConnections/2, 1)
+			listener = netutil.LimitListener(newShareListener(listener, share, e.Proxies), e.MaxConnections)
 		}
 		go func() { failed <- servers[i].Serve(listener) }()
 		log.Info("listening", "listener", e.Name, "addr", e.Listener.Addr().String())
