@@ -25,7 +25,7 @@ type Config struct {
 	Keys    servicekey.Store
 	Apps    servicekey.Apps
 	// CutoffID names a cutoff as the revocation feed does.
-	CutoffID func(ctx context.Context, id int64) (string, error)
+	CutoffID func(id int64) string
 	// Clock returns the current time.
 	Clock func() time.Time
 }

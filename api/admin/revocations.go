@@ -35,10 +35,7 @@ func (a *API) CreateRevocation(ctx context.Context, r CreateRevocationRequestObj
 		SessionsRevoked: done.Sessions, EffectiveBy: done.EffectiveBy, ExpiresBy: done.ExpiresBy,
 	}
 	if done.CutoffID != 0 {
-		id, err := a.c.CutoffID(ctx, done.CutoffID)
-		if err != nil {
-			return nil, err
-		}
+		id := a.c.CutoffID(done.CutoffID)
 		answer.CutoffID = &id
 	}
 	return answer, nil

@@ -2,12 +2,10 @@ package admin_test
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -188,18 +186,4 @@ func TestRevocationsRefuse(t *testing.T) {
 			w.do(t, http.MethodPost, "/admin/v1/revocations", g.AccessToken.Reveal(), "application/json", body).want(t, 401, auth.ServiceKeyInvalid)
 		}
 	})
-}
-
-func TestRevocationWhoseCutoffHasNoName(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, stores["sqlite"])
-	g := w.Login("alice")
-	w.broken = true
-	a := w.post(t, "/admin/v1/revocations", w.key(t, "admin"), fmt.Sprintf(`{"session":%q}`, g.Session.ID))
-	a.want(t, 500, auth.Internal)
-	w.broken = false
-	w.Clock.Advance(time.Second)
-	if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
-		t.Errorf("the session lives: %v", err)
-	}
 }

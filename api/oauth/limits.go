@@ -31,39 +31,46 @@ func (l *ExchangeLimits) Close() {
 	l.successes.Close()
 }
 
-// admit takes one of each allowance beforehand, so that requests made at once
-// do not slip through together; settle gives back what the outcome did not
-// cost. It returns [auth.RateLimited] when either is used up.
-func (l *ExchangeLimits) admit(client netip.Addr) (settle func(error), err error) {
+// check returns [auth.RateLimited] when the client has used up either allowance.
+// It is asked when a request comes, and again right before the platform is.
+func (l *ExchangeLimits) check(client netip.Addr) error {
 	if l == nil {
-		return func(error) {}, nil
+		return nil
 	}
 	now := l.clock()
-	if wait := l.failures.Take(client, now); wait > 0 {
-		return nil, &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errors.New("oauth: too many failed exchanges from this network")}
+	if wait := l.failures.Wait(client, now); wait > 0 {
+		return &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errors.New("oauth: too many failed exchanges from this network")}
 	}
-	if wait := l.successes.Take(client, now); wait > 0 {
-		l.failures.Refund(client)
-		return nil, &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errors.New("oauth: too many exchanges from this network")}
+	if wait := l.successes.Wait(client, now); wait > 0 {
+		return &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errors.New("oauth: too many exchanges from this network")}
 	}
-	return func(err error) {
-		if err != nil {
-			l.successes.Refund(client)
-		}
-		if err == nil || !clientsFault(err) {
-			l.failures.Refund(client)
-		}
-	}, nil
+	return nil
+}
+
+// settle charges for what an exchange came to. Nothing is held meanwhile, or a
+// slow platform would make a crowd of honest phones look like failures; what was
+// under way together may overdraw, by about as much as the calls to the platform
+// that may be under way at once, and is waited for afterwards.
+func (l *ExchangeLimits) settle(client netip.Addr, err error) {
+	switch {
+	case l == nil:
+	case err == nil:
+		l.successes.Charge(client, l.clock())
+	case clientsFault(err):
+		l.failures.Charge(client, l.clock())
+	}
 }
 
 // clientsFault reports whether a failed exchange says something about who made
-// it, rather than about the platform, the database, us, or a lost connection.
+// it, rather than about the platform, the database, us, or a lost connection. A
+// refusal for the limits' sake costs nothing.
 func clientsFault(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	switch auth.CodeOf(err) {
-	case auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured, auth.StorageUnavailable, auth.Internal:
+	case auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured, auth.StorageUnavailable, auth.Internal,
+		auth.RateLimited:
 		return false
 	}
 	return true

@@ -136,17 +136,18 @@ func (h *Handler) exchange(r *http.Request, form web.Form) (session.Grant, error
 		return session.Grant{}, err
 	}
 	client := web.ClientAddr(r.Context())
-	settle, err := h.limits.admit(client)
-	if err != nil {
+	if err := h.limits.check(client); err != nil {
 		return session.Grant{}, err
 	}
 	ctx := platform.WithCaller(r.Context(), web.Network(client).String())
+	ctx = platform.WithCheck(ctx, func() error { return h.limits.check(client) })
 	grant, err := h.sessions.Exchange(ctx, session.ExchangeRequest{
-		ClientID: clientID,
-		Code:     auth.Secret(code),
-		Device:   form["device"],
+		ClientID:  clientID,
+		Code:      auth.Secret(code),
+		Device:    form["device"],
+		RequestID: web.EventOf(r.Context()).RequestID,
 	})
-	settle(err)
+	h.limits.settle(client, err)
 	switch auth.CodeOf(err) {
 	case auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked,
 		auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured:
@@ -214,8 +215,9 @@ func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
 
 // metadataDocument is RFC 8414. There is no authorization endpoint, so there is
 // no response type to list, and an array without elements must be omitted
-// (§3.2), although response_types_supported is required (§2): stock clients
-// read a document without it.
+// (§3.2), although response_types_supported is required (§2): the stock clients
+// that we test with (openid-client, oauth4webapi, go-oidc) read a document
+// without it, and a response type that does not work would mislead people.
 type metadataDocument struct {
 	Issuer                string   `json:"issuer"`
 	TokenEndpoint         string   `json:"token_endpoint"`

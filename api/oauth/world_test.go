@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/db/sqlite"
@@ -28,9 +29,10 @@ import (
 // simulated WeChat.
 type world struct {
 	*sessiontest.Fixture
-	db  *sql.DB
-	url string
-	log *logBuffer
+	db     *sql.DB
+	url    string
+	client *http.Client // holds all traffic against the contract
+	log    *logBuffer
 }
 
 type logBuffer struct {
@@ -75,6 +77,9 @@ func newWorld(t *testing.T) *world {
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
 	w.url = srv.URL
+	transport := apitest.NewTransport(t, nil)
+	transport.Watch(w.url, apitest.Public)
+	w.client = &http.Client{Transport: transport}
 	return w
 }
 
@@ -128,7 +133,7 @@ func (w *world) do(t *testing.T, method, path, body string, change ...func(*http
 	for _, c := range change {
 		c(req)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := w.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

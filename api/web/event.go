@@ -192,12 +192,3 @@ func method(m string) string {
 	}
 	return "other"
 }
-
-// bodyError translates an error from reading a request body.
-func bodyError(err error) error {
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return auth.BodyTooLarge
-	}
-	return &auth.Error{Code: auth.InvalidRequest, Description: "The body ended early.", Err: err}
-}

@@ -1,10 +1,12 @@
 package web
 
 import (
+	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"unicode/utf8"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -27,18 +29,47 @@ func ReadForm(w http.ResponseWriter, r *http.Request) (Form, error) {
 	if r.URL.RawQuery != "" {
 		return nil, auth.Invalid("Send the parameters in the body; what stands in a URL ends up in logs.")
 	}
-	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	contentType := r.Header.Values("Content-Type")
+	if len(contentType) != 1 {
+		contentType = []string{""}
+	}
+	mediaType, params, err := mime.ParseMediaType(contentType[0])
 	if err != nil || mediaType != "application/x-www-form-urlencoded" {
 		return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the parameters as application/x-www-form-urlencoded."}
 	}
 	if charset, ok := params["charset"]; ok && !isUTF8(charset) {
 		return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the parameters in UTF-8."}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxFormBody))
+	body, err := readBody(w, r, MaxFormBody)
 	if err != nil {
-		return nil, bodyError(err)
+		return nil, err
 	}
 	return ParseForm(string(body))
+}
+
+// readBody reads a body of at most so many bytes.
+func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	if r.ContentLength > most {
+		// Neither wait for it nor ask for it (Expect: 100-continue).
+		return nil, tooLarge(w)
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return nil, tooLarge(w)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, &auth.Error{Code: auth.InvalidRequest, Description: "The body took too long to arrive.", Err: err}
+	case err != nil:
+		return nil, &auth.Error{Code: auth.InvalidRequest, Description: "The body is malformed or ended early.", Err: err}
+	}
+	return body, nil
+}
+
+// tooLarge refuses a body, and the rest of it: the connection is closed after
+// the answer.
+func tooLarge(w http.ResponseWriter) error {
+	w.Header().Set("Connection", "close")
+	return auth.BodyTooLarge
 }
 
 // ParseForm parses an urlencoded form body strictly; see [ReadForm].

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -75,6 +76,33 @@ func TestReadForm(t *testing.T) {
 			if form != nil || !errors.Is(err, auth.BodyTooLarge) {
 				t.Errorf("%d more: %v", more, err)
 			}
+		}
+	})
+	t.Run("a body that is announced as larger is refused without a look, and ends the connection", func(t *testing.T) {
+		t.Parallel()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", iotest.ErrReader(errors.New("it was read")))
+		r.Header.Set("Content-Type", formType)
+		r.ContentLength = web.MaxFormBody + 1
+		w := httptest.NewRecorder()
+		form, err := web.ReadForm(w, r)
+		if form != nil || !errors.Is(err, auth.BodyTooLarge) || w.Header().Get("Connection") != "close" {
+			t.Errorf("%v, %v, %v", form, err, w.Header())
+		}
+	})
+	t.Run("two Content-Types are none", func(t *testing.T) {
+		t.Parallel()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("a=1"))
+		r.Header["Content-Type"] = []string{formType, "application/json"}
+		if form, err := web.ReadForm(httptest.NewRecorder(), r); form != nil || !errors.Is(err, auth.UnsupportedMediaType) {
+			t.Errorf("%v, %v", form, err)
+		}
+	})
+	t.Run("a body that comes too slowly is told so", func(t *testing.T) {
+		t.Parallel()
+		body := io.MultiReader(strings.NewReader("client_id=wx1&co"), iotest.ErrReader(os.ErrDeadlineExceeded))
+		var e *auth.Error
+		if form, err := readForm(t, "/", formType, body); form != nil || !errors.As(err, &e) || e.Code != auth.InvalidRequest || !strings.Contains(e.Description, "too long") {
+			t.Errorf("%v, %v", form, err)
 		}
 	})
 	t.Run("a body that breaks off is the client's trouble", func(t *testing.T) {

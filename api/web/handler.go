@@ -74,13 +74,19 @@ func writeJSON(w http.ResponseWriter, contentType string, status int, v any) {
 var NotFound = API(func(http.ResponseWriter, *http.Request) error { return auth.NotFound })
 
 // MethodNotAllowed answers requests with a method that the address does not
-// take, and says which it takes.
+// take, and says which it takes. Where it takes none at all it is [NotFound]:
+// the router comes here with methods that it does not know, before it looks at
+// the address.
 func MethodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	methods := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 	return func(w http.ResponseWriter, r *http.Request) {
 		allowed := slices.DeleteFunc(slices.Clone(methods), func(m string) bool {
 			return !routes.Match(chi.NewRouteContext(), m, r.URL.Path)
 		})
+		if len(allowed) == 0 {
+			NotFound(w, r)
+			return
+		}
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		render(w, r, auth.MethodNotAllowed, formOf(r))
 	}

@@ -59,6 +59,14 @@ func TestMethodNotAllowed(t *testing.T) {
 			}
 		})
 	}
+	t.Run("where there is nothing, a method nobody knows finds nothing", func(t *testing.T) {
+		t.Parallel()
+		h := newRoutes()
+		w := h.do(httptest.NewRequestWithContext(t.Context(), "STRANGE", "/nowhere", nil))
+		if w.Code != http.StatusNotFound || w.Header().Get("Allow") != "" || members(t, w)["code"] != "not_found" {
+			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+	})
 	t.Run("in a context of its own it does not disturb the routes", func(t *testing.T) {
 		t.Parallel()
 		h := newRoutes()

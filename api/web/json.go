@@ -29,9 +29,9 @@ func ReadJSON[T any](w http.ResponseWriter, r *http.Request, v *T) error {
 	if charset, ok := params["charset"]; ok && !isUTF8(charset) {
 		return &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the body in UTF-8."}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxJSONBody))
+	body, err := readBody(w, r, MaxJSONBody)
 	if err != nil {
-		return bodyError(err)
+		return err
 	}
 	return parseJSON(body, v)
 }

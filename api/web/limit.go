@@ -12,6 +12,10 @@ import (
 // allowance anew.
 const maxLimitedClients = 1 << 17
 
+// remembered is how long after its last event a client is known: a minute of
+// events and a minute of overdraft are full again by then.
+const remembered = 2 * time.Minute
+
 // Limiter allows each client so many events a minute. An allowance refills
 // steadily, so a client that spent it may go on at the refill's pace. It is
 // safe for concurrent use, and per process: n replicas allow n times as much.
@@ -32,41 +36,40 @@ func NewLimiter(perMinute int) *Limiter {
 		perUnit: time.Minute / time.Duration(perMinute),
 		clients: otter.Must(&otter.Options[netip.Prefix, time.Time]{
 			MaximumSize:      maxLimitedClients,
-			ExpiryCalculator: otter.ExpiryWriting[netip.Prefix, time.Time](2 * time.Minute),
+			ExpiryCalculator: otter.ExpiryWriting[netip.Prefix, time.Time](remembered),
 		}),
 	}
 }
 
-// Take takes one event from the client's allowance. When there is none left it
-// returns how long to wait for the next.
-func (l *Limiter) Take(client netip.Addr, now time.Time) (wait time.Duration) {
+// Wait returns how long the client has to wait before its next event is
+// allowed; zero is now.
+func (l *Limiter) Wait(client netip.Addr, now time.Time) time.Duration {
 	if l == nil {
 		return 0
 	}
-	l.clients.Compute(Network(client), func(full time.Time, found bool) (time.Time, otter.ComputeOp) {
-		if !found || full.Before(now) {
-			full = now
-		}
-		full = full.Add(l.perUnit)
-		if over := full.Sub(now) - time.Minute; over > 0 {
-			wait = over
-			return full, otter.CancelOp
-		}
-		return full, otter.WriteOp
-	})
-	return wait
+	full, found := l.clients.GetIfPresent(Network(client))
+	if !found {
+		return 0
+	}
+	return max(full.Sub(now)+l.perUnit-time.Minute, 0)
 }
 
-// Refund gives one event back.
-func (l *Limiter) Refund(client netip.Addr) {
+// Charge takes an event from the client's allowance. Events that were allowed
+// at the same time may overdraw it; the client then waits the longer, by a
+// minute at most.
+func (l *Limiter) Charge(client netip.Addr, now time.Time) {
 	if l == nil {
 		return
 	}
-	l.clients.Compute(Network(client), func(full time.Time, found bool) (time.Time, otter.ComputeOp) {
-		if !found {
-			return full, otter.CancelOp
+	l.clients.Compute(Network(client), func(full time.Time, _ bool) (time.Time, otter.ComputeOp) {
+		if full.Before(now) {
+			full = now
 		}
-		return full.Add(-l.perUnit), otter.WriteOp
+		full = full.Add(l.perUnit)
+		if latest := now.Add(remembered); full.After(latest) {
+			full = latest
+		}
+		return full, otter.WriteOp
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,85 +21,81 @@ func TestLimiter(t *testing.T) {
 		t.Cleanup(l.Close)
 		return l
 	}
+	// take is an event that is allowed and then happens.
+	take := func(l *web.Limiter, client netip.Addr, at time.Time) time.Duration {
+		wait := l.Wait(client, at)
+		if wait == 0 {
+			l.Charge(client, at)
+		}
+		return wait
+	}
 	t.Run("allows the burst, then says how long to wait, and refills steadily", func(t *testing.T) {
 		t.Parallel()
 		l := limiter(t, 60)
 		for i := range 60 {
-			if wait := l.Take(alice, now); wait != 0 {
+			if wait := take(l, alice, now); wait != 0 {
 				t.Fatalf("event %d has to wait %s", i, wait)
 			}
 		}
-		if wait := l.Take(alice, now); wait != time.Second {
-			t.Errorf("wait %s, want 1s", wait)
+		for range 100 { // asking costs nothing
+			if wait := l.Wait(alice, now); wait != time.Second {
+				t.Fatalf("wait %s, want 1s", wait)
+			}
 		}
-		if wait := l.Take(bob, now); wait != 0 {
+		if wait := take(l, bob, now); wait != 0 {
 			t.Errorf("another client waits %s", wait)
 		}
-		if wait := l.Take(alice, now.Add(time.Second)); wait != 0 {
+		if wait := take(l, alice, now.Add(time.Second)); wait != 0 {
 			t.Errorf("after a second: wait %s", wait)
 		}
-		if wait := l.Take(alice, now.Add(time.Second)); wait != time.Second {
+		if wait := take(l, alice, now.Add(time.Second)); wait != time.Second {
 			t.Errorf("a second one: wait %s, want 1s", wait)
 		}
 		for i := range 60 {
-			if wait := l.Take(alice, now.Add(2*time.Minute)); wait != 0 {
+			if wait := take(l, alice, now.Add(2*time.Minute)); wait != 0 {
 				t.Fatalf("when full again, event %d has to wait %s", i, wait)
 			}
 		}
-	})
-	t.Run("an event that was refused costs nothing", func(t *testing.T) {
-		t.Parallel()
-		l := limiter(t, 1)
-		l.Take(alice, now)
-		for range 100 {
-			l.Take(alice, now)
-		}
-		if wait := l.Take(alice, now); wait != time.Minute {
-			t.Errorf("wait %s, want 1m", wait)
+		if take(l, alice, now.Add(2*time.Minute)) == 0 {
+			t.Error("more than the burst was saved up")
 		}
 	})
-	t.Run("a refund gives one event back, and never more than the burst", func(t *testing.T) {
+	t.Run("what was overdrawn is waited for, by a minute at most", func(t *testing.T) {
 		t.Parallel()
-		l := limiter(t, 2)
-		l.Take(alice, now)
-		l.Refund(alice)
-		l.Refund(alice)
-		l.Refund(bob)
-		for range 2 {
-			if wait := l.Take(alice, now); wait != 0 {
-				t.Errorf("wait %s", wait)
-			}
+		l := limiter(t, 60)
+		for range 60 + 30 {
+			l.Charge(alice, now)
 		}
-		if l.Take(alice, now) == 0 {
-			t.Error("the refunds raised the limit")
+		if wait := l.Wait(alice, now); wait != 31*time.Second {
+			t.Errorf("after 30 too many: wait %s, want 31s", wait)
+		}
+		for range 1000 {
+			l.Charge(alice, now)
+		}
+		if wait := l.Wait(alice, now); wait != time.Minute+time.Second {
+			t.Errorf("after 1,000 too many: wait %s, want 1m1s", wait)
 		}
 	})
-	t.Run("many at once get exactly the burst", func(t *testing.T) {
+	t.Run("counts every event of many at once", func(t *testing.T) {
 		t.Parallel()
-		l := limiter(t, 100)
-		var passed atomic.Int64
+		l := limiter(t, 1000)
 		var wg sync.WaitGroup
-		for range 500 {
-			wg.Go(func() {
-				if l.Take(alice, now) == 0 {
-					passed.Add(1)
-				}
-			})
+		for range 1000 {
+			wg.Go(func() { l.Charge(alice, now) })
 		}
 		wg.Wait()
-		if passed.Load() != 100 {
-			t.Errorf("%d passed, want 100", passed.Load())
+		if l.Wait(alice, now) == 0 || l.Wait(alice, now.Add(time.Minute/1000)) != 0 {
+			t.Errorf("wait %s after exactly the burst", l.Wait(alice, now))
 		}
 	})
 	t.Run("zero is no limit", func(t *testing.T) {
 		t.Parallel()
 		l := limiter(t, 0)
 		for range 10_000 {
-			if l.Take(alice, now) != 0 {
+			if take(l, alice, now) != 0 {
 				t.Fatal("it has a limit")
 			}
 		}
-		l.Refund(alice)
 	})
 }
 

@@ -257,4 +257,4 @@ func cliEvent(action auth.AuditAction, appID, reason string) auth.AuditEvent {
 }
 
 // now returns the time as stores keep it.
-func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+func now() time.Time { return session.StoredTime(time.Now()) }

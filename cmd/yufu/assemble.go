@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/yufu-auth/yufu/api/admin"
 	"github.com/yufu-auth/yufu/api/binding"
+	"github.com/yufu-auth/yufu/api/gate"
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
@@ -62,8 +63,18 @@ func serve(ctx context.Context, p parts) error {
 		return wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
 	}
 	defer weChat.CloseIdleConnections()
+	follower, err := cutoffs.Open(ctx, cutoffs.Config{Store: p.store, MaxStaleness: p.lifetimes.MaxStaleness, Clock: time.Now, Log: p.log})
+	if err != nil {
+		return err
+	}
+	p.applied = func(ctx context.Context) {
+		// The revocation is committed; at worst this replica learns of it when
+		// the others do.
+		if err := follower.CatchUp(ctx); err != nil {
+			p.log.Warn("a revocation is committed, but this replica could not read it back yet", "cause", err)
+		}
+	}
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
-	defer guarded.Close()
 	sessions, err := newSessions(p, map[string]platform.Provider{auth.PlatformWeChat: guarded})
 	if err != nil {
 		return err
@@ -72,25 +83,37 @@ func serve(ctx context.Context, p parts) error {
 	defer limits.Close()
 	serviceKeys := servicekey.NewAuthenticator(p.store, time.Now)
 	defer serviceKeys.Close()
+	keyGuard := web.NewGuard(serviceKeys)
 	adminAPI := admin.New(admin.Config{
-		Guard: web.NewGuard(serviceKeys), Revoker: newRevoker(p), Keys: p.store, Apps: p.store,
-		CutoffID: cutoffID(p.store), Clock: time.Now,
+		Guard: keyGuard, Revoker: newRevoker(p), Keys: p.store, Apps: p.store,
+		CutoffID: follower.EventID, Clock: time.Now,
+	})
+	feed := gate.New(follower, func(r *http.Request) error {
+		_, err := keyGuard.Authorize(r)
+		return err
 	})
 	checker := health.New(p.store, time.Now)
-	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits), binding.New(sessions))
+	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits), binding.New(sessions), feed)
 
 	background, stop := context.WithCancel(ctx)
 	var owned sync.WaitGroup
+	following, stopFollowing := context.WithCancel(background)
+	defer stopFollowing()
+	owned.Go(func() { follower.Run(following) })
 	owned.Go(func() { janitor.Run(background, p.store, p.log, time.Now, janitor.Pause) })
 	defer owned.Wait()
 	defer stop()
 
 	endpoints := append([]httpd.Endpoint{
-		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections},
+		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections, Proxies: p.proxies},
 	}, p.extra...)
 	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(p.log, checker, metrics, p.adminProxies, adminAPI)})
 	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)
-	return httpd.Serve(ctx, p.log, p.grace, checker.Drain, endpoints...)
+	draining := func() {
+		checker.Drain()
+		stopFollowing() // and with it the streams of the feed, which have no end
+	}
+	return httpd.Serve(ctx, p.log, p.grace, draining, endpoints...)
 }
 
 // openKeys opens the keys in the database, and makes them on the first start.
@@ -109,15 +132,16 @@ func newSessions(p parts, platforms map[string]platform.Provider) (*session.Serv
 		return nil, err
 	}
 	return session.NewService(session.Config{
-		Store:     p.store,
-		Platforms: platforms,
-		Sealer:    p.sealer,
-		Minter:    minter,
-		Verifier:  token.NewVerifier(p.keys, p.issuer, time.Now),
-		Codec:     token.NewRefreshCodec(p.keys),
-		Lifetimes: p.lifetimes.lifetimes(),
-		Clock:     time.Now,
-		Applied:   p.applied,
+		Store:       p.store,
+		Platforms:   platforms,
+		Sealer:      p.sealer,
+		Minter:      minter,
+		Verifier:    token.NewVerifier(p.keys, p.issuer, time.Now),
+		Codec:       token.NewRefreshCodec(p.keys),
+		Lifetimes:   p.lifetimes.lifetimes(),
+		MaxSessions: p.limits.SessionLimit,
+		Clock:       time.Now,
+		Applied:     p.applied,
 	})
 }
 
@@ -131,12 +155,4 @@ func newRevoker(p parts) *session.Revoker {
 		Clock:          time.Now,
 		Applied:        p.applied,
 	})
-}
-
-// cutoffID names a cutoff as the feed does: in the timeline of the database.
-func cutoffID(s cutoffs.Store) func(context.Context, int64) (string, error) {
-	return func(ctx context.Context, id int64) (string, error) {
-		b, err := s.Cutoffs(ctx, id-1, 1)
-		return b.Timeline + "." + strconv.FormatInt(id, 10), err
-	}
 }

@@ -139,7 +139,7 @@ func ensureApp(ctx context.Context, s store, sealer *seal.Ring, appID string, se
 	if err != nil {
 		return err
 	}
-	now := time.Now().UTC().Truncate(time.Microsecond)
+	now := now()
 	event := auth.AuditEvent{At: now, Actor: auth.ActorService, AppID: appID, Reason: "yufu dev"}
 	_, err = s.App(ctx, appID)
 	switch {

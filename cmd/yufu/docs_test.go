@@ -33,7 +33,8 @@ var errorRow = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([0-9]+) \\| (?:`([a
 
 func TestErrorPages(t *testing.T) {
 	t.Parallel()
-	for _, page := range []string{"deploy/guide/en/errors.md", "deploy/guide/zh/errors.md"} {
+	// The word for an answer that says how long to wait.
+	for page, wait := range map[string]string{"deploy/guide/en/errors.md": "*Wait*", "deploy/guide/zh/errors.md": "等待"} {
 		t.Run(page+"_has_a_true_row_for_every_code", func(t *testing.T) {
 			t.Parallel()
 			rows := map[auth.Code][]string{}
@@ -57,6 +58,9 @@ func TestErrorPages(t *testing.T) {
 				// Codes that only problem documents carry have no OAuth error.
 				if row[3] != "" && row[3] != want.OAuth {
 					t.Errorf("%s: the page says error %s, the server answers %s", code, row[3], want.OAuth)
+				}
+				if says := strings.HasPrefix(row[5], wait); says != (want.RetryAfter > 0) {
+					t.Errorf("%s: the page says to wait: %t; the server says how long: %t", code, says, want.RetryAfter > 0)
 				}
 				delete(rows, code)
 			}

@@ -127,6 +127,14 @@ var direction = []struct {
 	{"pkg/bearer", []string{"pkg/bearer"}},
 	{"=pkg/bearer", []string{"pkg/bearer/cutoff"}},
 	{"pkg/bearer/cutoff", nil},
+	{"pkg/seal", nil},
+	{"pkg/servicekey", []string{"pkg/auth"}},
+	{"=pkg/cutoffs", []string{"pkg/auth", "pkg/bearer/cutoff"}},
+	{"pkg/adminclient", nil},
+	{"pkg/telemetry", nil},
+	{"pkg/token", []string{"pkg/auth"}},
+	{"pkg/keyring", []string{"pkg/auth", "pkg/seal", "pkg/token"}},
+	{"=pkg/session", []string{"pkg/auth", "=pkg/platform", "pkg/seal", "pkg/token"}},
 	{"=pkg/platform", []string{"pkg/auth"}},
 	{"pkg/platform", []string{"pkg/auth", "=pkg/platform"}},
 }
@@ -217,6 +225,25 @@ func TestImports(t *testing.T) {
 		}
 	})
 
+	t.Run("keep_what_tests_alone_need_out_of_the_program", func(t *testing.T) {
+		t.Parallel()
+		packages := goPackages(t)
+		forTests := func(dir string) bool { return packages[dir] != nil && packages[dir].imports["testing"] != "" }
+		for dir, p := range packages {
+			for imported, file := range p.imports {
+				to, ours := strings.CutPrefix(imported, modulePath+"/")
+				if ours && forTests(to) && !forTests(dir) {
+					t.Errorf("%s imports %s, which is for tests", file, to)
+				}
+				for _, tool := range []string{"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "pgregory.net/rapid"} {
+					if within(imported, tool) && !forTests(dir) {
+						t.Errorf("%s imports %s, which is for tests", file, imported)
+					}
+				}
+			}
+		}
+	})
+
 	// The table itself, so that a slip in it does not let everything pass.
 	for _, c := range []struct {
 		from, to string
@@ -235,6 +262,11 @@ func TestImports(t *testing.T) {
 		{"db/postgres", "db/postgres/migrations", true},
 		{"db/sqlite", "api/web", false},
 		{"pkg/session", "pkg/token", true},
+		{"pkg/session", "pkg/platform", true},
+		{"pkg/session", "pkg/platform/wechat", false},
+		{"pkg/session", "pkg/keyring", false},
+		{"pkg/session/sessiontest", "pkg/platform/wechat", true},
+		{"pkg/token", "pkg/keyring", false},
 		{"pkg/session", "db/sqlite", false},
 		{"pkg/session", "api", false},
 		{"pkg/session", "cmd/yufu", false},
@@ -244,7 +276,7 @@ func TestImports(t *testing.T) {
 		{"pkg/bearer/cutoff", "pkg/bearer", false},
 		{"pkg/bearer/bearertest", "pkg/bearer", true},
 		{"pkg/bearer/example", "pkg/token", false},
-		{"pkg/session", "pkg/bearer", true},
+		{"pkg/cutoffs", "pkg/bearer/cutoff", true},
 		{"pkg/platform", "pkg/auth", true},
 		{"pkg/platform", "pkg/seal", false},
 		{"pkg/platform/wechat", "pkg/platform", true},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/yufu-auth/yufu/api/admin"
 	"github.com/yufu-auth/yufu/api/binding"
+	"github.com/yufu-auth/yufu/api/gate"
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
@@ -24,7 +25,7 @@ import (
 const requestTimeout = 10 * time.Second
 
 // publicRouter is everything the internet may reach.
-func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *binding.Handler) http.Handler {
+func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *binding.Handler, feed *gate.Handler) http.Handler {
 	r := chi.NewRouter()
 	r.Use(web.ClientIP(proxies))
 	r.Use(web.Events(log, func(o web.Observation) {
@@ -34,11 +35,14 @@ func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix
 		}
 	}, time.Now))
 	r.Use(middleware.GetHead)
-	r.Use(web.Timeout(requestTimeout))
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
-	o.Mount(r)
-	b.Mount(r)
+	r.Group(func(r chi.Router) {
+		r.Use(web.Timeout(requestTimeout))
+		o.Mount(r)
+		b.Mount(r)
+	})
+	feed.Mount(r) // a stream has no end
 	return r
 }
 

@@ -9,13 +9,16 @@
 //
 // # Transactions
 //
-// All of it runs at READ COMMITTED. The exchange is one statement and a refresh
-// is one UPDATE of one row; after waiting for a row lock PostgreSQL reads again
-// only the row being updated, so a refresh takes nothing that changes together
-// with a session's ver from anywhere but that row. Paths that end a session
-// lock its identity first, in a statement of its own, then the session, and
-// take the id of their cutoff last, under one advisory lock that is held until
-// the commit: cutoff ids appear in commit order. The commit notifies those who
+// All of it runs at READ COMMITTED. The exchange is one round trip of two
+// statements: the write of the identity, and what begins after the wait for its
+// lock and so sees what the lock's last holder left. Only when the identity has
+// too many sessions does another transaction follow. A refresh is one UPDATE of
+// one row; after waiting for a row lock PostgreSQL reads again only the row
+// being updated, so a refresh takes nothing that changes together with a
+// session's ver from anywhere but that row. Paths that end a session lock its
+// identity first, in a statement of its own, then the session, and take the id
+// of their cutoff last, under one advisory lock that is held until the commit:
+// cutoff ids appear in commit order. The commit notifies those who
 // listen; nothing else does.
 //
 // # Connections

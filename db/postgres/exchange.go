@@ -11,34 +11,46 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// exchangeSQL is the whole log-in. The identity row is written always, so this
-// statement waits for whoever is banning, binding or unbinding it, and status
-// and person are what the write returned: the values after that wait. A
-// statement that only read the identity would take them from its snapshot.
-var exchangeSQL = statement(`
-with app as (
-  select appid, epoch, audiences, disabled_at is not null as disabled
-  from apps where appid = $1
-), ident as (
-  insert into identities as i (uuid, appid, openid, unionid, sealed_session_key, created_at, last_login_at)
-  select $2, app.appid, $3, $4, $5, $6, $6 from app where not app.disabled
-  on conflict (appid, openid) do update
-  set unionid = coalesce(excluded.unionid, i.unionid),
-      sealed_session_key = excluded.sealed_session_key,
-      last_login_at = excluded.last_login_at
-  returning i.uuid, i.person_id, i.disabled_at is not null as disabled,
-    i.person_disabled_at is not null as person_disabled
-), sess as (
+// A log-in is these two statements, in one transaction and one round trip.
+//
+// The first writes the identity row always, so it waits for whoever is banning,
+// binding or unbinding the account or logging it in, and makes them wait until
+// the commit. The second begins after that wait, with a snapshot of its own: the
+// status, the person and the sessions that it reads are what the others left. As
+// one statement they would be what was there before the wait.
+var (
+	writeIdentitySQL = statement(`
+insert into identities as i (uuid, appid, openid, unionid, sealed_session_key, created_at, last_login_at)
+select $2, a.appid, $3, $4, $5, $6, $6 from apps a where a.appid = $1 and a.disabled_at is null
+on conflict (appid, openid) do update
+set unionid = coalesce(excluded.unionid, i.unionid),
+    sealed_session_key = excluded.sealed_session_key,
+    last_login_at = excluded.last_login_at`)
+
+	startSessionSQL = statement(`
+with known as (
+  select a.epoch, a.audiences, a.disabled_at is not null as app_disabled,
+    i.uuid, i.person_id, i.disabled_at is not null as disabled,
+    i.person_disabled_at is not null as person_disabled,
+    $4 > 0 and $4 = (select count(*) from (
+      select from sessions s where s.identity_uuid = i.uuid and` + liveSQL + ` limit $4) live) as too_many
+  from apps a left join identities i on i.appid = a.appid and i.openid = $3
+  where a.appid = $2
+), started as (
   insert into sessions (id, identity_uuid, appid, device, person_id, ver, epoch, generation,
     rotated_at, started_at, idle_expires_at, expires_at)
-  select $7, ident.uuid, app.appid, $8, ident.person_id, $9, app.epoch, $10, $6, $6, $11, $12
-  from ident, app where not ident.disabled and not ident.person_disabled
-  returning id
+  select $5, uuid, $2, $6, person_id, $7, epoch, $8, $1, $1, $9, $10
+  from known where uuid is not null and not (app_disabled or disabled or person_disabled or too_many)
 )
-select app.disabled, app.epoch, app.audiences,
-  coalesce(ident.disabled, false), coalesce(ident.person_disabled, false),
-  exists (select from sess), ident.uuid, ident.person_id, p.external_id, p.name
-from app left join ident on true left join persons p on p.id = ident.person_id`)
+select app_disabled, disabled, person_disabled, too_many,
+  epoch, audiences, uuid, person_id, p.external_id, p.name
+from known left join persons p on p.id = person_id`)
+)
+
+// liveSQL says which sessions s of an app a are live at the time $1, as
+// [session.State.Standing] does. The idle expiry is never after the absolute
+// one, and to name that too would lead the planner to its index.
+const liveSQL = ` s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $1`
 
 // Exchange implements [session.Store].
 func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session.Granted, error) {
@@ -50,37 +62,122 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 }
 
 func (s *Store) exchange(ctx context.Context, x session.ExchangeParams) (session.Granted, error) {
-	row := x.Session()
-	var (
-		appDisabled, disabled, personDisabled, granted bool
-		audiences                                      []string
-		identity, personID                             *uuid.UUID
-		externalID, name                               *string
-	)
-	err := s.pool.QueryRow(ctx, exchangeSQL, x.AppID, x.NewIdentity, x.OpenID, textOrNull(x.UnionID), x.SealedSessionKey,
-		row.StartedAt, row.ID, row.Device, row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt).
-		Scan(&appDisabled, &row.Epoch, &audiences, &disabled, &personDisabled,
-			&granted, &identity, &personID, &externalID, &name)
+	// Nothing begins a transaction here: what is sent together is one.
+	var b pgx.Batch
+	b.Queue(writeIdentitySQL, x.AppID, x.NewIdentity, x.OpenID, textOrNull(x.UnionID), x.SealedSessionKey,
+		session.StoredTime(x.Now))
+	l := queueLogin(&b, &x, x.MaxSessions)
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return session.Granted{}, err
+	}
+	if err := l.refusal(); err != nil {
+		return session.Granted{}, err
+	}
+	if l.tooMany {
+		return s.replace(ctx, x, *l.identity)
+	}
+	return l.grant(ctx, s.pool)
+}
+
+// surplusSQL locks the sessions that have to end beside a new one.
+var surplusSQL = statement(`
+select id from sessions where id in (
+  select s.id from sessions s join apps a on a.appid = s.appid
+  where s.identity_uuid = $2 and s.id <> $3 and` + liveSQL + `
+  order by s.started_at desc, s.id desc offset $4)
+order by id for update`)
+
+// replace starts the session of an identity that has as many as it may have, and
+// ends the surplus.
+func (s *Store) replace(ctx context.Context, x session.ExchangeParams, identity uuid.UUID) (session.Granted, error) {
+	var g session.Granted
+	err := s.inTx(ctx, "Exchange", func(tx pgx.Tx) error {
+		var (
+			begin, end pgx.Batch
+			surplus    []uuid.UUID
+		)
+		// By now somebody else may have banned the account or made room.
+		begin.Queue(lockIdentitySQL, identity)
+		l := queueLogin(&begin, &x, 0)
+		begin.Queue(surplusSQL, session.StoredTime(x.Now), identity, x.NewSession, x.MaxSessions-1).
+			Query(func(rows pgx.Rows) (err error) {
+				surplus, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+				return err
+			})
+		if err := run(ctx, tx, &begin); err != nil {
+			return err
+		}
+		if err := l.refusal(); err != nil {
+			return err
+		}
+		var err error
+		if g, err = l.grant(ctx, tx); err != nil || len(surplus) == 0 {
+			return err
+		}
+		for _, id := range surplus {
+			if err := queueAudit(&end, x.LimitEvent(identity, id)); err != nil {
+				return err
+			}
+		}
+		queueEnd(&end, auth.EndLimit, x.Now, surplus...)
+		g.Ended = len(surplus)
+		return run(ctx, tx, &end)
+	})
+	return g, err
+}
+
+// login is what startSessionSQL answers. No row means that there is no such
+// app, and no session was started if there is a refusal or are too many.
+type login struct {
+	row                                            auth.Session
+	appDisabled, disabled, personDisabled, tooMany bool
+	audiences                                      []string
+	identity, person                               *uuid.UUID
+	externalID, name                               *string
+	unknown                                        bool
+}
+
+// queueLogin adds startSessionSQL to the batch; a limit of 0 is none. The login
+// is there when the batch has run.
+func queueLogin(b *pgx.Batch, x *session.ExchangeParams, limit int) *login {
+	l := &login{row: x.Session()}
+	row := &l.row
+	b.Queue(startSessionSQL, row.StartedAt, x.AppID, x.OpenID, limit, row.ID, row.Device,
+		row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt).
+		QueryRow(func(r pgx.Row) error {
+			err := r.Scan(&l.appDisabled, &l.disabled, &l.personDisabled, &l.tooMany,
+				&row.Epoch, &l.audiences, &l.identity, &l.person, &l.externalID, &l.name)
+			if errors.Is(err, pgx.ErrNoRows) {
+				l.unknown, err = true, nil
+			}
+			return err
+		})
+	return l
+}
+
+// refusal says why there is no session, or nil.
+func (l *login) refusal() error {
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return session.Granted{}, auth.AppUnknown
-	case err != nil:
-		return session.Granted{}, err
-	case appDisabled:
-		return session.Granted{}, auth.AppDisabled
-	case disabled:
-		return session.Granted{}, auth.IdentityDisabled
-	case personDisabled:
-		return session.Granted{}, auth.PersonDisabled
-	case !granted || identity == nil:
-		return session.Granted{}, errors.New("the statement neither granted nor refused")
+	case l.unknown:
+		return auth.AppUnknown
+	case l.appDisabled:
+		return auth.AppDisabled
+	case l.disabled:
+		return auth.IdentityDisabled
+	case l.personDisabled:
+		return auth.PersonDisabled
+	case l.identity == nil:
+		return errors.New("the account was neither written nor refused")
+	default:
+		return nil
 	}
-	row.Identity = *identity
-	row.Person, err = person(ctx, s.pool, personID, externalID, name)
-	if err != nil {
-		return session.Granted{}, err
-	}
-	return session.Granted{Session: row, Audiences: list(audiences), Verdict: session.Rotate}, nil
+}
+
+func (l *login) grant(ctx context.Context, q querier) (session.Granted, error) {
+	l.row.Identity = *l.identity
+	var err error
+	l.row.Person, err = person(ctx, q, l.person, l.externalID, l.name)
+	return session.Granted{Session: l.row, Audiences: list(l.audiences), Verdict: session.Rotate}, err
 }
 
 // list returns nil for an empty list, so that both stores answer alike.

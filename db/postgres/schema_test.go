@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 func TestEveryStatementPrepares(t *testing.T) {
@@ -158,8 +160,8 @@ where i.indrelid = 'sessions'::regclass order by 1`)
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if len(names) != 3 || names[0] != "expires_at" || names[1] != "id" || names[2] != "identity_uuid" {
-		t.Errorf("indexed columns of sessions: %v; want expires_at, id, identity_uuid", names)
+	if want := []string{"ended_at", "expires_at", "id", "identity_uuid"}; !slices.Equal(names, want) {
+		t.Errorf("indexed columns of sessions: %v; want %v", names, want)
 	}
 }
 
@@ -177,6 +179,15 @@ func TestHotPathsTakeOneRoundTrip(t *testing.T) {
 	}
 	s := b.exchange()
 	count("exchange", 1, func() { b.exchange() })
+	limited := func(limit int) func() {
+		return func() {
+			if _, err := b.store.Exchange(t.Context(), limitedParams(limit)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	count("exchange within the limit", 1, limited(session.DefaultMaxSessions))
 	count("refresh", 1, func() { b.rotate(s.ID, 1) })
 	count("replay", 2, func() { b.rotate(s.ID, 1) })
+	count("exchange beyond the limit", 5, limited(1))
 }

@@ -22,6 +22,14 @@ returning uuid, disabled_at is not null, person_disabled_at is not null, person_
   (select p.external_id from persons p where p.id = person_id),
   (select p.name from persons p where p.id = person_id)`)
 
+	// surplusSQL finds the sessions that have to end beside one more. What makes
+	// them live is what [session.State.Standing] says; the idle expiry is never
+	// after the absolute one.
+	surplusSQL = statement(`
+select id from sessions
+where identity_uuid = ?1 and ended_at is null and epoch >= ?2 and idle_expires_at > ?3
+order by started_at desc, id desc limit -1 offset ?4`)
+
 	insertSessionSQL = statement(`
 insert into sessions (id, identity_uuid, appid, device, person_id, ver, epoch, generation,
   rotated_at, started_at, idle_expires_at, expires_at)
@@ -67,7 +75,11 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 		if person.Valid {
 			row.Person = &auth.Person{ID: person.UUID, ExternalID: externalID.String, Name: name.String}
 		}
-		g = session.Granted{Session: row, Audiences: a.Audiences, Verdict: session.Rotate}
+		ended, err := makeRoom(ctx, tx, &x, &row)
+		if err != nil {
+			return err
+		}
+		g = session.Granted{Session: row, Audiences: a.Audiences, Verdict: session.Rotate, Ended: ended}
 		_, err = tx.ExecContext(ctx, insertSessionSQL, row.ID, row.Identity, row.AppID, row.Device, person,
 			row.Ver, row.Epoch, row.Generation, micros(row.RotatedAt), micros(row.StartedAt),
 			micros(row.IdleExpiresAt), micros(row.ExpiresAt))
@@ -80,4 +92,42 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 		return session.Granted{}, err
 	}
 	return g, nil
+}
+
+// makeRoom ends as many of the identity's sessions as the new one is too many,
+// and returns how many.
+func makeRoom(ctx context.Context, tx *writeTx, x *session.ExchangeParams, row *auth.Session) (int, error) {
+	if x.MaxSessions == 0 {
+		return 0, nil
+	}
+	surplus, err := surplusOf(ctx, tx, x, row)
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range surplus {
+		if err := writeAudit(ctx, tx, x.LimitEvent(row.Identity, id)); err != nil {
+			return 0, err
+		}
+		if _, err := end(ctx, tx, id, auth.EndLimit, x.Now); err != nil {
+			return 0, err
+		}
+	}
+	return len(surplus), nil
+}
+
+func surplusOf(ctx context.Context, tx *writeTx, x *session.ExchangeParams, row *auth.Session) ([]uuid.UUID, error) {
+	rows, err := tx.QueryContext(ctx, surplusSQL, row.Identity, row.Epoch, micros(x.Now), x.MaxSessions-1)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
 }

@@ -16,13 +16,24 @@ func Bench(b *testing.B, open func(testing.TB) Harness) {
 	benchRevocations(b, open)
 	b.Run("Exchange/known_account", func(b *testing.B) {
 		f := newFixture(b, open(b))
-		f.exchange(b, "o-1", t0)
-		f.measure(b, func(i int) { f.exchange(b, "o-1", t0) })
+		// So many that none comes to the limit.
+		const accounts = 1000
+		for i := range accounts {
+			f.exchange(b, fmt.Sprintf("o-%d", i), t0)
+		}
+		f.measure(b, func(i int) { f.limited(b, fmt.Sprintf("o-%d", i%accounts), t0, session.DefaultMaxSessions) })
+	})
+	b.Run("Exchange/one_too_many", func(b *testing.B) {
+		f := newFixture(b, open(b))
+		for range session.DefaultMaxSessions {
+			f.exchange(b, "o-1", t0)
+		}
+		f.measure(b, func(int) { f.limited(b, "o-1", t0, session.DefaultMaxSessions) })
 	})
 	b.Run("Exchange/new_account", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		f.exchange(b, "o", t0)
-		f.measure(b, func(i int) { f.exchange(b, fmt.Sprintf("o-%d", i), t0) })
+		f.measure(b, func(i int) { f.limited(b, fmt.Sprintf("o-%d", i), t0, session.DefaultMaxSessions) })
 	})
 	b.Run("Refresh", func(b *testing.B) {
 		f := newFixture(b, open(b))

@@ -33,7 +33,7 @@ var endTests = []test{
 		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 		s.EndedAt, s.EndReason = now, auth.EndLogout
 		wantEqual(t, "stored", f.stored(t, s.ID), s)
-		f.wantAudit(t, s, auth.AuditSessionLogout, now, map[string]any{"by": "test"})
+		f.wantAudit(t, s, auth.AuditSessionLogout, auth.ActorBearer, now, map[string]any{"by": "test"})
 		f.wantSessionCutoff(t, s, now)
 		wantEqual(t, "other session", f.stored(t, other.ID), other)
 	}},

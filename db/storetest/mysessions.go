@@ -10,7 +10,7 @@ import (
 )
 
 // live returns the live sessions of an identity.
-func (f *fixture) live(t testing.TB, identity uuid.UUID, now time.Time, limit int) []auth.Session {
+func (f *fixture) liveSessions(t testing.TB, identity uuid.UUID, now time.Time, limit int) []auth.Session {
 	t.Helper()
 	all, err := f.Store.LiveSessions(t.Context(), identity, now, limit)
 	if err != nil {
@@ -25,30 +25,30 @@ var liveTests = []test{
 		f.exchange(t, "o-2", t0)
 		second := f.exchange(t, "o-1", t0.Add(time.Second))
 		third := f.exchange(t, "o-1", t0.Add(time.Minute))
-		wantEqual(t, "sessions", f.live(t, first.Identity, t0.Add(time.Hour), 10), []auth.Session{third, second, first})
-		wantEqual(t, "the newest two", f.live(t, first.Identity, t0.Add(time.Hour), 2), []auth.Session{third, second})
-		wantEqual(t, "sessions of nobody", f.live(t, newID(), t0, 10), nil)
+		wantEqual(t, "sessions", f.liveSessions(t, first.Identity, t0.Add(time.Hour), 10), []auth.Session{third, second, first})
+		wantEqual(t, "the newest two", f.liveSessions(t, first.Identity, t0.Add(time.Hour), 2), []auth.Session{third, second})
+		wantEqual(t, "sessions of nobody", f.liveSessions(t, newID(), t0, 10), nil)
 	}},
 	{"a_bound_session_tells_its_person", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.bind(t, s.Identity)
-		all := f.live(t, s.Identity, t0, 10)
+		all := f.liveSessions(t, s.Identity, t0, 10)
 		if len(all) != 1 || all[0].Person == nil || *all[0].Person != p {
 			t.Errorf("%+v, want the person %+v", all, p)
 		}
 	}},
 	{"what_cannot_be_refreshed_is_not_among_them", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
-		wantEqual(t, "just before it is idle", len(f.live(t, s.Identity, t0.Add(idleTTL-time.Microsecond), 10)), 1)
-		wantEqual(t, "idle", len(f.live(t, s.Identity, t0.Add(idleTTL), 10)), 0)
+		wantEqual(t, "just before it is idle", len(f.liveSessions(t, s.Identity, t0.Add(idleTTL-time.Microsecond), 10)), 1)
+		wantEqual(t, "idle", len(f.liveSessions(t, s.Identity, t0.Add(idleTTL), 10)), 0)
 		for now := t0.Add(idleTTL / 2); now.Before(t0.Add(maxTTL)); now = now.Add(idleTTL / 2) {
 			s = f.mustRefresh(t, s.ID, s.Generation, now, 0)
 		}
-		wantEqual(t, "just before its absolute end", len(f.live(t, s.Identity, t0.Add(maxTTL-time.Microsecond), 10)), 1)
-		wantEqual(t, "after its absolute end", len(f.live(t, s.Identity, t0.Add(maxTTL), 10)), 0)
+		wantEqual(t, "just before its absolute end", len(f.liveSessions(t, s.Identity, t0.Add(maxTTL-time.Microsecond), 10)), 1)
+		wantEqual(t, "after its absolute end", len(f.liveSessions(t, s.Identity, t0.Add(maxTTL), 10)), 0)
 		other := f.exchange(t, "o-1", t0)
 		f.mustEnd(t, s, t0)
-		wantEqual(t, "one ended", f.live(t, s.Identity, t0, 10), []auth.Session{other})
+		wantEqual(t, "one ended", f.liveSessions(t, s.Identity, t0, 10), []auth.Session{other})
 	}},
 	{"sessions_below_their_apps_epoch_are_not_among_them", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
@@ -61,9 +61,9 @@ var liveTests = []test{
 			if _, err := change(); err != nil {
 				t.Fatal(err)
 			}
-			wantEqual(t, "sessions", len(f.live(t, s.Identity, t0, 10)), 0)
+			wantEqual(t, "sessions", len(f.liveSessions(t, s.Identity, t0, 10)), 0)
 		}
 		after := f.exchange(t, "o-1", t0)
-		wantEqual(t, "sessions", f.live(t, s.Identity, t0, 10), []auth.Session{after})
+		wantEqual(t, "sessions", f.liveSessions(t, s.Identity, t0, 10), []auth.Session{after})
 	}},
 }

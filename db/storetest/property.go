@@ -1,7 +1,10 @@
 package storetest
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -53,6 +56,8 @@ type model struct {
 
 type modelSession struct {
 	id, identity     uuid.UUID
+	openID           string
+	started          time.Time
 	generation       uint32 // of the row
 	highest          uint32 // ever issued
 	rotated          time.Time
@@ -74,6 +79,7 @@ func newModel(t *testing.T, f *fixture) *model {
 func (m *model) exchange(rt *rapid.T) {
 	openID := rapid.SampledFrom([]string{"o-1", "o-2", "o-3"}).Draw(rt, "openid")
 	x := params(m.app, openID, m.now)
+	x.MaxSessions = rapid.IntRange(0, 3).Draw(rt, "limit")
 	g, err := m.f.Store.Exchange(m.t.Context(), x)
 	if m.disabled {
 		m.wantCode(rt, err, auth.AppDisabled)
@@ -85,8 +91,9 @@ func (m *model) exchange(rt *rapid.T) {
 		m.known[openID] = x.NewIdentity
 		m.grown.Identities++
 	}
+	m.makeRoom(openID, x.MaxSessions)
 	s := &modelSession{
-		id: x.NewSession, identity: m.known[openID], generation: 1, highest: 1, rotated: m.now,
+		id: x.NewSession, identity: m.known[openID], openID: openID, started: m.now, generation: 1, highest: 1, rotated: m.now,
 		idleEnd: m.now.Add(idleTTL), lastEnd: m.now.Add(maxTTL), epoch: m.epoch,
 	}
 	m.sessions = append(m.sessions, s)
@@ -94,6 +101,28 @@ func (m *model) exchange(rt *rapid.T) {
 		rt.Fatalf("the uuid of %s changed", openID)
 	}
 	m.same(rt, g, s)
+}
+
+// makeRoom ends the oldest sessions of an account that may have so many, one of
+// them yet to come.
+func (m *model) makeRoom(openID string, limit int) {
+	if limit == 0 {
+		return
+	}
+	var live []*modelSession
+	for _, s := range m.sessions {
+		if s.openID == openID && !s.ended && s.epoch == m.epoch && m.now.Before(s.idleEnd) && m.now.Before(s.lastEnd) {
+			live = append(live, s)
+		}
+	}
+	slices.SortFunc(live, func(a, b *modelSession) int {
+		return cmp.Or(a.started.Compare(b.started), bytes.Compare(a.id[:], b.id[:]))
+	})
+	for _, s := range live[:max(0, len(live)-(limit-1))] {
+		s.ended = true
+		m.grown.Cutoffs++
+		m.grown.Audit++
+	}
 }
 
 // refresh presents any generation that was ever issued.

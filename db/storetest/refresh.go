@@ -101,7 +101,7 @@ var refreshTests = []test{
 		wantEqual(t, "idle end", got.IdleExpiresAt, now.Add(idleTTL))
 		wantEqual(t, "stored", f.stored(t, s.ID), got)
 		f.wantCounts(t, before, counts{Audit: 1})
-		f.wantAudit(t, s, auth.AuditRefreshRollback, now, map[string]any{"presented": 6.0, "generation": 3.0})
+		f.wantAudit(t, s, auth.AuditRefreshRollback, auth.ActorBearer, now, map[string]any{"presented": 6.0, "generation": 3.0})
 		// From here on it is a session like any other.
 		f.mustRefresh(t, s.ID, 6, now, session.Replay)
 		f.mustRefresh(t, s.ID, 7, now, session.Rotate)
@@ -139,7 +139,7 @@ func (f *fixture) wantTheft(t *testing.T, s auth.Session, presented uint32, now 
 	f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 	current.EndedAt, current.EndReason = now, why
 	wantEqual(t, "stored", f.stored(t, s.ID), current)
-	f.wantAudit(t, s, action, now, detail)
+	f.wantAudit(t, s, action, auth.ActorBearer, now, detail)
 	f.wantSessionCutoff(t, s, now)
 	// Whatever is presented now, the session is over and leaves no more traces.
 	for _, gen := range []uint32{presented, current.Generation - 1, current.Generation, current.Generation + 1} {
@@ -148,11 +148,11 @@ func (f *fixture) wantTheft(t *testing.T, s auth.Session, presented uint32, now 
 	f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 }
 
-// wantAudit demands exactly one event of the bearer about the session.
-func (f *fixture) wantAudit(t *testing.T, s auth.Session, action auth.AuditAction, at time.Time, detail map[string]any) {
+// wantAudit demands exactly one such event about the session.
+func (f *fixture) wantAudit(t *testing.T, s auth.Session, action auth.AuditAction, actor string, at time.Time, detail map[string]any) {
 	t.Helper()
 	where := ` from audit where session_id = ? and action = ? and identity_uuid = ? and appid = ? and actor = ? and request_id = 'req-2' and at = ?`
-	args := []any{s.ID.String(), string(action), s.Identity.String(), s.AppID, auth.ActorBearer, f.Time(at)}
+	args := []any{s.ID.String(), string(action), s.Identity.String(), s.AppID, actor, f.Time(at)}
 	if n := f.number(t, `select count(*)`+where, args...); n != 1 {
 		t.Fatalf("%d audit events %s, want 1", n, action)
 	}

@@ -64,6 +64,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 	}{
 		{"Apps", appTests},
 		{"Exchange", exchangeTests},
+		{"SessionLimit", limitTests},
 		{"Refresh", refreshTests},
 		{"RefreshRefused", refusedTests},
 		{"End", endTests},
@@ -159,6 +160,18 @@ func params(appID, openID string, now time.Time) session.ExchangeParams {
 func (f *fixture) exchange(t testing.TB, openID string, now time.Time) auth.Session {
 	t.Helper()
 	g, err := f.Store.Exchange(t.Context(), params(appA, openID, now))
+	if err != nil {
+		t.Fatalf("Exchange: %v", err)
+	}
+	return g.Session
+}
+
+// limited logs an account of app A in that may have so many sessions.
+func (f *fixture) limited(t testing.TB, openID string, now time.Time, limit int) auth.Session {
+	t.Helper()
+	x := params(appA, openID, now)
+	x.MaxSessions, x.RequestID = limit, "req-2"
+	g, err := f.Store.Exchange(t.Context(), x)
 	if err != nil {
 		t.Fatalf("Exchange: %v", err)
 	}

@@ -16,6 +16,7 @@ const (
 	AuditAppDisabled     AuditAction = "app.disabled"
 	AuditAppEnabled      AuditAction = "app.enabled"
 	AuditSessionLogout   AuditAction = "session.logout"
+	AuditSessionLimit    AuditAction = "session.limit"
 	AuditRefreshReplay   AuditAction = "refresh.replay_late"
 	AuditRefreshReuse    AuditAction = "refresh.reuse"
 	AuditRefreshRollback AuditAction = "refresh.store_rolled_back"

@@ -58,4 +58,6 @@ const (
 	EndReplayLate EndReason = "refresh.replay_late"
 	EndReuse      EndReason = "refresh.reuse"
 	EndRevoked    EndReason = "revoked"
+	// EndLimit: it was the oldest when its identity had too many.
+	EndLimit EndReason = "session_limit"
 )

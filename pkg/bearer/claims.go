@@ -140,7 +140,7 @@ func (p *payload) member(name string, value []byte) (ok bool) {
 	case "cnf":
 		p.constrained, ok = true, true
 	default:
-		ok = true // a claim of a newer service
+		ok = strict(value) // a claim of a newer service
 	}
 	return ok
 }

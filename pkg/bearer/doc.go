@@ -52,8 +52,9 @@
 // EdDSA or RS256, each key for one of them); typ at+jwt; no critical header
 // extension; iss, aud and exp; that all claims of an access token are there and
 // well-formed; and that no cutoff hits the token. Encodings must be strict: no
-// repeated JSON member, no stray bit or line break in base64. A token that must
-// be sent with a proof of possession (cnf) is refused, as this package cannot
+// repeated JSON member, no stray bit or line break in base64. A token that
+// brings a key or the address of one (jwk, jku, x5c, x5u) is refused, and so is
+// one that must be sent with a proof of possession (cnf), as this package cannot
 // check the proof. There is no leeway for expired tokens: keep clocks within a
 // second or two, as any NTP client does.
 //

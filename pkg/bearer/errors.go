@@ -30,6 +30,7 @@ var (
 	errAlgorithm   = fmt.Errorf("%w: the algorithm is not allowed", ErrInvalid)
 	errType        = fmt.Errorf("%w: typ is not at+jwt", ErrInvalid)
 	errCritical    = fmt.Errorf("%w: critical extensions are not supported", ErrInvalid)
+	errForeignKey  = fmt.Errorf("%w: it brings a key of its own", ErrInvalid)
 	errNoKey       = fmt.Errorf("%w: no kid", ErrInvalid)
 	errUnknownKey  = fmt.Errorf("%w: signed by an unknown key", ErrInvalid)
 	errKeyAlg      = fmt.Errorf("%w: the key is for another algorithm", ErrInvalid)

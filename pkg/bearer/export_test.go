@@ -2,6 +2,7 @@ package bearer
 
 import (
 	"context"
+	"hash/maphash"
 	"time"
 )
 
@@ -66,3 +67,12 @@ var (
 	}
 	TextOf = textOf
 )
+
+// Mistakes reports whether a cache takes b for a when their hashes collide.
+func Mistakes(a, b string) bool {
+	c := newCache(0)
+	e := &entry{}
+	c.put(a, e, time.Time{})
+	e.hash = maphash.String(c.seed, b)
+	return c.get(b) == e
+}

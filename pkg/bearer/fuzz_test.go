@@ -124,6 +124,8 @@ func FuzzVerifySigned(f *testing.F) {
 	f.Add(header, good[:len(good)-1]+`,"exp":9999999999,"EXP":1}`)
 	f.Add(header, strings.Replace(good, `"ver":3`, `"ver":3e0`, 1))
 	f.Add(header, strings.Replace(good, `"iat":`, `"iat":-0`, 1))
+	f.Add(header, good[:len(good)-1]+`,"x":1e400}`)
+	f.Add(header, good[:len(good)-1]+`,"x":{"y":[-1e400]}}`)
 	f.Fuzz(func(t *testing.T, header, payload string) {
 		agree(t, v, raw(t, header, payload, signWith(t, jwt.SigningMethodEdDSA, keys["ed"].private)))
 	})

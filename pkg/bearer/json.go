@@ -13,8 +13,11 @@ import (
 // encoding/json has found well-formed; on anything else they return false.
 
 // maxMembers bounds the members of an object, so that looking for repeated
-// names takes no time.
-const maxMembers = 64
+// names takes no time, and maxDepth how deeply values are nested.
+const (
+	maxMembers = 64
+	maxDepth   = 8
+)
 
 // members calls visit for each member of an object, with the name between its
 // quotes and the value as it stands, until it returns false. It returns false
@@ -78,6 +81,27 @@ func elements(data []byte, visit func(value []byte) bool) bool {
 			continue
 		}
 		return s.take(']') && s.atEnd()
+	}
+}
+
+// strict reports whether what is inside of a value, too, is as members wants
+// it. It is asked of values that are not looked at otherwise, so that nobody
+// can read them in two ways.
+func strict(value []byte) bool { return strictTo(value, maxDepth) }
+
+func strictTo(value []byte, depth int) bool {
+	switch {
+	case depth == 0:
+		return false
+	case value[0] == '{':
+		return members(value, func(_ string, v []byte) bool { return strictTo(v, depth-1) })
+	case value[0] == '[':
+		return elements(value, func(v []byte) bool { return strictTo(v, depth-1) })
+	case value[0] == '-' || (value[0] >= '0' && value[0] <= '9'):
+		_, err := strconv.ParseFloat(string(value), 64)
+		return err == nil // some decoders know no larger numbers
+	default:
+		return true
 	}
 }
 

@@ -331,8 +331,32 @@ func TestKeys(t *testing.T) {
 		eventually(t, v, token, bearer.ErrRevoked)
 		wantError(t, v, yufu.Token(bearer.Claims{}), bearer.ErrRevoked)
 	})
+	t.Run("that were revoked and withdrawn are not asked for", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		old := yufu.RotateKey()
+		token := yufu.Token(bearer.Claims{})
+		yufu.RotateKey()
+		yufu.WithdrawKey(old)
+		yufu.RevokeKey(old)
+		c := clockAt(time.Now())
+		var asked atomic.Int64
+		cfg := yufu.Config()
+		cfg.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "jwks.json") {
+				asked.Add(1)
+			}
+			return http.DefaultTransport.RoundTrip(r)
+		})}
+		v := start(t, cfg, bearer.Tuning{Clock: c.now})
+		c.advance(15 * time.Second)
+		wantError(t, v, token, bearer.ErrInvalid)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times", n)
+		}
+	})
 	for name, serve := range map[string]http.HandlerFunc{
-		"too large":         serves([]byte(`{"keys":[],"pad":"` + strings.Repeat("x", 256<<10) + `"}`)),
+		"too large":         serves(append(all, strings.Repeat(" ", 256<<10)...)),
 		"malformed":         serves([]byte(`{"keys":`)),
 		"empty":             serves([]byte(`{"keys":[]}`)),
 		"redirected":        func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/evil", http.StatusFound) },

@@ -86,7 +86,7 @@ func checkHeader(token string) (kid string, err error) {
 		return "", errMalformed
 	}
 	var typ string
-	critical := false
+	critical, foreign := false, false
 	ok := members(raw, func(name string, value []byte) (ok bool) {
 		switch name {
 		case "typ":
@@ -97,10 +97,11 @@ func checkHeader(token string) (kid string, err error) {
 			_, ok = textOf(value)
 		case "crit":
 			critical, ok = true, true
+		case "jwk", "jku", "x5c", "x5u":
+			// Where keys come from is not for a token to say.
+			foreign, ok = true, true
 		default:
-			// Keys and addresses of keys among them (jwk, jku, x5c, x5u): where
-			// keys come from is not for a token to say.
-			ok = true
+			ok = strict(value)
 		}
 		return ok
 	})
@@ -109,6 +110,8 @@ func checkHeader(token string) (kid string, err error) {
 		return "", errHeader
 	case critical:
 		return "", errCritical
+	case foreign:
+		return "", errForeignKey
 	case !strings.EqualFold(typ, accessType) && !strings.EqualFold(typ, "application/"+accessType):
 		return "", errType
 	case kid == "" || len(kid) > maxKeyID:

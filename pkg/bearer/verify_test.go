@@ -54,7 +54,7 @@ func TestVerify(t *testing.T) {
 			"the type with its prefix":        {header: map[string]any{"typ": "application/at+jwt"}},
 			"one audience as a string":        {claims: map[string]any{"aud": issuer}},
 			"claims of a newer service":       {claims: map[string]any{"x": map[string]any{"y": []any{1, "}", nil}}}},
-			"a key in the header, unheeded":   {header: map[string]any{"jwk": map[string]any{"kty": "EC"}, "jku": "https://evil.example/", "x5c": []string{"AAAA"}}},
+			"a header of a newer service":     {header: map[string]any{"x": []any{map[string]any{"y": 1}, map[string]any{"y": 1}}}},
 			"issued a minute from now":        {claims: map[string]any{"iat": now.Unix() + 60}},
 			"not before now":                  {claims: map[string]any{"nbf": now.Unix()}},
 			"an hour's life, the longest":     {claims: map[string]any{"exp": now.Unix() + 3600}},
@@ -259,6 +259,10 @@ func TestVerifyRefuses(t *testing.T) {
 		"a stranger's signature":                {sign: byEvil},
 		"a stranger's key in the header":        {header: map[string]any{"jwk": evilJWK}, sign: byEvil},
 		"a stranger's key in the header, alone": {header: map[string]any{"jwk": evilJWK, "kid": nil}, sign: byEvil},
+		"its own key in the header":             {header: map[string]any{"jwk": jwkOf("ec", keys["ec"])}},
+		"an address of keys in the header":      {header: map[string]any{"jku": issuer + "/.well-known/jwks.json"}},
+		"an address of a certificate":           {header: map[string]any{"x5u": issuer}},
+		"a certificate":                         {header: map[string]any{"x5c": []string{"AAAA"}}},
 		"a stranger's JWKS in the header":       {header: map[string]any{"jku": "http://127.0.0.1:1/jwks", "kid": "evil"}, sign: byEvil},
 		"an unknown key":                        {header: map[string]any{"kid": "gone"}},
 		"no kid":                                {header: map[string]any{"kid": nil}},
@@ -379,6 +383,9 @@ func TestVerifyRefuses(t *testing.T) {
 		"claims with something behind":    raw(t, header, payload+` {}`, nil),
 		"claims that are none":            raw(t, header, `{}`, nil),
 		"claims with exp twice":           raw(t, header, payload[:len(payload)-1]+`,"exp":9999999999}`, nil),
+		"claims with twins further down":  raw(t, header, payload[:len(payload)-1]+`,"x":[{"y":1,"z":2,"y":1}]}`, nil),
+		"claims nested too deeply":        raw(t, header, payload[:len(payload)-1]+`,"x":[[[[[[[[[]]]]]]]]]}`, nil),
+		"a header with twins inside":      raw(t, `{"typ":"at+jwt","alg":"ES256","kid":"ec","x":{"y":1,"y":1}}`, payload, nil),
 		"claims with a twin in disguise":  raw(t, header, payload[:len(payload)-1]+`,"\u0073ub":"`+person+`"}`, nil),
 		"claims of broken UTF-8":          raw(t, header, strings.Replace(payload, "wxdevelopment0001", "wx\xff", 1), nil),
 		"a JWS in JSON":                   `{"payload":"` + dots[1] + `","protected":"` + dots[0] + `","signature":"` + dots[2] + `"}`,
@@ -500,6 +507,12 @@ func TestRemembered(t *testing.T) {
 		}
 		if n := bearer.Remembered(v); n != 8 {
 			t.Errorf("%d tokens are remembered, want 8", n)
+		}
+	})
+	t.Run("a token is not taken for another, though their hashes collide", func(t *testing.T) {
+		t.Parallel()
+		if !bearer.Mistakes("a", "a") || bearer.Mistakes("a", "b") {
+			t.Error("the hash decides")
 		}
 	})
 	t.Run("none are with a negative size", func(t *testing.T) {

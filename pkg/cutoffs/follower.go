@@ -70,6 +70,13 @@ func Open(ctx context.Context, c Config) (*Follower, error) {
 // Set returns the live cutoffs, for a verifier.
 func (f *Follower) Set() *cutoff.Set { return f.set }
 
+// EventID names a cutoff as the feed does.
+func (f *Follower) EventID(id int64) string {
+	f.feed.mu.Lock()
+	defer f.feed.mu.Unlock()
+	return eventID(f.feed.timeline, id)
+}
+
 // MaxStaleness returns how old knowledge may be.
 func (f *Follower) MaxStaleness() time.Duration { return f.c.MaxStaleness }
 

@@ -17,3 +17,20 @@ func CallerOf(ctx context.Context) string {
 	caller, _ := ctx.Value(callerKey{}).(string)
 	return caller
 }
+
+type checkKey struct{}
+
+// WithCheck returns a context whose check is asked once more right before a call
+// goes out to the platform, after all waiting. When it returns an error, nothing
+// is sent and that error is the provider's.
+func WithCheck(ctx context.Context, check func() error) context.Context {
+	return context.WithValue(ctx, checkKey{}, check)
+}
+
+// Check asks the context's check, if it has one.
+func Check(ctx context.Context) error {
+	if check, ok := ctx.Value(checkKey{}).(func() error); ok {
+		return check()
+	}
+	return nil
+}

@@ -129,3 +129,37 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseRing holds that what is read as a ring seals and opens, that reading
+// is a matter of lines alone, and that an error shows nothing of the file.
+func FuzzParseRing(f *testing.F) {
+	aad := AAD("apps", "secret", "wx1")
+	f.Fuzz(func(t *testing.T, file []byte) {
+		r, err := ParseRing(file)
+		if err != nil {
+			if r != nil || !errors.Is(err, ErrMasterKey) {
+				t.Fatalf("%v, %v", r, err)
+			}
+			for line := range strings.Lines(string(file)) {
+				if line = strings.TrimSpace(line); len(line) > 16 && strings.Contains(err.Error(), line) {
+					t.Fatalf("the error shows a line: %v", err)
+				}
+			}
+			return
+		}
+		if len(r.keys) == 0 || len(r.keys) > maxMasterKeys {
+			t.Fatalf("a ring of %d keys", len(r.keys))
+		}
+		sealed, err := r.Seal([]byte("x"), aad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ParseRing(append(bytes.Clone(file), "\r\n# a comment \r\n"...))
+		if err != nil {
+			t.Fatalf("with a comment at the end: %v", err)
+		}
+		if got, err := again.Open(sealed, aad); err != nil || string(got) != "x" {
+			t.Fatalf("read again, the ring is another: %q, %v", got, err)
+		}
+	})
+}

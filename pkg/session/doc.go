@@ -10,7 +10,8 @@
 //
 //	live → refreshed (one generation on, same row) → live
 //	live → expired: idle, or absolute
-//	live → ended: logout, late replay, reuse; later also by an admin
+//	live → ended: logout, late replay, reuse, or as the oldest of too many;
+//	       later also by an admin
 //
 // Nothing leads back. A refresh is idempotent within a fixed window: the token
 // that was just rotated yields the same successor again, so a lost answer or

@@ -77,10 +77,13 @@ func TestRevoke(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g := w.Login("alice")
-		for _, id := range []string{sessiontest.OtherAppID, "wxnobody", "", "wx 1"} {
+		for id, want := range map[string]auth.Code{
+			sessiontest.OtherAppID: auth.TokenClientMismatch, "wxnobody": auth.TokenClientMismatch,
+			"": auth.AppUnknown, "wx 1": auth.AppUnknown,
+		} {
 			for _, s := range []auth.Secret{g.RefreshToken, g.AccessToken} {
-				if err := revoke(t, w, id, s); !errors.Is(err, auth.TokenClientMismatch) {
-					t.Errorf("client %q: %v", id, err)
+				if err := revoke(t, w, id, s); !errors.Is(err, want) {
+					t.Errorf("client %q: %v, want %s", id, err, want)
 				}
 			}
 		}

@@ -64,6 +64,17 @@ var endings = map[string]struct {
 	"an admin who names everything": {revokes(func(*testing.T, *world, session.Grant) session.RevocationRequest {
 		return session.RevocationRequest{Target: session.Target{All: true}}
 	}), "", auth.CutoffApp, false},
+	"log-ins up to one too many": {func(t *testing.T, w *world, g session.Grant) error {
+		for w.row(t, g.Session.ID).EndedAt.IsZero() {
+			_, err := w.Service.Exchange(t.Context(), session.ExchangeRequest{
+				ClientID: sessiontest.AppID, Code: auth.Secret(w.Simulator.NewCode("alice")),
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}, "", auth.CutoffSession, false},
 	"the app disabled": {func(t *testing.T, w *world, _ session.Grant) error {
 		_, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
 		return err

@@ -3,6 +3,8 @@ package session
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
@@ -25,6 +27,16 @@ func (x *ExchangeParams) Session() auth.Session {
 		Ver: firstVer, Generation: auth.FirstGeneration,
 		RotatedAt: now, StartedAt: now,
 		IdleExpiresAt: StoredTime(IdleExpiry(now, x.IdleTTL, expires)), ExpiresAt: expires,
+	}
+}
+
+// LimitEvent returns the audit event of a session of the identity that ends
+// because x starts one more than there may be.
+func (x *ExchangeParams) LimitEvent(identity, ended uuid.UUID) auth.AuditEvent {
+	return auth.AuditEvent{
+		At: x.Now, Action: auth.AuditSessionLimit, Actor: auth.ActorService,
+		AppID: x.AppID, Identity: identity, Session: ended, RequestID: x.RequestID,
+		Detail: map[string]any{"limit": x.MaxSessions, "started": x.NewSession},
 	}
 }
 

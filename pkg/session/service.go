@@ -52,7 +52,16 @@ func (l Lifetimes) Check() error {
 	return nil
 }
 
-// Config is what a [Service] is made of. All fields but Applied are required.
+// DefaultMaxSessions is how many live sessions an identity may have unless the
+// operator says otherwise: far more than anybody has devices, and an end to what
+// a client leaves behind that logs in anew instead of refreshing.
+const DefaultMaxSessions = 50
+
+// maxMaxSessions bounds what one log-in has to count.
+const maxMaxSessions = 1000
+
+// Config is what a [Service] is made of. All fields are required but
+// MaxSessions and Applied.
 type Config struct {
 	Store Store
 	// Platforms holds a provider for each platform name.
@@ -62,6 +71,10 @@ type Config struct {
 	Verifier  *token.Verifier
 	Codec     *token.RefreshCodec
 	Lifetimes Lifetimes
+	// MaxSessions is how many live sessions an identity may have; one log-in
+	// more ends the oldest. It is 0 to 1000, and 0 means any number; see
+	// [DefaultMaxSessions].
+	MaxSessions int
 	// Clock returns the current time.
 	Clock func() time.Time
 	// Applied is called after a commit that ended a session, before the caller
@@ -79,6 +92,9 @@ type Service struct {
 func NewService(c Config) (*Service, error) {
 	if err := c.Lifetimes.Check(); err != nil {
 		return nil, err
+	}
+	if c.MaxSessions < 0 || c.MaxSessions > maxMaxSessions {
+		return nil, fmt.Errorf("the limit of live sessions of one identity is 0 (none) to %d, not %d", maxMaxSessions, c.MaxSessions)
 	}
 	if c.Applied == nil {
 		c.Applied = func(context.Context) {}
@@ -109,6 +125,8 @@ type ExchangeRequest struct {
 	Code     auth.Secret
 	// Device is a label that the client chose; it may be empty.
 	Device string
+	// RequestID goes into the audit trail if older sessions are ended.
+	RequestID string
 }
 
 // Exchange redeems a platform code and starts a session.
@@ -168,9 +186,14 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 		Now:              now,
 		IdleTTL:          s.c.Lifetimes.Idle,
 		MaxTTL:           s.c.Lifetimes.Max,
+		MaxSessions:      s.c.MaxSessions,
+		RequestID:        r.RequestID,
 	})
 	if err != nil {
 		return Grant{}, err
+	}
+	if granted.Ended > 0 {
+		s.c.Applied(ctx)
 	}
 	return s.grant(granted, now)
 }
@@ -226,8 +249,12 @@ type RevokeRequest struct {
 // Revoke ends the session that either of its tokens names. A token that is not
 // ours, has expired, or whose session has ended is no error.
 //
-// Errors: [auth.TokenClientMismatch] when the token is another client's.
+// Errors: [auth.TokenClientMismatch] when the token is another client's,
+// [auth.AppUnknown] for a client that cannot be anybody.
 func (s *Service) Revoke(ctx context.Context, r RevokeRequest) error {
+	if !auth.ValidAppID(r.ClientID) {
+		return auth.AppUnknown // RFC 7009 §2.1: the client comes first
+	}
 	var id uuid.UUID
 	if t := r.Token.Reveal(); strings.HasPrefix(t, token.RefreshPrefix) {
 		presented, err := s.c.Codec.Decode(t)
@@ -244,9 +271,6 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) error {
 			return auth.TokenClientMismatch
 		}
 		id = claims.Session
-	}
-	if !auth.ValidAppID(r.ClientID) {
-		return auth.TokenClientMismatch
 	}
 	return s.logOut(ctx, id, r.ClientID, r.RequestID, nil)
 }

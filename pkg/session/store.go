@@ -36,8 +36,20 @@ type Store interface {
 	// trip. A known unionid is never replaced by an empty one, and the uuid of
 	// a known identity never changes.
 	//
+	// Afterwards the identity has at most MaxSessions live sessions, the new
+	// one included; what [State.Standing] says makes a session live. Where
+	// there would be more, the surplus ends in the transaction that inserts the
+	// new session, which then takes more than one round trip: those that
+	// started first end, of the same start those with the smaller id, and never
+	// the new one, whatever the clocks say. Each ends for [auth.EndLimit], with
+	// a cutoff and an audit event of its own. However many log-ins there are at
+	// once, they leave neither more sessions than that nor fewer.
+	//
 	// Errors: [auth.AppUnknown], [auth.AppDisabled], [auth.IdentityDisabled],
-	// [auth.PersonDisabled]; with each of them no session is created.
+	// [auth.PersonDisabled]; with each of them no session is created and none
+	// ends. Whatever the error, both happen or neither; the unionid and
+	// session_key that the platform told of the account may have been kept all
+	// the same.
 	Exchange(ctx context.Context, x ExchangeParams) (Granted, error)
 
 	// Refresh moves the session one generation forward, with one UPDATE of one
@@ -50,8 +62,9 @@ type Store interface {
 	// [auth.RefreshExpired] (idle, absolute, or no such session any more),
 	// [auth.SessionRevoked] (ended, or below the app's epoch),
 	// [auth.AppUnknown], [auth.AppDisabled], and [auth.RefreshReused] when the
-	// presented generation was a late replay or a reuse: then the session has
-	// been ended, with cutoff and audit event, in the same transaction.
+	// presented generation was a late replay or a reuse (the cause says which:
+	// [Verdict.Refusal]): then the session has been ended, with cutoff and
+	// audit event, in the same transaction.
 	Refresh(ctx context.Context, r RefreshParams) (Granted, error)
 
 	// End ends a live session of this app, with its cutoff and audit event. A
@@ -93,6 +106,11 @@ type ExchangeParams struct {
 	Now time.Time
 	// IdleTTL and MaxTTL are the session's idle and absolute lifetimes.
 	IdleTTL, MaxTTL time.Duration
+	// MaxSessions is how many live sessions the identity may have, this one
+	// included; 0 means any number.
+	MaxSessions int
+	// RequestID goes into the audit events of the sessions that this one ends.
+	RequestID string
 }
 
 // RefreshParams is one presented refresh token, its MAC already verified.
@@ -132,6 +150,9 @@ type Granted struct {
 	Audiences []string
 	// Verdict says what a refresh did; it is [Rotate] for an exchange.
 	Verdict Verdict
+	// Ended is how many sessions of the identity an exchange ended, because
+	// with the new one there were too many.
+	Ended int
 }
 
 // State is a session with its app's standing.

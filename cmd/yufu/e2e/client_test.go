@@ -42,6 +42,9 @@ type answer struct {
 
 // do sends a request. It notes the tokens of the answer as secrets.
 func (h *harness) do(req *http.Request) (*answer, error) {
+	if h.client != "" {
+		req.Header.Set("X-Forwarded-For", h.client)
+	}
 	resp, err := h.http.Do(req)
 	if err != nil {
 		return nil, err
@@ -52,10 +55,16 @@ func (h *harness) do(req *http.Request) (*answer, error) {
 		return nil, err
 	}
 	a := &answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
-	_ = json.Unmarshal(body, &a.Doc) // not every answer is an object
+	h.read(a, req.Method+" "+req.URL.Path, req.URL.Path == "/oauth2/token")
+	return a, nil
+}
+
+// read reads the body of an answer. The tokens in it are secrets everywhere else.
+func (h *harness) read(a *answer, where string, tokens bool) {
+	_ = json.Unmarshal([]byte(a.Body), &a.Doc) // not every answer is an object
 	h.secret("an access token", a.Doc.AccessToken)
 	h.secret("a refresh token", a.Doc.RefreshToken)
-	return a, nil
+	h.saidAnswer("the answer to "+where, a, tokens)
 }
 
 // post sends a form.
@@ -106,6 +115,15 @@ type service struct {
 func (s *service) in(t *testing.T) *service {
 	sub := *s
 	sub.harness = s.harness.in(t)
+	return &sub
+}
+
+// from returns the service as a client at another address knows it. The service
+// must trust 127.0.0.1 as a proxy.
+func (s *service) from(addr string) *service {
+	sub, h := *s, *s.harness
+	h.client = addr
+	sub.harness = &h
 	return &sub
 }
 

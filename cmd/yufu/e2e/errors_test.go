@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strconv"
 	"testing"
 )
@@ -9,6 +10,7 @@ func TestTokenErrors(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.1"
 	p, s := d.serve("yufu", "--migrate")
 	d.addApp()
 
@@ -31,7 +33,7 @@ func TestTokenErrors(t *testing.T) {
 		}
 	}
 
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name        string
 		fault       map[string]any
 		status      int
@@ -51,14 +53,16 @@ func TestTokenErrors(t *testing.T) {
 		{"WeChat's proxy is broken", map[string]any{"status": 502}, 503, "temporarily_unavailable", "platform_unavailable", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := s.in(t)
+			s := s.in(t).from(fmt.Sprintf("192.0.2.%d", i))
 			code := d.sim.mustCode("alice")
 			d.sim.fault(c.fault)
 			wants(s, s.must(s.exchangeCode(code)), c.status, c.oauth, c.code, c.retryAfter)
 			if n := d.sim.timesSent(code); n != 1 {
 				t.Errorf("the code was sent to WeChat %d times, want once", n)
 			}
-			s.logIn("alice") // and it is over
+			// And it is over. The caller whom the quota met is held back for a
+			// minute, so another asks.
+			s.from(fmt.Sprintf("198.51.100.%d", i)).logIn("alice")
 		})
 	}
 

@@ -4,8 +4,9 @@
 // A test takes a [harness]. It starts processes, keeps all they say, and knows
 // every secret that passed through the test's hands. When the test ends it
 // holds the one against the other, so that every test here also proves that no
-// secret was printed. Nothing waits for a fixed time: what a process does is
-// read from its log or asked over HTTP.
+// secret was printed or answered. All its HTTP traffic is held against
+// openapi.yaml. Nothing waits for a fixed time: what a process does is read
+// from its log or asked over HTTP.
 package e2e
 
 import (
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"net/http"
@@ -28,6 +30,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
@@ -61,10 +64,30 @@ func build(path string) error {
 	return nil
 }
 
+// lookAtSources makes the sources inputs of the test. The program is built by
+// another process, of which go test knows nothing: it would tell a result from
+// its cache although the program has changed. It notes the folders that a test
+// lists, with the times of what is in them.
+var lookAtSources = sync.OnceValue(func() error {
+	return filepath.WalkDir(filepath.Join("..", "..", ".."), func(_ string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a test that runs beside this one had it
+		}
+		if err == nil && d.IsDir() && (d.Name() == "node_modules" || d.Name() != ".." && strings.HasPrefix(d.Name(), ".")) {
+			return filepath.SkipDir
+		}
+		return err
+	})
+})
+
 // harness is what one test works with. It is safe for concurrent use.
 type harness struct {
-	t    *testing.T
-	http *http.Client
+	t        *testing.T
+	http     *http.Client
+	contract *apitest.Transport // what http goes through
+	// client is the address that requests say they come from, as a proxy
+	// would; empty: they come from here.
+	client string
 	*records
 }
 
@@ -73,17 +96,22 @@ type records struct {
 	mu      sync.Mutex
 	secrets map[string]string // secret → what it is
 	outputs []*output
+	texts   []said
 }
 
 // newHarness returns the harness of a test. Make it before all else: it must be
 // the last to end.
 func newHarness(t *testing.T) *harness {
 	t.Helper()
-	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
+	}
+	transport := apitest.NewTransport(t, &http.Transport{MaxIdleConnsPerHost: 64})
 	h := &harness{
-		t:       t,
-		http:    &http.Client{Transport: transport, Timeout: patience},
-		records: &records{secrets: map[string]string{}},
+		t:        t,
+		http:     &http.Client{Transport: transport, Timeout: patience},
+		contract: transport,
+		records:  &records{secrets: map[string]string{}},
 	}
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -112,21 +140,6 @@ func (h *harness) secret(what, s string) string {
 		h.mu.Unlock()
 	}
 	return s
-}
-
-// findLeaks fails the test if a process printed a secret.
-func (h *harness) findLeaks() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, o := range h.outputs {
-		for line := range strings.Lines(o.String()) {
-			for s, what := range maps.All(h.secrets) {
-				if strings.Contains(line, s) {
-					h.t.Errorf("%s holds %s: %s", o.name, what, line)
-				}
-			}
-		}
-	}
 }
 
 // masterKey writes a new master-key file and returns its path.
@@ -386,12 +399,17 @@ func (p *process) await(o *output, what string, enough func(text string) bool) s
 }
 
 // base returns the base URL of one of the process's listeners, once it listens.
+// From then on the harness holds what it answers against openapi.yaml.
 func (p *process) base(listener string) string {
 	p.h.t.Helper()
 	l := p.waitLog("that "+listener+" listens", func(l logLine) bool {
 		return l.Msg == "listening" && l.Listener == listener
 	})
-	return "http://" + l.Addr
+	base := "http://" + l.Addr
+	if served := apitest.Listener(listener); served == apitest.Public || served == apitest.Admin {
+		p.h.contract.Watch(base, served)
+	}
+	return base
 }
 
 // eventually polls a condition until it holds.
@@ -406,13 +424,30 @@ func (h *harness) eventually(what string, holds func() bool) {
 	}
 }
 
-// unusedAddr returns an address on which nobody listens.
+// unusedAddr returns an address on which nobody listens, nor can while the test
+// runs: its port is that of the near end of a connection.
 func unusedAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(func() { l.Close() })
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.LocalAddr().String()
+}
+
+func TestUnusedAddr(t *testing.T) {
+	t.Parallel()
+	addr := unusedAddr(t)
+	if conn, err := net.Dial("tcp", addr); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("somebody listens: %v, %v", conn, err)
+	}
+	if l, err := net.Listen("tcp", addr); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a test beside this one could be given the address: %v, %v", l, err)
+	}
 }

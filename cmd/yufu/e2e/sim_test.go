@@ -83,6 +83,13 @@ func (s *simulator) hold() <-chan held {
 	return s.holds
 }
 
+// holdNoMore lets the calls to come through.
+func (s *simulator) holdNoMore() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holds = nil
+}
+
 // timesSent returns how often the service sent a code.
 func (s *simulator) timesSent(code string) int {
 	s.mu.Lock()

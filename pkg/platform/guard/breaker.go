@@ -9,6 +9,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
 const (
@@ -60,10 +61,17 @@ func newBreaker(name string, clock func() time.Time) *breaker {
 func platformFailed(err error) bool { return errors.Is(err, auth.PlatformUnavailable) }
 
 // excluded reports whether the outcome says nothing about the platform: the
-// caller gave up, or the call was never made.
+// caller gave up, the call was never made, or the platform is well enough to
+// answer, but nobody here knows what the answer means and whose fault it is. It
+// neither opens nor closes the breaker, and the next call takes its place among
+// the probes.
 func excluded(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
-		err == errBusy || err == errSeen //nolint:errorlint // these two very values, not their codes
+	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer, auth.RateLimited} {
+		if errors.Is(err, neutral) {
+			return true
+		}
+	}
+	return err == errBusy || err == errSeen || err == errPanicked //nolint:errorlint // these very values, not their codes
 }
 
 // allow admits a call, whose outcome goes to done, or refuses it with the time

@@ -12,17 +12,24 @@
 // most calls of half a minute failed; half-open when a pause is over, and then
 // lets a few calls through to find out. Only the platform's failures count:
 // busy, out of order, silent. What the platform says about a code or a user is
-// an answer, not a failure.
+// an answer, not a failure. What never went out, and an answer that nobody here
+// knows, count neither way: whoever can provoke them moves nothing.
+//
+// A code that was sent is spent, so its answer is heard even when the caller
+// hangs up. Nobody spoils a probe by hanging up, or gets around a limit.
 //
 // When the platform asks for a pause (its quota), the caller that was told so is
 // held back for a minute. Only when several callers were told so within that
-// minute is the whole app held back: the quota may be counted per user, and then
-// one user could otherwise keep everybody out.
+// minute, and nobody was let in meanwhile, is the whole app held back: the quota
+// may be counted per user, and then one user could otherwise keep everybody out.
+// For the same reason callers of one IPv6 /48 are one, and an app that is held
+// back lets somebody through every few seconds: the hold is over as soon as the
+// platform lets him in.
 //
 // # Failure
 //
 // A refusal is [auth.PlatformUnavailable], [auth.PlatformQuota] or
-// [auth.CodeUsed], with the time to wait, and costs the platform nothing. The
-// memory is this process's: after a restart, or on another replica, the
+// [auth.CodeUsed], the first two with the time to wait, and costs the platform
+// nothing. The memory is this process's: after a restart, or on another replica, the
 // platform itself refuses a code that comes twice.
 package guard

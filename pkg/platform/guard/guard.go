@@ -2,13 +2,11 @@ package guard
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/maypok86/otter/v2"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform"
@@ -28,16 +26,16 @@ const (
 	defaultConcurrency = 128
 	// queueTimeout is how long a call waits for its turn.
 	queueTimeout = time.Second
-	// codeMemory is how long a code is remembered: longer than it lives.
-	codeMemory = 6 * time.Minute
-	// maxCodes bounds the memory of codes, maxCallers that of an app's callers.
-	maxCodes   = 1 << 17
+	// maxCallers bounds the memory of an app's callers that are held back.
 	maxCallers = 1 << 12
 	// quotaPause is how long a caller, or the app, is held back.
 	quotaPause = time.Minute
 	// quotaCallers is how many callers must have been told of the quota within
-	// a pause before the whole app is held back.
+	// a pause, with nobody let in meanwhile, before the whole app is held back.
 	quotaCallers = 3
+	// quotaProbe is how often, while the app is held back, one caller who is not
+	// held back himself is let through, to find out whether it is over.
+	quotaProbe = 3 * time.Second
 )
 
 // Guard wraps a provider. It is a [platform.Provider] itself, and safe for
@@ -46,8 +44,7 @@ type Guard struct {
 	next  platform.Provider
 	clock func() time.Time
 	slots chan struct{}
-	// codes are those sent a while ago, of all apps.
-	codes *otter.Cache[codeHash, struct{}]
+	codes *codeSet
 
 	mu   sync.Mutex
 	apps map[string]*app // only registered apps get here
@@ -67,23 +64,9 @@ func New(next platform.Provider, c Config) *Guard {
 		next:  next,
 		clock: c.Clock,
 		slots: make(chan struct{}, c.Concurrency),
-		codes: otter.Must(&otter.Options[codeHash, struct{}]{
-			MaximumSize:      maxCodes,
-			ExpiryCalculator: otter.ExpiryCreating[codeHash, struct{}](codeMemory),
-		}),
-		apps: make(map[string]*app),
+		codes: newCodeSet(maxCodes),
+		apps:  make(map[string]*app),
 	}
-}
-
-// Close ends what the guard has running. Calls that come later still work.
-func (g *Guard) Close() { g.codes.StopAllGoroutines() }
-
-// codeHash names a code of an app without keeping it.
-type codeHash [16]byte
-
-func hashCode(appID, code string) codeHash {
-	sum := sha256.Sum256([]byte(appID + "\x00" + code))
-	return codeHash(sum[:])
 }
 
 // ExchangeCode implements [platform.Provider].
@@ -91,7 +74,7 @@ func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, co
 	a := g.app(creds.AppID)
 	caller := platform.CallerOf(ctx)
 	hash := hashCode(creds.AppID, code)
-	if _, seen := g.codes.GetIfPresent(hash); seen {
+	if g.codes.seen(hash) {
 		return platform.Account{}, errSeen
 	}
 	if wait := a.paused(caller, g.clock()); wait > 0 {
@@ -106,7 +89,12 @@ func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, co
 	defer func() { done(err) }()
 	var account platform.Account
 	account, err = g.call(ctx, hash, creds, code)
-	if errors.Is(err, auth.PlatformQuota) && a.pause(caller, g.clock()) {
+	switch {
+	case err == nil:
+		a.letIn()
+	case errors.Is(err, platform.ErrNotSent):
+		g.codes.release(hash)
+	case errors.Is(err, auth.PlatformQuota) && a.pause(caller, g.clock()):
 		err = fmt.Errorf("%w: several callers were told so; the app is held back for %s", err, quotaPause)
 	}
 	return account, err
@@ -136,11 +124,25 @@ func (g *Guard) call(ctx context.Context, hash codeHash, creds platform.Credenti
 		}
 	}
 	defer func() { <-g.slots }()
-	// Whoever sets it first may send it.
-	if _, first := g.codes.SetIfAbsent(hash, struct{}{}); !first {
+	if err := ctx.Err(); err != nil {
+		return platform.Account{}, err // before the code is spent
+	}
+	if err := platform.Check(ctx); err != nil {
+		return platform.Account{}, err
+	}
+	if !g.codes.claim(hash, g.clock()) {
 		return platform.Account{}, errSeen
 	}
-	return g.next.ExchangeCode(ctx, creds, code)
+	// From here on the code is spent, and the answer is heard even when the
+	// caller hangs up: a wrong code, or a quota that is used up, counts against
+	// whoever sent it. Else hanging up at once would be a way around the limits.
+	spent := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		spent, cancel = context.WithDeadline(spent, deadline)
+		defer cancel()
+	}
+	return g.next.ExchangeCode(spent, creds, code)
 }
 
 // app returns the state of an app.
@@ -161,13 +163,16 @@ type app struct {
 
 	mu      sync.Mutex
 	callers map[string]time.Time // until when each is held back
+	told    map[string]struct{}  // their owners, if told since anybody was let in
 	until   time.Time            // until when the whole app is held back
+	probeAt time.Time            // when one caller may find out whether it still must be
 }
 
 func newApp(id string, clock func() time.Time) *app {
 	return &app{
 		breaker: newBreaker(id, clock),
 		callers: make(map[string]time.Time),
+		told:    make(map[string]struct{}),
 	}
 }
 
@@ -175,7 +180,25 @@ func newApp(id string, clock func() time.Time) *app {
 func (a *app) paused(caller string, now time.Time) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return max(a.until.Sub(now), a.callers[caller].Sub(now))
+	if wait := a.callers[caller].Sub(now); wait > 0 {
+		return max(wait, a.until.Sub(now))
+	}
+	wait := a.until.Sub(now)
+	if wait > 0 && !now.Before(a.probeAt) {
+		a.probeAt = now.Add(quotaProbe)
+		return 0
+	}
+	return max(wait, 0)
+}
+
+// owner returns what a caller is counted by when several are: an IPv4 address,
+// or the /48 of an IPv6 network, since that is what one customer is given.
+func owner(caller string) string {
+	p, err := netip.ParsePrefix(caller)
+	if err != nil || !p.Addr().Is6() || p.Bits() < 48 {
+		return caller
+	}
+	return netip.PrefixFrom(p.Addr(), 48).Masked().String()
 }
 
 // pause holds a caller back, and the whole app if enough of them are. It
@@ -186,14 +209,25 @@ func (a *app) pause(caller string, now time.Time) bool {
 	for c, until := range a.callers {
 		if !until.After(now) {
 			delete(a.callers, c)
+			delete(a.told, owner(c))
 		}
 	}
 	if len(a.callers) < maxCallers {
 		a.callers[caller] = now.Add(quotaPause)
+		a.told[owner(caller)] = struct{}{}
 	}
-	if len(a.callers) < quotaCallers {
+	if len(a.told) < quotaCallers {
 		return false
 	}
-	a.until = now.Add(quotaPause)
+	a.until, a.probeAt = now.Add(quotaPause), now.Add(quotaProbe)
 	return true
+}
+
+// letIn notes that the platform let somebody in: its quota is not one of the
+// whole app, or not any more.
+func (a *app) letIn() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.told)
+	a.until = time.Time{}
 }

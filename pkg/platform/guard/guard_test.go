@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,6 +27,21 @@ func (s *scripted) ExchangeCode(ctx context.Context, app platform.Credentials, c
 		return platform.Account{}, err
 	}
 	return platform.Account{OpenID: "o" + code}, nil
+}
+
+// hesitant is a platform that takes its time, and gives up with its caller.
+type hesitant struct {
+	scripted
+	takes time.Duration
+}
+
+func (h *hesitant) ExchangeCode(ctx context.Context, app platform.Credentials, code string) (platform.Account, error) {
+	select {
+	case <-time.After(h.takes):
+		return h.scripted.ExchangeCode(ctx, app, code)
+	case <-ctx.Done():
+		return platform.Account{}, ctx.Err()
+	}
 }
 
 func always(err error) func(appID, caller string) error {
@@ -58,7 +74,6 @@ func TestBreaker(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformUnavailable)}
 			g := New(p, Config{})
-			defer g.Close()
 			for range consecutiveFailures {
 				wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
 			}
@@ -87,7 +102,6 @@ func TestBreaker(t *testing.T) {
 				return nil
 			}}
 			g := New(p, Config{})
-			defer g.Close()
 			for range 2 * minCalls {
 				_ = attempt(g, "wx1", "a")
 			}
@@ -101,7 +115,6 @@ func TestBreaker(t *testing.T) {
 			for _, answer := range []error{auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked, auth.PlatformMisconfigured, context.Canceled} {
 				p := &scripted{answer: always(answer)}
 				g := New(p, Config{})
-				defer g.Close()
 				for range 5 * minCalls {
 					_ = attempt(g, "wx1", "a")
 				}
@@ -109,6 +122,82 @@ func TestBreaker(t *testing.T) {
 					t.Errorf("%v: %d calls reached the platform, want all %d", answer, got, 5*minCalls)
 				}
 			}
+		})
+	})
+	t.Run("is not moved by what never went out, or what nobody understands, either way", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, neutral := range []error{
+				&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent},
+				&auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrUnknownAnswer},
+				&auth.Error{Code: auth.RateLimited},
+				context.Canceled,
+				context.DeadlineExceeded,
+			} {
+				p := &scripted{answer: always(neutral)}
+				g := New(p, Config{})
+				for range 5 * minCalls {
+					wantCode(t, attempt(g, "wx1", "a"), auth.CodeOf(neutral))
+				}
+				if got := p.calls.Load(); got != 5*minCalls {
+					t.Errorf("%v: %d calls came through, want all %d", neutral, got, 5*minCalls)
+				}
+				// They do not stand between failures in a row.
+				for i := range 2 * consecutiveFailures {
+					p.answer = always(auth.PlatformUnavailable)
+					if i%2 != 0 {
+						p.answer = always(neutral)
+					}
+					_ = attempt(g, "wx1", "a")
+				}
+				calls := p.calls.Load()
+				wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
+				if p.calls.Load() != calls {
+					t.Errorf("%v: %d failures did not open the breaker", neutral, consecutiveFailures)
+				}
+				// Half-open, they are no evidence, and use up no probe.
+				time.Sleep(openFor + time.Millisecond)
+				p.answer = always(neutral)
+				for range 5 * probes {
+					wantCode(t, attempt(g, "wx1", "a"), auth.CodeOf(neutral))
+				}
+				if got := p.calls.Load() - calls; got != 5*probes {
+					t.Errorf("%v: %d calls came through the half-open breaker, want %d", neutral, got, 5*probes)
+				}
+				calls = p.calls.Load()
+				p.answer = always(auth.PlatformUnavailable)
+				for range 2 {
+					wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
+				}
+				if got := p.calls.Load() - calls; got != 1 {
+					t.Errorf("%v: the breaker was closed, a failed probe let %d calls through", neutral, got)
+				}
+			}
+		})
+	})
+	t.Run("half-open lets a few through at once, however long they take", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &hesitant{scripted: scripted{answer: always(auth.PlatformUnavailable)}}
+			g := New(p, Config{})
+			for range consecutiveFailures {
+				_ = attempt(g, "wx1", "a")
+			}
+			time.Sleep(openFor + time.Millisecond)
+			p.answer, p.takes = always(nil), 2*time.Second
+			calls := p.calls.Load()
+			var wg sync.WaitGroup
+			var refused atomic.Int64
+			for range 10 {
+				wg.Go(func() {
+					if e := new(auth.Error); errors.As(attempt(g, "wx1", "a"), &e) && e.RetryAfter > 0 {
+						refused.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if got := p.calls.Load() - calls; got != probes || refused.Load() != 10-probes {
+				t.Errorf("%d came through and %d were told to wait, want %d and %d", got, refused.Load(), probes, 10-probes)
+			}
+			wantCode(t, attempt(g, "wx1", "a"), "")
 		})
 	})
 	t.Run("of one app leaves the others alone", func(t *testing.T) {
@@ -120,7 +209,6 @@ func TestBreaker(t *testing.T) {
 				return nil
 			}}
 			g := New(p, Config{})
-			defer g.Close()
 			for range 10 {
 				_ = attempt(g, "wx1", "a")
 			}
@@ -131,7 +219,6 @@ func TestBreaker(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: func(appID, caller string) error { panic("boom") }}
 			g := New(p, Config{Concurrency: 1})
-			defer g.Close()
 			func() {
 				defer func() { _ = recover() }()
 				_ = attempt(g, "wx1", "a")
@@ -152,7 +239,6 @@ func TestQuota(t *testing.T) {
 				return nil
 			}}
 			g := New(p, Config{})
-			defer g.Close()
 			for range 100 {
 				wantCode(t, attempt(g, "wx1", "greedy"), auth.PlatformQuota)
 			}
@@ -177,7 +263,6 @@ func TestQuota(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
-			defer g.Close()
 			for i := range quotaCallers {
 				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
 			}
@@ -190,11 +275,114 @@ func TestQuota(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "somebody else"), "")
 		})
 	})
+	t.Run("holds back the app no longer than until somebody is let in", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: func(_, caller string) error {
+				if strings.HasPrefix(caller, "greedy") {
+					return auth.PlatformQuota
+				}
+				return nil
+			}}
+			g := New(p, Config{})
+			for i := range quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint("greedy", i)), auth.PlatformQuota)
+			}
+			wantCode(t, attempt(g, "wx1", "honest"), auth.PlatformQuota)
+			time.Sleep(quotaProbe)
+			wantCode(t, attempt(g, "wx1", "greedy0"), auth.PlatformQuota) // is no probe
+			for range 10 {
+				wantCode(t, attempt(g, "wx1", "honest"), "")
+			}
+			if got := p.calls.Load(); got != quotaCallers+10 {
+				t.Errorf("%d calls reached the platform, want %d", got, quotaCallers+10)
+			}
+		})
+	})
+	t.Run("asks the platform once every few seconds while the app is held back", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformQuota)}
+			g := New(p, Config{})
+			for i := range quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
+			}
+			for round := range 100 {
+				time.Sleep(quotaProbe)
+				for i := range 10 {
+					wantCode(t, attempt(g, "wx1", fmt.Sprint("another", round, i)), auth.PlatformQuota)
+				}
+			}
+			if got := p.calls.Load(); got != quotaCallers+100 {
+				t.Errorf("%d calls reached the platform, want %d", got, quotaCallers+100)
+			}
+		})
+	})
+	t.Run("takes the networks of one IPv6 customer for one caller", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformQuota)}
+			g := New(p, Config{})
+			for i := range 10 * quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprintf("2001:db8:1:%x::/64", i)), auth.PlatformQuota)
+			}
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "192.0.2.1/32"), "")
+		})
+	})
+	t.Run("told to several callers while others are let in holds back each alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: func(appID, caller string) error {
+				if caller == "honest" {
+					return nil
+				}
+				return auth.PlatformQuota
+			}}
+			g := New(p, Config{})
+			for i := range 10 * quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint("greedy", i)), auth.PlatformQuota)
+				wantCode(t, attempt(g, "wx1", "honest"), "")
+			}
+			calls := p.calls.Load()
+			for i := range 10 * quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint("greedy", i)), auth.PlatformQuota)
+			}
+			if p.calls.Load() != calls {
+				t.Error("those who were told so are not held back")
+			}
+		})
+	})
+	t.Run("told to one caller many times at once holds back that one alone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &hesitant{scripted: scripted{answer: always(auth.PlatformQuota)}, takes: time.Second}
+			g := New(p, Config{})
+			var wg sync.WaitGroup
+			for range 10 * quotaCallers {
+				wg.Go(func() { _ = attempt(g, "wx1", "greedy") })
+			}
+			wg.Wait()
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "honest"), "")
+		})
+	})
+	t.Run("keeps no more callers than it must", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(&scripted{answer: always(nil)}, Config{})
+			a := g.app("wx1")
+			for i := range maxCallers + 100 {
+				a.pause(fmt.Sprint(i), time.Now())
+			}
+			if len(a.callers) != maxCallers || len(a.told) != maxCallers {
+				t.Errorf("%d and %d callers are kept, want %d", len(a.callers), len(a.told), maxCallers)
+			}
+			time.Sleep(quotaPause)
+			a.pause("another", time.Now())
+			if len(a.callers) != 1 || len(a.told) != 1 {
+				t.Errorf("a minute later %d and %d are kept, want 1", len(a.callers), len(a.told))
+			}
+		})
+	})
 	t.Run("told to several callers long after one another holds back each alone", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
-			defer g.Close()
 			for i := range 2 * quotaCallers {
 				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
 				time.Sleep(quotaPause)
@@ -202,110 +390,5 @@ func TestQuota(t *testing.T) {
 			p.answer = always(nil)
 			wantCode(t, attempt(g, "wx1", "somebody else"), "")
 		})
-	})
-}
-
-func TestCodes(t *testing.T) {
-	app, code := platform.Credentials{AppID: "wx1"}, "the same code"
-	t.Run("that were sent are not sent again, whatever the answer was", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			for _, answer := range []error{nil, auth.CodeInvalid, auth.PlatformUnavailable, context.Canceled} {
-				p := &scripted{answer: always(answer)}
-				g := New(p, Config{})
-				defer g.Close()
-				_, _ = g.ExchangeCode(t.Context(), app, code)
-				_, err := g.ExchangeCode(t.Context(), app, code)
-				wantCode(t, err, auth.CodeUsed)
-				if got := p.calls.Load(); got != 1 {
-					t.Errorf("after %v: sent %d times", answer, got)
-				}
-			}
-		})
-	})
-	t.Run("that many send at once are sent once", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			p := &scripted{answer: always(nil)}
-			g := New(p, Config{})
-			defer g.Close()
-			var wg sync.WaitGroup
-			var good atomic.Int64
-			for range 100 {
-				wg.Go(func() {
-					if _, err := g.ExchangeCode(t.Context(), app, code); err == nil {
-						good.Add(1)
-					}
-				})
-			}
-			wg.Wait()
-			if good.Load() != 1 || p.calls.Load() != 1 {
-				t.Errorf("%d succeeded, %d were sent, want 1 and 1", good.Load(), p.calls.Load())
-			}
-		})
-	})
-	t.Run("that were refused unsent may be sent later", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			p := &scripted{answer: always(auth.PlatformUnavailable)}
-			g := New(p, Config{})
-			defer g.Close()
-			for range consecutiveFailures {
-				_ = attempt(g, "wx1", "a")
-			}
-			_, err := g.ExchangeCode(t.Context(), app, code)
-			wantCode(t, err, auth.PlatformUnavailable)
-			p.answer = always(nil)
-			time.Sleep(openFor + time.Millisecond)
-			_, err = g.ExchangeCode(t.Context(), app, code)
-			wantCode(t, err, "")
-		})
-	})
-	t.Run("are told apart by app", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			g := New(&scripted{answer: always(nil)}, Config{})
-			defer g.Close()
-			_, _ = g.ExchangeCode(t.Context(), app, code)
-			_, err := g.ExchangeCode(t.Context(), platform.Credentials{AppID: "wx2"}, code)
-			wantCode(t, err, "")
-		})
-	})
-}
-
-func TestConcurrency(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var under, most atomic.Int64
-		release := make(chan struct{})
-		p := &scripted{answer: func(appID, caller string) error {
-			most.Store(max(most.Load(), under.Add(1)))
-			<-release
-			under.Add(-1)
-			return nil
-		}}
-		const bound = 4
-		g := New(p, Config{Concurrency: bound})
-		defer g.Close()
-		var wg sync.WaitGroup
-		var refused atomic.Int64
-		for range 3 * bound {
-			wg.Go(func() {
-				if errors.Is(attempt(g, "wx1", "a"), auth.PlatformUnavailable) {
-					refused.Add(1)
-				}
-			})
-		}
-		time.Sleep(queueTimeout + time.Millisecond)
-		synctest.Wait()
-		if most.Load() != bound || refused.Load() != 2*bound {
-			t.Errorf("%d calls at once, %d refused; want %d and %d", most.Load(), refused.Load(), bound, 2*bound)
-		}
-		close(release)
-		wg.Wait()
-		// Refusals of our own making do not open the breaker.
-		wantCode(t, attempt(g, "wx1", "a"), "")
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		g.slots = make(chan struct{}) // full for ever
-		_, err := g.ExchangeCode(ctx, platform.Credentials{}, "x")
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("a caller that gave up: %v", err)
-		}
 	})
 }

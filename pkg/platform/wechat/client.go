@@ -30,10 +30,10 @@ var (
 	// ErrCodeMalformed is the cause when a code cannot be one of WeChat's:
 	// nothing was sent. The literal code of the developer tools' tourist mode
 	// is such a code.
-	ErrCodeMalformed = errors.New("wechat: the code has not the form of a code, nothing was sent")
+	ErrCodeMalformed = fmt.Errorf("wechat: the code has not the form of a code, %w", platform.ErrNotSent)
 	// ErrCredentials is the cause when appid or secret cannot be right:
 	// nothing was sent.
-	ErrCredentials = errors.New("wechat: the appid or secret is empty or malformed, nothing was sent")
+	ErrCredentials = fmt.Errorf("wechat: the appid or secret is empty or malformed, %w", platform.ErrNotSent)
 )
 
 // Config says how to reach WeChat. The zero value is production.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
 // How long a mini-program is told to wait.
@@ -33,6 +34,11 @@ type APIError struct {
 // Error implements error.
 func (e *APIError) Error() string {
 	return fmt.Sprintf("wechat: errcode %d: %s", e.Errcode, e.Errmsg)
+}
+
+// Is makes an errcode that is not in the table a [platform.ErrUnknownAnswer].
+func (e *APIError) Is(target error) bool {
+	return target == platform.ErrUnknownAnswer && verdictOf(e.Errcode).class == ClassUnknown
 }
 
 // AnswerError is an answer that is none of WeChat's API: another status than

@@ -2,12 +2,13 @@ package wechatsim
 
 import (
 	"context"
-	"errors"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -82,27 +83,35 @@ func TestFault(t *testing.T) {
 
 	t.Run("a_delayed_call_has_taken_effect_when_the_caller_gives_up", func(t *testing.T) {
 		t.Parallel()
-		s := start(t, Config{})
-		s.fault(Fault{Delay: 10 * time.Minute})
-		code := s.NewCode("alice")
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		gone := make(chan error, 1)
-		go func() {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+loginPath(appA, code), http.NoBody)
-			if err == nil {
-				_, err = http.DefaultTransport.RoundTrip(req)
+		synctest.Test(t, func(t *testing.T) {
+			s := New(Config{})
+			if err := s.AddFault(Fault{Delay: 10 * time.Minute}); err != nil {
+				t.Fatal(err)
 			}
-			gone <- err
-		}()
-		for len(s.Calls()) == 0 {
-			time.Sleep(time.Millisecond)
-		}
-		cancel()
-		if err := <-gone; !errors.Is(err, context.Canceled) {
-			t.Errorf("err = %v", err)
-		}
-		s.login(appA, code).refused(t, 40163)
+			ctx, giveUp := context.WithCancel(t.Context())
+			defer giveUp()
+			path := loginPath(appA, s.NewCode("alice"))
+			answered := make(chan struct{})
+			began := time.Now()
+			go func() {
+				defer close(answered)
+				s.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, path, http.NoBody))
+			}()
+			synctest.Wait() // until the call does nothing but wait
+			if n := len(s.Calls()); n != 1 {
+				t.Errorf("%d calls have taken effect, want 1", n)
+			}
+			giveUp()
+			<-answered
+			if waited := time.Since(began); waited != 0 {
+				t.Errorf("the handler goes on for %s after the caller has gone", waited)
+			}
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
+			if !strings.Contains(w.Body.String(), "40163") {
+				t.Errorf("the code still works: %s", w.Body)
+			}
+		})
 	})
 
 	t.Run("a_delay_goes_with_another_fault", func(t *testing.T) {

@@ -2,9 +2,10 @@
 // and sealing, the real WeChat client against a simulated WeChat over HTTP, the
 // caller's database, and a clock that moves when it is told to.
 //
-// It owns the assembly and two registered apps. It does not own the database,
-// which the test opens and hands in, nor any rule of sessions. It is for tests
-// alone: its master key and secrets are known to everybody.
+// It owns the assembly, two registered apps, and [Faults], which holds such a
+// service against a model while everything around it fails. It does not own the
+// database, which the test opens and hands in, nor any rule of sessions. It is
+// for tests alone: its master key and secrets are known to everybody.
 package sessiontest
 
 import (
@@ -77,8 +78,22 @@ type Fixture struct {
 
 // New assembles a service over an empty, migrated database, with both apps
 // registered. It lives until the test ends. Lifetimes that are zero are
-// [session.DefaultLifetimes].
+// [session.DefaultLifetimes]; the limit of sessions is
+// [session.DefaultMaxSessions].
 func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
+	tb.Helper()
+	return assemble(tb, store, lifetimes, 0, func(sim *wechatsim.Simulator) platform.Provider {
+		srv := httptest.NewServer(sim.Handler())
+		tb.Cleanup(srv.Close)
+		weChat := must(wechat.New(wechat.Config{BaseURL: srv.URL}))(tb)
+		tb.Cleanup(weChat.CloseIdleConnections)
+		return weChat
+	})
+}
+
+// assemble is [New] with another way to the simulator, which remembers so many
+// calls.
+func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls int, connect func(*wechatsim.Simulator) platform.Provider) *Fixture {
 	tb.Helper()
 	if lifetimes == (session.Lifetimes{}) {
 		lifetimes = session.DefaultLifetimes
@@ -92,12 +107,9 @@ func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 	f.Simulator = wechatsim.New(wechatsim.Config{
 		Apps: map[string]string{AppID: AppSecret, OtherAppID: OtherAppSecret},
 		Now:  f.Clock.Now,
-	})
-	srv := httptest.NewServer(f.Simulator.Handler())
-	tb.Cleanup(srv.Close)
-	weChat := must(wechat.New(wechat.Config{BaseURL: srv.URL}))(tb)
-	tb.Cleanup(weChat.CloseIdleConnections)
 
+		MaxCalls: maxCalls,
+	})
 	f.Sealer = must(seal.NewRing(bytes.Repeat([]byte{7}, seal.KeySize)))(tb)
 	f.Keys = must(keyring.Open(tb.Context(), store, f.Sealer, f.Clock.Now()))(tb)
 	f.Minter = must(token.NewMinter(f.Keys, Issuer, AccessTTL))(tb)
@@ -106,15 +118,16 @@ func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 	f.AddApp(AppID, AppSecret, Audience)
 	f.AddApp(OtherAppID, OtherAppSecret)
 	f.Service = must(session.NewService(session.Config{
-		Store:     store,
-		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
-		Sealer:    f.Sealer,
-		Minter:    f.Minter,
-		Verifier:  f.Verifier,
-		Codec:     f.Codec,
-		Lifetimes: lifetimes,
-		Clock:     f.Clock.Now,
-		Applied:   f.applied,
+		Store:       store,
+		Platforms:   map[string]platform.Provider{auth.PlatformWeChat: connect(f.Simulator)},
+		Sealer:      f.Sealer,
+		Minter:      f.Minter,
+		Verifier:    f.Verifier,
+		Codec:       f.Codec,
+		Lifetimes:   lifetimes,
+		MaxSessions: session.DefaultMaxSessions,
+		Clock:       f.Clock.Now,
+		Applied:     f.applied,
 	}))(tb)
 	f.Revoker = session.NewRevoker(session.RevokerConfig{
 		Store:          store,

@@ -14,9 +14,10 @@ import (
 // database is one whose answers the test decides, and whose answer takes a
 // while by the replica's clock.
 type database struct {
-	down  error
-	now   time.Time
-	while func()
+	down      error
+	now       time.Time
+	clockless error
+	while     func()
 }
 
 func (d *database) Ping(context.Context) error { return d.down }
@@ -25,7 +26,7 @@ func (d *database) Now(context.Context) (time.Time, error) {
 	if d.while != nil {
 		d.while()
 	}
-	return d.now, nil
+	return d.now, d.clockless
 }
 
 func TestReadiness(t *testing.T) {
@@ -44,6 +45,7 @@ func TestReadiness(t *testing.T) {
 		"a clock further behind is not ready":       {db: database{now: now.Add(3 * time.Second)}, want: "3s behind"},
 		"a slow answer is not taken for a bad time": {db: database{now: now.Add(3 * time.Second)}, slow: 3 * time.Second},
 		"a database that is down":                   {db: database{down: errors.New("no route to postgres://u:hunter2@h/d")}, want: "does not take writes"},
+		"a database that does not tell its time":    {db: database{now: now, clockless: errors.New("postgres://u:hunter2@h/d went away")}, want: "does not tell its time"},
 		"draining":                                  {db: database{now: now}, draining: true, want: "shutting down"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -35,8 +36,10 @@ type Endpoint struct {
 	Listener net.Listener
 	Handler  http.Handler
 	// MaxConnections bounds the connections open at once; further ones wait in
-	// the kernel's queue. Zero is no bound.
+	// the kernel's queue. One client network may have half of them, unless it
+	// is one of the proxies. Zero is no bound.
 	MaxConnections int
+	Proxies        []netip.Prefix
 }
 
 // Listen opens a TCP listener. The setting is the name of the one that holds
@@ -64,17 +67,20 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 	failed := make(chan error, len(endpoints))
 	for i, e := range endpoints {
 		servers[i] = &http.Server{
-			Handler:           e.Handler,
-			ReadHeaderTimeout: readHeaderTimeout,
-			ReadTimeout:       readTimeout,
-			WriteTimeout:      writeTimeout,
-			IdleTimeout:       idleTimeout,
-			MaxHeaderBytes:    maxHeaderBytes,
-			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+			Handler: closeWhenAmbiguous(e.Handler),
+			// The router answers OPTIONS * like everything else.
+			DisableGeneralOptionsHandler: true,
+			ReadHeaderTimeout:            readHeaderTimeout,
+			ReadTimeout:                  readTimeout,
+			WriteTimeout:                 writeTimeout,
+			IdleTimeout:                  idleTimeout,
+			MaxHeaderBytes:               maxHeaderBytes,
+			ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		}
 		listener := e.Listener
 		if e.MaxConnections > 0 {
-			listener = netutil.LimitListener(listener, e.MaxConnections)
+			share := max(e.MaxConnections/2, 1)
+			listener = netutil.LimitListener(newShareListener(listener, share, e.Proxies), e.MaxConnections)
 		}
 		go func() { failed <- servers[i].Serve(listener) }()
 		log.Info("listening", "listener", e.Name, "addr", e.Listener.Addr().String())
@@ -103,4 +109,19 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 		}
 	}
 	return err
+}
+
+// closeWhenAmbiguous is a middleware that ends the connection after a request
+// about whose end a proxy before us might have another opinion: one in chunks,
+// which may have had a Content-Length beside it (net/http drops that and does
+// not tell), and one of HTTP/1.0, which may have come in chunks (net/http does
+// not look). What the proxy held to be the body is then never taken for the
+// next request (RFC 9112 §6.1).
+func closeWhenAmbiguous(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }

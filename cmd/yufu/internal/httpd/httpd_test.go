@@ -96,6 +96,55 @@ func TestServe(t *testing.T) {
 	})
 }
 
+func TestConnections(t *testing.T) {
+	l := listen(t)
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, r.RequestURI)
+	})
+	go func() {
+		served <- Serve(ctx, slog.New(slog.DiscardHandler), time.Minute, func() {}, Endpoint{Name: "public", Listener: l, Handler: h})
+	}()
+	// The second request of each connection is one that a proxy may have held
+	// to be the body of the first.
+	const second = "GET /second HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+	for name, tc := range map[string]struct {
+		first string
+		both  bool
+	}{
+		"go on after a request with a length":               {"POST /first HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab", true},
+		"go on after OPTIONS for all":                       {"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", true},
+		"end after a request in chunks":                     {"POST /first HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false},
+		"end after a request with a length and chunks":      {"POST /first HTTP/1.1\r\nHost: x\r\nContent-Length: 70\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false},
+		"end after a request of HTTP/1.0, whatever it says": {"GET /first HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := io.WriteString(c, tc.first+second); err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := strings.Contains(string(got), "/first") || strings.Contains(string(got), "\r\n\r\n*")
+			if !first || strings.Contains(string(got), "/second") != tc.both {
+				t.Errorf("the answers are %q", got)
+			}
+		})
+	}
+	stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestListen(t *testing.T) {
 	l := listen(t)
 	defer l.Close()

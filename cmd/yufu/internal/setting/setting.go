@@ -96,8 +96,11 @@ func CheckIssuer(setting, issuer string) error {
 		return fmt.Errorf("%s is missing: set it to the address the public reaches this service by, for example https://auth.example.com", setting)
 	}
 	u, err := url.Parse(issuer)
-	if err != nil || u.Host == "" || u.User != nil {
+	if err != nil || u.Hostname() == "" || u.User != nil || strings.HasSuffix(u.Host, ":") {
 		return fmt.Errorf("%s: %q is not a URL such as https://auth.example.com", setting, issuer)
+	}
+	if strings.ContainsFunc(issuer, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("%s: %q is not ASCII; write an international name in its xn-- form", setting, issuer)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopbackHost(u.Hostname())) {
 		return fmt.Errorf("%s: %q is not https (http is good for loopback addresses alone)", setting, issuer)
@@ -154,7 +157,8 @@ func ParseDatabaseURL(setting, s string) (Database, error) {
 }
 
 // ParsePrefixes reads networks in CIDR notation; a bare address is a network of
-// its own.
+// its own. An IPv4 network in its IPv6-mapped form is that IPv4 network: so
+// clients' addresses are compared.
 func ParsePrefixes(setting string, list []string) ([]netip.Prefix, error) {
 	var prefixes []netip.Prefix
 	for _, s := range list {
@@ -162,6 +166,13 @@ func ParsePrefixes(setting string, list []string) ([]netip.Prefix, error) {
 		p, err := netip.ParsePrefix(s)
 		if addr, addrErr := netip.ParseAddr(s); addrErr == nil && addr.Zone() == "" {
 			p, err = addr.Prefix(addr.BitLen())
+		}
+		if err == nil && p.Addr().Is4In6() {
+			if p.Bits() < 96 {
+				err = errors.New("a network of more than IPv4 addresses in IPv4's form")
+			} else {
+				p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %q is not a network such as 10.0.0.0/8 or an address", setting, s)

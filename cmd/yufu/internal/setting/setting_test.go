@@ -80,6 +80,9 @@ func TestCheckIssuer(t *testing.T) {
 		"https://a.example.com/x":   "write https://a.example.com",
 		"https://a.example.com?x=1": "write https://a.example.com",
 		"https://u:p@a.example.com": "not a URL",
+		"https://:443":              "not a URL",
+		"https://a.example.com:":    "not a URL",
+		"https://例.example.com":     "xn--",
 	} {
 		wantError(t, CheckIssuer("YUFU_ISSUER", bad), "YUFU_ISSUER", say)
 	}
@@ -120,11 +123,11 @@ func TestParseDatabaseURL(t *testing.T) {
 }
 
 func TestParsePrefixes(t *testing.T) {
-	got, err := ParsePrefixes("X", []string{"10.0.0.0/8", " 127.0.0.1", "::1", "2001:db8::1/32"})
-	if want := "[10.0.0.0/8 127.0.0.1/32 ::1/128 2001:db8::/32]"; err != nil || fmt.Sprint(got) != want {
+	got, err := ParsePrefixes("X", []string{"10.0.0.0/8", " 127.0.0.1", "::1", "2001:db8::1/32", "::ffff:10.1.2.3", "::ffff:10.1.2.3/104"})
+	if want := "[10.0.0.0/8 127.0.0.1/32 ::1/128 2001:db8::/32 10.1.2.3/32 10.0.0.0/8]"; err != nil || fmt.Sprint(got) != want {
 		t.Errorf("got %v, %v, want %s", got, err, want)
 	}
-	for _, bad := range []string{"", "10.0.0.0/33", "example.com", "fe80::1%eth0/64"} {
+	for _, bad := range []string{"", "10.0.0.0/33", "example.com", "fe80::1%eth0/64", "::ffff:10.0.0.0/95"} {
 		_, err := ParsePrefixes("YUFU_TRUSTED_PROXIES", []string{bad})
 		wantError(t, err, "YUFU_TRUSTED_PROXIES", "10.0.0.0/8")
 	}

@@ -1,0 +1,213 @@
+// Package apitest holds real HTTP traffic against the contract, openapi.yaml.
+// Tests alone import it.
+//
+// It owns the reading of the document as rules: every answer must be one that
+// the document describes for its listener, path, method and status; a request
+// must follow the document if it was answered with success, because what is
+// malformed is the very business of many tests. Addresses that the document
+// does not have must answer as its x-not-found says, methods it does not have
+// as the 405 of their path. [Transport] applies the rules to all that passes
+// through an HTTP client, and [SameMembers] those of the examples.
+//
+// It does not own the document, nor what the values mean: that an answer is the
+// right one is for the test to say.
+//
+// A violation fails the test and changes nothing else: the client gets its
+// answer as it came.
+package apitest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/legacy"
+
+	"github.com/yufu-auth/yufu/api"
+)
+
+// Listener is one of the two listeners of the program.
+type Listener string
+
+// The listeners.
+const (
+	Public Listener = "public"
+	Admin  Listener = "admin"
+)
+
+// listeners are all of them.
+var listeners = []Listener{Public, Admin}
+
+// notFound is the extension of the document that refers to the response at
+// addresses it does not have.
+const notFound = "x-not-found"
+
+// Contract is the document as rules. It is safe for concurrent use.
+type Contract struct {
+	listeners map[Listener]listener
+	notFound  *openapi3.Operation
+	schemas   schemas
+}
+
+// listener is the part of the document that one listener serves.
+type listener struct {
+	doc    *openapi3.T
+	router routers.Router
+}
+
+// Load returns the contract. It reads the document once.
+var Load = sync.OnceValues(func() (*Contract, error) { return parse(api.OpenAPI()) })
+
+func parse(document []byte) (*Contract, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(document)
+	if err != nil {
+		return nil, fmt.Errorf("apitest: %w", err)
+	}
+	c := &Contract{listeners: map[Listener]listener{}}
+	if c.notFound, err = elsewhere(doc); err != nil {
+		return nil, err
+	}
+	if c.schemas, err = compile(doc); err != nil {
+		return nil, fmt.Errorf("apitest: %w", err)
+	}
+	for _, l := range listeners {
+		if c.listeners[l], err = part(doc, l); err != nil {
+			return nil, fmt.Errorf("apitest: the %s listener: %w", l, err)
+		}
+	}
+	return c, nil
+}
+
+// elsewhere returns an operation with the answer of unknown addresses alone.
+func elsewhere(doc *openapi3.T) (*openapi3.Operation, error) {
+	ref, _ := doc.Extensions[notFound].(map[string]any)
+	name, _ := ref["$ref"].(string)
+	response := doc.Components.Responses[strings.TrimPrefix(name, "#/components/responses/")]
+	if response == nil {
+		return nil, fmt.Errorf("apitest: the document's %s refers to no response", notFound)
+	}
+	return &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(http.StatusNotFound, response))}, nil
+}
+
+// part returns what one listener serves: paths with servers of their own are
+// the admin listener's. Which address it has is the test's matter.
+func part(doc *openapi3.T, l Listener) (listener, error) {
+	own := *doc
+	own.Servers, own.Paths = nil, openapi3.NewPaths()
+	for path, item := range doc.Paths.Map() {
+		if (len(item.Servers) > 0) == (l == Admin) {
+			mine := *item
+			mine.Servers = nil
+			own.Paths.Set(path, &mine)
+		}
+	}
+	router, err := legacy.NewRouter(&own, openapi3.IsOpenAPI31OrLater())
+	return listener{&own, router}, err
+}
+
+// Operations returns what a listener serves, each as a method and a path:
+// "GET /v1/me".
+func (c *Contract) Operations(l Listener) []string {
+	var all []string
+	for path, item := range c.listeners[l].doc.Paths.Map() {
+		for method := range item.Operations() {
+			all = append(all, method+" "+path)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Check returns what is wrong with a request that a listener answered, or nil.
+// The bodies are those of the two messages, read to their ends.
+func (c *Contract) Check(l Listener, req *http.Request, reqBody []byte, resp *http.Response, body []byte) error {
+	route, params, err := c.route(l, req, resp.StatusCode)
+	if err != nil {
+		return err
+	}
+	ask := req.Clone(context.Background())
+	if ask.Method == http.MethodHead {
+		ask.Method = http.MethodGet // its answer is that to GET, without the body
+	}
+	request := &openapi3filter.RequestValidationInput{
+		Request: ask, PathParams: params, Route: route,
+		Options: &openapi3filter.Options{AuthenticationFunc: authenticated, ExcludeRequestBody: true, SkipSettingDefaults: true},
+	}
+	if resp.StatusCode < http.StatusMultipleChoices {
+		err := openapi3filter.ValidateRequest(ask.Context(), request)
+		if err == nil {
+			err = c.schemas.request(route.Operation, req.Header.Get("Content-Type"), reqBody)
+		}
+		if err != nil {
+			return fmt.Errorf("the request has success, but is not as the document says: %w", err)
+		}
+	}
+	err = openapi3filter.ValidateResponse(ask.Context(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: request,
+		Status:                 resp.StatusCode,
+		Header:                 resp.Header,
+		Options:                &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: true},
+	})
+	if err == nil && req.Method != http.MethodHead {
+		err = c.schemas.response(route.Operation.Responses.Status(resp.StatusCode).Value, resp.Header.Get("Content-Type"), body)
+	}
+	if err != nil {
+		return fmt.Errorf("the answer is not one that the document describes: %w", err)
+	}
+	return consistent(resp, body)
+}
+
+// route returns what the document says about a request: its operation; for a
+// method that its path does not have, the one whose 405 answers; for another
+// path, that of unknown addresses.
+func (c *Contract) route(l Listener, req *http.Request, status int) (*routers.Route, map[string]string, error) {
+	part, ok := c.listeners[l]
+	if !ok {
+		return nil, nil, fmt.Errorf("there is no listener %q", l)
+	}
+	find := func(method string) (*routers.Route, map[string]string) {
+		r := &http.Request{Method: method, URL: req.URL}
+		route, params, err := part.router.FindRoute(r)
+		if err != nil {
+			return nil, nil
+		}
+		return route, params
+	}
+	if route, params := find(req.Method); route != nil {
+		return route, params, nil
+	}
+	if req.Method == http.MethodHead && status != http.StatusMethodNotAllowed {
+		if route, params := find(http.MethodGet); route != nil {
+			return route, params, nil
+		}
+	}
+	for _, other := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if route, params := find(other); route != nil {
+			if status != http.StatusMethodNotAllowed {
+				return nil, nil, fmt.Errorf("the document has no such method of this path, and the status is not 405")
+			}
+			return route, params, nil
+		}
+	}
+	if status != http.StatusNotFound {
+		return nil, nil, errors.New("the document has no such path, and the status is not 404")
+	}
+	return &routers.Route{Spec: part.doc, PathItem: &openapi3.PathItem{}, Operation: c.notFound}, nil, nil
+}
+
+// authenticated holds a request against a security scheme, by its form: the
+// server has found it good.
+func authenticated(_ context.Context, in *openapi3filter.AuthenticationInput) error {
+	scheme, _, _ := strings.Cut(in.RequestValidationInput.Request.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, in.SecurityScheme.Scheme) {
+		return in.NewError(fmt.Errorf("the Authorization header is not %s", in.SecurityScheme.Scheme))
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+// Package gate serves those who guard other back ends: the revocation feed.
+// Forward-auth belongs here when it comes.
+//
+// It owns GET /v1/revocations: who may read it, its two forms (server-sent
+// events for those who listen, JSON pages for those who ask), and the life of a
+// stream. What is in it and in which order is pkg/cutoffs' business, the bytes
+// are pkg/bearer/cutoff's.
+//
+// A stream ends when the client goes, when it is too slow, when its service key
+// is revoked, and when the replica shuts down. In every case the client comes
+// back with the id it saw last and misses nothing.
+package gate
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+)
+
+const (
+	// writeTimeout is how long a subscriber may take to accept what is due. One
+	// that is slower is dropped, so that it holds nothing here.
+	writeTimeout = 10 * time.Second
+	// recheck is how often a stream's service key is looked at again.
+	recheck = 30 * time.Second
+	// pageSize is how many cutoffs a page holds at most.
+	pageSize = 1000
+)
+
+// Feed is the cutoffs as they come. [cutoffs.Follower] is it.
+type Feed interface {
+	Subscribe(lastEventID string) *cutoffs.Subscription
+	Page(after string, limit int) cutoff.Page
+}
+
+// Handler serves the endpoints.
+type Handler struct {
+	feed Feed
+	// authorize says whether the request's service key may follow the feed.
+	authorize func(r *http.Request) error
+}
+
+// New returns the handler. authorize returns nil for a request whose service
+// key may follow the feed, and the error to answer otherwise.
+func New(feed Feed, authorize func(r *http.Request) error) *Handler {
+	return &Handler{feed: feed, authorize: authorize}
+}
+
+// Mount adds the routes. They must stand outside of any request time-out: a
+// stream has no end.
+func (h *Handler) Mount(r chi.Router) {
+	r.Get("/v1/revocations", web.API(h.revocations))
+}
+
+func (h *Handler) revocations(w http.ResponseWriter, r *http.Request) error {
+	if err := h.authorize(r); err != nil {
+		return err
+	}
+	w.Header().Add("Vary", "Accept")
+	if !strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+		return web.SecretJSON(w, http.StatusOK, h.feed.Page(r.URL.Query().Get("after"), pageSize))
+	}
+	if r.Method == http.MethodHead {
+		w.Header().Set("Content-Type", "text/event-stream")
+		return nil
+	}
+	h.stream(w, r)
+	return nil
+}
+
+// stream writes events until one side ends it. Errors of writing mean that the
+// client is gone or too slow; there is nobody to tell.
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	// Proxies would hold events back to fill a buffer.
+	header.Set("X-Accel-Buffering", "no")
+	out := http.NewResponseController(w)
+	// Nothing more is read from the client, however long the stream is.
+	_ = out.SetReadDeadline(time.Time{})
+
+	sub := h.feed.Subscribe(r.Header.Get("Last-Event-ID"))
+	check := time.NewTicker(recheck)
+	defer check.Stop()
+	var buf []byte
+	for {
+		var changed <-chan struct{}
+		var err error
+		buf, changed, err = sub.Next(buf[:0])
+		if errors.Is(err, cutoffs.ErrClosed) {
+			return
+		}
+		if len(buf) > 0 {
+			if out.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
+				return
+			}
+			if _, err := w.Write(buf); err != nil {
+				return
+			}
+			if out.Flush() != nil {
+				return
+			}
+		}
+		// A snapshot may have been large, and a quiet stream needs little.
+		if cap(buf) > 4<<10 {
+			buf = nil
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		case <-check.C:
+			if !h.stillAllowed(r) {
+				return
+			}
+		}
+	}
+}
+
+// stillAllowed looks at the service key again. When the database does not
+// answer, the stream goes on: it is how validators learn that their knowledge
+// grows old.
+func (h *Handler) stillAllowed(r *http.Request) bool {
+	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+	defer cancel()
+	err := h.authorize(r.WithContext(ctx))
+	return err == nil || web.Status(err) >= http.StatusInternalServerError
+}

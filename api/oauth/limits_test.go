@@ -1,0 +1,420 @@
+package oauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/yufu-auth/yufu/api/apitest"
+	"github.com/yufu-auth/yufu/api/oauth"
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/platform/guard"
+	"github.com/yufu-auth/yufu/pkg/platform/wechat"
+	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+// loopback is what a test that is its own proxy trusts.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+// limited is a world with limits, the platform's guard, and trusted proxies.
+type limited struct {
+	*world
+	// serve runs before each of the platform's answers.
+	serve atomic.Pointer[func(*http.Request)]
+	// last is the context of the last request to the service.
+	last atomic.Pointer[context.Context]
+	// crowd is closed when as many requests have come as were to be expected.
+	expect atomic.Int64
+	crowd  chan struct{}
+}
+
+const platformCalls = 4
+
+func newLimited(t *testing.T, failures, successes int, proxies []netip.Prefix) *limited {
+	t.Helper()
+	l := &limited{world: newWorld(t), crowd: make(chan struct{})}
+	sim := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if serve := l.serve.Load(); serve != nil {
+			(*serve)(r)
+		}
+		l.Simulator.Handler().ServeHTTP(w, r)
+	}))
+	t.Cleanup(sim.Close)
+	weChat, err := wechat.New(wechat.Config{BaseURL: sim.URL, Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(weChat.CloseIdleConnections)
+	service, err := session.NewService(session.Config{
+		Store:     l.Store,
+		Platforms: map[string]platform.Provider{auth.PlatformWeChat: guard.New(weChat, guard.Config{Concurrency: platformCalls})},
+		Sealer:    l.Sealer, Minter: l.Minter, Verifier: l.Verifier, Codec: l.Codec,
+		Lifetimes: l.Lifetimes, Clock: l.Clock.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.mount(t, service, failures, successes, proxies)
+	return l
+}
+
+// mount puts the service, or something like it, behind limits.
+func (l *limited) mount(t *testing.T, sessions oauth.Sessions, failures, successes int, proxies []netip.Prefix) {
+	t.Helper()
+	limits := oauth.NewExchangeLimits(failures, successes, l.Clock.Now)
+	t.Cleanup(limits.Close)
+	r := chi.NewRouter()
+	r.Use(web.ClientIP(proxies), web.Events(slog.New(slog.NewJSONHandler(l.log, nil)), func(web.Observation) {}, l.Clock.Now))
+	r.Use(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx := r.Context()
+			l.last.Store(&ctx)
+			if l.expect.Add(-1) == 0 {
+				close(l.crowd)
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	oauth.New(sessiontest.Issuer, sessions, l.Keys, limits).Mount(r)
+	srv := httptest.NewServer(r)
+	t.Cleanup(srv.Close)
+	l.url = srv.URL
+	transport := apitest.NewTransport(t, nil)
+	transport.Watch(l.url, apitest.Public)
+	l.client = &http.Client{Transport: transport}
+}
+
+// from says through X-Forwarded-For who the client is.
+func from(client string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set("X-Forwarded-For", client) }
+}
+
+func (l *limited) present(t *testing.T, client, code string) answer {
+	t.Helper()
+	return l.do(t, http.MethodPost, "/oauth2/token",
+		form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", code), from(client))
+}
+
+var guesses atomic.Int64
+
+// guess presents a code that the platform never gave out.
+func (l *limited) guess(t *testing.T, client string) answer {
+	t.Helper()
+	return l.present(t, client, fmt.Sprintf("guess%d", guesses.Add(1)))
+}
+
+func (l *limited) logIn(t *testing.T, client string) answer {
+	t.Helper()
+	return l.present(t, client, l.Simulator.NewCode("alice"))
+}
+
+func wantLimited(t *testing.T, a answer, retryAfter string) {
+	t.Helper()
+	wantError(t, a, http.StatusTooManyRequests, "temporarily_unavailable", "rate_limited")
+	if got := a.Header.Get("Retry-After"); got != retryAfter {
+		t.Errorf("Retry-After %q, want %q", got, retryAfter)
+	}
+}
+
+func wantLoggedIn(t *testing.T, a answer) {
+	t.Helper()
+	if a.Status != http.StatusOK {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+}
+
+func TestExchangeLimits(t *testing.T) {
+	t.Parallel()
+	const alice, mallory = "192.0.2.1", "198.51.100.66"
+
+	t.Run("120 failures a minute are enough for one address, and nobody else's affair", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 120, 6000, loopback)
+		for range 120 {
+			wantError(t, l.guess(t, mallory), http.StatusBadRequest, "invalid_grant", "code_invalid")
+		}
+		calls := len(l.Simulator.Calls())
+		code := l.Simulator.NewCode("mallory")
+		for range 10 {
+			wantLimited(t, l.guess(t, mallory), "1")
+			wantLimited(t, l.present(t, mallory, code), "1")
+		}
+		if got := len(l.Simulator.Calls()); got != calls {
+			t.Errorf("what was refused made %d calls to the platform", got-calls)
+		}
+		for range 10 {
+			wantLoggedIn(t, l.logIn(t, alice))
+		}
+		// The allowance refills steadily: one each half second.
+		l.Clock.Advance(500 * time.Millisecond)
+		wantLoggedIn(t, l.present(t, mallory, code)) // a success costs no failure
+		wantError(t, l.guess(t, mallory), http.StatusBadRequest, "invalid_grant", "code_invalid")
+		wantLimited(t, l.guess(t, mallory), "1")
+	})
+
+	t.Run("successes have a limit of their own", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 120, 6, loopback)
+		for range 6 {
+			wantLoggedIn(t, l.logIn(t, alice))
+		}
+		wantLimited(t, l.logIn(t, alice), "10")
+		wantLoggedIn(t, l.logIn(t, mallory))
+	})
+
+	t.Run("refreshes are not limited", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 1, 1, loopback)
+		token := l.logIn(t, alice).text(t, "refresh_token")
+		l.guess(t, alice)
+		wantLimited(t, l.logIn(t, alice), "60")
+		for range 20 {
+			a := l.do(t, http.MethodPost, "/oauth2/token",
+				form("grant_type", "refresh_token", "client_id", sessiontest.AppID, "refresh_token", token), from(alice))
+			token = a.text(t, "refresh_token")
+		}
+		for range 20 {
+			a := l.do(t, http.MethodPost, "/oauth2/token",
+				form("grant_type", "refresh_token", "client_id", sessiontest.AppID, "refresh_token", "yfr_x"), from(alice))
+			wantError(t, a, http.StatusBadRequest, "invalid_grant", "refresh_invalid")
+		}
+	})
+
+	t.Run("what is malformed costs nothing, and reaches nobody", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 1, 1, loopback)
+		for range 20 {
+			a := l.do(t, http.MethodPost, "/oauth2/token", form("grant_type", codeGrant, "client_id", sessiontest.AppID), from(alice))
+			wantError(t, a, http.StatusBadRequest, "invalid_request", "invalid_request")
+		}
+		wantLoggedIn(t, l.logIn(t, alice))
+	})
+
+	t.Run("the platform's failures do not count", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 3, 3, loopback)
+		for _, f := range []wechatsim.Fault{
+			{Errcode: -1}, {Drop: true}, {Empty: true}, {Status: 502},
+			{Errcode: 98765, Count: 10}, {Errcode: 40125, Count: 10},
+		} {
+			if err := l.Simulator.AddFault(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 24 {
+			if a := l.logIn(t, alice); a.Status/100 != 5 {
+				t.Errorf("%d %s", a.Status, a.Body)
+			}
+		}
+		for range 3 {
+			wantLoggedIn(t, l.logIn(t, alice))
+		}
+	})
+
+	t.Run("a database that fails does not count", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 1, 1, loopback)
+		exec := func(query string) {
+			if _, err := l.db.ExecContext(t.Context(), query); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exec(`create trigger broken before insert on sessions begin select raise(abort, 'disk I/O error'); end`)
+		for range 5 {
+			if a := l.logIn(t, alice); a.Status/100 != 5 {
+				t.Errorf("%d %s", a.Status, a.Body)
+			}
+		}
+		exec(`drop trigger broken`)
+		wantLoggedIn(t, l.logIn(t, alice))
+	})
+
+	t.Run("all of an IPv6 /64 is one client", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 10, 10, loopback)
+		for i := range 10 {
+			wantError(t, l.guess(t, fmt.Sprintf("2001:db8:1:2:%x::%x", i, i)), http.StatusBadRequest, "invalid_grant", "code_invalid")
+		}
+		wantLimited(t, l.guess(t, "2001:db8:1:2:ffff::1"), "6")
+		wantLoggedIn(t, l.logIn(t, "2001:db8:1:3::1"))
+		for range 10 { // IPv4 in IPv6's form is the IPv4 address
+			l.guess(t, "::ffff:"+mallory)
+		}
+		wantLimited(t, l.guess(t, mallory), "6")
+		wantLoggedIn(t, l.logIn(t, "::ffff:"+alice))
+	})
+
+	t.Run("only a trusted proxy can say who the client is", func(t *testing.T) {
+		t.Parallel()
+		for _, proxies := range [][]netip.Prefix{nil, {netip.MustParsePrefix("10.0.0.0/8")}} {
+			l := newLimited(t, 5, 5, proxies)
+			for i := range 5 {
+				l.guess(t, fmt.Sprintf("203.0.113.%d", i))
+			}
+			for i := range 5 {
+				wantLimited(t, l.guess(t, fmt.Sprintf("203.0.113.%d, 10.0.0.1", 100+i)), "12")
+			}
+		}
+		l := newLimited(t, 5, 5, loopback)
+		for i := range 5 { // what the client wrote himself stands to the left
+			l.guess(t, fmt.Sprintf("203.0.113.%d, %s, 127.0.0.2", i, mallory))
+		}
+		wantLimited(t, l.guess(t, mallory), "12")
+	})
+
+	t.Run("zero is no limit", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 0, 0, loopback)
+		for range 150 {
+			wantError(t, l.guess(t, mallory), http.StatusBadRequest, "invalid_grant", "code_invalid")
+		}
+	})
+
+	t.Run("guesses made at once do not slip through together", func(t *testing.T) {
+		t.Parallel()
+		const limit = 10
+		l := newLimited(t, limit, 6000, loopback)
+		const crowd = 300
+		// The platform's first answers wait until the whole crowd has come, so
+		// that all of it finds the allowance untouched.
+		serve := func(*http.Request) { <-l.crowd }
+		l.serve.Store(&serve)
+		l.expect.Store(crowd)
+		var guessed, refused, busy atomic.Int64
+		var under sync.WaitGroup
+		for range crowd {
+			under.Go(func() {
+				switch a := l.guess(t, mallory); a.Status {
+				case http.StatusBadRequest:
+					guessed.Add(1)
+				case http.StatusTooManyRequests:
+					refused.Add(1)
+				case http.StatusServiceUnavailable: // did not get its turn
+					busy.Add(1)
+				default:
+					t.Errorf("%d %s", a.Status, a.Body)
+				}
+			})
+		}
+		under.Wait()
+		calls := len(l.Simulator.Calls())
+		t.Logf("%d guesses reached the platform, %d were limited, %d did not get their turn", calls, refused.Load(), busy.Load())
+		if calls > limit+2*platformCalls || int64(calls) != guessed.Load() {
+			t.Errorf("%d guesses reached the platform and %d were answered; the limit is %d, and %d may be under way",
+				calls, guessed.Load(), limit, platformCalls)
+		}
+		if l.guess(t, mallory).Status != http.StatusTooManyRequests && calls >= limit {
+			t.Error("afterwards nobody is limited")
+		}
+	})
+
+	t.Run("hanging up gets nobody around the limit, and costs who did no wrong nothing", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 1, 1, loopback)
+		hangUp := func(code string) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			before := strings.Count(l.log.String(), `"level"`)
+			serve := func(*http.Request) {
+				// The answer waits until the service knows that its client is
+				// gone.
+				cancel()
+				<-(*l.last.Load()).Done()
+			}
+			l.serve.Store(&serve)
+			defer l.serve.Store(nil)
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url+"/oauth2/token",
+				strings.NewReader(form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", code)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.Header.Set("X-Forwarded-For", alice)
+			if resp, err := http.DefaultClient.Do(r); !errors.Is(err, context.Canceled) {
+				t.Fatalf("%v, %v", resp, err)
+			}
+			poll := time.NewTicker(time.Millisecond)
+			defer poll.Stop()
+			for strings.Count(l.log.String(), `"level"`) == before {
+				select {
+				case <-poll.C:
+				case <-t.Context().Done():
+					t.Fatal("the request never ends")
+				}
+			}
+		}
+		hangUp(l.Simulator.NewCode("alice"))
+		wantLoggedIn(t, l.logIn(t, alice))
+		l.Clock.Advance(time.Minute)
+		hangUp("guess")
+		wantLimited(t, l.logIn(t, alice), "60")
+	})
+}
+
+// told is a service that ends every exchange in the same way.
+type told struct {
+	oauth.Sessions
+	err    error
+	caller string
+}
+
+func (s *told) Exchange(ctx context.Context, _ session.ExchangeRequest) (session.Grant, error) {
+	s.caller = platform.CallerOf(ctx)
+	return session.Grant{}, s.err
+}
+
+func TestExchangeLimitsCountWhatTheClientDid(t *testing.T) {
+	t.Parallel()
+	counted := []auth.Code{
+		auth.InvalidRequest, auth.AppUnknown, auth.AppDisabled,
+		auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked, auth.IdentityDisabled, auth.PersonDisabled,
+	}
+	free := []error{
+		auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured,
+		auth.RateLimited, auth.StorageUnavailable, auth.Internal,
+		context.DeadlineExceeded, errors.New("a defect"),
+		&auth.Error{Code: auth.StorageUnavailable, Err: context.Canceled},
+	}
+	l := &limited{world: newWorld(t)}
+	try := func(t *testing.T, err error) (limitedAfter bool) {
+		t.Helper()
+		s := &told{err: err}
+		l.mount(t, s, 3, 3, loopback)
+		for range 3 {
+			if a := l.guess(t, "2001:db8:1:2:3::4"); strings.Contains(string(a.Body), "rate_limited") != errors.Is(err, auth.RateLimited) {
+				t.Fatalf("%d %s", a.Status, a.Body)
+			}
+		}
+		if s.caller != "2001:db8:1:2::/64" {
+			t.Errorf("the platform's caller is %q", s.caller)
+		}
+		s.caller = ""
+		l.guess(t, "2001:db8:1:2:5::6")
+		return s.caller == ""
+	}
+	for _, code := range counted {
+		if !try(t, code) || !try(t, &auth.Error{Code: code, Err: errors.New("a cause")}) {
+			t.Errorf("%s does not count", code)
+		}
+	}
+	for _, err := range free {
+		if try(t, err) {
+			t.Errorf("%v counts", err)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package web
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestLimiterUnderAFlood(t *testing.T) {
+	t.Parallel()
+	const (
+		at    = 4 // goroutines at once
+		slack = 1 << 12
+	)
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	l := NewLimiter(120)
+	defer l.Close()
+	// Somebody who has spent his allowance, and keeps knocking.
+	spent := netip.MustParseAddr("198.51.100.1")
+	for l.Wait(spent, now) == 0 {
+		l.Charge(spent, now)
+	}
+	most := make([]int, at)
+	var sources sync.WaitGroup
+	for g := range at {
+		sources.Go(func() {
+			for i := g; i < flood; i += at {
+				var ip [16]byte
+				copy(ip[:], "\x20\x01\x0d\xb8")
+				binary.BigEndian.PutUint32(ip[4:], uint32(i))
+				client := netip.AddrFrom16(ip)
+				if wait := l.Wait(client, now); wait != 0 {
+					t.Errorf("%s, which never came before, has to wait %s", client, wait)
+					return
+				}
+				l.Charge(client, now)
+				if i/at%256 == 0 {
+					most[g] = max(most[g], l.clients.EstimatedSize())
+					if l.Wait(spent, now) == 0 {
+						t.Error("the flood has washed away who is held back")
+						return
+					}
+				}
+			}
+		})
+	}
+	sources.Wait()
+	for _, n := range most {
+		if n > maxLimitedClients+slack {
+			t.Errorf("%d clients were remembered at once, the bound is %d", n, maxLimitedClients)
+		}
+	}
+	l.clients.CleanUp()
+	n := l.clients.EstimatedSize()
+	if n > maxLimitedClients {
+		t.Errorf("%d clients are remembered, the bound is %d", n, maxLimitedClients)
+	}
+	var with, without runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&with)
+	runtime.KeepAlive(l)
+	l.clients.InvalidateAll()
+	l.clients.CleanUp()
+	runtime.GC()
+	runtime.ReadMemStats(&without)
+	t.Logf("%d clients remembered, %d at most; %d bytes each", n, most, (int64(with.HeapAlloc)-int64(without.HeapAlloc))/int64(max(n, 1)))
+
+	// It goes on limiting.
+	client := netip.MustParseAddr("192.0.2.1")
+	for i := 0; l.Wait(client, now) == 0; i++ {
+		if l.Charge(client, now); i > 120 {
+			t.Fatal("after the flood nobody is limited")
+		}
+	}
+}

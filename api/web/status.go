@@ -1,0 +1,11 @@
+package web
+
+import "net/http"
+
+// Status returns the HTTP status that an error is answered with.
+func Status(err error) int {
+	if r, ok := Responses[asError(err).Code]; ok {
+		return r.Status
+	}
+	return http.StatusInternalServerError
+}

@@ -1,0 +1,228 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+)
+
+func TestTokensOfOthers(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	// Two deployments with the same issuer and app, and keys of their own.
+	ours := deploy(h, pgtest.Empty(t))
+	p, s := ours.serve("yufu", "--migrate")
+	ours.addApp()
+	theirs := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	_, other := theirs.serve("another yufu", "--migrate")
+	theirs.addApp()
+	const secondApp = "wxe2e0000000000002"
+	h.mustRun(ours.env, h.appSecret(), "app", "add", secondApp, "--secret-file", "-")
+	second := *s
+	second.app = secondApp
+
+	alice, stranger := s.logIn("alice"), other.logIn("alice")
+	t.Run("another deployment's tokens are none", func(t *testing.T) {
+		s := s.in(t)
+		s.refresh(stranger.Doc.RefreshToken).want(s, 400, "refresh_invalid")
+		s.me(stranger.Doc.AccessToken).want(s, 401, "token_invalid")
+		s.logOut(stranger.Doc.RefreshToken)
+		s.logOut(stranger.Doc.AccessToken)
+		other.in(t).me(stranger.Doc.AccessToken).want(other.in(t), 200, "")
+	})
+	t.Run("another app's refresh token is none, and its session cannot be ended", func(t *testing.T) {
+		second := second.in(t)
+		second.refresh(alice.Doc.RefreshToken).want(second, 400, "refresh_invalid")
+		second.must(second.tryLogout(alice.Doc.RefreshToken)).want(second, 400, "token_client_mismatch")
+		second.must(second.tryLogout(alice.Doc.AccessToken)).want(second, 400, "token_client_mismatch")
+	})
+	t.Run("one token does not do for the other", func(t *testing.T) {
+		s := s.in(t)
+		s.refresh(alice.Doc.AccessToken).want(s, 400, "refresh_invalid")
+		s.me(alice.Doc.RefreshToken).want(s, 401, "token_invalid")
+	})
+	t.Run("identifiers open nothing", func(t *testing.T) {
+		s := s.in(t)
+		session := s.me(alice.Doc.AccessToken).Doc.Session.ID
+		for _, id := range []string{alice.Doc.UUID, session, testApp} {
+			s.me(id).want(s, 401, "token_invalid")
+			s.refresh(id).want(s, 400, "refresh_invalid")
+			s.logOut(id)
+			s.must(s.get(s.base+"/v1/me?uuid="+alice.Doc.UUID, "")).want(s, 401, "token_missing")
+		}
+	})
+	s.me(alice.Doc.AccessToken).want(s, 200, "")
+	s.refresh(alice.Doc.RefreshToken).want(s, 200, "")
+	p.wantUnmoved()
+}
+
+func TestPipelining(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	p, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	alice := s.logIn("alice")
+	w, err := s.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	requests := []struct {
+		send   string
+		status int
+	}{
+		{raw("GET", "/v1/me", "Authorization: Bearer "+alice.Doc.AccessToken+"\r\n", ""), 200},
+		{raw("GET", "/nowhere", "", ""), 404},
+		{postForm("grant_type=refresh_token&client_id=" + testApp + "&refresh_token=" + alice.Doc.RefreshToken), 200},
+		{postForm("grant_type=password"), 400},
+		{getMe(""), 401},
+		{raw("POST", "/oauth2/token", "", "x=y"), 415},
+		{raw("GET", "/.well-known/jwks.json", "", ""), 200},
+	}
+	// All of it twenty times over, before the first answer is read.
+	const rounds = 20
+	var all strings.Builder
+	for range rounds {
+		for _, r := range requests {
+			all.WriteString(r.send)
+		}
+	}
+	if err := w.send(all.String()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range rounds * len(requests) {
+		a, err := w.answer("GET", "a pipelined request")
+		if err != nil {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+		if want := requests[i%len(requests)].status; a.Status != want {
+			t.Errorf("answer %d is %d %s, want %d", i, a.Status, a.Body, want)
+		}
+	}
+	p.wantUnmoved()
+}
+
+// TestSlowClients fills a service with clients that hold a connection and say
+// next to nothing.
+func TestSlowClients(t *testing.T) {
+	t.Parallel()
+	// drips are what each client says, of which the last part never comes.
+	drips := map[string]string{
+		"say nothing":                  "",
+		"never finish their line":      "POST /oauth2/tok",
+		"never finish their header":    "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nX-A: b\r\n",
+		"never finish their body":      raw("POST", "/oauth2/token", formType+"Content-Length: 100\r\n", "") + "grant_type=",
+		"never finish their chunk":     raw("POST", "/oauth2/token", formType+isChunked, "64\r\ngrant_type="),
+		"never ask for their body":     raw("POST", "/oauth2/token", formType+"Expect: 100-continue\r\nContent-Length: 100\r\n", ""),
+		"never send what nobody needs": raw("GET", "/v1/me", "Content-Length: 100\r\n", ""),
+	}
+	const each = 8
+	fill := func(t *testing.T, s *service) []*wire {
+		t.Helper()
+		var all []*wire
+		for range each {
+			for _, say := range drips {
+				w, err := s.dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(w.close)
+				if err := w.send(say); err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, w)
+			}
+		}
+		return all
+	}
+
+	t.Run("nobody else notices, and all are cut", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+		p, s := d.serve("yufu", "--migrate")
+		d.addApp()
+		slow := fill(t, s)
+		alice := s.logIn("alice")
+		for range 50 {
+			alice = s.refresh(alice.Doc.RefreshToken).want(s, 200, "")
+		}
+		var all sync.WaitGroup
+		errs := make(chan error, len(slow))
+		for _, w := range slow {
+			all.Go(func() { errs <- w.cut() })
+		}
+		all.Wait()
+		close(errs)
+		for err := range errs {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		p.wantUnmoved()
+	})
+
+	t.Run("even those that take every connection are cut, and others get in", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+		d.env["YUFU_MAX_CONNECTIONS"] = fmt.Sprint(each * len(drips))
+		d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.0/8" // they come through a proxy, which may have all
+		p, s := d.serve("yufu", "--migrate")
+		d.addApp()
+		fill(t, s)
+		s.logIn("alice") // waits its turn
+		p.wantUnmoved()
+	})
+
+	t.Run("those of one network leave half of the connections to others", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+		d.env["YUFU_MAX_CONNECTIONS"] = "8"
+		p, s := d.serve("yufu", "--migrate")
+		addr := strings.TrimPrefix(s.base, "http://")
+		for range 16 {
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+		}
+		elsewhere := &http.Client{Transport: &http.Transport{
+			DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext,
+		}, Timeout: patience}
+		defer elsewhere.CloseIdleConnections()
+		resp, err := elsewhere.Get(s.base + "/.well-known/jwks.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("another network gets %d", resp.StatusCode)
+		}
+		p.wantUnmoved()
+	})
+}
+
+// cut waits until the server has had enough of a slow client.
+func (w *wire) cut() error {
+	for {
+		a, err := w.answer("GET", "a slow client")
+		if hungUp(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if a.Status >= 500 {
+			return fmt.Errorf("a slow client is answered %d %s", a.Status, a.Body)
+		}
+	}
+}

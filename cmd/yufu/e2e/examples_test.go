@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/api/apitest"
+	"github.com/yufu-auth/yufu/db/pgtest"
+)
+
+// examples asks for the real answer beside each of the examples in
+// api/examples, which client libraries are built and tested against. The strict
+// replica has a limit of one failed log-in, and access tokens of a second.
+var examples = map[string]func(s, strict *service) *answer{
+	"token":    func(s, _ *service) *answer { return s.logIn("alice") },
+	"refresh":  func(s, _ *service) *answer { return s.refresh(s.logIn(bound).Doc.RefreshToken) },
+	"me":       func(s, _ *service) *answer { return s.me(s.logIn("alice").Doc.AccessToken) },
+	"me-bound": func(s, _ *service) *answer { return s.me(s.logIn(bound).Doc.AccessToken) },
+	"metadata": func(s, _ *service) *answer {
+		return s.must(s.get(s.base+"/.well-known/oauth-authorization-server", ""))
+	},
+	"jwks": func(s, _ *service) *answer { return s.must(s.get(s.base+"/.well-known/jwks.json", "")) },
+
+	"error-app_unknown": func(s, _ *service) *answer {
+		return s.must(s.post(s.base+"/oauth2/token", "grant_type", codeGrant, "client_id", "wx404", "code", "x"))
+	},
+	"error-invalid_request": func(s, _ *service) *answer {
+		return s.must(s.post(s.base+"/oauth2/token", "grant_type", codeGrant, "client_id", testApp))
+	},
+	"error-method_not_allowed":     func(s, _ *service) *answer { return s.must(s.get(s.base+"/oauth2/token", "")) },
+	"error-code_used":              func(s, _ *service) *answer { return s.logInWhile(40163) },
+	"error-user_blocked":           func(s, _ *service) *answer { return s.logInWhile(40226) },
+	"error-platform_misconfigured": func(s, _ *service) *answer { return s.logInWhile(40013) },
+	"error-platform_unavailable":   func(s, _ *service) *answer { return s.logInWhile(-1) },
+	"error-platform_quota":         func(s, _ *service) *answer { return s.logInWhile(45011) },
+	"error-rate_limited": func(_, strict *service) *answer {
+		strict.logInWhile(40029).want(strict, 400, "code_invalid")
+		return strict.must(strict.tryExchange("alice"))
+	},
+	"error-refresh_reused": func(s, _ *service) *answer {
+		first := s.logIn("alice").Doc.RefreshToken
+		s.refresh(s.refresh(first).Doc.RefreshToken).want(s, 200, "")
+		return s.refresh(first)
+	},
+
+	"problem-not_found": func(s, _ *service) *answer { return s.must(s.get(s.base+"/", "")) },
+	"problem-invalid_request": func(s, _ *service) *answer {
+		req, err := http.NewRequest(http.MethodGet, s.base+"/v1/me", nil)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		req.Header["Authorization"] = []string{"Bearer x", "Bearer y"}
+		return s.must(s.do(req))
+	},
+	"problem-session_revoked": func(s, _ *service) *answer {
+		login := s.logIn("alice")
+		s.logOut(login.Doc.RefreshToken)
+		return s.me(login.Doc.AccessToken)
+	},
+	"problem-token_expired": func(_, strict *service) (a *answer) {
+		token := strict.logIn("alice").Doc.AccessToken
+		strict.eventually("the access token expires", func() bool {
+			a = strict.me(token)
+			return a.Status != http.StatusOK
+		})
+		return a
+	},
+}
+
+// examplesOfAnOutage are those that are given while the database is down.
+var examplesOfAnOutage = map[string]func(s *service, token string) *answer{
+	"problem-storage_unavailable": func(s *service, token string) *answer { return s.me(token) },
+	"health-not-ready":            func(s *service, _ string) *answer { return s.must(s.get(s.admin+"/readyz", "")) },
+}
+
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	server := pgtest.NewServer(t)
+	d := deploy(h, server.DSN("postgres"))
+	// Every example is given to a client of its own, so that none has to do
+	// with the troubles of another.
+	d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.1"
+	_, s := d.serve("yufu", "--migrate")
+	d.env = d.env.with(settings{"YUFU_ACCESS_TOKEN_TTL": "1s", "YUFU_EXCHANGE_FAILURE_LIMIT": "1"})
+	_, strict := d.serve("strict yufu")
+	d.addApp()
+	bindToPerson(t, server.DSN("postgres"), s.logIn(bound).Doc.UUID)
+	token := s.logIn("alice").Doc.AccessToken
+
+	files, err := os.ReadDir("../../../api/examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var later []string
+	for i, file := range files {
+		name := strings.TrimSuffix(file.Name(), ".json")
+		ask := examples[name]
+		if ask == nil {
+			later = append(later, name)
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			client := fmt.Sprintf("192.0.2.%d", i)
+			apitest.SameMembers(t, name, []byte(ask(s.in(t).from(client), strict.in(t).from(client)).Body))
+		})
+	}
+	if len(files)-len(later) != len(examples) || len(later) != len(examplesOfAnOutage) {
+		t.Errorf("of %d files %d are no examples of a program in good order", len(files), len(later))
+	}
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range later {
+		t.Run(name, func(t *testing.T) {
+			ask := examplesOfAnOutage[name]
+			if ask == nil {
+				t.Fatal("nothing here asks for the answer of this example")
+			}
+			apitest.SameMembers(t, name, []byte(ask(s.in(t), token).Body))
+		})
+	}
+}
+
+// logInWhile logs in while WeChat answers with an errcode.
+func (s *service) logInWhile(errcode int) *answer {
+	s.t.Helper()
+	s.sim.fault(map[string]any{"errcode": errcode})
+	return s.must(s.tryExchange("mallory"))
+}
+
+// bound is a user who is bound to a person.
+const bound = "lilei"
+
+func bindToPerson(t *testing.T, dsn, identity string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	person := uuid.Must(uuid.NewV7())
+	if _, err := conn.Exec(t.Context(), `insert into persons (id, external_id, name, created_at) values ($1, 'E-1002', '李雷', now())`, person); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), `update identities set person_id = $1 where uuid = $2`, person, identity); err != nil {
+		t.Fatal(err)
+	}
+}

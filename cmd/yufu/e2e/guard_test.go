@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+)
+
+// caller returns the service as a client of the given address knows it.
+func (s *service) caller(address string) *service {
+	sub, h := *s, *s.harness
+	h.client = address
+	sub.harness = &h
+	return &sub
+}
+
+// tellsToWait fails the test unless a refusal says how long to wait, at most so
+// many seconds.
+func (a *answer) tellsToWait(s *service, most int) {
+	s.t.Helper()
+	if n, err := strconv.Atoi(a.Header.Get("Retry-After")); err != nil || n < 1 || n > most {
+		s.t.Errorf("Retry-After is %q, want 1 to %d", a.Header.Get("Retry-After"), most)
+	}
+}
+
+func TestPlatformGuard(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.1"
+	_, s := d.serve("yufu", "--migrate")
+	// Each case has an app of its own.
+	start := func(t *testing.T, app string) *service {
+		s := s.in(t)
+		s.app = app
+		h.in(t).mustRun(d.env, h.appSecret(), "app", "add", app, "--secret-file", "-")
+		return s
+	}
+	// refused presents a fresh code, which must not reach WeChat.
+	refused := func(s *service, status int, code string, wait int) {
+		s.t.Helper()
+		fresh := d.sim.mustCode("somebody")
+		s.must(s.exchangeCode(fresh)).want(s, status, code).tellsToWait(s, wait)
+		if d.sim.timesSent(fresh) != 0 {
+			s.t.Error("what was refused was sent to WeChat")
+		}
+	}
+
+	t.Run("a code that comes again costs no call", func(t *testing.T) {
+		s := start(t, "wxrepeated")
+		code := d.sim.mustCode("alice")
+		s.must(s.exchangeCode(code)).want(s, 200, "")
+		for i := range 20 {
+			s := s.caller(fmt.Sprintf("192.0.2.%d", i))
+			s.must(s.exchangeCode(code)).want(s, 400, "code_used")
+		}
+		if n := d.sim.timesSent(code); n != 1 {
+			t.Errorf("the code was sent %d times", n)
+		}
+	})
+
+	t.Run("a platform that is busy is left alone for a while", func(t *testing.T) {
+		s := start(t, "wxbusy")
+		d.sim.fault(map[string]any{"errcode": -1, "count": 5, "appid": s.app})
+		for i := range 5 {
+			s := s.caller(fmt.Sprintf("192.0.2.%d", i))
+			s.must(s.tryExchange("alice")).want(s, 503, "platform_unavailable").tellsToWait(s, 60)
+		}
+		refused(s.caller("192.0.2.99"), 503, "platform_unavailable", 5)
+		start(t, "wxwell").caller("192.0.2.99").logIn("bob")
+		s.eventually("log-ins are let through again", func() bool {
+			return s.must(s.tryExchange("alice")).Status == 200
+		})
+		for range 5 {
+			s.logIn("alice")
+		}
+	})
+
+	t.Run("one caller's quota is his alone", func(t *testing.T) {
+		s := start(t, "wxonecaller")
+		greedy, honest := s.caller("2001:db8:1:2::3"), s.caller("2001:db8:1:3::3")
+		d.sim.fault(map[string]any{"errcode": 45011, "appid": s.app})
+		greedy.must(greedy.tryExchange("mallory")).want(s, 429, "platform_quota").tellsToWait(s, 60)
+		refused(greedy, 429, "platform_quota", 60)
+		refused(s.caller("2001:db8:1:2:ffff::1"), 429, "platform_quota", 60) // the same /64
+		honest.logIn("alice")
+		start(t, "wxotherapp").caller("2001:db8:1:2::3").logIn("mallory")
+	})
+
+	t.Run("the quota of several callers is the app's", func(t *testing.T) {
+		s := start(t, "wxallcallers")
+		d.sim.fault(map[string]any{"errcode": 45011, "count": 3, "appid": s.app})
+		for i := range 3 {
+			s := s.caller(fmt.Sprintf("192.0.2.%d", i))
+			s.must(s.tryExchange("alice")).want(s, 429, "platform_quota").tellsToWait(s, 60)
+		}
+		refused(s.caller("192.0.2.99"), 429, "platform_quota", 60)
+		start(t, "wxanother").caller("192.0.2.99").logIn("alice")
+	})
+
+	t.Run("who guesses is held back, and nobody else", func(t *testing.T) {
+		s := start(t, "wxguessed")
+		mallory := s.caller("198.51.100.66")
+		limited := 0
+		for i := range 200 {
+			switch a := mallory.must(mallory.exchangeCode(fmt.Sprintf("guess%d", i))); a.code() {
+			case "code_invalid":
+			case "rate_limited":
+				limited++
+				a.want(s, 429, "rate_limited").tellsToWait(s, 60)
+			default:
+				t.Errorf("guess %d: %d %s", i, a.Status, a.Body)
+			}
+		}
+		if limited == 0 {
+			t.Error("200 guesses, and no limit")
+		}
+		s.caller("198.51.100.67").logIn("alice")
+	})
+}

@@ -1,0 +1,300 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
+)
+
+// orders is the sample back end of pkg/bearer, in a process of its own.
+type orders struct {
+	p    *process
+	base string
+}
+
+// ordersBinary builds the sample back end once.
+var ordersBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "yufu-orders-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "orders")
+	cmd := exec.Command("go", "build", "-o", path, ".")
+	cmd.Dir = filepath.Join("..", "..", "..", "pkg", "bearer", "example")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// backEnd starts the sample back end, which verifies the tokens of the service
+// that answers at url, and waits until it can.
+func (h *harness) backEnd(name, url, key string) *orders {
+	h.t.Helper()
+	path, err := ordersBinary()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	p := h.prepare(name, settings{
+		"YUFU_ISSUER": issuer, "YUFU_URL": url, "YUFU_SERVICE_KEY": key, "ORDERS_LISTEN": "127.0.0.1:0",
+	}, nil)
+	p.cmd.Path, p.cmd.Args = path, []string{path}
+	h.launch(p)
+	const listening = "listening on "
+	text := p.await(p.stdout, "where it listens", func(text string) bool {
+		return strings.Contains(text, listening) && strings.HasSuffix(text, "\n")
+	})
+	_, base, _ := strings.Cut(strings.TrimSpace(text), listening)
+	o := &orders{p, base}
+	h.eventually(name+" is ready", func() bool { return o.status("/readyz", "") == http.StatusOK })
+	return o
+}
+
+// plain is for back ends that are not the service: nothing holds what they
+// answer against its contract.
+var plain = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: patience}
+
+// status returns the status of an answer, or 0 when there is none.
+func (o *orders) status(path, token string) int {
+	req, err := http.NewRequest(http.MethodGet, o.base+path, nil)
+	if err != nil {
+		return 0
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := plain.Do(req)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// TestRevocationReachesEveryBackEnd has three replicas on one database, ten back
+// ends in processes of their own, and measures from the admin's answer to the
+// last back end's refusal.
+func TestRevocationReachesEveryBackEnd(t *testing.T) {
+	t.Parallel()
+	const (
+		replicas  = 3
+		backEnds  = 10
+		rounds    = 200
+		bound     = 30 * time.Second // YUFU_MAX_STALENESS, the promise
+		appRounds = 10               // an app's revocation ends everybody's session
+	)
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	h.mustRun(d.env, "", "migrate")
+	d.addApp()
+	var services []*service
+	for i := range replicas {
+		_, s := d.serve(fmt.Sprint("replica ", i))
+		services = append(services, s)
+	}
+	admin, reader := d.serviceKey("admin"), d.serviceKey("service")
+	var watchers []*orders
+	for i := range backEnds {
+		watchers = append(watchers, h.backEnd(fmt.Sprint("orders ", i), services[i%replicas].base, reader))
+	}
+
+	var took []time.Duration
+	for round := range rounds {
+		s := services[round%replicas]
+		a := s.logIn(fmt.Sprint("user", round))
+		token := a.Doc.AccessToken
+		session := s.me(token).Doc.Session.ID
+		for _, o := range watchers {
+			if got := o.status("/orders", token); got != http.StatusOK {
+				t.Fatalf("round %d: %s answers %d before the revocation", round, o.p.name, got)
+			}
+		}
+		q := adminclient.RevocationRequest{Reason: ptr("e2e")}
+		switch kind := round % 4; {
+		case kind == 0:
+			q.Session = ptr(uuid.MustParse(session))
+		case kind == 1:
+			q.UUID = ptr(uuid.MustParse(a.Doc.UUID))
+		case kind == 2:
+			q.Token = &token
+		case round < 4*appRounds:
+			q.App = ptr(testApp)
+		default:
+			q.Token = &a.Doc.RefreshToken
+		}
+		other := services[(round+1)%replicas]
+		r := other.revoke(other.client(admin), q)
+		answered := time.Now()
+		if r.SessionsRevoked < 1 || r.EffectiveBy.After(answered.Add(bound+time.Second)) {
+			t.Errorf("round %d: answers %+v", round, r)
+		}
+		var all sync.WaitGroup
+		for _, o := range watchers {
+			all.Go(func() {
+				for o.status("/orders", token) != http.StatusUnauthorized {
+					if time.Since(answered) > bound {
+						t.Errorf("round %d: %s accepts the token after the bound", round, o.p.name)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		took = append(took, time.Since(answered))
+		s.must(s.tryRefresh(a.Doc.RefreshToken)).want(s, 400, "session_revoked")
+		s.me(token).want(s, 401, "session_revoked")
+	}
+	slices.Sort(took)
+	t.Logf("from the admin's answer to the last of %d back ends' refusals, over %d revocations: p50 %s, p99 %s, max %s",
+		backEnds, rounds, took[rounds/2], took[rounds*99/100], took[rounds-1])
+}
+
+// TestABackEndThatIsCutOff has a back end lose its way to the service: it must
+// not accept a revoked token for longer than the promise.
+func TestABackEndThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	d.env["YUFU_MAX_STALENESS"] = "10s"
+	h.mustRun(d.env, "", "migrate")
+	d.addApp()
+	_, s := d.serve("yufu")
+	admin, reader := d.serviceKey("admin"), d.serviceKey("service")
+	line := newLine(t, strings.TrimPrefix(s.base, "http://"))
+	o := h.backEnd("orders", "http://"+line.addr, reader)
+	good, revoked := s.logIn("alice").Doc.AccessToken, s.logIn("bob")
+	if got := o.status("/orders", revoked.Doc.AccessToken); got != http.StatusOK {
+		t.Fatalf("before: %d", got)
+	}
+	line.cut()
+	session := uuid.MustParse(s.me(revoked.Doc.AccessToken).Doc.Session.ID)
+	r := s.revoke(s.client(admin), adminclient.RevocationRequest{Session: &session})
+	for {
+		asked := time.Now()
+		got := o.status("/orders", revoked.Doc.AccessToken)
+		if got == http.StatusServiceUnavailable {
+			break
+		}
+		if got != http.StatusOK {
+			t.Fatalf("it answers %d", got)
+		}
+		if asked.After(r.EffectiveBy) {
+			t.Fatal("it accepts a revoked token after the service said that nobody does")
+		}
+	}
+	if got := o.status("/orders", good); got != http.StatusServiceUnavailable {
+		t.Errorf("it vouches for a token, %d, although it knows nothing", got)
+	}
+	line.mend()
+	h.eventually("the back end knows again", func() bool { return o.status("/orders", good) == http.StatusOK })
+	if got := o.status("/orders", revoked.Doc.AccessToken); got != http.StatusUnauthorized {
+		t.Errorf("after it came back: %d, want 401", got)
+	}
+}
+
+// line is a TCP proxy that can be cut: then everything is swallowed, and
+// nothing is closed, as when a cable is pulled.
+type line struct {
+	addr string
+	to   string
+
+	mu    sync.Mutex
+	open  chan struct{} // closed while the line carries
+	conns []net.Conn
+}
+
+func newLine(t *testing.T, to string) *line {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &line{addr: l.Addr().String(), to: to, open: make(chan struct{})}
+	close(p.open)
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { p.carry(c) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		p.mend()
+		running.Wait()
+	})
+	return p
+}
+
+func (p *line) carry(client net.Conn) {
+	server, err := net.Dial("tcp", p.to)
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	p.mu.Lock()
+	p.conns = append(p.conns, client, server)
+	p.mu.Unlock()
+	var both sync.WaitGroup
+	for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
+		both.Go(func() {
+			buf := make([]byte, 32<<10)
+			for {
+				n, err := way[0].Read(buf)
+				p.mu.Lock()
+				open := p.open
+				p.mu.Unlock()
+				<-open
+				if err == nil {
+					_, err = way[1].Write(buf[:n])
+				}
+				if err != nil {
+					_ = client.Close()
+					_ = server.Close()
+					return
+				}
+			}
+		})
+	}
+	both.Wait()
+}
+
+func (p *line) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = make(chan struct{})
+}
+
+// mend lets the line carry again; connections from before break, as they would.
+func (p *line) mend() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		_ = c.Close()
+	}
+	p.conns = nil
+	select {
+	case <-p.open:
+	default:
+		close(p.open)
+	}
+}

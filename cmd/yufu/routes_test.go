@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/yufu-auth/yufu/api/admin"
+	"github.com/yufu-auth/yufu/api/apitest"
+	"github.com/yufu-auth/yufu/api/binding"
+	"github.com/yufu-auth/yufu/api/gate"
+	"github.com/yufu-auth/yufu/api/oauth"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
+	"github.com/yufu-auth/yufu/pkg/telemetry"
+)
+
+// routers returns the program's own, over nothing.
+func routers(log *slog.Logger) map[apitest.Listener]http.Handler {
+	m := telemetry.NewMetrics("test")
+	return map[apitest.Listener]http.Handler{
+		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil), binding.New(nil), gate.New(nil, nil)),
+		apitest.Admin:  adminRouter(log, health.New(brokenDatabase{}, time.Now), m, nil, admin.New(admin.Config{})),
+	}
+}
+
+// brokenDatabase is one that is asked nothing, or is a defect.
+type brokenDatabase struct{ health.Database }
+
+func (brokenDatabase) Ping(context.Context) error { panic("the database is a defect") }
+
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	contract, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for listener, router := range routers(slog.New(slog.DiscardHandler)) {
+		t.Run("of the "+string(listener)+" listener are those of openapi.yaml", func(t *testing.T) {
+			t.Parallel()
+			var routes []string
+			err := chi.Walk(router.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+				routes = append(routes, method+" "+route)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			slices.Sort(routes)
+			if d := cmp.Diff(contract.Operations(listener), routes); d != "" {
+				t.Errorf("-openapi.yaml +router:\n%s", d)
+			}
+			if len(routes) < 3 {
+				t.Errorf("the walk found %d routes alone", len(routes))
+			}
+		})
+	}
+}
+
+func TestAdminLog(t *testing.T) {
+	t.Parallel()
+	contract, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	admin := routers(slog.New(slog.NewJSONHandler(&log, nil)))[apitest.Admin]
+	get := func(t *testing.T, path string, status int) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+		admin.ServeHTTP(w, r)
+		if w.Code != status {
+			t.Errorf("%s answers %d, want %d", path, w.Code, status)
+		}
+		if err := contract.Check(apitest.Admin, r, nil, w.Result(), w.Body.Bytes()); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	t.Run("has no line for a probe, nor for a stranger", func(t *testing.T) {
+		get(t, "/healthz", http.StatusOK)
+		get(t, "/metrics", http.StatusOK)
+		get(t, "/v1/me", http.StatusNotFound)
+		if log.Len() > 0 {
+			t.Errorf("the log has %s", &log)
+		}
+	})
+	t.Run("has a line for a defect", func(t *testing.T) {
+		get(t, "/readyz", http.StatusInternalServerError)
+		if !strings.Contains(log.String(), "the database is a defect") || !strings.Contains(log.String(), `"level":"ERROR"`) {
+			t.Errorf("the log has %s", &log)
+		}
+	})
+}

@@ -1,0 +1,264 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+func limitedParams(limit int) session.ExchangeParams {
+	x := exchangeParams()
+	x.MaxSessions = limit
+	return x
+}
+
+// live is how many sessions have not ended; these tests have none that expires.
+func (b *bed) live() int {
+	b.t.Helper()
+	return b.number(b.raw, `select count(*) from sessions where ended_at is null`)
+}
+
+func (b *bed) endReason(id uuid.UUID) string {
+	b.t.Helper()
+	var reason *string
+	if err := b.raw.QueryRow(`select end_reason from sessions where id = $1`, id).Scan(&reason); err != nil {
+		b.t.Fatal(err)
+	}
+	if reason == nil {
+		return ""
+	}
+	return *reason
+}
+
+func TestSessionLimitBesideAnotherTransaction(t *testing.T) {
+	t.Parallel()
+	t.Run("a_log_in_that_waits_for_another_counts_its_session", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		first := b.exchange()
+		// As a log-in does on another replica: the identity, then the session.
+		other := newID()
+		tx := b.begin()
+		b.exec(tx, `update identities set last_login_at = $2 where uuid = $1`, first.Identity, now)
+		b.exec(tx, `insert into sessions (id, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
+select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at from sessions`, other)
+		exchanged := b.startExchange(limitedParams(2))
+		b.untilWaiting(1, row)
+		b.commit(tx)
+		r := <-exchanged
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		if got := b.endReason(first.ID); got != string(auth.EndLimit) || b.live() != 2 {
+			t.Errorf("the first ended for %q and %d live; want session_limit and 2", got, b.live())
+		}
+	})
+	t.Run("the_identity_is_locked_before_the_surplus_and_the_cutoffs_after_it", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		tx := b.begin()
+		b.exec(tx, `select from sessions where id = $1 for update`, s.ID)
+		exchanged := b.startExchange(limitedParams(1))
+		b.untilWaiting(1, row)
+		beside := b.begin()
+		if _, err := beside.ExecContext(t.Context(), `select from identities where uuid = $1 for update nowait`, s.Identity); err == nil {
+			t.Error("the identity is not locked")
+		}
+		if n := b.number(b.raw, `select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`); n != 0 {
+			t.Error("whoever waits for a session holds the cutoffs up")
+		}
+		b.commit(tx)
+		if r := <-exchanged; r.err != nil {
+			t.Fatal(r.err)
+		}
+		if got := b.endReason(s.ID); got != string(auth.EndLimit) || b.live() != 1 {
+			t.Errorf("ended for %q and %d live; want session_limit and 1", got, b.live())
+		}
+	})
+	t.Run("the_surplus_is_locked_in_the_order_of_its_ids", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		// The smaller id lies behind the greater one in the table.
+		smaller := exchangeParams()
+		greater := b.exchange()
+		if _, err := b.store.Exchange(t.Context(), smaller); err != nil {
+			t.Fatal(err)
+		}
+		tx := b.begin()
+		b.exec(tx, `select from sessions where id = $1 for update`, smaller.NewSession)
+		exchanged := b.startExchange(limitedParams(1))
+		b.untilWaiting(1, row)
+		b.exec(tx, `select from sessions where id = $1 for update nowait`, greater.ID)
+		b.commit(tx)
+		if r := <-exchanged; r.err != nil {
+			t.Fatal(r.err)
+		}
+		if n := b.live(); n != 1 {
+			t.Errorf("%d live, want 1", n)
+		}
+	})
+	t.Run("a_log_in_that_is_cancelled_before_the_surplus_has_ended_leaves_nothing", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		before := b.dump()
+		tx := b.begin()
+		b.exec(tx, `select from sessions where id = $1 for update`, s.ID)
+		ctx, cancel := context.WithCancel(t.Context())
+		exchanged := start(func() (session.Granted, error) { return b.store.Exchange(ctx, limitedParams(1)) })
+		b.untilWaiting(1, row)
+		cancel()
+		if r := <-exchanged; r.err != context.Canceled || r.granted.Session.ID != uuid.Nil { //nolint:errorlint // as it is, not wrapped
+			t.Errorf("session %s, error %v; want none, and context.Canceled itself", r.granted.Session.ID, r.err)
+		}
+		b.untilWaiting(0, row)
+		b.commit(tx)
+		if diff := cmp.Diff(before, b.dump()); diff != "" {
+			t.Errorf("the cancelled call left something:\n%s", diff)
+		}
+	})
+}
+
+// between runs a function once, before the first transaction begins: between
+// the statements that found too many sessions and the transaction that ends
+// some.
+type between struct {
+	once sync.Once
+	fn   func()
+}
+
+func (b *between) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if strings.HasPrefix(q.SQL, "begin") {
+		b.once.Do(b.fn)
+	}
+	return ctx
+}
+
+func (*between) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func TestWhatChangesAfterTooManySessionsWereFound(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		meanwhile func(b *bed, first, second auth.Session)
+		want      error
+		live      int
+		// Why the first and the second have ended.
+		first, second string
+	}{
+		"nothing": {
+			func(*bed, auth.Session, auth.Session) {},
+			nil, 2, "session_limit", "",
+		},
+		"a_ban": {
+			func(b *bed, first, _ auth.Session) {
+				b.exec(b.raw, `update identities set disabled_at = $2 where uuid = $1`, first.Identity, now)
+			},
+			auth.IdentityDisabled, 2, "", "",
+		},
+		"the_end_of_the_app": {
+			func(b *bed, _, _ auth.Session) { b.exec(b.raw, `update apps set disabled_at = $1`, now) },
+			auth.AppDisabled, 2, "", "",
+		},
+		"a_log_out": {
+			func(b *bed, _, second auth.Session) {
+				if err := b.store.End(b.t.Context(), endParams(second.ID)); err != nil {
+					b.t.Error(err)
+				}
+			},
+			nil, 2, "", "logout",
+		},
+		"another_log_in": {
+			func(b *bed, _, _ auth.Session) { b.exchange() },
+			nil, 2, "session_limit", "session_limit",
+		},
+		"another_log_in_at_the_limit": {
+			func(b *bed, _, _ auth.Session) {
+				if _, err := b.store.Exchange(b.t.Context(), limitedParams(2)); err != nil {
+					b.t.Error(err)
+				}
+			},
+			nil, 2, "session_limit", "session_limit",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := migrated.New(t)
+			b := &bed{t: t, store: openStore(t, dsn), raw: openRaw(t, dsn)}
+			b.addApp()
+			first, second := b.exchange(), b.exchange()
+			store := openStore(t, dsn, postgres.WithTracer(&between{fn: func() { c.meanwhile(b, first, second) }}))
+			x := limitedParams(2)
+			x.Now = now.Add(time.Second)
+			g, err := store.Exchange(t.Context(), x)
+			if !errors.Is(err, c.want) || (err == nil) != (g.Session.ID == x.NewSession) {
+				t.Errorf("session %s, error %v; want %v", g.Session.ID, err, c.want)
+			}
+			if b.live() != c.live || b.endReason(first.ID) != c.first || b.endReason(second.ID) != c.second {
+				t.Errorf("%d live, the first ended for %q, the second for %q; want %d, %q, %q",
+					b.live(), b.endReason(first.ID), b.endReason(second.ID), c.live, c.first, c.second)
+			}
+			ended := b.number(b.raw, `select count(*) from sessions where ended_at is not null`)
+			if n := b.number(b.raw, `select count(*) from cutoffs`); n != ended {
+				t.Errorf("%d cutoffs for %d sessions that ended", n, ended)
+			}
+		})
+	}
+}
+
+// TestALogInReadsNoSessionThatHasEnded holds the promise that a log-in costs the
+// same after years of them.
+func TestALogInReadsNoSessionThatHasEnded(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	s := b.exchange()
+	b.exec(b.raw, `
+insert into sessions (id, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at, ended_at, end_reason)
+select gen_random_uuid(), identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at, started_at, 'logout'
+from sessions, generate_series(1, 5000)`)
+	b.exec(b.raw, `analyze sessions`)
+	var start string
+	for _, sql := range postgres.Statements() {
+		if strings.Contains(sql, "too_many") {
+			start = sql
+		}
+	}
+	conn, err := b.raw.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	b.exec(conn, `set plan_cache_mode = force_generic_plan`)
+	b.exec(conn, `prepare start as `+start)
+	rows, err := conn.QueryContext(t.Context(), `explain execute start ('`+now.Format(time.RFC3339)+`', '`+appID+`', 'o-1', 50, '`+
+		newID().String()+`', '', 1, 1, '`+s.ExpiresAt.Format(time.RFC3339)+`', '`+s.ExpiresAt.Format(time.RFC3339)+`')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var plan strings.Builder
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			t.Fatal(err)
+		}
+		plan.WriteString(line + "\n")
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(plan.String(), "Index Cond: ((identity_uuid = i.uuid) AND (ended_at IS NULL))") {
+		t.Errorf("the plan:\n%s", plan.String())
+	}
+}

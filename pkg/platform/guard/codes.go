@@ -1,0 +1,78 @@
+package guard
+
+import (
+	"crypto/sha256"
+	"sync"
+	"time"
+)
+
+const (
+	// codeMemory is how long a code is remembered at least: longer than it
+	// lives.
+	codeMemory = 6 * time.Minute
+	// maxCodes bounds the memory, at some forty bytes a code. It takes 2,900
+	// calls a second, for six minutes, to have a code forgotten early.
+	maxCodes = 1 << 20
+)
+
+// codeHash names a code of an app without keeping it.
+type codeHash [16]byte
+
+func hashCode(appID, code string) codeHash {
+	sum := sha256.Sum256([]byte(appID + "\x00" + code))
+	return codeHash(sum[:])
+}
+
+// codeSet remembers the codes that were sent, of all apps, in two generations:
+// when the younger one has lasted for codeMemory or is full, the older one is
+// forgotten. What is remembered depends on age alone, so that no flood can have
+// a young code forgotten before an old one.
+type codeSet struct {
+	mu         sync.Mutex
+	young, old map[codeHash]struct{}
+	since      time.Time // when the young generation began
+	generation int       // how many codes a generation holds at most
+}
+
+func newCodeSet(limit int) *codeSet {
+	return &codeSet{young: make(map[codeHash]struct{}), generation: limit / 2}
+}
+
+// seen reports whether the code was claimed.
+func (s *codeSet) seen(h codeHash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.has(h)
+}
+
+// claim reports whether the caller is the first to claim the code: only he may
+// send it.
+func (s *codeSet) claim(h codeHash, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.has(h) {
+		return false
+	}
+	if age := now.Sub(s.since); age >= codeMemory || len(s.young) >= s.generation {
+		s.young, s.old, s.since = make(map[codeHash]struct{}), s.young, now
+		if age >= 2*codeMemory {
+			s.old = nil
+		}
+	}
+	s.young[h] = struct{}{}
+	return true
+}
+
+// release takes a claim back: the code was not sent after all.
+func (s *codeSet) release(h codeHash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.young, h)
+	delete(s.old, h)
+}
+
+func (s *codeSet) has(h codeHash) bool {
+	_, young := s.young[h]
+	_, old := s.old[h]
+	return young || old
+}

@@ -1,0 +1,178 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+)
+
+func TestCodes(t *testing.T) {
+	app, code := platform.Credentials{AppID: "wx1"}, "the same code"
+	t.Run("that were sent are not sent again, whatever the answer was", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, answer := range []error{nil, auth.CodeInvalid, auth.PlatformUnavailable, context.Canceled} {
+				p := &scripted{answer: always(answer)}
+				g := New(p, Config{})
+				_, _ = g.ExchangeCode(t.Context(), app, code)
+				_, err := g.ExchangeCode(t.Context(), app, code)
+				wantCode(t, err, auth.CodeUsed)
+				if got := p.calls.Load(); got != 1 {
+					t.Errorf("after %v: sent %d times", answer, got)
+				}
+			}
+		})
+	})
+	t.Run("that many send at once are sent once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &hesitant{scripted: scripted{answer: always(nil)}, takes: queueTimeout / 2}
+			// One slot, and it is taken: all of them have found the code unknown
+			// before the first of them may send it.
+			g := New(p, Config{Concurrency: 1})
+			go func() { _ = attempt(g, "wx2", "somebody") }()
+			synctest.Wait()
+			p.takes = time.Millisecond
+			var wg sync.WaitGroup
+			var good atomic.Int64
+			for range 100 {
+				wg.Go(func() {
+					if _, err := g.ExchangeCode(t.Context(), app, code); err == nil {
+						good.Add(1)
+					}
+				})
+			}
+			wg.Wait()
+			if sent := p.calls.Load() - 1; good.Load() != 1 || sent != 1 {
+				t.Errorf("%d succeeded, %d were sent, want 1 and 1", good.Load(), sent)
+			}
+		})
+	})
+	t.Run("that were refused unsent may be sent later", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformUnavailable)}
+			g := New(p, Config{})
+			for range consecutiveFailures {
+				_ = attempt(g, "wx1", "a")
+			}
+			_, err := g.ExchangeCode(t.Context(), app, code)
+			wantCode(t, err, auth.PlatformUnavailable)
+			p.answer = always(nil)
+			time.Sleep(openFor + time.Millisecond)
+			_, err = g.ExchangeCode(t.Context(), app, code)
+			wantCode(t, err, "")
+		})
+	})
+	t.Run("that were sent are answered for, though the caller hung up", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, answer := range []auth.Code{auth.CodeInvalid, auth.PlatformQuota} {
+				p := &hesitant{scripted: scripted{answer: always(answer)}, takes: time.Second}
+				g := New(p, Config{})
+				ctx, hangUp := context.WithCancel(platform.WithCaller(t.Context(), "a"))
+				time.AfterFunc(time.Millisecond, hangUp)
+				_, err := g.ExchangeCode(ctx, app, code)
+				wantCode(t, err, answer)
+				if _, err = g.ExchangeCode(ctx, app, "another code"); answer == auth.PlatformQuota {
+					wantCode(t, err, auth.PlatformQuota)
+				} else if !errors.Is(err, context.Canceled) {
+					t.Errorf("a caller that was gone before: %v", err)
+				}
+				if n := p.calls.Load(); n != 1 {
+					t.Errorf("%d calls reached the platform, want 1", n)
+				}
+			}
+		})
+	})
+	t.Run("that were sent are waited for no longer than the caller's deadline", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(&hesitant{scripted: scripted{answer: always(nil)}, takes: time.Hour}, Config{})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := g.ExchangeCode(ctx, app, code); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v", err)
+			}
+		})
+	})
+	t.Run("that a last check stops are not sent, and nothing is made of it", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(nil)}
+			g := New(p, Config{})
+			stopped := platform.WithCheck(t.Context(), func() error { return &auth.Error{Code: auth.RateLimited} })
+			for range 5 * minCalls {
+				_, err := g.ExchangeCode(stopped, app, code)
+				wantCode(t, err, auth.RateLimited)
+			}
+			if n := p.calls.Load(); n != 0 {
+				t.Errorf("%d calls reached the platform", n)
+			}
+			_, err := g.ExchangeCode(platform.WithCheck(t.Context(), func() error { return nil }), app, code)
+			wantCode(t, err, "")
+		})
+	})
+	t.Run("that could not be right are not remembered, for they were not sent", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent})}
+			g := New(p, Config{})
+			for range 3 {
+				_, err := g.ExchangeCode(t.Context(), app, code)
+				wantCode(t, err, auth.CodeInvalid)
+			}
+			if n := len(g.codes.young); n != 0 {
+				t.Errorf("%d codes are remembered", n)
+			}
+		})
+	})
+	t.Run("are told apart by app", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(&scripted{answer: always(nil)}, Config{})
+			_, _ = g.ExchangeCode(t.Context(), app, code)
+			_, err := g.ExchangeCode(t.Context(), platform.Credentials{AppID: "wx2"}, code)
+			wantCode(t, err, "")
+		})
+	})
+}
+
+func TestConcurrency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var under, most atomic.Int64
+		release := make(chan struct{})
+		p := &scripted{answer: func(appID, caller string) error {
+			most.Store(max(most.Load(), under.Add(1)))
+			<-release
+			under.Add(-1)
+			return nil
+		}}
+		const bound = 4
+		g := New(p, Config{Concurrency: bound})
+		var wg sync.WaitGroup
+		var refused atomic.Int64
+		for range 3 * bound {
+			wg.Go(func() {
+				if errors.Is(attempt(g, "wx1", "a"), auth.PlatformUnavailable) {
+					refused.Add(1)
+				}
+			})
+		}
+		time.Sleep(queueTimeout + time.Millisecond)
+		synctest.Wait()
+		if most.Load() != bound || refused.Load() != 2*bound {
+			t.Errorf("%d calls at once, %d refused; want %d and %d", most.Load(), refused.Load(), bound, 2*bound)
+		}
+		close(release)
+		wg.Wait()
+		// Refusals of our own making do not open the breaker.
+		wantCode(t, attempt(g, "wx1", "a"), "")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		g.slots = make(chan struct{}) // full for ever
+		_, err := g.ExchangeCode(ctx, platform.Credentials{}, "x")
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("a caller that gave up: %v", err)
+		}
+	})
+}

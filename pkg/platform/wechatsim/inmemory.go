@@ -1,0 +1,71 @@
+package wechatsim
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Dial connects to a simulator that was served in memory. It is what a
+// [net/http.Transport] takes as DialContext.
+type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// ServeInMemory serves HTTP on connections that are no network's: whoever waits
+// for one waits inside of the process, so that in a bubble of testing/synctest
+// an answer that takes minutes takes no time. The address that is dialed does
+// not matter. Stop ends the server and waits for it.
+func (s *Simulator) ServeInMemory() (dial Dial, stop func()) {
+	l := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Minute}
+	var served sync.WaitGroup
+	served.Go(func() { _ = srv.Serve(l) }) // its error is that it was closed
+	return l.dial, func() {
+		_ = srv.Close() // so does this
+		served.Wait()
+	}
+}
+
+// memoryListener accepts one end of each pipe whose other end was dialed.
+type memoryListener struct {
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+var errListenerClosed = errors.New("wechatsim: the simulator is no longer served")
+
+func (l *memoryListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.closed:
+		return nil, errListenerClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memoryListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *memoryListener) Addr() net.Addr { return memoryAddr{} }
+
+type memoryAddr struct{}
+
+func (memoryAddr) Network() string { return "memory" }
+func (memoryAddr) String() string  { return "memory" }

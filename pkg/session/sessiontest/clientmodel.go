@@ -1,0 +1,116 @@
+package sessiontest
+
+import (
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// clientModel is one session as its client and the contract know it.
+type clientModel struct {
+	m       *faultModel
+	app     string
+	id      [16]byte
+	tokens  []auth.Secret // by generation, the first at 1
+	holds   int           // the generation of the token that the client has
+	rotated time.Time
+	idleEnd time.Time
+	lastEnd time.Time
+	ended   bool
+}
+
+func newClientModel(m *faultModel, app string, g session.Grant) *clientModel {
+	now := m.Clock.Now().Truncate(time.Microsecond)
+	return &clientModel{
+		m: m, app: app, id: g.Session.ID,
+		tokens:  []auth.Secret{"", g.RefreshToken},
+		holds:   1,
+		rotated: now,
+		idleEnd: now.Add(m.Lifetimes.Idle),
+		lastEnd: now.Add(m.Lifetimes.Max),
+	}
+}
+
+// newest is the generation of the row.
+func (c *clientModel) newest() int { return len(c.tokens) - 1 }
+
+func (m *faultModel) pickClient(rt *rapid.T) *clientModel {
+	if len(m.clients) == 0 {
+		rt.Skip("no session yet")
+	}
+	return rapid.SampledFrom(m.clients).Draw(rt, "client")
+}
+
+// refresh presents the token that the client has.
+func (m *faultModel) refresh(rt *rapid.T) {
+	c := m.pickClient(rt)
+	if c.present(rt, c.holds) {
+		c.holds = c.newest()
+	}
+}
+
+// replay presents any token the session ever had, as a thief does.
+func (m *faultModel) replay(rt *rapid.T) {
+	c := m.pickClient(rt)
+	c.present(rt, rapid.IntRange(1, c.newest()).Draw(rt, "generation"))
+}
+
+// loseAnswer refreshes, and the client does not hear of it.
+func (m *faultModel) loseAnswer(rt *rapid.T) {
+	c := m.pickClient(rt)
+	c.present(rt, c.holds)
+}
+
+// present refreshes with the token of a generation and holds the answer against
+// the contract. It reports whether there is a successor.
+func (c *clientModel) present(rt *rapid.T, generation int) bool {
+	m := c.m
+	now := m.Clock.Now().Truncate(time.Microsecond)
+	g, err := m.Service.Refresh(m.t.Context(), session.RefreshRequest{ClientID: c.app, RefreshToken: c.tokens[generation]})
+	var want auth.Code
+	behind := c.newest() - generation
+	switch {
+	case c.ended:
+		want = auth.SessionRevoked
+	case !now.Before(c.idleEnd), !now.Before(c.lastEnd):
+		want = auth.RefreshExpired
+	case behind == 0:
+		c.tokens = append(c.tokens, g.RefreshToken)
+		c.rotated, c.idleEnd = now, session.IdleExpiry(now, m.Lifetimes.Idle, c.lastEnd)
+	case behind > 1 || now.After(c.rotated.Add(m.Lifetimes.Grace)):
+		want = auth.RefreshReused
+		c.ended = true
+	}
+	if got := auth.CodeOf(err); got != want {
+		rt.Fatalf("a token %d generations behind: %v, want %q", behind, err, want)
+	}
+	if err == nil && (g.RefreshToken != c.tokens[c.newest()] || g.Session.ID != c.id) {
+		rt.Fatalf("a token %d generations behind has another successor", behind)
+	}
+	return err == nil
+}
+
+// logOut ends the session with the token that the client has.
+func (m *faultModel) logOut(rt *rapid.T) {
+	c := m.pickClient(rt)
+	err := m.Service.Revoke(m.t.Context(), session.RevokeRequest{ClientID: c.app, Token: c.tokens[c.holds]})
+	if err != nil {
+		rt.Fatalf("log-out: %v", err)
+	}
+	c.ended = true
+}
+
+// sameRow holds the row of the session against the model.
+func (c *clientModel) sameRow(rt *rapid.T) {
+	st, err := c.m.Store.Session(c.m.t.Context(), c.id)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	row := &st.Session
+	if int(row.Generation) != c.newest() || row.EndedAt.IsZero() == c.ended || !row.IdleExpiresAt.Equal(c.idleEnd) || row.AppID != c.app {
+		rt.Fatalf("the row says %+v, the model has generation %d, ended %v, idle until %s", *row, c.newest(), c.ended, c.idleEnd)
+	}
+}
