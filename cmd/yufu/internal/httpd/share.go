@@ -32,11 +32,14 @@ func (l *shareListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		peer, err := netip.ParseAddrPort(c.RemoteAddr().String())
-		if err != nil || slices.ContainsFunc(l.proxies, func(p netip.Prefix) bool { return p.Contains(peer.Addr().Unmap()) }) {
+		var peer netip.Addr
+		if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+			peer = a.AddrPort().Addr().Unmap()
+		}
+		if slices.ContainsFunc(l.proxies, func(p netip.Prefix) bool { return p.Contains(peer) }) {
 			return c, nil
 		}
-		network := web.Network(peer.Addr())
+		network := web.Network(peer)
 		if !l.take(network) {
 			_ = c.Close() // it has nothing to be told
 			continue
