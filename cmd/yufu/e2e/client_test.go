@@ -109,6 +109,7 @@ type service struct {
 	base, admin string
 	app         string
 	sim         *simulator
+	adminKey    string // for those who need one
 }
 
 // in returns the service for a subtest.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -49,6 +50,63 @@ var examples = map[string]func(s, strict *service) *answer{
 		return s.refresh(first)
 	},
 
+	"sessions": func(s, _ *service) *answer {
+		s.logIn("alice")
+		return s.must(s.get(s.base+"/v1/sessions", s.logIn("alice").Doc.AccessToken))
+	},
+	"revocation": func(s, _ *service) *answer {
+		return s.admins("POST", "/admin/v1/revocations", `{"uuid":"`+s.logIn("erin").Doc.UUID+`"}`)
+	},
+	"newservicekey": func(s, _ *service) *answer {
+		return s.admins("POST", "/admin/v1/service-keys", `{"name":"order service","scope":"service"}`)
+	},
+	"servicekeys": func(s, _ *service) *answer {
+		// One that was used and revoked, with another after it, on a page of
+		// its own.
+		used := s.admins("POST", "/admin/v1/service-keys", `{"name":"order service","scope":"service openid","apps":["`+testApp+`"]}`)
+		var key struct{ ID, Key string }
+		if err := json.Unmarshal([]byte(used.Body), &key); err != nil {
+			s.t.Fatal(err)
+		}
+		s.admins("POST", "/admin/v1/service-keys", `{"name":"another","scope":"service"}`)
+		s.must(s.get(s.base+"/v1/revocations", key.Key)).want(s, 200, "")
+		before := ""
+		var page struct {
+			Keys []struct {
+				ID       string `json:"id"`
+				LastUsed string `json:"last_used_at"`
+			} `json:"service_keys"`
+			Next string `json:"next"`
+		}
+		s.eventually("its use is noted", func() bool {
+			a := s.admins("GET", "/admin/v1/service-keys", "")
+			if err := json.Unmarshal([]byte(a.Body), &page); err != nil {
+				s.t.Fatal(err)
+			}
+			for i, k := range page.Keys {
+				if k.ID == key.ID && i > 0 {
+					before = page.Keys[i-1].ID
+					return k.LastUsed != ""
+				}
+			}
+			return false
+		})
+		s.admins("DELETE", "/admin/v1/service-keys/"+key.ID, "")
+		return s.admins("GET", "/admin/v1/service-keys?limit=1&cursor="+before, "")
+	},
+	"problem-service_key_invalid": func(s, _ *service) *answer {
+		return s.must(s.get(s.base+"/v1/revocations", "yfk_mzxw6ytboi5dcmrt_"+strings.Repeat("A", 43)))
+	},
+	"problem-insufficient_scope": func(s, _ *service) *answer {
+		made := s.admins("POST", "/admin/v1/service-keys", `{"name":"reader","scope":"read"}`)
+		var key struct{ Key string }
+		if err := json.Unmarshal([]byte(made.Body), &key); err != nil {
+			s.t.Fatal(err)
+		}
+		s.adminKey = key.Key
+		return s.admins("POST", "/admin/v1/revocations", `{"all":true}`)
+	},
+
 	"problem-not_found": func(s, _ *service) *answer { return s.must(s.get(s.base+"/", "")) },
 	"problem-invalid_request": func(s, _ *service) *answer {
 		req, err := http.NewRequest(http.MethodGet, s.base+"/v1/me", nil)
@@ -92,6 +150,7 @@ func TestExamples(t *testing.T) {
 	_, strict := d.serve("strict yufu")
 	d.addApp()
 	bindToPerson(t, server.DSN("postgres"), s.logIn(bound).Doc.UUID)
+	s.adminKey = d.serviceKey("admin")
 	token := s.logIn("alice").Doc.AccessToken
 
 	files, err := os.ReadDir("../../../api/examples")
@@ -126,6 +185,20 @@ func TestExamples(t *testing.T) {
 			apitest.SameMembers(t, name, []byte(ask(s.in(t), token).Body))
 		})
 	}
+}
+
+// admins sends a request to the admin API.
+func (s *service) admins(method, path, body string) *answer {
+	s.t.Helper()
+	req, err := http.NewRequest(method, s.admin+path, strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+s.adminKey)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return s.must(s.do(req))
 }
 
 // logInWhile logs in while WeChat answers with an errcode.
