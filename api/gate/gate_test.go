@@ -1,0 +1,192 @@
+package gate_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/api/gate"
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+	"github.com/yufu-auth/yufu/pkg/cutoffs/cutoffstest"
+)
+
+// world is the endpoint over a real follower.
+type world struct {
+	db       *cutoffstest.Store
+	follower *cutoffs.Follower
+	url      string
+	refusal  error // what authorize answers; set before requests are made
+	stop     context.CancelFunc
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{db: cutoffstest.New()}
+	var err error
+	w.follower, err = cutoffs.Open(t.Context(), cutoffs.Config{
+		Store: w.db, MaxStaleness: 30 * time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan struct{})
+	go func() { w.follower.Run(ctx); close(ran) }()
+	w.stop = stop
+	r := chi.NewRouter()
+	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
+	gate.New(w.follower, func(*http.Request) error { return w.refusal }).Mount(r)
+	srv := httptest.NewServer(r)
+	t.Cleanup(func() {
+		stop()
+		<-ran
+		srv.Close()
+	})
+	w.url = srv.URL + "/v1/revocations"
+	return w
+}
+
+// get asks for the feed in the given form.
+func (w *world) get(t *testing.T, method, accept, query, lastEventID string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, w.url+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept)
+	if lastEventID != "" {
+		req.Header.Set("Last-Event-ID", lastEventID)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+func ended() auth.Cutoff { return auth.SessionEnded(uuid.Must(uuid.NewV7()), time.Now()) }
+
+// until reads events up to one of the name, and returns all of them.
+func until(t *testing.T, events *cutoff.Reader, name string) []cutoff.Event {
+	t.Helper()
+	var all []cutoff.Event
+	for {
+		e, err := events.Next()
+		if err != nil {
+			t.Fatalf("after %v: %v", all, err)
+		}
+		e.Data = append([]byte(nil), e.Data...)
+		all = append(all, e)
+		if e.Name == name {
+			return all
+		}
+	}
+}
+
+const stream = "text/event-stream"
+
+func TestRevocations(t *testing.T) {
+	t.Parallel()
+	t.Run("are a stream: a snapshot, ready, and then each as it is committed", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.db.Commit(ended())
+		resp := w.get(t, http.MethodGet, stream, "", "")
+		for name, want := range map[string]string{"Content-Type": stream, "Cache-Control": "no-store", "X-Accel-Buffering": "no"} {
+			if got := resp.Header.Get(name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		events := cutoff.NewReader(resp.Body)
+		ready := until(t, events, cutoff.EventReady)
+		last := ready[len(ready)-1]
+		if last.ID == "" {
+			t.Error("ready has no id")
+		}
+		w.db.Commit(ended())
+		news := until(t, events, cutoff.EventCutoff)
+		id := news[len(news)-1].ID
+		if id == "" || id == last.ID {
+			t.Errorf("the id of a new cutoff is %q after %q", id, last.ID)
+		}
+
+		t.Run("that goes on where it ended", func(t *testing.T) {
+			w.db.Commit(ended())
+			again := until(t, cutoff.NewReader(w.get(t, http.MethodGet, stream, "", id).Body), cutoff.EventReady)
+			if len(again) != 2 || again[0].Name != cutoff.EventCutoff || again[0].ID == "" {
+				t.Errorf("resumed with %v, want the one cutoff that came since", again)
+			}
+		})
+		t.Run("that begins anew after an id that is unknown", func(t *testing.T) {
+			anew := until(t, cutoff.NewReader(w.get(t, http.MethodGet, stream, "", "elsewhere.7").Body), cutoff.EventReady)
+			if anew[0].Name != cutoff.EventReset || len(anew) != 5 {
+				t.Errorf("began with %v, want reset, three cutoffs, ready", anew)
+			}
+		})
+	})
+	t.Run("are pages for those who ask", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.db.Commit(ended(), ended())
+		if err := w.follower.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		page := func(after string) (p cutoff.Page) {
+			resp := w.get(t, http.MethodGet, "application/json", "?after="+after, "")
+			if resp.StatusCode != http.StatusOK {
+				t.Fatalf("status %d", resp.StatusCode)
+			}
+			if err := json.NewDecoder(resp.Body).Decode(&p); err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		first := page("")
+		if len(first.Cutoffs) != 2 || first.Next == "" || first.MaxStalenessMS != 30_000 {
+			t.Errorf("%+v", first)
+		}
+		if second := page(first.Next); len(second.Cutoffs) != 0 || second.Next != first.Next {
+			t.Errorf("after all of them: %+v", second)
+		}
+	})
+	t.Run("are for service keys alone", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.refusal = auth.InsufficientScope
+		for _, accept := range []string{stream, "application/json"} {
+			if resp := w.get(t, http.MethodGet, accept, "", ""); resp.StatusCode != http.StatusForbidden {
+				t.Errorf("%s: status %d", accept, resp.StatusCode)
+			}
+		}
+	})
+	t.Run("end when the replica shuts down", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		events := cutoff.NewReader(w.get(t, http.MethodGet, stream, "", "").Body)
+		until(t, events, cutoff.EventReady)
+		w.stop()
+		for {
+			_, err := events.Next()
+			if err == nil {
+				continue // a heartbeat that was under way
+			}
+			if !errors.Is(err, io.EOF) {
+				t.Errorf("the stream ends with %v", err)
+			}
+			return
+		}
+	})
+}
