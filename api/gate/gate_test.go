@@ -59,9 +59,9 @@ func newWorld(t *testing.T) *world {
 }
 
 // get asks for the feed in the given form.
-func (w *world) get(t *testing.T, method, accept, query, lastEventID string) *http.Response {
+func (w *world) get(t *testing.T, accept, query, lastEventID string) *http.Response {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, w.url+query, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestRevocations(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.db.Commit(ended())
-		resp := w.get(t, http.MethodGet, stream, "", "")
+		resp := w.get(t, stream, "", "")
 		for name, want := range map[string]string{"Content-Type": stream, "Cache-Control": "no-store", "X-Accel-Buffering": "no"} {
 			if got := resp.Header.Get(name); got != want {
 				t.Errorf("%s: %q, want %q", name, got, want)
@@ -125,13 +125,13 @@ func TestRevocations(t *testing.T) {
 
 		t.Run("that goes on where it ended", func(t *testing.T) {
 			w.db.Commit(ended())
-			again := until(t, cutoff.NewReader(w.get(t, http.MethodGet, stream, "", id).Body), cutoff.EventReady)
+			again := until(t, cutoff.NewReader(w.get(t, stream, "", id).Body), cutoff.EventReady)
 			if len(again) != 2 || again[0].Name != cutoff.EventCutoff || again[0].ID == "" {
 				t.Errorf("resumed with %v, want the one cutoff that came since", again)
 			}
 		})
 		t.Run("that begins anew after an id that is unknown", func(t *testing.T) {
-			anew := until(t, cutoff.NewReader(w.get(t, http.MethodGet, stream, "", "elsewhere.7").Body), cutoff.EventReady)
+			anew := until(t, cutoff.NewReader(w.get(t, stream, "", "elsewhere.7").Body), cutoff.EventReady)
 			if anew[0].Name != cutoff.EventReset || len(anew) != 5 {
 				t.Errorf("began with %v, want reset, three cutoffs, ready", anew)
 			}
@@ -145,7 +145,7 @@ func TestRevocations(t *testing.T) {
 			t.Fatal(err)
 		}
 		page := func(after string) (p cutoff.Page) {
-			resp := w.get(t, http.MethodGet, "application/json", "?after="+after, "")
+			resp := w.get(t, "application/json", "?after="+after, "")
 			if resp.StatusCode != http.StatusOK {
 				t.Fatalf("status %d", resp.StatusCode)
 			}
@@ -167,7 +167,7 @@ func TestRevocations(t *testing.T) {
 		w := newWorld(t)
 		w.refusal = auth.InsufficientScope
 		for _, accept := range []string{stream, "application/json"} {
-			if resp := w.get(t, http.MethodGet, accept, "", ""); resp.StatusCode != http.StatusForbidden {
+			if resp := w.get(t, accept, "", ""); resp.StatusCode != http.StatusForbidden {
 				t.Errorf("%s: status %d", accept, resp.StatusCode)
 			}
 		}
@@ -175,7 +175,7 @@ func TestRevocations(t *testing.T) {
 	t.Run("end when the replica shuts down", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		events := cutoff.NewReader(w.get(t, http.MethodGet, stream, "", "").Body)
+		events := cutoff.NewReader(w.get(t, stream, "", "").Body)
 		until(t, events, cutoff.EventReady)
 		w.stop()
 		for {
