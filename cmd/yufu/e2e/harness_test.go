@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "yufu-e2e-")
 	if err == nil {
 		binary = filepath.Join(dir, "yufu")
-		err = build(binary)
+		err = build(binary, "..")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -55,8 +55,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func build(path string) error {
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, "..")
+// build builds the command in dir, which may be of another module.
+func build(path, dir string) error {
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", path, ".")
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)

@@ -3,10 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,20 +23,10 @@ type orders struct {
 	base string
 }
 
-// ordersBinary builds the sample back end once.
+// ordersBinary builds the sample back end once, beside the program.
 var ordersBinary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "yufu-orders-")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "orders")
-	cmd := exec.Command("go", "build", "-o", path, ".")
-	cmd.Dir = filepath.Join("..", "..", "..", "pkg", "bearer", "example")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
+	path := filepath.Join(filepath.Dir(binary), "orders")
+	return path, build(path, filepath.Join("..", "..", "..", "pkg", "bearer", "example"))
 })
 
 // backEnd starts the sample back end, which verifies the tokens of the service
@@ -176,13 +163,15 @@ func TestABackEndThatIsCutOff(t *testing.T) {
 	d.addApp()
 	_, s := d.serve("yufu")
 	admin, reader := d.serviceKey("admin"), d.serviceKey("service")
-	line := newLine(t, strings.TrimPrefix(s.base, "http://"))
-	o := h.backEnd("orders", "http://"+line.addr, reader)
+	line := pgtest.NewProxy(t, strings.TrimPrefix(s.base, "http://"))
+	o := h.backEnd("orders", "http://"+line.Addr(), reader)
 	good, revoked := s.logIn("alice").Doc.AccessToken, s.logIn("bob")
 	if got := o.status("/orders", revoked.Doc.AccessToken); got != http.StatusOK {
 		t.Fatalf("before: %d", got)
 	}
-	line.cut()
+	// As when a cable is pulled: nothing comes through, and nothing is closed.
+	line.Deafen(true)
+	line.Swallow()
 	session := uuid.MustParse(s.me(revoked.Doc.AccessToken).Doc.Session.ID)
 	r := s.revoke(s.client(admin), adminclient.RevocationRequest{Session: &session})
 	for {
@@ -201,100 +190,10 @@ func TestABackEndThatIsCutOff(t *testing.T) {
 	if got := o.status("/orders", good); got != http.StatusServiceUnavailable {
 		t.Errorf("it vouches for a token, %d, although it knows nothing", got)
 	}
-	line.mend()
+	line.Deafen(false)
+	line.Cut()
 	h.eventually("the back end knows again", func() bool { return o.status("/orders", good) == http.StatusOK })
 	if got := o.status("/orders", revoked.Doc.AccessToken); got != http.StatusUnauthorized {
 		t.Errorf("after it came back: %d, want 401", got)
-	}
-}
-
-// line is a TCP proxy that can be cut: then everything is swallowed, and
-// nothing is closed, as when a cable is pulled.
-type line struct {
-	addr string
-	to   string
-
-	mu    sync.Mutex
-	open  chan struct{} // closed while the line carries
-	conns []net.Conn
-}
-
-func newLine(t *testing.T, to string) *line {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &line{addr: l.Addr().String(), to: to, open: make(chan struct{})}
-	close(p.open)
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() { p.carry(c) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		p.mend()
-		running.Wait()
-	})
-	return p
-}
-
-func (p *line) carry(client net.Conn) {
-	server, err := net.Dial("tcp", p.to)
-	if err != nil {
-		_ = client.Close()
-		return
-	}
-	p.mu.Lock()
-	p.conns = append(p.conns, client, server)
-	p.mu.Unlock()
-	var both sync.WaitGroup
-	for _, way := range [][2]net.Conn{{client, server}, {server, client}} {
-		both.Go(func() {
-			buf := make([]byte, 32<<10)
-			for {
-				n, err := way[0].Read(buf)
-				p.mu.Lock()
-				open := p.open
-				p.mu.Unlock()
-				<-open
-				if err == nil {
-					_, err = way[1].Write(buf[:n])
-				}
-				if err != nil {
-					_ = client.Close()
-					_ = server.Close()
-					return
-				}
-			}
-		})
-	}
-	both.Wait()
-}
-
-func (p *line) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.open = make(chan struct{})
-}
-
-// mend lets the line carry again; connections from before break, as they would.
-func (p *line) mend() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, c := range p.conns {
-		_ = c.Close()
-	}
-	p.conns = nil
-	select {
-	case <-p.open:
-	default:
-		close(p.open)
 	}
 }
