@@ -2,7 +2,7 @@
 // session, the session is refreshed, and it ends.
 //
 // It owns the rules of that life ([Judge], [State.Standing]), the use cases
-// ([Service]), and the contract that a database must keep for them ([Store]).
+// ([Service], and [Revoker] for admins), and the contract that a database must keep for them ([Store]).
 // It does not own tokens and keys (pkg/token, pkg/keyring), platforms
 // (pkg/platform), or HTTP (api/oauth).
 //
@@ -10,8 +10,8 @@
 //
 //	live → refreshed (one generation on, same row) → live
 //	live → expired: idle, or absolute
-//	live → ended: logout, late replay, reuse, or as the oldest of too many;
-//	       later also by an admin
+//	live → ended: logout, late replay, reuse, as the oldest of too many, or
+//	       by an admin
 //
 // Nothing leads back. A refresh is idempotent within a fixed window: the token
 // that was just rotated yields the same successor again, so a lost answer or

@@ -32,9 +32,6 @@ var verdictNames = [...]string{"rotated", "replayed", "rolled_back", "replay_lat
 // String returns the verdict as metrics and logs name it.
 func (v Verdict) String() string { return verdictNames[v] }
 
-// Accepts reports whether the presented token yields a successor.
-func (v Verdict) Accepts() bool { return v == Rotate || v == Replay || v == RolledBack }
-
 // The causes under [auth.RefreshReused]: which of the two verdicts ended the
 // session.
 var (

@@ -64,8 +64,8 @@ func TestVerdict(t *testing.T) {
 		session.ReplayLate: {"replay_late", false, session.ErrReplayLate},
 		session.Reuse:      {"reuse", false, session.ErrReuse},
 	} {
-		if v.String() != want.name || v.Accepts() != want.accepts {
-			t.Errorf("%v accepts %v, want %v", v, v.Accepts(), want)
+		if v.String() != want.name {
+			t.Errorf("%v is called %q, want %q", int(v), v, want.name)
 		}
 		refusal := v.Refusal()
 		if (refusal == nil) != want.accepts || !errors.Is(refusal, want.cause) {
