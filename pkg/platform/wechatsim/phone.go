@@ -20,7 +20,7 @@ func (s *Simulator) NewPhoneCode(user, phone string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	s.phoneCodes.dropWhile(func(c *phoneCode) bool { return now.Sub(c.minted) >= codeLife })
+	s.phoneCodes.dropWhile(func(c *phoneCode) bool { return now.Sub(c.minted) > codeLife+codeMemory })
 	code := hex.EncodeToString(randomBytes(32))
 	s.phoneCodes.put(code, &phoneCode{user: user, phone: phone, minted: now})
 	return code

@@ -70,6 +70,16 @@ func TestCode2Session(t *testing.T) {
 		s.login(appA, "0c1dEFGH2ijKLmN3opQRst4UvwXYz567").refused(t, 40029)
 	})
 
+	t.Run("a_code_is_what_it_was_when_the_clock_is_set_back", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, Config{})
+		code := s.NewCode("alice")
+		s.advance(6 * time.Minute)
+		s.login(appA, s.NewCode("bob")).fine(t)
+		s.advance(-2 * time.Minute)
+		s.login(appA, code).fine(t)
+	})
+
 	t.Run("takes_a_code_minted_for_an_app_from_that_app_alone", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})

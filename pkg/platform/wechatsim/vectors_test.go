@@ -111,7 +111,7 @@ func TestExpiredCodesAreForgotten(t *testing.T) {
 		s.NewCode("alice")
 		s.NewPhoneCode("alice", "13800001002")
 	}
-	clock.advance(codeLife)
+	clock.advance(codeLife + codeMemory + 1)
 	s.NewCode("alice")
 	s.NewPhoneCode("alice", "13800001002")
 	if codes, phones := len(s.codes.items), len(s.phoneCodes.items); codes != 1 || phones != 1 {
