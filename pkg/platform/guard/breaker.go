@@ -42,8 +42,10 @@ func newBreaker(name string, clock func() time.Time) *breaker {
 		BucketPeriod: windowBucket,
 		Timeout:      openFor,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
+			// Requests counts those under way too, and those that say nothing.
+			heard := c.TotalSuccesses + c.TotalFailures
 			return c.ConsecutiveFailures >= consecutiveFailures ||
-				c.Requests >= minCalls && c.TotalFailures*2 >= c.Requests
+				heard >= minCalls && c.TotalFailures*2 >= heard
 		},
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {

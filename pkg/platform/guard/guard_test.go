@@ -110,6 +110,29 @@ func TestBreaker(t *testing.T) {
 			}
 		})
 	})
+	t.Run("counts what says nothing among neither the failures nor the calls they are half of", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{}
+			g := New(p, Config{})
+			down, neutral := auth.PlatformUnavailable, &auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrUnknownAnswer}
+			// Ten failures of what would be twenty calls.
+			for i := range minCalls {
+				switch {
+				case i < minCalls/2-2:
+					p.answer = always(neutral)
+				case i%5 == 0:
+					p.answer = always(nil)
+				default:
+					p.answer = always(down)
+				}
+				_ = attempt(g, "wx1", "a")
+			}
+			_ = attempt(g, "wx1", "a")
+			if got := p.calls.Load(); got != minCalls+1 {
+				t.Errorf("%d calls came through, want all %d", got, minCalls+1)
+			}
+		})
+	})
 	t.Run("is not moved by what the platform says about codes, users and our configuration", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []error{auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked, auth.PlatformMisconfigured, context.Canceled} {

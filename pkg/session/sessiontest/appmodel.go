@@ -1,6 +1,7 @@
 package sessiontest
 
 import (
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -18,7 +19,7 @@ type appModel struct {
 	probe time.Time            // not before then
 
 	failures []time.Time // of the platform, since an answer that was none
-	recent   []outcome   // since the breaker was last known to be closed
+	recent   []outcome   // all there were
 	opened   time.Time   // when it opened last, at the latest
 	doubtful bool        // it may have opened and not closed since
 	probed   int         // good answers since
@@ -110,21 +111,31 @@ func (a *appModel) answered(caller string, code auth.Code, failed bool) {
 	if !failed {
 		a.failures = nil
 		if a.probed++; a.doubtful && a.probed >= 3 && now.After(a.opened.Add(modelOpen)) {
-			a.doubtful, a.recent = false, nil
+			a.doubtful = false
 		}
 		return
 	}
 	a.failures = append(a.failures, now)
-	bad, all := 0, 0
-	for _, o := range a.recent {
-		if now.Sub(o.at) <= modelWindow {
-			all++
-			if o.failed {
-				bad++
-			}
-		}
-	}
-	if a.doubtful || len(a.failures) >= 5 || all >= 20 && 2*bad >= all {
+	if a.doubtful || len(a.failures) >= 5 || a.halfFailed(now) {
 		a.doubtful, a.opened, a.probed = true, now, 0
 	}
+}
+
+// halfFailed reports whether half of the last outcomes were failures, however
+// far back the breaker looks: its window has coarse steps, and begins anew when
+// the breaker closes.
+func (a *appModel) halfFailed(now time.Time) bool {
+	bad, all := 0, 0
+	for _, o := range slices.Backward(a.recent) {
+		if now.Sub(o.at) > modelWindow {
+			return false
+		}
+		if all++; o.failed {
+			bad++
+		}
+		if all >= 20 && 2*bad >= all {
+			return true
+		}
+	}
+	return false
 }
