@@ -20,7 +20,7 @@ type machine struct {
 	env      []string
 }
 
-// newMachine returns one with PostgreSQL and git, without curl, Node and Go.
+// newMachine returns one with PostgreSQL and git, without curl, openssl, Node and Go.
 func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}
@@ -121,7 +121,7 @@ func TestScriptForTests(t *testing.T) {
 				t.Errorf("exit code %d, while the tests exit with %s", code, tests)
 			}
 			wantOrder(t, out, "sudo make deps", "go mod download", "go test ./...", "go test ./...",
-				"Missing here", "\ncurl\n", "node (20 or newer) with npm\n")
+				"Missing here", "\ncurl\n", "openssl\n", "node (20 or newer) with npm\n")
 			if strings.Contains(out, "PostgreSQL") {
 				t.Errorf("PostgreSQL is there, and it says:\n%s", out)
 			}
@@ -132,6 +132,7 @@ func TestScriptForTests(t *testing.T) {
 		m := newMachine(t, "1000")
 		m.put("go", goTests)
 		m.put("curl", "")
+		m.put("openssl", "")
 		m.put("node", "echo 20")
 		m.put("npm", "")
 		code, out := m.run("test")
@@ -161,13 +162,13 @@ func TestScriptForTests(t *testing.T) {
 		m := newMachine(t, "0")
 		m.put("go", goTests)
 		m.put("apt-get", `d=${0%/*}; for p in "$@"; do case $p in
-			curl | npm) printf '#!/bin/sh\n' >"$d/$p"; chmod 700 "$d/$p" ;;
+			curl | openssl | npm) printf '#!/bin/sh\n' >"$d/$p"; chmod 700 "$d/$p" ;;
 			nodejs) printf '#!/bin/sh\necho 20\n' >"$d/node"; chmod 700 "$d/node" ;; esac; done`)
 		code, out := m.run("test")
 		if code != 0 || strings.Contains(out, "Missing") {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
-		wantOrder(t, out, "Installing: curl nodejs npm", "Everything the tests need is here", "go test ./...")
+		wantOrder(t, out, "Installing: curl openssl nodejs npm", "Everything the tests need is here", "go test ./...")
 		for _, call := range m.called("apt-get") {
 			if strings.Contains(call, "postgres") {
 				t.Errorf("%s: that package starts a server", call)
@@ -195,6 +196,7 @@ func TestScriptForDependencies(t *testing.T) {
 	m := newMachine(t, "1000")
 	m.put("git", `case "$*" in *package-lock.json*) mkdir -p js; echo '{}' >js/package-lock.json; echo js/package-lock.json ;; esac`)
 	m.put("curl", "")
+	m.put("openssl", "")
 	m.put("node", "echo 20")
 
 	t.Run("names_mirrors_when_packages_do_not_download", func(t *testing.T) {
