@@ -82,12 +82,14 @@ func TestSettings(t *testing.T) {
 
 		{"no database", with("YUFU_DATABASE_URL", ""), serve, 2, []string{"YUFU_DATABASE_URL is missing", "postgres://", "sqlite:PATH"}},
 		{"a database of another kind", with("YUFU_DATABASE_URL", "mysql://u:"+hunter2+"@h/d"), serve, 2, []string{"YUFU_DATABASE_URL", "postgres://", "sqlite:"}},
-		{"a database URL that does not parse", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"%zz@h/d"), serve, 1, []string{"YUFU_DATABASE_URL", "percent-encoded"}},
+		{"a database URL that does not parse", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"%zz@h/d"), serve, 1, []string{"YUFU_DATABASE_URL", "want postgres://USER@HOST:PORT/DATABASE", "percent-encoded"}},
 		{"two database URLs", with("YUFU_DATABASE_URL_FILE", "f"), serve, 2, []string{"YUFU_DATABASE_URL and YUFU_DATABASE_URL_FILE", "unset one"}},
 		{"a database URL file that is not there", with("YUFU_DATABASE_URL", "", "YUFU_DATABASE_URL_FILE", "/nonexistent/url"), serve, 2, []string{"YUFU_DATABASE_URL_FILE", "no file /nonexistent/url"}},
-		{"an SQLite file in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), serve, 1, []string{"YUFU_DATABASE_URL", "/nonexistent/yufu.db", "no such file or directory"}},
+		{"an SQLite file in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), serve, 1, []string{"YUFU_DATABASE_URL", "no folder /nonexistent;", "make it first"}},
+		{"an SQLite file to be made in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), []string{"migrate"}, 1, []string{"YUFU_DATABASE_URL", "no folder /nonexistent;", "make it first"}},
+		{"an SQLite file that is not there", with(), serve, 1, []string{"YUFU_DATABASE_URL", "no file /", "/yufu.db;", "run yufu migrate"}},
 		{"an SQLite file that is none", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "text", strings.Repeat("this is a text. ", 100))), serve, 1, []string{"YUFU_DATABASE_URL", "not a database"}},
-		{"an empty database", with(), serve, 1, []string{"YUFU_DATABASE_URL", "run yufu migrate"}},
+		{"an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), serve, 1, []string{"YUFU_DATABASE_URL", "run yufu migrate"}},
 
 		{"no master key", with("YUFU_MASTER_KEY_FILE", ""), serve, 2, []string{"YUFU_MASTER_KEY_FILE is missing", "openssl rand -base64 32"}},
 		{"a master key file that is not there", with("YUFU_MASTER_KEY_FILE", "/nonexistent/key"), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "no file /nonexistent/key"}},
@@ -138,7 +140,7 @@ func TestSettings(t *testing.T) {
 		{"service-key create with a scope that is none", with(), []string{"service-key", "create", "--name", "x", "--scope", "service,root"}, 2, []string{"scope is one or more of"}},
 		{"service-key revoke with the whole key", with(), []string{"service-key", "revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, []string{"its id alone"}},
 		{"service-key revoke for a reason that is none", with(), []string{"service-key", "revoke", "0123456789abcdef", "--reason", "a\nb"}, 2, []string{"--reason"}},
-		{"app list of an empty database", with(), []string{"app", "list"}, 1, []string{"run yufu migrate"}},
+		{"app list of an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"app", "list"}, 1, []string{"run yufu migrate"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := try(t, c.env, "a secret\n", c.args...)
@@ -158,6 +160,25 @@ func TestSettings(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("a mistyped path does not become a database", func(t *testing.T) {
+		env := with()
+		for _, args := range [][]string{serve, {"app", "list"}, {"app", "add", "wx1", "--secret-file", "-"}, {"service-key", "list"}} {
+			if got := try(t, env, "secret", args...); got.code != 1 || !strings.Contains(got.errOut, "run yufu migrate") {
+				t.Errorf("%q: %+v", args, got)
+			}
+		}
+		path := strings.TrimPrefix(env["YUFU_DATABASE_URL"], "sqlite:")
+		if left, err := filepath.Glob(path + "*"); err != nil || len(left) != 0 {
+			t.Errorf("there are %q now, error %v", left, err)
+		}
+		if got := try(t, env, "", "migrate"); got.code != 0 {
+			t.Errorf("migrate: %+v", got)
+		}
+		if got := try(t, env, "", "app", "list"); got.code != 0 {
+			t.Errorf("after it: %+v", got)
+		}
+	})
 
 	t.Run("what Kubernetes injects for a Service of that name is none", func(t *testing.T) {
 		got := try(t, map[string]string{

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
@@ -55,6 +58,9 @@ const openTimeout = 15 * time.Second
 func openStore(ctx context.Context, db setting.Database, migrate bool) (store, error) {
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
+	if err := checkFile(db, migrate); err != nil {
+		return nil, err
+	}
 	s, err := connect(opening, db)
 	if err != nil {
 		return nil, openError(db, err)
@@ -70,6 +76,25 @@ func openStore(ctx context.Context, db setting.Database, migrate bool) (store, e
 		return nil, openError(db, err)
 	}
 	return s, nil
+}
+
+// checkFile keeps a mistyped path from becoming an empty database: only who
+// migrates makes one.
+func checkFile(db setting.Database, migrate bool) error {
+	if db.SQLitePath == "" {
+		return nil
+	}
+	there := func(path string) bool {
+		_, err := os.Stat(path)
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	switch folder := filepath.Dir(db.SQLitePath); {
+	case !there(folder):
+		return fmt.Errorf("%s: there is no folder %s; make it first, or correct the path", db.Setting, folder)
+	case !migrate && !there(db.SQLitePath):
+		return fmt.Errorf("%s: there is no file %s; correct the path, or run yufu migrate, which makes it", db.Setting, db.SQLitePath)
+	}
+	return nil
 }
 
 // refusals say what to do about a PostgreSQL that answers, but not to this user.

@@ -79,8 +79,10 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	if err != nil {
 		// Neither pgx nor net/url can promise that a password stays out of
 		// their text when a malformed string is ambiguous.
+		// This text names no password either: a log that blanks passwords in URLs
+		// would blank its name.
 		return nil, errors.New("postgres: the database URL does not parse; " +
-			"want postgres://USER:PASSWORD@HOST:PORT/DATABASE with special characters percent-encoded")
+			"want postgres://USER@HOST:PORT/DATABASE, behind USER a colon and the password, with special characters percent-encoded")
 	}
 	if !strings.Contains(dsn, "pool_max_conns") {
 		cfg.MaxConns = defaultMaxConns

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/db/pgtest"
@@ -102,7 +103,9 @@ func TestMigrate(t *testing.T) {
 // update stays in its page.
 func TestRefreshIsHOT(t *testing.T) {
 	t.Parallel()
-	const sessions, refreshes = 20, 50
+	// So many sessions that they fill pages before the first refresh: it is the
+	// room that pages keep (fillfactor) that takes the second version.
+	const sessions, refreshes = 200, 10
 	// A server of its own: how far pages may be tidied depends on every
 	// transaction of the server.
 	dsn := pgtest.NewServer(t).DSN("postgres")
@@ -111,10 +114,16 @@ func TestRefreshIsHOT(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.addApp()
+	var ids []uuid.UUID
 	for range sessions {
-		s := b.exchange()
-		for gen := uint32(1); gen <= refreshes; gen++ {
-			r := refreshParams(s.ID, gen)
+		ids = append(ids, b.exchange().ID)
+	}
+	if pages := b.number(b.raw, `select pg_relation_size('sessions') / current_setting('block_size')::int`); pages < 4 {
+		t.Errorf("the sessions fill %d pages", pages)
+	}
+	for gen := uint32(1); gen <= refreshes; gen++ {
+		for _, id := range ids {
+			r := refreshParams(id, gen)
 			r.Now = now.Add(time.Duration(gen) * time.Second)
 			if _, err := b.store.Refresh(t.Context(), r); err != nil {
 				t.Fatal(err)

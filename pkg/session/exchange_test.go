@@ -100,8 +100,15 @@ func TestExchange(t *testing.T) {
 		if raw, err := base64.StdEncoding.DecodeString(string(key)); err != nil || len(raw) != 16 || bytes.Contains(sealed, key) {
 			t.Errorf("sealed %q, %v", key, err)
 		}
-		if _, err := w.Sealer.Open(sealed, session.SessionKeyAAD(sessiontest.OtherAppID, openID)); err == nil {
-			t.Error("it opens in another row")
+		// A row's key is good for nothing in another app's row, another user's or
+		// another column.
+		for name, elsewhere := range map[string][]byte{
+			"another app": session.SessionKeyAAD(sessiontest.OtherAppID, openID), "another user": session.SessionKeyAAD(sessiontest.AppID, openID+"x"),
+			"nobody": session.SessionKeyAAD(sessiontest.AppID, ""), "an app's row": session.AppSecretAAD(sessiontest.AppID), "no row": nil,
+		} {
+			if _, err := w.Sealer.Open(sealed, elsewhere); err == nil {
+				t.Errorf("it opens for %s", name)
+			}
 		}
 	})
 }

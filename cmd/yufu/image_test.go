@@ -1,0 +1,142 @@
+package main_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// buildContext returns the tracked files that .dockerignore lets through: it
+// shuts everything out, and lets names at the top in again.
+func buildContext(t *testing.T) []string {
+	t.Helper()
+	var top, never []string
+	for line := range strings.Lines(string(read(t, ".dockerignore"))) {
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "!"); ok {
+			top = append(top, name)
+		} else if name, ok := strings.CutPrefix(line, "**/"); ok {
+			never = append(never, name)
+		} else if line != "" && line != "*" && !strings.HasPrefix(line, "#") {
+			t.Fatalf("this test does not understand %q in .dockerignore", line)
+		}
+	}
+	var files []string
+	for _, name := range tracked(t) {
+		parts := strings.Split(name, "/")
+		if slices.Contains(top, parts[0]) && !slices.ContainsFunc(parts, func(p string) bool { return slices.Contains(never, p) }) {
+			files = append(files, name)
+		}
+	}
+	return files
+}
+
+// copyTo copies a file of the repository.
+func copyTo(t *testing.T, dir, name string) {
+	t.Helper()
+	target := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(target, read(t, name), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// goIn runs the go command in a folder, without the network.
+func goIn(t *testing.T, dir string, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "GOPROXY=off", "GOFLAGS=-mod=readonly", "GOWORK=off", "CGO_ENABLED=0")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return out
+}
+
+// TestDockerfile does what the build stage says in a folder, because few
+// machines that run tests have Docker.
+func TestDockerfile(t *testing.T) {
+	t.Parallel()
+	dockerfile := string(read(t, "deploy/Dockerfile"))
+	build, final, ok := strings.Cut(dockerfile, "\nFROM scratch\n")
+	if !ok {
+		t.Fatal("the Dockerfile has no stage FROM scratch")
+	}
+
+	t.Run("has_what_each_step_of_the_build_reads", func(t *testing.T) {
+		t.Parallel()
+		context := buildContext(t)
+		dir := t.TempDir()
+		steps := 0
+		for line := range strings.Lines(build) {
+			switch words := strings.Fields(line); {
+			case len(words) > 2 && words[0] == "COPY":
+				from, to := words[1:len(words)-1], words[len(words)-1]
+				for _, name := range context {
+					if slices.Contains(from, name) {
+						if path.Clean(to) != path.Dir(name) {
+							t.Errorf("%s is copied to %s, where nobody looks for it", name, to)
+						}
+						copyTo(t, dir, name)
+					} else if slices.Contains(from, ".") {
+						copyTo(t, dir, name)
+					}
+				}
+			case strings.HasPrefix(line, "RUN go mod download"):
+				steps++
+				var mod struct {
+					Replace []struct {
+						New struct{ Path, Version string }
+					}
+				}
+				if err := json.Unmarshal(goIn(t, dir, "mod", "edit", "-json"), &mod); err != nil {
+					t.Fatal(err)
+				}
+				for _, r := range mod.Replace {
+					if r.New.Version != "" {
+						continue
+					}
+					if _, err := os.Stat(filepath.Join(dir, r.New.Path, "go.mod")); err != nil {
+						t.Errorf("go mod download needs %s/go.mod, which no COPY before it brings", r.New.Path)
+					}
+				}
+			case strings.HasPrefix(line, "RUN CGO_ENABLED=0 go build"):
+				steps++
+				// Also fails for a file that is to be embedded and is not there.
+				goIn(t, dir, "list", "-deps", "./cmd/yufu")
+			}
+		}
+		if steps != 2 {
+			t.Errorf("this test finds %d steps in the build stage, want the download and the build", steps)
+		}
+	})
+
+	t.Run("has_the_Go_that_go.mod_asks_for", func(t *testing.T) {
+		t.Parallel()
+		want := regexp.MustCompile(`(?m)^go ([0-9]+\.[0-9]+)`).FindSubmatch(read(t, "go.mod"))
+		if want == nil || !strings.Contains(build, "\nFROM golang:"+string(want[1])+"-") {
+			t.Errorf("go.mod says %q, and the Dockerfile begins with another:\n%s", want, build)
+		}
+	})
+
+	t.Run("listens_where_the_network_reaches_it_for_the_public_alone", func(t *testing.T) {
+		t.Parallel()
+		if !strings.Contains(final, "\nENV YUFU_LISTEN=:8080\n") {
+			t.Error("the public listener stays on the container's loopback interface")
+		}
+		if strings.Contains(final, "\nENV YUFU_ADMIN_LISTEN") {
+			t.Error("the admin listener leaves the container's loopback interface")
+		}
+	})
+}

@@ -1,0 +1,282 @@
+package main_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// machine is a folder with this repository's scripts, and a PATH on which there
+// is what the test puts there: real tools that every machine has, and stand-ins
+// that note how they were called.
+type machine struct {
+	t        *testing.T
+	dir, bin string
+	env      []string
+}
+
+// newMachine returns one with PostgreSQL and git, without curl, openssl, Node and Go.
+func newMachine(t *testing.T, uid string) *machine {
+	t.Helper()
+	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}
+	m.env = []string{"PATH=" + m.bin, "HOME=" + m.dir, "CALLS=" + filepath.Join(m.bin, "calls"), "YUFU_PGBIN=" + m.bin}
+	for _, name := range []string{"build", "deps", "mirror-hint", "test"} {
+		content := read(t, ".ci/"+name)
+		path := filepath.Join(m.dir, ".ci", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, content, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"sh", "awk", "cat", "chmod", "cmp", "cp", "dirname", "env", "ls", "mkdir", "sed", "uname"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(m.bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.put("id", "echo "+uid)
+	m.put("git", `case "$*" in *go.mod*) mkdir -p pkg/bearer; echo pkg/bearer/go.mod ;; esac`)
+	for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
+		m.put(starter, "")
+	}
+	return m
+}
+
+// put has a program do what the script says, after it has noted its call.
+func (m *machine) put(name, script string) {
+	m.t.Helper()
+	script = "#!/bin/sh\necho " + name + ` "$@" >>"$CALLS"` + "\n" + script + "\n"
+	if err := os.WriteFile(filepath.Join(m.bin, name), []byte(script), 0o700); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// run runs one of the scripts, perhaps with arguments, and returns its exit code
+// and all it printed.
+func (m *machine) run(script string, env ...string) (code int, out string) {
+	m.t.Helper()
+	words := strings.Fields(script)
+	cmd := exec.CommandContext(m.t.Context(), filepath.Join(m.dir, ".ci", words[0]), words[1:]...)
+	cmd.Dir = m.dir
+	cmd.Env = append(slices.Clone(m.env), env...)
+	b, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		m.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(b)
+}
+
+// called returns the calls of a program, in their order.
+func (m *machine) called(name string) (calls []string) {
+	m.t.Helper()
+	b, err := os.ReadFile(filepath.Join(m.bin, "calls"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		m.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); line == name || strings.HasPrefix(line, name+" ") {
+			calls = append(calls, line)
+		}
+	}
+	return calls
+}
+
+// wantOrder fails the test unless the text holds the parts one after another.
+func wantOrder(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	rest := text
+	for _, part := range parts {
+		_, after, found := strings.Cut(rest, part)
+		if !found {
+			t.Fatalf("%q is missing, or in the wrong place, in:\n%s", part, text)
+		}
+		rest = after
+	}
+}
+
+const hint = "export GOPROXY="
+
+func TestScriptForTests(t *testing.T) {
+	t.Parallel()
+	const goTests = `echo "go $*"; case $1 in test) exit ${TESTS:-0} ;; mod) exit ${DOWNLOADS:-0} ;; esac`
+
+	t.Run("names_on_a_laptop_what_is_missing_first_how_to_install_it_and_last_what", func(t *testing.T) {
+		t.Parallel()
+		for _, tests := range []string{"0", "1"} {
+			m := newMachine(t, "1000")
+			m.put("go", goTests)
+			code, out := m.run("test", "TESTS="+tests)
+			if (code == 0) != (tests == "0") {
+				t.Errorf("exit code %d, while the tests exit with %s", code, tests)
+			}
+			wantOrder(t, out, "sudo make deps", "go mod download", "go test ./...", "go test ./...",
+				"Missing here", "\ncurl\n", "openssl\n", "node (20 or newer) with npm\n")
+			if strings.Contains(out, "PostgreSQL") {
+				t.Errorf("PostgreSQL is there, and it says:\n%s", out)
+			}
+		}
+	})
+	t.Run("is_silent_about_tools_that_are_there", func(t *testing.T) {
+		t.Parallel()
+		m := newMachine(t, "1000")
+		m.put("go", goTests)
+		m.put("curl", "")
+		m.put("openssl", "")
+		m.put("node", "echo 20")
+		m.put("npm", "")
+		code, out := m.run("test")
+		if code != 0 || strings.Contains(out, "make deps") || strings.Contains(out, "issing") {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+		m.put("node", "echo 18")
+		if _, out := m.run("test"); !strings.Contains(out, "node (20 or newer)") {
+			t.Errorf("Node 18 is too old, and it says:\n%s", out)
+		}
+	})
+	t.Run("fails_in_CI_when_a_tool_is_missing_before_any_test_runs", func(t *testing.T) {
+		t.Parallel()
+		m := newMachine(t, "1000")
+		m.put("go", goTests)
+		code, out := m.run("test", "CI=true")
+		if code == 0 {
+			t.Error("it succeeds")
+		}
+		wantOrder(t, out, "Still missing", "\ncurl\n", "node (20 or newer) with npm\n")
+		if calls := m.called("go"); len(calls) != 0 {
+			t.Errorf("it called %q", calls)
+		}
+	})
+	t.Run("installs_as_root_what_is_missing_and_starts_no_service", func(t *testing.T) {
+		t.Parallel()
+		m := newMachine(t, "0")
+		m.put("go", goTests)
+		m.put("apt-get", `d=${0%/*}; for p in "$@"; do case $p in
+			curl | openssl | npm) printf '#!/bin/sh\n' >"$d/$p"; chmod 700 "$d/$p" ;;
+			nodejs) printf '#!/bin/sh\necho 20\n' >"$d/node"; chmod 700 "$d/node" ;; esac; done`)
+		code, out := m.run("test")
+		if code != 0 || strings.Contains(out, "Missing") {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+		wantOrder(t, out, "Installing: curl openssl nodejs npm", "Everything the tests need is here", "go test ./...")
+		for _, call := range m.called("apt-get") {
+			if strings.Contains(call, "postgres") {
+				t.Errorf("%s: that package starts a server", call)
+			}
+		}
+		for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
+			if calls := m.called(starter); len(calls) != 0 {
+				t.Errorf("it called %q", calls)
+			}
+		}
+	})
+	t.Run("names_mirrors_when_modules_do_not_download", func(t *testing.T) {
+		t.Parallel()
+		m := newMachine(t, "1000")
+		m.put("go", goTests)
+		code, out := m.run("test", "DOWNLOADS=1")
+		if code == 0 || !strings.Contains(out, hint) || strings.Contains(out, "go test") {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+	})
+}
+
+func TestScriptForDependencies(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, "1000")
+	m.put("git", `case "$*" in *package-lock.json*) mkdir -p js; echo '{}' >js/package-lock.json; echo js/package-lock.json ;; esac`)
+	m.put("curl", "")
+	m.put("openssl", "")
+	m.put("node", "echo 20")
+
+	t.Run("names_mirrors_when_packages_do_not_download", func(t *testing.T) {
+		m.put("npm", "exit 1")
+		code, out := m.run("deps")
+		if code == 0 || !strings.Contains(out, "npm config set registry") {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+		if code, out := m.run("deps --missing"); code == 0 || out != "npm packages of js\n" {
+			t.Errorf("after it there is missing: exit code %d:\n%s", code, out)
+		}
+	})
+	t.Run("installs_what_the_lock_file_says_once", func(t *testing.T) {
+		m.put("npm", "mkdir -p js/node_modules")
+		before := len(m.called("npm"))
+		for range 2 {
+			if code, out := m.run("deps"); code != 0 || !strings.Contains(out, "Everything the tests need is here") {
+				t.Errorf("exit code %d:\n%s", code, out)
+			}
+		}
+		calls := m.called("npm")[before:]
+		if len(calls) != 1 || !strings.HasPrefix(calls[0], "npm ci --prefix js --ignore-scripts") {
+			t.Errorf("it called %q, want npm ci without the packages' scripts, once", calls)
+		}
+	})
+}
+
+func TestScriptForBuilding(t *testing.T) {
+	t.Parallel()
+	const first = "The first build takes a minute or two"
+	m := newMachine(t, "1000")
+
+	t.Run("asks_for_Go", func(t *testing.T) {
+		if code, out := m.run("build"); code == 0 || !strings.Contains(out, "Go 1.26 or newer") {
+			t.Errorf("without Go: exit code %d:\n%s", code, out)
+		}
+		for version, old := range map[string]bool{"go1.4": true, "go1.9.7": true, "go1.19.8": true, "go1.20.1": true, "go1.21.0": false, "go1.26.8": false, "go2.0": false} {
+			m.put("go", `[ "$1" = build ] || echo "go version `+version+` linux/amd64"`)
+			if code, out := m.run("build"); (code != 0) != old || strings.Contains(out, "needs Go 1.26") != old {
+				t.Errorf("%s: exit code %d:\n%s", version, code, out)
+			}
+		}
+	})
+	t.Run("says_that_the_first_build_takes_a_while_and_names_mirrors_when_it_fails", func(t *testing.T) {
+		m.put("go", `case $1 in version) echo go version go1.26.0 x/y ;; *) exit 1 ;; esac`)
+		if code, out := m.run("build"); code == 0 || !strings.Contains(out, first) || !strings.Contains(out, hint) {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+		m.put("go", `case $1 in version) echo go version go1.26.0 x/y ;; *) mkdir -p bin; echo >bin/yufu ;; esac`)
+		if code, out := m.run("build"); code != 0 || !strings.Contains(out, first) {
+			t.Errorf("the first: exit code %d:\n%s", code, out)
+		}
+		if code, out := m.run("build"); code != 0 || out != "" {
+			t.Errorf("the second: exit code %d:\n%s", code, out)
+		}
+		if calls := m.called("go"); !slices.ContainsFunc(calls, func(c string) bool { return strings.HasPrefix(c, "go build ") }) {
+			t.Errorf("it called %q", calls)
+		}
+	})
+}
+
+func TestMakefile(t *testing.T) {
+	t.Parallel()
+	makefile := string(read(t, "Makefile"))
+	phony := regexp.MustCompile(`(?m)^\.PHONY: (.+)$`).FindStringSubmatch(makefile)
+	if phony == nil {
+		t.Fatal("it has no .PHONY")
+	}
+	targets := strings.Fields(phony[1])
+	for _, want := range []string{"help", "run", "deps", "test", "check"} {
+		if !slices.Contains(targets, want) {
+			t.Errorf("there is no make %s", want)
+		}
+	}
+	for _, target := range targets {
+		if !regexp.MustCompile(`(?m)^` + target + `:.*## .+\.$`).MatchString(makefile) {
+			t.Errorf("make help does not say what make %s does", target)
+		}
+	}
+	if !strings.Contains(makefile, "\n.DEFAULT_GOAL := help\n") {
+		t.Error("make alone does not help")
+	}
+}
