@@ -42,13 +42,18 @@ type Verifier struct {
 //
 // It fails only when cfg is wrong.
 func New(ctx context.Context, cfg Config) (*Verifier, error) {
-	return newVerifier(ctx, cfg, tuning{clock: time.Now, wait: newWait, silence: silence, refused: refusedPause})
+	return newVerifier(ctx, cfg, defaults)
 }
 
 // tuning is what tests change.
 type tuning struct {
-	clock                  func() time.Time
-	wait, silence, refused time.Duration
+	clock func() time.Time
+	// wait is New's, fetch the key set's, the others are the feed's.
+	wait, fetch, patience, silence, refused time.Duration
+}
+
+var defaults = tuning{
+	clock: time.Now, wait: newWait, fetch: keyTimeout, patience: patience, silence: silence, refused: refusedPause,
 }
 
 func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error) {
@@ -72,7 +77,7 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 		log.LogAttrs(ctx, slog.LevelWarn, "tokens are accepted whatever is known about revocations: UnsafeAcceptStale is set")
 	}
 
-	keys := newRemoteKeys(base, client, allowed, log, tune.clock)
+	keys := newRemoteKeys(base, client, allowed, log, tune)
 	v := &Verifier{
 		issuer:      cfg.Issuer,
 		audience:    cmp.Or(cfg.Audience, cfg.Issuer),
@@ -102,6 +107,7 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 			log:        log,
 			clock:      tune.clock,
 			set:        v.cutoffs,
+			patience:   tune.patience,
 			silence:    tune.silence,
 			refused:    tune.refused,
 			most:       cmp.Or(cfg.MaxStaleness, DefaultMaxStaleness),
