@@ -125,6 +125,9 @@ func TestRevocations(t *testing.T) {
 
 		t.Run("that goes on where it ended", func(t *testing.T) {
 			w.db.Commit(ended())
+			if err := w.follower.CatchUp(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			again := until(t, cutoff.NewReader(w.get(t, stream, "", id).Body), cutoff.EventReady)
 			if len(again) != 2 || again[0].Name != cutoff.EventCutoff || again[0].ID == "" {
 				t.Errorf("resumed with %v, want the one cutoff that came since", again)

@@ -24,6 +24,7 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
@@ -135,12 +136,14 @@ func newBenchStack(b *testing.B, db benchDatabase, trips *atomic.Int64, size fun
 	check(err)
 	minter, err := token.NewMinter(keys, benchIssuer, 10*time.Minute)
 	check(err)
+	verifier, err := token.NewVerifier(bearer.Local{Issuer: benchIssuer, Keys: keys.VerificationKey})
+	check(err)
 	sessions, err := session.NewService(session.Config{
 		Store:     db,
 		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
 		Sealer:    sealer,
 		Minter:    minter,
-		Verifier:  token.NewVerifier(keys, benchIssuer, time.Now),
+		Verifier:  verifier,
 		Codec:     token.NewRefreshCodec(keys),
 		Lifetimes: session.DefaultLifetimes,
 		Clock:     time.Now,

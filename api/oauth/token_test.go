@@ -33,7 +33,7 @@ func checkGrant(t *testing.T, w *world, a answer) {
 		example = "refresh"
 	}
 	apitest.SameMembers(t, example, a.Body)
-	claims, err := w.Verifier.Verify(a.text(t, "access_token"))
+	claims, err := w.Verifier.Verify(t.Context(), a.text(t, "access_token"))
 	if err != nil {
 		t.Fatal(err)
 	}

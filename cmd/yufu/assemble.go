@@ -20,6 +20,7 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
@@ -75,7 +76,12 @@ func serve(ctx context.Context, p parts) error {
 		}
 	}
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
-	sessions, err := newSessions(p, map[string]platform.Provider{auth.PlatformWeChat: guarded})
+	// Sessions are looked up as well, so how old the cutoffs are does not matter.
+	verifier, err := token.NewVerifier(bearer.Local{Issuer: p.issuer, Keys: p.keys.VerificationKey, Cutoffs: follower.Set()})
+	if err != nil {
+		return err
+	}
+	sessions, err := newSessions(p, verifier, map[string]platform.Provider{auth.PlatformWeChat: guarded})
 	if err != nil {
 		return err
 	}
@@ -85,7 +91,7 @@ func serve(ctx context.Context, p parts) error {
 	defer serviceKeys.Close()
 	keyGuard := web.NewGuard(serviceKeys)
 	adminAPI := admin.New(admin.Config{
-		Guard: keyGuard, Revoker: newRevoker(p), Keys: p.store, Apps: p.store,
+		Guard: keyGuard, Revoker: newRevoker(p, verifier), Keys: p.store, Apps: p.store,
 		CutoffID: follower.EventID, Clock: time.Now,
 	})
 	feed := gate.New(follower, func(r *http.Request) error {
@@ -126,7 +132,7 @@ func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string)
 	return keys, err
 }
 
-func newSessions(p parts, platforms map[string]platform.Provider) (*session.Service, error) {
+func newSessions(p parts, verifier *token.Verifier, platforms map[string]platform.Provider) (*session.Service, error) {
 	minter, err := token.NewMinter(p.keys, p.issuer, p.lifetimes.AccessTokenTTL)
 	if err != nil {
 		return nil, err
@@ -136,7 +142,7 @@ func newSessions(p parts, platforms map[string]platform.Provider) (*session.Serv
 		Platforms:   platforms,
 		Sealer:      p.sealer,
 		Minter:      minter,
-		Verifier:    token.NewVerifier(p.keys, p.issuer, time.Now),
+		Verifier:    verifier,
 		Codec:       token.NewRefreshCodec(p.keys),
 		Lifetimes:   p.lifetimes.lifetimes(),
 		MaxSessions: p.limits.SessionLimit,
@@ -145,10 +151,10 @@ func newSessions(p parts, platforms map[string]platform.Provider) (*session.Serv
 	})
 }
 
-func newRevoker(p parts) *session.Revoker {
+func newRevoker(p parts, verifier *token.Verifier) *session.Revoker {
 	return session.NewRevoker(session.RevokerConfig{
 		Store:          p.store,
-		Verifier:       token.NewVerifier(p.keys, p.issuer, time.Now),
+		Verifier:       verifier,
 		Codec:          token.NewRefreshCodec(p.keys),
 		MaxStaleness:   p.lifetimes.MaxStaleness,
 		AccessTokenTTL: p.lifetimes.AccessTokenTTL,

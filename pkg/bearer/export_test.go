@@ -1,32 +1,33 @@
 package bearer
 
 import (
+	"cmp"
 	"context"
 	"hash/maphash"
 	"time"
 )
 
-// Tuning is what tests change about time. Zero fields keep what New uses.
+// Tuning is what tests change about time. Zero fields keep what New uses;
+// Silence is the patience with a connection's first event as well.
 type Tuning struct {
-	Clock                  func() time.Time
-	Wait, Silence, Refused time.Duration
+	Clock                         func() time.Time
+	Wait, Fetch, Silence, Refused time.Duration
 }
+
+// NewWait is how long New waits.
+const NewWait = newWait
 
 // NewTuned is New with another sense of time.
 func NewTuned(ctx context.Context, cfg Config, t Tuning) (*Verifier, error) {
-	tune := tuning{clock: t.Clock, wait: t.Wait, silence: t.Silence, refused: t.Refused}
-	if tune.clock == nil {
-		tune.clock = time.Now
+	tune := defaults
+	if t.Clock != nil {
+		tune.clock = t.Clock
 	}
-	if tune.wait == 0 {
-		tune.wait = newWait
-	}
-	if tune.silence == 0 {
-		tune.silence = silence
-	}
-	if tune.refused == 0 {
-		tune.refused = refusedPause
-	}
+	tune.wait = cmp.Or(t.Wait, tune.wait)
+	tune.fetch = cmp.Or(t.Fetch, tune.fetch)
+	tune.patience = cmp.Or(t.Silence, tune.patience)
+	tune.silence = cmp.Or(t.Silence, tune.silence)
+	tune.refused = cmp.Or(t.Refused, tune.refused)
 	return newVerifier(ctx, cfg, tune)
 }
 
@@ -58,6 +59,7 @@ var (
 		return algs, skipped, err
 	}
 	MaxAge  = maxAge
+	Backoff = backoff
 	Members = func(data []byte) (names []string, ok bool) {
 		ok = members(data, func(name string, _ []byte) bool {
 			names = append(names, name)

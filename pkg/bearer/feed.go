@@ -24,6 +24,10 @@ const (
 	// silence is how long the feed may bring no event before we hang up: three
 	// heartbeats.
 	silence = 3 * cutoff.HeartbeatInterval
+	// patience is the same for a connection's first event. What comes later than
+	// this is too old to vouch for anything; what comes earlier may have been
+	// held up on its way, as all that follows it will be.
+	patience = DefaultMaxStaleness
 	// pruneInterval is how often cutoffs that are over are dropped.
 	pruneInterval = time.Minute
 )
@@ -36,6 +40,7 @@ type feed struct {
 	log        *slog.Logger
 	clock      func() time.Time
 	set        *cutoff.Set
+	patience   time.Duration
 	silence    time.Duration
 	refused    time.Duration
 
@@ -121,7 +126,7 @@ func (f *feed) follow(ctx context.Context) error {
 	defer cancel(nil)
 	// Only whole events count as a sign of life: a proxy may keep a dead
 	// connection warm with anything less.
-	watchdog := time.AfterFunc(f.silence, func() { cancel(errSilent) })
+	watchdog := time.AfterFunc(f.patience, func() { cancel(errSilent) })
 	defer watchdog.Stop()
 
 	err := f.connect(ctx, watchdog)

@@ -164,6 +164,27 @@ func TestMaxAge(t *testing.T) {
 	}
 }
 
+// TestBackoff holds that a fleet whose service was down does not come back at
+// once, and that nobody waits for long.
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	const least, most = 100 * time.Millisecond, 5 * time.Second
+	for failures, limit := range map[int]time.Duration{0: least, 1: 2 * least, 5: 32 * least, 6: most, 29: most, 30: most, 1 << 40: most} {
+		seen := map[time.Duration]bool{}
+		var longest time.Duration
+		for range 200 {
+			pause := bearer.Backoff(failures, least, most)
+			if pause <= 0 || pause > limit {
+				t.Fatalf("after %d failures a pause of %v, want one up to %v", failures, pause, limit)
+			}
+			seen[pause], longest = true, max(longest, pause)
+		}
+		if len(seen) < 100 || longest < limit/2 {
+			t.Errorf("after %d failures %d different pauses, up to %v of %v", failures, len(seen), longest, limit)
+		}
+	}
+}
+
 // keyServer publishes a set that tests change, and counts how often it is asked.
 type keyServer struct {
 	url   string
@@ -375,6 +396,18 @@ func TestKeys(t *testing.T) {
 			wantGood(t, v, ec)
 		})
 	}
+	t.Run("that never come are given up, and asked for again", func(t *testing.T) {
+		t.Parallel()
+		s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)
+		v := offline(t, s, c, bearer.Tuning{Fetch: 50 * time.Millisecond})
+		s.set(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		c.advance(time.Minute)
+		wantError(t, v, ed, bearer.ErrStale) // without a deadline of its own
+		wantGood(t, v, ec)
+		s.set(serves(all))
+		c.advance(10 * time.Second)
+		eventually(t, v, ed, nil)
+	})
 	t.Run("are waited for no longer than the request", func(t *testing.T) {
 		t.Parallel()
 		s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)

@@ -40,7 +40,8 @@ func FromContext(ctx context.Context) (Identity, bool) {
 
 // Require returns a handler that passes on requests with a valid access token
 // in their Authorization header, and answers the others as RFC 6750 says, with
-// problem details (RFC 9457) whose code is the one the service itself uses:
+// problem details (RFC 9457). The codes are those by which the service itself
+// says the same:
 //
 //	400 invalid_request   the token is sent in two ways, or in the URL
 //	401 token_missing     there is none

@@ -54,6 +54,12 @@ func TestNew(t *testing.T) {
 		}
 		w.Close()
 	})
+	t.Run("waits 5 s", func(t *testing.T) {
+		t.Parallel()
+		if bearer.NewWait != 5*time.Second {
+			t.Errorf("it waits %v", bearer.NewWait)
+		}
+	})
 	t.Run("works without a service key, and then knows of no revocation", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)

@@ -40,6 +40,7 @@ type remoteKeys struct {
 	algorithms []string
 	log        *slog.Logger
 	clock      func() time.Time
+	timeout    time.Duration // of one fetch
 
 	set atomic.Pointer[map[string]verificationKey]
 	// loaded is closed when the first set has arrived.
@@ -55,13 +56,14 @@ type remoteKeys struct {
 	fetched   time.Time     // the start of the last fetch that succeeded
 }
 
-func newRemoteKeys(base string, client *http.Client, algorithms []string, log *slog.Logger, clock func() time.Time) *remoteKeys {
+func newRemoteKeys(base string, client *http.Client, algorithms []string, log *slog.Logger, tune tuning) *remoteKeys {
 	return &remoteKeys{
 		url:        base + "/.well-known/jwks.json",
 		client:     client,
 		algorithms: algorithms,
 		log:        log,
-		clock:      clock,
+		clock:      tune.clock,
+		timeout:    tune.fetch,
 		loaded:     make(chan struct{}),
 		stopped:    make(chan struct{}),
 		wake:       make(chan struct{}, 1),
@@ -188,7 +190,7 @@ func (r *remoteKeys) run(ctx context.Context) {
 
 // fetch returns the key set and how long it may be used.
 func (r *remoteKeys) fetch(ctx context.Context) (map[string]verificationKey, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, http.NoBody)
 	if err != nil {

@@ -523,6 +523,23 @@ func TestRemembered(t *testing.T) {
 	})
 }
 
+func TestUnsafeAcceptExpired(t *testing.T) {
+	t.Parallel()
+	set := cutoff.NewSet()
+	v := local(t, func(l *bearer.Local) { l.Cutoffs, l.UnsafeAcceptExpired = set, true })
+	late := map[string]any{"iat": now.Unix() - 3600, "exp": now.Unix() - 3000}
+	token := forgery{claims: late}.make(t)
+	for range 2 { // the second time it is remembered
+		if c := wantGood(t, v, token); c.Session != session {
+			t.Errorf("%+v", c)
+		}
+	}
+	wantError(t, v, forgery{claims: late, sign: signWith(t, jwt.SigningMethodES256, stranger(t))}.make(t), bearer.ErrInvalid)
+	wantError(t, v, forgery{claims: map[string]any{"iat": now.Unix() - 3602, "exp": now.Unix() - 1}}.make(t), bearer.ErrInvalid)
+	set.Add(sessionCutoff(0), now)
+	wantError(t, v, token, bearer.ErrRevoked)
+}
+
 func TestNewLocal(t *testing.T) {
 	t.Parallel()
 	for name, l := range map[string]bearer.Local{

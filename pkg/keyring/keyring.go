@@ -53,7 +53,7 @@ const (
 var ErrNoKey = errors.New("keyring: no current key")
 
 // Ring is the keys in memory. It is safe for concurrent use, and implements
-// [token.SigningKeys], [token.VerificationKeys] and [token.MACKeys].
+// [token.SigningKeys] and [token.MACKeys].
 type Ring struct {
 	store  Store
 	sealer *seal.Ring
@@ -159,7 +159,8 @@ func currentMAC(keys []macKey, now time.Time) (found *macKey) {
 	return found
 }
 
-// VerificationKey implements [token.VerificationKeys].
+// VerificationKey returns a published key that access tokens may be signed by,
+// and its algorithm, or false. It does no I/O.
 func (r *Ring) VerificationKey(kid string) (crypto.PublicKey, string, bool) {
 	k, ok := r.keys.Load().verify[kid]
 	return k.key, k.alg, ok

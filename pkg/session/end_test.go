@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
@@ -193,7 +194,17 @@ func TestAuthenticate(t *testing.T) {
 			}
 			w.store.calls.Store(0)
 			return g.AccessToken
+		}, auth.SessionRevoked, 0}, // its cutoff is in memory
+		"a token of a session that has ended, of which no cutoff has come yet": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
+			t.Helper()
+			w.exec(t, `update sessions set ended_at = ?, end_reason = 'revoked'`, w.Clock.Now().UnixMicro())
+			return g.AccessToken
 		}, auth.SessionRevoked, 1},
+		"a token that a cutoff hits, though the database has forgotten why": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
+			t.Helper()
+			w.Cutoffs.Set().Add(cutoffs.Wire(auth.SessionEnded(g.Session.ID, w.Clock.Now())), w.Clock.Now())
+			return g.AccessToken
+		}, auth.SessionRevoked, 0},
 		"a token of a session past its end": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
 			t.Helper()
 			w.exec(t, `update sessions set idle_expires_at = ?1, expires_at = ?1`, w.Clock.Now().UnixMicro())

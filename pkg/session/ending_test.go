@@ -1,11 +1,13 @@
 package session_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
@@ -77,14 +79,12 @@ var endings = map[string]struct {
 	}, "", auth.CutoffSession, false},
 	"the app disabled": {func(t *testing.T, w *world, _ session.Grant) error {
 		_, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
-		return err
+		return errors.Join(err, w.heard(t))
 	}, "", auth.CutoffApp, false},
 	"the app disabled and enabled again": {func(t *testing.T, w *world, _ session.Grant) error {
-		if _, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled)); err != nil {
-			return err
-		}
-		_, err := w.Store.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled))
-		return err
+		_, errDisable := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
+		_, errEnable := w.Store.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled))
+		return errors.Join(errDisable, errEnable, w.heard(t))
 	}, "", auth.CutoffApp, false},
 }
 
@@ -98,6 +98,21 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 	"who asks for the session of an access token": func(t *testing.T, w *world, g session.Grant) auth.Code {
 		_, err := w.Service.Authenticate(t.Context(), g.AccessToken)
 		return auth.CodeOf(err)
+	},
+	"a back end with pkg/bearer": func(t *testing.T, w *world, g session.Grant) auth.Code {
+		// It has the keys and what the feed tells, and asks no database.
+		v := must(bearer.NewLocal(bearer.Local{
+			Issuer: sessiontest.Issuer, Audience: sessiontest.Audience, Keys: w.Keys.VerificationKey,
+			Cutoffs: w.Cutoffs.Set(), Staleness: w.Cutoffs.Age, Clock: w.Clock.Now,
+		}))(t)
+		_, err := v.Verify(t.Context(), g.AccessToken.Reveal())
+		switch {
+		case errors.Is(err, bearer.ErrRevoked):
+			return auth.SessionRevoked
+		case err != nil:
+			t.Error(err)
+		}
+		return ""
 	},
 	"who asks for the user's devices": func(t *testing.T, w *world, g session.Grant) auth.Code {
 		all, err := w.Store.LiveSessions(t.Context(), g.Session.Identity, w.Clock.Now(), session.MaxListed)
@@ -120,6 +135,13 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 		}
 		return ""
 	},
+}
+
+// heard lets the replica hear of what another process did, as it does within a
+// second. What it did itself it knows.
+func (w *world) heard(t *testing.T) error {
+	t.Helper()
+	return w.Cutoffs.CatchUp(t.Context())
 }
 
 func (w *world) revoke(t *testing.T, s auth.Secret) error {

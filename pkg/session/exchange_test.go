@@ -43,7 +43,7 @@ func TestExchange(t *testing.T) {
 		if g.Verdict != session.Rotate || g.RefreshTokenTimeout != 30*86400 || g.AuthorizationExpiresIn != 180*86400 {
 			t.Errorf("%+v", g)
 		}
-		claims := must(w.Verifier.Verify(g.AccessToken.Reveal()))(t)
+		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if claims.Session != want.ID || claims.Subject != want.Identity || claims.ClientID != want.AppID || claims.Bound {
 			t.Errorf("%+v", claims)
 		}
@@ -79,7 +79,7 @@ func TestExchange(t *testing.T) {
 		if d := cmp.Diff(&person, g.Session.Person); d != "" {
 			t.Error(d)
 		}
-		claims := must(w.Verifier.Verify(g.AccessToken.Reveal()))(t)
+		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if !claims.Bound || claims.Person == nil || *claims.Person != person.ID {
 			t.Errorf("%+v", claims)
 		}

@@ -32,7 +32,7 @@ func TestRefresh(t *testing.T) {
 		if g.RefreshTokenTimeout != 30*86400 || g.AuthorizationExpiresIn != 180*86400-3600 {
 			t.Errorf("timeouts %d, %d", g.RefreshTokenTimeout, g.AuthorizationExpiresIn)
 		}
-		claims := must(w.Verifier.Verify(g.AccessToken.Reveal()))(t)
+		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if claims.Session != g.Session.ID || !claims.IssuedAt.Equal(w.Clock.Now().Truncate(time.Second)) {
 			t.Errorf("%+v", claims)
 		}
@@ -139,7 +139,7 @@ func TestRefresh(t *testing.T) {
 		}
 		w.exec(t, `update sessions set person_id = ?, ver = ver + 1`, person.ID.String())
 		g = must(w.Refresh(g.RefreshToken))(t)
-		claims := must(w.Verifier.Verify(g.AccessToken.Reveal()))(t)
+		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if !claims.Bound || *claims.Person != person.ID || claims.Ver != 2 {
 			t.Errorf("%+v", claims)
 		}
@@ -279,7 +279,7 @@ func TestSessionLifetime(t *testing.T) {
 			if g.RefreshTokenTimeout > g.AuthorizationExpiresIn || g.AuthorizationExpiresIn != int(left/time.Second) || g.RefreshTokenTimeout != int(min(left, time.Hour)/time.Second) {
 				t.Fatalf("%v before the end: refresh_token_timeout %d, authorization_expires_in %d", left, g.RefreshTokenTimeout, g.AuthorizationExpiresIn)
 			}
-			claims := must(w.Verifier.Verify(g.AccessToken.Reveal()))(t)
+			claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 			if claims.ExpiresAt.After(end.Add(time.Second)) {
 				t.Fatalf("an access token lives until %v, the session until %v", claims.ExpiresAt, end)
 			}

@@ -82,7 +82,7 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 	}
 	target := q.Target
 	if q.Token != "" {
-		id, ok := r.sessionOf(q.Token.Reveal())
+		id, ok := r.sessionOf(ctx, q.Token.Reveal())
 		if !ok {
 			return Revocation{}, errNoTarget
 		}
@@ -141,12 +141,12 @@ func (q *RevocationRequest) check() error {
 }
 
 // sessionOf returns the session that a token of ours is of.
-func (r *Revoker) sessionOf(s string) (uuid.UUID, bool) {
+func (r *Revoker) sessionOf(ctx context.Context, s string) (uuid.UUID, bool) {
 	if strings.HasPrefix(s, token.RefreshPrefix) {
 		presented, err := r.c.Codec.Decode(s)
 		return presented.Session, err == nil
 	}
-	claims, err := r.c.Verifier.VerifyExpired(s)
+	claims, err := r.c.Verifier.VerifyExpired(ctx, s)
 	if err != nil {
 		return uuid.Nil, false
 	}

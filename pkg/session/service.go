@@ -263,9 +263,13 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) error {
 		}
 		id = presented.Session
 	} else {
-		claims, err := s.c.Verifier.Verify(t)
-		if err != nil {
-			return nil //nolint:nilerr // RFC 7009 §2.2: an unknown token is as good as revoked
+		claims, err := s.c.Verifier.Verify(ctx, t)
+		switch auth.CodeOf(err) {
+		case "":
+		case auth.TokenInvalid, auth.TokenExpired, auth.SessionRevoked:
+			return nil // RFC 7009 §2.2: an unknown token is as good as revoked
+		default:
+			return err
 		}
 		if claims.ClientID != r.ClientID {
 			return auth.TokenClientMismatch
@@ -292,11 +296,12 @@ func (s *Service) logOut(ctx context.Context, id uuid.UUID, appID, requestID str
 }
 
 // Authenticate verifies an access token and returns its live session, as the
-// store has it now: what was revoked a moment ago is refused.
+// store has it now: what was revoked a moment ago is refused, and so is what a
+// cutoff in memory hits, whatever the store says.
 //
-// Errors: [auth.TokenInvalid], [auth.TokenExpired], [auth.SessionRevoked].
+// Errors: those of [token.Verifier.Verify] and of [Store.Session].
 func (s *Service) Authenticate(ctx context.Context, accessToken auth.Secret) (auth.Session, error) {
-	claims, err := s.c.Verifier.Verify(accessToken.Reveal())
+	claims, err := s.c.Verifier.Verify(ctx, accessToken.Reveal())
 	if err != nil {
 		return auth.Session{}, err
 	}

@@ -3,11 +3,8 @@ package token
 import (
 	"crypto"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"math/big"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -18,9 +15,6 @@ import (
 
 // AccessType is the JWT header typ of access tokens (RFC 9068 §2.1).
 const AccessType = "at+jwt"
-
-// maxAccessLen bounds what is parsed as an access token, in characters.
-const maxAccessLen = 8 << 10
 
 // Claims are those of an access token.
 type Claims struct {
@@ -70,13 +64,6 @@ type SigningKey struct {
 type SigningKeys interface {
 	// CurrentSigningKey returns the key of the algorithm at now.
 	CurrentSigningKey(alg string, now time.Time) (SigningKey, error)
-}
-
-// VerificationKeys finds the keys that access tokens may be signed by.
-type VerificationKeys interface {
-	// VerificationKey returns a published key with its algorithm, or false. It
-	// does no I/O.
-	VerificationKey(kid string) (key crypto.PublicKey, alg string, ok bool)
 }
 
 // DefaultAlg is the JWS algorithm of apps that choose none.
@@ -151,104 +138,4 @@ func (m *Minter) lifetime() time.Duration {
 		}
 	}
 	return time.Duration(seconds) * time.Second
-}
-
-// Verifier verifies our own access tokens, offline: signature, type, issuer,
-// audience and times. Whether the session is still live is the store's word.
-type Verifier struct {
-	keys   VerificationKeys
-	issuer string
-	clock  func() time.Time
-	parser *jwt.Parser
-}
-
-// NewVerifier returns a verifier for the issuer, which must be among a token's
-// audiences. The clock is asked at each call.
-func NewVerifier(keys VerificationKeys, issuer string, clock func() time.Time) *Verifier {
-	return &Verifier{
-		keys:   keys,
-		issuer: issuer,
-		clock:  clock,
-		parser: jwt.NewParser(
-			jwt.WithValidMethods([]string{"ES256", "EdDSA", "RS256"}),
-			jwt.WithStrictDecoding(),
-			// Verify checks them: the library would report a token as expired
-			// that is wrong in other ways too.
-			jwt.WithoutClaimsValidation(),
-		),
-	}
-}
-
-// Verify returns the claims of a token that is ours and has not expired.
-//
-// Errors: [auth.TokenExpired] for a token that is ours and has expired,
-// [auth.TokenInvalid] for anything else.
-func (v *Verifier) Verify(s string) (*Claims, error) {
-	c, err := v.VerifyExpired(s)
-	if err != nil {
-		return nil, err
-	}
-	// Last, because "expired" asks the client to refresh: it is said of tokens
-	// alone that were good once.
-	if !v.clock().Before(c.ExpiresAt.Time) {
-		return nil, &auth.Error{Code: auth.TokenExpired}
-	}
-	return c, nil
-}
-
-// VerifyExpired returns the claims of a token that is ours, expired or not: it
-// tells which session a token was of, and lets nobody in.
-//
-// Errors: [auth.TokenInvalid].
-func (v *Verifier) VerifyExpired(s string) (*Claims, error) {
-	// The base64 decoder skips line breaks, strict or not; a token has none.
-	if len(s) > maxAccessLen || strings.ContainsAny(s, "\r\n") {
-		return nil, auth.TokenInvalid
-	}
-	var c Claims
-	if _, err := v.parser.ParseWithClaims(s, &c, v.key); err != nil {
-		return nil, &auth.Error{Code: auth.TokenInvalid, Err: err}
-	}
-	if err := c.check(v.issuer); err != nil {
-		return nil, &auth.Error{Code: auth.TokenInvalid, Err: err}
-	}
-	return &c, nil
-}
-
-// check says why claims that our key signed are not those of an access token
-// of this issuer, whatever the time, or nil.
-func (c *Claims) check(issuer string) error {
-	switch {
-	case c.Issuer != issuer:
-		return errors.New("token: another issuer")
-	case !slices.Contains(c.Audience, issuer):
-		return errors.New("token: not for this audience")
-	case c.IssuedAt == nil, c.ExpiresAt == nil, c.ID == "", c.ClientID == "", c.Subject == uuid.Nil, c.Session == uuid.Nil:
-		return errors.New("token: a claim is missing")
-	case c.Bound != (c.Person != nil):
-		return errors.New("token: bound and person contradict each other")
-	}
-	return nil
-}
-
-// key finds the key that a token names, after the checks of its header that
-// the library leaves to us: the type, no critical extensions, and the key's
-// own algorithm.
-func (v *Verifier) key(t *jwt.Token) (any, error) {
-	typ, _ := t.Header["typ"].(string)
-	if !strings.EqualFold(strings.TrimPrefix(strings.ToLower(typ), "application/"), AccessType) {
-		return nil, errors.New("token: typ is not at+jwt")
-	}
-	if _, ok := t.Header["crit"]; ok {
-		return nil, errors.New("token: critical header extensions are not supported")
-	}
-	kid, _ := t.Header["kid"].(string)
-	key, alg, ok := v.keys.VerificationKey(kid)
-	if !ok {
-		return nil, errors.New("token: unknown key")
-	}
-	if t.Method.Alg() != alg {
-		return nil, errors.New("token: the key is for another algorithm")
-	}
-	return key, nil
 }

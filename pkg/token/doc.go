@@ -1,8 +1,9 @@
 // Package token mints and reads the two kinds of tokens.
 //
 // It owns the claims of the access token (a JWT as RFC 9068 profiles it), its
-// minting and verification, and the refresh-token codec. It does not own keys
-// (pkg/keyring hands them in) nor the question whether a session is still live
+// minting, and the refresh-token codec. It does not own keys (pkg/keyring hands
+// them in), what makes an access token good (pkg/bearer, whose answers
+// [Verifier] translates), nor the question whether a session is still live
 // (pkg/session asks the store).
 //
 // # Access token
@@ -21,7 +22,7 @@
 //
 // # Failure
 //
-// Whatever does not verify yields [auth.TokenInvalid], [auth.TokenExpired] or
-// [auth.RefreshInvalid], without a hint of why, and before any database is
-// asked.
+// Whatever does not verify yields a code of package auth, [auth.TokenInvalid] or
+// [auth.RefreshInvalid] for what is not ours, without a hint of why, and before
+// any database is asked.
 package token

@@ -11,6 +11,7 @@ package sessiontest
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net/http/httptest"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
@@ -52,6 +55,7 @@ type Store interface {
 	session.RevocationStore
 	auth.AppStore
 	keyring.Store
+	cutoffs.Store
 }
 
 // MaxStaleness is what [Fixture.Revoker] promises by.
@@ -70,6 +74,8 @@ type Fixture struct {
 	Minter    *token.Minter
 	Verifier  *token.Verifier
 	Codec     *token.RefreshCodec
+	// Cutoffs knows what was revoked, as of the last call of the hook.
+	Cutoffs *cutoffs.Follower
 	// Applied counts how often the hook of that name was called.
 	Applied atomic.Int64
 
@@ -113,7 +119,12 @@ func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls 
 	f.Sealer = must(seal.NewRing(bytes.Repeat([]byte{7}, seal.KeySize)))(tb)
 	f.Keys = must(keyring.Open(tb.Context(), store, f.Sealer, f.Clock.Now()))(tb)
 	f.Minter = must(token.NewMinter(f.Keys, Issuer, AccessTTL))(tb)
-	f.Verifier = token.NewVerifier(f.Keys, Issuer, f.Clock.Now)
+	f.Cutoffs = must(cutoffs.Open(tb.Context(), cutoffs.Config{
+		Store: store, MaxStaleness: MaxStaleness, Clock: f.Clock.Now, Log: slog.New(slog.DiscardHandler),
+	}))(tb)
+	f.Verifier = must(token.NewVerifier(bearer.Local{
+		Issuer: Issuer, Keys: f.Keys.VerificationKey, Cutoffs: f.Cutoffs.Set(), Clock: f.Clock.Now,
+	}))(tb)
 	f.Codec = token.NewRefreshCodec(f.Keys)
 	f.AddApp(AppID, AppSecret, Audience)
 	f.AddApp(OtherAppID, OtherAppSecret)
@@ -141,7 +152,12 @@ func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls 
 	return f
 }
 
-func (f *Fixture) applied(context.Context) { f.Applied.Add(1) }
+// applied is the hook of that name: as in the program, the cutoffs are known
+// before whoever wrote them gets an answer, unless the database is gone.
+func (f *Fixture) applied(ctx context.Context) {
+	f.Applied.Add(1)
+	_ = f.Cutoffs.CatchUp(ctx)
+}
 
 // AddApp registers an app of the simulated WeChat.
 func (f *Fixture) AddApp(appID, secret string, audiences ...string) {

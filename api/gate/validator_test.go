@@ -1,0 +1,538 @@
+package gate_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/yufu-auth/yufu/api/gate"
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+	"github.com/yufu-auth/yufu/pkg/cutoffs/cutoffstest"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bound is YUFU_MAX_STALENESS.
+const bound = 30 * time.Second
+
+// service is a replica with validators of pkg/bearer. All of it is real but the
+// database and the network, and it stands in a bubble where minutes take no
+// time. The feed goes over a line that fails in every way a network does; the
+// keys do not, as they have tests of their own.
+type service struct {
+	t        *testing.T
+	db       *cutoffstest.Store
+	follower *cutoffs.Follower
+	minter   *token.Minter
+	line     *line
+	direct   func(context.Context, string, string) (net.Conn, error)
+	// refusal holds what is answered to whoever asks for the feed.
+	refusal atomic.Pointer[auth.Error]
+	streams atomic.Int64 // that were opened
+}
+
+// issuer is on loopback, so that pkg/bearer takes it without TLS.
+const issuer = "http://127.0.0.1:8080"
+
+func inBubble(t *testing.T, name string, test func(t *testing.T, s *service)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) { test(t, newService(t)) })
+	})
+}
+
+// theKey signs.
+type theKey struct{ *ecdsa.PrivateKey }
+
+func (k theKey) CurrentSigningKey(string, time.Time) (token.SigningKey, error) {
+	return token.SigningKey{KID: "k", Alg: "ES256", Key: k.PrivateKey}, nil
+}
+
+func newService(t *testing.T) *service {
+	t.Helper()
+	s := &service{t: t, db: cutoffstest.New()}
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(err)
+	s.minter, err = token.NewMinter(theKey{key}, issuer, auth.MaxAccessTokenTTL)
+	check(err)
+	jwks, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &key.PublicKey, KeyID: "k", Algorithm: "ES256", Use: "sig"}}})
+	check(err)
+	s.follower, err = cutoffs.Open(t.Context(), cutoffs.Config{
+		Store: s.db, MaxStaleness: bound, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	check(err)
+
+	r := chi.NewRouter()
+	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
+	r.Get("/.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(jwks) })
+	gate.New(s.follower, func(r *http.Request) error {
+		if refusal := s.refusal.Load(); refusal != nil {
+			return refusal
+		}
+		return r.Context().Err()
+	}).Mount(r)
+	l := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	s.direct = l.dial
+	s.line = &line{to: l.dial}
+	srv := &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
+	ctx, stop := context.WithCancel(t.Context())
+	var owned sync.WaitGroup
+	owned.Go(func() { s.follower.Run(ctx) })
+	owned.Go(func() { _ = srv.Serve(l) })
+	t.Cleanup(func() {
+		stop()
+		_ = srv.Close()
+		s.line.end()
+		owned.Wait()
+	})
+	return s
+}
+
+// RoundTrip sends requests for the feed over the line, and others past it.
+func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
+	dial := s.direct
+	if strings.HasSuffix(r.URL.Path, "/v1/revocations") {
+		dial = s.line.dial
+		s.streams.Add(1)
+	}
+	return (&http.Transport{DialContext: dial, DisableKeepAlives: true}).RoundTrip(r)
+}
+
+// validator is what a back end verifies with.
+func (s *service) validator(maxStaleness time.Duration) *bearer.Verifier {
+	s.t.Helper()
+	v, err := bearer.New(s.t.Context(), bearer.Config{
+		Issuer: issuer, ServiceKey: "yfk_a_b", MaxStaleness: maxStaleness, HTTPClient: &http.Client{Transport: s},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = v.Close() })
+	return v
+}
+
+// token mints one of a session, good for most of an hour.
+func (s *service) token(session uuid.UUID) string {
+	s.t.Helper()
+	raw, _, err := s.minter.Mint(&auth.Session{
+		ID: session, Identity: newID(), AppID: "wxdevelopment0001", Ver: 1, Epoch: 1, ExpiresAt: time.Now().Add(24 * time.Hour),
+	}, nil, time.Now())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return raw.Reveal()
+}
+
+func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
+
+// revoke revokes a session now.
+func (s *service) revoke(session uuid.UUID) { s.db.Commit(auth.SessionEnded(session, time.Now())) }
+
+// verdict is what a validator says when all that is under way has happened.
+func (s *service) verdict(v *bearer.Verifier, token string) error {
+	synctest.Wait()
+	_, err := v.Verify(s.t.Context(), token)
+	return err
+}
+
+func (s *service) want(v *bearer.Verifier, token string, want error) {
+	s.t.Helper()
+	if err := s.verdict(v, token); !errors.Is(err, want) {
+		s.t.Errorf("%v, want %v", err, want)
+	}
+}
+
+// seconds calls f in the middle of every second of a while.
+func seconds(d time.Duration, f func(passed time.Duration)) {
+	began := time.Now()
+	time.Sleep(500 * time.Millisecond)
+	for passed := time.Since(began); passed < d; passed = time.Since(began) {
+		f(passed)
+		time.Sleep(time.Second)
+	}
+}
+
+func TestValidator(t *testing.T) {
+	t.Parallel()
+	inBubble(t, "refuses what is revoked in the moment of its commit", func(_ *testing.T, s *service) {
+		v, session := s.validator(0), newID()
+		good, revoked := s.token(newID()), s.token(session)
+		s.want(v, revoked, nil)
+		s.revoke(session)
+		s.want(v, revoked, bearer.ErrRevoked) // and no time has passed
+		s.want(v, good, nil)
+	})
+
+	inBubble(t, "waits 5 s for a service that does not answer, and is good when it does", func(t *testing.T, s *service) {
+		s.line.swallow(true)
+		began := time.Now()
+		v := s.validator(0)
+		if waited := time.Since(began); waited != 5*time.Second {
+			t.Errorf("New took %v", waited)
+		}
+		good := s.token(newID())
+		s.want(v, good, bearer.ErrStale)
+		s.line.swallow(false)
+		time.Sleep(bound + 5*time.Second)
+		s.want(v, good, nil)
+	})
+
+	inBubble(t, "behind a proxy that delays the feed by 25 s, knows it", func(t *testing.T, s *service) {
+		s.line.delay(25 * time.Second)
+		v, strict, session := s.validator(0), s.validator(20*time.Second), newID()
+		good, revoked := s.token(newID()), s.token(session)
+		s.want(v, good, bearer.ErrStale)
+		time.Sleep(25 * time.Second)
+		seconds(2*time.Minute, func(passed time.Duration) {
+			if err := s.verdict(v, good); err != nil {
+				t.Errorf("after %v: %v", passed, err)
+			}
+			// What it hears of has been true 25 s ago, and it wants 20.
+			if err := s.verdict(strict, good); !errors.Is(err, bearer.ErrStale) {
+				t.Errorf("the strict one after %v: %v", passed, err)
+			}
+		})
+		s.revoke(session)
+		seconds(time.Minute, func(passed time.Duration) {
+			if err := s.verdict(v, revoked); passed > 25*time.Second != errors.Is(err, bearer.ErrRevoked) {
+				t.Errorf("%v after it was revoked: %v", passed, err)
+			}
+		})
+		if n := s.streams.Load(); n > 20 { // the strict one gives replicas up that are behind
+			t.Errorf("%d connections", n)
+		}
+	})
+
+	inBubble(t, "behind a proxy that begins to delay the feed, accepts nothing after the bound and gets used to it", func(t *testing.T, s *service) {
+		v, session := s.validator(0), newID()
+		good, revoked := s.token(newID()), s.token(session)
+		s.want(v, revoked, nil)
+		s.line.delay(25 * time.Second)
+		s.revoke(session)
+		seconds(time.Minute, func(passed time.Duration) {
+			if err := s.verdict(v, revoked); err == nil && passed > bound {
+				t.Errorf("%v after it was revoked it is accepted", passed)
+			}
+		})
+		s.want(v, good, nil)
+		s.want(v, revoked, bearer.ErrRevoked)
+	})
+
+	inBubble(t, "of a replica whose database is cut off is stale when the replica is", func(t *testing.T, s *service) {
+		v, session := s.validator(0), newID()
+		good, revoked := s.token(newID()), s.token(session)
+		time.Sleep(10 * time.Second)
+		s.want(v, good, nil)
+		s.db.Fail(auth.StorageUnavailable)
+		s.db.Disconnect()
+		s.revoke(session) // by another replica, whose database it is as well
+		accepted, refused := 0, 0
+		seconds(2*time.Minute, func(passed time.Duration) {
+			for _, token := range []string{good, revoked} {
+				err := s.verdict(v, token)
+				switch age := s.follower.Age(); {
+				case err == nil && age <= bound:
+					accepted++
+				case errors.Is(err, bearer.ErrStale) && age > bound:
+					refused++
+				default:
+					t.Errorf("after %v, with an age of %v: %v", passed, age, err)
+				}
+			}
+		})
+		if accepted == 0 || refused == 0 {
+			t.Errorf("%d accepted, %d refused", accepted, refused)
+		}
+		s.db.Fail(nil)
+		time.Sleep(10 * time.Second)
+		s.want(v, good, nil)
+		s.want(v, revoked, bearer.ErrRevoked)
+	})
+
+	inBubble(t, "cut off inside the snapshot, again and again, is not fresh before it has the whole", func(t *testing.T, s *service) {
+		var sessions []uuid.UUID
+		for range 3000 {
+			sessions = append(sessions, newID())
+		}
+		for _, id := range sessions {
+			s.revoke(id)
+		}
+		synctest.Wait()
+		good, first, last := s.token(newID()), s.token(sessions[0]), s.token(sessions[len(sessions)-1])
+		s.line.cutAfter(100 << 10) // a fourth of it, in the middle of an event
+		v := s.validator(0)
+		seconds(time.Minute, func(passed time.Duration) {
+			for token, want := range map[string]error{good: bearer.ErrStale, first: bearer.ErrRevoked, last: bearer.ErrStale} {
+				if err := s.verdict(v, token); !errors.Is(err, want) {
+					t.Errorf("after %v: %v, want %v", passed, err, want)
+				}
+			}
+		})
+		if n := s.streams.Load(); n < 5 {
+			t.Errorf("%d connections, so this shows little", n)
+		}
+		s.line.cutAfter(0)
+		time.Sleep(10 * time.Second)
+		for token, want := range map[string]error{good: nil, first: bearer.ErrRevoked, last: bearer.ErrRevoked} {
+			s.want(v, token, want)
+		}
+	})
+
+	inBubble(t, "whose line is half open accepts nothing after the bound, and comes back by itself", func(t *testing.T, s *service) {
+		v, session := s.validator(0), newID()
+		good, revoked := s.token(newID()), s.token(session)
+		s.want(v, revoked, nil)
+		s.line.swallow(true)
+		s.revoke(session)
+		seconds(2*time.Minute, func(passed time.Duration) {
+			if err := s.verdict(v, revoked); passed > bound != errors.Is(err, bearer.ErrStale) {
+				t.Errorf("%v after it was revoked: %v", passed, err)
+			}
+		})
+		s.line.swallow(false)
+		time.Sleep(bound + 5*time.Second)
+		s.want(v, good, nil)
+		s.want(v, revoked, bearer.ErrRevoked)
+	})
+
+	inBubble(t, "hears of everything that was committed while it was away", func(t *testing.T, s *service) {
+		v := s.validator(0)
+		var revoked []string
+		for range 50 {
+			id := newID()
+			revoked = append(revoked, s.token(id))
+			s.line.cut()
+			s.revoke(id)
+			time.Sleep(300 * time.Millisecond)
+		}
+		time.Sleep(10 * time.Second)
+		for _, token := range revoked {
+			s.want(v, token, bearer.ErrRevoked)
+		}
+		s.want(v, s.token(newID()), nil)
+	})
+
+	inBubble(t, "is left by its replica when its service key is revoked, and then refuses everything", func(t *testing.T, s *service) {
+		v := s.validator(0)
+		good := s.token(newID())
+		s.want(v, good, nil)
+		s.refusal.Store(&auth.Error{Code: auth.ServiceKeyInvalid})
+		time.Sleep(31 * time.Second) // the replica looks again every 30 s
+		if n := s.streams.Load(); n != 2 {
+			t.Errorf("%d connections", n)
+		}
+		time.Sleep(bound)
+		s.want(v, good, bearer.ErrStale)
+		s.refusal.Store(nil)
+		time.Sleep(31 * time.Second) // it does not come back at once to a service that refused it
+		s.want(v, good, nil)
+	})
+
+	inBubble(t, "keeps its connection when the database cannot tell whether its key is good", func(t *testing.T, s *service) {
+		v := s.validator(0)
+		s.refusal.Store(&auth.Error{Code: auth.StorageUnavailable})
+		time.Sleep(5 * time.Minute)
+		s.want(v, s.token(newID()), nil)
+		if n := s.streams.Load(); n != 1 {
+			t.Errorf("%d connections", n)
+		}
+	})
+}
+
+func TestASlowSubscriber(t *testing.T) {
+	t.Parallel()
+	inBubble(t, "is dropped when it takes nothing for 10 s", func(t *testing.T, s *service) {
+		c, err := s.direct(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "GET /v1/revocations HTTP/1.1\r\nHost: yufu\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		// A pipe holds nothing, so the first event waits to be taken.
+		time.Sleep(11 * time.Second)
+		_ = c.SetReadDeadline(time.Now().Add(time.Second)) // it fails when the other end is closed, as it should be
+		if rest, err := io.ReadAll(c); err != nil {
+			t.Errorf("it goes on: %q, %v", rest, err)
+		}
+	})
+}
+
+// memoryListener accepts one end of each pipe whose other end was dialed.
+type memoryListener struct {
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *memoryListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memoryListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *memoryListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080} }
+
+// line is a network between a validator and the service. What is set holds for
+// what is sent from then on, and a connection that has swallowed something
+// carries nothing more.
+type line struct {
+	to func(context.Context, string, string) (net.Conn, error)
+
+	mu      sync.Mutex
+	late    time.Duration
+	limit   int
+	deaf    bool
+	open    []net.Conn
+	carries sync.WaitGroup
+}
+
+// delay holds back by d what the service sends, in order and without a bound.
+func (l *line) delay(d time.Duration) { l.set(func() { l.late = d }) }
+
+// cutAfter cuts connections after n bytes from the service; 0 lets them be.
+func (l *line) cutAfter(n int) { l.set(func() { l.limit = n }) }
+
+// swallow takes everything, and brings nothing to the other end.
+func (l *line) swallow(on bool) { l.set(func() { l.deaf = on }) }
+
+// cut ends all connections.
+func (l *line) cut() {
+	l.set(func() {
+		for _, c := range l.open {
+			_ = c.Close()
+		}
+		l.open = nil
+	})
+}
+
+// end cuts, and waits until nothing is carried any more.
+func (l *line) end() {
+	l.cut()
+	l.carries.Wait()
+}
+
+func (l *line) set(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+}
+
+func (l *line) state() (late time.Duration, limit int, deaf bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.late, l.limit, l.deaf
+}
+
+func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	far, err := l.to(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	client, near := net.Pipe()
+	l.set(func() { l.open = append(l.open, near, far) })
+	both := func() { _ = near.Close(); _ = far.Close() }
+	var swallowed atomic.Bool
+	// read hands on what comes from a connection, until it ends.
+	read := func(from net.Conn, give func([]byte)) {
+		buf := make([]byte, 4096)
+		for {
+			n, err := from.Read(buf)
+			if err != nil {
+				return
+			}
+			if _, _, deaf := l.state(); deaf {
+				swallowed.Store(true)
+			}
+			if !swallowed.Load() {
+				give(bytes.Clone(buf[:n]))
+			}
+		}
+	}
+	type piece struct {
+		due  time.Time
+		data []byte
+	}
+	pieces := make(chan piece, 1<<12)
+	l.carries.Go(func() {
+		defer both()
+		read(near, func(b []byte) { _, _ = far.Write(b) })
+	})
+	l.carries.Go(func() {
+		defer close(pieces)
+		read(far, func(b []byte) {
+			late, _, _ := l.state()
+			pieces <- piece{time.Now().Add(late), b}
+		})
+	})
+	l.carries.Go(func() {
+		defer both()
+		carried := 0
+		for p := range pieces {
+			time.Sleep(time.Until(p.due))
+			_, limit, _ := l.state()
+			if limit > 0 {
+				p.data = p.data[:min(len(p.data), limit-carried)]
+			}
+			carried += len(p.data)
+			if _, err := near.Write(p.data); err != nil || limit > 0 && carried >= limit {
+				both()
+				for range pieces { //nolint:revive // what is behind is lost
+				}
+				return
+			}
+		}
+	})
+	return client, nil
+}

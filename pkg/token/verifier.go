@@ -1,0 +1,107 @@
+package token
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer"
+)
+
+// Verifier verifies our own access tokens. It is the verifier of pkg/bearer,
+// the one that back ends have, and says in the words of package auth what that
+// one finds. It does no I/O and is safe for concurrent use.
+type Verifier struct {
+	now, ever *bearer.Verifier
+}
+
+// NewVerifier returns a verifier with the keys and the cutoffs of l. Who reads
+// the session's row too has no need of l.Staleness: the row is never stale.
+//
+// It fails only when l is wrong.
+func NewVerifier(l bearer.Local) (*Verifier, error) {
+	now, err := bearer.NewLocal(l)
+	if err != nil {
+		return nil, err
+	}
+	// It is asked seldom, by admins, and what it accepts need not be remembered.
+	l.Cutoffs, l.Staleness, l.CacheSize, l.UnsafeAcceptExpired = nil, nil, -1, true
+	ever, err := bearer.NewLocal(l)
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{now: now, ever: ever}, nil
+}
+
+// Verify returns the claims of a token that is good now, as far as keys, clock
+// and cutoffs tell.
+//
+// Errors: [auth.TokenExpired] for a token that is good but for its time,
+// [auth.SessionRevoked] for one that a cutoff hits, [auth.StorageUnavailable]
+// when the cutoffs are too old to tell, and [auth.TokenInvalid] for anything
+// else.
+func (v *Verifier) Verify(ctx context.Context, s string) (*Claims, error) {
+	return claimsOf(v.now.Verify(ctx, s))
+}
+
+// VerifyExpired returns the claims of a token that is ours, whether it has
+// expired, was revoked or is good: it tells which session a token was of, and
+// lets nobody in.
+//
+// Errors: [auth.TokenInvalid].
+func (v *Verifier) VerifyExpired(ctx context.Context, s string) (*Claims, error) {
+	return claimsOf(v.ever.Verify(ctx, s))
+}
+
+// claimsOf translates an answer of pkg/bearer.
+func claimsOf(c *bearer.Claims, err error) (*Claims, error) {
+	if err != nil {
+		return nil, &auth.Error{Code: codeOf(err), Err: err}
+	}
+	subject, errSubject := uuid.Parse(c.Subject)
+	session, errSession := uuid.Parse(c.Session)
+	var person *uuid.UUID
+	var errPerson error
+	if c.Bound {
+		var id uuid.UUID
+		id, errPerson = uuid.Parse(c.Person)
+		person = &id
+	}
+	if err := errors.Join(errSubject, errSession, errPerson); err != nil {
+		// It was found to be one.
+		return nil, &auth.Error{Code: auth.Internal, Err: fmt.Errorf("token: a claim that is no uuid: %w", err)}
+	}
+	return &Claims{
+		Issuer:    c.Issuer,
+		Subject:   subject,
+		Audience:  c.Audience,
+		ClientID:  c.App,
+		IssuedAt:  jwt.NewNumericDate(c.IssuedAt),
+		ExpiresAt: jwt.NewNumericDate(c.ExpiresAt),
+		ID:        c.ID,
+		Session:   session,
+		Ver:       c.Ver,
+		Epoch:     c.Epoch,
+		Bound:     c.Bound,
+		Person:    person,
+	}, nil
+}
+
+// codeOf returns the code of an error of pkg/bearer.
+func codeOf(err error) auth.Code {
+	switch {
+	case errors.Is(err, bearer.ErrExpired):
+		return auth.TokenExpired
+	case errors.Is(err, bearer.ErrRevoked):
+		return auth.SessionRevoked
+	case errors.Is(err, bearer.ErrStale):
+		// Cutoffs grow old because the database does not answer.
+		return auth.StorageUnavailable
+	default:
+		return auth.TokenInvalid
+	}
+}
