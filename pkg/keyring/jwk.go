@@ -50,7 +50,17 @@ const (
 const rsaBits = 2048
 
 // generateSigningKey returns a new key as its public JWK and its PKCS #8 form.
+// Its kid does not begin with a hyphen, which a command line takes for a flag.
 func generateSigningKey(alg string) (JWK, []byte, error) {
+	for {
+		jwk, private, err := generateAnyKey(alg)
+		if err != nil || jwk.KID[0] != '-' {
+			return jwk, private, err
+		}
+	}
+}
+
+func generateAnyKey(alg string) (JWK, []byte, error) {
 	var (
 		key crypto.Signer
 		err error

@@ -2,10 +2,12 @@ package session_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
@@ -86,6 +88,15 @@ var endings = map[string]struct {
 		_, err := w.Store.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled))
 		return err
 	}, "", auth.CutoffApp, false},
+	"the MAC key retired": {func(t *testing.T, w *world, _ session.Grant) error {
+		return w.retire(t, w.current(t, keyring.UseRefresh))
+	}, "", auth.CutoffApp, false},
+	"a previous MAC key retired": {func(t *testing.T, w *world, _ session.Grant) error {
+		was := w.current(t, keyring.UseRefresh)
+		w.Clock.Advance(time.Minute)
+		must(w.keeper.Rotate(t.Context(), keyring.RotateRequest{}))(t)
+		return w.retire(t, was)
+	}, "", auth.CutoffApp, false},
 }
 
 // observers are all who must see that a session has ended; each returns the
@@ -120,6 +131,25 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 		}
 		return ""
 	},
+}
+
+// current returns the key of a use that signs now.
+func (w *world) current(t *testing.T, use keyring.Use) string {
+	t.Helper()
+	for _, k := range must(w.keeper.Keys(t.Context()))(t) {
+		if k.Use == use && k.State == keyring.Current {
+			return k.KID
+		}
+	}
+	t.Fatalf("no current %s key", use)
+	return ""
+}
+
+// retire ends a key that has leaked.
+func (w *world) retire(t *testing.T, kid string) error {
+	t.Helper()
+	_, err := w.keeper.Retire(t.Context(), keyring.RetireRequest{KID: kid, Compromised: true, By: auth.AuditEvent{Actor: auth.ActorCLI}})
+	return err
 }
 
 func (w *world) revoke(t *testing.T, s auth.Secret) error {
@@ -159,7 +189,9 @@ func TestEveryEnding(t *testing.T) {
 				if got := auth.CodeOf(e.end(t, w, g)); got != e.ended {
 					t.Fatalf("the ending answers %q, want %q", got, e.ended)
 				}
-				if got := observe(t, w, g); got != auth.SessionRevoked && got != auth.AppDisabled {
+				// What a retired key signed cannot be told from a forgery.
+				forged := observer == "the refresh" && strings.Contains(ending, "MAC key retired")
+				if got := observe(t, w, g); got != auth.SessionRevoked && got != auth.AppDisabled && (!forged || got != auth.RefreshInvalid) {
 					t.Errorf("code %q, want that of an end", got)
 				}
 			})
