@@ -75,6 +75,9 @@ var schemas = map[string]string{
 	"revocation":    "Revocation",
 	"newservicekey": "NewServiceKey",
 	"servicekeys":   "ServiceKeyList",
+	"signingkeys":   "SigningKeyList",
+	"rotation":      "Rotation",
+	"retirement":    "Retirement",
 
 	"metadata": "Metadata",
 	"jwks":     "JWKS",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -18,12 +19,23 @@ type Revoker interface {
 	Revoke(ctx context.Context, r session.RevocationRequest) (session.Revocation, error)
 }
 
+// SigningKeys changes the keys that sign tokens. [keyring.Keeper] is it.
+type SigningKeys interface {
+	Keys(ctx context.Context) ([]keyring.Key, error)
+	Rotate(ctx context.Context, r keyring.RotateRequest) ([]keyring.Key, error)
+	Retire(ctx context.Context, r keyring.RetireRequest) (keyring.Retirement, error)
+}
+
 // Config is what a [API] is made of. All fields are required.
 type Config struct {
 	Guard   *web.Guard
 	Revoker Revoker
 	Keys    servicekey.Store
 	Apps    servicekey.Apps
+	// SigningKeys are the keys that sign tokens, and MaxStaleness is how old the
+	// knowledge of a validator that follows the feed may be.
+	SigningKeys  SigningKeys
+	MaxStaleness time.Duration
 	// CutoffID names a cutoff as the revocation feed does.
 	CutoffID func(id int64) string
 	// Clock returns the current time.

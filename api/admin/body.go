@@ -16,6 +16,9 @@ import (
 var bodies = map[string]func(http.ResponseWriter, *http.Request) ([]byte, error){
 	"POST /admin/v1/revocations":  readBody[RevocationRequest],
 	"POST /admin/v1/service-keys": readBody[ServiceKeyRequest],
+
+	"POST /admin/v1/signing-keys/rotate":       readBody[RotationRequest],
+	"POST /admin/v1/signing-keys/{kid}/retire": readBody[RetirementRequest],
 }
 
 func readBody[T any](w http.ResponseWriter, r *http.Request) ([]byte, error) {

@@ -1,10 +1,11 @@
-// Package admin serves the admin API: revocations and service keys.
+// Package admin serves the admin API: revocations, service keys, and the keys
+// that sign tokens.
 //
 // It owns what stands under /admin/v1 in the contract: server.gen.go is made of
 // openapi.yaml (types, routes, the interface that [API] implements), and the
 // rest of the package says what the operations do. A service key is asked for
 // before anything else of a request is read; which scope opens what is in
-// [web.Scopes]. It does not own the rules (pkg/session, pkg/servicekey), nor
+// [web.Scopes]. It does not own the rules (pkg/session, pkg/servicekey, pkg/keyring), nor
 // errors and their form (api/web).
 //
 // Every change is audited under the actor "service_key:<id>", with the id of

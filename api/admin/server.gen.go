@@ -29,6 +29,7 @@ const (
 	InsufficientScope      Code = "insufficient_scope"
 	Internal               Code = "internal"
 	InvalidRequest         Code = "invalid_request"
+	KeyInUse               Code = "key_in_use"
 	MethodNotAllowed       Code = "method_not_allowed"
 	NotFound               Code = "not_found"
 	PersonDisabled         Code = "person_disabled"
@@ -74,6 +75,8 @@ func (e Code) Valid() bool {
 	case Internal:
 		return true
 	case InvalidRequest:
+		return true
+	case KeyInUse:
 		return true
 	case MethodNotAllowed:
 		return true
@@ -129,6 +132,12 @@ type AppID = string
 // cause and remedy for each.
 type Code string
 
+// KeyID A signing key's SHA-256 thumbprint (RFC 7638), or a MAC key's eight hexadecimal digits.
+type KeyID = string
+
+// KeyUse `access` keys sign access tokens, `refresh` keys authenticate refresh tokens.
+type KeyUse = string
+
 // NewServiceKey defines model for NewServiceKey.
 type NewServiceKey struct {
 	ID ServiceKeyID `json:"id"`
@@ -153,6 +162,29 @@ type Problem struct {
 
 // RequestID defines model for RequestID.
 type RequestID = string
+
+// Retirement defines model for Retirement.
+type Retirement struct {
+	// EffectiveBy No validator that follows the feed accepts what died of it after this; null when nothing did.
+	EffectiveBy *time.Time `json:"effective_by"`
+	Retired     SigningKey `json:"retired"`
+
+	// SessionsEnded Whether all sessions of all apps have ended.
+	SessionsEnded bool `json:"sessions_ended"`
+
+	// SigningKeys The keys of its use and algorithm that sign in its place, now or
+	// from their `active_at` on. While none does, keys of `ES256` do.
+	SigningKeys []SigningKey `json:"signing_keys"`
+}
+
+// RetirementRequest defines model for RetirementRequest.
+type RetirementRequest struct {
+	// Compromised `true`: somebody else may have the key, so it ends now, and what it signed with it.
+	Compromised *bool `json:"compromised,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *string `json:"reason,omitempty"`
+}
 
 // Revocation defines model for Revocation.
 type Revocation struct {
@@ -191,6 +223,29 @@ type RevocationRequest struct {
 
 	// UUID A user, an access token's `sub`. All of the user's sessions end.
 	UUID *UUID `json:"uuid,omitempty"`
+}
+
+// Rotation defines model for Rotation.
+type Rotation struct {
+	// SigningKeys The keys that take over, at their `active_at`.
+	SigningKeys []SigningKey `json:"signing_keys"`
+}
+
+// RotationRequest defines model for RotationRequest.
+type RotationRequest struct {
+	// Alg Only the keys of this algorithm.
+	Alg *string `json:"alg,omitempty"`
+
+	// Now `true`: a signing key signs at once. A validator that keeps a copy
+	// of the JWK set from before the key was published refuses its tokens
+	// until it fetches the set again (`known_at` at the latest).
+	Now *bool `json:"now,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *string `json:"reason,omitempty"`
+
+	// Use Only the keys of this use.
+	Use *KeyUse `json:"use,omitempty"`
 }
 
 // ServiceKey defines model for ServiceKey.
@@ -236,6 +291,44 @@ type ServiceKeyRequest struct {
 // ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
 type ServiceKeyScope = string
 
+// SigningKey defines model for SigningKey.
+type SigningKey struct {
+	// ActiveAt Since when it signs, or from when on it will; null while that is open.
+	ActiveAt *time.Time `json:"active_at"`
+
+	// Alg `ES256`, `EdDSA` or `RS256`, and `HS256` for MAC keys.
+	Alg string `json:"alg"`
+
+	// CreatedAt When it was published first; a MAC key, when it was made.
+	CreatedAt time.Time `json:"created_at"`
+
+	// Kid A signing key's SHA-256 thumbprint (RFC 7638), or a MAC key's eight hexadecimal digits.
+	Kid KeyID `json:"kid"`
+
+	// KnownAt From when on it may sign without anybody noticing.
+	KnownAt time.Time `json:"known_at"`
+
+	// RetiredAt Since when it is retired.
+	RetiredAt *time.Time `json:"retired_at"`
+
+	// RetiresAt When a previous key is retired by itself.
+	RetiresAt *time.Time `json:"retires_at"`
+
+	// State `next`: published, does not sign yet. `current`: signs. `previous`:
+	// signs no more, and what it signed is good. `retired`: neither.
+	State string `json:"state"`
+
+	// Use `access` keys sign access tokens, `refresh` keys authenticate refresh tokens.
+	Use KeyUse `json:"use"`
+}
+
+// SigningKeyList defines model for SigningKeyList.
+type SigningKeyList struct {
+	// Next The `cursor` of the next page, or null after the last.
+	Next        *string      `json:"next"`
+	SigningKeys []SigningKey `json:"signing_keys"`
+}
+
 // UUID defines model for UUID.
 type UUID = openapi_types.UUID
 
@@ -248,11 +341,26 @@ type ListServiceKeysParams struct {
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ListSigningKeysParams defines parameters for ListSigningKeys.
+type ListSigningKeysParams struct {
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // CreateRevocationJSONRequestBody defines body for CreateRevocation for application/json ContentType.
 type CreateRevocationJSONRequestBody = RevocationRequest
 
 // CreateServiceKeyJSONRequestBody defines body for CreateServiceKey for application/json ContentType.
 type CreateServiceKeyJSONRequestBody = ServiceKeyRequest
+
+// RotateSigningKeysJSONRequestBody defines body for RotateSigningKeys for application/json ContentType.
+type RotateSigningKeysJSONRequestBody = RotationRequest
+
+// RetireSigningKeyJSONRequestBody defines body for RetireSigningKey for application/json ContentType.
+type RetireSigningKeyJSONRequestBody = RetirementRequest
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
@@ -268,6 +376,15 @@ type ServerInterface interface {
 	// RevokeServiceKey Revoke a service key.
 	// (DELETE /admin/v1/service-keys/{id})
 	RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID)
+	// ListSigningKeys List the keys that sign tokens.
+	// (GET /admin/v1/signing-keys)
+	ListSigningKeys(w http.ResponseWriter, r *http.Request, params ListSigningKeysParams)
+	// RotateSigningKeys Have the next keys take over.
+	// (POST /admin/v1/signing-keys/rotate)
+	RotateSigningKeys(w http.ResponseWriter, r *http.Request)
+	// RetireSigningKey End a key, at once if it has leaked.
+	// (POST /admin/v1/signing-keys/{kid}/retire)
+	RetireSigningKey(w http.ResponseWriter, r *http.Request, kid KeyID)
 }
 
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
@@ -295,6 +412,24 @@ func (_ Unimplemented) CreateServiceKey(w http.ResponseWriter, r *http.Request) 
 // RevokeServiceKey Revoke a service key.
 // (DELETE /admin/v1/service-keys/{id})
 func (_ Unimplemented) RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListSigningKeys List the keys that sign tokens.
+// (GET /admin/v1/signing-keys)
+func (_ Unimplemented) ListSigningKeys(w http.ResponseWriter, r *http.Request, params ListSigningKeysParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RotateSigningKeys Have the next keys take over.
+// (POST /admin/v1/signing-keys/rotate)
+func (_ Unimplemented) RotateSigningKeys(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// RetireSigningKey End a key, at once if it has leaked.
+// (POST /admin/v1/signing-keys/{kid}/retire)
+func (_ Unimplemented) RetireSigningKey(w http.ResponseWriter, r *http.Request, kid KeyID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -398,6 +533,92 @@ func (siw *ServerInterfaceWrapper) RevokeServiceKey(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RevokeServiceKey(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListSigningKeys operation middleware
+func (siw *ServerInterfaceWrapper) ListSigningKeys(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSigningKeysParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSigningKeys(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RotateSigningKeys operation middleware
+func (siw *ServerInterfaceWrapper) RotateSigningKeys(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RotateSigningKeys(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RetireSigningKey operation middleware
+func (siw *ServerInterfaceWrapper) RetireSigningKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "kid" -------------
+	var kid KeyID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "kid", chi.URLParam(r, "kid"), &kid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "kid", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RetireSigningKey(w, r, kid)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -531,6 +752,15 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Delete(options.BaseURL+"/admin/v1/service-keys/{id}", wrapper.RevokeServiceKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/signing-keys", wrapper.ListSigningKeys)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/signing-keys/{kid}/retire", wrapper.RetireSigningKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/signing-keys/rotate", wrapper.RotateSigningKeys)
 	})
 
 	return r
@@ -686,6 +916,124 @@ func (response RevokeServiceKeydefaultApplicationProblemPlusJSONResponse) VisitR
 	return err
 }
 
+type ListSigningKeysRequestObject struct {
+	Params ListSigningKeysParams
+}
+
+type ListSigningKeysResponseObject interface {
+	VisitListSigningKeysResponse(w http.ResponseWriter) error
+}
+
+type ListSigningKeys200JSONResponse SigningKeyList
+
+func (response ListSigningKeys200JSONResponse) VisitListSigningKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSigningKeysdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListSigningKeysdefaultApplicationProblemPlusJSONResponse) VisitListSigningKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSigningKeysRequestObject struct {
+	Body *RotateSigningKeysJSONRequestBody
+}
+
+type RotateSigningKeysResponseObject interface {
+	VisitRotateSigningKeysResponse(w http.ResponseWriter) error
+}
+
+type RotateSigningKeys200JSONResponse Rotation
+
+func (response RotateSigningKeys200JSONResponse) VisitRotateSigningKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RotateSigningKeysdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RotateSigningKeysdefaultApplicationProblemPlusJSONResponse) VisitRotateSigningKeysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireSigningKeyRequestObject struct {
+	Kid  KeyID `json:"kid"`
+	Body *RetireSigningKeyJSONRequestBody
+}
+
+type RetireSigningKeyResponseObject interface {
+	VisitRetireSigningKeyResponse(w http.ResponseWriter) error
+}
+
+type RetireSigningKey200JSONResponse Retirement
+
+func (response RetireSigningKey200JSONResponse) VisitRetireSigningKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RetireSigningKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RetireSigningKeydefaultApplicationProblemPlusJSONResponse) VisitRetireSigningKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
 	// CreateRevocation End sessions.
@@ -700,6 +1048,15 @@ type StrictServerInterface interface {
 	// RevokeServiceKey Revoke a service key.
 	// (DELETE /admin/v1/service-keys/{id})
 	RevokeServiceKey(ctx context.Context, request RevokeServiceKeyRequestObject) (RevokeServiceKeyResponseObject, error)
+	// ListSigningKeys List the keys that sign tokens.
+	// (GET /admin/v1/signing-keys)
+	ListSigningKeys(ctx context.Context, request ListSigningKeysRequestObject) (ListSigningKeysResponseObject, error)
+	// RotateSigningKeys Have the next keys take over.
+	// (POST /admin/v1/signing-keys/rotate)
+	RotateSigningKeys(ctx context.Context, request RotateSigningKeysRequestObject) (RotateSigningKeysResponseObject, error)
+	// RetireSigningKey End a key, at once if it has leaked.
+	// (POST /admin/v1/signing-keys/{kid}/retire)
+	RetireSigningKey(ctx context.Context, request RetireSigningKeyRequestObject) (RetireSigningKeyResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -848,6 +1205,96 @@ func (sh *strictHandler) RevokeServiceKey(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RevokeServiceKeyResponseObject); ok {
 		if err := validResponse.VisitRevokeServiceKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSigningKeys operation middleware
+func (sh *strictHandler) ListSigningKeys(w http.ResponseWriter, r *http.Request, params ListSigningKeysParams) {
+	var request ListSigningKeysRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSigningKeys(ctx, request.(ListSigningKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSigningKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSigningKeysResponseObject); ok {
+		if err := validResponse.VisitListSigningKeysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RotateSigningKeys operation middleware
+func (sh *strictHandler) RotateSigningKeys(w http.ResponseWriter, r *http.Request) {
+	var request RotateSigningKeysRequestObject
+
+	var body RotateSigningKeysJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RotateSigningKeys(ctx, request.(RotateSigningKeysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RotateSigningKeys")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RotateSigningKeysResponseObject); ok {
+		if err := validResponse.VisitRotateSigningKeysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RetireSigningKey operation middleware
+func (sh *strictHandler) RetireSigningKey(w http.ResponseWriter, r *http.Request, kid KeyID) {
+	var request RetireSigningKeyRequestObject
+
+	request.Kid = kid
+
+	var body RetireSigningKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RetireSigningKey(ctx, request.(RetireSigningKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RetireSigningKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RetireSigningKeyResponseObject); ok {
+		if err := validResponse.VisitRetireSigningKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

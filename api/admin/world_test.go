@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -22,6 +23,8 @@ import (
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
@@ -33,6 +36,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 type store interface {
 	sessiontest.Store
 	servicekey.Store
+	cutoffs.Store
 }
 
 var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
@@ -80,12 +84,20 @@ func newWorld(t *testing.T, open func(*testing.T) store) *world {
 	w := &world{Fixture: sessiontest.New(t, s, session.Lifetimes{}), store: s}
 	keys := servicekey.NewAuthenticator(s, w.Clock.Now)
 	t.Cleanup(keys.Close)
+	keeper, err := keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: w.Keys, Policy: keyring.DefaultPolicy, Clock: w.Clock.Now,
+		DatabaseClock: func(context.Context) (time.Time, error) { return w.Clock.Now(), nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := chi.NewRouter()
 	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, w.Clock.Now))
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
 	admin.New(admin.Config{
 		Guard: web.NewGuard(keys), Revoker: w.Revoker, Keys: s, Apps: s, Clock: w.Clock.Now,
+		SigningKeys: keeper, MaxStaleness: sessiontest.MaxStaleness,
 		CutoffID: func(id int64) string { return "t1." + strconv.FormatInt(id, 10) },
 	}).Mount(r)
 	srv := httptest.NewServer(r)

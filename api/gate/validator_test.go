@@ -146,7 +146,7 @@ func (s *service) token(session uuid.UUID) string {
 	s.t.Helper()
 	raw, _, err := s.minter.Mint(&auth.Session{
 		ID: session, Identity: newID(), AppID: "wxdevelopment0001", Ver: 1, Epoch: 1, ExpiresAt: time.Now().Add(24 * time.Hour),
-	}, nil, time.Now())
+	}, nil, "", time.Now())
 	if err != nil {
 		s.t.Fatal(err)
 	}

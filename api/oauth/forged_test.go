@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -35,7 +36,7 @@ func TestForgedTokens(t *testing.T) {
 	}
 	fixture := sessiontest.New(t, store, session.Lifetimes{})
 	router := chi.NewRouter()
-	oauth.New(sessiontest.Issuer, fixture.Service, fixture.Keys, nil).Mount(router)
+	oauth.New(sessiontest.Issuer, fixture.Service, fixture.Keys, nil, 5*time.Minute).Mount(router)
 
 	// ask returns the answer, and how many round trips to the database it took.
 	ask := func(path string, pairs ...string) (*httptest.ResponseRecorder, int64) {

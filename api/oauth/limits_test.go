@@ -90,7 +90,7 @@ func (l *limited) mount(t *testing.T, sessions oauth.Sessions, failures, success
 			next.ServeHTTP(w, r)
 		})
 	})
-	oauth.New(sessiontest.Issuer, sessions, l.Keys, limits).Mount(r)
+	oauth.New(sessiontest.Issuer, sessions, l.Keys, limits, 5*time.Minute).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
 	l.url = srv.URL

@@ -10,8 +10,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
@@ -50,11 +52,18 @@ type Handler struct {
 	keys     KeySet
 	limits   *ExchangeLimits
 	metadata []byte
+	// cache is what the documents say of keeping copies of them.
+	cache string
 }
 
-// New returns the handler of the given issuer. Nil limits are none.
-func New(issuer string, sessions Sessions, keys KeySet, limits *ExchangeLimits) *Handler {
-	return &Handler{sessions: sessions, keys: keys, limits: limits, metadata: metadata(issuer)}
+// New returns the handler of the given issuer. Nil limits are none. Anyone may
+// keep a copy of the JWK set and the metadata for maxAge, in whole seconds: the
+// time that the next signing key is published before its first use, at least.
+func New(issuer string, sessions Sessions, keys KeySet, limits *ExchangeLimits, maxAge time.Duration) *Handler {
+	return &Handler{
+		sessions: sessions, keys: keys, limits: limits, metadata: metadata(issuer),
+		cache: fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds())),
+	}
 }
 
 // Mount adds the routes.
@@ -245,17 +254,16 @@ func metadata(issuer string) []byte {
 }
 
 func (h *Handler) serveMetadata(w http.ResponseWriter, _ *http.Request) {
-	writePublic(w, h.metadata)
+	h.writePublic(w, h.metadata)
 }
 
 func (h *Handler) serveJWKS(w http.ResponseWriter, _ *http.Request) {
-	writePublic(w, h.keys.JWKS())
+	h.writePublic(w, h.keys.JWKS())
 }
 
-// writePublic writes a document that anyone may cache for five minutes: the
-// time that the next signing key is published before its first use, at least.
-func writePublic(w http.ResponseWriter, body []byte) {
+// writePublic writes a document that anyone may keep a copy of.
+func (h *Handler) writePublic(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "public, max-age=300")
+	w.Header().Set("Cache-Control", h.cache)
 	_, _ = w.Write(body) // the client may be gone; nobody is left to tell
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -73,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	r.Use(web.ClientIP(nil), web.Events(slog.New(slog.NewJSONHandler(w.log, nil)), func(web.Observation) {}, w.Clock.Now))
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
-	oauth.New(sessiontest.Issuer, w.Service, w.Keys, nil).Mount(r)
+	oauth.New(sessiontest.Issuer, w.Service, w.Keys, nil, 5*time.Minute).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
 	w.url = srv.URL

@@ -63,6 +63,8 @@ var Responses = map[auth.Code]Response{
 	auth.ServiceKeyInvalid: {Status: 401, OAuth: "invalid_client", Text: "This is not a service key of this server, or it was revoked."},
 	auth.InsufficientScope: {Status: 403, OAuth: "insufficient_scope", Text: "This service key is not good for this."},
 
+	auth.KeyInUse: {Status: 409, OAuth: "invalid_request", Text: "This key is still needed."},
+
 	auth.RateLimited:        {Status: 429, OAuth: "temporarily_unavailable", Text: "Too many requests; slow down.", RetryAfter: 5 * time.Second},
 	auth.StorageUnavailable: {Status: 503, OAuth: "temporarily_unavailable", Text: "The service cannot reach its storage; try again.", RetryAfter: 2 * time.Second},
 	auth.Internal:           {Status: 500, OAuth: "server_error", Text: "Something went wrong on our side; the log has it under this request_id."},

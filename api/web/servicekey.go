@@ -22,6 +22,10 @@ var Scopes = map[string]servicekey.Scope{
 	"GET /admin/v1/service-keys":         servicekey.ScopeRead,
 	"POST /admin/v1/service-keys":        servicekey.ScopeAdmin,
 	"DELETE /admin/v1/service-keys/{id}": servicekey.ScopeAdmin,
+
+	"GET /admin/v1/signing-keys":               servicekey.ScopeRead,
+	"POST /admin/v1/signing-keys/rotate":       servicekey.ScopeAdmin,
+	"POST /admin/v1/signing-keys/{kid}/retire": servicekey.ScopeAdmin,
 }
 
 // scopeOf returns the scope that the request's endpoint needs, or "". The

@@ -13,13 +13,14 @@ import (
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 type appCmd struct {
 	Add     appAddCmd     `cmd:"" help:"Register a mini-program."`
 	List    appListCmd    `cmd:"" help:"List the registered mini-programs."`
-	Update  appUpdateCmd  `cmd:"" help:"Change the AppSecret or the audiences."`
+	Update  appUpdateCmd  `cmd:"" help:"Change the AppSecret, the audiences or the signing algorithm."`
 	Disable appDisableCmd `cmd:"" help:"Refuse log-ins and refreshes, and end every session of the app."`
 	Enable  appEnableCmd  `cmd:"" help:"Let users log in again. Sessions from before stay ended."`
 }
@@ -54,6 +55,8 @@ type appAddCmd struct {
 	SecretFile string   `required:"" placeholder:"FILE" help:"File with the AppSecret, or - for standard input."`
 	Platform   string   `default:"wechat" enum:"wechat" help:"The platform: wechat."`
 	Audience   []string `placeholder:"AUD" help:"An audience to put into access tokens beside the issuer; may be repeated."`
+	SigningAlg string   `default:"ES256" enum:"ES256,EdDSA,RS256" placeholder:"ALG" help:"The algorithm that access tokens are signed with: ES256, EdDSA or RS256."`
+	jwksFlag
 	masterKeyFlag
 	appFlags
 }
@@ -72,9 +75,13 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	from, err := c.provide(ctx, s, c.SigningAlg, c.jwksFlag, std, log)
+	if err != nil {
+		return err
+	}
 	now := now()
 	err = s.AddApp(ctx, auth.App{
-		ID: c.AppID, Platform: c.Platform, SealedSecret: sealed, Audiences: c.Audience, CreatedAt: now, UpdatedAt: now,
+		ID: c.AppID, Platform: c.Platform, SealedSecret: sealed, Audiences: c.Audience, SigningAlg: c.SigningAlg, CreatedAt: now, UpdatedAt: now,
 	}, cliEvent(auth.AuditAppAdded, c.AppID, ""))
 	switch {
 	case errors.Is(err, auth.InvalidRequest):
@@ -83,6 +90,7 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	fmt.Fprintf(std.out, "Registered %s.\n", c.AppID)
+	sayFrom(std, c.SigningAlg, from)
 	return nil
 }
 
@@ -102,14 +110,14 @@ func (c *appListCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "APPID\tPLATFORM\tSTATUS\tEPOCH\tAUDIENCES\tCREATED")
+	fmt.Fprintln(w, "APPID\tPLATFORM\tSTATUS\tEPOCH\tALG\tAUDIENCES\tCREATED")
 	for i := range apps {
 		a := &apps[i]
 		status := "enabled"
 		if a.Disabled {
 			status = "disabled"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", a.ID, a.Platform, status, a.Epoch, cmp.Or(strings.Join(a.Audiences, " "), "-"), a.CreatedAt.UTC().Format(time.RFC3339))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", a.ID, a.Platform, status, a.Epoch, a.SigningAlg, cmp.Or(strings.Join(a.Audiences, " "), "-"), a.CreatedAt.UTC().Format(time.RFC3339))
 	}
 	return w.Flush()
 }
@@ -119,6 +127,8 @@ type appUpdateCmd struct {
 	SecretFile  string   `placeholder:"FILE" help:"File with the new AppSecret, or - for standard input."`
 	Audience    []string `placeholder:"AUD" help:"The audiences from now on; may be repeated. Replaces those there are."`
 	NoAudiences bool     `help:"Have no audience but the issuer."`
+	SigningAlg  string   `default:"" enum:",ES256,EdDSA,RS256" placeholder:"ALG" help:"The algorithm that access tokens are signed with from now on: ES256, EdDSA or RS256."`
+	jwksFlag
 	masterKeyFlag
 	appFlags
 }
@@ -128,8 +138,8 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 	switch {
 	case len(c.Audience) > 0 && c.NoAudiences:
 		return wrongUsage(errors.New("--audience and --no-audiences contradict each other"))
-	case c.SecretFile == "" && len(c.Audience) == 0 && !c.NoAudiences:
-		return wrongUsage(errors.New("there is nothing to change; name --secret-file, --audience or --no-audiences"))
+	case c.SecretFile == "" && len(c.Audience) == 0 && !c.NoAudiences && c.SigningAlg == "":
+		return wrongUsage(errors.New("there is nothing to change; name --secret-file, --audience, --no-audiences or --signing-alg"))
 	}
 	if err := cmp.Or(checkAppID(c.AppID), checkAudiences(c.Audience)); err != nil {
 		return wrongUsage(err)
@@ -148,10 +158,16 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 	if len(c.Audience) > 0 || c.NoAudiences {
 		change.Audiences = &c.Audience
 	}
+	from, err := c.provide(ctx, s, c.SigningAlg, c.jwksFlag, std, log)
+	if err != nil {
+		return err
+	}
+	change.SigningAlg = c.SigningAlg
 	if _, err := s.UpdateApp(ctx, c.AppID, change, cliEvent(auth.AuditAppUpdated, c.AppID, "")); err != nil {
 		return appError(err, c.AppID)
 	}
 	fmt.Fprintf(std.out, "Updated %s.\n", c.AppID)
+	sayFrom(std, c.SigningAlg, from)
 	return nil
 }
 
@@ -215,6 +231,40 @@ func (f masterKeyFlag) sealSecret(ctx context.Context, s store, appID, file stri
 		return nil, err
 	}
 	return sealer.Seal(secret, session.AppSecretAAD(appID))
+}
+
+// provide sees to it that there are keys of an algorithm before an app chooses
+// it, and returns from when on they sign; zero when they do already.
+func (f masterKeyFlag) provide(ctx context.Context, s store, alg string, jwks jwksFlag, std streams, log *slog.Logger) (time.Time, error) {
+	if alg == "" || alg == auth.DefaultSigningAlg {
+		return time.Time{}, nil
+	}
+	sealer, err := f.ring(std, log)
+	if err != nil {
+		return time.Time{}, wrongUsage(err)
+	}
+	keys, err := openKeys(ctx, s, sealer, masterKeySetting)
+	if err != nil {
+		return time.Time{}, err
+	}
+	keeper, err := keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: keys, Policy: keyring.Policy{JWKSMaxAge: jwks.JWKSMaxAge}, Clock: time.Now, DatabaseClock: s.Now,
+	})
+	if err != nil {
+		return time.Time{}, wrongUsage(err)
+	}
+	from, err := keeper.Provide(ctx, alg, auth.AuditEvent{Actor: auth.ActorCLI})
+	if err != nil || !from.After(time.Now()) {
+		return time.Time{}, err
+	}
+	return from, nil
+}
+
+// sayFrom says from when on tokens are signed with the algorithm.
+func sayFrom(std streams, alg string, from time.Time) {
+	if !from.IsZero() {
+		fmt.Fprintf(std.out, "Its access tokens are signed with %s from %s on, when no back end has a JWK set without the new key; until then with %s.\n", alg, moment(from), auth.DefaultSigningAlg)
+	}
 }
 
 // readAppSecret reads an AppSecret: one line of printable ASCII.

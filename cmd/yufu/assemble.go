@@ -41,6 +41,7 @@ type parts struct {
 	keys      *keyring.Ring
 	issuer    string
 	lifetimes lifetimeFlags
+	rotation  keyring.Policy
 	limits    limitFlags
 	// proxies are believed about a client's address.
 	proxies, adminProxies []netip.Prefix
@@ -64,7 +65,11 @@ func serve(ctx context.Context, p parts) error {
 		return wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
 	}
 	defer weChat.CloseIdleConnections()
-	follower, err := cutoffs.Open(ctx, cutoffs.Config{Store: p.store, MaxStaleness: p.lifetimes.MaxStaleness, Clock: time.Now, Log: p.log})
+	var keeper *keyring.Keeper // woken by the follower, which runs later
+	follower, err := cutoffs.Open(ctx, cutoffs.Config{
+		Store: p.store, MaxStaleness: p.lifetimes.MaxStaleness, Clock: time.Now, Log: p.log,
+		Woken: func() { keeper.Wake() },
+	})
 	if err != nil {
 		return err
 	}
@@ -74,6 +79,12 @@ func serve(ctx context.Context, p parts) error {
 		if err := follower.CatchUp(ctx); err != nil {
 			p.log.Warn("a revocation is committed, but this replica could not read it back yet", "cause", err)
 		}
+	}
+	keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: p.keys, Policy: p.rotation, Clock: time.Now, DatabaseClock: p.store.Now, Applied: p.applied, Log: p.log,
+	})
+	if err != nil {
+		return wrongUsage(err)
 	}
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
 	// Sessions are looked up as well, so how old the cutoffs are does not matter.
@@ -92,6 +103,7 @@ func serve(ctx context.Context, p parts) error {
 	keyGuard := web.NewGuard(serviceKeys)
 	adminAPI := admin.New(admin.Config{
 		Guard: keyGuard, Revoker: newRevoker(p, verifier), Keys: p.store, Apps: p.store,
+		SigningKeys: keeper, MaxStaleness: p.lifetimes.MaxStaleness,
 		CutoffID: follower.EventID, Clock: time.Now,
 	})
 	feed := gate.New(follower, func(r *http.Request) error {
@@ -99,13 +111,14 @@ func serve(ctx context.Context, p parts) error {
 		return err
 	})
 	checker := health.New(p.store, time.Now)
-	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits), binding.New(sessions), feed)
+	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits, p.rotation.JWKSMaxAge), binding.New(sessions), feed)
 
 	background, stop := context.WithCancel(ctx)
 	var owned sync.WaitGroup
 	following, stopFollowing := context.WithCancel(background)
 	defer stopFollowing()
 	owned.Go(func() { follower.Run(following) })
+	owned.Go(func() { keeper.Run(background) })
 	owned.Go(func() { janitor.Run(background, p.store, p.log, time.Now, janitor.Pause) })
 	defer owned.Wait()
 	defer stop()
@@ -125,7 +138,13 @@ func serve(ctx context.Context, p parts) error {
 // openKeys opens the keys in the database, and makes them on the first start.
 // The error of a master key that is not this database's says where it came from.
 func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (*keyring.Ring, error) {
-	keys, err := keyring.Open(ctx, s, sealer, now())
+	// The database's time: keys that begin to sign in the future, because this
+	// clock is ahead, would be in the way of their successors.
+	at, err := s.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := keyring.Open(ctx, s, sealer, session.StoredTime(at))
 	if errors.Is(err, seal.ErrOpen) {
 		return nil, fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)
 	}

@@ -35,6 +35,7 @@ type devCmd struct {
 	App        string `placeholder:"APPID" help:"Use real WeChat with this app instead of the simulator; needs --secret-file."`
 	SecretFile string `placeholder:"FILE" help:"File with the AppSecret of --app, or - for standard input."`
 	lifetimeFlags
+	rotationFlags
 	limitFlags
 	shutdownFlag
 	logFlags
@@ -58,6 +59,7 @@ func (c *devCmd) check() error {
 		setting.CheckLoopback("YUFU_ADMIN_LISTEN", c.AdminListen),
 		setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen),
 		c.lifetimeFlags.check(),
+		c.policy(c.SessionMaxTTL).Check(),
 		c.limitFlags.check(),
 		c.shutdownFlag.check(),
 	)
@@ -93,7 +95,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("%s: %w", dir.Path("master.key"), err)
 	}
 
-	p := parts{log: log, sealer: sealer, lifetimes: c.lifetimeFlags, limits: c.limitFlags, grace: c.ShutdownTimeout}
+	p := parts{log: log, sealer: sealer, lifetimes: c.lifetimeFlags, rotation: c.policy(c.SessionMaxTTL), limits: c.limitFlags, grace: c.ShutdownTimeout}
 	if p.public, err = httpd.Listen(ctx, "YUFU_LISTEN", c.Listen); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
@@ -26,8 +27,27 @@ type lifetimeFlags struct {
 	AccessTokenTTL time.Duration `name:"access-token-ttl" env:"YUFU_ACCESS_TOKEN_TTL" default:"10m" group:"Lifetimes:" placeholder:"DURATION" help:"Lifetime of an access token, at most 1h."`
 	RefreshGrace   time.Duration `env:"YUFU_REFRESH_GRACE" default:"60s" group:"Lifetimes:" placeholder:"DURATION" help:"How long after a refresh the refresh token that was used still yields the same successor, at most 10m. Later, whoever sends it again ends the session."`
 	SessionIdleTTL time.Duration `name:"session-idle-ttl" env:"YUFU_SESSION_IDLE_TTL" default:"720h" group:"Lifetimes:" placeholder:"DURATION" help:"A session that is not refreshed for this long expires."`
-	SessionMaxTTL  time.Duration `name:"session-max-ttl" env:"YUFU_SESSION_MAX_TTL" default:"4320h" group:"Lifetimes:" placeholder:"DURATION" help:"A session expires after this long, however often it is refreshed."`
-	MaxStaleness   time.Duration `env:"YUFU_MAX_STALENESS" default:"30s" group:"Lifetimes:" placeholder:"DURATION" help:"How old the knowledge of revocations may be of whoever follows their feed, 10s to 5m: what is older refuses every token."`
+	sessionMaxFlag
+	MaxStaleness time.Duration `env:"YUFU_MAX_STALENESS" default:"30s" group:"Lifetimes:" placeholder:"DURATION" help:"How old the knowledge of revocations may be of whoever follows their feed, 10s to 5m: what is older refuses every token."`
+}
+
+type sessionMaxFlag struct {
+	SessionMaxTTL time.Duration `name:"session-max-ttl" env:"YUFU_SESSION_MAX_TTL" default:"4320h" group:"Lifetimes:" placeholder:"DURATION" help:"A session expires after this long, however often it is refreshed."`
+}
+
+// rotationFlags are how keys take over from each other.
+type rotationFlags struct {
+	KeyRotation time.Duration `env:"YUFU_KEY_ROTATION" default:"720h" group:"Lifetimes:" placeholder:"DURATION" help:"How long a key signs tokens before the next one takes over by itself, at least 1h; 0 leaves it to yufu keys rotate."`
+	jwksFlag
+}
+
+type jwksFlag struct {
+	JWKSMaxAge time.Duration `name:"jwks-max-age" env:"YUFU_JWKS_MAX_AGE" default:"5m" group:"Lifetimes:" placeholder:"DURATION" help:"How long back ends may keep a copy of the JWK set: what its Cache-Control says, 1s to 24h. A key is published for longer than that before it signs. Give yufu keys the same value as yufu serve."`
+}
+
+// policy is the settings of how keys change.
+func (f rotationFlags) policy(sessionMax time.Duration) keyring.Policy {
+	return keyring.Policy{Rotation: f.KeyRotation, JWKSMaxAge: f.JWKSMaxAge, SessionMaxTTL: sessionMax}
 }
 
 // Bounds of the staleness. The feed's heartbeat comes every 5 s, and one may be

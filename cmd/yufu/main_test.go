@@ -106,6 +106,9 @@ func TestSettings(t *testing.T) {
 		{"a session that idles longer than it lives", with("YUFU_SESSION_IDLE_TTL", "9000h"), serve, 2, []string{"YUFU_SESSION_IDLE_TTL", "YUFU_SESSION_MAX_TTL"}},
 		{"knowledge that may be older than cutoffs are kept", with("YUFU_MAX_STALENESS", "6m"), serve, 2, []string{"YUFU_MAX_STALENESS", "10s to 5m"}},
 		{"knowledge that is too old between two heartbeats", with("YUFU_MAX_STALENESS", "1s"), serve, 2, []string{"YUFU_MAX_STALENESS", "10s to 5m"}},
+		{"a JWK set that nobody may keep", with("YUFU_JWKS_MAX_AGE", "0s"), serve, 2, []string{"YUFU_JWKS_MAX_AGE", "1s to 24h"}},
+		{"keys that rotate every minute", with("YUFU_KEY_ROTATION", "1m"), serve, 2, []string{"YUFU_KEY_ROTATION", "1h"}},
+		{"keys that rotate before they are known", with("YUFU_KEY_ROTATION", "1h", "YUFU_JWKS_MAX_AGE", "2h"), serve, 2, []string{"YUFU_KEY_ROTATION", "longer than YUFU_JWKS_MAX_AGE"}},
 		{"no time to shut down", with("YUFU_SHUTDOWN_TIMEOUT", "0s"), serve, 2, []string{"YUFU_SHUTDOWN_TIMEOUT"}},
 		{"a log format that is none", with("YUFU_LOG_FORMAT", "xml"), serve, 2, []string{"YUFU_LOG_FORMAT", "json or text"}},
 		{"a log level that is none", with("YUFU_LOG_LEVEL", "loud"), serve, 2, []string{"YUFU_LOG_LEVEL", "debug, info, warn or error"}},
@@ -141,6 +144,14 @@ func TestSettings(t *testing.T) {
 		{"service-key revoke with the whole key", with(), []string{"service-key", "revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, []string{"its id alone"}},
 		{"service-key revoke for a reason that is none", with(), []string{"service-key", "revoke", "0123456789abcdef", "--reason", "a\nb"}, 2, []string{"--reason"}},
 		{"app list of an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"app", "list"}, 1, []string{"run yufu migrate"}},
+		{"app add with an algorithm that is none", with(), []string{"app", "add", "wx1", "--secret-file", "-", "--signing-alg", "none"}, 2, []string{"--signing-alg", "ES256"}},
+		{"keys without more", nil, []string{"keys"}, 2, []string{`"list", "rotate", "retire", "export"`}},
+		{"keys list of an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "list"}, 1, []string{"run yufu migrate"}},
+		{"keys rotate without a master key", with("YUFU_MASTER_KEY_FILE", "", "YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "rotate"}, 1, []string{"run yufu migrate"}},
+		{"keys rotate of a use that is none", with(), []string{"keys", "rotate", "--use", "id"}, 2, []string{"--use"}},
+		{"keys rotate for a reason that is none", with(), []string{"keys", "rotate", "--reason", "a\nb"}, 2, []string{"--reason"}},
+		{"keys retire of nothing", with(), []string{"keys", "retire"}, 2, []string{"<kid>"}},
+		{"keys retire with a max-age that is none", with("YUFU_JWKS_MAX_AGE", "25h"), []string{"keys", "retire", "k"}, 2, []string{"YUFU_JWKS_MAX_AGE"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := try(t, c.env, "a secret\n", c.args...)
@@ -232,7 +243,9 @@ func TestMasterKey(t *testing.T) {
 		}
 	}
 	env["YUFU_MASTER_KEY_FILE"] = write(t, "other.key", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
-	for _, args := range [][]string{{"serve"}, {"app", "add", "wx2", "--secret-file", "-"}, {"app", "update", "wx1", "--secret-file", "-"}} {
+	for _, args := range [][]string{{"serve"}, {"app", "add", "wx2", "--secret-file", "-"}, {"app", "update", "wx1", "--secret-file", "-"},
+		{"keys", "rotate"}, {"keys", "retire", "k"}, {"keys", "export"}, {"app", "update", "wx1", "--signing-alg", "RS256"},
+	} {
 		got := try(t, env, "a-secret", args...)
 		if got.code != 1 || !strings.Contains(got.errOut, "YUFU_MASTER_KEY_FILE: this is not the master key that the database was set up with") {
 			t.Errorf("%v under another master key: %+v", args, got)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
@@ -29,11 +30,15 @@ func (o observed) ExchangeCode(ctx context.Context, app platform.Credentials, co
 
 // measureKeys publishes how old the keys that sign are.
 func measureKeys(m *telemetry.Metrics, keys *keyring.Ring) {
-	for _, use := range []keyring.Use{keyring.UseAccess, keyring.UseRefresh} {
-		m.Gauge("yufu_current_key_age_seconds", "Time since the key that signs now was first used, by use (access, refresh).",
-			map[string]string{"use": string(use)},
-			func() float64 { return keys.CurrentAge(use, time.Now()).Seconds() })
+	gauge := func(use keyring.Use, alg string) {
+		m.Gauge("yufu_current_key_age_seconds", "Time since the key that signs now was first used, by use (access, refresh) and algorithm; 0 where there is none.",
+			map[string]string{"use": string(use), "alg": alg},
+			func() float64 { return keys.CurrentAge(use, alg, time.Now()).Seconds() })
 	}
+	for _, alg := range auth.SigningAlgs() {
+		gauge(keyring.UseAccess, alg)
+	}
+	gauge(keyring.UseRefresh, keyring.AlgMAC)
 }
 
 // measurePool publishes the state of the connection pool. SQLite has none.

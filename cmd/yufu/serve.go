@@ -15,6 +15,7 @@ type serveCmd struct {
 	listenFlags
 	proxyFlags
 	lifetimeFlags
+	rotationFlags
 	limitFlags
 	Migrate bool `env:"YUFU_MIGRATE" group:"Database and keys:" help:"Bring the database schema up to date first; several replicas may do so at once."`
 	shutdownFlag
@@ -39,7 +40,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	sealer, keyErr := c.ring(std, log)
 	proxies, adminProxies, proxyErr := c.proxies()
 	// All that is wrong at once: a first start has three settings to make.
-	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, c.lifetimeFlags.check(), c.limitFlags.check(), c.shutdownFlag.check()); err != nil {
+	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, c.lifetimeFlags.check(), c.policy(c.SessionMaxTTL).Check(), c.limitFlags.check(), c.shutdownFlag.check()); err != nil {
 		return wrongUsage(err)
 	}
 	if c.UnsafeWechatURL != "" {
@@ -72,6 +73,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		keys:      keys,
 		issuer:    c.Issuer,
 		lifetimes: c.lifetimeFlags,
+		rotation:  c.policy(c.SessionMaxTTL),
 		limits:    c.limitFlags,
 		proxies:   proxies, adminProxies: adminProxies,
 		wechatURL: c.UnsafeWechatURL,

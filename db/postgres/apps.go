@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -11,11 +12,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-const appColumns = `appid, platform, sealed_secret, audiences, epoch, disabled_at is not null, created_at, updated_at`
+const appColumns = `appid, platform, sealed_secret, audiences, signing_alg, epoch, disabled_at is not null, created_at, updated_at`
 
 func scanApp(row pgx.Row) (auth.App, error) {
 	var a auth.App
-	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, &a.Audiences, &a.Epoch, &a.Disabled, &a.CreatedAt, &a.UpdatedAt)
+	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, &a.Audiences, &a.SigningAlg, &a.Epoch, &a.Disabled, &a.CreatedAt, &a.UpdatedAt)
 	a.Audiences = list(a.Audiences)
 	a.CreatedAt, a.UpdatedAt = a.CreatedAt.UTC(), a.UpdatedAt.UTC()
 	return a, err
@@ -56,8 +57,8 @@ func (s *Store) Apps(ctx context.Context) ([]auth.App, error) {
 }
 
 var insertAppSQL = statement(`
-insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at)
-values ($1, $2, $3, $4, $5, $6, $7, $7)
+insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at, signing_alg)
+values ($1, $2, $3, $4, $5, $6, $7, $7, $8)
 on conflict (appid) do nothing`)
 
 // AddApp implements [auth.AppStore].
@@ -72,7 +73,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 			audiences = []string{}
 		}
 		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, a.SealedSecret, audiences, a.Epoch,
-			timeOrNull(disabledAt), session.StoredTime(event.At))
+			timeOrNull(disabledAt), session.StoredTime(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg))
 		if err != nil {
 			return err
 		}
@@ -85,7 +86,8 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 
 var updateAppSQL = statement(`
 update apps
-set sealed_secret = coalesce($2, sealed_secret), audiences = coalesce($3, audiences), updated_at = $4
+set sealed_secret = coalesce($2, sealed_secret), audiences = coalesce($3, audiences),
+    signing_alg = coalesce($5, signing_alg), updated_at = $4
 where appid = $1
 returning ` + appColumns)
 
@@ -99,7 +101,8 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 	var a auth.App
 	err := s.inTx(ctx, "UpdateApp", func(tx pgx.Tx) error {
 		var err error
-		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences, session.StoredTime(event.At)))
+		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences,
+			session.StoredTime(event.At), textOrNull(change.SigningAlg)))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return auth.AppUnknown
 		}

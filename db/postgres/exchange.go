@@ -29,7 +29,7 @@ set unionid = coalesce(excluded.unionid, i.unionid),
 
 	startSessionSQL = statement(`
 with known as (
-  select a.epoch, a.audiences, a.disabled_at is not null as app_disabled,
+  select a.epoch, a.audiences, a.signing_alg, a.disabled_at is not null as app_disabled,
     i.uuid, i.person_id, i.disabled_at is not null as disabled,
     i.person_disabled_at is not null as person_disabled,
     $4 > 0 and $4 = (select count(*) from (
@@ -43,7 +43,7 @@ with known as (
   from known where uuid is not null and not (app_disabled or disabled or person_disabled or too_many)
 )
 select app_disabled, disabled, person_disabled, too_many,
-  epoch, audiences, uuid, person_id, p.external_id, p.name
+  epoch, audiences, signing_alg, uuid, person_id, p.external_id, p.name
 from known left join persons p on p.id = person_id`)
 )
 
@@ -132,6 +132,7 @@ type login struct {
 	row                                            auth.Session
 	appDisabled, disabled, personDisabled, tooMany bool
 	audiences                                      []string
+	signingAlg                                     string
 	identity, person                               *uuid.UUID
 	externalID, name                               *string
 	unknown                                        bool
@@ -146,7 +147,7 @@ func queueLogin(b *pgx.Batch, x *session.ExchangeParams, limit int) *login {
 		row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt).
 		QueryRow(func(r pgx.Row) error {
 			err := r.Scan(&l.appDisabled, &l.disabled, &l.personDisabled, &l.tooMany,
-				&row.Epoch, &l.audiences, &l.identity, &l.person, &l.externalID, &l.name)
+				&row.Epoch, &l.audiences, &l.signingAlg, &l.identity, &l.person, &l.externalID, &l.name)
 			if errors.Is(err, pgx.ErrNoRows) {
 				l.unknown, err = true, nil
 			}
@@ -177,7 +178,7 @@ func (l *login) grant(ctx context.Context, q querier) (session.Granted, error) {
 	l.row.Identity = *l.identity
 	var err error
 	l.row.Person, err = person(ctx, q, l.person, l.externalID, l.name)
-	return session.Granted{Session: l.row, Audiences: list(l.audiences), Verdict: session.Rotate}, err
+	return session.Granted{Session: l.row, Audiences: list(l.audiences), SigningAlg: l.signingAlg, Verdict: session.Rotate}, err
 }
 
 // list returns nil for an empty list, so that both stores answer alike.

@@ -26,15 +26,30 @@ func keys(ctx context.Context, q querier) ([]keyring.StoredKey, error) {
 			active, retired *time.Time
 		)
 		err := row.Scan(&k.KID, &k.Use, &k.Alg, &k.Sealed, &k.Public, &k.CreatedAt, &active, &retired)
+		if len(k.Sealed) == 0 {
+			k.Sealed = nil
+		}
 		k.CreatedAt, k.ActiveAt, k.RetiredAt = k.CreatedAt.UTC(), timeOf(active), timeOf(retired)
 		return k, err
 	})
 }
 
-// Keys implements [keyring.Store].
+// Keys implements [keyring.Store]. As the cutoffs are, the keys are followed on
+// connections of their own.
 func (s *Store) Keys(ctx context.Context) ([]keyring.StoredKey, error) {
-	all, err := keys(ctx, s.pool)
+	all, err := keys(ctx, s.follow)
 	return all, s.fail(ctx, "Keys", err)
+}
+
+var keysVersionSQL = statement(`
+select encode(sha256(convert_to(coalesce(string_agg(concat_ws(' ', kid, extract(epoch from active_at)), ',' order by kid), ''), 'UTF8')), 'hex')
+from signing_keys where retired_at is null`)
+
+// KeysVersion implements [keyring.Store].
+func (s *Store) KeysVersion(ctx context.Context) (string, error) {
+	var v string
+	err := s.follow.QueryRow(ctx, keysVersionSQL).Scan(&v)
+	return v, s.fail(ctx, "KeysVersion", err)
 }
 
 var (
@@ -42,15 +57,17 @@ var (
 	insertKeySQL = statement(`
 insert into signing_keys (kid, use, alg, sealed, public_jwk, created_at, active_at, retired_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8)`)
+	updateKeySQL = statement(`
+update signing_keys set sealed = $2, active_at = $3, retired_at = $4 where kid = $1 returning kid`)
 )
 
-// AddKeys implements [keyring.Store].
-func (s *Store) AddKeys(ctx context.Context, now time.Time, propose func([]keyring.StoredKey) ([]keyring.StoredKey, error)) ([]keyring.StoredKey, error) {
+// ChangeKeys implements [keyring.Store].
+func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyring.StoredKey) (keyring.Change, error)) ([]keyring.StoredKey, error) {
 	var (
-		all        []keyring.StoredKey
-		proposeErr error
+		all     []keyring.StoredKey
+		planErr error
 	)
-	err := s.inTx(ctx, "AddKeys", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "ChangeKeys", func(tx pgx.Tx) error {
 		// A statement of its own, so that the next one sees what the lock's
 		// last holder committed.
 		if _, err := tx.Exec(ctx, lockKeysSQL, lockKeys); err != nil {
@@ -60,40 +77,66 @@ func (s *Store) AddKeys(ctx context.Context, now time.Time, propose func([]keyri
 		if err != nil {
 			return err
 		}
-		added, err := propose(existing)
+		c, err := plan(existing)
 		if err != nil {
-			proposeErr = err
+			planErr = err
 			return err
 		}
-		var b pgx.Batch
-		for _, k := range added {
-			var public []byte
-			if len(k.Public) > 0 {
-				public = k.Public
-			}
-			b.Queue(insertKeySQL, k.KID, string(k.Use), k.Alg, k.Sealed, public,
-				session.StoredTime(k.CreatedAt), timeOrNull(k.ActiveAt), timeOrNull(k.RetiredAt))
-			err := queueAudit(&b, auth.AuditEvent{
-				At: now, Action: auth.AuditKeyCreated, Actor: auth.ActorService,
-				Detail: map[string]any{"kid": k.KID, "use": k.Use, "alg": k.Alg},
-			})
-			if err != nil {
-				return err
-			}
-		}
-		if b.Len() > 0 {
-			if err := run(ctx, tx, &b); err != nil {
-				return err
-			}
+		if err := changeKeys(ctx, tx, c, now); err != nil {
+			return err
 		}
 		all, err = keys(ctx, tx)
 		return err
 	})
-	if proposeErr != nil {
-		return nil, proposeErr // not the database's, so not translated
+	if planErr != nil {
+		return nil, planErr // not the database's, so not translated
 	}
 	if err != nil {
 		return nil, err
 	}
 	return all, nil
+}
+
+// changeKeys makes a change, whose cutoffs are the last that the transaction
+// writes.
+func changeKeys(ctx context.Context, tx pgx.Tx, c keyring.Change, now time.Time) error {
+	var b pgx.Batch
+	for _, k := range c.Add {
+		var public []byte
+		if len(k.Public) > 0 {
+			public = k.Public
+		}
+		b.Queue(insertKeySQL, k.KID, string(k.Use), k.Alg, k.Sealed, public,
+			session.StoredTime(k.CreatedAt), timeOrNull(k.ActiveAt), timeOrNull(k.RetiredAt))
+	}
+	for _, k := range c.Update {
+		var kid string
+		b.Queue(updateKeySQL, k.KID, append([]byte{}, k.Sealed...), timeOrNull(k.ActiveAt), timeOrNull(k.RetiredAt)).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&kid) })
+	}
+	for _, e := range c.Events {
+		if err := queueAudit(&b, e); err != nil {
+			return err
+		}
+	}
+	dead := make([]auth.Cutoff, 0, len(c.Compromised))
+	for _, kid := range c.Compromised {
+		dead = append(dead, auth.KeyCompromised(kid))
+	}
+	if c.EndSessions {
+		raised, err := raiseEpochs(ctx, tx, nil, now)
+		if err != nil {
+			return err
+		}
+		dead = append(dead, raised...)
+	}
+	switch {
+	case len(dead) > 0:
+		queueCutoffs(&b, now, dead...)
+	case b.Len() > 0:
+		b.Queue(notifyCutoffsSQL)
+	default:
+		return nil
+	}
+	return run(ctx, tx, &b)
 }

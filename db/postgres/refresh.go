@@ -23,7 +23,7 @@ from apps a
 where s.id = $1 and s.appid = $2 and s.generation = $3
   and s.ended_at is null and s.expires_at > $4 and s.idle_expires_at > $4
   and a.appid = s.appid and a.disabled_at is null and a.epoch <= s.epoch
-returning a.audiences,` + sessionColumns)
+returning a.audiences, a.signing_alg,` + sessionColumns)
 
 // Refresh implements [session.Store].
 func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
@@ -47,7 +47,7 @@ func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Gr
 	var row sessionRow
 	g := session.Granted{Verdict: session.Rotate}
 	err := s.pool.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, session.StoredTime(r.Now.Add(r.IdleTTL))).
-		Scan(append([]any{&g.Audiences}, row.targets()...)...)
+		Scan(append([]any{&g.Audiences, &g.SigningAlg}, row.targets()...)...)
 	if err != nil {
 		return g, err
 	}
@@ -58,7 +58,7 @@ func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Gr
 
 // stateSQL reads a session beside the app that asks, which need not be its own.
 const stateSQL = `
-select a.audiences, a.epoch, a.disabled_at is not null,` + sessionColumns + `
+select a.audiences, a.signing_alg, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions s cross join apps a
 where s.id = $1 and a.appid = $2`
 
@@ -71,7 +71,8 @@ var (
 // presented is a session as a refresh finds it.
 type presented struct {
 	session.State
-	audiences []string
+	audiences  []string
+	signingAlg string
 }
 
 func readPresented(ctx context.Context, q querier, sql string, r session.RefreshParams) (presented, error) {
@@ -80,7 +81,7 @@ func readPresented(ctx context.Context, q querier, sql string, r session.Refresh
 		row sessionRow
 	)
 	err := q.QueryRow(ctx, sql, r.Session, r.AppID).
-		Scan(append([]any{&p.audiences, &p.AppEpoch, &p.AppDisabled}, row.targets()...)...)
+		Scan(append([]any{&p.audiences, &p.signingAlg, &p.AppEpoch, &p.AppDisabled}, row.targets()...)...)
 	if err != nil {
 		return p, err
 	}
@@ -90,7 +91,7 @@ func readPresented(ctx context.Context, q querier, sql string, r session.Refresh
 }
 
 func (p *presented) grant(v session.Verdict) session.Granted {
-	return session.Granted{Session: p.Session, Audiences: p.audiences, Verdict: v}
+	return session.Granted{Session: p.Session, Audiences: p.audiences, SigningAlg: p.signingAlg, Verdict: v}
 }
 
 // explain finds out why rotate found nothing to update. It answers from an

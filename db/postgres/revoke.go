@@ -165,32 +165,12 @@ func (s *Store) revokeApps(ctx context.Context, r session.RevokeParams) (session
 	}
 	out := session.Revoked{Sessions: n}
 	err = s.inTx(ctx, "Revoke", func(tx pgx.Tx) error {
-		// In one order, or two revocations of everything would deadlock.
-		rows, err := tx.Query(ctx, lockAppsSQL, apps)
+		raised, err := raiseEpochs(ctx, tx, apps, r.Now)
 		if err != nil {
 			return err
 		}
-		locked, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return err
-		}
-		if len(locked) == 0 && r.Target.AppID != "" {
+		if len(raised) == 0 && r.Target.AppID != "" {
 			return auth.NotFound
-		}
-		rows, err = tx.Query(ctx, raiseEpochSQL, locked, session.StoredTime(r.Now))
-		if err != nil {
-			return err
-		}
-		raised, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
-			var (
-				appID string
-				epoch int64
-			)
-			err := row.Scan(&appID, &epoch)
-			return auth.AppRevoked(appID, epoch, r.Now), err
-		})
-		if err != nil {
-			return err
 		}
 		var b pgx.Batch
 		if err := queueAudit(&b, r.Audit(r.Target.AppID, uuid.Nil, n, estimated)); err != nil {
@@ -210,6 +190,32 @@ func (s *Store) revokeApps(ctx context.Context, r session.RevokeParams) (session
 		return session.Revoked{}, err
 	}
 	return out, nil
+}
+
+// raiseEpochs raises the epoch of some apps or, with nil, of all, and returns
+// the cutoffs of it, which are to be written.
+func raiseEpochs(ctx context.Context, tx pgx.Tx, apps []string, now time.Time) ([]auth.Cutoff, error) {
+	// In one order, or two revocations of everything would deadlock.
+	rows, err := tx.Query(ctx, lockAppsSQL, apps)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
+	}
+	rows, err = tx.Query(ctx, raiseEpochSQL, locked, session.StoredTime(now))
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
+		var (
+			appID string
+			epoch int64
+		)
+		err := row.Scan(&appID, &epoch)
+		return auth.AppRevoked(appID, epoch, now), err
+	})
 }
 
 // liveOfAppsSQL are the live sessions of some apps or, with NULL, of all. There

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -9,11 +10,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-const appColumns = `appid, platform, sealed_secret, audiences, epoch, disabled_at is not null, created_at, updated_at`
+const appColumns = `appid, platform, sealed_secret, audiences, signing_alg, epoch, disabled_at is not null, created_at, updated_at`
 
 func scanApp(row interface{ Scan(...any) error }) (auth.App, error) {
 	var a auth.App
-	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, (*jsonList)(&a.Audiences), &a.Epoch, &a.Disabled,
+	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, (*jsonList)(&a.Audiences), &a.SigningAlg, &a.Epoch, &a.Disabled,
 		into(&a.CreatedAt), into(&a.UpdatedAt))
 	return a, err
 }
@@ -66,8 +67,8 @@ func collect[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) ([]T, error
 }
 
 var insertAppSQL = statement(`
-insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
+insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at, signing_alg)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8)
 on conflict (appid) do nothing`)
 
 // AddApp implements [auth.AppStore].
@@ -78,7 +79,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 			disabledAt = event.At
 		}
 		res, err := tx.ExecContext(ctx, insertAppSQL, a.ID, a.Platform, a.SealedSecret, jsonList(a.Audiences), a.Epoch,
-			micros(disabledAt), micros(event.At))
+			micros(disabledAt), micros(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg))
 		if err != nil {
 			return err
 		}
@@ -96,7 +97,8 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 
 var updateAppSQL = statement(`
 update apps
-set sealed_secret = coalesce(?2, sealed_secret), audiences = coalesce(?3, audiences), updated_at = ?4
+set sealed_secret = coalesce(?2, sealed_secret), audiences = coalesce(?3, audiences),
+    signing_alg = coalesce(?5, signing_alg), updated_at = ?4
 where appid = ?1
 returning ` + appColumns)
 
@@ -113,7 +115,8 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 	var a auth.App
 	err := s.inTx(ctx, "UpdateApp", func(tx *writeTx) error {
 		var err error
-		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, secret, audiences, micros(event.At)))
+		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, secret, audiences,
+			micros(event.At), textOrNull(change.SigningAlg)))
 		if errors.Is(err, sql.ErrNoRows) {
 			return auth.AppUnknown
 		}

@@ -13,7 +13,8 @@ import (
 
 var _ cutoffs.Store = (*Store)(nil)
 
-// bell tells the listeners of this process that a cutoff was written. What
+// bell tells the listeners of this process that a cutoff was written, or that
+// the keys were changed. What
 // other processes write, followers find when they ask.
 type bell struct {
 	mu   sync.Mutex

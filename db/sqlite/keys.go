@@ -32,52 +32,114 @@ func (s *Store) Keys(ctx context.Context) ([]keyring.StoredKey, error) {
 	return all, translate(ctx, "Keys", err)
 }
 
-var insertKeySQL = statement(`
+var keysVersionSQL = statement(`
+select coalesce(group_concat(kid || ' ' || coalesce(active_at, '')), '')
+from (select kid, active_at from signing_keys where retired_at is null order by kid)`)
+
+// KeysVersion implements [keyring.Store].
+func (s *Store) KeysVersion(ctx context.Context) (string, error) {
+	var v string
+	err := s.r.QueryRowContext(ctx, keysVersionSQL).Scan(&v)
+	return v, translate(ctx, "KeysVersion", err)
+}
+
+var (
+	insertKeySQL = statement(`
 insert into signing_keys (kid, use, alg, sealed, public_jwk, created_at, active_at, retired_at)
 values (?, ?, ?, ?, ?, ?, ?, ?)`)
+	updateKeySQL = statement(`
+update signing_keys set sealed = ?2, active_at = ?3, retired_at = ?4 where kid = ?1 returning kid`)
+)
 
-// AddKeys implements [keyring.Store].
-func (s *Store) AddKeys(ctx context.Context, now time.Time, propose func([]keyring.StoredKey) ([]keyring.StoredKey, error)) ([]keyring.StoredKey, error) {
+// ChangeKeys implements [keyring.Store].
+func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyring.StoredKey) (keyring.Change, error)) ([]keyring.StoredKey, error) {
 	var (
-		all        []keyring.StoredKey
-		proposeErr error
+		all     []keyring.StoredKey
+		planErr error
 	)
-	err := s.inTx(ctx, "AddKeys", func(tx *writeTx) error {
+	err := s.inTx(ctx, "ChangeKeys", func(tx *writeTx) error {
 		existing, err := keys(ctx, tx)
 		if err != nil {
 			return err
 		}
-		added, err := propose(existing)
+		c, err := plan(existing)
 		if err != nil {
-			proposeErr = err
+			planErr = err
 			return err
 		}
-		for _, k := range added {
-			var public any
-			if len(k.Public) > 0 {
-				public = k.Public
-			}
-			_, err := tx.ExecContext(ctx, insertKeySQL, k.KID, string(k.Use), k.Alg, k.Sealed, public,
-				micros(k.CreatedAt), micros(k.ActiveAt), micros(k.RetiredAt))
-			if err != nil {
-				return err
-			}
-			err = writeAudit(ctx, tx, auth.AuditEvent{
-				At: now, Action: auth.AuditKeyCreated, Actor: auth.ActorService,
-				Detail: map[string]any{"kid": k.KID, "use": k.Use, "alg": k.Alg},
-			})
-			if err != nil {
-				return err
-			}
+		if err := changeKeys(ctx, tx, c, now); err != nil {
+			return err
 		}
 		all, err = keys(ctx, tx)
 		return err
 	})
-	if proposeErr != nil {
-		return nil, proposeErr // not the database's, so not translated
+	if planErr != nil {
+		return nil, planErr // not the database's, so not translated
 	}
 	if err != nil {
 		return nil, err
 	}
 	return all, nil
+}
+
+// changeKeys makes a change, whose cutoffs are the last that the transaction
+// writes.
+func changeKeys(ctx context.Context, tx *writeTx, c keyring.Change, now time.Time) error {
+	for _, k := range c.Add {
+		var public any
+		if len(k.Public) > 0 {
+			public = k.Public
+		}
+		_, err := tx.ExecContext(ctx, insertKeySQL, k.KID, string(k.Use), k.Alg, k.Sealed, public,
+			micros(k.CreatedAt), micros(k.ActiveAt), micros(k.RetiredAt))
+		if err != nil {
+			return err
+		}
+	}
+	for _, k := range c.Update {
+		var kid string
+		err := tx.QueryRowContext(ctx, updateKeySQL, k.KID, append([]byte{}, k.Sealed...), micros(k.ActiveAt), micros(k.RetiredAt)).Scan(&kid)
+		if err != nil {
+			return err
+		}
+	}
+	for _, e := range c.Events {
+		if err := writeAudit(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	for _, kid := range c.Compromised {
+		if _, err := writeCutoff(ctx, tx, auth.KeyCompromised(kid), now); err != nil {
+			return err
+		}
+	}
+	if c.EndSessions {
+		if err := endAllSessions(ctx, tx, now); err != nil {
+			return err
+		}
+	}
+	tx.ring = tx.ring || len(c.Add)+len(c.Update) > 0
+	return nil
+}
+
+// endAllSessions raises every app's epoch.
+func endAllSessions(ctx context.Context, tx *writeTx, now time.Time) error {
+	rows, err := tx.QueryContext(ctx, appsSQL)
+	if err != nil {
+		return err
+	}
+	apps, err := collect(rows, func(rows *sql.Rows) (auth.App, error) { return scanApp(rows) })
+	if err != nil {
+		return err
+	}
+	for i := range apps {
+		var epoch int64
+		if err := tx.QueryRowContext(ctx, raiseEpochSQL, apps[i].ID, micros(now)).Scan(&epoch); err != nil {
+			return err
+		}
+		if _, err := writeCutoff(ctx, tx, auth.AppRevoked(apps[i].ID, epoch, now), now); err != nil {
+			return err
+		}
+	}
+	return nil
 }

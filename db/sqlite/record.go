@@ -34,7 +34,7 @@ values (?, ?, ?, ?, ?, ?, ?, ?)`)
 
 // writeCutoff writes a cutoff and returns its id.
 func writeCutoff(ctx context.Context, tx *writeTx, c auth.Cutoff, now time.Time) (int64, error) {
-	tx.wroteCutoff = true
+	tx.ring = true
 	res, err := tx.ExecContext(ctx, insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session),
 		sql.NullInt64{Int64: c.Ver, Valid: c.Kind == auth.CutoffSession}, textOrNull(c.AppID),
 		sql.NullInt64{Int64: c.Epoch, Valid: c.Kind == auth.CutoffApp}, textOrNull(c.KID),

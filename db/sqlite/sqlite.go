@@ -143,7 +143,7 @@ func (s *Store) inTx(ctx context.Context, op string, fn func(tx *writeTx) error)
 		return translate(ctx, op, err)
 	}
 	err = tx.Commit()
-	if tx.wroteCutoff {
+	if tx.ring {
 		// Also after an error: what a commit did that failed is not known.
 		s.cutoffBell.ring()
 	}
@@ -153,8 +153,8 @@ func (s *Store) inTx(ctx context.Context, op string, fn func(tx *writeTx) error)
 // writeTx is a transaction that writes.
 type writeTx struct {
 	*sql.Tx
-	// wroteCutoff says that followers have something to ask for.
-	wroteCutoff bool
+	// ring says that followers have something to ask for.
+	ring bool
 }
 
 // querier is what a database and a transaction have in common.

@@ -1,17 +1,19 @@
 package storetest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var appTests = []test{
 	{"an_added_app_is_read_back_as_it_was", func(t *testing.T, f *fixture) {
 		a := auth.App{
 			ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte{0, 1, 255},
-			Audiences: []string{"https://b.example", "https://a.example"}, Epoch: 7,
+			Audiences: []string{"https://b.example", "https://a.example"}, Epoch: 7, SigningAlg: "EdDSA",
 		}
 		f.addApp(t, a)
 		a.CreatedAt, a.UpdatedAt = t0, t0
@@ -72,7 +74,7 @@ var appTests = []test{
 		later := t0.Add(time.Hour)
 		want := auth.App{
 			ID: appA, Platform: auth.PlatformWeChat, SealedSecret: []byte("new"),
-			Audiences: []string{"https://" + appA + ".example"}, CreatedAt: t0, UpdatedAt: later,
+			Audiences: []string{"https://" + appA + ".example"}, SigningAlg: "ES256", CreatedAt: t0, UpdatedAt: later,
 		}
 		before := f.counts(t)
 		got, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SealedSecret: []byte("new")}, event(auth.AuditAppUpdated, later))
@@ -86,10 +88,37 @@ var appTests = []test{
 		got, err = f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Audiences: &[]string{}}, event(auth.AuditAppUpdated, later))
 		wantCode(t, err, "")
 		wantEqual(t, "after no audiences", got, want)
+		want.SigningAlg = "RS256"
+		got, err = f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SigningAlg: "RS256"}, event(auth.AuditAppUpdated, later))
+		wantCode(t, err, "")
+		wantEqual(t, "after the algorithm", got, want)
 		read, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
 		wantEqual(t, "as read", read, want)
-		f.wantCounts(t, before, counts{Audit: 3})
+		f.wantCounts(t, before, counts{Audit: 4})
+	}},
+	{"an_unknown_signing_algorithm_is_kept_out", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SigningAlg: "none"}, event(auth.AuditAppUpdated, t0))
+		wantCode(t, err, auth.Internal)
+		f.wantCounts(t, before, counts{})
+	}},
+	{"tokens_are_signed_as_the_app_says_from_its_change_on", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SigningAlg: "EdDSA"}, event(auth.AuditAppUpdated, t0))
+		wantCode(t, err, "")
+		for i, verdict := range []session.Verdict{session.Rotate, session.Replay} {
+			g, err := f.refresh(t.Context(), s.ID, 1, t0)
+			wantCode(t, err, "")
+			wantEqual(t, "verdict", g.Verdict, verdict)
+			wantEqual(t, fmt.Sprintf("algorithm after refresh %d", i), g.SigningAlg, "EdDSA")
+		}
+		g, err := f.refresh(t.Context(), s.ID, 5, t0)
+		wantCode(t, err, "")
+		wantEqual(t, "algorithm of what was rolled back", g.SigningAlg, "EdDSA")
+		g, err = f.Store.Exchange(t.Context(), params(appA, "o-2", t0))
+		wantCode(t, err, "")
+		wantEqual(t, "algorithm of a log-in", g.SigningAlg, "EdDSA")
 	}},
 	{"disabling_raises_the_epoch_with_a_cutoff_and_enabling_raises_it_again", func(t *testing.T, f *fixture) {
 		before := f.counts(t)

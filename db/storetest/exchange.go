@@ -22,7 +22,7 @@ var exchangeTests = []test{
 			IdleExpiresAt: t0.Add(idleTTL), ExpiresAt: t0.Add(maxTTL),
 		}
 		wantEqual(t, "granted", g, session.Granted{
-			Session: want, Audiences: []string{"https://" + appA + ".example"}, Verdict: session.Rotate,
+			Session: want, Audiences: []string{"https://" + appA + ".example"}, SigningAlg: "ES256", Verdict: session.Rotate,
 		})
 		wantEqual(t, "stored", f.stored(t, x.NewSession), want)
 		f.wantCounts(t, before, counts{Identities: 1, Sessions: 1})

@@ -101,10 +101,11 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 			_, err := f.Store.DeleteExpired(ctx, t0.Add(2*maxTTL), t0, 10)
 			return err
 		},
-		"Keys": func(ctx context.Context) error { _, err := f.Store.Keys(ctx); return err },
-		"AddKeys": func(ctx context.Context) error {
-			_, err := f.Store.AddKeys(ctx, t0, func([]keyring.StoredKey) ([]keyring.StoredKey, error) {
-				return []keyring.StoredKey{key("k", t0)}, nil
+		"Keys":        func(ctx context.Context) error { _, err := f.Store.Keys(ctx); return err },
+		"KeysVersion": func(ctx context.Context) error { _, err := f.Store.KeysVersion(ctx); return err },
+		"ChangeKeys": func(ctx context.Context) error {
+			_, err := f.Store.ChangeKeys(ctx, t0, func([]keyring.StoredKey) (keyring.Change, error) {
+				return keyring.Change{Add: []keyring.StoredKey{key("k", t0)}}, nil
 			})
 			return err
 		},

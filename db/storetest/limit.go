@@ -162,7 +162,7 @@ var limitTests = []test{
 			IdleExpiresAt: now.Add(idleTTL), ExpiresAt: now.Add(maxTTL),
 		}
 		wantEqual(t, "granted", g, session.Granted{
-			Session: want, Audiences: []string{"https://" + appA + ".example"}, Verdict: session.Rotate, Ended: 1,
+			Session: want, Audiences: []string{"https://" + appA + ".example"}, SigningAlg: "ES256", Verdict: session.Rotate, Ended: 1,
 		})
 		f.wantUntouched(t, want)
 		wantEqual(t, "accounts that know what the platform told",

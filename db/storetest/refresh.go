@@ -22,7 +22,7 @@ var refreshTests = []test{
 			g, err := f.refresh(t.Context(), s.ID, step, now.Add(999*time.Nanosecond))
 			wantCode(t, err, "")
 			wantEqual(t, "granted", g, session.Granted{
-				Session: want, Audiences: []string{"https://" + appA + ".example"}, Verdict: session.Rotate,
+				Session: want, Audiences: []string{"https://" + appA + ".example"}, SigningAlg: "ES256", Verdict: session.Rotate,
 			})
 			wantEqual(t, "stored", f.stored(t, s.ID), want)
 		}

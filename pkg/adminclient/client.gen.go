@@ -30,6 +30,7 @@ const (
 	InsufficientScope      Code = "insufficient_scope"
 	Internal               Code = "internal"
 	InvalidRequest         Code = "invalid_request"
+	KeyInUse               Code = "key_in_use"
 	MethodNotAllowed       Code = "method_not_allowed"
 	NotFound               Code = "not_found"
 	PersonDisabled         Code = "person_disabled"
@@ -75,6 +76,8 @@ func (e Code) Valid() bool {
 	case Internal:
 		return true
 	case InvalidRequest:
+		return true
+	case KeyInUse:
 		return true
 	case MethodNotAllowed:
 		return true
@@ -130,6 +133,12 @@ type AppID = string
 // cause and remedy for each.
 type Code string
 
+// KeyID A signing key's SHA-256 thumbprint (RFC 7638), or a MAC key's eight hexadecimal digits.
+type KeyID = string
+
+// KeyUse `access` keys sign access tokens, `refresh` keys authenticate refresh tokens.
+type KeyUse = string
+
 // NewServiceKey defines model for NewServiceKey.
 type NewServiceKey struct {
 	ID ServiceKeyID `json:"id"`
@@ -154,6 +163,29 @@ type Problem struct {
 
 // RequestID defines model for RequestID.
 type RequestID = string
+
+// Retirement defines model for Retirement.
+type Retirement struct {
+	// EffectiveBy No validator that follows the feed accepts what died of it after this; null when nothing did.
+	EffectiveBy *time.Time `json:"effective_by"`
+	Retired     SigningKey `json:"retired"`
+
+	// SessionsEnded Whether all sessions of all apps have ended.
+	SessionsEnded bool `json:"sessions_ended"`
+
+	// SigningKeys The keys of its use and algorithm that sign in its place, now or
+	// from their `active_at` on. While none does, keys of `ES256` do.
+	SigningKeys []SigningKey `json:"signing_keys"`
+}
+
+// RetirementRequest defines model for RetirementRequest.
+type RetirementRequest struct {
+	// Compromised `true`: somebody else may have the key, so it ends now, and what it signed with it.
+	Compromised *bool `json:"compromised,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *string `json:"reason,omitempty"`
+}
 
 // Revocation defines model for Revocation.
 type Revocation struct {
@@ -192,6 +224,29 @@ type RevocationRequest struct {
 
 	// UUID A user, an access token's `sub`. All of the user's sessions end.
 	UUID *UUID `json:"uuid,omitempty"`
+}
+
+// Rotation defines model for Rotation.
+type Rotation struct {
+	// SigningKeys The keys that take over, at their `active_at`.
+	SigningKeys []SigningKey `json:"signing_keys"`
+}
+
+// RotationRequest defines model for RotationRequest.
+type RotationRequest struct {
+	// Alg Only the keys of this algorithm.
+	Alg *string `json:"alg,omitempty"`
+
+	// Now `true`: a signing key signs at once. A validator that keeps a copy
+	// of the JWK set from before the key was published refuses its tokens
+	// until it fetches the set again (`known_at` at the latest).
+	Now *bool `json:"now,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *string `json:"reason,omitempty"`
+
+	// Use Only the keys of this use.
+	Use *KeyUse `json:"use,omitempty"`
 }
 
 // ServiceKey defines model for ServiceKey.
@@ -237,6 +292,44 @@ type ServiceKeyRequest struct {
 // ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
 type ServiceKeyScope = string
 
+// SigningKey defines model for SigningKey.
+type SigningKey struct {
+	// ActiveAt Since when it signs, or from when on it will; null while that is open.
+	ActiveAt *time.Time `json:"active_at"`
+
+	// Alg `ES256`, `EdDSA` or `RS256`, and `HS256` for MAC keys.
+	Alg string `json:"alg"`
+
+	// CreatedAt When it was published first; a MAC key, when it was made.
+	CreatedAt time.Time `json:"created_at"`
+
+	// Kid A signing key's SHA-256 thumbprint (RFC 7638), or a MAC key's eight hexadecimal digits.
+	Kid KeyID `json:"kid"`
+
+	// KnownAt From when on it may sign without anybody noticing.
+	KnownAt time.Time `json:"known_at"`
+
+	// RetiredAt Since when it is retired.
+	RetiredAt *time.Time `json:"retired_at"`
+
+	// RetiresAt When a previous key is retired by itself.
+	RetiresAt *time.Time `json:"retires_at"`
+
+	// State `next`: published, does not sign yet. `current`: signs. `previous`:
+	// signs no more, and what it signed is good. `retired`: neither.
+	State string `json:"state"`
+
+	// Use `access` keys sign access tokens, `refresh` keys authenticate refresh tokens.
+	Use KeyUse `json:"use"`
+}
+
+// SigningKeyList defines model for SigningKeyList.
+type SigningKeyList struct {
+	// Next The `cursor` of the next page, or null after the last.
+	Next        *string      `json:"next"`
+	SigningKeys []SigningKey `json:"signing_keys"`
+}
+
 // UUID defines model for UUID.
 type UUID = openapi_types.UUID
 
@@ -249,11 +342,26 @@ type ListServiceKeysParams struct {
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ListSigningKeysParams defines parameters for ListSigningKeys.
+type ListSigningKeysParams struct {
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // CreateRevocationJSONRequestBody defines body for CreateRevocation for application/json ContentType.
 type CreateRevocationJSONRequestBody = RevocationRequest
 
 // CreateServiceKeyJSONRequestBody defines body for CreateServiceKey for application/json ContentType.
 type CreateServiceKeyJSONRequestBody = ServiceKeyRequest
+
+// RotateSigningKeysJSONRequestBody defines body for RotateSigningKeys for application/json ContentType.
+type RotateSigningKeysJSONRequestBody = RotationRequest
+
+// RetireSigningKeyJSONRequestBody defines body for RetireSigningKey for application/json ContentType.
+type RetireSigningKeyJSONRequestBody = RetirementRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -396,6 +504,73 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
 	RevokeServiceKey(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSigningKeys List the keys that sign tokens.
+	//
+	// By use and algorithm, and each kind in the order of its life: retired,
+	// previous, current, next. No secret is among what it tells. A service
+	// key that is restricted to apps manages no keys (`insufficient_scope`).
+	//
+	// Corresponds with GET /admin/v1/signing-keys (the `ListSigningKeys` operationId).
+	ListSigningKeys(ctx context.Context, params *ListSigningKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateSigningKeysWithBody Have the next keys take over.
+	//
+	// A signing key takes over when no validator has a copy of the JWK set
+	// without it, a MAC key when every replica knows it: at once, as a rule,
+	// else at its `active_at`. While one of a kind is on its way already,
+	// asking again changes nothing. Keys also rotate by themselves
+	// (`YUFU_KEY_ROTATION`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/signing-keys/rotate (the `RotateSigningKeys` operationId).
+	RotateSigningKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateSigningKeys Have the next keys take over.
+	//
+	// A signing key takes over when no validator has a copy of the JWK set
+	// without it, a MAC key when every replica knows it: at once, as a rule,
+	// else at its `active_at`. While one of a kind is on its way already,
+	// asking again changes nothing. Keys also rotate by themselves
+	// (`YUFU_KEY_ROTATION`).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/signing-keys/rotate (the `RotateSigningKeys` operationId).
+	RotateSigningKeys(ctx context.Context, body RotateSigningKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetireSigningKeyWithBody End a key, at once if it has leaked.
+	//
+	// A key that signs, or whose tokens may still be good, is refused
+	// (`key_in_use`); it is retired by itself when it is needed no more.
+	//
+	// With `compromised: true` it ends at once, and another key takes over. Of
+	// a signing key the access tokens die at every validator that follows the
+	// feed, whatever copy of the JWK set it has; sessions go on, and clients
+	// refresh. Of a MAC key every session of every app ends, because whoever
+	// has it can make refresh tokens for all of them. Harmless to repeat.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/signing-keys/{kid}/retire (the `RetireSigningKey` operationId).
+	RetireSigningKeyWithBody(ctx context.Context, kid KeyID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetireSigningKey End a key, at once if it has leaked.
+	//
+	// A key that signs, or whose tokens may still be good, is refused
+	// (`key_in_use`); it is retired by itself when it is needed no more.
+	//
+	// With `compromised: true` it ends at once, and another key takes over. Of
+	// a signing key the access tokens die at every validator that follows the
+	// feed, whatever copy of the JWK set it has; sessions go on, and clients
+	// refresh. Of a MAC key every session of every app ends, because whoever
+	// has it can make refresh tokens for all of them. Harmless to repeat.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/signing-keys/{kid}/retire (the `RetireSigningKey` operationId).
+	RetireSigningKey(ctx context.Context, kid KeyID, body RetireSigningKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // CreateRevocationWithBody End sessions.
@@ -516,6 +691,123 @@ func (c *Client) CreateServiceKey(ctx context.Context, body CreateServiceKeyJSON
 // Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
 func (c *Client) RevokeServiceKey(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevokeServiceKeyRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSigningKeys List the keys that sign tokens.
+//
+// By use and algorithm, and each kind in the order of its life: retired,
+// previous, current, next. No secret is among what it tells. A service
+// key that is restricted to apps manages no keys (`insufficient_scope`).
+//
+// Corresponds with GET /admin/v1/signing-keys (the `ListSigningKeys` operationId).
+func (c *Client) ListSigningKeys(ctx context.Context, params *ListSigningKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSigningKeysRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateSigningKeysWithBody Have the next keys take over.
+//
+// A signing key takes over when no validator has a copy of the JWK set
+// without it, a MAC key when every replica knows it: at once, as a rule,
+// else at its `active_at`. While one of a kind is on its way already,
+// asking again changes nothing. Keys also rotate by themselves
+// (`YUFU_KEY_ROTATION`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/signing-keys/rotate (the `RotateSigningKeys` operationId).
+func (c *Client) RotateSigningKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateSigningKeysRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateSigningKeys Have the next keys take over.
+//
+// A signing key takes over when no validator has a copy of the JWK set
+// without it, a MAC key when every replica knows it: at once, as a rule,
+// else at its `active_at`. While one of a kind is on its way already,
+// asking again changes nothing. Keys also rotate by themselves
+// (`YUFU_KEY_ROTATION`).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/signing-keys/rotate (the `RotateSigningKeys` operationId).
+func (c *Client) RotateSigningKeys(ctx context.Context, body RotateSigningKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateSigningKeysRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetireSigningKeyWithBody End a key, at once if it has leaked.
+//
+// A key that signs, or whose tokens may still be good, is refused
+// (`key_in_use`); it is retired by itself when it is needed no more.
+//
+// With `compromised: true` it ends at once, and another key takes over. Of
+// a signing key the access tokens die at every validator that follows the
+// feed, whatever copy of the JWK set it has; sessions go on, and clients
+// refresh. Of a MAC key every session of every app ends, because whoever
+// has it can make refresh tokens for all of them. Harmless to repeat.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/signing-keys/{kid}/retire (the `RetireSigningKey` operationId).
+func (c *Client) RetireSigningKeyWithBody(ctx context.Context, kid KeyID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetireSigningKeyRequestWithBody(c.Server, kid, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetireSigningKey End a key, at once if it has leaked.
+//
+// A key that signs, or whose tokens may still be good, is refused
+// (`key_in_use`); it is retired by itself when it is needed no more.
+//
+// With `compromised: true` it ends at once, and another key takes over. Of
+// a signing key the access tokens die at every validator that follows the
+// feed, whatever copy of the JWK set it has; sessions go on, and clients
+// refresh. Of a MAC key every session of every app ends, because whoever
+// has it can make refresh tokens for all of them. Harmless to repeat.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/signing-keys/{kid}/retire (the `RetireSigningKey` operationId).
+func (c *Client) RetireSigningKey(ctx context.Context, kid KeyID, body RetireSigningKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetireSigningKeyRequest(c.Server, kid, body)
 	if err != nil {
 		return nil, err
 	}
@@ -706,6 +998,159 @@ func NewRevokeServiceKeyRequest(server string, id ServiceKeyID) (*http.Request, 
 	return req, nil
 }
 
+// NewListSigningKeysRequest constructs an http.Request for the ListSigningKeys method
+func NewListSigningKeysRequest(server string, params *ListSigningKeysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/signing-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRotateSigningKeysRequest calls the generic RotateSigningKeys builder with application/json body
+func NewRotateSigningKeysRequest(server string, body RotateSigningKeysJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRotateSigningKeysRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRotateSigningKeysRequestWithBody constructs an http.Request for the RotateSigningKeys method, with any body, and a specified content type
+func NewRotateSigningKeysRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/signing-keys/rotate")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRetireSigningKeyRequest calls the generic RetireSigningKey builder with application/json body
+func NewRetireSigningKeyRequest(server string, kid KeyID, body RetireSigningKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRetireSigningKeyRequestWithBody(server, kid, "application/json", bodyReader)
+}
+
+// NewRetireSigningKeyRequestWithBody constructs an http.Request for the RetireSigningKey method, with any body, and a specified content type
+func NewRetireSigningKeyRequestWithBody(server string, kid KeyID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "kid", kid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/signing-keys/%s/retire", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -821,6 +1266,75 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
 	RevokeServiceKeyWithResponse(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*RevokeServiceKeyResponse, error)
+
+	// ListSigningKeysWithResponse List the keys that sign tokens.
+	//
+	// By use and algorithm, and each kind in the order of its life: retired,
+	// previous, current, next. No secret is among what it tells. A service
+	// key that is restricted to apps manages no keys (`insufficient_scope`).
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/signing-keys (the `ListSigningKeys` operationId).
+	ListSigningKeysWithResponse(ctx context.Context, params *ListSigningKeysParams, reqEditors ...RequestEditorFn) (*ListSigningKeysResponse, error)
+
+	// RotateSigningKeysWithBodyWithResponse Have the next keys take over.
+	//
+	// A signing key takes over when no validator has a copy of the JWK set
+	// without it, a MAC key when every replica knows it: at once, as a rule,
+	// else at its `active_at`. While one of a kind is on its way already,
+	// asking again changes nothing. Keys also rotate by themselves
+	// (`YUFU_KEY_ROTATION`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/signing-keys/rotate (the `RotateSigningKeys` operationId).
+	RotateSigningKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateSigningKeysResponse, error)
+
+	// RotateSigningKeysWithResponse Have the next keys take over.
+	//
+	// A signing key takes over when no validator has a copy of the JWK set
+	// without it, a MAC key when every replica knows it: at once, as a rule,
+	// else at its `active_at`. While one of a kind is on its way already,
+	// asking again changes nothing. Keys also rotate by themselves
+	// (`YUFU_KEY_ROTATION`).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/signing-keys/rotate (the `RotateSigningKeys` operationId).
+	RotateSigningKeysWithResponse(ctx context.Context, body RotateSigningKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateSigningKeysResponse, error)
+
+	// RetireSigningKeyWithBodyWithResponse End a key, at once if it has leaked.
+	//
+	// A key that signs, or whose tokens may still be good, is refused
+	// (`key_in_use`); it is retired by itself when it is needed no more.
+	//
+	// With `compromised: true` it ends at once, and another key takes over. Of
+	// a signing key the access tokens die at every validator that follows the
+	// feed, whatever copy of the JWK set it has; sessions go on, and clients
+	// refresh. Of a MAC key every session of every app ends, because whoever
+	// has it can make refresh tokens for all of them. Harmless to repeat.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/signing-keys/{kid}/retire (the `RetireSigningKey` operationId).
+	RetireSigningKeyWithBodyWithResponse(ctx context.Context, kid KeyID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetireSigningKeyResponse, error)
+
+	// RetireSigningKeyWithResponse End a key, at once if it has leaked.
+	//
+	// A key that signs, or whose tokens may still be good, is refused
+	// (`key_in_use`); it is retired by itself when it is needed no more.
+	//
+	// With `compromised: true` it ends at once, and another key takes over. Of
+	// a signing key the access tokens die at every validator that follows the
+	// feed, whatever copy of the JWK set it has; sessions go on, and clients
+	// refresh. Of a MAC key every session of every app ends, because whoever
+	// has it can make refresh tokens for all of them. Harmless to repeat.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/signing-keys/{kid}/retire (the `RetireSigningKey` operationId).
+	RetireSigningKeyWithResponse(ctx context.Context, kid KeyID, body RetireSigningKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RetireSigningKeyResponse, error)
 }
 
 type CreateRevocationResponse struct {
@@ -1008,6 +1522,150 @@ func (r RevokeServiceKeyResponse) ContentType() string {
 	return ""
 }
 
+type ListSigningKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SigningKeyList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSigningKeysResponse) GetJSON200() *SigningKeyList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListSigningKeysResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSigningKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSigningKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSigningKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSigningKeysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RotateSigningKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Rotation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RotateSigningKeysResponse) GetJSON200() *Rotation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RotateSigningKeysResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RotateSigningKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateSigningKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateSigningKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RotateSigningKeysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type RetireSigningKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Retirement
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RetireSigningKeyResponse) GetJSON200() *Retirement {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r RetireSigningKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r RetireSigningKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RetireSigningKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RetireSigningKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RetireSigningKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateRevocationWithBodyWithResponse End sessions.
 //
 // Ends what the body names, whatever kind it is, for good: refreshes are
@@ -1114,6 +1772,105 @@ func (c *ClientWithResponses) RevokeServiceKeyWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseRevokeServiceKeyResponse(rsp)
+}
+
+// ListSigningKeysWithResponse List the keys that sign tokens.
+//
+// By use and algorithm, and each kind in the order of its life: retired,
+// previous, current, next. No secret is among what it tells. A service
+// key that is restricted to apps manages no keys (`insufficient_scope`).
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/signing-keys (the `ListSigningKeys` operationId).
+func (c *ClientWithResponses) ListSigningKeysWithResponse(ctx context.Context, params *ListSigningKeysParams, reqEditors ...RequestEditorFn) (*ListSigningKeysResponse, error) {
+	rsp, err := c.ListSigningKeys(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSigningKeysResponse(rsp)
+}
+
+// RotateSigningKeysWithBodyWithResponse Have the next keys take over.
+//
+// A signing key takes over when no validator has a copy of the JWK set
+// without it, a MAC key when every replica knows it: at once, as a rule,
+// else at its `active_at`. While one of a kind is on its way already,
+// asking again changes nothing. Keys also rotate by themselves
+// (`YUFU_KEY_ROTATION`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/signing-keys/rotate (the `RotateSigningKeys` operationId).
+func (c *ClientWithResponses) RotateSigningKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateSigningKeysResponse, error) {
+	rsp, err := c.RotateSigningKeysWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateSigningKeysResponse(rsp)
+}
+
+// RotateSigningKeysWithResponse Have the next keys take over.
+//
+// A signing key takes over when no validator has a copy of the JWK set
+// without it, a MAC key when every replica knows it: at once, as a rule,
+// else at its `active_at`. While one of a kind is on its way already,
+// asking again changes nothing. Keys also rotate by themselves
+// (`YUFU_KEY_ROTATION`).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/signing-keys/rotate (the `RotateSigningKeys` operationId).
+func (c *ClientWithResponses) RotateSigningKeysWithResponse(ctx context.Context, body RotateSigningKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateSigningKeysResponse, error) {
+	rsp, err := c.RotateSigningKeys(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateSigningKeysResponse(rsp)
+}
+
+// RetireSigningKeyWithBodyWithResponse End a key, at once if it has leaked.
+//
+// A key that signs, or whose tokens may still be good, is refused
+// (`key_in_use`); it is retired by itself when it is needed no more.
+//
+// With `compromised: true` it ends at once, and another key takes over. Of
+// a signing key the access tokens die at every validator that follows the
+// feed, whatever copy of the JWK set it has; sessions go on, and clients
+// refresh. Of a MAC key every session of every app ends, because whoever
+// has it can make refresh tokens for all of them. Harmless to repeat.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/signing-keys/{kid}/retire (the `RetireSigningKey` operationId).
+func (c *ClientWithResponses) RetireSigningKeyWithBodyWithResponse(ctx context.Context, kid KeyID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RetireSigningKeyResponse, error) {
+	rsp, err := c.RetireSigningKeyWithBody(ctx, kid, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetireSigningKeyResponse(rsp)
+}
+
+// RetireSigningKeyWithResponse End a key, at once if it has leaked.
+//
+// A key that signs, or whose tokens may still be good, is refused
+// (`key_in_use`); it is retired by itself when it is needed no more.
+//
+// With `compromised: true` it ends at once, and another key takes over. Of
+// a signing key the access tokens die at every validator that follows the
+// feed, whatever copy of the JWK set it has; sessions go on, and clients
+// refresh. Of a MAC key every session of every app ends, because whoever
+// has it can make refresh tokens for all of them. Harmless to repeat.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/signing-keys/{kid}/retire (the `RetireSigningKey` operationId).
+func (c *ClientWithResponses) RetireSigningKeyWithResponse(ctx context.Context, kid KeyID, body RetireSigningKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*RetireSigningKeyResponse, error) {
+	rsp, err := c.RetireSigningKey(ctx, kid, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRetireSigningKeyResponse(rsp)
 }
 
 // ParseCreateRevocationResponse parses an HTTP response from a CreateRevocationWithResponse call
@@ -1231,6 +1988,105 @@ func ParseRevokeServiceKeyResponse(rsp *http.Response) (*RevokeServiceKeyRespons
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSigningKeysResponse parses an HTTP response from a ListSigningKeysWithResponse call
+func ParseListSigningKeysResponse(rsp *http.Response) (*ListSigningKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSigningKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SigningKeyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRotateSigningKeysResponse parses an HTTP response from a RotateSigningKeysWithResponse call
+func ParseRotateSigningKeysResponse(rsp *http.Response) (*RotateSigningKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateSigningKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Rotation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRetireSigningKeyResponse parses an HTTP response from a RetireSigningKeyWithResponse call
+func ParseRetireSigningKeyResponse(rsp *http.Response) (*RetireSigningKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RetireSigningKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Retirement
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,6 +21,9 @@ type App struct {
 	SealedSecret []byte
 	// Audiences are put into the aud claim after the issuer.
 	Audiences []string
+	// SigningAlg is the JWS algorithm of the app's access tokens, one of
+	// [SigningAlgs]. Stores take "" for [DefaultSigningAlg].
+	SigningAlg string
 	// Epoch counts the times the whole app was revoked. Sessions and tokens
 	// below it are dead.
 	Epoch int64
@@ -72,6 +76,21 @@ func CheckAudiences(audiences []string) error {
 	return nil
 }
 
+// DefaultSigningAlg is the JWS algorithm of apps that choose none.
+const DefaultSigningAlg = "ES256"
+
+// SigningAlgs returns the JWS algorithms (RFC 7518 §3.1, RFC 8037 §3.1) that an
+// app may choose for its access tokens, the default first.
+func SigningAlgs() []string { return []string{DefaultSigningAlg, "EdDSA", "RS256"} }
+
+// CheckSigningAlg refuses an algorithm that is none of [SigningAlgs].
+func CheckSigningAlg(alg string) error {
+	if !slices.Contains(SigningAlgs(), alg) {
+		return Invalid("a signing algorithm is ES256, EdDSA or RS256")
+	}
+	return nil
+}
+
 // AppStore keeps the registered apps. Every change is committed together with
 // its audit event and, where it kills tokens, its cutoff.
 //
@@ -95,8 +114,10 @@ type AppStore interface {
 	EnableApp(ctx context.Context, appID string, event AuditEvent) (App, error)
 }
 
-// AppChange says what to change; nil fields stay as they are.
+// AppChange says what to change; fields that are nil or empty stay as they are.
 type AppChange struct {
 	SealedSecret []byte
 	Audiences    *[]string
+	// SigningAlg is one of [SigningAlgs]; empty leaves it as it is.
+	SigningAlg string
 }

@@ -21,6 +21,8 @@ const (
 	AuditRefreshReuse    AuditAction = "refresh.reuse"
 	AuditRefreshRollback AuditAction = "refresh.store_rolled_back"
 	AuditKeyCreated      AuditAction = "key.created"
+	AuditKeyPromoted     AuditAction = "key.promoted"
+	AuditKeyRetired      AuditAction = "key.retired"
 	AuditRevoked         AuditAction = "revoked"
 	AuditServiceKeyAdded AuditAction = "service_key.added"
 	AuditServiceKeyEnded AuditAction = "service_key.revoked"

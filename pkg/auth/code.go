@@ -99,6 +99,13 @@ const (
 	InsufficientScope Code = "insufficient_scope"
 )
 
+// Codes of managing keys.
+const (
+	// KeyInUse: the key is needed: it signs now, or what it signed may still be
+	// good.
+	KeyInUse Code = "key_in_use"
+)
+
 // Codes of trouble on our side.
 const (
 	// RateLimited: one of our own limits was reached.
@@ -120,6 +127,7 @@ func Codes() []Code {
 		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,
 		TokenMissing, TokenInvalid, TokenExpired,
 		ServiceKeyMissing, ServiceKeyInvalid, InsufficientScope,
+		KeyInUse,
 		RateLimited, StorageUnavailable, Internal,
 	}
 }

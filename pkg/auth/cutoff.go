@@ -53,3 +53,7 @@ func SessionEnded(session uuid.UUID, now time.Time) Cutoff {
 func AppRevoked(appID string, epoch int64, now time.Time) Cutoff {
 	return Cutoff{Kind: CutoffApp, AppID: appID, Epoch: epoch, ExpiresAt: now.Add(CutoffRetention)}
 }
+
+// KeyCompromised returns the cutoff of a signing key that somebody else may
+// have. It is kept for ever: whoever has the key can date tokens as he likes.
+func KeyCompromised(kid string) Cutoff { return Cutoff{Kind: CutoffKey, KID: kid} }

@@ -32,13 +32,16 @@ const (
 	maxRestarts = 3
 )
 
-// Config is what a [Follower] is made of. All fields are required.
+// Config is what a [Follower] is made of. All fields but Woken are required.
 type Config struct {
 	Store Store
 	// MaxStaleness is how old knowledge may be before validators refuse.
 	MaxStaleness time.Duration
 	Clock        func() time.Time
 	Log          *slog.Logger
+	// Woken, if it is not nil, is called whenever the database says that there
+	// is something new, which may be new keys and no cutoffs.
+	Woken func()
 }
 
 // Follower follows the cutoffs of a database. It is safe for concurrent use.
@@ -147,6 +150,9 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 	for {
 		began := f.c.Clock()
 		err := f.c.Store.Listen(ctx, func() {
+			if f.c.Woken != nil {
+				f.c.Woken()
+			}
 			select {
 			case wake <- struct{}{}:
 			default:

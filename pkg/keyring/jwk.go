@@ -4,24 +4,31 @@ import (
 	"cmp"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 )
 
-// JWK is a public key as published (RFC 7517, RFC 7518 §6.2). It has no
-// private members to leak.
+// JWK is a public key as published (RFC 7517, RFC 7518 §6, RFC 8037 §2). It has
+// no private members to leak.
 type JWK struct {
 	KeyType string `json:"kty"`
-	Curve   string `json:"crv"`
-	X       string `json:"x"`
-	Y       string `json:"y"`
+	// Curve, X and Y are of elliptic curves; Ed25519 has no Y.
+	Curve string `json:"crv,omitempty"`
+	X     string `json:"x,omitempty"`
+	Y     string `json:"y,omitempty"`
+	// Modulus and Exponent are of RSA.
+	Modulus  string `json:"n,omitempty"`
+	Exponent string `json:"e,omitempty"`
 	// KID is the key's RFC 7638 SHA-256 thumbprint.
 	KID       string `json:"kid"`
 	Use       string `json:"use"`
@@ -32,18 +39,46 @@ type jwkSet struct {
 	Keys []JWK `json:"keys"`
 }
 
-const algES256 = "ES256"
+const (
+	algES256 = "ES256"
+	algEdDSA = "EdDSA"
+	algRS256 = "RS256"
+)
+
+// rsaBits is the size of new RSA keys: what NIST SP 800-57 takes for good until
+// 2030, and every one of them is gone much sooner.
+const rsaBits = 2048
 
 // generateSigningKey returns a new key as its public JWK and its PKCS #8 form.
+// Its kid does not begin with a hyphen, which a command line takes for a flag.
 func generateSigningKey(alg string) (JWK, []byte, error) {
-	if alg != algES256 {
+	for {
+		jwk, private, err := generateAnyKey(alg)
+		if err != nil || jwk.KID[0] != '-' {
+			return jwk, private, err
+		}
+	}
+}
+
+func generateAnyKey(alg string) (JWK, []byte, error) {
+	var (
+		key crypto.Signer
+		err error
+	)
+	switch alg {
+	case algES256:
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case algEdDSA:
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	case algRS256:
+		key, err = rsa.GenerateKey(rand.Reader, rsaBits)
+	default:
 		return JWK{}, nil, fmt.Errorf("keyring: unknown algorithm %q", alg)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return JWK{}, nil, fmt.Errorf("keyring: generate %s: %w", alg, err)
 	}
-	jwk, err := publicJWK(&key.PublicKey)
+	jwk, err := publicJWK(key.Public())
 	if err != nil {
 		return JWK{}, nil, err
 	}
@@ -60,46 +95,69 @@ func parseSigningKey(alg string, private []byte) (crypto.Signer, JWK, error) {
 	if err != nil {
 		return nil, JWK{}, errors.New("not a PKCS #8 private key")
 	}
-	key, ok := parsed.(*ecdsa.PrivateKey)
-	if !ok || alg != algES256 || key.Curve != elliptic.P256() {
+	key, ok := parsed.(crypto.Signer)
+	if !ok {
 		return nil, JWK{}, fmt.Errorf("not a key for %s", alg)
 	}
-	jwk, err := publicJWK(&key.PublicKey)
-	return key, jwk, err
+	jwk, err := publicJWK(key.Public())
+	if err != nil || jwk.Algorithm != alg {
+		return nil, JWK{}, fmt.Errorf("not a key for %s", alg)
+	}
+	return key, jwk, nil
 }
 
-func publicJWK(pub *ecdsa.PublicKey) (JWK, error) {
-	point, err := pub.Bytes() // 0x04, X, Y
-	if err != nil {
-		return JWK{}, fmt.Errorf("keyring: encode public key: %w", err)
+// publicJWK returns the JWK of a public key that is good for one of our
+// algorithms.
+func publicJWK(public crypto.PublicKey) (JWK, error) {
+	k := JWK{Use: "sig"}
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		if key.Curve != elliptic.P256() {
+			return JWK{}, errors.New("keyring: another curve than P-256")
+		}
+		point, err := key.Bytes() // 0x04, X, Y
+		if err != nil {
+			return JWK{}, fmt.Errorf("keyring: encode public key: %w", err)
+		}
+		half := (len(point) - 1) / 2
+		k.KeyType, k.Curve, k.Algorithm = "EC", "P-256", algES256
+		k.X, k.Y = base64url(point[1:1+half]), base64url(point[1+half:])
+	case ed25519.PublicKey:
+		k.KeyType, k.Curve, k.Algorithm = "OKP", "Ed25519", algEdDSA
+		k.X = base64url(key)
+	case *rsa.PublicKey:
+		if key.N.BitLen() < rsaBits {
+			return JWK{}, fmt.Errorf("keyring: an RSA key of less than %d bits", rsaBits)
+		}
+		k.KeyType, k.Algorithm = "RSA", algRS256
+		k.Modulus, k.Exponent = base64url(key.N.Bytes()), base64url(big.NewInt(int64(key.E)).Bytes())
+	default:
+		return JWK{}, errors.New("keyring: another kind of key")
 	}
-	half := (len(point) - 1) / 2
-	k := JWK{
-		KeyType:   "EC",
-		Curve:     "P-256",
-		X:         base64.RawURLEncoding.EncodeToString(point[1 : 1+half]),
-		Y:         base64.RawURLEncoding.EncodeToString(point[1+half:]),
-		Use:       "sig",
-		Algorithm: algES256,
-	}
+	var err error
 	k.KID, err = k.thumbprint()
 	return k, err
 }
 
-// thumbprint returns the RFC 7638 thumbprint: the SHA-256 of the required
-// members alone, in lexicographic order, without white space.
+func base64url(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// thumbprint returns the RFC 7638 thumbprint: the SHA-256 of the members that
+// RFC 7638 §3.2 and RFC 8037 §2 require for the kind of key, alone, in
+// lexicographic order, without white space.
 func (k *JWK) thumbprint() (string, error) {
 	b, err := json.Marshal(struct {
-		Curve   string `json:"crv"`
-		KeyType string `json:"kty"`
-		X       string `json:"x"`
-		Y       string `json:"y"`
-	}{k.Curve, k.KeyType, k.X, k.Y})
+		Curve    string `json:"crv,omitempty"`
+		Exponent string `json:"e,omitempty"`
+		KeyType  string `json:"kty"`
+		Modulus  string `json:"n,omitempty"`
+		X        string `json:"x,omitempty"`
+		Y        string `json:"y,omitempty"`
+	}{k.Curve, k.Exponent, k.KeyType, k.Modulus, k.X, k.Y})
 	if err != nil {
 		return "", fmt.Errorf("keyring: thumbprint: %w", err)
 	}
 	sum := sha256.Sum256(b)
-	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
+	return base64url(sum[:]), nil
 }
 
 // sort orders the keys by their first use, so that the current one is the last

@@ -1,27 +1,3 @@
-// Package keyring owns the keys that tokens are made of: asymmetric keys that
-// sign access tokens, and MAC keys that authenticate refresh tokens. It
-// generates them, keeps them sealed at rest, publishes the public halves as a
-// JWK set, and says which one is current.
-//
-// It does not own the tokens (pkg/token), the master key (pkg/seal), or the
-// database (a [Store] is handed in).
-//
-// # States of a key
-//
-//	next      published, does not sign yet
-//	current   signs; published
-//	previous  signs no more; published, so that what it signed still verifies
-//	retired   neither
-//
-// There is always a next key beside the current one, published long before its
-// first use, so no validator ever meets a key that it could not have fetched.
-//
-// # Failure
-//
-// [Open] fails when a key does not open with the master key, or when a public
-// key at rest does not belong to its private one: a service that cannot trust
-// its keys does not start. Lookups afterwards are in memory and cannot fail
-// for want of a database.
 package keyring
 
 import (
@@ -33,9 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
@@ -58,10 +36,17 @@ type Ring struct {
 	store  Store
 	sealer *seal.Ring
 	keys   atomic.Pointer[snapshot]
+
+	// mu is held by whoever reads or changes the keys, so that no older state
+	// takes the place of a newer one.
+	mu sync.Mutex
+	// version is that of the last state that was read.
+	version string
 }
 
 // snapshot is one load of the store; it never changes.
 type snapshot struct {
+	rows    []StoredKey  // without what is sealed
 	signing []signingKey // by ActiveAt, the next keys (zero) left out
 	verify  map[string]verificationKey
 	mac     []macKey // by ActiveAt, the next keys left out
@@ -94,35 +79,27 @@ func Open(ctx context.Context, store Store, sealer *seal.Ring, now time.Time) (*
 	if err != nil {
 		return nil, fmt.Errorf("keyring: load: %w", err)
 	}
-	if len(missing(stored)) > 0 {
-		stored, err = store.AddKeys(ctx, now, func(existing []StoredKey) ([]StoredKey, error) {
-			// A key made under the wrong master key would lock the right one
-			// out, so those that are there must open first.
-			if _, err := r.open(existing); err != nil {
-				return nil, err
-			}
-			var add []StoredKey
-			for _, m := range missing(existing) {
-				k, err := r.generate(m, now)
-				if err != nil {
-					return nil, err
-				}
-				add = append(add, k)
-			}
-			return add, nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("keyring: create keys: %w", err)
+	if signs, next := missing(stored); len(signs)+len(next) == 0 {
+		if err := r.install(stored); err != nil {
+			return nil, err
 		}
+		return r, nil
 	}
-	if err := r.install(stored); err != nil {
-		return nil, err
+	err = r.change(ctx, Policy{}, now, auth.AuditEvent{Actor: auth.ActorService}, (*plan).complete)
+	if err != nil {
+		return nil, fmt.Errorf("keyring: create keys: %w", err)
 	}
 	return r, nil
 }
 
 // Reload reads the keys again. On error the ring keeps those it has.
 func (r *Ring) Reload(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reload(ctx)
+}
+
+func (r *Ring) reload(ctx context.Context) error {
 	stored, err := r.store.Keys(ctx)
 	if err != nil {
 		return fmt.Errorf("keyring: load: %w", err)
@@ -130,11 +107,35 @@ func (r *Ring) Reload(ctx context.Context) error {
 	return r.install(stored)
 }
 
-// CurrentSigningKey implements [token.SigningKeys]. While no key of the
-// algorithm is active yet, because this clock is behind the one of the replica
-// that made them, it is the one that will be active first.
+// follow reads the keys again if they have changed.
+func (r *Ring) follow(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Asked first: what is read then is as new or newer.
+	version, err := r.store.KeysVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("keyring: load: %w", err)
+	}
+	if version == r.version {
+		return nil
+	}
+	if err := r.reload(ctx); err != nil {
+		return err
+	}
+	r.version = version
+	return nil
+}
+
+// CurrentSigningKey implements [token.SigningKeys]. While no key of an algorithm
+// that was chosen a moment ago may sign yet, it is that of [token.DefaultAlg].
+// While none of that is active yet, because this clock is behind the one of the
+// replica that made them, it is the one that will be active first.
 func (r *Ring) CurrentSigningKey(alg string, now time.Time) (token.SigningKey, error) {
-	found := currentSigning(r.keys.Load().signing, alg, now)
+	keys := r.keys.Load().signing
+	found := currentSigning(keys, alg, now)
+	if alg != token.DefaultAlg && (found == nil || found.activeAt.After(now)) {
+		found = currentSigning(keys, token.DefaultAlg, now)
+	}
 	if found == nil {
 		return token.SigningKey{}, fmt.Errorf("%w: signing, %s", ErrNoKey, alg)
 	}
@@ -186,48 +187,33 @@ func (r *Ring) MACKey(id uint32) ([]byte, bool) {
 // caller must not change them.
 func (r *Ring) JWKS() []byte { return r.keys.Load().jwks }
 
-// want is a kind of key and whether it is to sign at once.
+// want is a key to make, and from when on it is to sign; zero for a next key.
 type want struct {
-	use    Use
-	alg    string
-	active bool
+	kind
+	activeAt time.Time
 }
 
-// missing says which keys a store lacks to have a current and a next one of
-// each kind. A key that becomes active a moment from now was made by a replica
-// whose clock is ahead, and is current for all: a second one would be unknown
-// there.
-func missing(keys []StoredKey) []want {
-	var out []want
-	for _, kind := range []want{{use: UseAccess, alg: token.DefaultAlg}, {use: UseRefresh, alg: AlgMAC}} {
-		var current, next bool
-		for i := range keys {
-			k := &keys[i]
-			if k.Use != kind.use || k.Alg != kind.alg || !k.RetiredAt.IsZero() {
-				continue
-			}
-			if k.ActiveAt.IsZero() {
-				next = true
-			} else {
-				current = true
-			}
+// missing says which keys a store lacks to have, of each kind, a next one and
+// one that signs. Those that are to sign at once have a kind alone.
+//
+// A key that becomes active a moment from now was made by a replica whose clock
+// is ahead, and is current for all: a second one would be unknown there.
+func missing(keys []StoredKey) (signs, next []kind) {
+	for _, of := range kindsOf(keys) {
+		l := lineOf(keys, of)
+		if len(l) == 0 || l[0].ActiveAt.IsZero() {
+			signs = append(signs, of)
 		}
-		if !current {
-			out = append(out, want{kind.use, kind.alg, true})
-		}
-		if !next {
-			out = append(out, want{kind.use, kind.alg, false})
+		if l.next() == nil {
+			next = append(next, of)
 		}
 	}
-	return out
+	return signs, next
 }
 
 // generate makes a key of a kind.
 func (r *Ring) generate(w want, now time.Time) (StoredKey, error) {
-	k := StoredKey{Use: w.use, Alg: w.alg, CreatedAt: now}
-	if w.active {
-		k.ActiveAt = now
-	}
+	k := StoredKey{Use: w.use, Alg: w.alg, CreatedAt: now, ActiveAt: w.activeAt}
 	var plain []byte
 	switch w.use {
 	case UseRefresh:
@@ -276,6 +262,9 @@ func (r *Ring) open(stored []StoredKey) (*snapshot, error) {
 	set := jwkSet{Keys: []JWK{}}
 	for i := range stored {
 		k := &stored[i]
+		row := *k
+		row.Sealed = nil
+		s.rows = append(s.rows, row)
 		if !k.RetiredAt.IsZero() {
 			continue
 		}

@@ -81,7 +81,9 @@ func stored(t *testing.T, s keyring.Store) []keyring.StoredKey {
 // put writes rows as they are.
 func put(t *testing.T, s keyring.Store, keys ...keyring.StoredKey) {
 	t.Helper()
-	_, err := s.AddKeys(t.Context(), now, func([]keyring.StoredKey) ([]keyring.StoredKey, error) { return keys, nil })
+	_, err := s.ChangeKeys(t.Context(), now, func([]keyring.StoredKey) (keyring.Change, error) {
+		return keyring.Change{Add: keys}, nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,12 +225,16 @@ func TestStatesOfAKey(t *testing.T) {
 			t.Error("it is published")
 		}
 	})
-	t.Run("an algorithm or a name that no key has finds none", func(t *testing.T) {
+	t.Run("where an algorithm has no key yet, the default one signs", func(t *testing.T) {
 		t.Parallel()
 		r := open(t, newStore(t), now)
-		if k, err := r.CurrentSigningKey("RS256", now); !errors.Is(err, keyring.ErrNoKey) || k.Key != nil {
+		if k, err := r.CurrentSigningKey("RS256", now); err != nil || k.KID != signingKID(t, r, now) || k.Alg != token.DefaultAlg {
 			t.Errorf("%+v, %v", k, err)
 		}
+	})
+	t.Run("a name that no key has finds none", func(t *testing.T) {
+		t.Parallel()
+		r := open(t, newStore(t), now)
 		if key, alg, ok := r.VerificationKey(""); ok || key != nil || alg != "" {
 			t.Errorf("%v %q %v", key, alg, ok)
 		}

@@ -213,7 +213,7 @@ func TestAuthenticate(t *testing.T) {
 		"a token for another identity than its session's": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
 			t.Helper()
 			g.Session.Identity = uuid.Must(uuid.NewV7())
-			s, _, err := w.Minter.Mint(&g.Session, nil, w.Clock.Now())
+			s, _, err := w.Minter.Mint(&g.Session, nil, "", w.Clock.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +222,7 @@ func TestAuthenticate(t *testing.T) {
 		"a token for another app than its session's": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
 			t.Helper()
 			g.Session.AppID = sessiontest.OtherAppID
-			s, _, err := w.Minter.Mint(&g.Session, nil, w.Clock.Now())
+			s, _, err := w.Minter.Mint(&g.Session, nil, "", w.Clock.Now())
 			if err != nil {
 				t.Fatal(err)
 			}

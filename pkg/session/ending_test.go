@@ -3,11 +3,13 @@ package session_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
@@ -86,6 +88,15 @@ var endings = map[string]struct {
 		_, errEnable := w.Store.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled))
 		return errors.Join(errDisable, errEnable, w.heard(t))
 	}, "", auth.CutoffApp, false},
+	"the MAC key retired": {func(t *testing.T, w *world, _ session.Grant) error {
+		return w.retire(t, w.current(t, keyring.UseRefresh))
+	}, "", auth.CutoffApp, false},
+	"a previous MAC key retired": {func(t *testing.T, w *world, _ session.Grant) error {
+		was := w.current(t, keyring.UseRefresh)
+		w.Clock.Advance(time.Minute)
+		must(w.keeper.Rotate(t.Context(), keyring.RotateRequest{}))(t)
+		return w.retire(t, was)
+	}, "", auth.CutoffApp, false},
 }
 
 // observers are all who must see that a session has ended; each returns the
@@ -144,6 +155,25 @@ func (w *world) heard(t *testing.T) error {
 	return w.Cutoffs.CatchUp(t.Context())
 }
 
+// current returns the key of a use that signs now.
+func (w *world) current(t *testing.T, use keyring.Use) string {
+	t.Helper()
+	for _, k := range must(w.keeper.Keys(t.Context()))(t) {
+		if k.Use == use && k.State == keyring.Current {
+			return k.KID
+		}
+	}
+	t.Fatalf("no current %s key", use)
+	return ""
+}
+
+// retire ends a key that has leaked.
+func (w *world) retire(t *testing.T, kid string) error {
+	t.Helper()
+	_, err := w.keeper.Retire(t.Context(), keyring.RetireRequest{KID: kid, Compromised: true, By: auth.AuditEvent{Actor: auth.ActorCLI}})
+	return err
+}
+
 func (w *world) revoke(t *testing.T, s auth.Secret) error {
 	t.Helper()
 	return w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: s})
@@ -181,7 +211,9 @@ func TestEveryEnding(t *testing.T) {
 				if got := auth.CodeOf(e.end(t, w, g)); got != e.ended {
 					t.Fatalf("the ending answers %q, want %q", got, e.ended)
 				}
-				if got := observe(t, w, g); got != auth.SessionRevoked && got != auth.AppDisabled {
+				// What a retired key signed cannot be told from a forgery.
+				forged := observer == "the refresh" && strings.Contains(ending, "MAC key retired")
+				if got := observe(t, w, g); got != auth.SessionRevoked && got != auth.AppDisabled && (!forged || got != auth.RefreshInvalid) {
 					t.Errorf("code %q, want that of an end", got)
 				}
 			})

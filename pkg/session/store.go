@@ -148,6 +148,8 @@ type EndParams struct {
 type Granted struct {
 	Session   auth.Session
 	Audiences []string
+	// SigningAlg is the JWS algorithm that the app chose.
+	SigningAlg string
 	// Verdict says what a refresh did; it is [Rotate] for an exchange.
 	Verdict Verdict
 	// Ended is how many sessions of the identity an exchange ended, because

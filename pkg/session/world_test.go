@@ -12,6 +12,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
@@ -76,8 +77,9 @@ func (s *countingStore) Session(ctx context.Context, id uuid.UUID) (session.Stat
 // world is the service over a real database, with a way around it.
 type world struct {
 	*sessiontest.Fixture
-	store *countingStore
-	db    *sql.DB
+	store  *countingStore
+	db     *sql.DB
+	keeper *keyring.Keeper
 }
 
 func newWorld(t *testing.T, lifetimes session.Lifetimes) *world {
@@ -98,6 +100,14 @@ func newWorld(t *testing.T, lifetimes session.Lifetimes) *world {
 	t.Cleanup(func() { db.Close() })
 	store := &countingStore{Store: file}
 	w := &world{Fixture: sessiontest.New(t, store, lifetimes), store: store, db: db}
+	w.keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: w.Keys, Policy: keyring.DefaultPolicy, Clock: w.Clock.Now,
+		DatabaseClock: func(context.Context) (time.Time, error) { return w.Clock.Now(), nil },
+		Applied:       w.Committed,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.store.calls.Store(0)
 	return w
 }

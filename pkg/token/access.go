@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"fmt"
@@ -62,12 +63,13 @@ type SigningKey struct {
 
 // SigningKeys hands out the key that new access tokens are signed with.
 type SigningKeys interface {
-	// CurrentSigningKey returns the key of the algorithm at now.
+	// CurrentSigningKey returns the key of the algorithm at now. Its Alg may be
+	// another one, as long as no key of the algorithm may sign yet.
 	CurrentSigningKey(alg string, now time.Time) (SigningKey, error)
 }
 
 // DefaultAlg is the JWS algorithm of apps that choose none.
-const DefaultAlg = "ES256"
+const DefaultAlg = auth.DefaultSigningAlg
 
 // Minter mints access tokens. It is safe for concurrent use.
 type Minter struct {
@@ -87,9 +89,10 @@ func NewMinter(keys SigningKeys, issuer string, ttl time.Duration) (*Minter, err
 }
 
 // Mint returns an access token that says what the session row says, and how
-// many seconds it lives. It never outlives the session.
-func (m *Minter) Mint(s *auth.Session, audiences []string, now time.Time) (auth.Secret, int, error) {
-	key, err := m.keys.CurrentSigningKey(DefaultAlg, now)
+// many seconds it lives. It never outlives the session. The algorithm is the
+// app's; empty is [DefaultAlg].
+func (m *Minter) Mint(s *auth.Session, audiences []string, alg string, now time.Time) (auth.Secret, int, error) {
+	key, err := m.keys.CurrentSigningKey(cmp.Or(alg, DefaultAlg), now)
 	if err != nil {
 		return "", 0, err
 	}

@@ -95,7 +95,7 @@ func minter(t testing.TB, ttl time.Duration) *token.Minter {
 // mint mints a token of ten minutes and returns its header and claims.
 func mint(t *testing.T, s *auth.Session, audiences ...string) (header, claims map[string]any) {
 	t.Helper()
-	secret, _, err := minter(t, 10*time.Minute).Mint(s, audiences, now)
+	secret, _, err := minter(t, 10*time.Minute).Mint(s, audiences, "", now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestMint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s, n, err := m.Mint(unboundSession(), nil, now); s != "" || n != 0 || !errors.Is(err, errNoKey) {
+		if s, n, err := m.Mint(unboundSession(), nil, "", now); s != "" || n != 0 || !errors.Is(err, errNoKey) {
 			t.Errorf("Mint = %q, %d, %v", s.Reveal(), n, err)
 		}
 	})
@@ -202,7 +202,7 @@ func TestMintLifetime(t *testing.T) {
 	// agree with each other and with now.
 	life := func(t *testing.T, ttl time.Duration, s *auth.Session, at time.Time) (exp time.Time, expiresIn int) {
 		t.Helper()
-		raw, expiresIn, err := minter(t, ttl).Mint(s, nil, at)
+		raw, expiresIn, err := minter(t, ttl).Mint(s, nil, "", at)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -64,7 +64,7 @@ func bearerVerifier(t testing.TB) *bearer.Verifier {
 func TestSecondOpinion(t *testing.T) {
 	t.Parallel()
 	v := bearerVerifier(t)
-	raw, _, err := minter(t, 10*time.Minute).Mint(boundSession(), []string{"orders"}, now)
+	raw, _, err := minter(t, 10*time.Minute).Mint(boundSession(), []string{"orders"}, "", now)
 	if err != nil {
 		t.Fatal(err)
 	}

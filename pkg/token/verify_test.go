@@ -104,7 +104,7 @@ func TestVerify(t *testing.T) {
 	for name, s := range map[string]*auth.Session{"unbound": unboundSession(), "bound": boundSession()} {
 		t.Run("what was minted verifies and says what the session said, "+name, func(t *testing.T) {
 			t.Parallel()
-			raw, expiresIn, err := minter(t, 10*time.Minute).Mint(s, []string{"orders"}, now)
+			raw, expiresIn, err := minter(t, 10*time.Minute).Mint(s, []string{"orders"}, "", now)
 			if err != nil {
 				t.Fatal(err)
 			}

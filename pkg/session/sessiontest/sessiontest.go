@@ -138,7 +138,7 @@ func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls 
 		Lifetimes:   lifetimes,
 		MaxSessions: session.DefaultMaxSessions,
 		Clock:       f.Clock.Now,
-		Applied:     f.applied,
+		Applied:     f.Committed,
 	}))(tb)
 	f.Revoker = session.NewRevoker(session.RevokerConfig{
 		Store:          store,
@@ -147,14 +147,14 @@ func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls 
 		MaxStaleness:   MaxStaleness,
 		AccessTokenTTL: AccessTTL,
 		Clock:          f.Clock.Now,
-		Applied:        f.applied,
+		Applied:        f.Committed,
 	})
 	return f
 }
 
-// applied is the hook of that name: as in the program, the cutoffs are known
+// Committed is the hook that services call: as in the program, the cutoffs are known
 // before whoever wrote them gets an answer, unless the database is gone.
-func (f *Fixture) applied(ctx context.Context) {
+func (f *Fixture) Committed(ctx context.Context) {
 	f.Applied.Add(1)
 	_ = f.Cutoffs.CatchUp(ctx)
 }

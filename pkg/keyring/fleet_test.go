@@ -1,0 +1,210 @@
+package keyring_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/db/sqlite"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+)
+
+// policy is that of the tests. A day is a long session there.
+var policy = keyring.Policy{Rotation: 2 * time.Hour, JWKSMaxAge: 5 * time.Minute, SessionMaxTTL: 24 * time.Hour}
+
+// ripe is how old a next signing key is when it may take over.
+var ripe = policy.JWKSMaxAge + keyring.Spread
+
+// fleet is replicas on one database, whose clock is now.
+type fleet struct {
+	t        *testing.T
+	now      time.Time
+	path     string
+	policy   keyring.Policy
+	replicas []*replica
+}
+
+// replica is one process: its own connection to the database, its own memory,
+// its own clock.
+type replica struct {
+	*keyring.Ring
+	*keyring.Keeper
+	store *sqlite.Store
+	// skew is how far its clock is ahead.
+	skew time.Duration
+	// applied counts the calls of the hook of that name.
+	applied int
+	heard   time.Time
+}
+
+func newFleet(t *testing.T, n int, p keyring.Policy) *fleet {
+	t.Helper()
+	f := &fleet{t: t, now: now, path: filepath.Join(t.TempDir(), "yufu.db"), policy: p}
+	for range n {
+		f.start(0)
+	}
+	return f
+}
+
+// start starts one more replica.
+func (f *fleet) start(skew time.Duration) *replica {
+	f.t.Helper()
+	r := &replica{store: openFile(f.t, f.path), skew: skew, heard: f.now}
+	r.Ring = open(f.t, r.store, f.now)
+	var err error
+	r.Keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: r.Ring, Policy: f.policy,
+		Clock:         func() time.Time { return f.now.Add(r.skew) },
+		DatabaseClock: func(context.Context) (time.Time, error) { return f.now, nil },
+		Applied:       func(context.Context) { r.applied++ },
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.replicas = append(f.replicas, r)
+	return r
+}
+
+// pass has time pass.
+func (f *fleet) pass(d time.Duration) { f.now = f.now.Add(d) }
+
+// follow has all replicas hear of what the others did.
+func (f *fleet) follow() {
+	f.t.Helper()
+	for _, r := range f.replicas {
+		if err := r.Follow(f.t.Context()); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+// tend has all replicas do what is due, one after another and without telling
+// each other.
+func (f *fleet) tend() {
+	f.t.Helper()
+	for _, r := range f.replicas {
+		if err := r.Tend(f.t.Context()); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	f.follow()
+}
+
+// keys returns the keys of a use, as an admin sees them.
+func (f *fleet) keys(use keyring.Use) []keyring.Key {
+	f.t.Helper()
+	all, err := f.replicas[0].Keys(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(k keyring.Key) bool { return k.Use != use })
+}
+
+// in returns the one key of a use and state.
+func (f *fleet) in(use keyring.Use, state keyring.State) keyring.Key {
+	f.t.Helper()
+	var found []keyring.Key
+	for _, k := range f.keys(use) {
+		if k.State == state {
+			found = append(found, k)
+		}
+	}
+	if len(found) != 1 {
+		f.t.Fatalf("%d %s %s keys: %+v", len(found), state, use, f.keys(use))
+	}
+	return found[0]
+}
+
+// states returns the states of the keys of a use, in their order.
+func (f *fleet) states(use keyring.Use) (out []keyring.State) {
+	f.t.Helper()
+	for _, k := range f.keys(use) {
+		out = append(out, k.State)
+	}
+	return out
+}
+
+func (f *fleet) wantStates(use keyring.Use, want ...keyring.State) {
+	f.t.Helper()
+	if got := f.states(use); !slices.Equal(got, want) {
+		f.t.Fatalf("%s keys are %v, want %v", use, got, want)
+	}
+}
+
+// rotate asks one replica to rotate.
+func (f *fleet) rotate(q keyring.RotateRequest) []keyring.Key {
+	f.t.Helper()
+	q.By = auth.AuditEvent{Actor: auth.ActorCLI}
+	keys, err := f.replicas[0].Rotate(f.t.Context(), q)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.follow()
+	return keys
+}
+
+// retire asks one replica to retire a key.
+func (f *fleet) retire(kid string, compromised bool) keyring.Retirement {
+	f.t.Helper()
+	out, err := f.tryRetire(kid, compromised)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return out
+}
+
+func (f *fleet) tryRetire(kid string, compromised bool) (keyring.Retirement, error) {
+	f.t.Helper()
+	out, err := f.replicas[0].Retire(f.t.Context(), keyring.RetireRequest{
+		KID: kid, Compromised: compromised,
+		By: auth.AuditEvent{Actor: auth.ActorCLI, Reason: "it leaked", RequestID: "req-1"},
+	})
+	f.follow()
+	return out, err
+}
+
+// refused wants the retirement of a key refused.
+func (f *fleet) refused(kid string) string {
+	f.t.Helper()
+	_, err := f.tryRetire(kid, false)
+	var e *auth.Error
+	if !errors.As(err, &e) || e.Code != auth.KeyInUse || e.Description == "" {
+		f.t.Fatalf("error %v, want a key_in_use that says why", err)
+	}
+	return e.Description
+}
+
+// signs wants all replicas to sign with a key.
+func (f *fleet) signs(kid string) {
+	f.t.Helper()
+	for i, r := range f.replicas {
+		if got := signingKID(f.t, r.Ring, f.now); got != kid {
+			f.t.Errorf("replica %d signs with %s, want %s", i, got, kid)
+		}
+	}
+}
+
+// row returns a key as it is stored.
+func (f *fleet) row(kid string) keyring.StoredKey {
+	f.t.Helper()
+	all := stored(f.t, f.replicas[0].store)
+	i := slices.IndexFunc(all, func(k keyring.StoredKey) bool { return k.KID == kid })
+	if i < 0 {
+		f.t.Fatalf("no key %s", kid)
+	}
+	return all[i]
+}
+
+// cutoffs returns those that were written.
+func (f *fleet) cutoffs() []auth.Cutoff {
+	f.t.Helper()
+	b, err := f.replicas[0].store.Cutoffs(f.t.Context(), 0, 100)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return b.Cutoffs
+}

@@ -1,0 +1,328 @@
+package keyring
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+const (
+	// pollInterval is how often a keeper asks whether the keys have changed
+	// without being woken.
+	pollInterval = time.Second
+	// askTimeout bounds the questions of one turn.
+	askTimeout = 3 * time.Second
+)
+
+// KeeperConfig is what a [Keeper] is made of. All fields but Applied and Log are
+// required.
+type KeeperConfig struct {
+	Ring   *Ring
+	Policy Policy
+	// Clock returns this machine's time, DatabaseClock the database's, by which
+	// the keys are changed.
+	Clock         func() time.Time
+	DatabaseClock func(ctx context.Context) (time.Time, error)
+	// Applied is called after a change that wrote cutoffs, so that this replica
+	// knows them before the caller gets its answer.
+	Applied func(ctx context.Context)
+	// Log is told what [Keeper.Run] does by itself.
+	Log *slog.Logger
+}
+
+// Keeper keeps a ring up to date and has its keys take over from each other,
+// beside any number of others on the same database. It is safe for concurrent
+// use.
+type Keeper struct {
+	c    KeeperConfig
+	wake chan struct{}
+}
+
+// NewKeeper returns a keeper, or the error of [Policy.Check].
+func NewKeeper(c KeeperConfig) (*Keeper, error) {
+	if err := c.Policy.Check(); err != nil {
+		return nil, err
+	}
+	if c.Applied == nil {
+		c.Applied = func(context.Context) {}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Keeper{c: c, wake: make(chan struct{}, 1)}, nil
+}
+
+// Wake has [Keeper.Run] look at once whether the keys have changed.
+func (k *Keeper) Wake() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run follows the keys of the database, once a second and whenever it is woken,
+// and does what is due, until ctx is done.
+func (k *Keeper) Run(ctx context.Context) {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		case <-tick.C:
+		}
+		err := k.turn(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && failing:
+			k.c.Log.Info("keys are followed again")
+		case err != nil && !failing && auth.CodeOf(err) != auth.StorageUnavailable:
+			// It goes on with keys that others may have retired.
+			k.c.Log.Error("the keys in the database cannot be used; this replica keeps those it has", "cause", err)
+		case err != nil && !failing:
+			k.c.Log.Warn("keys cannot be followed; this replica keeps those it has", "cause", err)
+		}
+		failing = err != nil
+	}
+}
+
+func (k *Keeper) turn(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if err := k.Follow(ctx); err != nil {
+		return err
+	}
+	return k.Tend(ctx)
+}
+
+// Follow reads the keys if they have changed.
+//
+// Errors: [auth.StorageUnavailable], and those of a key that is not as it should
+// be; the ring keeps the keys it has.
+func (k *Keeper) Follow(ctx context.Context) error { return k.c.Ring.follow(ctx) }
+
+// Tend does what is due by the policy: makes keys that are missing, has the next
+// key take over, retires previous ones. Most of the time nothing is, and the
+// database is not asked.
+func (k *Keeper) Tend(ctx context.Context) error {
+	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.none() {
+		return nil
+	}
+	now, err := k.now(ctx)
+	if err != nil {
+		return err
+	}
+	d := k.c.Policy.due(k.c.Ring.keys.Load().rows, now)
+	if d.none() {
+		return nil // not by the database's clock
+	}
+	var done []auth.AuditEvent
+	err = k.c.Ring.change(ctx, k.c.Policy, now, auth.AuditEvent{Actor: auth.ActorService}, func(p *plan) error {
+		err := p.tend()
+		done = p.change.Events
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, e := range done {
+		k.c.Log.Info("keys changed by themselves", "action", string(e.Action), "kid", e.Detail["kid"], "use", e.Detail["use"], "alg", e.Detail["alg"])
+	}
+	return nil
+}
+
+// now returns the database's time as stores keep it.
+func (k *Keeper) now(ctx context.Context) (time.Time, error) {
+	t, err := k.c.DatabaseClock(ctx)
+	return t.UTC().Truncate(time.Microsecond), err
+}
+
+// Keys returns all keys, the retired ones too, as the database has them now; see
+// [Describe] for their order.
+func (k *Keeper) Keys(ctx context.Context) ([]Key, error) {
+	now, err := k.now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := k.c.Ring.store.Keys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return Describe(stored, k.c.Policy, now), nil
+}
+
+// RotateRequest says which keys are to take over.
+type RotateRequest struct {
+	// Use and Alg narrow it to the keys of a use, of an algorithm; empty is any.
+	Use Use
+	Alg string
+	// Now has a signing key sign at once, although validators may not know it
+	// yet. Without it, a key that is too young takes over when it is old enough.
+	Now bool
+	// By tells the audit trail who asks and why: Actor, Reason, RequestID.
+	By auth.AuditEvent
+}
+
+// Rotate has the next keys take over. It returns those that do or will: their
+// ActiveAt says when. While one of a kind is on its way already, that one is
+// returned and nothing changes, unless it is to sign at once.
+//
+// Errors: [auth.InvalidRequest] when there are no such keys, [auth.KeyInUse]
+// when there are too many already, [auth.StorageUnavailable].
+func (k *Keeper) Rotate(ctx context.Context, r RotateRequest) ([]Key, error) {
+	now, err := k.now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var promoted []Key
+	err = k.c.Ring.change(ctx, k.c.Policy, now, r.By, func(p *plan) error {
+		if err := p.complete(); err != nil {
+			return err
+		}
+		for _, of := range kindsOf(p.keys) {
+			if r.Use != "" && r.Use != of.use || r.Alg != "" && r.Alg != of.alg {
+				continue
+			}
+			kid, err := p.rotate(of, r.Now)
+			if err != nil {
+				return err
+			}
+			promoted = append(promoted, p.describe(kid))
+		}
+		if len(promoted) == 0 {
+			return auth.Invalid("there are no keys of this use and algorithm")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return promoted, nil
+}
+
+func (p *plan) describe(kid string) Key {
+	k := p.find(kid)
+	return describe(k, p.line(kind{k.Use, k.Alg}), p.p, p.now)
+}
+
+// RetireRequest is a key to retire.
+type RetireRequest struct {
+	KID string
+	// Compromised says that somebody else may have the key: it ends at once, and
+	// with it whatever it signed.
+	Compromised bool
+	// By tells the audit trail who asks and why: Actor, Reason, RequestID.
+	By auth.AuditEvent
+}
+
+// Retirement is what became of it.
+type Retirement struct {
+	// Key is the key that was retired.
+	Key Key
+	// Signs is the key of its kind that signs now, or nil while one of the
+	// default algorithm does. Coming is the one that will take over from it, if
+	// one is on its way.
+	Signs, Coming *Key
+	// SessionsEnded says that all sessions of all apps have ended.
+	SessionsEnded bool
+}
+
+// Retire retires a key, and has another one take over if it signs. It is
+// harmless to repeat.
+//
+// Errors: [auth.NotFound] when there is no such key; [auth.KeyInUse], unless it
+// is compromised, while it signs or what it signed may be good: the description
+// says until when; [auth.StorageUnavailable].
+func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error) {
+	now, err := k.now(ctx)
+	if err != nil {
+		return Retirement{}, err
+	}
+	var (
+		out     Retirement
+		cutoffs bool
+	)
+	err = k.c.Ring.change(ctx, k.c.Policy, now, r.By, func(p *plan) error {
+		found := p.find(r.KID)
+		switch {
+		case found == nil:
+			return &auth.Error{Code: auth.NotFound, Description: "There is no key with this kid."}
+		case found.RetiredAt.IsZero():
+			if err := p.end(r.KID, r.Compromised); err != nil {
+				return err
+			}
+		case r.Compromised && found.Use == UseAccess:
+			// That it had leaked is known only now. A MAC key that is retired
+			// signs nothing that anybody takes.
+			p.change.Compromised = []string{r.KID}
+			p.record(auth.AuditKeyRetired, found, map[string]any{"compromised": true})
+		}
+		found = p.find(r.KID)
+		out.Key = p.describe(r.KID)
+		l := p.line(kind{found.Use, found.Alg})
+		if signs := l.current(now); signs != nil {
+			d := p.describe(signs.KID)
+			out.Signs = &d
+		}
+		if coming := l.coming(now); coming != nil {
+			d := p.describe(coming.KID)
+			out.Coming = &d
+		}
+		out.SessionsEnded = p.change.EndSessions
+		cutoffs = p.change.EndSessions || len(p.change.Compromised) > 0
+		return nil
+	})
+	if err != nil {
+		return Retirement{}, err
+	}
+	if cutoffs {
+		k.c.Applied(ctx)
+	}
+	return out, nil
+}
+
+// Provide makes keys of an algorithm, if there are none yet, and returns from
+// when on they sign: when validators know them. Until then tokens of apps that
+// chose it are signed by the default algorithm.
+//
+// Errors: [auth.InvalidRequest] for an algorithm that is none,
+// [auth.StorageUnavailable].
+func (k *Keeper) Provide(ctx context.Context, alg string, by auth.AuditEvent) (time.Time, error) {
+	if err := auth.CheckSigningAlg(alg); err != nil {
+		return time.Time{}, err
+	}
+	now, err := k.now(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var from time.Time
+	err = k.c.Ring.change(ctx, k.c.Policy, now, by, func(p *plan) error {
+		of := kind{UseAccess, alg}
+		l := p.line(of)
+		if len(l) == 0 {
+			if _, err := p.add(of, now.Add(k.c.Policy.JWKSMaxAge+Spread)); err != nil {
+				return err
+			}
+		}
+		if err := p.complete(); err != nil {
+			return err
+		}
+		if l = p.line(of); l.current(now) != nil {
+			from = now
+		} else {
+			from = l[slices.IndexFunc(l, func(k *StoredKey) bool { return !k.ActiveAt.IsZero() })].ActiveAt
+		}
+		return nil
+	})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("keyring: provide %s: %w", alg, err)
+	}
+	return from, nil
+}

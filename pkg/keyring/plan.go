@@ -1,0 +1,264 @@
+package keyring
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+// plan is a change of the keys in the making.
+type plan struct {
+	ring *Ring
+	p    Policy
+	now  time.Time
+	// by says who makes it and why, for the audit trail.
+	by     auth.AuditEvent
+	keys   []StoredKey // as they will be
+	change Change
+}
+
+// change makes one change of the stored keys, which do decides on under the lock
+// that all replicas share, and installs what became of them.
+func (r *Ring) change(ctx context.Context, p Policy, now time.Time, by auth.AuditEvent, do func(*plan) error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	by.At = now
+	stored, err := r.store.ChangeKeys(ctx, now, func(existing []StoredKey) (Change, error) {
+		// A key made under the wrong master key would lock the right one out,
+		// so those that are there must open first.
+		if _, err := r.open(existing); err != nil {
+			return Change{}, err
+		}
+		pl := &plan{ring: r, p: p, now: now, by: by, keys: slices.Clone(existing)}
+		if err := do(pl); err != nil {
+			return Change{}, err
+		}
+		return pl.result(existing), nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.install(stored)
+}
+
+// result returns what is to be written, given what is there.
+func (p *plan) result(existing []StoredKey) Change {
+	was := make(map[string]*StoredKey, len(existing))
+	for i := range existing {
+		was[existing[i].KID] = &existing[i]
+	}
+	for _, k := range p.keys {
+		switch old := was[k.KID]; {
+		case old == nil:
+			p.change.Add = append(p.change.Add, k)
+		case !old.ActiveAt.Equal(k.ActiveAt), !old.RetiredAt.Equal(k.RetiredAt):
+			p.change.Update = append(p.change.Update, k)
+		}
+	}
+	return p.change
+}
+
+// record adds an event about a key.
+func (p *plan) record(action auth.AuditAction, k *StoredKey, more map[string]any) {
+	e := p.by
+	e.Action = action
+	e.Detail = map[string]any{"kid": k.KID, "use": k.Use, "alg": k.Alg}
+	maps.Copy(e.Detail, more)
+	p.change.Events = append(p.change.Events, e)
+}
+
+func (p *plan) line(of kind) line { return lineOf(p.keys, of) }
+
+func (p *plan) find(kid string) *StoredKey {
+	i := slices.IndexFunc(p.keys, func(k StoredKey) bool { return k.KID == kid })
+	if i < 0 {
+		return nil
+	}
+	return &p.keys[i]
+}
+
+// add makes a key. Pointers to keys from before are void.
+func (p *plan) add(of kind, activeAt time.Time) (string, error) {
+	k, err := p.ring.generate(want{of, activeAt}, p.now)
+	if err != nil {
+		return "", err
+	}
+	p.keys = append(p.keys, k)
+	p.record(auth.AuditKeyCreated, &k, nil)
+	return k.KID, nil
+}
+
+// complete makes the keys that are missing. One of a mandatory kind signs at
+// once: there was none before.
+func (p *plan) complete() error {
+	signs, next := missing(p.keys)
+	for _, of := range signs {
+		at := p.now
+		if !slices.Contains(mandatory, of) {
+			// The default algorithm signs until everybody knows the key.
+			at = at.Add(p.p.JWKSMaxAge + Spread)
+		}
+		if _, err := p.add(of, at); err != nil {
+			return err
+		}
+	}
+	for _, of := range next {
+		if _, err := p.add(of, time.Time{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promote has a key sign from then on, or from a little later, if another one
+// began only then.
+func (p *plan) promote(kid string, at time.Time) {
+	k := p.find(kid)
+	k.ActiveAt = p.line(kind{k.Use, k.Alg}).after(at, k)
+	p.record(auth.AuditKeyPromoted, k, map[string]any{"active_at": k.ActiveAt})
+}
+
+// promoteNext has the next key sign at now.
+func (p *plan) promoteNext(of kind) {
+	if next := p.line(of).next(); next != nil {
+		p.promote(next.KID, p.now)
+	}
+}
+
+// retire ends a key, and wipes its private half.
+func (p *plan) retire(kid string, more map[string]any) {
+	k := p.find(kid)
+	k.RetiredAt, k.Sealed = p.now, nil
+	p.record(auth.AuditKeyRetired, k, more)
+}
+
+// tend does what is due.
+func (p *plan) tend() error {
+	d := p.p.due(p.keys, p.now)
+	for _, of := range d.promote {
+		p.promoteNext(of)
+	}
+	for _, kid := range d.retire {
+		p.retire(kid, nil)
+	}
+	return p.complete()
+}
+
+// rotate has the next key of a kind take over: when everybody knows it, or at
+// once. It returns the key that does.
+func (p *plan) rotate(of kind, atOnce bool) (string, error) {
+	l := p.line(of)
+	k := l.coming(p.now)
+	if k != nil && !atOnce {
+		return k.KID, nil // on its way already
+	}
+	if k == nil {
+		if k = l.next(); k == nil {
+			return "", fmt.Errorf("keyring: there is no next key of %s %s", of.use, of.alg)
+		}
+		if of.use == UseAccess && published(p.keys) >= maxPublished {
+			return "", &auth.Error{Code: auth.KeyInUse, Description: fmt.Sprintf("There are %d published keys already; more than validators read. Wait until the oldest is retired.", maxPublished)}
+		}
+	}
+	at := p.p.known(k)
+	if at.Before(p.now) || atOnce && of.use == UseAccess {
+		// A MAC key waits until the other replicas know it in any case: one that
+		// does not would end the session of whoever presents its tokens there.
+		at = p.now
+	}
+	if at = l.after(at, k); k.ActiveAt.IsZero() || at.Before(k.ActiveAt) {
+		p.promote(k.KID, at)
+	}
+	return k.KID, p.complete()
+}
+
+// published counts the signing keys in the JWK set.
+func published(keys []StoredKey) (n int) {
+	for i := range keys {
+		if keys[i].Use == UseAccess && keys[i].RetiredAt.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
+// needed says why a key cannot be retired unless it has leaked, or nil.
+func (p *plan) needed(k *StoredKey) error {
+	l := p.line(kind{k.Use, k.Alg})
+	refusal := func(format string, args ...any) error {
+		return &auth.Error{Code: auth.KeyInUse, Description: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case k.ActiveAt.IsZero():
+		return nil // it has signed nothing
+	case k == l.current(p.now):
+		return refusal("It signs now. Rotate first, and it is retired by itself when nothing is left of what it signed; or retire it now if it has leaked.")
+	case k.ActiveAt.After(p.now.Add(Spread)):
+		return nil
+	case k.ActiveAt.After(p.now):
+		return refusal("It is about to sign.")
+	}
+	if at := l.retires(p.p, k); at.After(p.now) {
+		return refusal("What it signed may be good until %s, when it is retired by itself; or retire it now if it has leaked.", at.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// end retires a key. When it signs, another one takes over.
+func (p *plan) end(kid string, compromised bool) error {
+	k := p.find(kid)
+	of := kind{k.Use, k.Alg}
+	signs := k == p.line(of).current(p.now)
+	if !compromised {
+		if err := p.needed(k); err != nil {
+			return err
+		}
+		p.retire(kid, nil)
+		return p.complete()
+	}
+	p.retire(kid, map[string]any{"compromised": true})
+	if of.use == UseAccess {
+		p.change.Compromised = append(p.change.Compromised, kid)
+	} else {
+		p.change.EndSessions = true
+	}
+	if signs {
+		if err := p.succeed(of); err != nil {
+			return err
+		}
+	}
+	return p.complete()
+}
+
+// succeed has a key take over from the one that signed until now: as soon as
+// everybody knows it, if something else can sign until then.
+func (p *plan) succeed(of kind) error {
+	l := p.line(of)
+	// A previous key, or one of the default algorithm.
+	mayWait := l.current(p.now) != nil || of.use == UseAccess && of.alg != token.DefaultAlg
+	k := l.coming(p.now)
+	if k != nil && mayWait {
+		return nil
+	}
+	if k == nil {
+		k = l.next()
+	}
+	if k == nil {
+		kid, err := p.add(of, time.Time{})
+		if err != nil {
+			return err
+		}
+		k = p.find(kid)
+	}
+	at := p.p.known(k)
+	if !mayWait || at.Before(p.now) {
+		at = p.now
+	}
+	p.promote(k.KID, at)
+	return nil
+}

@@ -1,0 +1,78 @@
+package keyring
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// State is where a key stands in its life.
+type State string
+
+// The states there are, in their order.
+const (
+	Next     State = "next"
+	Current  State = "current"
+	Previous State = "previous"
+	Retired  State = "retired"
+)
+
+// Key is a key as an admin sees it.
+type Key struct {
+	KID   string
+	Use   Use
+	Alg   string
+	State State
+	// CreatedAt is when it was published first; for a MAC key, made.
+	CreatedAt time.Time
+	// KnownAt is from when on a next key may take over unnoticed, because
+	// everybody knows it by then.
+	KnownAt time.Time
+	// ActiveAt is since when it signs, or from when on it will; zero for a next
+	// key that waits to be promoted.
+	ActiveAt time.Time
+	// RetiresAt is when a previous key will be retired; zero for the others.
+	RetiresAt time.Time
+	// RetiredAt is when it was.
+	RetiredAt time.Time
+}
+
+// Describe says how the stored keys stand at now: by kind, and each kind in the
+// order of its life, the retired first.
+func Describe(stored []StoredKey, p Policy, now time.Time) []Key {
+	out := make([]Key, 0, len(stored))
+	for i := range stored {
+		k := &stored[i]
+		out = append(out, describe(k, lineOf(stored, kind{k.Use, k.Alg}), p, now))
+	}
+	rank := map[State]int{Retired: 0, Previous: 1, Current: 2, Next: 3}
+	slices.SortStableFunc(out, func(a, b Key) int {
+		zero := func(t time.Time) int {
+			if t.IsZero() {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(cmp.Compare(a.Use, b.Use), cmp.Compare(a.Alg, b.Alg), cmp.Compare(rank[a.State], rank[b.State]),
+			cmp.Compare(zero(a.ActiveAt), zero(b.ActiveAt)), a.ActiveAt.Compare(b.ActiveAt), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.KID, b.KID))
+	})
+	return out
+}
+
+func describe(k *StoredKey, l line, p Policy, now time.Time) Key {
+	d := Key{
+		KID: k.KID, Use: k.Use, Alg: k.Alg,
+		CreatedAt: k.CreatedAt, KnownAt: p.known(k), ActiveAt: k.ActiveAt, RetiredAt: k.RetiredAt,
+	}
+	switch current := l.current(now); {
+	case !k.RetiredAt.IsZero():
+		d.State = Retired
+	case k == current:
+		d.State = Current
+	case k.ActiveAt.IsZero() || k.ActiveAt.After(now):
+		d.State = Next
+	default:
+		d.State, d.RetiresAt = Previous, l.retires(p, k)
+	}
+	return d
+}

@@ -1,0 +1,161 @@
+package session_test
+
+import (
+	"encoding/base64"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+// A signing key that is retired ends what it signed and no session.
+func TestSigningKeyRetired(t *testing.T) {
+	t.Parallel()
+	// now retires the key of the session's access token, which is the current
+	// one or a previous one.
+	for name, retire := range map[string]func(t *testing.T, w *world) error{
+		"the current key": func(t *testing.T, w *world) error {
+			return w.retire(t, w.current(t, keyring.UseAccess))
+		},
+		"a previous key": func(t *testing.T, w *world) error {
+			was := w.current(t, keyring.UseAccess)
+			w.Clock.Advance(6 * time.Minute)
+			must(w.keeper.Rotate(t.Context(), keyring.RotateRequest{}))(t)
+			return w.retire(t, was)
+		},
+	} {
+		t.Run(name+": its access token is refused, and its session goes on under another key", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, session.Lifetimes{})
+			g := w.Login("alice")
+			if err := retire(t, w); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); auth.CodeOf(err) != auth.TokenInvalid && auth.CodeOf(err) != auth.SessionRevoked {
+				t.Errorf("the token is answered %v", err)
+			}
+			if n := w.count(t, `select count(*) from cutoffs where kind = 'key' and expires_at is null`); n != 1 {
+				t.Errorf("%d cutoffs of keys", n)
+			}
+			if n := w.count(t, `select count(*) from cutoffs where kind <> 'key'`); n != 0 {
+				t.Errorf("%d cutoffs of sessions", n)
+			}
+			again, err := w.Refresh(g.RefreshToken)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err := w.Service.Authenticate(t.Context(), again.AccessToken); err != nil || s.ID != g.Session.ID {
+				t.Errorf("the new token: %v, %v", s.ID, err)
+			}
+			w.Login("bob")
+		})
+		t.Run(name+": without its cutoff it does not happen", func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, session.Lifetimes{})
+			g := w.Login("alice")
+			w.breakCutoffs(t)
+			if err := retire(t, w); err == nil {
+				t.Error("it is retired")
+			}
+			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
+				t.Errorf("the token is dead to us alone: %v", err)
+			}
+			if n := w.count(t, `select count(*) from audit where action = ?`, string(auth.AuditKeyRetired)); n != 0 {
+				t.Errorf("%d audit rows tell of what did not happen", n)
+			}
+		})
+	}
+}
+
+// A refresh token of a retired MAC key is refused before the database is asked.
+func TestRetiredMACKeyTouchesNoDatabase(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, session.Lifetimes{})
+	g := w.Login("alice")
+	if err := w.retire(t, w.current(t, keyring.UseRefresh)); err != nil {
+		t.Fatal(err)
+	}
+	w.store.calls.Store(0)
+	if _, err := w.Refresh(g.RefreshToken); auth.CodeOf(err) != auth.RefreshInvalid {
+		t.Errorf("%v", err)
+	}
+	if n := w.store.calls.Load(); n != 0 {
+		t.Errorf("%d calls to the store", n)
+	}
+	// Who logs in again gets a token of another key.
+	if _, err := w.Refresh(w.Login("alice").RefreshToken); err != nil {
+		t.Errorf("after a new log-in: %v", err)
+	}
+}
+
+// Rotation ends nothing: what the previous keys signed is good as long as ever.
+func TestRotationEndsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, session.Lifetimes{})
+	g := w.Login("alice")
+	w.Clock.Advance(6 * time.Minute)
+	must(w.keeper.Rotate(t.Context(), keyring.RotateRequest{}))(t)
+	if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
+		t.Errorf("the access token: %v", err)
+	}
+	again, err := w.Refresh(g.RefreshToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The same refresh again is answered with the same successor, although
+	// another key signs it now.
+	w.Clock.Advance(30 * time.Second)
+	must(w.keeper.Rotate(t.Context(), keyring.RotateRequest{Now: true}))(t)
+	replayed, err := w.Refresh(g.RefreshToken)
+	if err != nil || replayed.Verdict != session.Replay || replayed.Session.Generation != again.Session.Generation {
+		t.Errorf("%v, %v", replayed.Verdict, err)
+	}
+	for i, token := range []auth.Secret{again.RefreshToken, replayed.RefreshToken} {
+		if _, err := w.Refresh(token); err != nil {
+			t.Errorf("successor %d: %v", i, err)
+		}
+	}
+}
+
+func TestTokensAreSignedAsTheAppSays(t *testing.T) {
+	t.Parallel()
+	for _, alg := range []string{"EdDSA", "RS256"} {
+		t.Run(alg, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, session.Lifetimes{})
+			must(w.keeper.Provide(t.Context(), alg, auth.AuditEvent{Actor: auth.ActorCLI}))(t)
+			_, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{SigningAlg: alg}, w.Event(auth.AuditAppUpdated))
+			if err != nil {
+				t.Fatal(err)
+			}
+			header := func(g session.Grant) string { return string(decodeSegment(t, g.AccessToken, 0)) }
+			early := w.Login("alice")
+			if h := header(early); !strings.Contains(h, `"ES256"`) {
+				t.Errorf("before validators know the key: %s", h)
+			}
+			w.Clock.Advance(6 * time.Minute)
+			for what, g := range map[string]session.Grant{"log-in": w.Login("bob"), "refresh": must(w.Refresh(early.RefreshToken))(t)} {
+				if h := header(g); !strings.Contains(h, `"`+alg+`"`) {
+					t.Errorf("%s: %s", what, h)
+				}
+				if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+// decodeSegment returns a part of a JWT.
+func decodeSegment(t *testing.T, token auth.Secret, i int) []byte {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(strings.Split(token.Reveal(), ".")[i])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
