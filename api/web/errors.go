@@ -59,6 +59,17 @@ var Responses = map[auth.Code]Response{
 	auth.TokenInvalid: {Status: 401, OAuth: "invalid_token", Text: "This is not an access token of this server."},
 	auth.TokenExpired: {Status: 401, OAuth: "invalid_token", Text: "The access token has expired; refresh it."},
 
+	auth.BindingMethodDisabled: {Status: 403, OAuth: "access_denied", Text: "This app does not let users bind themselves this way."},
+	auth.BindingNoMatch:        {Status: 422, OAuth: "access_denied", Text: "What was given fits no person; check it and try again."},
+	auth.BindingDelayed:        {Status: 429, OAuth: "temporarily_unavailable", Text: "Too many attempts failed; wait before the next one.", RetryAfter: 30 * time.Second},
+	auth.AlreadyBound:          {Status: 409, OAuth: "access_denied", Text: "This identity is bound to another person; unbind it first."},
+	auth.PersonTaken:           {Status: 409, OAuth: "access_denied", Text: "The person has another identity in this app, which has to be unbound first."},
+	auth.TicketInvalid:         {Status: 422, OAuth: "access_denied", Text: "This ticket does not exist, has expired or was used; ask for a new one."},
+	auth.UnbindForbidden:       {Status: 403, OAuth: "access_denied", Text: "This app does not let users unbind themselves."},
+	auth.WebhookRefused:        {Status: 403, OAuth: "access_denied", Text: "The business behind this app refuses the binding."},
+	auth.WebhookUnavailable:    {Status: 503, OAuth: "temporarily_unavailable", Text: "The business behind this app did not answer; try again.", RetryAfter: 5 * time.Second},
+	auth.PersonConflict:        {Status: 409, OAuth: "invalid_request", Text: "Another person has this external_id or phone."},
+
 	auth.ServiceKeyMissing: {Status: 401, OAuth: "invalid_client", Text: "Send a service key as: Authorization: Bearer KEY"},
 	auth.ServiceKeyInvalid: {Status: 401, OAuth: "invalid_client", Text: "This is not a service key of this server, or it was revoked."},
 	auth.InsufficientScope: {Status: 403, OAuth: "insufficient_scope", Text: "This service key is not good for this."},
@@ -112,6 +123,8 @@ type problem struct {
 	Detail    string    `json:"detail,omitempty"`
 	Code      auth.Code `json:"code"`
 	RequestID string    `json:"request_id"`
+	// UserMessage is the business's own word to the user.
+	UserMessage string `json:"user_message,omitempty"`
 }
 
 // ProblemType is the prefix of every problem's type; the code follows.
@@ -148,6 +161,8 @@ func writeProblem(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Re
 		Detail:    e.Description,
 		Code:      e.Code,
 		RequestID: EventOf(r.Context()).RequestID,
+
+		UserMessage: e.UserMessage,
 	})
 }
 
