@@ -144,3 +144,35 @@ func SortedKeys(keys []AttemptKey) []AttemptKey {
 	sorted := slices.SortedFunc(slices.Values(keys), CompareAttemptKeys)
 	return slices.Compact(sorted)
 }
+
+// Count counts one attempt in all of the counters, or returns how long the caller
+// has to wait: then they are as they were. It returns those whose delay began.
+func Count(counted []Attempts, now time.Time) (delayed []Attempts, wait time.Duration) {
+	next := make([]Counter, len(counted))
+	for i, a := range counted {
+		var w time.Duration
+		next[i], w = a.Attempt(a.Kind, now)
+		wait = max(wait, w)
+	}
+	if wait > 0 {
+		return nil, wait
+	}
+	for i := range counted {
+		counted[i].Counter = next[i]
+		if !next[i].BlockedUntil.IsZero() {
+			delayed = append(delayed, counted[i])
+		}
+	}
+	return delayed, 0
+}
+
+// Uncount takes a reservation back from the counters as they are now.
+func Uncount(counted []Attempts, r Reservation) {
+	for i := range counted {
+		for _, reserved := range r.Counted {
+			if reserved.AttemptKey == counted[i].AttemptKey {
+				counted[i].Counter = counted[i].Refund(reserved.Kind, reserved.Counter)
+			}
+		}
+	}
+}

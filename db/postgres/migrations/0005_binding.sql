@@ -3,11 +3,20 @@
 -- attributes is text that holds JSON, as the domain wrote it: jsonb would give
 -- it back in another order. updated_at is null until the first change. source
 -- says who made the person: an admin, or the binding method that did.
+--
+-- What is unique but for the id is so by partial indexes. A column in another
+-- unique index could be the target of a foreign key, and changing it would lock
+-- the row FOR UPDATE, which those who hold an identity and take KEY SHARE on its
+-- person would wait for.
 alter table persons
-    add column phone      text collate "C" unique check (phone ~ '^\+[1-9][0-9]{6,14}$'),
+    drop constraint persons_external_id_key,
+    add column phone      text collate "C" check (phone ~ '^\+[1-9][0-9]{6,14}$'),
     add column attributes text not null default '{}' check (json_typeof(attributes::json) = 'object'),
     add column source     text not null default 'admin' check (source in ('admin', 'phone', 'webhook')),
     add column updated_at timestamptz;
+
+create unique index persons_external_id on persons (external_id) where external_id is not null;
+create unique index persons_phone on persons (phone) where phone is not null;
 
 -- Persons are found by the beginning of their name.
 create index persons_name on persons (name collate "C", id);
