@@ -1,6 +1,6 @@
 // Package storetest is the store contract as a suite: what [session.Store],
 // [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store] and [cutoffs.Store] promise in prose, it demands of every
+// [servicekey.Store], [cutoffs.Store] and [binding.Store] promise in prose, it demands of every
 // database alike. A change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
@@ -22,6 +22,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
@@ -36,6 +37,8 @@ type Store interface {
 	keyring.Store
 	servicekey.Store
 	cutoffs.Store
+	binding.Store
+	CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error)
 }
 
 // Harness is a migrated, empty database of one test.
@@ -75,6 +78,11 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Cutoffs", cutoffTests},
 		{"Keys", keyTests},
 		{"ServiceKeys", serviceKeyTests},
+		{"Persons", personTests},
+		{"Bind", bindTests},
+		{"BindTickets", ticketTests},
+		{"BindAttempts", attemptTests},
+		{"BindRaces", bindRaceTests},
 		{"Contention", contentionTests},
 		{"Cancelled", cancelledTests},
 		{"HostileText", hostileTests},
