@@ -1,6 +1,6 @@
 // Package storetest is the store contract as a suite: what [session.Store],
 // [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store] and [cutoffs.Store] promise in prose, it demands of every
+// [servicekey.Store], [accesstoken.Store] and [cutoffs.Store] promise in prose, it demands of every
 // database alike. A change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
@@ -24,6 +24,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -35,6 +36,7 @@ type Store interface {
 	auth.AppStore
 	keyring.Store
 	servicekey.Store
+	accesstoken.Store
 	cutoffs.Store
 }
 
@@ -75,6 +77,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Cutoffs", cutoffTests},
 		{"Keys", keyTests},
 		{"ServiceKeys", serviceKeyTests},
+		{"PlatformTokens", platformTokenTests},
 		{"Contention", contentionTests},
 		{"Cancelled", cancelledTests},
 		{"HostileText", hostileTests},
