@@ -156,6 +156,20 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 			_, err := f.Store.CreatePerson(ctx, binding.Draft{ID: newID()}, event(auth.AuditPersonCreated, t0))
 			return err
 		},
+		"PlatformToken": func(ctx context.Context) error { _, err := f.Store.PlatformToken(ctx, appA); return err },
+		"LeasePlatformToken": func(ctx context.Context) error {
+			_, _, err := f.Store.LeasePlatformToken(ctx, leaseParams(newID(), t0))
+			return err
+		},
+		"ForcePlatformToken": func(ctx context.Context) error {
+			_, err := f.Store.ForcePlatformToken(ctx, forceParams(newID(), t0))
+			return err
+		},
+		"KeepPlatformToken": func(ctx context.Context) error {
+			_, err := f.Store.KeepPlatformToken(ctx, appA, newID(), platformToken)
+			return err
+		},
+		"EndPlatformTokenLease": func(ctx context.Context) error { return f.Store.EndPlatformTokenLease(ctx, appA, newID()) },
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package storetest is the store contract as a suite: what [session.Store],
 // [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store], [cutoffs.Store] and [binding.Store] promise in prose, it demands of every
-// database alike. A change of behaviour starts here.
+// [servicekey.Store], [accesstoken.Store], [cutoffs.Store] and [binding.Store]
+// promise in prose, it demands of every database alike. A change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
 // input too, a property test against a small model, and the benchmarks. It does
@@ -25,6 +25,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -36,6 +37,7 @@ type Store interface {
 	auth.AppStore
 	keyring.Store
 	servicekey.Store
+	accesstoken.Store
 	cutoffs.Store
 	binding.Store
 	CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error)
@@ -83,6 +85,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"BindTickets", ticketTests},
 		{"BindAttempts", attemptTests},
 		{"BindRaces", bindRaceTests},
+		{"PlatformTokens", platformTokenTests},
 		{"Contention", contentionTests},
 		{"Cancelled", cancelledTests},
 		{"HostileText", hostileTests},
