@@ -128,6 +128,7 @@ var direction = []struct {
 	{"=pkg/bearer", []string{"pkg/bearer/cutoff"}},
 	{"pkg/bearer/cutoff", nil},
 	{"pkg/seal", nil},
+	{"pkg/netreason", nil},
 	{"pkg/servicekey", []string{"pkg/auth"}},
 	{"=pkg/cutoffs", []string{"pkg/auth", "pkg/bearer/cutoff"}},
 	{"pkg/adminclient", nil},
@@ -138,7 +139,7 @@ var direction = []struct {
 	{"=pkg/platform", []string{"pkg/auth"}},
 	{"pkg/platform", []string{"pkg/auth", "=pkg/platform"}},
 	{"pkg/platform/accesstoken", []string{"pkg/auth", "=pkg/platform", "pkg/seal"}},
-	{"pkg/platform/wechat", []string{"pkg/auth", "=pkg/platform", "pkg/platform/accesstoken", "pkg/seal"}},
+	{"pkg/platform/wechat", []string{"pkg/auth", "pkg/netreason", "=pkg/platform", "pkg/platform/accesstoken", "pkg/seal"}},
 }
 
 // within reports whether dir matches a folder of the table.
