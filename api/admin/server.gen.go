@@ -51,6 +51,8 @@ const (
 	UnsupportedGrantType   Code = "unsupported_grant_type"
 	UnsupportedMediaType   Code = "unsupported_media_type"
 	UserBlocked            Code = "user_blocked"
+	WebhookRefused         Code = "webhook_refused"
+	WebhookUnavailable     Code = "webhook_unavailable"
 )
 
 // Valid indicates whether the value is a known member of the Code enum.
@@ -119,6 +121,10 @@ func (e Code) Valid() bool {
 	case UnsupportedMediaType:
 		return true
 	case UserBlocked:
+		return true
+	case WebhookRefused:
+		return true
+	case WebhookUnavailable:
 		return true
 	default:
 		return false

@@ -128,6 +128,7 @@ var direction = []struct {
 	{"=pkg/bearer", []string{"pkg/bearer/cutoff"}},
 	{"pkg/bearer/cutoff", nil},
 	{"pkg/seal", nil},
+	{"pkg/binding/webhook", []string{"pkg/auth", "pkg/netreason"}},
 	{"pkg/netreason", nil},
 	{"pkg/servicekey", []string{"pkg/auth"}},
 	{"=pkg/cutoffs", []string{"pkg/auth", "pkg/bearer/cutoff"}},
@@ -238,7 +239,7 @@ func TestImports(t *testing.T) {
 				if ours && forTests(to) && !forTests(dir) {
 					t.Errorf("%s imports %s, which is for tests", file, to)
 				}
-				for _, tool := range []string{"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "pgregory.net/rapid"} {
+				for _, tool := range []string{"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "pgregory.net/rapid", "github.com/standard-webhooks"} {
 					if within(imported, tool) && !forTests(dir) {
 						t.Errorf("%s imports %s, which is for tests", file, imported)
 					}
@@ -287,6 +288,8 @@ func TestImports(t *testing.T) {
 		{"pkg/platform/wechat", "pkg/platform/accesstoken", true},
 		{"pkg/platform/accesstoken", "pkg/platform/wechat", false},
 		{"pkg/platform/guard", "pkg/platform/accesstoken", false},
+		{"pkg/binding/webhook", "pkg/netreason", true},
+		{"pkg/binding/webhook", "pkg/platform", false},
 		{"pkg/platform/wechatsim", "pkg/platform/wechat", false},
 		{"deploy/x", "pkg/auth", false},
 	} {
