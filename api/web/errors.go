@@ -50,9 +50,6 @@ var Responses = map[auth.Code]Response{
 	auth.PlatformUnavailable:   {Status: 503, OAuth: "temporarily_unavailable", Text: "The platform did not answer; try again with a new code.", RetryAfter: 2 * time.Second},
 	auth.PlatformMisconfigured: {Status: 500, OAuth: "server_error", Text: "The platform refuses this app as it is configured here; the operator must act."},
 
-	auth.WebhookRefused:     {Status: 403, OAuth: "access_denied", Text: "The back end of this app refuses; user_message, if there is one, says why."},
-	auth.WebhookUnavailable: {Status: 503, OAuth: "temporarily_unavailable", Text: "The back end of this app did not answer; try again.", RetryAfter: 5 * time.Second},
-
 	auth.RefreshInvalid:      {Status: 400, OAuth: "invalid_grant", Text: "This is not a refresh token of this app; log in again."},
 	auth.RefreshExpired:      {Status: 400, OAuth: "invalid_grant", Text: "The session has expired; log in again."},
 	auth.RefreshReused:       {Status: 400, OAuth: "invalid_grant", Text: "This refresh token was used before, so the session has been ended; log in again."},

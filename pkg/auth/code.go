@@ -66,14 +66,6 @@ const (
 	PlatformMisconfigured Code = "platform_misconfigured"
 )
 
-// Codes of an app's own back end, which binding may ask.
-const (
-	// WebhookRefused: the app's back end refuses to bind this user.
-	WebhookRefused Code = "webhook_refused"
-	// WebhookUnavailable: the app's back end did not answer, or not as it should.
-	WebhookUnavailable Code = "webhook_unavailable"
-)
-
 // Codes of the refresh.
 const (
 	// RefreshInvalid: not a refresh token of this server and this app.
@@ -156,7 +148,6 @@ func Codes() []Code {
 		AppUnknown, AppDisabled, ClientSecretUnexpected,
 		CodeInvalid, CodeUsed, UserBlocked, IdentityDisabled, PersonDisabled,
 		PhoneCodeInvalid, PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
-		WebhookRefused, WebhookUnavailable,
 		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,
 		TokenMissing, TokenInvalid, TokenExpired,
 		BindingMethodDisabled, BindingNoMatch, BindingDelayed, AlreadyBound, PersonTaken,
