@@ -24,6 +24,11 @@ type App struct {
 	// SigningAlg is the JWS algorithm of the app's access tokens, one of
 	// [SigningAlgs]. Stores take "" for [DefaultSigningAlg].
 	SigningAlg string
+	// Policy is how its identities are bound to persons.
+	Policy Policy
+	// SealedWebhookSecret signs what is sent to the policy's webhook; empty while
+	// there is none.
+	SealedWebhookSecret []byte
 	// Epoch counts the times the whole app was revoked. Sessions and tokens
 	// below it are dead.
 	Epoch int64
@@ -120,4 +125,7 @@ type AppChange struct {
 	Audiences    *[]string
 	// SigningAlg is one of [SigningAlgs]; empty leaves it as it is.
 	SigningAlg string
+	Policy     *Policy
+	// SealedWebhookSecret is the new secret of the webhook.
+	SealedWebhookSecret []byte
 }
