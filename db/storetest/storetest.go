@@ -1,6 +1,6 @@
 // Package storetest is the store contract as a suite: what [session.Store],
 // [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store] and [cutoffs.Store] promise in prose, it demands of every
+// [servicekey.Store], [cutoffs.Store] and [binding.PersonStore] promise in prose, it demands of every
 // database alike. A change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
@@ -22,6 +22,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
@@ -36,6 +37,7 @@ type Store interface {
 	keyring.Store
 	servicekey.Store
 	cutoffs.Store
+	binding.PersonStore
 }
 
 // Harness is a migrated, empty database of one test.
@@ -73,6 +75,11 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Revoke", revokeTests},
 		{"RevokeRestricted", restrictedTests},
 		{"Cutoffs", cutoffTests},
+		{"Persons", personTests},
+		{"UpsertPersons", upsertTests},
+		{"Identities", identityTests},
+		{"EraseIdentity", eraseTests},
+		{"DelaysOfAdmins", delayTests},
 		{"Keys", keyTests},
 		{"ServiceKeys", serviceKeyTests},
 		{"Contention", contentionTests},
