@@ -45,6 +45,7 @@ var Responses = map[auth.Code]Response{
 	auth.UserBlocked:           {Status: 403, OAuth: "access_denied", Text: "The platform has blocked this user."},
 	auth.IdentityDisabled:      {Status: 403, OAuth: "access_denied", Text: "This identity is disabled."},
 	auth.PersonDisabled:        {Status: 403, OAuth: "access_denied", Text: "The person this identity is bound to is disabled."},
+	auth.PhoneCodeInvalid:      {Status: 400, OAuth: "invalid_grant", Text: "The platform does not accept this phone code; ask the user for a new one."},
 	auth.PlatformQuota:         {Status: 429, OAuth: "temporarily_unavailable", Text: "The platform asks for a pause; try again later with a new code.", RetryAfter: time.Minute},
 	auth.PlatformUnavailable:   {Status: 503, OAuth: "temporarily_unavailable", Text: "The platform did not answer; try again with a new code.", RetryAfter: 2 * time.Second},
 	auth.PlatformMisconfigured: {Status: 500, OAuth: "server_error", Text: "The platform refuses this app as it is configured here; the operator must act."},

@@ -58,7 +58,7 @@ func serve(ctx context.Context, p parts) error {
 	metrics := telemetry.NewMetrics(buildVersion())
 	measureKeys(metrics, p.keys)
 	measurePool(metrics, p.store)
-	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL})
+	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL, Tokens: p.store, Sealer: p.sealer})
 	if err != nil {
 		return wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
 	}

@@ -138,6 +138,8 @@ var direction = []struct {
 	{"=pkg/binding", []string{"pkg/auth", "=pkg/platform", "pkg/seal", "=pkg/session", "pkg/token"}},
 	{"=pkg/platform", []string{"pkg/auth"}},
 	{"pkg/platform", []string{"pkg/auth", "=pkg/platform"}},
+	{"pkg/platform/accesstoken", []string{"pkg/auth", "=pkg/platform", "pkg/seal"}},
+	{"pkg/platform/wechat", []string{"pkg/auth", "=pkg/platform", "pkg/platform/accesstoken", "pkg/seal"}},
 }
 
 // within reports whether dir matches a folder of the table.
@@ -282,6 +284,9 @@ func TestImports(t *testing.T) {
 		{"pkg/platform", "pkg/seal", false},
 		{"pkg/platform/wechat", "pkg/platform", true},
 		{"pkg/platform/wechat", "pkg/platform/wechatsim", false},
+		{"pkg/platform/wechat", "pkg/platform/accesstoken", true},
+		{"pkg/platform/accesstoken", "pkg/platform/wechat", false},
+		{"pkg/platform/guard", "pkg/platform/accesstoken", false},
 		{"pkg/platform/wechatsim", "pkg/platform/wechat", false},
 		{"deploy/x", "pkg/auth", false},
 	} {

@@ -12,6 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -23,6 +24,7 @@ type store interface {
 	auth.AppStore
 	keyring.Store
 	servicekey.Store
+	accesstoken.Store
 	cutoffs.Store
 	// Migrate brings the schema up to date; several processes may call it at
 	// once.

@@ -23,7 +23,7 @@ func (f *fixture) erase(t testing.TB, id uuid.UUID, now time.Time) binding.Ident
 // phonePerson is a person that a phone number made, bound to an identity.
 func (f *fixture) phonePerson(t testing.TB, identity uuid.UUID) auth.PersonRecord {
 	t.Helper()
-	d := binding.Draft{ID: newID(), Phone: text("+8613800001001"), Name: text("李雷"), Source: auth.PersonByPhone, Facts: map[string][]byte{"no": mac(1)}}
+	d := binding.Draft{ID: newID(), Phone: text("+8613800001001"), Name: text("李雷"), Source: auth.PersonByPhone, Facts: map[string][]byte{"no": factMAC(1)}}
 	p := f.createPerson(t, d)
 	f.bindTo(t, identity, p.ID, auth.SecondJoins)
 	return p
@@ -42,7 +42,7 @@ var eraseTests = []test{
 		f.exec(t, `insert into bind_attempts (kind, key, failures, at, expires_at) values ('identity', ?, 3, ?, ?)`,
 			s.Identity.String(), f.Time(t0), f.Time(t0.Add(time.Hour)))
 		f.exec(t, `insert into bind_tickets (hash, person_id, created_at, expires_at, used_by, used_at) values (?, ?, ?, ?, ?, ?)`,
-			mac(1), p.ID.String(), f.Time(t0), f.Time(t0), s.Identity.String(), f.Time(t0))
+			factMAC(1), p.ID.String(), f.Time(t0), f.Time(t0), s.Identity.String(), f.Time(t0))
 		before, later := f.counts(t), t0.Add(time.Hour)
 
 		want := binding.IdentityRecord{
@@ -69,7 +69,7 @@ var eraseTests = []test{
 			wantEqual(t, query, f.number(t, query), 0)
 		}
 		wantEqual(t, "what else the trail says", f.number(t, `select count(*) from audit where detail ->> 'method' = 'phone'`), 1)
-		wantEqual(t, "the business's person", f.person(t, p.ID), p)
+		wantEqual(t, "the business's person", f.record(t, p.ID), p)
 
 		// Again it changes nothing; nor can anything else be done to it.
 		before = f.counts(t)
@@ -106,10 +106,10 @@ var eraseTests = []test{
 		p := f.phonePerson(t, one.Identity)
 		f.bindTo(t, two.Identity, p.ID, auth.SecondJoins)
 		f.erase(t, one.Identity, t0)
-		wantEqual(t, "the person of another identity", f.person(t, p.ID), p)
+		wantEqual(t, "the person of another identity", f.record(t, p.ID), p)
 		wantEqual(t, "person of the other", f.identity(t, two.Identity).Person, p.ID)
 		f.erase(t, two.Identity, t0)
-		if got := f.person(t, p.ID); got.Phone != "" || got.Name != "" || len(got.Facts) > 0 {
+		if got := f.record(t, p.ID); got.Phone != "" || got.Name != "" || len(got.Facts) > 0 {
 			t.Errorf("left of the person: %+v", got)
 		}
 		if f.detail(t, "person_forgotten") == "" {
@@ -122,7 +122,7 @@ var eraseTests = []test{
 		want, err := f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{ExternalID: "1001"}, event(auth.AuditPersonUpdated, t0))
 		wantCode(t, err, "")
 		f.erase(t, s.Identity, t0)
-		wantEqual(t, "person", f.person(t, p.ID), want)
+		wantEqual(t, "person", f.record(t, p.ID), want)
 	}},
 	{"erasures_log_ins_and_bindings_at_once_leave_no_live_session_of_an_erased_identity", func(t *testing.T, f *fixture) {
 		p := f.createPerson(t, personDraft("1001", "", "", nil))
@@ -166,9 +166,9 @@ var delayTests = []test{
 		policy := auth.Policy{Facts: auth.FactsPolicy{Lookup: "no", Check: []string{"name"}}}
 		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &policy}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, "")
-		p := f.createPerson(t, personDraft("1001", "", "", map[string][]byte{"no": mac(0xab), "name": mac(1)}))
-		f.createPerson(t, personDraft("1002", "", "", map[string][]byte{"no": mac(2)}))
-		f.createPerson(t, personDraft("1003", "", "", map[string][]byte{"no": mac(2)}))
+		p := f.createPerson(t, personDraft("1001", "", "", map[string][]byte{"no": factMAC(0xab), "name": factMAC(1)}))
+		f.createPerson(t, personDraft("1002", "", "", map[string][]byte{"no": factMAC(2)}))
+		f.createPerson(t, personDraft("1003", "", "", map[string][]byte{"no": factMAC(2)}))
 		id, soon, past := newID(), t0.Add(time.Minute), t0.Add(-time.Minute)
 		hex := func(m []byte) string { return fmt.Sprintf("%x", m) }
 		f.plantAttempts(t, binding.ByIdentity, id.String(), 5, soon, soon)
@@ -176,9 +176,9 @@ var delayTests = []test{
 		f.plantAttempts(t, binding.ByAddress, "192.0.2.2", 60, past, soon)
 		f.plantAttempts(t, binding.ByAddress, "192.0.2.3", 60, past, past) // says nothing any more
 		f.plantAttempts(t, binding.ByAddress, "192.0.2.4", 0, time.Time{}, soon)
-		f.plantAttempts(t, binding.ByValue, hex(mac(0xab)), 6, soon, soon)
-		f.plantAttempts(t, binding.ByValue, hex(mac(2)), 6, soon, soon) // of two persons
-		f.plantAttempts(t, binding.ByValue, hex(mac(3)), 6, soon, soon) // of nobody
+		f.plantAttempts(t, binding.ByValue, hex(factMAC(0xab)), 6, soon, soon)
+		f.plantAttempts(t, binding.ByValue, hex(factMAC(2)), 6, soon, soon) // of two persons
+		f.plantAttempts(t, binding.ByValue, hex(factMAC(3)), 6, soon, soon) // of nobody
 
 		list := func(q binding.AttemptQuery) []string {
 			q.Now, q.Limit = t0, cmp.Or(q.Limit, 10)
@@ -190,7 +190,7 @@ var delayTests = []test{
 			}
 			return keys
 		}
-		all := []string{"192.0.2.1", "192.0.2.2", id.String(), hex(mac(2)), hex(mac(3)), hex(mac(0xab))}
+		all := []string{"192.0.2.1", "192.0.2.2", id.String(), hex(factMAC(2)), hex(factMAC(3)), hex(factMAC(0xab))}
 		wantEqual(t, "all", list(binding.AttemptQuery{}), all)
 		wantEqual(t, "delayed", list(binding.AttemptQuery{Delayed: true}), all[2:])
 		wantEqual(t, "addresses", list(binding.AttemptQuery{Kind: binding.ByAddress}), all[:2])
@@ -206,7 +206,7 @@ var delayTests = []test{
 		}
 		wantEqual(t, "persons of the values", persons, []uuid.UUID{uuid.Nil, uuid.Nil, p.ID})
 		wantEqual(t, "a counter", found[2], binding.Attempts{
-			AttemptKey: binding.ValueKey(mac(0xab)), Counter: binding.Counter{Failures: 6, At: t0, BlockedUntil: soon}, Person: p.ID,
+			AttemptKey: binding.ValueKey(factMAC(0xab)), Counter: binding.Counter{Failures: 6, At: t0, BlockedUntil: soon}, Person: p.ID,
 		})
 
 		before := f.counts(t)

@@ -15,8 +15,8 @@ import (
 
 func text(s string) *string { return &s }
 
-// mac is what a store keeps of a fact.
-func mac(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
+// factMAC is what a store keeps of a fact.
+func factMAC(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 
 // personDraft is a person by an admin.
 func personDraft(externalID, name, phone string, facts map[string][]byte) binding.Draft {
@@ -37,8 +37,8 @@ func (f *fixture) createPerson(t testing.TB, d binding.Draft) auth.PersonRecord 
 	return p
 }
 
-// person reads a person.
-func (f *fixture) person(t testing.TB, id uuid.UUID) auth.PersonRecord {
+// record reads a person.
+func (f *fixture) record(t testing.TB, id uuid.UUID) auth.PersonRecord {
 	t.Helper()
 	p, err := f.Store.Person(t.Context(), id)
 	wantCode(t, err, "")
@@ -76,9 +76,9 @@ func (f *fixture) lastAction(t testing.TB) string {
 	return f.text(t, `select action from audit where id = (select max(id) from audit)`)
 }
 
-var personTests = []test{
+var personAdminTests = []test{
 	{"a_person_is_read_back_as_made_and_found_by_what_names_him", func(t *testing.T, f *fixture) {
-		d := personDraft("1001", "李雷", "+8613800001001", map[string][]byte{"name": mac(2), "employee_no": mac(1)})
+		d := personDraft("1001", "李雷", "+8613800001001", map[string][]byte{"name": factMAC(2), "employee_no": factMAC(1)})
 		d.Attributes = []byte(`{"b":1,"a":"x"}`)
 		want := auth.PersonRecord{
 			Person: auth.Person{ID: d.ID, ExternalID: "1001", Name: "李雷"}, Phone: "+8613800001001",
@@ -86,7 +86,7 @@ var personTests = []test{
 			CreatedAt: t0, UpdatedAt: t0,
 		}
 		wantEqual(t, "made", f.createPerson(t, d), want)
-		wantEqual(t, "read", f.person(t, d.ID), want)
+		wantEqual(t, "read", f.record(t, d.ID), want)
 		f.createPerson(t, personDraft("1002", "李雷雷", "+8613800001002", nil))
 		f.createPerson(t, personDraft("%", "李%", "", nil))
 		for name, c := range map[string]struct {
@@ -120,21 +120,21 @@ var personTests = []test{
 		wantCode(t, err, auth.NotFound)
 	}},
 	{"an_update_changes_what_it_names_and_the_trail_says_what_and_not_to_what", func(t *testing.T, f *fixture) {
-		d := personDraft("1001", "李雷", "+8613800001001", map[string][]byte{"name": mac(1), "id_no": mac(2), "old": mac(3)})
+		d := personDraft("1001", "李雷", "+8613800001001", map[string][]byte{"name": factMAC(1), "id_no": factMAC(2), "old": factMAC(3)})
 		d.Attributes = []byte(`{"dept":"A"}`)
 		want := f.createPerson(t, d)
 		before, later := f.counts(t), t0.Add(time.Hour)
 		u := binding.Draft{
 			ExternalID: "1001a", Name: text("李蕾"), Phone: text(""), Attributes: []byte(`{"dept":"B"}`),
-			Facts: map[string][]byte{"name": mac(9), "id_no": mac(2), "old": nil, "never": nil},
+			Facts: map[string][]byte{"name": factMAC(9), "id_no": factMAC(2), "old": nil, "never": nil},
 		}
 		want.ExternalID, want.Name, want.Phone, want.Attributes = "1001a", "李蕾", "", []byte(`{"dept":"B"}`)
 		want.Facts, want.UpdatedAt = []string{"id_no", "name"}, later
 		got, err := f.Store.UpdatePerson(t.Context(), d.ID, u, event(auth.AuditPersonUpdated, later))
 		wantCode(t, err, "")
 		wantEqual(t, "answer", got, want)
-		wantEqual(t, "person", f.person(t, d.ID), want)
-		wantEqual(t, "the new fact", f.factsOf(t, d.ID, mac(9)), 1)
+		wantEqual(t, "person", f.record(t, d.ID), want)
+		wantEqual(t, "the new fact", f.factsOf(t, d.ID, factMAC(9)), 1)
 		f.wantCounts(t, before, counts{Audit: 1})
 		wantEqual(t, "changed", slices.Sorted(slices.Values(jsonStrings(t, f.detail(t, "changed")))),
 			[]string{"attributes", "external_id", "facts.name", "facts.old", "name", "phone"})
@@ -150,23 +150,23 @@ var personTests = []test{
 	}},
 	{"an_update_to_what_another_has_is_a_conflict_and_changes_nothing", func(t *testing.T, f *fixture) {
 		first := f.createPerson(t, personDraft("1001", "李雷", "+8613800001001", nil))
-		second := f.createPerson(t, personDraft("1002", "韩梅梅", "+8613800001002", map[string][]byte{"name": mac(1)}))
+		second := f.createPerson(t, personDraft("1002", "韩梅梅", "+8613800001002", map[string][]byte{"name": factMAC(1)}))
 		before := f.counts(t)
 		for _, d := range []binding.Draft{
 			{ExternalID: "1001", Name: text("x")},
-			{Phone: text("+8613800001001"), Facts: map[string][]byte{"name": mac(5)}},
+			{Phone: text("+8613800001001"), Facts: map[string][]byte{"name": factMAC(5)}},
 		} {
 			_, err := f.Store.UpdatePerson(t.Context(), second.ID, d, event(auth.AuditPersonUpdated, t0))
 			wantCode(t, err, auth.PersonConflict)
 		}
 		for _, d := range []binding.Draft{
-			personDraft("1001", "", "", nil), personDraft("1003", "", "+8613800001001", map[string][]byte{"name": mac(1)}),
+			personDraft("1001", "", "", nil), personDraft("1003", "", "+8613800001001", map[string][]byte{"name": factMAC(1)}),
 		} {
 			_, err := f.Store.CreatePerson(t.Context(), d, event(auth.AuditPersonCreated, t0))
 			wantCode(t, err, auth.PersonConflict)
 		}
-		wantEqual(t, "the second", f.person(t, second.ID), second)
-		wantEqual(t, "the first", f.person(t, first.ID), first)
+		wantEqual(t, "the second", f.record(t, second.ID), second)
+		wantEqual(t, "the first", f.record(t, first.ID), first)
 		_, err := f.Store.UpdatePerson(t.Context(), newID(), binding.Draft{}, event(auth.AuditPersonUpdated, t0))
 		wantCode(t, err, auth.NotFound)
 		f.wantCounts(t, before, counts{})
@@ -174,12 +174,12 @@ var personTests = []test{
 	{"a_person_has_at_most_so_many_facts", func(t *testing.T, f *fixture) {
 		facts := map[string][]byte{}
 		for i := range auth.MaxFacts {
-			facts[fmt.Sprintf("f%d", i)] = mac(byte(i))
+			facts[fmt.Sprintf("f%d", i)] = factMAC(byte(i))
 		}
 		p := f.createPerson(t, personDraft("1001", "", "", facts))
-		_, err := f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{Facts: map[string][]byte{"more": mac(99)}}, event(auth.AuditPersonUpdated, t0))
+		_, err := f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{Facts: map[string][]byte{"more": factMAC(99)}}, event(auth.AuditPersonUpdated, t0))
 		wantCode(t, err, auth.InvalidRequest)
-		_, err = f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{Facts: map[string][]byte{"more": mac(99), "f0": nil}}, event(auth.AuditPersonUpdated, t0))
+		_, err = f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{Facts: map[string][]byte{"more": factMAC(99), "f0": nil}}, event(auth.AuditPersonUpdated, t0))
 		wantCode(t, err, "")
 	}},
 	{"a_disabled_person_loses_the_sessions_of_all_his_identities_and_is_kept_out", func(t *testing.T, f *fixture) {
@@ -269,7 +269,7 @@ func (f *fixture) byExternalID(t testing.TB, id string) auth.PersonRecord {
 var upsertTests = []test{
 	{"persons_are_created_updated_and_left_as_they_are", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
-		a := personDraft("A", "甲", "+8613800000001", map[string][]byte{"no": mac(1), "name": mac(2)})
+		a := personDraft("A", "甲", "+8613800000001", map[string][]byte{"no": factMAC(1), "name": factMAC(2)})
 		a.Attributes = []byte(`{"x":1}`)
 		b := personDraft("B", "", "", nil)
 		wantEqual(t, "first", f.upsert(t, t0, a, b), []string{"created", "created"})
@@ -278,13 +278,13 @@ var upsertTests = []test{
 			Person: auth.Person{ID: a.ID, ExternalID: "A", Name: "甲"}, Phone: "+8613800000001", Attributes: []byte(`{"x":1}`),
 			Facts: []string{"name", "no"}, Source: auth.PersonByAdmin, CreatedAt: t0, UpdatedAt: t0,
 		}
-		wantEqual(t, "A", f.person(t, a.ID), want)
+		wantEqual(t, "A", f.record(t, a.ID), want)
 
 		later := t0.Add(time.Hour)
 		a.ID, b.ID = newID(), newID() // of no account: they are known
-		b.Phone, b.Facts = text("+8613800000002"), map[string][]byte{"no": mac(7)}
+		b.Phone, b.Facts = text("+8613800000002"), map[string][]byte{"no": factMAC(7)}
 		wantEqual(t, "again", f.upsert(t, later, a, b), []string{"unchanged", "updated"})
-		wantEqual(t, "A", f.person(t, want.ID), want)
+		wantEqual(t, "A", f.record(t, want.ID), want)
 		if p := f.byExternalID(t, "B"); p.Phone != "+8613800000002" || !p.UpdatedAt.Equal(later) || !slices.Equal(p.Facts, []string{"no"}) {
 			t.Errorf("B is %+v", p)
 		}
@@ -296,14 +296,14 @@ var upsertTests = []test{
 		f.wantCounts(t, before, counts{Persons: 2, Audit: 2})
 	}},
 	{"what_a_draft_does_not_name_stays_and_a_nil_fact_goes", func(t *testing.T, f *fixture) {
-		a := personDraft("A", "甲", "+8613800000001", map[string][]byte{"no": mac(1), "old": mac(2)})
+		a := personDraft("A", "甲", "+8613800000001", map[string][]byte{"no": factMAC(1), "old": factMAC(2)})
 		a.Attributes = []byte(`{"x":1}`)
 		f.upsert(t, t0, a)
 		wantEqual(t, "outcome", f.upsert(t, t0, binding.Draft{ID: newID(), ExternalID: "A"}), []string{"unchanged"})
 		wantEqual(t, "outcome", f.upsert(t, t0, binding.Draft{
-			ID: newID(), ExternalID: "A", Phone: text(""), Facts: map[string][]byte{"old": nil, "new": mac(3)},
+			ID: newID(), ExternalID: "A", Phone: text(""), Facts: map[string][]byte{"old": nil, "new": factMAC(3)},
 		}), []string{"updated"})
-		if p := f.person(t, a.ID); p.Name != "甲" || p.Phone != "" || string(p.Attributes) != `{"x":1}` || !slices.Equal(p.Facts, []string{"new", "no"}) {
+		if p := f.record(t, a.ID); p.Name != "甲" || p.Phone != "" || string(p.Attributes) != `{"x":1}` || !slices.Equal(p.Facts, []string{"new", "no"}) {
 			t.Errorf("A is %+v", p)
 		}
 	}},
@@ -312,7 +312,7 @@ var upsertTests = []test{
 		before := f.counts(t)
 		got := f.upsert(t, t0,
 			personDraft("C", "丙", "+8613800000003", nil),
-			personDraft("D", "丁", "+8613800000001", map[string][]byte{"no": mac(1)}), // A's
+			personDraft("D", "丁", "+8613800000001", map[string][]byte{"no": factMAC(1)}), // A's
 			personDraft("B", "x", "+8613800000003", nil),                             // C's, since a moment
 			personDraft("E", "戊", "", nil),
 		)
@@ -326,8 +326,8 @@ var upsertTests = []test{
 	{"drafts_apply_one_after_another", func(t *testing.T, f *fixture) {
 		f.upsert(t, t0, personDraft("A", "甲", "+8613800000001", nil), personDraft("B", "乙", "+8613800000002", nil), personDraft("C", "丙", "", nil))
 		got := f.upsert(t, t0,
-			personDraft("N", "first", "", map[string][]byte{"no": mac(1), "x": mac(1)}),
-			binding.Draft{ID: newID(), ExternalID: "N", Name: text("second"), Facts: map[string][]byte{"no": mac(2), "x": nil}},
+			personDraft("N", "first", "", map[string][]byte{"no": factMAC(1), "x": factMAC(1)}),
+			binding.Draft{ID: newID(), ExternalID: "N", Name: text("second"), Facts: map[string][]byte{"no": factMAC(2), "x": nil}},
 			personDraft("A", "", "+8613800000002", nil), // still B's
 			personDraft("B", "", "+8613800000009", nil),
 			personDraft("A", "", "+8613800000002", nil), // B has let it go
@@ -339,7 +339,7 @@ var upsertTests = []test{
 			wantEqual(t, "phone of "+id, f.byExternalID(t, id).Phone, phone)
 		}
 		n := f.byExternalID(t, "N")
-		if n.Name != "second" || !slices.Equal(n.Facts, []string{"no"}) || f.factsOf(t, n.ID, mac(2)) != 1 {
+		if n.Name != "second" || !slices.Equal(n.Facts, []string{"no"}) || f.factsOf(t, n.ID, factMAC(2)) != 1 {
 			t.Errorf("N is %+v", n)
 		}
 	}},
@@ -366,7 +366,7 @@ var upsertTests = []test{
 	{"hostile_text_stays_text", func(t *testing.T, f *fixture) {
 		var drafts []binding.Draft
 		for _, s := range []string{`'; drop table persons; --`, `"`, `\`, `$1`, `?1`, "\u2028", `{"a":[1]}`, "🐟", "null", "NULL"} {
-			d := personDraft(s, s, "", map[string][]byte{"no": mac(0)})
+			d := personDraft(s, s, "", map[string][]byte{"no": factMAC(0)})
 			d.Attributes = []byte(`{"a":"'\"\\"}`)
 			drafts = append(drafts, d)
 		}
@@ -386,7 +386,7 @@ var upsertTests = []test{
 				if i%2 == 1 {
 					n = persons - 1 - n
 				}
-				drafts = append(drafts, personDraft(fmt.Sprint("P", n), fmt.Sprint("by ", i), fmt.Sprintf("+86138000%05d", n), map[string][]byte{"no": mac(byte(i))}))
+				drafts = append(drafts, personDraft(fmt.Sprint("P", n), fmt.Sprint("by ", i), fmt.Sprintf("+86138000%05d", n), map[string][]byte{"no": factMAC(byte(i))}))
 			}
 			_, err := f.Store.UpsertPersons(t.Context(), binding.Upsert{Drafts: drafts, Event: event(auth.AuditPersonsImported, t0)})
 			if err != nil {

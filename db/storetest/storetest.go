@@ -1,7 +1,8 @@
 // Package storetest is the store contract as a suite: what [session.Store],
 // [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store], [cutoffs.Store] and [binding.PersonStore] promise in prose, it demands of every
-// database alike. A change of behaviour starts here.
+// [servicekey.Store], [accesstoken.Store], [cutoffs.Store], [binding.Store] and
+// [binding.PersonStore] promise in prose, it demands of every database alike. A
+// change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
 // input too, a property test against a small model, and the benchmarks. It does
@@ -25,6 +26,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -36,7 +38,9 @@ type Store interface {
 	auth.AppStore
 	keyring.Store
 	servicekey.Store
+	accesstoken.Store
 	cutoffs.Store
+	binding.Store
 	binding.PersonStore
 }
 
@@ -75,13 +79,19 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Revoke", revokeTests},
 		{"RevokeRestricted", restrictedTests},
 		{"Cutoffs", cutoffTests},
-		{"Persons", personTests},
+		{"PersonsOfAdmins", personAdminTests},
 		{"UpsertPersons", upsertTests},
 		{"Identities", identityTests},
 		{"EraseIdentity", eraseTests},
 		{"DelaysOfAdmins", delayTests},
 		{"Keys", keyTests},
 		{"ServiceKeys", serviceKeyTests},
+		{"Persons", personTests},
+		{"Bind", bindTests},
+		{"BindTickets", ticketTests},
+		{"BindAttempts", attemptTests},
+		{"BindRaces", bindRaceTests},
+		{"PlatformTokens", platformTokenTests},
 		{"Contention", contentionTests},
 		{"Cancelled", cancelledTests},
 		{"HostileText", hostileTests},

@@ -33,6 +33,7 @@ const (
 	MethodNotAllowed       Code = "method_not_allowed"
 	NotFound               Code = "not_found"
 	PersonDisabled         Code = "person_disabled"
+	PhoneCodeInvalid       Code = "phone_code_invalid"
 	PlatformMisconfigured  Code = "platform_misconfigured"
 	PlatformQuota          Code = "platform_quota"
 	PlatformUnavailable    Code = "platform_unavailable"
@@ -81,6 +82,8 @@ func (e Code) Valid() bool {
 	case NotFound:
 		return true
 	case PersonDisabled:
+		return true
+	case PhoneCodeInvalid:
 		return true
 	case PlatformMisconfigured:
 		return true

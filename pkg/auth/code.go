@@ -55,6 +55,9 @@ const (
 	IdentityDisabled Code = "identity_disabled"
 	// PersonDisabled: the person this identity is bound to is disabled.
 	PersonDisabled Code = "person_disabled"
+	// PhoneCodeInvalid: the platform does not accept the phone code: it is wrong,
+	// expired, used, or another user's.
+	PhoneCodeInvalid Code = "phone_code_invalid"
 	// PlatformQuota: the platform's quota for this app is used up for now.
 	PlatformQuota Code = "platform_quota"
 	// PlatformUnavailable: the platform did not answer, or said it is busy.
@@ -144,7 +147,7 @@ func Codes() []Code {
 		InvalidRequest, UnsupportedGrantType, UnsupportedMediaType, BodyTooLarge, NotFound, MethodNotAllowed,
 		AppUnknown, AppDisabled, ClientSecretUnexpected,
 		CodeInvalid, CodeUsed, UserBlocked, IdentityDisabled, PersonDisabled,
-		PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
+		PhoneCodeInvalid, PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
 		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,
 		TokenMissing, TokenInvalid, TokenExpired,
 		BindingMethodDisabled, BindingNoMatch, BindingDelayed, AlreadyBound, PersonTaken,

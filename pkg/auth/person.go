@@ -154,14 +154,6 @@ func CleanPhone(s string) (string, error) {
 
 var errPhone = Invalid("phone is a number in E.164 form, like +8613800001001")
 
-// ValidPhone reports whether s is a number in E.164 form.
-func ValidPhone(s string) bool {
-	if len(s) < 8 || len(s) > 16 || s[0] != '+' || s[1] == '0' {
-		return false
-	}
-	return !strings.ContainsFunc(s[1:], func(r rune) bool { return r < '0' || r > '9' })
-}
-
 // MaskPhone returns a number as logs and the audit trail show it: of
 // +8613800001001 it is +86138****1001.
 func MaskPhone(s string) string {
