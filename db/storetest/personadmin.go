@@ -313,7 +313,7 @@ var upsertTests = []test{
 		got := f.upsert(t, t0,
 			personDraft("C", "丙", "+8613800000003", nil),
 			personDraft("D", "丁", "+8613800000001", map[string][]byte{"no": factMAC(1)}), // A's
-			personDraft("B", "x", "+8613800000003", nil),                             // C's, since a moment
+			personDraft("B", "x", "+8613800000003", nil),                                 // C's, since a moment
 			personDraft("E", "戊", "", nil),
 		)
 		wantEqual(t, "outcomes", got, []string{"created", "person_conflict", "person_conflict", "created"})
