@@ -135,6 +135,7 @@ var direction = []struct {
 	{"pkg/token", []string{"pkg/auth"}},
 	{"pkg/keyring", []string{"pkg/auth", "pkg/seal", "pkg/token"}},
 	{"=pkg/session", []string{"pkg/auth", "=pkg/platform", "pkg/seal", "pkg/token"}},
+	{"pkg/binding", []string{"pkg"}},
 	{"=pkg/binding", []string{"pkg/auth", "=pkg/platform", "pkg/seal", "=pkg/session", "pkg/token"}},
 	{"=pkg/platform", []string{"pkg/auth"}},
 	{"pkg/platform", []string{"pkg/auth", "=pkg/platform"}},

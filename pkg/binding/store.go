@@ -36,6 +36,10 @@ type Store interface {
 	// PhoneCandidate returns the person with this number, or the zero Candidate.
 	PhoneCandidate(ctx context.Context, phone string) (Candidate, error)
 
+	// OpenID returns the openid of an identity, or [auth.SessionRevoked] when there
+	// is no such identity any more.
+	OpenID(ctx context.Context, identity uuid.UUID) (string, error)
+
 	// Ticket returns the ticket with this hash and its person, or
 	// [auth.TicketInvalid]. Expired and used tickets are returned as they are,
 	// until they are deleted.
