@@ -51,14 +51,23 @@ type Caller struct {
 	Actor, Reason, RequestID string
 }
 
+// Check refuses a reason that does not belong into the audit trail, with
+// [auth.InvalidRequest].
+func (c *Caller) Check() error {
+	switch {
+	case utf8.RuneCountInString(c.Reason) > session.MaxReasonLen:
+		return auth.Invalid("reason has at most 200 characters")
+	case !auth.CleanText(c.Reason):
+		return auth.Invalid("reason is UTF-8 text without control characters")
+	}
+	return nil
+}
+
 // event returns the audit event of what a caller does, or [auth.InvalidRequest]
 // when his reason is none.
 func (a *Admin) event(action auth.AuditAction, c Caller) (auth.AuditEvent, error) {
-	switch {
-	case utf8.RuneCountInString(c.Reason) > session.MaxReasonLen:
-		return auth.AuditEvent{}, auth.Invalid("reason has at most 200 characters")
-	case !auth.CleanText(c.Reason):
-		return auth.AuditEvent{}, auth.Invalid("reason is UTF-8 text without control characters")
+	if err := c.Check(); err != nil {
+		return auth.AuditEvent{}, err
 	}
 	return auth.AuditEvent{At: a.now(), Action: action, Actor: c.Actor, Reason: c.Reason, RequestID: c.RequestID}, nil
 }
