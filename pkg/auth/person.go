@@ -42,8 +42,8 @@ const (
 
 // Limits of a person. Lengths are in characters, but that of the attributes.
 const (
-	MaxExternalIDLen = 128
-	MaxPersonNameLen = 128
+	MaxExternalIDLen = 255
+	MaxPersonNameLen = 255
 	// MaxAttributesLen is in bytes of JSON.
 	MaxAttributesLen = 4096
 )
@@ -53,7 +53,7 @@ const (
 func CleanExternalID(s string) (string, error) {
 	s, ok := cleanLine(s, MaxExternalIDLen)
 	if !ok || s == "" {
-		return "", Invalid("external_id is text of 1 to 128 characters without control characters")
+		return "", Invalid("external_id is text of 1 to 255 characters without control characters")
 	}
 	return s, nil
 }
@@ -63,7 +63,7 @@ func CleanExternalID(s string) (string, error) {
 func CleanPersonName(s string) (string, error) {
 	s, ok := cleanLine(s, MaxPersonNameLen)
 	if !ok {
-		return "", Invalid("name is text of at most 128 characters without control characters")
+		return "", Invalid("name is text of at most 255 characters without control characters")
 	}
 	return s, nil
 }

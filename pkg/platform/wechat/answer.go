@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/netreason"
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
@@ -51,7 +52,7 @@ func decodeAnswer(body []byte, hidden string, secrets ...string) (object, error)
 		_ = json.Unmarshal(answer["errmsg"], &errmsg)
 		_ = json.Unmarshal(answer[hidden], &anyway)
 		errmsg = withhold(withhold(errmsg, secrets...), anyway)
-		e := &APIError{Errcode: errcode, Errmsg: cleanText(errmsg, maxErrmsg)}
+		e := &APIError{Errcode: errcode, Errmsg: netreason.Clean(errmsg, maxErrmsg)}
 		if rid := ridPattern.FindStringSubmatch(errmsg); rid != nil {
 			e.RID = rid[1]
 		}
