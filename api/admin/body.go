@@ -68,10 +68,12 @@ func readBody[T any](w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // readOptional is readBody where no body at all is an empty object.
 func readOptional[T any](w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength == 0 {
-		return []byte("{}"), nil
+	if r.Header.Get("Content-Type") == "" {
+		if n, err := r.Body.Read(make([]byte, 1)); n == 0 && errors.Is(err, io.EOF) {
+			return []byte("{}"), nil
+		}
 	}
-	return readBody[T](w, r)
+	return readBody[T](w, r) // which wants to know what it is
 }
 
 // readAppUpdate is readBody with a look into the policy: the generated type would

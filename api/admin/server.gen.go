@@ -279,7 +279,9 @@ type AppUpdate struct {
 	// Reason Why, for the audit trail. Without control characters.
 	Reason *Reason `json:"reason,omitempty"`
 
-	// WebhookSecret `whsec_` and the base64 of 24 to 64 random bytes (Standard Webhooks).
+	// WebhookSecret `whsec_` and the base64 of 24 to 64 random bytes (Standard Webhooks). Up to
+	// four of them, one a line, sign each request while one takes the place of
+	// another.
 	WebhookSecret *string `json:"webhook_secret,omitempty"`
 }
 

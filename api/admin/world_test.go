@@ -18,6 +18,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/yufu-auth/yufu/api/admin"
+	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
@@ -78,6 +79,8 @@ type world struct {
 	store store
 	facts *binding.FactKey
 	url   string
+	// http holds what passes against the contract.
+	http *http.Client
 	// applied counts how often the hook of binding was called.
 	applied atomic.Int64
 }
@@ -117,6 +120,9 @@ func newWorld(t *testing.T, open func(*testing.T) store) *world {
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
 	w.url = srv.URL
+	transport := apitest.NewTransport(t, nil)
+	transport.Watch(srv.URL, apitest.Admin)
+	w.http = &http.Client{Transport: transport}
 	return w
 }
 
@@ -137,7 +143,7 @@ func (w *world) key(t *testing.T, scopes string, apps ...string) servicekey.Pres
 // client returns the generated client with a new key.
 func (w *world) client(t *testing.T, scopes string, apps ...string) *adminclient.ClientWithResponses {
 	t.Helper()
-	c, err := adminclient.New(w.url, w.key(t, scopes, apps...).Key().Reveal())
+	c, err := adminclient.New(w.url, w.key(t, scopes, apps...).Key().Reveal(), adminclient.WithHTTPClient(w.http))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +187,7 @@ func (w *world) do(t *testing.T, method, target, key, contentType, body string) 
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := w.http.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
