@@ -11,18 +11,21 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/yufu-auth/yufu/api/admin"
+	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
@@ -37,6 +40,8 @@ type store interface {
 	sessiontest.Store
 	servicekey.Store
 	cutoffs.Store
+	binding.Store
+	binding.PersonStore
 }
 
 var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
@@ -75,13 +80,23 @@ var stores = map[string]func(t *testing.T) store{
 type world struct {
 	*sessiontest.Fixture
 	store store
+	facts *binding.FactKey
 	url   string
+	// http holds what passes against the contract.
+	http *http.Client
+	// applied counts how often the hook of binding was called.
+	applied atomic.Int64
 }
 
 func newWorld(t *testing.T, open func(*testing.T) store) *world {
 	t.Helper()
 	s := open(t)
 	w := &world{Fixture: sessiontest.New(t, s, session.Lifetimes{}), store: s}
+	facts, err := binding.OpenFactKey(t.Context(), s, w.Sealer, w.Clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.facts = facts
 	keys := servicekey.NewAuthenticator(s, w.Clock.Now)
 	t.Cleanup(keys.Close)
 	keeper, err := keyring.NewKeeper(keyring.KeeperConfig{
@@ -99,10 +114,26 @@ func newWorld(t *testing.T, open func(*testing.T) store) *world {
 		Guard: web.NewGuard(keys), Revoker: w.Revoker, Keys: s, Apps: s, Clock: w.Clock.Now,
 		SigningKeys: keeper, MaxStaleness: sessiontest.MaxStaleness,
 		CutoffID: func(id int64) string { return "t1." + strconv.FormatInt(id, 10) },
+		Persons: binding.NewAdmin(binding.AdminConfig{
+			Store: s, Apps: s, Facts: facts, Sealer: w.Sealer, Clock: w.Clock.Now, Applied: func(context.Context) { w.applied.Add(1) },
+		}),
+		Sessions: s,
+		MintTicket: func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error) {
+			return binding.MintTicket(ctx, s, r, now)
+		},
+		CheckWebhookSecret: func(s auth.Secret) error {
+			if !strings.HasPrefix(s.Reveal(), "whsec_") {
+				return auth.Invalid("no webhook secret")
+			}
+			return nil
+		},
 	}).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
 	w.url = srv.URL
+	transport := apitest.NewTransport(t, nil)
+	transport.Watch(srv.URL, apitest.Admin)
+	w.http = &http.Client{Transport: transport}
 	return w
 }
 
@@ -123,7 +154,7 @@ func (w *world) key(t *testing.T, scopes string, apps ...string) servicekey.Pres
 // client returns the generated client with a new key.
 func (w *world) client(t *testing.T, scopes string, apps ...string) *adminclient.ClientWithResponses {
 	t.Helper()
-	c, err := adminclient.New(w.url, w.key(t, scopes, apps...).Key().Reveal())
+	c, err := adminclient.New(w.url, w.key(t, scopes, apps...).Key().Reveal(), adminclient.WithHTTPClient(w.http))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +198,7 @@ func (w *world) do(t *testing.T, method, target, key, contentType, body string) 
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := w.http.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

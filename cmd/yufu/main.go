@@ -31,6 +31,7 @@ type cli struct {
 	App        appCmd        `cmd:"" help:"Register and change mini-programs."`
 	ServiceKey serviceKeyCmd `cmd:"" name:"service-key" help:"Make and revoke the keys of back ends and admins."`
 	Keys       keysCmd       `cmd:"" help:"Rotate and retire the keys that sign tokens."`
+	Person     personCmd     `cmd:"" help:"Import, find, disable and enable persons."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the database schema up to date."`
 	Wechatsim  wechatsimCmd  `cmd:"" help:"Run the WeChat simulator alone."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
