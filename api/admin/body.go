@@ -38,6 +38,7 @@ var bodies = map[string]func(http.ResponseWriter, *http.Request) ([]byte, error)
 // queries are the parameters that the operations take in the query.
 var queries = map[string]map[string]bool{
 	"GET /admin/v1/service-keys": formNames[ListServiceKeysParams](),
+	"GET /admin/v1/signing-keys": formNames[ListSigningKeysParams](),
 
 	"GET /admin/v1/persons":                    formNames[ListPersonsParams](),
 	"POST /admin/v1/persons/import":            formNames[ImportPersonsParams](),
