@@ -36,6 +36,7 @@ type Store interface {
 	keyring.Store
 	servicekey.Store
 	cutoffs.Store
+	accountStore
 }
 
 // Harness is a migrated, empty database of one test.
@@ -69,6 +70,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"RefreshRefused", refusedTests},
 		{"End", endTests},
 		{"LiveSessions", liveTests},
+		{"PlatformAccount", accountTests},
 		{"DeleteExpired", deleteTests},
 		{"Revoke", revokeTests},
 		{"RevokeRestricted", restrictedTests},
