@@ -72,6 +72,7 @@ var schemas = map[string]string{
 	"me":       "Me",
 	"sessions": "Sessions",
 
+	"introspection": "Introspection",
 	"revocation":    "Revocation",
 	"newservicekey": "NewServiceKey",
 	"servicekeys":   "ServiceKeyList",

@@ -59,6 +59,8 @@ var Responses = map[auth.Code]Response{
 	auth.TokenInvalid: {Status: 401, OAuth: "invalid_token", Text: "This is not an access token of this server."},
 	auth.TokenExpired: {Status: 401, OAuth: "invalid_token", Text: "The access token has expired; refresh it."},
 
+	auth.PersonRequired: {Status: 403, OAuth: "insufficient_scope", Text: "This needs a user who is bound to a person; bind first."},
+
 	auth.ServiceKeyMissing: {Status: 401, OAuth: "invalid_client", Text: "Send a service key as: Authorization: Bearer KEY"},
 	auth.ServiceKeyInvalid: {Status: 401, OAuth: "invalid_client", Text: "This is not a service key of this server, or it was revoked."},
 	auth.InsufficientScope: {Status: 403, OAuth: "insufficient_scope", Text: "This service key is not good for this."},
@@ -118,7 +120,9 @@ type problem struct {
 const ProblemType = "urn:yufu:problem:"
 
 func writeOAuthError(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Response) {
-	if resp.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
+	if c := challenge(r, e, resp); c != "" {
+		w.Header().Set("WWW-Authenticate", c) // a service key's
+	} else if resp.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
 		// RFC 6749 §5.2: answer in the scheme the client used.
 		w.Header().Set("WWW-Authenticate", `Basic realm="yufu"`)
 	}
@@ -159,6 +163,8 @@ func challenge(r *http.Request, e *auth.Error, resp Response) string {
 		return `Bearer realm="yufu"`
 	case resp.OAuth == "invalid_token":
 		return `Bearer realm="yufu", error="invalid_token", error_description="` + resp.Text + `"`
+	case e.Code == auth.PersonRequired:
+		return `Bearer realm="yufu", error="insufficient_scope", error_description="` + resp.Text + `"`
 	case (e.Code == auth.ServiceKeyInvalid || e.Code == auth.InsufficientScope) && basicWasUsed(r):
 		return `Basic realm="yufu"`
 	case e.Code == auth.ServiceKeyInvalid:

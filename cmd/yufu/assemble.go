@@ -42,6 +42,8 @@ type parts struct {
 	issuer    string
 	lifetimes lifetimeFlags
 	limits    limitFlags
+	// verifyCookie names the cookie that forward-auth may take a token from.
+	verifyCookie string
 	// proxies are believed about a client's address.
 	proxies, adminProxies []netip.Prefix
 	// wechatURL is empty for WeChat itself.
@@ -98,14 +100,20 @@ func serve(ctx context.Context, p parts) error {
 		_, err := keyGuard.Authorize(r)
 		return err
 	})
+	validation, err := newValidation(ctx, p, follower, keyGuard)
+	if err != nil {
+		return err
+	}
+	defer validation.close()
 	checker := health.New(p.store, time.Now)
-	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits), binding.New(sessions), feed)
+	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits), binding.New(sessions), feed, validation)
 
 	background, stop := context.WithCancel(ctx)
 	var owned sync.WaitGroup
 	following, stopFollowing := context.WithCancel(background)
 	defer stopFollowing()
 	owned.Go(func() { follower.Run(following) })
+	owned.Go(func() { validation.run(background) })
 	owned.Go(func() { janitor.Run(background, p.store, p.log, time.Now, janitor.Pause) })
 	defer owned.Wait()
 	defer stop()

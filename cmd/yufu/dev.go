@@ -36,6 +36,7 @@ type devCmd struct {
 	SecretFile string `placeholder:"FILE" help:"File with the AppSecret of --app, or - for standard input."`
 	lifetimeFlags
 	limitFlags
+	gateFlags
 	shutdownFlag
 	logFlags
 }
@@ -59,6 +60,7 @@ func (c *devCmd) check() error {
 		setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen),
 		c.lifetimeFlags.check(),
 		c.limitFlags.check(),
+		c.gateFlags.check(),
 		c.shutdownFlag.check(),
 	)
 }
@@ -93,7 +95,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("%s: %w", dir.Path("master.key"), err)
 	}
 
-	p := parts{log: log, sealer: sealer, lifetimes: c.lifetimeFlags, limits: c.limitFlags, grace: c.ShutdownTimeout}
+	p := parts{log: log, sealer: sealer, lifetimes: c.lifetimeFlags, limits: c.limitFlags, verifyCookie: c.VerifyCookie, grace: c.ShutdownTimeout}
 	if p.public, err = httpd.Listen(ctx, "YUFU_LISTEN", c.Listen); err != nil {
 		return err
 	}

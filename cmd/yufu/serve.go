@@ -16,6 +16,7 @@ type serveCmd struct {
 	proxyFlags
 	lifetimeFlags
 	limitFlags
+	gateFlags
 	Migrate bool `env:"YUFU_MIGRATE" group:"Database and keys:" help:"Bring the database schema up to date first; several replicas may do so at once."`
 	shutdownFlag
 	logFlags
@@ -39,7 +40,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	sealer, keyErr := c.ring(std, log)
 	proxies, adminProxies, proxyErr := c.proxies()
 	// All that is wrong at once: a first start has three settings to make.
-	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, c.lifetimeFlags.check(), c.limitFlags.check(), c.shutdownFlag.check()); err != nil {
+	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, c.lifetimeFlags.check(), c.limitFlags.check(), c.gateFlags.check(), c.shutdownFlag.check()); err != nil {
 		return wrongUsage(err)
 	}
 	if c.UnsafeWechatURL != "" {
@@ -73,7 +74,10 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		issuer:    c.Issuer,
 		lifetimes: c.lifetimeFlags,
 		limits:    c.limitFlags,
-		proxies:   proxies, adminProxies: adminProxies,
+
+		verifyCookie: c.VerifyCookie,
+
+		proxies: proxies, adminProxies: adminProxies,
 		wechatURL: c.UnsafeWechatURL,
 		public:    public,
 		admin:     admin,

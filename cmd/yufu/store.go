@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
@@ -24,6 +25,7 @@ type store interface {
 	keyring.Store
 	servicekey.Store
 	cutoffs.Store
+	oauth.Accounts
 	// Migrate brings the schema up to date; several processes may call it at
 	// once.
 	Migrate(ctx context.Context) error

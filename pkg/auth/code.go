@@ -86,6 +86,9 @@ const (
 	TokenInvalid Code = "token_invalid"
 	// TokenExpired: the access token has expired; refresh it.
 	TokenExpired Code = "token_expired"
+	// PersonRequired: the access token is good, and its user is not bound to a
+	// person.
+	PersonRequired Code = "person_required"
 )
 
 // Codes of endpoints that want a service key.
@@ -118,7 +121,7 @@ func Codes() []Code {
 		CodeInvalid, CodeUsed, UserBlocked, IdentityDisabled, PersonDisabled,
 		PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
 		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,
-		TokenMissing, TokenInvalid, TokenExpired,
+		TokenMissing, TokenInvalid, TokenExpired, PersonRequired,
 		ServiceKeyMissing, ServiceKeyInvalid, InsufficientScope,
 		RateLimited, StorageUnavailable, Internal,
 	}
