@@ -75,6 +75,7 @@ var schemas = map[string]string{
 	"bound":    "BindingGrant",
 	"unbound":  "BindingGrant",
 
+	"introspection": "Introspection",
 	"revocation":    "Revocation",
 	"newservicekey": "NewServiceKey",
 	"servicekeys":   "ServiceKeyList",

@@ -1,10 +1,15 @@
-// Package gate serves those who guard other back ends: the revocation feed.
-// Forward-auth belongs here when it comes.
+// Package gate serves those who guard other back ends: the revocation feed for
+// validators, and forward-auth for proxies.
 //
 // It owns GET /v1/revocations: who may read it, its two forms (server-sent
 // events for those who listen, JSON pages for those who ask), and the life of a
 // stream. What is in it and in which order is pkg/cutoffs' business, the bytes
 // are pkg/bearer/cutoff's.
+//
+// It owns GET /v1/verify ([ForwardAuth]): where the token comes from, what a
+// proxy may ask of it, and what the back end is told. Whether a token is good is
+// pkg/bearer's business. It answers from memory, and refuses with 503 when what
+// is there is too old.
 //
 // A stream ends when the client goes, when it is too slow, when its service key
 // is revoked, and when the replica shuts down. In every case the client comes

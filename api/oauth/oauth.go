@@ -1,9 +1,9 @@
 // Package oauth is the OAuth face of the service: the token endpoint with its
-// two grants, revocation, the metadata document and the JWK set.
+// two grants, revocation, introspection, the metadata document and the JWK set.
 //
-// It owns what stands in the RFCs (6749, 7009, 8414, 7517) about requests and
-// answers. The use cases behind it are pkg/session's, errors and forms
-// api/web's. It keeps no state.
+// It owns what stands in the RFCs (6749, 7009, 7662, 8414, 7517) about requests
+// and answers. The use cases behind it are pkg/session's, errors and forms
+// api/web's. It keeps no state but what introspection remembers for a minute.
 package oauth
 
 import (
@@ -235,6 +235,9 @@ type metadataDocument struct {
 	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
 	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
+
+	IntrospectionEndpoint    string   `json:"introspection_endpoint"`
+	IntrospectionAuthMethods []string `json:"introspection_endpoint_auth_methods_supported"`
 }
 
 func metadata(issuer string) []byte {
@@ -246,6 +249,11 @@ func metadata(issuer string) []byte {
 		TokenAuthMethods:      []string{"none"},
 		RevocationEndpoint:    issuer + "/oauth2/revoke",
 		RevocationAuthMethods: []string{"none"},
+
+		IntrospectionEndpoint: issuer + "/oauth2/introspect",
+		// A service key, in either form (RFC 8414 §2: methods of the token
+		// endpoint's registry, or types of access tokens).
+		IntrospectionAuthMethods: []string{"client_secret_basic", "Bearer"},
 	})
 	if err != nil {
 		panic(err) // strings always encode

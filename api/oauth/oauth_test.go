@@ -85,6 +85,7 @@ func TestMetadata(t *testing.T) {
 		"grant_types_supported":                 []any{"urn:yufu:grant-type:mini-program-code", "refresh_token"},
 		"token_endpoint_auth_methods_supported": []any{"none"},
 		"revocation_endpoint_auth_methods_supported": []any{"none"},
+		"introspection_endpoint":                     sessiontest.Issuer + "/oauth2/introspect", "introspection_endpoint_auth_methods_supported": []any{"client_secret_basic", "Bearer"},
 	}, a.members(t)); d != "" {
 		t.Error(d)
 	}

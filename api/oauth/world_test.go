@@ -55,6 +55,12 @@ func (b *logBuffer) String() string {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldWith(t, func(*world, *sqlite.Store, chi.Router) {})
+}
+
+// newWorldWith returns a world with more endpoints.
+func newWorldWith(t *testing.T, more func(w *world, store *sqlite.Store, r chi.Router)) *world {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "yufu.db")
 	store, err := sqlite.Open(t.Context(), path)
 	if err != nil {
@@ -75,6 +81,7 @@ func newWorld(t *testing.T) *world {
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
 	oauth.New(sessiontest.Issuer, w.Service, w.Keys, nil, 5*time.Minute).Mount(r)
+	more(w, store, r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
 	w.url = srv.URL

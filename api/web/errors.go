@@ -60,6 +60,8 @@ var Responses = map[auth.Code]Response{
 	auth.TokenInvalid: {Status: 401, OAuth: "invalid_token", Text: "This is not an access token of this server."},
 	auth.TokenExpired: {Status: 401, OAuth: "invalid_token", Text: "The access token has expired; refresh it."},
 
+	auth.PersonRequired: {Status: 403, OAuth: "insufficient_scope", Text: "This needs a user who is bound to a person; bind first."},
+
 	auth.BindingMethodDisabled: {Status: 403, OAuth: "access_denied", Text: "This app does not let users bind themselves this way."},
 	auth.BindingNoMatch:        {Status: 422, OAuth: "access_denied", Text: "What was given fits no person; check it and try again."},
 	auth.BindingDelayed:        {Status: 429, OAuth: "temporarily_unavailable", Text: "Too many attempts failed; wait before the next one.", RetryAfter: 30 * time.Second},
@@ -134,7 +136,9 @@ type problem struct {
 const ProblemType = "urn:yufu:problem:"
 
 func writeOAuthError(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Response) {
-	if resp.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
+	if c := challenge(r, e, resp); c != "" {
+		w.Header().Set("WWW-Authenticate", c) // a service key's
+	} else if resp.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
 		// RFC 6749 §5.2: answer in the scheme the client used.
 		w.Header().Set("WWW-Authenticate", `Basic realm="yufu"`)
 	}
@@ -177,6 +181,8 @@ func challenge(r *http.Request, e *auth.Error, resp Response) string {
 		return `Bearer realm="yufu"`
 	case resp.OAuth == "invalid_token":
 		return `Bearer realm="yufu", error="invalid_token", error_description="` + resp.Text + `"`
+	case e.Code == auth.PersonRequired:
+		return `Bearer realm="yufu", error="insufficient_scope", error_description="` + resp.Text + `"`
 	case (e.Code == auth.ServiceKeyInvalid || e.Code == auth.InsufficientScope) && basicWasUsed(r):
 		return `Basic realm="yufu"`
 	case e.Code == auth.ServiceKeyInvalid:

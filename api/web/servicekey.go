@@ -16,7 +16,8 @@ import (
 // endpoint. An endpoint without a row is open to no service key. A test holds
 // it against the contract.
 var Scopes = map[string]servicekey.Scope{
-	"GET /v1/revocations": servicekey.ScopeService,
+	"POST /oauth2/introspect": servicekey.ScopeService,
+	"GET /v1/revocations":     servicekey.ScopeService,
 
 	"POST /admin/v1/revocations":         servicekey.ScopeAdmin,
 	"GET /admin/v1/service-keys":         servicekey.ScopeRead,

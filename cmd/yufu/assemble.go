@@ -46,6 +46,8 @@ type parts struct {
 	lifetimes lifetimeFlags
 	rotation  keyring.Policy
 	limits    limitFlags
+	// verifyCookie names the cookie that forward-auth may take a token from.
+	verifyCookie string
 	// proxies are believed about a client's address.
 	proxies, adminProxies []netip.Prefix
 	// wechatURL is empty for WeChat itself.
@@ -129,8 +131,13 @@ func serve(ctx context.Context, p parts) error {
 		_, err := keyGuard.Authorize(r)
 		return err
 	})
+	validation, err := newValidation(ctx, p, follower, keyGuard)
+	if err != nil {
+		return err
+	}
+	defer validation.close()
 	checker := health.New(p.store, time.Now)
-	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits, p.rotation.JWKSMaxAge), bindingapi.New(sessions, bindings), feed)
+	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits, p.rotation.JWKSMaxAge), bindingapi.New(sessions, bindings), feed, validation)
 
 	background, stop := context.WithCancel(ctx)
 	var owned sync.WaitGroup
@@ -138,6 +145,7 @@ func serve(ctx context.Context, p parts) error {
 	defer stopFollowing()
 	owned.Go(func() { follower.Run(following) })
 	owned.Go(func() { keeper.Run(background) })
+	owned.Go(func() { validation.run(background) })
 	owned.Go(func() { janitor.Run(background, p.store, p.log, time.Now, janitor.Pause) })
 	defer owned.Wait()
 	defer stop()

@@ -37,6 +37,7 @@ type devCmd struct {
 	lifetimeFlags
 	rotationFlags
 	limitFlags
+	gateFlags
 	shutdownFlag
 	logFlags
 }
@@ -61,6 +62,7 @@ func (c *devCmd) check() error {
 		c.lifetimeFlags.check(),
 		c.policy(c.SessionMaxTTL).Check(),
 		c.limitFlags.check(),
+		c.gateFlags.check(),
 		c.shutdownFlag.check(),
 	)
 }
@@ -95,7 +97,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("%s: %w", dir.Path("master.key"), err)
 	}
 
-	p := parts{log: log, sealer: sealer, lifetimes: c.lifetimeFlags, rotation: c.policy(c.SessionMaxTTL), limits: c.limitFlags, grace: c.ShutdownTimeout}
+	p := parts{log: log, sealer: sealer, lifetimes: c.lifetimeFlags, rotation: c.policy(c.SessionMaxTTL), limits: c.limitFlags, verifyCookie: c.VerifyCookie, grace: c.ShutdownTimeout}
 	if p.public, err = httpd.Listen(ctx, "YUFU_LISTEN", c.Listen); err != nil {
 		return err
 	}

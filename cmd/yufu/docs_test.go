@@ -99,7 +99,8 @@ func TestSettings(t *testing.T) {
 	t.Run("that_documents_name_exist", func(t *testing.T) {
 		t.Parallel()
 		settings := readVariables(t)
-		for _, name := range append(documents(t), "deploy/Dockerfile", "deploy/compose.yaml", "api/openapi.yaml") {
+		for _, name := range append(documents(t), "deploy/Dockerfile", "deploy/compose.yaml", "api/openapi.yaml",
+			"deploy/nginx/yufu.conf", "deploy/caddy/Caddyfile", "deploy/haproxy/haproxy.cfg", "deploy/haproxy/reload-keys.sh") {
 			for _, v := range variable.FindAllString(string(read(t, name)), -1) {
 				if !settings[v] {
 					t.Errorf("%s names %s, which nothing reads", name, v)

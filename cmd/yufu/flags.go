@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strings"
 	"time"
@@ -104,6 +105,18 @@ func (f limitFlags) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// gateFlags are about forward-auth.
+type gateFlags struct {
+	VerifyCookie string `env:"YUFU_VERIFY_COOKIE" group:"Listeners:" placeholder:"NAME" help:"Cookie from which /v1/verify takes the access token when a request has no Authorization header, for programs that still send Cookie: JSESSIONID=…; never from a browser. Without it none is."`
+}
+
+func (f gateFlags) check() error {
+	if f.VerifyCookie == "" || (&http.Cookie{Name: f.VerifyCookie, Value: "x"}).Valid() == nil {
+		return nil
+	}
+	return errors.New("YUFU_VERIFY_COOKIE: it is the name of a cookie: letters, digits, - and _")
 }
 
 // proxyFlags say whom to believe about a client's address.

@@ -25,7 +25,7 @@ import (
 const requestTimeout = 10 * time.Second
 
 // publicRouter is everything the internet may reach.
-func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *bindingapi.Handler, feed *gate.Handler) http.Handler {
+func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *bindingapi.Handler, feed *gate.Handler, v validation) http.Handler {
 	r := chi.NewRouter()
 	r.Use(web.ClientIP(proxies))
 	r.Use(web.Events(log, func(o web.Observation) {
@@ -41,8 +41,10 @@ func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix
 		r.Use(web.Timeout(requestTimeout))
 		o.Mount(r)
 		b.Mount(r)
+		v.introspection.Mount(r)
 	})
-	feed.Mount(r) // a stream has no end
+	v.forwardAuth.Mount(r) // it waits for nothing
+	feed.Mount(r)          // a stream has no end
 	return r
 }
 

@@ -26,8 +26,9 @@ import (
 func routers(log *slog.Logger) map[apitest.Listener]http.Handler {
 	m := telemetry.NewMetrics("test")
 	return map[apitest.Listener]http.Handler{
-		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil, 5*time.Minute), binding.New(nil, nil), gate.New(nil, nil)),
-		apitest.Admin:  adminRouter(log, health.New(brokenDatabase{}, time.Now), m, nil, admin.New(admin.Config{})),
+		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil, 5*time.Minute), binding.New(nil, nil), gate.New(nil, nil),
+			validation{introspection: oauth.NewIntrospection(nil, nil, nil, nil), forwardAuth: gate.NewForwardAuth(nil, nil, "")}),
+		apitest.Admin: adminRouter(log, health.New(brokenDatabase{}, time.Now), m, nil, admin.New(admin.Config{})),
 	}
 }
 

@@ -17,6 +17,7 @@ type serveCmd struct {
 	lifetimeFlags
 	rotationFlags
 	limitFlags
+	gateFlags
 	Migrate bool `env:"YUFU_MIGRATE" group:"Database and keys:" help:"Bring the database schema up to date first; several replicas may do so at once."`
 	shutdownFlag
 	logFlags
@@ -42,7 +43,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	proxies, adminProxies, proxyErr := c.proxies()
 	hooks, hookErr := c.client(false)
 	// All that is wrong at once: a first start has three settings to make.
-	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, hookErr, c.lifetimeFlags.check(), c.policy(c.SessionMaxTTL).Check(), c.limitFlags.check(), c.shutdownFlag.check()); err != nil {
+	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, hookErr, c.lifetimeFlags.check(), c.policy(c.SessionMaxTTL).Check(), c.limitFlags.check(), c.gateFlags.check(), c.shutdownFlag.check()); err != nil {
 		return wrongUsage(err)
 	}
 	if c.UnsafeWechatURL != "" {
@@ -83,7 +84,10 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		lifetimes: c.lifetimeFlags,
 		rotation:  c.policy(c.SessionMaxTTL),
 		limits:    c.limitFlags,
-		proxies:   proxies, adminProxies: adminProxies,
+
+		verifyCookie: c.VerifyCookie,
+
+		proxies: proxies, adminProxies: adminProxies,
 		wechatURL: c.UnsafeWechatURL,
 		public:    public,
 		admin:     admin,

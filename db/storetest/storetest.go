@@ -42,6 +42,7 @@ type Store interface {
 	cutoffs.Store
 	binding.Store
 	binding.PersonStore
+	accountStore
 }
 
 // Harness is a migrated, empty database of one test.
@@ -75,6 +76,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"RefreshRefused", refusedTests},
 		{"End", endTests},
 		{"LiveSessions", liveTests},
+		{"PlatformAccount", accountTests},
 		{"DeleteExpired", deleteTests},
 		{"Revoke", revokeTests},
 		{"RevokeRestricted", restrictedTests},

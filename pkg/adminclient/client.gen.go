@@ -105,6 +105,7 @@ const (
 	NotFound               Code = "not_found"
 	PersonConflict         Code = "person_conflict"
 	PersonDisabled         Code = "person_disabled"
+	PersonRequired         Code = "person_required"
 	PersonTaken            Code = "person_taken"
 	PhoneCodeInvalid       Code = "phone_code_invalid"
 	PlatformMisconfigured  Code = "platform_misconfigured"
@@ -171,6 +172,8 @@ func (e Code) Valid() bool {
 	case PersonConflict:
 		return true
 	case PersonDisabled:
+		return true
+	case PersonRequired:
 		return true
 	case PersonTaken:
 		return true

@@ -89,6 +89,9 @@ const (
 	TokenInvalid Code = "token_invalid"
 	// TokenExpired: the access token has expired; refresh it.
 	TokenExpired Code = "token_expired"
+	// PersonRequired: the access token is good, and its user is not bound to a
+	// person.
+	PersonRequired Code = "person_required"
 )
 
 // Codes of binding.
@@ -156,7 +159,7 @@ func Codes() []Code {
 		CodeInvalid, CodeUsed, UserBlocked, IdentityDisabled, PersonDisabled,
 		PhoneCodeInvalid, PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
 		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,
-		TokenMissing, TokenInvalid, TokenExpired,
+		TokenMissing, TokenInvalid, TokenExpired, PersonRequired,
 		BindingMethodDisabled, BindingNoMatch, BindingDelayed, AlreadyBound, PersonTaken,
 		TicketInvalid, UnbindForbidden, WebhookRefused, WebhookUnavailable, PersonConflict,
 		ServiceKeyMissing, ServiceKeyInvalid, InsufficientScope,

@@ -94,6 +94,15 @@ var examples = map[string]func(s, strict *service) *answer{
 		s.admins("DELETE", "/admin/v1/service-keys/"+key.ID, "")
 		return s.admins("GET", "/admin/v1/service-keys?limit=1&cursor="+before, "")
 	},
+	"introspection": func(s, _ *service) *answer {
+		return s.introspect(s.serviceKey("service openid"), s.logIn(bound).Doc.AccessToken)
+	},
+	"introspection-inactive": func(s, _ *service) *answer {
+		return s.introspect(s.serviceKey("service"), s.logIn("alice").Doc.RefreshToken)
+	},
+	"problem-person_required": func(s, _ *service) *answer {
+		return s.must(s.get(s.base+"/v1/verify?bound=required", s.logIn("alice").Doc.AccessToken))
+	},
 	"problem-service_key_invalid": func(s, _ *service) *answer {
 		return s.must(s.get(s.base+"/v1/revocations", "yfk_mzxw6ytboi5dcmrt_"+strings.Repeat("A", 43)))
 	},

@@ -61,7 +61,14 @@ func TestRevocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	key := d.serviceKey("admin")
+	key, asker := d.serviceKey("admin"), d.serviceKey("service")
+	// What a replica says of a token by what it has in memory, in both places.
+	accepts := func(s *service, token string) bool {
+		return s.verify("?app="+testApp, token).Status == http.StatusOK && strings.HasPrefix(s.introspect(asker, token).Body, `{"active":true,`)
+	}
+	refuses := func(s *service, token string) bool {
+		return s.verify("?app="+testApp, token).code() == "session_revoked" && s.introspect(asker, token).Body == `{"active":false}`+"\n"
+	}
 
 	// bind plants a person that the user is bound to.
 	bind := func(t *testing.T, user string) uuid.UUID {
@@ -130,6 +137,13 @@ func TestRevocations(t *testing.T) {
 			for _, s := range []*service{b, a} {
 				s.me(victim.Doc.AccessToken).want(s, 401, "session_revoked")
 				s.refresh(victim.Doc.RefreshToken).want(s, 400, "session_revoked")
+			}
+			if !refuses(a, victim.Doc.AccessToken) {
+				t.Error("the replica that revoked it does not know it in memory")
+			}
+			b.eventually("the other replica knows it in memory too", func() bool { return refuses(b, victim.Doc.AccessToken) })
+			if kind.spares && !accepts(a, other.Doc.AccessToken) || !kind.spares && !refuses(a, other.Doc.AccessToken) {
+				t.Error("it does not know in memory of the user's other session")
 			}
 			if kind.spares {
 				b.me(other.Doc.AccessToken).want(b, 200, "")

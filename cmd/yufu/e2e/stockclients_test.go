@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -77,6 +78,12 @@ func (f *front) forget() []string {
 // behindFront starts a replica whose issuer is a front before it.
 func behindFront(h *harness) (*service, *front) {
 	h.t.Helper()
+	s, f, _ := deployBehindFront(h)
+	return s, f
+}
+
+func deployBehindFront(h *harness) (*service, *front, *deployment) {
+	h.t.Helper()
 	f := h.front()
 	d := deploy(h, pgtest.Empty(h.t))
 	d.env["YUFU_ISSUER"] = f.url
@@ -84,7 +91,7 @@ func behindFront(h *harness) (*service, *front) {
 	f.leadTo(h, s.base)
 	d.addApp()
 	s.base = f.url
-	return s, f
+	return s, f, d
 }
 
 // scriptResult is what a script in clients/ prints.
@@ -97,14 +104,23 @@ type scriptResult struct {
 // and ends well only if all went as it expects.
 func (s *service) script(name, user string, codes int) {
 	s.t.Helper()
+	s.scriptOf(name, []string{name}, user, codes, nil)
+}
+
+// scriptOf is script for one that needs these packages, and more in its task.
+func (s *service) scriptOf(name string, packages []string, user string, codes int, more map[string]any) {
+	s.t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		s.t.Fatal("Node.js is missing; to install it: sudo make deps")
 	}
-	if _, err := os.Stat(filepath.Join("node_modules", name, "package.json")); err != nil {
-		s.t.Fatalf("the npm package %s is missing; to install it: sudo make deps", name)
+	for _, pkg := range packages {
+		if _, err := os.Stat(filepath.Join("node_modules", pkg, "package.json")); err != nil {
+			s.t.Fatalf("the npm package %s is missing; to install it: sudo make deps", pkg)
+		}
 	}
 	task := map[string]any{"issuer": s.base, "client_id": s.app}
+	maps.Copy(task, more)
 	var all []string
 	for range codes {
 		all = append(all, s.sim.mustCode(user))
@@ -142,7 +158,7 @@ func (s *service) script(name, user string, codes int) {
 
 func TestStockClientsInJavaScript(t *testing.T) {
 	t.Parallel()
-	s, f := behindFront(newHarness(t))
+	s, f, d := deployBehindFront(newHarness(t))
 
 	for _, name := range []string{"openid-client", "oauth4webapi"} {
 		t.Run(name+" finds the server, logs in, refreshes and logs out", func(t *testing.T) {
@@ -160,6 +176,15 @@ func TestStockClientsInJavaScript(t *testing.T) {
 			}
 		})
 	}
+	t.Run("oauth4webapi and openid-client ask about tokens", func(t *testing.T) {
+		s := s.in(t)
+		key := d.serviceKey("service")
+		f.forget()
+		s.scriptOf("resource-server", []string{"oauth4webapi", "openid-client"}, "alice", 1, map[string]any{"service_key": key})
+		if seen := f.forget(); !slices.Contains(seen, "POST /oauth2/introspect Basic") {
+			t.Errorf("nothing was asked: %q", seen)
+		}
+	})
 	t.Run("jose checks tokens with the published keys", func(t *testing.T) {
 		s := s.in(t)
 		f.forget()

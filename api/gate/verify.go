@@ -1,0 +1,193 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+// The headers that tell a back end who makes a request. A proxy deletes them
+// from what clients send before it sets them.
+const (
+	HeaderUUID    = "X-Yufu-Uuid"
+	HeaderSession = "X-Yufu-Session"
+	HeaderApp     = "X-Yufu-App"
+	// HeaderPerson is there only when the user is bound.
+	HeaderPerson = "X-Yufu-Person"
+)
+
+// AccessTokens verifies access tokens by what this replica has in memory.
+// [token.Verifier] is it, if it knows how old its cutoffs are.
+type AccessTokens interface {
+	// Verify returns the claims of a token that is good now. It does no I/O.
+	//
+	// Errors: [auth.TokenInvalid], [auth.TokenExpired], [auth.SessionRevoked],
+	// and [auth.StorageUnavailable] when the cutoffs are too old to tell.
+	Verify(ctx context.Context, accessToken string) (*token.Claims, error)
+}
+
+// Apps knows how many apps are registered. [AppCount] is it.
+type Apps interface {
+	// Several reports whether there is more than one. It does no I/O. It
+	// returns [auth.StorageUnavailable] when that cannot be told.
+	Several() (bool, error)
+}
+
+// ForwardAuth serves GET /v1/verify: a proxy asks it about a request before it
+// passes the request on. It answers from memory.
+type ForwardAuth struct {
+	tokens AccessTokens
+	apps   Apps
+	cookie string
+}
+
+// NewForwardAuth returns the handler. The token may come in a cookie of the
+// given name when there is no Authorization header; without a name it may not.
+func NewForwardAuth(tokens AccessTokens, apps Apps, cookie string) *ForwardAuth {
+	return &ForwardAuth{tokens: tokens, apps: apps, cookie: cookie}
+}
+
+// Mount adds the route.
+func (f *ForwardAuth) Mount(r chi.Router) {
+	r.Get("/v1/verify", web.API(f.verify))
+}
+
+func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
+	// What the proxy's operator has to mend is said first, whatever the client
+	// sends.
+	wanted, err := parseDemands(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	var unsure error // whether it has to be narrowed
+	if !wanted.narrow() {
+		var several bool
+		if several, unsure = f.apps.Several(); several {
+			return errNarrow
+		}
+	}
+	presented, err := f.token(r)
+	if err != nil {
+		return err
+	}
+	c, err := f.tokens.Verify(r.Context(), presented.Reveal())
+	if err != nil {
+		return err
+	}
+	if unsure != nil {
+		return unsure
+	}
+	user, session := c.Subject.String(), c.Session.String()
+	web.EventOf(r.Context()).Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
+	if err := wanted.check(c); err != nil {
+		return err
+	}
+	header := w.Header()
+	header.Set(HeaderUUID, user)
+	header.Set(HeaderSession, session)
+	header.Set(HeaderApp, c.ClientID)
+	if c.Bound {
+		header.Set(HeaderPerson, c.Person.String())
+	}
+	header.Set("Cache-Control", "no-store")
+	return nil
+}
+
+// token returns the token of the request that the proxy asks about: from the
+// Authorization header if there is one, else from the cookie.
+//
+// Browsers attach cookies by themselves, to requests that other sites make them
+// send, too. So a cookie counts only where no browser speaks: they send Origin
+// or Sec-Fetch-Site with every request that could do harm.
+func (f *ForwardAuth) token(r *http.Request) (auth.Secret, error) {
+	if f.cookie == "" || len(r.Header["Authorization"]) > 0 {
+		return web.BearerToken(r)
+	}
+	cookies := r.CookiesNamed(f.cookie)
+	switch {
+	case len(cookies) > 1:
+		return "", auth.Invalid("The cookie with the access token is there twice.")
+	case len(cookies) == 0 || cookies[0].Value == "":
+		return "", auth.TokenMissing
+	case len(r.Header["Origin"]) > 0 || len(r.Header["Sec-Fetch-Site"]) > 0:
+		return "", errBrowser
+	}
+	return auth.Secret(cookies[0].Value), nil
+}
+
+var (
+	errNarrow  = auth.Invalid("Several apps are registered here: the proxy must name one of them, or an audience, in the parameter app or aud.")
+	errBrowser = &auth.Error{Code: auth.TokenMissing, Description: "From a browser a token counts in the Authorization header alone, not in a cookie."}
+
+	errAudience = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: for another audience")}
+	errApp      = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: of another app")}
+)
+
+// demands are what a proxy asks of a token beyond that it is good; empty ones
+// are none.
+type demands struct {
+	audience, app string
+	bound         bool
+}
+
+// parseDemands reads them from a query. What it does not know is an error: a
+// typing mistake must not let anybody in.
+func parseDemands(query string) (d demands, err error) {
+	if query == "" {
+		return d, nil
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return d, auth.Invalid("The query is not urlencoded properly.")
+	}
+	for name, v := range values {
+		if len(v) > 1 {
+			return d, auth.Invalid("A parameter is there twice.")
+		}
+		switch name {
+		case "aud":
+			if d.audience = v[0]; d.audience == "" {
+				return d, auth.Invalid("The parameter aud names no audience.")
+			}
+		case "app":
+			if d.app = v[0]; !auth.ValidAppID(d.app) {
+				return d, auth.Invalid("The parameter app is no appid.")
+			}
+		case "bound":
+			if v[0] != "required" {
+				return d, auth.Invalid("The parameter bound has one value: required.")
+			}
+			d.bound = true
+		case "access_token":
+			return d, auth.Invalid("Send the access token in the Authorization header; what stands in a URL ends up in logs.")
+		default:
+			return d, auth.Invalid("The parameters are aud, app and bound; there is another one.")
+		}
+	}
+	return d, nil
+}
+
+// narrow reports whether they are about some tokens of this service only.
+func (d *demands) narrow() bool { return d.audience != "" || d.app != "" }
+
+// check says why a good token is not what is asked for, or nil.
+func (d *demands) check(c *token.Claims) error {
+	switch {
+	case d.audience != "" && !slices.Contains(c.Audience, d.audience):
+		return errAudience
+	case d.app != "" && c.ClientID != d.app:
+		return errApp
+	case d.bound && !c.Bound:
+		return auth.PersonRequired
+	}
+	return nil
+}

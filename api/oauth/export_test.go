@@ -1,0 +1,13 @@
+package oauth
+
+import (
+	"context"
+
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+// NewMemo returns a memo as the functions to ask and to close it.
+func NewMemo[V any](read func(ctx context.Context, c *token.Claims) (V, error)) (get func(context.Context, *token.Claims) (V, error), closeMemo func()) {
+	m := newMemo(read)
+	return m.get, m.close
+}

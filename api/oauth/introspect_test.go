@@ -1,0 +1,339 @@
+package oauth_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/api/oauth"
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/db/sqlite"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+// inspector is a world with introspection in it.
+type inspector struct {
+	*world
+	keys servicekey.Store
+}
+
+// newInspector returns one whose app exposes these attributes of everybody.
+func newInspector(t *testing.T, attributes oauth.Attributes) *inspector {
+	t.Helper()
+	i := &inspector{}
+	i.world = newWorldWith(t, func(w *world, store *sqlite.Store, r chi.Router) {
+		i.keys = store
+		// Without staleness for the keys themselves, the clock may run ahead.
+		keys := servicekey.NewAuthenticator(store, time.Now)
+		h := oauth.NewIntrospection(web.NewGuard(keys), w.memoryVerifier(t), store, attributes)
+		t.Cleanup(func() { h.Close(); keys.Close() })
+		h.Mount(r)
+	})
+	return i
+}
+
+// memoryVerifier verifies by what is in memory, as long as it is fresh.
+func (w *world) memoryVerifier(t testing.TB) *token.Verifier {
+	t.Helper()
+	v, err := token.NewVerifier(bearer.Local{
+		Issuer: sessiontest.Issuer, Keys: w.Keys.VerificationKey,
+		Cutoffs: w.Cutoffs.Set(), Staleness: w.Cutoffs.Age, MaxStaleness: sessiontest.MaxStaleness, Clock: w.Clock.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// key makes a service key.
+func (i *inspector) key(t *testing.T, scopes string, apps ...string) servicekey.Presented {
+	t.Helper()
+	d, err := servicekey.NewDraft("a test", strings.Fields(scopes), apps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, p := servicekey.Generate(d, time.Now())
+	if err := i.keys.AddServiceKey(t.Context(), k, i.Event(auth.AuditServiceKeyAdded)); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func authorized(value string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set("Authorization", value) }
+}
+
+func (i *inspector) introspect(t *testing.T, key servicekey.Presented, token string, more ...string) answer {
+	t.Helper()
+	return i.do(t, http.MethodPost, "/oauth2/introspect", form(append([]string{"token", token}, more...)...),
+		authorized("Bearer "+key.Key().Reveal()))
+}
+
+// wantInactive holds an answer against the one there is for all of them.
+func wantInactive(t *testing.T, a answer) {
+	t.Helper()
+	if a.Status != http.StatusOK || string(a.Body) != `{"active":false}`+"\n" {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	wantSecret(t, a, "application/json")
+}
+
+// bind plants a person to whom the user's sessions are bound.
+func (w *world) bind(t *testing.T, g *session.Grant) uuid.UUID {
+	t.Helper()
+	person := uuid.Must(uuid.NewV7())
+	w.exec(t, `insert into persons (id, external_id, name, created_at) values (?, ?, '李雷', 0)`, person.String(), person.String())
+	w.exec(t, `update identities set person_id = ? where uuid = ?`, person.String(), g.Session.Identity.String())
+	w.exec(t, `update sessions set person_id = ?, ver = ver + 1 where id = ?`, person.String(), g.Session.ID.String())
+	next, err := w.Refresh(g.RefreshToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	*g = next
+	return person
+}
+
+func TestIntrospection(t *testing.T) {
+	t.Parallel()
+	t.Run("of a good token tells its claims, and no more", func(t *testing.T) {
+		t.Parallel()
+		i := newInspector(t, nil)
+		key := i.key(t, "service")
+		g := i.Login("alice")
+		want := func() map[string]any {
+			s := &g.Session
+			claims, err := i.Verifier.Verify(t.Context(), g.AccessToken.Reveal())
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := map[string]any{
+				"active": true, "token_type": "Bearer", "iss": sessiontest.Issuer, "sub": s.Identity.String(),
+				"aud": []any{sessiontest.Issuer, sessiontest.Audience}, "client_id": sessiontest.AppID,
+				"iat": float64(i.Clock.Now().Unix()), "exp": float64(claims.ExpiresAt.Unix()), "jti": claims.ID,
+				"sid": s.ID.String(), "ver": float64(s.Ver), "epoch": 0.0, "bound": s.Bound(),
+			}
+			if s.Bound() {
+				m["person"] = s.Person.ID.String()
+			}
+			return m
+		}
+		a := i.introspect(t, key, g.AccessToken.Reveal())
+		wantSecret(t, a, "application/json")
+		if d := cmp.Diff(want(), a.members(t)); d != "" {
+			t.Errorf("unbound: -want +got:\n%s", d)
+		}
+		i.bind(t, &g)
+		if d := cmp.Diff(want(), i.introspect(t, key, g.AccessToken.Reveal()).members(t)); d != "" {
+			t.Errorf("bound: -want +got:\n%s", d)
+		}
+	})
+	t.Run("takes the key as Basic too, and any hint", func(t *testing.T) {
+		t.Parallel()
+		i := newInspector(t, nil)
+		key, token := i.key(t, "service"), i.Login("alice").AccessToken.Reveal()
+		for _, password := range []string{key.Secret.Reveal(), key.Key().Reveal()} {
+			basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(key.ID+":"+password))
+			a := i.do(t, http.MethodPost, "/oauth2/introspect", form("token", token), authorized(basic))
+			if a.Status != http.StatusOK || a.members(t)["active"] != true {
+				t.Errorf("%d %s", a.Status, a.Body)
+			}
+		}
+		for _, hint := range []string{"access_token", "refresh_token", "nonsense"} {
+			if a := i.introspect(t, key, token, "token_type_hint", hint); a.members(t)["active"] != true {
+				t.Errorf("%d %s", a.Status, a.Body)
+			}
+		}
+	})
+	t.Run("of what is not active tells nothing", func(t *testing.T) {
+		t.Parallel()
+		i := newInspector(t, nil)
+		key := i.key(t, "service openid")
+		good, ended := i.Login("alice"), i.Login("alice")
+		i.revoke(t, ended.RefreshToken.Reveal())
+		head, signature, _ := strings.Cut(good.AccessToken.Reveal(), ".")
+		for name, token := range map[string]string{
+			"a refresh token":            good.RefreshToken.Reveal(),
+			"a revoked token":            ended.AccessToken.Reveal(),
+			"a token's other spelling":   good.AccessToken.Reveal() + "=",
+			"another header":             strings.ToLower(head) + "." + signature,
+			"something else":             "x",
+			"a service key":              key.Key().Reveal(),
+			"a session":                  good.Session.ID.String(),
+			"something longer than that": strings.Repeat("A", 9<<10),
+		} {
+			t.Run(name, func(t *testing.T) { wantInactive(t, i.introspect(t, key, token)) })
+		}
+		i.Clock.Advance(sessiontest.AccessTTL)
+		t.Run("an expired token", func(t *testing.T) { wantInactive(t, i.introspect(t, key, good.AccessToken.Reveal())) })
+	})
+	t.Run("with a key of other apps finds nothing active", func(t *testing.T) {
+		t.Parallel()
+		i := newInspector(t, nil)
+		token := i.Login("alice").AccessToken.Reveal()
+		wantInactive(t, i.introspect(t, i.key(t, "service openid", sessiontest.OtherAppID), token))
+		for _, apps := range [][]string{{sessiontest.AppID}, {sessiontest.OtherAppID, sessiontest.AppID}} {
+			if a := i.introspect(t, i.key(t, "service", apps...), token); a.members(t)["active"] != true {
+				t.Errorf("%s", a.Body)
+			}
+		}
+	})
+	t.Run("shows openid and unionid to the scope openid alone", func(t *testing.T) {
+		t.Parallel()
+		i := newInspector(t, nil)
+		g := i.Login("alice")
+		open := i.key(t, "service openid")
+		openID := i.introspect(t, open, g.AccessToken.Reveal()).members(t)
+		if s, _ := openID["openid"].(string); s == "" || openID["unionid"] != nil {
+			t.Errorf("%v", openID)
+		}
+		i.exec(t, `update identities set unionid = 'u-1' where uuid = ?`, g.Session.Identity.String())
+		next, err := i.Service.Exchange(t.Context(), session.ExchangeRequest{ClientID: sessiontest.AppID, Code: auth.Secret(i.Simulator.NewCode("alice"))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := i.introspect(t, open, next.AccessToken.Reveal()).members(t)
+		if m["openid"] != openID["openid"] || m["unionid"] != "u-1" {
+			t.Errorf("%v", m)
+		}
+		m = i.introspect(t, i.key(t, "service"), next.AccessToken.Reveal()).members(t)
+		if m["active"] != true || m["openid"] != nil || m["unionid"] != nil {
+			t.Errorf("without the scope: %v", m)
+		}
+	})
+	t.Run("answers 503 when it cannot tell what was revoked", func(t *testing.T) {
+		t.Parallel()
+		i := newInspector(t, nil)
+		key := i.key(t, "service")
+		good, ended := i.Login("alice"), i.Login("bob")
+		i.revoke(t, ended.RefreshToken.Reveal())
+		i.Clock.Advance(sessiontest.MaxStaleness + time.Second)
+		a := i.introspect(t, key, good.AccessToken.Reveal())
+		wantError(t, a, http.StatusServiceUnavailable, "temporarily_unavailable", "storage_unavailable")
+		if a.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		// What is known to be bad stays so.
+		wantInactive(t, i.introspect(t, key, ended.AccessToken.Reveal()))
+		wantInactive(t, i.introspect(t, key, "x"))
+		if err := i.Cutoffs.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if a := i.introspect(t, key, good.AccessToken.Reveal()); a.members(t)["active"] != true {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	})
+	t.Run("is for service keys alone", func(t *testing.T) {
+		t.Parallel()
+		i := newInspector(t, nil)
+		token := i.Login("alice").AccessToken.Reveal()
+		reader, good := i.key(t, "read openid"), i.key(t, "service")
+		basic := func(id, secret string) string {
+			return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
+		}
+		for name, tc := range map[string]struct {
+			authorization string
+			status        int
+			oauth, code   string
+			challenge     string
+		}{
+			"no key":            {"", 401, "invalid_client", "service_key_missing", `Bearer realm="yufu"`},
+			"the token itself":  {"Bearer " + token, 401, "invalid_client", "service_key_invalid", `Bearer realm="yufu", error="invalid_token"`},
+			"a wrong secret":    {basic(good.ID, reader.Secret.Reveal()), 401, "invalid_client", "service_key_invalid", `Basic realm="yufu"`},
+			"a client_id alone": {basic(sessiontest.AppID, ""), 401, "invalid_client", "service_key_invalid", `Basic realm="yufu"`},
+			"another scope":     {"Bearer " + reader.Key().Reveal(), 403, "insufficient_scope", "insufficient_scope", `Bearer realm="yufu", error="insufficient_scope", scope="service"`},
+		} {
+			a := i.do(t, http.MethodPost, "/oauth2/introspect", form("token", token), func(r *http.Request) {
+				if tc.authorization != "" {
+					r.Header.Set("Authorization", tc.authorization)
+				}
+			})
+			wantError(t, a, tc.status, tc.oauth, tc.code)
+			if got := a.Header.Get("WWW-Authenticate"); !strings.HasPrefix(got, tc.challenge) {
+				t.Errorf("%s: WWW-Authenticate %q", name, got)
+			}
+		}
+	})
+	t.Run("must be asked properly", func(t *testing.T) {
+		t.Parallel()
+		i := newInspector(t, nil)
+		key := authorized("Bearer " + i.key(t, "service").Key().Reveal())
+		for _, body := range []string{"", "token=", "token=x&token=y", "%zz"} {
+			wantError(t, i.do(t, http.MethodPost, "/oauth2/introspect", body, key), 400, "invalid_request", "invalid_request")
+		}
+		wantError(t, i.do(t, http.MethodPost, "/oauth2/introspect?token=x", "", key), 400, "invalid_request", "invalid_request")
+		wantError(t, i.do(t, http.MethodGet, "/oauth2/introspect", "", key), 405, "invalid_request", "method_not_allowed")
+	})
+}
+
+// exposing is a source of attributes that counts how often it is asked.
+type exposing struct {
+	asked atomic.Int64
+	fail  atomic.Bool
+}
+
+func (e *exposing) Exposed(_ context.Context, person uuid.UUID, appID string) (map[string]json.RawMessage, error) {
+	n := e.asked.Add(1)
+	if e.fail.Load() {
+		return nil, auth.StorageUnavailable
+	}
+	b, err := json.Marshal([]any{person, appID, n})
+	return map[string]json.RawMessage{"about": b}, err
+}
+
+func TestIntrospectionShowsAttributes(t *testing.T) {
+	t.Parallel()
+	var source exposing
+	i := newInspector(t, &source)
+	key := i.key(t, "service")
+	g := i.Login("alice")
+	if m := i.introspect(t, key, g.AccessToken.Reveal()).members(t); m["attributes"] != nil || source.asked.Load() != 0 {
+		t.Errorf("of an unbound user: %v", m)
+	}
+	person := i.bind(t, &g)
+	about := func(n float64) map[string]any {
+		return map[string]any{"about": []any{person.String(), sessiontest.AppID, n}}
+	}
+	t.Run("that were read once, however often it is asked", func(t *testing.T) {
+		for range 3 {
+			if d := cmp.Diff(about(1), i.introspect(t, key, g.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
+				t.Error(d)
+			}
+		}
+		other, err := i.Refresh(g.RefreshToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(about(1), i.introspect(t, key, other.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
+			t.Errorf("with the session's next token: %s", d)
+		}
+	})
+	t.Run("that are read again when ver has risen", func(t *testing.T) {
+		person = i.bind(t, &g)
+		if d := cmp.Diff(about(2), i.introspect(t, key, g.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
+			t.Error(d)
+		}
+	})
+	t.Run("or is unavailable while they cannot be read", func(t *testing.T) {
+		person = i.bind(t, &g)
+		source.fail.Store(true)
+		wantError(t, i.introspect(t, key, g.AccessToken.Reveal()), 503, "temporarily_unavailable", "storage_unavailable")
+		source.fail.Store(false)
+		if d := cmp.Diff(about(4), i.introspect(t, key, g.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
+			t.Error(d)
+		}
+	})
+}

@@ -1,0 +1,494 @@
+package e2e
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
+)
+
+// apiAudience is the back end's in the examples of deploy/.
+const apiAudience = "https://" + apiHost
+
+// guardedWorld is two replicas, a back end that Yufu is to guard, and users.
+type guardedWorld struct {
+	*deployment
+	near, far    *service // the proxy asks the near replica
+	backEnd      *guardedAPI
+	admin        string
+	alice, lilei *answer // lilei is bound
+	person       string
+	anotherUser  *answer // of an app without the back end's audience
+}
+
+const otherApp = "wxe2e0000000000002"
+
+func newGuardedWorld(h *harness) *guardedWorld {
+	h.t.Helper()
+	database := pgtest.Empty(h.t)
+	w := &guardedWorld{deployment: deploy(h, database), backEnd: h.guardedAPI()}
+	_, w.near = w.serve("near replica", "--migrate")
+	_, w.far = w.serve("far replica")
+	w.mustRun(w.env, w.appSecret(), "app", "add", testApp, "--secret-file", "-", "--audience", apiAudience)
+	w.mustRun(w.env, w.appSecret(), "app", "add", otherApp, "--secret-file", "-")
+	w.admin = w.serviceKey("admin")
+	w.alice = w.near.logIn("alice")
+	bindToPerson(h.t, database, w.near.logIn(bound).Doc.UUID)
+	w.lilei = w.near.logIn(bound)
+	var me struct{ Person struct{ ID string } }
+	if err := json.Unmarshal([]byte(w.near.me(w.lilei.Doc.AccessToken).Body), &me); err != nil {
+		h.t.Fatal(err)
+	}
+	w.person = me.Person.ID
+	other := *w.near
+	other.app = otherApp
+	w.anotherUser = other.logIn("alice")
+	return w
+}
+
+func (w *guardedWorld) sites() sites {
+	return sites{auth: strings.TrimPrefix(w.near.base, "http://"), api: w.backEnd.addr}
+}
+
+// headersOf is what the back end is to be told of a user.
+func (w *guardedWorld) headersOf(user *answer, person string) map[string][]string {
+	want := map[string][]string{
+		"X-Yufu-Uuid":    {user.Doc.UUID},
+		"X-Yufu-Session": {w.near.me(user.Doc.AccessToken).Doc.Session.ID},
+		"X-Yufu-App":     {testApp},
+	}
+	if person != "" {
+		want["X-Yufu-Person"] = []string{person}
+	}
+	return want
+}
+
+// wantPassed demands that the back end was asked once, by this user.
+func (w *guardedWorld) wantPassed(t *testing.T, a answered, identityHeaders map[string][]string) {
+	t.Helper()
+	seen := w.backEnd.forget()
+	if a.status != http.StatusOK || len(seen) != 1 {
+		t.Fatalf("%d %s, and the back end was asked %d times", a.status, a.body, len(seen))
+	}
+	if d := cmp.Diff(identityHeaders, identity(seen[0])); d != "" {
+		t.Errorf("what the back end is told (-want +got):\n%s", d)
+	}
+}
+
+// wantStopped demands that the back end was not asked.
+func (w *guardedWorld) wantStopped(t *testing.T, a answered, status int) {
+	t.Helper()
+	if seen := w.backEnd.forget(); a.status != status || len(seen) != 0 {
+		t.Errorf("%d %s, want %d; the back end was asked %d times", a.status, a.body, status, len(seen))
+	}
+}
+
+// forgeries are headers by which a client could pretend to be somebody, in
+// spellings that some back end takes for ours.
+var forgeries = []string{
+	"X-Yufu-Person", "x-yufu-person", "X-YUFU-PERSON", "x-YuFu-PeRsOn",
+	"X_Yufu_Person", "x_yufu_person", "X_YUFU_PERSON", "x_YuFu_pErSoN", "X-Yufu_Person", "X_Yufu-Person",
+	"X-Yufu-UUID", "X-Yufu-Session", "X-Yufu-App", "X_Yufu_UUID", "x_yufu_session", "X_YUFU_APP",
+}
+
+// guards holds a proxy against what each of them promises.
+func (w *guardedWorld) guards(t *testing.T, p *proxy) {
+	t.Helper()
+	alice, lilei := w.headersOf(w.alice, ""), w.headersOf(w.lilei, w.person)
+	token := w.alice.Doc.AccessToken
+
+	t.Run("tells the back end who it is", func(t *testing.T) {
+		w.wantPassed(t, p.api(t, token), alice)
+		w.wantPassed(t, p.api(t, w.lilei.Doc.AccessToken), lilei)
+		w.wantPassed(t, p.api(t, token), alice)
+	})
+	t.Run("passes the rest on as it is", func(t *testing.T) {
+		a := p.must(t, http.MethodPost, apiHost, "/orders/%2e?aud=x&q=%E9%B1%BC", "a body", http.Header{"Authorization": {"Bearer " + token}})
+		if a.body != "POST /orders/%2e?aud=x&q=%E9%B1%BC a body" {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		w.backEnd.forget()
+	})
+	t.Run("lets no forged header through", func(t *testing.T) {
+		for _, name := range forgeries {
+			t.Run(name, func(t *testing.T) {
+				w.wantPassed(t, p.api(t, token, name, w.person), alice)
+				w.wantPassed(t, p.api(t, token, name, w.person, name, w.person), alice)
+				w.wantPassed(t, p.api(t, w.lilei.Doc.AccessToken, name, w.alice.Doc.UUID), lilei)
+				w.wantStopped(t, p.api(t, "", name, w.person), http.StatusUnauthorized)
+			})
+		}
+		var all []string
+		for _, name := range forgeries {
+			all = append(all, name, w.person)
+		}
+		w.wantPassed(t, p.api(t, token, all...), alice)
+	})
+	t.Run("lets nobody have the headers deleted", func(t *testing.T) {
+		for _, name := range []string{"X-Yufu-UUID", "x-yufu-person", "close, X-Yufu-UUID, x-yufu-session,X-YUFU-APP, X-Yufu-Person"} {
+			w.wantPassed(t, p.api(t, w.lilei.Doc.AccessToken, "Connection", name), lilei)
+		}
+	})
+	t.Run("stops who has no good token", func(t *testing.T) {
+		a := p.api(t, "")
+		w.wantStopped(t, a, http.StatusUnauthorized)
+		if got := a.header.Get("WWW-Authenticate"); got != `Bearer realm="yufu"` {
+			t.Errorf("WWW-Authenticate %q", got)
+		}
+		other := w.anotherUser.Doc.AccessToken
+		for name, token := range map[string]string{
+			"junk":                         "x",
+			"a refresh token":              w.alice.Doc.RefreshToken,
+			"a user's id":                  w.alice.Doc.UUID,
+			"another audience":             other,
+			"a signature of another token": token[:strings.LastIndex(token, ".")] + other[strings.LastIndex(other, "."):],
+			"no signature":                 token[:strings.LastIndex(token, ".")+1],
+			"the algorithm none":           "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0" + token[strings.Index(token, "."):strings.LastIndex(token, ".")+1],
+		} {
+			a := p.api(t, token)
+			w.wantStopped(t, a, http.StatusUnauthorized)
+			if got := a.header.Get("WWW-Authenticate"); !strings.HasPrefix(got, `Bearer realm="yufu", error="invalid_token"`) {
+				t.Errorf("%s: WWW-Authenticate %q", name, got)
+			}
+		}
+		w.wantStopped(t, p.api(t, "", "Authorization", "Basic eDp5"), http.StatusUnauthorized)
+		w.wantStopped(t, p.api(t, "", "Cookie", "JSESSIONID="+token), http.StatusUnauthorized)
+	})
+	t.Run("publishes what the internet needs of the service", func(t *testing.T) {
+		form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+		exchange := url.Values{"grant_type": {codeGrant}, "client_id": {testApp}, "code": {w.sim.mustCode("bob")}}
+		a := p.must(t, http.MethodPost, authHost, "/oauth2/token", exchange.Encode(), form)
+		var login struct {
+			Access  string `json:"access_token"`
+			Refresh string `json:"refresh_token"`
+		}
+		if err := json.Unmarshal([]byte(a.body), &login); err != nil || a.status != http.StatusOK {
+			t.Fatalf("%d %s", a.status, a.body)
+		}
+		w.secret("an access token", login.Access)
+		w.secret("a refresh token", login.Refresh)
+		bearer := http.Header{"Authorization": {"Bearer " + login.Access}}
+		for _, path := range []string{"/v1/me", "/v1/sessions", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
+			if a := p.must(t, http.MethodGet, authHost, path, "", bearer); a.status != http.StatusOK {
+				t.Errorf("%s: %d %s", path, a.status, a.body)
+			}
+		}
+		// Whether there is a user behind it or not, it is the service's to say.
+		for _, path := range []string{"/v1/binding", "/v1/sessions/" + w.alice.Doc.UUID, "/.well-known/x"} {
+			if a := p.must(t, http.MethodDelete, authHost, path, "", bearer); a.header.Get("X-Request-Id") == "" {
+				t.Errorf("%s does not reach the service: %d %s", path, a.status, a.body)
+			}
+		}
+		revoke := url.Values{"client_id": {testApp}, "token": {login.Refresh}}
+		if a := p.must(t, http.MethodPost, authHost, "/oauth2/revoke", revoke.Encode(), form); a.status != http.StatusOK {
+			t.Errorf("revoke: %d %s", a.status, a.body)
+		}
+	})
+	t.Run("publishes nothing else of it", func(t *testing.T) {
+		key := http.Header{"Authorization": {"Bearer " + w.serviceKey("service")}}
+		for _, path := range []string{
+			"/", "/v1/verify", "/v1/verify?app=" + testApp, "/v1/revocations", "/oauth2/introspect", "/oauth2", "/oauth2/", "/oauth2/token/", "/v1", "/v1/",
+			"/admin/v1/revocations", "/console/", "/metrics", "/healthz", "/readyz", "/_yufu",
+			"/v1//verify", "/.//v1/verify", "/V1/VERIFY", "/v1/verify/", "/v1/me/../verify", "/v1/sessions/../verify", "/v1/sessions/..%2fverify",
+			"/.well-known/../v1/verify", "/.well-known/..%2Fv1/verify", "/.well-known/%2e%2e/v1/verify", "/.well-known/.%2e/v1/revocations",
+			"/oauth2/token;/../introspect", "/.well-known/..;/v1/verify", "/v1/me%00", "/v1/me%2f",
+		} {
+			for _, method := range []string{http.MethodGet, http.MethodPost} {
+				a, err := p.ask(method, authHost, path, "", key)
+				// A proxy may also say that this is no path.
+				if err == nil && a.status != http.StatusNotFound && a.status != http.StatusBadRequest && a.status != http.StatusMethodNotAllowed {
+					t.Errorf("%s %s: %d %s", method, path, a.status, a.body)
+				}
+			}
+		}
+		if seen := w.backEnd.forget(); len(seen) != 0 {
+			t.Errorf("the back end was asked for %s", seen[0].URL)
+		}
+	})
+}
+
+// seesRevocations measures from the answer of a far replica to the proxy's
+// refusal.
+func (w *guardedWorld) seesRevocations(t *testing.T, p *proxy) {
+	t.Helper()
+	t.Run("stops a revoked token", func(t *testing.T) {
+		far := w.far.in(t)
+		var worst time.Duration
+		for i := range 20 {
+			user := w.near.in(t).logIn(fmt.Sprint("user", i))
+			w.wantPassed(t, p.api(t, user.Doc.AccessToken), w.headersOf(user, ""))
+			far.revoke(far.client(w.admin), adminclient.RevocationRequest{UUID: ptr(uuid.MustParse(user.Doc.UUID))})
+			revoked := time.Now()
+			far.eventually("the proxy stops it", func() bool { return p.api(t, user.Doc.AccessToken).status == http.StatusUnauthorized })
+			worst = max(worst, time.Since(revoked))
+			w.backEnd.forget()
+		}
+		t.Logf("from the answer of one replica to the refusal through a proxy before another: at most %s, over 20", worst)
+	})
+}
+
+// verdicts is a service that answers every question about a request alike.
+type verdicts struct {
+	addr   string
+	status atomic.Int64 // 0 cuts the connection
+}
+
+func newVerdicts(t *testing.T) *verdicts {
+	t.Helper()
+	v := &verdicts{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := int(v.status.Load())
+		if status == 0 {
+			panic(http.ErrAbortHandler)
+		}
+		if r.Method != http.MethodGet || r.URL.Path != "/v1/verify" || r.URL.Query().Get("aud") != apiAudience {
+			status = http.StatusTeapot
+		}
+		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "7")
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(server.Close)
+	v.addr = server.Listener.Addr().String()
+	return v
+}
+
+// maps holds the proxy against a table from what the service answers to what
+// the client gets, each with Retry-After where a number is given.
+func (v *verdicts) maps(t *testing.T, p *proxy, backEnd *guardedAPI, table map[int][2]string) {
+	t.Helper()
+	for status, want := range table {
+		t.Run(fmt.Sprintf("makes %s of %d", want[0], status), func(t *testing.T) {
+			v.status.Store(int64(status))
+			a := p.must(t, http.MethodPost, apiHost, "/orders", "a body", http.Header{"Authorization": {"Bearer x"}})
+			if got := fmt.Sprint(a.status); got != want[0] || a.header.Get("Retry-After") != want[1] {
+				t.Errorf("%s with Retry-After %q, want %s with %q: %s", got, a.header.Get("Retry-After"), want[0], want[1], a.body)
+			}
+			if n := len(backEnd.forget()); (n > 0) != (want[0] == "200") {
+				t.Errorf("the back end was asked %d times", n)
+			}
+			if a.header.Get("Content-Type") == "application/problem+json" && !json.Valid([]byte(a.body)) {
+				t.Errorf("the problem is %s", a.body)
+			}
+		})
+	}
+}
+
+func TestNginx(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	w := newGuardedWorld(h)
+	p := h.nginx(w.sites())
+	w.guards(t, p)
+	w.seesRevocations(t, p)
+
+	v := newVerdicts(t)
+	v.maps(t, h.nginx(sites{v.addr, w.backEnd.addr}), w.backEnd, map[int][2]string{
+		200: {"200", ""}, 400: {"400", ""}, 401: {"401", ""}, 403: {"403", ""}, 429: {"429", "7"}, 503: {"503", "7"},
+		404: {"400", ""}, 431: {"400", ""}, 500: {"503", "2"}, 0: {"503", "2"},
+	})
+	t.Run("makes 503 of a service that is not there", func(t *testing.T) {
+		v.maps(t, h.in(t).nginx(sites{unusedAddr(t), w.backEnd.addr}), w.backEnd, map[int][2]string{503: {"503", "2"}})
+	})
+}
+
+func TestCaddy(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	w := newGuardedWorld(h)
+	p := h.caddy(w.sites())
+	w.guards(t, p)
+	w.seesRevocations(t, p)
+
+	v := newVerdicts(t)
+	v.maps(t, h.caddy(sites{v.addr, w.backEnd.addr}), w.backEnd, map[int][2]string{
+		200: {"200", ""}, 400: {"400", ""}, 401: {"401", ""}, 403: {"403", ""}, 429: {"429", "7"}, 503: {"503", "7"},
+		500: {"500", ""}, 0: {"502", ""},
+	})
+}
+
+// publicKeys returns the published signing keys as PEM.
+func (s *service) publicKeys() string {
+	s.t.Helper()
+	var set struct {
+		Keys []struct{ Crv, X, Y string }
+	}
+	if err := json.Unmarshal([]byte(s.must(s.get(s.base+"/.well-known/jwks.json", "")).Body), &set); err != nil {
+		s.t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, k := range set.Keys {
+		x, errX := base64.RawURLEncoding.DecodeString(k.X)
+		y, errY := base64.RawURLEncoding.DecodeString(k.Y)
+		key, errKey := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
+		if err := errors.Join(errX, errY, errKey); err != nil {
+			s.t.Fatal(err)
+		}
+		all.WriteString(pemOf(s.t, key))
+	}
+	return all.String()
+}
+
+func pemOf(t *testing.T, key crypto.PublicKey) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
+
+// reloadKeys runs deploy/haproxy/reload-keys.sh, and returns what it complains
+// about.
+func reloadKeys(t *testing.T, keys, folder, check, reload string) (complaint string, err error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "../../../deploy/haproxy/reload-keys.sh")
+	cmd.Env = append(settings{}.environ(), "KEYS="+folder, "CHECK="+check, "RELOAD="+reload)
+	cmd.Stdin = strings.NewReader(keys)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// haproxy starts HAProxy with deploy/haproxy/haproxy.cfg, and with the keys in
+// the folder. It reloads on SIGUSR2.
+func (h *harness) haproxy(to sites, keys string) *proxy {
+	h.t.Helper()
+	dir := shortDir(h.t)
+	crt, key := certificate(h.t, dir)
+	read := func(path string) string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		return string(b)
+	}
+	both := write(h.t, filepath.Join(dir, "tls.pem"), read(crt)+read(key))
+	file := write(h.t, filepath.Join(dir, "haproxy.cfg"), example(h.t, "haproxy/haproxy.cfg",
+		"bind :443 ssl crt /etc/haproxy/tls/", "bind unix@"+filepath.Join(dir, "socket")+" ssl crt "+both,
+		`"/etc/haproxy/yufu/`, `"`+keys+"/", "server yufu 127.0.0.1:8080", "server yufu "+to.auth, "server backend 127.0.0.1:3000", "server backend "+to.api))
+	p := h.runProxy("haproxy", dir, "https", nil, "-W", "-db", "-f", file)
+	// A worker outlives a master that is killed.
+	h.t.Cleanup(func() { p.signal(syscall.SIGTERM); p.wait() })
+	return p
+}
+
+func TestHAProxy(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	w := newGuardedWorld(h)
+	published := w.near.publicKeys()
+	keys := t.TempDir()
+	if out, err := reloadKeys(t, published, keys, "true", "true"); err != nil || out != "" {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p := h.haproxy(w.sites(), keys)
+	w.guards(t, p)
+
+	t.Run("sees no revocation, as the file says", func(t *testing.T) {
+		user := w.near.in(t).logIn("carol")
+		told := w.headersOf(user, "")
+		w.near.logOut(user.Doc.RefreshToken)
+		w.near.me(user.Doc.AccessToken).want(w.near, 401, "session_revoked")
+		w.wantPassed(t, p.api(t, user.Doc.AccessToken), told)
+	})
+	t.Run("stops an expired token", func(t *testing.T) {
+		d := *w.deployment
+		d.harness = d.harness.in(t)
+		d.env = d.env.with(settings{"YUFU_ACCESS_TOKEN_TTL": "1s"})
+		_, brief := d.serve("a replica with short tokens")
+		token := brief.logIn("dave").Doc.AccessToken
+		brief.eventually("the token expires", func() bool { return p.api(t, token).status == http.StatusUnauthorized })
+		w.backEnd.forget()
+		w.wantStopped(t, p.api(t, token), http.StatusUnauthorized)
+	})
+	t.Run("stops two Authorization headers", func(t *testing.T) {
+		bearer := "Bearer " + w.alice.Doc.AccessToken
+		w.wantStopped(t, p.api(t, "", "Authorization", bearer, "Authorization", bearer), http.StatusBadRequest)
+	})
+}
+
+func TestKeysReachHAProxy(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	w := newGuardedWorld(h)
+	published := w.near.publicKeys()
+	var strange []string
+	for range 7 {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		strange = append(strange, pemOf(t, key.Public()))
+	}
+	edwards, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(t.TempDir(), "yufu")
+	if out, err := reloadKeys(t, strange[0], keys, "true", "true"); err != nil || out != "" {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p := h.haproxy(w.sites(), keys)
+	reload := fmt.Sprintf("kill -USR2 %d", p.cmd.Process.Pid)
+	token, told := w.alice.Doc.AccessToken, w.headersOf(w.alice, "")
+	w.wantStopped(t, p.api(t, token), http.StatusUnauthorized)
+
+	for name, tc := range map[string]struct{ keys, complaint string }{
+		"nothing":                     {"", "there are 0 keys"},
+		"something else":              {"yufu: the database does not answer\n", "there are 0 keys"},
+		"keys of another kind alone":  {pemOf(t, edwards), "there are 0 keys"},
+		"too many":                    {strings.Join(strange, ""), "there are 7 keys"},
+		"what is cut short":           {published[:len(published)-30], "cut short"},
+		"what HAProxy does not take ": {published, ""},
+	} {
+		out, err := reloadKeys(t, tc.keys, keys, "false", "touch "+filepath.Join(keys, "reloaded"))
+		if err == nil || !strings.Contains(out, tc.complaint) || isFile(filepath.Join(keys, "reloaded")) {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+	w.wantStopped(t, p.api(t, token), http.StatusUnauthorized)
+
+	if out, err := reloadKeys(t, pemOf(t, edwards)+published+strange[1], keys, "true", reload); err != nil || out != "" {
+		t.Fatalf("%v: %s", err, out)
+	}
+	h.eventually("HAProxy knows the keys", func() bool { return p.api(t, token).status == http.StatusOK })
+	w.backEnd.forget()
+	w.wantPassed(t, p.api(t, token), told)
+	if out, err := reloadKeys(t, pemOf(t, edwards)+published+strange[1], keys, "false", "false"); err != nil || out != "" {
+		t.Errorf("the same keys again: %v: %s", err, out)
+	}
+	if left, err := filepath.Glob(filepath.Join(keys, ".new*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+	// A key that was retired is gone with the next run.
+	if out, err := reloadKeys(t, strange[1], keys, "true", reload); err != nil || out != "" {
+		t.Fatalf("%v: %s", err, out)
+	}
+	h.eventually("HAProxy has forgotten the keys", func() bool { return p.api(t, token).status == http.StatusUnauthorized })
+}

@@ -1,0 +1,307 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The names in the examples of deploy/.
+const (
+	authHost = "auth.example.com"
+	apiHost  = "api.example.com"
+)
+
+// proxy is a proxy program that runs with a file of deploy/, before the service
+// and before a back end. It listens on a Unix socket, so that no port needs to
+// be free.
+type proxy struct {
+	*process
+	scheme string
+	client *http.Client
+}
+
+// sites is what a proxy stands before: addresses as host:port.
+type sites struct{ auth, api string }
+
+// program finds a proxy's program where .ci/deps puts it, or the system has it.
+func program(t *testing.T, name string) (path string, env []string) {
+	t.Helper()
+	deps, err := filepath.Abs("../../../.deps/proxies")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"usr/sbin", "usr/bin"} {
+		if path := filepath.Join(deps, dir, name); isFile(path) {
+			libraries, err := filepath.Glob(filepath.Join(deps, "usr/lib/*-linux-gnu*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return path, []string{"LD_LIBRARY_PATH=" + strings.Join(libraries, ":")}
+		}
+	}
+	if path := "/usr/sbin/" + name; isFile(path) {
+		return path, nil
+	}
+	path, err = exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%s is missing; to get it: sudo make deps", name)
+	}
+	return path, nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// example returns a file of deploy/ with what its users replace replaced. Each
+// text must be there.
+func example(t *testing.T, name string, replace ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("../../../deploy", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for i := 0; i < len(replace); i += 2 {
+		if !strings.Contains(text, replace[i]) {
+			t.Fatalf("%s has no %q any more", name, replace[i])
+		}
+		text = strings.ReplaceAll(text, replace[i], replace[i+1])
+	}
+	return text
+}
+
+// shortDir returns a new folder whose path leaves room for the name of a socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "yufu-p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func write(t *testing.T, path, content string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// runProxy starts a program that listens on dir/socket.
+func (h *harness) runProxy(name, dir, scheme string, env []string, args ...string) *proxy {
+	h.t.Helper()
+	path, libraries := program(h.t, name)
+	p := h.prepare(name, nil, nil)
+	p.cmd.Path, p.cmd.Args, p.cmd.Dir = path, append([]string{path}, args...), dir
+	p.cmd.Env = append(append(p.cmd.Env, libraries...), env...)
+	h.launch(p)
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", filepath.Join(dir, "socket"))
+	}
+	h.eventually(name+" listens", func() bool {
+		select {
+		case <-p.exited:
+			h.t.Fatalf("%s ended: exit code %d", name, p.code)
+		default:
+		}
+		conn, err := dial(h.t.Context(), "", "")
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	transport := &http.Transport{
+		DialContext:        dial,
+		DisableCompression: true,
+		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // it is this test's own
+	}
+	h.t.Cleanup(transport.CloseIdleConnections)
+	return &proxy{p, scheme, &http.Client{
+		Transport: transport, Timeout: patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// certificate writes a certificate for both names and its key.
+func certificate(t *testing.T, dir string) (crt, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "example.com"}, DNSNames: []string{authHost, apiHost},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crt = write(t, filepath.Join(dir, "tls.crt"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	key = write(t, filepath.Join(dir, "tls.key"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
+	return crt, key
+}
+
+// nginx starts nginx with deploy/nginx/yufu.conf.
+func (h *harness) nginx(to sites) *proxy {
+	h.t.Helper()
+	dir := shortDir(h.t)
+	crt, key := certificate(h.t, dir)
+	conf := write(h.t, filepath.Join(dir, "yufu.conf"), example(h.t, "nginx/yufu.conf",
+		"listen 443 ssl", "listen unix:"+filepath.Join(dir, "socket")+" ssl",
+		"/etc/nginx/tls/example.com.crt", crt, "/etc/nginx/tls/example.com.key", key,
+		"server 127.0.0.1:8080", "server "+to.auth, "server 127.0.0.1:3000", "server "+to.api))
+	user := ""
+	if os.Getuid() == 0 {
+		user = "user root;"
+	}
+	temp := ""
+	for _, what := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		temp += fmt.Sprintf("%s_temp_path %s;\n", what, filepath.Join(dir, what))
+	}
+	main := write(h.t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`
+daemon off;
+master_process off;
+pid %s/pid;
+error_log stderr info;
+%s
+events {}
+http {
+access_log /dev/stdout;
+%s
+include %s;
+}`, dir, user, temp, conf))
+	return h.runProxy("nginx", dir, "https", nil, "-p", dir, "-e", "stderr", "-c", main)
+}
+
+// caddy starts Caddy with deploy/caddy/Caddyfile.
+func (h *harness) caddy(to sites) *proxy {
+	h.t.Helper()
+	dir := shortDir(h.t)
+	file := write(h.t, filepath.Join(dir, "Caddyfile"), example(h.t, "caddy/Caddyfile"))
+	return h.runProxy("caddy", dir, "http", []string{
+		"AUTH_SITE=http://" + authHost, "API_SITE=http://" + apiHost, "AUTH_UPSTREAM=" + to.auth, "API_UPSTREAM=" + to.api,
+		"SITE_OPTIONS=bind unix/" + filepath.Join(dir, "socket"),
+		"CADDY_ADMIN=unix/" + filepath.Join(dir, "admin"), "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir,
+	}, "run", "--config", file, "--adapter", "caddyfile")
+}
+
+// answered is what a proxy answers.
+type answered struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// ask sends a request for a raw path of a host through the proxy.
+func (p *proxy) ask(method, host, path, body string, header http.Header) (answered, error) {
+	req, err := http.NewRequest(method, p.scheme+"://"+host+"/", strings.NewReader(body))
+	if err != nil {
+		return answered{}, err
+	}
+	req.URL.Opaque = path // as it is, dots and all
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return answered{}, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return answered{resp.StatusCode, resp.Header, string(b)}, err
+}
+
+func (p *proxy) must(t *testing.T, method, host, path, body string, header http.Header) answered {
+	t.Helper()
+	a, err := p.ask(method, host, path, body, header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// api asks the back end.
+func (p *proxy) api(t *testing.T, token string, more ...string) answered {
+	t.Helper()
+	header := http.Header{}
+	if token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i < len(more); i += 2 {
+		header[more[i]] = append(header[more[i]], more[i+1]) // as it is spelt
+	}
+	return p.must(t, http.MethodGet, apiHost, "/orders", "", header)
+}
+
+// guardedAPI is a back end behind a proxy. It remembers what it was asked.
+type guardedAPI struct {
+	addr string
+
+	mu   sync.Mutex
+	seen []*http.Request
+}
+
+// guardedAPI starts one. It answers with what it was sent.
+func (h *harness) guardedAPI() *guardedAPI {
+	b := &guardedAPI{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		b.mu.Lock()
+		b.seen = append(b.seen, r.Clone(context.Background()))
+		b.mu.Unlock()
+		fmt.Fprintf(w, "%s %s %s", r.Method, r.RequestURI, body)
+	}))
+	h.t.Cleanup(server.Close)
+	b.addr = server.Listener.Addr().String()
+	return b
+}
+
+// forget returns the requests that came since it was called last.
+func (b *guardedAPI) forget() []*http.Request {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	seen := b.seen
+	b.seen = nil
+	return seen
+}
+
+// identity returns the headers of a request whose names speak of Yufu, however
+// they are written.
+func identity(r *http.Request) map[string][]string {
+	found := map[string][]string{}
+	for name, values := range r.Header {
+		if strings.Contains(strings.ToLower(name), "yufu") {
+			found[name] = values
+		}
+	}
+	return found
+}

@@ -1,0 +1,175 @@
+package e2e
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// recipe returns the one piece of code in a language that a page of the guide
+// has. Both languages of the guide must have the same.
+func recipe(t *testing.T, page, language string) string {
+	t.Helper()
+	var first string
+	for _, tongue := range []string{"en", "zh"} {
+		b, err := os.ReadFile(filepath.Join("../../../deploy/guide", tongue, page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(string(b), -1)
+		if len(found) != 1 {
+			t.Fatalf("%s/%s has %d pieces of %s", tongue, page, len(found), language)
+		}
+		if first == "" {
+			first = found[0][1]
+		} else if found[0][1] != first {
+			t.Errorf("the pages of both languages differ in their %s", language)
+		}
+	}
+	return first
+}
+
+// pythonWithJWT returns a Python that has what the recipe needs.
+func pythonWithJWT(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"python3", "/usr/bin/python3"} {
+		if exec.CommandContext(t.Context(), name, "-c", "import jwt, cryptography").Run() == nil {
+			path, err := exec.LookPath(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+	}
+	t.Fatal("there is no Python with PyJWT and cryptography; to install it: sudo make deps")
+	return ""
+}
+
+// TestRecipes runs the back ends of the guide as they stand there.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	const page = "validators.md"
+	h := newHarness(t)
+	s, f, d := deployBehindFront(h)
+	d.mustRun(d.env, "", "app", "update", testApp, "--audience", apiAudience)
+	d.mustRun(d.env, d.appSecret(), "app", "add", otherApp, "--secret-file", "-", "--audience", "https://other.example.com")
+	other := *s
+	other.app = otherApp
+	key := d.serviceKey("service")
+
+	for name, command := range map[string]func(t *testing.T, dir string) []string{
+		"Node": func(t *testing.T, dir string) []string {
+			t.Helper()
+			node, err := exec.LookPath("node")
+			if err != nil {
+				t.Fatal("Node.js is missing; to install it: sudo make deps")
+			}
+			modules, err := filepath.Abs("node_modules")
+			if err == nil {
+				err = os.Symlink(modules, filepath.Join(dir, "node_modules"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return []string{node, write(t, filepath.Join(dir, "server.mjs"), recipe(t, page, "js"))}
+		},
+		"Python": func(t *testing.T, dir string) []string {
+			t.Helper()
+			return []string{pythonWithJWT(t), write(t, filepath.Join(dir, "server.py"), recipe(t, page, "python"))}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, other := s.in(t), other.in(t)
+			args := command(t, t.TempDir())
+			start := func(authURL string) (base string) {
+				p := s.prepare(name, nil, nil)
+				p.cmd.Path, p.cmd.Args = args[0], args
+				p.cmd.Env = append(settings{}.environ(), "ISSUER="+s.base, "AUTH_URL="+authURL, "AUDIENCE="+apiAudience, "SERVICE_KEY="+key, "PORT=0")
+				s.launch(p)
+				const listening = "listening on "
+				text := p.await(p.stdout, "where it listens", func(text string) bool {
+					return strings.Contains(text, listening) && strings.HasSuffix(text, "\n")
+				})
+				_, base, _ = strings.Cut(strings.TrimSpace(text), listening)
+				return base
+			}
+			get := func(url, authorization string) (status int, user string, header http.Header) {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if authorization != "" {
+					req.Header.Set("Authorization", authorization)
+				}
+				resp, err := plain.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				body, err := io.ReadAll(resp.Body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var answer struct{ User string }
+				if err := json.Unmarshal(body, &answer); err != nil {
+					t.Fatalf("%s: %v", body, err)
+				}
+				return resp.StatusCode, answer.User, resp.Header
+			}
+			base := start(f.url)
+			alice := s.logIn("alice of " + name)
+			token := alice.Doc.AccessToken
+			both := []string{base + "/orders", base + "/transfers"}
+			for _, url := range both {
+				if status, user, _ := get(url, "Bearer "+token); status != http.StatusOK || user != alice.Doc.UUID {
+					t.Errorf("%s: %d %q", url, status, user)
+				}
+				for _, none := range []string{"", "Basic eDp5", "Bearer", "Bearer "} {
+					if status, _, header := get(url, none); status != http.StatusUnauthorized || header.Get("WWW-Authenticate") != "Bearer" {
+						t.Errorf("%s with %q: %d %v", url, none, status, header)
+					}
+				}
+				strange := other.logIn("alice").Doc.AccessToken
+				_, rest, _ := strings.Cut(token, ".")
+				for what, bad := range map[string]string{
+					"junk":                         "x",
+					"a refresh token":              alice.Doc.RefreshToken,
+					"another audience":             strange,
+					"a signature of another token": token[:strings.LastIndex(token, ".")] + strange[strings.LastIndex(strange, "."):],
+					"the algorithm none":           "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0." + rest[:strings.Index(rest, ".")+1],
+					"a header that is no object":   "MQ." + rest,
+					"a key that is not there":      "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6IngifQ." + rest,
+				} {
+					status, _, header := get(url, "Bearer "+bad)
+					if status != http.StatusUnauthorized || !strings.Contains(header.Get("WWW-Authenticate"), "invalid_token") {
+						t.Errorf("%s with %s: %d %v", url, what, status, header)
+					}
+				}
+			}
+
+			// What it gives up, and how introspection gives it back.
+			s.logOut(alice.Doc.RefreshToken)
+			if status, _, _ := get(both[1], "Bearer "+token); status != http.StatusUnauthorized {
+				t.Errorf("after the log-out introspection lets it in: %d", status)
+			}
+			if status, _, _ := get(both[0], "Bearer "+token); status != http.StatusOK {
+				t.Errorf("after the log-out it is refused offline, which the guide says it is not: %d", status)
+			}
+
+			// Its own trouble is not the client's fault.
+			alone := start("http://" + unusedAddr(t))
+			for _, path := range []string{"/orders", "/transfers"} {
+				if status, _, header := get(alone+path, "Bearer "+token); status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {
+					t.Errorf("%s without the service: %d %v", path, status, header)
+				}
+			}
+		})
+	}
+}

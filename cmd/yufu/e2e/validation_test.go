@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+)
+
+// serviceKey makes a service key over the admin API.
+func (s *service) serviceKey(scope string) string {
+	s.t.Helper()
+	made := s.admins(http.MethodPost, "/admin/v1/service-keys", `{"name":"a test","scope":"`+scope+`"}`)
+	var key struct{ Key string }
+	if err := json.Unmarshal([]byte(made.Body), &key); err != nil || key.Key == "" {
+		s.t.Fatalf("%d %s", made.Status, made.Body)
+	}
+	return key.Key
+}
+
+// introspect asks about a token.
+func (s *service) introspect(key, token string) *answer {
+	s.t.Helper()
+	req, err := http.NewRequest(http.MethodPost, s.base+"/oauth2/introspect", strings.NewReader(url.Values{"token": {token}}.Encode()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Authorization", "Bearer "+key)
+	return s.must(s.do(req))
+}
+
+func (s *service) verify(query, token string) *answer {
+	s.t.Helper()
+	return s.must(s.get(s.base+"/v1/verify"+query, token))
+}
+
+func TestValidationFromMemory(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	server := pgtest.NewServer(t)
+	d := deploy(h, server.DSN("postgres"))
+	d.env["YUFU_MAX_STALENESS"] = "20s"
+	_, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	key := d.serviceKey("service")
+	good, ended := s.logIn("alice").Doc.AccessToken, s.logIn("bob").Doc
+	s.logOut(ended.RefreshToken)
+	const inactive = `{"active":false}` + "\n"
+	s.introspect(key, good).holds(s, `{"active":true,`, `"client_id":"`+testApp+`"`)
+	s.verify("", good).want(s, 200, "")
+
+	t.Run("goes on without the database, and says so when it no longer can", func(t *testing.T) {
+		s := s.in(t)
+		if err := server.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		s.introspect(key, good).holds(s, `{"active":true,`)
+		s.verify("", good).want(s, 200, "")
+		s.me(good).want(s, 503, "storage_unavailable") // which does ask it
+		s.eventually("it is too long ago", func() bool {
+			asked, verified := s.introspect(key, good), s.verify("", good)
+			for _, a := range []*answer{asked, verified} {
+				if a.Status != http.StatusOK {
+					a.want(s, 503, "storage_unavailable")
+					if after, err := strconv.Atoi(a.Header.Get("Retry-After")); err != nil || after < 1 {
+						t.Errorf("Retry-After is %q", a.Header.Get("Retry-After"))
+					}
+				}
+			}
+			return asked.Status != http.StatusOK && verified.Status != http.StatusOK
+		})
+		// What was dead stays dead.
+		if a := s.introspect(key, ended.AccessToken); a.Body != inactive {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+		s.verify("", ended.AccessToken).want(s, 401, "session_revoked")
+	})
+	t.Run("is back when the database is", func(t *testing.T) {
+		s := s.in(t)
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("both are", func() bool {
+			return s.introspect(key, good).Status == http.StatusOK && s.verify("", good).Status == http.StatusOK
+		})
+	})
+	t.Run("has to be narrowed from the second app on", func(t *testing.T) {
+		s := s.in(t)
+		s.mustRun(d.env, s.appSecret(), "app", "add", otherApp, "--secret-file", "-", "--audience", "orders")
+		s.eventually("the replica knows", func() bool { return s.verify("", good).Status == http.StatusBadRequest })
+		s.verify("?app="+testApp, good).want(s, 200, "")
+		s.verify("?app="+otherApp, good).want(s, 401, "token_invalid")
+		s.verify("?aud=orders", good).want(s, 401, "token_invalid")
+		other := *s
+		other.app = otherApp
+		token := other.logIn("alice").Doc.AccessToken
+		s.verify("?aud=orders", token).want(s, 200, "")
+		restricted := d.serviceKey("service", "--app", otherApp)
+		s.introspect(restricted, token).holds(s, `{"active":true,`)
+		if a := s.introspect(restricted, good); a.Body != inactive {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	})
+	t.Run("takes a token from a cookie where one is named", func(t *testing.T) {
+		d := *d
+		d.harness = d.harness.in(t)
+		d.env = d.env.with(settings{"YUFU_VERIFY_COOKIE": "JSESSIONID"})
+		_, with := d.serve("a replica that knows a cookie")
+		ask := func(s *service, more ...string) *answer {
+			req, err := http.NewRequest(http.MethodGet, s.base+"/v1/verify?app="+testApp, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Cookie", "a=b; JSESSIONID="+good)
+			for i := 0; i < len(more); i += 2 {
+				req.Header.Set(more[i], more[i+1])
+			}
+			return s.must(s.do(req))
+		}
+		s := s.in(t)
+		ask(with).want(with, 200, "")
+		ask(with, "Origin", "https://evil.example").want(with, 401, "token_missing")
+		ask(with, "Sec-Fetch-Site", "same-origin").want(with, 401, "token_missing")
+		ask(s).want(s, 401, "token_missing")
+		for _, name := range []string{"a b", "a=b", "鱼", "a;b"} {
+			if r := h.run(d.env.with(settings{"YUFU_VERIFY_COOKIE": name}), "", "serve"); r.code != 2 || !strings.Contains(r.stderr, "YUFU_VERIFY_COOKIE") {
+				t.Errorf("%q: exit code %d: %s", name, r.code, r.stderr)
+			}
+		}
+	})
+}

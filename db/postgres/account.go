@@ -1,0 +1,23 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+var accountSQL = statement(`select openid, coalesce(unionid, '') from identities where uuid = $1`)
+
+// PlatformAccount returns the openid and the unionid of an identity, the latter
+// empty when it is not known, or [auth.NotFound].
+func (s *Store) PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error) {
+	err = s.pool.QueryRow(ctx, accountSQL, identity).Scan(&openID, &unionID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", "", auth.NotFound
+	}
+	return openID, unionID, s.fail(ctx, "PlatformAccount", err)
+}

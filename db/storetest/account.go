@@ -1,0 +1,36 @@
+package storetest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// accountStore tells the platform account behind an identity, as
+// api/oauth.Accounts demands.
+type accountStore interface {
+	PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error)
+}
+
+var accountTests = []test{
+	{"an_identity_tells_its_openid_and_the_unionid_that_is_known", func(t *testing.T, f *fixture) {
+		for _, told := range []string{"", "u-1"} {
+			x := params(appA, "o-1", t0)
+			x.UnionID = told
+			g, err := f.Store.Exchange(t.Context(), x)
+			wantCode(t, err, "")
+			openID, unionID, err := f.Store.PlatformAccount(t.Context(), g.Session.Identity)
+			wantCode(t, err, "")
+			wantEqual(t, "openid", openID, "o-1")
+			wantEqual(t, "unionid", unionID, told)
+		}
+	}},
+	{"an_unknown_identity_has_none", func(t *testing.T, f *fixture) {
+		f.exchange(t, "o-1", t0)
+		_, _, err := f.Store.PlatformAccount(t.Context(), newID())
+		wantCode(t, err, auth.NotFound)
+	}},
+}
