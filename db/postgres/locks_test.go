@@ -248,6 +248,12 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 		id := b.number(tx, `insert into cutoffs (kind, session_id, ver, created_at, expires_at) values ('session', $1, 0, $2, $2) returning id`, first.ID, now)
 		ended := b.startEnd(second.ID)
 		b.untilWaiting(1, advisory)
+		// A shared lock would wait for this transaction too, and for no other
+		// ender.
+		if n := b.number(b.raw, `select count(*) from pg_locks l join pg_database d on d.oid = l.database
+			where d.datname = current_database() and locktype = 'advisory' and not granted and mode = 'ExclusiveLock'`); n != 1 {
+			t.Errorf("%d wait for the lock to themselves, want the second ender", n)
+		}
 		if last := b.number(b.raw, `select last_value from pg_sequences, pg_get_serial_sequence('cutoffs', 'id') s where schemaname || '.' || sequencename = s`); last != id {
 			t.Errorf("the sequence stands at %d while the first holds %d", last, id)
 		}

@@ -342,6 +342,7 @@ type logLine struct {
 	Listener string `json:"listener"`
 	Addr     string `json:"addr"`
 	Route    string `json:"route"`
+	Client   string `json:"client"`
 	Outcome  string `json:"outcome"`
 	Cause    string `json:"cause"`
 	Code     string `json:"error_code"`

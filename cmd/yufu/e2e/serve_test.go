@@ -164,6 +164,29 @@ func TestServe(t *testing.T) {
 		h.must(h.get(s.admin+"/v1/me", "")).want(s, 404, "not_found")
 	})
 
+	t.Run("believes on each listener the proxies of that listener alone", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		const here, told = "127.0.0.1", "192.0.2.77"
+		for trusting, clients := range map[string][2]string{
+			"YUFU_TRUSTED_PROXIES": {told, here}, "YUFU_ADMIN_TRUSTED_PROXIES": {here, told},
+		} {
+			d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+			d.env[trusting] = here
+			p, s := d.serve("yufu with "+trusting, "--migrate")
+			key := d.serviceKey("admin")
+			s = s.from(told)
+			s.must(s.get(s.base+"/v1/me", "")).want(s, 401, "token_missing")
+			s.must(s.get(s.admin+"/admin/v1/service-keys", key)).want(s, 200, "")
+			for i, route := range []string{"/v1/me", "/admin/v1/service-keys"} {
+				line := p.waitLog("who asked for "+route, func(l logLine) bool { return l.Route == route })
+				if line.Client != clients[i] {
+					t.Errorf("with %s=%s the client of %s is %q, want %q", trusting, here, route, line.Client, clients[i])
+				}
+			}
+		}
+	})
+
 	t.Run("names its issuer in metadata and tokens, whatever address it listens on", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
