@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -152,6 +153,26 @@ func TestRevocationReachesEveryBackEnd(t *testing.T) {
 		backEnds, rounds, took[rounds/2], took[rounds*99/100], took[rounds-1])
 }
 
+// untilStale asks until the back end cannot vouch for the token any more, which
+// must be so by then.
+func (o *orders) untilStale(token string, by time.Time) {
+	t := o.p.h.t
+	t.Helper()
+	for {
+		asked := time.Now()
+		got := o.status("/orders", token)
+		if got == http.StatusServiceUnavailable {
+			return
+		}
+		if got != http.StatusOK {
+			t.Fatalf("it answers %d", got)
+		}
+		if asked.After(by) {
+			t.Fatal("it accepts a revoked token after the service said that nobody does")
+		}
+	}
+}
+
 // TestABackEndThatIsCutOff has a back end lose its way to the service: it must
 // not accept a revoked token for longer than the promise.
 func TestABackEndThatIsCutOff(t *testing.T) {
@@ -174,21 +195,50 @@ func TestABackEndThatIsCutOff(t *testing.T) {
 	line.Swallow()
 	session := uuid.MustParse(s.me(revoked.Doc.AccessToken).Doc.Session.ID)
 	r := s.revoke(s.client(admin), adminclient.RevocationRequest{Session: &session})
-	for {
-		asked := time.Now()
-		got := o.status("/orders", revoked.Doc.AccessToken)
-		if got == http.StatusServiceUnavailable {
-			break
-		}
-		if got != http.StatusOK {
-			t.Fatalf("it answers %d", got)
-		}
-		if asked.After(r.EffectiveBy) {
-			t.Fatal("it accepts a revoked token after the service said that nobody does")
-		}
-	}
+	o.untilStale(revoked.Doc.AccessToken, r.EffectiveBy)
 	if got := o.status("/orders", good); got != http.StatusServiceUnavailable {
 		t.Errorf("it vouches for a token, %d, although it knows nothing", got)
+	}
+	line.Deafen(false)
+	line.Cut()
+	h.eventually("the back end knows again", func() bool { return o.status("/orders", good) == http.StatusOK })
+	if got := o.status("/orders", revoked.Doc.AccessToken); got != http.StatusUnauthorized {
+		t.Errorf("after it came back: %d, want 401", got)
+	}
+}
+
+// TestABackEndWhoseReplicaIsCutOff has the replica lose its database while the
+// back end's connection to the replica is the best.
+func TestABackEndWhoseReplicaIsCutOff(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	d.env["YUFU_MAX_STALENESS"] = "10s"
+	h.mustRun(d.env, "", "migrate")
+	d.addApp()
+	database, err := url.Parse(d.env["YUFU_DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := pgtest.NewProxy(t, database.Host)
+	database.Host = line.Addr()
+	behind := *d
+	behind.env = d.env.with(settings{"YUFU_DATABASE_URL": database.String()})
+	_, far := behind.serve("the replica that is cut off")
+	_, s := d.serve("another replica")
+	admin, reader := d.serviceKey("admin"), d.serviceKey("service")
+	o := h.backEnd("orders", far.base, reader)
+	good, revoked := s.logIn("alice").Doc.AccessToken, s.logIn("bob")
+	if got := o.status("/orders", revoked.Doc.AccessToken); got != http.StatusOK {
+		t.Fatalf("before: %d", got)
+	}
+	line.Deafen(true)
+	line.Swallow()
+	session := uuid.MustParse(s.me(revoked.Doc.AccessToken).Doc.Session.ID)
+	r := s.revoke(s.client(admin), adminclient.RevocationRequest{Session: &session})
+	o.untilStale(revoked.Doc.AccessToken, r.EffectiveBy)
+	if got := o.status("/orders", good); got != http.StatusServiceUnavailable {
+		t.Errorf("it vouches for a token, %d, although its replica knows nothing", got)
 	}
 	line.Deafen(false)
 	line.Cut()
