@@ -145,7 +145,7 @@ func TestMetrics(t *testing.T) {
 		}
 		for _, series := range []string{
 			`yufu_db_connections{state="idle"}`, `yufu_db_acquires_total`, `yufu_platform_call_duration_seconds_sum{platform="wechat"}`,
-			`yufu_current_key_age_seconds{use="access"}`, `yufu_current_key_age_seconds{use="refresh"}`, `process_resident_memory_bytes`,
+			`yufu_current_key_age_seconds{alg="ES256",use="access"}`, `yufu_current_key_age_seconds{alg="HS256",use="refresh"}`, `process_resident_memory_bytes`,
 		} {
 			if got[series] <= 0 {
 				t.Errorf("%s is %v", series, got[series])
@@ -218,7 +218,7 @@ func TestMetrics(t *testing.T) {
 		if !slices.Equal(labels["method"], want) {
 			t.Errorf("the methods are %q, want %q", labels["method"], want)
 		}
-		known := []string{"class", "error_code", "go_version", "grant", "le", "method", "outcome", "platform", "route", "state", "status", "use", "version"}
+		known := []string{"alg", "class", "error_code", "go_version", "grant", "le", "method", "outcome", "platform", "route", "state", "status", "use", "version"}
 		if got := slices.Sorted(maps.Keys(labels)); !slices.Equal(got, known) {
 			t.Errorf("the labels are %q, want %q", got, known)
 		}

@@ -1,0 +1,484 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
+	"github.com/yufu-auth/yufu/pkg/bearer"
+)
+
+// fleet is the replicas that take requests just now.
+type fleet struct {
+	http *http.Client
+
+	mu   sync.Mutex
+	live []*service
+}
+
+func (f *fleet) add(s *service) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.live = append(f.live, s)
+}
+
+func (f *fleet) remove(s *service) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.live = slices.DeleteFunc(f.live, func(l *service) bool { return l == s })
+}
+
+// any returns one of them.
+func (f *fleet) any() *service {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.live[rand.N(len(f.live))] //nolint:gosec // it protects nothing
+}
+
+// post posts a form, which is safe to repeat, until some replica takes it.
+func (f *fleet) post(ctx context.Context, path string, form url.Values) (a answer, err error) {
+	for range 10 {
+		if a, err = f.try(ctx, path, form); err == nil && a.Status != http.StatusServiceUnavailable || ctx.Err() != nil {
+			break
+		}
+	}
+	return a, err
+}
+
+func (f *fleet) try(ctx context.Context, path string, form url.Values) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.any().base+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return f.send(req)
+}
+
+func (f *fleet) send(req *http.Request) (answer, error) {
+	resp, err := f.http.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	a := answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
+	_ = json.Unmarshal(body, &a.Doc) // not every answer is an object
+	return a, err
+}
+
+// balancer is one address before the fleet, for who follows the feed.
+func (f *fleet) balancer(t *testing.T) string {
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			target, _ := url.Parse(f.any().base)
+			r.SetURL(target)
+		},
+		FlushInterval: -1,
+		ErrorLog:      log.New(io.Discard, "", 0), // that replicas go is no news
+		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}
+	srv := httptest.NewServer(proxy)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// cacher is the strictest validator that keeps to the letter: it keeps a copy of
+// the JWK set for exactly as long as it may, and asks nobody meanwhile, not even
+// for a key that it does not know.
+type cacher struct {
+	fleet *fleet
+
+	mu      sync.Mutex
+	keys    map[string]*ecdsa.PublicKey
+	expires time.Time
+}
+
+func (c *cacher) key(kid string) (*ecdsa.PublicKey, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !time.Now().Before(c.expires) {
+		if err := c.fetch(); err != nil {
+			return nil, err
+		}
+	}
+	key := c.keys[kid]
+	if key == nil {
+		return nil, fmt.Errorf("no key %s in a copy of the JWK set that is good until %s", kid, c.expires)
+	}
+	return key, nil
+}
+
+func (c *cacher) fetch() error {
+	var a answer
+	var asked time.Time
+	err := errors.New("nobody asked")
+	for i := 0; i < 10 && (err != nil || a.Status != http.StatusOK); i++ {
+		var req *http.Request
+		if req, err = http.NewRequest(http.MethodGet, c.fleet.any().base+"/.well-known/jwks.json", nil); err == nil {
+			asked = time.Now()
+			a, err = c.fleet.send(req)
+		}
+	}
+	var set struct {
+		Keys []struct{ KID, X, Y string }
+	}
+	var seconds int
+	if err == nil {
+		_, err = fmt.Sscanf(a.Header.Get("Cache-Control"), "public, max-age=%d", &seconds)
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(a.Body), &set)
+	}
+	if err != nil {
+		return err
+	}
+	keys := map[string]*ecdsa.PublicKey{}
+	for _, k := range set.Keys {
+		x, _ := base64.RawURLEncoding.DecodeString(k.X)
+		y, _ := base64.RawURLEncoding.DecodeString(k.Y)
+		if keys[k.KID], err = ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y)); err != nil {
+			return err
+		}
+	}
+	c.keys, c.expires = keys, asked.Add(time.Duration(seconds)*time.Second)
+	return nil
+}
+
+func (c *cacher) verify(_ context.Context, token string) error {
+	_, err := jwt.Parse(token, func(t *jwt.Token) (any, error) {
+		kid, _ := t.Header["kid"].(string)
+		return c.key(kid)
+	}, jwt.WithValidMethods([]string{"ES256"}), jwt.WithIssuer(issuer), jwt.WithExpirationRequired())
+	return err
+}
+
+// kidOf returns the key that an access token says it was signed by.
+func kidOf(token string) string {
+	head, _, _ := strings.Cut(token, ".")
+	b, _ := base64.RawURLEncoding.DecodeString(head)
+	var h struct {
+		KID string `json:"kid"`
+	}
+	_ = json.Unmarshal(b, &h)
+	return h.KID
+}
+
+// crowd is the clients and what they met.
+type crowd struct {
+	fleet      *fleet
+	sim        string
+	validators []func(ctx context.Context, token string) error
+
+	refreshes, checks atomic.Int64
+
+	mu sync.Mutex
+	// dead is the keys that were ended; of their tokens nothing is demanded.
+	dead map[string]bool
+	// signed is the latest token of each key.
+	signed map[string]string
+	// failures are the first few things that should not have happened.
+	failures []error
+}
+
+func (c *crowd) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.failures) < 10 {
+		c.failures = append(c.failures, err)
+	}
+}
+
+func (c *crowd) isDead(kid string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.dead[kid]
+}
+
+// has reports whether anybody ever had a token of the key.
+func (c *crowd) has(kid string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.signed[kid] != ""
+}
+
+// logIn starts a session.
+func (c *crowd) logIn(ctx context.Context, user string) (answer, error) {
+	// A code is good for one attempt.
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.sim+"/sim/codes", strings.NewReader(`{"user":"`+user+`"}`))
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.fleet.http.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	var doc struct{ Code string }
+	if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil {
+		return answer{}, err
+	}
+	a, err := c.fleet.try(ctx, "/oauth2/token", url.Values{"grant_type": {codeGrant}, "client_id": {testApp}, "code": {doc.Code}})
+	if err == nil {
+		err = a.failure()
+	}
+	return a, err
+}
+
+// live is a client: it refreshes every few seconds, and has its token checked
+// between.
+func (c *crowd) live(ctx context.Context, held answer) {
+	for ctx.Err() == nil {
+		token := held.Doc.AccessToken
+		kid := kidOf(token)
+		c.mu.Lock()
+		c.signed[kid] = token
+		c.mu.Unlock()
+		for range 2 {
+			// The pace of a client, not a wait for anything.
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second + rand.N(2*time.Second)): //nolint:gosec // it protects nothing
+			}
+			verify := c.validators[rand.N(len(c.validators))] //nolint:gosec // as above
+			if err := verify(ctx, token); err != nil && ctx.Err() == nil && !c.isDead(kid) {
+				c.fail(fmt.Errorf("a validator refuses a token of %s: %w", kid, err))
+			}
+			c.checks.Add(1)
+		}
+		a, err := c.fleet.post(ctx, "/oauth2/token", url.Values{
+			"grant_type": {"refresh_token"}, "client_id": {testApp}, "refresh_token": {held.Doc.RefreshToken},
+		})
+		if err == nil {
+			err = a.failure()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.fail(fmt.Errorf("a refresh: %w", err))
+			return
+		}
+		c.refreshes.Add(1)
+		held = a
+	}
+}
+
+// TestRotationUnderLoad has 1,000 clients refresh and be checked while keys
+// rotate as fast as the JWK set's max-age allows, replicas restart in turn, and a
+// key is found to have leaked.
+func TestRotationUnderLoad(t *testing.T) {
+	t.Parallel()
+	const (
+		clients  = 1000
+		replicas = 3
+		bound    = 10 * time.Second // YUFU_MAX_STALENESS, the promise
+	)
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	d.env["YUFU_JWKS_MAX_AGE"] = "2s"
+	d.env["YUFU_MAX_STALENESS"] = bound.String()
+	d.env["YUFU_ACCESS_TOKEN_TTL"] = "2m" // what a dead key signed outlives the bound
+	h.mustRun(d.env, "", "migrate")
+	d.addApp()
+	f := &fleet{http: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 16, MaxIdleConnsPerHost: 16}, Timeout: patience}}
+	type running struct {
+		p *process
+		s *service
+	}
+	var up []running
+	for i := range replicas {
+		p, s := d.serve(fmt.Sprint("replica ", i))
+		up = append(up, running{p, s})
+		f.add(s)
+	}
+	admin := up[0].s.client(d.serviceKey("admin"))
+	verifier, err := bearer.New(t.Context(), bearer.Config{Issuer: issuer, URL: f.balancer(t), ServiceKey: d.serviceKey("service")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { verifier.Close() })
+	follows := func(ctx context.Context, token string) error {
+		_, err := verifier.Verify(ctx, token)
+		return err
+	}
+	caches := []*cacher{{fleet: f}, {fleet: f}, {fleet: f}}
+	c := &crowd{fleet: f, sim: d.sim.base, dead: map[string]bool{}, signed: map[string]string{}}
+	c.validators = append(c.validators, follows)
+	for _, v := range caches {
+		c.validators = append(c.validators, v.verify)
+	}
+
+	// rotate has the next keys take over, and returns the signing key.
+	rotate := func() string {
+		a, err := admin.RotateSigningKeysWithResponse(t.Context(), adminclient.RotationRequest{})
+		if err == nil {
+			err = adminclient.Failure(a)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(a.JSON200.SigningKeys, func(k adminclient.SigningKey) bool { return k.Use == "access" })
+		return a.JSON200.SigningKeys[i].Kid
+	}
+	taken := func(kid string) {
+		h.eventually("clients have tokens of "+kid, func() bool { return c.has(kid) })
+	}
+
+	first := rotate()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var done sync.WaitGroup
+	turns := make(chan struct{}, 32) // log-ins at once
+	began := time.Now()
+	var in sync.WaitGroup
+	for i := range clients {
+		in.Add(1)
+		done.Go(func() {
+			turns <- struct{}{}
+			a, err := c.logIn(ctx, fmt.Sprint("user", i))
+			<-turns
+			in.Done()
+			if err != nil {
+				c.fail(fmt.Errorf("a log-in: %w", err))
+				return
+			}
+			c.live(ctx, a)
+		})
+	}
+	in.Wait()
+	t.Logf("%d clients logged in within %s", clients, time.Since(began))
+
+	taken(first)
+	second := rotate()
+	taken(second)
+
+	// The key that signs has leaked, while the next one is too young to sign.
+	c.mu.Lock()
+	stolen := c.signed[second]
+	c.dead[second] = true
+	c.mu.Unlock()
+	h.mustRun(d.env, "", "keys", "retire", second, "--now", "--reason", "a test")
+	answered := time.Now()
+	var refusedAfter time.Duration
+	for follows(ctx, stolen) == nil {
+		if refusedAfter = time.Since(answered); refusedAfter > bound {
+			t.Fatal("a back end that follows accepts a token of the dead key after the bound")
+		}
+	}
+	t.Logf("a back end that follows refuses the dead key %s after the command", refusedAfter)
+
+	// Replicas restart in turn, with the feed, the copies and the keys in motion.
+	for i := range up {
+		f.remove(up[i].s)
+		up[i].p.stop()
+		wantNothingLost(up[i].p)
+		up[i].p, up[i].s = d.serve(fmt.Sprintf("replica %d, restarted", i))
+		f.add(up[i].s)
+	}
+	admin = up[0].s.client(d.serviceKey("admin"))
+	third := rotate()
+	taken(third)
+	fourth := rotate()
+	taken(fourth)
+	if got := follows(ctx, stolen); got == nil {
+		t.Error("the dead key's token is accepted again")
+	}
+	for i, v := range caches {
+		if v.verify(ctx, stolen) == nil {
+			t.Errorf("validator %d has the dead key long after its copy was to be fetched anew", i)
+		}
+	}
+	stop()
+	done.Wait()
+
+	for _, r := range up {
+		wantNothingLost(r.p)
+	}
+	for _, err := range c.failures {
+		t.Error(err)
+	}
+	if n := c.refreshes.Load(); n < clients {
+		t.Errorf("only %d refreshes", n)
+	}
+	list := h.mustRun(d.env, "", "keys", "list")
+	if n := strings.Count(list, "refresh"); n < 5 {
+		t.Errorf("the MAC keys did not rotate:\n%s", list)
+	}
+	t.Logf("%d refreshes, %d checks, %d keys signed, in %s", c.refreshes.Load(), c.checks.Load(), len(c.signed), time.Since(began))
+}
+
+// TestKeysBesideARunningService has the commands change the keys of a database
+// beside the service, which has to find out by itself.
+func TestKeysBesideARunningService(t *testing.T) {
+	t.Parallel()
+	for kind, database := range map[string]func(t *testing.T, h *harness) string{
+		"PostgreSQL": func(t *testing.T, _ *harness) string { return pgtest.Empty(t) },
+		"SQLite":     func(_ *testing.T, h *harness) string { return "sqlite:" + h.file("yufu.db", "") },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			d := deploy(h, database(t, h))
+			_, s := d.serve("yufu", "--migrate")
+			d.addApp()
+			jwks := func() *answer { return s.must(s.get(s.base+"/.well-known/jwks.json", "")).want(s, 200, "") }
+			if got := jwks().Header.Get("Cache-Control"); got != "public, max-age=300" {
+				t.Errorf("Cache-Control %q", got)
+			}
+			alice := s.logIn("alice")
+			dead := kidOf(alice.Doc.AccessToken)
+
+			h.mustRun(d.env, "", "keys", "rotate", "--now", "--use", "access")
+			h.eventually("another key signs", func() bool { return kidOf(s.logIn("bob").Doc.AccessToken) != dead })
+			s.me(alice.Doc.AccessToken).want(s, 200, "")
+			if pem := h.mustRun(d.env, "", "keys", "export", "--pem"); strings.Count(pem, "BEGIN PUBLIC KEY") != 3 {
+				t.Errorf("%s", pem)
+			}
+
+			h.mustRun(d.env, "", "keys", "retire", dead, "--now", "--reason", "a test")
+			h.eventually("the dead key's token is refused", func() bool { return s.me(alice.Doc.AccessToken).Status == 401 })
+			if strings.Contains(jwks().Body, dead) {
+				t.Error("the dead key is published")
+			}
+			again := s.refresh(alice.Doc.RefreshToken).want(s, 200, "")
+			s.me(again.Doc.AccessToken).want(s, 200, "")
+
+			var mac string
+			for line := range strings.Lines(h.mustRun(d.env, "", "keys", "list")) {
+				if f := strings.Fields(line); f[1] == "refresh" && f[3] == "current" {
+					mac = f[0]
+				}
+			}
+			h.mustRun(d.env, "", "keys", "retire", mac, "--now")
+			s.me(again.Doc.AccessToken).want(s, 401, "session_revoked")
+			h.eventually("the dead MAC key's token is refused for what it is", func() bool {
+				return s.refresh(again.Doc.RefreshToken).code() == "refresh_invalid"
+			})
+			anew := s.logIn("alice")
+			s.refresh(anew.Doc.RefreshToken).want(s, 200, "")
+		})
+	}
+}
