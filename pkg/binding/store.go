@@ -9,13 +9,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Store is what [Service] needs of a database. What [session.Store] says of
-// every method holds here too: one use case with its cutoffs and its audit event
+// Store is what [Service] needs of a database. What session.Store says of every
+// method holds here too: one use case with its cutoffs and its audit event
 // is one transaction, locks are taken in the order persons by id, identities by
 // id, sessions by id, cutoffs, and errors are those named, the context's or
 // [auth.StorageUnavailable].
-//
-// [session.Store]: https://pkg.go.dev/github.com/yufu-auth/yufu/pkg/session#Store
 type Store interface {
 	// App returns the app with its policy, or [auth.AppUnknown].
 	App(ctx context.Context, appID string) (auth.App, error)
