@@ -127,7 +127,7 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	if err := s.settle(ctx, &a, reserved, err); err != nil {
 		return Grant{Session: current}, err
 	}
-	return s.grant(ctx, done, a.now)
+	return s.grant(ctx, &app, done, a.now)
 }
 
 // settleTimeout bounds what is left to do when an attempt is over.
@@ -191,7 +191,7 @@ func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID
 	if err != nil {
 		return Grant{Session: current}, err
 	}
-	return s.grant(ctx, done, now)
+	return s.grant(ctx, &app, done, now)
 }
 
 // View is what the bearer of an access token may know about his binding.
@@ -265,11 +265,11 @@ func fieldsOf(p *auth.Policy, m auth.BindingMethod) []string {
 }
 
 // grant mints the token that the session row stands for.
-func (s *Service) grant(ctx context.Context, done Done, now time.Time) (Grant, error) {
+func (s *Service) grant(ctx context.Context, app *auth.App, done Done, now time.Time) (Grant, error) {
 	if done.Changed {
 		s.c.Applied(ctx)
 	}
-	access, expiresIn, err := s.c.Minter.Mint(&done.Session, done.Audiences, now)
+	access, expiresIn, err := s.c.Minter.Mint(&done.Session, app.Audiences, now)
 	if err != nil {
 		return Grant{}, err
 	}

@@ -182,10 +182,9 @@ type UnbindParams struct {
 	Event auth.AuditEvent
 }
 
-// Done is what the session says afterwards, and what its tokens are minted from.
+// Done is what the session says afterwards, from which its tokens are minted.
 type Done struct {
-	Session   auth.Session
-	Audiences []string
+	Session auth.Session
 	// Changed is false when everything was so before.
 	Changed bool
 	// Replaced are the identities that were unbound for this one.
