@@ -32,7 +32,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, e
 		if err != nil {
 			return err
 		}
-		if f.State, err = a.state(ctx, tx, &done); err != nil {
+		if f.State, err = a.state(ctx, tx); err != nil {
 			return err
 		}
 		f.Current, f.Others = c.current, c.others
@@ -103,7 +103,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Don
 			return err
 		}
 		var f binding.Found
-		if f.State, err = a.state(ctx, tx, &done); err != nil {
+		if f.State, err = a.state(ctx, tx); err != nil {
 			return err
 		}
 		f.Current = c.current
@@ -144,13 +144,12 @@ func askerOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) (asker, error) {
 }
 
 // state reads the session and its app, after [lockConcerned] has locked it if it
-// is live. What the app adds to tokens goes into done.
-func (a *asker) state(ctx context.Context, tx pgx.Tx, done *binding.Done) (session.State, error) {
+// is live.
+func (a *asker) state(ctx context.Context, tx pgx.Tx) (session.State, error) {
 	p, err := readPresented(ctx, tx, presentedSQL, session.RefreshParams{Session: a.session, AppID: a.appID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = auth.SessionRevoked
 	}
-	done.Audiences, done.SigningAlg = p.audiences, p.signingAlg
 	return p.State, err
 }
 
