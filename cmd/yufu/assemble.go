@@ -131,7 +131,7 @@ func serve(ctx context.Context, p parts) error {
 		_, err := keyGuard.Authorize(r)
 		return err
 	})
-	validation, err := newValidation(ctx, p, follower, keyGuard)
+	validation, err := newValidation(ctx, p, follower, keyGuard, bindings)
 	if err != nil {
 		return err
 	}

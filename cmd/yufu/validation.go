@@ -19,7 +19,7 @@ type validation struct {
 	apps          *gate.AppCount
 }
 
-func newValidation(ctx context.Context, p parts, follower *cutoffs.Follower, keys *web.Guard) (validation, error) {
+func newValidation(ctx context.Context, p parts, follower *cutoffs.Follower, keys *web.Guard, attributes oauth.Attributes) (validation, error) {
 	// Here no session is looked up, so it matters how old the cutoffs are.
 	verifier, err := token.NewVerifier(bearer.Local{
 		Issuer: p.issuer, Keys: p.keys.VerificationKey,
@@ -35,8 +35,7 @@ func newValidation(ctx context.Context, p parts, follower *cutoffs.Follower, key
 		return validation{}, err
 	}
 	return validation{
-		// No app exposes attributes of persons yet.
-		introspection: oauth.NewIntrospection(keys, verifier, p.store, nil),
+		introspection: oauth.NewIntrospection(keys, verifier, p.store, attributes),
 		forwardAuth:   gate.NewForwardAuth(verifier, apps, p.verifyCookie),
 		apps:          apps,
 	}, nil

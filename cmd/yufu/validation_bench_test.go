@@ -181,7 +181,7 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	serviceKeys := servicekey.NewAuthenticator(s, time.Now)
 	b.Cleanup(serviceKeys.Close)
 	p := parts{log: log, store: s, keys: keys, issuer: "https://auth.example.com"}
-	v, err := newValidation(ctx, p, follower, web.NewGuard(serviceKeys))
+	v, err := newValidation(ctx, p, follower, web.NewGuard(serviceKeys), nil)
 	check(err)
 	b.Cleanup(v.close)
 	w := &benchWorld{key: presented.Key().Reveal()}

@@ -6,7 +6,10 @@ import (
 )
 
 // LockCutoffs is the advisory lock under which cutoff ids are taken.
-const LockCutoffs = lockCutoffs
+const (
+	LockCutoffs = lockCutoffs
+	LockPersons = lockPersons
+)
 
 // Statements returns every statement of the package.
 func Statements() []string { return statements }
