@@ -8,7 +8,7 @@ import { type Client, ensure, renew } from './session'
 import { load, since } from './shared'
 import { fresh } from './store'
 
-/** A token that is younger is not refreshed because a back end refuses it. */
+/** A token that is younger is not refreshed because a back end refuses it, unless that says why in the service's words. */
 const young = 5000
 
 /** How long a back end that refuses a new token is no reason to refresh. */
@@ -71,12 +71,13 @@ export async function send(c: Client, options: RequestOptions, task: Task): Prom
   const good = current && fresh(current, Date.now())
   if (current && good && current.access !== refusedToken) stored = current
   else {
-    const ended = (answer.data || {}).code === 'session_revoked'
-    if (since(s.refusedAt[to], distrusted) || (!ended && current && good && since(current.at, young))) return answer
+    const known = /^(token_expired|session_revoked)$/.test((answer.data || {}).code)
+    // What is not fresh is refreshed anyway.
+    if (current && good && (since(s.refusedAt[to], distrusted) || (!known && since(current.at, young)))) return answer
     stored = await renew(c)
   }
   const second = await once(c, options, task, stored.access)
-  if (second.statusCode === 401) s.refusedAt[to] = Date.now()
+  if (second.statusCode === 401 && fresh(stored, Date.now())) s.refusedAt[to] = Date.now()
   return second
 }
 

@@ -121,6 +121,14 @@ test('a token that is seconds old is not refreshed because a back end refuses it
   assert.deepEqual(phone.sent(), ['exchange', 'GET /orders', 'GET /orders', 'GET /orders', 'GET /orders'])
 })
 
+test('a back end that takes every token for expired does not rotate on every request either', async () => {
+  const url = await startServer((req, res) => res.json(401, { code: 'token_expired' }))
+  const phone = newPhone(service)
+  const yufu = phone.yufu({ apiHosts: [url.slice(7)] })
+  for (let i = 0; i < 9; i++) assert.equal((await phone.run(yufu.fetch({ url }))).statusCode, 401)
+  assert.deepEqual(phone.sent().filter((n) => !n.startsWith('GET')), ['exchange', 'refresh'])
+})
+
 test('a revoked token that is seconds old is replaced', async () => {
   const back = await shop()
   const phone = newPhone(service)

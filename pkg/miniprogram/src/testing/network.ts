@@ -18,6 +18,8 @@ export interface Made {
   /** Once it was answered, the answer's status: also when the answer was lost. */
   status?: number
   fate: Fate
+  /** Whether the program was given the answer. */
+  answered?: boolean
 }
 
 /** What a network needs of the phone it is in. */
@@ -130,6 +132,7 @@ export class Network {
   private answer(p: Pending, result: any): void {
     if (!this.end(p)) return
     this.site.deliver(() => {
+      p.made.answered = true
       for (const f of p.listeners) f({ header: result.header, statusCode: result.statusCode, cookies: [] })
       try {
         p.options.success?.(result)
