@@ -71,6 +71,9 @@ var schemas = map[string]string{
 	"refresh":  "TokenResponse",
 	"me":       "Me",
 	"sessions": "Sessions",
+	"binding":  "Binding",
+	"bound":    "BindingGrant",
+	"unbound":  "BindingGrant",
 
 	"revocation":    "Revocation",
 	"newservicekey": "NewServiceKey",

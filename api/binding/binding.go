@@ -1,8 +1,8 @@
 // Package binding serves the holder of an access token what is known about
-// him: who am I, and which are my devices.
+// him: who am I, which are my devices, and which person am I bound to.
 //
-// It owns GET /v1/me and /v1/sessions; binding itself belongs here when it
-// comes. The session is read from the store on every request, so a session
+// It owns GET /v1/me, /v1/sessions and /v1/binding; what binding is and who may
+// is pkg/binding's to say. The session is read from the store on every request, so a session
 // that ended a moment ago is refused. Nothing it answers tells when a session
 // was last refreshed: a thief could time his replays by it.
 package binding
@@ -34,16 +34,20 @@ type Sessions interface {
 // Handler serves the endpoints.
 type Handler struct {
 	sessions Sessions
+	bindings Bindings
 }
 
 // New returns the handler.
-func New(sessions Sessions) *Handler { return &Handler{sessions} }
+func New(sessions Sessions, bindings Bindings) *Handler { return &Handler{sessions, bindings} }
 
 // Mount adds the routes.
 func (h *Handler) Mount(r chi.Router) {
 	r.Get("/v1/me", web.API(h.me))
 	r.Get("/v1/sessions", web.API(h.list))
 	r.Delete("/v1/sessions/{id}", web.API(h.end))
+	r.Get("/v1/binding", web.API(h.show))
+	r.Post("/v1/binding", web.API(h.bind))
+	r.Delete("/v1/binding", web.API(h.unbind))
 }
 
 type meAnswer struct {

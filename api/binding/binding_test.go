@@ -24,6 +24,7 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
@@ -31,9 +32,10 @@ import (
 // world is the endpoints on a real listener, over a real database.
 type world struct {
 	*sessiontest.Fixture
-	db     *sql.DB
-	url    string
-	client *http.Client // holds all traffic against the contract
+	bindings *bindingtest.Fixture
+	db       *sql.DB
+	url      string
+	client   *http.Client // holds all traffic against the contract
 }
 
 func newWorld(t *testing.T) *world {
@@ -57,7 +59,8 @@ func newWorld(t *testing.T) *world {
 	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, w.Clock.Now))
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
-	binding.New(w.Service).Mount(r)
+	w.bindings = bindingtest.New(t, w.Fixture, store)
+	binding.New(w.Service, w.bindings.Binding).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
 	w.url = srv.URL

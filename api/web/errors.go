@@ -45,6 +45,7 @@ var Responses = map[auth.Code]Response{
 	auth.UserBlocked:           {Status: 403, OAuth: "access_denied", Text: "The platform has blocked this user."},
 	auth.IdentityDisabled:      {Status: 403, OAuth: "access_denied", Text: "This identity is disabled."},
 	auth.PersonDisabled:        {Status: 403, OAuth: "access_denied", Text: "The person this identity is bound to is disabled."},
+	auth.PhoneCodeInvalid:      {Status: 400, OAuth: "invalid_grant", Text: "The platform does not accept this phone code; ask the user for a new one."},
 	auth.PlatformQuota:         {Status: 429, OAuth: "temporarily_unavailable", Text: "The platform asks for a pause; try again later with a new code.", RetryAfter: time.Minute},
 	auth.PlatformUnavailable:   {Status: 503, OAuth: "temporarily_unavailable", Text: "The platform did not answer; try again with a new code.", RetryAfter: 2 * time.Second},
 	auth.PlatformMisconfigured: {Status: 500, OAuth: "server_error", Text: "The platform refuses this app as it is configured here; the operator must act."},
@@ -58,6 +59,17 @@ var Responses = map[auth.Code]Response{
 	auth.TokenMissing: {Status: 401, OAuth: "invalid_request", Text: "Send the access token as: Authorization: Bearer TOKEN"},
 	auth.TokenInvalid: {Status: 401, OAuth: "invalid_token", Text: "This is not an access token of this server."},
 	auth.TokenExpired: {Status: 401, OAuth: "invalid_token", Text: "The access token has expired; refresh it."},
+
+	auth.BindingMethodDisabled: {Status: 403, OAuth: "access_denied", Text: "This app does not let users bind themselves this way."},
+	auth.BindingNoMatch:        {Status: 422, OAuth: "access_denied", Text: "What was given fits no person; check it and try again."},
+	auth.BindingDelayed:        {Status: 429, OAuth: "temporarily_unavailable", Text: "Too many attempts failed; wait before the next one.", RetryAfter: 30 * time.Second},
+	auth.AlreadyBound:          {Status: 409, OAuth: "access_denied", Text: "This identity is bound to another person; unbind it first."},
+	auth.PersonTaken:           {Status: 409, OAuth: "access_denied", Text: "The person has another identity in this app, which has to be unbound first."},
+	auth.TicketInvalid:         {Status: 422, OAuth: "access_denied", Text: "This ticket does not exist, has expired or was used; ask for a new one."},
+	auth.UnbindForbidden:       {Status: 403, OAuth: "access_denied", Text: "This app does not let users unbind themselves."},
+	auth.WebhookRefused:        {Status: 403, OAuth: "access_denied", Text: "The business behind this app refuses the binding."},
+	auth.WebhookUnavailable:    {Status: 503, OAuth: "temporarily_unavailable", Text: "The business behind this app did not answer; try again.", RetryAfter: 5 * time.Second},
+	auth.PersonConflict:        {Status: 409, OAuth: "invalid_request", Text: "Another person has this external_id or phone."},
 
 	auth.ServiceKeyMissing: {Status: 401, OAuth: "invalid_client", Text: "Send a service key as: Authorization: Bearer KEY"},
 	auth.ServiceKeyInvalid: {Status: 401, OAuth: "invalid_client", Text: "This is not a service key of this server, or it was revoked."},
@@ -112,6 +124,8 @@ type problem struct {
 	Detail    string    `json:"detail,omitempty"`
 	Code      auth.Code `json:"code"`
 	RequestID string    `json:"request_id"`
+	// UserMessage is the business's own word to the user.
+	UserMessage string `json:"user_message,omitempty"`
 }
 
 // ProblemType is the prefix of every problem's type; the code follows.
@@ -148,6 +162,8 @@ func writeProblem(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Re
 		Detail:    e.Description,
 		Code:      e.Code,
 		RequestID: EventOf(r.Context()).RequestID,
+
+		UserMessage: e.UserMessage,
 	})
 }
 

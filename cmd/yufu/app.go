@@ -19,7 +19,8 @@ import (
 type appCmd struct {
 	Add     appAddCmd     `cmd:"" help:"Register a mini-program."`
 	List    appListCmd    `cmd:"" help:"List the registered mini-programs."`
-	Update  appUpdateCmd  `cmd:"" help:"Change the AppSecret or the audiences."`
+	Show    appShowCmd    `cmd:"" help:"Show one mini-program with its policy."`
+	Update  appUpdateCmd  `cmd:"" help:"Change the AppSecret, the audiences or the policy."`
 	Disable appDisableCmd `cmd:"" help:"Refuse log-ins and refreshes, and end every session of the app."`
 	Enable  appEnableCmd  `cmd:"" help:"Let users log in again. Sessions from before stay ended."`
 }
@@ -119,6 +120,7 @@ type appUpdateCmd struct {
 	SecretFile  string   `placeholder:"FILE" help:"File with the new AppSecret, or - for standard input."`
 	Audience    []string `placeholder:"AUD" help:"The audiences from now on; may be repeated. Replaces those there are."`
 	NoAudiences bool     `help:"Have no audience but the issuer."`
+	policyFlags
 	masterKeyFlag
 	appFlags
 }
@@ -128,8 +130,12 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 	switch {
 	case len(c.Audience) > 0 && c.NoAudiences:
 		return wrongUsage(errors.New("--audience and --no-audiences contradict each other"))
-	case c.SecretFile == "" && len(c.Audience) == 0 && !c.NoAudiences:
-		return wrongUsage(errors.New("there is nothing to change; name --secret-file, --audience or --no-audiences"))
+	case c.SecretFile == "" && len(c.Audience) == 0 && !c.NoAudiences && c.PolicyFile == "" && c.WebhookSecretFile == "":
+		return wrongUsage(errors.New("there is nothing to change; name --secret-file, --audience, --no-audiences, --policy-file or --webhook-secret-file"))
+	}
+	policy, err := c.policy(std)
+	if err != nil {
+		return wrongUsage(err)
 	}
 	if err := cmp.Or(checkAppID(c.AppID), checkAudiences(c.Audience)); err != nil {
 		return wrongUsage(err)
@@ -139,7 +145,13 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	var change auth.AppChange
+	change := auth.AppChange{Policy: policy}
+	if change.SealedWebhookSecret, err = c.sealWebhookSecret(ctx, s, c.AppID, c.masterKeyFlag, std, log); err != nil {
+		return err
+	}
+	if err := checkWebhookSecret(ctx, s, c.AppID, change); err != nil {
+		return err
+	}
 	if c.SecretFile != "" {
 		if change.SealedSecret, err = c.sealSecret(ctx, s, c.AppID, c.SecretFile, std, log); err != nil {
 			return err

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/api/admin"
-	"github.com/yufu-auth/yufu/api/binding"
+	bindingapi "github.com/yufu-auth/yufu/api/binding"
 	"github.com/yufu-auth/yufu/api/gate"
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/api/web"
@@ -20,6 +20,8 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
@@ -38,6 +40,7 @@ type parts struct {
 	store     store
 	sealer    *seal.Ring
 	keys      *keyring.Ring
+	facts     *binding.FactKey
 	issuer    string
 	lifetimes lifetimeFlags
 	limits    limitFlags
@@ -49,6 +52,8 @@ type parts struct {
 	grace         time.Duration
 	// applied is called after a commit that ended sessions, before the answer.
 	applied func(ctx context.Context)
+	// webhooks ask the apps' own back ends.
+	webhooks *webhook.Client
 	// extra endpoints live and end with the service: the simulator of yufu dev.
 	extra []httpd.Endpoint
 }
@@ -58,7 +63,7 @@ func serve(ctx context.Context, p parts) error {
 	metrics := telemetry.NewMetrics(buildVersion())
 	measureKeys(metrics, p.keys)
 	measurePool(metrics, p.store)
-	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL})
+	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL, Tokens: p.store, Sealer: p.sealer})
 	if err != nil {
 		return wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
 	}
@@ -75,10 +80,16 @@ func serve(ctx context.Context, p parts) error {
 		}
 	}
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
-	sessions, err := newSessions(p, map[string]platform.Provider{auth.PlatformWeChat: guarded})
+	platforms := map[string]platform.Provider{auth.PlatformWeChat: guarded}
+	minter, err := token.NewMinter(p.keys, p.issuer, p.lifetimes.AccessTokenTTL)
 	if err != nil {
 		return err
 	}
+	sessions, err := newSessions(p, minter, platforms)
+	if err != nil {
+		return err
+	}
+	bindings := newBindings(p, sessions, minter, platforms)
 	limits := oauth.NewExchangeLimits(p.limits.ExchangeFailureLimit, p.limits.ExchangeSuccessLimit, time.Now)
 	defer limits.Close()
 	serviceKeys := servicekey.NewAuthenticator(p.store, time.Now)
@@ -93,7 +104,7 @@ func serve(ctx context.Context, p parts) error {
 		return err
 	})
 	checker := health.New(p.store, time.Now)
-	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits), binding.New(sessions), feed)
+	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits), bindingapi.New(sessions, bindings), feed)
 
 	background, stop := context.WithCancel(ctx)
 	var owned sync.WaitGroup
@@ -126,11 +137,7 @@ func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string)
 	return keys, err
 }
 
-func newSessions(p parts, platforms map[string]platform.Provider) (*session.Service, error) {
-	minter, err := token.NewMinter(p.keys, p.issuer, p.lifetimes.AccessTokenTTL)
-	if err != nil {
-		return nil, err
-	}
+func newSessions(p parts, minter *token.Minter, platforms map[string]platform.Provider) (*session.Service, error) {
 	return session.NewService(session.Config{
 		Store:       p.store,
 		Platforms:   platforms,
@@ -142,6 +149,20 @@ func newSessions(p parts, platforms map[string]platform.Provider) (*session.Serv
 		MaxSessions: p.limits.SessionLimit,
 		Clock:       time.Now,
 		Applied:     p.applied,
+	})
+}
+
+func newBindings(p parts, sessions *session.Service, minter *token.Minter, platforms map[string]platform.Provider) *binding.Service {
+	return binding.NewService(binding.Config{
+		Store:     p.store,
+		Sessions:  sessions,
+		Minter:    minter,
+		Facts:     p.facts,
+		Sealer:    p.sealer,
+		Platforms: platforms,
+		Webhook:   webhooks{p.webhooks},
+		Clock:     time.Now,
+		Applied:   p.applied,
 	})
 }
 

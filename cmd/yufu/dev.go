@@ -104,6 +104,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	defer p.admin.Close() //nolint:errcheck // as above
 	p.issuer = "http://" + p.public.Addr().String()
 	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app, DataDir: c.DataDir, AdminKey: dir.Path(adminKeyFile)}
+	webhookURL := ""
 	if c.App == "" {
 		sim, err := httpd.Listen(ctx, "YUFU_SIM_LISTEN", c.SimListen)
 		if err != nil {
@@ -112,7 +113,11 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		defer sim.Close() //nolint:errcheck // as above
 		p.wechatURL = "http://" + sim.Addr().String()
 		t.Sim = p.wechatURL
-		p.extra = []httpd.Endpoint{simulatorEndpoint(sim, wechatsim.Config{})}
+		webhookURL = p.wechatURL + devWebhookPath
+		p.extra = []httpd.Endpoint{withBusiness(simulatorEndpoint(sim, wechatsim.Config{}))}
+	}
+	if p.webhooks, err = (webhookFlags{}).client(true); err != nil {
+		return err
 	}
 	if p.store, err = openStore(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true); err != nil {
 		return err
@@ -121,7 +126,13 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if p.keys, err = openKeys(ctx, p.store, sealer, dir.Path("master.key")); err != nil {
 		return err
 	}
+	if p.facts, err = openFacts(ctx, p.store, sealer, dir.Path("master.key")); err != nil {
+		return err
+	}
 	if err := ensureApp(ctx, p.store, sealer, app, secret); err != nil {
+		return err
+	}
+	if err := ensureFixtures(ctx, p.store, sealer, p.facts, app, webhookURL); err != nil {
 		return err
 	}
 	if err := ensureAdminKey(ctx, p.store, dir); err != nil {

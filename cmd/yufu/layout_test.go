@@ -128,6 +128,8 @@ var direction = []struct {
 	{"=pkg/bearer", []string{"pkg/bearer/cutoff"}},
 	{"pkg/bearer/cutoff", nil},
 	{"pkg/seal", nil},
+	{"pkg/binding/webhook", []string{"pkg/auth", "pkg/netreason"}},
+	{"pkg/netreason", nil},
 	{"pkg/servicekey", []string{"pkg/auth"}},
 	{"=pkg/cutoffs", []string{"pkg/auth", "pkg/bearer/cutoff"}},
 	{"pkg/adminclient", nil},
@@ -135,8 +137,12 @@ var direction = []struct {
 	{"pkg/token", []string{"pkg/auth"}},
 	{"pkg/keyring", []string{"pkg/auth", "pkg/seal", "pkg/token"}},
 	{"=pkg/session", []string{"pkg/auth", "=pkg/platform", "pkg/seal", "pkg/token"}},
+	{"pkg/binding/bindingtest", []string{"pkg"}},
+	{"=pkg/binding", []string{"pkg/auth", "=pkg/platform", "pkg/seal", "=pkg/session", "pkg/token"}},
 	{"=pkg/platform", []string{"pkg/auth"}},
 	{"pkg/platform", []string{"pkg/auth", "=pkg/platform"}},
+	{"pkg/platform/accesstoken", []string{"pkg/auth", "=pkg/platform", "pkg/seal"}},
+	{"pkg/platform/wechat", []string{"pkg/auth", "pkg/netreason", "=pkg/platform", "pkg/platform/accesstoken", "pkg/seal"}},
 }
 
 // within reports whether dir matches a folder of the table.
@@ -235,7 +241,7 @@ func TestImports(t *testing.T) {
 				if ours && forTests(to) && !forTests(dir) {
 					t.Errorf("%s imports %s, which is for tests", file, to)
 				}
-				for _, tool := range []string{"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "pgregory.net/rapid"} {
+				for _, tool := range []string{"github.com/getkin/kin-openapi", "github.com/google/go-cmp", "pgregory.net/rapid", "github.com/standard-webhooks"} {
 					if within(imported, tool) && !forTests(dir) {
 						t.Errorf("%s imports %s, which is for tests", file, imported)
 					}
@@ -281,6 +287,11 @@ func TestImports(t *testing.T) {
 		{"pkg/platform", "pkg/seal", false},
 		{"pkg/platform/wechat", "pkg/platform", true},
 		{"pkg/platform/wechat", "pkg/platform/wechatsim", false},
+		{"pkg/platform/wechat", "pkg/platform/accesstoken", true},
+		{"pkg/platform/accesstoken", "pkg/platform/wechat", false},
+		{"pkg/platform/guard", "pkg/platform/accesstoken", false},
+		{"pkg/binding/webhook", "pkg/netreason", true},
+		{"pkg/binding/webhook", "pkg/platform", false},
 		{"pkg/platform/wechatsim", "pkg/platform/wechat", false},
 		{"deploy/x", "pkg/auth", false},
 	} {

@@ -126,7 +126,7 @@ func TestSettings(t *testing.T) {
 		{"a simulator of an app without a secret", nil, []string{"wechatsim", "--app", "wx1"}, 2, []string{"--app number 1", "APPID:SECRET"}},
 		{"a simulator of an app with a bad appid", nil, []string{"wechatsim", "--app", "wx1:s", "--app", "wx-2:" + hunter2}, 2, []string{"--app number 2", "APPID:SECRET"}},
 
-		{"app without more", nil, []string{"app"}, 2, []string{`"add", "list", "update", "disable", "enable"`}},
+		{"app without more", nil, []string{"app"}, 2, []string{`"add", "list", "show", "update", "disable"`}},
 		{"app add without a secret", with(), []string{"app", "add", "wx1"}, 2, []string{"--secret-file"}},
 		{"app add with the secret as an argument", with(), []string{"app", "add", "wx1", "--secret", hunter2}, 2, []string{`did you mean "--secret-file"?`}},
 		{"app add with a bad appid", with(), []string{"app", "add", "wx-1", "--secret-file", "-"}, 2, []string{"an appid is 1 to 64 letters and digits"}},

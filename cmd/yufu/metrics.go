@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
@@ -25,6 +27,19 @@ func (o observed) ExchangeCode(ctx context.Context, app platform.Credentials, co
 	account, err := o.Provider.ExchangeCode(ctx, app, code)
 	o.metrics.ObservePlatformCall(o.name, o.class(err), time.Since(began))
 	return account, err
+}
+
+// ExchangePhoneCode implements [platform.PhoneNumberProvider], if the provider
+// does. It is one call here, also when an access token had to be got for it.
+func (o observed) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
+	p, ok := o.Provider.(platform.PhoneNumberProvider)
+	if !ok {
+		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("platform %s tells no phone numbers, %w", o.name, platform.ErrNotSent)}
+	}
+	began := time.Now()
+	number, err := p.ExchangePhoneCode(ctx, app, openID, code)
+	o.metrics.ObservePlatformCall(o.name, o.class(err), time.Since(began))
+	return number, err
 }
 
 // measureKeys publishes how old the keys that sign are.

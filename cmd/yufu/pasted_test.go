@@ -120,3 +120,34 @@ func TestDocuments(t *testing.T) {
 		})
 	}
 }
+
+func TestBindingDocuments(t *testing.T) {
+	t.Parallel()
+	for _, doc := range []struct{ name, from, to string }{
+		{"deploy/guide/en/binding.md", "## The four methods", "## What the mini-program does"},
+		{"deploy/guide/zh/binding.md", "## 四种方式", "## 小程序要做的事"},
+	} {
+		t.Run(doc.name+"_works_as_pasted", func(t *testing.T) {
+			t.Parallel()
+			// One of its own: a binding kills what alice's other sessions hold.
+			script := startDev(t)(shellBlocks(t, doc.name, doc.from, doc.to))
+			cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", script)
+			cmd.Stderr = t.Output()
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("the commands fail: %v\n%s", err, script)
+			}
+			var answers []map[string]any
+			for d := json.NewDecoder(strings.NewReader(string(out))); d.More(); {
+				var answer map[string]any
+				if err := d.Decode(&answer); err != nil {
+					t.Fatalf("the commands print %q: %v", out, err)
+				}
+				answers = append(answers, answer)
+			}
+			if len(answers) != 2 || answers[0]["bound"] != false || answers[1]["bound"] != true || answers[1]["access_token"] == nil {
+				t.Errorf("the commands print %s", out)
+			}
+		})
+	}
+}

@@ -12,7 +12,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 
 	"github.com/yufu-auth/yufu/api/admin"
-	"github.com/yufu-auth/yufu/api/binding"
+	bindingapi "github.com/yufu-auth/yufu/api/binding"
 	"github.com/yufu-auth/yufu/api/gate"
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/api/web"
@@ -25,7 +25,7 @@ import (
 const requestTimeout = 10 * time.Second
 
 // publicRouter is everything the internet may reach.
-func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *binding.Handler, feed *gate.Handler) http.Handler {
+func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *bindingapi.Handler, feed *gate.Handler) http.Handler {
 	r := chi.NewRouter()
 	r.Use(web.ClientIP(proxies))
 	r.Use(web.Events(log, func(o web.Observation) {

@@ -26,7 +26,7 @@ import (
 func routers(log *slog.Logger) map[apitest.Listener]http.Handler {
 	m := telemetry.NewMetrics("test")
 	return map[apitest.Listener]http.Handler{
-		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil), binding.New(nil), gate.New(nil, nil)),
+		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil), binding.New(nil, nil), gate.New(nil, nil)),
 		apitest.Admin:  adminRouter(log, health.New(brokenDatabase{}, time.Now), m, nil, admin.New(admin.Config{})),
 	}
 }

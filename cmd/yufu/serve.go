@@ -20,6 +20,7 @@ type serveCmd struct {
 	shutdownFlag
 	logFlags
 	platformFlags
+	webhookFlags
 }
 
 // Help is shown below the usage line of yufu serve --help.
@@ -38,8 +39,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	db, dbErr := c.database(std, log)
 	sealer, keyErr := c.ring(std, log)
 	proxies, adminProxies, proxyErr := c.proxies()
+	hooks, hookErr := c.client(false)
 	// All that is wrong at once: a first start has three settings to make.
-	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, c.lifetimeFlags.check(), c.limitFlags.check(), c.shutdownFlag.check()); err != nil {
+	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, hookErr, c.lifetimeFlags.check(), c.limitFlags.check(), c.shutdownFlag.check()); err != nil {
 		return wrongUsage(err)
 	}
 	if c.UnsafeWechatURL != "" {
@@ -65,11 +67,17 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	facts, err := openFacts(ctx, s, sealer, masterKeySetting)
+	if err != nil {
+		return err
+	}
 	return serve(ctx, parts{
 		log:       log,
 		store:     s,
 		sealer:    sealer,
 		keys:      keys,
+		facts:     facts,
+		webhooks:  hooks,
 		issuer:    c.Issuer,
 		lifetimes: c.lifetimeFlags,
 		limits:    c.limitFlags,

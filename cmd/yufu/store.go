@@ -10,8 +10,10 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -23,7 +25,10 @@ type store interface {
 	auth.AppStore
 	keyring.Store
 	servicekey.Store
+	accesstoken.Store
 	cutoffs.Store
+	binding.Store
+	CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error)
 	// Migrate brings the schema up to date; several processes may call it at
 	// once.
 	Migrate(ctx context.Context) error

@@ -58,6 +58,23 @@ ACCESS=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini
 ADMIN=$(cat {{quote .AdminKey}})
 curl -s {{.Admin}}/admin/v1/revocations -H "Authorization: Bearer $ADMIN" -H 'Content-Type: application/json' -d "{\"token\":\"$ACCESS\",\"reason\":\"the tour\"}"
 curl -s {{.Public}}/v1/me -H "Authorization: Bearer $ACCESS"
+
+echo '-- 6. Bind: the user knows the facts of 李雷, whom yufu dev has imported. The session goes on, and a refresh says who it is.'
+CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"alice"}' | {{field "code"}})
+TOKENS=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code="$CODE")
+ACCESS=$(printf %s "$TOKENS" | {{field "access_token"}})
+REFRESH=$(printf %s "$TOKENS" | {{field "refresh_token"}})
+curl -s {{.Public}}/v1/binding -H "Authorization: Bearer $ACCESS" -H 'Content-Type: application/json' -d '{"method":"facts","fields":{"employee_no":"1001","name":"李雷"}}'
+curl -s {{.Public}}/oauth2/token -d grant_type=refresh_token -d client_id={{.App}} -d refresh_token="$REFRESH"
+
+echo '-- 7. Bind by phone: another user is 韩梅梅, because WeChat vouches for her number. Then she unbinds.'
+CODE=$(curl -s -X POST {{.Sim}}/sim/codes -d '{"user":"bob"}' | {{field "code"}})
+ACCESS=$(curl -s {{.Public}}/oauth2/token -d grant_type=urn:yufu:grant-type:mini-program-code -d client_id={{.App}} -d code="$CODE" | {{field "access_token"}})
+PHONE=$(curl -s -X POST {{.Sim}}/sim/phone-codes -d '{"user":"bob","phone":"13800001002"}' | {{field "code"}})
+BOUND=$(curl -s {{.Public}}/v1/binding -H "Authorization: Bearer $ACCESS" -H 'Content-Type: application/json' -d "{\"method\":\"phone\",\"code\":\"$PHONE\"}")
+echo "$BOUND"
+ACCESS=$(printf %s "$BOUND" | {{field "access_token"}})
+curl -s -X DELETE {{.Public}}/v1/binding -H "Authorization: Bearer $ACCESS"
 {{else}}
 Real WeChat is used; the app is {{.App}}. In the mini-program, send the code of wx.login to
   POST {{.Public}}/oauth2/token  grant_type=urn:yufu:grant-type:mini-program-code client_id={{.App}} code=CODE

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -11,14 +12,22 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-const appColumns = `appid, platform, sealed_secret, audiences, epoch, disabled_at is not null, created_at, updated_at`
+const appColumns = `appid, platform, sealed_secret, audiences, epoch, disabled_at is not null, created_at, updated_at,
+  policy, sealed_webhook_secret`
 
 func scanApp(row pgx.Row) (auth.App, error) {
-	var a auth.App
-	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, &a.Audiences, &a.Epoch, &a.Disabled, &a.CreatedAt, &a.UpdatedAt)
+	var (
+		a      auth.App
+		policy []byte
+	)
+	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, &a.Audiences, &a.Epoch, &a.Disabled, &a.CreatedAt, &a.UpdatedAt,
+		&policy, &a.SealedWebhookSecret)
+	if err != nil {
+		return auth.App{}, err
+	}
 	a.Audiences = list(a.Audiences)
 	a.CreatedAt, a.UpdatedAt = a.CreatedAt.UTC(), a.UpdatedAt.UTC()
-	return a, err
+	return a, json.Unmarshal(policy, &a.Policy)
 }
 
 var (
@@ -56,8 +65,9 @@ func (s *Store) Apps(ctx context.Context) ([]auth.App, error) {
 }
 
 var insertAppSQL = statement(`
-insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at)
-values ($1, $2, $3, $4, $5, $6, $7, $7)
+insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at,
+  policy, sealed_webhook_secret)
+values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9)
 on conflict (appid) do nothing`)
 
 // AddApp implements [auth.AppStore].
@@ -71,8 +81,12 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 		if audiences == nil {
 			audiences = []string{}
 		}
+		policy, err := json.Marshal(a.Policy)
+		if err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, a.SealedSecret, audiences, a.Epoch,
-			timeOrNull(disabledAt), session.StoredTime(event.At))
+			timeOrNull(disabledAt), session.StoredTime(event.At), string(policy), a.SealedWebhookSecret)
 		if err != nil {
 			return err
 		}
@@ -85,7 +99,8 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 
 var updateAppSQL = statement(`
 update apps
-set sealed_secret = coalesce($2, sealed_secret), audiences = coalesce($3, audiences), updated_at = $4
+set sealed_secret = coalesce($2, sealed_secret), audiences = coalesce($3, audiences), updated_at = $4,
+    policy = coalesce($5, policy), sealed_webhook_secret = coalesce($6, sealed_webhook_secret)
 where appid = $1
 returning ` + appColumns)
 
@@ -96,10 +111,20 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 	if change.Audiences != nil {
 		audiences = append([]string{}, *change.Audiences...)
 	}
+	var policy *string
+	if change.Policy != nil {
+		j, err := json.Marshal(change.Policy)
+		if err != nil {
+			return auth.App{}, s.fail(ctx, "UpdateApp", err)
+		}
+		text := string(j)
+		policy = &text
+	}
 	var a auth.App
 	err := s.inTx(ctx, "UpdateApp", func(tx pgx.Tx) error {
 		var err error
-		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences, session.StoredTime(event.At)))
+		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences, session.StoredTime(event.At),
+			policy, change.SealedWebhookSecret))
 		if errors.Is(err, pgx.ErrNoRows) {
 			return auth.AppUnknown
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -103,13 +104,26 @@ with gone_sessions as (
     select id from cutoffs where expires_at < $2
     order by expires_at limit $3 for update skip locked))
   returning id
+), gone_tickets as (
+  delete from bind_tickets where hash = any (array(
+    select hash from bind_tickets where expires_at < $4
+    order by expires_at limit $3 for update skip locked))
+  returning hash
+), gone_attempts as (
+  delete from bind_attempts a using (
+    select kind, key from bind_attempts where expires_at < $2
+    order by expires_at limit $3 for update skip locked) gone
+  where a.kind = gone.kind and a.key = gone.key
+  returning a.key
 )
-select (select count(*) from gone_sessions) + (select count(*) from gone_cutoffs)`)
+select (select count(*) from gone_sessions) + (select count(*) from gone_cutoffs) +
+  (select count(*) from gone_tickets) + (select count(*) from gone_attempts)`)
 
 // DeleteExpired implements [session.Store].
 func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error) {
 	var n int
 	err := s.pool.QueryRow(ctx, deleteExpiredSQL,
-		session.StoredTime(sessionsBefore), session.StoredTime(now), limit).Scan(&n)
+		session.StoredTime(sessionsBefore), session.StoredTime(now), limit,
+		session.StoredTime(now.Add(-binding.TicketRetention))).Scan(&n)
 	return n, s.fail(ctx, "DeleteExpired", err)
 }

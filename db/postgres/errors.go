@@ -20,6 +20,7 @@ const (
 	stateReadOnly        = "25006" // read_only_sql_transaction: a primary that became a standby
 	stateIdleInTx        = "25P03" // idle_in_transaction_session_timeout
 	stateLockUnavailable = "55P03" // lock_not_available
+	stateUniqueViolation = "23505" // unique_violation
 )
 
 // unavailableClasses say that the database cannot answer now, not that the
@@ -107,3 +108,10 @@ func (d *defect) Error() string {
 }
 
 func (d *defect) Unwrap() error { return d.pg }
+
+// isUniqueViolation reports whether a row was refused because another has its
+// key.
+func isUniqueViolation(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == stateUniqueViolation
+}

@@ -3,19 +3,25 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-const appColumns = `appid, platform, sealed_secret, audiences, epoch, disabled_at is not null, created_at, updated_at`
+const appColumns = `appid, platform, sealed_secret, audiences, epoch, disabled_at is not null, created_at, updated_at,
+  policy, sealed_webhook_secret`
 
 func scanApp(row interface{ Scan(...any) error }) (auth.App, error) {
 	var a auth.App
+	var policy []byte
 	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, (*jsonList)(&a.Audiences), &a.Epoch, &a.Disabled,
-		into(&a.CreatedAt), into(&a.UpdatedAt))
-	return a, err
+		into(&a.CreatedAt), into(&a.UpdatedAt), &policy, &a.SealedWebhookSecret)
+	if err != nil {
+		return auth.App{}, err
+	}
+	return a, json.Unmarshal(policy, &a.Policy)
 }
 
 var (
@@ -66,8 +72,9 @@ func collect[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) ([]T, error
 }
 
 var insertAppSQL = statement(`
-insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
+insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at,
+  policy, sealed_webhook_secret)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9)
 on conflict (appid) do nothing`)
 
 // AddApp implements [auth.AppStore].
@@ -77,8 +84,12 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 		if a.Disabled {
 			disabledAt = event.At
 		}
+		policy, err := json.Marshal(a.Policy)
+		if err != nil {
+			return err
+		}
 		res, err := tx.ExecContext(ctx, insertAppSQL, a.ID, a.Platform, a.SealedSecret, jsonList(a.Audiences), a.Epoch,
-			micros(disabledAt), micros(event.At))
+			micros(disabledAt), micros(event.At), string(policy), blobOrNull(a.SealedWebhookSecret))
 		if err != nil {
 			return err
 		}
@@ -96,24 +107,30 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 
 var updateAppSQL = statement(`
 update apps
-set sealed_secret = coalesce(?2, sealed_secret), audiences = coalesce(?3, audiences), updated_at = ?4
+set sealed_secret = coalesce(?2, sealed_secret), audiences = coalesce(?3, audiences), updated_at = ?4,
+    policy = coalesce(?5, policy), sealed_webhook_secret = coalesce(?6, sealed_webhook_secret)
 where appid = ?1
 returning ` + appColumns)
 
 // UpdateApp implements [auth.AppStore].
 func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChange, event auth.AuditEvent) (auth.App, error) {
 	// nil, and with it NULL, leaves a column as it is.
-	var secret, audiences any
-	if change.SealedSecret != nil {
-		secret = change.SealedSecret
-	}
+	var audiences, policy any
 	if change.Audiences != nil {
 		audiences = jsonList(*change.Audiences)
+	}
+	if change.Policy != nil {
+		j, err := json.Marshal(change.Policy)
+		if err != nil {
+			return auth.App{}, err
+		}
+		policy = string(j)
 	}
 	var a auth.App
 	err := s.inTx(ctx, "UpdateApp", func(tx *writeTx) error {
 		var err error
-		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, secret, audiences, micros(event.At)))
+		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, blobOrNull(change.SealedSecret), audiences,
+			micros(event.At), policy, blobOrNull(change.SealedWebhookSecret)))
 		if errors.Is(err, sql.ErrNoRows) {
 			return auth.AppUnknown
 		}

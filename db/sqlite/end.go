@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -69,6 +70,12 @@ delete from sessions where id in (
 	deleteCutoffsSQL = statement(`
 delete from cutoffs where id in (
   select id from cutoffs where expires_at < ? order by expires_at limit ?)`)
+	deleteTicketsSQL = statement(`
+delete from bind_tickets where hash in (
+  select hash from bind_tickets where expires_at < ? order by expires_at limit ?)`)
+	deleteAttemptsSQL = statement(`
+delete from bind_attempts where rowid in (
+  select rowid from bind_attempts where expires_at < ? order by expires_at limit ?)`)
 )
 
 // DeleteExpired implements [session.Store].
@@ -78,7 +85,12 @@ func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time
 		for _, d := range []struct {
 			sql    string
 			before time.Time
-		}{{deleteSessionsSQL, sessionsBefore}, {deleteCutoffsSQL, now}} {
+		}{
+			{deleteSessionsSQL, sessionsBefore},
+			{deleteCutoffsSQL, now},
+			{deleteTicketsSQL, now.Add(-binding.TicketRetention)},
+			{deleteAttemptsSQL, now},
+		} {
 			res, err := tx.ExecContext(ctx, d.sql, micros(d.before), limit)
 			if err != nil {
 				return err

@@ -70,3 +70,11 @@ func (l *jsonList) Scan(v any) error {
 func uuidOrNull(id uuid.UUID) uuid.NullUUID { return uuid.NullUUID{UUID: id, Valid: id != uuid.Nil} }
 
 func textOrNull(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
+
+// blobOrNull turns nil, which the driver would keep as an empty blob, into NULL.
+func blobOrNull(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return b
+}

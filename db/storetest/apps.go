@@ -12,12 +12,32 @@ var appTests = []test{
 		a := auth.App{
 			ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte{0, 1, 255},
 			Audiences: []string{"https://b.example", "https://a.example"}, Epoch: 7,
+			Policy: auth.Policy{
+				Methods: auth.BindingMethods(), Facts: auth.FactsPolicy{Lookup: "employee_no", Check: []string{"name"}},
+				Phone: auth.PhonePolicy{Create: true}, Webhook: auth.WebhookPolicy{URL: "https://erp.example/bind?a=<b>&c"},
+				SecondIdentity: auth.SecondJoins, SelfUnbind: true, Attributes: []string{"部门", "class"},
+			},
+			SealedWebhookSecret: []byte{255, 0},
 		}
 		f.addApp(t, a)
 		a.CreatedAt, a.UpdatedAt = t0, t0
 		got, err := f.Store.App(t.Context(), "wx1")
 		wantCode(t, err, "")
 		wantEqual(t, "app", got, a)
+	}},
+	{"a_change_of_the_policy_replaces_it_and_leaves_the_rest", func(t *testing.T, f *fixture) {
+		want, err := f.Store.App(t.Context(), appA)
+		wantCode(t, err, "")
+		later := t0.Add(time.Hour)
+		for _, p := range []auth.Policy{{Methods: []auth.BindingMethod{auth.BindTicket}, SelfUnbind: true}, {}} {
+			want.Policy, want.SealedWebhookSecret, want.UpdatedAt = p, []byte("sealed"), later
+			got, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &p, SealedWebhookSecret: []byte("sealed")}, event(auth.AuditAppUpdated, later))
+			wantCode(t, err, "")
+			wantEqual(t, "answer", got, want)
+			got, err = f.Store.App(t.Context(), appA)
+			wantCode(t, err, "")
+			wantEqual(t, "app", got, want)
+		}
 	}},
 	{"an_app_without_audiences_has_nil_audiences", func(t *testing.T, f *fixture) {
 		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte("s"), Audiences: []string{}})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -127,6 +128,49 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 			return f.Store.RevokeServiceKey(ctx, "k", event(auth.AuditServiceKeyEnded, t0))
 		},
 		"TouchServiceKey": func(ctx context.Context) error { return f.Store.TouchServiceKey(ctx, "k", t0) },
+		"Bind": func(ctx context.Context) error {
+			_, err := f.Store.Bind(ctx, bindParams(s, newID(), t0))
+			return err
+		},
+		"Unbind":         func(ctx context.Context) error { _, err := f.Store.Unbind(ctx, unbindParams(s, t0)); return err },
+		"Person":         func(ctx context.Context) error { _, err := f.Store.Person(ctx, newID()); return err },
+		"FactKey":        func(ctx context.Context) error { _, err := f.Store.FactKey(ctx); return err },
+		"AddFactKey":     func(ctx context.Context) error { _, err := f.Store.AddFactKey(ctx, []byte("k"), t0); return err },
+		"Candidate":      func(ctx context.Context) error { _, err := f.Store.Candidate(ctx, "no", mac(1)); return err },
+		"PhoneCandidate": func(ctx context.Context) error { _, err := f.Store.PhoneCandidate(ctx, "+8613800001001"); return err },
+		"OpenID":         func(ctx context.Context) error { _, err := f.Store.OpenID(ctx, s.Identity); return err },
+		"Ticket":         func(ctx context.Context) error { _, err := f.Store.Ticket(ctx, [32]byte{1}); return err },
+		"AddTicket": func(ctx context.Context) error {
+			return f.Store.AddTicket(ctx, binding.Ticket{CreatedAt: t0, ExpiresAt: t0}, event(auth.AuditTicketMinted, t0))
+		},
+		"Reserve": func(ctx context.Context) error {
+			_, err := f.Store.Reserve(ctx, attemptKeys(), t0, event("", t0))
+			return err
+		},
+		"Refund": func(ctx context.Context) error {
+			return f.Store.Refund(ctx, binding.Reservation{Counted: []binding.Attempts{{AttemptKey: attemptKeys()[0]}}})
+		},
+		"RecordRefusal": func(ctx context.Context) error {
+			return f.Store.RecordRefusal(ctx, event(auth.AuditBindingRefused, t0))
+		},
+		"CreatePerson": func(ctx context.Context) error {
+			_, err := f.Store.CreatePerson(ctx, binding.Draft{ID: newID()}, event(auth.AuditPersonCreated, t0))
+			return err
+		},
+		"PlatformToken": func(ctx context.Context) error { _, err := f.Store.PlatformToken(ctx, appA); return err },
+		"LeasePlatformToken": func(ctx context.Context) error {
+			_, _, err := f.Store.LeasePlatformToken(ctx, leaseParams(newID(), t0))
+			return err
+		},
+		"ForcePlatformToken": func(ctx context.Context) error {
+			_, err := f.Store.ForcePlatformToken(ctx, forceParams(newID(), t0))
+			return err
+		},
+		"KeepPlatformToken": func(ctx context.Context) error {
+			_, err := f.Store.KeepPlatformToken(ctx, appA, newID(), platformToken)
+			return err
+		},
+		"EndPlatformTokenLease": func(ctx context.Context) error { return f.Store.EndPlatformTokenLease(ctx, appA, newID()) },
 	}
 }
 

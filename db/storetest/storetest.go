@@ -1,7 +1,7 @@
 // Package storetest is the store contract as a suite: what [session.Store],
 // [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store] and [cutoffs.Store] promise in prose, it demands of every
-// database alike. A change of behaviour starts here.
+// [servicekey.Store], [accesstoken.Store], [cutoffs.Store] and [binding.Store]
+// promise in prose, it demands of every database alike. A change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
 // input too, a property test against a small model, and the benchmarks. It does
@@ -22,8 +22,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -35,7 +37,10 @@ type Store interface {
 	auth.AppStore
 	keyring.Store
 	servicekey.Store
+	accesstoken.Store
 	cutoffs.Store
+	binding.Store
+	CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error)
 }
 
 // Harness is a migrated, empty database of one test.
@@ -75,6 +80,12 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Cutoffs", cutoffTests},
 		{"Keys", keyTests},
 		{"ServiceKeys", serviceKeyTests},
+		{"Persons", personTests},
+		{"Bind", bindTests},
+		{"BindTickets", ticketTests},
+		{"BindAttempts", attemptTests},
+		{"BindRaces", bindRaceTests},
+		{"PlatformTokens", platformTokenTests},
 		{"Contention", contentionTests},
 		{"Cancelled", cancelledTests},
 		{"HostileText", hostileTests},

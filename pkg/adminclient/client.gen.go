@@ -20,8 +20,12 @@ import (
 
 // Defines values for Code.
 const (
+	AlreadyBound           Code = "already_bound"
 	AppDisabled            Code = "app_disabled"
 	AppUnknown             Code = "app_unknown"
+	BindingDelayed         Code = "binding_delayed"
+	BindingMethodDisabled  Code = "binding_method_disabled"
+	BindingNoMatch         Code = "binding_no_match"
 	BodyTooLarge           Code = "body_too_large"
 	ClientSecretUnexpected Code = "client_secret_unexpected"
 	CodeInvalid            Code = "code_invalid"
@@ -32,7 +36,10 @@ const (
 	InvalidRequest         Code = "invalid_request"
 	MethodNotAllowed       Code = "method_not_allowed"
 	NotFound               Code = "not_found"
+	PersonConflict         Code = "person_conflict"
 	PersonDisabled         Code = "person_disabled"
+	PersonTaken            Code = "person_taken"
+	PhoneCodeInvalid       Code = "phone_code_invalid"
 	PlatformMisconfigured  Code = "platform_misconfigured"
 	PlatformQuota          Code = "platform_quota"
 	PlatformUnavailable    Code = "platform_unavailable"
@@ -44,21 +51,33 @@ const (
 	ServiceKeyMissing      Code = "service_key_missing"
 	SessionRevoked         Code = "session_revoked"
 	StorageUnavailable     Code = "storage_unavailable"
+	TicketInvalid          Code = "ticket_invalid"
 	TokenClientMismatch    Code = "token_client_mismatch"
 	TokenExpired           Code = "token_expired"
 	TokenInvalid           Code = "token_invalid"
 	TokenMissing           Code = "token_missing"
+	UnbindForbidden        Code = "unbind_forbidden"
 	UnsupportedGrantType   Code = "unsupported_grant_type"
 	UnsupportedMediaType   Code = "unsupported_media_type"
 	UserBlocked            Code = "user_blocked"
+	WebhookRefused         Code = "webhook_refused"
+	WebhookUnavailable     Code = "webhook_unavailable"
 )
 
 // Valid indicates whether the value is a known member of the Code enum.
 func (e Code) Valid() bool {
 	switch e {
+	case AlreadyBound:
+		return true
 	case AppDisabled:
 		return true
 	case AppUnknown:
+		return true
+	case BindingDelayed:
+		return true
+	case BindingMethodDisabled:
+		return true
+	case BindingNoMatch:
 		return true
 	case BodyTooLarge:
 		return true
@@ -80,7 +99,13 @@ func (e Code) Valid() bool {
 		return true
 	case NotFound:
 		return true
+	case PersonConflict:
+		return true
 	case PersonDisabled:
+		return true
+	case PersonTaken:
+		return true
+	case PhoneCodeInvalid:
 		return true
 	case PlatformMisconfigured:
 		return true
@@ -104,6 +129,8 @@ func (e Code) Valid() bool {
 		return true
 	case StorageUnavailable:
 		return true
+	case TicketInvalid:
+		return true
 	case TokenClientMismatch:
 		return true
 	case TokenExpired:
@@ -112,11 +139,17 @@ func (e Code) Valid() bool {
 		return true
 	case TokenMissing:
 		return true
+	case UnbindForbidden:
+		return true
 	case UnsupportedGrantType:
 		return true
 	case UnsupportedMediaType:
 		return true
 	case UserBlocked:
+		return true
+	case WebhookRefused:
+		return true
+	case WebhookUnavailable:
 		return true
 	default:
 		return false
@@ -150,6 +183,9 @@ type Problem struct {
 
 	// Type Names the kind of problem, `urn:yufu:problem:` and the `code`.
 	Type string `json:"type"`
+
+	// UserMessage What the business has to say to the user, to be shown as it is.
+	UserMessage *string `json:"user_message,omitempty"`
 }
 
 // RequestID defines model for RequestID.

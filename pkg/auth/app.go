@@ -20,6 +20,11 @@ type App struct {
 	SealedSecret []byte
 	// Audiences are put into the aud claim after the issuer.
 	Audiences []string
+	// Policy is how its identities are bound to persons.
+	Policy Policy
+	// SealedWebhookSecret signs what is sent to the policy's webhook; empty while
+	// there is none.
+	SealedWebhookSecret []byte
 	// Epoch counts the times the whole app was revoked. Sessions and tokens
 	// below it are dead.
 	Epoch int64
@@ -99,4 +104,7 @@ type AppStore interface {
 type AppChange struct {
 	SealedSecret []byte
 	Audiences    *[]string
+	Policy       *Policy
+	// SealedWebhookSecret is the new secret of the webhook.
+	SealedWebhookSecret []byte
 }

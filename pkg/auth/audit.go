@@ -24,6 +24,22 @@ const (
 	AuditRevoked         AuditAction = "revoked"
 	AuditServiceKeyAdded AuditAction = "service_key.added"
 	AuditServiceKeyEnded AuditAction = "service_key.revoked"
+
+	AuditBound            AuditAction = "binding.bound"
+	AuditUnbound          AuditAction = "binding.unbound"
+	AuditBindingReplaced  AuditAction = "binding.replaced"
+	AuditBindingRefused   AuditAction = "binding.refused"
+	AuditBindingDelayed   AuditAction = "binding.delayed"
+	AuditDelayLifted      AuditAction = "binding.delay_lifted"
+	AuditTicketMinted     AuditAction = "bind_ticket.minted"
+	AuditPersonCreated    AuditAction = "person.created"
+	AuditPersonUpdated    AuditAction = "person.updated"
+	AuditPersonDisabled   AuditAction = "person.disabled"
+	AuditPersonEnabled    AuditAction = "person.enabled"
+	AuditPersonsImported  AuditAction = "person.imported"
+	AuditIdentityDisabled AuditAction = "identity.disabled"
+	AuditIdentityEnabled  AuditAction = "identity.enabled"
+	AuditIdentityErased   AuditAction = "identity.erased"
 )
 
 // AuditEvent is one row of the audit trail. It is committed together with the

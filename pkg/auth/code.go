@@ -55,6 +55,9 @@ const (
 	IdentityDisabled Code = "identity_disabled"
 	// PersonDisabled: the person this identity is bound to is disabled.
 	PersonDisabled Code = "person_disabled"
+	// PhoneCodeInvalid: the platform does not accept the phone code: it is wrong,
+	// expired, used, or another user's.
+	PhoneCodeInvalid Code = "phone_code_invalid"
 	// PlatformQuota: the platform's quota for this app is used up for now.
 	PlatformQuota Code = "platform_quota"
 	// PlatformUnavailable: the platform did not answer, or said it is busy.
@@ -88,6 +91,34 @@ const (
 	TokenExpired Code = "token_expired"
 )
 
+// Codes of binding.
+const (
+	// BindingMethodDisabled: the app's policy does not let users bind
+	// themselves this way.
+	BindingMethodDisabled Code = "binding_method_disabled"
+	// BindingNoMatch: what the user gave fits no person. Whether there is such a
+	// person, or which part was wrong, is nobody's to know.
+	BindingNoMatch Code = "binding_no_match"
+	// BindingDelayed: too many failed attempts; the next one has to wait.
+	BindingDelayed Code = "binding_delayed"
+	// AlreadyBound: the identity is bound to another person.
+	AlreadyBound Code = "already_bound"
+	// PersonTaken: the person has another identity in this app, and the app's
+	// policy allows one.
+	PersonTaken Code = "person_taken"
+	// TicketInvalid: no such ticket, or it has expired or been used.
+	TicketInvalid Code = "ticket_invalid"
+	// UnbindForbidden: the app's policy does not let users unbind themselves.
+	UnbindForbidden Code = "unbind_forbidden"
+	// WebhookRefused: the business back end says no.
+	WebhookRefused Code = "webhook_refused"
+	// WebhookUnavailable: the business back end did not answer, or not as it
+	// should.
+	WebhookUnavailable Code = "webhook_unavailable"
+	// PersonConflict: another person has this external_id or phone.
+	PersonConflict Code = "person_conflict"
+)
+
 // Codes of endpoints that want a service key.
 const (
 	// ServiceKeyMissing: the request carries no service key.
@@ -116,9 +147,11 @@ func Codes() []Code {
 		InvalidRequest, UnsupportedGrantType, UnsupportedMediaType, BodyTooLarge, NotFound, MethodNotAllowed,
 		AppUnknown, AppDisabled, ClientSecretUnexpected,
 		CodeInvalid, CodeUsed, UserBlocked, IdentityDisabled, PersonDisabled,
-		PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
+		PhoneCodeInvalid, PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
 		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,
 		TokenMissing, TokenInvalid, TokenExpired,
+		BindingMethodDisabled, BindingNoMatch, BindingDelayed, AlreadyBound, PersonTaken,
+		TicketInvalid, UnbindForbidden, WebhookRefused, WebhookUnavailable, PersonConflict,
 		ServiceKeyMissing, ServiceKeyInvalid, InsufficientScope,
 		RateLimited, StorageUnavailable, Internal,
 	}
@@ -135,6 +168,9 @@ type Error struct {
 	// RetryAfter is how long the client should wait, rounded up to seconds on
 	// the wire. Zero means the code's standard delay, if it has one.
 	RetryAfter time.Duration
+	// UserMessage is what the business's own back end has to say to the user, in
+	// his language: UTF-8 text, shown as it is. Empty as a rule.
+	UserMessage string
 	// Err is the cause, for the log alone. It may be nil.
 	Err error
 }

@@ -49,6 +49,12 @@ func SessionEnded(session uuid.UUID, now time.Time) Cutoff {
 	return Cutoff{Kind: CutoffSession, Session: session, ExpiresAt: now.Add(CutoffRetention)}
 }
 
+// SessionChanged returns the cutoff of a session whose ver was raised at now:
+// tokens below it are dead.
+func SessionChanged(session uuid.UUID, ver int64, now time.Time) Cutoff {
+	return Cutoff{Kind: CutoffSession, Session: session, Ver: ver, ExpiresAt: now.Add(CutoffRetention)}
+}
+
 // AppRevoked returns the cutoff of an app whose epoch was raised at now.
 func AppRevoked(appID string, epoch int64, now time.Time) Cutoff {
 	return Cutoff{Kind: CutoffApp, AppID: appID, Epoch: epoch, ExpiresAt: now.Add(CutoffRetention)}

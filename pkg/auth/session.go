@@ -60,4 +60,10 @@ const (
 	EndRevoked    EndReason = "revoked"
 	// EndLimit: it was the oldest when its identity had too many.
 	EndLimit EndReason = "session_limit"
+	// EndReplaced: its identity's person bound another identity of the app.
+	EndReplaced EndReason = "replaced"
+	// EndIdentityDisabled, EndPersonDisabled and EndErased: an admin did that.
+	EndIdentityDisabled EndReason = "identity_disabled"
+	EndPersonDisabled   EndReason = "person_disabled"
+	EndErased           EndReason = "erased"
 )

@@ -1,10 +1,11 @@
 // Package platform is the seam between Yufu and the companies whose apps host
 // mini-programs.
 //
-// It owns the [Provider] interface, and on whose behalf it is called
+// It owns the [Provider] interface and what some providers can do beyond it
+// ([PhoneNumberProvider]), and on whose behalf it is called
 // ([WithCaller]). The WeChat client is in platform/wechat, a simulator of WeChat
-// in platform/wechatsim. Providers keep no state about users and never see our
-// database.
+// in platform/wechatsim. Providers keep no state about users. All they keep in our
+// database is their own access tokens (platform/accesstoken).
 package platform
 
 import (
@@ -37,6 +38,10 @@ var (
 	// ErrNotSent: the request could not be right, and nothing was sent. It says
 	// nothing about the platform.
 	ErrNotSent = errors.New("nothing was sent")
+	// ErrCodeUnspent: the call failed before the platform looked at the code, so
+	// the code is as good as before. Unlike with [ErrNotSent], the platform may
+	// well be the one that failed.
+	ErrCodeUnspent = errors.New("the code is not spent")
 	// ErrUnknownAnswer: the platform answered in its own form, with an error
 	// that the provider does not know. It may be anybody's fault.
 	ErrUnknownAnswer = errors.New("an answer that is not known")
@@ -55,4 +60,24 @@ type Provider interface {
 	// [ErrUnknownAnswer] are among the causes. No error text holds the secret,
 	// the code or a session key.
 	ExchangeCode(ctx context.Context, app Credentials, code string) (Account, error)
+}
+
+// PhoneNumberProvider is a [Provider] whose platform tells the phone number of a
+// user who agreed to it.
+type PhoneNumberProvider interface {
+	Provider
+
+	// ExchangePhoneCode redeems a phone code, which is not a log-in code, and
+	// returns the user's number in the form of E.164, as [auth.ValidPhone]
+	// demands. The user is named by the openid of the identity that presents the
+	// code: another user's code is refused. A code that the platform may have
+	// looked at is not sent again.
+	//
+	// Errors: [auth.PhoneCodeInvalid] (wrong, expired, used, or another user's),
+	// [auth.UserBlocked], [auth.PlatformQuota], [auth.PlatformUnavailable],
+	// [auth.PlatformMisconfigured], [auth.StorageUnavailable], or the context's
+	// error when the caller gave up. [ErrNotSent], [ErrCodeUnspent] and
+	// [ErrUnknownAnswer] are among the causes. No error text holds the secret, the
+	// code, the number, the openid or an access token.
+	ExchangePhoneCode(ctx context.Context, app Credentials, openID, code string) (string, error)
 }

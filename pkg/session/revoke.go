@@ -46,9 +46,11 @@ func (r *RevokeParams) May(appID string) bool {
 
 // IdleAfter returns the time after which a session's idle expiry must lie for
 // any of its tokens to be left.
-func (r *RevokeParams) IdleAfter() time.Time {
-	return StoredTime(r.Now.Add(-auth.CutoffRetention))
-}
+func (r *RevokeParams) IdleAfter() time.Time { return IdleAfter(r.Now) }
+
+// IdleAfter returns the time after which a session's idle expiry must lie for
+// any of its tokens to be left at now.
+func IdleAfter(now time.Time) time.Time { return StoredTime(now.Add(-auth.CutoffRetention)) }
 
 // Audit returns the event of the revocation, which names the target. An empty
 // appID and a nil identity are none; estimated says that the number of sessions

@@ -84,8 +84,10 @@ type Store interface {
 	LiveSessions(ctx context.Context, identity uuid.UUID, now time.Time, limit int) ([]auth.Session, error)
 
 	// DeleteExpired removes at most limit sessions whose absolute expiry is
-	// before the given time, and as many cutoffs whose retention ended before
-	// now, and returns how many rows went. It never waits for a locked row.
+	// before the given time, as many cutoffs whose retention ended before now,
+	// bind tickets that expired a day before and counters of attempts that say
+	// nothing any more, and returns how many rows went. It never waits for a
+	// locked row.
 	DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error)
 }
 

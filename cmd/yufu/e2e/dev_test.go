@@ -96,8 +96,8 @@ func checkTour(t *testing.T, h *harness, steps [][]string) string {
 	for _, s := range steps {
 		lines = append(lines, len(s))
 	}
-	if !slices.Equal(lines, []int{1, 1, 2, 2, 2}) {
-		t.Fatalf("the steps print %v lines, want 1, 1, 2, 2 and 2:\n%q", lines, steps)
+	if !slices.Equal(lines, []int{1, 1, 2, 2, 2, 2, 2}) {
+		t.Fatalf("the steps print %v lines, want 1, 1, 2, 2, 2, 2 and 2:\n%q", lines, steps)
 	}
 	read := func(line string) *answer {
 		t.Helper()
@@ -131,6 +131,19 @@ func checkTour(t *testing.T, h *harness, steps [][]string) string {
 	}
 	if after := read(steps[4][1]); after.code() != "session_revoked" {
 		t.Errorf("after the revocation, who am I prints %s", after.Body)
+	}
+	bound, refreshed := read(steps[5][0]), read(steps[5][1])
+	for _, a := range []*answer{bound, refreshed} {
+		if !strings.Contains(a.Body, `"bound":true`) || !strings.Contains(a.Body, `"name":"李雷"`) || a.Doc.AccessToken == "" {
+			t.Errorf("the binding prints %s", a.Body)
+		}
+	}
+	if refreshed.Doc.UUID != tokens.Doc.UUID {
+		t.Errorf("after the binding the uuid is %s, before %s", refreshed.Doc.UUID, tokens.Doc.UUID)
+	}
+	byPhone, unbound := read(steps[6][0]), read(steps[6][1])
+	if !strings.Contains(byPhone.Body, `"name":"韩梅梅"`) || !strings.Contains(unbound.Body, `"bound":false`) {
+		t.Errorf("the binding by phone prints %s, and the unbinding %s", byPhone.Body, unbound.Body)
 	}
 	return tokens.Doc.UUID
 }

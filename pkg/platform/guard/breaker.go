@@ -61,17 +61,17 @@ func newBreaker(name string, clock func() time.Time) *breaker {
 func platformFailed(err error) bool { return errors.Is(err, auth.PlatformUnavailable) }
 
 // excluded reports whether the outcome says nothing about the platform: the
-// caller gave up, the call was never made, or the platform is well enough to
+// caller gave up, the call was never made, it was our own database that failed, or the platform is well enough to
 // answer, but nobody here knows what the answer means and whose fault it is. It
 // neither opens nor closes the breaker, and the next call takes its place among
 // the probes.
 func excluded(err error) bool {
-	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer, auth.RateLimited} {
+	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer, auth.RateLimited, auth.StorageUnavailable} {
 		if errors.Is(err, neutral) {
 			return true
 		}
 	}
-	return err == errBusy || err == errSeen || err == errPanicked //nolint:errorlint // these very values, not their codes
+	return err == errBusy || err == errSeen || err == errPhoneSeen || err == errPanicked //nolint:errorlint // these very values, not their codes
 }
 
 // allow admits a call, whose outcome goes to done, or refuses it with the time

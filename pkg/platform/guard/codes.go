@@ -15,11 +15,11 @@ const (
 	maxCodes = 1 << 20
 )
 
-// codeHash names a code of an app without keeping it.
+// codeHash names a code of a lane without keeping it.
 type codeHash [16]byte
 
-func hashCode(appID, code string) codeHash {
-	sum := sha256.Sum256([]byte(appID + "\x00" + code))
+func hashCode(l lane, code string) codeHash {
+	sum := sha256.Sum256([]byte(string(rune(l.kind)) + l.appID + "\x00" + code))
 	return codeHash(sum[:])
 }
 

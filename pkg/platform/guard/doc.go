@@ -1,7 +1,8 @@
 // Package guard stands between the service and a platform, so that neither
 // hurts the other.
 //
-// It owns, per app: a circuit breaker, the platform's request for a pause, and
+// It owns, per app and kind of call (log-ins, phone numbers), each guarded by
+// itself: a circuit breaker, the platform's request for a pause, and
 // the memory of codes that were sent a while ago; and for all apps together a
 // bound on how many calls are under way. It does not own the platform's protocol
 // (the provider it wraps does) nor limits on clients (api/web).
@@ -16,7 +17,7 @@
 // knows, count neither way: whoever can provoke them moves nothing.
 //
 // A code that was sent is spent, so its answer is heard even when the caller
-// hangs up. Nobody spoils a probe by hanging up, or gets around a limit.
+// hangs up. One that the provider says is unspent may come again. Nobody spoils a probe by hanging up, or gets around a limit.
 //
 // When the platform asks for a pause (its quota), the caller that was told so is
 // held back for a minute. Only when several callers were told so within that
@@ -29,7 +30,7 @@
 // # Failure
 //
 // A refusal is [auth.PlatformUnavailable], [auth.PlatformQuota] or
-// [auth.CodeUsed], the first two with the time to wait, and costs the platform
-// nothing. The memory is this process's: after a restart, or on another replica, the
+// [auth.CodeUsed] (for a phone code, [auth.PhoneCodeInvalid]), the first two with
+// the time to wait, and costs the platform nothing. The memory is this process's: after a restart, or on another replica, the
 // platform itself refuses a code that comes twice.
 package guard

@@ -47,10 +47,25 @@ type Guard struct {
 	codes *codeSet
 
 	mu   sync.Mutex
-	apps map[string]*app // only registered apps get here
+	apps map[lane]*app // only registered apps get here
 }
 
-var _ platform.Provider = (*Guard)(nil)
+// lane is one kind of call for one app. Each is guarded by itself: what is wrong
+// with phone numbers keeps nobody from logging in.
+type lane struct {
+	kind  kind
+	appID string
+}
+
+// kind is what a code is for.
+type kind byte
+
+const (
+	kindLogIn kind = iota
+	kindPhone
+)
+
+var _ platform.PhoneNumberProvider = (*Guard)(nil)
 
 // New returns a guard of the provider.
 func New(next platform.Provider, c Config) *Guard {
@@ -65,51 +80,79 @@ func New(next platform.Provider, c Config) *Guard {
 		clock: c.Clock,
 		slots: make(chan struct{}, c.Concurrency),
 		codes: newCodeSet(maxCodes),
-		apps:  make(map[string]*app),
+		apps:  make(map[lane]*app),
 	}
 }
 
 // ExchangeCode implements [platform.Provider].
-func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, code string) (platform.Account, error) {
-	a := g.app(creds.AppID)
+func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, code string) (account platform.Account, err error) {
+	err = g.guard(ctx, lane{kindLogIn, creds.AppID}, code, errSeen, func(ctx context.Context) (err error) {
+		account, err = g.next.ExchangeCode(ctx, creds, code)
+		return err
+	})
+	return account, err
+}
+
+// ExchangePhoneCode implements [platform.PhoneNumberProvider]. When the provider is
+// none, the error is [auth.PlatformMisconfigured].
+func (g *Guard) ExchangePhoneCode(ctx context.Context, creds platform.Credentials, openID, code string) (number string, err error) {
+	next, ok := g.next.(platform.PhoneNumberProvider)
+	if !ok {
+		return "", errNoPhone
+	}
+	err = g.guard(ctx, lane{kindPhone, creds.AppID}, code, errPhoneSeen, func(ctx context.Context) (err error) {
+		number, err = next.ExchangePhoneCode(ctx, creds, openID, code)
+		return err
+	})
+	return number, err
+}
+
+// guard makes a call that spends a code, or refuses it. Seen is the error of a
+// code that was sent before.
+func (g *Guard) guard(ctx context.Context, l lane, code string, seen error, call func(context.Context) error) (err error) {
+	a := g.app(l)
 	caller := platform.CallerOf(ctx)
-	hash := hashCode(creds.AppID, code)
+	hash := hashCode(l, code)
 	if g.codes.seen(hash) {
-		return platform.Account{}, errSeen
+		return seen
 	}
 	if wait := a.paused(caller, g.clock()); wait > 0 {
-		return platform.Account{}, &auth.Error{Code: auth.PlatformQuota, RetryAfter: wait, Err: errHeldBack}
+		return &auth.Error{Code: auth.PlatformQuota, RetryAfter: wait, Err: errHeldBack}
 	}
 	done, err := a.allow(g.clock())
 	if err != nil {
-		return platform.Account{}, err
+		return err
 	}
 	// Whatever happens in there, a panic too, the breaker hears of it.
 	err = errPanicked
 	defer func() { done(err) }()
-	var account platform.Account
-	account, err = g.call(ctx, hash, creds, code)
+	err = g.call(ctx, hash, seen, call)
 	switch {
 	case err == nil:
 		a.letIn()
-	case errors.Is(err, platform.ErrNotSent):
-		g.codes.release(hash)
 	case errors.Is(err, auth.PlatformQuota) && a.pause(caller, g.clock()):
 		err = fmt.Errorf("%w: several callers were told so; the app is held back for %s", err, quotaPause)
 	}
-	return account, err
+	if errors.Is(err, platform.ErrNotSent) || errors.Is(err, platform.ErrCodeUnspent) {
+		g.codes.release(hash)
+	}
+	return err
 }
 
 // Errors for the log.
 var (
-	errSeen     = &auth.Error{Code: auth.CodeUsed, Err: errors.New("guard: this code was sent to the platform before; it was not sent again")}
+	errSent      = errors.New("guard: this code was sent to the platform before; it was not sent again")
+	errSeen      = &auth.Error{Code: auth.CodeUsed, Err: errSent}
+	errPhoneSeen = &auth.Error{Code: auth.PhoneCodeInvalid, Err: errSent}
+	errNoPhone   = &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("guard: this platform tells no phone numbers, %w", platform.ErrNotSent)}
+
 	errHeldBack = errors.New("guard: the platform asked for a pause")
 	errPanicked = errors.New("guard: the provider panicked")
 	errBusy     = &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: time.Second, Err: errors.New("guard: too many calls to the platform are under way")}
 )
 
 // call takes a slot and makes the call, unless the code went out meanwhile.
-func (g *Guard) call(ctx context.Context, hash codeHash, creds platform.Credentials, code string) (platform.Account, error) {
+func (g *Guard) call(ctx context.Context, hash codeHash, seen error, call func(context.Context) error) error {
 	select {
 	case g.slots <- struct{}{}:
 	default:
@@ -118,20 +161,20 @@ func (g *Guard) call(ctx context.Context, hash codeHash, creds platform.Credenti
 		select {
 		case g.slots <- struct{}{}:
 		case <-turn.C:
-			return platform.Account{}, errBusy
+			return errBusy
 		case <-ctx.Done():
-			return platform.Account{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
 	defer func() { <-g.slots }()
 	if err := ctx.Err(); err != nil {
-		return platform.Account{}, err // before the code is spent
+		return err // before the code is spent
 	}
 	if err := platform.Check(ctx); err != nil {
-		return platform.Account{}, err
+		return err
 	}
 	if !g.codes.claim(hash, g.clock()) {
-		return platform.Account{}, errSeen
+		return seen
 	}
 	// From here on the code is spent, and the answer is heard even when the
 	// caller hangs up: a wrong code, or a quota that is used up, counts against
@@ -142,22 +185,22 @@ func (g *Guard) call(ctx context.Context, hash codeHash, creds platform.Credenti
 		spent, cancel = context.WithDeadline(spent, deadline)
 		defer cancel()
 	}
-	return g.next.ExchangeCode(spent, creds, code)
+	return call(spent)
 }
 
-// app returns the state of an app.
-func (g *Guard) app(id string) *app {
+// app returns the state of a lane.
+func (g *Guard) app(l lane) *app {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a, ok := g.apps[id]
+	a, ok := g.apps[l]
 	if !ok {
-		a = newApp(id, g.clock)
-		g.apps[id] = a
+		a = newApp(l.appID, g.clock)
+		g.apps[l] = a
 	}
 	return a
 }
 
-// app is what the guard knows of one app.
+// app is what the guard knows of one kind of call for one app.
 type app struct {
 	breaker *breaker
 

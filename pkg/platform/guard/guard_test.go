@@ -365,7 +365,7 @@ func TestQuota(t *testing.T) {
 	t.Run("keeps no more callers than it must", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&scripted{answer: always(nil)}, Config{})
-			a := g.app("wx1")
+			a := g.app(lane{kindLogIn, "wx1"})
 			for i := range maxCallers + 100 {
 				a.pause(fmt.Sprint(i), time.Now())
 			}

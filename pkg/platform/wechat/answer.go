@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/netreason"
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
@@ -24,36 +25,48 @@ const (
 // ridPattern finds the request id at the end of an errmsg.
 var ridPattern = regexp.MustCompile(`rid: ?([0-9A-Za-z-]{1,64})`)
 
-// decodeSession reads the body of a 200 from code2Session. It decides by
-// errcode alone, which is absent on success, or 0, or either as a string. What
-// is not needed is not looked at. Texts in secrets do not survive into an
-// error. Errors are [*APIError] and [*AnswerError].
-func decodeSession(body []byte, secrets ...string) (platform.Account, error) {
-	// Not a struct: its names would match in any case, so that an "ErrCode"
-	// could speak for the errcode.
-	var answer map[string]json.RawMessage
+// object is a JSON object. It is not a struct, because a struct's names would
+// match in any case, so that an "ErrCode" could speak for the errcode.
+type object map[string]json.RawMessage
+
+// decodeAnswer reads the body of a 200. It decides by errcode alone, which is
+// absent on success, or 0, or either as a string. Texts in secrets do not survive
+// into an error, nor does that of the member named hidden, should it stand beside
+// an errcode. Errors are [*APIError] and [*AnswerError].
+func decodeAnswer(body []byte, hidden string, secrets ...string) (object, error) {
+	var answer object
 	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
 	if len(body) == 0 {
-		return platform.Account{}, malformed("empty")
+		return nil, malformed("empty")
 	}
 	if body[0] != '{' || json.Unmarshal(body, &answer) != nil {
-		return platform.Account{}, malformed("not a JSON object")
+		return nil, malformed("not a JSON object")
 	}
 	errcode, ok := decodeErrcode(answer["errcode"])
 	if !ok {
-		return platform.Account{}, malformed("errcode is not a number")
+		return nil, malformed("errcode is not a number")
 	}
 	if errcode != 0 {
 		// A text in an unexpected form is no reason to lose the number.
-		var errmsg, anyKey string
+		var errmsg, anyway string
 		_ = json.Unmarshal(answer["errmsg"], &errmsg)
-		_ = json.Unmarshal(answer["session_key"], &anyKey)
-		errmsg = withhold(withhold(errmsg, secrets...), anyKey)
-		e := &APIError{Errcode: errcode, Errmsg: cleanText(errmsg, maxErrmsg)}
+		_ = json.Unmarshal(answer[hidden], &anyway)
+		errmsg = withhold(withhold(errmsg, secrets...), anyway)
+		e := &APIError{Errcode: errcode, Errmsg: netreason.Clean(errmsg, maxErrmsg)}
 		if rid := ridPattern.FindStringSubmatch(errmsg); rid != nil {
 			e.RID = rid[1]
 		}
-		return platform.Account{}, e
+		return nil, e
+	}
+	return answer, nil
+}
+
+// decodeSession reads the body of a 200 from code2Session. What is not needed is
+// not looked at. Errors are those of decodeAnswer.
+func decodeSession(body []byte, secrets ...string) (platform.Account, error) {
+	answer, err := decodeAnswer(body, "session_key", secrets...)
+	if err != nil {
+		return platform.Account{}, err
 	}
 	openID, openOK := decodeText(answer["openid"], maxID)
 	sessionKey, keyOK := decodeText(answer["session_key"], maxSessionKey)
@@ -78,6 +91,14 @@ func malformed(reason string) *AnswerError {
 func decodeErrcode(raw json.RawMessage) (int, bool) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return 0, true
+	}
+	return decodeInt(raw)
+}
+
+// decodeInt reads an integer of 32 bits, or a string of one.
+func decodeInt(raw json.RawMessage) (int, bool) {
+	if len(raw) == 0 {
+		return 0, false
 	}
 	text := string(raw)
 	if raw[0] == '"' {

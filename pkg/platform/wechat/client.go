@@ -11,6 +11,8 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
+	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
 // DefaultBaseURL is where WeChat answers.
@@ -33,7 +35,10 @@ var (
 	ErrCodeMalformed = fmt.Errorf("wechat: the code has not the form of a code, %w", platform.ErrNotSent)
 	// ErrCredentials is the cause when appid or secret cannot be right:
 	// nothing was sent.
-	ErrCredentials = fmt.Errorf("wechat: the appid or secret is empty or malformed, %w", platform.ErrNotSent)
+	ErrCredentials = fmt.Errorf("wechat: the appid, secret or openid is empty or malformed, %w", platform.ErrNotSent)
+	// ErrNoTokenStore is the cause when a call needs an access token and the
+	// client was given no place to keep one: nothing was sent.
+	ErrNoTokenStore = fmt.Errorf("wechat: there is no store for access tokens, %w", platform.ErrNotSent)
 )
 
 // Config says how to reach WeChat. The zero value is production.
@@ -47,6 +52,12 @@ type Config struct {
 	// Transport is used instead of a [NewTransport]. It must neither repeat
 	// nor redirect requests by itself.
 	Transport http.RoundTripper
+	// Tokens is where the access tokens of all apps are kept, for all replicas,
+	// and Sealer seals them there. Without them the client only logs in.
+	Tokens accesstoken.Store
+	Sealer *seal.Ring
+	// Clock returns the current time. Default time.Now.
+	Clock func() time.Time
 }
 
 // Client calls WeChat. It is safe for concurrent use.
@@ -54,9 +65,11 @@ type Client struct {
 	base      url.URL
 	timeout   time.Duration
 	transport http.RoundTripper
+	clock     func() time.Time
+	tokens    *accesstoken.Holder // nil without a store
 }
 
-var _ platform.Provider = (*Client)(nil)
+var _ platform.PhoneNumberProvider = (*Client)(nil)
 
 // New returns a client, or an error that says what is wrong with the
 // configuration. It does no I/O.
@@ -76,17 +89,28 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("wechat: the base URL has no user, query or fragment; it looks like " + DefaultBaseURL)
 	case cfg.Timeout < 0:
 		return nil, errors.New("wechat: the time-out is negative")
+	case (cfg.Tokens == nil) != (cfg.Sealer == nil):
+		return nil, errors.New("wechat: a store for access tokens and what seals them go together")
 	}
 	c := &Client{
 		base:      url.URL{Scheme: base.Scheme, Host: base.Host, Path: strings.TrimRight(base.Path, "/")},
 		timeout:   cfg.Timeout,
 		transport: cfg.Transport,
+		clock:     cfg.Clock,
 	}
 	if c.timeout == 0 {
 		c.timeout = DefaultTimeout
 	}
 	if c.transport == nil {
 		c.transport = NewTransport()
+	}
+	if c.clock == nil {
+		c.clock = time.Now
+	}
+	if cfg.Tokens != nil {
+		c.tokens = accesstoken.New(accesstoken.Config{
+			Store: cfg.Tokens, Sealer: cfg.Sealer, Fetch: c.fetchToken, Ration: tokenRation, Clock: c.clock,
+		})
 	}
 	return c, nil
 }
@@ -106,7 +130,7 @@ func (c *Client) ExchangeCode(ctx context.Context, app platform.Credentials, cod
 		return platform.Account{}, &auth.Error{Code: auth.CodeInvalid, Err: ErrCodeMalformed}
 	}
 	secret := app.Secret.Reveal()
-	if !auth.ValidAppID(app.AppID) || secret == "" || len(secret) > maxSecretLen {
+	if !validCredentials(app) {
 		return platform.Account{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: ErrCredentials}
 	}
 	body, err := c.get(ctx, "/sns/jscode2session", url.Values{
@@ -126,6 +150,11 @@ func (c *Client) ExchangeCode(ctx context.Context, app platform.Credentials, cod
 		return platform.Account{}, failure(err)
 	}
 	return account, nil
+}
+
+// validCredentials reports whether appid and secret can be right.
+func validCredentials(app platform.Credentials) bool {
+	return auth.ValidAppID(app.AppID) && app.Secret != "" && len(app.Secret) <= maxSecretLen
 }
 
 // validCode reports whether s may be sent as a code: letters, digits, hyphen

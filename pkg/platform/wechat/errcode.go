@@ -15,6 +15,9 @@ import (
 const (
 	// retryQuota: WeChat counts its quota per minute.
 	retryQuota = time.Minute
+	// retryDay: a day's quota is counted anew at midnight in Beijing, which may
+	// be far off, but somebody may also have it raised.
+	retryDay = time.Hour
 	// retryUnavailable: trouble at WeChat is mostly over within seconds.
 	retryUnavailable = 5 * time.Second
 )
@@ -57,14 +60,15 @@ func (e *AnswerError) Error() string {
 
 // Classes are every value of [Class]: few enough to be a metric's label.
 const (
-	ClassOK            = "ok"             // logged in
+	ClassOK            = "ok"             // logged in, or told the phone number
 	ClassBusy          = "busy"           // errcode -1
-	ClassCodeInvalid   = "code_invalid"   // wrong or expired code
+	ClassCodeInvalid   = "code_invalid"   // wrong or expired code, or another user's
 	ClassCodeMalformed = "code_malformed" // not a code; nothing was sent
 	ClassCodeUsed      = "code_used"      // the code was redeemed before
 	ClassUserBlocked   = "user_blocked"   // WeChat holds the user to be a risk
 	ClassQuota         = "quota"          // too many calls
 	ClassMisconfigured = "misconfigured"  // our appid, secret or address
+	ClassToken         = "token"          // no access token that WeChat takes
 	ClassUnknown       = "unknown"        // an errcode that is not in the table
 	ClassHTTPStatus    = "http_status"    // not a 200
 	ClassMalformed     = "malformed"      // a 200 that cannot be understood
@@ -81,7 +85,8 @@ type verdict struct {
 	retryAfter time.Duration
 }
 
-// verdicts is the table of code2Session's errcodes. A number that is not in it
+// verdicts is the table of errcodes. That of a code means a log-in code here; a
+// phone code has a code of its own, see phoneFailure. A number that is not in it
 // is our ignorance or a new trouble of WeChat's, not the user's fault: it is
 // platform_unavailable, and the log names the number.
 var verdicts = map[int]verdict{
@@ -97,8 +102,23 @@ var verdicts = map[int]verdict{
 	41002: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // appid missing
 	41004: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // secret missing
 	41008: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // code missing
+	48001: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // the account may not use this interface
 	50004: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // interface forbidden to the account
 	50007: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // account frozen
+
+	// Interfaces that take an access token.
+	40001: {auth.PlatformUnavailable, ClassToken, retryUnavailable}, // token died, see tokenDied
+	40003: {auth.CodeInvalid, ClassCodeInvalid, 0},                  // the openid is not the code's
+	40014: {auth.PlatformUnavailable, ClassToken, retryUnavailable}, // token malformed
+	42001: {auth.PlatformUnavailable, ClassToken, retryUnavailable}, // token expired
+	45009: {auth.PlatformQuota, ClassQuota, retryDay},               // calls per day
+}
+
+// tokenDied reports whether WeChat refused a call for its access token, and so
+// did not look at anything else in it.
+func tokenDied(err error) bool {
+	var api *APIError
+	return errors.As(err, &api) && (api.Errcode == 40001 || api.Errcode == 40014 || api.Errcode == 42001)
 }
 
 func verdictOf(errcode int) verdict {
@@ -118,8 +138,20 @@ func failure(err error) error {
 	return &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: retryUnavailable, Err: err}
 }
 
-// Class names the outcome of [Client.ExchangeCode] by one of the Class
-// constants, for metrics. A nil error is [ClassOK].
+// phoneFailure is failure for a call with a phone code.
+func phoneFailure(err error) error {
+	switch code := auth.CodeOf(failure(err)); {
+	case code == auth.CodeInvalid, code == auth.CodeUsed:
+		return &auth.Error{Code: auth.PhoneCodeInvalid, Err: err}
+	case tokenDied(err):
+		// Again, that is, with a token that was issued just now.
+		return &auth.Error{Code: code, RetryAfter: retryUnavailable, Err: fmt.Errorf("%w, %w", err, platform.ErrCodeUnspent)}
+	}
+	return failure(err)
+}
+
+// Class names the outcome of [Client.ExchangeCode] or [Client.ExchangePhoneCode]
+// by one of the Class constants, for metrics. A nil error is [ClassOK].
 func Class(err error) string {
 	var (
 		api       *APIError
@@ -143,10 +175,12 @@ func Class(err error) string {
 		return ClassTransport
 	case errors.Is(err, ErrCodeMalformed):
 		return ClassCodeMalformed
-	case errors.Is(err, ErrCredentials):
+	case errors.Is(err, ErrCredentials), errors.Is(err, ErrNoTokenStore):
 		return ClassMisconfigured
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return ClassCanceled
+	case errors.Is(err, errNoToken):
+		return ClassToken
 	}
 	return ClassInternal
 }

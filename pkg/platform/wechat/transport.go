@@ -1,8 +1,11 @@
 package wechat
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -75,6 +78,19 @@ func (e proxyError) Error() string { return string(e) }
 // get asks WeChat for path and returns the body of a 200. Its errors are
 // [*TransportError] and [*AnswerError], free of anything in query.
 func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	return c.call(ctx, path, query, nil)
+}
+
+// post is get with a JSON body.
+func (c *Client) post(ctx context.Context, path string, query url.Values, body any) ([]byte, error) {
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, errors.New("wechat: a request that is no JSON") // a defect; its text might quote the secret
+	}
+	return c.call(ctx, path, query, encoded)
+}
+
+func (c *Client) call(ctx context.Context, path string, query url.Values, content []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	target := c.base
@@ -82,15 +98,15 @@ func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte
 	target.RawQuery = query.Encode()
 	for attempt := 1; ; attempt++ {
 		var p progress
-		body, err := c.once(ctx, &target, &p)
+		body, err := c.once(ctx, &target, content, &p)
 		if err == nil || attempt == maxUnsent || !p.unsent() || ctx.Err() != nil {
 			return body, err
 		}
 	}
 }
 
-// once sends one request at most once.
-func (c *Client) once(ctx context.Context, target *url.URL, p *progress) ([]byte, error) {
+// once sends one request at most once: a GET, or a POST if there is content.
+func (c *Client) once(ctx context.Context, target *url.URL, content []byte, p *progress) ([]byte, error) {
 	req := (&http.Request{
 		Method:     http.MethodGet,
 		URL:        target,
@@ -105,6 +121,12 @@ func (c *Client) once(ctx context.Context, target *url.URL, p *progress) ([]byte
 		Body:             emptyBody{},
 		TransferEncoding: []string{"identity"},
 	}).WithContext(httptrace.WithClientTrace(ctx, p.trace()))
+	if content != nil {
+		// A POST is not repeatable as it is, and its body cannot be rewound either.
+		req.Method = http.MethodPost
+		req.Header.Set("Content-Type", "application/json")
+		req.Body, req.ContentLength, req.TransferEncoding = io.NopCloser(bytes.NewReader(content)), int64(len(content)), nil
+	}
 
 	// Not through http.Client: it follows redirects, and its errors quote the
 	// URL.

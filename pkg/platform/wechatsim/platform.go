@@ -56,6 +56,8 @@ type Call struct {
 	AppID  string `json:"appid,omitempty"`
 	Code   string `json:"code,omitempty"`
 	OpenID string `json:"openid,omitempty"`
+	// ForceRefresh is stable_token's force_refresh.
+	ForceRefresh bool `json:"force_refresh,omitempty"`
 	// Errcode is how the call ended, 0 for well, though the caller may not
 	// have learnt it: see Fault.
 	Errcode int `json:"errcode"`
@@ -112,7 +114,7 @@ func (s *Simulator) perform(c *call, method string) ([]byte, *Fault) {
 	}
 	s.calls.add(Call{
 		Seq: s.seq, At: c.now, Method: method, Path: c.path,
-		AppID: c.appID, Code: c.code, OpenID: c.openID,
+		AppID: c.appID, Code: c.code, OpenID: c.openID, ForceRefresh: c.forceRefresh,
 		Errcode: rep.errcode, Outcome: outcome, Fault: fault.String(),
 	})
 	return rep.encode(c.now), fault

@@ -1,0 +1,148 @@
+package binding
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+)
+
+// Bindings are the use cases over the binding. [binding.Service] is them.
+type Bindings interface {
+	// Bind binds the identity of an access token to a person.
+	Bind(ctx context.Context, r binding.Request) (binding.Grant, error)
+	// Show tells about its binding, and about a ticket if there is one.
+	Show(ctx context.Context, accessToken, ticket auth.Secret) (binding.View, error)
+	// Unbind unbinds it.
+	Unbind(ctx context.Context, accessToken auth.Secret, requestID string) (binding.Grant, error)
+}
+
+type bindRequest struct {
+	Method auth.BindingMethod `json:"method"`
+	Fields map[string]string  `json:"fields"`
+	Code   string             `json:"code"`
+	Ticket string             `json:"ticket"`
+}
+
+// grantAnswer is what changed. The refresh token stays as it is.
+type grantAnswer struct {
+	Bound bool `json:"bound"`
+	// Person is null while unbound.
+	Person      *web.Person `json:"person"`
+	AccessToken string      `json:"access_token"`
+	ExpiresIn   int         `json:"expires_in"`
+}
+
+func (h *Handler) bind(w http.ResponseWriter, r *http.Request) error {
+	token, err := web.BearerToken(r)
+	if err != nil {
+		return err
+	}
+	var body bindRequest
+	if err := web.ReadJSON(w, r, &body); err != nil {
+		return err
+	}
+	event := web.EventOf(r.Context())
+	g, err := h.bindings.Bind(r.Context(), binding.Request{
+		AccessToken: token, Method: body.Method, Fields: body.Fields,
+		Code: auth.Secret(body.Code), Ticket: auth.Secret(body.Ticket),
+		Network: web.Network(web.ClientAddr(r.Context())).String(), RequestID: event.RequestID,
+	})
+	if g.Session.ID != uuid.Nil {
+		logSession(r, &g.Session)
+		event.Add(slog.String("method_of_binding", string(body.Method)))
+	}
+	if err != nil {
+		return err
+	}
+	if g.Replaced > 0 {
+		event.Add(slog.Int("replaced", g.Replaced))
+	}
+	return answer(w, r, g)
+}
+
+func (h *Handler) unbind(w http.ResponseWriter, r *http.Request) error {
+	token, err := web.BearerToken(r)
+	if err != nil {
+		return err
+	}
+	g, err := h.bindings.Unbind(r.Context(), token, web.EventOf(r.Context()).RequestID)
+	if g.Session.ID != uuid.Nil {
+		logSession(r, &g.Session)
+	}
+	if err != nil {
+		return err
+	}
+	return answer(w, r, g)
+}
+
+func answer(w http.ResponseWriter, r *http.Request, g binding.Grant) error {
+	web.EventOf(r.Context()).Add(slog.Bool("changed", g.Changed))
+	return web.SecretJSON(w, http.StatusOK, grantAnswer{
+		Bound: g.Session.Bound(), Person: web.PersonOf(&g.Session),
+		AccessToken: g.AccessToken.Reveal(), ExpiresIn: g.ExpiresIn,
+	})
+}
+
+type viewAnswer struct {
+	Bound bool `json:"bound"`
+	// Person is null while unbound.
+	Person     *web.Person    `json:"person"`
+	Methods    []wayAnswer    `json:"methods"`
+	SelfUnbind bool           `json:"self_unbind"`
+	Ticket     *previewAnswer `json:"ticket,omitempty"`
+}
+
+type wayAnswer struct {
+	Method auth.BindingMethod `json:"method"`
+	Fields []string           `json:"fields"`
+}
+
+type previewAnswer struct {
+	// Name is masked.
+	Name      string    `json:"name"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+func (h *Handler) show(w http.ResponseWriter, r *http.Request) error {
+	token, err := web.BearerToken(r)
+	if err != nil {
+		return err
+	}
+	query := r.URL.Query()
+	if len(query["ticket"]) > 1 {
+		return auth.Invalid("The parameter ticket is there twice.")
+	}
+	ticket := query.Get("ticket")
+	if query.Has("ticket") && ticket == "" {
+		return auth.TicketInvalid
+	}
+	v, err := h.bindings.Show(r.Context(), token, auth.Secret(ticket))
+	if v.Session.ID != uuid.Nil {
+		logSession(r, &v.Session)
+	}
+	if err != nil {
+		return err
+	}
+	a := viewAnswer{
+		Bound: v.Session.Bound(), Person: web.PersonOf(&v.Session),
+		Methods: []wayAnswer{}, SelfUnbind: v.SelfUnbind,
+	}
+	for _, m := range v.Methods {
+		fields := m.Fields
+		if fields == nil {
+			fields = []string{}
+		}
+		a.Methods = append(a.Methods, wayAnswer{m.Method, fields})
+	}
+	if t := v.Ticket; t != nil {
+		a.Ticket = &previewAnswer{t.Name, t.ExpiresAt.UTC().Truncate(time.Second)}
+	}
+	return web.SecretJSON(w, http.StatusOK, a)
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/seal"
+)
+
+// devPersons are in every database of yufu dev. The number is external_id and
+// the fact employee_no, the name also a fact.
+var devPersons = []struct{ number, name, phone string }{
+	{"1001", "李雷", "+8613800001001"},
+	{"1002", "韩梅梅", "+8613800001002"},
+}
+
+// devWebhookPath is where the simulated business back end of yufu dev is, beside
+// the simulator, and devWebhookSecret what it is asked with. It opens nothing.
+const (
+	devWebhookPath   = "/business/bind"
+	devWebhookSecret = "whsec_c2ltdWxhdGVkLXdlYmhvb2stc2VjcmV0IQ==" //nolint:gosec // it opens nothing, see above
+)
+
+// devPolicy allows every method: the webhook where there is one to ask.
+func devPolicy(webhookURL string) auth.Policy {
+	p := auth.Policy{
+		Methods:        auth.BindingMethods(),
+		Facts:          auth.FactsPolicy{Lookup: "employee_no", Check: []string{"name"}},
+		Webhook:        auth.WebhookPolicy{URL: webhookURL},
+		SecondIdentity: auth.SecondReplaces,
+		SelfUnbind:     true,
+	}
+	if webhookURL == "" {
+		p.Methods = slices.DeleteFunc(p.Methods, func(m auth.BindingMethod) bool { return m == auth.BindWebhook })
+	}
+	return p
+}
+
+// ensureFixtures has the persons in the database, and gives the app a policy
+// unless it has one. The simulated back end's address is kept up to date.
+func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *binding.FactKey, appID, webhookURL string) error {
+	for _, p := range devPersons {
+		macs, err := facts.MACs(map[string]*string{"employee_no": &p.number, "name": &p.name})
+		if err != nil {
+			return err
+		}
+		id, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		_, err = s.CreatePerson(ctx, binding.Draft{ID: id, ExternalID: p.number, Name: &p.name, Phone: &p.phone, Facts: macs},
+			auth.AuditEvent{At: now(), Action: auth.AuditPersonCreated, Actor: auth.ActorService, Reason: "yufu dev"})
+		if err != nil && !errors.Is(err, auth.PersonConflict) {
+			return err
+		}
+	}
+	a, err := s.App(ctx, appID)
+	if err != nil {
+		return err
+	}
+	policy := a.Policy
+	switch stale := strings.HasSuffix(policy.Webhook.URL, devWebhookPath) && policy.Webhook.URL != webhookURL; {
+	case len(policy.Methods) == 0:
+		policy = devPolicy(webhookURL)
+	case stale && webhookURL != "":
+		policy.Webhook.URL = webhookURL
+	default:
+		return nil
+	}
+	sealed, err := sealer.Seal([]byte(devWebhookSecret), binding.WebhookSecretAAD(appID))
+	if err != nil {
+		return err
+	}
+	_, err = s.UpdateApp(ctx, appID, auth.AppChange{Policy: &policy, SealedWebhookSecret: sealed},
+		auth.AuditEvent{At: now(), Action: auth.AuditAppUpdated, Actor: auth.ActorService, Reason: "yufu dev"})
+	return err
+}
+
+// devBusiness is a business back end as a webhook asks it: it knows the persons of
+// yufu dev by their employee_no. It is for development, and believes everybody: a
+// real one verifies the signature first.
+func devBusiness(w http.ResponseWriter, r *http.Request) {
+	var question struct {
+		Data struct {
+			Fields map[string]string `json:"fields"`
+		} `json:"data"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&question); err != nil {
+		http.Error(w, "that is no question", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	number := question.Data.Fields["employee_no"]
+	for _, p := range devPersons {
+		if p.number == number {
+			_ = json.NewEncoder(w).Encode(map[string]any{"person": map[string]any{"external_id": p.number, "name": p.name}})
+			return
+		}
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{"refused": map[string]any{"user_message": "工号不存在，请联系人事"}})
+}
+
+// withBusiness adds the simulated business back end to the simulator.
+func withBusiness(simulator httpd.Endpoint) httpd.Endpoint {
+	platform := simulator.Handler
+	simulator.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == devWebhookPath && r.Method == http.MethodPost {
+			devBusiness(w, r)
+			return
+		}
+		platform.ServeHTTP(w, r)
+	})
+	return simulator
+}
+
+// openFacts opens the key of the facts, and makes it on the first start.
+func openFacts(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (*binding.FactKey, error) {
+	facts, err := binding.OpenFactKey(ctx, s, sealer, now())
+	if errors.Is(err, seal.ErrOpen) {
+		return nil, fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)
+	}
+	return facts, err
+}

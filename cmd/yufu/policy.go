@@ -1,0 +1,194 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/binding/webhook"
+)
+
+// policyFlags say how the identities of an app are bound to persons.
+type policyFlags struct {
+	PolicyFile        string `placeholder:"FILE" help:"JSON file with the binding policy from now on, or - for standard input; yufu app show prints the one there is."`
+	WebhookSecretFile string `placeholder:"FILE" help:"File with the secret that signs requests to the policy's webhook, whsec_ and base64; a second line is the one before, while it is being replaced."`
+}
+
+// maxPolicyFile is well above the longest policy.
+const maxPolicyFile = 1 << 20
+
+// policy reads the policy, or returns nil when there is none to read.
+func (f policyFlags) policy(std streams) (*auth.Policy, error) {
+	if f.PolicyFile == "" {
+		return nil, nil
+	}
+	var in io.Reader = std.in
+	if f.PolicyFile != "-" {
+		file, err := os.Open(f.PolicyFile)
+		if err != nil {
+			return nil, fmt.Errorf("--policy-file: %w", err)
+		}
+		defer file.Close() //nolint:errcheck // it was only read
+		in = file
+	}
+	b, err := io.ReadAll(io.LimitReader(in, maxPolicyFile))
+	if err != nil {
+		return nil, fmt.Errorf("--policy-file: %w", err)
+	}
+	p, err := auth.ParsePolicy(b)
+	if err != nil {
+		return nil, fmt.Errorf("--policy-file: %w", descriptionOf(err))
+	}
+	return &p, nil
+}
+
+// sealWebhookSecret reads the webhook's secrets and seals them for the app's row,
+// or returns nil when there are none to read.
+func (f policyFlags) sealWebhookSecret(ctx context.Context, s store, appID string, master masterKeyFlag, std streams, log *slog.Logger) ([]byte, error) {
+	const name = "--webhook-secret-file"
+	if f.WebhookSecretFile == "" {
+		return nil, nil
+	}
+	sealer, err := master.ring(std, log)
+	if err != nil {
+		return nil, wrongUsage(err)
+	}
+	b, err := setting.ReadSecretFile(name, f.WebhookSecretFile, std.in, warnTo(log))
+	if err != nil {
+		return nil, wrongUsage(err)
+	}
+	b = bytes.TrimSpace(b)
+	if _, err := parseWebhookKeys(auth.Secret(b)); err != nil {
+		return nil, wrongUsage(fmt.Errorf("%s: %w", name, descriptionOf(err)))
+	}
+	if _, err := openKeys(ctx, s, sealer, masterKeySetting); err != nil {
+		return nil, err
+	}
+	return sealer.Seal(b, binding.WebhookSecretAAD(appID))
+}
+
+// checkWebhookSecret refuses a policy with a webhook that nothing would sign.
+func checkWebhookSecret(ctx context.Context, s store, appID string, change auth.AppChange) error {
+	if change.Policy == nil || !change.Policy.Allows(auth.BindWebhook) || change.SealedWebhookSecret != nil {
+		return nil
+	}
+	a, err := s.App(ctx, appID)
+	if err != nil {
+		return appError(err, appID)
+	}
+	if len(a.SealedWebhookSecret) == 0 {
+		return wrongUsage(errors.New(`the policy has a webhook, and there is no secret to sign its requests with: make one with printf 'whsec_%s\n' "$(openssl rand -base64 32)" > webhook.secret, and name --webhook-secret-file webhook.secret`))
+	}
+	return nil
+}
+
+// parseWebhookKeys reads the secrets of a webhook, one a line.
+func parseWebhookKeys(secrets auth.Secret) ([]webhook.Key, error) {
+	var keys []webhook.Key
+	for line := range strings.Lines(secrets.Reveal()) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		k, err := webhook.ParseKey(auth.Secret(line))
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	if len(keys) == 0 || len(keys) > webhook.MaxKeys {
+		return nil, auth.Invalid("there are 1 to 4 webhook secrets, one a line")
+	}
+	return keys, nil
+}
+
+// webhooks is the webhook client as binding asks it.
+type webhooks struct{ client *webhook.Client }
+
+// Ask implements [binding.Webhook].
+func (w webhooks) Ask(ctx context.Context, q binding.Question) (binding.Answer, error) {
+	keys, err := parseWebhookKeys(q.Secret)
+	if err != nil {
+		return binding.Answer{}, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: %w", q.AppID, err)}
+	}
+	p, err := w.client.Ask(ctx, webhook.Endpoint{URL: q.URL, Keys: keys}, webhook.Request{AppID: q.AppID, Identity: q.Identity, Fields: q.Fields})
+	var no *webhook.Refused
+	switch {
+	case errors.As(err, &no):
+		return binding.Answer{}, &auth.Error{Code: auth.WebhookRefused, UserMessage: no.UserMessage, Err: no}
+	case err != nil:
+		return binding.Answer{}, err
+	}
+	a := binding.Answer{ExternalID: p.ExternalID, Name: &p.Name, Attributes: p.Attributes}
+	if p.Phone != "" {
+		a.Phone = &p.Phone
+	}
+	return a, nil
+}
+
+// webhookFlags say where webhooks may be.
+type webhookFlags struct {
+	WebhookNetworks []string `env:"YUFU_WEBHOOK_NETWORKS" group:"Webhooks:" placeholder:"CIDR" help:"Networks that are not on the public Internet where webhooks may be, for example 10.1.0.0/16, separated by commas. The address that is dialled counts."`
+	WebhookHosts    []string `env:"YUFU_WEBHOOK_HOSTS" group:"Webhooks:" placeholder:"HOST" help:"The only hosts where webhooks may be, for example hr.example.com or *.example.com, separated by commas; without it any."`
+}
+
+// client returns the client of webhooks; for development it also calls loopback.
+func (f webhookFlags) client(unsafeLoopback bool) (*webhook.Client, error) {
+	networks, err := setting.ParsePrefixes("YUFU_WEBHOOK_NETWORKS", f.WebhookNetworks)
+	if err != nil {
+		return nil, err
+	}
+	c, err := webhook.New(webhook.Config{AllowNetworks: networks, AllowHosts: f.WebhookHosts, UnsafeLoopback: unsafeLoopback})
+	if err != nil {
+		return nil, fmt.Errorf("YUFU_WEBHOOK_NETWORKS, YUFU_WEBHOOK_HOSTS: %w", err)
+	}
+	return c, nil
+}
+
+type appShowCmd struct {
+	AppID string `arg:"" name:"appid" help:"A registered appid."`
+	appFlags
+}
+
+// appView is what yufu app show prints. It has no secret.
+type appView struct {
+	AppID         string      `json:"appid"`
+	Platform      string      `json:"platform"`
+	Enabled       bool        `json:"enabled"`
+	Epoch         int64       `json:"epoch"`
+	Audiences     []string    `json:"audiences"`
+	Policy        auth.Policy `json:"policy"`
+	WebhookSecret bool        `json:"webhook_secret"`
+}
+
+// Run prints the app as JSON; its policy is what --policy-file takes.
+func (c *appShowCmd) Run(ctx context.Context, std streams) error {
+	if err := checkAppID(c.AppID); err != nil {
+		return wrongUsage(err)
+	}
+	s, _, err := c.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	a, err := s.App(ctx, c.AppID)
+	if err != nil {
+		return appError(err, c.AppID)
+	}
+	e := json.NewEncoder(std.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(appView{
+		AppID: a.ID, Platform: a.Platform, Enabled: !a.Disabled, Epoch: a.Epoch,
+		Audiences: append([]string{}, a.Audiences...), Policy: a.Policy, WebhookSecret: len(a.SealedWebhookSecret) > 0,
+	})
+}

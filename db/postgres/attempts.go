@@ -1,0 +1,139 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var (
+	// So that there is a row to lock.
+	beginAttemptsSQL = statement(`
+insert into bind_attempts (kind, key, failures, at, expires_at)
+select k.kind, k.key, 0, $3, $3 from unnest($1::text[], $2::text[]) with ordinality as k (kind, key, n) order by k.n
+on conflict (kind, key) do nothing`)
+
+	lockAttemptsSQL = statement(`
+select a.kind, a.key, a.failures, a.at, a.blocked_until
+from bind_attempts a join unnest($1::text[], $2::text[]) as k (kind, key) on k.kind = a.kind and k.key = a.key
+order by a.kind collate "C", a.key for update of a`)
+
+	saveAttemptsSQL = statement(`
+update bind_attempts set failures = $3, at = $4, blocked_until = $5, expires_at = $6 where kind = $1 and key = $2`)
+)
+
+// errBlocked rolls a reservation back.
+var errBlocked = errors.New("an attempt has to wait")
+
+// Reserve implements [binding.Store].
+func (s *Store) Reserve(ctx context.Context, keys []binding.AttemptKey, now time.Time, event auth.AuditEvent) (binding.Reservation, error) {
+	keys, now = binding.SortedKeys(keys), session.StoredTime(now)
+	for {
+		var r binding.Reservation
+		missed := false
+		err := s.inTx(ctx, "Reserve", func(tx pgx.Tx) error {
+			counted, err := lockAttempts(ctx, tx, keys, &now)
+			if err != nil {
+				return err
+			}
+			// One that expired was deleted between the two statements.
+			missed = len(counted) < len(keys)
+			if missed {
+				return errBlocked
+			}
+			delayed, wait := binding.Count(counted, now)
+			if wait > 0 {
+				r.Wait = wait
+				return errBlocked
+			}
+			r.Counted = counted
+			var b pgx.Batch
+			queueAttempts(&b, counted)
+			for _, a := range delayed {
+				if err := queueAudit(&b, binding.Delayed(event, a)); err != nil {
+					return err
+				}
+			}
+			return run(ctx, tx, &b)
+		})
+		switch {
+		case err == nil, errors.Is(err, errBlocked) && !missed:
+			return r, nil
+		case !errors.Is(err, errBlocked):
+			return binding.Reservation{}, err
+		}
+	}
+}
+
+// Refund implements [binding.Store].
+func (s *Store) Refund(ctx context.Context, r binding.Reservation) error {
+	if len(r.Counted) == 0 {
+		return nil
+	}
+	keys := make([]binding.AttemptKey, len(r.Counted))
+	for i, a := range r.Counted {
+		keys[i] = a.AttemptKey
+	}
+	return s.inTx(ctx, "Refund", func(tx pgx.Tx) error {
+		counted, err := lockAttempts(ctx, tx, keys, nil)
+		if err != nil {
+			return err
+		}
+		binding.Uncount(counted, r)
+		var b pgx.Batch
+		queueAttempts(&b, counted)
+		return run(ctx, tx, &b)
+	})
+}
+
+// lockAttempts locks the counters, whose keys are sorted, and returns them in
+// this order. With a time, those that are missing are there from then on.
+func lockAttempts(ctx context.Context, tx pgx.Tx, keys []binding.AttemptKey, now *time.Time) ([]binding.Attempts, error) {
+	kinds, names := make([]string, len(keys)), make([]string, len(keys))
+	for i, k := range keys {
+		kinds[i], names[i] = string(k.Kind), k.Key
+	}
+	var (
+		b       pgx.Batch
+		counted []binding.Attempts
+	)
+	if now != nil {
+		b.Queue(beginAttemptsSQL, kinds, names, *now)
+	}
+	b.Queue(lockAttemptsSQL, kinds, names).Query(func(rows pgx.Rows) (err error) {
+		counted, err = pgx.CollectRows(rows, scanAttempts)
+		return err
+	})
+	return counted, run(ctx, tx, &b)
+}
+
+func scanAttempts(row pgx.CollectableRow) (binding.Attempts, error) {
+	var (
+		a       binding.Attempts
+		blocked *time.Time
+	)
+	err := row.Scan(&a.Kind, &a.Key, &a.Failures, &a.At, &blocked)
+	a.At, a.BlockedUntil = a.At.UTC(), timeOf(blocked)
+	return a, err
+}
+
+func queueAttempts(b *pgx.Batch, counted []binding.Attempts) {
+	for _, a := range counted {
+		b.Queue(saveAttemptsSQL, string(a.Kind), a.Key, a.Failures, a.At, timeOrNull(a.BlockedUntil), a.ExpiresAt(a.Kind))
+	}
+}
+
+// RecordRefusal implements [binding.Store].
+func (s *Store) RecordRefusal(ctx context.Context, event auth.AuditEvent) error {
+	var b pgx.Batch
+	if err := queueAudit(&b, event); err != nil {
+		return s.fail(ctx, "RecordRefusal", err)
+	}
+	return s.fail(ctx, "RecordRefusal", s.pool.SendBatch(ctx, &b).Close())
+}

@@ -1,0 +1,323 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var _ binding.Store = (*Store)(nil)
+
+// Bind implements [binding.Store].
+func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, error) {
+	var done binding.Done
+	err := s.inTx(ctx, "Bind", func(tx pgx.Tx) error {
+		a, err := askerOf(ctx, tx, b.Session)
+		if err != nil {
+			return err
+		}
+		var f binding.Found
+		created, err := lockTargetPerson(ctx, tx, &b, &f)
+		if err != nil {
+			return err
+		}
+		c, err := lockConcerned(ctx, tx, a.identity, f.Person.ID, a.appID, b.Now)
+		if err != nil {
+			return err
+		}
+		if f.State, done.Audiences, err = a.state(ctx, tx); err != nil {
+			return err
+		}
+		f.Current, f.Others = c.current, c.others
+		if b.Ticket != nil {
+			t, err := ticket(ctx, tx, *b.Ticket)
+			if err != nil {
+				return err
+			}
+			f.Ticket = &t
+		}
+		change, replaced, err := b.Decide(&f)
+		if err != nil {
+			return err
+		}
+		var batch pgx.Batch
+		if f.Ticket != nil && f.Ticket.UsedBy == uuid.Nil {
+			batch.Queue(useTicketSQL, b.Ticket[:], a.identity, session.StoredTime(b.Now))
+		}
+		if created {
+			if err := queueAudit(&batch, b.Created(&f)); err != nil {
+				return err
+			}
+		}
+		done.Session, done.Changed = f.State.Session, change
+		if change {
+			if err := queueBind(&batch, &b, &f, c, replaced); err != nil {
+				return err
+			}
+			done.Session.Ver++
+			done.Session.Person = &f.Person
+			done.Replaced = replaced
+		}
+		return run(ctx, tx, &batch)
+	})
+	if err != nil {
+		return binding.Done{}, err
+	}
+	return done, nil
+}
+
+// queueBind adds the change and, last, its cutoffs to the batch.
+func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Found, c *concerned, replaced []uuid.UUID) error {
+	for _, id := range replaced {
+		if err := queueAudit(batch, b.Replaced(f, id)); err != nil {
+			return err
+		}
+	}
+	if err := queueAudit(batch, b.Bound(f)); err != nil {
+		return err
+	}
+	queueDetach(batch, replaced...)
+	queueAttach(batch, c.identity, f.Person.ID, string(b.Method), b.Now)
+	cutoffs := append(c.queueEnd(batch, replaced, auth.EndReplaced, b.Now), c.queueRaise(batch, f.Person.ID, b.Now)...)
+	queueCutoffs(batch, b.Now, cutoffs...)
+	return nil
+}
+
+// Unbind implements [binding.Store].
+func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Done, error) {
+	var done binding.Done
+	err := s.inTx(ctx, "Unbind", func(tx pgx.Tx) error {
+		a, err := askerOf(ctx, tx, u.Session)
+		if err != nil {
+			return err
+		}
+		c, err := lockConcerned(ctx, tx, a.identity, uuid.Nil, a.appID, u.Now)
+		if err != nil {
+			return err
+		}
+		var f binding.Found
+		if f.State, done.Audiences, err = a.state(ctx, tx); err != nil {
+			return err
+		}
+		f.Current = c.current
+		done.Session = f.State.Session
+		if done.Changed, err = u.Decide(&f); err != nil || !done.Changed {
+			return err
+		}
+		var batch pgx.Batch
+		if err := queueAudit(&batch, u.Unbound(&f)); err != nil {
+			return err
+		}
+		queueDetach(&batch, c.identity)
+		queueCutoffs(&batch, u.Now, c.queueRaise(&batch, uuid.Nil, u.Now)...)
+		done.Session.Ver++
+		done.Session.Person = nil
+		return run(ctx, tx, &batch)
+	})
+	if err != nil {
+		return binding.Done{}, err
+	}
+	return done, nil
+}
+
+// asker is the session that asks, with what it keeps for life.
+type asker struct {
+	session, identity uuid.UUID
+	appID             string
+}
+
+// askerOf reads it without a lock, or returns [auth.SessionRevoked].
+func askerOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) (asker, error) {
+	a := asker{session: id}
+	err := tx.QueryRow(ctx, ownerSQL, id, nil).Scan(&a.appID, &a.identity)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return a, auth.SessionRevoked
+	}
+	return a, err
+}
+
+// state reads the session and its app, after [lockConcerned] has locked it if it
+// is live.
+func (a *asker) state(ctx context.Context, tx pgx.Tx) (session.State, []string, error) {
+	p, err := readPresented(ctx, tx, presentedSQL, session.RefreshParams{Session: a.session, AppID: a.appID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = auth.SessionRevoked
+	}
+	return p.State, p.audiences, err
+}
+
+const targetPersonSQL = `select id, external_id, name, disabled_at is not null from persons where `
+
+var (
+	lockTargetPersonSQL = statement(targetPersonSQL + `id = $1 for no key update`)
+	lockTargetPhoneSQL  = statement(targetPersonSQL + `phone = $1 for no key update`)
+)
+
+// lockTargetPerson locks the person to bind to, after it has made him if it must,
+// which it reports.
+func lockTargetPerson(ctx context.Context, tx pgx.Tx, b *binding.BindParams, f *binding.Found) (created bool, err error) {
+	sql, key := lockTargetPersonSQL, any(b.Target.Person)
+	switch t := &b.Target; {
+	case t.Save != nil:
+		var id uuid.UUID
+		if id, created, err = savePerson(ctx, tx, t.Save, b.Now); err != nil {
+			return false, err
+		}
+		key = id
+	case t.Phone != "":
+		d := t.Draft()
+		if created, err = insertPerson(ctx, tx, &d, b.Now); err != nil {
+			return false, err
+		}
+		sql, key = lockTargetPhoneSQL, t.Phone
+	}
+	err = tx.QueryRow(ctx, sql, key).Scan(&f.Person.ID, &f.Person.ExternalID, &f.Person.Name, &f.PersonDisabled)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = auth.BindingNoMatch
+	}
+	return created, err
+}
+
+// concerned are the identities that a change of a binding touches, and their
+// sessions, all locked.
+type concerned struct {
+	identity uuid.UUID
+	// current is the person that it is bound to, or uuid.Nil.
+	current uuid.UUID
+	// others are the identities of the person in the same app.
+	others   []uuid.UUID
+	sessions []concernedSession
+}
+
+type concernedSession struct {
+	id, identity uuid.UUID
+	ver          int64
+}
+
+var (
+	// The locks are taken in the order of the rows, and after a wait a row is
+	// looked at again: one that was unbound meanwhile is none of the person's.
+	lockIdentitiesSQL = statement(`
+select uuid, person_id from identities
+where uuid = $1 or (person_id = $2 and appid = $3)
+order by uuid for update`)
+
+	// The sessions whose tokens may be in use, as doomedSQL has them.
+	lockSessionsSQL = statement(`
+select s.id, s.identity_uuid, s.ver
+from sessions s join apps a on a.appid = s.appid
+where s.identity_uuid = any ($1) and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $2
+order by s.id for update of s`)
+)
+
+// lockConcerned locks the identity, those that the person, who is locked or
+// uuid.Nil, has in the app besides, and all their sessions, each in a statement
+// of its own. Without the identity it returns [pgx.ErrNoRows].
+func lockConcerned(ctx context.Context, tx pgx.Tx, identity, person uuid.UUID, appID string, now time.Time) (*concerned, error) {
+	c := &concerned{}
+	rows, err := tx.Query(ctx, lockIdentitiesSQL, identity, uuidOrNull(person), appID)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		id    uuid.UUID
+		bound *uuid.UUID
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &bound}, func() error {
+		if id != identity {
+			c.others = append(c.others, id)
+			return nil
+		}
+		c.identity = id
+		if bound != nil {
+			c.current = *bound
+		}
+		return nil
+	})
+	if err == nil && c.identity == uuid.Nil {
+		err = pgx.ErrNoRows
+	}
+	if err != nil {
+		return nil, err
+	}
+	rows, err = tx.Query(ctx, lockSessionsSQL, append([]uuid.UUID{c.identity}, c.others...), session.IdleAfter(now))
+	if err != nil {
+		return nil, err
+	}
+	c.sessions, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (s concernedSession, err error) {
+		return s, row.Scan(&s.id, &s.identity, &s.ver)
+	})
+	return c, err
+}
+
+var (
+	attachSQL = statement(`
+update identities set person_id = $2, person_disabled_at = null, bound_by = $3, bound_at = $4 where uuid = $1`)
+	detachSQL = statement(`
+update identities set person_id = null, person_disabled_at = null, bound_by = null, bound_at = null where uuid = any ($1)`)
+	raiseVerSQL = statement(`update sessions set person_id = $2, ver = ver + 1 where id = any ($1)`)
+)
+
+// queueAttach adds to the batch that the identity, which is locked, is bound to a
+// person who is not disabled; by is a method or [binding.BoundByAdmin].
+func queueAttach(b *pgx.Batch, identity, person uuid.UUID, by string, now time.Time) {
+	b.Queue(attachSQL, identity, person, by, session.StoredTime(now))
+}
+
+// queueDetach adds to the batch that the identities, which are locked, are bound
+// to nobody.
+func queueDetach(b *pgx.Batch, identities ...uuid.UUID) {
+	if len(identities) > 0 {
+		b.Queue(detachSQL, identities)
+	}
+}
+
+// queueRaise adds to the batch that the identity's sessions are of the person, or
+// of nobody, and have the next ver. It returns their cutoffs, which must be
+// queued last.
+func (c *concerned) queueRaise(b *pgx.Batch, person uuid.UUID, now time.Time) []auth.Cutoff {
+	var (
+		ids     []uuid.UUID
+		cutoffs []auth.Cutoff
+	)
+	for _, s := range c.sessions {
+		if s.identity == c.identity {
+			ids = append(ids, s.id)
+			cutoffs = append(cutoffs, auth.SessionChanged(s.id, s.ver+1, now))
+		}
+	}
+	if len(ids) > 0 {
+		b.Queue(raiseVerSQL, ids, uuidOrNull(person))
+	}
+	return cutoffs
+}
+
+// queueEnd adds the end of the sessions of some of the identities to the batch
+// and returns their cutoffs, which must be queued last.
+func (c *concerned) queueEnd(b *pgx.Batch, identities []uuid.UUID, why auth.EndReason, now time.Time) []auth.Cutoff {
+	gone := make(map[uuid.UUID]bool, len(identities))
+	for _, id := range identities {
+		gone[id] = true
+	}
+	var (
+		ids     []uuid.UUID
+		cutoffs []auth.Cutoff
+	)
+	for _, s := range c.sessions {
+		if gone[s.identity] {
+			ids = append(ids, s.id)
+			cutoffs = append(cutoffs, auth.SessionEnded(s.id, now))
+		}
+	}
+	if len(ids) > 0 {
+		b.Queue(endSQL, ids, session.StoredTime(now), string(why))
+	}
+	return cutoffs
+}

@@ -1,0 +1,429 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// As in locks_test.go, a transaction is held open beside the store, and
+// PostgreSQL says who waits.
+
+func bindParams(s auth.Session, person uuid.UUID) binding.BindParams {
+	return binding.BindParams{
+		Session: s.ID, Ver: s.Ver, Target: binding.Target{Person: person}, Method: auth.BindFacts, Now: now,
+		Event: auth.AuditEvent{At: now, Action: auth.AuditBound, Actor: auth.ActorBearer},
+	}
+}
+
+func unbindParams(s auth.Session) binding.UnbindParams {
+	return binding.UnbindParams{Session: s.ID, Ver: s.Ver, Now: now,
+		Event: auth.AuditEvent{At: now, Action: auth.AuditUnbound, Actor: auth.ActorBearer}}
+}
+
+func (b *bed) startBind(p binding.BindParams) <-chan result {
+	return start(func() (session.Granted, error) {
+		done, err := b.store.Bind(b.t.Context(), p)
+		return session.Granted{Session: done.Session}, err
+	})
+}
+
+func (b *bed) startUnbind(s auth.Session) <-chan result {
+	return start(func() (session.Granted, error) {
+		done, err := b.store.Unbind(b.t.Context(), unbindParams(s))
+		return session.Granted{Session: done.Session}, err
+	})
+}
+
+// newPerson adds a person with this external_id.
+func (b *bed) newPerson(externalID string) auth.Person {
+	b.t.Helper()
+	p := auth.Person{ID: newID(), ExternalID: externalID, Name: "王小明"}
+	b.insertPerson(b.raw, p)
+	return p
+}
+
+// bound is a session whose identity is bound to a person.
+func (b *bed) bound(p auth.Person) auth.Session {
+	b.t.Helper()
+	done, err := b.store.Bind(b.t.Context(), bindParams(b.exchange(), p.ID))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return done.Session
+}
+
+// wantNobody fails the test if anything is bound to anybody.
+func (b *bed) wantNobody() {
+	b.t.Helper()
+	if n := b.number(b.raw, `select (select count(*) from identities where person_id is not null) + (select count(*) from sessions where person_id is not null)`); n != 0 {
+		b.t.Errorf("%d rows are bound", n)
+	}
+}
+
+func TestBindBesideAnotherTransaction(t *testing.T) {
+	t.Parallel()
+	t.Run("a_bind_that_waits_for_a_ban_is_refused", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s, p := b.exchange(), b.newPerson("E-1")
+		tx := b.begin()
+		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
+		bound := b.startBind(bindParams(s, p.ID))
+		b.untilWaiting(1, row)
+		b.exec(tx, `update identities set disabled_at = $2 where uuid = $1`, s.Identity, now)
+		b.exec(tx, `update sessions set ended_at = $2, end_reason = 'identity_disabled' where identity_uuid = $1`, s.Identity, now)
+		b.commit(tx)
+		if r := <-bound; !errors.Is(r.err, auth.SessionRevoked) {
+			t.Errorf("error %v, want session_revoked", r.err)
+		}
+		b.wantNobody()
+	})
+	t.Run("a_ban_that_waits_for_a_bind_ends_what_it_raised", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s, p := b.exchange(), b.newPerson("E-1")
+		// The bind holds everything and stops before its cutoff.
+		holder := b.begin()
+		b.exec(holder, `lock table cutoffs in share mode`)
+		bound := b.startBind(bindParams(s, p.ID))
+		b.untilWaiting(1, "relation")
+		revoked := b.startRevoke(session.Target{Identity: s.Identity})
+		b.untilWaiting(1, row)
+		b.commit(holder)
+		if r := <-bound; r.err != nil || r.granted.Session.Ver != 2 {
+			t.Errorf("Bind: ver %d, error %v", r.granted.Session.Ver, r.err)
+		}
+		if r := <-revoked; r.err != nil {
+			t.Errorf("Revoke: %v", r.err)
+		}
+		if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null and ver = 2`); n != 1 {
+			t.Errorf("%d sessions have ended, want 1", n)
+		}
+		// In the order of the commits: first the raised ver, then the end.
+		if n := b.number(b.raw, `select count(*) from cutoffs a join cutoffs b on b.id > a.id where a.ver = 2 and b.ver = 0`); n != 1 {
+			t.Error("the cutoffs are not in the order of the commits")
+		}
+	})
+	t.Run("a_bind_that_waits_for_a_log-out_is_refused", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s, p := b.exchange(), b.newPerson("E-1")
+		tx := b.begin()
+		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
+		b.exec(tx, `select from sessions where id = $1 for update`, s.ID)
+		bound := b.startBind(bindParams(s, p.ID))
+		b.untilWaiting(1, row)
+		b.exec(tx, `update sessions set ended_at = $2, end_reason = 'logout' where id = $1`, s.ID, now)
+		b.commit(tx)
+		if r := <-bound; !errors.Is(r.err, auth.SessionRevoked) {
+			t.Errorf("error %v, want session_revoked", r.err)
+		}
+		b.wantNobody()
+	})
+	t.Run("a_log-out_that_waits_for_a_bind_ends_the_session", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s, p := b.exchange(), b.newPerson("E-1")
+		holder := b.begin()
+		b.exec(holder, `lock table cutoffs in share mode`)
+		bound := b.startBind(bindParams(s, p.ID))
+		b.untilWaiting(1, "relation")
+		ended := b.startEnd(s.ID)
+		b.untilWaiting(1, row)
+		b.commit(holder)
+		if r := <-bound; r.err != nil {
+			t.Error(r.err)
+		}
+		if r := <-ended; r.err != nil {
+			t.Error(r.err)
+		}
+		if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null and person_id is not null`); n != 1 {
+			t.Error("the session goes on")
+		}
+	})
+	t.Run("a_bind_that_waits_for_the_session_alone_looks_at_it_again", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s, p := b.exchange(), b.newPerson("E-1")
+		tx := b.begin()
+		b.exec(tx, `update sessions set ver = ver + 1 where id = $1`, s.ID)
+		bound := b.startBind(bindParams(s, p.ID))
+		b.untilWaiting(1, row)
+		b.commit(tx)
+		if r := <-bound; !errors.Is(r.err, auth.SessionRevoked) {
+			t.Errorf("error %v, want session_revoked", r.err)
+		}
+		b.wantNobody()
+	})
+	t.Run("a_bind_that_waits_for_the_person_to_be_disabled_is_refused", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s, p := b.exchange(), b.newPerson("E-1")
+		tx := b.begin()
+		b.exec(tx, `update persons set disabled_at = $2 where id = $1`, p.ID, now)
+		bound := b.startBind(bindParams(s, p.ID))
+		b.untilWaiting(1, row)
+		// The person comes first in the order of locks: nothing else is held.
+		b.exec(tx, `select from identities where uuid = $1 for update nowait`, s.Identity)
+		b.exec(tx, `select from sessions where id = $1 for update nowait`, s.ID)
+		b.commit(tx)
+		if r := <-bound; !errors.Is(r.err, auth.PersonDisabled) {
+			t.Errorf("error %v, want person_disabled", r.err)
+		}
+		b.wantNobody()
+	})
+	t.Run("a_second_identity_that_waits_for_the_first_sees_it", func(t *testing.T) {
+		t.Parallel()
+		for rule, want := range map[auth.SecondIdentity]auth.Code{auth.SecondRefused: auth.PersonTaken, auth.SecondReplaces: "", auth.SecondJoins: ""} {
+			t.Run(string(rule), func(t *testing.T) {
+				t.Parallel()
+				b := newBed(t)
+				p, first := b.newPerson("E-1"), b.exchange()
+				x := exchangeParams()
+				x.OpenID = "o-2"
+				g, err := b.store.Exchange(t.Context(), x)
+				if err != nil {
+					t.Fatal(err)
+				}
+				holder := b.begin()
+				b.exec(holder, `lock table cutoffs in share mode`)
+				one := b.startBind(bindParams(first, p.ID))
+				b.untilWaiting(1, "relation")
+				params := bindParams(g.Session, p.ID)
+				params.Second = rule
+				two := b.startBind(params)
+				b.untilWaiting(1, row)
+				b.commit(holder)
+				if r := <-one; r.err != nil {
+					t.Error(r.err)
+				}
+				if r := <-two; auth.CodeOf(r.err) != want {
+					t.Errorf("error %v, want %q", r.err, want)
+				}
+				stay := map[auth.SecondIdentity]int{auth.SecondRefused: 1, auth.SecondReplaces: 1, auth.SecondJoins: 2}[rule]
+				if n := b.number(b.raw, `select count(*) from identities where person_id = $1`, p.ID); n != stay {
+					t.Errorf("the person has %d identities, want %d", n, stay)
+				}
+			})
+		}
+	})
+	t.Run("two_binds_against_one_ticket_are_one", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		p, first := b.newPerson("E-1"), b.exchange()
+		x := exchangeParams()
+		x.OpenID = "o-2"
+		g, err := b.store.Exchange(t.Context(), x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash := [32]byte{1}
+		err = b.store.AddTicket(t.Context(), binding.Ticket{Hash: hash, Person: p, CreatedAt: now, ExpiresAt: now.Add(idle)}, auth.AuditEvent{At: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		by := func(s auth.Session) binding.BindParams {
+			params := bindParams(s, p.ID)
+			params.Ticket, params.Second = &hash, auth.SecondJoins
+			return params
+		}
+		holder := b.begin()
+		b.exec(holder, `lock table cutoffs in share mode`)
+		one := b.startBind(by(first))
+		b.untilWaiting(1, "relation")
+		two := b.startBind(by(g.Session))
+		b.untilWaiting(1, row)
+		b.commit(holder)
+		if r := <-one; r.err != nil {
+			t.Error(r.err)
+		}
+		if r := <-two; !errors.Is(r.err, auth.TicketInvalid) {
+			t.Errorf("error %v, want ticket_invalid", r.err)
+		}
+	})
+	t.Run("a_bind_that_replaces_does_not_touch_what_was_unbound_while_it_waited", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		p := b.newPerson("E-1")
+		first := b.bound(p)
+		x := exchangeParams()
+		x.OpenID = "o-2"
+		g, err := b.store.Exchange(t.Context(), x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx := b.begin()
+		b.exec(tx, `select from identities where uuid = $1 for update`, first.Identity)
+		params := bindParams(g.Session, p.ID)
+		params.Second = auth.SecondReplaces
+		bound := b.startBind(params)
+		b.untilWaiting(1, row)
+		b.exec(tx, `update identities set person_id = null where uuid = $1`, first.Identity)
+		b.commit(tx)
+		if r := <-bound; r.err != nil {
+			t.Error(r.err)
+		}
+		if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null`); n != 0 {
+			t.Errorf("%d sessions of an identity that was none of the person's have ended", n)
+		}
+	})
+	t.Run("a_bind_that_is_cancelled_while_it_waits_leaves_nothing", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s, p := b.exchange(), b.newPerson("E-1")
+		before := b.dump()
+		tx := b.begin()
+		b.exec(tx, `select from sessions where id = $1 for update`, s.ID)
+		ctx, cancel := context.WithCancel(t.Context())
+		bound := start(func() (session.Granted, error) {
+			_, err := b.store.Bind(ctx, bindParams(s, p.ID))
+			return session.Granted{}, err
+		})
+		b.untilWaiting(1, row)
+		cancel()
+		if r := <-bound; r.err != context.Canceled { //nolint:errorlint // as it is, not wrapped
+			t.Errorf("error %v, want context.Canceled itself", r.err)
+		}
+		b.untilWaiting(0, row)
+		b.commit(tx)
+		if b.dump() != before {
+			t.Error("the cancelled call left something")
+		}
+		b.wantNobody()
+	})
+}
+
+func TestUnbindBesideARefresh(t *testing.T) {
+	t.Parallel()
+	for name, presented := range map[string]uint32{"with_the_current_token": 1, "with_a_token_ahead_of_the_row": 9} {
+		t.Run("a_refresh_"+name+"_that_waits_for_the_unbind_carries_nobody", func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			s := b.bound(b.newPerson("E-1"))
+			holder := b.begin()
+			b.exec(holder, `lock table cutoffs in share mode`)
+			unbound := b.startUnbind(s)
+			b.untilWaiting(1, "relation")
+			refreshed := b.startRefresh(refreshParams(s.ID, presented))
+			b.untilWaiting(1, row)
+			b.commit(holder)
+			if r := <-unbound; r.err != nil || r.granted.Session.Ver != 3 {
+				t.Errorf("Unbind: ver %d, error %v", r.granted.Session.Ver, r.err)
+			}
+			r := <-refreshed
+			if r.err != nil || r.granted.Session.Person != nil || r.granted.Session.Ver != 3 {
+				t.Errorf("Refresh: person %v, ver %d, error %v; want nobody, 3", r.granted.Session.Person, r.granted.Session.Ver, r.err)
+			}
+		})
+	}
+	t.Run("a_refresh_that_came_first_is_cut_off_by_the_unbind_that_waited", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.bound(b.newPerson("E-1"))
+		tx := b.begin()
+		b.exec(tx, `update sessions set generation = generation + 1, rotated_at = $2 where id = $1`, s.ID, now)
+		unbound := b.startUnbind(s)
+		b.untilWaiting(1, row)
+		b.commit(tx)
+		if r := <-unbound; r.err != nil || r.granted.Session.Generation != 2 {
+			t.Errorf("generation %d, error %v", r.granted.Session.Generation, r.err)
+		}
+		if n := b.number(b.raw, `select count(*) from cutoffs where session_id = $1 and ver = 3`, s.ID); n != 1 {
+			t.Errorf("%d cutoffs at ver 3", n)
+		}
+	})
+	t.Run("an_unbind_waits_for_the_identity_before_it_touches_the_session", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.bound(b.newPerson("E-1"))
+		tx := b.begin()
+		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
+		unbound := b.startUnbind(s)
+		b.untilWaiting(1, row)
+		b.exec(tx, `select from sessions where id = $1 for update nowait`, s.ID)
+		b.commit(tx)
+		if r := <-unbound; r.err != nil {
+			t.Error(r.err)
+		}
+	})
+	t.Run("a_log-in_that_waits_for_the_unbind_is_nobody's", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.bound(b.newPerson("E-1"))
+		holder := b.begin()
+		b.exec(holder, `lock table cutoffs in share mode`)
+		unbound := b.startUnbind(s)
+		b.untilWaiting(1, "relation")
+		exchanged := b.startExchange(exchangeParams())
+		b.untilWaiting(1, row)
+		b.commit(holder)
+		if r := <-unbound; r.err != nil {
+			t.Error(r.err)
+		}
+		if r := <-exchanged; r.err != nil || r.granted.Session.Person != nil {
+			t.Errorf("person %v, error %v", r.granted.Session.Person, r.err)
+		}
+	})
+	t.Run("a_bind_that_changes_the_person's_phone_does_not_deadlock_with_a_log-in_of_his", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		p := b.newPerson("E-1")
+		s := b.bound(p)
+		phone := "+8613800001001"
+		params := bindParams(s, uuid.Nil)
+		params.Target = binding.Target{Save: &binding.Draft{ID: newID(), ExternalID: p.ExternalID, Phone: &phone}}
+		tx := b.begin()
+		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
+		bound := b.startBind(params)
+		b.untilWaiting(1, row) // it has the person, and waits for the identity
+		b.exec(tx, `select from persons where id = $1 for key share nowait`, p.ID)
+		b.commit(tx)
+		if r := <-bound; r.err != nil {
+			t.Error(r.err)
+		}
+	})
+}
+
+func TestAttemptsBesideAnother(t *testing.T) {
+	t.Parallel()
+	t.Run("a_guess_that_waits_for_the_fifth_is_not_let_through", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		keys := []binding.AttemptKey{binding.ValueKey([]byte{1})}
+		reserve := func() (binding.Reservation, error) {
+			return b.store.Reserve(t.Context(), keys, now, auth.AuditEvent{At: now})
+		}
+		for range 4 {
+			if _, err := reserve(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		holder := b.begin()
+		b.exec(holder, `lock table audit in share mode`) // where the fifth stops
+		type reserved struct {
+			binding.Reservation
+			err error
+		}
+		done := make(chan reserved, 2)
+		guess := func() {
+			r, err := reserve()
+			done <- reserved{r, err}
+		}
+		go guess()
+		b.untilWaiting(1, "relation")
+		go guess()
+		b.untilWaiting(1, row)
+		b.commit(holder)
+		first, second := <-done, <-done
+		if first.err != nil || second.err != nil || (first.Wait == 0) == (second.Wait == 0) {
+			t.Errorf("%+v, %+v; want one of them to wait", first, second)
+		}
+	})
+}

@@ -1,0 +1,183 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// personColumns are the columns of persons p that scanPerson scans.
+const personColumns = `
+  p.id, p.external_id, p.name, p.phone, p.attributes, p.source, p.disabled_at is not null,
+  p.created_at, coalesce(p.updated_at, p.created_at),
+  array(select f.name from person_facts f where f.person_id = p.id order by f.name)`
+
+func scanPerson(row pgx.Row) (auth.PersonRecord, error) {
+	var (
+		p          auth.PersonRecord
+		phone      *string
+		attributes string
+	)
+	err := row.Scan(&p.ID, &p.ExternalID, &p.Name, &phone, &attributes, &p.Source, &p.Disabled,
+		&p.CreatedAt, &p.UpdatedAt, &p.Facts)
+	if phone != nil {
+		p.Phone = *phone
+	}
+	p.Attributes, p.Facts = []byte(attributes), list(p.Facts)
+	p.CreatedAt, p.UpdatedAt = p.CreatedAt.UTC(), p.UpdatedAt.UTC()
+	return p, err
+}
+
+var personRecordSQL = statement(`select` + personColumns + ` from persons p where p.id = $1`)
+
+// personRecord reads a person, or returns [auth.NotFound].
+func personRecord(ctx context.Context, q querier, id uuid.UUID) (auth.PersonRecord, error) {
+	p, err := scanPerson(q.QueryRow(ctx, personRecordSQL, id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return auth.PersonRecord{}, auth.NotFound
+	}
+	return p, err
+}
+
+// Person implements [binding.Store] and [binding.PersonStore].
+func (s *Store) Person(ctx context.Context, id uuid.UUID) (auth.PersonRecord, error) {
+	p, err := personRecord(ctx, s.pool, id)
+	if err != nil {
+		return auth.PersonRecord{}, s.fail(ctx, "Person", err)
+	}
+	return p, nil
+}
+
+// CreatePerson implements [binding.PersonStore].
+func (s *Store) CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
+	var p auth.PersonRecord
+	err := s.inTx(ctx, "CreatePerson", func(tx pgx.Tx) error {
+		created, err := insertPerson(ctx, tx, &d, event.At)
+		if err != nil {
+			return err
+		}
+		if !created {
+			return auth.PersonConflict
+		}
+		var b pgx.Batch
+		queueFacts(&b, d.ID, d.Facts)
+		if err := queueAudit(&b, binding.AboutPerson(event, d.ID)); err != nil {
+			return err
+		}
+		if err := run(ctx, tx, &b); err != nil {
+			return err
+		}
+		p, err = personRecord(ctx, tx, d.ID)
+		return err
+	})
+	if err != nil {
+		return auth.PersonRecord{}, err
+	}
+	return p, nil
+}
+
+var insertPersonSQL = statement(`
+insert into persons (id, external_id, name, phone, attributes, source, created_at)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict do nothing`)
+
+// insertPerson adds the row of a person without his facts, and reports false
+// when another person has his external_id or phone.
+func insertPerson(ctx context.Context, tx pgx.Tx, d *binding.Draft, now time.Time) (bool, error) {
+	row := d.Row()
+	tag, err := tx.Exec(ctx, insertPersonSQL, row.ID, row.ExternalID, row.Name, textOrNull(row.Phone), string(row.Attributes),
+		string(row.Source), session.StoredTime(now))
+	return err == nil && tag.RowsAffected() == 1, err
+}
+
+var (
+	setFactsSQL = statement(`
+insert into person_facts as p (person_id, name, mac)
+select $1, f.name, f.mac from unnest($2::text[], $3::bytea[]) as f (name, mac)
+on conflict (person_id, name) do update set mac = excluded.mac where p.mac <> excluded.mac`)
+	removeFactsSQL = statement(`delete from person_facts where person_id = $1 and name = any ($2)`)
+)
+
+// queueFacts adds what a draft says of a person's facts to the batch.
+func queueFacts(b *pgx.Batch, person uuid.UUID, facts map[string][]byte) {
+	var (
+		names, gone []string
+		macs        [][]byte
+	)
+	for name, mac := range facts {
+		if mac == nil {
+			gone = append(gone, name)
+		} else {
+			names, macs = append(names, name), append(macs, mac)
+		}
+	}
+	if len(names) > 0 {
+		b.Queue(setFactsSQL, person, names, macs)
+	}
+	if len(gone) > 0 {
+		slices.Sort(gone)
+		b.Queue(removeFactsSQL, person, gone)
+	}
+}
+
+// updatePersonSQL leaves what is NULL as it is; an empty phone removes it.
+var updatePersonSQL = statement(`
+update persons
+set external_id = coalesce($2, external_id), name = coalesce($3, name),
+    phone = case when $4::text is null then phone else nullif($4, '') end,
+    attributes = coalesce($5, attributes), updated_at = $6
+where id = $1`)
+
+// updatePerson changes the row of a person, which is locked, without his facts.
+// It returns [auth.PersonConflict] when another person has his external_id or
+// phone; the transaction is void then.
+func updatePerson(ctx context.Context, tx pgx.Tx, id uuid.UUID, d *binding.Draft, now time.Time) error {
+	var attributes *string
+	if d.Attributes != nil {
+		text := string(d.Attributes)
+		attributes = &text
+	}
+	_, err := tx.Exec(ctx, updatePersonSQL, id, textOrNull(d.ExternalID), d.Name, d.Phone, attributes, session.StoredTime(now))
+	if isUniqueViolation(err) {
+		return auth.PersonConflict
+	}
+	return err
+}
+
+var lockPersonByExternalIDSQL = statement(`select id from persons where external_id = $1 for no key update`)
+
+// savePerson creates or updates a person by his external_id and leaves his row
+// locked. It returns his id and whether he is new.
+func savePerson(ctx context.Context, tx pgx.Tx, d *binding.Draft, now time.Time) (id uuid.UUID, created bool, err error) {
+	created, err = insertPerson(ctx, tx, d, now)
+	if err != nil {
+		return uuid.Nil, false, err
+	}
+	id = d.ID
+	if !created {
+		err = tx.QueryRow(ctx, lockPersonByExternalIDSQL, d.ExternalID).Scan(&id)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return uuid.Nil, false, auth.PersonConflict // of his phone
+		}
+		if err != nil {
+			return uuid.Nil, false, err
+		}
+		if err := updatePerson(ctx, tx, id, d, now); err != nil {
+			return uuid.Nil, false, err
+		}
+	}
+	var b pgx.Batch
+	queueFacts(&b, id, d.Facts)
+	if b.Len() == 0 {
+		return id, created, nil
+	}
+	return id, created, run(ctx, tx, &b)
+}

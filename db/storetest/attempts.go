@@ -1,0 +1,149 @@
+package storetest
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+)
+
+// keys are an identity, a value and an address.
+func attemptKeys() []binding.AttemptKey {
+	return []binding.AttemptKey{binding.IdentityKey(newID()), binding.ValueKey(mac(1)), binding.AddressKey("192.0.2.1")}
+}
+
+func (f *fixture) reserve(t testing.TB, keys []binding.AttemptKey, now time.Time) binding.Reservation {
+	t.Helper()
+	r, err := f.Store.Reserve(t.Context(), keys, now, event("", now))
+	if err != nil {
+		t.Errorf("Reserve: %v", err)
+	}
+	return r
+}
+
+// fail makes so many attempts, none of which has to wait.
+func (f *fixture) fail(t testing.TB, keys []binding.AttemptKey, now time.Time, n int) (last binding.Reservation) {
+	t.Helper()
+	for range n {
+		if last = f.reserve(t, keys, now); last.Wait != 0 {
+			t.Fatalf("an attempt has to wait for %s", last.Wait)
+		}
+	}
+	return last
+}
+
+func (f *fixture) wait(t testing.TB, keys []binding.AttemptKey, now time.Time, want time.Duration) {
+	t.Helper()
+	if r := f.reserve(t, keys, now); r.Wait != want || len(r.Counted) != 0 {
+		t.Fatalf("wait %s, counted %v; want to wait for %s", r.Wait, r.Counted, want)
+	}
+}
+
+var attemptTests = []test{
+	{"five_attempts_are_free_and_then_the_delay_doubles_up_to_15_minutes", func(t *testing.T, f *fixture) {
+		keys := attemptKeys()
+		before := f.counts(t)
+		f.fail(t, keys, t0, 5)
+		f.wantCounts(t, before, counts{Audit: 2}) // an identity's delay and a value's
+		now := t0
+		for _, d := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 15 * time.Minute, 15 * time.Minute} {
+			f.wait(t, keys, now, d)
+			f.wait(t, keys, now.Add(d-time.Microsecond), time.Microsecond)
+			now = now.Add(d)
+			f.fail(t, keys, now, 1)
+		}
+		if detail := f.text(t, `select detail from audit where action = 'binding.delayed' order by id desc limit 1`); !containsAll(detail, `"value"`, "900", "10") {
+			t.Errorf("detail %s", detail)
+		}
+	}},
+	{"what_has_to_wait_counts_against_nothing", func(t *testing.T, f *fixture) {
+		keys := attemptKeys()
+		f.fail(t, keys[:1], t0, 5)
+		before := f.counts(t)
+		f.wait(t, keys, t0, 30*time.Second)
+		f.wantCounts(t, before, counts{})
+		wantEqual(t, "counters", f.number(t, `select count(*) from bind_attempts`), 1)
+		f.fail(t, keys[1:], t0, 5)
+	}},
+	{"the_longest_of_the_delays_counts", func(t *testing.T, f *fixture) {
+		keys := attemptKeys()
+		f.fail(t, keys[:1], t0, 5)
+		f.fail(t, keys[1:2], t0.Add(20*time.Second), 5)
+		f.wait(t, keys, t0.Add(20*time.Second), 30*time.Second)
+	}},
+	{"an_address_has_fifty", func(t *testing.T, f *fixture) {
+		address := attemptKeys()[2:]
+		f.fail(t, address, t0, 50)
+		f.wait(t, address, t0, 30*time.Second)
+	}},
+	{"failures_are_forgiven_one_by_one", func(t *testing.T, f *fixture) {
+		keys := attemptKeys()[:1]
+		f.fail(t, keys, t0, 5)
+		f.fail(t, keys, t0.Add(2*time.Hour), 2)
+		f.wait(t, keys, t0.Add(2*time.Hour), 30*time.Second)
+		f.fail(t, keys, t0.Add(24*time.Hour), 5)
+	}},
+	{"a_clock_that_went_back_forgives_nothing_and_delays_nobody_for_long", func(t *testing.T, f *fixture) {
+		keys := attemptKeys()[:1]
+		f.fail(t, keys, t0, 5)
+		f.wait(t, keys, t0.Add(-time.Hour), 15*time.Minute)
+	}},
+	{"a_refund_takes_back_one_attempt_and_the_delay_it_began", func(t *testing.T, f *fixture) {
+		keys := attemptKeys()
+		first := f.fail(t, keys, t0, 1)
+		f.fail(t, keys, t0, 3)
+		fifth := f.fail(t, keys, t0, 1)
+		f.wait(t, keys, t0, 30*time.Second)
+		wantCode(t, f.Store.Refund(t.Context(), fifth), "")
+		f.fail(t, keys, t0, 1)
+		f.wait(t, keys, t0, 30*time.Second)
+		wantCode(t, f.Store.Refund(t.Context(), first), "")
+		f.fail(t, keys, t0, 1)
+		f.wait(t, keys, t0, 30*time.Second)
+	}},
+	{"a_refund_beyond_the_free_attempts_leaves_the_delay_of_another", func(t *testing.T, f *fixture) {
+		keys := attemptKeys()[:1]
+		f.fail(t, keys, t0, 4)
+		fifth := f.fail(t, keys, t0, 1)
+		sixth := f.fail(t, keys, t0.Add(time.Minute), 1)
+		wantCode(t, f.Store.Refund(t.Context(), fifth), "")
+		f.wait(t, keys, t0.Add(time.Minute), time.Minute)
+		wantCode(t, f.Store.Refund(t.Context(), sixth), "")
+		f.fail(t, keys, t0.Add(time.Minute), 1)
+	}},
+	{"a_refund_of_what_was_deleted_is_no_error", func(t *testing.T, f *fixture) {
+		r := f.fail(t, attemptKeys(), t0, 1)
+		f.exec(t, `delete from bind_attempts`)
+		wantCode(t, f.Store.Refund(t.Context(), r), "")
+		wantCode(t, f.Store.Refund(t.Context(), binding.Reservation{}), "")
+	}},
+	{"counters_that_say_nothing_any_more_are_deleted", func(t *testing.T, f *fixture) {
+		f.fail(t, attemptKeys(), t0, 3)
+		for _, c := range []struct {
+			after time.Duration
+			gone  int
+		}{{3 * time.Minute, 0}, {3*time.Minute + 1000, 1}, {3 * time.Hour, 0}, {3*time.Hour + 1000, 2}} {
+			n, err := f.Store.DeleteExpired(t.Context(), t0, t0.Add(c.after), 10)
+			wantCode(t, err, "")
+			wantEqual(t, "gone after "+c.after.String(), n, c.gone)
+		}
+	}},
+	{"300_guesses_at_once_get_no_more_than_five_through", func(t *testing.T, f *fixture) {
+		var through atomic.Int32
+		value := binding.ValueKey(mac(1))
+		together(300, func(int) {
+			if r := f.reserve(t, []binding.AttemptKey{value, binding.IdentityKey(newID())}, t0); r.Wait == 0 {
+				through.Add(1)
+			}
+		})
+		wantEqual(t, "through", through.Load(), 5)
+		wantEqual(t, "counters of identities", f.number(t, `select count(*) from bind_attempts where kind = 'identity'`), 5)
+	}},
+	{"a_refusal_is_in_the_trail", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		wantCode(t, f.Store.RecordRefusal(t.Context(), event(auth.AuditBindingRefused, t0)), "")
+		f.wantCounts(t, before, counts{Audit: 1})
+	}},
+}

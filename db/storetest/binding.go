@@ -1,0 +1,306 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// person adds a person through the store.
+func (f *fixture) person(t testing.TB, externalID string) auth.Person {
+	t.Helper()
+	p, err := f.Store.CreatePerson(t.Context(), binding.Draft{ID: newID(), ExternalID: externalID, Name: &externalID},
+		event(auth.AuditPersonCreated, t0))
+	if err != nil {
+		t.Fatalf("CreatePerson: %v", err)
+	}
+	return p.Person
+}
+
+// bindParams binds the identity of a session, as the store has it, to a person.
+func bindParams(s auth.Session, person uuid.UUID, now time.Time) binding.BindParams {
+	return binding.BindParams{
+		Session: s.ID, Ver: s.Ver, Target: binding.Target{Person: person}, Method: auth.BindFacts,
+		Second: auth.SecondRefused, Now: now,
+		Event: auth.AuditEvent{At: now, Action: auth.AuditBound, Actor: auth.ActorBearer, RequestID: "req-3"},
+	}
+}
+
+func unbindParams(s auth.Session, now time.Time) binding.UnbindParams {
+	return binding.UnbindParams{
+		Session: s.ID, Ver: s.Ver, Now: now,
+		Event: auth.AuditEvent{At: now, Action: auth.AuditUnbound, Actor: auth.ActorBearer, RequestID: "req-3"},
+	}
+}
+
+// mustBind binds and fails the test unless it changed something.
+func (f *fixture) mustBind(t testing.TB, b binding.BindParams) auth.Session {
+	t.Helper()
+	done, err := f.Store.Bind(t.Context(), b)
+	if err != nil || !done.Changed {
+		t.Fatalf("Bind: changed %t, error %v", done.Changed, err)
+	}
+	return done.Session
+}
+
+// refuseBind fails the test unless the binding is refused with the code and
+// nothing has changed.
+func (f *fixture) refuseBind(t testing.TB, b binding.BindParams, want auth.Code) {
+	t.Helper()
+	before := f.dump(t)
+	done, err := f.Store.Bind(t.Context(), b)
+	wantCode(t, err, want)
+	wantEqual(t, "what a refused binding answers", done, binding.Done{})
+	wantEqual(t, "what a refused binding left", f.dump(t), before)
+}
+
+// dump is all that a binding could change.
+func (f *fixture) dump(t testing.TB) map[string]int {
+	t.Helper()
+	m := map[string]int{}
+	for name, query := range map[string]string{
+		"persons":        `select count(*) from persons`,
+		"phones":         `select count(*) from persons where phone is not null`,
+		"bound":          `select count(*) from identities where person_id is not null`,
+		"vers":           `select coalesce(sum(ver), 0) from sessions`,
+		"bound sessions": `select count(*) from sessions where person_id is not null`,
+		"ended":          `select count(*) from sessions where ended_at is not null`,
+		"cutoffs":        `select count(*) from cutoffs`,
+		"audit":          `select count(*) from audit`,
+		"used tickets":   `select count(*) from bind_tickets where used_by is not null`,
+		"facts":          `select count(*) from person_facts`,
+	} {
+		m[name] = f.number(t, query)
+	}
+	return m
+}
+
+var bindTests = []test{
+	{"a_bound_identity's_sessions_get_the_person_the_next_ver_and_a_cutoff_at_it", func(t *testing.T, f *fixture) {
+		p := f.person(t, "1001")
+		s, tablet, other := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
+		ended := f.exchange(t, "o-1", t0)
+		wantCode(t, f.Store.End(t.Context(), endParams(ended, t0)), "")
+		now := t0.Add(time.Minute)
+		before := f.counts(t)
+		done, err := f.Store.Bind(t.Context(), bindParams(s, p.ID, now))
+		wantCode(t, err, "")
+		want := s
+		want.Person, want.Ver = &p, 2
+		wantEqual(t, "answer", done, binding.Done{Session: want, Audiences: []string{"https://" + appA + ".example"}, Changed: true})
+		wantEqual(t, "stored", f.stored(t, s.ID), want)
+		want = tablet
+		want.Person, want.Ver = &p, 2
+		wantEqual(t, "the other device", f.stored(t, tablet.ID), want)
+		wantEqual(t, "somebody else", f.stored(t, other.ID), other)
+		if e := f.stored(t, ended.ID); e.Ver != 1 || e.Person != nil {
+			t.Errorf("the ended session became %+v", e)
+		}
+		f.wantCounts(t, before, counts{Cutoffs: 2, Audit: 1})
+		for _, id := range []uuid.UUID{s.ID, tablet.ID} {
+			wantEqual(t, "cutoffs of the session", f.number(t, `select count(*) from cutoffs where kind = 'session' and session_id = ? and ver = 2`, id.String()), 1)
+		}
+		wantEqual(t, "the identity", f.number(t, `select count(*) from identities where uuid = ? and person_id = ? and bound_by = 'facts' and bound_at = ?`,
+			s.Identity.String(), p.ID.String(), f.Time(now)), 1)
+		wantEqual(t, "the event", f.number(t, `select count(*) from audit where action = 'binding.bound' and appid = ? and identity_uuid = ? and session_id = ? and request_id = 'req-3'`,
+			appA, s.Identity.String(), s.ID.String()), 1)
+		if detail := f.text(t, `select detail from audit where action = 'binding.bound'`); !containsAll(detail, p.ID.String(), "facts") {
+			t.Errorf("detail %s", detail)
+		}
+	}},
+	{"the_session_goes_on_a_refresh_and_a_new_log-in_say_the_person", func(t *testing.T, f *fixture) {
+		p := f.person(t, "1001")
+		s := f.exchange(t, "o-1", t0)
+		f.mustBind(t, bindParams(s, p.ID, t0))
+		got := f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
+		wantEqual(t, "person", got.Person, &p)
+		wantEqual(t, "ver", got.Ver, 2)
+		wantEqual(t, "person of the next log-in", f.exchange(t, "o-1", t0).Person, &p)
+	}},
+	{"sessions_whose_last_tokens_may_still_be_used_are_raised_too", func(t *testing.T, f *fixture) {
+		p := f.person(t, "1001")
+		idle, dead := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
+		now := t0.Add(idleTTL)
+		f.exec(t, `update sessions set idle_expires_at = ? where id = ?`, f.Time(now.Add(-time.Minute)), idle.ID.String())
+		f.exec(t, `update sessions set idle_expires_at = ? where id = ?`, f.Time(now.Add(-2*time.Hour)), dead.ID.String())
+		s := f.exchange(t, "o-1", now)
+		f.mustBind(t, bindParams(s, p.ID, now))
+		wantEqual(t, "the idle session's ver", f.stored(t, idle.ID).Ver, 2)
+		wantEqual(t, "the long dead session's ver", f.stored(t, dead.ID).Ver, 1)
+	}},
+	{"binding_to_the_same_person_again_changes_nothing", func(t *testing.T, f *fixture) {
+		p := f.person(t, "1001")
+		s := f.mustBind(t, bindParams(f.exchange(t, "o-1", t0), p.ID, t0))
+		before := f.dump(t)
+		done, err := f.Store.Bind(t.Context(), bindParams(s, p.ID, t0.Add(time.Hour)))
+		wantCode(t, err, "")
+		wantEqual(t, "answer", done, binding.Done{Session: s, Audiences: []string{"https://" + appA + ".example"}})
+		wantEqual(t, "rows", f.dump(t), before)
+	}},
+	{"an_identity_of_somebody_else_stays_his_unless_it_may_move", func(t *testing.T, f *fixture) {
+		p, q := f.person(t, "1001"), f.person(t, "1002")
+		s := f.mustBind(t, bindParams(f.exchange(t, "o-1", t0), p.ID, t0))
+		b := bindParams(s, q.ID, t0)
+		f.refuseBind(t, b, auth.AlreadyBound)
+		b.Rebind = true
+		before := f.counts(t)
+		moved := f.mustBind(t, b)
+		wantEqual(t, "person", moved.Person, &q)
+		wantEqual(t, "ver", moved.Ver, 3)
+		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
+	}},
+	{"a_second_identity_of_the_app_is_refused_replaces_or_joins", func(t *testing.T, f *fixture) {
+		p := f.person(t, "1001")
+		first, tablet := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
+		first = f.mustBind(t, bindParams(first, p.ID, t0))
+		elsewhere, err := f.Store.Exchange(t.Context(), params(appB, "o-1", t0))
+		wantCode(t, err, "")
+		f.mustBind(t, bindParams(elsewhere.Session, p.ID, t0)) // another app is another matter
+		second := f.exchange(t, "o-2", t0)
+		b := bindParams(second, p.ID, t0)
+		f.refuseBind(t, b, auth.PersonTaken)
+
+		b.Second = auth.SecondJoins
+		joined := f.mustBind(t, b)
+		wantEqual(t, "the first", f.stored(t, first.ID), first)
+		_, err = f.Store.Unbind(t.Context(), unbindParams(joined, t0))
+		wantCode(t, err, "")
+
+		b = bindParams(f.stored(t, second.ID), p.ID, t0)
+		b.Second = auth.SecondReplaces
+		before := f.counts(t)
+		done, err := f.Store.Bind(t.Context(), b)
+		wantCode(t, err, "")
+		wantEqual(t, "replaced", done.Replaced, []uuid.UUID{first.Identity})
+		f.wantCounts(t, before, counts{Cutoffs: 3, Audit: 2})
+		for _, id := range []uuid.UUID{first.ID, tablet.ID} {
+			if got := f.stored(t, id); got.EndReason != auth.EndReplaced {
+				t.Errorf("a session of the first ended because of %q", got.EndReason)
+			}
+			wantEqual(t, "its cutoffs", f.number(t, `select count(*) from cutoffs where session_id = ? and ver = 0`, id.String()), 1)
+		}
+		wantEqual(t, "person of the first", f.text(t, `select person_id from identities where uuid = ?`, first.Identity.String()), "")
+		if got := f.stored(t, elsewhere.Session.ID); !got.EndedAt.IsZero() || got.Person == nil {
+			t.Errorf("the identity in the other app became %+v", got)
+		}
+		wantEqual(t, "events", f.number(t, `select count(*) from audit where action = 'binding.replaced' and identity_uuid = ?`, first.Identity.String()), 1)
+	}},
+	{"a_session_that_is_not_what_its_token_says_binds_nobody", func(t *testing.T, f *fixture) {
+		p := f.person(t, "1001")
+		s := f.exchange(t, "o-1", t0)
+		for name, change := range map[string]func(*binding.BindParams){
+			"an older ver":   func(b *binding.BindParams) { b.Ver-- },
+			"a newer ver":    func(b *binding.BindParams) { b.Ver++ },
+			"no session":     func(b *binding.BindParams) { b.Session = newID() },
+			"idle":           func(b *binding.BindParams) { b.Now = t0.Add(idleTTL) },
+			"gone long ago ": func(b *binding.BindParams) { b.Now = t0.Add(2 * maxTTL) },
+		} {
+			b := bindParams(s, p.ID, t0)
+			change(&b)
+			t.Log(name)
+			f.refuseBind(t, b, auth.SessionRevoked)
+		}
+		_, err := f.Store.Revoke(t.Context(), revokeParams(session.Target{AppID: appA}, t0))
+		wantCode(t, err, "")
+		f.refuseBind(t, bindParams(s, p.ID, t0), auth.SessionRevoked)
+		s = f.exchange(t, "o-1", t0)
+		wantCode(t, f.Store.End(t.Context(), endParams(s, t0)), "")
+		f.refuseBind(t, bindParams(s, p.ID, t0), auth.SessionRevoked)
+	}},
+	{"a_person_who_is_gone_or_disabled_is_not_bound", func(t *testing.T, f *fixture) {
+		p := f.person(t, "1001")
+		s := f.exchange(t, "o-1", t0)
+		f.refuseBind(t, bindParams(s, newID(), t0), auth.BindingNoMatch)
+		f.exec(t, `update persons set disabled_at = ? where id = ?`, f.Time(t0), p.ID.String())
+		f.refuseBind(t, bindParams(s, p.ID, t0), auth.PersonDisabled)
+	}},
+	{"a_number_that_nobody_has_makes_a_person_and_one_that_somebody_has_finds_him", func(t *testing.T, f *fixture) {
+		b := bindParams(f.exchange(t, "o-1", t0), uuid.Nil, t0)
+		b.Target, b.Method = binding.Target{Phone: "+8613800001001", New: newID()}, auth.BindPhone
+		before := f.counts(t)
+		made := f.mustBind(t, b).Person
+		wantEqual(t, "person", made, &auth.Person{ID: b.Target.New, ExternalID: b.Target.New.String()})
+		f.wantCounts(t, before, counts{Persons: 1, Cutoffs: 1, Audit: 2})
+		record, err := f.Store.Person(t.Context(), made.ID)
+		wantCode(t, err, "")
+		wantEqual(t, "record", record, auth.PersonRecord{Person: *made, Phone: "+8613800001001", Attributes: []byte("{}"),
+			Source: auth.PersonByPhone, CreatedAt: t0, UpdatedAt: t0})
+		if detail := f.text(t, `select detail from audit where action = 'person.created'`); !containsAll(detail, "+86138****1001") {
+			t.Errorf("detail %s", detail)
+		}
+		wantEqual(t, "audit rows with the number", f.number(t, `select count(*) from audit where cast(detail as text) like '%13800001001%'`), 0)
+
+		b = bindParams(f.exchange(t, "o-2", t0), uuid.Nil, t0)
+		b.Target, b.Second = binding.Target{Phone: "+8613800001001", New: newID()}, auth.SecondJoins
+		wantEqual(t, "person of the second", f.mustBind(t, b).Person, made)
+
+		b.Target.Phone, b.Ver = "+8613800001009", 7
+		b.Session = f.exchange(t, "o-3", t0).ID
+		f.refuseBind(t, b, auth.SessionRevoked) // and nobody was made
+	}},
+	{"a_person_to_save_is_created_or_updated_by_his_external_id", func(t *testing.T, f *fixture) {
+		name, phone := "李雷", "+8613800001001"
+		b := bindParams(f.exchange(t, "o-1", t0), uuid.Nil, t0)
+		b.Method = auth.BindWebhook
+		b.Target = binding.Target{Save: &binding.Draft{ID: newID(), ExternalID: "1001", Name: &name, Phone: &phone,
+			Facts: map[string][]byte{"name": make([]byte, 32)}, Source: auth.PersonByWebhook}}
+		got := f.mustBind(t, b)
+		wantEqual(t, "person", got.Person, &auth.Person{ID: b.Target.Save.ID, ExternalID: "1001", Name: "李雷"})
+
+		later := t0.Add(time.Hour)
+		renamed := "李磊"
+		b = bindParams(got, uuid.Nil, later)
+		b.Target = binding.Target{Save: &binding.Draft{ID: newID(), ExternalID: "1001", Name: &renamed, Attributes: []byte(`{"a":1}`)}}
+		done, err := f.Store.Bind(t.Context(), b)
+		wantCode(t, err, "")
+		wantEqual(t, "changed", done.Changed, false)
+		record, err := f.Store.Person(t.Context(), got.Person.ID)
+		wantCode(t, err, "")
+		wantEqual(t, "record", record, auth.PersonRecord{
+			Person: auth.Person{ID: got.Person.ID, ExternalID: "1001", Name: "李磊"}, Phone: phone, Attributes: []byte(`{"a":1}`),
+			Facts: []string{"name"}, Source: auth.PersonByWebhook, CreatedAt: t0, UpdatedAt: later,
+		})
+
+		for _, externalID := range []string{"1002", "1003"} {
+			if externalID == "1003" {
+				f.person(t, externalID)
+			}
+			b = bindParams(f.exchange(t, "o-2", t0), uuid.Nil, t0)
+			b.Target = binding.Target{Save: &binding.Draft{ID: newID(), ExternalID: externalID, Name: &name, Phone: &phone}}
+			f.refuseBind(t, b, auth.PersonConflict)
+		}
+	}},
+	{"unbinding_takes_the_person_from_every_session_and_raises_their_vers", func(t *testing.T, f *fixture) {
+		p := f.person(t, "1001")
+		s, tablet := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
+		s = f.mustBind(t, bindParams(s, p.ID, t0))
+		before := f.counts(t)
+		done, err := f.Store.Unbind(t.Context(), unbindParams(s, t0))
+		wantCode(t, err, "")
+		want := s
+		want.Person, want.Ver = nil, 3
+		wantEqual(t, "answer", done, binding.Done{Session: want, Audiences: []string{"https://" + appA + ".example"}, Changed: true})
+		wantEqual(t, "stored", f.stored(t, s.ID), want)
+		if got := f.stored(t, tablet.ID); got.Person != nil || got.Ver != 3 {
+			t.Errorf("the other device: %+v", got)
+		}
+		f.wantCounts(t, before, counts{Cutoffs: 2, Audit: 1})
+		wantEqual(t, "the identity", f.number(t, `select count(*) from identities where person_id is null and bound_by is null and bound_at is null`), 1)
+		if next := f.exchange(t, "o-1", t0); next.Person != nil {
+			t.Errorf("the next log-in is %v", next.Person)
+		}
+
+		before = f.counts(t)
+		done, err = f.Store.Unbind(t.Context(), unbindParams(want, t0))
+		wantCode(t, err, "")
+		wantEqual(t, "changed again", done.Changed, false)
+		f.wantCounts(t, before, counts{})
+		_, err = f.Store.Unbind(t.Context(), unbindParams(s, t0))
+		wantCode(t, err, auth.SessionRevoked)
+	}},
+}

@@ -1,0 +1,140 @@
+package storetest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+)
+
+const raceRounds = 100
+
+// bindRaceTests bind at once, many times: whatever the order, the outcome is one
+// that the policy allows, and every row agrees with it.
+var bindRaceTests = []test{
+	{"one_identity_to_two_persons_is_of_exactly_one", func(t *testing.T, f *fixture) {
+		for i := range raceRounds {
+			p, q := f.person(t, fmt.Sprint("p", i)), f.person(t, fmt.Sprint("q", i))
+			s := f.exchange(t, fmt.Sprint("o", i), t0)
+			codes := f.race(t, bindParams(s, p.ID, t0), bindParams(s, q.ID, t0))
+			// The second finds the ver of the first.
+			f.wantCodes(t, codes, map[auth.Code]int{"": 1, auth.SessionRevoked: 1})
+			f.wantAgreement(t, s.Identity, s.ID, 2)
+		}
+	}},
+	{"two_devices_of_one_identity_to_two_persons_are_of_exactly_one", func(t *testing.T, f *fixture) {
+		for i := range raceRounds {
+			p, q := f.person(t, fmt.Sprint("p", i)), f.person(t, fmt.Sprint("q", i))
+			s, tablet := f.exchange(t, fmt.Sprint("o", i), t0), f.exchange(t, fmt.Sprint("o", i), t0)
+			codes := f.race(t, bindParams(s, p.ID, t0), bindParams(tablet, q.ID, t0))
+			f.wantCodes(t, codes, map[auth.Code]int{"": 1, auth.SessionRevoked: 1})
+			f.wantAgreement(t, s.Identity, s.ID, 2)
+			f.wantAgreement(t, s.Identity, tablet.ID, 2)
+		}
+	}},
+	{"two_identities_to_one_person_by_refuse_are_one", func(t *testing.T, f *fixture) {
+		f.twoToOne(t, auth.SecondRefused, map[auth.Code]int{"": 1, auth.PersonTaken: 1}, 1)
+	}},
+	{"two_identities_to_one_person_by_replace_both_bind_and_one_stays", func(t *testing.T, f *fixture) {
+		f.twoToOne(t, auth.SecondReplaces, map[auth.Code]int{"": 2}, 1)
+		wantEqual(t, "sessions that ended", f.number(t, `select count(*) from sessions where end_reason = 'replaced'`), raceRounds)
+		wantEqual(t, "live sessions of nobody", f.number(t, `select count(*) from sessions where ended_at is null and person_id is null`), 0)
+	}},
+	{"two_identities_to_one_person_by_join_both_stay", func(t *testing.T, f *fixture) {
+		f.twoToOne(t, auth.SecondJoins, map[auth.Code]int{"": 2}, 2)
+	}},
+	{"two_identities_with_one_number_that_nobody_has_make_one_person", func(t *testing.T, f *fixture) {
+		for i := range raceRounds {
+			phone := fmt.Sprintf("+86138%08d", i)
+			by := func(openID string) binding.BindParams {
+				b := bindParams(f.exchange(t, fmt.Sprint(openID, i), t0), uuid.Nil, t0)
+				b.Target, b.Second = binding.Target{Phone: phone, New: newID()}, auth.SecondJoins
+				return b
+			}
+			f.wantCodes(t, f.race(t, by("a"), by("b")), map[auth.Code]int{"": 2})
+		}
+		wantEqual(t, "persons", f.number(t, `select count(*) from persons`), raceRounds)
+		wantEqual(t, "bound identities", f.number(t, `select count(*) from identities where person_id is not null`), 2*raceRounds)
+	}},
+	{"two_identities_with_one_ticket_are_one", func(t *testing.T, f *fixture) {
+		for i := range raceRounds {
+			tk := f.ticket(t, f.person(t, fmt.Sprint("p", i)), "")
+			by := func(openID string) binding.BindParams {
+				b := ticketParams(f.exchange(t, fmt.Sprint(openID, i), t0), tk, t0)
+				b.Second = auth.SecondJoins
+				return b
+			}
+			f.wantCodes(t, f.race(t, by("a"), by("b")), map[auth.Code]int{"": 1, auth.TicketInvalid: 1})
+		}
+		wantEqual(t, "bound identities", f.number(t, `select count(*) from identities where person_id is not null`), raceRounds)
+	}},
+	{"identities_that_swap_their_persons_do_not_deadlock", func(t *testing.T, f *fixture) {
+		for i := range raceRounds {
+			p, q := f.person(t, fmt.Sprint("p", i)), f.person(t, fmt.Sprint("q", i))
+			a := f.mustBind(t, bindParams(f.exchange(t, fmt.Sprint("a", i), t0), p.ID, t0))
+			b := f.mustBind(t, bindParams(f.exchange(t, fmt.Sprint("b", i), t0), q.ID, t0))
+			swap := func(s auth.Session, to uuid.UUID) binding.BindParams {
+				x := bindParams(s, to, t0)
+				x.Rebind, x.Second = true, auth.SecondReplaces
+				return x
+			}
+			for code := range f.race(t, swap(a, q.ID), swap(b, p.ID)) {
+				if code != "" && code != auth.SessionRevoked {
+					t.Fatalf("code %s", code)
+				}
+			}
+		}
+		// Each person has one identity at most, and sessions agree with it.
+		wantEqual(t, "persons with two identities", f.number(t, `select count(*) from (select person_id from identities where person_id is not null group by person_id having count(*) > 1) x`), 0)
+		wantEqual(t, "live sessions that disagree", f.number(t, `
+select count(*) from sessions s join identities i on i.uuid = s.identity_uuid
+where s.ended_at is null and coalesce(cast(s.person_id as text), '') <> coalesce(cast(i.person_id as text), '')`), 0)
+	}},
+}
+
+// race binds all at once and counts the codes.
+func (f *fixture) race(t testing.TB, all ...binding.BindParams) map[auth.Code]int {
+	var mu sync.Mutex
+	codes := map[auth.Code]int{}
+	together(len(all), func(i int) {
+		_, err := f.Store.Bind(t.Context(), all[i])
+		mu.Lock()
+		defer mu.Unlock()
+		codes[auth.CodeOf(err)]++
+	})
+	return codes
+}
+
+func (f *fixture) wantCodes(t testing.TB, got, want map[auth.Code]int) {
+	t.Helper()
+	wantEqual(t, "codes", got, want)
+}
+
+func (f *fixture) twoToOne(t *testing.T, rule auth.SecondIdentity, want map[auth.Code]int, stay int) {
+	t.Helper()
+	for i := range raceRounds {
+		p := f.person(t, fmt.Sprint("p", i))
+		by := func(openID string) binding.BindParams {
+			b := bindParams(f.exchange(t, fmt.Sprint(openID, i), t0), p.ID, t0)
+			b.Second = rule
+			return b
+		}
+		f.wantCodes(t, f.race(t, by("a"), by("b")), want)
+		wantEqual(t, "identities of the person", f.number(t, `select count(*) from identities where person_id = ?`, p.ID.String()), stay)
+		wantEqual(t, "live sessions of the person", f.number(t, `select count(*) from sessions where person_id = ? and ended_at is null`, p.ID.String()), stay)
+	}
+}
+
+// wantAgreement fails the test unless the session has the identity's person, a
+// ver, and one cutoff for each that it was raised.
+func (f *fixture) wantAgreement(t testing.TB, identity, id uuid.UUID, ver int) {
+	t.Helper()
+	wantEqual(t, "sessions that agree with their identity", f.number(t, `
+select count(*) from sessions s join identities i on i.uuid = s.identity_uuid and i.person_id = s.person_id
+where s.id = ? and i.uuid = ? and s.ver = ?`, id.String(), identity.String(), ver), 1)
+	wantEqual(t, "cutoffs", f.number(t, `select count(*) from cutoffs where session_id = ?`, id.String()), ver-1)
+}

@@ -1,0 +1,182 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// PersonRecord is all that is known of a person. What tokens and answers show of
+// him is the [Person] in it.
+type PersonRecord struct {
+	Person
+	// Phone is his number in E.164 form ("+8613800001001"), unique, or empty.
+	// Logs and the audit trail have it masked ([MaskPhone]).
+	Phone string
+	// Attributes are a JSON object as [CleanAttributes] returns it.
+	Attributes json.RawMessage
+	// Facts are the names of the facts there are, sorted. The facts themselves
+	// are kept as MACs and cannot be read.
+	Facts []string
+	// Source says who made the person.
+	Source PersonSource
+	// Disabled persons' identities neither exchange nor refresh.
+	Disabled bool
+	// CreatedAt and UpdatedAt are in UTC.
+	CreatedAt, UpdatedAt time.Time
+}
+
+// PersonSource says who made a person.
+type PersonSource string
+
+// The sources there are.
+const (
+	PersonByAdmin   PersonSource = "admin"
+	PersonByPhone   PersonSource = "phone"
+	PersonByWebhook PersonSource = "webhook"
+)
+
+// Limits of a person. Lengths are in characters, but that of the attributes.
+const (
+	MaxExternalIDLen = 255
+	MaxPersonNameLen = 255
+	// MaxAttributesLen is in bytes of JSON.
+	MaxAttributesLen = 4096
+)
+
+// CleanExternalID returns the business's id of a person, trimmed, or an
+// [InvalidRequest] error.
+func CleanExternalID(s string) (string, error) {
+	s, ok := cleanLine(s, MaxExternalIDLen)
+	if !ok || s == "" {
+		return "", Invalid("external_id is text of 1 to 255 characters without control characters")
+	}
+	return s, nil
+}
+
+// CleanPersonName returns a person's name, trimmed, or an [InvalidRequest]
+// error. It may be empty.
+func CleanPersonName(s string) (string, error) {
+	s, ok := cleanLine(s, MaxPersonNameLen)
+	if !ok {
+		return "", Invalid("name is text of at most 255 characters without control characters")
+	}
+	return s, nil
+}
+
+// cleanLine returns a line of text, trimmed, and whether it is one of at most so
+// many characters.
+func cleanLine(s string, characters int) (string, bool) {
+	if len(s) > 4*characters || !CleanText(s) {
+		return "", false
+	}
+	s = strings.TrimSpace(s)
+	return s, utf8.RuneCountInString(s) <= characters
+}
+
+// CleanAttributes returns attributes as they are kept: one JSON object, compact,
+// its members sorted, at most [MaxAttributesLen] long. Nothing and null are the
+// empty object. Anything else is an [InvalidRequest] error.
+func CleanAttributes(b []byte) (json.RawMessage, error) {
+	if len(b) > 4*MaxAttributesLen {
+		return nil, errAttributesLen
+	}
+	if b = bytes.TrimSpace(b); len(b) == 0 || string(b) == "null" {
+		return json.RawMessage("{}"), nil
+	}
+	var object map[string]any
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber() // as it was written
+	if err := d.Decode(&object); err != nil || !utf8.Valid(b) {
+		return nil, Invalid("attributes are a JSON object")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, Invalid("attributes are one JSON object")
+	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(object); err != nil {
+		return nil, Invalid("attributes are a JSON object")
+	}
+	clean := bytes.TrimSpace(out.Bytes())
+	switch {
+	case len(clean) > MaxAttributesLen:
+		return nil, errAttributesLen
+	case bytes.Contains(clean, []byte(`\u0000`)):
+		return nil, Invalid("attributes hold no NUL")
+	}
+	return clean, nil
+}
+
+var errAttributesLen = Invalid("attributes have at most 4096 bytes")
+
+// CleanPhone returns a phone number in E.164 form (ITU-T E.164: a plus sign, a
+// country code and at most 15 digits in all). A number without a country code is
+// taken for a mobile number of mainland China, and refused if it is none. Spaces,
+// hyphens, dots, brackets and full-width digits are fine; what else is none of
+// these is an [InvalidRequest] error.
+func CleanPhone(s string) (string, error) {
+	const longest = 64
+	var b strings.Builder
+	if len(s) > longest {
+		return "", errPhone
+	}
+	for _, r := range strings.TrimSpace(s) {
+		switch {
+		case '0' <= r && r <= '9':
+			b.WriteRune(r)
+		case '０' <= r && r <= '９':
+			b.WriteRune(r - '０' + '0')
+		case (r == '+' || r == '＋') && b.Len() == 0:
+			b.WriteByte('+')
+		case strings.ContainsRune(" \u00a0\u3000-.()（）‐‑–", r):
+		default:
+			return "", errPhone
+		}
+	}
+	n := b.String()
+	if rest, ok := strings.CutPrefix(n, "00"); ok {
+		n = "+" + rest
+	}
+	if len(n) == 11 && n[0] == '1' && n[1] >= '3' {
+		n = "+86" + n
+	}
+	if !ValidPhone(n) || strings.HasPrefix(n, "+86") && len(n) < len("+86")+10 {
+		return "", errPhone
+	}
+	return n, nil
+}
+
+var errPhone = Invalid("phone is a number in E.164 form, like +8613800001001")
+
+// MaskPhone returns a number as logs and the audit trail show it: of
+// +8613800001001 it is +86138****1001.
+func MaskPhone(s string) string {
+	const hidden, shown = 4, 4
+	if len(s) < 1+hidden+shown {
+		return strings.Repeat("*", len(s))
+	}
+	return s[:len(s)-hidden-shown] + strings.Repeat("*", hidden) + s[len(s)-shown:]
+}
+
+// MaskName returns a name so that whoever bears it knows it, and nobody else
+// learns it: 李* for 李雷, 欧*修 for 欧阳修.
+func MaskName(s string) string {
+	const most = 4
+	r := []rune(strings.TrimSpace(s))
+	switch n := len(r); n {
+	case 0:
+		return ""
+	case 1:
+		return "*"
+	case 2:
+		return string(r[0]) + "*"
+	default:
+		return string(r[0]) + strings.Repeat("*", min(n-2, most)) + string(r[n-1])
+	}
+}

@@ -1,0 +1,245 @@
+package auth
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// BindingMethod names a way to prove that an identity is a person.
+type BindingMethod string
+
+// The methods there are.
+const (
+	// BindFacts: the user knows facts about the person that the business
+	// imported.
+	BindFacts BindingMethod = "facts"
+	// BindPhone: the platform vouches for the user's phone number.
+	BindPhone BindingMethod = "phone"
+	// BindTicket: the business back end knows the user already, and gave him a
+	// one-time ticket.
+	BindTicket BindingMethod = "ticket"
+	// BindWebhook: the business back end decides, asked at its webhook.
+	BindWebhook BindingMethod = "webhook"
+)
+
+// BindingMethods lists every method.
+func BindingMethods() []BindingMethod {
+	return []BindingMethod{BindFacts, BindPhone, BindTicket, BindWebhook}
+}
+
+// SecondIdentity says what happens when a person who has an identity in an app
+// binds another one there: a new phone, a second account, or somebody else.
+type SecondIdentity string
+
+// The rules there are.
+const (
+	// SecondRefused keeps the first and refuses the second.
+	SecondRefused SecondIdentity = "refuse"
+	// SecondReplaces unbinds the first, whose sessions end.
+	SecondReplaces SecondIdentity = "replace"
+	// SecondJoins has both.
+	SecondJoins SecondIdentity = "join"
+)
+
+// Policy is how identities of an app are bound to persons. The zero value lets
+// nobody bind himself. Its JSON form is that of the admin API and of the policy
+// file.
+type Policy struct {
+	// Methods are those that users may bind themselves by.
+	Methods []BindingMethod `json:"methods,omitempty"`
+	Facts   FactsPolicy     `json:"facts,omitzero"`
+	Phone   PhonePolicy     `json:"phone,omitzero"`
+	Webhook WebhookPolicy   `json:"webhook,omitzero"`
+	// SecondIdentity is [SecondRefused] when it is empty.
+	SecondIdentity SecondIdentity `json:"second_identity,omitempty"`
+	// SelfUnbind lets a bound user unbind himself, and with that also bind to
+	// another person.
+	SelfUnbind bool `json:"self_unbind,omitempty"`
+	// Attributes are those of the person that introspection shows.
+	Attributes []string `json:"attributes,omitempty"`
+}
+
+// FactsPolicy is about [BindFacts].
+type FactsPolicy struct {
+	// Lookup is the fact that finds the person. Its values should be unique: one
+	// that two persons share binds neither.
+	Lookup string `json:"lookup,omitempty"`
+	// Check are the facts that must all match besides.
+	Check []string `json:"check,omitempty"`
+}
+
+// PhonePolicy is about [BindPhone].
+type PhonePolicy struct {
+	// Check are facts that must match besides the number. Numbers are given to
+	// new owners, and the person may still have the old one.
+	Check []string `json:"check,omitempty"`
+	// Create has a person made for a number that nobody has.
+	Create bool `json:"create,omitempty"`
+}
+
+// WebhookPolicy is about [BindWebhook].
+type WebhookPolicy struct {
+	// URL is where the business back end decides: https, or http on loopback.
+	URL string `json:"url,omitempty"`
+}
+
+// Limits of a policy.
+const (
+	// MaxFacts is how many facts a policy may ask for, and a person may have.
+	MaxFacts = 16
+	// MaxPolicyAttributes is how many attributes a policy may name, and
+	// MaxAttributeNameLen how long each name may be, in bytes.
+	MaxPolicyAttributes = 32
+	MaxAttributeNameLen = 64
+	maxPolicyLen        = 16 << 10
+	maxWebhookURLLen    = 2048
+)
+
+// Allows reports whether users may bind themselves by the method.
+func (p *Policy) Allows(m BindingMethod) bool { return slices.Contains(p.Methods, m) }
+
+// Second returns the rule for a second identity.
+func (p *Policy) Second() SecondIdentity {
+	if p.SecondIdentity == "" {
+		return SecondRefused
+	}
+	return p.SecondIdentity
+}
+
+// IsZero reports whether nothing is set.
+func (f FactsPolicy) IsZero() bool { return f.Lookup == "" && len(f.Check) == 0 }
+
+// IsZero reports whether nothing is set.
+func (f PhonePolicy) IsZero() bool { return !f.Create && len(f.Check) == 0 }
+
+// ParsePolicy reads the JSON form of a policy, strictly: a member that is
+// misspelt would leave a door open or shut. The errors are those of
+// [Policy.Check], and [InvalidRequest] for what is not that form.
+func ParsePolicy(b []byte) (Policy, error) {
+	if len(b) > maxPolicyLen {
+		return Policy{}, Invalid("a policy has at most 16 kB")
+	}
+	var p Policy
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return Policy{}, policyError(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Policy{}, Invalid("there is more behind the policy, which is one JSON object")
+	}
+	return p, p.Check()
+}
+
+// policyError says what is wrong without quoting what was sent.
+func policyError(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrong) && wrong.Field != "":
+		return Invalid("in the policy, the member " + wrong.Field + " is of the wrong type")
+	case strings.HasPrefix(err.Error(), "json: unknown field"):
+		return Invalid("the policy has a member that does not belong there; there are methods, facts, phone, webhook, second_identity, self_unbind and attributes")
+	default:
+		return Invalid("a policy is a JSON object")
+	}
+}
+
+// Check refuses policies that contradict themselves, with [InvalidRequest].
+func (p *Policy) Check() error {
+	for i, m := range p.Methods {
+		switch {
+		case !slices.Contains(BindingMethods(), m):
+			return Invalid("the methods are facts, phone, ticket and webhook")
+		case slices.Contains(p.Methods[:i], m):
+			return Invalid("a method is listed twice")
+		}
+	}
+	if p.Allows(BindFacts) && (p.Facts.Lookup == "" || len(p.Facts.Check) == 0) {
+		return Invalid("the method facts needs facts.lookup and at least one fact in facts.check")
+	}
+	if err := checkFacts(p.Facts.Lookup, p.Facts.Check); err != nil {
+		return err
+	}
+	if err := checkFacts("", p.Phone.Check); err != nil {
+		return err
+	}
+	if p.Phone.Create && len(p.Phone.Check) > 0 {
+		return Invalid("phone.create makes persons of whom nothing is known, so phone.check must be empty")
+	}
+	if p.Allows(BindWebhook) && p.Webhook.URL == "" {
+		return Invalid("the method webhook needs webhook.url")
+	}
+	if p.Webhook.URL != "" && !validWebhookURL(p.Webhook.URL) {
+		return Invalid("webhook.url is an https address without user and fragment (http on loopback only)")
+	}
+	switch p.Second() {
+	case SecondRefused, SecondReplaces, SecondJoins:
+	default:
+		return Invalid("second_identity is refuse, replace or join")
+	}
+	return checkAttributeNames(p.Attributes)
+}
+
+func checkFacts(lookup string, check []string) error {
+	if len(check) > MaxFacts {
+		return Invalid("a policy asks for at most 16 facts")
+	}
+	if lookup != "" && !ValidFactName(lookup) {
+		return errFactName
+	}
+	for i, name := range check {
+		switch {
+		case !ValidFactName(name):
+			return errFactName
+		case name == lookup, slices.Contains(check[:i], name):
+			return Invalid("a fact is listed twice")
+		}
+	}
+	return nil
+}
+
+var errFactName = Invalid("the name of a fact is 1 to 32 lower-case letters, digits and underscores, and begins with a letter")
+
+// ValidFactName reports whether s may name a fact: [a-z][a-z0-9_]{0,31}.
+func ValidFactName(s string) bool {
+	if s == "" || len(s) > 32 || s[0] < 'a' || s[0] > 'z' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '_')
+	})
+}
+
+func validWebhookURL(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || len(s) > maxWebhookURLLen || u.Host == "" || u.User != nil || u.Fragment != "" || !CleanText(s) {
+		return false
+	}
+	if u.Scheme == "https" {
+		return true
+	}
+	host := u.Hostname()
+	addr, err := netip.ParseAddr(host)
+	return u.Scheme == "http" && (host == "localhost" || err == nil && addr.IsLoopback())
+}
+
+func checkAttributeNames(names []string) error {
+	if len(names) > MaxPolicyAttributes {
+		return Invalid("a policy names at most 32 attributes")
+	}
+	for i, name := range names {
+		switch {
+		case name == "" || len(name) > MaxAttributeNameLen || !CleanText(name):
+			return Invalid("the name of an attribute is text of 1 to 64 bytes without control characters")
+		case slices.Contains(names[:i], name):
+			return Invalid("an attribute is listed twice")
+		}
+	}
+	return nil
+}

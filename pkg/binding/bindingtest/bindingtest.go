@@ -1,0 +1,172 @@
+// Package bindingtest assembles a binding service for tests, beside the session
+// service of package sessiontest: the same database, keys and clock, the real
+// WeChat client against the same simulated WeChat, and a business back end that a
+// test scripts.
+//
+// It owns the assembly, an app whose policy allows every method, and two persons.
+// It does not own any rule of binding. It is for tests alone.
+package bindingtest
+
+import (
+	"context"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
+	"github.com/yufu-auth/yufu/pkg/platform/wechat"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+// Store is what the service needs of a database, beside [sessiontest.Store].
+type Store interface {
+	binding.Store
+	accesstoken.Store
+	CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error)
+	UpdateApp(ctx context.Context, appID string, change auth.AppChange, event auth.AuditEvent) (auth.App, error)
+}
+
+// WebhookURL is the webhook of the app, and WebhookSecret what it is signed with.
+const (
+	WebhookURL    = "https://erp.example.com/bind"
+	WebhookSecret = "known to everybody as well"
+)
+
+// Policy allows every method: facts by employee_no and name, and phones that are
+// known.
+func Policy() auth.Policy {
+	return auth.Policy{
+		Methods:    auth.BindingMethods(),
+		Facts:      auth.FactsPolicy{Lookup: "employee_no", Check: []string{"name"}},
+		Webhook:    auth.WebhookPolicy{URL: WebhookURL},
+		SelfUnbind: true,
+	}
+}
+
+// Fixture is a binding service beside a session service.
+type Fixture struct {
+	*sessiontest.Fixture
+	Binding  *binding.Service
+	Bindings Store
+	Facts    *binding.FactKey
+	// LiLei and HanMeimei are 1001 and 1002, with the facts employee_no and name,
+	// and the phones +8613800001001 and …1002.
+	LiLei, HanMeimei auth.Person
+	// Webhook is what the business back end answers; it must be set before it is
+	// asked.
+	Webhook atomic.Pointer[func(binding.Question) (binding.Answer, error)]
+
+	tb testing.TB
+}
+
+// New returns the service over the database of f, which store is too. The app
+// [sessiontest.AppID] has [Policy].
+func New(tb testing.TB, f *sessiontest.Fixture, store Store) *Fixture {
+	tb.Helper()
+	x := &Fixture{Fixture: f, Bindings: store, tb: tb}
+	var err error
+	if x.Facts, err = binding.OpenFactKey(tb.Context(), store, f.Sealer, f.Clock.Now()); err != nil {
+		tb.Fatal(err)
+	}
+	srv := httptest.NewServer(f.Simulator.Handler())
+	tb.Cleanup(srv.Close)
+	weChat, err := wechat.New(wechat.Config{BaseURL: srv.URL, Tokens: store, Sealer: f.Sealer, Clock: f.Clock.Now})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(weChat.CloseIdleConnections)
+	x.Binding = binding.NewService(binding.Config{
+		Store: store, Sessions: f.Service, Minter: f.Minter, Facts: x.Facts, Sealer: f.Sealer,
+		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
+		Webhook:   x, Clock: f.Clock.Now,
+		Applied: func(context.Context) { f.Applied.Add(1) },
+	})
+	x.SetPolicy(Policy())
+	x.LiLei = x.Person("1001", "李雷", "+8613800001001")
+	x.HanMeimei = x.Person("1002", "韩梅梅", "+8613800001002")
+	return x
+}
+
+// Ask implements [binding.Webhook].
+func (f *Fixture) Ask(_ context.Context, q binding.Question) (binding.Answer, error) {
+	return (*f.Webhook.Load())(q)
+}
+
+// AnswerWebhook scripts the business back end.
+func (f *Fixture) AnswerWebhook(answer func(binding.Question) (binding.Answer, error)) {
+	f.Webhook.Store(&answer)
+}
+
+// SetPolicy changes the policy of the app [sessiontest.AppID].
+func (f *Fixture) SetPolicy(p auth.Policy) {
+	f.tb.Helper()
+	sealed, err := f.Sealer.Seal([]byte(WebhookSecret), binding.WebhookSecretAAD(sessiontest.AppID))
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	if err := p.Check(); err != nil {
+		f.tb.Fatal(err)
+	}
+	_, err = f.Bindings.UpdateApp(f.tb.Context(), sessiontest.AppID, auth.AppChange{Policy: &p, SealedWebhookSecret: sealed}, f.Event(auth.AuditAppUpdated))
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+}
+
+// Person adds a person with the facts employee_no, which is his external_id, and
+// name. The phone may be empty.
+func (f *Fixture) Person(number, name, phone string) auth.Person {
+	f.tb.Helper()
+	facts, err := f.Facts.MACs(map[string]*string{"employee_no": &number, "name": &name})
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	d := binding.Draft{ID: uuid.Must(uuid.NewV7()), ExternalID: number, Name: &name, Facts: facts}
+	if phone != "" {
+		d.Phone = &phone
+	}
+	p, err := f.Bindings.CreatePerson(f.tb.Context(), d, f.Event(auth.AuditPersonCreated))
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	return p.Person
+}
+
+// Ticket mints a ticket for a person.
+func (f *Fixture) Ticket(p auth.Person) auth.Secret {
+	f.tb.Helper()
+	t, _, err := binding.MintTicket(f.tb.Context(), f.Bindings, binding.TicketRequest{Person: p.ID, Actor: auth.ActorCLI}, f.Clock.Now())
+	if err != nil {
+		f.tb.Fatal(err)
+	}
+	return t
+}
+
+// ByFacts tries to bind by number and name.
+func (f *Fixture) ByFacts(accessToken auth.Secret, number, name string) (binding.Grant, error) {
+	return f.Bind(binding.Request{AccessToken: accessToken, Method: auth.BindFacts, Fields: map[string]string{"employee_no": number, "name": name}})
+}
+
+// ByPhone tries to bind the simulated user by his number.
+func (f *Fixture) ByPhone(accessToken auth.Secret, user, phone string) (binding.Grant, error) {
+	return f.Bind(binding.Request{AccessToken: accessToken, Method: auth.BindPhone, Code: auth.Secret(f.Simulator.NewPhoneCode(user, phone))})
+}
+
+// ByTicket tries to bind by a ticket.
+func (f *Fixture) ByTicket(accessToken, ticket auth.Secret) (binding.Grant, error) {
+	return f.Bind(binding.Request{AccessToken: accessToken, Method: auth.BindTicket, Ticket: ticket})
+}
+
+// Bind tries to bind from an address of its own.
+func (f *Fixture) Bind(r binding.Request) (binding.Grant, error) {
+	if r.Network == "" {
+		r.Network = "192.0.2.1/32"
+	}
+	r.RequestID = "req-bind"
+	return f.Binding.Bind(f.tb.Context(), r)
+}

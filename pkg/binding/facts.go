@@ -1,0 +1,138 @@
+package binding
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/seal"
+)
+
+// MaxFactLen is how long a fact may be, in characters, before and after it is
+// normalised.
+const MaxFactLen = 200
+
+// NormalizeFact returns a fact as it is compared: in Unicode form NFKC (UAX #15),
+// case-folded and trimmed of white space, so that full-width digits, another
+// case, or a space at the end make no difference. Another form of the same is
+// another fact: what people write in several ways ("1990-01-02") is best
+// imported as they are asked for it.
+//
+// Errors: [auth.InvalidRequest] when nothing is left, or it is too long or no
+// text.
+func NormalizeFact(s string) (string, error) {
+	if len(s) > MaxFactLen*utf8.UTFMax || utf8.RuneCountInString(s) > MaxFactLen {
+		return "", errFactLen
+	}
+	// White space includes line breaks, which are trimmed before the text is
+	// looked at.
+	s = strings.TrimSpace(s)
+	if !auth.CleanText(s) {
+		return "", auth.Invalid("a fact is UTF-8 text without control characters")
+	}
+	// Folding may leave what NFKC would still compose, hence twice (Unicode
+	// Standard, section 3.13, D146).
+	s = norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
+	s = strings.TrimSpace(s)
+	switch {
+	case s == "":
+		return "", auth.Invalid("a fact is not empty")
+	case utf8.RuneCountInString(s) > MaxFactLen:
+		return "", errFactLen
+	}
+	return s, nil
+}
+
+var errFactLen = auth.Invalid("a fact has at most 200 characters")
+
+// FactKey makes MACs of facts. It is random, made once for a database and kept
+// there sealed with the master key, so that the master key may change without
+// it: what it was used on is not kept, and could not be made anew.
+type FactKey struct {
+	key []byte
+}
+
+// factKeyAAD is the associated data of the key at rest.
+func factKeyAAD() []byte { return seal.AAD("fact_keys", "sealed", "1") }
+
+// FactKeyStore keeps the sealed key. [Store] is one.
+type FactKeyStore interface {
+	FactKey(ctx context.Context) ([]byte, error)
+	AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([]byte, error)
+}
+
+// OpenFactKey opens the key of the database, and makes it on the first start.
+// Replicas that start at once agree. The error of a key that does not open is
+// [seal.ErrOpen].
+func OpenFactKey(ctx context.Context, s FactKeyStore, sealer *seal.Ring, now time.Time) (*FactKey, error) {
+	sealed, err := s.FactKey(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("binding: load the key of the facts: %w", err)
+	}
+	if sealed == nil {
+		fresh := make([]byte, sha256.Size)
+		_, _ = rand.Read(fresh) // never fails: crypto/rand aborts the program instead
+		own, err := sealer.Seal(fresh, factKeyAAD())
+		if err != nil {
+			return nil, err
+		}
+		if sealed, err = s.AddFactKey(ctx, own, now); err != nil {
+			return nil, fmt.Errorf("binding: keep the key of the facts: %w", err)
+		}
+	}
+	key, err := sealer.Open(sealed, factKeyAAD())
+	if err != nil {
+		return nil, fmt.Errorf("binding: the key of the facts: %w", err)
+	}
+	return &FactKey{key}, nil
+}
+
+// MAC returns the MAC of a fact: HMAC-SHA-256 over its name and its normalised
+// value. It does not depend on the person, or nobody could be found by it: who
+// has the database without the master key sees which persons have a fact in
+// common, and not which.
+func (k *FactKey) MAC(name, normalized string) []byte {
+	h := hmac.New(sha256.New, k.key)
+	var length [2]byte
+	binary.BigEndian.PutUint16(length[:], uint16(len(name))) //nolint:gosec // a name has at most 32 bytes
+	_, _ = h.Write(length[:])
+	_, _ = h.Write([]byte(name))
+	_, _ = h.Write([]byte(normalized))
+	return h.Sum(nil)
+}
+
+// MACs checks and normalises facts by name and returns their MACs, as a [Draft]
+// has them. A value of nil removes the fact, and stays nil.
+//
+// Errors: [auth.InvalidRequest].
+func (k *FactKey) MACs(facts map[string]*string) (map[string][]byte, error) {
+	if len(facts) > auth.MaxFacts {
+		return nil, auth.Invalid("a person has at most 16 facts")
+	}
+	macs := make(map[string][]byte, len(facts))
+	for name, value := range facts {
+		if !auth.ValidFactName(name) {
+			return nil, auth.Invalid("the name of a fact is 1 to 32 lower-case letters, digits and underscores, and begins with a letter")
+		}
+		if value == nil {
+			macs[name] = nil
+			continue
+		}
+		normalized, err := NormalizeFact(*value)
+		if err != nil {
+			return nil, err
+		}
+		macs[name] = k.MAC(name, normalized)
+	}
+	return macs, nil
+}

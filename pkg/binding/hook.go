@@ -1,0 +1,103 @@
+package binding
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/seal"
+)
+
+// Webhook asks the business back end who a user is.
+type Webhook interface {
+	// Ask sends the fields and returns the person that the business names.
+	//
+	// Errors: [auth.WebhookRefused], whose UserMessage is what the business has to
+	// say; [auth.WebhookUnavailable] when it did not answer, or not as it should;
+	// the context's error when the caller gave up. No error text holds the
+	// secret or a field.
+	Ask(ctx context.Context, q Question) (Answer, error)
+}
+
+// Question is what the business back end is asked.
+type Question struct {
+	URL    string
+	Secret auth.Secret
+	// AppID and Identity say who asks to be bound.
+	AppID    string
+	Identity uuid.UUID
+	Fields   map[string]string
+}
+
+// Answer is the person that the business names. What is nil is not known, or
+// stays as it is.
+type Answer struct {
+	ExternalID  string
+	Name, Phone *string
+	// Attributes is a JSON object.
+	Attributes json.RawMessage
+	// Facts are set; those that are nil are removed.
+	Facts map[string]*string
+}
+
+// WebhookSecretAAD is the associated data that the secret of an app's webhook is
+// sealed with.
+func WebhookSecretAAD(appID string) []byte { return seal.AAD("apps", "sealed_webhook_secret", appID) }
+
+func (a *attempt) byWebhook(ctx context.Context) (*Draft, error) {
+	secret, err := a.s.c.Sealer.Open(a.app.SealedWebhookSecret, WebhookSecretAAD(a.app.ID))
+	if err != nil {
+		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the webhook's secret: %w", a.app.ID, err)}
+	}
+	answer, err := a.s.c.Webhook.Ask(ctx, Question{
+		URL: a.app.Policy.Webhook.URL, Secret: auth.Secret(secret),
+		AppID: a.session.AppID, Identity: a.session.Identity, Fields: a.r.Fields,
+	})
+	if err != nil {
+		return nil, err
+	}
+	d, err := answer.draft(a.s.c.Facts)
+	if err != nil {
+		// It is the business's mistake, not the user's, and none that he could mend.
+		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the webhook's person: %w", a.app.ID, err)}
+	}
+	return d, nil
+}
+
+// draft returns the answer as a person to save.
+func (w *Answer) draft(key *FactKey) (*Draft, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, err
+	}
+	d := &Draft{ID: id, Source: auth.PersonByWebhook}
+	if d.ExternalID, err = auth.CleanExternalID(w.ExternalID); err != nil {
+		return nil, err
+	}
+	if w.Name != nil {
+		name, err := auth.CleanPersonName(*w.Name)
+		if err != nil {
+			return nil, err
+		}
+		d.Name = &name
+	}
+	if w.Phone != nil {
+		phone := *w.Phone
+		if phone != "" {
+			if phone, err = auth.CleanPhone(phone); err != nil {
+				return nil, err
+			}
+		}
+		d.Phone = &phone
+	}
+	if w.Attributes != nil {
+		if d.Attributes, err = auth.CleanAttributes(w.Attributes); err != nil {
+			return nil, err
+		}
+	}
+	d.Facts, err = key.MACs(w.Facts)
+	return d, err
+}

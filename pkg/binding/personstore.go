@@ -1,0 +1,181 @@
+package binding
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// PersonStore is what admins need of a database: persons, the identities bound
+// to them, and the delays of those who guess. What [Store] says of every method
+// holds here too. Apps restricts whoever asks to identities of these apps; nil
+// means all, and what is outside of them does not exist for him. Persons belong
+// to no app.
+type PersonStore interface {
+	// CreatePerson adds a person with his facts and one audit event
+	// ([auth.AuditPersonCreated]). Without an ExternalID the draft's ID is it.
+	//
+	// Errors: [auth.PersonConflict] when another person has the external_id or
+	// the phone; nothing has changed then.
+	CreatePerson(ctx context.Context, d Draft, event auth.AuditEvent) (auth.PersonRecord, error)
+
+	// Person returns one person, or [auth.NotFound].
+	Person(ctx context.Context, id uuid.UUID) (auth.PersonRecord, error)
+
+	// Persons returns at most q.Limit persons in the order of their ids, those
+	// after q.After.
+	Persons(ctx context.Context, q PersonQuery) ([]auth.PersonRecord, error)
+
+	// UpdatePerson changes what the draft names; an ExternalID that is empty
+	// stays as it is. Names and attributes are not in tokens, so no session is
+	// touched.
+	//
+	// Errors: [auth.NotFound], [auth.PersonConflict].
+	UpdatePerson(ctx context.Context, id uuid.UUID, d Draft, event auth.AuditEvent) (auth.PersonRecord, error)
+
+	// UpsertPersons creates or updates persons by their ExternalID, all in one
+	// transaction with one audit event ([auth.AuditPersonsImported], detail
+	// created, updated, unchanged), and says for each draft what became of it, in
+	// their order. A draft whose phone another person has is left out, with
+	// [auth.PersonConflict], and the others are not lost. Two drafts of one
+	// ExternalID apply in their order. It is harmless to repeat.
+	UpsertPersons(ctx context.Context, drafts []Draft, event auth.AuditEvent) ([]Upserted, error)
+
+	// DisablePerson disables the person: the person's row is locked, then his
+	// identities, which get person_disabled_at, and their sessions end for
+	// [auth.EndPersonDisabled], each with a cutoff. EnablePerson lets new log-ins
+	// in; sessions that ended stay so. Both are harmless to repeat.
+	//
+	// Errors: [auth.NotFound].
+	DisablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error)
+	EnablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error)
+
+	// Identity returns one identity, or [auth.NotFound].
+	Identity(ctx context.Context, id uuid.UUID, apps []string) (IdentityRecord, error)
+
+	// Identities returns at most q.Limit identities in the order of their uuids,
+	// those after q.After.
+	Identities(ctx context.Context, q IdentityQuery) ([]IdentityRecord, error)
+
+	// DisableIdentity disables the identity, whose sessions end for
+	// [auth.EndIdentityDisabled], each with a cutoff; EnableIdentity lets it log
+	// in again. Both are harmless to repeat.
+	//
+	// Errors: [auth.NotFound].
+	DisableIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
+	EnableIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
+
+	// BindIdentity binds an identity to c.Person as [Store.Bind] does, without a
+	// session that asks: also one that is bound to another person, and by
+	// c.Second, which is the app's policy. UnbindIdentity is [Store.Unbind] alike.
+	// An identity that is as it should be stays so, without an audit event.
+	//
+	// Errors: [auth.NotFound] when there is no such identity, or it is erased;
+	// [auth.BindingNoMatch] when there is no such person; [auth.PersonDisabled];
+	// [auth.PersonTaken].
+	BindIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
+	UnbindIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
+
+	// EraseIdentity forgets who an identity was: its sessions end for
+	// [auth.EndErased], each with a cutoff, and lose their device labels; openid,
+	// unionid, session_key and person go, and so do its attempts. The row stays
+	// with its uuid, and the next log-in of the account gets a new one. A person
+	// that a phone number made ([auth.PersonByPhone]) and that no other identity
+	// is bound to loses phone and name. In the trail its events keep no phone.
+	// It is harmless to repeat.
+	//
+	// Errors: [auth.NotFound].
+	EraseIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
+
+	// Attempts returns at most q.Limit counters that say something at q.Now, in
+	// the order of kind and key, those after q.After.
+	Attempts(ctx context.Context, q AttemptQuery) ([]Attempts, error)
+
+	// LiftDelay forgets the attempts against a key, with an audit event
+	// ([auth.AuditDelayLifted]).
+	//
+	// Errors: [auth.NotFound] when there are none.
+	LiftDelay(ctx context.Context, key AttemptKey, event auth.AuditEvent) error
+}
+
+// PersonQuery finds persons. Fields that are empty do not restrict.
+type PersonQuery struct {
+	// ExternalID and Phone are those of one person.
+	ExternalID, Phone string
+	// Name is how the name begins.
+	Name string
+	// After is the id of the last person seen; uuid.Nil begins.
+	After uuid.UUID
+	Limit int
+}
+
+// Upserted is what became of one draft.
+type Upserted struct {
+	// Outcome is "created", "updated" or "unchanged", or empty with Err.
+	Outcome string
+	Err     error
+}
+
+// IdentityRecord is all that is known of an identity.
+type IdentityRecord struct {
+	auth.Identity
+	// BoundAt and BoundBy say since when and how it is bound; BoundBy is a method
+	// or "admin". Zero while unbound.
+	BoundAt time.Time
+	BoundBy string
+	// CreatedAt and LastLoginAt are in UTC; ErasedAt is zero unless it is erased,
+	// and then OpenID is empty.
+	CreatedAt, LastLoginAt, ErasedAt time.Time
+}
+
+// IdentityQuery finds identities. Fields that are empty do not restrict.
+type IdentityQuery struct {
+	OpenID, UnionID string
+	Person          uuid.UUID
+	// AppID is one app; Apps is as at [PersonStore].
+	AppID string
+	Apps  []string
+	After uuid.UUID
+	Limit int
+}
+
+// IdentityChange is what an admin does to an identity.
+type IdentityChange struct {
+	Identity uuid.UUID
+	Apps     []string
+	// Person is whom to bind to, by the rule Second.
+	Person uuid.UUID
+	Second auth.SecondIdentity
+	Now    time.Time
+	// Event is the audit event; the store fills in AppID and Identity.
+	Event auth.AuditEvent
+}
+
+// BoundByAdmin is the BoundBy of an identity that an admin has bound.
+const BoundByAdmin = "admin"
+
+// AttemptQuery finds counters of attempts.
+type AttemptQuery struct {
+	// Kind and Key restrict to some; a Key needs a Kind.
+	Kind AttemptKind
+	Key  string
+	// Person restricts to the values of his facts.
+	Person uuid.UUID
+	// Delayed leaves out what is not delayed at Now.
+	Delayed bool
+	Now     time.Time
+	After   AttemptKey
+	Limit   int
+}
+
+// Attempts is a counter with its key.
+type Attempts struct {
+	AttemptKey
+	Counter
+	// Person is who has the value of a key of [ByValue], or uuid.Nil when nobody
+	// or more than one has it.
+	Person uuid.UUID
+}

@@ -1,0 +1,181 @@
+package binding
+
+import (
+	"maps"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// What every store decides and writes alike is made here.
+
+// Found is what a store finds under its locks.
+type Found struct {
+	// State is the session that asks.
+	State session.State
+	// Current is the person that the identity is bound to, or uuid.Nil.
+	Current uuid.UUID
+	// Person is whom to bind to.
+	Person auth.Person
+	// PersonDisabled says that he is.
+	PersonDisabled bool
+	// Others are his other identities in the app.
+	Others []uuid.UUID
+	// Ticket is the ticket to use up, or nil.
+	Ticket *Ticket
+}
+
+// Decide says whether anything has to change, and which of the identities have to
+// be unbound for it, or returns the error of [Store.Bind].
+func (b *BindParams) Decide(f *Found) (change bool, replace []uuid.UUID, err error) {
+	s := &f.State.Session
+	if err := stands(&f.State, b.Ver, session.StoredTime(b.Now)); err != nil {
+		return false, nil, err
+	}
+	if t := f.Ticket; t != nil && (t.Person.ID != f.Person.ID || !t.Good(s.AppID, s.Identity, b.Now)) {
+		return false, nil, auth.TicketInvalid
+	}
+	switch {
+	case f.PersonDisabled:
+		return false, nil, auth.PersonDisabled
+	case f.Current == f.Person.ID:
+		return false, nil, nil
+	case f.Ticket != nil && f.Ticket.UsedBy != uuid.Nil:
+		// It bound this identity once, which has been unbound since.
+		return false, nil, auth.TicketInvalid
+	case f.Current != uuid.Nil && !b.Rebind:
+		return false, nil, auth.AlreadyBound
+	}
+	replace, err = Displaced(b.Second, f.Others)
+	return err == nil, replace, err
+}
+
+// Displaced returns those of a person's other identities in an app that have to
+// be unbound before he binds one more, or [auth.PersonTaken].
+func Displaced(rule auth.SecondIdentity, others []uuid.UUID) ([]uuid.UUID, error) {
+	switch {
+	case len(others) == 0, rule == auth.SecondJoins:
+		return nil, nil
+	case rule == auth.SecondReplaces:
+		return others, nil
+	default:
+		return nil, auth.PersonTaken
+	}
+}
+
+// Decide says whether anything has to change, or returns the error of
+// [Store.Unbind].
+func (u *UnbindParams) Decide(f *Found) (change bool, err error) {
+	if err := stands(&f.State, u.Ver, session.StoredTime(u.Now)); err != nil {
+		return false, err
+	}
+	return f.Current != uuid.Nil, nil
+}
+
+// stands returns [auth.SessionRevoked] unless the session is live and has the
+// ver of the token that speaks for it.
+func stands(st *session.State, ver int64, now time.Time) error {
+	if st.Session.Ver != ver || st.Standing(st.Session.AppID, now) != nil {
+		return auth.SessionRevoked
+	}
+	return nil
+}
+
+// Bound returns the audit event of the binding.
+func (b *BindParams) Bound(f *Found) auth.AuditEvent {
+	e := about(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
+	if f.Current != uuid.Nil {
+		e.Detail["person_before"] = f.Current
+	}
+	return e
+}
+
+// Replaced returns the audit event of an identity that was unbound for another.
+func (b *BindParams) Replaced(f *Found, identity uuid.UUID) auth.AuditEvent {
+	e := about(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "by": f.State.Session.Identity})
+	e.Action, e.Identity, e.Session = auth.AuditBindingReplaced, identity, uuid.Nil
+	return e
+}
+
+// Created returns the audit event of a person that the binding made.
+func (b *BindParams) Created(f *Found) auth.AuditEvent {
+	e := about(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
+	if b.Target.Phone != "" {
+		e.Detail["phone"] = auth.MaskPhone(b.Target.Phone)
+	}
+	e.Action = auth.AuditPersonCreated
+	return e
+}
+
+// Unbound returns the audit event of the unbinding.
+func (u *UnbindParams) Unbound(f *Found) auth.AuditEvent {
+	return about(u.Event, &f.State.Session, map[string]any{"person": f.Current})
+}
+
+// about returns the event as one of the session, with details more.
+func about(e auth.AuditEvent, s *auth.Session, detail map[string]any) auth.AuditEvent {
+	e.AppID, e.Identity, e.Session = s.AppID, s.Identity, s.ID
+	all := maps.Clone(e.Detail)
+	if all == nil {
+		all = map[string]any{}
+	}
+	maps.Copy(all, detail)
+	e.Detail = all
+	return e
+}
+
+// Delayed returns the audit event of a delay that an attempt began.
+func Delayed(event auth.AuditEvent, a Attempts) auth.AuditEvent {
+	event.Action = auth.AuditBindingDelayed
+	all := maps.Clone(event.Detail)
+	if all == nil {
+		all = map[string]any{}
+	}
+	all["kind"], all["key"], all["failures"] = a.Kind, a.Key, a.Failures
+	all["delay_s"] = int(a.BlockedUntil.Sub(a.At).Seconds())
+	event.Detail = all
+	return event
+}
+
+// Row returns the row of a new person as the draft has it.
+func (d *Draft) Row() auth.PersonRecord {
+	p := auth.PersonRecord{
+		Person:     auth.Person{ID: d.ID, ExternalID: d.ExternalID},
+		Attributes: d.Attributes, Source: d.Source,
+	}
+	if p.ExternalID == "" {
+		p.ExternalID = d.ID.String()
+	}
+	if d.Name != nil {
+		p.Name = *d.Name
+	}
+	if d.Phone != nil {
+		p.Phone = *d.Phone
+	}
+	if p.Attributes == nil {
+		p.Attributes = []byte("{}")
+	}
+	if p.Source == "" {
+		p.Source = auth.PersonByAdmin
+	}
+	return p
+}
+
+// AboutPerson returns the event with the person in its detail.
+func AboutPerson(event auth.AuditEvent, person uuid.UUID) auth.AuditEvent {
+	all := maps.Clone(event.Detail)
+	if all == nil {
+		all = map[string]any{}
+	}
+	all["person"] = person
+	event.Detail = all
+	return event
+}
+
+// Draft returns the person that is made for a number that nobody has.
+func (t *Target) Draft() Draft {
+	return Draft{ID: t.New, Phone: &t.Phone, Source: auth.PersonByPhone}
+}

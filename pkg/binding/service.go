@@ -1,0 +1,279 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+// Sessions tells whose an access token is. [session.Service] is one.
+type Sessions interface {
+	// Authenticate returns the live session of an access token.
+	Authenticate(ctx context.Context, accessToken auth.Secret) (auth.Session, error)
+}
+
+// Config is what a [Service] is made of. All fields are required but Webhook and
+// Applied.
+type Config struct {
+	Store    Store
+	Sessions Sessions
+	Minter   *token.Minter
+	Facts    *FactKey
+	Sealer   *seal.Ring
+	// Platforms holds a provider for each platform name. One that is no
+	// [platform.PhoneNumberProvider] knows no phones.
+	Platforms map[string]platform.Provider
+	// Webhook asks the business back end; without it that method is refused.
+	Webhook Webhook
+	// Clock returns the current time.
+	Clock func() time.Time
+	// Applied is called after a commit that cut tokens off, before the caller
+	// gets its answer, so that this replica knows its own cutoffs by then.
+	Applied func(ctx context.Context)
+}
+
+// Service is the use cases of the bearer of an access token. It is safe for
+// concurrent use and keeps no state of its own.
+type Service struct {
+	c Config
+}
+
+// NewService returns a service.
+func NewService(c Config) *Service {
+	if c.Applied == nil {
+		c.Applied = func(context.Context) {}
+	}
+	return &Service{c}
+}
+
+// Request is an attempt to bind.
+type Request struct {
+	AccessToken auth.Secret
+	Method      auth.BindingMethod
+	// Fields are what the user typed: the facts of [auth.BindFacts], those that
+	// go with a phone, or whatever the webhook wants to know.
+	Fields map[string]string
+	// Code is the platform's phone code of [auth.BindPhone].
+	Code auth.Secret
+	// Ticket is that of [auth.BindTicket].
+	Ticket auth.Secret
+	// Network is what the client is counted by, as web.Network names it.
+	Network string
+	// RequestID goes into the audit trail.
+	RequestID string
+}
+
+// Grant is what a changed binding answers: an access token that says who the user
+// is now. The refresh token that the client has stays good.
+type Grant struct {
+	AccessToken auth.Secret
+	// ExpiresIn is the access token's life, in seconds.
+	ExpiresIn int
+	// Session is the row that the token was minted from.
+	Session auth.Session
+	// Changed is false when everything was so before.
+	Changed bool
+	// Replaced is how many other identities of the person were unbound for it.
+	Replaced int
+}
+
+// Bind binds the identity of an access token.
+//
+// Errors: those of [session.Service.Authenticate] and [Store.Bind];
+// [auth.InvalidRequest] for what the method or the app's policy does not ask for,
+// which counts as no attempt; [auth.BindingMethodDisabled];
+// [auth.BindingDelayed], with the time to wait; [auth.BindingNoMatch];
+// [auth.TicketInvalid]; those of [platform.PhoneNumberProvider] and [Webhook].
+func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
+	if err := r.check(); err != nil {
+		return Grant{}, err
+	}
+	current, err := s.c.Sessions.Authenticate(ctx, r.AccessToken)
+	if err != nil {
+		return Grant{}, err
+	}
+	app, err := s.c.Store.App(ctx, current.AppID)
+	if err != nil {
+		return Grant{}, err
+	}
+	if !app.Policy.Allows(r.Method) {
+		return Grant{Session: current}, auth.BindingMethodDisabled
+	}
+	a := attempt{s: s, r: &r, session: &current, app: &app, now: s.now()}
+	if err := a.prepare(); err != nil {
+		return Grant{Session: current}, err
+	}
+	reserved, err := s.c.Store.Reserve(ctx, a.keys(), a.now, a.event(auth.AuditBindingDelayed))
+	if err != nil {
+		return Grant{Session: current}, err
+	}
+	if reserved.Wait > 0 {
+		return Grant{Session: current}, &auth.Error{
+			Code: auth.BindingDelayed, RetryAfter: reserved.Wait,
+			Err: errors.New("binding: an attempt before the delay was over"),
+		}
+	}
+	done, err := a.bind(ctx)
+	if err := s.settle(ctx, &a, reserved, err); err != nil {
+		return Grant{Session: current}, err
+	}
+	return s.grant(ctx, done, a.now)
+}
+
+// settleTimeout bounds what is left to do when an attempt is over.
+const settleTimeout = 3 * time.Second
+
+// settle takes an attempt back that was right or that nobody could judge, and
+// writes any other into the trail. It returns the attempt's error.
+func (s *Service) settle(ctx context.Context, a *attempt, reserved Reservation, err error) error {
+	// Also for whoever hung up: a success costs nothing, and a failure is seen.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	if err == nil || !clientsFault(err) {
+		// What it is charged for then is forgiven in time.
+		_ = s.c.Store.Refund(ctx, reserved)
+		return err
+	}
+	event := a.event(auth.AuditBindingRefused)
+	event.Detail["code"] = auth.CodeOf(err)
+	if e := s.c.Store.RecordRefusal(ctx, event); e != nil {
+		return e // what is not in the trail is not answered either
+	}
+	return err
+}
+
+// clientsFault reports whether a failed attempt says something about who made
+// it, rather than about the platform, the webhook, the database, us, or a lost
+// connection. Whoever hangs up in the middle is not given his attempt back.
+func clientsFault(err error) bool {
+	switch auth.CodeOf(err) {
+	case auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured, auth.WebhookUnavailable,
+		auth.StorageUnavailable, auth.RateLimited, auth.SessionRevoked, auth.AppDisabled:
+		return false
+	case auth.Internal:
+		return errors.Is(err, context.Canceled)
+	}
+	return true
+}
+
+// Unbind unbinds the identity of an access token. One that is not bound stays as
+// it is.
+//
+// Errors: those of [session.Service.Authenticate] and [Store.Unbind];
+// [auth.UnbindForbidden].
+func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID string) (Grant, error) {
+	current, err := s.c.Sessions.Authenticate(ctx, accessToken)
+	if err != nil {
+		return Grant{}, err
+	}
+	app, err := s.c.Store.App(ctx, current.AppID)
+	if err != nil {
+		return Grant{}, err
+	}
+	if !app.Policy.SelfUnbind {
+		return Grant{Session: current}, auth.UnbindForbidden
+	}
+	now := s.now()
+	done, err := s.c.Store.Unbind(ctx, UnbindParams{
+		Session: current.ID, Ver: current.Ver, Now: now,
+		Event: auth.AuditEvent{At: now, Action: auth.AuditUnbound, Actor: auth.ActorBearer, RequestID: requestID},
+	})
+	if err != nil {
+		return Grant{Session: current}, err
+	}
+	return s.grant(ctx, done, now)
+}
+
+// View is what the bearer of an access token may know about his binding.
+type View struct {
+	Session auth.Session
+	// Methods are those that the app's policy lets him bind himself by.
+	Methods []Way
+	// SelfUnbind says whether he may unbind himself.
+	SelfUnbind bool
+	// Ticket is what a ticket would do, if one was shown.
+	Ticket *Preview
+}
+
+// Way is a method with the fields that it asks for, in the order of the policy;
+// those of a webhook are the business's to know.
+type Way struct {
+	Method auth.BindingMethod
+	Fields []string
+}
+
+// Preview is what a ticket would do, to be confirmed: somebody may have put his
+// own code over the one that was to be scanned.
+type Preview struct {
+	// Name is the person's, masked.
+	Name      string
+	ExpiresAt time.Time
+}
+
+// Show tells about the binding, and about a ticket if there is one.
+//
+// Errors: those of [session.Service.Authenticate]; [auth.TicketInvalid] and
+// [auth.BindingMethodDisabled] for a ticket.
+func (s *Service) Show(ctx context.Context, accessToken, ticket auth.Secret) (View, error) {
+	current, err := s.c.Sessions.Authenticate(ctx, accessToken)
+	if err != nil {
+		return View{}, err
+	}
+	app, err := s.c.Store.App(ctx, current.AppID)
+	if err != nil {
+		return View{}, err
+	}
+	p := &app.Policy
+	v := View{Session: current, SelfUnbind: p.SelfUnbind}
+	for _, m := range p.Methods {
+		v.Methods = append(v.Methods, Way{m, fieldsOf(p, m)})
+	}
+	if ticket == "" {
+		return v, nil
+	}
+	if !p.Allows(auth.BindTicket) {
+		return View{Session: current}, auth.BindingMethodDisabled
+	}
+	t, err := s.goodTicket(ctx, ticket, &current, s.now())
+	if err != nil {
+		return View{Session: current}, err
+	}
+	v.Ticket = &Preview{auth.MaskName(t.Person.Name), t.ExpiresAt}
+	return v, nil
+}
+
+// fieldsOf returns the fields that a method asks for.
+func fieldsOf(p *auth.Policy, m auth.BindingMethod) []string {
+	switch m {
+	case auth.BindFacts:
+		return append([]string{p.Facts.Lookup}, p.Facts.Check...)
+	case auth.BindPhone:
+		return p.Phone.Check
+	default:
+		return nil
+	}
+}
+
+// grant mints the token that the session row stands for.
+func (s *Service) grant(ctx context.Context, done Done, now time.Time) (Grant, error) {
+	if done.Changed {
+		s.c.Applied(ctx)
+	}
+	access, expiresIn, err := s.c.Minter.Mint(&done.Session, done.Audiences, now)
+	if err != nil {
+		return Grant{}, err
+	}
+	return Grant{
+		AccessToken: access, ExpiresIn: expiresIn, Session: done.Session,
+		Changed: done.Changed, Replaced: len(done.Replaced),
+	}, nil
+}
+
+// now returns the time as stores keep it.
+func (s *Service) now() time.Time { return session.StoredTime(s.c.Clock()) }

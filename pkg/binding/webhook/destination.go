@@ -1,0 +1,164 @@
+package webhook
+
+import (
+	"errors"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// maxURL bounds a webhook's URL, in bytes.
+const maxURL = 2048
+
+// global is where IPv6 addresses of the public Internet are.
+var global = netip.MustParsePrefix("2000::/3")
+
+// special are the networks that are not the public Internet, or within it lead
+// back to the host's own (IANA, special-purpose address registries, RFC 6890).
+var special = prefixes(
+	"0.0.0.0/8",        // this network
+	"10.0.0.0/8",       // private
+	"100.64.0.0/10",    // carriers, and the metadata of some clouds
+	"127.0.0.0/8",      // loopback
+	"168.63.129.16/32", // the metadata of one cloud, in the midst of public addresses
+	"169.254.0.0/16",   // link-local, and the metadata of most clouds
+	"172.16.0.0/12",    // private
+	"192.0.0.0/24",     // protocol assignments
+	"192.0.2.0/24",     // documentation
+	"192.88.99.0/24",   // relays to IPv6, given up
+	"192.168.0.0/16",   // private
+	"198.18.0.0/15",    // benchmarks
+	"198.51.100.0/24",  // documentation
+	"203.0.113.0/24",   // documentation
+	"224.0.0.0/4",      // multicast
+	"240.0.0.0/4",      // reserved, and broadcast
+	// What is not in 2000::/3 need not be listed.
+	"2001::/23",     // protocol assignments, and tunnels to IPv4
+	"2001:db8::/32", // documentation
+	"2002::/16",     // tunnels to any IPv4 address
+	"3fff::/20",     // documentation
+)
+
+func prefixes(texts ...string) []netip.Prefix {
+	all := make([]netip.Prefix, 0, len(texts))
+	for _, text := range texts {
+		all = append(all, netip.MustParsePrefix(text))
+	}
+	return all
+}
+
+// destinations is where requests may go.
+type destinations struct {
+	// networks are allowed although they are not the public Internet.
+	networks []netip.Prefix
+	// hosts are the only ones allowed, in lower case; none means all.
+	hosts []string
+	// unsafeLoopback allows http to the loopback network.
+	unsafeLoopback bool
+}
+
+// parse reads a webhook's URL. Errors are [auth.InvalidRequest] and hold no part of
+// it.
+func (d *destinations) parse(raw string) (*url.URL, error) {
+	if len(raw) > maxURL {
+		return nil, auth.Invalid("a webhook URL has at most 2048 characters")
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil, !auth.CleanText(raw), u.Opaque != "", u.Hostname() == "":
+		return nil, auth.Invalid("a webhook URL looks like https://hr.example.com/yufu")
+	case u.User != nil:
+		return nil, auth.Invalid("a webhook URL holds no user name or password: requests are signed")
+	case strings.Contains(raw, "#"):
+		return nil, auth.Invalid("a webhook URL has no fragment")
+	case u.Scheme == "http" && d.unsafeLoopback && isLoopback(u.Hostname()):
+	case u.Scheme != "https":
+		return nil, auth.Invalid("a webhook URL begins with https://")
+	}
+	if !d.allowsHost(u.Hostname()) {
+		return nil, auth.Invalid("the host of the webhook URL is not among those that the operator allows")
+	}
+	// An address that is written out is judged at once; the names are when they
+	// are dialled.
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !d.allows(ip) {
+		return nil, auth.Invalid("the address in the webhook URL is not on the public Internet, nor in a network that the operator allows")
+	}
+	return u, nil
+}
+
+// isLoopback reports whether a host without doubt is the loopback network.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+// allowsHost reports whether requests may name the host.
+func (d *destinations) allowsHost(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	return len(d.hosts) == 0 || slices.ContainsFunc(d.hosts, func(allowed string) bool {
+		if domain, ok := strings.CutPrefix(allowed, "*"); ok {
+			return len(host) > len(domain) && strings.HasSuffix(host, domain)
+		}
+		return host == allowed
+	})
+}
+
+// allows reports whether the address may be dialled.
+func (d *destinations) allows(ip netip.Addr) bool {
+	if ip.Zone() != "" {
+		return false // a zone is the host's own business, and nothing public has one
+	}
+	ip = ip.Unmap()
+	in := func(p netip.Prefix) bool { return p.Contains(ip) }
+	switch {
+	case !ip.IsValid():
+		return false
+	case slices.ContainsFunc(d.networks, in), d.unsafeLoopback && ip.IsLoopback():
+		return true
+	case ip.Is6() && !global.Contains(ip):
+		return false
+	}
+	return !slices.ContainsFunc(special, in)
+}
+
+// control is [net.Dialer.Control]: the last word on where a connection goes.
+func (d *destinations) control(_, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return &forbidden{address}
+	}
+	if !d.allows(at.Addr()) {
+		return &forbidden{at.Addr().String()}
+	}
+	return nil
+}
+
+// forbidden is a connection that was not made.
+type forbidden struct{ address string }
+
+func (e *forbidden) Error() string {
+	return "it has the address " + e.address + ", which is not on the public Internet, nor in a network that the operator allows"
+}
+
+// check refuses lists that do not mean what they seem to.
+func (d *destinations) check() error {
+	for _, p := range d.networks {
+		switch {
+		case !p.IsValid(), p.Masked() != p:
+			return errors.New("webhook: a network is written as 10.1.0.0/16, with no bits beyond its length")
+		case p.Addr().Is4In6():
+			return errors.New("webhook: a network of IPv4 addresses is written as 10.1.0.0/16, not as one of IPv6")
+		}
+	}
+	for _, h := range d.hosts {
+		name := strings.TrimPrefix(h, "*.")
+		if name == "" || strings.ContainsAny(name, "*/:@ ") || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") {
+			return errors.New("webhook: a host is written as hr.example.com, or *.example.com for all below it")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package binding_test
+
+import (
+	"database/sql"
+	"path/filepath"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/sqlite"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+// world is the service over a real database, with a way around it.
+type world struct {
+	*bindingtest.Fixture
+	store *sqlite.Store
+	db    *sql.DB
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "yufu.db")
+	store, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	if err := store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return &world{bindingtest.New(t, sessiontest.New(t, store, session.Lifetimes{}), store), store, db}
+}
+
+func (w *world) count(t testing.TB, query string, args ...any) int {
+	t.Helper()
+	var n int
+	if err := w.db.QueryRowContext(t.Context(), query, args...).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// mustBind ends the test unless the binding changed something.
+func mustBind(t testing.TB, g binding.Grant, err error) binding.Grant {
+	t.Helper()
+	if err != nil || !g.Changed {
+		t.Fatalf("changed %t, error %v", g.Changed, err)
+	}
+	return g
+}
+
+// refused fails the test unless the binding was refused with the code, without a
+// token.
+func refused(t testing.TB, want auth.Code) func(binding.Grant, error) {
+	return func(g binding.Grant, err error) {
+		t.Helper()
+		if auth.CodeOf(err) != want || g.AccessToken != "" {
+			t.Errorf("error %v, token %t; want %s", err, g.AccessToken != "", want)
+		}
+	}
+}

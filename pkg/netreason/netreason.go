@@ -1,0 +1,94 @@
+// Package netreason says why a call over the network failed, in words that are
+// harmless.
+//
+// The errors of a transport like to quote: the URL, the settings, what the peer
+// sent, which may echo what it was sent. Where any of that is secret, no such error
+// is passed on or wrapped. [Of] rebuilds its reason from causes whose text the
+// standard library makes of constants, and of what the peer showed before it saw
+// the request, and withholds all others; [Clean] makes a stranger's text fit for a
+// line of a log.
+//
+// It owns the list of harmless causes. It does not own what is secret in a call,
+// nor what the failure means.
+package netreason
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"reflect"
+	"strings"
+	"syscall"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxCertificate bounds the text about a certificate, in bytes: names in it are
+// the peer's.
+const maxCertificate = 256
+
+// Withheld is the reason when it is not known to be harmless.
+const Withheld = "failed; details withheld, they may hold a secret"
+
+// Of returns why the call failed, and whether it ran out of time.
+func Of(err error) (reason string, timeout bool) {
+	var (
+		dns    *net.DNSError
+		verify *tls.CertificateVerificationError
+		record tls.RecordHeaderError
+		op     *net.OpError
+		errno  syscall.Errno
+		netErr net.Error
+	)
+	switch {
+	case errors.As(err, &dns):
+		switch {
+		case dns.IsNotFound:
+			return "no such host", false
+		case dns.IsTimeout:
+			return "the name server did not answer", true
+		}
+		return "the name server failed", false
+	case errors.As(err, &verify):
+		return Clean(verify.Error(), maxCertificate), false
+	case errors.As(err, &record):
+		return "the peer does not speak TLS", false
+	case errors.As(err, &op) && isAlert(op):
+		return op.Err.Error(), false
+	case errors.As(err, &netErr) && netErr.Timeout():
+		return "timed out", true
+	case errors.As(err, &errno):
+		return errno.Error(), false
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return "the connection was closed", false
+	}
+	return Withheld, false
+}
+
+// isAlert reports whether op is a TLS alert. crypto/tls does not export its
+// type; that it is a small number is what makes its text harmless.
+func isAlert(op *net.OpError) bool {
+	return (op.Op == "remote error" || op.Op == "local error") && op.Err != nil &&
+		reflect.TypeOf(op.Err).Kind() == reflect.Uint8
+}
+
+// Clean makes text of a stranger fit for one line of a log: valid UTF-8, no
+// control or invisible formatting characters, at most max bytes.
+func Clean(s string, max int) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.TrimSpace(s)
+	if len(s) <= max {
+		return s
+	}
+	cut := max - len("…")
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}

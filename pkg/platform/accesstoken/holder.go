@@ -1,0 +1,252 @@
+package accesstoken
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/seal"
+)
+
+const (
+	// margin is how long before its end a token is no longer used: it has to last
+	// for the call, and clocks differ.
+	margin = time.Minute
+	// leaseFor is longer than two calls to a platform take at most, and what the
+	// database needs in between.
+	leaseFor = 15 * time.Second
+	// patience is how long a caller waits for the lease's holder, and poll how
+	// often he looks.
+	patience = 8 * time.Second
+	poll     = 100 * time.Millisecond
+	// endTimeout bounds the giving back of a lease, which a caller who gave up
+	// must not keep from happening.
+	endTimeout = 2 * time.Second
+)
+
+// Causes of errors, for the log and for metrics.
+var (
+	// ErrDead: the platform refuses the token that it hands out, and may not be
+	// made to issue another just now.
+	ErrDead = errors.New("accesstoken: the platform hands out a token that it refuses, and may not be made to issue another yet")
+	// ErrBusy: somebody else is renewing the token and has not finished.
+	ErrBusy = errors.New("accesstoken: the token is being renewed by another replica, which has not finished")
+)
+
+// Token is what a platform issued.
+type Token struct {
+	Text auth.Secret
+	// ExpiresAt is when the platform will refuse it.
+	ExpiresAt time.Time
+}
+
+// Fetch asks the platform for the app's token: the one that is good now, or, when
+// forced, another one, which kills that. It makes one call, and bounds it in time.
+type Fetch func(ctx context.Context, app platform.Credentials, force bool) (Token, error)
+
+// Ration is how often a platform may be made to issue another token.
+type Ration struct {
+	// Every is the least time between two.
+	Every time.Duration
+	// PerDay is how many there may be on one day, and Day names the day of a
+	// time.
+	PerDay int
+	Day    func(time.Time) string
+}
+
+// Config is what a [Holder] is made of. All fields are required.
+type Config struct {
+	Store  Store
+	Sealer *seal.Ring
+	Fetch  Fetch
+	Ration Ration
+	// Clock returns the current time.
+	Clock func() time.Time
+}
+
+// Holder is one replica's access to the tokens of all apps. It is safe for
+// concurrent use.
+type Holder struct {
+	c Config
+
+	mu   sync.Mutex
+	apps map[string]*memory // only registered apps get here
+}
+
+// New returns a holder that remembers nothing yet.
+func New(c Config) *Holder { return &Holder{c: c, apps: make(map[string]*memory)} }
+
+// memory is what this replica knows of an app's token.
+type memory struct {
+	// turn admits one caller at a time to the store.
+	turn chan struct{}
+
+	mu    sync.Mutex
+	token Token
+}
+
+func (m *memory) get() Token {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.token
+}
+
+func (m *memory) set(t Token) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.token = t
+}
+
+func (h *Holder) memory(appID string) *memory {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	m, ok := h.apps[appID]
+	if !ok {
+		m = &memory{turn: make(chan struct{}, 1)}
+		h.apps[appID] = m
+	}
+	return m
+}
+
+// Token returns a token of the app that is good, as far as anybody knows, and is
+// not the dead one: the token that the platform just refused, or "".
+//
+// Errors: as the package comment says, and [auth.AppUnknown].
+func (h *Holder) Token(ctx context.Context, app platform.Credentials, dead auth.Secret) (auth.Secret, error) {
+	m := h.memory(app.AppID)
+	if t := m.get(); h.good(t, dead) {
+		return t.Text, nil
+	}
+	select {
+	case m.turn <- struct{}{}:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	defer func() { <-m.turn }()
+	// Whoever had the turn before may have found one.
+	if t := m.get(); h.good(t, dead) {
+		return t.Text, nil
+	}
+	t, err := h.shared(ctx, app, dead)
+	if err != nil {
+		return "", err
+	}
+	m.set(t)
+	return t.Text, nil
+}
+
+// good reports whether the token can be used for a call that begins now.
+func (h *Holder) good(t Token, dead auth.Secret) bool {
+	return t.Text != "" && t.Text != dead && t.ExpiresAt.After(h.c.Clock().Add(margin))
+}
+
+// shared returns the token that all replicas share, and sees to it that there is
+// one.
+func (h *Holder) shared(ctx context.Context, app platform.Credentials, dead auth.Secret) (Token, error) {
+	lease, err := uuid.NewRandom()
+	if err != nil {
+		return Token{}, fmt.Errorf("accesstoken: name a lease: %w", err)
+	}
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
+		kept, err := h.c.Store.PlatformToken(ctx, app.AppID)
+		if err != nil {
+			return Token{}, err
+		}
+		if t := h.open(app.AppID, kept); h.good(t, dead) {
+			return t, nil
+		}
+		now := h.c.Clock()
+		kept, granted, err := h.c.Store.LeasePlatformToken(ctx, LeaseParams{AppID: app.AppID, Lease: lease, Now: now, Until: now.Add(leaseFor)})
+		if err != nil {
+			return Token{}, err
+		}
+		if granted {
+			if t, done, err := h.renew(ctx, app, dead, lease, kept); done || err != nil {
+				return t, err
+			}
+			continue // with what the one who took the lease over has kept
+		}
+		pause := time.NewTimer(poll)
+		select {
+		case <-pause.C:
+		case <-deadline.C:
+			pause.Stop()
+			return Token{}, &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: patience, Err: ErrBusy}
+		case <-ctx.Done():
+			pause.Stop()
+			return Token{}, ctx.Err()
+		}
+	}
+}
+
+// renew gets a good token under the lease, which it ends in any case, and has it
+// kept. It is not done when the lease went to somebody else meanwhile, whose token
+// is the one that counts.
+func (h *Holder) renew(ctx context.Context, app platform.Credentials, dead auth.Secret, lease uuid.UUID, kept Kept) (t Token, done bool, err error) {
+	ended := false
+	defer func() {
+		if ended {
+			return
+		}
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+		defer cancel()
+		// If it fails, the lease ends by itself.
+		_ = h.c.Store.EndPlatformTokenLease(end, app.AppID, lease)
+	}()
+	if t := h.open(app.AppID, kept); h.good(t, dead) {
+		return t, true, nil
+	}
+	if t, err = h.fetch(ctx, app, dead, lease); err != nil {
+		return Token{}, false, err
+	}
+	sealed, err := h.c.Sealer.Seal([]byte(t.Text.Reveal()), aad(app.AppID))
+	if err != nil {
+		return Token{}, false, err
+	}
+	ended, err = h.c.Store.KeepPlatformToken(ctx, app.AppID, lease, Kept{Sealed: sealed, ExpiresAt: t.ExpiresAt})
+	return t, ended, err
+}
+
+// fetch asks the platform for its good token, and makes it issue another when that
+// is the dead one.
+func (h *Holder) fetch(ctx context.Context, app platform.Credentials, dead auth.Secret, lease uuid.UUID) (Token, error) {
+	t, err := h.c.Fetch(ctx, app, false)
+	if err != nil || t.Text != dead {
+		return t, err
+	}
+	now := h.c.Clock()
+	may, err := h.c.Store.ForcePlatformToken(ctx, ForceParams{
+		AppID: app.AppID, Lease: lease, Now: now,
+		Every: h.c.Ration.Every, Day: h.c.Ration.Day(now), PerDay: h.c.Ration.PerDay,
+	})
+	if err != nil {
+		return Token{}, err
+	}
+	if may {
+		if t, err = h.c.Fetch(ctx, app, true); err != nil || t.Text != dead {
+			return t, err
+		}
+	}
+	return Token{}, &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: h.c.Ration.Every, Err: ErrDead}
+}
+
+// open returns the token at rest, or none when it does not open: it is only kept
+// to be shared, and another is got.
+func (h *Holder) open(appID string, kept Kept) Token {
+	text, err := h.c.Sealer.Open(kept.Sealed, aad(appID))
+	if err != nil {
+		return Token{}
+	}
+	return Token{Text: auth.Secret(text), ExpiresAt: kept.ExpiresAt}
+}
+
+// aad is the associated data that an app's token is sealed with.
+func aad(appID string) []byte { return seal.AAD("platform_tokens", "sealed_token", appID) }

@@ -1,0 +1,181 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+)
+
+// telling is a scripted platform that also tells phone numbers; its log-ins always
+// succeed.
+type telling struct {
+	scripted
+	phones scripted
+}
+
+func (p *telling) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
+	p.phones.calls.Add(1)
+	if err := p.phones.answer(app.AppID, platform.CallerOf(ctx)); err != nil {
+		return "", err
+	}
+	return "number of " + openID + " for " + code, nil
+}
+
+func newTelling(answer error) *telling {
+	return &telling{scripted: scripted{answer: always(nil)}, phones: scripted{answer: always(answer)}}
+}
+
+func phone(g *Guard, appID, caller, code string) error {
+	_, err := g.ExchangePhoneCode(platform.WithCaller(context.Background(), caller), platform.Credentials{AppID: appID}, "o", code)
+	return err
+}
+
+// newPhone is phone with a code that was never used before.
+func newPhone(g *Guard, appID, caller string) error {
+	return phone(g, appID, caller, fmt.Sprint("phone", codes.Add(1)))
+}
+
+func TestPhoneNumbers(t *testing.T) {
+	t.Run("come through", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(newTelling(nil), Config{})
+			number, err := g.ExchangePhoneCode(t.Context(), platform.Credentials{AppID: "wx1"}, "alice", "c")
+			if err != nil || number != "number of alice for c" {
+				t.Errorf("%q, %v", number, err)
+			}
+		})
+	})
+	t.Run("of a platform that tells none are misconfigured", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(&scripted{answer: always(nil)}, Config{})
+			err := newPhone(g, "wx1", "a")
+			wantCode(t, err, auth.PlatformMisconfigured)
+			if !errors.Is(err, platform.ErrNotSent) {
+				t.Errorf("error %v", err)
+			}
+		})
+	})
+	t.Run("have codes that are not sent twice, whatever the answer was", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, answer := range []error{nil, auth.PhoneCodeInvalid, auth.PlatformUnavailable, auth.PlatformQuota, context.Canceled} {
+				p := newTelling(answer)
+				g := New(p, Config{})
+				_ = phone(g, "wx1", "a", "c")
+				wantCode(t, phone(g, "wx1", "b", "c"), auth.PhoneCodeInvalid)
+				if got := p.phones.calls.Load(); got != 1 {
+					t.Errorf("after %v: sent %d times", answer, got)
+				}
+			}
+		})
+	})
+	t.Run("have codes that may come again while the provider says they are unspent", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, answer := range []error{
+				&auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrCodeUnspent},
+				&auth.Error{Code: auth.StorageUnavailable, Err: platform.ErrCodeUnspent},
+				&auth.Error{Code: auth.PhoneCodeInvalid, Err: platform.ErrNotSent},
+				fmt.Errorf("%w, %w", platform.ErrCodeUnspent, context.DeadlineExceeded),
+				&auth.Error{Code: auth.PlatformQuota, Err: platform.ErrCodeUnspent},
+			} {
+				p := newTelling(answer)
+				g := New(p, Config{})
+				_ = phone(g, "wx1", "a", "c")
+				p.phones.answer = always(nil)
+				wantCode(t, phone(g, "wx1", "b", "c"), "")
+				wantCode(t, phone(g, "wx1", "b", "c"), auth.PhoneCodeInvalid)
+				if got := p.phones.calls.Load(); got != 2 {
+					t.Errorf("after %v: sent %d times", answer, got)
+				}
+			}
+		})
+	})
+	t.Run("have codes of their own: a log-in code with the same text is another", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			g := New(newTelling(nil), Config{})
+			wantCode(t, phone(g, "wx1", "a", "c"), "")
+			_, err := g.ExchangeCode(t.Context(), platform.Credentials{AppID: "wx1"}, "c")
+			wantCode(t, err, "")
+			wantCode(t, phone(g, "wx2", "a", "c"), "")
+		})
+	})
+	t.Run("that fail open a breaker of their own, and nobody is kept from logging in", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, failure := range []error{auth.PlatformUnavailable, &auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrCodeUnspent}} {
+				p := newTelling(failure)
+				g := New(p, Config{})
+				for range consecutiveFailures {
+					wantCode(t, newPhone(g, "wx1", "a"), auth.PlatformUnavailable)
+				}
+				if e := wantCode(t, phone(g, "wx1", "a", "c"), auth.PlatformUnavailable); e.RetryAfter != openFor {
+					t.Errorf("Retry-After %s, want %s", e.RetryAfter, openFor)
+				}
+				if got := p.phones.calls.Load(); got != consecutiveFailures {
+					t.Errorf("%d calls, want %d", got, consecutiveFailures)
+				}
+				for range minCalls {
+					wantCode(t, attempt(g, "wx1", "a"), "")
+				}
+				p.phones.answer = always(nil)
+				wantCode(t, newPhone(g, "wx2", "a"), "")
+				time.Sleep(openFor + time.Millisecond)
+				// The code that the breaker refused was not sent, and is good.
+				wantCode(t, phone(g, "wx1", "a", "c"), "")
+			}
+		})
+	})
+	t.Run("do not open it when our own database fails or a code is bad", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			for _, answer := range []error{auth.StorageUnavailable, auth.PhoneCodeInvalid, auth.PlatformMisconfigured} {
+				p := newTelling(answer)
+				g := New(p, Config{})
+				for range 5 * minCalls {
+					_ = newPhone(g, "wx1", "a")
+				}
+				if got := p.phones.calls.Load(); got != 5*minCalls {
+					t.Errorf("%v: %d calls, want all %d", answer, got, 5*minCalls)
+				}
+			}
+		})
+	})
+	t.Run("have a quota of their own", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := newTelling(auth.PlatformQuota)
+			g := New(p, Config{})
+			for i := range 2 * quotaCallers {
+				wantCode(t, newPhone(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
+			}
+			if got := p.phones.calls.Load(); got != quotaCallers {
+				t.Errorf("%d calls, want %d", got, quotaCallers)
+			}
+			wantCode(t, attempt(g, "wx1", "0"), "")
+		})
+	})
+	t.Run("wait for a turn together with log-ins", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &slowLogIn{telling: newTelling(nil), takes: 3 * time.Second}
+			g := New(p, Config{Concurrency: 1})
+			go func() { _ = attempt(g, "wx1", "a") }()
+			synctest.Wait()
+			wantCode(t, phone(g, "wx1", "a", "c"), auth.PlatformUnavailable)
+			time.Sleep(p.takes)
+			wantCode(t, phone(g, "wx1", "a", "c"), "")
+		})
+	})
+}
+
+// slowLogIn is a platform that takes its time over log-ins.
+type slowLogIn struct {
+	*telling
+	takes time.Duration
+}
+
+func (p *slowLogIn) ExchangeCode(ctx context.Context, app platform.Credentials, code string) (platform.Account, error) {
+	time.Sleep(p.takes)
+	return p.telling.ExchangeCode(ctx, app, code)
+}

@@ -1,0 +1,115 @@
+package wechat
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/platform"
+)
+
+// ExchangePhoneCode implements [platform.PhoneNumberProvider] with getPhoneNumber.
+// The openid is always sent along, so that WeChat refuses another user's code. The
+// package comment lists the causes its errors carry.
+func (c *Client) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
+	switch {
+	case !validCode(code):
+		return "", &auth.Error{Code: auth.PhoneCodeInvalid, Err: ErrCodeMalformed}
+	case !validCredentials(app) || !validOpenID(openID):
+		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: ErrCredentials}
+	case c.tokens == nil:
+		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: ErrNoTokenStore}
+	}
+	token, err := c.tokens.Token(ctx, app, "")
+	if err != nil {
+		return "", tokenFailure(ctx, err)
+	}
+	number, err := c.phoneNumber(ctx, app, token, openID, code)
+	if tokenDied(err) {
+		if token, err = c.tokens.Token(ctx, app, token); err != nil {
+			return "", tokenFailure(ctx, err)
+		}
+		number, err = c.phoneNumber(ctx, app, token, openID, code)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return "", fmt.Errorf("wechat: the caller gave up: %w", ctx.Err())
+		}
+		return "", phoneFailure(err)
+	}
+	return number, nil
+}
+
+// phoneNumber makes the call. Its errors are [*TransportError], [*AnswerError] and
+// [*APIError].
+func (c *Client) phoneNumber(ctx context.Context, app platform.Credentials, token auth.Secret, openID, code string) (string, error) {
+	body, err := c.post(ctx, "/wxa/business/getuserphonenumber",
+		url.Values{"access_token": {token.Reveal()}},
+		map[string]any{"code": code, "openid": openID})
+	if err != nil {
+		return "", err
+	}
+	return decodePhone(body, app.AppID, token.Reveal(), openID, code)
+}
+
+// decodePhone reads the body of a 200 from getPhoneNumber about a user of the app.
+// The watermark says whose number it is; a number of another app is none. Errors
+// are those of decodeAnswer, and hold no number.
+func decodePhone(body []byte, appID string, secrets ...string) (string, error) {
+	answer, err := decodeAnswer(body, "phone_info", secrets...)
+	if err != nil {
+		return "", err
+	}
+	var info, watermark object
+	if json.Unmarshal(answer["phone_info"], &info) != nil || info == nil {
+		return "", malformed("no phone_info")
+	}
+	if json.Unmarshal(info["watermark"], &watermark) != nil || watermark == nil {
+		return "", malformed("no watermark")
+	}
+	if of, ok := decodeText(watermark["appid"], maxID); !ok || of != appID {
+		return "", malformed("the watermark is of another app")
+	}
+	country, countryOK := decodeDigits(info["countryCode"])
+	pure, pureOK := decodeDigits(info["purePhoneNumber"])
+	number, ok := e164(country, pure)
+	if !countryOK || !pureOK || !ok {
+		return "", malformed("no phone number")
+	}
+	return number, nil
+}
+
+// decodeDigits reads a string, or a whole number as its digits.
+func decodeDigits(raw json.RawMessage) (string, bool) {
+	if len(raw) > 0 && raw[0] == '"' {
+		var s string
+		err := json.Unmarshal(raw, &s)
+		return s, err == nil
+	}
+	_, err := strconv.ParseUint(string(raw), 10, 64)
+	return string(raw), err == nil
+}
+
+// separators are what people write between digits.
+var separators = strings.NewReplacer(" ", "", "-", "", "(", "", ")", "", ".", "")
+
+// e164 puts a number into the form of E.164. The country code may have a plus sign
+// or the two zeros of an international call before it.
+func e164(countryCode, pure string) (string, bool) {
+	country := separators.Replace(countryCode)
+	country = strings.TrimPrefix(strings.TrimPrefix(country, "+"), "00")
+	if country == "" || len(country) > 4 {
+		return "", false
+	}
+	number := "+" + country + separators.Replace(pure)
+	return number, auth.ValidPhone(number)
+}
+
+// validOpenID reports whether s can be one: visible ASCII.
+func validOpenID(s string) bool {
+	return s != "" && len(s) <= maxID && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
