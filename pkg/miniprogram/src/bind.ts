@@ -40,9 +40,10 @@ async function attempt(c: Client, method: string, body?: any): Promise<Stored> {
       renewed = true
       stored = await renew(c)
       continue
-    } else if (error.status && error.status < 500) throw error
+    } else if (error.status && !/^(bad_answer|internal|storage_unavailable)$/.test(error.code)) throw error
     // The change may have been made or not, and a refresh tells: its answer
-    // says whether the user is bound, now.
+    // says whether the user is bound, now. (Of other errors the service knows
+    // that it was not.)
     stored = await renew(c)
     if (made(method, before, stored)) return stored
     if (n++ === 2) throw error

@@ -122,6 +122,13 @@ test('a 5xx may have been done, so it is found out as well', async () => {
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh'])
 })
 
+test('a 5xx that says that nothing was done is the caller’s: a phone code is spent', async () => {
+  const service = await startBinding((req, res, state, problem) => req.url === '/v1/binding' && (problem(res, 503, 'platform_unavailable', {}, { 'Retry-After': '2' }), true))
+  const { phone, yufu } = await loggedIn(service)
+  await assert.rejects(phone.run(yufu.bind({ method: 'phone', code: 'c' })), { code: 'platform_unavailable', retryAfter: 2 })
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding'])
+})
+
 test('a refusal is the caller’s, with what the business says and when to try again', async () => {
   const service = await startBinding((req, res, state, problem) => {
     if (req.url !== '/v1/binding') return false

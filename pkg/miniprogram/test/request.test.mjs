@@ -39,7 +39,6 @@ test('a request carries the token in its header, and nothing in its URL', async 
 test('the token goes to hosts that are listed, and to nobody who looks like one', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu({ baseURL: 'https://auth.example.com', apiHosts: ['api.example.com', 'API2.example.com:8443'] })
-  await phone.run(newPhone(service).yufu().session())
   for (const url of [
     'http://api.example.com/', 'https://api.example.com.evil.com/', 'https://evil.com/api.example.com', 'https://evil.com?https://api.example.com/',
     'https://api.example.com@evil.com/', 'https://api.example.com:x@evil.com/', 'https://user@api.example.com/', 'https://api.example.com\\@evil.com/', 'https://api.example.com\\.evil.com',
