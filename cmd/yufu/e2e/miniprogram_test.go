@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -155,4 +156,38 @@ func TestMiniProgramsOnABadNetwork(t *testing.T) {
 		clients, length, ours.AnswersLost, ours.NetworkRequests, late, reuse, ours.SignedOut, ours.ExchangesActed-ours.ExchangesAnswered)
 	line("ours", ours)
 	line("seed", seed)
+}
+
+// TestDemoMiniProgram runs the demo in Chromium: unbound, ordering, bound,
+// revoked by an admin and back without the user's noticing, unbound, logged out.
+// YUFU_TEST_SCREENSHOTS names a folder for pictures of all that.
+func TestDemoMiniProgram(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	h.mustRun(d.env, "", "migrate")
+	_, s := d.serve("yufu")
+	d.addApp()
+	admin := d.serviceKey("admin")
+	shop := h.backEnd("orders", s.base, d.serviceKey("service"))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	var result struct {
+		UUID  string `json:"uuid"`
+		Steps []struct {
+			What     string   `json:"what"`
+			Requests []string `json:"requests"`
+		} `json:"steps"`
+	}
+	h.node(ctx, filepath.Join("demo", "demo.mjs"), map[string]any{
+		"yufu": s.base, "admin": s.admin, "adminKey": admin, "orders": shop.base, "sim": d.sim.base, "clientId": s.app,
+		"screenshots": os.Getenv("YUFU_TEST_SCREENSHOTS"),
+	}, &result)
+	for _, step := range result.Steps {
+		t.Logf("%s: %s", step.What, strings.Join(step.Requests, ", "))
+	}
+	if len(result.Steps) < 10 {
+		t.Errorf("it took %d steps", len(result.Steps))
+	}
 }

@@ -37,6 +37,16 @@ module.exports.phoneCode = (detail) =>
 module.exports.explain = (e) => {
   if (e.userMessage) return e.userMessage
   if (e.retryAfter) return `太频繁了，请 ${e.retryAfter} 秒后再试`
-  const texts = { network: '网络不通，请稍后再试', timeout: '网络太慢，请稍后再试', interrupted: '刚才被打断了，请再试一次', user_blocked: '微信限制了你的登录', identity_disabled: '你的账号已停用', person_disabled: '你的账号已停用' }
+  const texts = {
+    network: '网络不通，请稍后再试',
+    timeout: '网络太慢，请稍后再试',
+    interrupted: '刚才被打断了，请再试一次',
+    user_blocked: '微信限制了你的登录',
+    identity_disabled: '你的账号已停用',
+    person_disabled: '你的账号已停用',
+    binding_no_match: '信息不符，请核对后再试',
+    already_bound: '你已经绑定了别人',
+    person_taken: '这个员工已绑定了另一个微信',
+  }
   return texts[e.code] || `出错了：${e.code || e.errMsg}`
 }

@@ -7,7 +7,7 @@
 // Nothing of it is committed; `npm pack` builds it.
 
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -39,4 +39,8 @@ try {
 }
 
 lint(at('miniprogram_dist/index.js'), 'script')
+// The demo opens in DevTools as it stands, so its copy is committed.
+const copy = at('demo/miniprogram_npm/yufu-miniprogram/index.js')
+const built = readFileSync(at('miniprogram_dist/index.js'))
+if (!existsSync(copy) || !readFileSync(copy).equals(built)) writeFileSync(copy, built)
 lint(at('dist/index.mjs'), 'module')

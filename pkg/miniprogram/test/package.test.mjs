@@ -61,6 +61,16 @@ test('copied as DevTools copies it, it is required and logs in', async () => {
   assert.match((await phone.run(yufu.session())).uuid, /-/)
 })
 
+test('the demo has the library as it is built', () => {
+  const [copy, built] = ['demo/miniprogram_npm/yufu-miniprogram/index.js', 'miniprogram_dist/index.js'].map((path) => readFileSync(join(root, path), 'utf8'))
+  assert.equal(copy, built, 'the build writes it; commit what it made')
+  const tracked = execFileSync('git', ['-c', 'safe.directory=*', 'ls-files', 'demo'], { cwd: root, encoding: 'utf8' }).split('\n')
+  const app = JSON.parse(readFileSync(join(root, 'demo/app.json'), 'utf8'))
+  for (const path of ['project.config.json', app.sitemapLocation, 'miniprogram_npm/yufu-miniprogram/index.js', ...app.pages.flatMap((p) => ['js', 'json', 'wxml', 'wxss'].map((e) => `${p}.${e}`))]) {
+    assert(tracked.includes(`demo/${path}`), `demo/${path} is not committed, so the demo does not open as it stands`)
+  }
+})
+
 test('installed, it is imported and required by its name', async () => {
   const app = join(dir, 'app')
   mkdirSync(join(app, 'node_modules'), { recursive: true })

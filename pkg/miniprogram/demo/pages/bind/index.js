@@ -12,7 +12,7 @@ Page({
     this.setData({ ticket: code })
     yufu.fetch({ url: `${config.baseURL}/v1/binding`, data: { ticket: code } }).then(
       ({ statusCode, data }) => {
-        if (statusCode === 200) this.setData({ masked: data.ticket ? data.ticket.name : data.name })
+        if (statusCode === 200) this.setData({ masked: data.ticket.name })
         else this.setData({ ticket: '', notice: '这个二维码无效或已过期' })
       },
       (e) => this.setData({ notice: yufu.explain(e) }),
