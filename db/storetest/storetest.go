@@ -85,6 +85,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"BindTickets", ticketTests},
 		{"BindAttempts", attemptTests},
 		{"BindRaces", bindRaceTests},
+		{"BindTiming", timingTests},
 		{"PlatformTokens", platformTokenTests},
 		{"Contention", contentionTests},
 		{"Cancelled", cancelledTests},

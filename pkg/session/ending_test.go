@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
@@ -75,6 +77,20 @@ var endings = map[string]struct {
 		}
 		return nil
 	}, "", auth.CutoffSession, false},
+	"another identity of the person that replaces it": {func(t *testing.T, w *world, g session.Grant) error {
+		b := bindingtest.New(t, w.Fixture, w.store)
+		p := bindingtest.Policy()
+		p.SecondIdentity = auth.SecondReplaces
+		b.SetPolicy(p)
+		if _, err := w.store.Store.Bind(t.Context(), binding.BindParams{
+			Session: g.Session.ID, Ver: g.Session.Ver, Target: binding.Target{Person: b.LiLei.ID}, Method: auth.BindTicket,
+			Now: w.Clock.Now(), Event: w.Event(auth.AuditBound),
+		}); err != nil {
+			return err
+		}
+		_, err := b.ByTicket(w.Login("carol").AccessToken, b.Ticket(b.LiLei))
+		return err
+	}, "", auth.CutoffSession, true},
 	"the app disabled": {func(t *testing.T, w *world, _ session.Grant) error {
 		_, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
 		return err

@@ -1,0 +1,89 @@
+package storetest
+
+import (
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+)
+
+// spread returns a MAC that stands for a number, spread over all MACs there are.
+func spread(n uint64) []byte {
+	m := make([]byte, 32)
+	binary.BigEndian.PutUint64(m, n*0x9e3779b97f4a7c15)
+	return m
+}
+
+var timingTests = []test{
+	// Somebody who measures must not learn who exists. The two are asked for in
+	// random order, so what else the machine does hits both alike, and a rank test
+	// says whether one is slower; only what could be of use to anybody fails.
+	{"a_candidate_who_has_the_value_takes_as_long_as_one_who_has_not", func(t *testing.T, f *fixture) {
+		const persons, samples = 300, 1500
+		for i := range uint64(persons) {
+			_, err := f.Store.CreatePerson(t.Context(), binding.Draft{ID: newID(), Facts: map[string][]byte{"no": spread(i), "name": spread(i)}}, event(auth.AuditPersonCreated, t0))
+			wantCode(t, err, "")
+		}
+		order := slices.Repeat([]bool{true, false}, samples)
+		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		took := map[bool][]time.Duration{}
+		for i, exists := range order {
+			asked := spread(rand.Uint64N(persons))
+			if !exists {
+				asked = spread(persons + uint64(i)) //nolint:gosec // an index
+			}
+			began := time.Now()
+			c, err := f.Store.Candidate(t.Context(), "no", asked)
+			took[exists] = append(took[exists], time.Since(began))
+			if err != nil || c.Person == uuid.Nil || len(c.Facts) != 2 {
+				t.Fatal(c, err)
+			}
+		}
+		effect, z := RankTest(took[true], took[false])
+		t.Logf("one who has it takes longer in %.1f %% of the pairs (z = %.2f)", 100*effect, z)
+		if math.Abs(z) > 5 && math.Abs(effect-0.5) > 0.08 {
+			t.Errorf("they can be told apart: %.1f %%, z = %.2f", 100*effect, z)
+		}
+	}},
+}
+
+// RankTest returns the probability that a value of a is greater than one of b, and
+// by how many standard deviations it is off one half (Mann-Whitney U, normal
+// approximation).
+func RankTest(a, b []time.Duration) (effect, z float64) {
+	type sample struct {
+		d     time.Duration
+		fromA bool
+	}
+	var all []sample
+	for _, d := range a {
+		all = append(all, sample{d, true})
+	}
+	for _, d := range b {
+		all = append(all, sample{d, false})
+	}
+	slices.SortFunc(all, func(x, y sample) int { return int(x.d - y.d) })
+	var ranks float64
+	for i := 0; i < len(all); {
+		j := i
+		for j < len(all) && all[j].d == all[i].d {
+			j++
+		}
+		for k := i; k < j; k++ {
+			if all[k].fromA {
+				ranks += float64(i+j+1) / 2 // the mean rank of those that are equal
+			}
+		}
+		i = j
+	}
+	n, m := float64(len(a)), float64(len(b))
+	u := ranks - n*(n+1)/2
+	return u / (n * m), (u - n*m/2) / math.Sqrt(n*m*(n+m+1)/12)
+}

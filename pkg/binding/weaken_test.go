@@ -1,0 +1,145 @@
+package binding_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// changes are all ways in which what a session's tokens say changes while the
+// session goes on. Whoever adds one adds its row. They begin with a session that
+// is bound to 李雷, and return the one that asked as the change left it.
+var changes = map[string]struct {
+	change func(t *testing.T, w *world, bound binding.Grant) (binding.Grant, error)
+	// person is who it says afterwards.
+	person func(w *world) uuid.UUID
+}{
+	"unbinding": {
+		func(t *testing.T, w *world, bound binding.Grant) (binding.Grant, error) {
+			return w.Binding.Unbind(t.Context(), bound.AccessToken, "req")
+		}, func(*world) uuid.UUID { return uuid.Nil },
+	},
+	"rebinding": {
+		func(_ *testing.T, w *world, bound binding.Grant) (binding.Grant, error) {
+			return w.ByFacts(bound.AccessToken, "1002", "韩梅梅")
+		}, func(w *world) uuid.UUID { return w.HanMeimei.ID },
+	},
+	"unbinding from another device": {
+		func(t *testing.T, w *world, _ binding.Grant) (binding.Grant, error) {
+			return w.Binding.Unbind(t.Context(), w.Login("alice").AccessToken, "req")
+		}, func(*world) uuid.UUID { return uuid.Nil },
+	},
+	"rebinding from another device": {
+		func(_ *testing.T, w *world, _ binding.Grant) (binding.Grant, error) {
+			return w.ByTicket(w.Login("alice").AccessToken, w.Ticket(w.HanMeimei))
+		}, func(w *world) uuid.UUID { return w.HanMeimei.ID },
+	},
+}
+
+// personOf is whom a session says.
+func personOf(s *auth.Session) uuid.UUID {
+	if s.Person == nil {
+		return uuid.Nil
+	}
+	return s.Person.ID
+}
+
+// witnesses see who the user is now: each returns whom it takes him for, after it
+// has been shown what the user had before the change.
+var witnesses = map[string]func(t *testing.T, w *world, login session.Grant, bound binding.Grant) uuid.UUID{
+	"a refresh with the token from before": func(t *testing.T, w *world, login session.Grant, _ binding.Grant) uuid.UUID {
+		g, err := w.Refresh(login.RefreshToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return personOf(&g.Session)
+	},
+	"a refresh repeated within its window": func(t *testing.T, w *world, login session.Grant, _ binding.Grant) uuid.UUID {
+		for range 2 {
+			g, err := w.Refresh(login.RefreshToken)
+			if err != nil {
+				t.Fatal(err)
+			}
+			login.Session = g.Session
+		}
+		return personOf(&login.Session)
+	},
+	"the next log-in": func(_ *testing.T, w *world, _ session.Grant, _ binding.Grant) uuid.UUID {
+		g := w.Login("alice")
+		return personOf(&g.Session)
+	},
+	"the list of devices": func(t *testing.T, w *world, login session.Grant, _ binding.Grant) uuid.UUID {
+		all, err := w.store.LiveSessions(t.Context(), login.Session.Identity, w.Clock.Now(), 10)
+		if err != nil || len(all) == 0 {
+			t.Fatal(len(all), err)
+		}
+		for i := range all {
+			if personOf(&all[i]) != personOf(&all[0]) {
+				t.Error("two devices of one user are two persons")
+			}
+		}
+		return personOf(&all[0])
+	},
+}
+
+func TestEveryChange(t *testing.T) {
+	t.Parallel()
+	begin := func(t *testing.T) (*world, session.Grant, binding.Grant) {
+		t.Helper()
+		w := newWorld(t)
+		login := w.Login("alice")
+		bound, err := w.ByFacts(login.AccessToken, "1001", "李雷")
+		return w, login, mustBind(t, bound, err)
+	}
+	for name, c := range changes {
+		for witness, see := range witnesses {
+			t.Run(name+" is seen by "+witness, func(t *testing.T) {
+				t.Parallel()
+				w, login, bound := begin(t)
+				g, err := c.change(t, w, bound)
+				mustBind(t, g, err)
+				if got, want := see(t, w, login, bound), c.person(w); got != want {
+					t.Errorf("it is %s, want %s", got, want)
+				}
+			})
+		}
+		t.Run(name+" kills the tokens from before, here and at every validator", func(t *testing.T) {
+			t.Parallel()
+			w, _, bound := begin(t)
+			g, err := c.change(t, w, bound)
+			mustBind(t, g, err)
+			if _, err := w.Service.Authenticate(t.Context(), bound.AccessToken); !errors.Is(err, auth.SessionRevoked) {
+				t.Errorf("the old token: %v", err)
+			}
+			if n := w.count(t, `select count(*) from cutoffs where kind = 'session' and session_id = ? and ver = ?`,
+				bound.Session.ID.String(), bound.Session.Ver+1); n != 1 {
+				t.Errorf("%d cutoffs above the old token", n)
+			}
+			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
+				t.Errorf("the new token: %v", err)
+			}
+			if n := w.count(t, `select count(*) from cutoffs where session_id = ? and (ver = 0 or ver > ?)`, g.Session.ID.String(), g.Session.Ver); n != 0 {
+				t.Errorf("%d cutoffs hit the new token", n)
+			}
+		})
+		t.Run(name+" without its cutoff does not happen", func(t *testing.T) {
+			t.Parallel()
+			w, _, bound := begin(t)
+			if _, err := w.db.ExecContext(t.Context(), `create trigger no_cutoffs before insert on cutoffs begin select raise(abort, 'broken'); end`); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.change(t, w, bound); err == nil {
+				t.Error("it answers as if it had")
+			}
+			st, err := w.store.Session(t.Context(), bound.Session.ID)
+			if err != nil || personOf(&st.Session) != w.LiLei.ID || st.Session.Ver != bound.Session.Ver {
+				t.Errorf("%+v, %v", st.Session, err)
+			}
+		})
+	}
+}
