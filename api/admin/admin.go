@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -18,12 +20,26 @@ type Revoker interface {
 	Revoke(ctx context.Context, r session.RevocationRequest) (session.Revocation, error)
 }
 
+// Sessions reads sessions. Every store does.
+type Sessions interface {
+	// Session returns a session, or [auth.SessionRevoked].
+	Session(ctx context.Context, id uuid.UUID) (session.State, error)
+}
+
 // Config is what a [API] is made of. All fields are required.
 type Config struct {
 	Guard   *web.Guard
 	Revoker Revoker
 	Keys    servicekey.Store
 	Apps    servicekey.Apps
+	// Persons are the use cases over persons, who is bound to them, and policies.
+	Persons  *binding.Admin
+	Sessions Sessions
+	// MintTicket makes a bind ticket. [binding.MintTicket] over a store is it.
+	MintTicket func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error)
+	// CheckWebhookSecret refuses what cannot sign a webhook's requests, with
+	// [auth.InvalidRequest].
+	CheckWebhookSecret func(auth.Secret) error
 	// CutoffID names a cutoff as the revocation feed does.
 	CutoffID func(id int64) string
 	// Clock returns the current time.

@@ -31,14 +31,17 @@ func (a *API) CreateRevocation(ctx context.Context, r CreateRevocationRequestObj
 		return nil, err
 	}
 	event.Add(slog.Int("sessions_revoked", done.Sessions))
-	answer := CreateRevocation200JSONResponse{
-		SessionsRevoked: done.Sessions, EffectiveBy: done.EffectiveBy, ExpiresBy: done.ExpiresBy,
-	}
+	return CreateRevocation200JSONResponse(a.revocationOf(&done)), nil
+}
+
+// revocationOf is a revocation as answers show it.
+func (a *API) revocationOf(done *session.Revocation) Revocation {
+	answer := Revocation{SessionsRevoked: done.Sessions, EffectiveBy: done.EffectiveBy, ExpiresBy: done.ExpiresBy}
 	if done.CutoffID != 0 {
 		id := a.c.CutoffID(done.CutoffID)
 		answer.CutoffID = &id
 	}
-	return answer, nil
+	return answer
 }
 
 // value returns what an optional member holds, or its zero value.

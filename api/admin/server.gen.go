@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -16,6 +17,72 @@ import (
 	"github.com/oapi-codegen/runtime"
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
+
+// Defines values for BindingDelayKind.
+const (
+	DelayByAddress  BindingDelayKind = "address"
+	DelayByIdentity BindingDelayKind = "identity"
+	DelayByValue    BindingDelayKind = "value"
+)
+
+// Valid indicates whether the value is a known member of the BindingDelayKind enum.
+func (e BindingDelayKind) Valid() bool {
+	switch e {
+	case DelayByAddress:
+		return true
+	case DelayByIdentity:
+		return true
+	case DelayByValue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BindingMethod.
+const (
+	BindFacts        BindingMethod = "facts"
+	BindPhone        BindingMethod = "phone"
+	BindTicketMethod BindingMethod = "ticket"
+	BindWebhook      BindingMethod = "webhook"
+)
+
+// Valid indicates whether the value is a known member of the BindingMethod enum.
+func (e BindingMethod) Valid() bool {
+	switch e {
+	case BindFacts:
+		return true
+	case BindPhone:
+		return true
+	case BindTicketMethod:
+		return true
+	case BindWebhook:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SecondIdentity.
+const (
+	SecondJoins    SecondIdentity = "join"
+	SecondRefused  SecondIdentity = "refuse"
+	SecondReplaces SecondIdentity = "replace"
+)
+
+// Valid indicates whether the value is a known member of the SecondIdentity enum.
+func (e SecondIdentity) Valid() bool {
+	switch e {
+	case SecondJoins:
+		return true
+	case SecondRefused:
+		return true
+	case SecondReplaces:
+		return true
+	default:
+		return false
+	}
+}
 
 // Defines values for Code.
 const (
@@ -155,12 +222,238 @@ func (e Code) Valid() bool {
 	}
 }
 
+// Defines values for PersonRecordSource.
+const (
+	PersonByAdmin   PersonRecordSource = "admin"
+	PersonByPhone   PersonRecordSource = "phone"
+	PersonByWebhook PersonRecordSource = "webhook"
+)
+
+// Valid indicates whether the value is a known member of the PersonRecordSource enum.
+func (e PersonRecordSource) Valid() bool {
+	switch e {
+	case PersonByAdmin:
+		return true
+	case PersonByPhone:
+		return true
+	case PersonByWebhook:
+		return true
+	default:
+		return false
+	}
+}
+
 // AppID The mini-program's appid, which is its OAuth `client_id`.
 type AppID = string
+
+// AppList defines model for AppList.
+type AppList struct {
+	Apps []AppRecord `json:"apps"`
+
+	// Next The `cursor` of the next page, or null after the last.
+	Next *string `json:"next"`
+}
+
+// AppRecord defines model for AppRecord.
+type AppRecord struct {
+	AppID     AppID     `json:"appid"`
+	Audiences []string  `json:"audiences"`
+	CreatedAt time.Time `json:"created_at"`
+	Disabled  bool      `json:"disabled"`
+	Epoch     int64     `json:"epoch"`
+	Platform  string    `json:"platform"`
+
+	// Policy How users of an app are bound to persons. Empty, nobody binds himself.
+	Policy    BindingPolicy `json:"policy"`
+	UpdatedAt time.Time     `json:"updated_at"`
+
+	// WebhookSecretSet Whether there is a secret that the webhook's requests are signed with.
+	WebhookSecretSet bool `json:"webhook_secret_set"`
+}
+
+// AppUpdate defines model for AppUpdate.
+type AppUpdate struct {
+	// Policy How users of an app are bound to persons. Empty, nobody binds himself.
+	Policy *BindingPolicy `json:"policy,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+
+	// WebhookSecret `whsec_` and the base64 of 24 to 64 random bytes (Standard Webhooks). Up to
+	// four of them, one a line, sign each request while one takes the place of
+	// another.
+	WebhookSecret *string `json:"webhook_secret,omitempty"`
+}
+
+// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
+// app's policy says which of them introspection shows.
+type Attributes = json.RawMessage
+
+// BindIdentityRequest defines model for BindIdentityRequest.
+type BindIdentityRequest struct {
+	// Person The id of the person.
+	Person UUID `json:"person"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+}
+
+// BindTicket defines model for BindTicket.
+type BindTicket struct {
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Ticket Good once.
+	Ticket string `json:"ticket"`
+}
+
+// BindTicketRequest defines model for BindTicketRequest.
+type BindTicketRequest struct {
+	// App The only app that the ticket is good in. Without it it is good in all.
+	App *AppID `json:"app,omitempty"`
+
+	// ExpiresIn For how many seconds the ticket is good.
+	ExpiresIn *int `json:"expires_in,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+}
+
+// BindingDelay defines model for BindingDelay.
+type BindingDelay struct {
+	// Address An IPv4 address or a /64 network of IPv6, of kind `address`.
+	Address *string `json:"address"`
+
+	// DelayedUntil When the next attempt may be made; null means now.
+	DelayedUntil *time.Time `json:"delayed_until"`
+	Failures     int        `json:"failures"`
+	ID           string     `json:"id"`
+
+	// Kind What the attempts are counted against, a user, a looked-up fact, or a network.
+	Kind          BindingDelayKind `json:"kind"`
+	LastAttemptAt time.Time        `json:"last_attempt_at"`
+
+	// Person Who has the fact, of kind `value`; null when nobody has it, or not one alone.
+	Person *openapi_types.UUID `json:"person"`
+
+	// UUID The user, of kind `identity`.
+	UUID *openapi_types.UUID `json:"uuid"`
+}
+
+// BindingDelayKind What the attempts are counted against, a user, a looked-up fact, or a network.
+type BindingDelayKind string
+
+// BindingDelayList defines model for BindingDelayList.
+type BindingDelayList struct {
+	BindingDelays []BindingDelay `json:"binding_delays"`
+
+	// Next The `cursor` of the next page, or null after the last.
+	Next *string `json:"next"`
+}
+
+// BindingPolicy How users of an app are bound to persons. Empty, nobody binds himself.
+type BindingPolicy struct {
+	// Attributes The person's attributes that introspection shows.
+	Attributes *[]string    `json:"attributes,omitempty"`
+	Facts      *FactsPolicy `json:"facts,omitempty"`
+
+	// Methods Those that users may bind themselves by.
+	Methods *[]BindingMethod `json:"methods,omitempty"`
+	Phone   *PhonePolicy     `json:"phone,omitempty"`
+
+	// SecondIdentity What becomes of another user of the app who is bound to the same person; `refuse` when it is not there.
+	SecondIdentity *SecondIdentity `json:"second_identity,omitempty"`
+
+	// SelfUnbind Whether users may unbind themselves, and bind to another person.
+	SelfUnbind *bool          `json:"self_unbind,omitempty"`
+	Webhook    *WebhookPolicy `json:"webhook,omitempty"`
+}
+
+// FactsPolicy defines model for BindingPolicy.facts.
+type FactsPolicy struct {
+	// Check The facts that must all match besides.
+	Check *[]string `json:"check,omitempty"`
+
+	// Lookup The fact that finds the person.
+	Lookup *string `json:"lookup,omitempty"`
+}
+
+// BindingMethod defines model for BindingPolicy.methods.
+type BindingMethod string
+
+// PhonePolicy defines model for BindingPolicy.phone.
+type PhonePolicy struct {
+	// Check Facts that must match besides the number.
+	Check *[]string `json:"check,omitempty"`
+
+	// Create Make a person for a number that nobody has.
+	Create *bool `json:"create,omitempty"`
+}
+
+// SecondIdentity What becomes of another user of the app who is bound to the same person; `refuse` when it is not there.
+type SecondIdentity string
+
+// WebhookPolicy defines model for BindingPolicy.webhook.
+type WebhookPolicy struct {
+	// URL Where the business back end decides; https, or http on loopback.
+	URL *string `json:"url,omitempty"`
+}
 
 // Code Stable: this is what a client branches on. The guide has a row with
 // cause and remedy for each.
 type Code string
+
+// IdentityList defines model for IdentityList.
+type IdentityList struct {
+	Identities []IdentityRecord `json:"identities"`
+
+	// Next The `cursor` of the next page, or null after the last.
+	Next *string `json:"next"`
+}
+
+// IdentityRecord defines model for IdentityRecord.
+type IdentityRecord struct {
+	// App The mini-program's appid, which is its OAuth `client_id`.
+	App     AppID      `json:"app"`
+	BoundAt *time.Time `json:"bound_at"`
+
+	// BoundBy By which method (`facts`, `phone`, `ticket`, `webhook`), or `admin`.
+	BoundBy     *string    `json:"bound_by"`
+	CreatedAt   time.Time  `json:"created_at"`
+	Disabled    bool       `json:"disabled"`
+	ErasedAt    *time.Time `json:"erased_at"`
+	LastLoginAt time.Time  `json:"last_login_at"`
+
+	// OpenID There when the service key has the scope `openid`, unless the user is erased.
+	OpenID *string `json:"openid,omitempty"`
+
+	// Person The id of the person the user is bound to.
+	Person         *openapi_types.UUID `json:"person"`
+	PersonDisabled bool                `json:"person_disabled"`
+
+	// UnionID As `openid`, if the platform has told it.
+	UnionID *string `json:"unionid,omitempty"`
+	UUID    UUID    `json:"uuid"`
+}
+
+// ImportResult defines model for ImportResult.
+type ImportResult struct {
+	Created int `json:"created"`
+
+	// Errors Of the lines that were refused, in their order.
+	Errors    []ImportError `json:"errors"`
+	Refused   int           `json:"refused"`
+	Unchanged int           `json:"unchanged"`
+	Updated   int           `json:"updated"`
+}
+
+// ImportError defines model for ImportResult.errors.
+type ImportError struct {
+	// Code Stable: this is what a client branches on. The guide has a row with
+	// cause and remedy for each.
+	Code   Code   `json:"code"`
+	Detail string `json:"detail"`
+	Line   int    `json:"line"`
+}
 
 // NewServiceKey defines model for NewServiceKey.
 type NewServiceKey struct {
@@ -168,6 +461,80 @@ type NewServiceKey struct {
 
 	// Key The secret. The prefix lets scanners find leaked ones.
 	Key string `json:"key"`
+}
+
+// PersonList defines model for PersonList.
+type PersonList struct {
+	// Next The `cursor` of the next page, or null after the last.
+	Next    *string        `json:"next"`
+	Persons []PersonRecord `json:"persons"`
+}
+
+// PersonRecord defines model for PersonRecord.
+type PersonRecord struct {
+	// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
+	// app's policy says which of them introspection shows.
+	Attributes Attributes `json:"attributes"`
+	CreatedAt  time.Time  `json:"created_at"`
+	Disabled   bool       `json:"disabled"`
+	ExternalID string     `json:"external_id"`
+
+	// Facts The names of the facts there are. The facts cannot be read.
+	Facts []string `json:"facts"`
+	ID    UUID     `json:"id"`
+	Name  string   `json:"name"`
+	Phone *string  `json:"phone"`
+
+	// Source Who made the person.
+	Source    PersonRecordSource `json:"source"`
+	UpdatedAt time.Time          `json:"updated_at"`
+}
+
+// PersonRecordSource Who made the person.
+type PersonRecordSource string
+
+// PersonRequest defines model for PersonRequest.
+type PersonRequest struct {
+	// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
+	// app's policy says which of them introspection shows.
+	Attributes *Attributes `json:"attributes,omitempty"`
+
+	// ExternalID The business's own id, which no two persons share. Text without control characters.
+	ExternalID *string `json:"external_id,omitempty"`
+
+	// Facts What the person may be asked for, by name (`[a-z][a-z0-9_]{0,31}`).
+	Facts *map[string]string `json:"facts,omitempty"`
+
+	// Name For display.
+	Name *string `json:"name,omitempty"`
+
+	// Phone Which no two persons share. Without a country code it is one of mainland China; it is kept in E.164 form.
+	Phone *string `json:"phone,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+}
+
+// PersonUpdate defines model for PersonUpdate.
+type PersonUpdate struct {
+	// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
+	// app's policy says which of them introspection shows.
+	Attributes *Attributes `json:"attributes,omitempty"`
+
+	// ExternalID The business's own id, which no two persons share. Text without control characters.
+	ExternalID *string `json:"external_id,omitempty"`
+
+	// Facts As at creation; null removes one.
+	Facts *map[string]*string `json:"facts,omitempty"`
+
+	// Name For display.
+	Name *string `json:"name,omitempty"`
+
+	// Phone Which no two persons share. Without a country code it is one of mainland China; it is kept in E.164 form.
+	Phone *string `json:"phone,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
 }
 
 // Problem RFC 9457, with two members more.
@@ -185,6 +552,15 @@ type Problem struct {
 
 	// UserMessage What the business has to say to the user, to be shown as it is.
 	UserMessage *string `json:"user_message,omitempty"`
+}
+
+// Reason Why, for the audit trail. Without control characters.
+type Reason = string
+
+// ReasonRequest defines model for ReasonRequest.
+type ReasonRequest struct {
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
 }
 
 // RequestID defines model for RequestID.
@@ -272,8 +648,151 @@ type ServiceKeyRequest struct {
 // ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
 type ServiceKeyScope = string
 
+// SessionList defines model for SessionList.
+type SessionList struct {
+	// Next The `cursor` of the next page, or null after the last.
+	Next     *string         `json:"next"`
+	Sessions []SessionRecord `json:"sessions"`
+}
+
+// SessionRecord defines model for SessionRecord.
+type SessionRecord struct {
+	// App The mini-program's appid, which is its OAuth `client_id`.
+	App AppID `json:"app"`
+
+	// Device The label given at log-in, or an empty string.
+	Device string `json:"device"`
+
+	// EndReason Why it was ended, for example `logout`, `revoked`, `identity_disabled`, `person_disabled`, `replaced`, `erased`.
+	EndReason *string    `json:"end_reason"`
+	EndedAt   *time.Time `json:"ended_at"`
+	Epoch     int64      `json:"epoch"`
+
+	// ExpiresAt When it ends, however often it is refreshed.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Generation One more than the times it was refreshed.
+	Generation int64 `json:"generation"`
+	ID         UUID  `json:"id"`
+
+	// IdleExpiresAt When it ends unless it is refreshed.
+	IdleExpiresAt time.Time `json:"idle_expires_at"`
+
+	// Live Whether it can be refreshed.
+	Live bool `json:"live"`
+
+	// Person The id of the person that its tokens name.
+	Person      *openapi_types.UUID `json:"person"`
+	RefreshedAt time.Time           `json:"refreshed_at"`
+	StartedAt   time.Time           `json:"started_at"`
+	UUID        UUID                `json:"uuid"`
+	Ver         int64               `json:"ver"`
+}
+
 // UUID defines model for UUID.
 type UUID = openapi_types.UUID
+
+// ListAppsParams defines parameters for ListApps.
+type ListAppsParams struct {
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListBindingDelaysParams defines parameters for ListBindingDelays.
+type ListBindingDelaysParams struct {
+	// Delayed Only those that delay the next attempt now.
+	Delayed *bool `form:"delayed,omitempty" json:"delayed,omitempty"`
+
+	// UUID Those of a user.
+	UUID *UUID `form:"uuid,omitempty" json:"uuid,omitempty"`
+
+	// Person Those for facts of a person.
+	Person *UUID `form:"person,omitempty" json:"person,omitempty"`
+
+	// Address Those from the network of an address.
+	Address *string `form:"address,omitempty" json:"address,omitempty"`
+
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// LiftBindingDelayParams defines parameters for LiftBindingDelay.
+type LiftBindingDelayParams struct {
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// ListIdentitiesParams defines parameters for ListIdentities.
+type ListIdentitiesParams struct {
+	// UUID A user's uuid.
+	UUID *UUID `form:"uuid,omitempty" json:"uuid,omitempty"`
+
+	// Openid The platform's id of the account in an app.
+	Openid *string `form:"openid,omitempty" json:"openid,omitempty"`
+
+	// Unionid The platform's id of the account across apps.
+	Unionid *string `form:"unionid,omitempty" json:"unionid,omitempty"`
+
+	// Person The id of the person they are bound to.
+	Person *UUID `form:"person,omitempty" json:"person,omitempty"`
+
+	// App Their app.
+	App *AppID `form:"app,omitempty" json:"app,omitempty"`
+
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// EraseIdentityParams defines parameters for EraseIdentity.
+type EraseIdentityParams struct {
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// ListIdentitySessionsParams defines parameters for ListIdentitySessions.
+type ListIdentitySessionsParams struct {
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListPersonsParams defines parameters for ListPersons.
+type ListPersonsParams struct {
+	// ExternalID The business's own id.
+	ExternalID *string `form:"external_id,omitempty" json:"external_id,omitempty"`
+
+	// Phone A phone number. Without a country code it is one of mainland China.
+	Phone *string `form:"phone,omitempty" json:"phone,omitempty"`
+
+	// Name How the name begins.
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ImportPersonsParams defines parameters for ImportPersons.
+type ImportPersonsParams struct {
+	// DryRun Write nothing.
+	DryRun *bool `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+}
 
 // ListServiceKeysParams defines parameters for ListServiceKeys.
 type ListServiceKeysParams struct {
@@ -284,6 +803,42 @@ type ListServiceKeysParams struct {
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// EndSessionByAdminParams defines parameters for EndSessionByAdmin.
+type EndSessionByAdminParams struct {
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// UpdateAppJSONRequestBody defines body for UpdateApp for application/json ContentType.
+type UpdateAppJSONRequestBody = AppUpdate
+
+// BindIdentityJSONRequestBody defines body for BindIdentity for application/json ContentType.
+type BindIdentityJSONRequestBody = BindIdentityRequest
+
+// DisableIdentityJSONRequestBody defines body for DisableIdentity for application/json ContentType.
+type DisableIdentityJSONRequestBody = ReasonRequest
+
+// EnableIdentityJSONRequestBody defines body for EnableIdentity for application/json ContentType.
+type EnableIdentityJSONRequestBody = ReasonRequest
+
+// UnbindIdentityJSONRequestBody defines body for UnbindIdentity for application/json ContentType.
+type UnbindIdentityJSONRequestBody = ReasonRequest
+
+// CreatePersonJSONRequestBody defines body for CreatePerson for application/json ContentType.
+type CreatePersonJSONRequestBody = PersonRequest
+
+// UpdatePersonJSONRequestBody defines body for UpdatePerson for application/json ContentType.
+type UpdatePersonJSONRequestBody = PersonUpdate
+
+// CreateBindTicketJSONRequestBody defines body for CreateBindTicket for application/json ContentType.
+type CreateBindTicketJSONRequestBody = BindTicketRequest
+
+// DisablePersonJSONRequestBody defines body for DisablePerson for application/json ContentType.
+type DisablePersonJSONRequestBody = ReasonRequest
+
+// EnablePersonJSONRequestBody defines body for EnablePerson for application/json ContentType.
+type EnablePersonJSONRequestBody = ReasonRequest
+
 // CreateRevocationJSONRequestBody defines body for CreateRevocation for application/json ContentType.
 type CreateRevocationJSONRequestBody = RevocationRequest
 
@@ -292,6 +847,69 @@ type CreateServiceKeyJSONRequestBody = ServiceKeyRequest
 
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListApps List the mini-programs.
+	// (GET /admin/v1/apps)
+	ListApps(w http.ResponseWriter, r *http.Request, params ListAppsParams)
+	// GetApp Look at a mini-program.
+	// (GET /admin/v1/apps/{appid})
+	GetApp(w http.ResponseWriter, r *http.Request, appid AppID)
+	// UpdateApp Change a mini-program's policy of binding.
+	// (PATCH /admin/v1/apps/{appid})
+	UpdateApp(w http.ResponseWriter, r *http.Request, appid AppID)
+	// ListBindingDelays List failed attempts to bind.
+	// (GET /admin/v1/binding-delays)
+	ListBindingDelays(w http.ResponseWriter, r *http.Request, params ListBindingDelaysParams)
+	// LiftBindingDelay Lift a delay.
+	// (DELETE /admin/v1/binding-delays/{id})
+	LiftBindingDelay(w http.ResponseWriter, r *http.Request, id string, params LiftBindingDelayParams)
+	// ListIdentities Find users.
+	// (GET /admin/v1/identities)
+	ListIdentities(w http.ResponseWriter, r *http.Request, params ListIdentitiesParams)
+	// EraseIdentity Erase a user.
+	// (DELETE /admin/v1/identities/{uuid})
+	EraseIdentity(w http.ResponseWriter, r *http.Request, uuid UUID, params EraseIdentityParams)
+	// GetIdentity Look at a user.
+	// (GET /admin/v1/identities/{uuid})
+	GetIdentity(w http.ResponseWriter, r *http.Request, uuid UUID)
+	// BindIdentity Bind a user to a person.
+	// (POST /admin/v1/identities/{uuid}/bind)
+	BindIdentity(w http.ResponseWriter, r *http.Request, uuid UUID)
+	// DisableIdentity Keep a user out.
+	// (POST /admin/v1/identities/{uuid}/disable)
+	DisableIdentity(w http.ResponseWriter, r *http.Request, uuid UUID)
+	// EnableIdentity Let a user in again.
+	// (POST /admin/v1/identities/{uuid}/enable)
+	EnableIdentity(w http.ResponseWriter, r *http.Request, uuid UUID)
+	// ListIdentitySessions List a user's sessions.
+	// (GET /admin/v1/identities/{uuid}/sessions)
+	ListIdentitySessions(w http.ResponseWriter, r *http.Request, uuid UUID, params ListIdentitySessionsParams)
+	// UnbindIdentity Unbind a user.
+	// (POST /admin/v1/identities/{uuid}/unbind)
+	UnbindIdentity(w http.ResponseWriter, r *http.Request, uuid UUID)
+	// ListPersons Find persons.
+	// (GET /admin/v1/persons)
+	ListPersons(w http.ResponseWriter, r *http.Request, params ListPersonsParams)
+	// CreatePerson Create a person.
+	// (POST /admin/v1/persons)
+	CreatePerson(w http.ResponseWriter, r *http.Request)
+	// ImportPersons Create and update many persons.
+	// (POST /admin/v1/persons/import)
+	ImportPersons(w http.ResponseWriter, r *http.Request, params ImportPersonsParams)
+	// GetPerson Look at a person.
+	// (GET /admin/v1/persons/{id})
+	GetPerson(w http.ResponseWriter, r *http.Request, id UUID)
+	// UpdatePerson Change a person.
+	// (PATCH /admin/v1/persons/{id})
+	UpdatePerson(w http.ResponseWriter, r *http.Request, id UUID)
+	// CreateBindTicket Mint a bind ticket.
+	// (POST /admin/v1/persons/{id}/bind-tickets)
+	CreateBindTicket(w http.ResponseWriter, r *http.Request, id UUID)
+	// DisablePerson Keep a person out.
+	// (POST /admin/v1/persons/{id}/disable)
+	DisablePerson(w http.ResponseWriter, r *http.Request, id UUID)
+	// EnablePerson Let a person in again.
+	// (POST /admin/v1/persons/{id}/enable)
+	EnablePerson(w http.ResponseWriter, r *http.Request, id UUID)
 	// CreateRevocation End sessions.
 	// (POST /admin/v1/revocations)
 	CreateRevocation(w http.ResponseWriter, r *http.Request)
@@ -304,11 +922,143 @@ type ServerInterface interface {
 	// RevokeServiceKey Revoke a service key.
 	// (DELETE /admin/v1/service-keys/{id})
 	RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID)
+	// EndSessionByAdmin End a session.
+	// (DELETE /admin/v1/sessions/{id})
+	EndSessionByAdmin(w http.ResponseWriter, r *http.Request, id UUID, params EndSessionByAdminParams)
+	// GetSession Look at a session.
+	// (GET /admin/v1/sessions/{id})
+	GetSession(w http.ResponseWriter, r *http.Request, id UUID)
 }
 
 // Unimplemented server implementation that returns http.StatusNotImplemented for each endpoint.
 
 type Unimplemented struct{}
+
+// ListApps List the mini-programs.
+// (GET /admin/v1/apps)
+func (_ Unimplemented) ListApps(w http.ResponseWriter, r *http.Request, params ListAppsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetApp Look at a mini-program.
+// (GET /admin/v1/apps/{appid})
+func (_ Unimplemented) GetApp(w http.ResponseWriter, r *http.Request, appid AppID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateApp Change a mini-program's policy of binding.
+// (PATCH /admin/v1/apps/{appid})
+func (_ Unimplemented) UpdateApp(w http.ResponseWriter, r *http.Request, appid AppID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListBindingDelays List failed attempts to bind.
+// (GET /admin/v1/binding-delays)
+func (_ Unimplemented) ListBindingDelays(w http.ResponseWriter, r *http.Request, params ListBindingDelaysParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// LiftBindingDelay Lift a delay.
+// (DELETE /admin/v1/binding-delays/{id})
+func (_ Unimplemented) LiftBindingDelay(w http.ResponseWriter, r *http.Request, id string, params LiftBindingDelayParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListIdentities Find users.
+// (GET /admin/v1/identities)
+func (_ Unimplemented) ListIdentities(w http.ResponseWriter, r *http.Request, params ListIdentitiesParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// EraseIdentity Erase a user.
+// (DELETE /admin/v1/identities/{uuid})
+func (_ Unimplemented) EraseIdentity(w http.ResponseWriter, r *http.Request, uuid UUID, params EraseIdentityParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetIdentity Look at a user.
+// (GET /admin/v1/identities/{uuid})
+func (_ Unimplemented) GetIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// BindIdentity Bind a user to a person.
+// (POST /admin/v1/identities/{uuid}/bind)
+func (_ Unimplemented) BindIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DisableIdentity Keep a user out.
+// (POST /admin/v1/identities/{uuid}/disable)
+func (_ Unimplemented) DisableIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// EnableIdentity Let a user in again.
+// (POST /admin/v1/identities/{uuid}/enable)
+func (_ Unimplemented) EnableIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListIdentitySessions List a user's sessions.
+// (GET /admin/v1/identities/{uuid}/sessions)
+func (_ Unimplemented) ListIdentitySessions(w http.ResponseWriter, r *http.Request, uuid UUID, params ListIdentitySessionsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UnbindIdentity Unbind a user.
+// (POST /admin/v1/identities/{uuid}/unbind)
+func (_ Unimplemented) UnbindIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ListPersons Find persons.
+// (GET /admin/v1/persons)
+func (_ Unimplemented) ListPersons(w http.ResponseWriter, r *http.Request, params ListPersonsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreatePerson Create a person.
+// (POST /admin/v1/persons)
+func (_ Unimplemented) CreatePerson(w http.ResponseWriter, r *http.Request) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// ImportPersons Create and update many persons.
+// (POST /admin/v1/persons/import)
+func (_ Unimplemented) ImportPersons(w http.ResponseWriter, r *http.Request, params ImportPersonsParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetPerson Look at a person.
+// (GET /admin/v1/persons/{id})
+func (_ Unimplemented) GetPerson(w http.ResponseWriter, r *http.Request, id UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdatePerson Change a person.
+// (PATCH /admin/v1/persons/{id})
+func (_ Unimplemented) UpdatePerson(w http.ResponseWriter, r *http.Request, id UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// CreateBindTicket Mint a bind ticket.
+// (POST /admin/v1/persons/{id}/bind-tickets)
+func (_ Unimplemented) CreateBindTicket(w http.ResponseWriter, r *http.Request, id UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// DisablePerson Keep a person out.
+// (POST /admin/v1/persons/{id}/disable)
+func (_ Unimplemented) DisablePerson(w http.ResponseWriter, r *http.Request, id UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// EnablePerson Let a person in again.
+// (POST /admin/v1/persons/{id}/enable)
+func (_ Unimplemented) EnablePerson(w http.ResponseWriter, r *http.Request, id UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
 
 // CreateRevocation End sessions.
 // (POST /admin/v1/revocations)
@@ -334,6 +1084,18 @@ func (_ Unimplemented) RevokeServiceKey(w http.ResponseWriter, r *http.Request, 
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
+// EndSessionByAdmin End a session.
+// (DELETE /admin/v1/sessions/{id})
+func (_ Unimplemented) EndSessionByAdmin(w http.ResponseWriter, r *http.Request, id UUID, params EndSessionByAdminParams) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// GetSession Look at a session.
+// (GET /admin/v1/sessions/{id})
+func (_ Unimplemented) GetSession(w http.ResponseWriter, r *http.Request, id UUID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
 // ServerInterfaceWrapper converts contexts to parameters.
 type ServerInterfaceWrapper struct {
 	Handler            ServerInterface
@@ -342,6 +1104,857 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// ListApps operation middleware
+func (siw *ServerInterfaceWrapper) ListApps(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListAppsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListApps(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetApp operation middleware
+func (siw *ServerInterfaceWrapper) GetApp(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "appid" -------------
+	var appid AppID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "appid", chi.URLParam(r, "appid"), &appid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "appid", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetApp(w, r, appid)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdateApp operation middleware
+func (siw *ServerInterfaceWrapper) UpdateApp(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "appid" -------------
+	var appid AppID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "appid", chi.URLParam(r, "appid"), &appid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "appid", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateApp(w, r, appid)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListBindingDelays operation middleware
+func (siw *ServerInterfaceWrapper) ListBindingDelays(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListBindingDelaysParams
+
+	// ------------- Optional query parameter "delayed" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "delayed", r.URL.Query(), &params.Delayed, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "delayed"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "delayed", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "uuid" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "uuid", r.URL.Query(), &params.UUID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "uuid"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "uuid", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "person" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "person", r.URL.Query(), &params.Person, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "person"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "person", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "address" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "address", r.URL.Query(), &params.Address, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "address"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "address", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListBindingDelays(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// LiftBindingDelay operation middleware
+func (siw *ServerInterfaceWrapper) LiftBindingDelay(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id string
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params LiftBindingDelayParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.LiftBindingDelay(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListIdentities operation middleware
+func (siw *ServerInterfaceWrapper) ListIdentities(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListIdentitiesParams
+
+	// ------------- Optional query parameter "uuid" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "uuid", r.URL.Query(), &params.UUID, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "uuid"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "uuid", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "openid" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "openid", r.URL.Query(), &params.Openid, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "openid"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "openid", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "unionid" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "unionid", r.URL.Query(), &params.Unionid, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "unionid"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "unionid", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "person" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "person", r.URL.Query(), &params.Person, runtime.BindQueryParameterOptions{Type: "string", Format: "uuid"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "person"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "person", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "app" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "app", r.URL.Query(), &params.App, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "app"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "app", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListIdentities(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EraseIdentity operation middleware
+func (siw *ServerInterfaceWrapper) EraseIdentity(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "uuid" -------------
+	var uuid UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "uuid", chi.URLParam(r, "uuid"), &uuid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "uuid", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params EraseIdentityParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EraseIdentity(w, r, uuid, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetIdentity operation middleware
+func (siw *ServerInterfaceWrapper) GetIdentity(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "uuid" -------------
+	var uuid UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "uuid", chi.URLParam(r, "uuid"), &uuid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "uuid", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetIdentity(w, r, uuid)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// BindIdentity operation middleware
+func (siw *ServerInterfaceWrapper) BindIdentity(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "uuid" -------------
+	var uuid UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "uuid", chi.URLParam(r, "uuid"), &uuid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "uuid", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.BindIdentity(w, r, uuid)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DisableIdentity operation middleware
+func (siw *ServerInterfaceWrapper) DisableIdentity(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "uuid" -------------
+	var uuid UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "uuid", chi.URLParam(r, "uuid"), &uuid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "uuid", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DisableIdentity(w, r, uuid)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EnableIdentity operation middleware
+func (siw *ServerInterfaceWrapper) EnableIdentity(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "uuid" -------------
+	var uuid UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "uuid", chi.URLParam(r, "uuid"), &uuid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "uuid", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EnableIdentity(w, r, uuid)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListIdentitySessions operation middleware
+func (siw *ServerInterfaceWrapper) ListIdentitySessions(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "uuid" -------------
+	var uuid UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "uuid", chi.URLParam(r, "uuid"), &uuid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "uuid", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListIdentitySessionsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListIdentitySessions(w, r, uuid, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UnbindIdentity operation middleware
+func (siw *ServerInterfaceWrapper) UnbindIdentity(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "uuid" -------------
+	var uuid UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "uuid", chi.URLParam(r, "uuid"), &uuid, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "uuid", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UnbindIdentity(w, r, uuid)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListPersons operation middleware
+func (siw *ServerInterfaceWrapper) ListPersons(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListPersonsParams
+
+	// ------------- Optional query parameter "external_id" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "external_id", r.URL.Query(), &params.ExternalID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "external_id"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "external_id", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "phone" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "phone", r.URL.Query(), &params.Phone, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "phone"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "phone", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "name" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "name", r.URL.Query(), &params.Name, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "name"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "name", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", r.URL.Query(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListPersons(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreatePerson operation middleware
+func (siw *ServerInterfaceWrapper) CreatePerson(w http.ResponseWriter, r *http.Request) {
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreatePerson(w, r)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ImportPersons operation middleware
+func (siw *ServerInterfaceWrapper) ImportPersons(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ImportPersonsParams
+
+	// ------------- Optional query parameter "dry_run" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "dry_run", r.URL.Query(), &params.DryRun, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "dry_run"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "dry_run", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ImportPersons(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetPerson operation middleware
+func (siw *ServerInterfaceWrapper) GetPerson(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetPerson(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// UpdatePerson operation middleware
+func (siw *ServerInterfaceWrapper) UpdatePerson(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdatePerson(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateBindTicket operation middleware
+func (siw *ServerInterfaceWrapper) CreateBindTicket(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateBindTicket(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DisablePerson operation middleware
+func (siw *ServerInterfaceWrapper) DisablePerson(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DisablePerson(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EnablePerson operation middleware
+func (siw *ServerInterfaceWrapper) EnablePerson(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EnablePerson(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // CreateRevocation operation middleware
 func (siw *ServerInterfaceWrapper) CreateRevocation(w http.ResponseWriter, r *http.Request) {
@@ -434,6 +2047,74 @@ func (siw *ServerInterfaceWrapper) RevokeServiceKey(w http.ResponseWriter, r *ht
 
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		siw.Handler.RevokeServiceKey(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// EndSessionByAdmin operation middleware
+func (siw *ServerInterfaceWrapper) EndSessionByAdmin(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params EndSessionByAdminParams
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.EndSessionByAdmin(w, r, id, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSession operation middleware
+func (siw *ServerInterfaceWrapper) GetSession(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id UUID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "uuid", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSession(w, r, id)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -557,6 +2238,69 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	}
 
 	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/apps", wrapper.ListApps)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/apps/{appid}", wrapper.GetApp)
+	})
+	r.Group(func(r chi.Router) {
+		r.Patch(options.BaseURL+"/admin/v1/apps/{appid}", wrapper.UpdateApp)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/binding-delays", wrapper.ListBindingDelays)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/admin/v1/binding-delays/{id}", wrapper.LiftBindingDelay)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/identities", wrapper.ListIdentities)
+	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/admin/v1/identities/{uuid}", wrapper.EraseIdentity)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/identities/{uuid}", wrapper.GetIdentity)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/identities/{uuid}/bind", wrapper.BindIdentity)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/identities/{uuid}/disable", wrapper.DisableIdentity)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/identities/{uuid}/enable", wrapper.EnableIdentity)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/identities/{uuid}/sessions", wrapper.ListIdentitySessions)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/identities/{uuid}/unbind", wrapper.UnbindIdentity)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/persons", wrapper.ListPersons)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/persons", wrapper.CreatePerson)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/persons/{id}", wrapper.GetPerson)
+	})
+	r.Group(func(r chi.Router) {
+		r.Patch(options.BaseURL+"/admin/v1/persons/{id}", wrapper.UpdatePerson)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/persons/{id}/bind-tickets", wrapper.CreateBindTicket)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/persons/{id}/disable", wrapper.DisablePerson)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/persons/{id}/enable", wrapper.EnablePerson)
+	})
+	r.Group(func(r chi.Router) {
+		r.Post(options.BaseURL+"/admin/v1/persons/import", wrapper.ImportPersons)
+	})
+	r.Group(func(r chi.Router) {
 		r.Post(options.BaseURL+"/admin/v1/revocations", wrapper.CreateRevocation)
 	})
 	r.Group(func(r chi.Router) {
@@ -568,8 +2312,834 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	r.Group(func(r chi.Router) {
 		r.Delete(options.BaseURL+"/admin/v1/service-keys/{id}", wrapper.RevokeServiceKey)
 	})
+	r.Group(func(r chi.Router) {
+		r.Delete(options.BaseURL+"/admin/v1/sessions/{id}", wrapper.EndSessionByAdmin)
+	})
+	r.Group(func(r chi.Router) {
+		r.Get(options.BaseURL+"/admin/v1/sessions/{id}", wrapper.GetSession)
+	})
 
 	return r
+}
+
+type ListAppsRequestObject struct {
+	Params ListAppsParams
+}
+
+type ListAppsResponseObject interface {
+	VisitListAppsResponse(w http.ResponseWriter) error
+}
+
+type ListApps200JSONResponse AppList
+
+func (response ListApps200JSONResponse) VisitListAppsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListAppsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListAppsdefaultApplicationProblemPlusJSONResponse) VisitListAppsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAppRequestObject struct {
+	Appid AppID `json:"appid"`
+}
+
+type GetAppResponseObject interface {
+	VisitGetAppResponse(w http.ResponseWriter) error
+}
+
+type GetApp200JSONResponse AppRecord
+
+func (response GetApp200JSONResponse) VisitGetAppResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetAppdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetAppdefaultApplicationProblemPlusJSONResponse) VisitGetAppResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateAppRequestObject struct {
+	Appid AppID `json:"appid"`
+	Body  *UpdateAppJSONRequestBody
+}
+
+type UpdateAppResponseObject interface {
+	VisitUpdateAppResponse(w http.ResponseWriter) error
+}
+
+type UpdateApp200JSONResponse AppRecord
+
+func (response UpdateApp200JSONResponse) VisitUpdateAppResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateAppdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateAppdefaultApplicationProblemPlusJSONResponse) VisitUpdateAppResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBindingDelaysRequestObject struct {
+	Params ListBindingDelaysParams
+}
+
+type ListBindingDelaysResponseObject interface {
+	VisitListBindingDelaysResponse(w http.ResponseWriter) error
+}
+
+type ListBindingDelays200JSONResponse BindingDelayList
+
+func (response ListBindingDelays200JSONResponse) VisitListBindingDelaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListBindingDelaysdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListBindingDelaysdefaultApplicationProblemPlusJSONResponse) VisitListBindingDelaysResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type LiftBindingDelayRequestObject struct {
+	ID     string `json:"id"`
+	Params LiftBindingDelayParams
+}
+
+type LiftBindingDelayResponseObject interface {
+	VisitLiftBindingDelayResponse(w http.ResponseWriter) error
+}
+
+type LiftBindingDelay204Response struct {
+}
+
+func (response LiftBindingDelay204Response) VisitLiftBindingDelayResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type LiftBindingDelaydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response LiftBindingDelaydefaultApplicationProblemPlusJSONResponse) VisitLiftBindingDelayResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIdentitiesRequestObject struct {
+	Params ListIdentitiesParams
+}
+
+type ListIdentitiesResponseObject interface {
+	VisitListIdentitiesResponse(w http.ResponseWriter) error
+}
+
+type ListIdentities200JSONResponse IdentityList
+
+func (response ListIdentities200JSONResponse) VisitListIdentitiesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIdentitiesdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListIdentitiesdefaultApplicationProblemPlusJSONResponse) VisitListIdentitiesResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EraseIdentityRequestObject struct {
+	UUID   UUID `json:"uuid"`
+	Params EraseIdentityParams
+}
+
+type EraseIdentityResponseObject interface {
+	VisitEraseIdentityResponse(w http.ResponseWriter) error
+}
+
+type EraseIdentity204Response struct {
+}
+
+func (response EraseIdentity204Response) VisitEraseIdentityResponse(w http.ResponseWriter) error {
+	w.WriteHeader(204)
+	return nil
+}
+
+type EraseIdentitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EraseIdentitydefaultApplicationProblemPlusJSONResponse) VisitEraseIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIdentityRequestObject struct {
+	UUID UUID `json:"uuid"`
+}
+
+type GetIdentityResponseObject interface {
+	VisitGetIdentityResponse(w http.ResponseWriter) error
+}
+
+type GetIdentity200JSONResponse IdentityRecord
+
+func (response GetIdentity200JSONResponse) VisitGetIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetIdentitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetIdentitydefaultApplicationProblemPlusJSONResponse) VisitGetIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BindIdentityRequestObject struct {
+	UUID UUID `json:"uuid"`
+	Body *BindIdentityJSONRequestBody
+}
+
+type BindIdentityResponseObject interface {
+	VisitBindIdentityResponse(w http.ResponseWriter) error
+}
+
+type BindIdentity200JSONResponse IdentityRecord
+
+func (response BindIdentity200JSONResponse) VisitBindIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type BindIdentitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response BindIdentitydefaultApplicationProblemPlusJSONResponse) VisitBindIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisableIdentityRequestObject struct {
+	UUID UUID `json:"uuid"`
+	Body *DisableIdentityJSONRequestBody
+}
+
+type DisableIdentityResponseObject interface {
+	VisitDisableIdentityResponse(w http.ResponseWriter) error
+}
+
+type DisableIdentity200JSONResponse IdentityRecord
+
+func (response DisableIdentity200JSONResponse) VisitDisableIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisableIdentitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DisableIdentitydefaultApplicationProblemPlusJSONResponse) VisitDisableIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EnableIdentityRequestObject struct {
+	UUID UUID `json:"uuid"`
+	Body *EnableIdentityJSONRequestBody
+}
+
+type EnableIdentityResponseObject interface {
+	VisitEnableIdentityResponse(w http.ResponseWriter) error
+}
+
+type EnableIdentity200JSONResponse IdentityRecord
+
+func (response EnableIdentity200JSONResponse) VisitEnableIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EnableIdentitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EnableIdentitydefaultApplicationProblemPlusJSONResponse) VisitEnableIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIdentitySessionsRequestObject struct {
+	UUID   UUID `json:"uuid"`
+	Params ListIdentitySessionsParams
+}
+
+type ListIdentitySessionsResponseObject interface {
+	VisitListIdentitySessionsResponse(w http.ResponseWriter) error
+}
+
+type ListIdentitySessions200JSONResponse SessionList
+
+func (response ListIdentitySessions200JSONResponse) VisitListIdentitySessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListIdentitySessionsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListIdentitySessionsdefaultApplicationProblemPlusJSONResponse) VisitListIdentitySessionsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UnbindIdentityRequestObject struct {
+	UUID UUID `json:"uuid"`
+	Body *UnbindIdentityJSONRequestBody
+}
+
+type UnbindIdentityResponseObject interface {
+	VisitUnbindIdentityResponse(w http.ResponseWriter) error
+}
+
+type UnbindIdentity200JSONResponse IdentityRecord
+
+func (response UnbindIdentity200JSONResponse) VisitUnbindIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UnbindIdentitydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UnbindIdentitydefaultApplicationProblemPlusJSONResponse) VisitUnbindIdentityResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPersonsRequestObject struct {
+	Params ListPersonsParams
+}
+
+type ListPersonsResponseObject interface {
+	VisitListPersonsResponse(w http.ResponseWriter) error
+}
+
+type ListPersons200JSONResponse PersonList
+
+func (response ListPersons200JSONResponse) VisitListPersonsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListPersonsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListPersonsdefaultApplicationProblemPlusJSONResponse) VisitListPersonsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePersonRequestObject struct {
+	Body *CreatePersonJSONRequestBody
+}
+
+type CreatePersonResponseObject interface {
+	VisitCreatePersonResponse(w http.ResponseWriter) error
+}
+
+type CreatePerson201JSONResponse PersonRecord
+
+func (response CreatePerson201JSONResponse) VisitCreatePersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreatePersondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreatePersondefaultApplicationProblemPlusJSONResponse) VisitCreatePersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportPersonsRequestObject struct {
+	Params ImportPersonsParams
+	Body   io.Reader
+}
+
+type ImportPersonsResponseObject interface {
+	VisitImportPersonsResponse(w http.ResponseWriter) error
+}
+
+type ImportPersons200JSONResponse ImportResult
+
+func (response ImportPersons200JSONResponse) VisitImportPersonsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportPersonsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ImportPersonsdefaultApplicationProblemPlusJSONResponse) VisitImportPersonsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPersonRequestObject struct {
+	ID UUID `json:"id"`
+}
+
+type GetPersonResponseObject interface {
+	VisitGetPersonResponse(w http.ResponseWriter) error
+}
+
+type GetPerson200JSONResponse PersonRecord
+
+func (response GetPerson200JSONResponse) VisitGetPersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetPersondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetPersondefaultApplicationProblemPlusJSONResponse) VisitGetPersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdatePersonRequestObject struct {
+	ID   UUID `json:"id"`
+	Body *UpdatePersonJSONRequestBody
+}
+
+type UpdatePersonResponseObject interface {
+	VisitUpdatePersonResponse(w http.ResponseWriter) error
+}
+
+type UpdatePerson200JSONResponse PersonRecord
+
+func (response UpdatePerson200JSONResponse) VisitUpdatePersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdatePersondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdatePersondefaultApplicationProblemPlusJSONResponse) VisitUpdatePersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateBindTicketRequestObject struct {
+	ID   UUID `json:"id"`
+	Body *CreateBindTicketJSONRequestBody
+}
+
+type CreateBindTicketResponseObject interface {
+	VisitCreateBindTicketResponse(w http.ResponseWriter) error
+}
+
+type CreateBindTicket201JSONResponse BindTicket
+
+func (response CreateBindTicket201JSONResponse) VisitCreateBindTicketResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(201)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateBindTicketdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateBindTicketdefaultApplicationProblemPlusJSONResponse) VisitCreateBindTicketResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisablePersonRequestObject struct {
+	ID   UUID `json:"id"`
+	Body *DisablePersonJSONRequestBody
+}
+
+type DisablePersonResponseObject interface {
+	VisitDisablePersonResponse(w http.ResponseWriter) error
+}
+
+type DisablePerson200JSONResponse PersonRecord
+
+func (response DisablePerson200JSONResponse) VisitDisablePersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DisablePersondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DisablePersondefaultApplicationProblemPlusJSONResponse) VisitDisablePersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EnablePersonRequestObject struct {
+	ID   UUID `json:"id"`
+	Body *EnablePersonJSONRequestBody
+}
+
+type EnablePersonResponseObject interface {
+	VisitEnablePersonResponse(w http.ResponseWriter) error
+}
+
+type EnablePerson200JSONResponse PersonRecord
+
+func (response EnablePerson200JSONResponse) VisitEnablePersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EnablePersondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EnablePersondefaultApplicationProblemPlusJSONResponse) VisitEnablePersonResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type CreateRevocationRequestObject struct {
@@ -722,8 +3292,150 @@ func (response RevokeServiceKeydefaultApplicationProblemPlusJSONResponse) VisitR
 	return err
 }
 
+type EndSessionByAdminRequestObject struct {
+	ID     UUID `json:"id"`
+	Params EndSessionByAdminParams
+}
+
+type EndSessionByAdminResponseObject interface {
+	VisitEndSessionByAdminResponse(w http.ResponseWriter) error
+}
+
+type EndSessionByAdmin200JSONResponse Revocation
+
+func (response EndSessionByAdmin200JSONResponse) VisitEndSessionByAdminResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type EndSessionByAdmindefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response EndSessionByAdmindefaultApplicationProblemPlusJSONResponse) VisitEndSessionByAdminResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSessionRequestObject struct {
+	ID UUID `json:"id"`
+}
+
+type GetSessionResponseObject interface {
+	VisitGetSessionResponse(w http.ResponseWriter) error
+}
+
+type GetSession200JSONResponse SessionRecord
+
+func (response GetSession200JSONResponse) VisitGetSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSessiondefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetSessiondefaultApplicationProblemPlusJSONResponse) VisitGetSessionResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListApps List the mini-programs.
+	// (GET /admin/v1/apps)
+	ListApps(ctx context.Context, request ListAppsRequestObject) (ListAppsResponseObject, error)
+	// GetApp Look at a mini-program.
+	// (GET /admin/v1/apps/{appid})
+	GetApp(ctx context.Context, request GetAppRequestObject) (GetAppResponseObject, error)
+	// UpdateApp Change a mini-program's policy of binding.
+	// (PATCH /admin/v1/apps/{appid})
+	UpdateApp(ctx context.Context, request UpdateAppRequestObject) (UpdateAppResponseObject, error)
+	// ListBindingDelays List failed attempts to bind.
+	// (GET /admin/v1/binding-delays)
+	ListBindingDelays(ctx context.Context, request ListBindingDelaysRequestObject) (ListBindingDelaysResponseObject, error)
+	// LiftBindingDelay Lift a delay.
+	// (DELETE /admin/v1/binding-delays/{id})
+	LiftBindingDelay(ctx context.Context, request LiftBindingDelayRequestObject) (LiftBindingDelayResponseObject, error)
+	// ListIdentities Find users.
+	// (GET /admin/v1/identities)
+	ListIdentities(ctx context.Context, request ListIdentitiesRequestObject) (ListIdentitiesResponseObject, error)
+	// EraseIdentity Erase a user.
+	// (DELETE /admin/v1/identities/{uuid})
+	EraseIdentity(ctx context.Context, request EraseIdentityRequestObject) (EraseIdentityResponseObject, error)
+	// GetIdentity Look at a user.
+	// (GET /admin/v1/identities/{uuid})
+	GetIdentity(ctx context.Context, request GetIdentityRequestObject) (GetIdentityResponseObject, error)
+	// BindIdentity Bind a user to a person.
+	// (POST /admin/v1/identities/{uuid}/bind)
+	BindIdentity(ctx context.Context, request BindIdentityRequestObject) (BindIdentityResponseObject, error)
+	// DisableIdentity Keep a user out.
+	// (POST /admin/v1/identities/{uuid}/disable)
+	DisableIdentity(ctx context.Context, request DisableIdentityRequestObject) (DisableIdentityResponseObject, error)
+	// EnableIdentity Let a user in again.
+	// (POST /admin/v1/identities/{uuid}/enable)
+	EnableIdentity(ctx context.Context, request EnableIdentityRequestObject) (EnableIdentityResponseObject, error)
+	// ListIdentitySessions List a user's sessions.
+	// (GET /admin/v1/identities/{uuid}/sessions)
+	ListIdentitySessions(ctx context.Context, request ListIdentitySessionsRequestObject) (ListIdentitySessionsResponseObject, error)
+	// UnbindIdentity Unbind a user.
+	// (POST /admin/v1/identities/{uuid}/unbind)
+	UnbindIdentity(ctx context.Context, request UnbindIdentityRequestObject) (UnbindIdentityResponseObject, error)
+	// ListPersons Find persons.
+	// (GET /admin/v1/persons)
+	ListPersons(ctx context.Context, request ListPersonsRequestObject) (ListPersonsResponseObject, error)
+	// CreatePerson Create a person.
+	// (POST /admin/v1/persons)
+	CreatePerson(ctx context.Context, request CreatePersonRequestObject) (CreatePersonResponseObject, error)
+	// ImportPersons Create and update many persons.
+	// (POST /admin/v1/persons/import)
+	ImportPersons(ctx context.Context, request ImportPersonsRequestObject) (ImportPersonsResponseObject, error)
+	// GetPerson Look at a person.
+	// (GET /admin/v1/persons/{id})
+	GetPerson(ctx context.Context, request GetPersonRequestObject) (GetPersonResponseObject, error)
+	// UpdatePerson Change a person.
+	// (PATCH /admin/v1/persons/{id})
+	UpdatePerson(ctx context.Context, request UpdatePersonRequestObject) (UpdatePersonResponseObject, error)
+	// CreateBindTicket Mint a bind ticket.
+	// (POST /admin/v1/persons/{id}/bind-tickets)
+	CreateBindTicket(ctx context.Context, request CreateBindTicketRequestObject) (CreateBindTicketResponseObject, error)
+	// DisablePerson Keep a person out.
+	// (POST /admin/v1/persons/{id}/disable)
+	DisablePerson(ctx context.Context, request DisablePersonRequestObject) (DisablePersonResponseObject, error)
+	// EnablePerson Let a person in again.
+	// (POST /admin/v1/persons/{id}/enable)
+	EnablePerson(ctx context.Context, request EnablePersonRequestObject) (EnablePersonResponseObject, error)
 	// CreateRevocation End sessions.
 	// (POST /admin/v1/revocations)
 	CreateRevocation(ctx context.Context, request CreateRevocationRequestObject) (CreateRevocationResponseObject, error)
@@ -736,6 +3448,12 @@ type StrictServerInterface interface {
 	// RevokeServiceKey Revoke a service key.
 	// (DELETE /admin/v1/service-keys/{id})
 	RevokeServiceKey(ctx context.Context, request RevokeServiceKeyRequestObject) (RevokeServiceKeyResponseObject, error)
+	// EndSessionByAdmin End a session.
+	// (DELETE /admin/v1/sessions/{id})
+	EndSessionByAdmin(ctx context.Context, request EndSessionByAdminRequestObject) (EndSessionByAdminResponseObject, error)
+	// GetSession Look at a session.
+	// (GET /admin/v1/sessions/{id})
+	GetSession(ctx context.Context, request GetSessionRequestObject) (GetSessionResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -775,6 +3493,643 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictHTTPServerOptions
+}
+
+// ListApps operation middleware
+func (sh *strictHandler) ListApps(w http.ResponseWriter, r *http.Request, params ListAppsParams) {
+	var request ListAppsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListApps(ctx, request.(ListAppsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListApps")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListAppsResponseObject); ok {
+		if err := validResponse.VisitListAppsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetApp operation middleware
+func (sh *strictHandler) GetApp(w http.ResponseWriter, r *http.Request, appid AppID) {
+	var request GetAppRequestObject
+
+	request.Appid = appid
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetApp(ctx, request.(GetAppRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetApp")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetAppResponseObject); ok {
+		if err := validResponse.VisitGetAppResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateApp operation middleware
+func (sh *strictHandler) UpdateApp(w http.ResponseWriter, r *http.Request, appid AppID) {
+	var request UpdateAppRequestObject
+
+	request.Appid = appid
+
+	var body UpdateAppJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateApp(ctx, request.(UpdateAppRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateApp")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateAppResponseObject); ok {
+		if err := validResponse.VisitUpdateAppResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListBindingDelays operation middleware
+func (sh *strictHandler) ListBindingDelays(w http.ResponseWriter, r *http.Request, params ListBindingDelaysParams) {
+	var request ListBindingDelaysRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListBindingDelays(ctx, request.(ListBindingDelaysRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListBindingDelays")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListBindingDelaysResponseObject); ok {
+		if err := validResponse.VisitListBindingDelaysResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// LiftBindingDelay operation middleware
+func (sh *strictHandler) LiftBindingDelay(w http.ResponseWriter, r *http.Request, id string, params LiftBindingDelayParams) {
+	var request LiftBindingDelayRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.LiftBindingDelay(ctx, request.(LiftBindingDelayRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "LiftBindingDelay")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(LiftBindingDelayResponseObject); ok {
+		if err := validResponse.VisitLiftBindingDelayResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListIdentities operation middleware
+func (sh *strictHandler) ListIdentities(w http.ResponseWriter, r *http.Request, params ListIdentitiesParams) {
+	var request ListIdentitiesRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListIdentities(ctx, request.(ListIdentitiesRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListIdentities")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListIdentitiesResponseObject); ok {
+		if err := validResponse.VisitListIdentitiesResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EraseIdentity operation middleware
+func (sh *strictHandler) EraseIdentity(w http.ResponseWriter, r *http.Request, uuid UUID, params EraseIdentityParams) {
+	var request EraseIdentityRequestObject
+
+	request.UUID = uuid
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EraseIdentity(ctx, request.(EraseIdentityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EraseIdentity")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EraseIdentityResponseObject); ok {
+		if err := validResponse.VisitEraseIdentityResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetIdentity operation middleware
+func (sh *strictHandler) GetIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	var request GetIdentityRequestObject
+
+	request.UUID = uuid
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetIdentity(ctx, request.(GetIdentityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetIdentity")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetIdentityResponseObject); ok {
+		if err := validResponse.VisitGetIdentityResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// BindIdentity operation middleware
+func (sh *strictHandler) BindIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	var request BindIdentityRequestObject
+
+	request.UUID = uuid
+
+	var body BindIdentityJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.BindIdentity(ctx, request.(BindIdentityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "BindIdentity")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(BindIdentityResponseObject); ok {
+		if err := validResponse.VisitBindIdentityResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DisableIdentity operation middleware
+func (sh *strictHandler) DisableIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	var request DisableIdentityRequestObject
+
+	request.UUID = uuid
+
+	var body DisableIdentityJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DisableIdentity(ctx, request.(DisableIdentityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DisableIdentity")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DisableIdentityResponseObject); ok {
+		if err := validResponse.VisitDisableIdentityResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EnableIdentity operation middleware
+func (sh *strictHandler) EnableIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	var request EnableIdentityRequestObject
+
+	request.UUID = uuid
+
+	var body EnableIdentityJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EnableIdentity(ctx, request.(EnableIdentityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EnableIdentity")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EnableIdentityResponseObject); ok {
+		if err := validResponse.VisitEnableIdentityResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListIdentitySessions operation middleware
+func (sh *strictHandler) ListIdentitySessions(w http.ResponseWriter, r *http.Request, uuid UUID, params ListIdentitySessionsParams) {
+	var request ListIdentitySessionsRequestObject
+
+	request.UUID = uuid
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListIdentitySessions(ctx, request.(ListIdentitySessionsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListIdentitySessions")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListIdentitySessionsResponseObject); ok {
+		if err := validResponse.VisitListIdentitySessionsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UnbindIdentity operation middleware
+func (sh *strictHandler) UnbindIdentity(w http.ResponseWriter, r *http.Request, uuid UUID) {
+	var request UnbindIdentityRequestObject
+
+	request.UUID = uuid
+
+	var body UnbindIdentityJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UnbindIdentity(ctx, request.(UnbindIdentityRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UnbindIdentity")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UnbindIdentityResponseObject); ok {
+		if err := validResponse.VisitUnbindIdentityResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListPersons operation middleware
+func (sh *strictHandler) ListPersons(w http.ResponseWriter, r *http.Request, params ListPersonsParams) {
+	var request ListPersonsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListPersons(ctx, request.(ListPersonsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListPersons")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListPersonsResponseObject); ok {
+		if err := validResponse.VisitListPersonsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreatePerson operation middleware
+func (sh *strictHandler) CreatePerson(w http.ResponseWriter, r *http.Request) {
+	var request CreatePersonRequestObject
+
+	var body CreatePersonJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreatePerson(ctx, request.(CreatePersonRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreatePerson")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreatePersonResponseObject); ok {
+		if err := validResponse.VisitCreatePersonResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ImportPersons operation middleware
+func (sh *strictHandler) ImportPersons(w http.ResponseWriter, r *http.Request, params ImportPersonsParams) {
+	var request ImportPersonsRequestObject
+
+	request.Params = params
+
+	request.Body = r.Body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ImportPersons(ctx, request.(ImportPersonsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ImportPersons")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ImportPersonsResponseObject); ok {
+		if err := validResponse.VisitImportPersonsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetPerson operation middleware
+func (sh *strictHandler) GetPerson(w http.ResponseWriter, r *http.Request, id UUID) {
+	var request GetPersonRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetPerson(ctx, request.(GetPersonRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetPerson")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetPersonResponseObject); ok {
+		if err := validResponse.VisitGetPersonResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdatePerson operation middleware
+func (sh *strictHandler) UpdatePerson(w http.ResponseWriter, r *http.Request, id UUID) {
+	var request UpdatePersonRequestObject
+
+	request.ID = id
+
+	var body UpdatePersonJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdatePerson(ctx, request.(UpdatePersonRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdatePerson")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdatePersonResponseObject); ok {
+		if err := validResponse.VisitUpdatePersonResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateBindTicket operation middleware
+func (sh *strictHandler) CreateBindTicket(w http.ResponseWriter, r *http.Request, id UUID) {
+	var request CreateBindTicketRequestObject
+
+	request.ID = id
+
+	var body CreateBindTicketJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateBindTicket(ctx, request.(CreateBindTicketRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateBindTicket")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateBindTicketResponseObject); ok {
+		if err := validResponse.VisitCreateBindTicketResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DisablePerson operation middleware
+func (sh *strictHandler) DisablePerson(w http.ResponseWriter, r *http.Request, id UUID) {
+	var request DisablePersonRequestObject
+
+	request.ID = id
+
+	var body DisablePersonJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DisablePerson(ctx, request.(DisablePersonRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DisablePerson")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DisablePersonResponseObject); ok {
+		if err := validResponse.VisitDisablePersonResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EnablePerson operation middleware
+func (sh *strictHandler) EnablePerson(w http.ResponseWriter, r *http.Request, id UUID) {
+	var request EnablePersonRequestObject
+
+	request.ID = id
+
+	var body EnablePersonJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
+	}
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EnablePerson(ctx, request.(EnablePersonRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EnablePerson")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EnablePersonResponseObject); ok {
+		if err := validResponse.VisitEnablePersonResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // CreateRevocation operation middleware
@@ -884,6 +4239,59 @@ func (sh *strictHandler) RevokeServiceKey(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RevokeServiceKeyResponseObject); ok {
 		if err := validResponse.VisitRevokeServiceKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// EndSessionByAdmin operation middleware
+func (sh *strictHandler) EndSessionByAdmin(w http.ResponseWriter, r *http.Request, id UUID, params EndSessionByAdminParams) {
+	var request EndSessionByAdminRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.EndSessionByAdmin(ctx, request.(EndSessionByAdminRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "EndSessionByAdmin")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(EndSessionByAdminResponseObject); ok {
+		if err := validResponse.VisitEndSessionByAdminResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSession operation middleware
+func (sh *strictHandler) GetSession(w http.ResponseWriter, r *http.Request, id UUID) {
+	var request GetSessionRequestObject
+
+	request.ID = id
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSession(ctx, request.(GetSessionRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSession")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSessionResponseObject); ok {
+		if err := validResponse.VisitGetSessionResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

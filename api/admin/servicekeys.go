@@ -11,23 +11,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// Bounds of a page.
-const (
-	defaultLimit = 100
-	maxLimit     = 1000
-)
-
 // ListServiceKeys implements [StrictServerInterface].
 func (a *API) ListServiceKeys(ctx context.Context, r ListServiceKeysRequestObject) (ListServiceKeysResponseObject, error) {
 	if key := keyOf(ctx); key.Restricted() {
 		return nil, errRestricted
 	}
-	limit := defaultLimit
-	if r.Params.Limit != nil {
-		limit = *r.Params.Limit
-	}
-	if limit < 1 || limit > maxLimit {
-		return nil, auth.Invalid("limit is 1 to 1000")
+	limit, err := limitOf(r.Params.Limit)
+	if err != nil {
+		return nil, err
 	}
 	keys, err := a.c.Keys.ServiceKeys(ctx)
 	if err != nil {
@@ -38,7 +29,7 @@ func (a *API) ListServiceKeys(ctx context.Context, r ListServiceKeysRequestObjec
 	if cursor := r.Params.Cursor; cursor != nil {
 		at := slices.IndexFunc(keys, func(k servicekey.Key) bool { return k.ID == *cursor })
 		if at < 0 {
-			return nil, auth.Invalid("cursor is the next of another page")
+			return nil, errCursor
 		}
 		keys = keys[at+1:]
 	}

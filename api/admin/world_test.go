@@ -11,17 +11,21 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
 	"github.com/yufu-auth/yufu/api/admin"
+	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
@@ -33,6 +37,8 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 type store interface {
 	sessiontest.Store
 	servicekey.Store
+	binding.Store
+	binding.PersonStore
 }
 
 var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
@@ -71,13 +77,23 @@ var stores = map[string]func(t *testing.T) store{
 type world struct {
 	*sessiontest.Fixture
 	store store
+	facts *binding.FactKey
 	url   string
+	// http holds what passes against the contract.
+	http *http.Client
+	// applied counts how often the hook of binding was called.
+	applied atomic.Int64
 }
 
 func newWorld(t *testing.T, open func(*testing.T) store) *world {
 	t.Helper()
 	s := open(t)
 	w := &world{Fixture: sessiontest.New(t, s, session.Lifetimes{}), store: s}
+	facts, err := binding.OpenFactKey(t.Context(), s, w.Sealer, w.Clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.facts = facts
 	keys := servicekey.NewAuthenticator(s, w.Clock.Now)
 	t.Cleanup(keys.Close)
 	r := chi.NewRouter()
@@ -87,10 +103,26 @@ func newWorld(t *testing.T, open func(*testing.T) store) *world {
 	admin.New(admin.Config{
 		Guard: web.NewGuard(keys), Revoker: w.Revoker, Keys: s, Apps: s, Clock: w.Clock.Now,
 		CutoffID: func(id int64) string { return "t1." + strconv.FormatInt(id, 10) },
+		Persons: binding.NewAdmin(binding.AdminConfig{
+			Store: s, Apps: s, Facts: facts, Sealer: w.Sealer, Clock: w.Clock.Now, Applied: func(context.Context) { w.applied.Add(1) },
+		}),
+		Sessions: s,
+		MintTicket: func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error) {
+			return binding.MintTicket(ctx, s, r, now)
+		},
+		CheckWebhookSecret: func(s auth.Secret) error {
+			if !strings.HasPrefix(s.Reveal(), "whsec_") {
+				return auth.Invalid("no webhook secret")
+			}
+			return nil
+		},
 	}).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
 	w.url = srv.URL
+	transport := apitest.NewTransport(t, nil)
+	transport.Watch(srv.URL, apitest.Admin)
+	w.http = &http.Client{Transport: transport}
 	return w
 }
 
@@ -111,7 +143,7 @@ func (w *world) key(t *testing.T, scopes string, apps ...string) servicekey.Pres
 // client returns the generated client with a new key.
 func (w *world) client(t *testing.T, scopes string, apps ...string) *adminclient.ClientWithResponses {
 	t.Helper()
-	c, err := adminclient.New(w.url, w.key(t, scopes, apps...).Key().Reveal())
+	c, err := adminclient.New(w.url, w.key(t, scopes, apps...).Key().Reveal(), adminclient.WithHTTPClient(w.http))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +187,7 @@ func (w *world) do(t *testing.T, method, target, key, contentType, body string) 
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := w.http.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

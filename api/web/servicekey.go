@@ -22,6 +22,32 @@ var Scopes = map[string]servicekey.Scope{
 	"GET /admin/v1/service-keys":         servicekey.ScopeRead,
 	"POST /admin/v1/service-keys":        servicekey.ScopeAdmin,
 	"DELETE /admin/v1/service-keys/{id}": servicekey.ScopeAdmin,
+
+	"GET /admin/v1/persons":                    servicekey.ScopeRead,
+	"POST /admin/v1/persons":                   servicekey.ScopeAdmin,
+	"POST /admin/v1/persons/import":            servicekey.ScopeAdmin,
+	"GET /admin/v1/persons/{id}":               servicekey.ScopeRead,
+	"PATCH /admin/v1/persons/{id}":             servicekey.ScopeAdmin,
+	"POST /admin/v1/persons/{id}/disable":      servicekey.ScopeAdmin,
+	"POST /admin/v1/persons/{id}/enable":       servicekey.ScopeAdmin,
+	"POST /admin/v1/persons/{id}/bind-tickets": servicekey.ScopeAdmin,
+
+	"GET /admin/v1/identities":                 servicekey.ScopeRead,
+	"GET /admin/v1/identities/{uuid}":          servicekey.ScopeRead,
+	"DELETE /admin/v1/identities/{uuid}":       servicekey.ScopeAdmin,
+	"POST /admin/v1/identities/{uuid}/disable": servicekey.ScopeAdmin,
+	"POST /admin/v1/identities/{uuid}/enable":  servicekey.ScopeAdmin,
+	"POST /admin/v1/identities/{uuid}/bind":    servicekey.ScopeAdmin,
+	"POST /admin/v1/identities/{uuid}/unbind":  servicekey.ScopeAdmin,
+	"GET /admin/v1/identities/{uuid}/sessions": servicekey.ScopeRead,
+	"GET /admin/v1/sessions/{id}":              servicekey.ScopeRead,
+	"DELETE /admin/v1/sessions/{id}":           servicekey.ScopeAdmin,
+
+	"GET /admin/v1/apps":                   servicekey.ScopeRead,
+	"GET /admin/v1/apps/{appid}":           servicekey.ScopeRead,
+	"PATCH /admin/v1/apps/{appid}":         servicekey.ScopeAdmin,
+	"GET /admin/v1/binding-delays":         servicekey.ScopeRead,
+	"DELETE /admin/v1/binding-delays/{id}": servicekey.ScopeAdmin,
 }
 
 // scopeOf returns the scope that the request's endpoint needs, or "". The

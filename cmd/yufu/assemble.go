@@ -97,6 +97,14 @@ func serve(ctx context.Context, p parts) error {
 	keyGuard := web.NewGuard(serviceKeys)
 	adminAPI := admin.New(admin.Config{
 		Guard: keyGuard, Revoker: newRevoker(p), Keys: p.store, Apps: p.store,
+		Persons: newAdmin(p), Sessions: p.store,
+		MintTicket: func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error) {
+			return binding.MintTicket(ctx, p.store, r, now)
+		},
+		CheckWebhookSecret: func(s auth.Secret) error {
+			_, err := parseWebhookKeys(s)
+			return err
+		},
 		CutoffID: follower.EventID, Clock: time.Now,
 	})
 	feed := gate.New(follower, func(r *http.Request) error {
@@ -163,6 +171,12 @@ func newBindings(p parts, sessions *session.Service, minter *token.Minter, platf
 		Webhook:   webhooks{p.webhooks},
 		Clock:     time.Now,
 		Applied:   p.applied,
+	})
+}
+
+func newAdmin(p parts) *binding.Admin {
+	return binding.NewAdmin(binding.AdminConfig{
+		Store: p.store, Apps: p.store, Facts: p.facts, Sealer: p.sealer, Clock: time.Now, Applied: p.applied,
 	})
 }
 

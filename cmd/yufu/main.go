@@ -30,6 +30,7 @@ type cli struct {
 	Dev        devCmd        `cmd:"" help:"Run the service on this machine for trying out, with SQLite and a simulated WeChat."`
 	App        appCmd        `cmd:"" help:"Register and change mini-programs."`
 	ServiceKey serviceKeyCmd `cmd:"" name:"service-key" help:"Make and revoke the keys of back ends and admins."`
+	Person     personCmd     `cmd:"" help:"Import, find, disable and enable persons."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the database schema up to date."`
 	Wechatsim  wechatsimCmd  `cmd:"" help:"Run the WeChat simulator alone."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

@@ -28,7 +28,7 @@ type store interface {
 	accesstoken.Store
 	cutoffs.Store
 	binding.Store
-	CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error)
+	binding.PersonStore
 	// Migrate brings the schema up to date; several processes may call it at
 	// once.
 	Migrate(ctx context.Context) error

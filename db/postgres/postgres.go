@@ -46,6 +46,7 @@ const (
 	lockCutoffs       = lockPrefix | 1
 	lockKeys          = lockPrefix | 2
 	lockMigrate       = lockPrefix | 3
+	lockPersons       = lockPrefix | 4
 )
 
 // Store is a PostgreSQL database. It is safe for concurrent use.

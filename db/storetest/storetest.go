@@ -1,7 +1,8 @@
 // Package storetest is the store contract as a suite: what [session.Store],
 // [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store], [accesstoken.Store], [cutoffs.Store] and [binding.Store]
-// promise in prose, it demands of every database alike. A change of behaviour starts here.
+// [servicekey.Store], [accesstoken.Store], [cutoffs.Store], [binding.Store] and
+// [binding.PersonStore] promise in prose, it demands of every database alike. A
+// change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
 // input too, a property test against a small model, and the benchmarks. It does
@@ -40,7 +41,7 @@ type Store interface {
 	accesstoken.Store
 	cutoffs.Store
 	binding.Store
-	CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error)
+	binding.PersonStore
 }
 
 // Harness is a migrated, empty database of one test.
@@ -78,6 +79,11 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Revoke", revokeTests},
 		{"RevokeRestricted", restrictedTests},
 		{"Cutoffs", cutoffTests},
+		{"PersonsOfAdmins", personAdminTests},
+		{"UpsertPersons", upsertTests},
+		{"Identities", identityTests},
+		{"EraseIdentity", eraseTests},
+		{"DelaysOfAdmins", delayTests},
 		{"Keys", keyTests},
 		{"ServiceKeys", serviceKeyTests},
 		{"Persons", personTests},

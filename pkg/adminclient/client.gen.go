@@ -18,6 +18,72 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for BindingDelayKind.
+const (
+	DelayByAddress  BindingDelayKind = "address"
+	DelayByIdentity BindingDelayKind = "identity"
+	DelayByValue    BindingDelayKind = "value"
+)
+
+// Valid indicates whether the value is a known member of the BindingDelayKind enum.
+func (e BindingDelayKind) Valid() bool {
+	switch e {
+	case DelayByAddress:
+		return true
+	case DelayByIdentity:
+		return true
+	case DelayByValue:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for BindingMethod.
+const (
+	BindFacts        BindingMethod = "facts"
+	BindPhone        BindingMethod = "phone"
+	BindTicketMethod BindingMethod = "ticket"
+	BindWebhook      BindingMethod = "webhook"
+)
+
+// Valid indicates whether the value is a known member of the BindingMethod enum.
+func (e BindingMethod) Valid() bool {
+	switch e {
+	case BindFacts:
+		return true
+	case BindPhone:
+		return true
+	case BindTicketMethod:
+		return true
+	case BindWebhook:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SecondIdentity.
+const (
+	SecondJoins    SecondIdentity = "join"
+	SecondRefused  SecondIdentity = "refuse"
+	SecondReplaces SecondIdentity = "replace"
+)
+
+// Valid indicates whether the value is a known member of the SecondIdentity enum.
+func (e SecondIdentity) Valid() bool {
+	switch e {
+	case SecondJoins:
+		return true
+	case SecondRefused:
+		return true
+	case SecondReplaces:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Code.
 const (
 	AlreadyBound           Code = "already_bound"
@@ -156,12 +222,238 @@ func (e Code) Valid() bool {
 	}
 }
 
+// Defines values for PersonRecordSource.
+const (
+	PersonByAdmin   PersonRecordSource = "admin"
+	PersonByPhone   PersonRecordSource = "phone"
+	PersonByWebhook PersonRecordSource = "webhook"
+)
+
+// Valid indicates whether the value is a known member of the PersonRecordSource enum.
+func (e PersonRecordSource) Valid() bool {
+	switch e {
+	case PersonByAdmin:
+		return true
+	case PersonByPhone:
+		return true
+	case PersonByWebhook:
+		return true
+	default:
+		return false
+	}
+}
+
 // AppID The mini-program's appid, which is its OAuth `client_id`.
 type AppID = string
+
+// AppList defines model for AppList.
+type AppList struct {
+	Apps []AppRecord `json:"apps"`
+
+	// Next The `cursor` of the next page, or null after the last.
+	Next *string `json:"next"`
+}
+
+// AppRecord defines model for AppRecord.
+type AppRecord struct {
+	AppID     AppID     `json:"appid"`
+	Audiences []string  `json:"audiences"`
+	CreatedAt time.Time `json:"created_at"`
+	Disabled  bool      `json:"disabled"`
+	Epoch     int64     `json:"epoch"`
+	Platform  string    `json:"platform"`
+
+	// Policy How users of an app are bound to persons. Empty, nobody binds himself.
+	Policy    BindingPolicy `json:"policy"`
+	UpdatedAt time.Time     `json:"updated_at"`
+
+	// WebhookSecretSet Whether there is a secret that the webhook's requests are signed with.
+	WebhookSecretSet bool `json:"webhook_secret_set"`
+}
+
+// AppUpdate defines model for AppUpdate.
+type AppUpdate struct {
+	// Policy How users of an app are bound to persons. Empty, nobody binds himself.
+	Policy *BindingPolicy `json:"policy,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+
+	// WebhookSecret `whsec_` and the base64 of 24 to 64 random bytes (Standard Webhooks). Up to
+	// four of them, one a line, sign each request while one takes the place of
+	// another.
+	WebhookSecret *string `json:"webhook_secret,omitempty"`
+}
+
+// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
+// app's policy says which of them introspection shows.
+type Attributes = json.RawMessage
+
+// BindIdentityRequest defines model for BindIdentityRequest.
+type BindIdentityRequest struct {
+	// Person The id of the person.
+	Person UUID `json:"person"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+}
+
+// BindTicket defines model for BindTicket.
+type BindTicket struct {
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Ticket Good once.
+	Ticket string `json:"ticket"`
+}
+
+// BindTicketRequest defines model for BindTicketRequest.
+type BindTicketRequest struct {
+	// App The only app that the ticket is good in. Without it it is good in all.
+	App *AppID `json:"app,omitempty"`
+
+	// ExpiresIn For how many seconds the ticket is good.
+	ExpiresIn *int `json:"expires_in,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+}
+
+// BindingDelay defines model for BindingDelay.
+type BindingDelay struct {
+	// Address An IPv4 address or a /64 network of IPv6, of kind `address`.
+	Address *string `json:"address"`
+
+	// DelayedUntil When the next attempt may be made; null means now.
+	DelayedUntil *time.Time `json:"delayed_until"`
+	Failures     int        `json:"failures"`
+	ID           string     `json:"id"`
+
+	// Kind What the attempts are counted against, a user, a looked-up fact, or a network.
+	Kind          BindingDelayKind `json:"kind"`
+	LastAttemptAt time.Time        `json:"last_attempt_at"`
+
+	// Person Who has the fact, of kind `value`; null when nobody has it, or not one alone.
+	Person *openapi_types.UUID `json:"person"`
+
+	// UUID The user, of kind `identity`.
+	UUID *openapi_types.UUID `json:"uuid"`
+}
+
+// BindingDelayKind What the attempts are counted against, a user, a looked-up fact, or a network.
+type BindingDelayKind string
+
+// BindingDelayList defines model for BindingDelayList.
+type BindingDelayList struct {
+	BindingDelays []BindingDelay `json:"binding_delays"`
+
+	// Next The `cursor` of the next page, or null after the last.
+	Next *string `json:"next"`
+}
+
+// BindingPolicy How users of an app are bound to persons. Empty, nobody binds himself.
+type BindingPolicy struct {
+	// Attributes The person's attributes that introspection shows.
+	Attributes *[]string    `json:"attributes,omitempty"`
+	Facts      *FactsPolicy `json:"facts,omitempty"`
+
+	// Methods Those that users may bind themselves by.
+	Methods *[]BindingMethod `json:"methods,omitempty"`
+	Phone   *PhonePolicy     `json:"phone,omitempty"`
+
+	// SecondIdentity What becomes of another user of the app who is bound to the same person; `refuse` when it is not there.
+	SecondIdentity *SecondIdentity `json:"second_identity,omitempty"`
+
+	// SelfUnbind Whether users may unbind themselves, and bind to another person.
+	SelfUnbind *bool          `json:"self_unbind,omitempty"`
+	Webhook    *WebhookPolicy `json:"webhook,omitempty"`
+}
+
+// FactsPolicy defines model for BindingPolicy.facts.
+type FactsPolicy struct {
+	// Check The facts that must all match besides.
+	Check *[]string `json:"check,omitempty"`
+
+	// Lookup The fact that finds the person.
+	Lookup *string `json:"lookup,omitempty"`
+}
+
+// BindingMethod defines model for BindingPolicy.methods.
+type BindingMethod string
+
+// PhonePolicy defines model for BindingPolicy.phone.
+type PhonePolicy struct {
+	// Check Facts that must match besides the number.
+	Check *[]string `json:"check,omitempty"`
+
+	// Create Make a person for a number that nobody has.
+	Create *bool `json:"create,omitempty"`
+}
+
+// SecondIdentity What becomes of another user of the app who is bound to the same person; `refuse` when it is not there.
+type SecondIdentity string
+
+// WebhookPolicy defines model for BindingPolicy.webhook.
+type WebhookPolicy struct {
+	// URL Where the business back end decides; https, or http on loopback.
+	URL *string `json:"url,omitempty"`
+}
 
 // Code Stable: this is what a client branches on. The guide has a row with
 // cause and remedy for each.
 type Code string
+
+// IdentityList defines model for IdentityList.
+type IdentityList struct {
+	Identities []IdentityRecord `json:"identities"`
+
+	// Next The `cursor` of the next page, or null after the last.
+	Next *string `json:"next"`
+}
+
+// IdentityRecord defines model for IdentityRecord.
+type IdentityRecord struct {
+	// App The mini-program's appid, which is its OAuth `client_id`.
+	App     AppID      `json:"app"`
+	BoundAt *time.Time `json:"bound_at"`
+
+	// BoundBy By which method (`facts`, `phone`, `ticket`, `webhook`), or `admin`.
+	BoundBy     *string    `json:"bound_by"`
+	CreatedAt   time.Time  `json:"created_at"`
+	Disabled    bool       `json:"disabled"`
+	ErasedAt    *time.Time `json:"erased_at"`
+	LastLoginAt time.Time  `json:"last_login_at"`
+
+	// OpenID There when the service key has the scope `openid`, unless the user is erased.
+	OpenID *string `json:"openid,omitempty"`
+
+	// Person The id of the person the user is bound to.
+	Person         *openapi_types.UUID `json:"person"`
+	PersonDisabled bool                `json:"person_disabled"`
+
+	// UnionID As `openid`, if the platform has told it.
+	UnionID *string `json:"unionid,omitempty"`
+	UUID    UUID    `json:"uuid"`
+}
+
+// ImportResult defines model for ImportResult.
+type ImportResult struct {
+	Created int `json:"created"`
+
+	// Errors Of the lines that were refused, in their order.
+	Errors    []ImportError `json:"errors"`
+	Refused   int           `json:"refused"`
+	Unchanged int           `json:"unchanged"`
+	Updated   int           `json:"updated"`
+}
+
+// ImportError defines model for ImportResult.errors.
+type ImportError struct {
+	// Code Stable: this is what a client branches on. The guide has a row with
+	// cause and remedy for each.
+	Code   Code   `json:"code"`
+	Detail string `json:"detail"`
+	Line   int    `json:"line"`
+}
 
 // NewServiceKey defines model for NewServiceKey.
 type NewServiceKey struct {
@@ -169,6 +461,80 @@ type NewServiceKey struct {
 
 	// Key The secret. The prefix lets scanners find leaked ones.
 	Key string `json:"key"`
+}
+
+// PersonList defines model for PersonList.
+type PersonList struct {
+	// Next The `cursor` of the next page, or null after the last.
+	Next    *string        `json:"next"`
+	Persons []PersonRecord `json:"persons"`
+}
+
+// PersonRecord defines model for PersonRecord.
+type PersonRecord struct {
+	// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
+	// app's policy says which of them introspection shows.
+	Attributes Attributes `json:"attributes"`
+	CreatedAt  time.Time  `json:"created_at"`
+	Disabled   bool       `json:"disabled"`
+	ExternalID string     `json:"external_id"`
+
+	// Facts The names of the facts there are. The facts cannot be read.
+	Facts []string `json:"facts"`
+	ID    UUID     `json:"id"`
+	Name  string   `json:"name"`
+	Phone *string  `json:"phone"`
+
+	// Source Who made the person.
+	Source    PersonRecordSource `json:"source"`
+	UpdatedAt time.Time          `json:"updated_at"`
+}
+
+// PersonRecordSource Who made the person.
+type PersonRecordSource string
+
+// PersonRequest defines model for PersonRequest.
+type PersonRequest struct {
+	// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
+	// app's policy says which of them introspection shows.
+	Attributes *Attributes `json:"attributes,omitempty"`
+
+	// ExternalID The business's own id, which no two persons share. Text without control characters.
+	ExternalID *string `json:"external_id,omitempty"`
+
+	// Facts What the person may be asked for, by name (`[a-z][a-z0-9_]{0,31}`).
+	Facts *map[string]string `json:"facts,omitempty"`
+
+	// Name For display.
+	Name *string `json:"name,omitempty"`
+
+	// Phone Which no two persons share. Without a country code it is one of mainland China; it is kept in E.164 form.
+	Phone *string `json:"phone,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+}
+
+// PersonUpdate defines model for PersonUpdate.
+type PersonUpdate struct {
+	// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
+	// app's policy says which of them introspection shows.
+	Attributes *Attributes `json:"attributes,omitempty"`
+
+	// ExternalID The business's own id, which no two persons share. Text without control characters.
+	ExternalID *string `json:"external_id,omitempty"`
+
+	// Facts As at creation; null removes one.
+	Facts *map[string]*string `json:"facts,omitempty"`
+
+	// Name For display.
+	Name *string `json:"name,omitempty"`
+
+	// Phone Which no two persons share. Without a country code it is one of mainland China; it is kept in E.164 form.
+	Phone *string `json:"phone,omitempty"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
 }
 
 // Problem RFC 9457, with two members more.
@@ -186,6 +552,15 @@ type Problem struct {
 
 	// UserMessage What the business has to say to the user, to be shown as it is.
 	UserMessage *string `json:"user_message,omitempty"`
+}
+
+// Reason Why, for the audit trail. Without control characters.
+type Reason = string
+
+// ReasonRequest defines model for ReasonRequest.
+type ReasonRequest struct {
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
 }
 
 // RequestID defines model for RequestID.
@@ -273,8 +648,151 @@ type ServiceKeyRequest struct {
 // ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
 type ServiceKeyScope = string
 
+// SessionList defines model for SessionList.
+type SessionList struct {
+	// Next The `cursor` of the next page, or null after the last.
+	Next     *string         `json:"next"`
+	Sessions []SessionRecord `json:"sessions"`
+}
+
+// SessionRecord defines model for SessionRecord.
+type SessionRecord struct {
+	// App The mini-program's appid, which is its OAuth `client_id`.
+	App AppID `json:"app"`
+
+	// Device The label given at log-in, or an empty string.
+	Device string `json:"device"`
+
+	// EndReason Why it was ended, for example `logout`, `revoked`, `identity_disabled`, `person_disabled`, `replaced`, `erased`.
+	EndReason *string    `json:"end_reason"`
+	EndedAt   *time.Time `json:"ended_at"`
+	Epoch     int64      `json:"epoch"`
+
+	// ExpiresAt When it ends, however often it is refreshed.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Generation One more than the times it was refreshed.
+	Generation int64 `json:"generation"`
+	ID         UUID  `json:"id"`
+
+	// IdleExpiresAt When it ends unless it is refreshed.
+	IdleExpiresAt time.Time `json:"idle_expires_at"`
+
+	// Live Whether it can be refreshed.
+	Live bool `json:"live"`
+
+	// Person The id of the person that its tokens name.
+	Person      *openapi_types.UUID `json:"person"`
+	RefreshedAt time.Time           `json:"refreshed_at"`
+	StartedAt   time.Time           `json:"started_at"`
+	UUID        UUID                `json:"uuid"`
+	Ver         int64               `json:"ver"`
+}
+
 // UUID defines model for UUID.
 type UUID = openapi_types.UUID
+
+// ListAppsParams defines parameters for ListApps.
+type ListAppsParams struct {
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListBindingDelaysParams defines parameters for ListBindingDelays.
+type ListBindingDelaysParams struct {
+	// Delayed Only those that delay the next attempt now.
+	Delayed *bool `form:"delayed,omitempty" json:"delayed,omitempty"`
+
+	// UUID Those of a user.
+	UUID *UUID `form:"uuid,omitempty" json:"uuid,omitempty"`
+
+	// Person Those for facts of a person.
+	Person *UUID `form:"person,omitempty" json:"person,omitempty"`
+
+	// Address Those from the network of an address.
+	Address *string `form:"address,omitempty" json:"address,omitempty"`
+
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// LiftBindingDelayParams defines parameters for LiftBindingDelay.
+type LiftBindingDelayParams struct {
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// ListIdentitiesParams defines parameters for ListIdentities.
+type ListIdentitiesParams struct {
+	// UUID A user's uuid.
+	UUID *UUID `form:"uuid,omitempty" json:"uuid,omitempty"`
+
+	// Openid The platform's id of the account in an app.
+	Openid *string `form:"openid,omitempty" json:"openid,omitempty"`
+
+	// Unionid The platform's id of the account across apps.
+	Unionid *string `form:"unionid,omitempty" json:"unionid,omitempty"`
+
+	// Person The id of the person they are bound to.
+	Person *UUID `form:"person,omitempty" json:"person,omitempty"`
+
+	// App Their app.
+	App *AppID `form:"app,omitempty" json:"app,omitempty"`
+
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// EraseIdentityParams defines parameters for EraseIdentity.
+type EraseIdentityParams struct {
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// ListIdentitySessionsParams defines parameters for ListIdentitySessions.
+type ListIdentitySessionsParams struct {
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListPersonsParams defines parameters for ListPersons.
+type ListPersonsParams struct {
+	// ExternalID The business's own id.
+	ExternalID *string `form:"external_id,omitempty" json:"external_id,omitempty"`
+
+	// Phone A phone number. Without a country code it is one of mainland China.
+	Phone *string `form:"phone,omitempty" json:"phone,omitempty"`
+
+	// Name How the name begins.
+	Name *string `form:"name,omitempty" json:"name,omitempty"`
+
+	// Limit How many at most.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `next` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ImportPersonsParams defines parameters for ImportPersons.
+type ImportPersonsParams struct {
+	// DryRun Write nothing.
+	DryRun *bool `form:"dry_run,omitempty" json:"dry_run,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+}
 
 // ListServiceKeysParams defines parameters for ListServiceKeys.
 type ListServiceKeysParams struct {
@@ -284,6 +802,42 @@ type ListServiceKeysParams struct {
 	// Cursor The `next` of the page before.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// EndSessionByAdminParams defines parameters for EndSessionByAdmin.
+type EndSessionByAdminParams struct {
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// UpdateAppJSONRequestBody defines body for UpdateApp for application/json ContentType.
+type UpdateAppJSONRequestBody = AppUpdate
+
+// BindIdentityJSONRequestBody defines body for BindIdentity for application/json ContentType.
+type BindIdentityJSONRequestBody = BindIdentityRequest
+
+// DisableIdentityJSONRequestBody defines body for DisableIdentity for application/json ContentType.
+type DisableIdentityJSONRequestBody = ReasonRequest
+
+// EnableIdentityJSONRequestBody defines body for EnableIdentity for application/json ContentType.
+type EnableIdentityJSONRequestBody = ReasonRequest
+
+// UnbindIdentityJSONRequestBody defines body for UnbindIdentity for application/json ContentType.
+type UnbindIdentityJSONRequestBody = ReasonRequest
+
+// CreatePersonJSONRequestBody defines body for CreatePerson for application/json ContentType.
+type CreatePersonJSONRequestBody = PersonRequest
+
+// UpdatePersonJSONRequestBody defines body for UpdatePerson for application/json ContentType.
+type UpdatePersonJSONRequestBody = PersonUpdate
+
+// CreateBindTicketJSONRequestBody defines body for CreateBindTicket for application/json ContentType.
+type CreateBindTicketJSONRequestBody = BindTicketRequest
+
+// DisablePersonJSONRequestBody defines body for DisablePerson for application/json ContentType.
+type DisablePersonJSONRequestBody = ReasonRequest
+
+// EnablePersonJSONRequestBody defines body for EnablePerson for application/json ContentType.
+type EnablePersonJSONRequestBody = ReasonRequest
 
 // CreateRevocationJSONRequestBody defines body for CreateRevocation for application/json ContentType.
 type CreateRevocationJSONRequestBody = RevocationRequest
@@ -365,6 +919,399 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// ListApps List the mini-programs.
+	//
+	// By appid, without their secrets. A service key that is restricted to apps
+	// sees these alone.
+	//
+	// Corresponds with GET /admin/v1/apps (the `ListApps` operationId).
+	ListApps(ctx context.Context, params *ListAppsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetApp Look at a mini-program.
+	//
+	// A service key that is restricted to apps sees these alone.
+	//
+	// Corresponds with GET /admin/v1/apps/{appid} (the `GetApp` operationId).
+	GetApp(ctx context.Context, appid AppID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateAppWithBody Change a mini-program's policy of binding.
+	//
+	// Members that are not there stay as they are. `policy` replaces the whole
+	// policy; `webhook_secret` can be set and never be read. A service key that is
+	// restricted to apps changes these alone.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /admin/v1/apps/{appid} (the `UpdateApp` operationId).
+	UpdateAppWithBody(ctx context.Context, appid AppID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateApp Change a mini-program's policy of binding.
+	//
+	// Members that are not there stay as they are. `policy` replaces the whole
+	// policy; `webhook_secret` can be set and never be read. A service key that is
+	// restricted to apps changes these alone.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /admin/v1/apps/{appid} (the `UpdateApp` operationId).
+	UpdateApp(ctx context.Context, appid AppID, body UpdateAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListBindingDelays List failed attempts to bind.
+	//
+	// Those that are counted still, by user, by the fact that a person was looked
+	// up by, and by network address, and until when they delay the next attempt.
+	// Parameters that are given restrict.
+	//
+	// They belong to no app: a service key that is restricted to apps sees none
+	// (`insufficient_scope`).
+	//
+	// Corresponds with GET /admin/v1/binding-delays (the `ListBindingDelays` operationId).
+	ListBindingDelays(ctx context.Context, params *ListBindingDelaysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LiftBindingDelay Lift a delay.
+	//
+	// Forgets the failed attempts, so that the next one is let through.
+	//
+	// Corresponds with DELETE /admin/v1/binding-delays/{id} (the `LiftBindingDelay` operationId).
+	LiftBindingDelay(ctx context.Context, id string, params *LiftBindingDelayParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListIdentities Find users.
+	//
+	// In the order of their uuids, which is about that of their first log-ins.
+	// Parameters that are given restrict. To search by `openid` or `unionid`, and
+	// to see them, the service key needs the scope `openid` besides
+	// (`insufficient_scope`).
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Corresponds with GET /admin/v1/identities (the `ListIdentities` operationId).
+	ListIdentities(ctx context.Context, params *ListIdentitiesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EraseIdentity Erase a user.
+	//
+	// 注销: sessions end; openid, unionid, session_key, device labels and the
+	// binding are forgotten, for good. What stays is the uuid, and the audit trail
+	// without phone numbers. A person that the user's phone number made, whom the
+	// business gave no `external_id`, and to whom nobody else is bound, loses the
+	// number, name, attributes and facts as well; the business's own persons stay.
+	//
+	// The account may log in again and is a new user then, also if it was
+	// disabled. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Corresponds with DELETE /admin/v1/identities/{uuid} (the `EraseIdentity` operationId).
+	EraseIdentity(ctx context.Context, uuid UUID, params *EraseIdentityParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetIdentity Look at a user.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Corresponds with GET /admin/v1/identities/{uuid} (the `GetIdentity` operationId).
+	GetIdentity(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BindIdentityWithBody Bind a user to a person.
+	//
+	// Also one who is bound to another. The session goes on: the next refresh says
+	// the person, and access tokens from before die. The app's policy says what
+	// becomes of another user of the app who is bound to the person. Harmless to
+	// repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/bind (the `BindIdentity` operationId).
+	BindIdentityWithBody(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// BindIdentity Bind a user to a person.
+	//
+	// Also one who is bound to another. The session goes on: the next refresh says
+	// the person, and access tokens from before die. The app's policy says what
+	// becomes of another user of the app who is bound to the person. Harmless to
+	// repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/bind (the `BindIdentity` operationId).
+	BindIdentity(ctx context.Context, uuid UUID, body BindIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DisableIdentityWithBody Keep a user out.
+	//
+	// All sessions of the user end, as at `/admin/v1/revocations`, and the account
+	// does not log in until it is enabled (`identity_disabled`). Harmless to
+	// repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/disable (the `DisableIdentity` operationId).
+	DisableIdentityWithBody(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DisableIdentity Keep a user out.
+	//
+	// All sessions of the user end, as at `/admin/v1/revocations`, and the account
+	// does not log in until it is enabled (`identity_disabled`). Harmless to
+	// repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/disable (the `DisableIdentity` operationId).
+	DisableIdentity(ctx context.Context, uuid UUID, body DisableIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EnableIdentityWithBody Let a user in again.
+	//
+	// Sessions that ended stay so. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/enable (the `EnableIdentity` operationId).
+	EnableIdentityWithBody(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EnableIdentity Let a user in again.
+	//
+	// Sessions that ended stay so. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/enable (the `EnableIdentity` operationId).
+	EnableIdentity(ctx context.Context, uuid UUID, body EnableIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListIdentitySessions List a user's sessions.
+	//
+	// About the newest first, those that have ended too, as long as they are kept.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Corresponds with GET /admin/v1/identities/{uuid}/sessions (the `ListIdentitySessions` operationId).
+	ListIdentitySessions(ctx context.Context, uuid UUID, params *ListIdentitySessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnbindIdentityWithBody Unbind a user.
+	//
+	// The session goes on: the next refresh says nobody, and access tokens from
+	// before die. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/unbind (the `UnbindIdentity` operationId).
+	UnbindIdentityWithBody(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UnbindIdentity Unbind a user.
+	//
+	// The session goes on: the next refresh says nobody, and access tokens from
+	// before die. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/unbind (the `UnbindIdentity` operationId).
+	UnbindIdentity(ctx context.Context, uuid UUID, body UnbindIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPersons Find persons.
+	//
+	// In the order of their ids, which is about that in which they were made.
+	// Parameters that are given restrict: `name` is how the name begins.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Corresponds with GET /admin/v1/persons (the `ListPersons` operationId).
+	ListPersons(ctx context.Context, params *ListPersonsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreatePersonWithBody Create a person.
+	//
+	// Without `external_id` the new id is it. `facts` are what the person may be
+	// asked for to prove who he is, by name; they are kept as keyed hashes and
+	// cannot be read again. To create many, import them.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/persons (the `CreatePerson` operationId).
+	CreatePersonWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreatePerson Create a person.
+	//
+	// Without `external_id` the new id is it. `facts` are what the person may be
+	// asked for to prove who he is, by name; they are kept as keyed hashes and
+	// cannot be read again. To create many, import them.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/persons (the `CreatePerson` operationId).
+	CreatePerson(ctx context.Context, body CreatePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ImportPersonsWithBody Create and update many persons.
+	//
+	// The body holds a person in each line, as `createPerson` takes it (without
+	// `reason`; `external_id` is required), at most 1,000 of them and 4 MiB. Who
+	// has the `external_id` is updated: members that are there are set, a fact of
+	// null is removed, and what is not named stays as it is. All lines of a
+	// request are one transaction with one audit event, but a line that is refused
+	// (malformed, or with a phone that another person has) does not keep the
+	// others out; `errors` tells of it. Lines apply one after another. Harmless to
+	// repeat: what is there already counts as `unchanged`.
+	//
+	// With `dry_run=true` nothing is written, and the answer says what would be.
+	// `yufu person import` sends whole files.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/persons/import (the `ImportPersons` operationId).
+	ImportPersonsWithBody(ctx context.Context, params *ImportPersonsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPerson Look at a person.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Corresponds with GET /admin/v1/persons/{id} (the `GetPerson` operationId).
+	GetPerson(ctx context.Context, id UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdatePersonWithBody Change a person.
+	//
+	// Members that are not there stay as they are. `phone` of an empty string
+	// removes it; `attributes` replaces them all; a fact of null is removed, and
+	// facts that are not named stay. Sessions go on.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /admin/v1/persons/{id} (the `UpdatePerson` operationId).
+	UpdatePersonWithBody(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdatePerson Change a person.
+	//
+	// Members that are not there stay as they are. `phone` of an empty string
+	// removes it; `attributes` replaces them all; a fact of null is removed, and
+	// facts that are not named stay. Sessions go on.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /admin/v1/persons/{id} (the `UpdatePerson` operationId).
+	UpdatePerson(ctx context.Context, id UUID, body UpdatePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBindTicketWithBody Mint a bind ticket.
+	//
+	// The ticket binds whoever presents it first (`POST /v1/binding`) to the
+	// person: give it to nobody but him, for example as the `scene` of a
+	// mini-program code on a page where he is logged in. It is in this answer
+	// and nowhere else.
+	//
+	// A service key that is restricted to apps mints tickets for one of these
+	// `app`s alone, and has to name it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/bind-tickets (the `CreateBindTicket` operationId).
+	CreateBindTicketWithBody(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateBindTicket Mint a bind ticket.
+	//
+	// The ticket binds whoever presents it first (`POST /v1/binding`) to the
+	// person: give it to nobody but him, for example as the `scene` of a
+	// mini-program code on a page where he is logged in. It is in this answer
+	// and nowhere else.
+	//
+	// A service key that is restricted to apps mints tickets for one of these
+	// `app`s alone, and has to name it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/bind-tickets (the `CreateBindTicket` operationId).
+	CreateBindTicket(ctx context.Context, id UUID, body CreateBindTicketJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DisablePersonWithBody Keep a person out.
+	//
+	// Every session of every user who is bound to the person ends, as at
+	// `/admin/v1/revocations`, and none of them logs in until the person is
+	// enabled (`person_disabled`). Harmless to repeat.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/disable (the `DisablePerson` operationId).
+	DisablePersonWithBody(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DisablePerson Keep a person out.
+	//
+	// Every session of every user who is bound to the person ends, as at
+	// `/admin/v1/revocations`, and none of them logs in until the person is
+	// enabled (`person_disabled`). Harmless to repeat.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/disable (the `DisablePerson` operationId).
+	DisablePerson(ctx context.Context, id UUID, body DisablePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EnablePersonWithBody Let a person in again.
+	//
+	// Users who are bound to the person may log in. Sessions that ended stay so.
+	// Harmless to repeat.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/enable (the `EnablePerson` operationId).
+	EnablePersonWithBody(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EnablePerson Let a person in again.
+	//
+	// Users who are bound to the person may log in. Sessions that ended stay so.
+	// Harmless to repeat.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/enable (the `EnablePerson` operationId).
+	EnablePerson(ctx context.Context, id UUID, body EnablePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateRevocationWithBody End sessions.
 	//
 	// Ends what the body names, whatever kind it is, for good: refreshes are
@@ -432,6 +1379,723 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
 	RevokeServiceKey(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndSessionByAdmin End a session.
+	//
+	// As at `/admin/v1/revocations` by `session`.
+	//
+	// Corresponds with DELETE /admin/v1/sessions/{id} (the `EndSessionByAdmin` operationId).
+	EndSessionByAdmin(ctx context.Context, id UUID, params *EndSessionByAdminParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSession Look at a session.
+	//
+	// A service key that is restricted to apps sees sessions of these alone.
+	//
+	// Corresponds with GET /admin/v1/sessions/{id} (the `GetSession` operationId).
+	GetSession(ctx context.Context, id UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListApps List the mini-programs.
+//
+// By appid, without their secrets. A service key that is restricted to apps
+// sees these alone.
+//
+// Corresponds with GET /admin/v1/apps (the `ListApps` operationId).
+func (c *Client) ListApps(ctx context.Context, params *ListAppsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAppsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetApp Look at a mini-program.
+//
+// A service key that is restricted to apps sees these alone.
+//
+// Corresponds with GET /admin/v1/apps/{appid} (the `GetApp` operationId).
+func (c *Client) GetApp(ctx context.Context, appid AppID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAppRequest(c.Server, appid)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateAppWithBody Change a mini-program's policy of binding.
+//
+// Members that are not there stay as they are. `policy` replaces the whole
+// policy; `webhook_secret` can be set and never be read. A service key that is
+// restricted to apps changes these alone.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /admin/v1/apps/{appid} (the `UpdateApp` operationId).
+func (c *Client) UpdateAppWithBody(ctx context.Context, appid AppID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAppRequestWithBody(c.Server, appid, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateApp Change a mini-program's policy of binding.
+//
+// Members that are not there stay as they are. `policy` replaces the whole
+// policy; `webhook_secret` can be set and never be read. A service key that is
+// restricted to apps changes these alone.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /admin/v1/apps/{appid} (the `UpdateApp` operationId).
+func (c *Client) UpdateApp(ctx context.Context, appid AppID, body UpdateAppJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateAppRequest(c.Server, appid, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListBindingDelays List failed attempts to bind.
+//
+// Those that are counted still, by user, by the fact that a person was looked
+// up by, and by network address, and until when they delay the next attempt.
+// Parameters that are given restrict.
+//
+// They belong to no app: a service key that is restricted to apps sees none
+// (`insufficient_scope`).
+//
+// Corresponds with GET /admin/v1/binding-delays (the `ListBindingDelays` operationId).
+func (c *Client) ListBindingDelays(ctx context.Context, params *ListBindingDelaysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListBindingDelaysRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LiftBindingDelay Lift a delay.
+//
+// Forgets the failed attempts, so that the next one is let through.
+//
+// Corresponds with DELETE /admin/v1/binding-delays/{id} (the `LiftBindingDelay` operationId).
+func (c *Client) LiftBindingDelay(ctx context.Context, id string, params *LiftBindingDelayParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLiftBindingDelayRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListIdentities Find users.
+//
+// In the order of their uuids, which is about that of their first log-ins.
+// Parameters that are given restrict. To search by `openid` or `unionid`, and
+// to see them, the service key needs the scope `openid` besides
+// (`insufficient_scope`).
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Corresponds with GET /admin/v1/identities (the `ListIdentities` operationId).
+func (c *Client) ListIdentities(ctx context.Context, params *ListIdentitiesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListIdentitiesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EraseIdentity Erase a user.
+//
+// 注销: sessions end; openid, unionid, session_key, device labels and the
+// binding are forgotten, for good. What stays is the uuid, and the audit trail
+// without phone numbers. A person that the user's phone number made, whom the
+// business gave no `external_id`, and to whom nobody else is bound, loses the
+// number, name, attributes and facts as well; the business's own persons stay.
+//
+// The account may log in again and is a new user then, also if it was
+// disabled. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Corresponds with DELETE /admin/v1/identities/{uuid} (the `EraseIdentity` operationId).
+func (c *Client) EraseIdentity(ctx context.Context, uuid UUID, params *EraseIdentityParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEraseIdentityRequest(c.Server, uuid, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetIdentity Look at a user.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Corresponds with GET /admin/v1/identities/{uuid} (the `GetIdentity` operationId).
+func (c *Client) GetIdentity(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetIdentityRequest(c.Server, uuid)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BindIdentityWithBody Bind a user to a person.
+//
+// Also one who is bound to another. The session goes on: the next refresh says
+// the person, and access tokens from before die. The app's policy says what
+// becomes of another user of the app who is bound to the person. Harmless to
+// repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/bind (the `BindIdentity` operationId).
+func (c *Client) BindIdentityWithBody(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBindIdentityRequestWithBody(c.Server, uuid, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// BindIdentity Bind a user to a person.
+//
+// Also one who is bound to another. The session goes on: the next refresh says
+// the person, and access tokens from before die. The app's policy says what
+// becomes of another user of the app who is bound to the person. Harmless to
+// repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/bind (the `BindIdentity` operationId).
+func (c *Client) BindIdentity(ctx context.Context, uuid UUID, body BindIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewBindIdentityRequest(c.Server, uuid, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DisableIdentityWithBody Keep a user out.
+//
+// All sessions of the user end, as at `/admin/v1/revocations`, and the account
+// does not log in until it is enabled (`identity_disabled`). Harmless to
+// repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/disable (the `DisableIdentity` operationId).
+func (c *Client) DisableIdentityWithBody(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDisableIdentityRequestWithBody(c.Server, uuid, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DisableIdentity Keep a user out.
+//
+// All sessions of the user end, as at `/admin/v1/revocations`, and the account
+// does not log in until it is enabled (`identity_disabled`). Harmless to
+// repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/disable (the `DisableIdentity` operationId).
+func (c *Client) DisableIdentity(ctx context.Context, uuid UUID, body DisableIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDisableIdentityRequest(c.Server, uuid, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EnableIdentityWithBody Let a user in again.
+//
+// Sessions that ended stay so. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/enable (the `EnableIdentity` operationId).
+func (c *Client) EnableIdentityWithBody(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEnableIdentityRequestWithBody(c.Server, uuid, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EnableIdentity Let a user in again.
+//
+// Sessions that ended stay so. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/enable (the `EnableIdentity` operationId).
+func (c *Client) EnableIdentity(ctx context.Context, uuid UUID, body EnableIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEnableIdentityRequest(c.Server, uuid, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListIdentitySessions List a user's sessions.
+//
+// About the newest first, those that have ended too, as long as they are kept.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Corresponds with GET /admin/v1/identities/{uuid}/sessions (the `ListIdentitySessions` operationId).
+func (c *Client) ListIdentitySessions(ctx context.Context, uuid UUID, params *ListIdentitySessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListIdentitySessionsRequest(c.Server, uuid, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnbindIdentityWithBody Unbind a user.
+//
+// The session goes on: the next refresh says nobody, and access tokens from
+// before die. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/unbind (the `UnbindIdentity` operationId).
+func (c *Client) UnbindIdentityWithBody(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnbindIdentityRequestWithBody(c.Server, uuid, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UnbindIdentity Unbind a user.
+//
+// The session goes on: the next refresh says nobody, and access tokens from
+// before die. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/unbind (the `UnbindIdentity` operationId).
+func (c *Client) UnbindIdentity(ctx context.Context, uuid UUID, body UnbindIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUnbindIdentityRequest(c.Server, uuid, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPersons Find persons.
+//
+// In the order of their ids, which is about that in which they were made.
+// Parameters that are given restrict: `name` is how the name begins.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Corresponds with GET /admin/v1/persons (the `ListPersons` operationId).
+func (c *Client) ListPersons(ctx context.Context, params *ListPersonsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPersonsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreatePersonWithBody Create a person.
+//
+// Without `external_id` the new id is it. `facts` are what the person may be
+// asked for to prove who he is, by name; they are kept as keyed hashes and
+// cannot be read again. To create many, import them.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/persons (the `CreatePerson` operationId).
+func (c *Client) CreatePersonWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePersonRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreatePerson Create a person.
+//
+// Without `external_id` the new id is it. `facts` are what the person may be
+// asked for to prove who he is, by name; they are kept as keyed hashes and
+// cannot be read again. To create many, import them.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/persons (the `CreatePerson` operationId).
+func (c *Client) CreatePerson(ctx context.Context, body CreatePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreatePersonRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ImportPersonsWithBody Create and update many persons.
+//
+// The body holds a person in each line, as `createPerson` takes it (without
+// `reason`; `external_id` is required), at most 1,000 of them and 4 MiB. Who
+// has the `external_id` is updated: members that are there are set, a fact of
+// null is removed, and what is not named stays as it is. All lines of a
+// request are one transaction with one audit event, but a line that is refused
+// (malformed, or with a phone that another person has) does not keep the
+// others out; `errors` tells of it. Lines apply one after another. Harmless to
+// repeat: what is there already counts as `unchanged`.
+//
+// With `dry_run=true` nothing is written, and the answer says what would be.
+// `yufu person import` sends whole files.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/persons/import (the `ImportPersons` operationId).
+func (c *Client) ImportPersonsWithBody(ctx context.Context, params *ImportPersonsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportPersonsRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPerson Look at a person.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Corresponds with GET /admin/v1/persons/{id} (the `GetPerson` operationId).
+func (c *Client) GetPerson(ctx context.Context, id UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPersonRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdatePersonWithBody Change a person.
+//
+// Members that are not there stay as they are. `phone` of an empty string
+// removes it; `attributes` replaces them all; a fact of null is removed, and
+// facts that are not named stay. Sessions go on.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /admin/v1/persons/{id} (the `UpdatePerson` operationId).
+func (c *Client) UpdatePersonWithBody(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdatePersonRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdatePerson Change a person.
+//
+// Members that are not there stay as they are. `phone` of an empty string
+// removes it; `attributes` replaces them all; a fact of null is removed, and
+// facts that are not named stay. Sessions go on.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /admin/v1/persons/{id} (the `UpdatePerson` operationId).
+func (c *Client) UpdatePerson(ctx context.Context, id UUID, body UpdatePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdatePersonRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBindTicketWithBody Mint a bind ticket.
+//
+// The ticket binds whoever presents it first (`POST /v1/binding`) to the
+// person: give it to nobody but him, for example as the `scene` of a
+// mini-program code on a page where he is logged in. It is in this answer
+// and nowhere else.
+//
+// A service key that is restricted to apps mints tickets for one of these
+// `app`s alone, and has to name it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/persons/{id}/bind-tickets (the `CreateBindTicket` operationId).
+func (c *Client) CreateBindTicketWithBody(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBindTicketRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateBindTicket Mint a bind ticket.
+//
+// The ticket binds whoever presents it first (`POST /v1/binding`) to the
+// person: give it to nobody but him, for example as the `scene` of a
+// mini-program code on a page where he is logged in. It is in this answer
+// and nowhere else.
+//
+// A service key that is restricted to apps mints tickets for one of these
+// `app`s alone, and has to name it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/persons/{id}/bind-tickets (the `CreateBindTicket` operationId).
+func (c *Client) CreateBindTicket(ctx context.Context, id UUID, body CreateBindTicketJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateBindTicketRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DisablePersonWithBody Keep a person out.
+//
+// Every session of every user who is bound to the person ends, as at
+// `/admin/v1/revocations`, and none of them logs in until the person is
+// enabled (`person_disabled`). Harmless to repeat.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/persons/{id}/disable (the `DisablePerson` operationId).
+func (c *Client) DisablePersonWithBody(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDisablePersonRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DisablePerson Keep a person out.
+//
+// Every session of every user who is bound to the person ends, as at
+// `/admin/v1/revocations`, and none of them logs in until the person is
+// enabled (`person_disabled`). Harmless to repeat.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/persons/{id}/disable (the `DisablePerson` operationId).
+func (c *Client) DisablePerson(ctx context.Context, id UUID, body DisablePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDisablePersonRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EnablePersonWithBody Let a person in again.
+//
+// Users who are bound to the person may log in. Sessions that ended stay so.
+// Harmless to repeat.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /admin/v1/persons/{id}/enable (the `EnablePerson` operationId).
+func (c *Client) EnablePersonWithBody(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEnablePersonRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EnablePerson Let a person in again.
+//
+// Users who are bound to the person may log in. Sessions that ended stay so.
+// Harmless to repeat.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /admin/v1/persons/{id}/enable (the `EnablePerson` operationId).
+func (c *Client) EnablePerson(ctx context.Context, id UUID, body EnablePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEnablePersonRequest(c.Server, id, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // CreateRevocationWithBody End sessions.
@@ -560,6 +2224,1276 @@ func (c *Client) RevokeServiceKey(ctx context.Context, id ServiceKeyID, reqEdito
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// EndSessionByAdmin End a session.
+//
+// As at `/admin/v1/revocations` by `session`.
+//
+// Corresponds with DELETE /admin/v1/sessions/{id} (the `EndSessionByAdmin` operationId).
+func (c *Client) EndSessionByAdmin(ctx context.Context, id UUID, params *EndSessionByAdminParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndSessionByAdminRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSession Look at a session.
+//
+// A service key that is restricted to apps sees sessions of these alone.
+//
+// Corresponds with GET /admin/v1/sessions/{id} (the `GetSession` operationId).
+func (c *Client) GetSession(ctx context.Context, id UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSessionRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// NewListAppsRequest constructs an http.Request for the ListApps method
+func NewListAppsRequest(server string, params *ListAppsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/apps")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetAppRequest constructs an http.Request for the GetApp method
+func NewGetAppRequest(server string, appid AppID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "appid", appid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/apps/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateAppRequest calls the generic UpdateApp builder with application/json body
+func NewUpdateAppRequest(server string, appid AppID, body UpdateAppJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateAppRequestWithBody(server, appid, "application/json", bodyReader)
+}
+
+// NewUpdateAppRequestWithBody constructs an http.Request for the UpdateApp method, with any body, and a specified content type
+func NewUpdateAppRequestWithBody(server string, appid AppID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "appid", appid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/apps/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListBindingDelaysRequest constructs an http.Request for the ListBindingDelays method
+func NewListBindingDelaysRequest(server string, params *ListBindingDelaysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/binding-delays")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Delayed != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "delayed", *params.Delayed, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UUID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "uuid", *params.UUID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Person != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "person", *params.Person, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Address != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "address", *params.Address, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewLiftBindingDelayRequest constructs an http.Request for the LiftBindingDelay method
+func NewLiftBindingDelayRequest(server string, id string, params *LiftBindingDelayParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/binding-delays/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListIdentitiesRequest constructs an http.Request for the ListIdentities method
+func NewListIdentitiesRequest(server string, params *ListIdentitiesParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/identities")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.UUID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "uuid", *params.UUID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Openid != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "openid", *params.Openid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Unionid != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "unionid", *params.Unionid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Person != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "person", *params.Person, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "uuid"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.App != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "app", *params.App, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEraseIdentityRequest constructs an http.Request for the EraseIdentity method
+func NewEraseIdentityRequest(server string, uuid UUID, params *EraseIdentityParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "uuid", uuid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/identities/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetIdentityRequest constructs an http.Request for the GetIdentity method
+func NewGetIdentityRequest(server string, uuid UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "uuid", uuid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/identities/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewBindIdentityRequest calls the generic BindIdentity builder with application/json body
+func NewBindIdentityRequest(server string, uuid UUID, body BindIdentityJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewBindIdentityRequestWithBody(server, uuid, "application/json", bodyReader)
+}
+
+// NewBindIdentityRequestWithBody constructs an http.Request for the BindIdentity method, with any body, and a specified content type
+func NewBindIdentityRequestWithBody(server string, uuid UUID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "uuid", uuid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/identities/%s/bind", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDisableIdentityRequest calls the generic DisableIdentity builder with application/json body
+func NewDisableIdentityRequest(server string, uuid UUID, body DisableIdentityJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDisableIdentityRequestWithBody(server, uuid, "application/json", bodyReader)
+}
+
+// NewDisableIdentityRequestWithBody constructs an http.Request for the DisableIdentity method, with any body, and a specified content type
+func NewDisableIdentityRequestWithBody(server string, uuid UUID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "uuid", uuid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/identities/%s/disable", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEnableIdentityRequest calls the generic EnableIdentity builder with application/json body
+func NewEnableIdentityRequest(server string, uuid UUID, body EnableIdentityJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEnableIdentityRequestWithBody(server, uuid, "application/json", bodyReader)
+}
+
+// NewEnableIdentityRequestWithBody constructs an http.Request for the EnableIdentity method, with any body, and a specified content type
+func NewEnableIdentityRequestWithBody(server string, uuid UUID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "uuid", uuid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/identities/%s/enable", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListIdentitySessionsRequest constructs an http.Request for the ListIdentitySessions method
+func NewListIdentitySessionsRequest(server string, uuid UUID, params *ListIdentitySessionsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "uuid", uuid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/identities/%s/sessions", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUnbindIdentityRequest calls the generic UnbindIdentity builder with application/json body
+func NewUnbindIdentityRequest(server string, uuid UUID, body UnbindIdentityJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUnbindIdentityRequestWithBody(server, uuid, "application/json", bodyReader)
+}
+
+// NewUnbindIdentityRequestWithBody constructs an http.Request for the UnbindIdentity method, with any body, and a specified content type
+func NewUnbindIdentityRequestWithBody(server string, uuid UUID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "uuid", uuid, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/identities/%s/unbind", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListPersonsRequest constructs an http.Request for the ListPersons method
+func NewListPersonsRequest(server string, params *ListPersonsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/persons")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ExternalID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "external_id", *params.ExternalID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Phone != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "phone", *params.Phone, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Name != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "name", *params.Name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreatePersonRequest calls the generic CreatePerson builder with application/json body
+func NewCreatePersonRequest(server string, body CreatePersonJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreatePersonRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewCreatePersonRequestWithBody constructs an http.Request for the CreatePerson method, with any body, and a specified content type
+func NewCreatePersonRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/persons")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewImportPersonsRequestWithBody constructs an http.Request for the ImportPersons method, with any body, and a specified content type
+func NewImportPersonsRequestWithBody(server string, params *ImportPersonsParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/persons/import")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.DryRun != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "dry_run", *params.DryRun, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetPersonRequest constructs an http.Request for the GetPerson method
+func NewGetPersonRequest(server string, id UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/persons/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdatePersonRequest calls the generic UpdatePerson builder with application/json body
+func NewUpdatePersonRequest(server string, id UUID, body UpdatePersonJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdatePersonRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewUpdatePersonRequestWithBody constructs an http.Request for the UpdatePerson method, with any body, and a specified content type
+func NewUpdatePersonRequestWithBody(server string, id UUID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/persons/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewCreateBindTicketRequest calls the generic CreateBindTicket builder with application/json body
+func NewCreateBindTicketRequest(server string, id UUID, body CreateBindTicketJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateBindTicketRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewCreateBindTicketRequestWithBody constructs an http.Request for the CreateBindTicket method, with any body, and a specified content type
+func NewCreateBindTicketRequestWithBody(server string, id UUID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/persons/%s/bind-tickets", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewDisablePersonRequest calls the generic DisablePerson builder with application/json body
+func NewDisablePersonRequest(server string, id UUID, body DisablePersonJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDisablePersonRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewDisablePersonRequestWithBody constructs an http.Request for the DisablePerson method, with any body, and a specified content type
+func NewDisablePersonRequestWithBody(server string, id UUID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/persons/%s/disable", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewEnablePersonRequest calls the generic EnablePerson builder with application/json body
+func NewEnablePersonRequest(server string, id UUID, body EnablePersonJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewEnablePersonRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewEnablePersonRequestWithBody constructs an http.Request for the EnablePerson method, with any body, and a specified content type
+func NewEnablePersonRequestWithBody(server string, id UUID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/persons/%s/enable", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
 }
 
 // NewCreateRevocationRequest calls the generic CreateRevocation builder with application/json body
@@ -742,6 +3676,101 @@ func NewRevokeServiceKeyRequest(server string, id ServiceKeyID) (*http.Request, 
 	return req, nil
 }
 
+// NewEndSessionByAdminRequest constructs an http.Request for the EndSessionByAdmin method
+func NewEndSessionByAdminRequest(server string, id UUID, params *EndSessionByAdminParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetSessionRequest constructs an http.Request for the GetSession method
+func NewGetSessionRequest(server string, id UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -785,6 +3814,419 @@ func WithBaseURL(baseURL string) ClientOption {
 
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
+
+	// ListAppsWithResponse List the mini-programs.
+	//
+	// By appid, without their secrets. A service key that is restricted to apps
+	// sees these alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/apps (the `ListApps` operationId).
+	ListAppsWithResponse(ctx context.Context, params *ListAppsParams, reqEditors ...RequestEditorFn) (*ListAppsResponse, error)
+
+	// GetAppWithResponse Look at a mini-program.
+	//
+	// A service key that is restricted to apps sees these alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/apps/{appid} (the `GetApp` operationId).
+	GetAppWithResponse(ctx context.Context, appid AppID, reqEditors ...RequestEditorFn) (*GetAppResponse, error)
+
+	// UpdateAppWithBodyWithResponse Change a mini-program's policy of binding.
+	//
+	// Members that are not there stay as they are. `policy` replaces the whole
+	// policy; `webhook_secret` can be set and never be read. A service key that is
+	// restricted to apps changes these alone.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /admin/v1/apps/{appid} (the `UpdateApp` operationId).
+	UpdateAppWithBodyWithResponse(ctx context.Context, appid AppID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAppResponse, error)
+
+	// UpdateAppWithResponse Change a mini-program's policy of binding.
+	//
+	// Members that are not there stay as they are. `policy` replaces the whole
+	// policy; `webhook_secret` can be set and never be read. A service key that is
+	// restricted to apps changes these alone.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /admin/v1/apps/{appid} (the `UpdateApp` operationId).
+	UpdateAppWithResponse(ctx context.Context, appid AppID, body UpdateAppJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAppResponse, error)
+
+	// ListBindingDelaysWithResponse List failed attempts to bind.
+	//
+	// Those that are counted still, by user, by the fact that a person was looked
+	// up by, and by network address, and until when they delay the next attempt.
+	// Parameters that are given restrict.
+	//
+	// They belong to no app: a service key that is restricted to apps sees none
+	// (`insufficient_scope`).
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/binding-delays (the `ListBindingDelays` operationId).
+	ListBindingDelaysWithResponse(ctx context.Context, params *ListBindingDelaysParams, reqEditors ...RequestEditorFn) (*ListBindingDelaysResponse, error)
+
+	// LiftBindingDelayWithResponse Lift a delay.
+	//
+	// Forgets the failed attempts, so that the next one is let through.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /admin/v1/binding-delays/{id} (the `LiftBindingDelay` operationId).
+	LiftBindingDelayWithResponse(ctx context.Context, id string, params *LiftBindingDelayParams, reqEditors ...RequestEditorFn) (*LiftBindingDelayResponse, error)
+
+	// ListIdentitiesWithResponse Find users.
+	//
+	// In the order of their uuids, which is about that of their first log-ins.
+	// Parameters that are given restrict. To search by `openid` or `unionid`, and
+	// to see them, the service key needs the scope `openid` besides
+	// (`insufficient_scope`).
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/identities (the `ListIdentities` operationId).
+	ListIdentitiesWithResponse(ctx context.Context, params *ListIdentitiesParams, reqEditors ...RequestEditorFn) (*ListIdentitiesResponse, error)
+
+	// EraseIdentityWithResponse Erase a user.
+	//
+	// 注销: sessions end; openid, unionid, session_key, device labels and the
+	// binding are forgotten, for good. What stays is the uuid, and the audit trail
+	// without phone numbers. A person that the user's phone number made, whom the
+	// business gave no `external_id`, and to whom nobody else is bound, loses the
+	// number, name, attributes and facts as well; the business's own persons stay.
+	//
+	// The account may log in again and is a new user then, also if it was
+	// disabled. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /admin/v1/identities/{uuid} (the `EraseIdentity` operationId).
+	EraseIdentityWithResponse(ctx context.Context, uuid UUID, params *EraseIdentityParams, reqEditors ...RequestEditorFn) (*EraseIdentityResponse, error)
+
+	// GetIdentityWithResponse Look at a user.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/identities/{uuid} (the `GetIdentity` operationId).
+	GetIdentityWithResponse(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*GetIdentityResponse, error)
+
+	// BindIdentityWithBodyWithResponse Bind a user to a person.
+	//
+	// Also one who is bound to another. The session goes on: the next refresh says
+	// the person, and access tokens from before die. The app's policy says what
+	// becomes of another user of the app who is bound to the person. Harmless to
+	// repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/bind (the `BindIdentity` operationId).
+	BindIdentityWithBodyWithResponse(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BindIdentityResponse, error)
+
+	// BindIdentityWithResponse Bind a user to a person.
+	//
+	// Also one who is bound to another. The session goes on: the next refresh says
+	// the person, and access tokens from before die. The app's policy says what
+	// becomes of another user of the app who is bound to the person. Harmless to
+	// repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/bind (the `BindIdentity` operationId).
+	BindIdentityWithResponse(ctx context.Context, uuid UUID, body BindIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*BindIdentityResponse, error)
+
+	// DisableIdentityWithBodyWithResponse Keep a user out.
+	//
+	// All sessions of the user end, as at `/admin/v1/revocations`, and the account
+	// does not log in until it is enabled (`identity_disabled`). Harmless to
+	// repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/disable (the `DisableIdentity` operationId).
+	DisableIdentityWithBodyWithResponse(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DisableIdentityResponse, error)
+
+	// DisableIdentityWithResponse Keep a user out.
+	//
+	// All sessions of the user end, as at `/admin/v1/revocations`, and the account
+	// does not log in until it is enabled (`identity_disabled`). Harmless to
+	// repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/disable (the `DisableIdentity` operationId).
+	DisableIdentityWithResponse(ctx context.Context, uuid UUID, body DisableIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*DisableIdentityResponse, error)
+
+	// EnableIdentityWithBodyWithResponse Let a user in again.
+	//
+	// Sessions that ended stay so. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/enable (the `EnableIdentity` operationId).
+	EnableIdentityWithBodyWithResponse(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnableIdentityResponse, error)
+
+	// EnableIdentityWithResponse Let a user in again.
+	//
+	// Sessions that ended stay so. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/enable (the `EnableIdentity` operationId).
+	EnableIdentityWithResponse(ctx context.Context, uuid UUID, body EnableIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*EnableIdentityResponse, error)
+
+	// ListIdentitySessionsWithResponse List a user's sessions.
+	//
+	// About the newest first, those that have ended too, as long as they are kept.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/identities/{uuid}/sessions (the `ListIdentitySessions` operationId).
+	ListIdentitySessionsWithResponse(ctx context.Context, uuid UUID, params *ListIdentitySessionsParams, reqEditors ...RequestEditorFn) (*ListIdentitySessionsResponse, error)
+
+	// UnbindIdentityWithBodyWithResponse Unbind a user.
+	//
+	// The session goes on: the next refresh says nobody, and access tokens from
+	// before die. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/unbind (the `UnbindIdentity` operationId).
+	UnbindIdentityWithBodyWithResponse(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UnbindIdentityResponse, error)
+
+	// UnbindIdentityWithResponse Unbind a user.
+	//
+	// The session goes on: the next refresh says nobody, and access tokens from
+	// before die. Harmless to repeat.
+	//
+	// A service key that is restricted to apps sees the users of these apps
+	// alone; others are `not_found`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/identities/{uuid}/unbind (the `UnbindIdentity` operationId).
+	UnbindIdentityWithResponse(ctx context.Context, uuid UUID, body UnbindIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*UnbindIdentityResponse, error)
+
+	// ListPersonsWithResponse Find persons.
+	//
+	// In the order of their ids, which is about that in which they were made.
+	// Parameters that are given restrict: `name` is how the name begins.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/persons (the `ListPersons` operationId).
+	ListPersonsWithResponse(ctx context.Context, params *ListPersonsParams, reqEditors ...RequestEditorFn) (*ListPersonsResponse, error)
+
+	// CreatePersonWithBodyWithResponse Create a person.
+	//
+	// Without `external_id` the new id is it. `facts` are what the person may be
+	// asked for to prove who he is, by name; they are kept as keyed hashes and
+	// cannot be read again. To create many, import them.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/persons (the `CreatePerson` operationId).
+	CreatePersonWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePersonResponse, error)
+
+	// CreatePersonWithResponse Create a person.
+	//
+	// Without `external_id` the new id is it. `facts` are what the person may be
+	// asked for to prove who he is, by name; they are kept as keyed hashes and
+	// cannot be read again. To create many, import them.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/persons (the `CreatePerson` operationId).
+	CreatePersonWithResponse(ctx context.Context, body CreatePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePersonResponse, error)
+
+	// ImportPersonsWithBodyWithResponse Create and update many persons.
+	//
+	// The body holds a person in each line, as `createPerson` takes it (without
+	// `reason`; `external_id` is required), at most 1,000 of them and 4 MiB. Who
+	// has the `external_id` is updated: members that are there are set, a fact of
+	// null is removed, and what is not named stays as it is. All lines of a
+	// request are one transaction with one audit event, but a line that is refused
+	// (malformed, or with a phone that another person has) does not keep the
+	// others out; `errors` tells of it. Lines apply one after another. Harmless to
+	// repeat: what is there already counts as `unchanged`.
+	//
+	// With `dry_run=true` nothing is written, and the answer says what would be.
+	// `yufu person import` sends whole files.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/persons/import (the `ImportPersons` operationId).
+	ImportPersonsWithBodyWithResponse(ctx context.Context, params *ImportPersonsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportPersonsResponse, error)
+
+	// GetPersonWithResponse Look at a person.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/persons/{id} (the `GetPerson` operationId).
+	GetPersonWithResponse(ctx context.Context, id UUID, reqEditors ...RequestEditorFn) (*GetPersonResponse, error)
+
+	// UpdatePersonWithBodyWithResponse Change a person.
+	//
+	// Members that are not there stay as they are. `phone` of an empty string
+	// removes it; `attributes` replaces them all; a fact of null is removed, and
+	// facts that are not named stay. Sessions go on.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /admin/v1/persons/{id} (the `UpdatePerson` operationId).
+	UpdatePersonWithBodyWithResponse(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdatePersonResponse, error)
+
+	// UpdatePersonWithResponse Change a person.
+	//
+	// Members that are not there stay as they are. `phone` of an empty string
+	// removes it; `attributes` replaces them all; a fact of null is removed, and
+	// facts that are not named stay. Sessions go on.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /admin/v1/persons/{id} (the `UpdatePerson` operationId).
+	UpdatePersonWithResponse(ctx context.Context, id UUID, body UpdatePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdatePersonResponse, error)
+
+	// CreateBindTicketWithBodyWithResponse Mint a bind ticket.
+	//
+	// The ticket binds whoever presents it first (`POST /v1/binding`) to the
+	// person: give it to nobody but him, for example as the `scene` of a
+	// mini-program code on a page where he is logged in. It is in this answer
+	// and nowhere else.
+	//
+	// A service key that is restricted to apps mints tickets for one of these
+	// `app`s alone, and has to name it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/bind-tickets (the `CreateBindTicket` operationId).
+	CreateBindTicketWithBodyWithResponse(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateBindTicketResponse, error)
+
+	// CreateBindTicketWithResponse Mint a bind ticket.
+	//
+	// The ticket binds whoever presents it first (`POST /v1/binding`) to the
+	// person: give it to nobody but him, for example as the `scene` of a
+	// mini-program code on a page where he is logged in. It is in this answer
+	// and nowhere else.
+	//
+	// A service key that is restricted to apps mints tickets for one of these
+	// `app`s alone, and has to name it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/bind-tickets (the `CreateBindTicket` operationId).
+	CreateBindTicketWithResponse(ctx context.Context, id UUID, body CreateBindTicketJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateBindTicketResponse, error)
+
+	// DisablePersonWithBodyWithResponse Keep a person out.
+	//
+	// Every session of every user who is bound to the person ends, as at
+	// `/admin/v1/revocations`, and none of them logs in until the person is
+	// enabled (`person_disabled`). Harmless to repeat.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/disable (the `DisablePerson` operationId).
+	DisablePersonWithBodyWithResponse(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DisablePersonResponse, error)
+
+	// DisablePersonWithResponse Keep a person out.
+	//
+	// Every session of every user who is bound to the person ends, as at
+	// `/admin/v1/revocations`, and none of them logs in until the person is
+	// enabled (`person_disabled`). Harmless to repeat.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/disable (the `DisablePerson` operationId).
+	DisablePersonWithResponse(ctx context.Context, id UUID, body DisablePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*DisablePersonResponse, error)
+
+	// EnablePersonWithBodyWithResponse Let a person in again.
+	//
+	// Users who are bound to the person may log in. Sessions that ended stay so.
+	// Harmless to repeat.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/enable (the `EnablePerson` operationId).
+	EnablePersonWithBodyWithResponse(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnablePersonResponse, error)
+
+	// EnablePersonWithResponse Let a person in again.
+	//
+	// Users who are bound to the person may log in. Sessions that ended stay so.
+	// Harmless to repeat.
+	//
+	// A service key that is restricted to apps does nothing with persons, who
+	// belong to no app (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /admin/v1/persons/{id}/enable (the `EnablePerson` operationId).
+	EnablePersonWithResponse(ctx context.Context, id UUID, body EnablePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*EnablePersonResponse, error)
 
 	// CreateRevocationWithBodyWithResponse End sessions.
 	//
@@ -857,6 +4299,1018 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
 	RevokeServiceKeyWithResponse(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*RevokeServiceKeyResponse, error)
+
+	// EndSessionByAdminWithResponse End a session.
+	//
+	// As at `/admin/v1/revocations` by `session`.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /admin/v1/sessions/{id} (the `EndSessionByAdmin` operationId).
+	EndSessionByAdminWithResponse(ctx context.Context, id UUID, params *EndSessionByAdminParams, reqEditors ...RequestEditorFn) (*EndSessionByAdminResponse, error)
+
+	// GetSessionWithResponse Look at a session.
+	//
+	// A service key that is restricted to apps sees sessions of these alone.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /admin/v1/sessions/{id} (the `GetSession` operationId).
+	GetSessionWithResponse(ctx context.Context, id UUID, reqEditors ...RequestEditorFn) (*GetSessionResponse, error)
+}
+
+type ListAppsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AppList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAppsResponse) GetJSON200() *AppList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListAppsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAppsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAppsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAppsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAppsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetAppResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AppRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAppResponse) GetJSON200() *AppRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetAppResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAppResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAppResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAppResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAppResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdateAppResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AppRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateAppResponse) GetJSON200() *AppRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateAppResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateAppResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateAppResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateAppResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateAppResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListBindingDelaysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BindingDelayList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListBindingDelaysResponse) GetJSON200() *BindingDelayList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListBindingDelaysResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListBindingDelaysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListBindingDelaysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListBindingDelaysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListBindingDelaysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type LiftBindingDelayResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r LiftBindingDelayResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r LiftBindingDelayResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r LiftBindingDelayResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r LiftBindingDelayResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r LiftBindingDelayResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListIdentitiesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IdentityList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListIdentitiesResponse) GetJSON200() *IdentityList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListIdentitiesResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListIdentitiesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListIdentitiesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListIdentitiesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListIdentitiesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EraseIdentityResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EraseIdentityResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EraseIdentityResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EraseIdentityResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EraseIdentityResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EraseIdentityResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetIdentityResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IdentityRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetIdentityResponse) GetJSON200() *IdentityRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetIdentityResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetIdentityResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetIdentityResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetIdentityResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetIdentityResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type BindIdentityResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IdentityRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r BindIdentityResponse) GetJSON200() *IdentityRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r BindIdentityResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r BindIdentityResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r BindIdentityResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r BindIdentityResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r BindIdentityResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DisableIdentityResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IdentityRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DisableIdentityResponse) GetJSON200() *IdentityRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DisableIdentityResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DisableIdentityResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DisableIdentityResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DisableIdentityResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DisableIdentityResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EnableIdentityResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IdentityRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EnableIdentityResponse) GetJSON200() *IdentityRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EnableIdentityResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EnableIdentityResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EnableIdentityResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EnableIdentityResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EnableIdentityResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListIdentitySessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SessionList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListIdentitySessionsResponse) GetJSON200() *SessionList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListIdentitySessionsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListIdentitySessionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListIdentitySessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListIdentitySessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListIdentitySessionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UnbindIdentityResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *IdentityRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UnbindIdentityResponse) GetJSON200() *IdentityRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UnbindIdentityResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UnbindIdentityResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UnbindIdentityResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UnbindIdentityResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UnbindIdentityResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ListPersonsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PersonList
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListPersonsResponse) GetJSON200() *PersonList {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ListPersonsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPersonsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPersonsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPersonsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPersonsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreatePersonResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *PersonRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreatePersonResponse) GetJSON201() *PersonRecord {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreatePersonResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreatePersonResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreatePersonResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreatePersonResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreatePersonResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type ImportPersonsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ImportResult
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ImportPersonsResponse) GetJSON200() *ImportResult {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r ImportPersonsResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r ImportPersonsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ImportPersonsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ImportPersonsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ImportPersonsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetPersonResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PersonRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetPersonResponse) GetJSON200() *PersonRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetPersonResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPersonResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPersonResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPersonResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPersonResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type UpdatePersonResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PersonRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdatePersonResponse) GetJSON200() *PersonRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdatePersonResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdatePersonResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdatePersonResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdatePersonResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdatePersonResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type CreateBindTicketResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *BindTicket
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateBindTicketResponse) GetJSON201() *BindTicket {
+	return r.JSON201
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r CreateBindTicketResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateBindTicketResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateBindTicketResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateBindTicketResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateBindTicketResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type DisablePersonResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PersonRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DisablePersonResponse) GetJSON200() *PersonRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r DisablePersonResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r DisablePersonResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DisablePersonResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DisablePersonResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DisablePersonResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type EnablePersonResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PersonRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EnablePersonResponse) GetJSON200() *PersonRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EnablePersonResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EnablePersonResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EnablePersonResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EnablePersonResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EnablePersonResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 type CreateRevocationResponse struct {
@@ -1044,6 +5498,701 @@ func (r RevokeServiceKeyResponse) ContentType() string {
 	return ""
 }
 
+type EndSessionByAdminResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Revocation
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r EndSessionByAdminResponse) GetJSON200() *Revocation {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r EndSessionByAdminResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r EndSessionByAdminResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EndSessionByAdminResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndSessionByAdminResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EndSessionByAdminResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+type GetSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SessionRecord
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSessionResponse) GetJSON200() *SessionRecord {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r GetSessionResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListAppsWithResponse List the mini-programs.
+//
+// By appid, without their secrets. A service key that is restricted to apps
+// sees these alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/apps (the `ListApps` operationId).
+func (c *ClientWithResponses) ListAppsWithResponse(ctx context.Context, params *ListAppsParams, reqEditors ...RequestEditorFn) (*ListAppsResponse, error) {
+	rsp, err := c.ListApps(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAppsResponse(rsp)
+}
+
+// GetAppWithResponse Look at a mini-program.
+//
+// A service key that is restricted to apps sees these alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/apps/{appid} (the `GetApp` operationId).
+func (c *ClientWithResponses) GetAppWithResponse(ctx context.Context, appid AppID, reqEditors ...RequestEditorFn) (*GetAppResponse, error) {
+	rsp, err := c.GetApp(ctx, appid, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAppResponse(rsp)
+}
+
+// UpdateAppWithBodyWithResponse Change a mini-program's policy of binding.
+//
+// Members that are not there stay as they are. `policy` replaces the whole
+// policy; `webhook_secret` can be set and never be read. A service key that is
+// restricted to apps changes these alone.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /admin/v1/apps/{appid} (the `UpdateApp` operationId).
+func (c *ClientWithResponses) UpdateAppWithBodyWithResponse(ctx context.Context, appid AppID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateAppResponse, error) {
+	rsp, err := c.UpdateAppWithBody(ctx, appid, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAppResponse(rsp)
+}
+
+// UpdateAppWithResponse Change a mini-program's policy of binding.
+//
+// Members that are not there stay as they are. `policy` replaces the whole
+// policy; `webhook_secret` can be set and never be read. A service key that is
+// restricted to apps changes these alone.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /admin/v1/apps/{appid} (the `UpdateApp` operationId).
+func (c *ClientWithResponses) UpdateAppWithResponse(ctx context.Context, appid AppID, body UpdateAppJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateAppResponse, error) {
+	rsp, err := c.UpdateApp(ctx, appid, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateAppResponse(rsp)
+}
+
+// ListBindingDelaysWithResponse List failed attempts to bind.
+//
+// Those that are counted still, by user, by the fact that a person was looked
+// up by, and by network address, and until when they delay the next attempt.
+// Parameters that are given restrict.
+//
+// They belong to no app: a service key that is restricted to apps sees none
+// (`insufficient_scope`).
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/binding-delays (the `ListBindingDelays` operationId).
+func (c *ClientWithResponses) ListBindingDelaysWithResponse(ctx context.Context, params *ListBindingDelaysParams, reqEditors ...RequestEditorFn) (*ListBindingDelaysResponse, error) {
+	rsp, err := c.ListBindingDelays(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListBindingDelaysResponse(rsp)
+}
+
+// LiftBindingDelayWithResponse Lift a delay.
+//
+// Forgets the failed attempts, so that the next one is let through.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /admin/v1/binding-delays/{id} (the `LiftBindingDelay` operationId).
+func (c *ClientWithResponses) LiftBindingDelayWithResponse(ctx context.Context, id string, params *LiftBindingDelayParams, reqEditors ...RequestEditorFn) (*LiftBindingDelayResponse, error) {
+	rsp, err := c.LiftBindingDelay(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseLiftBindingDelayResponse(rsp)
+}
+
+// ListIdentitiesWithResponse Find users.
+//
+// In the order of their uuids, which is about that of their first log-ins.
+// Parameters that are given restrict. To search by `openid` or `unionid`, and
+// to see them, the service key needs the scope `openid` besides
+// (`insufficient_scope`).
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/identities (the `ListIdentities` operationId).
+func (c *ClientWithResponses) ListIdentitiesWithResponse(ctx context.Context, params *ListIdentitiesParams, reqEditors ...RequestEditorFn) (*ListIdentitiesResponse, error) {
+	rsp, err := c.ListIdentities(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListIdentitiesResponse(rsp)
+}
+
+// EraseIdentityWithResponse Erase a user.
+//
+// 注销: sessions end; openid, unionid, session_key, device labels and the
+// binding are forgotten, for good. What stays is the uuid, and the audit trail
+// without phone numbers. A person that the user's phone number made, whom the
+// business gave no `external_id`, and to whom nobody else is bound, loses the
+// number, name, attributes and facts as well; the business's own persons stay.
+//
+// The account may log in again and is a new user then, also if it was
+// disabled. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /admin/v1/identities/{uuid} (the `EraseIdentity` operationId).
+func (c *ClientWithResponses) EraseIdentityWithResponse(ctx context.Context, uuid UUID, params *EraseIdentityParams, reqEditors ...RequestEditorFn) (*EraseIdentityResponse, error) {
+	rsp, err := c.EraseIdentity(ctx, uuid, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEraseIdentityResponse(rsp)
+}
+
+// GetIdentityWithResponse Look at a user.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/identities/{uuid} (the `GetIdentity` operationId).
+func (c *ClientWithResponses) GetIdentityWithResponse(ctx context.Context, uuid UUID, reqEditors ...RequestEditorFn) (*GetIdentityResponse, error) {
+	rsp, err := c.GetIdentity(ctx, uuid, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetIdentityResponse(rsp)
+}
+
+// BindIdentityWithBodyWithResponse Bind a user to a person.
+//
+// Also one who is bound to another. The session goes on: the next refresh says
+// the person, and access tokens from before die. The app's policy says what
+// becomes of another user of the app who is bound to the person. Harmless to
+// repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/bind (the `BindIdentity` operationId).
+func (c *ClientWithResponses) BindIdentityWithBodyWithResponse(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*BindIdentityResponse, error) {
+	rsp, err := c.BindIdentityWithBody(ctx, uuid, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBindIdentityResponse(rsp)
+}
+
+// BindIdentityWithResponse Bind a user to a person.
+//
+// Also one who is bound to another. The session goes on: the next refresh says
+// the person, and access tokens from before die. The app's policy says what
+// becomes of another user of the app who is bound to the person. Harmless to
+// repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/bind (the `BindIdentity` operationId).
+func (c *ClientWithResponses) BindIdentityWithResponse(ctx context.Context, uuid UUID, body BindIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*BindIdentityResponse, error) {
+	rsp, err := c.BindIdentity(ctx, uuid, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseBindIdentityResponse(rsp)
+}
+
+// DisableIdentityWithBodyWithResponse Keep a user out.
+//
+// All sessions of the user end, as at `/admin/v1/revocations`, and the account
+// does not log in until it is enabled (`identity_disabled`). Harmless to
+// repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/disable (the `DisableIdentity` operationId).
+func (c *ClientWithResponses) DisableIdentityWithBodyWithResponse(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DisableIdentityResponse, error) {
+	rsp, err := c.DisableIdentityWithBody(ctx, uuid, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDisableIdentityResponse(rsp)
+}
+
+// DisableIdentityWithResponse Keep a user out.
+//
+// All sessions of the user end, as at `/admin/v1/revocations`, and the account
+// does not log in until it is enabled (`identity_disabled`). Harmless to
+// repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/disable (the `DisableIdentity` operationId).
+func (c *ClientWithResponses) DisableIdentityWithResponse(ctx context.Context, uuid UUID, body DisableIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*DisableIdentityResponse, error) {
+	rsp, err := c.DisableIdentity(ctx, uuid, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDisableIdentityResponse(rsp)
+}
+
+// EnableIdentityWithBodyWithResponse Let a user in again.
+//
+// Sessions that ended stay so. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/enable (the `EnableIdentity` operationId).
+func (c *ClientWithResponses) EnableIdentityWithBodyWithResponse(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnableIdentityResponse, error) {
+	rsp, err := c.EnableIdentityWithBody(ctx, uuid, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEnableIdentityResponse(rsp)
+}
+
+// EnableIdentityWithResponse Let a user in again.
+//
+// Sessions that ended stay so. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/enable (the `EnableIdentity` operationId).
+func (c *ClientWithResponses) EnableIdentityWithResponse(ctx context.Context, uuid UUID, body EnableIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*EnableIdentityResponse, error) {
+	rsp, err := c.EnableIdentity(ctx, uuid, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEnableIdentityResponse(rsp)
+}
+
+// ListIdentitySessionsWithResponse List a user's sessions.
+//
+// About the newest first, those that have ended too, as long as they are kept.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/identities/{uuid}/sessions (the `ListIdentitySessions` operationId).
+func (c *ClientWithResponses) ListIdentitySessionsWithResponse(ctx context.Context, uuid UUID, params *ListIdentitySessionsParams, reqEditors ...RequestEditorFn) (*ListIdentitySessionsResponse, error) {
+	rsp, err := c.ListIdentitySessions(ctx, uuid, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListIdentitySessionsResponse(rsp)
+}
+
+// UnbindIdentityWithBodyWithResponse Unbind a user.
+//
+// The session goes on: the next refresh says nobody, and access tokens from
+// before die. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/unbind (the `UnbindIdentity` operationId).
+func (c *ClientWithResponses) UnbindIdentityWithBodyWithResponse(ctx context.Context, uuid UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UnbindIdentityResponse, error) {
+	rsp, err := c.UnbindIdentityWithBody(ctx, uuid, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnbindIdentityResponse(rsp)
+}
+
+// UnbindIdentityWithResponse Unbind a user.
+//
+// The session goes on: the next refresh says nobody, and access tokens from
+// before die. Harmless to repeat.
+//
+// A service key that is restricted to apps sees the users of these apps
+// alone; others are `not_found`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/identities/{uuid}/unbind (the `UnbindIdentity` operationId).
+func (c *ClientWithResponses) UnbindIdentityWithResponse(ctx context.Context, uuid UUID, body UnbindIdentityJSONRequestBody, reqEditors ...RequestEditorFn) (*UnbindIdentityResponse, error) {
+	rsp, err := c.UnbindIdentity(ctx, uuid, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUnbindIdentityResponse(rsp)
+}
+
+// ListPersonsWithResponse Find persons.
+//
+// In the order of their ids, which is about that in which they were made.
+// Parameters that are given restrict: `name` is how the name begins.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/persons (the `ListPersons` operationId).
+func (c *ClientWithResponses) ListPersonsWithResponse(ctx context.Context, params *ListPersonsParams, reqEditors ...RequestEditorFn) (*ListPersonsResponse, error) {
+	rsp, err := c.ListPersons(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPersonsResponse(rsp)
+}
+
+// CreatePersonWithBodyWithResponse Create a person.
+//
+// Without `external_id` the new id is it. `facts` are what the person may be
+// asked for to prove who he is, by name; they are kept as keyed hashes and
+// cannot be read again. To create many, import them.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/persons (the `CreatePerson` operationId).
+func (c *ClientWithResponses) CreatePersonWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreatePersonResponse, error) {
+	rsp, err := c.CreatePersonWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePersonResponse(rsp)
+}
+
+// CreatePersonWithResponse Create a person.
+//
+// Without `external_id` the new id is it. `facts` are what the person may be
+// asked for to prove who he is, by name; they are kept as keyed hashes and
+// cannot be read again. To create many, import them.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/persons (the `CreatePerson` operationId).
+func (c *ClientWithResponses) CreatePersonWithResponse(ctx context.Context, body CreatePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*CreatePersonResponse, error) {
+	rsp, err := c.CreatePerson(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreatePersonResponse(rsp)
+}
+
+// ImportPersonsWithBodyWithResponse Create and update many persons.
+//
+// The body holds a person in each line, as `createPerson` takes it (without
+// `reason`; `external_id` is required), at most 1,000 of them and 4 MiB. Who
+// has the `external_id` is updated: members that are there are set, a fact of
+// null is removed, and what is not named stays as it is. All lines of a
+// request are one transaction with one audit event, but a line that is refused
+// (malformed, or with a phone that another person has) does not keep the
+// others out; `errors` tells of it. Lines apply one after another. Harmless to
+// repeat: what is there already counts as `unchanged`.
+//
+// With `dry_run=true` nothing is written, and the answer says what would be.
+// `yufu person import` sends whole files.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/persons/import (the `ImportPersons` operationId).
+func (c *ClientWithResponses) ImportPersonsWithBodyWithResponse(ctx context.Context, params *ImportPersonsParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ImportPersonsResponse, error) {
+	rsp, err := c.ImportPersonsWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseImportPersonsResponse(rsp)
+}
+
+// GetPersonWithResponse Look at a person.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/persons/{id} (the `GetPerson` operationId).
+func (c *ClientWithResponses) GetPersonWithResponse(ctx context.Context, id UUID, reqEditors ...RequestEditorFn) (*GetPersonResponse, error) {
+	rsp, err := c.GetPerson(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPersonResponse(rsp)
+}
+
+// UpdatePersonWithBodyWithResponse Change a person.
+//
+// Members that are not there stay as they are. `phone` of an empty string
+// removes it; `attributes` replaces them all; a fact of null is removed, and
+// facts that are not named stay. Sessions go on.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /admin/v1/persons/{id} (the `UpdatePerson` operationId).
+func (c *ClientWithResponses) UpdatePersonWithBodyWithResponse(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdatePersonResponse, error) {
+	rsp, err := c.UpdatePersonWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdatePersonResponse(rsp)
+}
+
+// UpdatePersonWithResponse Change a person.
+//
+// Members that are not there stay as they are. `phone` of an empty string
+// removes it; `attributes` replaces them all; a fact of null is removed, and
+// facts that are not named stay. Sessions go on.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /admin/v1/persons/{id} (the `UpdatePerson` operationId).
+func (c *ClientWithResponses) UpdatePersonWithResponse(ctx context.Context, id UUID, body UpdatePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdatePersonResponse, error) {
+	rsp, err := c.UpdatePerson(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdatePersonResponse(rsp)
+}
+
+// CreateBindTicketWithBodyWithResponse Mint a bind ticket.
+//
+// The ticket binds whoever presents it first (`POST /v1/binding`) to the
+// person: give it to nobody but him, for example as the `scene` of a
+// mini-program code on a page where he is logged in. It is in this answer
+// and nowhere else.
+//
+// A service key that is restricted to apps mints tickets for one of these
+// `app`s alone, and has to name it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/persons/{id}/bind-tickets (the `CreateBindTicket` operationId).
+func (c *ClientWithResponses) CreateBindTicketWithBodyWithResponse(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateBindTicketResponse, error) {
+	rsp, err := c.CreateBindTicketWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateBindTicketResponse(rsp)
+}
+
+// CreateBindTicketWithResponse Mint a bind ticket.
+//
+// The ticket binds whoever presents it first (`POST /v1/binding`) to the
+// person: give it to nobody but him, for example as the `scene` of a
+// mini-program code on a page where he is logged in. It is in this answer
+// and nowhere else.
+//
+// A service key that is restricted to apps mints tickets for one of these
+// `app`s alone, and has to name it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/persons/{id}/bind-tickets (the `CreateBindTicket` operationId).
+func (c *ClientWithResponses) CreateBindTicketWithResponse(ctx context.Context, id UUID, body CreateBindTicketJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateBindTicketResponse, error) {
+	rsp, err := c.CreateBindTicket(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateBindTicketResponse(rsp)
+}
+
+// DisablePersonWithBodyWithResponse Keep a person out.
+//
+// Every session of every user who is bound to the person ends, as at
+// `/admin/v1/revocations`, and none of them logs in until the person is
+// enabled (`person_disabled`). Harmless to repeat.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/persons/{id}/disable (the `DisablePerson` operationId).
+func (c *ClientWithResponses) DisablePersonWithBodyWithResponse(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DisablePersonResponse, error) {
+	rsp, err := c.DisablePersonWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDisablePersonResponse(rsp)
+}
+
+// DisablePersonWithResponse Keep a person out.
+//
+// Every session of every user who is bound to the person ends, as at
+// `/admin/v1/revocations`, and none of them logs in until the person is
+// enabled (`person_disabled`). Harmless to repeat.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/persons/{id}/disable (the `DisablePerson` operationId).
+func (c *ClientWithResponses) DisablePersonWithResponse(ctx context.Context, id UUID, body DisablePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*DisablePersonResponse, error) {
+	rsp, err := c.DisablePerson(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDisablePersonResponse(rsp)
+}
+
+// EnablePersonWithBodyWithResponse Let a person in again.
+//
+// Users who are bound to the person may log in. Sessions that ended stay so.
+// Harmless to repeat.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/persons/{id}/enable (the `EnablePerson` operationId).
+func (c *ClientWithResponses) EnablePersonWithBodyWithResponse(ctx context.Context, id UUID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnablePersonResponse, error) {
+	rsp, err := c.EnablePersonWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEnablePersonResponse(rsp)
+}
+
+// EnablePersonWithResponse Let a person in again.
+//
+// Users who are bound to the person may log in. Sessions that ended stay so.
+// Harmless to repeat.
+//
+// A service key that is restricted to apps does nothing with persons, who
+// belong to no app (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /admin/v1/persons/{id}/enable (the `EnablePerson` operationId).
+func (c *ClientWithResponses) EnablePersonWithResponse(ctx context.Context, id UUID, body EnablePersonJSONRequestBody, reqEditors ...RequestEditorFn) (*EnablePersonResponse, error) {
+	rsp, err := c.EnablePerson(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEnablePersonResponse(rsp)
+}
+
 // CreateRevocationWithBodyWithResponse End sessions.
 //
 // Ends what the body names, whatever kind it is, for good: refreshes are
@@ -1150,6 +6299,721 @@ func (c *ClientWithResponses) RevokeServiceKeyWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseRevokeServiceKeyResponse(rsp)
+}
+
+// EndSessionByAdminWithResponse End a session.
+//
+// As at `/admin/v1/revocations` by `session`.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /admin/v1/sessions/{id} (the `EndSessionByAdmin` operationId).
+func (c *ClientWithResponses) EndSessionByAdminWithResponse(ctx context.Context, id UUID, params *EndSessionByAdminParams, reqEditors ...RequestEditorFn) (*EndSessionByAdminResponse, error) {
+	rsp, err := c.EndSessionByAdmin(ctx, id, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndSessionByAdminResponse(rsp)
+}
+
+// GetSessionWithResponse Look at a session.
+//
+// A service key that is restricted to apps sees sessions of these alone.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /admin/v1/sessions/{id} (the `GetSession` operationId).
+func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, id UUID, reqEditors ...RequestEditorFn) (*GetSessionResponse, error) {
+	rsp, err := c.GetSession(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSessionResponse(rsp)
+}
+
+// ParseListAppsResponse parses an HTTP response from a ListAppsWithResponse call
+func ParseListAppsResponse(rsp *http.Response) (*ListAppsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAppsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AppList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetAppResponse parses an HTTP response from a GetAppWithResponse call
+func ParseGetAppResponse(rsp *http.Response) (*GetAppResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAppResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AppRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateAppResponse parses an HTTP response from a UpdateAppWithResponse call
+func ParseUpdateAppResponse(rsp *http.Response) (*UpdateAppResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateAppResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AppRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListBindingDelaysResponse parses an HTTP response from a ListBindingDelaysWithResponse call
+func ParseListBindingDelaysResponse(rsp *http.Response) (*ListBindingDelaysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListBindingDelaysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BindingDelayList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseLiftBindingDelayResponse parses an HTTP response from a LiftBindingDelayWithResponse call
+func ParseLiftBindingDelayResponse(rsp *http.Response) (*LiftBindingDelayResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &LiftBindingDelayResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListIdentitiesResponse parses an HTTP response from a ListIdentitiesWithResponse call
+func ParseListIdentitiesResponse(rsp *http.Response) (*ListIdentitiesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListIdentitiesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IdentityList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEraseIdentityResponse parses an HTTP response from a EraseIdentityWithResponse call
+func ParseEraseIdentityResponse(rsp *http.Response) (*EraseIdentityResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EraseIdentityResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetIdentityResponse parses an HTTP response from a GetIdentityWithResponse call
+func ParseGetIdentityResponse(rsp *http.Response) (*GetIdentityResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetIdentityResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IdentityRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseBindIdentityResponse parses an HTTP response from a BindIdentityWithResponse call
+func ParseBindIdentityResponse(rsp *http.Response) (*BindIdentityResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &BindIdentityResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IdentityRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDisableIdentityResponse parses an HTTP response from a DisableIdentityWithResponse call
+func ParseDisableIdentityResponse(rsp *http.Response) (*DisableIdentityResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DisableIdentityResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IdentityRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEnableIdentityResponse parses an HTTP response from a EnableIdentityWithResponse call
+func ParseEnableIdentityResponse(rsp *http.Response) (*EnableIdentityResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EnableIdentityResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IdentityRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListIdentitySessionsResponse parses an HTTP response from a ListIdentitySessionsWithResponse call
+func ParseListIdentitySessionsResponse(rsp *http.Response) (*ListIdentitySessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListIdentitySessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SessionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUnbindIdentityResponse parses an HTTP response from a UnbindIdentityWithResponse call
+func ParseUnbindIdentityResponse(rsp *http.Response) (*UnbindIdentityResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UnbindIdentityResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest IdentityRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListPersonsResponse parses an HTTP response from a ListPersonsWithResponse call
+func ParseListPersonsResponse(rsp *http.Response) (*ListPersonsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPersonsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PersonList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreatePersonResponse parses an HTTP response from a CreatePersonWithResponse call
+func ParseCreatePersonResponse(rsp *http.Response) (*CreatePersonResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreatePersonResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest PersonRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseImportPersonsResponse parses an HTTP response from a ImportPersonsWithResponse call
+func ParseImportPersonsResponse(rsp *http.Response) (*ImportPersonsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ImportPersonsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ImportResult
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetPersonResponse parses an HTTP response from a GetPersonWithResponse call
+func ParseGetPersonResponse(rsp *http.Response) (*GetPersonResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPersonResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PersonRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdatePersonResponse parses an HTTP response from a UpdatePersonWithResponse call
+func ParseUpdatePersonResponse(rsp *http.Response) (*UpdatePersonResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdatePersonResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PersonRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseCreateBindTicketResponse parses an HTTP response from a CreateBindTicketWithResponse call
+func ParseCreateBindTicketResponse(rsp *http.Response) (*CreateBindTicketResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateBindTicketResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest BindTicket
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseDisablePersonResponse parses an HTTP response from a DisablePersonWithResponse call
+func ParseDisablePersonResponse(rsp *http.Response) (*DisablePersonResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DisablePersonResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PersonRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEnablePersonResponse parses an HTTP response from a EnablePersonWithResponse call
+func ParseEnablePersonResponse(rsp *http.Response) (*EnablePersonResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EnablePersonResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PersonRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
 }
 
 // ParseCreateRevocationResponse parses an HTTP response from a CreateRevocationWithResponse call
@@ -1267,6 +7131,72 @@ func ParseRevokeServiceKeyResponse(rsp *http.Response) (*RevokeServiceKeyRespons
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEndSessionByAdminResponse parses an HTTP response from a EndSessionByAdminWithResponse call
+func ParseEndSessionByAdminResponse(rsp *http.Response) (*EndSessionByAdminResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndSessionByAdminResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Revocation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetSessionResponse parses an HTTP response from a GetSessionWithResponse call
+func ParseGetSessionResponse(rsp *http.Response) (*GetSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SessionRecord
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

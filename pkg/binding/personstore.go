@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // PersonStore is what admins need of a database: persons, the identities bound
@@ -31,23 +32,27 @@ type PersonStore interface {
 
 	// UpdatePerson changes what the draft names; an ExternalID that is empty
 	// stays as it is. Names and attributes are not in tokens, so no session is
-	// touched.
+	// touched. The event ([auth.AuditPersonUpdated]) names the person and what
+	// changed, and not to what; without a change there is none.
 	//
-	// Errors: [auth.NotFound], [auth.PersonConflict].
+	// Errors: [auth.NotFound]; [auth.PersonConflict], with which nothing has
+	// changed; [auth.InvalidRequest] when there would be too many facts.
 	UpdatePerson(ctx context.Context, id uuid.UUID, d Draft, event auth.AuditEvent) (auth.PersonRecord, error)
 
 	// UpsertPersons creates or updates persons by their ExternalID, all in one
 	// transaction with one audit event ([auth.AuditPersonsImported], detail
-	// created, updated, unchanged), and says for each draft what became of it, in
-	// their order. A draft whose phone another person has is left out, with
-	// [auth.PersonConflict], and the others are not lost. Two drafts of one
-	// ExternalID apply in their order. It is harmless to repeat.
-	UpsertPersons(ctx context.Context, drafts []Draft, event auth.AuditEvent) ([]Upserted, error)
+	// created, updated, unchanged, refused), and says for each draft what became
+	// of it, in their order: [PlanUpsert] is the rule. Drafts apply one after
+	// another, also two of one ExternalID. One whose phone another person has is
+	// left out, with [auth.PersonConflict], and the others are not lost. It is
+	// harmless to repeat: where nothing changes there is no audit event.
+	UpsertPersons(ctx context.Context, u Upsert) ([]Upserted, error)
 
 	// DisablePerson disables the person: the person's row is locked, then his
 	// identities, which get person_disabled_at, and their sessions end for
 	// [auth.EndPersonDisabled], each with a cutoff. EnablePerson lets new log-ins
-	// in; sessions that ended stay so. Both are harmless to repeat.
+	// in; sessions that ended stay so. Both are harmless to repeat, without an
+	// audit event ([auth.AuditPersonDisabled], [auth.AuditPersonEnabled]).
 	//
 	// Errors: [auth.NotFound].
 	DisablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error)
@@ -60,11 +65,20 @@ type PersonStore interface {
 	// those after q.After.
 	Identities(ctx context.Context, q IdentityQuery) ([]IdentityRecord, error)
 
+	// IdentitySessions returns at most limit sessions of an identity with the
+	// standing of their app, also those that have ended, in falling order of
+	// their ids, which is about the newest first; those below the id before,
+	// uuid.Nil begins.
+	//
+	// Errors: [auth.NotFound] when there is no such identity.
+	IdentitySessions(ctx context.Context, id uuid.UUID, apps []string, before uuid.UUID, limit int) ([]session.State, error)
+
 	// DisableIdentity disables the identity, whose sessions end for
 	// [auth.EndIdentityDisabled], each with a cutoff; EnableIdentity lets it log
-	// in again. Both are harmless to repeat.
+	// in again. Both are harmless to repeat, without an audit event
+	// ([auth.AuditIdentityDisabled], [auth.AuditIdentityEnabled]).
 	//
-	// Errors: [auth.NotFound].
+	// Errors: [auth.NotFound] when there is no such identity, or it is erased.
 	DisableIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 	EnableIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 
@@ -82,10 +96,12 @@ type PersonStore interface {
 	// EraseIdentity forgets who an identity was: its sessions end for
 	// [auth.EndErased], each with a cutoff, and lose their device labels; openid,
 	// unionid, session_key and person go, and so do its attempts. The row stays
-	// with its uuid, and the next log-in of the account gets a new one. A person
-	// that a phone number made ([auth.PersonByPhone]) and that no other identity
-	// is bound to loses phone and name. In the trail its events keep no phone.
-	// It is harmless to repeat.
+	// with its uuid, and the next log-in of the account gets a new one: who was
+	// disabled is not disabled then. A person that a phone number made
+	// ([auth.PersonByPhone]), whom the business gave no external_id of its own,
+	// and that no other identity is bound to, loses phone, name, attributes and
+	// facts. The identity's events in the trail lose the details of
+	// [ErasedDetails]. It is harmless to repeat.
 	//
 	// Errors: [auth.NotFound].
 	EraseIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
@@ -95,9 +111,10 @@ type PersonStore interface {
 	Attempts(ctx context.Context, q AttemptQuery) ([]Attempts, error)
 
 	// LiftDelay forgets the attempts against a key, with an audit event
-	// ([auth.AuditDelayLifted]).
+	// ([auth.AuditDelayLifted]) that names its kind.
 	//
-	// Errors: [auth.NotFound] when there are none.
+	// Errors: [auth.NotFound] when there are none that say something at the time
+	// of the event.
 	LiftDelay(ctx context.Context, key AttemptKey, event auth.AuditEvent) error
 }
 
@@ -112,11 +129,9 @@ type PersonQuery struct {
 	Limit int
 }
 
-// Upserted is what became of one draft.
-type Upserted struct {
-	// Outcome is "created", "updated" or "unchanged", or empty with Err.
-	Outcome string
-	Err     error
+// ErasedDetails are the members of audit details that an erasure takes away.
+func ErasedDetails() []string {
+	return []string{"address", "device", "external_id", "name", "phone"}
 }
 
 // IdentityRecord is all that is known of an identity.
@@ -176,6 +191,6 @@ type Attempts struct {
 	AttemptKey
 	Counter
 	// Person is who has the value of a key of [ByValue], or uuid.Nil when nobody
-	// or more than one has it.
+	// or more than one has it, or no app looks persons up by such a fact.
 	Person uuid.UUID
 }

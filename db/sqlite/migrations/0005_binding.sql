@@ -72,3 +72,6 @@ alter table identities add column bound_by text;
 alter table identities add column erased_at integer;
 
 create index identities_unionid on identities (unionid) where unionid is not null;
+
+-- To erase an identity is to find its events.
+create index audit_identity_uuid on audit (identity_uuid) where identity_uuid is not null;

@@ -1,0 +1,113 @@
+package admin
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+)
+
+// Bounds of an import.
+const (
+	maxImportLines = 1000
+	maxImportBody  = 4 << 20
+)
+
+// readLines reads the body of an import; its lines are for [API.ImportPersons].
+func readLines(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/x-ndjson" {
+		return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the body as application/x-ndjson, a person in each line."}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxImportBody))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return nil, &auth.Error{Code: auth.BodyTooLarge, Description: "An import has at most 4 MiB; send the lines in several requests."}
+	}
+	if err != nil {
+		return nil, auth.Invalid("The body broke off.")
+	}
+	return body, nil
+}
+
+// personRow is a line of an import.
+type personRow struct {
+	ExternalID *string            `json:"external_id"`
+	Name       *string            `json:"name"`
+	Phone      *string            `json:"phone"`
+	Facts      map[string]*string `json:"facts"`
+	Attributes json.RawMessage    `json:"attributes"`
+}
+
+// ImportPersons implements [StrictServerInterface].
+func (a *API) ImportPersons(ctx context.Context, r ImportPersonsRequestObject) (ImportPersonsResponseObject, error) {
+	if err := unrestricted(ctx); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		rows  []binding.Row
+		lines []int
+	)
+	line := 0
+	for text := range bytes.Lines(body) {
+		line++
+		text = bytes.TrimSpace(text)
+		if len(text) == 0 {
+			continue
+		}
+		if len(rows) == maxImportLines {
+			return nil, auth.Invalid("An import has at most 1000 lines; send more of them in another request.")
+		}
+		var (
+			p   personRow
+			row binding.Row
+		)
+		if row.Err = web.ParseJSON(text, &p); row.Err == nil {
+			row.Form = binding.PersonForm{ExternalID: p.ExternalID, Name: p.Name, Phone: p.Phone, Facts: p.Facts, Attributes: p.Attributes}
+		}
+		rows, lines = append(rows, row), append(lines, line)
+	}
+	done, err := a.c.Persons.Import(ctx, rows, value(r.Params.DryRun), caller(ctx, r.Params.Reason))
+	if err != nil {
+		return nil, err
+	}
+	answer := ImportPersons200JSONResponse{Errors: []ImportError{}}
+	for i, d := range done {
+		switch d.Outcome {
+		case binding.Created:
+			answer.Created++
+		case binding.Updated:
+			answer.Updated++
+		case binding.Unchanged:
+			answer.Unchanged++
+		default:
+			answer.Refused++
+			code := auth.CodeOf(d.Err)
+			if code == auth.Internal {
+				return nil, d.Err
+			}
+			var e *auth.Error
+			text := web.Responses[code].Text
+			if errors.As(d.Err, &e) {
+				text = cmp.Or(e.Description, text)
+			}
+			answer.Errors = append(answer.Errors, ImportError{Line: lines[i], Code: Code(code), Detail: text})
+		}
+	}
+	web.EventOf(ctx).Add(slog.Int("created", answer.Created), slog.Int("updated", answer.Updated),
+		slog.Int("unchanged", answer.Unchanged), slog.Int("refused", answer.Refused))
+	return answer, nil
+}

@@ -1,0 +1,383 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/term"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/personimport"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+type personCmd struct {
+	Import  personImportCmd  `cmd:"" help:"Create and update persons from a file."`
+	List    personListCmd    `cmd:"" help:"Find persons."`
+	Disable personDisableCmd `cmd:"" help:"Keep a person out, and end the sessions of every user who is bound to the person."`
+	Enable  personEnableCmd  `cmd:"" help:"Let a person in again. Sessions that ended stay so."`
+}
+
+// Help is shown below the usage line of yufu person --help.
+func (personCmd) Help() string {
+	return "These commands go through the admin API of a running service, with a service key of scope admin."
+}
+
+// adminFlags say how to reach the admin API.
+type adminFlags struct {
+	AdminURL     string `env:"YUFU_ADMIN_URL" default:"http://127.0.0.1:8081" group:"Admin API:" placeholder:"URL" help:"Where the admin API is."`
+	AdminKeyFile string `env:"YUFU_ADMIN_KEY_FILE" group:"Admin API:" placeholder:"FILE" help:"File with a service key of scope admin, as yufu service-key create prints it; yufu dev keeps one in .yufu/admin.key."`
+}
+
+// requestPatience bounds a call to the admin API: longer than the service takes
+// to give up.
+const requestPatience = 30 * time.Second
+
+// client returns the client of the admin API.
+func (f adminFlags) client(std streams) (*adminclient.ClientWithResponses, error) {
+	u, err := url.Parse(f.AdminURL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+		return nil, wrongUsage(errors.New("YUFU_ADMIN_URL is an address such as http://127.0.0.1:8081"))
+	}
+	if f.AdminKeyFile == "" {
+		return nil, wrongUsage(errors.New("YUFU_ADMIN_KEY_FILE is missing: make a key with: yufu service-key create --name NAME --scope admin > admin.key && chmod 600 admin.key"))
+	}
+	warn := func(s string) { fmt.Fprintln(std.err, "yufu:", s) }
+	b, err := setting.ReadSecretFile("YUFU_ADMIN_KEY_FILE", f.AdminKeyFile, std.in, warn)
+	if err != nil {
+		return nil, wrongUsage(err)
+	}
+	if u.Scheme == "http" && setting.CheckLoopback("YUFU_ADMIN_URL", net.JoinHostPort(u.Hostname(), "0")) != nil {
+		warn("YUFU_ADMIN_URL is plain http: whoever is on the way sees the service key and the persons")
+	}
+	return adminclient.New(f.AdminURL, strings.TrimSpace(string(b)), adminclient.WithHTTPClient(&http.Client{
+		Timeout:       requestPatience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}))
+}
+
+type personImportCmd struct {
+	File     string `arg:"" name:"file" help:"A .csv or .ndjson file, or - for standard input."`
+	Format   string `enum:"csv,ndjson,auto" default:"auto" placeholder:"FORMAT" help:"csv or ndjson; without it the file's name tells."`
+	DryRun   bool   `help:"Say what would become of each row, and write nothing."`
+	Report   string `placeholder:"FILE" help:"Where the refused rows are told, by line. Without it, FILE.errors.csv beside the file. A report that is there already is replaced."`
+	FromLine int    `default:"1" placeholder:"N" help:"Begin with this line, to go on with an import that was cut short."`
+	Reason   string `help:"Why, for the audit trail."`
+	adminFlags
+}
+
+// Help is shown below the usage line of yufu person import --help.
+func (personImportCmd) Help() string {
+	return `A CSV file is UTF-8 with commas; its first line names the columns: external_id (required), name, phone, fact.NAME for what users are asked for to bind themselves, attr.NAME for attributes. An empty cell leaves what there is. A line of an NDJSON file is what POST /admin/v1/persons takes; null removes a fact, and an empty phone the phone.
+
+Persons are told apart by external_id: one that is there is updated. To repeat an import is harmless. A row that is refused is reported and keeps no other out.
+
+Exit codes: 0 when all rows were taken, 1 when some were refused or the import was cut short, 2 when the command line or the file is wrong.`
+}
+
+// Run imports the file.
+func (c *personImportCmd) Run(ctx context.Context, std streams) error {
+	if err := checkReason(c.Reason); err != nil {
+		return wrongUsage(err)
+	}
+	client, err := c.client(std)
+	if err != nil {
+		return err
+	}
+	in, size, err := c.open(std)
+	if err != nil {
+		return wrongUsage(err)
+	}
+	defer in.Close() //nolint:errcheck // it was only read
+	src, err := c.source(in)
+	if err != nil {
+		return wrongUsage(fmt.Errorf("%s: %w", c.File, err))
+	}
+	report, err := c.report()
+	if err != nil {
+		return wrongUsage(err)
+	}
+	meter := personimport.NewMeter(std.err, isTerminal(std.err), size, time.Now)
+	i := personimport.Importer{Send: c.sender(client), Progress: meter, Report: report, Sleep: sleep}
+	sum, err := i.Run(ctx, src, c.FromLine)
+	meter.Clear()
+	err = errors.Join(err, report.Close())
+	c.print(std.out, &sum, meter.Elapsed())
+	switch {
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("interrupted; to go on: yufu person import %s --from-line %d (or import it all again, which is harmless)", c.File, sum.Next)
+	case err != nil:
+		return fmt.Errorf("the import was cut short: %w\nto go on: yufu person import %s --from-line %d (or import it all again, which is harmless)", err, c.File, sum.Next)
+	case sum.Refused > 0:
+		return fmt.Errorf("%s rows were refused; %s says which and why", personimport.Group(sum.Refused), c.reportPath())
+	}
+	return nil
+}
+
+// print says what became of the rows.
+func (c *personImportCmd) print(w io.Writer, sum *personimport.Summary, took time.Duration) {
+	what := [...]string{"created", "updated", "unchanged", "refused"}
+	if c.DryRun {
+		what = [...]string{"would be created", "would be updated", "unchanged", "refused"}
+	}
+	rate := int(float64(sum.Rows()) / max(took.Seconds(), 0.001))
+	fmt.Fprintf(w, "%s: %s %s, %s %s, %s %s, %s %s, in %s (%s rows/s).\n", c.File,
+		personimport.Group(sum.Created), what[0], personimport.Group(sum.Updated), what[1],
+		personimport.Group(sum.Unchanged), what[2], personimport.Group(sum.Refused), what[3],
+		took.Round(100*time.Millisecond), personimport.Group(rate))
+	if c.DryRun {
+		fmt.Fprintln(w, "Nothing was written.")
+	}
+}
+
+// open opens the file and returns how long it is, if that can be known.
+func (c *personImportCmd) open(std streams) (io.ReadCloser, int64, error) {
+	if c.File == "-" {
+		return io.NopCloser(std.in), 0, nil
+	}
+	f, err := os.Open(c.File)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, 0, errors.Join(err, f.Close())
+	case info.IsDir():
+		return nil, 0, errors.Join(fmt.Errorf("%s is a directory, want a file", c.File), f.Close())
+	case !info.Mode().IsRegular():
+		return f, 0, nil
+	}
+	return f, info.Size(), nil
+}
+
+// source reads the file as what it is.
+func (c *personImportCmd) source(r io.Reader) (personimport.Source, error) {
+	format := c.Format
+	if format == "auto" {
+		format = strings.TrimPrefix(strings.ToLower(filepath.Ext(c.File)), ".")
+	}
+	switch format {
+	case "csv":
+		return personimport.NewCSV(r)
+	case "ndjson", "jsonl":
+		return personimport.NewNDJSON(r)
+	default:
+		return nil, errors.New("the name does not tell what is in it; name --format csv or --format ndjson")
+	}
+}
+
+func (c *personImportCmd) reportPath() string {
+	if c.Report != "" {
+		return c.Report
+	}
+	if c.File == "-" {
+		return "person-import.errors.csv"
+	}
+	return c.File + ".errors.csv"
+}
+
+func (c *personImportCmd) report() (*personimport.ReportFile, error) {
+	path := c.reportPath()
+	file, err := os.Stat(c.File)
+	if other, otherErr := os.Stat(path); err == nil && otherErr == nil && os.SameFile(file, other) {
+		return nil, errors.New("--report is the file that is imported")
+	}
+	return personimport.NewReportFile(path)
+}
+
+// sender sends batches to the admin API.
+func (c *personImportCmd) sender(client *adminclient.ClientWithResponses) personimport.Sender {
+	params := &adminclient.ImportPersonsParams{}
+	if c.DryRun {
+		params.DryRun = &c.DryRun
+	}
+	if c.Reason != "" {
+		params.Reason = &c.Reason
+	}
+	return func(ctx context.Context, batch []byte) (personimport.Result, error) {
+		resp, err := client.ImportPersonsWithBodyWithResponse(ctx, params, "application/x-ndjson", strings.NewReader(string(batch)))
+		if err != nil {
+			return personimport.Result{}, &personimport.Again{Err: withoutQuery(err)}
+		}
+		if err := adminclient.Failure(resp); err != nil {
+			return personimport.Result{}, importFailure(resp, err)
+		}
+		if resp.JSON200 == nil {
+			return personimport.Result{}, errors.New("YUFU_ADMIN_URL: what answers there is not the admin API")
+		}
+		r := personimport.Result{Created: resp.JSON200.Created, Updated: resp.JSON200.Updated, Unchanged: resp.JSON200.Unchanged}
+		for _, e := range resp.JSON200.Errors {
+			r.Refused = append(r.Refused, personimport.Refusal{Place: e.Line, Code: string(e.Code), Detail: e.Detail})
+		}
+		return r, nil
+	}
+}
+
+// importFailure says whether a batch that failed may be sent again.
+func importFailure(resp *adminclient.ImportPersonsResponse, err error) error {
+	switch status := resp.StatusCode(); {
+	case status == http.StatusRequestEntityTooLarge:
+		return personimport.ErrTooLarge
+	case status == http.StatusTooManyRequests || status >= http.StatusInternalServerError:
+		after, _ := strconv.Atoi(resp.HTTPResponse.Header.Get("Retry-After"))
+		return &personimport.Again{Err: err, After: time.Duration(after) * time.Second}
+	default:
+		return err
+	}
+}
+
+// withoutQuery drops the address from an error of the HTTP client: the reason
+// stands in it.
+func withoutQuery(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// sleep waits, or returns the context's error.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// isTerminal reports whether somebody looks at w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor is small
+}
+
+type personListCmd struct {
+	ExternalID string `placeholder:"ID" help:"The business's own id."`
+	Name       string `placeholder:"NAME" help:"How the name begins."`
+	Phone      string `placeholder:"PHONE" help:"The phone number."`
+	Limit      int    `default:"100" placeholder:"N" help:"How many at most, up to 1000."`
+	adminFlags
+}
+
+// Run lists persons. Phones are masked.
+func (c *personListCmd) Run(ctx context.Context, std streams) error {
+	client, err := c.client(std)
+	if err != nil {
+		return err
+	}
+	q := &adminclient.ListPersonsParams{Limit: &c.Limit}
+	for to, s := range map[**string]*string{&q.ExternalID: &c.ExternalID, &q.Name: &c.Name, &q.Phone: &c.Phone} {
+		if *s != "" {
+			*to = s
+		}
+	}
+	resp, err := client.ListPersonsWithResponse(ctx, q)
+	if err != nil {
+		return withoutQuery(err)
+	}
+	if err := adminclient.Failure(resp); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tEXTERNAL ID\tNAME\tPHONE\tSTATUS\tFACTS")
+	for _, p := range resp.JSON200.Persons {
+		status, phone := "enabled", "-"
+		if p.Disabled {
+			status = "disabled"
+		}
+		if p.Phone != nil {
+			phone = auth.MaskPhone(*p.Phone)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", p.ID, p.ExternalID, cmp.Or(p.Name, "-"), phone, status, cmp.Or(strings.Join(p.Facts, " "), "-"))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if resp.JSON200.Next != nil {
+		fmt.Fprintln(std.err, "There are more.")
+	}
+	return nil
+}
+
+type personDisableCmd struct {
+	personToggle
+}
+
+// Run disables the person.
+func (c *personDisableCmd) Run(ctx context.Context, std streams) error {
+	return c.toggle(ctx, std, func(client *adminclient.ClientWithResponses, id uuid.UUID, r adminclient.ReasonRequest) (personAnswer, error) {
+		return client.DisablePersonWithResponse(ctx, id, r)
+	}, "Disabled %s; the sessions of everybody bound to this person have ended.\n")
+}
+
+type personEnableCmd struct {
+	personToggle
+}
+
+// Run enables the person.
+func (c *personEnableCmd) Run(ctx context.Context, std streams) error {
+	return c.toggle(ctx, std, func(client *adminclient.ClientWithResponses, id uuid.UUID, r adminclient.ReasonRequest) (personAnswer, error) {
+		return client.EnablePersonWithResponse(ctx, id, r)
+	}, "Enabled %s.\n")
+}
+
+// personToggle is what disable and enable have in common.
+type personToggle struct {
+	ExternalID string `arg:"" name:"external-id" help:"The business's own id of the person."`
+	Reason     string `help:"Why, for the audit trail."`
+	adminFlags
+}
+
+type personAnswer interface {
+	StatusCode() int
+	GetBody() []byte
+}
+
+func (c *personToggle) toggle(ctx context.Context, std streams,
+	do func(*adminclient.ClientWithResponses, uuid.UUID, adminclient.ReasonRequest) (personAnswer, error), done string,
+) error {
+	if err := checkReason(c.Reason); err != nil {
+		return wrongUsage(err)
+	}
+	client, err := c.client(std)
+	if err != nil {
+		return err
+	}
+	found, err := client.ListPersonsWithResponse(ctx, &adminclient.ListPersonsParams{ExternalID: &c.ExternalID})
+	if err != nil {
+		return withoutQuery(err)
+	}
+	if err := adminclient.Failure(found); err != nil {
+		return err
+	}
+	if len(found.JSON200.Persons) == 0 {
+		return errors.New("there is no person with this external_id; yufu person list shows those there are")
+	}
+	resp, err := do(client, found.JSON200.Persons[0].ID, adminclient.ReasonRequest{Reason: &c.Reason})
+	if err != nil {
+		return withoutQuery(err)
+	}
+	if err := adminclient.Failure(resp); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, done, c.ExternalID)
+	return nil
+}

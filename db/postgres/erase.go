@@ -1,0 +1,105 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var (
+	eraseIdentitySQL = statement(`
+update identities
+set openid = 'erased:' || uuid, unionid = null, sealed_session_key = '', person_id = null, disabled_at = null,
+    person_disabled_at = null, bound_at = null, bound_by = null, erased_at = $2
+where uuid = $1`)
+	eraseSessionsSQL = statement(`update sessions set device = '', person_id = null where identity_uuid = $1`)
+	eraseTicketsSQL  = statement(`delete from bind_tickets where used_by = $1`)
+	eraseAttemptsSQL = statement(`delete from bind_attempts where kind = $1 and key = $2`)
+	eraseAuditSQL    = statement(`
+update audit set detail = detail - $2::text[] where identity_uuid = $1 and detail ?| $2::text[]`)
+
+	// Whoever else is bound to the person locks his row first, and it is locked.
+	soleSQL = statement(`
+select p.source = 'phone' and p.external_id = p.id::text
+  and not exists (select from identities i where i.person_id = p.id and i.uuid <> $2)
+from persons p where p.id = $1`)
+	forgetPersonSQL      = statement(`update persons set phone = null, name = '', attributes = '{}', updated_at = $2 where id = $1`)
+	forgetPersonFactsSQL = statement(`delete from person_facts where person_id = $1`)
+)
+
+// errRebound says that the identity was bound to somebody else between the read
+// that told whom to lock and the lock.
+var errRebound = errors.New("the identity was bound to another person meanwhile")
+
+// EraseIdentity implements [binding.PersonStore].
+func (s *Store) EraseIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	for {
+		i, err := s.erase(ctx, &c)
+		if !errors.Is(err, errRebound) {
+			return i, err
+		}
+	}
+}
+
+func (s *Store) erase(ctx context.Context, c *binding.IdentityChange) (binding.IdentityRecord, error) {
+	var i binding.IdentityRecord
+	err := s.inTx(ctx, "EraseIdentity", func(tx pgx.Tx) error {
+		// The person comes first in the order of locks, and only the identity
+		// says who it is.
+		before, err := identity(ctx, tx, identityReadSQL, c.Identity, c.Apps)
+		if err != nil {
+			return err
+		}
+		if before.Person != uuid.Nil {
+			if err := lockPerson(ctx, tx, before.Person); err != nil {
+				return err
+			}
+		}
+		if i, err = identity(ctx, tx, identityLockedSQL, c.Identity, c.Apps); err != nil || !i.ErasedAt.IsZero() {
+			return err
+		}
+		if i.Person != before.Person {
+			return errRebound
+		}
+		forget := false
+		if i.Person != uuid.Nil {
+			if err := tx.QueryRow(ctx, soleSQL, i.Person, i.UUID).Scan(&forget); err != nil {
+				return err
+			}
+		}
+		v := victims{identities: []uuid.UUID{i.UUID}}
+		doomed, live, err := v.sessions(ctx, tx, &session.RevokeParams{Now: c.Now})
+		if err != nil {
+			return err
+		}
+		var b pgx.Batch
+		now := session.StoredTime(c.Now)
+		if forget {
+			b.Queue(forgetPersonSQL, i.Person, now)
+			b.Queue(forgetPersonFactsSQL, i.Person)
+		}
+		b.Queue(eraseIdentitySQL, i.UUID, now)
+		b.Queue(eraseSessionsSQL, i.UUID)
+		b.Queue(eraseTicketsSQL, i.UUID)
+		b.Queue(eraseAttemptsSQL, string(binding.ByIdentity), i.UUID.String())
+		b.Queue(eraseAuditSQL, i.UUID, binding.ErasedDetails())
+		if err := queueAudit(&b, c.Erased(&i, live, forget)); err != nil {
+			return err
+		}
+		if len(doomed) > 0 {
+			queueEnd(&b, auth.EndErased, c.Now, doomed...)
+		}
+		i = i.Erase(now)
+		return run(ctx, tx, &b)
+	})
+	if err != nil {
+		return binding.IdentityRecord{}, err
+	}
+	return i, nil
+}

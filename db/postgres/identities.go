@@ -1,0 +1,293 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var _ binding.PersonStore = (*Store)(nil)
+
+// identityColumns are the columns of identities i that scanIdentity scans.
+const identityColumns = `
+  i.uuid, i.appid, case when i.erased_at is null then i.openid else '' end, coalesce(i.unionid, ''), i.person_id,
+  i.disabled_at is not null, i.person_disabled_at is not null,
+  i.bound_at, coalesce(i.bound_by, ''), i.created_at, i.last_login_at, i.erased_at`
+
+func scanIdentity(row pgx.Row) (binding.IdentityRecord, error) {
+	var (
+		i             binding.IdentityRecord
+		person        *uuid.UUID
+		bound, erased *time.Time
+	)
+	err := row.Scan(&i.UUID, &i.AppID, &i.OpenID, &i.UnionID, &person, &i.Disabled, &i.PersonDisabled,
+		&bound, &i.BoundBy, &i.CreatedAt, &i.LastLoginAt, &erased)
+	if person != nil {
+		i.Person = *person
+	}
+	i.BoundAt, i.ErasedAt = timeOf(bound), timeOf(erased)
+	i.CreatedAt, i.LastLoginAt = i.CreatedAt.UTC(), i.LastLoginAt.UTC()
+	return i, err
+}
+
+const identitySQL = `
+select` + identityColumns + `
+from identities i where i.uuid = $1 and ($2::text[] is null or i.appid = any ($2))`
+
+var (
+	identityReadSQL   = statement(identitySQL)
+	identityLockedSQL = statement(identitySQL + ` for update`)
+)
+
+// identity reads one identity of the apps, or returns [auth.NotFound].
+func identity(ctx context.Context, q querier, sql string, id uuid.UUID, apps []string) (binding.IdentityRecord, error) {
+	i, err := scanIdentity(q.QueryRow(ctx, sql, id, apps))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return binding.IdentityRecord{}, auth.NotFound
+	}
+	return i, err
+}
+
+// Identity implements [binding.PersonStore].
+func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (binding.IdentityRecord, error) {
+	i, err := identity(ctx, s.pool, identityReadSQL, id, apps)
+	if err != nil {
+		return binding.IdentityRecord{}, s.fail(ctx, "Identity", err)
+	}
+	return i, nil
+}
+
+// Identities are found by an account of any app, through the index that every
+// app's accounts have, by a unionid, by a person, or by nothing, each in a
+// statement of its own.
+var (
+	identitiesByOpenIDSQL  = statement(identitiesSQL(`apps a join identities i on i.appid = a.appid and i.openid = $4`) + identitiesEndSQL)
+	identitiesByUnionIDSQL = statement(identitiesSQL(`identities i`) + ` and i.unionid = $5` + identitiesEndSQL)
+	identitiesByPersonSQL  = statement(identitiesSQL(`identities i`) + ` and i.person_id = $6` + identitiesEndSQL)
+	identitiesAllSQL       = statement(identitiesSQL(`identities i`) + identitiesEndSQL)
+)
+
+const identitiesEndSQL = `
+order by i.uuid limit $2`
+
+func identitiesSQL(from string) string {
+	return `
+select` + identityColumns + `
+from ` + from + `
+where i.uuid > $1 and ($3::text[] is null or i.appid = any ($3))
+  and ($4::text is null or i.openid = $4 and i.erased_at is null) and ($5::text is null or i.unionid = $5)
+  and ($6::uuid is null or i.person_id = $6) and ($7::text is null or i.appid = $7)`
+}
+
+// Identities implements [binding.PersonStore].
+func (s *Store) Identities(ctx context.Context, q binding.IdentityQuery) ([]binding.IdentityRecord, error) {
+	sql := identitiesAllSQL
+	switch {
+	case q.OpenID != "":
+		sql = identitiesByOpenIDSQL
+	case q.UnionID != "":
+		sql = identitiesByUnionIDSQL
+	case q.Person != uuid.Nil:
+		sql = identitiesByPersonSQL
+	}
+	rows, err := s.pool.Query(ctx, sql, q.After, q.Limit, q.Apps, textOrNull(q.OpenID), textOrNull(q.UnionID),
+		uuidOrNull(q.Person), textOrNull(q.AppID))
+	if err != nil {
+		return nil, s.fail(ctx, "Identities", err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (binding.IdentityRecord, error) { return scanIdentity(row) })
+	return found, s.fail(ctx, "Identities", err)
+}
+
+var identitySessionsSQL = statement(`
+select a.epoch, a.disabled_at is not null,` + sessionColumns + `
+from sessions s join apps a on a.appid = s.appid
+where s.identity_uuid = $1 and ($2::uuid is null or s.id < $2)
+order by s.id desc limit $3`)
+
+// IdentitySessions implements [binding.PersonStore].
+func (s *Store) IdentitySessions(ctx context.Context, id uuid.UUID, apps []string, before uuid.UUID, limit int) ([]session.State, error) {
+	all, err := s.identitySessions(ctx, id, apps, before, limit)
+	return all, s.fail(ctx, "IdentitySessions", err)
+}
+
+func (s *Store) identitySessions(ctx context.Context, id uuid.UUID, apps []string, before uuid.UUID, limit int) ([]session.State, error) {
+	if _, err := identity(ctx, s.pool, identityReadSQL, id, apps); err != nil {
+		return nil, err
+	}
+	rows, err := s.pool.Query(ctx, identitySessionsSQL, id, uuidOrNull(before), limit)
+	if err != nil {
+		return nil, err
+	}
+	type found struct {
+		state session.State
+		row   sessionRow
+	}
+	read, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*found, error) {
+		var f found
+		return &f, row.Scan(append([]any{&f.state.AppEpoch, &f.state.AppDisabled}, f.row.targets()...)...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]session.State, len(read))
+	for i, f := range read {
+		if f.state.Session, err = f.row.session(ctx, s.pool); err != nil {
+			return nil, err
+		}
+		all[i] = f.state
+	}
+	return all, nil
+}
+
+// DisableIdentity implements [binding.PersonStore].
+func (s *Store) DisableIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	return s.switchIdentity(ctx, "DisableIdentity", true, &c)
+}
+
+// EnableIdentity implements [binding.PersonStore].
+func (s *Store) EnableIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	return s.switchIdentity(ctx, "EnableIdentity", false, &c)
+}
+
+var switchIdentitySQL = statement(`update identities set disabled_at = $2 where uuid = $1`)
+
+func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *binding.IdentityChange) (binding.IdentityRecord, error) {
+	return s.changeIdentity(ctx, op, c, func(tx pgx.Tx, i *binding.IdentityRecord) error {
+		if i.Disabled == disable {
+			return nil
+		}
+		var (
+			disabledAt time.Time
+			doomed     []uuid.UUID
+			detail     map[string]any
+		)
+		if disable {
+			disabledAt = c.Now
+			v := victims{identities: []uuid.UUID{i.UUID}}
+			var (
+				live int
+				err  error
+			)
+			if doomed, live, err = v.sessions(ctx, tx, &session.RevokeParams{Now: c.Now}); err != nil {
+				return err
+			}
+			detail = map[string]any{"sessions": live}
+		}
+		i.Disabled = disable
+		var b pgx.Batch
+		b.Queue(switchIdentitySQL, i.UUID, timeOrNull(disabledAt))
+		if err := queueAudit(&b, c.Audit(i, detail)); err != nil {
+			return err
+		}
+		if len(doomed) > 0 {
+			queueEnd(&b, auth.EndIdentityDisabled, c.Now, doomed...)
+		}
+		return run(ctx, tx, &b)
+	})
+}
+
+// changeIdentity locks an identity that is not erased, has it changed, and
+// returns what change leaves in it.
+func (s *Store) changeIdentity(ctx context.Context, op string, c *binding.IdentityChange, change func(pgx.Tx, *binding.IdentityRecord) error) (binding.IdentityRecord, error) {
+	var i binding.IdentityRecord
+	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
+		var err error
+		if i, err = identity(ctx, tx, identityLockedSQL, c.Identity, c.Apps); err != nil {
+			return err
+		}
+		if !i.ErasedAt.IsZero() {
+			return auth.NotFound
+		}
+		return change(tx, &i)
+	})
+	if err != nil {
+		return binding.IdentityRecord{}, err
+	}
+	return i, nil
+}
+
+// BindIdentity implements [binding.PersonStore]. The person is locked first.
+func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	var i binding.IdentityRecord
+	err := s.inTx(ctx, "BindIdentity", func(tx pgx.Tx) error {
+		// An identity keeps its app for life.
+		var err error
+		if i, err = identity(ctx, tx, identityReadSQL, c.Identity, c.Apps); err != nil {
+			return err
+		}
+		var (
+			person   auth.Person
+			disabled bool
+		)
+		err = tx.QueryRow(ctx, lockTargetPersonSQL, c.Person).Scan(&person.ID, &person.ExternalID, &person.Name, &disabled)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return auth.BindingNoMatch
+		}
+		if err != nil {
+			return err
+		}
+		locked, err := lockConcerned(ctx, tx, i.UUID, person.ID, i.AppID, c.Now)
+		if err != nil {
+			return err
+		}
+		if i, err = identity(ctx, tx, identityReadSQL, c.Identity, c.Apps); err != nil {
+			return err
+		}
+		replaced, err := c.DecideBind(&i, disabled, locked.others)
+		if err != nil || i.Person == person.ID {
+			return err
+		}
+		var b pgx.Batch
+		for _, id := range replaced {
+			if err := queueAudit(&b, c.Replaced(&i, id)); err != nil {
+				return err
+			}
+		}
+		if err := queueAudit(&b, c.Bound(&i)); err != nil {
+			return err
+		}
+		queueDetach(&b, replaced...)
+		queueAttach(&b, i.UUID, person.ID, binding.BoundByAdmin, c.Now)
+		cutoffs := append(locked.queueEnd(&b, replaced, auth.EndReplaced, c.Now), locked.queueRaise(&b, person.ID, c.Now)...)
+		if len(cutoffs) > 0 {
+			queueCutoffs(&b, c.Now, cutoffs...)
+		}
+		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = person.ID, false, binding.BoundByAdmin, session.StoredTime(c.Now)
+		return run(ctx, tx, &b)
+	})
+	if err != nil {
+		return binding.IdentityRecord{}, err
+	}
+	return i, nil
+}
+
+// UnbindIdentity implements [binding.PersonStore].
+func (s *Store) UnbindIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	return s.changeIdentity(ctx, "UnbindIdentity", &c, func(tx pgx.Tx, i *binding.IdentityRecord) error {
+		if i.Person == uuid.Nil {
+			return nil
+		}
+		locked, err := lockConcerned(ctx, tx, i.UUID, uuid.Nil, i.AppID, c.Now)
+		if err != nil {
+			return err
+		}
+		var b pgx.Batch
+		if err := queueAudit(&b, c.Audit(i, map[string]any{"person": i.Person})); err != nil {
+			return err
+		}
+		queueDetach(&b, i.UUID)
+		if cutoffs := locked.queueRaise(&b, uuid.Nil, c.Now); len(cutoffs) > 0 {
+			queueCutoffs(&b, c.Now, cutoffs...)
+		}
+		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = uuid.Nil, false, "", time.Time{}
+		return run(ctx, tx, &b)
+	})
+}

@@ -1,0 +1,188 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// Persons are found by what names one of them, by the beginning of their name,
+// or by nothing. Each way is a statement of its own, so that each has the plan
+// of its index.
+var (
+	personsByExternalIDSQL = statement(personsSQL(`p.external_id = $3`))
+	personsByPhoneSQL      = statement(personsSQL(`p.phone = $4`))
+	personsByNameSQL       = statement(personsSQL(`p.name collate "C" >= $5 and p.name collate "C" < $5 || chr(1114111)`))
+	personsAllSQL          = statement(personsSQL(`true`))
+)
+
+func personsSQL(by string) string {
+	return `
+select` + personColumns + `
+from persons p
+where p.id > $1 and ` + by + `
+  and ($3::text is null or p.external_id = $3) and ($4::text is null or p.phone = $4)
+  and ($5::text is null or starts_with(p.name, $5))
+order by p.id limit $2`
+}
+
+// Persons implements [binding.PersonStore].
+func (s *Store) Persons(ctx context.Context, q binding.PersonQuery) ([]auth.PersonRecord, error) {
+	sql := personsAllSQL
+	switch {
+	case q.ExternalID != "":
+		sql = personsByExternalIDSQL
+	case q.Phone != "":
+		sql = personsByPhoneSQL
+	case q.Name != "":
+		sql = personsByNameSQL
+	}
+	rows, err := s.pool.Query(ctx, sql, q.After, q.Limit, textOrNull(q.ExternalID), textOrNull(q.Phone), textOrNull(q.Name))
+	if err != nil {
+		return nil, s.fail(ctx, "Persons", err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (auth.PersonRecord, error) { return scanPerson(row) })
+	return found, s.fail(ctx, "Persons", err)
+}
+
+var personFactsSQL = statement(`select name, mac from person_facts where person_id = $1`)
+
+// UpdatePerson implements [binding.PersonStore].
+func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
+	var p auth.PersonRecord
+	err := s.inTx(ctx, "UpdatePerson", func(tx pgx.Tx) error {
+		known, err := lockKnown(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		c, err := d.Apply(known, event.At)
+		if err != nil {
+			return err
+		}
+		p = c.After.Person
+		if len(c.Fields) == 0 {
+			return nil
+		}
+		if err := updatePerson(ctx, tx, id, &d, event.At); err != nil {
+			return err
+		}
+		var b pgx.Batch
+		queueFacts(&b, id, d.Facts)
+		if err := queueAudit(&b, binding.AboutPerson(binding.WithDetail(event, map[string]any{"changed": c.Fields}), id)); err != nil {
+			return err
+		}
+		return run(ctx, tx, &b)
+	})
+	if err != nil {
+		return auth.PersonRecord{}, err
+	}
+	return p, nil
+}
+
+// lockKnown locks a person and reads him with his facts, or returns
+// [auth.NotFound].
+func lockKnown(ctx context.Context, tx pgx.Tx, id uuid.UUID) (binding.Known, error) {
+	var k binding.Known
+	if err := lockPerson(ctx, tx, id); err != nil {
+		return k, err
+	}
+	var err error
+	if k.Person, err = personRecord(ctx, tx, id); err != nil {
+		return k, err
+	}
+	rows, err := tx.Query(ctx, personFactsSQL, id)
+	if err != nil {
+		return k, err
+	}
+	k.Facts = map[string][]byte{}
+	var (
+		name string
+		mac  []byte
+	)
+	_, err = pgx.ForEachRow(rows, []any{&name, &mac}, func() error {
+		k.Facts[name] = mac
+		return nil
+	})
+	return k, err
+}
+
+// lockPerson locks a person as those do that change him or what is bound to
+// him, or returns [auth.NotFound].
+func lockPerson(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+	err := tx.QueryRow(ctx, lockPersonSQL, id).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return auth.NotFound
+	}
+	return err
+}
+
+// DisablePerson implements [binding.PersonStore].
+func (s *Store) DisablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error) {
+	return s.switchPerson(ctx, "DisablePerson", id, true, event)
+}
+
+// EnablePerson implements [binding.PersonStore].
+func (s *Store) EnablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error) {
+	return s.switchPerson(ctx, "EnablePerson", id, false, event)
+}
+
+var (
+	switchPersonSQL           = statement(`update persons set disabled_at = $2, updated_at = $3 where id = $1`)
+	switchPersonIdentitiesSQL = statement(`update identities set person_disabled_at = $2 where uuid = any ($1)`)
+)
+
+// switchPerson disables or enables a person. While his row is locked nobody is
+// bound to him, and while those of his identities are nobody logs in as him.
+func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disable bool, event auth.AuditEvent) (auth.PersonRecord, error) {
+	var p auth.PersonRecord
+	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
+		err := lockPerson(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if p, err = personRecord(ctx, tx, id); err != nil || p.Disabled == disable {
+			return err
+		}
+		rows, err := tx.Query(ctx, lockPersonIdentitiesSQL, id, []string(nil))
+		if err != nil {
+			return err
+		}
+		v := victims{}
+		if v.identities, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
+			return err
+		}
+		var disabledAt time.Time
+		detail := map[string]any{"identities": len(v.identities)}
+		var doomed []uuid.UUID
+		if disable {
+			disabledAt = event.At
+			var live int
+			if doomed, live, err = v.sessions(ctx, tx, &session.RevokeParams{Now: event.At}); err != nil {
+				return err
+			}
+			detail["sessions"] = live
+		}
+		p.Disabled, p.UpdatedAt = disable, session.StoredTime(event.At)
+		var b pgx.Batch
+		b.Queue(switchPersonSQL, id, timeOrNull(disabledAt), p.UpdatedAt)
+		b.Queue(switchPersonIdentitiesSQL, v.identities, timeOrNull(disabledAt))
+		if err := queueAudit(&b, binding.AboutPerson(binding.WithDetail(event, detail), id)); err != nil {
+			return err
+		}
+		if len(doomed) > 0 {
+			queueEnd(&b, auth.EndPersonDisabled, event.At, doomed...)
+		}
+		return run(ctx, tx, &b)
+	})
+	if err != nil {
+		return auth.PersonRecord{}, err
+	}
+	return p, nil
+}

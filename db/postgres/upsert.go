@@ -1,0 +1,186 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+)
+
+// upsertAttempts is how often a batch is tried that meets others who give
+// themselves the same phone or external_id at the same moment.
+const upsertAttempts = 5
+
+// UpsertPersons implements [binding.PersonStore].
+func (s *Store) UpsertPersons(ctx context.Context, u binding.Upsert) ([]binding.Upserted, error) {
+	for attempt := 1; ; attempt++ {
+		done, err := s.upsertPersons(ctx, &u)
+		if err == nil || attempt == upsertAttempts || !collided(err) {
+			return done, err
+		}
+	}
+}
+
+// collided reports whether a transaction failed because of one that committed
+// just before, or that waited for it in turn: another attempt sees that one.
+func collided(err error) bool {
+	const deadlock = "40P01"
+	var pg *pgconn.PgError
+	return isUniqueViolation(err) || errors.As(err, &pg) && pg.Code == deadlock
+}
+
+// A batch locks the persons that it knows in the order of their ids; one batch
+// runs at a time, so that the rows which two of them insert never wait for each
+// other crosswise.
+var (
+	lockUpsertSQL  = statement(`select pg_advisory_xact_lock($1)`)
+	lockKnownSQL   = statement(`select id from persons where external_id = any ($1) order by id for no key update`)
+	knownSQL       = statement(`select` + personColumns + ` from persons p where p.external_id = any ($1)`)
+	knownFactsSQL  = statement(`select f.person_id, f.name, f.mac from persons p join person_facts f on f.person_id = p.id where p.external_id = any ($1)`)
+	phoneOwnersSQL = statement(`select phone, id from persons where phone = any ($1)`)
+
+	freePhonesSQL    = statement(`update persons set phone = null where id = any ($1)`)
+	updatePersonsSQL = statement(`
+update persons p
+set name = c.name, phone = c.phone, attributes = c.attributes, updated_at = $5
+from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) as c (id, name, phone, attributes)
+where p.id = c.id`)
+	insertPersonsSQL = statement(`
+insert into persons (id, external_id, name, phone, attributes, source, created_at)
+select c.id, c.external_id, c.name, c.phone, c.attributes, c.source, $7
+from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+  as c (id, external_id, name, phone, attributes, source)`)
+	removeFactRowsSQL = statement(`
+delete from person_facts f
+using unnest($1::uuid[], $2::text[]) as c (person_id, name)
+where f.person_id = c.person_id and f.name = c.name`)
+	setFactRowsSQL = statement(`
+insert into person_facts (person_id, name, mac)
+select c.person_id, c.name, c.mac from unnest($1::uuid[], $2::text[], $3::bytea[]) as c (person_id, name, mac)
+on conflict (person_id, name) do update set mac = excluded.mac`)
+)
+
+func (s *Store) upsertPersons(ctx context.Context, u *binding.Upsert) ([]binding.Upserted, error) {
+	var plan binding.UpsertPlan
+	err := s.inTx(ctx, "UpsertPersons", func(tx pgx.Tx) error {
+		known, owners, err := lockBatch(ctx, tx, u)
+		if err != nil {
+			return err
+		}
+		plan = binding.PlanUpsert(u, known, owners)
+		if u.DryRun || !plan.Changes() {
+			return nil
+		}
+		var b pgx.Batch
+		queuePlan(&b, &plan, u.Event.At)
+		if err := queueAudit(&b, plan.Audit(u.Event)); err != nil {
+			return err
+		}
+		return run(ctx, tx, &b)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return plan.Outcomes, nil
+}
+
+// lockBatch locks and reads the persons of a batch, and asks who has its phones.
+func lockBatch(ctx context.Context, tx pgx.Tx, u *binding.Upsert) ([]binding.Known, map[string]uuid.UUID, error) {
+	ids, phones := make([]string, len(u.Drafts)), []string{}
+	for i := range u.Drafts {
+		d := &u.Drafts[i]
+		ids[i] = d.ExternalID
+		if d.Phone != nil && *d.Phone != "" {
+			phones = append(phones, *d.Phone)
+		}
+	}
+	var (
+		b      pgx.Batch
+		known  []binding.Known
+		at     = map[uuid.UUID]int{}
+		owners = map[string]uuid.UUID{}
+	)
+	b.Queue(lockUpsertSQL, lockPersons)
+	b.Queue(lockKnownSQL, ids)
+	b.Queue(knownSQL, ids).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			p, err := scanPerson(rows)
+			if err != nil {
+				return err
+			}
+			at[p.ID] = len(known)
+			known = append(known, binding.Known{Person: p, Facts: map[string][]byte{}})
+		}
+		return rows.Err()
+	})
+	b.Queue(knownFactsSQL, ids).Query(func(rows pgx.Rows) error {
+		var f binding.FactRow
+		_, err := pgx.ForEachRow(rows, []any{&f.Person, &f.Name, &f.MAC}, func() error {
+			known[at[f.Person]].Facts[f.Name] = f.MAC
+			return nil
+		})
+		return err
+	})
+	b.Queue(phoneOwnersSQL, phones).Query(func(rows pgx.Rows) error {
+		var (
+			phone string
+			owner uuid.UUID
+		)
+		_, err := pgx.ForEachRow(rows, []any{&phone, &owner}, func() error {
+			owners[phone] = owner
+			return nil
+		})
+		return err
+	})
+	return known, owners, run(ctx, tx, &b)
+}
+
+// queuePlan adds what the plan has to write to the batch, in its order.
+func queuePlan(b *pgx.Batch, plan *binding.UpsertPlan, now time.Time) {
+	if len(plan.FreePhones) > 0 {
+		b.Queue(freePhonesSQL, plan.FreePhones)
+	}
+	if c := columnsOf(plan.Update); len(c.ids) > 0 {
+		b.Queue(updatePersonsSQL, c.ids, c.names, c.phones, c.attributes, timeOrNull(now))
+	}
+	if c := columnsOf(plan.Insert); len(c.ids) > 0 {
+		b.Queue(insertPersonsSQL, c.ids, c.externalIDs, c.names, c.phones, c.attributes, c.sources, timeOrNull(now))
+	}
+	if persons, names, _ := factColumns(plan.RemoveFacts); len(persons) > 0 {
+		b.Queue(removeFactRowsSQL, persons, names)
+	}
+	if persons, names, macs := factColumns(plan.SetFacts); len(persons) > 0 {
+		b.Queue(setFactRowsSQL, persons, names, macs)
+	}
+}
+
+// personArrays are columns of persons, for unnest.
+type personArrays struct {
+	ids                                     []uuid.UUID
+	externalIDs, names, attributes, sources []string
+	phones                                  []*string
+}
+
+func columnsOf(persons []auth.PersonRecord) personArrays {
+	var c personArrays
+	for i := range persons {
+		p := &persons[i]
+		c.ids, c.externalIDs, c.names = append(c.ids, p.ID), append(c.externalIDs, p.ExternalID), append(c.names, p.Name)
+		c.phones, c.attributes = append(c.phones, textOrNull(p.Phone)), append(c.attributes, string(p.Attributes))
+		c.sources = append(c.sources, string(p.Source))
+	}
+	return c
+}
+
+func factColumns(facts []binding.FactRow) (persons []uuid.UUID, names []string, macs [][]byte) {
+	for _, f := range facts {
+		persons, names, macs = append(persons, f.Person), append(names, f.Name), append(macs, f.MAC)
+	}
+	return persons, names, macs
+}

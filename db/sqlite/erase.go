@@ -1,0 +1,84 @@
+package sqlite
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var (
+	eraseIdentitySQL = statement(`
+update identities
+set openid = 'erased:' || uuid, unionid = null, sealed_session_key = x'', person_id = null, disabled_at = null,
+    person_disabled_at = null, bound_at = null, bound_by = null, erased_at = ?2
+where uuid = ?1`)
+	eraseSessionsSQL = statement(`update sessions set device = '', person_id = null where identity_uuid = ?`)
+	eraseTicketsSQL  = statement(`delete from bind_tickets where used_by = ?`)
+	eraseAttemptsSQL = statement(`delete from bind_attempts where kind = ? and key = ?`)
+	eraseDetailSQL   = statement(`
+update audit set detail = json_remove(detail, '$.' || ?2)
+where identity_uuid = ?1 and json_type(detail, '$.' || ?2) is not null`)
+
+	soleSQL = statement(`
+select p.source = 'phone' and p.external_id = p.id
+  and not exists (select 1 from identities i where i.person_id = p.id and i.uuid <> ?2)
+from persons p where p.id = ?1`)
+	forgetPersonSQL      = statement(`update persons set phone = null, name = '', attributes = '{}', updated_at = ?2 where id = ?1`)
+	forgetPersonFactsSQL = statement(`delete from person_facts where person_id = ?`)
+)
+
+// EraseIdentity implements [binding.PersonStore].
+func (s *Store) EraseIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	var i binding.IdentityRecord
+	err := s.inTx(ctx, "EraseIdentity", func(tx *writeTx) error {
+		var err error
+		if i, err = identity(ctx, tx, c.Identity, c.Apps); err != nil || !i.ErasedAt.IsZero() {
+			return err
+		}
+		forget := false
+		if i.Person != uuid.Nil {
+			if err := tx.QueryRowContext(ctx, soleSQL, i.Person, i.UUID).Scan(&forget); err != nil {
+				return err
+			}
+		}
+		live, err := liveOf(ctx, tx, c.Now, i.UUID)
+		if err != nil {
+			return err
+		}
+		if err := endAll(ctx, tx, i.UUID, auth.EndErased, c.Now); err != nil {
+			return err
+		}
+		type step struct {
+			sql  string
+			args []any
+		}
+		steps := []step{
+			{eraseIdentitySQL, []any{i.UUID, micros(c.Now)}},
+			{eraseSessionsSQL, []any{i.UUID}},
+			{eraseTicketsSQL, []any{i.UUID}},
+			{eraseAttemptsSQL, []any{string(binding.ByIdentity), i.UUID.String()}},
+		}
+		if forget {
+			steps = append(steps, step{forgetPersonSQL, []any{i.Person, micros(c.Now)}}, step{forgetPersonFactsSQL, []any{i.Person}})
+		}
+		for _, name := range binding.ErasedDetails() {
+			steps = append(steps, step{eraseDetailSQL, []any{i.UUID, name}})
+		}
+		for _, st := range steps {
+			if _, err := tx.ExecContext(ctx, st.sql, st.args...); err != nil {
+				return err
+			}
+		}
+		event := c.Erased(&i, live, forget)
+		i = i.Erase(session.StoredTime(c.Now))
+		return writeAudit(ctx, tx, event)
+	})
+	if err != nil {
+		return binding.IdentityRecord{}, err
+	}
+	return i, nil
+}

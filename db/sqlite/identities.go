@@ -1,0 +1,251 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+var _ binding.PersonStore = (*Store)(nil)
+
+// identityColumns are the columns of identities i that scanIdentity scans.
+const identityColumns = `
+  i.uuid, i.appid, case when i.erased_at is null then i.openid else '' end, coalesce(i.unionid, ''), i.person_id,
+  i.disabled_at is not null, i.person_disabled_at is not null,
+  i.bound_at, coalesce(i.bound_by, ''), i.created_at, i.last_login_at, i.erased_at`
+
+func scanIdentity(row interface{ Scan(...any) error }) (binding.IdentityRecord, error) {
+	var (
+		i      binding.IdentityRecord
+		person uuid.NullUUID
+	)
+	err := row.Scan(&i.UUID, &i.AppID, &i.OpenID, &i.UnionID, &person, &i.Disabled, &i.PersonDisabled,
+		into(&i.BoundAt), &i.BoundBy, into(&i.CreatedAt), into(&i.LastLoginAt), into(&i.ErasedAt))
+	i.Person = person.UUID
+	return i, err
+}
+
+// appsOrNull turns nil, which means all apps, into NULL.
+func appsOrNull(apps []string) any {
+	if apps == nil {
+		return nil
+	}
+	return jsonList(apps)
+}
+
+var identitySQL = statement(`
+select` + identityColumns + `
+from identities i where i.uuid = ?1 and (?2 is null or i.appid in (select value from json_each(?2)))`)
+
+// identity reads one identity of the apps, or returns [auth.NotFound].
+func identity(ctx context.Context, q querier, id uuid.UUID, apps []string) (binding.IdentityRecord, error) {
+	i, err := scanIdentity(q.QueryRowContext(ctx, identitySQL, id, appsOrNull(apps)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return binding.IdentityRecord{}, auth.NotFound
+	}
+	return i, err
+}
+
+// Identity implements [binding.PersonStore].
+func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (binding.IdentityRecord, error) {
+	i, err := identity(ctx, s.r, id, apps)
+	if err != nil {
+		return binding.IdentityRecord{}, translate(ctx, "Identity", err)
+	}
+	return i, nil
+}
+
+// Identities are found by an account of any app, through the index that every
+// app's accounts have, by a unionid, by a person, or by nothing, each in a
+// statement of its own.
+var (
+	identitiesByOpenIDSQL  = statement(identitiesSQL(`apps a join identities i on i.appid = a.appid and i.openid = ?4`, `true`))
+	identitiesByUnionIDSQL = statement(identitiesSQL(`identities i`, `i.unionid = ?5`))
+	identitiesByPersonSQL  = statement(identitiesSQL(`identities i`, `i.person_id = ?6`))
+	identitiesAllSQL       = statement(identitiesSQL(`identities i`, `true`))
+)
+
+func identitiesSQL(from, by string) string {
+	return `
+select` + identityColumns + `
+from ` + from + `
+where i.uuid > ?1 and ` + by + ` and (?3 is null or i.appid in (select value from json_each(?3)))
+  and (?4 is null or i.openid = ?4 and i.erased_at is null) and (?5 is null or i.unionid = ?5)
+  and (?6 is null or i.person_id = ?6) and (?7 is null or i.appid = ?7)
+order by i.uuid limit ?2`
+}
+
+// Identities implements [binding.PersonStore].
+func (s *Store) Identities(ctx context.Context, q binding.IdentityQuery) ([]binding.IdentityRecord, error) {
+	query := identitiesAllSQL
+	switch {
+	case q.OpenID != "":
+		query = identitiesByOpenIDSQL
+	case q.UnionID != "":
+		query = identitiesByUnionIDSQL
+	case q.Person != uuid.Nil:
+		query = identitiesByPersonSQL
+	}
+	rows, err := s.r.QueryContext(ctx, query, q.After, q.Limit, appsOrNull(q.Apps), textOrNull(q.OpenID), textOrNull(q.UnionID),
+		uuidOrNull(q.Person), textOrNull(q.AppID))
+	if err != nil {
+		return nil, translate(ctx, "Identities", err)
+	}
+	found, err := collect(rows, func(rows *sql.Rows) (binding.IdentityRecord, error) { return scanIdentity(rows) })
+	return found, translate(ctx, "Identities", err)
+}
+
+var identitySessionsSQL = statement(`
+select a.epoch, a.disabled_at is not null,` + sessionColumns + `
+from sessions join apps a on a.appid = sessions.appid
+where sessions.identity_uuid = ?1 and (?2 is null or sessions.id < ?2)
+order by sessions.id desc limit ?3`)
+
+// IdentitySessions implements [binding.PersonStore].
+func (s *Store) IdentitySessions(ctx context.Context, id uuid.UUID, apps []string, before uuid.UUID, limit int) ([]session.State, error) {
+	if _, err := identity(ctx, s.r, id, apps); err != nil {
+		return nil, translate(ctx, "IdentitySessions", err)
+	}
+	rows, err := s.r.QueryContext(ctx, identitySessionsSQL, id, uuidOrNull(before), limit)
+	if err != nil {
+		return nil, translate(ctx, "IdentitySessions", err)
+	}
+	all, err := collect(rows, func(rows *sql.Rows) (session.State, error) {
+		var (
+			st  session.State
+			row sessionRow
+		)
+		err := rows.Scan(append([]any{&st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
+		st.Session = row.session()
+		return st, err
+	})
+	return all, translate(ctx, "IdentitySessions", err)
+}
+
+// DisableIdentity implements [binding.PersonStore].
+func (s *Store) DisableIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	return s.switchIdentity(ctx, "DisableIdentity", true, &c)
+}
+
+// EnableIdentity implements [binding.PersonStore].
+func (s *Store) EnableIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	return s.switchIdentity(ctx, "EnableIdentity", false, &c)
+}
+
+var switchIdentitySQL = statement(`update identities set disabled_at = ?2 where uuid = ?1`)
+
+func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *binding.IdentityChange) (binding.IdentityRecord, error) {
+	return s.changeIdentity(ctx, op, c, func(tx *writeTx, i *binding.IdentityRecord) error {
+		if i.Disabled == disable {
+			return nil
+		}
+		var (
+			disabledAt time.Time
+			detail     map[string]any
+		)
+		if disable {
+			disabledAt = c.Now
+			live, err := liveOf(ctx, tx, c.Now, i.UUID)
+			if err != nil {
+				return err
+			}
+			detail = map[string]any{"sessions": live}
+		}
+		i.Disabled = disable
+		if _, err := tx.ExecContext(ctx, switchIdentitySQL, i.UUID, micros(disabledAt)); err != nil {
+			return err
+		}
+		if err := writeAudit(ctx, tx, c.Audit(i, detail)); err != nil || !disable {
+			return err
+		}
+		return endAll(ctx, tx, i.UUID, auth.EndIdentityDisabled, c.Now)
+	})
+}
+
+// changeIdentity has an identity changed that is not erased, and returns what
+// change leaves in it.
+func (s *Store) changeIdentity(ctx context.Context, op string, c *binding.IdentityChange, change func(*writeTx, *binding.IdentityRecord) error) (binding.IdentityRecord, error) {
+	var i binding.IdentityRecord
+	err := s.inTx(ctx, op, func(tx *writeTx) error {
+		var err error
+		if i, err = identity(ctx, tx, c.Identity, c.Apps); err != nil {
+			return err
+		}
+		if !i.ErasedAt.IsZero() {
+			return auth.NotFound
+		}
+		return change(tx, &i)
+	})
+	if err != nil {
+		return binding.IdentityRecord{}, err
+	}
+	return i, nil
+}
+
+// BindIdentity implements [binding.PersonStore].
+func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	return s.changeIdentity(ctx, "BindIdentity", &c, func(tx *writeTx, i *binding.IdentityRecord) error {
+		var (
+			person   auth.Person
+			disabled bool
+		)
+		err := tx.QueryRowContext(ctx, targetPersonSQL, c.Person).Scan(&person.ID, &person.ExternalID, &person.Name, &disabled)
+		if errors.Is(err, sql.ErrNoRows) {
+			return auth.BindingNoMatch
+		}
+		if err != nil {
+			return err
+		}
+		others, err := othersOf(ctx, tx, person.ID, i.AppID, i.UUID)
+		if err != nil {
+			return err
+		}
+		replaced, err := c.DecideBind(i, disabled, others)
+		if err != nil || i.Person == person.ID {
+			return err
+		}
+		for _, id := range replaced {
+			if err := writeAudit(ctx, tx, c.Replaced(i, id)); err != nil {
+				return err
+			}
+			if err := detach(ctx, tx, id); err != nil {
+				return err
+			}
+			if err := endAll(ctx, tx, id, auth.EndReplaced, c.Now); err != nil {
+				return err
+			}
+		}
+		if err := writeAudit(ctx, tx, c.Bound(i)); err != nil {
+			return err
+		}
+		if err := attach(ctx, tx, i.UUID, person.ID, binding.BoundByAdmin, c.Now); err != nil {
+			return err
+		}
+		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = person.ID, false, binding.BoundByAdmin, session.StoredTime(c.Now)
+		return raise(ctx, tx, i.UUID, person.ID, c.Now)
+	})
+}
+
+// UnbindIdentity implements [binding.PersonStore].
+func (s *Store) UnbindIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+	return s.changeIdentity(ctx, "UnbindIdentity", &c, func(tx *writeTx, i *binding.IdentityRecord) error {
+		if i.Person == uuid.Nil {
+			return nil
+		}
+		if err := writeAudit(ctx, tx, c.Audit(i, map[string]any{"person": i.Person})); err != nil {
+			return err
+		}
+		if err := detach(ctx, tx, i.UUID); err != nil {
+			return err
+		}
+		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = uuid.Nil, false, "", time.Time{}
+		return raise(ctx, tx, i.UUID, uuid.Nil, c.Now)
+	})
+}

@@ -1,0 +1,226 @@
+package storetest
+
+import (
+	"cmp"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+)
+
+// erase erases an identity at a time.
+func (f *fixture) erase(t testing.TB, id uuid.UUID, now time.Time) binding.IdentityRecord {
+	t.Helper()
+	i, err := f.Store.EraseIdentity(t.Context(), change(id, auth.AuditIdentityErased, now))
+	wantCode(t, err, "")
+	return i
+}
+
+// phonePerson is a person that a phone number made, bound to an identity.
+func (f *fixture) phonePerson(t testing.TB, identity uuid.UUID) auth.PersonRecord {
+	t.Helper()
+	d := binding.Draft{ID: newID(), Phone: text("+8613800001001"), Name: text("李雷"), Source: auth.PersonByPhone, Facts: map[string][]byte{"no": factMAC(1)}}
+	p := f.createPerson(t, d)
+	f.bindTo(t, identity, p.ID, auth.SecondJoins)
+	return p
+}
+
+var eraseTests = []test{
+	{"nothing_is_left_but_the_uuid_and_a_trail_without_the_person", func(t *testing.T, f *fixture) {
+		x := params(appA, "o-secret", t0)
+		x.UnionID, x.Device = "u-secret", "李雷的手机"
+		g, err := f.Store.Exchange(t.Context(), x)
+		wantCode(t, err, "")
+		s := g.Session
+		p := f.createPerson(t, personDraft("1001", "李雷", "+8613800001001", nil))
+		f.bindTo(t, s.Identity, p.ID, "")
+		f.exec(t, `update audit set detail = ? where identity_uuid = ?`, `{"phone":"+86138****1001","name":"李*","method":"phone"}`, s.Identity.String())
+		f.exec(t, `insert into bind_attempts (kind, key, failures, at, expires_at) values ('identity', ?, 3, ?, ?)`,
+			s.Identity.String(), f.Time(t0), f.Time(t0.Add(time.Hour)))
+		f.exec(t, `insert into bind_tickets (hash, person_id, created_at, expires_at, used_by, used_at) values (?, ?, ?, ?, ?, ?)`,
+			factMAC(1), p.ID.String(), f.Time(t0), f.Time(t0), s.Identity.String(), f.Time(t0))
+		before, later := f.counts(t), t0.Add(time.Hour)
+
+		want := binding.IdentityRecord{
+			Identity:  auth.Identity{UUID: s.Identity, AppID: appA},
+			CreatedAt: t0, LastLoginAt: t0, ErasedAt: later,
+		}
+		wantEqual(t, "answer", f.erase(t, s.Identity, later), want)
+		wantEqual(t, "identity", f.identity(t, s.Identity), want)
+		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 1})
+		wantEqual(t, "action", f.lastAction(t), string(auth.AuditIdentityErased))
+		got := f.stored(t, s.ID)
+		if got.EndReason != auth.EndErased || got.Device != "" || got.Person != nil {
+			t.Errorf("the session is %+v", got)
+		}
+		f.wantSessionCutoff(t, s, later)
+		f.refuse(t, s.ID, 1, later, auth.SessionRevoked)
+		for _, query := range []string{
+			`select count(*) from identities where openid = 'o-secret' or unionid is not null or length(sealed_session_key) > 0 or person_id is not null or bound_by is not null`,
+			`select count(*) from audit where detail ->> 'phone' is not null or detail ->> 'name' is not null`,
+			`select count(*) from bind_attempts`,
+			`select count(*) from bind_tickets`,
+			`select count(*) from sessions where device <> '' or person_id is not null`,
+		} {
+			wantEqual(t, query, f.number(t, query), 0)
+		}
+		wantEqual(t, "what else the trail says", f.number(t, `select count(*) from audit where detail ->> 'method' = 'phone'`), 1)
+		wantEqual(t, "the business's person", f.record(t, p.ID), p)
+
+		// Again it changes nothing; nor can anything else be done to it.
+		before = f.counts(t)
+		wantEqual(t, "answer", f.erase(t, s.Identity, later.Add(time.Hour)), want)
+		for name, do := range f.changes(t) {
+			if name == "erase" {
+				continue
+			}
+			c := change(s.Identity, "x", later)
+			c.Person = p.ID
+			if _, err := do(c); auth.CodeOf(err) != auth.NotFound {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		f.wantCounts(t, before, counts{})
+		found, err := f.Store.Identities(t.Context(), binding.IdentityQuery{OpenID: "erased:" + s.Identity.String(), Limit: 10})
+		wantCode(t, err, "")
+		wantEqual(t, "found by what stands for the openid", len(found), 0)
+
+		anew := f.exchange(t, "o-secret", later)
+		if anew.Identity == s.Identity || anew.Person != nil {
+			t.Errorf("the account comes back as %s, %v", anew.Identity, anew.Person)
+		}
+	}},
+	{"who_was_disabled_comes_back_as_somebody_new", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		_, err := f.Store.DisableIdentity(t.Context(), change(s.Identity, auth.AuditIdentityDisabled, t0))
+		wantCode(t, err, "")
+		wantEqual(t, "disabled", f.erase(t, s.Identity, t0).Disabled, false)
+		f.exchange(t, "o-1", t0)
+	}},
+	{"a_person_that_a_phone_made_is_forgotten_with_his_last_identity", func(t *testing.T, f *fixture) {
+		one, two := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
+		p := f.phonePerson(t, one.Identity)
+		f.bindTo(t, two.Identity, p.ID, auth.SecondJoins)
+		f.erase(t, one.Identity, t0)
+		wantEqual(t, "the person of another identity", f.record(t, p.ID), p)
+		wantEqual(t, "person of the other", f.identity(t, two.Identity).Person, p.ID)
+		f.erase(t, two.Identity, t0)
+		if got := f.record(t, p.ID); got.Phone != "" || got.Name != "" || len(got.Facts) > 0 {
+			t.Errorf("left of the person: %+v", got)
+		}
+		if f.detail(t, "person_forgotten") == "" {
+			t.Error("the trail does not say so")
+		}
+	}},
+	{"a_person_whom_the_business_has_taken_over_is_the_businesss", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		p := f.phonePerson(t, s.Identity)
+		want, err := f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{ExternalID: "1001"}, event(auth.AuditPersonUpdated, t0))
+		wantCode(t, err, "")
+		f.erase(t, s.Identity, t0)
+		wantEqual(t, "person", f.record(t, p.ID), want)
+	}},
+	{"erasures_log_ins_and_bindings_at_once_leave_no_live_session_of_an_erased_identity", func(t *testing.T, f *fixture) {
+		p := f.createPerson(t, personDraft("1001", "", "", nil))
+		first := f.exchange(t, "o-1", t0).Identity
+		together(48, func(i int) {
+			var err error
+			switch i % 4 {
+			case 0:
+				_, err = f.Store.EraseIdentity(t.Context(), change(first, auth.AuditIdentityErased, t0))
+			case 1:
+				c := change(first, auth.AuditBound, t0)
+				c.Person, c.Second = p.ID, auth.SecondJoins
+				_, err = f.Store.BindIdentity(t.Context(), c)
+			default:
+				_, err = f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
+			}
+			if err != nil && auth.CodeOf(err) != auth.NotFound {
+				t.Errorf("call %d: %v", i, err)
+			}
+		})
+		wantEqual(t, "live sessions of the erased", f.number(t, `
+select count(*) from sessions s join identities i on i.uuid = s.identity_uuid where i.erased_at is not null and s.ended_at is null`), 0)
+		wantEqual(t, "persons of the erased", f.number(t, `select count(*) from identities where erased_at is not null and person_id is not null`), 0)
+		wantEqual(t, "identities", f.number(t, `select count(*) from identities`), 2)
+	}},
+}
+
+// plantAttempts plants a counter.
+func (f *fixture) plantAttempts(t testing.TB, kind binding.AttemptKind, key string, failures int, blocked, expires time.Time) {
+	t.Helper()
+	var until any
+	if !blocked.IsZero() {
+		until = f.Time(blocked)
+	}
+	f.exec(t, `insert into bind_attempts (kind, key, failures, at, blocked_until, expires_at) values (?, ?, ?, ?, ?, ?)`,
+		string(kind), key, failures, f.Time(t0), until, f.Time(expires))
+}
+
+var delayTests = []test{
+	{"counters_are_listed_and_lifted", func(t *testing.T, f *fixture) {
+		policy := auth.Policy{Facts: auth.FactsPolicy{Lookup: "no", Check: []string{"name"}}}
+		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &policy}, event(auth.AuditAppUpdated, t0))
+		wantCode(t, err, "")
+		p := f.createPerson(t, personDraft("1001", "", "", map[string][]byte{"no": factMAC(0xab), "name": factMAC(1)}))
+		f.createPerson(t, personDraft("1002", "", "", map[string][]byte{"no": factMAC(2)}))
+		f.createPerson(t, personDraft("1003", "", "", map[string][]byte{"no": factMAC(2)}))
+		id, soon, past := newID(), t0.Add(time.Minute), t0.Add(-time.Minute)
+		hex := func(m []byte) string { return fmt.Sprintf("%x", m) }
+		f.plantAttempts(t, binding.ByIdentity, id.String(), 5, soon, soon)
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.1", 1, time.Time{}, soon)
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.2", 60, past, soon)
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.3", 60, past, past) // says nothing any more
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.4", 0, time.Time{}, soon)
+		f.plantAttempts(t, binding.ByValue, hex(factMAC(0xab)), 6, soon, soon)
+		f.plantAttempts(t, binding.ByValue, hex(factMAC(2)), 6, soon, soon) // of two persons
+		f.plantAttempts(t, binding.ByValue, hex(factMAC(3)), 6, soon, soon) // of nobody
+
+		list := func(q binding.AttemptQuery) []string {
+			q.Now, q.Limit = t0, cmp.Or(q.Limit, 10)
+			found, err := f.Store.Attempts(t.Context(), q)
+			wantCode(t, err, "")
+			var keys []string
+			for _, a := range found {
+				keys = append(keys, a.Key)
+			}
+			return keys
+		}
+		all := []string{"192.0.2.1", "192.0.2.2", id.String(), hex(factMAC(2)), hex(factMAC(3)), hex(factMAC(0xab))}
+		wantEqual(t, "all", list(binding.AttemptQuery{}), all)
+		wantEqual(t, "delayed", list(binding.AttemptQuery{Delayed: true}), all[2:])
+		wantEqual(t, "addresses", list(binding.AttemptQuery{Kind: binding.ByAddress}), all[:2])
+		wantEqual(t, "one", list(binding.AttemptQuery{Kind: binding.ByIdentity, Key: id.String()}), all[2:3])
+		wantEqual(t, "of a person", list(binding.AttemptQuery{Person: p.ID}), all[5:])
+		wantEqual(t, "a page", list(binding.AttemptQuery{Limit: 2, After: binding.AttemptKey{Kind: binding.ByAddress, Key: all[1]}}), all[2:4])
+
+		found, err := f.Store.Attempts(t.Context(), binding.AttemptQuery{Kind: binding.ByValue, Now: t0, Limit: 10})
+		wantCode(t, err, "")
+		var persons []uuid.UUID
+		for _, a := range found {
+			persons = append(persons, a.Person)
+		}
+		wantEqual(t, "persons of the values", persons, []uuid.UUID{uuid.Nil, uuid.Nil, p.ID})
+		wantEqual(t, "a counter", found[2], binding.Attempts{
+			AttemptKey: binding.ValueKey(factMAC(0xab)), Counter: binding.Counter{Failures: 6, At: t0, BlockedUntil: soon}, Person: p.ID,
+		})
+
+		before := f.counts(t)
+		wantCode(t, f.Store.LiftDelay(t.Context(), binding.IdentityKey(id), event(auth.AuditDelayLifted, t0)), "")
+		wantEqual(t, "identity in the trail", f.text(t, `select identity_uuid from audit where id = (select max(id) from audit)`), id.String())
+		wantCode(t, f.Store.LiftDelay(t.Context(), binding.AddressKey("192.0.2.2"), event(auth.AuditDelayLifted, t0)), "")
+		wantEqual(t, "key in the trail", f.detail(t, "key"), "192.0.2.2")
+		wantEqual(t, "left", list(binding.AttemptQuery{}), []string{all[0], all[3], all[4], all[5]})
+		f.wantCounts(t, before, counts{Audit: 2})
+		for _, key := range []binding.AttemptKey{
+			binding.IdentityKey(id), binding.AddressKey("192.0.2.3"), binding.AddressKey("192.0.2.4"), binding.AddressKey("none"),
+		} {
+			wantCode(t, f.Store.LiftDelay(t.Context(), key, event(auth.AuditDelayLifted, t0)), auth.NotFound)
+		}
+		f.wantCounts(t, before, counts{Audit: 2})
+	}},
+}

@@ -1,0 +1,80 @@
+package binding
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// What every store decides and writes alike for admins is made here.
+
+// DecideBind returns those of the person's other identities in the app that have
+// to be unbound before the identity, which is locked, is bound to c.Person, or the
+// error of [PersonStore.BindIdentity]. When it is bound to him already there are
+// none, and nothing is to be done.
+func (c *IdentityChange) DecideBind(i *IdentityRecord, personDisabled bool, others []uuid.UUID) ([]uuid.UUID, error) {
+	switch {
+	case !i.ErasedAt.IsZero():
+		return nil, auth.NotFound
+	case personDisabled:
+		return nil, auth.PersonDisabled
+	case i.Person == c.Person:
+		return nil, nil
+	}
+	return Displaced(c.Second, others)
+}
+
+// Audit returns the event of the change with details.
+func (c *IdentityChange) Audit(i *IdentityRecord, detail map[string]any) auth.AuditEvent {
+	e := WithDetail(c.Event, detail)
+	e.AppID, e.Identity = i.AppID, i.UUID
+	return e
+}
+
+// Bound returns the event of the binding; i is the identity before.
+func (c *IdentityChange) Bound(i *IdentityRecord) auth.AuditEvent {
+	e := c.Audit(i, map[string]any{"person": c.Person, "method": BoundByAdmin})
+	if i.Person != uuid.Nil {
+		e.Detail["person_before"] = i.Person
+	}
+	return e
+}
+
+// Replaced returns the event of an identity that was unbound for another.
+func (c *IdentityChange) Replaced(i *IdentityRecord, identity uuid.UUID) auth.AuditEvent {
+	e := c.Audit(i, map[string]any{"person": c.Person, "by": i.UUID})
+	e.Action, e.Identity = auth.AuditBindingReplaced, identity
+	return e
+}
+
+// Erased returns the event of the erasure, which ended so many live sessions and
+// perhaps forgot the person as well.
+func (c *IdentityChange) Erased(i *IdentityRecord, sessions int, person bool) auth.AuditEvent {
+	detail := map[string]any{"sessions": sessions}
+	if person {
+		detail["person_forgotten"] = true
+	}
+	return c.Audit(i, detail)
+}
+
+// Erase returns what is left of the identity.
+func (i *IdentityRecord) Erase(now time.Time) IdentityRecord {
+	return IdentityRecord{
+		Identity:  auth.Identity{UUID: i.UUID, AppID: i.AppID},
+		CreatedAt: i.CreatedAt, LastLoginAt: i.LastLoginAt, ErasedAt: now,
+	}
+}
+
+// Lifted returns the event of a delay that an admin has lifted.
+func (k AttemptKey) Lifted(event auth.AuditEvent) auth.AuditEvent {
+	event = WithDetail(event, map[string]any{"kind": k.Kind})
+	switch k.Kind {
+	case ByIdentity:
+		event.Identity, _ = uuid.Parse(k.Key)
+	default:
+		event.Detail["key"] = k.Key
+	}
+	return event
+}

@@ -1,0 +1,249 @@
+package binding
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// Upsert is a batch of persons to create or to update.
+type Upsert struct {
+	// Drafts have an ExternalID each, and the id to use if there is none with
+	// it.
+	Drafts []Draft
+	// DryRun only finds out what would become of them.
+	DryRun bool
+	Event  auth.AuditEvent
+}
+
+// Outcome is what became of one draft.
+type Outcome string
+
+// The outcomes there are.
+const (
+	Created   Outcome = "created"
+	Updated   Outcome = "updated"
+	Unchanged Outcome = "unchanged"
+)
+
+// Upserted is what became of one draft.
+type Upserted struct {
+	// Outcome is empty with Err.
+	Outcome Outcome
+	Err     error
+}
+
+// Known is a person with the MACs of his facts, as a store has him.
+type Known struct {
+	Person auth.PersonRecord
+	Facts  map[string][]byte
+}
+
+// Change is what a draft makes of a person.
+type Change struct {
+	// After is the person afterwards. Its UpdatedAt is the time of the change.
+	After Known
+	// Set and Removed are the facts that change.
+	Set     map[string][]byte
+	Removed []string
+	// Fields names what changes, for the audit trail; empty when nothing does.
+	Fields []string
+}
+
+// Apply returns what the draft makes of a person at a time.
+//
+// Errors: [auth.InvalidRequest] when he would have more than [auth.MaxFacts]
+// facts.
+func (d *Draft) Apply(k Known, now time.Time) (Change, error) {
+	c := Change{After: Known{Person: k.Person, Facts: maps.Clone(k.Facts)}, Set: map[string][]byte{}}
+	if c.After.Facts == nil {
+		c.After.Facts = map[string][]byte{}
+	}
+	p := &c.After.Person
+	set := func(field string, to *string, value string) {
+		if *to != value {
+			*to, c.Fields = value, append(c.Fields, field)
+		}
+	}
+	if d.ExternalID != "" {
+		set("external_id", &p.ExternalID, d.ExternalID)
+	}
+	if d.Name != nil {
+		set("name", &p.Name, *d.Name)
+	}
+	if d.Phone != nil {
+		set("phone", &p.Phone, *d.Phone)
+	}
+	if d.Attributes != nil && !bytes.Equal(p.Attributes, d.Attributes) {
+		p.Attributes, c.Fields = d.Attributes, append(c.Fields, "attributes")
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Facts)) {
+		mac, before := d.Facts[name], c.After.Facts[name]
+		switch {
+		case mac == nil && before != nil:
+			delete(c.After.Facts, name)
+			c.Removed = append(c.Removed, name)
+		case mac != nil && !bytes.Equal(mac, before):
+			c.After.Facts[name], c.Set[name] = mac, mac
+		default:
+			continue
+		}
+		c.Fields = append(c.Fields, "facts."+name)
+	}
+	if len(c.After.Facts) > auth.MaxFacts {
+		return Change{}, auth.Invalid("a person has at most 16 facts")
+	}
+	if len(c.Fields) > 0 {
+		p.UpdatedAt = session.StoredTime(now)
+		p.Facts = slices.Sorted(maps.Keys(c.After.Facts))
+	}
+	return c, nil
+}
+
+// blank returns the person that a draft makes before anything of it is applied.
+func (d *Draft) blank(now time.Time) Known {
+	p := (&Draft{ID: d.ID, ExternalID: d.ExternalID, Source: d.Source}).Row()
+	p.CreatedAt = session.StoredTime(now)
+	return Known{Person: p}
+}
+
+// FactRow is a row of person_facts.
+type FactRow struct {
+	Person uuid.UUID
+	Name   string
+	MAC    []byte
+}
+
+// UpsertPlan is what a store writes for an [Upsert], in this order.
+type UpsertPlan struct {
+	// Outcomes are those of the drafts.
+	Outcomes []Upserted
+	// FreePhones are persons whose phones are taken away before anything else is
+	// written: perhaps others get them.
+	FreePhones []uuid.UUID
+	// Update and Insert are the persons that changed and those that are new.
+	Update, Insert []auth.PersonRecord
+	// RemoveFacts and SetFacts are the facts that go, and those that are new or
+	// changed.
+	RemoveFacts, SetFacts []FactRow
+}
+
+// planned is a person while drafts are applied.
+type planned struct {
+	before, now Known
+	isNew       bool
+}
+
+// PlanUpsert applies the drafts one after another to the persons that are known
+// by one of their ExternalIDs, and tells what there is to write. Owners says who
+// has the phones that drafts name.
+func PlanUpsert(u *Upsert, known []Known, owners map[string]uuid.UUID) UpsertPlan {
+	plan := UpsertPlan{Outcomes: make([]Upserted, len(u.Drafts))}
+	persons := make(map[string]*planned, len(u.Drafts))
+	var order []*planned
+	for _, k := range known {
+		p := &planned{before: k, now: k}
+		persons[k.Person.ExternalID], order = p, append(order, p)
+	}
+	owners = maps.Clone(owners)
+	for i := range u.Drafts {
+		d := &u.Drafts[i]
+		p, isNew := persons[d.ExternalID], false
+		if p == nil {
+			p, isNew = &planned{now: d.blank(u.Event.At), isNew: true}, true
+		}
+		if d.Phone != nil && *d.Phone != "" {
+			if owner, taken := owners[*d.Phone]; taken && owner != p.now.Person.ID {
+				plan.Outcomes[i].Err = auth.PersonConflict
+				continue
+			}
+		}
+		c, err := d.Apply(p.now, u.Event.At)
+		if err != nil {
+			plan.Outcomes[i].Err = err
+			continue
+		}
+		if was := p.now.Person.Phone; was != c.After.Person.Phone {
+			delete(owners, was)
+			if is := c.After.Person.Phone; is != "" {
+				if owners == nil {
+					owners = map[string]uuid.UUID{}
+				}
+				owners[is] = p.now.Person.ID
+			}
+		}
+		p.now = c.After
+		switch {
+		case isNew:
+			persons[d.ExternalID], order = p, append(order, p)
+			plan.Outcomes[i].Outcome = Created
+		case len(c.Fields) > 0:
+			plan.Outcomes[i].Outcome = Updated
+		default:
+			plan.Outcomes[i].Outcome = Unchanged
+		}
+	}
+	for _, p := range order {
+		plan.add(p)
+	}
+	return plan
+}
+
+// add adds what there is to write for a person.
+func (plan *UpsertPlan) add(p *planned) {
+	before, now := &p.before.Person, &p.now.Person
+	switch {
+	case p.isNew:
+		plan.Insert = append(plan.Insert, *now)
+	case !now.UpdatedAt.Equal(before.UpdatedAt) || now.Name != before.Name || now.Phone != before.Phone ||
+		!bytes.Equal(now.Attributes, before.Attributes) || !maps.EqualFunc(p.now.Facts, p.before.Facts, bytes.Equal):
+		plan.Update = append(plan.Update, *now)
+		if before.Phone != "" && now.Phone != before.Phone {
+			plan.FreePhones = append(plan.FreePhones, now.ID)
+		}
+	default:
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.before.Facts)) {
+		if p.now.Facts[name] == nil {
+			plan.RemoveFacts = append(plan.RemoveFacts, FactRow{Person: now.ID, Name: name})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.now.Facts)) {
+		if mac := p.now.Facts[name]; !bytes.Equal(mac, p.before.Facts[name]) {
+			plan.SetFacts = append(plan.SetFacts, FactRow{Person: now.ID, Name: name, MAC: mac})
+		}
+	}
+}
+
+// Changes reports whether there is anything to write.
+func (plan *UpsertPlan) Changes() bool { return len(plan.Insert)+len(plan.Update) > 0 }
+
+// Audit returns the event of the batch.
+func (plan *UpsertPlan) Audit(event auth.AuditEvent) auth.AuditEvent {
+	n := map[Outcome]int{}
+	for _, o := range plan.Outcomes {
+		n[o.Outcome]++
+	}
+	return WithDetail(event, map[string]any{
+		string(Created): n[Created], string(Updated): n[Updated], string(Unchanged): n[Unchanged], "refused": n[""],
+	})
+}
+
+// WithDetail returns the event with more details, and leaves the one it got as
+// it is.
+func WithDetail(event auth.AuditEvent, more map[string]any) auth.AuditEvent {
+	detail := maps.Clone(event.Detail)
+	if detail == nil {
+		detail = map[string]any{}
+	}
+	maps.Copy(detail, more)
+	event.Detail = detail
+	return event
+}
