@@ -66,7 +66,7 @@ class User {
 
   request() {
     this.tally.requests++
-    return this.client.fetch({ url: `${task.orders}/orders`, timeout: 3000 }).then(
+    return this.client.fetch({ url: `${task.orders}/orders`, timeout: 5000 }).then(
       ({ statusCode }) => {
         if (statusCode === 401) this.tally.unauthorized++
         else if (statusCode !== 200) this.tally.strange.push(`status ${statusCode}`)
