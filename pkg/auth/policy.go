@@ -134,6 +134,15 @@ func ParsePolicy(b []byte) (Policy, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return Policy{}, Invalid("there is more behind the policy, which is one JSON object")
 	}
+	// One form for what is the same.
+	for _, list := range []*[]string{&p.Facts.Check, &p.Phone.Check, &p.Attributes} {
+		if len(*list) == 0 {
+			*list = nil
+		}
+	}
+	if len(p.Methods) == 0 {
+		p.Methods = nil
+	}
 	return p, p.Check()
 }
 
