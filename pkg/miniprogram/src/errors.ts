@@ -8,7 +8,7 @@ export function fail(code: string, text: string, more?: Partial<YufuError>): Yuf
 
 /** failed is the error of a request that `wx.request` could not make. */
 export function failed(error: any): YufuError {
-  const { errMsg = '', errno } = error || {}
+  const { errno, message, errMsg = message || '' } = error || {}
   const code = errno === 600003 || /interrupted/.test(errMsg) ? 'interrupted' : /abort/.test(errMsg) ? 'aborted' : /timeout/.test(errMsg) ? 'timeout' : 'network'
   return fail(code, errMsg || 'no answer', { errno })
 }

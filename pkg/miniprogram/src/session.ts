@@ -28,6 +28,9 @@ const loginGap = 300
 const refusedFor = 60000
 const brokenFor = 5000
 
+/** The longest pause that is kept, whatever Retry-After says: a date in it goes by the phone's clock, which may be wrong. */
+const longestHold = 300000
+
 /** ensure returns a session whose access token is good, waits for one, or makes one. */
 export function ensure(c: Client): Promise<Stored> {
   const s = c.shared
@@ -53,7 +56,7 @@ export function renew(c: Client): Promise<Stored> {
     (error: YufuError) => {
       s.flight = undefined
       settle.reject(error)
-      if (error.status === 403) emit(s.handlers, 'signedout', { code: error.code })
+      if (s.hold && s.hold.error === error && s.hold.ms === refusedFor) emit(s.handlers, 'signedout', { code: error.code })
       else emit(s.handlers, 'error', error)
     },
   )
@@ -63,10 +66,13 @@ export function renew(c: Client): Promise<Stored> {
 async function attempt(c: Client): Promise<Stored> {
   const s = c.shared
   let newCodes = 0
+  let ended = ''
   s.deadline = Date.now() + patience
   s.hold = undefined
   for (let n = 1; ; n++) {
-    const stored = load(s)
+    // A session that has ended is not there, even if the phone does not forget it.
+    const found = load(s)
+    const stored = found && found.refresh !== ended ? found : undefined
     let error: YufuError
     try {
       const sent = Date.now()
@@ -78,6 +84,7 @@ async function attempt(c: Client): Promise<Stored> {
       const oauth = (answer.data || {}).error
       if (stored && oauth === 'invalid_grant') {
         // The session has ended. One silent log-in, and the user notices nothing.
+        ended = stored.refresh
         forget(s)
         continue
       }
@@ -102,7 +109,7 @@ async function attempt(c: Client): Promise<Stored> {
 }
 
 function hold(s: Shared, error: YufuError, ms: number): void {
-  s.hold = { at: Date.now(), ms, error }
+  s.hold = { at: Date.now(), ms: Math.min(ms, longestHold), error }
 }
 
 /** left is how long the renewal under way may still wait for one answer. */

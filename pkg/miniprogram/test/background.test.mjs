@@ -153,6 +153,16 @@ test('storage that the phone cannot read, or that is cleared, is a log-in', asyn
   assert.equal((await phone.run(me(yufu))).statusCode, 200)
 })
 
+test('an ended session that the phone does not forget is replaced all the same', async () => {
+  const { phone, yufu } = await loggedIn()
+  phone.wx.removeStorageSync = () => {
+    throw new Error('removeStorageSync:fail')
+  }
+  phone.store({ refresh: phone.stored().refresh.slice(0, -3) })
+  assert.equal((await phone.run(me(yufu))).statusCode, 200)
+  assert.deepEqual(phone.sent(), ['exchange', 'refresh', 'exchange', 'GET /v1/me'])
+})
+
 test('where the phone stores nothing, the program works until it ends, and is told', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()

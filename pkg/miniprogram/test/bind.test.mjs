@@ -187,3 +187,18 @@ test('who was bound or unbound by an admin is told at the next refresh', async (
   assert.equal((await phone.run(yufu.session())).bound, false)
   assert.deepEqual(events, ['bound 李雷', 'unbound'])
 })
+
+test('a binding that has to refresh joins the refresh that is under way', async () => {
+  const service = await startBinding()
+  let slow = 1
+  const { phone, yufu } = await loggedIn(service, {
+    fate: (made) => (made.url.endsWith('/v1/binding') ? 'silent-answer' : made.body?.includes('refresh_token=') && slow-- > 0 ? 'silent-request' : 'ok'),
+  })
+  await phone.age((600 - 30 - 3) * 1000)
+  const bound = yufu.bind(facts('1001'))
+  await phone.advance(5000)
+  const asked = yufu.session()
+  assert.equal((await phone.run(bound)).bound, true)
+  assert.equal((await phone.run(asked)).bound, true)
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'refresh'])
+})

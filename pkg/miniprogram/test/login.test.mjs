@@ -246,6 +246,29 @@ test('when WeChat asks for a pause, nobody asks before it is over', async () => 
   assert.deepEqual(phone.sent(), ['exchange'])
 })
 
+test('a Retry-After that is a date, on a phone whose clock is wrong, is not waited for for years', async () => {
+  let down = true
+  const tokens = await startTokens({}, (res) => down && (res.json(503, { error: 'temporarily_unavailable', error_code: 'storage_unavailable' }, { 'Retry-After': new Date(Date.now() + 86400_000 * 400).toUTCString() }), true))
+  const phone = newPhone(tokens)
+  const yufu = phone.yufu()
+  await assert.rejects(phone.run(yufu.session()), { code: 'storage_unavailable' })
+  down = false
+  await assert.rejects(phone.run(yufu.session()), { code: 'storage_unavailable' })
+  await phone.advance(300_000)
+  await phone.run(yufu.session())
+  assert.deepEqual(phone.sent(), ['exchange', 'exchange'])
+})
+
+test('a login option that throws is an error that says so', async () => {
+  const phone = newPhone(service)
+  const yufu = phone.yufu({
+    login() {
+      throw new TypeError('of the program')
+    },
+  })
+  await assert.rejects(phone.run(yufu.session()), { name: 'YufuError', errMsg: /of the program/ })
+})
+
 test('a short Retry-After is waited for', async () => {
   let down = 2
   const tokens = await startTokens({}, (res) => down-- > 0 && (res.json(503, { error: 'temporarily_unavailable', error_code: 'storage_unavailable' }, { 'Retry-After': '2' }), true))
@@ -262,6 +285,7 @@ for (const [what, answer, sent] of [
   ['a 400 that is not the service’s', (res) => res.writeHead(400).end('no'), 1],
   ['a redirect', (res) => res.writeHead(302, { location: '/elsewhere' }).end(), 1],
   ['an empty object', (res) => res.json(200, {}), 4],
+  ['a 403 of a firewall', (res) => res.writeHead(403, { 'content-type': 'text/html' }).end('<html>'), 1],
   ['an unknown app', (res) => res.json(401, { error: 'invalid_client', error_code: 'app_unknown' }), 1],
   ['a wrong AppSecret', (res) => res.json(500, { error: 'server_error', error_code: 'platform_misconfigured' }), 1],
 ]) {
@@ -273,6 +297,7 @@ for (const [what, answer, sent] of [
     await phone.run(yufu.session())
     await phone.age(3600_000)
     const before = phone.stored()
+    yufu.on('signedout', () => assert.fail('nobody is signed out'))
     wrong = true
     await assert.rejects(phone.run(yufu.session()), { name: 'YufuError' })
     await assert.rejects(phone.run(yufu.session()), { name: 'YufuError' })

@@ -95,6 +95,20 @@ test('a 401 leads to one refresh and one more try, however many requests meet it
   assert.equal(back.seen.length, 16)
 })
 
+test('who comes while a refused token is replaced waits, and does not send it', async () => {
+  const back = await shop()
+  let slow = 1
+  const phone = newPhone(service, { fate: (made) => (made.body?.includes('refresh_token=') && slow-- > 0 ? 'silent-request' : 'ok') })
+  const yufu = phone.yufu({ apiHosts: [back.host] })
+  await phone.run(yufu.session())
+  await service.revoke({ token: phone.stored().access })
+  const first = yufu.fetch({ url: back.orders })
+  await phone.advance(1000)
+  const second = yufu.fetch({ url: back.orders })
+  assert.deepEqual((await phone.run(Promise.all([first, second]))).map((a) => a.statusCode), [200, 200])
+  assert.equal(back.seen.length, 3)
+})
+
 test('a second 401 is the caller’s, and a back end that refuses everybody does not rotate on every request', async () => {
   const back = await shop(() => 401)
   const good = await shop()
