@@ -55,7 +55,7 @@ func (h *harness) do(req *http.Request) (*answer, error) {
 		return nil, err
 	}
 	a := &answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
-	h.read(a, req.Method+" "+req.URL.Path, req.URL.Path == "/oauth2/token")
+	h.read(a, req.Method+" "+req.URL.Path, req.URL.Path == "/oauth2/token" || req.URL.Path == "/v1/binding")
 	return a, nil
 }
 

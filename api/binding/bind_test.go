@@ -1,0 +1,142 @@
+package binding_test
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/yufu-auth/yufu/api/apitest"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
+)
+
+// binding sends a request to /v1/binding.
+func (w *world) binding(t *testing.T, method, query string, token auth.Secret, contentType, body string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, w.url+"/v1/binding"+query, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token.Reveal())
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := w.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(b)}
+}
+
+func (w *world) post(t *testing.T, token auth.Secret, body string) answer {
+	t.Helper()
+	return w.binding(t, http.MethodPost, "", token, "application/json", body)
+}
+
+// want fails the test unless the answer has the status and the code.
+func (a answer) want(t *testing.T, status int, code string) answer {
+	t.Helper()
+	if a.Status != status || code != "" && a.members(t)["code"] != code {
+		t.Errorf("%d %s; want %d %s", a.Status, a.Body, status, code)
+	}
+	return a
+}
+
+const byFacts = `{"method":"facts","fields":{"employee_no":"1001","name":"李雷"}}`
+
+func TestBind(t *testing.T) {
+	t.Parallel()
+	t.Run("answers_the_person_and_a_token_that_says_so_and_nobody_keeps_it", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		a := w.post(t, w.Login("alice").AccessToken, byFacts).want(t, 200, "")
+		apitest.SameMembers(t, "bound", []byte(a.Body))
+		if a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("%v", a.Header)
+		}
+		m := a.members(t)
+		if d := cmp.Diff(map[string]any{"id": w.bindings.LiLei.ID.String(), "external_id": "1001", "name": "李雷"}, m["person"]); d != "" {
+			t.Error(d)
+		}
+		token := auth.Secret(m["access_token"].(string))
+		w.me(t, token).want(t, 200, "")
+		free := w.binding(t, http.MethodDelete, "", token, "", "").want(t, 200, "")
+		apitest.SameMembers(t, "unbound", []byte(free.Body))
+		w.me(t, token).want(t, 401, "session_revoked")
+	})
+	t.Run("shows_the_ways_there_are_and_what_a_ticket_would_do", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		token := w.Login("alice").AccessToken
+		p := bindingtest.Policy()
+		p.Methods = []auth.BindingMethod{auth.BindFacts, auth.BindTicket}
+		w.bindings.SetPolicy(p)
+		apitest.SameMembers(t, "binding", []byte(w.binding(t, http.MethodGet, "", token, "", "").want(t, 200, "").Body))
+		ticket := w.bindings.Ticket(w.bindings.LiLei).Reveal()
+		a := w.binding(t, http.MethodGet, "?ticket="+ticket, token, "", "").want(t, 200, "")
+		apitest.SameMembers(t, "binding-ticket", []byte(a.Body))
+		if d := cmp.Diff(map[string]any{"name": "李*", "expires_at": "2026-07-01T12:10:00Z"}, a.members(t)["ticket"]); d != "" {
+			t.Error(d)
+		}
+		for _, query := range []string{"?ticket=", "?ticket=x"} {
+			w.binding(t, http.MethodGet, query, token, "", "").want(t, 422, "ticket_invalid")
+		}
+		w.binding(t, http.MethodGet, "?ticket="+ticket+"&ticket="+ticket, token, "", "").want(t, 400, "invalid_request")
+	})
+	t.Run("refuses_with_the_code_of_each_reason", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		g := w.Login("alice")
+		apitest.SameMembers(t, "problem-binding_no_match", []byte(w.post(t, g.AccessToken, strings.Replace(byFacts, "李雷", "韩梅梅", 1)).want(t, 422, "binding_no_match").Body))
+		apitest.SameMembers(t, "problem-ticket_invalid", []byte(w.post(t, g.AccessToken, `{"method":"ticket","ticket":"x"}`).want(t, 422, "ticket_invalid").Body))
+		w.bindings.AnswerWebhook(func(binding.Question) (binding.Answer, error) {
+			return binding.Answer{}, &auth.Error{Code: auth.WebhookRefused, UserMessage: "该学号已毕业，请联系教务处。"}
+		})
+		apitest.SameMembers(t, "problem-webhook_refused", []byte(w.post(t, g.AccessToken, `{"method":"webhook","fields":{"a":"b"}}`).want(t, 403, "webhook_refused").Body))
+		w.post(t, g.AccessToken, byFacts).want(t, 200, "")
+		apitest.SameMembers(t, "problem-person_taken", []byte(w.post(t, w.Login("bob").AccessToken, byFacts).want(t, 409, "person_taken").Body))
+		mallory := w.Login("mallory").AccessToken
+		for i := range 5 {
+			w.post(t, mallory, strings.Replace(byFacts, "1001", strconv.Itoa(i), 1)).want(t, 422, "binding_no_match")
+		}
+		delayed := w.post(t, mallory, byFacts).want(t, 429, "binding_delayed")
+		apitest.SameMembers(t, "problem-binding_delayed", []byte(delayed.Body))
+		if delayed.Header.Get("Retry-After") != "30" {
+			t.Errorf("Retry-After %q", delayed.Header.Get("Retry-After"))
+		}
+		w.Clock.Advance(30 * time.Second)
+		p := bindingtest.Policy()
+		p.SelfUnbind, p.Methods = false, nil
+		w.bindings.SetPolicy(p)
+		w.post(t, mallory, byFacts).want(t, 403, "binding_method_disabled")
+		w.binding(t, http.MethodDelete, "", mallory, "", "").want(t, 403, "unbind_forbidden")
+	})
+	t.Run("takes_one_JSON_object_from_the_bearer_of_a_token", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		token := w.Login("alice").AccessToken
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+			w.binding(t, method, "", "", "application/json", byFacts).want(t, 401, "token_missing")
+			w.binding(t, method, "", "x", "application/json", byFacts).want(t, 401, "token_invalid")
+		}
+		w.binding(t, http.MethodPost, "", token, "application/x-www-form-urlencoded", "method=facts").want(t, 415, "unsupported_media_type")
+		w.post(t, token, byFacts+strings.Repeat(" ", 70<<10)).want(t, 413, "body_too_large")
+		for _, body := range []string{``, `x`, `[]`, `{"method":"facts","method":"facts"}`, byFacts + byFacts, `{"method":"facts","password":"x"}`, `{"method":["facts"]}`} {
+			w.post(t, token, body).want(t, 400, "invalid_request")
+		}
+		w.binding(t, http.MethodPut, "", token, "application/json", byFacts).want(t, 405, "method_not_allowed")
+	})
+}

@@ -1,0 +1,363 @@
+package e2e
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+)
+
+// business is an app's own back end, as its webhook asks it, with a certificate
+// that the service is told to believe.
+type business struct {
+	*httptest.Server
+	mu     sync.Mutex
+	answer http.HandlerFunc
+	asked  []string
+}
+
+func newBusiness(t *testing.T) *business {
+	t.Helper()
+	b := &business{}
+	b.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		b.mu.Lock()
+		answer := b.answer
+		b.asked = append(b.asked, r.Header.Get("Webhook-Signature")+" "+string(body))
+		b.mu.Unlock()
+		answer(w, r)
+	}))
+	t.Cleanup(b.Close)
+	return b
+}
+
+// says has it answer with a body from now on.
+func (b *business) says(body string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answer = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }
+}
+
+// binder is a deployment whose users bind themselves.
+type binder struct {
+	*service
+	d        *deployment
+	p        *process
+	business *business
+	n        int // of persons and users so far
+}
+
+const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" //nolint:gosec // of this test alone
+
+// policy is that of the tests, with some members changed.
+func (b *binder) policy(change string) {
+	b.t.Helper()
+	var p map[string]any
+	for _, text := range []string{`{"methods":["facts","phone","ticket","webhook"],"facts":{"lookup":"employee_no","check":["name"]},
+		"webhook":{"url":"` + b.business.URL + `/bind"},"self_unbind":true}`, change} {
+		if err := json.Unmarshal([]byte(text), &p); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.mustRun(b.d.env, string(text), "app", "update", testApp, "--policy-file", "-")
+}
+
+// person is one that the business knows.
+type person struct{ ID, number, name, phone string }
+
+func (b *binder) person() person {
+	b.t.Helper()
+	b.n++
+	p := person{number: fmt.Sprint("E-", b.n), name: fmt.Sprint("甲", b.n), phone: fmt.Sprintf("138%08d", b.n)}
+	a := b.admins("POST", "/admin/v1/persons", fmt.Sprintf(`{"external_id":%q,"name":%q,"phone":%q,"facts":{"employee_no":%q,"name":%q}}`,
+		p.number, p.name, p.phone, p.number, p.name)).want(b.service, 201, "")
+	if err := json.Unmarshal([]byte(a.Body), &p); err != nil || p.ID == "" {
+		b.t.Fatalf("%s: %v", a.Body, err)
+	}
+	return p
+}
+
+// user logs a new user in.
+func (b *binder) user() (name string, login *answer) {
+	b.t.Helper()
+	b.n++
+	name = fmt.Sprint("user", b.n)
+	return name, b.logIn(name).want(b.service, 200, "")
+}
+
+// call sends a request to /v1/binding.
+func (b *binder) call(method, token, body string) *answer {
+	b.t.Helper()
+	req, err := http.NewRequest(method, b.base+"/v1/binding", strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	return b.must(b.do(req))
+}
+
+func (b *binder) facts(token string, number, name string) *answer {
+	b.t.Helper()
+	return b.call("POST", token, fmt.Sprintf(`{"method":"facts","fields":{"employee_no":%q,"name":%q}}`, number, name))
+}
+
+func (b *binder) phone(token, user, phone string) *answer {
+	b.t.Helper()
+	a := b.must(b.sim.post("/sim/phone-codes", map[string]string{"user": user, "phone": phone}))
+	return b.call("POST", token, fmt.Sprintf(`{"method":"phone","code":%q}`, a.Doc.Code))
+}
+
+func (b *binder) mint(p person) string {
+	b.t.Helper()
+	a := b.admins("POST", "/admin/v1/persons/"+p.ID+"/bind-tickets", "").want(b.service, 201, "")
+	var t struct{ Ticket string }
+	if err := json.Unmarshal([]byte(a.Body), &t); err != nil || len(t.Ticket) == 0 || len(t.Ticket) > 32 {
+		b.t.Fatalf("%s: %v", a.Body, err)
+	}
+	return t.Ticket
+}
+
+func (b *binder) ticket(token, ticket string) *answer {
+	b.t.Helper()
+	return b.call("POST", token, fmt.Sprintf(`{"method":"ticket","ticket":%q}`, ticket))
+}
+
+// wantBound fails the test unless the answer, and all that follows from it, says
+// that the user is the person, and that what he had before is dead.
+func (b *binder) wantBound(login, a *answer, p person) *answer {
+	b.t.Helper()
+	a.want(b.service, 200, "")
+	if !a.Doc.Bound || !strings.Contains(a.Body, `"external_id":"`+p.number+`"`) {
+		b.t.Fatalf("the binding answers %s, want %s", a.Body, p.number)
+	}
+	b.me(login.Doc.AccessToken).want(b.service, 401, "session_revoked")
+	me := b.me(a.Doc.AccessToken).want(b.service, 200, "")
+	next := b.refresh(login.Doc.RefreshToken).want(b.service, 200, "")
+	for _, x := range []*answer{me, next} {
+		if x.Doc.UUID != login.Doc.UUID || !strings.Contains(x.Body, `"external_id":"`+p.number+`"`) {
+			b.t.Errorf("afterwards: %s", x.Body)
+		}
+	}
+	return next
+}
+
+func TestBinding(t *testing.T) {
+	t.Parallel()
+	for store, database := range map[string]func(t *testing.T) string{
+		"PostgreSQL": func(t *testing.T) string { return pgtest.Empty(t) },
+		"SQLite":     func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "yufu.db") },
+	} {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			d := deploy(h, database(t))
+			b := &binder{d: d, business: newBusiness(t)}
+			h.secret("a webhook secret", webhookSecret)
+			certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.business.Certificate().Raw})
+			d.env["SSL_CERT_FILE"] = h.file("ca.pem", string(certificate))
+			d.env["YUFU_WEBHOOK_NETWORKS"] = "127.0.0.0/8"
+			b.p, b.service = d.serve("yufu", "--migrate")
+			d.addApp()
+			b.adminKey = d.serviceKey("admin")
+			h.mustRun(d.env, "", "app", "update", testApp, "--webhook-secret-file", h.file("webhook.secret", webhookSecret+"\n"))
+			b.policy(`{}`)
+			for _, c := range bindingCases {
+				t.Run(c.name, func(t *testing.T) {
+					sub := *b
+					sub.service, sub.n = b.in(t), b.n
+					c.run(&sub)
+					b.n = sub.n
+					b.policy(`{}`)
+				})
+			}
+			logged := b.p.stderr.String() + b.p.stdout.String()
+			if found := regexp.MustCompile(`138\d{8}|甲\d+|E-\d+`).FindString(logged); found != "" {
+				t.Errorf("the log holds %s", found)
+			}
+		})
+	}
+}
+
+var bindingCases = []struct {
+	name string
+	run  func(b *binder)
+}{
+	{"by facts makes the user a person, and unbinding makes him none again", func(b *binder) {
+		p := b.person()
+		_, login := b.user()
+		view := b.call("GET", login.Doc.AccessToken, "").want(b.service, 200, "")
+		if view.Doc.Bound || !strings.Contains(view.Body, `{"method":"facts","fields":["employee_no","name"]}`) {
+			b.t.Errorf("before: %s", view.Body)
+		}
+		next := b.wantBound(login, b.facts(login.Doc.AccessToken, " "+strings.ToLower(p.number), p.name), p)
+		if view := b.call("GET", next.Doc.AccessToken, "").want(b.service, 200, ""); !view.Doc.Bound {
+			b.t.Errorf("after: %s", view.Body)
+		}
+		unbound := b.call("DELETE", next.Doc.AccessToken, "").want(b.service, 200, "")
+		if unbound.Doc.Bound || unbound.Doc.AccessToken == "" {
+			b.t.Errorf("unbound: %s", unbound.Body)
+		}
+		b.me(next.Doc.AccessToken).want(b.service, 401, "session_revoked")
+		if a := b.refresh(next.Doc.RefreshToken).want(b.service, 200, ""); a.Doc.Bound {
+			b.t.Errorf("the refresh still says %s", a.Body)
+		}
+	}},
+	{"by facts that fit nobody gets one answer, and then has to wait", func(b *binder) {
+		p, other := b.person(), b.person()
+		_, login := b.user()
+		var bodies []string
+		for _, c := range [][2]string{{p.number, other.name}, {"E-404", p.name}, {p.name, p.number}, {"E-405", "x"}, {"E-406", "x"}} {
+			a := b.facts(login.Doc.AccessToken, c[0], c[1]).want(b.service, 422, "binding_no_match")
+			bodies = append(bodies, strings.ReplaceAll(a.Body, a.Doc.RequestID, ""))
+		}
+		for _, body := range bodies {
+			if body != bodies[0] {
+				b.t.Errorf("%s and %s", bodies[0], body)
+			}
+		}
+		a := b.facts(login.Doc.AccessToken, p.number, p.name).want(b.service, 429, "binding_delayed")
+		if wait, err := strconv.Atoi(a.Header.Get("Retry-After")); err != nil || wait < 1 || wait > 30 {
+			b.t.Errorf("Retry-After %q", a.Header.Get("Retry-After"))
+		}
+		// It is he who waits, and nobody else.
+		_, honest := b.user()
+		b.wantBound(honest, b.facts(honest.Doc.AccessToken, p.number, p.name), p)
+	}},
+	{"refuses what is malformed, as often as it comes", func(b *binder) {
+		_, login := b.user()
+		for _, body := range []string{
+			`{}`, `{"method":"password"}`, `{"method":"facts"}`, `{"method":"facts","fields":{"employee_no":"1"}}`,
+			`{"method":"facts","fields":{"employee_no":1,"name":"x"}}`, `{"method":"phone"}`, `{"method":"ticket"}`, `[]`, `x`,
+		} {
+			b.call("POST", login.Doc.AccessToken, body).want(b.service, 400, "invalid_request")
+		}
+	}},
+	{"by phone finds the person whose number WeChat vouches for", func(b *binder) {
+		p := b.person()
+		user, login := b.user()
+		b.phone(login.Doc.AccessToken, "mallory", p.phone).want(b.service, 400, "phone_code_invalid")
+		b.phone(login.Doc.AccessToken, user, "13912345678").want(b.service, 422, "binding_no_match")
+		b.sim.fault(map[string]any{"errcode": -1, "count": 1, "path": "/wxa/business/getuserphonenumber"})
+		b.phone(login.Doc.AccessToken, user, p.phone).want(b.service, 503, "platform_unavailable")
+		b.wantBound(login, b.phone(login.Doc.AccessToken, user, p.phone), p)
+	}},
+	{"by phone makes a person where the policy says so", func(b *binder) {
+		b.policy(`{"phone":{"create":true}}`)
+		user, login := b.user()
+		a := b.phone(login.Doc.AccessToken, user, "13912345678").want(b.service, 200, "")
+		if !a.Doc.Bound {
+			b.t.Errorf("%s", a.Body)
+		}
+	}},
+	{"by a ticket is for one user, who may say it twice", func(b *binder) {
+		p := b.person()
+		ticket := b.mint(p)
+		_, login := b.user()
+		preview := b.must(b.get(b.base+"/v1/binding?ticket="+ticket, login.Doc.AccessToken)).want(b.service, 200, "")
+		if strings.Contains(preview.Body, p.name) || !strings.Contains(preview.Body, `"name":"甲*`) {
+			b.t.Errorf("the preview is %s", preview.Body)
+		}
+		next := b.wantBound(login, b.ticket(login.Doc.AccessToken, ticket), p)
+		b.ticket(next.Doc.AccessToken, ticket).want(b.service, 200, "")
+		_, other := b.user()
+		b.ticket(other.Doc.AccessToken, ticket).want(b.service, 422, "ticket_invalid")
+		b.ticket(other.Doc.AccessToken, strings.Repeat("A", 27)).want(b.service, 422, "ticket_invalid")
+		b.must(b.get(b.base+"/v1/binding?ticket="+ticket, other.Doc.AccessToken)).want(b.service, 422, "ticket_invalid")
+	}},
+	{"by webhook asks the business, whose word reaches the phone", func(b *binder) {
+		p := b.person()
+		_, login := b.user()
+		bind := func() *answer {
+			b.t.Helper()
+			return b.call("POST", login.Doc.AccessToken, `{"method":"webhook","fields":{"badge":"B-1"}}`)
+		}
+		b.business.says(`{"refused":{"user_message":"工号不存在，请联系人事"}}`)
+		if a := bind().want(b.service, 403, "webhook_refused"); !strings.Contains(a.Body, `"user_message":"工号不存在，请联系人事"`) {
+			b.t.Errorf("%s", a.Body)
+		}
+		b.business.says(`nonsense`)
+		bind().want(b.service, 503, "webhook_unavailable")
+		b.business.says(fmt.Sprintf(`{"person":{"external_id":%q,"name":%q}}`, p.number, p.name))
+		b.wantBound(login, bind(), p)
+		if last := b.business.asked[len(b.business.asked)-1]; !strings.HasPrefix(last, "v1,") || !strings.Contains(last, `"badge":"B-1"`) || !strings.Contains(last, login.Doc.UUID) {
+			b.t.Errorf("it was asked %s", last)
+		}
+	}},
+	{"refuses a second identity, or has it join, as the policy says", func(b *binder) {
+		p := b.person()
+		_, first := b.user()
+		kept := b.wantBound(first, b.facts(first.Doc.AccessToken, p.number, p.name), p)
+		_, second := b.user()
+		b.facts(second.Doc.AccessToken, p.number, p.name).want(b.service, 409, "person_taken")
+		b.policy(`{"second_identity":"join"}`)
+		b.wantBound(second, b.facts(second.Doc.AccessToken, p.number, p.name), p)
+		b.me(kept.Doc.AccessToken).want(b.service, 200, "")
+	}},
+	{"that replaces ends the first identity's sessions at every validator", func(b *binder) {
+		b.policy(`{"second_identity":"replace"}`)
+		back := b.backEnd("orders", b.base, b.d.serviceKey("service"))
+		p := b.person()
+		_, first := b.user()
+		kept := b.wantBound(first, b.facts(first.Doc.AccessToken, p.number, p.name), p)
+		if status := back.status("/orders", kept.Doc.AccessToken); status != http.StatusOK {
+			b.t.Errorf("before, the back end answers %d", status)
+		}
+		_, second := b.user()
+		b.wantBound(second, b.facts(second.Doc.AccessToken, p.number, p.name), p)
+		b.me(kept.Doc.AccessToken).want(b.service, 401, "session_revoked")
+		b.refresh(kept.Doc.RefreshToken).want(b.service, 400, "session_revoked")
+		for _, token := range []string{kept.Doc.AccessToken, first.Doc.AccessToken, second.Doc.AccessToken} {
+			b.eventually("the back end refuses what is dead", func() bool { return back.status("/orders", token) == http.StatusUnauthorized })
+		}
+	}},
+	{"does what the policy does not allow for nobody", func(b *binder) {
+		p, q := b.person(), b.person()
+		_, login := b.user()
+		b.policy(`{"methods":["facts"],"self_unbind":false}`)
+		next := b.wantBound(login, b.facts(login.Doc.AccessToken, p.number, p.name), p)
+		b.facts(next.Doc.AccessToken, q.number, q.name).want(b.service, 409, "already_bound")
+		b.call("DELETE", next.Doc.AccessToken, "").want(b.service, 403, "unbind_forbidden")
+		b.call("POST", next.Doc.AccessToken, `{"method":"ticket","ticket":"`+strings.Repeat("A", 27)+`"}`).want(b.service, 403, "binding_method_disabled")
+		b.admins("POST", "/admin/v1/persons/"+q.ID+"/disable", "")
+		_, other := b.user()
+		b.facts(other.Doc.AccessToken, q.number, q.name).want(b.service, 403, "person_disabled")
+	}},
+	{"of two users at once has exactly the policy's outcome", func(b *binder) {
+		p := b.person()
+		_, first := b.user()
+		_, second := b.user()
+		codes := make(chan int, 2)
+		var wg sync.WaitGroup
+		for _, login := range []*answer{first, second} {
+			wg.Go(func() {
+				req, _ := http.NewRequest("POST", b.base+"/v1/binding", strings.NewReader(fmt.Sprintf(`{"method":"facts","fields":{"employee_no":%q,"name":%q}}`, p.number, p.name)))
+				req.Header.Set("Authorization", "Bearer "+login.Doc.AccessToken)
+				req.Header.Set("Content-Type", "application/json")
+				if a, err := b.do(req); err == nil {
+					codes <- a.Status
+				}
+			})
+		}
+		wg.Wait()
+		if one, two := <-codes, <-codes; one+two != 200+409 {
+			b.t.Errorf("they answer %d and %d", one, two)
+		}
+	}},
+}
