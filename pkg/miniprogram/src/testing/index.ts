@@ -109,14 +109,21 @@ export class Phone {
 
   /** With virtual time: lets as much time pass as the promise needs. Fails if nothing would happen any more. */
   async run<T>(promise: PromiseLike<T>): Promise<T> {
-    let done = false
-    const end = () => {
-      done = true
-    }
-    promise.then(end, end)
+    // Taken at once: a promise of the program's may need time to tell it again.
+    let done: (() => T) | undefined
+    promise.then(
+      (value) => {
+        done = () => value
+      },
+      (error) => {
+        done = () => {
+          throw error
+        }
+      },
+    )
     for (;;) {
       await this.quiet()
-      if (done) return promise
+      if (done) return done()
       if (!this.clock.step()) {
         await turn()
         if (!done && !this.clock.next() && !this.input) throw new Error('this promise waits for something that will not come')
