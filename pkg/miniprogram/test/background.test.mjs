@@ -43,6 +43,54 @@ for (const onReturn of ['callbacks first', 'timers first']) {
   }
 }
 
+test('where nobody tells that the program is shown, an interrupted refresh goes on all the same', async () => {
+  let lose = true
+  const phone = newPhone(service, { fate: (made) => (lose && made.body?.includes('refresh_token=') ? 'silent-request' : 'ok') })
+  delete phone.wx.onAppShow
+  const yufu = phone.yufu()
+  await phone.run(yufu.session())
+  await phone.age(3600_000)
+  const pending = me(yufu)
+  await phone.advance(100)
+  phone.background()
+  await phone.advance(600_000)
+  lose = false
+  phone.foreground()
+  assert.equal((await phone.run(pending)).statusCode, 200)
+})
+
+for (const onReturn of ['callbacks first', 'timers first']) {
+  test(`a code that WeChat gave while the program stood still is used (${onReturn})`, async () => {
+    let give
+    const phone = newPhone(service, { onReturn, codes: () => new Promise((resolve) => (give = resolve)) })
+    const pending = phone.yufu().session()
+    phone.background()
+    // The phone waits for real input, so its clock is moved by hand.
+    while (phone.clock.step(600_000));
+    assert(phone.suspended)
+    give(await service.codes(phone.user)())
+    await new Promise((resolve) => setImmediate(resolve))
+    phone.foreground()
+    assert.match((await phone.run(pending)).uuid, /-/)
+    assert.equal(phone.logins, 1)
+  })
+}
+
+test('a log-in that WeChat forgot in the background is begun again on return', async () => {
+  let forget = true
+  const phone = newPhone(service)
+  const codes = service.codes(phone.user)
+  const other = newPhone(service, { codes: async () => (forget ? undefined : codes()) })
+  const pending = other.yufu().session()
+  await other.advance(100)
+  other.background()
+  await other.advance(600_000)
+  forget = false
+  other.foreground()
+  assert.match((await other.run(pending)).uuid, /-/)
+  assert.equal(other.logins, 2)
+})
+
 test('a program that is destroyed in the background starts with what was stored', async () => {
   const { phone } = await loggedIn()
   phone.background()

@@ -202,3 +202,28 @@ test('a binding that has to refresh joins the refresh that is under way', async 
   assert.equal((await phone.run(asked)).bound, true)
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'refresh'])
 })
+
+test('a request that is refused while a binding is under way waits for its token, however young its own is', async () => {
+  let refused
+  const wasRefused = new Promise((resolve) => (refused = resolve))
+  const service = await startBinding((req, res, state) => {
+    if (req.url === '/plain') {
+      const good = req.headers.authorization === `Bearer access.${state.ver}.${state.generation}`
+      res.json(good ? 200 : 401, {})
+      if (!good) refused()
+      return true
+    }
+    if (req.url !== '/v1/binding') return false
+    state.ver++
+    state.person = persons[1001]
+    wasRefused.then(() => res.json(200, { bound: true, person: state.person, access_token: `access.${state.ver}.${state.generation}`, expires_in: 600 }))
+    return true
+  })
+  const { phone, yufu } = await loggedIn(service)
+  const bound = yufu.bind(facts('1001'))
+  // Until the service has it.
+  while (service.ver === 1) await new Promise((resolve) => setImmediate(resolve))
+  const [answer] = await phone.run(Promise.all([yufu.fetch({ url: `${service.baseURL}/plain` }), bound]))
+  assert.equal(answer.statusCode, 200)
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'GET /plain', 'GET /plain'])
+})

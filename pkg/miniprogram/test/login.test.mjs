@@ -65,6 +65,9 @@ test('a cold start with a stored session makes no request until one is needed', 
   assert.deepEqual(await phone.run(yufu.session()), before)
   assert.deepEqual(phone.sent(), [])
   assert.equal(phone.logins, 1)
+  await phone.age(3600_000)
+  await phone.run(yufu.session())
+  assert.deepEqual(phone.sent(), ['refresh'])
   assert.deepEqual(told, [], 'what was known is no news')
 })
 
@@ -167,6 +170,16 @@ for (const how of ['never answers', 'fails']) {
     assert(phone.logins <= 44)
   })
 }
+
+test('logging in and out again and again keeps to the rate of wx.login', async () => {
+  const phone = newPhone(service)
+  const yufu = phone.yufu()
+  for (let i = 0; i < 8; i++) {
+    await phone.run(yufu.session())
+    await phone.run(yufu.logout())
+  }
+  assert.deepEqual([phone.logins, phone.loginsRefused], [8, 0])
+})
 
 test('a session that was revoked is replaced by one silent log-in', async () => {
   const phone = newPhone(service)
