@@ -32,7 +32,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, e
 		if err != nil {
 			return err
 		}
-		if f.State, done.Audiences, err = a.state(ctx, tx); err != nil {
+		if f.State, err = a.state(ctx, tx); err != nil {
 			return err
 		}
 		f.Current, f.Others = c.current, c.others
@@ -103,7 +103,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Don
 			return err
 		}
 		var f binding.Found
-		if f.State, done.Audiences, err = a.state(ctx, tx); err != nil {
+		if f.State, err = a.state(ctx, tx); err != nil {
 			return err
 		}
 		f.Current = c.current
@@ -145,12 +145,12 @@ func askerOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) (asker, error) {
 
 // state reads the session and its app, after [lockConcerned] has locked it if it
 // is live.
-func (a *asker) state(ctx context.Context, tx pgx.Tx) (session.State, []string, error) {
+func (a *asker) state(ctx context.Context, tx pgx.Tx) (session.State, error) {
 	p, err := readPresented(ctx, tx, presentedSQL, session.RefreshParams{Session: a.session, AppID: a.appID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = auth.SessionRevoked
 	}
-	return p.State, p.audiences, err
+	return p.State, err
 }
 
 const targetPersonSQL = `select id, external_id, name, disabled_at is not null from persons where `

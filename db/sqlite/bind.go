@@ -20,7 +20,7 @@ var _ binding.Store = (*Store)(nil)
 func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, error) {
 	var done binding.Done
 	err := s.inTx(ctx, "Bind", func(tx *writeTx) error {
-		f, created, err := findBind(ctx, tx, &b, &done)
+		f, created, err := findBind(ctx, tx, &b)
 		if err != nil {
 			return err
 		}
@@ -73,9 +73,9 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, e
 
 // findBind reads what a binding depends on, after it has made the person if it
 // must, which it reports.
-func findBind(ctx context.Context, tx *writeTx, b *binding.BindParams, done *binding.Done) (f *binding.Found, created bool, err error) {
+func findBind(ctx context.Context, tx *writeTx, b *binding.BindParams) (f *binding.Found, created bool, err error) {
 	f = &binding.Found{}
-	if done.Audiences, err = asker(ctx, tx, b.Session, f); err != nil {
+	if err = asker(ctx, tx, b.Session, f); err != nil {
 		return nil, false, err
 	}
 	if created, err = targetPerson(ctx, tx, b, f); err != nil {
@@ -102,7 +102,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Don
 			f   binding.Found
 			err error
 		)
-		if done.Audiences, err = asker(ctx, tx, u.Session, &f); err != nil {
+		if err = asker(ctx, tx, u.Session, &f); err != nil {
 			return err
 		}
 		done.Session = f.State.Session
@@ -126,24 +126,23 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Don
 }
 
 var askerSQL = statement(`
-select i.person_id, a.audiences, a.epoch, a.disabled_at is not null,` + sessionColumns + `
+select i.person_id, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions join apps a on a.appid = sessions.appid join identities i on i.uuid = sessions.identity_uuid
 where sessions.id = ?`)
 
 // asker reads the session that asks, and whom its identity is bound to.
-func asker(ctx context.Context, tx *writeTx, id uuid.UUID, f *binding.Found) (audiences []string, err error) {
+func asker(ctx context.Context, tx *writeTx, id uuid.UUID, f *binding.Found) error {
 	var (
 		row     sessionRow
 		current uuid.NullUUID
-		list    jsonList
 	)
-	err = tx.QueryRowContext(ctx, askerSQL, id).
-		Scan(append([]any{&current, &list, &f.State.AppEpoch, &f.State.AppDisabled}, row.targets()...)...)
+	err := tx.QueryRowContext(ctx, askerSQL, id).
+		Scan(append([]any{&current, &f.State.AppEpoch, &f.State.AppDisabled}, row.targets()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, auth.SessionRevoked
+		return auth.SessionRevoked
 	}
 	f.State.Session, f.Current = row.session(), current.UUID
-	return list, err
+	return err
 }
 
 const targetSQL = `select id, external_id, name, disabled_at is not null from persons where `

@@ -92,7 +92,7 @@ var bindTests = []test{
 		wantCode(t, err, "")
 		want := s
 		want.Person, want.Ver = &p, 2
-		wantEqual(t, "answer", done, binding.Done{Session: want, Audiences: []string{"https://" + appA + ".example"}, Changed: true})
+		wantEqual(t, "answer", done, binding.Done{Session: want, Changed: true})
 		wantEqual(t, "stored", f.stored(t, s.ID), want)
 		want = tablet
 		want.Person, want.Ver = &p, 2
@@ -139,7 +139,7 @@ var bindTests = []test{
 		before := f.dump(t)
 		done, err := f.Store.Bind(t.Context(), bindParams(s, p.ID, t0.Add(time.Hour)))
 		wantCode(t, err, "")
-		wantEqual(t, "answer", done, binding.Done{Session: s, Audiences: []string{"https://" + appA + ".example"}})
+		wantEqual(t, "answer", done, binding.Done{Session: s})
 		wantEqual(t, "rows", f.dump(t), before)
 	}},
 	{"an_identity_of_somebody_else_stays_his_unless_it_may_move", func(t *testing.T, f *fixture) {
@@ -284,7 +284,7 @@ var bindTests = []test{
 		wantCode(t, err, "")
 		want := s
 		want.Person, want.Ver = nil, 3
-		wantEqual(t, "answer", done, binding.Done{Session: want, Audiences: []string{"https://" + appA + ".example"}, Changed: true})
+		wantEqual(t, "answer", done, binding.Done{Session: want, Changed: true})
 		wantEqual(t, "stored", f.stored(t, s.ID), want)
 		if got := f.stored(t, tablet.ID); got.Person != nil || got.Ver != 3 {
 			t.Errorf("the other device: %+v", got)

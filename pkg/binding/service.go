@@ -2,8 +2,12 @@ package binding
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform"
@@ -123,7 +127,7 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	if err := s.settle(ctx, &a, reserved, err); err != nil {
 		return Grant{Session: current}, err
 	}
-	return s.grant(ctx, done, a.now)
+	return s.grant(ctx, &app, done, a.now)
 }
 
 // settleTimeout bounds what is left to do when an attempt is over.
@@ -154,7 +158,7 @@ func (s *Service) settle(ctx context.Context, a *attempt, reserved Reservation, 
 func clientsFault(err error) bool {
 	switch auth.CodeOf(err) {
 	case auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured, auth.WebhookUnavailable,
-		auth.StorageUnavailable, auth.RateLimited, auth.SessionRevoked, auth.AppDisabled:
+		auth.StorageUnavailable, auth.RateLimited, auth.SessionRevoked, auth.AppDisabled, auth.PersonConflict:
 		return false
 	case auth.Internal:
 		return errors.Is(err, context.Canceled)
@@ -187,7 +191,7 @@ func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID
 	if err != nil {
 		return Grant{Session: current}, err
 	}
-	return s.grant(ctx, done, now)
+	return s.grant(ctx, &app, done, now)
 }
 
 // View is what the bearer of an access token may know about his binding.
@@ -261,11 +265,11 @@ func fieldsOf(p *auth.Policy, m auth.BindingMethod) []string {
 }
 
 // grant mints the token that the session row stands for.
-func (s *Service) grant(ctx context.Context, done Done, now time.Time) (Grant, error) {
+func (s *Service) grant(ctx context.Context, app *auth.App, done Done, now time.Time) (Grant, error) {
 	if done.Changed {
 		s.c.Applied(ctx)
 	}
-	access, expiresIn, err := s.c.Minter.Mint(&done.Session, done.Audiences, now)
+	access, expiresIn, err := s.c.Minter.Mint(&done.Session, app.Audiences, now)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -277,3 +281,33 @@ func (s *Service) grant(ctx context.Context, done Done, now time.Time) (Grant, e
 
 // now returns the time as stores keep it.
 func (s *Service) now() time.Time { return session.StoredTime(s.c.Clock()) }
+
+// Exposed returns those attributes of a person that the policy of the app names,
+// as JSON values; those that he has not are left out. A person who is not there
+// has none.
+//
+// Errors: [auth.AppUnknown].
+func (s *Service) Exposed(ctx context.Context, person uuid.UUID, appID string) (map[string]json.RawMessage, error) {
+	app, err := s.c.Store.App(ctx, appID)
+	if err != nil || len(app.Policy.Attributes) == 0 {
+		return nil, err
+	}
+	p, err := s.c.Store.Person(ctx, person)
+	if errors.Is(err, auth.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(p.Attributes, &all); err != nil {
+		return nil, fmt.Errorf("binding: the attributes of person %s: %w", person, err)
+	}
+	exposed := map[string]json.RawMessage{}
+	for _, name := range app.Policy.Attributes {
+		if value, ok := all[name]; ok {
+			exposed[name] = value
+		}
+	}
+	return exposed, nil
+}

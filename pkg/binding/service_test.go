@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -516,4 +517,46 @@ func TestGuessing(t *testing.T) {
 			t.Errorf("%d failures for the value", n)
 		}
 	})
+}
+
+func TestExposed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.AnswerWebhook(func(binding.Question) (binding.Answer, error) {
+		return binding.Answer{ExternalID: "1001", Attributes: []byte(`{"department":"R&D","salary":1,"grade":null}`)}, nil
+	})
+	g, err := w.Bind(binding.Request{AccessToken: w.Login("alice").AccessToken, Method: auth.BindWebhook})
+	mustBind(t, g, err)
+	exposed := func(person uuid.UUID, names ...string) map[string]string {
+		t.Helper()
+		p := bindingtest.Policy()
+		p.Attributes = names
+		w.SetPolicy(p)
+		got, err := w.Binding.Exposed(t.Context(), person, g.Session.AppID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts := map[string]string{}
+		for name, value := range got {
+			texts[name] = string(value)
+		}
+		return texts
+	}
+	for _, c := range []struct {
+		person uuid.UUID
+		names  []string
+		want   map[string]string
+	}{
+		{w.LiLei.ID, nil, map[string]string{}},
+		{w.LiLei.ID, []string{"department", "grade", "phone"}, map[string]string{"department": `"R&D"`, "grade": "null"}},
+		{w.HanMeimei.ID, []string{"department"}, map[string]string{}},
+		{uuid.Must(uuid.NewV7()), []string{"department"}, map[string]string{}},
+	} {
+		if d := cmp.Diff(c.want, exposed(c.person, c.names...)); d != "" {
+			t.Errorf("%v: %s", c.names, d)
+		}
+	}
+	if _, err := w.Binding.Exposed(t.Context(), w.LiLei.ID, "wxnone"); !errors.Is(err, auth.AppUnknown) {
+		t.Errorf("%v", err)
+	}
 }

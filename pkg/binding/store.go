@@ -9,13 +9,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Store is what [Service] needs of a database. What [session.Store] says of
-// every method holds here too: one use case with its cutoffs and its audit event
+// Store is what [Service] needs of a database. What session.Store says of every
+// method holds here too: one use case with its cutoffs and its audit event
 // is one transaction, locks are taken in the order persons by id, identities by
 // id, sessions by id, cutoffs, and errors are those named, the context's or
 // [auth.StorageUnavailable].
-//
-// [session.Store]: https://pkg.go.dev/github.com/yufu-auth/yufu/pkg/session#Store
 type Store interface {
 	// App returns the app with its policy, or [auth.AppUnknown].
 	App(ctx context.Context, appID string) (auth.App, error)
@@ -184,10 +182,9 @@ type UnbindParams struct {
 	Event auth.AuditEvent
 }
 
-// Done is what the session says afterwards, and what its tokens are minted from.
+// Done is what the session says afterwards, from which its tokens are minted.
 type Done struct {
-	Session   auth.Session
-	Audiences []string
+	Session auth.Session
 	// Changed is false when everything was so before.
 	Changed bool
 	// Replaced are the identities that were unbound for this one.

@@ -48,6 +48,14 @@ func (b *business) says(body string) {
 	b.answer = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }
 }
 
+// trust has the services started from now on call the business back end.
+func (d *deployment) trust(b *business) {
+	d.t.Helper()
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.Certificate().Raw})
+	d.env["SSL_CERT_FILE"] = d.file("ca.pem", string(certificate))
+	d.env["YUFU_WEBHOOK_NETWORKS"] = "127.0.0.0/8"
+}
+
 // binder is a deployment whose users bind themselves.
 type binder struct {
 	*service
@@ -69,11 +77,11 @@ func (b *binder) policy(change string) {
 			b.t.Fatal(err)
 		}
 	}
-	text, err := json.Marshal(p)
+	text, err := json.Marshal(map[string]any{"policy": p})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.mustRun(b.d.env, string(text), "app", "update", testApp, "--policy-file", "-")
+	b.admins("PATCH", "/admin/v1/apps/"+testApp, string(text)).want(b.service, 200, "")
 }
 
 // person is one that the business knows.
@@ -100,17 +108,32 @@ func (b *binder) user() (name string, login *answer) {
 }
 
 // call sends a request to /v1/binding.
-func (b *binder) call(method, token, body string) *answer {
-	b.t.Helper()
-	req, err := http.NewRequest(method, b.base+"/v1/binding", strings.NewReader(body))
+func (s *service) call(method, token, body string) *answer {
+	s.t.Helper()
+	return s.must(s.tryCall(method, "", token, body))
+}
+
+func (s *service) tryCall(method, query, token, body string) (*answer, error) {
+	req, err := http.NewRequest(method, s.base+"/v1/binding"+query, strings.NewReader(body))
 	if err != nil {
-		b.t.Fatal(err)
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	return b.must(b.do(req))
+	return s.do(req)
+}
+
+// mint returns a ticket for the person with this id.
+func (s *service) mint(person string) string {
+	s.t.Helper()
+	a := s.admins("POST", "/admin/v1/persons/"+person+"/bind-tickets", "").want(s, 201, "")
+	var t struct{ Ticket string }
+	if err := json.Unmarshal([]byte(a.Body), &t); err != nil || t.Ticket == "" || len(t.Ticket) > 32 {
+		s.t.Fatalf("%s: %v", a.Body, err)
+	}
+	return t.Ticket
 }
 
 func (b *binder) facts(token string, number, name string) *answer {
@@ -122,16 +145,6 @@ func (b *binder) phone(token, user, phone string) *answer {
 	b.t.Helper()
 	a := b.must(b.sim.post("/sim/phone-codes", map[string]string{"user": user, "phone": phone}))
 	return b.call("POST", token, fmt.Sprintf(`{"method":"phone","code":%q}`, a.Doc.Code))
-}
-
-func (b *binder) mint(p person) string {
-	b.t.Helper()
-	a := b.admins("POST", "/admin/v1/persons/"+p.ID+"/bind-tickets", "").want(b.service, 201, "")
-	var t struct{ Ticket string }
-	if err := json.Unmarshal([]byte(a.Body), &t); err != nil || len(t.Ticket) == 0 || len(t.Ticket) > 32 {
-		b.t.Fatalf("%s: %v", a.Body, err)
-	}
-	return t.Ticket
 }
 
 func (b *binder) ticket(token, ticket string) *answer {
@@ -170,13 +183,15 @@ func TestBinding(t *testing.T) {
 			d := deploy(h, database(t))
 			b := &binder{d: d, business: newBusiness(t)}
 			h.secret("a webhook secret", webhookSecret)
-			certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.business.Certificate().Raw})
-			d.env["SSL_CERT_FILE"] = h.file("ca.pem", string(certificate))
-			d.env["YUFU_WEBHOOK_NETWORKS"] = "127.0.0.0/8"
+			d.trust(b.business)
 			b.p, b.service = d.serve("yufu", "--migrate")
 			d.addApp()
 			b.adminKey = d.serviceKey("admin")
-			h.mustRun(d.env, "", "app", "update", testApp, "--webhook-secret-file", h.file("webhook.secret", webhookSecret+"\n"))
+			h.mustRun(d.env, `{"methods":["ticket"]}`, "app", "update", testApp, "--policy-file", "-",
+				"--webhook-secret-file", h.file("webhook.secret", webhookSecret+"\n"))
+			if shown := h.mustRun(d.env, "", "app", "show", testApp); !strings.Contains(shown, `"ticket"`) || !strings.Contains(shown, `"webhook_secret": true`) {
+				t.Errorf("yufu app show prints %s", shown)
+			}
 			b.policy(`{}`)
 			for _, c := range bindingCases {
 				t.Run(c.name, func(t *testing.T) {
@@ -268,7 +283,7 @@ var bindingCases = []struct {
 	}},
 	{"by a ticket is for one user, who may say it twice", func(b *binder) {
 		p := b.person()
-		ticket := b.mint(p)
+		ticket := b.mint(p.ID)
 		_, login := b.user()
 		preview := b.must(b.get(b.base+"/v1/binding?ticket="+ticket, login.Doc.AccessToken)).want(b.service, 200, "")
 		if strings.Contains(preview.Body, p.name) || !strings.Contains(preview.Body, `"name":"甲*`) {
@@ -347,12 +362,11 @@ var bindingCases = []struct {
 		var wg sync.WaitGroup
 		for _, login := range []*answer{first, second} {
 			wg.Go(func() {
-				req, _ := http.NewRequest("POST", b.base+"/v1/binding", strings.NewReader(fmt.Sprintf(`{"method":"facts","fields":{"employee_no":%q,"name":%q}}`, p.number, p.name)))
-				req.Header.Set("Authorization", "Bearer "+login.Doc.AccessToken)
-				req.Header.Set("Content-Type", "application/json")
-				if a, err := b.do(req); err == nil {
-					codes <- a.Status
+				a, err := b.tryCall("POST", "", login.Doc.AccessToken, fmt.Sprintf(`{"method":"facts","fields":{"employee_no":%q,"name":%q}}`, p.number, p.name))
+				if err != nil {
+					a = &answer{}
 				}
+				codes <- a.Status
 			})
 		}
 		wg.Wait()
@@ -360,4 +374,48 @@ var bindingCases = []struct {
 			b.t.Errorf("they answer %d and %d", one, two)
 		}
 	}},
+}
+
+// What the examples of binding need.
+
+func setPolicyOfExamples(d *deployment, erp *business) {
+	d.t.Helper()
+	erp.says(`{"refused":{"user_message":"该学号已毕业，请联系教务处。"}}`)
+	d.secret("a webhook secret", webhookSecret)
+	d.mustRun(d.env, `{"methods":["facts","ticket","webhook"],"facts":{"lookup":"employee_no","check":["name"]},"webhook":{"url":"`+erp.URL+`"},"self_unbind":true}`,
+		"app", "update", testApp, "--policy-file", "-", "--webhook-secret-file", d.file("webhook.secret", webhookSecret))
+}
+
+// bindingOf sends a request to /v1/binding for the user of an answer with tokens.
+func (s *service) bindingOf(user *answer, method, query, body string) *answer {
+	s.t.Helper()
+	return s.must(s.tryCall(method, query, user.Doc.AccessToken, body))
+}
+
+// newPerson creates a person and returns his id.
+func (s *service) newPerson(name string) string {
+	s.t.Helper()
+	a := s.admins("POST", "/admin/v1/persons", `{"name":"`+name+`"}`).want(s, 201, "")
+	var p struct{ ID string }
+	if err := json.Unmarshal([]byte(a.Body), &p); err != nil {
+		s.t.Fatal(err)
+	}
+	return p.ID
+}
+
+func (s *service) mintFor(name string) string { return s.mint(s.newPerson(name)) }
+
+func (s *service) bindByTicket(user string) *answer {
+	s.t.Helper()
+	return s.bindingOf(s.logIn(user), "POST", "", `{"method":"ticket","ticket":"`+s.mintFor("李雷")+`"}`)
+}
+
+// guess fails so many times and returns the last answer.
+func (s *service) guess(user string, times int) (a *answer) {
+	s.t.Helper()
+	login := s.logIn(user)
+	for i := range times {
+		a = s.bindingOf(login, "POST", "", fmt.Sprintf(`{"method":"facts","fields":{"employee_no":"%s-%d","name":"x"}}`, user, i))
+	}
+	return a
 }

@@ -107,6 +107,26 @@ var examples = map[string]func(s, strict *service) *answer{
 		return s.admins("POST", "/admin/v1/revocations", `{"all":true}`)
 	},
 
+	"binding": func(s, _ *service) *answer { return s.bindingOf(s.logIn("alice"), "GET", "", "") },
+	"binding-ticket": func(s, _ *service) *answer {
+		return s.bindingOf(s.logIn("alice"), "GET", "?ticket="+s.mintFor("李雷"), "")
+	},
+	"bound":   func(s, _ *service) *answer { return s.bindByTicket("grace") },
+	"unbound": func(s, _ *service) *answer { return s.bindingOf(s.bindByTicket("heidi"), "DELETE", "", "") },
+	"problem-ticket_invalid": func(s, _ *service) *answer {
+		return s.bindingOf(s.logIn("alice"), "POST", "", `{"method":"ticket","ticket":"used"}`)
+	},
+	"problem-binding_no_match": func(s, _ *service) *answer { return s.guess("ivan", 1) },
+	"problem-binding_delayed":  func(s, _ *service) *answer { return s.guess("judy", 6) },
+	"problem-person_taken": func(s, _ *service) *answer {
+		person := s.newPerson("王小明")
+		s.bindingOf(s.logIn("kim"), "POST", "", `{"method":"ticket","ticket":"`+s.mint(person)+`"}`).want(s, 200, "")
+		return s.bindingOf(s.logIn("leo"), "POST", "", `{"method":"ticket","ticket":"`+s.mint(person)+`"}`)
+	},
+	"problem-webhook_refused": func(s, _ *service) *answer {
+		return s.bindingOf(s.logIn("mia"), "POST", "", `{"method":"webhook","fields":{"student_no":"2024"}}`)
+	},
+
 	"problem-not_found": func(s, _ *service) *answer { return s.must(s.get(s.base+"/", "")) },
 	"problem-invalid_request": func(s, _ *service) *answer {
 		req, err := http.NewRequest(http.MethodGet, s.base+"/v1/me", nil)
@@ -145,10 +165,13 @@ func TestExamples(t *testing.T) {
 	// Every example is given to a client of its own, so that none has to do
 	// with the troubles of another.
 	d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.1"
+	erp := newBusiness(t)
+	d.trust(erp)
 	_, s := d.serve("yufu", "--migrate")
 	d.env = d.env.with(settings{"YUFU_ACCESS_TOKEN_TTL": "1s", "YUFU_EXCHANGE_FAILURE_LIMIT": "1"})
 	_, strict := d.serve("strict yufu")
 	d.addApp()
+	setPolicyOfExamples(d, erp)
 	bindToPerson(t, server.DSN("postgres"), s.logIn(bound).Doc.UUID)
 	s.adminKey = d.serviceKey("admin")
 	token := s.logIn("alice").Doc.AccessToken
