@@ -26,5 +26,5 @@ check: ## Lint, generated files, race detector, fuzzing, benchmarks; takes minut
 	@.ci/check
 
 clean: ## Remove what was built and installed here; keeps the data in .yufu.
-	rm -rf bin .deps
+	rm -rf bin .deps pkg/miniprogram/dist pkg/miniprogram/miniprogram_dist
 	git ls-files '*package-lock.json' | while read -r f; do rm -rf "$$(dirname "$$f")/node_modules"; done

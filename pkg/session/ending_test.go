@@ -1,11 +1,14 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer"
@@ -81,16 +84,15 @@ var endings = map[string]struct {
 		}
 		return nil
 	}, "", auth.CutoffSession, false},
-	"an admin who disables the user": {changes(func(t *testing.T, w *world, _ auth.Person, c binding.IdentityChange) error {
-		_, err := w.store.DisableIdentity(t.Context(), c)
+	"an admin who disables the user": {changes(func(a *binding.Admin, identity, _ uuid.UUID, c binding.Caller) error {
+		_, err := a.DisableIdentity(context.Background(), identity, c)
 		return err
 	}), "", auth.CutoffSession, true},
-	"an admin who erases the user": {changes(func(t *testing.T, w *world, _ auth.Person, c binding.IdentityChange) error {
-		_, err := w.store.EraseIdentity(t.Context(), c)
-		return err
+	"an admin who erases the user": {changes(func(a *binding.Admin, identity, _ uuid.UUID, c binding.Caller) error {
+		return a.EraseIdentity(context.Background(), identity, c)
 	}), "", auth.CutoffSession, true},
-	"an admin who disables the person": {changes(func(t *testing.T, w *world, p auth.Person, c binding.IdentityChange) error {
-		_, err := w.store.DisablePerson(t.Context(), p.ID, c.Event)
+	"an admin who disables the person": {changes(func(a *binding.Admin, _, person uuid.UUID, c binding.Caller) error {
+		_, err := a.DisablePerson(context.Background(), person, c)
 		return err
 	}), "", auth.CutoffSession, true},
 	"another identity of the person that replaces it": {func(t *testing.T, w *world, g session.Grant) error {
@@ -216,10 +218,11 @@ func revokes(request func(t *testing.T, w *world, g session.Grant) session.Revoc
 }
 
 // changes is an ending by an admin, of a user who is bound to a person.
-func changes(change func(t *testing.T, w *world, p auth.Person, c binding.IdentityChange) error) func(*testing.T, *world, session.Grant) error {
+func changes(change func(a *binding.Admin, identity, person uuid.UUID, c binding.Caller) error) func(*testing.T, *world, session.Grant) error {
 	return func(t *testing.T, w *world, g session.Grant) error {
 		p := w.bind(t, g.Session.Identity)
-		return change(t, w, p, binding.IdentityChange{Identity: g.Session.Identity, Now: w.Clock.Now(), Event: w.Event("a test")})
+		a := binding.NewAdmin(binding.AdminConfig{Store: w.store, Apps: w.Store, Sealer: w.Sealer, Clock: w.Clock.Now, Applied: w.Committed})
+		return change(a, g.Session.Identity, p.ID, binding.Caller{Actor: auth.ActorCLI})
 	}
 }
 

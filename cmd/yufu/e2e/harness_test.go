@@ -75,7 +75,9 @@ var lookAtSources = sync.OnceValue(func() error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // a test that runs beside this one had it
 		}
-		if err == nil && d.IsDir() && (d.Name() == "node_modules" || d.Name() != ".." && strings.HasPrefix(d.Name(), ".")) {
+		// What npm installs and builds is not the program's.
+		built := d != nil && (d.Name() == "node_modules" || d.Name() == "dist" || d.Name() == "miniprogram_dist")
+		if err == nil && d.IsDir() && (built || d.Name() != ".." && strings.HasPrefix(d.Name(), ".")) {
 			return filepath.SkipDir
 		}
 		return err

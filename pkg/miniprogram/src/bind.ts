@@ -1,0 +1,74 @@
+// Binding the user to a person, and ending that.
+
+import type { Answer, BindRequest, Session, YufuError } from './api'
+import { refused } from './errors'
+import { type Client, ensure, expiry, renew } from './session'
+import { load, save, sessionOf } from './shared'
+import { readPerson, type Stored } from './store'
+import { call, patience } from './transport'
+
+export const bind = (c: Client, request: BindRequest): Promise<Session> => change(c, 'POST', request)
+export const unbind = (c: Client): Promise<Session> => change(c, 'DELETE')
+
+/** change changes the binding. Changes wait for each other. */
+function change(c: Client, method: string, body?: any): Promise<Session> {
+  const s = c.shared
+  const before = s.change || Promise.resolve()
+  const changed = before.then(() => attempt(c, method, body)).then(sessionOf)
+  const marker: Promise<unknown> = changed.then(
+    () => {},
+    () => {},
+  )
+  const end = marker.then(() => {
+    if (s.change === end) s.change = undefined
+  })
+  s.change = end
+  return changed
+}
+
+async function attempt(c: Client, method: string, body?: any): Promise<Stored> {
+  const before = await ensure(c)
+  let stored = before
+  let renewed = false
+  for (let n = 1; ; ) {
+    const sent = Date.now()
+    const { answer, error } = await outcome(send(c, method, stored.access, body))
+    if (answer && answer.statusCode === 200) {
+      const kept = keep(c, answer.data || {}, sent)
+      if (kept) return kept
+    } else if (error.status === 401 && !renewed) {
+      renewed = true
+      stored = await renew(c)
+      continue
+    } else if (error.status && !/^(bad_answer|internal|storage_unavailable)$/.test(error.code)) throw error
+    // The change may have been made or not, and a refresh tells: its answer
+    // says whether the user is bound, now. (Of other errors the service knows
+    // that it was not.)
+    stored = await renew(c)
+    if (made(method, before, stored)) return stored
+    if (n++ === 2) throw error
+  }
+}
+
+/** outcome is what became of a request: an answer, and an error unless it is good. */
+function outcome(sent: Promise<Answer>): Promise<{ answer?: Answer; error: YufuError }> {
+  return sent.then(
+    (answer) => ({ answer, error: refused(answer) }),
+    (error) => ({ error }),
+  )
+}
+
+function made(method: string, before: Stored, now: Stored): boolean {
+  const personOf = (x: Stored) => (x.bound && x.person ? x.person.id : '')
+  return method === 'POST' ? now.bound && personOf(now) !== personOf(before) : !now.bound
+}
+
+const send = (c: Client, method: string, access: string, body?: any): Promise<Answer> =>
+  call(c.shared.wx, patience, method, `${c.shared.baseURL}/v1/binding`, { 'content-type': 'application/json', Authorization: `Bearer ${access}` }, body)
+
+/** keep stores what the answer says and brings. The refresh token is that of the moment: it lives on. */
+function keep(c: Client, d: any, sent: number): Stored | undefined {
+  const current = load(c.shared)
+  if (!current || typeof d.access_token !== 'string' || !(d.expires_in > 0)) return
+  return save(c.shared, Object.assign({}, current, { access: d.access_token, at: Date.now(), until: expiry(d, sent), bound: d.bound === true, person: readPerson(d.person) }))
+}

@@ -1,0 +1,7 @@
+// The entry of miniprogram_dist: DevTools and phones load CommonJS.
+
+import { createYufu } from './index'
+
+declare const module: { exports: unknown }
+
+module.exports = { createYufu }

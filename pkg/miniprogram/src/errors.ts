@@ -1,0 +1,35 @@
+import type { Answer, YufuError } from './api'
+
+/** fail makes an error. What it says holds no token: texts come from here, WeChat and the service. */
+export function fail(code: string, text: string, more?: Partial<YufuError>): YufuError {
+  const errMsg = `yufu: ${code}: ${text}`
+  return Object.assign(new Error(errMsg), { name: 'YufuError', code, errMsg, status: 0, retryAfter: 0, requestId: '', userMessage: '' }, more)
+}
+
+/** failed is the error of a request that `wx.request` could not make. */
+export function failed(error: any): YufuError {
+  const { errno, message, errMsg = message || '' } = error || {}
+  const code = errno === 600003 || /interrupted/.test(errMsg) ? 'interrupted' : /abort/.test(errMsg) ? 'aborted' : /timeout/.test(errMsg) ? 'timeout' : 'network'
+  return fail(code, errMsg || 'no answer', { errno })
+}
+
+/** refused is the error in an answer of the service: of RFC 6749 or RFC 9457, or of something before it. */
+export function refused({ statusCode: status, data, header }: Answer): YufuError {
+  const text = (v: any) => (typeof v === 'string' ? v : '')
+  const d = data || {}
+  const code = text(d.error_code) || text(d.code) || 'bad_answer'
+  return fail(code, text(d.error_description) || text(d.detail) || text(d.title) || `status ${status}`, {
+    status,
+    retryAfter: retryAfter(header),
+    requestId: text(d.request_id),
+    userMessage: text(d.user_message),
+  })
+}
+
+/** retryAfter reads the header, whose name comes in any case: seconds, or a date (RFC 9110 §10.2.3). */
+function retryAfter(header: Record<string, string> = {}): number {
+  const name = Object.keys(header).find((name) => name.toLowerCase() === 'retry-after')
+  const value = name ? String(header[name]).trim() : ''
+  const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000
+  return seconds > 0 ? Math.ceil(seconds) : 0
+}

@@ -1,0 +1,41 @@
+// Where the access token may go.
+
+import { fail } from './errors'
+
+/** An origin as it is compared: scheme, host in lower case, port. */
+export type Origin = string
+
+const defaultPort: Record<string, string> = { http: '80', https: '443' }
+
+/**
+ * origin reads the origin of an absolute URL, or returns '' for what is none in
+ * the plainest sense: whatever could be read in two ways (user info, backslashes,
+ * white space, letters that are not ASCII) is not read at all.
+ */
+export function origin(url: string): Origin {
+  const m = /^(https?):\/\/([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?(?:[/?#]|$)/i.exec(url)
+  if (!m) return ''
+  const scheme = m[1].toLowerCase()
+  return `${scheme}://${m[2].toLowerCase()}:${Number(m[3] || defaultPort[scheme])}`
+}
+
+/** allowed returns the origins that tokens may go to. Throws for settings that are none. */
+export function allowed(baseURL: string, apiHosts: string[], unsafePlainHTTP?: boolean): Origin[] {
+  const base = origin(baseURL)
+  if (!base || !/^https?:\/\/[^/]+\/?$/i.test(baseURL)) throw fail('config', 'baseURL is not https://host')
+  const plain = base[4] === ':'
+  const origins = [base]
+  apiHosts.forEach((host) => {
+    const found = origin('https://' + host)
+    if (!found || /[/?#]/.test(host)) throw fail('config', `apiHosts: ${host} is not host or host:port`)
+    origins.push(found)
+    // Back ends of a service on http are on http, too: development.
+    if (plain) origins.push(origin('http://' + host))
+  })
+  if (plain && !unsafePlainHTTP) {
+    const local = /^http:\/\/(127\.0\.0\.1|localhost|\[::1\]):/
+    if (!local.test(base)) throw fail('config', 'baseURL is http; unsafePlainHTTP allows that, for tests')
+    return origins.filter((o) => o[4] === 's' || local.test(o))
+  }
+  return origins
+}

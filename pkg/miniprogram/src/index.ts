@@ -1,0 +1,54 @@
+/**
+ * The client library of Yufu for mini-programs: it logs in silently, refreshes
+ * on demand and never by timer, and adds the access token to requests.
+ *
+ * It owns the tokens in the phone's storage and everything that is done with
+ * them. It does not own what a user may do, nor when a page asks for binding.
+ */
+
+import type { BindRequest, RequestOptions, YufuOptions, Yufu } from './api'
+import { bind, unbind } from './bind'
+import { on } from './events'
+import { fail } from './errors'
+import { allowed } from './hosts'
+import { request, send, Task } from './request'
+import { type Client, ensure, logOut } from './session'
+import { sessionOf, sharedBy } from './shared'
+
+export type * from './api'
+
+declare const wx: any
+
+/**
+ * createYufu returns a client. It makes no request. Clients of the same `wx`,
+ * base URL and appid share their session, wherever in the program they are.
+ */
+export function createYufu(options: YufuOptions): Yufu {
+  const platform = options.wx || (typeof wx === 'undefined' ? undefined : wx)
+  if (!platform) throw fail('config', 'there is no global wx; pass one')
+  if (!/^[A-Za-z0-9]{1,64}$/.test(options.clientId)) throw fail('config', 'clientId is not an appid')
+  const origins = allowed(options.baseURL, options.apiHosts || [], options.unsafePlainHTTP)
+  const c: Client = {
+    shared: sharedBy(platform, options.baseURL.replace(/\/$/, ''), options.clientId),
+    origins,
+    device: label(options.device),
+    login: options.login || ((o) => platform.login(o)),
+  }
+  return {
+    request: (o: RequestOptions) => request(c, o),
+    fetch: (o: RequestOptions) => send(c, o, new Task()),
+    session: () => ensure(c).then(sessionOf),
+    bind: (r: BindRequest) => bind(c, r),
+    unbind: () => unbind(c),
+    logout: () => logOut(c),
+    on: (event: string, handler: any) => on(c.shared.handlers, event, handler),
+  }
+}
+
+/** label leaves out what the service does not take: control characters, those that reorder text, half characters. */
+function label(device?: string): string {
+  return Array.from(String(device || ''))
+    .filter((c) => c.length > 1 || !/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/.test(c))
+    .slice(0, 64)
+    .join('')
+}

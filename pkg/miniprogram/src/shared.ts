@@ -1,0 +1,118 @@
+// What all clients of one app have in common: one session, one renewal at a time.
+
+import type { Session, Wx, YufuError } from './api'
+import { emit, type Handlers } from './events'
+import { fail } from './errors'
+import { patience } from './transport'
+import { fresh, keyOf, read, remove, type Stored, write } from './store'
+
+export interface Shared {
+  wx: Wx
+  baseURL: string
+  clientId: string
+  key: string
+  handlers: Handlers
+  /** The renewal under way: what everybody waits for who needs a token. */
+  flight?: Promise<Stored>
+  /** The change of the binding under way; it never rejects. */
+  change?: Promise<unknown>
+  /** Back-offs that end when the app is shown. */
+  asleep: Array<() => void>
+  /** When the renewal under way gives up, in milliseconds of the phone's clock. */
+  deadline: number
+  /** Why there is no renewal for a while. */
+  hold?: { at: number; ms: number; error: YufuError }
+  /** When `login` was called last. */
+  loginAt: number
+  /** How often somebody logged out. */
+  logouts: number
+  /** Whom handlers were told of last. */
+  told?: Session
+  /** When a back end refused a token that was new. */
+  refusedAt: { [origin: string]: number }
+  /** The session, only as long as the phone's storage refuses it. */
+  unwritten?: Stored
+}
+
+// On the platform's object itself: a mini-program may hold several copies of
+// this package, one in each subpackage.
+const registry = Symbol.for('yufu-miniprogram/1')
+const here: Array<[Wx, any]> = []
+
+/** sharedBy returns what the clients with this `wx`, base URL and app share. */
+export function sharedBy(wx: Wx, baseURL: string, clientId: string): Shared {
+  const all = registryOf(wx)
+  const key = keyOf(baseURL, clientId)
+  if (!all[key]) {
+    const s: Shared = (all[key] = { wx, baseURL, clientId, key, handlers: {}, asleep: [], deadline: 0, loginAt: 0, logouts: 0, refusedAt: {} })
+    if (wx.onAppShow) wx.onAppShow(() => wake(s))
+  }
+  return all[key]
+}
+
+function registryOf(wx: any): { [key: string]: Shared } {
+  if (!wx[registry]) {
+    try {
+      Object.defineProperty(wx, registry, { value: {} })
+    } catch (_) {
+      // A frozen object: copies of this package do not know of each other.
+      let entry = here.find((e) => e[0] === wx)
+      if (!entry) here.push((entry = [wx, {}]))
+      return entry[1]
+    }
+  }
+  return wx[registry]
+}
+
+function wake(s: Shared): void {
+  s.deadline = Date.now() + patience
+  s.asleep.splice(0).forEach((up) => up())
+}
+
+/** pause waits. One that is a back-off ends early when the app is shown. */
+export function pause(s: Shared, ms: number, backoff?: boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const up = () => {
+      clearTimeout(timer)
+      s.asleep = s.asleep.filter((f) => f !== up)
+      resolve()
+    }
+    const timer = setTimeout(up, ms)
+    if (backoff) s.asleep.push(up)
+  })
+}
+
+export const load = (s: Shared): Stored | undefined => s.unwritten || read(s.wx, s.key)
+
+/** save stores the session, and then tells whether the user is bound, if that is news. */
+export function save(s: Shared, stored: Stored): Stored {
+  const told = s.told || load(s)
+  if (write(s.wx, s.key, stored)) s.unwritten = undefined
+  else {
+    s.unwritten = stored
+    emit(s.handlers, 'error', fail('storage', 'the phone does not store the session; it ends with the program'))
+  }
+  s.told = sessionOf(stored)
+  const personOf = (x: Session) => (x.person ? x.person.id : '')
+  if (!told || told.bound !== stored.bound || personOf(told) !== personOf(stored)) emit(s.handlers, stored.bound ? 'bound' : 'unbound', sessionOf(stored))
+  return stored
+}
+
+export function forget(s: Shared): void {
+  s.unwritten = undefined
+  remove(s.wx, s.key)
+}
+
+export const sessionOf = ({ uuid, bound, person }: Session): Session => ({ uuid, bound, person: person && Object.assign({}, person) })
+
+/** since returns whether less than `ms` passed since `at`, by a clock that may be turned back. */
+export const since = (at: number, ms: number): boolean => {
+  const passed = Date.now() - at
+  return passed >= 0 && passed < ms
+}
+
+/** ready returns the stored session, if its token is good. */
+export function ready(s: Shared): Stored | undefined {
+  const stored = load(s)
+  return stored && fresh(stored, Date.now()) ? stored : undefined
+}

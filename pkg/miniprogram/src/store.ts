@@ -1,0 +1,83 @@
+// The session as it lies in the phone's storage, and nowhere else.
+
+import type { Person, Session, Wx } from './api'
+
+/** What is stored under one key. Times are in milliseconds of the phone's clock. */
+export interface Stored extends Session {
+  access: string
+  refresh: string
+  /** When the access token came. */
+  at: number
+  /** When to refresh it, at the latest. */
+  until: number
+}
+
+/** What a token looks like (RFC 6750 §2.1); anything else would not go through a header. */
+const token = /^[\w.~+/-]+=*$/
+
+/**
+ * parse returns what was stored, if it is what this package stores. Nothing that
+ * has a refresh token is thrown away: a session whose other half is damaged
+ * refreshes.
+ */
+export function parse(value: any): Stored | undefined {
+  if (!value || typeof value !== 'object' || typeof value.refresh !== 'string' || !token.test(value.refresh)) return
+  const sound = typeof value.access === 'string' && token.test(value.access) && typeof value.uuid === 'string' && value.uuid && value.at > 0 && value.until > 0
+  return {
+    refresh: value.refresh,
+    access: sound ? value.access : '',
+    at: sound ? value.at : 0,
+    until: sound ? value.until : 0,
+    uuid: String(value.uuid),
+    bound: value.bound === true,
+    person: readPerson(value.person),
+  }
+}
+
+export function readPerson(p: any): Person | null {
+  return p && typeof p.id === 'string' ? { id: p.id, external_id: String(p.external_id), name: String(p.name) } : null
+}
+
+/** The key of the app's session. */
+export const keyOf = (baseURL: string, clientId: string) => `yufu ${clientId} ${baseURL}`
+
+export function read(wx: Wx, key: string): Stored | undefined {
+  try {
+    return parse(wx.getStorageSync(key))
+  } catch (_) {
+    return undefined
+  }
+}
+
+/** write returns whether the phone took it. What lies there damaged may be in the way, so it goes first. */
+export function write(wx: Wx, key: string, stored: Stored): boolean {
+  try {
+    wx.setStorageSync(key, stored)
+    return true
+  } catch (_) {
+    try {
+      wx.removeStorageSync(key)
+      wx.setStorageSync(key, stored)
+      return true
+    } catch (_) {
+      return false
+    }
+  }
+}
+
+export function remove(wx: Wx, key: string): void {
+  try {
+    wx.removeStorageSync(key)
+  } catch (_) {
+    // What cannot be removed is of an ended session, and refused by the service.
+  }
+}
+
+/**
+ * fresh reports whether the access token is good by the phone's clock. A clock
+ * that was turned back is not believed.
+ */
+export const fresh = (s: Stored, now: number) => s.access !== '' && s.at <= now && now < s.until
+
+/** How long before its end a token that lives so long is refreshed. */
+export const margin = (seconds: number) => Math.min(30, seconds / 10)

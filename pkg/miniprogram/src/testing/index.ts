@@ -1,0 +1,292 @@
+/**
+ * A phone for tests: a `wx` as mini-programs meet it, over real HTTP, in Node and
+ * in browsers.
+ *
+ * It owns what makes phones different from other clients: a 401 in `success`, ten
+ * requests at once, header names in any case, `''` for what is not stored, the
+ * background, promises of iOS 15, lost answers, clocks that are turned. It does
+ * not own the server: give it a real one.
+ */
+
+import { Clock } from './clock'
+import { type Fate, type Made, Network } from './network'
+import { macrotaskPromise } from './promise'
+import { Storage } from './storage'
+
+export type { Fate, Made }
+
+export interface PhoneOptions {
+  /** What `wx.login` gives. Rejecting has it fail; `undefined` has it never answer. */
+  codes?: () => Promise<string | undefined>
+  /** What becomes of a request. Without it, all is well. */
+  fate?: (made: Made) => Fate
+  /** Time goes by as `run` and `advance` say, in no time. Otherwise it goes by itself. */
+  virtual?: boolean
+  /** Promises are those of iOS 15, for what `load` loads. */
+  ios15?: boolean
+  /** The hosts in the program's settings; without them, none is checked. */
+  domains?: string[]
+  /** How long the program goes on in the background, in milliseconds; 5 s. */
+  suspendAfter?: number
+  /** After how long in the background it is destroyed; 30 min. */
+  destroyAfter?: number
+  /** What is delivered first on return. */
+  onReturn?: 'callbacks first' | 'timers first'
+  /** Numbers from 0 to 1, for what is random. */
+  random?: () => number
+}
+
+/** What a program finds on a phone beyond ECMAScript 2015. */
+const language = 'Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date Promise RegExp Error EvalError RangeError ReferenceError SyntaxError TypeError URIError JSON Math ArrayBuffer DataView Int8Array Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array Float32Array Float64Array Map Set WeakMap WeakSet Proxy Reflect decodeURI decodeURIComponent encodeURI encodeURIComponent escape unescape eval isFinite isNaN console'.split(' ')
+
+export class Phone {
+  readonly clock: Clock
+  readonly storage = new Storage()
+  /** The requests since the start of the program. */
+  network!: Network
+  /** The program's `wx`: another one after each cold start. */
+  wx: any
+  /** How often `wx.login` was called, and how often too often. */
+  logins = 0
+  loginsRefused = 0
+  private loginTimes: number[] = []
+  private listeners: { show: Array<(o: any) => void>; hide: Array<() => void> } = { show: [], hide: [] }
+  private undelivered: Array<() => void> = []
+  private hidden: unknown[] | undefined
+  private destroyed = false
+  private world: unknown
+  private input = 0
+  private inputChanged: Array<() => void> = []
+
+  constructor(private readonly options: PhoneOptions = {}) {
+    this.clock = new Clock(options.virtual === true)
+    this.begin()
+  }
+
+  /** The program ends, and is started again: all is gone but the storage. */
+  restart(): void {
+    this.destroy()
+    this.show()
+    this.destroyed = false
+    this.clock.frozen = false
+    this.begin()
+  }
+
+  /** The user leaves the program. After 5 s it stands still, after 30 min it is destroyed. */
+  background(): void {
+    if (this.hidden) return
+    this.hidden = [
+      this.clock.set(() => this.suspend(), this.options.suspendAfter ?? 5000, true),
+      this.clock.set(() => this.destroy(), this.options.destroyAfter ?? 30 * 60000, true),
+    ]
+    for (const f of [...this.listeners.hide]) f()
+  }
+
+  /** The user comes back. False if the program was destroyed: then `restart` it. */
+  foreground(): boolean {
+    if (!this.show() || this.destroyed) return !this.destroyed
+    this.clock.frozen = false
+    const callbacks = () => this.undelivered.splice(0).forEach((f) => f())
+    if (this.options.onReturn === 'timers first') this.clock.ringDue()
+    callbacks()
+    this.clock.ringDue()
+    for (const f of [...this.listeners.show]) f({ path: 'pages/index', scene: 1001 })
+    return true
+  }
+
+  /** Whether the program stands still. */
+  get suspended(): boolean {
+    return this.clock.frozen
+  }
+
+  /** With virtual time: lets time pass, and what happens in it happen. */
+  async advance(ms: number): Promise<void> {
+    const until = this.clock.mono() + ms
+    do await this.quiet()
+    while (this.clock.step(until))
+    await this.quiet()
+  }
+
+  /** With virtual time: lets as much time pass as the promise needs. Fails if nothing would happen any more. */
+  async run<T>(promise: PromiseLike<T>): Promise<T> {
+    // Taken at once: a promise of the program's may need time to tell it again.
+    let done: (() => T) | undefined
+    promise.then(
+      (value) => {
+        done = () => value
+      },
+      (error) => {
+        done = () => {
+          throw error
+        }
+      },
+    )
+    for (;;) {
+      await this.quiet()
+      if (done) return done()
+      if (!this.clock.step()) {
+        await turn()
+        if (!done && !this.clock.next() && !this.input) throw new Error('this promise waits for something that will not come')
+      }
+    }
+  }
+
+  /**
+   * Runs a CommonJS file of the program's, given as text, with what it finds on
+   * a phone and nothing else: no URL, no fetch, no process. Returns its exports.
+   */
+  load(code: string, more: Record<string, unknown> = {}): any {
+    const { clock } = this
+    class PhoneDate extends Date {
+      constructor(...args: any[]) {
+        super(...((args.length ? args : [clock.now()]) as []))
+      }
+      static now() {
+        return clock.now()
+      }
+    }
+    const module = { exports: {} as any }
+    const world: Record<string, unknown> = {}
+    for (const name of Object.getOwnPropertyNames(globalThis)) if (!language.includes(name) && /^[A-Za-z_$][\w$]*$/.test(name)) world[name] = undefined
+    Object.assign(world, { globalThis: undefined, wx: this.wx, Date: PhoneDate, module, exports: module.exports }, this.timers(), more)
+    if (this.options.ios15) world.Promise = macrotaskPromise((f) => clock.set(f, 0))
+    new Function(...Object.keys(world), code)(...Object.values(world))
+    return module.exports
+  }
+
+  private timers() {
+    const { clock } = this
+    return {
+      setTimeout: (f: () => void, ms?: number) => clock.set(f, ms),
+      clearTimeout: (t: unknown) => clock.clear(t),
+      setInterval: (f: () => void, ms?: number) => {
+        const handle: any = {}
+        const again = () => {
+          handle.timer = clock.set(again, ms)
+          f()
+        }
+        handle.timer = clock.set(again, ms)
+        return handle
+      },
+      clearInterval: (h: any) => h && clock.clear(h.timer),
+    }
+  }
+
+  private suspend(): void {
+    this.clock.frozen = true
+    this.network.interrupt()
+  }
+
+  private destroy(): void {
+    this.destroyed = true
+    this.network.drop()
+    this.clock.clearProgram()
+    this.undelivered = []
+  }
+
+  private show(): boolean {
+    if (!this.hidden) return false
+    for (const timer of this.hidden) this.clock.clear(timer)
+    this.hidden = undefined
+    return true
+  }
+
+  /** Waits until no input or output is under way and nothing is left to do but to wait. */
+  private async quiet(): Promise<void> {
+    do {
+      while (this.input) await new Promise<void>((resolve) => this.inputChanged.push(resolve))
+      for (let i = 0; i < 3; i++) await turn()
+    } while (this.input)
+  }
+
+  private busy = (n: number): void => {
+    this.input += n
+    if (!this.input) for (const f of this.inputChanged.splice(0)) f()
+  }
+
+  /** begin makes what a program finds when it starts. */
+  private begin(): void {
+    const world = (this.world = {})
+    // Calls back the program that runs now, and none that comes after it.
+    const deliver = (f: () => void) => {
+      const call = () => {
+        if (this.world === world && !this.destroyed) f()
+      }
+      const due = () => (this.clock.frozen ? void this.undelivered.push(call) : call())
+      // Never before the call that asks for it has returned.
+      queueMicrotask(due)
+    }
+    const { fate = () => 'ok', domains, random = Math.random } = this.options
+    this.listeners = { show: [], hide: [] }
+    this.network = new Network({ clock: this.clock, deliver, fate, domains, random, busy: this.busy })
+    this.wx = this.newWx(deliver)
+  }
+
+  private newWx(deliver: (f: () => void) => void): any {
+    const { storage, network, listeners } = this
+    const callback = (api: string, o: any, f: () => any) => {
+      let result: any
+      try {
+        result = { ...f(), errMsg: `${api}:ok` }
+      } catch (e: any) {
+        const error = { errMsg: String(e.message) }
+        return deliver(() => (o.fail?.(error), o.complete?.(error)))
+      }
+      deliver(() => (o.success?.(result), o.complete?.(result)))
+    }
+    const off = (list: any[], f?: any) => void (f ? list.includes(f) && list.splice(list.indexOf(f), 1) : list.splice(0))
+    return {
+      request: (o: any) => network.request(o),
+      login: (o: any) => this.login(o, deliver),
+      getStorageSync: (key: string) => storage.get(key),
+      setStorageSync: (key: string, data: any) => storage.set(key, data),
+      removeStorageSync: (key: string) => storage.remove(key),
+      clearStorageSync: () => storage.raw.clear(),
+      getStorage: (o: any) =>
+        callback('getStorage', o, () => {
+          if (!storage.raw.has(o.key)) throw new Error('getStorage:fail data not found')
+          return { data: storage.get(o.key) }
+        }),
+      setStorage: (o: any) => callback('setStorage', o, () => storage.set(o.key, o.data)),
+      removeStorage: (o: any) => callback('removeStorage', o, () => storage.remove(o.key)),
+      onAppShow: (f: any) => void listeners.show.push(f),
+      offAppShow: (f?: any) => off(listeners.show, f),
+      onAppHide: (f: any) => void listeners.hide.push(f),
+      offAppHide: (f?: any) => off(listeners.hide, f),
+    }
+  }
+
+  /** wx.login: by callbacks alone, and four times a second at most. */
+  private login(o: any, deliver: (f: () => void) => void): void {
+    this.logins++
+    const now = this.clock.mono()
+    this.loginTimes = this.loginTimes.filter((t) => now - t < 1000)
+    this.loginTimes.push(now)
+    const answer = (name: 'success' | 'fail', result: any) => deliver(() => (o[name]?.(result), o.complete?.(result)))
+    if (this.loginTimes.length > 4) {
+      this.loginsRefused++
+      return answer('fail', { errMsg: 'login:fail called too often' })
+    }
+    this.busy(1)
+    const { codes = () => Promise.reject(new Error('this phone has no codes')) } = this.options
+    codes().then(
+      (code) => {
+        this.busy(-1)
+        if (code !== undefined) answer('success', { code, errMsg: 'login:ok' })
+      },
+      (e) => {
+        this.busy(-1)
+        answer('fail', { errMsg: `login:fail ${e.message}` })
+      },
+    )
+  }
+}
+
+/** createPhone returns a phone on which the program has just been started. */
+export const createPhone = (options?: PhoneOptions): Phone => new Phone(options)
+
+/** turn lets everything go on that waits for nothing. */
+function turn(): Promise<void> {
+  const soon = (globalThis as any).setImmediate
+  return new Promise((resolve) => (soon ? soon(resolve) : setTimeout(resolve)))
+}

@@ -1,0 +1,28 @@
+const maxValue = 1 << 20
+const maxAll = 10 << 20
+
+/** A phone's storage for one mini-program: 1 MB a key, 10 MB in all. Values are copied, as JSON. */
+export class Storage {
+  /** What lies there, as JSON, for tests to look at and to damage. */
+  readonly raw = new Map<string, string>()
+  /** No write succeeds. */
+  full = false
+
+  get(key: string): any {
+    const text = this.raw.get(key)
+    return text === undefined ? '' : JSON.parse(text)
+  }
+
+  set(key: string, value: any): void {
+    const text = JSON.stringify(value)
+    if (text === undefined) throw new Error('setStorageSync:fail data is not serializable')
+    let all = text.length
+    for (const [k, v] of this.raw) if (k !== key) all += v.length
+    if (this.full || text.length > maxValue || all > maxAll) throw new Error('setStorageSync:fail exceed storage max size 10Mb')
+    this.raw.set(key, text)
+  }
+
+  remove(key: string): void {
+    this.raw.delete(key)
+  }
+}

@@ -1,0 +1,56 @@
+// Requests to the service, and waits that end.
+
+import type { Answer, Wx } from './api'
+import { fail, failed } from './errors'
+
+/** The longest wait for something that may never come, in milliseconds. */
+export const patience = 10000
+
+/**
+ * bounded waits for a callback, but not for ever. `start` may return what calls
+ * it off. In the background timers stop; on return a late one may fire before
+ * callbacks that are due as well, so these get another second.
+ */
+export function bounded<T>(ms: number, what: string, start: (resolve: (v: T) => void, reject: (e: any) => void) => void | (() => void)): Promise<T> {
+  return new Promise((resolve, reject) => {
+    let timer: any
+    let cancel: void | (() => void)
+    const settle =
+      (f: (v: any) => void) =>
+      (v: any): void => {
+        clearTimeout(timer)
+        f(v)
+      }
+    const arm = (wait: number, last?: boolean) => {
+      const due = Date.now() + wait
+      timer = setTimeout(() => {
+        if (!last && Date.now() - due > 1000) return arm(1000, true)
+        reject(fail('timeout', what))
+        if (cancel) cancel()
+      }, wait)
+    }
+    arm(ms)
+    try {
+      cancel = start(settle(resolve), settle(reject))
+    } catch (e) {
+      settle(reject)(failed(e))
+    }
+  })
+}
+
+/** call makes a request to the service. */
+export function call(wx: Wx, ms: number, method: string, url: string, header: Record<string, string>, data?: any): Promise<Answer> {
+  return bounded(ms, 'the service does not answer', (resolve, reject) => {
+    const task = wx.request({ url, method, header, data, timeout: ms, dataType: 'json', redirect: 'manual', success: resolve, fail: (e: any) => reject(failed(e)) })
+    return () => task && task.abort && task.abort()
+  })
+}
+
+/** form encodes a body of type application/x-www-form-urlencoded. */
+export function form(fields: Record<string, string>): string {
+  return Object.keys(fields)
+    .map((name) => `${name}=${encodeURIComponent(fields[name])}`)
+    .join('&')
+}
+
+export const formHeader = { 'content-type': 'application/x-www-form-urlencoded' }

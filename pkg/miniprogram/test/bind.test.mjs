@@ -1,0 +1,229 @@
+// Binding and unbinding, whose answers may be lost, against something in place
+// of the service that counts what was done.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { name, newPhone, startServer } from './service.mjs'
+
+const persons = { 1001: { id: 'p1', external_id: '1001', name: '李雷' }, 1002: { id: 'p2', external_id: '1002', name: '韩梅梅' } }
+
+/** startBinding is a service of one user. */
+async function startBinding(instead = () => false) {
+  const state = { person: null, ver: 1, binds: 0, unbinds: 0, generation: 0 }
+  const who = () => ({ bound: state.person !== null, person: state.person })
+  const access = () => ({ access_token: `access.${state.ver}.${state.generation}`, expires_in: 600 })
+  const problem = (res, status, code, more, header) => res.json(status, { type: `urn:yufu:problem:${code}`, title: code, status, code, request_id: 'R1', ...more }, header)
+  state.baseURL = await startServer((req, res) => {
+    if (instead(req, res, state, problem)) return
+    if (req.url === '/oauth2/token') {
+      state.generation++
+      return res.json(200, { ...access(), token_type: 'Bearer', refresh_token: `yfr_${state.generation}`, uuid: 'u', ...who() })
+    }
+    const [, ver] = (req.headers.authorization ?? '').split('.')
+    if (Number(ver) !== state.ver) return problem(res, 401, 'session_revoked')
+    if (req.url === '/orders') return res.json(200, who())
+    state.ver++
+    if (req.method === 'DELETE') {
+      state.unbinds++
+      state.person = null
+    } else {
+      state.binds++
+      const { method, ...more } = JSON.parse(req.body)
+      const number = method === 'ticket' ? more.ticket : more.fields.employee_no
+      if (!persons[number]) return problem(res, 403, 'binding_refused')
+      state.person = persons[number]
+    }
+    res.json(200, { ...who(), ...access() })
+  })
+  state.codes = () => async () => 'code'
+  return state
+}
+
+const facts = (no) => ({ method: 'facts', fields: { employee_no: no, name: 'x' } })
+
+/** loggedIn returns a phone that is logged in, and what its program was told since. */
+async function loggedIn(service, options) {
+  const phone = newPhone(service, options)
+  const yufu = phone.yufu()
+  await phone.run(yufu.session())
+  const events = []
+  for (const e of ['bound', 'unbound', 'signedout', 'error']) yufu.on(e, (d) => events.push(`${e} ${d.person?.name ?? d.code ?? ''}`.trim()))
+  return { phone, yufu, events }
+}
+
+test('binding keeps the session: another access token, the same refresh token', async () => {
+  const service = await startBinding()
+  const { phone, yufu, events } = await loggedIn(service)
+  const before = phone.stored()
+  const session = await phone.run(yufu.bind(facts('1001')))
+  assert.deepEqual(session, { uuid: 'u', bound: true, person: persons[1001] })
+  assert.deepEqual(events, ['bound 李雷'])
+  assert.equal(phone.stored().refresh, before.refresh)
+  assert.notEqual(phone.stored().access, before.access)
+  assert.deepEqual(await phone.run(yufu.session()), session)
+  assert.equal((await phone.run(yufu.fetch({ url: `${service.baseURL}/orders` }))).statusCode, 200)
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'GET /orders'])
+  assert.deepEqual(await phone.run(yufu.unbind()), { uuid: 'u', bound: false, person: null })
+  assert.deepEqual(events, ['bound 李雷', 'unbound'])
+  assert.equal(phone.logins, 1)
+})
+
+test('binding logs in first, when needed', async () => {
+  const service = await startBinding()
+  const phone = newPhone(service)
+  assert.equal((await phone.run(phone.yufu().bind({ method: 'ticket', ticket: '1002' }))).person.name, '韩梅梅')
+})
+
+for (const fate of ['lost-answer', 'silent-answer']) {
+  test(`a binding whose answer is lost (${fate}) is found out by refreshing, and not tried again`, async () => {
+    const service = await startBinding()
+    const { phone, yufu, events } = await loggedIn(service, { fate: (made) => (made.url.endsWith('/v1/binding') ? fate : 'ok') })
+    assert.equal((await phone.run(yufu.bind(facts('1001')))).person.name, '李雷')
+    assert.equal((await phone.run(yufu.unbind())).bound, false)
+    assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'DELETE /v1/binding', 'refresh'])
+    assert.deepEqual([service.binds, service.unbinds], [1, 1])
+    assert.deepEqual(events, ['bound 李雷', 'unbound'])
+  })
+}
+
+test('a binding that never reached the service is tried again, once it is known', async () => {
+  let losses = 1
+  const service = await startBinding()
+  const { phone, yufu } = await loggedIn(service, { fate: (made) => (made.url.endsWith('/v1/binding') && losses-- > 0 ? 'lost-request' : 'ok') })
+  assert.equal((await phone.run(yufu.bind(facts('1001')))).bound, true)
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'POST /v1/binding'])
+  losses = 2
+  const error = await phone.run(yufu.unbind().catch((e) => e))
+  assert.equal(error.code, 'network')
+  assert.equal(service.unbinds, 0)
+  assert.deepEqual(phone.sent().slice(4), ['DELETE /v1/binding', 'refresh', 'DELETE /v1/binding', 'refresh'])
+})
+
+test('binding to another person, whose answer is lost, is told from the binding before it', async () => {
+  let lose = false
+  const service = await startBinding()
+  const { phone, yufu, events } = await loggedIn(service, { fate: (made) => (lose && made.url.endsWith('/v1/binding') ? 'lost-answer' : 'ok') })
+  await phone.run(yufu.bind(facts('1001')))
+  lose = true
+  assert.equal((await phone.run(yufu.bind(facts('1002')))).person.name, '韩梅梅')
+  assert.equal(service.binds, 2)
+  assert.deepEqual(events, ['bound 李雷', 'bound 韩梅梅'])
+})
+
+test('a 5xx may have been done, so it is found out as well', async () => {
+  const service = await startBinding((req, res, state, problem) => {
+    if (req.method !== 'POST' || req.url !== '/v1/binding') return false
+    state.person = persons[1001]
+    problem(res, 503, 'storage_unavailable', {}, { 'Retry-After': '2' })
+    return true
+  })
+  const { phone, yufu } = await loggedIn(service)
+  assert.equal((await phone.run(yufu.bind(facts('1001')))).bound, true)
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh'])
+})
+
+test('a 5xx that says that nothing was done is the caller’s: a phone code is spent', async () => {
+  const service = await startBinding((req, res, state, problem) => req.url === '/v1/binding' && (problem(res, 503, 'platform_unavailable', {}, { 'Retry-After': '2' }), true))
+  const { phone, yufu } = await loggedIn(service)
+  await assert.rejects(phone.run(yufu.bind({ method: 'phone', code: 'c' })), { code: 'platform_unavailable', retryAfter: 2 })
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding'])
+})
+
+test('a refusal is the caller’s, with what the business says and when to try again', async () => {
+  const service = await startBinding((req, res, state, problem) => {
+    if (req.url !== '/v1/binding') return false
+    problem(res, 429, 'rate_limited', { detail: 'too many', user_message: '请联系人事' }, { 'Retry-After': '900' })
+    return true
+  })
+  const { phone, yufu, events } = await loggedIn(service)
+  const before = phone.stored()
+  const error = await phone.run(yufu.bind(facts('9')).catch((e) => e))
+  assert.deepEqual({ ...error }, { name: 'YufuError', code: 'rate_limited', errMsg: 'yufu: rate_limited: too many', status: 429, retryAfter: 900, requestId: 'R1', userMessage: '请联系人事' })
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding'])
+  assert.deepEqual(phone.stored(), before)
+  assert.deepEqual(events, [])
+})
+
+test('a token that is refused is refreshed once', async () => {
+  const service = await startBinding()
+  const { phone, yufu } = await loggedIn(service)
+  service.ver++
+  assert.equal((await phone.run(yufu.bind(facts('1001')))).bound, true)
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'POST /v1/binding'])
+  const other = await startBinding((req, res, state, problem) => req.url === '/v1/binding' && (problem(res, 401, 'token_invalid'), true))
+  const refused = await loggedIn(other)
+  await assert.rejects(refused.phone.run(refused.yufu.bind(facts('1001'))), { code: 'token_invalid', status: 401 })
+  assert.deepEqual(refused.phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'POST /v1/binding'])
+})
+
+test('a request beside a binding, whose token died of it, goes on with the new one and refreshes nothing', async () => {
+  const service = await startBinding()
+  const { phone, yufu } = await loggedIn(service)
+  await phone.age(10_000)
+  const [, answer] = await phone.run(Promise.all([yufu.bind(facts('1001')), yufu.fetch({ url: `${service.baseURL}/orders` })]))
+  assert.equal(answer.statusCode, 200)
+  assert(!phone.sent().includes('refresh'))
+})
+
+test('two bindings at once come one after the other', async () => {
+  const service = await startBinding()
+  const { phone, yufu, events } = await loggedIn(service)
+  await phone.run(Promise.all([yufu.bind(facts('1001')), phone.yufu().bind(facts('1002'))]))
+  assert.deepEqual(events, ['bound 李雷', 'bound 韩梅梅'])
+  assert.equal(phone.stored().person.external_id, '1002')
+  assert.deepEqual(phone.network.made.map(name), ['exchange', 'POST /v1/binding', 'POST /v1/binding'])
+})
+
+test('who was bound or unbound by an admin is told at the next refresh', async () => {
+  const service = await startBinding()
+  const { phone, yufu, events } = await loggedIn(service)
+  service.person = persons[1001]
+  service.ver++
+  await phone.age(10_000)
+  assert.deepEqual((await phone.run(yufu.fetch({ url: `${service.baseURL}/orders` }))).data.person, persons[1001])
+  service.person = null
+  service.ver++
+  await phone.age(3600_000)
+  assert.equal((await phone.run(yufu.session())).bound, false)
+  assert.deepEqual(events, ['bound 李雷', 'unbound'])
+})
+
+test('a binding that has to refresh joins the refresh that is under way', async () => {
+  const service = await startBinding()
+  let slow = 1
+  const { phone, yufu } = await loggedIn(service, {
+    fate: (made) => (made.url.endsWith('/v1/binding') ? 'silent-answer' : made.body?.includes('refresh_token=') && slow-- > 0 ? 'silent-request' : 'ok'),
+  })
+  await phone.age((600 - 30 - 3) * 1000)
+  const bound = yufu.bind(facts('1001'))
+  await phone.advance(5000)
+  const asked = yufu.session()
+  assert.equal((await phone.run(bound)).bound, true)
+  assert.equal((await phone.run(asked)).bound, true)
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'refresh'])
+})
+
+test('a request that is refused while a binding is under way waits for its token, however young its own is', async () => {
+  let refused
+  const wasRefused = new Promise((resolve) => (refused = resolve))
+  const service = await startBinding((req, res, state) => {
+    if (req.url === '/plain') {
+      const good = req.headers.authorization === `Bearer access.${state.ver}.${state.generation}`
+      res.json(good ? 200 : 401, {})
+      if (!good) refused()
+      return true
+    }
+    if (req.url !== '/v1/binding') return false
+    state.ver++
+    state.person = persons[1001]
+    wasRefused.then(() => res.json(200, { bound: true, person: state.person, access_token: `access.${state.ver}.${state.generation}`, expires_in: 600 }))
+    return true
+  })
+  const { phone, yufu } = await loggedIn(service)
+  const bound = yufu.bind(facts('1001'))
+  // Until the service has it.
+  while (service.ver === 1) await new Promise((resolve) => setImmediate(resolve))
+  const [answer] = await phone.run(Promise.all([yufu.fetch({ url: `${service.baseURL}/plain` }), bound]))
+  assert.equal(answer.statusCode, 200)
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'GET /plain', 'GET /plain'])
+})

@@ -1,0 +1,78 @@
+// Binding at the real service, with the persons that `yufu dev` brings.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { newPhone, post, startService } from './service.mjs'
+
+const facts = (employee_no, name) => ({ method: 'facts', fields: { employee_no, name } })
+const lilei = facts('1001', '李雷')
+
+async function loggedIn(options) {
+  const service = await startService()
+  const phone = newPhone(service, options)
+  const yufu = phone.yufu()
+  const before = await phone.run(yufu.session())
+  const events = []
+  for (const e of ['bound', 'unbound', 'signedout', 'error']) yufu.on(e, (d) => events.push(`${e} ${d.person?.name ?? d.code ?? ''}`.trim()))
+  return { service, phone, yufu, before, events, me: () => phone.run(yufu.fetch({ url: `${service.baseURL}/v1/me` })) }
+}
+
+test('facts bind, the session goes on, and unbinding ends that', async () => {
+  const { phone, yufu, before, events, me } = await loggedIn()
+  const session = await phone.run(yufu.bind(lilei))
+  assert.equal(session.uuid, before.uuid)
+  assert.equal(session.person.external_id, '1001')
+  assert.deepEqual((await me()).data.person, session.person)
+  await phone.age(3600_000)
+  assert.deepEqual(await phone.run(yufu.session()), session, 'after a refresh as well')
+  assert.deepEqual(await phone.run(yufu.unbind()), before)
+  assert.deepEqual((await me()).data.person, null)
+  assert.deepEqual(events, ['bound 李雷', 'unbound'])
+  assert.equal(phone.logins, 1)
+})
+
+test('a phone number binds', async () => {
+  const { service, phone, yufu } = await loggedIn()
+  const { code } = await post(`${service.wechatsim}/sim/phone-codes`, { user: phone.user, phone: '13800001002' })
+  assert.equal((await phone.run(yufu.bind({ method: 'phone', code }))).person.name, '韩梅梅')
+})
+
+test('facts that fit nobody are refused, and guessing is delayed', async () => {
+  const { phone, yufu, before } = await loggedIn()
+  await assert.rejects(phone.run(yufu.bind(facts('1001', '韩梅梅'))), { code: 'binding_no_match', status: 422 })
+  let error
+  for (let i = 0; i < 20 && error?.code !== 'binding_delayed'; i++) error = await phone.run(yufu.bind(facts('1001', '韩梅梅')).catch((e) => e))
+  assert.equal(error.code, 'binding_delayed')
+  assert(error.retryAfter > 0)
+  await assert.rejects(phone.run(yufu.bind({ method: 'nonsense' })), { code: 'invalid_request', status: 400 })
+  assert.deepEqual(await phone.run(yufu.session()), before)
+})
+
+for (const fate of ['lost-request', 'lost-answer']) {
+  test(`a binding whose fate is ${fate} ends up bound`, async () => {
+    let losses = 1
+    const { phone, yufu, events, me } = await loggedIn({ fate: (made) => (made.url.endsWith('/v1/binding') && losses-- > 0 ? fate : 'ok') })
+    assert.equal((await phone.run(yufu.bind(lilei))).person.name, '李雷')
+    assert.equal((await me()).data.person.name, '李雷')
+    losses = 1
+    assert.equal((await phone.run(yufu.unbind())).bound, false)
+    assert.equal((await me()).data.bound, false)
+    const again = fate === 'lost-request' ? 2 : 1
+    assert.deepEqual(['POST', 'DELETE'].map((m) => phone.sent().filter((n) => n === `${m} /v1/binding`).length), [again, again])
+    assert.deepEqual(events, ['bound 李雷', 'unbound'])
+  })
+}
+
+test('requests beside a binding, on two devices, are answered', async () => {
+  const { service, phone, yufu } = await loggedIn()
+  const other = newPhone(service, { user: phone.user })
+  const theirs = other.yufu()
+  await other.run(theirs.session())
+  await phone.age(10_000)
+  const url = `${service.baseURL}/v1/me`
+  const [, ...answers] = await phone.run(Promise.all([yufu.bind(lilei), ...Array.from({ length: 6 }, () => yufu.fetch({ url }))]))
+  assert.deepEqual(answers.map((a) => a.statusCode), Array(6).fill(200))
+  assert.equal((await other.run(theirs.fetch({ url }))).data.person.name, '李雷')
+  assert.equal((await other.run(theirs.session())).person.name, '李雷', 'the other device has found out')
+  assert.equal(phone.logins + other.logins, 2)
+})
