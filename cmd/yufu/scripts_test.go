@@ -20,7 +20,8 @@ type machine struct {
 	env      []string
 }
 
-// newMachine returns one with PostgreSQL and git, without curl, openssl, Node and Go.
+// newMachine returns one with PostgreSQL, git, proxies, a browser and a Python that
+// has its libraries, without curl, openssl, Node and Go.
 func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}
@@ -46,6 +47,9 @@ func newMachine(t *testing.T, uid string) *machine {
 	}
 	m.put("id", "echo "+uid)
 	m.put("git", `case "$*" in *go.mod*) mkdir -p pkg/bearer; echo pkg/bearer/go.mod ;; esac`)
+	for _, there := range []string{"nginx", "caddy", "haproxy", "chromium", "python3"} {
+		m.put(there, "")
+	}
 	for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
 		m.put(starter, "")
 	}
@@ -174,7 +178,10 @@ func TestScriptForTests(t *testing.T) {
 				t.Errorf("%s: that package starts a server", call)
 			}
 		}
-		for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
+		for _, there := range []string{"nginx", "caddy", "haproxy", "chromium", "python3"} {
+		m.put(there, "")
+	}
+	for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
 			if calls := m.called(starter); len(calls) != 0 {
 				t.Errorf("it called %q", calls)
 			}

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -343,4 +344,42 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		b.commit(tx)
 		wantNoError(t, <-upserted)
 	})
+}
+
+// TestAdminsFindByIndex holds that what a search visits does not grow with all the
+// persons and identities there are.
+func TestAdminsFindByIndex(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.exec(b.raw, `
+insert into persons (id, external_id, name, phone, created_at)
+select gen_random_uuid(), 'E' || n, 'n' || n, '+86138' || lpad(n::text, 8, '0'), now() from generate_series(1, 5000) n`)
+	b.exec(b.raw, `
+insert into identities (uuid, appid, openid, unionid, sealed_session_key, person_id, created_at, last_login_at)
+select gen_random_uuid(), '`+appID+`', external_id, external_id, '', id, now(), now() from persons`)
+	b.exec(b.raw, `analyze`)
+	for _, q := range postgres.AdminQueries {
+		args := []any{uuid.Nil, 10, nil, nil, nil, nil, nil}
+		of := map[string]int{"external_id = ": 2, "phone = ": 3, "name >= ": 4, "openid = ": 3, "unionid = ": 4, "person_id = ": 5}
+		if i := of[q.Cond]; i > 0 {
+			args[i] = "x"
+		}
+		if q.Cond == "person_id = " {
+			args[5] = uuid.Nil
+		}
+		if !strings.Contains(q.SQL, "$7") {
+			args = args[:5]
+		}
+		var plan string
+		if err := b.raw.QueryRowContext(t.Context(), `explain (format json) `+q.SQL, args...).Scan(&plan); err != nil {
+			t.Fatalf("%v\n%s", err, q.SQL)
+		}
+		found := false
+		for line := range strings.Lines(plan) {
+			found = found || strings.Contains(line, `"Index Cond"`) && strings.Contains(line, q.Cond)
+		}
+		if !found {
+			t.Errorf("no index answers %q\n%s", q.Cond, plan)
+		}
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
 // The examples of the admin API, in the order of their making: each makes what it
@@ -37,11 +39,11 @@ func init() {
 		},
 		"identity": func(s, _ *service) *answer { return s.exampleIdentity("2008", "zhaoliu") },
 		"identities": func(s, _ *service) *answer {
-			i := s.exampleIdentity("2009", "sunqi")
-			person := member(s, i, "person")
-			// Another of the same person, so that there is a next page.
-			s.admins("POST", "/admin/v1/identities/"+s.logIn("zhouba").Doc.UUID+"/bind", `{"person":"`+person+`"}`)
-			return s.admins("GET", "/admin/v1/identities?limit=1&app="+testApp+"&person="+person, "")
+			s, i := s.seesOpenIDs(), s.exampleIdentity("2009", "sunqi")
+			s.logIn("zhouba") // so that there is a next page
+			before := uuid.MustParse(member(s, i, "uuid"))
+			before[15]-- // an id of nobody, or of somebody before
+			return s.admins("GET", "/admin/v1/identities?limit=1&app="+testApp+"&cursor="+before.String(), "")
 		},
 		"adminsession":  func(s, _ *service) *answer { return s.exampleSession("2010", "wujiu", "") },
 		"adminsessions": func(s, _ *service) *answer { return s.exampleSession("2011", "zhengshi", "/sessions?limit=1") },
@@ -50,7 +52,7 @@ func init() {
 		"bindingdelays": func(s, _ *service) *answer {
 			login := s.logIn("guesser")
 			for range 5 {
-				s.must(s.bindBy(login.Doc.AccessToken, `{"method":"facts","fields":{"employee_no":"0","name":"x"}}`)).want(s, 422, "binding_no_match")
+				s.bindingOf(login, "POST", "", `{"method":"facts","fields":{"employee_no":"0","name":"x"}}`).want(s, 422, "binding_no_match")
 			}
 			return s.admins("GET", "/admin/v1/binding-delays?delayed=true&uuid="+login.Doc.UUID, "")
 		},
@@ -64,13 +66,20 @@ func (s *service) examplePerson(number, phone string) *answer {
 		`","facts":{"employee_no":"`+number+`","name":"李蕾"},"attributes":{"dept":"销售"}}`)
 }
 
-// exampleIdentity logs a user in and binds him, as an admin does who sees openids.
+// exampleIdentity logs a user in and binds him, as an admin who sees openids.
 func (s *service) exampleIdentity(number, user string) *answer {
 	s.t.Helper()
-	made := s.admins("POST", "/admin/v1/service-keys", `{"name":"all","scope":"admin openid"}`)
-	s.adminKey = member(s, made, "key")
+	s = s.seesOpenIDs()
 	person := member(s, s.examplePerson(number, "+861380000"+number), "id")
 	return s.admins("POST", "/admin/v1/identities/"+s.logIn(user).Doc.UUID+"/bind", `{"person":"`+person+`"}`)
+}
+
+// seesOpenIDs is the service to an admin who sees openids.
+func (s *service) seesOpenIDs() *service {
+	s.t.Helper()
+	other := *s
+	other.adminKey = member(s, s.admins("POST", "/admin/v1/service-keys", `{"name":"all","scope":"admin openid"}`), "key")
+	return &other
 }
 
 // exampleSession ends a bound user's session and shows it, or the user's sessions.
@@ -103,16 +112,4 @@ func member(s *service, a *answer, name string) string {
 		s.t.Fatalf("%d %s has no %s", a.Status, a.Body, name)
 	}
 	return text
-}
-
-// bindBy sends a body to POST /v1/binding.
-func (s *service) bindBy(token, body string) (*answer, error) {
-	s.t.Helper()
-	req, err := http.NewRequest(http.MethodPost, s.base+"/v1/binding", strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	return s.do(req)
 }
