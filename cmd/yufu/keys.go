@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"text/tabwriter"
 	"time"
 
@@ -51,7 +50,7 @@ func (f keyFlags) keeper(ctx context.Context, std streams) (store, *keyring.Keep
 	if err != nil {
 		return nil, nil, err
 	}
-	s, keys, _, err := f.keys(ctx, std)
+	s, keys, err := f.keys(ctx, std)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -59,22 +58,22 @@ func (f keyFlags) keeper(ctx context.Context, std streams) (store, *keyring.Keep
 	return s, k, err
 }
 
-func (f keyFlags) keys(ctx context.Context, std streams) (store, *keyring.Ring, *slog.Logger, error) {
+func (f keyFlags) keys(ctx context.Context, std streams) (store, *keyring.Ring, error) {
 	s, log, err := f.open(ctx, std)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	sealer, err := f.ring(std, log)
 	if err != nil {
 		s.Close()
-		return nil, nil, nil, wrongUsage(err)
+		return nil, nil, wrongUsage(err)
 	}
 	keys, err := openKeys(ctx, s, sealer, masterKeySetting)
 	if err != nil {
 		s.Close()
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	return s, keys, log, nil
+	return s, keys, nil
 }
 
 type keysListCmd struct {
@@ -225,7 +224,7 @@ type keysExportCmd struct {
 // Run prints the published keys as a JWK set, or in PEM. It needs the master key
 // because it trusts no public half that the private one does not prove.
 func (c *keysExportCmd) Run(ctx context.Context, std streams) error {
-	s, keys, _, err := keyFlags{masterKeyFlag: c.masterKeyFlag, appFlags: c.appFlags}.keys(ctx, std)
+	s, keys, err := keyFlags{masterKeyFlag: c.masterKeyFlag, appFlags: c.appFlags}.keys(ctx, std)
 	if err != nil {
 		return err
 	}

@@ -14,8 +14,10 @@ const (
 	// pollInterval is how often a keeper asks whether the keys have changed
 	// without being woken.
 	pollInterval = time.Second
-	// askTimeout bounds the questions of one turn.
-	askTimeout = 3 * time.Second
+	// askTimeout bounds the question whether they have, and changeTimeout making
+	// a change: to generate an RSA key takes a while.
+	askTimeout    = 3 * time.Second
+	changeTimeout = 20 * time.Second
 )
 
 // KeeperConfig is what a [Keeper] is made of. All fields but Applied and Log are
@@ -69,7 +71,7 @@ func (k *Keeper) Wake() {
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	failing := false
+	var failing auth.Code
 	for {
 		select {
 		case <-ctx.Done():
@@ -81,25 +83,31 @@ func (k *Keeper) Run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err == nil && failing:
+		case auth.CodeOf(err) == failing:
+		case err == nil:
 			k.c.Log.Info("keys are followed again")
-		case err != nil && !failing && auth.CodeOf(err) != auth.StorageUnavailable:
+		case auth.CodeOf(err) == auth.StorageUnavailable:
+			k.c.Log.Warn("keys cannot be followed; this replica keeps those it has", "cause", err)
+		default:
 			// It goes on with keys that others may have retired.
 			k.c.Log.Error("the keys in the database cannot be used; this replica keeps those it has", "cause", err)
-		case err != nil && !failing:
-			k.c.Log.Warn("keys cannot be followed; this replica keeps those it has", "cause", err)
 		}
-		failing = err != nil
+		failing = auth.CodeOf(err)
 	}
 }
 
 func (k *Keeper) turn(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if err := k.Follow(ctx); err != nil {
+	if err := k.Follow(asking); err != nil {
+		if ctx.Err() == nil && asking.Err() != nil {
+			err = &auth.Error{Code: auth.StorageUnavailable, Err: err}
+		}
 		return err
 	}
-	return k.Tend(ctx)
+	changing, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	return k.Tend(changing)
 }
 
 // Follow reads the keys if they have changed.

@@ -28,7 +28,7 @@ func TestNobodyNotices(t *testing.T) {
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			random := rand.New(rand.NewPCG(seed, 5)) //nolint:gosec // it protects nothing
+			random := rand.New(rand.NewPCG(seed, 5))
 			// As often as it goes, so that much happens.
 			p := keyring.Policy{Rotation: time.Hour, JWKSMaxAge: 20 * time.Second, SessionMaxTTL: 6 * time.Hour}
 			f := newFleet(t, 3, p)

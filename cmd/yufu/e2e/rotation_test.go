@@ -53,7 +53,7 @@ func (f *fleet) remove(s *service) {
 func (f *fleet) any() *service {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.live[rand.N(len(f.live))] //nolint:gosec // it protects nothing
+	return f.live[rand.N(len(f.live))]
 }
 
 // post posts a form, which is safe to repeat, until some replica takes it.
@@ -260,9 +260,9 @@ func (c *crowd) live(ctx context.Context, held answer) {
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(time.Second + rand.N(2*time.Second)): //nolint:gosec // it protects nothing
+			case <-time.After(time.Second + rand.N(2*time.Second)):
 			}
-			verify := c.validators[rand.N(len(c.validators))] //nolint:gosec // as above
+			verify := c.validators[rand.N(len(c.validators))]
 			if err := verify(ctx, token); err != nil && ctx.Err() == nil && !c.isDead(kid) {
 				c.fail(fmt.Errorf("a validator refuses a token of %s: %w", kid, err))
 			}

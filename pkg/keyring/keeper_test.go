@@ -1,0 +1,130 @@
+package keyring_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/db/sqlite"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+)
+
+// flaky is a store that can be cut off, and says when it was asked.
+type flaky struct {
+	*sqlite.Store
+	asked chan struct{}
+
+	mu  sync.Mutex
+	err error
+}
+
+func (f *flaky) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+func (f *flaky) KeysVersion(ctx context.Context) (string, error) {
+	f.mu.Lock()
+	err := f.err
+	f.mu.Unlock()
+	defer func() { f.asked <- struct{}{} }()
+	if err != nil {
+		return "", err
+	}
+	return f.Store.KeysVersion(ctx)
+}
+
+// said is a log that tells when a line is written.
+type said struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	lines chan string
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines <- string(p)
+	return s.text.Write(p)
+}
+
+func TestKeeperRun(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, policy)
+	store := &flaky{Store: openFile(t, f.path), asked: make(chan struct{}, 1000)}
+	log := &said{lines: make(chan string, 1000)}
+	ring := open(t, store, f.now)
+	k, err := keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: ring, Policy: policy, Log: slog.New(slog.NewTextHandler(log, nil)),
+		Clock:         func() time.Time { return now },
+		DatabaseClock: func(context.Context) (time.Time, error) { return now, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { k.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	says := func(want string) {
+		t.Helper()
+		select {
+		case line := <-log.lines:
+			if !strings.Contains(line, want) {
+				t.Errorf("it says %q, want %q", line, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("it never says %q", want)
+		}
+	}
+	// turn wakes it until it has asked three times: the first question may have
+	// been under way, and what the second brought is known at the third.
+	turn := func() {
+		t.Helper()
+		for len(store.asked) > 0 {
+			<-store.asked
+		}
+		for range 3 {
+			k.Wake()
+			select {
+			case <-store.asked:
+			case <-time.After(30 * time.Second):
+				t.Fatal("it does not ask")
+			}
+		}
+	}
+
+	// It hears of what another replica does.
+	f.pass(ripe)
+	promoted := f.rotate(keyring.RotateRequest{Use: keyring.UseAccess})[0]
+	turn()
+	if got := signingKID(t, ring, f.now); got != promoted.KID {
+		t.Errorf("it signs with %s, want %s", got, promoted.KID)
+	}
+	// It says once what goes wrong, and again when that is something else.
+	store.fail(auth.StorageUnavailable)
+	says("keys cannot be followed")
+	turn()
+	store.fail(&auth.Error{Code: auth.Internal})
+	says("level=ERROR")
+	turn()
+	store.fail(nil)
+	says("followed again")
+	if got := signingKID(t, ring, f.now); got != promoted.KID {
+		t.Errorf("it signs with %s after all that", got)
+	}
+	stop()
+	running.Wait()
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if n := strings.Count(log.text.String(), "\n"); n != 3 {
+		t.Errorf("it says:\n%s", log.text.String())
+	}
+}
