@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -316,6 +317,7 @@ func TestVerifyCookie(t *testing.T) {
 
 // counted is a store of apps.
 type counted struct {
+	mu   sync.Mutex
 	apps []auth.App
 	err  error
 }
@@ -324,7 +326,16 @@ func (c *counted) Apps(ctx context.Context) ([]auth.App, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return c.apps, c.err
+}
+
+// becomes has the store answer so many apps, or an error.
+func (c *counted) becomes(n int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.apps, c.err = make([]auth.App, n), err
 }
 
 func TestAppCount(t *testing.T) {
@@ -371,17 +382,16 @@ func TestAppCount(t *testing.T) {
 			}
 			time.Sleep(time.Hour)
 			want(false, "")
-			synctest.Wait()
-			store.err = auth.StorageUnavailable
+			store.becomes(0, auth.StorageUnavailable)
 			time.Sleep(bound)
 			want(false, "")
 			time.Sleep(time.Second)
 			want(false, auth.StorageUnavailable)
-			store.apps, store.err = make([]auth.App, 2), nil
+			store.becomes(2, nil)
 			time.Sleep(time.Second)
 			want(true, "")
 			// There is no way back from several.
-			store.err = auth.StorageUnavailable
+			store.becomes(0, auth.StorageUnavailable)
 			time.Sleep(time.Hour)
 			want(true, "")
 			stop()

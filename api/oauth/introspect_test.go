@@ -89,7 +89,7 @@ func wantInactive(t *testing.T, a answer) {
 	if a.Status != http.StatusOK || string(a.Body) != `{"active":false}`+"\n" {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
-	wantSecret(t, a, "application/json")
+	wantSecret(t, a)
 }
 
 // bind plants a person to whom the user's sessions are bound.
@@ -132,7 +132,7 @@ func TestIntrospection(t *testing.T) {
 			return m
 		}
 		a := i.introspect(t, key, g.AccessToken.Reveal())
-		wantSecret(t, a, "application/json")
+		wantSecret(t, a)
 		if d := cmp.Diff(want(), a.members(t)); d != "" {
 			t.Errorf("unbound: -want +got:\n%s", d)
 		}

@@ -24,7 +24,7 @@ func TestRevoke(t *testing.T) {
 				if a.Status != http.StatusOK || string(a.Body) != "{}\n" {
 					t.Errorf("%d %q", a.Status, a.Body)
 				}
-				wantSecret(t, a, "application/json")
+				wantSecret(t, a)
 				wantError(t, w.refresh(t, g.text(t, "refresh_token")), http.StatusBadRequest, "invalid_grant", "session_revoked")
 				if again := w.revoke(t, g.text(t, which)); again.Status != http.StatusOK {
 					t.Errorf("a second time: %d %s", again.Status, again.Body)

@@ -26,7 +26,7 @@ func checkGrant(t *testing.T, w *world, a answer) {
 	if a.Status != http.StatusOK {
 		t.Fatalf("%d %s", a.Status, a.Body)
 	}
-	wantSecret(t, a, "application/json")
+	wantSecret(t, a)
 	m := a.members(t)
 	example := "token"
 	if m["bound"] == true {

@@ -189,7 +189,7 @@ func withBasic(userinfo string) func(*http.Request) {
 }
 
 // wantSecret holds an answer to the headers of one that nobody may keep.
-func wantSecret(t *testing.T, a answer, contentType string) {
+func wantSecret(t *testing.T, a answer) {
 	t.Helper()
 	if got := a.Header.Values("Cache-Control"); len(got) != 1 || got[0] != "no-store" {
 		t.Errorf("Cache-Control %q", got)
@@ -197,7 +197,7 @@ func wantSecret(t *testing.T, a answer, contentType string) {
 	if got := a.Header.Get("Pragma"); got != "no-cache" {
 		t.Errorf("Pragma %q", got)
 	}
-	if got := a.Header.Get("Content-Type"); got != contentType {
+	if got := a.Header.Get("Content-Type"); got != "application/json" {
 		t.Errorf("Content-Type %q", got)
 	}
 	if a.Header.Get("X-Request-Id") == "" {
@@ -218,5 +218,5 @@ func wantError(t *testing.T, a answer, status int, oauthError, code string) {
 	if m["request_id"] != a.Header.Get("X-Request-Id") || len(m) != 4 {
 		t.Errorf("%s", a.Body)
 	}
-	wantSecret(t, a, "application/json")
+	wantSecret(t, a)
 }

@@ -94,7 +94,7 @@ func example(t *testing.T, name string, replace ...string) string {
 // shortDir returns a new folder whose path leaves room for the name of a socket.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "yufu-p")
+	dir, err := os.MkdirTemp("", "yufu-p") //nolint:usetesting // the test's name would be in the path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func (h *harness) runProxy(name, dir, scheme string, env []string, args ...strin
 	transport := &http.Transport{
 		DialContext:        dial,
 		DisableCompression: true,
-		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // it is this test's own
+		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true}, // it is this test's own
 	}
 	h.t.Cleanup(transport.CloseIdleConnections)
 	return &proxy{p, scheme, &http.Client{
