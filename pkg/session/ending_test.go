@@ -1,9 +1,12 @@
 package session_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -77,16 +80,15 @@ var endings = map[string]struct {
 		}
 		return nil
 	}, "", auth.CutoffSession, false},
-	"an admin who disables the user": {changes(func(t *testing.T, w *world, _ auth.Person, c binding.IdentityChange) error {
-		_, err := w.store.DisableIdentity(t.Context(), c)
+	"an admin who disables the user": {changes(func(t *testing.T, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
+		_, err := a.DisableIdentity(t.Context(), identity, c)
 		return err
 	}), "", auth.CutoffSession, true},
-	"an admin who erases the user": {changes(func(t *testing.T, w *world, _ auth.Person, c binding.IdentityChange) error {
-		_, err := w.store.EraseIdentity(t.Context(), c)
-		return err
+	"an admin who erases the user": {changes(func(t *testing.T, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
+		return a.EraseIdentity(t.Context(), identity, c)
 	}), "", auth.CutoffSession, true},
-	"an admin who disables the person": {changes(func(t *testing.T, w *world, p auth.Person, c binding.IdentityChange) error {
-		_, err := w.store.DisablePerson(t.Context(), p.ID, c.Event)
+	"an admin who disables the person": {changes(func(t *testing.T, a *binding.Admin, p auth.Person, _ uuid.UUID, c binding.Caller) error {
+		_, err := a.DisablePerson(t.Context(), p.ID, c)
 		return err
 	}), "", auth.CutoffSession, true},
 	"another identity of the person that replaces it": {func(t *testing.T, w *world, g session.Grant) error {
@@ -164,10 +166,14 @@ func revokes(request func(t *testing.T, w *world, g session.Grant) session.Revoc
 }
 
 // changes is an ending by an admin, of a user who is bound to a person.
-func changes(change func(t *testing.T, w *world, p auth.Person, c binding.IdentityChange) error) func(*testing.T, *world, session.Grant) error {
+func changes(change func(t *testing.T, a *binding.Admin, p auth.Person, identity uuid.UUID, c binding.Caller) error) func(*testing.T, *world, session.Grant) error {
 	return func(t *testing.T, w *world, g session.Grant) error {
 		p := w.bind(t, g.Session.Identity)
-		return change(t, w, p, binding.IdentityChange{Identity: g.Session.Identity, Now: w.Clock.Now(), Event: w.Event("a test")})
+		a := binding.NewAdmin(binding.AdminConfig{
+			Store: w.store, Apps: w.store, Sealer: w.Sealer, Clock: w.Clock.Now,
+			Applied: func(context.Context) { w.Applied.Add(1) },
+		})
+		return change(t, a, p, g.Session.Identity, binding.Caller{Actor: auth.ActorCLI})
 	}
 }
 
