@@ -1,7 +1,6 @@
 package session_test
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -84,15 +83,15 @@ var endings = map[string]struct {
 		}
 		return nil
 	}, "", auth.CutoffSession, false},
-	"an admin who disables the user": {changes(func(a *binding.Admin, identity, _ uuid.UUID, c binding.Caller) error {
-		_, err := a.DisableIdentity(context.Background(), identity, c)
+	"an admin who disables the user": {changes(func(t *testing.T, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
+		_, err := a.DisableIdentity(t.Context(), identity, c)
 		return err
 	}), "", auth.CutoffSession, true},
-	"an admin who erases the user": {changes(func(a *binding.Admin, identity, _ uuid.UUID, c binding.Caller) error {
-		return a.EraseIdentity(context.Background(), identity, c)
+	"an admin who erases the user": {changes(func(t *testing.T, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
+		return a.EraseIdentity(t.Context(), identity, c)
 	}), "", auth.CutoffSession, true},
-	"an admin who disables the person": {changes(func(a *binding.Admin, _, person uuid.UUID, c binding.Caller) error {
-		_, err := a.DisablePerson(context.Background(), person, c)
+	"an admin who disables the person": {changes(func(t *testing.T, a *binding.Admin, p auth.Person, _ uuid.UUID, c binding.Caller) error {
+		_, err := a.DisablePerson(t.Context(), p.ID, c)
 		return err
 	}), "", auth.CutoffSession, true},
 	"another identity of the person that replaces it": {func(t *testing.T, w *world, g session.Grant) error {
@@ -218,11 +217,14 @@ func revokes(request func(t *testing.T, w *world, g session.Grant) session.Revoc
 }
 
 // changes is an ending by an admin, of a user who is bound to a person.
-func changes(change func(a *binding.Admin, identity, person uuid.UUID, c binding.Caller) error) func(*testing.T, *world, session.Grant) error {
+func changes(change func(t *testing.T, a *binding.Admin, p auth.Person, identity uuid.UUID, c binding.Caller) error) func(*testing.T, *world, session.Grant) error {
 	return func(t *testing.T, w *world, g session.Grant) error {
 		p := w.bind(t, g.Session.Identity)
-		a := binding.NewAdmin(binding.AdminConfig{Store: w.store, Apps: w.Store, Sealer: w.Sealer, Clock: w.Clock.Now, Applied: w.Committed})
-		return change(a, g.Session.Identity, p.ID, binding.Caller{Actor: auth.ActorCLI})
+		a := binding.NewAdmin(binding.AdminConfig{
+			Store: w.store, Apps: w.store, Sealer: w.Sealer, Clock: w.Clock.Now,
+			Applied: w.Committed,
+		})
+		return change(t, a, p, g.Session.Identity, binding.Caller{Actor: auth.ActorCLI})
 	}
 }
 
