@@ -51,8 +51,8 @@ var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
 })
 
 // stores opens a new database of each kind.
-var stores = map[string]func(t *testing.T) store{
-	"sqlite": func(t *testing.T) store {
+var stores = map[string]func(t testing.TB) store{
+	"sqlite": func(t testing.TB) store {
 		s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "yufu.db"))
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ var stores = map[string]func(t *testing.T) store{
 		}
 		return s
 	},
-	"postgres": func(t *testing.T) store {
+	"postgres": func(t testing.TB) store {
 		s, err := postgres.Open(t.Context(), migrated.New(t))
 		if err != nil {
 			t.Fatal(err)
@@ -85,7 +85,7 @@ type world struct {
 	applied atomic.Int64
 }
 
-func newWorld(t *testing.T, open func(*testing.T) store) *world {
+func newWorld(t testing.TB, open func(testing.TB) store) *world {
 	t.Helper()
 	s := open(t)
 	w := &world{Fixture: sessiontest.New(t, s, session.Lifetimes{}), store: s}
@@ -127,7 +127,7 @@ func newWorld(t *testing.T, open func(*testing.T) store) *world {
 }
 
 // key makes a service key around the API.
-func (w *world) key(t *testing.T, scopes string, apps ...string) servicekey.Presented {
+func (w *world) key(t testing.TB, scopes string, apps ...string) servicekey.Presented {
 	t.Helper()
 	d, err := servicekey.NewDraft("a test", strings.Fields(scopes), apps)
 	if err != nil {
@@ -175,7 +175,7 @@ func (a answer) want(t *testing.T, status int, code auth.Code) {
 	}
 }
 
-func (w *world) do(t *testing.T, method, target, key, contentType, body string) answer {
+func (w *world) do(t testing.TB, method, target, key, contentType, body string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, w.url+target, strings.NewReader(body))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -103,11 +104,11 @@ func devBusiness(w http.ResponseWriter, r *http.Request) {
 	number := question.Data.Fields["employee_no"]
 	for _, p := range devPersons {
 		if p.number == number {
-			_ = json.NewEncoder(w).Encode(map[string]any{"person": map[string]any{"external_id": p.number, "name": p.name}})
+			_, _ = fmt.Fprintf(w, `{"person":{"external_id":%q,"name":%q}}`, p.number, p.name)
 			return
 		}
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"refused": map[string]any{"user_message": "工号不存在，请联系人事"}})
+	_, _ = io.WriteString(w, `{"refused":{"user_message":"工号不存在，请联系人事"}}`)
 }
 
 // withBusiness adds the simulated business back end to the simulator.

@@ -73,7 +73,7 @@ func (f adminFlags) client(std streams) (*adminclient.ClientWithResponses, error
 type personImportCmd struct {
 	File     string `arg:"" name:"file" help:"A .csv or .ndjson file, or - for standard input."`
 	Format   string `enum:"csv,ndjson,auto" default:"auto" placeholder:"FORMAT" help:"csv or ndjson; without it the file's name tells."`
-	DryRun   bool   `help:"Say what would become of each row, and write nothing."`
+	DryRun   bool   `help:"Say what would become of each row, and write nothing. That two rows far apart have one phone shows only in earnest."`
 	Report   string `placeholder:"FILE" help:"Where the refused rows are told, by line. Without it, FILE.errors.csv beside the file. A report that is there already is replaced."`
 	FromLine int    `default:"1" placeholder:"N" help:"Begin with this line, to go on with an import that was cut short."`
 	Reason   string `help:"Why, for the audit trail."`

@@ -31,7 +31,7 @@ func (f policyFlags) policy(std streams) (*auth.Policy, error) {
 	if f.PolicyFile == "" {
 		return nil, nil
 	}
-	var in io.Reader = std.in
+	in := std.in
 	if f.PolicyFile != "-" {
 		file, err := os.Open(f.PolicyFile)
 		if err != nil {

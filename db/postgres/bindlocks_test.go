@@ -41,10 +41,10 @@ func (b *bed) startUnbind(s auth.Session) <-chan result {
 	})
 }
 
-// newPerson adds a person with this external_id.
-func (b *bed) newPerson(externalID string) auth.Person {
+// newPerson adds a person.
+func (b *bed) newPerson() auth.Person {
 	b.t.Helper()
-	p := auth.Person{ID: newID(), ExternalID: externalID, Name: "王小明"}
+	p := b.person()
 	b.insertPerson(b.raw, p)
 	return p
 }
@@ -72,7 +72,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Run("a_bind_that_waits_for_a_ban_is_refused", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s, p := b.exchange(), b.newPerson("E-1")
+		s, p := b.exchange(), b.newPerson()
 		tx := b.begin()
 		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
 		bound := b.startBind(bindParams(s, p.ID))
@@ -88,7 +88,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Run("a_ban_that_waits_for_a_bind_ends_what_it_raised", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s, p := b.exchange(), b.newPerson("E-1")
+		s, p := b.exchange(), b.newPerson()
 		// The bind holds everything and stops before its cutoff.
 		holder := b.begin()
 		b.exec(holder, `lock table cutoffs in share mode`)
@@ -114,7 +114,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Run("a_bind_that_waits_for_a_log-out_is_refused", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s, p := b.exchange(), b.newPerson("E-1")
+		s, p := b.exchange(), b.newPerson()
 		tx := b.begin()
 		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
 		b.exec(tx, `select from sessions where id = $1 for update`, s.ID)
@@ -130,7 +130,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Run("a_log-out_that_waits_for_a_bind_ends_the_session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s, p := b.exchange(), b.newPerson("E-1")
+		s, p := b.exchange(), b.newPerson()
 		holder := b.begin()
 		b.exec(holder, `lock table cutoffs in share mode`)
 		bound := b.startBind(bindParams(s, p.ID))
@@ -151,7 +151,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Run("a_bind_that_waits_for_the_session_alone_looks_at_it_again", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s, p := b.exchange(), b.newPerson("E-1")
+		s, p := b.exchange(), b.newPerson()
 		tx := b.begin()
 		b.exec(tx, `update sessions set ver = ver + 1 where id = $1`, s.ID)
 		bound := b.startBind(bindParams(s, p.ID))
@@ -165,7 +165,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Run("a_bind_that_waits_for_the_person_to_be_disabled_is_refused", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s, p := b.exchange(), b.newPerson("E-1")
+		s, p := b.exchange(), b.newPerson()
 		tx := b.begin()
 		b.exec(tx, `update persons set disabled_at = $2 where id = $1`, p.ID, now)
 		bound := b.startBind(bindParams(s, p.ID))
@@ -185,7 +185,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 			t.Run(string(rule), func(t *testing.T) {
 				t.Parallel()
 				b := newBed(t)
-				p, first := b.newPerson("E-1"), b.exchange()
+				p, first := b.newPerson(), b.exchange()
 				x := exchangeParams()
 				x.OpenID = "o-2"
 				g, err := b.store.Exchange(t.Context(), x)
@@ -217,7 +217,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Run("two_binds_against_one_ticket_are_one", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		p, first := b.newPerson("E-1"), b.exchange()
+		p, first := b.newPerson(), b.exchange()
 		x := exchangeParams()
 		x.OpenID = "o-2"
 		g, err := b.store.Exchange(t.Context(), x)
@@ -251,7 +251,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Run("a_bind_that_replaces_does_not_touch_what_was_unbound_while_it_waited", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		p := b.newPerson("E-1")
+		p := b.newPerson()
 		first := b.bound(p)
 		x := exchangeParams()
 		x.OpenID = "o-2"
@@ -277,7 +277,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Run("a_bind_that_is_cancelled_while_it_waits_leaves_nothing", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s, p := b.exchange(), b.newPerson("E-1")
+		s, p := b.exchange(), b.newPerson()
 		before := b.dump()
 		tx := b.begin()
 		b.exec(tx, `select from sessions where id = $1 for update`, s.ID)
@@ -306,7 +306,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 		t.Run("a_refresh_"+name+"_that_waits_for_the_unbind_carries_nobody", func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
-			s := b.bound(b.newPerson("E-1"))
+			s := b.bound(b.newPerson())
 			holder := b.begin()
 			b.exec(holder, `lock table cutoffs in share mode`)
 			unbound := b.startUnbind(s)
@@ -326,7 +326,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 	t.Run("a_refresh_that_came_first_is_cut_off_by_the_unbind_that_waited", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s := b.bound(b.newPerson("E-1"))
+		s := b.bound(b.newPerson())
 		tx := b.begin()
 		b.exec(tx, `update sessions set generation = generation + 1, rotated_at = $2 where id = $1`, s.ID, now)
 		unbound := b.startUnbind(s)
@@ -342,7 +342,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 	t.Run("an_unbind_waits_for_the_identity_before_it_touches_the_session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s := b.bound(b.newPerson("E-1"))
+		s := b.bound(b.newPerson())
 		tx := b.begin()
 		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
 		unbound := b.startUnbind(s)
@@ -356,7 +356,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 	t.Run("a_log-in_that_waits_for_the_unbind_is_nobody's", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		s := b.bound(b.newPerson("E-1"))
+		s := b.bound(b.newPerson())
 		holder := b.begin()
 		b.exec(holder, `lock table cutoffs in share mode`)
 		unbound := b.startUnbind(s)
@@ -374,7 +374,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 	t.Run("a_bind_that_changes_the_person's_phone_does_not_deadlock_with_a_log-in_of_his", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		p := b.newPerson("E-1")
+		p := b.newPerson()
 		s := b.bound(p)
 		phone := "+8613800001001"
 		params := bindParams(s, uuid.Nil)

@@ -6,7 +6,10 @@ import (
 )
 
 // LockCutoffs is the advisory lock under which cutoff ids are taken.
-const LockCutoffs = lockCutoffs
+const (
+	LockCutoffs = lockCutoffs
+	LockPersons = lockPersons
+)
 
 // Statements returns every statement of the package.
 func Statements() []string { return statements }
@@ -19,3 +22,16 @@ func Newest() (int64, error) { return newest() }
 
 // SetCountTimeout bounds counting sessions.
 func SetCountTimeout(s *Store, d time.Duration) { s.countTimeout = d }
+
+// AdminQueries are how admins find persons and identities, each with a condition
+// that an index must answer.
+var AdminQueries = []struct{ SQL, Cond string }{
+	{personsByExternalIDSQL, "external_id = "},
+	{personsByPhoneSQL, "phone = "},
+	{personsByNameSQL, "name >= "},
+	{personsAllSQL, "id > "},
+	{identitiesByOpenIDSQL, "openid = "},
+	{identitiesByUnionIDSQL, "unionid = "},
+	{identitiesByPersonSQL, "person_id = "},
+	{identitiesAllSQL, "uuid > "},
+}

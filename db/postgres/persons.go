@@ -14,11 +14,15 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// personColumns are the columns of persons p that scanPerson scans.
-const personColumns = `
+// personColumns are the columns of persons p that scanPerson scans. The last one
+// looks into another table.
+const (
+	personRowColumns = `
   p.id, p.external_id, p.name, p.phone, p.attributes, p.source, p.disabled_at is not null,
-  p.created_at, coalesce(p.updated_at, p.created_at),
+  p.created_at, coalesce(p.updated_at, p.created_at)`
+	personColumns = personRowColumns + `,
   array(select f.name from person_facts f where f.person_id = p.id order by f.name)`
+)
 
 func scanPerson(row pgx.Row) (auth.PersonRecord, error) {
 	var (

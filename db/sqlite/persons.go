@@ -14,12 +14,16 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
-// personColumns are the columns of persons p that scanPerson scans.
-const personColumns = `
+// personColumns are the columns of persons p that scanPerson scans. The last one
+// looks into another table.
+const (
+	personRowColumns = `
   p.id, p.external_id, p.name, p.phone, p.attributes, p.source, p.disabled_at is not null,
-  p.created_at, coalesce(p.updated_at, p.created_at),
+  p.created_at, coalesce(p.updated_at, p.created_at)`
+	personColumns = personRowColumns + `,
   (select coalesce(json_group_array(f.name), '[]') from (
     select name from person_facts where person_id = p.id order by name) f)`
+)
 
 func scanPerson(row interface{ Scan(...any) error }) (auth.PersonRecord, error) {
 	var (

@@ -16,7 +16,7 @@ import (
 // many persons there are. An item of null reads as NULL.
 var (
 	knownSQL = statement(`
-select` + personColumns + ` from persons p where p.external_id in (select value from json_each(?)) order by p.id`)
+select` + personRowColumns + `, '[]' from persons p where p.external_id in (select value from json_each(?)) order by p.id`)
 	knownFactsSQL = statement(`
 select f.person_id, f.name, f.mac from persons p join person_facts f on f.person_id = p.id
 where p.external_id in (select value from json_each(?))`)

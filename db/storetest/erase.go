@@ -38,7 +38,7 @@ var eraseTests = []test{
 		s := g.Session
 		p := f.createPerson(t, personDraft("1001", "李雷", "+8613800001001", nil))
 		f.bindTo(t, s.Identity, p.ID, "")
-		f.exec(t, `update audit set detail = ? where identity_uuid = ?`, `{"phone":"+86138****1001","name":"李*","method":"phone"}`, s.Identity.String())
+		f.exec(t, `update audit set detail = ? where identity_uuid = ?`, `{"phone":"+86138****1001","name":"李*","kind":"address","key":"192.0.2.1/32","method":"phone"}`, s.Identity.String())
 		f.exec(t, `insert into bind_attempts (kind, key, failures, at, expires_at) values ('identity', ?, 3, ?, ?)`,
 			s.Identity.String(), f.Time(t0), f.Time(t0.Add(time.Hour)))
 		f.exec(t, `insert into bind_tickets (hash, person_id, created_at, expires_at, used_by, used_at) values (?, ?, ?, ?, ?, ?)`,
@@ -61,7 +61,7 @@ var eraseTests = []test{
 		f.refuse(t, s.ID, 1, later, auth.SessionRevoked)
 		for _, query := range []string{
 			`select count(*) from identities where openid = 'o-secret' or unionid is not null or length(sealed_session_key) > 0 or person_id is not null or bound_by is not null`,
-			`select count(*) from audit where detail ->> 'phone' is not null or detail ->> 'name' is not null`,
+			`select count(*) from audit where detail ->> 'phone' is not null or detail ->> 'name' is not null or detail ->> 'key' is not null`,
 			`select count(*) from bind_attempts`,
 			`select count(*) from bind_tickets`,
 			`select count(*) from sessions where device <> '' or person_id is not null`,

@@ -1181,7 +1181,8 @@ type ClientInterface interface {
 	// others out; `errors` tells of it. Lines apply one after another. Harmless to
 	// repeat: what is there already counts as `unchanged`.
 	//
-	// With `dry_run=true` nothing is written, and the answer says what would be.
+	// With `dry_run=true` nothing is written, and the answer says what would be;
+	// what the lines of other requests would have made is not there then.
 	// `yufu person import` sends whole files.
 	//
 	// A service key that is restricted to apps does nothing with persons, who
@@ -1867,7 +1868,8 @@ func (c *Client) CreatePerson(ctx context.Context, body CreatePersonJSONRequestB
 // others out; `errors` tells of it. Lines apply one after another. Harmless to
 // repeat: what is there already counts as `unchanged`.
 //
-// With `dry_run=true` nothing is written, and the answer says what would be.
+// With `dry_run=true` nothing is written, and the answer says what would be;
+// what the lines of other requests would have made is not there then.
 // `yufu person import` sends whole files.
 //
 // A service key that is restricted to apps does nothing with persons, who
@@ -4095,7 +4097,8 @@ type ClientWithResponsesInterface interface {
 	// others out; `errors` tells of it. Lines apply one after another. Harmless to
 	// repeat: what is there already counts as `unchanged`.
 	//
-	// With `dry_run=true` nothing is written, and the answer says what would be.
+	// With `dry_run=true` nothing is written, and the answer says what would be;
+	// what the lines of other requests would have made is not there then.
 	// `yufu person import` sends whole files.
 	//
 	// A service key that is restricted to apps does nothing with persons, who
@@ -6000,7 +6003,8 @@ func (c *ClientWithResponses) CreatePersonWithResponse(ctx context.Context, body
 // others out; `errors` tells of it. Lines apply one after another. Harmless to
 // repeat: what is there already counts as `unchanged`.
 //
-// With `dry_run=true` nothing is written, and the answer says what would be.
+// With `dry_run=true` nothing is written, and the answer says what would be;
+// what the lines of other requests would have made is not there then.
 // `yufu person import` sends whole files.
 //
 // A service key that is restricted to apps does nothing with persons, who

@@ -33,7 +33,7 @@ type AttemptKey struct {
 	Key  string
 }
 
-// IdentityKey, ValueKey and AddressKey return the keys of the kinds.
+// IdentityKey returns the key of an identity.
 func IdentityKey(id uuid.UUID) AttemptKey { return AttemptKey{ByIdentity, id.String()} }
 
 // ValueKey returns the key of a looked-up fact by its MAC.

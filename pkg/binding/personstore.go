@@ -131,7 +131,7 @@ type PersonQuery struct {
 
 // ErasedDetails are the members of audit details that an erasure takes away.
 func ErasedDetails() []string {
-	return []string{"address", "device", "external_id", "name", "phone"}
+	return []string{"address", "device", "external_id", "key", "name", "phone"}
 }
 
 // IdentityRecord is all that is known of an identity.

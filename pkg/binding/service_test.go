@@ -242,13 +242,13 @@ func TestTicket(t *testing.T) {
 	t.Run("is_refused_alike_when_it_is_invented_mangled_expired_or_used", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		token, ticket := w.Login("alice").AccessToken, w.Ticket(w.LiLei)
+		ticket := w.Ticket(w.LiLei)
 		w.Clock.Advance(9 * time.Minute)
 		used := w.Ticket(w.HanMeimei)
 		g, err := w.ByTicket(w.Login("bob").AccessToken, used)
 		mustBind(t, g, err)
 		w.Clock.Advance(time.Minute)
-		token = w.Login("alice").AccessToken
+		token := w.Login("alice").AccessToken
 		for _, s := range []auth.Secret{"x", ticket, used, used + "A", auth.Secret(strings.Repeat("A", 27))} {
 			refused(t, auth.TicketInvalid)(w.ByTicket(token, s))
 			if _, err := w.Binding.Show(t.Context(), token, s); !errors.Is(err, auth.TicketInvalid) {

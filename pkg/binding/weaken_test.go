@@ -34,11 +34,37 @@ var changes = map[string]struct {
 			return w.Binding.Unbind(t.Context(), w.Login("alice").AccessToken, "req")
 		}, func(*world) uuid.UUID { return uuid.Nil },
 	},
+	"an admin's unbinding": {
+		func(t *testing.T, w *world, bound binding.Grant) (binding.Grant, error) {
+			return w.byAdmin(bound, func(c binding.IdentityChange) (binding.IdentityRecord, error) {
+				return w.store.UnbindIdentity(t.Context(), c)
+			})
+		}, func(*world) uuid.UUID { return uuid.Nil },
+	},
+	"an admin's rebinding": {
+		func(t *testing.T, w *world, bound binding.Grant) (binding.Grant, error) {
+			return w.byAdmin(bound, func(c binding.IdentityChange) (binding.IdentityRecord, error) {
+				c.Person = w.HanMeimei.ID
+				return w.store.BindIdentity(t.Context(), c)
+			})
+		}, func(w *world) uuid.UUID { return w.HanMeimei.ID },
+	},
 	"rebinding from another device": {
 		func(_ *testing.T, w *world, _ binding.Grant) (binding.Grant, error) {
 			return w.ByTicket(w.Login("alice").AccessToken, w.Ticket(w.HanMeimei))
 		}, func(w *world) uuid.UUID { return w.HanMeimei.ID },
 	},
+}
+
+// byAdmin changes whom an identity is bound to. An admin gets no token for it; what
+// it returns is of a log-in behind it.
+func (w *world) byAdmin(bound binding.Grant, change func(binding.IdentityChange) (binding.IdentityRecord, error)) (binding.Grant, error) {
+	_, err := change(binding.IdentityChange{Identity: bound.Session.Identity, Now: w.Clock.Now(), Event: w.Event("a test")})
+	if err != nil {
+		return binding.Grant{}, err
+	}
+	g := w.Login("alice")
+	return binding.Grant{AccessToken: g.AccessToken, Session: g.Session, Changed: true}, nil
 }
 
 // personOf is whom a session says.

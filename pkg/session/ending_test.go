@@ -77,6 +77,18 @@ var endings = map[string]struct {
 		}
 		return nil
 	}, "", auth.CutoffSession, false},
+	"an admin who disables the user": {changes(func(t *testing.T, w *world, _ auth.Person, c binding.IdentityChange) error {
+		_, err := w.store.DisableIdentity(t.Context(), c)
+		return err
+	}), "", auth.CutoffSession, true},
+	"an admin who erases the user": {changes(func(t *testing.T, w *world, _ auth.Person, c binding.IdentityChange) error {
+		_, err := w.store.EraseIdentity(t.Context(), c)
+		return err
+	}), "", auth.CutoffSession, true},
+	"an admin who disables the person": {changes(func(t *testing.T, w *world, p auth.Person, c binding.IdentityChange) error {
+		_, err := w.store.DisablePerson(t.Context(), p.ID, c.Event)
+		return err
+	}), "", auth.CutoffSession, true},
 	"another identity of the person that replaces it": {func(t *testing.T, w *world, g session.Grant) error {
 		b := bindingtest.New(t, w.Fixture, w.store)
 		p := bindingtest.Policy()
@@ -148,6 +160,14 @@ func revokes(request func(t *testing.T, w *world, g session.Grant) session.Revoc
 	return func(t *testing.T, w *world, g session.Grant) error {
 		_, err := w.Revoker.Revoke(t.Context(), request(t, w, g))
 		return err
+	}
+}
+
+// changes is an ending by an admin, of a user who is bound to a person.
+func changes(change func(t *testing.T, w *world, p auth.Person, c binding.IdentityChange) error) func(*testing.T, *world, session.Grant) error {
+	return func(t *testing.T, w *world, g session.Grant) error {
+		p := w.bind(t, g.Session.Identity)
+		return change(t, w, p, binding.IdentityChange{Identity: g.Session.Identity, Now: w.Clock.Now(), Event: w.Event("a test")})
 	}
 }
 

@@ -175,15 +175,15 @@ func (c *Client) Ask(ctx context.Context, to Endpoint, r Request) (Person, error
 	if err != nil {
 		return Person{}, unavailable(Failure{Reason: "its URL is no longer allowed: " + description(err)})
 	}
-	fail := func(f Failure) (Person, error) {
+	fail := func(f Failure) error {
 		f.Host = u.Host
-		return Person{}, unavailable(f)
+		return unavailable(f)
 	}
 	if len(to.Keys) == 0 || len(to.Keys) > MaxKeys || slices.ContainsFunc(to.Keys, func(k Key) bool { return k.key == nil }) {
-		return fail(Failure{Reason: "it has no secret, or too many"})
+		return Person{}, fail(Failure{Reason: "it has no secret, or too many"})
 	}
 	if !c.begin(r.AppID) {
-		return fail(Failure{Reason: "too many requests are under way"})
+		return Person{}, fail(Failure{Reason: "too many requests are under way"})
 	}
 	defer c.end(r.AppID)
 
@@ -198,23 +198,23 @@ func (c *Client) Ask(ctx context.Context, to Endpoint, r Request) (Person, error
 	case err != nil && ctx.Err() != nil:
 		return Person{}, fmt.Errorf("webhook: the caller gave up: %w", ctx.Err())
 	case err != nil && within.Err() != nil:
-		return fail(Failure{Status: status, Reason: "timed out after " + c.timeout.String(), timeout: true})
+		return Person{}, fail(Failure{Status: status, Reason: "timed out after " + c.timeout.String(), timeout: true})
 	case err != nil:
 		reason, timeout := reasonOf(err)
-		return fail(Failure{Status: status, Reason: reason, timeout: timeout})
+		return Person{}, fail(Failure{Status: status, Reason: reason, timeout: timeout})
 	case status >= 300 && status < 400:
-		return fail(Failure{Status: status, Reason: "it redirects; the URL has to be the one that answers"})
+		return Person{}, fail(Failure{Status: status, Reason: "it redirects; the URL has to be the one that answers"})
 	case status < 200 || status >= 300:
-		return fail(Failure{Status: status, Reason: "not 200"})
+		return Person{}, fail(Failure{Status: status, Reason: "not 200"})
 	case len(body) > MaxAnswer:
-		return fail(Failure{Status: status, Reason: "the answer is longer than " + strconv.Itoa(MaxAnswer) + " bytes"})
+		return Person{}, fail(Failure{Status: status, Reason: "the answer is longer than " + strconv.Itoa(MaxAnswer) + " bytes"})
 	}
 	person, err := decodeAnswer(body)
 	if refused := (*Refused)(nil); errors.As(err, &refused) {
 		return Person{}, refused
 	}
 	if err != nil {
-		return fail(Failure{Status: status, Reason: "the answer cannot be used: " + err.Error()})
+		return Person{}, fail(Failure{Status: status, Reason: "the answer cannot be used: " + err.Error()})
 	}
 	return person, nil
 }

@@ -381,7 +381,7 @@ func TestWhoIsAsked(t *testing.T) {
 		var served sync.WaitGroup
 		served.Go(func() { _ = other.Serve(tls.NewListener(b2, b.TLS)) })
 		defer served.Wait()
-		defer other.Close() //nolint:errcheck // the test is over
+		defer other.Close()
 		to.URL = "https://" + b2.Addr().String() + "/"
 		_, err = newClient(t, b.trusting()).Ask(t.Context(), to, liLei)
 		wantFailure(t, err, "tls: failed to verify certificate")
@@ -393,7 +393,7 @@ func TestWhoIsAsked(t *testing.T) {
 		t.Parallel()
 		old := &backEnd{secret: webhook.NewSecret(), Server: httptest.NewUnstartedServer(answer(200, named))}
 		old.Config.ErrorLog = log.New(io.Discard, "", 0)
-		old.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} //nolint:gosec // that is the test
+		old.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 		old.StartTLS()
 		t.Cleanup(old.Close)
 		_, err := newClient(t, old.trusting()).Ask(t.Context(), old.endpoint(t), liLei)

@@ -37,12 +37,6 @@ type issuer struct {
 	concurrent, at int
 }
 
-func (p *issuer) current() auth.Secret {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return auth.Secret(fmt.Sprintf("token-%d", p.n))
-}
-
 // replace is what another program with the same AppSecret does.
 func (p *issuer) replace() {
 	p.mu.Lock()
@@ -116,7 +110,7 @@ func inBubble(t *testing.T, test func(t *testing.T, w *world)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer store.Close() //nolint:errcheck // the test is over
+		defer store.Close()
 		if err := store.Migrate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +195,7 @@ func TestToken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer db.Close() //nolint:errcheck // the test is over
+			defer db.Close()
 			var sealed []byte
 			if err := db.QueryRowContext(t.Context(), `select sealed_token from platform_tokens`).Scan(&sealed); err != nil {
 				t.Fatal(err)

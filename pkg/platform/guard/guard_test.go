@@ -130,6 +130,7 @@ func TestBreaker(t *testing.T) {
 				&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent},
 				&auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrUnknownAnswer},
 				&auth.Error{Code: auth.RateLimited},
+				&auth.Error{Code: auth.StorageUnavailable},
 				context.Canceled,
 				context.DeadlineExceeded,
 			} {

@@ -34,8 +34,7 @@ func NewMeter(w io.Writer, terminal bool, size int64, clock func() time.Time) *M
 		}
 		m.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(w), progressbar.OptionSetWidth(30), progressbar.OptionFullWidth(),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetPredictTime(size > 0),
-			progressbar.OptionSetElapsedTime(true), progressbar.OptionClearOnFinish(),
+			progressbar.OptionSetPredictTime(size > 0), progressbar.OptionSetElapsedTime(true), progressbar.OptionClearOnFinish(),
 			progressbar.OptionSetDescription("0 rows"),
 		)
 	}
@@ -47,8 +46,8 @@ func (m *Meter) Done(rows int, bytes int64) {
 	now := m.clock()
 	rate := float64(rows) / max(now.Sub(m.start).Seconds(), 0.001)
 	if m.bar != nil {
-		m.bar.Describe(fmt.Sprintf("%s rows, %s/s", Group(rows), Group(int(rate))))
 		_ = m.bar.Set64(bytes) // a bar that cannot be drawn is no reason to stop
+		m.bar.Describe(fmt.Sprintf("%s rows, %s/s", Group(rows), Group(int(rate))))
 		return
 	}
 	if now.Sub(m.last) < quiet {

@@ -1,0 +1,192 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+)
+
+// importer is a deployment with the settings of yufu person.
+type importer struct {
+	*service
+	env settings
+}
+
+func newImporter(h *harness, databaseURL string) *importer {
+	h.t.Helper()
+	d := deploy(h, databaseURL)
+	_, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	s.adminKey = d.serviceKey("admin,openid")
+	return &importer{s, settings{"YUFU_ADMIN_URL": s.admin, "YUFU_ADMIN_KEY_FILE": h.file("admin.key", s.adminKey+"\n")}}
+}
+
+// counts demands what became of the rows.
+func (i *importer) counts(t *testing.T, r result, code int, want string) {
+	t.Helper()
+	if r.code != code || !strings.Contains(r.stdout, want) {
+		t.Errorf("exit code %d, want %d; %s%s", r.code, code, r.stdout, r.stderr)
+	}
+}
+
+// found returns the persons with an external_id.
+func (i *importer) found(id string) []map[string]any {
+	i.t.Helper()
+	var list struct {
+		Persons []map[string]any `json:"persons"`
+	}
+	a := i.admins("GET", "/admin/v1/persons?external_id="+id, "")
+	if err := json.Unmarshal([]byte(a.Body), &list); err != nil {
+		i.t.Fatal(err)
+	}
+	return list.Persons
+}
+
+func TestPersonImport(t *testing.T) {
+	t.Parallel()
+	for store, url := range map[string]func(*testing.T) string{
+		"PostgreSQL": func(t *testing.T) string { return pgtest.Empty(t) },
+		"SQLite":     func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "yufu.db") },
+	} {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			i := newImporter(h, url(t))
+
+			t.Run("a table is taken but for its wrong rows, which are reported by line", func(t *testing.T) {
+				i := &importer{i.in(t), i.env}
+				var csv strings.Builder
+				csv.WriteString("\uFEFFexternal_id,name,phone,fact.employee_no,fact.name,attr.dept\r\n")
+				for n := range 1200 {
+					fmt.Fprintf(&csv, "E%d,员工%d,138%08d,%d,员工%d,销售\r\n", n, n, n, n, n)
+				}
+				csv.WriteString("E1200,甲,13800000007,,,\r\nE1201,\"乙,,,,\r\n,丙,,,,\r\nE1203,丁,12,,,\r\nE1204,戊,,,,\r\n")
+				file := h.file("persons.csv", csv.String())
+				// That a row of another batch will have the phone, a dry run does not know.
+				i.counts(t, i.run(i.env, "", "person", "import", file, "--dry-run"), 1, "1,202 would be created, 0 would be updated, 0 unchanged, 3 refused")
+				if len(i.found("E1")) != 0 {
+					t.Fatal("the dry run wrote persons")
+				}
+				r := i.run(i.env, "", "person", "import", file, "--reason", "入职")
+				i.counts(t, r, 1, "1,201 created, 0 updated, 0 unchanged, 4 refused")
+				if !strings.Contains(r.stderr, "persons.csv.errors.csv") {
+					t.Errorf("%s", r.stderr)
+				}
+				report, err := os.ReadFile(file + ".errors.csv")
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines := strings.Split(strings.TrimSpace(string(report)), "\n")
+				for n, want := range []string{"line,external_id,code,detail", "1202,E1200,person_conflict,", "1203,,invalid_row,", "1204,,invalid_row,", "1205,E1203,invalid_request,"} {
+					if n >= len(lines) || !strings.HasPrefix(lines[n], want) {
+						t.Fatalf("the report is\n%s", report)
+					}
+				}
+				if p := i.found("E7"); len(p) != 1 || p[0]["phone"] != "+8613800000007" || p[0]["name"] != "员工7" {
+					t.Errorf("%v", p)
+				}
+				i.counts(t, i.run(i.env, "", "person", "import", file), 1, "0 created, 0 updated, 1,201 unchanged, 4 refused")
+				i.counts(t, i.run(i.env, "", "person", "import", file, "--from-line", "1206"), 0, "0 created, 0 updated, 1 unchanged, 0 refused")
+				if _, err := os.Stat(file + ".errors.csv"); !os.IsNotExist(err) {
+					t.Errorf("a report of nothing is there: %v", err)
+				}
+			})
+
+			t.Run("lines of JSON come from standard input", func(t *testing.T) {
+				i := &importer{i.in(t), i.env}
+				r := i.run(i.env, `{"external_id":"N1","facts":{"id_no":"1","old":"2"}}`+"\n"+`{"external_id":"N1","name":"庚","facts":{"old":null}}`+"\n",
+					"person", "import", "-", "--format", "ndjson", "--report", filepath.Join(t.TempDir(), "report.csv"))
+				i.counts(t, r, 0, "1 created, 1 updated, 0 unchanged, 0 refused")
+				if p := i.found("N1"); len(p) != 1 || p[0]["name"] != "庚" || fmt.Sprint(p[0]["facts"]) != "[id_no]" {
+					t.Errorf("%v", p)
+				}
+			})
+
+			t.Run("a person is listed without the number, disabled and enabled", func(t *testing.T) {
+				i := &importer{i.in(t), i.env}
+				out := i.mustRun(i.env, "", "person", "list", "--external-id", "E7")
+				if !strings.Contains(out, "+86138****0007") || strings.Contains(out, "13800000007") || !strings.Contains(out, "enabled") {
+					t.Errorf("%s", out)
+				}
+				i.mustRun(i.env, "", "person", "disable", "E7", "--reason", "离职")
+				if out := i.mustRun(i.env, "", "person", "list", "--external-id", "E7"); !strings.Contains(out, "disabled") {
+					t.Errorf("%s", out)
+				}
+				i.mustRun(i.env, "", "person", "enable", "E7")
+				if r := i.run(i.env, "", "person", "disable", "nobody"); r.code != 1 || !strings.Contains(r.stderr, "there is no person") {
+					t.Errorf("%d %s", r.code, r.stderr)
+				}
+			})
+
+			t.Run("Ctrl-C ends it, and it says where to go on", func(t *testing.T) {
+				i := &importer{i.in(t), i.env}
+				in, out := io.Pipe()
+				defer out.Close()
+				p := i.prepare("yufu person import -", i.env, in, "person", "import", "-", "--format", "csv", "--report", filepath.Join(t.TempDir(), "report.csv"))
+				i.launch(p)
+				go func() {
+					fmt.Fprintln(out, "external_id,name")
+					for n := range 900 { // more than a batch and than the look at the beginning, and no end
+						fmt.Fprintf(out, "C%d,%s\n", n, strings.Repeat("x", 100))
+					}
+				}()
+				i.eventually("the first batch is there", func() bool { return len(i.found("C499")) == 1 })
+				p.signal(syscall.SIGINT)
+				if err := out.CloseWithError(io.EOF); err != nil { // what os/exec copies from is not the program's to end
+					t.Fatal(err)
+				}
+				if code := p.wait(); code != 1 || !strings.Contains(p.stderr.String(), "--from-line 502") {
+					t.Errorf("exit code %d: %s", code, p.stderr)
+				}
+			})
+		})
+	}
+}
+
+func TestPersonImportRefuses(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	i := newImporter(h, "sqlite:"+h.file("yufu.db", ""))
+	good := h.file("good.csv", "external_id\n1\n")
+	reader := i.admins("POST", "/admin/v1/service-keys", `{"name":"reader","scope":"read"}`)
+	var key struct{ Key string }
+	if err := json.Unmarshal([]byte(reader.Body), &key); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		env  settings
+		args []string
+		code int
+		want string
+	}{
+		"no key":              {settings{"YUFU_ADMIN_KEY_FILE": ""}, []string{good}, 2, "YUFU_ADMIN_KEY_FILE is missing"},
+		"a key without scope": {settings{"YUFU_ADMIN_KEY_FILE": h.file("read.key", key.Key)}, []string{good}, 1, "insufficient_scope"},
+		"a key that is none":  {settings{"YUFU_ADMIN_KEY_FILE": h.file("no.key", "hello")}, []string{good}, 1, "service_key_invalid"},
+		"no address":          {settings{"YUFU_ADMIN_URL": "localhost:8081"}, []string{good}, 2, "YUFU_ADMIN_URL"},
+		"no file":             {nil, []string{filepath.Join(t.TempDir(), "none.csv")}, 2, "no such file"},
+		"a folder":            {nil, []string{t.TempDir() + "/"}, 2, "directory"},
+		"an unknown name":     {nil, []string{h.file("persons.txt", "external_id\n")}, 2, "--format"},
+		"an unknown column":   {nil, []string{h.file("x.csv", "external_id,email\n")}, 2, "no column"},
+		"GBK":                 {nil, []string{h.file("gbk.csv", "external_id,name\n1,\xc0\xee\n")}, 2, "not UTF-8"},
+		"itself for a report": {nil, []string{good, "--report", good}, 2, "--report is the file"},
+		"a reason of bells":   {nil, []string{good, "--reason", "\a"}, 2, "--reason"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := i.in(t).run(i.env.with(c.env), "", append([]string{"person", "import"}, c.args...)...)
+			if r.code != c.code || !strings.Contains(r.stderr, c.want) {
+				t.Errorf("exit code %d: %s", r.code, r.stderr)
+			}
+		})
+	}
+	if len(i.found("1")) != 0 {
+		t.Error("a refused import wrote a person")
+	}
+}

@@ -1,0 +1,385 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+)
+
+// startAdmin runs what an admin does in the background.
+func (b *bed) startAdmin(do func(ctx context.Context) error) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- do(b.t.Context()) }()
+	return done
+}
+
+func adminEvent(action auth.AuditAction) auth.AuditEvent {
+	return auth.AuditEvent{At: now, Action: action, Actor: auth.ActorCLI}
+}
+
+func (b *bed) startChange(do func(context.Context, binding.IdentityChange) (binding.IdentityRecord, error), identity, person uuid.UUID) <-chan error {
+	return b.startAdmin(func(ctx context.Context) error {
+		_, err := do(ctx, binding.IdentityChange{
+			Identity: identity, Person: person, Second: auth.SecondJoins, Now: now, Event: adminEvent("x"),
+		})
+		return err
+	})
+}
+
+func (b *bed) startDisablePerson(id uuid.UUID) <-chan error {
+	return b.startAdmin(func(ctx context.Context) error {
+		_, err := b.store.DisablePerson(ctx, id, adminEvent(auth.AuditPersonDisabled))
+		return err
+	})
+}
+
+// boundTo plants a person and binds the identity of a session.
+func (b *bed) boundTo(s auth.Session) auth.Person {
+	b.t.Helper()
+	p := b.person()
+	b.insertPerson(b.raw, p)
+	b.exec(b.raw, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+	b.exec(b.raw, `update sessions set person_id = $2, ver = 2 where identity_uuid = $1`, s.Identity, p.ID)
+	return p
+}
+
+// wantEndedWithCutoffs demands that no session of the identity lives, and that
+// each that ended has its cutoff.
+func (b *bed) wantEndedWithCutoffs(identity uuid.UUID) {
+	b.t.Helper()
+	if n := b.liveOf(identity); n != 0 {
+		b.t.Errorf("%d sessions escaped", n)
+	}
+	if n := b.number(b.raw, `
+select count(*) from sessions s where ended_at is not null
+  and 1 <> (select count(*) from cutoffs c where c.session_id = s.id and c.ver = 0)`); n != 0 {
+		b.t.Errorf("%d sessions ended without their cutoff", n)
+	}
+}
+
+func wantNoError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAdminsBesideAnotherTransaction is the table of races between what admins do
+// and what goes on beside it, each in both orders: who comes second waits, and sees
+// what the first has done.
+func TestAdminsBesideAnotherTransaction(t *testing.T) {
+	t.Parallel()
+	// What keeps an account out and ends its sessions, and what the account is
+	// told afterwards; "" means that it may log in.
+	bans := map[string]struct {
+		start func(b *bed, s auth.Session, p auth.Person) <-chan error
+		code  auth.Code
+	}{
+		"identity disabled": {func(b *bed, s auth.Session, _ auth.Person) <-chan error {
+			return b.startChange(b.store.DisableIdentity, s.Identity, uuid.Nil)
+		}, auth.IdentityDisabled},
+		"person disabled": {func(b *bed, _ auth.Session, p auth.Person) <-chan error { return b.startDisablePerson(p.ID) }, auth.PersonDisabled},
+		"identity erased": {func(b *bed, s auth.Session, _ auth.Person) <-chan error {
+			return b.startChange(b.store.EraseIdentity, s.Identity, uuid.Nil)
+		}, ""},
+	}
+	for name, ban := range bans {
+		t.Run(name+":_a_log_in_that_waits_for_it_is_refused_or_is_somebody_new", func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			s := b.exchange()
+			p := b.boundTo(s)
+			// The ban holds the identity and stops at the session.
+			holder := b.begin()
+			b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
+			banned := ban.start(b, s, p)
+			b.untilWaiting(1, row)
+			exchanged := b.startExchange(exchangeParams())
+			b.untilWaiting(2, row)
+			b.commit(holder)
+			wantNoError(t, <-banned)
+			r := <-exchanged
+			if ban.code != "" && !errors.Is(r.err, ban.code) {
+				t.Errorf("error %v, want %s", r.err, ban.code)
+			}
+			if ban.code == "" && (r.err != nil || r.granted.Session.Identity == s.Identity || r.granted.Session.Person != nil) {
+				t.Errorf("%+v, %v; want somebody new", r.granted.Session, r.err)
+			}
+			b.wantEndedWithCutoffs(s.Identity)
+		})
+		t.Run(name+":_a_log_in_under_way_is_waited_for_and_its_session_ends", func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			s := b.exchange()
+			p := b.boundTo(s)
+			login := b.begin()
+			b.exec(login, `update identities set last_login_at = $2 where uuid = $1`, s.Identity, now)
+			b.exec(login, `
+insert into sessions (id, identity_uuid, appid, person_id, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
+select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle_expires_at, expires_at from sessions where id = $1`,
+				s.ID, newID(), p.ID)
+			banned := ban.start(b, s, p)
+			b.untilWaiting(1, row)
+			b.commit(login)
+			wantNoError(t, <-banned)
+			b.wantEndedWithCutoffs(s.Identity)
+			if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null`); n != 2 {
+				t.Errorf("%d sessions ended, want both", n)
+			}
+		})
+		t.Run(name+":_a_refresh_that_waits_for_it_is_revoked", func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			s := b.exchange()
+			p := b.boundTo(s)
+			// The ban has ended the session and stops before its cutoff.
+			holder := b.begin()
+			b.exec(holder, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
+			banned := ban.start(b, s, p)
+			b.untilWaiting(1, advisory)
+			refreshed := b.startRefresh(refreshParams(s.ID, 1))
+			b.untilWaiting(1, row)
+			b.commit(holder)
+			wantNoError(t, <-banned)
+			if r := <-refreshed; !errors.Is(r.err, auth.SessionRevoked) {
+				t.Errorf("error %v, want session_revoked", r.err)
+			}
+			b.wantEndedWithCutoffs(s.Identity)
+		})
+		t.Run(name+":_the_identity_is_locked_before_its_sessions", func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			s := b.exchange()
+			p := b.boundTo(s)
+			tx := b.begin()
+			b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
+			banned := ban.start(b, s, p)
+			b.untilWaiting(1, row)
+			b.exec(tx, `select from sessions where id = $1 for update nowait`, s.ID)
+			b.commit(tx)
+			wantNoError(t, <-banned)
+		})
+	}
+	t.Run("a_binding_that_waits_for_the_person_to_be_disabled_is_refused", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		p := b.boundTo(s)
+		x := exchangeParams()
+		x.OpenID = "o-2"
+		r := <-b.startExchange(x)
+		// Disabling holds the person and stops at the session.
+		holder := b.begin()
+		b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
+		disabled := b.startDisablePerson(p.ID)
+		b.untilWaiting(1, row)
+		bound := b.startChange(b.store.BindIdentity, r.granted.Session.Identity, p.ID)
+		b.untilWaiting(2, row)
+		b.commit(holder)
+		wantNoError(t, <-disabled)
+		if err := <-bound; !errors.Is(err, auth.PersonDisabled) {
+			t.Errorf("error %v, want person_disabled", err)
+		}
+		b.wantEndedWithCutoffs(s.Identity)
+		if n := b.liveOf(r.granted.Session.Identity); n != 1 {
+			t.Errorf("%d sessions of the identity that was not bound", n)
+		}
+	})
+	t.Run("a_binding_under_way_is_waited_for_and_the_new_identity_is_the_disabled_persons", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		p := b.person()
+		b.insertPerson(b.raw, p)
+		// The binding holds the person and stops at the session.
+		holder := b.begin()
+		b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
+		bound := b.startChange(b.store.BindIdentity, s.Identity, p.ID)
+		b.untilWaiting(1, row)
+		disabled := b.startDisablePerson(p.ID)
+		b.untilWaiting(2, row)
+		b.commit(holder)
+		wantNoError(t, <-bound)
+		wantNoError(t, <-disabled)
+		b.wantEndedWithCutoffs(s.Identity)
+		if n := b.number(b.raw, `select count(*) from identities where person_disabled_at is not null`); n != 1 {
+			t.Error("the identity does not know that its person is disabled")
+		}
+	})
+	t.Run("a_binding_beside_a_disabling_leaves_a_bound_identity_without_sessions_in_both_orders", func(t *testing.T) {
+		t.Parallel()
+		for _, bindFirst := range []bool{true, false} {
+			b := newBed(t)
+			s := b.exchange()
+			p := b.person()
+			b.insertPerson(b.raw, p)
+			steps := []func() <-chan error{
+				func() <-chan error { return b.startChange(b.store.BindIdentity, s.Identity, p.ID) },
+				func() <-chan error { return b.startChange(b.store.DisableIdentity, s.Identity, uuid.Nil) },
+			}
+			if !bindFirst {
+				steps[0], steps[1] = steps[1], steps[0]
+			}
+			holder := b.begin()
+			b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
+			first := steps[0]()
+			b.untilWaiting(1, row)
+			second := steps[1]()
+			b.untilWaiting(2, row)
+			b.commit(holder)
+			wantNoError(t, <-first)
+			wantNoError(t, <-second)
+			b.wantEndedWithCutoffs(s.Identity)
+			i, err := b.store.Identity(t.Context(), s.Identity, nil)
+			if err != nil || !i.Disabled || i.Person != p.ID {
+				t.Errorf("%+v, %v", i, err)
+			}
+			if want := map[bool]int{true: 2, false: 1}[bindFirst]; b.number(b.raw, `select count(*) from cutoffs`) != want {
+				t.Errorf("bind first %t: want %d cutoffs", bindFirst, want)
+			}
+		}
+	})
+	t.Run("a_refresh_that_waits_for_an_admins_binding_or_unbinding_says_what_it_left", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		p := b.person()
+		b.insertPerson(b.raw, p)
+		for generation, change := range []func() <-chan error{
+			func() <-chan error { return b.startChange(b.store.BindIdentity, s.Identity, p.ID) },
+			func() <-chan error { return b.startChange(b.store.UnbindIdentity, s.Identity, uuid.Nil) },
+		} {
+			holder := b.begin()
+			b.exec(holder, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
+			changed := change()
+			b.untilWaiting(1, advisory)
+			refreshed := b.startRefresh(refreshParams(s.ID, uint32(generation+1)))
+			b.untilWaiting(1, row)
+			b.commit(holder)
+			wantNoError(t, <-changed)
+			r := <-refreshed
+			if r.err != nil || r.granted.Session.Ver != int64(generation+2) || (r.granted.Session.Person != nil) != (generation == 0) {
+				t.Errorf("%+v, %v", r.granted.Session, r.err)
+			}
+		}
+	})
+	t.Run("an_erasure_that_locked_the_wrong_person_begins_anew", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		p := b.boundTo(s)
+		other := auth.Person{ID: newID(), ExternalID: "E-2"}
+		b.insertPerson(b.raw, other)
+		tx := b.begin()
+		b.exec(tx, `select from persons where id = $1 for no key update`, p.ID)
+		erased := b.startChange(b.store.EraseIdentity, s.Identity, uuid.Nil)
+		b.untilWaiting(1, row)
+		b.exec(tx, `update identities set person_id = $2 where uuid = $1`, s.Identity, other.ID)
+		b.commit(tx)
+		wantNoError(t, <-erased)
+		i, err := b.store.Identity(t.Context(), s.Identity, nil)
+		if err != nil || i.ErasedAt.IsZero() || i.Person != uuid.Nil {
+			t.Errorf("%+v, %v", i, err)
+		}
+		b.wantEndedWithCutoffs(s.Identity)
+	})
+	t.Run("a_person_whose_phone_changes_logs_in_meanwhile", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		p := b.boundTo(s)
+		tx := b.begin()
+		b.exec(tx, `update persons set phone = '+8613800001001', external_id = 'E-9' where id = $1`, p.ID)
+		if r := <-b.startExchange(exchangeParams()); r.err != nil {
+			t.Error(r.err)
+		}
+		b.commit(tx)
+	})
+	t.Run("a_batch_that_waits_for_a_phone_to_be_taken_loses_its_row_alone", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		phone := "+8613800001001"
+		draft := func(id string) binding.Draft {
+			return binding.Draft{ID: newID(), ExternalID: id, Source: auth.PersonByAdmin}
+		}
+		for _, known := range []bool{false, true} {
+			if known { // now as an update
+				b.exec(b.raw, `delete from persons where external_id = 'taker'`)
+				b.exec(b.raw, `insert into persons (id, external_id, created_at) values ($1, 'A', $2)`, newID(), now)
+			}
+			taker := b.begin()
+			b.exec(taker, `insert into persons (id, external_id, phone, created_at) values ($1, 'taker', $2, $3)`, newID(), phone, now)
+			var done []binding.Upserted
+			upserted := b.startAdmin(func(ctx context.Context) (err error) {
+				a := draft("A")
+				a.Phone = &phone
+				done, err = b.store.UpsertPersons(ctx, binding.Upsert{Drafts: []binding.Draft{a, draft("B")}, Event: adminEvent(auth.AuditPersonsImported)})
+				return err
+			})
+			b.untilWaiting(1, row)
+			b.commit(taker)
+			wantNoError(t, <-upserted)
+			if len(done) != 2 || !errors.Is(done[0].Err, auth.PersonConflict) || done[1].Err != nil {
+				t.Errorf("known %t: %+v", known, done)
+			}
+		}
+	})
+	t.Run("a_batch_waits_for_the_batch_before_it", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		tx := b.begin()
+		b.exec(tx, `select pg_advisory_xact_lock($1)`, postgres.LockPersons)
+		upserted := b.startAdmin(func(ctx context.Context) error {
+			_, err := b.store.UpsertPersons(ctx, binding.Upsert{Drafts: []binding.Draft{{ID: newID(), ExternalID: "A"}}, Event: adminEvent(auth.AuditPersonsImported)})
+			return err
+		})
+		b.untilWaiting(1, advisory)
+		b.commit(tx)
+		wantNoError(t, <-upserted)
+	})
+}
+
+// TestAdminsFindByIndex holds that what a search visits does not grow with all the
+// persons and identities there are.
+func TestAdminsFindByIndex(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.exec(b.raw, `
+insert into persons (id, external_id, name, phone, created_at)
+select gen_random_uuid(), 'E' || n, 'n' || n, '+86138' || lpad(n::text, 8, '0'), now() from generate_series(1, 5000) n`)
+	b.exec(b.raw, `
+insert into identities (uuid, appid, openid, unionid, sealed_session_key, person_id, created_at, last_login_at)
+select gen_random_uuid(), '`+appID+`', external_id, external_id, '', id, now(), now() from persons`)
+	b.exec(b.raw, `analyze`)
+	for _, q := range postgres.AdminQueries {
+		args := []any{uuid.Nil, 10, nil, nil, nil, nil, nil}
+		of := map[string]int{"external_id = ": 2, "phone = ": 3, "name >= ": 4, "openid = ": 3, "unionid = ": 4, "person_id = ": 5}
+		if i := of[q.Cond]; i > 0 {
+			args[i] = "x"
+		}
+		if q.Cond == "person_id = " {
+			args[5] = uuid.Nil
+		}
+		if !strings.Contains(q.SQL, "$7") {
+			args = args[:5]
+		}
+		var plan string
+		if err := b.raw.QueryRowContext(t.Context(), `explain (format json) `+q.SQL, args...).Scan(&plan); err != nil {
+			t.Fatalf("%v\n%s", err, q.SQL)
+		}
+		found := false
+		for line := range strings.Lines(plan) {
+			found = found || strings.Contains(line, `"Index Cond"`) && strings.Contains(line, q.Cond)
+		}
+		if !found {
+			t.Errorf("no index answers %q\n%s", q.Cond, plan)
+		}
+	}
+}
