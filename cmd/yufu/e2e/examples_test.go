@@ -94,6 +94,17 @@ var examples = map[string]func(s, strict *service) *answer{
 		s.admins("DELETE", "/admin/v1/service-keys/"+key.ID, "")
 		return s.admins("GET", "/admin/v1/service-keys?limit=1&cursor="+before, "")
 	},
+	"rotation": func(s, _ *service) *answer { return s.rotate() },
+	"retirement": func(s, _ *service) *answer {
+		s.rotate().want(s, 200, "")
+		_, previous := s.previousKey()
+		return s.admins("POST", "/admin/v1/signing-keys/"+previous+"/retire", `{"compromised":true}`)
+	},
+	"signingkeys": func(s, _ *service) *answer {
+		s.rotate().want(s, 200, "")
+		before, _ := s.previousKey()
+		return s.admins("GET", "/admin/v1/signing-keys?limit=2&cursor="+before, "")
+	},
 	"introspection": func(s, _ *service) *answer {
 		return s.introspect(s.serviceKey("service openid"), s.logIn(bound).Doc.AccessToken)
 	},
@@ -183,7 +194,6 @@ func TestExamples(t *testing.T) {
 	setPolicyOfExamples(d, erp)
 	bindToPerson(t, server.DSN("postgres"), s.logIn(bound).Doc.UUID)
 	s.adminKey = d.serviceKey("admin")
-	token := s.logIn("alice").Doc.AccessToken
 
 	files, err := os.ReadDir("../../../api/examples")
 	if err != nil {
@@ -205,6 +215,8 @@ func TestExamples(t *testing.T) {
 	if len(files)-len(later) != len(examples) || len(later) != len(examplesOfAnOutage) {
 		t.Errorf("of %d files %d are no examples of a program in good order", len(files), len(later))
 	}
+	// Only now: some of the examples end keys.
+	token := s.logIn("alice").Doc.AccessToken
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -217,6 +229,32 @@ func TestExamples(t *testing.T) {
 			apitest.SameMembers(t, name, []byte(ask(s.in(t), token).Body))
 		})
 	}
+}
+
+// rotate has the next signing key sign.
+func (s *service) rotate() *answer {
+	s.t.Helper()
+	return s.admins("POST", "/admin/v1/signing-keys/rotate", `{"use":"access","now":true}`)
+}
+
+// previousKey returns a signing key that was rotated, and the key that the list
+// has before it, which is there once a key has been retired.
+func (s *service) previousKey() (before, kid string) {
+	s.t.Helper()
+	var list struct {
+		Keys []struct{ KID, Use, State string } `json:"signing_keys"`
+	}
+	if err := json.Unmarshal([]byte(s.admins("GET", "/admin/v1/signing-keys", "").Body), &list); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, k := range list.Keys {
+		if k.Use == "access" && k.State == "previous" {
+			return before, k.KID
+		}
+		before = k.KID
+	}
+	s.t.Fatal("no previous key")
+	return "", ""
 }
 
 // admins sends a request to the admin API.

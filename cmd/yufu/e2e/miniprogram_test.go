@@ -112,7 +112,10 @@ func TestMiniProgramsOnABadNetwork(t *testing.T) {
 	d.addApp()
 	shop := h.backEnd("orders", s.base, d.serviceKey("service"))
 
-	ctx, cancel := context.WithTimeout(t.Context(), length+patience)
+	if err := buildMiniprogram(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), length+4*patience)
 	defer cancel()
 	var result struct{ Ours, Seed soaked }
 	h.node(ctx, "soak.mjs", map[string]any{

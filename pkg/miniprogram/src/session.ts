@@ -75,9 +75,8 @@ async function attempt(c: Client): Promise<Stored> {
     const stored = found && found.refresh !== ended ? found : undefined
     let error: YufuError
     try {
-      const sent = Date.now()
       const answer = await (stored ? refresh(s, stored) : exchange(c))
-      const next = answer.statusCode === 200 && accept(answer.data, sent)
+      const next = answer.statusCode === 200 && accept(answer.data, s.sentAt)
       if (next) return save(s, next)
       error = refused(answer)
       if (answer.statusCode === 200) error.code = 'bad_answer'
@@ -116,6 +115,7 @@ function hold(s: Shared, error: YufuError, ms: number): void {
 const left = (s: Shared, most: number) => Math.max(1, Math.min(most, s.deadline - Date.now()))
 
 function token(s: Shared, fields: Record<string, string>): Promise<Answer> {
+  s.sentAt = Date.now()
   return call(s.wx, left(s, answerTime), 'POST', `${s.baseURL}/oauth2/token`, formHeader, form(Object.assign({ client_id: s.clientId }, fields)))
 }
 

@@ -24,6 +24,8 @@ export interface Shared {
   hold?: { at: number; ms: number; error: YufuError }
   /** When `login` was called last. */
   loginAt: number
+  /** When the token endpoint was asked last: from then on its tokens live. */
+  sentAt: number
   /** How often somebody logged out. */
   logouts: number
   /** Whom handlers were told of last. */
@@ -44,7 +46,7 @@ export function sharedBy(wx: Wx, baseURL: string, clientId: string): Shared {
   const all = registryOf(wx)
   const key = keyOf(baseURL, clientId)
   if (!all[key]) {
-    const s: Shared = (all[key] = { wx, baseURL, clientId, key, handlers: {}, asleep: [], deadline: 0, loginAt: 0, logouts: 0, refusedAt: {} })
+    const s: Shared = (all[key] = { wx, baseURL, clientId, key, handlers: {}, asleep: [], deadline: 0, loginAt: 0, sentAt: 0, logouts: 0, refusedAt: {} })
     if (wx.onAppShow) wx.onAppShow(() => wake(s))
   }
   return all[key]

@@ -73,6 +73,8 @@ for (const onReturn of ['callbacks first', 'timers first']) {
     phone.foreground()
     assert.match((await phone.run(pending)).uuid, /-/)
     assert.equal(phone.logins, 1)
+    await phone.run(phone.yufu().session())
+    assert.deepEqual(phone.sent(), ['exchange'], 'the token is as old as its request, not as the wait for the code')
   })
 }
 

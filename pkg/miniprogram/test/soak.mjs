@@ -95,7 +95,7 @@ class User {
         await sleep(long ? task.grace * 1000 * (1 + wait / 2) : 30 + wait * 500)
         if (!this.phone.foreground() || (long && how > 0.5)) this.start()
       }
-      await sleep(1500 + wait * 2000)
+      await sleep(2000 + wait * 2500)
     }
     // A program that was destroyed leaves promises that nobody fulfils.
     await Promise.race([Promise.all(pending), sleep(12_000)])
@@ -128,6 +128,8 @@ async function run(program) {
 }
 
 const [a, b] = await Promise.all([run(ours), run(seed)])
+// The seed's timers would go on.
+for (const { phone } of b) phone.clock.clearProgram()
 calm = true
 // The seed may still wait for an answer that was lost: for 60 s, as wx.request does.
 await Promise.all(a.map((u) => u.settle()))
