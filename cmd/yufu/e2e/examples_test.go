@@ -237,8 +237,8 @@ func (s *service) rotate() *answer {
 	return s.admins("POST", "/admin/v1/signing-keys/rotate", `{"use":"access","now":true}`)
 }
 
-// previousKey returns a signing key that was rotated, and the key that the list
-// has before it, which is there once a key has been retired.
+// previousKey returns the signing key that was rotated last, and the key that
+// the list has before it, if there is one.
 func (s *service) previousKey() (before, kid string) {
 	s.t.Helper()
 	var list struct {
@@ -247,13 +247,14 @@ func (s *service) previousKey() (before, kid string) {
 	if err := json.Unmarshal([]byte(s.admins("GET", "/admin/v1/signing-keys", "").Body), &list); err != nil {
 		s.t.Fatal(err)
 	}
+	last := ""
 	for _, k := range list.Keys {
-		if k.Use == "access" && k.State == "previous" {
-			return before, k.KID
+		if k.Use == "access" && k.State == "current" {
+			return before, last
 		}
-		before = k.KID
+		before, last = last, k.KID
 	}
-	s.t.Fatal("no previous key")
+	s.t.Fatal("no current key")
 	return "", ""
 }
 
