@@ -65,7 +65,7 @@ type binder struct {
 	n        int // of persons and users so far
 }
 
-const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" //nolint:gosec // of this test alone
+const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 // policy is that of the tests, with some members changed.
 func (b *binder) policy(change string) {
