@@ -528,7 +528,7 @@ func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error)
 			carried += len(p.data)
 			if _, err := near.Write(p.data); err != nil || limit > 0 && carried >= limit {
 				both()
-				for range pieces { //nolint:revive // what is behind is lost
+				for range pieces { // what is behind is lost
 				}
 				return
 			}
