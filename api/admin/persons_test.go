@@ -201,7 +201,7 @@ func TestPersonsRefuse(t *testing.T) {
 			w.do(t, http.MethodPatch, one, key.Key().Reveal(), "application/json", body).want(t, 400, auth.InvalidRequest)
 		})
 	}
-	for _, query := range []string{"limit=0", "limit=1001", "cursor=x", "cursor=", "phone=1", "name=%00", "nmae=x", "limit=1&limit=2"} {
+	for _, query := range []string{"limit=0", "limit=1001", "cursor=x", "cursor=", "phone=1", "name=%00", "nickname=x", "limit=1&limit=2"} {
 		t.Run("a list with "+query, func(t *testing.T) {
 			t.Parallel()
 			w.do(t, http.MethodGet, "/admin/v1/persons?"+query, key.Key().Reveal(), "", "").want(t, 400, auth.InvalidRequest)

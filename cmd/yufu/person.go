@@ -266,7 +266,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 // isTerminal reports whether somebody looks at w.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a descriptor is small
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 type personListCmd struct {

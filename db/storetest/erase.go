@@ -116,7 +116,7 @@ var eraseTests = []test{
 			t.Error("the trail does not say so")
 		}
 	}},
-	{"a_person_whom_the_business_has_taken_over_is_the_businesss", func(t *testing.T, f *fixture) {
+	{"a_person_whom_the_business_has_taken_over_stays", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.phonePerson(t, s.Identity)
 		want, err := f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{ExternalID: "1001"}, event(auth.AuditPersonUpdated, t0))

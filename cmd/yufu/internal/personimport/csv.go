@@ -132,16 +132,15 @@ func (s *csvSource) Next() (Row, error) {
 			return Row{}, err
 		}
 		row := Row{Line: first.n, End: first.end, Err: first.err}
-		if row.Err != nil {
-			return row, nil
-		}
-		if len(bytes.TrimSpace(first.text)) == 0 {
+		if row.Err == nil && len(bytes.TrimSpace(first.text)) == 0 {
 			continue
 		}
 		var record []string
-		if balanced(first.text) {
+		switch {
+		case row.Err != nil: // of the line alone; the file goes on
+		case balanced(first.text):
 			record, row.Err = cells(first.text)
-		} else {
+		default:
 			record, row.End, row.Err = s.longRecord(first)
 		}
 		if row.Err == nil && !slices.ContainsFunc(record, func(cell string) bool { return strings.TrimSpace(cell) != "" }) {

@@ -31,7 +31,7 @@ func NewReportFile(path string) (*ReportFile, error) {
 // Refused implements [Report].
 func (r *ReportFile) Refused(line int, externalID, code, detail string) error {
 	if r.f == nil {
-		f, err := os.OpenFile(r.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the operator names the file
+		f, err := os.OpenFile(r.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return fmt.Errorf("the report: %w", err)
 		}
