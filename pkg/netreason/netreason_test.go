@@ -29,7 +29,7 @@ func TestOf(t *testing.T) {
 		"a silent name server":        {&net.DNSError{Err: secret, IsTimeout: true}, "the name server did not answer", true},
 		"another trouble with names":  {&net.DNSError{Err: secret}, "the name server failed", false},
 		"a peer without TLS":          {tls.RecordHeaderError{Msg: secret}, "the peer does not speak TLS", false},
-		"a bad certificate":           {&tls.CertificateVerificationError{Err: errors.New("expired\x1b!")}, "tls: failed to verify certificate: expired !", false},
+		"a bad certificate":           {&tls.CertificateVerificationError{Err: errors.New("expired\x1bsince")}, "tls: failed to verify certificate: expired since", false},
 		"a TLS alert":                 {&net.OpError{Op: "remote error", Err: tls.AlertError(40)}, "tls: handshake failure", false},
 		"no alert":                    {&net.OpError{Op: "remote error", Err: errors.New(secret)}, netreason.Withheld, false},
 		"a time-out":                  {&net.OpError{Op: "read", Net: secret, Err: os.ErrDeadlineExceeded}, "timed out", true},
