@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -110,9 +111,12 @@ func strictBody(next http.Handler) http.Handler {
 			method = http.MethodGet
 		}
 		operation := method + " " + chi.RouteContext(r.Context()).RoutePattern()
-		for name := range r.URL.Query() {
-			if !queries[operation][name] {
+		for name, values := range r.URL.Query() {
+			switch {
+			case !queries[operation][name]:
 				return auth.Invalid("The query has a parameter that does not belong there.")
+			case name != "reason" && slices.Contains(values, ""):
+				return auth.Invalid("The query has a parameter that is empty; leave it out.")
 			}
 		}
 		read, ok := bodies[operation]

@@ -66,7 +66,11 @@ func (a *API) ListBindingDelays(ctx context.Context, r ListBindingDelaysRequestO
 	if err != nil {
 		return nil, err
 	}
-	q := binding.AttemptQuery{Person: value(p.Person), Delayed: value(p.Delayed), Now: a.c.Clock(), Limit: limit + 1}
+	person, err := personIn(p.Person)
+	if err != nil {
+		return nil, err
+	}
+	q := binding.AttemptQuery{Person: person, Delayed: value(p.Delayed), Now: a.c.Clock(), Limit: limit + 1}
 	if p.UUID != nil && p.Address != nil {
 		return nil, auth.Invalid("Name a uuid or an address, not both.")
 	}

@@ -35,12 +35,16 @@ func (a *API) ListIdentities(ctx context.Context, r ListIdentitiesRequestObject)
 	if err != nil {
 		return nil, err
 	}
+	person, err := personIn(p.Person)
+	if err != nil {
+		return nil, err
+	}
 	var found []binding.IdentityRecord
 	if p.UUID != nil {
 		found, err = a.oneIdentity(ctx, &p, after)
 	} else {
 		found, err = a.c.Persons.Identities(ctx, binding.IdentityQuery{
-			OpenID: value(p.Openid), UnionID: value(p.Unionid), Person: value(p.Person), AppID: value(p.App),
+			OpenID: value(p.Openid), UnionID: value(p.Unionid), Person: person, AppID: value(p.App),
 			After: after, Limit: limit + 1,
 		}, caller(ctx, nil))
 	}

@@ -53,6 +53,15 @@ func cut[T any](all []T, limit int, id func(T) string) ([]T, *string) {
 	return all[:limit], &next
 }
 
+// personIn returns the person that a list is restricted to, uuid.Nil without the
+// parameter. It may not be that itself, which is nobody's and restricts nothing.
+func personIn(id *uuid.UUID) (uuid.UUID, error) {
+	if id != nil && *id == uuid.Nil {
+		return uuid.Nil, auth.Invalid("person is the id of a person")
+	}
+	return value(id), nil
+}
+
 // caller is who makes the request, and why.
 func caller(ctx context.Context, reason *string) binding.Caller {
 	key := keyOf(ctx)

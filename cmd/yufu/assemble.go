@@ -20,7 +20,6 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
@@ -94,8 +93,7 @@ func serve(ctx context.Context, p parts) error {
 		return wrongUsage(err)
 	}
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
-	// Sessions are looked up as well, so how old the cutoffs are does not matter.
-	verifier, err := token.NewVerifier(bearer.Local{Issuer: p.issuer, Keys: p.keys.VerificationKey, Cutoffs: follower.Set()})
+	verifier, err := newVerifier(p, follower)
 	if err != nil {
 		return err
 	}
@@ -131,7 +129,7 @@ func serve(ctx context.Context, p parts) error {
 		_, err := keyGuard.Authorize(r)
 		return err
 	})
-	validation, err := newValidation(ctx, p, follower, keyGuard, bindings)
+	validation, err := newValidation(ctx, p, verifier, follower.MaxStaleness(), keyGuard, bindings)
 	if err != nil {
 		return err
 	}

@@ -19,17 +19,20 @@ type validation struct {
 	apps          *gate.AppCount
 }
 
-func newValidation(ctx context.Context, p parts, follower *cutoffs.Follower, keys *web.Guard, attributes oauth.Attributes) (validation, error) {
-	// Here no session is looked up, so it matters how old the cutoffs are.
-	verifier, err := token.NewVerifier(bearer.Local{
+// newVerifier returns what says here whether an access token is good. It goes by
+// cutoffs that are not too old also where the session is looked up besides: the
+// row says nothing of a key that leaked, and whoever has that may write what the
+// row wants to see.
+func newVerifier(p parts, follower *cutoffs.Follower) (*token.Verifier, error) {
+	return token.NewVerifier(bearer.Local{
 		Issuer: p.issuer, Keys: p.keys.VerificationKey,
 		Cutoffs: follower.Set(), Staleness: follower.Age, MaxStaleness: follower.MaxStaleness(),
 	})
-	if err != nil {
-		return validation{}, err
-	}
+}
+
+func newValidation(ctx context.Context, p parts, verifier *token.Verifier, maxStaleness time.Duration, keys *web.Guard, attributes oauth.Attributes) (validation, error) {
 	apps, err := gate.OpenAppCount(ctx, gate.AppCountConfig{
-		Store: p.store, MaxStaleness: follower.MaxStaleness(), Clock: time.Now, Log: p.log,
+		Store: p.store, MaxStaleness: maxStaleness, Clock: time.Now, Log: p.log,
 	})
 	if err != nil {
 		return validation{}, err

@@ -186,7 +186,9 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	serviceKeys := servicekey.NewAuthenticator(s, time.Now)
 	b.Cleanup(serviceKeys.Close)
 	p := parts{log: log, store: s, keys: keys, issuer: "https://auth.example.com"}
-	v, err := newValidation(ctx, p, follower, web.NewGuard(serviceKeys), nil)
+	verifier, err := newVerifier(p, follower)
+	check(err)
+	v, err := newValidation(ctx, p, verifier, follower.MaxStaleness(), web.NewGuard(serviceKeys), nil)
 	check(err)
 	b.Cleanup(v.close)
 	w := &benchWorld{key: presented.Key().Reveal()}

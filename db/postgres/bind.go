@@ -56,6 +56,11 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, e
 				return err
 			}
 		}
+		if len(f.Saved) > 0 {
+			if err := queueAudit(&batch, b.Updated(&f)); err != nil {
+				return err
+			}
+		}
 		done.Session, done.Changed = f.State.Session, change
 		if change {
 			if err := queueBind(&batch, &b, &f, c, replaced); err != nil {
@@ -167,7 +172,7 @@ func lockTargetPerson(ctx context.Context, tx pgx.Tx, b *binding.BindParams, f *
 	switch t := &b.Target; {
 	case t.Save != nil:
 		var id uuid.UUID
-		if id, created, err = savePerson(ctx, tx, t.Save, b.Now); err != nil {
+		if id, created, f.Saved, err = savePerson(ctx, tx, t.Save, b.Now); err != nil {
 			return false, err
 		}
 		key = id

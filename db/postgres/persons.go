@@ -159,29 +159,38 @@ func updatePerson(ctx context.Context, tx pgx.Tx, id uuid.UUID, d *binding.Draft
 var lockPersonByExternalIDSQL = statement(`select id from persons where external_id = $1 for no key update`)
 
 // savePerson creates or updates a person by his external_id and leaves his row
-// locked. It returns his id and whether he is new.
-func savePerson(ctx context.Context, tx pgx.Tx, d *binding.Draft, now time.Time) (id uuid.UUID, created bool, err error) {
+// locked. It returns his id, and whether he is new or what of him has changed.
+func savePerson(ctx context.Context, tx pgx.Tx, d *binding.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
 	created, err = insertPerson(ctx, tx, d, now)
 	if err != nil {
-		return uuid.Nil, false, err
+		return uuid.Nil, false, nil, err
 	}
 	id = d.ID
 	if !created {
 		err = tx.QueryRow(ctx, lockPersonByExternalIDSQL, d.ExternalID).Scan(&id)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return uuid.Nil, false, auth.PersonConflict // of his phone
+			return uuid.Nil, false, nil, auth.PersonConflict // of his phone
 		}
 		if err != nil {
-			return uuid.Nil, false, err
+			return uuid.Nil, false, nil, err
 		}
+		known, err := lockKnown(ctx, tx, id)
+		if err != nil {
+			return uuid.Nil, false, nil, err
+		}
+		c, err := d.Apply(known, now)
+		if err != nil || len(c.Fields) == 0 {
+			return id, false, nil, err
+		}
+		changed = c.Fields
 		if err := updatePerson(ctx, tx, id, d, now); err != nil {
-			return uuid.Nil, false, err
+			return uuid.Nil, false, nil, err
 		}
 	}
 	var b pgx.Batch
 	queueFacts(&b, id, d.Facts)
 	if b.Len() == 0 {
-		return id, created, nil
+		return id, created, changed, nil
 	}
-	return id, created, run(ctx, tx, &b)
+	return id, created, changed, run(ctx, tx, &b)
 }

@@ -39,6 +39,11 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, e
 				return err
 			}
 		}
+		if len(f.Saved) > 0 {
+			if err := writeAudit(ctx, tx, b.Updated(f)); err != nil {
+				return err
+			}
+		}
 		done.Session, done.Changed = *asker, change
 		if !change {
 			return nil
@@ -159,7 +164,7 @@ func targetPerson(ctx context.Context, tx *writeTx, b *binding.BindParams, f *bi
 	switch t := &b.Target; {
 	case t.Save != nil:
 		var id uuid.UUID
-		if id, created, err = savePerson(ctx, tx, t.Save, b.Now); err != nil {
+		if id, created, f.Saved, err = savePerson(ctx, tx, t.Save, b.Now); err != nil {
 			return false, err
 		}
 		key = id

@@ -57,15 +57,11 @@ var personFactsSQL = statement(`select person_id, name, mac from person_facts wh
 func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
 	var p auth.PersonRecord
 	err := s.inTx(ctx, "UpdatePerson", func(tx *writeTx) error {
-		person, err := personRecord(ctx, tx, id)
+		known, err := knownPerson(ctx, tx, id)
 		if err != nil {
 			return err
 		}
-		known := []binding.Known{{Person: person, Facts: map[string][]byte{}}}
-		if err := readFacts(ctx, tx, known, personFactsSQL, id); err != nil {
-			return err
-		}
-		c, err := d.Apply(known[0], event.At)
+		c, err := d.Apply(known, event.At)
 		if err != nil {
 			return err
 		}
@@ -85,6 +81,17 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d binding.Draft,
 		return auth.PersonRecord{}, err
 	}
 	return p, nil
+}
+
+// knownPerson reads a person with his facts, or returns [auth.NotFound].
+func knownPerson(ctx context.Context, tx *writeTx, id uuid.UUID) (binding.Known, error) {
+	person, err := personRecord(ctx, tx, id)
+	if err != nil {
+		return binding.Known{}, err
+	}
+	known := []binding.Known{{Person: person, Facts: map[string][]byte{}}}
+	err = readFacts(ctx, tx, known, personFactsSQL, id)
+	return known[0], err
 }
 
 // readFacts reads facts of the persons that are known.

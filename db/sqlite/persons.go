@@ -152,25 +152,34 @@ func isUniqueViolation(err error) bool {
 
 var personByExternalIDSQL = statement(`select id from persons where external_id = ?`)
 
-// savePerson creates or updates a person by his external_id. It returns his id
-// and whether he is new.
-func savePerson(ctx context.Context, tx *writeTx, d *binding.Draft, now time.Time) (id uuid.UUID, created bool, err error) {
+// savePerson creates or updates a person by his external_id. It returns his id,
+// and whether he is new or what of him has changed.
+func savePerson(ctx context.Context, tx *writeTx, d *binding.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
 	created, err = insertPerson(ctx, tx, d, now)
 	if err != nil {
-		return uuid.Nil, false, err
+		return uuid.Nil, false, nil, err
 	}
 	id = d.ID
 	if !created {
 		err = tx.QueryRowContext(ctx, personByExternalIDSQL, d.ExternalID).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
-			return uuid.Nil, false, auth.PersonConflict // of his phone
+			return uuid.Nil, false, nil, auth.PersonConflict // of his phone
 		}
 		if err != nil {
-			return uuid.Nil, false, err
+			return uuid.Nil, false, nil, err
 		}
+		known, err := knownPerson(ctx, tx, id)
+		if err != nil {
+			return uuid.Nil, false, nil, err
+		}
+		c, err := d.Apply(known, now)
+		if err != nil || len(c.Fields) == 0 {
+			return id, false, nil, err
+		}
+		changed = c.Fields
 		if err := updatePerson(ctx, tx, id, d, now); err != nil {
-			return uuid.Nil, false, err
+			return uuid.Nil, false, nil, err
 		}
 	}
-	return id, created, writeFacts(ctx, tx, id, d.Facts)
+	return id, created, changed, writeFacts(ctx, tx, id, d.Facts)
 }

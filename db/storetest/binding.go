@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -256,9 +257,23 @@ var bindTests = []test{
 		renamed := "李磊"
 		b = bindParams(got, uuid.Nil, later)
 		b.Target = binding.Target{Save: &binding.Draft{ID: newID(), ExternalID: "1001", Name: &renamed, Attributes: []byte(`{"a":1}`)}}
+		before := f.counts(t)
 		done, err := f.Store.Bind(t.Context(), b)
 		wantCode(t, err, "")
 		wantEqual(t, "changed", done.Changed, false)
+		// What a webhook makes of a person is in the trail, also when the binding
+		// is as it was; and what it says again is not.
+		f.wantCounts(t, before, counts{Audit: 1})
+		changed := f.text(t, `select detail from audit where action = ?`, string(auth.AuditPersonUpdated))
+		if !strings.Contains(changed, "name") || !strings.Contains(changed, "attributes") || strings.Contains(changed, renamed) {
+			t.Errorf("the trail says %s", changed)
+		}
+		before = f.counts(t)
+		again := b
+		again.Now = later.Add(time.Hour)
+		_, err = f.Store.Bind(t.Context(), again)
+		wantCode(t, err, "")
+		f.wantCounts(t, before, counts{})
 		record, err := f.Store.Person(t.Context(), got.Person.ID)
 		wantCode(t, err, "")
 		wantEqual(t, "record", record, auth.PersonRecord{

@@ -1049,7 +1049,9 @@ type ClientInterface interface {
 	//
 	// Members that are not there stay as they are. `policy` replaces the whole
 	// policy; `webhook_secret` can be set and never be read. A service key that is
-	// restricted to apps changes these alone.
+	// restricted to apps changes these alone, and does not give them more of the
+	// persons, who belong to no app: it neither allows or moves a webhook, which
+	// writes them, nor adds to `attributes` (`insufficient_scope`).
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1060,7 +1062,9 @@ type ClientInterface interface {
 	//
 	// Members that are not there stay as they are. `policy` replaces the whole
 	// policy; `webhook_secret` can be set and never be read. A service key that is
-	// restricted to apps changes these alone.
+	// restricted to apps changes these alone, and does not give them more of the
+	// persons, who belong to no app: it neither allows or moves a webhook, which
+	// writes them, nor adds to `attributes` (`insufficient_scope`).
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1613,7 +1617,9 @@ func (c *Client) GetApp(ctx context.Context, appid AppID, reqEditors ...RequestE
 //
 // Members that are not there stay as they are. `policy` replaces the whole
 // policy; `webhook_secret` can be set and never be read. A service key that is
-// restricted to apps changes these alone.
+// restricted to apps changes these alone, and does not give them more of the
+// persons, who belong to no app: it neither allows or moves a webhook, which
+// writes them, nor adds to `attributes` (`insufficient_scope`).
 //
 // Takes any type of body and a specified content type.
 //
@@ -1634,7 +1640,9 @@ func (c *Client) UpdateAppWithBody(ctx context.Context, appid AppID, contentType
 //
 // Members that are not there stay as they are. `policy` replaces the whole
 // policy; `webhook_secret` can be set and never be read. A service key that is
-// restricted to apps changes these alone.
+// restricted to apps changes these alone, and does not give them more of the
+// persons, who belong to no app: it neither allows or moves a webhook, which
+// writes them, nor adds to `attributes` (`insufficient_scope`).
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4288,7 +4296,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Members that are not there stay as they are. `policy` replaces the whole
 	// policy; `webhook_secret` can be set and never be read. A service key that is
-	// restricted to apps changes these alone.
+	// restricted to apps changes these alone, and does not give them more of the
+	// persons, who belong to no app: it neither allows or moves a webhook, which
+	// writes them, nor adds to `attributes` (`insufficient_scope`).
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4299,7 +4309,9 @@ type ClientWithResponsesInterface interface {
 	//
 	// Members that are not there stay as they are. `policy` replaces the whole
 	// policy; `webhook_secret` can be set and never be read. A service key that is
-	// restricted to apps changes these alone.
+	// restricted to apps changes these alone, and does not give them more of the
+	// persons, who belong to no app: it neither allows or moves a webhook, which
+	// writes them, nor adds to `attributes` (`insufficient_scope`).
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6293,7 +6305,9 @@ func (c *ClientWithResponses) GetAppWithResponse(ctx context.Context, appid AppI
 //
 // Members that are not there stay as they are. `policy` replaces the whole
 // policy; `webhook_secret` can be set and never be read. A service key that is
-// restricted to apps changes these alone.
+// restricted to apps changes these alone, and does not give them more of the
+// persons, who belong to no app: it neither allows or moves a webhook, which
+// writes them, nor adds to `attributes` (`insufficient_scope`).
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -6310,7 +6324,9 @@ func (c *ClientWithResponses) UpdateAppWithBodyWithResponse(ctx context.Context,
 //
 // Members that are not there stay as they are. `policy` replaces the whole
 // policy; `webhook_secret` can be set and never be read. A service key that is
-// restricted to apps changes these alone.
+// restricted to apps changes these alone, and does not give them more of the
+// persons, who belong to no app: it neither allows or moves a webhook, which
+// writes them, nor adds to `attributes` (`insufficient_scope`).
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -271,7 +271,8 @@ type AppForm struct {
 // caller has checked.
 //
 // Errors: [auth.InvalidRequest], also for a webhook without a secret;
-// [auth.NotFound].
+// [auth.NotFound]; [auth.InsufficientScope] when a caller who is restricted to apps
+// would get at persons by it.
 func (a *Admin) UpdateApp(ctx context.Context, appID string, f AppForm, c Caller) (auth.App, error) {
 	event, err := a.event(auth.AuditAppUpdated, c)
 	if err != nil {
@@ -288,6 +289,9 @@ func (a *Admin) UpdateApp(ctx context.Context, appID string, f AppForm, c Caller
 	if f.Policy != nil {
 		if err := f.Policy.Check(); err != nil {
 			return auth.App{}, err
+		}
+		if len(c.Apps) > 0 && reachesFurther(&before.Policy, f.Policy) {
+			return auth.App{}, errReach
 		}
 		if f.Policy.Allows(auth.BindWebhook) && f.WebhookSecret == nil && len(before.SealedWebhookSecret) == 0 {
 			return auth.App{}, auth.Invalid("the method webhook needs a webhook_secret")
@@ -306,6 +310,17 @@ func (a *Admin) UpdateApp(ctx context.Context, appID string, f AppForm, c Caller
 	}
 	app, err := a.c.Apps.UpdateApp(ctx, appID, change, WithDetail(event, map[string]any{"changed": changed}))
 	return app, said(err, errNoApp)
+}
+
+var errReach = &auth.Error{Code: auth.InsufficientScope, Description: "A webhook and attributes reach persons, who belong to no app: to add them it needs a service key that is not restricted to apps."}
+
+// reachesFurther reports whether a policy gives an app more of the persons than
+// the one before. A webhook's answer writes any person there is, and attributes
+// are read of them.
+func reachesFurther(before, after *auth.Policy) bool {
+	return after.Webhook.URL != "" && after.Webhook.URL != before.Webhook.URL ||
+		after.Allows(auth.BindWebhook) && !before.Allows(auth.BindWebhook) ||
+		slices.ContainsFunc(after.Attributes, func(name string) bool { return !slices.Contains(before.Attributes, name) })
 }
 
 // App returns an app, or [auth.NotFound].

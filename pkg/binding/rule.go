@@ -22,6 +22,8 @@ type Found struct {
 	Person auth.Person
 	// PersonDisabled says that he is.
 	PersonDisabled bool
+	// Saved names what the binding has changed of a person who was there.
+	Saved []string
 	// Others are his other identities in the app.
 	Others []uuid.UUID
 	// Ticket is the ticket to use up, or nil.
@@ -107,6 +109,13 @@ func (b *BindParams) Created(f *Found) auth.AuditEvent {
 		e.Detail["phone"] = auth.MaskPhone(b.Target.Phone)
 	}
 	e.Action = auth.AuditPersonCreated
+	return e
+}
+
+// Updated returns the audit event of a person that the binding changed.
+func (b *BindParams) Updated(f *Found) auth.AuditEvent {
+	e := about(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method, "changed": f.Saved})
+	e.Action = auth.AuditPersonUpdated
 	return e
 }
 

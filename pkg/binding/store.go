@@ -66,6 +66,10 @@ type Store interface {
 	// for [auth.EndReplaced], each with its cutoff, each identity with an audit
 	// event [auth.AuditBindingReplaced].
 	//
+	// A person that was saved has an audit event of his own, [auth.AuditPersonCreated]
+	// or, if anything of him is another, [auth.AuditPersonUpdated]: it names what
+	// changed, and not to what.
+	//
 	// A ticket is used up in the same transaction. One that this identity used
 	// before is good as long as the identity is still bound to its person, and
 	// changes nothing.

@@ -89,8 +89,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		case auth.CodeOf(err) == auth.StorageUnavailable:
 			k.c.Log.Warn("keys cannot be followed; this replica keeps those it has", "cause", err)
 		default:
-			// It goes on with keys that others may have retired.
-			k.c.Log.Error("the keys in the database cannot be used; this replica keeps those it has", "cause", err)
+			k.c.Log.Error("the keys in the database cannot be used; this replica keeps those it has that are not retired", "cause", err)
 		}
 		failing = auth.CodeOf(err)
 	}
@@ -113,7 +112,7 @@ func (k *Keeper) turn(ctx context.Context) error {
 // Follow reads the keys if they have changed.
 //
 // Errors: [auth.StorageUnavailable], and those of a key that is not as it should
-// be; the ring keeps the keys it has.
+// be; the ring keeps the keys it has, less what others have retired.
 func (k *Keeper) Follow(ctx context.Context) error { return k.c.Ring.follow(ctx) }
 
 // Tend does what is due by the policy: makes keys that are missing, has the next

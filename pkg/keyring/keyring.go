@@ -92,7 +92,8 @@ func Open(ctx context.Context, store Store, sealer *seal.Ring, now time.Time) (*
 	return r, nil
 }
 
-// Reload reads the keys again. On error the ring keeps those it has.
+// Reload reads the keys again. On error the ring keeps those it has, less what
+// others have retired.
 func (r *Ring) Reload(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,7 +105,22 @@ func (r *Ring) reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("keyring: load: %w", err)
 	}
-	return r.install(stored)
+	if err := r.install(stored); err != nil {
+		// Whatever is wrong with one key, another that leaked must not be good
+		// here for as long as nobody mends it.
+		return errors.Join(err, r.drop(stored))
+	}
+	return nil
+}
+
+// drop takes away the ring's keys that are retired by now.
+func (r *Ring) drop(stored []StoredKey) error {
+	s, err := r.keys.Load().without(stored)
+	if err != nil {
+		return err
+	}
+	r.keys.Store(s)
+	return nil
 }
 
 // follow reads the keys again if they have changed.
@@ -288,12 +304,15 @@ func (r *Ring) open(stored []StoredKey) (*snapshot, error) {
 		}
 	}
 	s.sort()
-	jwks, err := json.Marshal(set)
-	if err != nil {
-		return nil, fmt.Errorf("keyring: encode the JWK set: %w", err)
+	return s, s.publish(set)
+}
+
+// publish prepares the JWK set.
+func (s *snapshot) publish(set jwkSet) (err error) {
+	if s.jwks, err = json.Marshal(set); err != nil {
+		return fmt.Errorf("keyring: encode the JWK set: %w", err)
 	}
-	s.jwks = jwks
-	return s, nil
+	return nil
 }
 
 func (s *snapshot) addMAC(k *StoredKey, key []byte) error {

@@ -20,7 +20,8 @@ type Verifier struct {
 }
 
 // NewVerifier returns a verifier with the keys and the cutoffs of l. Who reads
-// the session's row too has no need of l.Staleness: the row is never stale.
+// the session's row too needs l.Staleness as well: the row is never stale, but it
+// says nothing of the key.
 //
 // It fails only when l is wrong.
 func NewVerifier(l bearer.Local) (*Verifier, error) {
