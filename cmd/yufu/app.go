@@ -128,7 +128,7 @@ type appUpdateCmd struct {
 	SecretFile  string   `placeholder:"FILE" help:"File with the new AppSecret, or - for standard input."`
 	Audience    []string `placeholder:"AUD" help:"The audiences from now on; may be repeated. Replaces those there are."`
 	NoAudiences bool     `help:"Have no audience but the issuer."`
-	SigningAlg  string   `default:"" enum:",ES256,EdDSA,RS256" placeholder:"ALG" help:"The algorithm that access tokens are signed with from now on: ES256, EdDSA or RS256."`
+	SigningAlg  string   `placeholder:"ALG" help:"The algorithm that access tokens are signed with from now on: ES256, EdDSA or RS256."`
 	jwksFlag
 	policyFlags
 	masterKeyFlag
@@ -142,6 +142,11 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 		return wrongUsage(errors.New("--audience and --no-audiences contradict each other"))
 	case c.SecretFile == "" && len(c.Audience) == 0 && !c.NoAudiences && c.SigningAlg == "" && c.PolicyFile == "" && c.WebhookSecretFile == "":
 		return wrongUsage(errors.New("there is nothing to change; name --secret-file, --audience, --no-audiences, --signing-alg, --policy-file or --webhook-secret-file"))
+	}
+	if c.SigningAlg != "" {
+		if err := auth.CheckSigningAlg(c.SigningAlg); err != nil {
+			return wrongUsage(fmt.Errorf("--signing-alg: %w", descriptionOf(err)))
+		}
 	}
 	policy, err := c.policy(std)
 	if err != nil {

@@ -107,7 +107,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer p.admin.Close() //nolint:errcheck // as above
 	p.issuer = "http://" + p.public.Addr().String()
-	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app, DataDir: c.DataDir, AdminKey: dir.Path(adminKeyFile)}
+	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app, Program: os.Args[0], DataDir: c.DataDir, AdminKey: dir.Path(adminKeyFile)}
 	webhookURL := ""
 	if c.App == "" {
 		sim, err := httpd.Listen(ctx, "YUFU_SIM_LISTEN", c.SimListen)

@@ -163,7 +163,7 @@ type masterKeyFlag struct {
 func (f masterKeyFlag) ring(std streams, log *slog.Logger) (*seal.Ring, error) {
 	const name = masterKeySetting
 	if f.MasterKeyFile == "" {
-		return nil, errors.New(name + " is missing: make a key with: openssl rand -base64 32 > master.key && chmod 600 master.key")
+		return nil, errors.New(name + " is missing: set it to the file with the master key of this database, FILE; for a new database make one, where there is none yet, with: openssl rand -base64 32 > FILE && chmod 600 FILE")
 	}
 	b, err := setting.ReadSecretFile(name, f.MasterKeyFile, std.in, warnTo(log))
 	if err != nil {

@@ -128,7 +128,7 @@ func moment(t time.Time) string {
 }
 
 type keysRotateCmd struct {
-	Use    string `enum:",access,refresh" default:"" placeholder:"USE" help:"Only the keys of this use: access or refresh."`
+	Use    string `placeholder:"USE" help:"Only the keys of this use: access or refresh."`
 	Alg    string `placeholder:"ALG" help:"Only the keys of this algorithm: ES256, EdDSA, RS256 or HS256."`
 	Now    bool   `help:"Have a signing key sign at once. A back end that keeps a copy of the JWK set from before the key was published refuses its tokens until it fetches the set again; without --now the key waits until there is no such copy."`
 	Reason string `help:"Why, for the audit trail."`
@@ -137,6 +137,9 @@ type keysRotateCmd struct {
 
 // Run rotates. Asking again while a key is on its way changes nothing.
 func (c *keysRotateCmd) Run(ctx context.Context, std streams) error {
+	if c.Use != "" && c.Use != string(keyring.UseAccess) && c.Use != string(keyring.UseRefresh) {
+		return wrongUsage(errors.New("--use is access or refresh"))
+	}
 	if err := checkReason(c.Reason); err != nil {
 		return wrongUsage(err)
 	}
@@ -192,7 +195,7 @@ func (c *keysRetireCmd) Run(ctx context.Context, std streams) error {
 	case errors.Is(err, auth.NotFound):
 		return errors.New("there is no key with this id; yufu keys list shows those there are")
 	case errors.Is(err, auth.KeyInUse):
-		return fmt.Errorf("%s is needed: %w (yufu keys rotate, yufu keys retire --now)", c.KID, descriptionOf(err))
+		return fmt.Errorf("%s is needed. %w\nTo rotate: yufu keys rotate. If it has leaked: yufu keys retire %s --now", c.KID, descriptionOf(err), c.KID)
 	case err != nil:
 		return err
 	}
@@ -206,7 +209,7 @@ func (c *keysRetireCmd) Run(ctx context.Context, std streams) error {
 	if out.Signs != nil {
 		fmt.Fprintf(std.out, "%s (%s) signs.\n", out.Signs.KID, out.Signs.Alg)
 		if k := out.Signs; k.Use == keyring.UseAccess && k.ActiveAt.Before(k.KnownAt) {
-			fmt.Fprintf(std.err, "Until %s back ends that keep a copy of the JWK set may refuse the tokens of %s: it is new, and there was no other.\n", moment(k.KnownAt), k.KID)
+			fmt.Fprintf(std.err, "Until %s back ends that keep a copy of the JWK set may refuse the tokens of %s: it signs before all of them know it.\n", moment(k.KnownAt), k.KID)
 		}
 	}
 	if out.Coming != nil {

@@ -92,7 +92,7 @@ func TestKeys(t *testing.T) {
 	t.Run("retire refuses a key that is needed, and says until when", func(t *testing.T) {
 		env := keysHere(t)
 		was := only(t, env, "access", "current")
-		if got := try(t, env, "", "keys", "retire", was); got.code != 1 || !strings.Contains(got.errOut, "signs now") || !strings.Contains(got.errOut, "--now") {
+		if got := try(t, env, "", "keys", "retire", was); got.code != 1 || !strings.Contains(got.errOut, "signs now") || !strings.Contains(got.errOut, "yufu keys retire "+was+" --now") {
 			t.Errorf("%+v", got)
 		}
 		succeed(t, env, "keys", "rotate", "--now")
@@ -107,7 +107,7 @@ func TestKeys(t *testing.T) {
 		env := keysHere(t)
 		dead, next := only(t, env, "access", "current"), only(t, env, "access", "next")
 		got := succeed(t, env, "keys", "retire", dead, "--now", "--reason", "leaked")
-		if !strings.Contains(got.out, "Retired "+dead) || !strings.Contains(got.out, "Sessions go on") || !strings.Contains(got.out, next+" (ES256) signs.") || !strings.Contains(got.errOut, "it is new") {
+		if !strings.Contains(got.out, "Retired "+dead) || !strings.Contains(got.out, "Sessions go on") || !strings.Contains(got.out, next+" (ES256) signs.") || !strings.Contains(got.errOut, "may refuse the tokens of "+next) {
 			t.Errorf("%+v", got)
 		}
 		if only(t, env, "access", "retired") != dead || only(t, env, "access", "current") != next {

@@ -91,7 +91,7 @@ func TestSettings(t *testing.T) {
 		{"an SQLite file that is none", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "text", strings.Repeat("this is a text. ", 100))), serve, 1, []string{"YUFU_DATABASE_URL", "not a database"}},
 		{"an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), serve, 1, []string{"YUFU_DATABASE_URL", "run yufu migrate"}},
 
-		{"no master key", with("YUFU_MASTER_KEY_FILE", ""), serve, 2, []string{"YUFU_MASTER_KEY_FILE is missing", "openssl rand -base64 32"}},
+		{"no master key", with("YUFU_MASTER_KEY_FILE", ""), serve, 2, []string{"YUFU_MASTER_KEY_FILE is missing", "the master key of this database", "for a new database", "openssl rand -base64 32"}},
 		{"a master key file that is not there", with("YUFU_MASTER_KEY_FILE", "/nonexistent/key"), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "no file /nonexistent/key"}},
 		{"a master key file that is a folder", with("YUFU_MASTER_KEY_FILE", t.TempDir()), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "is a directory"}},
 		{"a master key file that is empty", with("YUFU_MASTER_KEY_FILE", write(t, "key", "\n")), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "is empty"}},
@@ -138,6 +138,7 @@ func TestSettings(t *testing.T) {
 		{"app add with a bad audience", with(), []string{"app", "add", "wx1", "--secret-file", "-", "--audience", "a b"}, 2, []string{"--audience", "without spaces"}},
 		{"app update of nothing", with(), []string{"app", "update", "wx1"}, 2, []string{"nothing to change"}},
 		{"app update that contradicts itself", with(), []string{"app", "update", "wx1", "--no-audiences", "--audience", "a"}, 2, []string{"contradict"}},
+		{"app update with an algorithm that is none", with(), []string{"app", "update", "wx1", "--signing-alg", "none"}, 2, []string{"--signing-alg: a signing algorithm is ES256, EdDSA or RS256"}},
 		{"app disable for a reason that is none", with(), []string{"app", "disable", "wx1", "--reason", "a\x00b"}, 2, []string{"--reason"}},
 		{"service-key without more", nil, []string{"service-key"}, 2, []string{`"create", "list", "revoke"`}},
 		{"service-key create with a scope that is none", with(), []string{"service-key", "create", "--name", "x", "--scope", "service,root"}, 2, []string{"scope is one or more of"}},
@@ -148,7 +149,7 @@ func TestSettings(t *testing.T) {
 		{"keys without more", nil, []string{"keys"}, 2, []string{`"list", "rotate", "retire", "export"`}},
 		{"keys list of an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "list"}, 1, []string{"run yufu migrate"}},
 		{"keys rotate without a master key", with("YUFU_MASTER_KEY_FILE", "", "YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "rotate"}, 1, []string{"run yufu migrate"}},
-		{"keys rotate of a use that is none", with(), []string{"keys", "rotate", "--use", "id"}, 2, []string{"--use"}},
+		{"keys rotate of a use that is none", with(), []string{"keys", "rotate", "--use", "id"}, 2, []string{"--use is access or refresh"}},
 		{"keys rotate for a reason that is none", with(), []string{"keys", "rotate", "--reason", "a\nb"}, 2, []string{"--reason"}},
 		{"keys retire of nothing", with(), []string{"keys", "retire"}, 2, []string{"<kid>"}},
 		{"keys retire with a max-age that is none", with("YUFU_JWKS_MAX_AGE", "25h"), []string{"keys", "retire", "k"}, 2, []string{"YUFU_JWKS_MAX_AGE"}},
@@ -282,6 +283,14 @@ func TestHelp(t *testing.T) {
 		got := try(t, nil, "")
 		if got.code != 0 || !strings.Contains(got.out, "yufu dev") || got.errOut != "" {
 			t.Errorf("%+v", got)
+		}
+	})
+
+	t.Run("shows no default that is nothing", func(t *testing.T) {
+		for _, f := range flags(t, "") {
+			if f.HasDefault && f.Default == "" {
+				t.Errorf("--%s", f.Name)
+			}
 		}
 	})
 

@@ -54,7 +54,7 @@ func (f adminFlags) client(std streams) (*adminclient.ClientWithResponses, error
 		return nil, wrongUsage(errors.New("YUFU_ADMIN_URL is an address such as http://127.0.0.1:8081"))
 	}
 	if f.AdminKeyFile == "" {
-		return nil, wrongUsage(errors.New("YUFU_ADMIN_KEY_FILE is missing: make a key with: yufu service-key create --name NAME --scope admin > admin.key && chmod 600 admin.key"))
+		return nil, wrongUsage(errors.New("YUFU_ADMIN_KEY_FILE is missing: set it to a file with a service key of scope admin (yufu dev keeps one in .yufu/admin.key); make one with: yufu service-key create --name NAME --scope admin > admin.key && chmod 600 admin.key"))
 	}
 	warn := func(s string) { fmt.Fprintln(std.err, "yufu:", s) }
 	b, err := setting.ReadSecretFile("YUFU_ADMIN_KEY_FILE", f.AdminKeyFile, std.in, warn)
@@ -68,6 +68,27 @@ func (f adminFlags) client(std streams) (*adminclient.ClientWithResponses, error
 		Timeout:       requestPatience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}))
+}
+
+// errNotAdmin: something else is at the address, the public API perhaps.
+var errNotAdmin = errors.New("YUFU_ADMIN_URL: what answers there is not the admin API; name the address of YUFU_ADMIN_LISTEN")
+
+// persons finds persons.
+func (f adminFlags) persons(ctx context.Context, client *adminclient.ClientWithResponses, q *adminclient.ListPersonsParams) (*adminclient.PersonList, error) {
+	resp, err := client.ListPersonsWithResponse(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("YUFU_ADMIN_URL: %s does not answer; is yufu serve or yufu dev running there? %w", f.AdminURL, withoutQuery(err))
+	}
+	if resp.StatusCode() == http.StatusNotFound {
+		return nil, errNotAdmin
+	}
+	if err := adminclient.Failure(resp); err != nil {
+		return nil, err
+	}
+	if resp.JSON200 == nil {
+		return nil, errNotAdmin
+	}
+	return resp.JSON200, nil
 }
 
 type personImportCmd struct {
@@ -123,7 +144,11 @@ func (c *personImportCmd) Run(ctx context.Context, std streams) error {
 	case err != nil:
 		return fmt.Errorf("the import was cut short: %w\nto go on: yufu person import %s --from-line %d (or import it all again, which is harmless)", err, c.File, sum.Next)
 	case sum.Refused > 0:
-		return fmt.Errorf("%s rows were refused; %s says which and why", personimport.Group(sum.Refused), c.reportPath())
+		rows := "rows were"
+		if sum.Refused == 1 {
+			rows = "row was"
+		}
+		return fmt.Errorf("%s %s refused; %s says which and why", personimport.Group(sum.Refused), rows, c.reportPath())
 	}
 	return nil
 }
@@ -218,7 +243,7 @@ func (c *personImportCmd) sender(client *adminclient.ClientWithResponses) person
 			return personimport.Result{}, importFailure(resp, err)
 		}
 		if resp.JSON200 == nil {
-			return personimport.Result{}, errors.New("YUFU_ADMIN_URL: what answers there is not the admin API")
+			return personimport.Result{}, errNotAdmin
 		}
 		r := personimport.Result{Created: resp.JSON200.Created, Updated: resp.JSON200.Updated, Unchanged: resp.JSON200.Unchanged}
 		for _, e := range resp.JSON200.Errors {
@@ -231,6 +256,8 @@ func (c *personImportCmd) sender(client *adminclient.ClientWithResponses) person
 // importFailure says whether a batch that failed may be sent again.
 func importFailure(resp *adminclient.ImportPersonsResponse, err error) error {
 	switch status := resp.StatusCode(); {
+	case status == http.StatusNotFound:
+		return errNotAdmin
 	case status == http.StatusRequestEntityTooLarge:
 		return personimport.ErrTooLarge
 	case status == http.StatusTooManyRequests || status >= http.StatusInternalServerError:
@@ -289,16 +316,13 @@ func (c *personListCmd) Run(ctx context.Context, std streams) error {
 			*to = s
 		}
 	}
-	resp, err := client.ListPersonsWithResponse(ctx, q)
+	found, err := c.persons(ctx, client, q)
 	if err != nil {
-		return withoutQuery(err)
-	}
-	if err := adminclient.Failure(resp); err != nil {
 		return err
 	}
 	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tEXTERNAL ID\tNAME\tPHONE\tSTATUS\tFACTS")
-	for _, p := range resp.JSON200.Persons {
+	for _, p := range found.Persons {
 		status, phone := "enabled", "-"
 		if p.Disabled {
 			status = "disabled"
@@ -311,7 +335,7 @@ func (c *personListCmd) Run(ctx context.Context, std streams) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if resp.JSON200.Next != nil {
+	if found.Next != nil {
 		fmt.Fprintln(std.err, "There are more.")
 	}
 	return nil
@@ -361,17 +385,14 @@ func (c *personToggle) toggle(ctx context.Context, std streams,
 	if err != nil {
 		return err
 	}
-	found, err := client.ListPersonsWithResponse(ctx, &adminclient.ListPersonsParams{ExternalID: &c.ExternalID})
+	found, err := c.persons(ctx, client, &adminclient.ListPersonsParams{ExternalID: &c.ExternalID})
 	if err != nil {
-		return withoutQuery(err)
-	}
-	if err := adminclient.Failure(found); err != nil {
 		return err
 	}
-	if len(found.JSON200.Persons) == 0 {
+	if len(found.Persons) == 0 {
 		return errors.New("there is no person with this external_id; yufu person list shows those there are")
 	}
-	resp, err := do(client, found.JSON200.Persons[0].ID, adminclient.ReasonRequest{Reason: &c.Reason})
+	resp, err := do(client, found.Persons[0].ID, adminclient.ReasonRequest{Reason: &c.Reason})
 	if err != nil {
 		return withoutQuery(err)
 	}

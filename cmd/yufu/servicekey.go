@@ -26,7 +26,7 @@ func (serviceKeyCmd) Help() string {
 
 type serviceKeyCreateCmd struct {
 	Name   string   `required:"" placeholder:"NAME" help:"For people: who uses it."`
-	Scope  []string `required:"" placeholder:"SCOPE" help:"What it is for, separated by commas: service (follow revocations), openid (see openids), decrypt (decrypt platform data), read (read through the admin API), admin (all of the admin API)."`
+	Scope  []string `required:"" placeholder:"SCOPE" help:"What it is for, separated by commas: service (ask about tokens, follow revocations), openid (see openids), decrypt (nothing yet), read (read through the admin API), admin (all of the admin API)."`
 	App    []string `placeholder:"APPID" help:"Restrict the key to this app; may be repeated. Without it the key is good for all apps."`
 	Reason string   `help:"Why, for the audit trail."`
 	appFlags

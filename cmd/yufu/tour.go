@@ -14,6 +14,8 @@ type tour struct {
 	// Sim is empty when real WeChat is used.
 	Sim string
 	App string
+	// Program is how this program was started.
+	Program string
 	// DataDir is where the data are.
 	DataDir string
 	// AdminKey is the file with a service key for the admin API.
@@ -80,7 +82,7 @@ Real WeChat is used; the app is {{.App}}. In the mini-program, send the code of 
   POST {{.Public}}/oauth2/token  grant_type=urn:yufu:grant-type:mini-program-code client_id={{.App}} code=CODE
 {{end}}
 Ctrl-C ends it. All it keeps is in {{.DataDir}}; delete that to begin anew.
-{{- if .Sim}} With real WeChat: yufu dev --app APPID --secret-file FILE{{end}}
+{{- if .Sim}} With real WeChat: {{.Program}} dev --app APPID --secret-file FILE{{end}}
 
 `))
 
