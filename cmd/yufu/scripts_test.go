@@ -179,9 +179,9 @@ func TestScriptForTests(t *testing.T) {
 			}
 		}
 		for _, there := range []string{"nginx", "caddy", "haproxy", "chromium", "python3"} {
-		m.put(there, "")
-	}
-	for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
+			m.put(there, "")
+		}
+		for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
 			if calls := m.called(starter); len(calls) != 0 {
 				t.Errorf("it called %q", calls)
 			}
