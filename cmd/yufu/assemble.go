@@ -125,7 +125,8 @@ func serve(ctx context.Context, p parts) error {
 			_, err := parseWebhookKeys(s)
 			return err
 		},
-		CutoffID: follower.EventID, Clock: time.Now,
+		CheckWebhookURL: p.webhooks.CheckURL,
+		CutoffID:        follower.EventID, Clock: time.Now,
 	})
 	feed := gate.New(follower, func(r *http.Request) error {
 		_, err := keyGuard.Authorize(r)
