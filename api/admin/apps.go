@@ -76,6 +76,11 @@ func (a *API) UpdateApp(ctx context.Context, r UpdateAppRequestObject) (UpdateAp
 		if err := convert(r.Body.Policy, form.Policy); err != nil {
 			return nil, err
 		}
+		if url := form.Policy.Webhook.URL; url != "" {
+			if err := a.c.CheckWebhookURL(url); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if r.Body.WebhookSecret != nil {
 		secret := auth.Secret(*r.Body.WebhookSecret)

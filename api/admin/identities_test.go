@@ -311,6 +311,7 @@ func TestApps(t *testing.T) {
 				"a secret that is none":       `{"webhook_secret":"hunter2"}`,
 				"a reason of control bytes":   `{"policy":{},"reason":"\u0007"}`,
 				"a webhook on plain http":     `{"policy":{"webhook":{"url":"http://erp.example"}}}`,
+				"a webhook that is not asked": `{"policy":{"webhook":{"url":"https://10.1.2.3/yufu"}}}`,
 				"a policy of nothing but [":   `{"policy":[`,
 				"an attribute without a name": `{"policy":{"attributes":[""]}}`,
 			} {

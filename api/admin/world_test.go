@@ -26,6 +26,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
@@ -106,6 +107,10 @@ func newWorld(t testing.TB, open func(testing.TB) store) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	hooks, err := webhook.New(webhook.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := chi.NewRouter()
 	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, w.Clock.Now))
 	r.NotFound(web.NotFound)
@@ -127,6 +132,7 @@ func newWorld(t testing.TB, open func(testing.TB) store) *world {
 			}
 			return nil
 		},
+		CheckWebhookURL: hooks.CheckURL,
 	}).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)

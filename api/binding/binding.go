@@ -2,9 +2,9 @@
 // him: who am I, which are my devices, and which person am I bound to.
 //
 // It owns GET /v1/me, /v1/sessions and /v1/binding; what binding is and who may
-// is pkg/binding's to say. The session is read from the store on every request, so a session
-// that ended a moment ago is refused. Nothing it answers tells when a session
-// was last refreshed: a thief could time his replays by it.
+// is pkg/binding's to say. The session is read from the store on every request,
+// so a session that ended a moment ago is refused. Nothing it answers tells when
+// a session was last refreshed: a thief could time his replays by it.
 package binding
 
 import (

@@ -42,7 +42,8 @@ type Account struct {
 // Accounts finds the platform accounts behind identities.
 type Accounts interface {
 	// PlatformAccount returns the openid and the unionid of an identity, the
-	// latter empty when it is not known, or [auth.NotFound].
+	// latter empty when it is not known, or [auth.NotFound], also when it was
+	// erased.
 	PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error)
 }
 

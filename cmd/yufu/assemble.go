@@ -112,19 +112,7 @@ func serve(ctx context.Context, p parts) error {
 	serviceKeys := servicekey.NewAuthenticator(p.store, time.Now)
 	defer serviceKeys.Close()
 	keyGuard := web.NewGuard(serviceKeys)
-	adminAPI := admin.New(admin.Config{
-		Guard: keyGuard, Revoker: newRevoker(p, verifier), Keys: p.store, Apps: p.store,
-		SigningKeys: keeper, MaxStaleness: p.lifetimes.MaxStaleness,
-		Persons: newAdmin(p), Sessions: p.store,
-		MintTicket: func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error) {
-			return binding.MintTicket(ctx, p.store, r, now)
-		},
-		CheckWebhookSecret: func(s auth.Secret) error {
-			_, err := parseWebhookKeys(s)
-			return err
-		},
-		CutoffID: follower.EventID, Clock: time.Now,
-	})
+	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper, follower)
 	feed := gate.New(follower, func(r *http.Request) error {
 		_, err := keyGuard.Authorize(r)
 		return err
@@ -205,9 +193,28 @@ func newBindings(p parts, sessions *session.Service, minter *token.Minter, platf
 	})
 }
 
-func newAdmin(p parts) *binding.Admin {
-	return binding.NewAdmin(binding.AdminConfig{
-		Store: p.store, Apps: p.store, Facts: p.facts, Sealer: p.sealer, Clock: time.Now, Applied: p.applied,
+func newAdminAPI(p parts, guard *web.Guard, revoker *session.Revoker, keeper *keyring.Keeper, follower *cutoffs.Follower) *admin.API {
+	return admin.New(admin.Config{
+		Guard:        guard,
+		Revoker:      revoker,
+		Keys:         p.store,
+		Apps:         p.store,
+		SigningKeys:  keeper,
+		MaxStaleness: p.lifetimes.MaxStaleness,
+		Persons: binding.NewAdmin(binding.AdminConfig{
+			Store: p.store, Apps: p.store, Facts: p.facts, Sealer: p.sealer, Clock: time.Now, Applied: p.applied,
+		}),
+		Sessions: p.store,
+		MintTicket: func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error) {
+			return binding.MintTicket(ctx, p.store, r, now)
+		},
+		CheckWebhookSecret: func(s auth.Secret) error {
+			_, err := parseWebhookKeys(s)
+			return err
+		},
+		CheckWebhookURL: p.webhooks.CheckURL,
+		CutoffID:        follower.EventID,
+		Clock:           time.Now,
 	})
 }
 

@@ -122,7 +122,6 @@ var direction = []struct {
 	{"api", []string{"=api", "api/web", "pkg"}},
 	{"api/web", []string{"=api", "pkg"}},
 	{"db", []string{"pkg"}},
-	{"pkg", []string{"pkg"}},
 	{"pkg/auth", nil},
 	{"pkg/bearer", []string{"pkg/bearer"}},
 	{"=pkg/bearer", []string{"pkg/bearer/cutoff"}},
@@ -137,12 +136,15 @@ var direction = []struct {
 	{"pkg/token", []string{"pkg/auth", "=pkg/bearer"}},
 	{"pkg/keyring", []string{"pkg/auth", "pkg/seal", "pkg/token"}},
 	{"=pkg/session", []string{"pkg/auth", "=pkg/platform", "pkg/seal", "pkg/token"}},
-	{"pkg/binding/bindingtest", []string{"pkg"}},
 	{"=pkg/binding", []string{"pkg/auth", "=pkg/platform", "pkg/seal", "=pkg/session", "pkg/token"}},
 	{"=pkg/platform", []string{"pkg/auth"}},
 	{"pkg/platform", []string{"pkg/auth", "=pkg/platform"}},
 	{"pkg/platform/accesstoken", []string{"pkg/auth", "=pkg/platform", "pkg/seal"}},
 	{"pkg/platform/wechat", []string{"pkg/auth", "pkg/netreason", "=pkg/platform", "pkg/platform/accesstoken", "pkg/seal"}},
+	// What assembles parts for tests.
+	{"pkg/session/sessiontest", []string{"pkg"}},
+	{"pkg/binding/bindingtest", []string{"pkg"}},
+	{"pkg/cutoffs/cutoffstest", []string{"pkg/auth", "=pkg/cutoffs"}},
 }
 
 // within reports whether dir matches a folder of the table.
@@ -295,6 +297,8 @@ func TestImports(t *testing.T) {
 		{"pkg/binding/webhook", "pkg/netreason", true},
 		{"pkg/binding/webhook", "pkg/platform", false},
 		{"pkg/platform/wechatsim", "pkg/platform/wechat", false},
+		{"pkg/cutoffs/cutoffstest", "pkg/session", false},
+		{"pkg/without_a_row", "pkg/auth", false},
 		{"deploy/x", "pkg/auth", false},
 	} {
 		verb := "may"

@@ -2,10 +2,12 @@
 //
 // It owns the schema (migrations/), the SQL, and the order in which rows are
 // locked. It does not own what a change means: the verdict over a refresh token
-// is [session.Judge], what an event says is the caller's. It keeps
-// [session.Store], [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store] and [cutoffs.Store]; the suite in db/storetest holds it to
-// them. No transaction handle leaves the package.
+// is [session.Judge], that over a binding [binding.BindParams.Decide], what an
+// event says is the caller's. It keeps [session.Store],
+// [session.RevocationStore], [binding.Store], [binding.PersonStore],
+// [auth.AppStore], [keyring.Store], [servicekey.Store], [accesstoken.Store] and
+// [cutoffs.Store]; the suite in db/storetest holds it to them. No transaction
+// handle leaves the package.
 //
 // # Transactions
 //
@@ -15,11 +17,11 @@
 // too many sessions does another transaction follow. A refresh is one UPDATE of
 // one row; after waiting for a row lock PostgreSQL reads again only the row
 // being updated, so a refresh takes nothing that changes together with a
-// session's ver from anywhere but that row. Paths that end a session lock its
-// identity first, in a statement of its own, then the session, and take the id
-// of their cutoff last, under one advisory lock that is held until the commit:
-// cutoff ids appear in commit order. The commit notifies those who
-// listen; nothing else does.
+// session's ver from anywhere but that row. Paths that end a session, or change
+// whose it is, lock the person if there is one to lock, then the identities, each
+// in a statement of its own, then the sessions, and take the ids of their cutoffs
+// last, under one advisory lock that is held until the commit: cutoff ids appear
+// in commit order. The commit notifies those who listen; nothing else does.
 //
 // # Connections
 //

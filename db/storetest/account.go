@@ -33,4 +33,10 @@ var accountTests = []test{
 		_, _, err := f.Store.PlatformAccount(t.Context(), newID())
 		wantCode(t, err, auth.NotFound)
 	}},
+	{"an_erased_identity_has_none_any_more", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.erase(t, s.Identity, t0)
+		_, _, err := f.Store.PlatformAccount(t.Context(), s.Identity)
+		wantCode(t, err, auth.NotFound)
+	}},
 }

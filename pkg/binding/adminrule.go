@@ -23,7 +23,7 @@ func (c *IdentityChange) DecideBind(i *IdentityRecord, personDisabled bool, othe
 	case i.Person == c.Person:
 		return nil, nil
 	}
-	return Displaced(c.Second, others)
+	return displaced(c.Second, others)
 }
 
 // Audit returns the event of the change with details.

@@ -42,9 +42,9 @@ func ValueKey(mac []byte) AttemptKey { return AttemptKey{ByValue, hex.EncodeToSt
 // AddressKey returns the key of a client's network as web.Network names it.
 func AddressKey(network string) AttemptKey { return AttemptKey{ByAddress, network} }
 
-// CompareAttemptKeys orders keys as stores lock them: by kind, then by key, byte
+// compareAttemptKeys orders keys as stores lock them: by kind, then by key, byte
 // by byte.
-func CompareAttemptKeys(a, b AttemptKey) int {
+func compareAttemptKeys(a, b AttemptKey) int {
 	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key))
 }
 
@@ -65,10 +65,10 @@ const (
 	steps = 5
 )
 
-// LimitOf returns the limit of a kind: 5 failures of an identity or for a value,
+// limitOf returns the limit of a kind: 5 failures of an identity or for a value,
 // one forgiven an hour, and 50 of an address, one forgiven a minute: behind one
 // address there may be a school.
-func LimitOf(kind AttemptKind) Limit {
+func limitOf(kind AttemptKind) Limit {
 	if kind == ByAddress {
 		return Limit{50, time.Minute}
 	}
@@ -100,7 +100,7 @@ func (c Counter) Attempt(kind AttemptKind, now time.Time) (next Counter, wait ti
 		// No delay is longer; a clock that went back must not make one.
 		return c, min(wait, maxDelay)
 	}
-	l := LimitOf(kind)
+	l := limitOf(kind)
 	failures := c.Failures
 	if passed := now.Sub(c.At); passed > 0 {
 		failures = max(0, failures-int(min(passed/l.Forgive, time.Duration(failures))))
@@ -116,7 +116,7 @@ func (c Counter) Attempt(kind AttemptKind, now time.Time) (next Counter, wait ti
 // was reserved. The delay that it began goes with it; another's stays.
 func (c Counter) Refund(kind AttemptKind, reserved Counter) Counter {
 	c.Failures = max(0, c.Failures-1)
-	if c.Failures < LimitOf(kind).Free || c.BlockedUntil.Equal(reserved.BlockedUntil) {
+	if c.Failures < limitOf(kind).Free || c.BlockedUntil.Equal(reserved.BlockedUntil) {
 		c.BlockedUntil = time.Time{}
 	}
 	return c
@@ -124,7 +124,7 @@ func (c Counter) Refund(kind AttemptKind, reserved Counter) Counter {
 
 // ExpiresAt returns when the counter says nothing any more.
 func (c Counter) ExpiresAt(kind AttemptKind) time.Time {
-	forgiven := c.At.Add(time.Duration(c.Failures) * LimitOf(kind).Forgive)
+	forgiven := c.At.Add(time.Duration(c.Failures) * limitOf(kind).Forgive)
 	if c.BlockedUntil.After(forgiven) {
 		return c.BlockedUntil
 	}
@@ -139,9 +139,9 @@ type Reservation struct {
 	Counted []Attempts
 }
 
-// SortedKeys returns the keys in the order of [CompareAttemptKeys], each once.
+// SortedKeys returns the keys in the order in which stores lock them, each once.
 func SortedKeys(keys []AttemptKey) []AttemptKey {
-	sorted := slices.SortedFunc(slices.Values(keys), CompareAttemptKeys)
+	sorted := slices.SortedFunc(slices.Values(keys), compareAttemptKeys)
 	return slices.Compact(sorted)
 }
 

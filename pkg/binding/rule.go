@@ -51,13 +51,13 @@ func (b *BindParams) Decide(f *Found) (change bool, replace []uuid.UUID, err err
 	case f.Current != uuid.Nil && !b.Rebind:
 		return false, nil, auth.AlreadyBound
 	}
-	replace, err = Displaced(b.Second, f.Others)
+	replace, err = displaced(b.Second, f.Others)
 	return err == nil, replace, err
 }
 
-// Displaced returns those of a person's other identities in an app that have to
+// displaced returns those of a person's other identities in an app that have to
 // be unbound before he binds one more, or [auth.PersonTaken].
-func Displaced(rule auth.SecondIdentity, others []uuid.UUID) ([]uuid.UUID, error) {
+func displaced(rule auth.SecondIdentity, others []uuid.UUID) ([]uuid.UUID, error) {
 	switch {
 	case len(others) == 0, rule == auth.SecondJoins:
 		return nil, nil

@@ -7,8 +7,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
 // changes are all ways in which what a session's tokens say changes while the
@@ -36,16 +38,15 @@ var changes = map[string]struct {
 	},
 	"an admin's unbinding": {
 		func(t *testing.T, w *world, bound binding.Grant) (binding.Grant, error) {
-			return w.byAdmin(bound, func(c binding.IdentityChange) (binding.IdentityRecord, error) {
-				return w.store.UnbindIdentity(t.Context(), c)
+			return w.byAdmin(func(a *binding.Admin, c binding.Caller) (binding.IdentityRecord, error) {
+				return a.UnbindIdentity(t.Context(), bound.Session.Identity, c)
 			})
 		}, func(*world) uuid.UUID { return uuid.Nil },
 	},
 	"an admin's rebinding": {
 		func(t *testing.T, w *world, bound binding.Grant) (binding.Grant, error) {
-			return w.byAdmin(bound, func(c binding.IdentityChange) (binding.IdentityRecord, error) {
-				c.Person = w.HanMeimei.ID
-				return w.store.BindIdentity(t.Context(), c)
+			return w.byAdmin(func(a *binding.Admin, c binding.Caller) (binding.IdentityRecord, error) {
+				return a.BindIdentity(t.Context(), bound.Session.Identity, w.HanMeimei.ID, c)
 			})
 		}, func(w *world) uuid.UUID { return w.HanMeimei.ID },
 	},
@@ -58,9 +59,11 @@ var changes = map[string]struct {
 
 // byAdmin changes whom an identity is bound to. An admin gets no token for it; what
 // it returns is of a log-in behind it.
-func (w *world) byAdmin(bound binding.Grant, change func(binding.IdentityChange) (binding.IdentityRecord, error)) (binding.Grant, error) {
-	_, err := change(binding.IdentityChange{Identity: bound.Session.Identity, Now: w.Clock.Now(), Event: w.Event("a test")})
-	if err != nil {
+func (w *world) byAdmin(change func(*binding.Admin, binding.Caller) (binding.IdentityRecord, error)) (binding.Grant, error) {
+	a := binding.NewAdmin(binding.AdminConfig{
+		Store: w.store, Apps: w.store, Facts: w.Facts, Sealer: w.Sealer, Clock: w.Clock.Now, Applied: w.Committed,
+	})
+	if _, err := change(a, binding.Caller{Actor: auth.ActorCLI}); err != nil {
 		return binding.Grant{}, err
 	}
 	g := w.Login("alice")
@@ -137,10 +140,25 @@ func TestEveryChange(t *testing.T) {
 		t.Run(name+" kills the tokens from before, here and at every validator", func(t *testing.T) {
 			t.Parallel()
 			w, _, bound := begin(t)
+			v, err := bearer.NewLocal(bearer.Local{
+				Issuer: sessiontest.Issuer, Audience: sessiontest.Audience, Keys: w.Keys.VerificationKey,
+				Cutoffs: w.Cutoffs.Set(), Staleness: w.Cutoffs.Age, Clock: w.Clock.Now,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := v.Verify(t.Context(), bound.AccessToken.Reveal()); err != nil {
+				t.Errorf("before, from memory: %v", err)
+			}
 			g, err := c.change(t, w, bound)
 			mustBind(t, g, err)
 			if _, err := w.Service.Authenticate(t.Context(), bound.AccessToken); !errors.Is(err, auth.SessionRevoked) {
 				t.Errorf("the old token: %v", err)
+			}
+			// As introspection, forward-auth and other back ends do, which ask no
+			// database.
+			if _, err := v.Verify(t.Context(), bound.AccessToken.Reveal()); !errors.Is(err, bearer.ErrRevoked) {
+				t.Errorf("the old token, from memory: %v", err)
 			}
 			if n := w.count(t, `select count(*) from cutoffs where kind = 'session' and session_id = ? and ver = ?`,
 				bound.Session.ID.String(), bound.Session.Ver+1); n != 1 {
@@ -148,6 +166,9 @@ func TestEveryChange(t *testing.T) {
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
 				t.Errorf("the new token: %v", err)
+			}
+			if claims, err := v.Verify(t.Context(), g.AccessToken.Reveal()); err != nil || claims.Bound != (c.person(w) != uuid.Nil) {
+				t.Errorf("the new token, from memory: %v", err)
 			}
 			if n := w.count(t, `select count(*) from cutoffs where session_id = ? and (ver = 0 or ver > ?)`, g.Session.ID.String(), g.Session.Ver); n != 0 {
 				t.Errorf("%d cutoffs hit the new token", n)

@@ -1,21 +1,32 @@
 package session_test
 
 import (
+	"encoding/json"
 	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/api/gate"
+	"github.com/yufu-auth/yufu/api/oauth"
+	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/token"
 )
 
 // endings are all ways to end a session before its time. Whoever adds one adds
@@ -83,14 +94,14 @@ var endings = map[string]struct {
 		}
 		return nil
 	}, "", auth.CutoffSession, false},
-	"an admin who disables the user": {changes(func(t *testing.T, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
+	"an admin who disables the user": {changes(func(t *testing.T, _ *world, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
 		_, err := a.DisableIdentity(t.Context(), identity, c)
 		return err
 	}), "", auth.CutoffSession, true},
-	"an admin who erases the user": {changes(func(t *testing.T, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
+	"an admin who erases the user": {changes(func(t *testing.T, _ *world, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
 		return a.EraseIdentity(t.Context(), identity, c)
 	}), "", auth.CutoffSession, true},
-	"an admin who disables the person": {changes(func(t *testing.T, a *binding.Admin, p auth.Person, _ uuid.UUID, c binding.Caller) error {
+	"an admin who disables the person": {changes(func(t *testing.T, _ *world, a *binding.Admin, p auth.Person, _ uuid.UUID, c binding.Caller) error {
 		_, err := a.DisablePerson(t.Context(), p.ID, c)
 		return err
 	}), "", auth.CutoffSession, true},
@@ -108,6 +119,15 @@ var endings = map[string]struct {
 		_, err := b.ByTicket(w.Login("carol").AccessToken, b.Ticket(b.LiLei))
 		return err
 	}, "", auth.CutoffSession, true},
+	"another identity of the person, which an admin binds, that replaces it": {changes(func(t *testing.T, w *world, a *binding.Admin, p auth.Person, _ uuid.UUID, c binding.Caller) error {
+		policy := bindingtest.Policy()
+		policy.SecondIdentity = auth.SecondReplaces
+		if _, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{Policy: &policy}, w.Event(auth.AuditAppUpdated)); err != nil {
+			return err
+		}
+		_, err := a.BindIdentity(t.Context(), w.Login("carol").Session.Identity, p.ID, c)
+		return err
+	}), "", auth.CutoffSession, true},
 	"the app disabled": {func(t *testing.T, w *world, _ session.Grant) error {
 		_, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
 		return errors.Join(err, w.heard(t))
@@ -140,11 +160,7 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 		return auth.CodeOf(err)
 	},
 	"a back end with pkg/bearer": func(t *testing.T, w *world, g session.Grant) auth.Code {
-		// It has the keys and what the feed tells, and asks no database.
-		v := must(bearer.NewLocal(bearer.Local{
-			Issuer: sessiontest.Issuer, Audience: sessiontest.Audience, Keys: w.Keys.VerificationKey,
-			Cutoffs: w.Cutoffs.Set(), Staleness: w.Cutoffs.Age, Clock: w.Clock.Now,
-		}))(t)
+		v := must(bearer.NewLocal(w.memory()))(t)
 		_, err := v.Verify(t.Context(), g.AccessToken.Reveal())
 		switch {
 		case errors.Is(err, bearer.ErrRevoked):
@@ -153,6 +169,33 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 			t.Error(err)
 		}
 		return ""
+	},
+	"introspection": func(t *testing.T, w *world, g session.Grant) auth.Code {
+		answer := w.serve(t, func(r chi.Router, v *token.Verifier) {
+			i := oauth.NewIntrospection(anyKey{}, v, w.store, nil)
+			t.Cleanup(i.Close)
+			i.Mount(r)
+		}, httptest.NewRequest(http.MethodPost, "/oauth2/introspect", strings.NewReader(url.Values{"token": {g.AccessToken.Reveal()}}.Encode())))
+		if answer.Code != http.StatusOK {
+			t.Errorf("%d %s", answer.Code, answer.Body)
+		}
+		if strings.TrimSpace(answer.Body.String()) == `{"active":false}` {
+			return auth.SessionRevoked
+		}
+		return ""
+	},
+	"forward-auth": func(t *testing.T, w *world, g session.Grant) auth.Code {
+		r := httptest.NewRequest(http.MethodGet, "/v1/verify", nil)
+		r.Header.Set("Authorization", "Bearer "+g.AccessToken.Reveal())
+		answer := w.serve(t, func(r chi.Router, v *token.Verifier) { gate.NewForwardAuth(v, oneApp{}, "").Mount(r) }, r)
+		if answer.Code == http.StatusOK {
+			return ""
+		}
+		var problem struct{ Code auth.Code }
+		if err := json.Unmarshal(answer.Body.Bytes(), &problem); err != nil {
+			t.Error(err)
+		}
+		return problem.Code
 	},
 	"who asks for the user's devices": func(t *testing.T, w *world, g session.Grant) auth.Code {
 		all, err := w.Store.LiveSessions(t.Context(), g.Session.Identity, w.Clock.Now(), session.MaxListed)
@@ -176,6 +219,41 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 		return ""
 	},
 }
+
+// memory is what validators know: the keys and what the feed tells. They ask no
+// database.
+func (w *world) memory() bearer.Local {
+	return bearer.Local{
+		Issuer: sessiontest.Issuer, Keys: w.Keys.VerificationKey,
+		Cutoffs: w.Cutoffs.Set(), Staleness: w.Cutoffs.Age, MaxStaleness: sessiontest.MaxStaleness, Clock: w.Clock.Now,
+	}
+}
+
+// serve answers a request as the service does, from memory.
+func (w *world) serve(t *testing.T, mount func(chi.Router, *token.Verifier), r *http.Request) *httptest.ResponseRecorder {
+	t.Helper()
+	router := chi.NewRouter()
+	router.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, w.Clock.Now))
+	mount(router, must(token.NewVerifier(w.memory()))(t))
+	if r.Method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	answer := httptest.NewRecorder()
+	router.ServeHTTP(answer, r)
+	return answer
+}
+
+// anyKey lets every request pass, as of a back end that sees all apps.
+type anyKey struct{}
+
+func (anyKey) Authorize(*http.Request) (servicekey.Key, error) {
+	return servicekey.Key{Scopes: []servicekey.Scope{servicekey.ScopeService}}, nil
+}
+
+// oneApp is a service with a single app.
+type oneApp struct{}
+
+func (oneApp) Several() (bool, error) { return false, nil }
 
 // heard lets the replica hear of what another process did, as it does within a
 // second. What it did itself it knows.
@@ -217,14 +295,14 @@ func revokes(request func(t *testing.T, w *world, g session.Grant) session.Revoc
 }
 
 // changes is an ending by an admin, of a user who is bound to a person.
-func changes(change func(t *testing.T, a *binding.Admin, p auth.Person, identity uuid.UUID, c binding.Caller) error) func(*testing.T, *world, session.Grant) error {
+func changes(change func(t *testing.T, w *world, a *binding.Admin, p auth.Person, identity uuid.UUID, c binding.Caller) error) func(*testing.T, *world, session.Grant) error {
 	return func(t *testing.T, w *world, g session.Grant) error {
 		p := w.bind(t, g.Session.Identity)
 		a := binding.NewAdmin(binding.AdminConfig{
 			Store: w.store, Apps: w.store, Sealer: w.Sealer, Clock: w.Clock.Now,
 			Applied: w.Committed,
 		})
-		return change(t, a, p, g.Session.Identity, binding.Caller{Actor: auth.ActorCLI})
+		return change(t, w, a, p, g.Session.Identity, binding.Caller{Actor: auth.ActorCLI})
 	}
 }
 
@@ -240,6 +318,15 @@ func (w *world) cutoffs(t *testing.T, kind auth.CutoffKind, g session.Grant) int
 
 func TestEveryEnding(t *testing.T) {
 	t.Parallel()
+	for observer, observe := range observers {
+		t.Run("without one the session is live to "+observer, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, session.Lifetimes{})
+			if got := observe(t, w, w.Login("alice")); got != "" {
+				t.Errorf("code %q", got)
+			}
+		})
+	}
 	for ending, e := range endings {
 		for observer, observe := range observers {
 			if observer == "the log-out" && e.kind == auth.CutoffApp {

@@ -17,7 +17,8 @@
 // knows, count neither way: whoever can provoke them moves nothing.
 //
 // A code that was sent is spent, so its answer is heard even when the caller
-// hangs up. One that the provider says is unspent may come again. Nobody spoils a probe by hanging up, or gets around a limit.
+// hangs up. One that the provider says is unspent may come again. Nobody spoils a
+// probe by hanging up, or gets around a limit.
 //
 // When the platform asks for a pause (its quota), the caller that was told so is
 // held back for a minute. Only when several callers were told so within that
@@ -31,6 +32,7 @@
 //
 // A refusal is [auth.PlatformUnavailable], [auth.PlatformQuota] or
 // [auth.CodeUsed] (for a phone code, [auth.PhoneCodeInvalid]), the first two with
-// the time to wait, and costs the platform nothing. The memory is this process's: after a restart, or on another replica, the
-// platform itself refuses a code that comes twice.
+// the time to wait, and costs the platform nothing. The memory is this process's:
+// after a restart, or on another replica, the platform itself refuses a code that
+// comes twice.
 package guard

@@ -29,8 +29,8 @@
 // no), a [*TransportError] (no answer), an [*AnswerError] (an answer that is
 // none), [ErrCodeMalformed], [ErrCredentials] and [ErrNoTokenStore] (nothing was
 // sent), or trouble with the access token (platform/accesstoken); or the context's
-// error when the caller gave up. [Class] names them for metrics.
-// WeChat puts the secret and the access token into the URL, and Go's errors like to quote URLs: no
+// error when the caller gave up. [Class] names them for metrics. WeChat puts the
+// secret and the access token into the URL, and Go's errors like to quote URLs: no
 // error of the transport is ever passed on or wrapped. Its text is rebuilt from
-// causes known to be harmless, and all others are withheld.
+// causes known to be harmless, and all others are withheld (pkg/netreason).
 package wechat

@@ -1,5 +1,6 @@
 // Package janitor deletes what no longer says anything: sessions long past
-// their absolute expiry, and cutoffs past their retention.
+// their absolute expiry, cutoffs and bind tickets past their retention, and counts
+// of failed attempts that slow nobody any more.
 //
 // It owns when and how much: in small batches, with a pause between rounds, and
 // never at start-up, when a fleet that restarts has better things to do. What
