@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
@@ -33,7 +32,6 @@ type store interface {
 	cutoffs.Store
 	binding.Store
 	binding.PersonStore
-	oauth.Accounts
 	// Migrate brings the schema up to date; several processes may call it at
 	// once.
 	Migrate(ctx context.Context) error

@@ -12,8 +12,7 @@ import (
 
 var accountSQL = statement(`select openid, coalesce(unionid, '') from identities where uuid = $1 and erased_at is null`)
 
-// PlatformAccount returns the openid and the unionid of an identity, the latter
-// empty when it is not known, or [auth.NotFound], also when it was erased.
+// PlatformAccount implements [binding.Store].
 func (s *Store) PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error) {
 	err = s.pool.QueryRow(ctx, accountSQL, identity).Scan(&openID, &unionID)
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -97,18 +97,6 @@ func (s *Store) PhoneCandidate(ctx context.Context, phone string) (binding.Candi
 	return c, nil
 }
 
-var openIDSQL = statement(`select openid from identities where uuid = $1 and erased_at is null`)
-
-// OpenID implements [binding.Store].
-func (s *Store) OpenID(ctx context.Context, identity uuid.UUID) (string, error) {
-	var openID string
-	err := s.pool.QueryRow(ctx, openIDSQL, identity).Scan(&openID)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return "", auth.SessionRevoked
-	}
-	return openID, s.fail(ctx, "OpenID", err)
-}
-
 var (
 	ticketSQL = statement(`
 select t.hash, p.id, p.external_id, p.name, t.appid, t.created_at, t.expires_at, t.used_by

@@ -1,19 +1,10 @@
 package storetest
 
 import (
-	"context"
 	"testing"
-
-	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
-
-// accountStore tells the platform account behind an identity, as
-// api/oauth.Accounts demands.
-type accountStore interface {
-	PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error)
-}
 
 var accountTests = []test{
 	{"an_identity_tells_its_openid_and_the_unionid_that_is_known", func(t *testing.T, f *fixture) {

@@ -71,13 +71,6 @@ var personTests = []test{
 		_, err := f.Store.Person(t.Context(), newID())
 		wantCode(t, err, auth.NotFound)
 	}},
-	{"an_identity_has_its_openid", func(t *testing.T, f *fixture) {
-		got, err := f.Store.OpenID(t.Context(), f.exchange(t, "o-1", t0).Identity)
-		wantCode(t, err, "")
-		wantEqual(t, "openid", got, "o-1")
-		_, err = f.Store.OpenID(t.Context(), newID())
-		wantCode(t, err, auth.SessionRevoked)
-	}},
 	{"the_first_key_of_the_facts_stays", func(t *testing.T, f *fixture) {
 		got, err := f.Store.FactKey(t.Context())
 		wantCode(t, err, "")

@@ -133,14 +133,14 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 			_, err := f.Store.Bind(ctx, bindParams(s, newID(), t0))
 			return err
 		},
-		"Unbind":         func(ctx context.Context) error { _, err := f.Store.Unbind(ctx, unbindParams(s, t0)); return err },
-		"Person":         func(ctx context.Context) error { _, err := f.Store.Person(ctx, newID()); return err },
-		"FactKey":        func(ctx context.Context) error { _, err := f.Store.FactKey(ctx); return err },
-		"AddFactKey":     func(ctx context.Context) error { _, err := f.Store.AddFactKey(ctx, []byte("k"), t0); return err },
-		"Candidate":      func(ctx context.Context) error { _, err := f.Store.Candidate(ctx, "no", mac(1)); return err },
-		"PhoneCandidate": func(ctx context.Context) error { _, err := f.Store.PhoneCandidate(ctx, "+8613800001001"); return err },
-		"OpenID":         func(ctx context.Context) error { _, err := f.Store.OpenID(ctx, s.Identity); return err },
-		"Ticket":         func(ctx context.Context) error { _, err := f.Store.Ticket(ctx, [32]byte{1}); return err },
+		"Unbind":          func(ctx context.Context) error { _, err := f.Store.Unbind(ctx, unbindParams(s, t0)); return err },
+		"Person":          func(ctx context.Context) error { _, err := f.Store.Person(ctx, newID()); return err },
+		"FactKey":         func(ctx context.Context) error { _, err := f.Store.FactKey(ctx); return err },
+		"AddFactKey":      func(ctx context.Context) error { _, err := f.Store.AddFactKey(ctx, []byte("k"), t0); return err },
+		"Candidate":       func(ctx context.Context) error { _, err := f.Store.Candidate(ctx, "no", mac(1)); return err },
+		"PhoneCandidate":  func(ctx context.Context) error { _, err := f.Store.PhoneCandidate(ctx, "+8613800001001"); return err },
+		"PlatformAccount": func(ctx context.Context) error { _, _, err := f.Store.PlatformAccount(ctx, s.Identity); return err },
+		"Ticket":          func(ctx context.Context) error { _, err := f.Store.Ticket(ctx, [32]byte{1}); return err },
 		"AddTicket": func(ctx context.Context) error {
 			return f.Store.AddTicket(ctx, binding.Ticket{CreatedAt: t0, ExpiresAt: t0}, event(auth.AuditTicketMinted, t0))
 		},

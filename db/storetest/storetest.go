@@ -42,7 +42,6 @@ type Store interface {
 	cutoffs.Store
 	binding.Store
 	binding.PersonStore
-	accountStore
 }
 
 // Harness is a migrated, empty database of one test.

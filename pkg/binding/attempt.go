@@ -244,7 +244,10 @@ func (a *attempt) phone(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", a.app.ID, err)}
 	}
-	openID, err := a.s.c.Store.OpenID(ctx, a.session.Identity)
+	openID, _, err := a.s.c.Store.PlatformAccount(ctx, a.session.Identity)
+	if errors.Is(err, auth.NotFound) {
+		return "", auth.SessionRevoked // it was erased a moment ago
+	}
 	if err != nil {
 		return "", err
 	}

@@ -34,9 +34,9 @@ type Store interface {
 	// PhoneCandidate returns the person with this number, or the zero Candidate.
 	PhoneCandidate(ctx context.Context, phone string) (Candidate, error)
 
-	// OpenID returns the openid of an identity, or [auth.SessionRevoked] when there
-	// is no such identity any more.
-	OpenID(ctx context.Context, identity uuid.UUID) (string, error)
+	// PlatformAccount returns the openid and the unionid of an identity, the latter
+	// empty when it is not known, or [auth.NotFound], also when it was erased.
+	PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error)
 
 	// Ticket returns the ticket with this hash and its person, or
 	// [auth.TicketInvalid]. Expired and used tickets are returned as they are,

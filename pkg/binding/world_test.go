@@ -22,6 +22,12 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldOver(t, func(s *sqlite.Store) bindingtest.Store { return s })
+}
+
+// newWorldOver is one whose binding service asks the store by another way.
+func newWorldOver(t testing.TB, way func(*sqlite.Store) bindingtest.Store) *world {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "yufu.db")
 	store, err := sqlite.Open(t.Context(), path)
 	if err != nil {
@@ -36,7 +42,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	return &world{bindingtest.New(t, sessiontest.New(t, store, session.Lifetimes{}), store), store, db}
+	return &world{bindingtest.New(t, sessiontest.New(t, store, session.Lifetimes{}), way(store)), store, db}
 }
 
 func (w *world) count(t testing.TB, query string, args ...any) int {
