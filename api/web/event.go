@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -34,8 +35,18 @@ type Event struct {
 	Attrs []slog.Attr
 }
 
-// Add puts an attribute into the request's log line.
-func (e *Event) Add(attrs ...slog.Attr) { e.Attrs = append(e.Attrs, attrs...) }
+// Add puts attributes into the request's log line. One whose key is there is
+// replaced: a stream that is authorized again and again has one service_key.
+func (e *Event) Add(attrs ...slog.Attr) {
+	for _, a := range attrs {
+		i := slices.IndexFunc(e.Attrs, func(there slog.Attr) bool { return there.Key == a.Key })
+		if i < 0 {
+			e.Attrs = append(e.Attrs, a)
+		} else {
+			e.Attrs[i] = a
+		}
+	}
+}
 
 type eventKey struct{}
 
