@@ -7,10 +7,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -333,28 +330,6 @@ func TestCaddy(t *testing.T) {
 	})
 }
 
-// publicKeys returns the published signing keys as PEM.
-func (s *service) publicKeys() string {
-	s.t.Helper()
-	var set struct {
-		Keys []struct{ Crv, X, Y string }
-	}
-	if err := json.Unmarshal([]byte(s.must(s.get(s.base+"/.well-known/jwks.json", "")).Body), &set); err != nil {
-		s.t.Fatal(err)
-	}
-	var all strings.Builder
-	for _, k := range set.Keys {
-		x, errX := base64.RawURLEncoding.DecodeString(k.X)
-		y, errY := base64.RawURLEncoding.DecodeString(k.Y)
-		key, errKey := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
-		if err := errors.Join(errX, errY, errKey); err != nil {
-			s.t.Fatal(err)
-		}
-		all.WriteString(pemOf(s.t, key))
-	}
-	return all.String()
-}
-
 func pemOf(t *testing.T, key crypto.PublicKey) string {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(key)
@@ -402,7 +377,7 @@ func TestHAProxy(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	w := newGuardedWorld(h)
-	published := w.near.publicKeys()
+	published := h.mustRun(w.env, "", "keys", "export", "--pem")
 	keys := t.TempDir()
 	if out, err := reloadKeys(t, published, keys, "true", "true"); err != nil || out != "" {
 		t.Fatalf("%v: %s", err, out)
@@ -437,7 +412,7 @@ func TestKeysReachHAProxy(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	w := newGuardedWorld(h)
-	published := w.near.publicKeys()
+	published := h.mustRun(w.env, "", "keys", "export", "--pem")
 	var strange []string
 	for range 7 {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
