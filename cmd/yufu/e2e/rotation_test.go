@@ -255,12 +255,14 @@ func (c *crowd) live(ctx context.Context, held answer) {
 		c.mu.Lock()
 		c.signed[kid] = token
 		c.mu.Unlock()
-		for range 2 {
+		// A token is used at once, when a copy of the JWK set may be as old as it
+		// gets, and then now and then.
+		for _, pause := range []time.Duration{0, time.Second + rand.N(2*time.Second), time.Second + rand.N(2*time.Second)} {
 			// The pace of a client, not a wait for anything.
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(time.Second + rand.N(2*time.Second)):
+			case <-time.After(pause):
 			}
 			verify := c.validators[rand.N(len(c.validators))]
 			if err := verify(ctx, token); err != nil && ctx.Err() == nil && !c.isDead(kid) {
@@ -324,11 +326,12 @@ func TestRotationUnderLoad(t *testing.T) {
 		_, err := verifier.Verify(ctx, token)
 		return err
 	}
-	caches := []*cacher{{fleet: f}, {fleet: f}, {fleet: f}}
+	// Many, so that whenever a key is published, some have a copy from just before.
+	caches := make([]*cacher, 20)
 	c := &crowd{fleet: f, sim: d.sim.base, dead: map[string]bool{}, signed: map[string]string{}}
-	c.validators = append(c.validators, follows)
-	for _, v := range caches {
-		c.validators = append(c.validators, v.verify)
+	for i := range caches {
+		caches[i] = &cacher{fleet: f}
+		c.validators = append(c.validators, caches[i].verify, follows)
 	}
 
 	// rotate has the next keys take over, and returns the signing key.
