@@ -104,6 +104,10 @@ func TestRevocations(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.db.Commit(ended())
+		// Else it may come after ready, as the news does.
+		if err := w.follower.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		resp := w.get(t, stream, "", "")
 		for name, want := range map[string]string{"Content-Type": stream, "Cache-Control": "no-store", "X-Accel-Buffering": "no"} {
 			if got := resp.Header.Get(name); got != want {
