@@ -400,7 +400,7 @@ type SecondIdentity string
 
 // WebhookPolicy defines model for BindingPolicy.webhook.
 type WebhookPolicy struct {
-	// URL Where the business back end decides; https, or http on loopback.
+	// URL Where the business back end decides; https; http on loopback is asked by `yufu dev` alone.
 	URL *string `json:"url,omitempty"`
 }
 

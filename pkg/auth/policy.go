@@ -85,7 +85,7 @@ type PhonePolicy struct {
 
 // WebhookPolicy is about [BindWebhook].
 type WebhookPolicy struct {
-	// URL is where the business back end decides: https, or http on loopback.
+	// URL is where the business back end decides: https; http on loopback for development.
 	URL string `json:"url,omitempty"`
 }
 
