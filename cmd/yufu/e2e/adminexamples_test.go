@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"testing"
 
 	"github.com/google/uuid"
 )
@@ -41,8 +42,7 @@ func init() {
 		"identities": func(s, _ *service) *answer {
 			s, i := s.seesOpenIDs(), s.exampleIdentity("2009", "sunqi")
 			s.logIn("zhouba") // so that there is a next page
-			before := uuid.MustParse(member(s, i, "uuid"))
-			before[15]-- // an id of nobody, or of somebody before
+			before := idBefore(uuid.MustParse(member(s, i, "uuid")))
 			return s.admins("GET", "/admin/v1/identities?limit=1&app="+testApp+"&cursor="+before.String(), "")
 		},
 		"adminsession":  func(s, _ *service) *answer { return s.exampleSession("2010", "wujiu", "") },
@@ -57,6 +57,29 @@ func init() {
 			return s.admins("GET", "/admin/v1/binding-delays?delayed=true&uuid="+login.Doc.UUID, "")
 		},
 	})
+}
+
+// idBefore returns the greatest id that is smaller than id: of nobody, or of
+// somebody before.
+func idBefore(id uuid.UUID) uuid.UUID {
+	for i := len(id) - 1; i >= 0; i-- {
+		id[i]--
+		if id[i] != 0xff {
+			break
+		}
+	}
+	return id
+}
+
+func TestIDBefore(t *testing.T) {
+	for id, want := range map[string]string{
+		"01a215fe-b7bb-705a-a2d8-392d76d52251": "01a215fe-b7bb-705a-a2d8-392d76d52250",
+		"01a215fe-b7bb-705a-a2d8-392d76d50000": "01a215fe-b7bb-705a-a2d8-392d76d4ffff",
+	} {
+		if got := idBefore(uuid.MustParse(id)).String(); got != want {
+			t.Errorf("before %s comes %s, want %s", id, got, want)
+		}
+	}
 }
 
 // examplePerson makes a person with all that one may have.
