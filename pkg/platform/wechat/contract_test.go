@@ -210,7 +210,7 @@ func TestCode2SessionContract(t *testing.T) {
 		"an_empty_answer":      {wechatsim.Fault{Empty: true}, 0, wechat.ClassMalformed},
 		"half_an_answer":       {wechatsim.Fault{Malformed: true}, 0, wechat.ClassMalformed},
 		"a_bad_gateway":        {wechatsim.Fault{Status: 502}, 0, wechat.ClassHTTPStatus},
-		"a_time-out":           {wechatsim.Fault{Delay: time.Minute}, time.Second, wechat.ClassTimeout},
+		"a_time-out":           {wechatsim.Fault{Delay: time.Minute}, 5 * time.Second, wechat.ClassTimeout},
 	} {
 		t.Run("a_code_lost_to_"+name+"_is_not_sent_again", func(t *testing.T) {
 			t.Parallel()

@@ -445,7 +445,7 @@ func TestLostPhoneCalls(t *testing.T) {
 		"half_an_answer":       {wechatsim.Fault{Malformed: true}, 0, wechat.ClassMalformed},
 		"a_bad_gateway":        {wechatsim.Fault{Status: 502}, 0, wechat.ClassHTTPStatus},
 		"a_redirect":           {wechatsim.Fault{Status: 307}, 0, wechat.ClassHTTPStatus},
-		"a_time-out":           {wechatsim.Fault{Delay: time.Minute}, time.Second, wechat.ClassTimeout},
+		"a_time-out":           {wechatsim.Fault{Delay: time.Minute}, 5 * time.Second, wechat.ClassTimeout},
 	} {
 		t.Run("a_code_lost_to_"+name+"_is_not_sent_again", func(t *testing.T) {
 			t.Parallel()
