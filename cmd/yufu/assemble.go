@@ -34,6 +34,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
+// maxAdminConnections bounds the connections to the admin listener, where there
+// are admins, probes and one or two collectors of metrics; the revocation feed,
+// with its thousands of subscribers, is on the public one.
+const maxAdminConnections = 1000
+
 // parts is what the service is assembled from.
 type parts struct {
 	log       *slog.Logger
@@ -139,7 +144,10 @@ func serve(ctx context.Context, p parts) error {
 	endpoints := append([]httpd.Endpoint{
 		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections, Proxies: p.proxies},
 	}, p.extra...)
-	endpoints = append(endpoints, httpd.Endpoint{Name: "admin", Listener: p.admin, Handler: adminRouter(p.log, checker, metrics, p.adminProxies, adminAPI)})
+	endpoints = append(endpoints, httpd.Endpoint{
+		Name: "admin", Listener: p.admin, Handler: adminRouter(p.log, checker, metrics, p.adminProxies, adminAPI),
+		MaxConnections: maxAdminConnections, Proxies: p.adminProxies,
+	})
 	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)
 	draining := func() {
 		checker.Drain()

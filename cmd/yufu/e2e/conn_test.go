@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"net/http"
@@ -187,28 +188,61 @@ func TestSlowClients(t *testing.T) {
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
 		d.env["YUFU_MAX_CONNECTIONS"] = "8"
 		p, s := d.serve("yufu", "--migrate")
-		addr := strings.TrimPrefix(s.base, "http://")
-		for range 16 {
-			c, err := net.Dial("tcp", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-		}
-		elsewhere := &http.Client{Transport: &http.Transport{
-			DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext,
-		}, Timeout: patience}
-		defer elsewhere.CloseIdleConnections()
-		resp, err := elsewhere.Get(s.base + "/.well-known/jwks.json")
+		holdOpen(t, s.base, 16)
+		wantAnswered(t, s.base+"/.well-known/jwks.json")
+		p.wantUnmoved()
+	})
+}
+
+// TestAdminConnections has one network want more of the admin listener than its
+// half.
+func TestAdminConnections(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	p, s := d.serve("yufu", "--migrate")
+	last := holdOpen(t, s.admin, 600)
+	w := &wire{s, last.(*net.TCPConn), bufio.NewReader(last)}
+	if err := w.send(raw("GET", "/healthz", "", "")); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := w.answer("GET", "the one too many"); !hungUp(err) {
+		t.Errorf("the connection that is one too many is answered %v, %v", a, err)
+	}
+	wantAnswered(t, s.admin+"/healthz")
+	p.wantUnmoved()
+}
+
+// holdOpen opens connections from one network and holds them until the test ends.
+// It returns the last.
+func holdOpen(t *testing.T, base string, n int) (last net.Conn) {
+	t.Helper()
+	for range n {
+		c, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			t.Errorf("another network gets %d", resp.StatusCode)
-		}
-		p.wantUnmoved()
-	})
+		t.Cleanup(func() { c.Close() })
+		last = c
+	}
+	return last
+}
+
+// wantAnswered asks from another network.
+func wantAnswered(t *testing.T, url string) {
+	t.Helper()
+	elsewhere := &http.Client{Transport: &http.Transport{
+		DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext,
+	}, Timeout: patience}
+	defer elsewhere.CloseIdleConnections()
+	resp, err := elsewhere.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("another network gets %d", resp.StatusCode)
+	}
 }
 
 // cut waits until the server has had enough of a slow client.
