@@ -42,7 +42,7 @@ func NormalizeFact(s string) (string, error) {
 	}
 	// Folding may leave what NFKC would still compose, hence twice (Unicode
 	// Standard, section 3.13, D146).
-	s = norm.NFKC.String(cases.Fold().String(norm.NFKC.String(s)))
+	s = norm.NFKC.String(strings.Map(foldCherokee, cases.Fold().String(norm.NFKC.String(s))))
 	s = strings.TrimSpace(s)
 	switch {
 	case s == "":
@@ -51,6 +51,19 @@ func NormalizeFact(s string) (string, error) {
 		return "", errFactLen
 	}
 	return s, nil
+}
+
+// foldCherokee folds the small letters of Cherokee to the capitals, as the Unicode
+// Character Database has it (CaseFolding.txt), of this script alone. [cases.Fold]
+// turns the ones into the others, both ways.
+func foldCherokee(r rune) rune {
+	switch {
+	case 'ꭰ' <= r && r <= 'ꮿ':
+		return r - 'ꭰ' + 'Ꭰ'
+	case 'ᏸ' <= r && r <= 'ᏽ':
+		return r - 'ᏸ' + 'Ᏸ'
+	}
+	return r
 }
 
 var errFactLen = auth.Invalid("a fact has at most 200 characters")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -19,16 +20,27 @@ func TestNormalizeFact(t *testing.T) {
 		"Straße": "strasse", "Å": "å", "A\u030a": "å", "ﬁn": "fin", "ΣΑΣ": "σασ", "σας": "σασ", "㎏": "kg", "李 雷": "李 雷",
 		"": "", "  ": "", "a\x00b": "", "a\nb": "", "\xff": "", strings.Repeat("李", 201): "", strings.Repeat("\ufdfa", 200): "",
 		strings.Repeat("李", 200): strings.Repeat("李", 200),
+		"ᎠᏯᏰᏵ":                   "ᎠᏯᏰᏵ", "ꭰꮿᏸᏽ": "ᎠᏯᏰᏵ",
 	} {
 		got, err := binding.NormalizeFact(in)
 		if got != want || (err == nil) != (want != "") || err != nil && !errors.Is(err, auth.InvalidRequest) {
 			t.Errorf("%.30q: %.30q, %v; want %.30q", in, got, err, want)
 		}
 	}
+	// What was normalised stays as it is, whatever the character.
+	for r := range rune(unicode.MaxRune + 1) {
+		got, err := binding.NormalizeFact(string(r))
+		if err != nil {
+			continue
+		}
+		if again, err := binding.NormalizeFact(got); again != got || err != nil {
+			t.Errorf("%U became %q, and that %q, %v", r, got, again, err)
+		}
+	}
 }
 
 func FuzzNormalizeFact(f *testing.F) {
-	for _, s := range []string{"1001", "Straße", "ＡＢＣ　", "İ", "ͅ", "ﬃ"} {
+	for _, s := range []string{"1001", "Straße", "ＡＢＣ　", "İ", "ͅ", "ﬃ", "Ꮀ"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
