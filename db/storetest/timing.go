@@ -26,7 +26,7 @@ var timingTests = []test{
 	// random order, so what else the machine does hits both alike, and a rank test
 	// says whether one is slower; only what could be of use to anybody fails.
 	{"a_candidate_who_has_the_value_takes_as_long_as_one_who_has_not", func(t *testing.T, f *fixture) {
-		const persons, samples = 300, 1500
+		const persons, samples = 300, TimingSamples
 		for i := range uint64(persons) {
 			_, err := f.Store.CreatePerson(t.Context(), binding.Draft{ID: newID(), Facts: map[string][]byte{"no": spread(i), "name": spread(i)}}, event(auth.AuditPersonCreated, t0))
 			wantCode(t, err, "")

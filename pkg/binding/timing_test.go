@@ -22,7 +22,7 @@ import (
 // attempts than the delays leave him to see less.
 func TestUnknownPersonsTakeAsLongAsWrongFacts(t *testing.T) {
 	w := newWorld(t)
-	const persons, samples = 200, 500
+	const persons, samples = 200, storetest.TimingSamples / 3
 	for i := range persons {
 		w.Person("E-"+strconv.Itoa(i), "人"+strconv.Itoa(i), "")
 	}
