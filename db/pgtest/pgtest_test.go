@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,6 +87,25 @@ func TestADatabaseIsDroppedWhenItsTestEnds(t *testing.T) {
 	if conn, err := pgx.Connect(t.Context(), dsn); err == nil {
 		conn.Close(t.Context())
 		t.Error("the database is still there")
+	}
+}
+
+// Whoever asks for any port gets one of a range; a stopped server's must not be
+// among them, or it could not start again.
+func TestAServersPortIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	first := 49152 // of the dynamic ports (RFC 6335 section 6)
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		if _, err := fmt.Sscan(string(b), &first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, port, err := net.SplitHostPort(pgtest.NewServer(t).Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n >= first {
+		t.Errorf("port %s is given to anybody from %d on", port, first)
 	}
 }
 
