@@ -70,7 +70,7 @@ type Client struct {
 	concurrency int
 	clock       func() time.Time
 	dialer      *net.Dialer
-	transport   *http.Transport
+	transport   http.RoundTripper
 
 	mu      sync.Mutex
 	running int
@@ -284,6 +284,11 @@ func (c *Client) send(req *http.Request) (status int, body []byte, err error) {
 		return resp.StatusCode, nil, nil
 	}
 	body, err = io.ReadAll(io.LimitReader(resp.Body, MaxAnswer+1))
+	// A server that is told over TLS that we hang up may still end its answer in
+	// good order, as if this were all of it.
+	if err == nil && !json.Valid(body) {
+		err = req.Context().Err()
+	}
 	return resp.StatusCode, body, err
 }
 

@@ -321,6 +321,22 @@ func TestUnusableAnswers(t *testing.T) {
 		}
 	})
 
+	t.Run("that_end_in_good_order_because_we_hang_up_came_too_late", func(t *testing.T) {
+		t.Parallel()
+		b := serve(t, answer(http.StatusOK, named))
+		cfg := b.trusting()
+		cfg.Timeout = 20 * time.Millisecond
+		c := newClient(t, cfg)
+		c.SetTransport(hangsUp{named[:10]})
+		_, err := c.Ask(t.Context(), b.endpoint(t), liLei)
+		wantFailure(t, err, "timed out after 20ms")
+		// What is complete is taken, however late.
+		c.SetTransport(hangsUp{named})
+		if _, err := c.Ask(t.Context(), b.endpoint(t), liLei); err != nil {
+			t.Errorf("err = %v", err)
+		}
+	})
+
 	t.Run("that_the_caller_does_not_wait_for_are_his_contexts_error", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -334,27 +350,6 @@ func TestUnusableAnswers(t *testing.T) {
 			t.Errorf("err = %v", err)
 		}
 	})
-}
-
-// echo answers with what it was sent.
-func echo(format string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		quoted, _ := json.Marshal(string(body) + r.RequestURI)
-		answer(http.StatusOK, strings.ReplaceAll(format, "%s", strings.Trim(string(quoted), `"`)))(w, r)
-	}
-}
-
-// cut writes raw bytes and hangs up.
-func cut(raw string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			panic(err)
-		}
-		_, _ = io.WriteString(conn, raw)
-		_ = conn.Close()
-	}
 }
 
 func TestWhoIsAsked(t *testing.T) {

@@ -253,6 +253,16 @@ func TestExchangeCode(t *testing.T) {
 		}
 	})
 
+	t.Run("takes_what_ends_in_good_order_because_it_hangs_up_for_late", func(t *testing.T) {
+		t.Parallel()
+		for text, class := range map[string]string{success[:20]: wechat.ClassTimeout, success: wechat.ClassOK} {
+			client := newClient(t, wechat.Config{BaseURL: "http://wechat.test", Timeout: 20 * time.Millisecond, Transport: hangsUp{text}})
+			if _, err := client.ExchangeCode(t.Context(), credentials, code); wechat.Class(err) != class {
+				t.Errorf("%q: %v, class %s, want %s", text, err, wechat.Class(err), class)
+			}
+		}
+	})
+
 	t.Run("returns_the_context_error_when_the_caller_gives_up", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -281,3 +291,19 @@ func TestClassOfForeignErrors(t *testing.T) {
 		t.Errorf("Class(io.EOF) = %q", got)
 	}
 }
+
+// hangsUp is a WeChat that ends its answer when we hang up, as if that were all
+// of it. Over TLS this comes to be read now and then.
+type hangsUp struct{ text string }
+
+func (h hangsUp) RoundTrip(r *http.Request) (*http.Response, error) {
+	end := readFunc(func([]byte) (int, error) { <-r.Context().Done(); return 0, io.EOF })
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{}, Request: r,
+		Body: io.NopCloser(io.MultiReader(strings.NewReader(h.text), end)),
+	}, nil
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }

@@ -139,6 +139,11 @@ func (c *Client) once(ctx context.Context, target *url.URL, content []byte, p *p
 		return nil, &AnswerError{Status: resp.StatusCode, Reason: "not 200"}
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	// A server that is told over TLS that we hang up may still end its answer in
+	// good order, as if this were all of it.
+	if err == nil && !json.Valid(body) {
+		err = ctx.Err()
+	}
 	if err != nil {
 		p.reach(phaseReading)
 		return nil, c.transportError(ctx, p, err)
