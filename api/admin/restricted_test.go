@@ -1,7 +1,9 @@
 package admin_test
 
 import (
+	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
@@ -72,4 +75,57 @@ func TestAPolicyGivesARestrictedKeyNoPersons(t *testing.T) {
 		`{"policy":{"methods":["ticket"],"self_unbind":true}}`,
 	)
 	refused(`{"policy":` + hook + `}`)
+}
+
+// narrowed is an [auth.AppStore] where another admin changes the app right after it
+// was read.
+type narrowed struct {
+	auth.AppStore
+	then func()
+}
+
+func (n narrowed) App(ctx context.Context, appID string) (auth.App, error) {
+	a, err := n.AppStore.App(ctx, appID)
+	n.then()
+	return a, err
+}
+
+// TestARestrictedKeyBringsNothingBack has a restricted key send the policy that it
+// read, while another admin takes the webhook and the attributes out of it.
+func TestARestrictedKeyBringsNothingBack(t *testing.T) {
+	t.Parallel()
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, open)
+			hook := auth.Policy{
+				Methods: []auth.BindingMethod{auth.BindWebhook}, Webhook: auth.WebhookPolicy{URL: "https://erp.example/b"},
+				Attributes: []string{"dept"},
+			}
+			set := func(p *auth.Policy) {
+				_, err := w.store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{Policy: p, SealedWebhookSecret: []byte("sealed")}, w.Event(auth.AuditAppUpdated))
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			set(&hook)
+			a := binding.NewAdmin(binding.AdminConfig{
+				Store: w.store, Facts: w.facts, Sealer: w.Sealer, Clock: w.Clock.Now,
+				Apps: narrowed{w.store, func() { set(&auth.Policy{}) }},
+			})
+			_, err := a.UpdateApp(t.Context(), sessiontest.AppID, binding.AppForm{Policy: &hook}, binding.Caller{
+				Apps: []string{sessiontest.AppID}, Actor: auth.ActorCLI,
+			})
+			if !errors.Is(err, auth.InsufficientScope) {
+				t.Errorf("error %v, want insufficient_scope", err)
+			}
+			app, err := w.store.App(t.Context(), sessiontest.AppID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(auth.Policy{}, app.Policy); d != "" {
+				t.Errorf("what was taken from the policy is back (-want +got):\n%s", d)
+			}
+		})
+	}
 }

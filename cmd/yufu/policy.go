@@ -76,7 +76,8 @@ func (f policyFlags) sealWebhookSecret(ctx context.Context, s store, appID strin
 	return sealer.Seal(b, binding.WebhookSecretAAD(appID))
 }
 
-// checkWebhookSecret refuses a policy with a webhook that nothing would sign.
+// checkWebhookSecret refuses a policy with a webhook that nothing would sign. It
+// need not be asked under the app's lock: a secret that is there stays there.
 func checkWebhookSecret(ctx context.Context, s store, appID string, change auth.AppChange) error {
 	if change.Policy == nil || !change.Policy.Allows(auth.BindWebhook) || change.SealedWebhookSecret != nil {
 		return nil

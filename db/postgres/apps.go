@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -125,16 +126,21 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 	}
 	var a auth.App
 	err := s.inTx(ctx, "UpdateApp", func(tx pgx.Tx) error {
-		var err error
-		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences, session.StoredTime(event.At),
-			textOrNull(change.SigningAlg), policy, change.SealedWebhookSecret))
-		if errors.Is(err, pgx.ErrNoRows) {
-			return auth.AppUnknown
-		}
+		before, err := app(ctx, tx, appLockedSQL, appID)
 		if err != nil {
 			return err
 		}
-		return appChanged(ctx, tx, appID, event, nil)
+		if change.Check != nil {
+			if err := change.Check(before); err != nil {
+				return err
+			}
+		}
+		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences, session.StoredTime(event.At),
+			textOrNull(change.SigningAlg), policy, change.SealedWebhookSecret))
+		if err != nil {
+			return err
+		}
+		return appChanged(ctx, tx, appID, binding.WithDetail(event, map[string]any{"changed": change.Changed()}), nil)
 	})
 	if err != nil {
 		return auth.App{}, err

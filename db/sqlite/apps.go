@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
 const appColumns = `appid, platform, sealed_secret, audiences, signing_alg, epoch, disabled_at is not null, created_at, updated_at,
@@ -131,17 +132,22 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 	}
 	var a auth.App
 	err := s.inTx(ctx, "UpdateApp", func(tx *writeTx) error {
-		var err error
+		before, err := app(ctx, tx, appID)
+		if err != nil {
+			return err
+		}
+		if change.Check != nil {
+			if err := change.Check(before); err != nil {
+				return err
+			}
+		}
 		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, blobOrNull(change.SealedSecret), audiences,
 			micros(event.At), textOrNull(change.SigningAlg), policy, blobOrNull(change.SealedWebhookSecret)))
-		if errors.Is(err, sql.ErrNoRows) {
-			return auth.AppUnknown
-		}
 		if err != nil {
 			return err
 		}
 		event.AppID = appID
-		return writeAudit(ctx, tx, event)
+		return writeAudit(ctx, tx, binding.WithDetail(event, map[string]any{"changed": change.Changed()}))
 	})
 	if err != nil {
 		return auth.App{}, err

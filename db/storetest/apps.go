@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,6 +117,79 @@ var appTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "as read", read, want)
 		f.wantCounts(t, before, counts{Audit: 4})
+	}},
+	{"an_update_is_checked_against_the_app_as_it_is", func(t *testing.T, f *fixture) {
+		want, err := f.Store.App(t.Context(), appA)
+		wantCode(t, err, "")
+		before := f.counts(t)
+		change := auth.AppChange{Audiences: &[]string{"x"}, Check: func(a auth.App) error {
+			wantEqual(t, "app that is checked", a, want)
+			return auth.InsufficientScope
+		}}
+		_, err = f.Store.UpdateApp(t.Context(), appA, change, event(auth.AuditAppUpdated, t0.Add(time.Hour)))
+		wantCode(t, err, auth.InsufficientScope)
+		got, err := f.Store.App(t.Context(), appA)
+		wantCode(t, err, "")
+		wantEqual(t, "app after the refusal", got, want)
+		f.wantCounts(t, before, counts{})
+
+		change.Check = func(auth.App) error { return nil }
+		got, err = f.Store.UpdateApp(t.Context(), appA, change, event(auth.AuditAppUpdated, t0.Add(time.Hour)))
+		wantCode(t, err, "")
+		wantEqual(t, "audiences", got.Audiences, []string{"x"})
+	}},
+	{"of_changes_at_once_none_is_lost", func(t *testing.T, f *fixture) {
+		before := f.counts(t)
+		policy := auth.Policy{SelfUnbind: true}
+		// A check sees what those before it have changed: each finds one member
+		// more changed than the one before.
+		var mu sync.Mutex
+		seen := map[int]int{}
+		check := func(a auth.App) error {
+			n := 0
+			for _, is := range []bool{
+				string(a.SealedSecret) == "new", len(a.Audiences) == 2, a.SigningAlg == "EdDSA", a.Policy.SelfUnbind,
+				a.SealedWebhookSecret != nil,
+			} {
+				if is {
+					n++
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			seen[n]++
+			return nil
+		}
+		changes := []auth.AppChange{
+			{SealedSecret: []byte("new")},
+			{Audiences: &[]string{"x", "y"}},
+			{SigningAlg: "EdDSA"},
+			{Policy: &policy},
+			{SealedWebhookSecret: []byte("sealed")},
+		}
+		errs := make(chan error, len(changes))
+		for _, change := range changes {
+			change.Check = check
+			go func() {
+				_, err := f.Store.UpdateApp(t.Context(), appA, change, event(auth.AuditAppUpdated, t0))
+				errs <- err
+			}()
+		}
+		for range changes {
+			wantCode(t, <-errs, "")
+		}
+		wantEqual(t, "what the checks saw", seen, map[int]int{0: 1, 1: 1, 2: 1, 3: 1, 4: 1})
+		got, err := f.Store.App(t.Context(), appA)
+		wantCode(t, err, "")
+		wantEqual(t, "app", got, auth.App{
+			ID: appA, Platform: auth.PlatformWeChat, SealedSecret: []byte("new"), Audiences: []string{"x", "y"},
+			SigningAlg: "EdDSA", Policy: policy, SealedWebhookSecret: []byte("sealed"), CreatedAt: t0, UpdatedAt: t0,
+		})
+		f.wantCounts(t, before, counts{Audit: len(changes)})
+		for _, member := range []string{"secret", "audiences", "signing_alg", "policy", "webhook_secret"} {
+			wantEqual(t, "audit events of "+member,
+				f.number(t, `select count(*) from audit where action = ? and cast(detail as text) like ?`, string(auth.AuditAppUpdated), `%["`+member+`"]%`), 1)
+		}
 	}},
 	{"an_unknown_signing_algorithm_is_kept_out", func(t *testing.T, f *fixture) {
 		before := f.counts(t)

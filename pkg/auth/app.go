@@ -108,7 +108,10 @@ type AppStore interface {
 	// AddApp registers an app. A registered id is refused with
 	// [InvalidRequest] and nothing changes.
 	AddApp(ctx context.Context, app App, event AuditEvent) error
-	// UpdateApp changes what the change names, or returns [AppUnknown].
+	// UpdateApp changes what the change names and nothing else, or returns
+	// [AppUnknown]. The change's Check decides about the app as it is while no
+	// other change can be made to it; its error is returned, and nothing
+	// changes. The event's detail says by "changed" what the change names.
 	UpdateApp(ctx context.Context, appID string, change AppChange, event AuditEvent) (App, error)
 	// DisableApp disables the app and raises its epoch, so that every session
 	// and token of it dies; EnableApp lets new log-ins in and raises the epoch
@@ -128,4 +131,28 @@ type AppChange struct {
 	Policy     *Policy
 	// SealedWebhookSecret is the new secret of the webhook.
 	SealedWebhookSecret []byte
+	// Check refuses the change, if it is not nil, by an error with a [Code]. What
+	// it is given is the app before the change, which it leaves as it is. It does
+	// not call the store, which holds the app locked.
+	Check func(before App) error
+}
+
+// Changed returns the names of what the change is to, for the audit trail.
+func (c *AppChange) Changed() []string {
+	changed := []string{}
+	for _, member := range []struct {
+		name  string
+		named bool
+	}{
+		{"secret", c.SealedSecret != nil},
+		{"audiences", c.Audiences != nil},
+		{"signing_alg", c.SigningAlg != ""},
+		{"policy", c.Policy != nil},
+		{"webhook_secret", c.SealedWebhookSecret != nil},
+	} {
+		if member.named {
+			changed = append(changed, member.name)
+		}
+	}
+	return changed
 }

@@ -282,33 +282,33 @@ func (a *Admin) UpdateApp(ctx context.Context, appID string, f AppForm, c Caller
 	if err != nil {
 		return auth.App{}, err
 	}
-	var (
-		change  auth.AppChange
-		changed []string
-	)
+	if f.Policy == nil && f.WebhookSecret == nil {
+		return before, nil
+	}
+	change := auth.AppChange{Policy: f.Policy}
 	if f.Policy != nil {
 		if err := f.Policy.Check(); err != nil {
 			return auth.App{}, err
 		}
-		if len(c.Apps) > 0 && reachesFurther(&before.Policy, f.Policy) {
-			return auth.App{}, errReach
+		// Asked by the store about the app as it is then: what another admin has
+		// taken from it since it was read above must not come back.
+		change.Check = func(before auth.App) error {
+			if len(c.Apps) > 0 && reachesFurther(&before.Policy, f.Policy) {
+				return errReach
+			}
+			if f.Policy.Allows(auth.BindWebhook) && f.WebhookSecret == nil && len(before.SealedWebhookSecret) == 0 {
+				return auth.Invalid("the method webhook needs a webhook_secret")
+			}
+			return nil
 		}
-		if f.Policy.Allows(auth.BindWebhook) && f.WebhookSecret == nil && len(before.SealedWebhookSecret) == 0 {
-			return auth.App{}, auth.Invalid("the method webhook needs a webhook_secret")
-		}
-		change.Policy, changed = f.Policy, append(changed, "policy")
 	}
 	if f.WebhookSecret != nil {
 		change.SealedWebhookSecret, err = a.c.Sealer.Seal([]byte(f.WebhookSecret.Reveal()), WebhookSecretAAD(appID))
 		if err != nil {
 			return auth.App{}, err
 		}
-		changed = append(changed, "webhook_secret")
 	}
-	if len(changed) == 0 {
-		return before, nil
-	}
-	app, err := a.c.Apps.UpdateApp(ctx, appID, change, WithDetail(event, map[string]any{"changed": changed}))
+	app, err := a.c.Apps.UpdateApp(ctx, appID, change, event)
 	return app, said(err, errNoApp)
 }
 

@@ -17,15 +17,16 @@ import (
 type importer struct {
 	*service
 	env settings
+	p   *process
 }
 
 func newImporter(h *harness, databaseURL string) *importer {
 	h.t.Helper()
 	d := deploy(h, databaseURL)
-	_, s := d.serve("yufu", "--migrate")
+	p, s := d.serve("yufu", "--migrate")
 	d.addApp()
 	s.adminKey = d.serviceKey("admin,openid")
-	return &importer{s, settings{"YUFU_ADMIN_URL": s.admin, "YUFU_ADMIN_KEY_FILE": h.file("admin.key", s.adminKey+"\n")}}
+	return &importer{s, settings{"YUFU_ADMIN_URL": s.admin, "YUFU_ADMIN_KEY_FILE": h.file("admin.key", s.adminKey+"\n")}, p}
 }
 
 // counts demands what became of the rows.
@@ -58,10 +59,11 @@ func TestPersonImport(t *testing.T) {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			i := newImporter(h, url(t))
+			database := url(t)
+			i := newImporter(h, database)
 
 			t.Run("a table is taken but for its wrong rows, which are reported by line", func(t *testing.T) {
-				i := &importer{i.in(t), i.env}
+				i := &importer{i.in(t), i.env, i.p}
 				var csv strings.Builder
 				csv.WriteString("\uFEFFexternal_id,name,phone,fact.employee_no,fact.name,attr.dept\r\n")
 				for n := range 1200 {
@@ -100,7 +102,7 @@ func TestPersonImport(t *testing.T) {
 			})
 
 			t.Run("lines of JSON come from standard input", func(t *testing.T) {
-				i := &importer{i.in(t), i.env}
+				i := &importer{i.in(t), i.env, i.p}
 				r := i.run(i.env, `{"external_id":"N1","facts":{"id_no":"1","old":"2"}}`+"\n"+`{"external_id":"N1","name":"庚","facts":{"old":null}}`+"\n",
 					"person", "import", "-", "--format", "ndjson", "--report", filepath.Join(t.TempDir(), "report.csv"))
 				i.counts(t, r, 0, "1 created, 1 updated, 0 unchanged, 0 refused")
@@ -110,7 +112,7 @@ func TestPersonImport(t *testing.T) {
 			})
 
 			t.Run("a person is listed without the number, disabled and enabled", func(t *testing.T) {
-				i := &importer{i.in(t), i.env}
+				i := &importer{i.in(t), i.env, i.p}
 				out := i.mustRun(i.env, "", "person", "list", "--external-id", "E7")
 				if !strings.Contains(out, "+86138****0007") || strings.Contains(out, "13800000007") || !strings.Contains(out, "enabled") {
 					t.Errorf("%s", out)
@@ -126,7 +128,7 @@ func TestPersonImport(t *testing.T) {
 			})
 
 			t.Run("Ctrl-C ends it, and it says where to go on", func(t *testing.T) {
-				i := &importer{i.in(t), i.env}
+				i := &importer{i.in(t), i.env, i.p}
 				in, out := io.Pipe()
 				defer out.Close()
 				p := i.prepare("yufu person import -", i.env, in, "person", "import", "-", "--format", "csv", "--report", filepath.Join(t.TempDir(), "report.csv"))
@@ -146,6 +148,9 @@ func TestPersonImport(t *testing.T) {
 					t.Errorf("exit code %d: %s", code, p.stderr)
 				}
 			})
+
+			// The table had phones, of which one was another person's.
+			wantNothingPersonal(t, i.p, i.service, database)
 		})
 	}
 }

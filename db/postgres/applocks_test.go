@@ -1,0 +1,62 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// startUpdate changes the app in the background.
+func (b *bed) startUpdate(change auth.AppChange) <-chan error {
+	return b.startAdmin(func(ctx context.Context) error {
+		_, err := b.store.UpdateApp(ctx, appID, change, adminEvent(auth.AuditAppUpdated))
+		return err
+	})
+}
+
+// TestUpdateAppBesideAnotherTransaction holds that a change of an app that waits
+// for another is checked against what that has left.
+func TestUpdateAppBesideAnotherTransaction(t *testing.T) {
+	t.Parallel()
+	keepsHook := func(before auth.App) error {
+		if before.Policy.Webhook.URL == "" {
+			return auth.InsufficientScope
+		}
+		return nil
+	}
+	const hook = "https://erp.example/b"
+	policy := auth.Policy{Webhook: auth.WebhookPolicy{URL: hook}, SelfUnbind: true}
+	for name, tt := range map[string]struct {
+		meanwhile string
+		code      auth.Code
+	}{
+		"a_policy_that_was_narrowed_meanwhile_does_not_come_back": {`update apps set policy = '{}' where appid = $1`, auth.InsufficientScope},
+		"another_member_that_was_changed_meanwhile_stays_so":      {`update apps set signing_alg = 'EdDSA' where appid = $1`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			b.exec(b.raw, `update apps set policy = jsonb_build_object('webhook', jsonb_build_object('url', $2::text)) where appid = $1`, appID, hook)
+			tx := b.begin()
+			b.exec(tx, tt.meanwhile, appID)
+			updated := b.startUpdate(auth.AppChange{Policy: &policy, Check: keepsHook})
+			b.untilWaiting(1, row)
+			b.commit(tx)
+			err := <-updated
+			a, readErr := b.store.App(t.Context(), appID)
+			wantNoError(t, readErr)
+			events := b.number(b.raw, `select count(*) from audit where action = 'app.updated'`)
+			if tt.code != "" {
+				if !errors.Is(err, tt.code) || a.Policy.Webhook.URL != "" || events != 0 {
+					t.Errorf("error %v, policy %+v, %d events; want %s and nothing changed", err, a.Policy, events, tt.code)
+				}
+				return
+			}
+			if err != nil || a.SigningAlg != "EdDSA" || !a.Policy.SelfUnbind || events != 1 {
+				t.Errorf("error %v, %d events, %+v; want both changes", err, events, a)
+			}
+		})
+	}
+}
