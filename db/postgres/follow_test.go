@@ -230,9 +230,9 @@ func TestAHalfOpenConnection(t *testing.T) {
 		for range 3 {
 			r.untilKnown(b.revoked())
 		}
-		until(t, "the silence is noticed", func() bool { return s.ended.Load() == 1 })
+		until(t, "the silence is noticed", func() bool { return s.ended.Load() >= 1 })
 		// The server has not heard of the end of the first.
-		until(t, "it listens again", func() bool { return b.listeners() == 2 })
+		until(t, "it listens again", func() bool { return b.listeners() >= 2 })
 		r.untilKnown(b.revoked())
 	})
 	t.Run("that_is_quiet_for_good_reason_is_kept", func(t *testing.T) {
