@@ -2,10 +2,13 @@
 # The work itself is in .ci/, in plain shell scripts that also run by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build deps test check clean
+.PHONY: help run build deps test check fuzz clean
 
 # Extra arguments for `make run`, for example: make run ARGS=--help
 ARGS ?=
+
+# How many inputs `make fuzz` gives each target.
+INPUTS ?= 1000000
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +27,9 @@ test: ## Run all tests.
 
 check: ## Lint, generated files, race detector, fuzzing, benchmarks; takes minutes.
 	@.ci/check
+
+fuzz: ## Fuzz every decoder with a million inputs each, or INPUTS=n; takes hours.
+	@.ci/fuzz $(INPUTS)
 
 clean: ## Remove what was built and installed here; keeps the data in .yufu.
 	rm -rf bin .deps pkg/miniprogram/dist pkg/miniprogram/miniprogram_dist

@@ -95,7 +95,9 @@ func checkHeader(token string) (kid string, err error) {
 			kid, ok = textOf(value)
 		case "alg":
 			_, ok = textOf(value)
-		case "crit":
+		case "crit", "b64":
+			// RFC 7797 §6 wants b64 to be critical, so that nobody takes one
+			// payload for another; some verifiers heed it without that.
 			critical, ok = true, true
 		case "jwk", "jku", "x5c", "x5u":
 			// Where keys come from is not for a token to say.

@@ -285,6 +285,8 @@ func TestVerifyRefuses(t *testing.T) {
 		"a type that is no string":              {header: map[string]any{"typ": []string{"at+jwt"}}},
 		"a critical extension":                  {header: map[string]any{"crit": []string{"b64"}, "b64": true}},
 		"an empty list of critical extensions":  {header: map[string]any{"crit": []string{}}},
+		"a payload said to be unencoded":        {header: map[string]any{"b64": false}},
+		"a payload said to be encoded":          {header: map[string]any{"b64": true}},
 		"a header of too many members":          {header: many(70)},
 		"another issuer":                        {claims: map[string]any{"iss": "https://evil.example"}},
 		"our issuer with a slash":               {claims: map[string]any{"iss": issuer + "/"}},

@@ -103,6 +103,7 @@ func FuzzSignedAgainstGoJose(f *testing.F) {
 	}
 	f.Add(`{"typ":"at+jwt","alg":"ES256","kid":"ec","kid":"ec"}`, claims+"}")
 	f.Add(`{"typ":"at+jwt","alg":"ES256","kid":"ec","b64":false,"crit":["b64"]}`, claims+"}")
+	f.Add(`{"typ":"at+jwt","alg":"ES256","kid":"ec","b64":false}`, claims+"}")
 	f.Add(`{"typ":"at+jwt","alg":"ES256","kid":"ec","jwk":{"kty":"EC"},"x":[{"y":1,"y":2}]}`, claims+"}")
 	f.Fuzz(func(t *testing.T, header, payload string) { heldAgainst(t, v, rawToken(t, header, payload)) })
 }
