@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -11,8 +12,7 @@ import (
 func TestPersonElsewhere(t *testing.T) {
 	key := write(t, "admin.key", "yfk_0123456789abcdef_"+strings.Repeat("A", 43))
 	file := write(t, "persons.csv", "external_id\n1\n")
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
+	nobody := "http://" + unusedAddr(t)
 	commands := map[string][]string{
 		"list":    {"person", "list"},
 		"disable": {"person", "disable", "1"},
@@ -35,10 +35,28 @@ func TestPersonElsewhere(t *testing.T) {
 	}
 	for _, name := range []string{"list", "disable"} { // an import waits for the service to come back
 		t.Run(name+" meets nobody", func(t *testing.T) {
-			got := try(t, map[string]string{"YUFU_ADMIN_URL": gone.URL, "YUFU_ADMIN_KEY_FILE": key}, "", commands[name]...)
-			if got.code != 1 || !strings.Contains(got.errOut, "YUFU_ADMIN_URL: "+gone.URL+" does not answer; is yufu serve or yufu dev running there?") {
+			got := try(t, map[string]string{"YUFU_ADMIN_URL": nobody, "YUFU_ADMIN_KEY_FILE": key}, "", commands[name]...)
+			if got.code != 1 || !strings.Contains(got.errOut, "YUFU_ADMIN_URL: "+nobody+" does not answer; is yufu serve or yufu dev running there?") {
 				t.Errorf("%+v", got)
 			}
 		})
 	}
+}
+
+// unusedAddr returns an address on which nobody listens, nor can while the test
+// runs: its port is that of the near end of a connection. That of a server which
+// was closed may be given to whoever asks for any.
+func unusedAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn.LocalAddr().String()
 }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -32,7 +33,7 @@ func newMachine(t *testing.T, uid string) *machine {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, content, 0o700); err != nil {
+		if err := writeProgram(path, content); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,9 +61,18 @@ func newMachine(t *testing.T, uid string) *machine {
 func (m *machine) put(name, script string) {
 	m.t.Helper()
 	script = "#!/bin/sh\necho " + name + ` "$@" >>"$CALLS"` + "\n" + script + "\n"
-	if err := os.WriteFile(filepath.Join(m.bin, name), []byte(script), 0o700); err != nil {
+	if err := writeProgram(filepath.Join(m.bin, name), []byte(script)); err != nil {
 		m.t.Fatal(err)
 	}
+}
+
+// writeProgram writes a file that is to be run. A process that a test beside this
+// one forks meanwhile would inherit the open file until it runs its own program,
+// and nobody can run a file that is open for writing ("text file busy").
+func writeProgram(path string, content []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, content, 0o700)
 }
 
 // run runs one of the scripts, perhaps with arguments, and returns its exit code

@@ -115,7 +115,7 @@ func copyFor(owner *syscall.Credential, to, from string) error {
 		default:
 			var content []byte
 			if content, err = os.ReadFile(path); err == nil {
-				err = os.WriteFile(target, content, 0o700)
+				err = writeProgram(target, content)
 			}
 		}
 		if err != nil {
@@ -138,4 +138,13 @@ func repoRoot() string {
 		dir = filepath.Dir(dir)
 	}
 	return ""
+}
+
+// writeProgram writes a file that is to be run. A process that is forked
+// meanwhile would inherit the open file until it runs its own program, and nobody
+// can run a file that is open for writing ("text file busy").
+func writeProgram(path string, content []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, content, 0o700)
 }

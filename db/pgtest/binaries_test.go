@@ -28,7 +28,7 @@ func TestProgramsThatOnlyRootCanReach(t *testing.T) {
 		for name, content := range map[string]string{
 			"bin/postgres": "#!/bin/sh\ncat \"${0%/*}/../lib/link\"\n", "lib/real": "it runs",
 		} {
-			if err := os.WriteFile(filepath.Join(prefix, name), []byte(content), 0o700); err != nil {
+			if err := writeProgram(filepath.Join(prefix, name), []byte(content)); err != nil {
 				t.Fatal(err)
 			}
 		}

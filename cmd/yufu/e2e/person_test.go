@@ -4,9 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -52,14 +57,14 @@ func (i *importer) found(id string) []map[string]any {
 
 func TestPersonImport(t *testing.T) {
 	t.Parallel()
-	for store, url := range map[string]func(*testing.T) string{
+	for store, empty := range map[string]func(*testing.T) string{
 		"PostgreSQL": func(t *testing.T) string { return pgtest.Empty(t) },
 		"SQLite":     func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "yufu.db") },
 	} {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			database := url(t)
+			database := empty(t)
 			i := newImporter(h, database)
 
 			t.Run("a table is taken but for its wrong rows, which are reported by line", func(t *testing.T) {
@@ -131,21 +136,42 @@ func TestPersonImport(t *testing.T) {
 				i := &importer{i.in(t), i.env, i.p}
 				in, out := io.Pipe()
 				defer out.Close()
-				p := i.prepare("yufu person import -", i.env, in, "person", "import", "-", "--format", "csv", "--report", filepath.Join(t.TempDir(), "report.csv"))
+				// It sends its second batch when it has the answer to the first. To
+				// the second it gets none.
+				var batches atomic.Int64
+				target, err := url.Parse(i.admin)
+				if err != nil {
+					t.Fatal(err)
+				}
+				forward := httputil.NewSingleHostReverseProxy(target)
+				front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if strings.HasSuffix(r.URL.Path, "/import") && batches.Add(1) == 2 {
+						_, _ = io.Copy(io.Discard, r.Body) // else nobody notices that the client hangs up
+						<-r.Context().Done()
+						return
+					}
+					forward.ServeHTTP(w, r)
+				}))
+				t.Cleanup(front.Close)
+				p := i.prepare("yufu person import -", i.env.with(settings{"YUFU_ADMIN_URL": front.URL}), in,
+					"person", "import", "-", "--format", "csv", "--report", filepath.Join(t.TempDir(), "report.csv"))
 				i.launch(p)
 				go func() {
 					fmt.Fprintln(out, "external_id,name")
-					for n := range 900 { // more than a batch and than the look at the beginning, and no end
+					for n := range 1100 { // more than two batches, and no end
 						fmt.Fprintf(out, "C%d,%s\n", n, strings.Repeat("x", 100))
 					}
 				}()
-				i.eventually("the first batch is there", func() bool { return len(i.found("C499")) == 1 })
+				i.eventually("the second batch is on its way", func() bool { return batches.Load() == 2 })
 				p.signal(syscall.SIGINT)
 				if err := out.CloseWithError(io.EOF); err != nil { // what os/exec copies from is not the program's to end
 					t.Fatal(err)
 				}
 				if code := p.wait(); code != 1 || !strings.Contains(p.stderr.String(), "--from-line 502") {
 					t.Errorf("exit code %d: %s", code, p.stderr)
+				}
+				if first, second := i.found("C499"), i.found("C500"); len(first) != 1 || len(second) != 0 {
+					t.Errorf("the last of the first batch is there %d times, the first of the second %d times", len(first), len(second))
 				}
 			})
 
@@ -165,7 +191,7 @@ func TestPersonImportRefuses(t *testing.T) {
 	if err := json.Unmarshal([]byte(reader.Body), &key); err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct {
+	cases := map[string]struct {
 		env  settings
 		args []string
 		code int
@@ -182,15 +208,18 @@ func TestPersonImportRefuses(t *testing.T) {
 		"GBK":                 {nil, []string{h.file("gbk.csv", "external_id,name\n1,\xc0\xee\n")}, 2, "not UTF-8"},
 		"itself for a report": {nil, []string{good, "--report", good}, 2, "--report is the file"},
 		"a reason of bells":   {nil, []string{good, "--reason", "\a"}, 2, "--reason"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := i.in(t).run(i.env.with(c.env), "", append([]string{"person", "import"}, c.args...)...)
-			if r.code != c.code || !strings.Contains(r.stderr, c.want) {
-				t.Errorf("exit code %d: %s", r.code, r.stderr)
-			}
-		})
 	}
+	t.Run("each", func(t *testing.T) { // of them in parallel, and what follows when all have ended
+		for name, c := range cases {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				r := i.in(t).run(i.env.with(c.env), "", append([]string{"person", "import"}, c.args...)...)
+				if r.code != c.code || !strings.Contains(r.stderr, c.want) {
+					t.Errorf("exit code %d: %s", r.code, r.stderr)
+				}
+			})
+		}
+	})
 	if len(i.found("1")) != 0 {
 		t.Error("a refused import wrote a person")
 	}

@@ -452,7 +452,7 @@ func TestKeysReachHAProxy(t *testing.T) {
 	if out, err := reloadKeys(t, pemOf(t, edwards)+published+strange[1], keys, "true", reload); err != nil || out != "" {
 		t.Fatalf("%v: %s", err, out)
 	}
-	h.eventually("HAProxy knows the keys", func() bool { return p.api(t, token).status == http.StatusOK })
+	h.eventually("HAProxy knows the keys", func() bool { return p.status(token) == http.StatusOK })
 	w.backEnd.forget()
 	w.wantPassed(t, p.api(t, token), told)
 	if out, err := reloadKeys(t, pemOf(t, edwards)+published+strange[1], keys, "false", "false"); err != nil || out != "" {
@@ -465,5 +465,5 @@ func TestKeysReachHAProxy(t *testing.T) {
 	if out, err := reloadKeys(t, strange[1], keys, "true", reload); err != nil || out != "" {
 		t.Fatalf("%v: %s", err, out)
 	}
-	h.eventually("HAProxy has forgotten the keys", func() bool { return p.api(t, token).status == http.StatusUnauthorized })
+	h.eventually("HAProxy has forgotten the keys", func() bool { return p.status(token) == http.StatusUnauthorized })
 }

@@ -262,6 +262,16 @@ func (p *proxy) api(t *testing.T, token string, more ...string) answered {
 	return p.must(t, http.MethodGet, apiHost, "/orders", "", header)
 }
 
+// status is the back end's answer, or 0 for none: a connection may end with the
+// worker of a proxy that is being replaced.
+func (p *proxy) status(token string) int {
+	a, err := p.ask(http.MethodGet, apiHost, "/orders", "", http.Header{"Authorization": {"Bearer " + token}})
+	if err != nil {
+		return 0
+	}
+	return a.status
+}
+
 // guardedAPI is a back end behind a proxy. It remembers what it was asked.
 type guardedAPI struct {
 	addr string

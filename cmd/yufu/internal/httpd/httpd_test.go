@@ -71,7 +71,7 @@ func TestServe(t *testing.T) {
 	})
 	t.Run("what runs longer than the grace period is cut, and said", func(t *testing.T) {
 		l := listen(t)
-		entered := make(chan struct{})
+		entered, asked := make(chan struct{}), make(chan struct{})
 		h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			close(entered)
 			<-r.Context().Done()
@@ -82,6 +82,7 @@ func TestServe(t *testing.T) {
 			served <- Serve(ctx, log, 10*time.Millisecond, func() {}, Endpoint{Name: "public", Listener: l, Handler: h})
 		}()
 		go func() {
+			defer close(asked)
 			resp, err := http.Get("http://" + l.Addr().String())
 			if err == nil {
 				_ = resp.Body.Close()
@@ -92,6 +93,7 @@ func TestServe(t *testing.T) {
 		if err := <-served; err == nil || !strings.Contains(err.Error(), "were cut") {
 			t.Errorf("Serve: %v", err)
 		}
+		<-asked
 		http.DefaultClient.CloseIdleConnections()
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 )
 
@@ -23,25 +24,24 @@ func dial(t *testing.T, addr string) (c net.Conn, kept bool) {
 // greet accepts connections, greets them, and closes each when its client does.
 func greet(t *testing.T, l net.Listener) {
 	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var running sync.WaitGroup
+	running.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
 			_, _ = c.Write([]byte{'!'})
-			go func() {
+			running.Go(func() {
 				_, _ = io.Copy(io.Discard, c)
 				_ = c.Close()
 				_ = c.Close() // twice is once
-			}()
+			})
 		}
-	}()
+	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		<-done
+		running.Wait() // the clients have hung up: they were there later
 	})
 }
 

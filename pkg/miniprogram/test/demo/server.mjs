@@ -60,10 +60,11 @@ export async function serveDemo({ yufu, orders, sim, clientId, user }) {
     req.on('data', (c) => chunks.push(c))
     req.on('end', () => {
       const body = Buffer.concat(chunks)
-      seen.push({ method: req.method, url: req.url, body: body.toString() })
+      const made = { method: req.method, url: req.url, body: body.toString() }
+      seen.push(made)
       const { host, ...headers } = req.headers
       const passed = request(to + req.url, { method: req.method, headers }, (answer) => {
-        seen.at(-1).status = answer.statusCode
+        made.status = answer.statusCode
         res.writeHead(answer.statusCode, answer.headers)
         answer.pipe(res)
       })
