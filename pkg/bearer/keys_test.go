@@ -320,10 +320,14 @@ func TestKeys(t *testing.T) {
 		s.set(fails)
 		c.advance(time.Minute)
 		wantError(t, v, ed, bearer.ErrStale)
+		// It tries again by itself after a random pause, which may end just now.
+		const more = 100
 		asked := s.asked.Load()
-		wantError(t, v, ed, bearer.ErrStale) // without asking again
-		if n := s.asked.Load(); n != asked {
-			t.Errorf("asked again at once")
+		for range more {
+			wantError(t, v, ed, bearer.ErrStale) // without asking again
+		}
+		if n := s.asked.Load() - asked; n > more/2 {
+			t.Errorf("%d tokens made it ask %d times more at once", more, n)
 		}
 		wantGood(t, v, ec)
 		s.set(serves(all))
@@ -399,7 +403,7 @@ func TestKeys(t *testing.T) {
 	t.Run("that never come are given up, and asked for again", func(t *testing.T) {
 		t.Parallel()
 		s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)
-		v := offline(t, s, c, bearer.Tuning{Fetch: 50 * time.Millisecond})
+		v := offline(t, s, c, bearer.Tuning{Fetch: 500 * time.Millisecond})
 		s.set(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		c.advance(time.Minute)
 		wantError(t, v, ed, bearer.ErrStale) // without a deadline of its own

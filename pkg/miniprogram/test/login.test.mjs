@@ -214,12 +214,13 @@ test('a session that has expired is replaced by one silent log-in', async () => 
   const phone = newPhone(short)
   const yufu = phone.yufu()
   await phone.run(yufu.session())
-  // The server's time is real, and its clock is ours.
-  const { data } = await phone.run(yufu.fetch({ url: `${short.baseURL}/v1/me` }))
-  while (Date.now() <= Date.parse(data.session.expires_at) + 1000) await new Promise((resolve) => setTimeout(resolve, 20))
+  // The server's time is real, and its clock is ours. Asking it when the session
+  // ends would take a token that lives for a second, or for what is left of it.
+  const began = Date.now()
+  while (Date.now() <= began + 2000) await new Promise((resolve) => setTimeout(resolve, 20))
   await phone.age(3000)
   await phone.run(yufu.session())
-  assert.deepEqual(phone.sent(), ['exchange', 'GET /v1/me', 'refresh', 'exchange'])
+  assert.deepEqual(phone.sent(), ['exchange', 'refresh', 'exchange'])
 })
 
 test('a user whom the platform blocks is signed out, without a loop', async () => {

@@ -30,9 +30,12 @@ var credentials = platform.Credentials{AppID: appID, Secret: secret}
 const success = `{"session_key":"HyVFkGl5F5OQWJZZaNzBBg==","openid":"oGZUI0egBJY1zhBYw2KhdUfwVJJE"}`
 
 // newClient returns a client of the server at base whose connections close
-// with the test.
+// with the test. It has time, unless the test is about that.
 func newClient(t *testing.T, cfg wechat.Config) *wechat.Client {
 	t.Helper()
+	if cfg.Timeout == 0 {
+		cfg.Timeout = time.Minute
+	}
 	client, err := wechat.New(cfg)
 	if err != nil {
 		t.Fatalf("New: %v", err)

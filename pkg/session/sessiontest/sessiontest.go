@@ -91,7 +91,8 @@ func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 	return assemble(tb, store, lifetimes, 0, func(sim *wechatsim.Simulator) platform.Provider {
 		srv := httptest.NewServer(sim.Handler())
 		tb.Cleanup(srv.Close)
-		weChat := must(wechat.New(wechat.Config{BaseURL: srv.URL}))(tb)
+		// How long it may take is not for these tests to say.
+		weChat := must(wechat.New(wechat.Config{BaseURL: srv.URL, Timeout: time.Minute}))(tb)
 		tb.Cleanup(weChat.CloseIdleConnections)
 		return weChat
 	})
