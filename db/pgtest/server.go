@@ -78,7 +78,8 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 func newServer(opts ...Option) (_ *Server, err error) {
 	s := &Server{settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off",
-		"max_connections": "200", "shared_buffers": "64MB", "max_wal_size": "128MB", "unix_socket_directories": "",
+		// As many tests run at once as there are processors, some with a full pool.
+		"max_connections": "1000", "shared_buffers": "64MB", "max_wal_size": "128MB", "unix_socket_directories": "",
 		"timezone": "UTC", "log_min_messages": "warning", "jit": "off",
 		// Databases live for seconds, and a vacuum that comes by chance makes
 		// what tests measure depend on it.
