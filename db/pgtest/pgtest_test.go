@@ -100,6 +100,9 @@ func TestAServersPortIsNobodyElses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if first < 12_000 {
+		first = 1 << 16 // there is no room below them
+	}
 	_, port, err := net.SplitHostPort(pgtest.NewServer(t).Addr())
 	if err != nil {
 		t.Fatal(err)

@@ -49,6 +49,7 @@ type Server struct {
 	bin, dir string
 	copied   string // a copy of the programs, "" if there is none
 	port     int
+	hold     io.Closer           // keeps the port ours
 	owner    *syscall.Credential // nil: run as ourselves
 	settings map[string]string
 
@@ -77,7 +78,8 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 func newServer(opts ...Option) (_ *Server, err error) {
 	s := &Server{settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off",
-		"max_connections": "200", "shared_buffers": "64MB", "max_wal_size": "128MB", "unix_socket_directories": "",
+		// As many tests run at once as there are processors, some with a full pool.
+		"max_connections": "1000", "shared_buffers": "64MB", "max_wal_size": "128MB", "unix_socket_directories": "",
 		"timezone": "UTC", "log_min_messages": "warning", "jit": "off",
 		// Databases live for seconds, and a vacuum that comes by chance makes
 		// what tests measure depend on it.
@@ -113,14 +115,15 @@ func newServer(opts ...Option) (_ *Server, err error) {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pgtest: initdb: %w\n%s", err, out)
 	}
-	// Between choosing a free port and taking it somebody else may be faster.
+	// Between choosing a free port and taking it some other program may be faster.
 	for range 5 {
-		if s.port, err = freePort(); err != nil {
+		if s.port, s.hold, err = choosePort(); err != nil {
 			return nil, err
 		}
 		if err = s.Start(); err == nil {
 			return s, nil
 		}
+		_ = s.hold.Close()
 	}
 	return nil, err
 }
@@ -240,7 +243,7 @@ func (s *Server) running() bool {
 // remove ends the server for good.
 func (s *Server) remove() error {
 	err := s.end(syscall.SIGQUIT)
-	return errors.Join(err, s.removeFiles())
+	return errors.Join(err, s.hold.Close(), s.removeFiles())
 }
 
 func (s *Server) removeFiles() error {
@@ -310,20 +313,54 @@ func dropTo() (*syscall.Credential, error) {
 	return nil, errors.New("pgtest: PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
 }
 
-// firstPort and lastPort are below those that systems give to who asks for any
-// (from 32768 on Linux, from 49152 elsewhere): nobody gets a server's port while
-// the server is stopped.
-const firstPort, lastPort = 10_000, 32_767
-
-func freePort() (port int, err error) {
+// choosePort returns a port for a server, and what keeps it for that server.
+func choosePort() (port int, hold io.Closer, err error) {
+	first, last := portRange()
 	for range 100 {
-		port = firstPort + rand.IntN(lastPort-firstPort+1)
-		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			return port, l.Close()
+		port = first + 2*rand.IntN((last-first+1)/2)
+		if hold, err = take(port); err == nil {
+			return port, hold, nil
 		}
 	}
-	return 0, fmt.Errorf("pgtest: %w", err)
+	return 0, nil, fmt.Errorf("pgtest: %w", err)
+}
+
+// portRange returns the first and the last of the ports for servers: below those
+// that the system gives to who asks for any (from 32768 on Linux, from 49152
+// elsewhere), so that nobody gets a server's port while the server is stopped.
+// Where these leave no room, one port is as good as another.
+func portRange() (first, last int) {
+	const lowest, highest, room = 10_000, 32_767, 2_000
+	var given int
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		_, _ = fmt.Sscan(string(b), &given)
+	}
+	if given >= lowest+room && given <= highest {
+		return lowest, given - 1
+	}
+	return lowest, highest
+}
+
+// take keeps a port for a server until hold is closed, or this process ends. The
+// port itself must be free when the server starts, so the next one is taken,
+// which another test process that wants the first does not get.
+func take(port int) (hold io.Closer, err error) {
+	next, err := listen(port + 1)
+	if err != nil {
+		return nil, err
+	}
+	itself, err := listen(port)
+	if err == nil {
+		err = itself.Close()
+	}
+	if err != nil {
+		return nil, errors.Join(err, next.Close())
+	}
+	return next, nil
+}
+
+func listen(port int) (net.Listener, error) {
+	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 }
 
 // logBuffer keeps the beginning of what the server says.

@@ -448,9 +448,9 @@ func TestWhoIsAsked(t *testing.T) {
 	t.Run("nobody_who_does_not_listen", func(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(200, named))
-		to, cfg := b.endpoint(t), b.trusting()
-		b.Close()
-		_, err := newClient(t, cfg).Ask(t.Context(), to, liLei)
+		to := b.endpoint(t)
+		to.URL = strings.Replace(to.URL, b.Listener.Addr().String(), nobody(t), 1)
+		_, err := newClient(t, b.trusting()).Ask(t.Context(), to, liLei)
 		wantFailure(t, err, "connection refused")
 	})
 }

@@ -1,0 +1,45 @@
+package storetest
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+func TestApart(t *testing.T) {
+	t.Parallel()
+	const samples = 300
+	// noisy takes about as long as it is told, on a busy machine.
+	noisy := func(d time.Duration) time.Duration {
+		return d + time.Duration(rand.ExpFloat64()*float64(time.Millisecond))
+	}
+	longer := func(first bool, by time.Duration) time.Duration {
+		if first {
+			return by
+		}
+		return 0
+	}
+	for name, tc := range map[string]struct {
+		take func(i int, first bool) time.Duration
+		want bool
+	}{
+		"what takes as long":         {func(int, bool) time.Duration { return noisy(0) }, false},
+		"what takes exactly as long": {func(int, bool) time.Duration { return 1 }, false},
+		"what takes longer":          {func(_ int, first bool) time.Duration { return noisy(longer(first, time.Millisecond)) }, true},
+		"what takes less":            {func(_ int, first bool) time.Duration { return noisy(longer(!first, time.Millisecond)) }, true},
+		"what takes hardly longer":   {func(_ int, first bool) time.Duration { return noisy(longer(first, 20*time.Microsecond)) }, false},
+		"what took longer for a while": {func(i int, first bool) time.Duration {
+			if i >= 2*samples {
+				first = false
+			}
+			return noisy(longer(first, time.Millisecond))
+		}, false},
+		"what took longer, and then less": {func(i int, first bool) time.Duration {
+			return noisy(longer(first == (i < 2*samples), time.Millisecond))
+		}, false},
+	} {
+		if got, found := Apart(samples, tc.take); got != tc.want {
+			t.Errorf("%s is told apart: %t, want %t (%s)", name, got, tc.want, found)
+		}
+	}
+}
