@@ -53,7 +53,7 @@ func TestUnknownPersonsTakeAsLongAsWrongFacts(t *testing.T) {
 	}
 	// The test must be able to fail: a lookup that stops at the first miss.
 	t.Run("and_a_shorter_way_for_the_unknown_would_be_found_out", func(t *testing.T) {
-		apart, found := storetest.Apart(50, func(i int, exists bool) time.Duration {
+		apart, found := storetest.Apart(100, func(i int, exists bool) time.Duration {
 			number := "N-" + strconv.Itoa(i)
 			if exists {
 				return attempt(number)
