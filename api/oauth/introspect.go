@@ -94,21 +94,21 @@ func (h *Introspection) Mount(r chi.Router) {
 
 // activeToken is RFC 7662 §2.2 with the claims of our access tokens.
 type activeToken struct {
-	Active    bool      `json:"active"`
-	TokenType string    `json:"token_type"`
-	Issuer    string    `json:"iss"`
-	Subject   uuid.UUID `json:"sub"`
-	Audience  []string  `json:"aud"`
-	ClientID  string    `json:"client_id"`
-	IssuedAt  int64     `json:"iat"`
-	ExpiresAt int64     `json:"exp"`
-	ID        string    `json:"jti"`
-	Session   uuid.UUID `json:"sid"`
-	Ver       int64     `json:"ver"`
-	Epoch     int64     `json:"epoch"`
-	Bound     bool      `json:"bound"`
+	Active    bool     `json:"active"`
+	TokenType string   `json:"token_type"`
+	Issuer    string   `json:"iss"`
+	Subject   string   `json:"sub"`
+	Audience  []string `json:"aud"`
+	ClientID  string   `json:"client_id"`
+	IssuedAt  int64    `json:"iat"`
+	ExpiresAt int64    `json:"exp"`
+	ID        string   `json:"jti"`
+	Session   string   `json:"sid"`
+	Ver       int64    `json:"ver"`
+	Epoch     int64    `json:"epoch"`
+	Bound     bool     `json:"bound"`
 	// Person is there only when bound.
-	Person *uuid.UUID `json:"person,omitempty"`
+	Person string `json:"person,omitempty"`
 	// OpenID and UnionID are there only for the scope openid.
 	OpenID  string `json:"openid,omitempty"`
 	UnionID string `json:"unionid,omitempty"`
@@ -165,17 +165,19 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 		Active:    true,
 		TokenType: "Bearer",
 		Issuer:    c.Issuer,
-		Subject:   c.Subject,
+		Subject:   c.Subject.String(),
 		Audience:  c.Audience,
 		ClientID:  c.ClientID,
 		IssuedAt:  c.IssuedAt.Unix(),
 		ExpiresAt: c.ExpiresAt.Unix(),
 		ID:        c.ID,
-		Session:   c.Session,
+		Session:   c.Session.String(),
 		Ver:       c.Ver,
 		Epoch:     c.Epoch,
 		Bound:     c.Bound,
-		Person:    c.Person,
+	}
+	if c.Bound {
+		answer.Person = c.Person.String()
 	}
 	if key.Has(servicekey.ScopeOpenID) {
 		account, err := h.accounts.get(ctx, c)
@@ -193,11 +195,10 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 			return nil, err
 		}
 	}
-	event := web.EventOf(ctx)
-	event.Add(
+	web.EventOf(ctx).Add(
 		slog.String("app", c.ClientID),
-		slog.String("uuid", c.Subject.String()),
-		slog.String("session", c.Session.String()),
+		slog.String("uuid", answer.Subject),
+		slog.String("session", answer.Session),
 	)
 	return answer, nil
 }
