@@ -210,10 +210,13 @@ func (a *Authenticator) readAll(began time.Time, done chan<- struct{}) {
 // touch has the last use of a key written, in the background and at most once a
 // minute. It is a help for people who tidy up, so a failure is none.
 func (a *Authenticator) touch(k Key) {
+	now := a.clock()
+	if now.Sub(k.LastUsedAt) < touchEvery {
+		return // it was written and read since: the usual case takes no lock
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	now := a.clock()
-	if now.Sub(k.LastUsedAt) < touchEvery || now.Sub(a.touched[k.ID]) < touchEvery || a.running.Err() != nil {
+	if now.Sub(a.touched[k.ID]) < touchEvery || a.running.Err() != nil {
 		return
 	}
 	a.touched[k.ID] = now

@@ -37,6 +37,9 @@ func Parse(key auth.Secret) (Presented, error) {
 	return New(s[len(Prefix):len(Prefix)+idLen], auth.Secret(s[len(Prefix)+idLen+1:]))
 }
 
+// strictBase64 reads only what it would write.
+var strictBase64 = base64.RawURLEncoding.Strict()
+
 // New puts an id and a secret together that came apart, as in HTTP Basic, or
 // returns [auth.ServiceKeyInvalid] when one of them is not well-formed.
 func New(id string, secret auth.Secret) (Presented, error) {
@@ -44,7 +47,7 @@ func New(id string, secret auth.Secret) (Presented, error) {
 	if !ValidID(id) || len(s) != secretLen || strings.ContainsAny(s, "\r\n") {
 		return Presented{}, auth.ServiceKeyInvalid
 	}
-	if _, err := base64.RawURLEncoding.Strict().DecodeString(s); err != nil {
+	if _, err := strictBase64.DecodeString(s); err != nil {
 		return Presented{}, auth.ServiceKeyInvalid
 	}
 	return Presented{ID: id, Secret: secret}, nil
