@@ -315,9 +315,9 @@ func dropTo() (*syscall.Credential, error) {
 
 // choosePort returns a port for a server, and what keeps it for that server.
 func choosePort() (port int, hold io.Closer, err error) {
-	first, last := portRange()
+	last := lastPort()
 	for range 100 {
-		port = first + 2*rand.IntN((last-first+1)/2)
+		port = firstPort + 2*rand.IntN((last-firstPort+1)/2)
 		if hold, err = take(port); err == nil {
 			return port, hold, nil
 		}
@@ -325,20 +325,23 @@ func choosePort() (port int, hold io.Closer, err error) {
 	return 0, nil, fmt.Errorf("pgtest: %w", err)
 }
 
-// portRange returns the first and the last of the ports for servers: below those
-// that the system gives to who asks for any (from 32768 on Linux, from 49152
-// elsewhere), so that nobody gets a server's port while the server is stopped.
-// Where these leave no room, one port is as good as another.
-func portRange() (first, last int) {
-	const lowest, highest, room = 10_000, 32_767, 2_000
+// firstPort is the first of the ports for servers.
+const firstPort = 10_000
+
+// lastPort returns the last of them: below those that the system gives to who asks
+// for any (from 32768 on Linux, from 49152 elsewhere), so that nobody gets a
+// server's port while the server is stopped. Where these leave no room, one port
+// is as good as another.
+func lastPort() int {
+	const highest, room = 32_767, 2_000
 	var given int
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
 		_, _ = fmt.Sscan(string(b), &given)
 	}
-	if given >= lowest+room && given <= highest {
-		return lowest, given - 1
+	if given >= firstPort+room && given <= highest {
+		return given - 1
 	}
-	return lowest, highest
+	return highest
 }
 
 // take keeps a port for a server until hold is closed, or this process ends. The
