@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -75,7 +76,8 @@ func New(tb testing.TB, f *sessiontest.Fixture, store Store) *Fixture {
 	}
 	srv := httptest.NewServer(f.Simulator.Handler())
 	tb.Cleanup(srv.Close)
-	weChat, err := wechat.New(wechat.Config{BaseURL: srv.URL, Tokens: store, Sealer: f.Sealer, Clock: f.Clock.Now})
+	// How long it may take is not for these tests to say.
+	weChat, err := wechat.New(wechat.Config{BaseURL: srv.URL, Tokens: store, Sealer: f.Sealer, Clock: f.Clock.Now, Timeout: time.Minute})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -73,11 +73,12 @@ func answer(status int, body string) http.HandlerFunc {
 	}
 }
 
-// trusting are the settings that reach the back end.
+// trusting are the settings that reach the back end. It has time, unless the test
+// is about that.
 func (b *backEnd) trusting() webhook.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(b.Certificate())
-	return webhook.Config{AllowNetworks: loopback, RootCAs: roots}
+	return webhook.Config{AllowNetworks: loopback, RootCAs: roots, Timeout: time.Minute}
 }
 
 func (b *backEnd) endpoint(t *testing.T) webhook.Endpoint {
@@ -358,7 +359,7 @@ func TestWhoIsAsked(t *testing.T) {
 	t.Run("not_one_with_a_certificate_of_nobody", func(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(200, named))
-		_, err := newClient(t, webhook.Config{AllowNetworks: loopback, RootCAs: x509.NewCertPool()}).Ask(t.Context(), b.endpoint(t), liLei)
+		_, err := newClient(t, webhook.Config{AllowNetworks: loopback, RootCAs: x509.NewCertPool(), Timeout: time.Minute}).Ask(t.Context(), b.endpoint(t), liLei)
 		wantFailure(t, err, "tls: failed to verify certificate")
 		if b.asked.Load() != 0 {
 			t.Error("it was asked")
@@ -426,9 +427,9 @@ func TestWhoIsAsked(t *testing.T) {
 			t.Fatal(err)
 		}
 		to := webhook.Endpoint{URL: plain.URL, Keys: []webhook.Key{key}}
-		_, err = newClient(t, webhook.Config{AllowNetworks: loopback}).Ask(t.Context(), to, liLei)
+		_, err = newClient(t, webhook.Config{AllowNetworks: loopback, Timeout: time.Minute}).Ask(t.Context(), to, liLei)
 		wantFailure(t, err, "https://")
-		if _, err = newClient(t, webhook.Config{UnsafeLoopback: true}).Ask(t.Context(), to, liLei); err != nil {
+		if _, err = newClient(t, webhook.Config{UnsafeLoopback: true, Timeout: time.Minute}).Ask(t.Context(), to, liLei); err != nil {
 			t.Errorf("with the unsafe option: %v", err)
 		}
 	})
