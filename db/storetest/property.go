@@ -23,16 +23,16 @@ func property(t *testing.T, f *fixture) {
 		m := newModel(t, f)
 		rt.Repeat(map[string]func(*rapid.T){
 			"exchange": m.exchange,
-			"refresh":  m.refresh,
-			"replay":   m.replay,
-			"rollBack": m.rollBack,
+			"refresh":  m.with(m.refresh),
+			"replay":   m.with(m.replay),
+			"rollBack": m.with(m.rollBack),
 			"clock":    m.clock,
-			"logout":   m.logout,
+			"logout":   m.with(m.logout),
 			"disable":  m.disable,
 			"enable":   m.enable,
 
-			"revokeSession":  m.revokeSession,
-			"revokeIdentity": m.revokeIdentity,
+			"revokeSession":  m.with(m.revokeSession),
+			"revokeIdentity": m.with(m.revokeIdentity),
 			"revokeApp":      m.revokeApp,
 
 			"": m.check,
@@ -126,15 +126,13 @@ func (m *model) makeRoom(openID string, limit int) {
 }
 
 // refresh presents any generation that was ever issued.
-func (m *model) refresh(rt *rapid.T) {
-	s := m.pick(rt)
+func (m *model) refresh(rt *rapid.T, s *modelSession) {
 	m.present(rt, s, rapid.Uint32Range(1, s.highest).Draw(rt, "generation"))
 }
 
 // replay presents the newest token that the client can have, or the one before,
 // as a phone does that lost an answer.
-func (m *model) replay(rt *rapid.T) {
-	s := m.pick(rt)
+func (m *model) replay(rt *rapid.T, s *modelSession) {
 	m.present(rt, s, max(1, s.highest-rapid.Uint32Range(0, 1).Draw(rt, "lost")))
 }
 
@@ -173,8 +171,7 @@ func (m *model) present(rt *rapid.T, s *modelSession, presented uint32) {
 }
 
 // rollBack has the database forget some refreshes, as a fail-over may.
-func (m *model) rollBack(rt *rapid.T) {
-	s := m.pick(rt)
+func (m *model) rollBack(rt *rapid.T, s *modelSession) {
 	s.generation = rapid.Uint32Range(1, s.generation).Draw(rt, "back to")
 	m.f.exec(m.t, `update sessions set generation = ? where id = ?`, s.generation, s.id.String())
 }
@@ -188,8 +185,7 @@ func (m *model) clock(rt *rapid.T) {
 	}).Draw(rt, "step"))
 }
 
-func (m *model) logout(rt *rapid.T) {
-	s := m.pick(rt)
+func (m *model) logout(rt *rapid.T, s *modelSession) {
 	err := m.f.Store.End(m.t.Context(), endParams(auth.Session{ID: s.id, AppID: m.app}, m.now))
 	m.wantCode(rt, err, "")
 	if !s.ended {
@@ -236,11 +232,14 @@ func (m *model) check(rt *rapid.T) {
 	}
 }
 
-func (m *model) pick(rt *rapid.T) *modelSession {
-	if len(m.sessions) == 0 {
-		rt.Skip("no session yet")
+// with makes a step of what is done with one of the sessions. Before there is one
+// it does nothing.
+func (m *model) with(do func(*rapid.T, *modelSession)) func(*rapid.T) {
+	return func(rt *rapid.T) {
+		if len(m.sessions) > 0 {
+			do(rt, rapid.SampledFrom(m.sessions).Draw(rt, "session"))
+		}
 	}
-	return rapid.SampledFrom(m.sessions).Draw(rt, "session")
 }
 
 func (m *model) same(rt *rapid.T, g session.Granted, s *modelSession) {

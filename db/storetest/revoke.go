@@ -328,13 +328,11 @@ var restrictedTests = []test{
 
 // The steps of the property test that revoke.
 
-func (m *model) revokeSession(rt *rapid.T) {
-	s := m.pick(rt)
+func (m *model) revokeSession(rt *rapid.T, s *modelSession) {
 	m.revoke(rt, session.Target{Session: s.id}, func(o *modelSession) bool { return o == s })
 }
 
-func (m *model) revokeIdentity(rt *rapid.T) {
-	s := m.pick(rt)
+func (m *model) revokeIdentity(rt *rapid.T, s *modelSession) {
 	m.revoke(rt, session.Target{Identity: s.identity}, func(o *modelSession) bool { return o.identity == s.identity })
 }
 

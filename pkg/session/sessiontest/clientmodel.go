@@ -37,30 +37,30 @@ func newClientModel(m *faultModel, app string, g session.Grant) *clientModel {
 // newest is the generation of the row.
 func (c *clientModel) newest() int { return len(c.tokens) - 1 }
 
-func (m *faultModel) pickClient(rt *rapid.T) *clientModel {
-	if len(m.clients) == 0 {
-		rt.Skip("no session yet")
+// withClient makes a step of what one of the clients does. Before there is one it
+// does nothing.
+func (m *faultModel) withClient(do func(*rapid.T, *clientModel)) func(*rapid.T) {
+	return func(rt *rapid.T) {
+		if len(m.clients) > 0 {
+			do(rt, rapid.SampledFrom(m.clients).Draw(rt, "client"))
+		}
 	}
-	return rapid.SampledFrom(m.clients).Draw(rt, "client")
 }
 
 // refresh presents the token that the client has.
-func (m *faultModel) refresh(rt *rapid.T) {
-	c := m.pickClient(rt)
+func (m *faultModel) refresh(rt *rapid.T, c *clientModel) {
 	if c.present(rt, c.holds) {
 		c.holds = c.newest()
 	}
 }
 
 // replay presents any token the session ever had, as a thief does.
-func (m *faultModel) replay(rt *rapid.T) {
-	c := m.pickClient(rt)
+func (m *faultModel) replay(rt *rapid.T, c *clientModel) {
 	c.present(rt, rapid.IntRange(1, c.newest()).Draw(rt, "generation"))
 }
 
 // loseAnswer refreshes, and the client does not hear of it.
-func (m *faultModel) loseAnswer(rt *rapid.T) {
-	c := m.pickClient(rt)
+func (m *faultModel) loseAnswer(rt *rapid.T, c *clientModel) {
 	c.present(rt, c.holds)
 }
 
@@ -94,8 +94,7 @@ func (c *clientModel) present(rt *rapid.T, generation int) bool {
 }
 
 // logOut ends the session with the token that the client has.
-func (m *faultModel) logOut(rt *rapid.T) {
-	c := m.pickClient(rt)
+func (m *faultModel) logOut(rt *rapid.T, c *clientModel) {
 	err := m.Service.Revoke(m.t.Context(), session.RevokeRequest{ClientID: c.app, Token: c.tokens[c.holds]})
 	if err != nil {
 		rt.Fatalf("log-out: %v", err)

@@ -48,12 +48,12 @@ func Faults(t *testing.T, open func(t *testing.T) (store Store, sessions func() 
 				"storm":            m.storm,
 				"exchange at once": m.exchangeAtOnce,
 				"hang up":          m.hangUp,
-				"repeat a code":    m.repeat,
-				"retry unsent":     m.retryUnsent,
-				"refresh":          m.refresh,
-				"replay":           m.replay,
-				"lose an answer":   m.loseAnswer,
-				"log out":          m.logOut,
+				"repeat a code":    m.withCode(sentLately, m.repeat),
+				"retry unsent":     m.withCode(notSent, m.retryUnsent),
+				"refresh":          m.withClient(m.refresh),
+				"replay":           m.withClient(m.replay),
+				"lose an answer":   m.withClient(m.loseAnswer),
+				"log out":          m.withClient(m.logOut),
 				"clock":            m.clock,
 				"wait":             m.wait,
 				"":                 m.check,
@@ -282,8 +282,7 @@ func (m *faultModel) hangUp(rt *rapid.T) {
 }
 
 // repeat presents a code that was sent a while ago, whatever became of it.
-func (m *faultModel) repeat(rt *rapid.T) {
-	c := m.pickCode(rt, func(c *codeModel) bool { return c.sent && time.Since(c.sentAt) < 6*time.Minute })
+func (m *faultModel) repeat(rt *rapid.T, c *codeModel) {
 	_, err := m.call(m.t.Context(), c, drawCaller(rt))
 	if !errors.Is(err, auth.CodeUsed) || m.reached() != 0 {
 		rt.Fatalf("a code that was sent before: %v, and %d calls", err, m.reached())
@@ -291,9 +290,7 @@ func (m *faultModel) repeat(rt *rapid.T) {
 }
 
 // retryUnsent presents a code again that was held back.
-func (m *faultModel) retryUnsent(rt *rapid.T) {
-	m.send(rt, m.pickCode(rt, func(c *codeModel) bool { return !c.sent }), "")
-}
+func (m *faultModel) retryUnsent(rt *rapid.T, c *codeModel) { m.send(rt, c, "") }
 
 // clock steps the service's and the simulator's clock, back too.
 func (m *faultModel) clock(rt *rapid.T) {
@@ -430,17 +427,24 @@ func (m *faultModel) codeFor(rt *rapid.T, app string) *codeModel {
 	return c
 }
 
-func (m *faultModel) pickCode(rt *rapid.T, fits func(*codeModel) bool) *codeModel {
-	var fitting []*codeModel
-	for _, c := range m.codes {
-		if fits(c) {
-			fitting = append(fitting, c)
+func sentLately(c *codeModel) bool { return c.sent && time.Since(c.sentAt) < 6*time.Minute }
+
+func notSent(c *codeModel) bool { return !c.sent }
+
+// withCode makes a step of what is done with one of the codes that fit. Before
+// there is one it does nothing.
+func (m *faultModel) withCode(fits func(*codeModel) bool, do func(*rapid.T, *codeModel)) func(*rapid.T) {
+	return func(rt *rapid.T) {
+		var fitting []*codeModel
+		for _, c := range m.codes {
+			if fits(c) {
+				fitting = append(fitting, c)
+			}
+		}
+		if len(fitting) > 0 {
+			do(rt, rapid.SampledFrom(fitting).Draw(rt, "code"))
 		}
 	}
-	if len(fitting) == 0 {
-		rt.Skip("no such code yet")
-	}
-	return rapid.SampledFrom(fitting).Draw(rt, "code")
 }
 
 func drawCaller(rt *rapid.T) string {
