@@ -91,7 +91,6 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 			ww.Header().Set("X-Request-Id", event.RequestID)
 			cut := serve(ww, r, next)
-			end := clock()
 
 			o := Observation{
 				Route:    route.RoutePattern(),
@@ -100,7 +99,7 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 				Code:     event.Code,
 				Grant:    event.Grant,
 				Outcome:  event.Outcome,
-				Duration: end.Sub(start),
+				Duration: clock().Sub(start),
 			}
 			if o.Route == "" || event.Code == auth.NotFound && o.Status == http.StatusNotFound {
 				o.Route = "unmatched"
@@ -109,7 +108,7 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 				o.Status = http.StatusOK
 			}
 			observe(o)
-			logEvent(log, r, event, o, end)
+			logEvent(log, r, event, o)
 			if cut {
 				panic(http.ErrAbortHandler) // how net/http cuts a connection
 			}
@@ -155,7 +154,7 @@ func serve(w middleware.WrapResponseWriter, r *http.Request, next http.Handler) 
 	return false
 }
 
-func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation, at time.Time) {
+func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation) {
 	level := slog.LevelInfo
 	switch {
 	case o.Code == auth.RefreshReused:
@@ -168,17 +167,14 @@ func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation, at
 	if !log.Enabled(r.Context(), level) {
 		return
 	}
-	// The logger's own methods would look up who calls them, which is always
-	// this, and nothing shows it.
-	line := slog.NewRecord(at, level, "request", 0)
-	line.AddAttrs(
+	attrs := make([]slog.Attr, 0, 10+len(event.Attrs))
+	attrs = append(attrs,
 		slog.String("request_id", event.RequestID),
 		slog.String("method", o.Method),
 		slog.String("route", o.Route),
 		slog.Int("status", o.Status),
 		slog.Float64("duration_ms", float64(o.Duration.Microseconds())/1000),
 	)
-	attrs := make([]slog.Attr, 0, 5)
 	if client := ClientAddr(r.Context()); client.IsValid() {
 		attrs = append(attrs, slog.String("client", client.String()))
 	}
@@ -195,9 +191,7 @@ func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation, at
 	if event.Err != nil && event.Err.Error() != string(event.Code) {
 		attrs = append(attrs, slog.String("cause", event.Err.Error()))
 	}
-	line.AddAttrs(attrs...)
-	line.AddAttrs(event.Attrs...)
-	_ = log.Handler().Handle(r.Context(), line) // as the logger does: nobody is left to tell
+	log.LogAttrs(r.Context(), level, "request", append(attrs, event.Attrs...)...)
 }
 
 // method returns the request's method for the log and the metrics, where a
