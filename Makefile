@@ -7,9 +7,6 @@
 # Extra arguments for `make run`, for example: make run ARGS=--help
 ARGS ?=
 
-# How many inputs `make fuzz` gives each target.
-INPUTS ?= 1000000
-
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
