@@ -1,18 +1,19 @@
 package main
 
 import (
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
 // YUFU_ADMIN_URL is typed by hand; what is there may be anything.
 func TestPersonElsewhere(t *testing.T) {
 	key := write(t, "admin.key", "yfk_0123456789abcdef_"+strings.Repeat("A", 43))
 	file := write(t, "persons.csv", "external_id\n1\n")
-	nobody := "http://" + unusedAddr(t)
+	nobody := "http://" + netreasontest.UnusedAddr(t)
 	commands := map[string][]string{
 		"list":    {"person", "list"},
 		"disable": {"person", "disable", "1"},
@@ -41,22 +42,4 @@ func TestPersonElsewhere(t *testing.T) {
 			}
 		})
 	}
-}
-
-// unusedAddr returns an address on which nobody listens, nor can while the test
-// runs: its port is that of the near end of a connection. That of a server which
-// was closed may be given to whoever asks for any.
-func unusedAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn.LocalAddr().String()
 }

@@ -19,7 +19,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -426,33 +425,5 @@ func (h *harness) eventually(what string, holds func() bool) {
 		if time.Now().After(deadline) {
 			h.t.Fatalf("it never came true that %s", what)
 		}
-	}
-}
-
-// unusedAddr returns an address on which nobody listens, nor can while the test
-// runs: its port is that of the near end of a connection.
-func unusedAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn.LocalAddr().String()
-}
-
-func TestUnusedAddr(t *testing.T) {
-	t.Parallel()
-	addr := unusedAddr(t)
-	if conn, err := net.Dial("tcp", addr); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("somebody listens: %v, %v", conn, err)
-	}
-	if l, err := net.Listen("tcp", addr); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("a test beside this one could be given the address: %v, %v", l, err)
 	}
 }

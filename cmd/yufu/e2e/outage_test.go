@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
 func TestOutage(t *testing.T) {
@@ -94,7 +95,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		h.secret("the database password", password)
-		d := deploy(h, "postgres://yufu:"+password+"@"+unusedAddr(t)+"/yufu?sslmode=disable")
+		d := deploy(h, "postgres://yufu:"+password+"@"+netreasontest.UnusedAddr(t)+"/yufu?sslmode=disable")
 		for _, args := range [][]string{{"serve"}, {"serve", "--migrate"}, {"migrate"}, {"app", "list"}} {
 			r := h.run(d.env, "", args...)
 			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_DATABASE_URL") || !strings.Contains(r.stderr, "connection refused") {

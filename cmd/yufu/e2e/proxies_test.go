@@ -27,6 +27,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
+	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
 // apiAudience is the back end's in the examples of deploy/.
@@ -311,7 +312,7 @@ func TestNginx(t *testing.T) {
 		404: {"400", ""}, 431: {"400", ""}, 500: {"503", "2"}, 0: {"503", "2"},
 	})
 	t.Run("makes 503 of a service that is not there", func(t *testing.T) {
-		v.maps(t, h.in(t).nginx(sites{unusedAddr(t), w.backEnd.addr}), w.backEnd, map[int][2]string{503: {"503", "2"}})
+		v.maps(t, h.in(t).nginx(sites{netreasontest.UnusedAddr(t), w.backEnd.addr}), w.backEnd, map[int][2]string{503: {"503", "2"}})
 	})
 }
 

@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
 // recipe returns the one piece of code in a language that a page of the guide
@@ -178,7 +180,7 @@ func TestRecipes(t *testing.T) {
 				_, _ = io.WriteString(w, "{")
 			}))
 			t.Cleanup(short.Close)
-			for what, authURL := range map[string]string{"nobody": "http://" + unusedAddr(t), "one whose answers break off": short.URL} {
+			for what, authURL := range map[string]string{"nobody": "http://" + netreasontest.UnusedAddr(t), "one whose answers break off": short.URL} {
 				base := start(authURL)
 				for _, path := range []string{"/orders", "/transfers"} {
 					if status, _, header := ask(base+path, "Bearer "+token); status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 )
 
@@ -277,7 +278,7 @@ func (run *secretsRun) platformIsElsewhere() {
 		http.Redirect(w, r, target.URL+r.RequestURI, http.StatusTemporaryRedirect)
 	}))
 	t.Cleanup(redirect.Close)
-	closed := unusedAddr(t)
+	closed := netreasontest.UnusedAddr(t)
 	for name, address := range map[string]string{
 		"nobody listens":      "http://" + closed,
 		"TLS cannot be had":   "https://" + redirect.Listener.Addr().String(),
@@ -311,7 +312,7 @@ func (run *secretsRun) settingsAreWrong() {
 		{"YUFU_MASTER_KEY_FILE": run.file("not.a.key", run.secret("what is not quite a master key", "c2hvcnQgb2YgMzIgYnl0ZXM=")+"\n")},
 	}
 	for _, dsn := range []string{
-		"postgres://yufu:" + password + "@" + unusedAddr(run.t) + "/yufu",
+		"postgres://yufu:" + password + "@" + netreasontest.UnusedAddr(run.t) + "/yufu",
 		"postgres://yufu:" + password + "@localhost:notaport/yufu",
 		"postgres://yufu:" + password + "/@%zz/yufu",
 		"postgres://yufu:" + password + "@localhost/yufu?sslmode=sometimes",

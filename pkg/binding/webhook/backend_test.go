@@ -3,29 +3,9 @@ package webhook_test
 import (
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"strings"
-	"testing"
 )
-
-// nobody returns an address at which nobody listens while the test runs. The port
-// of a server that was closed may be somebody else's in a moment; this one is in
-// use, as the near end of a connection.
-func nobody(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn.LocalAddr().String()
-}
 
 // hangsUp is a back end that ends its answer when we hang up, as if that were all
 // of it. Over TLS this comes to be read now and then.

@@ -27,6 +27,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
+	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -450,7 +451,7 @@ func TestWhoIsAsked(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(200, named))
 		to := b.endpoint(t)
-		to.URL = strings.Replace(to.URL, b.Listener.Addr().String(), nobody(t), 1)
+		to.URL = strings.Replace(to.URL, b.Listener.Addr().String(), netreasontest.UnusedAddr(t), 1)
 		_, err := newClient(t, b.trusting()).Ask(t.Context(), to, liLei)
 		wantFailure(t, err, "connection refused")
 	})

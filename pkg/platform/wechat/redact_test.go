@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
 )
 
@@ -103,17 +104,6 @@ func hidesSecrets(t *testing.T, err error) {
 
 func TestErrorsHideTheSecret(t *testing.T) {
 	t.Parallel()
-	// The near end of a connection: nobody listens there, and nobody is given the
-	// port meanwhile, as the next one to ask is given that of a closed listener.
-	refused := func(t *testing.T) string {
-		server, _ := serve(t, answer(http.StatusOK, success))
-		conn, err := net.Dial("tcp", server.Listener.Addr().String())
-		if err != nil {
-			t.Fatalf("dial: %v", err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
-		return conn.LocalAddr().String()
-	}
 	dialing := func(err error) *http.Transport {
 		transport := wechat.NewTransport()
 		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, err }
@@ -132,7 +122,7 @@ func TestErrorsHideTheSecret(t *testing.T) {
 		config            func(t *testing.T) wechat.Config
 	}{
 		{"a_refused_connection", wechat.ClassTransport, "connecting: connection refused", func(t *testing.T) wechat.Config {
-			return wechat.Config{BaseURL: "http://" + refused(t)}
+			return wechat.Config{BaseURL: "http://" + netreasontest.UnusedAddr(t)}
 		}},
 		{"an_unknown_host", wechat.ClassTransport, "no such host", func(*testing.T) wechat.Config {
 			return wechat.Config{Transport: dialing(&net.DNSError{Err: "no such host " + secret, Name: code, IsNotFound: true})}
