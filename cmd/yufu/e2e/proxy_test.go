@@ -42,7 +42,8 @@ type proxy struct {
 // sites is what a proxy stands before: addresses as host:port.
 type sites struct{ auth, api string }
 
-// program finds a proxy's program where .ci/deps puts it, or the system has it.
+// program finds a program (a proxy, or php) where .ci/deps puts it, or the system
+// has it. Debian's PHP has its version in its name.
 func program(t *testing.T, name string) (path string, env []string) {
 	t.Helper()
 	deps, err := filepath.Abs("../../../.deps/proxies")
@@ -50,12 +51,19 @@ func program(t *testing.T, name string) (path string, env []string) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{"usr/sbin", "usr/bin"} {
-		if path := filepath.Join(deps, dir, name); isFile(path) {
+		for _, pattern := range []string{name, name + "[0-9]*"} {
+			found, err := filepath.Glob(filepath.Join(deps, dir, pattern))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(found) == 0 || !isFile(found[0]) {
+				continue
+			}
 			libraries, err := filepath.Glob(filepath.Join(deps, "usr/lib/*-linux-gnu*"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			return path, []string{"LD_LIBRARY_PATH=" + strings.Join(libraries, ":")}
+			return found[0], []string{"LD_LIBRARY_PATH=" + strings.Join(libraries, ":")}
 		}
 	}
 	if path := "/usr/sbin/" + name; isFile(path) {
