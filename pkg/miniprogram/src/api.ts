@@ -60,7 +60,8 @@ export interface YufuError extends Error {
    * The service's error code (see the guide's table), or one of: `network` (no
    * answer), `timeout`, `interrupted` (by the background), `aborted`,
    * `login_failed` (by the platform, before there was a code), `bad_answer` (of
-   * something that is not the service), `host_not_listed`, `storage`.
+   * something that is not the service), `host_not_listed`, `redirected` (to another
+   * host), `storage`.
    */
   code: string
   /** For people who develop, in English. Also the `errMsg` of `fail`. */
@@ -87,6 +88,12 @@ export interface RequestOptions {
   timeout?: number
   dataType?: string
   responseType?: string
+  /**
+   * `'manual'` gives the answer that redirects to `success`. Otherwise redirects
+   * within the origin of `url` are followed, up to five, and any other fails
+   * with `redirected`.
+   */
+  redirect?: 'follow' | 'manual'
   success?: (result: Answer) => void
   fail?: (error: YufuError) => void
   complete?: (result: Answer | YufuError) => void

@@ -26,10 +26,15 @@ export function refused({ statusCode: status, data, header }: Answer): YufuError
   })
 }
 
-/** retryAfter reads the header, whose name comes in any case: seconds, or a date (RFC 9110 §10.2.3). */
-function retryAfter(header: Record<string, string> = {}): number {
-  const name = Object.keys(header).find((name) => name.toLowerCase() === 'retry-after')
-  const value = name ? String(header[name]).trim() : ''
+/** headerOf returns a header, whose name comes in any case, or ''. */
+export function headerOf(header: Record<string, string> = {}, wanted: string): string {
+  const name = Object.keys(header).find((name) => name.toLowerCase() === wanted)
+  return name ? String(header[name]).trim() : ''
+}
+
+/** retryAfter reads the header: seconds, or a date (RFC 9110 §10.2.3). */
+function retryAfter(header?: Record<string, string>): number {
+  const value = headerOf(header, 'retry-after')
   const seconds = /^\d+$/.test(value) ? Number(value) : (Date.parse(value) - Date.now()) / 1000
   return seconds > 0 ? Math.ceil(seconds) : 0
 }

@@ -19,6 +19,18 @@ export function origin(url: string): Origin {
   return `${scheme}://${m[2].toLowerCase()}:${Number(m[3] || defaultPort[scheme])}`
 }
 
+/**
+ * resolve returns a reference that a redirect names as an absolute URL, or one
+ * that `origin` does not read. Dot segments stay: the platform removes them.
+ */
+export function resolve(base: string, reference: string): string {
+  const [, scheme, host, path] = /^([a-z]+:)(\/\/[^/?#]*)([^?#]*)/i.exec(base)!
+  if (/^[a-z][a-z0-9+.-]*:/i.test(reference)) return reference
+  if (/^\/\//.test(reference)) return scheme + reference
+  const folder = reference[0] === '/' ? '' : /^[?#]/.test(reference) ? path : path.replace(/[^/]*$/, '') || '/'
+  return scheme + host + folder + reference
+}
+
 /** allowed returns the origins that tokens may go to. Throws for settings that are none. */
 export function allowed(baseURL: string, apiHosts: string[], unsafePlainHTTP?: boolean): Origin[] {
   const base = origin(baseURL)

@@ -1,9 +1,9 @@
 // Requests with the access token.
 
 import type { Answer, RequestOptions, RequestTask } from './api'
-import { fail, failed } from './errors'
+import { fail, failed, headerOf } from './errors'
 import { tell } from './events'
-import { origin } from './hosts'
+import { origin, resolve } from './hosts'
 import { type Client, ensure, renew } from './session'
 import { load, since } from './shared'
 import { fresh } from './store'
@@ -13,6 +13,11 @@ const young = 5000
 
 /** How long a back end that refuses a new token is no reason to refresh. */
 const distrusted = 60000
+
+/** How many redirects a request follows. */
+const hops = 5
+
+const redirects = /^30[12378]$/
 
 const listenerMethods = ['onHeadersReceived', 'offHeadersReceived', 'onChunkReceived', 'offChunkReceived'] as const
 
@@ -81,7 +86,30 @@ export async function send(c: Client, options: RequestOptions, task: Task): Prom
   return second
 }
 
-function once(c: Client, options: RequestOptions, task: Task, access: string): Promise<Answer> {
+/**
+ * once sends the request, and follows redirects within its origin. The platform
+ * must not follow them: it would send the token to any host. One that does not
+ * know `redirect: 'manual'` follows all the same.
+ */
+async function once(c: Client, options: RequestOptions, task: Task, access: string): Promise<Answer> {
+  for (let n = 0; ; n++) {
+    const answer = await hop(c, options, task, access)
+    const status = answer.statusCode
+    const location = headerOf(answer.header, 'location')
+    if (options.redirect === 'manual' || !redirects.test(`${status}`) || !location) return answer
+    const url = resolve(options.url, location)
+    const to = origin(url)
+    if (to !== origin(options.url)) throw fail('redirected', `the back end redirects to another host, ${to || 'which cannot be read'}, and the token does not go there`, { status })
+    if (n === hops) throw fail('redirected', 'too many redirects', { status })
+    const method = String(options.method || 'GET').toUpperCase()
+    // As browsers do (the fetch standard, HTTP-redirect fetch).
+    const get = method === 'GET' || (status === 303 ? method !== 'HEAD' : status < 303 && method === 'POST')
+    // A query from `data` is in the URL already, and the redirect decides about it.
+    options = Object.assign({}, options, { url, method: get ? 'GET' : method, data: get || method === 'HEAD' ? undefined : options.data })
+  }
+}
+
+function hop(c: Client, options: RequestOptions, task: Task, access: string): Promise<Answer> {
   const header: Record<string, any> = {}
   const given = options.header || {}
   Object.keys(given).forEach((name) => {
@@ -90,7 +118,15 @@ function once(c: Client, options: RequestOptions, task: Task, access: string): P
   header.Authorization = `Bearer ${access}`
   return new Promise((resolve, reject) => {
     if (task.aborted) return reject(fail('aborted', 'request:fail abort'))
-    task.attach(c.shared.wx.request(Object.assign({}, options, { header, success: resolve, fail: (e: any) => reject(failed(e)), complete: undefined })))
+    // WeChat promises the headers of a redirect, and not that it is a success.
+    let redirect: Answer | undefined
+    const failing = (e: any) => (redirect ? resolve(redirect) : reject(failed(e)))
+    const real = c.shared.wx.request(Object.assign({}, options, { header, redirect: 'manual', success: resolve, fail: failing, complete: undefined }))
+    if (real && real.onHeadersReceived)
+      real.onHeadersReceived((received: any) => {
+        if (redirects.test(received.statusCode)) redirect = Object.assign({ data: '' }, received)
+      })
+    task.attach(real)
   })
 }
 

@@ -21,10 +21,10 @@ const [packed] = JSON.parse(npm('pack', '--json', '--ignore-scripts', '--pack-de
 execFileSync('tar', ['-xzf', join(dir, packed.filename), '-C', dir])
 const unpacked = join(dir, 'package')
 
-test('the library is smaller than 5 kB, gzipped', (t) => {
+test('the library is smaller than 6 kB, gzipped', (t) => {
   const size = gzipSync(readFileSync(join(unpacked, manifest.main)), { level: 9 }).length
   t.diagnostic(`miniprogram_dist/index.js: ${size} bytes gzipped; the packed file: ${packed.size} bytes`)
-  assert(size < 5000, `${size} bytes`)
+  assert(size < 6000, `${size} bytes`)
 })
 
 test('the package holds what is used and nothing else, and depends on nothing', () => {

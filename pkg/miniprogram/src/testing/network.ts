@@ -114,7 +114,7 @@ export class Network {
     let answer: Response
     let body: ArrayBuffer
     try {
-      answer = await fetch(made.url, { method: made.method, headers: made.header, body: made.body, signal: p.aborter.signal, redirect: options.redirect === 'manual' ? 'manual' : 'follow' })
+      answer = await this.fetch(p)
       made.status = answer.status
       body = await answer.arrayBuffer()
     } catch (e) {
@@ -127,6 +127,20 @@ export class Network {
     const header: Record<string, string> = {}
     answer.headers.forEach((value, name) => (header[this.anyCase(name)] = value))
     this.answer(p, { data: decode(body, options), statusCode: answer.status, header, cookies: [], errMsg: 'request:ok' })
+  }
+
+  /** Follows redirects as WeChat does: with all headers, to any host. Browsers follow by themselves. */
+  private async fetch({ made, options, aborter: { signal } }: Pending): Promise<Response> {
+    let { url, method, body } = made
+    for (let n = 0; ; n++) {
+      const answer = await fetch(url, { method, headers: made.header, body, signal, redirect: 'manual' })
+      if (answer.type === 'opaqueredirect') return fetch(url, { method, headers: made.header, body, signal })
+      const location = answer.headers.get('location')
+      if (options.redirect === 'manual' || !location || ![301, 302, 303, 307, 308].includes(answer.status)) return answer
+      if (n === 20) throw new Error('too many redirects')
+      url = new URL(location, url).href
+      if (answer.status < 307 && method !== 'HEAD') [method, body] = ['GET', undefined]
+    }
   }
 
   private answer(p: Pending, result: any): void {
