@@ -52,18 +52,18 @@ export function sharedBy(wx: Wx, baseURL: string, clientId: string): Shared {
   return all[key]
 }
 
+/** registryOf never reads `wx[registry]`: uni-app's `uni` is a Proxy that throws for a symbol. */
 function registryOf(wx: any): { [key: string]: Shared } {
-  if (!wx[registry]) {
-    try {
-      Object.defineProperty(wx, registry, { value: {} })
-    } catch (_) {
-      // A frozen object: copies of this package do not know of each other.
-      let entry = here.find((e) => e[0] === wx)
-      if (!entry) here.push((entry = [wx, {}]))
-      return entry[1]
-    }
+  const own = () => Object.getOwnPropertyDescriptor(wx, registry)
+  try {
+    if (!own()) Object.defineProperty(wx, registry, { value: {} })
+    return own()!.value
+  } catch (_) {
+    // A frozen object: copies of this package do not know of each other.
+    let entry = here.find((e) => e[0] === wx)
+    if (!entry) here.push((entry = [wx, {}]))
+    return entry[1]
   }
-  return wx[registry]
 }
 
 function wake(s: Shared): void {
