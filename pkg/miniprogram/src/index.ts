@@ -12,7 +12,7 @@ import { on } from './events'
 import { fail } from './errors'
 import { allowed } from './hosts'
 import { request, send, Task } from './request'
-import { type Client, ensure, logOut } from './session'
+import { type Client, identify, logOut } from './session'
 import { sessionOf, sharedBy } from './shared'
 
 export type * from './api'
@@ -37,7 +37,7 @@ export function createYufu(options: YufuOptions): Yufu {
   return {
     request: (o: RequestOptions) => request(c, o),
     fetch: (o: RequestOptions) => send(c, o, new Task()),
-    session: () => ensure(c).then(sessionOf),
+    session: () => identify(c).then(sessionOf),
     bind: (r: BindRequest) => bind(c, r),
     unbind: () => unbind(c),
     logout: () => logOut(c),

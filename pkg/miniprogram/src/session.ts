@@ -4,7 +4,7 @@ import type { Answer, LoginOptions, YufuError } from './api'
 import { emit } from './events'
 import { fail, refused } from './errors'
 import { forget, load, pause, ready, save, type Shared, since } from './shared'
-import { margin, parse, readPerson, type Stored } from './store'
+import { complete, margin, parse, readPerson, type Stored } from './store'
 import { bounded, call, form, formHeader, patience } from './transport'
 
 /** A client: what its clients share, and what is its own. */
@@ -38,6 +38,9 @@ export function ensure(c: Client): Promise<Stored> {
   const stored = ready(s)
   return stored ? Promise.resolve(stored) : renew(c)
 }
+
+/** identify is ensure for who wants to know the person: the storage does not hold its name. */
+export const identify = (c: Client): Promise<Stored> => ensure(c).then((stored) => (complete(stored) ? stored : renew(c)))
 
 /** renew refreshes the session, or logs in when there is none. Whoever comes while it is under way gets the same. */
 export function renew(c: Client): Promise<Stored> {

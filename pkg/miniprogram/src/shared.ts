@@ -84,7 +84,7 @@ export function pause(s: Shared, ms: number, backoff?: boolean): Promise<void> {
   })
 }
 
-export const load = (s: Shared): Stored | undefined => s.unwritten || read(s.wx, s.key)
+export const load = (s: Shared): Stored | undefined => s.unwritten || read(s.wx, s.key, s.told && s.told.person)
 
 /** save stores the session, and then tells whether the user is bound, if that is news. */
 export function save(s: Shared, stored: Stored): Stored {

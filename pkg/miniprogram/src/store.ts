@@ -2,7 +2,10 @@
 
 import type { Person, Session, Wx } from './api'
 
-/** What is stored under one key. Times are in milliseconds of the phone's clock. */
+/**
+ * What is kept under one key. Times are in milliseconds of the phone's clock. In
+ * the storage a person is only its `id`, which tells whether the binding changed.
+ */
 export interface Stored extends Session {
   access: string
   refresh: string
@@ -30,7 +33,7 @@ export function parse(value: any): Stored | undefined {
     until: sound ? value.until : 0,
     uuid: String(value.uuid),
     bound: value.bound === true,
-    person: readPerson(value.person),
+    person: value.person,
   }
 }
 
@@ -38,19 +41,29 @@ export function readPerson(p: any): Person | null {
   return p && typeof p.id === 'string' ? { id: p.id, external_id: String(p.external_id), name: String(p.name) } : null
 }
 
+const idOf = (p: any) => p && typeof p.id === 'string' && { id: p.id }
+
+/** complete reports whether the session says all that its person is. */
+export const complete = ({ person }: Stored): boolean => !person || typeof person.name === 'string'
+
 /** The key of the app's session. */
 export const keyOf = (baseURL: string, clientId: string) => `yufu ${clientId} ${baseURL}`
 
-export function read(wx: Wx, key: string): Stored | undefined {
+/** read returns the stored session, with the person in full if it is `known`. */
+export function read(wx: Wx, key: string, known?: Person | null): Stored | undefined {
   try {
-    return parse(wx.getStorageSync(key))
+    const stored = parse(wx.getStorageSync(key))
+    if (!stored) return
+    const id = idOf(stored.person)
+    return Object.assign(stored, { person: id && known && known.id === id.id ? known : id || null })
   } catch (_) {
     return undefined
   }
 }
 
 /** write returns whether the phone took it. What lies there damaged may be in the way, so it goes first. */
-export function write(wx: Wx, key: string, stored: Stored): boolean {
+export function write(wx: Wx, key: string, session: Stored): boolean {
+  const stored = Object.assign({}, session, { person: idOf(session.person) || null })
   try {
     wx.setStorageSync(key, stored)
     return true

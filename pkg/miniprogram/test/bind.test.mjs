@@ -170,7 +170,7 @@ test('two bindings at once come one after the other', async () => {
   const { phone, yufu, events } = await loggedIn(service)
   await phone.run(Promise.all([yufu.bind(facts('1001')), phone.yufu().bind(facts('1002'))]))
   assert.deepEqual(events, ['bound 李雷', 'bound 韩梅梅'])
-  assert.equal(phone.stored().person.external_id, '1002')
+  assert.equal(phone.stored().person.id, 'p2')
   assert.deepEqual(phone.network.made.map(name), ['exchange', 'POST /v1/binding', 'POST /v1/binding'])
 })
 

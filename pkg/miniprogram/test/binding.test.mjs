@@ -76,3 +76,38 @@ test('requests beside a binding, on two devices, are answered', async () => {
   assert.equal((await other.run(theirs.session())).person.name, '李雷', 'the other device has found out')
   assert.equal(phone.logins + other.logins, 2)
 })
+
+test('the storage holds neither the name nor the number of a person, and a cold start finds them out when asked', async () => {
+  const { service, phone, yufu } = await loggedIn()
+  const session = await phone.run(yufu.bind(lilei))
+  assert.deepEqual(await phone.run(yufu.session()), session)
+  const personal = () => {
+    // The access token is the service's, and says what its app's policy says.
+    const { access, refresh, ...rest } = phone.stored()
+    return JSON.stringify(rest)
+  }
+  assert.deepEqual(phone.stored().person, { id: session.person.id })
+  for (const value of ['李雷', '1001']) assert(!personal().includes(`"${value}"`), personal())
+  phone.restart()
+  const again = phone.yufu()
+  const told = []
+  for (const e of ['bound', 'unbound']) again.on(e, () => told.push(e))
+  await phone.run(again.fetch({ url: `${service.baseURL}/v1/me` }))
+  assert.deepEqual(phone.sent(), ['GET /v1/me'], 'a request needs no name')
+  assert.deepEqual(await phone.run(Promise.all([again.session(), phone.yufu().session()])), [session, session])
+  assert.deepEqual(await phone.run(again.session()), session)
+  assert.deepEqual(phone.sent(), ['GET /v1/me', 'refresh'])
+  assert.deepEqual(told, [], 'what was known is no news')
+  await phone.run(again.unbind())
+  assert.deepEqual(told, ['unbound'])
+  assert.equal(phone.stored().person, null)
+})
+
+test('what an older version stored of a person is removed by the next write', async () => {
+  const { phone, yufu } = await loggedIn()
+  const session = await phone.run(yufu.bind(lilei))
+  phone.store({ person: session.person })
+  await phone.age(3600_000)
+  await phone.run(yufu.session())
+  assert.deepEqual(phone.stored().person, { id: session.person.id })
+})
