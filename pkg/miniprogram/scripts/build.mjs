@@ -23,6 +23,10 @@ const desk = { bundle: true, target: 'es2022', logLevel: 'warning', entryPoints:
 await Promise.all([
   build({ ...phone, entryPoints: [at('src/commonjs.ts')], format: 'cjs', outfile: at('miniprogram_dist/index.js') }),
   build({ ...phone, entryPoints: [at('src/index.ts')], format: 'esm', outfile: at('dist/index.mjs') }),
+])
+// The phone brings the library, to run it as phones do.
+desk.define = { librarySource: JSON.stringify(readFileSync(at('miniprogram_dist/index.js'), 'utf8')) }
+await Promise.all([
   build({ ...desk, format: 'cjs', outfile: at('dist/testing.cjs') }),
   build({ ...desk, format: 'esm', outfile: at('dist/testing.mjs') }),
 ])
@@ -32,8 +36,8 @@ const types = mkdtempSync(join(tmpdir(), 'yufu-types-'))
 try {
   const declare = ['--noEmit', 'false', '--emitDeclarationOnly', '--declaration', '--outDir']
   tsc('-p', 'tsconfig.json', ...declare, types)
-  tsc('-p', 'tsconfig.testing.json', ...declare, at('dist/testing'))
   for (const name of ['index.d.ts', 'api.d.ts']) cpSync(join(types, name), at('miniprogram_dist', name))
+  tsc('-p', 'tsconfig.testing.json', ...declare, at('dist/testing'))
 } finally {
   rmSync(types, { recursive: true })
 }

@@ -39,7 +39,7 @@ export function allowed(baseURL: string, apiHosts: string[], unsafePlainHTTP?: b
   const origins = [base]
   apiHosts.forEach((host) => {
     const found = origin('https://' + host)
-    if (!found || /[/?#]/.test(host)) throw fail('config', `apiHosts: ${host} is not host or host:port`)
+    if (typeof host !== 'string' || !found || /[/?#]/.test(host)) throw fail('config', `apiHosts: ${host} is not host or host:port`)
     origins.push(found)
     // Back ends of a service on http are on http, too: development.
     if (plain) origins.push(origin('http://' + host))

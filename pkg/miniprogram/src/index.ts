@@ -6,7 +6,7 @@
  * them. It does not own what a user may do, nor when a page asks for binding.
  */
 
-import type { BindRequest, RequestOptions, YufuOptions, Yufu } from './api'
+import type { BindRequest, RequestOptions, Wx, YufuOptions, Yufu } from './api'
 import { bind, unbind } from './bind'
 import { on } from './events'
 import { fail } from './errors'
@@ -24,9 +24,7 @@ declare const wx: any
  * base URL and appid share their session, wherever in the program they are.
  */
 export function createYufu(options: YufuOptions): Yufu {
-  const platform = options.wx || (typeof wx === 'undefined' ? undefined : wx)
-  if (!platform) throw fail('config', 'there is no global wx; pass one')
-  if (!/^[A-Za-z0-9]{1,64}$/.test(options.clientId)) throw fail('config', 'clientId is not an appid')
+  const platform = check(options)
   const origins = allowed(options.baseURL, options.apiHosts || [], options.unsafePlainHTTP)
   const c: Client = {
     shared: sharedBy(platform, options.baseURL.replace(/\/$/, ''), options.clientId),
@@ -43,6 +41,37 @@ export function createYufu(options: YufuOptions): Yufu {
     logout: () => logOut(c),
     on: (event: string, handler: any) => on(c.shared.handlers, event, handler),
   }
+}
+
+/** What each option must be. */
+const kinds: { [K in keyof Required<YufuOptions>]: string } = {
+  baseURL: 'string',
+  clientId: 'string',
+  device: 'string',
+  apiHosts: 'object',
+  wx: 'object',
+  login: 'function',
+  unsafePlainHTTP: 'boolean',
+}
+
+/** check throws for options that the types would refuse: most programs are JavaScript. Returns the platform. */
+function check(options: any): Wx {
+  const wrong = (name: string, want: string): never => {
+    throw fail('config', `${name} ${want}`)
+  }
+  if (!options || typeof options !== 'object') wrong('createYufu', 'needs an object of options')
+  Object.keys(options).forEach((name) => {
+    const value = options[name]
+    const kind = Object.prototype.hasOwnProperty.call(kinds, name) ? kinds[name as keyof YufuOptions] : wrong(name, 'is no option')
+    // What is empty is as good as left out, as in `login: dev && …`.
+    if (value && typeof value !== kind) wrong(name, `must be of type ${kind}, not ${typeof value}`)
+  })
+  if (!/^[A-Za-z0-9]{1,64}$/.test(options.clientId || '')) wrong('clientId', `must be an appid: 1 to 64 letters and digits, not ${options.clientId}`)
+  if (options.apiHosts && !Array.isArray(options.apiHosts)) wrong('apiHosts', 'must be an array')
+  const platform = options.wx || (typeof wx === 'undefined' ? undefined : wx)
+  if (!platform) throw fail('config', 'there is no global wx; pass one')
+  if (typeof platform.request !== 'function') wrong('wx', 'has no request')
+  return platform
 }
 
 /** label leaves out what the service does not take: control characters, those that reorder text, half characters. */

@@ -1,9 +1,12 @@
 // The phone for tests is what a mini-program meets.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { pathToFileURL } from 'node:url'
 import { createPhone } from '../dist/testing.mjs'
-import { startServer } from './service.mjs'
+import { clientId, root, startServer, startService } from './service.mjs'
 
 let acted = 0
 const url = await startServer((req, res) => {
@@ -198,3 +201,35 @@ test('waiting for what will not come is an error, and does not hang', async () =
   const phone = createPhone({ virtual: true })
   await assert.rejects(phone.run(new Promise(() => {})), /will not come/)
 })
+
+test('a client that the phone makes lives on the phone’s clock', async () => {
+  const service = await startService()
+  const phone = createPhone({ virtual: true, codes: service.codes('phone') })
+  const yufu = phone.createYufu({ baseURL: service.baseURL, clientId })
+  await phone.run(yufu.session())
+  await phone.advance(3600_000)
+  await phone.run(yufu.session())
+  const refreshes = () => phone.network.made.filter(({ body }) => body?.includes('grant_type=refresh_token')).length
+  assert.equal(refreshes(), 1, 'an hour of the phone has passed, and none of the computer')
+  phone.restart()
+  assert.match((await phone.run(phone.createYufu({ baseURL: service.baseURL, clientId }).session())).uuid, /-/)
+  assert.equal(phone.logins, 1)
+})
+
+for (const language of ['en', 'zh']) {
+  test(`the example of the guide (${language}) works as it stands`, async () => {
+    const service = await startService()
+    const guide = readFileSync(join(root, '../../deploy/guide', language, 'miniprogram.md'), 'utf8')
+    const [code, ...others] = [...guide.matchAll(/```js\n([^`]*testing[^`]*)```/g)].map((m) => m[1])
+    assert.equal(others.length, 0)
+    assert(code.includes("'http://127.0.0.1:8080'"))
+    const testing = pathToFileURL(join(root, 'dist/testing.mjs')).href
+    const text = code.replace("'yufu-miniprogram/testing'", JSON.stringify(testing)).replace("'http://127.0.0.1:8080'", JSON.stringify(service.baseURL))
+    globalThis.codeFromTheSimulator = service.codes('guide')
+    const { phone, yufu } = await import(`data:text/javascript,${encodeURIComponent(text)};export { phone, yufu }`)
+    assert.equal(phone.logins, 1)
+    await phone.advance(3600_000)
+    await phone.run(yufu.session())
+    assert.equal(phone.network.made.length, 2, 'the token was refreshed after an hour of the phone')
+  })
+}

@@ -65,9 +65,17 @@ test('settings that would send tokens astray are refused', () => {
     [{ baseURL: 'http://auth.example.com' }, /unsafePlainHTTP/], [{ baseURL: 'auth.example.com' }, /baseURL/], [{ baseURL: 'https://auth.example.com/path' }, /baseURL/],
     [{ baseURL: 'https://me@auth.example.com' }, /baseURL/], [{ apiHosts: ['https://api.example.com'] }, /apiHosts/], [{ apiHosts: ['api.example.com/x'] }, /apiHosts/],
     [{ apiHosts: ['*.example.com'] }, /apiHosts/], [{ apiHosts: [''] }, /apiHosts/], [{ clientId: '' }, /clientId/], [{ clientId: 'wx 1' }, /clientId/],
+    [{ clientId: undefined }, /clientId must be an appid.*undefined/], [{ clientId: null }, /clientId/], [{ clientId: 1 }, /clientId must be of type string, not number/], [{ clientId: ['wx1'] }, /clientId/], [{ clientId: 'a'.repeat(65) }, /clientId/],
+    [{ baseURL: undefined }, /baseURL/], [{ baseURL: ['https://auth.example.com'] }, /baseURL must be of type string, not object/],
+    [{ apiHosts: 'api.example.com' }, /apiHosts must be of type object, not string/], [{ apiHosts: {} }, /apiHosts must be an array/], [{ apiHosts: [undefined] }, /apiHosts/], [{ apiHosts: [7] }, /apiHosts/],
+    [{ apihosts: [] }, /apihosts is no option/], [{ clientID: 'wx1' }, /clientID is no option/], [{ toString: 1 }, /toString is no option/],
+    [{ login: 'wx.login' }, /login must be of type function/], [{ device: {} }, /device must be of type string/], [{ unsafePlainHTTP: 'false' }, /unsafePlainHTTP must be of type boolean/],
+    [{ wx: 'wx' }, /wx must be of type object/], [{ wx: {} }, /wx has no request/],
   ]) {
-    assert.throws(() => createYufu({ baseURL: 'https://auth.example.com', clientId: 'wx1', ...options }), what)
+    assert.throws(() => createYufu({ baseURL: 'https://auth.example.com', clientId: 'wx1', ...options }), (e) => e.code === 'config' && what.test(e.errMsg), `${JSON.stringify(options)}`)
   }
+  for (const options of [undefined, null, 'wx1', {}]) assert.throws(() => createYufu(options), { code: 'config' })
+  createYufu({ baseURL: 'https://auth.example.com', clientId: 'wx1', login: false, device: '', apiHosts: undefined, wx: null })
   createYufu({ baseURL: 'https://auth.example.com/', clientId: 'wx1' })
   createYufu({ baseURL: 'http://192.168.1.2:8080', clientId: 'wx1', unsafePlainHTTP: true })
   const bare = phone.load(sdk, { wx: undefined })

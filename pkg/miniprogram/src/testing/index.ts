@@ -8,6 +8,7 @@
  * not own the server: give it a real one.
  */
 
+import type { Yufu, YufuOptions } from 'yufu-miniprogram'
 import { Clock } from './clock'
 import { type Fate, type Made, Network } from './network'
 import { macrotaskPromise } from './promise'
@@ -15,14 +16,21 @@ import { Storage } from './storage'
 
 export type { Fate, Made }
 
+/** The library as phones load it. The build puts its text here. */
+declare const librarySource: string
+
 export interface PhoneOptions {
   /** What `wx.login` gives. Rejecting has it fail; `undefined` has it never answer. */
   codes?: () => Promise<string | undefined>
   /** What becomes of a request. Without it, all is well. */
   fate?: (made: Made) => Fate
-  /** Time goes by as `run` and `advance` say, in no time. Otherwise it goes by itself. */
+  /**
+   * Time goes by as `run` and `advance` say, in no time. Otherwise it goes by
+   * itself. For what `createYufu` and `load` load: a module that the test imports
+   * has the clock and the timers of the computer.
+   */
   virtual?: boolean
-  /** Promises are those of iOS 15, for what `load` loads. */
+  /** Promises are those of iOS 15, for what `createYufu` and `load` load. */
   ios15?: boolean
   /** The hosts in the program's settings; without them, none is checked. */
   domains?: string[]
@@ -126,9 +134,18 @@ export class Phone {
       if (done) return done()
       if (!this.clock.step()) {
         await turn()
-        if (!done && !this.clock.next() && !this.input) throw new Error('this promise waits for something that will not come')
+        if (!done && !this.clock.next() && !this.input) throw new Error('this promise waits for something that will not come; a program that the phone did not load (createYufu, load) has other timers')
       }
     }
+  }
+
+  /**
+   * Makes a client that lives on this phone: the library that comes with this
+   * package, with the phone's `wx`, clock, timers and promises. After a `restart`
+   * the program has to make another one.
+   */
+  createYufu(options: YufuOptions): Yufu {
+    return this.load(librarySource).createYufu(options)
   }
 
   /**

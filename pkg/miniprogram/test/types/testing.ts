@@ -1,9 +1,8 @@
 // Compiled, never run: what a test in TypeScript writes.
 
-import { createYufu } from 'yufu-miniprogram'
 import { createPhone } from 'yufu-miniprogram/testing'
 
 const phone = createPhone({ virtual: true, codes: async () => 'code', fate: ({ url }) => (url.endsWith('/orders') ? 'lost-answer' : 'ok') })
-const yufu = createYufu({ baseURL: 'http://127.0.0.1:8080', clientId: 'wx1', wx: phone.wx })
+const yufu = phone.createYufu({ baseURL: 'http://127.0.0.1:8080', clientId: 'wx1' })
 phone.run(yufu.session()).then((s) => s.uuid)
 phone.background()
