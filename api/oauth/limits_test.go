@@ -291,17 +291,32 @@ func TestExchangeLimits(t *testing.T) {
 		l := newLimited(t, limit, 6000, loopback)
 		const crowd = 300
 		// The platform's first answers wait until the whole crowd has come, so
-		// that all of it finds the allowance untouched.
-		serve := func(*http.Request) { <-l.crowd }
+		// that all of it finds the allowance untouched. A later answer waits until
+		// the guesses before it are answered, except the platformCalls last ones.
+		// Without that, a busy machine could leave any number of guesses between the
+		// platform's answer and their charge.
+		var guessed, refused, busy, asked atomic.Int64
+		settled := sync.NewCond(&sync.Mutex{})
+		serve := func(*http.Request) {
+			n := asked.Add(1)
+			<-l.crowd
+			settled.L.Lock()
+			defer settled.L.Unlock()
+			for guessed.Load() < n-platformCalls {
+				settled.Wait()
+			}
+		}
 		l.serve.Store(&serve)
 		l.expect.Store(crowd)
-		var guessed, refused, busy atomic.Int64
 		var under sync.WaitGroup
 		for range crowd {
 			under.Go(func() {
 				switch a := l.guess(t, mallory); a.Status {
 				case http.StatusBadRequest:
+					settled.L.Lock()
 					guessed.Add(1)
+					settled.L.Unlock()
+					settled.Broadcast()
 				case http.StatusTooManyRequests:
 					refused.Add(1)
 				case http.StatusServiceUnavailable: // did not get its turn
