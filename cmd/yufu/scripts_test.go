@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,7 +28,7 @@ func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}
 	m.env = []string{"PATH=" + m.bin, "HOME=" + m.dir, "CALLS=" + filepath.Join(m.bin, "calls"), "YUFU_PGBIN=" + m.bin}
-	for _, name := range []string{"build", "deps", "mirror-hint", "test"} {
+	for _, name := range []string{"build", "deps", "flaky", "mirror-hint", "test"} {
 		content := read(t, ".ci/"+name)
 		path := filepath.Join(m.dir, ".ci", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -275,6 +276,113 @@ func TestScriptForBuilding(t *testing.T) {
 	})
 }
 
+func TestScriptForFlakyTests(t *testing.T) {
+	t.Parallel()
+	// A built test is a script here, which fails in its second run of package b.
+	const program = `#!/bin/sh
+n=$(($(cat "$PWD/runs" 2>/dev/null || echo 0) + 1))
+echo $n >"$PWD/runs"
+case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: TestA/in_part (0.00s)' '--- FAIL: TestA2 (0.00s)'; exit 1 ;;
+*b:3) exit 2 ;; esac
+`
+	onMachine := func(t *testing.T) *machine {
+		m := newMachine(t, "1000")
+		for _, name := range []string{"cat", "mktemp", "rm", "sort", "tr", "uniq"} {
+			path, err := exec.LookPath(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, filepath.Join(m.bin, name)); err != nil && !errors.Is(err, os.ErrExist) {
+				t.Fatal(err)
+			}
+		}
+		for _, dir := range []string{"a", "b", "tmp"} {
+			if err := os.Mkdir(filepath.Join(m.dir, dir), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := writeProgram(filepath.Join(m.dir, "program"), []byte(program)); err != nil {
+			t.Fatal(err)
+		}
+		m.env = append(m.env, "TMPDIR="+filepath.Join(m.dir, "tmp"), "ROOT="+m.dir)
+		m.put("cc", "")
+		m.put("getconf", "echo 3")
+		m.put("go", `case $1 in env) echo cc ;; list) echo "$ROOT/a"; echo "$ROOT/b" ;; test) cp "$ROOT/program" "$5" ;; esac`)
+		// The scripts run by /bin/sh; sh is what they start beside them.
+		if err := os.Remove(filepath.Join(m.bin, "sh")); err != nil {
+			t.Fatal(err)
+		}
+		m.put("sh", `echo $$ >>"$ROOT/burners"; exec /bin/sh "$@"`)
+		return m
+	}
+	runs := func(m *machine, dir string) string {
+		b, err := os.ReadFile(filepath.Join(m.dir, dir, "runs"))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		return strings.TrimSpace(string(b))
+	}
+	t.Run("go on after a failure and are reported at the end", func(t *testing.T) {
+		t.Parallel()
+		m := onMachine(t)
+		code, out := m.run("flaky 4")
+		if code != 1 {
+			t.Errorf("exit code %d, want 1", code)
+		}
+		wantOrder(t, out, "4 of 4: b ok", "Failed by chance, or always:")
+		_, report, _ := strings.Cut(out, "or always:")
+		for _, want := range []string{"1 of 4: b TestA/in_part\n", "1 of 4: b TestA2\n", "1 of 4: b (ended without naming a test)\n"} {
+			if !strings.Contains(report, want) {
+				t.Errorf("the report lacks %q:\n%s", want, report)
+			}
+		}
+		if strings.Contains(report, "TestA\n") {
+			t.Errorf("the report names the parent of a test:\n%s", report)
+		}
+		if runs(m, "a") != "4" || runs(m, "b") != "4" {
+			t.Errorf("the packages ran %s and %s times, want 4 each", runs(m, "a"), runs(m, "b"))
+		}
+		logs, err := filepath.Glob(filepath.Join(m.dir, "tmp", "*", "*"))
+		if err != nil || len(logs) != 3 { // two runs and the list of failures
+			t.Errorf("it left %q, %v", logs, err)
+		}
+		if builds := m.called("go"); !slices.ContainsFunc(builds, func(c string) bool { return strings.HasPrefix(c, "go test -race -c ") }) {
+			t.Errorf("it called %q, want the race detector", builds)
+		}
+		burners, err := os.ReadFile(filepath.Join(m.dir, "burners"))
+		if err != nil || strings.Count(string(burners), "\n") != 2 {
+			t.Errorf("it kept cores busy with %q, %v; want 2 of 3", burners, err)
+		}
+		for _, pid := range strings.Fields(string(burners)) {
+			if n, err := strconv.Atoi(pid); err != nil || !errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
+				t.Errorf("process %s is left", pid)
+			}
+		}
+	})
+	t.Run("that do not fail leave nothing", func(t *testing.T) {
+		t.Parallel()
+		m := onMachine(t)
+		code, out := m.run("flaky 1 ./a ./b")
+		if code != 0 || !strings.Contains(out, "No test failed in 1 runs") {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+		if left, err := filepath.Glob(filepath.Join(m.dir, "tmp", "*")); err != nil || len(left) != 0 {
+			t.Errorf("it left %q, %v", left, err)
+		}
+		if calls := m.called("go"); !slices.ContainsFunc(calls, func(c string) bool { return strings.HasSuffix(c, " ./a ./b") }) {
+			t.Errorf("it called %q, want the packages it was given", calls)
+		}
+	})
+	t.Run("are refused a number that is none", func(t *testing.T) {
+		t.Parallel()
+		for _, times := range []string{"0", "-1", "x"} {
+			if code, out := onMachine(t).run("flaky " + times); code != 2 || !strings.Contains(out, "TIMES") {
+				t.Errorf("%s: exit code %d:\n%s", times, code, out)
+			}
+		}
+	})
+}
+
 func TestMakefile(t *testing.T) {
 	t.Parallel()
 	makefile := string(read(t, "Makefile"))
@@ -283,7 +391,7 @@ func TestMakefile(t *testing.T) {
 		t.Fatal("it has no .PHONY")
 	}
 	targets := strings.Fields(phony[1])
-	for _, want := range []string{"help", "run", "deps", "test", "check"} {
+	for _, want := range []string{"help", "run", "deps", "test", "check", "flaky"} {
 		if !slices.Contains(targets, want) {
 			t.Errorf("there is no make %s", want)
 		}
