@@ -30,13 +30,15 @@ type bindRequest struct {
 	Ticket string             `json:"ticket"`
 }
 
-// grantAnswer is what changed. The refresh token stays as it is.
+// grantAnswer is the binding as it is now. The refresh token stays as it is.
 type grantAnswer struct {
 	Bound bool `json:"bound"`
 	// Person is null while unbound.
-	Person      *web.Person `json:"person"`
-	AccessToken string      `json:"access_token"`
-	ExpiresIn   int         `json:"expires_in"`
+	Person *web.Person `json:"person"`
+	// AccessToken and ExpiresIn are absent when nothing changed, and when the
+	// presented token expired during the call.
+	AccessToken string `json:"access_token,omitempty"`
+	ExpiresIn   int    `json:"expires_in,omitempty"`
 }
 
 func (h *Handler) bind(w http.ResponseWriter, r *http.Request) error {

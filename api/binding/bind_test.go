@@ -76,6 +76,8 @@ func TestBind(t *testing.T) {
 		free := w.binding(t, http.MethodDelete, "", token, "", "").want(t, 200, "")
 		apitest.SameMembers(t, "unbound", []byte(free.Body))
 		w.me(t, token).want(t, 401, "session_revoked")
+		again := w.binding(t, http.MethodDelete, "", auth.Secret(free.members(t)["access_token"].(string)), "", "").want(t, 200, "")
+		apitest.SameMembers(t, "unbound-unchanged", []byte(again.Body))
 	})
 	t.Run("shows_the_ways_there_are_and_what_a_ticket_would_do", func(t *testing.T) {
 		t.Parallel()

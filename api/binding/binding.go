@@ -24,7 +24,7 @@ import (
 // Sessions are the use cases this package serves. [session.Service] is them.
 type Sessions interface {
 	// Authenticate returns the live session of an access token.
-	Authenticate(ctx context.Context, accessToken auth.Secret) (auth.Session, error)
+	Authenticate(ctx context.Context, accessToken auth.Secret) (session.Bearer, error)
 	// Sessions returns it too, and all live sessions of the same identity.
 	Sessions(ctx context.Context, accessToken auth.Secret) (current auth.Session, all []auth.Session, err error)
 	// End ends one of them, and returns the session that asked for it.
@@ -71,10 +71,11 @@ func (h *Handler) me(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s, err := h.sessions.Authenticate(r.Context(), token)
+	bearer, err := h.sessions.Authenticate(r.Context(), token)
 	if err != nil {
 		return err
 	}
+	s := bearer.Session
 	logSession(r, &s)
 	return web.SecretJSON(w, http.StatusOK, meAnswer{
 		UUID:   s.Identity,

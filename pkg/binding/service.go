@@ -16,10 +16,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// Sessions tells whose an access token is. [session.Service] is one.
+// Sessions tells whose an access token is. Implemented by [session.Service].
 type Sessions interface {
 	// Authenticate returns the live session of an access token.
-	Authenticate(ctx context.Context, accessToken auth.Secret) (auth.Session, error)
+	Authenticate(ctx context.Context, accessToken auth.Secret) (session.Bearer, error)
 }
 
 // Config is what a [Service] is made of. All fields are required but Webhook and
@@ -73,13 +73,17 @@ type Request struct {
 	RequestID string
 }
 
-// Grant is what a changed binding answers: an access token that says who the user
-// is now. The refresh token that the client has stays good.
+// Grant is the answer to a bind or unbind call. The refresh token that the client
+// has stays good.
 type Grant struct {
+	// AccessToken says who the user is now. It expires no later than the token
+	// that was presented. It is empty when nothing changed, since the presented
+	// token is still right, and when the presented token expired during the call:
+	// the change stands, and the client refreshes.
 	AccessToken auth.Secret
-	// ExpiresIn is the access token's life, in seconds.
+	// ExpiresIn is the access token's life, in seconds; 0 without a token.
 	ExpiresIn int
-	// Session is the row that the token was minted from.
+	// Session is the session's row after the call.
 	Session auth.Session
 	// Changed is false when everything was so before.
 	Changed bool
@@ -98,10 +102,11 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	if err := r.check(); err != nil {
 		return Grant{}, err
 	}
-	current, err := s.c.Sessions.Authenticate(ctx, r.AccessToken)
+	bearer, err := s.c.Sessions.Authenticate(ctx, r.AccessToken)
 	if err != nil {
 		return Grant{}, err
 	}
+	current := bearer.Session
 	app, err := s.c.Store.App(ctx, current.AppID)
 	if err != nil {
 		return Grant{}, err
@@ -127,7 +132,7 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	if err := s.settle(ctx, &a, reserved, err); err != nil {
 		return Grant{Session: current}, err
 	}
-	return s.grant(ctx, &app, done, a.now)
+	return s.grant(ctx, &app, done, bearer.TokenExpiresAt, a.now)
 }
 
 // settleTimeout bounds what is left to do when an attempt is over.
@@ -172,10 +177,11 @@ func clientsFault(err error) bool {
 // Errors: those of [session.Service.Authenticate] and [Store.Unbind];
 // [auth.UnbindForbidden].
 func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID string) (Grant, error) {
-	current, err := s.c.Sessions.Authenticate(ctx, accessToken)
+	bearer, err := s.c.Sessions.Authenticate(ctx, accessToken)
 	if err != nil {
 		return Grant{}, err
 	}
+	current := bearer.Session
 	app, err := s.c.Store.App(ctx, current.AppID)
 	if err != nil {
 		return Grant{}, err
@@ -191,7 +197,7 @@ func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID
 	if err != nil {
 		return Grant{Session: current}, err
 	}
-	return s.grant(ctx, &app, done, now)
+	return s.grant(ctx, &app, done, bearer.TokenExpiresAt, now)
 }
 
 // View is what the bearer of an access token may know about his binding.
@@ -225,10 +231,11 @@ type Preview struct {
 // Errors: those of [session.Service.Authenticate]; [auth.TicketInvalid] and
 // [auth.BindingMethodDisabled] for a ticket.
 func (s *Service) Show(ctx context.Context, accessToken, ticket auth.Secret) (View, error) {
-	current, err := s.c.Sessions.Authenticate(ctx, accessToken)
+	bearer, err := s.c.Sessions.Authenticate(ctx, accessToken)
 	if err != nil {
 		return View{}, err
 	}
+	current := bearer.Session
 	app, err := s.c.Store.App(ctx, current.AppID)
 	if err != nil {
 		return View{}, err
@@ -264,19 +271,24 @@ func fieldsOf(p *auth.Policy, m auth.BindingMethod) []string {
 	}
 }
 
-// grant mints the token that the session row stands for.
-func (s *Service) grant(ctx context.Context, app *auth.App, done Done, now time.Time) (Grant, error) {
-	if done.Changed {
-		s.c.Applied(ctx)
+// grant answers a call that was allowed. After a change it mints a token from the
+// session's row, which expires by the latest time, the exp of the token that was
+// presented: an access token must not renew itself.
+func (s *Service) grant(ctx context.Context, app *auth.App, done Done, latest, now time.Time) (Grant, error) {
+	g := Grant{Session: done.Session, Changed: done.Changed, Replaced: len(done.Replaced)}
+	if !done.Changed {
+		return g, nil
 	}
-	access, expiresIn, err := s.c.Minter.Mint(&done.Session, app.Audiences, app.SigningAlg, now)
+	s.c.Applied(ctx)
+	if !s.now().Before(latest) {
+		return g, nil
+	}
+	var err error
+	g.AccessToken, g.ExpiresIn, err = s.c.Minter.MintUntil(&done.Session, app.Audiences, app.SigningAlg, now, latest)
 	if err != nil {
 		return Grant{}, err
 	}
-	return Grant{
-		AccessToken: access, ExpiresIn: expiresIn, Session: done.Session,
-		Changed: done.Changed, Replaced: len(done.Replaced),
-	}, nil
+	return g, nil
 }
 
 // now returns the time as stores keep it.

@@ -17,10 +17,11 @@ const MaxListed = 100
 //
 // Errors: those of [Service.Authenticate].
 func (s *Service) Sessions(ctx context.Context, accessToken auth.Secret) (current auth.Session, all []auth.Session, err error) {
-	current, err = s.Authenticate(ctx, accessToken)
+	bearer, err := s.Authenticate(ctx, accessToken)
 	if err != nil {
 		return auth.Session{}, nil, err
 	}
+	current = bearer.Session
 	all, err = s.c.Store.LiveSessions(ctx, current.Identity, s.now(), MaxListed)
 	if err != nil {
 		return auth.Session{}, nil, err
@@ -43,10 +44,11 @@ type EndRequest struct {
 // Errors: those of [Service.Authenticate], and [auth.NotFound] for a session
 // that is another identity's, or that never was.
 func (s *Service) End(ctx context.Context, r EndRequest) (auth.Session, error) {
-	current, err := s.Authenticate(ctx, r.AccessToken)
+	bearer, err := s.Authenticate(ctx, r.AccessToken)
 	if err != nil {
 		return auth.Session{}, err
 	}
+	current := bearer.Session
 	// A session keeps its identity and its app for life, so what is read here
 	// still holds when it is ended.
 	st, err := s.c.Store.Session(ctx, r.Session)

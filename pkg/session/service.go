@@ -295,24 +295,32 @@ func (s *Service) logOut(ctx context.Context, id uuid.UUID, appID, requestID str
 	return err
 }
 
+// Bearer is a live session and the access token that speaks for it.
+type Bearer struct {
+	auth.Session
+	// TokenExpiresAt is the exp claim of the access token. No access token that is
+	// minted in its place expires later.
+	TokenExpiresAt time.Time
+}
+
 // Authenticate verifies an access token and returns its live session, as the
 // store has it now: what was revoked a moment ago is refused, and so is what a
 // cutoff in memory hits, whatever the store says.
 //
 // Errors: those of [token.Verifier.Verify] and of [Store.Session].
-func (s *Service) Authenticate(ctx context.Context, accessToken auth.Secret) (auth.Session, error) {
+func (s *Service) Authenticate(ctx context.Context, accessToken auth.Secret) (Bearer, error) {
 	claims, err := s.c.Verifier.Verify(ctx, accessToken.Reveal())
 	if err != nil {
-		return auth.Session{}, err
+		return Bearer{}, err
 	}
 	st, err := s.c.Store.Session(ctx, claims.Session)
 	if err != nil {
-		return auth.Session{}, err
+		return Bearer{}, err
 	}
 	if err := st.admits(claims, s.now()); err != nil {
-		return auth.Session{}, err
+		return Bearer{}, err
 	}
-	return st.Session, nil
+	return Bearer{Session: st.Session, TokenExpiresAt: claims.ExpiresAt.Time}, nil
 }
 
 // admits says why the session no longer stands behind an access token that was

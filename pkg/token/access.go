@@ -92,14 +92,23 @@ func NewMinter(keys SigningKeys, issuer string, ttl time.Duration) (*Minter, err
 // many seconds it lives. It never outlives the session. The algorithm is the
 // app's; empty is [DefaultAlg].
 func (m *Minter) Mint(s *auth.Session, audiences []string, alg string, now time.Time) (auth.Secret, int, error) {
+	return m.MintUntil(s, audiences, alg, now, s.ExpiresAt)
+}
+
+// MintUntil is [Minter.Mint] for a token that replaces another one: it does not
+// outlive the latest time either, which is the exp of the other and lies after
+// now.
+func (m *Minter) MintUntil(s *auth.Session, audiences []string, alg string, now, latest time.Time) (auth.Secret, int, error) {
 	key, err := m.keys.CurrentSigningKey(cmp.Or(alg, DefaultAlg), now)
 	if err != nil {
 		return "", 0, err
 	}
 	issued := now.Truncate(time.Second)
 	expires := issued.Add(m.lifetime())
-	if end := s.ExpiresAt.Truncate(time.Second); end.Before(expires) {
-		expires = end
+	for _, end := range []time.Time{s.ExpiresAt, latest} {
+		if end = end.Truncate(time.Second); end.Before(expires) {
+			expires = end
+		}
 	}
 	if !expires.After(issued) {
 		// Less than a second is left; round it up.

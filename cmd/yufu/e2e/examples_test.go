@@ -131,8 +131,9 @@ var examples = map[string]func(s, strict *service) *answer{
 	"binding-ticket": func(s, _ *service) *answer {
 		return s.bindingOf(s.logIn("alice"), "GET", "?ticket="+s.mintFor("李雷"), "")
 	},
-	"bound":   func(s, _ *service) *answer { return s.bindByTicket("grace") },
-	"unbound": func(s, _ *service) *answer { return s.bindingOf(s.bindByTicket("heidi"), "DELETE", "", "") },
+	"bound":             func(s, _ *service) *answer { return s.bindByTicket("grace") },
+	"unbound":           func(s, _ *service) *answer { return s.bindingOf(s.bindByTicket("heidi"), "DELETE", "", "") },
+	"unbound-unchanged": func(s, _ *service) *answer { return s.bindingOf(s.logIn("alice"), "DELETE", "", "") },
 	"problem-ticket_invalid": func(s, _ *service) *answer {
 		return s.bindingOf(s.logIn("alice"), "POST", "", `{"method":"ticket","ticket":"used"}`)
 	},

@@ -1,6 +1,6 @@
 // Binding the user to a person, and ending that.
 
-import type { Answer, BindRequest, Session, YufuError } from './api'
+import type { Answer, BindRequest, Person, Session, YufuError } from './api'
 import { refused } from './errors'
 import { type Client, ensure, expiry, renew } from './session'
 import { load, save, sessionOf } from './shared'
@@ -34,7 +34,7 @@ async function attempt(c: Client, method: string, body?: any): Promise<Stored> {
     const sent = Date.now()
     const { answer, error } = await outcome(send(c, method, stored.access, body))
     if (answer && answer.statusCode === 200) {
-      const kept = keep(c, answer.data || {}, sent)
+      const kept = keep(c, answer.data || {}, sent, stored)
       if (kept) return kept
     } else if (error.status === 401 && !renewed) {
       renewed = true
@@ -58,8 +58,10 @@ function outcome(sent: Promise<Answer>): Promise<{ answer?: Answer; error: YufuE
   )
 }
 
+/** personOf tells whom the user is bound to. */
+const personOf = (x: { bound: boolean; person: Person | null }) => (x.bound && x.person ? x.person.id : '')
+
 function made(method: string, before: Stored, now: Stored): boolean {
-  const personOf = (x: Stored) => (x.bound && x.person ? x.person.id : '')
   return method === 'POST' ? now.bound && personOf(now) !== personOf(before) : !now.bound
 }
 
@@ -67,8 +69,15 @@ const send = (c: Client, method: string, access: string, body?: any): Promise<An
   call(c.shared.wx, patience, method, `${c.shared.baseURL}/v1/binding`, { 'content-type': 'application/json', Authorization: `Bearer ${access}` }, body)
 
 /** keep stores what the answer says and brings. The refresh token is that of the moment: it lives on. */
-function keep(c: Client, d: any, sent: number): Stored | undefined {
+function keep(c: Client, d: any, sent: number, asked: Stored): Stored | undefined {
   const current = load(c.shared)
-  if (!current || typeof d.access_token !== 'string' || !(d.expires_in > 0)) return
-  return save(c.shared, Object.assign({}, current, { access: d.access_token, at: Date.now(), until: expiry(d, sent), bound: d.bound === true, person: readPerson(d.person) }))
+  if (!current || typeof d.bound !== 'boolean') return
+  const now = { bound: d.bound, person: readPerson(d.person) }
+  if (typeof d.access_token === 'string' && d.expires_in > 0)
+    return save(c.shared, Object.assign({}, current, now, { access: d.access_token, at: Date.now(), until: expiry(d, sent) }))
+  // No token comes when nothing changed: the one that asked is still right.
+  if (now.bound === asked.bound && personOf(now) === personOf(asked))
+    return current.access === asked.access ? save(c.shared, Object.assign({}, current, now)) : current
+  // Or it expired while the service made the change: the next request refreshes.
+  return save(c.shared, Object.assign({}, current, now, { access: '', at: 0, until: 0 }))
 }

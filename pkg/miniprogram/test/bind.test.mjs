@@ -22,18 +22,20 @@ async function startBinding(instead = () => false) {
     const [, ver] = (req.headers.authorization ?? '').split('.')
     if (Number(ver) !== state.ver) return problem(res, 401, 'session_revoked')
     if (req.url === '/orders') return res.json(200, who())
-    state.ver++
-    if (req.method === 'DELETE') {
-      state.unbinds++
-      state.person = null
-    } else {
+    let person = null
+    if (req.method === 'DELETE') state.unbinds++
+    else {
       state.binds++
       const { method, ...more } = JSON.parse(req.body)
       const number = method === 'ticket' ? more.ticket : more.fields.employee_no
-      if (!persons[number]) return problem(res, 403, 'binding_refused')
-      state.person = persons[number]
+      person = persons[number]
+      if (!person) return problem(res, 403, 'binding_refused')
     }
-    res.json(200, { ...who(), ...access() })
+    // What changes nothing brings no token, nor does a change that the token did not outlive.
+    if (person === state.person) return res.json(200, who())
+    state.ver++
+    state.person = person
+    res.json(200, { ...who(), ...(state.expired ? {} : access()) })
   })
   state.codes = () => async () => 'code'
   return state
@@ -142,6 +144,36 @@ test('a refusal is the caller’s, with what the business says and when to try a
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding'])
   assert.deepEqual(phone.stored(), before)
   assert.deepEqual(events, [])
+})
+
+test('a change that changes nothing brings no token, and the present one goes on', async () => {
+  const service = await startBinding()
+  const { phone, yufu, events } = await loggedIn(service)
+  const before = phone.stored()
+  assert.deepEqual(await phone.run(yufu.unbind()), { uuid: 'u', bound: false, person: null })
+  assert.deepEqual(phone.stored(), before)
+  const bound = await phone.run(yufu.bind(facts('1001')))
+  const token = phone.stored()
+  assert.deepEqual(await phone.run(yufu.bind(facts('1001'))), bound)
+  assert.deepEqual(phone.stored(), token)
+  assert.equal((await phone.run(yufu.fetch({ url: `${service.baseURL}/orders` }))).statusCode, 200)
+  assert.deepEqual(phone.sent(), ['exchange', 'DELETE /v1/binding', 'POST /v1/binding', 'POST /v1/binding', 'GET /orders'])
+  assert.deepEqual(events, ['bound 李雷'])
+})
+
+test('a change that brings no token stands, and the next request refreshes', async () => {
+  const service = await startBinding()
+  const { phone, yufu, events } = await loggedIn(service)
+  service.expired = true
+  const { refresh } = phone.stored()
+  assert.equal((await phone.run(yufu.bind(facts('1001')))).person.name, '李雷')
+  assert.equal(phone.stored().refresh, refresh)
+  assert.equal((await phone.run(yufu.bind(facts('1002')))).person.name, '韩梅梅')
+  assert.equal((await phone.run(yufu.unbind())).bound, false)
+  assert.equal((await phone.run(yufu.fetch({ url: `${service.baseURL}/orders` }))).data.bound, false)
+  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'POST /v1/binding', 'refresh', 'DELETE /v1/binding', 'refresh', 'GET /orders'])
+  assert.deepEqual(events, ['bound 李雷', 'bound 韩梅梅', 'unbound'])
+  assert.equal(phone.logins, 1)
 })
 
 test('a token that is refused is refreshed once', async () => {

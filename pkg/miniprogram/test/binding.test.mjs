@@ -31,6 +31,22 @@ test('facts bind, the session goes on, and unbinding ends that', async () => {
   assert.equal(phone.logins, 1)
 })
 
+test('what changes nothing renews no token', async () => {
+  const { phone, yufu, me } = await loggedIn()
+  const before = phone.stored()
+  for (let n = 0; n < 3; n++) {
+    await phone.age(10_000)
+    assert.equal((await phone.run(yufu.unbind())).bound, false)
+  }
+  assert.deepEqual(phone.stored(), before)
+  await phone.run(yufu.bind(lilei))
+  const bound = phone.stored()
+  assert((await phone.run(yufu.bind(lilei))).bound)
+  assert.deepEqual(phone.stored(), bound)
+  assert.equal((await me()).statusCode, 200)
+  assert(!phone.sent().includes('refresh'))
+})
+
 test('a phone number binds', async () => {
   const { service, phone, yufu } = await loggedIn()
   const { code } = await post(`${service.wechatsim}/sim/phone-codes`, { user: phone.user, phone: '13800001002' })
