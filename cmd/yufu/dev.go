@@ -123,7 +123,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if p.webhooks, err = (webhookFlags{}).client(true); err != nil {
 		return err
 	}
-	if p.store, err = openStore(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true); err != nil {
+	if p.store, err = openServing(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true); err != nil {
 		return err
 	}
 	defer p.store.Close()

@@ -22,7 +22,7 @@ type machine struct {
 	env      []string
 }
 
-// newMachine returns one with PostgreSQL, git, proxies, a browser and a Python that
+// newMachine returns one with PostgreSQL, sqlite3, git, proxies, a browser and a Python that
 // has its libraries, without curl, openssl, Node and Go.
 func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
@@ -49,7 +49,7 @@ func newMachine(t *testing.T, uid string) *machine {
 	}
 	m.put("id", "echo "+uid)
 	m.put("git", `case "$*" in *go.mod*) mkdir -p pkg/bearer; echo pkg/bearer/go.mod ;; esac`)
-	for _, there := range []string{"nginx", "caddy", "haproxy", "chromium", "python3"} {
+	for _, there := range []string{"nginx", "caddy", "haproxy", "chromium", "python3", "sqlite3"} {
 		m.put(there, "")
 	}
 	for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {

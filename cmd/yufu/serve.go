@@ -60,7 +60,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer admin.Close() //nolint:errcheck // as above
 	// Connections that arrive from here on wait until the service is up.
-	s, err := openStore(ctx, db, c.Migrate)
+	s, err := openServing(ctx, db, c.Migrate)
 	if err != nil {
 		return err
 	}

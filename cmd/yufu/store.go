@@ -61,6 +61,17 @@ const openTimeout = 15 * time.Second
 // openStore opens the database and, when told to, migrates it; else it checks
 // that the schema is this binary's.
 func openStore(ctx context.Context, db setting.Database, migrate bool) (store, error) {
+	return openStoreFor(ctx, db, migrate, false)
+}
+
+// openServing is [openStore] for a process that serves. Of an SQLite file there
+// is one.
+func openServing(ctx context.Context, db setting.Database, migrate bool) (store, error) {
+	return openStoreFor(ctx, db, migrate, true)
+}
+
+func openStoreFor(ctx context.Context, db setting.Database, migrate, serving bool) (store, error) {
+	begun := time.Now()
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	if err := checkFile(db, migrate); err != nil {
@@ -68,17 +79,23 @@ func openStore(ctx context.Context, db setting.Database, migrate bool) (store, e
 	}
 	s, err := connect(opening, db)
 	if err != nil {
-		return nil, openError(db, err)
+		return nil, openError(db, err, time.Since(begun))
 	}
-	if migrate {
+	if file, ok := s.(sqliteStore); ok && serving {
+		// Before the migration, which is the running process's too.
+		err = file.Claim(opening)
+	}
+	switch {
+	case err != nil:
+	case migrate:
 		// A migration takes as long as it takes.
 		err = s.Migrate(ctx)
-	} else {
+	default:
 		err = s.CheckSchema(opening)
 	}
 	if err != nil {
 		s.Close()
-		return nil, openError(db, err)
+		return nil, openError(db, err, time.Since(begun))
 	}
 	return s, nil
 }
@@ -110,8 +127,9 @@ var refusals = map[string]string{
 	"42501": "this user must own the database (alter database NAME owner to USER) or its tables",
 }
 
-// openError says which setting led to the database that does not open.
-func openError(db setting.Database, err error) error {
+// openError says which setting led to the database that does not open. Waited is
+// how long it was tried.
+func openError(db setting.Database, err error, waited time.Duration) error {
 	var e *auth.Error
 	var refusal interface {
 		error
@@ -120,8 +138,12 @@ func openError(db setting.Database, err error) error {
 	switch {
 	case errors.As(err, &refusal) && refusals[refusal.SQLState()] != "":
 		return fmt.Errorf("%s: %s: %w", db.Setting, refusals[refusal.SQLState()], refusal)
+	case errors.Is(err, sqlite.ErrClaimed):
+		return fmt.Errorf("%s: another process (yufu serve or yufu dev) serves from %s; an SQLite file is for one: stop that process first, or use PostgreSQL for several replicas", db.Setting, db.SQLitePath)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: the database did not answer within %s", db.Setting, openTimeout)
+		// The time-out may be that of a connection, of which there is one for each
+		// host, or that of the start.
+		return fmt.Errorf("%s: the database did not answer within %s", db.Setting, waited.Truncate(time.Second))
 	case errors.As(err, &e) && e.Code == auth.StorageUnavailable && e.Err != nil:
 		return fmt.Errorf("%s: the database does not answer: %w", db.Setting, e.Err)
 	default:

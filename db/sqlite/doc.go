@@ -20,6 +20,9 @@
 // of cutoffs in this process are woken after each commit that wrote one; what
 // another process commits they find when they ask.
 //
+// One process serves from a file: [Store.Claim] takes a lock that ends with the
+// process. Commands beside it take no claim.
+//
 // # Failure
 //
 // A file that is locked for too long, full, unreadable or read-only is

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -34,8 +35,11 @@ const (
 // Store is one SQLite file. It is safe for concurrent use, and any number of
 // processes may have the same file open.
 type Store struct {
-	w *sql.DB // one connection
-	r *sql.DB
+	path string
+	w    *sql.DB // one connection
+	r    *sql.DB
+	// claim holds the lock of [Store.Claim]; nil without it.
+	claim *sql.DB
 	// timeline names the history of the cutoffs' ids.
 	timeline   string
 	cutoffBell *bell
@@ -48,16 +52,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: open: %w", err)
 	}
-	// SQLite would create it with the umask's mode. The journals beside it take
-	// the mode of the file.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, fmt.Errorf("sqlite: open: %w", err)
+	if err := create(path); err != nil {
+		return nil, err
 	}
-	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("sqlite: open: %w", err)
-	}
-	s := &Store{timeline: rand.Text(), cutoffBell: newBell()}
+	s := &Store{path: path, timeline: rand.Text(), cutoffBell: newBell()}
 	if s.w, err = connect(path, 1, "_txlock", "immediate"); err != nil {
 		return nil, err
 	}
@@ -73,6 +71,24 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
+// create makes the file if it is not there. SQLite would create it with the
+// umask's mode; the journals beside it take the mode of the file. A file that is
+// there is not opened: closing it would drop the locks that SQLite holds on it
+// in this process.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator names the file
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("sqlite: open: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("sqlite: open: %w", err)
+	}
+	return nil
+}
+
 func connect(path string, conns int, param, value string) (*sql.DB, error) {
 	q := url.Values{"_pragma": {
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), // first: the others may have to wait
@@ -81,6 +97,10 @@ func connect(path string, conns int, param, value string) (*sql.DB, error) {
 		"foreign_keys(1)",
 	}}
 	q.Add(param, value)
+	return open(path, conns, q)
+}
+
+func open(path string, conns int, q url.Values) (*sql.DB, error) {
 	u := url.URL{Scheme: "file", Path: filepath.ToSlash(path), RawQuery: q.Encode()}
 	db, err := sql.Open("sqlite", u.String())
 	if err != nil {
@@ -91,8 +111,14 @@ func connect(path string, conns int, param, value string) (*sql.DB, error) {
 	return db, nil
 }
 
-// Close waits for the calls under way and closes the file.
-func (s *Store) Close() error { return errors.Join(s.r.Close(), s.w.Close()) }
+// Close waits for the calls under way, closes the file and gives up the claim.
+func (s *Store) Close() error {
+	err := errors.Join(s.r.Close(), s.w.Close())
+	if s.claim != nil {
+		err = errors.Join(err, s.claim.Close())
+	}
+	return err
+}
 
 // statements lists every statement of this package, so that a test can prepare
 // them all.

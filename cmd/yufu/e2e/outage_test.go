@@ -3,10 +3,13 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
+	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -101,6 +104,27 @@ func TestStartWithoutDatabase(t *testing.T) {
 			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_DATABASE_URL") || !strings.Contains(r.stderr, "connection refused") {
 				t.Errorf("yufu %s: exit code %d: %s", strings.Join(args, " "), r.code, r.stderr)
 			}
+		}
+	})
+
+	t.Run("says how long it waited for one that is silent", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		silent, err := net.Listen("tcp", "127.0.0.1:0") // its backlog connects, and nothing answers
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		d := deploy(h, "postgres://yufu@"+silent.Addr().String()+"/yufu?sslmode=disable&connect_timeout=1")
+		begun := time.Now()
+		r := h.run(d.env, "", "serve")
+		passed := time.Since(begun)
+		said := regexp.MustCompile(`YUFU_DATABASE_URL: the database did not answer within (\d+s)\n`).FindStringSubmatch(r.stderr)
+		if r.code != 1 || said == nil {
+			t.Fatalf("exit code %d: %s", r.code, r.stderr)
+		}
+		if waited, err := time.ParseDuration(said[1]); err != nil || waited < time.Second || waited > passed {
+			t.Errorf("it says that it waited for %s; the time-out is 1s, and it ran for %s", said[1], passed)
 		}
 	})
 

@@ -99,7 +99,7 @@ create table audit (
     session_id    text,
     reason        text not null default '',
     request_id    text not null default '',
-    detail        text check (json_valid(detail))
+    detail        text check (detail is null or json_valid(detail))
 ) strict;
 
 create table signing_keys (

@@ -1,0 +1,52 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// ErrClaimed is the error of [Store.Claim] when another store has the claim.
+var ErrClaimed = errors.New("another process serves from this file")
+
+// claimSuffix names the file that carries the lock, beside the database.
+const claimSuffix = "-lock"
+
+// Claim makes this store the only one that serves from the file, until [Close]
+// or the end of the process, however it ends. It returns [ErrClaimed] when
+// another store has the claim, and does not wait for it. Stores without a claim
+// are not kept from the file.
+//
+// The lock is SQLite's own, on an empty database beside the file. The file
+// itself carries the locks of its transactions.
+func (s *Store) Claim(ctx context.Context) error {
+	// Two names of one file are one claim.
+	path, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return fmt.Errorf("sqlite: claim: %w", err)
+	}
+	path += claimSuffix
+	if err := create(path); err != nil {
+		return err
+	}
+	// A transaction lasts as long as its connection, and the pool keeps its only
+	// connection until it is closed.
+	db, err := open(path, 1, nil)
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, `begin exclusive`)
+	if err == nil {
+		s.claim = db
+		return nil
+	}
+	_ = db.Close()
+	if e := (*sqlite.Error)(nil); errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY {
+		return ErrClaimed
+	}
+	return translate(ctx, "Claim", err)
+}
