@@ -13,12 +13,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
-// Bindings are the use cases over the binding. [binding.Service] is them.
+// Bindings are the use cases over the binding. Implemented by [binding.Service].
 type Bindings interface {
 	// Bind binds the identity of an access token to a person.
 	Bind(ctx context.Context, r binding.Request) (binding.Grant, error)
-	// Show tells about its binding, and about a ticket if there is one.
-	Show(ctx context.Context, accessToken, ticket auth.Secret) (binding.View, error)
+	// Show tells about its binding.
+	Show(ctx context.Context, accessToken auth.Secret) (binding.View, error)
+	// Preview tells whom a ticket would bind to.
+	Preview(ctx context.Context, accessToken, ticket auth.Secret) (binding.Preview, error)
 	// Unbind unbinds it.
 	Unbind(ctx context.Context, accessToken auth.Secret, requestID string) (binding.Grant, error)
 }
@@ -95,10 +97,9 @@ func answer(w http.ResponseWriter, r *http.Request, g binding.Grant) error {
 type viewAnswer struct {
 	Bound bool `json:"bound"`
 	// Person is null while unbound.
-	Person     *web.Person    `json:"person"`
-	Methods    []wayAnswer    `json:"methods"`
-	SelfUnbind bool           `json:"self_unbind"`
-	Ticket     *previewAnswer `json:"ticket,omitempty"`
+	Person     *web.Person `json:"person"`
+	Methods    []wayAnswer `json:"methods"`
+	SelfUnbind bool        `json:"self_unbind"`
 }
 
 type wayAnswer struct {
@@ -106,26 +107,12 @@ type wayAnswer struct {
 	Fields []string           `json:"fields"`
 }
 
-type previewAnswer struct {
-	// Name is masked.
-	Name      string    `json:"name"`
-	ExpiresAt time.Time `json:"expires_at"`
-}
-
 func (h *Handler) show(w http.ResponseWriter, r *http.Request) error {
 	token, err := web.BearerToken(r)
 	if err != nil {
 		return err
 	}
-	query := r.URL.Query()
-	if len(query["ticket"]) > 1 {
-		return auth.Invalid("The parameter ticket is there twice.")
-	}
-	ticket := query.Get("ticket")
-	if query.Has("ticket") && ticket == "" {
-		return auth.TicketInvalid
-	}
-	v, err := h.bindings.Show(r.Context(), token, auth.Secret(ticket))
+	v, err := h.bindings.Show(r.Context(), token)
 	if v.Session.ID != uuid.Nil {
 		logSession(r, &v.Session)
 	}
@@ -143,8 +130,48 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request) error {
 		}
 		a.Methods = append(a.Methods, wayAnswer{m.Method, fields})
 	}
-	if t := v.Ticket; t != nil {
-		a.Ticket = &previewAnswer{t.Name, t.ExpiresAt.UTC().Truncate(time.Second)}
-	}
 	return web.SecretJSON(w, http.StatusOK, a)
+}
+
+type previewRequest struct {
+	Ticket string `json:"ticket"`
+}
+
+type previewAnswer struct {
+	// Name is masked.
+	Name      string    `json:"name"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+func (h *Handler) preview(w http.ResponseWriter, r *http.Request) error {
+	token, err := web.BearerToken(r)
+	if err != nil {
+		return err
+	}
+	var body previewRequest
+	if err := web.ReadJSON(w, r, &body); err != nil {
+		return err
+	}
+	p, err := h.bindings.Preview(r.Context(), token, auth.Secret(body.Ticket))
+	if p.Session.ID != uuid.Nil {
+		logSession(r, &p.Session)
+	}
+	if err != nil {
+		return err
+	}
+	return web.SecretJSON(w, http.StatusOK, previewAnswer{p.Name, p.ExpiresAt.UTC().Truncate(time.Second)})
+}
+
+// noSecretInURL refuses a ticket or a code in the query, where a proxy logs it. The
+// answer names the parameter and does not repeat its value.
+func noSecretInURL(serve web.Handler) web.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		query := r.URL.Query()
+		for _, name := range []string{"ticket", "code"} {
+			if query.Has(name) {
+				return auth.Invalid("Send " + name + " as a member of the JSON body, not in the URL: what stands in a URL ends up in logs.")
+			}
+		}
+		return serve(w, r)
+	}
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
 )
 
-// binding sends a request to /v1/binding.
-func (w *world) binding(t *testing.T, method, query string, token auth.Secret, contentType, body string) answer {
+// binding sends a request to /v1/binding and what the URL says after it.
+func (w *world) binding(t *testing.T, method, rest string, token auth.Secret, contentType, body string) answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, w.url+"/v1/binding"+query, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, w.url+"/v1/binding"+rest, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestBind(t *testing.T) {
 		again := w.binding(t, http.MethodDelete, "", auth.Secret(free.members(t)["access_token"].(string)), "", "").want(t, 200, "")
 		apitest.SameMembers(t, "unbound-unchanged", []byte(again.Body))
 	})
-	t.Run("shows_the_ways_there_are_and_what_a_ticket_would_do", func(t *testing.T) {
+	t.Run("shows_the_ways_there_are", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token := w.Login("alice").AccessToken
@@ -87,16 +87,59 @@ func TestBind(t *testing.T) {
 		p.Methods = []auth.BindingMethod{auth.BindFacts, auth.BindTicket}
 		w.bindings.SetPolicy(p)
 		apitest.SameMembers(t, "binding", []byte(w.binding(t, http.MethodGet, "", token, "", "").want(t, 200, "").Body))
+	})
+	t.Run("previews_what_a_ticket_would_do", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		token := w.Login("alice").AccessToken
+		preview := func(token auth.Secret, body string) answer {
+			t.Helper()
+			return w.binding(t, http.MethodPost, "/preview", token, "application/json", body)
+		}
 		ticket := w.bindings.Ticket(w.bindings.LiLei).Reveal()
-		a := w.binding(t, http.MethodGet, "?ticket="+ticket, token, "", "").want(t, 200, "")
-		apitest.SameMembers(t, "binding-ticket", []byte(a.Body))
-		if d := cmp.Diff(map[string]any{"name": "李*", "expires_at": "2026-07-01T12:10:00Z"}, a.members(t)["ticket"]); d != "" {
+		a := preview(token, `{"ticket":"`+ticket+`"}`).want(t, 200, "")
+		apitest.SameMembers(t, "ticketpreview", []byte(a.Body))
+		if d := cmp.Diff(map[string]any{"name": "李*", "expires_at": "2026-07-01T12:10:00Z"}, a.members(t)); d != "" {
 			t.Error(d)
 		}
-		for _, query := range []string{"?ticket=", "?ticket=x"} {
-			w.binding(t, http.MethodGet, query, token, "", "").want(t, 422, "ticket_invalid")
+		if a.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("Cache-Control = %q, want no-store", a.Header.Get("Cache-Control"))
 		}
-		w.binding(t, http.MethodGet, "?ticket="+ticket+"&ticket="+ticket, token, "", "").want(t, 400, "invalid_request")
+		for _, body := range []string{`{}`, `{"ticket":""}`, `{"ticket":"x"}`, `{"ticket":"` + ticket + `A"}`} {
+			preview(token, body).want(t, 422, "ticket_invalid")
+		}
+		for _, body := range []string{``, `[]`, `{"ticket":1}`, `{"ticket":"x","ticket":"x"}`, `{"ticket":"x","method":"ticket"}`} {
+			preview(token, body).want(t, 400, "invalid_request")
+		}
+		preview("", `{"ticket":"x"}`).want(t, 401, "token_missing")
+		preview("x", `{"ticket":"x"}`).want(t, 401, "token_invalid")
+		w.binding(t, http.MethodPost, "/preview", token, "text/plain", `{"ticket":"x"}`).want(t, 415, "unsupported_media_type")
+		w.binding(t, http.MethodGet, "/preview", token, "", "").want(t, 405, "method_not_allowed")
+		p := bindingtest.Policy()
+		p.Methods = []auth.BindingMethod{auth.BindFacts}
+		w.bindings.SetPolicy(p)
+		preview(token, `{"ticket":"`+ticket+`"}`).want(t, 403, "binding_method_disabled")
+	})
+	t.Run("refuses_a_ticket_or_a_code_in_the_URL_by_name_and_does_not_repeat_it", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		token, ticket := w.Login("alice").AccessToken, w.bindings.Ticket(w.bindings.LiLei).Reveal()
+		for _, name := range []string{"ticket", "code"} {
+			for _, query := range []string{"?" + name + "=" + ticket, "?x=1&" + name + "=" + ticket, "?" + name + "=", "?" + name + "=" + ticket + "&" + name + "=" + ticket} {
+				for rest, method := range map[string]string{"": http.MethodGet, "/preview": http.MethodPost} {
+					a := w.binding(t, method, rest+query, token, "application/json", `{"ticket":"`+ticket+`"}`).want(t, 400, "invalid_request")
+					if detail, _ := a.members(t)["detail"].(string); !strings.Contains(detail, name) || strings.Contains(a.Body, ticket) {
+						t.Errorf("%s %s%s: %s", method, rest, query, a.Body)
+					}
+				}
+			}
+		}
+		for _, method := range []string{http.MethodPost, http.MethodDelete} {
+			w.binding(t, method, "?ticket="+ticket, token, "application/json", byFacts).want(t, 400, "invalid_request")
+		}
+		if s, err := w.Service.Authenticate(t.Context(), token); err != nil || s.Bound() {
+			t.Errorf("bound %t, error %v after refusals", s.Bound(), err)
+		}
 	})
 	t.Run("refuses_with_the_code_of_each_reason", func(t *testing.T) {
 		t.Parallel()

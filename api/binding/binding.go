@@ -45,9 +45,10 @@ func (h *Handler) Mount(r chi.Router) {
 	r.Get("/v1/me", web.API(h.me))
 	r.Get("/v1/sessions", web.API(h.list))
 	r.Delete("/v1/sessions/{id}", web.API(h.end))
-	r.Get("/v1/binding", web.API(h.show))
-	r.Post("/v1/binding", web.API(h.bind))
-	r.Delete("/v1/binding", web.API(h.unbind))
+	r.Get("/v1/binding", web.API(noSecretInURL(h.show)))
+	r.Post("/v1/binding", web.API(noSecretInURL(h.bind)))
+	r.Delete("/v1/binding", web.API(noSecretInURL(h.unbind)))
+	r.Post("/v1/binding/preview", web.API(noSecretInURL(h.preview)))
 }
 
 type meAnswer struct {

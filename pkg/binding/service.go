@@ -207,8 +207,6 @@ type View struct {
 	Methods []Way
 	// SelfUnbind says whether he may unbind himself.
 	SelfUnbind bool
-	// Ticket is what a ticket would do, if one was shown.
-	Ticket *Preview
 }
 
 // Way is a method with the fields that it asks for, in the order of the policy;
@@ -221,16 +219,17 @@ type Way struct {
 // Preview is what a ticket would do, to be confirmed: somebody may have put his
 // own code over the one that was to be scanned.
 type Preview struct {
+	// Session asks.
+	Session auth.Session
 	// Name is the person's, masked.
 	Name      string
 	ExpiresAt time.Time
 }
 
-// Show tells about the binding, and about a ticket if there is one.
+// Show tells about the binding.
 //
-// Errors: those of [session.Service.Authenticate]; [auth.TicketInvalid] and
-// [auth.BindingMethodDisabled] for a ticket.
-func (s *Service) Show(ctx context.Context, accessToken, ticket auth.Secret) (View, error) {
+// Errors: those of [session.Service.Authenticate].
+func (s *Service) Show(ctx context.Context, accessToken auth.Secret) (View, error) {
 	bearer, err := s.c.Sessions.Authenticate(ctx, accessToken)
 	if err != nil {
 		return View{}, err
@@ -245,18 +244,33 @@ func (s *Service) Show(ctx context.Context, accessToken, ticket auth.Secret) (Vi
 	for _, m := range p.Methods {
 		v.Methods = append(v.Methods, Way{m, fieldsOf(p, m)})
 	}
-	if ticket == "" {
-		return v, nil
-	}
-	if !p.Allows(auth.BindTicket) {
-		return View{Session: current}, auth.BindingMethodDisabled
-	}
-	t, err := s.goodTicket(ctx, ticket, &current, s.now())
-	if err != nil {
-		return View{Session: current}, err
-	}
-	v.Ticket = &Preview{auth.MaskName(t.Person.Name), t.ExpiresAt}
 	return v, nil
+}
+
+// Preview tells whom a ticket would bind to. It changes nothing. An error after
+// the token was checked comes with the session.
+//
+// Errors: those of [session.Service.Authenticate]; [auth.BindingMethodDisabled];
+// [auth.TicketInvalid].
+func (s *Service) Preview(ctx context.Context, accessToken, ticket auth.Secret) (Preview, error) {
+	bearer, err := s.c.Sessions.Authenticate(ctx, accessToken)
+	if err != nil {
+		return Preview{}, err
+	}
+	p := Preview{Session: bearer.Session}
+	app, err := s.c.Store.App(ctx, p.Session.AppID)
+	if err != nil {
+		return Preview{}, err
+	}
+	if !app.Policy.Allows(auth.BindTicket) {
+		return p, auth.BindingMethodDisabled
+	}
+	t, err := s.goodTicket(ctx, ticket, &p.Session, s.now())
+	if err != nil {
+		return p, err
+	}
+	p.Name, p.ExpiresAt = auth.MaskName(t.Person.Name), t.ExpiresAt
+	return p, nil
 }
 
 // fieldsOf returns the fields that a method asks for.

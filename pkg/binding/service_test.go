@@ -234,9 +234,9 @@ func TestTicket(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token, ticket := w.Login("alice").AccessToken, w.Ticket(w.HanMeimei)
-		v, err := w.Binding.Show(t.Context(), token, ticket)
-		if err != nil || v.Ticket == nil || v.Ticket.Name != "韩*梅" || !v.Ticket.ExpiresAt.Equal(w.Clock.Now().Add(10*time.Minute)) {
-			t.Fatalf("%+v, %v", v.Ticket, err)
+		p, err := w.Binding.Preview(t.Context(), token, ticket)
+		if err != nil || p.Name != "韩*梅" || !p.ExpiresAt.Equal(w.Clock.Now().Add(10*time.Minute)) {
+			t.Fatalf("%+v, %v", p, err)
 		}
 		g, err := w.ByTicket(token, ticket)
 		mustBind(t, g, err)
@@ -253,8 +253,8 @@ func TestTicket(t *testing.T) {
 		token := w.Login("alice").AccessToken
 		for _, s := range []auth.Secret{"x", ticket, used, used + "A", auth.Secret(strings.Repeat("A", 27))} {
 			refused(t, auth.TicketInvalid)(w.ByTicket(token, s))
-			if _, err := w.Binding.Show(t.Context(), token, s); !errors.Is(err, auth.TicketInvalid) {
-				t.Errorf("Show: %v", err)
+			if _, err := w.Binding.Preview(t.Context(), token, s); !errors.Is(err, auth.TicketInvalid) {
+				t.Errorf("Preview() error = %v, want %v", err, auth.TicketInvalid)
 			}
 		}
 	})
@@ -411,14 +411,14 @@ func TestShow(t *testing.T) {
 	p := bindingtest.Policy()
 	p.Phone.Check = []string{"name"}
 	w.SetPolicy(p)
-	v, err := w.Binding.Show(t.Context(), w.Login("alice").AccessToken, "")
+	v, err := w.Binding.Show(t.Context(), w.Login("alice").AccessToken)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if d := cmp.Diff([]binding.Way{
 		{Method: auth.BindFacts, Fields: []string{"employee_no", "name"}}, {Method: auth.BindPhone, Fields: []string{"name"}},
 		{Method: auth.BindTicket}, {Method: auth.BindWebhook},
-	}, v.Methods); d != "" || !v.SelfUnbind || v.Ticket != nil {
+	}, v.Methods); d != "" || !v.SelfUnbind {
 		t.Errorf("%+v %s", v, d)
 	}
 }

@@ -52,7 +52,7 @@ func init() {
 		"bindingdelays": func(s, _ *service) *answer {
 			login := s.logIn("guesser")
 			for range 5 {
-				s.bindingOf(login, "POST", "", `{"method":"facts","fields":{"employee_no":"0","name":"x"}}`).want(s, 422, "binding_no_match")
+				s.bindingOf(login, "POST", `{"method":"facts","fields":{"employee_no":"0","name":"x"}}`).want(s, 422, "binding_no_match")
 			}
 			return s.admins("GET", "/admin/v1/binding-delays?delayed=true&uuid="+login.Doc.UUID, "")
 		},

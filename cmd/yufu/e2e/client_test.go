@@ -25,6 +25,7 @@ type answer struct {
 		ExpiresIn    int    `json:"expires_in"`
 		UUID         string `json:"uuid"`
 		Bound        bool   `json:"bound"`
+		Ticket       string `json:"ticket"`
 
 		Error     string `json:"error"`
 		ErrorCode string `json:"error_code"` // OAuth errors
@@ -64,6 +65,7 @@ func (h *harness) read(a *answer, where string, tokens bool) {
 	_ = json.Unmarshal([]byte(a.Body), &a.Doc) // not every answer is an object
 	h.secret("an access token", a.Doc.AccessToken)
 	h.secret("a refresh token", a.Doc.RefreshToken)
+	h.secret("a bind ticket", a.Doc.Ticket)
 	h.saidAnswer("the answer to "+where, a, tokens)
 }
 

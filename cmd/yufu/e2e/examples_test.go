@@ -127,25 +127,25 @@ var examples = map[string]func(s, strict *service) *answer{
 		return s.admins("POST", "/admin/v1/revocations", `{"all":true}`)
 	},
 
-	"binding": func(s, _ *service) *answer { return s.bindingOf(s.logIn("alice"), "GET", "", "") },
-	"binding-ticket": func(s, _ *service) *answer {
-		return s.bindingOf(s.logIn("alice"), "GET", "?ticket="+s.mintFor("李雷"), "")
+	"binding": func(s, _ *service) *answer { return s.bindingOf(s.logIn("alice"), "GET", "") },
+	"ticketpreview": func(s, _ *service) *answer {
+		return s.preview(s.logIn("alice").Doc.AccessToken, s.mintFor("李雷"))
 	},
 	"bound":             func(s, _ *service) *answer { return s.bindByTicket("grace") },
-	"unbound":           func(s, _ *service) *answer { return s.bindingOf(s.bindByTicket("heidi"), "DELETE", "", "") },
-	"unbound-unchanged": func(s, _ *service) *answer { return s.bindingOf(s.logIn("alice"), "DELETE", "", "") },
+	"unbound":           func(s, _ *service) *answer { return s.bindingOf(s.bindByTicket("heidi"), "DELETE", "") },
+	"unbound-unchanged": func(s, _ *service) *answer { return s.bindingOf(s.logIn("alice"), "DELETE", "") },
 	"problem-ticket_invalid": func(s, _ *service) *answer {
-		return s.bindingOf(s.logIn("alice"), "POST", "", `{"method":"ticket","ticket":"used"}`)
+		return s.bindingOf(s.logIn("alice"), "POST", `{"method":"ticket","ticket":"used"}`)
 	},
 	"problem-binding_no_match": func(s, _ *service) *answer { return s.guess("ivan", 1) },
 	"problem-binding_delayed":  func(s, _ *service) *answer { return s.guess("judy", 6) },
 	"problem-person_taken": func(s, _ *service) *answer {
 		person := s.newPerson("王小明")
-		s.bindingOf(s.logIn("kim"), "POST", "", `{"method":"ticket","ticket":"`+s.mint(person)+`"}`).want(s, 200, "")
-		return s.bindingOf(s.logIn("leo"), "POST", "", `{"method":"ticket","ticket":"`+s.mint(person)+`"}`)
+		s.bindingOf(s.logIn("kim"), "POST", `{"method":"ticket","ticket":"`+s.mint(person)+`"}`).want(s, 200, "")
+		return s.bindingOf(s.logIn("leo"), "POST", `{"method":"ticket","ticket":"`+s.mint(person)+`"}`)
 	},
 	"problem-webhook_refused": func(s, _ *service) *answer {
-		return s.bindingOf(s.logIn("mia"), "POST", "", `{"method":"webhook","fields":{"student_no":"2024"}}`)
+		return s.bindingOf(s.logIn("mia"), "POST", `{"method":"webhook","fields":{"student_no":"2024"}}`)
 	},
 
 	"problem-not_found": func(s, _ *service) *answer { return s.must(s.get(s.base+"/", "")) },

@@ -91,7 +91,7 @@ func (h *harness) said(where, text string) {
 }
 
 // saidAnswer notes an answer. Tokens have their place in the answers of the
-// token endpoint, and the simulator is not part of the service.
+// token endpoint, a ticket in the answer that mints it, and the simulator is not part of the service.
 func (h *harness) saidAnswer(where string, a *answer, tokens bool) {
 	if a.Header.Get("X-Yufu-Simulator") != "" {
 		return
@@ -103,6 +103,9 @@ func (h *harness) saidAnswer(where string, a *answer, tokens bool) {
 	if tokens && a.Status == http.StatusOK {
 		body = strings.ReplaceAll(body, `"access_token":"`+a.Doc.AccessToken+`"`, "")
 		body = strings.ReplaceAll(body, `"refresh_token":"`+a.Doc.RefreshToken+`"`, "")
+	}
+	if strings.HasSuffix(where, "/bind-tickets") && a.Status == http.StatusCreated {
+		body = strings.ReplaceAll(body, `"ticket":"`+a.Doc.Ticket+`"`, "")
 	}
 	text.WriteString(body)
 	h.said(where, text.String())

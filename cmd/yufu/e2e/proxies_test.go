@@ -197,7 +197,7 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 			}
 		}
 		// Whether there is a user behind it or not, it is the service's to say.
-		for _, path := range []string{"/v1/binding", "/v1/sessions/" + w.alice.Doc.UUID, "/.well-known/x"} {
+		for _, path := range []string{"/v1/binding", "/v1/binding/preview", "/v1/sessions/" + w.alice.Doc.UUID, "/.well-known/x"} {
 			if a := p.must(t, http.MethodDelete, authHost, path, "", bearer); a.header.Get("X-Request-Id") == "" {
 				t.Errorf("%s does not reach the service: %d %s", path, a.status, a.body)
 			}

@@ -10,9 +10,9 @@ Page({
     const code = ticket || decodeURIComponent(scene || '')
     if (!code) return
     this.setData({ ticket: code })
-    yufu.fetch({ url: `${config.baseURL}/v1/binding`, data: { ticket: code } }).then(
+    yufu.fetch({ url: `${config.baseURL}/v1/binding/preview`, method: 'POST', data: { ticket: code } }).then(
       ({ statusCode, data }) => {
-        if (statusCode === 200) this.setData({ masked: data.ticket.name })
+        if (statusCode === 200) this.setData({ masked: data.name })
         else this.setData({ ticket: '', notice: '这个二维码无效或已过期' })
       },
       (e) => this.setData({ notice: yufu.explain(e) }),
