@@ -35,7 +35,7 @@ type AccessTokens interface {
 	Verify(ctx context.Context, accessToken string) (*token.Claims, error)
 }
 
-// Apps knows how many apps are registered. [AppCount] is it.
+// Apps knows how many apps are registered. Implemented by [app.Directory].
 type Apps interface {
 	// Several reports whether there is more than one. It does no I/O. It
 	// returns [auth.StorageUnavailable] when that cannot be told.

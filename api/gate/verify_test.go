@@ -1,8 +1,6 @@
 package gate_test
 
 import (
-	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -10,9 +8,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -312,90 +308,5 @@ func TestVerifyCookie(t *testing.T) {
 		t.Parallel()
 		g := newGuarded(t, "")
 		wantRefused(t, g.verify(t, "", with(cookieName+"="+g.Login("bob").AccessToken.Reveal())), 401, "token_missing", noToken)
-	})
-}
-
-// counted is a store of apps.
-type counted struct {
-	mu   sync.Mutex
-	apps []auth.App
-	err  error
-}
-
-func (c *counted) Apps(ctx context.Context) ([]auth.App, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.apps, c.err
-}
-
-// becomes has the store answer so many apps, or an error.
-func (c *counted) becomes(n int, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.apps, c.err = make([]auth.App, n), err
-}
-
-func TestAppCount(t *testing.T) {
-	t.Parallel()
-	const bound = 30 * time.Second
-	open := func(t *testing.T, store *counted) (*gate.AppCount, error) {
-		t.Helper()
-		return gate.OpenAppCount(t.Context(), gate.AppCountConfig{
-			Store: store, MaxStaleness: bound, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
-		})
-	}
-	t.Run("is asked for at the start", func(t *testing.T) {
-		t.Parallel()
-		if _, err := open(t, &counted{err: auth.StorageUnavailable}); !errors.Is(err, auth.StorageUnavailable) {
-			t.Errorf("%v", err)
-		}
-		for n := range 4 {
-			a, err := open(t, &counted{apps: make([]auth.App, n)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if several, err := a.Several(); several != (n > 1) || err != nil {
-				t.Errorf("%d apps: %t, %v", n, several, err)
-			}
-		}
-	})
-	t.Run("is known a second after it changed, and not for longer than the bound without a database", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			store := &counted{apps: make([]auth.App, 1)}
-			a, err := open(t, store)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, stop := context.WithCancel(t.Context())
-			ran := make(chan struct{})
-			go func() { a.Run(ctx); close(ran) }()
-			want := func(several bool, code auth.Code) {
-				t.Helper()
-				synctest.Wait()
-				if got, err := a.Several(); got != several || auth.CodeOf(err) != code {
-					t.Errorf("%t, %v; want %t, %q", got, err, several, code)
-				}
-			}
-			time.Sleep(time.Hour)
-			want(false, "")
-			store.becomes(0, auth.StorageUnavailable)
-			time.Sleep(bound)
-			want(false, "")
-			time.Sleep(time.Second)
-			want(false, auth.StorageUnavailable)
-			store.becomes(2, nil)
-			time.Sleep(time.Second)
-			want(true, "")
-			// There is no way back from several.
-			store.becomes(0, auth.StorageUnavailable)
-			time.Sleep(time.Hour)
-			want(true, "")
-			stop()
-			<-ran
-		})
 	})
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // NewMemo returns a memo as the functions to ask and to close it.
-func NewMemo[V any](read func(ctx context.Context, c *token.Claims) (V, error)) (get func(context.Context, *token.Claims) (V, error), closeMemo func()) {
-	m := newMemo(read)
+func NewMemo[V any](answering func() bool, read func(ctx context.Context, c *token.Claims) (V, error)) (get func(context.Context, *token.Claims) (V, error), closeMemo func()) {
+	m := newMemo(answering, read)
 	return m.get, m.close
 }

@@ -49,36 +49,51 @@ type Accounts interface {
 
 // Attributes finds what the business keeps about persons.
 type Attributes interface {
-	// Exposed returns those attributes of a person that the policy of the app
-	// names, each as JSON; none is no error, nor is a person who is gone.
-	Exposed(ctx context.Context, person uuid.UUID, appID string) (map[string]json.RawMessage, error)
+	// Exposed returns the attributes of a person that have these names, each as
+	// JSON. A person without them, or who is gone, is no error.
+	Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error)
+}
+
+// Apps knows the registered apps from memory. Implemented by [app.Directory].
+type Apps interface {
+	// App returns an app, or [auth.AppUnknown], or [auth.StorageUnavailable]
+	// when what is in memory is too old.
+	App(appID string) (auth.App, error)
+	// Answering reports whether the database answers.
+	Answering() bool
 }
 
 // Introspection serves POST /oauth2/introspect (RFC 7662).
 //
-// What a token says is answered from memory. What a service key may see beyond
-// that is read once for a session and a ver, and remembered for [Remembered].
+// What a token says, and which attributes its app exposes, is answered from
+// memory. What a service key may see beyond that is read once for a session and
+// a ver, and remembered for [Remembered]. When it cannot be read, it is left out:
+// the answer about the token stands without it. A database that is known to be
+// away is not asked, and another one for [memoTimeout] at most.
 type Introspection struct {
 	keys       ServiceKeys
 	tokens     AccessTokens
+	apps       Apps
 	accounts   *memo[Account]
 	attributes *memo[map[string]json.RawMessage]
 }
 
-// NewIntrospection returns the handler. Attributes may be nil: then there are
-// none. The caller closes it.
-func NewIntrospection(keys ServiceKeys, tokens AccessTokens, accounts Accounts, attributes Attributes) *Introspection {
-	h := &Introspection{keys: keys, tokens: tokens}
-	h.accounts = newMemo(func(ctx context.Context, c *token.Claims) (Account, error) {
-		openID, unionID, err := accounts.PlatformAccount(ctx, c.Subject)
-		return Account{OpenID: openID, UnionID: unionID}, err
-	})
-	if attributes != nil {
-		h.attributes = newMemo(func(ctx context.Context, c *token.Claims) (map[string]json.RawMessage, error) {
-			return attributes.Exposed(ctx, *c.Person, c.ClientID)
-		})
+// NewIntrospection returns the handler. The caller closes it.
+func NewIntrospection(keys ServiceKeys, tokens AccessTokens, apps Apps, accounts Accounts, attributes Attributes) *Introspection {
+	return &Introspection{
+		keys: keys, tokens: tokens, apps: apps,
+		accounts: newMemo(apps.Answering, func(ctx context.Context, c *token.Claims) (Account, error) {
+			openID, unionID, err := accounts.PlatformAccount(ctx, c.Subject)
+			return Account{OpenID: openID, UnionID: unionID}, err
+		}),
+		attributes: newMemo(apps.Answering, func(ctx context.Context, c *token.Claims) (map[string]json.RawMessage, error) {
+			a, err := apps.App(c.ClientID)
+			if err != nil {
+				return nil, err
+			}
+			return attributes.Exposed(ctx, *c.Person, a.Policy.Attributes)
+		}),
 	}
-	return h
 }
 
 // Close ends what the handler has running.
@@ -109,11 +124,13 @@ type activeToken struct {
 	Bound     bool     `json:"bound"`
 	// Person is there only when bound.
 	Person string `json:"person,omitempty"`
-	// OpenID and UnionID are there only for the scope openid.
+	// OpenID and UnionID are there only for the scope openid. OpenID is there
+	// always then, unless the database is away.
 	OpenID  string `json:"openid,omitempty"`
 	UnionID string `json:"unionid,omitempty"`
-	// Attributes are there only when bound, and when the app exposes some.
-	Attributes map[string]json.RawMessage `json:"attributes,omitempty"`
+	// Attributes are there only when bound, and when the app exposes some. They
+	// are there always then, perhaps empty, unless the database is away.
+	Attributes map[string]json.RawMessage `json:"attributes,omitzero"`
 }
 
 // inactiveToken is the whole of what is said of a token that is not active: why
@@ -179,21 +196,31 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 	if c.Bound {
 		answer.Person = c.Person.String()
 	}
+	var leftOut []string
 	if key.Has(servicekey.ScopeOpenID) {
 		account, err := h.accounts.get(ctx, c)
-		if errors.Is(err, auth.NotFound) {
+		switch {
+		case errors.Is(err, auth.NotFound):
 			// It was erased a moment ago.
 			return nil, &auth.Error{Code: auth.SessionRevoked, Err: err}
-		}
-		if err != nil {
+		case errors.Is(err, auth.StorageUnavailable):
+			leftOut = append(leftOut, "openid", "unionid")
+		case err != nil:
 			return nil, err
 		}
 		answer.OpenID, answer.UnionID = account.OpenID, account.UnionID
 	}
-	if h.attributes != nil && c.Bound {
-		if answer.Attributes, err = h.attributes.get(ctx, c); err != nil {
+	if c.Bound {
+		answer.Attributes, err = h.exposed(ctx, c)
+		switch {
+		case errors.Is(err, auth.StorageUnavailable):
+			leftOut = append(leftOut, "attributes")
+		case err != nil:
 			return nil, err
 		}
+	}
+	if leftOut != nil {
+		web.EventOf(ctx).Add(slog.Any("left_out", leftOut))
 	}
 	web.EventOf(ctx).Add(
 		slog.String("app", c.ClientID),
@@ -201,4 +228,31 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 		slog.String("session", answer.Session),
 	)
 	return answer, nil
+}
+
+// exposed returns the attributes that the app of a bound token exposes: nil when
+// the app exposes none, empty when the person has none of them.
+//
+// Errors: [auth.StorageUnavailable] when they are not known.
+func (h *Introspection) exposed(ctx context.Context, c *token.Claims) (map[string]json.RawMessage, error) {
+	a, err := h.apps.App(c.ClientID)
+	if errors.Is(err, auth.AppUnknown) {
+		// It was registered a moment ago. The next read of the apps finds it.
+		return nil, &auth.Error{Code: auth.StorageUnavailable, Err: err}
+	}
+	if err != nil || len(a.Policy.Attributes) == 0 {
+		return nil, err
+	}
+	known, err := h.attributes.get(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	// The policy may have changed since they were read.
+	exposed := make(map[string]json.RawMessage, len(known))
+	for _, name := range a.Policy.Attributes {
+		if value, ok := known[name]; ok {
+			exposed[name] = value
+		}
+	}
+	return exposed, nil
 }

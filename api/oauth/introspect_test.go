@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -29,17 +30,70 @@ import (
 type inspector struct {
 	*world
 	keys servicekey.Store
+	*database
 }
 
-// newInspector returns one whose app exposes these attributes of everybody.
-func newInspector(t *testing.T, attributes oauth.Attributes) *inspector {
+// database is what introspection asks beyond what is in memory. It can be away.
+type database struct {
+	oauth.Accounts
+	// exposes are the attributes that the policy of every app names.
+	exposes []string
+	// away: it does not answer, and the replica knows. fails: it does not
+	// answer, and the replica does not know yet. hangs: it never answers.
+	away, fails, hangs atomic.Bool
+	asked              atomic.Int64
+}
+
+func (d *database) App(appID string) (auth.App, error) {
+	return auth.App{ID: appID, Policy: auth.Policy{Attributes: d.exposes}}, nil
+}
+
+func (d *database) Answering() bool { return !d.away.Load() }
+
+func (d *database) ask(ctx context.Context) (int64, error) {
+	n := d.asked.Add(1)
+	if d.hangs.Load() {
+		<-ctx.Done()
+		return n, ctx.Err()
+	}
+	if d.away.Load() || d.fails.Load() {
+		return n, auth.StorageUnavailable
+	}
+	return n, nil
+}
+
+func (d *database) PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error) {
+	if _, err := d.ask(ctx); err != nil {
+		return "", "", err
+	}
+	return d.Accounts.PlatformAccount(ctx, identity)
+}
+
+// Exposed tells of every name but "none" who was asked about, and how many
+// questions there were.
+func (d *database) Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error) {
+	n, err := d.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m := map[string]json.RawMessage{}
+	for _, name := range names {
+		if name != "none" {
+			m[name] = fmt.Appendf(nil, `[%q,%d]`, person, n)
+		}
+	}
+	return m, nil
+}
+
+// newInspector returns one whose apps expose these attributes of persons.
+func newInspector(t *testing.T, exposes ...string) *inspector {
 	t.Helper()
-	i := &inspector{}
+	i := &inspector{database: &database{exposes: exposes}}
 	i.world = newWorldWith(t, func(w *world, store *sqlite.Store, r chi.Router) {
-		i.keys = store
+		i.keys, i.Accounts = store, store
 		// Without staleness for the keys themselves, the clock may run ahead.
-		keys := servicekey.NewAuthenticator(store, time.Now)
-		h := oauth.NewIntrospection(web.NewGuard(keys), w.memoryVerifier(t), store, attributes)
+		keys := servicekey.NewAuthenticator(store, 0, time.Now)
+		h := oauth.NewIntrospection(web.NewGuard(keys), w.memoryVerifier(t), i.database, i.database, i.database)
 		t.Cleanup(func() { h.Close(); keys.Close() })
 		h.Mount(r)
 	})
@@ -111,7 +165,7 @@ func TestIntrospection(t *testing.T) {
 	t.Parallel()
 	t.Run("of a good token tells its claims, and no more", func(t *testing.T) {
 		t.Parallel()
-		i := newInspector(t, nil)
+		i := newInspector(t)
 		key := i.key(t, "service")
 		g := i.Login("alice")
 		want := func() map[string]any {
@@ -143,7 +197,7 @@ func TestIntrospection(t *testing.T) {
 	})
 	t.Run("takes the key as Basic too, and any hint", func(t *testing.T) {
 		t.Parallel()
-		i := newInspector(t, nil)
+		i := newInspector(t)
 		key, token := i.key(t, "service"), i.Login("alice").AccessToken.Reveal()
 		for _, password := range []string{key.Secret.Reveal(), key.Key().Reveal()} {
 			basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(key.ID+":"+password))
@@ -160,7 +214,7 @@ func TestIntrospection(t *testing.T) {
 	})
 	t.Run("of what is not active tells nothing", func(t *testing.T) {
 		t.Parallel()
-		i := newInspector(t, nil)
+		i := newInspector(t)
 		key := i.key(t, "service openid")
 		good, ended := i.Login("alice"), i.Login("alice")
 		i.revoke(t, ended.RefreshToken.Reveal())
@@ -182,7 +236,7 @@ func TestIntrospection(t *testing.T) {
 	})
 	t.Run("with a key of other apps finds nothing active", func(t *testing.T) {
 		t.Parallel()
-		i := newInspector(t, nil)
+		i := newInspector(t)
 		token := i.Login("alice").AccessToken.Reveal()
 		wantInactive(t, i.introspect(t, i.key(t, "service openid", sessiontest.OtherAppID), token))
 		for _, apps := range [][]string{{sessiontest.AppID}, {sessiontest.OtherAppID, sessiontest.AppID}} {
@@ -193,7 +247,7 @@ func TestIntrospection(t *testing.T) {
 	})
 	t.Run("shows openid and unionid to the scope openid alone", func(t *testing.T) {
 		t.Parallel()
-		i := newInspector(t, nil)
+		i := newInspector(t)
 		g := i.Login("alice")
 		open := i.key(t, "service openid")
 		openID := i.introspect(t, open, g.AccessToken.Reveal()).members(t)
@@ -216,7 +270,7 @@ func TestIntrospection(t *testing.T) {
 	})
 	t.Run("answers 503 when it cannot tell what was revoked", func(t *testing.T) {
 		t.Parallel()
-		i := newInspector(t, nil)
+		i := newInspector(t)
 		key := i.key(t, "service")
 		good, ended := i.Login("alice"), i.Login("bob")
 		i.revoke(t, ended.RefreshToken.Reveal())
@@ -238,7 +292,7 @@ func TestIntrospection(t *testing.T) {
 	})
 	t.Run("is for service keys alone", func(t *testing.T) {
 		t.Parallel()
-		i := newInspector(t, nil)
+		i := newInspector(t)
 		token := i.Login("alice").AccessToken.Reveal()
 		reader, good := i.key(t, "read openid"), i.key(t, "service")
 		basic := func(id, secret string) string {
@@ -269,7 +323,7 @@ func TestIntrospection(t *testing.T) {
 	})
 	t.Run("must be asked properly", func(t *testing.T) {
 		t.Parallel()
-		i := newInspector(t, nil)
+		i := newInspector(t)
 		key := authorized("Bearer " + i.key(t, "service").Key().Reveal())
 		for _, body := range []string{"", "token=", "token=x&token=y", "%zz"} {
 			wantError(t, i.do(t, http.MethodPost, "/oauth2/introspect", body, key), 400, "invalid_request", "invalid_request")
@@ -279,37 +333,31 @@ func TestIntrospection(t *testing.T) {
 	})
 }
 
-// exposing is a source of attributes that counts how often it is asked.
-type exposing struct {
-	asked atomic.Int64
-	fail  atomic.Bool
-}
-
-func (e *exposing) Exposed(_ context.Context, person uuid.UUID, appID string) (map[string]json.RawMessage, error) {
-	n := e.asked.Add(1)
-	if e.fail.Load() {
-		return nil, auth.StorageUnavailable
-	}
-	b, err := json.Marshal([]any{person, appID, n})
-	return map[string]json.RawMessage{"about": b}, err
+// about is what the database exposes of a person at its nth question.
+func about(person uuid.UUID, n float64) map[string]any {
+	return map[string]any{"about": []any{person.String(), n}}
 }
 
 func TestIntrospectionShowsAttributes(t *testing.T) {
 	t.Parallel()
-	var source exposing
-	i := newInspector(t, &source)
+	i := newInspector(t, "about")
 	key := i.key(t, "service")
 	g := i.Login("alice")
-	if m := i.introspect(t, key, g.AccessToken.Reveal()).members(t); m["attributes"] != nil || source.asked.Load() != 0 {
-		t.Errorf("of an unbound user: %v", m)
+	attributes := func() any {
+		t.Helper()
+		m := i.introspect(t, key, g.AccessToken.Reveal()).members(t)
+		if m["active"] != true {
+			t.Errorf("answer = %v, want an active token", m)
+		}
+		return m["attributes"]
+	}
+	if got := attributes(); got != nil || i.asked.Load() != 0 {
+		t.Errorf("attributes of an unbound user = %v", got)
 	}
 	person := i.bind(t, &g)
-	about := func(n float64) map[string]any {
-		return map[string]any{"about": []any{person.String(), sessiontest.AppID, n}}
-	}
 	t.Run("that were read once, however often it is asked", func(t *testing.T) {
 		for range 3 {
-			if d := cmp.Diff(about(1), i.introspect(t, key, g.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
+			if d := cmp.Diff(about(person, 1), attributes()); d != "" {
 				t.Error(d)
 			}
 		}
@@ -317,23 +365,96 @@ func TestIntrospectionShowsAttributes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(about(1), i.introspect(t, key, other.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
+		g = other
+		if d := cmp.Diff(about(person, 1), attributes()); d != "" {
 			t.Errorf("with the session's next token: %s", d)
 		}
 	})
 	t.Run("that are read again when ver has risen", func(t *testing.T) {
 		person = i.bind(t, &g)
-		if d := cmp.Diff(about(2), i.introspect(t, key, g.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
+		if d := cmp.Diff(about(person, 2), attributes()); d != "" {
 			t.Error(d)
 		}
 	})
-	t.Run("or is unavailable while they cannot be read", func(t *testing.T) {
-		person = i.bind(t, &g)
-		source.fail.Store(true)
-		wantError(t, i.introspect(t, key, g.AccessToken.Reveal()), 503, "temporarily_unavailable", "storage_unavailable")
-		source.fail.Store(false)
-		if d := cmp.Diff(about(4), i.introspect(t, key, g.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
+	t.Run("that the policy still names", func(t *testing.T) {
+		i.exposes = []string{"other"}
+		if d := cmp.Diff(map[string]any{}, attributes()); d != "" {
+			t.Error(d)
+		}
+		i.exposes = nil
+		if got := attributes(); got != nil {
+			t.Errorf("attributes = %v, want no member", got)
+		}
+		i.exposes = []string{"about"}
+	})
+	t.Run("as an empty object when the person has none of them", func(t *testing.T) {
+		i := newInspector(t, "none")
+		key, g := i.key(t, "service"), i.Login("alice")
+		i.bind(t, &g)
+		if d := cmp.Diff(map[string]any{}, i.introspect(t, key, g.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
 			t.Error(d)
 		}
 	})
+}
+
+// A back end reads in the guide that a member which must be there and is not is
+// one that the service could not read.
+func TestIntrospectionWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(d *database){
+		"that refuses":               func(d *database) { d.fails.Store(true) },
+		"that hangs":                 func(d *database) { d.hangs.Store(true) },
+		"that is known to be away":   func(d *database) { d.away.Store(true) },
+		"known to be away and hangs": func(d *database) { d.away.Store(true); d.hangs.Store(true) },
+	} {
+		t.Run(name+" leaves out what it does not know, and no more", func(t *testing.T) {
+			t.Parallel()
+			i := newInspector(t, "about")
+			plain, open := i.key(t, "service"), i.key(t, "service openid")
+			seen, unseen, ended := i.Login("alice"), i.Login("bob"), i.Login("carol")
+			seenPerson, unseenPerson := i.bind(t, &seen), i.bind(t, &unseen)
+			before := i.introspect(t, open, seen.AccessToken.Reveal()).members(t)
+			if before["openid"] == nil || before["attributes"] == nil {
+				t.Fatalf("answer = %v", before)
+			}
+			i.introspect(t, open, ended.AccessToken.Reveal())
+			asked := i.asked.Load()
+			fail(i.database)
+
+			if d := cmp.Diff(before, i.introspect(t, open, seen.AccessToken.Reveal()).members(t)); d != "" {
+				t.Errorf("a session asked about before: -want +got:\n%s", d)
+			}
+			if before["person"] != seenPerson.String() {
+				t.Errorf("person = %v, want %s", before["person"], seenPerson)
+			}
+			for name, key := range map[string]servicekey.Presented{"service": plain, "service openid": open} {
+				a := i.introspect(t, key, unseen.AccessToken.Reveal())
+				m := a.members(t)
+				if a.Status != http.StatusOK || m["active"] != true || m["bound"] != true || m["person"] != unseenPerson.String() {
+					t.Errorf("with a key of scope %s: %d %s", name, a.Status, a.Body)
+				}
+				for _, member := range []string{"openid", "unionid", "attributes"} {
+					if v, there := m[member]; there {
+						t.Errorf("with a key of scope %s: %s = %v, want no such member", name, member, v)
+					}
+				}
+			}
+			if strings.Contains(name, "known") && i.asked.Load() != asked {
+				t.Errorf("a database that is known to be away was asked %d times", i.asked.Load()-asked)
+			}
+			if !strings.Contains(i.log.String(), `"left_out":["openid","unionid","attributes"]`) {
+				t.Error("the log does not say what was left out")
+			}
+			// Nothing of it brings back a session that ended.
+			i.revoke(t, ended.RefreshToken.Reveal())
+			wantInactive(t, i.introspect(t, open, ended.AccessToken.Reveal()))
+
+			i.away.Store(false)
+			i.fails.Store(false)
+			i.hangs.Store(false)
+			if m := i.introspect(t, open, unseen.AccessToken.Reveal()).members(t); m["openid"] == nil || m["attributes"] == nil {
+				t.Errorf("with the database back: %v", m)
+			}
+		})
+	}
 }

@@ -2,11 +2,13 @@ package oauth
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/maypok86/otter/v2"
 
+	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -17,16 +19,19 @@ const (
 	// maxMemo bounds how many sessions are remembered. With more the least busy
 	// ones are read again.
 	maxMemo = 1 << 14
-	// memoTimeout bounds a read, for whoever waits for it.
-	memoTimeout = 3 * time.Second
+	// memoTimeout bounds a read, and with it the time that an introspection
+	// waits for a database that does not answer.
+	memoTimeout = time.Second
 )
 
 // memo remembers something that is read for a session, as of a ver: what raises
-// ver makes it forgotten. A nil memo remembers nothing and must not be asked. It
-// is safe for concurrent use.
+// ver makes it forgotten. It is safe for concurrent use.
 type memo[V any] struct {
-	read  func(ctx context.Context, c *token.Claims) (V, error)
-	cache *otter.Cache[memoKey, V]
+	// answering reports whether the database answers. When it does not, nothing
+	// is read.
+	answering func() bool
+	read      func(ctx context.Context, c *token.Claims) (V, error)
+	cache     *otter.Cache[memoKey, V]
 }
 
 type memoKey struct {
@@ -34,9 +39,10 @@ type memoKey struct {
 	ver     int64
 }
 
-func newMemo[V any](read func(ctx context.Context, c *token.Claims) (V, error)) *memo[V] {
+func newMemo[V any](answering func() bool, read func(ctx context.Context, c *token.Claims) (V, error)) *memo[V] {
 	return &memo[V]{
-		read: read,
+		answering: answering,
+		read:      read,
 		cache: otter.Must(&otter.Options[memoKey, V]{
 			MaximumSize:      maxMemo,
 			ExpiryCalculator: otter.ExpiryWriting[memoKey, V](Remembered),
@@ -44,20 +50,39 @@ func newMemo[V any](read func(ctx context.Context, c *token.Claims) (V, error)) 
 	}
 }
 
+var (
+	errAway    = errors.New("oauth: the database is known to be away")
+	errTooLong = errors.New("oauth: the database did not answer in time")
+)
+
 // get returns what is known of the token's session, and reads it if need be,
 // once however many ask. Errors are not remembered.
+//
+// Errors: [auth.StorageUnavailable] when it is not known and the database does
+// not answer; those of reading.
 func (m *memo[V]) get(ctx context.Context, c *token.Claims) (V, error) {
-	return m.cache.Get(ctx, memoKey{c.Session, c.Ver}, otter.LoaderFunc[memoKey, V](func(ctx context.Context, _ memoKey) (V, error) {
+	key := memoKey{c.Session, c.Ver}
+	if v, ok := m.cache.GetIfPresent(key); ok {
+		return v, nil
+	}
+	var none V
+	if !m.answering() {
+		return none, &auth.Error{Code: auth.StorageUnavailable, Err: errAway}
+	}
+	return m.cache.Get(ctx, key, otter.LoaderFunc[memoKey, V](func(ctx context.Context, _ memoKey) (V, error) {
 		// Others wait for it as well, so it goes on when the first is gone.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), memoTimeout)
+		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), memoTimeout, errTooLong)
 		defer cancel()
-		return m.read(ctx, c)
+		v, err := m.read(ctx, c)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return none, &auth.Error{Code: auth.StorageUnavailable, Err: context.Cause(ctx)}
+		case err != nil:
+			return none, err
+		}
+		return v, nil
 	}))
 }
 
 // close ends what the memo has running.
-func (m *memo[V]) close() {
-	if m != nil {
-		m.cache.StopAllGoroutines()
-	}
-}
+func (m *memo[V]) close() { m.cache.StopAllGoroutines() }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/api/oauth"
+	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -19,11 +20,12 @@ func TestMemo(t *testing.T) {
 	session := func(ver int64) *token.Claims {
 		return &token.Claims{Session: uuid.MustParse("01936e2a-7b1d-7a52-9c33-1f2e3d4c5b6a"), Ver: ver}
 	}
+	answering := func() bool { return true }
 	t.Run("forgets after a minute, and what another ver had at once", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			reads := 0
-			get, closeMemo := oauth.NewMemo(func(context.Context, *token.Claims) (int, error) { reads++; return reads, nil })
+			get, closeMemo := oauth.NewMemo(answering, func(context.Context, *token.Claims) (int, error) { reads++; return reads, nil })
 			defer closeMemo()
 			want := func(c *token.Claims, n int) {
 				t.Helper()
@@ -43,7 +45,7 @@ func TestMemo(t *testing.T) {
 	t.Run("reads once for all who wait, whoever of them goes", func(t *testing.T) {
 		t.Parallel()
 		begun, release := make(chan struct{}), make(chan struct{})
-		get, closeMemo := oauth.NewMemo(func(ctx context.Context, _ *token.Claims) (string, error) {
+		get, closeMemo := oauth.NewMemo(answering, func(ctx context.Context, _ *token.Claims) (string, error) {
 			close(begun) // a second time it panics
 			<-release
 			return "read", ctx.Err()
@@ -69,7 +71,7 @@ func TestMemo(t *testing.T) {
 		t.Parallel()
 		broken := errors.New("broken")
 		failure := broken
-		get, closeMemo := oauth.NewMemo(func(context.Context, *token.Claims) (int, error) { return 1, failure })
+		get, closeMemo := oauth.NewMemo(answering, func(context.Context, *token.Claims) (int, error) { return 1, failure })
 		defer closeMemo()
 		if _, err := get(t.Context(), session(1)); !errors.Is(err, broken) {
 			t.Errorf("%v", err)
@@ -78,5 +80,37 @@ func TestMemo(t *testing.T) {
 		if got, err := get(t.Context(), session(1)); got != 1 || err != nil {
 			t.Errorf("%d, %v", got, err)
 		}
+	})
+	t.Run("waits a second for a database that hangs, and not at all for one that is known to", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			known, hangs := false, false
+			get, closeMemo := oauth.NewMemo(func() bool { return !known }, func(ctx context.Context, _ *token.Claims) (string, error) {
+				if hangs {
+					<-ctx.Done()
+				}
+				return "read", ctx.Err()
+			})
+			defer closeMemo()
+			want := func(ver int64, value string, code auth.Code, wait time.Duration) {
+				t.Helper()
+				began := time.Now()
+				if got, err := get(t.Context(), session(ver)); got != value || auth.CodeOf(err) != code {
+					t.Errorf("get() = %q, %v; want %q, %q", got, err, value, code)
+				}
+				if waited := time.Since(began); waited != wait {
+					t.Errorf("get() took %s, want %s", waited, wait)
+				}
+			}
+			want(1, "read", "", 0)
+			hangs = true
+			want(1, "read", "", 0)
+			want(2, "", auth.StorageUnavailable, time.Second)
+			known = true
+			want(1, "read", "", 0)
+			want(2, "", auth.StorageUnavailable, 0)
+			known, hangs = false, false
+			want(2, "read", "", 0)
+		})
 	})
 }

@@ -52,9 +52,9 @@ func TestIntrospectionAsksNoDatabase(t *testing.T) {
 	if err := store.AddServiceKey(t.Context(), k, f.Event(auth.AuditServiceKeyAdded)); err != nil {
 		t.Fatal(err)
 	}
-	keys := servicekey.NewAuthenticator(store, f.Clock.Now) // whose second does not pass
+	keys := servicekey.NewAuthenticator(store, 0, f.Clock.Now) // whose second does not pass
 	t.Cleanup(keys.Close)
-	h := oauth.NewIntrospection(web.NewGuard(keys), verifier, store, nil)
+	h := oauth.NewIntrospection(web.NewGuard(keys), verifier, &database{}, store, nil)
 	t.Cleanup(h.Close)
 	router := chi.NewRouter()
 	router.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))

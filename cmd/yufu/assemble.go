@@ -114,7 +114,7 @@ func serve(ctx context.Context, p parts) error {
 	bindings := newBindings(p, sessions, minter, platforms)
 	limits := oauth.NewExchangeLimits(p.limits.ExchangeFailureLimit, p.limits.ExchangeSuccessLimit, time.Now)
 	defer limits.Close()
-	serviceKeys := servicekey.NewAuthenticator(p.store, time.Now)
+	serviceKeys := servicekey.NewAuthenticator(p.store, p.lifetimes.MaxStaleness, time.Now)
 	defer serviceKeys.Close()
 	keyGuard := web.NewGuard(serviceKeys)
 	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper, follower)

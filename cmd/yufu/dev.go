@@ -198,7 +198,7 @@ func isAdminKey(ctx context.Context, s store, dir datadir.Dir) (bool, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("YUFU_DATA_DIR: admin key: %w", err)
 	}
-	keys := servicekey.NewAuthenticator(s, time.Now)
+	keys := servicekey.NewAuthenticator(s, 0, time.Now)
 	defer keys.Close()
 	k, err := keys.Authenticate(ctx, auth.Secret(strings.TrimSpace(string(b))))
 	if errors.Is(err, auth.ServiceKeyInvalid) {

@@ -19,6 +19,7 @@ import (
 	"github.com/yufu-auth/yufu/api/gate"
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
 
@@ -27,7 +28,7 @@ func routers(log *slog.Logger) map[apitest.Listener]http.Handler {
 	m := telemetry.NewMetrics("test")
 	return map[apitest.Listener]http.Handler{
 		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil, 5*time.Minute), binding.New(nil, nil), gate.New(nil, nil),
-			validation{introspection: oauth.NewIntrospection(nil, nil, nil, nil), forwardAuth: gate.NewForwardAuth(nil, nil, "")}),
+			validation{introspection: oauth.NewIntrospection(nil, nil, new(app.Directory), nil, nil), forwardAuth: gate.NewForwardAuth(nil, nil, "")}),
 		apitest.Admin: adminRouter(log, health.New(brokenDatabase{}, time.Now), m, nil, admin.New(admin.Config{})),
 	}
 }

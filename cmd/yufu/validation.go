@@ -7,6 +7,7 @@ import (
 	"github.com/yufu-auth/yufu/api/gate"
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/token"
@@ -16,7 +17,7 @@ import (
 type validation struct {
 	introspection *oauth.Introspection
 	forwardAuth   *gate.ForwardAuth
-	apps          *gate.AppCount
+	apps          *app.Directory
 }
 
 // newVerifier returns what says here whether an access token is good. It goes by
@@ -31,14 +32,14 @@ func newVerifier(p parts, follower *cutoffs.Follower) (*token.Verifier, error) {
 }
 
 func newValidation(ctx context.Context, p parts, verifier *token.Verifier, maxStaleness time.Duration, keys *web.Guard, attributes oauth.Attributes) (validation, error) {
-	apps, err := gate.OpenAppCount(ctx, gate.AppCountConfig{
+	apps, err := app.Open(ctx, app.Config{
 		Store: p.store, MaxStaleness: maxStaleness, Clock: time.Now, Log: p.log,
 	})
 	if err != nil {
 		return validation{}, err
 	}
 	return validation{
-		introspection: oauth.NewIntrospection(keys, verifier, p.store, attributes),
+		introspection: oauth.NewIntrospection(keys, verifier, apps, p.store, attributes),
 		forwardAuth:   gate.NewForwardAuth(verifier, apps, p.verifyCookie),
 		apps:          apps,
 	}, nil

@@ -308,19 +308,17 @@ func (s *Service) grant(ctx context.Context, app *auth.App, done Done, latest, n
 // now returns the time as stores keep it.
 func (s *Service) now() time.Time { return session.StoredTime(s.c.Clock()) }
 
-// Exposed returns those attributes of a person that the policy of the app names,
-// as JSON values; those that he has not are left out. A person who is not there
+// Exposed returns the attributes of a person that have these names, as JSON
+// values. Names that the person has not are left out. A person who is not there
 // has none.
-//
-// Errors: [auth.AppUnknown].
-func (s *Service) Exposed(ctx context.Context, person uuid.UUID, appID string) (map[string]json.RawMessage, error) {
-	app, err := s.c.Store.App(ctx, appID)
-	if err != nil || len(app.Policy.Attributes) == 0 {
-		return nil, err
+func (s *Service) Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error) {
+	exposed := map[string]json.RawMessage{}
+	if len(names) == 0 {
+		return exposed, nil
 	}
 	p, err := s.c.Store.Person(ctx, person)
 	if errors.Is(err, auth.NotFound) {
-		return nil, nil
+		return exposed, nil
 	}
 	if err != nil {
 		return nil, err
@@ -329,8 +327,7 @@ func (s *Service) Exposed(ctx context.Context, person uuid.UUID, appID string) (
 	if err := json.Unmarshal(p.Attributes, &all); err != nil {
 		return nil, fmt.Errorf("binding: the attributes of person %s: %w", person, err)
 	}
-	exposed := map[string]json.RawMessage{}
-	for _, name := range app.Policy.Attributes {
+	for _, name := range names {
 		if value, ok := all[name]; ok {
 			exposed[name] = value
 		}

@@ -14,7 +14,8 @@ const (
 	// FreshFor is how long the keys that were read are good without another
 	// look at the database: how long a revoked key may still work.
 	FreshFor = time.Second
-	// StaleFor is how long they are good when the database does not answer.
+	// StaleFor is how long they are good when the database does not answer, at
+	// least.
 	StaleFor = time.Minute
 
 	// readTimeout bounds a read or a write of this package.
@@ -40,8 +41,9 @@ var (
 // which there are tens, and reads them again when they are asked for and a
 // second old. It is safe for concurrent use.
 type Authenticator struct {
-	store Store
-	clock func() time.Time
+	store    Store
+	staleFor time.Duration
+	clock    func() time.Time
 
 	running context.Context // until Close
 	stop    context.CancelFunc
@@ -59,11 +61,13 @@ type Authenticator struct {
 	touched map[string]time.Time
 }
 
-// NewAuthenticator returns an authenticator. The caller closes it.
-func NewAuthenticator(store Store, clock func() time.Time) *Authenticator {
+// NewAuthenticator returns an authenticator. When the database does not answer,
+// the known keys are good for [StaleFor], or for maxStaleness if that is longer:
+// validation that goes on from memory needs them. The caller closes it.
+func NewAuthenticator(store Store, maxStaleness time.Duration, clock func() time.Time) *Authenticator {
 	running, stop := context.WithCancel(context.Background())
 	return &Authenticator{
-		store: store, clock: clock, running: running, stop: stop,
+		store: store, staleFor: max(StaleFor, maxStaleness), clock: clock, running: running, stop: stop,
 		known: map[string]Key{}, touched: map[string]time.Time{},
 	}
 }
@@ -114,10 +118,10 @@ func (a *Authenticator) key(ctx context.Context, id string) (Key, error) {
 	age := now.Sub(a.read)
 	k, known := a.known[id]
 	switch {
-	case known && age < StaleFor:
+	case known && age < a.staleFor:
 		a.mu.Unlock()
 		return k, nil
-	case a.failure != nil || age >= StaleFor:
+	case a.failure != nil || age >= a.staleFor:
 		err := a.failure
 		a.mu.Unlock()
 		return Key{}, &auth.Error{Code: auth.StorageUnavailable, Err: err}
@@ -169,7 +173,7 @@ func (a *Authenticator) refresh(ctx context.Context, id string) error {
 		a.owned.Go(func() { a.readAll(now, done) })
 	}
 	_, known := a.known[id]
-	wait := a.failure == nil || !known || age >= StaleFor
+	wait := a.failure == nil || !known || age >= a.staleFor
 	a.mu.Unlock()
 	if !wait {
 		return nil

@@ -104,7 +104,7 @@ func inBubble(t *testing.T, test func(t *testing.T, b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{keys: map[string]servicekey.Key{}}
-		b := &bench{memory: m, t: t, auth: servicekey.NewAuthenticator(m, time.Now)}
+		b := &bench{memory: m, t: t, auth: servicekey.NewAuthenticator(m, 0, time.Now)}
 		defer b.auth.Close()
 		test(t, b)
 	})
@@ -285,6 +285,22 @@ func TestDatabaseDown(t *testing.T) {
 			})
 		})
 	}
+	t.Run("the known keys are good for as long as validation goes on from memory", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			const maxStaleness = 5 * time.Minute
+			m := &memory{keys: map[string]servicekey.Key{}}
+			b := &bench{memory: m, t: t, auth: servicekey.NewAuthenticator(m, maxStaleness, time.Now)}
+			defer b.auth.Close()
+			_, key := b.add()
+			b.want(key, "")
+			b.set(func() { b.down = down })
+			time.Sleep(maxStaleness - time.Second)
+			b.want(key, "")
+			time.Sleep(time.Second)
+			b.want(key, auth.StorageUnavailable)
+		})
+	})
 	t.Run("it is not asked in a loop", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, b *bench) {

@@ -15,7 +15,8 @@
 // # Failure
 //
 // When the database does not answer, keys that were good a moment ago
-// ([StaleFor]) still are, so that validators can go on following the feed;
+// ([StaleFor], or the maximum staleness of revocation data if that is longer)
+// still are, so that validators can go on following the feed and asking;
 // later, and for keys never seen, the answer is [auth.StorageUnavailable].
 // However many bogus keys are presented, the database is asked a bounded number
 // of times a second.

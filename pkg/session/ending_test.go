@@ -18,6 +18,7 @@ import (
 	"github.com/yufu-auth/yufu/api/gate"
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -172,7 +173,7 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 	},
 	"introspection": func(t *testing.T, w *world, g session.Grant) auth.Code {
 		answer := w.serve(t, func(r chi.Router, v *token.Verifier) {
-			i := oauth.NewIntrospection(anyKey{}, v, w.store, nil)
+			i := oauth.NewIntrospection(anyKey{}, v, new(app.Directory), w.store, nil)
 			t.Cleanup(i.Close)
 			i.Mount(r)
 		}, httptest.NewRequest(http.MethodPost, "/oauth2/introspect", strings.NewReader(url.Values{"token": {g.AccessToken.Reveal()}}.Encode())))

@@ -134,3 +134,78 @@ func TestValidationFromMemory(t *testing.T) {
 		}
 	})
 }
+
+// Bound users, attributes and openids are what introspection reads in the
+// database when it is there.
+func TestIntrospectionWithoutDatabase(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(t *testing.T, server *pgtest.Server, line *pgtest.Proxy){
+		"that refuses": func(t *testing.T, server *pgtest.Server, _ *pgtest.Proxy) {
+			if err := server.Stop(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"that hangs": func(_ *testing.T, _ *pgtest.Server, line *pgtest.Proxy) {
+			line.Deafen(true)
+			line.Swallow()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			server := pgtest.NewServer(t)
+			near, err := url.Parse(server.DSN("postgres"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			line := pgtest.NewProxy(t, near.Host)
+			near.Host = line.Addr()
+			d := deploy(h, near.String())
+			d.env["YUFU_MAX_STALENESS"] = "30s"
+			_, s := d.serve("yufu", "--migrate")
+			d.addApp()
+			s.adminKey = d.serviceKey("admin")
+			plain, open := d.serviceKey("service"), d.serviceKey("service,openid")
+			s.admins("PATCH", "/admin/v1/apps/"+testApp, `{"policy":{"methods":["ticket"],"second_identity":"join","attributes":["department"]}}`).want(s, 200, "")
+			made := s.admins("POST", "/admin/v1/persons", `{"external_id":"1001","name":"李雷","attributes":{"department":"sales"}}`).want(s, 201, "")
+			var person struct{ ID string }
+			if err := json.Unmarshal([]byte(made.Body), &person); err != nil {
+				t.Fatal(err)
+			}
+			bound := func(user string) *answer {
+				login := s.logIn(user)
+				s.admins("POST", "/admin/v1/identities/"+login.Doc.UUID+"/bind", `{"person":"`+person.ID+`"}`).want(s, 200, "")
+				return s.refresh(login.Doc.RefreshToken).want(s, 200, "")
+			}
+			seen, unseen, erased := bound("alice"), bound("bob"), bound("carol")
+			s.eventually("the replica knows the policy", func() bool {
+				return strings.Contains(s.introspect(open, seen.Doc.AccessToken).Body, `"attributes":{"department":"sales"}`)
+			})
+			before := s.introspect(open, seen.Doc.AccessToken)
+			s.introspect(open, erased.Doc.AccessToken).holds(s, `{"active":true,`, `"openid":"`)
+			s.introspect(plain, erased.Doc.AccessToken).holds(s, `{"active":true,`)
+			s.admins("DELETE", "/admin/v1/identities/"+erased.Doc.UUID, "").want(s, 204, "")
+			lose(t, server, line)
+
+			if a := s.introspect(open, seen.Doc.AccessToken); a.Body != before.Body {
+				t.Errorf("of a session asked about before: %d %s, want %s", a.Status, a.Body, before.Body)
+			}
+			for scope, key := range map[string]string{"service": plain, "service openid": open} {
+				a := s.introspect(key, unseen.Doc.AccessToken)
+				a.holds(s, `{"active":true,`, `"bound":true,"person":"`+person.ID+`"`)
+				for _, member := range []string{"openid", "unionid", "attributes"} {
+					if strings.Contains(a.Body, `"`+member+`"`) {
+						t.Errorf("with a key of scope %s: %s, want no member %s", scope, a.Body, member)
+					}
+				}
+				if a := s.introspect(key, erased.Doc.AccessToken); a.Body != `{"active":false}`+"\n" {
+					t.Errorf("of an erased user: %d %s", a.Status, a.Body)
+				}
+			}
+			s.eventually("it is too long ago", func() bool {
+				return s.introspect(open, unseen.Doc.AccessToken).Status != http.StatusOK
+			})
+			s.introspect(open, unseen.Doc.AccessToken).want(s, 503, "storage_unavailable")
+		})
+	}
+}

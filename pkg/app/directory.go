@@ -1,0 +1,158 @@
+// Package app keeps the registered apps in memory, so that validation goes on
+// while the database is away ([Directory]).
+//
+// It does not own what stands in an app (pkg/auth) or who may change one
+// (api/admin).
+//
+// # States
+//
+// A directory is as old as its last answered question. It asks once a second, so
+// a change to an app is known everywhere a second later.
+//
+// # Failure
+//
+// While the database is away the directory answers from memory until it is older
+// than the maximum staleness, and with [auth.StorageUnavailable] after that. It
+// also reports that the database is away ([Directory.Answering]), so that others
+// do not wait for it.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+const (
+	// readInterval is how often the apps are read.
+	readInterval = time.Second
+	// readTimeout bounds a read.
+	readTimeout = 3 * time.Second
+	// patience is how long a read may take before the database counts as away.
+	patience = time.Second
+)
+
+// Directory knows all registered apps. It is safe for concurrent use, and its
+// methods except [Directory.Run] do no I/O.
+type Directory struct {
+	c     Config
+	known atomic.Pointer[snapshot]
+	// waiting is when the oldest unanswered read began; nil: all are answered.
+	// A read that failed counts as unanswered since the zero time.
+	waiting atomic.Pointer[time.Time]
+}
+
+// Config is what a [Directory] is made of. All fields are required.
+type Config struct {
+	Store interface {
+		Apps(ctx context.Context) ([]auth.App, error)
+	}
+	// MaxStaleness is how old the directory may be.
+	MaxStaleness time.Duration
+	Clock        func() time.Time
+	Log          *slog.Logger
+}
+
+// snapshot is the answer to one read. It never changes.
+type snapshot struct {
+	apps map[string]auth.App
+	// asked is when the read began.
+	asked time.Time
+}
+
+// Open returns a directory that is up to date, or an error when the database
+// does not answer. [Directory.Run] keeps it up to date.
+func Open(ctx context.Context, c Config) (*Directory, error) {
+	d := &Directory{c: c}
+	if err := d.read(ctx); err != nil {
+		return nil, fmt.Errorf("app: read the apps: %w", err)
+	}
+	return d, nil
+}
+
+// Run reads the apps once a second until ctx is done.
+func (d *Directory) Run(ctx context.Context) {
+	tick := time.NewTicker(readInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			// The age tells what a failure means. The follower of the cutoffs
+			// logs that the database is away.
+			if err := d.read(ctx); err != nil && ctx.Err() == nil {
+				d.c.Log.Debug("apps not read", "cause", err)
+			}
+		}
+	}
+}
+
+func (d *Directory) read(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	asked := d.c.Clock()
+	d.waiting.CompareAndSwap(nil, &asked)
+	apps, err := d.c.Store.Apps(ctx)
+	if err != nil {
+		d.waiting.Store(&time.Time{})
+		return err
+	}
+	s := &snapshot{apps: make(map[string]auth.App, len(apps)), asked: asked}
+	for i := range apps {
+		s.apps[apps[i].ID] = apps[i]
+	}
+	d.known.Store(s)
+	d.waiting.Store(nil)
+	return nil
+}
+
+// Answering reports whether the database answers: false when the last read
+// failed, or has waited for more than a second.
+func (d *Directory) Answering() bool {
+	since := d.waiting.Load()
+	return since == nil || d.c.Clock().Sub(*since) <= patience
+}
+
+var errStale = errors.New("app: the apps were read too long ago")
+
+func (d *Directory) check(s *snapshot) error {
+	if d.c.Clock().Sub(s.asked) > d.c.MaxStaleness {
+		return &auth.Error{Code: auth.StorageUnavailable, Err: errStale}
+	}
+	return nil
+}
+
+// App returns an app as it was at the last read.
+//
+// Errors: [auth.AppUnknown], also for an app that was registered since;
+// [auth.StorageUnavailable] when the last read is too long ago.
+func (d *Directory) App(appID string) (auth.App, error) {
+	s := d.known.Load()
+	if err := d.check(s); err != nil {
+		return auth.App{}, err
+	}
+	a, ok := s.apps[appID]
+	if !ok {
+		return auth.App{}, auth.AppUnknown
+	}
+	return a, nil
+}
+
+// Several reports whether more than one app is registered.
+//
+// Errors: [auth.StorageUnavailable] when there was one at most, and the last
+// read is too long ago. Apps are disabled and never deleted, so several remain
+// several.
+func (d *Directory) Several() (bool, error) {
+	s := d.known.Load()
+	if len(s.apps) > 1 {
+		return true, nil
+	}
+	return false, d.check(s)
+}

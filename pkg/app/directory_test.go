@@ -1,0 +1,203 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/yufu-auth/yufu/pkg/app"
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memory is a store of apps that can fail and hang.
+type memory struct {
+	mu    sync.Mutex
+	apps  []auth.App
+	err   error
+	hangs bool
+}
+
+func (m *memory) Apps(ctx context.Context) ([]auth.App, error) {
+	m.mu.Lock()
+	apps, err, hangs := m.apps, m.err, m.hangs
+	m.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return apps, err
+}
+
+func (m *memory) set(change func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change()
+}
+
+// apps returns n apps, wx1 and so on.
+func apps(n int) []auth.App {
+	var all []auth.App
+	for i := range n {
+		all = append(all, auth.App{ID: fmt.Sprint("wx", i+1), Policy: auth.Policy{Attributes: []string{"department"}}})
+	}
+	return all
+}
+
+const maxStaleness = 30 * time.Second
+
+func open(t *testing.T, m *memory) (*app.Directory, error) {
+	t.Helper()
+	return app.Open(t.Context(), app.Config{
+		Store: m, MaxStaleness: maxStaleness, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+	})
+}
+
+// inBubble runs a directory of one app in a bubble of time.
+func inBubble(t *testing.T, test func(t *testing.T, m *memory, d *app.Directory)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{apps: apps(1)}
+		d, err := open(t, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { d.Run(ctx) })
+		defer running.Wait()
+		defer stop()
+		time.Sleep(time.Hour + time.Millisecond) // after a read, not in it
+		test(t, m, d)
+	})
+}
+
+func wantApp(t *testing.T, d *app.Directory, id string, want auth.Code) {
+	t.Helper()
+	synctest.Wait()
+	a, err := d.App(id)
+	if auth.CodeOf(err) != want {
+		t.Errorf("App(%s) error = %v, want %q", id, err, want)
+	}
+	if err == nil && (a.ID != id || len(a.Policy.Attributes) != 1) {
+		t.Errorf("App(%s) = %+v", id, a)
+	}
+}
+
+func wantSeveral(t *testing.T, d *app.Directory, several bool, want auth.Code) {
+	t.Helper()
+	synctest.Wait()
+	if got, err := d.Several(); got != several || auth.CodeOf(err) != want {
+		t.Errorf("Several() = %t, %v; want %t, %q", got, err, several, want)
+	}
+}
+
+func wantAnswering(t *testing.T, d *app.Directory, want bool) {
+	t.Helper()
+	synctest.Wait()
+	if got := d.Answering(); got != want {
+		t.Errorf("Answering() = %t, want %t", got, want)
+	}
+}
+
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	t.Run("fails without a database", func(t *testing.T) {
+		t.Parallel()
+		if _, err := open(t, &memory{err: auth.StorageUnavailable}); !errors.Is(err, auth.StorageUnavailable) {
+			t.Errorf("Open() error = %v, want %v", err, auth.StorageUnavailable)
+		}
+	})
+	t.Run("reads the apps", func(t *testing.T) {
+		t.Parallel()
+		for n := range 4 {
+			d, err := open(t, &memory{apps: apps(n)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if several, err := d.Several(); several != (n > 1) || err != nil {
+				t.Errorf("%d apps: Several() = %t, %v", n, several, err)
+			}
+		}
+	})
+}
+
+func TestDirectory(t *testing.T) {
+	t.Parallel()
+	t.Run("knows a change within a second", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
+			wantApp(t, d, "wx1", "")
+			wantApp(t, d, "wx2", auth.AppUnknown)
+			wantSeveral(t, d, false, "")
+			m.set(func() { m.apps = apps(2) })
+			time.Sleep(time.Second)
+			wantApp(t, d, "wx2", "")
+			wantSeveral(t, d, true, "")
+		})
+	})
+	t.Run("answers from memory until it is too old", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
+			m.set(func() { m.err = auth.StorageUnavailable })
+			time.Sleep(maxStaleness - time.Second)
+			wantApp(t, d, "wx1", "")
+			wantSeveral(t, d, false, "")
+			time.Sleep(time.Second)
+			wantApp(t, d, "wx1", auth.StorageUnavailable)
+			wantSeveral(t, d, false, auth.StorageUnavailable)
+			m.set(func() { m.err = nil })
+			time.Sleep(time.Second)
+			wantApp(t, d, "wx1", "")
+			wantSeveral(t, d, false, "")
+		})
+	})
+	t.Run("knows for ever that there are several apps", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
+			m.set(func() { m.apps = apps(2) })
+			time.Sleep(time.Second)
+			m.set(func() { m.err = auth.StorageUnavailable })
+			time.Sleep(time.Hour)
+			wantSeveral(t, d, true, "")
+			wantApp(t, d, "wx1", auth.StorageUnavailable)
+		})
+	})
+	t.Run("knows within a second that the database refuses", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
+			wantAnswering(t, d, true)
+			m.set(func() { m.err = auth.StorageUnavailable })
+			for range 10 {
+				time.Sleep(time.Second)
+				wantAnswering(t, d, false)
+			}
+			m.set(func() { m.err = nil })
+			time.Sleep(time.Second)
+			wantAnswering(t, d, true)
+		})
+	})
+	t.Run("knows within two seconds that the database hangs, and until it answers", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
+			m.set(func() { m.hangs = true })
+			time.Sleep(2 * time.Second)
+			for range 100 {
+				wantAnswering(t, d, false)
+				time.Sleep(100 * time.Millisecond)
+			}
+			m.set(func() { m.hangs = false })
+			time.Sleep(4 * time.Second) // the read that hangs has to end
+			wantAnswering(t, d, true)
+			wantApp(t, d, "wx1", "")
+		})
+	})
+}
