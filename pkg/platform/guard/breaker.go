@@ -68,7 +68,7 @@ func platformFailed(err error) bool { return errors.Is(err, auth.PlatformUnavail
 // neither opens nor closes the breaker, and the next call takes its place among
 // the probes.
 func excluded(err error) bool {
-	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer, auth.RateLimited, auth.StorageUnavailable} {
+	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer, errHeldBack, auth.RateLimited, auth.StorageUnavailable} {
 		if errors.Is(err, neutral) {
 			return true
 		}

@@ -21,12 +21,16 @@
 // probe by hanging up, or gets around a limit.
 //
 // When the platform asks for a pause (its quota), the caller that was told so is
-// held back for a minute. Only when several callers were told so within that
-// minute, and nobody was let in meanwhile, is the whole app held back: the quota
-// may be counted per user, and then one user could otherwise keep everybody out.
-// For the same reason callers of one IPv6 /48 are one, and an app that is held
-// back lets somebody through every few seconds: the hold is over as soon as the
-// platform lets him in.
+// held back for a minute, but for one call a second: other users behind the same
+// address get in, and the hold ends as soon as the platform lets one of them in.
+// Only when several callers were told so within that minute, and no caller was
+// let in meanwhile, is the whole app held back: the quota may be counted per
+// user, and then one user could otherwise keep everybody out. For the same reason
+// callers of one IPv6 /48 are one, and an app that is held back lets one call a
+// second through of the callers that are not held back, and one of all others.
+// A caller that had its turn is one of the others from then on. The hold is over
+// as soon as the platform lets a caller in. A turn is taken right before a call
+// goes out, so what is refused here uses up none.
 //
 // # Failure
 //

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -26,16 +25,6 @@ const (
 	defaultConcurrency = 128
 	// queueTimeout is how long a call waits for its turn.
 	queueTimeout = time.Second
-	// maxCallers bounds the memory of an app's callers that are held back.
-	maxCallers = 1 << 12
-	// quotaPause is how long a caller, or the app, is held back.
-	quotaPause = time.Minute
-	// quotaCallers is how many callers must have been told of the quota within
-	// a pause, with nobody let in meanwhile, before the whole app is held back.
-	quotaCallers = 3
-	// quotaProbe is how often, while the app is held back, one caller who is not
-	// held back himself is let through, to find out whether it is over.
-	quotaProbe = 3 * time.Second
 )
 
 // Guard wraps a provider. It is a [platform.Provider] itself, and safe for
@@ -116,8 +105,8 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, seen error, call
 	if g.codes.seen(hash) {
 		return seen
 	}
-	if wait := a.paused(caller, g.clock()); wait > 0 {
-		return &auth.Error{Code: auth.PlatformQuota, RetryAfter: wait, Err: errHeldBack}
+	if err := a.check(caller, g.clock()); err != nil {
+		return err
 	}
 	done, err := a.allow(g.clock())
 	if err != nil {
@@ -126,10 +115,11 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, seen error, call
 	// Whatever happens in there, a panic too, the breaker hears of it.
 	err = errPanicked
 	defer func() { done(err) }()
-	err = g.call(ctx, hash, seen, call)
+	err = g.call(ctx, a, hash, seen, call)
 	switch {
 	case err == nil:
-		a.letIn()
+		a.letIn(caller)
+	case errors.Is(err, errHeldBack):
 	case errors.Is(err, auth.PlatformQuota) && a.pause(caller, g.clock()):
 		err = fmt.Errorf("%w: several callers were told so; the app is held back for %s", err, quotaPause)
 	}
@@ -146,13 +136,12 @@ var (
 	errPhoneSeen = &auth.Error{Code: auth.PhoneCodeInvalid, Err: errSent}
 	errNoPhone   = &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("guard: this platform tells no phone numbers, %w", platform.ErrNotSent)}
 
-	errHeldBack = errors.New("guard: the platform asked for a pause")
 	errPanicked = errors.New("guard: the provider panicked")
 	errBusy     = &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: time.Second, Err: errors.New("guard: too many calls to the platform are under way")}
 )
 
 // call takes a slot and makes the call, unless the code went out meanwhile.
-func (g *Guard) call(ctx context.Context, hash codeHash, seen error, call func(context.Context) error) error {
+func (g *Guard) call(ctx context.Context, a *app, hash codeHash, seen error, call func(context.Context) error) error {
 	select {
 	case g.slots <- struct{}{}:
 	default:
@@ -170,11 +159,18 @@ func (g *Guard) call(ctx context.Context, hash codeHash, seen error, call func(c
 	if err := ctx.Err(); err != nil {
 		return err // before the code is spent
 	}
-	if err := platform.Check(ctx); err != nil {
-		return err
-	}
+	// The code comes first: what is refused for it must not use up a turn.
 	if !g.codes.claim(hash, g.clock()) {
 		return seen
+	}
+	undo, err := a.take(platform.CallerOf(ctx), g.clock())
+	if err == nil {
+		err = platform.Check(ctx)
+	}
+	if err != nil {
+		undo()
+		g.codes.release(hash)
+		return err
 	}
 	// From here on the code is spent, and the answer is heard even when the
 	// caller hangs up: a wrong code, or a quota that is used up, counts against
@@ -185,7 +181,10 @@ func (g *Guard) call(ctx context.Context, hash codeHash, seen error, call func(c
 		spent, cancel = context.WithDeadline(spent, deadline)
 		defer cancel()
 	}
-	return call(spent)
+	if err = call(spent); errors.Is(err, platform.ErrNotSent) {
+		undo()
+	}
+	return err
 }
 
 // app returns the state of a lane.
@@ -203,74 +202,9 @@ func (g *Guard) app(l lane) *app {
 // app is what the guard knows of one kind of call for one app.
 type app struct {
 	breaker *breaker
-
-	mu      sync.Mutex
-	callers map[string]time.Time // until when each is held back
-	told    map[string]struct{}  // their owners, if told since anybody was let in
-	until   time.Time            // until when the whole app is held back
-	probeAt time.Time            // when one caller may find out whether it still must be
+	*quota
 }
 
 func newApp(id string, clock func() time.Time) *app {
-	return &app{
-		breaker: newBreaker(id, clock),
-		callers: make(map[string]time.Time),
-		told:    make(map[string]struct{}),
-	}
-}
-
-// paused returns how long the caller must still wait.
-func (a *app) paused(caller string, now time.Time) time.Duration {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if wait := a.callers[caller].Sub(now); wait > 0 {
-		return max(wait, a.until.Sub(now))
-	}
-	wait := a.until.Sub(now)
-	if wait > 0 && !now.Before(a.probeAt) {
-		a.probeAt = now.Add(quotaProbe)
-		return 0
-	}
-	return max(wait, 0)
-}
-
-// owner returns what a caller is counted by when several are: an IPv4 address,
-// or the /48 of an IPv6 network, since that is what one customer is given.
-func owner(caller string) string {
-	p, err := netip.ParsePrefix(caller)
-	if err != nil || !p.Addr().Is6() || p.Bits() < 48 {
-		return caller
-	}
-	return netip.PrefixFrom(p.Addr(), 48).Masked().String()
-}
-
-// pause holds a caller back, and the whole app if enough of them are. It
-// reports whether the app now is.
-func (a *app) pause(caller string, now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for c, until := range a.callers {
-		if !until.After(now) {
-			delete(a.callers, c)
-			delete(a.told, owner(c))
-		}
-	}
-	if len(a.callers) < maxCallers {
-		a.callers[caller] = now.Add(quotaPause)
-		a.told[owner(caller)] = struct{}{}
-	}
-	if len(a.told) < quotaCallers {
-		return false
-	}
-	a.until, a.probeAt = now.Add(quotaPause), now.Add(quotaProbe)
-	return true
-}
-
-// letIn notes that the platform let somebody in: its quota is not one of the
-// whole app, or not any more.
-func (a *app) letIn() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	clear(a.told)
-	a.until = time.Time{}
+	return &app{breaker: newBreaker(id, clock), quota: newQuota()}
 }

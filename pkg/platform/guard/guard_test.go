@@ -269,18 +269,98 @@ func TestQuota(t *testing.T) {
 			if got := p.calls.Load(); got != 1 {
 				t.Errorf("%d calls reached the platform, want 1", got)
 			}
-			time.Sleep(20 * time.Second)
-			if e := wantCode(t, attempt(g, "wx1", "greedy"), auth.PlatformQuota); e.RetryAfter != 40*time.Second {
-				t.Errorf("Retry-After %s, want 40s", e.RetryAfter)
-			}
 			wantCode(t, attempt(g, "wx1", "honest"), "")
 			wantCode(t, attempt(g, "wx2", "greedy"), auth.PlatformQuota) // another app has a quota of its own
 			if got := p.calls.Load(); got != 3 {
 				t.Errorf("%d calls reached the platform, want 3", got)
 			}
+			if e := wantCode(t, attempt(g, "wx1", "greedy"), auth.PlatformQuota); e.RetryAfter != quotaPause {
+				t.Errorf("Retry-After %s, want %s", e.RetryAfter, quotaPause)
+			}
+		})
+	})
+	t.Run("lets one call a second of a caller through that is held back, until one is let in", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformQuota)}
+			g := New(p, Config{})
+			wantCode(t, attempt(g, "wx1", "shared"), auth.PlatformQuota)
+			for range 10 {
+				time.Sleep(time.Second)
+				for range 10 {
+					wantCode(t, attempt(g, "wx1", "shared"), auth.PlatformQuota)
+				}
+			}
+			if got := p.calls.Load(); got != 11 {
+				t.Errorf("%d calls reached the platform in 10 s, want 11", got)
+			}
+			// Told ten times more, and still it is one caller.
 			p.answer = always(nil)
-			time.Sleep(quotaPause)
-			wantCode(t, attempt(g, "wx1", "greedy"), "")
+			wantCode(t, attempt(g, "wx1", "honest"), "")
+			time.Sleep(time.Second)
+			for range 10 {
+				wantCode(t, attempt(g, "wx1", "shared"), "")
+			}
+		})
+	})
+	t.Run("lets a turn pass only for a call that goes out", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformQuota)}
+			g := New(p, Config{})
+			used := "used"
+			cheap := func() {
+				ctx := platform.WithCaller(t.Context(), "shared")
+				_, err := g.ExchangeCode(ctx, platform.Credentials{AppID: "wx1"}, used)
+				wantCode(t, err, auth.CodeUsed)
+				p.answer = always(&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent})
+				wantCode(t, attempt(g, "wx1", "shared"), auth.CodeInvalid)
+				ctx = platform.WithCheck(ctx, func() error { return auth.RateLimited })
+				_, err = g.ExchangeCode(ctx, platform.Credentials{AppID: "wx1"}, "unsent")
+				wantCode(t, err, auth.RateLimited)
+			}
+			ctx := platform.WithCaller(t.Context(), "shared")
+			_, err := g.ExchangeCode(ctx, platform.Credentials{AppID: "wx1"}, used)
+			wantCode(t, err, auth.PlatformQuota)
+			time.Sleep(time.Second)
+			for range 10 {
+				cheap()
+			}
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "shared"), "")
+			// The same while the whole app is held back.
+			p.answer = always(auth.PlatformQuota)
+			for i := range quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
+			}
+			time.Sleep(time.Second)
+			for range 10 {
+				cheap()
+			}
+			p.answer = always(nil)
+			wantCode(t, attempt(g, "wx1", "shared"), "")
+		})
+	})
+	t.Run("of an app is tried by others than those who had their turn", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &scripted{answer: always(auth.PlatformQuota)}
+			g := New(p, Config{})
+			for i := range quotaCallers {
+				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
+			}
+			// Whoever is first in each second uses the turn up with a wrong code.
+			p.answer = func(_, caller string) error {
+				if caller == "honest" {
+					return nil
+				}
+				return auth.CodeInvalid
+			}
+			time.Sleep(time.Second)
+			wantCode(t, attempt(g, "wx1", "mallory"), auth.CodeInvalid)
+			wantCode(t, attempt(g, "wx1", "honest"), auth.PlatformQuota)
+			time.Sleep(time.Second)
+			for range 5 {
+				_ = attempt(g, "wx1", "mallory")
+			}
+			wantCode(t, attempt(g, "wx1", "honest"), "")
 		})
 	})
 	t.Run("holds back the app once several callers were told so", func(t *testing.T) {
@@ -312,17 +392,17 @@ func TestQuota(t *testing.T) {
 				wantCode(t, attempt(g, "wx1", fmt.Sprint("greedy", i)), auth.PlatformQuota)
 			}
 			wantCode(t, attempt(g, "wx1", "honest"), auth.PlatformQuota)
-			time.Sleep(quotaProbe)
-			wantCode(t, attempt(g, "wx1", "greedy0"), auth.PlatformQuota) // is no probe
+			time.Sleep(time.Second)
+			wantCode(t, attempt(g, "wx1", "greedy0"), auth.PlatformQuota) // has a turn of its own
 			for range 10 {
 				wantCode(t, attempt(g, "wx1", "honest"), "")
 			}
-			if got := p.calls.Load(); got != quotaCallers+10 {
-				t.Errorf("%d calls reached the platform, want %d", got, quotaCallers+10)
+			if got := p.calls.Load(); got != quotaCallers+11 {
+				t.Errorf("%d calls reached the platform, want %d", got, quotaCallers+11)
 			}
 		})
 	})
-	t.Run("asks the platform once every few seconds while the app is held back", func(t *testing.T) {
+	t.Run("asks the platform once a second while the app is held back", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
@@ -330,7 +410,7 @@ func TestQuota(t *testing.T) {
 				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
 			}
 			for round := range 100 {
-				time.Sleep(quotaProbe)
+				time.Sleep(time.Second)
 				for i := range 10 {
 					wantCode(t, attempt(g, "wx1", fmt.Sprint("another", round, i)), auth.PlatformQuota)
 				}

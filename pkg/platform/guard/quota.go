@@ -1,0 +1,170 @@
+package guard
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+const (
+	// maxCallers bounds the memory of an app's callers that are held back.
+	maxCallers = 1 << 12
+	// quotaPause is how long a caller, or the app, is held back.
+	quotaPause = time.Minute
+	// quotaCallers is how many callers must have been told of the quota within
+	// a pause, with no caller let in meanwhile, before the whole app is held back.
+	quotaCallers = 3
+	// quotaTrickle is how often one call goes out in spite of a hold.
+	quotaTrickle = time.Second
+)
+
+var errHeldBack = errors.New("guard: the platform asked for a pause")
+
+// quota holds back callers that the platform told of a quota, and the whole app
+// when several of them were told. It is safe for concurrent use.
+type quota struct {
+	mu      sync.Mutex
+	callers map[string]*hold
+	told    map[string]struct{} // owners of callers, told since a caller was let in
+	until   time.Time           // when the hold of the whole app ends
+	// When one more call may go out while the whole app is held back: of a
+	// caller that is not held back, and of all the others together. Callers
+	// that use up their turns do not use up those of the others.
+	freshNext, heldNext time.Time
+}
+
+// hold is one caller that is held back.
+type hold struct {
+	until time.Time // when the hold ends
+	next  time.Time // when one more call of the caller may go out
+	// probe says that the platform has not told this caller of the quota: it
+	// only used its turn while the whole app was held back.
+	probe bool
+}
+
+func newQuota() *quota {
+	return &quota{callers: make(map[string]*hold), told: make(map[string]struct{})}
+}
+
+// check returns an error with the time to wait for a caller that is held back,
+// unless one of its calls may go out now.
+func (q *quota) check(caller string, now time.Time) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, err := q.turn(caller, now)
+	return err
+}
+
+// take is check right before a call goes out, and takes the caller's turn. Undo
+// gives the turn back, when nothing was sent after all.
+func (q *quota) take(caller string, now time.Time) (undo func(), err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	next, err := q.turn(caller, now)
+	if err != nil || next == nil {
+		return func() {}, err
+	}
+	before := *next
+	*next = now.Add(quotaTrickle)
+	added := false
+	if q.callers[caller] == nil && len(q.callers) < maxCallers {
+		q.callers[caller] = &hold{until: now.Add(quotaPause), next: *next, probe: true}
+		added = true
+	}
+	return func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		*next = before
+		if h := q.callers[caller]; added && h != nil && h.probe {
+			delete(q.callers, caller)
+		}
+	}, nil
+}
+
+// turn returns when the next call of a caller that is held back may go out, or
+// nil for a caller that is not. The error says how long the hold lasts.
+func (q *quota) turn(caller string, now time.Time) (next *time.Time, err error) {
+	h := q.callers[caller]
+	if h != nil && !h.until.After(now) {
+		delete(q.callers, caller)
+		delete(q.told, owner(caller))
+		h = nil
+	}
+	wait := q.until.Sub(now)
+	all := wait > 0
+	if h != nil && h.probe && !all {
+		h = nil
+	}
+	switch {
+	case all && h != nil:
+		next, wait = &q.heldNext, max(wait, h.until.Sub(now))
+	case all:
+		next = &q.freshNext
+	case h != nil:
+		next, wait = &h.next, h.until.Sub(now)
+	default:
+		return nil, nil
+	}
+	if now.Before(*next) {
+		return nil, &auth.Error{Code: auth.PlatformQuota, RetryAfter: wait, Err: errHeldBack}
+	}
+	return next, nil
+}
+
+// owner returns what a caller is counted by when several are: an IPv4 address,
+// or the /48 of an IPv6 network, since that is what one customer is given.
+func owner(caller string) string {
+	p, err := netip.ParsePrefix(caller)
+	if err != nil || !p.Addr().Is6() || p.Bits() < 48 {
+		return caller
+	}
+	return netip.PrefixFrom(p.Addr(), 48).Masked().String()
+}
+
+// pause holds a caller back, and the whole app if enough of them are. It
+// reports whether the app now is.
+func (q *quota) pause(caller string, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for c, h := range q.callers {
+		if !h.until.After(now) {
+			delete(q.callers, c)
+			delete(q.told, owner(c))
+		}
+	}
+	h := q.callers[caller]
+	if h == nil && len(q.callers) < maxCallers {
+		h = &hold{probe: true}
+		q.callers[caller] = h
+	}
+	if h != nil {
+		if h.probe {
+			// A caller that is told again counts once: it must not hold the app
+			// back with the calls that are let through in spite of its hold.
+			q.told[owner(caller)] = struct{}{}
+			h.next = now.Add(quotaTrickle)
+		}
+		h.until, h.probe = now.Add(quotaPause), false
+	}
+	if len(q.told) < quotaCallers {
+		return false
+	}
+	if !q.until.After(now) {
+		q.freshNext, q.heldNext = now.Add(quotaTrickle), now.Add(quotaTrickle)
+	}
+	q.until = now.Add(quotaPause)
+	return true
+}
+
+// letIn notes that the platform let a caller in: its quota is neither the
+// caller's nor that of the whole app, or not any more.
+func (q *quota) letIn(caller string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.callers, caller)
+	clear(q.told)
+	q.until = time.Time{}
+}
