@@ -45,8 +45,9 @@ func delayOf(a *binding.Attempts, q *binding.AttemptQuery) BindingDelay {
 			d.UUID = &id
 		}
 	case binding.ByAddress:
-		address := a.Key
-		if p, err := netip.ParsePrefix(a.Key); err == nil && p.IsSingleIP() {
+		address, app := a.Address()
+		d.App = &app
+		if p, err := netip.ParsePrefix(address); err == nil && p.IsSingleIP() {
 			address = p.Addr().String()
 		}
 		d.Address = &address
@@ -83,8 +84,7 @@ func (a *API) ListBindingDelays(ctx context.Context, r ListBindingDelaysRequestO
 		if err != nil || addr.Zone() != "" {
 			return nil, auth.Invalid("address is an IPv4 or IPv6 address")
 		}
-		k := binding.AddressKey(web.Network(addr).String())
-		q.Kind, q.Key = k.Kind, k.Key
+		q.Kind, q.Key = binding.ByAddress, web.Network(addr).String()
 	}
 	if p.Cursor != nil {
 		var ok bool

@@ -344,7 +344,7 @@ func TestBindingDelays(t *testing.T) {
 			id := w.Login("alice").Session.Identity
 			event := w.Event(auth.AuditBindingDelayed)
 			for _, keys := range [][]binding.AttemptKey{
-				{binding.IdentityKey(id), binding.AddressKey("2001:db8::/64"), binding.AddressKey("192.0.2.1/32")},
+				{binding.IdentityKey(id), binding.AddressKey("2001:db8::/64", sessiontest.AppID), binding.AddressKey("192.0.2.1/32", sessiontest.AppID)},
 			} {
 				for range 5 {
 					if _, err := w.store.Reserve(t.Context(), keys, w.Clock.Now(), event); err != nil {
@@ -365,7 +365,7 @@ func TestBindingDelays(t *testing.T) {
 				t.Fatalf("%+v", delayed)
 			}
 			for address, want := range map[string]string{"192.0.2.1": "192.0.2.1", "2001:db8::7": "2001:db8::/64"} {
-				if got := list(adminclient.ListBindingDelaysParams{Address: &address}); len(got) != 1 || *got[0].Address != want || got[0].DelayedUntil != nil {
+				if got := list(adminclient.ListBindingDelaysParams{Address: &address}); len(got) != 1 || *got[0].Address != want || *got[0].App != sessiontest.AppID || got[0].DelayedUntil != nil {
 					t.Errorf("%s: %+v", address, got)
 				}
 			}

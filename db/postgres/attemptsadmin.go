@@ -23,7 +23,8 @@ select a.kind, a.key, a.failures, a.at, a.blocked_until, (
   from named n join person_facts f on f.name = n.name and f.mac = decode(a.key, 'hex')
   where a.kind = 'value')
 from bind_attempts a
-where a.expires_at > $1 and a.failures > 0 and ($2::text is null or a.kind = $2) and ($3::text is null or a.key = $3)
+where a.expires_at > $1 and a.failures > 0 and ($2::text is null or a.kind = $2) and ($3::text is null or a.key = $3
+    or a.kind = 'address' and a.key > $3 || ' ' and a.key < $3 || '!')
   and ($4::uuid is null or a.kind = 'value' and a.key in (
     select encode(f.mac, 'hex') from person_facts f where f.person_id = $4))
   and (not $5 or a.blocked_until > $1)

@@ -11,7 +11,7 @@ import (
 
 // keys are an identity, a value and an address.
 func attemptKeys() []binding.AttemptKey {
-	return []binding.AttemptKey{binding.IdentityKey(newID()), binding.ValueKey(mac(1)), binding.AddressKey("192.0.2.1")}
+	return []binding.AttemptKey{binding.IdentityKey(newID()), binding.ValueKey(mac(1)), binding.AddressKey("192.0.2.1/32", appA)}
 }
 
 func (f *fixture) reserve(t testing.TB, keys []binding.AttemptKey, now time.Time) binding.Reservation {
@@ -73,10 +73,19 @@ var attemptTests = []test{
 		f.fail(t, keys[1:2], t0.Add(20*time.Second), 5)
 		f.wait(t, keys, t0.Add(20*time.Second), 30*time.Second)
 	}},
-	{"an_address_has_fifty", func(t *testing.T, f *fixture) {
+	{"an_address_has_fifty_in_an_app_and_then_one_a_second", func(t *testing.T, f *fixture) {
 		address := attemptKeys()[2:]
+		before := f.counts(t)
 		f.fail(t, address, t0, 50)
-		f.wait(t, address, t0, 30*time.Second)
+		now := t0
+		for range 30 {
+			f.wait(t, address, now, time.Second)
+			now = now.Add(time.Second)
+			f.fail(t, address, now, 1)
+		}
+		f.wantCounts(t, before, counts{Audit: 1})
+		f.fail(t, []binding.AttemptKey{binding.AddressKey("192.0.2.1/32", appB)}, t0, 50)
+		f.wait(t, address, t0.Add(-time.Hour), time.Second) // a clock that went back
 	}},
 	{"failures_are_forgiven_one_by_one", func(t *testing.T, f *fixture) {
 		keys := attemptKeys()[:1]

@@ -177,10 +177,10 @@ var delayTests = []test{
 		id, soon, past := newID(), t0.Add(time.Minute), t0.Add(-time.Minute)
 		hex := func(m []byte) string { return fmt.Sprintf("%x", m) }
 		f.plantAttempts(t, binding.ByIdentity, id.String(), 5, soon, soon)
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.1", 1, time.Time{}, soon)
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.2", 60, past, soon)
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.3", 60, past, past) // says nothing any more
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.4", 0, time.Time{}, soon)
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.1 wx1", 1, time.Time{}, soon)
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.2 wx1", 60, past, soon)
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.3 wx1", 60, past, past) // says nothing any more
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.4 wx1", 0, time.Time{}, soon)
 		f.plantAttempts(t, binding.ByValue, hex(factMAC(0xab)), 6, soon, soon)
 		f.plantAttempts(t, binding.ByValue, hex(factMAC(2)), 6, soon, soon) // of two persons
 		f.plantAttempts(t, binding.ByValue, hex(factMAC(3)), 6, soon, soon) // of nobody
@@ -195,7 +195,12 @@ var delayTests = []test{
 			}
 			return keys
 		}
-		all := []string{"192.0.2.1", "192.0.2.2", id.String(), hex(factMAC(2)), hex(factMAC(3)), hex(factMAC(0xab))}
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.22 wx1", 9, past, soon)
+		f.plantAttempts(t, binding.ByAddress, "192.0.2.2 wx2", 9, past, soon)
+		wantEqual(t, "an address", list(binding.AttemptQuery{Kind: binding.ByAddress, Key: "192.0.2.2"}), []string{"192.0.2.2 wx1", "192.0.2.2 wx2"})
+		wantEqual(t, "an address in an app", list(binding.AttemptQuery{Kind: binding.ByAddress, Key: "192.0.2.2 wx2"}), []string{"192.0.2.2 wx2"})
+		f.exec(t, `delete from bind_attempts where failures = 9`)
+		all := []string{"192.0.2.1 wx1", "192.0.2.2 wx1", id.String(), hex(factMAC(2)), hex(factMAC(3)), hex(factMAC(0xab))}
 		wantEqual(t, "all", list(binding.AttemptQuery{}), all)
 		wantEqual(t, "delayed", list(binding.AttemptQuery{Delayed: true}), all[2:])
 		wantEqual(t, "addresses", list(binding.AttemptQuery{Kind: binding.ByAddress}), all[:2])
@@ -217,12 +222,12 @@ var delayTests = []test{
 		before := f.counts(t)
 		wantCode(t, f.Store.LiftDelay(t.Context(), binding.IdentityKey(id), event(auth.AuditDelayLifted, t0)), "")
 		wantEqual(t, "identity in the trail", f.text(t, `select identity_uuid from audit where id = (select max(id) from audit)`), id.String())
-		wantCode(t, f.Store.LiftDelay(t.Context(), binding.AddressKey("192.0.2.2"), event(auth.AuditDelayLifted, t0)), "")
-		wantEqual(t, "key in the trail", f.detail(t, "key"), "192.0.2.2")
+		wantCode(t, f.Store.LiftDelay(t.Context(), binding.AddressKey("192.0.2.2", "wx1"), event(auth.AuditDelayLifted, t0)), "")
+		wantEqual(t, "key in the trail", f.detail(t, "key"), "192.0.2.2 wx1")
 		wantEqual(t, "left", list(binding.AttemptQuery{}), []string{all[0], all[3], all[4], all[5]})
 		f.wantCounts(t, before, counts{Audit: 2})
 		for _, key := range []binding.AttemptKey{
-			binding.IdentityKey(id), binding.AddressKey("192.0.2.3"), binding.AddressKey("192.0.2.4"), binding.AddressKey("none"),
+			binding.IdentityKey(id), binding.AddressKey("192.0.2.3", "wx1"), binding.AddressKey("192.0.2.4", "wx1"), binding.AddressKey("none", "wx1"),
 		} {
 			wantCode(t, f.Store.LiftDelay(t.Context(), key, event(auth.AuditDelayLifted, t0)), auth.NotFound)
 		}

@@ -329,12 +329,15 @@ type BindingDelay struct {
 	// Address An IPv4 address or a /64 network of IPv6, of kind `address`.
 	Address *string `json:"address"`
 
+	// App The app in which the network is counted, of kind `address`.
+	App *string `json:"app"`
+
 	// DelayedUntil When the next attempt may be made; null means now.
 	DelayedUntil *time.Time `json:"delayed_until"`
 	Failures     int        `json:"failures"`
 	ID           string     `json:"id"`
 
-	// Kind What the attempts are counted against, a user, a looked-up fact, or a network.
+	// Kind What the attempts are counted against, a user, a looked-up fact, or a network in an app.
 	Kind          BindingDelayKind `json:"kind"`
 	LastAttemptAt time.Time        `json:"last_attempt_at"`
 
@@ -345,7 +348,7 @@ type BindingDelay struct {
 	UUID *openapi_types.UUID `json:"uuid"`
 }
 
-// BindingDelayKind What the attempts are counted against, a user, a looked-up fact, or a network.
+// BindingDelayKind What the attempts are counted against, a user, a looked-up fact, or a network in an app.
 type BindingDelayKind string
 
 // BindingDelayList defines model for BindingDelayList.

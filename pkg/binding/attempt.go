@@ -134,9 +134,9 @@ func (a *attempt) keys() []AttemptKey {
 	keys := []AttemptKey{IdentityKey(a.session.Identity)}
 	switch a.r.Method {
 	case auth.BindFacts:
-		keys = append(keys, ValueKey(a.lookup), AddressKey(a.r.Network))
+		keys = append(keys, ValueKey(a.lookup), AddressKey(a.r.Network, a.app.ID))
 	case auth.BindWebhook:
-		keys = append(keys, AddressKey(a.r.Network))
+		keys = append(keys, AddressKey(a.r.Network, a.app.ID))
 	}
 	return keys
 }

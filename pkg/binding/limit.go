@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,7 +24,7 @@ const (
 	// ByValue keys are the MACs of looked-up facts, in hexadecimal, whether or not
 	// anybody has them.
 	ByValue AttemptKind = "value"
-	// ByAddress keys are IPv4 addresses, or /64 networks of IPv6.
+	// ByAddress keys are an IPv4 address or a /64 network of IPv6, and an app.
 	ByAddress AttemptKind = "address"
 )
 
@@ -39,8 +40,17 @@ func IdentityKey(id uuid.UUID) AttemptKey { return AttemptKey{ByIdentity, id.Str
 // ValueKey returns the key of a looked-up fact by its MAC.
 func ValueKey(mac []byte) AttemptKey { return AttemptKey{ByValue, hex.EncodeToString(mac)} }
 
-// AddressKey returns the key of a client's network as web.Network names it.
-func AddressKey(network string) AttemptKey { return AttemptKey{ByAddress, network} }
+// AddressKey returns the key of a client's network, as web.Network names it, in
+// one app.
+func AddressKey(network, appID string) AttemptKey {
+	return AttemptKey{ByAddress, network + " " + appID}
+}
+
+// Address returns the network and the app of a key of [ByAddress].
+func (k AttemptKey) Address() (network, appID string) {
+	network, appID, _ = strings.Cut(k.Key, " ")
+	return network, appID
+}
 
 // compareAttemptKeys orders keys as stores lock them: by kind, then by key, byte
 // by byte.
@@ -54,25 +64,27 @@ type Limit struct {
 	Free int
 	// Forgive is how long it takes until one failure is forgotten.
 	Forgive time.Duration
+	// First is the delay after the last free failure, and Longest the longest:
+	// each failure doubles it.
+	First, Longest time.Duration
 }
 
-// The delay after the last free failure, and the longest: each failure doubles
-// it.
 const (
-	firstDelay = 30 * time.Second
-	maxDelay   = 15 * time.Minute
+	// maxDelay is the longest delay of any kind.
+	maxDelay = 15 * time.Minute
 	// steps is how many failures beyond the free ones still make a difference.
 	steps = 5
 )
 
 // limitOf returns the limit of a kind: 5 failures of an identity or for a value,
-// one forgiven an hour, and 50 of an address, one forgiven a minute: behind one
-// address there may be a school.
+// one forgiven an hour, and 50 of an address in an app, one forgiven a minute.
+// Behind one address there may be a school, so an address that reached its limit
+// still has one attempt a second.
 func limitOf(kind AttemptKind) Limit {
 	if kind == ByAddress {
-		return Limit{50, time.Minute}
+		return Limit{50, time.Minute, time.Second, time.Second}
 	}
-	return Limit{5, time.Hour}
+	return Limit{5, time.Hour, 30 * time.Second, maxDelay}
 }
 
 // delay returns how long the next attempt waits after so many failures.
@@ -80,7 +92,7 @@ func (l Limit) delay(failures int) time.Duration {
 	if failures < l.Free {
 		return 0
 	}
-	return min(firstDelay<<min(failures-l.Free, steps), maxDelay)
+	return min(l.First<<min(failures-l.Free, steps), l.Longest)
 }
 
 // Counter is the failed attempts against a key. The zero value is none.
@@ -98,7 +110,7 @@ type Counter struct {
 func (c Counter) Attempt(kind AttemptKind, now time.Time) (next Counter, wait time.Duration) {
 	if wait := c.BlockedUntil.Sub(now); wait > 0 {
 		// No delay is longer; a clock that went back must not make one.
-		return c, min(wait, maxDelay)
+		return c, min(wait, limitOf(kind).Longest)
 	}
 	l := limitOf(kind)
 	failures := c.Failures
@@ -146,7 +158,7 @@ func SortedKeys(keys []AttemptKey) []AttemptKey {
 }
 
 // Count counts one attempt in all of the counters, or returns how long the caller
-// has to wait: then they are as they were. It returns those whose delay began.
+// has to wait: then they are as they were. It returns those whose delay began or grew.
 func Count(counted []Attempts, now time.Time) (delayed []Attempts, wait time.Duration) {
 	next := make([]Counter, len(counted))
 	for i, a := range counted {
@@ -159,7 +171,9 @@ func Count(counted []Attempts, now time.Time) (delayed []Attempts, wait time.Dur
 	}
 	for i := range counted {
 		counted[i].Counter = next[i]
-		if !next[i].BlockedUntil.IsZero() {
+		l := limitOf(counted[i].Kind)
+		// A delay that does not grow is told once, when the limit is reached.
+		if !next[i].BlockedUntil.IsZero() && (l.First < l.Longest || next[i].Failures == l.Free) {
 			delayed = append(delayed, counted[i])
 		}
 	}

@@ -174,7 +174,8 @@ const BoundByAdmin = "admin"
 
 // AttemptQuery finds counters of attempts.
 type AttemptQuery struct {
-	// Kind and Key restrict to some; a Key needs a Kind.
+	// Kind and Key restrict to some; a Key needs a Kind. A Key of [ByAddress] is
+	// a network, with or without an app.
 	Kind AttemptKind
 	Key  string
 	// Person restricts to the values of his facts.

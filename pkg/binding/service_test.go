@@ -491,6 +491,11 @@ func TestGuessing(t *testing.T) {
 		if err := guess(t, w, "alice", "192.0.2.2/32", "1001", "李雷"); err != nil {
 			t.Errorf("from another address: %v", err)
 		}
+		// One a second gets through, whatever others behind the address do.
+		w.Clock.Advance(time.Second)
+		if err := guess(t, w, "bob", "192.0.2.1/32", "1002", "韩梅梅"); err != nil {
+			t.Errorf("a second later: %v", err)
+		}
 	})
 	t.Run("a_success_takes_back_its_own_attempt_only", func(t *testing.T) {
 		t.Parallel()
