@@ -79,7 +79,7 @@ func (l *limited) mount(t *testing.T, sessions oauth.Sessions, failures, success
 	limits := oauth.NewExchangeLimits(failures, successes, l.Clock.Now)
 	t.Cleanup(limits.Close)
 	r := chi.NewRouter()
-	r.Use(web.ClientIP(proxies), web.Events(slog.New(slog.NewJSONHandler(l.log, nil)), func(web.Observation) {}, l.Clock.Now))
+	r.Use(web.ClientIP(proxies, func(netip.Addr) {}), web.Events(slog.New(slog.NewJSONHandler(l.log, nil)), func(web.Observation) {}, l.Clock.Now))
 	r.Use(func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx := r.Context()
@@ -123,11 +123,11 @@ func (l *limited) logIn(t *testing.T, client string) answer {
 	return l.present(t, client, l.Simulator.NewCode("alice"))
 }
 
-func wantLimited(t *testing.T, a answer, retryAfter string) {
+func wantLimited(t *testing.T, a answer) {
 	t.Helper()
 	wantError(t, a, http.StatusTooManyRequests, "temporarily_unavailable", "rate_limited")
-	if got := a.Header.Get("Retry-After"); got != retryAfter {
-		t.Errorf("Retry-After %q, want %q", got, retryAfter)
+	if got := a.Header.Get("Retry-After"); got != "1" {
+		t.Errorf("Retry-After %q, want 1", got)
 	}
 }
 
@@ -151,8 +151,8 @@ func TestExchangeLimits(t *testing.T) {
 		calls := len(l.Simulator.Calls())
 		code := l.Simulator.NewCode("mallory")
 		for range 10 {
-			wantLimited(t, l.guess(t, mallory), "1")
-			wantLimited(t, l.present(t, mallory, code), "1")
+			wantLimited(t, l.guess(t, mallory))
+			wantLimited(t, l.present(t, mallory, code))
 		}
 		if got := len(l.Simulator.Calls()); got != calls {
 			t.Errorf("what was refused made %d calls to the platform", got-calls)
@@ -164,7 +164,62 @@ func TestExchangeLimits(t *testing.T) {
 		l.Clock.Advance(500 * time.Millisecond)
 		wantLoggedIn(t, l.present(t, mallory, code)) // a success costs no failure
 		wantError(t, l.guess(t, mallory), http.StatusBadRequest, "invalid_grant", "code_invalid")
-		wantLimited(t, l.guess(t, mallory), "1")
+		wantLimited(t, l.guess(t, mallory))
+	})
+
+	t.Run("one log-in a second gets through, whatever others behind the address do", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 6, 6000, loopback)
+		for range 6 {
+			l.guess(t, mallory)
+		}
+		for range 30 {
+			l.Clock.Advance(time.Second)
+			code := l.Simulator.NewCode("alice")
+			// What costs us nothing uses up nothing.
+			for range 3 {
+				wantError(t, l.do(t, http.MethodPost, "/oauth2/token",
+					form("grant_type", codeGrant, "client_id", "wxunknown", "code", "x"), from(mallory)), http.StatusUnauthorized, "invalid_client", "app_unknown")
+				wantError(t, l.present(t, mallory, "not a code"), http.StatusBadRequest, "invalid_grant", "code_invalid")
+			}
+			wantLoggedIn(t, l.present(t, mallory, code))
+			l.Clock.Advance(time.Second)
+			wantError(t, l.guess(t, mallory), http.StatusBadRequest, "invalid_grant", "code_invalid")
+			wantLimited(t, l.guess(t, mallory))
+		}
+	})
+
+	t.Run("what the platform is not asked does not count", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 5, 5, loopback)
+		used := l.Simulator.NewCode("alice")
+		wantLoggedIn(t, l.present(t, alice, used))
+		calls := len(l.Simulator.Calls())
+		for range 200 {
+			wantError(t, l.do(t, http.MethodPost, "/oauth2/token",
+				form("grant_type", codeGrant, "client_id", "wxunknown", "code", "x"), from(alice)), http.StatusUnauthorized, "invalid_client", "app_unknown")
+			wantError(t, l.present(t, alice, used), http.StatusBadRequest, "invalid_grant", "code_used")
+			wantError(t, l.present(t, alice, "not a code"), http.StatusBadRequest, "invalid_grant", "code_invalid")
+		}
+		if got := len(l.Simulator.Calls()); got != calls {
+			t.Errorf("%d calls reached the platform", got-calls)
+		}
+		for range 4 {
+			wantLoggedIn(t, l.logIn(t, alice))
+		}
+		wantLimited(t, l.logIn(t, alice))
+	})
+
+	t.Run("the apps behind one address are counted one by one", func(t *testing.T) {
+		t.Parallel()
+		l := newLimited(t, 5, 5, loopback)
+		for range 5 {
+			l.guess(t, mallory)
+		}
+		wantLimited(t, l.guess(t, mallory))
+		a := l.do(t, http.MethodPost, "/oauth2/token",
+			form("grant_type", codeGrant, "client_id", sessiontest.OtherAppID, "code", "guess"), from(mallory))
+		wantError(t, a, http.StatusBadRequest, "invalid_grant", "code_invalid")
 	})
 
 	t.Run("successes have a limit of their own", func(t *testing.T) {
@@ -173,7 +228,7 @@ func TestExchangeLimits(t *testing.T) {
 		for range 6 {
 			wantLoggedIn(t, l.logIn(t, alice))
 		}
-		wantLimited(t, l.logIn(t, alice), "10")
+		wantLimited(t, l.logIn(t, alice))
 		wantLoggedIn(t, l.logIn(t, mallory))
 	})
 
@@ -182,7 +237,7 @@ func TestExchangeLimits(t *testing.T) {
 		l := newLimited(t, 1, 1, loopback)
 		token := l.logIn(t, alice).text(t, "refresh_token")
 		l.guess(t, alice)
-		wantLimited(t, l.logIn(t, alice), "60")
+		wantLimited(t, l.logIn(t, alice))
 		for range 20 {
 			a := l.do(t, http.MethodPost, "/oauth2/token",
 				form("grant_type", "refresh_token", "client_id", sessiontest.AppID, "refresh_token", token), from(alice))
@@ -250,12 +305,12 @@ func TestExchangeLimits(t *testing.T) {
 		for i := range 10 {
 			wantError(t, l.guess(t, fmt.Sprintf("2001:db8:1:2:%x::%x", i, i)), http.StatusBadRequest, "invalid_grant", "code_invalid")
 		}
-		wantLimited(t, l.guess(t, "2001:db8:1:2:ffff::1"), "6")
+		wantLimited(t, l.guess(t, "2001:db8:1:2:ffff::1"))
 		wantLoggedIn(t, l.logIn(t, "2001:db8:1:3::1"))
 		for range 10 { // IPv4 in IPv6's form is the IPv4 address
 			l.guess(t, "::ffff:"+mallory)
 		}
-		wantLimited(t, l.guess(t, mallory), "6")
+		wantLimited(t, l.guess(t, mallory))
 		wantLoggedIn(t, l.logIn(t, "::ffff:"+alice))
 	})
 
@@ -267,14 +322,14 @@ func TestExchangeLimits(t *testing.T) {
 				l.guess(t, fmt.Sprintf("203.0.113.%d", i))
 			}
 			for i := range 5 {
-				wantLimited(t, l.guess(t, fmt.Sprintf("203.0.113.%d, 10.0.0.1", 100+i)), "12")
+				wantLimited(t, l.guess(t, fmt.Sprintf("203.0.113.%d, 10.0.0.1", 100+i)))
 			}
 		}
 		l := newLimited(t, 5, 5, loopback)
 		for i := range 5 { // what the client wrote himself stands to the left
 			l.guess(t, fmt.Sprintf("203.0.113.%d, %s, 127.0.0.2", i, mallory))
 		}
-		wantLimited(t, l.guess(t, mallory), "12")
+		wantLimited(t, l.guess(t, mallory))
 	})
 
 	t.Run("zero is no limit", func(t *testing.T) {
@@ -377,19 +432,26 @@ func TestExchangeLimits(t *testing.T) {
 		wantLoggedIn(t, l.logIn(t, alice))
 		l.Clock.Advance(time.Minute)
 		hangUp("guess")
-		wantLimited(t, l.logIn(t, alice), "60")
+		wantLimited(t, l.logIn(t, alice))
 	})
 }
 
-// told is a service that ends every exchange in the same way.
+// told is a service that ends every exchange in the same way, after it asked the
+// platform, unless it did not get so far.
 type told struct {
 	oauth.Sessions
-	err    error
-	caller string
+	err     error
+	unasked bool
+	caller  string
 }
 
 func (s *told) Exchange(ctx context.Context, _ session.ExchangeRequest) (session.Grant, error) {
 	s.caller = platform.CallerOf(ctx)
+	if !s.unasked {
+		if err := platform.Check(ctx); err != nil {
+			return session.Grant{}, err
+		}
+	}
 	return session.Grant{}, s.err
 }
 
@@ -406,9 +468,9 @@ func TestExchangeLimitsCountWhatTheClientDid(t *testing.T) {
 		&auth.Error{Code: auth.StorageUnavailable, Err: context.Canceled},
 	}
 	l := &limited{world: newWorld(t)}
-	try := func(t *testing.T, err error) (limitedAfter bool) {
+	try := func(t *testing.T, err error, unasked bool) (limitedAfter bool) {
 		t.Helper()
-		s := &told{err: err}
+		s := &told{err: err, unasked: unasked}
 		l.mount(t, s, 3, 3, loopback)
 		for range 3 {
 			if a := l.guess(t, "2001:db8:1:2:3::4"); strings.Contains(string(a.Body), "rate_limited") != errors.Is(err, auth.RateLimited) {
@@ -423,12 +485,18 @@ func TestExchangeLimitsCountWhatTheClientDid(t *testing.T) {
 		return s.caller == ""
 	}
 	for _, code := range counted {
-		if !try(t, code) || !try(t, &auth.Error{Code: code, Err: errors.New("a cause")}) {
+		if !try(t, code, false) || !try(t, &auth.Error{Code: code, Err: errors.New("a cause")}, false) {
 			t.Errorf("%s does not count", code)
+		}
+		if try(t, code, true) {
+			t.Errorf("%s counts, although the platform was not asked", code)
+		}
+		if try(t, &auth.Error{Code: code, Err: platform.ErrNotSent}, false) {
+			t.Errorf("%s counts, although nothing was sent", code)
 		}
 	}
 	for _, err := range free {
-		if try(t, err) {
+		if try(t, err, false) {
 			t.Errorf("%v counts", err)
 		}
 	}

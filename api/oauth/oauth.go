@@ -145,18 +145,19 @@ func (h *Handler) exchange(r *http.Request, form web.Form) (session.Grant, error
 		return session.Grant{}, err
 	}
 	client := web.ClientAddr(r.Context())
-	if err := h.limits.check(client); err != nil {
+	limited := h.limits.begin(client, clientID)
+	if err := limited.check(); err != nil {
 		return session.Grant{}, err
 	}
 	ctx := platform.WithCaller(r.Context(), web.Network(client).String())
-	ctx = platform.WithCheck(ctx, func() error { return h.limits.check(client) })
+	ctx = platform.WithCheck(ctx, limited.take)
 	grant, err := h.sessions.Exchange(ctx, session.ExchangeRequest{
 		ClientID:  clientID,
 		Code:      auth.Secret(code),
 		Device:    form["device"],
 		RequestID: web.EventOf(r.Context()).RequestID,
 	})
-	h.limits.settle(client, err)
+	limited.settle(err)
 	switch auth.CodeOf(err) {
 	case auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked,
 		auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured:

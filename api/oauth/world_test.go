@@ -77,7 +77,7 @@ func newWorldWith(t *testing.T, more func(w *world, store *sqlite.Store, r chi.R
 	t.Cleanup(func() { db.Close() })
 	w := &world{Fixture: sessiontest.New(t, store, session.Lifetimes{}), db: db, log: &logBuffer{}}
 	r := chi.NewRouter()
-	r.Use(web.ClientIP(nil), web.Events(slog.New(slog.NewJSONHandler(w.log, nil)), func(web.Observation) {}, w.Clock.Now))
+	r.Use(web.ClientIP(nil, nil), web.Events(slog.New(slog.NewJSONHandler(w.log, nil)), func(web.Observation) {}, w.Clock.Now))
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
 	oauth.New(sessiontest.Issuer, w.Service, w.Keys, nil, 5*time.Minute).Mount(r)

@@ -4,23 +4,75 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/go-chi/chi/v5/middleware"
 )
 
 // ClientIP is a middleware that finds the client's address: that of the
 // connection, or, when the connection comes from one of the trusted proxies,
-// the last address in X-Forwarded-For that is none of theirs. Nobody else's
-// header is believed. It stands before [Events].
-func ClientIP(proxies []netip.Prefix) func(http.Handler) http.Handler {
-	if len(proxies) == 0 {
-		return middleware.ClientIPFromRemoteAddr
+// the last address in X-Forwarded-For that is not a proxy's. An address there
+// may have a port (RFC 7239 §6). The header of any other peer is ignored; the
+// first time that happens, ignored is called with the peer's address, since it
+// may be a proxy that the settings do not name. ClientIP stands before [Events].
+func ClientIP(proxies []netip.Prefix, ignored func(peer netip.Addr)) func(http.Handler) http.Handler {
+	find := middleware.ClientIPFromRemoteAddr
+	if len(proxies) > 0 {
+		trusted := make([]string, len(proxies))
+		for i, p := range proxies {
+			trusted[i] = p.String()
+		}
+		find = middleware.ClientIPFromXFF(trusted...)
 	}
-	trusted := make([]string, len(proxies))
-	for i, p := range proxies {
-		trusted[i] = p.String()
+	var once sync.Once
+	return func(next http.Handler) http.Handler {
+		found := find(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if values := r.Header["X-Forwarded-For"]; len(values) > 0 {
+				if peer := peerAddr(r); contains(proxies, peer) {
+					r.Header["X-Forwarded-For"] = withoutPorts(values)
+				} else {
+					once.Do(func() { ignored(peer) })
+				}
+			}
+			found.ServeHTTP(w, r)
+		})
 	}
-	return middleware.ClientIPFromXFF(trusted...)
+}
+
+// peerAddr returns the address of the connection's other end.
+func peerAddr(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// withoutPorts returns the values of X-Forwarded-For with bare addresses. What
+// is not an address stays as it is.
+func withoutPorts(values []string) []string {
+	bare := make([]string, len(values))
+	for i, value := range values {
+		entries := strings.Split(value, ",")
+		for j, entry := range entries {
+			entry = strings.Trim(strings.TrimSpace(entry), `"`)
+			if ap, err := netip.ParseAddrPort(entry); err == nil {
+				entry = ap.Addr().String()
+			} else if strings.HasPrefix(entry, "[") {
+				entry = strings.TrimSuffix(entry[1:], "]")
+			}
+			entries[j] = entry
+		}
+		bare[i] = strings.Join(entries, ",")
+	}
+	return bare
 }
 
 // ClientAddr returns the client's address. It is not valid when a trusted proxy

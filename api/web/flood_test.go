@@ -16,16 +16,16 @@ func TestLimiterUnderAFlood(t *testing.T) {
 		slack = 1 << 12
 	)
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
-	l := NewLimiter(120)
+	l := NewLimiter[netip.Prefix](120)
 	defer l.Close()
 	// Somebody who has spent his allowance, and keeps knocking.
-	spent := netip.MustParseAddr("198.51.100.1")
+	spent := Network(netip.MustParseAddr("198.51.100.1"))
 	for l.Wait(spent, now) == 0 {
 		l.Charge(spent, now)
 	}
 	// By the real clock, which is not what this is about: the flood may take longer
 	// on a slow machine than somebody is known after his last event.
-	l.clients.SetExpiresAfter(Network(spent), time.Hour)
+	l.keys.SetExpiresAfter(spent, time.Hour)
 	most := make([]int, at)
 	var sources sync.WaitGroup
 	for g := range at {
@@ -34,14 +34,14 @@ func TestLimiterUnderAFlood(t *testing.T) {
 				var ip [16]byte
 				copy(ip[:], "\x20\x01\x0d\xb8")
 				binary.BigEndian.PutUint32(ip[4:], uint32(i))
-				client := netip.AddrFrom16(ip)
+				client := Network(netip.AddrFrom16(ip))
 				if wait := l.Wait(client, now); wait != 0 {
 					t.Errorf("%s, which never came before, has to wait %s", client, wait)
 					return
 				}
 				l.Charge(client, now)
 				if i/at%256 == 0 {
-					most[g] = max(most[g], l.clients.EstimatedSize())
+					most[g] = max(most[g], l.keys.EstimatedSize())
 					if l.Wait(spent, now) == 0 {
 						t.Error("the flood has washed away who is held back")
 						return
@@ -52,27 +52,27 @@ func TestLimiterUnderAFlood(t *testing.T) {
 	}
 	sources.Wait()
 	for _, n := range most {
-		if n > maxLimitedClients+slack {
-			t.Errorf("%d clients were remembered at once, the bound is %d", n, maxLimitedClients)
+		if n > maxLimitedKeys+slack {
+			t.Errorf("%d clients were remembered at once, the bound is %d", n, maxLimitedKeys)
 		}
 	}
-	l.clients.CleanUp()
-	n := l.clients.EstimatedSize()
-	if n > maxLimitedClients {
-		t.Errorf("%d clients are remembered, the bound is %d", n, maxLimitedClients)
+	l.keys.CleanUp()
+	n := l.keys.EstimatedSize()
+	if n > maxLimitedKeys {
+		t.Errorf("%d clients are remembered, the bound is %d", n, maxLimitedKeys)
 	}
 	var with, without runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&with)
 	runtime.KeepAlive(l)
-	l.clients.InvalidateAll()
-	l.clients.CleanUp()
+	l.keys.InvalidateAll()
+	l.keys.CleanUp()
 	runtime.GC()
 	runtime.ReadMemStats(&without)
 	t.Logf("%d clients remembered, %d at most; %d bytes each", n, most, (int64(with.HeapAlloc)-int64(without.HeapAlloc))/int64(max(n, 1)))
 
 	// It goes on limiting.
-	client := netip.MustParseAddr("192.0.2.1")
+	client := Network(netip.MustParseAddr("192.0.2.1"))
 	for i := 0; l.Wait(client, now) == 0; i++ {
 		if l.Charge(client, now); i > 120 {
 			t.Fatal("after the flood nobody is limited")

@@ -80,7 +80,7 @@ func FuzzClientIP(f *testing.F) {
 	f.Fuzz(func(t *testing.T, peer, written string) {
 		address := func(peer string, header ...string) netip.Addr {
 			var got netip.Addr
-			h := web.ClientIP(proxies)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = web.ClientAddr(r.Context()) }))
+			h := web.ClientIP(proxies, func(netip.Addr) {})(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = web.ClientAddr(r.Context()) }))
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 			r.RemoteAddr, r.Header["X-Forwarded-For"] = peer, header
 			h.ServeHTTP(httptest.NewRecorder(), r)

@@ -7,76 +7,132 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// maxLimitedClients bounds the memory of a [Limiter]. Under a flood from more
-// networks than this the least busy ones are forgotten, which gives them their
-// allowance anew.
-const maxLimitedClients = 1 << 17
+// maxLimitedKeys bounds the memory of a [Limiter]. Under a flood of more keys
+// than this the least busy ones are forgotten, which fills their allowance.
+const maxLimitedKeys = 1 << 17
 
-// remembered is how long after its last event a client is known: a minute of
+// remembered is how long after its last event a key is known: a minute of
 // events and a minute of overdraft are full again by then.
 const remembered = 2 * time.Minute
 
-// Limiter allows each client so many events a minute. An allowance refills
-// steadily, so a client that spent it may go on at the refill's pace. It is
-// safe for concurrent use, and per process: n replicas allow n times as much.
-type Limiter struct {
-	// clients holds for each client network the time at which its allowance
-	// will be full again; one that is full needs no entry.
-	clients *otter.Cache[netip.Prefix, time.Time]
+// trickle is the pace at which a key without an allowance may go on: a limit
+// that is reached still lets one event a second through.
+const trickle = time.Second
+
+// Limiter allows each key so many events a minute. An allowance refills
+// steadily, so a key that spent it may go on at the refill's pace, and at one
+// event a second if that is faster. A Limiter is safe for concurrent use, and
+// per process: n replicas allow n times as much.
+//
+// A caller asks [Limiter.Wait] early, [Limiter.Take] right before an event
+// costs something, and calls [Limiter.Charge] when it did.
+type Limiter[K comparable] struct {
+	keys    *otter.Cache[K, allowance]
 	perUnit time.Duration
+}
+
+// allowance is what a key may still do. A full one needs no entry.
+type allowance struct {
+	// full is when the allowance will be full again.
+	full time.Time
+	// next is when an event may pass although the allowance is spent.
+	next time.Time
 }
 
 // NewLimiter returns a limiter of perMinute events, or nil for 0, which is no
 // limit: the methods of a nil limiter allow everything.
-func NewLimiter(perMinute int) *Limiter {
+func NewLimiter[K comparable](perMinute int) *Limiter[K] {
 	if perMinute <= 0 {
 		return nil
 	}
-	return &Limiter{
+	return &Limiter[K]{
 		perUnit: time.Minute / time.Duration(perMinute),
-		clients: otter.Must(&otter.Options[netip.Prefix, time.Time]{
-			MaximumSize:      maxLimitedClients,
-			ExpiryCalculator: otter.ExpiryWriting[netip.Prefix, time.Time](remembered),
+		keys: otter.Must(&otter.Options[K, allowance]{
+			MaximumSize:      maxLimitedKeys,
+			ExpiryCalculator: otter.ExpiryWriting[K, allowance](remembered),
 		}),
 	}
 }
 
-// Wait returns how long the client has to wait before its next event is
-// allowed; zero is now.
-func (l *Limiter) Wait(client netip.Addr, now time.Time) time.Duration {
+// Wait returns how long the key has to wait before its next event is allowed:
+// zero is now, and a second is the most. It costs nothing.
+func (l *Limiter[K]) Wait(key K, now time.Time) time.Duration {
 	if l == nil {
 		return 0
 	}
-	full, found := l.clients.GetIfPresent(Network(client))
+	a, found := l.keys.GetIfPresent(key)
 	if !found {
 		return 0
 	}
-	return max(full.Sub(now)+l.perUnit-time.Minute, 0)
+	return l.wait(a, now)
 }
 
-// Charge takes an event from the client's allowance. Events that were allowed
-// at the same time may overdraw it; the client then waits the longer, by a
-// minute at most.
-func (l *Limiter) Charge(client netip.Addr, now time.Time) {
+func (l *Limiter[K]) wait(a allowance, now time.Time) time.Duration {
+	refill := max(a.full.Sub(now)+l.perUnit-time.Minute, 0)
+	// A clock that went back must not make a wait longer.
+	return min(refill, max(a.next.Sub(now), 0), trickle)
+}
+
+// Take is [Limiter.Wait], and when it returns zero for a key whose allowance is
+// spent, the key has taken its one event of this second.
+func (l *Limiter[K]) Take(key K, now time.Time) time.Duration {
+	wait := l.Wait(key, now)
+	if l == nil || wait > 0 {
+		return wait
+	}
+	l.keys.ComputeIfPresent(key, func(a allowance) (allowance, otter.ComputeOp) {
+		if wait = l.wait(a, now); wait > 0 || !l.spent(a, now) {
+			return a, otter.CancelOp
+		}
+		a.next = now.Add(trickle)
+		return a, otter.WriteOp
+	})
+	return wait
+}
+
+func (l *Limiter[K]) spent(a allowance, now time.Time) bool {
+	return a.full.Sub(now)+l.perUnit > time.Minute
+}
+
+// Return gives back what [Limiter.Take] took for an event that did not happen.
+func (l *Limiter[K]) Return(key K) {
 	if l == nil {
 		return
 	}
-	l.clients.Compute(Network(client), func(full time.Time, _ bool) (time.Time, otter.ComputeOp) {
-		if full.Before(now) {
-			full = now
+	l.keys.ComputeIfPresent(key, func(a allowance) (allowance, otter.ComputeOp) {
+		a.next = time.Time{}
+		return a, otter.WriteOp
+	})
+}
+
+// Charge takes an event from the key's allowance. Events that were allowed at
+// the same time may overdraw it, by a minute at most.
+func (l *Limiter[K]) Charge(key K, now time.Time) {
+	if l == nil {
+		return
+	}
+	l.keys.Compute(key, func(a allowance, _ bool) (allowance, otter.ComputeOp) {
+		spent := l.spent(a, now)
+		if a.full.Before(now) {
+			a.full = now
 		}
-		full = full.Add(l.perUnit)
-		if latest := now.Add(remembered); full.After(latest) {
-			full = latest
+		a.full = a.full.Add(l.perUnit)
+		if latest := now.Add(remembered); a.full.After(latest) {
+			a.full = latest
 		}
-		return full, otter.WriteOp
+		if !spent {
+			// Only the event that spends the allowance: a slow event that was
+			// let through must not put off the next one.
+			a.next = now.Add(trickle)
+		}
+		return a, otter.WriteOp
 	})
 }
 
 // Close ends what the limiter has running.
-func (l *Limiter) Close() {
+func (l *Limiter[K]) Close() {
 	if l != nil {
-		l.clients.StopAllGoroutines()
+		l.keys.StopAllGoroutines()
 	}
 }
 

@@ -15,15 +15,15 @@ func TestLimiter(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	alice, bob := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	limiter := func(t *testing.T, perMinute int) *web.Limiter {
+	limiter := func(t *testing.T, perMinute int) *web.Limiter[netip.Addr] {
 		t.Helper()
-		l := web.NewLimiter(perMinute)
+		l := web.NewLimiter[netip.Addr](perMinute)
 		t.Cleanup(l.Close)
 		return l
 	}
 	// take is an event that is allowed and then happens.
-	take := func(l *web.Limiter, client netip.Addr, at time.Time) time.Duration {
-		wait := l.Wait(client, at)
+	take := func(l *web.Limiter[netip.Addr], client netip.Addr, at time.Time) time.Duration {
+		wait := l.Take(client, at)
 		if wait == 0 {
 			l.Charge(client, at)
 		}
@@ -60,20 +60,55 @@ func TestLimiter(t *testing.T) {
 			t.Error("more than the burst was saved up")
 		}
 	})
-	t.Run("what was overdrawn is waited for, by a minute at most", func(t *testing.T) {
+	t.Run("a spent allowance lets one event a second through, however slow the refill", func(t *testing.T) {
 		t.Parallel()
-		l := limiter(t, 60)
-		for range 60 + 30 {
+		l := limiter(t, 6)
+		for range 100 { // overdrawn by far
 			l.Charge(alice, now)
 		}
-		if wait := l.Wait(alice, now); wait != 31*time.Second {
-			t.Errorf("after 30 too many: wait %s, want 31s", wait)
+		for i := range 120 {
+			at := now.Add(time.Duration(i+1) * time.Second)
+			if wait := l.Wait(alice, at.Add(-time.Millisecond)); wait != time.Millisecond {
+				t.Fatalf("just before second %d: wait %s, want 1ms", i+1, wait)
+			}
+			for range 10 { // asking does not use up the event
+				if wait := l.Wait(alice, at); wait != 0 {
+					t.Fatalf("in second %d: wait %s, want none", i+1, wait)
+				}
+			}
+			if wait := l.Take(alice, at); wait != 0 {
+				t.Fatalf("the event of second %d has to wait %s", i+1, wait)
+			}
+			if wait := l.Take(alice, at); wait != time.Second {
+				t.Fatalf("a second event in second %d: wait %s, want 1s", i+1, wait)
+			}
+			if i%2 == 0 {
+				l.Charge(alice, at.Add(900*time.Millisecond)) // it took its time
+			}
 		}
-		for range 1000 {
-			l.Charge(alice, now)
+	})
+	t.Run("an event that did not happen is given back", func(t *testing.T) {
+		t.Parallel()
+		l := limiter(t, 1)
+		l.Charge(alice, now)
+		later := now.Add(time.Second)
+		for range 10 {
+			if wait := l.Take(alice, later); wait != 0 {
+				t.Fatalf("wait %s, want none", wait)
+			}
+			l.Return(alice)
 		}
-		if wait := l.Wait(alice, now); wait != time.Minute+time.Second {
-			t.Errorf("after 1,000 too many: wait %s, want 1m1s", wait)
+		l.Return(bob)
+		if wait := l.Take(bob, now); wait != 0 {
+			t.Errorf("another key waits %s", wait)
+		}
+	})
+	t.Run("a clock that went back makes no wait longer", func(t *testing.T) {
+		t.Parallel()
+		l := limiter(t, 1)
+		l.Charge(alice, now)
+		if wait := l.Wait(alice, now.Add(-time.Hour)); wait != time.Second {
+			t.Errorf("wait %s, want 1s", wait)
 		}
 	})
 	t.Run("counts every event of many at once", func(t *testing.T) {
@@ -133,12 +168,20 @@ func TestClientIP(t *testing.T) {
 		"the last that is no proxy's":                       {proxies, "10.1.1.1:99", []string{"1.2.3.4, 203.0.113.5, 10.2.2.2"}, "203.0.113.5"},
 		"of several headers the last counts":                {proxies, "10.1.1.1:99", []string{"1.2.3.4", "203.0.113.5"}, "203.0.113.5"},
 		"nobody's, when the proxy sends garbage":            {proxies, "10.1.1.1:99", []string{"203.0.113.5, evil"}, "invalid IP"},
+		"an address with a port":                            {proxies, "10.1.1.1:99", []string{"203.0.113.5:5001"}, "203.0.113.5"},
+		"an IPv6 address with a port":                       {proxies, "10.1.1.1:99", []string{"[2001:db8::1]:443"}, "2001:db8::1"},
+		"an IPv6 address in brackets":                       {proxies, "10.1.1.1:99", []string{"[2001:db8::1]"}, "2001:db8::1"},
+		"an IPv6 address whose end looks like a port":       {proxies, "10.1.1.1:99", []string{"2001:db8::443"}, "2001:db8::443"},
+		"an address in quotes":                              {proxies, "10.1.1.1:99", []string{`"[2001:db8::1]:443"`}, "2001:db8::1"},
+		"proxies with ports are skipped":                    {proxies, "10.1.1.1:99", []string{"203.0.113.5:5001, 10.2.2.2:443"}, "203.0.113.5"},
+		"a proxy with a port and a mapped address":          {proxies, "10.1.1.1:99", []string{"203.0.113.5, [::ffff:10.2.2.2]:443"}, "203.0.113.5"},
+		"nobody's, when the port is none":                   {proxies, "10.1.1.1:99", []string{"203.0.113.5:https"}, "invalid IP"},
 		"an IPv4 address in IPv6's clothes is the IPv4 one": {nil, "[::ffff:192.0.2.1]:99", nil, "192.0.2.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got netip.Addr
-			h := web.ClientIP(tc.proxies)(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = web.ClientAddr(r.Context()) }))
+			h := web.ClientIP(tc.proxies, func(netip.Addr) {})(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = web.ClientAddr(r.Context()) }))
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 			r.RemoteAddr = tc.peer
 			for _, v := range tc.header {
@@ -149,5 +192,30 @@ func TestClientIP(t *testing.T) {
 				t.Errorf("client %s, want %s", got, tc.want)
 			}
 		})
+	}
+}
+
+func TestForwardedForOfStrangers(t *testing.T) {
+	t.Parallel()
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	var peers []netip.Addr
+	h := web.ClientIP(proxies, func(peer netip.Addr) { peers = append(peers, peer) })(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	ask := func(peer, header string) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.RemoteAddr = peer
+		if header != "" {
+			r.Header.Set("X-Forwarded-For", header)
+		}
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	ask("10.1.1.1:99", "203.0.113.5")
+	ask("192.0.2.1:99", "")
+	if len(peers) != 0 {
+		t.Errorf("reported %v before a stranger sent the header", peers)
+	}
+	ask("[::ffff:192.0.2.1]:99", "203.0.113.5")
+	ask("192.0.2.2:99", "203.0.113.5")
+	if len(peers) != 1 || peers[0] != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("reported %v, want 192.0.2.1 once", peers)
 	}
 }

@@ -96,7 +96,7 @@ func newHarness() *harness {
 	}
 	h.NotFound(web.NotFound)
 	h.MethodNotAllowed(web.MethodNotAllowed(h.Router))
-	h.handler = web.ClientIP(nil)(web.Events(slog.New(slog.NewJSONHandler(h.log, nil)), func(o web.Observation) {
+	h.handler = web.ClientIP(nil, nil)(web.Events(slog.New(slog.NewJSONHandler(h.log, nil)), func(o web.Observation) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.observed = append(h.observed, o)

@@ -27,7 +27,7 @@ const requestTimeout = 10 * time.Second
 // publicRouter is everything the internet may reach.
 func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *bindingapi.Handler, feed *gate.Handler, v validation) http.Handler {
 	r := chi.NewRouter()
-	r.Use(web.ClientIP(proxies))
+	r.Use(web.ClientIP(proxies, warnUntrusted(log, "YUFU_TRUSTED_PROXIES")))
 	r.Use(web.Events(log, func(o web.Observation) {
 		m.ObserveRequest(o.Route, o.Method, o.Status, string(o.Code), o.Duration)
 		if o.Grant != "" {
@@ -51,7 +51,7 @@ func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix
 // adminRouter is for operators and the business's own back end alone.
 func adminRouter(log *slog.Logger, h *health.Checker, m *telemetry.Metrics, proxies []netip.Prefix, a *admin.API) http.Handler {
 	r := chi.NewRouter()
-	r.Use(web.ClientIP(proxies))
+	r.Use(web.ClientIP(proxies, warnUntrusted(log, "YUFU_ADMIN_TRUSTED_PROXIES")))
 	probes := web.Events(slog.New(defects{log.Handler()}), func(web.Observation) {}, time.Now)
 	calls := web.Events(log, func(o web.Observation) {
 		m.ObserveRequest(o.Route, o.Method, o.Status, string(o.Code), o.Duration)
@@ -73,6 +73,15 @@ func adminRouter(log *slog.Logger, h *health.Checker, m *telemetry.Metrics, prox
 	r.Method(http.MethodGet, "/metrics", m.Handler())
 	a.Mount(r)
 	return r
+}
+
+// warnUntrusted logs that a peer sent X-Forwarded-For which the setting does not
+// trust. If the peer is a proxy, limits take all its users for one client.
+func warnUntrusted(log *slog.Logger, setting string) func(netip.Addr) {
+	return func(peer netip.Addr) {
+		log.Warn("X-Forwarded-For of an untrusted address ignored; if a proxy of yours has this address, add it to "+setting+"; this is logged once",
+			"peer", peer.String())
+	}
 }
 
 // defects logs errors alone: probes come every few seconds, and their answers

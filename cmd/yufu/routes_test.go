@@ -101,3 +101,20 @@ func TestAdminLog(t *testing.T) {
 		}
 	})
 }
+
+func TestForwardedForOfAnUnknownProxy(t *testing.T) {
+	t.Parallel()
+	var lines strings.Builder
+	for listener, router := range routers(slog.New(slog.NewTextHandler(&lines, nil))) {
+		setting := map[apitest.Listener]string{apitest.Public: "YUFU_TRUSTED_PROXIES", apitest.Admin: "YUFU_ADMIN_TRUSTED_PROXIES"}[listener]
+		lines.Reset()
+		for range 3 {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/nowhere", nil)
+			r.Header.Set("X-Forwarded-For", "203.0.113.5")
+			router.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		if n := strings.Count(lines.String(), setting); n != 1 {
+			t.Errorf("%s: the log names %s %d times, want once: %s", listener, setting, n, lines.String())
+		}
+	}
+}

@@ -46,6 +46,23 @@ func TestPlatformGuard(t *testing.T) {
 		}
 	}
 
+	// refusedSoon presents fresh codes until one is refused that does not reach
+	// WeChat: one a second does.
+	refusedSoon := func(s *service, caller func(i int) *service) {
+		s.t.Helper()
+		for i := 0; ; i++ {
+			fresh := d.sim.mustCode("somebody")
+			c := caller(i)
+			c.must(c.exchangeCode(fresh)).want(s, 429, "platform_quota").tellsToWait(s, 60)
+			switch {
+			case d.sim.timesSent(fresh) == 0:
+				return
+			case i == 100:
+				s.t.Fatal("100 codes reached WeChat")
+			}
+		}
+	}
+
 	t.Run("a code that comes again costs no call", func(t *testing.T) {
 		s := start(t, "wxrepeated")
 		code := d.sim.mustCode("alice")
@@ -79,23 +96,36 @@ func TestPlatformGuard(t *testing.T) {
 	t.Run("one caller's quota is his alone", func(t *testing.T) {
 		s := start(t, "wxonecaller")
 		greedy, honest := s.caller("2001:db8:1:2::3"), s.caller("2001:db8:1:3::3")
-		d.sim.fault(map[string]any{"errcode": 45011, "appid": s.app})
-		greedy.must(greedy.tryExchange("mallory")).want(s, 429, "platform_quota").tellsToWait(s, 60)
-		refused(greedy, 429, "platform_quota", 60)
-		refused(s.caller("2001:db8:1:2:ffff::1"), 429, "platform_quota", 60) // the same /64
-		honest.logIn("alice")
+		d.sim.fault(map[string]any{"errcode": 45011, "count": 1000, "appid": s.app})
+		refusedSoon(s, func(int) *service { return greedy })
+		refusedSoon(s, func(int) *service { return s.caller("2001:db8:1:2:ffff::1") }) // the same /64
+		code := d.sim.mustCode("alice")
+		honest.must(honest.exchangeCode(code)).want(s, 429, "platform_quota")
+		if d.sim.timesSent(code) != 1 {
+			t.Error("another caller is held back")
+		}
 		start(t, "wxotherapp").caller("2001:db8:1:2::3").logIn("mallory")
 	})
 
 	t.Run("the quota of several callers is the app's", func(t *testing.T) {
 		s := start(t, "wxallcallers")
-		d.sim.fault(map[string]any{"errcode": 45011, "count": 3, "appid": s.app})
+		d.sim.fault(map[string]any{"errcode": 45011, "count": 1000, "appid": s.app})
 		for i := range 3 {
 			s := s.caller(fmt.Sprintf("192.0.2.%d", i))
 			s.must(s.tryExchange("alice")).want(s, 429, "platform_quota").tellsToWait(s, 60)
 		}
-		refused(s.caller("192.0.2.99"), 429, "platform_quota", 60)
+		refusedSoon(s, func(i int) *service { return s.caller(fmt.Sprintf("192.0.2.%d", 100+i)) })
 		start(t, "wxanother").caller("192.0.2.99").logIn("alice")
+	})
+
+	t.Run("a client_id that nobody has costs others nothing", func(t *testing.T) {
+		s := start(t, "wxhonest")
+		unknown := *s.caller("198.51.100.70")
+		unknown.app = "wxunknown"
+		for i := range 300 {
+			unknown.must(unknown.exchangeCode(fmt.Sprint("unknown", i))).want(s, 401, "app_unknown")
+		}
+		s.caller("198.51.100.70").logIn("alice")
 	})
 
 	t.Run("who guesses is held back, and nobody else", func(t *testing.T) {
