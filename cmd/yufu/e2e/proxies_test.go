@@ -254,6 +254,8 @@ func (w *guardedWorld) seesRevocations(t *testing.T, p *proxy) {
 type verdicts struct {
 	addr   string
 	status atomic.Int64 // 0 cuts the connection
+	// externalID is the header X-Yufu-External-Id of an answer; nil: none.
+	externalID atomic.Pointer[string]
 }
 
 func newVerdicts(t *testing.T) *verdicts {
@@ -269,6 +271,9 @@ func newVerdicts(t *testing.T) *verdicts {
 		}
 		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "7")
+		}
+		if id := v.externalID.Load(); id != nil {
+			w.Header().Set("X-Yufu-External-Id", *id)
 		}
 		w.WriteHeader(status)
 	}))
@@ -368,22 +373,32 @@ func (h *harness) haproxy(to sites, keys string) *proxy {
 	file := write(h.t, filepath.Join(dir, "haproxy.cfg"), example(h.t, "haproxy/haproxy.cfg",
 		"bind :443 ssl crt /etc/haproxy/tls/", "bind unix@"+filepath.Join(dir, "socket")+" ssl crt "+both,
 		`"/etc/haproxy/yufu/`, `"`+keys+"/", "server yufu 127.0.0.1:8080", "server yufu "+to.auth, "server backend 127.0.0.1:3000", "server backend "+to.api))
-	p := h.runProxy("haproxy", dir, "https", nil, "-W", "-db", "-f", file)
+	p := h.runProxy("haproxy", dir, nil, "-W", "-db", "-f", file)
 	// A worker outlives a master that is killed.
 	h.t.Cleanup(func() { p.signal(syscall.SIGTERM); p.wait() })
 	return p
+}
+
+// keys returns a folder with the service's keys for HAProxy.
+func (w *guardedWorld) keys() string {
+	w.t.Helper()
+	keys := w.t.TempDir()
+	if out, err := reloadKeys(w.t, w.mustRun(w.env, "", "keys", "export", "--pem"), keys, "true", "true"); err != nil || out != "" {
+		w.t.Fatalf("%v: %s", err, out)
+	}
+	return keys
+}
+
+// proxies starts one of each kind.
+func (w *guardedWorld) proxies(h *harness, to sites) map[string]*proxy {
+	return map[string]*proxy{"nginx": h.nginx(to), "Caddy": h.caddy(to), "HAProxy": h.haproxy(to, w.keys())}
 }
 
 func TestHAProxy(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	w := newGuardedWorld(h)
-	published := h.mustRun(w.env, "", "keys", "export", "--pem")
-	keys := t.TempDir()
-	if out, err := reloadKeys(t, published, keys, "true", "true"); err != nil || out != "" {
-		t.Fatalf("%v: %s", err, out)
-	}
-	p := h.haproxy(w.sites(), keys)
+	p := h.haproxy(w.sites(), w.keys())
 	w.guards(t, p)
 
 	t.Run("sees no revocation, as the file says", func(t *testing.T) {

@@ -35,8 +35,9 @@ const (
 // be free.
 type proxy struct {
 	*process
-	scheme string
-	client *http.Client
+	dial      func(ctx context.Context, network, addr string) (net.Conn, error)
+	protocols []string // by their ALPN names
+	client    *http.Client
 }
 
 // sites is what a proxy stands before: addresses as host:port.
@@ -119,7 +120,7 @@ func write(t *testing.T, path, content string) string {
 }
 
 // runProxy starts a program that listens on dir/socket.
-func (h *harness) runProxy(name, dir, scheme string, env []string, args ...string) *proxy {
+func (h *harness) runProxy(name, dir string, env []string, args ...string) *proxy {
 	h.t.Helper()
 	path, libraries := program(h.t, name)
 	p := h.prepare(name, nil, nil)
@@ -148,7 +149,7 @@ func (h *harness) runProxy(name, dir, scheme string, env []string, args ...strin
 		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true}, // it is this test's own
 	}
 	h.t.Cleanup(transport.CloseIdleConnections)
-	return &proxy{p, scheme, &http.Client{
+	return &proxy{p, dial, []string{"http/1.1", "h2"}, &http.Client{
 		Transport: transport, Timeout: patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -207,18 +208,29 @@ access_log /dev/stdout;
 %s
 include %s;
 }`, dir, user, temp, conf))
-	return h.runProxy("nginx", dir, "https", nil, "-p", dir, "-e", "stderr", "-c", main)
+	return h.runProxy("nginx", dir, nil, "-p", dir, "-e", "stderr", "-c", main)
 }
 
 // caddy starts Caddy with deploy/caddy/Caddyfile.
 func (h *harness) caddy(to sites) *proxy {
 	h.t.Helper()
 	dir := shortDir(h.t)
-	file := write(h.t, filepath.Join(dir, "Caddyfile"), example(h.t, "caddy/Caddyfile"))
-	return h.runProxy("caddy", dir, "http", []string{
-		"AUTH_SITE=http://" + authHost, "API_SITE=http://" + apiHost, "AUTH_UPSTREAM=" + to.auth, "API_UPSTREAM=" + to.api,
-		"SITE_OPTIONS=bind unix/" + filepath.Join(dir, "socket"),
-		"CADDY_ADMIN=unix/" + filepath.Join(dir, "admin"), "XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir,
+	crt, key := certificate(h.t, dir)
+	shipped := write(h.t, filepath.Join(dir, "shipped"), example(h.t, "caddy/Caddyfile"))
+	// Port 80 and UDP are not this test's.
+	file := write(h.t, filepath.Join(dir, "Caddyfile"), fmt.Sprintf(`
+{
+	admin unix/%s
+	auto_https disable_redirects
+	servers {
+		protocols h1 h2
+	}
+}
+import %s`, filepath.Join(dir, "admin"), shipped))
+	return h.runProxy("caddy", dir, []string{
+		"AUTH_UPSTREAM=" + to.auth, "API_UPSTREAM=" + to.api,
+		fmt.Sprintf("SITE_OPTIONS=bind unix/%s\ntls %s %s", filepath.Join(dir, "socket"), crt, key),
+		"XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir,
 	}, "run", "--config", file, "--adapter", "caddyfile")
 }
 
@@ -231,7 +243,7 @@ type answered struct {
 
 // ask sends a request for a raw path of a host through the proxy.
 func (p *proxy) ask(method, host, path, body string, header http.Header) (answered, error) {
-	req, err := http.NewRequest(method, p.scheme+"://"+host+"/", strings.NewReader(body))
+	req, err := http.NewRequest(method, "https://"+host+"/", strings.NewReader(body))
 	if err != nil {
 		return answered{}, err
 	}
