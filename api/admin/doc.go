@@ -12,8 +12,8 @@
 // Every change is audited under the actor "service_key:<id>", with the id of
 // the request, in the transaction that makes it. A key that is restricted to
 // apps sees nothing of other apps: what is theirs is not found. Persons belong to
-// no app, so it does nothing with them but mint tickets for an app of its own,
-// and bind its own users to a person whose id it knows.
+// no app, so it reaches none: it binds nobody, mints no bind tickets, and a policy
+// that it sets gives its app no more of the persons than the one before.
 package admin
 
 //go:generate go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config codegen.yaml ../openapi.yaml

@@ -99,6 +99,10 @@ func (a *API) EnableIdentity(ctx context.Context, r EnableIdentityRequestObject)
 
 // BindIdentity implements [StrictServerInterface].
 func (a *API) BindIdentity(ctx context.Context, r BindIdentityRequestObject) (BindIdentityResponseObject, error) {
+	// As for tickets.
+	if err := unrestricted(ctx); err != nil {
+		return nil, err
+	}
 	if r.Body.Person == uuid.Nil {
 		return nil, auth.Invalid("person is the id of a person")
 	}

@@ -193,9 +193,6 @@ func TestIdentities(t *testing.T) {
 				"policy": func(c *adminclient.ClientWithResponses) (answered, error) {
 					return c.UpdateAppWithResponse(t.Context(), sessiontest.AppID, adminclient.AppUpdate{Policy: &adminclient.BindingPolicy{}})
 				},
-				"bind": func(c *adminclient.ClientWithResponses) (answered, error) {
-					return c.BindIdentityWithResponse(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID})
-				},
 				"unbind": func(c *adminclient.ClientWithResponses) (answered, error) {
 					return c.UnbindIdentityWithResponse(t.Context(), id, adminclient.ReasonRequest{})
 				},
@@ -213,6 +210,12 @@ func TestIdentities(t *testing.T) {
 				a, err = call(here)
 				if a.StatusCode() != http.StatusOK {
 					t.Errorf("%s here: %d %s, %v", name, a.StatusCode(), a.GetBody(), err)
+				}
+			}
+			for name, c := range map[string]*adminclient.ClientWithResponses{"elsewhere": elsewhere, "here": here} {
+				bound, err := c.BindIdentityWithResponse(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID})
+				if err != nil || bound.StatusCode() != http.StatusForbidden {
+					t.Errorf("bind %s: %d %s, %v; want 403", name, bound.StatusCode(), bound.Body, err)
 				}
 			}
 			erased, err := elsewhere.EraseIdentityWithResponse(t.Context(), id, nil)

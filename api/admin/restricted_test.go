@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
@@ -75,6 +77,117 @@ func TestAPolicyGivesARestrictedKeyNoPersons(t *testing.T) {
 		`{"policy":{"methods":["ticket"],"self_unbind":true}}`,
 	)
 	refused(`{"policy":` + hook + `}`)
+
+	// Facts and phones bind a user of this app to any person.
+	const (
+		facts = `{"methods":["facts"],"facts":{"lookup":"employee_no","check":["name"]}}`
+		phone = `{"methods":["phone"],"phone":{"check":["name"]}}`
+	)
+	for _, policy := range []string{facts, phone} {
+		refused(`{"policy":` + policy + `}`)
+	}
+	taken(all.Key().Reveal(), `{"policy":`+facts+`}`)
+	refused(
+		`{"policy":`+strings.Replace(facts, `"name"`, `"id_tail"`, 1)+`}`,
+		`{"policy":`+strings.Replace(facts, `employee_no`, `nickname`, 1)+`}`,
+	)
+	taken(restricted.Key().Reveal(),
+		`{"policy":`+strings.Replace(facts, `"name"`, `"name","id_tail"`, 1)+`}`,
+		`{"policy":{"methods":["ticket"],"second_identity":"join"}}`,
+	)
+	refused(`{"policy":` + facts + `}`)
+	taken(all.Key().Reveal(), `{"policy":`+phone+`}`)
+	refused(
+		`{"policy":{"methods":["phone"]}}`,
+		`{"policy":{"methods":["phone"],"phone":{"create":true}}}`,
+		`{"policy":{"phone":{"create":true}}}`,
+	)
+	taken(restricted.Key().Reveal(), `{"policy":`+strings.Replace(phone, `"name"`, `"name","id_tail"`, 1)+`}`, `{"policy":{}}`)
+}
+
+// restrictedOperations says of every operation whether a key that is restricted to
+// apps may use it, for what is of its apps. The others are asked with the body.
+var restrictedOperations = map[string]struct {
+	may  bool
+	body string
+}{
+	"POST /admin/v1/revocations": {may: true}, // but neither a person nor all
+
+	"GET /admin/v1/service-keys":         {},
+	"POST /admin/v1/service-keys":        {body: `{"name":"x","scope":"admin"}`},
+	"DELETE /admin/v1/service-keys/{id}": {},
+
+	"GET /admin/v1/signing-keys":               {},
+	"POST /admin/v1/signing-keys/rotate":       {body: `{}`},
+	"POST /admin/v1/signing-keys/{kid}/retire": {body: `{}`},
+
+	"GET /admin/v1/persons":                    {},
+	"POST /admin/v1/persons":                   {body: `{"external_id":"1001"}`},
+	"POST /admin/v1/persons/import":            {body: `{"external_id":"1001"}`},
+	"GET /admin/v1/persons/{id}":               {},
+	"PATCH /admin/v1/persons/{id}":             {body: `{"name":"x"}`},
+	"POST /admin/v1/persons/{id}/disable":      {body: `{}`},
+	"POST /admin/v1/persons/{id}/enable":       {body: `{}`},
+	"POST /admin/v1/persons/{id}/bind-tickets": {body: `{"app":"` + sessiontest.AppID + `"}`},
+
+	"GET /admin/v1/identities":                 {may: true},
+	"GET /admin/v1/identities/{uuid}":          {may: true},
+	"DELETE /admin/v1/identities/{uuid}":       {may: true},
+	"POST /admin/v1/identities/{uuid}/disable": {may: true},
+	"POST /admin/v1/identities/{uuid}/enable":  {may: true},
+	"POST /admin/v1/identities/{uuid}/bind":    {body: `{"person":"PERSON"}`},
+	"POST /admin/v1/identities/{uuid}/unbind":  {may: true},
+	"GET /admin/v1/identities/{uuid}/sessions": {may: true},
+	"GET /admin/v1/sessions/{id}":              {may: true},
+	"DELETE /admin/v1/sessions/{id}":           {may: true},
+
+	"GET /admin/v1/apps":                   {may: true},
+	"GET /admin/v1/apps/{appid}":           {may: true},
+	"PATCH /admin/v1/apps/{appid}":         {may: true}, // within bounds, see above
+	"GET /admin/v1/binding-delays":         {},
+	"DELETE /admin/v1/binding-delays/{id}": {},
+}
+
+// TestARestrictedKeyReachesNoPerson asks every operation that concerns more than the
+// apps of a key, for a person and a user that are there. A person is the same in
+// every app: a restricted key that bound its own user to one would be that person
+// in the other apps.
+func TestARestrictedKeyReachesNoPerson(t *testing.T) {
+	t.Parallel()
+	contract, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, stores["sqlite"])
+	person := w.person(t, w.client(t, "admin"), "1001")
+	user := w.Login("alice").Session.Identity
+	restricted := w.key(t, "admin service openid decrypt", sessiontest.AppID)
+	for _, op := range contract.Operations(apitest.Admin) {
+		method, path, _ := strings.Cut(op, " ")
+		if !strings.HasPrefix(path, "/admin/") {
+			continue
+		}
+		o, known := restrictedOperations[op]
+		switch {
+		case !known:
+			t.Errorf("%s: say in restrictedOperations what a key restricted to apps may do with it", op)
+		case !o.may:
+			path = strings.NewReplacer("{id}", person.ID.String(), "{uuid}", user.String(), "{kid}", "k").Replace(path)
+			contentType := "application/json"
+			if strings.HasSuffix(path, "/import") {
+				contentType = "application/x-ndjson"
+			}
+			body := strings.Replace(o.body, "PERSON", person.ID.String(), 1)
+			a := w.do(t, method, path, restricted.Key().Reveal(), contentType, body)
+			if a.Status != http.StatusForbidden {
+				t.Errorf("%s: %d %s, want 403", op, a.Status, a.Body)
+			}
+		}
+	}
+	i, err := w.store.Identity(t.Context(), user, nil)
+	if err != nil || i.Person != uuid.Nil {
+		t.Errorf("the user is bound to %v (%v), want nobody", i.Person, err)
+	}
 }
 
 // narrowed is an [auth.AppStore] where another admin changes the app right after it

@@ -3,6 +3,7 @@ package binding
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -312,15 +313,33 @@ func (a *Admin) UpdateApp(ctx context.Context, appID string, f AppForm, c Caller
 	return app, said(err, errNoApp)
 }
 
-var errReach = &auth.Error{Code: auth.InsufficientScope, Description: "A webhook and attributes reach persons, who belong to no app: to add them it needs a service key that is not restricted to apps."}
+var errReach = &auth.Error{Code: auth.InsufficientScope, Description: "The methods facts, phone and webhook, their members, and attributes reach persons, who belong to no app: to extend them it needs a service key that is not restricted to apps."}
 
 // reachesFurther reports whether a policy gives an app more of the persons than
-// the one before. A webhook's answer writes any person there is, and attributes
-// are read of them.
+// the one before: facts and phones bind its users to any person there is, a
+// webhook's answer writes persons, and attributes are read of them. A member that is
+// not looked at here reaches further when it differs.
 func reachesFurther(before, after *auth.Policy) bool {
-	return after.Webhook.URL != "" && after.Webhook.URL != before.Webhook.URL ||
-		after.Allows(auth.BindWebhook) && !before.Allows(auth.BindWebhook) ||
-		slices.ContainsFunc(after.Attributes, func(name string) bool { return !slices.Contains(before.Attributes, name) })
+	within := func(all, some []string) bool {
+		return !slices.ContainsFunc(some, func(name string) bool { return !slices.Contains(all, name) })
+	}
+	for _, m := range []auth.BindingMethod{auth.BindFacts, auth.BindPhone, auth.BindWebhook} {
+		if after.Allows(m) && !before.Allows(m) {
+			return true
+		}
+	}
+	facts := after.Facts.Lookup == "" ||
+		after.Facts.Lookup == before.Facts.Lookup && within(after.Facts.Check, before.Facts.Check)
+	phone := (!after.Allows(auth.BindPhone) || within(after.Phone.Check, before.Phone.Check)) && (before.Phone.Create || !after.Phone.Create)
+	hook := after.Webhook.URL == "" || after.Webhook.URL == before.Webhook.URL
+	if !facts || !phone || !hook || !within(before.Attributes, after.Attributes) {
+		return true
+	}
+	rest := *after
+	rest.Methods, rest.Facts, rest.Phone, rest.Webhook, rest.Attributes = before.Methods, before.Facts, before.Phone, before.Webhook, before.Attributes
+	// These two concern the app's own users only.
+	rest.SecondIdentity, rest.SelfUnbind = before.SecondIdentity, before.SelfUnbind
+	return !reflect.DeepEqual(&rest, before)
 }
 
 // App returns an app, or [auth.NotFound].
