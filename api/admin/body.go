@@ -21,6 +21,7 @@ var bodies = map[string]func(http.ResponseWriter, *http.Request) ([]byte, error)
 	"POST /admin/v1/revocations":  readBody[RevocationRequest],
 	"POST /admin/v1/service-keys": readBody[ServiceKeyRequest],
 
+	"PATCH /admin/v1/service-keys/{id}":        readPin,
 	"POST /admin/v1/signing-keys/rotate":       readBody[RotationRequest],
 	"POST /admin/v1/signing-keys/{kid}/retire": readBody[RetirementRequest],
 	"POST /admin/v1/persons":                   readBody[PersonRequest],
@@ -78,6 +79,22 @@ func readOptional[T any](w http.ResponseWriter, r *http.Request) ([]byte, error)
 		}
 	}
 	return readBody[T](w, r) // which wants to know what it is
+}
+
+// readPin is readBody that demands the member pinned_app: an empty one takes the pin
+// away, and a missing one must not.
+func readPin(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	var v struct {
+		PinnedApp *string `json:"pinned_app"`
+		Reason    *string `json:"reason,omitempty"`
+	}
+	if err := web.ReadJSON(w, r, &v); err != nil {
+		return nil, err
+	}
+	if v.PinnedApp == nil {
+		return nil, auth.Invalid("pinned_app is missing: the appid to pin the key to, or an empty string for none")
+	}
+	return json.Marshal(v)
 }
 
 // readAppUpdate is readBody with a look into the policy: the generated type would

@@ -116,6 +116,7 @@ var restrictedOperations = map[string]struct {
 	"GET /admin/v1/service-keys":         {},
 	"POST /admin/v1/service-keys":        {body: `{"name":"x","scope":"admin"}`},
 	"DELETE /admin/v1/service-keys/{id}": {},
+	"PATCH /admin/v1/service-keys/{id}":  {body: `{"pinned_app":"` + sessiontest.AppID + `"}`},
 
 	"GET /admin/v1/signing-keys":               {},
 	"POST /admin/v1/signing-keys/rotate":       {body: `{}`},

@@ -677,6 +677,9 @@ type ServiceKey struct {
 	LastUsedAt *time.Time `json:"last_used_at"`
 	Name       string     `json:"name"`
 
+	// PinnedApp The app to which it is pinned (see `/v1/revocations`); null means none, or that it has not asked for the feed yet.
+	PinnedApp *string `json:"pinned_app"`
+
 	// RevokedAt Since when it is void; null means it is good.
 	RevokedAt *time.Time `json:"revoked_at"`
 
@@ -708,6 +711,15 @@ type ServiceKeyRequest struct {
 
 // ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
 type ServiceKeyScope = string
+
+// ServiceKeyUpdate defines model for ServiceKeyUpdate.
+type ServiceKeyUpdate struct {
+	// PinnedApp The appid to pin the key to, one of its `apps` if it has some; an empty string takes the pin away.
+	PinnedApp string `json:"pinned_app"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+}
 
 // SessionList defines model for SessionList.
 type SessionList struct {
@@ -953,6 +965,9 @@ type CreateRevocationJSONRequestBody = RevocationRequest
 // CreateServiceKeyJSONRequestBody defines body for CreateServiceKey for application/json ContentType.
 type CreateServiceKeyJSONRequestBody = ServiceKeyRequest
 
+// UpdateServiceKeyJSONRequestBody defines body for UpdateServiceKey for application/json ContentType.
+type UpdateServiceKeyJSONRequestBody = ServiceKeyUpdate
+
 // RotateSigningKeysJSONRequestBody defines body for RotateSigningKeys for application/json ContentType.
 type RotateSigningKeysJSONRequestBody = RotationRequest
 
@@ -1036,6 +1051,9 @@ type ServerInterface interface {
 	// RevokeServiceKey Revoke a service key.
 	// (DELETE /admin/v1/service-keys/{id})
 	RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID)
+	// UpdateServiceKey Pin a service key to an app.
+	// (PATCH /admin/v1/service-keys/{id})
+	UpdateServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID)
 	// EndSessionByAdmin End a session.
 	// (DELETE /admin/v1/sessions/{id})
 	EndSessionByAdmin(w http.ResponseWriter, r *http.Request, id UUID, params EndSessionByAdminParams)
@@ -1204,6 +1222,12 @@ func (_ Unimplemented) CreateServiceKey(w http.ResponseWriter, r *http.Request) 
 // RevokeServiceKey Revoke a service key.
 // (DELETE /admin/v1/service-keys/{id})
 func (_ Unimplemented) RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID) {
+	w.WriteHeader(http.StatusNotImplemented)
+}
+
+// UpdateServiceKey Pin a service key to an app.
+// (PATCH /admin/v1/service-keys/{id})
+func (_ Unimplemented) UpdateServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2197,6 +2221,32 @@ func (siw *ServerInterfaceWrapper) RevokeServiceKey(w http.ResponseWriter, r *ht
 	handler.ServeHTTP(w, r)
 }
 
+// UpdateServiceKey operation middleware
+func (siw *ServerInterfaceWrapper) UpdateServiceKey(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "id" -------------
+	var id ServiceKeyID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", chi.URLParam(r, "id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: r.URL.RawPath == ""})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "id", Err: err})
+		return
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.UpdateServiceKey(w, r, id)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // EndSessionByAdmin operation middleware
 func (siw *ServerInterfaceWrapper) EndSessionByAdmin(w http.ResponseWriter, r *http.Request) {
 
@@ -2538,6 +2588,9 @@ func HandlerWithOptions(si ServerInterface, options ChiServerOptions) http.Handl
 	})
 	r.Group(func(r chi.Router) {
 		r.Delete(options.BaseURL+"/admin/v1/service-keys/{id}", wrapper.RevokeServiceKey)
+	})
+	r.Group(func(r chi.Router) {
+		r.Patch(options.BaseURL+"/admin/v1/service-keys/{id}", wrapper.UpdateServiceKey)
 	})
 	r.Group(func(r chi.Router) {
 		r.Delete(options.BaseURL+"/admin/v1/sessions/{id}", wrapper.EndSessionByAdmin)
@@ -3528,6 +3581,46 @@ func (response RevokeServiceKeydefaultApplicationProblemPlusJSONResponse) VisitR
 	return err
 }
 
+type UpdateServiceKeyRequestObject struct {
+	ID   ServiceKeyID `json:"id"`
+	Body *UpdateServiceKeyJSONRequestBody
+}
+
+type UpdateServiceKeyResponseObject interface {
+	VisitUpdateServiceKeyResponse(w http.ResponseWriter) error
+}
+
+type UpdateServiceKey200JSONResponse ServiceKey
+
+func (response UpdateServiceKey200JSONResponse) VisitUpdateServiceKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type UpdateServiceKeydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response UpdateServiceKeydefaultApplicationProblemPlusJSONResponse) VisitUpdateServiceKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type EndSessionByAdminRequestObject struct {
 	ID     UUID `json:"id"`
 	Params EndSessionByAdminParams
@@ -3802,6 +3895,9 @@ type StrictServerInterface interface {
 	// RevokeServiceKey Revoke a service key.
 	// (DELETE /admin/v1/service-keys/{id})
 	RevokeServiceKey(ctx context.Context, request RevokeServiceKeyRequestObject) (RevokeServiceKeyResponseObject, error)
+	// UpdateServiceKey Pin a service key to an app.
+	// (PATCH /admin/v1/service-keys/{id})
+	UpdateServiceKey(ctx context.Context, request UpdateServiceKeyRequestObject) (UpdateServiceKeyResponseObject, error)
 	// EndSessionByAdmin End a session.
 	// (DELETE /admin/v1/sessions/{id})
 	EndSessionByAdmin(ctx context.Context, request EndSessionByAdminRequestObject) (EndSessionByAdminResponseObject, error)
@@ -4602,6 +4698,39 @@ func (sh *strictHandler) RevokeServiceKey(w http.ResponseWriter, r *http.Request
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(RevokeServiceKeyResponseObject); ok {
 		if err := validResponse.VisitRevokeServiceKeyResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// UpdateServiceKey operation middleware
+func (sh *strictHandler) UpdateServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID) {
+	var request UpdateServiceKeyRequestObject
+
+	request.ID = id
+
+	var body UpdateServiceKeyJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.UpdateServiceKey(ctx, request.(UpdateServiceKeyRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "UpdateServiceKey")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(UpdateServiceKeyResponseObject); ok {
+		if err := validResponse.VisitUpdateServiceKeyResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

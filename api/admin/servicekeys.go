@@ -39,13 +39,37 @@ func (a *API) ListServiceKeys(ctx context.Context, r ListServiceKeysRequestObjec
 		answer.Next = &keys[limit-1].ID
 	}
 	for _, k := range keys {
-		answer.ServiceKeys = append(answer.ServiceKeys, ServiceKey{
-			ID: k.ID, Name: k.Name, Scope: servicekey.ScopeText(k.Scopes), Apps: append([]AppID{}, k.Apps...),
-			CreatedAt: k.CreatedAt.UTC(), LastUsedAt: timeOrNull(k.LastUsedAt), RevokedAt: timeOrNull(k.RevokedAt),
-		})
+		answer.ServiceKeys = append(answer.ServiceKeys, serviceKeyOf(&k))
 	}
 	return answer, nil
 }
+
+// serviceKeyOf is a service key as answers show it.
+func serviceKeyOf(k *servicekey.Key) ServiceKey {
+	return ServiceKey{
+		ID: k.ID, Name: k.Name, Scope: servicekey.ScopeText(k.Scopes), Apps: append([]AppID{}, k.Apps...),
+		PinnedApp: textOrNull(k.Pinned()),
+		CreatedAt: k.CreatedAt.UTC(), LastUsedAt: timeOrNull(k.LastUsedAt), RevokedAt: timeOrNull(k.RevokedAt),
+	}
+}
+
+// UpdateServiceKey implements [StrictServerInterface].
+func (a *API) UpdateServiceKey(ctx context.Context, r UpdateServiceKeyRequestObject) (UpdateServiceKeyResponseObject, error) {
+	by, err := a.keyEvent(ctx, r.Body.Reason)
+	if err != nil {
+		return nil, err
+	}
+	k, err := servicekey.Pin(ctx, a.c.Keys, a.c.Apps, r.ID, r.Body.PinnedApp, by)
+	if errors.Is(err, auth.NotFound) {
+		return nil, errNoServiceKey
+	}
+	if err != nil {
+		return nil, err
+	}
+	return UpdateServiceKey200JSONResponse(serviceKeyOf(&k)), nil
+}
+
+var errNoServiceKey = &auth.Error{Code: auth.NotFound, Description: "There is no service key with this id."}
 
 // CreateServiceKey implements [StrictServerInterface].
 func (a *API) CreateServiceKey(ctx context.Context, r CreateServiceKeyRequestObject) (CreateServiceKeyResponseObject, error) {
@@ -71,7 +95,7 @@ func (a *API) RevokeServiceKey(ctx context.Context, r RevokeServiceKeyRequestObj
 	}
 	err := servicekey.Revoke(ctx, a.c.Keys, r.ID, a.event(ctx))
 	if errors.Is(err, auth.NotFound) {
-		return nil, &auth.Error{Code: auth.NotFound, Description: "There is no service key with this id."}
+		return nil, errNoServiceKey
 	}
 	if err != nil {
 		return nil, err

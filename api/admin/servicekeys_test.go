@@ -88,6 +88,35 @@ func TestServiceKeys(t *testing.T) {
 		}
 		w.post(t, "/admin/v1/service-keys", w.key(t, "admin"), `{"name":"x","scope":"service","apps":["wx404"]}`).want(t, 400, auth.InvalidRequest)
 	})
+	t.Run("a key is pinned to an app, and the pin is taken away", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, stores["sqlite"])
+		c := w.client(t, "admin")
+		key, restricted := w.key(t, "service"), w.key(t, "service", sessiontest.AppID, sessiontest.OtherAppID)
+		pin := func(id, app string) adminclient.ServiceKey {
+			t.Helper()
+			resp, err := c.UpdateServiceKeyWithResponse(t.Context(), id, adminclient.ServiceKeyUpdate{PinnedApp: app, Reason: ptr("because")})
+			return *succeed(t, resp, err).JSON200
+		}
+		for _, id := range []string{key.ID, restricted.ID} {
+			if got := pin(id, sessiontest.AppID); got.ID != id || got.PinnedApp == nil || *got.PinnedApp != sessiontest.AppID {
+				t.Errorf("%+v", got)
+			}
+			if k, err := w.store.ServiceKey(t.Context(), id); err != nil || k.Pinned() != sessiontest.AppID {
+				t.Errorf("%+v, %v", k, err)
+			}
+			if got := pin(id, ""); got.PinnedApp != nil {
+				t.Errorf("%+v", got)
+			}
+		}
+		patch := func(id, body string) answer {
+			return w.do(t, http.MethodPatch, "/admin/v1/service-keys/"+id, w.key(t, "admin").Key().Reveal(), "application/json", body)
+		}
+		patch(key.ID, `{"pinned_app":"wx404"}`).want(t, 400, auth.InvalidRequest)
+		patch(key.ID, `{}`).want(t, 400, auth.InvalidRequest)
+		patch(w.key(t, "service", sessiontest.AppID).ID, `{"pinned_app":"`+sessiontest.OtherAppID+`"}`).want(t, 400, auth.InvalidRequest)
+		patch("0000000000000000", `{"pinned_app":""}`).want(t, 404, auth.NotFound)
+	})
 	t.Run("a list has pages", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])

@@ -85,8 +85,8 @@ func (a *API) RetireSigningKey(ctx context.Context, r RetireSigningKeyRequestObj
 	return answer, nil
 }
 
-// keyEvent returns an audit event by whoever changes the keys that sign, or
-// says why this one may not.
+// keyEvent returns an audit event of a change of keys, or says why the caller may
+// not make it.
 func (a *API) keyEvent(ctx context.Context, reason *string) (auth.AuditEvent, error) {
 	if key := keyOf(ctx); key.Restricted() {
 		return auth.AuditEvent{}, errRestricted

@@ -20,6 +20,7 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/cutoffs/cutoffstest"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
 // BenchmarkStreams says what one of thousands of subscribers costs, with the
@@ -42,7 +43,7 @@ func BenchmarkStreams(b *testing.B) {
 			running.Go(func() { follower.Run(ctx) })
 			r := chi.NewRouter()
 			r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
-			gate.New(follower, func(*http.Request) error { return nil }).Mount(r)
+			gate.New(follower, func(*http.Request) (servicekey.Key, error) { return servicekey.Key{}, nil }).Mount(r)
 			srv := httptest.NewServer(r)
 			subscribers := make([]net.Conn, n)
 			defer func() {

@@ -12,7 +12,7 @@
 // is there is too old.
 //
 // A stream ends when the client goes, when it is too slow, when its service key
-// is revoked, and when the replica shuts down. In every case the client comes
+// is revoked or pinned to another app, and when the replica shuts down. In every case the client comes
 // back with the id it saw last and misses nothing.
 package gate
 
@@ -20,6 +20,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
 const (
@@ -42,20 +44,22 @@ const (
 
 // Feed is the cutoffs as they come. [cutoffs.Follower] is it.
 type Feed interface {
-	Subscribe(lastEventID string) *cutoffs.Subscription
-	Page(after string, limit int) cutoff.Page
+	Subscribe(lastEventID string, who cutoffs.Subscriber) *cutoffs.Subscription
+	Page(after string, limit int, who cutoffs.Subscriber) cutoff.Page
 }
+
+// Authorize returns the service key of a request, with its pin decided, if it may
+// follow the feed, and otherwise the error to answer.
+type Authorize func(r *http.Request) (servicekey.Key, error)
 
 // Handler serves the endpoints.
 type Handler struct {
-	feed Feed
-	// authorize says whether the request's service key may follow the feed.
-	authorize func(r *http.Request) error
+	feed      Feed
+	authorize Authorize
 }
 
-// New returns the handler. authorize returns nil for a request whose service
-// key may follow the feed, and the error to answer otherwise.
-func New(feed Feed, authorize func(r *http.Request) error) *Handler {
+// New returns the handler.
+func New(feed Feed, authorize Authorize) *Handler {
 	return &Handler{feed: feed, authorize: authorize}
 }
 
@@ -66,24 +70,31 @@ func (h *Handler) Mount(r chi.Router) {
 }
 
 func (h *Handler) revocations(w http.ResponseWriter, r *http.Request) error {
-	if err := h.authorize(r); err != nil {
+	key, err := h.authorize(r)
+	if err != nil {
 		return err
 	}
+	who := subscriberOf(&key)
 	w.Header().Add("Vary", "Accept")
 	if !strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
-		return web.SecretJSON(w, http.StatusOK, h.feed.Page(r.URL.Query().Get("after"), pageSize))
+		return web.SecretJSON(w, http.StatusOK, h.feed.Page(r.URL.Query().Get("after"), pageSize, who))
 	}
 	if r.Method == http.MethodHead {
 		w.Header().Set("Content-Type", "text/event-stream")
 		return nil
 	}
-	h.stream(w, r)
+	h.stream(w, r, who)
 	return nil
+}
+
+// subscriberOf is what the feed must know of a service key.
+func subscriberOf(k *servicekey.Key) cutoffs.Subscriber {
+	return cutoffs.Subscriber{Pinned: k.Pinned()}
 }
 
 // stream writes events until one side ends it. Errors of writing mean that the
 // client is gone or too slow; there is nobody to tell.
-func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Subscriber) {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
@@ -93,7 +104,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 	// Nothing more is read from the client, however long the stream is.
 	_ = out.SetReadDeadline(time.Time{})
 
-	sub := h.feed.Subscribe(r.Header.Get("Last-Event-ID"))
+	sub := h.feed.Subscribe(r.Header.Get("Last-Event-ID"), who)
 	check := time.NewTicker(recheck)
 	defer check.Stop()
 	var buf []byte
@@ -124,19 +135,22 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case <-check.C:
-			if !h.stillAllowed(r) {
+			if !h.stillAllowed(r, who) {
 				return
 			}
 		}
 	}
 }
 
-// stillAllowed looks at the service key again. When the database does not
-// answer, the stream goes on: it is how validators learn that their knowledge
-// grows old.
-func (h *Handler) stillAllowed(r *http.Request) bool {
+// stillAllowed looks at the service key again. A stream whose key was changed ends,
+// and the next one tells the change. When the database does not answer, the stream
+// goes on: it is how validators learn that their knowledge grows old.
+func (h *Handler) stillAllowed(r *http.Request, who cutoffs.Subscriber) bool {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
-	err := h.authorize(r.WithContext(ctx))
-	return err == nil || web.Status(err) >= http.StatusInternalServerError
+	key, err := h.authorize(r.WithContext(ctx))
+	if err == nil {
+		return reflect.DeepEqual(subscriberOf(&key), who)
+	}
+	return web.Status(err) >= http.StatusInternalServerError
 }

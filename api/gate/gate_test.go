@@ -20,6 +20,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/cutoffs/cutoffstest"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
 // world is the endpoint over a real follower.
@@ -28,6 +29,7 @@ type world struct {
 	follower *cutoffs.Follower
 	url      string
 	refusal  error // what authorize answers; set before requests are made
+	key      servicekey.Key
 	stop     context.CancelFunc
 }
 
@@ -47,7 +49,7 @@ func newWorld(t *testing.T) *world {
 	w.stop = stop
 	r := chi.NewRouter()
 	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
-	gate.New(w.follower, func(*http.Request) error { return w.refusal }).Mount(r)
+	gate.New(w.follower, func(*http.Request) (servicekey.Key, error) { return w.key, w.refusal }).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(func() {
 		stop()
@@ -167,6 +169,32 @@ func TestRevocations(t *testing.T) {
 		}
 		if second := page(first.Next); len(second.Cutoffs) != 0 || second.Next != first.Next {
 			t.Errorf("after all of them: %+v", second)
+		}
+	})
+	t.Run("name the app to which the service key is pinned", func(t *testing.T) {
+		t.Parallel()
+		for name, c := range map[string]struct {
+			key  servicekey.Key
+			want string
+		}{
+			"a pinned key":              {servicekey.Key{PinnedApp: "wx1"}, "wx1"},
+			"a key of one app":          {servicekey.Key{Apps: []string{"wx2"}}, "wx2"},
+			"a key of several apps":     {servicekey.Key{Apps: []string{"wx1", "wx2"}}, ""},
+			"a pinned key of several":   {servicekey.Key{Apps: []string{"wx1", "wx2"}, PinnedApp: "wx2"}, "wx2"},
+			"a key that is not pinned":  {servicekey.Key{PinnedAt: time.Unix(1, 0)}, ""},
+			"a key that is not decided": {servicekey.Key{}, ""},
+		} {
+			w := newWorld(t)
+			w.key = c.key
+			events := until(t, cutoff.NewReader(w.get(t, stream, "", "").Body), cutoff.EventReady)
+			ready, err := cutoff.ParseReady(events[len(events)-1].Data)
+			if err != nil || ready.App != c.want {
+				t.Errorf("%s: ready names %q (%v), want %q", name, ready.App, err, c.want)
+			}
+			var page cutoff.Page
+			if err := json.NewDecoder(w.get(t, "application/json", "", "").Body).Decode(&page); err != nil || page.App != c.want {
+				t.Errorf("%s: the page names %q (%v), want %q", name, page.App, err, c.want)
+			}
 		}
 	})
 	t.Run("are for service keys alone", func(t *testing.T) {

@@ -30,6 +30,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/cutoffs/cutoffstest"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -51,6 +52,8 @@ type service struct {
 	direct   func(context.Context, string, string) (net.Conn, error)
 	// refusal holds what is answered to whoever asks for the feed.
 	refusal atomic.Pointer[auth.Error]
+	// key is the service key of those who are not refused.
+	key     atomic.Pointer[servicekey.Key]
 	streams atomic.Int64 // that were opened
 }
 
@@ -95,11 +98,12 @@ func newService(t *testing.T) *service {
 	r := chi.NewRouter()
 	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
 	r.Get("/.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(jwks) })
-	gate.New(s.follower, func(r *http.Request) error {
+	s.key.Store(&servicekey.Key{PinnedApp: "wxdevelopment0001"})
+	gate.New(s.follower, func(r *http.Request) (servicekey.Key, error) {
 		if refusal := s.refusal.Load(); refusal != nil {
-			return refusal
+			return servicekey.Key{}, refusal
 		}
-		return r.Context().Err()
+		return *s.key.Load(), r.Context().Err()
 	}).Mount(r)
 	l := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	s.direct = l.dial
@@ -356,6 +360,23 @@ func TestValidator(t *testing.T) {
 		s.refusal.Store(nil)
 		time.Sleep(31 * time.Second) // it does not come back at once to a service that refused it
 		s.want(v, good, nil)
+	})
+
+	inBubble(t, "learns within 30 s that its key is pinned to another app, and misses nothing", func(t *testing.T, s *service) {
+		v, session := s.validator(0), newID()
+		good := s.token(newID())
+		s.want(v, good, nil)
+		s.key.Store(&servicekey.Key{PinnedApp: "wxother"})
+		s.revoke(session)
+		time.Sleep(31 * time.Second)
+		s.want(v, good, bearer.ErrOtherApp)
+		s.key.Store(&servicekey.Key{Apps: []string{"wxdevelopment0001"}})
+		time.Sleep(31 * time.Second)
+		s.want(v, good, nil)
+		s.want(v, s.token(session), bearer.ErrRevoked)
+		s.key.Store(&servicekey.Key{Apps: []string{"wxdevelopment0001", "wxother"}})
+		time.Sleep(31 * time.Second)
+		s.want(v, good, bearer.ErrMisconfigured)
 	})
 
 	inBubble(t, "keeps its connection when the database cannot tell whether its key is good", func(t *testing.T, s *service) {

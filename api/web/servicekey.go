@@ -23,6 +23,7 @@ var Scopes = map[string]servicekey.Scope{
 	"GET /admin/v1/service-keys":         servicekey.ScopeRead,
 	"POST /admin/v1/service-keys":        servicekey.ScopeAdmin,
 	"DELETE /admin/v1/service-keys/{id}": servicekey.ScopeAdmin,
+	"PATCH /admin/v1/service-keys/{id}":  servicekey.ScopeAdmin,
 
 	"GET /admin/v1/signing-keys":               servicekey.ScopeRead,
 	"POST /admin/v1/signing-keys/rotate":       servicekey.ScopeAdmin,

@@ -118,9 +118,12 @@ func serve(ctx context.Context, p parts) error {
 	defer serviceKeys.Close()
 	keyGuard := web.NewGuard(serviceKeys)
 	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper, follower)
-	feed := gate.New(follower, func(r *http.Request) error {
-		_, err := keyGuard.Authorize(r)
-		return err
+	feed := gate.New(follower, func(r *http.Request) (servicekey.Key, error) {
+		key, err := keyGuard.Authorize(r)
+		if err != nil {
+			return key, err
+		}
+		return servicekey.FollowFeed(r.Context(), p.store, key, now())
 	})
 	validation, err := newValidation(ctx, p, verifier, follower.MaxStaleness(), keyGuard, bindings)
 	if err != nil {

@@ -140,7 +140,7 @@ func TestSettings(t *testing.T) {
 		{"app update that contradicts itself", with(), []string{"app", "update", "wx1", "--no-audiences", "--audience", "a"}, 2, []string{"contradict"}},
 		{"app update with an algorithm that is none", with(), []string{"app", "update", "wx1", "--signing-alg", "none"}, 2, []string{"--signing-alg: a signing algorithm is ES256, EdDSA or RS256"}},
 		{"app disable for a reason that is none", with(), []string{"app", "disable", "wx1", "--reason", "a\x00b"}, 2, []string{"--reason"}},
-		{"service-key without more", nil, []string{"service-key"}, 2, []string{`"create", "list", "revoke"`}},
+		{"service-key without more", nil, []string{"service-key"}, 2, []string{`"create", "list", "pin", "revoke"`}},
 		{"service-key create with a scope that is none", with(), []string{"service-key", "create", "--name", "x", "--scope", "service,root"}, 2, []string{"scope is one or more of"}},
 		{"service-key revoke with the whole key", with(), []string{"service-key", "revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, []string{"its id alone"}},
 		{"service-key revoke for a reason that is none", with(), []string{"service-key", "revoke", "0123456789abcdef", "--reason", "a\nb"}, 2, []string{"--reason"}},

@@ -16,6 +16,7 @@ import (
 type serviceKeyCmd struct {
 	Create serviceKeyCreateCmd `cmd:"" help:"Make a key for a back end or an admin, and print it."`
 	List   serviceKeyListCmd   `cmd:"" help:"List the keys, without their secrets."`
+	Pin    serviceKeyPinCmd    `cmd:"" help:"Pin a key to the one app whose tokens its back end accepts."`
 	Revoke serviceKeyRevokeCmd `cmd:"" help:"Make a key void, for good."`
 }
 
@@ -78,18 +79,56 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 		return t.UTC().Format(time.RFC3339)
 	}
 	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tNAME\tSTATUS\tSCOPE\tAPPS\tCREATED\tLAST USED")
+	fmt.Fprintln(w, "ID\tNAME\tSTATUS\tSCOPE\tAPPS\tPINNED TO\tCREATED\tLAST USED")
 	for i := range keys {
 		k := &keys[i]
 		status := "good"
 		if !k.RevokedAt.IsZero() {
 			status = "revoked"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, status, servicekey.ScopeText(k.Scopes),
-			cmp.Or(strings.Join(k.Apps, " "), "all"), moment(k.CreatedAt, "-"), moment(k.LastUsedAt, "never"))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, status, servicekey.ScopeText(k.Scopes),
+			cmp.Or(strings.Join(k.Apps, " "), "all"), cmp.Or(k.Pinned(), "-"), moment(k.CreatedAt, "-"), moment(k.LastUsedAt, "never"))
 	}
 	return w.Flush()
 }
+
+type serviceKeyPinCmd struct {
+	ID     string `arg:"" name:"id" help:"The key's id: the middle of yfk_ID_SECRET."`
+	App    string `required:"" xor:"pin" placeholder:"APPID" help:"The app to pin the key to."`
+	None   bool   `required:"" xor:"pin" help:"Take the pin away. Back ends that name neither an audience nor apps then refuse every token."`
+	Reason string `help:"Why, for the audit trail."`
+	appFlags
+}
+
+// Help is shown below the usage line of yufu service-key pin --help.
+func (serviceKeyPinCmd) Help() string {
+	return "A back end that names neither an audience nor apps accepts tokens of the app that its key is pinned to. " +
+		"A key is pinned by itself when it follows revocations for the first time, if one app is enabled by then. " +
+		"Running back ends learn of a change within 31 seconds."
+}
+
+// Run pins the key. It is harmless to repeat.
+func (c *serviceKeyPinCmd) Run(ctx context.Context, std streams) error {
+	if err := checkReason(c.Reason); err != nil {
+		return wrongUsage(err)
+	}
+	s, _, err := c.open(ctx, std)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	k, err := servicekey.Pin(ctx, s, s, c.ID, c.App, cliEvent("", "", c.Reason))
+	switch {
+	case errors.Is(err, auth.NotFound):
+		return errNoServiceKey
+	case err != nil:
+		return descriptionOf(err)
+	}
+	fmt.Fprintf(std.out, "Pinned %s to %s.\n", k.ID, cmp.Or(k.Pinned(), "no app"))
+	return nil
+}
+
+var errNoServiceKey = errors.New("there is no service key with this id; yufu service-key list shows those there are")
 
 type serviceKeyRevokeCmd struct {
 	ID     string `arg:"" name:"id" help:"The key's id: the middle of yfk_ID_SECRET."`
@@ -114,7 +153,7 @@ func (c *serviceKeyRevokeCmd) Run(ctx context.Context, std streams) error {
 	defer s.Close()
 	switch err := servicekey.Revoke(ctx, s, c.ID, cliEvent("", "", c.Reason)); {
 	case errors.Is(err, auth.NotFound):
-		return errors.New("there is no service key with this id; yufu service-key list shows those there are")
+		return errNoServiceKey
 	case err != nil:
 		return err
 	}

@@ -189,7 +189,7 @@ func TestFollowersNeverSkip(t *testing.T) {
 		asking.Wait()
 		for _, r := range replicas {
 			r.catchUp()
-			if n := len(r.Page("", 1000).Cutoffs); n != writers*each {
+			if n := len(r.Page("", 1000, cutoffs.Subscriber{}).Cutoffs); n != writers*each {
 				t.Errorf("%d cutoffs, want %d", n, writers*each)
 			}
 		}
@@ -379,8 +379,8 @@ func TestAnotherDatabase(t *testing.T) {
 
 			lost := []uuid.UUID{b.revoked(), b.revoked()}
 			r := openReplica(t, b.store)
-			was := lastID(t, r.Subscribe(""))
-			sub := r.Subscribe("")
+			was := lastID(t, r.Subscribe("", cutoffs.Subscriber{}))
+			sub := r.Subscribe("", cutoffs.Subscriber{})
 			_ = lastID(t, sub)
 			if replace != nil {
 				replace(b)
@@ -402,7 +402,7 @@ func TestAnotherDatabase(t *testing.T) {
 				t.Fatalf("the subscriber was not told to begin anew: %d events", len(events))
 			}
 			told := map[string]bool{}
-			for _, e := range eventsOf(t, r.Subscribe("")) {
+			for _, e := range eventsOf(t, r.Subscribe("", cutoffs.Subscriber{})) {
 				if c, err := cutoff.ParseCutoff(e.Data); err == nil {
 					told[c.Session] = true
 				}
@@ -417,7 +417,7 @@ func TestAnotherDatabase(t *testing.T) {
 				b.revoked()
 				b.revoked()
 				r.catchUp()
-				if events := eventsOf(t, r.Subscribe(was)); events[0].Name != cutoff.EventReset {
+				if events := eventsOf(t, r.Subscribe(was, cutoffs.Subscriber{})); events[0].Name != cutoff.EventReset {
 					t.Errorf("%s is resumed with %s", was, events[0].Name)
 				}
 			}

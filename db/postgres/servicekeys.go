@@ -15,15 +15,16 @@ import (
 
 var _ servicekey.Store = (*Store)(nil)
 
-const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at`
+const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at`
 
 func scanServiceKey(row pgx.Row) (servicekey.Key, error) {
 	var (
-		k             servicekey.Key
-		hash          []byte
-		used, revoked *time.Time
+		k                     servicekey.Key
+		hash                  []byte
+		used, revoked, pinned *time.Time
+		app                   *string
 	)
-	err := row.Scan(&k.ID, &k.Name, &k.Scopes, &k.Apps, &hash, &k.CreatedAt, &used, &revoked)
+	err := row.Scan(&k.ID, &k.Name, &k.Scopes, &k.Apps, &hash, &k.CreatedAt, &used, &revoked, &app, &pinned)
 	if err != nil {
 		return k, err
 	}
@@ -31,20 +32,23 @@ func scanServiceKey(row pgx.Row) (servicekey.Key, error) {
 		return k, fmt.Errorf("a hash of %d bytes", len(hash))
 	}
 	k.Apps = list(k.Apps)
-	k.CreatedAt, k.LastUsedAt, k.RevokedAt = k.CreatedAt.UTC(), timeOf(used), timeOf(revoked)
+	k.CreatedAt, k.LastUsedAt, k.RevokedAt, k.PinnedAt = k.CreatedAt.UTC(), timeOf(used), timeOf(revoked), timeOf(pinned)
+	if app != nil {
+		k.PinnedApp = *app
+	}
 	return k, nil
 }
 
 var insertServiceKeySQL = statement(`
-insert into service_keys (id, name, scopes, apps, hash, created_at, last_used_at, revoked_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8)`)
+insert into service_keys (id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`)
 
 // AddServiceKey implements [servicekey.Store].
 func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.AuditEvent) error {
 	return s.inTx(ctx, "AddServiceKey", func(tx pgx.Tx) error {
 		var b pgx.Batch
 		b.Queue(insertServiceKeySQL, k.ID, k.Name, k.Scopes, append([]string{}, k.Apps...), k.Hash[:],
-			session.StoredTime(k.CreatedAt), timeOrNull(k.LastUsedAt), timeOrNull(k.RevokedAt))
+			session.StoredTime(k.CreatedAt), timeOrNull(k.LastUsedAt), timeOrNull(k.RevokedAt), textOrNull(k.PinnedApp), timeOrNull(k.PinnedAt))
 		if err := queueAudit(&b, event); err != nil {
 			return err
 		}
@@ -102,6 +106,66 @@ func (s *Store) RevokeServiceKey(ctx context.Context, id string, event auth.Audi
 		}
 		return run(ctx, tx, &b)
 	})
+}
+
+var (
+	lockedServiceKeySQL = statement(`select ` + serviceKeyColumns + ` from service_keys where id = $1 for no key update`)
+	enabledAppsSQL      = statement(`select appid from apps where disabled_at is null order by appid limit 2`)
+	pinServiceKeySQL    = statement(`update service_keys set pinned_app = $2, pinned_at = $3 where id = $1`)
+)
+
+// FirstPinServiceKey implements [servicekey.Store].
+func (s *Store) FirstPinServiceKey(ctx context.Context, id string, event auth.AuditEvent) (servicekey.Key, error) {
+	return s.pinServiceKey(ctx, "FirstPinServiceKey", id, event, func(tx pgx.Tx, k servicekey.Key) (string, bool, error) {
+		if k.Restricted() || !k.PinnedAt.IsZero() {
+			return "", false, nil
+		}
+		rows, err := tx.Query(ctx, enabledAppsSQL)
+		if err != nil {
+			return "", false, err
+		}
+		apps, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		return servicekey.FirstPin(apps), len(apps) > 0, err
+	})
+}
+
+// PinServiceKey implements [servicekey.Store].
+func (s *Store) PinServiceKey(ctx context.Context, id, appID string, check func(servicekey.Key) error, event auth.AuditEvent) (servicekey.Key, error) {
+	return s.pinServiceKey(ctx, "PinServiceKey", id, event, func(_ pgx.Tx, k servicekey.Key) (string, bool, error) {
+		return appID, true, check(k)
+	})
+}
+
+// pinServiceKey locks the key and, if decide says so, writes the pin.
+func (s *Store) pinServiceKey(ctx context.Context, op, id string, event auth.AuditEvent,
+	decide func(pgx.Tx, servicekey.Key) (appID string, change bool, err error),
+) (servicekey.Key, error) {
+	var k servicekey.Key
+	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
+		var err error
+		k, err = scanServiceKey(tx.QueryRow(ctx, lockedServiceKeySQL, id))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return auth.NotFound
+		}
+		if err != nil {
+			return err
+		}
+		appID, change, err := decide(tx, k)
+		if err != nil || !change {
+			return err
+		}
+		k.PinnedApp, k.PinnedAt = appID, session.StoredTime(event.At)
+		var b pgx.Batch
+		b.Queue(pinServiceKeySQL, id, textOrNull(appID), k.PinnedAt)
+		if err := queueAudit(&b, servicekey.PinEvent(event, appID)); err != nil {
+			return err
+		}
+		return run(ctx, tx, &b)
+	})
+	if err != nil {
+		return servicekey.Key{}, err
+	}
+	return k, nil
 }
 
 var touchServiceKeySQL = statement(`

@@ -9,20 +9,23 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var _ servicekey.Store = (*Store)(nil)
 
-const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at`
+const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at`
 
 func scanServiceKey(row interface{ Scan(...any) error }) (servicekey.Key, error) {
 	var (
 		k      servicekey.Key
 		scopes jsonList
 		hash   []byte
+		app    sql.NullString
 	)
 	err := row.Scan(&k.ID, &k.Name, &scopes, (*jsonList)(&k.Apps), &hash,
-		into(&k.CreatedAt), into(&k.LastUsedAt), into(&k.RevokedAt))
+		into(&k.CreatedAt), into(&k.LastUsedAt), into(&k.RevokedAt), &app, into(&k.PinnedAt))
+	k.PinnedApp = app.String
 	if err != nil {
 		return k, err
 	}
@@ -36,8 +39,8 @@ func scanServiceKey(row interface{ Scan(...any) error }) (servicekey.Key, error)
 }
 
 var insertServiceKeySQL = statement(`
-insert into service_keys (id, name, scopes, apps, hash, created_at, last_used_at, revoked_at)
-values (?, ?, ?, ?, ?, ?, ?, ?)`)
+insert into service_keys (id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 
 // AddServiceKey implements [servicekey.Store].
 func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.AuditEvent) error {
@@ -47,7 +50,7 @@ func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.
 	}
 	return s.inTx(ctx, "AddServiceKey", func(tx *writeTx) error {
 		_, err := tx.ExecContext(ctx, insertServiceKeySQL, k.ID, k.Name, scopes, jsonList(k.Apps), k.Hash[:],
-			micros(k.CreatedAt), micros(k.LastUsedAt), micros(k.RevokedAt))
+			micros(k.CreatedAt), micros(k.LastUsedAt), micros(k.RevokedAt), textOrNull(k.PinnedApp), micros(k.PinnedAt))
 		if err != nil {
 			return err
 		}
@@ -103,6 +106,63 @@ func (s *Store) RevokeServiceKey(ctx context.Context, id string, event auth.Audi
 		}
 		return writeAudit(ctx, tx, event)
 	})
+}
+
+var (
+	enabledAppsSQL   = statement(`select appid from apps where disabled_at is null order by appid limit 2`)
+	pinServiceKeySQL = statement(`update service_keys set pinned_app = ?2, pinned_at = ?3 where id = ?1`)
+)
+
+// FirstPinServiceKey implements [servicekey.Store].
+func (s *Store) FirstPinServiceKey(ctx context.Context, id string, event auth.AuditEvent) (servicekey.Key, error) {
+	return s.pinServiceKey(ctx, "FirstPinServiceKey", id, event, func(tx *writeTx, k servicekey.Key) (string, bool, error) {
+		if k.Restricted() || !k.PinnedAt.IsZero() {
+			return "", false, nil
+		}
+		rows, err := tx.QueryContext(ctx, enabledAppsSQL)
+		if err != nil {
+			return "", false, err
+		}
+		apps, err := collect(rows, func(rows *sql.Rows) (appID string, err error) { return appID, rows.Scan(&appID) })
+		return servicekey.FirstPin(apps), len(apps) > 0, err
+	})
+}
+
+// PinServiceKey implements [servicekey.Store].
+func (s *Store) PinServiceKey(ctx context.Context, id, appID string, check func(servicekey.Key) error, event auth.AuditEvent) (servicekey.Key, error) {
+	return s.pinServiceKey(ctx, "PinServiceKey", id, event, func(_ *writeTx, k servicekey.Key) (string, bool, error) {
+		return appID, true, check(k)
+	})
+}
+
+// pinServiceKey reads the key and, if decide says so, writes the pin.
+func (s *Store) pinServiceKey(ctx context.Context, op, id string, event auth.AuditEvent,
+	decide func(*writeTx, servicekey.Key) (appID string, change bool, err error),
+) (servicekey.Key, error) {
+	var k servicekey.Key
+	err := s.inTx(ctx, op, func(tx *writeTx) error {
+		var err error
+		k, err = scanServiceKey(tx.QueryRowContext(ctx, serviceKeySQL, id))
+		if errors.Is(err, sql.ErrNoRows) {
+			return auth.NotFound
+		}
+		if err != nil {
+			return err
+		}
+		appID, change, err := decide(tx, k)
+		if err != nil || !change {
+			return err
+		}
+		k.PinnedApp, k.PinnedAt = appID, session.StoredTime(event.At)
+		if _, err := tx.ExecContext(ctx, pinServiceKeySQL, id, textOrNull(appID), micros(k.PinnedAt)); err != nil {
+			return err
+		}
+		return writeAudit(ctx, tx, servicekey.PinEvent(event, appID))
+	})
+	if err != nil {
+		return servicekey.Key{}, err
+	}
+	return k, nil
 }
 
 var touchServiceKeySQL = statement(`

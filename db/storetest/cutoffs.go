@@ -174,7 +174,7 @@ var cutoffTests = []test{
 				t.Errorf("session %d: hit %v, error %v", i, hit, err)
 			}
 		})
-		page := follower.Page("", 1000)
+		page := follower.Page("", 1000, cutoffs.Subscriber{})
 		wantEqual(t, "cutoffs handed on", len(page.Cutoffs), n)
 	}},
 	{"listening_ends_with_its_context", func(t *testing.T, f *fixture) {

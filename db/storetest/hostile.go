@@ -10,6 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -151,6 +152,14 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 		"ServiceKeys": func(ctx context.Context) error { _, err := f.Store.ServiceKeys(ctx); return err },
 		"RevokeServiceKey": func(ctx context.Context) error {
 			return f.Store.RevokeServiceKey(ctx, "k", event(auth.AuditServiceKeyEnded, t0))
+		},
+		"FirstPinServiceKey": func(ctx context.Context) error {
+			_, err := f.Store.FirstPinServiceKey(ctx, "k", event(auth.AuditServiceKeyPin, t0))
+			return err
+		},
+		"PinServiceKey": func(ctx context.Context) error {
+			_, err := f.Store.PinServiceKey(ctx, "k", appA, func(servicekey.Key) error { return nil }, event(auth.AuditServiceKeyPin, t0))
+			return err
 		},
 		"TouchServiceKey": func(ctx context.Context) error { return f.Store.TouchServiceKey(ctx, "k", t0) },
 		"Bind": func(ctx context.Context) error {

@@ -37,6 +37,7 @@ var serviceKeyTests = []test{
 		before := f.counts(t)
 		full := serviceKey("full", t0)
 		full.LastUsedAt, full.RevokedAt = t0.Add(time.Minute), t0.Add(time.Hour)
+		full.PinnedApp, full.PinnedAt = appA, t0.Add(2*time.Minute)
 		plain := serviceKey("plain", t0)
 		plain.Scopes, plain.Apps = []servicekey.Scope{servicekey.ScopeAdmin}, nil
 		for _, k := range []servicekey.Key{full, plain} {

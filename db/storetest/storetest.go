@@ -87,6 +87,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"DelaysOfAdmins", delayTests},
 		{"Keys", keyTests},
 		{"ServiceKeys", serviceKeyTests},
+		{"ServiceKeyPins", pinTests},
 		{"Persons", personTests},
 		{"Bind", bindTests},
 		{"BindTickets", ticketTests},

@@ -677,6 +677,9 @@ type ServiceKey struct {
 	LastUsedAt *time.Time `json:"last_used_at"`
 	Name       string     `json:"name"`
 
+	// PinnedApp The app to which it is pinned (see `/v1/revocations`); null means none, or that it has not asked for the feed yet.
+	PinnedApp *string `json:"pinned_app"`
+
 	// RevokedAt Since when it is void; null means it is good.
 	RevokedAt *time.Time `json:"revoked_at"`
 
@@ -708,6 +711,15 @@ type ServiceKeyRequest struct {
 
 // ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
 type ServiceKeyScope = string
+
+// ServiceKeyUpdate defines model for ServiceKeyUpdate.
+type ServiceKeyUpdate struct {
+	// PinnedApp The appid to pin the key to, one of its `apps` if it has some; an empty string takes the pin away.
+	PinnedApp string `json:"pinned_app"`
+
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+}
 
 // SessionList defines model for SessionList.
 type SessionList struct {
@@ -952,6 +964,9 @@ type CreateRevocationJSONRequestBody = RevocationRequest
 
 // CreateServiceKeyJSONRequestBody defines body for CreateServiceKey for application/json ContentType.
 type CreateServiceKeyJSONRequestBody = ServiceKeyRequest
+
+// UpdateServiceKeyJSONRequestBody defines body for UpdateServiceKey for application/json ContentType.
+type UpdateServiceKeyJSONRequestBody = ServiceKeyUpdate
 
 // RotateSigningKeysJSONRequestBody defines body for RotateSigningKeys for application/json ContentType.
 type RotateSigningKeysJSONRequestBody = RotationRequest
@@ -1498,6 +1513,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
 	RevokeServiceKey(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateServiceKeyWithBody Pin a service key to an app.
+	//
+	// A back end that names neither an audience nor apps accepts tokens of this
+	// app only. Running back ends learn of the change within 31 s. A service key
+	// that is restricted to apps pins no keys (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /admin/v1/service-keys/{id} (the `UpdateServiceKey` operationId).
+	UpdateServiceKeyWithBody(ctx context.Context, id ServiceKeyID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateServiceKey Pin a service key to an app.
+	//
+	// A back end that names neither an audience nor apps accepts tokens of this
+	// app only. Running back ends learn of the change within 31 s. A service key
+	// that is restricted to apps pins no keys (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /admin/v1/service-keys/{id} (the `UpdateServiceKey` operationId).
+	UpdateServiceKey(ctx context.Context, id ServiceKeyID, body UpdateServiceKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// EndSessionByAdmin End a session.
 	//
@@ -2407,6 +2444,48 @@ func (c *Client) CreateServiceKey(ctx context.Context, body CreateServiceKeyJSON
 // Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
 func (c *Client) RevokeServiceKey(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevokeServiceKeyRequest(c.Server, id)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateServiceKeyWithBody Pin a service key to an app.
+//
+// A back end that names neither an audience nor apps accepts tokens of this
+// app only. Running back ends learn of the change within 31 s. A service key
+// that is restricted to apps pins no keys (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /admin/v1/service-keys/{id} (the `UpdateServiceKey` operationId).
+func (c *Client) UpdateServiceKeyWithBody(ctx context.Context, id ServiceKeyID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateServiceKeyRequestWithBody(c.Server, id, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateServiceKey Pin a service key to an app.
+//
+// A back end that names neither an audience nor apps accepts tokens of this
+// app only. Running back ends learn of the change within 31 s. A service key
+// that is restricted to apps pins no keys (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /admin/v1/service-keys/{id} (the `UpdateServiceKey` operationId).
+func (c *Client) UpdateServiceKey(ctx context.Context, id ServiceKeyID, body UpdateServiceKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateServiceKeyRequest(c.Server, id, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3984,6 +4063,53 @@ func NewRevokeServiceKeyRequest(server string, id ServiceKeyID) (*http.Request, 
 	return req, nil
 }
 
+// NewUpdateServiceKeyRequest calls the generic UpdateServiceKey builder with application/json body
+func NewUpdateServiceKeyRequest(server string, id ServiceKeyID, body UpdateServiceKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateServiceKeyRequestWithBody(server, id, "application/json", bodyReader)
+}
+
+// NewUpdateServiceKeyRequestWithBody constructs an http.Request for the UpdateServiceKey method, with any body, and a specified content type
+func NewUpdateServiceKeyRequestWithBody(server string, id ServiceKeyID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/admin/v1/service-keys/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewEndSessionByAdminRequest constructs an http.Request for the EndSessionByAdmin method
 func NewEndSessionByAdminRequest(server string, id UUID, params *EndSessionByAdminParams) (*http.Request, error) {
 	var err error
@@ -4765,6 +4891,28 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
 	RevokeServiceKeyWithResponse(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*RevokeServiceKeyResponse, error)
+
+	// UpdateServiceKeyWithBodyWithResponse Pin a service key to an app.
+	//
+	// A back end that names neither an audience nor apps accepts tokens of this
+	// app only. Running back ends learn of the change within 31 s. A service key
+	// that is restricted to apps pins no keys (`insufficient_scope`).
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /admin/v1/service-keys/{id} (the `UpdateServiceKey` operationId).
+	UpdateServiceKeyWithBodyWithResponse(ctx context.Context, id ServiceKeyID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateServiceKeyResponse, error)
+
+	// UpdateServiceKeyWithResponse Pin a service key to an app.
+	//
+	// A back end that names neither an audience nor apps accepts tokens of this
+	// app only. Running back ends learn of the change within 31 s. A service key
+	// that is restricted to apps pins no keys (`insufficient_scope`).
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /admin/v1/service-keys/{id} (the `UpdateServiceKey` operationId).
+	UpdateServiceKeyWithResponse(ctx context.Context, id ServiceKeyID, body UpdateServiceKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateServiceKeyResponse, error)
 
 	// EndSessionByAdminWithResponse End a session.
 	//
@@ -6033,6 +6181,54 @@ func (r RevokeServiceKeyResponse) ContentType() string {
 	return ""
 }
 
+type UpdateServiceKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ServiceKey
+	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateServiceKeyResponse) GetJSON200() *ServiceKey {
+	return r.JSON200
+}
+
+// GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
+func (r UpdateServiceKeyResponse) GetApplicationProblemJSONDefault() *Problem {
+	return r.ApplicationProblemJSONDefault
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateServiceKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateServiceKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateServiceKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateServiceKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 type EndSessionByAdminResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -6985,6 +7181,40 @@ func (c *ClientWithResponses) RevokeServiceKeyWithResponse(ctx context.Context, 
 	return ParseRevokeServiceKeyResponse(rsp)
 }
 
+// UpdateServiceKeyWithBodyWithResponse Pin a service key to an app.
+//
+// A back end that names neither an audience nor apps accepts tokens of this
+// app only. Running back ends learn of the change within 31 s. A service key
+// that is restricted to apps pins no keys (`insufficient_scope`).
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /admin/v1/service-keys/{id} (the `UpdateServiceKey` operationId).
+func (c *ClientWithResponses) UpdateServiceKeyWithBodyWithResponse(ctx context.Context, id ServiceKeyID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateServiceKeyResponse, error) {
+	rsp, err := c.UpdateServiceKeyWithBody(ctx, id, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateServiceKeyResponse(rsp)
+}
+
+// UpdateServiceKeyWithResponse Pin a service key to an app.
+//
+// A back end that names neither an audience nor apps accepts tokens of this
+// app only. Running back ends learn of the change within 31 s. A service key
+// that is restricted to apps pins no keys (`insufficient_scope`).
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /admin/v1/service-keys/{id} (the `UpdateServiceKey` operationId).
+func (c *ClientWithResponses) UpdateServiceKeyWithResponse(ctx context.Context, id ServiceKeyID, body UpdateServiceKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateServiceKeyResponse, error) {
+	rsp, err := c.UpdateServiceKey(ctx, id, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateServiceKeyResponse(rsp)
+}
+
 // EndSessionByAdminWithResponse End a session.
 //
 // As at `/admin/v1/revocations` by `session`.
@@ -7914,6 +8144,39 @@ func ParseRevokeServiceKeyResponse(rsp *http.Response) (*RevokeServiceKeyRespons
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationProblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseUpdateServiceKeyResponse parses an HTTP response from a UpdateServiceKeyWithResponse call
+func ParseUpdateServiceKeyResponse(rsp *http.Response) (*UpdateServiceKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateServiceKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ServiceKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -26,6 +26,7 @@ const (
 	AuditRevoked         AuditAction = "revoked"
 	AuditServiceKeyAdded AuditAction = "service_key.added"
 	AuditServiceKeyEnded AuditAction = "service_key.revoked"
+	AuditServiceKeyPin   AuditAction = "service_key.pinned"
 
 	AuditBound            AuditAction = "binding.bound"
 	AuditUnbound          AuditAction = "binding.unbound"

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,11 +22,16 @@ const newWait = 5 * time.Second
 // Verifier verifies access tokens. It is safe for concurrent use.
 type Verifier struct {
 	issuer, audience string
-	parser           *jwt.Parser
-	clock            func() time.Time
-	keys             keySource
-	cutoffs          *cutoff.Set
-	cache            *cache
+	// apps are those that are accepted; empty leaves it to pinned.
+	apps []string
+	// pinned returns the one app that is accepted, "" for none, and whether that is
+	// known yet. Nil leaves it to the audience.
+	pinned  func() (app string, known bool)
+	parser  *jwt.Parser
+	clock   func() time.Time
+	keys    keySource
+	cutoffs *cutoff.Set
+	cache   *cache
 	// freshness returns whether our knowledge is fresh enough at now, and the
 	// time by which tokens expire: now, or later when our clock is slow.
 	freshness     func(now time.Time) (fresh bool, at time.Time)
@@ -81,6 +87,7 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 	v := &Verifier{
 		issuer:      cfg.Issuer,
 		audience:    cmp.Or(cfg.Audience, cfg.Issuer),
+		apps:        slices.Clone(cfg.Apps),
 		parser:      newParser(allowed),
 		clock:       tune.clock,
 		keys:        keys,
@@ -112,8 +119,12 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 			refused:    tune.refused,
 			most:       cmp.Or(cfg.MaxStaleness, DefaultMaxStaleness),
 			heard:      make(chan struct{}),
+			needsApp:   !cfg.narrows(),
 		}
 		v.freshness = f.freshness
+		if f.needsApp {
+			v.pinned = f.pinned
+		}
 		start(f.run)
 		waitFor = append(waitFor, f.heard)
 	} else {
@@ -141,6 +152,9 @@ type Local struct {
 	// Issuer and Audience are as in [Config].
 	Issuer   string
 	Audience string
+	// Apps are as in [Config], except that without an Audience and Apps the tokens
+	// of every app of the issuer are accepted, as the service itself must.
+	Apps []string
 	// Keys returns a key that tokens may be signed with, and its algorithm. It
 	// does no I/O.
 	Keys func(kid string) (key crypto.PublicKey, alg string, ok bool)
@@ -170,9 +184,13 @@ func NewLocal(l Local) (*Verifier, error) {
 	if l.Issuer == "" || l.Keys == nil || l.MaxStaleness < 0 {
 		return nil, errors.New("bearer: a local verifier needs an issuer, keys, and no negative bound")
 	}
+	if err := checkApps(l.Apps); err != nil {
+		return nil, err
+	}
 	v := &Verifier{
 		issuer:   l.Issuer,
 		audience: cmp.Or(l.Audience, l.Issuer),
+		apps:     slices.Clone(l.Apps),
 		parser:   newParser(algorithms),
 		clock:    l.Clock,
 		keys:     localKeys(l.Keys),
@@ -199,9 +217,9 @@ func NewLocal(l Local) (*Verifier, error) {
 
 // Verify returns the claims of a token that is good now.
 //
-// Errors: one that wraps exactly one of [ErrInvalid], [ErrExpired],
-// [ErrRevoked] and [ErrStale]. Of a token that is several of these at once the
-// first is said, except that a token both expired and revoked is revoked: an
+// Errors: one that wraps exactly one of [ErrInvalid], [ErrMisconfigured],
+// [ErrExpired], [ErrRevoked] and [ErrStale]. Of a token that is several of these at
+// once the first is said, except that a token both expired and revoked is revoked: an
 // expired token was good otherwise, and only a token that would be accepted is
 // stale. There is no leeway; a token expires by the later of this clock and the
 // service's, as the feed tells it.
@@ -218,6 +236,10 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 			return nil, err
 		}
 	}
+	appKnown, err := v.checkApp(e.claims.App)
+	if err != nil {
+		return nil, err
+	}
 	// Freshness first: what is fresh now cannot be made so by what arrives
 	// after the cutoffs were looked at.
 	now := v.clock()
@@ -227,13 +249,35 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 		return nil, ErrRevoked
 	case !at.Before(e.claims.ExpiresAt) && !v.acceptExpired:
 		return nil, ErrExpired
-	case !fresh && !v.acceptStale:
+	case !fresh && !v.acceptStale, !appKnown:
 		return nil, ErrStale
 	}
 	if !known {
 		v.cache.put(token, e, at)
 	}
 	return e.claims.copy(), nil
+}
+
+// checkApp returns nil for an app whose tokens are accepted. Known reports whether
+// that can be told yet.
+func (v *Verifier) checkApp(app string) (known bool, err error) {
+	switch {
+	case len(v.apps) > 0:
+		if !slices.Contains(v.apps, app) {
+			return true, ErrOtherApp
+		}
+		return true, nil
+	case v.pinned == nil:
+		return true, nil
+	}
+	pinned, known := v.pinned()
+	switch {
+	case known && pinned == "":
+		return true, errNoApp
+	case known && pinned != app:
+		return true, ErrOtherApp
+	}
+	return known, nil
 }
 
 // stillSigned reports whether the key that a remembered token was verified with
@@ -244,10 +288,18 @@ func (v *Verifier) stillSigned(e *entry) bool {
 }
 
 // Ready returns nil when tokens can be verified now, and otherwise an error
-// that wraps [ErrStale]. It is meant for readiness probes.
+// that wraps [ErrStale] or [ErrMisconfigured]. It is meant for readiness probes.
 func (v *Verifier) Ready() error {
 	if r, ok := v.keys.(*remoteKeys); ok && r.set.Load() == nil {
 		return errNoKeys
+	}
+	if v.pinned != nil {
+		switch app, known := v.pinned(); {
+		case !known:
+			return ErrStale
+		case app == "":
+			return errNoApp
+		}
 	}
 	if fresh, _ := v.freshness(v.clock()); !fresh && !v.acceptStale {
 		return ErrStale

@@ -28,10 +28,19 @@ type Config struct {
 	// Issuer is the service's YUFU_ISSUER, byte for byte: a token's iss must be
 	// this.
 	Issuer string
-	// Audience must be among a token's audiences. Empty means the issuer, which
-	// every token is for: set it where several back ends of different trust
-	// share one service.
+	// Audience must be among a token's audiences. Empty, or the issuer, which every
+	// token is for, sets no audience.
 	Audience string
+	// Apps are the mini-programs (client_id) whose tokens are accepted. With an
+	// Audience too, a token must satisfy both.
+	//
+	// With neither an Audience nor Apps, the tokens of one app are accepted: the one
+	// to which the service key is pinned. The service stores the pin when the key is
+	// used for the first time, if it has one enabled app by then, so an app that is
+	// registered later neither gets in nor changes anything. If the key is pinned to
+	// no app, every token is refused with [ErrMisconfigured]. Without a service key
+	// nothing says which app that would be: New fails.
+	Apps []string
 	// ServiceKey authorises following the revocation feed: a key with the scope
 	// "service". White space around it is ignored. Without one the verifier is
 	// offline: see the package comment for what that gives up.
@@ -96,9 +105,37 @@ func (c *Config) check() error {
 			return fmt.Errorf("bearer: Config.Algorithms has %q, which is none of %s", a, strings.Join(algorithms, ", "))
 		}
 	}
+	if err := checkApps(c.Apps); err != nil {
+		return err
+	}
+	if strings.TrimSpace(c.ServiceKey) == "" && !c.narrows() {
+		return errors.New("bearer: set Config.Audience or Config.Apps: without a ServiceKey nothing else tells this back end's tokens from those of other apps of the issuer")
+	}
 	for _, r := range strings.TrimSpace(c.ServiceKey) {
 		if r <= ' ' || r > '~' {
 			return errors.New("bearer: Config.ServiceKey has a character that no service key has")
+		}
+	}
+	return nil
+}
+
+// narrows reports whether Audience or Apps say which tokens are accepted.
+func (c *Config) narrows() bool {
+	return len(c.Apps) > 0 || (c.Audience != "" && c.Audience != c.Issuer)
+}
+
+// maxApp bounds an appid, in bytes.
+const maxApp = 64
+
+// checkApps refuses what is no appid: [A-Za-z0-9]{1,64}.
+func checkApps(apps []string) error {
+	for _, app := range apps {
+		ok := app != "" && len(app) <= maxApp
+		for _, r := range app {
+			ok = ok && (r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z')
+		}
+		if !ok {
+			return fmt.Errorf("bearer: Apps has %q, which is no appid: 1 to 64 letters and digits", app)
 		}
 	}
 	return nil

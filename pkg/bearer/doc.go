@@ -58,6 +58,17 @@
 // check the proof. There is no leeway for expired tokens: keep clocks within a
 // second or two, as any NTP client does.
 //
+// # Whose tokens are accepted
+//
+// A token of any app of the issuer is for the issuer, and a person is the same in
+// every app. So a back end says which tokens are for it: by an audience, which an
+// admin gives to apps, or by a list of apps ([Config].Audience, [Config].Apps). If it
+// says neither, only tokens of the app to which its service key is pinned are
+// accepted. The service pins a key when it is used for the first time, if there is
+// one enabled app by then, and an admin can change it (yufu service-key pin). A key
+// that is pinned to no app refuses every token with [ErrMisconfigured], and
+// [Verifier.Ready] and the log say so. Tokens of other apps are [ErrOtherApp].
+//
 // # Revocation
 //
 // With a service key the verifier follows the service's revocation feed: it

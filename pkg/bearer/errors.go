@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// The errors of [Verifier.Verify]. Every error wraps exactly one of them, so
+// The errors of [Verifier.Verify]. Every error wraps exactly one of these, so
 // errors.Is tells what to do. The text behind says why, for a log; it never
 // quotes the token.
 var (
@@ -20,7 +20,15 @@ var (
 	// keys is too old to vouch for it. It is no fault of the client: answer 503
 	// and let it try again.
 	ErrStale = errors.New("bearer: the knowledge of revocations is stale")
+	// ErrMisconfigured: this verifier can accept no token until an operator acts. The
+	// text says what to do. It is no fault of the client.
+	ErrMisconfigured = errors.New("bearer: misconfigured")
 )
+
+// ErrOtherApp is the [ErrInvalid] of a token that is for another app: one outside of
+// [Config].Apps or, without those and without an audience, not the app to which the
+// service key is pinned.
+var ErrOtherApp = fmt.Errorf("%w: of an app that this back end does not accept", ErrInvalid)
 
 // The reasons, made once: refusing junk costs little.
 var (
@@ -42,6 +50,8 @@ var (
 	errConstrained = fmt.Errorf("%w: bound to a proof of possession, which bearers cannot give", ErrInvalid)
 	errLifetime    = fmt.Errorf("%w: it lives longer than any access token may", ErrInvalid)
 	errFuture      = fmt.Errorf("%w: issued in the future; is a clock wrong?", ErrInvalid)
+
+	errNoApp = fmt.Errorf("%w: the service key is pinned to no app; set Audience or Apps, or pin it with yufu service-key pin", ErrMisconfigured)
 
 	errNoKeys    = fmt.Errorf("%w: the issuer's keys have not arrived yet", ErrStale)
 	errKeysStale = fmt.Errorf("%w: the key may be new, and the issuer's keys cannot be fetched", ErrStale)

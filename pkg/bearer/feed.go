@@ -50,6 +50,10 @@ type feed struct {
 	known atomic.Pointer[knowledge]
 	// heard is closed when the first snapshot is complete.
 	heard chan struct{}
+	// app is the app to which the service key is pinned, "" for none; nil before the
+	// service has said so. needsApp says that tokens are judged by it.
+	app      atomic.Pointer[string]
+	needsApp bool
 
 	// The rest belongs to run.
 	lastID string
@@ -198,26 +202,52 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 				f.log.LogAttrs(ctx, slog.LevelInfo, "the revocation feed is followed", slog.Int("cutoffs", f.set.Len()))
 			}
 			ready, f.lastID = true, e.ID
-			if err := f.hear(e.Data); err != nil {
+			r, err := cutoff.ParseReady(e.Data)
+			if err != nil {
+				return err
+			}
+			f.pin(ctx, r.App)
+			if err := f.hear(r.Heartbeat); err != nil {
 				return err
 			}
 		case cutoff.EventHeartbeat:
 			if !ready {
 				continue // it vouches for a snapshot that has not come
 			}
-			if err := f.hear(e.Data); err != nil {
+			h, err := cutoff.ParseHeartbeat(e.Data)
+			if err != nil {
+				return err
+			}
+			if err := f.hear(h); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// hear takes note of a heartbeat.
-func (f *feed) hear(data []byte) error {
-	h, err := cutoff.ParseHeartbeat(data)
-	if err != nil {
-		return err
+// pin takes note of the app to which the service key is pinned.
+func (f *feed) pin(ctx context.Context, app string) {
+	old := f.app.Swap(&app)
+	switch {
+	case !f.needsApp:
+	case app == "":
+		f.log.LogAttrs(ctx, slog.LevelError, "every token is refused", slog.Any("error", errNoApp))
+	case old == nil || *old != app:
+		f.log.LogAttrs(ctx, slog.LevelInfo, "tokens of the app to which the service key is pinned are accepted", slog.String("app", app))
 	}
+}
+
+// pinned returns the app that pin noted, and whether it has noted one.
+func (f *feed) pinned() (app string, known bool) {
+	p := f.app.Load()
+	if p == nil {
+		return "", false
+	}
+	return *p, true
+}
+
+// hear takes note of a heartbeat.
+func (f *feed) hear(h cutoff.Heartbeat) error {
 	now := f.clock()
 	k := &knowledge{age: milliseconds(h.AgeMS), sent: h.Now, received: now, most: f.most}
 	if most := milliseconds(h.MaxStalenessMS); most > 0 {

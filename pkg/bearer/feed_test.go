@@ -131,7 +131,7 @@ func beat(age time.Duration) cutoff.Heartbeat {
 // healthy is a feed without cutoffs.
 func healthy(c *conn) {
 	c.begin()
-	c.send(beat(0).Ready("t.1"))
+	c.send(beat(0).Ready("t.1", app))
 	c.hold()
 }
 
@@ -145,7 +145,9 @@ func TestFeed(t *testing.T) {
 		yufu.RevokeSession(session)
 		yufu.RevokeApp("wxrevoked", 5)
 		yufu.RevokeKey(kid)
-		v := start(t, yufu.Config(), bearer.Tuning{})
+		cfg := yufu.Config()
+		cfg.Apps = []string{app, "wxrevoked"}
+		v := start(t, cfg, bearer.Tuning{})
 		wantError(t, v, yufu.Token(bearer.Claims{Session: session}), bearer.ErrRevoked)
 		wantError(t, v, yufu.Token(bearer.Claims{App: "wxrevoked", Epoch: 4}), bearer.ErrRevoked)
 		wantError(t, v, yufu.Token(bearer.Claims{KeyID: kid}), bearer.ErrRevoked)
@@ -155,7 +157,9 @@ func TestFeed(t *testing.T) {
 	t.Run("what is revoked now is refused in a moment, remembered or not", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
-		v := start(t, yufu.Config(), bearer.Tuning{})
+		cfg := yufu.Config()
+		cfg.Apps = []string{app, "wxa"}
+		v := start(t, cfg, bearer.Tuning{})
 		for name, revoke := range map[string]func(){
 			"session": func() { yufu.RevokeSession(session) },
 			"ver":     func() { yufu.Revoke(cutoff.Cutoff{Kind: cutoff.KindSession, Session: user, Ver: 3}) },
@@ -185,7 +189,7 @@ func TestFeed(t *testing.T) {
 				c.begin()
 				c.send(sessionCutoff(0).Event(""))
 				c.waitFor(second)
-				c.send(beat(0).Ready("t.9"))
+				c.send(beat(0).Ready("t.9", app))
 				c.hold()
 			},
 		)
@@ -209,9 +213,9 @@ func TestFeed(t *testing.T) {
 	t.Run("it takes up where it was", func(t *testing.T) {
 		t.Parallel()
 		s := newStage(t,
-			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.1"), sessionCutoff(2).Event("t.2")) },
+			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.1", app), sessionCutoff(2).Event("t.2")) },
 			func(c *conn) { c.begin(); c.send(sessionCutoff(4).Event("t.3")) }, // cut while catching up
-			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.3")) },
+			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.3", app)) },
 			healthy,
 		)
 		start(t, s.cfg, bearer.Tuning{})
@@ -232,12 +236,12 @@ func TestFeed(t *testing.T) {
 		at := func() cutoff.Heartbeat { return cutoff.NewHeartbeat(0, c.now(), 30*time.Second) }
 		missed, ready := make(chan struct{}), make(chan struct{})
 		s := newStage(t,
-			func(c *conn) { c.begin(); c.send(at().Ready("t.1")); c.waitFor(missed) },
+			func(c *conn) { c.begin(); c.send(at().Ready("t.1", app)); c.waitFor(missed) },
 			func(c *conn) {
 				c.begin()
 				c.send(at().Event(), sessionCutoff(0).Event("t.2"), at().Event())
 				c.waitFor(ready)
-				c.send(at().Ready("t.2"))
+				c.send(at().Ready("t.2", app))
 				c.hold()
 			},
 		)
@@ -256,9 +260,9 @@ func TestFeed(t *testing.T) {
 		t.Parallel()
 		other := cutoff.Cutoff{Kind: cutoff.KindSession, Session: user}
 		s := newStage(t,
-			func(c *conn) { c.begin(); c.send(sessionCutoff(0).Event(""), beat(0).Ready("t.5")) },
+			func(c *conn) { c.begin(); c.send(sessionCutoff(0).Event(""), beat(0).Ready("t.5", app)) },
 			func(c *conn) { c.begin(); c.send(cutoff.Reset(), other.Event("")) }, // cut inside
-			func(c *conn) { c.begin(); c.send(other.Event(""), beat(0).Ready("u.1")); c.hold() },
+			func(c *conn) { c.begin(); c.send(other.Event(""), beat(0).Ready("u.1", app)); c.hold() },
 		)
 		v := start(t, s.cfg, bearer.Tuning{})
 		eventually(t, v, s.yufu.Token(bearer.Claims{Session: user}), bearer.ErrRevoked)
@@ -282,11 +286,11 @@ func TestFeed(t *testing.T) {
 		reset, ready := make(chan struct{}), make(chan struct{})
 		s := newStage(t, func(c *conn) {
 			c.begin()
-			c.send(at().Ready("t.1"))
+			c.send(at().Ready("t.1", app))
 			c.waitFor(reset)
 			c.send(cutoff.Reset(), at().Event(), sessionCutoff(0).Event(""), at().Event())
 			c.waitFor(ready)
-			c.send(at().Ready("u.1"))
+			c.send(at().Ready("u.1", app))
 			c.hold()
 		})
 		v := start(t, s.cfg, bearer.Tuning{Clock: c.now})
@@ -307,7 +311,7 @@ func TestFeed(t *testing.T) {
 			done := make(chan bool, 1)
 			s := newStage(t, func(c *conn) {
 				c.begin()
-				c.send(beat(0).Ready("t.1"))
+				c.send(beat(0).Ready("t.1", app))
 				var longest time.Duration
 				for range 30 {
 					began := time.Now()
@@ -338,15 +342,15 @@ func TestFeed(t *testing.T) {
 		eventually(t, v, yufu.Token(bearer.Claims{Session: user}), bearer.ErrRevoked)
 		wantError(t, v, yufu.Token(bearer.Claims{Session: session}), bearer.ErrRevoked)
 		yufu.Disconnect()
-		yufu.RevokeApp("wxa", 2)
-		eventually(t, v, yufu.Token(bearer.Claims{App: "wxa", Epoch: 1}), bearer.ErrRevoked)
+		yufu.RevokeApp(app, 2)
+		eventually(t, v, yufu.Token(bearer.Claims{Epoch: 1}), bearer.ErrRevoked)
 	})
 	t.Run("events of a newer service are skipped, cutoffs of one are not", func(t *testing.T) {
 		t.Parallel()
 		newer := newStage(t, func(c *conn) {
 			c.begin()
 			c.write("event: weather\ndata: {}\n\n: hello\n\nretry: 5\n\n")
-			c.send(beat(0).Ready("t.1"))
+			c.send(beat(0).Ready("t.1", app))
 			c.hold()
 		})
 		wantGood(t, start(t, newer.cfg, bearer.Tuning{}), newer.yufu.Token(bearer.Claims{}))
@@ -366,7 +370,7 @@ func TestFeedFailsClosed(t *testing.T) {
 			c.write(body)
 		}
 	}
-	ready := string(cutoff.AppendEvent(nil, beat(0).Ready("t.1")))
+	ready := string(cutoff.AppendEvent(nil, beat(0).Ready("t.1", app)))
 	// A connection that nothing else ends is given up after this. Others have
 	// longer, so that on a slow machine they do end by themselves.
 	const brief = 100 * time.Millisecond
@@ -400,7 +404,7 @@ func TestFeedFailsClosed(t *testing.T) {
 		}, "", brief},
 		"a replica far behind": {func(c *conn) {
 			c.begin()
-			c.send(beat(31 * time.Second).Ready("t.1"))
+			c.send(beat(31*time.Second).Ready("t.1", app))
 			for c.r.Context().Err() == nil {
 				c.send(beat(31 * time.Second).Event())
 				time.Sleep(5 * time.Millisecond) // between two heartbeats
@@ -478,7 +482,7 @@ func TestStaleness(t *testing.T) {
 					return
 				case h := <-ch:
 					if first {
-						c.send(h.Ready("t.1"))
+						c.send(h.Ready("t.1", app))
 					} else {
 						c.send(h.Event())
 					}
@@ -581,13 +585,13 @@ func TestStaleness(t *testing.T) {
 		s := newStage(t,
 			func(c *conn) {
 				c.begin()
-				c.send(cutoff.NewHeartbeat(0, begin, 30*time.Second).Ready("t.1"))
+				c.send(cutoff.NewHeartbeat(0, begin, 30*time.Second).Ready("t.1", app))
 				c.waitFor(cut)
 			},
 			func(c *conn) { c.w.WriteHeader(http.StatusBadGateway) },
 		)
 		v := start(t, s.cfg, bearer.Tuning{Clock: c.now})
-		s.cfg.UnsafeAcceptStale = true
+		s.cfg.UnsafeAcceptStale, s.cfg.Apps = true, []string{app}
 		unsafe := start(t, s.cfg, bearer.Tuning{Clock: c.now, Wait: soon})
 		seen, unseen := s.yufu.Token(bearer.Claims{}), s.yufu.Token(bearer.Claims{})
 		wantGood(t, v, seen)

@@ -227,7 +227,7 @@ func fails(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBa
 func offline(t *testing.T, s *keyServer, c *clock, tune bearer.Tuning) *bearer.Verifier {
 	t.Helper()
 	tune.Clock = c.now
-	return start(t, bearer.Config{Issuer: issuer, URL: s.url}, tune)
+	return start(t, bearer.Config{Issuer: issuer, URL: s.url, Apps: []string{app}}, tune)
 }
 
 func TestKeys(t *testing.T) {

@@ -48,6 +48,7 @@ func FromContext(ctx context.Context) (Identity, bool) {
 //	401 token_invalid     it is not an access token for this back end
 //	401 token_expired     the client refreshes
 //	401 session_revoked   the client refreshes, or logs in again
+//	500 internal          this verifier is misconfigured; see the log
 //	503 stale             the client tries again after Retry-After seconds
 func (v *Verifier) Require(next http.Handler) http.Handler {
 	return v.require(next, false)
@@ -116,6 +117,7 @@ var (
 	expired        = &refusal{status: 401, code: "token_expired", title: "The access token has expired; refresh it.", challenge: "invalid_token"}
 	revoked        = &refusal{status: 401, code: "session_revoked", title: "The access token has been revoked; refresh it or log in again.", challenge: "invalid_token"}
 	personRequired = &refusal{status: 403, code: "person_required", title: "This needs a user who is bound to a person; bind first.", challenge: "insufficient_scope"}
+	misconfigured  = &refusal{status: 500, code: "internal", title: "This server is not set up to accept access tokens."}
 	stale          = &refusal{status: 503, code: "stale", title: "Revocations cannot be followed at the moment; try again.", retry: "2"}
 )
 
@@ -128,6 +130,8 @@ func refusalOf(err error) *refusal {
 		return revoked
 	case errors.Is(err, ErrStale):
 		return stale
+	case errors.Is(err, ErrMisconfigured):
+		return misconfigured
 	default:
 		return invalid
 	}
@@ -135,7 +139,7 @@ func refusalOf(err error) *refusal {
 
 func (ref *refusal) write(w http.ResponseWriter) {
 	h := w.Header()
-	if ref.status != http.StatusServiceUnavailable {
+	if ref.status < http.StatusInternalServerError {
 		// RFC 6750 §3.1: no error code when no token was sent.
 		challenge := `Bearer realm="yufu"`
 		if ref.challenge != "" {

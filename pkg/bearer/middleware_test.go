@@ -35,11 +35,11 @@ func TestRequire(t *testing.T) {
 		return w
 	}
 	expires := time.Now().Add(5 * time.Minute).UTC().Truncate(time.Second)
-	unbound := yufu.Token(bearer.Claims{Subject: user, Session: session, App: "wxa", ExpiresAt: expires})
-	bound := yufu.Token(bearer.Claims{Subject: user, Session: session, App: "wxa", ExpiresAt: expires, Person: person})
+	unbound := yufu.Token(bearer.Claims{Subject: user, Session: session, App: app, ExpiresAt: expires})
+	bound := yufu.Token(bearer.Claims{Subject: user, Session: session, App: app, ExpiresAt: expires, Person: person})
 
 	t.Run("passes on who makes the request", func(t *testing.T) {
-		want := bearer.Identity{UUID: user, Session: session, App: "wxa", ExpiresAt: expires}
+		want := bearer.Identity{UUID: user, Session: session, App: app, ExpiresAt: expires}
 		for _, authorization := range []string{"Bearer " + unbound, "bearer " + unbound, "BEARER  " + unbound + " "} {
 			got = bearer.Identity{}
 			if w := ask(v.Require(h), "/?access=1", authorization); w.Code != 200 || !reflect.DeepEqual(got, want) {

@@ -21,15 +21,20 @@ func TestNew(t *testing.T) {
 		t.Parallel()
 		for name, cfg := range map[string]bearer.Config{
 			"no issuer":                   {},
-			"an issuer without a scheme":  {Issuer: "auth.example.com"},
-			"an issuer of another scheme": {Issuer: "ftp://auth.example.com"},
-			"plain http to another host":  {Issuer: "http://auth.example.com"},
-			"a URL of plain http":         {Issuer: issuer, URL: "http://10.0.0.7:8080"},
-			"a name like localhost":       {Issuer: "http://localhost.evil.example"},
-			"a URL with a password":       {Issuer: issuer, URL: "https://user:secret@auth.example.com"},
-			"a URL with a query":          {Issuer: issuer, URL: "https://auth.example.com?x=1"},
-			"an unknown algorithm":        {Issuer: issuer, Algorithms: []string{"ES256", "HS256"}},
-			"a negative staleness":        {Issuer: issuer, MaxStaleness: -1},
+			"an issuer without a scheme":  {Issuer: "auth.example.com", Audience: "shop"},
+			"an issuer of another scheme": {Issuer: "ftp://auth.example.com", Audience: "shop"},
+			"plain http to another host":  {Issuer: "http://auth.example.com", Audience: "shop"},
+			"a URL of plain http":         {Issuer: issuer, URL: "http://10.0.0.7:8080", Audience: "shop"},
+			"a name like localhost":       {Issuer: "http://localhost.evil.example", Audience: "shop"},
+			"a URL with a password":       {Issuer: issuer, URL: "https://user:secret@auth.example.com", Audience: "shop"},
+			"a URL with a query":          {Issuer: issuer, URL: "https://auth.example.com?x=1", Audience: "shop"},
+			"an unknown algorithm":        {Issuer: issuer, Audience: "shop", Algorithms: []string{"ES256", "HS256"}},
+			"a negative staleness":        {Issuer: issuer, Audience: "shop", MaxStaleness: -1},
+			"an app without a name":       {Issuer: issuer, Apps: []string{"wx1", ""}},
+			"an app that is no appid":     {Issuer: issuer, Apps: []string{"wx-1"}},
+			"an app too long":             {Issuer: issuer, Apps: []string{strings.Repeat("x", 65)}},
+			"no key, audience or apps":    {Issuer: issuer},
+			"no key, and the issuer only": {Issuer: issuer, Audience: issuer},
 			"a key with a line break":     {Issuer: issuer, ServiceKey: "yfk_a\r\nX-Evil: 1"},
 		} {
 			v, err := bearer.New(ctx, cfg)
@@ -44,11 +49,11 @@ func TestNew(t *testing.T) {
 	t.Run("waits no longer than told, and returns without error", func(t *testing.T) {
 		t.Parallel()
 		s := newKeyServer(t, fails)
-		v := start(t, bearer.Config{Issuer: issuer, URL: s.url}, bearer.Tuning{Wait: 10 * time.Millisecond, Clock: clockAt(now).now})
+		v := start(t, bearer.Config{Issuer: issuer, URL: s.url, Apps: []string{app}}, bearer.Tuning{Wait: 10 * time.Millisecond, Clock: clockAt(now).now})
 		wantError(t, v, forgery{}.make(t), bearer.ErrStale)
 		cancelled, cancel := context.WithCancel(ctx)
 		cancel()
-		w, err := bearer.NewTuned(cancelled, bearer.Config{Issuer: issuer, URL: s.url}, bearer.Tuning{Wait: time.Hour})
+		w, err := bearer.NewTuned(cancelled, bearer.Config{Issuer: issuer, URL: s.url, Apps: []string{app}}, bearer.Tuning{Wait: time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +70,7 @@ func TestNew(t *testing.T) {
 		yufu := bearertest.New(t)
 		yufu.RevokeSession(session)
 		cfg := yufu.Config()
-		cfg.ServiceKey = " \n"
+		cfg.ServiceKey, cfg.Apps = " \n", []string{bearertest.App}
 		v := start(t, cfg, bearer.Tuning{})
 		wantGood(t, v, yufu.Token(bearer.Claims{Session: session}))
 	})

@@ -21,6 +21,7 @@ import (
 
 const (
 	issuer  = "https://auth.example.com"
+	app     = "wxdevelopment0001"
 	session = "01900000-0000-7c00-8000-00000000000a"
 	user    = "01900000-0000-7c00-8000-00000000000b"
 	person  = "01900000-0000-7c00-8000-00000000000c"
@@ -161,7 +162,7 @@ func signWith(t testing.TB, method jwt.SigningMethod, key any) func(string) []by
 	}
 }
 
-var sentinels = []error{bearer.ErrInvalid, bearer.ErrExpired, bearer.ErrRevoked, bearer.ErrStale}
+var sentinels = []error{bearer.ErrInvalid, bearer.ErrMisconfigured, bearer.ErrExpired, bearer.ErrRevoked, bearer.ErrStale}
 
 // wantError holds that a token is refused with one sentinel and no other, and
 // that the error does not quote it.

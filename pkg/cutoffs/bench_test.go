@@ -22,7 +22,7 @@ func BenchmarkSubscribers(b *testing.B) {
 			subs := make([]*cutoffs.Subscription, n)
 			before := heap()
 			for i := range subs {
-				subs[i] = w.Subscribe("")
+				subs[i] = w.Subscribe("", cutoffs.Subscriber{})
 				buf, _, _ = subs[i].Next(buf[:0])
 			}
 			held := heap() - before
@@ -69,7 +69,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	var buf []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		s := w.Subscribe("")
+		s := w.Subscribe("", cutoffs.Subscriber{})
 		for {
 			var more <-chan struct{}
 			buf, more, _ = s.Next(buf[:0])

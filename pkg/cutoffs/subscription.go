@@ -10,11 +10,18 @@ import (
 // ErrClosed means that the replica is shutting down.
 var ErrClosed = errors.New("cutoffs: the feed is closed")
 
+// Subscriber is who follows the feed, or asks for pages of it.
+type Subscriber struct {
+	// Pinned is the app to which the service key is pinned, "" for none.
+	Pinned string
+}
+
 // Subscription is one subscriber of the feed. It is used by one goroutine and
 // needs no end: it holds nothing.
 type Subscription struct {
 	f      *Follower
 	resume string
+	who    Subscriber
 	// history is that of at; zero before the first call.
 	history int
 	// at is the id up to which everything was handed out.
@@ -34,8 +41,8 @@ var atOnce = func() <-chan struct{} { c := make(chan struct{}); close(c); return
 // Subscribe returns a subscription that goes on after the event id that the
 // subscriber saw last, or begins with a snapshot when that is empty or cannot
 // be resumed.
-func (f *Follower) Subscribe(lastEventID string) *Subscription {
-	return &Subscription{f: f, resume: lastEventID}
+func (f *Follower) Subscribe(lastEventID string, who Subscriber) *Subscription {
+	return &Subscription{f: f, resume: lastEventID, who: who}
 }
 
 // Next appends to dst what the subscriber must be told now, as server-sent
@@ -53,7 +60,7 @@ func (s *Subscription) Next(dst []byte) ([]byte, <-chan struct{}, error) {
 	// Encoded outside of the lock, which all subscribers share.
 	beat := cutoff.NewHeartbeat(v.age, v.now, s.f.c.MaxStaleness)
 	if v.event == cutoff.EventReady {
-		return cutoff.AppendEvent(dst, beat.Ready(v.id)), changed, err
+		return cutoff.AppendEvent(dst, beat.Ready(v.id, s.who.Pinned)), changed, err
 	}
 	return cutoff.AppendEvent(dst, beat.Event()), changed, err
 }
@@ -125,7 +132,7 @@ func (s *Subscription) begin(f *feed, dst []byte) []byte {
 //
 // A page that leaves something out vouches for nothing: it is older than
 // [Config.MaxStaleness], whatever limit is.
-func (f *Follower) Page(after string, limit int) cutoff.Page {
+func (f *Follower) Page(after string, limit int, who Subscriber) cutoff.Page {
 	d := &f.feed
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -146,6 +153,7 @@ func (f *Follower) Page(after string, limit int) cutoff.Page {
 		Cutoffs: make([]cutoff.Cutoff, len(list)),
 		Next:    eventID(d.timeline, next),
 		AgeMS:   beat.AgeMS, Now: beat.Now, MaxStalenessMS: beat.MaxStalenessMS,
+		App: who.Pinned,
 	}
 	for i, e := range list {
 		page.Cutoffs[i] = e.wire

@@ -154,7 +154,7 @@ func TestPage(t *testing.T) {
 		var got []string
 		after := ""
 		for _, last := range []bool{false, false, true, true} {
-			p := w.Page(after, 2)
+			p := w.Page(after, 2, cutoffs.Subscriber{})
 			for _, c := range p.Cutoffs {
 				got = append(got, briefCutoff(t, c))
 			}
@@ -169,13 +169,13 @@ func TestPage(t *testing.T) {
 		}
 		w.db.Commit(ended(6))
 		w.catchUp()
-		wantPage(t, w.Page(after, 2), "t1.6", "6")
+		wantPage(t, w.Page(after, 2, cutoffs.Subscriber{}), "t1.6", "6")
 		wantEvents(t, w.subscribe(after).rest(), "cutoff 6 @t1.6", "ready 0ms @t1.6")
 	})
 	inBubble(t, "an id that cannot be resumed begins with the first", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 2)...)
 		for _, after := range []string{"", "t0.1", "t1.9", "x"} {
-			wantPage(t, w.Page(after, 10), "t1.2", "1", "2")
+			wantPage(t, w.Page(after, 10, cutoffs.Subscriber{}), "t1.2", "1", "2")
 		}
 	})
 	inBubble(t, "what another database forgot is on the pages too", func(t *testing.T) {
@@ -185,7 +185,7 @@ func TestPage(t *testing.T) {
 		var got []string
 		after := "t1.3"
 		for range 5 {
-			p := w.Page(after, 1)
+			p := w.Page(after, 1, cutoffs.Subscriber{})
 			for _, c := range p.Cutoffs {
 				got = append(got, briefCutoff(t, c))
 			}
@@ -195,13 +195,13 @@ func TestPage(t *testing.T) {
 			t.Errorf("%q and then %q, want %q", got, after, want)
 		}
 		// Whoever listens from the middle of them on is not sent back.
-		p := w.Page("", 2)
+		p := w.Page("", 2, cutoffs.Subscriber{})
 		wantEvents(t, w.subscribe(p.Next).rest(), "cutoff 3", "cutoff 4 @t2.1", "cutoff 5 @t2.2", "ready 0ms @t2.2")
 	})
 	inBubble(t, "without a cutoff is an empty list, not null", func(t *testing.T) {
 		w := newWorld(t)
 		for _, limit := range []int{-1, 0, 1} {
-			if p := w.Page("", limit); p.Cutoffs == nil || p.Next != "t1.0" {
+			if p := w.Page("", limit, cutoffs.Subscriber{}); p.Cutoffs == nil || p.Next != "t1.0" {
 				t.Errorf("%+v", p)
 			}
 		}
@@ -320,7 +320,7 @@ func (m *feedModel) poll(rt *rapid.T) {
 	told := map[string]bool{}
 	after := ""
 	for range rapid.IntRange(1, 5).Draw(rt, "pages") {
-		p := m.Page(after, 500)
+		p := m.Page(after, 500, cutoffs.Subscriber{})
 		for _, c := range p.Cutoffs {
 			told[briefCutoff(m.t, c)] = true
 		}

@@ -149,7 +149,7 @@ type subscriber struct {
 }
 
 func (w *world) subscribe(lastEventID string) *subscriber {
-	return &subscriber{t: w.t, sub: w.Subscribe(lastEventID)}
+	return &subscriber{t: w.t, sub: w.Subscribe(lastEventID, cutoffs.Subscriber{})}
 }
 
 // next reads once, as events.

@@ -34,6 +34,14 @@ func (m *memory) RevokeServiceKey(context.Context, string, auth.AuditEvent) erro
 	panic("the authenticator revokes no key")
 }
 
+func (m *memory) FirstPinServiceKey(context.Context, string, auth.AuditEvent) (servicekey.Key, error) {
+	panic("the authenticator pins no key")
+}
+
+func (m *memory) PinServiceKey(context.Context, string, string, func(servicekey.Key) error, auth.AuditEvent) (servicekey.Key, error) {
+	panic("the authenticator pins no key")
+}
+
 func (m *memory) wait(ctx context.Context) error {
 	m.mu.Lock()
 	slow, down := m.slow, m.down

@@ -9,7 +9,9 @@
 //
 // # States
 //
-// A key is good, or revoked for good. A revocation is effective within
+// A key is good, or revoked for good. Its pin (the one app that a back end without
+// an audience accepts, [Key.Pinned]) is undecided until it follows the feed for the
+// first time ([FollowFeed]); from then on only an admin changes it ([Pin]). A revocation is effective within
 // [FreshFor] (one second) on every replica whose database answers.
 //
 // # Failure

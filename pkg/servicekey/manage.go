@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
+	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
@@ -55,6 +57,64 @@ func Revoke(ctx context.Context, store Store, id string, event auth.AuditEvent) 
 	event.Action = auth.AuditServiceKeyEnded
 	event.Detail = withDetail(event.Detail, map[string]any{"service_key": id})
 	return store.RevokeServiceKey(ctx, id, event)
+}
+
+// FollowFeed returns the key as the feed needs it: with its pin decided. The first
+// time that an unrestricted key follows the feed, its pin is decided and stored, so
+// that an app that is registered later changes nothing for a back end.
+//
+// Errors: those of the store.
+func FollowFeed(ctx context.Context, store Store, k Key, now time.Time) (Key, error) {
+	if !k.undecided() {
+		return k, nil
+	}
+	return store.FirstPinServiceKey(ctx, k.ID, auth.AuditEvent{
+		At: now, Action: auth.AuditServiceKeyPin, Actor: auth.ActorService, Reason: "first use of the feed",
+		Detail: map[string]any{"service_key": k.ID},
+	})
+}
+
+// FirstPin returns the app to which a key is pinned when these apps are enabled: the
+// only one, or "".
+func FirstPin(enabled []string) string {
+	if len(enabled) == 1 {
+		return enabled[0]
+	}
+	return ""
+}
+
+// PinEvent returns the event with the app in its detail, as stores write it.
+func PinEvent(event auth.AuditEvent, appID string) auth.AuditEvent {
+	event.Detail = withDetail(event.Detail, map[string]any{"app": appID})
+	return event
+}
+
+// Pin sets the app to which a key is pinned; "" means none. The event says who, when
+// and why; the rest of it is filled in.
+//
+// Errors: [auth.NotFound] when there is no such key; [auth.InvalidRequest] for an app
+// that is not registered, and for one outside of the apps of a restricted key.
+func Pin(ctx context.Context, store Store, apps Apps, id, appID string, event auth.AuditEvent) (Key, error) {
+	if !ValidID(id) {
+		return Key{}, auth.NotFound
+	}
+	if appID != "" {
+		_, err := apps.App(ctx, appID)
+		if errors.Is(err, auth.AppUnknown) {
+			return Key{}, auth.Invalid("app is not the appid of a registered app")
+		}
+		if err != nil {
+			return Key{}, err
+		}
+	}
+	event.Action = auth.AuditServiceKeyPin
+	event.Detail = withDetail(event.Detail, map[string]any{"service_key": id})
+	return store.PinServiceKey(ctx, id, appID, func(k Key) error {
+		if appID != "" && k.Restricted() && !slices.Contains(k.Apps, appID) {
+			return auth.Invalid("app is not among the apps of this service key")
+		}
+		return nil
+	}, event)
 }
 
 func withDetail(detail, more map[string]any) map[string]any {

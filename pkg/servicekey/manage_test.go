@@ -31,6 +31,19 @@ func (w *written) RevokeServiceKey(_ context.Context, id string, event auth.Audi
 	return w.down
 }
 
+func (w *written) FirstPinServiceKey(_ context.Context, id string, event auth.AuditEvent) (servicekey.Key, error) {
+	w.id, w.event = id, servicekey.PinEvent(event, "wx1")
+	return servicekey.Key{ID: id, PinnedApp: "wx1", PinnedAt: event.At}, w.down
+}
+
+func (w *written) PinServiceKey(_ context.Context, id, appID string, check func(servicekey.Key) error, event auth.AuditEvent) (servicekey.Key, error) {
+	if err := check(w.key); err != nil {
+		return servicekey.Key{}, err
+	}
+	w.id, w.event = id, servicekey.PinEvent(event, appID)
+	return servicekey.Key{ID: id, PinnedApp: appID, PinnedAt: event.At}, w.down
+}
+
 // App knows one app.
 func (w *written) App(_ context.Context, appID string) (auth.App, error) {
 	if appID != "wx1" {
@@ -94,5 +107,63 @@ func TestRevoke(t *testing.T) {
 	w = written{}
 	if err := servicekey.Revoke(t.Context(), &w, "no id", auth.AuditEvent{}); !errors.Is(err, auth.NotFound) || w.id != "" {
 		t.Errorf("%v, asked for %q", err, w.id)
+	}
+}
+
+func TestFollowFeed(t *testing.T) {
+	t.Parallel()
+	const id = "mzxw6ytboi5dcmrt"
+	t.Run("has the store decide the pin of a key that is not decided", func(t *testing.T) {
+		t.Parallel()
+		var w written
+		k, err := servicekey.FollowFeed(t.Context(), &w, servicekey.Key{ID: id}, t0)
+		if err != nil || k.Pinned() != "wx1" {
+			t.Errorf("FollowFeed() = %+v, %v", k, err)
+		}
+		want := auth.AuditEvent{
+			At: t0, Action: auth.AuditServiceKeyPin, Actor: auth.ActorService, Reason: "first use of the feed",
+			Detail: map[string]any{"service_key": id, "app": "wx1"},
+		}
+		if d := cmp.Diff(want, w.event); d != "" {
+			t.Error(d)
+		}
+		w.down = auth.StorageUnavailable
+		if _, err := servicekey.FollowFeed(t.Context(), &w, servicekey.Key{ID: id}, t0); !errors.Is(err, auth.StorageUnavailable) {
+			t.Errorf("FollowFeed() error = %v, want storage_unavailable", err)
+		}
+	})
+	t.Run("asks nothing about the others", func(t *testing.T) {
+		t.Parallel()
+		for _, k := range []servicekey.Key{{ID: id, PinnedAt: t0}, {ID: id, PinnedApp: "wx2", PinnedAt: t0}, {ID: id, Apps: []string{"wx2"}}, {ID: id, Apps: []string{"wx1", "wx2"}}} {
+			var w written
+			got, err := servicekey.FollowFeed(t.Context(), &w, k, t0)
+			if d := cmp.Diff(k, got); d != "" || err != nil || w.id != "" {
+				t.Errorf("error %v, asked about %q: %s", err, w.id, d)
+			}
+		}
+	})
+}
+
+func TestPin(t *testing.T) {
+	t.Parallel()
+	const id = "mzxw6ytboi5dcmrt"
+	who := auth.AuditEvent{At: t0, Actor: auth.ActorCLI, Reason: "why"}
+	for _, app := range []string{"wx1", ""} {
+		w := written{key: servicekey.Key{ID: id, Apps: []string{"wx1"}}}
+		k, err := servicekey.Pin(t.Context(), &w, &w, id, app, who)
+		want := who
+		want.Action, want.Detail = auth.AuditServiceKeyPin, map[string]any{"service_key": id, "app": app}
+		if d := cmp.Diff(want, w.event); d != "" || err != nil || k.PinnedApp != app {
+			t.Errorf("Pin(%q) = %+v, %v: %s", app, k, err, d)
+		}
+	}
+	w := written{key: servicekey.Key{ID: id, Apps: []string{"wx2"}}}
+	for _, app := range []string{"wx1", "wx404"} {
+		if _, err := servicekey.Pin(t.Context(), &w, &w, id, app, who); !errors.Is(err, auth.InvalidRequest) {
+			t.Errorf("Pin(%q) error = %v, want invalid_request", app, err)
+		}
+	}
+	if _, err := servicekey.Pin(t.Context(), &w, &w, "x", "wx1", who); !errors.Is(err, auth.NotFound) {
+		t.Errorf("Pin() error = %v, want not_found", err)
 	}
 }

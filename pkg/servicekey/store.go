@@ -41,7 +41,28 @@ type Key struct {
 	LastUsedAt time.Time
 	// RevokedAt is since when it is void; zero means it is good.
 	RevokedAt time.Time
+	// PinnedApp is the stored pin; [Key.Pinned] says which pin counts. PinnedAt is
+	// when it was decided; zero means not yet. A key can be decided to have no pin.
+	PinnedApp string
+	PinnedAt  time.Time
 }
+
+// Pinned returns the app to which the key is pinned, or "". A validator that names
+// neither an audience nor apps accepts tokens of this app only. A key that is
+// restricted to one app is pinned to it.
+func (k *Key) Pinned() string {
+	switch {
+	case k.PinnedApp != "":
+		return k.PinnedApp
+	case len(k.Apps) == 1:
+		return k.Apps[0]
+	default:
+		return ""
+	}
+}
+
+// undecided reports whether the first use of the feed decides the pin.
+func (k *Key) undecided() bool { return !k.Restricted() && k.PinnedAt.IsZero() }
 
 // Store is what service keys need of a database. Methods return
 // [auth.StorageUnavailable] when it does not answer.
@@ -55,6 +76,18 @@ type Store interface {
 	// RevokeServiceKey makes a key void, with its audit event; one that is void
 	// already stays as it is. It returns [auth.NotFound] for an unknown id.
 	RevokeServiceKey(ctx context.Context, id string, event auth.AuditEvent) error
+	// FirstPinServiceKey decides the pin of a key, with its audit event, and returns
+	// the key as it is then. An unrestricted key whose pin was not decided yet is
+	// pinned to the app that is enabled, if it is the only one; with several enabled
+	// apps the key is decided to have no pin. Without an enabled app nothing is
+	// decided. A key whose pin was decided, and a restricted key, stay as they are.
+	// Of calls at the same time one decides. The event is written as [PinEvent] has it.
+	// It returns [auth.NotFound] for an unknown id.
+	FirstPinServiceKey(ctx context.Context, id string, event auth.AuditEvent) (Key, error)
+	// PinServiceKey sets the pin of a key, "" for none, with its audit event, and
+	// returns the key as it is then. Check is asked about the locked row; its error
+	// is returned and changes nothing. It returns [auth.NotFound] for an unknown id.
+	PinServiceKey(ctx context.Context, id, appID string, check func(Key) error, event auth.AuditEvent) (Key, error)
 	// TouchServiceKey sets LastUsedAt, unless it is that late already.
 	TouchServiceKey(ctx context.Context, id string, at time.Time) error
 }

@@ -34,6 +34,14 @@ var ordersBinary = sync.OnceValues(func() (string, error) {
 // that answers at url, and waits until it can.
 func (h *harness) backEnd(name, url, key string) *orders {
 	h.t.Helper()
+	o := h.startBackEnd(name, url, key)
+	h.eventually(name+" is ready", func() bool { return o.status("/readyz", "") == http.StatusOK })
+	return o
+}
+
+// startBackEnd does not wait until it can verify tokens.
+func (h *harness) startBackEnd(name, url, key string) *orders {
+	h.t.Helper()
 	path, err := ordersBinary()
 	if err != nil {
 		h.t.Fatal(err)
@@ -48,9 +56,7 @@ func (h *harness) backEnd(name, url, key string) *orders {
 		return strings.Contains(text, listening) && strings.HasSuffix(text, "\n")
 	})
 	_, base, _ := strings.Cut(strings.TrimSpace(text), listening)
-	o := &orders{p, base}
-	h.eventually(name+" is ready", func() bool { return o.status("/readyz", "") == http.StatusOK })
-	return o
+	return &orders{p, base}
 }
 
 // plain is for back ends that are not the service: nothing holds what they

@@ -59,6 +59,7 @@ type Server struct {
 	live *cutoff.Set
 
 	mu       sync.Mutex
+	pinned   string       // the app to which the service key is pinned
 	keys     []signingKey // those that are published; the last one signs
 	timeline string
 	log      []cutoff.Cutoff // the id of log[i] is "<timeline>.<i+1>"
@@ -81,6 +82,7 @@ func New(tb testing.TB) *Server {
 		tb:       tb,
 		live:     cutoff.NewSet(),
 		timeline: text(4),
+		pinned:   App,
 		changed:  make(chan struct{}),
 		hangUp:   make(chan struct{}),
 		closed:   make(chan struct{}),
@@ -103,7 +105,7 @@ func (s *Server) Config() bearer.Config {
 }
 
 // Verifier returns a verifier that looks into the double's memory, for the
-// audiences that are given, or for the issuer.
+// audience that is given, or else for the app to which the service key is pinned.
 func (s *Server) Verifier(audience ...string) *bearer.Verifier {
 	s.tb.Helper()
 	local := bearer.Local{
@@ -115,6 +117,10 @@ func (s *Server) Verifier(audience ...string) *bearer.Verifier {
 	}
 	if len(audience) > 0 {
 		local.Audience = audience[0]
+	} else {
+		s.mu.Lock()
+		local.Apps = []string{s.pinned}
+		s.mu.Unlock()
 	}
 	v, err := bearer.NewLocal(local)
 	if err != nil {
@@ -231,6 +237,16 @@ func (s *Server) SetAge(age time.Duration) {
 	defer s.mu.Unlock()
 	s.age = age
 	s.broadcast()
+}
+
+// PinApp pins the service key to another app, or with "" to none, and ends the
+// connections to the feed, as the service does. At first it is pinned to [App]. A
+// verifier of [Server.Verifier] keeps the app of the time when it was made.
+func (s *Server) PinApp(app string) {
+	s.mu.Lock()
+	s.pinned = app
+	s.mu.Unlock()
+	s.Disconnect()
 }
 
 // Disconnect ends the connections to the feed. Verifiers connect again.

@@ -19,7 +19,7 @@
 // HTML standard defines them. Every event has data, one JSON object:
 //
 //	event: cutoff      a Cutoff; with an id, except in a snapshot
-//	event: ready       a Heartbeat; with an id
+//	event: ready       a Ready; with an id
 //	event: heartbeat   a Heartbeat; no id
 //	event: reset       {}; no id
 //

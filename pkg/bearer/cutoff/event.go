@@ -41,6 +41,15 @@ type Heartbeat struct {
 	MaxStalenessMS int64 `json:"max_staleness_ms"`
 }
 
+// Ready is the data of the ready event.
+type Ready struct {
+	Heartbeat
+	// App is the appid to which the subscriber's service key is pinned. A validator
+	// that names neither an audience nor apps accepts tokens of this app only. It is
+	// empty when the key is pinned to no app.
+	App string `json:"app,omitempty"`
+}
+
 // Page is the feed's answer to those who poll.
 type Page struct {
 	// Cutoffs are those after the id that was asked for, or all live ones.
@@ -51,6 +60,8 @@ type Page struct {
 	AgeMS          int64     `json:"age_ms"`
 	Now            time.Time `json:"now"`
 	MaxStalenessMS int64     `json:"max_staleness_ms"`
+	// App is that of [Ready].
+	App string `json:"app,omitempty"`
 }
 
 // NewHeartbeat returns the heartbeat of a replica, in the units of the wire:
@@ -74,9 +85,10 @@ func (h Heartbeat) Event() Event {
 	return Event{Name: EventHeartbeat, Data: object(h)}
 }
 
-// Ready returns the ready event: everything up to the id has been sent.
-func (h Heartbeat) Ready(id string) Event {
-	return Event{Name: EventReady, ID: id, Data: object(h)}
+// Ready returns the ready event: everything up to the id has been sent. The app is
+// that of [Ready].
+func (h Heartbeat) Ready(id, app string) Event {
+	return Event{Name: EventReady, ID: id, Data: object(Ready{Heartbeat: h, App: app})}
 }
 
 // Reset returns the reset event: a snapshot follows.
@@ -95,15 +107,24 @@ func object(v any) []byte {
 	return b
 }
 
-// ParseHeartbeat reads the data of a heartbeat or ready event.
+// ParseHeartbeat reads the data of a heartbeat event.
 //
 // Errors: one that wraps [ErrMalformed].
 func ParseHeartbeat(data []byte) (Heartbeat, error) {
-	var h Heartbeat
-	if err := json.Unmarshal(data, &h); err != nil || h.Now.IsZero() || h.AgeMS < 0 || h.MaxStalenessMS < 0 {
-		return Heartbeat{}, fmt.Errorf("%w: a heartbeat that is not its JSON", ErrMalformed)
+	r, err := ParseReady(data)
+	return r.Heartbeat, err
+}
+
+// ParseReady reads the data of a ready event.
+//
+// Errors: one that wraps [ErrMalformed].
+func ParseReady(data []byte) (Ready, error) {
+	var r Ready
+	if err := json.Unmarshal(data, &r); err != nil || r.Now.IsZero() || r.AgeMS < 0 || r.MaxStalenessMS < 0 ||
+		r.App != "" && !isName(r.App) {
+		return Ready{}, fmt.Errorf("%w: a heartbeat that is not its JSON", ErrMalformed)
 	}
-	return h, nil
+	return r, nil
 }
 
 // AppendEvent appends the event as it goes over the wire. It panics if the name

@@ -25,7 +25,7 @@ func TestVectors(t *testing.T) {
 		"snapshot.sse": {
 			cutoff.Cutoff{Kind: cutoff.KindSession, Session: "01900000-0000-7c00-8000-00000000000a"}.Event(""),
 			cutoff.Cutoff{Kind: cutoff.KindApp, App: "wxdevelopment0001", Epoch: 3}.Event(""),
-			cutoff.NewHeartbeat(12*time.Millisecond, now, 30*time.Second).Ready("7f3a.41"),
+			cutoff.NewHeartbeat(12*time.Millisecond, now, 30*time.Second).Ready("7f3a.41", "wxdevelopment0001"),
 			second.Event("7f3a.42"),
 			key.Event("7f3a.43"),
 			cutoff.NewHeartbeat(2*time.Millisecond+1, now.Add(5*time.Second), 30*time.Second).Event(),
@@ -33,7 +33,7 @@ func TestVectors(t *testing.T) {
 		"reset.sse": {
 			cutoff.Reset(),
 			cutoff.Cutoff{Kind: cutoff.KindApp, App: "wxdevelopment0001", Epoch: 9}.Event(""),
-			cutoff.NewHeartbeat(0, now.Truncate(time.Second).In(time.FixedZone("", 8*3600)), 10*time.Second).Ready("91c0.2"),
+			cutoff.NewHeartbeat(0, now.Truncate(time.Second).In(time.FixedZone("", 8*3600)), 10*time.Second).Ready("91c0.2", ""),
 		},
 	} {
 		want := vector(t, name)
@@ -52,7 +52,7 @@ func TestVectors(t *testing.T) {
 		}
 	}
 
-	page := cutoff.Page{Cutoffs: []cutoff.Cutoff{second, key}, Next: "7f3a.43", AgeMS: 3, Now: now.Add(5 * time.Second), MaxStalenessMS: 30000}
+	page := cutoff.Page{Cutoffs: []cutoff.Cutoff{second, key}, Next: "7f3a.43", AgeMS: 3, Now: now.Add(5 * time.Second), MaxStalenessMS: 30000, App: "wxdevelopment0001"}
 	got, err := json.MarshalIndent(page, "", "  ")
 	if want := vector(t, "page.json"); err != nil || !bytes.Equal(append(got, '\n'), want) {
 		t.Errorf("page.json: written as\n%s", got)
@@ -131,7 +131,7 @@ func TestParseHeartbeat(t *testing.T) {
 		if h.AgeMS != 2 {
 			t.Errorf("age_ms is %d", h.AgeMS)
 		}
-		for _, e := range []cutoff.Event{h.Event(), h.Ready("t.1")} {
+		for _, e := range []cutoff.Event{h.Event(), h.Ready("t.1", "wx1")} {
 			if got, err := cutoff.ParseHeartbeat(e.Data); err != nil || got != h {
 				t.Errorf("%+v, %v, want %+v", got, err, h)
 			}

@@ -88,7 +88,9 @@ func settings(args []string, getenv func(string) string, stderr io.Writer) (cfg 
 	setting(&listen, "listen", "ORDERS_LISTEN", "127.0.0.1:8090", "address to listen on; port 0 picks one")
 	setting(&cfg.Issuer, "issuer", "YUFU_ISSUER", "http://127.0.0.1:8080", "issuer of the tokens")
 	setting(&cfg.URL, "url", "YUFU_URL", "", "address of the service, if it is not the issuer")
-	setting(&cfg.Audience, "audience", "YUFU_AUDIENCE", "", "audience that tokens must have, if it is not the issuer")
+	setting(&cfg.Audience, "audience", "YUFU_AUDIENCE", "", "audience that tokens must have")
+	var apps string
+	setting(&apps, "apps", "YUFU_APPS", "", "appids whose tokens are accepted, separated by commas; without them and an audience, the app that the service key is pinned to")
 	setting(&keyFile, "service-key-file", "YUFU_SERVICE_KEY_FILE", "", "file with the service key; or the key itself in YUFU_SERVICE_KEY")
 	flags.DurationVar(&cfg.MaxStaleness, "max-staleness", 0, "refuse tokens when revocations are known no better than this long ago (default: what the service says)")
 	flags.BoolVar(&cfg.UnsafePlainHTTP, "unsafe-plain-http", false, "allow http to a service on another host")
@@ -98,6 +100,9 @@ func settings(args []string, getenv func(string) string, stderr io.Writer) (cfg 
 	}
 	if flags.NArg() > 0 {
 		return cfg, "", fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if apps != "" {
+		cfg.Apps = strings.Split(apps, ",")
 	}
 	cfg.ServiceKey = getenv("YUFU_SERVICE_KEY")
 	if keyFile != "" {

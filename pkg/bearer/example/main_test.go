@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,10 @@ func TestShop(t *testing.T) {
 	}
 	if status, body := ask(t, shop, "GET", "/salary", his, ""); status != 200 || !strings.Contains(body, person) {
 		t.Errorf("his salary: %d %s", status, body)
+	}
+	other := yufu.Token(bearer.Claims{App: "wxother", Person: person})
+	if status, body := ask(t, shop, "GET", "/salary", other, ""); status != 401 || strings.Contains(body, person) {
+		t.Errorf("the same person's salary through another app: %d %s", status, body)
 	}
 	yufu.RevokeSession(session)
 	if status, body := ask(t, shop, "GET", "/orders", hers, ""); status != 401 || !strings.Contains(body, "session_revoked") {
@@ -129,9 +134,9 @@ func TestRun(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	key := map[string]string{"YUFU_SERVICE_KEY": "yfk_a_b", "YUFU_URL": "http://yufu:8080", "YUFU_AUDIENCE": "shop", "YUFU_ISSUER": "https://auth.example.com"}
+	key := map[string]string{"YUFU_SERVICE_KEY": "yfk_a_b", "YUFU_URL": "http://yufu:8080", "YUFU_AUDIENCE": "shop", "YUFU_ISSUER": "https://auth.example.com", "YUFU_APPS": "wx1,wx2"}
 	cfg, listen, err := settings([]string{"--audience", "orders", "--max-staleness", "5s"}, func(name string) string { return key[name] }, io.Discard)
-	if err != nil || listen != "127.0.0.1:8090" || cfg.ServiceKey != "yfk_a_b" || cfg.URL != "http://yufu:8080" || cfg.Audience != "orders" || cfg.Issuer != "https://auth.example.com" || cfg.MaxStaleness != 5*time.Second || cfg.UnsafePlainHTTP {
+	if err != nil || listen != "127.0.0.1:8090" || cfg.ServiceKey != "yfk_a_b" || cfg.URL != "http://yufu:8080" || cfg.Audience != "orders" || cfg.Issuer != "https://auth.example.com" || cfg.MaxStaleness != 5*time.Second || cfg.UnsafePlainHTTP || !slices.Equal(cfg.Apps, []string{"wx1", "wx2"}) {
 		t.Errorf("%+v, %s, %v", cfg, listen, err)
 	}
 	none := func(string) string { return "" }

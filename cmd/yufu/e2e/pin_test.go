@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
+)
+
+// TestABackEndKeepsItsApp has a back end that names neither an audience nor apps,
+// and a second app that is registered later. The issuer is in the aud of both apps'
+// tokens, and a person is the same in both.
+func TestABackEndKeepsItsApp(t *testing.T) {
+	t.Parallel()
+	const other = "wxother0000000001"
+	h := newHarness(t)
+	d := deploy(h, pgtest.Empty(t))
+	_, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	key := d.serviceKey("service")
+	first := h.backEnd("orders", s.base, key)
+	d.mustRun(d.env, d.appSecret(), "app", "add", other, "--secret-file", "-")
+	elsewhere := *s
+	elsewhere.app = other
+	mine, theirs := s.logIn("alice").Doc.AccessToken, elsewhere.logIn("alice").Doc.AccessToken
+
+	want := func(t *testing.T, o *orders, first, second int) {
+		t.Helper()
+		if a, b := o.status("/orders", mine), o.status("/orders", theirs); a != first || b != second {
+			t.Errorf("tokens of the first app are answered %d, of the second %d; want %d and %d", a, b, first, second)
+		}
+	}
+	t.Run("an app that is registered later does not get in", func(t *testing.T) {
+		want(t, first, 200, 401)
+	})
+	t.Run("and does not break a back end that restarts", func(t *testing.T) {
+		d := d.harness.in(t)
+		first.p.stop()
+		again := d.backEnd("orders, restarted", s.base, key)
+		want(t, again, 200, 401)
+	})
+	t.Run("a key that is used with two apps accepts neither until it is pinned", func(t *testing.T) {
+		s := s.in(t)
+		late := d.serviceKey("service")
+		o := s.startBackEnd("orders, late", s.base, late)
+		s.eventually("it says why it refuses every token", func() bool {
+			return o.status("/orders", mine) == http.StatusInternalServerError && strings.Contains(o.p.stderr.String(), "pinned to no app")
+		})
+		if status := o.status("/readyz", ""); status != http.StatusServiceUnavailable {
+			t.Errorf("readyz answers %d, want 503", status)
+		}
+		out := s.mustRun(d.env, "", "service-key", "pin", late[4:20], "--app", other, "--reason", "a test")
+		if !strings.Contains(out, other) {
+			t.Errorf("service-key pin prints %q", out)
+		}
+		if list := s.mustRun(d.env, "", "service-key", "list"); !strings.Contains(list, other) {
+			t.Errorf("service-key list prints %s", list)
+		}
+		o.p.stop() // a running one learns of it within 31 s
+		o = s.backEnd("orders, pinned", s.base, late)
+		want(t, o, 401, 200)
+	})
+	t.Run("a key that is restricted to an app makes none of its users a person", func(t *testing.T) {
+		s := s.in(t)
+		all, restricted := s.client(d.serviceKey("admin")), s.client(d.serviceKey("admin", "--app", other))
+		made, err := all.CreatePersonWithResponse(t.Context(), adminclient.PersonRequest{ExternalID: ptr("1001")})
+		if err != nil || made.JSON201 == nil {
+			t.Fatal(err, adminclient.Failure(made))
+		}
+		user := uuid.MustParse(elsewhere.me(theirs).Doc.UUID)
+		bound, err := restricted.BindIdentityWithResponse(t.Context(), user, adminclient.BindIdentityRequest{Person: made.JSON201.ID})
+		if err != nil || bound.StatusCode() != http.StatusForbidden {
+			t.Errorf("bind: %v %s, want 403", err, bound.Body)
+		}
+		ticket, err := restricted.CreateBindTicketWithResponse(t.Context(), made.JSON201.ID, adminclient.BindTicketRequest{App: ptr(other)})
+		if err != nil || ticket.StatusCode() != http.StatusForbidden {
+			t.Errorf("ticket: %v %s, want 403", err, ticket.Body)
+		}
+	})
+}

@@ -1,0 +1,173 @@
+package bearer_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/bearer/bearertest"
+)
+
+// logBuffer is what a verifier logs.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func wantOtherApp(t *testing.T, v *bearer.Verifier, token string) {
+	t.Helper()
+	wantError(t, v, token, bearer.ErrInvalid)
+	if _, err := v.Verify(context.Background(), token); !errors.Is(err, bearer.ErrOtherApp) {
+		t.Errorf("Verify() error = %v, want ErrOtherApp", err)
+	}
+}
+
+// TestApps holds which apps' tokens a verifier accepts. The issuer is in every
+// token's aud, and a person is the same in every app.
+func TestApps(t *testing.T) {
+	t.Parallel()
+	const other = "wxother"
+	mine := func(yufu *bearertest.Server) string { return yufu.Token(bearer.Claims{Person: person}) }
+	foreign := func(yufu *bearertest.Server) string { return yufu.Token(bearer.Claims{App: other, Person: person}) }
+	t.Run("without audience and apps only the pinned app is accepted", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		for _, audience := range []string{"", yufu.URL} {
+			cfg := yufu.Config()
+			cfg.Audience = audience // the issuer is no audience
+			v := start(t, cfg, bearer.Tuning{})
+			wantGood(t, v, mine(yufu))
+			wantOtherApp(t, v, foreign(yufu))
+			if err := v.Ready(); err != nil {
+				t.Errorf("Ready() = %v, want nil", err)
+			}
+		}
+		wantOtherApp(t, yufu.Verifier(), foreign(yufu))
+	})
+	t.Run("the pin of a key is followed, for remembered tokens too", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		v := start(t, yufu.Config(), bearer.Tuning{})
+		a, b := mine(yufu), foreign(yufu)
+		wantGood(t, v, a)
+		yufu.PinApp(other)
+		eventually(t, v, b, nil)
+		wantOtherApp(t, v, a)
+	})
+	t.Run("a key without a pin refuses everything and says so", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		yufu.PinApp("")
+		log := &logBuffer{}
+		cfg := yufu.Config()
+		cfg.Logger, cfg.UnsafeAcceptStale = log.logger(), true
+		v := start(t, cfg, bearer.Tuning{})
+		wantError(t, v, mine(yufu), bearer.ErrMisconfigured)
+		if err := v.Ready(); !errors.Is(err, bearer.ErrMisconfigured) {
+			t.Errorf("Ready() = %v, want ErrMisconfigured", err)
+		}
+		if got := log.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "pinned to no app") {
+			t.Errorf("the log does not say why:\n%s", got)
+		}
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Authorization", "Bearer "+mine(yufu))
+		w := httptest.NewRecorder()
+		v.Require(http.NotFoundHandler()).ServeHTTP(w, r)
+		if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), `"code":"internal"`) {
+			t.Errorf("Require answers %d %s, want 500 internal", w.Code, w.Body)
+		}
+		yufu.PinApp(bearertest.App)
+		eventually(t, v, mine(yufu), nil)
+		if err := v.Ready(); err != nil {
+			t.Errorf("Ready() = %v, want nil", err)
+		}
+	})
+	t.Run("before the service has named the pin no token is accepted", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t, func(c *conn) { c.w.WriteHeader(http.StatusBadGateway) })
+		s.cfg.UnsafeAcceptStale = true
+		v := start(t, s.cfg, bearer.Tuning{Wait: soon})
+		wantError(t, v, mine(s.yufu), bearer.ErrStale)
+		if err := v.Ready(); !errors.Is(err, bearer.ErrStale) {
+			t.Errorf("Ready() = %v, want ErrStale", err)
+		}
+	})
+	for name, c := range map[string]struct {
+		audience string
+		apps     []string
+		good     []bearer.Claims
+		other    []bearer.Claims // of an app that is not accepted
+		invalid  []bearer.Claims
+	}{
+		"apps": {
+			"", []string{other, "wxmore"},
+			[]bearer.Claims{{App: other}, {App: "wxmore"}}, []bearer.Claims{{}, {App: "wxmor"}}, nil,
+		},
+		"an audience": {
+			"shop", nil,
+			[]bearer.Claims{{Audience: []string{"shop"}}, {App: other, Audience: []string{"shop"}}}, nil,
+			[]bearer.Claims{{}, {App: other}},
+		},
+		"both": {
+			"shop", []string{other},
+			[]bearer.Claims{{App: other, Audience: []string{"shop"}}},
+			[]bearer.Claims{{Audience: []string{"shop"}}}, []bearer.Claims{{App: other}},
+		},
+	} {
+		t.Run("tokens must satisfy "+name+", whatever the key is pinned to", func(t *testing.T) {
+			t.Parallel()
+			yufu := bearertest.New(t)
+			yufu.PinApp("")
+			cfg := yufu.Config()
+			cfg.Audience, cfg.Apps = c.audience, c.apps
+			offline := cfg
+			offline.ServiceKey = ""
+			for _, cfg := range []bearer.Config{cfg, offline} {
+				v := start(t, cfg, bearer.Tuning{})
+				if err := v.Ready(); err != nil {
+					t.Errorf("Ready() = %v, want nil", err)
+				}
+				for _, claims := range c.good {
+					wantGood(t, v, yufu.Token(claims))
+				}
+				for _, claims := range c.other {
+					wantOtherApp(t, v, yufu.Token(claims))
+				}
+				for _, claims := range c.invalid {
+					wantError(t, v, yufu.Token(claims), bearer.ErrInvalid)
+				}
+			}
+		})
+	}
+	t.Run("a local verifier takes apps too", func(t *testing.T) {
+		t.Parallel()
+		wantGood(t, local(t, nil), forgery{}.make(t))
+		v := local(t, func(l *bearer.Local) { l.Apps = []string{other} })
+		wantOtherApp(t, v, forgery{}.make(t))
+		wantGood(t, v, forgery{claims: map[string]any{"client_id": other}}.make(t))
+		if _, err := bearer.NewLocal(bearer.Local{Issuer: issuer, Keys: keys.find, Apps: []string{""}}); err == nil {
+			t.Error("NewLocal() takes an empty appid")
+		}
+	})
+}
