@@ -112,6 +112,8 @@ func serve(ctx context.Context, p parts) error {
 		return err
 	}
 	bindings := newBindings(p, sessions, minter, platforms)
+	metrics.Counter("yufu_binding_facts_slowed_total", "Attempts to bind by facts that this replica refused because too many attempts of their app failed.", nil,
+		func() float64 { return float64(bindings.SlowedFacts()) })
 	limits := oauth.NewExchangeLimits(p.limits.ExchangeFailureLimit, p.limits.ExchangeSuccessLimit, time.Now)
 	defer limits.Close()
 	serviceKeys := servicekey.NewAuthenticator(p.store, p.lifetimes.MaxStaleness, time.Now)

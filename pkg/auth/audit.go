@@ -33,6 +33,7 @@ const (
 	AuditBindingReplaced  AuditAction = "binding.replaced"
 	AuditBindingRefused   AuditAction = "binding.refused"
 	AuditBindingDelayed   AuditAction = "binding.delayed"
+	AuditFactsSlowed      AuditAction = "binding.facts_slowed"
 	AuditDelayLifted      AuditAction = "binding.delay_lifted"
 	AuditTicketMinted     AuditAction = "bind_ticket.minted"
 	AuditPersonCreated    AuditAction = "person.created"

@@ -65,6 +65,8 @@ type attempt struct {
 	lookup []byte
 	macs   map[string][]byte
 	ticket [32]byte
+	// admission is that of an attempt by facts.
+	admission admission
 }
 
 // prepare checks the request against the policy. It asks nobody: what it refuses

@@ -4,9 +4,10 @@
 // facts, by phone, by a one-time ticket or by the business's webhook, to see the
 // binding, and to unbind; and those of admins ([Admin]): persons and their import
 // ([PlanUpsert]), whom identities are bound to, erasure, policies. It owns the form
-// of facts ([FactKey], [NormalizeFact]), the minting of tickets, the rule that slows
-// guessing down ([Limit]), and the contracts that a database must keep for all of
-// it ([Store], and [PersonStore] for admins). It does not own the rules of an app
+// of facts ([FactKey], [NormalizeFact]), the minting of tickets, the rules that slow
+// guessing down ([Limit], and the failure budget of each app), and the contracts
+// that a database must keep for all of it ([Store], and [PersonStore] for admins).
+// It does not own the rules of an app
 // (auth.Policy), sessions (pkg/session), tokens (pkg/token), the webhook's protocol
 // (binding/webhook), platforms (pkg/platform), or HTTP (api/binding, api/admin).
 //

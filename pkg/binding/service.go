@@ -43,9 +43,10 @@ type Config struct {
 }
 
 // Service is the use cases of the bearer of an access token. It is safe for
-// concurrent use and keeps no state of its own.
+// concurrent use. Its only state is the failure budget of each app.
 type Service struct {
-	c Config
+	c       Config
+	budgets budgets
 }
 
 // NewService returns a service.
@@ -53,7 +54,7 @@ func NewService(c Config) *Service {
 	if c.Applied == nil {
 		c.Applied = func(context.Context) {}
 	}
-	return &Service{c}
+	return &Service{c: c}
 }
 
 // Request is an attempt to bind.
@@ -118,15 +119,9 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	if err := a.prepare(); err != nil {
 		return Grant{Session: current}, err
 	}
-	reserved, err := s.c.Store.Reserve(ctx, a.keys(), a.now, a.event(auth.AuditBindingDelayed))
+	reserved, err := s.reserve(ctx, &a)
 	if err != nil {
 		return Grant{Session: current}, err
-	}
-	if reserved.Wait > 0 {
-		return Grant{Session: current}, &auth.Error{
-			Code: auth.BindingDelayed, RetryAfter: reserved.Wait,
-			Err: errors.New("binding: an attempt before the delay was over"),
-		}
 	}
 	done, err := a.bind(ctx)
 	if err := s.settle(ctx, &a, reserved, err); err != nil {
@@ -134,6 +129,59 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	}
 	return s.grant(ctx, &app, done, bearer.TokenExpiresAt, a.now)
 }
+
+// reserve counts the attempt, or returns [auth.BindingDelayed]. An attempt that has
+// to wait for itself uses up nothing of what the app has.
+func (s *Service) reserve(ctx context.Context, a *attempt) (Reservation, error) {
+	facts := a.r.Method == auth.BindFacts
+	if facts {
+		if wait := s.budgets.wait(a.app.ID, a.now); wait > 0 {
+			return Reservation{}, s.slow(ctx, a, wait)
+		}
+	}
+	reserved, err := s.c.Store.Reserve(ctx, a.keys(), a.now, a.event(auth.AuditBindingDelayed))
+	if err != nil {
+		return Reservation{}, err
+	}
+	if reserved.Wait > 0 {
+		return Reservation{}, &auth.Error{
+			Code: auth.BindingDelayed, RetryAfter: reserved.Wait,
+			Err: errors.New("binding: an attempt before the delay was over"),
+		}
+	}
+	if facts {
+		var wait time.Duration
+		if a.admission, wait = s.budgets.admit(a.app.ID, a.now); wait > 0 {
+			// Another one was faster.
+			_ = s.c.Store.Refund(ctx, reserved)
+			return Reservation{}, s.slow(ctx, a, wait)
+		}
+	}
+	return reserved, nil
+}
+
+// slow returns the error of an attempt that came when the failure budget of its
+// app was used up. Once a minute that goes into the trail.
+func (s *Service) slow(ctx context.Context, a *attempt, wait time.Duration) error {
+	if attempts, failures, audit := s.budgets.refuse(a.app.ID, a.now); audit {
+		err := s.c.Store.RecordRefusal(ctx, auth.AuditEvent{
+			At: a.now, Action: auth.AuditFactsSlowed, Actor: auth.ActorService, AppID: a.app.ID, RequestID: a.r.RequestID,
+			Detail: map[string]any{"attempts": attempts, "failures": failures, "seconds": budgetSeconds},
+		})
+		if err != nil {
+			s.budgets.unaudited(a.app.ID)
+			return err
+		}
+	}
+	return &auth.Error{
+		Code: auth.BindingDelayed, RetryAfter: wait,
+		Err: errors.New("binding: too many attempts of this app fail; one a second goes through"),
+	}
+}
+
+// SlowedFacts returns how many attempts to bind by facts were refused so far
+// because too many attempts of their app failed.
+func (s *Service) SlowedFacts() uint64 { return s.budgets.refused() }
 
 // settleTimeout bounds what is left to do when an attempt is over.
 const settleTimeout = 3 * time.Second
@@ -144,7 +192,11 @@ func (s *Service) settle(ctx context.Context, a *attempt, reserved Reservation, 
 	// Also for whoever hung up: a success costs nothing, and a failure is seen.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	if err == nil || !clientsFault(err) {
+	failed := err != nil && clientsFault(err)
+	if a.r.Method == auth.BindFacts && !failed {
+		s.budgets.settle(a.admission, err == nil)
+	}
+	if !failed {
 		// What it is charged for then is forgiven in time.
 		_ = s.c.Store.Refund(ctx, reserved)
 		return err

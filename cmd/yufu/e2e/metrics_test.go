@@ -141,7 +141,8 @@ func TestMetrics(t *testing.T) {
 			`yufu_http_requests_total{error_code="",method="GET",route="/v1/me",status="200"}`:                       1,
 			`yufu_http_requests_total{error_code="token_invalid",method="GET",route="/v1/me",status="401"}`:          1,
 			`yufu_http_request_duration_seconds_count{method="GET",route="/v1/me"}`:                                  2,
-			`yufu_db_connections_max`: 20,
+			`yufu_binding_facts_slowed_total`:                                                                        0,
+			`yufu_db_connections_max`:                                                                                20,
 		}
 		for class := range faults {
 			want[`yufu_platform_calls_total{class="`+class+`",platform="wechat"}`] = 1

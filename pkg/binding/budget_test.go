@@ -1,0 +1,256 @@
+package binding_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
+)
+
+// staff are persons with consecutive numbers, every hundredth of whom has the
+// most common name.
+func (w *world) staff(t *testing.T, n int) {
+	t.Helper()
+	var drafts []binding.Draft
+	for i := range n {
+		number, name := fmt.Sprint(2000+i), fmt.Sprint("员工", i)
+		if i%100 == 50 {
+			name = "王伟"
+		}
+		facts, err := w.Facts.MACs(map[string]*string{"employee_no": &number, "name": &name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		drafts = append(drafts, binding.Draft{ID: uuid.Must(uuid.NewV7()), ExternalID: number, Name: &name, Facts: facts})
+	}
+	if _, err := w.store.UpsertPersons(t.Context(), binding.Upsert{Drafts: drafts, Event: w.Event(auth.AuditPersonsImported)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// crowd are users who are logged in, each from an address of their own.
+type crowd struct {
+	w      *world
+	tokens []auth.Secret
+}
+
+func (w *world) crowd(name string, n int) *crowd {
+	c := &crowd{w: w}
+	for i := range n {
+		c.tokens = append(c.tokens, w.Login(fmt.Sprint(name, i)).AccessToken)
+	}
+	return c
+}
+
+// facts tries as one of them.
+func (c *crowd) facts(i, number int, name string) error {
+	g, err := c.w.Bind(binding.Request{
+		AccessToken: c.tokens[i], Method: auth.BindFacts, Network: fmt.Sprintf("192.0.2.%d/32", i),
+		Fields: map[string]string{"employee_no": fmt.Sprint(number), "name": name},
+	})
+	if g.Changed {
+		c.tokens[i] = g.AccessToken
+	}
+	return err
+}
+
+func TestGuessingAcrossPersons(t *testing.T) {
+	t.Parallel()
+	t.Run("by many users at many numbers is slowed down for the app", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.staff(t, 1000)
+		mallory, honest := w.crowd("mallory", 200), w.crowd("honest", 20)
+		start := w.Clock.Now()
+		var judged, taken, slowed, tries, served int
+		arrived := 0
+		guess := func(i int) {
+			switch err := mallory.facts(i%200, 2000+(i*387)%1000, "王伟"); auth.CodeOf(err) {
+			case auth.BindingNoMatch:
+				judged++
+			case auth.BindingDelayed:
+				slowed++
+			case "":
+				judged, taken = judged+1, taken+1
+			default:
+				t.Fatal(err)
+			}
+		}
+		// Two minutes of ten tries a second. Every six seconds an honest user comes,
+		// and tries again a second after each refusal.
+		waiting := []int{}
+		for step := range 1200 {
+			if step%60 == 30 {
+				waiting, arrived = append(waiting, arrived), arrived+1
+			}
+			if step%10 == (step/10)%10 {
+				var still []int
+				for _, i := range waiting {
+					tries++
+					switch err := honest.facts(i, 2600+i, fmt.Sprint("员工", 600+i)); auth.CodeOf(err) {
+					case "":
+						served++
+					case auth.BindingDelayed:
+						still = append(still, i)
+					default:
+						t.Fatalf("an honest user: %v", err)
+					}
+				}
+				waiting = still
+			}
+			if step < 1000 {
+				guess(step)
+			}
+			w.Clock.Advance(100 * time.Millisecond)
+		}
+		t.Logf("of 1000 guesses %d were judged and %d took a person; of %d honest users %d were served, after %d tries",
+			judged, taken, arrived, served, tries)
+		// Unlimited, they take ten persons. 61 guesses are free and one a second
+		// goes through.
+		if judged > 61+100 || taken > 2 || slowed < 800 {
+			t.Errorf("judged %d, took %d persons, slowed %d", judged, taken, slowed)
+		}
+		if served < arrived*9/10 {
+			t.Errorf("%d of %d honest users were served", served, arrived)
+		}
+		if n, want := int(w.Binding.SlowedFacts()), slowed+tries-served; n != want {
+			t.Errorf("SlowedFacts() = %d, want %d", n, want)
+		}
+		minutes := int(w.Clock.Now().Sub(start)/time.Minute) + 1
+		if n := w.count(t, `select count(*) from audit where action = 'binding.facts_slowed' and appid = 'wxdevelopment0001'`); n < 1 || n > minutes {
+			t.Errorf("%d audit events in %d minutes", n, minutes)
+		}
+		if n := w.count(t, `select count(*) from audit where action = 'binding.facts_slowed' and (identity_uuid is not null or json_extract(detail, '$.failures') <= 60)`); n != 0 {
+			t.Errorf("%d audit events name a user, or too few failures", n)
+		}
+	})
+
+	// slow fails n times, each time as another user, until facts are slowed down.
+	slow := func(t *testing.T, w *world, n int) {
+		t.Helper()
+		mallory := w.crowd("mallory", n)
+		for i := range n {
+			if err := mallory.facts(i, 7000+i, "x"); auth.CodeOf(err) != auth.BindingNoMatch {
+				t.Fatalf("guess %d: %v", i, err)
+			}
+		}
+	}
+	t.Run("at once lets no more through than one after another", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		mallory := w.crowd("mallory", 100)
+		var judged atomic.Int32
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				switch err := mallory.facts(i, 7000+i, "x"); auth.CodeOf(err) {
+				case auth.BindingNoMatch:
+					judged.Add(1)
+				case auth.BindingDelayed:
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := judged.Load(); n != 61 {
+			t.Errorf("%d guesses were judged, want 61", n)
+		}
+		if n := w.count(t, `select count(*) from audit where action = 'binding.facts_slowed'`); n != 1 {
+			t.Errorf("%d audit events, want 1", n)
+		}
+		// Those that were refused count for nobody.
+		if n := w.count(t, `select coalesce(sum(failures), 0) from bind_attempts where kind = 'identity'`); n != 61 {
+			t.Errorf("%d failures are counted for users, want 61", n)
+		}
+	})
+	t.Run("leaves the other methods alone", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		slow(t, w, 61)
+		w.Clock.Advance(time.Second)
+		honest := w.crowd("honest", 3)
+		if err := honest.facts(0, 1001, "李雷"); err != nil {
+			t.Fatalf("the one that goes through in this second: %v", err)
+		}
+		err := honest.facts(1, 1002, "韩梅梅")
+		var e *auth.Error
+		if !errors.As(err, &e) || e.Code != auth.BindingDelayed || e.RetryAfter <= 0 || e.RetryAfter > time.Second {
+			t.Errorf("facts: %v, want %s within a second", err, auth.BindingDelayed)
+		}
+		p := bindingtest.Policy()
+		p.SecondIdentity = auth.SecondJoins
+		w.SetPolicy(p)
+		for _, method := range []auth.BindingMethod{auth.BindTicket, auth.BindPhone, auth.BindWebhook} {
+			user := "other" + string(method)
+			g, err := methods[method](t, w, w.Login(user).AccessToken, user)
+			mustBind(t, g, err)
+		}
+		w.Clock.Advance(time.Minute + time.Second)
+		if err := honest.facts(1, 1002, "韩梅梅"); err != nil {
+			t.Errorf("after a quiet minute: %v", err)
+		}
+		if err := honest.facts(2, 7000, "x"); auth.CodeOf(err) != auth.BindingNoMatch {
+			t.Errorf("a mistake after a quiet minute: %v", err)
+		}
+	})
+	t.Run("one user who has to wait uses up nothing of what goes through", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		one, honest := w.crowd("one", 1), w.crowd("honest", 1)
+		for i := range 5 {
+			_ = one.facts(0, 6000+i, "x")
+		}
+		slow(t, w, 56)
+		w.Clock.Advance(time.Second)
+		for range 20 {
+			if err := one.facts(0, 6000, "x"); auth.CodeOf(err) != auth.BindingDelayed {
+				t.Fatal(err)
+			}
+		}
+		if err := honest.facts(0, 1001, "李雷"); err != nil {
+			t.Errorf("an honest user beside them: %v", err)
+		}
+	})
+	t.Run("does not mistake a busy morning for it", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.staff(t, 400)
+		staff := w.crowd("staff", 400)
+		for i := range 400 {
+			if i%5 == 0 { // one in five mistypes first
+				if err := staff.facts(i, 2000+i, "打错"); auth.CodeOf(err) != auth.BindingNoMatch {
+					t.Fatalf("person %d mistypes: %v", i, err)
+				}
+			}
+			name := fmt.Sprint("员工", i)
+			if i%100 == 50 {
+				name = "王伟"
+			}
+			if err := staff.facts(i, 2000+i, name); err != nil {
+				t.Fatalf("person %d: %v", i, err)
+			}
+		}
+	})
+	t.Run("a clock that goes back ends no wait early and makes none longer", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		slow(t, w, 61)
+		honest := w.crowd("honest", 2)
+		w.Clock.Advance(-time.Second)
+		if err := honest.facts(0, 1001, "李雷"); err != nil {
+			t.Fatalf("the one that goes through: %v", err)
+		}
+		if err := honest.facts(1, 1002, "韩梅梅"); auth.CodeOf(err) != auth.BindingDelayed {
+			t.Errorf("the second one: %v", err)
+		}
+	})
+}
