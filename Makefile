@@ -2,7 +2,7 @@
 # The work itself is in .ci/, in plain shell scripts that also run by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build deps test check fuzz flaky clean
+.PHONY: help run build deps test check fuzz flaky vuln clean
 
 # Extra arguments for `make run`, for example: make run ARGS=--help
 ARGS ?=
@@ -30,6 +30,9 @@ fuzz: ## Fuzz every decoder with a million inputs each, or INPUTS=n; takes hours
 
 flaky: ## Look for tests that fail by chance: 20 runs, or TIMES=n; takes hours.
 	@.ci/flaky $(or $(TIMES),20) $(PACKAGES)
+
+vuln: ## Report known vulnerabilities of dependencies and of Go itself.
+	@.ci/vuln
 
 clean: ## Remove what was built and installed here; keeps the data in .yufu.
 	rm -rf bin .deps pkg/miniprogram/dist pkg/miniprogram/miniprogram_dist

@@ -130,6 +130,19 @@ func TestDockerfile(t *testing.T) {
 		}
 	})
 
+	t.Run("takes_the_newest_patch_of_Go_while_go.mod_asks_for_the_oldest", func(t *testing.T) {
+		t.Parallel()
+		if !regexp.MustCompile(`(?m)^FROM golang:[0-9]+\.[0-9]+-`).MatchString(build) || !strings.Contains(build, "docker build --pull ") {
+			t.Errorf("the image names a patch of Go, or nothing pulls the newest:\n%s", build)
+		}
+		if compose := string(read(t, "deploy/compose.yaml")); !strings.Contains(compose, "\n      pull: true\n") {
+			t.Error("compose builds with whatever was pulled before")
+		}
+		if !regexp.MustCompile(`(?m)^go [0-9]+\.[0-9]+\.0$`).Match(read(t, "go.mod")) || strings.Contains(string(read(t, "go.mod")), "\ntoolchain ") {
+			t.Error("go.mod asks for a newer patch of Go than it needs")
+		}
+	})
+
 	t.Run("listens_where_the_network_reaches_it_for_the_public_alone", func(t *testing.T) {
 		t.Parallel()
 		if !strings.Contains(final, "\nENV YUFU_LISTEN=:8080\n") {

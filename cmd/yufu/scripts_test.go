@@ -28,7 +28,7 @@ func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}
 	m.env = []string{"PATH=" + m.bin, "HOME=" + m.dir, "CALLS=" + filepath.Join(m.bin, "calls"), "YUFU_PGBIN=" + m.bin}
-	for _, name := range []string{"build", "deps", "flaky", "mirror-hint", "test"} {
+	for _, name := range []string{"build", "deps", "flaky", "mirror-hint", "test", "vuln"} {
 		content := read(t, ".ci/"+name)
 		path := filepath.Join(m.dir, ".ci", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -383,6 +383,69 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 	})
 }
 
+func TestScriptForVulnerabilities(t *testing.T) {
+	t.Parallel()
+	// govulncheck is a stand-in, which finds in the module at the top what FOUND says.
+	onMachine := func(t *testing.T) *machine {
+		m := newMachine(t, "1000")
+		for _, name := range []string{"grep", "mktemp", "rm"} {
+			path, err := exec.LookPath(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, filepath.Join(m.bin, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.put("git", `mkdir -p pkg/bearer; echo go.mod; echo pkg/bearer/go.mod`)
+		m.put("go", `case "$*" in
+*vulndb@latest) [ -z "$DOWN" ] || exit 1; printf '{\n\t"Version": "v0.0.0-2026",\n\t"Dir": "/db"\n}\n' ;;
+"env GOVERSION") echo go1.26.8 ;;
+run*) case $PWD in */pkg/bearer) echo "No vulnerabilities found."; exit 0 ;; esac; printf "$FOUND"; [ -z "$FOUND" ] || { echo exit status 3; exit 1; } ;;
+esac`)
+		return m
+	}
+	const found = `Vulnerability #1: GO-1\n      #1: a\n      #2: b\n      #3: c\n      #4: d\nVulnerability #2: GO-2\n      #1: e\n`
+	t.Run("looks at every module and prints three traces of each finding", func(t *testing.T) {
+		t.Parallel()
+		m := onMachine(t)
+		code, out := m.run("vuln", "FOUND="+found)
+		if code != 1 {
+			t.Errorf("exit code %d, want 1", code)
+		}
+		wantOrder(t, out, "golang.org/x/vulndb v0.0.0-2026", "go1.26.8", "== .\n", "GO-1", "#3: c\n", "GO-2", "#1: e", "== pkg/bearer\n", "No vulnerabilities found.")
+		if strings.Contains(out, "#4: d") {
+			t.Errorf("it prints more than three traces:\n%s", out)
+		}
+		if n := strings.Count(strings.Join(m.called("go"), "\n"), "-db file:///db/data/osv ./..."); n != 2 {
+			t.Errorf("it called %q, want govulncheck with the database of the module twice", m.called("go"))
+		}
+	})
+	t.Run("succeeds when there is nothing", func(t *testing.T) {
+		t.Parallel()
+		if code, out := onMachine(t).run("vuln"); code != 0 {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+	})
+	t.Run("says when it could not look", func(t *testing.T) {
+		t.Parallel()
+		if code, out := onMachine(t).run("vuln", "FOUND=does not compile\n"); code != 2 || !strings.Contains(out, "does not compile") {
+			t.Errorf("a module that does not compile: exit code %d:\n%s", code, out)
+		}
+		if code, out := onMachine(t).run("vuln", "DOWN=yes"); code != 2 || !strings.Contains(out, hint) {
+			t.Errorf("no database: exit code %d:\n%s", code, out)
+		}
+	})
+	t.Run("is no part of what every change must pass", func(t *testing.T) {
+		t.Parallel()
+		for _, name := range []string{"run", "test", "check"} {
+			if text := string(read(t, ".ci/"+name)); strings.Contains(text, "vuln") || strings.Contains(text, "flaky") {
+				t.Errorf(".ci/%s runs it", name)
+			}
+		}
+	})
+}
+
 func TestMakefile(t *testing.T) {
 	t.Parallel()
 	makefile := string(read(t, "Makefile"))
@@ -391,7 +454,7 @@ func TestMakefile(t *testing.T) {
 		t.Fatal("it has no .PHONY")
 	}
 	targets := strings.Fields(phony[1])
-	for _, want := range []string{"help", "run", "deps", "test", "check", "flaky"} {
+	for _, want := range []string{"help", "run", "deps", "test", "check", "flaky", "vuln"} {
 		if !slices.Contains(targets, want) {
 			t.Errorf("there is no make %s", want)
 		}
