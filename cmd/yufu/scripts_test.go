@@ -49,7 +49,7 @@ func newMachine(t *testing.T, uid string) *machine {
 	}
 	m.put("id", "echo "+uid)
 	m.put("git", `case "$*" in *go.mod*) mkdir -p pkg/bearer; echo pkg/bearer/go.mod ;; esac`)
-	for _, there := range []string{"nginx", "caddy", "haproxy", "chromium", "python3", "sqlite3"} {
+	for _, there := range []string{"nginx", "caddy", "haproxy", "chromium", "python3", "sqlite3", "php"} {
 		m.put(there, "")
 	}
 	for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
