@@ -27,6 +27,10 @@ func buildVersion() string {
 				return "devel-" + s.Value[:12]
 			}
 		}
+		// go install …/cmd/yufu@v1.2.3 builds without the linker's flag and without git.
+		if v := info.Main.Version; v != "" && v != "(devel)" {
+			return v
+		}
 	}
 	return "devel"
 }
