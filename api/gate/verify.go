@@ -23,6 +23,9 @@ const (
 	HeaderApp     = "X-Yufu-App"
 	// HeaderPerson is there only when the user is bound.
 	HeaderPerson = "X-Yufu-Person"
+	// HeaderError is the code of a refusal, for proxies that cannot pass the body
+	// of an answer on (the auth_request of nginx).
+	HeaderError = "X-Yufu-Error"
 )
 
 // AccessTokens verifies access tokens by what this replica has in memory.
@@ -58,7 +61,13 @@ func NewForwardAuth(tokens AccessTokens, apps Apps, cookie string) *ForwardAuth 
 
 // Mount adds the route.
 func (f *ForwardAuth) Mount(r chi.Router) {
-	r.Get("/v1/verify", web.API(f.verify))
+	r.Get("/v1/verify", web.API(func(w http.ResponseWriter, r *http.Request) error {
+		err := f.verify(w, r)
+		if err != nil {
+			w.Header().Set(HeaderError, string(auth.CodeOf(err)))
+		}
+		return err
+	}))
 }
 
 func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {

@@ -111,6 +111,9 @@ func wantRefused(t *testing.T, resp *http.Response, status int, code, challenge 
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := resp.Header.Get("X-Yufu-Error"); got != code {
+		t.Errorf("X-Yufu-Error is %q, want %q", got, code)
+	}
 	if resp.StatusCode != status || !strings.Contains(string(body), `"code":"`+code+`"`) {
 		t.Errorf("%d %s, want %d %s", resp.StatusCode, body, status, code)
 	}
@@ -118,7 +121,7 @@ func wantRefused(t *testing.T, resp *http.Response, status int, code, challenge 
 		t.Errorf("WWW-Authenticate %q, want %q", got, challenge)
 	}
 	for name := range resp.Header {
-		if strings.HasPrefix(name, "X-Yufu-") {
+		if strings.HasPrefix(name, "X-Yufu-") && name != gate.HeaderError {
 			t.Errorf("a refusal has the header %s", name)
 		}
 	}
