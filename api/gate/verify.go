@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 
@@ -46,7 +47,8 @@ type Apps interface {
 }
 
 // ForwardAuth serves GET /v1/verify: a proxy asks it about a request before it
-// passes the request on. It answers from memory.
+// passes the request on. It answers from memory. [AnyRequest] lets proxies ask by
+// other methods and below that path.
 type ForwardAuth struct {
 	tokens AccessTokens
 	apps   Apps
@@ -61,7 +63,7 @@ func NewForwardAuth(tokens AccessTokens, apps Apps, cookie string) *ForwardAuth 
 
 // Mount adds the route.
 func (f *ForwardAuth) Mount(r chi.Router) {
-	r.Get("/v1/verify", web.API(func(w http.ResponseWriter, r *http.Request) error {
+	r.Get(verifyPath, web.API(func(w http.ResponseWriter, r *http.Request) error {
 		err := f.verify(w, r)
 		if err != nil {
 			w.Header().Set(HeaderError, string(auth.CodeOf(err)))
@@ -84,7 +86,7 @@ func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 			return errNarrow
 		}
 	}
-	presented, err := f.token(r)
+	presented, page, err := f.token(r)
 	if err != nil {
 		return err
 	}
@@ -94,6 +96,9 @@ func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 	}
 	if unsure != nil {
 		return unsure
+	}
+	if page != "" && page != c.ClientID {
+		return errBrowser
 	}
 	user, session := c.Subject.String(), c.Session.String()
 	web.EventOf(r.Context()).Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
@@ -116,26 +121,46 @@ func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 //
 // Browsers attach cookies by themselves, to requests that other sites make them
 // send, too. So a cookie counts only where no browser speaks: they send Origin
-// or Sec-Fetch-Site with every request that could do harm.
-func (f *ForwardAuth) token(r *http.Request) (auth.Secret, error) {
+// or Sec-Fetch-Site with every request that could do harm. WeChat for Windows
+// sends them as well. It names the mini-program in Referer, which no page of
+// another site can set; page is then the appid that the token must have.
+func (f *ForwardAuth) token(r *http.Request) (presented auth.Secret, page string, err error) {
 	if f.cookie == "" || len(r.Header["Authorization"]) > 0 {
-		return web.BearerToken(r)
+		presented, err = web.BearerToken(r)
+		return presented, "", err
 	}
 	cookies := r.CookiesNamed(f.cookie)
 	switch {
 	case len(cookies) > 1:
-		return "", auth.Invalid("The cookie with the access token is there twice.")
+		return "", "", auth.Invalid("The cookie with the access token is there twice.")
 	case len(cookies) == 0 || cookies[0].Value == "":
-		return "", auth.TokenMissing
+		return "", "", auth.TokenMissing
 	case len(r.Header["Origin"]) > 0 || len(r.Header["Sec-Fetch-Site"]) > 0:
-		return "", errBrowser
+		if page = miniProgram(r.Header["Referer"]); page == "" {
+			return "", "", errBrowser
+		}
 	}
-	return auth.Secret(cookies[0].Value), nil
+	return auth.Secret(cookies[0].Value), page, nil
+}
+
+// miniProgram returns the appid of the mini-program that WeChat names in Referer:
+// https://servicewechat.com/<appid>/<version>/page-frame.html. It returns "" for
+// anything else.
+func miniProgram(referer []string) string {
+	if len(referer) != 1 {
+		return ""
+	}
+	rest, ours := strings.CutPrefix(referer[0], "https://servicewechat.com/")
+	appid, _, more := strings.Cut(rest, "/")
+	if !ours || !more || !auth.ValidAppID(appid) {
+		return ""
+	}
+	return appid
 }
 
 var (
 	errNarrow  = auth.Invalid("Several apps are registered here: the proxy must name one of them, or an audience, in the parameter app or aud.")
-	errBrowser = &auth.Error{Code: auth.TokenMissing, Description: "From a browser a token counts in the Authorization header alone, not in a cookie."}
+	errBrowser = &auth.Error{Code: auth.TokenMissing, Description: "From a browser a token counts only in the Authorization header. A cookie counts only from a page of the token's own mini-program (Referer)."}
 
 	errAudience = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: for another audience")}
 	errApp      = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: of another app")}

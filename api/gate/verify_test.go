@@ -1,6 +1,7 @@
 package gate_test
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -63,6 +64,7 @@ func newGuarded(t *testing.T, cookie string) *guarded {
 		t.Fatal(err)
 	}
 	r := chi.NewRouter()
+	r.Use(gate.AnyRequest)
 	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
 	gate.NewForwardAuth(verifier, g.apps, cookie).Mount(r)
@@ -281,6 +283,41 @@ func TestVerifyCookie(t *testing.T) {
 			if resp := g.verify(t, "", header); resp.StatusCode != http.StatusOK {
 				t.Errorf("status %d", resp.StatusCode)
 			}
+		})
+	}
+	const page = "https://servicewechat.com/" + sessiontest.AppID + "/devtools/page-frame.html"
+	windows := func(referer ...string) http.Header {
+		h := with(cookieName+"="+token, "Sec-Fetch-Site", "cross-site")
+		h["Referer"] = referer
+		return h
+	}
+	for name, header := range map[string]http.Header{
+		"from WeChat for Windows":              windows(page),
+		"from WeChat for Windows, with Origin": with(cookieName+"="+token, "Origin", "https://servicewechat.com", "Sec-Fetch-Site", "cross-site", "Referer", page),
+		"from a page without a name":           windows("https://servicewechat.com/" + sessiontest.AppID + "/"),
+	} {
+		t.Run("counts, "+name, func(t *testing.T) {
+			if resp := g.verify(t, "", header); resp.StatusCode != http.StatusOK {
+				t.Errorf("status %d", resp.StatusCode)
+			}
+		})
+	}
+	for _, referer := range [][]string{
+		nil, {""}, {"https://servicewechat.com"}, {"https://servicewechat.com/"}, {"https://servicewechat.com//"},
+		{"https://servicewechat.com/" + sessiontest.AppID}, {"https://servicewechat.com/wxother/1/page-frame.html"},
+		{"https://servicewechat.com/" + strings.ToUpper(sessiontest.AppID) + "/1/page-frame.html"},
+		{"https://servicewechat.com/" + sessiontest.AppID + "x/1/"}, {"https://servicewechat.com/x/" + sessiontest.AppID + "/1/"},
+		{"https://servicewechat.com/%2e%2e/" + sessiontest.AppID + "/1/"}, {"https://servicewechat.com/" + sessiontest.AppID + "%2f1/"},
+		{"https://servicewechat.com/" + sessiontest.AppID + "?/"}, {"https://servicewechat.com/" + sessiontest.AppID + "#/"},
+		{"https://servicewechat.com.evil/" + sessiontest.AppID + "/1/"}, {"https://evil/servicewechat.com/" + sessiontest.AppID + "/1/"},
+		{"https://evil@servicewechat.com/" + sessiontest.AppID + "/1/"}, {"https://servicewechat.com@evil/" + sessiontest.AppID + "/1/"},
+		{"https://servicewechat.com:443/" + sessiontest.AppID + "/1/"}, {"https://www.servicewechat.com/" + sessiontest.AppID + "/1/"},
+		{"https://servicewechat.com\\@evil/" + sessiontest.AppID + "/1/"}, {"http://servicewechat.com/" + sessiontest.AppID + "/1/"},
+		{"HTTPS://SERVICEWECHAT.COM/" + sessiontest.AppID + "/1/"}, {"//servicewechat.com/" + sessiontest.AppID + "/1/"},
+		{page, page}, {"https://evil.example/", page}, {page + ", https://evil.example/", page},
+	} {
+		t.Run(fmt.Sprintf("does not count from a browser with the referer %q", referer), func(t *testing.T) {
+			wantRefused(t, g.verify(t, "", windows(referer...)), 401, "token_missing", noToken)
 		})
 	}
 	for name, tc := range map[string]struct {

@@ -27,6 +27,7 @@ const requestTimeout = 10 * time.Second
 // publicRouter is everything the internet may reach.
 func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *bindingapi.Handler, feed *gate.Handler, v validation) http.Handler {
 	r := chi.NewRouter()
+	r.Use(gate.AnyRequest)
 	r.Use(web.ClientIP(proxies, warnUntrusted(log, "YUFU_TRUSTED_PROXIES")))
 	r.Use(web.Events(log, func(o web.Observation) {
 		m.ObserveRequest(o.Route, o.Method, o.Status, string(o.Code), o.Duration)

@@ -106,6 +106,24 @@ func TestValidationFromMemory(t *testing.T) {
 			t.Errorf("%d %s", a.Status, a.Body)
 		}
 	})
+	t.Run("answers a proxy that appends the client's path", func(t *testing.T) {
+		// The contract does not know these requests.
+		for target, want := range map[string]int{";app=" + testApp + "/orders?app=x": 200, ";app=" + otherApp + "/orders?app=" + testApp: 401, "/orders?app=" + testApp: 400} {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base+"/v1/verify"+target, strings.NewReader("a body"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+good)
+			resp, err := plain.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s: %s, want %d", target, resp.Status, want)
+			}
+		}
+	})
 	t.Run("takes a token from a cookie where one is named", func(t *testing.T) {
 		d := *d
 		d.harness = d.harness.in(t)
