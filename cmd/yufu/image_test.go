@@ -153,3 +153,72 @@ func TestDockerfile(t *testing.T) {
 		}
 	})
 }
+
+// TestCompose holds the compose file against what it promises about secrets and
+// containers.
+func TestCompose(t *testing.T) {
+	t.Parallel()
+	compose := string(read(t, "deploy/compose.yaml"))
+
+	t.Run("gives containers nothing that they do not need", func(t *testing.T) {
+		t.Parallel()
+		_, services, _ := strings.Cut(compose, "\nservices:\n")
+		services, _, ok := strings.Cut(services, "\nsecrets:\n")
+		blocks := regexp.MustCompile(`(?m)^  ([a-z]+):\n((?:    .*\n|\n)*)`).FindAllStringSubmatch(services+"\n", -1)
+		if !ok || len(blocks) != 2 {
+			t.Fatalf("this test finds %d services", len(blocks))
+		}
+		for _, block := range blocks {
+			for _, line := range []string{"cap_drop: [ALL]", `security_opt: ["no-new-privileges:true"]`, "read_only: true"} {
+				if !strings.Contains(block[2], "\n    "+line+"\n") {
+					t.Errorf("the service %s lacks %s", block[1], line)
+				}
+			}
+			for _, line := range []string{"privileged:", "cap_add:", "network_mode:", "pid:", "docker.sock"} {
+				if strings.Contains(block[2], line) {
+					t.Errorf("the service %s has %s", block[1], line)
+				}
+			}
+		}
+		for _, port := range regexp.MustCompile(`(?m)^      - ([0-9.:]+:[0-9]+)$`).FindAllStringSubmatch(services, -1) {
+			if !strings.HasPrefix(port[1], "127.0.0.1:") {
+				t.Errorf("the port %s is published beyond this machine", port[1])
+			}
+		}
+	})
+	t.Run("trusts no network by default", func(t *testing.T) {
+		t.Parallel()
+		if !strings.Contains(compose, "\n      YUFU_TRUSTED_PROXIES: ${YUFU_TRUSTED_PROXIES:-}\n") {
+			t.Error("YUFU_TRUSTED_PROXIES has a default other than none")
+		}
+		if found := regexp.MustCompile(`[0-9.]+/[0-9]+`).FindAllString(compose, -1); found != nil {
+			t.Errorf("the file names the networks %q", found)
+		}
+	})
+	t.Run("makes secrets that only their owners can read", func(t *testing.T) {
+		t.Parallel()
+		_, recipe, _ := strings.Cut(compose, "#   (umask 077\n")
+		recipe, _, ok := strings.Cut(recipe, "\n#\n")
+		if !ok {
+			t.Fatal("the file does not say how to make the secrets")
+		}
+		dir := t.TempDir()
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", "(umask 077\n"+strings.ReplaceAll(recipe, "#   ", ""))
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		for _, name := range []string{"master.key", "postgres.password", "database.url"} {
+			info, err := os.Stat(filepath.Join(dir, "deploy/secrets", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode().Perm() != 0o600 || info.Size() < 40 {
+				t.Errorf("%s has the mode %04o and %d bytes", name, info.Mode().Perm(), info.Size())
+			}
+			if owner := regexp.MustCompile(`(?m)^#   sudo chown [0-9]+:[0-9]+ .*deploy/secrets/` + regexp.QuoteMeta(name)); !owner.MatchString(compose) {
+				t.Errorf("the file does not say to whom %s belongs", name)
+			}
+		}
+	})
+}
