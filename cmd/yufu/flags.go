@@ -84,7 +84,7 @@ type limitFlags struct {
 	ExchangeSuccessLimit int `env:"YUFU_EXCHANGE_SUCCESS_LIMIT" default:"6000" group:"Limits:" placeholder:"N" help:"Log-ins a minute per app, client network and replica. Above the limit one a second gets through. 0 is no limit. A carrier puts thousands of phones behind one address."`
 	SessionLimit         int `env:"YUFU_SESSION_LIMIT" default:"50" group:"Limits:" placeholder:"N" help:"Live sessions an identity may have; with one more the oldest ends. 0 is no limit."`
 	PlatformConcurrency  int `env:"YUFU_PLATFORM_CONCURRENCY" default:"128" group:"Limits:" placeholder:"N" help:"Calls to WeChat under way at once, per replica."`
-	MaxConnections       int `env:"YUFU_MAX_CONNECTIONS" default:"10000" group:"Limits:" placeholder:"N" help:"Connections to the public listener at once; further ones wait. One client network may have half of them, a trusted proxy all."`
+	MaxConnections       int `env:"YUFU_MAX_CONNECTIONS" default:"10000" group:"Limits:" placeholder:"N" help:"Connections to the public listener at once. For a further one the connection that has been idle longest is closed. One client network may have half of them, a trusted proxy all."`
 }
 
 func (f limitFlags) check() error {

@@ -2,7 +2,8 @@
 //
 // It owns time-outs, sizes and the drain: after the context is done no new
 // connection is accepted, requests in flight are answered, and what is still
-// running at the end of the grace period is cut. It does not own routes.
+// running at the end of the grace period is cut. A listener that is full closes
+// the connection that has been idle longest. It does not own routes.
 package httpd
 
 import (
@@ -15,8 +16,6 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Bounds of every connection. A client that is slower than this is not a phone
@@ -35,9 +34,9 @@ type Endpoint struct {
 	Name     string
 	Listener net.Listener
 	Handler  http.Handler
-	// MaxConnections bounds the connections open at once; further ones wait in
-	// the kernel's queue. One client network may have half of them, unless it
-	// is one of the proxies. Zero is no bound.
+	// MaxConnections bounds the connections open at once. For a further one the
+	// connection that has been idle longest is closed. One client network may
+	// have half of them, unless it is one of the proxies. Zero is no bound.
 	MaxConnections int
 	Proxies        []netip.Prefix
 }
@@ -79,8 +78,8 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 		}
 		listener := e.Listener
 		if e.MaxConnections > 0 {
-			share := max(e.MaxConnections/2, 1)
-			listener = netutil.LimitListener(newShareListener(listener, share, e.Proxies), e.MaxConnections)
+			listener = newPool(listener, e.MaxConnections, e.Proxies)
+			track(servers[i])
 		}
 		go func() { failed <- servers[i].Serve(listener) }()
 		log.Info("listening", "listener", e.Name, "addr", e.Listener.Addr().String())

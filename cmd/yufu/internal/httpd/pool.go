@@ -1,0 +1,316 @@
+package httpd
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/yufu-auth/yufu/api/web"
+)
+
+const (
+	// patience is how long a client may keep a connection waiting in the middle
+	// of a request before the connection can be closed for another one.
+	patience = time.Second
+	// pressedIdle replaces the idle time-out while more than half of the
+	// connections are open.
+	pressedIdle = 5 * time.Second
+)
+
+// pool is a listener with a bound on the connections that are open at once. When
+// it is full it closes the connection that has been idle longest for the next
+// one. Clients that hold connections open therefore keep nobody out:
+//
+//   - A connection in the middle of a request is closed only when no connection
+//     is idle, only while the service waits for its client (for the rest of a
+//     header or a body, or until the client reads the answer), and only if the
+//     request, or the write, began longer than [patience] ago. Requests that the
+//     service itself takes time for, such as the streams of the revocation feed,
+//     are never cut.
+//   - A client network has at most half of the connections. A network that has
+//     its half, or that has more than the average of a full pool, makes room by
+//     a connection of its own.
+//   - Trusted proxies speak for many clients. They have no share, and their idle
+//     connections are the last to go.
+//
+// If no connection can be closed, new ones wait.
+type pool struct {
+	net.Listener
+	most, share int
+	proxies     []netip.Prefix
+	clock       func() time.Time
+	patience    time.Duration
+
+	// pressed is whether more than half of the connections are open.
+	pressed atomic.Bool
+
+	mu       sync.Mutex
+	open     int
+	networks map[netip.Prefix]int // of strangers: as many entries as connections, at most
+	// waiting holds the connections that can be closed: those of strangers, and
+	// those of proxies.
+	waiting [phases][2]queue
+	changed sync.Cond
+	closed  bool
+}
+
+// phase is what a connection waits for.
+type phase int
+
+const (
+	idle    phase = iota // a request
+	header               // the rest of a request's header
+	body                 // the rest of a request's body
+	writing              // the client, to read the answer
+	phases
+	busy = phases // nothing on the client's side
+)
+
+func newPool(l net.Listener, most int, proxies []netip.Prefix) *pool {
+	p := &pool{
+		Listener: l, most: most, share: max(most/2, 1), proxies: proxies, clock: time.Now, patience: patience,
+		networks: make(map[netip.Prefix]int),
+	}
+	p.changed.L = &p.mu
+	for i := range p.waiting {
+		for j := range p.waiting[i] {
+			p.waiting[i][j].init()
+		}
+	}
+	return p
+}
+
+// Accept implements [net.Listener].
+func (p *pool) Accept() (net.Conn, error) {
+	for {
+		nc, err := p.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &conn{Conn: nc, pool: p}
+		var peer netip.Addr
+		if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+			peer = a.AddrPort().Addr().Unmap()
+		}
+		c.proxy = slices.ContainsFunc(p.proxies, func(n netip.Prefix) bool { return n.Contains(peer) })
+		c.network = web.Network(peer)
+		if p.admit(c) {
+			return c, nil
+		}
+		_ = nc.Close() // its network has its share, or the pool is closed
+	}
+}
+
+// Close implements [net.Listener].
+func (p *pool) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.changed.Broadcast()
+	p.mu.Unlock()
+	return p.Listener.Close()
+}
+
+// admit makes room for a connection, waits until there is some, or refuses it.
+func (p *pool) admit(c *conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for !p.closed {
+		full := p.open >= p.most
+		own := p.networks[c.network]
+		atShare := !c.proxy && own >= p.share
+		if !full && !atShare {
+			p.add(c)
+			return true
+		}
+		var (
+			victim *conn
+			retry  time.Duration
+		)
+		if atShare || !c.proxy && own*len(p.networks) > p.most {
+			victim, retry = p.victim(func(v *conn) bool { return !v.proxy && v.network == c.network })
+			if victim == nil && atShare {
+				return false
+			}
+		}
+		if victim == nil {
+			victim, retry = p.victim(func(*conn) bool { return true })
+		}
+		if victim != nil {
+			p.remove(victim)
+			_ = victim.Conn.Close()
+			continue
+		}
+		timer := time.AfterFunc(retry, p.changed.Broadcast)
+		p.changed.Wait()
+		timer.Stop()
+	}
+	return false
+}
+
+// victim returns the connection to close of those that match, or nil and when to
+// look again, unless a connection becomes idle or is closed before.
+func (p *pool) victim(match func(*conn) bool) (victim *conn, retry time.Duration) {
+	now := p.clock()
+	retry = p.patience
+	for i := range p.waiting {
+		for j := range p.waiting[i] {
+			q := &p.waiting[i][j]
+			for c := q.head.next; c != &q.head; c = c.next {
+				if !match(c) {
+					continue
+				}
+				since := c.since
+				if c.phase == writing {
+					since = c.written
+				}
+				left := p.patience - now.Sub(since)
+				if phase(i) == idle || left <= 0 {
+					return c, 0
+				}
+				retry = min(retry, left)
+			}
+		}
+	}
+	return nil, retry
+}
+
+func (p *pool) add(c *conn) {
+	p.open++
+	if !c.proxy {
+		p.networks[c.network]++
+	}
+	p.pressed.Store(p.open > p.most/2)
+	c.open = true
+	p.waiting[idle][c.class()].push(c)
+}
+
+func (p *pool) remove(c *conn) {
+	if !c.open {
+		return
+	}
+	c.open = false
+	c.unlink()
+	p.open--
+	if !c.proxy {
+		if p.networks[c.network]--; p.networks[c.network] == 0 {
+			delete(p.networks, c.network)
+		}
+	}
+	p.pressed.Store(p.open > p.most/2)
+	p.changed.Broadcast()
+}
+
+// conn is a connection of a pool.
+type conn struct {
+	net.Conn
+	pool    *pool
+	network netip.Prefix
+	proxy   bool
+
+	// The pool's lock guards the rest.
+	open       bool
+	phase      phase
+	since      time.Time // when the request began
+	written    time.Time // when the last write began
+	prev, next *conn     // in the queue of the phase, unless nil
+}
+
+func (c *conn) class() int {
+	if c.proxy {
+		return 1
+	}
+	return 0
+}
+
+// enter begins a phase, if the connection is in one of the given phases or none
+// is given. It returns the phase before.
+func (c *conn) enter(to phase, from ...phase) (before phase) {
+	p := c.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before = c.phase
+	if !c.open || before == to || len(from) > 0 && !slices.Contains(from, before) {
+		return before
+	}
+	switch {
+	case before == idle:
+		c.since = p.clock()
+	case to == writing:
+		c.written = p.clock()
+	}
+	c.unlink()
+	c.phase = to
+	if to != busy {
+		p.waiting[to][c.class()].push(c)
+	}
+	if to == idle && p.open >= p.most {
+		p.changed.Broadcast()
+	}
+	return before
+}
+
+// Read implements [net.Conn]. What comes while the connection is idle begins a
+// header.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.enter(header, idle)
+	}
+	return n, err
+}
+
+// Write implements [net.Conn].
+func (c *conn) Write(b []byte) (int, error) {
+	before := c.enter(writing, busy, body)
+	n, err := c.Conn.Write(b)
+	if before == busy || before == body {
+		c.enter(before, writing)
+	}
+	return n, err
+}
+
+// SetReadDeadline implements [net.Conn]. Under pressure an idle connection ends
+// earlier.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if c.pool.pressed.Load() && c.isIdle() {
+		if soon := c.pool.clock().Add(pressedIdle); t.IsZero() || t.After(soon) {
+			t = soon
+		}
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *conn) isIdle() bool {
+	c.pool.mu.Lock()
+	defer c.pool.mu.Unlock()
+	return c.phase == idle
+}
+
+// Close implements [net.Conn].
+func (c *conn) Close() error {
+	c.pool.mu.Lock()
+	c.pool.remove(c)
+	c.pool.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// queue is a list of connections, the one that entered its phase first in front.
+type queue struct{ head conn }
+
+func (q *queue) init() { q.head.prev, q.head.next = &q.head, &q.head }
+
+func (q *queue) push(c *conn) {
+	c.prev, c.next = q.head.prev, &q.head
+	c.prev.next, c.next.prev = c, c
+}
+
+func (c *conn) unlink() {
+	if c.next == nil {
+		return
+	}
+	c.prev.next, c.next.prev = c.next, c.prev
+	c.prev, c.next = nil, nil
+}
