@@ -15,6 +15,7 @@ const (
 	AuditAppUpdated      AuditAction = "app.updated"
 	AuditAppDisabled     AuditAction = "app.disabled"
 	AuditAppEnabled      AuditAction = "app.enabled"
+	AuditCodeReused      AuditAction = "code.reused"
 	AuditSessionLogout   AuditAction = "session.logout"
 	AuditSessionLimit    AuditAction = "session.limit"
 	AuditRefreshReplay   AuditAction = "refresh.replay_late"

@@ -47,6 +47,22 @@ var (
 	ErrUnknownAnswer = errors.New("an answer that is not known")
 )
 
+// CodeReuse is a cause of [auth.CodeUsed], at most once for each code: the code
+// may have been another log-in's, and the code or a copy of it came again.
+type CodeReuse struct {
+	// First is the caller that this process sent the code for, as [WithCaller]
+	// names it. It is empty when the code was used elsewhere.
+	First string
+	// Err is the cause.
+	Err error
+}
+
+// Error implements error.
+func (e *CodeReuse) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *CodeReuse) Unwrap() error { return e.Err }
+
 // Provider is a client of one platform.
 type Provider interface {
 	// ExchangeCode redeems a log-in code. A code is sent at most once, so the

@@ -159,6 +159,9 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", app.ID, err)}
 	}
 	account, err := provider.ExchangeCode(ctx, platform.Credentials{AppID: app.ID, Secret: auth.Secret(secret)}, r.Code.Reveal())
+	if reuse := (*platform.CodeReuse)(nil); errors.As(err, &reuse) {
+		err = s.recordReuse(ctx, &app, r.RequestID, reuse, err)
+	}
 	if err != nil {
 		return Grant{}, err
 	}
@@ -196,6 +199,30 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 		s.c.Applied(ctx)
 	}
 	return s.grant(granted, now)
+}
+
+// recordTimeout bounds the write of an audit event that is left to do when the
+// client hung up.
+const recordTimeout = 3 * time.Second
+
+// recordReuse writes into the trail that a code came twice, and returns refused,
+// the error of the exchange. Somebody may have a copy of the code, or a program
+// sends each code twice. The session of the first log-in goes on: programs that
+// do so are common and honest.
+func (s *Service) recordReuse(ctx context.Context, app *auth.App, requestID string, reuse *platform.CodeReuse, refused error) error {
+	detail := map[string]any{"network": platform.CallerOf(ctx)}
+	if reuse.First != "" {
+		detail["first_network"] = reuse.First
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	err := s.c.Store.RecordRefusal(ctx, auth.AuditEvent{
+		At: s.now(), Action: auth.AuditCodeReused, Actor: auth.ActorService, AppID: app.ID, RequestID: requestID, Detail: detail,
+	})
+	if err != nil {
+		return err // what is not in the trail is not answered either
+	}
+	return refused
 }
 
 // RefreshRequest is a refresh token to renew.

@@ -52,6 +52,9 @@ type Store interface {
 	// the same.
 	Exchange(ctx context.Context, x ExchangeParams) (Granted, error)
 
+	// RecordRefusal writes the audit event of an exchange that was refused.
+	RecordRefusal(ctx context.Context, event auth.AuditEvent) error
+
 	// Refresh moves the session one generation forward, with one UPDATE of one
 	// row that inserts nothing, or finds that it was moved already, or ends
 	// the session; [Judge] is the rule. What it returns is what the row says

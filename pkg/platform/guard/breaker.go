@@ -68,12 +68,12 @@ func platformFailed(err error) bool { return errors.Is(err, auth.PlatformUnavail
 // neither opens nor closes the breaker, and the next call takes its place among
 // the probes.
 func excluded(err error) bool {
-	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer, errHeldBack, auth.RateLimited, auth.StorageUnavailable} {
+	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer, errSent, errHeldBack, auth.RateLimited, auth.StorageUnavailable} {
 		if errors.Is(err, neutral) {
 			return true
 		}
 	}
-	return err == errBusy || err == errSeen || err == errPhoneSeen || err == errPanicked //nolint:errorlint // these very values, not their codes
+	return err == errBusy || err == errPanicked //nolint:errorlint // these very values, not their codes
 }
 
 // allow admits a call, whose outcome goes to done, or refuses it with the time

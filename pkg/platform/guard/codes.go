@@ -4,13 +4,14 @@ import (
 	"crypto/sha256"
 	"sync"
 	"time"
+	"unique"
 )
 
 const (
 	// codeMemory is how long a code is remembered at least: longer than it
 	// lives.
 	codeMemory = 6 * time.Minute
-	// maxCodes bounds the memory, at some forty bytes a code. It takes 2,900
+	// maxCodes bounds the memory, at some seventy bytes a code. It takes 2,900
 	// calls a second, for six minutes, to have a code forgotten early.
 	maxCodes = 1 << 20
 )
@@ -29,13 +30,22 @@ func hashCode(l lane, code string) codeHash {
 // a young code forgotten before an old one.
 type codeSet struct {
 	mu         sync.Mutex
-	young, old map[codeHash]struct{}
+	young, old map[codeHash]sent
 	since      time.Time // when the young generation began
 	generation int       // how many codes a generation holds at most
 }
 
+// sent is what is known of a code that was sent.
+type sent struct {
+	// caller is whom it was sent for: many codes of one carrier share the text.
+	caller unique.Handle[string]
+	// quiet says that the code's next use is not worth a report: it was reported,
+	// or the platform does not know the code.
+	quiet bool
+}
+
 func newCodeSet(limit int) *codeSet {
-	return &codeSet{young: make(map[codeHash]struct{}), generation: limit / 2}
+	return &codeSet{young: make(map[codeHash]sent), generation: limit / 2}
 }
 
 // seen reports whether the code was claimed.
@@ -45,21 +55,35 @@ func (s *codeSet) seen(h codeHash) bool {
 	return s.has(h)
 }
 
-// claim reports whether the caller is the first to claim the code: only he may
-// send it.
-func (s *codeSet) claim(h codeHash, now time.Time) bool {
+// quiet stops reports of the code. It returns for whom the code was sent, and
+// whether this is the first time that it is quiet.
+func (s *codeSet) quiet(h codeHash) (first string, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, generation := range []map[codeHash]sent{s.young, s.old} {
+		if c, there := generation[h]; there && !c.quiet {
+			generation[h] = sent{c.caller, true}
+			return c.caller.Value(), true
+		}
+	}
+	return "", false
+}
+
+// claim reports whether the caller is the first to claim the code: only that
+// caller may send it.
+func (s *codeSet) claim(h codeHash, caller string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.has(h) {
 		return false
 	}
 	if age := now.Sub(s.since); age >= codeMemory || len(s.young) >= s.generation {
-		s.young, s.old, s.since = make(map[codeHash]struct{}), s.young, now
+		s.young, s.old, s.since = make(map[codeHash]sent), s.young, now
 		if age >= 2*codeMemory {
 			s.old = nil
 		}
 	}
-	s.young[h] = struct{}{}
+	s.young[h] = sent{caller: unique.Make(caller)}
 	return true
 }
 

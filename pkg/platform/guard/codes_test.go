@@ -11,7 +11,7 @@ func TestCodeSet(t *testing.T) {
 	start := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	claim := func(t *testing.T, s *codeSet, code string, at time.Duration, want bool) {
 		t.Helper()
-		if s.claim(hashCode(lane{kindLogIn, "wx1"}, code), start.Add(at)) != want {
+		if s.claim(hashCode(lane{kindLogIn, "wx1"}, code), "caller", start.Add(at)) != want {
 			t.Errorf("after %s the claim to %s is %v, want %v", at, code, !want, want)
 		}
 	}

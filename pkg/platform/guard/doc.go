@@ -16,6 +16,11 @@
 // an answer, not a failure. What never went out, and an answer that nobody here
 // knows, count neither way: whoever can provoke them moves nothing.
 //
+// A code that was sent is spent. When it comes again, the first time is told to
+// the caller ([platform.CodeReuse]) with the network that used it first; so are
+// codes of which the platform says that they were used. A code that the platform
+// does not know may come as often as anyone likes.
+//
 // A code that was sent is spent, so its answer is heard even when the caller
 // hangs up. One that the provider says is unspent may come again. Nobody spoils a
 // probe by hanging up, or gets around a limit.

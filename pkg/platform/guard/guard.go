@@ -75,7 +75,7 @@ func New(next platform.Provider, c Config) *Guard {
 
 // ExchangeCode implements [platform.Provider].
 func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, code string) (account platform.Account, err error) {
-	err = g.guard(ctx, lane{kindLogIn, creds.AppID}, code, errSeen, func(ctx context.Context) (err error) {
+	err = g.guard(ctx, lane{kindLogIn, creds.AppID}, code, func(ctx context.Context) (err error) {
 		account, err = g.next.ExchangeCode(ctx, creds, code)
 		return err
 	})
@@ -89,21 +89,20 @@ func (g *Guard) ExchangePhoneCode(ctx context.Context, creds platform.Credential
 	if !ok {
 		return "", errNoPhone
 	}
-	err = g.guard(ctx, lane{kindPhone, creds.AppID}, code, errPhoneSeen, func(ctx context.Context) (err error) {
+	err = g.guard(ctx, lane{kindPhone, creds.AppID}, code, func(ctx context.Context) (err error) {
 		number, err = next.ExchangePhoneCode(ctx, creds, openID, code)
 		return err
 	})
 	return number, err
 }
 
-// guard makes a call that spends a code, or refuses it. Seen is the error of a
-// code that was sent before.
-func (g *Guard) guard(ctx context.Context, l lane, code string, seen error, call func(context.Context) error) (err error) {
+// guard makes a call that spends a code, or refuses it.
+func (g *Guard) guard(ctx context.Context, l lane, code string, call func(context.Context) error) (err error) {
 	a := g.app(l)
 	caller := platform.CallerOf(ctx)
 	hash := hashCode(l, code)
 	if g.codes.seen(hash) {
-		return seen
+		return g.seen(l, hash)
 	}
 	if err := a.check(caller, g.clock()); err != nil {
 		return err
@@ -115,7 +114,7 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, seen error, call
 	// Whatever happens in there, a panic too, the breaker hears of it.
 	err = errPanicked
 	defer func() { done(err) }()
-	err = g.call(ctx, a, hash, seen, call)
+	err = g.call(ctx, a, l, hash, call)
 	switch {
 	case err == nil:
 		a.letIn(caller)
@@ -126,7 +125,28 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, seen error, call
 	if errors.Is(err, platform.ErrNotSent) || errors.Is(err, platform.ErrCodeUnspent) {
 		g.codes.release(hash)
 	}
+	switch {
+	case errors.Is(err, errSent):
+	case errors.Is(err, auth.CodeUsed):
+		// The first use was elsewhere: another replica, or the business's own.
+		if _, fresh := g.codes.quiet(hash); fresh {
+			err = &auth.Error{Code: auth.CodeUsed, Err: &platform.CodeReuse{Err: err}}
+		}
+	case errors.Is(err, auth.CodeInvalid):
+		g.codes.quiet(hash)
+	}
 	return err
+}
+
+// seen returns the error of a code that was sent before.
+func (g *Guard) seen(l lane, hash codeHash) error {
+	if l.kind == kindPhone {
+		return errPhoneSeen
+	}
+	if first, fresh := g.codes.quiet(hash); fresh {
+		return &auth.Error{Code: auth.CodeUsed, Err: &platform.CodeReuse{First: first, Err: errSent}}
+	}
+	return errSeen
 }
 
 // Errors for the log.
@@ -141,7 +161,7 @@ var (
 )
 
 // call takes a slot and makes the call, unless the code went out meanwhile.
-func (g *Guard) call(ctx context.Context, a *app, hash codeHash, seen error, call func(context.Context) error) error {
+func (g *Guard) call(ctx context.Context, a *app, l lane, hash codeHash, call func(context.Context) error) error {
 	select {
 	case g.slots <- struct{}{}:
 	default:
@@ -160,10 +180,11 @@ func (g *Guard) call(ctx context.Context, a *app, hash codeHash, seen error, cal
 		return err // before the code is spent
 	}
 	// The code comes first: what is refused for it must not use up a turn.
-	if !g.codes.claim(hash, g.clock()) {
-		return seen
+	caller := platform.CallerOf(ctx)
+	if !g.codes.claim(hash, caller, g.clock()) {
+		return g.seen(l, hash)
 	}
-	undo, err := a.take(platform.CallerOf(ctx), g.clock())
+	undo, err := a.take(caller, g.clock())
 	if err == nil {
 		err = platform.Check(ctx)
 	}
