@@ -155,6 +155,23 @@ var bindTests = []test{
 		wantEqual(t, "ver", moved.Ver, 3)
 		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 	}},
+	{"a_bound_identity_does_not_move_to_another_number_whether_or_not_somebody_has_it", func(t *testing.T, f *fixture) {
+		phone := func(s auth.Session, number string) binding.BindParams {
+			b := bindParams(s, uuid.Nil, t0)
+			b.Target, b.Method, b.Rebind = binding.Target{Phone: number, New: newID()}, auth.BindPhone, true
+			return b
+		}
+		f.mustBind(t, phone(f.exchange(t, "o-0", t0), "+8613800001000"))
+		s := f.mustBind(t, phone(f.exchange(t, "o-1", t0), "+8613800001001"))
+		byTicket := f.mustBind(t, bindParams(f.exchange(t, "o-2", t0), f.person(t, "1001").ID, t0))
+		for _, number := range []string{"+8613800001000", "+8613800009999"} {
+			f.refuseBind(t, phone(s, number), auth.AlreadyBound)
+			f.refuseBind(t, phone(byTicket, number), auth.AlreadyBound)
+		}
+		done, err := f.Store.Bind(t.Context(), phone(s, "+8613800001001"))
+		wantCode(t, err, "")
+		wantEqual(t, "the same number", done, binding.Done{Session: s})
+	}},
 	{"a_second_identity_of_the_app_is_refused_replaces_or_joins", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		first, tablet := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)

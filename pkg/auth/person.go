@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -48,18 +49,24 @@ const (
 	MaxAttributesLen = 4096
 )
 
-// CleanExternalID returns the business's id of a person, trimmed, or an
-// [InvalidRequest] error.
+// CleanExternalID returns the business's id of a person, trimmed and without
+// [Invisible] characters, or an [InvalidRequest] error.
 func CleanExternalID(s string) (string, error) {
 	s, ok := cleanLine(s, MaxExternalIDLen)
+	s = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if Invisible(r) {
+			return -1
+		}
+		return r
+	}, s))
 	if !ok || s == "" {
 		return "", Invalid("external_id is text of 1 to 255 characters without control characters")
 	}
 	return s, nil
 }
 
-// CleanPersonName returns a person's name, trimmed, or an [InvalidRequest]
-// error. It may be empty.
+// CleanPersonName returns a person's name, trimmed and without what [StripMarks]
+// removes, or an [InvalidRequest] error. It may be empty.
 func CleanPersonName(s string) (string, error) {
 	s, ok := cleanLine(s, MaxPersonNameLen)
 	if !ok {
@@ -68,10 +75,14 @@ func CleanPersonName(s string) (string, error) {
 	return s, nil
 }
 
-// cleanLine returns a line of text, trimmed, and whether it is one of at most so
-// many characters.
+// cleanLine returns a line of text, trimmed and without what [StripMarks] removes,
+// and whether it is one of at most so many characters.
 func cleanLine(s string, characters int) (string, bool) {
-	if len(s) > 4*characters || !CleanText(s) {
+	if len(s) > 4*characters || !utf8.ValidString(s) {
+		return "", false
+	}
+	s = StripMarks(s)
+	if !CleanText(s) {
 		return "", false
 	}
 	s = strings.TrimSpace(s)
@@ -117,33 +128,35 @@ var errAttributesLen = Invalid("attributes have at most 4096 bytes")
 
 // CleanPhone returns a phone number in E.164 form (ITU-T E.164: a plus sign, a
 // country code and at most 15 digits in all). A number without a country code is
-// taken for a mobile number of mainland China, and refused if it is none. Spaces,
-// hyphens, dots, brackets and full-width digits are fine; what else is none of
-// these is an [InvalidRequest] error.
+// taken for a mobile number of mainland China, perhaps after 86, and refused if it
+// is none. White space, dashes, dots, slashes, brackets, full-width digits and
+// [Invisible] characters are fine; anything else is an [InvalidRequest] error.
 func CleanPhone(s string) (string, error) {
-	const longest = 64
+	const longest = 128 // bytes
 	var b strings.Builder
 	if len(s) > longest {
 		return "", errPhone
 	}
-	for _, r := range strings.TrimSpace(s) {
+	for _, r := range s {
 		switch {
 		case '0' <= r && r <= '9':
 			b.WriteRune(r)
 		case '０' <= r && r <= '９':
 			b.WriteRune(r - '０' + '0')
-		case (r == '+' || r == '＋') && b.Len() == 0:
+		case (r == '+' || r == '＋' || r == '﹢') && b.Len() == 0:
 			b.WriteByte('+')
-		case strings.ContainsRune(" \u00a0\u3000-.()（）‐‑–", r):
+		case unicode.IsSpace(r), Invisible(r), unicode.Is(unicode.Dash, r), strings.ContainsRune(".．·•・／/()（）", r):
 		default:
 			return "", errPhone
 		}
 	}
 	n := b.String()
+	mobile := func(n string) bool { return len(n) == 11 && n[0] == '1' && n[1] >= '3' }
 	if rest, ok := strings.CutPrefix(n, "00"); ok {
 		n = "+" + rest
-	}
-	if len(n) == 11 && n[0] == '1' && n[1] >= '3' {
+	} else if rest, ok := strings.CutPrefix(n, "86"); ok && mobile(rest) {
+		n = "+" + n
+	} else if mobile(n) {
 		n = "+86" + n
 	}
 	if !ValidPhone(n) || strings.HasPrefix(n, "+86") && len(n) < len("+86")+10 {

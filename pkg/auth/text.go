@@ -27,6 +27,32 @@ func CleanDevice(s string) (string, error) {
 	return s, nil
 }
 
+// Invisible reports whether r has no shape of its own: direction marks, zero-width
+// spaces and joiners, byte-order marks, soft hyphens, variation selectors and the
+// like. These are the characters of Default_Ignorable_Code_Point (Unicode Standard
+// section 5.21), derived as DerivedCoreProperties.txt derives them.
+func Invisible(r rune) bool {
+	switch {
+	case '\ufff9' <= r && r <= '\ufffb', 0x13430 <= r && r <= 0x13440, unicode.Is(unicode.White_Space, r),
+		unicode.Is(unicode.Prepended_Concatenation_Mark, r):
+		return false
+	}
+	return unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Cf, unicode.Variation_Selector)
+}
+
+// StripMarks returns s without the invisible characters that come along when text
+// is copied: direction marks, zero-width spaces, byte-order marks, soft hyphens.
+// Joiners and variation selectors stay, since they change how text looks.
+func StripMarks(s string) string {
+	return strings.Map(func(r rune) rune {
+		const zeroWidthNonJoiner, zeroWidthJoiner = '\u200c', '\u200d'
+		if r != zeroWidthNonJoiner && r != zeroWidthJoiner && Invisible(r) && !unicode.Is(unicode.Variation_Selector, r) {
+			return -1
+		}
+		return r
+	}, s)
+}
+
 // CleanText reports whether s is valid UTF-8 without control characters (NUL
 // among them) and without the invisible ones that reorder text on a screen.
 func CleanText(s string) bool {

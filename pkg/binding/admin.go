@@ -178,9 +178,16 @@ func (a *Admin) Persons(ctx context.Context, q PersonQuery) ([]auth.PersonRecord
 		}
 		q.Phone = phone
 	}
-	if !auth.CleanText(q.Name) || !auth.CleanText(q.ExternalID) {
+	var err error
+	if q.ExternalID != "" {
+		if q.ExternalID, err = auth.CleanExternalID(q.ExternalID); err != nil {
+			return nil, err
+		}
+	}
+	if !utf8.ValidString(q.Name) || !auth.CleanText(auth.StripMarks(q.Name)) {
 		return nil, auth.Invalid("what to search for is UTF-8 text without control characters")
 	}
+	q.Name = auth.StripMarks(q.Name)
 	return a.c.Store.Persons(ctx, q)
 }
 

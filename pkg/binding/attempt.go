@@ -45,11 +45,17 @@ func (r *Request) check() error {
 		switch {
 		case name == "" || len(name) > auth.MaxAttributeNameLen || !auth.CleanText(name):
 			return auth.Invalid("the name of a field is text of 1 to 64 bytes without control characters")
-		case utf8.RuneCountInString(value) > maxWebhookFieldLen || !auth.CleanText(strings.TrimSpace(value)):
+		case utf8.RuneCountInString(value) > maxWebhookFieldLen, r.Method == auth.BindWebhook && !cleanField(value):
 			return auth.Invalid("a field is text of at most 1024 characters without control characters")
 		}
 	}
 	return nil
+}
+
+// cleanField reports whether a webhook may get what is left of a value without the
+// marks that come along when text is copied. Facts are checked by [NormalizeFact].
+func cleanField(value string) bool {
+	return utf8.ValidString(value) && auth.CleanText(strings.TrimSpace(auth.StripMarks(value)))
 }
 
 // attempt is a request on its way.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/cases"
@@ -22,11 +23,19 @@ import (
 // normalised.
 const MaxFactLen = 200
 
-// NormalizeFact returns a fact as it is compared: in Unicode form NFKC (UAX #15),
-// case-folded and trimmed of white space, so that full-width digits, another
-// case, or a space at the end make no difference. Another form of the same is
-// another fact: what people write in several ways ("1990-01-02") is best
-// imported as they are asked for it.
+// NormalizeFact returns a fact as it is compared. It folds what people cannot see
+// or do not mean when they type, paste or import a name or a number:
+//
+//   - full-width, half-width and presentation forms (Unicode form NFKC, UAX #15);
+//   - upper and lower case;
+//   - invisible characters ([auth.Invisible]), the tatweel of Arabic script, and
+//     white space, wherever it stands;
+//   - the dot between parts of a name, which keyboards offer in a dozen forms, and
+//     the forms of dashes and apostrophes.
+//
+// Another form of the same is another fact: what people write in several ways
+// ("1990-01-02") is best imported as they are asked for it. Letters that look
+// alike and are others (a Latin and a Cyrillic a) stay different.
 //
 // Errors: [auth.InvalidRequest] when nothing is left, or it is too long or no
 // text.
@@ -34,23 +43,63 @@ func NormalizeFact(s string) (string, error) {
 	if len(s) > MaxFactLen*utf8.UTFMax || utf8.RuneCountInString(s) > MaxFactLen {
 		return "", errFactLen
 	}
-	// White space includes line breaks, which are trimmed before the text is
-	// looked at.
-	s = strings.TrimSpace(s)
-	if !auth.CleanText(s) {
-		return "", auth.Invalid("a fact is UTF-8 text without control characters")
+	if !utf8.ValidString(s) {
+		return "", errFactText
 	}
-	// Folding may leave what NFKC would still compose, hence twice (Unicode
-	// Standard, section 3.13, D146).
-	s = norm.NFKC.String(strings.Map(foldCherokee, cases.Fold().String(norm.NFKC.String(s))))
-	s = strings.TrimSpace(s)
+	// Each step may leave what another one would still fold or compose (Unicode
+	// Standard section 3.13, D146), hence again until nothing changes.
+	const most = 8
+	for n := 0; ; n++ {
+		folded := cases.Fold().String(norm.NFKC.String(strings.Map(foldForm, s)))
+		folded = norm.NFKC.String(strings.Map(foldCherokee, folded))
+		if folded == s {
+			break
+		}
+		if s = folded; n == most {
+			return "", errFactText
+		}
+	}
 	switch {
+	case !auth.CleanText(s):
+		return "", errFactText
 	case s == "":
 		return "", auth.Invalid("a fact is not empty")
 	case utf8.RuneCountInString(s) > MaxFactLen:
 		return "", errFactLen
 	}
 	return s, nil
+}
+
+// The forms of characters that are meant alike. NFKC has done the full-width ones
+// and the like, except where it makes something else of them.
+const (
+	// As people type, or as staff files have, between the parts of a name: the
+	// middle dots of several scripts, bullets, and full stops.
+	dotForms = "·•・‧.。․‥∙⋅⸱⸳ꞏ᛫ᐧᆞㆍ●"
+	// Phones replace the plain apostrophe while people type.
+	apostropheForms = "'‘’‛ʼʻʹ′´`ꞌ"
+	// Dashes that Unicode has elsewhere than among its dashes, and some that are
+	// none: the wave dash, and the double hyphen of Japanese names.
+	moreDashes  = "⁃˗─"
+	otherDashes = "〜〰⁓゠"
+)
+
+// foldForm folds one character, or removes it.
+func foldForm(r rune) rune {
+	const tatweel = '\u0640'
+	switch {
+	case unicode.IsSpace(r), auth.Invisible(r), r == tatweel:
+		return -1
+	case strings.ContainsRune(dotForms, r):
+		return '·'
+	case strings.ContainsRune(apostropheForms, r):
+		return '\''
+	case r == '゠':
+		return '='
+	case unicode.Is(unicode.Dash, r) && !strings.ContainsRune(otherDashes, r), strings.ContainsRune(moreDashes, r):
+		return '-'
+	}
+	return r
 }
 
 // foldCherokee folds the small letters of Cherokee to the capitals, as the Unicode
@@ -66,7 +115,10 @@ func foldCherokee(r rune) rune {
 	return r
 }
 
-var errFactLen = auth.Invalid("a fact has at most 200 characters")
+var (
+	errFactLen  = auth.Invalid("a fact has at most 200 characters")
+	errFactText = auth.Invalid("a fact is UTF-8 text without control characters")
+)
 
 // FactKey makes MACs of facts. It is random, made once for a database and kept
 // there sealed with the master key, so that the master key may change without

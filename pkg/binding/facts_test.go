@@ -3,6 +3,8 @@ package binding_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,8 +19,8 @@ func TestNormalizeFact(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"1001": "1001", " １００１　": "1001", "李雷": "李雷", "\t李雷\n": "李雷", "AbC": "abc", "ＡＢＣ": "abc", "STRASSE": "strasse",
-		"Straße": "strasse", "Å": "å", "A\u030a": "å", "ﬁn": "fin", "ΣΑΣ": "σασ", "σας": "σασ", "㎏": "kg", "李 雷": "李 雷",
-		"": "", "  ": "", "a\x00b": "", "a\nb": "", "\xff": "", strings.Repeat("李", 201): "", strings.Repeat("\ufdfa", 200): "",
+		"Straße": "strasse", "Å": "å", "A\u030a": "å", "ﬁn": "fin", "ΣΑΣ": "σασ", "σας": "σασ", "㎏": "kg", "李 雷": "李雷",
+		"a\nb": "ab", "": "", "  ": "", "a\x00b": "", "\xff": "", "\u200e\ufeff": "", strings.Repeat("李", 201): "", strings.Repeat("\ufdfa", 200): "",
 		strings.Repeat("李", 200): strings.Repeat("李", 200),
 		"ᎠᏯᏰᏵ":                   "ᎠᏯᏰᏵ", "ꭰꮿᏸᏽ": "ᎠᏯᏰᏵ",
 	} {
@@ -39,8 +41,104 @@ func TestNormalizeFact(t *testing.T) {
 	}
 }
 
+// alike are spellings of one name or number, as people type and paste them and as
+// staff files have them. The first is what the business means.
+var alike = map[string][]string{
+	"a Uighur name in Chinese": {
+		"买买提·艾力", "买买提•艾力", "买买提・艾力", "买买提･艾力", "买买提‧艾力", "买买提.艾力", "买买提．艾力", "买买提。艾力", "买买提｡艾力",
+		"买买提\u2219艾力", "买买提\u22c5艾力", "买买提\u0387艾力", "买买提●艾力", "买买提 · 艾力", "买买提\u3000·\u3000艾力", "\u202d买买提·艾力\u202c", "买买提\ua78f艾力",
+		"买买提ㆍ艾力", "买买提\u2024艾力", "买买提﹒艾力",
+	},
+	"a Uighur name in Arabic script": {"مەمەت ئەلى", "\u200fمەمەت ئەلى\u200f", "مەمەت\u00a0ئەلى", "مەمـــەت ئەلى", "ﻣەﻣەﺕ ئەﻟﻰ", "\u2067مەمەت ئەلى\u2069"},
+	"a Chinese name":                 {"李雷", "李 雷", "李\u3000雷", " 李雷 ", "李\u00a0\u00a0雷", "\ufeff李雷", "李雷\u200b", "李\u2060雷", "李雷\t", "李\r\n雷", "李\u2005雷", "李雷\ufe0f"},
+	"a Japanese name in katakana":    {"ジョン・スミス", "ｼﾞｮﾝ･ｽﾐｽ", "ジョン·スミス", "シ\u3099ョン・スミス", "ジョン • スミス", "ジョン．スミス"},
+	"a double name in katakana":      {"ジャン゠リュック", "ジャン＝リュック", "ジャン=リュック"},
+	"a Japanese name with a variant": {"葛城", "葛\U000e0100城", "葛\ufe00城"},
+	"an Irish name":                  {"Sinéad O'Brien", "sinéad o’brien", "Sine\u0301ad O‘Brien", "SINÉAD OʼBRIEN", "Sinéad O´Brien", "Sinéad O`Brien", "Sinéad O＇Brien", "Sinéad\u202fO′Brien"},
+	"a French name":                  {"Jean-Luc Ménard", "Jean\u2010Luc Ménard", "Jean\u2011Luc Ménard", "Jean–Luc Ménard", "Jean—Luc  Ménard", "JEAN-LUC MÉNARD", "Jean\u2212Luc Me\u0301nard", "Jean－Luc Ménard"},
+	"an American name":               {"John F. Kennedy", "John F．Kennedy", "john f·kennedy", "Ｊｏｈｎ Ｆ． Ｋｅｎｎｅｄｙ"},
+	"a Persian name":                 {"علی\u200cرضا", "علیرضا", "علی\u200dرضا"},
+	"a Korean name":                  {"김철수", "김 철수", "\u1100\u1175\u11b7철수", "\u3164김철수"},
+	"a staff number":                 {"E-1001", "e-1001", "Ｅ－１００１", "E–1001", "E\u20111001", "E\u22121001", "E \u2013 1001", "E-1001\u200e", "\u2066E-1001\u2069", "E-10\u00ad01", "E─1001"},
+	"an identity number":             {"11010519491231002X", "11010519491231002x", "１１０１０５１９４９１２３１００２Ｘ", "110105 1949 1231 002X", "110105\u00a019491231\u00a0002x", "\u202a11010519491231002X\u202c", "𝟏10105194912310𝟎2X"},
+}
+
+// apart are names and numbers that stay different.
+var apart = [][2]string{
+	{"李雷", "李蕾"}, {"买买提·艾力", "买买提艾力"}, {"Jean-Luc", "JeanLuc"}, {"O'Brien", "OBrien"}, {"ジョン・スミス", "ジョンスミス"},
+	{"José", "Jose"}, {"佐々木", "佐佐木"}, {"はは", "ばば"}, {"ビール", "ビ-ル"}, {"علي", "على"}, {"علي", "علی"}, {"а", "a"}, {"1001", "1001·0"},
+	{"髙橋", "高橋"}, {"E-1001", "E1001"}, {"0", "O"}, {"Ana", "Anna"}, {"1-1", "1=1"}, {"-", "一"}, {"a~b", "a-b"},
+}
+
+func TestSpellings(t *testing.T) {
+	t.Parallel()
+	normal := func(s string) string {
+		t.Helper()
+		n, err := binding.NormalizeFact(s)
+		if err != nil {
+			t.Errorf("NormalizeFact(%+q) error = %v", s, err)
+		}
+		return n
+	}
+	names := map[string]string{}
+	for what, spellings := range alike {
+		want := normal(spellings[0])
+		if other, taken := names[want]; taken {
+			t.Errorf("%s is %s", what, other)
+		}
+		names[want] = what
+		for _, s := range spellings {
+			if got := normal(s); got != want {
+				t.Errorf("%s: NormalizeFact(%+q) = %+q, want %+q", what, s, got, want)
+			}
+		}
+	}
+	for _, pair := range apart {
+		if a, b := normal(pair[0]), normal(pair[1]); a == b {
+			t.Errorf("NormalizeFact makes %+q of both %+q and %+q", a, pair[0], pair[1])
+		}
+	}
+}
+
+// Five mistakes lock a user out for a while: no spelling may be one. Whichever of
+// them the staff file has, the user who types another is bound.
+func TestNobodyIsLockedOutBySpelling(t *testing.T) {
+	t.Parallel()
+	for what, spellings := range alike {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			admin := w.admin()
+			for i, imported := range spellings {
+				number := fmt.Sprint("S-", i)
+				typed := append(slices.Clone(spellings[i:]), spellings[:i]...)
+				form := binding.PersonForm{ExternalID: &number, Facts: map[string]*string{"employee_no": &number, "name": &imported}}
+				if _, err := admin.CreatePerson(t.Context(), form, binding.Caller{Actor: auth.ActorCLI}); err != nil {
+					t.Fatalf("a staff file with %+q: %v", imported, err)
+				}
+				token := w.Login(fmt.Sprint("user", i)).AccessToken
+				for _, name := range typed {
+					g, err := w.ByFacts(token, " "+strings.ToLower(number)+"\u200e", name)
+					if err != nil {
+						t.Fatalf("the file has %+q, the user types %+q: %v", imported, name, err)
+					}
+					if g.Changed {
+						token = g.AccessToken
+					}
+				}
+			}
+			if n := w.count(t, `select count(*) from audit where action = 'binding.refused'`); n != 0 {
+				t.Errorf("%d attempts were refused", n)
+			}
+		})
+	}
+}
+
 func FuzzNormalizeFact(f *testing.F) {
-	for _, s := range []string{"1001", "Straße", "ＡＢＣ　", "İ", "ͅ", "ﬃ", "Ꮀ"} {
+	for _, spellings := range alike {
+		f.Add(strings.Join(spellings, ""))
+	}
+	for _, s := range []string{"1001", "=\u0338", "゠\u0338", "´a", "¨", "ㆍ", "ﾠa", "x\u200d\u0301", "Straße", "ＡＢＣ　", "İ", "ͅ", "ﬃ", "Ꮀ"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

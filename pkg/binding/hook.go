@@ -52,9 +52,13 @@ func (a *attempt) byWebhook(ctx context.Context) (*Draft, error) {
 	if err != nil {
 		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the webhook's secret: %w", a.app.ID, err)}
 	}
+	fields := make(map[string]string, len(a.r.Fields))
+	for name, value := range a.r.Fields {
+		fields[name] = auth.StripMarks(value)
+	}
 	answer, err := a.s.c.Webhook.Ask(ctx, Question{
 		URL: a.app.Policy.Webhook.URL, Secret: auth.Secret(secret),
-		AppID: a.session.AppID, Identity: a.session.Identity, Fields: a.r.Fields,
+		AppID: a.session.AppID, Identity: a.session.Identity, Fields: fields,
 	})
 	if err != nil {
 		return nil, err

@@ -48,11 +48,20 @@ func (b *BindParams) Decide(f *Found) (change bool, replace []uuid.UUID, err err
 	case f.Ticket != nil && f.Ticket.UsedBy != uuid.Nil:
 		// It bound this identity once, which has been unbound since.
 		return false, nil, auth.TicketInvalid
+	case f.Current != uuid.Nil && b.Target.Phone != "":
+		// Another number than the person has, who might be left behind for a new and
+		// empty one.
+		return false, nil, errOtherPhone
 	case f.Current != uuid.Nil && !b.Rebind:
 		return false, nil, auth.AlreadyBound
 	}
 	replace, err = displaced(b.Second, f.Others)
 	return err == nil, replace, err
+}
+
+var errOtherPhone = &auth.Error{
+	Code:        auth.AlreadyBound,
+	Description: "This identity is bound to a person with another phone number, or with none. To become another person, unbind it first.",
 }
 
 // displaced returns those of a person's other identities in an app that have to

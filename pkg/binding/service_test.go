@@ -177,6 +177,36 @@ func TestPhone(t *testing.T) {
 			t.Errorf("%+v, %v", record, err)
 		}
 	})
+	t.Run("of_another_number_than_before_is_refused_and_changes_nothing", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		p := bindingtest.Policy()
+		p.Phone.Create = true
+		w.SetPolicy(p)
+		g, err := w.ByPhone(w.Login("alice").AccessToken, "alice", "13800009999")
+		mustBind(t, g, err)
+		persons := w.count(t, `select count(*) from persons`)
+		for _, other := range []string{"13800008888", "13800001001"} { // nobody's, and 李雷's
+			_, err := w.ByPhone(g.AccessToken, "alice", other)
+			refused(t, auth.AlreadyBound)(binding.Grant{}, err)
+			var e *auth.Error
+			if !errors.As(err, &e) || !strings.Contains(e.Description, "phone number") {
+				t.Errorf("%s: %v does not say why", other, err)
+			}
+		}
+		if n := w.count(t, `select count(*) from persons`); n != persons {
+			t.Errorf("there are %d persons, before %d", n, persons)
+		}
+		if s, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil || s.Person.ID != g.Session.Person.ID {
+			t.Errorf("afterwards: %v, %v", s.Person, err)
+		}
+		free, err := w.Binding.Unbind(t.Context(), g.AccessToken, "req")
+		if err != nil {
+			t.Fatal(err)
+		}
+		moved, err := w.ByPhone(free.AccessToken, "alice", "13800008888")
+		mustBind(t, moved, err)
+	})
 	t.Run("of_somebody_else's_past_is_not_enough_where_facts_go_with_it", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)

@@ -77,7 +77,8 @@ type Store interface {
 	// Errors: [auth.SessionRevoked] when the session is not live or has another
 	// ver; [auth.BindingNoMatch] when the person is gone; [auth.PersonDisabled];
 	// [auth.AlreadyBound] when the identity is bound to another person and Rebind
-	// is false; [auth.PersonTaken] by [auth.SecondRefused]; [auth.TicketInvalid];
+	// is false, or the target is a number, which may make a new person;
+	// [auth.PersonTaken] by [auth.SecondRefused]; [auth.TicketInvalid];
 	// [auth.PersonConflict] when the phone of a person to save is another
 	// person's. With any error nothing has changed, no person was made and no
 	// ticket used.

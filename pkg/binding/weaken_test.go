@@ -57,13 +57,17 @@ var changes = map[string]struct {
 	},
 }
 
+// admin returns the use cases of admins.
+func (w *world) admin() *binding.Admin {
+	return binding.NewAdmin(binding.AdminConfig{
+		Store: w.store, Apps: w.store, Facts: w.Facts, Sealer: w.Sealer, Clock: w.Clock.Now, Applied: w.Committed,
+	})
+}
+
 // byAdmin changes whom an identity is bound to. An admin gets no token for it; what
 // it returns is of a log-in behind it.
 func (w *world) byAdmin(change func(*binding.Admin, binding.Caller) (binding.IdentityRecord, error)) (binding.Grant, error) {
-	a := binding.NewAdmin(binding.AdminConfig{
-		Store: w.store, Apps: w.store, Facts: w.Facts, Sealer: w.Sealer, Clock: w.Clock.Now, Applied: w.Committed,
-	})
-	if _, err := change(a, binding.Caller{Actor: auth.ActorCLI}); err != nil {
+	if _, err := change(w.admin(), binding.Caller{Actor: auth.ActorCLI}); err != nil {
 		return binding.Grant{}, err
 	}
 	g := w.Login("alice")

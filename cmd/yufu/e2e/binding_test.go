@@ -286,6 +286,19 @@ var bindingCases = []struct {
 			b.t.Errorf("the refresh still says %s", a.Body)
 		}
 	}},
+	{"by facts takes a name as it is typed, however the business spells it", func(b *binder) {
+		p := b.person()
+		name := p.name + "·艾力"
+		b.admins("PATCH", "/admin/v1/persons/"+p.ID, fmt.Sprintf(`{"facts":{"name":%q}}`, "\u202a"+p.name+"\u3000• 艾力\u202c")).want(b.service, 200, "")
+		_, login := b.user()
+		token := login.Doc.AccessToken
+		for _, typed := range []string{name, p.name + "・艾力", p.name + "．艾力", p.name + ".艾力\u200b", p.name + "‧艾力", p.name + "･艾力", p.name + "。艾力"} {
+			a := b.facts(token, strings.ReplaceAll(p.number, "-", "－")+"\u200e", typed).want(b.service, 200, "")
+			if a.Doc.AccessToken != "" {
+				token = a.Doc.AccessToken
+			}
+		}
+	}},
 	{"by facts that fit nobody gets one answer, and then has to wait", func(b *binder) {
 		p, other := b.person(), b.person()
 		_, login := b.user()
@@ -331,6 +344,13 @@ var bindingCases = []struct {
 		a := b.phone(login.Doc.AccessToken, user, "13912345678").want(b.service, 200, "")
 		if !a.Doc.Bound {
 			b.t.Errorf("%s", a.Body)
+		}
+		other := b.phone(a.Doc.AccessToken, user, "13912340000").want(b.service, 409, "already_bound")
+		if !strings.Contains(other.Body, "another phone number") {
+			b.t.Errorf("it does not say why: %s", other.Body)
+		}
+		if me := b.me(a.Doc.AccessToken).want(b.service, 200, ""); !me.Doc.Bound {
+			b.t.Errorf("afterwards: %s", me.Body)
 		}
 	}},
 	{"by a ticket is for one user, who may say it twice", func(b *binder) {

@@ -140,7 +140,8 @@ func members(raw []byte, names ...string) (map[string]json.RawMessage, error) {
 	return found, nil
 }
 
-// decodeText reads a text that has to be there, without the white space around it.
+// decodeText reads a text that has to be there, without the white space around it
+// and the invisible marks in it.
 func decodeText(raw json.RawMessage) (string, error) {
 	if raw == nil {
 		return "", errors.New("missing")
@@ -149,7 +150,7 @@ func decodeText(raw json.RawMessage) (string, error) {
 	if json.Unmarshal(raw, &s) != nil {
 		return "", errors.New("not a string")
 	}
-	s = strings.TrimSpace(s)
+	s = strings.TrimSpace(auth.StripMarks(s))
 	return s, checkText(s)
 }
 

@@ -84,16 +84,16 @@ func (s *csvSource) readHeader(text []byte) error {
 	if len(names) == 1 && strings.ContainsAny(names[0], ";\t") {
 		return errors.New("the header: there are no commas in it; columns are separated by commas, not by semicolons or tabs")
 	}
-	for len(names) > 0 && strings.TrimSpace(names[len(names)-1]) == "" {
+	for len(names) > 0 && trim(names[len(names)-1]) == "" {
 		names = names[:len(names)-1] // a spreadsheet's empty columns
 	}
 	for i, name := range names {
-		c, err := columnOf(strings.TrimSpace(name))
+		c, err := columnOf(trim(name))
 		switch {
 		case err != nil:
 			return fmt.Errorf("the header: column %d: %w", i+1, err)
 		case slices.Contains(s.columns, c):
-			return fmt.Errorf("the header: column %d: %s is there twice", i+1, strings.TrimSpace(name))
+			return fmt.Errorf("the header: column %d: %s is there twice", i+1, trim(name))
 		}
 		s.columns = append(s.columns, c)
 		s.hasAttributes = s.hasAttributes || c.kind == "attr"
@@ -143,7 +143,7 @@ func (s *csvSource) Next() (Row, error) {
 		default:
 			record, row.End, row.Err = s.longRecord(first)
 		}
-		if row.Err == nil && !slices.ContainsFunc(record, func(cell string) bool { return strings.TrimSpace(cell) != "" }) {
+		if row.Err == nil && !slices.ContainsFunc(record, func(cell string) bool { return trim(cell) != "" }) {
 			continue // a spreadsheet's empty line
 		}
 		if row.Err == nil {
@@ -211,6 +211,10 @@ func cells(text []byte) ([]string, error) {
 	return record, nil
 }
 
+// trim returns a cell without the white space around it and the invisible marks
+// that spreadsheets and web pages leave in it.
+func trim(cell string) string { return strings.TrimSpace(auth.StripMarks(cell)) }
+
 // person makes a person of a record. Cells that are not there are empty, as a
 // spreadsheet leaves them.
 func (s *csvSource) person(record []string) (externalID string, text []byte, err error) {
@@ -222,10 +226,14 @@ func (s *csvSource) person(record []string) (externalID string, text []byte, err
 		p.Attributes = map[string]string{}
 	}
 	for i, c := range s.columns {
-		if i >= len(record) || strings.TrimSpace(record[i]) == "" {
+		if i >= len(record) {
 			continue
 		}
-		switch cell := strings.TrimSpace(record[i]); c.kind {
+		cell := trim(record[i])
+		if cell == "" {
+			continue
+		}
+		switch c.kind {
 		case "external_id":
 			p.ExternalID = cell
 		case "name":

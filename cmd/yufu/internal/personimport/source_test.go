@@ -51,6 +51,10 @@ func TestCSV(t *testing.T) {
 		"cells that are not there, and empty ones too many": {
 			"external_id,name,phone\n1\n2,b,,,\n", []string{`2 {"external_id":"1"}`, `3 {"external_id":"2","name":"b"}`},
 		},
+		"what cannot be seen": {
+			"external_id\u200b,\u200ename,phone,fact.name\n\u202d1\u202c,李\u00a0雷\ufeff,\u200b,买买提•艾力\u200e\n\u200b,\u2060\n",
+			[]string{`2 {"external_id":"1","name":"李` + "\u00a0" + `雷","facts":{"name":"买买提•艾力"}}`},
+		},
 		"empty lines": {"\n\nexternal_id\n\n1\n,\n  \n2\n", []string{`5 {"external_id":"1"}`, `8 {"external_id":"2"}`}},
 		"quotation marks": {
 			"external_id,name\n1,\"a, \"\"b\"\"\"\n\"2\",c\n", []string{`2 {"external_id":"1","name":"a, \"b\""}`, `3 {"external_id":"2","name":"c"}`},
