@@ -8,7 +8,7 @@
 // One server is shared by all tests of a process; it starts with the first
 // [Empty] or [Template.New]. A test that stops, kills or restarts its server
 // takes one of its own with [NewServer], and one that needs a bad network puts a
-// [Proxy] before it.
+// [Proxy] before it. A server can have a synchronous standby ([Server.Standby]).
 //
 // # Where the server comes from
 //

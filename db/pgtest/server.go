@@ -75,7 +75,16 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 	return s
 }
 
-func newServer(opts ...Option) (_ *Server, err error) {
+func newServer(opts ...Option) (*Server, error) {
+	return makeServer(func(s *Server) *exec.Cmd {
+		return s.command("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust",
+			"-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	}, opts...)
+}
+
+// makeServer starts a server whose data directory the program makes that fill
+// returns.
+func makeServer(fill func(s *Server) *exec.Cmd, opts ...Option) (_ *Server, err error) {
 	s := &Server{settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off",
 		// As many tests run at once as there are processors, some with a full pool.
@@ -110,10 +119,9 @@ func newServer(opts ...Option) (_ *Server, err error) {
 			return nil, fmt.Errorf("pgtest: %w", err)
 		}
 	}
-	initdb := s.command("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust",
-		"-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("pgtest: initdb: %w\n%s", err, out)
+	cmd := fill(s)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("pgtest: %s: %w\n%s", filepath.Base(cmd.Path), err, out)
 	}
 	// Between choosing a free port and taking it some other program may be faster.
 	for range 5 {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -135,5 +136,5 @@ func (s *Store) RecordRefusal(ctx context.Context, event auth.AuditEvent) error 
 	if err := queueAudit(&b, event); err != nil {
 		return s.fail(ctx, "RecordRefusal", err)
 	}
-	return s.fail(ctx, "RecordRefusal", s.pool.SendBatch(ctx, &b).Close())
+	return s.fail(ctx, "RecordRefusal", s.write(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &b).Close() }))
 }

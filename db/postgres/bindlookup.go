@@ -30,7 +30,7 @@ func (s *Store) FactKey(ctx context.Context) ([]byte, error) {
 
 // AddFactKey implements [binding.Store].
 func (s *Store) AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([]byte, error) {
-	if _, err := s.pool.Exec(ctx, addFactKeySQL, sealed, session.StoredTime(now)); err != nil {
+	if _, err := s.exec(ctx, addFactKeySQL, sealed, session.StoredTime(now)); err != nil {
 		return nil, s.fail(ctx, "AddFactKey", err)
 	}
 	return s.FactKey(ctx)

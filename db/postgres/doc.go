@@ -23,7 +23,20 @@
 // last, under one advisory lock that is held until the commit: cutoff ids appear
 // in commit order. The commit notifies those who listen; nothing else does.
 //
+// # Durability
+//
+// A method that returns nil has answered for something durable, also where it
+// changed nothing: with synchronous replication a commit whose wait for the
+// standby was interrupted is there to be found, and may be lost. Every
+// transaction therefore writes a mark in the round trip of its commit, and a
+// replayed refresh, which is found without one, commits the mark alone. The wait
+// of such a commit covers all commits before it. A commit whose wait was
+// cancelled on the server succeeds with a warning; it is an error here.
+//
 // # Connections
+//
+// Writes hold three quarters of the pool at most. While the standby is silent
+// they all wait, each as long as its context lets it, and reads go on.
 //
 // Besides the pool there are two connections for followers: one listens, one
 // asks for cutoffs. What validators know must not grow old because the pool is

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -22,7 +23,7 @@ var (
 
 // End implements [session.Store].
 func (s *Store) End(ctx context.Context, e session.EndParams) error {
-	err := s.inTx(ctx, "End", func(tx pgx.Tx) error {
+	return s.inTx(ctx, "End", func(tx pgx.Tx) error {
 		var (
 			appID    string
 			identity uuid.UUID
@@ -33,7 +34,10 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 		}
 		// A session keeps its app and its identity for life, so these may be
 		// read before the locks are taken.
-		if err := read(endableReadSQL); err != nil {
+		switch err := read(endableReadSQL); {
+		case errors.Is(err, pgx.ErrNoRows):
+			return nil // gone already
+		case err != nil:
 			return err
 		}
 		if appID != e.AppID {
@@ -45,7 +49,10 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 		if err := tx.QueryRow(ctx, lockIdentitySQL, identity).Scan(&identity); err != nil {
 			return err
 		}
-		if err := read(endableLockedSQL); err != nil {
+		switch err := read(endableLockedSQL); {
+		case errors.Is(err, pgx.ErrNoRows):
+			return nil
+		case err != nil:
 			return err
 		}
 		if ended {
@@ -60,10 +67,6 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 		queueEnd(&b, e.Reason, e.Now, e.Session)
 		return run(ctx, tx, &b)
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil // gone already
-	}
-	return err
 }
 
 var sessionSQL = statement(`
@@ -122,8 +125,10 @@ select (select count(*) from gone_sessions) + (select count(*) from gone_cutoffs
 // DeleteExpired implements [session.Store].
 func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error) {
 	var n int
-	err := s.pool.QueryRow(ctx, deleteExpiredSQL,
-		session.StoredTime(sessionsBefore), session.StoredTime(now), limit,
-		session.StoredTime(now.Add(-binding.TicketRetention))).Scan(&n)
+	err := s.write(ctx, func(c *pgxpool.Conn) error {
+		return c.QueryRow(ctx, deleteExpiredSQL,
+			session.StoredTime(sessionsBefore), session.StoredTime(now), limit,
+			session.StoredTime(now.Add(-binding.TicketRetention))).Scan(&n)
+	})
 	return n, s.fail(ctx, "DeleteExpired", err)
 }

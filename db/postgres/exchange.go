@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -67,7 +68,8 @@ func (s *Store) exchange(ctx context.Context, x session.ExchangeParams) (session
 	b.Queue(writeIdentitySQL, x.AppID, x.NewIdentity, x.OpenID, textOrNull(x.UnionID), x.SealedSessionKey,
 		session.StoredTime(x.Now))
 	l := queueLogin(&b, &x, x.MaxSessions)
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+	err := s.write(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &b).Close() })
+	if err != nil {
 		return session.Granted{}, err
 	}
 	if err := l.refusal(); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
@@ -47,7 +48,11 @@ returning sealed_token, expires_at`)
 
 // LeasePlatformToken implements [accesstoken.Store].
 func (s *Store) LeasePlatformToken(ctx context.Context, p accesstoken.LeaseParams) (accesstoken.Kept, bool, error) {
-	k, err := scanPlatformToken(s.pool.QueryRow(ctx, leasePlatformTokenSQL, p.AppID, p.Lease, session.StoredTime(p.Until), session.StoredTime(p.Now)))
+	var k accesstoken.Kept
+	err := s.write(ctx, func(c *pgxpool.Conn) (err error) {
+		k, err = scanPlatformToken(c.QueryRow(ctx, leasePlatformTokenSQL, p.AppID, p.Lease, session.StoredTime(p.Until), session.StoredTime(p.Now)))
+		return err
+	})
 	if err == nil {
 		return k, true, nil
 	}
@@ -70,7 +75,7 @@ where appid = $1 and lease = $2
 
 // ForcePlatformToken implements [accesstoken.Store].
 func (s *Store) ForcePlatformToken(ctx context.Context, p accesstoken.ForceParams) (bool, error) {
-	tag, err := s.pool.Exec(ctx, forcePlatformTokenSQL, p.AppID, p.Lease, session.StoredTime(p.Now), session.StoredTime(p.Now.Add(-p.Every)), p.Day, p.PerDay)
+	tag, err := s.exec(ctx, forcePlatformTokenSQL, p.AppID, p.Lease, session.StoredTime(p.Now), session.StoredTime(p.Now.Add(-p.Every)), p.Day, p.PerDay)
 	return tag.RowsAffected() == 1, s.fail(ctx, "ForcePlatformToken", err)
 }
 
@@ -80,7 +85,7 @@ where appid = $1 and lease = $2`)
 
 // KeepPlatformToken implements [accesstoken.Store].
 func (s *Store) KeepPlatformToken(ctx context.Context, appID string, lease uuid.UUID, token accesstoken.Kept) (bool, error) {
-	tag, err := s.pool.Exec(ctx, keepPlatformTokenSQL, appID, lease, token.Sealed, session.StoredTime(token.ExpiresAt))
+	tag, err := s.exec(ctx, keepPlatformTokenSQL, appID, lease, token.Sealed, session.StoredTime(token.ExpiresAt))
 	return tag.RowsAffected() == 1, s.fail(ctx, "KeepPlatformToken", err)
 }
 
@@ -89,6 +94,6 @@ update platform_tokens set lease = null, leased_until = null where appid = $1 an
 
 // EndPlatformTokenLease implements [accesstoken.Store].
 func (s *Store) EndPlatformTokenLease(ctx context.Context, appID string, lease uuid.UUID) error {
-	_, err := s.pool.Exec(ctx, endPlatformTokenLeaseSQL, appID, lease)
+	_, err := s.exec(ctx, endPlatformTokenLeaseSQL, appID, lease)
 	return s.fail(ctx, "EndPlatformTokenLease", err)
 }

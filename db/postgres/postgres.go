@@ -54,6 +54,8 @@ type Store struct {
 	pool *pgxpool.Pool
 	// follow is for [Store.Cutoffs] alone.
 	follow *pgxpool.Pool
+	// writing holds a place for each connection of pool that may write.
+	writing chan struct{}
 	// countTimeout is the constant, but in tests.
 	countTimeout time.Duration
 }
@@ -108,6 +110,7 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 		params := cfg.ConnConfig.RuntimeParams
 		params[name] = cmp.Or(params[name], value)
 	}
+	cfg.ConnConfig.OnNotice = noteUnconfirmed
 	for _, o := range opts {
 		o(cfg)
 	}
@@ -126,7 +129,9 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 		pool.Close()
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
-	return &Store{pool: pool, follow: follow, countTimeout: countTimeout}, nil
+	return &Store{
+		pool: pool, follow: follow, writing: make(chan struct{}, writeSlots(cfg.MaxConns)), countTimeout: countTimeout,
+	}, nil
 }
 
 // Close waits for the calls under way and closes all connections.
@@ -176,25 +181,25 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return t.UTC(), nil
 }
 
-// inTx runs fn in a transaction and commits it, unless fn returns an error.
-// Errors are translated.
+// inTx runs fn in a transaction and commits it, unless fn returns an error. When
+// it returns nil, everything that fn wrote or found is durable. Errors are
+// translated.
 func (s *Store) inTx(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
-	// A failing roll-back must not hide why there is one, so this is not
-	// pgx.BeginFunc.
-	tx, err := s.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return s.fail(ctx, op, err)
-	}
-	if err := fn(tx); err != nil {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-		defer cancel()
-		_ = tx.Rollback(end)
-		return s.fail(ctx, op, err)
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return s.fail(ctx, op, err)
-	}
-	return nil
+	return s.fail(ctx, op, s.write(ctx, func(c *pgxpool.Conn) error {
+		// A failing roll-back must not hide why there is one, so this is not
+		// pgx.BeginFunc.
+		tx, err := c.BeginTx(ctx, writeOptions)
+		if err != nil {
+			return err
+		}
+		if err := fn(tx); err != nil {
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+			defer cancel()
+			_ = tx.Rollback(end)
+			return err
+		}
+		return tx.Commit(ctx)
+	}))
 }
 
 // querier is what a pool and a transaction have in common.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -46,8 +47,10 @@ func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.G
 func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
 	var row sessionRow
 	g := session.Granted{Verdict: session.Rotate}
-	err := s.pool.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, session.StoredTime(r.Now.Add(r.IdleTTL))).
-		Scan(append([]any{&g.Audiences, &g.SigningAlg}, row.targets()...)...)
+	err := s.write(ctx, func(c *pgxpool.Conn) error {
+		return c.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, session.StoredTime(r.Now.Add(r.IdleTTL))).
+			Scan(append([]any{&g.Audiences, &g.SigningAlg}, row.targets()...)...)
+	})
 	if err != nil {
 		return g, err
 	}
@@ -95,8 +98,8 @@ func (p *presented) grant(v session.Verdict) session.Granted {
 }
 
 // explain finds out why rotate found nothing to update. It answers from an
-// unlocked read what changes nothing; anything else is judged again under
-// locks.
+// unlocked read what changes nothing, a replay when what it read is durable;
+// anything else is judged again under locks.
 func (s *Store) explain(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
 	p, err := readPresented(ctx, s.pool, presentedSQL, r)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -109,7 +112,8 @@ func (s *Store) explain(ctx context.Context, r session.RefreshParams) (session.G
 		return session.Granted{}, err
 	}
 	if v := session.Judge(&p.Session, r.Presented, r.Now, r.Grace); v == session.Replay {
-		return p.grant(v), nil
+		// The first rotation may have been interrupted in its commit.
+		return p.grant(v), s.Confirm(ctx)
 	}
 	return s.settle(ctx, r, p.Session.Identity)
 }

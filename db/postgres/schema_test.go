@@ -197,6 +197,6 @@ func TestHotPathsTakeOneRoundTrip(t *testing.T) {
 	}
 	count("exchange within the limit", 1, limited(session.DefaultMaxSessions))
 	count("refresh", 1, func() { b.rotate(s.ID, 1) })
-	count("replay", 2, func() { b.rotate(s.ID, 1) })
+	count("replay", 3, func() { b.rotate(s.ID, 1) })
 	count("exchange beyond the limit", 5, limited(1))
 }

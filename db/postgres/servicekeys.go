@@ -174,6 +174,6 @@ where id = $1 and (last_used_at is null or last_used_at < $2)`)
 
 // TouchServiceKey implements [servicekey.Store].
 func (s *Store) TouchServiceKey(ctx context.Context, id string, at time.Time) error {
-	_, err := s.pool.Exec(ctx, touchServiceKeySQL, id, session.StoredTime(at))
+	_, err := s.exec(ctx, touchServiceKeySQL, id, session.StoredTime(at))
 	return s.fail(ctx, "TouchServiceKey", err)
 }

@@ -121,6 +121,7 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 		},
 		"Refresh":         func(ctx context.Context) error { _, err := f.refresh(ctx, s.ID, 1, t0); return err },
 		"Refresh (ahead)": func(ctx context.Context) error { _, err := f.refresh(ctx, s.ID, 5, t0); return err },
+		"Confirm":         func(ctx context.Context) error { return f.Store.Confirm(ctx) },
 		"End":             func(ctx context.Context) error { return f.Store.End(ctx, endParams(s, t0)) },
 		"Session":         func(ctx context.Context) error { _, err := f.Store.Session(ctx, s.ID); return err },
 		"DeleteExpired": func(ctx context.Context) error {

@@ -128,9 +128,13 @@ func TestRevoke(t *testing.T) {
 	t.Run("while the database is down it is not claimed to have worked", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
-		g := w.Login("alice")
+		g, ended := w.Login("alice"), w.Login("alice")
+		if err := revoke(t, w, sessiontest.AppID, ended.RefreshToken); err != nil {
+			t.Fatal(err)
+		}
 		w.store.down.Store(true)
-		for _, s := range []auth.Secret{g.RefreshToken, g.AccessToken} {
+		// That a session has ended is in memory, and its end need not be durable.
+		for _, s := range []auth.Secret{g.RefreshToken, g.AccessToken, ended.RefreshToken, ended.AccessToken} {
 			if err := revoke(t, w, sessiontest.AppID, s); !errors.Is(err, auth.StorageUnavailable) {
 				t.Errorf("%v", err)
 			}

@@ -293,8 +293,12 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) error {
 		claims, err := s.c.Verifier.Verify(ctx, t)
 		switch auth.CodeOf(err) {
 		case "":
-		case auth.TokenInvalid, auth.TokenExpired, auth.SessionRevoked:
+		case auth.TokenInvalid, auth.TokenExpired:
 			return nil // RFC 7009 §2.2: an unknown token is as good as revoked
+		case auth.SessionRevoked:
+			// As its cutoff says, which may be that of a log-out whose commit was
+			// interrupted.
+			return s.c.Store.Confirm(ctx)
 		default:
 			return err
 		}

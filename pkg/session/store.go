@@ -76,6 +76,14 @@ type Store interface {
 	// Errors: [auth.TokenClientMismatch] when the session is another app's.
 	End(ctx context.Context, e EndParams) error
 
+	// Confirm returns when everything that was committed before the call is as
+	// durable as a commit of the store is. What a read finds need not be: with
+	// synchronous replication a commit whose wait for the standby was interrupted
+	// is there to be read, and is lost when the standby takes over. A use case
+	// that answers a success for what it found calls it first. The methods of
+	// the store do so by themselves.
+	Confirm(ctx context.Context) error
+
 	// Session returns the session with its app's standing.
 	//
 	// Errors: [auth.SessionRevoked] when there is no such session.

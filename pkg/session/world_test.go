@@ -67,6 +67,13 @@ func (s *countingStore) End(ctx context.Context, e session.EndParams) error {
 	return s.Store.End(ctx, e)
 }
 
+func (s *countingStore) Confirm(ctx context.Context) error {
+	if err := s.call(); err != nil {
+		return err
+	}
+	return s.Store.Confirm(ctx)
+}
+
 func (s *countingStore) Session(ctx context.Context, id uuid.UUID) (session.State, error) {
 	if err := s.call(); err != nil {
 		return session.State{}, err

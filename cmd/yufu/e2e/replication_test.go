@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+)
+
+// A log-out whose commit was interrupted while it waited for the standby stands
+// on the primary, and is lost with it. So its repetition waits as well.
+func TestSynchronousReplication(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	primary := pgtest.NewServer(t)
+	standby := primary.Standby(t)
+	d := deploy(h, fmt.Sprintf("postgres://postgres@%s,%s/postgres?sslmode=disable&target_session_attrs=read-write", primary.Addr(), standby.Addr()))
+	_, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	key := d.serviceKey("service")
+	alice, bob := s.logIn("alice").Doc, s.logIn("bob").Doc
+	s.introspect(key, bob.AccessToken).holds(s, `{"active":true,`)
+	watch, err := pgx.Connect(t.Context(), primary.DSN("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Close(context.Background()) //nolint:errcheck // the server is killed
+	// What the replica writes beside requests commits without a mark, and is not
+	// counted.
+	committing := func(s *service, n int) {
+		s.t.Helper()
+		s.eventually(fmt.Sprintf("%d commits wait for the standby", n), func() bool {
+			var waiting int
+			if err := watch.QueryRow(t.Context(), `
+select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%durability%'`).Scan(&waiting); err != nil {
+				s.t.Fatal(err)
+			}
+			return waiting == n
+		})
+	}
+	if err := standby.Kill(); err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("answers no log-out while the standby is silent, nor its repetition", func(t *testing.T) {
+		s := s.in(t)
+		ctx, hangUp := context.WithCancel(t.Context())
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/oauth2/revoke",
+			strings.NewReader(url.Values{"client_id": {s.app}, "token": {alice.RefreshToken}}.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		hungUp := make(chan error, 1)
+		go func() {
+			a, err := s.do(req)
+			if err == nil {
+				err = fmt.Errorf("answered %d", a.Status)
+			} else if ctx.Err() != nil {
+				err = nil
+			}
+			hungUp <- err
+		}()
+		committing(s, 1)
+		hangUp()
+		if err := <-hungUp; err != nil {
+			t.Fatal(err)
+		}
+		committing(s, 0)
+		s.eventually("the replica knows of the end that stands", func() bool {
+			return s.verify("", alice.AccessToken).Status == http.StatusUnauthorized
+		})
+		repeated := make(chan *answer, 2)
+		for _, token := range []string{alice.RefreshToken, alice.AccessToken} {
+			go func() {
+				a, err := s.tryLogout(token)
+				if err != nil {
+					t.Error(err)
+				}
+				repeated <- a
+			}()
+		}
+		committing(s, 2)
+		// Meanwhile what only reads goes on.
+		s.me(bob.AccessToken).want(s, 200, "")
+		s.introspect(key, bob.AccessToken).holds(s, `{"active":true,`)
+		for range 2 {
+			if a := <-repeated; a != nil {
+				a.want(s, 503, "storage_unavailable")
+			}
+		}
+	})
+	t.Run("keeps what it answered when the standby takes over", func(t *testing.T) {
+		s := s.in(t)
+		if err := standby.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s.logOut(alice.RefreshToken)
+		if err := primary.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := standby.Promote(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("the replica is at the new primary", func() bool {
+			return s.must(s.get(s.admin+"/readyz", "")).Status == 200
+		})
+		s.refresh(alice.RefreshToken).want(s, 400, "session_revoked")
+		s.refresh(bob.RefreshToken).want(s, 200, "")
+	})
+}

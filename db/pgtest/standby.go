@@ -1,0 +1,54 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// standbyName is what a standby calls itself to its primary.
+const standbyName = "standby"
+
+// Standby starts a hot standby of the server, and removes it when t ends. The
+// server is restarted: the standby begins as a cold copy of its data. From then
+// on every commit on the server waits for the standby
+// (synchronous_standby_names), so stop or kill the standby to have it silent.
+func (s *Server) Standby(t testing.TB) *Server {
+	t.Helper()
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	copied, err := makeServer(func(to *Server) *exec.Cmd {
+		return to.command("sh", "-c", `cp -a "$1" "$2" && touch "$2/standby.signal"`, "sh", s.data(), to.data())
+	}, WithSetting("primary_conninfo", fmt.Sprintf("host=127.0.0.1 port=%d user=postgres application_name=%s", s.port, standbyName)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := copied.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	s.settings["synchronous_standby_names"] = standbyName
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+// Promote makes a running standby a primary. Its own primary must have ended.
+func (s *Server) Promote(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
+	if err != nil {
+		return fmt.Errorf("pgtest: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is left to be lost
+	var promoted bool
+	if err := conn.QueryRow(ctx, `select pg_promote()`).Scan(&promoted); err != nil || !promoted {
+		return fmt.Errorf("pgtest: promote: %t, %w", promoted, err)
+	}
+	return nil
+}
