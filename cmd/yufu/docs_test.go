@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
@@ -105,6 +106,15 @@ func TestSettings(t *testing.T) {
 				if !settings[v] {
 					t.Errorf("%s names %s, which nothing reads", name, v)
 				}
+			}
+		}
+	})
+
+	t.Run("have_no_name_that_Kubernetes_injects", func(t *testing.T) {
+		t.Parallel()
+		for v := range readVariables(t) {
+			if setting.CheckEnviron([]string{v + "=tcp://10.96.0.7:80"}, nil) == nil {
+				t.Errorf("a Service of the namespace sets %s", v)
 			}
 		}
 	})

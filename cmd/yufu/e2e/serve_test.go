@@ -57,6 +57,29 @@ func (d *deployment) service(p *process) *service {
 	return &service{harness: d.harness, base: p.base("public"), admin: p.base("admin"), app: testApp, sim: d.sim}
 }
 
+// TestBesideOtherServices runs the program in a container of Kubernetes, in whose
+// namespace there are Services called yufu, yufu-admin and yufu-postgresql.
+func TestBesideOtherServices(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	for service, port := range map[string]string{"YUFU": "8080", "YUFU_ADMIN": "8081", "YUFU_POSTGRESQL": "5432"} {
+		at := "tcp://10.96.0.7:" + port
+		d.env = d.env.with(settings{
+			service + "_SERVICE_HOST": "10.96.0.7", service + "_SERVICE_PORT": port, service + "_SERVICE_PORT_HTTP": port, service + "_PORT": at,
+			service + "_PORT_" + port + "_TCP": at, service + "_PORT_" + port + "_TCP_PROTO": "tcp",
+			service + "_PORT_" + port + "_TCP_PORT": port, service + "_PORT_" + port + "_TCP_ADDR": "10.96.0.7",
+		})
+	}
+	h.mustRun(d.env, "", "version")
+	_, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	s.logIn("alice")
+	if r := h.run(d.env.with(settings{"YUFU_ADMIN_PORT": "8081"}), "", "version"); r.code != 2 {
+		t.Errorf("a misspelled YUFU_ADMIN_LISTEN: exit code %d: %s", r.code, r.stderr)
+	}
+}
+
 func TestReplicas(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -21,15 +22,14 @@ import (
 // envPrefix starts all our variables.
 const envPrefix = "YUFU_"
 
-// CheckEnviron refuses YUFU_ variables that nobody reads: a misspelled setting
-// silently left at its default is worse than a start that fails. What
-// Kubernetes injects for a Service named yufu is let through. Known holds the
-// names that some subcommand reads.
+// CheckEnviron refuses YUFU_ variables that no command reads: a misspelled setting
+// silently left at its default is worse than a start that fails. What Kubernetes
+// injects is let through. Known holds the names that some subcommand reads.
 func CheckEnviron(environ []string, known []string) error {
 	var unknown []string
 	for _, kv := range environ {
-		name, _, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) || injected(name) {
+		name, value, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) || injected(name, value) {
 			continue
 		}
 		unknown = append(unknown, name)
@@ -41,10 +41,19 @@ func CheckEnviron(environ []string, known []string) error {
 	return fmt.Errorf("no setting is called %s; unset it, or correct its name (yufu serve --help lists them)", strings.Join(unknown, ", "))
 }
 
-// injected reports whether Kubernetes makes a variable of this name for a
-// Service called yufu.
-func injected(name string) bool {
-	return strings.HasPrefix(name, envPrefix+"SERVICE_") || name == envPrefix+"PORT" || strings.HasPrefix(name, envPrefix+"PORT_")
+// serviceVariable matches the names of variables that Kubernetes gives every
+// container for a Service of its namespace that is called yufu, yufu-admin or
+// yufu-postgresql: the Service's name in capitals, and one of these endings.
+var serviceVariable = regexp.MustCompile(
+	`^YUFU_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+
+// serviceURL matches the value of the variable that ends in _PORT alone. A number
+// there is no Service's: it is a misspelled setting.
+var serviceURL = regexp.MustCompile(`^(tcp|udp|sctp)://`)
+
+// injected reports whether Kubernetes makes this variable for a Service.
+func injected(name, value string) bool {
+	return serviceVariable.MatchString(name) || strings.HasSuffix(name, "_PORT") && serviceURL.MatchString(value)
 }
 
 // maxSecretFile bounds a secret file: whatever is larger is another file.

@@ -21,11 +21,44 @@ func wantError(t *testing.T, err error, parts ...string) {
 }
 
 func TestCheckEnviron(t *testing.T) {
-	known := []string{"YUFU_LISTEN"}
-	if err := CheckEnviron([]string{"HOME=/", "YUFU_LISTEN=x", "YUFU_SERVICE_HOST=1", "YUFU_PORT=tcp://1", "YUFU_PORT_80_TCP=x"}, known); err != nil {
-		t.Error(err)
+	known := []string{"YUFU_LISTEN", "YUFU_ADMIN_LISTEN"}
+	t.Run("takes settings and what is not ours", func(t *testing.T) {
+		if err := CheckEnviron([]string{"HOME=/", "YUFU_LISTEN=x", "YUFU_ADMIN_LISTEN=", "YUFUX=1", "A_YUFU_B=1"}, known); err != nil {
+			t.Error(err)
+		}
+	})
+	// As a container gets them for Services of its namespace, named and with a port
+	// called http, or two, over each transport.
+	for _, service := range []string{"YUFU", "YUFU_ADMIN", "YUFU_POSTGRESQL", "YUFU_LISTEN", "YUFU_2", "YUFU_PORT", "YUFU_SERVICE_HOST"} {
+		t.Run("takes what Kubernetes injects for "+service, func(t *testing.T) {
+			environ := []string{
+				service + "_SERVICE_HOST=10.96.0.7", service + "_SERVICE_PORT=8081",
+				service + "_SERVICE_PORT_HTTP=8081", service + "_SERVICE_PORT_HTTP_2=8082", service + "_PORT=tcp://10.96.0.7:8081",
+			}
+			for _, port := range []string{"8081_TCP", "53_UDP", "9_SCTP"} {
+				environ = append(environ, service+"_PORT_"+port+"=tcp://[fd00::7]:8081", service+"_PORT_"+port+"_PROTO=tcp",
+					service+"_PORT_"+port+"_PORT=8081", service+"_PORT_"+port+"_ADDR=fd00::7")
+			}
+			for _, kv := range environ {
+				if err := CheckEnviron([]string{kv}, known); err != nil {
+					t.Errorf("%s: %v", kv, err)
+				}
+			}
+		})
 	}
-	wantError(t, CheckEnviron([]string{"YUFU_PORTAL=1", "YUFU_LISTEM=x"}, known), "YUFU_LISTEM, YUFU_PORTAL", "--help")
+	for _, kv := range []string{
+		"YUFU_LISTEM=x", "YUFU_PORTAL=1", "YUFU_PORT=8080", "YUFU_ADMIN_PORT=8081", "YUFU_ADMIN_PORT=", "YUFU_ADMIN_PORTS=tcp://10.96.0.7:1",
+		"YUFU_PORT_HTTP=80", "YUFU_PORT_80=1", "YUFU_PORT_80_QUIC=1", "YUFU_PORT_80_TCP_NAME=1", "YUFU_SERVICE=1", "YUFU_SERVICE_KEY_FILE=x",
+		"YUFU_SERVICE_HOSTS=1", "YUFU_XSERVICE_HOST=1", "YUFU_SERVICE_PORTS=1", "YUFU_SERVICE_PORT_=1", "YUFU_admin_SERVICE_HOST=1", "YUFU_=1",
+	} {
+		t.Run("refuses "+kv, func(t *testing.T) {
+			name, _, _ := strings.Cut(kv, "=")
+			wantError(t, CheckEnviron([]string{kv, "YUFU_ADMIN_SERVICE_HOST=10.96.0.7"}, known), "no setting is called "+name+";", "--help")
+		})
+	}
+	t.Run("names all that it refuses", func(t *testing.T) {
+		wantError(t, CheckEnviron([]string{"YUFU_PORTAL=1", "YUFU_LISTEM=x"}, known), "YUFU_LISTEM, YUFU_PORTAL")
+	})
 }
 
 func TestReadSecretFile(t *testing.T) {
