@@ -228,6 +228,11 @@ func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
 // (§3.2), although response_types_supported is required (§2): the stock clients
 // that we test with (openid-client, oauth4webapi, go-oidc) read a document
 // without it, and a response type that does not work would mislead people.
+//
+// There are no ID tokens. Software that checks access tokens as if they were ID
+// tokens (go-oidc, and oauth2-proxy on top of it) takes the algorithms from
+// id_token_signing_alg_values_supported (OpenID Connect Discovery 1.0 §3), and
+// accepts only RS256 without it.
 type metadataDocument struct {
 	Issuer                string   `json:"issuer"`
 	TokenEndpoint         string   `json:"token_endpoint"`
@@ -239,6 +244,8 @@ type metadataDocument struct {
 
 	IntrospectionEndpoint    string   `json:"introspection_endpoint"`
 	IntrospectionAuthMethods []string `json:"introspection_endpoint_auth_methods_supported"`
+
+	SigningAlgs []string `json:"id_token_signing_alg_values_supported"`
 }
 
 func metadata(issuer string) []byte {
@@ -255,6 +262,7 @@ func metadata(issuer string) []byte {
 		// A service key, in either form (RFC 8414 §2: methods of the token
 		// endpoint's registry, or types of access tokens).
 		IntrospectionAuthMethods: []string{"client_secret_basic", "Bearer"},
+		SigningAlgs:              auth.SigningAlgs(),
 	})
 	if err != nil {
 		panic(err) // strings always encode

@@ -86,6 +86,7 @@ func TestMetadata(t *testing.T) {
 		"token_endpoint_auth_methods_supported": []any{"none"},
 		"revocation_endpoint_auth_methods_supported": []any{"none"},
 		"introspection_endpoint":                     sessiontest.Issuer + "/oauth2/introspect", "introspection_endpoint_auth_methods_supported": []any{"client_secret_basic", "Bearer"},
+		"id_token_signing_alg_values_supported": []any{"ES256", "EdDSA", "RS256"},
 	}, a.members(t)); d != "" {
 		t.Error(d)
 	}
