@@ -11,7 +11,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/bearer/bearertest"
 	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
@@ -66,42 +69,64 @@ func TestRecipes(t *testing.T) {
 	other.app = otherApp
 	key := d.serviceKey("service")
 
-	for name, command := range map[string]func(t *testing.T, dir string) []string{
-		"Node": func(t *testing.T, dir string) []string {
-			t.Helper()
-			node, err := exec.LookPath("node")
-			if err != nil {
-				t.Fatal("Node.js is missing; to install it: sudo make deps")
-			}
-			modules, err := filepath.Abs("node_modules")
-			if err == nil {
-				err = os.Symlink(modules, filepath.Join(dir, "node_modules"))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			return []string{node, write(t, filepath.Join(dir, "server.mjs"), recipe(t, page, "js"))}
+	for name, language := range map[string]struct {
+		// command returns the program with its arguments, and its environment.
+		command func(t *testing.T, dir string) (args, env []string)
+		// says is where the program says that it listens.
+		says func(p *process) *output
+		// iat: it refuses a token of the far future.
+		iat bool
+	}{
+		"Node": {
+			command: func(t *testing.T, dir string) (args, env []string) {
+				t.Helper()
+				node, err := exec.LookPath("node")
+				if err != nil {
+					t.Fatal("Node.js is missing; to install it: sudo make deps")
+				}
+				modules, err := filepath.Abs("node_modules")
+				if err == nil {
+					err = os.Symlink(modules, filepath.Join(dir, "node_modules"))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				return []string{node, write(t, filepath.Join(dir, "server.mjs"), recipe(t, page, "js"))}, nil
+			},
+			says: func(p *process) *output { return p.stdout },
 		},
-		"Python": func(t *testing.T, dir string) []string {
-			t.Helper()
-			return []string{pythonWithJWT(t), write(t, filepath.Join(dir, "server.py"), recipe(t, page, "python"))}
+		"Python": {
+			command: func(t *testing.T, dir string) (args, env []string) {
+				t.Helper()
+				return []string{pythonWithJWT(t), write(t, filepath.Join(dir, "server.py"), recipe(t, page, "python"))}, nil
+			},
+			says: func(p *process) *output { return p.stdout },
+			iat:  true,
+		},
+		"PHP": {
+			command: func(t *testing.T, dir string) (args, env []string) {
+				t.Helper()
+				php, libraries := program(t, "php")
+				return []string{php, "-S", "127.0.0.1:0", write(t, filepath.Join(dir, "server.php"), recipe(t, page, "php"))},
+					append(libraries, "KEYS_FILE="+filepath.Join(dir, "keys.json"))
+			},
+			says: func(p *process) *output { return p.stderr },
+			iat:  true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, other := s.in(t), other.in(t)
-			args := command(t, t.TempDir())
-			start := func(authURL string) (base string) {
+			start := func(issuer, authURL string) (base string) {
+				args, env := language.command(t, t.TempDir())
 				p := s.prepare(name, nil, nil)
 				p.cmd.Path, p.cmd.Args = args[0], args
-				p.cmd.Env = append(settings{}.environ(), "ISSUER="+s.base, "AUTH_URL="+authURL, "AUDIENCE="+apiAudience, "SERVICE_KEY="+key, "PORT=0")
+				p.cmd.Env = append(settings{}.environ(), "ISSUER="+issuer, "AUTH_URL="+authURL, "AUDIENCE="+apiAudience, "SERVICE_KEY="+key, "PORT=0")
+				p.cmd.Env = append(p.cmd.Env, env...)
 				s.launch(p)
-				const listening = "listening on "
-				text := p.await(p.stdout, "where it listens", func(text string) bool {
-					return strings.Contains(text, listening) && strings.HasSuffix(text, "\n")
-				})
-				_, base, _ = strings.Cut(strings.TrimSpace(text), listening)
-				return base
+				listening := regexp.MustCompile(`(?:listening on |Server \()(http://127\.0\.0\.1:[0-9]+)\)?[^0-9]`)
+				text := p.await(language.says(p), "where it listens", listening.MatchString)
+				return listening.FindStringSubmatch(text)[1]
 			}
 			ask := func(url, authorization string) (status int, user string, header http.Header) {
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -126,7 +151,7 @@ func TestRecipes(t *testing.T) {
 				}
 				return resp.StatusCode, answer.User, resp.Header
 			}
-			base := start(f.url)
+			base := start(s.base, f.url)
 			// The recipes give up after three seconds, which a machine may stall for.
 			get := func(url, authorization string) (status int, user string, header http.Header) {
 				s.eventually("it can tell", func() bool {
@@ -174,6 +199,27 @@ func TestRecipes(t *testing.T) {
 				t.Errorf("after the log-out it is refused offline, which the guide says it is not: %d", status)
 			}
 
+			// Its clock is slow: the service, which is ahead of it, has just issued a token.
+			ahead := bearertest.New(t)
+			base = start(ahead.URL, ahead.URL)
+			issued := func(at time.Duration) string {
+				return "Bearer " + ahead.Token(bearer.Claims{Audience: []string{apiAudience}, IssuedAt: time.Now().Add(at)})
+			}
+			for _, at := range []time.Duration{0, time.Second, 55 * time.Second} {
+				if status, _, _ := get(base+"/orders", issued(at)); status != http.StatusOK {
+					t.Errorf("its clock is %s slow, and it answers a good token %d", at, status)
+				}
+			}
+			late := []time.Duration{-10*time.Minute - time.Second}
+			if language.iat {
+				late = append(late, 5*time.Minute)
+			}
+			for _, at := range late {
+				if status, _, _ := get(base+"/orders", issued(at)); status != http.StatusUnauthorized {
+					t.Errorf("a token that was issued in %s is answered %d", at, status)
+				}
+			}
+
 			// Its own trouble is not the client's fault.
 			short := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Length", "100")
@@ -181,7 +227,7 @@ func TestRecipes(t *testing.T) {
 			}))
 			t.Cleanup(short.Close)
 			for what, authURL := range map[string]string{"nobody": "http://" + netreasontest.UnusedAddr(t), "one whose answers break off": short.URL} {
-				base := start(authURL)
+				base := start(s.base, authURL)
 				for _, path := range []string{"/orders", "/transfers"} {
 					if status, _, header := ask(base+path, "Bearer "+token); status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {
 						t.Errorf("%s with %s for the service: %d %v", path, what, status, header)
