@@ -13,10 +13,12 @@ import (
 // and the breaker are followed from both sides: when a call must be refused, and
 // when it may be.
 type appModel struct {
-	held  map[string]time.Time // callers, until when
-	told  map[string]bool      // since anybody was let in
-	until time.Time            // the whole app, but for a probe now and then
-	probe time.Time            // not before then
+	held  map[string]*held
+	told  map[string]bool // callers, since one was let in
+	until time.Time       // when the hold of the whole app ends
+	// When one more call may go out while the whole app is held back: of a caller
+	// that is not held back, and of the others together.
+	freshNext, heldNext time.Time
 
 	failures []time.Time // of the platform, since an answer that was none
 	recent   []outcome   // all there were
@@ -25,20 +27,26 @@ type appModel struct {
 	probed   int         // good answers since
 }
 
+// held is a caller that is held back, but for one call now and then.
+type held struct {
+	until, next time.Time
+	probe       bool // only because it had its turn while the whole app was
+}
+
 type outcome struct {
 	at     time.Time
 	failed bool
 }
 
 func newAppModel() *appModel {
-	return &appModel{held: map[string]time.Time{}, told: map[string]bool{}}
+	return &appModel{held: map[string]*held{}, told: map[string]bool{}}
 }
 
 const (
-	modelPause  = time.Minute
-	modelProbe  = 3 * time.Second
-	modelOpen   = 5 * time.Second
-	modelWindow = 30 * time.Second
+	modelPause   = time.Minute
+	modelTrickle = time.Second
+	modelOpen    = 5 * time.Second
+	modelWindow  = 30 * time.Second
 )
 
 // surelyOpen reports whether five failures in a row, all of them young, were
@@ -48,20 +56,41 @@ func (a *appModel) surelyOpen(now time.Time) bool {
 	return n >= 5 && now.Before(a.failures[n-1].Add(modelOpen)) && a.failures[n-1].Sub(a.failures[n-5]) < modelWindow-5*time.Second
 }
 
-// wary reports whether the guard may let only a few calls through at once.
-func (a *appModel) wary(at time.Time) bool { return a.doubtful || a.until.After(at) }
+// wary reports whether the guard may let only a few calls of a caller through at
+// once.
+func (a *appModel) wary(caller string, at time.Time) bool {
+	return a.doubtful || a.turn(caller, at) != nil
+}
+
+// turn returns when the next call of a caller that is held back may go out, or nil
+// for a caller that is not.
+func (a *appModel) turn(caller string, at time.Time) *time.Time {
+	h := a.held[caller]
+	if h != nil && !h.until.After(at) {
+		h = nil
+	}
+	switch all := a.until.After(at); {
+	case all && h != nil:
+		return &a.heldNext
+	case all:
+		return &a.freshNext
+	case h != nil && !h.probe:
+		return &h.next
+	}
+	return nil
+}
 
 // mustHaveAdmitted holds that a call which began at a time and went out was not
 // one to hold back.
 func (a *appModel) mustHaveAdmitted(rt *rapid.T, caller string, at time.Time) {
-	if a.held[caller].After(at) {
-		rt.Fatalf("%s was to be held back", caller)
-	}
-	if a.until.After(at) {
-		if at.Before(a.probe) {
-			rt.Fatalf("the app was to be held back")
+	if next := a.turn(caller, at); next != nil {
+		if at.Before(*next) {
+			rt.Fatalf("%s was to be held back", caller)
 		}
-		a.probe = at.Add(modelProbe)
+		*next = at.Add(modelTrickle)
+		if h := a.held[caller]; h == nil || !h.until.After(at) {
+			a.held[caller] = &held{until: at.Add(modelPause), next: *next, probe: true}
+		}
 	}
 	if a.surelyOpen(at) {
 		rt.Fatalf("the breaker was open")
@@ -72,8 +101,8 @@ func (a *appModel) mustHaveAdmitted(rt *rapid.T, caller string, at time.Time) {
 func (a *appModel) mayRefuse(rt *rapid.T, caller string, code auth.Code) {
 	now := time.Now()
 	if code == auth.PlatformQuota {
-		if !a.held[caller].After(now) && !a.until.After(now) {
-			rt.Fatalf("%s is held back, and nobody said so", caller)
+		if next := a.turn(caller, now); next == nil || !now.Before(*next) {
+			rt.Fatalf("%s is held back, and may have a call now", caller)
 		}
 		return
 	}
@@ -90,18 +119,27 @@ func (a *appModel) answered(caller string, code auth.Code, failed bool) {
 	now := time.Now()
 	switch {
 	case code == "":
+		delete(a.held, caller)
 		clear(a.told)
 		a.until = time.Time{}
 	case code == auth.PlatformQuota:
-		for c, until := range a.held {
-			if !until.After(now) {
+		for c, h := range a.held {
+			if !h.until.After(now) {
 				delete(a.held, c)
 				delete(a.told, c)
 			}
 		}
-		a.held[caller], a.told[caller] = now.Add(modelPause), true
+		h := a.held[caller]
+		if h == nil || h.probe {
+			h = &held{next: now.Add(modelTrickle)}
+			a.held[caller], a.told[caller] = h, true
+		}
+		h.until = now.Add(modelPause)
 		if len(a.told) >= 3 {
-			a.until, a.probe = now.Add(modelPause), now.Add(modelProbe)
+			if !a.until.After(now) {
+				a.freshNext, a.heldNext = now.Add(modelTrickle), now.Add(modelTrickle)
+			}
+			a.until = now.Add(modelPause)
 		}
 	}
 	if code == auth.PlatformUnavailable && !failed {

@@ -234,7 +234,7 @@ func (m *faultModel) exchangeAtOnce(rt *rapid.T) {
 		rt.Fatalf("fault %q: %v, want %q once", name, errs, want)
 	}
 	for i, err := range errs {
-		if i != told && !errors.Is(err, auth.CodeUsed) && !(unsent(err) && m.apps[c.app].wary(m.began)) {
+		if i != told && !errors.Is(err, auth.CodeUsed) && !(unsent(err) && m.apps[c.app].wary(caller, m.began)) {
 			rt.Fatalf("fault %q: %v, want %q once", name, errs, want)
 		}
 	}
