@@ -17,8 +17,9 @@ import (
 // burns the platform's quota, and successes widely, because a carrier puts
 // thousands of honest phones behind one address. Only what the platform was
 // asked counts, and a limit that is reached lets one exchange a second through:
-// no cheap request shuts out the others behind an address. Refreshes are not
-// limited, and a failure of the platform or the database does not count.
+// no cheap request shuts out the others behind an address. A failure of the
+// platform or the database does not count. Refreshes are limited by session
+// ([session.Service.Refresh]).
 type ExchangeLimits struct {
 	failures, successes *web.Limiter[clientOfApp]
 	clock               func() time.Time

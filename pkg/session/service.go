@@ -82,10 +82,11 @@ type Config struct {
 	Applied func(ctx context.Context)
 }
 
-// Service is the use cases over sessions. It is safe for concurrent use and
-// keeps no state of its own.
+// Service is the use cases over sessions. It is safe for concurrent use. Its only
+// state is the pace of refreshes.
 type Service struct {
-	c Config
+	c    Config
+	pace *pace
 }
 
 // NewService returns a service, or an error that says which setting is wrong.
@@ -99,7 +100,7 @@ func NewService(c Config) (*Service, error) {
 	if c.Applied == nil {
 		c.Applied = func(context.Context) {}
 	}
-	return &Service{c}, nil
+	return &Service{c: c, pace: newPace(maxPaced)}, nil
 }
 
 // Grant is a token answer: what the client keeps.
@@ -235,8 +236,10 @@ type RefreshRequest struct {
 
 // Refresh renews a session's tokens.
 //
-// Errors: [auth.RefreshInvalid], before the store is touched, for whatever is
-// not our token; else those of [Store.Refresh].
+// Errors, before the store is touched: [auth.RefreshInvalid] for what is not our
+// token, and [auth.RateLimited] for a session that refreshed 30 times at once and
+// is not yet due for the next, which comes after a second; else those of
+// [Store.Refresh].
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) {
 	presented, err := s.c.Codec.Decode(r.RefreshToken.Reveal())
 	if err != nil {
@@ -246,6 +249,9 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		return Grant{}, auth.AppUnknown
 	}
 	now := s.now()
+	if wait := s.pace.wait(presented.Session, now); wait > 0 {
+		return Grant{}, &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errTooFast}
+	}
 	granted, err := s.c.Store.Refresh(ctx, RefreshParams{
 		Session:   presented.Session,
 		Presented: presented.Generation,
@@ -261,8 +267,14 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 	if err != nil {
 		return Grant{}, err
 	}
+	if granted.Verdict == Rotate || granted.Verdict == RolledBack {
+		s.pace.rotated(presented.Session, now)
+	}
 	return s.grant(granted, now)
 }
+
+// errTooFast is the cause under [auth.RateLimited], for the log.
+var errTooFast = errors.New("session: this session is refreshed too often")
 
 // RevokeRequest is a token whose session is to end (RFC 7009).
 type RevokeRequest struct {

@@ -30,6 +30,9 @@ func (p *phone) use(s *service, stop *atomic.Bool, answered func()) {
 		if err != nil {
 			return
 		}
+		if a.code() == "rate_limited" {
+			continue // one a second gets through
+		}
 		if p.err = a.failure(); p.err != nil {
 			return
 		}

@@ -1,0 +1,61 @@
+package session
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+func TestPaceMemory(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	spend := func(p *pace, id uuid.UUID, now time.Time) {
+		for range 10 * rotationBurst { // together: none waited for another
+			p.rotated(id, now)
+		}
+	}
+	t.Run("is bounded under a flood, and the youngest stay known", func(t *testing.T) {
+		t.Parallel()
+		const limit = 1 << 10
+		p := newPace(limit)
+		for range 10 * limit {
+			id := uuid.New()
+			spend(p, id, now)
+			if p.wait(id, now) != rotationPause {
+				t.Fatal("a session that just spent its burst is not held back")
+			}
+			if n := len(p.young) + len(p.old); n > limit {
+				t.Fatalf("%d sessions are remembered, want %d at most", n, limit)
+			}
+		}
+	})
+	t.Run("forgets only what says nothing any more", func(t *testing.T) {
+		t.Parallel()
+		p := newPace(1 << 10)
+		id := uuid.New()
+		spend(p, id, now)
+		for i := range 28 {
+			at := now.Add(time.Duration(i) * time.Second)
+			p.rotated(uuid.New(), at)
+			if i == 0 && p.wait(id, at) != rotationPause {
+				t.Error("at once: no wait")
+			}
+		}
+		for i := range 100 {
+			p.rotated(uuid.New(), now.Add(time.Duration(i)*30*time.Second))
+		}
+		if n := len(p.young) + len(p.old); n > 2 {
+			t.Errorf("%d sessions are remembered, want 2", n)
+		}
+	})
+	t.Run("a clock that went back delays nobody for long", func(t *testing.T) {
+		t.Parallel()
+		p := newPace(1 << 10)
+		id := uuid.New()
+		spend(p, id, now)
+		if wait := p.wait(id, now.Add(-time.Hour)); wait != rotationPause {
+			t.Errorf("wait %s, want %s", wait, rotationPause)
+		}
+	})
+}

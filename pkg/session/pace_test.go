@@ -1,0 +1,93 @@
+package session_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+func TestRefreshPace(t *testing.T) {
+	t.Parallel()
+	// rotate refreshes until it is refused, and returns how often it was not.
+	rotate := func(t *testing.T, w *world, token auth.Secret) (n int, last auth.Secret) {
+		t.Helper()
+		for ; n < 1000; n++ {
+			g, err := w.Refresh(token)
+			if auth.CodeOf(err) == auth.RateLimited {
+				return n, token
+			}
+			token = must(g, err)(t).RefreshToken
+		}
+		t.Fatal("a thousand refreshes, and no limit")
+		return 0, ""
+	}
+	t.Run("a session rotates 30 times at once, and then once a second", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		n, token := rotate(t, w, w.Login("alice").RefreshToken)
+		if n != 30 {
+			t.Errorf("%d rotations at once, want 30", n)
+		}
+		calls := w.store.calls.Load()
+		_, err := w.Refresh(token)
+		var e *auth.Error
+		if !errors.As(err, &e) || e.Code != auth.RateLimited || e.RetryAfter != time.Second {
+			t.Errorf("%v, want rate_limited for 1s", err)
+		}
+		if w.store.calls.Load() != calls {
+			t.Error("a refused refresh reached the store")
+		}
+		for range 40 {
+			w.Clock.Advance(time.Second)
+			if n, token = rotate(t, w, token); n != 1 {
+				t.Fatalf("%d rotations in a second, want 1", n)
+			}
+		}
+		w.Clock.Advance(time.Hour)
+		if n, _ = rotate(t, w, token); n != 30 {
+			t.Errorf("%d rotations after an hour, want 30", n)
+		}
+	})
+	t.Run("other sessions of the same user go on", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		rotate(t, w, w.Login("alice").RefreshToken)
+		must(w.Refresh(w.Login("alice").RefreshToken))(t)
+	})
+	t.Run("what is no rotation does not count", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		first := w.Login("alice").RefreshToken
+		second := must(w.Refresh(first))(t).RefreshToken
+		for range 100 {
+			if g := must(w.Refresh(first))(t); g.Verdict != session.Replay {
+				t.Fatalf("%v", g.Verdict)
+			}
+			mangled := []byte(second.Reveal())
+			mangled[len(mangled)-5] ^= 1
+			if _, err := w.Refresh(auth.Secret(mangled)); auth.CodeOf(err) != auth.RefreshInvalid {
+				t.Fatalf("%v", err)
+			}
+		}
+		if n, _ := rotate(t, w, second); n != 29 {
+			t.Errorf("%d rotations are left, want 29", n)
+		}
+	})
+	t.Run("a replay over the limit has its turn within a second", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		_, token := rotate(t, w, w.Login("alice").RefreshToken)
+		w.Clock.Advance(time.Second)
+		must(w.Refresh(token))(t) // and the answer is lost
+		if _, err := w.Refresh(token); auth.CodeOf(err) != auth.RateLimited {
+			t.Errorf("%v, want rate_limited", err)
+		}
+		w.Clock.Advance(time.Second)
+		if g := must(w.Refresh(token))(t); g.Verdict != session.Replay {
+			t.Errorf("%v", g.Verdict)
+		}
+	})
+}
