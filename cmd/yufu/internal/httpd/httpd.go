@@ -66,7 +66,7 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 	failed := make(chan error, len(endpoints))
 	for i, e := range endpoints {
 		servers[i] = &http.Server{
-			Handler: closeWhenAmbiguous(e.Handler),
+			Handler: noSniff(closeWhenAmbiguous(e.Handler)),
 			// The router answers OPTIONS * like everything else.
 			DisableGeneralOptionsHandler: true,
 			ReadHeaderTimeout:            readHeaderTimeout,
@@ -108,6 +108,15 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 		}
 	}
 	return err
+}
+
+// noSniff is a middleware that has every answer say what it is: a browser must
+// not look for a web page in JSON that quotes its input.
+func noSniff(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
 }
 
 // closeWhenAmbiguous is a middleware that ends the connection after a request

@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"slices"
@@ -265,6 +266,14 @@ func (c *conn) Read(b []byte) (int, error) {
 // Write implements [net.Conn].
 func (c *conn) Write(b []byte) (int, error) {
 	before := c.enter(writing, busy, body)
+	if line, rest, ok := bytes.Cut(b, []byte("\r\n")); ok && (before == idle || before == header) {
+		// The server refuses a request before any handler sees it.
+		const noSniff = "\r\nX-Content-Type-Options: nosniff\r\n"
+		if _, err := c.Conn.Write(slices.Concat(line, []byte(noSniff), rest)); err != nil {
+			return 0, err
+		}
+		return len(b), nil
+	}
 	n, err := c.Conn.Write(b)
 	if before == busy || before == body {
 		c.enter(before, writing)

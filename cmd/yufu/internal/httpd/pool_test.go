@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -417,4 +418,47 @@ func TestIdleTimeUnderPressure(t *testing.T) {
 	wantDeadline("with an earlier deadline", now.Add(time.Second), now.Add(time.Second))
 	first.enter(busy)
 	wantDeadline("in a request", late, late)
+}
+
+func TestNoSniff(t *testing.T) {
+	l := listen(t)
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error)
+	h := http.NewServeMux()
+	h.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") })
+	go func() {
+		served <- Serve(ctx, slog.New(slog.DiscardHandler), time.Minute, func() {}, Endpoint{Name: "public", Listener: l, Handler: h, MaxConnections: 10})
+	}()
+	for name, tc := range map[string]struct {
+		send string
+		want int
+	}{
+		"a success":                 {"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200},
+		"an unknown address":        {"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404},
+		"an unknown method":         {"PUT / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405},
+		"a request without a host":  {"GET / HTTP/1.1\r\n\r\n", 400},
+		"no HTTP":                   {"<script>\r\n\r\n", 400},
+		"a header that is too long": {"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431},
+		"an unknown encoding":       {"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501},
+		"an unknown version":        {"GET / HTTP/3.0\r\nHost: x\r\n\r\n", 505},
+		"an unknown expectation":    {"GET / HTTP/1.1\r\nHost: x\r\nExpect: more\r\nConnection: close\r\n\r\n", 417},
+	} {
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, tc.send) // it may answer before it has heard all
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := resp.Header.Values("X-Content-Type-Options"); resp.StatusCode != tc.want || !slices.Equal(got, []string{"nosniff"}) {
+			t.Errorf("%s: %d with X-Content-Type-Options %q, want %d with nosniff", name, resp.StatusCode, got, tc.want)
+		}
+		_ = c.Close()
+	}
+	stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 }
