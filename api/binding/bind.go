@@ -44,7 +44,7 @@ type grantAnswer struct {
 }
 
 func (h *Handler) bind(w http.ResponseWriter, r *http.Request) error {
-	token, err := web.BearerToken(r)
+	token, err := h.bearer(r)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ type previewAnswer struct {
 }
 
 func (h *Handler) preview(w http.ResponseWriter, r *http.Request) error {
-	token, err := web.BearerToken(r)
+	token, err := h.bearer(r)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package binding_test
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
 // binding sends a request to /v1/binding and what the URL says after it.
@@ -184,4 +187,38 @@ func TestBind(t *testing.T) {
 		}
 		w.binding(t, http.MethodPut, "", token, "application/json", byFacts).want(t, 405, "method_not_allowed")
 	})
+}
+
+// unread is a body of which nothing may be read.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body of a stranger was read")
+	return 0, io.EOF
+}
+
+func TestBodiesOfStrangers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	g := w.Login("alice")
+	ended := w.Login("bob")
+	if err := w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: ended.RefreshToken}); err != nil {
+		t.Fatal(err)
+	}
+	for name, token := range map[string]auth.Secret{
+		"no token": "", "a forged token": g.AccessToken[:len(g.AccessToken)-4] + "AAAA", "a refresh token": g.RefreshToken, "a token of an ended session": ended.AccessToken,
+	} {
+		for _, path := range []string{"/v1/binding", "/v1/binding/preview"} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, unread{t})
+			r.Header.Set("Content-Type", "application/json")
+			if token != "" {
+				r.Header.Set("Authorization", "Bearer "+token.Reveal())
+			}
+			got := httptest.NewRecorder()
+			w.handler.ServeHTTP(got, r)
+			if got.Code != http.StatusUnauthorized {
+				t.Errorf("POST %s with %s: %d %s, want 401", path, name, got.Code, got.Body)
+			}
+		}
+	}
 }

@@ -91,6 +91,17 @@ func (h *Handler) me(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
+// bearer returns the access token of a request, if it is good. It comes before
+// the body is read: strangers have none of it parsed. The use case looks again.
+func (h *Handler) bearer(r *http.Request) (auth.Secret, error) {
+	token, err := web.BearerToken(r)
+	if err != nil {
+		return "", err
+	}
+	_, err = h.sessions.Authenticate(r.Context(), token)
+	return token, err
+}
+
 // logSession puts into the request's log line who asks.
 func logSession(r *http.Request, s *auth.Session) {
 	web.EventOf(r.Context()).Add(

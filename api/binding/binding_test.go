@@ -34,6 +34,7 @@ type world struct {
 	*sessiontest.Fixture
 	bindings *bindingtest.Fixture
 	db       *sql.DB
+	handler  http.Handler
 	url      string
 	client   *http.Client // holds all traffic against the contract
 }
@@ -63,7 +64,7 @@ func newWorld(t *testing.T) *world {
 	binding.New(w.Service, w.bindings.Binding).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
-	w.url = srv.URL
+	w.handler, w.url = r, srv.URL
 	transport := apitest.NewTransport(t, nil)
 	transport.Watch(w.url, apitest.Public)
 	w.client = &http.Client{Transport: transport}
