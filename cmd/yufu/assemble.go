@@ -62,6 +62,8 @@ type parts struct {
 	applied func(ctx context.Context)
 	// webhooks ask the apps' own back ends.
 	webhooks *webhook.Client
+	// guard, if there is one, stands before both listeners.
+	guard func(http.Handler) http.Handler
 	// extra endpoints live and end with the service: the simulator of yufu dev.
 	extra []httpd.Endpoint
 }
@@ -146,11 +148,15 @@ func serve(ctx context.Context, p parts) error {
 	defer owned.Wait()
 	defer stop()
 
+	admin := adminRouter(p.log, checker, metrics, p.adminProxies, adminAPI)
+	if p.guard != nil {
+		public, admin = p.guard(public), p.guard(admin)
+	}
 	endpoints := append([]httpd.Endpoint{
 		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections, Proxies: p.proxies},
 	}, p.extra...)
 	endpoints = append(endpoints, httpd.Endpoint{
-		Name: "admin", Listener: p.admin, Handler: adminRouter(p.log, checker, metrics, p.adminProxies, adminAPI),
+		Name: "admin", Listener: p.admin, Handler: admin,
 		MaxConnections: maxAdminConnections, Proxies: p.adminProxies,
 	})
 	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)

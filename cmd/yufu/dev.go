@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -97,7 +98,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("%s: %w", dir.Path("master.key"), err)
 	}
 
-	p := parts{log: log, sealer: sealer, lifetimes: c.lifetimeFlags, rotation: c.policy(c.SessionMaxTTL), limits: c.limitFlags, verifyCookie: c.VerifyCookie, grace: c.ShutdownTimeout}
+	p := parts{guard: loopbackOnly, log: log, sealer: sealer, lifetimes: c.lifetimeFlags, rotation: c.policy(c.SessionMaxTTL), limits: c.limitFlags, verifyCookie: c.VerifyCookie, grace: c.ShutdownTimeout}
 	if p.public, err = httpd.Listen(ctx, "YUFU_LISTEN", c.Listen); err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		p.wechatURL = "http://" + sim.Addr().String()
 		t.Sim = p.wechatURL
 		webhookURL = p.wechatURL + devWebhookPath
-		p.extra = []httpd.Endpoint{withBusiness(simulatorEndpoint(sim, wechatsim.Config{}))}
+		p.extra = []httpd.Endpoint{simulatorEndpoint(sim, withBusiness(wechatsim.New(wechatsim.Config{}).Handler()))}
 	}
 	if p.webhooks, err = (webhookFlags{}).client(true); err != nil {
 		return err
@@ -208,6 +209,6 @@ func isAdminKey(ctx context.Context, s store, dir datadir.Dir) (bool, error) {
 }
 
 // simulatorEndpoint is the WeChat simulator on a listener.
-func simulatorEndpoint(l net.Listener, cfg wechatsim.Config) httpd.Endpoint {
-	return httpd.Endpoint{Name: "wechatsim", Listener: l, Handler: wechatsim.New(cfg).Handler()}
+func simulatorEndpoint(l net.Listener, simulator http.Handler) httpd.Endpoint {
+	return httpd.Endpoint{Name: "wechatsim", Listener: l, Handler: loopbackOnly(simulator), MaxConnections: maxAdminConnections}
 }

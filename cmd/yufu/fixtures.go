@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/seal"
@@ -112,16 +111,14 @@ func devBusiness(w http.ResponseWriter, r *http.Request) {
 }
 
 // withBusiness adds the simulated business back end to the simulator.
-func withBusiness(simulator httpd.Endpoint) httpd.Endpoint {
-	platform := simulator.Handler
-	simulator.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func withBusiness(simulator http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == devWebhookPath && r.Method == http.MethodPost {
 			devBusiness(w, r)
 			return
 		}
-		platform.ServeHTTP(w, r)
+		simulator.ServeHTTP(w, r)
 	})
-	return simulator
 }
 
 // openFacts opens the key of the facts, and makes it on the first start.

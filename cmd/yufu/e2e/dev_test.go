@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -133,8 +134,9 @@ func checkTour(t *testing.T, h *harness, steps [][]string) string {
 		t.Errorf("after the revocation, who am I prints %s", after.Body)
 	}
 	bound, refreshed := read(steps[5][0]), read(steps[5][1])
+	// The binding answers a token only when it changed something: the first time.
 	for _, a := range []*answer{bound, refreshed} {
-		if !strings.Contains(a.Body, `"bound":true`) || !strings.Contains(a.Body, `"name":"李雷"`) || a.Doc.AccessToken == "" {
+		if !strings.Contains(a.Body, `"bound":true`) || !strings.Contains(a.Body, `"name":"李雷"`) || a == refreshed && a.Doc.AccessToken == "" {
 			t.Errorf("the binding prints %s", a.Body)
 		}
 	}
@@ -170,6 +172,15 @@ func TestDev(t *testing.T) {
 			t.Errorf("alice was %s and is %s", user, after.Doc.UUID)
 		}
 		s.me(after.Doc.AccessToken).want(s, 200, "")
+	})
+
+	t.Run("answers no page of another site, on none of its ports", func(t *testing.T) {
+		t.Parallel()
+		h := newHarness(t)
+		p, s := h.dev("yufu dev", filepath.Join(t.TempDir(), "data"))
+		for _, base := range []string{s.base, s.admin, p.base("wechatsim")} {
+			wantOwnSiteOnly(t, base)
+		}
 	})
 
 	t.Run("keeps its folder to itself", func(t *testing.T) {
@@ -265,4 +276,39 @@ func TestDev(t *testing.T) {
 			}
 		}
 	})
+}
+
+// wantOwnSiteOnly holds that a program for development answers no name but this
+// machine's, and takes nothing that a page of another site sends.
+func wantOwnSiteOnly(t *testing.T, base string) {
+	t.Helper()
+	ask := func(method, host, origin string) int {
+		req, err := http.NewRequestWithContext(t.Context(), method, base+"/sim/codes", strings.NewReader(`{"user":"alice"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		req.Header.Set("Content-Type", "application/json")
+		if origin != "" {
+			req.Header.Set("Origin", origin)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if got := resp.Header.Get("X-Content-Type-Options"); got != "nosniff" {
+			t.Errorf("%s: X-Content-Type-Options %q, want nosniff", base, got)
+		}
+		return resp.StatusCode
+	}
+	if got := ask(http.MethodGet, "evil.example.com", ""); got != http.StatusMisdirectedRequest {
+		t.Errorf("%s with a foreign host: %d, want 421", base, got)
+	}
+	if got := ask(http.MethodPost, "", "https://evil.example.com"); got != http.StatusForbidden {
+		t.Errorf("%s from a foreign page: %d, want 403", base, got)
+	}
+	if got := ask(http.MethodPost, "", ""); got == http.StatusForbidden || got == http.StatusMisdirectedRequest {
+		t.Errorf("%s from a program: %d", base, got)
+	}
 }

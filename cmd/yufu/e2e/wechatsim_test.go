@@ -53,6 +53,8 @@ func TestWechatsim(t *testing.T) {
 		}
 	})
 
+	t.Run("answers no page of another site", func(t *testing.T) { wantOwnSiteOnly(t, sim.base) })
+
 	t.Run("ends in good order", func(t *testing.T) {
 		p.stop()
 	})

@@ -52,7 +52,7 @@ class User {
   }
 
   async code() {
-    const answer = await fetch(`${task.sim}/sim/codes`, { method: 'POST', body: JSON.stringify({ user: `${this.program.name}-${this.n}` }) })
+    const answer = await fetch(`${task.sim}/sim/codes`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ user: `${this.program.name}-${this.n}` }) })
     return (await answer.json()).code
   }
 

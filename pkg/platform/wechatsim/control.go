@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -30,7 +31,9 @@ The platform:  GET  /sns/jscode2session
                GET  /wxa/checksession
                GET  /wxa/resetusersessionkey
 
-The controls:  POST /sim/codes           {"user":"alice"}  ->  {"code":"..."}
+The controls take bodies with Content-Type: application/json.
+
+               POST /sim/codes           {"user":"alice"}  ->  {"code":"..."}
                POST /sim/phone-codes     {"user":"alice","phone":"13800001002"}
                POST /sim/faults          {"errcode":-1,"count":1}
                     or "drop", "empty", "malformed": true, "status":502, "delay_ms":500;
@@ -91,6 +94,11 @@ func (s *Simulator) serveControl(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusMethodNotAllowed, r.URL.Path+" takes "+allow)
 		return
 	}
+	// A web page can send other types to any address without being asked.
+	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Method == http.MethodPost && (err != nil || mediaType != "application/json") {
+		writeError(w, http.StatusUnsupportedMediaType, "send the body with Content-Type: application/json; with curl: -H 'Content-Type: application/json'")
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		writeError(w, http.StatusBadRequest, "the body is cut off or longer than 1 MiB")
@@ -129,8 +137,7 @@ func writeError(w http.ResponseWriter, status int, message string) {
 	_, _ = w.Write(append(encodeJSON(map[string]string{"error": message}), '\n'))
 }
 
-// decodeControl reads the one JSON object a control takes, whatever its
-// Content-Type: curl -d does not send the right one.
+// decodeControl reads the one JSON object a control takes.
 func decodeControl(body []byte, into any, example string) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()

@@ -77,10 +77,31 @@ func TestControl(t *testing.T) {
 		} {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/sim/codes", strings.NewReader(`{"user":"alice"}`))
 			r.Host = host
+			r.Header.Set("Content-Type", "application/json")
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
 			if w.Code != want || strings.Contains(w.Body.String(), `"code"`) != (want == http.StatusOK) {
 				t.Errorf("Host %q: status %d, want %d: %s", host, w.Code, want, w.Body)
+			}
+		}
+	})
+	t.Run("takes no body that a web page can send without being asked", func(t *testing.T) {
+		t.Parallel()
+		h := New(Config{}).Handler()
+		for contentType, want := range map[string]int{
+			"application/json": http.StatusOK, "application/json; charset=utf-8": http.StatusOK,
+			"": http.StatusUnsupportedMediaType, "text/plain": http.StatusUnsupportedMediaType, "application/x-www-form-urlencoded": http.StatusUnsupportedMediaType,
+			"multipart/form-data": http.StatusUnsupportedMediaType, "text/plain; application/json": http.StatusUnsupportedMediaType,
+		} {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/sim/codes", strings.NewReader(`{"user":"alice"}`))
+			r.Host = "localhost"
+			if contentType != "" {
+				r.Header.Set("Content-Type", contentType)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("%q: status %d, want %d: %s", contentType, w.Code, want, w.Body)
 			}
 		}
 	})

@@ -21,6 +21,7 @@ func FuzzControls(f *testing.F) {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body))
 		r.URL.Path, r.Host = path, "127.0.0.1:8082"
+		r.Header.Set("Content-Type", "application/json")
 		s.Handler().ServeHTTP(w, r)
 		switch w.Code {
 		case http.StatusOK, http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed:

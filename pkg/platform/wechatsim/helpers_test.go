@@ -97,6 +97,9 @@ func (s *sim) try(method, path, body string) (answer, error) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	if strings.HasPrefix(path, "/sim/") {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	req.Close = true // nothing is repeated, nothing stays behind
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
