@@ -40,6 +40,9 @@ var bodies = map[string]func(http.ResponseWriter, *http.Request) ([]byte, error)
 // queries are the parameters that the operations take in the query.
 var queries = map[string]map[string]bool{
 	"GET /admin/v1/service-keys": formNames[ListServiceKeysParams](),
+
+	"DELETE /admin/v1/service-keys/{id}": formNames[RevokeServiceKeyParams](),
+
 	"GET /admin/v1/signing-keys": formNames[ListSigningKeysParams](),
 
 	"GET /admin/v1/persons":                    formNames[ListPersonsParams](),

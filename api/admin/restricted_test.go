@@ -113,9 +113,9 @@ var restrictedOperations = map[string]struct {
 }{
 	"POST /admin/v1/revocations": {may: true}, // but neither a person nor all
 
-	"GET /admin/v1/service-keys":         {},
-	"POST /admin/v1/service-keys":        {body: `{"name":"x","scope":"admin"}`},
-	"DELETE /admin/v1/service-keys/{id}": {},
+	"GET /admin/v1/service-keys":         {may: true},
+	"POST /admin/v1/service-keys":        {may: true}, // a subset of its own scopes and apps
+	"DELETE /admin/v1/service-keys/{id}": {may: true},
 	"PATCH /admin/v1/service-keys/{id}":  {body: `{"pinned_app":"` + sessiontest.AppID + `"}`},
 
 	"GET /admin/v1/signing-keys":               {},

@@ -472,7 +472,9 @@ type KeyUse = string
 
 // NewServiceKey defines model for NewServiceKey.
 type NewServiceKey struct {
-	ID ServiceKeyID `json:"id"`
+	// ExpiresAt When it stops working; null means never.
+	ExpiresAt *time.Time   `json:"expires_at"`
+	ID        ServiceKeyID `json:"id"`
 
 	// Key The secret. The prefix lets scanners find leaked ones.
 	Key string `json:"key"`
@@ -669,8 +671,14 @@ type RotationRequest struct {
 // ServiceKey defines model for ServiceKey.
 type ServiceKey struct {
 	// Apps The apps it is restricted to; empty means all.
-	Apps      []AppID      `json:"apps"`
-	CreatedAt time.Time    `json:"created_at"`
+	Apps      []AppID   `json:"apps"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// Creator The actor who made it, as the audit trail names actors; for example `cli`, or `service_key:<id>` for another key.
+	Creator string `json:"creator"`
+
+	// ExpiresAt When it stops working; null means never.
+	ExpiresAt *time.Time   `json:"expires_at"`
 	ID        ServiceKeyID `json:"id"`
 
 	// LastUsedAt About when it was used last, to a minute; null means never.
@@ -702,11 +710,29 @@ type ServiceKeyRequest struct {
 	// Apps Restricts the key to these apps. Without it, or empty, it is good for all.
 	Apps *[]AppID `json:"apps,omitempty"`
 
+	// ExpiresIn For how many seconds the key works. Without it, it does not expire, or it expires with the key that makes it.
+	ExpiresIn *int `json:"expires_in,omitempty"`
+
 	// Name For people, for example the back end that uses it.
 	Name string `json:"name"`
 
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+
 	// Scope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
 	Scope ServiceKeyScope `json:"scope"`
+}
+
+// ServiceKeyRevocation defines model for ServiceKeyRevocation.
+type ServiceKeyRevocation struct {
+	// Descendants The keys that it made, directly or through others, and that work still.
+	Descendants []struct {
+		ID   ServiceKeyID `json:"id"`
+		Name string       `json:"name"`
+	} `json:"descendants"`
+
+	// Revoked The keys that became void; empty for a repeat.
+	Revoked []ServiceKeyID `json:"revoked"`
 }
 
 // ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
@@ -914,6 +940,15 @@ type ListServiceKeysParams struct {
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// RevokeServiceKeyParams defines parameters for RevokeServiceKey.
+type RevokeServiceKeyParams struct {
+	// Descendants Revokes the keys that it made, too, those that they made, and so on.
+	Descendants *bool `form:"descendants,omitempty" json:"descendants,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
 // EndSessionByAdminParams defines parameters for EndSessionByAdmin.
 type EndSessionByAdminParams struct {
 	// Reason Why, for the audit trail.
@@ -1050,7 +1085,7 @@ type ServerInterface interface {
 	CreateServiceKey(w http.ResponseWriter, r *http.Request)
 	// RevokeServiceKey Revoke a service key.
 	// (DELETE /admin/v1/service-keys/{id})
-	RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID)
+	RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID, params RevokeServiceKeyParams)
 	// UpdateServiceKey Pin a service key to an app.
 	// (PATCH /admin/v1/service-keys/{id})
 	UpdateServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID)
@@ -1221,7 +1256,7 @@ func (_ Unimplemented) CreateServiceKey(w http.ResponseWriter, r *http.Request) 
 
 // RevokeServiceKey Revoke a service key.
 // (DELETE /admin/v1/service-keys/{id})
-func (_ Unimplemented) RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID) {
+func (_ Unimplemented) RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID, params RevokeServiceKeyParams) {
 	w.WriteHeader(http.StatusNotImplemented)
 }
 
@@ -2210,8 +2245,37 @@ func (siw *ServerInterfaceWrapper) RevokeServiceKey(w http.ResponseWriter, r *ht
 		return
 	}
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RevokeServiceKeyParams
+
+	// ------------- Optional query parameter "descendants" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "descendants", r.URL.Query(), &params.Descendants, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "descendants"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "descendants", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", r.URL.Query(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "reason"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "reason", Err: err})
+		}
+		return
+	}
+
 	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		siw.Handler.RevokeServiceKey(w, r, id)
+		siw.Handler.RevokeServiceKey(w, r, id, params)
 	}))
 
 	for _, middleware := range siw.HandlerMiddlewares {
@@ -3549,19 +3613,26 @@ func (response CreateServiceKeydefaultApplicationProblemPlusJSONResponse) VisitC
 }
 
 type RevokeServiceKeyRequestObject struct {
-	ID ServiceKeyID `json:"id"`
+	ID     ServiceKeyID `json:"id"`
+	Params RevokeServiceKeyParams
 }
 
 type RevokeServiceKeyResponseObject interface {
 	VisitRevokeServiceKeyResponse(w http.ResponseWriter) error
 }
 
-type RevokeServiceKey204Response struct {
-}
+type RevokeServiceKey200JSONResponse ServiceKeyRevocation
 
-func (response RevokeServiceKey204Response) VisitRevokeServiceKeyResponse(w http.ResponseWriter) error {
-	w.WriteHeader(204)
-	return nil
+func (response RevokeServiceKey200JSONResponse) VisitRevokeServiceKeyResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type RevokeServiceKeydefaultApplicationProblemPlusJSONResponse struct {
@@ -4680,10 +4751,11 @@ func (sh *strictHandler) CreateServiceKey(w http.ResponseWriter, r *http.Request
 }
 
 // RevokeServiceKey operation middleware
-func (sh *strictHandler) RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID) {
+func (sh *strictHandler) RevokeServiceKey(w http.ResponseWriter, r *http.Request, id ServiceKeyID, params RevokeServiceKeyParams) {
 	var request RevokeServiceKeyRequestObject
 
 	request.ID = id
+	request.Params = params
 
 	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
 		return sh.ssi.RevokeServiceKey(ctx, request.(RevokeServiceKeyRequestObject))

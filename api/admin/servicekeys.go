@@ -13,9 +13,6 @@ import (
 
 // ListServiceKeys implements [StrictServerInterface].
 func (a *API) ListServiceKeys(ctx context.Context, r ListServiceKeysRequestObject) (ListServiceKeysResponseObject, error) {
-	if key := keyOf(ctx); key.Restricted() {
-		return nil, errRestricted
-	}
 	limit, err := limitOf(r.Params.Limit)
 	if err != nil {
 		return nil, err
@@ -24,6 +21,8 @@ func (a *API) ListServiceKeys(ctx context.Context, r ListServiceKeysRequestObjec
 	if err != nil {
 		return nil, err
 	}
+	by := keyOf(ctx)
+	keys = slices.DeleteFunc(keys, func(k servicekey.Key) bool { return !by.Manages(&k) })
 	// There are tens of keys, and none is ever deleted: a page is cut out of
 	// them all, and the id of its last one is a good cursor.
 	if cursor := r.Params.Cursor; cursor != nil {
@@ -49,6 +48,7 @@ func serviceKeyOf(k *servicekey.Key) ServiceKey {
 	return ServiceKey{
 		ID: k.ID, Name: k.Name, Scope: servicekey.ScopeText(k.Scopes), Apps: append([]AppID{}, k.Apps...),
 		PinnedApp: textOrNull(k.Pinned()),
+		Creator:   k.Creator, ExpiresAt: timeOrNull(k.ExpiresAt),
 		CreatedAt: k.CreatedAt.UTC(), LastUsedAt: timeOrNull(k.LastUsedAt), RevokedAt: timeOrNull(k.RevokedAt),
 	}
 }
@@ -73,34 +73,64 @@ var errNoServiceKey = &auth.Error{Code: auth.NotFound, Description: "There is no
 
 // CreateServiceKey implements [StrictServerInterface].
 func (a *API) CreateServiceKey(ctx context.Context, r CreateServiceKeyRequestObject) (CreateServiceKeyResponseObject, error) {
-	// Else such a key would make itself one that is not restricted.
-	if key := keyOf(ctx); key.Restricted() {
-		return nil, errRestricted
+	event, err := a.reasoned(ctx, r.Body.Reason)
+	if err != nil {
+		return nil, err
 	}
 	draft, err := servicekey.NewDraft(r.Body.Name, strings.Split(r.Body.Scope, " "), value(r.Body.Apps))
 	if err != nil {
 		return nil, err
 	}
-	k, p, err := servicekey.Create(ctx, a.c.Keys, a.c.Apps, draft, a.event(ctx))
+	if in := r.Body.ExpiresIn; in != nil {
+		// More seconds than this would overflow.
+		ttl := time.Duration(min(max(*in, 0), int(2*servicekey.MaxTTL/time.Second))) * time.Second
+		if draft, err = draft.ExpireIn(ttl, event.At); err != nil {
+			return nil, err
+		}
+	}
+	by := keyOf(ctx)
+	if draft, err = by.Mint(draft); err != nil {
+		return nil, err
+	}
+	k, p, err := servicekey.Create(ctx, a.c.Keys, a.c.Apps, draft, event)
 	if err != nil {
 		return nil, err
 	}
-	return CreateServiceKey201JSONResponse{ID: k.ID, Key: p.Key().Reveal()}, nil
+	return CreateServiceKey201JSONResponse{ID: k.ID, Key: p.Key().Reveal(), ExpiresAt: timeOrNull(k.ExpiresAt)}, nil
 }
 
 // RevokeServiceKey implements [StrictServerInterface].
 func (a *API) RevokeServiceKey(ctx context.Context, r RevokeServiceKeyRequestObject) (RevokeServiceKeyResponseObject, error) {
-	if key := keyOf(ctx); key.Restricted() {
-		return nil, errRestricted
+	event, err := a.reasoned(ctx, r.Params.Reason)
+	if err != nil {
+		return nil, err
 	}
-	err := servicekey.Revoke(ctx, a.c.Keys, r.ID, a.event(ctx))
-	if errors.Is(err, auth.NotFound) {
+	// A key's apps never change, so this may be asked before.
+	k, err := a.c.Keys.ServiceKey(ctx, r.ID)
+	by := keyOf(ctx)
+	if errors.Is(err, auth.NotFound) || err == nil && !by.Manages(&k) {
 		return nil, errNoServiceKey
 	}
 	if err != nil {
 		return nil, err
 	}
-	return RevokeServiceKey204Response{}, nil
+	done, err := servicekey.Revoke(ctx, a.c.Keys, r.ID, value(r.Params.Descendants), event)
+	if err != nil {
+		return nil, err
+	}
+	answer := RevokeServiceKey200JSONResponse{}
+	answer.Revoked = []ServiceKeyID{}
+	for _, k := range done.Revoked {
+		answer.Revoked = append(answer.Revoked, k.ID)
+	}
+	answer.Descendants = make([]struct {
+		ID   ServiceKeyID `json:"id"`
+		Name string       `json:"name"`
+	}, len(done.Living))
+	for i, k := range done.Living {
+		answer.Descendants[i].ID, answer.Descendants[i].Name = k.ID, k.Name
+	}
+	return answer, nil
 }
 
 func timeOrNull(t time.Time) *time.Time {

@@ -91,6 +91,12 @@ func (a *API) keyEvent(ctx context.Context, reason *string) (auth.AuditEvent, er
 	if key := keyOf(ctx); key.Restricted() {
 		return auth.AuditEvent{}, errRestricted
 	}
+	return a.reasoned(ctx, reason)
+}
+
+// reasoned returns an audit event by the caller, with the reason, or
+// [auth.InvalidRequest] for a reason that is none.
+func (a *API) reasoned(ctx context.Context, reason *string) (auth.AuditEvent, error) {
 	e := a.event(ctx)
 	e.Reason = value(reason)
 	switch {

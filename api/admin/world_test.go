@@ -160,7 +160,13 @@ func (w *world) key(t testing.TB, scopes string, apps ...string) servicekey.Pres
 // client returns the generated client with a new key.
 func (w *world) client(t *testing.T, scopes string, apps ...string) *adminclient.ClientWithResponses {
 	t.Helper()
-	c, err := adminclient.New(w.url, w.key(t, scopes, apps...).Key().Reveal(), adminclient.WithHTTPClient(w.http))
+	return w.clientOf(t, w.key(t, scopes, apps...))
+}
+
+// clientOf is the client of a key.
+func (w *world) clientOf(t *testing.T, key servicekey.Presented) *adminclient.ClientWithResponses {
+	t.Helper()
+	c, err := adminclient.New(w.url, key.Key().Reveal(), adminclient.WithHTTPClient(w.http))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@
 // is there is too old.
 //
 // A stream ends when the client goes, when it is too slow, when its service key
-// is revoked or pinned to another app, and when the replica shuts down. In every case the client comes
+// expires, is revoked or pinned to another app, and when the replica shuts down. In every case the client comes
 // back with the id it saw last and misses nothing.
 package gate
 
@@ -83,18 +83,18 @@ func (h *Handler) revocations(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Content-Type", "text/event-stream")
 		return nil
 	}
-	h.stream(w, r, who)
+	h.stream(w, r, who, key.ExpiresAt)
 	return nil
 }
 
 // subscriberOf is what the feed must know of a service key.
 func subscriberOf(k *servicekey.Key) cutoffs.Subscriber {
-	return cutoffs.Subscriber{Pinned: k.Pinned()}
+	return cutoffs.Subscriber{Pinned: k.Pinned(), Apps: k.Apps}
 }
 
 // stream writes events until one side ends it. Errors of writing mean that the
 // client is gone or too slow; there is nobody to tell.
-func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Subscriber) {
+func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Subscriber, expires time.Time) {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
@@ -107,6 +107,12 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Sub
 	sub := h.feed.Subscribe(r.Header.Get("Last-Event-ID"), who)
 	check := time.NewTicker(recheck)
 	defer check.Stop()
+	var expired <-chan time.Time
+	if !expires.IsZero() {
+		timer := time.NewTimer(time.Until(expires))
+		defer timer.Stop()
+		expired = timer.C
+	}
 	var buf []byte
 	for {
 		var changed <-chan struct{}
@@ -133,6 +139,8 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Sub
 		select {
 		case <-changed:
 		case <-r.Context().Done():
+			return
+		case <-expired:
 			return
 		case <-check.C:
 			if !h.stillAllowed(r, who) {

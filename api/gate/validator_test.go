@@ -362,6 +362,24 @@ func TestValidator(t *testing.T) {
 		s.want(v, good, nil)
 	})
 
+	inBubble(t, "is left by its replica in the moment when its service key expires", func(t *testing.T, s *service) {
+		const left = 7 * time.Second
+		expires := time.Now().Add(left)
+		s.key.Store(&servicekey.Key{PinnedApp: "wxdevelopment0001", ExpiresAt: expires})
+		v := s.validator(0)
+		time.Sleep(left - time.Millisecond)
+		s.want(v, s.token(newID()), nil)
+		if n := s.streams.Load(); n != 1 {
+			t.Errorf("%d connections before the key expires, want 1", n)
+		}
+		s.refusal.Store(&auth.Error{Code: auth.ServiceKeyInvalid})
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := s.streams.Load(); n != 2 {
+			t.Errorf("%d connections after the key expired, want 2: the first has ended", n)
+		}
+	})
+
 	inBubble(t, "learns within 30 s that its key is pinned to another app, and misses nothing", func(t *testing.T, s *service) {
 		v, session := s.validator(0), newID()
 		good := s.token(newID())

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -180,7 +181,9 @@ func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir) error {
 	if err != nil || good {
 		return err
 	}
-	draft, err := servicekey.NewDraft("yufu dev", []string{string(servicekey.ScopeAdmin)}, nil)
+	// A key makes only keys with scopes of its own, and this one makes all that is
+	// tried out.
+	draft, err := servicekey.NewDraft("yufu dev", devScopes, nil)
 	if err != nil {
 		return err
 	}
@@ -194,6 +197,10 @@ func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir) error {
 	return nil
 }
 
+var devScopes = []string{
+	string(servicekey.ScopeService), string(servicekey.ScopeOpenID), string(servicekey.ScopeDecrypt), string(servicekey.ScopeAdmin),
+}
+
 func isAdminKey(ctx context.Context, s store, dir datadir.Dir) (bool, error) {
 	b, err := os.ReadFile(dir.Path(adminKeyFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -205,7 +212,8 @@ func isAdminKey(ctx context.Context, s store, dir datadir.Dir) (bool, error) {
 	if errors.Is(err, auth.ServiceKeyInvalid) {
 		return false, nil
 	}
-	return err == nil && k.Has(servicekey.ScopeAdmin) && !k.Restricted(), err
+	lacks := func(scope string) bool { return !k.Has(servicekey.Scope(scope)) }
+	return err == nil && !slices.ContainsFunc(devScopes, lacks) && !k.Restricted(), err
 }
 
 // simulatorEndpoint is the WeChat simulator on a listener.

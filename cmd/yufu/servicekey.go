@@ -26,10 +26,11 @@ func (serviceKeyCmd) Help() string {
 }
 
 type serviceKeyCreateCmd struct {
-	Name   string   `required:"" placeholder:"NAME" help:"For people: who uses it."`
-	Scope  []string `required:"" placeholder:"SCOPE" help:"What it is for, separated by commas: service (ask about tokens, follow revocations), openid (see openids), decrypt (nothing yet), read (read through the admin API), admin (all of the admin API)."`
-	App    []string `placeholder:"APPID" help:"Restrict the key to this app; may be repeated. Without it the key is good for all apps."`
-	Reason string   `help:"Why, for the audit trail."`
+	Name    string        `required:"" placeholder:"NAME" help:"For people: who uses it."`
+	Scope   []string      `required:"" placeholder:"SCOPE" help:"What it is for, separated by commas: service (ask about tokens, follow revocations), openid (see openids), decrypt (nothing yet), read (read through the admin API), admin (all of the admin API)."`
+	App     []string      `placeholder:"APPID" help:"Restrict the key to this app; may be repeated. Without it the key is good for all apps."`
+	Expires time.Duration `placeholder:"DURATION" help:"For how long the key works, for example 720h. Without it the key does not expire."`
+	Reason  string        `help:"Why, for the audit trail."`
 	appFlags
 }
 
@@ -39,6 +40,11 @@ func (c *serviceKeyCreateCmd) Run(ctx context.Context, std streams) error {
 	draft, err := servicekey.NewDraft(c.Name, c.Scope, c.App)
 	if err != nil {
 		return wrongUsage(descriptionOf(err))
+	}
+	if c.Expires != 0 {
+		if draft, err = draft.ExpireIn(c.Expires, now()); err != nil {
+			return wrongUsage(fmt.Errorf("--expires: %w", descriptionOf(err)))
+		}
 	}
 	if err := checkReason(c.Reason); err != nil {
 		return wrongUsage(err)
@@ -79,15 +85,19 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 		return t.UTC().Format(time.RFC3339)
 	}
 	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tNAME\tSTATUS\tSCOPE\tAPPS\tPINNED TO\tCREATED\tLAST USED")
+	fmt.Fprintln(w, "ID\tNAME\tSTATUS\tSCOPE\tAPPS\tPINNED TO\tCREATOR\tCREATED\tEXPIRES\tLAST USED")
 	for i := range keys {
 		k := &keys[i]
 		status := "good"
-		if !k.RevokedAt.IsZero() {
+		switch {
+		case !k.RevokedAt.IsZero():
 			status = "revoked"
+		case k.Expired(now()):
+			status = "expired"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, status, servicekey.ScopeText(k.Scopes),
-			cmp.Or(strings.Join(k.Apps, " "), "all"), cmp.Or(k.Pinned(), "-"), moment(k.CreatedAt, "-"), moment(k.LastUsedAt, "never"))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, status, servicekey.ScopeText(k.Scopes),
+			cmp.Or(strings.Join(k.Apps, " "), "all"), cmp.Or(k.Pinned(), "-"),
+			strings.TrimPrefix(k.Creator, auth.ActorServiceKey("")), moment(k.CreatedAt, "-"), moment(k.ExpiresAt, "never"), moment(k.LastUsedAt, "never"))
 	}
 	return w.Flush()
 }
@@ -131,8 +141,9 @@ func (c *serviceKeyPinCmd) Run(ctx context.Context, std streams) error {
 var errNoServiceKey = errors.New("there is no service key with this id; yufu service-key list shows those there are")
 
 type serviceKeyRevokeCmd struct {
-	ID     string `arg:"" name:"id" help:"The key's id: the middle of yfk_ID_SECRET."`
-	Reason string `help:"Why, for the audit trail."`
+	ID          string `arg:"" name:"id" help:"The key's id: the middle of yfk_ID_SECRET."`
+	Descendants bool   `help:"Revoke the keys that it made, too, those that they made, and so on."`
+	Reason      string `help:"Why, for the audit trail."`
 	appFlags
 }
 
@@ -151,13 +162,25 @@ func (c *serviceKeyRevokeCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	switch err := servicekey.Revoke(ctx, s, c.ID, cliEvent("", "", c.Reason)); {
+	done, err := servicekey.Revoke(ctx, s, c.ID, c.Descendants, cliEvent("", "", c.Reason))
+	switch {
 	case errors.Is(err, auth.NotFound):
 		return errNoServiceKey
 	case err != nil:
 		return err
 	}
 	fmt.Fprintf(std.out, "Revoked %s.\n", c.ID)
+	for i := range done.Revoked {
+		if k := &done.Revoked[i]; k.ID != c.ID {
+			fmt.Fprintf(std.out, "Revoked %s (%s).\n", k.ID, k.Name)
+		}
+	}
+	if len(done.Living) > 0 {
+		fmt.Fprintln(std.out, "These keys were made by it or by its descendants and work still; --descendants revokes them too:")
+		for i := range done.Living {
+			fmt.Fprintf(std.out, "%s (%s)\n", done.Living[i].ID, done.Living[i].Name)
+		}
+	}
 	return nil
 }
 

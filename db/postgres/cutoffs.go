@@ -33,7 +33,7 @@ const (
 // The sequence tells the greatest id that was ever committed, also when its row
 // was deleted since; a role that may not read it does without.
 var cutoffsSQL = statement(`
-select t.timeline, t.last, c.id, c.kind, c.session_id, c.ver, c.appid, c.epoch, c.kid, c.expires_at
+select t.timeline, t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
 from (
   select
     case when not (pg_is_in_recovery() or current_setting('transaction_read_only')::bool) then
@@ -50,7 +50,7 @@ from (
   from (select pg_get_serial_sequence('public.cutoffs', 'id')::regclass as sequence) q
 ) t
 left join lateral (
-  select id, kind, session_id, ver, appid, epoch, kid, expires_at
+  select id, kind, session_id, session_appid, ver, appid, epoch, kid, expires_at
   from cutoffs where id > $1 order by id limit $2
 ) c on t.timeline is not null
 order by c.id`)

@@ -7,8 +7,9 @@ import (
 
 // LockCutoffs is the advisory lock under which cutoff ids are taken.
 const (
-	LockCutoffs = lockCutoffs
-	LockPersons = lockPersons
+	LockCutoffs     = lockCutoffs
+	LockServiceKeys = lockServiceKeys
+	LockPersons     = lockPersons
 )
 
 // Statements returns every statement of the package.

@@ -42,11 +42,12 @@ const (
 // Advisory locks. A database belongs to one Yufu, so small numbers would do;
 // the prefix keeps clear of other programs that share it.
 const (
-	lockPrefix  int64 = 0x79756675 << 16 // "yufu"
-	lockCutoffs       = lockPrefix | 1
-	lockKeys          = lockPrefix | 2
-	lockMigrate       = lockPrefix | 3
-	lockPersons       = lockPrefix | 4
+	lockPrefix      int64 = 0x79756675 << 16 // "yufu"
+	lockCutoffs           = lockPrefix | 1
+	lockKeys              = lockPrefix | 2
+	lockMigrate           = lockPrefix | 3
+	lockPersons           = lockPrefix | 4
+	lockServiceKeys       = lockPrefix | 5
 )
 
 // Store is a PostgreSQL database. It is safe for concurrent use.

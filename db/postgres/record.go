@@ -40,8 +40,9 @@ var (
 	lockCutoffsSQL   = statement(`select pg_advisory_xact_lock($1)`)
 	insertCutoffsSQL = statement(`
 with written as (
-  insert into cutoffs (kind, session_id, ver, appid, epoch, kid, created_at, expires_at)
-  select c.kind, c.session_id, c.ver, c.appid, c.epoch, c.kid, $1, c.expires_at
+  insert into cutoffs (kind, session_id, session_appid, ver, appid, epoch, kid, created_at, expires_at)
+  select c.kind, c.session_id, (select s.appid from sessions s where s.id = c.session_id),
+    c.ver, c.appid, c.epoch, c.kid, $1, c.expires_at
   from unnest($2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::timestamptz[])
     as c (kind, session_id, ver, appid, epoch, kid, expires_at)
   returning id
@@ -52,8 +53,9 @@ select coalesce(max(id), 0) from written`)
 
 // queueCutoffs adds the cutoffs to the batch, as one statement however many they
 // are. They come last in a transaction: from here to the commit nobody else can
-// take a cutoff id. What it returns holds the greatest id when the batch has
-// run.
+// take a cutoff id. The app of a session is read from its row, where it never changes,
+// so that no path that ends a session can forget it. What it returns holds the
+// greatest id when the batch has run.
 func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	var (
 		n        = len(cutoffs)
@@ -66,13 +68,13 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 		expiries = make([]*time.Time, n)
 	)
 	for i, c := range cutoffs {
-		kinds[i], sessions[i], apps[i] = string(c.Kind), uuidOrNull(c.Session), textOrNull(c.AppID)
+		kinds[i], sessions[i] = string(c.Kind), uuidOrNull(c.Session)
 		kids[i], expiries[i] = textOrNull(c.KID), timeOrNull(c.ExpiresAt)
 		switch c.Kind {
 		case auth.CutoffSession:
 			vers[i] = &c.Ver
 		case auth.CutoffApp:
-			epochs[i] = &c.Epoch
+			apps[i], epochs[i] = &c.AppID, &c.Epoch
 		}
 	}
 	var last int64

@@ -15,16 +15,16 @@ import (
 
 var _ servicekey.Store = (*Store)(nil)
 
-const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at`
+const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at, creator, expires_at`
 
 func scanServiceKey(row pgx.Row) (servicekey.Key, error) {
 	var (
-		k                     servicekey.Key
-		hash                  []byte
-		used, revoked, pinned *time.Time
-		app                   *string
+		k                              servicekey.Key
+		hash                           []byte
+		used, revoked, pinned, expires *time.Time
+		app                            *string
 	)
-	err := row.Scan(&k.ID, &k.Name, &k.Scopes, &k.Apps, &hash, &k.CreatedAt, &used, &revoked, &app, &pinned)
+	err := row.Scan(&k.ID, &k.Name, &k.Scopes, &k.Apps, &hash, &k.CreatedAt, &used, &revoked, &app, &pinned, &k.Creator, &expires)
 	if err != nil {
 		return k, err
 	}
@@ -33,6 +33,7 @@ func scanServiceKey(row pgx.Row) (servicekey.Key, error) {
 	}
 	k.Apps = list(k.Apps)
 	k.CreatedAt, k.LastUsedAt, k.RevokedAt, k.PinnedAt = k.CreatedAt.UTC(), timeOf(used), timeOf(revoked), timeOf(pinned)
+	k.ExpiresAt = timeOf(expires)
 	if app != nil {
 		k.PinnedApp = *app
 	}
@@ -40,15 +41,27 @@ func scanServiceKey(row pgx.Row) (servicekey.Key, error) {
 }
 
 var insertServiceKeySQL = statement(`
-insert into service_keys (id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`)
+insert into service_keys (id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at, creator, expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`)
 
 // AddServiceKey implements [servicekey.Store].
 func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.AuditEvent) error {
 	return s.inTx(ctx, "AddServiceKey", func(tx pgx.Tx) error {
+		if id, ok := servicekey.CreatorID(k.Creator); ok {
+			if err := lockServiceKeysFor(ctx, tx); err != nil {
+				return err
+			}
+			creator, err := scanServiceKey(tx.QueryRow(ctx, serviceKeySQL, id))
+			if errors.Is(err, pgx.ErrNoRows) || err == nil && !creator.Good(event.At) {
+				return auth.ServiceKeyInvalid
+			}
+			if err != nil {
+				return err
+			}
+		}
 		var b pgx.Batch
 		b.Queue(insertServiceKeySQL, k.ID, k.Name, k.Scopes, append([]string{}, k.Apps...), k.Hash[:],
-			session.StoredTime(k.CreatedAt), timeOrNull(k.LastUsedAt), timeOrNull(k.RevokedAt), textOrNull(k.PinnedApp), timeOrNull(k.PinnedAt))
+			session.StoredTime(k.CreatedAt), timeOrNull(k.LastUsedAt), timeOrNull(k.RevokedAt), textOrNull(k.PinnedApp), timeOrNull(k.PinnedAt), k.Creator, timeOrNull(k.ExpiresAt))
 		if err := queueAudit(&b, event); err != nil {
 			return err
 		}
@@ -73,39 +86,63 @@ func (s *Store) ServiceKey(ctx context.Context, id string) (servicekey.Key, erro
 	return k, nil
 }
 
+func serviceKeys(ctx context.Context, q querier) ([]servicekey.Key, error) {
+	rows, err := q.Query(ctx, serviceKeysSQL)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (servicekey.Key, error) { return scanServiceKey(row) })
+}
+
 // ServiceKeys implements [servicekey.Store].
 func (s *Store) ServiceKeys(ctx context.Context) ([]servicekey.Key, error) {
-	rows, err := s.pool.Query(ctx, serviceKeysSQL)
-	if err != nil {
-		return nil, s.fail(ctx, "ServiceKeys", err)
-	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (servicekey.Key, error) { return scanServiceKey(row) })
+	all, err := serviceKeys(ctx, s.pool)
 	return all, s.fail(ctx, "ServiceKeys", err)
 }
 
 var (
-	lockServiceKeySQL   = statement(`select revoked_at is not null from service_keys where id = $1 for no key update`)
-	revokeServiceKeySQL = statement(`update service_keys set revoked_at = $2 where id = $1`)
+	lockServiceKeysSQL  = statement(`select pg_advisory_xact_lock($1)`)
+	revokeServiceKeySQL = statement(`update service_keys set revoked_at = $2 where id = any ($1)`)
 )
 
+// lockServiceKeysFor lets one transaction at a time make keys of keys, or revoke keys:
+// which keys descend from one is not to change meanwhile.
+func lockServiceKeysFor(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, lockServiceKeysSQL, lockServiceKeys)
+	return err
+}
+
 // RevokeServiceKey implements [servicekey.Store].
-func (s *Store) RevokeServiceKey(ctx context.Context, id string, event auth.AuditEvent) error {
-	return s.inTx(ctx, "RevokeServiceKey", func(tx pgx.Tx) error {
-		var void bool
-		err := tx.QueryRow(ctx, lockServiceKeySQL, id).Scan(&void)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return auth.NotFound
-		}
-		if err != nil || void {
+func (s *Store) RevokeServiceKey(ctx context.Context, id string, descendants bool, event auth.AuditEvent) (servicekey.Revocation, error) {
+	var r servicekey.Revocation
+	err := s.inTx(ctx, "RevokeServiceKey", func(tx pgx.Tx) error {
+		if err := lockServiceKeysFor(ctx, tx); err != nil {
 			return err
 		}
-		var b pgx.Batch
-		b.Queue(revokeServiceKeySQL, id, session.StoredTime(event.At))
-		if err := queueAudit(&b, event); err != nil {
+		all, err := serviceKeys(ctx, tx)
+		if err != nil {
 			return err
 		}
+		if r, err = servicekey.Plan(all, id, descendants, session.StoredTime(event.At)); err != nil || len(r.Revoked) == 0 {
+			return err
+		}
+		var (
+			b   pgx.Batch
+			ids []string
+		)
+		for _, k := range r.Revoked {
+			ids = append(ids, k.ID)
+			if err := queueAudit(&b, servicekey.RevokeEvent(event, k.ID, id)); err != nil {
+				return err
+			}
+		}
+		b.Queue(revokeServiceKeySQL, ids, session.StoredTime(event.At))
 		return run(ctx, tx, &b)
 	})
+	if err != nil {
+		return servicekey.Revocation{}, err
+	}
+	return r, nil
 }
 
 var (

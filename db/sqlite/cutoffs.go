@@ -40,10 +40,10 @@ func (b *bell) next() <-chan struct{} {
 // cutoffsSQL has one row at least: it tells the greatest id that was ever
 // committed, also when its row was deleted since.
 var cutoffsSQL = statement(`
-select t.last, c.id, c.kind, c.session_id, c.ver, c.appid, c.epoch, c.kid, c.expires_at
+select t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
 from (select coalesce((select seq from sqlite_sequence where name = 'cutoffs'), 0) as last) t
 left join (
-  select id, kind, session_id, ver, appid, epoch, kid, expires_at
+  select id, kind, session_id, session_appid, ver, appid, epoch, kid, expires_at
   from cutoffs where id > ? order by id limit ?
 ) c
 order by c.id`)

@@ -29,14 +29,19 @@ func writeAudit(ctx context.Context, tx *writeTx, e auth.AuditEvent) error {
 }
 
 var insertCutoffSQL = statement(`
-insert into cutoffs (kind, session_id, ver, appid, epoch, kid, created_at, expires_at)
-values (?, ?, ?, ?, ?, ?, ?, ?)`)
+insert into cutoffs (kind, session_id, session_appid, ver, appid, epoch, kid, created_at, expires_at)
+values (?1, ?2, (select appid from sessions where id = ?2), ?3, ?4, ?5, ?6, ?7, ?8)`)
 
-// writeCutoff writes a cutoff and returns its id.
+// writeCutoff writes a cutoff and returns its id. The app of a session is read from its
+// row, where it never changes, so that no path that ends a session can forget it.
 func writeCutoff(ctx context.Context, tx *writeTx, c auth.Cutoff, now time.Time) (int64, error) {
 	tx.ring = true
+	var appID string
+	if c.Kind == auth.CutoffApp {
+		appID = c.AppID
+	}
 	res, err := tx.ExecContext(ctx, insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session),
-		sql.NullInt64{Int64: c.Ver, Valid: c.Kind == auth.CutoffSession}, textOrNull(c.AppID),
+		sql.NullInt64{Int64: c.Ver, Valid: c.Kind == auth.CutoffSession}, textOrNull(appID),
 		sql.NullInt64{Int64: c.Epoch, Valid: c.Kind == auth.CutoffApp}, textOrNull(c.KID),
 		micros(now), micros(c.ExpiresAt))
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 var _ servicekey.Store = (*Store)(nil)
 
-const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at`
+const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at, creator, expires_at`
 
 func scanServiceKey(row interface{ Scan(...any) error }) (servicekey.Key, error) {
 	var (
@@ -24,7 +24,7 @@ func scanServiceKey(row interface{ Scan(...any) error }) (servicekey.Key, error)
 		app    sql.NullString
 	)
 	err := row.Scan(&k.ID, &k.Name, &scopes, (*jsonList)(&k.Apps), &hash,
-		into(&k.CreatedAt), into(&k.LastUsedAt), into(&k.RevokedAt), &app, into(&k.PinnedAt))
+		into(&k.CreatedAt), into(&k.LastUsedAt), into(&k.RevokedAt), &app, into(&k.PinnedAt), &k.Creator, into(&k.ExpiresAt))
 	k.PinnedApp = app.String
 	if err != nil {
 		return k, err
@@ -39,8 +39,8 @@ func scanServiceKey(row interface{ Scan(...any) error }) (servicekey.Key, error)
 }
 
 var insertServiceKeySQL = statement(`
-insert into service_keys (id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+insert into service_keys (id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at, creator, expires_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 
 // AddServiceKey implements [servicekey.Store].
 func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.AuditEvent) error {
@@ -49,8 +49,17 @@ func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.
 		scopes = append(scopes, string(scope))
 	}
 	return s.inTx(ctx, "AddServiceKey", func(tx *writeTx) error {
+		if id, ok := servicekey.CreatorID(k.Creator); ok {
+			creator, err := scanServiceKey(tx.QueryRowContext(ctx, serviceKeySQL, id))
+			if errors.Is(err, sql.ErrNoRows) || err == nil && !creator.Good(event.At) {
+				return auth.ServiceKeyInvalid
+			}
+			if err != nil {
+				return err
+			}
+		}
 		_, err := tx.ExecContext(ctx, insertServiceKeySQL, k.ID, k.Name, scopes, jsonList(k.Apps), k.Hash[:],
-			micros(k.CreatedAt), micros(k.LastUsedAt), micros(k.RevokedAt), textOrNull(k.PinnedApp), micros(k.PinnedAt))
+			micros(k.CreatedAt), micros(k.LastUsedAt), micros(k.RevokedAt), textOrNull(k.PinnedApp), micros(k.PinnedAt), k.Creator, micros(k.ExpiresAt))
 		if err != nil {
 			return err
 		}
@@ -85,27 +94,37 @@ func (s *Store) ServiceKeys(ctx context.Context) ([]servicekey.Key, error) {
 	return all, translate(ctx, "ServiceKeys", err)
 }
 
-var (
-	serviceKeyVoidSQL   = statement(`select revoked_at is not null from service_keys where id = ?`)
-	revokeServiceKeySQL = statement(`update service_keys set revoked_at = ?2 where id = ?1`)
-)
+var revokeServiceKeySQL = statement(`update service_keys set revoked_at = ?2 where id = ?1`)
 
 // RevokeServiceKey implements [servicekey.Store].
-func (s *Store) RevokeServiceKey(ctx context.Context, id string, event auth.AuditEvent) error {
-	return s.inTx(ctx, "RevokeServiceKey", func(tx *writeTx) error {
-		var void bool
-		err := tx.QueryRowContext(ctx, serviceKeyVoidSQL, id).Scan(&void)
-		if errors.Is(err, sql.ErrNoRows) {
-			return auth.NotFound
-		}
-		if err != nil || void {
+func (s *Store) RevokeServiceKey(ctx context.Context, id string, descendants bool, event auth.AuditEvent) (servicekey.Revocation, error) {
+	var r servicekey.Revocation
+	err := s.inTx(ctx, "RevokeServiceKey", func(tx *writeTx) error {
+		rows, err := tx.QueryContext(ctx, serviceKeysSQL)
+		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, revokeServiceKeySQL, id, micros(event.At)); err != nil {
+		all, err := collect(rows, func(rows *sql.Rows) (servicekey.Key, error) { return scanServiceKey(rows) })
+		if err != nil {
 			return err
 		}
-		return writeAudit(ctx, tx, event)
+		if r, err = servicekey.Plan(all, id, descendants, session.StoredTime(event.At)); err != nil {
+			return err
+		}
+		for _, k := range r.Revoked {
+			if _, err := tx.ExecContext(ctx, revokeServiceKeySQL, k.ID, micros(event.At)); err != nil {
+				return err
+			}
+			if err := writeAudit(ctx, tx, servicekey.RevokeEvent(event, k.ID, id)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+	if err != nil {
+		return servicekey.Revocation{}, err
+	}
+	return r, nil
 }
 
 var (

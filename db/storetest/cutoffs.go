@@ -73,7 +73,7 @@ var cutoffTests = []test{
 		ends := t0.Add(auth.CutoffRetention)
 		first := got.Cutoffs[0].ID
 		wantEqual(t, "cutoffs", got.Cutoffs, []auth.Cutoff{
-			{ID: first, Kind: auth.CutoffSession, Session: s.ID, ExpiresAt: ends},
+			{ID: first, Kind: auth.CutoffSession, Session: s.ID, AppID: appA, ExpiresAt: ends},
 			{ID: first + 1, Kind: auth.CutoffApp, AppID: appB, Epoch: 1, ExpiresAt: ends},
 			{ID: first + 2, Kind: auth.CutoffKey, KID: "k-1"},
 			{ID: first + 3, Kind: auth.CutoffSession, Session: s.ID, Ver: 7, ExpiresAt: ends},
@@ -142,6 +142,12 @@ var cutoffTests = []test{
 			woken()
 			other()
 		}
+	}},
+	{"the_cutoff_of_a_session_that_is_gone_names_no_app", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		f.mustRevoke(t, session.Target{Session: s.ID}, t0, 1)
+		f.exec(t, `delete from sessions where id = ?`, s.ID.String())
+		wantEqual(t, "app of the cutoff", f.batch(t, 0, 10).Cutoffs[0].AppID, appA)
 	}},
 	{"a_follower_misses_nothing_whatever_ends_sessions_at_once", func(t *testing.T, f *fixture) {
 		follower, err := cutoffs.Open(t.Context(), cutoffs.Config{

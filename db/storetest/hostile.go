@@ -152,7 +152,8 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 		"ServiceKey":  func(ctx context.Context) error { _, err := f.Store.ServiceKey(ctx, "k"); return err },
 		"ServiceKeys": func(ctx context.Context) error { _, err := f.Store.ServiceKeys(ctx); return err },
 		"RevokeServiceKey": func(ctx context.Context) error {
-			return f.Store.RevokeServiceKey(ctx, "k", event(auth.AuditServiceKeyEnded, t0))
+			_, err := f.Store.RevokeServiceKey(ctx, "k", true, event(auth.AuditServiceKeyEnded, t0))
+			return err
 		},
 		"FirstPinServiceKey": func(ctx context.Context) error {
 			_, err := f.Store.FirstPinServiceKey(ctx, "k", event(auth.AuditServiceKeyPin, t0))

@@ -15,7 +15,7 @@ func serviceKey(id string, created time.Time) servicekey.Key {
 	return servicekey.Key{
 		ID: id + strings.Repeat("0", 16-len(id)), Name: "shop back end 商城",
 		Scopes: []servicekey.Scope{servicekey.ScopeService, servicekey.ScopeOpenID},
-		Apps:   []string{appB, appA}, Hash: sha256.Sum256([]byte(id)), CreatedAt: created,
+		Apps:   []string{appB, appA}, Hash: sha256.Sum256([]byte(id)), CreatedAt: created, Creator: auth.ActorCLI,
 	}
 }
 
@@ -37,6 +37,7 @@ var serviceKeyTests = []test{
 		before := f.counts(t)
 		full := serviceKey("full", t0)
 		full.LastUsedAt, full.RevokedAt = t0.Add(time.Minute), t0.Add(time.Hour)
+		full.Creator, full.ExpiresAt = auth.ActorService, t0.Add(3*time.Hour)
 		full.PinnedApp, full.PinnedAt = appA, t0.Add(2*time.Minute)
 		plain := serviceKey("plain", t0)
 		plain.Scopes, plain.Apps = []servicekey.Scope{servicekey.ScopeAdmin}, nil
@@ -86,7 +87,13 @@ var serviceKeyTests = []test{
 		k.RevokedAt = t0.Add(time.Hour)
 		for i := range 3 {
 			e := event(auth.AuditServiceKeyEnded, k.RevokedAt.Add(time.Duration(i)*time.Hour))
-			wantCode(t, f.Store.RevokeServiceKey(t.Context(), k.ID, e), "")
+			r, err := f.Store.RevokeServiceKey(t.Context(), k.ID, i == 2, e)
+			wantCode(t, err, "")
+			var revoked []servicekey.Key
+			if i == 0 {
+				revoked = []servicekey.Key{k}
+			}
+			wantEqual(t, "revocation", r, servicekey.Revocation{Revoked: revoked})
 			f.wantServiceKey(t, k)
 		}
 		f.wantCounts(t, before, counts{Audit: 1})
@@ -97,7 +104,8 @@ var serviceKeyTests = []test{
 		for _, id := range append([]string{"", serviceKey("k", t0).ID}, hostile...) {
 			_, err := f.Store.ServiceKey(t.Context(), id)
 			wantCode(t, err, auth.NotFound)
-			wantCode(t, f.Store.RevokeServiceKey(t.Context(), id, event(auth.AuditServiceKeyEnded, t0)), auth.NotFound)
+			_, err = f.Store.RevokeServiceKey(t.Context(), id, true, event(auth.AuditServiceKeyEnded, t0))
+			wantCode(t, err, auth.NotFound)
 			wantCode(t, f.Store.TouchServiceKey(t.Context(), id, t0), "")
 		}
 		f.wantCounts(t, before, counts{})

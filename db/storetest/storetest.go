@@ -88,6 +88,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Keys", keyTests},
 		{"ServiceKeys", serviceKeyTests},
 		{"ServiceKeyPins", pinTests},
+		{"ServiceKeyFamilies", familyTests},
 		{"Persons", personTests},
 		{"Bind", bindTests},
 		{"BindTickets", ticketTests},

@@ -472,7 +472,9 @@ type KeyUse = string
 
 // NewServiceKey defines model for NewServiceKey.
 type NewServiceKey struct {
-	ID ServiceKeyID `json:"id"`
+	// ExpiresAt When it stops working; null means never.
+	ExpiresAt *time.Time   `json:"expires_at"`
+	ID        ServiceKeyID `json:"id"`
 
 	// Key The secret. The prefix lets scanners find leaked ones.
 	Key string `json:"key"`
@@ -669,8 +671,14 @@ type RotationRequest struct {
 // ServiceKey defines model for ServiceKey.
 type ServiceKey struct {
 	// Apps The apps it is restricted to; empty means all.
-	Apps      []AppID      `json:"apps"`
-	CreatedAt time.Time    `json:"created_at"`
+	Apps      []AppID   `json:"apps"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// Creator The actor who made it, as the audit trail names actors; for example `cli`, or `service_key:<id>` for another key.
+	Creator string `json:"creator"`
+
+	// ExpiresAt When it stops working; null means never.
+	ExpiresAt *time.Time   `json:"expires_at"`
 	ID        ServiceKeyID `json:"id"`
 
 	// LastUsedAt About when it was used last, to a minute; null means never.
@@ -702,11 +710,29 @@ type ServiceKeyRequest struct {
 	// Apps Restricts the key to these apps. Without it, or empty, it is good for all.
 	Apps *[]AppID `json:"apps,omitempty"`
 
+	// ExpiresIn For how many seconds the key works. Without it, it does not expire, or it expires with the key that makes it.
+	ExpiresIn *int `json:"expires_in,omitempty"`
+
 	// Name For people, for example the back end that uses it.
 	Name string `json:"name"`
 
+	// Reason Why, for the audit trail. Without control characters.
+	Reason *Reason `json:"reason,omitempty"`
+
 	// Scope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
 	Scope ServiceKeyScope `json:"scope"`
+}
+
+// ServiceKeyRevocation defines model for ServiceKeyRevocation.
+type ServiceKeyRevocation struct {
+	// Descendants The keys that it made, directly or through others, and that work still.
+	Descendants []struct {
+		ID   ServiceKeyID `json:"id"`
+		Name string       `json:"name"`
+	} `json:"descendants"`
+
+	// Revoked The keys that became void; empty for a repeat.
+	Revoked []ServiceKeyID `json:"revoked"`
 }
 
 // ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
@@ -912,6 +938,15 @@ type ListServiceKeysParams struct {
 
 	// Cursor The `next` of the page before.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RevokeServiceKeyParams defines parameters for RevokeServiceKey.
+type RevokeServiceKeyParams struct {
+	// Descendants Revokes the keys that it made, too, those that they made, and so on.
+	Descendants *bool `form:"descendants,omitempty" json:"descendants,omitempty"`
+
+	// Reason Why, for the audit trail.
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
 }
 
 // EndSessionByAdminParams defines parameters for EndSessionByAdmin.
@@ -1482,15 +1517,21 @@ type ClientInterface interface {
 
 	// ListServiceKeys List the service keys.
 	//
-	// The oldest first, revoked ones too, without their secrets. A service
-	// key that is restricted to apps manages no keys (`insufficient_scope`).
+	// The oldest first, revoked ones too, without their secrets. A service key
+	// that is restricted to apps sees the keys that are restricted to some of
+	// these apps.
 	//
 	// Corresponds with GET /admin/v1/service-keys (the `ListServiceKeys` operationId).
 	ListServiceKeys(ctx context.Context, params *ListServiceKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateServiceKeyWithBody Create a service key.
 	//
-	// The answer holds the key, which nobody can ask for again.
+	// The answer holds the key, which is shown this once.
+	//
+	// A key makes only keys with a subset of its own scopes and apps
+	// (`insufficient_scope`). `admin` includes `read`, and neither `service`,
+	// `openid` nor `decrypt`: keys with these are made by a key that has them
+	// too, or on the host. A key that expires makes keys that expire no later.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1499,7 +1540,12 @@ type ClientInterface interface {
 
 	// CreateServiceKey Create a service key.
 	//
-	// The answer holds the key, which nobody can ask for again.
+	// The answer holds the key, which is shown this once.
+	//
+	// A key makes only keys with a subset of its own scopes and apps
+	// (`insufficient_scope`). `admin` includes `read`, and neither `service`,
+	// `openid` nor `decrypt`: keys with these are made by a key that has them
+	// too, or on the host. A key that expires makes keys that expire no later.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1508,11 +1554,14 @@ type ClientInterface interface {
 
 	// RevokeServiceKey Revoke a service key.
 	//
-	// For good, and within a second on every replica. Harmless to repeat.
-	// `yufu service-key create` makes a new one when the last was revoked.
+	// For good, and within a second on every replica. Harmless to repeat. The
+	// keys that it made go on working, unless `descendants` says otherwise; the
+	// answer names them. `yufu service-key create` makes a new key when the last
+	// was revoked. A service key that is restricted to apps revokes the keys
+	// that it can list; others are `not_found`.
 	//
 	// Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
-	RevokeServiceKey(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	RevokeServiceKey(ctx context.Context, id ServiceKeyID, params *RevokeServiceKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateServiceKeyWithBody Pin a service key to an app.
 	//
@@ -2382,8 +2431,9 @@ func (c *Client) CreateRevocation(ctx context.Context, body CreateRevocationJSON
 
 // ListServiceKeys List the service keys.
 //
-// The oldest first, revoked ones too, without their secrets. A service
-// key that is restricted to apps manages no keys (`insufficient_scope`).
+// The oldest first, revoked ones too, without their secrets. A service key
+// that is restricted to apps sees the keys that are restricted to some of
+// these apps.
 //
 // Corresponds with GET /admin/v1/service-keys (the `ListServiceKeys` operationId).
 func (c *Client) ListServiceKeys(ctx context.Context, params *ListServiceKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2400,7 +2450,12 @@ func (c *Client) ListServiceKeys(ctx context.Context, params *ListServiceKeysPar
 
 // CreateServiceKeyWithBody Create a service key.
 //
-// The answer holds the key, which nobody can ask for again.
+// The answer holds the key, which is shown this once.
+//
+// A key makes only keys with a subset of its own scopes and apps
+// (`insufficient_scope`). `admin` includes `read`, and neither `service`,
+// `openid` nor `decrypt`: keys with these are made by a key that has them
+// too, or on the host. A key that expires makes keys that expire no later.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2419,7 +2474,12 @@ func (c *Client) CreateServiceKeyWithBody(ctx context.Context, contentType strin
 
 // CreateServiceKey Create a service key.
 //
-// The answer holds the key, which nobody can ask for again.
+// The answer holds the key, which is shown this once.
+//
+// A key makes only keys with a subset of its own scopes and apps
+// (`insufficient_scope`). `admin` includes `read`, and neither `service`,
+// `openid` nor `decrypt`: keys with these are made by a key that has them
+// too, or on the host. A key that expires makes keys that expire no later.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2438,12 +2498,15 @@ func (c *Client) CreateServiceKey(ctx context.Context, body CreateServiceKeyJSON
 
 // RevokeServiceKey Revoke a service key.
 //
-// For good, and within a second on every replica. Harmless to repeat.
-// `yufu service-key create` makes a new one when the last was revoked.
+// For good, and within a second on every replica. Harmless to repeat. The
+// keys that it made go on working, unless `descendants` says otherwise; the
+// answer names them. `yufu service-key create` makes a new key when the last
+// was revoked. A service key that is restricted to apps revokes the keys
+// that it can list; others are `not_found`.
 //
 // Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
-func (c *Client) RevokeServiceKey(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRevokeServiceKeyRequest(c.Server, id)
+func (c *Client) RevokeServiceKey(ctx context.Context, id ServiceKeyID, params *RevokeServiceKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeServiceKeyRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4030,7 +4093,7 @@ func NewCreateServiceKeyRequestWithBody(server string, contentType string, body 
 }
 
 // NewRevokeServiceKeyRequest constructs an http.Request for the RevokeServiceKey method
-func NewRevokeServiceKeyRequest(server string, id ServiceKeyID) (*http.Request, error) {
+func NewRevokeServiceKeyRequest(server string, id ServiceKeyID, params *RevokeServiceKeyParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -4053,6 +4116,45 @@ func NewRevokeServiceKeyRequest(server string, id ServiceKeyID) (*http.Request, 
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Descendants != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "descendants", *params.Descendants, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
@@ -4856,8 +4958,9 @@ type ClientWithResponsesInterface interface {
 
 	// ListServiceKeysWithResponse List the service keys.
 	//
-	// The oldest first, revoked ones too, without their secrets. A service
-	// key that is restricted to apps manages no keys (`insufficient_scope`).
+	// The oldest first, revoked ones too, without their secrets. A service key
+	// that is restricted to apps sees the keys that are restricted to some of
+	// these apps.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -4866,7 +4969,12 @@ type ClientWithResponsesInterface interface {
 
 	// CreateServiceKeyWithBodyWithResponse Create a service key.
 	//
-	// The answer holds the key, which nobody can ask for again.
+	// The answer holds the key, which is shown this once.
+	//
+	// A key makes only keys with a subset of its own scopes and apps
+	// (`insufficient_scope`). `admin` includes `read`, and neither `service`,
+	// `openid` nor `decrypt`: keys with these are made by a key that has them
+	// too, or on the host. A key that expires makes keys that expire no later.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4875,7 +4983,12 @@ type ClientWithResponsesInterface interface {
 
 	// CreateServiceKeyWithResponse Create a service key.
 	//
-	// The answer holds the key, which nobody can ask for again.
+	// The answer holds the key, which is shown this once.
+	//
+	// A key makes only keys with a subset of its own scopes and apps
+	// (`insufficient_scope`). `admin` includes `read`, and neither `service`,
+	// `openid` nor `decrypt`: keys with these are made by a key that has them
+	// too, or on the host. A key that expires makes keys that expire no later.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4884,13 +4997,16 @@ type ClientWithResponsesInterface interface {
 
 	// RevokeServiceKeyWithResponse Revoke a service key.
 	//
-	// For good, and within a second on every replica. Harmless to repeat.
-	// `yufu service-key create` makes a new one when the last was revoked.
+	// For good, and within a second on every replica. Harmless to repeat. The
+	// keys that it made go on working, unless `descendants` says otherwise; the
+	// answer names them. `yufu service-key create` makes a new key when the last
+	// was revoked. A service key that is restricted to apps revokes the keys
+	// that it can list; others are `not_found`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
-	RevokeServiceKeyWithResponse(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*RevokeServiceKeyResponse, error)
+	RevokeServiceKeyWithResponse(ctx context.Context, id ServiceKeyID, params *RevokeServiceKeyParams, reqEditors ...RequestEditorFn) (*RevokeServiceKeyResponse, error)
 
 	// UpdateServiceKeyWithBodyWithResponse Pin a service key to an app.
 	//
@@ -6143,8 +6259,15 @@ func (r CreateServiceKeyResponse) ContentType() string {
 type RevokeServiceKeyResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ServiceKeyRevocation
 	// ApplicationProblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationProblemJSONDefault *Problem
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeServiceKeyResponse) GetJSON200() *ServiceKeyRevocation {
+	return r.JSON200
 }
 
 // GetApplicationProblemJSONDefault returns the response for an HTTP default `application/problem+json` response
@@ -7121,8 +7244,9 @@ func (c *ClientWithResponses) CreateRevocationWithResponse(ctx context.Context, 
 
 // ListServiceKeysWithResponse List the service keys.
 //
-// The oldest first, revoked ones too, without their secrets. A service
-// key that is restricted to apps manages no keys (`insufficient_scope`).
+// The oldest first, revoked ones too, without their secrets. A service key
+// that is restricted to apps sees the keys that are restricted to some of
+// these apps.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -7137,7 +7261,12 @@ func (c *ClientWithResponses) ListServiceKeysWithResponse(ctx context.Context, p
 
 // CreateServiceKeyWithBodyWithResponse Create a service key.
 //
-// The answer holds the key, which nobody can ask for again.
+// The answer holds the key, which is shown this once.
+//
+// A key makes only keys with a subset of its own scopes and apps
+// (`insufficient_scope`). `admin` includes `read`, and neither `service`,
+// `openid` nor `decrypt`: keys with these are made by a key that has them
+// too, or on the host. A key that expires makes keys that expire no later.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -7152,7 +7281,12 @@ func (c *ClientWithResponses) CreateServiceKeyWithBodyWithResponse(ctx context.C
 
 // CreateServiceKeyWithResponse Create a service key.
 //
-// The answer holds the key, which nobody can ask for again.
+// The answer holds the key, which is shown this once.
+//
+// A key makes only keys with a subset of its own scopes and apps
+// (`insufficient_scope`). `admin` includes `read`, and neither `service`,
+// `openid` nor `decrypt`: keys with these are made by a key that has them
+// too, or on the host. A key that expires makes keys that expire no later.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -7167,14 +7301,17 @@ func (c *ClientWithResponses) CreateServiceKeyWithResponse(ctx context.Context, 
 
 // RevokeServiceKeyWithResponse Revoke a service key.
 //
-// For good, and within a second on every replica. Harmless to repeat.
-// `yufu service-key create` makes a new one when the last was revoked.
+// For good, and within a second on every replica. Harmless to repeat. The
+// keys that it made go on working, unless `descendants` says otherwise; the
+// answer names them. `yufu service-key create` makes a new key when the last
+// was revoked. A service key that is restricted to apps revokes the keys
+// that it can list; others are `not_found`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with DELETE /admin/v1/service-keys/{id} (the `RevokeServiceKey` operationId).
-func (c *ClientWithResponses) RevokeServiceKeyWithResponse(ctx context.Context, id ServiceKeyID, reqEditors ...RequestEditorFn) (*RevokeServiceKeyResponse, error) {
-	rsp, err := c.RevokeServiceKey(ctx, id, reqEditors...)
+func (c *ClientWithResponses) RevokeServiceKeyWithResponse(ctx context.Context, id ServiceKeyID, params *RevokeServiceKeyParams, reqEditors ...RequestEditorFn) (*RevokeServiceKeyResponse, error) {
+	rsp, err := c.RevokeServiceKey(ctx, id, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -8142,8 +8279,12 @@ func ParseRevokeServiceKeyResponse(rsp *http.Response) (*RevokeServiceKeyRespons
 	}
 
 	switch {
-	case rsp.StatusCode == 204:
-		break // No content-type
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ServiceKeyRevocation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -35,7 +35,9 @@ type Cutoff struct {
 	// zero means all of them.
 	Session uuid.UUID
 	Ver     int64
-	// AppID and Epoch: tokens of this app below Epoch are dead.
+	// AppID and Epoch: tokens of this app below Epoch are dead. Of a session, AppID is
+	// the app that it belongs to, as the store fills it in; it is empty when the
+	// session's row was gone by then. It is not told to validators.
 	AppID string
 	Epoch int64
 	// KID: tokens signed by this key are dead.

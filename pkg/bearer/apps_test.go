@@ -160,6 +160,30 @@ func TestApps(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the tokens of an app whose revocations the key does not tell are refused", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		yufu.RestrictKey(bearertest.App, "wxmore")
+		log := &logBuffer{}
+		cfg := yufu.Config()
+		cfg.Audience, cfg.Logger = "shop", log.logger()
+		shop := func(app string) string {
+			return yufu.Token(bearer.Claims{App: app, Audience: []string{"shop"}})
+		}
+		v := start(t, cfg, bearer.Tuning{})
+		wantGood(t, v, shop(bearertest.App))
+		wantGood(t, v, shop("wxmore"))
+		wantOtherApp(t, v, shop(other))
+		cfg.Apps = []string{other, "wxmore"}
+		v = start(t, cfg, bearer.Tuning{})
+		wantGood(t, v, shop("wxmore"))
+		wantOtherApp(t, v, shop(other))
+		if got := log.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "app="+other) {
+			t.Errorf("the log does not name the app that is not covered:\n%s", got)
+		}
+		yufu.RestrictKey()
+		eventually(t, v, shop(other), nil)
+	})
 	t.Run("a local verifier takes apps too", func(t *testing.T) {
 		t.Parallel()
 		wantGood(t, local(t, nil), forgery{}.make(t))

@@ -22,16 +22,19 @@ const newWait = 5 * time.Second
 // Verifier verifies access tokens. It is safe for concurrent use.
 type Verifier struct {
 	issuer, audience string
-	// apps are those that are accepted; empty leaves it to pinned.
+	// apps are those that are accepted; empty leaves it to the audience or the pin.
 	apps []string
-	// pinned returns the one app that is accepted, "" for none, and whether that is
-	// known yet. Nil leaves it to the audience.
-	pinned  func() (app string, known bool)
-	parser  *jwt.Parser
-	clock   func() time.Time
-	keys    keySource
-	cutoffs *cutoff.Set
-	cache   *cache
+	// key returns what the feed has told of the service key, nil before that. It is
+	// nil for a verifier without a feed.
+	key func() *keyScope
+	// needsPin says that only tokens of the app to which the key is pinned are
+	// accepted.
+	needsPin bool
+	parser   *jwt.Parser
+	clock    func() time.Time
+	keys     keySource
+	cutoffs  *cutoff.Set
+	cache    *cache
 	// freshness returns whether our knowledge is fresh enough at now, and the
 	// time by which tokens expire: now, or later when our clock is slow.
 	freshness     func(now time.Time) (fresh bool, at time.Time)
@@ -119,12 +122,10 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 			refused:    tune.refused,
 			most:       cmp.Or(cfg.MaxStaleness, DefaultMaxStaleness),
 			heard:      make(chan struct{}),
-			needsApp:   !cfg.narrows(),
+			needsPin:   !cfg.narrows(),
+			apps:       v.apps,
 		}
-		v.freshness = f.freshness
-		if f.needsApp {
-			v.pinned = f.pinned
-		}
+		v.freshness, v.key, v.needsPin = f.freshness, f.key.Load, f.needsPin
 		start(f.run)
 		waitFor = append(waitFor, f.heard)
 	} else {
@@ -261,23 +262,22 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 // checkApp returns nil for an app whose tokens are accepted. Known reports whether
 // that can be told yet.
 func (v *Verifier) checkApp(app string) (known bool, err error) {
-	switch {
-	case len(v.apps) > 0:
-		if !slices.Contains(v.apps, app) {
-			return true, ErrOtherApp
-		}
-		return true, nil
-	case v.pinned == nil:
-		return true, nil
-	}
-	pinned, known := v.pinned()
-	switch {
-	case known && pinned == "":
-		return true, errNoApp
-	case known && pinned != app:
+	if len(v.apps) > 0 && !slices.Contains(v.apps, app) {
 		return true, ErrOtherApp
 	}
-	return known, nil
+	if v.key == nil {
+		return true, nil
+	}
+	key := v.key()
+	switch {
+	case key == nil:
+		return !v.needsPin, nil
+	case v.needsPin && key.pinned == "":
+		return true, errNoApp
+	case v.needsPin && key.pinned != app, !key.covers(app):
+		return true, ErrOtherApp
+	}
+	return true, nil
 }
 
 // stillSigned reports whether the key that a remembered token was verified with
@@ -293,11 +293,11 @@ func (v *Verifier) Ready() error {
 	if r, ok := v.keys.(*remoteKeys); ok && r.set.Load() == nil {
 		return errNoKeys
 	}
-	if v.pinned != nil {
-		switch app, known := v.pinned(); {
-		case !known:
+	if v.needsPin {
+		switch key := v.key(); {
+		case key == nil:
 			return ErrStale
-		case app == "":
+		case key.pinned == "":
 			return errNoApp
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"mime"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,10 +51,11 @@ type feed struct {
 	known atomic.Pointer[knowledge]
 	// heard is closed when the first snapshot is complete.
 	heard chan struct{}
-	// app is the app to which the service key is pinned, "" for none; nil before the
-	// service has said so. needsApp says that tokens are judged by it.
-	app      atomic.Pointer[string]
-	needsApp bool
+	// key is what the service has told of the service key, nil before that. needsPin
+	// says that tokens are judged by its pin; apps are those of [Config].
+	key      atomic.Pointer[keyScope]
+	needsPin bool
+	apps     []string
 
 	// The rest belongs to run.
 	lastID string
@@ -206,7 +208,7 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 			if err != nil {
 				return err
 			}
-			f.pin(ctx, r.App)
+			f.learnKey(ctx, &keyScope{pinned: r.App, apps: r.Apps})
 			if err := f.hear(r.Heartbeat); err != nil {
 				return err
 			}
@@ -218,6 +220,9 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 			if err != nil {
 				return err
 			}
+			if e.ID != "" {
+				f.lastID = e.ID // up to this, cutoffs were left out that are not for us
+			}
 			if err := f.hear(h); err != nil {
 				return err
 			}
@@ -225,25 +230,31 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 	}
 }
 
-// pin takes note of the app to which the service key is pinned.
-func (f *feed) pin(ctx context.Context, app string) {
-	old := f.app.Swap(&app)
-	switch {
-	case !f.needsApp:
-	case app == "":
-		f.log.LogAttrs(ctx, slog.LevelError, "every token is refused", slog.Any("error", errNoApp))
-	case old == nil || *old != app:
-		f.log.LogAttrs(ctx, slog.LevelInfo, "tokens of the app to which the service key is pinned are accepted", slog.String("app", app))
-	}
+// keyScope is what the service has told of the service key.
+type keyScope struct {
+	pinned string   // the app to which it is pinned, "" for none
+	apps   []string // those to which it is restricted; empty: all
 }
 
-// pinned returns the app that pin noted, and whether it has noted one.
-func (f *feed) pinned() (app string, known bool) {
-	p := f.app.Load()
-	if p == nil {
-		return "", false
+// covers reports whether the feed tells the revocations of the app.
+func (k *keyScope) covers(app string) bool { return len(k.apps) == 0 || slices.Contains(k.apps, app) }
+
+// learnKey takes note of what the service tells of the service key.
+func (f *feed) learnKey(ctx context.Context, key *keyScope) {
+	old := f.key.Swap(key)
+	if f.needsPin {
+		switch {
+		case key.pinned == "":
+			f.log.LogAttrs(ctx, slog.LevelError, "every token is refused", slog.Any("error", errNoApp))
+		case old == nil || old.pinned != key.pinned:
+			f.log.LogAttrs(ctx, slog.LevelInfo, "tokens of the app to which the service key is pinned are accepted", slog.String("app", key.pinned))
+		}
 	}
-	return *p, true
+	for _, app := range f.apps {
+		if !key.covers(app) {
+			f.log.LogAttrs(ctx, slog.LevelError, "tokens of an app in Config.Apps are refused: the service key is restricted to other apps", slog.String("app", app))
+		}
+	}
 }
 
 // hear takes note of a heartbeat.

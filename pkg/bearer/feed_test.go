@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -330,6 +331,25 @@ func TestFeed(t *testing.T) {
 			if n := len(s.connections()); played && n != 1 {
 				t.Errorf("%d connections", n)
 			}
+		}
+	})
+	t.Run("it resumes behind what a heartbeat says was left out", func(t *testing.T) {
+		t.Parallel()
+		behind := func(id string) cutoff.Event {
+			e := beat(0).Event()
+			e.ID = id
+			return e
+		}
+		s := newStage(t,
+			// One that comes inside a snapshot counts no more than an id there.
+			func(c *conn) { c.begin(); c.send(behind("t.8")) },
+			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.1", app), behind("t.7"), beat(0).Event()) },
+			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.7", app)); c.hold() },
+		)
+		start(t, s.cfg, bearer.Tuning{})
+		until(t, func() string { return map[bool]string{true: "no third connection"}[len(s.connections()) < 3] })
+		if got, want := s.connections()[:3], []string{"", "", "t.7"}; !slices.Equal(got, want) {
+			t.Errorf("it resumed after %q, want %q", got, want)
 		}
 	})
 	t.Run("another timeline resets it", func(t *testing.T) {

@@ -164,8 +164,8 @@ func TestEveryChange(t *testing.T) {
 			if _, err := v.Verify(t.Context(), bound.AccessToken.Reveal()); !errors.Is(err, bearer.ErrRevoked) {
 				t.Errorf("the old token, from memory: %v", err)
 			}
-			if n := w.count(t, `select count(*) from cutoffs where kind = 'session' and session_id = ? and ver = ?`,
-				bound.Session.ID.String(), bound.Session.Ver+1); n != 1 {
+			if n := w.count(t, `select count(*) from cutoffs where kind = 'session' and session_appid = ? and session_id = ? and ver = ?`,
+				sessiontest.AppID, bound.Session.ID.String(), bound.Session.Ver+1); n != 1 {
 				t.Errorf("%d cutoffs above the old token", n)
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {

@@ -17,12 +17,12 @@ func BenchmarkSubscribers(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
 		// One buffer, as a handler has it that gives it back while it waits.
 		var buf []byte
-		measure := func(b *testing.B, happen func(w *world, i int)) {
+		measure := func(b *testing.B, who cutoffs.Subscriber, happen func(w *world, i int)) {
 			w := newWorld(b, endedAll(1, 100)...)
 			subs := make([]*cutoffs.Subscription, n)
 			before := heap()
 			for i := range subs {
-				subs[i] = w.Subscribe("", cutoffs.Subscriber{})
+				subs[i] = w.Subscribe("", who)
 				buf, _, _ = subs[i].Next(buf[:0])
 			}
 			held := heap() - before
@@ -42,14 +42,23 @@ func BenchmarkSubscribers(b *testing.B) {
 			runtime.KeepAlive(subs)
 		}
 		b.Run(fmt.Sprintf("cutoff/%d", n), func(b *testing.B) {
-			measure(b, func(w *world, i int) {
+			measure(b, cutoffs.Subscriber{}, func(w *world, i int) {
 				w.db.Prune(int64(i)) // the double reads all rows
 				w.db.Commit(ended(i))
 				w.catchUp()
 			})
 		})
+		// What is for another app, to a key that is restricted to eight.
+		b.Run(fmt.Sprintf("left out/%d", n), func(b *testing.B) {
+			who := cutoffs.Subscriber{Apps: []string{"wx1", "wx2", "wx3", "wx4", "wx5", "wx6", "wx7", "wx8"}}
+			measure(b, who, func(w *world, i int) {
+				w.db.Prune(int64(i))
+				w.db.Commit(of("wx9", ended(i)))
+				w.catchUp()
+			})
+		})
 		b.Run(fmt.Sprintf("heartbeat/%d", n), func(b *testing.B) {
-			measure(b, func(w *world, _ int) { w.Beat() })
+			measure(b, cutoffs.Subscriber{}, func(w *world, _ int) { w.Beat() })
 		})
 	}
 }

@@ -14,6 +14,7 @@ func (f *Follower) Prune(now time.Time) {
 // The follower's figures.
 const (
 	ChunkSize    = chunkSize
+	ChunkEntries = chunkEntries
 	PageSize     = pageSize
 	AskTimeout   = askTimeout
 	PollInterval = pollInterval

@@ -2,6 +2,7 @@ package cutoffs
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
@@ -14,6 +15,15 @@ var ErrClosed = errors.New("cutoffs: the feed is closed")
 type Subscriber struct {
 	// Pinned is the app to which the service key is pinned, "" for none.
 	Pinned string
+	// Apps restricts the subscriber to what concerns these apps: the cutoffs of the
+	// apps and of their sessions, and those of keys. Empty means everything.
+	Apps []string
+}
+
+// wants reports whether the subscriber is told of the entry. One whose app is not known
+// is for everybody: a revocation must not be lost.
+func (s *Subscriber) wants(e *entry) bool {
+	return len(s.Apps) == 0 || e.app == "" || slices.Contains(s.Apps, e.app)
 }
 
 // Subscription is one subscriber of the feed. It is used by one goroutine and
@@ -28,12 +38,19 @@ type Subscription struct {
 	at int64
 	// snapshot says that events carry no id, as until the first ready.
 	snapshot bool
-	ready    bool
-	beats    int
+	// left says that something was left out since the last id that was handed out.
+	left  bool
+	ready bool
+	beats int
 }
 
-// chunkSize is about how much [Subscription.Next] hands out at once.
-const chunkSize = 64 << 10
+const (
+	// chunkSize is about how much [Subscription.Next] hands out at once, in bytes.
+	chunkSize = 64 << 10
+	// chunkEntries is how many entries it looks at for that, which bounds the time for
+	// which a subscriber holds the lock that all share.
+	chunkEntries = 4096
+)
 
 // atOnce is a channel that is closed already: there is more.
 var atOnce = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
@@ -60,9 +77,11 @@ func (s *Subscription) Next(dst []byte) ([]byte, <-chan struct{}, error) {
 	// Encoded outside of the lock, which all subscribers share.
 	beat := cutoff.NewHeartbeat(v.age, v.now, s.f.c.MaxStaleness)
 	if v.event == cutoff.EventReady {
-		return cutoff.AppendEvent(dst, beat.Ready(v.id, s.who.Pinned)), changed, err
+		return cutoff.AppendEvent(dst, beat.Ready(v.id, s.who.Pinned, s.who.Apps...)), changed, err
 	}
-	return cutoff.AppendEvent(dst, beat.Event()), changed, err
+	e := beat.Event()
+	e.ID = v.id // of what was left out, so that it can be resumed behind it
+	return cutoff.AppendEvent(dst, e), changed, err
 }
 
 // voucher is a ready or heartbeat event, or nothing.
@@ -83,16 +102,22 @@ func (s *Subscription) next(dst []byte) ([]byte, voucher, <-chan struct{}, error
 		dst = s.begin(f, dst)
 	}
 	began := len(dst)
-	for _, e := range f.after(s.at) {
-		if len(dst)-began >= chunkSize {
+	rest := f.after(s.at)
+	for i := range rest {
+		e := &rest[i]
+		if len(dst)-began >= chunkSize || i == chunkEntries {
 			return dst, voucher{}, atOnce, nil
 		}
-		if s.snapshot {
-			dst = append(dst, e.plain...)
-		} else {
-			dst = append(dst, e.event...)
-		}
 		s.at = e.id
+		switch {
+		case !s.who.wants(e):
+			s.left = true
+		case s.snapshot:
+			dst = append(dst, e.plain...)
+		default:
+			dst = append(dst, e.event...)
+			s.left = false
+		}
 	}
 	s.at = max(s.at, f.last)
 	var v voucher
@@ -101,10 +126,13 @@ func (s *Subscription) next(dst []byte) ([]byte, voucher, <-chan struct{}, error
 		v = voucher{event: cutoff.EventReady, id: eventID(f.timeline, s.at)}
 	case s.beats != f.beats:
 		v = voucher{event: cutoff.EventHeartbeat}
+		if s.left {
+			v.id = eventID(f.timeline, s.at)
+		}
 	default:
 		return dst, voucher{}, f.changed, nil
 	}
-	s.ready, s.snapshot, s.beats = true, false, f.beats
+	s.ready, s.snapshot, s.left, s.beats = true, false, false, f.beats
 	v.now = s.f.c.Clock()
 	v.age = f.ageLocked(v.now)
 	return dst, v, f.changed, nil
@@ -140,23 +168,26 @@ func (f *Follower) Page(after string, limit int, who Subscriber) cutoff.Page {
 	if !ok {
 		at = carried
 	}
-	list, next := d.after(at), max(at, d.last)
+	next := max(at, d.last)
 	now := f.c.Clock()
 	age := d.ageLocked(now)
-	if limit = max(limit, 1); len(list) > limit {
-		list = list[:limit]
-		next = list[limit-1].id
-		age += f.c.MaxStaleness + time.Millisecond
+	page := cutoff.Page{Cutoffs: []cutoff.Cutoff{}, App: who.Pinned, Apps: who.Apps}
+	limit = max(limit, 1)
+	rest := d.after(at)
+	for i := range rest {
+		e := &rest[i]
+		if !who.wants(e) {
+			continue
+		}
+		if len(page.Cutoffs) == limit {
+			next = rest[i-1].id
+			age += f.c.MaxStaleness + time.Millisecond
+			break
+		}
+		page.Cutoffs = append(page.Cutoffs, e.wire)
 	}
 	beat := cutoff.NewHeartbeat(age, now, f.c.MaxStaleness)
-	page := cutoff.Page{
-		Cutoffs: make([]cutoff.Cutoff, len(list)),
-		Next:    eventID(d.timeline, next),
-		AgeMS:   beat.AgeMS, Now: beat.Now, MaxStalenessMS: beat.MaxStalenessMS,
-		App: who.Pinned,
-	}
-	for i, e := range list {
-		page.Cutoffs[i] = e.wire
-	}
+	page.Next = eventID(d.timeline, next)
+	page.AgeMS, page.Now, page.MaxStalenessMS = beat.AgeMS, beat.Now, beat.MaxStalenessMS
 	return page
 }

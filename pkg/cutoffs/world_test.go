@@ -148,6 +148,16 @@ type subscriber struct {
 	err  error
 }
 
+// of gives a session's cutoff the app that the session belongs to.
+func of(app string, c auth.Cutoff) auth.Cutoff {
+	c.AppID = app
+	return c
+}
+
+func (w *world) subscribeTo(lastEventID string, apps ...string) *subscriber {
+	return &subscriber{t: w.t, sub: w.Subscribe(lastEventID, cutoffs.Subscriber{Apps: apps})}
+}
+
 func (w *world) subscribe(lastEventID string) *subscriber {
 	return &subscriber{t: w.t, sub: w.Subscribe(lastEventID, cutoffs.Subscriber{})}
 }

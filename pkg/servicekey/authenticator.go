@@ -35,6 +35,7 @@ var (
 	errUnknown = errors.New("servicekey: no key has this id")
 	errSecret  = errors.New("servicekey: the secret is not this key's")
 	errRevoked = errors.New("servicekey: the key was revoked")
+	errExpired = errors.New("servicekey: the key has expired")
 )
 
 // Authenticator says whose service key it is. It keeps all keys in memory, of
@@ -81,7 +82,7 @@ func (a *Authenticator) Close() {
 // Authenticate returns the key that is presented, if it is good.
 //
 // Errors: [auth.ServiceKeyInvalid], the same whether the key is malformed,
-// unknown, revoked, or has another secret; [auth.StorageUnavailable] when that
+// unknown, revoked, expired, or has another secret; [auth.StorageUnavailable] when that
 // cannot be told; the context's.
 func (a *Authenticator) Authenticate(ctx context.Context, presented auth.Secret) (Key, error) {
 	p, err := Parse(presented)
@@ -103,6 +104,8 @@ func (a *Authenticator) Authenticate(ctx context.Context, presented auth.Secret)
 		return Key{}, &auth.Error{Code: auth.ServiceKeyInvalid, Err: errSecret}
 	case !k.RevokedAt.IsZero():
 		return Key{}, &auth.Error{Code: auth.ServiceKeyInvalid, Err: errRevoked}
+	case k.Expired(a.clock()):
+		return Key{}, &auth.Error{Code: auth.ServiceKeyInvalid, Err: errExpired}
 	}
 	a.touch(k)
 	return k, nil

@@ -30,7 +30,7 @@ func (m *memory) AddServiceKey(context.Context, servicekey.Key, auth.AuditEvent)
 	panic("the authenticator adds no key")
 }
 
-func (m *memory) RevokeServiceKey(context.Context, string, auth.AuditEvent) error {
+func (m *memory) RevokeServiceKey(context.Context, string, bool, auth.AuditEvent) (servicekey.Revocation, error) {
 	panic("the authenticator revokes no key")
 }
 
@@ -187,6 +187,23 @@ func TestAuthenticate(t *testing.T) {
 			b.want(first, "")
 			_, second := b.add()
 			b.want(second, "")
+		})
+	})
+	t.Run("a key that expires stops in that moment, also when the database is away", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, b *bench) {
+			id, key := b.add()
+			b.set(func() {
+				k := b.keys[id]
+				k.ExpiresAt = time.Now().Add(10 * time.Second)
+				b.keys[id] = k
+			})
+			b.want(key, "")
+			b.set(func() { b.down = auth.StorageUnavailable })
+			time.Sleep(10*time.Second - time.Nanosecond)
+			b.want(key, "")
+			time.Sleep(time.Nanosecond)
+			b.want(key, auth.ServiceKeyInvalid)
 		})
 	})
 	t.Run("a revoked key works for a second at most", func(t *testing.T) {

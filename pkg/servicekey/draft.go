@@ -3,6 +3,7 @@ package servicekey
 import (
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -14,6 +15,9 @@ const (
 	MaxNameLen = 64
 	// MaxApps is how many apps a key may be restricted to.
 	MaxApps = 64
+	// MinTTL and MaxTTL bound how long a key works that expires.
+	MinTTL = time.Minute
+	MaxTTL = 10 * 365 * 24 * time.Hour
 )
 
 // Scopes lists the scopes there are, in the order in which keys have them.
@@ -26,6 +30,8 @@ type Draft struct {
 	Name   string
 	Scopes []Scope
 	Apps   []string
+	// ExpiresAt is when the key stops working; zero means never.
+	ExpiresAt time.Time
 }
 
 // NewDraft checks what a new key is to be, and brings it into the one form that
@@ -68,6 +74,70 @@ func NewDraft(name string, scopes, apps []string) (Draft, error) {
 	return d, nil
 }
 
+// ExpireIn returns the draft of a key that expires.
+//
+// Errors: [auth.InvalidRequest] for a time that is too short or too long.
+func (d Draft) ExpireIn(ttl time.Duration, now time.Time) (Draft, error) {
+	if ttl < MinTTL || ttl > MaxTTL {
+		return Draft{}, auth.Invalid("a service key that expires works for 60 seconds to 10 years")
+	}
+	d.ExpiresAt = now.Add(ttl).UTC().Truncate(time.Microsecond)
+	return d, nil
+}
+
+// Mint returns the draft of a key that this key makes. A key makes only keys with a
+// subset of its own scopes and apps, which expire no later than it does. A draft
+// that does not expire gets the expiry of this key.
+//
+// Errors: [auth.InsufficientScope], [auth.InvalidRequest] for a later expiry.
+func (k *Key) Mint(d Draft) (Draft, error) {
+	for _, s := range d.Scopes {
+		if !k.Has(s) {
+			return Draft{}, &auth.Error{Code: auth.InsufficientScope, Description: "A service key makes only keys with scopes that it has; this one lacks " + string(s) + "."}
+		}
+	}
+	outside := func(app string) bool { return !slices.Contains(k.Apps, app) }
+	if k.Restricted() && (len(d.Apps) == 0 || slices.ContainsFunc(d.Apps, outside)) {
+		return Draft{}, &auth.Error{Code: auth.InsufficientScope, Description: "A service key that is restricted to apps makes only keys that are restricted to some of them: name them in apps."}
+	}
+	switch {
+	case k.ExpiresAt.IsZero():
+	case d.ExpiresAt.IsZero():
+		d.ExpiresAt = k.ExpiresAt
+	case d.ExpiresAt.After(k.ExpiresAt):
+		return Draft{}, auth.Invalid("expires_in ends after the service key that makes the key expires")
+	}
+	return d, nil
+}
+
+// Manages reports whether the key may list and revoke the other: one that is
+// restricted to apps manages the keys that are restricted to some of them.
+func (k *Key) Manages(other *Key) bool {
+	return !k.Restricted() || other.Restricted() &&
+		!slices.ContainsFunc(other.Apps, func(app string) bool { return !slices.Contains(k.Apps, app) })
+}
+
+// Descendants returns the keys that the key with the id made, that those made, and so
+// on, in the order of all.
+func Descendants(all []Key, id string) []Key {
+	family := map[string]bool{auth.ActorServiceKey(id): true}
+	for grown := true; grown; {
+		grown = false
+		for i := range all {
+			if actor := auth.ActorServiceKey(all[i].ID); family[all[i].Creator] && !family[actor] {
+				family[actor], grown = true, true
+			}
+		}
+	}
+	var found []Key
+	for _, k := range all {
+		if k.ID != id && family[auth.ActorServiceKey(k.ID)] {
+			found = append(found, k)
+		}
+	}
+	return found
+}
+
 // includes says which scopes stand for others beside themselves.
 var includes = map[Scope][]Scope{
 	ScopeAdmin: {ScopeRead},
@@ -92,4 +162,9 @@ func ScopeText(scopes []Scope) string {
 		words[i] = string(s)
 	}
 	return strings.Join(words, " ")
+}
+
+// CreatorID returns the id of the service key that a creator is, if it is one.
+func CreatorID(creator string) (id string, ok bool) {
+	return strings.CutPrefix(creator, auth.ActorServiceKey(""))
 }

@@ -90,6 +90,6 @@ func Generate(d Draft, now time.Time) (Key, Presented) {
 	p := generate()
 	return Key{
 		ID: p.ID, Name: d.Name, Scopes: d.Scopes, Apps: d.Apps, Hash: p.Hash(),
-		CreatedAt: now.UTC().Truncate(time.Microsecond),
+		CreatedAt: now.UTC().Truncate(time.Microsecond), ExpiresAt: d.ExpiresAt,
 	}, p
 }

@@ -16,12 +16,15 @@ type Apps interface {
 	App(ctx context.Context, appID string) (auth.App, error)
 }
 
-// Create makes a key of a checked draft and writes it. The event says who, when
-// and why; the rest of it is filled in. What is returned second holds the
-// secret, which nobody can ask for again.
+// Create makes a key of a checked draft and writes it. The event says who (the
+// creator of the key), when and why; the rest of it is filled in. What is returned
+// second holds the secret, which cannot be read again. What a service key may make,
+// [Key.Mint] says.
 //
 // Errors: [auth.InvalidRequest] for an app that is not registered: a key that is
-// restricted to a misspelt app would see nothing, and nobody would know why.
+// restricted to a misspelt app would see nothing, without a hint;
+// [auth.ServiceKeyInvalid] when the creator is a service key that was revoked
+// meanwhile.
 func Create(ctx context.Context, store Store, apps Apps, d Draft, event auth.AuditEvent) (Key, Presented, error) {
 	for _, app := range d.Apps {
 		_, err := apps.App(ctx, app)
@@ -35,10 +38,14 @@ func Create(ctx context.Context, store Store, apps Apps, d Draft, event auth.Aud
 		}
 	}
 	k, p := Generate(d, event.At)
+	k.Creator = event.Actor
 	event.Action = auth.AuditServiceKeyAdded
 	event.Detail = withDetail(event.Detail, map[string]any{"service_key": k.ID, "name": k.Name, "scope": ScopeText(k.Scopes)})
 	if k.Restricted() {
 		event.Detail["apps"] = k.Apps
+	}
+	if !k.ExpiresAt.IsZero() {
+		event.Detail["expires_at"] = k.ExpiresAt.Format(time.RFC3339)
 	}
 	if err := store.AddServiceKey(ctx, k, event); err != nil {
 		return Key{}, Presented{}, err
@@ -46,17 +53,53 @@ func Create(ctx context.Context, store Store, apps Apps, d Draft, event auth.Aud
 	return k, p, nil
 }
 
-// Revoke makes a key void. The event says who, when and why; the rest of it is
-// filled in. It is harmless to repeat.
+// Revoke makes a key void, with its descendants if that is said. The event says who,
+// when and why; the rest of it is filled in. It is harmless to repeat.
 //
 // Errors: [auth.NotFound] when there is no such key.
-func Revoke(ctx context.Context, store Store, id string, event auth.AuditEvent) error {
+func Revoke(ctx context.Context, store Store, id string, descendants bool, event auth.AuditEvent) (Revocation, error) {
 	if !ValidID(id) {
-		return auth.NotFound
+		return Revocation{}, auth.NotFound
 	}
 	event.Action = auth.AuditServiceKeyEnded
+	return store.RevokeServiceKey(ctx, id, descendants, event)
+}
+
+// RevokeEvent returns the event of the end of one key, as stores write it. For a
+// descendant it names the ancestor that was revoked.
+func RevokeEvent(event auth.AuditEvent, id, ancestor string) auth.AuditEvent {
 	event.Detail = withDetail(event.Detail, map[string]any{"service_key": id})
-	return store.RevokeServiceKey(ctx, id, event)
+	if id != ancestor {
+		event.Detail["descendant_of"] = ancestor
+	}
+	return event
+}
+
+// Plan returns which of all keys a revocation makes void, and which descendants work
+// still after it. It returns [auth.NotFound] when no key has the id.
+func Plan(all []Key, id string, descendants bool, now time.Time) (Revocation, error) {
+	at := slices.IndexFunc(all, func(k Key) bool { return k.ID == id })
+	if at < 0 {
+		return Revocation{}, auth.NotFound
+	}
+	doomed, below := []Key{all[at]}, Descendants(all, id)
+	if descendants {
+		doomed = append(doomed, below...)
+		below = nil
+	}
+	var r Revocation
+	for _, k := range doomed {
+		if k.RevokedAt.IsZero() {
+			k.RevokedAt = now
+			r.Revoked = append(r.Revoked, k)
+		}
+	}
+	for _, k := range below {
+		if k.Good(now) {
+			r.Living = append(r.Living, k)
+		}
+	}
+	return r, nil
 }
 
 // FollowFeed returns the key as the feed needs it: with its pin decided. The first

@@ -26,9 +26,9 @@ func (w *written) AddServiceKey(_ context.Context, k servicekey.Key, event auth.
 	return w.down
 }
 
-func (w *written) RevokeServiceKey(_ context.Context, id string, event auth.AuditEvent) error {
-	w.id, w.event = id, event
-	return w.down
+func (w *written) RevokeServiceKey(_ context.Context, id string, _ bool, event auth.AuditEvent) (servicekey.Revocation, error) {
+	w.id, w.event = id, servicekey.RevokeEvent(event, id, id)
+	return servicekey.Revocation{}, w.down
 }
 
 func (w *written) FirstPinServiceKey(_ context.Context, id string, event auth.AuditEvent) (servicekey.Key, error) {
@@ -68,8 +68,8 @@ func TestCreate(t *testing.T) {
 		if d := cmp.Diff(want, w.event); d != "" {
 			t.Error(d)
 		}
-		if d := cmp.Diff(k, w.key); d != "" || k.Hash != p.Hash() {
-			t.Errorf("written: %s", d)
+		if d := cmp.Diff(k, w.key); d != "" || k.Hash != p.Hash() || k.Creator != auth.ActorCLI {
+			t.Errorf("written by %q: %s", k.Creator, d)
 		}
 		if all := fmt.Sprintf("%#v %#v", w.event, w.key); strings.Contains(all, p.Secret.Reveal()) {
 			t.Errorf("the secret is in %s", all)
@@ -97,7 +97,7 @@ func TestRevoke(t *testing.T) {
 	t.Parallel()
 	var w written
 	const id = "0123456789abcdef"
-	if err := servicekey.Revoke(t.Context(), &w, id, auth.AuditEvent{At: t0, Actor: auth.ActorCLI}); err != nil {
+	if _, err := servicekey.Revoke(t.Context(), &w, id, false, auth.AuditEvent{At: t0, Actor: auth.ActorCLI}); err != nil {
 		t.Fatal(err)
 	}
 	want := auth.AuditEvent{At: t0, Actor: auth.ActorCLI, Action: auth.AuditServiceKeyEnded, Detail: map[string]any{"service_key": id}}
@@ -105,7 +105,7 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("%s %s", w.id, d)
 	}
 	w = written{}
-	if err := servicekey.Revoke(t.Context(), &w, "no id", auth.AuditEvent{}); !errors.Is(err, auth.NotFound) || w.id != "" {
+	if _, err := servicekey.Revoke(t.Context(), &w, "no id", true, auth.AuditEvent{}); !errors.Is(err, auth.NotFound) || w.id != "" {
 		t.Errorf("%v, asked for %q", err, w.id)
 	}
 }

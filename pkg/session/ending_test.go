@@ -21,8 +21,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -168,6 +170,24 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 			return auth.SessionRevoked
 		case err != nil:
 			t.Error(err)
+		}
+		return ""
+	},
+	"a validator whose service key is restricted to the app": func(t *testing.T, w *world, g session.Grant) auth.Code {
+		told := func(app string) []cutoff.Cutoff {
+			return w.Cutoffs.Page("", 1000, cutoffs.Subscriber{Apps: []string{app}}).Cutoffs
+		}
+		for _, c := range told(sessiontest.OtherAppID) {
+			if c.Kind == cutoff.KindSession {
+				t.Errorf("a key of another app is told of the session: %+v", c)
+			}
+		}
+		set := cutoff.NewSet()
+		for _, c := range told(g.Session.AppID) {
+			set.Add(c, w.Clock.Now())
+		}
+		if set.Hits(cutoff.Token{Session: g.Session.ID.String(), Ver: g.Session.Ver, App: g.Session.AppID, Epoch: g.Session.Epoch}) {
+			return auth.SessionRevoked
 		}
 		return ""
 	},

@@ -68,7 +68,7 @@ var examples = map[string]func(s, strict *service) *answer{
 	"servicekeys": func(s, _ *service) *answer {
 		// One that was used and revoked, with another after it, on a page of
 		// its own.
-		used := s.admins("POST", "/admin/v1/service-keys", `{"name":"order service","scope":"service openid","apps":["`+testApp+`"]}`)
+		used := s.admins("POST", "/admin/v1/service-keys", `{"name":"order service","scope":"service openid","apps":["`+testApp+`"],"expires_in":2678400}`)
 		var key struct{ ID, Key string }
 		if err := json.Unmarshal([]byte(used.Body), &key); err != nil {
 			s.t.Fatal(err)
@@ -199,7 +199,7 @@ func TestExamples(t *testing.T) {
 	d.addApp()
 	setPolicyOfExamples(d, erp)
 	bindToPerson(t, server.DSN("postgres"), s.logIn(bound).Doc.UUID)
-	s.adminKey = d.serviceKey("admin")
+	s.adminKey = d.serviceKey("admin,service,openid")
 
 	files, err := os.ReadDir("../../../api/examples")
 	if err != nil {

@@ -259,7 +259,8 @@ func TestServiceKey(t *testing.T) {
 
 	t.Run("is created over the admin API as well", func(t *testing.T) {
 		s := s.in(t)
-		c := s.client(strings.TrimSpace(s.mustRun(d.env, "", "service-key", "create", "--name", "admin", "--scope", "admin")))
+		key := strings.TrimSpace(s.mustRun(d.env, "", "service-key", "create", "--name", "admin", "--scope", "admin"))
+		c := s.client(key)
 		made, err := c.CreateServiceKeyWithResponse(t.Context(), adminclient.ServiceKeyRequest{Name: "reader", Scope: "read"})
 		if err != nil || adminclient.Failure(made) != nil {
 			t.Fatal(err, adminclient.Failure(made))
@@ -288,6 +289,20 @@ func TestServiceKey(t *testing.T) {
 			})
 			t.Logf("refused %s after the command ended", time.Since(revoked))
 			s.mustRun(d.env, "", "service-key", "revoke", made.JSON201.ID) // harmless to repeat
+			admin, _, _ := strings.Cut(strings.TrimPrefix(key, "yfk_"), "_")
+			child, err := c.CreateServiceKeyWithResponse(t.Context(), adminclient.ServiceKeyRequest{Name: "hidden", Scope: "admin", ExpiresIn: ptr(3600)})
+			if err != nil || child.JSON201 == nil || child.JSON201.ExpiresAt == nil {
+				t.Fatal(err, adminclient.Failure(child))
+			}
+			if list := s.mustRun(d.env, "", "service-key", "list"); !strings.Contains(list, child.JSON201.ExpiresAt.Format(time.RFC3339)) || strings.Count(list, admin) != 3 {
+				t.Errorf("service-key list names neither the creator of two keys nor the expiry of one:\n%s", list)
+			}
+			if out := s.mustRun(d.env, "", "service-key", "revoke", admin); !strings.Contains(out, child.JSON201.ID+" (hidden)") || !strings.Contains(out, "--descendants") {
+				t.Errorf("service-key revoke prints %q, want the key that works still", out)
+			}
+			if out := s.mustRun(d.env, "", "service-key", "revoke", admin, "--descendants"); !strings.Contains(out, "Revoked "+child.JSON201.ID) {
+				t.Errorf("service-key revoke --descendants prints %q", out)
+			}
 			if list := s.mustRun(d.env, "", "service-key", "list"); !strings.Contains(list, "revoked") {
 				t.Errorf("service-key list prints %s", list)
 			}
@@ -307,6 +322,8 @@ func TestServiceKey(t *testing.T) {
 			{[]string{"create", "--name", "x", "--scope", "admin", "--app", "a-b"}, 2, "appids"},
 			{[]string{"create", "--name", "x", "--scope", "admin", "--app", "wx404"}, 1, "wx404"},
 			{[]string{"create", "--name", "x\ny", "--scope", "admin"}, 2, "control characters"},
+			{[]string{"create", "--name", "x", "--scope", "admin", "--expires", "1s"}, 2, "--expires"},
+			{[]string{"create", "--name", "x", "--scope", "admin", "--expires", "-1h"}, 2, "--expires"},
 			{[]string{"revoke", "0123456789abcdef"}, 1, "service-key list"},
 			{[]string{"revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, "its id alone"},
 		} {

@@ -60,6 +60,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	pinned   string       // the app to which the service key is pinned
+	apps     []string     // those to which it is restricted
 	keys     []signingKey // those that are published; the last one signs
 	timeline string
 	log      []cutoff.Cutoff // the id of log[i] is "<timeline>.<i+1>"
@@ -245,6 +246,16 @@ func (s *Server) SetAge(age time.Duration) {
 func (s *Server) PinApp(app string) {
 	s.mu.Lock()
 	s.pinned = app
+	s.mu.Unlock()
+	s.Disconnect()
+}
+
+// RestrictKey restricts the service key to apps, or with none to all, and ends the
+// connections to the feed, as the service does. The double goes on publishing every
+// cutoff.
+func (s *Server) RestrictKey(apps ...string) {
+	s.mu.Lock()
+	s.apps = apps
 	s.mu.Unlock()
 	s.Disconnect()
 }

@@ -123,7 +123,7 @@ func (c *connection) next() (events []byte, changed <-chan struct{}) {
 	}
 	if !c.ready {
 		c.ready = true
-		return cutoff.AppendEvent(events, now.Ready(id(c.sent), s.pinned)), s.changed
+		return cutoff.AppendEvent(events, now.Ready(id(c.sent), s.pinned, s.apps...)), s.changed
 	}
 	return cutoff.AppendEvent(events, now.Event()), s.changed
 }

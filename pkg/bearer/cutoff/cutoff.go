@@ -109,6 +109,15 @@ func isName(s string) bool {
 	return true
 }
 
+func areNames(names []string) bool {
+	for _, s := range names {
+		if !isName(s) {
+			return false
+		}
+	}
+	return true
+}
+
 // ParseCutoff reads the data of a cutoff event. Members it does not know are
 // skipped.
 //

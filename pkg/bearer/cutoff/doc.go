@@ -20,7 +20,7 @@
 //
 //	event: cutoff      a Cutoff; with an id, except in a snapshot
 //	event: ready       a Ready; with an id
-//	event: heartbeat   a Heartbeat; no id
+//	event: heartbeat   a Heartbeat; with an id after cutoffs that were left out
 //	event: reset       {}; no id
 //
 // A connection without Last-Event-ID begins with the snapshot: every live
@@ -28,6 +28,11 @@
 // committed after it, then ready; or, when the server cannot tell which those
 // are, with reset, the snapshot and ready. After ready come the cutoffs as they
 // are committed, and a heartbeat at least every [HeartbeatInterval].
+//
+// A service key that is restricted to apps is told of these apps, of their sessions,
+// and of keys. Ready names the apps: a validator refuses the tokens of others, as it
+// does not hear of their revocations. The id of a heartbeat stands behind what was left out: a connection
+// resumes there.
 //
 // Thus ready comes on every connection, once, and says that everything up to
 // its id has been sent. A heartbeat says: everything that was committed until

@@ -48,6 +48,10 @@ type Ready struct {
 	// that names neither an audience nor apps accepts tokens of this app only. It is
 	// empty when the key is pinned to no app.
 	App string `json:"app,omitempty"`
+	// Apps are those to which the service key is restricted; empty means no
+	// restriction. A validator is told nothing of other apps, so it must refuse their
+	// tokens.
+	Apps []string `json:"apps,omitempty"`
 }
 
 // Page is the feed's answer to those who poll.
@@ -60,8 +64,9 @@ type Page struct {
 	AgeMS          int64     `json:"age_ms"`
 	Now            time.Time `json:"now"`
 	MaxStalenessMS int64     `json:"max_staleness_ms"`
-	// App is that of [Ready].
-	App string `json:"app,omitempty"`
+	// App and Apps are those of [Ready].
+	App  string   `json:"app,omitempty"`
+	Apps []string `json:"apps,omitempty"`
 }
 
 // NewHeartbeat returns the heartbeat of a replica, in the units of the wire:
@@ -85,10 +90,10 @@ func (h Heartbeat) Event() Event {
 	return Event{Name: EventHeartbeat, Data: object(h)}
 }
 
-// Ready returns the ready event: everything up to the id has been sent. The app is
-// that of [Ready].
-func (h Heartbeat) Ready(id, app string) Event {
-	return Event{Name: EventReady, ID: id, Data: object(Ready{Heartbeat: h, App: app})}
+// Ready returns the ready event: everything up to the id has been sent. The app and
+// the apps are those of [Ready].
+func (h Heartbeat) Ready(id, app string, apps ...string) Event {
+	return Event{Name: EventReady, ID: id, Data: object(Ready{Heartbeat: h, App: app, Apps: apps})}
 }
 
 // Reset returns the reset event: a snapshot follows.
@@ -121,7 +126,7 @@ func ParseHeartbeat(data []byte) (Heartbeat, error) {
 func ParseReady(data []byte) (Ready, error) {
 	var r Ready
 	if err := json.Unmarshal(data, &r); err != nil || r.Now.IsZero() || r.AgeMS < 0 || r.MaxStalenessMS < 0 ||
-		r.App != "" && !isName(r.App) {
+		r.App != "" && !isName(r.App) || !areNames(r.Apps) {
 		return Ready{}, fmt.Errorf("%w: a heartbeat that is not its JSON", ErrMalformed)
 	}
 	return r, nil

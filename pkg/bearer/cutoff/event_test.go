@@ -25,7 +25,7 @@ func TestVectors(t *testing.T) {
 		"snapshot.sse": {
 			cutoff.Cutoff{Kind: cutoff.KindSession, Session: "01900000-0000-7c00-8000-00000000000a"}.Event(""),
 			cutoff.Cutoff{Kind: cutoff.KindApp, App: "wxdevelopment0001", Epoch: 3}.Event(""),
-			cutoff.NewHeartbeat(12*time.Millisecond, now, 30*time.Second).Ready("7f3a.41", "wxdevelopment0001"),
+			cutoff.NewHeartbeat(12*time.Millisecond, now, 30*time.Second).Ready("7f3a.41", "wxdevelopment0001", "wxdevelopment0001", "wxdevelopment0002"),
 			second.Event("7f3a.42"),
 			key.Event("7f3a.43"),
 			cutoff.NewHeartbeat(2*time.Millisecond+1, now.Add(5*time.Second), 30*time.Second).Event(),
@@ -52,7 +52,7 @@ func TestVectors(t *testing.T) {
 		}
 	}
 
-	page := cutoff.Page{Cutoffs: []cutoff.Cutoff{second, key}, Next: "7f3a.43", AgeMS: 3, Now: now.Add(5 * time.Second), MaxStalenessMS: 30000, App: "wxdevelopment0001"}
+	page := cutoff.Page{Cutoffs: []cutoff.Cutoff{second, key}, Next: "7f3a.43", AgeMS: 3, Now: now.Add(5 * time.Second), MaxStalenessMS: 30000, App: "wxdevelopment0001", Apps: []string{"wxdevelopment0001", "wxdevelopment0002"}}
 	got, err := json.MarshalIndent(page, "", "  ")
 	if want := vector(t, "page.json"); err != nil || !bytes.Equal(append(got, '\n'), want) {
 		t.Errorf("page.json: written as\n%s", got)
