@@ -74,7 +74,7 @@ func (h *Handler) revocations(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	who := subscriberOf(&key)
+	who := subscriberOf(&key, r)
 	w.Header().Add("Vary", "Accept")
 	if !strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
 		return web.SecretJSON(w, http.StatusOK, h.feed.Page(r.URL.Query().Get("after"), pageSize, who))
@@ -87,9 +87,11 @@ func (h *Handler) revocations(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// subscriberOf is what the feed must know of a service key.
-func subscriberOf(k *servicekey.Key) cutoffs.Subscriber {
-	return cutoffs.Subscriber{Pinned: k.Pinned(), Apps: k.Apps}
+// subscriberOf is what the feed must know of a service key and a request.
+func subscriberOf(k *servicekey.Key, r *http.Request) cutoffs.Subscriber {
+	return cutoffs.Subscriber{
+		Pinned: k.Pinned(), Apps: k.Apps, Kinds: cutoff.ParseKinds(r.URL.Query().Get(cutoff.QueryKinds)),
+	}
 }
 
 // stream writes events until one side ends it. Errors of writing mean that the
@@ -158,7 +160,7 @@ func (h *Handler) stillAllowed(r *http.Request, who cutoffs.Subscriber) bool {
 	defer cancel()
 	key, err := h.authorize(r.WithContext(ctx))
 	if err == nil {
-		return reflect.DeepEqual(subscriberOf(&key), who)
+		return reflect.DeepEqual(subscriberOf(&key, r), who)
 	}
 	return web.Status(err) >= http.StatusInternalServerError
 }

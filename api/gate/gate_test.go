@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -169,6 +170,17 @@ func TestRevocations(t *testing.T) {
 		}
 		if second := page(first.Next); len(second.Cutoffs) != 0 || second.Next != first.Next {
 			t.Errorf("after all of them: %+v", second)
+		}
+	})
+	t.Run("never refuse a list of kinds", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		for _, query := range []string{"?kinds=", "?kinds=session,app,key", "?kinds=weather,,%00", "?kinds=a&kinds=b", "?kinds=" + strings.Repeat("x,", 5000)} {
+			for _, accept := range []string{stream, "application/json"} {
+				if resp := w.get(t, accept, query, ""); resp.StatusCode != http.StatusOK {
+					t.Errorf("%.40s as %s: status %d, want 200", query, accept, resp.StatusCode)
+				}
+			}
 		}
 	})
 	t.Run("name the app to which the service key is pinned", func(t *testing.T) {

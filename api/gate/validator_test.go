@@ -57,6 +57,10 @@ type service struct {
 	streams atomic.Int64 // that were opened
 }
 
+// person is a kind of cutoff that the service knows, as a later version may, and the
+// validators do not.
+const person auth.CutoffKind = "person"
+
 // issuer is on loopback, so that pkg/bearer takes it without TLS.
 const issuer = "http://127.0.0.1:8080"
 
@@ -92,6 +96,7 @@ func newService(t *testing.T) *service {
 	check(err)
 	s.follower, err = cutoffs.Open(t.Context(), cutoffs.Config{
 		Store: s.db, MaxStaleness: bound, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		Kinds: []auth.CutoffKind{person},
 	})
 	check(err)
 
@@ -360,6 +365,24 @@ func TestValidator(t *testing.T) {
 		s.refusal.Store(nil)
 		time.Sleep(31 * time.Second) // it does not come back at once to a service that refused it
 		s.want(v, good, nil)
+	})
+
+	inBubble(t, "is told in kinds that it knows what a newer service says in another", func(t *testing.T, s *service) {
+		v, a, b := s.validator(0), newID(), newID()
+		s.db.Commit(
+			auth.Cutoff{Kind: auth.CutoffSession, Session: a, SaidBy: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)},
+			auth.Cutoff{Kind: auth.CutoffSession, Session: b, SaidBy: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)},
+			auth.Cutoff{Kind: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)},
+		)
+		for _, v := range []*bearer.Verifier{v, s.validator(0)} {
+			for _, session := range []uuid.UUID{a, b} {
+				s.want(v, s.token(session), bearer.ErrRevoked)
+			}
+			seconds(time.Minute, func(time.Duration) { s.want(v, s.token(newID()), nil) })
+		}
+		if n := s.streams.Load(); n != 2 {
+			t.Errorf("%d connections, want one for each validator", n)
+		}
 	})
 
 	inBubble(t, "is left by its replica in the moment when its service key expires", func(t *testing.T, s *service) {

@@ -42,6 +42,10 @@ type Cutoff struct {
 	Epoch int64
 	// KID: tokens signed by this key are dead.
 	KID string
+	// SaidBy is a kind beyond these three, if a cutoff of that kind, later in the same
+	// transaction, says what this one says, together with others. Validators that know
+	// the kind are told that one only. There is no such kind yet.
+	SaidBy CutoffKind
 	// ExpiresAt is when the cutoff may be forgotten; zero means never.
 	ExpiresAt time.Time
 }

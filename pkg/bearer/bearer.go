@@ -111,7 +111,7 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 	waitFor := []chan struct{}{keys.loaded}
 	if key := strings.TrimSpace(cfg.ServiceKey); key != "" {
 		f := &feed{
-			url:        base + "/v1/revocations",
+			url:        base + "/v1/revocations?" + cutoff.QueryKinds + "=" + cutoff.Query(),
 			client:     client,
 			serviceKey: key,
 			log:        log,

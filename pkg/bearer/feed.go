@@ -61,6 +61,8 @@ type feed struct {
 	lastID string
 	pruned time.Time
 	skewed bool
+	// unknown says that a cutoff of an unknown kind has been logged.
+	unknown bool
 }
 
 // knowledge says how old what we know was when a heartbeat came.
@@ -109,7 +111,7 @@ func (f *feed) run(ctx context.Context) {
 		case errors.Is(err, errRefused):
 			f.log.LogAttrs(ctx, slog.LevelError, "the revocation feed refuses this service key; every token will be refused", slog.Any("error", err))
 			pause = f.refused/2 + rand.N(f.refused/2+1) //nolint:gosec // it protects nothing
-		case errors.Is(err, cutoff.ErrUnknownKind), errors.Is(err, cutoff.ErrMalformed):
+		case errors.Is(err, cutoff.ErrMalformed):
 			f.log.LogAttrs(ctx, slog.LevelError, "the revocation feed sends what this version cannot honour; every token will be refused", slog.Any("error", err))
 		case failures == 0:
 			f.log.LogAttrs(ctx, slog.LevelWarn, "lost the revocation feed, connecting again", slog.Any("error", err))
@@ -188,10 +190,18 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 		switch e.Name {
 		case cutoff.EventCutoff:
 			c, err := cutoff.ParseCutoff(e.Data)
-			if err != nil {
+			switch {
+			case errors.Is(err, cutoff.ErrUnknownKind):
+				// The service says it in kinds that we know, too.
+				if !f.unknown {
+					f.unknown = true
+					f.log.LogAttrs(ctx, slog.LevelWarn, "the service sends a kind of cutoff that this version does not know; it is skipped")
+				}
+			case err != nil:
 				return err
+			default:
+				f.set.Add(c, f.clock())
 			}
-			f.set.Add(c, f.clock())
 			// Inside a snapshot no id can say how far we have come.
 			if e.ID != "" && (ready || resumed) {
 				f.lastID = e.ID

@@ -365,7 +365,61 @@ func TestFeed(t *testing.T) {
 		yufu.RevokeApp(app, 2)
 		eventually(t, v, yufu.Token(bearer.Claims{Epoch: 1}), bearer.ErrRevoked)
 	})
-	t.Run("events of a newer service are skipped, cutoffs of one are not", func(t *testing.T) {
+	t.Run("a service with a further kind of cutoff is understood in base kinds", func(t *testing.T) {
+		t.Parallel()
+		yufu := bearertest.New(t)
+		old := cutoff.Cutoff{Kind: cutoff.KindSession, Session: session}
+		yufu.RevokeAs("person", old)
+		log := &logBuffer{}
+		cfg := yufu.Config()
+		cfg.Logger = log.logger()
+		v := start(t, cfg, bearer.Tuning{})
+		good := yufu.Token(bearer.Claims{})
+		wantGood(t, v, good)
+		wantError(t, v, yufu.Token(bearer.Claims{Session: session}), bearer.ErrRevoked)
+		yufu.RevokeAs("person", cutoff.Cutoff{Kind: cutoff.KindSession, Session: user}, cutoff.Cutoff{Kind: cutoff.KindApp, App: "wxa", Epoch: 2})
+		eventually(t, v, yufu.Token(bearer.Claims{Session: user}), bearer.ErrRevoked)
+		wantGood(t, v, good)
+		if got := log.String(); strings.Contains(got, "kind of cutoff") {
+			t.Errorf("it was sent a kind that it did not name:\n%s", got)
+		}
+	})
+	t.Run("it names the kinds that it knows", func(t *testing.T) {
+		t.Parallel()
+		named := make(chan string, 1)
+		s := newStage(t, func(c *conn) {
+			select {
+			case named <- c.r.URL.RawQuery:
+			default:
+			}
+			healthy(c)
+		})
+		start(t, s.cfg, bearer.Tuning{})
+		if got, want := <-named, "kinds=session,app,key"; got != want {
+			t.Errorf("the query is %q, want %q", got, want)
+		}
+	})
+	t.Run("a cutoff of a kind that it did not name is skipped and logged, and refuses no token", func(t *testing.T) {
+		t.Parallel()
+		log := &logBuffer{}
+		s := newStage(t, func(c *conn) {
+			c.begin()
+			c.write("event: cutoff\ndata: {\"kind\":\"person\",\"person\":\"p\"}\n\n")
+			c.send(sessionCutoff(0).Event(""), beat(0).Ready("t.1", app))
+			c.write("event: cutoff\nid: t.2\ndata: {\"kind\":\"person\",\"person\":\"q\"}\n\n")
+			c.send(cutoff.Cutoff{Kind: cutoff.KindSession, Session: user}.Event("t.3"))
+			c.hold()
+		})
+		s.cfg.Logger = log.logger()
+		v := start(t, s.cfg, bearer.Tuning{})
+		eventually(t, v, s.yufu.Token(bearer.Claims{Session: user}), bearer.ErrRevoked)
+		wantError(t, v, s.yufu.Token(bearer.Claims{Session: session}), bearer.ErrRevoked)
+		wantGood(t, v, s.yufu.Token(bearer.Claims{}))
+		if n := strings.Count(log.String(), "does not know"); n != 1 || len(s.connections()) != 1 {
+			t.Errorf("%d log lines and %d connections, want one of each:\n%s", n, len(s.connections()), log)
+		}
+	})
+	t.Run("events of a newer service are skipped", func(t *testing.T) {
 		t.Parallel()
 		newer := newStage(t, func(c *conn) {
 			c.begin()
@@ -400,7 +454,6 @@ func TestFeedFailsClosed(t *testing.T) {
 		log     string
 		silence time.Duration
 	}{
-		"a cutoff of an unknown kind":         {stream("event: cutoff\ndata: {\"kind\":\"person\",\"person\":\"p\"}\n\n" + ready), "cannot honour", 0},
 		"a cutoff that is no JSON":            {stream("event: cutoff\ndata: kind=session\n\n" + ready), "cannot honour", 0},
 		"a ready without a heartbeat":         {stream("event: ready\nid: t.1\ndata: {}\n\n"), "cannot honour", 0},
 		"a heartbeat with a negative age":     {stream("event: ready\nid: t.1\ndata: {\"age_ms\":-1,\"now\":\"2026-11-22T10:00:00Z\"}\n\n"), "cannot honour", 0},

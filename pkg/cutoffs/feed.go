@@ -17,6 +17,7 @@ type entry struct {
 	id      int64
 	expires time.Time // zero: never
 	app     string    // whom it concerns; empty: everybody
+	saidBy  cutoff.Kind
 	wire    cutoff.Cutoff
 	event   []byte // with its id
 	plain   []byte // without, for a snapshot
@@ -71,7 +72,7 @@ func (f *feed) ageLocked(now time.Time) time.Duration { return max(now.Sub(f.syn
 
 // entryOf encodes a cutoff.
 func entryOf(timeline string, c auth.Cutoff) entry {
-	e := entry{id: c.ID, expires: c.ExpiresAt, app: c.AppID, wire: Wire(c)}
+	e := entry{id: c.ID, expires: c.ExpiresAt, app: c.AppID, saidBy: cutoff.Kind(c.SaidBy), wire: Wire(c)}
 	// One allocation for both, which live and die together.
 	both := cutoff.AppendEvent(make([]byte, 0, 512), e.wire.Event(eventID(timeline, c.ID)))
 	n := len(both)

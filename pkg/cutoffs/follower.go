@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,10 @@ type Config struct {
 	// Woken, if it is not nil, is called whenever the database says that there
 	// is something new, which may be new keys and no cutoffs.
 	Woken func()
+	// Kinds are the kinds of cutoffs beyond the base kinds that this service knows,
+	// none so far. A row of another kind comes from a newer replica: the base cutoffs
+	// of its transaction say the same, so it is skipped.
+	Kinds []auth.CutoffKind
 }
 
 // Follower follows the cutoffs of a database. It is safe for concurrent use.
@@ -279,6 +284,12 @@ func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch,
 func (f *Follower) learn(list []auth.Cutoff, now time.Time) []auth.Cutoff {
 	live := list[:0]
 	for _, c := range list {
+		if !cutoff.Kind(c.Kind).Base() && !slices.Contains(f.c.Kinds, c.Kind) {
+			continue
+		}
+		if !slices.Contains(f.c.Kinds, c.SaidBy) {
+			c.SaidBy = "" // nobody is told the other one
+		}
 		if c.ExpiresAt.IsZero() || c.ExpiresAt.After(now) {
 			f.set.Add(Wire(c), now)
 			live = append(live, c)

@@ -18,11 +18,23 @@ type Subscriber struct {
 	// Apps restricts the subscriber to what concerns these apps: the cutoffs of the
 	// apps and of their sessions, and those of keys. Empty means everything.
 	Apps []string
+	// Kinds are the kinds beyond the base kinds that the subscriber knows.
+	Kinds []cutoff.Kind
 }
 
 // wants reports whether the subscriber is told of the entry. One whose app is not known
 // is for everybody: a revocation must not be lost.
+//
+// A cutoff of a further kind goes to those who know the kind, in place of the base
+// cutoffs before it that say the same. As it comes after them, whoever stopped between
+// them is told it.
 func (s *Subscriber) wants(e *entry) bool {
+	switch {
+	case e.saidBy != "" && slices.Contains(s.Kinds, e.saidBy):
+		return false
+	case !e.wire.Kind.Base() && !slices.Contains(s.Kinds, e.wire.Kind):
+		return false
+	}
 	return len(s.Apps) == 0 || e.app == "" || slices.Contains(s.Apps, e.app)
 }
 

@@ -63,12 +63,19 @@ type Server struct {
 	apps     []string     // those to which it is restricted
 	keys     []signingKey // those that are published; the last one signs
 	timeline string
-	log      []cutoff.Cutoff // the id of log[i] is "<timeline>.<i+1>"
+	log      []logged // the id of log[i] is "<timeline>.<i+1>"
 	age      time.Duration
 	changed  chan struct{} // closed when log, timeline or age change
 	hangUp   chan struct{} // closed to end the connections to the feed
 
 	closed chan struct{} // closed when the test ends
+}
+
+// logged is a published cutoff.
+type logged struct {
+	cutoff.Cutoff
+	// saidBy is the kind of a later cutoff that says this one too.
+	saidBy cutoff.Kind
 }
 
 type signingKey struct {
@@ -200,7 +207,27 @@ func (s *Server) Revoke(c cutoff.Cutoff) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.live.Add(c, time.Now())
-	s.log = append(s.log, c)
+	s.log = append(s.log, logged{Cutoff: c})
+	s.broadcast()
+}
+
+// RevokeAs publishes base cutoffs as a service of a later version does, which has a
+// kind of cutoff that says them in a shorter way: connections that name the kind get
+// a cutoff of that kind, without members, and the others get the base cutoffs.
+func (s *Server) RevokeAs(kind cutoff.Kind, base ...cutoff.Cutoff) {
+	s.tb.Helper()
+	for _, c := range base {
+		if err := c.Check(); err != nil {
+			s.tb.Fatal(err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range base {
+		s.live.Add(c, time.Now())
+		s.log = append(s.log, logged{c, kind})
+	}
+	s.log = append(s.log, logged{Cutoff: cutoff.Cutoff{Kind: kind}})
 	s.broadcast()
 }
 

@@ -54,7 +54,10 @@ func (s *Server) serveFeed(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	hangUp := s.hangUp
 	s.mu.Unlock()
-	c := &connection{s: s}
+	c := &connection{s: s, kinds: map[cutoff.Kind]bool{}}
+	for _, k := range cutoff.ParseKinds(r.URL.Query().Get(cutoff.QueryKinds)) {
+		c.kinds[k] = true
+	}
 	c.begin(r.Header.Get("Last-Event-ID"))
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
@@ -85,6 +88,7 @@ type connection struct {
 	timeline string
 	sent     int // how much of the log
 	ready    bool
+	kinds    map[cutoff.Kind]bool // that were named, beyond the base kinds
 }
 
 // begin finds out where a connection takes up.
@@ -119,7 +123,11 @@ func (c *connection) next() (events []byte, changed <-chan struct{}) {
 		c.timeline, c.sent, c.ready = s.timeline, len(s.log), false
 	}
 	for ; c.sent < len(s.log); c.sent++ {
-		events = cutoff.AppendEvent(events, s.log[c.sent].Event(id(c.sent+1)))
+		one := s.log[c.sent]
+		if c.kinds[one.saidBy] || (!one.Kind.Base() && !c.kinds[one.Kind]) {
+			continue
+		}
+		events = cutoff.AppendEvent(events, one.Event(id(c.sent+1)))
 	}
 	if !c.ready {
 		c.ready = true

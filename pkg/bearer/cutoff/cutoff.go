@@ -14,12 +14,19 @@ const Retention = 65 * time.Minute
 // Kind says what a cutoff speaks about.
 type Kind string
 
-// The kinds of cutoffs.
+// The base kinds, which every validator knows.
 const (
 	KindSession Kind = "session"
 	KindApp     Kind = "app"
 	KindKey     Kind = "key"
 )
+
+// kinds are those that this package knows. A later kind is added here, and to
+// [Cutoff.Check], [Cutoff.Hits] and [Set].
+var kinds = []Kind{KindSession, KindApp, KindKey}
+
+// Base reports whether the kind is one of the three that every validator knows.
+func (k Kind) Base() bool { return k == KindSession || k == KindApp || k == KindKey }
 
 // Cutoff is one revocation. The kind says which of the other fields count.
 type Cutoff struct {
@@ -64,8 +71,8 @@ func belowVer(token, ver int64) bool { return ver == 0 || token < ver }
 
 // Errors of [Cutoff.Check] and [ParseCutoff].
 var (
-	// ErrUnknownKind is a cutoff of a kind that this package does not know. It
-	// may come from a newer service, and must not be ignored.
+	// ErrUnknownKind is a cutoff of a kind that this package does not know. A
+	// newer service says the same in base kinds, so a validator skips it.
 	ErrUnknownKind = errors.New("cutoff: unknown kind of cutoff")
 	// ErrMalformed is a cutoff that says nothing, or an event that holds none.
 	ErrMalformed = errors.New("cutoff: malformed")

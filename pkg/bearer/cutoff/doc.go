@@ -41,9 +41,16 @@
 // later, with a snapshot and ready behind it.
 //
 // Whoever follows the feed keeps the union over all snapshots: a reset takes no
-// cutoff away. Events with other names are to be skipped. A cutoff of a kind
-// that the reader does not know must not be: it is a revocation that he cannot
-// honour, so he can no longer vouch for any token.
+// cutoff away. Events with other names are to be skipped.
+//
+// # Kinds
+//
+// A validator names the kinds of cutoffs that it knows: ?kinds=session,app,key. These
+// three are the base kinds, and they are always sent. A kind that a later service adds
+// is a shorter way to say base cutoffs that the same transaction made true. A validator
+// that names the kind gets the short form, and one that does not gets the base
+// cutoffs. Names that the service does not know are ignored. A cutoff of a kind that a
+// validator does not know is to be skipped: it is told in base kinds too.
 //
 // Ids are opaque: "<timeline>.<n>". With Accept: application/json and ?after=ID
 // the same is answered as one [Page].

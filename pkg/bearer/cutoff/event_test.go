@@ -90,7 +90,7 @@ func TestParseCutoff(t *testing.T) {
 			t.Errorf("%+v, %v", got, err)
 		}
 	})
-	t.Run("never skips a kind that it does not know", func(t *testing.T) {
+	t.Run("says that it does not know a kind", func(t *testing.T) {
 		t.Parallel()
 		if _, err := cutoff.ParseCutoff([]byte(`{"kind":"person","person":"p"}`)); !errors.Is(err, cutoff.ErrUnknownKind) {
 			t.Error(err)
