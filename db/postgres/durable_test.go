@@ -337,7 +337,8 @@ func (p *pair) others() []repeatable {
 		{
 			name: "revoke a service key",
 			call: func(ctx context.Context) error {
-				return p.store.RevokeServiceKey(ctx, backEnd.ID, event(auth.AuditServiceKeyEnded))
+				_, err := p.store.RevokeServiceKey(ctx, backEnd.ID, false, event(auth.AuditServiceKeyEnded))
+				return err
 			},
 			done: func(ctx context.Context, s *postgres.Store) (bool, error) {
 				k, err := s.ServiceKey(ctx, backEnd.ID)
