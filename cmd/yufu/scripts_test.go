@@ -287,7 +287,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 `
 	onMachine := func(t *testing.T) *machine {
 		m := newMachine(t, "1000")
-		for _, name := range []string{"cat", "mktemp", "rm", "sort", "tr", "uniq"} {
+		for _, name := range []string{"cat", "mktemp", "rm", "rmdir", "sort", "tr", "uniq"} {
 			path, err := exec.LookPath(name)
 			if err != nil {
 				t.Fatal(err)
