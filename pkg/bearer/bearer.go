@@ -40,7 +40,10 @@ type Verifier struct {
 	freshness     func(now time.Time) (fresh bool, at time.Time)
 	acceptStale   bool
 	acceptExpired bool
-	close         func()
+	// issuerCheck and refusals are nil for a local verifier.
+	issuerCheck *issuerCheck
+	refusals    *refusals
+	close       func()
 }
 
 // New returns a verifier of the tokens of cfg.Issuer, which fetches keys and
@@ -58,11 +61,13 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 type tuning struct {
 	clock func() time.Time
 	// wait is New's, fetch the key set's, the others are the feed's.
-	wait, fetch, patience, silence, refused time.Duration
+	// issuer is the pause between looks at an issuer that is another one.
+	wait, fetch, patience, silence, refused, issuer time.Duration
 }
 
 var defaults = tuning{
 	clock: time.Now, wait: newWait, fetch: keyTimeout, patience: patience, silence: silence, refused: refusedPause,
+	issuer: recheckIssuer,
 }
 
 func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error) {
@@ -98,6 +103,7 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 		cache:       newCache(cmp.Or(cfg.CacheSize, defaultCacheSize)),
 		freshness:   func(now time.Time) (bool, time.Time) { return true, now },
 		acceptStale: cfg.UnsafeAcceptStale,
+		refusals:    &refusals{tell: cfg.OnRefused, log: log, clock: tune.clock, reasons: map[error]*reason{}},
 	}
 
 	run, stop := context.WithCancel(context.Background())
@@ -108,6 +114,11 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 		go func() { defer goroutines.Done(); f(run) }()
 	}
 	start(keys.run)
+	v.issuerCheck = &issuerCheck{
+		url: base + "/.well-known/oauth-authorization-server", issuer: cfg.Issuer, client: client, log: log,
+		timeout: tune.fetch, pause: tune.issuer, looked: make(chan struct{}),
+	}
+	start(v.issuerCheck.run)
 	waitFor := []chan struct{}{keys.loaded}
 	if key := strings.TrimSpace(cfg.ServiceKey); key != "" {
 		f := &feed{
@@ -134,12 +145,14 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 
 	timer := time.NewTimer(tune.wait)
 	defer timer.Stop()
-	for _, arrived := range waitFor {
+	for _, arrived := range append(waitFor, v.issuerCheck.looked) {
 		select {
 		case <-arrived:
 			continue
 		case <-timer.C:
-			log.LogAttrs(ctx, slog.LevelWarn, "the service has not answered yet; tokens are refused until it does")
+			if arrived != v.issuerCheck.looked {
+				log.LogAttrs(ctx, slog.LevelWarn, "the service has not answered yet; tokens are refused until it does")
+			}
 		case <-ctx.Done():
 		}
 		break
@@ -229,6 +242,14 @@ func NewLocal(l Local) (*Verifier, error) {
 // key may wait for the issuer's keys to be fetched: at most one fetch in 10
 // seconds, however many such tokens come, for 5 seconds or until ctx is done.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
+	c, err := v.verify(ctx, token)
+	if err != nil {
+		v.refusals.refuse(ctx, err)
+	}
+	return c, err
+}
+
+func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	e := v.cache.get(token)
 	known := e != nil && v.stillSigned(e)
 	if !known {
@@ -290,6 +311,11 @@ func (v *Verifier) stillSigned(e *entry) bool {
 // Ready returns nil when tokens can be verified now, and otherwise an error
 // that wraps [ErrStale] or [ErrMisconfigured]. It is meant for readiness probes.
 func (v *Verifier) Ready() error {
+	if v.issuerCheck != nil {
+		if err := v.issuerCheck.wrong(); err != nil {
+			return err
+		}
+	}
 	if r, ok := v.keys.(*remoteKeys); ok && r.set.Load() == nil {
 		return errNoKeys
 	}

@@ -1,6 +1,7 @@
 package bearer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -63,8 +64,14 @@ type Config struct {
 	// the feed never ends, and it follows no redirects. Nil means a client with
 	// the defaults of package http.
 	HTTPClient *http.Client
-	// Logger hears of trouble with the service. Nil discards.
+	// Logger hears of trouble with the service, and once a minute for each reason why
+	// tokens are invalid. Nil discards. It never hears a token.
 	Logger *slog.Logger
+	// OnRefused is called for every token that [Verifier.Verify] refuses, with the
+	// context and the error of that call, for a metric or a log of your own. It is
+	// called before Verify returns, from many goroutines at once. In the middleware the
+	// context is the request's.
+	OnRefused func(ctx context.Context, err error)
 
 	// UnsafePlainHTTP allows http to hosts other than this one. Whoever can
 	// tamper with that traffic chooses the keys that tokens are signed with,

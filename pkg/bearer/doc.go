@@ -58,6 +58,11 @@
 // check the proof. There is no leeway for expired tokens: keep clocks within a
 // second or two, as any NTP client does.
 //
+// A wrong issuer or audience refuses every token. At the start, the issuer is compared
+// with the one that the service names in its metadata: if they differ, the log has an
+// error and [Verifier.Ready] fails. Each reason why tokens are invalid is logged once a
+// minute, and [Config].OnRefused hears of every refused token.
+//
 // # Whose tokens are accepted
 //
 // A token of any app of the issuer is for the issuer, and a person is the same in
@@ -98,7 +103,7 @@
 //
 // # What it owns
 //
-// Verification, the middleware, the connection to the service and two
+// Verification, the middleware, the connection to the service and three
 // goroutines, until [Verifier.Close]. It does not own what a revocation is and
 // how it travels (package cutoff), nor authorization: who may do what is up to
 // the back end. It logs trouble with the service, never a token and never a

@@ -10,8 +10,8 @@ import (
 // Tuning is what tests change about time. Zero fields keep what New uses;
 // Silence is the patience with a connection's first event as well.
 type Tuning struct {
-	Clock                         func() time.Time
-	Wait, Fetch, Silence, Refused time.Duration
+	Clock                                 func() time.Time
+	Wait, Fetch, Silence, Refused, Issuer time.Duration
 }
 
 // NewWait is how long New waits.
@@ -28,6 +28,7 @@ func NewTuned(ctx context.Context, cfg Config, t Tuning) (*Verifier, error) {
 	tune.patience = cmp.Or(t.Silence, tune.patience)
 	tune.silence = cmp.Or(t.Silence, tune.silence)
 	tune.refused = cmp.Or(t.Refused, tune.refused)
+	tune.issuer = cmp.Or(t.Issuer, tune.issuer)
 	return newVerifier(ctx, cfg, tune)
 }
 

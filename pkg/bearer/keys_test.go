@@ -197,6 +197,10 @@ func newKeyServer(t *testing.T, serve http.HandlerFunc) *keyServer {
 	t.Helper()
 	s := &keyServer{serve: serve}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/.well-known/oauth-authorization-server" {
+			http.NotFound(w, r)
+			return
+		}
 		if r.URL.Path != "/.well-known/jwks.json" || r.Header.Get("Authorization") != "" {
 			t.Errorf("asked for %s with Authorization %q", r.URL, r.Header.Get("Authorization"))
 		}

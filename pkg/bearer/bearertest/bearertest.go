@@ -346,6 +346,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/.well-known/jwks.json":
 		s.serveKeys(w)
+	case "/.well-known/oauth-authorization-server":
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"issuer":%q}`, s.URL)
 	case "/v1/revocations":
 		s.serveFeed(w, r)
 	default:

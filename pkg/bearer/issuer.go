@@ -1,0 +1,113 @@
+package bearer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxMetadata bounds the metadata of the issuer, in bytes.
+	maxMetadata = 64 << 10
+	// recheckIssuer is the pause between looks at an issuer that is another one.
+	recheckIssuer = time.Minute
+)
+
+// issuerCheck compares the configured issuer with the one that the service says it is
+// (RFC 8414 §3). A difference, which may be one slash, makes every token invalid.
+type issuerCheck struct {
+	url     string
+	issuer  string
+	client  *http.Client
+	log     *slog.Logger
+	timeout time.Duration // of one fetch
+	pause   time.Duration // recheckIssuer
+
+	// differs is what is wrong; nil when nothing is, or nothing is known.
+	differs atomic.Pointer[error]
+	// looked is closed after the first fetch, whatever came of it.
+	looked chan struct{}
+}
+
+// run looks until the issuers agree or ctx is done.
+func (c *issuerCheck) run(ctx context.Context) {
+	for failures := 0; ; failures++ {
+		name, err := c.fetch(ctx)
+		pause := backoff(failures, minKeyPause, maxKeyPause)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			// The keys come from the same place; their fetch says so more loudly. What
+			// is before the service may also not pass this address on.
+			c.log.LogAttrs(ctx, slog.LevelDebug, "cannot fetch the issuer's metadata", slog.Any("error", err))
+		case name == c.issuer:
+			c.differs.Store(nil)
+			if failures > 0 {
+				c.log.LogAttrs(ctx, slog.LevelInfo, "the service's issuer is Config.Issuer")
+			}
+		default:
+			err := fmt.Errorf("%w: Config.Issuer is %q, and the service's issuer is %q; they must be equal, byte for byte", ErrMisconfigured, c.issuer, name)
+			if c.differs.Swap(&err) == nil {
+				c.log.LogAttrs(ctx, slog.LevelError, "every token is refused", slog.Any("error", err))
+			}
+			pause = c.pause
+		}
+		if failures == 0 {
+			close(c.looked)
+		}
+		if err == nil && name == c.issuer {
+			return
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// wrong returns what is wrong with the issuer, or nil.
+func (c *issuerCheck) wrong() error {
+	if err := c.differs.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// fetch returns the issuer that the service says it is.
+func (c *issuerCheck) fetch(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("bearer: the metadata is answered %d", resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMetadata))
+	if err != nil {
+		return "", err
+	}
+	var metadata struct {
+		Issuer string `json:"issuer"`
+	}
+	if err := json.Unmarshal(body, &metadata); err != nil || metadata.Issuer == "" {
+		return "", errors.New("bearer: the metadata names no issuer")
+	}
+	return metadata.Issuer, nil
+}
