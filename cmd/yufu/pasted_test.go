@@ -151,3 +151,22 @@ func TestBindingDocuments(t *testing.T) {
 		})
 	}
 }
+
+// TestBearerDocument runs the command that the documentation of pkg/bearer shows.
+func TestBearerDocument(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(filepath.Join("..", "..", "pkg", "bearer", "doc.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := regexp.MustCompile(`(?m)^//\tyufu (.*)$`).FindAllStringSubmatch(string(b), -1)
+	if len(commands) != 1 {
+		t.Fatalf("pkg/bearer/doc.go shows %d commands, want 1", len(commands))
+	}
+	readdress := startDev(t)
+	var stdout, stderr strings.Builder
+	args := strings.Fields(readdress(commands[0][1]))
+	if code := run(t.Context(), args, nil, streams{strings.NewReader(""), &stdout, &stderr}); code != 0 || !strings.HasPrefix(stdout.String(), "yfk_") {
+		t.Errorf("yufu %s: exit code %d, %q, %q; want 0 and a service key", commands[0][1], code, stdout.String(), stderr.String())
+	}
+}

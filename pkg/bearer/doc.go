@@ -3,45 +3,16 @@
 //
 // # Accepting tokens
 //
-//	v, err := bearer.New(ctx, bearer.Config{
-//		Issuer:     "https://auth.example.com", // the service's YUFU_ISSUER
-//		Audience:   "shop",                     // this back end, among the app's audiences
-//		ServiceKey: os.Getenv("YUFU_SERVICE_KEY"),
-//		Logger:     slog.Default(),
-//	})
-//	if err != nil {
-//		return err // the configuration is wrong
-//	}
-//	defer v.Close()
+// [New] makes a [Verifier], [Verifier.Require] and [Verifier.RequireBound] are its
+// middleware, and [FromContext] tells a handler who makes the request. The example of
+// the package is a back end with all of them. Where there is no http.Handler, ask
+// [Verifier.Verify]. Key your data by the UUID of the [Identity], or by its Person for
+// what belongs to a person in every mini-program.
 //
-//	mux.Handle("GET /orders", v.Require(orders))      // any valid token
-//	mux.Handle("GET /salary", v.RequireBound(salary)) // 403 for users without a person
+// The service key is made on the host of the service, with its YUFU_DATABASE_URL; with
+// yufu dev that is
 //
-// Behind the middleware the request knows who makes it:
-//
-//	func orders(w http.ResponseWriter, r *http.Request) {
-//		id, ok := bearer.FromContext(r.Context())
-//		if !ok {
-//			panic("this route stands outside of Require")
-//		}
-//		list, err := ordersOf(r.Context(), id.UUID)
-//		...
-//
-// Key your data by id.UUID, or by id.Person for what belongs to a person rather
-// than to one of his mini-program users. Where there is no http.Handler, ask
-// the verifier itself:
-//
-//	claims, err := v.Verify(ctx, token)
-//	switch {
-//	case errors.Is(err, bearer.ErrExpired): // tell the client to refresh
-//	case errors.Is(err, bearer.ErrRevoked): // tell the client to refresh or log in
-//	case errors.Is(err, bearer.ErrStale):   // our trouble: let the client try again
-//	case err != nil:                        // ErrInvalid
-//	}
-//
-// Get the service key with
-//
-//	yufu service-key create --name shop --scope service
+//	yufu service-key create --database-url sqlite:.yufu/yufu.db --name shop --scope service
 //
 // In tests use package bearertest, which is a service that issues tokens and
 // revokes them. A whole back end is in the folder example.

@@ -1,16 +1,6 @@
 // Package bearertest is the double of a Yufu service for the tests of back ends
 // that accept its tokens: it publishes keys, issues access tokens, revokes
-// them, and serves the revocation feed, all in memory.
-//
-//	func TestOrders(t *testing.T) {
-//		yufu := bearertest.New(t)
-//		app := orders.New(yufu.Verifier())
-//
-//		r := httptest.NewRequest("GET", "/orders", nil)
-//		r.Header.Set("Authorization", "Bearer "+yufu.Token(bearer.Claims{Subject: alice}))
-//		...
-//		yufu.RevokeSession(session) // counts at once
-//	}
+// them, and serves the revocation feed, all in memory. The example shows a test.
 //
 // [Server.Verifier] shares the double's memory: what is revoked is refused from
 // the next call on, so such tests need not wait. [Server.Config] is for tests
