@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/yufu-auth/yufu/api/admin"
@@ -57,7 +60,10 @@ type parts struct {
 	// wechatURL is empty for WeChat itself.
 	wechatURL     string
 	public, admin net.Listener
-	grace         time.Duration
+	// delay is how long it serves after SIGTERM, and grace how long it drains.
+	delay, grace time.Duration
+	// reread reads the master-key file again; nil where there is none.
+	reread func() (*seal.Ring, error)
 	// applied is called after a commit that ended sessions, before the answer.
 	applied func(ctx context.Context)
 	// webhooks ask the apps' own back ends.
@@ -137,7 +143,8 @@ func serve(ctx context.Context, p parts) error {
 	checker := health.New(p.store, time.Now)
 	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits, p.rotation.JWKSMaxAge), bindingapi.New(sessions, bindings), feed, validation)
 
-	background, stop := context.WithCancel(ctx)
+	// While it is leaving it serves, so all of this goes on.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var owned sync.WaitGroup
 	following, stopFollowing := context.WithCancel(background)
 	defer stopFollowing()
@@ -160,11 +167,27 @@ func serve(ctx context.Context, p parts) error {
 		MaxConnections: maxAdminConnections, Proxies: p.adminProxies,
 	})
 	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)
-	draining := func() {
-		checker.Drain()
-		stopFollowing() // and with it the streams of the feed, which have no end
-	}
-	return httpd.Serve(ctx, p.log, p.grace, draining, endpoints...)
+	again := make(chan os.Signal, 2)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(again)
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer signal.Stop(hangUp)
+	owned.Go(func() { p.rereadOn(background, hangUp) })
+	return httpd.Serve(ctx, p.log, httpd.Stop{
+		Delay: p.delay, Skip: again, Grace: p.grace,
+		Leaving: func() {
+			checker.Drain()
+			// The signal that ended ctx came here, too.
+			if cause := context.Cause(ctx); cause != nil && cause != context.Canceled { //nolint:errorlint // the error of a signal is context.Canceled to errors.Is
+				<-again
+			}
+		},
+		Draining: func() {
+			signal.Stop(again) // the next one kills
+			stopFollowing()    // and with it the streams of the feed, which have no end
+		},
+	}, endpoints...)
 }
 
 // openKeys opens the keys in the database, and makes them on the first start.

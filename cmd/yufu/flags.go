@@ -206,6 +206,18 @@ func (f shutdownFlag) check() error {
 	return nil
 }
 
+// delayFlag is how long a replica serves after it was told to end.
+type delayFlag struct {
+	ShutdownDelay time.Duration `env:"YUFU_SHUTDOWN_DELAY" default:"5s" group:"Operation:" placeholder:"DURATION" help:"After SIGTERM, how long to serve while /readyz answers 503, before the drain. Choose longer than load balancers take to notice."`
+}
+
+func (f delayFlag) check() error {
+	if f.ShutdownDelay < 0 || f.ShutdownDelay > time.Hour {
+		return fmt.Errorf("YUFU_SHUTDOWN_DELAY must be between 0 and 1h, got %s", f.ShutdownDelay)
+	}
+	return nil
+}
+
 // platformFlags point platforms elsewhere.
 type platformFlags struct {
 	UnsafeWechatURL string `name:"unsafe-wechat-url" env:"YUFU_UNSAFE_WECHAT_URL" group:"Unsafe:" placeholder:"URL" help:"Call this address instead of WeChat's. Whoever answers there sees every AppSecret and decides who logs in. For tests against a simulator."`

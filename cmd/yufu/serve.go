@@ -6,6 +6,7 @@ import (
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
 type serveCmd struct {
@@ -20,6 +21,7 @@ type serveCmd struct {
 	gateFlags
 	Migrate bool `env:"YUFU_MIGRATE" group:"Database and keys:" help:"Bring the database schema up to date first; several replicas may do so at once."`
 	shutdownFlag
+	delayFlag
 	logFlags
 	platformFlags
 	webhookFlags
@@ -29,7 +31,7 @@ type serveCmd struct {
 func (serveCmd) Help() string {
 	return `Three settings are required: YUFU_ISSUER, YUFU_DATABASE_URL and YUFU_MASTER_KEY_FILE. Every setting is a flag and an environment variable; the flag wins. A duration is written as 90s, 15m or 720h.
 
-Replicas share nothing but the database and these three settings, and may start and stop at any time. SIGTERM drains.`
+Replicas share nothing but the database and these three settings, and may start and stop at any time. SIGTERM has it leave: it serves for YUFU_SHUTDOWN_DELAY while /readyz says no, then drains. SIGHUP reads the master-key file again.`
 }
 
 // Run serves until SIGTERM.
@@ -43,7 +45,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	proxies, adminProxies, proxyErr := c.proxies()
 	hooks, hookErr := c.client(false)
 	// All that is wrong at once: a first start has three settings to make.
-	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, hookErr, c.lifetimeFlags.check(), c.policy(c.SessionMaxTTL).Check(), c.limitFlags.check(), c.gateFlags.check(), c.shutdownFlag.check()); err != nil {
+	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, hookErr, c.lifetimeFlags.check(), c.policy(c.SessionMaxTTL).Check(), c.limitFlags.check(), c.gateFlags.check(), c.shutdownFlag.check(), c.delayFlag.check()); err != nil {
 		return wrongUsage(err)
 	}
 	if c.UnsafeWechatURL != "" {
@@ -91,6 +93,8 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		wechatURL: c.UnsafeWechatURL,
 		public:    public,
 		admin:     admin,
+		delay:     c.ShutdownDelay,
 		grace:     c.ShutdownTimeout,
+		reread:    func() (*seal.Ring, error) { return c.ring(std, log) },
 	})
 }

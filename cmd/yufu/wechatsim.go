@@ -37,7 +37,7 @@ func (c *wechatsimCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	fmt.Fprintf(std.out, "WeChat is simulated at http://%s; what it can do is at that address.\n", l.Addr())
-	return httpd.Serve(ctx, log, c.ShutdownTimeout, func() {}, simulatorEndpoint(l, wechatsim.New(wechatsim.Config{Apps: apps}).Handler()))
+	return httpd.Serve(ctx, log, httpd.Stop{Grace: c.ShutdownTimeout}, simulatorEndpoint(l, wechatsim.New(wechatsim.Config{Apps: apps}).Handler()))
 }
 
 // parseApps reads APPID:SECRET pairs. Errors show no secret.

@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // KeySize is the length of a master key in bytes.
@@ -55,7 +56,7 @@ var (
 // Ring seals with its first key and opens with all. It is safe for concurrent
 // use.
 type Ring struct {
-	keys []masterKey
+	keys atomic.Pointer[[]masterKey]
 }
 
 type masterKey struct {
@@ -68,7 +69,7 @@ func NewRing(keys ...[]byte) (*Ring, error) {
 	if len(keys) == 0 || len(keys) > maxMasterKeys {
 		return nil, fmt.Errorf("%w: it holds %d keys, want 1 to %d", ErrMasterKey, len(keys), maxMasterKeys)
 	}
-	r := &Ring{}
+	var ring []masterKey
 	for i, k := range keys {
 		if len(k) != KeySize {
 			return nil, fmt.Errorf("%w: key %d has %d bytes, want %d", ErrMasterKey, i+1, len(k), KeySize)
@@ -79,13 +80,19 @@ func NewRing(keys ...[]byte) (*Ring, error) {
 			return nil, fmt.Errorf("%w: %w", ErrMasterKey, err)
 		}
 		mk := masterKey{id: [keyIDSize]byte(id), key: slices.Clone(k)}
-		if slices.ContainsFunc(r.keys, func(other masterKey) bool { return other.id == mk.id }) {
+		if slices.ContainsFunc(ring, func(other masterKey) bool { return other.id == mk.id }) {
 			return nil, fmt.Errorf("%w: key %d is there twice", ErrMasterKey, i+1)
 		}
-		r.keys = append(r.keys, mk)
+		ring = append(ring, mk)
 	}
+	r := &Ring{}
+	r.keys.Store(&ring)
 	return r, nil
 }
+
+// Replace gives the ring the keys of another. Values that only the old keys open
+// do not open any more.
+func (r *Ring) Replace(other *Ring) { r.keys.Store(other.keys.Load()) }
 
 // ParseRing reads the master-key file: base64 keys of 32 bytes, one a line, the
 // first seals. White space around a line, empty lines and lines that begin
@@ -118,7 +125,7 @@ func GenerateFile() []byte {
 
 // Seal seals plaintext for the place that aad names.
 func (r *Ring) Seal(plaintext, aad []byte) ([]byte, error) {
-	mk := r.keys[0]
+	mk := (*r.keys.Load())[0]
 	aead, err := mk.aead(aad)
 	if err != nil {
 		return nil, err
@@ -135,11 +142,12 @@ func (r *Ring) Open(sealed, aad []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: not a sealed value", ErrOpen)
 	}
 	id := [keyIDSize]byte(sealed[1:headSize])
-	i := slices.IndexFunc(r.keys, func(mk masterKey) bool { return mk.id == id })
+	keys := *r.keys.Load()
+	i := slices.IndexFunc(keys, func(mk masterKey) bool { return mk.id == id })
 	if i < 0 {
 		return nil, fmt.Errorf("%w: its master key is not in the ring", ErrOpen)
 	}
-	aead, err := r.keys[i].aead(aad)
+	aead, err := keys[i].aead(aad)
 	if err != nil {
 		return nil, err
 	}

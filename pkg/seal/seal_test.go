@@ -101,7 +101,7 @@ func TestParseRing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, err := ParseRing([]byte(tc.file))
 			if tc.want == "" {
-				if err != nil || len(r.keys) != tc.keys {
+				if err != nil || len(*r.keys.Load()) != tc.keys {
 					t.Fatalf("ParseRing: %v", err)
 				}
 				return
@@ -147,8 +147,8 @@ func FuzzParseRing(f *testing.F) {
 			}
 			return
 		}
-		if len(r.keys) == 0 || len(r.keys) > maxMasterKeys {
-			t.Fatalf("a ring of %d keys", len(r.keys))
+		if len(*r.keys.Load()) == 0 || len(*r.keys.Load()) > maxMasterKeys {
+			t.Fatalf("a ring of %d keys", len(*r.keys.Load()))
 		}
 		sealed, err := r.Seal([]byte("x"), aad)
 		if err != nil {

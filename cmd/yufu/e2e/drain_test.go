@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,4 +88,69 @@ func TestDrainTimeout(t *testing.T) {
 	if text := p.stderr.String(); !strings.Contains(text, "requests were still running after 50ms and were cut") {
 		t.Errorf("the program does not say that it cut requests: %s", text)
 	}
+}
+
+func TestShutdownDelay(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	d.env["YUFU_SHUTDOWN_DELAY"] = "1h"
+	p, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	early := s.logIn("alice")
+	p.signal(syscall.SIGTERM)
+	h.eventually("it says that it is shutting down", func() bool {
+		ready := s.must(s.get(s.admin+"/readyz", ""))
+		return ready.Status == 503 && ready.Doc.Reason == "shutting down"
+	})
+	// It serves as ever, and sees what is revoked.
+	late := s.logIn("bob")
+	s.refresh(early.Doc.RefreshToken).want(s, 200, "")
+	s.verify("", late.Doc.AccessToken).want(s, 200, "")
+	s.logOut(late.Doc.RefreshToken)
+	s.verify("", late.Doc.AccessToken).want(s, 401, "session_revoked")
+	s.must(s.get(s.admin+"/healthz", "")).want(s, 200, "")
+	// A second signal ends the delay.
+	p.signal(syscall.SIGTERM)
+	if code := p.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
+	p, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	s.logIn("alice")
+	file := d.env["YUFU_MASTER_KEY_FILE"]
+	old, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := os.ReadFile(h.masterKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := func(what string) func(logLine) bool {
+		return func(l logLine) bool { return l.Msg == what }
+	}
+
+	// A file that does not open what is in use changes nothing.
+	write(t, file, string(next))
+	p.signal(syscall.SIGHUP)
+	p.waitLog("that it keeps its keys", said("master key file reread, old keys kept"))
+	s.logIn("bob")
+
+	// An AppSecret that is sealed with a new key opens once the file was reread.
+	write(t, file, string(next)+string(old))
+	p.signal(syscall.SIGHUP)
+	p.waitLog("that it has new keys", said("master key file reread, keys replaced"))
+	d.mustRun(d.env, d.appSecret(), "app", "add", otherApp, "--secret-file", "-")
+	other := *s
+	other.app = otherApp
+	other.logIn("carol")
+	s.logIn("alice")
+	p.stop()
 }

@@ -70,8 +70,11 @@ func newGuardedWorld(h *harness) *guardedWorld {
 }
 
 func (w *guardedWorld) sites() sites {
-	return sites{auth: strings.TrimPrefix(w.near.base, "http://"), api: w.backEnd.addr}
+	return sites{auth: strings.TrimPrefix(w.near.base, "http://"), api: w.backEnd.addr, adminPort: portOf(w.near.admin)}
 }
+
+// portOf returns the port of an address that ends with one.
+func portOf(addr string) string { return addr[strings.LastIndex(addr, ":")+1:] }
 
 // headersOf is what the back end is to be told of a user.
 func (w *guardedWorld) headersOf(user *answer, person string) map[string][]string {
@@ -312,12 +315,12 @@ func TestNginx(t *testing.T) {
 	w.seesRevocations(t, p)
 
 	v := newVerdicts(t)
-	v.maps(t, h.nginx(sites{v.addr, w.backEnd.addr}), w.backEnd, map[int][2]string{
+	v.maps(t, h.nginx(sites{auth: v.addr, api: w.backEnd.addr}), w.backEnd, map[int][2]string{
 		200: {"200", ""}, 400: {"400", ""}, 401: {"401", ""}, 403: {"403", ""}, 429: {"429", "7"}, 503: {"503", "7"},
 		404: {"400", ""}, 431: {"400", ""}, 500: {"503", "2"}, 0: {"503", "2"},
 	})
 	t.Run("makes 503 of a service that is not there", func(t *testing.T) {
-		v.maps(t, h.in(t).nginx(sites{netreasontest.UnusedAddr(t), w.backEnd.addr}), w.backEnd, map[int][2]string{503: {"503", "2"}})
+		v.maps(t, h.in(t).nginx(sites{auth: netreasontest.UnusedAddr(t), api: w.backEnd.addr}), w.backEnd, map[int][2]string{503: {"503", "2"}})
 	})
 }
 
@@ -330,7 +333,7 @@ func TestCaddy(t *testing.T) {
 	w.seesRevocations(t, p)
 
 	v := newVerdicts(t)
-	v.maps(t, h.caddy(sites{v.addr, w.backEnd.addr}), w.backEnd, map[int][2]string{
+	v.maps(t, h.caddy(sites{auth: v.addr, api: w.backEnd.addr}), w.backEnd, map[int][2]string{
 		200: {"200", ""}, 400: {"400", ""}, 401: {"401", ""}, 403: {"403", ""}, 429: {"429", "7"}, 503: {"503", "7"},
 		500: {"500", ""}, 0: {"502", ""},
 	})
@@ -370,9 +373,9 @@ func (h *harness) haproxy(to sites, keys string) *proxy {
 		return string(b)
 	}
 	both := write(h.t, filepath.Join(dir, "tls.pem"), read(crt)+read(key))
-	file := write(h.t, filepath.Join(dir, "haproxy.cfg"), example(h.t, "haproxy/haproxy.cfg",
+	file := write(h.t, filepath.Join(dir, "haproxy.cfg"), example(h.t, "haproxy/haproxy.cfg", append(to.replica("server yufu2 10.0.0.2:8080"),
 		"bind :443 ssl crt /etc/haproxy/tls/", "bind unix@"+filepath.Join(dir, "socket")+" ssl crt "+both,
-		`"/etc/haproxy/yufu/`, `"`+keys+"/", "server yufu 127.0.0.1:8080", "server yufu "+to.auth, "server backend 127.0.0.1:3000", "server backend "+to.api))
+		`"/etc/haproxy/yufu/`, `"`+keys+"/", "server yufu 127.0.0.1:8080", "server yufu "+to.auth, "server backend 127.0.0.1:3000", "server backend "+to.api)...))
 	p := h.runProxy("haproxy", dir, nil, "-W", "-db", "-f", file)
 	// A worker outlives a master that is killed.
 	h.t.Cleanup(func() { p.signal(syscall.SIGTERM); p.wait() })

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -40,8 +41,18 @@ type proxy struct {
 	client    *http.Client
 }
 
-// sites is what a proxy stands before: addresses as host:port.
-type sites struct{ auth, api string }
+// sites is what a proxy stands before: addresses as host:port. The service may
+// have a second replica. The admin port is needed where the public endpoints of the
+// service are.
+type sites struct{ auth, api, second, adminPort string }
+
+// replica returns what example has to replace for a second replica.
+func (s sites) replica(commented string) []string {
+	if s.second == "" {
+		return nil
+	}
+	return []string{"# " + commented, strings.ReplaceAll(commented, "10.0.0.2:8080", s.second)}
+}
 
 // program finds a program (a proxy, or php) where .ci/deps puts it, or the system
 // has it. Debian's PHP has its version in its name.
@@ -184,10 +195,10 @@ func (h *harness) nginx(to sites) *proxy {
 	h.t.Helper()
 	dir := shortDir(h.t)
 	crt, key := certificate(h.t, dir)
-	conf := write(h.t, filepath.Join(dir, "yufu.conf"), example(h.t, "nginx/yufu.conf",
+	conf := write(h.t, filepath.Join(dir, "yufu.conf"), example(h.t, "nginx/yufu.conf", append(to.replica("server 10.0.0.2:8080"),
 		"listen 443 ssl", "listen unix:"+filepath.Join(dir, "socket")+" ssl",
 		"/etc/nginx/tls/example.com.crt", crt, "/etc/nginx/tls/example.com.key", key,
-		"server 127.0.0.1:8080", "server "+to.auth, "server 127.0.0.1:3000", "server "+to.api))
+		"server 127.0.0.1:8080", "server "+to.auth, "server 127.0.0.1:3000", "server "+to.api)...))
 	user := ""
 	if os.Getuid() == 0 {
 		user = "user root;"
@@ -228,7 +239,7 @@ func (h *harness) caddy(to sites) *proxy {
 }
 import %s`, filepath.Join(dir, "admin"), shipped))
 	return h.runProxy("caddy", dir, []string{
-		"AUTH_UPSTREAM=" + to.auth, "API_UPSTREAM=" + to.api,
+		"AUTH_ADMIN_PORT=" + cmp.Or(to.adminPort, "8081"), "AUTH_UPSTREAM=" + strings.TrimSpace(to.auth+" "+to.second), "API_UPSTREAM=" + to.api,
 		fmt.Sprintf("SITE_OPTIONS=bind unix/%s\ntls %s %s", filepath.Join(dir, "socket"), crt, key),
 		"XDG_DATA_HOME=" + dir, "XDG_CONFIG_HOME=" + dir,
 	}, "run", "--config", file, "--adapter", "caddyfile")

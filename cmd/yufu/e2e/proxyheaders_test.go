@@ -278,7 +278,7 @@ func TestExternalIDPassesProxies(t *testing.T) {
 	const encoded = "%E5%B7%A5%E5%8F%B7%207%2F8%3F%23%25%2B%26%3D%22%5C%3C~._-%2A%27%28Az09"
 	v := newVerdicts(t)
 	v.status.Store(http.StatusOK)
-	to := sites{v.addr, backEnd.addr}
+	to := sites{auth: v.addr, api: backEnd.addr}
 	for name, p := range map[string]*proxy{"nginx": h.nginx(to), "Caddy": h.caddy(to)} {
 		t.Run(name, func(t *testing.T) {
 			v.externalID.Store(ptr(encoded))

@@ -33,6 +33,7 @@ func deploy(h *harness, databaseURL string) *deployment {
 			"YUFU_LISTEN":            "127.0.0.1:0",
 			"YUFU_ADMIN_LISTEN":      "127.0.0.1:0",
 			"YUFU_UNSAFE_WECHAT_URL": sim.base,
+			"YUFU_SHUTDOWN_DELAY":    "0s",
 		},
 		sim: sim,
 	}

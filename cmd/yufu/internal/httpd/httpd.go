@@ -1,9 +1,10 @@
 // Package httpd runs the process's HTTP listeners and ends them in order.
 //
-// It owns time-outs, sizes and the drain: after the context is done no new
-// connection is accepted, requests in flight are answered, and what is still
-// running at the end of the grace period is cut. A listener that is full closes
-// the connection that has been idle longest. It does not own routes.
+// It owns time-outs, sizes and the end: after the context is done it serves for
+// the delay. Then no new connection is accepted, requests in flight are answered,
+// and what is still running at the end of the grace period is cut. A listener
+// that is full closes the connection that has been idle longest. It does not own
+// routes.
 package httpd
 
 import (
@@ -14,6 +15,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -57,16 +60,31 @@ func Listen(ctx context.Context, setting, addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve serves the endpoints until ctx is done or one of them fails, and then
-// drains them for at most the grace period: it first calls draining, then ends
-// the endpoints in the order they are given. It returns nil when every request
-// in flight was answered.
-func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining func(), endpoints ...Endpoint) error {
+// Stop says how [Serve] ends.
+type Stop struct {
+	// Delay is how long requests are still taken after the context ended, so that
+	// proxies can learn of the end before the listeners close. Answers then end
+	// their connections.
+	Delay time.Duration
+	// Skip ends the delay early. It may be nil.
+	Skip <-chan os.Signal
+	// Grace bounds the drain after the delay.
+	Grace time.Duration
+	// Leaving is called before the delay, and Draining after it. Each may be nil.
+	Leaving, Draining func()
+}
+
+// Serve serves the endpoints until ctx is done or one of them fails. After the
+// end of ctx it goes on for the delay. Then it drains the endpoints for at most
+// the grace period, in the order they are given. It returns nil when every
+// request in flight was answered.
+func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoint) error {
+	var leaving atomic.Bool
 	servers := make([]*http.Server, len(endpoints))
 	failed := make(chan error, len(endpoints))
 	for i, e := range endpoints {
 		servers[i] = &http.Server{
-			Handler: noSniff(closeWhenAmbiguous(e.Handler)),
+			Handler: noSniff(closeWhenAmbiguous(closeWhen(&leaving, e.Handler))),
 			// The router answers OPTIONS * like everything else.
 			DisableGeneralOptionsHandler: true,
 			ReadHeaderTimeout:            readHeaderTimeout,
@@ -92,14 +110,27 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 	case err = <-failed:
 		running--
 	}
-	draining()
-	log.Info("draining", "grace", grace.String())
+	call(stop.Leaving)
+	leaving.Store(true)
+	if err == nil && stop.Delay > 0 {
+		log.Info("leaving, still serving", "delay", stop.Delay.String())
+		timer := time.NewTimer(stop.Delay)
+		select {
+		case <-timer.C:
+		case <-stop.Skip:
+		case err = <-failed:
+			running--
+		}
+		timer.Stop()
+	}
+	call(stop.Draining)
+	log.Info("draining", "grace", stop.Grace.String())
 	// The context that ended is not the one to drain under.
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stop.Grace)
 	defer cancel()
 	for i, s := range servers {
 		if e := s.Shutdown(drain); e != nil {
-			err = errors.Join(err, fmt.Errorf("%s: requests were still running after %s and were cut", endpoints[i].Name, grace), s.Close())
+			err = errors.Join(err, fmt.Errorf("%s: requests were still running after %s and were cut", endpoints[i].Name, stop.Grace), s.Close())
 		}
 	}
 	for range running {
@@ -115,6 +146,24 @@ func Serve(ctx context.Context, log *slog.Logger, grace time.Duration, draining 
 func noSniff(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func call(f func()) {
+	if f != nil {
+		f()
+	}
+}
+
+// closeWhen is a middleware that ends the connection after each answer while the
+// flag is set. A client that keeps connections then opens its next one elsewhere,
+// and none of its requests meets a connection that is being closed.
+func closeWhen(flag *atomic.Bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if flag.Load() {
+			w.Header().Set("Connection", "close")
+		}
 		next.ServeHTTP(w, r)
 	})
 }

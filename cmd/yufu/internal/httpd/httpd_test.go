@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func TestServe(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		served, drained := make(chan error), make(chan struct{})
 		go func() {
-			served <- Serve(ctx, log, time.Minute, func() { close(drained) }, Endpoint{Name: "public", Listener: l, Handler: h})
+			served <- Serve(ctx, log, Stop{Grace: time.Minute, Draining: func() { close(drained) }}, Endpoint{Name: "public", Listener: l, Handler: h})
 		}()
 		body := make(chan string)
 		go func() {
@@ -79,7 +80,7 @@ func TestServe(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		served := make(chan error)
 		go func() {
-			served <- Serve(ctx, log, 10*time.Millisecond, func() {}, Endpoint{Name: "public", Listener: l, Handler: h})
+			served <- Serve(ctx, log, Stop{Grace: 10 * time.Millisecond}, Endpoint{Name: "public", Listener: l, Handler: h})
 		}()
 		go func() {
 			defer close(asked)
@@ -98,6 +99,52 @@ func TestServe(t *testing.T) {
 	})
 }
 
+func TestDelay(t *testing.T) {
+	l := listen(t)
+	ctx, stop := context.WithCancel(t.Context())
+	served, left, drained, skip := make(chan error), make(chan struct{}), make(chan struct{}), make(chan os.Signal)
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "answered") })
+	go func() {
+		served <- Serve(ctx, slog.New(slog.DiscardHandler), Stop{
+			Delay: time.Hour, Skip: skip, Grace: time.Minute,
+			Leaving: func() { close(left) }, Draining: func() { close(drained) },
+		}, Endpoint{Name: "public", Listener: l, Handler: h})
+	}()
+	get := func() (closes bool) {
+		t.Helper()
+		resp, err := http.Get("http://" + l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "answered" {
+			t.Errorf("%q, %v", b, err)
+		}
+		return resp.Close
+	}
+	if get() {
+		t.Error("a connection ends before the delay")
+	}
+	stop()
+	<-left
+	for !get() { // it is noted a moment after the call
+	}
+	if !get() {
+		t.Error("a connection goes on in the delay")
+	}
+	select {
+	case <-drained:
+		t.Error("the drain began before the end of the delay")
+	default:
+	}
+	skip <- os.Interrupt
+	<-drained
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
 func TestConnections(t *testing.T) {
 	l := listen(t)
 	ctx, stop := context.WithCancel(t.Context())
@@ -107,7 +154,7 @@ func TestConnections(t *testing.T) {
 		_, _ = io.WriteString(w, r.RequestURI)
 	})
 	go func() {
-		served <- Serve(ctx, slog.New(slog.DiscardHandler), time.Minute, func() {}, Endpoint{Name: "public", Listener: l, Handler: h})
+		served <- Serve(ctx, slog.New(slog.DiscardHandler), Stop{Grace: time.Minute}, Endpoint{Name: "public", Listener: l, Handler: h})
 	}()
 	// The second request of each connection is one that a proxy may have held
 	// to be the body of the first.

@@ -427,7 +427,7 @@ func TestNoSniff(t *testing.T) {
 	h := http.NewServeMux()
 	h.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") })
 	go func() {
-		served <- Serve(ctx, slog.New(slog.DiscardHandler), time.Minute, func() {}, Endpoint{Name: "public", Listener: l, Handler: h, MaxConnections: 10})
+		served <- Serve(ctx, slog.New(slog.DiscardHandler), Stop{Grace: time.Minute}, Endpoint{Name: "public", Listener: l, Handler: h, MaxConnections: 10})
 	}()
 	for name, tc := range map[string]struct {
 		send string
