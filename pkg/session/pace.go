@@ -42,9 +42,13 @@ func (p *pace) wait(id uuid.UUID, now time.Time) time.Duration {
 	if full == 0 {
 		return 0
 	}
-	wait := time.Duration(full-now.UnixNano()) - (rotationBurst-1)*rotationPause
-	// A clock that went back must not make it longer.
-	return min(max(wait, 0), rotationPause)
+	left := time.Duration(full - now.UnixNano())
+	if left > rotationBurst*rotationPause {
+		// The clock went back. To hold the session to the old time would refuse its
+		// refreshes for as long as the clock is behind it.
+		return 0
+	}
+	return max(left-(rotationBurst-1)*rotationPause, 0)
 }
 
 // rotated counts a rotation.

@@ -49,13 +49,20 @@ func TestPaceMemory(t *testing.T) {
 			t.Errorf("%d sessions are remembered, want 2", n)
 		}
 	})
-	t.Run("a clock that went back delays nobody for long", func(t *testing.T) {
+	t.Run("a clock that went back delays no session for longer than a pause", func(t *testing.T) {
 		t.Parallel()
-		p := newPace(1 << 10)
-		id := uuid.New()
-		spend(p, id, now)
-		if wait := p.wait(id, now.Add(-time.Hour)); wait != rotationPause {
-			t.Errorf("wait %s, want %s", wait, rotationPause)
+		for _, back := range []time.Duration{time.Millisecond, time.Second, 29 * time.Second, time.Minute, time.Hour} {
+			for rotations := range 2 * rotationBurst {
+				p := newPace(1 << 10)
+				id := uuid.New()
+				for range rotations {
+					p.rotated(id, now)
+				}
+				at := now.Add(-back)
+				if wait := p.wait(id, at); wait > rotationPause || p.wait(id, at.Add(wait)) != 0 {
+					t.Errorf("%s back after %d rotations: wait %s, and then %s", back, rotations, wait, p.wait(id, at.Add(wait)))
+				}
+			}
 		}
 	})
 }

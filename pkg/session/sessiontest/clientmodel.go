@@ -20,6 +20,30 @@ type clientModel struct {
 	idleEnd time.Time
 	lastEnd time.Time
 	ended   bool
+	full    time.Time // when it may rotate 30 times at once again
+}
+
+// The pace of a session's rotations.
+const (
+	modelBurst = 30
+	modelPace  = time.Second
+)
+
+// paced reports whether the session has rotated so often that it may have to wait.
+func (c *clientModel) paced(now time.Time) bool {
+	left := c.full.Sub(now)
+	return left > (modelBurst-1)*modelPace && left <= modelBurst*modelPace
+}
+
+// countRotation counts a rotation.
+func (c *clientModel) countRotation(now time.Time) {
+	if c.full.Before(now) {
+		c.full = now
+	}
+	c.full = c.full.Add(modelPace)
+	if most := now.Add(modelBurst * modelPace); c.full.After(most) {
+		c.full = most
+	}
 }
 
 func newClientModel(m *faultModel, app string, g session.Grant) *clientModel {
@@ -70,6 +94,12 @@ func (c *clientModel) present(rt *rapid.T, generation int) bool {
 	m := c.m
 	now := m.Clock.Now().Truncate(time.Microsecond)
 	g, err := m.Service.Refresh(m.t.Context(), session.RefreshRequest{ClientID: c.app, RefreshToken: c.tokens[generation]})
+	if auth.CodeOf(err) == auth.RateLimited {
+		if !c.paced(now) {
+			rt.Fatalf("a session that may refresh at once has to wait: %v", err)
+		}
+		return false
+	}
 	var want auth.Code
 	behind := c.newest() - generation
 	switch {
@@ -79,6 +109,7 @@ func (c *clientModel) present(rt *rapid.T, generation int) bool {
 		want = auth.RefreshExpired
 	case behind == 0:
 		c.tokens = append(c.tokens, g.RefreshToken)
+		c.countRotation(now)
 		c.rotated, c.idleEnd = now, session.IdleExpiry(now, m.Lifetimes.Idle, c.lastEnd)
 	case behind > 1 || now.After(c.rotated.Add(m.Lifetimes.Grace)):
 		want = auth.RefreshReused
