@@ -49,7 +49,7 @@ func newMachine(t *testing.T, uid string) *machine {
 	}
 	m.put("id", "echo "+uid)
 	m.put("git", `case "$*" in *go.mod*) mkdir -p pkg/bearer; echo pkg/bearer/go.mod ;; esac`)
-	for _, there := range []string{"nginx", "caddy", "haproxy", "chromium", "python3", "sqlite3", "php"} {
+	for _, there := range []string{"nginx", "caddy", "haproxy", "pgbouncer", "php", "chromium", "python3", "sqlite3"} {
 		m.put(there, "")
 	}
 	for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
@@ -189,7 +189,7 @@ func TestScriptForTests(t *testing.T) {
 				t.Errorf("%s: that package starts a server", call)
 			}
 		}
-		for _, there := range []string{"nginx", "caddy", "haproxy", "chromium", "python3"} {
+		for _, there := range []string{"nginx", "caddy", "haproxy", "pgbouncer", "php", "chromium", "python3"} {
 			m.put(there, "")
 		}
 		for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {

@@ -81,9 +81,14 @@ func openStoreFor(ctx context.Context, db setting.Database, migrate, serving boo
 	if err != nil {
 		return nil, openError(db, err, time.Since(begun))
 	}
-	if file, ok := s.(sqliteStore); ok && serving {
+	switch s := s.(type) {
+	case *postgres.Store:
+		err = s.CheckPooling(opening)
+	case sqliteStore:
 		// Before the migration, which is the running process's too.
-		err = file.Claim(opening)
+		if serving {
+			err = s.Claim(opening)
+		}
 	}
 	switch {
 	case err != nil:
@@ -131,11 +136,14 @@ var refusals = map[string]string{
 // how long it was tried.
 func openError(db setting.Database, err error, waited time.Duration) error {
 	var e *auth.Error
+	var wrong *postgres.SettingError
 	var refusal interface {
 		error
 		SQLState() string
 	}
 	switch {
+	case errors.As(err, &wrong):
+		return fmt.Errorf("%s: %w", db.Setting, wrong)
 	case errors.As(err, &refusal) && refusals[refusal.SQLState()] != "":
 		return fmt.Errorf("%s: %s: %w", db.Setting, refusals[refusal.SQLState()], refusal)
 	case errors.Is(err, sqlite.ErrClaimed):

@@ -70,11 +70,11 @@ func adminDSN() (string, error) {
 	return shared.admin, shared.err
 }
 
-// Empty returns the DSN of a new, empty database on the shared server. It is
-// dropped when t ends.
-func Empty(t testing.TB) string {
+// Empty returns the DSN of a new, empty database on the shared server, made with
+// options of create database, if there are any. It is dropped when t ends.
+func Empty(t testing.TB, options ...string) string {
 	t.Helper()
-	return create(t, "")
+	return create(t, options...)
 }
 
 // Template is a migrated database that tests clone. The zero value is not
@@ -100,7 +100,7 @@ func (p *Template) New(t testing.TB) string {
 	if p.err != nil {
 		t.Fatal(p.err)
 	}
-	return create(t, p.name)
+	return create(t, "template "+p.name)
 }
 
 func (p *Template) build(ctx context.Context) (string, error) {
@@ -125,17 +125,14 @@ func (p *Template) build(ctx context.Context) (string, error) {
 	return name, nil
 }
 
-func create(t testing.TB, template string) string {
+func create(t testing.TB, options ...string) string {
 	t.Helper()
 	admin, err := adminDSN()
 	if err != nil {
 		t.Fatal(err)
 	}
 	name := "test_" + randomName()
-	sql := `create database ` + name
-	if template != "" {
-		sql += ` template ` + template
-	}
+	sql := `create database ` + name + ` ` + strings.Join(options, ` `)
 	if err := execAdmin(t.Context(), admin, sql); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,8 +19,6 @@ const (
 	// to say so.
 	listenSilence = 5 * time.Second
 	listenPing    = 3 * time.Second
-	// listenClose bounds saying good-bye to a server that may be gone.
-	listenClose = time.Second
 )
 
 // cutoffsSQL reads cutoffs and names the history of their ids: the cluster, its
@@ -77,7 +74,7 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 		// New connections find the server that takes writes.
 		s.pool.Reset()
 		s.follow.Reset()
-		return cutoffs.Batch{}, &auth.Error{Code: auth.StorageUnavailable, Err: errors.New("postgres: Cutoffs: the server takes no writes")}
+		return cutoffs.Batch{}, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
 	}
 	b.Timeline = *timeline
 	if b.Cutoffs[0].ID == 0 {
@@ -125,11 +122,7 @@ func (s *Store) Listen(ctx context.Context, wake func()) error {
 	if err != nil {
 		return s.fail(ctx, "Listen", err)
 	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), listenClose)
-		defer cancel()
-		_ = conn.Close(closing)
-	}()
+	defer closeConn(ctx, conn)
 	if _, err := conn.Exec(ctx, "listen "+cutoffChannel); err != nil {
 		return s.fail(ctx, "Listen", err)
 	}

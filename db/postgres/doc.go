@@ -40,9 +40,11 @@
 //
 // Besides the pool there are two connections for followers: one listens, one
 // asks for cutoffs. What validators know must not grow old because the pool is
-// busy, or because a network swallows what the pool's connections say. Behind a
-// pooler in transaction mode nothing is heard, and cutoffs are found by asking,
-// once a second.
+// busy, or because a network swallows what the pool's connections say.
+//
+// Every connection pins the settings on which the meaning of the statements
+// depends and refuses those that it cannot pin, see [SettingError]. A pooler in
+// session mode works; [Store.CheckPooling] finds one in transaction mode.
 //
 // # Failure
 //

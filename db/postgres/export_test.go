@@ -3,6 +3,9 @@ package postgres
 import (
 	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // LockCutoffs is the advisory lock under which cutoff ids are taken.
@@ -35,4 +38,26 @@ var AdminQueries = []struct{ SQL, Cond string }{
 	{identitiesByUnionIDSQL, "unionid = "},
 	{identitiesByPersonSQL, "person_id = "},
 	{identitiesAllSQL, "uuid > "},
+}
+
+// Shows returns how to ask for a setting on a connection of each kind that
+// lasts: the pool's, the followers', and the one that listens.
+func Shows(s *Store) map[string]func(ctx context.Context, name string) (string, error) {
+	shows := map[string]func(ctx context.Context, name string) (string, error){}
+	for kind, pool := range map[string]*pgxpool.Pool{"pool": s.pool, "followers": s.follow} {
+		shows[kind] = func(ctx context.Context, name string) (v string, err error) {
+			err = pool.QueryRow(ctx, "show "+name).Scan(&v)
+			return v, err
+		}
+	}
+	shows["listener"] = func(ctx context.Context, name string) (v string, err error) {
+		conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+		if err != nil {
+			return "", err
+		}
+		defer closeConn(ctx, conn)
+		err = conn.QueryRow(ctx, "show "+name).Scan(&v)
+		return v, err
+	}
+	return shows
 }

@@ -29,16 +29,14 @@ var (
 const versionTable = "public.goose_db_version"
 
 // Migrate brings the schema up to this binary's. Any number of processes may
-// do so at once: they take turns. It needs a direct connection, not one through
-// a pooler in transaction mode, and takes as long as it takes: only ctx bounds
+// do so at once: they take turns. It takes as long as it takes: only ctx bounds
 // it.
 func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.CheckSchema(ctx); !errors.Is(err, ErrSchemaBehind) {
 		return err
 	}
 	cfg := s.pool.Config().ConnConfig
-	delete(cfg.RuntimeParams, "statement_timeout")
-	delete(cfg.RuntimeParams, "idle_in_transaction_session_timeout")
+	pinSettings(&cfg.Config, "0", "0")
 	cfg.Tracer = nil
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close() //nolint:errcheck // what was migrated is committed

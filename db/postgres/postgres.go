@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,7 +72,8 @@ func WithTracer(t pgx.QueryTracer) Option {
 // Open returns the database that dsn names: a postgres:// URL or a key=value
 // string, as pgx reads it, several hosts and target_session_attrs included.
 // pool_max_conns (20), connect_timeout (5 s) and statement_timeout (30 s) can
-// be set there. Following the cutoffs takes two connections more.
+// be set there. Following the cutoffs takes two connections more. A dsn with
+// other settings of the session that matter is a [SettingError].
 //
 // It does not connect: a database that is down is found by [Store.Ping], and
 // connections are made when they are needed. The error of a dsn that does not
@@ -99,19 +99,12 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	if cfg.ConnConfig.ConnectTimeout == 0 || !strings.Contains(dsn, "connect_timeout") {
 		cfg.ConnConfig.ConnectTimeout = defaultConnectTimeout
 	}
-	for name, value := range map[string]string{
-		"application_name":                    "yufu",
-		"statement_timeout":                   fmt.Sprint(statementTimeout.Milliseconds()),
-		"idle_in_transaction_session_timeout": fmt.Sprint(idleInTransaction.Milliseconds()),
-		// The order of locks is thought out for this level; a server whose
-		// default is stricter would answer logins with serialization failures.
-		"default_transaction_isolation": "read committed",
-		"search_path":                   "public",
-	} {
-		params := cfg.ConnConfig.RuntimeParams
-		params[name] = cmp.Or(params[name], value)
+	timeout, err := checkURL(cfg)
+	if err != nil {
+		return nil, err
 	}
 	cfg.ConnConfig.OnNotice = noteUnconfirmed
+	pinSettings(&cfg.ConnConfig.Config, timeout, fmt.Sprint(idleInTransaction.Milliseconds()))
 	for _, o := range opts {
 		o(cfg)
 	}
@@ -157,6 +150,8 @@ func statement(sql string) string {
 
 var pingSQL = statement(`select pg_is_in_recovery() or current_setting('transaction_read_only')::bool`)
 
+var errReadOnly = errors.New("postgres: the database takes no writes: the server is a standby, or default_transaction_read_only is on for the server, the database or the role")
+
 // Ping returns nil when the database answers and takes writes, and
 // [auth.StorageUnavailable] otherwise.
 func (s *Store) Ping(ctx context.Context) error {
@@ -166,7 +161,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	}
 	if readOnly {
 		s.pool.Reset()
-		return &auth.Error{Code: auth.StorageUnavailable, Err: errors.New("postgres: the database is read-only")}
+		return &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
 	}
 	return nil
 }

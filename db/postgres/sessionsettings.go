@@ -1,0 +1,224 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// pinned are the settings that change what our statements mean or what a commit
+// promises, with the values that this package is written for. Every connection
+// sets them, whatever the server, the database, the role or the environment
+// says; the URL must not contradict them.
+//
+// They are set by a statement and not by parameters of the connection's start,
+// so a pooler in session mode has none to ignore.
+//
+// Settings that are missing here do no harm: planner and memory settings change
+// the speed, lc_* and extra_float_digits the text of values that no statement
+// formats, log_* the server's log. A default of read-only transactions is left
+// in force, since it may fence a server off: the store is unavailable then.
+var pinned = map[string]string{
+	"search_path":                   "public",
+	"client_encoding":               "UTF8",
+	"timezone":                      "UTC",
+	"datestyle":                     "ISO, MDY",
+	"intervalstyle":                 "postgres",
+	"bytea_output":                  "hex",
+	"standard_conforming_strings":   "on",
+	"transform_null_equals":         "off",
+	"array_nulls":                   "on",
+	"row_security":                  "on",
+	"exit_on_error":                 "off",
+	"default_table_access_method":   "heap", // of tables that migrations make
+	"default_transaction_isolation": "read committed",
+	// A warning tells that a commit did not wait for the standby to the end.
+	"client_min_messages": "notice",
+	// Waits are bounded by the statement's time-out. An idle connection waits for
+	// its next request, or for a notification.
+	"lock_timeout":         "0",
+	"idle_session_timeout": "0",
+	"transaction_timeout":  "0",
+}
+
+// pinSQL sets what is pinned, as far as the server's version knows it, and tells
+// what can only be checked. A commit waits for the disk and for the synchronous
+// standbys; where it also waits until they have applied it, it goes on doing so.
+//
+// It is asked before the search path is pinned, so it names the catalog.
+const pinSQL = `
+select pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('session_replication_role'),
+  (select pg_catalog.count(pg_catalog.set_config(name, value, false))
+   from (select * from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[]))
+     union all select 'synchronous_commit', case pg_catalog.current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end
+   ) as pinned (name, value)
+   where pg_catalog.current_setting(name, true) is not null)`
+
+// SettingError is a setting with which this package does not work.
+type SettingError struct {
+	// Name is the PostgreSQL setting or the parameter of the URL.
+	Name string
+	// What says what is wrong and what to do.
+	What string
+}
+
+func (e *SettingError) Error() string { return "postgres: " + e.Name + " " + e.What }
+
+// pinSettings has every connection of cfg pin its settings and check the rest.
+// statementTimeout and idleInTransaction are in milliseconds or with a unit; "0"
+// is none.
+func pinSettings(cfg *pgconn.Config, statementTimeout, idleInTransaction string) {
+	names := append(sortedNames(pinned), "statement_timeout", "idle_in_transaction_session_timeout")
+	values := make([]string, len(names))
+	for i, name := range names {
+		values[i] = pinned[name]
+	}
+	values[len(values)-2], values[len(values)-1] = statementTimeout, idleInTransaction
+	params := [][]byte{textArray(names), textArray(values)}
+	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		r := conn.ExecParams(ctx, pinSQL, params, nil, nil, nil).Read()
+		if r.Err != nil {
+			return fmt.Errorf("set the session up: %w", r.Err)
+		}
+		encoding, role := string(r.Rows[0][0]), string(r.Rows[0][1])
+		switch {
+		case encoding != "UTF8":
+			return &SettingError{"server_encoding", "of the database is " + encoding + ", want UTF8: create the database with encoding 'UTF8' template template0"}
+		case role != "origin":
+			return &SettingError{"session_replication_role", "is " + role + ", which switches foreign keys off; want origin: reset it for this role and this database"}
+		}
+		return nil
+	}
+}
+
+// textArray writes plain words as PostgreSQL writes an array.
+func textArray(words []string) []byte {
+	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	var b strings.Builder
+	for i, w := range words {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(`"` + quote.Replace(w) + `"`)
+	}
+	return []byte("{" + b.String() + "}")
+}
+
+func sortedNames(m map[string]string) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// checkURL refuses what a connection string sets and must not, and takes out
+// what [pinSettings] sets. It returns the statement time-out, which the string
+// may set.
+func checkURL(cfg *pgxpool.Config) (string, error) {
+	if m := cfg.ConnConfig.DefaultQueryExecMode; m != pgx.QueryExecModeCacheStatement || cfg.ConnConfig.StatementCacheCapacity == 0 {
+		return "", &SettingError{"default_query_exec_mode and statement_cache_capacity", "must not be set in the database URL: every statement is prepared. They are meant for poolers in transaction mode, which do not work either; connect directly or through a pooler in session mode"}
+	}
+	timeout := fmt.Sprint(statementTimeout.Milliseconds())
+	params := cfg.ConnConfig.RuntimeParams
+	for given, value := range params {
+		name := strings.ToLower(given)
+		want, isPinned := pinned[name]
+		switch {
+		case name == "statement_timeout":
+			timeout = value
+			delete(params, given)
+		case isPinned && strings.EqualFold(value, want):
+			delete(params, given)
+		case isPinned:
+			return "", &SettingError{name, "must not be set in the database URL: Yufu sets it to " + want + "; take it out"}
+		case name == "synchronous_commit" || name == "session_replication_role" || name == "idle_in_transaction_session_timeout":
+			return "", &SettingError{name, "must not be set in the database URL: Yufu sets it; take it out"}
+		case name == "options":
+			for _, p := range append(sortedNames(pinned), "synchronous_commit", "session_replication_role", "statement_timeout", "idle_in_transaction_session_timeout") {
+				if strings.Contains(strings.ToLower(value), p) {
+					return "", &SettingError{p, "must not be set in the options of the database URL or in PGOPTIONS: Yufu sets it; take it out"}
+				}
+			}
+		}
+	}
+	if params["application_name"] == "" {
+		params["application_name"] = "yufu"
+	}
+	return timeout, nil
+}
+
+const (
+	// closeTimeout bounds a good-bye.
+	closeTimeout = time.Second
+	// probeTimeout bounds how long a notification may take from one connection to
+	// another.
+	probeTimeout = 5 * time.Second
+)
+
+// ErrTransactionPooling is the error of [Store.CheckPooling].
+var ErrTransactionPooling = errors.New("a pooler between Yufu and PostgreSQL gives each transaction another session; set its mode to session (pool_mode=session), or connect directly")
+
+// CheckPooling returns [ErrTransactionPooling] when the database is reached
+// through a pooler that does not keep a session for its client. Prepared
+// statements, session locks and LISTEN need one.
+//
+// A connection whose server process is the one that PostgreSQL announced at its
+// start is direct. Behind a pooler, one connection listens and another notifies:
+// an idle client of a pooler in transaction mode has no session, so nothing can
+// reach it.
+func (s *Store) CheckPooling(ctx context.Context) error {
+	listener, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		return s.fail(ctx, "CheckPooling", err)
+	}
+	defer closeConn(ctx, listener)
+	// In the simple protocol: behind the wrong pooler a prepared statement is not
+	// found again.
+	r, err := listener.PgConn().Exec(ctx, `select pg_backend_pid()`).ReadAll()
+	if err != nil {
+		return s.fail(ctx, "CheckPooling", err)
+	}
+	if string(r[0].Rows[0][0]) == fmt.Sprint(listener.PgConn().PID()) {
+		return nil
+	}
+	notifier, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		return s.fail(ctx, "CheckPooling", err)
+	}
+	defer closeConn(ctx, notifier)
+	channel := "yufu_probe_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	if _, err := listener.PgConn().Exec(ctx, "listen "+channel).ReadAll(); err != nil {
+		return s.fail(ctx, "CheckPooling", err)
+	}
+	if _, err := notifier.PgConn().Exec(ctx, "notify "+channel).ReadAll(); err != nil {
+		return s.fail(ctx, "CheckPooling", err)
+	}
+	waiting, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err = listener.WaitForNotification(waiting)
+	switch {
+	case err == nil:
+		return nil
+	case waiting.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("postgres: %w", ErrTransactionPooling)
+	default:
+		return s.fail(ctx, "CheckPooling", err)
+	}
+}
+
+// closeConn says good-bye to a server that may be gone.
+func closeConn(ctx context.Context, conn *pgx.Conn) {
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_ = conn.Close(closing)
+}
