@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
+	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
@@ -91,6 +93,11 @@ func serve(ctx context.Context, p parts) error {
 	})
 	if err != nil {
 		return err
+	}
+	if s, ok := p.store.(*postgres.Store); ok {
+		if without := s.HistoryWithout(); len(without) > 0 {
+			p.log.Warn("PostgreSQL does not let this role read all that names the history of revocations, so the name does without", "without", strings.Join(without, ", "))
+		}
 	}
 	p.applied = func(ctx context.Context) {
 		// The revocation is committed; at worst this replica learns of it when

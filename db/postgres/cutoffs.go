@@ -21,47 +21,32 @@ const (
 	listenPing    = 3 * time.Second
 )
 
-// cutoffsSQL reads cutoffs and names the history of their ids: the cluster, its
-// timeline, which a promotion raises, the start of the server, without which no
-// files can be put back, the database, and the table's file, which a restore
-// makes anew. There is one row at least; its timeline is null on a server that
-// takes no writes.
-//
-// The sequence tells the greatest id that was ever committed, also when its row
-// was deleted since; a role that may not read it does without.
-var cutoffsSQL = statement(`
-select t.timeline, t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
-from (
-  select
-    case when not (pg_is_in_recovery() or current_setting('transaction_read_only')::bool) then
-      left(encode(sha256(convert_to(concat_ws(' ',
-        (select system_identifier from pg_control_system()),
-        left(pg_walfile_name(pg_current_wal_lsn()), 8),
-        extract(epoch from pg_postmaster_start_time()),
-        (select oid from pg_database where datname = current_database()),
-        pg_relation_filenode('public.cutoffs')), 'UTF8')), 'hex'), 32)
-    end as timeline,
-    greatest((select max(id) from cutoffs),
-      case when has_sequence_privilege(q.sequence, 'usage, select') then coalesce(pg_sequence_last_value(q.sequence), 0)
-      else $1 end) as last
-  from (select pg_get_serial_sequence('public.cutoffs', 'id')::regclass as sequence) q
-) t
-left join lateral (
-  select id, kind, session_id, session_appid, ver, appid, epoch, kid, expires_at
-  from cutoffs where id > $1 order by id limit $2
-) c on t.timeline is not null
-order by c.id`)
-
 // Cutoffs implements [cutoffs.Store]. It has connections of its own, one as a
 // rule, so that it waits for nobody when the pool is busy, and a network that
 // swallows packets costs it one time-out and not one for each of the pool's
 // connections.
+//
+// Where the server refuses parts of the history's name, they are left out, see
+// [Store.HistoryWithout].
 func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+	b, err := s.cutoffs(ctx, after, limit)
+	if refusesPart(err) {
+		var h *history
+		if h, err = s.readableHistory(ctx); err != nil {
+			return cutoffs.Batch{}, s.fail(ctx, "Cutoffs", err)
+		}
+		s.history.Store(h)
+		b, err = s.cutoffs(ctx, after, limit)
+	}
+	return b, err
+}
+
+func (s *Store) cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	var (
 		b        cutoffs.Batch
 		timeline *string
 	)
-	rows, err := s.follow.Query(ctx, cutoffsSQL, after, limit)
+	rows, err := s.follow.Query(ctx, s.history.Load().sql, after, limit)
 	if err == nil {
 		b.Cutoffs, err = pgx.AppendRows([]auth.Cutoff(nil), rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
 			return scanCutoff(row, &timeline, &b.Last)

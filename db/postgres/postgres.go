@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -56,6 +57,8 @@ type Store struct {
 	follow *pgxpool.Pool
 	// writing holds a place for each connection of pool that may write.
 	writing chan struct{}
+	// history changes when the server refuses a part of it.
+	history atomic.Pointer[history]
 	// countTimeout is the constant, but in tests.
 	countTimeout time.Duration
 }
@@ -123,9 +126,11 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 		pool.Close()
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
-	return &Store{
+	s := &Store{
 		pool: pool, follow: follow, writing: make(chan struct{}, writeSlots(cfg.MaxConns)), countTimeout: countTimeout,
-	}, nil
+	}
+	s.history.Store(fullHistory)
+	return s, nil
 }
 
 // Close waits for the calls under way and closes all connections.

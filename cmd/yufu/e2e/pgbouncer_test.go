@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"crypto/rand"
 	"fmt"
 	"net/url"
 	"os"
@@ -135,5 +137,61 @@ func TestSettingsOfTheDatabaseThatDoNotWorkAreRefusedByName(t *testing.T) {
 	r = h.run(d.env, "", "serve")
 	if r.code != 1 || !strings.Contains(r.stderr, "session_replication_role is replica") {
 		t.Errorf("session_replication_role=replica: exit code %d: %s", r.code, r.stderr)
+	}
+}
+
+func TestManagedPostgreSQL(t *testing.T) {
+	t.Parallel()
+	for name, sql := range map[string]string{
+		// SQLSTATE 42501.
+		"that lets no role see the control file and the write-ahead log": `
+revoke execute on function pg_catalog.pg_control_system() from public;
+revoke execute on function pg_catalog.pg_current_wal_lsn() from public`,
+		"that refuses the write-ahead log, as Aurora does": `
+alter function pg_catalog.pg_current_wal_lsn() rename to pg_renamed_wal_lsn;
+create function pg_catalog.pg_current_wal_lsn() returns pg_lsn language plpgsql as
+$$ begin raise exception 'wal_level must be set to ''logical''' using errcode = '55000'; end $$`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			dsn, role := pgtest.Empty(t), "tenant_"+strings.ToLower(rand.Text())
+			owner, err := pgx.Connect(t.Context(), dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			exec := func(sql string) {
+				if _, err := owner.Exec(context.Background(), sql); err != nil {
+					t.Errorf("%s: %v", sql, err)
+				}
+			}
+			t.Cleanup(func() {
+				exec(`drop owned by ` + role + ` cascade; drop role ` + role)
+				_ = owner.Close(context.Background())
+			})
+			exec(`create role ` + role + ` login; grant create, usage on schema public to ` + role)
+			exec(sql)
+			u, err := url.Parse(dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u.User = url.User(role)
+			d := deploy(h, u.String())
+			procA, a := d.serve("replica A", "--migrate")
+			procB, b := d.serve("replica B")
+			d.addApp()
+			alice := a.logIn("alice")
+			b.me(alice.Doc.AccessToken).want(b, 200, "")
+			a.logOut(alice.Doc.RefreshToken)
+			h.eventually("the other replica refuses the token", func() bool {
+				return b.me(alice.Doc.AccessToken).Status == 401
+			})
+			for _, p := range []*process{procA, procB} {
+				p.stop()
+				if said := strings.Count(p.stderr.String(), "names the history of revocations"); said != 1 {
+					t.Errorf("%s says %d times that the history's name lacks something, want once", p.name, said)
+				}
+			}
+		})
 	}
 }
