@@ -42,6 +42,9 @@
 // asks for cutoffs. What validators know must not grow old because the pool is
 // busy, or because a network swallows what the pool's connections say.
 //
+// When the server has no connection left, a call waits for one of the pool that
+// is given back, and followers use the pool.
+//
 // Every connection pins the settings on which the meaning of the statements
 // depends and refuses those that it cannot pin, see [SettingError]. A pooler in
 // session mode works; [Store.CheckPooling] finds one in transaction mode.

@@ -44,7 +44,7 @@ var AdminQueries = []struct{ SQL, Cond string }{
 // lasts: the pool's, the followers', and the one that listens.
 func Shows(s *Store) map[string]func(ctx context.Context, name string) (string, error) {
 	shows := map[string]func(ctx context.Context, name string) (string, error){}
-	for kind, pool := range map[string]*pgxpool.Pool{"pool": s.pool, "followers": s.follow} {
+	for kind, pool := range map[string]*pgxpool.Pool{"pool": s.pool.Pool, "followers": s.follow.Pool} {
 		shows[kind] = func(ctx context.Context, name string) (v string, err error) {
 			err = pool.QueryRow(ctx, "show "+name).Scan(&v)
 			return v, err
@@ -61,3 +61,6 @@ func Shows(s *Store) map[string]func(ctx context.Context, name string) (string, 
 	}
 	return shows
 }
+
+// SetSlotWait bounds waiting for a connection.
+func SetSlotWait(s *Store, d time.Duration) { s.pool.wait = d }

@@ -52,9 +52,9 @@ const (
 
 // Store is a PostgreSQL database. It is safe for concurrent use.
 type Store struct {
-	pool *pgxpool.Pool
+	pool *pool
 	// follow is for [Store.Cutoffs] alone.
-	follow *pgxpool.Pool
+	follow *pool
 	// writing holds a place for each connection of pool that may write.
 	writing chan struct{}
 	// history changes when the server refuses a part of it.
@@ -111,7 +111,7 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	for _, o := range opts {
 		o(cfg)
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	requests, err := newPool(ctx, cfg.Copy(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
@@ -121,13 +121,13 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	own.MinConns, own.MinIdleConns, own.MaxConns = 0, 0, 8
 	// Whether the connection is good, the question itself finds out.
 	own.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	follow, err := pgxpool.NewWithConfig(ctx, own)
+	follow, err := newPool(ctx, own, requests)
 	if err != nil {
-		pool.Close()
+		requests.Close()
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
 	s := &Store{
-		pool: pool, follow: follow, writing: make(chan struct{}, writeSlots(cfg.MaxConns)), countTimeout: countTimeout,
+		pool: requests, follow: follow, writing: make(chan struct{}, writeSlots(cfg.MaxConns)), countTimeout: countTimeout,
 	}
 	s.history.Store(fullHistory)
 	return s, nil

@@ -1,0 +1,161 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// stateTooManyConnections: the server, the database or the role has no
+	// connection left.
+	stateTooManyConnections = "53300"
+	// slotWait bounds the wait for a connection of the pool when the server gives
+	// no other. It is shorter than a request may take, so that the client learns
+	// the reason.
+	slotWait = 5 * time.Second
+	// slotPoll is how often a waiting call looks for an idle connection.
+	slotPoll = 10 * time.Millisecond
+	// slotPause is how long a server that is full is not asked for another
+	// connection: each attempt costs it a process.
+	slotPause = 250 * time.Millisecond
+)
+
+// pool is a [pgxpool.Pool] for a server that may be out of connections. The
+// library's pool grows when all its connections are busy and fails a call when
+// the server refuses; this one has the call wait for a connection that is given
+// back.
+type pool struct {
+	*pgxpool.Pool
+	// spare takes the calls that this pool has no connection for, without a wait.
+	spare *pool
+	wait  time.Duration
+	// full is the server's last refusal, and when it came.
+	full atomic.Pointer[refusedSlot]
+}
+
+// refusedSlot repeats a refusal of the server.
+type refusedSlot struct {
+	error
+	at time.Time
+}
+
+func (r *refusedSlot) Unwrap() error { return r.error }
+
+func newPool(ctx context.Context, cfg *pgxpool.Config, spare *pool) (*pool, error) {
+	p := &pool{spare: spare, wait: slotWait}
+	cfg.BeforeConnect = func(context.Context, *pgx.ConnConfig) error {
+		if r := p.full.Load(); r != nil && time.Since(r.at) < slotPause {
+			return r
+		}
+		return nil
+	}
+	var err error
+	p.Pool, err = pgxpool.NewWithConfig(ctx, cfg)
+	return p, err
+}
+
+// noSlot reports whether a call failed because the server gave no connection.
+// Then nothing of it was sent.
+func noSlot(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == stateTooManyConnections
+}
+
+// withSlot makes a call that takes a connection, and repeats it while there is
+// none, as long as the pool has connections that can be given back.
+func withSlot[T any](ctx context.Context, p *pool, call func(*pgxpool.Pool) (T, error)) (T, error) {
+	v, err := call(p.Pool)
+	if !noSlot(err) {
+		return v, err
+	}
+	p.remember(err)
+	if p.spare != nil {
+		return withSlot(ctx, p.spare, call)
+	}
+	waiting, cancel := context.WithTimeout(ctx, p.wait)
+	defer cancel()
+	poll := time.NewTicker(slotPoll)
+	defer poll.Stop()
+	for p.holdsConnections() {
+		select {
+		case <-waiting.Done():
+			return v, err
+		case <-poll.C:
+		}
+		if p.Stat().IdleConns() == 0 && time.Since(p.full.Load().at) < slotPause {
+			continue
+		}
+		if v, err = call(p.Pool); !noSlot(err) {
+			return v, err
+		}
+		p.remember(err)
+	}
+	return v, err
+}
+
+// remember notes when the server refused, but not that we repeated it.
+func (p *pool) remember(err error) {
+	if repeated := (*refusedSlot)(nil); !errors.As(err, &repeated) {
+		p.full.Store(&refusedSlot{err, time.Now()})
+	}
+}
+
+// holdsConnections reports whether there is a connection to wait for.
+func (p *pool) holdsConnections() bool {
+	s := p.Stat()
+	return s.AcquiredConns()+s.IdleConns() > 0
+}
+
+// Acquire, Query, QueryRow, Exec and BeginTx are those of [pgxpool.Pool].
+func (p *pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	return withSlot(ctx, p, func(p *pgxpool.Pool) (*pgxpool.Conn, error) { return p.Acquire(ctx) })
+}
+
+func (p *pool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return withSlot(ctx, p, func(p *pgxpool.Pool) (pgx.Rows, error) {
+		return p.Query(ctx, sql, args...) //nolint:sqlclosecheck // the caller closes it
+	})
+}
+
+func (p *pool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	rows, err := p.Query(ctx, sql, args...)
+	return row{rows, err}
+}
+
+func (p *pool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return withSlot(ctx, p, func(p *pgxpool.Pool) (pgconn.CommandTag, error) { return p.Exec(ctx, sql, args...) })
+}
+
+func (p *pool) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
+	return withSlot(ctx, p, func(p *pgxpool.Pool) (pgx.Tx, error) { return p.BeginTx(ctx, options) })
+}
+
+// row is the first of some rows, or why there are no rows.
+type row struct {
+	rows pgx.Rows
+	err  error
+}
+
+func (r row) Scan(dest ...any) error {
+	if r.err != nil {
+		return r.err
+	}
+	defer r.rows.Close()
+	if !r.rows.Next() {
+		if err := r.rows.Err(); err != nil {
+			return err
+		}
+		return pgx.ErrNoRows
+	}
+	if err := r.rows.Scan(dest...); err != nil {
+		return err
+	}
+	r.rows.Close()
+	return r.rows.Err()
+}
