@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
@@ -264,8 +265,12 @@ func (f masterKeyFlag) provide(ctx context.Context, s store, alg string, jwks jw
 	if err != nil {
 		return time.Time{}, err
 	}
+	maxAge, _, err := replicas.Safest(ctx, s, jwks.JWKSMaxAge, 0, sayOn(std))
+	if err != nil {
+		return time.Time{}, err
+	}
 	keeper, err := keyring.NewKeeper(keyring.KeeperConfig{
-		Ring: keys, Policy: keyring.Policy{JWKSMaxAge: jwks.JWKSMaxAge}, Clock: time.Now, DatabaseClock: s.Now,
+		Ring: keys, Policy: keyring.Policy{JWKSMaxAge: maxAge}, Clock: time.Now, DatabaseClock: s.Now,
 	})
 	if err != nil {
 		return time.Time{}, wrongUsage(err)

@@ -23,6 +23,7 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -147,7 +148,16 @@ func serve(ctx context.Context, p parts) error {
 		return err
 	}
 	defer validation.close()
-	checker := health.New(p.store, time.Now)
+	var member *replicas.Member // which asks the checker
+	checker := health.New(p.store, time.Now, func() string { return member.Conflict() })
+	member = replicas.New(replicas.Config{
+		Store: p.store, Version: buildVersion(), Unready: checker.Unready, Log: p.log,
+		Settings: auth.Settings{
+			Issuer: p.issuer, JWKSMaxAge: p.rotation.JWKSMaxAge, SessionMaxTTL: p.lifetimes.SessionMaxTTL, MaxStaleness: p.lifetimes.MaxStaleness,
+		},
+	})
+	// Before the first request: it may have to refuse to be ready.
+	member.Meet(ctx)
 	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits, p.rotation.JWKSMaxAge), bindingapi.New(sessions, bindings), feed, validation)
 
 	// While it is leaving it serves, so all of this goes on.
@@ -158,6 +168,7 @@ func serve(ctx context.Context, p parts) error {
 	owned.Go(func() { follower.Run(following) })
 	owned.Go(func() { keeper.Run(background) })
 	owned.Go(func() { validation.run(background) })
+	owned.Go(func() { member.Run(background, replicas.Pause) })
 	owned.Go(func() { janitor.Run(background, p.store, p.log, time.Now, janitor.Pause) })
 	defer owned.Wait()
 	defer stop()

@@ -43,7 +43,7 @@ type rotationFlags struct {
 }
 
 type jwksFlag struct {
-	JWKSMaxAge time.Duration `name:"jwks-max-age" env:"YUFU_JWKS_MAX_AGE" default:"5m" group:"Lifetimes:" placeholder:"DURATION" help:"How long back ends may keep a copy of the JWK set: what its Cache-Control says, 1s to 24h. A key is published for longer than that before it signs. Give yufu keys the same value as yufu serve."`
+	JWKSMaxAge time.Duration `name:"jwks-max-age" env:"YUFU_JWKS_MAX_AGE" default:"5m" group:"Lifetimes:" placeholder:"DURATION" help:"How long back ends may keep a copy of the JWK set: what its Cache-Control says, 1s to 24h. A key is published for longer than that before it signs. The commands work with the value of the running service if it is longer."`
 }
 
 // policy is the settings of how keys change.

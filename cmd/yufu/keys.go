@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 )
@@ -37,6 +38,21 @@ func (f keyTimes) policy() (keyring.Policy, error) {
 	return p, wrongUsage(p.Check())
 }
 
+// inService is the policy with which a command does no harm to the running
+// service.
+func (f keyTimes) inService(ctx context.Context, s store, std streams) (p keyring.Policy, err error) {
+	if p, err = f.policy(); err != nil {
+		return p, err
+	}
+	p.JWKSMaxAge, p.SessionMaxTTL, err = replicas.Safest(ctx, s, p.JWKSMaxAge, p.SessionMaxTTL, sayOn(std))
+	return p, err
+}
+
+// sayOn prints what a user should know beside the result.
+func sayOn(std streams) func(string) {
+	return func(text string) { fmt.Fprintln(std.err, "yufu:", text) }
+}
+
 // keyFlags are what the commands need that change keys.
 type keyFlags struct {
 	keyTimes
@@ -46,12 +62,16 @@ type keyFlags struct {
 
 // keeper opens the database and the keys in it.
 func (f keyFlags) keeper(ctx context.Context, std streams) (store, *keyring.Keeper, error) {
-	p, err := f.policy()
-	if err != nil {
+	if _, err := f.policy(); err != nil {
 		return nil, nil, err
 	}
 	s, keys, err := f.keys(ctx, std)
 	if err != nil {
+		return nil, nil, err
+	}
+	p, err := f.inService(ctx, s, std)
+	if err != nil {
+		s.Close()
 		return nil, nil, err
 	}
 	k, err := keyring.NewKeeper(keyring.KeeperConfig{Ring: keys, Policy: p, Clock: time.Now, DatabaseClock: s.Now})
@@ -83,8 +103,7 @@ type keysListCmd struct {
 
 // Run lists the keys. It shows no secret, and needs none.
 func (c *keysListCmd) Run(ctx context.Context, std streams) error {
-	p, err := c.policy()
-	if err != nil {
+	if _, err := c.policy(); err != nil {
 		return err
 	}
 	s, _, err := c.open(ctx, std)
@@ -92,6 +111,10 @@ func (c *keysListCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
+	p, err := c.inService(ctx, s, std)
+	if err != nil {
+		return err
+	}
 	now, err := s.Now(ctx)
 	if err != nil {
 		return err

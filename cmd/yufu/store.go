@@ -32,6 +32,7 @@ type store interface {
 	cutoffs.Store
 	binding.Store
 	binding.PersonStore
+	auth.ReplicaStore
 	// Migrate brings the schema up to date; several processes may call it at
 	// once.
 	Migrate(ctx context.Context) error

@@ -5,8 +5,8 @@
 // is [session.Judge], that over a binding [binding.BindParams.Decide], what an
 // event says is the caller's. It keeps [session.Store],
 // [session.RevocationStore], [binding.Store], [binding.PersonStore],
-// [auth.AppStore], [keyring.Store], [servicekey.Store], [accesstoken.Store] and
-// [cutoffs.Store]; the suite in db/storetest holds it to them. No transaction
+// [auth.AppStore], [keyring.Store], [servicekey.Store], [accesstoken.Store],
+// [cutoffs.Store] and [auth.ReplicaStore]; the suite in db/storetest holds it to them. No transaction
 // handle leaves the package.
 //
 // # Transactions

@@ -1,7 +1,7 @@
 // Package storetest is the store contract as a suite: what [session.Store],
 // [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store], [accesstoken.Store], [cutoffs.Store], [binding.Store] and
-// [binding.PersonStore] promise in prose, it demands of every database alike. A
+// [servicekey.Store], [accesstoken.Store], [cutoffs.Store], [binding.Store],
+// [binding.PersonStore] and [auth.ReplicaStore] promise in prose, it demands of every database alike. A
 // change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
@@ -42,6 +42,7 @@ type Store interface {
 	cutoffs.Store
 	binding.Store
 	binding.PersonStore
+	auth.ReplicaStore
 }
 
 // Harness is a migrated, empty database of one test.
@@ -96,6 +97,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"BindRaces", bindRaceTests},
 		{"BindTiming", timingTests},
 		{"PlatformTokens", platformTokenTests},
+		{"Replicas", replicaTests},
 		{"Contention", contentionTests},
 		{"Cancelled", cancelledTests},
 		{"HostileText", hostileTests},

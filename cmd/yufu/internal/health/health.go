@@ -1,8 +1,9 @@
 // Package health answers an orchestrator's two questions: is the process
 // alive, and should it get requests.
 //
-// It owns what makes a replica not ready: shutting down, a database that does
-// not take writes, a clock that is too far from the database's. It does not own
+// It owns what makes a replica not ready: shutting down, a conflict with another
+// replica, a database that does not take writes, a clock that is too far from the
+// database's. It does not own
 // what is done about it.
 package health
 
@@ -40,11 +41,15 @@ type Database interface {
 type Checker struct {
 	db       Database
 	clock    func() time.Time
+	conflict func() string
 	draining atomic.Bool
 }
 
-// New returns a checker of the database and of the given clock.
-func New(db Database, clock func() time.Time) *Checker { return &Checker{db: db, clock: clock} }
+// New returns a checker of the database and of the given clock. Conflict says why
+// this replica must not serve beside the others, or returns "".
+func New(db Database, clock func() time.Time, conflict func() string) *Checker {
+	return &Checker{db: db, clock: clock, conflict: conflict}
+}
 
 // Drain makes the replica not ready for good; load balancers then stop sending
 // to it.
@@ -80,6 +85,9 @@ func (c *Checker) ready(w http.ResponseWriter, r *http.Request) {
 func (c *Checker) Unready(ctx context.Context) string {
 	if c.draining.Load() {
 		return "shutting down"
+	}
+	if reason := c.conflict(); reason != "" {
+		return reason
 	}
 	if err := c.db.Ping(ctx); err != nil {
 		return "the database does not take writes: " + telemetry.Redact(err.Error())

@@ -35,6 +35,7 @@ func TestReadiness(t *testing.T) {
 	for name, tc := range map[string]struct {
 		db       database
 		draining bool
+		conflict string
 		slow     time.Duration
 		want     string
 	}{
@@ -46,6 +47,7 @@ func TestReadiness(t *testing.T) {
 		"a slow answer is not taken for a bad time": {db: database{now: now.Add(3 * time.Second)}, slow: 3 * time.Second},
 		"a database that is down":                   {db: database{down: errors.New("no route to postgres://u:hunter2@h/d")}, want: "does not take writes"},
 		"a database that does not tell its time":    {db: database{now: now, clockless: errors.New("postgres://u:hunter2@h/d went away")}, want: "does not tell its time"},
+		"a conflict with another replica":           {db: database{now: now}, conflict: "YUFU_ISSUER differs", want: "YUFU_ISSUER differs"},
 		"draining":                                  {db: database{now: now}, draining: true, want: "shutting down"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -53,7 +55,7 @@ func TestReadiness(t *testing.T) {
 			at := now
 			db := tc.db
 			db.while = func() { at = at.Add(tc.slow) }
-			c := New(&db, func() time.Time { return at })
+			c := New(&db, func() time.Time { return at }, func() string { return tc.conflict })
 			if tc.draining {
 				c.Drain()
 			}

@@ -1,0 +1,198 @@
+package replicas
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var t0 = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+
+// memory is a database that can be down.
+type memory struct {
+	now  time.Time
+	rows map[uuid.UUID]auth.Replica
+	down error
+}
+
+func (m *memory) Now(context.Context) (time.Time, error) { return m.now, m.down }
+
+func (m *memory) SaveReplica(_ context.Context, r auth.Replica) error {
+	m.rows[r.ID] = r
+	return m.down
+}
+
+func (m *memory) Replicas(context.Context) ([]auth.Replica, error) {
+	var all []auth.Replica
+	for _, r := range m.rows {
+		all = append(all, r)
+	}
+	return all, m.down
+}
+
+func usual() auth.Settings {
+	return auth.Settings{Issuer: "https://auth.example.com", JWKSMaxAge: 5 * time.Minute, SessionMaxTTL: 4320 * time.Hour, MaxStaleness: 30 * time.Second}
+}
+
+// member returns a replica and its log.
+func member(m *memory, change func(*auth.Settings)) (*Member, *bytes.Buffer) {
+	s := usual()
+	if change != nil {
+		change(&s)
+	}
+	var log bytes.Buffer
+	return New(Config{
+		Store: m, Version: "v1", Settings: s, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Unready: func(context.Context) string { return "" },
+	}), &log
+}
+
+func TestMeet(t *testing.T) {
+	t.Run("replicas with the same settings say nothing", func(t *testing.T) {
+		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
+		a, logA := member(db, nil)
+		b, logB := member(db, nil)
+		for _, m := range []*Member{a, b, a} {
+			m.Meet(t.Context())
+		}
+		if len(db.rows) != 2 || a.Conflict()+b.Conflict() != "" || logA.Len()+logB.Len() != 0 {
+			t.Errorf("%d rows, conflicts %q and %q, logs %s %s", len(db.rows), a.Conflict(), b.Conflict(), logA, logB)
+		}
+	})
+	t.Run("a difference is logged once by each", func(t *testing.T) {
+		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
+		a, logA := member(db, nil)
+		b, logB := member(db, func(s *auth.Settings) { s.SessionMaxTTL = time.Minute })
+		for range 3 {
+			a.Meet(t.Context())
+			b.Meet(t.Context())
+		}
+		for _, log := range []*bytes.Buffer{logA, logB} {
+			if strings.Count(log.String(), "level=WARN") != 1 || !strings.Contains(log.String(), "YUFU_SESSION_MAX_TTL") {
+				t.Errorf("log %s, want one warning of YUFU_SESSION_MAX_TTL", log)
+			}
+		}
+		if a.Conflict()+b.Conflict() != "" {
+			t.Errorf("conflicts %q and %q, want none", a.Conflict(), b.Conflict())
+		}
+	})
+	t.Run("of two issuers the later one must not serve, until the other is gone", func(t *testing.T) {
+		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
+		a, _ := member(db, nil)
+		b, _ := member(db, func(s *auth.Settings) { s.Issuer = "https://other.example.com" })
+		a.Meet(t.Context())
+		db.now = t0.Add(time.Second)
+		b.Meet(t.Context())
+		a.Meet(t.Context())
+		if a.Conflict() != "" || !strings.Contains(b.Conflict(), "YUFU_ISSUER is https://other.example.com here and https://auth.example.com") {
+			t.Errorf("conflicts %q and %q, want one of the second", a.Conflict(), b.Conflict())
+		}
+		db.now = db.now.Add(alive - time.Second)
+		b.Meet(t.Context())
+		if b.Conflict() == "" {
+			t.Error("no conflict while the other may run")
+		}
+		db.now = db.now.Add(time.Second)
+		b.Meet(t.Context())
+		if b.Conflict() != "" {
+			t.Errorf("conflict %q with a replica that is gone", b.Conflict())
+		}
+	})
+	t.Run("a database that is down is logged, and the conflict stands", func(t *testing.T) {
+		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}, down: errors.New("down")}
+		a, log := member(db, nil)
+		a.Meet(t.Context())
+		if !strings.Contains(log.String(), "it will be tried again") || a.Conflict() != "" {
+			t.Errorf("log %s, conflict %q", log, a.Conflict())
+		}
+	})
+	t.Run("a replica that is not ready says so in its row", func(t *testing.T) {
+		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
+		a, _ := member(db, nil)
+		a.cfg.Unready = func(context.Context) string { return "the clock is off" }
+		a.Meet(t.Context())
+		if r := db.rows[a.row.ID]; r.Ready || r.Reason != "the clock is off" || !r.SeenAt.Equal(t0) {
+			t.Errorf("row %+v, want not ready with the reason", r)
+		}
+	})
+}
+
+func TestRun(t *testing.T) {
+	db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
+	a, _ := member(db, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ticks, done := make(chan time.Time), make(chan struct{})
+	go func() {
+		a.Run(ctx, func() <-chan time.Time { return ticks })
+		close(done)
+	}()
+	ticks <- t0
+	ticks <- t0 // the first round is over
+	cancel()
+	<-done
+	if len(db.rows) != 1 {
+		t.Errorf("%d rows, want 1", len(db.rows))
+	}
+}
+
+func TestSafest(t *testing.T) {
+	row := func(seen time.Time, jwks, sessions time.Duration) auth.Replica {
+		s := usual()
+		s.JWKSMaxAge, s.SessionMaxTTL = jwks, sessions
+		return auth.Replica{ID: uuid.New(), Settings: s, SeenAt: seen}
+	}
+	const usualJWKS, usualSessions = 5 * time.Minute, 4320 * time.Hour
+	long := row(t0, time.Hour, usualSessions)
+	gone := row(t0.Add(-alive), 24*time.Hour, 2*usualSessions)
+	for name, tc := range map[string]struct {
+		rows                      []auth.Replica
+		jwks, sessions            time.Duration
+		wantJWKS, wantSessions    time.Duration
+		saysJWKS, saysSessionsToo bool
+	}{
+		"no replica ever":               {nil, usualJWKS, time.Minute, usualJWKS, time.Minute, false, false},
+		"the same":                      {[]auth.Replica{row(t0, usualJWKS, usualSessions)}, usualJWKS, usualSessions, usualJWKS, usualSessions, false, false},
+		"shorter than the service":      {[]auth.Replica{long}, time.Minute, time.Minute, time.Hour, usualSessions, true, true},
+		"longer than the service":       {[]auth.Replica{long}, 2 * time.Hour, usualSessions, 2 * time.Hour, usualSessions, true, false},
+		"the longest of two replicas":   {[]auth.Replica{row(t0, usualJWKS, usualSessions), long}, usualJWKS, usualSessions, time.Hour, usualSessions, true, false},
+		"a replica that is gone":        {[]auth.Replica{long, gone}, time.Hour, usualSessions, time.Hour, usualSessions, false, false},
+		"only replicas that are gone":   {[]auth.Replica{gone}, usualJWKS, usualSessions, 24 * time.Hour, 2 * usualSessions, true, true},
+		"a command without one of them": {[]auth.Replica{long}, time.Minute, 0, time.Hour, 0, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
+			for _, r := range tc.rows {
+				db.rows[r.ID] = r
+			}
+			var said []string
+			jwks, sessions, err := Safest(t.Context(), db, tc.jwks, tc.sessions, func(text string) { said = append(said, text) })
+			if err != nil || jwks != tc.wantJWKS || sessions != tc.wantSessions {
+				t.Errorf("%s, %s, %v; want %s, %s", jwks, sessions, err, tc.wantJWKS, tc.wantSessions)
+			}
+			about := func(setting string) bool {
+				return slices.ContainsFunc(said, func(s string) bool { return strings.HasPrefix(s, setting+" is ") })
+			}
+			if about("YUFU_JWKS_MAX_AGE") != tc.saysJWKS || about("YUFU_SESSION_MAX_TTL") != tc.saysSessionsToo {
+				t.Errorf("it says %q", said)
+			}
+		})
+	}
+	t.Run("a database that is down", func(t *testing.T) {
+		down := errors.New("down")
+		if _, _, err := Safest(t.Context(), &memory{down: down}, 1, 1, nil); !errors.Is(err, down) {
+			t.Errorf("error %v, want %v", err, down)
+		}
+	})
+}
