@@ -113,6 +113,7 @@ func serve(ctx context.Context, p parts) error {
 	if err != nil {
 		return wrongUsage(err)
 	}
+	measureKeeper(metrics, keeper)
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
 	verifier, err := newVerifier(p, follower)
 	if err != nil {
@@ -149,7 +150,12 @@ func serve(ctx context.Context, p parts) error {
 	}
 	defer validation.close()
 	var member *replicas.Member // which asks the checker
-	checker := health.New(p.store, time.Now, func() string { return member.Conflict() })
+	checker := health.New(p.store, time.Now, func() string {
+		if err := keeper.Unusable(); err != nil {
+			return "the keys in the database cannot be used: " + telemetry.Redact(err.Error())
+		}
+		return member.Conflict()
+	})
 	member = replicas.New(replicas.Config{
 		Store: p.store, Version: buildVersion(), Unready: checker.Unready, Log: p.log,
 		Settings: auth.Settings{

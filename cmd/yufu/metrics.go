@@ -55,6 +55,17 @@ func measureKeys(m *telemetry.Metrics, keys *keyring.Ring) {
 	gauge(keyring.UseRefresh, keyring.AlgMAC)
 }
 
+// measureKeeper publishes whether this replica can use the keys in the database.
+func measureKeeper(m *telemetry.Metrics, keeper *keyring.Keeper) {
+	m.Gauge("yufu_keys_unusable", "1 while this replica cannot use the keys in the database, because it lacks their master key for example; 0 otherwise.", nil,
+		func() float64 {
+			if keeper.Unusable() != nil {
+				return 1
+			}
+			return 0
+		})
+}
+
 // measurePool publishes the state of the connection pool. SQLite has none.
 func measurePool(m *telemetry.Metrics, s store) {
 	pg, ok := s.(*postgres.Store)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -42,6 +43,8 @@ type KeeperConfig struct {
 type Keeper struct {
 	c    KeeperConfig
 	wake chan struct{}
+	// unusable is why the keys in the database cannot be used; nil while they can.
+	unusable atomic.Pointer[error]
 }
 
 // NewKeeper returns a keeper, or the error of [Policy.Check].
@@ -66,6 +69,18 @@ func (k *Keeper) Wake() {
 	}
 }
 
+// Unusable returns why the keys in the database cannot be used, or nil while they
+// can: they are sealed with a master key that this replica does not have, for
+// example. Then tokens of other replicas are refused here, so this replica should
+// get no requests. [Keeper.Run] finds out; a database that does not answer leaves
+// it as it is.
+func (k *Keeper) Unusable() error {
+	if err := k.unusable.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // Run follows the keys of the database, once a second and whenever it is woken,
 // and does what is due, until ctx is done.
 func (k *Keeper) Run(ctx context.Context) {
@@ -83,6 +98,12 @@ func (k *Keeper) Run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
+		case err == nil:
+			k.unusable.Store(nil)
+		case auth.CodeOf(err) != auth.StorageUnavailable:
+			k.unusable.Store(&err)
+		}
+		switch {
 		case auth.CodeOf(err) == failing:
 		case err == nil:
 			k.c.Log.Info("keys are followed again")

@@ -1,9 +1,9 @@
 // Package health answers an orchestrator's two questions: is the process
 // alive, and should it get requests.
 //
-// It owns what makes a replica not ready: shutting down, a conflict with another
-// replica, a database that does not take writes, a clock that is too far from the
-// database's. It does not own
+// It owns what makes a replica not ready: shutting down, a reason that the
+// program has, a database that does not take writes, a clock that is too far from
+// the database's. It does not own
 // what is done about it.
 package health
 
@@ -41,14 +41,14 @@ type Database interface {
 type Checker struct {
 	db       Database
 	clock    func() time.Time
-	conflict func() string
+	own      func() string
 	draining atomic.Bool
 }
 
-// New returns a checker of the database and of the given clock. Conflict says why
-// this replica must not serve beside the others, or returns "".
-func New(db Database, clock func() time.Time, conflict func() string) *Checker {
-	return &Checker{db: db, clock: clock, conflict: conflict}
+// New returns a checker of the database and of the given clock. Own says why this
+// replica should get no requests for reasons of its own, or returns "".
+func New(db Database, clock func() time.Time, own func() string) *Checker {
+	return &Checker{db: db, clock: clock, own: own}
 }
 
 // Drain makes the replica not ready for good; load balancers then stop sending
@@ -86,7 +86,7 @@ func (c *Checker) Unready(ctx context.Context) string {
 	if c.draining.Load() {
 		return "shutting down"
 	}
-	if reason := c.conflict(); reason != "" {
+	if reason := c.own(); reason != "" {
 		return reason
 	}
 	if err := c.db.Ping(ctx); err != nil {
