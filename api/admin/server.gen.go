@@ -762,10 +762,12 @@ type SessionRecord struct {
 	// Device The label given at log-in, or an empty string.
 	Device string `json:"device"`
 
-	// EndReason Why it was ended, for example `logout`, `revoked`, `identity_disabled`, `person_disabled`, `replaced`, `erased`.
-	EndReason *string    `json:"end_reason"`
-	EndedAt   *time.Time `json:"ended_at"`
-	Epoch     int64      `json:"epoch"`
+	// EndReason Why it ended, for example `logout`, `revoked`, `session_limit`, `replaced`, `identity_disabled`, `person_disabled`, `erased`, `refresh.reuse`, `refresh.replay_late`; with its app, whose epoch was raised: `app_revoked`, `app_disabled`, `key_retired`.
+	EndReason *string `json:"end_reason"`
+
+	// EndedAt When it ended, by itself or with its app.
+	EndedAt *time.Time `json:"ended_at"`
+	Epoch   int64      `json:"epoch"`
 
 	// ExpiresAt When it ends, however often it is refreshed.
 	ExpiresAt time.Time `json:"expires_at"`

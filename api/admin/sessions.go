@@ -15,11 +15,12 @@ import (
 // sessionOf is a session as answers show it.
 func sessionOf(st *session.State, now time.Time) SessionRecord {
 	s := &st.Session
+	endedAt, why := st.Ending()
 	answer := SessionRecord{
 		ID: s.ID, UUID: s.Identity, App: s.AppID, Device: s.Device, Live: st.Standing(s.AppID, now) == nil,
 		Ver: s.Ver, Epoch: s.Epoch, Generation: int64(s.Generation),
 		StartedAt: s.StartedAt.UTC(), RefreshedAt: s.RotatedAt.UTC(), IdleExpiresAt: s.IdleExpiresAt.UTC(), ExpiresAt: s.ExpiresAt.UTC(),
-		EndedAt: timeOrNull(s.EndedAt), EndReason: textOrNull(string(s.EndReason)),
+		EndedAt: timeOrNull(endedAt), EndReason: textOrNull(string(why)),
 	}
 	if s.Person != nil {
 		answer.Person = &s.Person.ID

@@ -181,6 +181,7 @@ func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, e
 			return err
 		}
 		cutoff := auth.AppRevoked(appID, a.Epoch, event.At)
+		cutoff.Why = auth.EndAppDisabled
 		return appChanged(ctx, tx, appID, event, &cutoff)
 	})
 	if err != nil {

@@ -69,24 +69,56 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 	})
 }
 
-var sessionSQL = statement(`
-select a.epoch, a.disabled_at is not null,` + sessionColumns + `
+// stateColumns are what a [session.State] has beside its session s, of the app a
+// and of the first epoch e of it above the session's.
+const (
+	stateColumns = ` a.epoch, a.disabled_at is not null, e.at, e.reason,`
+	stateTables  = `
 from sessions s join apps a on a.appid = s.appid
+left join lateral (
+  select at, reason from app_epochs e
+  where e.appid = s.appid and e.epoch > s.epoch order by e.epoch limit 1) e on true`
+)
+
+// stateRow is a [session.State] as stateColumns and sessionColumns read it.
+type stateRow struct {
+	session.State
+	outdatedAt *time.Time
+	outdatedBy *string
+	row        sessionRow
+}
+
+func (r *stateRow) targets() []any {
+	return append([]any{&r.AppEpoch, &r.AppDisabled, &r.outdatedAt, &r.outdatedBy}, r.row.targets()...)
+}
+
+// state returns what was scanned; see [sessionRow.session].
+func (r *stateRow) state(ctx context.Context, q querier) (session.State, error) {
+	r.OutdatedAt = timeOf(r.outdatedAt)
+	if r.outdatedBy != nil {
+		r.OutdatedBy = auth.EndReason(*r.outdatedBy)
+	}
+	var err error
+	r.Session, err = r.row.session(ctx, q)
+	return r.State, err
+}
+
+var sessionSQL = statement(`
+select` + stateColumns + sessionColumns + stateTables + `
 where s.id = $1`)
 
 // Session implements [session.Store].
 func (s *Store) Session(ctx context.Context, id uuid.UUID) (session.State, error) {
 	var (
 		st  session.State
-		row sessionRow
+		row stateRow
 	)
-	err := s.pool.QueryRow(ctx, sessionSQL, id).
-		Scan(append([]any{&st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
+	err := s.pool.QueryRow(ctx, sessionSQL, id).Scan(row.targets()...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return session.State{}, auth.SessionRevoked
 	}
 	if err == nil {
-		st.Session, err = row.session(ctx, s.pool)
+		st, err = row.state(ctx, s.pool)
 	}
 	if err != nil {
 		return session.State{}, s.fail(ctx, "Session", err)

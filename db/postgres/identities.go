@@ -107,8 +107,7 @@ func (s *Store) Identities(ctx context.Context, q binding.IdentityQuery) ([]bind
 }
 
 var identitySessionsSQL = statement(`
-select a.epoch, a.disabled_at is not null,` + sessionColumns + `
-from sessions s join apps a on a.appid = s.appid
+select` + stateColumns + sessionColumns + stateTables + `
 where s.identity_uuid = $1 and ($2::uuid is null or s.id < $2)
 order by s.id desc limit $3`)
 
@@ -126,23 +125,18 @@ func (s *Store) identitySessions(ctx context.Context, id uuid.UUID, apps []strin
 	if err != nil {
 		return nil, err
 	}
-	type found struct {
-		state session.State
-		row   sessionRow
-	}
-	read, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*found, error) {
-		var f found
-		return &f, row.Scan(append([]any{&f.state.AppEpoch, &f.state.AppDisabled}, f.row.targets()...)...)
+	read, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*stateRow, error) {
+		var r stateRow
+		return &r, row.Scan(r.targets()...)
 	})
 	if err != nil {
 		return nil, err
 	}
 	all := make([]session.State, len(read))
-	for i, f := range read {
-		if f.state.Session, err = f.row.session(ctx, s.pool); err != nil {
+	for i, r := range read {
+		if all[i], err = r.state(ctx, s.pool); err != nil {
 			return nil, err
 		}
-		all[i] = f.state
 	}
 	return all, nil
 }

@@ -128,7 +128,10 @@ func changeKeys(ctx context.Context, tx pgx.Tx, c keyring.Change, now time.Time)
 		if err != nil {
 			return err
 		}
-		dead = append(dead, raised...)
+		for _, c := range raised {
+			c.Why = auth.EndKeyRetired
+			dead = append(dead, c)
+		}
 	}
 	switch {
 	case len(dead) > 0:

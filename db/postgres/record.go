@@ -51,9 +51,11 @@ select coalesce(max(id), 0) from written`)
 	notifyCutoffsSQL = statement(`select pg_notify('` + cutoffChannel + `', '')`)
 )
 
+var insertEpochSQL = statement(`insert into app_epochs (appid, epoch, at, reason) values ($1, $2, $3, $4) on conflict do nothing`)
+
 // queueCutoffs adds the cutoffs to the batch, as one statement however many they
-// are. They come last in a transaction: from here to the commit nobody else can
-// take a cutoff id. The app of a session is read from its row, where it never changes,
+// are, and before them what admins are told of those of apps. They come last in a
+// transaction: from here to the commit nobody else can take a cutoff id. The app of a session is read from its row, where it never changes,
 // so that no path that ends a session can forget it. What it returns holds the
 // greatest id when the batch has run.
 func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
@@ -68,6 +70,9 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 		expiries = make([]*time.Time, n)
 	)
 	for i, c := range cutoffs {
+		if c.Kind == auth.CutoffApp {
+			b.Queue(insertEpochSQL, c.AppID, c.Epoch, session.StoredTime(now), string(c.Why))
+		}
 		kinds[i], sessions[i] = string(c.Kind), uuidOrNull(c.Session)
 		kids[i], expiries[i] = textOrNull(c.KID), timeOrNull(c.ExpiresAt)
 		switch c.Kind {

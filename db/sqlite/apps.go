@@ -191,7 +191,9 @@ func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, e
 		if err := writeAudit(ctx, tx, event); err != nil {
 			return err
 		}
-		_, err = writeCutoff(ctx, tx, auth.AppRevoked(appID, a.Epoch, event.At), event.At)
+		c := auth.AppRevoked(appID, a.Epoch, event.At)
+		c.Why = auth.EndAppDisabled
+		_, err = writeCutoff(ctx, tx, c, event.At)
 		return err
 	})
 	if err != nil {

@@ -40,26 +40,42 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 	})
 }
 
-var sessionSQL = statement(`
-select a.epoch, a.disabled_at is not null,` + sessionColumns + `
+// stateColumns are what a [session.State] has beside its session, of the app a
+// and of the first epoch e of it above the session's.
+const (
+	stateColumns = ` a.epoch, a.disabled_at is not null, e.at, e.reason,`
+	stateTables  = `
 from sessions join apps a on a.appid = sessions.appid
+left join app_epochs e on e.appid = sessions.appid and e.epoch = (
+  select min(f.epoch) from app_epochs f where f.appid = sessions.appid and f.epoch > sessions.epoch)`
+)
+
+// scanState reads a [session.State] from stateColumns and sessionColumns.
+func scanState(scan func(...any) error) (session.State, error) {
+	var (
+		st  session.State
+		why sql.NullString
+		row sessionRow
+	)
+	err := scan(append([]any{&st.AppEpoch, &st.AppDisabled, into(&st.OutdatedAt), &why}, row.targets()...)...)
+	st.OutdatedBy = auth.EndReason(why.String)
+	st.Session = row.session()
+	return st, err
+}
+
+var sessionSQL = statement(`
+select` + stateColumns + sessionColumns + stateTables + `
 where sessions.id = ?`)
 
 // Session implements [session.Store].
 func (s *Store) Session(ctx context.Context, id uuid.UUID) (session.State, error) {
-	var (
-		st  session.State
-		row sessionRow
-	)
-	err := s.r.QueryRowContext(ctx, sessionSQL, id).
-		Scan(append([]any{&st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
+	st, err := scanState(s.r.QueryRowContext(ctx, sessionSQL, id).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return session.State{}, auth.SessionRevoked
 	}
 	if err != nil {
 		return session.State{}, translate(ctx, "Session", err)
 	}
-	st.Session = row.session()
 	return st, nil
 }
 

@@ -103,8 +103,7 @@ func (s *Store) Identities(ctx context.Context, q binding.IdentityQuery) ([]bind
 }
 
 var identitySessionsSQL = statement(`
-select a.epoch, a.disabled_at is not null,` + sessionColumns + `
-from sessions join apps a on a.appid = sessions.appid
+select` + stateColumns + sessionColumns + stateTables + `
 where sessions.identity_uuid = ?1 and (?2 is null or sessions.id < ?2)
 order by sessions.id desc limit ?3`)
 
@@ -117,15 +116,7 @@ func (s *Store) IdentitySessions(ctx context.Context, id uuid.UUID, apps []strin
 	if err != nil {
 		return nil, translate(ctx, "IdentitySessions", err)
 	}
-	all, err := collect(rows, func(rows *sql.Rows) (session.State, error) {
-		var (
-			st  session.State
-			row sessionRow
-		)
-		err := rows.Scan(append([]any{&st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
-		st.Session = row.session()
-		return st, err
-	})
+	all, err := collect(rows, func(rows *sql.Rows) (session.State, error) { return scanState(rows.Scan) })
 	return all, translate(ctx, "IdentitySessions", err)
 }
 

@@ -137,7 +137,9 @@ func endAllSessions(ctx context.Context, tx *writeTx, now time.Time) error {
 		if err := tx.QueryRowContext(ctx, raiseEpochSQL, apps[i].ID, micros(now)).Scan(&epoch); err != nil {
 			return err
 		}
-		if _, err := writeCutoff(ctx, tx, auth.AppRevoked(apps[i].ID, epoch, now), now); err != nil {
+		c := auth.AppRevoked(apps[i].ID, epoch, now)
+		c.Why = auth.EndKeyRetired
+		if _, err := writeCutoff(ctx, tx, c, now); err != nil {
 			return err
 		}
 	}

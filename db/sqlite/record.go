@@ -32,13 +32,19 @@ var insertCutoffSQL = statement(`
 insert into cutoffs (kind, session_id, session_appid, ver, appid, epoch, kid, created_at, expires_at)
 values (?1, ?2, (select appid from sessions where id = ?2), ?3, ?4, ?5, ?6, ?7, ?8)`)
 
+var insertEpochSQL = statement(`insert into app_epochs (appid, epoch, at, reason) values (?, ?, ?, ?) on conflict do nothing`)
+
 // writeCutoff writes a cutoff and returns its id. The app of a session is read from its
-// row, where it never changes, so that no path that ends a session can forget it.
+// row, where it never changes, so that no path that ends a session can forget it. Of an app's cutoff
+// it also writes what admins are told.
 func writeCutoff(ctx context.Context, tx *writeTx, c auth.Cutoff, now time.Time) (int64, error) {
 	tx.ring = true
 	var appID string
 	if c.Kind == auth.CutoffApp {
 		appID = c.AppID
+		if _, err := tx.ExecContext(ctx, insertEpochSQL, c.AppID, c.Epoch, micros(now), string(c.Why)); err != nil {
+			return 0, err
+		}
 	}
 	res, err := tx.ExecContext(ctx, insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session),
 		sql.NullInt64{Int64: c.Ver, Valid: c.Kind == auth.CutoffSession}, textOrNull(appID),

@@ -148,6 +148,6 @@ var exchangeTests = []test{
 		wantCode(t, err, "")
 		st, err := f.Store.Session(t.Context(), s.ID)
 		wantCode(t, err, "")
-		wantEqual(t, "state", st, session.State{Session: s, AppEpoch: 1, AppDisabled: true})
+		wantEqual(t, "state", st, session.State{Session: s, AppEpoch: 1, AppDisabled: true, OutdatedAt: t0, OutdatedBy: auth.EndAppDisabled})
 	}},
 }

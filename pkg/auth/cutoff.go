@@ -40,6 +40,9 @@ type Cutoff struct {
 	// session's row was gone by then. It is not told to validators.
 	AppID string
 	Epoch int64
+	// Why is why the app's sessions ended. Stores keep it for admins; validators
+	// are not told.
+	Why EndReason
 	// KID: tokens signed by this key are dead.
 	KID string
 	// SaidBy is a kind beyond these three, if a cutoff of that kind, later in the same
@@ -61,9 +64,10 @@ func SessionChanged(session uuid.UUID, ver int64, now time.Time) Cutoff {
 	return Cutoff{Kind: CutoffSession, Session: session, Ver: ver, ExpiresAt: now.Add(CutoffRetention)}
 }
 
-// AppRevoked returns the cutoff of an app whose epoch was raised at now.
+// AppRevoked returns the cutoff of an app whose epoch was raised at now, because
+// it was revoked; a caller with another reason sets Why.
 func AppRevoked(appID string, epoch int64, now time.Time) Cutoff {
-	return Cutoff{Kind: CutoffApp, AppID: appID, Epoch: epoch, ExpiresAt: now.Add(CutoffRetention)}
+	return Cutoff{Kind: CutoffApp, AppID: appID, Epoch: epoch, Why: EndAppRevoked, ExpiresAt: now.Add(CutoffRetention)}
 }
 
 // KeyCompromised returns the cutoff of a signing key that somebody else may

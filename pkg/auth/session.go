@@ -66,4 +66,10 @@ const (
 	EndIdentityDisabled EndReason = "identity_disabled"
 	EndPersonDisabled   EndReason = "person_disabled"
 	EndErased           EndReason = "erased"
+	// EndAppRevoked, EndAppDisabled and EndKeyRetired: its app's epoch was raised,
+	// by a revocation of the app or of everything, because the app was disabled,
+	// or because a refresh key leaked. Such a session's row is not touched.
+	EndAppRevoked  EndReason = "app_revoked"
+	EndAppDisabled EndReason = "app_disabled"
+	EndKeyRetired  EndReason = "key_retired"
 )

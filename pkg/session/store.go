@@ -47,7 +47,7 @@ type Store interface {
 	//
 	// Errors: [auth.AppUnknown], [auth.AppDisabled], [auth.IdentityDisabled],
 	// [auth.PersonDisabled]; with each of them no session is created and none
-	// ends. Whatever the error, both happen or neither; the unionid and
+	// ends, and the last two are about the identity ([auth.SubjectOf]). Whatever the error, both happen or neither; the unionid and
 	// session_key that the platform told of the account may have been kept all
 	// the same.
 	Exchange(ctx context.Context, x ExchangeParams) (Granted, error)
@@ -67,7 +67,8 @@ type Store interface {
 	// [auth.AppUnknown], [auth.AppDisabled], and [auth.RefreshReused] when the
 	// presented generation was a late replay or a reuse (the cause says which:
 	// [Verdict.Refusal]): then the session has been ended, with cutoff and
-	// audit event, in the same transaction.
+	// audit event, in the same transaction. An error about a session that is
+	// there names its app and its identity ([auth.SubjectOf]).
 	Refresh(ctx context.Context, r RefreshParams) (Granted, error)
 
 	// End ends a live session of this app, with its cutoff and audit event. A
@@ -84,7 +85,8 @@ type Store interface {
 	// the store do so by themselves.
 	Confirm(ctx context.Context) error
 
-	// Session returns the session with its app's standing.
+	// Session returns the session with its app's standing, and when and why it
+	// died with its app.
 	//
 	// Errors: [auth.SessionRevoked] when there is no such session.
 	Session(ctx context.Context, id uuid.UUID) (State, error)
@@ -175,4 +177,25 @@ type State struct {
 	Session     auth.Session
 	AppEpoch    int64
 	AppDisabled bool
+	// OutdatedAt and OutdatedBy say when and why the app's epoch first rose above
+	// the session's. They are zero while it has not, in what [Store.Refresh] reads,
+	// and when it is not known.
+	OutdatedAt time.Time
+	OutdatedBy auth.EndReason
+}
+
+// Ending returns when and why the session ended: by itself, or with its app. It
+// returns zero values for a session that nothing ended.
+func (st *State) Ending() (at time.Time, why auth.EndReason) {
+	s := &st.Session
+	switch {
+	case !s.EndedAt.IsZero():
+		return s.EndedAt, s.EndReason
+	case s.Epoch >= st.AppEpoch:
+		return time.Time{}, ""
+	case st.OutdatedBy == "":
+		return time.Time{}, auth.EndAppRevoked
+	default:
+		return st.OutdatedAt, st.OutdatedBy
+	}
 }
