@@ -90,6 +90,7 @@ func (a *API) guard(next http.Handler) http.Handler {
 		if err != nil {
 			return err
 		}
+		web.EventOf(r.Context()).Add(pathTarget(r)...)
 		// What a service key may see is for nobody to keep a copy of.
 		w.Header().Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), keyKey{}, key)))

@@ -12,6 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // A delay is named by its kind and key, in one opaque word: keys of networks have
@@ -71,6 +72,7 @@ func (a *API) ListBindingDelays(ctx context.Context, r ListBindingDelaysRequestO
 	if err != nil {
 		return nil, err
 	}
+	logTarget(ctx, &session.Target{Identity: value(p.UUID), Person: person})
 	q := binding.AttemptQuery{Person: person, Delayed: value(p.Delayed), Now: a.c.Clock(), Limit: limit + 1}
 	if p.UUID != nil && p.Address != nil {
 		return nil, auth.Invalid("Name a uuid or an address, not both.")

@@ -8,6 +8,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // identityOf is an identity as answers show it to the key.
@@ -39,6 +40,7 @@ func (a *API) ListIdentities(ctx context.Context, r ListIdentitiesRequestObject)
 	if err != nil {
 		return nil, err
 	}
+	logTarget(ctx, &session.Target{Identity: value(p.UUID), Person: person, AppID: value(p.App)})
 	var found []binding.IdentityRecord
 	if p.UUID != nil {
 		found, err = a.oneIdentity(ctx, &p, after)
@@ -106,6 +108,7 @@ func (a *API) BindIdentity(ctx context.Context, r BindIdentityRequestObject) (Bi
 	if r.Body.Person == uuid.Nil {
 		return nil, auth.Invalid("person is the id of a person")
 	}
+	logTarget(ctx, &session.Target{Person: r.Body.Person})
 	i, err := a.c.Persons.BindIdentity(ctx, r.UUID, r.Body.Person, caller(ctx, r.Body.Reason))
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // personOf is a person as answers show him.
@@ -68,6 +69,7 @@ func (a *API) CreatePerson(ctx context.Context, r CreatePersonRequestObject) (Cr
 	if err != nil {
 		return nil, err
 	}
+	logTarget(ctx, &session.Target{Person: p.ID})
 	return CreatePerson201JSONResponse(personOf(&p)), nil
 }
 
@@ -134,6 +136,7 @@ func (a *API) CreateBindTicket(ctx context.Context, r CreateBindTicketRequestObj
 		return nil, err
 	}
 	app := value(r.Body.App)
+	logTarget(ctx, &session.Target{AppID: app})
 	if app != "" {
 		if _, err := a.c.Persons.App(ctx, app, caller(ctx, nil)); err != nil {
 			return nil, err

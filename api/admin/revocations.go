@@ -13,15 +13,17 @@ import (
 // CreateRevocation implements [StrictServerInterface].
 func (a *API) CreateRevocation(ctx context.Context, r CreateRevocationRequestObject) (CreateRevocationResponseObject, error) {
 	key, event := keyOf(ctx), web.EventOf(ctx)
+	target := session.Target{
+		Session:  value(r.Body.Session),
+		Identity: value(r.Body.UUID),
+		Person:   value(r.Body.Person),
+		AppID:    value(r.Body.App),
+		All:      value(r.Body.All),
+	}
+	logTarget(ctx, &target)
 	done, err := a.c.Revoker.Revoke(ctx, session.RevocationRequest{
-		Token: auth.Secret(value(r.Body.Token)),
-		Target: session.Target{
-			Session:  value(r.Body.Session),
-			Identity: value(r.Body.UUID),
-			Person:   value(r.Body.Person),
-			AppID:    value(r.Body.App),
-			All:      value(r.Body.All),
-		},
+		Token:     auth.Secret(value(r.Body.Token)),
+		Target:    target,
 		Reason:    value(r.Body.Reason),
 		Apps:      key.Apps,
 		Actor:     auth.ActorServiceKey(key.ID),
@@ -30,6 +32,7 @@ func (a *API) CreateRevocation(ctx context.Context, r CreateRevocationRequestObj
 	if err != nil {
 		return nil, err
 	}
+	logTarget(ctx, &done.Target) // that of a token, too
 	event.Add(slog.Int("sessions_revoked", done.Sessions))
 	return CreateRevocation200JSONResponse(a.revocationOf(&done)), nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
@@ -96,6 +97,7 @@ func (a *API) CreateServiceKey(ctx context.Context, r CreateServiceKeyRequestObj
 	if err != nil {
 		return nil, err
 	}
+	web.EventOf(ctx).Add(nameAttr("key", k.ID)...)
 	return CreateServiceKey201JSONResponse{ID: k.ID, Key: p.Key().Reveal(), ExpiresAt: timeOrNull(k.ExpiresAt)}, nil
 }
 

@@ -202,7 +202,7 @@ func TestBodiesOfStrangers(t *testing.T) {
 	w := newWorld(t)
 	g := w.Login("alice")
 	ended := w.Login("bob")
-	if err := w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: ended.RefreshToken}); err != nil {
+	if _, err := w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: ended.RefreshToken}); err != nil {
 		t.Fatal(err)
 	}
 	for name, token := range map[string]auth.Secret{

@@ -9,7 +9,6 @@ package binding
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"time"
 
@@ -104,9 +103,5 @@ func (h *Handler) bearer(r *http.Request) (auth.Secret, error) {
 
 // logSession puts into the request's log line who asks.
 func logSession(r *http.Request, s *auth.Session) {
-	web.EventOf(r.Context()).Add(
-		slog.String("app", s.AppID),
-		slog.String("uuid", s.Identity.String()),
-		slog.String("session", s.ID.String()),
-	)
+	web.EventOf(r.Context()).AddSubject(s.Subject())
 }

@@ -212,7 +212,7 @@ func TestMeRefuses(t *testing.T) {
 	w := newWorld(t)
 	g := w.Login("alice")
 	ended := w.Login("alice")
-	if err := w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: ended.RefreshToken}); err != nil {
+	if _, err := w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: ended.RefreshToken}); err != nil {
 		t.Fatal(err)
 	}
 	access := g.AccessToken.Reveal()

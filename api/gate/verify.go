@@ -94,14 +94,14 @@ func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	user, session := c.Subject.String(), c.Session.String()
+	web.EventOf(r.Context()).Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
 	if unsure != nil {
 		return unsure
 	}
 	if page != "" && page != c.ClientID {
 		return errBrowser
 	}
-	user, session := c.Subject.String(), c.Session.String()
-	web.EventOf(r.Context()).Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
 	if err := wanted.check(c); err != nil {
 		return err
 	}

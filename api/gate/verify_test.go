@@ -172,7 +172,7 @@ func TestVerify(t *testing.T) {
 		t.Parallel()
 		g := newGuarded(t, "")
 		good, ended := g.Login("alice"), g.Login("bob")
-		if err := g.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: ended.AccessToken}); err != nil {
+		if _, err := g.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: ended.AccessToken}); err != nil {
 			t.Fatal(err)
 		}
 		wantRefused(t, g.verify(t, "", nil), 401, "token_missing", noToken)

@@ -160,7 +160,9 @@ func (h *Introspection) introspect(w http.ResponseWriter, r *http.Request) error
 	case "":
 		return web.SecretJSON(w, http.StatusOK, answer)
 	case auth.TokenInvalid, auth.TokenExpired, auth.SessionRevoked:
-		web.EventOf(r.Context()).Add(slog.String("inactive", string(auth.CodeOf(err))))
+		event := web.EventOf(r.Context())
+		event.Add(slog.String("inactive", string(auth.CodeOf(err))))
+		event.AddSubject(auth.SubjectOf(err))
 		return web.SecretJSON(w, http.StatusOK, inactiveToken{})
 	}
 	return err
@@ -175,6 +177,8 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 	if err != nil {
 		return nil, err
 	}
+	user, session := c.Subject.String(), c.Session.String()
+	web.EventOf(ctx).Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
 	if key.Restricted() && !slices.Contains(key.Apps, c.ClientID) {
 		return nil, &auth.Error{Code: auth.TokenInvalid, Err: errOtherApp}
 	}
@@ -182,13 +186,13 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 		Active:    true,
 		TokenType: "Bearer",
 		Issuer:    c.Issuer,
-		Subject:   c.Subject.String(),
+		Subject:   user,
 		Audience:  c.Audience,
 		ClientID:  c.ClientID,
 		IssuedAt:  c.IssuedAt.Unix(),
 		ExpiresAt: c.ExpiresAt.Unix(),
 		ID:        c.ID,
-		Session:   c.Session.String(),
+		Session:   session,
 		Ver:       c.Ver,
 		Epoch:     c.Epoch,
 		Bound:     c.Bound,
@@ -222,11 +226,6 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 	if leftOut != nil {
 		web.EventOf(ctx).Add(slog.Any("left_out", leftOut))
 	}
-	web.EventOf(ctx).Add(
-		slog.String("app", c.ClientID),
-		slog.String("uuid", answer.Subject),
-		slog.String("session", answer.Session),
-	)
 	return answer, nil
 }
 

@@ -37,7 +37,7 @@ const (
 type Sessions interface {
 	Exchange(ctx context.Context, r session.ExchangeRequest) (session.Grant, error)
 	Refresh(ctx context.Context, r session.RefreshRequest) (session.Grant, error)
-	Revoke(ctx context.Context, r session.RevokeRequest) error
+	Revoke(ctx context.Context, r session.RevokeRequest) (auth.Subject, error)
 }
 
 // KeySet is the published keys.
@@ -117,11 +117,7 @@ func (h *Handler) token(w http.ResponseWriter, r *http.Request) error {
 		event.Outcome = outcomeOf(err)
 		return err
 	}
-	event.Add(
-		slog.String("app", grant.Session.AppID),
-		slog.String("uuid", grant.Session.Identity.String()),
-		slog.String("session", grant.Session.ID.String()),
-	)
+	event.AddSubject(grant.Session.Subject())
 	return web.SecretJSON(w, http.StatusOK, tokenAnswer{
 		AccessToken:            grant.AccessToken.Reveal(),
 		TokenType:              "Bearer",
@@ -212,7 +208,7 @@ func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = h.sessions.Revoke(r.Context(), session.RevokeRequest{
+	whose, err := h.sessions.Revoke(r.Context(), session.RevokeRequest{
 		ClientID:  clientID,
 		Token:     auth.Secret(token),
 		RequestID: web.EventOf(r.Context()).RequestID,
@@ -220,6 +216,7 @@ func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	web.EventOf(r.Context()).AddSubject(whose)
 	return web.SecretJSON(w, http.StatusOK, struct{}{})
 }
 

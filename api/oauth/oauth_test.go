@@ -166,8 +166,8 @@ func TestLog(t *testing.T) {
 			{second, "/oauth2/token", "refresh", "rotated", nil, sessiontest.AppID},
 			{replay, "/oauth2/token", "refresh", "replayed", nil, sessiontest.AppID},
 			{forged, "/oauth2/token", "refresh", nil, "refresh_invalid", nil},
-			{revoked, "/oauth2/revoke", nil, nil, nil, nil},
-			{ended, "/oauth2/token", "refresh", nil, "session_revoked", nil},
+			{revoked, "/oauth2/revoke", nil, nil, nil, sessiontest.AppID},
+			{ended, "/oauth2/token", "refresh", nil, "session_revoked", sessiontest.AppID},
 			{stranger, "/oauth2/token", "code", nil, "app_unknown", nil},
 		}
 		if len(lines) != len(want) {

@@ -72,7 +72,7 @@ func TestIntrospectionAsksNoDatabase(t *testing.T) {
 	}
 
 	good, ended := f.Login("alice"), f.Login("bob")
-	if err := f.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: ended.AccessToken}); err != nil {
+	if _, err := f.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: ended.AccessToken}); err != nil {
 		t.Fatal(err)
 	}
 	before := trips.Load()

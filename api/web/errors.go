@@ -213,6 +213,7 @@ func formOf(r *http.Request) form {
 func render(w http.ResponseWriter, r *http.Request, err error, write form) {
 	event := EventOf(r.Context())
 	event.Err = err
+	event.AddSubject(auth.SubjectOf(err))
 	if errors.Is(err, context.Canceled) && errors.Is(r.Context().Err(), context.Canceled) {
 		event.Code = clientGone
 		w.WriteHeader(statusClientGone)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
+	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
@@ -45,6 +46,20 @@ func (e *Event) Add(attrs ...slog.Attr) {
 		} else {
 			e.Attrs[i] = a
 		}
+	}
+}
+
+// AddSubject puts whom a request is about into its log line, as far as it is
+// known.
+func (e *Event) AddSubject(s auth.Subject) {
+	if s.AppID != "" {
+		e.Add(slog.String("app", s.AppID))
+	}
+	if s.Identity != uuid.Nil {
+		e.Add(slog.String("uuid", s.Identity.String()))
+	}
+	if s.Session != uuid.Nil {
+		e.Add(slog.String("session", s.Session.String()))
 	}
 }
 

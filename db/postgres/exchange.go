@@ -166,14 +166,19 @@ func (l *login) refusal() error {
 	case l.appDisabled:
 		return auth.AppDisabled
 	case l.disabled:
-		return auth.IdentityDisabled
+		return auth.About(auth.IdentityDisabled, l.subject())
 	case l.personDisabled:
-		return auth.PersonDisabled
+		return auth.About(auth.PersonDisabled, l.subject())
 	case l.identity == nil:
 		return errors.New("the account was neither written nor refused")
 	default:
 		return nil
 	}
+}
+
+// subject is the account that the platform vouched for.
+func (l *login) subject() auth.Subject {
+	return auth.Subject{AppID: l.row.AppID, Identity: *l.identity}
 }
 
 func (l *login) grant(ctx context.Context, q querier) (session.Granted, error) {

@@ -109,7 +109,7 @@ func (s *Store) explain(ctx context.Context, r session.RefreshParams) (session.G
 		return session.Granted{}, err
 	}
 	if err := p.Standing(r.AppID, r.Now); err != nil {
-		return session.Granted{}, err
+		return session.Granted{}, auth.About(err, p.Session.Subject())
 	}
 	if v := session.Judge(&p.Session, r.Presented, r.Now, r.Grace); v == session.Replay {
 		// The first rotation may have been interrupted in its commit.
@@ -152,7 +152,7 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 			return err
 		}
 		if err := p.Standing(r.AppID, r.Now); err != nil {
-			return err
+			return auth.About(err, p.Session.Subject())
 		}
 		v := session.Judge(&p.Session, r.Presented, r.Now, r.Grace)
 		var b pgx.Batch
@@ -177,7 +177,7 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 		return run(ctx, tx, &b)
 	})
 	if err == nil {
-		err = g.Verdict.Refusal()
+		err = auth.About(g.Verdict.Refusal(), g.Session.Subject())
 	}
 	return g, err
 }

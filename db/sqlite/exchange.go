@@ -66,10 +66,10 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 		case err != nil:
 			return err
 		case disabled:
-			refused = auth.IdentityDisabled
+			refused = auth.About(auth.IdentityDisabled, auth.Subject{AppID: row.AppID, Identity: row.Identity})
 			return nil
 		case personDisabled:
-			refused = auth.PersonDisabled
+			refused = auth.About(auth.PersonDisabled, auth.Subject{AppID: row.AppID, Identity: row.Identity})
 			return nil
 		}
 		if person.Valid {

@@ -41,7 +41,7 @@ func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.G
 		return err
 	})
 	if err == nil {
-		err = g.Verdict.Refusal()
+		err = auth.About(g.Verdict.Refusal(), g.Session.Subject())
 	}
 	if err != nil {
 		return session.Granted{}, err
@@ -90,7 +90,7 @@ func settle(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.
 	}
 	st.Session = row.session()
 	if err := st.Standing(r.AppID, r.Now); err != nil {
-		return session.Granted{}, err
+		return session.Granted{}, auth.About(err, st.Session.Subject())
 	}
 	v := session.Judge(&st.Session, r.Presented, r.Now, r.Grace)
 	if e, ok := r.Event(v, &st.Session); ok {

@@ -74,6 +74,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"SessionLimit", limitTests},
 		{"Refresh", refreshTests},
 		{"RefreshRefused", refusedTests},
+		{"Subjects", subjectTests},
 		{"End", endTests},
 		{"LiveSessions", liveTests},
 		{"PlatformAccount", accountTests},

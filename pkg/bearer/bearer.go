@@ -260,7 +260,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	}
 	appKnown, err := v.checkApp(e.claims.App)
 	if err != nil {
-		return nil, err
+		return nil, &genuineError{err, &e.claims}
 	}
 	// Freshness first: what is fresh now cannot be made so by what arrives
 	// after the cutoffs were looked at.
@@ -268,11 +268,11 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	fresh, at := v.freshness(now)
 	switch {
 	case v.cutoffs.Hits(e.cut):
-		return nil, ErrRevoked
+		return nil, &genuineError{ErrRevoked, &e.claims}
 	case !at.Before(e.claims.ExpiresAt) && !v.acceptExpired:
-		return nil, ErrExpired
+		return nil, &genuineError{ErrExpired, &e.claims}
 	case !fresh && !v.acceptStale, !appKnown:
-		return nil, ErrStale
+		return nil, &genuineError{ErrStale, &e.claims}
 	}
 	if !known {
 		v.cache.put(token, e, at)

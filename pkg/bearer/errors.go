@@ -30,6 +30,26 @@ var (
 // service key is pinned.
 var ErrOtherApp = fmt.Errorf("%w: of an app that this back end does not accept", ErrInvalid)
 
+// ClaimsOf returns the claims of a token that [Verifier.Verify] refused with
+// err although its signature is good: it has expired, was revoked, is
+// another app's, or what is known is stale. They say in a log who was refused, and let
+// nobody in.
+func ClaimsOf(err error) (*Claims, bool) {
+	var g *genuineError
+	if !errors.As(err, &g) {
+		return nil, false
+	}
+	return g.claims.copy(), true
+}
+
+// genuineError is the refusal of a token whose signature is good.
+type genuineError struct {
+	error
+	claims *Claims
+}
+
+func (g *genuineError) Unwrap() error { return g.error }
+
 // The reasons, made once: refusing junk costs little.
 var (
 	errTooLong     = fmt.Errorf("%w: too long", ErrInvalid)

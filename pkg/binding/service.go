@@ -110,7 +110,7 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	current := bearer.Session
 	app, err := s.c.Store.App(ctx, current.AppID)
 	if err != nil {
-		return Grant{}, err
+		return Grant{Session: current}, err
 	}
 	if !app.Policy.Allows(r.Method) {
 		return Grant{Session: current}, auth.BindingMethodDisabled
@@ -236,7 +236,7 @@ func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID
 	current := bearer.Session
 	app, err := s.c.Store.App(ctx, current.AppID)
 	if err != nil {
-		return Grant{}, err
+		return Grant{Session: current}, err
 	}
 	if !app.Policy.SelfUnbind {
 		return Grant{Session: current}, auth.UnbindForbidden
@@ -289,7 +289,7 @@ func (s *Service) Show(ctx context.Context, accessToken auth.Secret) (View, erro
 	current := bearer.Session
 	app, err := s.c.Store.App(ctx, current.AppID)
 	if err != nil {
-		return View{}, err
+		return View{Session: current}, err
 	}
 	p := &app.Policy
 	v := View{Session: current, SelfUnbind: p.SelfUnbind}
@@ -352,7 +352,7 @@ func (s *Service) grant(ctx context.Context, app *auth.App, done Done, latest, n
 	var err error
 	g.AccessToken, g.ExpiresIn, err = s.c.Minter.MintUntil(&done.Session, app.Audiences, app.SigningAlg, now, latest)
 	if err != nil {
-		return Grant{}, err
+		return Grant{Session: done.Session}, err
 	}
 	return g, nil
 }

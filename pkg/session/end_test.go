@@ -18,7 +18,8 @@ func TestRevoke(t *testing.T) {
 	t.Parallel()
 	revoke := func(t *testing.T, w *world, clientID string, s auth.Secret) error {
 		t.Helper()
-		return w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: clientID, Token: s, RequestID: "REQ1"})
+		_, err := w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: clientID, Token: s, RequestID: "REQ1"})
+		return err
 	}
 	dead := func(t *testing.T, w *world, g session.Grant) bool {
 		t.Helper()
@@ -193,7 +194,7 @@ func TestAuthenticate(t *testing.T) {
 		}, auth.SessionRevoked, 1},
 		"a token of a session that has ended": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
 			t.Helper()
-			if err := w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: g.RefreshToken}); err != nil {
+			if _, err := w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: g.RefreshToken}); err != nil {
 				t.Fatal(err)
 			}
 			w.store.calls.Store(0)

@@ -304,7 +304,8 @@ func (w *world) retire(t *testing.T, kid string) error {
 
 func (w *world) revoke(t *testing.T, s auth.Secret) error {
 	t.Helper()
-	return w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: s})
+	_, err := w.Service.Revoke(t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: s})
+	return err
 }
 
 // revokes is an ending by an admin.

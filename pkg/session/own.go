@@ -24,7 +24,7 @@ func (s *Service) Sessions(ctx context.Context, accessToken auth.Secret) (curren
 	current = bearer.Session
 	all, err = s.c.Store.LiveSessions(ctx, current.Identity, s.now(), MaxListed)
 	if err != nil {
-		return auth.Session{}, nil, err
+		return auth.Session{}, nil, auth.About(err, current.Subject())
 	}
 	return current, all, nil
 }

@@ -65,6 +65,8 @@ type RevocationRequest struct {
 // Revocation is what became of it.
 type Revocation struct {
 	Revoked
+	// Target is what was revoked: that of the request, or the token's session.
+	Target Target
 	// EffectiveBy is when no validator that follows the feed accepts the tokens
 	// any more, ExpiresBy when no validator at all does.
 	EffectiveBy, ExpiresBy time.Time
@@ -107,7 +109,7 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 	r.c.Applied(ctx)
 	// From after the commit: the times are promises.
 	now = StoredTime(r.c.Clock())
-	return Revocation{Revoked: done, EffectiveBy: now.Add(r.c.MaxStaleness), ExpiresBy: now.Add(r.c.AccessTokenTTL)}, nil
+	return Revocation{Revoked: done, Target: target, EffectiveBy: now.Add(r.c.MaxStaleness), ExpiresBy: now.Add(r.c.AccessTokenTTL)}, nil
 }
 
 var (

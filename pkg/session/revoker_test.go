@@ -29,6 +29,7 @@ func TestRevoker(t *testing.T) {
 		}
 		want := session.Revocation{
 			Revoked:     session.Revoked{Sessions: 2, CutoffID: int64(w.count(t, `select max(id) from cutoffs`))},
+			Target:      session.Target{Identity: g.Session.Identity},
 			EffectiveBy: now.Add(sessiontest.MaxStaleness), ExpiresBy: now.Add(sessiontest.AccessTTL),
 		}
 		if d := cmp.Diff(want, got); d != "" {

@@ -149,7 +149,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 		return Grant{}, err
 	}
 	if app.Disabled {
-		return Grant{}, auth.AppDisabled
+		return Grant{}, auth.About(auth.AppDisabled, auth.Subject{AppID: app.ID})
 	}
 	provider, ok := s.c.Platforms[app.Platform]
 	if !ok {
@@ -239,18 +239,20 @@ type RefreshRequest struct {
 // Errors, before the store is touched: [auth.RefreshInvalid] for what is not our
 // token, and [auth.RateLimited] for a session that refreshed 30 times at once and
 // is not yet due for the next, which comes after a second; else those of
-// [Store.Refresh].
+// [Store.Refresh]. All but the first are about the token's session.
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) {
 	presented, err := s.c.Codec.Decode(r.RefreshToken.Reveal())
 	if err != nil {
 		return Grant{}, err
 	}
+	// The MAC is good.
+	whose := auth.Subject{Session: presented.Session}
 	if !auth.ValidAppID(r.ClientID) {
-		return Grant{}, auth.AppUnknown
+		return Grant{}, auth.About(auth.AppUnknown, whose)
 	}
 	now := s.now()
 	if wait := s.pace.wait(presented.Session, now); wait > 0 {
-		return Grant{}, &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errTooFast}
+		return Grant{}, auth.About(&auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errTooFast}, whose)
 	}
 	granted, err := s.c.Store.Refresh(ctx, RefreshParams{
 		Session:   presented.Session,
@@ -265,7 +267,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		s.c.Applied(ctx)
 	}
 	if err != nil {
-		return Grant{}, err
+		return Grant{}, auth.About(err, whose)
 	}
 	if granted.Verdict == Rotate || granted.Verdict == RolledBack {
 		s.pace.rotated(presented.Session, now)
@@ -285,41 +287,43 @@ type RevokeRequest struct {
 	RequestID string
 }
 
-// Revoke ends the session that either of its tokens names. A token that is not
-// ours, has expired, or whose session has ended is no error.
+// Revoke ends the session that either of its tokens names, and returns whose it
+// is as far as the token proves it. A token that is not ours, has expired, or
+// whose session has ended is no error.
 //
 // Errors: [auth.TokenClientMismatch] when the token is another client's,
 // [auth.AppUnknown] for a client that cannot be anybody.
-func (s *Service) Revoke(ctx context.Context, r RevokeRequest) error {
+func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (auth.Subject, error) {
+	var whose auth.Subject
 	if !auth.ValidAppID(r.ClientID) {
-		return auth.AppUnknown // RFC 7009 §2.1: the client comes first
+		return whose, auth.AppUnknown // RFC 7009 §2.1: the client comes first
 	}
-	var id uuid.UUID
 	if t := r.Token.Reveal(); strings.HasPrefix(t, token.RefreshPrefix) {
 		presented, err := s.c.Codec.Decode(t)
 		if err != nil {
-			return nil //nolint:nilerr // RFC 7009 §2.2: an unknown token is as good as revoked
+			return whose, nil //nolint:nilerr // RFC 7009 §2.2: an unknown token is as good as revoked
 		}
-		id = presented.Session
+		whose.Session = presented.Session
 	} else {
 		claims, err := s.c.Verifier.Verify(ctx, t)
 		switch auth.CodeOf(err) {
 		case "":
 		case auth.TokenInvalid, auth.TokenExpired:
-			return nil // RFC 7009 §2.2: an unknown token is as good as revoked
+			return auth.SubjectOf(err), nil // RFC 7009 §2.2: an unknown token is as good as revoked
 		case auth.SessionRevoked:
 			// As its cutoff says, which may be that of a log-out whose commit was
 			// interrupted.
-			return s.c.Store.Confirm(ctx)
+			whose = auth.SubjectOf(err)
+			return whose, auth.About(s.c.Store.Confirm(ctx), whose)
 		default:
-			return err
+			return whose, err
 		}
+		whose = claims.Whose()
 		if claims.ClientID != r.ClientID {
-			return auth.TokenClientMismatch
+			return whose, auth.About(auth.TokenClientMismatch, whose)
 		}
-		id = claims.Session
 	}
-	return s.logOut(ctx, id, r.ClientID, r.RequestID, nil)
+	return whose, auth.About(s.logOut(ctx, whose.Session, r.ClientID, r.RequestID, nil), whose)
 }
 
 // logOut ends a session for its bearer.
@@ -350,18 +354,19 @@ type Bearer struct {
 // store has it now: what was revoked a moment ago is refused, and so is what a
 // cutoff in memory hits, whatever the store says.
 //
-// Errors: those of [token.Verifier.Verify] and of [Store.Session].
+// Errors: those of [token.Verifier.Verify] and of [Store.Session], about whom the
+// token names.
 func (s *Service) Authenticate(ctx context.Context, accessToken auth.Secret) (Bearer, error) {
 	claims, err := s.c.Verifier.Verify(ctx, accessToken.Reveal())
 	if err != nil {
 		return Bearer{}, err
 	}
 	st, err := s.c.Store.Session(ctx, claims.Session)
-	if err != nil {
-		return Bearer{}, err
+	if err == nil {
+		err = st.admits(claims, s.now())
 	}
-	if err := st.admits(claims, s.now()); err != nil {
-		return Bearer{}, err
+	if err != nil {
+		return Bearer{}, auth.About(err, claims.Whose())
 	}
 	return Bearer{Session: st.Session, TokenExpiresAt: claims.ExpiresAt.Time}, nil
 }

@@ -33,6 +33,11 @@ type Claims struct {
 	Person    *uuid.UUID       `json:"person,omitempty"`
 }
 
+// Whose returns whom the token is about.
+func (c *Claims) Whose() auth.Subject {
+	return auth.Subject{AppID: c.ClientID, Identity: c.Subject, Session: c.Session}
+}
+
 // The methods that make Claims a jwt.Claims.
 
 // GetExpirationTime returns exp.

@@ -44,7 +44,8 @@ func NewVerifier(l bearer.Local) (*Verifier, error) {
 // Errors: [auth.TokenExpired] for a token that is good but for its time,
 // [auth.SessionRevoked] for one that a cutoff hits, [auth.StorageUnavailable]
 // when the cutoffs are too old to tell, and [auth.TokenInvalid] for anything
-// else.
+// else. The first three are about whom the token names ([auth.SubjectOf]): its
+// signature is good.
 func (v *Verifier) Verify(ctx context.Context, s string) (*Claims, error) {
 	return claimsOf(v.now.Verify(ctx, s))
 }
@@ -61,7 +62,16 @@ func (v *Verifier) VerifyExpired(ctx context.Context, s string) (*Claims, error)
 // claimsOf translates an answer of pkg/bearer.
 func claimsOf(c *bearer.Claims, err error) (*Claims, error) {
 	if err != nil {
-		return nil, &auth.Error{Code: codeOf(err), Err: err}
+		refusal := &auth.Error{Code: codeOf(err), Err: err}
+		genuine, ok := bearer.ClaimsOf(err)
+		if !ok {
+			return nil, refusal
+		}
+		named, e := claimsOf(genuine, nil)
+		if e != nil {
+			return nil, e
+		}
+		return nil, auth.About(refusal, named.Whose())
 	}
 	subject, errSubject := uuid.Parse(c.Subject)
 	session, errSession := uuid.Parse(c.Session)

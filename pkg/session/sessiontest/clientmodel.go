@@ -126,7 +126,7 @@ func (c *clientModel) present(rt *rapid.T, generation int) bool {
 
 // logOut ends the session with the token that the client has.
 func (m *faultModel) logOut(rt *rapid.T, c *clientModel) {
-	err := m.Service.Revoke(m.t.Context(), session.RevokeRequest{ClientID: c.app, Token: c.tokens[c.holds]})
+	_, err := m.Service.Revoke(m.t.Context(), session.RevokeRequest{ClientID: c.app, Token: c.tokens[c.holds]})
 	if err != nil {
 		rt.Fatalf("log-out: %v", err)
 	}
