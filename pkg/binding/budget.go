@@ -3,6 +3,8 @@ package binding
 import (
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // The failure budget of an app. Limits per user, value and network do not see
@@ -37,6 +39,10 @@ type budget struct {
 	seconds  [budgetSeconds]budgetSecond
 	admitted time.Time // the last attempt that was admitted
 	audited  time.Time
+	// bound are the persons whom attempts bound lately, in two generations of a
+	// minute. A success with one of them says nothing: a guesser repeats his own.
+	bound, boundBefore map[uuid.UUID]struct{}
+	boundSince         int64 // Unix time at which bound began
 }
 
 type budgetSecond struct {
@@ -88,19 +94,36 @@ func (b *budgets) admit(app string, now time.Time) (admission, time.Duration) {
 	return admission{app, at}, 0
 }
 
-// settle corrects what was counted for an attempt that did not fail, or that
-// could not be judged.
-func (b *budgets) settle(d admission, judged bool) {
+// settle corrects what was counted for an attempt that bound this person, or that
+// could not be judged: then the person is [uuid.Nil]. Each person counts once in a
+// minute, or a guesser would hide failures behind successes that cost nothing.
+func (b *budgets) settle(d admission, person uuid.UUID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.apps[d.app].second(d.at)
+	a := b.apps[d.app]
+	s := a.second(d.at)
 	if s.at != d.at {
 		return // more than a minute has passed
 	}
 	s.failures--
-	if !judged {
+	if person == uuid.Nil || !a.first(person, d.at) {
 		s.attempts--
 	}
+}
+
+// first notes a person who was bound, and reports whether that is the first time
+// lately.
+func (a *budget) first(person uuid.UUID, at int64) bool {
+	if age := at - a.boundSince; a.bound == nil || age >= budgetSeconds {
+		a.boundBefore, a.bound, a.boundSince = a.bound, map[uuid.UUID]struct{}{}, at
+		if age >= 2*budgetSeconds {
+			a.boundBefore = nil
+		}
+	}
+	_, now := a.bound[person]
+	_, before := a.boundBefore[person]
+	a.bound[person] = struct{}{}
+	return !now && !before
 }
 
 // refuse counts an attempt that was slowed down. It returns the attempts and the

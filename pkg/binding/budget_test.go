@@ -220,6 +220,39 @@ func TestGuessingAcrossPersons(t *testing.T) {
 			t.Errorf("an honest user beside them: %v", err)
 		}
 	})
+	for name, unbinds := range map[string]bool{"repeated": false, "ended and made again": true} {
+		t.Run("is not hidden behind the guesser's own binding, "+name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.staff(t, 1)
+			mallory, own := w.crowd("mallory", 100), w.crowd("own", 1)
+			var judged int
+			for i := range 100 {
+				switch err := mallory.facts(i, 7000+i, "x"); auth.CodeOf(err) {
+				case auth.BindingNoMatch:
+					judged++
+				case auth.BindingDelayed:
+				default:
+					t.Fatal(err)
+				}
+				if err := own.facts(0, 2000, "员工0"); err != nil && auth.CodeOf(err) != auth.BindingDelayed {
+					t.Fatal(err)
+				}
+				if unbinds {
+					g, err := w.Binding.Unbind(t.Context(), own.tokens[0], "")
+					if err != nil {
+						t.Fatal(err)
+					}
+					if g.Changed {
+						own.tokens[0] = g.AccessToken
+					}
+				}
+			}
+			if judged > 62 {
+				t.Errorf("%d of 100 guesses were judged, want at most 62", judged)
+			}
+		})
+	}
 	t.Run("does not mistake a busy morning for it", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)

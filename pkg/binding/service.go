@@ -124,7 +124,7 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 		return Grant{Session: current}, err
 	}
 	done, err := a.bind(ctx)
-	if err := s.settle(ctx, &a, reserved, err); err != nil {
+	if err := s.settle(ctx, &a, reserved, done.Session.Person, err); err != nil {
 		return Grant{Session: current}, err
 	}
 	return s.grant(ctx, &app, done, bearer.TokenExpiresAt, a.now)
@@ -187,14 +187,19 @@ func (s *Service) SlowedFacts() uint64 { return s.budgets.refused() }
 const settleTimeout = 3 * time.Second
 
 // settle takes an attempt back that was right or that nobody could judge, and
-// writes any other into the trail. It returns the attempt's error.
-func (s *Service) settle(ctx context.Context, a *attempt, reserved Reservation, err error) error {
+// writes any other into the trail. Person is who was bound, if nothing failed. It
+// returns the attempt's error.
+func (s *Service) settle(ctx context.Context, a *attempt, reserved Reservation, person *auth.Person, err error) error {
 	// Also for whoever hung up: a success costs nothing, and a failure is seen.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	failed := err != nil && clientsFault(err)
 	if a.r.Method == auth.BindFacts && !failed {
-		s.budgets.settle(a.admission, err == nil)
+		var bound uuid.UUID
+		if err == nil && person != nil {
+			bound = person.ID
+		}
+		s.budgets.settle(a.admission, bound)
 	}
 	if !failed {
 		// What it is charged for then is forgiven in time.
