@@ -93,7 +93,7 @@ var familyTests = []test{
 				}
 				return
 			}
-			err := f.Store.AddServiceKey(t.Context(), childKey(fmt.Sprint("c", i), a), event(auth.AuditServiceKeyAdded, t0))
+			err := f.Store.AddServiceKey(t.Context(), childKey(fmt.Sprintf("c%02d", i), a), event(auth.AuditServiceKeyAdded, t0))
 			if code := auth.CodeOf(err); code != "" && code != auth.ServiceKeyInvalid {
 				t.Error(err)
 			}
