@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -122,6 +123,17 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // malformed renders an error of the generated code, which quotes its input.
-func malformed(w http.ResponseWriter, r *http.Request, _ error) {
-	fail(w, r, auth.Invalid("A parameter does not have the form that it should."))
+func malformed(w http.ResponseWriter, r *http.Request, err error) {
+	var (
+		form  *InvalidParamFormatError
+		count *TooManyValuesForParamError
+	)
+	switch {
+	case errors.As(err, &form):
+		fail(w, r, auth.Invalid("The parameter "+form.ParamName+" does not have the form that it should."))
+	case errors.As(err, &count):
+		fail(w, r, auth.Invalid("The parameter "+count.ParamName+" is there more than once."))
+	default:
+		fail(w, r, auth.Invalid("A parameter does not have the form that it should."))
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -134,9 +135,9 @@ func strictBody(next http.Handler) http.Handler {
 		for name, values := range r.URL.Query() {
 			switch {
 			case !queries[operation][name]:
-				return auth.Invalid("The query has a parameter that does not belong there.")
+				return auth.Unexpected("query", "parameter", name, slices.Collect(maps.Keys(queries[operation])))
 			case name != "reason" && slices.Contains(values, ""):
-				return auth.Invalid("The query has a parameter that is empty; leave it out.")
+				return auth.Invalid("The parameter " + name + " is empty; leave it out.")
 			}
 		}
 		read, ok := bodies[operation]

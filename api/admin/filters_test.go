@@ -2,10 +2,12 @@ package admin_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
@@ -23,5 +25,80 @@ func TestParametersThatNameNobodyAreRefused(t *testing.T) {
 		"identities?person=" + uuid.Nil.String(), "binding-delays?person=" + uuid.Nil.String(),
 	} {
 		w.do(t, http.MethodGet, "/admin/v1/"+target, key, "", "").want(t, 400, auth.InvalidRequest)
+	}
+}
+
+func TestErrorsNameParameters(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stores["sqlite"])
+	key := w.key(t, "read admin").Key().Reveal()
+	for target, want := range map[string]string{
+		"GET persons?phonne=1":              "The query has the parameter phonne, which does not belong there. It takes cursor, external_id, limit, name, phone.",
+		"GET persons?1380000100213800001=1": "The query has a parameter that does not belong there. It takes",
+		"GET persons?limit=x":               "The parameter limit does not have the form that it should.",
+		"GET persons?name=":                 "The parameter name is empty; leave it out.",
+		"GET identities?uuid=x":             "The parameter uuid does not have the form that it should.",
+		"GET sessions/x":                    "The parameter id does not have the form that it should.",
+		"GET apps/wx1?x=1":                  "The query has the parameter x, which does not belong there. It takes none.",
+		"POST revocations {\"usid\":1}":     "The body has the member usid, which does not belong there. It takes all, app, person, reason, session, token, uuid.",
+		"POST revocations {\"uuid\":\"x\"}": "The member uuid does not have the form that it should.",
+	} {
+		method, rest, _ := strings.Cut(target, " ")
+		path, body, _ := strings.Cut(rest, " ")
+		contentType := ""
+		if body != "" {
+			contentType = "application/json"
+		}
+		a := w.do(t, method, "/admin/v1/"+path, key, contentType, body)
+		if detail, _ := a.members(t)["detail"].(string); a.Status != 400 || !strings.HasPrefix(detail, want) {
+			t.Errorf("%s: %d %q, want %q", target, a.Status, detail, want)
+		}
+	}
+}
+
+func TestNotFoundSaysWhat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stores["sqlite"])
+	key := w.key(t, "read admin").Key().Reveal()
+	nobody := uuid.Must(uuid.NewV7()).String()
+	for target, want := range map[string]string{
+		`POST revocations {"token":"x"}`:                                  "This is no token of this server, or its session is not kept any more.",
+		`POST revocations {"token":"yfr_x"}`:                              "This is no token of this server, or its session is not kept any more.",
+		`POST revocations {"uuid":"` + nobody + `"}`:                      "There is nothing to revoke by this name.",
+		`GET sessions/` + nobody:                                          "There is no session with this id, or it is not kept any more.",
+		`GET persons/` + nobody:                                           "",
+		`GET identities/` + nobody:                                        "",
+		`GET identities/` + nobody + `/sessions`:                          "",
+		`GET apps/wxnobody`:                                               "",
+		`DELETE service-keys/nobody`:                                      "There is no service key with this id.",
+		`POST identities/` + nobody + `/bind {"person":"` + nobody + `"}`: "",
+	} {
+		method, rest, _ := strings.Cut(target, " ")
+		path, body, _ := strings.Cut(rest, " ")
+		contentType := ""
+		if body != "" {
+			contentType = "application/json"
+		}
+		a := w.do(t, method, "/admin/v1/"+path, key, contentType, body)
+		m := a.members(t)
+		detail, _ := m["detail"].(string)
+		if a.Status != 404 || m["code"] != "not_found" || detail == "" || want != "" && detail != want || strings.Contains(m["title"].(string), "address") {
+			t.Errorf("%s: %d %s, want %q", target, a.Status, a.Body, want)
+		}
+	}
+}
+
+func TestAPlusInAQueryIsAPhonesPlus(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stores["sqlite"])
+	key := w.key(t, "read").Key().Reveal()
+	one := "1"
+	resp, err := w.client(t, "admin").CreatePersonWithResponse(t.Context(), adminclient.PersonRequest{ExternalID: &one, Phone: ptr("13800001001")})
+	succeed(t, resp, err)
+	for _, phone := range []string{"+8613800001001", "%2B8613800001001", "13800001001"} {
+		a := w.do(t, http.MethodGet, "/admin/v1/persons?phone="+phone, key, "", "")
+		if all, _ := a.members(t)["persons"].([]any); a.Status != 200 || len(all) != 1 {
+			t.Errorf("%s: %d %s", phone, a.Status, a.Body)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,7 +40,7 @@ func (a *API) ListPersons(ctx context.Context, r ListPersonsRequestObject) (List
 		return nil, err
 	}
 	found, err := a.c.Persons.Persons(ctx, binding.PersonQuery{
-		ExternalID: value(r.Params.ExternalID), Phone: value(r.Params.Phone), Name: value(r.Params.Name),
+		ExternalID: value(r.Params.ExternalID), Phone: plus(value(r.Params.Phone)), Name: value(r.Params.Name),
 		After: after, Limit: limit + 1,
 	})
 	if err != nil {
@@ -51,6 +52,15 @@ func (a *API) ListPersons(ctx context.Context, r ListPersonsRequestObject) (List
 		answer.Persons = append(answer.Persons, personOf(&found[i]))
 	}
 	return answer, nil
+}
+
+// plus returns a phone number of a query in which nobody escaped the plus before
+// it, which means a space there.
+func plus(phone string) string {
+	if rest, ok := strings.CutPrefix(phone, " "); ok {
+		return "+" + rest
+	}
+	return phone
 }
 
 // CreatePerson implements [StrictServerInterface].

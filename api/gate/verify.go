@@ -185,7 +185,7 @@ func parseDemands(query string) (d demands, err error) {
 	}
 	for name, v := range values {
 		if len(v) > 1 {
-			return d, auth.Invalid("A parameter is there twice.")
+			return d, auth.Invalid("The parameter" + auth.QuotedName(name) + " is there twice.")
 		}
 		switch name {
 		case "aud":
@@ -204,7 +204,7 @@ func parseDemands(query string) (d demands, err error) {
 		case "access_token":
 			return d, auth.Invalid("Send the access token in the Authorization header; what stands in a URL ends up in logs.")
 		default:
-			return d, auth.Invalid("The parameters are aud, app and bound; there is another one.")
+			return d, auth.Unexpected("query", "parameter", name, []string{"aud", "app", "bound"})
 		}
 	}
 	return d, nil

@@ -33,7 +33,7 @@ var Responses = map[auth.Code]Response{
 	auth.UnsupportedGrantType: {Status: 400, OAuth: "unsupported_grant_type", Text: "This grant_type is not supported; the metadata document lists those that are."},
 	auth.UnsupportedMediaType: {Status: 415, OAuth: "invalid_request", Text: "The Content-Type of the body is not the one this endpoint takes."},
 	auth.BodyTooLarge:         {Status: 413, OAuth: "invalid_request", Text: "The request body is too large."},
-	auth.NotFound:             {Status: 404, OAuth: "invalid_request", Text: "There is nothing at this address."},
+	auth.NotFound:             {Status: 404, OAuth: "invalid_request", Text: "What the request names was not found."},
 	auth.MethodNotAllowed:     {Status: 405, OAuth: "invalid_request", Text: "This address does not take this method; the Allow header lists those it does."},
 
 	auth.AppUnknown:             {Status: 401, OAuth: "invalid_client", Text: "No app is registered under this client_id."},

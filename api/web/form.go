@@ -82,10 +82,10 @@ func ParseForm(body string) (Form, error) {
 	form := make(Form, len(values))
 	for name, v := range values {
 		if len(v) > 1 {
-			return nil, auth.Invalid("A parameter is there twice.")
+			return nil, auth.Invalid("The parameter" + auth.QuotedName(name) + " is there twice.")
 		}
 		if !validText(name) || !validText(v[0]) {
-			return nil, auth.Invalid("A parameter is not UTF-8 text, or holds a NUL.")
+			return nil, auth.Invalid("The parameter" + auth.QuotedName(name) + " is not UTF-8 text, or holds a NUL.")
 		}
 		if v[0] != "" {
 			form[name] = v[0]

@@ -71,7 +71,9 @@ func writeJSON(w http.ResponseWriter, contentType string, status int, v any) {
 }
 
 // NotFound answers requests for addresses that do not exist.
-var NotFound = API(func(http.ResponseWriter, *http.Request) error { return auth.NotFound })
+var NotFound = API(func(http.ResponseWriter, *http.Request) error { return errNoAddress })
+
+var errNoAddress = &auth.Error{Code: auth.NotFound, Description: "There is nothing at this address."}
 
 // MethodNotAllowed answers requests with a method that the address does not
 // take, and says which it takes. Where it takes none at all it is [NotFound]:

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -20,7 +22,8 @@ const MaxJSONBody = 64 << 10
 // members are those of v, each at most once and spelt as it is there.
 //
 // Errors: [auth.InvalidRequest], [auth.UnsupportedMediaType],
-// [auth.BodyTooLarge]. They quote nothing of the body, which may hold a token.
+// [auth.BodyTooLarge]. They quote nothing of the body, which may hold a token, but
+// the names of members ([auth.QuotedName]).
 func ReadJSON[T any](w http.ResponseWriter, r *http.Request, v *T) error {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/json" {
@@ -49,9 +52,25 @@ func parseJSON[T any](body []byte, v *T) error {
 		if errors.As(err, &wrong) && wrong.Field != "" {
 			return auth.Invalid("The member " + wrong.Field + " is of the wrong type.")
 		}
-		return auth.Invalid("A member does not have the form that it should.")
+		return auth.Invalid("The member" + wrongMember[T](body) + " does not have the form that it should.")
 	}
 	return nil
+}
+
+// wrongMember returns the name of the first member that does not fit T, with a
+// space before it.
+func wrongMember[T any](body []byte) string {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil {
+		return ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		one, err := json.Marshal(map[string]json.RawMessage{name: members[name]})
+		if err == nil && json.Unmarshal(one, new(T)) != nil {
+			return auth.QuotedName(name)
+		}
+	}
+	return ""
 }
 
 // memberNames returns the names that a struct has in JSON.
@@ -81,7 +100,7 @@ func checkMembers(body []byte, known map[string]bool) error {
 		name, _ := t.(string)
 		switch {
 		case !known[name]:
-			return auth.Invalid("The body has a member that does not belong there.")
+			return auth.Unexpected("body", "member", name, slices.Collect(maps.Keys(known)))
 		case seen[name]:
 			return auth.Invalid("The member " + name + " is there twice.")
 		}

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -68,7 +69,7 @@ func TestReadJSON(t *testing.T) {
 		"an object without an end":     {js, `{"name":"x"`, auth.InvalidRequest},
 		"a member of another kind":     {js, `{"count":"secret-value"}`, auth.InvalidRequest},
 		"a list of another kind":       {js, `{"apps":[{"secret-value":1}]}`, auth.InvalidRequest},
-		"a member that is not there":   {js, `{"secret-value":1}`, auth.InvalidRequest},
+		"a member that is not there":   {js, `{"secret-value-of-25-letters":1}`, auth.InvalidRequest},
 		"a member in upper case":       {js, `{"NAME":"x"}`, auth.InvalidRequest},
 		"a member that is there twice": {js, `{"name":"x","name":"y"}`, auth.InvalidRequest},
 		"two objects":                  {js, `{}{}`, auth.InvalidRequest},
@@ -129,4 +130,23 @@ func FuzzReadJSON(f *testing.F) {
 			t.Fatal(d)
 		}
 	})
+}
+
+func TestErrorsNameMembers(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"colour":1}`:                 "The body has the member colour, which does not belong there. It takes apps, count, name.",
+		`{"count":"x"}`:                "The member count is of the wrong type.",
+		`{"name":"x","count":1e999}`:   "The member count",
+		`{"name":"x","name":"y"}`:      "The member name is there twice.",
+		`{"eyJhbGciOiJFUzI1NiJ9.x":1}`: "The body has a member that does not belong there.",
+		`{"13800001002":1}`:            "The body has a member that does not belong there.",
+		`{"a b":1}`:                    "The body has a member that does not belong there.",
+	} {
+		_, err := readJSON(t, "application/json", body)
+		var e *auth.Error
+		if !errors.As(err, &e) || !strings.HasPrefix(e.Description, want) {
+			t.Errorf("%s: %v, want %q", body, err, want)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -80,15 +81,19 @@ func WithTracer(t pgx.QueryTracer) Option {
 //
 // It does not connect: a database that is down is found by [Store.Ping], and
 // connections are made when they are needed. The error of a dsn that does not
-// parse holds no part of it.
+// parse holds no part of it but the name of a file that cannot be read.
 func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
+	var missing *fs.PathError
+	if errors.As(err, &missing) {
+		return nil, fmt.Errorf("postgres: the connection needs a file that cannot be read (sslrootcert, sslcert, sslkey, servicefile or their variables): %w", missing)
+	}
 	if err != nil {
 		// Neither pgx nor net/url can promise that a password stays out of
 		// their text when a malformed string is ambiguous.
 		// This text names no password either: a log that blanks passwords in URLs
 		// would blank its name.
-		return nil, errors.New("postgres: the database URL does not parse; " +
+		return nil, errors.New("postgres: the database URL does not parse, or a certificate that it names does not; " +
 			"want postgres://USER@HOST:PORT/DATABASE, behind USER a colon and the password, with special characters percent-encoded")
 	}
 	if !strings.Contains(dsn, "pool_max_conns") {

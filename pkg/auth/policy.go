@@ -146,14 +146,19 @@ func ParsePolicy(b []byte) (Policy, error) {
 	return p, p.Check()
 }
 
+// unknownField begins the only error of encoding/json that names a member which
+// the type does not have.
+const unknownField = "json: unknown field "
+
 // policyError says what is wrong without quoting what was sent.
 func policyError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrong) && wrong.Field != "":
 		return Invalid("in the policy, the member " + wrong.Field + " is of the wrong type")
-	case strings.HasPrefix(err.Error(), "json: unknown field"):
-		return Invalid("the policy has a member that does not belong there; there are methods, facts, phone, webhook, second_identity, self_unbind and attributes")
+	case strings.HasPrefix(err.Error(), unknownField):
+		name := strings.Trim(strings.TrimPrefix(err.Error(), unknownField), `"`)
+		return Invalid("the policy has a member" + QuotedName(name) + " that does not belong there; there are methods, facts, phone, webhook, second_identity, self_unbind and attributes")
 	default:
 		return Invalid("a policy is a JSON object")
 	}

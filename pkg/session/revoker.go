@@ -86,7 +86,7 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 	if q.Token != "" {
 		id, ok := r.sessionOf(ctx, q.Token.Reveal())
 		if !ok {
-			return Revocation{}, errNoTarget
+			return Revocation{}, errNoToken
 		}
 		target = Target{Session: id}
 	}
@@ -101,6 +101,9 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 	}
 	done, err := r.c.Store.Revoke(ctx, p)
 	if auth.CodeOf(err) == auth.NotFound {
+		if q.Token != "" {
+			return Revocation{}, errNoToken
+		}
 		return Revocation{}, errNoTarget
 	}
 	if err != nil {
@@ -113,6 +116,7 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 }
 
 var (
+	errNoToken    = &auth.Error{Code: auth.NotFound, Description: "This is no token of this server, or its session is not kept any more."}
 	errNoTarget   = &auth.Error{Code: auth.NotFound, Description: "There is nothing to revoke by this name."}
 	errRestricted = &auth.Error{Code: auth.InsufficientScope, Description: "It needs a service key that is not restricted to apps."}
 )

@@ -156,6 +156,8 @@ func ParseDatabaseURL(setting, s string) (Database, error) {
 	switch scheme, rest, _ := strings.Cut(s, ":"); {
 	case s == "":
 		return Database{}, fmt.Errorf("%s is missing: set it to postgres://user:password@host/database, or to sqlite:PATH for a single small server", setting)
+	case (scheme == "postgres" || scheme == "postgresql") && misread(rest):
+		return Database{}, fmt.Errorf("%s has an @ behind the host: in a user name and a password write / as %%2F, ? as %%3F, # as %%23 and @ as %%40", setting)
 	case scheme == "postgres" || scheme == "postgresql":
 		return Database{Setting: setting, PostgresDSN: s}, nil
 	case scheme == "sqlite" && strings.TrimPrefix(rest, "//") != "":
@@ -163,6 +165,15 @@ func ParseDatabaseURL(setting, s string) (Database, error) {
 	default:
 		return Database{}, fmt.Errorf("%s begins with neither postgres:// nor sqlite: followed by a path", setting)
 	}
+}
+
+// misread reports whether a part of the password would be taken for the host, the
+// database or a parameter, because an unescaped /, ? or # ends what stands before
+// the host. The driver would look that up, and print it.
+func misread(rest string) bool {
+	authority := strings.TrimPrefix(rest, "//")
+	end := strings.IndexAny(authority, "/?#")
+	return end >= 0 && strings.Contains(authority[end:], "@")
 }
 
 // ParsePrefixes reads networks in CIDR notation; a bare address is a network of

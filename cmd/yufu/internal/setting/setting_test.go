@@ -146,6 +146,24 @@ func TestParseDatabaseURL(t *testing.T) {
 			t.Errorf("%s: %+v, %v", s, got, err)
 		}
 	}
+	for _, good := range []string{
+		"postgres://u%40tenant:p%2Fq@h:5432/d?sslmode=require", "postgres://u:p@ss@h/d", "postgres://h1:1,h2:2/d?target_session_attrs=read-write",
+		"postgres:///d?host=/run/postgresql&user=u%40tenant", "postgres://[::1]:5432/d", "postgres://h",
+	} {
+		if _, err := ParseDatabaseURL("X", good); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for _, bad := range []string{
+		"postgres://u:hunter2/x@h/d", "postgres://u:1/hunter2@h/d", "postgres://u:hunter2?x@h/d", "postgres://u:hunter2#x@h/d", "postgres://u:p@hunter2/x@h/d",
+		"postgres://u:p@x?hunter2@h/d", "postgres://u/hunter2:p@h/d", "postgresql://u:/hunter2@h/d", "postgres:u:hunter2/x@h/d",
+	} {
+		_, err := ParseDatabaseURL("YUFU_DATABASE_URL", bad)
+		wantError(t, err, "YUFU_DATABASE_URL", "%2F")
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
 	for _, bad := range []string{"", "mysql://u:hunter2@h/d", "host=h password=hunter2", "sqlite:", "sqlite://"} {
 		_, err := ParseDatabaseURL("YUFU_DATABASE_URL", bad)
 		wantError(t, err, "YUFU_DATABASE_URL")
