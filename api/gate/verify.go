@@ -24,6 +24,10 @@ const (
 	HeaderApp     = "X-Yufu-App"
 	// HeaderPerson is there only when the user is bound.
 	HeaderPerson = "X-Yufu-Person"
+	// HeaderExternalID is the business's own id of the person: percent-encoded
+	// UTF-8, in which the unreserved characters of RFC 3986 §2.3 stay. It is there
+	// when the token has it.
+	HeaderExternalID = "X-Yufu-External-Id"
 	// HeaderError is the code of a refusal, for proxies that cannot pass the body
 	// of an answer on (the auth_request of nginx).
 	HeaderError = "X-Yufu-Error"
@@ -111,6 +115,9 @@ func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 	header.Set(HeaderApp, c.ClientID)
 	if c.Bound {
 		header.Set(HeaderPerson, c.Person.String())
+	}
+	if c.ExternalID != "" {
+		header.Set(HeaderExternalID, percentEncoded(c.ExternalID))
 	}
 	header.Set("Cache-Control", "no-store")
 	return nil
@@ -224,4 +231,9 @@ func (d *demands) check(c *token.Claims) error {
 		return auth.PersonRequired
 	}
 	return nil
+}
+
+// percentEncoded leaves the unreserved characters of RFC 3986 §2.3 as they are.
+func percentEncoded(s string) string {
+	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") // a plus itself is %2B
 }

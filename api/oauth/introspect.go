@@ -52,6 +52,9 @@ type Attributes interface {
 	// Exposed returns the attributes of a person that have these names, each as
 	// JSON. A person without them, or who is gone, is no error.
 	Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error)
+	// ExternalID returns the business's own id of a person, or "" for one who is
+	// gone.
+	ExternalID(ctx context.Context, person uuid.UUID) (string, error)
 }
 
 // Apps knows the registered apps from memory. Implemented by [app.Directory].
@@ -76,6 +79,8 @@ type Introspection struct {
 	apps       Apps
 	accounts   *memo[Account]
 	attributes *memo[map[string]json.RawMessage]
+	// externalIDs are those that the app's policy keeps out of tokens.
+	externalIDs *memo[string]
 }
 
 // NewIntrospection returns the handler. The caller closes it.
@@ -93,6 +98,9 @@ func NewIntrospection(keys ServiceKeys, tokens AccessTokens, apps Apps, accounts
 			}
 			return attributes.Exposed(ctx, *c.Person, a.Policy.Attributes)
 		}),
+		externalIDs: newMemo(apps.Answering, func(ctx context.Context, c *token.Claims) (string, error) {
+			return attributes.ExternalID(ctx, *c.Person)
+		}),
 	}
 }
 
@@ -100,6 +108,7 @@ func NewIntrospection(keys ServiceKeys, tokens AccessTokens, apps Apps, accounts
 func (h *Introspection) Close() {
 	h.accounts.close()
 	h.attributes.close()
+	h.externalIDs.close()
 }
 
 // Mount adds the route.
@@ -124,6 +133,9 @@ type activeToken struct {
 	Bound     bool     `json:"bound"`
 	// Person is there only when bound.
 	Person string `json:"person,omitempty"`
+	// ExternalID is the business's own id of the person: the token's, or read where
+	// the app's policy keeps it out of tokens.
+	ExternalID string `json:"external_id,omitempty"`
 	// OpenID and UnionID are there only for the scope openid. OpenID is there
 	// always then, unless the database is away.
 	OpenID  string `json:"openid,omitempty"`
@@ -213,6 +225,15 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 			return nil, err
 		}
 		answer.OpenID, answer.UnionID = account.OpenID, account.UnionID
+	}
+	if answer.ExternalID = c.ExternalID; c.Bound && c.ExternalID == "" {
+		answer.ExternalID, err = h.externalIDs.get(ctx, c)
+		switch {
+		case errors.Is(err, auth.StorageUnavailable):
+			leftOut = append(leftOut, "external_id")
+		case err != nil:
+			return nil, err
+		}
 	}
 	if c.Bound {
 		answer.Attributes, err = h.exposed(ctx, c)

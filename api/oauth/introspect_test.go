@@ -85,6 +85,12 @@ func (d *database) Exposed(ctx context.Context, person uuid.UUID, names []string
 	return m, nil
 }
 
+// ExternalID makes one of the person and the number of questions.
+func (d *database) ExternalID(ctx context.Context, person uuid.UUID) (string, error) {
+	n, err := d.ask(ctx)
+	return fmt.Sprintf("E %s %d", person, n), err
+}
+
 // newInspector returns one whose apps expose these attributes of persons.
 func newInspector(t *testing.T, exposes ...string) *inspector {
 	t.Helper()
@@ -181,7 +187,7 @@ func TestIntrospection(t *testing.T) {
 				"sid": s.ID.String(), "ver": float64(s.Ver), "epoch": 0.0, "bound": s.Bound(),
 			}
 			if s.Bound() {
-				m["person"] = s.Person.ID.String()
+				m["person"], m["external_id"] = s.Person.ID.String(), s.Person.ExternalID
 			}
 			return m
 		}

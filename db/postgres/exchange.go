@@ -30,7 +30,7 @@ set unionid = coalesce(excluded.unionid, i.unionid),
 
 	startSessionSQL = statement(`
 with known as (
-  select a.epoch, a.audiences, a.signing_alg, a.disabled_at is not null as app_disabled,
+  select a.epoch, a.audiences, a.signing_alg,` + omitSQL + ` as omit, a.disabled_at is not null as app_disabled,
     i.uuid, i.person_id, i.disabled_at is not null as disabled,
     i.person_disabled_at is not null as person_disabled,
     $4 > 0 and $4 = (select count(*) from (
@@ -44,7 +44,7 @@ with known as (
   from known where uuid is not null and not (app_disabled or disabled or person_disabled or too_many)
 )
 select app_disabled, disabled, person_disabled, too_many,
-  epoch, audiences, signing_alg, uuid, person_id, p.external_id, p.name
+  epoch, audiences, signing_alg, omit, uuid, person_id, p.external_id, p.name
 from known left join persons p on p.id = person_id`)
 )
 
@@ -137,7 +137,7 @@ type login struct {
 	signingAlg                                     string
 	identity, person                               *uuid.UUID
 	externalID, name                               *string
-	unknown                                        bool
+	unknown, omit                                  bool
 }
 
 // queueLogin adds startSessionSQL to the batch; a limit of 0 is none. The login
@@ -149,7 +149,7 @@ func queueLogin(b *pgx.Batch, x *session.ExchangeParams, limit int) *login {
 		row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt).
 		QueryRow(func(r pgx.Row) error {
 			err := r.Scan(&l.appDisabled, &l.disabled, &l.personDisabled, &l.tooMany,
-				&row.Epoch, &l.audiences, &l.signingAlg, &l.identity, &l.person, &l.externalID, &l.name)
+				&row.Epoch, &l.audiences, &l.signingAlg, &l.omit, &l.identity, &l.person, &l.externalID, &l.name)
 			if errors.Is(err, pgx.ErrNoRows) {
 				l.unknown, err = true, nil
 			}
@@ -185,7 +185,7 @@ func (l *login) grant(ctx context.Context, q querier) (session.Granted, error) {
 	l.row.Identity = *l.identity
 	var err error
 	l.row.Person, err = person(ctx, q, l.person, l.externalID, l.name)
-	return session.Granted{Session: l.row, Audiences: list(l.audiences), SigningAlg: l.signingAlg, Verdict: session.Rotate}, err
+	return session.Granted{Session: l.row, Audiences: list(l.audiences), SigningAlg: l.signingAlg, OmitExternalID: l.omit, Verdict: session.Rotate}, err
 }
 
 // list returns nil for an empty list, so that both stores answer alike.

@@ -24,7 +24,10 @@ from apps a
 where s.id = $1 and s.appid = $2 and s.generation = $3
   and s.ended_at is null and s.expires_at > $4 and s.idle_expires_at > $4
   and a.appid = s.appid and a.disabled_at is null and a.epoch <= s.epoch
-returning a.audiences, a.signing_alg,` + sessionColumns)
+returning a.audiences, a.signing_alg,` + omitSQL + `,` + sessionColumns)
+
+// omitSQL is what the policy of an app a says about its tokens.
+const omitSQL = ` coalesce((a.policy ->> 'omit_external_id')::boolean, false)`
 
 // Refresh implements [session.Store].
 func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
@@ -49,7 +52,7 @@ func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Gr
 	g := session.Granted{Verdict: session.Rotate}
 	err := s.write(ctx, func(c *pgxpool.Conn) error {
 		return c.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, session.StoredTime(r.Now.Add(r.IdleTTL))).
-			Scan(append([]any{&g.Audiences, &g.SigningAlg}, row.targets()...)...)
+			Scan(append([]any{&g.Audiences, &g.SigningAlg, &g.OmitExternalID}, row.targets()...)...)
 	})
 	if err != nil {
 		return g, err
@@ -61,7 +64,7 @@ func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Gr
 
 // stateSQL reads a session beside the app that asks, which need not be its own.
 const stateSQL = `
-select a.audiences, a.signing_alg, a.epoch, a.disabled_at is not null,` + sessionColumns + `
+select a.audiences, a.signing_alg,` + omitSQL + `, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions s cross join apps a
 where s.id = $1 and a.appid = $2`
 
@@ -76,6 +79,7 @@ type presented struct {
 	session.State
 	audiences  []string
 	signingAlg string
+	omit       bool
 }
 
 func readPresented(ctx context.Context, q querier, sql string, r session.RefreshParams) (presented, error) {
@@ -84,7 +88,7 @@ func readPresented(ctx context.Context, q querier, sql string, r session.Refresh
 		row sessionRow
 	)
 	err := q.QueryRow(ctx, sql, r.Session, r.AppID).
-		Scan(append([]any{&p.audiences, &p.signingAlg, &p.AppEpoch, &p.AppDisabled}, row.targets()...)...)
+		Scan(append([]any{&p.audiences, &p.signingAlg, &p.omit, &p.AppEpoch, &p.AppDisabled}, row.targets()...)...)
 	if err != nil {
 		return p, err
 	}
@@ -94,7 +98,7 @@ func readPresented(ctx context.Context, q querier, sql string, r session.Refresh
 }
 
 func (p *presented) grant(v session.Verdict) session.Granted {
-	return session.Granted{Session: p.Session, Audiences: p.audiences, SigningAlg: p.signingAlg, Verdict: v}
+	return session.Granted{Session: p.Session, Audiences: p.audiences, SigningAlg: p.signingAlg, OmitExternalID: p.omit, Verdict: v}
 }
 
 // explain finds out why rotate found nothing to update. It answers from an

@@ -79,7 +79,7 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 		if err != nil {
 			return err
 		}
-		g = session.Granted{Session: row, Audiences: a.Audiences, SigningAlg: a.SigningAlg, Verdict: session.Rotate, Ended: ended}
+		g = session.Granted{Session: row, Audiences: a.Audiences, SigningAlg: a.SigningAlg, OmitExternalID: a.Policy.OmitExternalID, Verdict: session.Rotate, Ended: ended}
 		_, err = tx.ExecContext(ctx, insertSessionSQL, row.ID, row.Identity, row.AppID, row.Device, person,
 			row.Ver, row.Epoch, row.Generation, micros(row.RotatedAt), micros(row.StartedAt),
 			micros(row.IdleExpiresAt), micros(row.ExpiresAt))

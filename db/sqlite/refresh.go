@@ -21,7 +21,11 @@ where id = ?1 and appid = ?2 and generation = ?3
   and ended_at is null and expires_at > ?4 and idle_expires_at > ?4
   and exists (select 1 from apps a where a.appid = sessions.appid and a.disabled_at is null and a.epoch <= sessions.epoch)
 returning (select a.audiences from apps a where a.appid = sessions.appid),
-  (select a.signing_alg from apps a where a.appid = sessions.appid),` + sessionColumns)
+  (select a.signing_alg from apps a where a.appid = sessions.appid),
+  (select` + omitSQL + ` from apps a where a.appid = sessions.appid),` + sessionColumns)
+
+// omitSQL is what the policy of an app a says about its tokens.
+const omitSQL = ` coalesce(a.policy ->> 'omit_external_id', 0)`
 
 // Refresh implements [session.Store].
 func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
@@ -54,17 +58,18 @@ func rotate(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.
 		row       sessionRow
 		audiences jsonList
 		alg       string
+		omit      bool
 	)
 	err := tx.QueryRowContext(ctx, refreshSQL, r.Session, r.AppID, r.Presented,
 		micros(r.Now), micros(r.Now.Add(r.IdleTTL))).
-		Scan(append([]any{&audiences, &alg}, row.targets()...)...)
-	return session.Granted{Session: row.session(), Audiences: audiences, SigningAlg: alg, Verdict: session.Rotate}, err
+		Scan(append([]any{&audiences, &alg, &omit}, row.targets()...)...)
+	return session.Granted{Session: row.session(), Audiences: audiences, SigningAlg: alg, OmitExternalID: omit, Verdict: session.Rotate}, err
 }
 
 // presentedSQL reads a session beside the app that asks, which need not be its
 // own.
 var presentedSQL = statement(`
-select a.audiences, a.signing_alg, a.epoch, a.disabled_at is not null,` + sessionColumns + `
+select a.audiences, a.signing_alg,` + omitSQL + `, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions cross join apps a
 where sessions.id = ? and a.appid = ?`)
 
@@ -79,9 +84,10 @@ func settle(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.
 		row       sessionRow
 		audiences jsonList
 		alg       string
+		omit      bool
 	)
 	err := tx.QueryRowContext(ctx, presentedSQL, r.Session, r.AppID).
-		Scan(append([]any{&audiences, &alg, &st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
+		Scan(append([]any{&audiences, &alg, &omit, &st.AppEpoch, &st.AppDisabled}, row.targets()...)...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return session.Granted{}, missing(ctx, tx, r.AppID)
 	}
@@ -107,7 +113,7 @@ func settle(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.
 	case session.ReplayLate, session.Reuse:
 		_, err = end(ctx, tx, st.Session.ID, v.EndReason(), r.Now)
 	}
-	return session.Granted{Session: st.Session, Audiences: audiences, SigningAlg: alg, Verdict: v}, err
+	return session.Granted{Session: st.Session, Audiences: audiences, SigningAlg: alg, OmitExternalID: omit, Verdict: v}, err
 }
 
 // missing says why there is neither the app nor the session.

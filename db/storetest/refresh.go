@@ -39,6 +39,27 @@ var refreshTests = []test{
 		got = f.mustRefresh(t, s.ID, 1, t0, session.Replay)
 		wantEqual(t, "person of the replay", got.Person, &p)
 	}},
+	{"what_the_app_leaves_out_of_tokens_is_told_with_the_row", func(t *testing.T, f *fixture) {
+		for _, omit := range []bool{false, true, false} {
+			_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &auth.Policy{OmitExternalID: omit}}, event(auth.AuditAppUpdated, t0))
+			wantCode(t, err, "")
+			g, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
+			wantCode(t, err, "")
+			wantEqual(t, "at a log-in", g.OmitExternalID, omit)
+			p := f.bind(t, g.Session.Identity)
+			for name, presented := range map[string]uint32{"at a refresh": 1, "at a roll-back": 9} {
+				got, err := f.refresh(t.Context(), g.Session.ID, presented, t0)
+				wantCode(t, err, "")
+				wantEqual(t, name, got.OmitExternalID, omit)
+				wantEqual(t, "person "+name, got.Session.Person, &p)
+				got, err = f.refresh(t.Context(), g.Session.ID, presented, t0)
+				wantCode(t, err, "")
+				wantEqual(t, "replayed "+name, got.OmitExternalID, omit)
+				f.exec(t, `update sessions set generation = 1 where id = ?`, g.Session.ID.String())
+			}
+			f.exec(t, `update identities set person_id = null where uuid = ?`, g.Session.Identity.String())
+		}
+	}},
 	{"a_replay_in_the_window_yields_the_same_successor_and_writes_nothing", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		first := f.mustRefresh(t, s.ID, 1, t0.Add(time.Hour), session.Rotate)

@@ -367,7 +367,10 @@ type BindingPolicy struct {
 
 	// Methods Those that users may bind themselves by.
 	Methods *[]BindingMethod `json:"methods,omitempty"`
-	Phone   *PhonePolicy     `json:"phone,omitempty"`
+
+	// OmitExternalID Keeps `external_id` out of access tokens, and so out of the header of forward-auth. Introspection shows it all the same. Tokens follow at their next refresh.
+	OmitExternalID *bool        `json:"omit_external_id,omitempty"`
+	Phone          *PhonePolicy `json:"phone,omitempty"`
 
 	// SecondIdentity What becomes of another user of the app who is bound to the same person; `refuse` when it is not there.
 	SecondIdentity *SecondIdentity `json:"second_identity,omitempty"`

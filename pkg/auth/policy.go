@@ -63,6 +63,8 @@ type Policy struct {
 	SelfUnbind bool `json:"self_unbind,omitempty"`
 	// Attributes are those of the person that introspection shows.
 	Attributes []string `json:"attributes,omitempty"`
+	// OmitExternalID keeps the business's own id of the person out of tokens.
+	OmitExternalID bool `json:"omit_external_id,omitempty"`
 }
 
 // FactsPolicy is about [BindFacts].
@@ -158,7 +160,7 @@ func policyError(err error) error {
 		return Invalid("in the policy, the member " + wrong.Field + " is of the wrong type")
 	case strings.HasPrefix(err.Error(), unknownField):
 		name := strings.Trim(strings.TrimPrefix(err.Error(), unknownField), `"`)
-		return Invalid("the policy has a member" + QuotedName(name) + " that does not belong there; there are methods, facts, phone, webhook, second_identity, self_unbind and attributes")
+		return Invalid("the policy has a member" + QuotedName(name) + " that does not belong there; there are methods, facts, phone, webhook, second_identity, self_unbind, attributes and omit_external_id")
 	default:
 		return Invalid("a policy is a JSON object")
 	}

@@ -49,6 +49,17 @@ const FirstGeneration uint32 = 1
 // Bound reports whether the session's identity is bound to a person.
 func (s *Session) Bound() bool { return s.Person != nil }
 
+// WithoutExternalID returns the session of a person whose id of the business is
+// not to be told.
+func (s Session) WithoutExternalID() Session {
+	if s.Person != nil {
+		p := *s.Person
+		p.ExternalID = ""
+		s.Person = &p
+	}
+	return s
+}
+
 // EndReason says why a session ended. It is stored, and shown to admins.
 type EndReason string
 

@@ -35,6 +35,10 @@ type Claims struct {
 	// the person's id; empty when unbound.
 	Bound  bool
 	Person string
+	// ExternalID is the id by which the business itself knows the person, as it was
+	// when the token was issued. It is empty when unbound, and where the app's
+	// policy keeps it out of tokens.
+	ExternalID string
 	// KeyID names the key that signed the token (kid).
 	KeyID string
 }
@@ -137,6 +141,8 @@ func (p *payload) member(name string, value []byte) (ok bool) {
 		c.Bound, ok = boolOf(value)
 	case "person":
 		c.Person, ok = uuidOf(value)
+	case "external_id":
+		c.ExternalID, ok = nameOf(value)
 	case "cnf":
 		p.constrained, ok = true, true
 	default:
@@ -156,7 +162,7 @@ func (p *payload) check(issuer, audience string, now time.Time) error {
 		return errIssuer
 	case !slices.Contains(c.Audience, audience):
 		return errAudience
-	case c.Bound != (c.Person != ""):
+	case c.Bound != (c.Person != ""), !c.Bound && c.ExternalID != "":
 		return errBound
 	case p.constrained:
 		return errConstrained

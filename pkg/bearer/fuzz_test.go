@@ -76,7 +76,8 @@ func agree(t *testing.T, v *bearer.Verifier, token string) {
 		t.Fatal(err)
 	}
 	person, _ := claims["person"].(string)
-	if claims["sub"] != c.Subject || claims["sid"] != c.Session || claims["client_id"] != c.App || claims["jti"] != c.ID || person != c.Person ||
+	externalID, _ := claims["external_id"].(string)
+	if claims["sub"] != c.Subject || claims["sid"] != c.Session || claims["client_id"] != c.App || claims["jti"] != c.ID || person != c.Person || externalID != c.ExternalID ||
 		claims["bound"] != c.Bound || claims["exp"] != float64(c.ExpiresAt.Unix()) || claims["iat"] != float64(c.IssuedAt.Unix()) || !slices.Contains(c.Audience, issuer) || c.Issuer != issuer {
 		t.Fatalf("%s was read as %+v", payload, c)
 	}
@@ -117,7 +118,7 @@ func FuzzVerifySigned(f *testing.F) {
 	}
 	const header = `{"typ":"at+jwt","alg":"EdDSA","kid":"ed"}`
 	good := payloadOf(f, nil)
-	for _, change := range []map[string]any{nil, {"bound": true, "person": person}, {"cnf": 1}, {"nbf": now.Unix()}, {"x": []any{nil, map[string]any{}}}, {"aud": issuer}} {
+	for _, change := range []map[string]any{nil, {"bound": true, "person": person}, {"bound": true, "person": person, "external_id": "\u2028<1001>"}, {"cnf": 1}, {"nbf": now.Unix()}, {"x": []any{nil, map[string]any{}}}, {"aud": issuer}} {
 		f.Add(header, payloadOf(f, change))
 	}
 	f.Add(` {"typ": "application/AT+jwt", "alg":"EdDSA","kid":"\u0065d","jwk":{"a":"\\\"}"}} `, good)

@@ -17,6 +17,10 @@ type Identity struct {
 	// Person is the id of the person that the user is bound to, empty when he
 	// is not bound.
 	Person string
+	// ExternalID is the id by which the business itself knows that person: the key
+	// of its own user table, for example an employee number. It is empty when the
+	// user is not bound, and where the app's policy keeps it out of tokens.
+	ExternalID string
 	// Session is the log-in.
 	Session string
 	// App is the appid of the mini-program.
@@ -78,7 +82,7 @@ func (v *Verifier) require(next http.Handler, bound bool) http.Handler {
 			personRequired.write(w)
 			return
 		}
-		id := Identity{UUID: c.Subject, Person: c.Person, Session: c.Session, App: c.App, Bound: c.Bound, ExpiresAt: c.ExpiresAt}
+		id := Identity{UUID: c.Subject, Person: c.Person, ExternalID: c.ExternalID, Session: c.Session, App: c.App, Bound: c.Bound, ExpiresAt: c.ExpiresAt}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), contextKey{}, id)))
 	})
 }

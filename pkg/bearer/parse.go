@@ -15,8 +15,9 @@ import (
 // accessType is the JWT header typ of access tokens (RFC 9068 §2.1).
 const accessType = "at+jwt"
 
-// maxToken bounds what is looked at as a token, in bytes.
-const maxToken = 8 << 10
+// maxToken bounds what is looked at as a token, in bytes: more than the longest one
+// of the service, with sixteen audiences and an external_id of 255 characters.
+const maxToken = 12 << 10
 
 // maxKeyID bounds a kid, in bytes.
 const maxKeyID = 128

@@ -39,6 +39,12 @@ func TestVerify(t *testing.T) {
 		if got := wantGood(t, local(t, nil), forgery{claims: map[string]any{"bound": true, "person": person}}.make(t)); !reflect.DeepEqual(got, want) {
 			t.Errorf("bound: %+v", got)
 		}
+		for _, id := range []string{"1001", "a\nb\"\\'", "工号 一〇〇一", strings.Repeat("<", 255)} {
+			want.ExternalID = id
+			if got := wantGood(t, local(t, nil), forgery{claims: map[string]any{"bound": true, "person": person, "external_id": id}}.make(t)); !reflect.DeepEqual(got, want) {
+				t.Errorf("with an external_id: %+v", got)
+			}
+		}
 	})
 	t.Run("accepts each algorithm with a key of its own", func(t *testing.T) {
 		t.Parallel()
@@ -330,6 +336,9 @@ func TestVerifyRefuses(t *testing.T) {
 		"bound without a person":                {claims: map[string]any{"bound": true}},
 		"a person without bound":                {claims: map[string]any{"person": person}},
 		"a person that is no uuid":              {claims: map[string]any{"bound": true, "person": "bob"}},
+		"an external_id without bound":          {claims: map[string]any{"external_id": "1001"}},
+		"an external_id that is a number":       {claims: map[string]any{"bound": true, "person": person, "external_id": 1001}},
+		"an external_id that is empty":          {claims: map[string]any{"bound": true, "person": person, "external_id": ""}},
 		"bound to a proof of possession":        {claims: map[string]any{"cnf": map[string]any{"jkt": "x"}}},
 		"too many members":                      {claims: many(65 - len(goodClaims()))},
 		"expired, of another issuer":            {claims: late(map[string]any{"iss": "https://evil.example"})},
@@ -340,7 +349,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"expired, bound to nobody":              {claims: late(map[string]any{"bound": true})},
 		"expired, signed by a stranger":         {claims: late(map[string]any{}), sign: byEvil},
 		"expired, of the wrong type":            {header: map[string]any{"typ": "JWT"}, claims: late(map[string]any{})},
-		"good, but longer than 8 KiB":           {claims: map[string]any{"pad": strings.Repeat("x", 8<<10)}},
+		"good, but longer than 12 KiB":          {claims: map[string]any{"pad": strings.Repeat("x", 12<<10)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

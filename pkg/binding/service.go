@@ -355,7 +355,11 @@ func (s *Service) grant(ctx context.Context, app *auth.App, done Done, latest, n
 		return g, nil
 	}
 	var err error
-	g.AccessToken, g.ExpiresIn, err = s.c.Minter.MintUntil(&done.Session, app.Audiences, app.SigningAlg, now, latest)
+	row := done.Session
+	if app.Policy.OmitExternalID {
+		row = row.WithoutExternalID()
+	}
+	g.AccessToken, g.ExpiresIn, err = s.c.Minter.MintUntil(&row, app.Audiences, app.SigningAlg, now, latest)
 	if err != nil {
 		return Grant{Session: done.Session}, err
 	}
@@ -390,4 +394,14 @@ func (s *Service) Exposed(ctx context.Context, person uuid.UUID, names []string)
 		}
 	}
 	return exposed, nil
+}
+
+// ExternalID returns the business's own id of a person, or "" for one who is not
+// there.
+func (s *Service) ExternalID(ctx context.Context, person uuid.UUID) (string, error) {
+	p, err := s.c.Store.Person(ctx, person)
+	if errors.Is(err, auth.NotFound) {
+		return "", nil
+	}
+	return p.ExternalID, err
 }

@@ -386,7 +386,11 @@ func (st *State) admits(c *token.Claims, now time.Time) error {
 
 // grant mints the tokens that a session row stands for.
 func (s *Service) grant(g Granted, now time.Time) (Grant, error) {
-	access, expiresIn, err := s.c.Minter.Mint(&g.Session, g.Audiences, g.SigningAlg, now)
+	row := g.Session
+	if g.OmitExternalID {
+		row = row.WithoutExternalID()
+	}
+	access, expiresIn, err := s.c.Minter.Mint(&row, g.Audiences, g.SigningAlg, now)
 	if err != nil {
 		return Grant{}, err
 	}

@@ -165,6 +165,9 @@ type Granted struct {
 	Audiences []string
 	// SigningAlg is the JWS algorithm that the app chose.
 	SigningAlg string
+	// OmitExternalID is the app's policy: tokens do not name the person as the
+	// business does.
+	OmitExternalID bool
 	// Verdict says what a refresh did; it is [Rotate] for an exchange.
 	Verdict Verdict
 	// Ended is how many sessions of the identity an exchange ended, because

@@ -31,6 +31,8 @@ type Claims struct {
 	Epoch     int64            `json:"epoch"`
 	Bound     bool             `json:"bound"`
 	Person    *uuid.UUID       `json:"person,omitempty"`
+	// ExternalID is the business's own id of the person, as old as the refresh.
+	ExternalID string `json:"external_id,omitempty"`
 }
 
 // Whose returns whom the token is about.
@@ -133,7 +135,7 @@ func (m *Minter) MintUntil(s *auth.Session, audiences []string, alg string, now,
 		Bound:     s.Bound(),
 	}
 	if s.Person != nil {
-		c.Person = &s.Person.ID
+		c.Person, c.ExternalID = &s.Person.ID, s.Person.ExternalID
 	}
 	t := jwt.NewWithClaims(jwt.GetSigningMethod(key.Alg), c)
 	t.Header["typ"] = AccessType

@@ -153,6 +153,8 @@ func TestMint(t *testing.T) {
 			"epoch":     2.0,
 			"bound":     true,
 			"person":    "01900000-0000-7c00-8000-00000000000c",
+
+			"external_id": "E-4711",
 		}, claims); d != "" {
 			t.Error(d)
 		}

@@ -99,6 +99,8 @@ func claimsOf(c *bearer.Claims, err error) (*Claims, error) {
 		Epoch:     c.Epoch,
 		Bound:     c.Bound,
 		Person:    person,
+
+		ExternalID: c.ExternalID,
 	}, nil
 }
 

@@ -122,7 +122,7 @@ func TestVerify(t *testing.T) {
 					ID:        got.ID, Session: s.ID, Ver: s.Ver, Epoch: s.Epoch, Bound: s.Bound(),
 				}
 				if s.Person != nil {
-					want.Person = &s.Person.ID
+					want.Person, want.ExternalID = &s.Person.ID, s.Person.ExternalID
 				}
 				if d := cmp.Diff(want, got); d != "" {
 					t.Error(d)

@@ -163,6 +163,9 @@ func (s *Server) Token(c bearer.Claims) string {
 	if claims["bound"] == true {
 		claims["person"] = or(c.Person, UUID())
 	}
+	if c.ExternalID != "" {
+		claims["external_id"] = c.ExternalID
+	}
 	t := jwt.NewWithClaims(jwt.SigningMethodES256, claims)
 	t.Header["typ"] = "at+jwt"
 	t.Header["kid"] = key.kid
