@@ -8,10 +8,10 @@ import (
 )
 
 // A session may rotate its refresh token this often at once, and then once for
-// each pause. Only rotations count, because they write: a replay does not. Who
+// each pause: 30 times in any ten seconds. Only rotations count, because they write: a replay does not. Who
 // wants to use up a session's pace needs its current refresh token.
 const (
-	rotationBurst = 30
+	rotationBurst = 20
 	rotationPause = time.Second
 	// maxPaced bounds the memory, at some fifty bytes a session.
 	maxPaced = 1 << 17

@@ -237,7 +237,7 @@ type RefreshRequest struct {
 // Refresh renews a session's tokens.
 //
 // Errors, before the store is touched: [auth.RefreshInvalid] for what is not our
-// token, and [auth.RateLimited] for a session that refreshed 30 times at once and
+// token, and [auth.RateLimited] for a session that refreshed 20 times at once and
 // is not yet due for the next, which comes after a second; else those of
 // [Store.Refresh]. All but the first are about the token's session.
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) {

@@ -20,12 +20,12 @@ type clientModel struct {
 	idleEnd time.Time
 	lastEnd time.Time
 	ended   bool
-	full    time.Time // when it may rotate 30 times at once again
+	full    time.Time // when it may rotate 20 times at once again
 }
 
 // The pace of a session's rotations.
 const (
-	modelBurst = 30
+	modelBurst = 20
 	modelPace  = time.Second
 )
 
