@@ -14,7 +14,7 @@ const refusedLogInterval = time.Minute
 // refusals tells of tokens that are refused: the owner of the back end of each, and the
 // log of each reason from time to time.
 type refusals struct {
-	tell  func(ctx context.Context, err error) // nil: nobody
+	tell  func(ctx context.Context, err error) // may be nil
 	log   *slog.Logger
 	clock func() time.Time
 
@@ -41,12 +41,16 @@ func (r *refusals) refuse(ctx context.Context, err error) {
 	if !errors.Is(err, ErrInvalid) {
 		return
 	}
+	why := err
+	if g := (*genuineError)(nil); errors.As(err, &g) {
+		why = g.error // every token has a genuineError of its own
+	}
 	now := r.clock()
 	r.mu.Lock()
-	seen := r.reasons[err]
+	seen := r.reasons[why]
 	if seen == nil {
 		seen = &reason{logged: now.Add(-refusedLogInterval)}
-		r.reasons[err] = seen
+		r.reasons[why] = seen
 	}
 	seen.count++
 	due := now.Sub(seen.logged) >= refusedLogInterval

@@ -152,3 +152,22 @@ func TestRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedApp holds that tokens of another app, each with its claims, are one
+// reason in the log.
+func TestRefusedApp(t *testing.T) {
+	t.Parallel()
+	yufu, log := bearertest.New(t), &logBuffer{}
+	cfg := yufu.Config()
+	cfg.Apps, cfg.Logger = []string{"wxmine"}, log.logger()
+	v := start(t, cfg, bearer.Tuning{})
+	for range 3 {
+		_, err := v.Verify(t.Context(), yufu.Token(bearer.Claims{}))
+		if _, genuine := bearer.ClaimsOf(err); !errors.Is(err, bearer.ErrOtherApp) || !genuine {
+			t.Fatalf("Verify() error = %v, want ErrOtherApp with claims", err)
+		}
+	}
+	if n := strings.Count(log.String(), `msg="access tokens are refused"`); n != 1 {
+		t.Errorf("%d lines about 3 tokens of another app within a minute, want 1:\n%s", n, log)
+	}
+}
