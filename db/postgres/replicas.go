@@ -25,7 +25,7 @@ from replicas order by started_at, id`)
 
 // SaveReplica implements [auth.ReplicaStore].
 func (s *Store) SaveReplica(ctx context.Context, r auth.Replica) error {
-	_, err := s.pool.Exec(ctx, saveReplicaSQL, r.ID, r.Version, r.Issuer, r.JWKSMaxAge.Milliseconds(), r.SessionMaxTTL.Milliseconds(),
+	_, err := s.exec(ctx, saveReplicaSQL, r.ID, r.Version, r.Issuer, r.JWKSMaxAge.Milliseconds(), r.SessionMaxTTL.Milliseconds(),
 		r.MaxStaleness.Milliseconds(), r.Ready, r.Reason, session.StoredTime(r.StartedAt), session.StoredTime(r.SeenAt),
 		session.StoredTime(r.SeenAt.Add(-auth.ReplicaRetention)))
 	return s.fail(ctx, "SaveReplica", err)
