@@ -202,9 +202,12 @@ func serve(ctx context.Context, p parts) error {
 		Delay: p.delay, Skip: again, Grace: p.grace,
 		Leaving: func() {
 			checker.Drain()
-			// The signal that ended ctx came here, too.
-			if cause := context.Cause(ctx); cause != nil && cause != context.Canceled { //nolint:errorlint // the error of a signal is context.Canceled to errors.Is
-				<-again
+			// The signal that ended ctx came here, too, unless it came before again
+			// was there. Notify waits until the signal was handed to all channels.
+			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+			select {
+			case <-again:
+			default:
 			}
 		},
 		Draining: func() {
