@@ -53,7 +53,6 @@ func (s *Store) KeysVersion(ctx context.Context) (string, error) {
 }
 
 var (
-	lockKeysSQL  = statement(`select pg_advisory_xact_lock($1)`)
 	insertKeySQL = statement(`
 insert into signing_keys (kid, use, alg, sealed, public_jwk, created_at, active_at, retired_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8)`)
@@ -70,7 +69,7 @@ func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyri
 	err := s.inTx(ctx, "ChangeKeys", func(tx pgx.Tx) error {
 		// A statement of its own, so that the next one sees what the lock's
 		// last holder committed.
-		if _, err := tx.Exec(ctx, lockKeysSQL, lockKeys); err != nil {
+		if _, err := tx.Exec(ctx, advisoryLockSQL, lockKeys); err != nil {
 			return err
 		}
 		existing, err := keys(ctx, tx)

@@ -51,6 +51,9 @@ const (
 	lockServiceKeys       = lockPrefix | 5
 )
 
+// advisoryLockSQL takes one of them until the transaction ends.
+var advisoryLockSQL = statement(`select pg_advisory_xact_lock($1)`)
+
 // Store is a PostgreSQL database. It is safe for concurrent use.
 type Store struct {
 	pool *pool

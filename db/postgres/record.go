@@ -37,7 +37,6 @@ func queueAudit(b *pgx.Batch, e auth.AuditEvent) error {
 const cutoffChannel = "yufu_cutoffs"
 
 var (
-	lockCutoffsSQL   = statement(`select pg_advisory_xact_lock($1)`)
 	insertCutoffsSQL = statement(`
 with written as (
   insert into cutoffs (kind, session_id, session_appid, ver, appid, epoch, kid, created_at, expires_at)
@@ -83,7 +82,7 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 		}
 	}
 	var last int64
-	b.Queue(lockCutoffsSQL, lockCutoffs)
+	b.Queue(advisoryLockSQL, lockCutoffs)
 	b.Queue(insertCutoffsSQL, session.StoredTime(now), kinds, sessions, vers, apps, epochs, kids, expiries).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
 	// Delivered when the transaction commits, to those who listen then.

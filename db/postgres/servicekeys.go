@@ -100,15 +100,12 @@ func (s *Store) ServiceKeys(ctx context.Context) ([]servicekey.Key, error) {
 	return all, s.fail(ctx, "ServiceKeys", err)
 }
 
-var (
-	lockServiceKeysSQL  = statement(`select pg_advisory_xact_lock($1)`)
-	revokeServiceKeySQL = statement(`update service_keys set revoked_at = $2 where id = any ($1)`)
-)
+var revokeServiceKeySQL = statement(`update service_keys set revoked_at = $2 where id = any ($1)`)
 
 // lockServiceKeysFor lets one transaction at a time make keys of keys, or revoke keys:
 // which keys descend from one is not to change meanwhile.
 func lockServiceKeysFor(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, lockServiceKeysSQL, lockServiceKeys)
+	_, err := tx.Exec(ctx, advisoryLockSQL, lockServiceKeys)
 	return err
 }
 

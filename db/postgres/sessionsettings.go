@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -76,7 +77,7 @@ func (e *SettingError) Error() string { return "postgres: " + e.Name + " " + e.W
 // statementTimeout and idleInTransaction are in milliseconds or with a unit; "0"
 // is none.
 func pinSettings(cfg *pgconn.Config, statementTimeout, idleInTransaction string) {
-	names := append(sortedNames(pinned), "statement_timeout", "idle_in_transaction_session_timeout")
+	names := append(slices.Sorted(maps.Keys(pinned)), "statement_timeout", "idle_in_transaction_session_timeout")
 	values := make([]string, len(names))
 	for i, name := range names {
 		values[i] = pinned[name]
@@ -112,15 +113,6 @@ func textArray(words []string) []byte {
 	return []byte("{" + b.String() + "}")
 }
 
-func sortedNames(m map[string]string) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
 // checkURL refuses what a connection string sets and must not, and takes out
 // what [pinSettings] sets. It returns the statement time-out, which the string
 // may set.
@@ -144,7 +136,7 @@ func checkURL(cfg *pgxpool.Config) (string, error) {
 		case name == "synchronous_commit" || name == "session_replication_role" || name == "idle_in_transaction_session_timeout":
 			return "", &SettingError{name, "must not be set in the database URL: Yufu sets it; take it out"}
 		case name == "options":
-			for _, p := range append(sortedNames(pinned), "synchronous_commit", "session_replication_role", "statement_timeout", "idle_in_transaction_session_timeout") {
+			for _, p := range append(slices.Sorted(maps.Keys(pinned)), "synchronous_commit", "session_replication_role", "statement_timeout", "idle_in_transaction_session_timeout") {
 				if strings.Contains(strings.ToLower(value), p) {
 					return "", &SettingError{p, "must not be set in the options of the database URL or in PGOPTIONS: Yufu sets it; take it out"}
 				}

@@ -43,7 +43,6 @@ var (
 	// them are imported, and PostgreSQL keeps it until it has counted them anew.
 	planAnewSQL = statement(`set local plan_cache_mode = force_custom_plan`)
 
-	lockUpsertSQL  = statement(`select pg_advisory_xact_lock($1)`)
 	lockKnownSQL   = statement(`select id from persons where external_id = any ($1) order by id for no key update`)
 	knownSQL       = statement(`select` + personRowColumns + `, '{}'::text[] from persons p where p.external_id = any ($1)`)
 	knownFactsSQL  = statement(`select f.person_id, f.name, f.mac from persons p join person_facts f on f.person_id = p.id where p.external_id = any ($1)`)
@@ -111,7 +110,7 @@ func lockBatch(ctx context.Context, tx pgx.Tx, u *binding.Upsert) ([]binding.Kno
 		owners = map[string]uuid.UUID{}
 	)
 	b.Queue(planAnewSQL)
-	b.Queue(lockUpsertSQL, lockPersons)
+	b.Queue(advisoryLockSQL, lockPersons)
 	b.Queue(lockKnownSQL, ids)
 	b.Queue(knownSQL, ids).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
