@@ -42,7 +42,7 @@ func (h *harness) dev(name, dir string) (*process, *service) {
 	if key, err := os.ReadFile(filepath.Join(dir, "admin.key")); err != nil {
 		h.t.Error(err)
 	} else {
-		h.secret("the admin key", strings.TrimSpace(string(key)))
+		s.adminKey = h.secret("the admin key", strings.TrimSpace(string(key)))
 	}
 	return p, s
 }

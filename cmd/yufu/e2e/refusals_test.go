@@ -4,8 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -65,13 +63,7 @@ func sid(t *testing.T, token string) string {
 func TestRefusalsNameWhom(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	dir := t.TempDir()
-	p, s := h.dev("yufu dev", dir)
-	key, err := os.ReadFile(filepath.Join(dir, "admin.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.adminKey = strings.TrimSpace(string(key))
+	p, s := h.dev("yufu dev", t.TempDir())
 	whole := func(login *answer) who {
 		return who{App: s.app, UUID: login.Doc.UUID, Session: sid(t, login.Doc.AccessToken)}
 	}
@@ -127,8 +119,13 @@ func TestRefusalsNameWhom(t *testing.T) {
 		want(t, s.verify("", forged), "token_invalid", who{})
 		want(t, s.introspect(s.serviceKeyOf("service"), forged), "", who{})
 		want(t, s.must(s.tryLogout(forged)), "", who{})
-		mangled := login.Doc.RefreshToken[:len(login.Doc.RefreshToken)-2] + "AA"
-		want(t, s.refresh(mangled), "refresh_invalid", who{})
+		mangled := []byte(login.Doc.RefreshToken)
+		if middle := &mangled[len(mangled)/2]; *middle == 'A' {
+			*middle = 'B'
+		} else {
+			*middle = 'A'
+		}
+		want(t, s.refresh(string(mangled)), "refresh_invalid", who{})
 		want(t, s.must(s.post(s.base+"/oauth2/token", "grant_type", codeGrant, "client_id", "wxunknown", "code", "c")), "app_unknown", who{})
 	})
 }
@@ -137,13 +134,7 @@ func TestRefusalsNameWhom(t *testing.T) {
 func TestAdminCallsNameTheirTarget(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	dir := t.TempDir()
-	p, s := h.dev("yufu dev", dir)
-	key, err := os.ReadFile(filepath.Join(dir, "admin.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.adminKey = strings.TrimSpace(string(key))
+	p, s := h.dev("yufu dev", t.TempDir())
 	login, other := s.logIn("one"), s.logIn("two")
 	user, session := login.Doc.UUID, sid(t, login.Doc.AccessToken)
 	person := member(s, s.admins("POST", "/admin/v1/persons", `{"external_id":"X-1"}`).want(s, 201, ""), "id")
