@@ -85,6 +85,7 @@ func (w *guardedWorld) headersOf(user *answer, person string) map[string][]strin
 	}
 	if person != "" {
 		want["X-Yufu-Person"] = []string{person}
+		want["X-Yufu-External-Id"] = []string{"E-1002"} // of bindToPerson
 	}
 	return want
 }
