@@ -162,7 +162,7 @@ func TestRefusedApp(t *testing.T) {
 	cfg.Apps, cfg.Logger = []string{"wxmine"}, log.logger()
 	v := start(t, cfg, bearer.Tuning{})
 	for range 3 {
-		_, err := v.Verify(t.Context(), yufu.Token(bearer.Claims{}))
+		_, err := v.Verify(context.Background(), yufu.Token(bearer.Claims{}))
 		if _, genuine := bearer.ClaimsOf(err); !errors.Is(err, bearer.ErrOtherApp) || !genuine {
 			t.Fatalf("Verify() error = %v, want ErrOtherApp with claims", err)
 		}
