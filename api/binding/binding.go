@@ -91,7 +91,7 @@ func (h *Handler) me(w http.ResponseWriter, r *http.Request) error {
 }
 
 // bearer returns the access token of a request, if it is good. It comes before
-// the body is read: strangers have none of it parsed. The use case looks again.
+// the body is read, so no stranger's body is parsed. The use case looks again.
 func (h *Handler) bearer(r *http.Request) (auth.Secret, error) {
 	token, err := web.BearerToken(r)
 	if err != nil {

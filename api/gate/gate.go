@@ -12,8 +12,9 @@
 // is there is too old.
 //
 // A stream ends when the client goes, when it is too slow, when its service key
-// expires, is revoked or pinned to another app, and when the replica shuts down. In every case the client comes
-// back with the id it saw last and misses nothing.
+// expires, is revoked or pinned to another app, and when the replica shuts
+// down. In every case the client comes back with the id it saw last and misses
+// nothing.
 package gate
 
 import (

@@ -251,7 +251,7 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 }
 
 // exposed returns the attributes that the app of a bound token exposes: nil when
-// the app exposes none, empty when the person has none of them.
+// the app exposes none, empty when the person has no such attribute.
 //
 // Errors: [auth.StorageUnavailable] when they are not known.
 func (h *Introspection) exposed(ctx context.Context, c *token.Claims) (map[string]json.RawMessage, error) {

@@ -13,7 +13,7 @@ import (
 )
 
 // ExchangeLimits bound how many exchanges of one app the platform is asked for
-// by one client network: failures tightly, because somebody tries codes or
+// by one client network: failures tightly, because a client that tries codes
 // burns the platform's quota, and successes widely, because a carrier puts
 // thousands of honest phones behind one address. Only what the platform was
 // asked counts, and a limit that is reached lets one exchange a second through:

@@ -22,8 +22,8 @@ type machine struct {
 	env      []string
 }
 
-// newMachine returns one with PostgreSQL, sqlite3, git, proxies, a browser and a Python that
-// has its libraries, without curl, openssl, Node and Go.
+// newMachine returns one with PostgreSQL, sqlite3, git, proxies, a browser and
+// a Python that has its libraries, without curl, openssl, Node and Go.
 func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}

@@ -6,8 +6,8 @@
 // event says is the caller's. It keeps [session.Store],
 // [session.RevocationStore], [binding.Store], [binding.PersonStore],
 // [auth.AppStore], [keyring.Store], [servicekey.Store], [accesstoken.Store],
-// [cutoffs.Store] and [auth.ReplicaStore]; the suite in db/storetest holds it to them. No transaction
-// handle leaves the package.
+// [cutoffs.Store] and [auth.ReplicaStore]; the suite in db/storetest holds it
+// to them. No transaction handle leaves the package.
 //
 // # Transactions
 //

@@ -402,7 +402,7 @@ func TestARepeatedRequestIsAnsweredWhenItIsDurable(t *testing.T) {
 	}
 }
 
-// Whoever cancels a waiting commit on the server, pgx takes it for a success.
+// pgx takes a commit that was cancelled on the server while it waited for a success.
 func TestACommitThatIsCancelledOnTheServerIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)

@@ -12,7 +12,7 @@ import (
 // historyParts are what names a history of the cutoffs' ids: the cluster, its
 // timeline, which a promotion raises, the start of the server, without which no
 // files can be put back, the database, and the table's file, which a restore
-// makes anew. Each has the name by which an operator knows it.
+// makes again. Each has the name by which an operator knows it.
 var historyParts = []struct{ name, sql string }{
 	{"pg_control_system()", `(select system_identifier from pg_control_system())`},
 	{"pg_current_wal_lsn()", `left(pg_walfile_name(pg_current_wal_lsn()), 8)`},

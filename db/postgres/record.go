@@ -52,10 +52,11 @@ select coalesce(max(id), 0) from written`)
 
 var insertEpochSQL = statement(`insert into app_epochs (appid, epoch, at, reason) values ($1, $2, $3, $4) on conflict do nothing`)
 
-// queueCutoffs adds the cutoffs to the batch, as one statement however many they
-// are, and before them what admins are told of those of apps. They come last in a
-// transaction: from here to the commit nobody else can take a cutoff id. The app of a session is read from its row, where it never changes,
-// so that no path that ends a session can forget it. What it returns holds the
+// queueCutoffs adds the cutoffs to the batch, as one statement however many
+// they are, and before them what admins are told of those of apps. They come
+// last in a transaction: from here to the commit no other can take a cutoff
+// id. The app of a session is read from its row, where it never changes, so
+// that no path that ends a session can forget it. What it returns holds the
 // greatest id when the batch has run.
 func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	var (

@@ -2,13 +2,13 @@
 // small installations.
 //
 // It owns the schema (migrations/), the SQL and the file's settings. It does
-// not own what a change means: the verdict over a refresh token
-// is [session.Judge], that over a binding [binding.BindParams.Decide], what an
+// not own what a change means: the verdict over a refresh token is
+// [session.Judge], that over a binding [binding.BindParams.Decide], what an
 // event says is the caller's. It keeps [session.Store],
 // [session.RevocationStore], [binding.Store], [binding.PersonStore],
 // [auth.AppStore], [keyring.Store], [servicekey.Store], [accesstoken.Store],
-// [cutoffs.Store] and [auth.ReplicaStore]; the suite in db/storetest holds it to them. No transaction
-// handle leaves the package.
+// [cutoffs.Store] and [auth.ReplicaStore]; the suite in db/storetest holds it
+// to them. No transaction handle leaves the package.
 //
 // # Transactions
 //

@@ -146,7 +146,8 @@ var eraseTests = []test{
 		wantEqual(t, "live sessions of the erased", f.number(t, `
 select count(*) from sessions s join identities i on i.uuid = s.identity_uuid where i.erased_at is not null and s.ended_at is null`), 0)
 		wantEqual(t, "persons of the erased", f.number(t, `select count(*) from identities where erased_at is not null and person_id is not null`), 0)
-		// All log-ins may have come before the first erasure. One more comes after it in every order.
+		// All log-ins may have come before the first erasure. One more comes
+		// after it in every order.
 		last := f.exchange(t, "o-1", t0).Identity
 		if last == first {
 			t.Error("the log-in after the erasures got the erased identity")

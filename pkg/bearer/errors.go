@@ -30,10 +30,9 @@ var (
 // service key is pinned.
 var ErrOtherApp = fmt.Errorf("%w: of an app that this back end does not accept", ErrInvalid)
 
-// ClaimsOf returns the claims of a token that [Verifier.Verify] refused with
-// err although its signature is good: it has expired, was revoked, is
-// another app's, or what is known is stale. They say in a log who was refused, and let
-// nobody in.
+// ClaimsOf returns the claims of a token that [Verifier.Verify] refused with err
+// although its signature is good: it has expired, was revoked, is another app's,
+// or what is known is stale. They are for a log, and must not let a request in.
 func ClaimsOf(err error) (*Claims, bool) {
 	var g *genuineError
 	if !errors.As(err, &g) {

@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// The failure budget of an app. Limits per user, value and network do not see
-// somebody who has many users and networks and makes few guesses with each. What
+// The failure budget of an app. Limits per user, value and network do not see a
+// guesser who has many users and networks and makes few guesses with each. What
 // such a guesser cannot hide is how many attempts of the app fail.
 const (
 	// budgetFailures in the last minute are free, as are any number of failures
@@ -40,7 +40,7 @@ type budget struct {
 	admitted time.Time // the last attempt that was admitted
 	audited  time.Time
 	// bound are the persons whom attempts bound lately, in two generations of a
-	// minute. A success with one of them says nothing: a guesser repeats his own.
+	// minute. A success with one of them says nothing: a guesser repeats a value that is known.
 	bound, boundBefore map[uuid.UUID]struct{}
 	boundSince         int64 // Unix time at which bound began
 }

@@ -288,7 +288,7 @@ func (f *Follower) learn(list []auth.Cutoff, now time.Time) []auth.Cutoff {
 			continue
 		}
 		if !slices.Contains(f.c.Kinds, c.SaidBy) {
-			c.SaidBy = "" // nobody is told the other one
+			c.SaidBy = "" // no subscriber is told the other one
 		}
 		if c.ExpiresAt.IsZero() || c.ExpiresAt.After(now) {
 			f.set.Add(Wire(c), now)

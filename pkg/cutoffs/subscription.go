@@ -26,8 +26,8 @@ type Subscriber struct {
 // is for everybody: a revocation must not be lost.
 //
 // A cutoff of a further kind goes to those who know the kind, in place of the base
-// cutoffs before it that say the same. As it comes after them, whoever stopped between
-// them is told it.
+// cutoffs before it that say the same. As it comes after them, a subscriber
+// that stopped between them is told it.
 func (s *Subscriber) wants(e *entry) bool {
 	switch {
 	case e.saidBy != "" && slices.Contains(s.Kinds, e.saidBy):

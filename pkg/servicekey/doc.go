@@ -9,12 +9,14 @@
 //
 // # States
 //
-// A key is good, expired, or revoked for good. A key that another one made has no more
-// scopes and apps than its creator and expires no later ([Key.Mint]); the revocation
-// of a key reaches those that it made if that is said ([Revoke]). Its pin (the one app that a back end without
-// an audience accepts, [Key.Pinned]) is undecided until it follows the feed for the
-// first time ([FollowFeed]); from then on only an admin changes it ([Pin]). A revocation is effective within
-// [FreshFor] (one second) on every replica whose database answers.
+// A key is good, expired, or revoked for good. A key that another one made has
+// no more scopes and apps than its creator and expires no later ([Key.Mint]);
+// the revocation of a key reaches those that it made if that is said
+// ([Revoke]). Its pin (the one app that a back end without an audience accepts,
+// [Key.Pinned]) is undecided until it follows the feed for the first time
+// ([FollowFeed]); from then on only an admin changes it ([Pin]). A revocation
+// is effective within [FreshFor] (one second) on every replica whose database
+// answers.
 //
 // # Failure
 //

@@ -8,8 +8,9 @@ import (
 )
 
 // A session may rotate its refresh token this often at once, and then once for
-// each pause: 30 times in any ten seconds. Only rotations count, because they write: a replay does not. Who
-// wants to use up a session's pace needs its current refresh token.
+// each pause: 30 times in any ten seconds. Only rotations count, because they
+// write: a replay does not. Who wants to use up a session's pace needs its
+// current refresh token.
 const (
 	rotationBurst = 20
 	rotationPause = time.Second

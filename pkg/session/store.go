@@ -47,9 +47,9 @@ type Store interface {
 	//
 	// Errors: [auth.AppUnknown], [auth.AppDisabled], [auth.IdentityDisabled],
 	// [auth.PersonDisabled]; with each of them no session is created and none
-	// ends, and the last two are about the identity ([auth.SubjectOf]). Whatever the error, both happen or neither; the unionid and
-	// session_key that the platform told of the account may have been kept all
-	// the same.
+	// ends, and the last two are about the identity ([auth.SubjectOf]).
+	// Whatever the error, both happen or neither; the unionid and session_key
+	// that the platform told of the account may have been kept all the same.
 	Exchange(ctx context.Context, x ExchangeParams) (Granted, error)
 
 	// RecordRefusal writes the audit event of an exchange that was refused.

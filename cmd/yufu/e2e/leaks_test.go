@@ -91,7 +91,8 @@ func (h *harness) said(where, text string) {
 }
 
 // saidAnswer notes an answer. Tokens have their place in the answers of the
-// token endpoint, a ticket in the answer that mints it, and the simulator is not part of the service.
+// token endpoint, a ticket in the answer that mints it, and the simulator is
+// not part of the service.
 func (h *harness) saidAnswer(where string, a *answer, tokens bool) {
 	if a.Header.Get("X-Yufu-Simulator") != "" {
 		return

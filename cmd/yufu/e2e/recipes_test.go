@@ -199,7 +199,8 @@ func TestRecipes(t *testing.T) {
 				t.Errorf("after the log-out it is refused offline, which the guide says it is not: %d", status)
 			}
 
-			// Its clock is slow: the service, which is ahead of it, has just issued a token.
+			// Its clock is slow: the service, which is ahead of it, has just
+			// issued a token.
 			ahead := bearertest.New(t)
 			base = start(ahead.URL, ahead.URL)
 			issued := func(at time.Duration) string {

@@ -29,10 +29,10 @@
 // are, with reset, the snapshot and ready. After ready come the cutoffs as they
 // are committed, and a heartbeat at least every [HeartbeatInterval].
 //
-// A service key that is restricted to apps is told of these apps, of their sessions,
-// and of keys. Ready names the apps: a validator refuses the tokens of others, as it
-// does not hear of their revocations. The id of a heartbeat stands behind what was left out: a connection
-// resumes there.
+// A service key that is restricted to apps is told of these apps, of their
+// sessions, and of keys. Ready names the apps: a validator refuses the tokens
+// of others, as it does not hear of their revocations. The id of a heartbeat
+// stands behind what was left out: a connection resumes there.
 //
 // Thus ready comes on every connection, once, and says that everything up to
 // its id has been sent. A heartbeat says: everything that was committed until

@@ -3,8 +3,7 @@
 //
 // It owns what makes a replica not ready: shutting down, a reason that the
 // program has, a database that does not take writes, a clock that is too far from
-// the database's. It does not own
-// what is done about it.
+// the database's. It does not own what is done about it.
 package health
 
 import (

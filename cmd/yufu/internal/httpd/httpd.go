@@ -158,7 +158,7 @@ func call(f func()) {
 
 // closeWhen is a middleware that ends the connection after each answer while the
 // flag is set. A client that keeps connections then opens its next one elsewhere,
-// and none of its requests meets a connection that is being closed.
+// and no request of it meets a connection that is being closed.
 func closeWhen(flag *atomic.Bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if flag.Load() {

@@ -23,7 +23,7 @@ const (
 
 // pool is a listener with a bound on the connections that are open at once. When
 // it is full it closes the connection that has been idle longest for the next
-// one. Clients that hold connections open therefore keep nobody out:
+// one. Clients that hold connections open therefore shut out no other client:
 //
 //   - A connection in the middle of a request is closed only when no connection
 //     is idle, only while the service waits for its client (for the rest of a
