@@ -130,6 +130,7 @@ var refusals = map[string]string{
 	"28000": "the database refuses this user",
 	"28P01": "the database refuses this user or this password",
 	"3D000": "create the database first, owned by this user",
+	"42704": "the database URL has a parameter that the server does not know",
 	"42501": "this user must own the database (alter database NAME owner to USER) or its tables",
 }
 
@@ -148,7 +149,7 @@ func openError(db setting.Database, err error, waited time.Duration) error {
 	case errors.As(err, &refusal) && refusals[refusal.SQLState()] != "":
 		return fmt.Errorf("%s: %s: %w", db.Setting, refusals[refusal.SQLState()], refusal)
 	case errors.Is(err, sqlite.ErrClaimed):
-		return fmt.Errorf("%s: another process (yufu serve or yufu dev) serves from %s; an SQLite file is for one: stop that process first, or use PostgreSQL for several replicas", db.Setting, db.SQLitePath)
+		return fmt.Errorf("%s: another process (yufu serve or yufu dev) serves from %s; only one process can: stop that one first, or use PostgreSQL for several replicas", db.Setting, db.SQLitePath)
 	case errors.Is(err, context.DeadlineExceeded):
 		// The time-out may be that of a connection, of which there is one for each
 		// host, or that of the start.

@@ -80,7 +80,8 @@ func WithTracer(t pgx.QueryTracer) Option {
 // string, as pgx reads it, several hosts and target_session_attrs included.
 // pool_max_conns (20), connect_timeout (5 s) and statement_timeout (30 s) can
 // be set there. Following the cutoffs takes two connections more. A dsn with
-// other settings of the session that matter is a [SettingError].
+// other settings of the session that matter, or with a wrong value of a
+// parameter, is a [SettingError].
 //
 // It does not connect: a database that is down is found by [Store.Ping], and
 // connections are made when they are needed. The error of a dsn that does not
@@ -92,6 +93,9 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 		return nil, fmt.Errorf("postgres: the connection needs a file that cannot be read (sslrootcert, sslcert, sslkey, servicefile or their variables): %w", missing)
 	}
 	if err != nil {
+		if wrong := wrongParameter(dsn); wrong != nil {
+			return nil, wrong
+		}
 		// Neither pgx nor net/url can promise that a password stays out of
 		// their text when a malformed string is ambiguous.
 		// This text names no password either: a log that blanks passwords in URLs

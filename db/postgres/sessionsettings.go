@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -72,6 +73,38 @@ type SettingError struct {
 }
 
 func (e *SettingError) Error() string { return "postgres: " + e.Name + " " + e.What }
+
+// parameters are those of the URL whose values pgx checks.
+var parameters = []string{
+	"sslrootcert", "sslcert", "sslkey", "sslmode", "sslnegotiation", "sslcertmode",
+	"target_session_attrs", "channel_binding", "require_auth", "connect_timeout",
+	"pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "pool_max_conn_lifetime", "pool_max_conn_lifetime_jitter",
+	"pool_max_conn_idle_time", "pool_health_check_period", "pool_ping_timeout",
+}
+
+// wrongParameter names the parameter without which the URL would parse; nil when
+// there is none. The error has only names of parameters in it: what an
+// unescaped password looks like cannot be known.
+func wrongParameter(dsn string) error {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return nil
+	}
+	for _, name := range parameters {
+		query := u.Query()
+		if !query.Has(name) {
+			continue
+		}
+		query.Del(name)
+		without := *u
+		without.RawQuery = query.Encode()
+		if _, err := pgxpool.ParseConfig(without.String()); err != nil {
+			continue
+		}
+		return &SettingError{name, "in the database URL has a wrong value; correct it or take it out"}
+	}
+	return nil
+}
 
 // pinSettings has every connection of cfg pin its settings and check the rest.
 // statementTimeout and idleInTransaction are in milliseconds or with a unit; "0"

@@ -148,6 +148,22 @@ func TestSettingsThatAreRefusedAreNamed(t *testing.T) {
 			t.Errorf("error %v, want a SettingError that names %s", err, name)
 		}
 	}
+	t.Run("with a wrong value in the URL", func(t *testing.T) {
+		t.Parallel()
+		for parameter, want := range map[string]string{
+			"sslcert=/dev/null":            "sslcert",
+			"sslmode=hunter2":              "sslmode",
+			"pool_max_conns=0":             "pool_max_conns",
+			"connect_timeout=hunter2":      "connect_timeout",
+			"target_session_attrs=hunter2": "target_session_attrs",
+		} {
+			_, err := postgres.Open(t.Context(), "postgres://u:hunter2@127.0.0.1/d?"+parameter)
+			refused(t, err, want)
+			if err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s: the error holds a value of the URL: %v", parameter, err)
+			}
+		}
+	})
 	t.Run("in the URL", func(t *testing.T) {
 		t.Parallel()
 		dsn := pgtest.Empty(t)

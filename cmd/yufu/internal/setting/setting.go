@@ -160,6 +160,8 @@ func ParseDatabaseURL(setting, s string) (Database, error) {
 		return Database{}, fmt.Errorf("%s has an @ behind the host: in a user name and a password write / as %%2F, ? as %%3F, # as %%23 and @ as %%40", setting)
 	case scheme == "postgres" || scheme == "postgresql":
 		return Database{Setting: setting, PostgresDSN: s}, nil
+	case scheme == "sqlite" && strings.Contains(rest, "?"):
+		return Database{}, fmt.Errorf("%s: sqlite: takes a path and no parameters; take out the ? and what follows it", setting)
 	case scheme == "sqlite" && strings.TrimPrefix(rest, "//") != "":
 		return Database{Setting: setting, SQLitePath: strings.TrimPrefix(rest, "//")}, nil
 	default:

@@ -164,7 +164,7 @@ func TestParseDatabaseURL(t *testing.T) {
 			t.Errorf("the error shows the password: %v", err)
 		}
 	}
-	for _, bad := range []string{"", "mysql://u:hunter2@h/d", "host=h password=hunter2", "sqlite:", "sqlite://"} {
+	for _, bad := range []string{"", "mysql://u:hunter2@h/d", "host=h password=hunter2", "sqlite:", "sqlite://", "sqlite:yufu.db?mode=ro"} {
 		_, err := ParseDatabaseURL("YUFU_DATABASE_URL", bad)
 		wantError(t, err, "YUFU_DATABASE_URL")
 		if strings.Contains(err.Error(), "hunter2") {
