@@ -167,9 +167,9 @@ func (h *Handler) preview(w http.ResponseWriter, r *http.Request) error {
 func noSecretInURL(serve web.Handler) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		query := r.URL.Query()
-		for _, name := range []string{"ticket", "code"} {
+		for name, body := range map[string]string{"ticket": "POST /v1/binding/preview or POST /v1/binding", "code": "POST /v1/binding"} {
 			if query.Has(name) {
-				return auth.Invalid("Send " + name + " as a member of the JSON body, not in the URL: what stands in a URL ends up in logs.")
+				return auth.Invalid("Send " + name + " as a member of the JSON body of " + body + ", not in the URL: what stands in a URL ends up in logs.")
 			}
 		}
 		return serve(w, r)

@@ -208,7 +208,7 @@ type appEnableCmd struct {
 
 // Run enables the app.
 func (c *appEnableCmd) Run(ctx context.Context, std streams) error {
-	return c.toggle(ctx, std, c.AppID, c.Reason, auth.AuditAppEnabled, store.EnableApp, "Enabled %s; its users log in anew.\n")
+	return c.toggle(ctx, std, c.AppID, c.Reason, auth.AuditAppEnabled, store.EnableApp, "Enabled %s; its users must log in again.\n")
 }
 
 // toggle is what disable and enable have in common.

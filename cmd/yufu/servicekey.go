@@ -134,7 +134,11 @@ func (c *serviceKeyPinCmd) Run(ctx context.Context, std streams) error {
 	case err != nil:
 		return descriptionOf(err)
 	}
-	fmt.Fprintf(std.out, "Pinned %s to %s.\n", k.ID, cmp.Or(k.Pinned(), "no app"))
+	if app := k.Pinned(); c.App == "" && app != "" {
+		fmt.Fprintf(std.out, "%s is restricted to %s and stays pinned to it.\n", k.ID, app)
+	} else {
+		fmt.Fprintf(std.out, "Pinned %s to %s.\n", k.ID, cmp.Or(app, "no app"))
+	}
 	return nil
 }
 

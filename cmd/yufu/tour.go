@@ -81,7 +81,7 @@ curl -s -X DELETE {{.Public}}/v1/binding -H "Authorization: Bearer $ACCESS"
 Real WeChat is used; the app is {{.App}}. In the mini-program, send the code of wx.login to
   POST {{.Public}}/oauth2/token  grant_type=urn:yufu:grant-type:mini-program-code client_id={{.App}} code=CODE
 {{end}}
-Ctrl-C ends it. All it keeps is in {{.DataDir}}; delete that to begin anew.
+Ctrl-C ends it. All it keeps is in {{.DataDir}}; delete that to start from nothing.
 {{- if .Sim}} With real WeChat: {{.Program}} dev --app APPID --secret-file FILE{{end}}
 
 `))

@@ -60,6 +60,10 @@ func TestABackEndKeepsItsApp(t *testing.T) {
 		if list := s.mustRun(d.env, "", "service-key", "list"); !strings.Contains(list, other) {
 			t.Errorf("service-key list prints %s", list)
 		}
+		one := d.serviceKey("service", "--app", other)
+		if out := s.mustRun(d.env, "", "service-key", "pin", one[4:20], "--none"); !strings.Contains(out, "stays pinned to it") {
+			t.Errorf("service-key pin --none of a key restricted to one app prints %q", out)
+		}
 		o.p.stop() // a running one learns of it within 31 s
 		o = s.backEnd("orders, pinned", s.base, late)
 		want(t, o, 401, 200)
