@@ -45,7 +45,7 @@ func (s *Server) Promote(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pgtest: %w", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is left to be lost
+	defer conn.Close(context.WithoutCancel(ctx))
 	var promoted bool
 	if err := conn.QueryRow(ctx, `select pg_promote()`).Scan(&promoted); err != nil || !promoted {
 		return fmt.Errorf("pgtest: promote: %t, %w", promoted, err)

@@ -85,7 +85,7 @@ func TestAServerThatRefusesPartsOfTheHistorysNameIsFollowedWithoutThem(t *testin
 				t.Errorf("the history is called %s, then %s, and %s by another replica", first, again, other)
 			}
 			// As pg_restore does: the same rows in another file.
-			exec(`create table copied as select * from cutoffs; truncate cutoffs; insert into cutoffs overriding system value select * from copied`)
+			exec(`create table copied as table cutoffs; truncate cutoffs; insert into cutoffs overriding system value table copied`)
 			if got := timeline(s); got == first {
 				t.Error("a restored table has the same history")
 			}

@@ -59,7 +59,8 @@ var pinned = map[string]string{
 const pinSQL = `
 select pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('session_replication_role'),
   (select pg_catalog.count(pg_catalog.set_config(name, value, false))
-   from (select * from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[]))
+   from (select given.name, given.value
+     from rows from (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.text[])) as given (name, value)
      union all select 'synchronous_commit', case pg_catalog.current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end
    ) as pinned (name, value)
    where pg_catalog.current_setting(name, true) is not null)`

@@ -119,7 +119,7 @@ func (p *pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 
 func (p *pool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	return withSlot(ctx, p, func(p *pgxpool.Pool) (pgx.Rows, error) {
-		return p.Query(ctx, sql, args...) //nolint:sqlclosecheck // the caller closes it
+		return p.Query(ctx, sql, args...)
 	})
 }
 

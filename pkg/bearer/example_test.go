@@ -33,7 +33,7 @@ func salary(w http.ResponseWriter, r *http.Request) {
 }
 
 // A back end that accepts the tokens of a service.
-func Example() {
+func Example() { //nolint:testableexamples // it serves until the process ends
 	v, err := bearer.New(context.Background(), bearer.Config{
 		Issuer:     "https://auth.example.com", // the service's YUFU_ISSUER
 		Audience:   "shop",                     // this back end, among the app's audiences
@@ -53,7 +53,9 @@ func Example() {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		}
 	})
-	log.Fatal(http.ListenAndServe("127.0.0.1:8090", mux)) //nolint:gosec // an example
+	if err := http.ListenAndServe("127.0.0.1:8090", mux); err != nil { //nolint:gosec // an example
+		log.Print(err)
+	}
 }
 
 // Without an http.Handler, ask the verifier itself.

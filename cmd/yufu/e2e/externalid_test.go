@@ -94,7 +94,10 @@ func TestExternalID(t *testing.T) {
 	// bind makes a person with the id and binds a new user.
 	bind := func(t *testing.T, user, id string) (login *answer, person string) {
 		t.Helper()
-		body, _ := json.Marshal(map[string]any{"external_id": id})
+		body, err := json.Marshal(map[string]string{"external_id": id})
+		if err != nil {
+			t.Fatal(err)
+		}
 		person = member(s, s.admins("POST", "/admin/v1/persons", string(body)).want(s, 201, ""), "id")
 		login = s.logIn(user)
 		s.admins("POST", "/admin/v1/identities/"+login.Doc.UUID+"/bind", `{"person":"`+person+`"}`).want(s, 200, "")

@@ -30,7 +30,7 @@ func TestSynchronousReplication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer watch.Close(context.Background()) //nolint:errcheck // the server is killed
+	defer watch.Close(context.Background())
 	// What the replica writes beside requests commits without a mark, and is not
 	// counted.
 	committing := func(s *service, n int) {
