@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -86,22 +85,9 @@ func (c *issuerCheck) wrong() error {
 func (c *issuerCheck) fetch(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, http.NoBody)
+	body, _, err := get(ctx, c.client, c.url, "application/json", maxMetadata)
 	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := c.client.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("bearer: the metadata is answered %d", resp.StatusCode)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxMetadata))
-	if err != nil {
-		return "", err
+		return "", fmt.Errorf("bearer: the metadata: %w", err)
 	}
 	var metadata struct {
 		Issuer string `json:"issuer"`

@@ -192,31 +192,40 @@ func (r *remoteKeys) run(ctx context.Context) {
 func (r *remoteKeys) fetch(ctx context.Context) (map[string]verificationKey, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, http.NoBody)
+	body, header, err := get(ctx, r.client, r.url, "application/jwk-set+json, application/json", maxKeySet)
 	if err != nil {
-		return nil, 0, err
-	}
-	req.Header.Set("Accept", "application/jwk-set+json, application/json")
-	resp, err := r.client.Do(req)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return nil, 0, fmt.Errorf("bearer: the key set answers %d", resp.StatusCode)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxKeySet+1))
-	if err != nil {
-		return nil, 0, err
-	}
-	if len(body) > maxKeySet {
-		return nil, 0, errors.New("bearer: the key set is too large")
+		return nil, 0, fmt.Errorf("bearer: the key set: %w", err)
 	}
 	set, skipped, err := parseKeySet(body, r.algorithms)
 	for _, reason := range skipped {
 		r.log.LogAttrs(ctx, slog.LevelWarn, "a key of the issuer is not used", slog.Any("reason", reason))
 	}
-	return set, maxAge(resp.Header.Get("Cache-Control")), err
+	return set, maxAge(header.Get("Cache-Control")), err
+}
+
+// get reads a document of the service, of at most so many bytes.
+func get(ctx context.Context, client *http.Client, url, accept string, most int64) ([]byte, http.Header, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Header.Set("Accept", accept)
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, nil, fmt.Errorf("the answer is %d", resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	if int64(len(body)) > most {
+		return nil, nil, errors.New("the answer is too large")
+	}
+	return body, resp.Header, nil
 }
 
 // maxAge returns the max-age of a Cache-Control header, within our bounds.
