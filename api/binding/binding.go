@@ -1,10 +1,10 @@
 // Package binding serves the holder of an access token what is known about
-// him: who am I, which are my devices, and which person am I bound to.
+// them: who am I, which are my devices, and which person am I bound to.
 //
-// It owns GET /v1/me, /v1/sessions and /v1/binding; what binding is and who may
+// It owns /v1/me, /v1/sessions and /v1/binding; what binding is and who may
 // is pkg/binding's to say. The session is read from the store on every request,
 // so a session that ended a moment ago is refused. Nothing it answers tells when
-// a session was last refreshed: a thief could time his replays by it.
+// a session was last refreshed: a thief could time replays by it.
 package binding
 
 import (

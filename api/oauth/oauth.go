@@ -3,7 +3,8 @@
 //
 // It owns what stands in the RFCs (6749, 7009, 7662, 8414, 7517) about requests
 // and answers. The use cases behind it are pkg/session's, errors and forms
-// api/web's. It keeps no state but what introspection remembers for a minute.
+// api/web's. Its only state is what introspection remembers for a minute, and the
+// counts of [ExchangeLimits].
 package oauth
 
 import (

@@ -3,7 +3,8 @@
 // It owns the table that turns an error code into a response ([Responses]), the
 // two forms of error bodies (OAuth's and RFC 9457's), the one log event per
 // request, request ids, strict form parsing, the reading of bearer tokens and
-// service keys, and the table of which scope opens which endpoint ([Scopes]).
+// service keys, the table of which scope opens which endpoint ([Scopes]), the
+// client's address ([ClientIP]), and the counting of events by client ([Limiter]).
 // It owns no route.
 //
 // Handlers return errors; [OAuth] and [API] render them. An error without a

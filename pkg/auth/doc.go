@@ -1,5 +1,6 @@
 // Package auth is the vocabulary of Yufu: apps and their policies, identities,
-// persons, sessions, cutoffs, audit events, and the error codes that clients see.
+// persons, sessions, cutoffs, audit events, replicas, and the error codes that
+// clients see.
 //
 // It owns the words, their validation and the text rules that keep every store
 // alike (UTF-8, no control characters, bounded length). It has no services and

@@ -2,8 +2,8 @@
 // in memory, as of a moment that it can tell.
 //
 // It owns following the database ([Follower]), the age of what it knows, and
-// handing every cutoff on to subscribers in order ([Subscription]) and to those
-// who poll ([Follower.Page]). It does not own writing cutoffs (each store method
+// handing on in order what concerns each subscriber ([Subscription]) and those who
+// poll ([Follower.Page]). It does not own writing cutoffs (each store method
 // that revokes writes its own, in the same transaction), the hit rule and the
 // wire format (pkg/bearer/cutoff), or HTTP (api/gate).
 //

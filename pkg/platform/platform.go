@@ -2,9 +2,9 @@
 // mini-programs.
 //
 // It owns the [Provider] interface and what some providers can do beyond it
-// ([PhoneNumberProvider]), and on whose behalf it is called
-// ([WithCaller]). The WeChat client is in platform/wechat, a simulator of WeChat
-// in platform/wechatsim. Providers keep no state about users. All they keep in our
+// ([PhoneNumberProvider]), on whose behalf it is called ([WithCaller], [WithCheck]),
+// and what it tells of a code that comes again ([CodeReuse]). The WeChat client is
+// in platform/wechat, a simulator of WeChat in platform/wechatsim. Providers keep no state about users. All they keep in our
 // database is their own access tokens (platform/accesstoken).
 package platform
 

@@ -14,7 +14,8 @@
 // row ([AAD]): a sealed value copied into another row does not open.
 //
 // Failure: a value that does not open returns [ErrOpen]; it is never partly
-// returned. A ring without keys cannot be made.
+// returned. A ring without keys cannot be made. While values are sealed and opened,
+// a ring can be given other keys ([Ring.Replace]).
 package seal
 
 import (
