@@ -4,8 +4,9 @@
 // It owns the [Provider] interface and what some providers can do beyond it
 // ([PhoneNumberProvider]), on whose behalf it is called ([WithCaller], [WithCheck]),
 // and what it tells of a code that comes again ([CodeReuse]). The WeChat client is
-// in platform/wechat, a simulator of WeChat in platform/wechatsim. Providers keep no state about users. All they keep in our
-// database is their own access tokens (platform/accesstoken).
+// in platform/wechat, a simulator of WeChat in platform/wechatsim. Providers keep
+// no state about users. All they keep in our database is their own access tokens
+// (platform/accesstoken).
 package platform
 
 import (
