@@ -144,7 +144,12 @@ func (p *pool) admit(c *conn) bool {
 			_ = victim.Conn.Close()
 			continue
 		}
-		timer := time.AfterFunc(retry, p.changed.Broadcast)
+		timer := time.AfterFunc(retry, func() {
+			// With the lock, or a short time might end before the wait begins.
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.changed.Broadcast()
+		})
 		p.changed.Wait()
 		timer.Stop()
 	}

@@ -462,3 +462,38 @@ func TestNoSniff(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A connection that can be closed for another one in a moment is found, however
+// short the moment is.
+func TestWaitForRoomEnds(t *testing.T) {
+	l := listen(t)
+	defer l.Close() //nolint:errcheck // nothing was accepted
+	p := newPool(l, 1, nil)
+	p.patience = 1
+	var now time.Time
+	p.clock = func() time.Time { now = now.Add(1); return now }
+	ours, theirs := net.Pipe()
+	defer theirs.Close() //nolint:errcheck // a pipe
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 20000 {
+			c := &conn{Conn: ours, pool: p, proxy: true}
+			if !p.admit(c) {
+				return
+			}
+			p.mu.Lock()
+			c.unlink()
+			c.phase, c.since = header, now.Add(1)
+			p.waiting[header][c.class()].push(c)
+			p.mu.Unlock()
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Error("a connection waits for room although another one may be closed for it")
+		_ = p.Close()
+		<-done
+	}
+}
