@@ -17,6 +17,8 @@ func helpText(v *kong.Value) string {
 	switch {
 	case v.HasDefault && v.Target.Kind() != reflect.Bool:
 		notes = append(notes, "default "+v.Default)
+	case v.Required && v.Flag != nil && len(v.Flag.Xor) > 0:
+		notes = append(notes, "one of these is required")
 	case v.Required && v.Flag != nil:
 		notes = append(notes, "required")
 	}

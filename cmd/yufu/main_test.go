@@ -299,6 +299,14 @@ func TestHelp(t *testing.T) {
 		}
 	})
 
+	t.Run("does not ask for both of two flags that exclude each other", func(t *testing.T) {
+		got := try(t, nil, "", "service-key", "pin", "--help")
+		help := strings.Join(strings.Fields(got.out), " ")
+		if strings.Count(help, "[one of these is required]") != 2 || strings.Contains(help, "[required]") {
+			t.Error(help)
+		}
+	})
+
 	for _, command := range []string{"serve", "dev", "wechatsim", "migrate"} {
 		t.Run("of "+command+" names every setting, its variable and its default", func(t *testing.T) {
 			// A setting that is wrong must not keep anybody from the help.

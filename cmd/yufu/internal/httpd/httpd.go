@@ -55,7 +55,7 @@ func Listen(ctx context.Context, setting, addr string) (net.Listener, error) {
 	case errors.As(err, new(*net.AddrError)):
 		return nil, fmt.Errorf("%s: cannot listen on %q (want host:port): %w", setting, addr, err)
 	case err != nil:
-		return nil, fmt.Errorf("%s: cannot %w", setting, err)
+		return nil, fmt.Errorf("%s: cannot listen: %w", setting, err)
 	}
 	return l, nil
 }

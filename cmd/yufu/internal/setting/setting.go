@@ -112,7 +112,7 @@ func CheckIssuer(setting, issuer string) error {
 		return fmt.Errorf("%s: %q is not ASCII; write an international name in its xn-- form", setting, issuer)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopbackHost(u.Hostname())) {
-		return fmt.Errorf("%s: %q is not https (http is good for loopback addresses alone)", setting, issuer)
+		return fmt.Errorf("%s: %q is not https (http is for loopback addresses only)", setting, issuer)
 	}
 	if issuer != u.Scheme+"://"+u.Host {
 		return fmt.Errorf("%s: %q has more than scheme and host; validators compare it byte for byte, so write %s://%s", setting, issuer, u.Scheme, u.Host)
