@@ -10,7 +10,7 @@ ARGS ?=
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: build ## Build Yufu and start it for development; needs Go alone.
+run: build ## Build Yufu and start it for development; needs only Go.
 	@exec bin/yufu dev $(ARGS)
 
 build: ## Build bin/yufu.
