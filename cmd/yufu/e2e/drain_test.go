@@ -152,5 +152,13 @@ func TestHangUp(t *testing.T) {
 	other.app = otherApp
 	other.logIn("carol")
 	s.logIn("alice")
+
+	// Without that key the AppSecret would not open any more.
+	write(t, file, string(old))
+	p.signal(syscall.SIGHUP)
+	p.waitLog("that it keeps its keys for the app", func(l logLine) bool {
+		return l.Msg == "master key file reread, old keys kept" && strings.Contains(l.Cause, otherApp)
+	})
+	other.logIn("carol")
 	p.stop()
 }
