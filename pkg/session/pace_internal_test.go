@@ -12,7 +12,7 @@ func TestPaceMemory(t *testing.T) {
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	spend := func(p *pace, id uuid.UUID, now time.Time) {
 		for range 10 * rotationBurst { // together: none waited for another
-			p.rotated(id, now)
+			p.rotated(id, 2, now)
 		}
 	}
 	t.Run("is bounded under a flood, and the youngest stay known", func(t *testing.T) {
@@ -22,7 +22,7 @@ func TestPaceMemory(t *testing.T) {
 		for range 10 * limit {
 			id := uuid.New()
 			spend(p, id, now)
-			if p.wait(id, now) != rotationPause {
+			if p.wait(id, 2, now) != rotationPause {
 				t.Fatal("a session that just spent its burst is not held back")
 			}
 			if n := len(p.young) + len(p.old); n > limit {
@@ -37,13 +37,13 @@ func TestPaceMemory(t *testing.T) {
 		spend(p, id, now)
 		for i := range 28 {
 			at := now.Add(time.Duration(i) * time.Second)
-			p.rotated(uuid.New(), at)
-			if i == 0 && p.wait(id, at) != rotationPause {
+			p.rotated(uuid.New(), 2, at)
+			if i == 0 && p.wait(id, 2, at) != rotationPause {
 				t.Error("at once: no wait")
 			}
 		}
 		for i := range 100 {
-			p.rotated(uuid.New(), now.Add(time.Duration(i)*30*time.Second))
+			p.rotated(uuid.New(), 2, now.Add(time.Duration(i)*30*time.Second))
 		}
 		if n := len(p.young) + len(p.old); n > 2 {
 			t.Errorf("%d sessions are remembered, want 2", n)
@@ -56,11 +56,11 @@ func TestPaceMemory(t *testing.T) {
 				p := newPace(1 << 10)
 				id := uuid.New()
 				for range rotations {
-					p.rotated(id, now)
+					p.rotated(id, 2, now)
 				}
 				at := now.Add(-back)
-				if wait := p.wait(id, at); wait > rotationPause || p.wait(id, at.Add(wait)) != 0 {
-					t.Errorf("%s back after %d rotations: wait %s, and then %s", back, rotations, wait, p.wait(id, at.Add(wait)))
+				if wait := p.wait(id, 2, at); wait > rotationPause || p.wait(id, 2, at.Add(wait)) != 0 {
+					t.Errorf("%s back after %d rotations: wait %s, and then %s", back, rotations, wait, p.wait(id, 2, at.Add(wait)))
 				}
 			}
 		}

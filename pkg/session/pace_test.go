@@ -79,6 +79,15 @@ func TestRefreshPace(t *testing.T) {
 		rotate(t, w, w.Login("alice").RefreshToken)
 		must(w.Refresh(w.Login("alice").RefreshToken))(t)
 	})
+	t.Run("a thief who refreshes in a loop does not hide that a token was used again", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t, session.Lifetimes{})
+		stolen := w.Login("alice").RefreshToken
+		rotate(t, w, stolen)
+		if _, err := w.Refresh(stolen); auth.CodeOf(err) != auth.RefreshReused {
+			t.Errorf("%v, want refresh_reused", err)
+		}
+	})
 	t.Run("what is no rotation does not count", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})

@@ -238,8 +238,9 @@ type RefreshRequest struct {
 //
 // Errors, before the store is touched: [auth.RefreshInvalid] for what is not our
 // token, and [auth.RateLimited] for a session that refreshed 20 times at once and
-// is not yet due for the next, which comes after a second; else those of
-// [Store.Refresh]. All but the first are about the token's session.
+// is not yet due for the next, which comes after a second (a token that was
+// replaced twice or more does not wait); else those of [Store.Refresh]. All but
+// the first are about the token's session.
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) {
 	presented, err := s.c.Codec.Decode(r.RefreshToken.Reveal())
 	if err != nil {
@@ -251,7 +252,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		return Grant{}, auth.About(auth.AppUnknown, whose)
 	}
 	now := s.now()
-	if wait := s.pace.wait(presented.Session, now); wait > 0 {
+	if wait := s.pace.wait(presented.Session, presented.Generation, now); wait > 0 {
 		return Grant{}, auth.About(&auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errTooFast}, whose)
 	}
 	granted, err := s.c.Store.Refresh(ctx, RefreshParams{
@@ -270,7 +271,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		return Grant{}, auth.About(err, whose)
 	}
 	if granted.Verdict == Rotate || granted.Verdict == RolledBack {
-		s.pace.rotated(presented.Session, now)
+		s.pace.rotated(presented.Session, granted.Session.Generation, now)
 	}
 	return s.grant(granted, now)
 }
