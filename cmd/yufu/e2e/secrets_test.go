@@ -86,8 +86,11 @@ func (run *secretsRun) all() {
 	run.platformFails()
 	run.clientsMixThingsUp()
 	run.clientsHangUp()
+	// An SQLite file is served by one process at a time.
+	run.stop()
 	run.platformIsElsewhere()
 	run.settingsAreWrong()
+	run.process, run.service = run.d.serve("yufu, again")
 	run.looks()
 }
 
@@ -263,8 +266,8 @@ func (run *secretsRun) clientsHangUp() {
 	run.logIn("alice")
 }
 
-// platformIsElsewhere starts replicas that find nobody where WeChat should be,
-// or somebody else.
+// platformIsElsewhere starts services that find no server where WeChat should be,
+// or another one.
 func (run *secretsRun) platformIsElsewhere() {
 	run.t.Helper()
 	t := run.t
