@@ -53,7 +53,7 @@ func Example() { //nolint:testableexamples // it serves until the process ends
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		}
 	})
-	if err := http.ListenAndServe("127.0.0.1:8090", mux); err != nil { //nolint:gosec // an example
+	if err := http.ListenAndServe("127.0.0.1:8090", mux); err != nil {
 		log.Print(err)
 	}
 }

@@ -467,13 +467,13 @@ func TestNoSniff(t *testing.T) {
 // short the moment is.
 func TestWaitForRoomEnds(t *testing.T) {
 	l := listen(t)
-	defer l.Close() //nolint:errcheck // nothing was accepted
+	defer l.Close()
 	p := newPool(l, 1, nil)
 	p.patience = 1
 	var now time.Time
 	p.clock = func() time.Time { now = now.Add(1); return now }
 	ours, theirs := net.Pipe()
-	defer theirs.Close() //nolint:errcheck // a pipe
+	defer theirs.Close()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
