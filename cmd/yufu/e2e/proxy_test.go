@@ -215,7 +215,8 @@ error_log stderr info;
 %s
 events {}
 http {
-access_log /dev/stdout;
+log_format upstream '"$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" upstream=$upstream_addr;';
+access_log /dev/stdout upstream;
 %s
 include %s;
 }`, dir, user, temp, conf))

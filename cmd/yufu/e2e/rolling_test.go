@@ -152,6 +152,11 @@ func TestRollingRestart(t *testing.T) {
 		}
 		return n
 	}
+	// nginx leaves a replica alone for some seconds after it refused a connection.
+	// Before the other one may leave, nginx must be back at it.
+	byNginx := func(addr string) int {
+		return strings.Count(proxies["nginx"].stdout.String(), "upstream="+addr+";")
+	}
 	for i, p := range replicas {
 		host := strings.TrimSuffix(addrs[i], portOf(addrs[i])) + admin
 		p.signal(syscall.SIGTERM)
@@ -163,8 +168,10 @@ func TestRollingRestart(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 		more(50)
+		passed := byNginx(addrs[i])
 		start(fmt.Sprint("replica ", i+1, " again"), addrs[i], host)
 		h.eventually("Caddy sees that "+host+" is back", func() bool { return notes("host is up", host) > up })
+		h.eventually("nginx passes requests to "+addrs[i]+" again", func() bool { return byNginx(addrs[i]) > passed })
 		more(50)
 	}
 	total := repeated.Load()
