@@ -11,7 +11,7 @@ import (
 // that no error shows any of it: there may be a password in it.
 func FuzzParseDatabaseURL(f *testing.F) {
 	refusals := map[string]bool{}
-	for _, s := range []string{"", "mysql:x"} {
+	for _, s := range []string{"", "mysql:x", "postgres:/@", "sqlite:x?y"} {
 		_, err := ParseDatabaseURL("YUFU_DATABASE_URL", s)
 		refusals[err.Error()] = true
 	}
