@@ -198,7 +198,7 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	for range benchTokens {
 		signed, _, err := minter.Mint(&auth.Session{
 			ID: uuid.Must(uuid.NewV7()), Identity: uuid.Must(uuid.NewV7()), AppID: "wxbenchmark000001", Ver: 1,
-			Person: &auth.Person{ID: uuid.Must(uuid.NewV7())}, ExpiresAt: time.Now().Add(24 * time.Hour),
+			Person: &auth.Person{ID: uuid.Must(uuid.NewV7()), ExternalID: "1001"}, ExpiresAt: time.Now().Add(24 * time.Hour),
 		}, []string{"https://api.example.com"}, "", now())
 		check(err)
 		w.tokens = append(w.tokens, signed.Reveal())
