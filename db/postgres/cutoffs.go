@@ -49,7 +49,7 @@ func (s *Store) cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	rows, err := s.follow.Query(ctx, s.history.Load().sql, after, limit)
 	if err == nil {
 		b.Cutoffs, err = pgx.AppendRows([]auth.Cutoff(nil), rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
-			return scanCutoff(row, &timeline, &b.Last)
+			return scanCutoff(row, &timeline, &b)
 		})
 	}
 	if err != nil {
@@ -61,14 +61,14 @@ func (s *Store) cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 		s.follow.Reset()
 		return cutoffs.Batch{}, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
 	}
-	b.Timeline = *timeline
+	b.Timeline, b.Now = *timeline, b.Now.UTC()
 	if b.Cutoffs[0].ID == 0 {
 		b.Cutoffs = nil // the row of a batch that is empty
 	}
 	return b, nil
 }
 
-func scanCutoff(row pgx.CollectableRow, timeline **string, last *int64) (auth.Cutoff, error) {
+func scanCutoff(row pgx.CollectableRow, timeline **string, b *cutoffs.Batch) (auth.Cutoff, error) {
 	var (
 		c              auth.Cutoff
 		session        *uuid.UUID
@@ -77,7 +77,7 @@ func scanCutoff(row pgx.CollectableRow, timeline **string, last *int64) (auth.Cu
 		appID, kid     *string
 		expires        *time.Time
 	)
-	err := row.Scan(timeline, last, &id, &kind, &session, &ver, &appID, &epoch, &kid, &expires)
+	err := row.Scan(timeline, &b.Deployment, &b.Now, &b.Last, &id, &kind, &session, &ver, &appID, &epoch, &kid, &expires)
 	if err != nil || id == nil {
 		return c, err
 	}

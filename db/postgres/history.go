@@ -47,7 +47,7 @@ func cutoffsSQL(without []string) string {
 		}
 	}
 	return `
-select t.timeline, t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
+select t.timeline, t.deployment, clock_timestamp(), t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
 from (
   select
     case when ` + writable + ` then
@@ -55,6 +55,7 @@ from (
         ` + strings.Join(parts, `,
         `) + `), 'UTF8')), 'hex'), 32)
     end as timeline,
+    (select id from deployment) as deployment,
     greatest((select max(id) from cutoffs),
       case when has_sequence_privilege(q.sequence, 'usage, select') then coalesce(pg_sequence_last_value(q.sequence), 0)
       else $1 end) as last

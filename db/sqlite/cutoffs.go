@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -40,8 +41,11 @@ func (b *bell) next() <-chan struct{} {
 // cutoffsSQL has one row at least: it tells the greatest id that was ever
 // committed, also when its row was deleted since.
 var cutoffsSQL = statement(`
-select t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
-from (select coalesce((select seq from sqlite_sequence where name = 'cutoffs'), 0) as last) t
+select t.deployment, cast(round(unixepoch('subsec') * 1000) as integer), t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
+from (
+  select (select id from deployment) as deployment,
+    coalesce((select seq from sqlite_sequence where name = 'cutoffs'), 0) as last
+) t
 left join (
   select id, kind, session_id, session_appid, ver, appid, epoch, kid, expires_at
   from cutoffs where id > ? order by id limit ?
@@ -56,7 +60,7 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	if err != nil {
 		return cutoffs.Batch{}, translate(ctx, "Cutoffs", err)
 	}
-	b.Cutoffs, err = collect(rows, func(rows *sql.Rows) (auth.Cutoff, error) { return scanCutoff(rows, &b.Last) })
+	b.Cutoffs, err = collect(rows, func(rows *sql.Rows) (auth.Cutoff, error) { return scanCutoff(rows, &b) })
 	if err != nil {
 		return cutoffs.Batch{}, translate(ctx, "Cutoffs", err)
 	}
@@ -66,15 +70,17 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	return b, nil
 }
 
-func scanCutoff(rows *sql.Rows, last *int64) (auth.Cutoff, error) {
+func scanCutoff(rows *sql.Rows, b *cutoffs.Batch) (auth.Cutoff, error) {
 	var (
 		c              auth.Cutoff
 		session        uuid.NullUUID
 		kind           sql.NullString
 		appID, kid     sql.NullString
 		id, ver, epoch sql.NullInt64
+		now            int64
 	)
-	err := rows.Scan(last, &id, &kind, &session, &ver, &appID, &epoch, &kid, into(&c.ExpiresAt))
+	err := rows.Scan(&b.Deployment, &now, &b.Last, &id, &kind, &session, &ver, &appID, &epoch, &kid, into(&c.ExpiresAt))
+	b.Now = time.UnixMilli(now).UTC()
 	c.ID, c.Kind, c.Session = id.Int64, auth.CutoffKind(kind.String), session.UUID
 	c.Ver, c.Epoch, c.AppID, c.KID = ver.Int64, epoch.Int64, appID.String, kid.String
 	return c, err

@@ -45,6 +45,8 @@ const (
 	AuditIdentityDisabled AuditAction = "identity.disabled"
 	AuditIdentityEnabled  AuditAction = "identity.enabled"
 	AuditIdentityErased   AuditAction = "identity.erased"
+
+	AuditStoreRolledBack AuditAction = "store.rolled_back"
 )
 
 // AuditEvent is one row of the audit trail. It is committed together with the

@@ -1,7 +1,8 @@
 // Package cutoffs is what one replica knows of the revocations: the live ones
 // in memory, as of a moment that it can tell.
 //
-// It owns following the database ([Follower]), the age of what it knows, and
+// It owns following the database ([Follower]), the age of what it knows, how far
+// this machine's clock is off the database's, and
 // handing on in order what concerns each subscriber ([Subscription]) and those who
 // poll ([Follower.Page]). It does not own writing cutoffs (each store method
 // that revokes writes its own, in the same transaction), the hit rule and the
@@ -17,6 +18,13 @@
 // restore it is another one, and the follower loads everything anew. What it
 // knew before it keeps, and goes on telling new subscribers: a revocation is
 // never taken back, not even by a database that forgot it.
+//
+// # Time and place
+//
+// Every question also brings the database's clock, and so [Follower.Now] tells the
+// time by which stores are called, the same for all replicas. And it brings the id of
+// the deployment: of the database of another one nothing is learnt, and
+// [Follower.Check] says so until the right one is back.
 //
 // # Failure
 //

@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
@@ -33,16 +36,22 @@ const (
 	maxRestarts = 3
 )
 
-// Config is what a [Follower] is made of. All fields but Woken are required.
+// Config is what a [Follower] is made of. The functions but Clock, and Kinds, may be
+// nil.
 type Config struct {
 	Store Store
 	// MaxStaleness is how old knowledge may be before validators refuse.
 	MaxStaleness time.Duration
-	Clock        func() time.Time
-	Log          *slog.Logger
+	// Clock is this machine's.
+	Clock func() time.Time
+	Log   *slog.Logger
 	// Woken, if it is not nil, is called whenever the database says that there
 	// is something new, which may be new keys and no cutoffs.
 	Woken func()
+	// Moved, if it is not nil, is called when the database has become another one
+	// (restarted, failed over, restored), after everything of it was loaded. What was
+	// known before is still in the set.
+	Moved func()
 	// Kinds are the kinds of cutoffs beyond the base kinds that this service knows,
 	// none so far. A row of another kind comes from a newer replica: the base cutoffs
 	// of its transaction say the same, so it is skipped.
@@ -54,6 +63,14 @@ type Follower struct {
 	c    Config
 	set  *cutoff.Set
 	feed feed
+	// clock is the database's.
+	clock clock
+	// deployment is that of the first database that answered.
+	deployment atomic.Pointer[uuid.UUID]
+	// foreign is why the database is not this replica's, or nil.
+	foreign atomic.Pointer[error]
+	// moved is when the database became another one; nil while it has not.
+	moved atomic.Pointer[time.Time]
 	// turn is held by whoever asks.
 	turn chan struct{}
 
@@ -91,6 +108,35 @@ func (f *Follower) MaxStaleness() time.Duration { return f.c.MaxStaleness }
 // Age returns how old the knowledge is: the time since the start of the last
 // question that was answered. It is never negative.
 func (f *Follower) Age() time.Duration { return f.feed.age(f.c.Clock()) }
+
+// Now returns the time by the database's clock, in UTC, as far as this replica knows
+// it: what stores are handed.
+func (f *Follower) Now() time.Time { return f.clock.now(f.c.Clock()) }
+
+// Check says why nothing should be granted by the time and the database that this
+// replica has, or returns nil: its clock is more than 2 s off the database's or has
+// not been compared for [Config.MaxStaleness], or the database is another
+// deployment's. The error is [auth.StorageUnavailable].
+func (f *Follower) Check() error {
+	err := f.clock.check(f.c.Clock(), f.c.MaxStaleness)
+	if foreign := f.foreign.Load(); foreign != nil {
+		err = *foreign
+	}
+	if err == nil {
+		return nil
+	}
+	return &auth.Error{Code: auth.StorageUnavailable, Err: err}
+}
+
+// MovedWithin reports whether the database became another one so lately, by this
+// machine's clock.
+func (f *Follower) MovedWithin(d time.Duration) bool {
+	at := f.moved.Load()
+	return at != nil && f.c.Clock().Sub(*at) <= d
+}
+
+// Deployment returns the id of the deployment that this replica belongs to.
+func (f *Follower) Deployment() uuid.UUID { return *f.deployment.Load() }
 
 // Run follows until ctx is done, and then ends all subscriptions. It is called
 // once.
@@ -254,6 +300,11 @@ func (f *Follower) ask(ctx context.Context) error {
 			if was != "" {
 				f.c.Log.Warn("the database is another one than before (restarted, failed over or restored); all cutoffs were loaded anew",
 					"was", was, "is", timeline)
+				at := f.c.Clock()
+				f.moved.Store(&at)
+				if f.c.Moved != nil {
+					f.c.Moved()
+				}
 			}
 		case anew:
 			all = append(all, fresh...)
@@ -277,7 +328,26 @@ func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch,
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
 		err = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("cutoffs: no answer within %v: %w", askTimeout, err)}
 	}
-	return asked, b, err
+	if err != nil {
+		return asked, b, err
+	}
+	if err := f.recognise(b.Deployment); err != nil {
+		return asked, b, &auth.Error{Code: auth.StorageUnavailable, Err: err}
+	}
+	f.clock.measure(asked, b.Now, f.c.Clock())
+	return asked, b, nil
+}
+
+// recognise says whether a database is the one that was opened, or a copy of it. Of
+// another deployment nothing may be learnt: its ids and its apps mean other things.
+func (f *Follower) recognise(id uuid.UUID) error {
+	if f.deployment.CompareAndSwap(nil, &id) || *f.deployment.Load() == id {
+		f.foreign.Store(nil)
+		return nil
+	}
+	err := fmt.Errorf("the database belongs to another deployment (%s) than this replica (%s): correct the database's name or address, or restart the replica if it should belong there", id, f.Deployment())
+	f.foreign.Store(&err)
+	return err
 }
 
 // learn adds cutoffs to the set, and returns those that have not expired.

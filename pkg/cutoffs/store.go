@@ -2,6 +2,9 @@ package cutoffs
 
 import (
 	"context"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
@@ -29,6 +32,11 @@ type Batch struct {
 	// Two histories in which an id means different cutoffs have different
 	// names, as far as the database can tell them apart.
 	Timeline string
+	// Deployment is the random id that the migration gave the database. A copy of the
+	// database has the same.
+	Deployment uuid.UUID
+	// Now is the database's clock, read while it answered.
+	Now time.Time
 	// Last is at least the greatest id that was ever committed in it.
 	Last int64
 	// Cutoffs are in order of their ids, which are positive.

@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
@@ -18,22 +21,26 @@ var _ cutoffs.Store = (*Store)(nil)
 
 // Store is the database. Make one with [New]; it is safe for concurrent use.
 type Store struct {
-	mu        sync.Mutex
-	histories int
-	timeline  string
-	last      int64
-	rows      []auth.Cutoff
-	err       error
-	deaf      bool
-	stalled   chan struct{} // nil: answers at once
-	lost      chan struct{} // closed when listeners lose their connection
-	wakes     map[*func()]struct{}
-	questions int
+	// Clock is the database's clock; a nil one stands at zero.
+	Clock func() time.Time
+
+	mu         sync.Mutex
+	deployment uuid.UUID
+	histories  int
+	timeline   string
+	last       int64
+	rows       []auth.Cutoff
+	err        error
+	deaf       bool
+	stalled    chan struct{} // nil: answers at once
+	lost       chan struct{} // closed when listeners lose their connection
+	wakes      map[*func()]struct{}
+	questions  int
 }
 
 // New returns an empty database.
 func New() *Store {
-	s := &Store{wakes: map[*func()]struct{}{}, lost: make(chan struct{})}
+	s := &Store{deployment: uuid.New(), wakes: map[*func()]struct{}{}, lost: make(chan struct{})}
 	s.begin()
 	return s
 }
@@ -69,6 +76,21 @@ func (s *Store) Restore(list ...auth.Cutoff) {
 	s.rows, s.last = nil, 0
 	s.mu.Unlock()
 	s.Commit(list...)
+}
+
+// Replace puts the database of another deployment behind the same name, with
+// exactly these cutoffs. It returns what brings the first one back.
+func (s *Store) Replace(list ...auth.Cutoff) (back func()) {
+	s.mu.Lock()
+	deployment, timeline, rows, last := s.deployment, s.timeline, s.rows, s.last
+	s.deployment = uuid.New()
+	s.mu.Unlock()
+	s.Restore(list...)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.deployment, s.timeline, s.rows, s.last = deployment, timeline, rows, last
+	}
 }
 
 // RollBack forgets all but the first n cutoffs and their ids, and the name of
@@ -146,7 +168,10 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	s.mu.Lock()
 	s.questions++
 	stalled, err := s.stalled, s.err
-	b := cutoffs.Batch{Timeline: s.timeline, Last: s.last}
+	b := cutoffs.Batch{Timeline: s.timeline, Deployment: s.deployment, Last: s.last}
+	if s.Clock != nil {
+		b.Now = s.Clock()
+	}
 	for _, c := range s.rows {
 		if c.ID > after && len(b.Cutoffs) < limit {
 			b.Cutoffs = append(b.Cutoffs, c)
