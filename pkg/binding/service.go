@@ -22,8 +22,8 @@ type Sessions interface {
 	Authenticate(ctx context.Context, accessToken auth.Secret) (session.Bearer, error)
 }
 
-// Config is what a [Service] is made of. All fields are required but Webhook and
-// Applied.
+// Config is what a [Service] is made of. All fields are required but Webhook,
+// Applied and Fit.
 type Config struct {
 	Store    Store
 	Sessions Sessions
@@ -35,11 +35,14 @@ type Config struct {
 	Platforms map[string]platform.Provider
 	// Webhook asks the business back end; without it that method is refused.
 	Webhook Webhook
-	// Clock returns the current time.
+	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
 	// Applied is called after a commit that cut tokens off, before the caller
 	// gets its answer, so that this replica knows its own cutoffs by then.
 	Applied func(ctx context.Context)
+	// Fit says why this replica must not change a binding now, or returns nil. Nil
+	// means that it always may.
+	Fit func() error
 }
 
 // Service is the use cases of the bearer of an access token. It is safe for
@@ -53,6 +56,9 @@ type Service struct {
 func NewService(c Config) *Service {
 	if c.Applied == nil {
 		c.Applied = func(context.Context) {}
+	}
+	if c.Fit == nil {
+		c.Fit = func() error { return nil }
 	}
 	return &Service{c: c}
 }
@@ -94,13 +100,16 @@ type Grant struct {
 
 // Bind binds the identity of an access token.
 //
-// Errors: those of [session.Service.Authenticate] and [Store.Bind];
+// Errors: those of [session.Service.Authenticate], [Store.Bind] and [Config.Fit];
 // [auth.InvalidRequest] for what the method or the app's policy does not ask for,
 // which counts as no attempt; [auth.BindingMethodDisabled];
 // [auth.BindingDelayed], with the time to wait; [auth.BindingNoMatch];
 // [auth.TicketInvalid]; those of [platform.PhoneNumberProvider] and [Webhook].
 func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	if err := r.check(); err != nil {
+		return Grant{}, err
+	}
+	if err := s.c.Fit(); err != nil {
 		return Grant{}, err
 	}
 	bearer, err := s.c.Sessions.Authenticate(ctx, r.AccessToken)
@@ -231,9 +240,12 @@ func clientsFault(err error) bool {
 // Unbind unbinds the identity of an access token. One that is not bound stays as
 // it is.
 //
-// Errors: those of [session.Service.Authenticate] and [Store.Unbind];
+// Errors: those of [session.Service.Authenticate], [Store.Unbind] and [Config.Fit];
 // [auth.UnbindForbidden].
 func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID string) (Grant, error) {
+	if err := s.c.Fit(); err != nil {
+		return Grant{}, err
+	}
 	bearer, err := s.c.Sessions.Authenticate(ctx, accessToken)
 	if err != nil {
 		return Grant{}, err

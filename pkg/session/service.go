@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -61,7 +62,7 @@ const DefaultMaxSessions = 50
 const maxMaxSessions = 1000
 
 // Config is what a [Service] is made of. All fields are required but
-// MaxSessions and Applied.
+// MaxSessions, Applied, Fit and Moved.
 type Config struct {
 	Store Store
 	// Platforms holds a provider for each platform name.
@@ -75,11 +76,17 @@ type Config struct {
 	// more ends the oldest. It is 0 to 1000, and 0 means any number; see
 	// [DefaultMaxSessions].
 	MaxSessions int
-	// Clock returns the current time.
+	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
 	// Applied is called after a commit that ended a session, before the caller
 	// gets its answer, so that this replica knows its own cutoffs by then.
 	Applied func(ctx context.Context)
+	// Fit says why this replica must not grant tokens now, or returns nil. Nil means
+	// that it always may.
+	Fit func() error
+	// Moved reports whether the database became another one within the given time.
+	// Nil means that it never does.
+	Moved func(within time.Duration) bool
 }
 
 // Service is the use cases over sessions. It is safe for concurrent use. Its only
@@ -99,6 +106,12 @@ func NewService(c Config) (*Service, error) {
 	}
 	if c.Applied == nil {
 		c.Applied = func(context.Context) {}
+	}
+	if c.Fit == nil {
+		c.Fit = func() error { return nil }
+	}
+	if c.Moved == nil {
+		c.Moved = func(time.Duration) bool { return false }
 	}
 	return &Service{c: c, pace: newPace(maxPaced)}, nil
 }
@@ -133,10 +146,13 @@ type ExchangeRequest struct {
 // Exchange redeems a platform code and starts a session.
 //
 // Errors: those of [platform.Provider.ExchangeCode] and [Store.Exchange],
-// [auth.AppUnknown], [auth.AppDisabled], and [auth.InvalidRequest] for a bad
-// device label. The code is sent to the platform at most once, and only after
+// [auth.AppUnknown], [auth.AppDisabled], [auth.InvalidRequest] for a bad device
+// label, and that of [Config.Fit]. The code is sent to the platform at most once, and only after
 // everything else about the request was found good.
 func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error) {
+	if err := s.c.Fit(); err != nil {
+		return Grant{}, err
+	}
 	device, err := auth.CleanDevice(r.Device)
 	if err != nil {
 		return Grant{}, err
@@ -239,8 +255,8 @@ type RefreshRequest struct {
 // Errors, before the store is touched: [auth.RefreshInvalid] for what is not our
 // token, and [auth.RateLimited] for a session that refreshed 20 times at once and
 // is not yet due for the next, which comes after a second (a token that was
-// replaced twice or more does not wait); else those of [Store.Refresh]. All but
-// the first are about the token's session.
+// replaced twice or more does not wait), and that of [Config.Fit]; else those of
+// [Store.Refresh]. All but the first are about the token's session.
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) {
 	presented, err := s.c.Codec.Decode(r.RefreshToken.Reveal())
 	if err != nil {
@@ -251,6 +267,9 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 	if !auth.ValidAppID(r.ClientID) {
 		return Grant{}, auth.About(auth.AppUnknown, whose)
 	}
+	if err := s.c.Fit(); err != nil {
+		return Grant{}, auth.About(err, whose)
+	}
 	now := s.now()
 	if wait := s.pace.wait(presented.Session, presented.Generation, now); wait > 0 {
 		return Grant{}, auth.About(&auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errTooFast}, whose)
@@ -260,7 +279,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		Presented: presented.Generation,
 		AppID:     r.ClientID,
 		Now:       now,
-		Grace:     s.c.Lifetimes.Grace,
+		Grace:     s.grace(),
 		IdleTTL:   s.c.Lifetimes.Idle,
 		RequestID: r.RequestID,
 	})
@@ -274,6 +293,16 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		s.pace.rotated(presented.Session, granted.Session.Generation, now)
 	}
 	return s.grant(granted, now)
+}
+
+// grace returns how long a rotated token yields its successor. For one window after
+// the database became another one that is without end: while the old one was gone, or
+// by another clock, windows ran out for clients that could not have asked in time.
+func (s *Service) grace() time.Duration {
+	if s.c.Moved(s.c.Lifetimes.Grace) {
+		return math.MaxInt64
+	}
+	return s.c.Lifetimes.Grace
 }
 
 // errTooFast is the cause under [auth.RateLimited], for the log.

@@ -52,7 +52,9 @@ func Policy() auth.Policy {
 // Fixture is a binding service beside a session service.
 type Fixture struct {
 	*sessiontest.Fixture
-	Binding  *binding.Service
+	Binding *binding.Service
+	// Config is what Binding is made of, for another service over the same parts.
+	Config   binding.Config
 	Bindings Store
 	Facts    *binding.FactKey
 	// LiLei and HanMeimei are 1001 and 1002, with the facts employee_no and name,
@@ -82,12 +84,13 @@ func New(tb testing.TB, f *sessiontest.Fixture, store Store) *Fixture {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(weChat.CloseIdleConnections)
-	x.Binding = binding.NewService(binding.Config{
+	x.Config = binding.Config{
 		Store: store, Sessions: f.Service, Minter: f.Minter, Facts: x.Facts, Sealer: f.Sealer,
 		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
 		Webhook:   x, Clock: f.Clock.Now,
 		Applied: f.Committed,
-	})
+	}
+	x.Binding = binding.NewService(x.Config)
 	x.SetPolicy(Policy())
 	x.LiLei = x.Person("1001", "李雷", "+8613800001001")
 	x.HanMeimei = x.Person("1002", "韩梅梅", "+8613800001002")

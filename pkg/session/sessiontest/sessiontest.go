@@ -63,7 +63,9 @@ const MaxStaleness = 30 * time.Second
 
 // Fixture is an assembled service with its parts.
 type Fixture struct {
-	Service   *session.Service
+	Service *session.Service
+	// Config is what Service is made of, for another service over the same parts.
+	Config    session.Config
 	Revoker   *session.Revoker
 	Store     Store
 	Simulator *wechatsim.Simulator
@@ -129,7 +131,7 @@ func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls 
 	f.Codec = token.NewRefreshCodec(f.Keys)
 	f.AddApp(AppID, AppSecret, Audience)
 	f.AddApp(OtherAppID, OtherAppSecret)
-	f.Service = must(session.NewService(session.Config{
+	f.Config = session.Config{
 		Store:       store,
 		Platforms:   map[string]platform.Provider{auth.PlatformWeChat: connect(f.Simulator)},
 		Sealer:      f.Sealer,
@@ -140,7 +142,8 @@ func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls 
 		MaxSessions: session.DefaultMaxSessions,
 		Clock:       f.Clock.Now,
 		Applied:     f.Committed,
-	}))(tb)
+	}
+	f.Service = must(session.NewService(f.Config))(tb)
 	f.Revoker = session.NewRevoker(session.RevokerConfig{
 		Store:          store,
 		Verifier:       f.Verifier,
