@@ -35,6 +35,12 @@
 // refused before the database is asked; that it was ours cannot be told any
 // more, so it is as invalid as a forged one.
 //
+// # A database that lost its tail
+//
+// It may have a retired key back. A ring never uses a key again that it has seen
+// retired, nor one that a cutoff hits ([Ring.Distrust]); the next key stands in until
+// [Keeper.Tend] has retired it in the database again.
+//
 // # Failure
 //
 // [Open] fails when a key does not open with the master key, or when a public

@@ -137,10 +137,11 @@ func (k *Keeper) turn(ctx context.Context) error {
 func (k *Keeper) Follow(ctx context.Context) error { return k.c.Ring.follow(ctx) }
 
 // Tend does what is due by the policy: makes keys that are missing, has the next
-// key take over, retires previous ones. Most of the time nothing is, and the
+// key take over, retires previous ones, and retires again those that a database which
+// lost its tail has back. Most of the time nothing is, and the
 // database is not asked.
 func (k *Keeper) Tend(ctx context.Context) error {
-	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.none() {
+	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.none() && !k.c.Ring.forgot() {
 		return nil
 	}
 	now, err := k.now(ctx)
@@ -148,17 +149,23 @@ func (k *Keeper) Tend(ctx context.Context) error {
 		return err
 	}
 	d := k.c.Policy.due(k.c.Ring.keys.Load().rows, now)
-	if d.none() {
+	if d.none() && !k.c.Ring.forgot() {
 		return nil // not by the database's clock
 	}
-	var done []auth.AuditEvent
+	var (
+		done    []auth.AuditEvent
+		cutoffs bool
+	)
 	err = k.c.Ring.change(ctx, k.c.Policy, now, auth.AuditEvent{Actor: auth.ActorService}, func(p *plan) error {
 		err := p.tend()
-		done = p.change.Events
+		done, cutoffs = p.change.Events, len(p.change.Compromised) > 0
 		return err
 	})
 	if err != nil {
 		return err
+	}
+	if cutoffs {
+		k.c.Applied(ctx)
 	}
 	for _, e := range done {
 		k.c.Log.Info("keys changed by themselves", "action", string(e.Action), "kid", e.Detail["kid"], "use", e.Detail["use"], "alg", e.Detail["alg"])

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,16 +43,22 @@ type Ring struct {
 	mu sync.Mutex
 	// version is that of the last state that was read.
 	version string
+	// retired are the keys that were ever seen to be, and since when.
+	retired map[string]time.Time
+	// hit is that of [Ring.Distrust].
+	hit func(kid string) bool
 }
 
 // snapshot is one load of the store; it never changes.
 type snapshot struct {
 	rows    []StoredKey  // without what is sealed
-	signing []signingKey // by ActiveAt, the next keys (zero) left out
+	signing []signingKey // by ActiveAt, the next keys last
 	verify  map[string]verificationKey
-	mac     []macKey // by ActiveAt, the next keys left out
+	mac     []macKey // by ActiveAt, the next keys last
 	macByID map[uint32][]byte
 	jwks    []byte
+	// forgotten says that the store has a key back that was retired.
+	forgotten bool
 }
 
 type signingKey struct {
@@ -145,12 +152,13 @@ func (r *Ring) follow(ctx context.Context) error {
 // CurrentSigningKey implements [token.SigningKeys]. While no key of an algorithm
 // that was chosen a moment ago may sign yet, it is that of [token.DefaultAlg].
 // While none of that is active yet, because this clock is behind the one of the
-// replica that made them, it is the one that will be active first.
+// replica that made them, it is the one that will be active first. A key that a
+// cutoff hits signs nothing: then it is the next key, which everybody knows.
 func (r *Ring) CurrentSigningKey(alg string, now time.Time) (token.SigningKey, error) {
 	keys := r.keys.Load().signing
-	found := currentSigning(keys, alg, now)
+	found := r.currentSigning(keys, alg, now)
 	if alg != token.DefaultAlg && (found == nil || found.activeAt.After(now)) {
-		found = currentSigning(keys, token.DefaultAlg, now)
+		found = r.currentSigning(keys, token.DefaultAlg, now)
 	}
 	if found == nil {
 		return token.SigningKey{}, fmt.Errorf("%w: signing, %s", ErrNoKey, alg)
@@ -158,9 +166,9 @@ func (r *Ring) CurrentSigningKey(alg string, now time.Time) (token.SigningKey, e
 	return found.SigningKey, nil
 }
 
-func currentSigning(keys []signingKey, alg string, now time.Time) (found *signingKey) {
+func (r *Ring) currentSigning(keys []signingKey, alg string, now time.Time) (found *signingKey) {
 	for i := range keys {
-		if k := &keys[i]; k.Alg == alg && (found == nil || !k.activeAt.After(now)) {
+		if k := &keys[i]; k.Alg == alg && (found == nil || !k.activeAt.After(now)) && !r.distrusts(k.KID) {
 			found = k
 		}
 	}
@@ -261,10 +269,12 @@ func keyAAD(kid string) []byte { return seal.AAD("signing_keys", "sealed", kid) 
 
 // install opens the keys and makes them the ring's.
 func (r *Ring) install(stored []StoredKey) error {
-	s, err := r.open(stored)
+	remembered := r.remember(stored)
+	s, err := r.open(remembered)
 	if err != nil {
 		return err
 	}
+	s.forgotten = !slices.EqualFunc(stored, remembered, func(a, b StoredKey) bool { return a.RetiredAt.Equal(b.RetiredAt) })
 	r.keys.Store(s)
 	return nil
 }
@@ -322,9 +332,7 @@ func (s *snapshot) addMAC(k *StoredKey, key []byte) error {
 	}
 	n := binary.BigEndian.Uint32(id)
 	s.macByID[n] = key
-	if !k.ActiveAt.IsZero() {
-		s.mac = append(s.mac, macKey{n, key, k.ActiveAt})
-	}
+	s.mac = append(s.mac, macKey{n, key, activeAt(k)})
 	return nil
 }
 
@@ -341,8 +349,6 @@ func (s *snapshot) addSigning(k *StoredKey, private []byte) (JWK, error) {
 		return JWK{}, fmt.Errorf("keyring: key %s: the public key at rest is not the private key's", k.KID)
 	}
 	s.verify[k.KID] = verificationKey{key.Public(), k.Alg}
-	if !k.ActiveAt.IsZero() {
-		s.signing = append(s.signing, signingKey{token.SigningKey{KID: k.KID, Alg: k.Alg, Key: key}, k.ActiveAt})
-	}
+	s.signing = append(s.signing, signingKey{token.SigningKey{KID: k.KID, Alg: k.Alg, Key: key}, activeAt(k)})
 	return jwk, nil
 }

@@ -35,6 +35,9 @@ func (r *Ring) change(ctx context.Context, p Policy, now time.Time, by auth.Audi
 			return Change{}, err
 		}
 		pl := &plan{ring: r, p: p, now: now, by: by, keys: slices.Clone(existing)}
+		if err := pl.restore(); err != nil {
+			return Change{}, err
+		}
 		if err := do(pl); err != nil {
 			return Change{}, err
 		}

@@ -1,0 +1,158 @@
+package keyring_test
+
+import (
+	"database/sql"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+)
+
+// save keeps the database as it is, and returns what brings that back: all that is
+// committed in between is lost then.
+func (f *fleet) save() (lose func()) {
+	f.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+f.path+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = db.Close() })
+	exec := func(q string) {
+		f.t.Helper()
+		if _, err := db.ExecContext(f.t.Context(), q); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	exec(`create table saved as select * from signing_keys`)
+	return func() {
+		f.t.Helper()
+		exec(`begin immediate; delete from signing_keys; insert into signing_keys select * from saved; delete from cutoffs; commit`)
+	}
+}
+
+// remembers has a replica know of cutoffs as one does that follows them.
+func (r *replica) remembers(kids ...string) {
+	r.Distrust(func(kid string) bool { return slices.Contains(kids, kid) })
+}
+
+func (f *fleet) restoredEvents(kid string) int {
+	f.t.Helper()
+	return f.audited(auth.AuditStoreRolledBack, auth.ActorService, "", kid)
+}
+
+func TestLostTail(t *testing.T) {
+	t.Parallel()
+	t.Run("a signing key that had leaked signs nothing, and is retired again with its cutoff", func(t *testing.T) {
+		t.Parallel()
+		f := newFleet(t, 2, policy)
+		f.pass(ripe)
+		lose := f.save()
+		dead := f.in(keyring.UseAccess, current).KID
+		f.retire(dead, true)
+		f.follow()
+		lose()
+		f.replicas[0].remembers(dead)
+		young := f.start(0) // it knows nothing of what was lost
+		f.follow()
+		if kid := signingKID(t, f.replicas[0].Ring, f.now); kid == dead {
+			t.Error("it signs although its cutoff is known")
+		}
+		if kid := signingKID(t, young.Ring, f.now); kid != dead {
+			t.Error("the new replica knows what nobody told it")
+		}
+		f.tend()
+		f.wantStates(keyring.UseAccess, retired, current, next)
+		if got := f.cutoffs(); len(got) != 1 || got[0].KID != dead {
+			t.Errorf("cutoffs %+v, want one of %s", got, dead)
+		}
+		if n := f.restoredEvents(dead); n != 1 {
+			t.Errorf("%d events, want 1", n)
+		}
+		if f.replicas[0].applied != 2 {
+			t.Errorf("the hook was called %d times, want 2, of each retirement one", f.replicas[0].applied)
+		}
+		for i, r := range f.replicas {
+			if signingKID(t, r.Ring, f.now) == dead {
+				t.Errorf("replica %d signs with it", i)
+			}
+		}
+	})
+	t.Run("the cutoff alone is memory enough", func(t *testing.T) {
+		t.Parallel()
+		f := newFleet(t, 1, policy)
+		f.pass(ripe)
+		dead := f.in(keyring.UseAccess, current).KID
+		f.replicas[0].remembers(dead)
+		if kid := signingKID(t, f.replicas[0].Ring, f.now); kid == dead || kid != f.in(keyring.UseAccess, next).KID {
+			t.Errorf("%s signs, want the next key", kid)
+		}
+		f.tend()
+		f.wantStates(keyring.UseAccess, retired, current, next)
+		if got := f.cutoffs(); len(got) != 1 || got[0].KID != dead {
+			t.Errorf("cutoffs %+v, want one of %s", got, dead)
+		}
+	})
+	t.Run("a key that was retired in good order is retired again, and nothing else ends", func(t *testing.T) {
+		t.Parallel()
+		for use, of := range uses {
+			f := newFleet(t, 2, policy)
+			f.pass(ripe)
+			was := f.in(use, current).KID
+			f.rotate(keyring.RotateRequest{})
+			f.follow()
+			f.pass(of.life + keyring.Spread)
+			lose := f.save()
+			f.retire(was, false)
+			f.follow()
+			lose()
+			f.follow()
+			f.tend()
+			if f.row(was).RetiredAt.IsZero() || len(f.row(was).Sealed) != 0 {
+				t.Errorf("%s: %+v", use, f.row(was))
+			}
+			if n := f.restoredEvents(was); n != 1 {
+				t.Errorf("%s: %d events, want 1", use, n)
+			}
+			if got := f.cutoffs(); len(got) != 0 {
+				t.Errorf("%s: cutoffs %+v", use, got)
+			}
+		}
+	})
+	t.Run("a MAC key that had leaked is good for nothing at once", func(t *testing.T) {
+		t.Parallel()
+		f := newFleet(t, 2, policy)
+		f.pass(ripe)
+		lose := f.save()
+		dead := f.in(keyring.UseRefresh, current).KID
+		f.retire(dead, true)
+		f.follow()
+		lose()
+		f.follow()
+		n, err := strconv.ParseUint(dead, 16, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range f.replicas {
+			if _, good := r.MACKey(uint32(n)); good || macKID(t, r.Ring, f.now) == dead {
+				t.Errorf("replica %d takes or makes tokens with it", i)
+			}
+		}
+		f.tend()
+		f.wantStates(keyring.UseRefresh, retired, current, next)
+	})
+	t.Run("any other change retires it again, too", func(t *testing.T) {
+		t.Parallel()
+		f := newFleet(t, 1, policy)
+		f.pass(ripe)
+		lose := f.save()
+		dead := f.in(keyring.UseAccess, next).KID
+		f.retire(dead, false)
+		lose()
+		f.rotate(keyring.RotateRequest{Use: keyring.UseAccess, Now: true})
+		if f.row(dead).RetiredAt.IsZero() || signingKID(t, f.replicas[0].Ring, f.now) == dead {
+			t.Error("it took over")
+		}
+	})
+}
