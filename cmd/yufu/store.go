@@ -25,6 +25,7 @@ import (
 type store interface {
 	session.Store
 	session.RevocationStore
+	session.RestorationStore
 	auth.AppStore
 	keyring.Store
 	servicekey.Store

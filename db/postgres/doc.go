@@ -4,10 +4,10 @@
 // locked. It does not own what a change means: the verdict over a refresh token
 // is [session.Judge], that over a binding [binding.BindParams.Decide], what an
 // event says is the caller's. It keeps [session.Store],
-// [session.RevocationStore], [binding.Store], [binding.PersonStore],
-// [auth.AppStore], [keyring.Store], [servicekey.Store], [accesstoken.Store],
-// [cutoffs.Store] and [auth.ReplicaStore]; the suite in db/storetest holds it
-// to them. No transaction handle leaves the package.
+// [session.RevocationStore], [session.RestorationStore], [binding.Store],
+// [binding.PersonStore], [auth.AppStore], [keyring.Store], [servicekey.Store],
+// [accesstoken.Store], [cutoffs.Store] and [auth.ReplicaStore]; the suite in
+// db/storetest holds it to them. No transaction handle leaves the package.
 //
 // # Transactions
 //

@@ -16,10 +16,13 @@ import (
 var historyParts = []struct{ name, sql string }{
 	{"pg_control_system()", `(select system_identifier from pg_control_system())`},
 	{"pg_current_wal_lsn()", `left(pg_walfile_name(pg_current_wal_lsn()), 8)`},
-	{"pg_postmaster_start_time()", `extract(epoch from pg_postmaster_start_time())`},
+	{startPart, `extract(epoch from pg_postmaster_start_time())`},
 	{"pg_database", `(select oid from pg_database where datname = current_database())`},
 	{"pg_relation_filenode()", `pg_relation_filenode('public.cutoffs')`},
 }
+
+// startPart is the part that a restart of the server changes.
+const startPart = "pg_postmaster_start_time()"
 
 // history is how the store reads cutoffs and names their history.
 type history struct {

@@ -123,7 +123,7 @@ func changeKeys(ctx context.Context, tx pgx.Tx, c keyring.Change, now time.Time)
 		dead = append(dead, auth.KeyCompromised(kid))
 	}
 	if c.EndSessions {
-		raised, err := raiseEpochs(ctx, tx, nil, now)
+		raised, err := raiseEpochs(ctx, tx, nil, 1, now)
 		if err != nil {
 			return err
 		}

@@ -147,7 +147,7 @@ func (v *victims) sessions(ctx context.Context, tx pgx.Tx, r *session.RevokePara
 var (
 	lockAppsSQL   = statement(`select appid from apps where $1::text[] is null or appid = any ($1) order by appid for no key update`)
 	raiseEpochSQL = statement(`
-update apps set epoch = epoch + 1, updated_at = $2 where appid = any ($1) returning appid, epoch`)
+update apps set epoch = epoch + $3, updated_at = $2 where appid = any ($1) returning appid, epoch`)
 )
 
 // revokeApps raises the epoch of one app or of all.
@@ -165,7 +165,7 @@ func (s *Store) revokeApps(ctx context.Context, r session.RevokeParams) (session
 	}
 	out := session.Revoked{Sessions: n}
 	err = s.inTx(ctx, "Revoke", func(tx pgx.Tx) error {
-		raised, err := raiseEpochs(ctx, tx, apps, r.Now)
+		raised, err := raiseEpochs(ctx, tx, apps, 1, r.Now)
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (s *Store) revokeApps(ctx context.Context, r session.RevokeParams) (session
 
 // raiseEpochs raises the epoch of some apps or, with nil, of all, and returns
 // the cutoffs of it, which are to be written.
-func raiseEpochs(ctx context.Context, tx pgx.Tx, apps []string, now time.Time) ([]auth.Cutoff, error) {
+func raiseEpochs(ctx context.Context, tx pgx.Tx, apps []string, by int64, now time.Time) ([]auth.Cutoff, error) {
 	// In one order, or two revocations of everything would deadlock.
 	rows, err := tx.Query(ctx, lockAppsSQL, apps)
 	if err != nil {
@@ -204,7 +204,7 @@ func raiseEpochs(ctx context.Context, tx pgx.Tx, apps []string, now time.Time) (
 	if err != nil {
 		return nil, err
 	}
-	rows, err = tx.Query(ctx, raiseEpochSQL, locked, session.StoredTime(now))
+	rows, err = tx.Query(ctx, raiseEpochSQL, locked, session.StoredTime(now), by)
 	if err != nil {
 		return nil, err
 	}

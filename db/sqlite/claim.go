@@ -22,27 +22,29 @@ const claimSuffix = "-lock"
 // are not kept from the file.
 //
 // The lock is SQLite's own, on an empty database beside the file. The file
-// itself carries the locks of its transactions.
+// itself carries the locks of its transactions. A third file has what the store
+// notes while it has the claim, for [Store.Vouched].
 func (s *Store) Claim(ctx context.Context) error {
 	// Two names of one file are one claim.
 	path, err := filepath.EvalSymlinks(s.path)
 	if err != nil {
 		return fmt.Errorf("sqlite: claim: %w", err)
 	}
-	path += claimSuffix
-	if err := create(path); err != nil {
+	lock := path + claimSuffix
+	if err := create(lock); err != nil {
 		return err
 	}
 	// A transaction lasts as long as its connection, and the pool keeps its only
 	// connection until it is closed.
-	db, err := open(path, 1, nil)
+	db, err := open(lock, 1, nil)
 	if err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, `begin exclusive`)
-	if err == nil {
-		s.claim = db
-		return nil
+	if _, err = db.ExecContext(ctx, `begin exclusive`); err == nil {
+		if s.noted, err = openNote(path + notedSuffix); err == nil {
+			s.claim = db
+			return nil
+		}
 	}
 	_ = db.Close()
 	if e := (*sqlite.Error)(nil); errors.As(err, &e) && e.Code()&0xff == sqlite3.SQLITE_BUSY {

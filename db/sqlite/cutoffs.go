@@ -53,7 +53,8 @@ left join (
 order by c.id`)
 
 // Cutoffs implements [cutoffs.Store]. The timeline is that of the open file: a
-// copy that is put in its place is opened anew.
+// copy that is put in its place is opened anew. With the claim it notes how far
+// anybody can have followed.
 func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	b := cutoffs.Batch{Timeline: s.timeline}
 	rows, err := s.r.QueryContext(ctx, cutoffsSQL, after, limit)
@@ -66,6 +67,11 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	}
 	if b.Cutoffs[0].ID == 0 {
 		b.Cutoffs = nil // the row of a batch that is empty
+	}
+	if s.noted != nil {
+		if err := s.noted.saw(b.Last); err != nil {
+			return cutoffs.Batch{}, err
+		}
 	}
 	return b, nil
 }

@@ -5,10 +5,10 @@
 // not own what a change means: the verdict over a refresh token is
 // [session.Judge], that over a binding [binding.BindParams.Decide], what an
 // event says is the caller's. It keeps [session.Store],
-// [session.RevocationStore], [binding.Store], [binding.PersonStore],
-// [auth.AppStore], [keyring.Store], [servicekey.Store], [accesstoken.Store],
-// [cutoffs.Store] and [auth.ReplicaStore]; the suite in db/storetest holds it
-// to them. No transaction handle leaves the package.
+// [session.RevocationStore], [session.RestorationStore], [binding.Store],
+// [binding.PersonStore], [auth.AppStore], [keyring.Store], [servicekey.Store],
+// [accesstoken.Store], [cutoffs.Store] and [auth.ReplicaStore]; the suite in
+// db/storetest holds it to them. No transaction handle leaves the package.
 //
 // # Transactions
 //
@@ -22,6 +22,14 @@
 //
 // One process serves from a file: [Store.Claim] takes a lock that ends with the
 // process. Commands beside it take no claim.
+//
+// # Files
+//
+// Beside the database, and the journals that SQLite keeps there, are NAME-lock, an
+// empty database that carries the claim, and NAME-noted. In it the process with the
+// claim notes a random text, which the database has too, and the greatest cutoff id
+// that it saw. A copy that is put in place of the database has another text or
+// fewer cutoffs, see [Store.Vouched]. Who moves a database moves NAME-noted with it.
 //
 // # Failure
 //

@@ -7,6 +7,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var keysSQL = statement(`
@@ -114,7 +115,7 @@ func changeKeys(ctx context.Context, tx *writeTx, c keyring.Change, now time.Tim
 		}
 	}
 	if c.EndSessions {
-		if err := endAllSessions(ctx, tx, now); err != nil {
+		if _, err := raiseAllEpochs(ctx, tx, 1, auth.EndKeyRetired, now); err != nil {
 			return err
 		}
 	}
@@ -122,26 +123,22 @@ func changeKeys(ctx context.Context, tx *writeTx, c keyring.Change, now time.Tim
 	return nil
 }
 
-// endAllSessions raises every app's epoch.
-func endAllSessions(ctx context.Context, tx *writeTx, now time.Time) error {
-	rows, err := tx.QueryContext(ctx, appsSQL)
+// raiseAllEpochs raises every app's epoch, and returns how many apps there are.
+func raiseAllEpochs(ctx context.Context, tx *writeTx, by int64, why auth.EndReason, now time.Time) (int, error) {
+	apps, err := appsOf(ctx, tx, &session.RevokeParams{})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	apps, err := collect(rows, func(rows *sql.Rows) (auth.App, error) { return scanApp(rows) })
-	if err != nil {
-		return err
-	}
-	for i := range apps {
+	for _, id := range apps {
 		var epoch int64
-		if err := tx.QueryRowContext(ctx, raiseEpochSQL, apps[i].ID, micros(now)).Scan(&epoch); err != nil {
-			return err
+		if err := tx.QueryRowContext(ctx, raiseEpochSQL, id, micros(now), by).Scan(&epoch); err != nil {
+			return 0, err
 		}
-		c := auth.AppRevoked(apps[i].ID, epoch, now)
-		c.Why = auth.EndKeyRetired
+		c := auth.AppRevoked(id, epoch, now)
+		c.Why = why
 		if _, err := writeCutoff(ctx, tx, c, now); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return len(apps), nil
 }

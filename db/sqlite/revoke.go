@@ -156,7 +156,7 @@ var (
 select count(*) from sessions s join apps a on a.appid = s.appid
 where a.appid = ? and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > ?`)
 	raiseEpochSQL = statement(`
-update apps set epoch = epoch + 1, updated_at = ?2 where appid = ?1 returning epoch`)
+update apps set epoch = epoch + ?3, updated_at = ?2 where appid = ?1 returning epoch`)
 )
 
 // revokeApps raises the epoch of one app or of all.
@@ -174,7 +174,7 @@ func revokeApps(ctx context.Context, tx *writeTx, r *session.RevokeParams) (sess
 		}
 		out.Sessions += live
 		var epoch int64
-		if err := tx.QueryRowContext(ctx, raiseEpochSQL, id, micros(r.Now)).Scan(&epoch); err != nil {
+		if err := tx.QueryRowContext(ctx, raiseEpochSQL, id, micros(r.Now), 1).Scan(&epoch); err != nil {
 			return out, err
 		}
 		raised[i] = auth.AppRevoked(id, epoch, r.Now)

@@ -38,8 +38,10 @@ type Store struct {
 	path string
 	w    *sql.DB // one connection
 	r    *sql.DB
-	// claim holds the lock of [Store.Claim]; nil without it.
+	// claim holds the lock of [Store.Claim], and noted is what was noted under it;
+	// nil without it.
 	claim *sql.DB
+	noted *noteFile
 	// timeline names the history of the cutoffs' ids.
 	timeline   string
 	cutoffBell *bell
@@ -115,7 +117,7 @@ func open(path string, conns int, q url.Values) (*sql.DB, error) {
 func (s *Store) Close() error {
 	err := errors.Join(s.r.Close(), s.w.Close())
 	if s.claim != nil {
-		err = errors.Join(err, s.claim.Close())
+		err = errors.Join(err, s.noted.close(), s.claim.Close())
 	}
 	return err
 }

@@ -30,6 +30,9 @@ func open(t testing.TB) storetest.Harness {
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	db := openRaw(t, path)
 	t.Cleanup(func() { checkIntegrity(t, path, db) })
 	return storetest.Harness{

@@ -1,8 +1,8 @@
 // Package storetest is the store contract as a suite: what [session.Store],
-// [session.RevocationStore], [auth.AppStore], [keyring.Store],
-// [servicekey.Store], [accesstoken.Store], [cutoffs.Store], [binding.Store],
-// [binding.PersonStore] and [auth.ReplicaStore] promise in prose, it demands of
-// every database alike. A change of behaviour starts here.
+// [session.RevocationStore], [session.RestorationStore], [auth.AppStore],
+// [keyring.Store], [servicekey.Store], [accesstoken.Store], [cutoffs.Store],
+// [binding.Store], [binding.PersonStore] and [auth.ReplicaStore] promise in prose, it
+// demands of every database alike. A change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
 // input too, a property test against a small model, and the benchmarks. It does
@@ -35,6 +35,7 @@ import (
 type Store interface {
 	session.Store
 	session.RevocationStore
+	session.RestorationStore
 	auth.AppStore
 	keyring.Store
 	servicekey.Store
@@ -82,6 +83,8 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Revoke", revokeTests},
 		{"RevokeRestricted", restrictedTests},
 		{"Cutoffs", cutoffTests},
+		{"Restore", restoreTests},
+		{"Vouch", vouchTests},
 		{"PersonsOfAdmins", personAdminTests},
 		{"UpsertPersons", upsertTests},
 		{"Identities", identityTests},

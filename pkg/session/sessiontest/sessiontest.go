@@ -53,6 +53,7 @@ const (
 type Store interface {
 	session.Store
 	session.RevocationStore
+	session.RestorationStore
 	auth.AppStore
 	keyring.Store
 	cutoffs.Store

@@ -1,0 +1,106 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// placeSQL names the present history as replicas vouch for it: by all its parts but
+// the start of the server, which changes with every restart.
+func placeSQL(without []string) string {
+	var parts []string
+	for _, p := range historyParts {
+		switch {
+		case p.name == startPart:
+		case slices.Contains(without, p.name):
+			parts = append(parts, `'-'`)
+		default:
+			parts = append(parts, `(`+p.sql+`)::text`)
+		}
+	}
+	return `array[` + strings.Join(parts, `, `) + `]::text[]`
+}
+
+func vouchedSQL(without []string) string {
+	return `select d.history, case when ` + writable + ` then ` + placeSQL(without) + ` end from deployment d`
+}
+
+func vouchSQL(without []string) string { return `update deployment set history = ` + placeSQL(without) }
+
+var (
+	_ = statement(vouchedSQL(nil))
+	_ = statement(vouchSQL(nil))
+)
+
+// Vouched implements [session.RestorationStore].
+func (s *Store) Vouched(ctx context.Context) (bool, error) {
+	var vouched, present []string
+	err := s.withHistory(ctx, func(without []string) error {
+		err := s.pool.QueryRow(ctx, vouchedSQL(without)).Scan(&vouched, &present)
+		return s.fail(ctx, "Vouched", err)
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case present == nil:
+		s.pool.Reset()
+		return false, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
+	case vouched == nil:
+		return true, nil
+	}
+	return slices.EqualFunc(vouched, present, func(a, b string) bool {
+		return a == b || a == "-" || b == "-"
+	}), nil
+}
+
+// Vouch implements [session.RestorationStore].
+func (s *Store) Vouch(ctx context.Context) error {
+	return s.withHistory(ctx, func(without []string) error {
+		_, err := s.exec(ctx, vouchSQL(without))
+		return s.fail(ctx, "Vouch", err)
+	})
+}
+
+// RaiseEpochs implements [session.RestorationStore].
+func (s *Store) RaiseEpochs(ctx context.Context, event auth.AuditEvent, now time.Time) (apps int, err error) {
+	err = s.withHistory(ctx, func(without []string) error {
+		return s.inTx(ctx, "RaiseEpochs", func(tx pgx.Tx) error {
+			raised, err := raiseEpochs(ctx, tx, nil, session.MaxRaise, now)
+			if err != nil {
+				return err
+			}
+			apps = len(raised)
+			event.Detail = map[string]any{"apps": apps}
+			var b pgx.Batch
+			b.Queue(vouchSQL(without))
+			if err := queueAudit(&b, event); err != nil {
+				return err
+			}
+			queueCutoffs(&b, now, raised...)
+			return run(ctx, tx, &b)
+		})
+	})
+	return apps, err
+}
+
+// withHistory calls fn with the parts of the history's name that the server does not
+// let the role read, again if there are more of these than was known.
+func (s *Store) withHistory(ctx context.Context, fn func(without []string) error) error {
+	err := fn(s.HistoryWithout())
+	if !refusesPart(err) {
+		return err
+	}
+	h, err := s.readableHistory(ctx)
+	if err != nil {
+		return s.fail(ctx, "history", err)
+	}
+	s.history.Store(h)
+	return fn(h.without)
+}
