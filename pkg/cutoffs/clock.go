@@ -3,7 +3,7 @@ package cutoffs
 import (
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,24 +13,44 @@ import (
 const maxSkew = 2 * time.Second
 
 // clock is the database's time as this replica reckons it: what the database's
-// clock said at the last question, and what has passed since.
+// clock said at the last question, and what has passed since. Its methods are safe
+// for concurrent use, but for compare.
 type clock struct {
-	mu sync.Mutex
-	// at is this machine's time of the last question, with its monotonic reading;
-	// offset is what the database's clock was ahead of it then.
+	// own is this machine's, with its monotonic reading.
+	own  func() time.Time
+	last atomic.Pointer[comparison]
+}
+
+// comparison is what the last question told.
+type comparison struct {
+	// at is this machine's time when the answer came, and offset what the database's
+	// clock was ahead of it then.
 	at     time.Time
 	offset time.Duration
 }
 
-// measure takes in what the database's clock said at some moment between asked and
+// compare takes in what the database's clock said at some moment between asked and
 // answered. Of the offsets that this allows, the smallest is taken: two clocks that
 // may agree are taken to agree.
-func (c *clock) measure(asked, theirs, answered time.Time) {
-	low, high := wall(theirs).Sub(wall(answered)), wall(theirs).Sub(wall(asked))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at, c.offset = answered, min(max(0, low), high)
+func (c *clock) compare(asked, theirs, answered time.Time) {
+	low := theirs.Sub(wall(answered))
+	c.last.Store(&comparison{at: answered, offset: min(max(0, low), low+took(asked, answered))})
 }
+
+// wasSet reports whether the database's clock cannot have come from what it said at
+// the last question to what it says now by itself.
+func (c *clock) wasSet(asked, theirs, answered time.Time) bool {
+	last := c.last.Load()
+	if last == nil {
+		return false
+	}
+	reckoned := last.now(answered)
+	return reckoned.Before(theirs.Add(-maxSkew)) || reckoned.After(theirs.Add(took(asked, answered)+maxSkew))
+}
+
+// took returns how long a question took by the monotonic clock: this machine's clock
+// may have been set meanwhile.
+func took(asked, answered time.Time) time.Duration { return max(0, answered.Sub(asked)) }
 
 // wall drops the monotonic reading.
 func wall(t time.Time) time.Time { return t.Round(0) }
@@ -38,32 +58,47 @@ func wall(t time.Time) time.Time { return t.Round(0) }
 // now returns the database's time at own, a reading of this machine's clock. What
 // has passed since the last question is told by the monotonic clock, so a step of
 // this machine's clock moves nothing.
-func (c *clock) now(own time.Time) time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.at.IsZero() {
-		return wall(own).UTC()
-	}
+func (c *comparison) now(own time.Time) time.Time {
 	return wall(c.at).Add(c.offset + own.Sub(c.at)).UTC()
+}
+
+// now returns the database's time, which is this machine's before the first question.
+func (c *clock) now() time.Time {
+	now, _ := c.both()
+	return now
+}
+
+// both returns the database's time and this machine's at the same moment, without
+// monotonic readings.
+func (c *clock) both() (theirs, ours time.Time) {
+	last := c.last.Load() // before the clock is read: it is not from after that
+	own := c.own()
+	if last == nil {
+		return wall(own).UTC(), wall(own)
+	}
+	return last.now(own), wall(own)
+}
+
+// ahead returns how far this machine's clock is ahead of the database's. It tells a
+// step of this machine's clock at once.
+func (c *clock) ahead() time.Duration {
+	theirs, ours := c.both()
+	return ours.Sub(theirs)
 }
 
 var errNoOffset = errors.New("how far this machine's clock is off the database's is not known: the database has not answered lately")
 
-// check says why the time should not be relied on at own, or returns nil. The last
-// question must not be older than maxAge.
-func (c *clock) check(own time.Time, maxAge time.Duration) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.at.IsZero() {
+// check says why the time should not be relied on, or returns nil. The last question
+// must not be older than maxAge.
+func (c *clock) check(maxAge time.Duration) error {
+	last := c.last.Load()
+	if last == nil {
 		return errNoOffset
 	}
-	passed := own.Sub(c.at)
-	// A machine that slept, or whose clock was set, since the last question.
-	stepped := wall(own).Sub(wall(c.at)) - passed
-	if passed > maxAge || passed < 0 {
+	if age := c.own().Sub(last.at); age > maxAge || age < 0 {
 		return errNoOffset
 	}
-	off := stepped - c.offset
+	off := c.ahead()
 	if off.Abs() <= maxSkew {
 		return nil
 	}

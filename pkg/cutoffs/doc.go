@@ -2,9 +2,8 @@
 // in memory, as of a moment that it can tell.
 //
 // It owns following the database ([Follower]), the age of what it knows, how far
-// this machine's clock is off the database's, and
-// handing on in order what concerns each subscriber ([Subscription]) and those who
-// poll ([Follower.Page]). It does not own writing cutoffs (each store method
+// this machine's clock is off the database's, and handing on in order what concerns
+// each subscriber ([Subscription]) and those who poll ([Follower.Page]). It does not own writing cutoffs (each store method
 // that revokes writes its own, in the same transaction), the hit rule and the
 // wire format (pkg/bearer/cutoff), or HTTP (api/gate).
 //
@@ -22,9 +21,16 @@
 // # Time and place
 //
 // Every question also brings the database's clock, and so [Follower.Now] tells the
-// time by which stores are called, the same for all replicas. And it brings the id of
-// the deployment: of the database of another one nothing is learnt, and
-// [Follower.Check] says so until the right one is back.
+// time by which stores are called, the same for all replicas. Between questions the
+// monotonic clock goes on with it, so setting this machine's clock moves nothing. A
+// cutoff is forgotten when it has expired by both clocks. [Follower.Check] says why
+// nothing should be granted: this machine's clock is more than 2 s off, or has not been
+// compared lately. When the database becomes another one, or its clock is set, ages of
+// what it keeps are not what they were; [Follower.MovedWithin] says so for as long as
+// that may matter.
+//
+// A question also brings the id of the deployment: of the database of another one
+// nothing is learnt, and [Follower.Check] says so until the right one is back.
 //
 // # Failure
 //

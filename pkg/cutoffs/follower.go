@@ -69,7 +69,8 @@ type Follower struct {
 	deployment atomic.Pointer[uuid.UUID]
 	// foreign is why the database is not this replica's, or nil.
 	foreign atomic.Pointer[error]
-	// moved is when the database became another one; nil while it has not.
+	// moved is when the database became another one, or its clock was set; nil while
+	// neither has happened.
 	moved atomic.Pointer[time.Time]
 	// turn is held by whoever asks.
 	turn chan struct{}
@@ -86,6 +87,7 @@ type Follower struct {
 func Open(ctx context.Context, c Config) (*Follower, error) {
 	f := &Follower{c: c, set: cutoff.NewSet(), turn: make(chan struct{}, 1)}
 	f.feed.changed = make(chan struct{})
+	f.clock.own = c.Clock
 	if err := f.CatchUp(ctx); err != nil {
 		return nil, fmt.Errorf("cutoffs: load: %w", err)
 	}
@@ -110,15 +112,19 @@ func (f *Follower) MaxStaleness() time.Duration { return f.c.MaxStaleness }
 func (f *Follower) Age() time.Duration { return f.feed.age(f.c.Clock()) }
 
 // Now returns the time by the database's clock, in UTC, as far as this replica knows
-// it: what stores are handed.
-func (f *Follower) Now() time.Time { return f.clock.now(f.c.Clock()) }
+// it: what stores are handed. It has no monotonic reading.
+func (f *Follower) Now() time.Time { return f.clock.now() }
+
+// ClockAhead returns how far this machine's clock is ahead of the database's, as far
+// as this replica knows it. It is negative for a clock that is behind.
+func (f *Follower) ClockAhead() time.Duration { return f.clock.ahead() }
 
 // Check says why nothing should be granted by the time and the database that this
 // replica has, or returns nil: its clock is more than 2 s off the database's or has
 // not been compared for [Config.MaxStaleness], or the database is another
 // deployment's. The error is [auth.StorageUnavailable].
 func (f *Follower) Check() error {
-	err := f.clock.check(f.c.Clock(), f.c.MaxStaleness)
+	err := f.clock.check(f.c.MaxStaleness)
 	if foreign := f.foreign.Load(); foreign != nil {
 		err = *foreign
 	}
@@ -128,11 +134,16 @@ func (f *Follower) Check() error {
 	return &auth.Error{Code: auth.StorageUnavailable, Err: err}
 }
 
-// MovedWithin reports whether the database became another one so lately, by this
-// machine's clock.
+// MovedWithin reports whether the database became another one within the last d, or
+// may have: it did not answer the last question. A database whose clock was set counts
+// as another one.
 func (f *Follower) MovedWithin(d time.Duration) bool {
-	at := f.moved.Load()
-	return at != nil && f.c.Clock().Sub(*at) <= d
+	if at := f.moved.Load(); at != nil && f.c.Clock().Sub(*at) <= d {
+		return true
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.outcome != nil
 }
 
 // Deployment returns the id of the deployment that this replica belongs to.
@@ -188,9 +199,8 @@ func (f *Follower) keepTime(ctx context.Context) {
 		case <-beat.C:
 			f.feed.beat()
 		case <-prune.C:
-			now := f.c.Clock()
-			f.set.Prune(now)
-			f.feed.prune(now)
+			f.set.Prune(f.c.Clock()) // which goes by when they were learnt
+			f.feed.prune(f.earliest())
 		}
 	}
 }
@@ -300,8 +310,6 @@ func (f *Follower) ask(ctx context.Context) error {
 			if was != "" {
 				f.c.Log.Warn("the database is another one than before (restarted, failed over or restored); all cutoffs were loaded anew",
 					"was", was, "is", timeline)
-				at := f.c.Clock()
-				f.moved.Store(&at)
 				if f.c.Moved != nil {
 					f.c.Moved()
 				}
@@ -334,7 +342,16 @@ func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch,
 	if err := f.recognise(b.Deployment); err != nil {
 		return asked, b, &auth.Error{Code: auth.StorageUnavailable, Err: err}
 	}
-	f.clock.measure(asked, b.Now, f.c.Clock())
+	answered := f.c.Clock()
+	was, _ := f.feed.at()
+	set := f.clock.wasSet(asked, b.Now, answered)
+	if set || was != "" && (b.Timeline != was || b.Last < after) {
+		f.moved.Store(&answered) // before anything is reckoned by the other clock
+	}
+	f.clock.compare(asked, b.Now, answered)
+	if set {
+		f.c.Log.Warn("the database's clock was set", "own_clock_ahead", f.ClockAhead().String())
+	}
 	return asked, b, nil
 }
 
@@ -350,9 +367,19 @@ func (f *Follower) recognise(id uuid.UUID) error {
 	return err
 }
 
+// earliest returns the earlier one of this machine's time and the database's. By it,
+// a clock that is ahead does not make a cutoff expire that still matters.
+func (f *Follower) earliest() time.Time {
+	theirs, ours := f.clock.both()
+	if theirs.Before(ours) {
+		return theirs
+	}
+	return ours
+}
+
 // learn adds cutoffs to the set, and returns those that have not expired.
-func (f *Follower) learn(list []auth.Cutoff, now time.Time) []auth.Cutoff {
-	live := list[:0]
+func (f *Follower) learn(list []auth.Cutoff, asked time.Time) []auth.Cutoff {
+	live, now := list[:0], f.earliest()
 	for _, c := range list {
 		if !cutoff.Kind(c.Kind).Base() && !slices.Contains(f.c.Kinds, c.Kind) {
 			continue
@@ -361,7 +388,7 @@ func (f *Follower) learn(list []auth.Cutoff, now time.Time) []auth.Cutoff {
 			c.SaidBy = "" // no subscriber is told the other one
 		}
 		if c.ExpiresAt.IsZero() || c.ExpiresAt.After(now) {
-			f.set.Add(Wire(c), now)
+			f.set.Add(Wire(c), asked)
 			live = append(live, c)
 		}
 	}

@@ -145,8 +145,8 @@ func (s *Subscription) next(dst []byte) ([]byte, voucher, <-chan struct{}, error
 		return dst, voucher{}, f.changed, nil
 	}
 	s.ready, s.snapshot, s.left, s.beats = true, false, false, f.beats
-	v.now = s.f.c.Clock()
-	v.age = f.ageLocked(v.now)
+	v.now = s.f.Now()
+	v.age = f.ageLocked(s.f.c.Clock())
 	return dst, v, f.changed, nil
 }
 
@@ -181,8 +181,7 @@ func (f *Follower) Page(after string, limit int, who Subscriber) cutoff.Page {
 		at = carried
 	}
 	next := max(at, d.last)
-	now := f.c.Clock()
-	age := d.ageLocked(now)
+	age := d.ageLocked(f.c.Clock())
 	page := cutoff.Page{Cutoffs: []cutoff.Cutoff{}, App: who.Pinned, Apps: who.Apps}
 	limit = max(limit, 1)
 	rest := d.after(at)
@@ -198,7 +197,7 @@ func (f *Follower) Page(after string, limit int, who Subscriber) cutoff.Page {
 		}
 		page.Cutoffs = append(page.Cutoffs, e.wire)
 	}
-	beat := cutoff.NewHeartbeat(age, now, f.c.MaxStaleness)
+	beat := cutoff.NewHeartbeat(age, f.Now(), f.c.MaxStaleness)
 	page.Next = eventID(d.timeline, next)
 	page.AgeMS, page.Now, page.MaxStalenessMS = beat.AgeMS, beat.Now, beat.MaxStalenessMS
 	return page

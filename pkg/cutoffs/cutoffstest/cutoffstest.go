@@ -21,7 +21,7 @@ var _ cutoffs.Store = (*Store)(nil)
 
 // Store is the database. Make one with [New]; it is safe for concurrent use.
 type Store struct {
-	// Clock is the database's clock; a nil one stands at zero.
+	// Clock is the database's clock. Default time.Now.
 	Clock func() time.Time
 
 	mu         sync.Mutex
@@ -40,7 +40,7 @@ type Store struct {
 
 // New returns an empty database.
 func New() *Store {
-	s := &Store{deployment: uuid.New(), wakes: map[*func()]struct{}{}, lost: make(chan struct{})}
+	s := &Store{Clock: time.Now, deployment: uuid.New(), wakes: map[*func()]struct{}{}, lost: make(chan struct{})}
 	s.begin()
 	return s
 }
@@ -168,10 +168,7 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	s.mu.Lock()
 	s.questions++
 	stalled, err := s.stalled, s.err
-	b := cutoffs.Batch{Timeline: s.timeline, Deployment: s.deployment, Last: s.last}
-	if s.Clock != nil {
-		b.Now = s.Clock()
-	}
+	b := cutoffs.Batch{Timeline: s.timeline, Deployment: s.deployment, Now: s.Clock(), Last: s.last}
 	for _, c := range s.rows {
 		if c.ID > after && len(b.Cutoffs) < limit {
 			b.Cutoffs = append(b.Cutoffs, c)
