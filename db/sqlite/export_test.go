@@ -12,3 +12,6 @@ func Newest() (int64, error) { return newest() }
 func Connections(s *Store) map[string]*sql.DB {
 	return map[string]*sql.DB{"writer": s.w, "readers": s.r}
 }
+
+// CloseNote lets nothing more be noted.
+func CloseNote(s *Store) error { return s.noted.close() }

@@ -1,0 +1,315 @@
+package sqlite_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/sqlite"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// place is a file from which one process at a time serves.
+type place struct {
+	t    *testing.T
+	path string
+	*sqlite.Store
+}
+
+// newPlace returns one that was served from and vouched for.
+func newPlace(t *testing.T) *place {
+	t.Helper()
+	p := &place{t: t, path: filepath.Join(t.TempDir(), "yufu.db")}
+	p.start()
+	addApp(t, p.Store)
+	p.vouch()
+	return p
+}
+
+func (p *place) must(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *place) start() {
+	p.t.Helper()
+	p.Store = migratedStore(p.t, p.path)
+	p.must(p.Claim(p.t.Context()))
+}
+
+func (p *place) stop() {
+	p.t.Helper()
+	p.must(p.Close())
+}
+
+func (p *place) restart() {
+	p.t.Helper()
+	p.stop()
+	p.start()
+}
+
+func (p *place) vouch() {
+	p.t.Helper()
+	p.must(p.Vouch(p.t.Context()))
+	p.want(true)
+}
+
+func (p *place) want(vouched bool) {
+	p.t.Helper()
+	if got, err := p.Vouched(p.t.Context()); err != nil || got != vouched {
+		p.t.Errorf("Vouched() = %t, %v; want %t", got, err, vouched)
+	}
+}
+
+// revoke writes a cutoff.
+func (p *place) revoke() {
+	p.t.Helper()
+	_, err := p.Revoke(p.t.Context(), session.RevokeParams{
+		Target: session.Target{All: true}, Now: now, Event: auth.AuditEvent{At: now, Action: auth.AuditRevoked, Actor: auth.ActorCLI},
+	})
+	p.must(err)
+}
+
+// follow reads all cutoffs, as a follower does before a revocation is answered.
+func (p *place) follow() {
+	p.t.Helper()
+	_, err := p.Cutoffs(p.t.Context(), 0, 100)
+	p.must(err)
+}
+
+// backUp returns a copy of the file as it is.
+func (p *place) backUp() string {
+	p.t.Helper()
+	path := filepath.Join(p.t.TempDir(), "copy.db")
+	p.exec(`vacuum into ?`, path)
+	return path
+}
+
+// exec runs a statement around the store.
+func (p *place) exec(query string, args ...any) {
+	p.t.Helper()
+	db := openRaw(p.t, p.path)
+	_, err := db.ExecContext(p.t.Context(), query, args...)
+	p.must(errors.Join(err, db.Close()))
+}
+
+// restore starts again with a copy in the file's place.
+func (p *place) restore(backup string) {
+	p.t.Helper()
+	p.stop()
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Remove(p.path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			p.t.Fatal(err)
+		}
+	}
+	p.copyFile(p.path, backup)
+	p.start()
+}
+
+func (p *place) copyFile(to, from string) {
+	p.t.Helper()
+	b, err := os.ReadFile(from)
+	p.must(err)
+	p.must(os.WriteFile(to, b, 0o600))
+}
+
+// raiseEpochs does what a command does beside the process or without it.
+func (p *place) raiseEpochs() {
+	p.t.Helper()
+	s := openStore(p.t, p.path)
+	_, err := s.RaiseEpochs(p.t.Context(), auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now)
+	p.must(errors.Join(err, s.Close()))
+}
+
+func TestVouched(t *testing.T) {
+	t.Parallel()
+	for name, run := range map[string]func(p *place){
+		"a restart is no other history": func(p *place) {
+			p.restart()
+			p.want(true)
+			p.revoke()
+			p.follow()
+			p.restart()
+			p.want(true)
+		},
+		"a cutoff that nobody followed does no harm": func(p *place) {
+			p.revoke()
+			p.restart()
+			p.want(true)
+		},
+		"a copy from before a cutoff that was followed is older": func(p *place) {
+			backup := p.backUp()
+			p.revoke()
+			p.follow()
+			p.restore(backup)
+			p.want(false)
+			p.restart()
+			p.want(false)
+		},
+		"an older copy stays one, however many cutoffs are written to it": func(p *place) {
+			backup := p.backUp()
+			p.revoke()
+			p.follow()
+			p.restore(backup)
+			p.want(false)
+			for range 3 {
+				p.revoke()
+				p.follow()
+				p.want(false)
+			}
+			p.restart()
+			p.want(false)
+		},
+		"a copy from before the first vouch is older": func(p *place) {
+			p.exec(`update deployment set history = null`)
+			backup := p.backUp()
+			p.vouch()
+			p.revoke()
+			p.follow()
+			p.restore(backup)
+			p.want(false)
+			p.revoke()
+			p.want(false)
+		},
+		"a copy with every cutoff that was followed lost none": func(p *place) {
+			p.revoke()
+			p.follow()
+			p.restore(p.backUp())
+			p.want(true)
+		},
+		"the right file put back is the right one": func(p *place) {
+			backup := p.backUp()
+			p.revoke()
+			p.follow()
+			right := p.backUp()
+			p.restore(backup)
+			p.want(false)
+			p.restore(right)
+			p.want(true)
+		},
+		"raising the epochs beside a process that waits makes the loss good": func(p *place) {
+			backup := p.backUp()
+			for range 3 {
+				p.revoke()
+			}
+			p.follow()
+			p.restore(backup)
+			p.want(false)
+			p.raiseEpochs()
+			p.want(true)
+			p.vouch()
+			p.restart()
+			p.want(true)
+			// The older copy is none the better for it.
+			p.restore(backup)
+			p.want(false)
+		},
+		"raising the epochs while nothing runs makes the loss good": func(p *place) {
+			backup := p.backUp()
+			p.revoke()
+			p.follow()
+			p.restore(backup)
+			p.stop()
+			p.raiseEpochs()
+			p.raiseEpochs()
+			p.start()
+			p.want(true)
+			p.restart()
+			p.want(true)
+			p.vouch()
+		},
+		"a file in another place needs its note": func(p *place) {
+			moved := &place{t: p.t, path: filepath.Join(p.t.TempDir(), "moved.db")}
+			moved.copyFile(moved.path, p.backUp())
+			moved.start()
+			moved.want(false)
+			moved.stop()
+			moved.copyFile(moved.path+"-noted", p.path+"-noted")
+			moved.start()
+			moved.want(true)
+		},
+		"without a note that can be read nothing is vouched for": func(p *place) {
+			for name, note := range map[string]string{
+				"nothing": "", "part of one": "ABCDEFGHIJ", "zeroes": string(make([]byte, 48)), "something else": "SQLite format 3\x00 and so on, and on and on and on",
+			} {
+				p.stop()
+				p.must(os.WriteFile(p.path+"-noted", []byte(note), 0o600))
+				p.start()
+				p.want(false)
+				if p.t.Failed() {
+					p.t.Fatalf("with %s", name)
+				}
+				p.vouch()
+				p.restart()
+				p.want(true)
+			}
+		},
+		"an end of the process while it vouches for a restored file does no harm": func(p *place) {
+			p.raiseEpochs()
+			backup := p.backUp()
+			p.vouch()
+			p.restore(backup)
+			p.want(true)
+			p.vouch()
+			p.restart()
+			p.want(true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run(newPlace(t))
+		})
+	}
+}
+
+// A file that an earlier version served from has a lock beside it, and no note.
+func TestAFileThatNobodyVouchedForIsVouchedFor(t *testing.T) {
+	t.Parallel()
+	p := &place{t: t, path: filepath.Join(t.TempDir(), "yufu.db")}
+	p.must(os.WriteFile(p.path+"-lock", nil, 0o600))
+	p.start()
+	addApp(t, p.Store)
+	p.revoke()
+	p.follow()
+	p.restart() // as by a kill before it vouched
+	p.want(true)
+	p.vouch()
+	p.restart()
+	p.want(true)
+	for _, suffix := range []string{"-lock", "-noted"} {
+		if info, err := os.Stat(p.path + suffix); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v; want a file for its owner only", suffix, info, err)
+		}
+	}
+}
+
+func TestOnlyTheClaimKnowsWhatWasVouchedFor(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	other := openStore(t, p.path)
+	if got, err := other.Vouched(t.Context()); got || auth.CodeOf(err) != auth.Internal {
+		t.Errorf("Vouched() = %t, %v; want a defect", got, err)
+	}
+	if err := other.Vouch(t.Context()); auth.CodeOf(err) != auth.Internal {
+		t.Errorf("Vouch() error = %v, want a defect", err)
+	}
+	p.want(true)
+}
+
+func TestWhatCannotBeNotedIsNotTold(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	p.revoke()
+	p.must(sqlite.CloseNote(p.Store))
+	if _, err := p.Cutoffs(t.Context(), 0, 10); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("Cutoffs() error = %v, want %v", err, auth.StorageUnavailable)
+	}
+	if err := p.Vouch(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("Vouch() error = %v, want %v", err, auth.StorageUnavailable)
+	}
+}
