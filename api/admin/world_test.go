@@ -98,7 +98,7 @@ func newWorld(t testing.TB, open func(testing.TB) store) *world {
 		t.Fatal(err)
 	}
 	w.facts = facts
-	keys := servicekey.NewAuthenticator(s, 0, w.Clock.Now)
+	keys := servicekey.NewAuthenticator(s, 0, w.Clock.Now, w.Clock.Now)
 	t.Cleanup(keys.Close)
 	keeper, err := keyring.NewKeeper(keyring.KeeperConfig{
 		Ring: w.Keys, Policy: keyring.DefaultPolicy, Clock: w.Clock.Now,

@@ -47,6 +47,8 @@ const (
 type Feed interface {
 	Subscribe(lastEventID string, who cutoffs.Subscriber) *cutoffs.Subscription
 	Page(after string, limit int, who cutoffs.Subscriber) cutoff.Page
+	// Now returns the time by the database's clock, by which service keys expire.
+	Now() time.Time
 }
 
 // Authorize returns the service key of a request, with its pin decided, if it may
@@ -112,7 +114,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Sub
 	defer check.Stop()
 	var expired <-chan time.Time
 	if !expires.IsZero() {
-		timer := time.NewTimer(time.Until(expires))
+		timer := time.NewTimer(expires.Sub(h.feed.Now()))
 		defer timer.Stop()
 		expired = timer.C
 	}

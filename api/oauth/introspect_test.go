@@ -98,7 +98,7 @@ func newInspector(t *testing.T, exposes ...string) *inspector {
 	i.world = newWorldWith(t, func(w *world, store *sqlite.Store, r chi.Router) {
 		i.keys, i.Accounts = store, store
 		// Without staleness for the keys themselves, the clock may run ahead.
-		keys := servicekey.NewAuthenticator(store, 0, time.Now)
+		keys := servicekey.NewAuthenticator(store, 0, time.Now, time.Now)
 		h := oauth.NewIntrospection(web.NewGuard(keys), w.memoryVerifier(t), i.database, i.database, i.database)
 		t.Cleanup(func() { h.Close(); keys.Close() })
 		h.Mount(r)

@@ -52,7 +52,7 @@ func TestIntrospectionAsksNoDatabase(t *testing.T) {
 	if err := store.AddServiceKey(t.Context(), k, f.Event(auth.AuditServiceKeyAdded)); err != nil {
 		t.Fatal(err)
 	}
-	keys := servicekey.NewAuthenticator(store, 0, f.Clock.Now) // whose second does not pass
+	keys := servicekey.NewAuthenticator(store, 0, f.Clock.Now, f.Clock.Now) // whose second does not pass
 	t.Cleanup(keys.Close)
 	h := oauth.NewIntrospection(web.NewGuard(keys), verifier, &database{}, store, nil)
 	t.Cleanup(h.Close)

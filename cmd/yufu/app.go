@@ -81,10 +81,13 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	now := now()
+	event, err := cliEvent(ctx, s, auth.AuditAppAdded, c.AppID, "")
+	if err != nil {
+		return err
+	}
 	err = s.AddApp(ctx, auth.App{
-		ID: c.AppID, Platform: c.Platform, SealedSecret: sealed, Audiences: c.Audience, SigningAlg: c.SigningAlg, CreatedAt: now, UpdatedAt: now,
-	}, cliEvent(auth.AuditAppAdded, c.AppID, ""))
+		ID: c.AppID, Platform: c.Platform, SealedSecret: sealed, Audiences: c.Audience, SigningAlg: c.SigningAlg, CreatedAt: event.At, UpdatedAt: event.At,
+	}, event)
 	switch {
 	case errors.Is(err, auth.InvalidRequest):
 		return fmt.Errorf("%s is registered already; change it with: yufu app update %s --secret-file FILE", c.AppID, c.AppID)
@@ -181,7 +184,11 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	change.SigningAlg = c.SigningAlg
-	if _, err := s.UpdateApp(ctx, c.AppID, change, cliEvent(auth.AuditAppUpdated, c.AppID, "")); err != nil {
+	event, err := cliEvent(ctx, s, auth.AuditAppUpdated, c.AppID, "")
+	if err != nil {
+		return err
+	}
+	if _, err := s.UpdateApp(ctx, c.AppID, change, event); err != nil {
 		return appError(err, c.AppID)
 	}
 	fmt.Fprintf(std.out, "Updated %s.\n", c.AppID)
@@ -226,7 +233,11 @@ func (f appFlags) toggle(ctx context.Context, std streams, appID, reason string,
 		return err
 	}
 	defer s.Close()
-	if _, err := change(s, ctx, appID, cliEvent(action, appID, reason)); err != nil {
+	event, err := cliEvent(ctx, s, action, appID, reason)
+	if err != nil {
+		return err
+	}
+	if _, err := change(s, ctx, appID, event); err != nil {
 		return appError(err, appID)
 	}
 	fmt.Fprintf(std.out, done, appID)
@@ -324,9 +335,16 @@ func appError(err error, appID string) error {
 	return err
 }
 
-func cliEvent(action auth.AuditAction, appID, reason string) auth.AuditEvent {
-	return auth.AuditEvent{At: now(), Action: action, Actor: auth.ActorCLI, AppID: appID, Reason: reason}
+// cliEvent returns the audit event of a command that happens now.
+func cliEvent(ctx context.Context, s store, action auth.AuditAction, appID, reason string) (auth.AuditEvent, error) {
+	at, err := storedNow(ctx, s)
+	return auth.AuditEvent{At: at, Action: action, Actor: auth.ActorCLI, AppID: appID, Reason: reason}, err
 }
 
-// now returns the time as stores keep it.
-func now() time.Time { return session.StoredTime(time.Now()) }
+// storedNow returns the time as stores keep it, by the database's clock. If this
+// machine's is off, what is written by it may have expired already, a revocation for
+// example.
+func storedNow(ctx context.Context, s store) (time.Time, error) {
+	at, err := s.Now(ctx)
+	return session.StoredTime(at), err
+}

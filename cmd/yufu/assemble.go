@@ -69,6 +69,12 @@ type parts struct {
 	reread func() (*seal.Ring, error)
 	// applied is called after a commit that ended sessions, before the answer.
 	applied func(ctx context.Context)
+	// follower tells the time by the database's clock, which is that of all that the
+	// store keeps. What measures time on this machine has time.Now: only that has a
+	// monotonic reading.
+	follower *cutoffs.Follower
+	// fit says why this replica must not grant anything now, or returns nil.
+	fit func() error
 	// webhooks ask the apps' own back ends.
 	webhooks *webhook.Client
 	// guard, if there is one, stands before both listeners.
@@ -80,13 +86,7 @@ type parts struct {
 // serve assembles the service and runs it until ctx is done.
 func serve(ctx context.Context, p parts) error {
 	metrics := telemetry.NewMetrics(buildVersion())
-	measureKeys(metrics, p.keys)
 	measurePool(metrics, p.store)
-	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL, Tokens: p.store, Sealer: p.sealer})
-	if err != nil {
-		return wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
-	}
-	defer weChat.CloseIdleConnections()
 	var keeper *keyring.Keeper // woken by the follower, which runs later
 	follower, err := cutoffs.Open(ctx, cutoffs.Config{
 		Store: p.store, MaxStaleness: p.lifetimes.MaxStaleness, Clock: time.Now, Log: p.log,
@@ -95,6 +95,14 @@ func serve(ctx context.Context, p parts) error {
 	if err != nil {
 		return err
 	}
+	p.follower, p.fit = follower, follower.Check
+	measureKeys(metrics, p.keys, follower.Now)
+	measureClock(metrics, follower)
+	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL, Tokens: p.store, Sealer: p.sealer, Clock: follower.Now})
+	if err != nil {
+		return wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
+	}
+	defer weChat.CloseIdleConnections()
 	if s, ok := p.store.(*postgres.Store); ok {
 		if without := s.HistoryWithout(); len(without) > 0 {
 			p.log.Warn("PostgreSQL does not let this role read all that names the history of revocations, so the name does without", "without", strings.Join(without, ", "))
@@ -108,14 +116,14 @@ func serve(ctx context.Context, p parts) error {
 		}
 	}
 	keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
-		Ring: p.keys, Policy: p.rotation, Clock: time.Now, DatabaseClock: p.store.Now, Applied: p.applied, Log: p.log,
+		Ring: p.keys, Policy: p.rotation, Clock: follower.Now, DatabaseClock: p.store.Now, Applied: p.applied, Log: p.log,
 	})
 	if err != nil {
 		return wrongUsage(err)
 	}
 	measureKeeper(metrics, keeper)
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
-	verifier, err := newVerifier(p, follower)
+	verifier, err := newVerifier(p)
 	if err != nil {
 		return err
 	}
@@ -133,16 +141,16 @@ func serve(ctx context.Context, p parts) error {
 		func() float64 { return float64(bindings.SlowedFacts()) })
 	limits := oauth.NewExchangeLimits(p.limits.ExchangeFailureLimit, p.limits.ExchangeSuccessLimit, time.Now)
 	defer limits.Close()
-	serviceKeys := servicekey.NewAuthenticator(p.store, p.lifetimes.MaxStaleness, time.Now)
+	serviceKeys := servicekey.NewAuthenticator(p.store, p.lifetimes.MaxStaleness, time.Now, follower.Now)
 	defer serviceKeys.Close()
 	keyGuard := web.NewGuard(serviceKeys)
-	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper, follower)
+	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper)
 	feed := gate.New(follower, func(r *http.Request) (servicekey.Key, error) {
 		key, err := keyGuard.Authorize(r)
 		if err != nil {
 			return key, err
 		}
-		return servicekey.FollowFeed(r.Context(), p.store, key, now())
+		return servicekey.FollowFeed(r.Context(), p.store, key, session.StoredTime(follower.Now()))
 	})
 	validation, err := newValidation(ctx, p, verifier, follower.MaxStaleness(), keyGuard, bindings)
 	if err != nil {
@@ -150,9 +158,12 @@ func serve(ctx context.Context, p parts) error {
 	}
 	defer validation.close()
 	var member *replicas.Member // which asks the checker
-	checker := health.New(p.store, time.Now, func() string {
+	checker := health.New(p.store, func() string {
 		if err := keeper.Unusable(); err != nil {
 			return "the keys in the database cannot be used: " + telemetry.Redact(err.Error())
+		}
+		if err := p.fit(); err != nil {
+			return telemetry.Redact(causeOf(err).Error())
 		}
 		return member.Conflict()
 	})
@@ -175,6 +186,7 @@ func serve(ctx context.Context, p parts) error {
 	owned.Go(func() { keeper.Run(background) })
 	owned.Go(func() { validation.run(background) })
 	owned.Go(func() { member.Run(background, replicas.Pause) })
+	// It asks the database besides, and goes by the earlier clock.
 	owned.Go(func() { janitor.Run(background, p.store, p.log, time.Now, janitor.Pause) })
 	defer owned.Wait()
 	defer stop()
@@ -222,15 +234,24 @@ func serve(ctx context.Context, p parts) error {
 func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (*keyring.Ring, error) {
 	// The database's time: keys that begin to sign in the future, because this
 	// clock is ahead, would be in the way of their successors.
-	at, err := s.Now(ctx)
+	at, err := storedNow(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := keyring.Open(ctx, s, sealer, session.StoredTime(at))
+	keys, err := keyring.Open(ctx, s, sealer, at)
 	if errors.Is(err, seal.ErrOpen) {
 		return nil, fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)
 	}
 	return keys, err
+}
+
+// causeOf returns what is behind the code of an error.
+func causeOf(err error) error {
+	var e *auth.Error
+	if errors.As(err, &e) && e.Err != nil {
+		return e.Err
+	}
+	return err
 }
 
 func newSessions(p parts, verifier *token.Verifier, minter *token.Minter, platforms map[string]platform.Provider) (*session.Service, error) {
@@ -243,8 +264,10 @@ func newSessions(p parts, verifier *token.Verifier, minter *token.Minter, platfo
 		Codec:       token.NewRefreshCodec(p.keys),
 		Lifetimes:   p.lifetimes.lifetimes(),
 		MaxSessions: p.limits.SessionLimit,
-		Clock:       time.Now,
+		Clock:       p.follower.Now,
 		Applied:     p.applied,
+		Fit:         p.fit,
+		Moved:       p.follower.MovedWithin,
 	})
 }
 
@@ -257,12 +280,13 @@ func newBindings(p parts, sessions *session.Service, minter *token.Minter, platf
 		Sealer:    p.sealer,
 		Platforms: platforms,
 		Webhook:   webhooks{p.webhooks},
-		Clock:     time.Now,
+		Clock:     p.follower.Now,
 		Applied:   p.applied,
+		Fit:       p.fit,
 	})
 }
 
-func newAdminAPI(p parts, guard *web.Guard, revoker *session.Revoker, keeper *keyring.Keeper, follower *cutoffs.Follower) *admin.API {
+func newAdminAPI(p parts, guard *web.Guard, revoker *session.Revoker, keeper *keyring.Keeper) *admin.API {
 	return admin.New(admin.Config{
 		Guard:        guard,
 		Revoker:      revoker,
@@ -271,7 +295,7 @@ func newAdminAPI(p parts, guard *web.Guard, revoker *session.Revoker, keeper *ke
 		SigningKeys:  keeper,
 		MaxStaleness: p.lifetimes.MaxStaleness,
 		Persons: binding.NewAdmin(binding.AdminConfig{
-			Store: p.store, Apps: p.store, Facts: p.facts, Sealer: p.sealer, Clock: time.Now, Applied: p.applied,
+			Store: p.store, Apps: p.store, Facts: p.facts, Sealer: p.sealer, Clock: p.follower.Now, Applied: p.applied,
 		}),
 		Sessions: p.store,
 		MintTicket: func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error) {
@@ -282,8 +306,8 @@ func newAdminAPI(p parts, guard *web.Guard, revoker *session.Revoker, keeper *ke
 			return err
 		},
 		CheckWebhookURL: p.webhooks.CheckURL,
-		CutoffID:        follower.EventID,
-		Clock:           time.Now,
+		CutoffID:        p.follower.EventID,
+		Clock:           p.follower.Now,
 	})
 }
 
@@ -294,7 +318,7 @@ func newRevoker(p parts, verifier *token.Verifier) *session.Revoker {
 		Codec:          token.NewRefreshCodec(p.keys),
 		MaxStaleness:   p.lifetimes.MaxStaleness,
 		AccessTokenTTL: p.lifetimes.AccessTokenTTL,
-		Clock:          time.Now,
+		Clock:          p.follower.Now,
 		Applied:        p.applied,
 	})
 }

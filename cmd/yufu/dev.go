@@ -135,13 +135,17 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if p.facts, err = openFacts(ctx, p.store, sealer, dir.Path("master.key")); err != nil {
 		return err
 	}
-	if err := ensureApp(ctx, p.store, sealer, app, secret); err != nil {
+	at, err := storedNow(ctx, p.store)
+	if err != nil {
 		return err
 	}
-	if err := ensureFixtures(ctx, p.store, sealer, p.facts, app, webhookURL); err != nil {
+	if err := ensureApp(ctx, p.store, sealer, app, secret, at); err != nil {
 		return err
 	}
-	if err := ensureAdminKey(ctx, p.store, dir); err != nil {
+	if err := ensureFixtures(ctx, p.store, sealer, p.facts, app, webhookURL, at); err != nil {
+		return err
+	}
+	if err := ensureAdminKey(ctx, p.store, dir, at); err != nil {
 		return err
 	}
 	if err := t.print(std.out); err != nil {
@@ -151,18 +155,17 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 }
 
 // ensureApp registers the app, or gives it the secret if it is there already.
-func ensureApp(ctx context.Context, s store, sealer *seal.Ring, appID string, secret []byte) error {
+func ensureApp(ctx context.Context, s store, sealer *seal.Ring, appID string, secret []byte, at time.Time) error {
 	sealed, err := sealer.Seal(secret, session.AppSecretAAD(appID))
 	if err != nil {
 		return err
 	}
-	now := now()
-	event := auth.AuditEvent{At: now, Actor: auth.ActorService, AppID: appID, Reason: "yufu dev"}
+	event := auth.AuditEvent{At: at, Actor: auth.ActorService, AppID: appID, Reason: "yufu dev"}
 	_, err = s.App(ctx, appID)
 	switch {
 	case errors.Is(err, auth.AppUnknown):
 		event.Action = auth.AuditAppAdded
-		return s.AddApp(ctx, auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedSecret: sealed, CreatedAt: now, UpdatedAt: now}, event)
+		return s.AddApp(ctx, auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedSecret: sealed, CreatedAt: at, UpdatedAt: at}, event)
 	case err != nil:
 		return err
 	}
@@ -176,8 +179,8 @@ const adminKeyFile = "admin.key"
 
 // ensureAdminKey has a good admin key in the folder: the one that is there, or a
 // new one, if it is missing or the database does not take it (any more).
-func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir) error {
-	good, err := isAdminKey(ctx, s, dir)
+func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time) error {
+	good, err := isAdminKey(ctx, s, dir, at)
 	if err != nil || good {
 		return err
 	}
@@ -187,7 +190,7 @@ func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir) error {
 	if err != nil {
 		return err
 	}
-	_, p, err := servicekey.Create(ctx, s, s, draft, auth.AuditEvent{At: now(), Actor: auth.ActorService, Reason: "yufu dev"})
+	_, p, err := servicekey.Create(ctx, s, s, draft, auth.AuditEvent{At: at, Actor: auth.ActorService, Reason: "yufu dev"})
 	if err != nil {
 		return err
 	}
@@ -201,12 +204,12 @@ var devScopes = []string{
 	string(servicekey.ScopeService), string(servicekey.ScopeOpenID), string(servicekey.ScopeDecrypt), string(servicekey.ScopeAdmin),
 }
 
-func isAdminKey(ctx context.Context, s store, dir datadir.Dir) (bool, error) {
+func isAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time) (bool, error) {
 	b, err := os.ReadFile(dir.Path(adminKeyFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, fmt.Errorf("YUFU_DATA_DIR: admin key: %w", err)
 	}
-	keys := servicekey.NewAuthenticator(s, 0, time.Now)
+	keys := servicekey.NewAuthenticator(s, 0, time.Now, func() time.Time { return at })
 	defer keys.Close()
 	k, err := keys.Authenticate(ctx, auth.Secret(strings.TrimSpace(string(b))))
 	if errors.Is(err, auth.ServiceKeyInvalid) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -48,7 +49,7 @@ func devPolicy(webhookURL string) auth.Policy {
 
 // ensureFixtures has the persons in the database, and gives the app a policy
 // unless it has one. The simulated back end's address is kept up to date.
-func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *binding.FactKey, appID, webhookURL string) error {
+func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *binding.FactKey, appID, webhookURL string, at time.Time) error {
 	for _, p := range devPersons {
 		macs, err := facts.MACs(map[string]*string{"employee_no": &p.number, "name": &p.name})
 		if err != nil {
@@ -59,7 +60,7 @@ func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *bind
 			return err
 		}
 		_, err = s.CreatePerson(ctx, binding.Draft{ID: id, ExternalID: p.number, Name: &p.name, Phone: &p.phone, Facts: macs},
-			auth.AuditEvent{At: now(), Action: auth.AuditPersonCreated, Actor: auth.ActorService, Reason: "yufu dev"})
+			auth.AuditEvent{At: at, Action: auth.AuditPersonCreated, Actor: auth.ActorService, Reason: "yufu dev"})
 		if err != nil && !errors.Is(err, auth.PersonConflict) {
 			return err
 		}
@@ -82,7 +83,7 @@ func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *bind
 		return err
 	}
 	_, err = s.UpdateApp(ctx, appID, auth.AppChange{Policy: &policy, SealedWebhookSecret: sealed},
-		auth.AuditEvent{At: now(), Action: auth.AuditAppUpdated, Actor: auth.ActorService, Reason: "yufu dev"})
+		auth.AuditEvent{At: at, Action: auth.AuditAppUpdated, Actor: auth.ActorService, Reason: "yufu dev"})
 	return err
 }
 
@@ -123,7 +124,11 @@ func withBusiness(simulator http.Handler) http.Handler {
 
 // openFacts opens the key of the facts, and makes it on the first start.
 func openFacts(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (*binding.FactKey, error) {
-	facts, err := binding.OpenFactKey(ctx, s, sealer, now())
+	at, err := storedNow(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := binding.OpenFactKey(ctx, s, sealer, at)
 	if errors.Is(err, seal.ErrOpen) {
 		return nil, fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)
 	}

@@ -172,7 +172,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer s.Close()
 	promoted, err := keeper.Rotate(ctx, keyring.RotateRequest{
-		Use: keyring.Use(c.Use), Alg: c.Alg, Now: c.Now, By: cliEvent("", "", c.Reason),
+		Use: keyring.Use(c.Use), Alg: c.Alg, Now: c.Now, By: auth.AuditEvent{Actor: auth.ActorCLI, Reason: c.Reason},
 	})
 	switch {
 	case errors.Is(err, auth.InvalidRequest):
@@ -213,7 +213,7 @@ func (c *keysRetireCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	out, err := keeper.Retire(ctx, keyring.RetireRequest{KID: c.KID, Compromised: c.Now, By: cliEvent("", "", c.Reason)})
+	out, err := keeper.Retire(ctx, keyring.RetireRequest{KID: c.KID, Compromised: c.Now, By: auth.AuditEvent{Actor: auth.ActorCLI, Reason: c.Reason}})
 	switch {
 	case errors.Is(err, auth.NotFound):
 		return errors.New("there is no key with this id; yufu keys list shows those there are")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
@@ -42,17 +43,23 @@ func (o observed) ExchangePhoneCode(ctx context.Context, app platform.Credential
 	return number, err
 }
 
-// measureKeys publishes how old the keys that sign are.
-func measureKeys(m *telemetry.Metrics, keys *keyring.Ring) {
+// measureKeys publishes how old the keys that sign are. Now is the database's clock.
+func measureKeys(m *telemetry.Metrics, keys *keyring.Ring, now func() time.Time) {
 	gauge := func(use keyring.Use, alg string) {
 		m.Gauge("yufu_current_key_age_seconds", "Time since the key that signs now was first used, by use (access, refresh) and algorithm; 0 where there is none.",
 			map[string]string{"use": string(use), "alg": alg},
-			func() float64 { return keys.CurrentAge(use, alg, time.Now()).Seconds() })
+			func() float64 { return keys.CurrentAge(use, alg, now()).Seconds() })
 	}
 	for _, alg := range auth.SigningAlgs() {
 		gauge(keyring.UseAccess, alg)
 	}
 	gauge(keyring.UseRefresh, keyring.AlgMAC)
+}
+
+// measureClock publishes how far this machine's clock is off.
+func measureClock(m *telemetry.Metrics, follower *cutoffs.Follower) {
+	m.Gauge("yufu_clock_offset_seconds", "How far this machine's clock is ahead of the database's; negative when it is behind. Beyond 2 either way, this replica grants nothing.", nil,
+		func() float64 { return follower.ClockAhead().Seconds() })
 }
 
 // measureKeeper publishes whether this replica can use the keys in the database.

@@ -29,7 +29,7 @@ func routers(log *slog.Logger) map[apitest.Listener]http.Handler {
 	return map[apitest.Listener]http.Handler{
 		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil, 5*time.Minute), binding.New(nil, nil), gate.New(nil, nil),
 			validation{introspection: oauth.NewIntrospection(nil, nil, new(app.Directory), nil, nil), forwardAuth: gate.NewForwardAuth(nil, nil, "")}),
-		apitest.Admin: adminRouter(log, health.New(brokenDatabase{}, time.Now, func() string { return "" }), m, nil, admin.New(admin.Config{})),
+		apitest.Admin: adminRouter(log, health.New(brokenDatabase{}, func() string { return "" }), m, nil, admin.New(admin.Config{})),
 	}
 }
 

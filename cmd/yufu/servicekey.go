@@ -41,11 +41,6 @@ func (c *serviceKeyCreateCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return wrongUsage(descriptionOf(err))
 	}
-	if c.Expires != 0 {
-		if draft, err = draft.ExpireIn(c.Expires, now()); err != nil {
-			return wrongUsage(fmt.Errorf("--expires: %w", descriptionOf(err)))
-		}
-	}
 	if err := checkReason(c.Reason); err != nil {
 		return wrongUsage(err)
 	}
@@ -54,7 +49,16 @@ func (c *serviceKeyCreateCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	k, p, err := servicekey.Create(ctx, s, s, draft, cliEvent("", "", c.Reason))
+	event, err := cliEvent(ctx, s, "", "", c.Reason)
+	if err != nil {
+		return err
+	}
+	if c.Expires != 0 {
+		if draft, err = draft.ExpireIn(c.Expires, event.At); err != nil {
+			return wrongUsage(fmt.Errorf("--expires: %w", descriptionOf(err)))
+		}
+	}
+	k, p, err := servicekey.Create(ctx, s, s, draft, event)
 	if err != nil {
 		return descriptionOf(err)
 	}
@@ -78,6 +82,10 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	now, err := storedNow(ctx, s)
+	if err != nil {
+		return err
+	}
 	moment := func(t time.Time, never string) string {
 		if t.IsZero() {
 			return never
@@ -92,7 +100,7 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 		switch {
 		case !k.RevokedAt.IsZero():
 			status = "revoked"
-		case k.Expired(now()):
+		case k.Expired(now):
 			status = "expired"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, status, servicekey.ScopeText(k.Scopes),
@@ -127,7 +135,11 @@ func (c *serviceKeyPinCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	k, err := servicekey.Pin(ctx, s, s, c.ID, c.App, cliEvent("", "", c.Reason))
+	event, err := cliEvent(ctx, s, "", "", c.Reason)
+	if err != nil {
+		return err
+	}
+	k, err := servicekey.Pin(ctx, s, s, c.ID, c.App, event)
 	switch {
 	case errors.Is(err, auth.NotFound):
 		return errNoServiceKey
@@ -166,7 +178,11 @@ func (c *serviceKeyRevokeCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	done, err := servicekey.Revoke(ctx, s, c.ID, c.Descendants, cliEvent("", "", c.Reason))
+	event, err := cliEvent(ctx, s, "", "", c.Reason)
+	if err != nil {
+		return err
+	}
+	done, err := servicekey.Revoke(ctx, s, c.ID, c.Descendants, event)
 	switch {
 	case errors.Is(err, auth.NotFound):
 		return errNoServiceKey

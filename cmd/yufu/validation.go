@@ -9,7 +9,6 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/bearer"
-	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -24,10 +23,11 @@ type validation struct {
 // cutoffs that are not too old also where the session is looked up besides: the
 // row says nothing of a key that leaked, and whoever has that may write what the
 // row wants to see.
-func newVerifier(p parts, follower *cutoffs.Follower) (*token.Verifier, error) {
+func newVerifier(p parts) (*token.Verifier, error) {
 	return token.NewVerifier(bearer.Local{
 		Issuer: p.issuer, Keys: p.keys.VerificationKey,
-		Cutoffs: follower.Set(), Staleness: follower.Age, MaxStaleness: follower.MaxStaleness(),
+		Cutoffs: p.follower.Set(), Staleness: p.follower.Age, MaxStaleness: p.follower.MaxStaleness(),
+		Clock: p.follower.Now,
 	})
 }
 

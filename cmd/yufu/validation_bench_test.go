@@ -183,10 +183,10 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	check(err)
 	_, presented, err := servicekey.Create(ctx, s, s, draft, auth.AuditEvent{At: now(), Action: auth.AuditServiceKeyAdded, Actor: auth.ActorCLI})
 	check(err)
-	serviceKeys := servicekey.NewAuthenticator(s, 0, time.Now)
+	serviceKeys := servicekey.NewAuthenticator(s, 0, time.Now, time.Now)
 	b.Cleanup(serviceKeys.Close)
-	p := parts{log: log, store: s, keys: keys, issuer: "https://auth.example.com"}
-	verifier, err := newVerifier(p, follower)
+	p := parts{log: log, store: s, keys: keys, issuer: "https://auth.example.com", follower: follower}
+	verifier, err := newVerifier(p)
 	check(err)
 	v, err := newValidation(ctx, p, verifier, follower.MaxStaleness(), web.NewGuard(serviceKeys), nil)
 	check(err)

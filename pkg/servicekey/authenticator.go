@@ -44,7 +44,9 @@ var (
 type Authenticator struct {
 	store    Store
 	staleFor time.Duration
-	clock    func() time.Time
+	// clock is this machine's, which tells ages; now is the database's, by which keys
+	// expire.
+	clock, now func() time.Time
 
 	running context.Context // until Close
 	stop    context.CancelFunc
@@ -64,11 +66,13 @@ type Authenticator struct {
 
 // NewAuthenticator returns an authenticator. When the database does not answer,
 // the known keys are good for [StaleFor], or for maxStaleness if that is longer:
-// validation that goes on from memory needs them. The caller closes it.
-func NewAuthenticator(store Store, maxStaleness time.Duration, clock func() time.Time) *Authenticator {
+// validation that goes on from memory needs them. Clock is this machine's, with its
+// monotonic reading; now returns the time by the database's clock. The caller closes
+// it.
+func NewAuthenticator(store Store, maxStaleness time.Duration, clock, now func() time.Time) *Authenticator {
 	running, stop := context.WithCancel(context.Background())
 	return &Authenticator{
-		store: store, staleFor: max(StaleFor, maxStaleness), clock: clock, running: running, stop: stop,
+		store: store, staleFor: max(StaleFor, maxStaleness), clock: clock, now: now, running: running, stop: stop,
 		known: map[string]Key{}, touched: map[string]time.Time{},
 	}
 }
@@ -104,7 +108,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, presented auth.Secret)
 		return Key{}, &auth.Error{Code: auth.ServiceKeyInvalid, Err: errSecret}
 	case !k.RevokedAt.IsZero():
 		return Key{}, &auth.Error{Code: auth.ServiceKeyInvalid, Err: errRevoked}
-	case k.Expired(a.clock()):
+	case k.Expired(a.now()):
 		return Key{}, &auth.Error{Code: auth.ServiceKeyInvalid, Err: errExpired}
 	}
 	a.touch(k)
@@ -217,7 +221,7 @@ func (a *Authenticator) readAll(began time.Time, done chan<- struct{}) {
 // touch has the last use of a key written, in the background and at most once a
 // minute. It is a help for people who tidy up, so a failure is none.
 func (a *Authenticator) touch(k Key) {
-	now := a.clock()
+	now := a.now()
 	if now.Sub(k.LastUsedAt) < touchEvery {
 		return // it was written and read since: the usual case takes no lock
 	}

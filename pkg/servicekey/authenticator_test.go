@@ -112,7 +112,7 @@ func inBubble(t *testing.T, test func(t *testing.T, b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{keys: map[string]servicekey.Key{}}
-		b := &bench{memory: m, t: t, auth: servicekey.NewAuthenticator(m, 0, time.Now)}
+		b := &bench{memory: m, t: t, auth: servicekey.NewAuthenticator(m, 0, time.Now, time.Now)}
 		defer b.auth.Close()
 		test(t, b)
 	})
@@ -315,7 +315,7 @@ func TestDatabaseDown(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			const maxStaleness = 5 * time.Minute
 			m := &memory{keys: map[string]servicekey.Key{}}
-			b := &bench{memory: m, t: t, auth: servicekey.NewAuthenticator(m, maxStaleness, time.Now)}
+			b := &bench{memory: m, t: t, auth: servicekey.NewAuthenticator(m, maxStaleness, time.Now, time.Now)}
 			defer b.auth.Close()
 			_, key := b.add()
 			b.want(key, "")
@@ -336,6 +336,56 @@ func TestDatabaseDown(t *testing.T) {
 			if b.reads+b.lookups > 2 {
 				t.Errorf("%d reads and %d lookups", b.reads, b.lookups)
 			}
+		})
+	})
+}
+
+func TestClocks(t *testing.T) {
+	t.Parallel()
+	open := func(t *testing.T) (b *bench, dbAhead *time.Duration) {
+		m := &memory{keys: map[string]servicekey.Key{}}
+		dbAhead = new(time.Duration)
+		b = &bench{memory: m, t: t, auth: servicekey.NewAuthenticator(m, 0, time.Now, func() time.Time { return time.Now().Add(*dbAhead) })}
+		t.Cleanup(b.auth.Close)
+		return b, dbAhead
+	}
+	t.Run("a key expires by the database's clock, by which its last use is told", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			b, dbAhead := open(t)
+			*dbAhead = -time.Hour
+			id, key := b.add()
+			b.set(func() {
+				k := b.keys[id]
+				k.ExpiresAt = time.Now().Add(-time.Minute)
+				b.keys[id] = k
+			})
+			b.want(key, "")
+			synctest.Wait()
+			if at := b.keys[id].LastUsedAt; !at.Equal(time.Now().Add(*dbAhead)) {
+				t.Errorf("the last use is at %v, want %v", at, time.Now().Add(*dbAhead))
+			}
+			*dbAhead = 0
+			b.want(key, auth.ServiceKeyInvalid)
+		})
+	})
+	t.Run("a revoked key is refused within a second, however the database's clock is set", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			b, dbAhead := open(t)
+			id, key := b.add()
+			b.want(key, "")
+			b.set(func() { b.down = auth.StorageUnavailable })
+			time.Sleep(2 * time.Second)
+			b.want(key, "") // by what is known
+			synctest.Wait()
+			*dbAhead = -time.Hour // another server took over
+			b.set(func() { b.down = nil })
+			b.revoke(id)
+			time.Sleep(servicekey.FreshFor)
+			b.want(key, "") // and a read begins
+			synctest.Wait()
+			b.want(key, auth.ServiceKeyInvalid)
 		})
 	})
 }

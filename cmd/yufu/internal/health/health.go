@@ -1,14 +1,12 @@
 // Package health answers an orchestrator's two questions: is the process
 // alive, and should it get requests.
 //
-// It owns what makes a replica not ready: shutting down, a reason that the
-// program has, a database that does not take writes, a clock that is too far from
-// the database's. It does not own what is done about it.
+// It owns what makes a replica not ready: shutting down, a database that does not
+// take writes, a reason that the program has. It does not own what is done about it.
 package health
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -19,35 +17,26 @@ import (
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
 
-const (
-	// timeout bounds the check behind /readyz.
-	timeout = 2 * time.Second
-	// maxSkew is how far this replica's clock may be off the database's.
-	// Tokens and windows are reckoned by the replica that serves a request, so
-	// replicas have to agree.
-	maxSkew = 2 * time.Second
-)
+// timeout bounds the check behind /readyz.
+const timeout = 2 * time.Second
 
 // Database is what readiness depends on.
 type Database interface {
 	// Ping returns nil when the database takes writes.
 	Ping(ctx context.Context) error
-	// Now returns the database's clock.
-	Now(ctx context.Context) (time.Time, error)
 }
 
 // Checker answers for one replica. It is safe for concurrent use.
 type Checker struct {
 	db       Database
-	clock    func() time.Time
 	own      func() string
 	draining atomic.Bool
 }
 
-// New returns a checker of the database and of the given clock. Own says why this
-// replica should get no requests for reasons of its own, or returns "".
-func New(db Database, clock func() time.Time, own func() string) *Checker {
-	return &Checker{db: db, clock: clock, own: own}
+// New returns a checker of the database. Own says why this replica should get no
+// requests for reasons of its own, or returns "".
+func New(db Database, own func() string) *Checker {
+	return &Checker{db: db, own: own}
 }
 
 // Drain makes the replica not ready for good; load balancers then stop sending
@@ -85,26 +74,8 @@ func (c *Checker) Unready(ctx context.Context) string {
 	if c.draining.Load() {
 		return "shutting down"
 	}
-	if reason := c.own(); reason != "" {
-		return reason
-	}
 	if err := c.db.Ping(ctx); err != nil {
 		return "the database does not take writes: " + telemetry.Redact(err.Error())
 	}
-	asked := c.clock()
-	theirs, err := c.db.Now(ctx)
-	if err != nil {
-		return "the database does not tell its time: " + telemetry.Redact(err.Error())
-	}
-	// The database read its clock at some moment of the round trip.
-	half := c.clock().Sub(asked) / 2
-	off := asked.Add(half).Sub(theirs)
-	if off.Abs()-half > maxSkew {
-		side := "ahead of"
-		if off < 0 {
-			side = "behind"
-		}
-		return fmt.Sprintf("this machine's clock is %s %s the database's; let NTP set both", off.Abs().Round(100*time.Millisecond), side)
-	}
-	return ""
+	return c.own()
 }
