@@ -140,6 +140,7 @@ func (p *pair) sessions() []repeatable {
 		}
 	}
 	logout, rotated, expired, bound, unbound := p.login("logout"), p.login("rotated"), p.login("expired"), p.login("bound"), p.login("unbound")
+	lost, deployment := p.login("lost"), p.deployment()
 	person, other := p.newPerson("bound"), p.newPerson("unbound")
 	_, err := p.store.Bind(p.t.Context(), bindTo(&unbound, other.ID, unbound.Ver))
 	p.must(err)
@@ -170,6 +171,17 @@ func (p *pair) sessions() []repeatable {
 			done: func(ctx context.Context, s *postgres.Store) (bool, error) {
 				_, err := s.Session(ctx, expired.ID)
 				return errors.Is(err, auth.SessionRevoked), nil
+			},
+		},
+		{
+			name: "restore what is remembered",
+			call: func(ctx context.Context) error {
+				_, err := p.store.RestoreCutoffs(ctx, restoreParams(deployment, verOf(lost, 4)))
+				return err
+			},
+			done: func(ctx context.Context, s *postgres.Store) (bool, error) {
+				st, err := s.Session(ctx, lost.ID)
+				return st.Session.Ver == 5, err
 			},
 		},
 		{

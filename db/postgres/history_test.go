@@ -10,6 +10,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -84,11 +85,27 @@ func TestAServerThatRefusesPartsOfTheHistorysNameIsFollowedWithoutThem(t *testin
 			if again, other := timeline(s), timeline(replica); again != first || other != first {
 				t.Errorf("the history is called %s, then %s, and %s by another replica", first, again, other)
 			}
+			// Roles that may read all and roles that may not understand one another.
+			all := openStore(t, dsn)
+			for _, by := range []*postgres.Store{openStore(t, u.String()), all} {
+				if err := by.Vouch(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range []*postgres.Store{s, openStore(t, u.String()), all} {
+					wantVouched(t, s, true)
+				}
+			}
 			// As pg_restore does: the same rows in another file.
 			exec(`create table copied as table cutoffs; truncate cutoffs; insert into cutoffs overriding system value table copied`)
 			if got := timeline(s); got == first {
 				t.Error("a restored table has the same history")
 			}
+			fresh := openStore(t, u.String())
+			wantVouched(t, fresh, false)
+			if _, err := openStore(t, u.String()).RaiseEpochs(t.Context(), event(auth.AuditStoreRolledBack), now); err != nil {
+				t.Fatal(err)
+			}
+			wantVouched(t, fresh, true)
 		})
 	}
 }

@@ -1,0 +1,127 @@
+package postgres_test
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+func wantVouched(t *testing.T, s *postgres.Store, want bool) {
+	t.Helper()
+	if got, err := s.Vouched(t.Context()); err != nil || got != want {
+		t.Errorf("Vouched() = %t, %v; want %t", got, err, want)
+	}
+}
+
+func (b *bed) vouch() {
+	b.t.Helper()
+	if err := b.store.Vouch(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+	wantVouched(b.t, b.store, true)
+}
+
+func TestAServerThatTakesOverIsAnotherHistoryAndARestartIsNot(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	p.vouch()
+	for name, end := range map[string]func() error{"stop": p.primary.Stop, "kill": p.primary.Kill} {
+		p.must(end())
+		p.must(p.primary.Start())
+		if p.store.Ping(t.Context()) != nil {
+			p.must(p.store.Ping(t.Context())) // a connection from before
+		}
+		if got, err := p.store.Vouched(t.Context()); err != nil || !got {
+			t.Errorf("after a %s: Vouched() = %t, %v; want true", name, got, err)
+		}
+	}
+	standby := openStore(t, p.standby.DSN("postgres"))
+	if _, err := standby.Vouched(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("Vouched() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
+	}
+	if err := standby.Vouch(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("Vouch() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
+	}
+	p.must(p.primary.Kill())
+	p.must(p.standby.Promote(t.Context()))
+	wantVouched(t, standby, false)
+	p.must(standby.Vouch(t.Context()))
+	wantVouched(t, standby, true)
+}
+
+func TestADatabaseThatIsRestoredIsAnotherHistory(t *testing.T) {
+	t.Parallel()
+	for name, restore := range map[string]func(b *bed) *postgres.Store{
+		"as by pg_restore --clean": func(b *bed) *postgres.Store {
+			b.exec(b.raw, `create table copied as table cutoffs; truncate cutoffs; insert into cutoffs overriding system value table copied`)
+			return b.store
+		},
+		"by a rewrite of the table": func(b *bed) *postgres.Store {
+			b.exec(b.raw, `vacuum full cutoffs`)
+			return b.store
+		},
+		"into another database": func(b *bed) *postgres.Store {
+			u, err := url.Parse(b.dsn)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			b.store.Close()
+			b.raw.Close()
+			name, copied := strings.TrimPrefix(u.Path, "/"), strings.TrimPrefix(u.Path, "/")+"_copy"
+			u.Path = "/postgres"
+			admin := openRaw(b.t, u.String())
+			b.exec(admin, `create database `+copied+` template `+name)
+			u.Path = "/" + copied
+			s := openStore(b.t, u.String())
+			b.t.Cleanup(func() {
+				s.Close()
+				if _, err := admin.Exec(`drop database ` + copied); err != nil { //nolint:noctx // the test's has ended
+					b.t.Error(err)
+				}
+			})
+			return s
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			b.vouch()
+			s := restore(b)
+			wantVouched(t, s, false)
+			if _, err := s.RaiseEpochs(t.Context(), auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now); err != nil {
+				t.Fatal(err)
+			}
+			wantVouched(t, s, true)
+		})
+	}
+}
+
+// The parts that a role may not read are those of [postgres.Store.HistoryWithout].
+func TestWhatARoleMayNotReadMatchesAnything(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.vouch()
+	for name, c := range map[string]struct {
+		history string
+		want    bool
+	}{
+		"all parts":                     {`array[history[1], history[2], history[3], history[4]]`, true},
+		"none but the table's file":     {`array['-', '-', '-', history[4]]`, true},
+		"another cluster":               {`array['1', history[2], history[3], history[4]]`, false},
+		"another timeline":              {`array[history[1], '00000009', history[3], history[4]]`, false},
+		"another database":              {`array[history[1], history[2], '1', history[4]]`, false},
+		"another file":                  {`array[history[1], history[2], history[3], '1']`, false},
+		"another file, the rest unread": {`array['-', '-', '-', '1']`, false},
+		"fewer parts":                   {`array[history[1]]`, false},
+	} {
+		b.exec(b.raw, `update deployment set history = `+c.history)
+		if got, err := b.store.Vouched(t.Context()); err != nil || got != c.want {
+			t.Errorf("%s: Vouched() = %t, %v; want %t", name, got, err, c.want)
+		}
+		b.vouch()
+	}
+}
