@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -211,9 +212,16 @@ var restoreTests = []test{
 	{"what is too far ahead is told, and the others are restored", func(t *testing.T, f *fixture) {
 		s, other, ended := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0), f.exchange(t, "o-3", t0)
 		before := f.counts(t)
-		far, farApp := verOf(s.ID, 2+session.MaxRaise), epochOf(appB, 1+session.MaxRaise)
-		got := f.restore(t, far, farApp, verOf(other.ID, 2), epochOf(appA, 1), auth.SessionEnded(ended.ID, t0))
-		wantEqual(t, "restored", got, session.Restored{Sessions: 2, Apps: 1, Implausible: []auth.Cutoff{far, farApp}})
+		for _, far := range [][]auth.Cutoff{
+			{verOf(s.ID, 2+session.MaxRaise), epochOf(appB, 1+session.MaxRaise)},
+			{verOf(s.ID, math.MaxInt64), epochOf(appB, math.MaxInt64)},
+		} {
+			wantEqual(t, "restored", f.restore(t, far...), session.Restored{Implausible: far})
+			f.wantCounts(t, before, counts{})
+		}
+		far := verOf(s.ID, 2+session.MaxRaise)
+		got := f.restore(t, far, verOf(other.ID, 2), epochOf(appA, 1), auth.SessionEnded(ended.ID, t0))
+		wantEqual(t, "restored", got, session.Restored{Sessions: 2, Apps: 1, Implausible: []auth.Cutoff{far}})
 		f.wantCounts(t, before, counts{Cutoffs: 3, Audit: 3})
 		f.wantLive(t, s)
 		a, err := f.Store.App(t.Context(), appB)
