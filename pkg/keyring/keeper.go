@@ -130,6 +130,15 @@ func (k *Keeper) turn(ctx context.Context) error {
 	return k.Tend(changing)
 }
 
+// CatchUp is [Keeper.Follow] and [Keeper.Tend]: the ring has the keys of the database,
+// and the database says of them what the ring remembers.
+func (k *Keeper) CatchUp(ctx context.Context) error {
+	if err := k.Follow(ctx); err != nil {
+		return err
+	}
+	return k.Tend(ctx)
+}
+
 // Follow reads the keys if they have changed.
 //
 // Errors: [auth.StorageUnavailable], and those of a key that is not as it should

@@ -27,10 +27,6 @@ const (
 	macIDSize  = 4
 )
 
-// ErrNoKey means that the ring holds no current key of a kind. A ring that
-// [Open] returned always has one of the default kind.
-var ErrNoKey = errors.New("keyring: no current key")
-
 // Ring is the keys in memory. It is safe for concurrent use, and implements
 // [token.SigningKeys] and [token.MACKeys].
 type Ring struct {
@@ -153,7 +149,9 @@ func (r *Ring) follow(ctx context.Context) error {
 // that was chosen a moment ago may sign yet, it is that of [token.DefaultAlg].
 // While none of that is active yet, because this clock is behind the one of the
 // replica that made them, it is the one that will be active first. A key that a
-// cutoff hits signs nothing: then it is the next key, which everybody knows.
+// cutoff hits signs nothing: then it is the next key, which everybody knows. When the
+// cutoffs hit that one too, the error is [token.ErrNoKey], until [Keeper.CatchUp] made
+// another.
 func (r *Ring) CurrentSigningKey(alg string, now time.Time) (token.SigningKey, error) {
 	keys := r.keys.Load().signing
 	found := r.currentSigning(keys, alg, now)
@@ -161,7 +159,7 @@ func (r *Ring) CurrentSigningKey(alg string, now time.Time) (token.SigningKey, e
 		found = r.currentSigning(keys, token.DefaultAlg, now)
 	}
 	if found == nil {
-		return token.SigningKey{}, fmt.Errorf("%w: signing, %s", ErrNoKey, alg)
+		return token.SigningKey{}, fmt.Errorf("keyring: %w: %s", token.ErrNoKey, alg)
 	}
 	return found.SigningKey, nil
 }
@@ -196,7 +194,7 @@ func (r *Ring) VerificationKey(kid string) (crypto.PublicKey, string, bool) {
 func (r *Ring) CurrentMACKey(now time.Time) (uint32, []byte, error) {
 	found := currentMAC(r.keys.Load().mac, now)
 	if found == nil {
-		return 0, nil, fmt.Errorf("%w: refresh", ErrNoKey)
+		return 0, nil, fmt.Errorf("keyring: %w: refresh", token.ErrNoKey)
 	}
 	return found.id, found.key, nil
 }

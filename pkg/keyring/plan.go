@@ -46,6 +46,9 @@ func (r *Ring) change(ctx context.Context, p Policy, now time.Time, by auth.Audi
 	if err != nil {
 		return err
 	}
+	// The state that was read last is not the ring's any more: a database that goes
+	// back to that one has other keys.
+	r.version = ""
 	return r.install(stored)
 }
 

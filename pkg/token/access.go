@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
@@ -68,10 +69,13 @@ type SigningKey struct {
 	Key crypto.Signer
 }
 
+// ErrNoKey means that there is no key to sign with now.
+var ErrNoKey = errors.New("no current key")
+
 // SigningKeys hands out the key that new access tokens are signed with.
 type SigningKeys interface {
-	// CurrentSigningKey returns the key of the algorithm at now. Its Alg may be
-	// another one, as long as no key of the algorithm may sign yet.
+	// CurrentSigningKey returns the key of the algorithm at now, or [ErrNoKey]. Its Alg
+	// may be another one, as long as no key of the algorithm may sign yet.
 	CurrentSigningKey(alg string, now time.Time) (SigningKey, error)
 }
 
