@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,6 +74,8 @@ type parts struct {
 	// store keeps. What measures time on this machine has time.Now: only that has a
 	// monotonic reading.
 	follower *cutoffs.Follower
+	// restorer makes good what the database forgot.
+	restorer *session.Restorer
 	// fit says why this replica must not grant anything now, or returns nil.
 	fit func() error
 	// webhooks ask the apps' own back ends.
@@ -87,15 +90,21 @@ type parts struct {
 func serve(ctx context.Context, p parts) error {
 	metrics := telemetry.NewMetrics(buildVersion())
 	measurePool(metrics, p.store)
-	var keeper *keyring.Keeper // woken by the follower, which runs later
+	// Told by the follower, which runs later.
+	var (
+		keeper   *keyring.Keeper
+		restorer *session.Restorer
+	)
 	follower, err := cutoffs.Open(ctx, cutoffs.Config{
 		Store: p.store, MaxStaleness: p.lifetimes.MaxStaleness, Clock: time.Now, Log: p.log,
 		Woken: func() { keeper.Wake() },
+		Moved: func() { restorer.Moved() },
 	})
 	if err != nil {
 		return err
 	}
-	p.follower, p.fit = follower, follower.Check
+	p.follower = follower
+	p.keys.Distrust(follower.HitsKey)
 	measureKeys(metrics, p.keys, follower.Now)
 	measureClock(metrics, follower)
 	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL, Tokens: p.store, Sealer: p.sealer, Clock: follower.Now})
@@ -122,6 +131,14 @@ func serve(ctx context.Context, p parts) error {
 		return wrongUsage(err)
 	}
 	measureKeeper(metrics, keeper)
+	restorer, err = session.NewRestorer(ctx, session.RestorerConfig{
+		Store: p.store, Remembered: follower.Set(), Deployment: follower.Deployment, Keys: keeper.CatchUp,
+		Clock: follower.Now, Applied: p.applied, Log: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.restorer, p.fit = restorer, func() error { return cmp.Or(follower.Check(), restorer.Check()) }
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
 	verifier, err := newVerifier(p)
 	if err != nil {
@@ -184,6 +201,7 @@ func serve(ctx context.Context, p parts) error {
 	defer stopFollowing()
 	owned.Go(func() { follower.Run(following) })
 	owned.Go(func() { keeper.Run(background) })
+	owned.Go(func() { restorer.Run(background, session.RestorePause) })
 	owned.Go(func() { validation.run(background) })
 	owned.Go(func() { member.Run(background, replicas.Pause) })
 	// It asks the database besides, and goes by the earlier clock.
@@ -266,6 +284,7 @@ func newSessions(p parts, verifier *token.Verifier, minter *token.Minter, platfo
 		MaxSessions: p.limits.SessionLimit,
 		Clock:       p.follower.Now,
 		Applied:     p.applied,
+		Restorer:    p.restorer,
 		Fit:         p.fit,
 		Moved:       p.follower.MovedWithin,
 	})

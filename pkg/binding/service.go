@@ -16,10 +16,15 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// Sessions tells whose an access token is. Implemented by [session.Service].
+// Sessions tells whose an access token is, and what may be minted in its place.
+// Implemented by [session.Service].
 type Sessions interface {
 	// Authenticate returns the live session of an access token.
 	Authenticate(ctx context.Context, accessToken auth.Secret) (session.Bearer, error)
+	// Grantable returns the row as tokens may be minted from it.
+	Grantable(ctx context.Context, row auth.Session) (auth.Session, error)
+	// Mint mints once there is a key to sign with.
+	Mint(ctx context.Context, mint func() (auth.Secret, int, error)) (auth.Secret, int, error)
 }
 
 // Config is what a [Service] is made of. All fields are required but Webhook,
@@ -366,12 +371,17 @@ func (s *Service) grant(ctx context.Context, app *auth.App, done Done, latest, n
 	if !s.now().Before(latest) {
 		return g, nil
 	}
-	var err error
-	row := done.Session
+	row, err := s.c.Sessions.Grantable(ctx, done.Session)
+	if err != nil {
+		return Grant{Session: done.Session}, err
+	}
+	g.Session = row
 	if app.Policy.OmitExternalID {
 		row = row.WithoutExternalID()
 	}
-	g.AccessToken, g.ExpiresIn, err = s.c.Minter.MintUntil(&row, app.Audiences, app.SigningAlg, now, latest)
+	g.AccessToken, g.ExpiresIn, err = s.c.Sessions.Mint(ctx, func() (auth.Secret, int, error) {
+		return s.c.Minter.MintUntil(&row, app.Audiences, app.SigningAlg, now, latest)
+	})
 	if err != nil {
 		return Grant{Session: done.Session}, err
 	}

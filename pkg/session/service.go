@@ -62,7 +62,7 @@ const DefaultMaxSessions = 50
 const maxMaxSessions = 1000
 
 // Config is what a [Service] is made of. All fields are required but
-// MaxSessions, Applied, Fit and Moved.
+// MaxSessions, Applied, Fit, Moved and Restorer.
 type Config struct {
 	Store Store
 	// Platforms holds a provider for each platform name.
@@ -87,6 +87,9 @@ type Config struct {
 	// Moved reports whether the database became another one within the given time.
 	// Nil means that it never does.
 	Moved func(within time.Duration) bool
+	// Restorer makes good what the store forgot before a token is minted from it.
+	// Without one, nothing is remembered.
+	Restorer *Restorer
 }
 
 // Service is the use cases over sessions. It is safe for concurrent use. Its only
@@ -190,24 +193,26 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	if err != nil {
 		return Grant{}, fmt.Errorf("session: new uuid: %w", err)
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return Grant{}, fmt.Errorf("session: new uuid: %w", err)
-	}
 	now := s.now()
-	granted, err := s.c.Store.Exchange(ctx, ExchangeParams{
+	x := ExchangeParams{
 		AppID:            app.ID,
 		OpenID:           account.OpenID,
 		UnionID:          account.UnionID,
 		SealedSessionKey: sealed,
 		Device:           device,
 		NewIdentity:      identity,
-		NewSession:       id,
 		Now:              now,
 		IdleTTL:          s.c.Lifetimes.Idle,
 		MaxTTL:           s.c.Lifetimes.Max,
 		MaxSessions:      s.c.MaxSessions,
 		RequestID:        r.RequestID,
+	}
+	granted, err := s.granted(ctx, func() (Granted, error) {
+		var err error
+		if x.NewSession, err = uuid.NewV7(); err != nil {
+			return Granted{}, fmt.Errorf("session: new uuid: %w", err)
+		}
+		return s.c.Store.Exchange(ctx, x)
 	})
 	if err != nil {
 		return Grant{}, err
@@ -215,7 +220,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	if granted.Ended > 0 {
 		s.c.Applied(ctx)
 	}
-	return s.grant(granted, now)
+	return s.grant(ctx, granted, now)
 }
 
 // recordTimeout bounds the write of an audit event that is left to do when the
@@ -274,14 +279,16 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 	if wait := s.pace.wait(presented.Session, presented.Generation, now); wait > 0 {
 		return Grant{}, auth.About(&auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errTooFast}, whose)
 	}
-	granted, err := s.c.Store.Refresh(ctx, RefreshParams{
-		Session:   presented.Session,
-		Presented: presented.Generation,
-		AppID:     r.ClientID,
-		Now:       now,
-		Grace:     s.grace(),
-		IdleTTL:   s.c.Lifetimes.Idle,
-		RequestID: r.RequestID,
+	granted, err := s.granted(ctx, func() (Granted, error) {
+		return s.c.Store.Refresh(ctx, RefreshParams{
+			Session:   presented.Session,
+			Presented: presented.Generation,
+			AppID:     r.ClientID,
+			Now:       now,
+			Grace:     s.grace(),
+			IdleTTL:   s.c.Lifetimes.Idle,
+			RequestID: r.RequestID,
+		})
 	})
 	if errors.Is(err, auth.RefreshReused) {
 		s.c.Applied(ctx)
@@ -292,7 +299,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 	if granted.Verdict == Rotate || granted.Verdict == RolledBack {
 		s.pace.rotated(presented.Session, granted.Session.Generation, now)
 	}
-	return s.grant(granted, now)
+	return s.grant(ctx, granted, now)
 }
 
 // grace returns how long a rotated token yields its successor. For one window after
@@ -415,12 +422,14 @@ func (st *State) admits(c *token.Claims, now time.Time) error {
 }
 
 // grant mints the tokens that a session row stands for.
-func (s *Service) grant(g Granted, now time.Time) (Grant, error) {
+func (s *Service) grant(ctx context.Context, g Granted, now time.Time) (Grant, error) {
 	row := g.Session
 	if g.OmitExternalID {
 		row = row.WithoutExternalID()
 	}
-	access, expiresIn, err := s.c.Minter.Mint(&row, g.Audiences, g.SigningAlg, now)
+	access, expiresIn, err := s.Mint(ctx, func() (auth.Secret, int, error) {
+		return s.c.Minter.Mint(&row, g.Audiences, g.SigningAlg, now)
+	})
 	if err != nil {
 		return Grant{}, err
 	}

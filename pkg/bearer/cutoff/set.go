@@ -92,24 +92,32 @@ func (s *Set) Add(c Cutoff, now time.Time) {
 	}
 }
 
-// Hits reports whether a cutoff of the set kills the token. It allocates
-// nothing and hardly ever waits.
-func (s *Set) Hits(t Token) bool {
+// Hits reports whether a cutoff of the set kills the token. For a token that lives it
+// allocates nothing. It hardly ever waits.
+func (s *Set) Hits(t Token) bool { return s.Hitting(t) != nil }
+
+// Hitting returns what of the set kills the token: at most one cutoff for each of its
+// session, app and key.
+func (s *Set) Hitting(t Token) []Cutoff {
+	var hits []Cutoff
 	if keys := *s.keys.Load(); len(keys) > 0 {
 		if _, hit := keys[t.KID]; hit {
-			return true
+			hits = append(hits, Cutoff{Kind: KindKey, KID: t.KID})
 		}
 	}
 	if apps := *s.apps.Load(); len(apps) > 0 {
 		if c, known := apps[t.App]; known && t.Epoch < c.bound {
-			return true
+			hits = append(hits, Cutoff{Kind: KindApp, App: t.App, Epoch: c.bound})
 		}
 	}
 	sh := s.shard(t.Session)
 	sh.mu.RLock()
 	c, known := sh.m[t.Session]
 	sh.mu.RUnlock()
-	return known && belowVer(t.Ver, c.bound)
+	if known && belowVer(t.Ver, c.bound) {
+		hits = append(hits, Cutoff{Kind: KindSession, Session: t.Session, Ver: c.bound})
+	}
+	return hits
 }
 
 // Prune drops the session and app cutoffs that were added more than [Retention]

@@ -64,25 +64,34 @@ const MaxStaleness = 30 * time.Second
 
 // Fixture is an assembled service with its parts.
 type Fixture struct {
-	Service *session.Service
-	// Config is what Service is made of, for another service over the same parts.
-	Config    session.Config
-	Revoker   *session.Revoker
+	*Replica
 	Store     Store
 	Simulator *wechatsim.Simulator
 	Clock     *Clock
 	Lifetimes session.Lifetimes
 	Sealer    *seal.Ring
-	Keys      *keyring.Ring
-	Minter    *token.Minter
-	Verifier  *token.Verifier
-	Codec     *token.RefreshCodec
+
+	platform platform.Provider
+	tb       testing.TB
+}
+
+// Replica is one process of the service: what it has in memory, and what works by
+// that.
+type Replica struct {
+	Service *session.Service
+	// Config is what Service is made of, for another service over the same parts.
+	Config   session.Config
+	Revoker  *session.Revoker
+	Keys     *keyring.Ring
+	Keeper   *keyring.Keeper
+	Minter   *token.Minter
+	Verifier *token.Verifier
+	Codec    *token.RefreshCodec
 	// Cutoffs knows what was revoked, as of the last call of the hook.
-	Cutoffs *cutoffs.Follower
+	Cutoffs  *cutoffs.Follower
+	Restorer *session.Restorer
 	// Applied counts how often the hook of that name was called.
 	Applied atomic.Int64
-
-	tb testing.TB
 }
 
 // New assembles a service over an empty, migrated database, with both apps
@@ -121,47 +130,67 @@ func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls 
 		MaxCalls: maxCalls,
 	})
 	f.Sealer = must(seal.NewRing(bytes.Repeat([]byte{7}, seal.KeySize)))(tb)
-	f.Keys = must(keyring.Open(tb.Context(), store, f.Sealer, f.Clock.Now()))(tb)
-	f.Minter = must(token.NewMinter(f.Keys, Issuer, AccessTTL))(tb)
-	f.Cutoffs = must(cutoffs.Open(tb.Context(), cutoffs.Config{
-		Store: store, MaxStaleness: MaxStaleness, Clock: f.Clock.Now, Log: slog.New(slog.DiscardHandler),
-	}))(tb)
-	f.Verifier = must(token.NewVerifier(bearer.Local{
-		Issuer: Issuer, Keys: f.Keys.VerificationKey, Cutoffs: f.Cutoffs.Set(), Clock: f.Clock.Now,
-	}))(tb)
-	f.Codec = token.NewRefreshCodec(f.Keys)
+	f.platform = connect(f.Simulator)
+	f.Replica = f.NewReplica()
 	f.AddApp(AppID, AppSecret, Audience)
 	f.AddApp(OtherAppID, OtherAppSecret)
-	f.Config = session.Config{
-		Store:       store,
-		Platforms:   map[string]platform.Provider{auth.PlatformWeChat: connect(f.Simulator)},
+	return f
+}
+
+// NewReplica starts another process of the service on the same database. It remembers
+// nothing but what is there now.
+func (f *Fixture) NewReplica() *Replica {
+	f.tb.Helper()
+	ctx, log := f.tb.Context(), slog.New(slog.DiscardHandler)
+	r := &Replica{Keys: must(keyring.Open(ctx, f.Store, f.Sealer, f.Clock.Now()))(f.tb)}
+	r.Codec = token.NewRefreshCodec(r.Keys)
+	r.Minter = must(token.NewMinter(r.Keys, Issuer, AccessTTL))(f.tb)
+	r.Cutoffs = must(cutoffs.Open(ctx, cutoffs.Config{
+		Store: f.Store, MaxStaleness: MaxStaleness, Clock: f.Clock.Now, Log: log,
+	}))(f.tb)
+	r.Keys.Distrust(r.Cutoffs.HitsKey)
+	r.Keeper = must(keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: r.Keys, Policy: keyring.DefaultPolicy, Clock: f.Clock.Now, Applied: r.Committed,
+		DatabaseClock: func(context.Context) (time.Time, error) { return f.Clock.Now(), nil },
+	}))(f.tb)
+	r.Restorer = must(session.NewRestorer(ctx, session.RestorerConfig{
+		Store: f.Store, Remembered: r.Cutoffs.Set(), Deployment: r.Cutoffs.Deployment,
+		Keys: r.Keeper.CatchUp, Clock: f.Clock.Now, Applied: r.Committed, Log: log,
+	}))(f.tb)
+	r.Verifier = must(token.NewVerifier(bearer.Local{
+		Issuer: Issuer, Keys: r.Keys.VerificationKey, Cutoffs: r.Cutoffs.Set(), Clock: f.Clock.Now,
+	}))(f.tb)
+	r.Config = session.Config{
+		Store:       f.Store,
+		Platforms:   map[string]platform.Provider{auth.PlatformWeChat: f.platform},
 		Sealer:      f.Sealer,
-		Minter:      f.Minter,
-		Verifier:    f.Verifier,
-		Codec:       f.Codec,
-		Lifetimes:   lifetimes,
+		Minter:      r.Minter,
+		Verifier:    r.Verifier,
+		Codec:       r.Codec,
+		Lifetimes:   f.Lifetimes,
 		MaxSessions: session.DefaultMaxSessions,
 		Clock:       f.Clock.Now,
-		Applied:     f.Committed,
+		Applied:     r.Committed,
+		Restorer:    r.Restorer,
 	}
-	f.Service = must(session.NewService(f.Config))(tb)
-	f.Revoker = session.NewRevoker(session.RevokerConfig{
-		Store:          store,
-		Verifier:       f.Verifier,
-		Codec:          f.Codec,
+	r.Service = must(session.NewService(r.Config))(f.tb)
+	r.Revoker = session.NewRevoker(session.RevokerConfig{
+		Store:          f.Store,
+		Verifier:       r.Verifier,
+		Codec:          r.Codec,
 		MaxStaleness:   MaxStaleness,
 		AccessTokenTTL: AccessTTL,
 		Clock:          f.Clock.Now,
-		Applied:        f.Committed,
+		Applied:        r.Committed,
 	})
-	return f
+	return r
 }
 
 // Committed is the hook that services call: as in the program, the cutoffs are known
 // before whoever wrote them gets an answer, unless the database is gone.
-func (f *Fixture) Committed(ctx context.Context) {
-	f.Applied.Add(1)
-	_ = f.Cutoffs.CatchUp(ctx)
+func (r *Replica) Committed(ctx context.Context) {
+	r.Applied.Add(1)
+	_ = r.Cutoffs.CatchUp(ctx)
 }
 
 // AddApp registers an app of the simulated WeChat.

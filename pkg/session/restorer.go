@@ -1,0 +1,292 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+	"github.com/yufu-auth/yufu/pkg/token"
+)
+
+const (
+	// restorePause is how long a [Restorer] waits before it tries again.
+	restorePause = time.Second
+	// restoreTimeout bounds one call of the store.
+	restoreTimeout = 10 * time.Second
+	// maxGrants bounds how often one call tries to grant. A second time is usual
+	// after a store lost its tail, or when a session changed at the same moment.
+	maxGrants = 4
+)
+
+// RestorerConfig is what a [Restorer] is made of. All fields are required.
+type RestorerConfig struct {
+	Store RestorationStore
+	// Remembered is what this replica knows of revocations. Nothing is taken out of
+	// it while a token may live that it hits, whatever the database forgets.
+	Remembered *cutoff.Set
+	// Deployment returns the deployment whose revocations these are.
+	Deployment func() uuid.UUID
+	// Keys reads the keys, and retires again those that this replica remembers as
+	// retired.
+	Keys func(ctx context.Context) error
+	// Clock returns the current time.
+	Clock func() time.Time
+	// Applied is called after a commit that wrote cutoffs.
+	Applied func(ctx context.Context)
+	Log     *slog.Logger
+}
+
+// Restorer makes good what a database forgot that lost its tail, from what this
+// replica remembers: before each grant the row it is about, and all rows when the
+// database has become another one. It is safe for concurrent use.
+type Restorer struct {
+	c     RestorerConfig
+	moved chan struct{}
+	// lost says that the database is not known to be whole, and that this replica was
+	// not there to remember what is missing.
+	lost atomic.Bool
+}
+
+// NewRestorer returns a restorer, after it has asked whether the database is one that
+// a replica vouched for.
+//
+// Errors: those of [RestorationStore.Vouched] and [RestorationStore.Vouch].
+func NewRestorer(ctx context.Context, c RestorerConfig) (*Restorer, error) {
+	r := &Restorer{c: c, moved: make(chan struct{}, 1)}
+	vouched, err := c.Store.Vouched(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if vouched {
+		return r, c.Store.Vouch(ctx)
+	}
+	r.lost.Store(true)
+	c.Log.Error("nothing is granted: " + errLost.Error())
+	return r, nil
+}
+
+var errLost = errors.New("the database is another copy than the one that was served last: it was restored, moved or failed over while no replica ran, " +
+	"and what was revoked last may be missing; run yufu migrate --restored, after which all users log in again by themselves")
+
+// Check says why nothing may be granted from this database, or returns nil. The error
+// is [auth.StorageUnavailable].
+func (r *Restorer) Check() error {
+	if r.lost.Load() {
+		return &auth.Error{Code: auth.StorageUnavailable, Err: errLost}
+	}
+	return nil
+}
+
+// Moved tells that the database has become another one. It does not block.
+func (r *Restorer) Moved() {
+	select {
+	case r.moved <- struct{}{}:
+	default:
+	}
+}
+
+// Run restores all rows when the database has become another one, and looks whether
+// a database that was not vouched for is by now, until ctx is done. Production passes
+// [RestorePause].
+func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
+	pending := r.lost.Load()
+	for {
+		var again <-chan time.Time
+		if pending {
+			again = pause()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.moved:
+		case <-again:
+		}
+		err := r.turn(ctx)
+		if pending = err != nil && ctx.Err() == nil; pending && !errors.Is(err, errLost) {
+			r.c.Log.Warn("what the database may have lost could not be restored yet; it will be tried again", "cause", err)
+		}
+	}
+}
+
+// RestorePause returns a channel that fires when it is time to try again.
+func RestorePause() <-chan time.Time { return time.After(restorePause) }
+
+func (r *Restorer) turn(ctx context.Context) error {
+	if !r.lost.Load() {
+		return r.All(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
+	defer cancel()
+	vouched, err := r.c.Store.Vouched(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !vouched:
+		return errLost
+	}
+	if err := r.c.Store.Vouch(ctx); err != nil {
+		return err
+	}
+	r.lost.Store(false)
+	r.c.Log.Info("the database is vouched for, so this replica grants tokens again")
+	return nil
+}
+
+// All makes the keys and the rows say at least what this replica remembers, some at a
+// time, and vouches for the database.
+func (r *Restorer) All(ctx context.Context) error {
+	if err := r.c.Keys(ctx); err != nil {
+		return err
+	}
+	for some := range slices.Chunk(rowCutoffs(r.c.Remembered.All()), MaxRestored) {
+		if _, err := r.restore(ctx, some); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
+	defer cancel()
+	return r.c.Store.Vouch(ctx)
+}
+
+// outdated reports whether a validator that follows the revocations refuses what is
+// minted from the row. By then the row was raised, if it says less than what is
+// remembered, so a grant starts over from what the row says now.
+func (r *Restorer) outdated(ctx context.Context, row *auth.Session) (bool, error) {
+	hits := r.c.Remembered.Hitting(cutoff.Token{Session: row.ID.String(), Ver: row.Ver, App: row.AppID, Epoch: row.Epoch})
+	if len(hits) == 0 {
+		return false, nil
+	}
+	done, err := r.restore(ctx, rowCutoffs(hits))
+	if err == nil && len(done.Implausible) > 0 {
+		err = &auth.Error{Code: auth.StorageUnavailable, Err: errImplausible}
+	}
+	return true, err
+}
+
+var errImplausible = errors.New("session: a revocation is remembered that is too far ahead of its row to be true")
+
+func (r *Restorer) restore(ctx context.Context, remembered []auth.Cutoff) (Restored, error) {
+	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
+	defer cancel()
+	now := StoredTime(r.c.Clock())
+	done, err := r.c.Store.RestoreCutoffs(ctx, RestoreParams{
+		Deployment: r.c.Deployment(), Remembered: remembered, Now: now,
+		Event: auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorService},
+	})
+	if err != nil {
+		return done, err
+	}
+	if done.Sessions+done.Apps > 0 {
+		r.c.Applied(ctx)
+		r.c.Log.Warn("the database had lost revocations that this replica remembers; they are made good", "sessions", done.Sessions, "apps", done.Apps)
+	}
+	for _, c := range done.Implausible {
+		r.c.Log.Error("a revocation is remembered that is too far ahead of its row to be true, so nothing is granted there; somebody wrote to the table cutoffs or to the row",
+			"kind", string(c.Kind), "session", sessionOf(c), "app", c.AppID, "ver", c.Ver, "epoch", c.Epoch)
+	}
+	return done, nil
+}
+
+func sessionOf(c auth.Cutoff) string {
+	if c.Kind == auth.CutoffSession {
+		return c.Session.String()
+	}
+	return ""
+}
+
+// rowCutoffs returns those that are about rows of sessions and apps.
+func rowCutoffs(wire []cutoff.Cutoff) []auth.Cutoff {
+	rows := make([]auth.Cutoff, 0, len(wire))
+	for _, c := range wire {
+		switch c.Kind {
+		case cutoff.KindSession:
+			if id, err := uuid.Parse(c.Session); err == nil {
+				rows = append(rows, auth.Cutoff{Kind: auth.CutoffSession, Session: id, Ver: c.Ver})
+			}
+		case cutoff.KindApp:
+			rows = append(rows, auth.Cutoff{Kind: auth.CutoffApp, AppID: c.App, Epoch: c.Epoch})
+		default:
+		}
+	}
+	return rows
+}
+
+// Grantable returns the row of a session as tokens may be minted from it, so that no
+// validator that follows the revocations refuses them: as it is handed in, or, if the
+// database had lost what this replica remembers of it, as it is after that was made
+// good.
+//
+// Errors: [auth.SessionRevoked] when the session has ended by that, and those of
+// [RestorationStore.RestoreCutoffs] and [Store.Session].
+func (s *Service) Grantable(ctx context.Context, row auth.Session) (auth.Session, error) {
+	for range maxGrants {
+		again, err := s.outdated(ctx, &row)
+		if err != nil || !again {
+			return row, err
+		}
+		st, err := s.c.Store.Session(ctx, row.ID)
+		if err != nil {
+			return row, err
+		}
+		if at, why := st.Ending(); !at.IsZero() || why != "" || st.AppDisabled {
+			return row, auth.SessionRevoked
+		}
+		row = st.Session
+	}
+	return row, errUnsettled
+}
+
+var errUnsettled = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("session: the row was refused by a newer revocation %d times", maxGrants)}
+
+// Mint mints, if need be once more, after the keys were read and mended: the cutoffs
+// may hit all that this replica has.
+func (s *Service) Mint(ctx context.Context, mint func() (auth.Secret, int, error)) (auth.Secret, int, error) {
+	access, expiresIn, err := mint()
+	if !errors.Is(err, token.ErrNoKey) || s.c.Restorer == nil {
+		return access, expiresIn, err
+	}
+	if err := s.c.Restorer.c.Keys(ctx); err != nil {
+		return "", 0, err
+	}
+	return mint()
+}
+
+func (s *Service) outdated(ctx context.Context, row *auth.Session) (bool, error) {
+	if s.c.Restorer == nil {
+		return false, nil
+	}
+	return s.c.Restorer.outdated(ctx, row)
+}
+
+// granted makes a grant until what it grants is not refused by what is remembered. It
+// returns the last row with the first verdict, and the number of all sessions ended.
+func (s *Service) granted(ctx context.Context, do func() (Granted, error)) (Granted, error) {
+	var first Verdict
+	ended := 0
+	for n := range maxGrants {
+		g, err := do()
+		if err != nil {
+			return Granted{}, err
+		}
+		if n == 0 {
+			first = g.Verdict
+		}
+		ended += g.Ended
+		switch again, err := s.outdated(ctx, &g.Session); {
+		case err != nil:
+			return Granted{}, auth.About(err, g.Session.Subject())
+		case !again:
+			g.Verdict, g.Ended = first, ended
+			return g, nil
+		}
+	}
+	return Granted{}, errUnsettled
+}

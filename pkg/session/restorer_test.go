@@ -1,0 +1,197 @@
+package session_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// forgetful is a database that may have lost its tail.
+type forgetful struct {
+	mu       sync.Mutex
+	vouched  bool
+	vouches  int
+	down     error
+	asked    []session.RestoreParams
+	restored session.Restored
+}
+
+func (f *forgetful) RestoreCutoffs(_ context.Context, r session.RestoreParams) (session.Restored, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked = append(f.asked, r)
+	return f.restored, f.down
+}
+
+func (f *forgetful) Vouched(context.Context) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.vouched, f.down
+}
+
+func (f *forgetful) Vouch(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.vouches++
+	return f.down
+}
+
+func (f *forgetful) RaiseEpochs(context.Context, auth.AuditEvent, time.Time) (int, error) {
+	return 0, errors.New("not of this test")
+}
+
+func (f *forgetful) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
+// restorerBed is a restorer whose pauses end when the test says so.
+type restorerBed struct {
+	*session.Restorer
+	db   *forgetful
+	set  *cutoff.Set
+	log  bytes.Buffer // read after Run ended
+	keys int
+	// paused gets a value whenever it waits; again ends the wait.
+	paused, again chan time.Time
+	stop          func()
+}
+
+func newRestorerBed(t *testing.T, db *forgetful) *restorerBed {
+	t.Helper()
+	b := &restorerBed{db: db, set: cutoff.NewSet(), paused: make(chan time.Time), again: make(chan time.Time)}
+	deployment := uuid.New()
+	var err error
+	b.Restorer, err = session.NewRestorer(t.Context(), session.RestorerConfig{
+		Store: db, Remembered: b.set, Deployment: func() uuid.UUID { return deployment },
+		Keys:  func(context.Context) error { b.keys++; return nil },
+		Clock: func() time.Time { return t0 }, Applied: func(context.Context) {},
+		Log: slog.New(slog.NewTextHandler(&b.log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var t0 = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+
+func (b *restorerBed) run(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		b.Run(ctx, func() <-chan time.Time {
+			select {
+			case b.paused <- t0:
+			case <-ctx.Done():
+			}
+			return b.again
+		})
+	})
+	b.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(b.stop)
+}
+
+func TestRestorerWithoutMemory(t *testing.T) {
+	t.Parallel()
+	db := &forgetful{}
+	b := newRestorerBed(t, db)
+	if err := b.Check(); !errors.Is(err, auth.StorageUnavailable) || !strings.Contains(err.Error(), "yufu migrate --restored") {
+		t.Errorf("Check() = %v, want what to do", err)
+	}
+	b.run(t)
+	<-b.paused
+	b.Moved() // what it remembers is what the database has: that vouches for nothing
+	<-b.paused
+	db.set(func() { db.vouched = true })
+	b.again <- t0
+	for deadline := time.Now().Add(time.Minute); b.Check() != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it grants nothing although the database is vouched for")
+		}
+	}
+	b.stop()
+	if db.vouches != 1 || len(db.asked) != 0 || b.keys != 0 {
+		t.Errorf("%d vouches, %d restorations, %d of keys; want 1, 0, 0", db.vouches, len(db.asked), b.keys)
+	}
+	if n := strings.Count(b.log.String(), "level=ERROR"); n != 1 || strings.Contains(b.log.String(), "level=WARN") {
+		t.Errorf("log %s, want one error", &b.log)
+	}
+}
+
+func TestRestorerThatOutlives(t *testing.T) {
+	t.Parallel()
+	db := &forgetful{vouched: true}
+	b := newRestorerBed(t, db)
+	if err := b.Check(); err != nil || db.vouches != 1 {
+		t.Fatalf("Check() = %v, %d vouches; want nil, 1", err, db.vouches)
+	}
+	for range session.MaxRestored + 1 {
+		b.set.Add(cutoff.Cutoff{Kind: cutoff.KindSession, Session: uuid.NewString(), Ver: 7}, t0)
+	}
+	b.set.Add(cutoff.Cutoff{Kind: cutoff.KindApp, App: "wx1", Epoch: 3}, t0)
+	b.set.Add(cutoff.Cutoff{Kind: cutoff.KindKey, KID: "k"}, t0)
+	db.down = auth.StorageUnavailable
+	b.run(t)
+	b.Moved()
+	<-b.paused
+	db.set(func() { db.down = nil })
+	b.again <- t0
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		db.mu.Lock()
+		done := db.vouches == 2
+		db.mu.Unlock()
+		if done {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it did not vouch")
+		}
+	}
+	b.stop()
+	if err := b.Check(); err != nil {
+		t.Errorf("Check() = %v", err)
+	}
+	var got int
+	for _, r := range db.asked[1:] { // the first found the database down
+		got += len(r.Remembered)
+		if n := len(r.Remembered); n > session.MaxRestored || r.Event.Action != auth.AuditStoreRolledBack || r.Event.Actor != auth.ActorService {
+			t.Errorf("%d cutoffs at once, event %+v", n, r.Event)
+		}
+	}
+	if got != session.MaxRestored+2 || b.keys != 2 {
+		t.Errorf("%d cutoffs and %d times the keys, want %d and 2", got, b.keys, session.MaxRestored+2)
+	}
+	if !strings.Contains(b.log.String(), "it will be tried again") {
+		t.Errorf("log %s", &b.log)
+	}
+}
+
+func TestRestorerTellsWhatIsImplausible(t *testing.T) {
+	t.Parallel()
+	db := &forgetful{vouched: true, restored: session.Restored{Implausible: []auth.Cutoff{{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 1 << 40}}}}
+	b := newRestorerBed(t, db)
+	b.set.Add(cutoff.Cutoff{Kind: cutoff.KindApp, App: "wx1", Epoch: 1 << 40}, t0)
+	if err := b.All(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if log := b.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "app=wx1") || !strings.Contains(log, "epoch=1099511627776") {
+		t.Errorf("log %s", log)
+	}
+}
