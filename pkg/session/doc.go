@@ -21,6 +21,16 @@
 // two racing requests cost nobody a log-in; after the window it ends the
 // session, because by then it may be a thief.
 //
+// # Time
+//
+// All times are by the database's clock ([Config.Clock]), so replicas agree on windows
+// and expiries whatever their own clocks say. A session that was rotated in the future
+// is inside of its window. A replica that does not know that time well enough grants
+// nothing ([Config.Fit]); it still ends sessions and tells about them. For one window
+// after the database became another one ([Config.Moved]), a token that is one
+// generation behind yields its successor however late it comes: its client could not
+// ask in time, or the new clock says that time has passed.
+//
 // # Failure
 //
 // Every error has a code of package auth. When the database does not answer,

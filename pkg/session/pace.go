@@ -65,6 +65,9 @@ func (p *pace) rotated(id uuid.UUID, generation uint32, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known := p.known(id)
+	if known.full > at+int64(rotationBurst*rotationPause) {
+		known.full = 0 // the clock went back
+	}
 	full := max(known.full, at) + int64(rotationPause)
 	// Rotations that were let through together must not put off the next one.
 	full = min(full, at+int64(rotationBurst*rotationPause))

@@ -49,6 +49,18 @@ func TestPaceMemory(t *testing.T) {
 			t.Errorf("%d sessions are remembered, want 2", n)
 		}
 	})
+	t.Run("a clock that went back leaves a session its burst", func(t *testing.T) {
+		t.Parallel()
+		p := newPace(1 << 10)
+		id := uuid.New()
+		p.rotated(id, 2, now)
+		for i := range rotationBurst {
+			if wait := p.wait(id, 2, now.Add(-time.Hour)); wait != 0 {
+				t.Fatalf("after %d rotations: wait %s, want none", i, wait)
+			}
+			p.rotated(id, 2, now.Add(-time.Hour))
+		}
+	})
 	t.Run("a clock that went back delays no session for longer than a pause", func(t *testing.T) {
 		t.Parallel()
 		for _, back := range []time.Duration{time.Millisecond, time.Second, 29 * time.Second, time.Minute, time.Hour} {

@@ -2,8 +2,9 @@
 // and sealing, the real WeChat client against a simulated WeChat over HTTP, the
 // caller's database, and a clock that moves when it is told to.
 //
-// It owns the assembly, two registered apps, and [Faults], which holds such a
-// service against a model while everything around it fails. It does not own the
+// It owns the assembly, two registered apps, [Faults], which holds such a service
+// against a model while everything around it fails, and [Clocks], which holds that no
+// clock ends a session. It does not own the
 // database, which the test opens and hands in, nor any rule of sessions. It is
 // for tests alone: its master key and secrets are known to everybody.
 package sessiontest

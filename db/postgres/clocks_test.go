@@ -1,0 +1,12 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+)
+
+func TestClocks(t *testing.T) {
+	t.Parallel()
+	sessiontest.Clocks(t, func(t *testing.T) sessiontest.Store { return openStore(t, migrated.New(t)) })
+}

@@ -1,0 +1,228 @@
+package sessiontest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
+	"github.com/yufu-auth/yufu/pkg/cutoffs/cutoffstest"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// grace is the window of [Clocks].
+const grace = time.Minute
+
+// clockWorld is a real database whose clock and history the test decides, as its
+// replicas hear of them. The clock of the fixture is the true time.
+type clockWorld struct {
+	*Fixture
+	Store
+	t *testing.T
+	// ahead is how far the database's clock is ahead of the true time.
+	ahead     atomic.Int64
+	histories atomic.Int32
+	away      atomic.Bool
+}
+
+// Cutoffs implements [cutoffs.Store].
+func (w *clockWorld) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+	if w.away.Load() {
+		return cutoffs.Batch{}, auth.StorageUnavailable
+	}
+	b, err := w.Store.Cutoffs(ctx, after, limit)
+	b.Now = w.Clock.Now().Add(time.Duration(w.ahead.Load()))
+	for range w.histories.Load() {
+		b.Timeline += "x"
+	}
+	return b, err
+}
+
+// clockReplica is a replica with a clock of its own.
+type clockReplica struct {
+	*cutoffs.Follower
+	w       *clockWorld
+	machine cutoffstest.Machine
+	service *session.Service
+}
+
+// replica starts a replica whose clock is off. One that is careless serves although
+// [cutoffs.Follower.Check] is against it.
+func (w *clockWorld) replica(off time.Duration, careless bool) *clockReplica {
+	w.t.Helper()
+	r := &clockReplica{w: w, machine: cutoffstest.Machine{Clock: w.Clock.Now}}
+	r.machine.Set(off)
+	r.Follower = must(cutoffs.Open(w.t.Context(), cutoffs.Config{
+		Store: w, MaxStaleness: MaxStaleness, Clock: r.machine.Now, Log: slog.New(slog.DiscardHandler),
+	}))(w.t)
+	c := w.Config
+	c.Clock, c.Moved = r.Now, r.MovedWithin
+	if !careless {
+		c.Fit = r.Check
+	}
+	r.service = must(session.NewService(c))(w.t)
+	return r
+}
+
+func (r *clockReplica) login(code string) (session.Grant, error) {
+	return r.service.Exchange(r.w.t.Context(), session.ExchangeRequest{ClientID: AppID, Code: auth.Secret(code)})
+}
+
+func (r *clockReplica) refresh(g session.Grant) (session.Grant, error) {
+	return r.service.Refresh(r.w.t.Context(), session.RefreshRequest{ClientID: AppID, RefreshToken: g.RefreshToken})
+}
+
+// rotated logs a user in and refreshes. It returns both answers.
+func (r *clockReplica) rotated() (first, second session.Grant) {
+	r.w.t.Helper()
+	first = must(r.login(r.w.Simulator.NewCode("alice")))(r.w.t)
+	second = must(r.refresh(first))(r.w.t)
+	return first, second
+}
+
+// wantReplay demands that the token yields the successor that it has.
+func (r *clockReplica) wantReplay(first, second session.Grant) {
+	r.w.t.Helper()
+	if got, err := r.refresh(first); err != nil || got.Verdict != session.Replay || got.Session.Generation != second.Session.Generation {
+		r.w.t.Errorf("Refresh() = %v, generation %d, error %v; want a replay of generation %d", got.Verdict, got.Session.Generation, err, second.Session.Generation)
+	}
+}
+
+// wantRefused demands an error.
+func (r *clockReplica) wantRefused(g session.Grant, want error) {
+	r.w.t.Helper()
+	if got, err := r.refresh(g); !errors.Is(err, want) || got.AccessToken != "" {
+		r.w.t.Errorf("Refresh() error = %v, want %v", err, want)
+	}
+}
+
+func (r *clockReplica) catchUp() {
+	r.w.t.Helper()
+	if err := r.CatchUp(r.w.t.Context()); err != nil {
+		r.w.t.Fatal(err)
+	}
+}
+
+// Clocks holds that no session ends because of a clock: not one of a replica that is
+// off or is set, nor one of the database that is set or belongs to another server now.
+// Real are the service, the follower and the database; open returns a migrated one of
+// the test's own.
+func Clocks(t *testing.T, open func(t *testing.T) Store) {
+	t.Helper()
+	run := func(name string, test func(t *testing.T, w *clockWorld)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := open(t)
+			test(t, &clockWorld{
+				Fixture: New(t, store, session.Lifetimes{Grace: grace, Idle: 24 * time.Hour, Max: 48 * time.Hour}), Store: store, t: t,
+			})
+		})
+	}
+	off := map[string]time.Duration{"an hour ahead": time.Hour, "an hour behind": -time.Hour}
+	run("a replica whose clock is off grants nothing and ends nothing", func(t *testing.T, w *clockWorld) {
+		right := w.replica(0, false)
+		for name, by := range off {
+			t.Log(name)
+			wrong := w.replica(by, false)
+			first, second := right.rotated()
+			wrong.wantRefused(first, auth.StorageUnavailable)
+			wrong.wantRefused(second, auth.StorageUnavailable)
+			right.wantReplay(first, second)
+			code := w.Simulator.NewCode("bob")
+			if _, err := wrong.login(code); !errors.Is(err, auth.StorageUnavailable) {
+				t.Errorf("Exchange() error = %v, want storage_unavailable", err)
+			}
+			if _, err := right.login(code); err != nil {
+				t.Errorf("Exchange() of the same code elsewhere: error = %v", err)
+			}
+		}
+	})
+	run("a replica that served although its clock is off would reckon as others do", func(t *testing.T, w *clockWorld) {
+		right := w.replica(0, true)
+		for name, by := range off {
+			t.Log(name)
+			wrong := w.replica(by, true)
+			for _, pair := range [][2]*clockReplica{{right, wrong}, {wrong, right}} {
+				first, second := pair[0].rotated()
+				if want := w.Clock.Now(); !second.Session.RotatedAt.Equal(want) {
+					t.Errorf("the row was rotated at %v, want %v", second.Session.RotatedAt, want)
+				}
+				w.Clock.Advance(grace)
+				pair[1].wantReplay(first, second)
+				w.Clock.Advance(time.Microsecond)
+				pair[1].wantRefused(first, session.ErrReplayLate)
+			}
+		}
+	})
+	run("a replica whose clock is set stops at once and goes on once it is right", func(t *testing.T, w *clockWorld) {
+		careful, careless := w.replica(0, false), w.replica(0, true)
+		for name, by := range off {
+			t.Log(name)
+			first, second := careful.rotated()
+			for _, r := range []*clockReplica{careful, careless} {
+				r.machine.Set(by)
+			}
+			careful.wantRefused(first, auth.StorageUnavailable)
+			careless.wantReplay(first, second)
+			careful.catchUp()
+			careless.catchUp()
+			careful.wantRefused(first, auth.StorageUnavailable)
+			careless.wantReplay(first, second)
+			for _, r := range []*clockReplica{careful, careless} {
+				r.machine.Set(-by)
+				r.wantReplay(first, second)
+			}
+		}
+	})
+	run("for one window after the history changed, one generation behind is a replay", func(_ *testing.T, w *clockWorld) {
+		r := w.replica(0, false)
+		first, second := r.rotated()
+		other, _ := r.rotated()
+		stolen, next := r.rotated()
+		must(r.refresh(next))(w.t)
+		w.Clock.Advance(2 * grace)
+		w.histories.Add(1)
+		r.catchUp()
+		r.wantReplay(first, second)
+		r.wantRefused(stolen, session.ErrReuse)
+		w.Clock.Advance(grace)
+		r.catchUp()
+		r.wantReplay(first, second)
+		w.Clock.Advance(time.Microsecond)
+		r.wantRefused(other, session.ErrReplayLate)
+	})
+	run("while the database does not answer whether it is the same, one generation behind is a replay", func(_ *testing.T, w *clockWorld) {
+		r := w.replica(0, true)
+		first, second := r.rotated()
+		w.away.Store(true)
+		_ = r.CatchUp(w.t.Context())
+		w.Clock.Advance(2 * grace)
+		r.wantReplay(first, second)
+		w.away.Store(false)
+		r.catchUp()
+		r.wantRefused(first, session.ErrReplayLate)
+	})
+	for name, by := range off {
+		run("a database whose clock is suddenly "+name, func(_ *testing.T, w *clockWorld) {
+			r := w.replica(0, false)
+			first, second := r.rotated()
+			w.ahead.Store(int64(by))
+			r.wantReplay(first, second) // before the replica knows
+			r.catchUp()
+			r.wantRefused(first, auth.StorageUnavailable)
+			r.machine.Set(by) // as NTP does, when it sets both
+			r.wantReplay(first, second)
+			// An age that is negative, or was, is inside of the window.
+			third, err := r.refresh(second)
+			if err != nil || third.Verdict != session.Rotate {
+				w.t.Errorf("Refresh() = %v, error %v; want a rotation", third.Verdict, err)
+			}
+			r.wantReplay(second, third)
+			r.wantRefused(first, session.ErrReuse)
+		})
+	}
+}
