@@ -32,7 +32,13 @@ func vouchedSQL(without []string) string {
 	return `select d.history, case when ` + writable + ` then ` + placeSQL(without) + ` end from deployment d`
 }
 
-func vouchSQL(without []string) string { return `update deployment set history = ` + placeSQL(without) }
+// vouchSQL writes nothing when this was vouched for before: every replica that starts
+// vouches, also while the standby is silent.
+func vouchSQL(without []string) string {
+	return `
+with present as materialized (select ` + placeSQL(without) + ` as history)
+update deployment d set history = p.history from present p where d.history is distinct from p.history`
+}
 
 var (
 	_ = statement(vouchedSQL(nil))

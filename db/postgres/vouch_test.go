@@ -39,6 +39,9 @@ func TestAServerThatTakesOverIsAnotherHistoryAndARestartIsNot(t *testing.T) {
 			t.Errorf("after a %s: Vouched() = %t, %v; want true", name, got, err)
 		}
 	}
+	p.must(p.standby.Stop())
+	p.vouch() // waits for nobody: nothing is written
+	p.must(p.standby.Start())
 	standby := openStore(t, p.standby.DSN("postgres"))
 	if _, err := standby.Vouched(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
 		t.Errorf("Vouched() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
