@@ -144,7 +144,7 @@ func (s *served) token(want int, form ...string) (refresh, body string) {
 
 func TestReplicaWithItsClockOff(t *testing.T) {
 	t.Parallel()
-	db, err := openStore(t.Context(), setting.Database{Setting: "a test", SQLitePath: filepath.Join(t.TempDir(), "yufu.db")}, true)
+	db, err := openServing(t.Context(), setting.Database{Setting: "a test", SQLitePath: filepath.Join(t.TempDir(), "yufu.db")}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
