@@ -65,6 +65,9 @@ var stores = map[string]func(t testing.TB) store{
 		if err := s.Migrate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		if err := s.Claim(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		return s
 	},
 	"postgres": func(t testing.TB) store {

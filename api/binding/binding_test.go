@@ -50,6 +50,9 @@ func newWorld(t *testing.T) *world {
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := store.Claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)

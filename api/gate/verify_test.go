@@ -55,6 +55,9 @@ func newGuarded(t *testing.T, cookie string) *guarded {
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := store.Claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	g := &guarded{Fixture: sessiontest.New(t, store, session.Lifetimes{}), apps: &apps{}}
 	verifier, err := token.NewVerifier(bearer.Local{
 		Issuer: sessiontest.Issuer, Keys: g.Keys.VerificationKey,

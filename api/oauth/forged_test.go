@@ -130,5 +130,8 @@ func elsewhere(t *testing.T) *sessiontest.Fixture {
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := store.Claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	return sessiontest.New(t, store, session.Lifetimes{})
 }

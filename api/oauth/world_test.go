@@ -70,6 +70,9 @@ func newWorldWith(t *testing.T, more func(w *world, store *sqlite.Store, r chi.R
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := store.Claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)

@@ -37,6 +37,9 @@ func newWorldOver(t testing.TB, way func(*sqlite.Store) bindingtest.Store) *worl
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := store.Claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)

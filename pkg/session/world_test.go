@@ -100,6 +100,9 @@ func newWorld(t *testing.T, lifetimes session.Lifetimes) *world {
 	if err := file.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if err := file.Claim(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)
