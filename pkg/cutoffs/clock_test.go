@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,22 +20,23 @@ type clocks struct {
 	*world
 	machine *cutoffstest.Machine
 	// dbAhead is how far the database's clock is ahead of the true time.
-	dbAhead time.Duration
+	dbAhead atomic.Int64
 	// before and after is what happens in a question before and after the database
-	// reads its clock.
+	// reads its clock. They are for tests in which nobody else asks.
 	before, after func()
 }
 
 func newClocks(t *testing.T, dbAhead time.Duration, loaded ...auth.Cutoff) *clocks {
 	t.Helper()
-	c := &clocks{machine: &cutoffstest.Machine{Clock: time.Now}, dbAhead: dbAhead}
+	c := &clocks{machine: &cutoffstest.Machine{Clock: time.Now}}
+	c.dbAhead.Store(int64(dbAhead))
 	db := cutoffstest.New()
 	db.Commit(loaded...)
 	db.Clock = func() time.Time {
 		if c.before != nil {
 			c.before()
 		}
-		return time.Now().Round(0).Add(c.dbAhead)
+		return c.dbTime()
 	}
 	c.world = &world{t: t, db: db, log: &logLines{}}
 	var err error
@@ -43,6 +45,9 @@ func newClocks(t *testing.T, dbAhead time.Duration, loaded ...auth.Cutoff) *cloc
 	}
 	return c
 }
+
+// dbTime is what the database's clock says.
+func (c *clocks) dbTime() time.Time { return time.Now().Round(0).Add(time.Duration(c.dbAhead.Load())) }
 
 // answersLater is a database whose answers take what the test says.
 type answersLater struct {
@@ -61,7 +66,7 @@ func (a *answersLater) Cutoffs(ctx context.Context, after int64, limit int) (cut
 // wantNow demands the database's time, less what could not be told.
 func (c *clocks) wantNow(off time.Duration) {
 	c.t.Helper()
-	want := time.Now().Round(0).Add(c.dbAhead + off).UTC()
+	want := c.dbTime().Add(off).UTC()
 	if got := c.Now(); got != want {
 		c.t.Errorf("Now() = %v, which is off by %v; want off by %v", got, got.Sub(want)+off, off)
 	}
@@ -257,8 +262,8 @@ func TestMovedWithin(t *testing.T) {
 	for name, move := range map[string]func(c *clocks){
 		"a database that became another one":    func(c *clocks) { c.db.Restore() },
 		"a database whose ids went back":        func(c *clocks) { c.db.RollBack(0) },
-		"a database whose clock is set forward": func(c *clocks) { c.dbAhead += time.Hour },
-		"a database whose clock is set back":    func(c *clocks) { c.dbAhead -= time.Hour },
+		"a database whose clock is set forward": func(c *clocks) { c.dbAhead.Add(int64(time.Hour)) },
+		"a database whose clock is set back":    func(c *clocks) { c.dbAhead.Add(-int64(time.Hour)) },
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			c := newClocks(t, 0, ended(1))
@@ -329,7 +334,7 @@ func TestAnotherDeployment(t *testing.T) {
 		c.run()
 		id := c.Deployment()
 		back := c.db.Replace(ended(2))
-		c.dbAhead = time.Hour
+		c.dbAhead.Store(int64(time.Hour))
 		synctest.Wait()
 		if err := c.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
 			t.Errorf("CatchUp() error = %v, want storage_unavailable", err)
@@ -347,7 +352,7 @@ func TestAnotherDeployment(t *testing.T) {
 			t.Errorf("Age() = %v, want at least 10 s", age)
 		}
 		back()
-		c.dbAhead = 0
+		c.dbAhead.Store(0)
 		c.catchUp()
 		c.wantFit()
 		c.wantNow(0)
