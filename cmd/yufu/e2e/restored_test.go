@@ -109,7 +109,7 @@ truncate cutoffs; insert into cutoffs overriding system value table kept_cutoffs
 			app := testApp
 			s.revoke(s.client(admin), adminclient.RevocationRequest{App: &app})
 			h.eventually("the back end refuses it", func() bool { return o.status("/orders", first.AccessToken) == http.StatusUnauthorized })
-			p.stop()
+			p.kill()
 			restore()
 
 			p, s = d.serve("yufu with the backup")
