@@ -479,7 +479,7 @@ func TestATimelineForAnyRole(t *testing.T) {
 	owner.addApp()
 	id := owner.revoked()
 	owner.exec(owner.raw, `grant select, insert, update, delete on all tables in schema public to clerk`)
-	owner.exec(owner.raw, `grant select on cutoffs to reader`)
+	owner.exec(owner.raw, `grant select on cutoffs, deployment to reader`)
 	want, err := as("postgres").store.Cutoffs(t.Context(), 0, 10)
 	if err != nil {
 		t.Fatal(err)
