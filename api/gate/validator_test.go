@@ -55,6 +55,8 @@ type service struct {
 	// key is the service key of those who are not refused.
 	key     atomic.Pointer[servicekey.Key]
 	streams atomic.Int64 // that were opened
+	// dbAhead is how far the database's clock is ahead, in nanoseconds.
+	dbAhead atomic.Int64
 }
 
 // person is a kind of cutoff that the service knows, as a later version may, and the
@@ -104,7 +106,7 @@ func newService(t *testing.T) *service {
 	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
 	r.Get("/.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(jwks) })
 	s.key.Store(&servicekey.Key{PinnedApp: "wxdevelopment0001"})
-	gate.New(s.follower, func(r *http.Request) (servicekey.Key, error) {
+	gate.New(clocked{s.follower, s}, func(r *http.Request) (servicekey.Key, error) {
 		if refusal := s.refusal.Load(); refusal != nil {
 			return servicekey.Key{}, refusal
 		}
@@ -126,6 +128,14 @@ func newService(t *testing.T) *service {
 	})
 	return s
 }
+
+// clocked is the feed over a database whose clock is ahead.
+type clocked struct {
+	*cutoffs.Follower
+	s *service
+}
+
+func (c clocked) Now() time.Time { return c.Follower.Now().Add(time.Duration(c.s.dbAhead.Load())) }
 
 // RoundTrip sends requests for the feed over the line, and others past it.
 func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -387,7 +397,8 @@ func TestValidator(t *testing.T) {
 
 	inBubble(t, "is left by its replica in the moment when its service key expires", func(t *testing.T, s *service) {
 		const left = 7 * time.Second
-		expires := time.Now().Add(left)
+		s.dbAhead.Store(int64(time.Hour)) // by whose clock it expires
+		expires := time.Now().Add(time.Hour + left)
 		s.key.Store(&servicekey.Key{PinnedApp: "wxdevelopment0001", ExpiresAt: expires})
 		v := s.validator(0)
 		time.Sleep(left - time.Millisecond)
