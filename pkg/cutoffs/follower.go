@@ -353,7 +353,7 @@ func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch,
 	}
 	f.clock.compare(asked, b.Now, answered)
 	if set {
-		f.c.Log.Warn("the database's clock was set", "own_clock_ahead", f.ClockAhead().String())
+		f.c.Log.Warn("the database's clock was set, or this machine slept", "own_clock_ahead", f.ClockAhead().String())
 	}
 	return asked, b, nil
 }

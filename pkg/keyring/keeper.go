@@ -26,8 +26,8 @@ const (
 type KeeperConfig struct {
 	Ring   *Ring
 	Policy Policy
-	// Clock returns this machine's time, DatabaseClock the database's, by which
-	// the keys are changed.
+	// Clock returns the time as far as this replica knows it, to see whether something
+	// is due. DatabaseClock asks the database, by whose time the keys are changed.
 	Clock         func() time.Time
 	DatabaseClock func(ctx context.Context) (time.Time, error)
 	// Applied is called after a change that wrote cutoffs, so that this replica
