@@ -8,14 +8,14 @@ import (
 )
 
 type migrateCmd struct {
-	Restored bool `help:"End all sessions, because the database was restored from a backup, or a standby that was behind took over, while no replica was running."`
+	Restored bool `help:"End all sessions and keys, because the database was restored from a backup, or a standby that was behind took over, while no replica was running."`
 	databaseFlags
 	logFlags
 }
 
 // Help is shown below the usage line of yufu migrate --help.
 func (migrateCmd) Help() string {
-	return `A database that was restored, or failed over to a standby that was behind, has forgotten the revocations that came last, and validators remember them. A replica that was running meanwhile makes this good by itself. When none was running, yufu serve finds another database than the one it left and is not ready until you run yufu migrate --restored: this ends the sessions of all apps, and users log in again, which a mini-program does without asking them. Run it after every such restore, also if yufu serve did not notice it. It may be repeated.`
+	return `A database that was restored, or failed over to a standby that was behind, has forgotten the revocations that came last, and validators remember them. A replica that was running meanwhile makes this good by itself. When none was running, yufu serve finds another database than the one it left and is not ready until you run yufu migrate --restored: this ends all sessions and all keys; users log in again, which a mini-program does without asking them, and back ends fetch the new keys. Run it after every such restore, also if yufu serve did not notice it. It may be repeated.`
 }
 
 // Run migrates the database. Several may run at once; one does the work.
@@ -40,10 +40,10 @@ func (c *migrateCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	n, err := s.RaiseEpochs(ctx, auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now)
+	n, err := s.EndEverything(ctx, auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(std.out, "All sessions have ended (apps: %d). Users log in again, which a mini-program does without asking them.\n", n)
+	_, err = fmt.Fprintf(std.out, "All sessions and keys have ended (apps: %d). Users log in again, which a mini-program does without asking them. A replica makes new keys.\n", n)
 	return err
 }

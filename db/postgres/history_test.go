@@ -102,7 +102,7 @@ func TestAServerThatRefusesPartsOfTheHistorysNameIsFollowedWithoutThem(t *testin
 			}
 			fresh := openStore(t, u.String())
 			wantVouched(t, fresh, false)
-			if _, err := openStore(t, u.String()).RaiseEpochs(t.Context(), event(auth.AuditStoreRolledBack), now); err != nil {
+			if _, err := openStore(t, u.String()).EndEverything(t.Context(), event(auth.AuditStoreRolledBack), now); err != nil {
 				t.Fatal(err)
 			}
 			wantVouched(t, fresh, true)

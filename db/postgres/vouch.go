@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -74,26 +75,51 @@ func (s *Store) Vouch(ctx context.Context) error {
 	})
 }
 
-// RaiseEpochs implements [session.RestorationStore].
-func (s *Store) RaiseEpochs(ctx context.Context, event auth.AuditEvent, now time.Time) (apps int, err error) {
+// EndEverything implements [session.RestorationStore].
+func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (apps int, err error) {
 	err = s.withHistory(ctx, func(without []string) error {
-		return s.inTx(ctx, "RaiseEpochs", func(tx pgx.Tx) error {
+		return s.inTx(ctx, "EndEverything", func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, advisoryLockSQL, lockKeys); err != nil {
+				return err
+			}
 			raised, err := raiseEpochs(ctx, tx, nil, session.MaxRaise, now)
 			if err != nil {
 				return err
 			}
 			apps = len(raised)
-			event.Detail = map[string]any{"apps": apps}
+			keys, dead, err := retireKeys(ctx, tx, now)
+			if err != nil {
+				return err
+			}
+			event.Detail = map[string]any{"apps": apps, "keys": keys}
 			var b pgx.Batch
 			b.Queue(vouchSQL(without))
 			if err := queueAudit(&b, event); err != nil {
 				return err
 			}
-			queueCutoffs(&b, now, raised...)
+			queueCutoffs(&b, now, append(raised, dead...)...)
 			return run(ctx, tx, &b)
 		})
 	})
 	return apps, err
+}
+
+var retireKeysSQL = statement(`update signing_keys set retired_at = $1, sealed = '' where retired_at is null returning kid, use`)
+
+// retireKeys ends all keys, and returns how many, and the cutoffs of those that sign.
+func retireKeys(ctx context.Context, tx pgx.Tx, now time.Time) (n int, dead []auth.Cutoff, err error) {
+	rows, err := tx.Query(ctx, retireKeysSQL, session.StoredTime(now))
+	if err != nil {
+		return 0, nil, err
+	}
+	var kid, use string
+	_, err = pgx.ForEachRow(rows, []any{&kid, &use}, func() error {
+		if n++; use == string(keyring.UseAccess) {
+			dead = append(dead, auth.KeyCompromised(kid))
+		}
+		return nil
+	})
+	return n, dead, err
 }
 
 // withHistory calls fn with the parts of the history's name that the server does not

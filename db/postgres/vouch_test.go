@@ -95,7 +95,7 @@ func TestADatabaseThatIsRestoredIsAnotherHistory(t *testing.T) {
 			b.vouch()
 			s := restore(b)
 			wantVouched(t, s, false)
-			if _, err := s.RaiseEpochs(t.Context(), auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now); err != nil {
+			if _, err := s.EndEverything(t.Context(), auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now); err != nil {
 				t.Fatal(err)
 			}
 			wantVouched(t, s, true)

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -93,21 +95,48 @@ func (s *Store) setHistory(ctx context.Context, op, history string) error {
 	})
 }
 
-// RaiseEpochs implements [session.RestorationStore]. Another process may have the
+// EndEverything implements [session.RestorationStore]. Another process may have the
 // claim and wait, so this leaves it to that one, or to the next, to vouch.
-func (s *Store) RaiseEpochs(ctx context.Context, event auth.AuditEvent, now time.Time) (apps int, err error) {
-	err = s.inTx(ctx, "RaiseEpochs", func(tx *writeTx) error {
+func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (apps int, err error) {
+	err = s.inTx(ctx, "EndEverything", func(tx *writeTx) error {
 		if apps, err = raiseAllEpochs(ctx, tx, session.MaxRaise, auth.EndAppRevoked, now); err != nil {
 			return err
 		}
-		event.Detail = map[string]any{"apps": apps}
+		keys, dead, err := retireKeys(ctx, tx, now)
+		if err != nil {
+			return err
+		}
+		event.Detail = map[string]any{"apps": apps, "keys": keys}
+		for _, c := range dead {
+			if _, err := writeCutoff(ctx, tx, c, now); err != nil {
+				return err
+			}
+		}
 		if err := writeAudit(ctx, tx, event); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, setHistorySQL, historyRestored)
+		_, err = tx.ExecContext(ctx, setHistorySQL, historyRestored)
 		return err
 	})
 	return apps, err
+}
+
+var retireKeysSQL = statement(`update signing_keys set retired_at = ?, sealed = x'' where retired_at is null returning kid, use`)
+
+// retireKeys ends all keys, and returns how many, and the cutoffs of those that sign.
+func retireKeys(ctx context.Context, tx *writeTx, now time.Time) (n int, dead []auth.Cutoff, err error) {
+	rows, err := tx.QueryContext(ctx, retireKeysSQL, micros(now))
+	if err != nil {
+		return 0, nil, err
+	}
+	uses, err := collect(rows, func(rows *sql.Rows) (use keyring.Use, err error) {
+		var kid string
+		if err = rows.Scan(&kid, &use); use == keyring.UseAccess {
+			dead = append(dead, auth.KeyCompromised(kid))
+		}
+		return use, err
+	})
+	return len(uses), dead, err
 }
 
 // notedSuffix names the file beside the database in which a process with the claim

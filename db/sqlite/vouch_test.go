@@ -122,7 +122,7 @@ func (p *place) copyFile(to, from string) {
 func (p *place) raiseEpochs() {
 	p.t.Helper()
 	s := openStore(p.t, p.path)
-	_, err := s.RaiseEpochs(p.t.Context(), auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now)
+	_, err := s.EndEverything(p.t.Context(), auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now)
 	p.must(errors.Join(err, s.Close()))
 }
 

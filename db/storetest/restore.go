@@ -372,7 +372,7 @@ var vouchTests = []test{
 		f.wantVouched(t, false)
 		for i := range 2 {
 			before, last := f.counts(t), f.lastCutoff(t)
-			n, err := f.Store.RaiseEpochs(t.Context(), event(auth.AuditStoreRolledBack, restoredAt), restoredAt)
+			n, err := f.Store.EndEverything(t.Context(), event(auth.AuditStoreRolledBack, restoredAt), restoredAt)
 			wantCode(t, err, "")
 			wantEqual(t, "apps", n, 2)
 			f.wantCounts(t, before, counts{Cutoffs: 2, Audit: 1})
@@ -390,7 +390,7 @@ var vouchTests = []test{
 				f.text(t, `select actor from audit where id = (select max(id) from audit)`),
 			}, []string{string(auth.AuditStoreRolledBack), auth.ActorCLI})
 			wantEqual(t, "audit detail", parsed(t, f.text(t, `select detail from audit where id = (select max(id) from audit)`)),
-				map[string]any{"apps": 2.0})
+				map[string]any{"apps": 2.0, "keys": 0.0})
 			f.wantVouched(t, true)
 		}
 		wantCode(t, f.Store.Vouch(t.Context()), "")
@@ -401,9 +401,9 @@ var vouchTests = []test{
 	{"a database without apps has nothing to raise", func(t *testing.T, f *fixture) {
 		f.exec(t, `delete from apps`)
 		before := f.counts(t)
-		n, err := f.Store.RaiseEpochs(t.Context(), event(auth.AuditStoreRolledBack, restoredAt), restoredAt)
+		n, err := f.Store.EndEverything(t.Context(), event(auth.AuditStoreRolledBack, restoredAt), restoredAt)
 		if err != nil || n != 0 {
-			t.Errorf("RaiseEpochs() = %d, %v; want 0, nil", n, err)
+			t.Errorf("EndEverything() = %d, %v; want 0, nil", n, err)
 		}
 		f.wantCounts(t, before, counts{Audit: 1})
 		f.wantVouched(t, true)

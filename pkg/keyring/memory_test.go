@@ -156,3 +156,33 @@ func TestLostTail(t *testing.T) {
 		}
 	})
 }
+
+// Everything ends with a database that was restored while no replica ran.
+func TestEndEverything(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 2, policy)
+	if _, err := f.replicas[0].Provide(t.Context(), "RS256", auth.AuditEvent{Actor: auth.ActorCLI}); err != nil {
+		t.Fatal(err)
+	}
+	f.pass(2 * ripe)
+	f.follow()
+	was := f.keys(keyring.UseAccess)
+	_, err := f.replicas[0].store.EndEverything(t.Context(), auth.AuditEvent{At: f.now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, f.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(f.cutoffs()); n != len(was) {
+		t.Errorf("%d cutoffs, want one of each of %d keys that sign", n, len(was))
+	}
+	f.follow()
+	f.tend()
+	f.start(0)
+	for _, alg := range []string{"ES256", "RS256"} {
+		for i, r := range f.replicas {
+			key, err := r.CurrentSigningKey(alg, f.now)
+			if err != nil || key.Alg != alg || slices.ContainsFunc(was, func(k keyring.Key) bool { return k.KID == key.KID }) {
+				t.Errorf("replica %d signs %s by %s %s, %v; want a new key", i, alg, key.Alg, key.KID, err)
+			}
+		}
+	}
+}

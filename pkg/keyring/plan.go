@@ -100,12 +100,12 @@ func (p *plan) add(of kind, activeAt time.Time) (string, error) {
 }
 
 // complete makes the keys that are missing. One of a mandatory kind signs at
-// once: there was none before.
+// once, as there was none before, and so does one of a kind whose keys all ended.
 func (p *plan) complete() error {
 	signs, next := missing(p.keys)
 	for _, of := range signs {
 		at := p.now
-		if !slices.Contains(mandatory, of) {
+		if !slices.Contains(mandatory, of) && len(p.line(of)) > 0 {
 			// The default algorithm signs until everybody knows the key.
 			at = at.Add(p.p.JWKSMaxAge + Spread)
 		}

@@ -83,13 +83,13 @@ type kind struct {
 // mandatory kinds are there from the first start on.
 var mandatory = []kind{{UseAccess, token.DefaultAlg}, {UseRefresh, AlgMAC}}
 
-// kindsOf returns the kinds that the keys have, the mandatory ones first. A
+// kindsOf returns the kinds that the keys have or had, the mandatory ones first. A
 // kind of signing key comes with the first app that chooses it, and stays.
 func kindsOf(keys []StoredKey) []kind {
 	kinds := slices.Clone(mandatory)
 	for i := range keys {
 		k := kind{keys[i].Use, keys[i].Alg}
-		if keys[i].RetiredAt.IsZero() && k.use == UseAccess && auth.CheckSigningAlg(k.alg) == nil && !slices.Contains(kinds, k) {
+		if k.use == UseAccess && auth.CheckSigningAlg(k.alg) == nil && !slices.Contains(kinds, k) {
 			kinds = append(kinds, k)
 		}
 	}

@@ -15,7 +15,7 @@ const MaxRestored = 100
 
 // MaxRaise is how far a remembered ver or epoch may be ahead of its row. No tail that a
 // store loses holds so many changes: a cutoff that is farther ahead is a defect.
-// [RestorationStore.RaiseEpochs] raises by as much, and so beyond all that anybody can
+// [RestorationStore.EndEverything] raises by as much, and so beyond all that anybody can
 // remember. What it raised may be lost too, and is not too far ahead then.
 const MaxRaise = 1 << 20
 
@@ -52,11 +52,13 @@ type RestorationStore interface {
 	// loss was made good.
 	Vouch(ctx context.Context) error
 
-	// RaiseEpochs raises the epoch of every app by [MaxRaise], with cutoffs and one
-	// audit event (detail {"apps": N}), and vouches for the history, in one
-	// transaction. All sessions end; their users log in again. It returns how many
-	// apps there are.
-	RaiseEpochs(ctx context.Context, event auth.AuditEvent, now time.Time) (int, error)
+	// EndEverything raises the epoch of every app by [MaxRaise] and retires every key,
+	// with cutoffs and one audit event (detail {"apps": N, "keys": N}), and vouches for
+	// the history, in one transaction. All sessions end; their users log in again. The
+	// keys end because nobody knows which of them had leaked: validators may remember
+	// that, and would refuse whatever it signs. The next replica makes others.
+	// It returns how many apps there are.
+	EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (int, error)
 }
 
 // RestoreParams is what a replica remembers.

@@ -132,6 +132,10 @@ func (r *Restorer) turn(ctx context.Context) error {
 	case !vouched:
 		return errLost
 	}
+	// They may all have ended by the command that vouched.
+	if err := r.c.Keys(ctx); err != nil {
+		return err
+	}
 	if err := r.c.Store.Vouch(ctx); err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (f *forgetful) Vouch(context.Context) error {
 	return f.down
 }
 
-func (f *forgetful) RaiseEpochs(context.Context, auth.AuditEvent, time.Time) (int, error) {
+func (f *forgetful) EndEverything(context.Context, auth.AuditEvent, time.Time) (int, error) {
 	return 0, errors.New("not of this test")
 }
 
@@ -127,8 +127,8 @@ func TestRestorerWithoutMemory(t *testing.T) {
 		}
 	}
 	b.stop()
-	if db.vouches != 1 || len(db.asked) != 0 || b.keys != 0 {
-		t.Errorf("%d vouches, %d restorations, %d of keys; want 1, 0, 0", db.vouches, len(db.asked), b.keys)
+	if db.vouches != 1 || len(db.asked) != 0 || b.keys != 1 {
+		t.Errorf("%d vouches, %d restorations, %d of keys; want 1, 0, 1", db.vouches, len(db.asked), b.keys)
 	}
 	if n := strings.Count(b.log.String(), "level=ERROR"); n != 1 || strings.Contains(b.log.String(), "level=WARN") {
 		t.Errorf("log %s, want one error", &b.log)
