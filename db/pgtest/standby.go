@@ -39,6 +39,20 @@ func (s *Server) Standby(t testing.TB) *Server {
 	return copied
 }
 
+// LeaveBehind kills the standby, and has the server go on without waiting for it: what
+// is committed from then on is lost when the standby takes over. The server is
+// restarted.
+func (s *Server) LeaveBehind(standby *Server) error {
+	if err := standby.Kill(); err != nil {
+		return err
+	}
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	delete(s.settings, "synchronous_standby_names")
+	return s.Start()
+}
+
 // Promote makes a running standby a primary. Its own primary must have ended.
 func (s *Server) Promote(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
