@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/token"
 )
 
 // Tail is how a database loses what was committed last.
@@ -308,6 +310,11 @@ func (w *tailWorld) revokeApp() {
 func (w *tailWorld) retireKey() {
 	r := w.replica()
 	key, err := r.Keys.CurrentSigningKey("ES256", w.Clock.Now())
+	if errors.Is(err, token.ErrNoKey) {
+		// It knows the ends of more keys than it has read.
+		w.catchUp(r)
+		key, err = r.Keys.CurrentSigningKey("ES256", w.Clock.Now())
+	}
 	if err != nil {
 		w.rt.Fatal(err)
 	}
