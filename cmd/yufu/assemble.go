@@ -86,8 +86,17 @@ type parts struct {
 	extra []httpd.Endpoint
 }
 
-// serve assembles the service and runs it until ctx is done.
+// serve assembles the service and runs it until ctx is done. That may be before it
+// is assembled, which is no error.
 func serve(ctx context.Context, p parts) error {
+	err := assemble(ctx, p)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func assemble(ctx context.Context, p parts) error {
 	metrics := telemetry.NewMetrics(buildVersion())
 	measurePool(metrics, p.store)
 	// Told by the follower, which runs later.

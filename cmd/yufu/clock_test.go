@@ -49,8 +49,8 @@ type served struct {
 	public, admin string
 }
 
-// serveOn runs the service as yufu serve does, until the test ends.
-func serveOn(t *testing.T, s store, sealer *seal.Ring, wechatURL string) *served {
+// partsOn are those of a service on listeners of its own.
+func partsOn(t *testing.T, s store, sealer *seal.Ring, wechatURL string) parts {
 	t.Helper()
 	check := func(err error) {
 		t.Helper()
@@ -69,7 +69,7 @@ func serveOn(t *testing.T, s store, sealer *seal.Ring, wechatURL string) *served
 		check(err)
 		return l
 	}
-	p := parts{
+	return parts{
 		log: slog.New(slog.DiscardHandler), store: s, sealer: sealer, keys: keys, facts: facts, webhooks: hooks, issuer: "https://auth.example.com",
 		lifetimes: lifetimeFlags{
 			AccessTokenTTL: 10 * time.Minute, RefreshGrace: time.Minute, SessionIdleTTL: 24 * time.Hour, MaxStaleness: 30 * time.Second,
@@ -78,6 +78,12 @@ func serveOn(t *testing.T, s store, sealer *seal.Ring, wechatURL string) *served
 		rotation: keyring.DefaultPolicy, limits: limitFlags{PlatformConcurrency: 10, MaxConnections: 100},
 		wechatURL: wechatURL, public: listen(), admin: listen(), grace: time.Second,
 	}
+}
+
+// serveOn runs the service as yufu serve does, until the test ends.
+func serveOn(t *testing.T, s store, sealer *seal.Ring, wechatURL string) *served {
+	t.Helper()
+	p := partsOn(t, s, sealer, wechatURL)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- serve(ctx, p) }()
@@ -196,6 +202,28 @@ func TestReplicaWithItsClockOff(t *testing.T) {
 	}
 	if status, body := right.get(right.admin + "/readyz"); status != http.StatusOK {
 		t.Errorf("/readyz of the other replica answers %d %s, want 200", status, body)
+	}
+}
+
+func TestStopBeforeItServes(t *testing.T) {
+	t.Parallel()
+	db, err := openServing(t.Context(), setting.Database{Setting: "a test", SQLitePath: filepath.Join(t.TempDir(), "yufu.db")}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	sealer, err := seal.ParseRing(seal.GenerateFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := partsOn(t, db, sealer, "http://127.0.0.1:1")
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if err := serve(ctx, p); err != nil {
+		t.Errorf("serve() error = %v, want none", err)
+	}
+	for _, l := range []net.Listener{p.public, p.admin} {
+		_ = l.Close() // if it did not come so far
 	}
 }
 
