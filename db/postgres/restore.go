@@ -14,15 +14,34 @@ import (
 
 var _ session.RestorationStore = (*Store)(nil)
 
-// RestoreCutoffs implements [session.RestorationStore]. The apps are locked after the
-// sessions: nothing that holds an app's row waits for an identity or a session.
+// RestoreCutoffs implements [session.RestorationStore]. It reads the rows without
+// locks first: as a rule nothing was lost, and all is asked about after a restart.
+//
+// The apps are locked after the sessions: nothing that holds an app's row waits for an
+// identity or a session.
 func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (session.Restored, error) {
+	if err := checkDeployment(ctx, s.pool, r.Deployment); err != nil {
+		return session.Restored{}, s.fail(ctx, "RestoreCutoffs", err)
+	}
+	rows, err := restorable(ctx, s.pool, r.Remembered, restorableSessionsSQL, restorableAppsSQL)
+	if err != nil {
+		return session.Restored{}, s.fail(ctx, "RestoreCutoffs", err)
+	}
+	if decided := r.Decide(rows); len(decided.Cutoffs) == 0 {
+		return decided.Restored, nil
+	}
 	var out session.Restored
-	err := s.inTx(ctx, "RestoreCutoffs", func(tx pgx.Tx) error {
+	err = s.inTx(ctx, "RestoreCutoffs", func(tx pgx.Tx) error {
 		if err := checkDeployment(ctx, tx, r.Deployment); err != nil {
 			return err
 		}
-		rows, err := lockRestorable(ctx, tx, r.Remembered)
+		// A statement of its own: the next one must see what the locks' last holders
+		// did to the sessions.
+		sessions, _ := split(r.Remembered)
+		if _, err := tx.Exec(ctx, lockSessionIdentitiesSQL, sessions); err != nil {
+			return err
+		}
+		rows, err := restorable(ctx, tx, r.Remembered, lockRestorableSessionsSQL, lockRestorableAppsSQL)
 		if err != nil {
 			return err
 		}
@@ -47,9 +66,9 @@ var deploymentSQL = statement(`select id from deployment`)
 
 // checkDeployment returns [auth.StorageUnavailable] when the database is another
 // deployment's.
-func checkDeployment(ctx context.Context, tx pgx.Tx, want uuid.UUID) error {
+func checkDeployment(ctx context.Context, q querier, want uuid.UUID) error {
 	var got uuid.UUID
-	if err := tx.QueryRow(ctx, deploymentSQL).Scan(&got); err != nil || got == want {
+	if err := q.QueryRow(ctx, deploymentSQL).Scan(&got); err != nil || got == want {
 		return err
 	}
 	return &auth.Error{
@@ -63,29 +82,23 @@ var (
 	lockSessionIdentitiesSQL = statement(`
 select uuid from identities where uuid in (select identity_uuid from sessions where id = any ($1))
 order by uuid for update`)
-	lockRestorableSessionsSQL = statement(`
-select appid, identity_uuid, id, ver, ended_at is not null from sessions where id = any ($1) order by id for update`)
-	lockRestorableAppsSQL = statement(`
-select appid, epoch from apps where appid = any ($1) order by appid for no key update`)
+	restorableSessionsSQL     = statement(findSessionsSQL)
+	restorableAppsSQL         = statement(findAppsSQL)
+	lockRestorableSessionsSQL = statement(findSessionsSQL + ` for update`)
+	lockRestorableAppsSQL     = statement(findAppsSQL + ` for no key update`)
 )
 
-// lockRestorable locks the rows that the cutoffs are about, in the order of locks.
-func lockRestorable(ctx context.Context, tx pgx.Tx, remembered []auth.Cutoff) ([]session.RestorableRow, error) {
-	var (
-		sessions []uuid.UUID
-		apps     []string
-		found    []session.RestorableRow
-	)
-	for _, c := range remembered {
-		switch c.Kind {
-		case auth.CutoffSession:
-			sessions = append(sessions, c.Session)
-		case auth.CutoffApp:
-			apps = append(apps, c.AppID)
-		}
-	}
-	lock := func(sql string, keys any, targets func(row *session.RestorableRow) []any) error {
-		rows, err := tx.Query(ctx, sql, keys)
+const (
+	findSessionsSQL = `
+select appid, identity_uuid, id, ver, ended_at is not null from sessions where id = any ($1) order by id`
+	findAppsSQL = `
+select appid, epoch from apps where appid = any ($1) order by appid`
+)
+
+// restorable returns the rows that the cutoffs are about.
+func restorable(ctx context.Context, q querier, remembered []auth.Cutoff, sessionsSQL, appsSQL string) (found []session.RestorableRow, err error) {
+	find := func(sql string, keys any, targets func(row *session.RestorableRow) []any) error {
+		rows, err := q.Query(ctx, sql, keys)
 		if err != nil {
 			return err
 		}
@@ -94,24 +107,29 @@ func lockRestorable(ctx context.Context, tx pgx.Tx, remembered []auth.Cutoff) ([
 		})
 		return err
 	}
+	sessions, apps := split(remembered)
 	if len(sessions) > 0 {
-		// A statement of its own: the next one must see what the locks' last holders
-		// did to the sessions.
-		if _, err := tx.Exec(ctx, lockSessionIdentitiesSQL, sessions); err != nil {
-			return nil, err
-		}
-		err := lock(lockRestorableSessionsSQL, sessions, func(row *session.RestorableRow) []any {
+		err = find(sessionsSQL, sessions, func(row *session.RestorableRow) []any {
 			return []any{&row.AppID, &row.Identity, &row.Session, &row.Number, &row.Ended}
 		})
-		if err != nil {
-			return nil, err
+	}
+	if err == nil && len(apps) > 0 {
+		err = find(appsSQL, apps, func(row *session.RestorableRow) []any { return []any{&row.AppID, &row.Number} })
+	}
+	return found, err
+}
+
+// split returns what the cutoffs of sessions and of apps are about.
+func split(remembered []auth.Cutoff) (sessions []uuid.UUID, apps []string) {
+	for _, c := range remembered {
+		switch c.Kind {
+		case auth.CutoffSession:
+			sessions = append(sessions, c.Session)
+		case auth.CutoffApp:
+			apps = append(apps, c.AppID)
 		}
 	}
-	if len(apps) == 0 {
-		return found, nil
-	}
-	err := lock(lockRestorableAppsSQL, apps, func(row *session.RestorableRow) []any { return []any{&row.AppID, &row.Number} })
-	return found, err
+	return sessions, apps
 }
 
 var (
