@@ -15,22 +15,25 @@ func TestMigrateRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	want := func(epoch, events int) {
+	want := func(epoch, apps, keys, events int) {
 		t.Helper()
-		var gotEpoch, cutoffs, gotEvents int
-		err := file.QueryRowContext(t.Context(), `select (select epoch from apps), (select count(*) from cutoffs),
-(select count(*) from audit where action = 'store.rolled_back' and actor = 'cli' and detail = '{"apps":1}' and at > 1700000000000000)`).
-			Scan(&gotEpoch, &cutoffs, &gotEvents)
-		if err != nil || gotEpoch != epoch || cutoffs != events || gotEvents != events {
-			t.Errorf("the app is at epoch %d with %d cutoffs and %d audit events (%v), want %d, %d and %d", gotEpoch, cutoffs, gotEvents, err, epoch, events, events)
+		var gotEpoch, gotApps, gotKeys, living, gotEvents int
+		err := file.QueryRowContext(t.Context(), `select (select epoch from apps), (select count(*) from cutoffs where kind = 'app'),
+(select count(*) from cutoffs where kind = 'key'), (select count(*) from signing_keys where retired_at is null or length(sealed) > 0),
+(select count(*) from audit where action = 'store.rolled_back' and actor = 'cli' and detail like '{"apps":1,"keys":%}' and at > 1700000000000000)`).
+			Scan(&gotEpoch, &gotApps, &gotKeys, &living, &gotEvents)
+		if err != nil || gotEpoch != epoch || gotApps != apps || gotKeys != keys || gotEvents != events || (events > 0) != (living == 0) {
+			t.Errorf("the app is at epoch %d with %d cutoffs; %d cutoffs of keys, %d living; %d audit events (%v); want %d, %d; %d, none with events; %d",
+				gotEpoch, gotApps, gotKeys, living, gotEvents, err, epoch, apps, keys, events)
 		}
 	}
 	succeed(t, env, "migrate")
-	want(0, 0)
+	want(0, 0, 0, 0)
+	signing := len(listed(t, env, "access", "current")) + len(listed(t, env, "access", "next"))
 	for n := 1; n <= 2; n++ {
-		if got := succeed(t, env, "migrate", "--restored"); !strings.Contains(got.out, "All sessions have ended (apps: 1).") {
+		if got := succeed(t, env, "migrate", "--restored"); !strings.Contains(got.out, "All sessions and keys have ended (apps: 1).") {
 			t.Errorf("%+v", got)
 		}
-		want(n*session.MaxRaise, n)
+		want(n*session.MaxRaise, n, signing, n)
 	}
 }

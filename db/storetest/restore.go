@@ -398,6 +398,24 @@ var vouchTests = []test{
 		f.refuse(t, s.ID, 1, restoredAt, auth.SessionRevoked)
 		f.mustRefresh(t, f.exchange(t, "o-1", restoredAt).ID, 1, restoredAt, session.Rotate)
 	}},
+	{"every key ends, and those that sign have a cutoff", func(t *testing.T, f *fixture) {
+		for _, k := range []struct {
+			kid, use string
+			retired  any
+		}{{"signs", "access", nil}, {"refreshes", "refresh", nil}, {"had ended", "access", f.Time(t0)}} {
+			f.exec(t, `insert into signing_keys (kid, use, alg, sealed, public_jwk, created_at, retired_at) values (?, ?, 'ES256', ?, ?, ?, ?)`,
+				k.kid, k.use, []byte("sealed"), []byte("{}"), f.Time(t0), k.retired)
+		}
+		before := f.counts(t)
+		_, err := f.Store.EndEverything(t.Context(), event(auth.AuditStoreRolledBack, restoredAt), restoredAt)
+		wantCode(t, err, "")
+		f.wantCounts(t, before, counts{Cutoffs: 3, Audit: 1})
+		wantEqual(t, "cutoffs of keys", f.number(t, `select count(*) from cutoffs where kind = 'key' and kid = 'signs' and created_at = ? and expires_at is null`, f.Time(restoredAt)), 1)
+		wantEqual(t, "keys that ended", f.number(t, `select count(*) from signing_keys where retired_at = ? and length(sealed) = 0`, f.Time(restoredAt)), 2)
+		wantEqual(t, "keys that had ended", f.number(t, `select count(*) from signing_keys where retired_at = ?`, f.Time(t0)), 1)
+		wantEqual(t, "audit detail", parsed(t, f.text(t, `select detail from audit where id = (select max(id) from audit)`)),
+			map[string]any{"apps": 2.0, "keys": 2.0})
+	}},
 	{"a database without apps has nothing to raise", func(t *testing.T, f *fixture) {
 		f.exec(t, `delete from apps`)
 		before := f.counts(t)

@@ -127,7 +127,7 @@ truncate cutoffs; insert into cutoffs overriding system value table kept_cutoffs
 
 			h.mustRun(d.env, "", "migrate", "--restored")
 			h.eventually("it is ready", func() bool { return ready(s).Status == http.StatusOK })
-			s.refresh(first.RefreshToken).want(s, 400, "session_revoked")
+			s.refresh(first.RefreshToken).want(s, 400, "refresh_invalid")
 			h.eventually("the back end accepts a new token", accepts(s.logIn("alice").Doc.AccessToken))
 			p.stop()
 
