@@ -141,7 +141,7 @@ func assemble(ctx context.Context, p parts) error {
 	}
 	measureKeeper(metrics, keeper)
 	restorer, err = session.NewRestorer(ctx, session.RestorerConfig{
-		Store: p.store, Remembered: follower.Set(), Deployment: follower.Deployment, Keys: keeper.CatchUp,
+		Store: p.store, Memory: follower, Keys: keeper.CatchUp,
 		Clock: follower.Now, Applied: p.applied, Log: p.log,
 	})
 	if err != nil {

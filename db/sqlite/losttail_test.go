@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"testing"
 
+	"github.com/yufu-auth/yufu/db/storetest"
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
@@ -21,10 +22,9 @@ func TestLostTailCases(t *testing.T) {
 func openTail(t *testing.T) (*bindingtest.Fixture, bindingtest.Tail) {
 	t.Helper()
 	h := open(t)
-	return bindingtest.New(t, sessiontest.New(t, h.Store, session.Lifetimes{}), h.Store), bindingtest.Tail{
-		DB: h.DB,
-		Tables: `select name from sqlite_schema where type = 'table' and name not like 'sqlite%'
+	return bindingtest.New(t, sessiontest.New(t, h.Store, session.Lifetimes{}), h.Store), storetest.Tail(h.DB,
+		`select name from sqlite_schema where type = 'table' and name not like 'sqlite%'
 				and name not like 'saved%' and name not in ('goose_db_version', 'audit', 'replicas', 'deployment')`,
-		Unordered: `begin immediate; pragma defer_foreign_keys = on;`,
-	}
+		`begin immediate; pragma defer_foreign_keys = on;`,
+		``)
 }

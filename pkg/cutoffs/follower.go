@@ -97,9 +97,6 @@ func Open(ctx context.Context, c Config) (*Follower, error) {
 // Set returns the live cutoffs, for a verifier.
 func (f *Follower) Set() *cutoff.Set { return f.set }
 
-// HitsKey reports whether a cutoff kills whatever the signing key has signed.
-func (f *Follower) HitsKey(kid string) bool { return f.set.Hits(cutoff.Token{KID: kid}) }
-
 // EventID names a cutoff as the feed does.
 func (f *Follower) EventID(id int64) string {
 	f.feed.mu.Lock()

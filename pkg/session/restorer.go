@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -26,14 +25,21 @@ const (
 	maxGrants = 4
 )
 
+// Memory is what a replica knows of revocations. Nothing is taken out of it while a
+// token may live that it hits, whatever the database forgets.
+type Memory interface {
+	// Refusing returns what kills a token that is minted from the row.
+	Refusing(row *auth.Session) []auth.Cutoff
+	// Remembered returns what is known of sessions and apps, one cutoff of each.
+	Remembered() []auth.Cutoff
+	// Deployment returns the deployment whose revocations these are.
+	Deployment() uuid.UUID
+}
+
 // RestorerConfig is what a [Restorer] is made of. All fields are required.
 type RestorerConfig struct {
-	Store RestorationStore
-	// Remembered is what this replica knows of revocations. Nothing is taken out of
-	// it while a token may live that it hits, whatever the database forgets.
-	Remembered *cutoff.Set
-	// Deployment returns the deployment whose revocations these are.
-	Deployment func() uuid.UUID
+	Store  RestorationStore
+	Memory Memory
 	// Keys reads the keys, and retires again those that this replica remembers as
 	// retired.
 	Keys func(ctx context.Context) error
@@ -150,7 +156,7 @@ func (r *Restorer) All(ctx context.Context) error {
 	if err := r.c.Keys(ctx); err != nil {
 		return err
 	}
-	for some := range slices.Chunk(rowCutoffs(r.c.Remembered.All()), MaxRestored) {
+	for some := range slices.Chunk(r.c.Memory.Remembered(), MaxRestored) {
 		if _, err := r.restore(ctx, some); err != nil {
 			return err
 		}
@@ -164,11 +170,11 @@ func (r *Restorer) All(ctx context.Context) error {
 // minted from the row. By then the row was raised, if it says less than what is
 // remembered, so a grant starts over from what the row says now.
 func (r *Restorer) outdated(ctx context.Context, row *auth.Session) (bool, error) {
-	hits := r.c.Remembered.Hitting(cutoff.Token{Session: row.ID.String(), Ver: row.Ver, App: row.AppID, Epoch: row.Epoch})
+	hits := r.c.Memory.Refusing(row)
 	if len(hits) == 0 {
 		return false, nil
 	}
-	done, err := r.restore(ctx, rowCutoffs(hits))
+	done, err := r.restore(ctx, hits)
 	if err == nil && len(done.Implausible) > 0 {
 		err = &auth.Error{Code: auth.StorageUnavailable, Err: errImplausible}
 	}
@@ -182,7 +188,7 @@ func (r *Restorer) restore(ctx context.Context, remembered []auth.Cutoff) (Resto
 	defer cancel()
 	now := StoredTime(r.c.Clock())
 	done, err := r.c.Store.RestoreCutoffs(ctx, RestoreParams{
-		Deployment: r.c.Deployment(), Remembered: remembered, Now: now,
+		Deployment: r.c.Memory.Deployment(), Remembered: remembered, Now: now,
 		Event: auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorService},
 	})
 	if err != nil {
@@ -204,23 +210,6 @@ func sessionOf(c auth.Cutoff) string {
 		return c.Session.String()
 	}
 	return ""
-}
-
-// rowCutoffs returns those that are about rows of sessions and apps.
-func rowCutoffs(wire []cutoff.Cutoff) []auth.Cutoff {
-	rows := make([]auth.Cutoff, 0, len(wire))
-	for _, c := range wire {
-		switch c.Kind {
-		case cutoff.KindSession:
-			if id, err := uuid.Parse(c.Session); err == nil {
-				rows = append(rows, auth.Cutoff{Kind: auth.CutoffSession, Session: id, Ver: c.Ver})
-			}
-		case cutoff.KindApp:
-			rows = append(rows, auth.Cutoff{Kind: auth.CutoffApp, AppID: c.App, Epoch: c.Epoch})
-		default:
-		}
-	}
-	return rows
 }
 
 // Grantable returns the row of a session as tokens may be minted from it, so that no

@@ -13,7 +13,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -57,11 +56,18 @@ func (f *forgetful) set(change func()) {
 	change()
 }
 
+// memory is what a replica remembers.
+type memory struct{ all []auth.Cutoff }
+
+func (m *memory) Refusing(*auth.Session) []auth.Cutoff { return m.all }
+func (m *memory) Remembered() []auth.Cutoff            { return m.all }
+func (m *memory) Deployment() uuid.UUID                { return uuid.Nil }
+
 // restorerBed is a restorer whose pauses end when the test says so.
 type restorerBed struct {
 	*session.Restorer
-	db   *forgetful
-	set  *cutoff.Set
+	db *forgetful
+	memory
 	log  bytes.Buffer // read after Run ended
 	keys int
 	// paused gets a value whenever it waits; again ends the wait.
@@ -71,11 +77,10 @@ type restorerBed struct {
 
 func newRestorerBed(t *testing.T, db *forgetful) *restorerBed {
 	t.Helper()
-	b := &restorerBed{db: db, set: cutoff.NewSet(), paused: make(chan time.Time), again: make(chan time.Time)}
-	deployment := uuid.New()
+	b := &restorerBed{db: db, paused: make(chan time.Time), again: make(chan time.Time)}
 	var err error
 	b.Restorer, err = session.NewRestorer(t.Context(), session.RestorerConfig{
-		Store: db, Remembered: b.set, Deployment: func() uuid.UUID { return deployment },
+		Store: db, Memory: &b.memory,
 		Keys:  func(context.Context) error { b.keys++; return nil },
 		Clock: func() time.Time { return t0 }, Applied: func(context.Context) {},
 		Log: slog.New(slog.NewTextHandler(&b.log, nil)),
@@ -143,10 +148,9 @@ func TestRestorerThatOutlives(t *testing.T) {
 		t.Fatalf("Check() = %v, %d vouches; want nil, 1", err, db.vouches)
 	}
 	for range session.MaxRestored + 1 {
-		b.set.Add(cutoff.Cutoff{Kind: cutoff.KindSession, Session: uuid.NewString(), Ver: 7}, t0)
+		b.all = append(b.all, auth.Cutoff{Kind: auth.CutoffSession, Session: uuid.New(), Ver: 7})
 	}
-	b.set.Add(cutoff.Cutoff{Kind: cutoff.KindApp, App: "wx1", Epoch: 3}, t0)
-	b.set.Add(cutoff.Cutoff{Kind: cutoff.KindKey, KID: "k"}, t0)
+	b.all = append(b.all, auth.Cutoff{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 3})
 	db.down = auth.StorageUnavailable
 	b.run(t)
 	b.Moved()
@@ -187,7 +191,7 @@ func TestRestorerTellsWhatIsImplausible(t *testing.T) {
 	t.Parallel()
 	db := &forgetful{vouched: true, restored: session.Restored{Implausible: []auth.Cutoff{{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 1 << 40}}}}
 	b := newRestorerBed(t, db)
-	b.set.Add(cutoff.Cutoff{Kind: cutoff.KindApp, App: "wx1", Epoch: 1 << 40}, t0)
+	b.all = []auth.Cutoff{{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 1 << 40}}
 	if err := b.All(t.Context()); err != nil {
 		t.Fatal(err)
 	}

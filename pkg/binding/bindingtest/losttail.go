@@ -1,7 +1,6 @@
 package bindingtest
 
 import (
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -24,7 +23,9 @@ import (
 
 // Tail is how a database loses what was committed last.
 type Tail struct {
-	DB *sql.DB
+	// Exec makes statements, and Texts returns the column of texts that a query has.
+	Exec  func(t testing.TB, query string)
+	Texts func(t testing.TB, query string) []string
 	// Tables is a query for the names of the tables that go back.
 	Tables string
 	// Unordered begins a transaction that checks foreign keys at its end or never.
@@ -37,24 +38,12 @@ type Tail struct {
 // save keeps all rows, and returns what brings them back, and what drops them.
 func (d *Tail) save(t *testing.T, n int) (lose, drop func()) {
 	t.Helper()
-	rows, err := d.DB.QueryContext(t.Context(), d.Tables)
-	if err != nil {
-		t.Fatal(err)
+	tables := d.Texts(t, d.Tables)
+	if len(tables) < 8 {
+		t.Fatalf("only %q", tables)
 	}
-	defer rows.Close() //nolint:errcheck // read to the end
 	var keep, lost, gone strings.Builder
 	lost.WriteString(d.Unordered)
-	var tables []string
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			t.Fatal(err)
-		}
-		tables = append(tables, name)
-	}
-	if err := rows.Err(); err != nil || len(tables) < 8 {
-		t.Fatalf("%d tables, error %v", len(tables), err)
-	}
 	for _, name := range tables {
 		fmt.Fprintf(&keep, "create table saved_%d_%s as select * from %s;", n, name, name)
 		fmt.Fprintf(&gone, "drop table saved_%d_%s;", n, name)
@@ -64,14 +53,8 @@ func (d *Tail) save(t *testing.T, n int) (lose, drop func()) {
 		fmt.Fprintf(&lost, "insert into %s select * from saved_%d_%s;", name, n, name)
 	}
 	lost.WriteString(d.Sequence + "; commit")
-	exec := func(q string) {
-		t.Helper()
-		if _, err := d.DB.ExecContext(t.Context(), q); err != nil {
-			t.Fatal(err)
-		}
-	}
-	exec(keep.String())
-	return func() { exec(lost.String()) }, func() { exec(gone.String()) }
+	d.Exec(t, keep.String())
+	return func() { d.Exec(t, lost.String()) }, func() { d.Exec(t, gone.String()) }
 }
 
 // LostTail has two replicas serve clients from a database that loses any tail of its

@@ -76,24 +76,9 @@ func (l *lostCase) accepted(access auth.Secret) cutoff.Token {
 }
 
 // audited returns the details of what was restored.
-func (l *lostCase) audited() (details []string) {
+func (l *lostCase) audited() []string {
 	l.t.Helper()
-	rows, err := l.tail.DB.QueryContext(l.t.Context(), `select cast(detail as text) from audit where action = 'store.rolled_back' order by id`)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer rows.Close() //nolint:errcheck // read to the end
-	for rows.Next() {
-		var d string
-		if err := rows.Scan(&d); err != nil {
-			l.t.Fatal(err)
-		}
-		details = append(details, d)
-	}
-	if err := rows.Err(); err != nil {
-		l.t.Fatal(err)
-	}
-	return details
+	return l.tail.Texts(l.t, `select cast(detail as text) from audit where action = 'store.rolled_back' order by id`)
 }
 
 func (l *lostCase) wantAudited(n int) {
@@ -261,11 +246,8 @@ func lostTwice(l *lostCase) {
 
 func lostPoison(l *lostCase) {
 	g := l.Login("alice")
-	_, err := l.tail.DB.ExecContext(l.t.Context(),
+	l.tail.Exec(l.t,
 		`insert into cutoffs (kind, appid, epoch, created_at, expires_at) select 'app', '`+sessiontest.AppID+`', 1099511627776, started_at, idle_expires_at from sessions`)
-	if err != nil {
-		l.t.Fatal(err)
-	}
 	if err := l.Cutoffs.CatchUp(l.t.Context()); err != nil {
 		l.t.Fatal(err)
 	}
@@ -291,10 +273,7 @@ func lostForeign(l *lostCase) {
 	l.revoke()
 	lose()
 	// It has the same rows, as a copy for tests has, but an id of its own.
-	_, err := l.tail.DB.ExecContext(l.t.Context(), `update deployment set id = '01234567-89ab-4cde-8f01-23456789abcd'`)
-	if err != nil {
-		l.t.Fatal(err)
-	}
+	l.tail.Exec(l.t, `update deployment set id = '01234567-89ab-4cde-8f01-23456789abcd'`)
 	if _, err := l.Refresh(g.RefreshToken); !errors.Is(err, auth.StorageUnavailable) {
 		l.t.Errorf("Refresh() error = %v, want %s", err, auth.StorageUnavailable)
 	}

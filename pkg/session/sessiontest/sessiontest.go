@@ -155,7 +155,7 @@ func (f *Fixture) NewReplica() *Replica {
 		DatabaseClock: func(context.Context) (time.Time, error) { return f.Clock.Now(), nil },
 	}))(f.tb)
 	r.Restorer = must(session.NewRestorer(ctx, session.RestorerConfig{
-		Store: f.Store, Remembered: r.Cutoffs.Set(), Deployment: r.Cutoffs.Deployment,
+		Store: f.Store, Memory: r.Cutoffs,
 		Keys: r.Keeper.CatchUp, Clock: f.Clock.Now, Applied: r.Committed, Log: log,
 	}))(f.tb)
 	r.Verifier = must(token.NewVerifier(bearer.Local{

@@ -1,0 +1,40 @@
+package cutoffs
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+)
+
+// HitsKey reports whether a cutoff kills whatever the signing key has signed.
+func (f *Follower) HitsKey(kid string) bool { return f.set.Hits(cutoff.Token{KID: kid}) }
+
+// Refusing returns the cutoffs that kill a token which is minted from the row,
+// whichever key signs it.
+func (f *Follower) Refusing(row *auth.Session) []auth.Cutoff {
+	return ofRows(f.set.Hitting(cutoff.Token{Session: row.ID.String(), Ver: row.Ver, App: row.AppID, Epoch: row.Epoch}))
+}
+
+// Remembered returns what is known of sessions and apps, one cutoff of each.
+func (f *Follower) Remembered() []auth.Cutoff { return ofRows(f.set.All()) }
+
+// ofRows returns the cutoffs of sessions and apps, which have rows, as stores know them.
+func ofRows(wire []cutoff.Cutoff) []auth.Cutoff {
+	if len(wire) == 0 {
+		return nil
+	}
+	rows := make([]auth.Cutoff, 0, len(wire))
+	for _, c := range wire {
+		switch c.Kind {
+		case cutoff.KindSession:
+			if id, err := uuid.Parse(c.Session); err == nil {
+				rows = append(rows, auth.Cutoff{Kind: auth.CutoffSession, Session: id, Ver: c.Ver})
+			}
+		case cutoff.KindApp:
+			rows = append(rows, auth.Cutoff{Kind: auth.CutoffApp, AppID: c.App, Epoch: c.Epoch})
+		default:
+		}
+	}
+	return rows
+}
