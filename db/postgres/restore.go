@@ -28,7 +28,8 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 		return session.Restored{}, s.fail(ctx, "RestoreCutoffs", err)
 	}
 	if decided := r.Decide(rows); len(decided.Cutoffs) == 0 {
-		return decided.Restored, nil
+		// What raised them may have been interrupted in its commit.
+		return decided.Restored, s.Confirm(ctx)
 	}
 	var out session.Restored
 	err = s.inTx(ctx, "RestoreCutoffs", func(tx pgx.Tx) error {
