@@ -10,14 +10,14 @@ import (
 // Proxy stands between a program and a server and misbehaves as networks do. It
 // is safe for concurrent use.
 type Proxy struct {
-	target   string
 	listener net.Listener
 	done     sync.WaitGroup
 
-	mu    sync.Mutex
-	ended bool
-	deaf  bool
-	conns map[*proxied]struct{}
+	mu     sync.Mutex
+	target string
+	ended  bool
+	deaf   bool
+	conns  map[*proxied]struct{}
 }
 
 // proxied is one connection, and its other half.
@@ -82,6 +82,13 @@ func (p *Proxy) Deafen(deaf bool) {
 	p.deaf = deaf
 }
 
+// Redirect has new connections lead to another target.
+func (p *Proxy) Redirect(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
 // Connections returns how many there are.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
@@ -95,7 +102,10 @@ func (p *Proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		server, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = client.Close()
 			continue

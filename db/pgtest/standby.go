@@ -18,6 +18,13 @@ const standbyName = "standby"
 // (synchronous_standby_names), so stop or kill the standby to have it silent.
 func (s *Server) Standby(t testing.TB) *Server {
 	t.Helper()
+	s.settings["synchronous_standby_names"] = standbyName
+	return s.AsyncStandby(t)
+}
+
+// AsyncStandby is [Server.Standby] without the wait.
+func (s *Server) AsyncStandby(t testing.TB) *Server {
+	t.Helper()
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +39,6 @@ func (s *Server) Standby(t testing.TB) *Server {
 			t.Error(err)
 		}
 	})
-	s.settings["synchronous_standby_names"] = standbyName
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +59,8 @@ func (s *Server) LeaveBehind(standby *Server) error {
 	return s.Start()
 }
 
-// Promote makes a running standby a primary. Its own primary must have ended.
+// Promote makes a running standby a primary. Its own primary, if it runs, goes on
+// as one that nobody fenced off.
 func (s *Server) Promote(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
 	if err != nil {
