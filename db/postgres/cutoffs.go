@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
@@ -26,39 +27,60 @@ const (
 // swallows packets costs it one time-out and not one for each of the pool's
 // connections.
 //
+// It commits, and so answers only when the synchronous standby has confirmed that
+// this server is the primary. Meanwhile a connection of the pool is asked for the
+// history's name. Where it has another, both lead to new connections from then on.
+//
 // Where the server refuses parts of the history's name, they are left out, see
 // [Store.HistoryWithout].
 func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
-	b, err := s.cutoffs(ctx, after, limit)
-	if refusesPart(err) {
-		var h *history
-		if h, err = s.readableHistory(ctx); err != nil {
-			return cutoffs.Batch{}, s.fail(ctx, "Cutoffs", err)
-		}
-		s.history.Store(h)
-		b, err = s.cutoffs(ctx, after, limit)
+	var b cutoffs.Batch
+	err := s.withHistory(ctx, func([]string) (err error) {
+		b, err = s.compared(ctx, after, limit)
+		return err
+	})
+	return b, err
+}
+
+// compared asks for cutoffs, and a connection of the pool for its history.
+func (s *Store) compared(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+	h := s.history.Load()
+	acquiring, answered := context.WithCancel(ctx)
+	theirs := make(chan string, 1)
+	go func() { theirs <- s.writersHistory(acquiring, ctx, h) }()
+	b, err := s.cutoffs(ctx, h, after, limit)
+	answered()
+	if name := <-theirs; err == nil && name != "" && name != b.Timeline {
+		s.reset()
+		return cutoffs.Batch{}, &auth.Error{Code: auth.StorageUnavailable, Err: errTwoServers}
 	}
 	return b, err
 }
 
-func (s *Store) cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+func (s *Store) cutoffs(ctx context.Context, h *history, after int64, limit int) (cutoffs.Batch, error) {
 	var (
 		b        cutoffs.Batch
 		timeline *string
 	)
-	rows, err := s.follow.Query(ctx, s.history.Load().sql, after, limit)
+	c, err := s.follow.Acquire(ctx)
 	if err == nil {
-		b.Cutoffs, err = pgx.AppendRows([]auth.Cutoff(nil), rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
-			return scanCutoff(row, &timeline, &b)
+		defer c.Release()
+		err = confirmed(c, func(c *pgxpool.Conn) error {
+			rows, err := c.Query(ctx, h.question, after, limit)
+			if err != nil {
+				return err
+			}
+			b.Cutoffs, err = pgx.AppendRows([]auth.Cutoff(nil), rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
+				return scanCutoff(row, &timeline, &b)
+			})
+			return err
 		})
 	}
 	if err != nil {
 		return cutoffs.Batch{}, s.fail(ctx, "Cutoffs", err)
 	}
 	if timeline == nil {
-		// New connections find the server that takes writes.
-		s.pool.Reset()
-		s.follow.Reset()
+		s.reset()
 		return cutoffs.Batch{}, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
 	}
 	b.Timeline, b.Now = *timeline, b.Now.UTC()
@@ -103,6 +125,7 @@ func scanCutoff(row pgx.CollectableRow, timeline **string, b *cutoffs.Batch) (au
 // Listen implements [cutoffs.Store] on a connection of its own: one from the
 // pool would be busy for good.
 func (s *Store) Listen(ctx context.Context, wake func()) error {
+	resets := s.resets.Load()
 	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
 	if err != nil {
 		return s.fail(ctx, "Listen", err)
@@ -123,6 +146,8 @@ func (s *Store) Listen(ctx context.Context, wake func()) error {
 			wake()
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case silent && s.resets.Load() != resets:
+			return &auth.Error{Code: auth.StorageUnavailable, Err: errReset}
 		case silent:
 			// A connection whose other end is gone without a word is as silent
 			// as one on which nothing happens; only a question tells them apart.

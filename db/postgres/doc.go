@@ -33,6 +33,18 @@
 // of such a commit covers all commits before it. A commit whose wait was
 // cancelled on the server succeeds with a warning; it is an error here.
 //
+// # Freshness
+//
+// A question for cutoffs writes the mark, too. Its commit ends only when the
+// synchronous standby confirms it, which one that was promoted does not: an answer
+// proves that no other primary had committed anything before the question began.
+// This holds where only the standby that confirms can take over. Without synchronous
+// replication the old primary must be fenced off.
+//
+// While the question is asked, a connection of the pool names the history that it
+// leads to. If that is not the follower's, the answer is an error and all connections
+// are made again. A pool that is busy contradicts nothing.
+//
 // # Connections
 //
 // Writes hold three quarters of the pool at most. While the standby is silent

@@ -11,10 +11,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// markSQL writes something without a meaning. A commit waits for the synchronous
-// standby only if its transaction wrote, and this wait covers all that was
-// committed before, also by others whose own wait was interrupted.
-var markSQL = statement(`select setval('durability', 1)`)
+// mark writes something without a meaning, and is 1. A commit waits for the
+// synchronous standby only if its transaction wrote, and this wait covers all that
+// was committed before, also by others whose own wait was interrupted.
+const mark = `setval('durability', 1)`
+
+var markSQL = statement(`select ` + mark)
 
 // writeOptions are those of every transaction that may end in a success: it
 // writes the mark in the round trip of its commit, so that an answer that rests
@@ -51,6 +53,12 @@ func (s *Store) write(ctx context.Context, fn func(c *pgxpool.Conn) error) error
 		return err
 	}
 	defer c.Release()
+	return confirmed(c, fn)
+}
+
+// confirmed runs fn, which commits. It returns [auth.StorageUnavailable] when
+// something was committed without the standby.
+func confirmed(c *pgxpool.Conn, fn func(c *pgxpool.Conn) error) error {
 	notes := c.Conn().PgConn().CustomData()
 	delete(notes, unconfirmed) // of a call that failed
 	if err := fn(c); err != nil {

@@ -37,9 +37,7 @@ var unavailableClasses = map[string]bool{
 // returns nil for nil.
 func (s *Store) fail(ctx context.Context, op string, err error) error {
 	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) && pg.Code == stateReadOnly {
-		// The connections lead to a server that is no longer the primary; new
-		// ones find the one that is.
-		s.pool.Reset()
+		s.reset() // the server is no longer the primary
 	}
 	return translate(ctx, op, err)
 }

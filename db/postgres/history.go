@@ -26,21 +26,17 @@ const startPart = "pg_postmaster_start_time()"
 
 // history is how the store reads cutoffs and names their history.
 type history struct {
-	sql string
+	// question reads cutoffs, name the name alone.
+	question, name string
 	// without lists the parts that this server does not let the role read.
 	without []string
 }
 
 // fullHistory is the name with all its parts.
-var fullHistory = &history{sql: statement(cutoffsSQL(nil))}
+var fullHistory = &history{question: statement(cutoffsSQL(nil)), name: statement(historySQL(nil))}
 
-// cutoffsSQL reads cutoffs and names the history of their ids, without some of
-// its parts. There is one row at least; its timeline is null on a server that
-// takes no writes.
-//
-// The sequence tells the greatest id that was ever committed, also when its row
-// was deleted since; a role that may not read it does without.
-func cutoffsSQL(without []string) string {
+// historyName names the history of the cutoffs' ids without some of its parts.
+func historyName(without []string) string {
 	var parts []string
 	for _, p := range historyParts {
 		if slices.Contains(without, p.name) {
@@ -49,14 +45,33 @@ func cutoffsSQL(without []string) string {
 			parts = append(parts, p.sql)
 		}
 	}
+	return `left(encode(sha256(convert_to(concat_ws(' ',
+        ` + strings.Join(parts, `,
+        `) + `), 'UTF8')), 'hex'), 32)`
+}
+
+// historySQL names the history. It is null on a server that takes no writes.
+func historySQL(without []string) string {
+	return `select case when ` + writable + ` then ` + historyName(without) + ` end`
+}
+
+// cutoffsSQL reads cutoffs and names the history of their ids, without some of
+// its parts. There is one row at least; its timeline is null on a server that
+// takes no writes.
+//
+// It writes the mark, so that its commit waits for the synchronous standby: an
+// answer says that no other server had taken over when it was asked.
+//
+// The sequence tells the greatest id that was ever committed, also when its row
+// was deleted since; a role that may not read it does without.
+func cutoffsSQL(without []string) string {
 	return `
 select t.timeline, t.deployment, clock_timestamp(), t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
 from (
   select
-    case when ` + writable + ` then
-      left(encode(sha256(convert_to(concat_ws(' ',
-        ` + strings.Join(parts, `,
-        `) + `), 'UTF8')), 'hex'), 32)
+    case when not (` + writable + `) then null
+      when ` + mark + ` = 1 then
+      ` + historyName(without) + `
     end as timeline,
     (select id from deployment) as deployment,
     greatest((select max(id) from cutoffs),
@@ -103,7 +118,7 @@ func (s *Store) readableHistory(ctx context.Context) (*history, error) {
 			return nil, errReadOnly
 		}
 	}
-	return &history{cutoffsSQL(without), without}, nil
+	return &history{cutoffsSQL(without), historySQL(without), without}, nil
 }
 
 // HistoryWithout lists what PostgreSQL does not let this role read of what names

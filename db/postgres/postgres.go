@@ -63,6 +63,8 @@ type Store struct {
 	writing chan struct{}
 	// history changes when the server refuses a part of it.
 	history atomic.Pointer[history]
+	// resets counts how often connections were given up for new ones.
+	resets atomic.Int64
 	// countTimeout is the constant, but in tests.
 	countTimeout time.Duration
 }
@@ -123,6 +125,7 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	for _, o := range opts {
 		o(cfg)
 	}
+	cfg.ShouldPing = shouldPing
 	requests, err := newPool(ctx, cfg.Copy(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: open: %w", err)
@@ -177,7 +180,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		return s.fail(ctx, "Ping", err)
 	}
 	if readOnly {
-		s.pool.Reset()
+		s.reset()
 		return &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
 	}
 	return nil

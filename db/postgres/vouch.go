@@ -57,7 +57,7 @@ func (s *Store) Vouched(ctx context.Context) (bool, error) {
 	case err != nil:
 		return false, err
 	case present == nil:
-		s.pool.Reset()
+		s.reset()
 		return false, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
 	case vouched == nil:
 		return true, nil

@@ -12,7 +12,9 @@
 // Ids appear in commit order, so "everything after the last id I saw" never
 // skips one. A notification only says when to ask; the question is asked once a
 // second without it too, and the age counts from the start of the last question
-// that a writable primary answered. Ids mean something within one timeline, a
+// that was answered. An answer proves that no other server had taken over before
+// that, as far as the store can tell, so a replica at a primary that was replaced is
+// not fresh. Ids mean something within one timeline, a
 // name for the history of the database: after a restart, a fail-over or a
 // restore it is another one, and the follower loads everything anew. What it
 // knew before it keeps, and goes on telling new subscribers: a revocation is

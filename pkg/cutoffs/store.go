@@ -14,8 +14,11 @@ type Store interface {
 	// Cutoffs returns the cutoffs with an id greater than after, in order of
 	// their ids and at most limit, as a writable primary has them now: all
 	// that were committed before the call, unless there are more than limit.
+	// With synchronous replication it waits until the standby confirms that the
+	// server is still the primary.
 	//
-	// Errors: [auth.StorageUnavailable], also when the server is a standby, or
+	// Errors: [auth.StorageUnavailable], also when the server is a standby, when
+	// the standby did not confirm, and when connections lead to two primaries; or
 	// the context's.
 	Cutoffs(ctx context.Context, after int64, limit int) (Batch, error)
 

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,6 +22,7 @@ func TestSynchronousReplication(t *testing.T) {
 	primary := pgtest.NewServer(t)
 	standby := primary.Standby(t)
 	d := deploy(h, fmt.Sprintf("postgres://postgres@%s,%s/postgres?sslmode=disable&target_session_attrs=read-write", primary.Addr(), standby.Addr()))
+	d.env["YUFU_MAX_STALENESS"] = "5m" // nothing is fresh while the standby is silent
 	_, s := d.serve("yufu", "--migrate")
 	d.addApp()
 	key := d.serviceKey("service")
@@ -31,14 +33,14 @@ func TestSynchronousReplication(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer watch.Close(context.Background())
-	// What the replica writes beside requests commits without a mark, and is not
-	// counted.
+	// Requests commit with the mark alone or after it. The replica's own question, and
+	// what it writes beside requests, are not counted.
 	committing := func(s *service, n int) {
 		s.t.Helper()
 		s.eventually(fmt.Sprintf("%d commits wait for the standby", n), func() bool {
 			var waiting int
 			if err := watch.QueryRow(t.Context(), `
-select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like '%durability%'`).Scan(&waiting); err != nil {
+select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like 'select setval(''durability''%'`).Scan(&waiting); err != nil {
 				s.t.Fatal(err)
 			}
 			return waiting == n
@@ -73,8 +75,12 @@ select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query lik
 			t.Fatal(err)
 		}
 		committing(s, 0)
-		s.eventually("the replica knows of the end that stands", func() bool {
-			return s.verify("", alice.AccessToken).Status == http.StatusUnauthorized
+		s.eventually("the interrupted commit stands", func() bool {
+			var ended int
+			if err := watch.QueryRow(t.Context(), `select count(*) from sessions where ended_at is not null`).Scan(&ended); err != nil {
+				t.Fatal(err)
+			}
+			return ended == 1
 		})
 		repeated := make(chan *answer, 2)
 		for _, token := range []string{alice.RefreshToken, alice.AccessToken} {
@@ -113,5 +119,41 @@ select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query lik
 		})
 		s.refresh(alice.RefreshToken).want(s, 400, "session_revoked")
 		s.refresh(bob.RefreshToken).want(s, 200, "")
+	})
+}
+
+// A token that was revoked at the new primary passes no longer than the knowledge of
+// a replica may be old, although the replica's connections stay at the old primary.
+func TestTwoPrimaries(t *testing.T) {
+	t.Parallel()
+	const bound = 10 * time.Second
+	h := newHarness(t)
+	primary := pgtest.NewServer(t)
+	standby := primary.Standby(t)
+	proxy := pgtest.NewProxy(t, primary.Addr())
+	d := deploy(h, fmt.Sprintf("postgres://postgres@%s/postgres?sslmode=disable", proxy.Addr()))
+	d.env["YUFU_MAX_STALENESS"] = bound.String()
+	_, left := d.serve("the replica that is left behind", "--migrate")
+	d.addApp()
+	alice := left.logIn("alice").Doc
+	if err := standby.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.env["YUFU_DATABASE_URL"] = standby.DSN("postgres")
+	_, moved := d.serve("the replica at the new primary")
+	moved.logOut(alice.RefreshToken)
+	revoked := time.Now()
+	h.eventually("the token does not pass", func() bool {
+		passed := time.Since(revoked)
+		a := left.verify("", alice.AccessToken)
+		if a.Status == 200 && passed > bound {
+			t.Errorf("the token passes %v after it was revoked, want at most %v", passed, bound)
+			return true
+		}
+		return a.Status != 200
+	})
+	proxy.Redirect(standby.Addr())
+	h.eventually("the replica knows of the revocation", func() bool {
+		return left.verify("", alice.AccessToken).Status == http.StatusUnauthorized
 	})
 }

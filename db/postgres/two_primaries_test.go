@@ -1,0 +1,200 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// primaries is a bed whose store reaches its server through a proxy, which may lead
+// to the standby instead.
+type primaries struct {
+	*bed         // at the old primary
+	old, standby *pgtest.Server
+	proxy        *pgtest.Proxy
+	// successor is a bed at the standby.
+	successor *bed
+}
+
+// newPrimaries returns the bed; standby makes the standby of its server.
+func newPrimaries(t *testing.T, standby func(*pgtest.Server, testing.TB) *pgtest.Server) *primaries {
+	t.Helper()
+	p := &primaries{old: pgtest.NewServer(t)}
+	p.standby = standby(p.old, t)
+	p.proxy = pgtest.NewProxy(t, p.old.Addr())
+	u, err := url.Parse(p.old.DSN("postgres") + "&pool_max_conns=6")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = p.proxy.Addr()
+	p.bed = &bed{t: t, store: openStore(t, u.String()), raw: openRaw(t, p.old.DSN("postgres"))}
+	p.successor = &bed{t: t, store: openStore(t, p.standby.DSN("postgres")), raw: openRaw(t, p.standby.DSN("postgres"))}
+	// Or closing the store would wait for commits that the standby never confirms.
+	t.Cleanup(p.proxy.Cut)
+	if err := p.store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.addApp()
+	return p
+}
+
+// replayed returns when the standby has everything that is committed now.
+func (p *primaries) replayed() {
+	p.t.Helper()
+	var lsn string
+	if err := p.raw.QueryRowContext(p.t.Context(), `select pg_current_wal_lsn()`).Scan(&lsn); err != nil {
+		p.t.Fatal(err)
+	}
+	until(p.t, "the standby has replayed it", func() bool {
+		return p.number(p.successor.raw, `select count(*) where pg_last_wal_replay_lsn() >= $1::pg_lsn`, lsn) == 1
+	})
+}
+
+func (p *primaries) promote() {
+	p.t.Helper()
+	if err := p.standby.Promote(p.t.Context()); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// revoke ends a session on the new primary.
+func (p *primaries) revoke(id uuid.UUID) {
+	p.t.Helper()
+	r := revokeParams(session.Target{Session: id})
+	r.Now = time.Now()
+	if got, err := p.successor.store.Revoke(p.t.Context(), r); err != nil || got.Sessions != 1 {
+		p.t.Fatalf("Revoke() = %d sessions, error %v; want 1", got.Sessions, err)
+	}
+}
+
+// cutWriters closes the connections of the store's pool, but not those of its
+// follower.
+func (p *primaries) cutWriters() {
+	p.t.Helper()
+	p.exec(p.raw, `
+select pg_terminate_backend(pid) from pg_stat_activity
+where application_name = 'yufu' and query not like '%pg_sequence_last_value%' and query not in ('listen yufu_cutoffs', '-- ping')`)
+}
+
+// connected returns how many connections the store has to the old primary.
+func (p *primaries) connected() int {
+	p.t.Helper()
+	return p.number(p.raw, `select count(*) from pg_stat_activity where application_name = 'yufu'`)
+}
+
+func TestAPrimaryThatWasReplacedIsNotFresh(t *testing.T) {
+	t.Parallel()
+	p := newPrimaries(t, (*pgtest.Server).Standby)
+	id := p.loggedIn("o-1")
+	r := startReplica(t, p.store)
+	p.promote()
+	p.revoke(id)
+	until(t, "the age has grown", func() bool { return r.Age() > 5*time.Second })
+	if err := r.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("CatchUp() at the old primary: error = %v, want %v", err, auth.StorageUnavailable)
+	}
+	if r.knows(id) {
+		t.Error("a revocation on the new primary is known from the old one")
+	}
+	p.proxy.Redirect(p.standby.Addr())
+	r.untilKnown(id)
+	until(t, "the age has fallen", func() bool { return r.Age() < 2*time.Second })
+	until(t, "the pool leads to the new primary", func() bool {
+		st, err := p.store.Session(t.Context(), id)
+		return err == nil && !st.Session.EndedAt.IsZero()
+	})
+	until(t, "the replica listens to the new primary", func() bool { return p.successor.listeners() == 1 })
+}
+
+// Without synchronous replication both primaries commit.
+func TestConnectionsToTwoPrimaries(t *testing.T) {
+	t.Parallel()
+	t.Run("are made again when the pool's answer to another name than the follower's", func(t *testing.T) {
+		t.Parallel()
+		p := newPrimaries(t, (*pgtest.Server).AsyncStandby)
+		id := p.loggedIn("o-1")
+		r := startReplica(t, p.store)
+		p.replayed()
+		// The pool's connections lead to the standby before it is promoted: as new
+		// ones they have no name that differs.
+		p.proxy.Redirect(p.standby.Addr())
+		p.cutWriters()
+		until(t, "the pool leads to the standby", func() bool {
+			_, err := p.store.Session(t.Context(), id)
+			return err == nil && p.number(p.successor.raw, `select count(*) from pg_stat_activity where application_name = 'yufu'`) > 0
+		})
+		until(t, "the replica is fresh meanwhile", func() bool { return r.Age() < 2*time.Second })
+		p.promote()
+		p.revoke(id)
+		r.untilKnown(id)
+		until(t, "the age has fallen", func() bool { return r.Age() < 2*time.Second })
+		until(t, "no connection leads to the old primary", func() bool { return p.connected() == 0 })
+	})
+}
+
+func TestABusyPoolDoesNotMakeAFollowerStale(t *testing.T) {
+	t.Parallel()
+	dsn := migrated.New(t)
+	b := &bed{t: t, store: openStore(t, dsn+"&pool_max_conns=2"), raw: openRaw(t, dsn), dsn: dsn}
+	b.addApp()
+	s := b.exchange()
+	tx := b.begin()
+	b.exec(tx, `lock table sessions in access exclusive mode`)
+	reads := make(chan error, 2)
+	for range cap(reads) {
+		go func() { _, err := b.store.Session(t.Context(), s.ID); reads <- err }()
+	}
+	b.untilWaiting(2, "relation")
+	// Shorter than the reads may wait.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for range 3 {
+		if _, err := b.store.Cutoffs(ctx, 0, 10); err != nil {
+			t.Errorf("Cutoffs() error = %v", err)
+		}
+	}
+	if ctx.Err() != nil {
+		t.Error("Cutoffs() waited for the pool")
+	}
+	b.commit(tx)
+	for range cap(reads) {
+		if err := <-reads; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNothingIsFreshWhileTheStandbyIsSilent(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	r := openReplica(t, p.store)
+	p.silence()
+	question := func(ctx context.Context) error { _, err := p.store.Cutoffs(ctx, 0, 10); return err }
+	if waited, err := p.interrupt(question); !waited || err == nil {
+		t.Errorf("Cutoffs() waited for the standby: %t, error = %v; want it interrupted", waited, err)
+	}
+	asked := make(chan error, 1)
+	go func() { asked <- question(t.Context()) }()
+	p.untilCommitting(1)
+	p.exec(p.raw, `select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`)
+	if err := <-asked; !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("Cutoffs() whose commit was cancelled on the server: error = %v, want %v", err, auth.StorageUnavailable)
+	}
+	if err := r.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("CatchUp() error = %v, want %v", err, auth.StorageUnavailable)
+	}
+	if age := r.Age(); age < 3*time.Second {
+		t.Errorf("Age() = %v after a question of 3s without an answer", age)
+	}
+	p.untilCommitting(0)
+	p.must(p.standby.Start())
+	r.catchUp()
+}
