@@ -43,7 +43,9 @@
 //
 // While the question is asked, a connection of the pool names the history that it
 // leads to. If that is not the follower's, the answer is an error and all connections
-// are made again. A pool that is busy contradicts nothing.
+// are made again. A new connection does the same where it leads to another history
+// than the one before, and is refused where it leads to another deployment. A pool
+// that is busy contradicts nothing.
 //
 // # Connections
 //

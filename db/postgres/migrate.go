@@ -40,7 +40,9 @@ func (s *Store) Migrate(ctx context.Context) error {
 	cfg.Tracer = nil
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close() //nolint:errcheck // what was migrated is committed
-	return s.fail(ctx, "Migrate", migrate(ctx, db))
+	err := migrate(ctx, db)
+	s.reset() // what an empty database could not tell, see recognise
+	return s.fail(ctx, "Migrate", err)
 }
 
 func migrate(ctx context.Context, db *sql.DB) error {

@@ -63,6 +63,8 @@ type Store struct {
 	writing chan struct{}
 	// history changes when the server refuses a part of it.
 	history atomic.Pointer[history]
+	// known is the server that the connections lead to.
+	known known
 	// resets counts how often connections were given up for new ones.
 	resets atomic.Int64
 	// countTimeout is the constant, but in tests.
@@ -125,26 +127,26 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	for _, o := range opts {
 		o(cfg)
 	}
-	cfg.ShouldPing = shouldPing
-	requests, err := newPool(ctx, cfg.Copy(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: open: %w", err)
-	}
+	s := &Store{writing: make(chan struct{}, writeSlots(cfg.MaxConns)), countTimeout: countTimeout}
+	s.history.Store(fullHistory)
+	cfg.AfterConnect, cfg.ShouldPing = s.recognise, shouldPing
 	// A follower asks one question at a time, so this is one connection; but one
 	// that was given up counts until pgx has buried it, which may take 15 s.
 	own := cfg.Copy()
 	own.MinConns, own.MinIdleConns, own.MaxConns = 0, 0, 8
 	// Whether the connection is good, the question itself finds out.
 	own.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	follow, err := newPool(ctx, own, requests)
-	if err != nil {
-		requests.Close()
+	// Connections may be made as soon as there is a pool.
+	s.known.Lock()
+	defer s.known.Unlock()
+	if s.follow, err = newPool(ctx, own); err != nil {
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
-	s := &Store{
-		pool: requests, follow: follow, writing: make(chan struct{}, writeSlots(cfg.MaxConns)), countTimeout: countTimeout,
+	if s.pool, err = newPool(ctx, cfg); err != nil {
+		s.follow.Close()
+		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
-	s.history.Store(fullHistory)
+	s.follow.spare = s.pool
 	return s, nil
 }
 

@@ -47,8 +47,8 @@ type refusedSlot struct {
 
 func (r *refusedSlot) Unwrap() error { return r.error }
 
-func newPool(ctx context.Context, cfg *pgxpool.Config, spare *pool) (*pool, error) {
-	p := &pool{spare: spare, wait: slotWait}
+func newPool(ctx context.Context, cfg *pgxpool.Config) (*pool, error) {
+	p := &pool{wait: slotWait}
 	cfg.BeforeConnect = func(context.Context, *pgx.ConnConfig) error {
 		if r := p.full.Load(); r != nil && time.Since(r.at) < slotPause {
 			return r

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,6 +118,43 @@ func TestAPrimaryThatWasReplacedIsNotFresh(t *testing.T) {
 // Without synchronous replication both primaries commit.
 func TestConnectionsToTwoPrimaries(t *testing.T) {
 	t.Parallel()
+	t.Run("are made again when a new one leads to the other", func(t *testing.T) {
+		t.Parallel()
+		p := newPrimaries(t, (*pgtest.Server).AsyncStandby)
+		s := p.exchange()
+		p.replayed()
+		tx := p.begin()
+		p.exec(tx, `select from sessions where id = $1 for update`, s.ID)
+		var waiting []<-chan result
+		for range 3 {
+			waiting = append(waiting, p.startRefresh(refreshParams(s.ID, 1)))
+		}
+		p.untilWaiting(3, row)
+		p.promote()
+		p.proxy.Redirect(p.standby.Addr())
+		if _, err := p.store.Session(t.Context(), s.ID); err != nil {
+			t.Fatal(err)
+		}
+		p.commit(tx)
+		for _, w := range waiting {
+			if r := <-w; r.err != nil {
+				t.Error(r.err)
+			}
+		}
+		until(t, "no connection leads to the old primary", func() bool { return p.connected() == 0 })
+
+		// Each new connection finds another primary than the one before.
+		const rounds = 6
+		before := p.store.Stat().NewConnsCount()
+		for i := range rounds {
+			p.proxy.Redirect([]string{p.old.Addr(), p.standby.Addr()}[i%2])
+			p.proxy.Cut()
+			patiently(t, "the store answers", func() error { _, err := p.store.Session(t.Context(), s.ID); return err })
+		}
+		if made := p.store.Stat().NewConnsCount() - before; made > 2*rounds {
+			t.Errorf("%d connections were made in %d rounds, want at most %d", made, rounds, 2*rounds)
+		}
+	})
 	t.Run("are made again when the pool's answer to another name than the follower's", func(t *testing.T) {
 		t.Parallel()
 		p := newPrimaries(t, (*pgtest.Server).AsyncStandby)
@@ -197,4 +235,50 @@ func TestNothingIsFreshWhileTheStandbyIsSilent(t *testing.T) {
 	p.untilCommitting(0)
 	p.must(p.standby.Start())
 	r.catchUp()
+}
+
+func TestTheDatabaseOfAnotherDeploymentIsRefused(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewServer(t)
+	b := &bed{t: t, dsn: server.DSN("yufu"), admin: openRaw(t, server.DSN("postgres"))}
+	b.exec(b.admin, `create database yufu`)
+	b.store = openStore(t, b.dsn)
+	if err := b.store.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.addApp()
+	id := b.exchange().ID
+	b.exec(b.admin, `create database other`)
+	if err := openStore(t, server.DSN("other")).Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rename := func(from, to string) {
+		t.Helper()
+		b.exec(b.admin, `select pg_terminate_backend(pid) from pg_stat_activity where datname = $1`, from)
+		until(t, "nobody is connected", func() bool {
+			return b.number(b.admin, `select count(*) from pg_stat_activity where datname = $1`, from) == 0
+		})
+		b.exec(b.admin, `alter database `+from+` rename to `+to)
+	}
+	rename("yufu", "mine")
+	rename("other", "yufu")
+	refused := func(what string, call func() error) {
+		t.Helper()
+		// The first call may meet a connection that was closed.
+		until(t, what+" is refused", func() bool {
+			err := call()
+			if auth.CodeOf(err) != auth.StorageUnavailable {
+				t.Fatalf("%s: error = %v, want %v", what, err, auth.StorageUnavailable)
+			}
+			return strings.Contains(err.Error(), "another deployment")
+		})
+	}
+	refused("a read", func() error { _, err := b.store.Session(t.Context(), id); return err })
+	refused("a write", func() error { _, err := b.store.Exchange(t.Context(), exchangeParams()); return err })
+	refused("a question of the follower", func() error { _, err := b.store.Cutoffs(t.Context(), 0, 10); return err })
+	rename("yufu", "other")
+	rename("mine", "yufu")
+	if _, err := b.store.Session(t.Context(), id); err != nil {
+		t.Errorf("Session() with the right database back: %v", err)
+	}
 }

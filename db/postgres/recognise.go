@@ -1,0 +1,65 @@
+package postgres
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// known is what the newest connection led to.
+type known struct {
+	sync.Mutex
+	deployment string
+	// name is the history's, as h reads it.
+	h    *history
+	name string
+}
+
+// recognise refuses a new connection that leads to another deployment. Where it
+// leads to another history than the one before, older connections may still lead to
+// a server that was replaced, and are made again. That happens once: those find
+// what is known then.
+//
+// Before the migration, or where the role may not read it, no deployment is known and
+// none is compared. A server that takes no writes has no history.
+func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
+	bounded, cancel := context.WithTimeout(ctx, conn.Config().ConnectTimeout)
+	defer cancel()
+	h := s.history.Load()
+	results, err := conn.PgConn().Exec(bounded, deploymentSQL+`; `+h.name).ReadAll()
+	if err != nil && !refusesPart(err) {
+		return fmt.Errorf("recognise the database: %w", err)
+	}
+	var found [2]string
+	for i, r := range results {
+		if r.Err == nil && len(r.Rows) == 1 {
+			found[i] = string(r.Rows[0][0])
+		}
+	}
+	deployment, name := found[0], found[1]
+	k := &s.known
+	k.Lock()
+	defer k.Unlock()
+	if k.deployment == "" {
+		k.deployment = deployment
+	}
+	if k.deployment != deployment {
+		return &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf(
+			"postgres: the database belongs to another deployment (%s) than when this program connected first (%s): correct the database's name or address, or restart the program if it should belong there",
+			cmp.Or(deployment, "unknown"), k.deployment)}
+	}
+	if name == "" {
+		return nil
+	}
+	moved := k.h == h && k.name != name
+	k.h, k.name = h, name
+	if moved {
+		s.reset()
+	}
+	return nil
+}
