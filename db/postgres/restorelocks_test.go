@@ -185,7 +185,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 				b.t.Errorf("epoch %d, want 1", n)
 			}
 		},
-		"a log-in beside it is below the new epoch or has it": func(b *bed, s auth.Session) {
+		"a log-in beside it is below the new epoch or has it": func(b *bed, _ auth.Session) {
 			tx := b.begin()
 			b.exec(tx, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
 			done := b.startRestore(auth.AppRevoked(appID, 6, now))

@@ -82,7 +82,7 @@ func TestADatabaseThatIsRestoredIsAnotherHistory(t *testing.T) {
 			s := openStore(b.t, u.String())
 			b.t.Cleanup(func() {
 				s.Close()
-				if _, err := admin.Exec(`drop database ` + copied); err != nil { //nolint:noctx // the test's has ended
+				if _, err := admin.Exec(`drop database ` + copied); err != nil {
 					b.t.Error(err)
 				}
 			})

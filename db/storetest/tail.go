@@ -24,7 +24,7 @@ func Tail(db *sql.DB, tables, unordered, sequence string) bindingtest.Tail {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer rows.Close() //nolint:errcheck // read to the end
+			defer rows.Close()
 			for rows.Next() {
 				var text string
 				if err := rows.Scan(&text); err != nil {

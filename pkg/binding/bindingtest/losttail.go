@@ -45,12 +45,12 @@ func (d *Tail) save(t *testing.T, n int) (lose, drop func()) {
 	var keep, lost, gone strings.Builder
 	lost.WriteString(d.Unordered)
 	for _, name := range tables {
-		fmt.Fprintf(&keep, "create table saved_%d_%s as select * from %s;", n, name, name)
+		fmt.Fprintf(&keep, "create table saved_%d_%s as select * from %s;", n, name, name) //nolint:unqueryvet // whatever there is
 		fmt.Fprintf(&gone, "drop table saved_%d_%s;", n, name)
 		fmt.Fprintf(&lost, "delete from %s;", name)
 	}
 	for _, name := range tables {
-		fmt.Fprintf(&lost, "insert into %s select * from saved_%d_%s;", name, n, name)
+		fmt.Fprintf(&lost, "insert into %s select * from saved_%d_%s;", name, n, name) //nolint:unqueryvet // whatever there is
 	}
 	lost.WriteString(d.Sequence + "; commit")
 	d.Exec(t, keep.String())
