@@ -105,6 +105,26 @@ func TestAProxy(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("redirected_it_leads_new_connections_elsewhere", func(t *testing.T) {
+		t.Parallel()
+		p := pgtest.NewProxy(t, echo(t))
+		old := call(t, p)
+		if err := old.ask(long); err != nil {
+			t.Fatal(err)
+		}
+		nobody, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nobody.Close()
+		p.Redirect(nobody.Addr().String())
+		if err := call(t, p).ask(short); !timedOut(err) {
+			t.Errorf("error %v, want the silence of the other target", err)
+		}
+		if err := old.ask(long); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("cuts_so_that_both_sides_hear_of_it", func(t *testing.T) {
 		t.Parallel()
 		p := pgtest.NewProxy(t, echo(t))

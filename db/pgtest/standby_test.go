@@ -24,3 +24,13 @@ func TestAStandbyHasWhatWasCommittedAndTakesOver(t *testing.T) {
 	}
 	run(t, conn, `create table later (n int)`)
 }
+
+func TestNothingWaitsForAnAsynchronousStandby(t *testing.T) {
+	t.Parallel()
+	primary := pgtest.NewServer(t)
+	standby := primary.AsyncStandby(t)
+	if err := standby.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, connect(t, primary.DSN("postgres")), `create table alone (n int)`)
+}
