@@ -87,7 +87,7 @@ func measurePool(m *telemetry.Metrics, s store) {
 		func() float64 { return float64(pg.Stat().MaxConns()) })
 	m.Counter("yufu_db_acquires_total", "Connections taken from the pool.", nil,
 		func() float64 { return float64(pg.Stat().AcquireCount()) })
-	m.Counter("yufu_db_acquires_canceled_total", "Requests that gave up while they waited for a connection.", nil,
+	m.Counter("yufu_db_acquires_canceled_total", "Calls that gave up while they waited for a connection; a follower's comparison with a busy pool is one.", nil,
 		func() float64 { return float64(pg.Stat().CanceledAcquireCount()) })
 	m.Counter("yufu_db_acquire_duration_seconds_total", "Time spent waiting for a connection.", nil,
 		func() float64 { return pg.Stat().AcquireDuration().Seconds() })
