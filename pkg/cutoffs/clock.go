@@ -16,25 +16,26 @@ const maxSkew = 2 * time.Second
 // clock said at the last question, and what has passed since. Its methods are safe
 // for concurrent use, but for compare.
 type clock struct {
-	// own is this machine's, with its monotonic reading.
+	// own is [Config.Clock], and wall is [Config.Wall].
 	own  func() time.Time
+	wall func(own time.Time) time.Time
 	last atomic.Pointer[comparison]
 }
 
-// comparison is what the last question told.
+// comparison is the result of the last question.
 type comparison struct {
-	// at is this machine's time when the answer came, and offset what the database's
-	// clock was ahead of it then.
-	at     time.Time
-	offset time.Duration
+	// at is a reading of this machine's clock when the answer came, and theirs is the
+	// database's time at that moment.
+	at, theirs time.Time
 }
 
 // compare takes in what the database's clock said at some moment between asked and
 // answered. Of the offsets that this allows, the smallest is taken: two clocks that
 // may agree are taken to agree.
 func (c *clock) compare(asked, theirs, answered time.Time) {
-	low := theirs.Sub(wall(answered))
-	c.last.Store(&comparison{at: answered, offset: min(max(0, low), low+took(asked, answered))})
+	ours := c.wall(answered)
+	low := theirs.Sub(ours)
+	c.last.Store(&comparison{at: answered, theirs: ours.Add(min(max(0, low), low+took(asked, answered)))})
 }
 
 // wasSet reports whether the database's clock cannot have come from what it said at
@@ -52,14 +53,14 @@ func (c *clock) wasSet(asked, theirs, answered time.Time) bool {
 // may have been set meanwhile.
 func took(asked, answered time.Time) time.Duration { return max(0, answered.Sub(asked)) }
 
-// wall drops the monotonic reading.
-func wall(t time.Time) time.Time { return t.Round(0) }
+// wallReading returns the time without its monotonic clock reading.
+func wallReading(t time.Time) time.Time { return t.Round(0) }
 
-// now returns the database's time at own, a reading of this machine's clock. What
-// has passed since the last question is told by the monotonic clock, so a step of
-// this machine's clock moves nothing.
+// now returns the database's time at own, a reading of this machine's clock. The time
+// since the last question is measured by the monotonic clock, so setting this
+// machine's clock does not change it.
 func (c *comparison) now(own time.Time) time.Time {
-	return wall(c.at).Add(c.offset + own.Sub(c.at)).UTC()
+	return c.theirs.Add(own.Sub(c.at)).UTC()
 }
 
 // now returns the database's time, which is this machine's before the first question.
@@ -68,15 +69,16 @@ func (c *clock) now() time.Time {
 	return now
 }
 
-// both returns the database's time and this machine's at the same moment, without
-// monotonic readings.
+// both returns the database's time and this machine's wall clock time at the same
+// moment, without monotonic readings.
 func (c *clock) both() (theirs, ours time.Time) {
 	last := c.last.Load() // before the clock is read: it is not from after that
 	own := c.own()
+	ours = c.wall(own)
 	if last == nil {
-		return wall(own).UTC(), wall(own)
+		return ours.UTC(), ours
 	}
-	return last.now(own), wall(own)
+	return last.now(own), ours
 }
 
 // ahead returns how far this machine's clock is ahead of the database's. It tells a

@@ -18,7 +18,7 @@ import (
 // clocks are a replica's and its database's. In the bubble, time.Now is the true time.
 type clocks struct {
 	*world
-	machine *cutoffstest.Machine
+	machine cutoffstest.Machine
 	// dbAhead is how far the database's clock is ahead of the true time.
 	dbAhead atomic.Int64
 	// before and after is what happens in a question before and after the database
@@ -28,7 +28,7 @@ type clocks struct {
 
 func newClocks(t *testing.T, dbAhead time.Duration, loaded ...auth.Cutoff) *clocks {
 	t.Helper()
-	c := &clocks{machine: &cutoffstest.Machine{Clock: time.Now}}
+	c := &clocks{}
 	c.dbAhead.Store(int64(dbAhead))
 	db := cutoffstest.New()
 	db.Commit(loaded...)
@@ -39,8 +39,10 @@ func newClocks(t *testing.T, dbAhead time.Duration, loaded ...auth.Cutoff) *cloc
 		return c.dbTime()
 	}
 	c.world = &world{t: t, db: db, log: &logLines{}}
+	conf := config(&answersLater{db, c}, time.Now, c.log)
+	conf.Wall = c.machine.Wall
 	var err error
-	if c.Follower, err = cutoffs.Open(t.Context(), config(&answersLater{db, c}, c.machine.Now, c.log)); err != nil {
+	if c.Follower, err = cutoffs.Open(t.Context(), conf); err != nil {
 		t.Fatal(err)
 	}
 	return c

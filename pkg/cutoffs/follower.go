@@ -36,15 +36,19 @@ const (
 	maxRestarts = 3
 )
 
-// Config is what a [Follower] is made of. The functions but Clock, and Kinds, may be
-// nil.
+// Config is what a [Follower] is made of. Store, MaxStaleness, Clock and Log are
+// required.
 type Config struct {
 	Store Store
 	// MaxStaleness is how old knowledge may be before validators refuse.
 	MaxStaleness time.Duration
-	// Clock is this machine's.
+	// Clock is this machine's, with its monotonic reading: time.Now.
 	Clock func() time.Time
-	Log   *slog.Logger
+	// Wall returns the wall clock time of a reading of Clock. The default is the wall
+	// clock reading that it has. Tests of a clock that is set have their own: Go has
+	// no way to make a time with two readings.
+	Wall func(t time.Time) time.Time
+	Log  *slog.Logger
 	// Woken, if it is not nil, is called whenever the database says that there
 	// is something new, which may be new keys and no cutoffs.
 	Woken func()
@@ -87,7 +91,10 @@ type Follower struct {
 func Open(ctx context.Context, c Config) (*Follower, error) {
 	f := &Follower{c: c, set: cutoff.NewSet(), turn: make(chan struct{}, 1)}
 	f.feed.changed = make(chan struct{})
-	f.clock.own = c.Clock
+	f.clock.own, f.clock.wall = c.Clock, c.Wall
+	if c.Wall == nil {
+		f.clock.wall = wallReading
+	}
 	if err := f.CatchUp(ctx); err != nil {
 		return nil, fmt.Errorf("cutoffs: load: %w", err)
 	}

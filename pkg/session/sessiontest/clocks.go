@@ -54,10 +54,10 @@ type clockReplica struct {
 // [cutoffs.Follower.Check] is against it.
 func (w *clockWorld) replica(off time.Duration, careless bool) *clockReplica {
 	w.t.Helper()
-	r := &clockReplica{w: w, machine: cutoffstest.Machine{Clock: w.Clock.Now}}
+	r := &clockReplica{w: w}
 	r.machine.Set(off)
 	r.Follower = must(cutoffs.Open(w.t.Context(), cutoffs.Config{
-		Store: w, MaxStaleness: MaxStaleness, Clock: r.machine.Now, Log: slog.New(slog.DiscardHandler),
+		Store: w, MaxStaleness: MaxStaleness, Clock: w.Clock.Now, Wall: r.machine.Wall, Log: slog.New(slog.DiscardHandler),
 	}))(w.t)
 	c := w.Config
 	c.Clock, c.Moved = r.Now, r.MovedWithin
