@@ -25,10 +25,9 @@ const claimSuffix = "-lock"
 // itself carries the locks of its transactions. A third file has what the store
 // notes while it has the claim, for [Store.Vouched].
 func (s *Store) Claim(ctx context.Context) error {
-	// Two names of one file are one claim.
-	path, err := filepath.EvalSymlinks(s.path)
+	path, err := s.realPath()
 	if err != nil {
-		return fmt.Errorf("sqlite: claim: %w", err)
+		return err
 	}
 	lock := path + claimSuffix
 	if err := create(lock); err != nil {
@@ -51,4 +50,14 @@ func (s *Store) Claim(ctx context.Context) error {
 		return ErrClaimed
 	}
 	return translate(ctx, "Claim", err)
+}
+
+// realPath returns the file's path without symbolic links: two names of one file are
+// one claim and have one note.
+func (s *Store) realPath() (string, error) {
+	path, err := filepath.EvalSymlinks(s.path)
+	if err != nil {
+		return "", fmt.Errorf("sqlite: %w", err)
+	}
+	return path, nil
 }

@@ -43,14 +43,11 @@ func (s *Store) Vouched(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	noted := s.noted.get()
-	switch {
-	case history == historyRestored:
+	switch noted := s.noted.get(); {
+	case history == historyRestored || noted.fits(history, last):
 		return true, nil
 	case history != "" && history != noted.history:
 		return false, nil
-	case last >= noted.last:
-		return true, nil
 	}
 	// It stays an older copy, however many cutoffs are written to it.
 	return false, s.setHistory(ctx, "Vouched", historyLost)
@@ -96,8 +93,14 @@ func (s *Store) setHistory(ctx context.Context, op, history string) error {
 }
 
 // EndEverything implements [session.RestorationStore]. Another process may have the
-// claim and wait, so this leaves it to that one, or to the next, to vouch.
+// claim and wait, so this leaves it to that one, or to the next, to vouch. A file that
+// is vouched for is not marked: that process would not take the mark away, and backups
+// with the mark go with any note.
 func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (apps int, err error) {
+	vouched, err := s.fitsNote(ctx)
+	if err != nil {
+		return 0, err
+	}
 	err = s.inTx(ctx, "EndEverything", func(tx *writeTx) error {
 		if apps, err = raiseAllEpochs(ctx, tx, session.MaxRaise, auth.EndAppRevoked, now); err != nil {
 			return err
@@ -115,10 +118,27 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 		if err := writeAudit(ctx, tx, event); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, setHistorySQL, historyRestored)
+		if !vouched {
+			_, err = tx.ExecContext(ctx, setHistorySQL, historyRestored)
+		}
 		return err
 	})
 	return apps, err
+}
+
+// fitsNote reports whether the note beside the file is about it as it is. It needs no
+// claim.
+func (s *Store) fitsNote(ctx context.Context) (bool, error) {
+	path, err := s.realPath()
+	if err != nil {
+		return false, err
+	}
+	text, err := os.ReadFile(path + notedSuffix) //nolint:gosec // the operator names the file
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, fmt.Errorf("sqlite: note: %w", err)
+	}
+	history, last, err := s.history(ctx, "EndEverything")
+	return parseNote(text).fits(history, last), err
 }
 
 var retireKeysSQL = statement(`update signing_keys set retired_at = ?, sealed = x'' where retired_at is null returning kid, use`)
@@ -151,6 +171,20 @@ type note struct {
 	last int64
 }
 
+// fits reports whether a file with this history and this greatest cutoff id is the one
+// that the note is about, or a later state of it.
+func (n note) fits(history string, last int64) bool {
+	return (history == "" || history == n.history) && last >= n.last
+}
+
+// parseNote reads a note. One that cannot be read is empty.
+func parseNote(text []byte) (n note) {
+	if _, err := fmt.Sscanf(string(text), "%s %d\n", &n.history, &n.last); err != nil {
+		return note{}
+	}
+	return n
+}
+
 // noteLayout gives every note the same length, so that one overwrites the other in
 // place, in one sector of a disk: it is there as it was or as it is, whenever the
 // process ends or the power fails.
@@ -172,16 +206,12 @@ func openNote(path string) (*noteFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: note: %w", err)
 	}
-	n := &noteFile{file: f}
 	text := make([]byte, noteLength)
 	if _, err := f.ReadAt(text, 0); err != nil && !errors.Is(err, io.EOF) {
 		_ = f.Close()
 		return nil, fmt.Errorf("sqlite: note: %w", err)
 	}
-	if _, err := fmt.Sscanf(string(text), "%s %d\n", &n.note.history, &n.note.last); err != nil {
-		n.note = note{}
-	}
-	return n, nil
+	return &noteFile{file: f, note: parseNote(text)}, nil
 }
 
 func (f *noteFile) get() note {

@@ -223,6 +223,19 @@ func TestVouched(t *testing.T) {
 			p.want(true)
 			p.vouch()
 		},
+		"a backup made after the epochs were raised beside a process that serves is as good as any": func(p *place) {
+			p.raiseEpochs()
+			p.want(true)
+			p.follow()
+			right := p.backUp()
+			p.revoke()
+			p.restore(right)
+			p.want(true)
+			p.revoke()
+			p.follow()
+			p.restore(right)
+			p.want(false)
+		},
 		"a file in another place needs its note": func(p *place) {
 			moved := &place{t: p.t, path: filepath.Join(p.t.TempDir(), "moved.db")}
 			moved.copyFile(moved.path, p.backUp())
@@ -250,6 +263,10 @@ func TestVouched(t *testing.T) {
 			}
 		},
 		"an end of the process while it vouches for a restored file does no harm": func(p *place) {
+			older := p.backUp()
+			p.revoke()
+			p.follow()
+			p.restore(older)
 			p.raiseEpochs()
 			backup := p.backUp()
 			p.vouch()
