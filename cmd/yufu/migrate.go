@@ -8,14 +8,14 @@ import (
 )
 
 type migrateCmd struct {
-	Restored bool `help:"End all sessions and keys, because the database was restored from a backup, or a standby that was behind took over, while no replica was running."`
+	Restored bool `help:"End all sessions and keys. For a database that was restored from a backup, or whose standby took over although it was behind."`
 	databaseFlags
 	logFlags
 }
 
 // Help is shown below the usage line of yufu migrate --help.
 func (migrateCmd) Help() string {
-	return `A database that was restored, or failed over to a standby that was behind, has forgotten the revocations that came last, and validators remember them. A replica that was running meanwhile makes this good by itself. When none was running, yufu serve finds another database than the one it left and is not ready until you run yufu migrate --restored: this ends all sessions and all keys; users log in again, which a mini-program does without asking them, and back ends fetch the new keys. Run it after every such restore, also if yufu serve did not notice it. It may be repeated.`
+	return `A database that was restored, or failed over to a standby that was behind, has forgotten the latest revocations. Back ends remember them and refuse new tokens. A replica that was running meanwhile restores the revocations by itself. If none was running, run yufu migrate --restored: it ends all sessions and keys. Users log in again, which a mini-program does without asking them, and back ends fetch the new keys. Until then yufu serve is not ready. It notices most restores, but not all, so run this command after every one. You can repeat it, and run it while yufu serve is running.`
 }
 
 // Run migrates the database. Several may run at once; one does the work.
@@ -27,6 +27,11 @@ func (c *migrateCmd) Run(ctx context.Context, std streams) error {
 	db, err := c.database(std, log)
 	if err != nil {
 		return wrongUsage(err)
+	}
+	if c.Restored {
+		if err := checkFile(db, false); err != nil {
+			return err
+		}
 	}
 	s, err := openStore(ctx, db, true)
 	if err != nil {
@@ -44,6 +49,9 @@ func (c *migrateCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(std.out, "All sessions and keys have ended (apps: %d). Users log in again, which a mini-program does without asking them. A replica makes new keys.\n", n)
+	if n == 0 {
+		return fmt.Errorf("%s: the database has no apps, so there were no sessions to end; is it the one that you restored?", db.Setting)
+	}
+	_, err = fmt.Fprintf(std.out, "All sessions and keys have ended (apps: %d). Users log in again, which a mini-program does without asking them. yufu serve makes new keys: start it, or leave it running.\n", n)
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"database/sql"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -36,4 +37,18 @@ func TestMigrateRestored(t *testing.T) {
 		}
 		want(n*session.MaxRaise, n, signing, n)
 	}
+}
+
+func TestMigrateRestoredOfAnotherDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "other.db")
+	env := map[string]string{"YUFU_DATABASE_URL": "sqlite:" + path}
+	wants := func(text string) {
+		t.Helper()
+		if got := try(t, env, "", "migrate", "--restored"); got.code != 1 || !strings.Contains(got.errOut, text) {
+			t.Errorf("%+v, want exit code 1 and %q", got, text)
+		}
+	}
+	wants("YUFU_DATABASE_URL: there is no file " + path)
+	succeed(t, env, "migrate")
+	wants("YUFU_DATABASE_URL: the database has no apps")
 }
