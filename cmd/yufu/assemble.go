@@ -70,13 +70,14 @@ type parts struct {
 	reread func() (*seal.Ring, error)
 	// applied is called after a commit that ended sessions, before the answer.
 	applied func(ctx context.Context)
-	// follower tells the time by the database's clock, which is that of all that the
-	// store keeps. What measures time on this machine has time.Now: only that has a
-	// monotonic reading.
+	// follower knows the revocations and the time by the database's clock. All times
+	// that the store keeps are by that clock. Intervals are measured with time.Now:
+	// only that has a monotonic reading.
 	follower *cutoffs.Follower
-	// restorer makes good what the database forgot.
+	// restorer restores what this replica remembers to a database that lost its latest
+	// commits.
 	restorer *session.Restorer
-	// fit says why this replica must not grant anything now, or returns nil.
+	// fit says why this replica must not issue tokens now, or returns nil.
 	fit func() error
 	// webhooks ask the apps' own back ends.
 	webhooks *webhook.Client
@@ -86,8 +87,8 @@ type parts struct {
 	extra []httpd.Endpoint
 }
 
-// serve assembles the service and runs it until ctx is done. That may be before it
-// is assembled, which is no error.
+// serve assembles the service and runs it until ctx is done. It is no error if that
+// happens while the service is being assembled.
 func serve(ctx context.Context, p parts) error {
 	err := assemble(ctx, p)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -99,55 +100,15 @@ func serve(ctx context.Context, p parts) error {
 func assemble(ctx context.Context, p parts) error {
 	metrics := telemetry.NewMetrics(buildVersion())
 	measurePool(metrics, p.store)
-	// Told by the follower, which runs later.
-	var (
-		keeper   *keyring.Keeper
-		restorer *session.Restorer
-	)
-	follower, err := cutoffs.Open(ctx, cutoffs.Config{
-		Store: p.store, MaxStaleness: p.lifetimes.MaxStaleness, Clock: time.Now, Log: p.log,
-		Woken: func() { keeper.Wake() },
-		Moved: func() { restorer.Moved() },
-	})
+	keeper, err := p.follow(ctx, metrics)
 	if err != nil {
 		return err
 	}
-	p.follower = follower
-	p.keys.Distrust(follower.HitsKey)
-	measureKeys(metrics, p.keys, follower.Now)
-	measureClock(metrics, follower)
-	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL, Tokens: p.store, Sealer: p.sealer, Clock: follower.Now})
+	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL, Tokens: p.store, Sealer: p.sealer, Clock: p.follower.Now})
 	if err != nil {
 		return wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
 	}
 	defer weChat.CloseIdleConnections()
-	if s, ok := p.store.(*postgres.Store); ok {
-		if without := s.HistoryWithout(); len(without) > 0 {
-			p.log.Warn("PostgreSQL does not let this role read all that names the history of revocations, so the name does without", "without", strings.Join(without, ", "))
-		}
-	}
-	p.applied = func(ctx context.Context) {
-		// The revocation is committed; at worst this replica learns of it when
-		// the others do.
-		if err := follower.CatchUp(ctx); err != nil {
-			p.log.Warn("a revocation is committed, but this replica could not read it back yet", "cause", err)
-		}
-	}
-	keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
-		Ring: p.keys, Policy: p.rotation, Clock: follower.Now, DatabaseClock: p.store.Now, Applied: p.applied, Log: p.log,
-	})
-	if err != nil {
-		return wrongUsage(err)
-	}
-	measureKeeper(metrics, keeper)
-	restorer, err = session.NewRestorer(ctx, session.RestorerConfig{
-		Store: p.store, Memory: follower, Keys: keeper.CatchUp,
-		Clock: follower.Now, Applied: p.applied, Log: p.log,
-	})
-	if err != nil {
-		return err
-	}
-	p.restorer, p.fit = restorer, func() error { return cmp.Or(follower.Check(), restorer.Check()) }
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
 	verifier, err := newVerifier(p)
 	if err != nil {
@@ -167,18 +128,18 @@ func assemble(ctx context.Context, p parts) error {
 		func() float64 { return float64(bindings.SlowedFacts()) })
 	limits := oauth.NewExchangeLimits(p.limits.ExchangeFailureLimit, p.limits.ExchangeSuccessLimit, time.Now)
 	defer limits.Close()
-	serviceKeys := servicekey.NewAuthenticator(p.store, p.lifetimes.MaxStaleness, time.Now, follower.Now)
+	serviceKeys := servicekey.NewAuthenticator(p.store, p.lifetimes.MaxStaleness, time.Now, p.follower.Now)
 	defer serviceKeys.Close()
 	keyGuard := web.NewGuard(serviceKeys)
 	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper)
-	feed := gate.New(follower, func(r *http.Request) (servicekey.Key, error) {
+	feed := gate.New(p.follower, func(r *http.Request) (servicekey.Key, error) {
 		key, err := keyGuard.Authorize(r)
 		if err != nil {
 			return key, err
 		}
-		return servicekey.FollowFeed(r.Context(), p.store, key, session.StoredTime(follower.Now()))
+		return servicekey.FollowFeed(r.Context(), p.store, key, session.StoredTime(p.follower.Now()))
 	})
-	validation, err := newValidation(ctx, p, verifier, follower.MaxStaleness(), keyGuard, bindings)
+	validation, err := newValidation(ctx, p, verifier, p.follower.MaxStaleness(), keyGuard, bindings)
 	if err != nil {
 		return err
 	}
@@ -208,12 +169,12 @@ func assemble(ctx context.Context, p parts) error {
 	var owned sync.WaitGroup
 	following, stopFollowing := context.WithCancel(background)
 	defer stopFollowing()
-	owned.Go(func() { follower.Run(following) })
+	owned.Go(func() { p.follower.Run(following) })
 	owned.Go(func() { keeper.Run(background) })
-	owned.Go(func() { restorer.Run(background, session.RestorePause) })
+	owned.Go(func() { p.restorer.Run(background, session.RestorePause) })
 	owned.Go(func() { validation.run(background) })
 	owned.Go(func() { member.Run(background, replicas.Pause) })
-	// It asks the database besides, and goes by the earlier clock.
+	// The janitor also asks the database for its time, and goes by the earlier of the two.
 	owned.Go(func() { janitor.Run(background, p.store, p.log, time.Now, janitor.Pause) })
 	defer owned.Wait()
 	defer stop()
@@ -254,6 +215,56 @@ func assemble(ctx context.Context, p parts) error {
 			stopFollowing()    // and with it the streams of the feed, which have no end
 		},
 	}, endpoints...)
+}
+
+// follow opens the follower of revocations, the keeper of the keys and the restorer,
+// and sets what p says of them. The caller runs all three.
+func (p *parts) follow(ctx context.Context, metrics *telemetry.Metrics) (*keyring.Keeper, error) {
+	// Called by the follower, which runs later.
+	var (
+		keeper   *keyring.Keeper
+		restorer *session.Restorer
+	)
+	follower, err := cutoffs.Open(ctx, cutoffs.Config{
+		Store: p.store, MaxStaleness: p.lifetimes.MaxStaleness, Clock: time.Now, Log: p.log,
+		Woken: func() { keeper.Wake() },
+		Moved: func() { restorer.Moved() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.follower = follower
+	p.keys.Distrust(follower.HitsKey)
+	measureKeys(metrics, p.keys, follower.Now)
+	measureClock(metrics, follower)
+	if s, ok := p.store.(*postgres.Store); ok {
+		if without := s.HistoryWithout(); len(without) > 0 {
+			p.log.Warn("PostgreSQL does not let this role read all that names the history of revocations, so the name does without", "without", strings.Join(without, ", "))
+		}
+	}
+	p.applied = func(ctx context.Context) {
+		// The revocation is committed; at worst this replica learns of it when
+		// the others do.
+		if err := follower.CatchUp(ctx); err != nil {
+			p.log.Warn("a revocation is committed, but this replica could not read it back yet", "cause", err)
+		}
+	}
+	keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: p.keys, Policy: p.rotation, Clock: follower.Now, DatabaseClock: p.store.Now, Applied: p.applied, Log: p.log,
+	})
+	if err != nil {
+		return nil, wrongUsage(err)
+	}
+	measureKeeper(metrics, keeper)
+	restorer, err = session.NewRestorer(ctx, session.RestorerConfig{
+		Store: p.store, Memory: follower, Keys: keeper.CatchUp,
+		Clock: follower.Now, Applied: p.applied, Log: p.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.restorer, p.fit = restorer, func() error { return cmp.Or(follower.Check(), restorer.Check()) }
+	return keeper, nil
 }
 
 // openKeys opens the keys in the database, and makes them on the first start.
