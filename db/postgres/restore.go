@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,7 +19,7 @@ var _ session.RestorationStore = (*Store)(nil)
 // The apps are locked after the sessions: nothing that holds an app's row waits for an
 // identity or a session.
 func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (session.Restored, error) {
-	if err := checkDeployment(ctx, s.pool, r.Deployment); err != nil {
+	if err := checkDeployment(ctx, s.pool, &r); err != nil {
 		return session.Restored{}, s.fail(ctx, "RestoreCutoffs", err)
 	}
 	rows, err := restorable(ctx, s.pool, r.Remembered, restorableSessionsSQL, restorableAppsSQL)
@@ -33,7 +32,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 	}
 	var out session.Restored
 	err = s.inTx(ctx, "RestoreCutoffs", func(tx pgx.Tx) error {
-		if err := checkDeployment(ctx, tx, r.Deployment); err != nil {
+		if err := checkDeployment(ctx, tx, &r); err != nil {
 			return err
 		}
 		// A statement of its own: the next one must see what the locks' last holders
@@ -65,17 +64,13 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 
 var deploymentSQL = statement(`select id from deployment`)
 
-// checkDeployment returns [auth.StorageUnavailable] when the database is another
-// deployment's.
-func checkDeployment(ctx context.Context, q querier, want uuid.UUID) error {
-	var got uuid.UUID
-	if err := q.QueryRow(ctx, deploymentSQL).Scan(&got); err != nil || got == want {
+// checkDeployment is [session.RestoreParams.CheckDeployment] of the database.
+func checkDeployment(ctx context.Context, q querier, r *session.RestoreParams) error {
+	var id uuid.UUID
+	if err := q.QueryRow(ctx, deploymentSQL).Scan(&id); err != nil {
 		return err
 	}
-	return &auth.Error{
-		Code: auth.StorageUnavailable,
-		Err:  fmt.Errorf("postgres: the database belongs to deployment %s, and what is remembered to %s", got, want),
-	}
+	return r.CheckDeployment(id)
 }
 
 var (

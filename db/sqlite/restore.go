@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,7 +18,7 @@ var _ session.RestorationStore = (*Store)(nil)
 func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (session.Restored, error) {
 	var out session.Restored
 	err := s.inTx(ctx, "RestoreCutoffs", func(tx *writeTx) error {
-		if err := checkDeployment(ctx, tx, r.Deployment); err != nil {
+		if err := checkDeployment(ctx, tx, &r); err != nil {
 			return err
 		}
 		rows, err := restorable(ctx, tx, r.Remembered)
@@ -38,17 +37,13 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 
 var deploymentSQL = statement(`select id from deployment`)
 
-// checkDeployment returns [auth.StorageUnavailable] when the file is another
-// deployment's.
-func checkDeployment(ctx context.Context, tx *writeTx, want uuid.UUID) error {
-	var got uuid.UUID
-	if err := tx.QueryRowContext(ctx, deploymentSQL).Scan(&got); err != nil || got == want {
+// checkDeployment is [session.RestoreParams.CheckDeployment] of the database.
+func checkDeployment(ctx context.Context, tx *writeTx, r *session.RestoreParams) error {
+	var id uuid.UUID
+	if err := tx.QueryRowContext(ctx, deploymentSQL).Scan(&id); err != nil {
 		return err
 	}
-	return &auth.Error{
-		Code: auth.StorageUnavailable,
-		Err:  fmt.Errorf("sqlite: the file belongs to deployment %s, and what is remembered to %s", got, want),
-	}
+	return r.CheckDeployment(id)
 }
 
 var (

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -13,16 +14,21 @@ import (
 // MaxRestored is how many cutoffs one call of [RestorationStore.RestoreCutoffs] takes.
 const MaxRestored = 100
 
-// MaxRaise is how far a remembered ver or epoch may be ahead of its row. No tail that a
-// store loses holds so many changes: a cutoff that is farther ahead is a defect.
-// [RestorationStore.EndEverything] raises by as much, and so beyond all that anybody can
-// remember. What it raised may be lost too, and is not too far ahead then.
+// MaxRaise is how far a remembered ver or epoch may be ahead of its row. No database
+// loses so many changes: a cutoff that is farther ahead is a defect.
+// [RestorationStore.EndEverything] raises by as much, and so beyond all that a validator
+// can remember. If the database loses that too, it is not too far ahead.
 const MaxRaise = 1 << 20
 
-// RestorationStore is what a replica needs of a database that lost its tail: in a
-// restore, or when a standby took over that was behind. Validators that followed the
-// revocations remember cutoffs that the rows no longer reach, so they would refuse what
-// is minted from the rows. See [Store] for what holds of every method.
+// RestorationStore is what a replica needs of a database that lost its latest commits:
+// in a restore, or when a standby took over that was behind. Validators remember cutoffs
+// from those commits, so they would refuse tokens minted from the rows as they are now.
+//
+// To vouch for the history of a database is to record in it that no commit is missing,
+// or that the loss was made good. A history has another name after a restore or a
+// fail-over, and then nobody has vouched for it.
+//
+// See [Store] for what holds of every method.
 type RestorationStore interface {
 	// RestoreCutoffs makes the rows of sessions and apps say at least what is
 	// remembered of them, in one transaction that keeps the order of locks:
@@ -34,36 +40,35 @@ type RestorationStore interface {
 	//   - An app whose epoch is below the remembered one gets the one after that, with
 	//     its cutoff (reason [auth.EndAppRevoked]).
 	//
-	// [RestoreParams.Decide] is the rule. Each is audited as r.Event, of which the store fills in AppID, Identity and
-	// Session, and a detail: {"ended": true}, or {"ver": [from, to]}, or
-	// {"epoch": [from, to]}. Rows that are gone, or say as much already, stay as they
-	// are; so two replicas that remember the same change a row once. A row that is more
-	// than [MaxRaise] below what is remembered stays as it is, and is told.
+	// [RestoreParams.Decide] is the rule. Each change is audited as r.Event with the
+	// AppID, Identity and Session of its row, and a detail: {"ended": true}, or
+	// {"ver": [from, to]}, or {"epoch": [from, to]}. A row that says as much already
+	// stays as it is, so two replicas that remember the same change it once. So does a
+	// row that is more than [MaxRaise] behind; its cutoff is in Restored.Implausible.
 	//
 	// Errors: [auth.StorageUnavailable] when the database is another deployment's.
 	RestoreCutoffs(ctx context.Context, r RestoreParams) (Restored, error)
 
-	// Vouched reports whether the history of the database is the one that a replica
-	// vouched for last, or none has vouched yet. A restart of the database is not
-	// another history; a restore, a fail-over and a copy of an SQLite file are.
+	// Vouched reports whether the history of the database is the one that was vouched
+	// for last, or none was yet. A restart of the database is not another history; a
+	// restore, a fail-over and an older copy of an SQLite file are.
 	Vouched(ctx context.Context) (bool, error)
 
-	// Vouch records the present history as one that nothing is missing from, or whose
-	// loss was made good.
+	// Vouch vouches for the present history.
 	Vouch(ctx context.Context) error
 
 	// EndEverything raises the epoch of every app by [MaxRaise] and retires every key,
 	// with cutoffs and one audit event (detail {"apps": N, "keys": N}), and vouches for
 	// the history, in one transaction. All sessions end; their users log in again. The
-	// keys end because nobody knows which of them had leaked: validators may remember
-	// that, and would refuse whatever it signs. The next replica makes others.
-	// It returns how many apps there are.
+	// keys end because one of them may have been retired as leaked in the lost commits:
+	// validators that remember it refuse what it signs. A replica makes new keys.
+	// It returns the number of apps.
 	EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (int, error)
 }
 
 // RestoreParams is what a replica remembers.
 type RestoreParams struct {
-	// Deployment is that of the database which it remembers it of.
+	// Deployment is the id of the deployment whose revocations these are.
 	Deployment uuid.UUID
 	// Remembered are at most [MaxRestored] cutoffs of sessions and apps, one of each.
 	Remembered []auth.Cutoff
@@ -72,7 +77,7 @@ type RestoreParams struct {
 	Now   time.Time
 }
 
-// Restored is what became of it.
+// Restored is the result of [RestorationStore.RestoreCutoffs].
 type Restored struct {
 	// Sessions and Apps are how many rows were changed.
 	Sessions, Apps int
@@ -92,15 +97,27 @@ type RestorableRow struct {
 
 // Restoration is what a store has to write.
 type Restoration struct {
-	// Cutoffs say what the rows have to say: a session of Ver 0 ends, another has
-	// this ver, and an app has this epoch.
+	// Cutoffs are the changes: a session with Ver 0 ends, another one gets this ver,
+	// and an app gets this epoch.
 	Cutoffs []auth.Cutoff
-	// Events has the audit event of each cutoff.
+	// Events are the audit events of Cutoffs, one of each, in the same order.
 	Events   []auth.AuditEvent
 	Restored Restored
 }
 
-// Decide finds out which of the rows say less than is remembered of them.
+// CheckDeployment returns [auth.StorageUnavailable] unless the database has the
+// deployment id that is remembered.
+func (r *RestoreParams) CheckDeployment(id uuid.UUID) error {
+	if id == r.Deployment {
+		return nil
+	}
+	return &auth.Error{
+		Code: auth.StorageUnavailable,
+		Err:  fmt.Errorf("session: the database belongs to deployment %s, but the remembered revocations to %s", id, r.Deployment),
+	}
+}
+
+// Decide returns the changes of those rows that say less than is remembered of them.
 func (r *RestoreParams) Decide(rows []RestorableRow) Restoration {
 	var out Restoration
 	for _, row := range rows {
@@ -150,8 +167,8 @@ func concerns(c auth.Cutoff, row RestorableRow) bool {
 	}
 }
 
-// raised returns what the row's number has to be: 0 for a session that has to end,
-// and the number itself when it stays.
+// raised returns the number that the row gets: 0 for a session that ends, and the
+// present one for a row that stays as it is.
 func raised(c auth.Cutoff, number int64) (to int64, plausible bool) {
 	remembered := c.Epoch
 	if c.Kind == auth.CutoffSession {
