@@ -73,7 +73,7 @@ func (p *plan) result(existing []StoredKey) Change {
 func (p *plan) record(action auth.AuditAction, k *StoredKey, more map[string]any) {
 	e := p.by
 	e.Action = action
-	e.Detail = map[string]any{"kid": k.KID, "use": k.Use, "alg": k.Alg}
+	e.Detail = map[string]any{"kid": k.KID, "use": string(k.Use), "alg": k.Alg}
 	maps.Copy(e.Detail, more)
 	p.change.Events = append(p.change.Events, e)
 }
