@@ -58,7 +58,7 @@ func measureKeys(m *telemetry.Metrics, keys *keyring.Ring, now func() time.Time)
 
 // measureClock publishes how far this machine's clock is off.
 func measureClock(m *telemetry.Metrics, follower *cutoffs.Follower) {
-	m.Gauge("yufu_clock_offset_seconds", "How far this machine's clock is ahead of the database's; negative when it is behind. Beyond 2 either way, this replica grants nothing.", nil,
+	m.Gauge("yufu_clock_offset_seconds", "How far this machine's clock is ahead of the database's; negative when it is behind. Beyond 2 either way, this replica issues no tokens.", nil,
 		func() float64 { return follower.ClockAhead().Seconds() })
 }
 

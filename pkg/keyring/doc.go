@@ -35,10 +35,11 @@
 // refused before the database is asked; that it was ours cannot be told any
 // more, so it is as invalid as a forged one.
 //
-// # A database that lost its tail
+// # A database that lost its latest commits
 //
-// It may have a retired key back. A ring never uses a key again that it has seen
-// retired, nor one that a cutoff hits ([Ring.Distrust]); the next key stands in until
+// After a restore, or a fail-over to a standby that was behind, the database may have a
+// key that had been retired. A ring never uses a key again that it has seen retired, nor
+// one that a cutoff hits ([Ring.Distrust]). The next key signs in its place until
 // [Keeper.Tend] has retired it in the database again.
 //
 // # Failure

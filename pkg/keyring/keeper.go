@@ -130,8 +130,8 @@ func (k *Keeper) turn(ctx context.Context) error {
 	return k.Tend(changing)
 }
 
-// CatchUp is [Keeper.Follow] and [Keeper.Tend]: the ring has the keys of the database,
-// and the database says of them what the ring remembers.
+// CatchUp is [Keeper.Follow] and then [Keeper.Tend]: the ring has the keys of the
+// database, and the database has those retired that the ring remembers as retired.
 func (k *Keeper) CatchUp(ctx context.Context) error {
 	if err := k.Follow(ctx); err != nil {
 		return err
@@ -145,10 +145,10 @@ func (k *Keeper) CatchUp(ctx context.Context) error {
 // be; the ring keeps the keys it has, less what others have retired.
 func (k *Keeper) Follow(ctx context.Context) error { return k.c.Ring.follow(ctx) }
 
-// Tend does what is due by the policy: makes keys that are missing, has the next
-// key take over, retires previous ones, and retires again those that a database which
-// lost its tail has back. Most of the time nothing is, and the
-// database is not asked.
+// Tend does what is due by the policy: makes missing keys, promotes the next key and
+// retires previous ones. It also retires again the keys that a database has back which
+// lost its latest commits. Most of the time nothing is due, and the database is not
+// asked.
 func (k *Keeper) Tend(ctx context.Context) error {
 	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.none() && !k.c.Ring.forgot() {
 		return nil

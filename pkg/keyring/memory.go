@@ -18,15 +18,15 @@ func activeAt(k *StoredKey) time.Time {
 	return k.ActiveAt
 }
 
-// Distrust tells the ring which signing keys a cutoff hits: it signs with none of
-// them, and retires again those that the database has back. It is called before the
-// ring is used by more than one goroutine.
+// Distrust tells the ring which signing keys a cutoff hits. It does not sign with them,
+// and retires those again that are not retired in the database. It is called before
+// the ring is used by more than one goroutine.
 func (r *Ring) Distrust(hit func(kid string) bool) { r.hit = hit }
 
 func (r *Ring) distrusts(kid string) bool { return r.hit != nil && r.hit(kid) }
 
-// remember notes which keys are retired, and returns the keys with those retired that
-// ever were: a database that lost its tail has them back, but not this ring.
+// remember notes which keys are retired. It returns the keys with all those retired that
+// ever were, also if the database lost that.
 func (r *Ring) remember(stored []StoredKey) []StoredKey {
 	stored = slices.Clone(stored)
 	if r.retired == nil {
@@ -43,8 +43,8 @@ func (r *Ring) remember(stored []StoredKey) []StoredKey {
 	return stored
 }
 
-// forgot reports whether the database has a key back that this replica remembers as
-// retired.
+// forgot reports whether the database has lost the end of a key that this replica
+// remembers as retired.
 func (r *Ring) forgot() bool {
 	s := r.keys.Load()
 	return s.forgotten || slices.ContainsFunc(s.rows, func(k StoredKey) bool {

@@ -21,16 +21,18 @@ const (
 	// restoreTimeout bounds one call of the store.
 	restoreTimeout = 10 * time.Second
 	// maxGrants bounds how often one call tries to grant. A second time is usual
-	// after a store lost its tail, or when a session changed at the same moment.
+	// after a database lost its latest commits, or when a session changed at the same
+	// moment.
 	maxGrants = 4
 )
 
-// Memory is what a replica knows of revocations. Nothing is taken out of it while a
-// token may live that it hits, whatever the database forgets.
+// Memory is what a replica knows of revocations, whatever the database forgets. A
+// cutoff stays in it as long as a token may live that it hits. Implemented by
+// cutoffs.Follower.
 type Memory interface {
-	// Refusing returns what kills a token that is minted from the row.
+	// Refusing returns the cutoffs that hit a token minted from the row.
 	Refusing(row *auth.Session) []auth.Cutoff
-	// Remembered returns what is known of sessions and apps, one cutoff of each.
+	// Remembered returns the cutoffs of sessions and apps, one of each.
 	Remembered() []auth.Cutoff
 	// Deployment returns the deployment whose revocations these are.
 	Deployment() uuid.UUID
@@ -43,26 +45,27 @@ type RestorerConfig struct {
 	// Keys reads the keys, and retires again those that this replica remembers as
 	// retired.
 	Keys func(ctx context.Context) error
-	// Clock returns the current time.
+	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
 	// Applied is called after a commit that wrote cutoffs.
 	Applied func(ctx context.Context)
 	Log     *slog.Logger
 }
 
-// Restorer makes good what a database forgot that lost its tail, from what this
-// replica remembers: before each grant the row it is about, and all rows when the
-// database has become another one. It is safe for concurrent use.
+// Restorer restores revocations that this replica remembers to a database that lost its
+// latest commits: before each grant those of its session, and all of them when the
+// database has become another one. It is safe for
+// concurrent use.
 type Restorer struct {
 	c     RestorerConfig
 	moved chan struct{}
-	// lost says that the database is not known to be whole, and that this replica was
-	// not there to remember what is missing.
+	// lost says that the database may have lost commits while this replica was not
+	// running, so that it does not remember them.
 	lost atomic.Bool
 }
 
-// NewRestorer returns a restorer, after it has asked whether the database is one that
-// a replica vouched for.
+// NewRestorer returns a restorer, after it has asked whether a replica vouched for the
+// database. If none did, [Restorer.Check] returns an error until one does.
 //
 // Errors: those of [RestorationStore.Vouched] and [RestorationStore.Vouch].
 func NewRestorer(ctx context.Context, c RestorerConfig) (*Restorer, error) {
@@ -75,15 +78,15 @@ func NewRestorer(ctx context.Context, c RestorerConfig) (*Restorer, error) {
 		return r, c.Store.Vouch(ctx)
 	}
 	r.lost.Store(true)
-	c.Log.Error("nothing is granted: " + errLost.Error())
+	c.Log.Error("no tokens are issued: " + errLost.Error())
 	return r, nil
 }
 
-var errLost = errors.New("the database is another copy than the one that was served last: it was restored, moved or failed over while no replica ran, " +
-	"and what was revoked last may be missing; run yufu migrate --restored, after which all users log in again by themselves")
+var errLost = errors.New("the database was restored, moved or failed over while no replica was running, so it may have lost the latest revocations; " +
+	"run yufu migrate --restored, which ends all sessions and keys, and users log in again")
 
-// Check says why nothing may be granted from this database, or returns nil. The error
-// is [auth.StorageUnavailable].
+// Check returns [auth.StorageUnavailable] with the reason while no tokens may be issued
+// from this database, else nil.
 func (r *Restorer) Check() error {
 	if r.lost.Load() {
 		return &auth.Error{Code: auth.StorageUnavailable, Err: errLost}
@@ -99,8 +102,8 @@ func (r *Restorer) Moved() {
 	}
 }
 
-// Run restores all rows when the database has become another one, and looks whether
-// a database that was not vouched for is by now, until ctx is done. Production passes
+// Run restores all rows when the database has become another one, until ctx is done. A
+// database that was not vouched for is asked again after each pause. Production passes
 // [RestorePause].
 func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
 	pending := r.lost.Load()
@@ -117,7 +120,7 @@ func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
 		}
 		err := r.turn(ctx)
 		if pending = err != nil && ctx.Err() == nil; pending && !errors.Is(err, errLost) {
-			r.c.Log.Warn("what the database may have lost could not be restored yet; it will be tried again", "cause", err)
+			r.c.Log.Warn("revocations could not be restored to the database yet; trying again", "cause", err)
 		}
 	}
 }
@@ -146,12 +149,15 @@ func (r *Restorer) turn(ctx context.Context) error {
 		return err
 	}
 	r.lost.Store(false)
-	r.c.Log.Info("the database is vouched for, so this replica grants tokens again")
+	r.c.Log.Info("database restored, issuing tokens")
 	return nil
 }
 
-// All makes the keys and the rows say at least what this replica remembers, some at a
-// time, and vouches for the database.
+// All restores the keys and, [MaxRestored] at a time, all rows, and then vouches for the
+// database.
+//
+// Errors: those of [RestorerConfig.Keys], [RestorationStore.RestoreCutoffs] and
+// [RestorationStore.Vouch].
 func (r *Restorer) All(ctx context.Context) error {
 	if err := r.c.Keys(ctx); err != nil {
 		return err
@@ -166,9 +172,9 @@ func (r *Restorer) All(ctx context.Context) error {
 	return r.c.Store.Vouch(ctx)
 }
 
-// outdated reports whether a validator that follows the revocations refuses what is
-// minted from the row. By then the row was raised, if it says less than what is
-// remembered, so a grant starts over from what the row says now.
+// outdated reports whether a validator that follows the revocations refuses a token
+// minted from the row. If so, the row in the database has been restored by then, and
+// the caller starts over from it.
 func (r *Restorer) outdated(ctx context.Context, row *auth.Session) (bool, error) {
 	hits := r.c.Memory.Refusing(row)
 	if len(hits) == 0 {
@@ -181,7 +187,7 @@ func (r *Restorer) outdated(ctx context.Context, row *auth.Session) (bool, error
 	return true, err
 }
 
-var errImplausible = errors.New("session: a revocation is remembered that is too far ahead of its row to be true")
+var errImplausible = errors.New("session: a remembered revocation is too far ahead of its row")
 
 func (r *Restorer) restore(ctx context.Context, remembered []auth.Cutoff) (Restored, error) {
 	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
@@ -196,10 +202,10 @@ func (r *Restorer) restore(ctx context.Context, remembered []auth.Cutoff) (Resto
 	}
 	if done.Sessions+done.Apps > 0 {
 		r.c.Applied(ctx)
-		r.c.Log.Warn("the database had lost revocations that this replica remembers; they are made good", "sessions", done.Sessions, "apps", done.Apps)
+		r.c.Log.Warn("revocations restored: the database had lost them", "sessions", done.Sessions, "apps", done.Apps)
 	}
 	for _, c := range done.Implausible {
-		r.c.Log.Error("a revocation is remembered that is too far ahead of its row to be true, so nothing is granted there; somebody wrote to the table cutoffs or to the row",
+		r.c.Log.Error("a remembered revocation is too far ahead of its row, so no tokens are issued for it; if the database was restored, run yufu migrate --restored; if not, somebody changed the row or the table cutoffs",
 			"kind", string(c.Kind), "session", sessionOf(c), "app", c.AppID, "ver", c.Ver, "epoch", c.Epoch)
 	}
 	return done, nil
@@ -212,10 +218,9 @@ func sessionOf(c auth.Cutoff) string {
 	return ""
 }
 
-// Grantable returns the row of a session as tokens may be minted from it, so that no
-// validator that follows the revocations refuses them: as it is handed in, or, if the
-// database had lost what this replica remembers of it, as it is after that was made
-// good.
+// Grantable returns a row of the session from which tokens may be minted that no
+// validator refuses which follows the revocations. It is the given row, or, if the
+// database had lost a revocation of it that this replica remembers, the restored one.
 //
 // Errors: [auth.SessionRevoked] when the session has ended by that, and those of
 // [RestorationStore.RestoreCutoffs] and [Store.Session].
@@ -239,8 +244,10 @@ func (s *Service) Grantable(ctx context.Context, row auth.Session) (auth.Session
 
 var errUnsettled = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("session: the row was refused by a newer revocation %d times", maxGrants)}
 
-// Mint mints, if need be once more, after the keys were read and mended: the cutoffs
-// may hit all that this replica has.
+// Mint calls mint, and once more after the keys were restored if there was no key to
+// sign with: the cutoffs may hit all keys that this replica has.
+//
+// Errors: those of mint and of [RestorerConfig.Keys].
 func (s *Service) Mint(ctx context.Context, mint func() (auth.Secret, int, error)) (auth.Secret, int, error) {
 	access, expiresIn, err := mint()
 	if !errors.Is(err, token.ErrNoKey) || s.c.Restorer == nil {
@@ -259,8 +266,8 @@ func (s *Service) outdated(ctx context.Context, row *auth.Session) (bool, error)
 	return s.c.Restorer.outdated(ctx, row)
 }
 
-// granted makes a grant until what it grants is not refused by what is remembered. It
-// returns the last row with the first verdict, and the number of all sessions ended.
+// granted calls do until no remembered revocation refuses its row. It returns the last
+// row with the first verdict, and how many sessions ended in all calls.
 func (s *Service) granted(ctx context.Context, do func() (Granted, error)) (Granted, error) {
 	var first Verdict
 	ended := 0

@@ -182,7 +182,7 @@ func TestRestorerThatOutlives(t *testing.T) {
 	if got != session.MaxRestored+2 || b.keys != 2 {
 		t.Errorf("%d cutoffs and %d times the keys, want %d and 2", got, b.keys, session.MaxRestored+2)
 	}
-	if !strings.Contains(b.log.String(), "it will be tried again") {
+	if !strings.Contains(b.log.String(), "trying again") {
 		t.Errorf("log %s", &b.log)
 	}
 }
