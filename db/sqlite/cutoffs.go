@@ -15,8 +15,7 @@ import (
 var _ cutoffs.Store = (*Store)(nil)
 
 // bell tells the listeners of this process that a cutoff was written, or that
-// the keys were changed. What
-// other processes write, followers find when they ask.
+// the keys were changed. What other processes write, followers find when they ask.
 type bell struct {
 	mu   sync.Mutex
 	rung chan struct{}
@@ -53,8 +52,8 @@ left join (
 order by c.id`)
 
 // Cutoffs implements [cutoffs.Store]. The timeline is that of the open file: a
-// copy that is put in its place is opened anew. With the claim it notes how far
-// anybody can have followed.
+// copy that is put in its place is another one when it is opened. With the claim,
+// Cutoffs notes the greatest id that followers can have seen.
 func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	b := cutoffs.Batch{Timeline: s.timeline}
 	rows, err := s.r.QueryContext(ctx, cutoffsSQL, after, limit)

@@ -25,11 +25,11 @@
 //
 // # Files
 //
-// Beside the database, and the journals that SQLite keeps there, are NAME-lock, an
-// empty database that carries the claim, and NAME-noted. In it the process with the
-// claim notes a random text, which the database has too, and the greatest cutoff id
-// that it saw. A copy that is put in place of the database has another text or
-// fewer cutoffs, see [Store.Vouched]. Who moves a database moves NAME-noted with it.
+// Beside the database and SQLite's own journals are two files. NAME-lock is an empty
+// database that carries the claim. NAME-noted has a random text, which the database has
+// too, and the greatest cutoff id that the process with the claim has seen. A copy that
+// is put in the database's place has another text or fewer cutoffs, see [Store.Vouched].
+// NAME-noted has to be moved together with the database.
 //
 // # Failure
 //

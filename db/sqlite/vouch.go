@@ -16,13 +16,13 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// What the file may say of its history, beside the random text that the process
-// which serves from it vouched for, or nothing.
+// The history of the file is null before the first process serves from it, and then the
+// random text that the process vouched for, or one of these.
 const (
-	// historyLost says that a process found it to be an older copy.
+	// historyLost marks a file that a process found to be an older copy.
 	historyLost = "lost"
-	// historyRestored says that its loss was made good, and that the next process
-	// that serves from it may vouch for it.
+	// historyRestored marks a file whose loss was made good. The next process that
+	// serves from it may vouch for it.
 	historyRestored = "restored"
 )
 

@@ -12,9 +12,9 @@ import (
 // agree.
 const maxSkew = 2 * time.Second
 
-// clock is the database's time as this replica reckons it: what the database's
-// clock said at the last question, and what has passed since. Its methods are safe
-// for concurrent use, but for compare.
+// clock is the database's time as this replica reckons it: the database's time at the
+// last question, plus the time since. Its methods are safe for concurrent use, except
+// compare.
 type clock struct {
 	// own is [Config.Clock], and wall is [Config.Wall].
 	own  func() time.Time
@@ -29,8 +29,8 @@ type comparison struct {
 	at, theirs time.Time
 }
 
-// compare takes in what the database's clock said at some moment between asked and
-// answered. Of the offsets that this allows, the smallest is taken: two clocks that
+// compare records what the database's clock said at some moment between asked and
+// answered. Of the offsets that are possible, it takes the smallest: two clocks that
 // may agree are taken to agree.
 func (c *clock) compare(asked, theirs, answered time.Time) {
 	ours := c.wall(answered)
@@ -38,8 +38,8 @@ func (c *clock) compare(asked, theirs, answered time.Time) {
 	c.last.Store(&comparison{at: answered, theirs: ours.Add(min(max(0, low), low+took(asked, answered)))})
 }
 
-// wasSet reports whether the database's clock cannot have come from what it said at
-// the last question to what it says now by itself.
+// wasSet reports whether the database's clock was set since the last question: it is
+// more than maxSkew off the reckoned time.
 func (c *clock) wasSet(asked, theirs, answered time.Time) bool {
 	last := c.last.Load()
 	if last == nil {
@@ -81,17 +81,17 @@ func (c *clock) both() (theirs, ours time.Time) {
 	return last.now(own), ours
 }
 
-// ahead returns how far this machine's clock is ahead of the database's. It tells a
-// step of this machine's clock at once.
+// ahead returns how far this machine's clock is ahead of the database's. When this
+// machine's clock is set, it changes at once.
 func (c *clock) ahead() time.Duration {
 	theirs, ours := c.both()
 	return ours.Sub(theirs)
 }
 
-var errNoOffset = errors.New("how far this machine's clock is off the database's is not known: the database has not answered lately")
+var errNoOffset = errors.New("this machine's clock could not be compared with the database's: the database has not answered lately")
 
-// check says why the time should not be relied on, or returns nil. The last question
-// must not be older than maxAge.
+// check returns why the time cannot be relied on, or nil. The last question must not be
+// older than maxAge.
 func (c *clock) check(maxAge time.Duration) error {
 	last := c.last.Load()
 	if last == nil {

@@ -3,9 +3,10 @@
 //
 // It owns following the database ([Follower]), the age of what it knows, how far
 // this machine's clock is off the database's, and handing on in order what concerns
-// each subscriber ([Subscription]) and those who poll ([Follower.Page]). It does not own writing cutoffs (each store method
-// that revokes writes its own, in the same transaction), the hit rule and the
-// wire format (pkg/bearer/cutoff), or HTTP (api/gate).
+// each subscriber ([Subscription]) and each client that polls ([Follower.Page]). It
+// does not own writing cutoffs (each store method that revokes writes its own, in the
+// same transaction), the hit rule and the wire format (pkg/bearer/cutoff), or HTTP
+// (api/gate).
 //
 // # How nothing is missed
 //
@@ -16,23 +17,27 @@
 // that, as far as the store can tell, so a replica at a primary that was replaced is
 // not fresh. Ids mean something within one timeline, a
 // name for the history of the database: after a restart, a fail-over or a
-// restore it is another one, and the follower loads everything anew. What it
-// knew before it keeps, and goes on telling new subscribers: a revocation is
-// never taken back, not even by a database that forgot it.
+// restore it is another one, and the follower loads everything again. It keeps
+// what it knew before and goes on telling new subscribers: a revocation is never
+// taken back, not even by a database that forgot it.
 //
-// # Time and place
+// # Time
 //
-// Every question also brings the database's clock, and so [Follower.Now] tells the
-// time by which stores are called, the same for all replicas. Between questions the
-// monotonic clock goes on with it, so setting this machine's clock moves nothing. A
-// cutoff is forgotten when it has expired by both clocks. [Follower.Check] says why
-// nothing should be granted: this machine's clock is more than 2 s off, or has not been
-// compared lately. When the database becomes another one, or its clock is set, ages of
-// what it keeps are not what they were; [Follower.MovedWithin] says so for as long as
-// that may matter.
+// Every answer also has the time by the database's clock. From it [Follower.Now]
+// reckons the time that stores are called with, which is the same for all replicas.
+// Between questions it advances by the monotonic clock, so setting this machine's
+// clock does not change it. A cutoff is forgotten when it has expired by both clocks.
 //
-// A question also brings the id of the deployment: of the database of another one
-// nothing is learnt, and [Follower.Check] says so until the right one is back.
+// [Follower.Check] returns an error while no tokens should be issued: this machine's
+// clock is more than 2 s off the database's, or has not been compared lately. When the
+// database becomes another one, or its clock is set, the ages of its rows are
+// uncertain. [Follower.MovedWithin] reports that.
+//
+// # Deployment
+//
+// Every answer also has the id of the deployment. The follower takes nothing from the
+// database of another deployment, and [Follower.Check] returns an error until the
+// right one is back.
 //
 // # Failure
 //

@@ -118,18 +118,17 @@ func (f *Follower) MaxStaleness() time.Duration { return f.c.MaxStaleness }
 // question that was answered. It is never negative.
 func (f *Follower) Age() time.Duration { return f.feed.age(f.c.Clock()) }
 
-// Now returns the time by the database's clock, in UTC, as far as this replica knows
-// it: what stores are handed. It has no monotonic reading.
+// Now returns the time by the database's clock, in UTC, as this replica reckons it. It
+// has no monotonic reading.
 func (f *Follower) Now() time.Time { return f.clock.now() }
 
-// ClockAhead returns how far this machine's clock is ahead of the database's, as far
-// as this replica knows it. It is negative for a clock that is behind.
+// ClockAhead returns how far this machine's clock is ahead of the database's. It is
+// negative for a clock that is behind.
 func (f *Follower) ClockAhead() time.Duration { return f.clock.ahead() }
 
-// Check says why nothing should be granted by the time and the database that this
-// replica has, or returns nil: its clock is more than 2 s off the database's or has
-// not been compared for [Config.MaxStaleness], or the database is another
-// deployment's. The error is [auth.StorageUnavailable].
+// Check returns [auth.StorageUnavailable] with the reason while this replica should
+// issue no tokens: its clock is more than 2 s off the database's or has not been
+// compared for [Config.MaxStaleness], or the database is another deployment's.
 func (f *Follower) Check() error {
 	err := f.clock.check(f.c.MaxStaleness)
 	if foreign := f.foreign.Load(); foreign != nil {
@@ -362,8 +361,8 @@ func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch,
 	return asked, b, nil
 }
 
-// recognise says whether a database is the one that was opened, or a copy of it. Of
-// another deployment nothing may be learnt: its ids and its apps mean other things.
+// recognise returns an error unless the database is the one that was opened, or a copy
+// of it. The ids and apps of another deployment mean other things.
 func (f *Follower) recognise(id uuid.UUID) error {
 	if f.deployment.CompareAndSwap(nil, &id) || *f.deployment.Load() == id {
 		f.foreign.Store(nil)
@@ -374,8 +373,8 @@ func (f *Follower) recognise(id uuid.UUID) error {
 	return err
 }
 
-// earliest returns the earlier one of this machine's time and the database's. By it,
-// a clock that is ahead does not make a cutoff expire that still matters.
+// earliest returns the earlier of this machine's time and the database's, so that a
+// clock that is ahead lets no cutoff expire too early.
 func (f *Follower) earliest() time.Time {
 	theirs, ours := f.clock.both()
 	if theirs.Before(ours) {

@@ -7,16 +7,16 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 )
 
-// HitsKey reports whether a cutoff kills whatever the signing key has signed.
+// HitsKey reports whether a cutoff hits all tokens that the signing key has signed.
 func (f *Follower) HitsKey(kid string) bool { return f.set.Hits(cutoff.Token{KID: kid}) }
 
-// Refusing returns the cutoffs that kill a token which is minted from the row,
-// whichever key signs it.
+// Refusing returns the cutoffs that hit a token minted from the row, whichever key
+// signs it.
 func (f *Follower) Refusing(row *auth.Session) []auth.Cutoff {
 	return ofRows(f.set.Hitting(cutoff.Token{Session: row.ID.String(), Ver: row.Ver, App: row.AppID, Epoch: row.Epoch}))
 }
 
-// Remembered returns what is known of sessions and apps, one cutoff of each.
+// Remembered returns the cutoffs of sessions and apps, one of each.
 func (f *Follower) Remembered() []auth.Cutoff { return ofRows(f.set.All()) }
 
 // ofRows returns the cutoffs of sessions and apps, which have rows, as stores know them.

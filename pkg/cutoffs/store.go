@@ -23,9 +23,9 @@ type Store interface {
 	Cutoffs(ctx context.Context, after int64, limit int) (Batch, error)
 
 	// Listen calls wake once it listens, and after every commit that wrote a
-	// cutoff or changed the keys that sign, until ctx is done or the connection is lost; it returns why. It
-	// notices within seconds when the other end is gone without a word. Wakes
-	// may be missed and may come without reason.
+	// cutoff or changed the keys that sign, until ctx is done or the connection
+	// is lost; it returns why. It notices within seconds when the other end is
+	// gone without a word. Wakes may be missed and may come without reason.
 	Listen(ctx context.Context, wake func()) error
 }
 
