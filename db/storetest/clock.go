@@ -1,0 +1,40 @@
+package storetest
+
+import (
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+)
+
+// ReadsNoClock checks that no statement and no migration of a store reads a clock: the
+// time is an argument, so that all of them go by one. The expression finds what reads
+// the clock of the database, and allowed are the statements that have to. The test runs
+// in the folder that has migrations/.
+func ReadsNoClock(t *testing.T, clock *regexp.Regexp, statements []string, allowed ...string) {
+	t.Helper()
+	for _, sql := range statements {
+		if found := clock.FindString(sql); (found != "") != slices.Contains(allowed, sql) {
+			t.Errorf("statement reads a clock by %q, want %t:\n%s", found, found == "", sql)
+		}
+	}
+	for _, sql := range allowed {
+		if !slices.Contains(statements, sql) {
+			t.Errorf("allowed is no statement of the store:\n%s", sql)
+		}
+	}
+	files, err := fs.Glob(os.DirFS("."), "migrations/*.sql")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d migrations, error %v", len(files), err)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := clock.Find(b); found != nil {
+			t.Errorf("%s reads a clock by %q", name, found)
+		}
+	}
+}
