@@ -341,9 +341,8 @@ func cliEvent(ctx context.Context, s store, action auth.AuditAction, appID, reas
 	return auth.AuditEvent{At: at, Action: action, Actor: auth.ActorCLI, AppID: appID, Reason: reason}, err
 }
 
-// storedNow returns the time as stores keep it, by the database's clock. If this
-// machine's is off, what is written by it may have expired already, a revocation for
-// example.
+// storedNow returns the time as stores keep it, by the database's clock. By a wrong clock
+// of this machine, a revocation could have expired when it is written.
 func storedNow(ctx context.Context, s store) (time.Time, error) {
 	at, err := s.Now(ctx)
 	return session.StoredTime(at), err

@@ -7,13 +7,11 @@ import (
 	"time"
 )
 
-// maxSkew is how far this machine's clock may be off the database's. Windows and
-// expiries are reckoned by the replica that serves a request, so replicas have to
-// agree.
+// maxSkew is how far this machine's clock may be off the database's.
 const maxSkew = 2 * time.Second
 
-// clock is the database's time as this replica reckons it: the database's time at the
-// last question, plus the time since. Its methods are safe for concurrent use, except
+// clock estimates the database's time: its time at the last question, plus the time
+// since. Its methods are safe for concurrent use, except
 // compare.
 type clock struct {
 	// own is [Config.Clock], and wall is [Config.Wall].
@@ -39,14 +37,14 @@ func (c *clock) compare(asked, theirs, answered time.Time) {
 }
 
 // wasSet reports whether the database's clock was set since the last question: it is
-// more than maxSkew off the reckoned time.
+// more than maxSkew off the estimate.
 func (c *clock) wasSet(asked, theirs, answered time.Time) bool {
 	last := c.last.Load()
 	if last == nil {
 		return false
 	}
-	reckoned := last.now(answered)
-	return reckoned.Before(theirs.Add(-maxSkew)) || reckoned.After(theirs.Add(took(asked, answered)+maxSkew))
+	estimate := last.now(answered)
+	return estimate.Before(theirs.Add(-maxSkew)) || estimate.After(theirs.Add(took(asked, answered)+maxSkew))
 }
 
 // took returns how long a question took by the monotonic clock: this machine's clock

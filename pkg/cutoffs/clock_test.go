@@ -65,7 +65,7 @@ func (a *answersLater) Cutoffs(ctx context.Context, after int64, limit int) (cut
 	return b, err
 }
 
-// wantNow demands the database's time, less what could not be told.
+// wantNow demands the database's time, off by the error that cannot be avoided.
 func (c *clocks) wantNow(off time.Duration) {
 	c.t.Helper()
 	want := c.dbTime().Add(off).UTC()
@@ -163,7 +163,7 @@ func TestNow(t *testing.T) {
 					c.wantUnfit(reason)
 				}
 			}
-			// Between two questions, which is told at once.
+			// Between two questions: Check notices it at once.
 			c := newClocks(t, 0)
 			time.Sleep(500 * time.Millisecond)
 			c.machine.Set(by)

@@ -24,7 +24,7 @@
 // # Time
 //
 // Every answer also has the time by the database's clock. From it [Follower.Now]
-// reckons the time that stores are called with, which is the same for all replicas.
+// estimates the time that stores are called with, which is the same for all replicas.
 // Between questions it advances by the monotonic clock, so setting this machine's
 // clock does not change it. A cutoff is forgotten when it has expired by both clocks.
 //

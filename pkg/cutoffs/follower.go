@@ -118,8 +118,8 @@ func (f *Follower) MaxStaleness() time.Duration { return f.c.MaxStaleness }
 // question that was answered. It is never negative.
 func (f *Follower) Age() time.Duration { return f.feed.age(f.c.Clock()) }
 
-// Now returns the time by the database's clock, in UTC, as this replica reckons it. It
-// has no monotonic reading.
+// Now returns the time by the database's clock, in UTC, as this replica estimates it.
+// It has no monotonic reading.
 func (f *Follower) Now() time.Time { return f.clock.now() }
 
 // ClockAhead returns how far this machine's clock is ahead of the database's. It is
@@ -314,7 +314,7 @@ func (f *Follower) ask(ctx context.Context) error {
 		case anew && complete:
 			f.feed.replace(timeline, append(all, fresh...), last, asked)
 			if was != "" {
-				f.c.Log.Warn("the database is another one than before (restarted, failed over or restored); all cutoffs were loaded anew",
+				f.c.Log.Warn("the database is another one than before (restarted, failed over or restored); all cutoffs were loaded again",
 					"was", was, "is", timeline)
 				if f.c.Moved != nil {
 					f.c.Moved()
@@ -352,7 +352,7 @@ func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch,
 	was, _ := f.feed.at()
 	set := f.clock.wasSet(asked, b.Now, answered)
 	if set || was != "" && (b.Timeline != was || b.Last < after) {
-		f.moved.Store(&answered) // before anything is reckoned by the other clock
+		f.moved.Store(&answered) // before Now goes by the other clock
 	}
 	f.clock.compare(asked, b.Now, answered)
 	if set {

@@ -22,21 +22,22 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// Tail is how a database loses what was committed last.
+// Tail is how a database loses its latest commits, its tail.
 type Tail struct {
-	// Exec makes statements, and Texts returns the column of texts that a query has.
+	// Exec runs statements, and Texts returns the only column of a query.
 	Exec  func(t testing.TB, query string)
 	Texts func(t testing.TB, query string) []string
-	// Tables is a query for the names of the tables that go back.
+	// Tables is a query for the names of the tables that lose commits.
 	Tables string
 	// Unordered begins a transaction that checks foreign keys at its end or never.
 	Unordered string
-	// Sequence puts the sequence of the ids of cutoffs back to the greatest there is,
-	// where that goes with another name of their history.
+	// Sequence sets the sequence of the ids of cutoffs back to the greatest id that is
+	// left. It is empty where the sequence is a table.
 	Sequence string
 }
 
-// save keeps all rows, and returns what brings them back, and what drops them.
+// save copies all rows. It returns what replaces the present rows by the copy, and what
+// drops the copy.
 func (d *Tail) save(t *testing.T, n int) (lose, drop func()) {
 	t.Helper()
 	tables := d.Texts(t, d.Tables)
@@ -62,15 +63,15 @@ func (d *Tail) save(t *testing.T, n int) (lose, drop func()) {
 // asks for another number of them than rapid's own gets it.
 const usualRuns = 25
 
-// LostTail has two replicas serve clients from a database that loses any tail of its
-// history again and again, while replicas and validators remember. It holds
+// LostTail has two replicas serve clients from a database that loses its latest commits
+// again and again, while replicas and validators remember them. It holds
 //
-//   - that no replica grants a token which a validator refuses that follows it,
-//   - that both replicas, and all validators, agree as soon as each replica has
-//     restored what it remembers,
-//   - that a session whose end was acknowledged is refreshed nowhere by then, and at no
-//     time by the replica that ended it,
-//   - and that whoever logs in anew gets a token that is good everywhere.
+//   - that no replica grants a token which a validator that follows it refuses,
+//   - that both replicas and all validators agree as soon as each replica has restored
+//     what it remembers,
+//   - that a session whose end was acknowledged is not refreshed anywhere after that,
+//     and never by the replica that ended it,
+//   - and that a user who logs in again gets a token that is good everywhere.
 func LostTail(t *testing.T, open func(t *testing.T) (*Fixture, Tail)) {
 	f, tail := open(t)
 	saved, runs := 0, 0
@@ -126,7 +127,7 @@ type tailWorld struct {
 	old []*cutoff.Set
 }
 
-// lose goes back to a prefix of the history. What was saved later is no part of it.
+// lose goes back to one of the copies, and forgets those that were made after it.
 func (w *tailWorld) lose() {
 	i := rapid.IntRange(0, len(w.saves)-1).Draw(w.rt, "back to")
 	w.saves[i]()
@@ -179,7 +180,7 @@ func (w *tailWorld) tell(to *cutoff.Set, from *tailReplica) {
 func (w *tailWorld) granted(r *tailReplica, access auth.Secret, what string) {
 	w.tell(r.validator, r)
 	if hits := r.validator.Hitting(tokenOf(w.rt, access)); len(hits) > 0 {
-		w.rt.Fatalf("%s: granted is what a validator refuses: %+v by %+v", what, tokenOf(w.rt, access), hits)
+		w.rt.Fatalf("%s: a validator refuses the granted token %+v by %+v", what, tokenOf(w.rt, access), hits)
 	}
 }
 
@@ -207,7 +208,7 @@ func tokenOf(t interface{ Fatal(...any) }, access auth.Secret) cutoff.Token {
 	return cutoff.Token{Session: claims.Session, Ver: claims.Ver, App: claims.ClientID, Epoch: claims.Epoch, KID: header.KID}
 }
 
-// tolerate holds that an error is one that a client can live with: it logs in anew.
+// tolerate holds that an error is one after which a client can log in again.
 func (w *tailWorld) tolerate(err error, what string) {
 	switch auth.CodeOf(err) {
 	case auth.SessionRevoked, auth.RefreshExpired, auth.RefreshInvalid, auth.TokenInvalid, auth.TokenExpired,
@@ -245,7 +246,7 @@ func (w *tailWorld) refresh(c *tailClient, r *tailReplica) bool {
 	w.granted(r, g.AccessToken, "refresh")
 	c.refresh, c.access = g.RefreshToken, g.AccessToken
 	if slices.Contains(c.endedAt, r) {
-		w.rt.Fatal("refreshed was a session whose end this replica acknowledged")
+		w.rt.Fatal("a session was refreshed whose end this replica acknowledged")
 	}
 	return true
 }
@@ -332,8 +333,8 @@ func (w *tailWorld) restore(r *tailReplica) {
 	}
 }
 
-// restart replaces a replica. What it alone remembered is in the database by then: a
-// loss that nobody outlives is not what this is about.
+// restart replaces a replica. What only that one remembered is in the database by then:
+// a loss that no replica outlives is another test's.
 func (w *tailWorld) restart() {
 	w.settle()
 	i := rapid.IntRange(0, 1).Draw(w.rt, "stopped")
@@ -366,7 +367,7 @@ func (w *tailWorld) settle() {
 				break
 			}
 			if ended {
-				w.rt.Fatal("a session whose end was acknowledged lives again")
+				w.rt.Fatal("a session was refreshed whose end was acknowledged")
 			}
 			w.accepted(c.access)
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// LostTailCases loses one change at a time, and says what becomes of it. Open returns a
-// database of its own for each.
+// LostTailCases has a database lose one change at a time, and holds what becomes of it.
+// Open returns a database of its own for each.
 func LostTailCases(t *testing.T, open func(t *testing.T) (*Fixture, Tail)) {
 	for _, c := range []struct {
 		name string
@@ -20,10 +20,10 @@ func LostTailCases(t *testing.T, open func(t *testing.T) (*Fixture, Tail)) {
 	}{
 		{"a bind: the session lives on with the ver after the remembered one", lostBind},
 		{"a log-out: the session ends again", lostLogOut},
-		{"an app's revocation: its sessions end again, and who logs in gets a token that is good", lostRevocation},
+		{"an app's revocation: its sessions end again, and a new log-in gets a good token", lostRevocation},
 		{"a key's end: it signs nothing, and ends again", lostKey},
-		{"nothing that anybody asks for: all of it is made good at once", lostUnseen},
-		{"two replicas that remember the same: one of them restores it", lostTwice},
+		{"changes that no client asks about: all are restored at once", lostUnseen},
+		{"a change that two replicas remember: one of them restores it", lostTwice},
 		{"a poisoned value: nothing is granted there, and nothing is raised", lostPoison},
 		{"the database of another deployment: nothing is written", lostForeign},
 	} {

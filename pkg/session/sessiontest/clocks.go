@@ -141,7 +141,7 @@ func Clocks(t *testing.T, open func(t *testing.T) Store) {
 			}
 		}
 	})
-	run("a replica that served although its clock is off would reckon as others do", func(t *testing.T, w *clockWorld) {
+	run("a replica that serves although its clock is off judges as others do", func(t *testing.T, w *clockWorld) {
 		right := w.replica(0, true)
 		for name, by := range off {
 			t.Log(name)
