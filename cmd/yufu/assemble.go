@@ -276,6 +276,11 @@ func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string)
 	if err != nil {
 		return nil, err
 	}
+	// It opens first: when all keys have ended, only this key tells a wrong master key,
+	// whose keys would lock the right one out.
+	if _, err := openFacts(ctx, s, sealer, masterKey); err != nil {
+		return nil, err
+	}
 	keys, err := keyring.Open(ctx, s, sealer, at)
 	if errors.Is(err, seal.ErrOpen) {
 		return nil, fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)

@@ -249,12 +249,18 @@ func TestMasterKey(t *testing.T) {
 		}
 	}
 	env["YUFU_MASTER_KEY_FILE"] = write(t, "other.key", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
-	for _, args := range [][]string{{"serve"}, {"app", "add", "wx2", "--secret-file", "-"}, {"app", "update", "wx1", "--secret-file", "-"},
-		{"keys", "rotate"}, {"keys", "retire", "k"}, {"keys", "export"}, {"app", "update", "wx1", "--signing-alg", "RS256"},
-	} {
-		got := try(t, env, "a-secret", args...)
-		if got.code != 1 || !strings.Contains(got.errOut, "YUFU_MASTER_KEY_FILE: this is not the master key that the database was set up with") {
-			t.Errorf("%v under another master key: %+v", args, got)
+	// A database whose keys have all ended knows its master key all the same.
+	for _, migrate := range [][]string{{"migrate"}, {"migrate", "--restored"}} {
+		if got := try(t, env, "", migrate...); got.code != 0 {
+			t.Fatalf("%v: %+v", migrate, got)
+		}
+		for _, args := range [][]string{{"serve"}, {"app", "add", "wx2", "--secret-file", "-"}, {"app", "update", "wx1", "--secret-file", "-"},
+			{"keys", "rotate"}, {"keys", "retire", "k"}, {"keys", "export"}, {"app", "update", "wx1", "--signing-alg", "RS256"},
+		} {
+			got := try(t, env, "a-secret", args...)
+			if got.code != 1 || !strings.Contains(got.errOut, "YUFU_MASTER_KEY_FILE: this is not the master key that the database was set up with") {
+				t.Errorf("%v under another master key: %+v", args, got)
+			}
 		}
 	}
 	// The first key seals, all open: how a master key is replaced.

@@ -29,9 +29,6 @@ func (p parts) rereadOn(ctx context.Context, signals <-chan os.Signal) {
 			_, err = openKeys(ctx, p.store, ring, masterKeySetting)
 		}
 		if err == nil {
-			_, err = openFacts(ctx, p.store, ring, masterKeySetting)
-		}
-		if err == nil {
 			err = openSecrets(ctx, p.store, ring, masterKeySetting)
 		}
 		if err != nil {
