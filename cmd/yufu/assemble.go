@@ -288,7 +288,7 @@ func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string)
 	return keys, err
 }
 
-// causeOf returns what is behind the code of an error.
+// causeOf returns the cause under an [auth.Error], or the error itself.
 func causeOf(err error) error {
 	var e *auth.Error
 	if errors.As(err, &e) && e.Err != nil {

@@ -6,9 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -16,8 +14,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// The history of the file is null before the first process serves from it, and then the
-// random text that the process vouched for, or one of these.
+// Marks in place of the history of a file. The history itself is null before the first
+// process serves from the file, and then a random text that is also in the note.
 const (
 	// historyLost marks a file that a process found to be an older copy.
 	historyLost = "lost"
@@ -157,116 +155,4 @@ func retireKeys(ctx context.Context, tx *writeTx, now time.Time) (n int, dead []
 		return use, err
 	})
 	return len(uses), dead, err
-}
-
-// notedSuffix names the file beside the database in which a process with the claim
-// notes what it vouched for and which cutoffs it saw. A copy of the database that is
-// put in its place says something else.
-const notedSuffix = "-noted"
-
-// note is what the file says.
-type note struct {
-	history string
-	// last is the greatest cutoff id that was seen.
-	last int64
-}
-
-// fits reports whether a file with this history and this greatest cutoff id is the one
-// that the note is about, or a later state of it.
-func (n note) fits(history string, last int64) bool {
-	return (history == "" || history == n.history) && last >= n.last
-}
-
-// parseNote reads a note. One that cannot be read is empty.
-func parseNote(text []byte) (n note) {
-	if _, err := fmt.Sscanf(string(text), "%s %d\n", &n.history, &n.last); err != nil {
-		return note{}
-	}
-	return n
-}
-
-// noteLayout gives every note the same length, so that one overwrites the other in
-// place, in one sector of a disk: it is there as it was or as it is, whenever the
-// process ends or the power fails.
-const (
-	noteLayout = "%-26.26s %020d\n"
-	noteLength = 26 + 1 + 20 + 1
-)
-
-// noteFile keeps the note. It is safe for concurrent use.
-type noteFile struct {
-	mu   sync.Mutex
-	file *os.File
-	note note
-}
-
-// openNote reads the note, or an empty one if there is none that can be read.
-func openNote(path string) (*noteFile, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, fmt.Errorf("sqlite: note: %w", err)
-	}
-	text := make([]byte, noteLength)
-	if _, err := f.ReadAt(text, 0); err != nil && !errors.Is(err, io.EOF) {
-		_ = f.Close()
-		return nil, fmt.Errorf("sqlite: note: %w", err)
-	}
-	return &noteFile{file: f, note: parseNote(text)}, nil
-}
-
-func (f *noteFile) get() note {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.note
-}
-
-// replace changes the note durably. Nothing is noted meanwhile.
-func (f *noteFile) replace(change func(n *note) error) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	n := f.note
-	if err := change(&n); err != nil {
-		return err
-	}
-	if err := f.write(n); err != nil {
-		return err
-	}
-	if err := f.file.Sync(); err != nil {
-		return unnoted(err)
-	}
-	return nil
-}
-
-// saw notes a cutoff that was seen. The note survives the process at once; that it
-// survives the power as well is left to the system, as after a loss of power it says
-// too little at worst.
-func (f *noteFile) saw(last int64) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.note.history == "" || last <= f.note.last {
-		return nil
-	}
-	return f.write(note{f.note.history, last})
-}
-
-func (f *noteFile) write(n note) error {
-	if _, err := f.file.WriteAt(fmt.Appendf(nil, noteLayout, n.history, n.last), 0); err != nil {
-		return unnoted(err)
-	}
-	f.note = n
-	return nil
-}
-
-// unnoted is the error of a note that cannot be written: the database is of no use
-// without it.
-func unnoted(err error) error {
-	return &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("sqlite: note: %w", err)}
-}
-
-// close closes the file. It may be called again.
-func (f *noteFile) close() error {
-	if err := f.file.Close(); !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	return nil
 }

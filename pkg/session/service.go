@@ -150,8 +150,8 @@ type ExchangeRequest struct {
 //
 // Errors: those of [platform.Provider.ExchangeCode] and [Store.Exchange],
 // [auth.AppUnknown], [auth.AppDisabled], [auth.InvalidRequest] for a bad device
-// label, and that of [Config.Fit]. The code is sent to the platform at most once, and only after
-// everything else about the request was found good.
+// label, and that of [Config.Fit]. The code is sent to the platform at most once, and
+// only after everything else about the request was found good.
 func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error) {
 	if err := s.c.Fit(); err != nil {
 		return Grant{}, err
@@ -303,8 +303,8 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 }
 
 // grace returns how long a rotated token yields its successor. For one window after
-// the database became another one that is without end: while the old one was gone, or
-// by another clock, windows ran out for clients that could not have asked in time.
+// the database became another one, there is no limit: clients could not ask in time
+// while the database was away, and ages by another clock are wrong.
 func (s *Service) grace() time.Duration {
 	if s.c.Moved(s.c.Lifetimes.Grace) {
 		return math.MaxInt64
