@@ -134,7 +134,8 @@ func assemble(ctx context.Context, p parts) error {
 	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper)
 	feed := gate.New(p.follower, func(r *http.Request) (servicekey.Key, error) {
 		key, err := keyGuard.Authorize(r)
-		if err != nil {
+		// What this replica lacks, it does not vouch for.
+		if err := cmp.Or(err, p.restorer.Check()); err != nil {
 			return key, err
 		}
 		return servicekey.FollowFeed(r.Context(), p.store, key, session.StoredTime(p.follower.Now()))

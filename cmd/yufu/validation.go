@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/yufu-auth/yufu/api/gate"
@@ -26,9 +27,18 @@ type validation struct {
 func newVerifier(p parts) (*token.Verifier, error) {
 	return token.NewVerifier(bearer.Local{
 		Issuer: p.issuer, Keys: p.keys.VerificationKey,
-		Cutoffs: p.follower.Set(), Staleness: p.follower.Age, MaxStaleness: p.follower.MaxStaleness(),
+		Cutoffs: p.follower.Set(), Staleness: p.staleness, MaxStaleness: p.follower.MaxStaleness(),
 		Clock: p.follower.Now,
 	})
+}
+
+// staleness returns how old the knowledge of revocations is. It is out of date as long
+// as the database lacks some that no replica remembers.
+func (p parts) staleness() time.Duration {
+	if p.restorer != nil && p.restorer.Check() != nil {
+		return math.MaxInt64
+	}
+	return p.follower.Age()
 }
 
 func newValidation(ctx context.Context, p parts, verifier *token.Verifier, maxStaleness time.Duration, keys *web.Guard, attributes oauth.Attributes) (validation, error) {
