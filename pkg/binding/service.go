@@ -21,9 +21,10 @@ import (
 type Sessions interface {
 	// Authenticate returns the live session of an access token.
 	Authenticate(ctx context.Context, accessToken auth.Secret) (session.Bearer, error)
-	// Grantable returns the row as tokens may be minted from it.
+	// Grantable returns the row of the session from which tokens may be minted.
 	Grantable(ctx context.Context, row auth.Session) (auth.Session, error)
-	// Mint mints once there is a key to sign with.
+	// Mint calls mint, and once more after the keys were restored if there was no key
+	// to sign with.
 	Mint(ctx context.Context, mint func() (auth.Secret, int, error)) (auth.Secret, int, error)
 }
 
@@ -45,8 +46,8 @@ type Config struct {
 	// Applied is called after a commit that cut tokens off, before the caller
 	// gets its answer, so that this replica knows its own cutoffs by then.
 	Applied func(ctx context.Context)
-	// Fit says why this replica must not change a binding now, or returns nil. Nil
-	// means that it always may.
+	// Fit returns why this replica must not change a binding now, or nil. If Fit is
+	// nil, it always may.
 	Fit func() error
 }
 

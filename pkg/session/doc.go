@@ -31,6 +31,15 @@
 // generation behind yields its successor however late it comes: its client could not
 // ask in time, or the new clock says that time has passed.
 //
+// # A database that lost its latest commits
+//
+// After a restore, or a fail-over to a standby that was behind, rows say less than the
+// revocations that validators remember, and validators would refuse tokens minted from
+// them. A [Restorer] raises the rows from what this replica remembers: all of them when
+// it meets the database, and each one again before a grant. A replica that was not
+// running then remembers nothing. It grants nothing until an operator has ended all
+// sessions ([RestorationStore.EndEverything]).
+//
 // # Failure
 //
 // Every error has a code of package auth. When the database does not answer,

@@ -16,7 +16,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// forgetful is a database that may have lost its tail.
+// forgetful is a database that may have lost its latest commits.
 type forgetful struct {
 	mu       sync.Mutex
 	vouched  bool
@@ -128,7 +128,7 @@ func TestRestorerWithoutMemory(t *testing.T) {
 	b.again <- t0
 	for deadline := time.Now().Add(time.Minute); b.Check() != nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it grants nothing although the database is vouched for")
+			t.Fatal("Check() returns an error although the database is vouched for")
 		}
 	}
 	b.stop()

@@ -81,14 +81,14 @@ type Config struct {
 	// Applied is called after a commit that ended a session, before the caller
 	// gets its answer, so that this replica knows its own cutoffs by then.
 	Applied func(ctx context.Context)
-	// Fit says why this replica must not grant tokens now, or returns nil. Nil means
-	// that it always may.
+	// Fit returns why this replica must not grant tokens now, or nil. If Fit is nil, it
+	// always may.
 	Fit func() error
-	// Moved reports whether the database became another one within the given time.
-	// Nil means that it never does.
+	// Moved reports whether the database became another one (after a restart, a
+	// fail-over or a restore) within the given time. If it is nil, it never does.
 	Moved func(within time.Duration) bool
-	// Restorer makes good what the store forgot before a token is minted from it.
-	// Without one, nothing is remembered.
+	// Restorer restores revocations that the database lost before a token is minted.
+	// If it is nil, none are remembered.
 	Restorer *Restorer
 }
 

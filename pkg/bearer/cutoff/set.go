@@ -92,12 +92,12 @@ func (s *Set) Add(c Cutoff, now time.Time) {
 	}
 }
 
-// Hits reports whether a cutoff of the set kills the token. For a token that lives it
-// allocates nothing. It hardly ever waits.
+// Hits reports whether a cutoff of the set hits the token. If none does, it allocates
+// nothing. It hardly ever waits.
 func (s *Set) Hits(t Token) bool { return s.Hitting(t) != nil }
 
-// Hitting returns what of the set kills the token: at most one cutoff for each of its
-// session, app and key.
+// Hitting returns the cutoffs of the set that hit the token: at most one each of its
+// session, its app and its key.
 func (s *Set) Hitting(t Token) []Cutoff {
 	var hits []Cutoff
 	if keys := *s.keys.Load(); len(keys) > 0 {
