@@ -66,8 +66,8 @@ type parts struct {
 	public, admin net.Listener
 	// delay is how long it serves after SIGTERM, and grace how long it drains.
 	delay, grace time.Duration
-	// reread reads the master-key file again; nil where there is none.
-	reread func() (*seal.Ring, error)
+	// rereads are the files that are read again on SIGHUP.
+	rereads []reread
 	// applied is called after a commit that ended sessions, before the answer.
 	applied func(ctx context.Context)
 	// follower knows the revocations and the time by the database's clock. All times

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -184,14 +185,46 @@ type logFlags struct {
 }
 
 func (f logFlags) logger(std streams, format string) (*slog.Logger, error) {
+	level, err := telemetry.ParseLevel(f.LogLevel)
+	if err != nil {
+		return nil, fmt.Errorf("YUFU_LOG_LEVEL: %w", err)
+	}
+	return f.loggerAt(std, format, level)
+}
+
+// loggerAt is [logFlags.logger] with a level of its own.
+func (f logFlags) loggerAt(std streams, format string, level slog.Leveler) (*slog.Logger, error) {
 	if f.LogFormat != "" {
 		format = strings.ToLower(f.LogFormat)
 	}
-	log, err := telemetry.NewLogger(std.err, format, f.LogLevel)
+	log, err := telemetry.NewLogger(std.err, format, level)
 	if err != nil {
-		return nil, fmt.Errorf("YUFU_LOG_LEVEL, YUFU_LOG_FORMAT: %w", err)
+		return nil, fmt.Errorf("YUFU_LOG_FORMAT: %w", err)
 	}
 	return log, nil
+}
+
+// logLevelFileFlag says where the log level is that may change while the service runs.
+type logLevelFileFlag struct {
+	LogLevelFile string `env:"YUFU_LOG_LEVEL_FILE" group:"Operation:" placeholder:"FILE" help:"File with the log level, instead of YUFU_LOG_LEVEL. It is read again on SIGHUP."`
+}
+
+// level returns the level of the file or, without one, of the name.
+func (f logLevelFileFlag) level(name string) (slog.Level, error) {
+	setting := "YUFU_LOG_LEVEL"
+	if f.LogLevelFile != "" {
+		setting = "YUFU_LOG_LEVEL_FILE"
+		b, err := os.ReadFile(f.LogLevelFile)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", setting, err)
+		}
+		name = strings.TrimSpace(string(b))
+	}
+	level, err := telemetry.ParseLevel(name)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", setting, err)
+	}
+	return level, nil
 }
 
 // shutdownFlag bounds the drain.

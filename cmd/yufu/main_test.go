@@ -117,6 +117,7 @@ func TestSettings(t *testing.T) {
 		{"no time to shut down", with("YUFU_SHUTDOWN_TIMEOUT", "0s"), serve, 2, []string{"YUFU_SHUTDOWN_TIMEOUT"}},
 		{"a log format that is none", with("YUFU_LOG_FORMAT", "xml"), serve, 2, []string{"YUFU_LOG_FORMAT", "json or text"}},
 		{"a log level that is none", with("YUFU_LOG_LEVEL", "loud"), serve, 2, []string{"YUFU_LOG_LEVEL", "debug, info, warn or error"}},
+		{"a file of the log level that is not there", with("YUFU_LOG_LEVEL_FILE", "/nowhere/level"), serve, 2, []string{"YUFU_LOG_LEVEL_FILE", "/nowhere/level"}},
 		{"an address that is none", with("YUFU_LISTEN", "8080"), serve, 1, []string{"YUFU_LISTEN", "host:port"}},
 		{"another WeChat that is no URL", with("YUFU_UNSAFE_WECHAT_URL", "localhost"), []string{"serve", "--migrate"}, 2, []string{"YUFU_UNSAFE_WECHAT_URL"}},
 		{"a flag that nobody knows", with(), []string{"serve", "--prot", "1"}, 2, []string{"unknown flag --prot", "yufu serve --help"}},

@@ -2,17 +2,25 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
+	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// rereadOn reads the master-key file again at each signal (SIGHUP). What the new
-// file holds counts when it opens all that is in use; else the old keys stay.
-// Settings and the database's URL need a restart.
+// reread reads the file of a setting again. What it holds counts when it is good; else
+// what was read before stays.
+type reread struct {
+	setting string
+	read    func(ctx context.Context) error
+}
+
+// rereadOn reads the files again at each signal (SIGHUP). Other settings need a restart.
 func (p parts) rereadOn(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
@@ -20,24 +28,70 @@ func (p parts) rereadOn(ctx context.Context, signals <-chan os.Signal) {
 			return
 		case <-signals:
 		}
-		if p.reread == nil {
+		if len(p.rereads) == 0 {
 			p.log.Info("SIGHUP received, no file to reread")
-			continue
 		}
-		ring, err := p.reread()
-		if err == nil {
-			_, err = openKeys(ctx, p.store, ring, masterKeySetting)
+		for _, r := range p.rereads {
+			if err := r.read(ctx); err != nil {
+				p.log.Error("file reread, the old value stays", "setting", r.setting, "cause", err)
+				continue
+			}
+			p.log.Info("file reread", "setting", r.setting)
 		}
-		if err == nil {
-			err = openSecrets(ctx, p.store, ring, masterKeySetting)
-		}
-		if err != nil {
-			p.log.Error("master key file reread, old keys kept", "cause", err)
-			continue
-		}
-		p.sealer.Replace(ring)
-		p.log.Info("master key file reread, keys replaced")
 	}
+}
+
+// rereads returns what a serving process reads again.
+func (c *serveCmd) rereads(std streams, log *slog.Logger, s store, sealer *seal.Ring, level *slog.LevelVar) []reread {
+	all := []reread{{masterKeySetting, func(ctx context.Context) error {
+		ring, err := c.ring(std, log)
+		if err != nil {
+			return err
+		}
+		if err := opensAll(ctx, s, ring); err != nil {
+			return err
+		}
+		sealer.Replace(ring)
+		return nil
+	}}}
+	if c.DatabaseURLFile != "" {
+		all = append(all, reread{"YUFU_DATABASE_URL_FILE", func(ctx context.Context) error {
+			db, err := c.database(std, log)
+			if err != nil {
+				return err
+			}
+			pg, ok := s.(*postgres.Store)
+			if !ok || db.PostgresDSN == "" {
+				return errors.New("another kind of database needs a restart, and so does another SQLite file")
+			}
+			ctx, cancel := context.WithTimeout(ctx, openTimeout)
+			defer cancel()
+			return pg.Reconnect(ctx, db.PostgresDSN)
+		}})
+	}
+	if c.LogLevelFile != "" {
+		all = append(all, reread{"YUFU_LOG_LEVEL_FILE", func(context.Context) error { return c.rereadLevel(level) }})
+	}
+	return all
+}
+
+func (c *serveCmd) rereadLevel(level *slog.LevelVar) error {
+	l, err := c.level(c.LogLevel)
+	if err == nil {
+		level.Set(l)
+	}
+	return err
+}
+
+// opensAll returns an error when the ring does not open what is in use.
+func opensAll(ctx context.Context, s store, ring *seal.Ring) error {
+	if _, err := openKeys(ctx, s, ring, masterKeySetting); err != nil {
+		return err
+	}
+	if _, err := openFacts(ctx, s, ring, masterKeySetting); err != nil {
+		return err
+	}
+	return openSecrets(ctx, s, ring, masterKeySetting)
 }
 
 // openSecrets returns an error that names the first app with a secret that the

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
-	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
 type serveCmd struct {
@@ -23,6 +23,7 @@ type serveCmd struct {
 	shutdownFlag
 	delayFlag
 	logFlags
+	logLevelFileFlag
 	platformFlags
 	webhookFlags
 }
@@ -31,12 +32,16 @@ type serveCmd struct {
 func (serveCmd) Help() string {
 	return `Three settings are required: YUFU_ISSUER, YUFU_DATABASE_URL and YUFU_MASTER_KEY_FILE. Every setting is a flag and an environment variable; the flag wins. A duration is written as 90s, 15m or 720h.
 
-Replicas share nothing but the database and these three settings, and may start and stop at any time. SIGTERM has it leave: it serves for YUFU_SHUTDOWN_DELAY while /readyz says no, then drains. SIGHUP reads the master-key file again.`
+Replicas share nothing but the database and these three settings, and may start and stop at any time. SIGTERM has it leave: it serves for YUFU_SHUTDOWN_DELAY while /readyz says no, then drains. SIGHUP reads the files of YUFU_MASTER_KEY_FILE, YUFU_DATABASE_URL_FILE and YUFU_LOG_LEVEL_FILE again.`
 }
 
 // Run serves until SIGTERM.
 func (c *serveCmd) Run(ctx context.Context, std streams) error {
-	log, err := c.logger(std, "json")
+	var level slog.LevelVar
+	if err := c.rereadLevel(&level); err != nil {
+		return wrongUsage(err)
+	}
+	log, err := c.loggerAt(std, "json", &level)
 	if err != nil {
 		return wrongUsage(err)
 	}
@@ -95,6 +100,6 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		admin:     admin,
 		delay:     c.ShutdownDelay,
 		grace:     c.ShutdownTimeout,
-		reread:    func() (*seal.Ring, error) { return c.ring(std, log) },
+		rereads:   c.rereads(std, log, s, sealer, &level),
 	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -175,7 +176,7 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	check(err)
 	keys, err := keyring.Open(ctx, s, sealer, now())
 	check(err)
-	log, err := telemetry.NewLogger(nowhere{}, "json", "info") // the lines are made, and what they must not show is looked for
+	log, err := telemetry.NewLogger(nowhere{}, "json", slog.LevelInfo) // the lines are made, and what they must not show is looked for
 	check(err)
 	follower, err := cutoffs.Open(ctx, cutoffs.Config{Store: s, MaxStaleness: time.Hour, Clock: time.Now, Log: log})
 	check(err)

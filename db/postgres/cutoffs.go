@@ -126,7 +126,7 @@ func scanCutoff(row pgx.CollectableRow, timeline **string, b *cutoffs.Batch) (au
 // pool would be busy for good.
 func (s *Store) Listen(ctx context.Context, wake func()) error {
 	resets := s.resets.Load()
-	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, s.target.Load().Copy())
 	if err != nil {
 		return s.fail(ctx, "Listen", err)
 	}

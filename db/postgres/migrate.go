@@ -35,7 +35,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.CheckSchema(ctx); !errors.Is(err, ErrSchemaBehind) {
 		return err
 	}
-	cfg := s.pool.Config().ConnConfig
+	cfg := s.target.Load().Copy()
 	pinSettings(&cfg.Config, "0", "0")
 	cfg.Tracer = nil
 	db := stdlib.OpenDB(*cfg)

@@ -67,6 +67,9 @@ type Store struct {
 	known known
 	// resets counts how often connections were given up for new ones.
 	resets atomic.Int64
+	// target is where new connections lead.
+	target atomic.Pointer[pgx.ConnConfig]
+	opts   []Option
 	// countTimeout is the constant, but in tests.
 	countTimeout time.Duration
 }
@@ -91,6 +94,37 @@ func WithTracer(t pgx.QueryTracer) Option {
 // connections are made when they are needed. The error of a dsn that does not
 // parse holds no part of it but the name of a file that cannot be read.
 func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
+	cfg, err := configure(dsn, opts)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{writing: make(chan struct{}, writeSlots(cfg.MaxConns)), countTimeout: countTimeout}
+	s.history.Store(fullHistory)
+	s.opts = opts
+	s.target.Store(cfg.ConnConfig)
+	cfg.AfterConnect, cfg.ShouldPing = s.recognise, shouldPing
+	// A follower asks one question at a time, so this is one connection; but one
+	// that was given up counts until pgx has buried it, which may take 15 s.
+	own := cfg.Copy()
+	own.MinConns, own.MinIdleConns, own.MaxConns = 0, 0, 8
+	// Whether the connection is good, the question itself finds out.
+	own.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	// Connections may be made as soon as there is a pool.
+	s.known.Lock()
+	defer s.known.Unlock()
+	if s.follow, err = newPool(ctx, own, &s.target); err != nil {
+		return nil, fmt.Errorf("postgres: open: %w", err)
+	}
+	if s.pool, err = newPool(ctx, cfg, &s.target); err != nil {
+		s.follow.Close()
+		return nil, fmt.Errorf("postgres: open: %w", err)
+	}
+	s.follow.spare = s.pool
+	return s, nil
+}
+
+// configure reads a connection string.
+func configure(dsn string, opts []Option) (*pgxpool.Config, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	var missing *fs.PathError
 	if errors.As(err, &missing) {
@@ -127,27 +161,31 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	for _, o := range opts {
 		o(cfg)
 	}
-	s := &Store{writing: make(chan struct{}, writeSlots(cfg.MaxConns)), countTimeout: countTimeout}
-	s.history.Store(fullHistory)
-	cfg.AfterConnect, cfg.ShouldPing = s.recognise, shouldPing
-	// A follower asks one question at a time, so this is one connection; but one
-	// that was given up counts until pgx has buried it, which may take 15 s.
-	own := cfg.Copy()
-	own.MinConns, own.MinIdleConns, own.MaxConns = 0, 0, 8
-	// Whether the connection is good, the question itself finds out.
-	own.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	// Connections may be made as soon as there is a pool.
-	s.known.Lock()
-	defer s.known.Unlock()
-	if s.follow, err = newPool(ctx, own); err != nil {
-		return nil, fmt.Errorf("postgres: open: %w", err)
+	return cfg, nil
+}
+
+// Reconnect has new connections lead where dsn says, and makes all of them anew:
+// another password, or another server of the same deployment. What dsn says of the
+// pools, pool_max_conns above all, needs a new [Open].
+//
+// Errors: those of Open, and that of a connection that cannot be made or leads to
+// another deployment; then everything stays as it is.
+func (s *Store) Reconnect(ctx context.Context, dsn string) error {
+	cfg, err := configure(dsn, s.opts)
+	if err != nil {
+		return err
 	}
-	if s.pool, err = newPool(ctx, cfg); err != nil {
-		s.follow.Close()
-		return nil, fmt.Errorf("postgres: open: %w", err)
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err != nil {
+		return s.fail(ctx, "Reconnect", err)
 	}
-	s.follow.spare = s.pool
-	return s, nil
+	defer closeConn(ctx, conn)
+	if err := s.recognise(ctx, conn); err != nil {
+		return err
+	}
+	s.target.Store(cfg.ConnConfig)
+	s.reset()
+	return nil
 }
 
 // Close waits for the calls under way and closes all connections.

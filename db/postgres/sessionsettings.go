@@ -203,7 +203,7 @@ var ErrTransactionPooling = errors.New("a pooler between Yufu and PostgreSQL giv
 // an idle client of a pooler in transaction mode has no session, so nothing can
 // reach it.
 func (s *Store) CheckPooling(ctx context.Context) error {
-	listener, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	listener, err := pgx.ConnectConfig(ctx, s.target.Load().Copy())
 	if err != nil {
 		return s.fail(ctx, "CheckPooling", err)
 	}
@@ -217,7 +217,7 @@ func (s *Store) CheckPooling(ctx context.Context) error {
 	if string(r[0].Rows[0][0]) == fmt.Sprint(listener.PgConn().PID()) {
 		return nil
 	}
-	notifier, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	notifier, err := pgx.ConnectConfig(ctx, s.target.Load().Copy())
 	if err != nil {
 		return s.fail(ctx, "CheckPooling", err)
 	}

@@ -47,9 +47,11 @@ type refusedSlot struct {
 
 func (r *refusedSlot) Unwrap() error { return r.error }
 
-func newPool(ctx context.Context, cfg *pgxpool.Config) (*pool, error) {
+// newPool returns a pool whose connections lead to the target.
+func newPool(ctx context.Context, cfg *pgxpool.Config, target *atomic.Pointer[pgx.ConnConfig]) (*pool, error) {
 	p := &pool{wait: slotWait}
-	cfg.BeforeConnect = func(context.Context, *pgx.ConnConfig) error {
+	cfg.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		*c = *target.Load().Copy()
 		if r := p.full.Load(); r != nil && time.Since(r.at) < slotPause {
 			return r
 		}

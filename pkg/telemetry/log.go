@@ -7,14 +7,18 @@ import (
 	"log/slog"
 )
 
-// NewLogger returns a logger that writes to w in the format "json" or "text",
-// from the level on ("debug", "info", "warn", "error").
-func NewLogger(w io.Writer, format, level string) (*slog.Logger, error) {
-	var min slog.Level
-	if err := min.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("log level %q: it is debug, info, warn or error", level)
+// ParseLevel returns the level of a name: "debug", "info", "warn" or "error".
+func ParseLevel(name string) (level slog.Level, err error) {
+	if err := level.UnmarshalText([]byte(name)); err != nil {
+		return 0, fmt.Errorf("log level %q: it is debug, info, warn or error", name)
 	}
-	opts := &slog.HandlerOptions{Level: min, ReplaceAttr: redactAttr}
+	return level, nil
+}
+
+// NewLogger returns a logger that writes to w in the format "json" or "text",
+// from the level on.
+func NewLogger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
+	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: redactAttr}
 	switch format {
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, opts)), nil

@@ -24,7 +24,7 @@ func TestLogger(t *testing.T) {
 		t.Run(format+" blanks what looks like a secret", func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
-			log, err := NewLogger(&out, format, "info")
+			log, err := NewLogger(&out, format, slog.LevelInfo)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,10 +49,10 @@ func TestLogger(t *testing.T) {
 	}
 	t.Run("a wrong format or level is named", func(t *testing.T) {
 		t.Parallel()
-		if _, err := NewLogger(nil, "xml", "info"); err == nil || !strings.Contains(err.Error(), "xml") {
+		if _, err := NewLogger(nil, "xml", slog.LevelInfo); err == nil || !strings.Contains(err.Error(), "xml") {
 			t.Errorf("format: %v", err)
 		}
-		if _, err := NewLogger(nil, "json", "loud"); err == nil || !strings.Contains(err.Error(), "loud") {
+		if _, err := ParseLevel("loud"); err == nil || !strings.Contains(err.Error(), "loud") {
 			t.Errorf("level: %v", err)
 		}
 	})

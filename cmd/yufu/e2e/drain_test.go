@@ -3,9 +3,12 @@ package e2e
 import (
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
 func TestDrain(t *testing.T) {
@@ -133,20 +136,21 @@ func TestHangUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const reread, kept = "file reread", "file reread, the old value stays"
 	said := func(what string) func(logLine) bool {
-		return func(l logLine) bool { return l.Msg == what }
+		return func(l logLine) bool { return l.Msg == what && l.Setting == "YUFU_MASTER_KEY_FILE" }
 	}
 
 	// A file that does not open what is in use changes nothing.
 	write(t, file, string(next))
 	p.signal(syscall.SIGHUP)
-	p.waitLog("that it keeps its keys", said("master key file reread, old keys kept"))
+	p.waitLog("that it keeps its keys", said(kept))
 	s.logIn("bob")
 
 	// An AppSecret that is sealed with a new key opens once the file was reread.
 	write(t, file, string(next)+string(old))
 	p.signal(syscall.SIGHUP)
-	p.waitLog("that it has new keys", said("master key file reread, keys replaced"))
+	p.waitLog("that it has new keys", said(reread))
 	d.mustRun(d.env, d.appSecret(), "app", "add", otherApp, "--secret-file", "-")
 	other := *s
 	other.app = otherApp
@@ -157,8 +161,58 @@ func TestHangUp(t *testing.T) {
 	write(t, file, string(old))
 	p.signal(syscall.SIGHUP)
 	p.waitLog("that it keeps its keys for the app", func(l logLine) bool {
-		return l.Msg == "master key file reread, old keys kept" && strings.Contains(l.Cause, otherApp)
+		return l.Msg == kept && strings.Contains(l.Cause, otherApp)
 	})
 	other.logIn("carol")
+	p.stop()
+}
+
+// The database's password or address changes, and the log level, without a restart.
+func TestHangUpRereadsTheDatabaseAndTheLevel(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	server := pgtest.NewServer(t)
+	before, after := pgtest.NewProxy(t, server.Addr()), pgtest.NewProxy(t, server.Addr())
+	dsn := func(p *pgtest.Proxy) string { return "postgres://postgres@" + p.Addr() + "/postgres?sslmode=disable" }
+	urlFile, levelFile := h.file("url", dsn(before)), h.file("level", "info\n")
+	d := deploy(h, "")
+	delete(d.env, "YUFU_DATABASE_URL")
+	d.env = d.env.with(settings{"YUFU_DATABASE_URL_FILE": urlFile, "YUFU_LOG_LEVEL_FILE": levelFile})
+	p, s := d.serve("yufu", "--migrate")
+	d.addApp()
+	alice := s.logIn("alice").Doc
+	reread := func(setting, msg string) {
+		t.Helper()
+		p.signal(syscall.SIGHUP)
+		p.waitLog(setting+": "+msg, func(l logLine) bool { return l.Setting == setting && l.Msg == msg })
+	}
+
+	// Nobody listens there, and that is no URL: what is in use stays.
+	for _, bad := range []string{"postgres://postgres@127.0.0.1:1/postgres?sslmode=disable", "sqlite:/tmp/x.db", "nonsense"} {
+		write(t, urlFile, bad)
+		n := len(p.log())
+		p.signal(syscall.SIGHUP)
+		h.eventually("it says that the old URL stays", func() bool {
+			return slices.ContainsFunc(p.log()[n:], func(l logLine) bool {
+				return l.Setting == "YUFU_DATABASE_URL_FILE" && l.Msg == "file reread, the old value stays"
+			})
+		})
+		s.me(alice.AccessToken).want(s, 200, "")
+	}
+	write(t, urlFile, dsn(after))
+	reread("YUFU_DATABASE_URL_FILE", "file reread")
+	h.eventually("all connections lead to the new address", func() bool {
+		return before.Connections() == 0 && after.Connections() > 0
+	})
+	s.refresh(alice.RefreshToken).want(s, 200, "")
+
+	write(t, levelFile, "loud")
+	reread("YUFU_LOG_LEVEL_FILE", "file reread, the old value stays")
+	write(t, levelFile, "debug")
+	reread("YUFU_LOG_LEVEL_FILE", "file reread")
+	h.eventually("a lost connection is logged, which it is at debug", func() bool {
+		after.Cut()
+		return slices.ContainsFunc(p.log(), func(l logLine) bool { return l.Level == "DEBUG" })
+	})
 	p.stop()
 }

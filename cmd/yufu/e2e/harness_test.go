@@ -348,6 +348,7 @@ type logLine struct {
 	Cause    string `json:"cause"`
 	Code     string `json:"error_code"`
 	URL      string `json:"url"`
+	Setting  string `json:"setting"`
 }
 
 // log returns the lines of the log so far.
