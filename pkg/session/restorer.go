@@ -78,7 +78,7 @@ func NewRestorer(ctx context.Context, c RestorerConfig) (*Restorer, error) {
 		return r, c.Store.Vouch(ctx)
 	}
 	r.lost.Store(true)
-	c.Log.Error("no tokens are issued: " + errLost.Error())
+	c.Log.Error("no tokens are issued or accepted: " + errLost.Error())
 	return r, nil
 }
 
@@ -149,7 +149,7 @@ func (r *Restorer) turn(ctx context.Context) error {
 		return err
 	}
 	r.lost.Store(false)
-	r.c.Log.Info("database restored, issuing tokens")
+	r.c.Log.Info("database restored, tokens are issued and accepted again")
 	return nil
 }
 
