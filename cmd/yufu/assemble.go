@@ -128,7 +128,7 @@ func assemble(ctx context.Context, p parts) error {
 		func() float64 { return float64(bindings.SlowedFacts()) })
 	limits := oauth.NewExchangeLimits(p.limits.ExchangeFailureLimit, p.limits.ExchangeSuccessLimit, time.Now)
 	defer limits.Close()
-	serviceKeys := servicekey.NewAuthenticator(p.store, p.lifetimes.MaxStaleness, time.Now, p.follower.Now)
+	serviceKeys := servicekey.NewAuthenticator(p.store, p.lifetimes.MaxStaleness, time.Now, p.follower.Latest)
 	defer serviceKeys.Close()
 	keyGuard := web.NewGuard(serviceKeys)
 	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper)

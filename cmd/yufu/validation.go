@@ -28,7 +28,7 @@ func newVerifier(p parts) (*token.Verifier, error) {
 	return token.NewVerifier(bearer.Local{
 		Issuer: p.issuer, Keys: p.keys.VerificationKey,
 		Cutoffs: p.follower.Set(), Staleness: p.staleness, MaxStaleness: p.follower.MaxStaleness(),
-		Clock: p.follower.Now,
+		Clock: p.follower.Latest,
 	})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"path/filepath"
 	"testing"
@@ -61,6 +62,52 @@ func TestUsersAreNotBelievedByCutoffsThatAreTooOld(t *testing.T) {
 	later = time.Minute + time.Second
 	if _, err := sessions.Authenticate(ctx, signed); auth.CodeOf(err) != auth.StorageUnavailable {
 		t.Errorf("too late: %v, want that nobody can tell", err)
+	}
+}
+
+// steppingStore is a database whose clock is set.
+type steppingStore struct {
+	store
+	by *time.Duration
+}
+
+func (s steppingStore) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
+	return aheadStore{s.store, *s.by}.Cutoffs(ctx, after, limit)
+}
+
+func TestExpiredTokensStayExpiredWhenTheDatabasesClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := openStore(ctx, setting.Database{Setting: "a test", SQLitePath: filepath.Join(t.TempDir(), "yufu.db")}, true)
+	check(err)
+	t.Cleanup(s.Close)
+	sealer, err := seal.ParseRing(seal.GenerateFile())
+	check(err)
+	keys, err := keyring.Open(ctx, s, sealer, now())
+	check(err)
+	log := slog.New(slog.DiscardHandler)
+	var by time.Duration
+	follower, err := cutoffs.Open(ctx, cutoffs.Config{Store: steppingStore{s, &by}, MaxStaleness: time.Minute, Clock: time.Now, Log: log})
+	check(err)
+	minter, err := token.NewMinter(keys, "https://auth.example.com", time.Hour)
+	check(err)
+	verifier, err := newVerifier(parts{log: log, store: s, keys: keys, issuer: "https://auth.example.com", follower: follower})
+	check(err)
+	signed, _, err := minter.Mint(&auth.Session{
+		ID: uuid.Must(uuid.NewV7()), Identity: uuid.Must(uuid.NewV7()), AppID: "wxtest00000000001", Ver: 1, ExpiresAt: time.Now().Add(24 * time.Hour),
+	}, nil, "", now().Add(-90*time.Minute))
+	check(err)
+	for _, by = range []time.Duration{0, -time.Hour} {
+		check(follower.CatchUp(ctx))
+		if _, err := verifier.Verify(ctx, signed.Reveal()); auth.CodeOf(err) != auth.TokenExpired {
+			t.Errorf("by a clock that is %v ahead: %v, want %v", by, err, auth.TokenExpired)
+		}
 	}
 }
 

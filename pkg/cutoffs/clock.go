@@ -18,6 +18,8 @@ type clock struct {
 	own  func() time.Time
 	wall func(own time.Time) time.Time
 	last atomic.Pointer[comparison]
+	// agreed is the last one at which the two clocks were within maxSkew of each other.
+	agreed atomic.Pointer[comparison]
 }
 
 // comparison is the result of the last question.
@@ -33,7 +35,12 @@ type comparison struct {
 func (c *clock) compare(asked, theirs, answered time.Time) {
 	ours := c.wall(answered)
 	low := theirs.Sub(ours)
-	c.last.Store(&comparison{at: answered, theirs: ours.Add(min(max(0, low), low+took(asked, answered)))})
+	offset := min(max(0, low), low+took(asked, answered))
+	result := &comparison{at: answered, theirs: ours.Add(offset)}
+	c.last.Store(result)
+	if offset.Abs() <= maxSkew {
+		c.agreed.Store(result)
+	}
 }
 
 // wasSet reports whether the database's clock was set since the last question: it is
@@ -64,6 +71,20 @@ func (c *comparison) now(own time.Time) time.Time {
 // now returns the database's time, which is this machine's before the first question.
 func (c *clock) now() time.Time {
 	now, _ := c.both()
+	return now
+}
+
+// latest returns the database's time, or the time as it was when the clocks agreed last
+// and what has passed since, if that is later: a database's clock that is set back must
+// not let what has expired live again.
+func (c *clock) latest() time.Time {
+	agreed, now := c.agreed.Load(), c.now()
+	if agreed == nil {
+		return now
+	}
+	if then := agreed.now(c.own()); then.After(now) {
+		return then
+	}
 	return now
 }
 

@@ -226,6 +226,55 @@ func TestNow(t *testing.T) {
 	})
 }
 
+func TestLatest(t *testing.T) {
+	t.Parallel()
+	want := func(c *clocks, off time.Duration) {
+		c.t.Helper()
+		if got := c.Latest().Sub(time.Now()); got != off {
+			c.t.Errorf("Latest() is ahead of the true time by %v, want %v", got, off)
+		}
+	}
+	inBubble(t, "is not moved when the database's clock is set back", func(t *testing.T) {
+		c := newClocks(t, time.Second)
+		want(c, time.Second)
+		c.dbAhead.Store(int64(-time.Hour))
+		for range 3 {
+			c.catchUp()
+			want(c, time.Second)
+			c.wantNow(0)
+			time.Sleep(time.Minute)
+		}
+		c.machine.Set(-time.Hour) // as NTP does, when it sets both
+		c.catchUp()
+		want(c, -time.Hour)
+	})
+	inBubble(t, "is the database's time when its clock is set forward, and not for longer", func(t *testing.T) {
+		c := newClocks(t, 0)
+		c.dbAhead.Store(int64(time.Hour))
+		c.catchUp()
+		want(c, time.Hour)
+		c.dbAhead.Store(int64(-time.Second))
+		c.catchUp()
+		want(c, -time.Second)
+	})
+	inBubble(t, "is the database's time while the clocks never agreed", func(t *testing.T) {
+		c := newClocks(t, time.Hour)
+		want(c, time.Hour)
+		c.dbAhead.Store(int64(-time.Hour))
+		c.catchUp()
+		want(c, -time.Hour)
+	})
+	inBubble(t, "is not moved when this machine's clock is set", func(t *testing.T) {
+		c := newClocks(t, 0)
+		for _, by := range []time.Duration{time.Hour, -2 * time.Hour} {
+			c.machine.Set(by)
+			want(c, 0)
+			c.catchUp()
+			want(c, 0)
+		}
+	})
+}
+
 func TestCutoffsExpireByNoClockThatIsAhead(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]struct{ db, machine time.Duration }{

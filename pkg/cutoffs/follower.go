@@ -122,6 +122,10 @@ func (f *Follower) Age() time.Duration { return f.feed.age(f.c.Clock()) }
 // It has no monotonic reading.
 func (f *Follower) Now() time.Time { return f.clock.now() }
 
+// Latest returns the time by which tokens and keys expire. It is [Follower.Now], but does
+// not go back when only the database's clock is set back.
+func (f *Follower) Latest() time.Time { return f.clock.latest() }
+
 // ClockAhead returns how far this machine's clock is ahead of the database's. It is
 // negative for a clock that is behind.
 func (f *Follower) ClockAhead() time.Duration { return f.clock.ahead() }
