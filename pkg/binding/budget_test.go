@@ -146,10 +146,10 @@ func TestGuessingAcrossPersons(t *testing.T) {
 	t.Run("at once lets no more through than one after another", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
-		mallory := w.crowd("mallory", 100)
+		mallory := w.crowd("mallory", 70)
 		var judged atomic.Int32
 		var wg sync.WaitGroup
-		for i := range 100 {
+		for i := range 70 {
 			wg.Go(func() {
 				switch err := mallory.facts(i, 7000+i, "x"); auth.CodeOf(err) {
 				case auth.BindingNoMatch:

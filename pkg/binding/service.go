@@ -199,7 +199,7 @@ func (s *Service) slow(ctx context.Context, a *attempt, wait time.Duration) erro
 func (s *Service) SlowedFacts() uint64 { return s.budgets.refused() }
 
 // settleTimeout bounds what is left to do when an attempt is over.
-const settleTimeout = 3 * time.Second
+const settleTimeout = 10 * time.Second
 
 // settle takes an attempt back that was right or that nobody could judge, and
 // writes any other into the trail. Person is who was bound, if nothing failed. It

@@ -225,7 +225,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 
 // recordTimeout bounds the write of an audit event that is left to do when the
 // client hung up.
-const recordTimeout = 3 * time.Second
+const recordTimeout = 10 * time.Second
 
 // recordReuse writes into the trail that a code came twice, and returns refused,
 // the error of the exchange. Somebody may have a copy of the code, or a program
