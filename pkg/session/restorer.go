@@ -223,7 +223,7 @@ func sessionOf(c auth.Cutoff) string {
 // database had lost a revocation of it that this replica remembers, the restored one.
 //
 // Errors: [auth.SessionRevoked] when the session has ended by that, and those of
-// [RestorationStore.RestoreCutoffs] and [Store.Session].
+// [RestorationStore.RestoreCutoffs], [Store.Session] and [Store.Confirm].
 func (s *Service) Grantable(ctx context.Context, row auth.Session) (auth.Session, error) {
 	for range maxGrants {
 		again, err := s.outdated(ctx, &row)
@@ -236,6 +236,10 @@ func (s *Service) Grantable(ctx context.Context, row auth.Session) (auth.Session
 		}
 		if at, why := st.Ending(); !at.IsZero() || why != "" || st.AppDisabled {
 			return row, auth.SessionRevoked
+		}
+		// What was read may come from a commit that was interrupted.
+		if err := s.c.Store.Confirm(ctx); err != nil {
+			return row, err
 		}
 		row = st.Session
 	}
@@ -267,24 +271,20 @@ func (s *Service) outdated(ctx context.Context, row *auth.Session) (bool, error)
 }
 
 // granted calls do until no remembered revocation refuses its row. It returns the last
-// row with the first verdict, and how many sessions ended in all calls.
+// row, and how many sessions ended in all calls.
 func (s *Service) granted(ctx context.Context, do func() (Granted, error)) (Granted, error) {
-	var first Verdict
 	ended := 0
-	for n := range maxGrants {
+	for range maxGrants {
 		g, err := do()
 		if err != nil {
 			return Granted{}, err
-		}
-		if n == 0 {
-			first = g.Verdict
 		}
 		ended += g.Ended
 		switch again, err := s.outdated(ctx, &g.Session); {
 		case err != nil:
 			return Granted{}, auth.About(err, g.Session.Subject())
 		case !again:
-			g.Verdict, g.Ended = first, ended
+			g.Ended = ended
 			return g, nil
 		}
 	}

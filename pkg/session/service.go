@@ -279,17 +279,21 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 	if wait := s.pace.wait(presented.Session, presented.Generation, now); wait > 0 {
 		return Grant{}, auth.About(&auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errTooFast}, whose)
 	}
-	granted, err := s.granted(ctx, func() (Granted, error) {
-		return s.c.Store.Refresh(ctx, RefreshParams{
-			Session:   presented.Session,
-			Presented: presented.Generation,
-			AppID:     r.ClientID,
-			Now:       now,
-			Grace:     s.grace(),
-			IdleTTL:   s.c.Lifetimes.Idle,
-			RequestID: r.RequestID,
-		})
+	granted, err := s.c.Store.Refresh(ctx, RefreshParams{
+		Session:   presented.Session,
+		Presented: presented.Generation,
+		AppID:     r.ClientID,
+		Now:       now,
+		Grace:     s.grace(),
+		IdleTTL:   s.c.Lifetimes.Idle,
+		RequestID: r.RequestID,
 	})
+	if err == nil {
+		// The token is not judged again: the client may have refreshed further meanwhile.
+		generation := granted.Session.Generation
+		granted.Session, err = s.Grantable(ctx, granted.Session)
+		granted.Session.Generation, err = generation, auth.About(err, granted.Session.Subject())
+	}
 	if errors.Is(err, auth.RefreshReused) {
 		s.c.Applied(ctx)
 	}
