@@ -43,7 +43,8 @@ type Sessions interface {
 
 // KeySet is the published keys.
 type KeySet interface {
-	// JWKS returns the JWK set as prepared bytes.
+	// JWKS returns the JWK set as prepared bytes, or nil while it may hold a key that has
+	// leaked.
 	JWKS() []byte
 }
 
@@ -73,7 +74,7 @@ func (h *Handler) Mount(r chi.Router) {
 	r.Post("/oauth2/revoke", web.OAuth(h.revoke))
 	r.Get("/.well-known/oauth-authorization-server", h.serveMetadata)
 	r.Get("/.well-known/openid-configuration", h.serveMetadata)
-	r.Get("/.well-known/jwks.json", h.serveJWKS)
+	r.Get("/.well-known/jwks.json", web.API(h.serveJWKS))
 }
 
 // tokenAnswer is RFC 6749 §5.1 with the two lifetimes of the
@@ -272,8 +273,13 @@ func (h *Handler) serveMetadata(w http.ResponseWriter, _ *http.Request) {
 	h.writePublic(w, h.metadata)
 }
 
-func (h *Handler) serveJWKS(w http.ResponseWriter, _ *http.Request) {
-	h.writePublic(w, h.keys.JWKS())
+func (h *Handler) serveJWKS(w http.ResponseWriter, _ *http.Request) error {
+	set := h.keys.JWKS()
+	if set == nil {
+		return auth.StorageUnavailable
+	}
+	h.writePublic(w, set)
+	return nil
 }
 
 // writePublic writes a document that anyone may keep a copy of.

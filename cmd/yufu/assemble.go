@@ -163,7 +163,7 @@ func assemble(ctx context.Context, p parts) error {
 	})
 	// Before the first request: it may have to refuse to be ready.
 	member.Meet(ctx)
-	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, p.keys, limits, p.rotation.JWKSMaxAge), bindingapi.New(sessions, bindings), feed, validation)
+	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, publishedKeys{p}, limits, p.rotation.JWKSMaxAge), bindingapi.New(sessions, bindings), feed, validation)
 
 	// While it is leaving it serves, so all of this goes on.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -30,7 +30,7 @@ func (s *served) getAs(address, credentials string) int {
 }
 
 // A replica whose database lost revocations that no replica remembers accepts no token
-// and hands out no revocations, even if a load balancer does not ask /readyz.
+// and hands out no revocations and no keys, even if a load balancer does not ask /readyz.
 func TestReplicaThatLacksRevocations(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "yufu.db")
@@ -73,6 +73,9 @@ func TestReplicaThatLacksRevocations(t *testing.T) {
 		}
 		if got := s.getAs(s.public+"/v1/revocations", key.Key().Reveal()); got != feed {
 			t.Errorf("the feed answers %d, want %d", got, feed)
+		}
+		if got, _ := s.get(s.public + "/.well-known/jwks.json"); got != feed {
+			t.Errorf("the JWK set: %d, want %d", got, feed)
 		}
 	}
 	want(whole, http.StatusOK, http.StatusOK)

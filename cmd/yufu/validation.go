@@ -41,6 +41,18 @@ func (p parts) staleness() time.Duration {
 	return p.follower.Age()
 }
 
+// publishedKeys are the keys in the JWK set: none as long as the database may have
+// forgotten that one of them leaked.
+type publishedKeys struct{ parts }
+
+// JWKS implements [oauth.KeySet].
+func (p publishedKeys) JWKS() []byte {
+	if p.restorer.Check() != nil {
+		return nil
+	}
+	return p.keys.JWKS()
+}
+
 func newValidation(ctx context.Context, p parts, verifier *token.Verifier, maxStaleness time.Duration, keys *web.Guard, attributes oauth.Attributes) (validation, error) {
 	apps, err := app.Open(ctx, app.Config{
 		Store: p.store, MaxStaleness: maxStaleness, Clock: time.Now, Log: p.log,
