@@ -106,7 +106,7 @@ func (r *Restorer) Moved() {
 // database that was not vouched for is asked again after each pause. Production passes
 // [RestorePause].
 func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
-	pending := r.lost.Load()
+	pending, failing := r.lost.Load(), false
 	for {
 		var again <-chan time.Time
 		if pending {
@@ -119,7 +119,9 @@ func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
 		case <-again:
 		}
 		err := r.turn(ctx)
-		if pending = err != nil && ctx.Err() == nil; pending && !errors.Is(err, errLost) {
+		pending = err != nil && ctx.Err() == nil
+		was := failing
+		if failing = pending && !errors.Is(err, errLost); failing && !was {
 			r.c.Log.Warn("revocations could not be restored to the database yet; trying again", "cause", err)
 		}
 	}
@@ -132,20 +134,19 @@ func (r *Restorer) turn(ctx context.Context) error {
 	if !r.lost.Load() {
 		return r.All(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
+	asking, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
-	vouched, err := r.c.Store.Vouched(ctx)
+	vouched, err := r.c.Store.Vouched(asking)
 	switch {
 	case err != nil:
 		return err
 	case !vouched:
 		return errLost
 	}
-	// They may all have ended by the command that vouched.
-	if err := r.c.Keys(ctx); err != nil {
-		return err
-	}
-	if err := r.c.Store.Vouch(ctx); err != nil {
+	// What was restored before that is known here first, and what was revoked here
+	// meanwhile may be lost again.
+	r.c.Applied(asking)
+	if err := r.All(ctx); err != nil {
 		return err
 	}
 	r.lost.Store(false)
