@@ -40,7 +40,7 @@ type appFlags struct {
 
 // open opens the database.
 func (f appFlags) open(ctx context.Context, std streams) (store, *slog.Logger, error) {
-	log, err := f.logger(std, "text")
+	log, err := f.logger(std)
 	if err != nil {
 		return nil, nil, wrongUsage(err)
 	}

@@ -71,7 +71,7 @@ func (c *devCmd) check() error {
 
 // Run serves until SIGTERM or Ctrl-C.
 func (c *devCmd) Run(ctx context.Context, std streams) error {
-	log, err := c.logger(std, "text")
+	log, err := c.logger(std)
 	if err != nil {
 		return wrongUsage(err)
 	}

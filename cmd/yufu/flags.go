@@ -184,12 +184,12 @@ type logFlags struct {
 	LogFormat string `env:"YUFU_LOG_FORMAT" group:"Operation:" placeholder:"FORMAT" help:"How to log: json or text. Without it, serve logs json, and every other command text."`
 }
 
-func (f logFlags) logger(std streams, format string) (*slog.Logger, error) {
+func (f logFlags) logger(std streams) (*slog.Logger, error) {
 	level, err := telemetry.ParseLevel(f.LogLevel)
 	if err != nil {
 		return nil, fmt.Errorf("YUFU_LOG_LEVEL: %w", err)
 	}
-	return f.loggerAt(std, format, level)
+	return f.loggerAt(std, "text", level)
 }
 
 // loggerAt is [logFlags.logger] with a level of its own.

@@ -20,7 +20,7 @@ func (migrateCmd) Help() string {
 
 // Run migrates the database. Several may run at once; one does the work.
 func (c *migrateCmd) Run(ctx context.Context, std streams) error {
-	log, err := c.logger(std, "text")
+	log, err := c.logger(std)
 	if err != nil {
 		return wrongUsage(err)
 	}

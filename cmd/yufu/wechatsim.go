@@ -21,7 +21,7 @@ type wechatsimCmd struct {
 
 // Run simulates WeChat until SIGTERM or Ctrl-C.
 func (c *wechatsimCmd) Run(ctx context.Context, std streams) error {
-	log, err := c.logger(std, "text")
+	log, err := c.logger(std)
 	if err != nil {
 		return wrongUsage(err)
 	}

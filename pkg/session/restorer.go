@@ -54,8 +54,7 @@ type RestorerConfig struct {
 
 // Restorer restores revocations that this replica remembers to a database that lost its
 // latest commits: before each grant those of its session, and all of them when the
-// database has become another one. It is safe for
-// concurrent use.
+// database has become another one. It is safe for concurrent use.
 type Restorer struct {
 	c     RestorerConfig
 	moved chan struct{}
