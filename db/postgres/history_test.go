@@ -88,7 +88,7 @@ func TestAServerThatRefusesPartsOfTheHistorysNameIsFollowedWithoutThem(t *testin
 			// Roles that may read all and roles that may not understand one another.
 			all := openStore(t, dsn)
 			for _, by := range []*postgres.Store{openStore(t, u.String()), all} {
-				if err := by.Vouch(t.Context()); err != nil {
+				if err := by.Vouch(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
 				for _, s := range []*postgres.Store{s, openStore(t, u.String()), all} {

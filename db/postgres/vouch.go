@@ -2,11 +2,13 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
@@ -33,12 +35,16 @@ func vouchedSQL(without []string) string {
 	return `select d.history, case when ` + writable + ` then ` + placeSQL(without) + ` end from deployment d`
 }
 
-// vouchSQL writes nothing when this was vouched for before: every replica that starts
-// vouches, also while the standby is silent.
+// vouchSQL vouches for the present history if it is $1, or that is null, and reports
+// whether it is. It writes nothing when this was vouched for before: every replica that
+// starts vouches, also while the standby is silent.
 func vouchSQL(without []string) string {
 	return `
-with present as materialized (select ` + placeSQL(without) + ` as history)
-update deployment d set history = p.history from present p where d.history is distinct from p.history`
+with present as materialized (select ` + placeSQL(without) + ` as history),
+written as (
+  update deployment d set history = p.history from present p
+  where d.history is distinct from p.history and p.history = coalesce($1::text[], p.history))
+select history = coalesce($1::text[], history) from present`
 }
 
 var (
@@ -47,7 +53,7 @@ var (
 )
 
 // Vouched implements [session.RestorationStore].
-func (s *Store) Vouched(ctx context.Context) (bool, error) {
+func (s *Store) Vouched(ctx context.Context) (session.History, bool, error) {
 	var vouched, present []string
 	err := s.withHistory(ctx, func(without []string) error {
 		err := s.pool.QueryRow(ctx, vouchedSQL(without)).Scan(&vouched, &present)
@@ -55,24 +61,34 @@ func (s *Store) Vouched(ctx context.Context) (bool, error) {
 	})
 	switch {
 	case err != nil:
-		return false, err
+		return nil, false, err
 	case present == nil:
 		s.reset()
-		return false, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
+		return nil, false, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
 	case vouched == nil:
-		return true, nil
+		return present, true, nil
 	}
-	return slices.EqualFunc(vouched, present, func(a, b string) bool {
+	return present, slices.EqualFunc(vouched, present, func(a, b string) bool {
 		return a == b || a == "-" || b == "-"
 	}), nil
 }
 
 // Vouch implements [session.RestorationStore].
-func (s *Store) Vouch(ctx context.Context) error {
+func (s *Store) Vouch(ctx context.Context, of session.History) error {
 	return s.withHistory(ctx, func(without []string) error {
-		_, err := s.exec(ctx, vouchSQL(without))
+		var same bool
+		err := s.write(ctx, func(c *pgxpool.Conn) error {
+			return c.QueryRow(ctx, vouchSQL(without), []string(of)).Scan(&same)
+		})
+		if err == nil && !same {
+			err = errAnotherHistory
+		}
 		return s.fail(ctx, "Vouch", err)
 	})
+}
+
+var errAnotherHistory = &auth.Error{
+	Code: auth.StorageUnavailable, Err: errors.New("postgres: the database became another one while revocations were restored to it"),
 }
 
 // EndEverything implements [session.RestorationStore].
@@ -93,7 +109,7 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 			}
 			event.Detail = map[string]any{"apps": apps, "keys": keys}
 			var b pgx.Batch
-			b.Queue(vouchSQL(without))
+			b.Queue(vouchSQL(without), nil)
 			if err := queueAudit(&b, event); err != nil {
 				return err
 			}

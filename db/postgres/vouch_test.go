@@ -12,14 +12,14 @@ import (
 
 func wantVouched(t *testing.T, s *postgres.Store, want bool) {
 	t.Helper()
-	if got, err := s.Vouched(t.Context()); err != nil || got != want {
+	if _, got, err := s.Vouched(t.Context()); err != nil || got != want {
 		t.Errorf("Vouched() = %t, %v; want %t", got, err, want)
 	}
 }
 
 func (b *bed) vouch() {
 	b.t.Helper()
-	if err := b.store.Vouch(b.t.Context()); err != nil {
+	if err := b.store.Vouch(b.t.Context(), nil); err != nil {
 		b.t.Fatal(err)
 	}
 	wantVouched(b.t, b.store, true)
@@ -35,7 +35,7 @@ func TestAServerThatTakesOverIsAnotherHistoryAndARestartIsNot(t *testing.T) {
 		if p.store.Ping(t.Context()) != nil {
 			p.must(p.store.Ping(t.Context())) // a connection from before
 		}
-		if got, err := p.store.Vouched(t.Context()); err != nil || !got {
+		if _, got, err := p.store.Vouched(t.Context()); err != nil || !got {
 			t.Errorf("after a %s: Vouched() = %t, %v; want true", name, got, err)
 		}
 	}
@@ -43,16 +43,16 @@ func TestAServerThatTakesOverIsAnotherHistoryAndARestartIsNot(t *testing.T) {
 	p.vouch() // waits for nobody: nothing is written
 	p.must(p.standby.Start())
 	standby := openStore(t, p.standby.DSN("postgres"))
-	if _, err := standby.Vouched(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+	if _, _, err := standby.Vouched(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
 		t.Errorf("Vouched() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
 	}
-	if err := standby.Vouch(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+	if err := standby.Vouch(t.Context(), nil); !errors.Is(err, auth.StorageUnavailable) {
 		t.Errorf("Vouch() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
 	}
 	p.must(p.primary.Kill())
 	p.must(p.standby.Promote(t.Context()))
 	wantVouched(t, standby, false)
-	p.must(standby.Vouch(t.Context()))
+	p.must(standby.Vouch(t.Context(), nil))
 	wantVouched(t, standby, true)
 }
 
@@ -122,9 +122,37 @@ func TestWhatARoleMayNotReadMatchesAnything(t *testing.T) {
 		"fewer parts":                   {`array[history[1]]`, false},
 	} {
 		b.exec(b.raw, `update deployment set history = `+c.history)
-		if got, err := b.store.Vouched(t.Context()); err != nil || got != c.want {
+		if _, got, err := b.store.Vouched(t.Context()); err != nil || got != c.want {
 			t.Errorf("%s: Vouched() = %t, %v; want %t", name, got, err, c.want)
 		}
 		b.vouch()
 	}
+}
+
+// A second fail-over, while revocations are restored after the first one, is not
+// vouched for.
+func TestVouchForAHistoryThatIsOver(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	if err := b.store.Vouch(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	over, _, err := b.store.Vouched(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.exec(b.raw, `truncate cutoffs`) // which makes another file
+	wantVouched(t, b.store, false)
+	if err := b.store.Vouch(t.Context(), over); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("Vouch() error = %v, want %v", err, auth.StorageUnavailable)
+	}
+	wantVouched(t, b.store, false)
+	present, _, err := b.store.Vouched(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.Vouch(t.Context(), present); err != nil {
+		t.Fatal(err)
+	}
+	wantVouched(t, b.store, true)
 }

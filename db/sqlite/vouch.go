@@ -33,28 +33,29 @@ select coalesce(history, ''), coalesce((select seq from sqlite_sequence where na
 var errUnclaimed = errors.New("sqlite: only a store with the claim knows what was vouched for")
 
 // Vouched implements [session.RestorationStore] for a store that has the claim.
-func (s *Store) Vouched(ctx context.Context) (bool, error) {
+func (s *Store) Vouched(ctx context.Context) (session.History, bool, error) {
 	if s.noted == nil {
-		return false, errUnclaimed
+		return nil, false, errUnclaimed
 	}
 	history, last, err := s.history(ctx, "Vouched")
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	switch noted := s.noted.get(); {
 	case history == historyRestored || noted.fits(history, last):
-		return true, nil
+		return nil, true, nil
 	case history != "" && history != noted.history:
-		return false, nil
+		return nil, false, nil
 	}
 	// It stays an older copy, however many cutoffs are written to it.
-	return false, s.setHistory(ctx, "Vouched", historyLost)
+	return nil, false, s.setHistory(ctx, "Vouched", historyLost)
 }
 
 // Vouch implements [session.RestorationStore] for a store that has the claim. The
 // note is written first. An end of the process in between does no harm then: a file
-// that says nothing, or that it was restored, goes with any note.
-func (s *Store) Vouch(ctx context.Context) error {
+// that says nothing, or that it was restored, goes with any note. A file that is open
+// does not become another one, so its history is the one that was handed out.
+func (s *Store) Vouch(ctx context.Context, _ session.History) error {
 	if s.noted == nil {
 		return errUnclaimed
 	}

@@ -55,13 +55,13 @@ func (p *place) restart() {
 
 func (p *place) vouch() {
 	p.t.Helper()
-	p.must(p.Vouch(p.t.Context()))
+	p.must(p.Vouch(p.t.Context(), nil))
 	p.want(true)
 }
 
 func (p *place) want(vouched bool) {
 	p.t.Helper()
-	if got, err := p.Vouched(p.t.Context()); err != nil || got != vouched {
+	if _, got, err := p.Vouched(p.t.Context()); err != nil || got != vouched {
 		p.t.Errorf("Vouched() = %t, %v; want %t", got, err, vouched)
 	}
 }
@@ -309,10 +309,10 @@ func TestOnlyTheClaimKnowsWhatWasVouchedFor(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	other := openStore(t, p.path)
-	if got, err := other.Vouched(t.Context()); got || auth.CodeOf(err) != auth.Internal {
+	if _, got, err := other.Vouched(t.Context()); got || auth.CodeOf(err) != auth.Internal {
 		t.Errorf("Vouched() = %t, %v; want a defect", got, err)
 	}
-	if err := other.Vouch(t.Context()); auth.CodeOf(err) != auth.Internal {
+	if err := other.Vouch(t.Context(), nil); auth.CodeOf(err) != auth.Internal {
 		t.Errorf("Vouch() error = %v, want a defect", err)
 	}
 	p.want(true)
@@ -326,7 +326,7 @@ func TestWhatCannotBeNotedIsNotTold(t *testing.T) {
 	if _, err := p.Cutoffs(t.Context(), 0, 10); !errors.Is(err, auth.StorageUnavailable) {
 		t.Errorf("Cutoffs() error = %v, want %v", err, auth.StorageUnavailable)
 	}
-	if err := p.Vouch(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+	if err := p.Vouch(t.Context(), nil); !errors.Is(err, auth.StorageUnavailable) {
 		t.Errorf("Vouch() error = %v, want %v", err, auth.StorageUnavailable)
 	}
 }

@@ -339,7 +339,7 @@ select count(*) from sessions s where s.id in (select session_id from cutoffs) a
 // wantVouched demands what the store says of its history.
 func (f *fixture) wantVouched(t testing.TB, want bool) {
 	t.Helper()
-	got, err := f.Store.Vouched(t.Context())
+	_, got, err := f.Store.Vouched(t.Context())
 	if err != nil || got != want {
 		t.Errorf("Vouched() = %t, %v; want %t", got, err, want)
 	}
@@ -349,7 +349,7 @@ var vouchTests = []test{
 	{"a new database is vouched for, and stays so", func(t *testing.T, f *fixture) {
 		f.wantVouched(t, true)
 		for range 2 {
-			wantCode(t, f.Store.Vouch(t.Context()), "")
+			wantCode(t, f.Store.Vouch(t.Context(), nil), "")
 			f.wantVouched(t, true)
 			f.mustRevoke(t, session.Target{All: true}, t0, 0)
 			f.batch(t, 0, 10)
@@ -357,17 +357,17 @@ var vouchTests = []test{
 		}
 	}},
 	{"another history is not vouched for until somebody vouches", func(t *testing.T, f *fixture) {
-		wantCode(t, f.Store.Vouch(t.Context()), "")
+		wantCode(t, f.Store.Vouch(t.Context(), nil), "")
 		f.makeAnother(t)
 		f.wantVouched(t, false)
 		f.wantVouched(t, false)
-		wantCode(t, f.Store.Vouch(t.Context()), "")
+		wantCode(t, f.Store.Vouch(t.Context(), nil), "")
 		f.wantVouched(t, true)
 	}},
 	{"raised epochs end everything, and vouch", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRevoke(t, session.Target{AppID: appB}, t0, 0)
-		wantCode(t, f.Store.Vouch(t.Context()), "")
+		wantCode(t, f.Store.Vouch(t.Context(), nil), "")
 		f.makeAnother(t)
 		f.wantVouched(t, false)
 		for i := range 2 {
@@ -393,7 +393,7 @@ var vouchTests = []test{
 				map[string]any{"apps": 2.0, "keys": 0.0})
 			f.wantVouched(t, true)
 		}
-		wantCode(t, f.Store.Vouch(t.Context()), "")
+		wantCode(t, f.Store.Vouch(t.Context(), nil), "")
 		f.wantVouched(t, true)
 		f.refuse(t, s.ID, 1, restoredAt, auth.SessionRevoked)
 		f.mustRefresh(t, f.exchange(t, "o-1", restoredAt).ID, 1, restoredAt, session.Rotate)

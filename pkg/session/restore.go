@@ -49,13 +49,15 @@ type RestorationStore interface {
 	// Errors: [auth.StorageUnavailable] when the database is another deployment's.
 	RestoreCutoffs(ctx context.Context, r RestoreParams) (Restored, error)
 
-	// Vouched reports whether the history of the database is the one that was vouched
-	// for last, or none was yet. A restart of the database is not another history; a
-	// restore, a fail-over and an older copy of an SQLite file are.
-	Vouched(ctx context.Context) (bool, error)
+	// Vouched returns the history of the database, and whether it is the one that was
+	// vouched for last, or none was yet. A restart of the database is not another
+	// history; a restore, a fail-over and an older copy of an SQLite file are.
+	Vouched(ctx context.Context) (History, bool, error)
 
-	// Vouch vouches for the present history.
-	Vouch(ctx context.Context) error
+	// Vouch vouches for the history, nil being the present one.
+	//
+	// Errors: [auth.StorageUnavailable] when the database has another by now.
+	Vouch(ctx context.Context, of History) error
 
 	// EndEverything raises the epoch of every app by [MaxRaise] and retires every key,
 	// with cutoffs and one audit event (detail {"apps": N, "keys": N}), and vouches for
@@ -65,6 +67,9 @@ type RestorationStore interface {
 	// It returns the number of apps.
 	EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (int, error)
 }
+
+// History names the history of a database. What it holds is its store's.
+type History []string
 
 // RestoreParams is what a replica remembers.
 type RestoreParams struct {

@@ -69,12 +69,12 @@ type Restorer struct {
 // Errors: those of [RestorationStore.Vouched] and [RestorationStore.Vouch].
 func NewRestorer(ctx context.Context, c RestorerConfig) (*Restorer, error) {
 	r := &Restorer{c: c, moved: make(chan struct{}, 1)}
-	vouched, err := c.Store.Vouched(ctx)
+	history, vouched, err := c.Store.Vouched(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if vouched {
-		return r, c.Store.Vouch(ctx)
+		return r, c.Store.Vouch(ctx, history)
 	}
 	r.lost.Store(true)
 	c.Log.Error("no tokens are issued or accepted: " + errLost.Error())
@@ -135,7 +135,7 @@ func (r *Restorer) turn(ctx context.Context) error {
 	}
 	asking, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
-	vouched, err := r.c.Store.Vouched(asking)
+	_, vouched, err := r.c.Store.Vouched(asking)
 	switch {
 	case err != nil:
 		return err
@@ -154,11 +154,16 @@ func (r *Restorer) turn(ctx context.Context) error {
 }
 
 // All restores the keys and, [MaxRestored] at a time, all rows, and then vouches for the
-// database.
+// history that the database had at the beginning.
 //
-// Errors: those of [RestorerConfig.Keys], [RestorationStore.RestoreCutoffs] and
-// [RestorationStore.Vouch].
+// Errors: those of [RestorerConfig.Keys] and of the methods of [RestorationStore].
 func (r *Restorer) All(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, restoreTimeout)
+	defer cancel()
+	history, _, err := r.c.Store.Vouched(asking)
+	if err != nil {
+		return err
+	}
 	if err := r.c.Keys(ctx); err != nil {
 		return err
 	}
@@ -167,9 +172,9 @@ func (r *Restorer) All(ctx context.Context) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
+	vouching, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
-	return r.c.Store.Vouch(ctx)
+	return r.c.Store.Vouch(vouching, history)
 }
 
 // outdated reports whether a validator that follows the revocations refuses a token

@@ -33,13 +33,13 @@ func (f *forgetful) RestoreCutoffs(_ context.Context, r session.RestoreParams) (
 	return f.restored, f.down
 }
 
-func (f *forgetful) Vouched(context.Context) (bool, error) {
+func (f *forgetful) Vouched(context.Context) (session.History, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.vouched, f.down
+	return nil, f.vouched, nil
 }
 
-func (f *forgetful) Vouch(context.Context) error {
+func (f *forgetful) Vouch(context.Context, session.History) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.vouches++
