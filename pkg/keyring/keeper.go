@@ -161,25 +161,34 @@ func (k *Keeper) Tend(ctx context.Context) error {
 	if d.none() && !k.c.Ring.forgot() {
 		return nil // not by the database's clock
 	}
-	var (
-		done    []auth.AuditEvent
-		cutoffs bool
-	)
-	err = k.c.Ring.change(ctx, k.c.Policy, now, auth.AuditEvent{Actor: auth.ActorService}, func(p *plan) error {
+	var done []auth.AuditEvent
+	err = k.change(ctx, now, auth.AuditEvent{Actor: auth.ActorService}, func(p *plan) error {
 		err := p.tend()
-		done, cutoffs = p.change.Events, len(p.change.Compromised) > 0
+		done = p.change.Events
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if cutoffs {
-		k.c.Applied(ctx)
-	}
 	for _, e := range done {
 		k.c.Log.Info("keys changed by themselves", "action", string(e.Action), "kid", e.Detail["kid"], "use", e.Detail["use"], "alg", e.Detail["alg"])
 	}
 	return nil
+}
+
+// change changes the keys of the database as do says, after those that were forgotten
+// have been retired again. Cutoffs of the change are applied here when it returns.
+func (k *Keeper) change(ctx context.Context, now time.Time, by auth.AuditEvent, do func(*plan) error) error {
+	cutoffs := false
+	err := k.c.Ring.change(ctx, k.c.Policy, now, by, func(p *plan) error {
+		err := do(p)
+		cutoffs = p.change.EndSessions || len(p.change.Compromised) > 0
+		return err
+	})
+	if err == nil && cutoffs {
+		k.c.Applied(ctx)
+	}
+	return err
 }
 
 // now returns the database's time as stores keep it.
@@ -226,7 +235,7 @@ func (k *Keeper) Rotate(ctx context.Context, r RotateRequest) ([]Key, error) {
 		return nil, err
 	}
 	var promoted []Key
-	err = k.c.Ring.change(ctx, k.c.Policy, now, r.By, func(p *plan) error {
+	err = k.change(ctx, now, r.By, func(p *plan) error {
 		if err := p.complete(); err != nil {
 			return err
 		}
@@ -289,11 +298,8 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 	if err != nil {
 		return Retirement{}, err
 	}
-	var (
-		out     Retirement
-		cutoffs bool
-	)
-	err = k.c.Ring.change(ctx, k.c.Policy, now, r.By, func(p *plan) error {
+	var out Retirement
+	err = k.change(ctx, now, r.By, func(p *plan) error {
 		found := p.find(r.KID)
 		switch {
 		case found == nil:
@@ -302,10 +308,10 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 			if err := p.end(r.KID, r.Compromised); err != nil {
 				return err
 			}
-		case r.Compromised && found.Use == UseAccess:
+		case r.Compromised && found.Use == UseAccess && !slices.Contains(p.change.Compromised, r.KID):
 			// That it had leaked is known only now. A MAC key that is retired
 			// signs nothing that anybody takes.
-			p.change.Compromised = []string{r.KID}
+			p.change.Compromised = append(p.change.Compromised, r.KID)
 			p.record(auth.AuditKeyRetired, found, map[string]any{"compromised": true})
 		}
 		found = p.find(r.KID)
@@ -320,14 +326,10 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 			out.Coming = &d
 		}
 		out.SessionsEnded = p.change.EndSessions
-		cutoffs = p.change.EndSessions || len(p.change.Compromised) > 0
 		return nil
 	})
 	if err != nil {
 		return Retirement{}, err
-	}
-	if cutoffs {
-		k.c.Applied(ctx)
 	}
 	return out, nil
 }
@@ -347,7 +349,7 @@ func (k *Keeper) Provide(ctx context.Context, alg string, by auth.AuditEvent) (t
 		return time.Time{}, err
 	}
 	var from time.Time
-	err = k.c.Ring.change(ctx, k.c.Policy, now, by, func(p *plan) error {
+	err = k.change(ctx, now, by, func(p *plan) error {
 		of := kind{UseAccess, alg}
 		l := p.line(of)
 		if len(l) == 0 {

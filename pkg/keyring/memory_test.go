@@ -142,6 +142,36 @@ func TestLostTail(t *testing.T) {
 		f.tend()
 		f.wantStates(keyring.UseRefresh, retired, current, next)
 	})
+	t.Run("any other change retires it again with its cutoff, and applies that here", func(t *testing.T) {
+		t.Parallel()
+		for name, change := range map[string]func(f *fleet, dead string){
+			"a rotation":              func(f *fleet, _ string) { f.rotate(keyring.RotateRequest{Use: keyring.UseRefresh}) },
+			"the end of the same key": func(f *fleet, dead string) { f.retire(dead, true) },
+			"the end of another key":  func(f *fleet, _ string) { f.retire(f.in(keyring.UseRefresh, next).KID, false) },
+		} {
+			f := newFleet(t, 1, policy)
+			f.pass(ripe)
+			lose := f.save()
+			one := f.in(keyring.UseAccess, current).KID
+			f.retire(one, true)
+			other := f.in(keyring.UseAccess, current).KID
+			f.retire(other, true)
+			lose()
+			f.replicas[0].remembers(one, other)
+			f.replicas[0].applied = 0
+			change(f, one)
+			var got []string
+			for _, c := range f.cutoffs() {
+				got = append(got, c.KID)
+			}
+			slices.Sort(got)
+			want := []string{one, other}
+			slices.Sort(want)
+			if !slices.Equal(got, want) || f.replicas[0].applied != 1 {
+				t.Errorf("%s: cutoffs of %q, applied %d times; want of %q, once", name, got, f.replicas[0].applied, want)
+			}
+		}
+	})
 	t.Run("any other change retires it again, too", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
