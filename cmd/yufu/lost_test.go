@@ -4,48 +4,21 @@ import (
 	"database/sql"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/yufu-auth/yufu/api/oauth"
-	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
-	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
-
-// getAs is [served.get] with credentials, and returns the status.
-func (s *served) getAs(address, credentials string) int {
-	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, address, nil)
-	if err == nil {
-		req.Header.Set("Authorization", "Bearer "+credentials)
-	}
-	status, _ := s.do(req, err)
-	return status
-}
 
 // A replica whose database lost revocations that no replica remembers accepts no token
 // and hands out no revocations and no keys, even if a load balancer does not ask /readyz.
 func TestReplicaThatLacksRevocations(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "yufu.db")
-	db, err := openServing(t.Context(), setting.Database{Setting: "a test", SQLitePath: path}, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(db.Close)
-	sealer, err := seal.ParseRing(seal.GenerateFile())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ensureApp(t.Context(), db, sealer, devAppID, []byte(devSecret), now()); err != nil {
-		t.Fatal(err)
-	}
+	d := newDeployment(t)
+	db := d.store
 	draft, err := servicekey.NewDraft("orders", []string{"service"}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -54,12 +27,8 @@ func TestReplicaThatLacksRevocations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sim := wechatsim.New(wechatsim.Config{})
-	weChat := httptest.NewServer(sim.Handler())
-	t.Cleanup(weChat.Close)
-
-	whole := serveOn(t, db, sealer, weChat.URL)
-	refresh, body := whole.token(http.StatusOK, "grant_type", oauth.GrantMiniProgramCode, "code", sim.NewCode("alice"))
+	whole := d.serve(t, db)
+	refresh, body := whole.token(http.StatusOK, "grant_type", oauth.GrantMiniProgramCode, "code", d.sim.NewCode("alice"))
 	var tokens struct {
 		Access string `json:"access_token"`
 	}
@@ -84,7 +53,7 @@ func TestReplicaThatLacksRevocations(t *testing.T) {
 	}
 	want(whole, http.StatusUnauthorized, http.StatusOK)
 
-	raw, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)")
+	raw, err := sql.Open("sqlite", "file:"+d.path+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +65,7 @@ func TestReplicaThatLacksRevocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lacking := serveOn(t, db, sealer, weChat.URL)
+	lacking := d.serve(t, db)
 	want(lacking, http.StatusServiceUnavailable, http.StatusServiceUnavailable)
 
 	if _, err := db.EndEverything(t.Context(), auth.AuditEvent{At: now(), Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now()); err != nil {

@@ -2,18 +2,13 @@ package main
 
 import (
 	"context"
-	"log/slog"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
-	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
-	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
@@ -24,37 +19,14 @@ import (
 func TestUsersAreNotBelievedByCutoffsThatAreTooOld(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	s, err := openStore(ctx, setting.Database{Setting: "a test", SQLitePath: filepath.Join(t.TempDir(), "yufu.db")}, true)
-	check(err)
-	t.Cleanup(s.Close)
-	sealer, err := seal.ParseRing(seal.GenerateFile())
-	check(err)
-	keys, err := keyring.Open(ctx, s, sealer, now())
-	check(err)
-	log := slog.New(slog.DiscardHandler)
+	d := newDeployment(t)
 	var later time.Duration
-	follower, err := cutoffs.Open(ctx, cutoffs.Config{
-		Store: s, MaxStaleness: time.Minute, Clock: func() time.Time { return time.Now().Add(later) }, Log: log,
-	})
-	check(err)
-	p := parts{log: log, store: s, sealer: sealer, keys: keys, issuer: "https://auth.example.com", follower: follower}
-	minter, err := token.NewMinter(keys, p.issuer, time.Hour)
-	check(err)
-	verifier, err := newVerifier(p)
-	check(err)
-	p.lifetimes = lifetimeFlags{AccessTokenTTL: time.Hour, RefreshGrace: time.Minute, SessionIdleTTL: time.Hour, sessionMaxFlag: sessionMaxFlag{SessionMaxTTL: 24 * time.Hour}}
+	p, verifier, minter := d.validating(t, d.store, func() time.Time { return time.Now().Add(later) })
 	sessions, err := newSessions(p, verifier, minter, nil)
-	check(err)
-	signed, _, err := minter.Mint(&auth.Session{
-		ID: uuid.Must(uuid.NewV7()), Identity: uuid.Must(uuid.NewV7()), AppID: "wxtest00000000001", Ver: 1, ExpiresAt: time.Now().Add(24 * time.Hour),
-	}, nil, "", now())
-	check(err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := signedAt(t, minter, now())
 	// While they are new the row is asked, and there is none.
 	if _, err := sessions.Authenticate(ctx, signed); auth.CodeOf(err) != auth.SessionRevoked {
 		t.Fatalf("in time: %v", err)
@@ -78,37 +50,51 @@ func (s steppingStore) Cutoffs(ctx context.Context, after int64, limit int) (cut
 func TestExpiredTokensStayExpiredWhenTheDatabasesClockIsSetBack(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
+	d := newDeployment(t)
+	var by time.Duration
+	p, verifier, minter := d.validating(t, steppingStore{d.store, &by}, time.Now)
+	signed := signedAt(t, minter, now().Add(-90*time.Minute))
+	for _, by = range []time.Duration{0, -time.Hour} {
+		if err := p.follower.CatchUp(ctx); err != nil {
 			t.Fatal(err)
 		}
-	}
-	s, err := openStore(ctx, setting.Database{Setting: "a test", SQLitePath: filepath.Join(t.TempDir(), "yufu.db")}, true)
-	check(err)
-	t.Cleanup(s.Close)
-	sealer, err := seal.ParseRing(seal.GenerateFile())
-	check(err)
-	keys, err := keyring.Open(ctx, s, sealer, now())
-	check(err)
-	log := slog.New(slog.DiscardHandler)
-	var by time.Duration
-	follower, err := cutoffs.Open(ctx, cutoffs.Config{Store: steppingStore{s, &by}, MaxStaleness: time.Minute, Clock: time.Now, Log: log})
-	check(err)
-	minter, err := token.NewMinter(keys, "https://auth.example.com", time.Hour)
-	check(err)
-	verifier, err := newVerifier(parts{log: log, store: s, keys: keys, issuer: "https://auth.example.com", follower: follower})
-	check(err)
-	signed, _, err := minter.Mint(&auth.Session{
-		ID: uuid.Must(uuid.NewV7()), Identity: uuid.Must(uuid.NewV7()), AppID: "wxtest00000000001", Ver: 1, ExpiresAt: time.Now().Add(24 * time.Hour),
-	}, nil, "", now().Add(-90*time.Minute))
-	check(err)
-	for _, by = range []time.Duration{0, -time.Hour} {
-		check(follower.CatchUp(ctx))
 		if _, err := verifier.Verify(ctx, signed.Reveal()); auth.CodeOf(err) != auth.TokenExpired {
 			t.Errorf("by a clock that is %v ahead: %v, want %v", by, err, auth.TokenExpired)
 		}
 	}
+}
+
+// validating returns what a replica over the store, with this clock of its machine,
+// validates tokens with, and a minter of such tokens.
+func (d *testDeployment) validating(t *testing.T, s store, clock func() time.Time) (parts, *token.Verifier, *token.Minter) {
+	t.Helper()
+	p := d.parts(t, s)
+	var err error
+	p.follower, err = cutoffs.Open(t.Context(), cutoffs.Config{Store: s, MaxStaleness: time.Minute, Clock: clock, Log: p.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	minter, err := token.NewMinter(p.keys, p.issuer, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := newVerifier(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, verifier, minter
+}
+
+// signedAt returns the access token of a session that has no row.
+func signedAt(t *testing.T, minter *token.Minter, at time.Time) auth.Secret {
+	t.Helper()
+	signed, _, err := minter.Mint(&auth.Session{
+		ID: uuid.Must(uuid.NewV7()), Identity: uuid.Must(uuid.NewV7()), AppID: "wxtest00000000001", Ver: 1, ExpiresAt: time.Now().Add(24 * time.Hour),
+	}, nil, "", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed
 }
 
 // now returns the time as stores keep it.
