@@ -268,24 +268,29 @@ func (p *parts) follow(ctx context.Context, metrics *telemetry.Metrics) (*keyrin
 	return keeper, nil
 }
 
-// openKeys opens the keys in the database, and makes them on the first start.
+// openSealed opens the keys and the key of the facts, and makes them on the first start.
 // The error of a master key that is not this database's says where it came from.
-func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (*keyring.Ring, error) {
+func openSealed(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (keys *keyring.Ring, facts *binding.FactKey, err error) {
 	// The database's time: keys that begin to sign in the future, because this
 	// clock is ahead, would be in the way of their successors.
 	at, err := storedNow(ctx, s)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	// It opens first: when all keys have ended, only this key tells a wrong master key,
-	// whose keys would lock the right one out.
-	if _, err := openFacts(ctx, s, sealer, masterKey); err != nil {
-		return nil, err
+	// The key of the facts opens first: when all keys have ended, only this one tells a
+	// wrong master key, whose keys would lock the right one out.
+	if facts, err = binding.OpenFactKey(ctx, s, sealer, at); err == nil {
+		keys, err = keyring.Open(ctx, s, sealer, at)
 	}
-	keys, err := keyring.Open(ctx, s, sealer, at)
 	if errors.Is(err, seal.ErrOpen) {
-		return nil, fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)
+		err = fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)
 	}
+	return keys, facts, err
+}
+
+// openKeys is [openSealed] for commands without facts.
+func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (*keyring.Ring, error) {
+	keys, _, err := openSealed(ctx, s, sealer, masterKey)
 	return keys, err
 }
 

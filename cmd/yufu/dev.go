@@ -129,10 +129,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer p.store.Close()
-	if p.keys, err = openKeys(ctx, p.store, sealer, dir.Path("master.key")); err != nil {
-		return err
-	}
-	if p.facts, err = openFacts(ctx, p.store, sealer, dir.Path("master.key")); err != nil {
+	if p.keys, p.facts, err = openSealed(ctx, p.store, sealer, dir.Path("master.key")); err != nil {
 		return err
 	}
 	at, err := storedNow(ctx, p.store)

@@ -121,16 +121,3 @@ func withBusiness(simulator http.Handler) http.Handler {
 		simulator.ServeHTTP(w, r)
 	})
 }
-
-// openFacts opens the key of the facts, and makes it on the first start.
-func openFacts(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (*binding.FactKey, error) {
-	at, err := storedNow(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	facts, err := binding.OpenFactKey(ctx, s, sealer, at)
-	if errors.Is(err, seal.ErrOpen) {
-		return nil, fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)
-	}
-	return facts, err
-}

@@ -41,7 +41,7 @@ func (c *migrateCmd) Run(ctx context.Context, std streams) error {
 	if _, err = fmt.Fprintln(std.out, "The schema is up to date."); err != nil || !c.Restored {
 		return err
 	}
-	now, err := s.Now(ctx)
+	now, err := storedNow(ctx, s)
 	if err != nil {
 		return err
 	}

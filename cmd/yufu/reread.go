@@ -88,9 +88,6 @@ func opensAll(ctx context.Context, s store, ring *seal.Ring) error {
 	if _, err := openKeys(ctx, s, ring, masterKeySetting); err != nil {
 		return err
 	}
-	if _, err := openFacts(ctx, s, ring, masterKeySetting); err != nil {
-		return err
-	}
 	return openSecrets(ctx, s, ring, masterKeySetting)
 }
 

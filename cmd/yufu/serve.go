@@ -72,11 +72,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	keys, err := openKeys(ctx, s, sealer, masterKeySetting)
-	if err != nil {
-		return err
-	}
-	facts, err := openFacts(ctx, s, sealer, masterKeySetting)
+	keys, facts, err := openSealed(ctx, s, sealer, masterKeySetting)
 	if err != nil {
 		return err
 	}

@@ -65,9 +65,7 @@ func (d *testDeployment) parts(t *testing.T, s store) parts {
 			t.Fatal(err)
 		}
 	}
-	keys, err := openKeys(t.Context(), s, d.sealer, masterKeySetting)
-	check(err)
-	facts, err := openFacts(t.Context(), s, d.sealer, masterKeySetting)
+	keys, facts, err := openSealed(t.Context(), s, d.sealer, masterKeySetting)
 	check(err)
 	hooks, err := webhookFlags{}.client(true)
 	check(err)
