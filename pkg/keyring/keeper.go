@@ -313,6 +313,9 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 			// signs nothing that anybody takes.
 			p.change.Compromised = append(p.change.Compromised, r.KID)
 			p.record(auth.AuditKeyRetired, found, map[string]any{"compromised": true})
+		case r.Compromised && found.Use == UseRefresh && slices.Contains(p.restored, r.KID):
+			// The database had it back until now, and other replicas may have used it.
+			p.change.EndSessions = true
 		}
 		found = p.find(r.KID)
 		out.Key = p.describe(r.KID)

@@ -65,6 +65,7 @@ func (p *plan) restore() error {
 		again := p.find(k.KID)
 		signs := again == p.line(of).current(p.now)
 		again.RetiredAt, again.Sealed = p.now, nil
+		p.restored = append(p.restored, k.KID)
 		detail := map[string]any{}
 		if compromised {
 			detail["compromised"] = true

@@ -142,6 +142,21 @@ func TestLostTail(t *testing.T) {
 		f.tend()
 		f.wantStates(keyring.UseRefresh, retired, current, next)
 	})
+	t.Run("a MAC key that is back ends every session if it turns out to have leaked", func(t *testing.T) {
+		t.Parallel()
+		f := newFleet(t, 1, policy)
+		f.pass(ripe)
+		lose := f.save()
+		mac := f.in(keyring.UseRefresh, next).KID
+		f.retire(mac, false)
+		lose()
+		if out := f.retire(mac, true); !out.SessionsEnded || out.Key.State != retired {
+			t.Errorf("%+v, want that all sessions ended", out)
+		}
+		if out := f.retire(mac, true); out.SessionsEnded {
+			t.Error("the repetition ends them again")
+		}
+	})
 	t.Run("any other change retires it again with its cutoff, and applies that here", func(t *testing.T) {
 		t.Parallel()
 		for name, change := range map[string]func(f *fleet, dead string){

@@ -20,6 +20,8 @@ type plan struct {
 	by     auth.AuditEvent
 	keys   []StoredKey // as they will be
 	change Change
+	// restored are the keys that the database had back, retired again.
+	restored []string
 }
 
 // change makes one change of the stored keys, which do decides on under the lock
