@@ -60,18 +60,18 @@ func TestNotFoundSaysWhat(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	key := w.key(t, "read admin").Key().Reveal()
-	nobody := uuid.Must(uuid.NewV7()).String()
+	unknown := uuid.Must(uuid.NewV7()).String()
 	for target, want := range map[string]string{
-		`POST revocations {"token":"x"}`:                                  "This is no token of this server, or its session is not kept any more.",
-		`POST revocations {"token":"yfr_x"}`:                              "This is no token of this server, or its session is not kept any more.",
-		`POST revocations {"uuid":"` + nobody + `"}`:                      "There is nothing to revoke by this name.",
-		`GET sessions/` + nobody:                                          "There is no session with this id, or it is not kept any more.",
-		`GET persons/` + nobody:                                           "",
-		`GET identities/` + nobody:                                        "",
-		`GET identities/` + nobody + `/sessions`:                          "",
-		`GET apps/wxnobody`:                                               "",
-		`DELETE service-keys/nobody`:                                      "There is no service key with this id.",
-		`POST identities/` + nobody + `/bind {"person":"` + nobody + `"}`: "",
+		`POST revocations {"token":"x"}`:                                    "This is no token of this server, or its session is not kept any more.",
+		`POST revocations {"token":"yfr_x"}`:                                "This is no token of this server, or its session is not kept any more.",
+		`POST revocations {"uuid":"` + unknown + `"}`:                       "There is nothing to revoke by this name.",
+		`GET sessions/` + unknown:                                           "There is no session with this id, or it is not kept any more.",
+		`GET persons/` + unknown:                                            "",
+		`GET identities/` + unknown:                                         "",
+		`GET identities/` + unknown + `/sessions`:                           "",
+		`GET apps/wxunknown`:                                                "",
+		`DELETE service-keys/unknown`:                                       "There is no service key with this id.",
+		`POST identities/` + unknown + `/bind {"person":"` + unknown + `"}`: "",
 	} {
 		method, rest, _ := strings.Cut(target, " ")
 		path, body, _ := strings.Cut(rest, " ")

@@ -54,7 +54,7 @@ func (a *API) ListPersons(ctx context.Context, r ListPersonsRequestObject) (List
 	return answer, nil
 }
 
-// plus returns a phone number of a query in which nobody escaped the plus before
+// plus returns a phone number of a query whose plus was not escaped before
 // it, which means a space there.
 func plus(phone string) string {
 	if rest, ok := strings.CutPrefix(phone, " "); ok {

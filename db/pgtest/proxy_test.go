@@ -112,12 +112,12 @@ func TestAProxy(t *testing.T) {
 		if err := old.ask(long); err != nil {
 			t.Fatal(err)
 		}
-		nobody, err := net.Listen("tcp", "127.0.0.1:0")
+		silent, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer nobody.Close()
-		p.Redirect(nobody.Addr().String())
+		defer silent.Close()
+		p.Redirect(silent.Addr().String())
 		if err := call(t, p).ask(short); !timedOut(err) {
 			t.Errorf("error %v, want the silence of the other target", err)
 		}

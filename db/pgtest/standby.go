@@ -60,7 +60,7 @@ func (s *Server) LeaveBehind(standby *Server) error {
 }
 
 // Promote makes a running standby a primary. Its own primary, if it runs, goes on
-// as one that nobody fenced off.
+// as one that was not fenced off.
 func (s *Server) Promote(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
 	if err != nil {

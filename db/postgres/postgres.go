@@ -164,7 +164,7 @@ func configure(dsn string, opts []Option) (*pgxpool.Config, error) {
 	return cfg, nil
 }
 
-// Reconnect has new connections lead where dsn says, and makes all of them anew:
+// Reconnect has new connections lead where dsn says, and replaces all connections:
 // another password, or another server of the same deployment. What dsn says of the
 // pools, pool_max_conns above all, needs a new [Open].
 //

@@ -27,10 +27,10 @@ func TestReconnect(t *testing.T) {
 	}
 	foreign := newBed(t)
 	foreign.exec(foreign.raw, `update deployment set id = gen_random_uuid()`)
-	nobody := *u
-	nobody.Host = "127.0.0.1:1"
+	silent := *u
+	silent.Host = "127.0.0.1:1"
 	for dsn, want := range map[string]string{
-		nobody.String():                  "connection refused",
+		silent.String():                  "connection refused",
 		"postgres://[":                   "does not parse",
 		foreign.dsn:                      "another deployment",
 		b.dsn + "&search_path=elsewhere": "search_path",

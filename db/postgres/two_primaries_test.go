@@ -255,7 +255,7 @@ func TestTheDatabaseOfAnotherDeploymentIsRefused(t *testing.T) {
 	rename := func(from, to string) {
 		t.Helper()
 		b.exec(b.admin, `select pg_terminate_backend(pid) from pg_stat_activity where datname = $1`, from)
-		until(t, "nobody is connected", func() bool {
+		until(t, "no client is connected", func() bool {
 			return b.number(b.admin, `select count(*) from pg_stat_activity where datname = $1`, from) == 0
 		})
 		b.exec(b.admin, `alter database `+from+` rename to `+to)

@@ -40,7 +40,7 @@ func TestAServerThatTakesOverIsAnotherHistoryAndARestartIsNot(t *testing.T) {
 		}
 	}
 	p.must(p.standby.Stop())
-	p.vouch() // waits for nobody: nothing is written
+	p.vouch() // does not wait: nothing is written
 	p.must(p.standby.Start())
 	standby := openStore(t, p.standby.DSN("postgres"))
 	if _, _, err := standby.Vouched(t.Context()); !errors.Is(err, auth.StorageUnavailable) {

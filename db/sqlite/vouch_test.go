@@ -137,7 +137,7 @@ func TestVouched(t *testing.T) {
 			p.restart()
 			p.want(true)
 		},
-		"a cutoff that nobody followed does no harm": func(p *place) {
+		"a cutoff that no follower saw does no harm": func(p *place) {
 			p.revoke()
 			p.restart()
 			p.want(true)
@@ -285,7 +285,7 @@ func TestVouched(t *testing.T) {
 }
 
 // A file that an earlier version served from has a lock beside it, and no note.
-func TestAFileThatNobodyVouchedForIsVouchedFor(t *testing.T) {
+func TestAFileThatWasNeverVouchedForIsVouchedFor(t *testing.T) {
 	t.Parallel()
 	p := &place{t: t, path: filepath.Join(t.TempDir(), "yufu.db")}
 	p.must(os.WriteFile(p.path+"-lock", nil, 0o600))

@@ -33,7 +33,7 @@ func (f *fixture) revokeKey(t *testing.T, id string, descendants bool, at time.T
 
 var familyTests = []test{
 	{"a revocation tells the descendants that work still, or reaches them", func(t *testing.T, f *fixture) {
-		// a made b and c, b made d, d made e; f is nobody's child. c has expired.
+		// a made b and c, b made d, d made e; f has no parent. c has expired.
 		later := t0.Add(time.Hour)
 		a := f.addServiceKey(t, serviceKey("a", t0))
 		b := f.addServiceKey(t, childKey("b", a))

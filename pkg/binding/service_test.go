@@ -186,7 +186,7 @@ func TestPhone(t *testing.T) {
 		g, err := w.ByPhone(w.Login("alice").AccessToken, "alice", "13800009999")
 		mustBind(t, g, err)
 		persons := w.count(t, `select count(*) from persons`)
-		for _, other := range []string{"13800008888", "13800001001"} { // nobody's, and 李雷's
+		for _, other := range []string{"13800008888", "13800001001"} { // no person's, and 李雷's
 			_, err := w.ByPhone(g.AccessToken, "alice", other)
 			refused(t, auth.AlreadyBound)(binding.Grant{}, err)
 			var e *auth.Error

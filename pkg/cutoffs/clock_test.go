@@ -22,7 +22,7 @@ type clocks struct {
 	// dbAhead is how far the database's clock is ahead of the true time.
 	dbAhead atomic.Int64
 	// before and after is what happens in a question before and after the database
-	// reads its clock. They are for tests in which nobody else asks.
+	// reads its clock. They are for tests in which there is no other caller.
 	before, after func()
 }
 

@@ -60,7 +60,7 @@ func TestLostTail(t *testing.T) {
 			t.Error("it signs although its cutoff is known")
 		}
 		if kid := signingKID(t, young.Ring, f.now); kid != dead {
-			t.Error("the new replica knows what nobody told it")
+			t.Error("the new replica knows what it was not told")
 		}
 		f.tend()
 		f.wantStates(keyring.UseAccess, retired, current, next)

@@ -21,7 +21,7 @@ func TestUnfitReplica(t *testing.T) {
 		w.Service = must(session.NewService(c))(t)
 		return w, &reason
 	}
-	t.Run("grants nothing, spends no code and costs nobody a session", func(t *testing.T) {
+	t.Run("grants nothing, spends no code and ends no session", func(t *testing.T) {
 		t.Parallel()
 		w, reason := open(t)
 		g := w.Login("alice")

@@ -26,7 +26,7 @@ const MaxRaise = 1 << 20
 //
 // To vouch for the history of a database is to record in it that no commit is missing,
 // or that the loss was made good. A history has another name after a restore or a
-// fail-over, and then nobody has vouched for it.
+// fail-over, and that one has not been vouched for.
 //
 // See [Store] for what holds of every method.
 type RestorationStore interface {

@@ -183,7 +183,7 @@ func TestSlowClients(t *testing.T) {
 		p.wantUnmoved()
 	})
 
-	t.Run("two addresses that take every connection keep nobody out", func(t *testing.T) {
+	t.Run("two addresses that take every connection shut no other client out", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))

@@ -187,7 +187,7 @@ func TestHangUpRereadsTheDatabaseAndTheLevel(t *testing.T) {
 		p.waitLog(setting+": "+msg, func(l logLine) bool { return l.Setting == setting && l.Msg == msg })
 	}
 
-	// Nobody listens there, and that is no URL: what is in use stays.
+	// No server listens there, and the last is no URL: the value in use stays.
 	for _, bad := range []string{"postgres://postgres@127.0.0.1:1/postgres?sslmode=disable", "sqlite:/tmp/x.db", "nonsense"} {
 		write(t, urlFile, bad)
 		n := len(p.log())

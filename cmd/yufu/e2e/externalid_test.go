@@ -28,7 +28,7 @@ func payloadOf(t *testing.T, token string) (m map[string]any) {
 	return m
 }
 
-// hostileIDs are ids that a business may have, down to those that nobody should.
+// hostileIDs are ids that a business may have, down to those that no business should have.
 var hostileIDs = []string{
 	"1001-x", `E "1"\'<a&b>;--`, "工号 一〇〇一+%2F?x=1#y", "a/b:c@d, e=f", "~._-", "🀄\u2028\U0010FFFD", strings.Repeat("𠮷", 255), strings.Repeat("<", 255),
 }

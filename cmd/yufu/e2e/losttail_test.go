@@ -109,8 +109,8 @@ func TestAStandbyThatWasBehind(t *testing.T) {
 	next.refresh(alice.RefreshToken).want(next, 200, "")
 }
 
-// TestAStandbyThatWasBehindAndNobodySaw has it take over while no replica runs.
-func TestAStandbyThatWasBehindAndNobodySaw(t *testing.T) {
+// TestAStandbyThatWasBehindWithoutAReplica has it take over while no replica runs.
+func TestAStandbyThatWasBehindWithoutAReplica(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	b := newBehind(h)

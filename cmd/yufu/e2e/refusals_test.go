@@ -138,7 +138,7 @@ func TestAdminCallsNameTheirTarget(t *testing.T) {
 	login, other := s.logIn("one"), s.logIn("two")
 	user, session := login.Doc.UUID, sid(t, login.Doc.AccessToken)
 	person := member(s, s.admins("POST", "/admin/v1/persons", `{"external_id":"X-1"}`).want(s, 201, ""), "id")
-	nobody := uuid.Must(uuid.NewV7()).String()
+	unknown := uuid.Must(uuid.NewV7()).String()
 	made := s.admins("POST", "/admin/v1/service-keys", `{"name":"x","scope":"service"}`).want(s, 201, "")
 	keyID := member(s, made, "id")
 	_, kid := s.previousKey()
@@ -147,7 +147,7 @@ func TestAdminCallsNameTheirTarget(t *testing.T) {
 		want               who
 	}{
 		{"GET", "/admin/v1/identities/" + user, "", who{UUID: user}},
-		{"GET", "/admin/v1/identities/" + nobody, "", who{UUID: nobody}},
+		{"GET", "/admin/v1/identities/" + unknown, "", who{UUID: unknown}},
 		{"GET", "/admin/v1/identities?uuid=" + user, "", who{UUID: user}},
 		{"GET", "/admin/v1/identities?app=" + s.app + "&person=" + person, "", who{App: s.app, Person: person}},
 		{"GET", "/admin/v1/identities/" + user + "/sessions", "", who{UUID: user}},
@@ -164,7 +164,7 @@ func TestAdminCallsNameTheirTarget(t *testing.T) {
 		{"DELETE", "/admin/v1/sessions/" + session, "", who{Session: session}},
 		{"POST", "/admin/v1/revocations", `{"token":"` + other.Doc.AccessToken + `"}`, who{Session: sid(t, other.Doc.AccessToken)}},
 		{"POST", "/admin/v1/revocations", `{"uuid":"` + user + `"}`, who{UUID: user}},
-		{"POST", "/admin/v1/revocations", `{"person":"` + nobody + `"}`, who{Person: nobody}},
+		{"POST", "/admin/v1/revocations", `{"person":"` + unknown + `"}`, who{Person: unknown}},
 		{"POST", "/admin/v1/revocations", `{"app":"` + s.app + `"}`, who{App: s.app}},
 		{"POST", "/admin/v1/revocations", `{"all":true}`, who{All: true}},
 	} {
