@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
 func TestReconnect(t *testing.T) {
@@ -28,7 +29,7 @@ func TestReconnect(t *testing.T) {
 	foreign := newBed(t)
 	foreign.exec(foreign.raw, `update deployment set id = gen_random_uuid()`)
 	silent := *u
-	silent.Host = "127.0.0.1:1"
+	silent.Host = netreasontest.UnusedAddr(t)
 	for dsn, want := range map[string]string{
 		silent.String():                  "connection refused",
 		"postgres://[":                   "does not parse",

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
 func TestDrain(t *testing.T) {
@@ -188,7 +189,7 @@ func TestHangUpRereadsTheDatabaseAndTheLevel(t *testing.T) {
 	}
 
 	// No server listens there, and the last is no URL: the value in use stays.
-	for _, bad := range []string{"postgres://postgres@127.0.0.1:1/postgres?sslmode=disable", "sqlite:/tmp/x.db", "nonsense"} {
+	for _, bad := range []string{"postgres://postgres@" + netreasontest.UnusedAddr(t) + "/postgres?sslmode=disable", "sqlite:/tmp/x.db", "nonsense"} {
 		write(t, urlFile, bad)
 		n := len(p.log())
 		p.signal(syscall.SIGHUP)
