@@ -256,7 +256,7 @@ func (f masterKeyFlag) sealSecret(ctx context.Context, s store, appID, file stri
 	}
 	// What another master key seals, the service cannot open; that is better
 	// found out here than at the first log-in.
-	if _, err := openKeys(ctx, s, sealer, masterKeySetting); err != nil {
+	if _, err := openKeys(ctx, s, sealer); err != nil {
 		return nil, err
 	}
 	return sealer.Seal(secret, session.AppSecretAAD(appID))
@@ -272,7 +272,7 @@ func (f masterKeyFlag) provide(ctx context.Context, s store, alg string, jwks jw
 	if err != nil {
 		return time.Time{}, wrongUsage(err)
 	}
-	keys, err := openKeys(ctx, s, sealer, masterKeySetting)
+	keys, err := openKeys(ctx, s, sealer)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -289,8 +289,8 @@ func openSealed(ctx context.Context, s store, sealer *seal.Ring, masterKey strin
 }
 
 // openKeys is [openSealed] for commands without facts.
-func openKeys(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (*keyring.Ring, error) {
-	keys, _, err := openSealed(ctx, s, sealer, masterKey)
+func openKeys(ctx context.Context, s store, sealer *seal.Ring) (*keyring.Ring, error) {
+	keys, _, err := openSealed(ctx, s, sealer, masterKeySetting)
 	return keys, err
 }
 

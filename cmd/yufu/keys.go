@@ -88,7 +88,7 @@ func (f keyFlags) keys(ctx context.Context, std streams) (store, *keyring.Ring, 
 		s.Close()
 		return nil, nil, wrongUsage(err)
 	}
-	keys, err := openKeys(ctx, s, sealer, masterKeySetting)
+	keys, err := openKeys(ctx, s, sealer)
 	if err != nil {
 		s.Close()
 		return nil, nil, err

@@ -70,7 +70,7 @@ func (f policyFlags) sealWebhookSecret(ctx context.Context, s store, appID strin
 	if _, err := parseWebhookKeys(auth.Secret(b)); err != nil {
 		return nil, wrongUsage(fmt.Errorf("%s: %w", name, descriptionOf(err)))
 	}
-	if _, err := openKeys(ctx, s, sealer, masterKeySetting); err != nil {
+	if _, err := openKeys(ctx, s, sealer); err != nil {
 		return nil, err
 	}
 	return sealer.Seal(b, binding.WebhookSecretAAD(appID))

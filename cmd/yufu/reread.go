@@ -85,7 +85,7 @@ func (c *serveCmd) rereadLevel(level *slog.LevelVar) error {
 
 // opensAll returns an error when the ring does not open what is in use.
 func opensAll(ctx context.Context, s store, ring *seal.Ring) error {
-	if _, err := openKeys(ctx, s, ring, masterKeySetting); err != nil {
+	if _, err := openKeys(ctx, s, ring); err != nil {
 		return err
 	}
 	return openSecrets(ctx, s, ring, masterKeySetting)
