@@ -110,7 +110,7 @@ func keyOf(ctx context.Context) servicekey.Key {
 // event returns an audit event by whoever makes the request.
 func (a *API) event(ctx context.Context) auth.AuditEvent {
 	return auth.AuditEvent{
-		At: session.StoredTime(a.c.Clock()), Actor: auth.ActorServiceKey(keyOf(ctx).ID), RequestID: web.EventOf(ctx).RequestID,
+		At: auth.StoredTime(a.c.Clock()), Actor: auth.ActorServiceKey(keyOf(ctx).ID), RequestID: web.EventOf(ctx).RequestID,
 	}
 }
 

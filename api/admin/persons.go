@@ -153,7 +153,7 @@ func (a *API) CreateBindTicket(ctx context.Context, r CreateBindTicketRequestObj
 		}
 	}
 	c := caller(ctx, r.Body.Reason)
-	if err := c.Check(); err != nil {
+	if err := auth.CheckReason(c.Reason); err != nil {
 		return nil, err
 	}
 	ticket, expires, err := a.c.MintTicket(ctx, binding.TicketRequest{

@@ -41,7 +41,7 @@ func (a *API) ListIdentitySessions(ctx context.Context, r ListIdentitySessionsRe
 	answer := ListIdentitySessions200JSONResponse{Sessions: []SessionRecord{}}
 	found, answer.Next = cut(found, limit, func(st session.State) string { return st.Session.ID.String() })
 	for i := range found {
-		answer.Sessions = append(answer.Sessions, sessionOf(&found[i], session.StoredTime(a.c.Clock())))
+		answer.Sessions = append(answer.Sessions, sessionOf(&found[i], auth.StoredTime(a.c.Clock())))
 	}
 	return answer, nil
 }
@@ -58,7 +58,7 @@ func (a *API) GetSession(ctx context.Context, r GetSessionRequestObject) (GetSes
 	if err != nil {
 		return nil, err
 	}
-	return GetSession200JSONResponse(sessionOf(&st, session.StoredTime(a.c.Clock()))), nil
+	return GetSession200JSONResponse(sessionOf(&st, auth.StoredTime(a.c.Clock()))), nil
 }
 
 // EndSessionByAdmin implements [StrictServerInterface].

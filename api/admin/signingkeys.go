@@ -3,11 +3,9 @@ package admin
 import (
 	"context"
 	"slices"
-	"unicode/utf8"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // ListSigningKeys implements [StrictServerInterface].
@@ -79,7 +77,7 @@ func (a *API) RetireSigningKey(ctx context.Context, r RetireSigningKeyRequestObj
 	}
 	if compromised {
 		// From after the commit: the time is a promise.
-		by := session.StoredTime(a.c.Clock()).Add(a.c.MaxStaleness)
+		by := auth.StoredTime(a.c.Clock()).Add(a.c.MaxStaleness)
 		answer.EffectiveBy = &by
 	}
 	return answer, nil
@@ -99,13 +97,7 @@ func (a *API) keyEvent(ctx context.Context, reason *string) (auth.AuditEvent, er
 func (a *API) reasoned(ctx context.Context, reason *string) (auth.AuditEvent, error) {
 	e := a.event(ctx)
 	e.Reason = value(reason)
-	switch {
-	case utf8.RuneCountInString(e.Reason) > session.MaxReasonLen:
-		return e, auth.Invalid("reason has at most 200 characters")
-	case !auth.CleanText(e.Reason):
-		return e, auth.Invalid("reason is UTF-8 text without control characters")
-	}
-	return e, nil
+	return e, auth.CheckReason(e.Reason)
 }
 
 func signingKeys(keys ...keyring.Key) []SigningKey {

@@ -345,5 +345,5 @@ func cliEvent(ctx context.Context, s store, action auth.AuditAction, appID, reas
 // of this machine, a revocation could have expired when it is written.
 func storedNow(ctx context.Context, s store) (time.Time, error) {
 	at, err := s.Now(ctx)
-	return session.StoredTime(at), err
+	return auth.StoredTime(at), err
 }

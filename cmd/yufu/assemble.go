@@ -138,7 +138,7 @@ func assemble(ctx context.Context, p parts) error {
 		if err := cmp.Or(err, p.restorer.Check()); err != nil {
 			return key, err
 		}
-		return servicekey.FollowFeed(r.Context(), p.store, key, session.StoredTime(p.follower.Now()))
+		return servicekey.FollowFeed(r.Context(), p.store, key, auth.StoredTime(p.follower.Now()))
 	})
 	validation, err := newValidation(ctx, p, verifier, p.follower.MaxStaleness(), keyGuard, bindings)
 	if err != nil {

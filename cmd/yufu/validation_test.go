@@ -9,7 +9,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
-	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -98,4 +97,4 @@ func signedAt(t *testing.T, minter *token.Minter, at time.Time) auth.Secret {
 }
 
 // now returns the time as stores keep it.
-func now() time.Time { return session.StoredTime(time.Now()) }
+func now() time.Time { return auth.StoredTime(time.Now()) }

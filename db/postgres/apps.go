@@ -10,8 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 const appColumns = `appid, platform, sealed_secret, audiences, signing_alg, epoch, disabled_at is not null, created_at, updated_at,
@@ -88,7 +86,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 			return err
 		}
 		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, a.SealedSecret, audiences, a.Epoch,
-			timeOrNull(disabledAt), session.StoredTime(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg),
+			timeOrNull(disabledAt), auth.StoredTime(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg),
 			string(policy), a.SealedWebhookSecret)
 		if err != nil {
 			return err
@@ -135,12 +133,12 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 				return err
 			}
 		}
-		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences, session.StoredTime(event.At),
+		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences, auth.StoredTime(event.At),
 			textOrNull(change.SigningAlg), policy, change.SealedWebhookSecret))
 		if err != nil {
 			return err
 		}
-		return appChanged(ctx, tx, appID, binding.WithDetail(event, map[string]any{"changed": change.Changed()}), nil)
+		return appChanged(ctx, tx, appID, event.With(map[string]any{"changed": change.Changed()}), nil)
 	})
 	if err != nil {
 		return auth.App{}, err
@@ -176,7 +174,7 @@ func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, e
 		if disable {
 			disabledAt = event.At
 		}
-		a, err = scanApp(tx.QueryRow(ctx, switchAppSQL, appID, timeOrNull(disabledAt), session.StoredTime(event.At)))
+		a, err = scanApp(tx.QueryRow(ctx, switchAppSQL, appID, timeOrNull(disabledAt), auth.StoredTime(event.At)))
 		if err != nil {
 			return err
 		}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var (
@@ -34,7 +33,7 @@ var errBlocked = errors.New("an attempt has to wait")
 
 // Reserve implements [binding.Store].
 func (s *Store) Reserve(ctx context.Context, keys []binding.AttemptKey, now time.Time, event auth.AuditEvent) (binding.Reservation, error) {
-	keys, now = binding.SortedKeys(keys), session.StoredTime(now)
+	keys, now = binding.SortedKeys(keys), auth.StoredTime(now)
 	for {
 		var r binding.Reservation
 		missed := false

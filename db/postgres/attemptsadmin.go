@@ -9,7 +9,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // The person of a value is found through the facts that apps look persons up by,
@@ -33,7 +32,7 @@ order by a.kind collate "C", a.key limit $8`)
 
 // Attempts implements [binding.PersonStore].
 func (s *Store) Attempts(ctx context.Context, q binding.AttemptQuery) ([]binding.Attempts, error) {
-	rows, err := s.pool.Query(ctx, listAttemptsSQL, session.StoredTime(q.Now), textOrNull(string(q.Kind)), textOrNull(q.Key),
+	rows, err := s.pool.Query(ctx, listAttemptsSQL, auth.StoredTime(q.Now), textOrNull(string(q.Kind)), textOrNull(q.Key),
 		uuidOrNull(q.Person), q.Delayed, string(q.After.Kind), q.After.Key, q.Limit)
 	if err != nil {
 		return nil, s.fail(ctx, "Attempts", err)
@@ -59,7 +58,7 @@ var liftDelaySQL = statement(`delete from bind_attempts where kind = $1 and key 
 // LiftDelay implements [binding.PersonStore].
 func (s *Store) LiftDelay(ctx context.Context, key binding.AttemptKey, event auth.AuditEvent) error {
 	return s.inTx(ctx, "LiftDelay", func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, liftDelaySQL, string(key.Kind), key.Key, session.StoredTime(event.At))
+		tag, err := tx.Exec(ctx, liftDelaySQL, string(key.Kind), key.Key, auth.StoredTime(event.At))
 		if err != nil {
 			return err
 		}

@@ -49,7 +49,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, e
 		}
 		var batch pgx.Batch
 		if f.Ticket != nil && f.Ticket.UsedBy == uuid.Nil {
-			batch.Queue(useTicketSQL, b.Ticket[:], a.identity, session.StoredTime(b.Now))
+			batch.Queue(useTicketSQL, b.Ticket[:], a.identity, auth.StoredTime(b.Now))
 		}
 		if created {
 			if err := queueAudit(&batch, b.Created(&f)); err != nil {
@@ -273,7 +273,7 @@ update identities set person_id = null, person_disabled_at = null, bound_by = nu
 // queueAttach adds to the batch that the identity, which is locked, is bound to a
 // person who is not disabled; by is a method or [binding.BoundByAdmin].
 func queueAttach(b *pgx.Batch, identity, person uuid.UUID, by string, now time.Time) {
-	b.Queue(attachSQL, identity, person, by, session.StoredTime(now))
+	b.Queue(attachSQL, identity, person, by, auth.StoredTime(now))
 }
 
 // queueDetach adds to the batch that the identities, which are locked, are bound
@@ -322,7 +322,7 @@ func (c *concerned) queueEnd(b *pgx.Batch, identities []uuid.UUID, why auth.EndR
 		}
 	}
 	if len(ids) > 0 {
-		b.Queue(endSQL, ids, session.StoredTime(now), string(why))
+		b.Queue(endSQL, ids, auth.StoredTime(now), string(why))
 	}
 	return cutoffs
 }

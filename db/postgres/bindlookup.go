@@ -10,7 +10,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var (
@@ -30,7 +29,7 @@ func (s *Store) FactKey(ctx context.Context) ([]byte, error) {
 
 // AddFactKey implements [binding.Store].
 func (s *Store) AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([]byte, error) {
-	if _, err := s.exec(ctx, addFactKeySQL, sealed, session.StoredTime(now)); err != nil {
+	if _, err := s.exec(ctx, addFactKeySQL, sealed, auth.StoredTime(now)); err != nil {
 		return nil, s.fail(ctx, "AddFactKey", err)
 	}
 	return s.FactKey(ctx)
@@ -166,13 +165,13 @@ func (s *Store) AddTicket(ctx context.Context, t binding.Ticket, event auth.Audi
 				return auth.AppUnknown
 			}
 		}
-		event = binding.AboutPerson(event, t.Person.ID)
+		event = event.With(map[string]any{"person": t.Person.ID})
 		event.AppID = t.AppID
 		var b pgx.Batch
 		if err := queueAudit(&b, event); err != nil {
 			return err
 		}
-		b.Queue(addTicketSQL, t.Hash[:], t.Person.ID, textOrNull(t.AppID), session.StoredTime(t.CreatedAt), session.StoredTime(t.ExpiresAt))
+		b.Queue(addTicketSQL, t.Hash[:], t.Person.ID, textOrNull(t.AppID), auth.StoredTime(t.CreatedAt), auth.StoredTime(t.ExpiresAt))
 		return run(ctx, tx, &b)
 	})
 }

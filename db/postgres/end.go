@@ -159,8 +159,8 @@ func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time
 	var n int
 	err := s.write(ctx, func(c *pgxpool.Conn) error {
 		return c.QueryRow(ctx, deleteExpiredSQL,
-			session.StoredTime(sessionsBefore), session.StoredTime(now), limit,
-			session.StoredTime(now.Add(-binding.TicketRetention))).Scan(&n)
+			auth.StoredTime(sessionsBefore), auth.StoredTime(now), limit,
+			auth.StoredTime(now.Add(-binding.TicketRetention))).Scan(&n)
 	})
 	return n, s.fail(ctx, "DeleteExpired", err)
 }

@@ -79,7 +79,7 @@ func (s *Store) erase(ctx context.Context, c *binding.IdentityChange) (binding.I
 			return err
 		}
 		var b pgx.Batch
-		now := session.StoredTime(c.Now)
+		now := auth.StoredTime(c.Now)
 		if forget {
 			b.Queue(forgetPersonSQL, i.Person, now)
 			b.Queue(forgetPersonFactsSQL, i.Person)

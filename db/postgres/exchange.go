@@ -66,7 +66,7 @@ func (s *Store) exchange(ctx context.Context, x session.ExchangeParams) (session
 	// Nothing begins a transaction here: what is sent together is one.
 	var b pgx.Batch
 	b.Queue(writeIdentitySQL, x.AppID, x.NewIdentity, x.OpenID, textOrNull(x.UnionID), x.SealedSessionKey,
-		session.StoredTime(x.Now))
+		auth.StoredTime(x.Now))
 	l := queueLogin(&b, &x, x.MaxSessions)
 	err := s.write(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &b).Close() })
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *Store) replace(ctx context.Context, x session.ExchangeParams, identity 
 		// By now somebody else may have banned the account or made room.
 		begin.Queue(lockIdentitySQL, identity)
 		l := queueLogin(&begin, &x, 0)
-		begin.Queue(surplusSQL, session.StoredTime(x.Now), identity, x.NewSession, x.MaxSessions-1).
+		begin.Queue(surplusSQL, auth.StoredTime(x.Now), identity, x.NewSession, x.MaxSessions-1).
 			Query(func(rows pgx.Rows) (err error) {
 				surplus, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 				return err

@@ -254,7 +254,7 @@ func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (bin
 		if len(cutoffs) > 0 {
 			queueCutoffs(&b, c.Now, cutoffs...)
 		}
-		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = person.ID, false, binding.BoundByAdmin, session.StoredTime(c.Now)
+		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = person.ID, false, binding.BoundByAdmin, auth.StoredTime(c.Now)
 		return run(ctx, tx, &b)
 	})
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var keysSQL = statement(`
@@ -106,7 +105,7 @@ func changeKeys(ctx context.Context, tx pgx.Tx, c keyring.Change, now time.Time)
 			public = k.Public
 		}
 		b.Queue(insertKeySQL, k.KID, string(k.Use), k.Alg, k.Sealed, public,
-			session.StoredTime(k.CreatedAt), timeOrNull(k.ActiveAt), timeOrNull(k.RetiredAt))
+			auth.StoredTime(k.CreatedAt), timeOrNull(k.ActiveAt), timeOrNull(k.RetiredAt))
 	}
 	for _, k := range c.Update {
 		var kid string

@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var liveSessionsSQL = statement(`
@@ -21,7 +20,7 @@ limit $3`)
 
 // LiveSessions implements [session.Store].
 func (s *Store) LiveSessions(ctx context.Context, identity uuid.UUID, now time.Time, limit int) ([]auth.Session, error) {
-	rows, err := s.pool.Query(ctx, liveSessionsSQL, identity, session.StoredTime(now), limit)
+	rows, err := s.pool.Query(ctx, liveSessionsSQL, identity, auth.StoredTime(now), limit)
 	if err != nil {
 		return nil, s.fail(ctx, "LiveSessions", err)
 	}

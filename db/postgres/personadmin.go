@@ -75,7 +75,7 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d binding.Draft,
 		}
 		var b pgx.Batch
 		queueFacts(&b, id, d.Facts)
-		if err := queueAudit(&b, binding.AboutPerson(binding.WithDetail(event, map[string]any{"changed": c.Fields}), id)); err != nil {
+		if err := queueAudit(&b, event.With(map[string]any{"person": id, "changed": c.Fields})); err != nil {
 			return err
 		}
 		return run(ctx, tx, &b)
@@ -169,11 +169,11 @@ func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disab
 			}
 			detail["sessions"] = live
 		}
-		p.Disabled, p.UpdatedAt = disable, session.StoredTime(event.At)
+		p.Disabled, p.UpdatedAt = disable, auth.StoredTime(event.At)
 		var b pgx.Batch
 		b.Queue(switchPersonSQL, id, timeOrNull(disabledAt), p.UpdatedAt)
 		b.Queue(switchPersonIdentitiesSQL, v.identities, timeOrNull(disabledAt))
-		if err := queueAudit(&b, binding.AboutPerson(binding.WithDetail(event, detail), id)); err != nil {
+		if err := queueAudit(&b, event.With(detail).With(map[string]any{"person": id})); err != nil {
 			return err
 		}
 		if len(doomed) > 0 {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // personColumns are the columns of persons p that scanPerson scans. The last one
@@ -73,7 +72,7 @@ func (s *Store) CreatePerson(ctx context.Context, d binding.Draft, event auth.Au
 		}
 		var b pgx.Batch
 		queueFacts(&b, d.ID, d.Facts)
-		if err := queueAudit(&b, binding.AboutPerson(event, d.ID)); err != nil {
+		if err := queueAudit(&b, event.With(map[string]any{"person": d.ID})); err != nil {
 			return err
 		}
 		if err := run(ctx, tx, &b); err != nil {
@@ -98,7 +97,7 @@ on conflict do nothing`)
 func insertPerson(ctx context.Context, tx pgx.Tx, d *binding.Draft, now time.Time) (bool, error) {
 	row := d.Row()
 	tag, err := tx.Exec(ctx, insertPersonSQL, row.ID, row.ExternalID, row.Name, textOrNull(row.Phone), string(row.Attributes),
-		string(row.Source), session.StoredTime(now))
+		string(row.Source), auth.StoredTime(now))
 	return err == nil && tag.RowsAffected() == 1, err
 }
 
@@ -149,7 +148,7 @@ func updatePerson(ctx context.Context, tx pgx.Tx, id uuid.UUID, d *binding.Draft
 		text := string(d.Attributes)
 		attributes = &text
 	}
-	_, err := tx.Exec(ctx, updatePersonSQL, id, textOrNull(d.ExternalID), d.Name, d.Phone, attributes, session.StoredTime(now))
+	_, err := tx.Exec(ctx, updatePersonSQL, id, textOrNull(d.ExternalID), d.Name, d.Phone, attributes, auth.StoredTime(now))
 	if isUniqueViolation(err) {
 		return auth.PersonConflict
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var _ accesstoken.Store = (*Store)(nil)
@@ -50,7 +49,7 @@ returning sealed_token, expires_at`)
 func (s *Store) LeasePlatformToken(ctx context.Context, p accesstoken.LeaseParams) (accesstoken.Kept, bool, error) {
 	var k accesstoken.Kept
 	err := s.write(ctx, func(c *pgxpool.Conn) (err error) {
-		k, err = scanPlatformToken(c.QueryRow(ctx, leasePlatformTokenSQL, p.AppID, p.Lease, session.StoredTime(p.Until), session.StoredTime(p.Now)))
+		k, err = scanPlatformToken(c.QueryRow(ctx, leasePlatformTokenSQL, p.AppID, p.Lease, auth.StoredTime(p.Until), auth.StoredTime(p.Now)))
 		return err
 	})
 	if err == nil {
@@ -75,7 +74,7 @@ where appid = $1 and lease = $2
 
 // ForcePlatformToken implements [accesstoken.Store].
 func (s *Store) ForcePlatformToken(ctx context.Context, p accesstoken.ForceParams) (bool, error) {
-	tag, err := s.exec(ctx, forcePlatformTokenSQL, p.AppID, p.Lease, session.StoredTime(p.Now), session.StoredTime(p.Now.Add(-p.Every)), p.Day, p.PerDay)
+	tag, err := s.exec(ctx, forcePlatformTokenSQL, p.AppID, p.Lease, auth.StoredTime(p.Now), auth.StoredTime(p.Now.Add(-p.Every)), p.Day, p.PerDay)
 	return tag.RowsAffected() == 1, s.fail(ctx, "ForcePlatformToken", err)
 }
 
@@ -85,7 +84,7 @@ where appid = $1 and lease = $2`)
 
 // KeepPlatformToken implements [accesstoken.Store].
 func (s *Store) KeepPlatformToken(ctx context.Context, appID string, lease uuid.UUID, token accesstoken.Kept) (bool, error) {
-	tag, err := s.exec(ctx, keepPlatformTokenSQL, appID, lease, token.Sealed, session.StoredTime(token.ExpiresAt))
+	tag, err := s.exec(ctx, keepPlatformTokenSQL, appID, lease, token.Sealed, auth.StoredTime(token.ExpiresAt))
 	return tag.RowsAffected() == 1, s.fail(ctx, "KeepPlatformToken", err)
 }
 

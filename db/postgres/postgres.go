@@ -270,7 +270,7 @@ func timeOrNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	t = session.StoredTime(t)
+	t = auth.StoredTime(t)
 	return &t
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var insertAuditSQL = statement(`
@@ -28,7 +27,7 @@ func queueAudit(b *pgx.Batch, e auth.AuditEvent) error {
 		text := string(j)
 		detail = &text
 	}
-	b.Queue(insertAuditSQL, session.StoredTime(e.At), string(e.Action), e.Actor, textOrNull(e.AppID),
+	b.Queue(insertAuditSQL, auth.StoredTime(e.At), string(e.Action), e.Actor, textOrNull(e.AppID),
 		uuidOrNull(e.Identity), uuidOrNull(e.Session), e.Reason, e.RequestID, detail)
 	return nil
 }
@@ -71,7 +70,7 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	)
 	for i, c := range cutoffs {
 		if c.Kind == auth.CutoffApp {
-			b.Queue(insertEpochSQL, c.AppID, c.Epoch, session.StoredTime(now), string(c.Why))
+			b.Queue(insertEpochSQL, c.AppID, c.Epoch, auth.StoredTime(now), string(c.Why))
 		}
 		kinds[i], sessions[i] = string(c.Kind), uuidOrNull(c.Session)
 		kids[i], expiries[i] = textOrNull(c.KID), timeOrNull(c.ExpiresAt)
@@ -84,7 +83,7 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	}
 	var last int64
 	b.Queue(advisoryLockSQL, lockCutoffs)
-	b.Queue(insertCutoffsSQL, session.StoredTime(now), kinds, sessions, vers, apps, epochs, kids, expiries).
+	b.Queue(insertCutoffsSQL, auth.StoredTime(now), kinds, sessions, vers, apps, epochs, kids, expiries).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
 	// Delivered when the transaction commits, to those who listen then.
 	b.Queue(notifyCutoffsSQL)

@@ -36,7 +36,7 @@ func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.G
 	if r.Presented == math.MaxUint32 {
 		return session.Granted{}, auth.RefreshInvalid
 	}
-	r.Now = session.StoredTime(r.Now)
+	r.Now = auth.StoredTime(r.Now)
 	g, err := s.rotate(ctx, r)
 	if errors.Is(err, pgx.ErrNoRows) {
 		g, err = s.explain(ctx, r)
@@ -51,7 +51,7 @@ func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Gr
 	var row sessionRow
 	g := session.Granted{Verdict: session.Rotate}
 	err := s.write(ctx, func(c *pgxpool.Conn) error {
-		return c.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, session.StoredTime(r.Now.Add(r.IdleTTL))).
+		return c.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, auth.StoredTime(r.Now.Add(r.IdleTTL))).
 			Scan(append([]any{&g.Audiences, &g.SigningAlg, &g.OmitExternalID}, row.targets()...)...)
 	})
 	if err != nil {
@@ -169,7 +169,7 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 		case session.Rotate, session.RolledBack:
 			row := &p.Session
 			row.Generation, row.RotatedAt = r.Presented+1, r.Now
-			row.IdleExpiresAt = session.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, row.ExpiresAt))
+			row.IdleExpiresAt = auth.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, row.ExpiresAt))
 			b.Queue(advanceSQL, row.ID, row.Generation, row.RotatedAt, row.IdleExpiresAt)
 		case session.ReplayLate, session.Reuse:
 			queueEnd(&b, v.EndReason(), r.Now, p.Session.ID)
@@ -192,7 +192,7 @@ var endSQL = statement(`update sessions set ended_at = $2, end_reason = $3 where
 // the batch; their cutoffs make it the last thing in the transaction. What it
 // returns holds the greatest id of these when the batch has run.
 func queueEnd(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) *int64 {
-	b.Queue(endSQL, ids, session.StoredTime(now), string(why))
+	b.Queue(endSQL, ids, auth.StoredTime(now), string(why))
 	cutoffs := make([]auth.Cutoff, len(ids))
 	for i, id := range ids {
 		cutoffs[i] = auth.SessionEnded(id, now)

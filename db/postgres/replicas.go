@@ -7,7 +7,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var _ auth.ReplicaStore = (*Store)(nil)
@@ -26,8 +25,8 @@ from replicas order by started_at, id`)
 // SaveReplica implements [auth.ReplicaStore].
 func (s *Store) SaveReplica(ctx context.Context, r auth.Replica) error {
 	_, err := s.exec(ctx, saveReplicaSQL, r.ID, r.Version, r.Issuer, r.JWKSMaxAge.Milliseconds(), r.SessionMaxTTL.Milliseconds(),
-		r.MaxStaleness.Milliseconds(), r.Ready, r.Reason, session.StoredTime(r.StartedAt), session.StoredTime(r.SeenAt),
-		session.StoredTime(r.SeenAt.Add(-auth.ReplicaRetention)))
+		r.MaxStaleness.Milliseconds(), r.Ready, r.Reason, auth.StoredTime(r.StartedAt), auth.StoredTime(r.SeenAt),
+		auth.StoredTime(r.SeenAt.Add(-auth.ReplicaRetention)))
 	return s.fail(ctx, "SaveReplica", err)
 }
 

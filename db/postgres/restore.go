@@ -153,7 +153,7 @@ func queueRestoration(b *pgx.Batch, d session.Restoration, now time.Time) error 
 			raised, vers = append(raised, c.Session), append(vers, c.Ver)
 		}
 	}
-	at := session.StoredTime(now)
+	at := auth.StoredTime(now)
 	b.Queue(endSQL, ended, at, string(auth.EndRevoked))
 	b.Queue(setVersSQL, raised, vers)
 	b.Queue(setEpochsSQL, apps, epochs, at)

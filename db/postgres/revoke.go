@@ -126,7 +126,7 @@ order by s.id for update of s`)
 // sessions locks and returns the sessions that have to end, and how many of
 // them are live.
 func (v *victims) sessions(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (doomed []uuid.UUID, live int, err error) {
-	rows, err := tx.Query(ctx, doomedSQL, v.identities, uuidOrNull(r.Target.Session), r.IdleAfter(), session.StoredTime(r.Now))
+	rows, err := tx.Query(ctx, doomedSQL, v.identities, uuidOrNull(r.Target.Session), r.IdleAfter(), auth.StoredTime(r.Now))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -204,7 +204,7 @@ func raiseEpochs(ctx context.Context, tx pgx.Tx, apps []string, by int64, now ti
 	if err != nil {
 		return nil, err
 	}
-	rows, err = tx.Query(ctx, raiseEpochSQL, locked, session.StoredTime(now), by)
+	rows, err = tx.Query(ctx, raiseEpochSQL, locked, auth.StoredTime(now), by)
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +234,7 @@ var (
 // countLive counts live sessions, or tells the planner's estimate if that takes
 // long.
 func (s *Store) countLive(ctx context.Context, apps []string, now time.Time) (n int, estimated bool, err error) {
-	now = session.StoredTime(now)
+	now = auth.StoredTime(now)
 	counting, cancel := context.WithTimeout(ctx, s.countTimeout)
 	defer cancel()
 	err = s.pool.QueryRow(counting, countLiveSQL, apps, now).Scan(&n)

@@ -10,7 +10,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var _ servicekey.Store = (*Store)(nil)
@@ -61,7 +60,7 @@ func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.
 		}
 		var b pgx.Batch
 		b.Queue(insertServiceKeySQL, k.ID, k.Name, k.Scopes, append([]string{}, k.Apps...), k.Hash[:],
-			session.StoredTime(k.CreatedAt), timeOrNull(k.LastUsedAt), timeOrNull(k.RevokedAt), textOrNull(k.PinnedApp), timeOrNull(k.PinnedAt), k.Creator, timeOrNull(k.ExpiresAt))
+			auth.StoredTime(k.CreatedAt), timeOrNull(k.LastUsedAt), timeOrNull(k.RevokedAt), textOrNull(k.PinnedApp), timeOrNull(k.PinnedAt), k.Creator, timeOrNull(k.ExpiresAt))
 		if err := queueAudit(&b, event); err != nil {
 			return err
 		}
@@ -120,7 +119,7 @@ func (s *Store) RevokeServiceKey(ctx context.Context, id string, descendants boo
 		if err != nil {
 			return err
 		}
-		if r, err = servicekey.Plan(all, id, descendants, session.StoredTime(event.At)); err != nil || len(r.Revoked) == 0 {
+		if r, err = servicekey.Plan(all, id, descendants, auth.StoredTime(event.At)); err != nil || len(r.Revoked) == 0 {
 			return err
 		}
 		var (
@@ -133,7 +132,7 @@ func (s *Store) RevokeServiceKey(ctx context.Context, id string, descendants boo
 				return err
 			}
 		}
-		b.Queue(revokeServiceKeySQL, ids, session.StoredTime(event.At))
+		b.Queue(revokeServiceKeySQL, ids, auth.StoredTime(event.At))
 		return run(ctx, tx, &b)
 	})
 	if err != nil {
@@ -188,7 +187,7 @@ func (s *Store) pinServiceKey(ctx context.Context, op, id string, event auth.Aud
 		if err != nil || !change {
 			return err
 		}
-		k.PinnedApp, k.PinnedAt = appID, session.StoredTime(event.At)
+		k.PinnedApp, k.PinnedAt = appID, auth.StoredTime(event.At)
 		var b pgx.Batch
 		b.Queue(pinServiceKeySQL, id, textOrNull(appID), k.PinnedAt)
 		if err := queueAudit(&b, servicekey.PinEvent(event, appID)); err != nil {
@@ -208,6 +207,6 @@ where id = $1 and (last_used_at is null or last_used_at < $2)`)
 
 // TouchServiceKey implements [servicekey.Store].
 func (s *Store) TouchServiceKey(ctx context.Context, id string, at time.Time) error {
-	_, err := s.exec(ctx, touchServiceKeySQL, id, session.StoredTime(at))
+	_, err := s.exec(ctx, touchServiceKeySQL, id, auth.StoredTime(at))
 	return s.fail(ctx, "TouchServiceKey", err)
 }

@@ -124,7 +124,7 @@ var retireKeysSQL = statement(`update signing_keys set retired_at = $1, sealed =
 
 // retireKeys ends all keys, and returns how many, and the cutoffs of those that sign.
 func retireKeys(ctx context.Context, tx pgx.Tx, now time.Time) (n int, dead []auth.Cutoff, err error) {
-	rows, err := tx.Query(ctx, retireKeysSQL, session.StoredTime(now))
+	rows, err := tx.Query(ctx, retireKeysSQL, auth.StoredTime(now))
 	if err != nil {
 		return 0, nil, err
 	}

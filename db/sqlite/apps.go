@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
 const appColumns = `appid, platform, sealed_secret, audiences, signing_alg, epoch, disabled_at is not null, created_at, updated_at,
@@ -147,7 +146,7 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 			return err
 		}
 		event.AppID = appID
-		return writeAudit(ctx, tx, binding.WithDetail(event, map[string]any{"changed": change.Changed()}))
+		return writeAudit(ctx, tx, event.With(map[string]any{"changed": change.Changed()}))
 	})
 	if err != nil {
 		return auth.App{}, err

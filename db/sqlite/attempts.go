@@ -8,7 +8,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var (
@@ -22,7 +21,7 @@ set failures = excluded.failures, at = excluded.at, blocked_until = excluded.blo
 
 // Reserve implements [binding.Store].
 func (s *Store) Reserve(ctx context.Context, keys []binding.AttemptKey, now time.Time, event auth.AuditEvent) (binding.Reservation, error) {
-	keys, now = binding.SortedKeys(keys), session.StoredTime(now)
+	keys, now = binding.SortedKeys(keys), auth.StoredTime(now)
 	var r binding.Reservation
 	err := s.inTx(ctx, "Reserve", func(tx *writeTx) error {
 		counted := make([]binding.Attempts, len(keys))

@@ -160,7 +160,7 @@ func (s *Store) AddTicket(ctx context.Context, t binding.Ticket, event auth.Audi
 				return err
 			}
 		}
-		event = binding.AboutPerson(event, t.Person.ID)
+		event = event.With(map[string]any{"person": t.Person.ID})
 		event.AppID = t.AppID
 		if err := writeAudit(ctx, tx, event); err != nil {
 			return err

@@ -7,7 +7,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var (
@@ -74,7 +73,7 @@ func (s *Store) EraseIdentity(ctx context.Context, c binding.IdentityChange) (bi
 			}
 		}
 		event := c.Erased(&i, live, forget)
-		i = i.Erase(session.StoredTime(c.Now))
+		i = i.Erase(auth.StoredTime(c.Now))
 		return writeAudit(ctx, tx, event)
 	})
 	if err != nil {

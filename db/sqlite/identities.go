@@ -219,7 +219,7 @@ func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (bin
 		if err := attach(ctx, tx, i.UUID, person.ID, binding.BoundByAdmin, c.Now); err != nil {
 			return err
 		}
-		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = person.ID, false, binding.BoundByAdmin, session.StoredTime(c.Now)
+		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = person.ID, false, binding.BoundByAdmin, auth.StoredTime(c.Now)
 		return raise(ctx, tx, i.UUID, person.ID, c.Now)
 	})
 }

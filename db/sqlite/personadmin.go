@@ -75,7 +75,7 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d binding.Draft,
 		if err := writeFacts(ctx, tx, id, d.Facts); err != nil {
 			return err
 		}
-		return writeAudit(ctx, tx, binding.AboutPerson(binding.WithDetail(event, map[string]any{"changed": c.Fields}), id))
+		return writeAudit(ctx, tx, event.With(map[string]any{"person": id, "changed": c.Fields}))
 	})
 	if err != nil {
 		return auth.PersonRecord{}, err
@@ -150,14 +150,14 @@ func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disab
 				return err
 			}
 		}
-		p.Disabled, p.UpdatedAt = disable, session.StoredTime(event.At)
+		p.Disabled, p.UpdatedAt = disable, auth.StoredTime(event.At)
 		if _, err := tx.ExecContext(ctx, switchPersonSQL, id, micros(disabledAt), micros(event.At)); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, switchPersonIdentitiesSQL, id, micros(disabledAt)); err != nil {
 			return err
 		}
-		if err := writeAudit(ctx, tx, binding.AboutPerson(binding.WithDetail(event, detail), id)); err != nil {
+		if err := writeAudit(ctx, tx, event.With(detail).With(map[string]any{"person": id})); err != nil {
 			return err
 		}
 		if !disable {

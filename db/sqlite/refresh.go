@@ -34,7 +34,7 @@ func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.G
 	if r.Presented == math.MaxUint32 {
 		return session.Granted{}, auth.RefreshInvalid
 	}
-	r.Now = session.StoredTime(r.Now)
+	r.Now = auth.StoredTime(r.Now)
 	var g session.Granted
 	err := s.inTx(ctx, "Refresh", func(tx *writeTx) error {
 		var err error
@@ -108,7 +108,7 @@ func settle(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.
 	case session.Rotate, session.RolledBack:
 		s := &st.Session
 		s.Generation, s.RotatedAt = r.Presented+1, r.Now
-		s.IdleExpiresAt = session.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, s.ExpiresAt))
+		s.IdleExpiresAt = auth.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, s.ExpiresAt))
 		_, err = tx.ExecContext(ctx, advanceSQL, s.ID, s.Generation, micros(s.RotatedAt), micros(s.IdleExpiresAt))
 	case session.ReplayLate, session.Reuse:
 		_, err = end(ctx, tx, st.Session.ID, v.EndReason(), r.Now)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 var _ servicekey.Store = (*Store)(nil)
@@ -108,7 +107,7 @@ func (s *Store) RevokeServiceKey(ctx context.Context, id string, descendants boo
 		if err != nil {
 			return err
 		}
-		if r, err = servicekey.Plan(all, id, descendants, session.StoredTime(event.At)); err != nil {
+		if r, err = servicekey.Plan(all, id, descendants, auth.StoredTime(event.At)); err != nil {
 			return err
 		}
 		for _, k := range r.Revoked {
@@ -172,7 +171,7 @@ func (s *Store) pinServiceKey(ctx context.Context, op, id string, event auth.Aud
 		if err != nil || !change {
 			return err
 		}
-		k.PinnedApp, k.PinnedAt = appID, session.StoredTime(event.At)
+		k.PinnedApp, k.PinnedAt = appID, auth.StoredTime(event.At)
 		if _, err := tx.ExecContext(ctx, pinServiceKeySQL, id, textOrNull(appID), micros(k.PinnedAt)); err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
 // micros keeps a time as microseconds since 1970; the zero time is NULL.
@@ -20,7 +20,7 @@ func (m micros) Value() (driver.Value, error) {
 	if time.Time(m).IsZero() {
 		return nil, nil
 	}
-	return session.StoredTime(time.Time(m)).UnixMicro(), nil
+	return auth.StoredTime(time.Time(m)).UnixMicro(), nil
 }
 
 // into scans a time.

@@ -1,7 +1,9 @@
 package auth
 
 import (
+	"maps"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -70,6 +72,31 @@ type AuditEvent struct {
 	RequestID string
 	// Detail holds a few small values more, for example generations and ages.
 	Detail map[string]any
+}
+
+// With returns a copy of the event with further details. It does not change e: one
+// event often describes several rows.
+func (e AuditEvent) With(detail map[string]any) AuditEvent {
+	all := make(map[string]any, len(e.Detail)+len(detail))
+	maps.Copy(all, e.Detail)
+	maps.Copy(all, detail)
+	e.Detail = all
+	return e
+}
+
+// MaxReasonLen is the maximum length of a reason, in characters.
+const MaxReasonLen = 200
+
+// CheckReason returns [InvalidRequest] if a reason is longer than [MaxReasonLen], is
+// not valid UTF-8, or contains control characters. An empty reason is valid.
+func CheckReason(reason string) error {
+	switch {
+	case utf8.RuneCountInString(reason) > MaxReasonLen:
+		return Invalid("reason has at most 200 characters")
+	case !CleanText(reason):
+		return Invalid("reason is UTF-8 text without control characters")
+	}
+	return nil
 }
 
 // The actors there are.

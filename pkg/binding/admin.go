@@ -12,7 +12,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/seal"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // AdminConfig is what an [Admin] is made of. All fields but Applied are required.
@@ -52,28 +51,16 @@ type Caller struct {
 	Actor, Reason, RequestID string
 }
 
-// Check refuses a reason that does not belong into the audit trail, with
-// [auth.InvalidRequest].
-func (c *Caller) Check() error {
-	switch {
-	case utf8.RuneCountInString(c.Reason) > session.MaxReasonLen:
-		return auth.Invalid("reason has at most 200 characters")
-	case !auth.CleanText(c.Reason):
-		return auth.Invalid("reason is UTF-8 text without control characters")
-	}
-	return nil
-}
-
 // event returns the audit event of what a caller does, or [auth.InvalidRequest]
 // when his reason is none.
 func (a *Admin) event(action auth.AuditAction, c Caller) (auth.AuditEvent, error) {
-	if err := c.Check(); err != nil {
+	if err := auth.CheckReason(c.Reason); err != nil {
 		return auth.AuditEvent{}, err
 	}
 	return auth.AuditEvent{At: a.now(), Action: action, Actor: c.Actor, Reason: c.Reason, RequestID: c.RequestID}, nil
 }
 
-func (a *Admin) now() time.Time { return session.StoredTime(a.c.Clock()) }
+func (a *Admin) now() time.Time { return auth.StoredTime(a.c.Clock()) }
 
 // scope returns the apps as stores take them: nil for all.
 func (c *Caller) scope() []string {

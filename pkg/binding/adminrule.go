@@ -28,7 +28,7 @@ func (c *IdentityChange) DecideBind(i *IdentityRecord, personDisabled bool, othe
 
 // Audit returns the event of the change with details.
 func (c *IdentityChange) Audit(i *IdentityRecord, detail map[string]any) auth.AuditEvent {
-	e := WithDetail(c.Event, detail)
+	e := c.Event.With(detail)
 	e.AppID, e.Identity = i.AppID, i.UUID
 	return e
 }
@@ -69,7 +69,7 @@ func (i *IdentityRecord) Erase(now time.Time) IdentityRecord {
 
 // Lifted returns the event of a delay that an admin has lifted.
 func (k AttemptKey) Lifted(event auth.AuditEvent) auth.AuditEvent {
-	event = WithDetail(event, map[string]any{"kind": k.Kind})
+	event = event.With(map[string]any{"kind": k.Kind})
 	switch k.Kind {
 	case ByIdentity:
 		event.Identity, _ = uuid.Parse(k.Key)

@@ -1,7 +1,6 @@
 package binding
 
 import (
-	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,7 +33,7 @@ type Found struct {
 // be unbound for it, or returns the error of [Store.Bind].
 func (b *BindParams) Decide(f *Found) (change bool, replace []uuid.UUID, err error) {
 	s := &f.State.Session
-	if err := stands(&f.State, b.Ver, session.StoredTime(b.Now)); err != nil {
+	if err := stands(&f.State, b.Ver, auth.StoredTime(b.Now)); err != nil {
 		return false, nil, err
 	}
 	if t := f.Ticket; t != nil && (t.Person.ID != f.Person.ID || !t.Good(s.AppID, s.Identity, b.Now)) {
@@ -80,7 +79,7 @@ func displaced(rule auth.SecondIdentity, others []uuid.UUID) ([]uuid.UUID, error
 // Decide says whether anything has to change, or returns the error of
 // [Store.Unbind].
 func (u *UnbindParams) Decide(f *Found) (change bool, err error) {
-	if err := stands(&f.State, u.Ver, session.StoredTime(u.Now)); err != nil {
+	if err := stands(&f.State, u.Ver, auth.StoredTime(u.Now)); err != nil {
 		return false, err
 	}
 	return f.Current != uuid.Nil, nil
@@ -136,26 +135,15 @@ func (u *UnbindParams) Unbound(f *Found) auth.AuditEvent {
 // about returns the event as one of the session, with details more.
 func about(e auth.AuditEvent, s *auth.Session, detail map[string]any) auth.AuditEvent {
 	e.AppID, e.Identity, e.Session = s.AppID, s.Identity, s.ID
-	all := maps.Clone(e.Detail)
-	if all == nil {
-		all = map[string]any{}
-	}
-	maps.Copy(all, detail)
-	e.Detail = all
-	return e
+	return e.With(detail)
 }
 
 // Delayed returns the audit event of a delay that an attempt began.
 func Delayed(event auth.AuditEvent, a Attempts) auth.AuditEvent {
 	event.Action = auth.AuditBindingDelayed
-	all := maps.Clone(event.Detail)
-	if all == nil {
-		all = map[string]any{}
-	}
-	all["kind"], all["key"], all["failures"] = a.Kind, a.Key, a.Failures
-	all["delay_s"] = int(a.BlockedUntil.Sub(a.At).Seconds())
-	event.Detail = all
-	return event
+	return event.With(map[string]any{
+		"kind": a.Kind, "key": a.Key, "failures": a.Failures, "delay_s": int(a.BlockedUntil.Sub(a.At).Seconds()),
+	})
 }
 
 // Row returns the row of a new person as the draft has it.
@@ -180,17 +168,6 @@ func (d *Draft) Row() auth.PersonRecord {
 		p.Source = auth.PersonByAdmin
 	}
 	return p
-}
-
-// AboutPerson returns the event with the person in its detail.
-func AboutPerson(event auth.AuditEvent, person uuid.UUID) auth.AuditEvent {
-	all := maps.Clone(event.Detail)
-	if all == nil {
-		all = map[string]any{}
-	}
-	all["person"] = person
-	event.Detail = all
-	return event
 }
 
 // Draft returns the person that is made for a number that nobody has.

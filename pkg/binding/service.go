@@ -390,7 +390,7 @@ func (s *Service) grant(ctx context.Context, app *auth.App, done Done, latest, n
 }
 
 // now returns the time as stores keep it.
-func (s *Service) now() time.Time { return session.StoredTime(s.c.Clock()) }
+func (s *Service) now() time.Time { return auth.StoredTime(s.c.Clock()) }
 
 // Exposed returns the attributes of a person that have these names, as JSON
 // values. Names that the person has not are left out. A person who is not there

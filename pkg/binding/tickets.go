@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // Lifetimes of tickets.
@@ -78,12 +77,12 @@ func MintTicket(ctx context.Context, store Store, r TicketRequest, now time.Time
 	if ttl < MinTicketTTL || ttl > MaxTicketTTL {
 		return "", time.Time{}, auth.Invalid("a ticket is good for 1 minute to 7 days")
 	}
-	now = session.StoredTime(now)
+	now = auth.StoredTime(now)
 	b := make([]byte, ticketSize)
 	_, _ = rand.Read(b) // never fails: crypto/rand aborts the program instead
 	t := Ticket{
 		Hash: sha256.Sum256(b), Person: auth.Person{ID: r.Person}, AppID: r.AppID,
-		CreatedAt: now, ExpiresAt: session.StoredTime(now.Add(ttl)),
+		CreatedAt: now, ExpiresAt: auth.StoredTime(now.Add(ttl)),
 	}
 	err := store.AddTicket(ctx, t, auth.AuditEvent{
 		At: now, Action: auth.AuditTicketMinted, Actor: r.Actor, Reason: r.Reason, RequestID: r.RequestID,

@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // Upsert is a batch of persons to create or to update.
@@ -100,7 +99,7 @@ func (d *Draft) Apply(k Known, now time.Time) (Change, error) {
 		return Change{}, auth.Invalid("a person has at most 16 facts")
 	}
 	if len(c.Fields) > 0 {
-		p.UpdatedAt = session.StoredTime(now)
+		p.UpdatedAt = auth.StoredTime(now)
 		p.Facts = slices.Sorted(maps.Keys(c.After.Facts))
 	}
 	return c, nil
@@ -109,7 +108,7 @@ func (d *Draft) Apply(k Known, now time.Time) (Change, error) {
 // blank returns the person that a draft makes before anything of it is applied.
 func (d *Draft) blank(now time.Time) Known {
 	p := (&Draft{ID: d.ID, ExternalID: d.ExternalID, Source: d.Source}).Row()
-	p.CreatedAt = session.StoredTime(now)
+	p.CreatedAt = auth.StoredTime(now)
 	return Known{Person: p}
 }
 
@@ -231,19 +230,7 @@ func (plan *UpsertPlan) Audit(event auth.AuditEvent) auth.AuditEvent {
 	for _, o := range plan.Outcomes {
 		n[o.Outcome]++
 	}
-	return WithDetail(event, map[string]any{
+	return event.With(map[string]any{
 		string(Created): n[Created], string(Updated): n[Updated], string(Unchanged): n[Unchanged], "refused": n[""],
 	})
-}
-
-// WithDetail returns the event with more details, and leaves the one it got as
-// it is.
-func WithDetail(event auth.AuditEvent, more map[string]any) auth.AuditEvent {
-	detail := maps.Clone(event.Detail)
-	if detail == nil {
-		detail = map[string]any{}
-	}
-	maps.Copy(detail, more)
-	event.Detail = detail
-	return event
 }

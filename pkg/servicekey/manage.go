@@ -3,7 +3,6 @@ package servicekey
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -40,7 +39,7 @@ func Create(ctx context.Context, store Store, apps Apps, d Draft, event auth.Aud
 	k, p := Generate(d, event.At)
 	k.Creator = event.Actor
 	event.Action = auth.AuditServiceKeyAdded
-	event.Detail = withDetail(event.Detail, map[string]any{"service_key": k.ID, "name": k.Name, "scope": ScopeText(k.Scopes)})
+	event = event.With(map[string]any{"service_key": k.ID, "name": k.Name, "scope": ScopeText(k.Scopes)})
 	if k.Restricted() {
 		event.Detail["apps"] = k.Apps
 	}
@@ -68,7 +67,7 @@ func Revoke(ctx context.Context, store Store, id string, descendants bool, event
 // RevokeEvent returns the event of the end of one key, as stores write it. For a
 // descendant it names the ancestor that was revoked.
 func RevokeEvent(event auth.AuditEvent, id, ancestor string) auth.AuditEvent {
-	event.Detail = withDetail(event.Detail, map[string]any{"service_key": id})
+	event = event.With(map[string]any{"service_key": id})
 	if id != ancestor {
 		event.Detail["descendant_of"] = ancestor
 	}
@@ -128,7 +127,7 @@ func FirstPin(enabled []string) string {
 
 // PinEvent returns the event with the app in its detail, as stores write it.
 func PinEvent(event auth.AuditEvent, appID string) auth.AuditEvent {
-	event.Detail = withDetail(event.Detail, map[string]any{"app": appID})
+	event = event.With(map[string]any{"app": appID})
 	return event
 }
 
@@ -151,17 +150,11 @@ func Pin(ctx context.Context, store Store, apps Apps, id, appID string, event au
 		}
 	}
 	event.Action = auth.AuditServiceKeyPin
-	event.Detail = withDetail(event.Detail, map[string]any{"service_key": id})
+	event = event.With(map[string]any{"service_key": id})
 	return store.PinServiceKey(ctx, id, appID, func(k Key) error {
 		if appID != "" && k.Restricted() && !slices.Contains(k.Apps, appID) {
 			return auth.Invalid("app is not among the apps of this service key")
 		}
 		return nil
 	}, event)
-}
-
-func withDetail(detail, more map[string]any) map[string]any {
-	all := maps.Clone(more)
-	maps.Copy(all, detail)
-	return all
 }

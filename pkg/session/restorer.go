@@ -197,7 +197,7 @@ var errImplausible = errors.New("session: a remembered revocation is too far ahe
 func (r *Restorer) restore(ctx context.Context, remembered []auth.Cutoff) (Restored, error) {
 	ctx, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
-	now := StoredTime(r.c.Clock())
+	now := auth.StoredTime(r.c.Clock())
 	done, err := r.c.Store.RestoreCutoffs(ctx, RestoreParams{
 		Deployment: r.c.Memory.Deployment(), Remembered: remembered, Now: now,
 		Event: auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorService},

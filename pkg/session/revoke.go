@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"time"
 
@@ -50,19 +49,14 @@ func (r *RevokeParams) IdleAfter() time.Time { return IdleAfter(r.Now) }
 
 // IdleAfter returns the time after which a session's idle expiry must lie for
 // any of its tokens to be left at now.
-func IdleAfter(now time.Time) time.Time { return StoredTime(now.Add(-auth.CutoffRetention)) }
+func IdleAfter(now time.Time) time.Time { return auth.StoredTime(now.Add(-auth.CutoffRetention)) }
 
 // Audit returns the event of the revocation, which names the target. An empty
 // appID and a nil identity are none; estimated says that the number of sessions
 // is.
 func (r *RevokeParams) Audit(appID string, identity uuid.UUID, sessions int, estimated bool) auth.AuditEvent {
-	e := r.Event
+	e := r.Event.With(map[string]any{"sessions": sessions})
 	e.AppID, e.Identity, e.Session = appID, identity, r.Target.Session
-	e.Detail = maps.Clone(e.Detail)
-	if e.Detail == nil {
-		e.Detail = map[string]any{}
-	}
-	e.Detail["sessions"] = sessions
 	if estimated {
 		e.Detail["estimated"] = true
 	}

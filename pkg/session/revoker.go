@@ -4,16 +4,12 @@ import (
 	"context"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
-
-// MaxReasonLen is how long the reason of a revocation may be, in characters.
-const MaxReasonLen = 200
 
 // RevokerConfig is what a [Revoker] is made of. All fields but Applied are
 // required.
@@ -90,7 +86,7 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 		}
 		target = Target{Session: id}
 	}
-	now := StoredTime(r.c.Clock())
+	now := auth.StoredTime(r.c.Clock())
 	p := RevokeParams{
 		Target: target,
 		Event:  auth.AuditEvent{At: now, Action: auth.AuditRevoked, Actor: q.Actor, Reason: q.Reason, RequestID: q.RequestID},
@@ -111,7 +107,7 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 	}
 	r.c.Applied(ctx)
 	// From after the commit: the times are promises.
-	now = StoredTime(r.c.Clock())
+	now = auth.StoredTime(r.c.Clock())
 	return Revocation{Revoked: done, Target: target, EffectiveBy: now.Add(r.c.MaxStaleness), ExpiresBy: now.Add(r.c.AccessTokenTTL)}, nil
 }
 
@@ -134,16 +130,12 @@ func (q *RevocationRequest) check() error {
 	switch {
 	case named != 1:
 		return auth.Invalid("Name exactly one of token, session, uuid, person, app and all: true.")
-	case utf8.RuneCountInString(q.Reason) > MaxReasonLen:
-		return auth.Invalid("reason has at most 200 characters")
-	case !auth.CleanText(q.Reason):
-		return auth.Invalid("reason is UTF-8 text without control characters")
 	case len(q.Apps) > 0 && (t.All || t.Person != uuid.Nil):
 		return errRestricted
 	case t.AppID != "" && !auth.ValidAppID(t.AppID):
 		return errNoTarget
 	}
-	return nil
+	return auth.CheckReason(q.Reason)
 }
 
 // sessionOf returns the session that a token of ours is of.

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"time"
-
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -14,19 +12,16 @@ import (
 // session never has it.
 const firstVer = 1
 
-// StoredTime returns t as stores keep it: in UTC, truncated to microseconds.
-func StoredTime(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
-
 // Session returns the row of the session that x starts, without what only the
 // database knows: its identity, person and epoch.
 func (x *ExchangeParams) Session() auth.Session {
-	now := StoredTime(x.Now)
-	expires := StoredTime(now.Add(x.MaxTTL))
+	now := auth.StoredTime(x.Now)
+	expires := auth.StoredTime(now.Add(x.MaxTTL))
 	return auth.Session{
 		ID: x.NewSession, AppID: x.AppID, Device: x.Device,
 		Ver: firstVer, Generation: auth.FirstGeneration,
 		RotatedAt: now, StartedAt: now,
-		IdleExpiresAt: StoredTime(IdleExpiry(now, x.IdleTTL, expires)), ExpiresAt: expires,
+		IdleExpiresAt: auth.StoredTime(IdleExpiry(now, x.IdleTTL, expires)), ExpiresAt: expires,
 	}
 }
 
