@@ -344,25 +344,27 @@ func TestHelp(t *testing.T) {
 		})
 	}
 
-	t.Run("and the README list the same settings", func(t *testing.T) {
-		readme, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		listed := map[string]bool{}
-		for _, row := range regexp.MustCompile("(?m)^\\| `(YUFU_[A-Z_]+)` \\| `--([a-z-]+)` \\| (?:`([^`]*)`)? ?\\|").FindAllStringSubmatch(string(readme), -1) {
-			listed[row[1]+" --"+row[2]+" "+row[3]] = true
-		}
-		for _, f := range flags(t, "") {
-			for _, env := range f.Envs {
-				def := f.Default
-				if f.IsBool() {
-					def = "false"
-				}
-				if row := env + " --" + f.Name + " " + def; !listed[row] {
-					t.Errorf("the README has no row for %s", row)
+	for _, page := range []string{"en/settings.md", "zh/settings.md"} {
+		t.Run("and "+page+" list the same settings", func(t *testing.T) {
+			text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "guide", page))
+			if err != nil {
+				t.Fatal(err)
+			}
+			listed := map[string]bool{}
+			for _, row := range regexp.MustCompile("(?m)^\\| `(YUFU_[A-Z_]+)` \\| `--([a-z-]+)` \\| (?:`([^`]*)`)? ?\\|").FindAllStringSubmatch(string(text), -1) {
+				listed[row[1]+" --"+row[2]+" "+row[3]] = true
+			}
+			for _, f := range flags(t, "") {
+				for _, env := range f.Envs {
+					def := f.Default
+					if f.IsBool() {
+						def = "false"
+					}
+					if row := env + " --" + f.Name + " " + def; !listed[row] {
+						t.Errorf("the page has no row for %s", row)
+					}
 				}
 			}
-		}
-	})
+		})
+	}
 }
