@@ -32,12 +32,16 @@ type metadataDocument struct {
 	SigningAlgs []string `json:"id_token_signing_alg_values_supported"`
 }
 
-func metadata(issuer string) []byte {
+func metadata(issuer string, grants []grantType) []byte {
+	names := make([]string, 0, len(grants))
+	for _, g := range grants {
+		names = append(names, g.name)
+	}
 	b, err := json.Marshal(metadataDocument{
 		Issuer:                issuer,
 		TokenEndpoint:         issuer + "/oauth2/token",
 		JWKSURI:               issuer + "/.well-known/jwks.json",
-		GrantTypes:            []string{GrantMiniProgramCode, GrantRefreshToken},
+		GrantTypes:            names,
 		TokenAuthMethods:      []string{"none"},
 		RevocationEndpoint:    issuer + "/oauth2/revoke",
 		RevocationAuthMethods: []string{"none"},
@@ -67,9 +71,9 @@ func (h *Handler) serveJWKS(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// writePublic writes a document that anyone may keep a copy of.
+// writePublic writes a document that any client may cache.
 func (h *Handler) writePublic(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", h.cache)
-	_, _ = w.Write(body) // the client may be gone; nobody is left to tell
+	w.Header().Set("Cache-Control", h.cacheControl)
+	_, _ = w.Write(body) // the client may be gone
 }

@@ -1,10 +1,12 @@
-// Package oauth is the OAuth face of the service: the token endpoint with its
-// two grants, revocation, introspection, the metadata document and the JWK set.
+// Package oauth serves the OAuth endpoints: token, revocation, introspection, the
+// metadata document and the JWK set.
 //
-// It owns what stands in the RFCs (6749, 7009, 7662, 8414, 7517) about requests
-// and answers. The use cases behind it are pkg/session's, errors and forms
-// api/web's. Its only state is what introspection remembers for a minute, and the
-// counts of [ExchangeLimits].
+// It owns requests and answers as RFC 6749, 7009, 7662, 8414 and 7517 define
+// them. Each grant of the token endpoint is a file (codegrant.go,
+// refreshgrant.go) and a row of grantTypes, which the metadata lists too.
+// It does not own the use cases (pkg/session) or errors and forms (api/web).
+// Its only state is what introspection remembers for a minute, and the counts of
+// [ExchangeLimits].
 package oauth
 
 import (
@@ -19,7 +21,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Sessions are the use cases this package serves. [session.Service] is them.
+// Sessions are the use cases this package serves. Implemented by
+// [session.Service].
 type Sessions interface {
 	Exchange(ctx context.Context, r session.ExchangeRequest) (session.Grant, error)
 	Refresh(ctx context.Context, r session.RefreshRequest) (session.Grant, error)
@@ -37,19 +40,21 @@ type KeySet interface {
 type Handler struct {
 	sessions Sessions
 	keys     KeySet
-	limits   *ExchangeLimits
+	grants   []grantType
 	metadata []byte
-	// cache is what the documents say of keeping copies of them.
-	cache string
+	// cacheControl is the Cache-Control of the metadata and the JWK set.
+	cacheControl string
 }
 
-// New returns the handler of the given issuer. Nil limits are none. Anyone may
-// keep a copy of the JWK set and the metadata for maxAge, in whole seconds: the
-// time that the next signing key is published before its first use, at least.
+// New returns the handler of an issuer. Without limits (nil) exchanges are not
+// limited. Any client may cache the JWK set and the metadata for maxAge, in whole
+// seconds: at most the time for which the next signing key is published before
+// its first use.
 func New(issuer string, sessions Sessions, keys KeySet, limits *ExchangeLimits, maxAge time.Duration) *Handler {
+	grants := grantTypes(sessions, limits)
 	return &Handler{
-		sessions: sessions, keys: keys, limits: limits, metadata: metadata(issuer),
-		cache: fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds())),
+		sessions: sessions, keys: keys, grants: grants, metadata: metadata(issuer, grants),
+		cacheControl: fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds())),
 	}
 }
 

@@ -95,6 +95,11 @@ func TestMetadata(t *testing.T) {
 	if string(a.Body) != string(b.Body) {
 		t.Errorf("the two documents differ: %s, %s", a.Body, b.Body)
 	}
+	for _, grantType := range a.members(t)["grant_types_supported"].([]any) {
+		// The request lacks what the grant asks for, but the grant is known.
+		got := w.do(t, http.MethodPost, "/oauth2/token", form("grant_type", grantType.(string), "client_id", sessiontest.AppID))
+		wantError(t, got, http.StatusBadRequest, "invalid_request", "invalid_request")
+	}
 }
 
 func TestJWKS(t *testing.T) {

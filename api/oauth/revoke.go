@@ -8,7 +8,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// revoke is RFC 7009. A token_type_hint is read past: the token's form tells.
+// revoke ends the session of a token (RFC 7009). It ignores token_type_hint: the
+// form of a token says what it is.
 func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
 	form, err := web.ReadForm(w, r)
 	if err != nil {
@@ -22,7 +23,7 @@ func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	whose, err := h.sessions.Revoke(r.Context(), session.RevokeRequest{
+	subject, err := h.sessions.Revoke(r.Context(), session.RevokeRequest{
 		ClientID:  clientID,
 		Token:     auth.Secret(token),
 		RequestID: web.EventOf(r.Context()).RequestID,
@@ -30,6 +31,6 @@ func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	web.EventOf(r.Context()).AddSubject(whose)
+	web.EventOf(r.Context()).AddSubject(subject)
 	return web.SecretJSON(w, http.StatusOK, struct{}{})
 }

@@ -3,25 +3,44 @@ package oauth
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// The grants of the token endpoint.
-const (
-	// GrantMiniProgramCode is an extension grant (RFC 6749 §4.5): the code of
-	// wx.login for tokens.
-	GrantMiniProgramCode = "urn:yufu:grant-type:mini-program-code"
-	// GrantRefreshToken is RFC 6749 §6.
-	GrantRefreshToken = "refresh_token"
-)
+// A grant turns what a client presents into tokens.
+type grant interface {
+	// redeem returns the tokens for a request, and names the outcome for the log
+	// and the metrics. The outcome of an error is [errorOutcome]'s.
+	redeem(ctx context.Context, r tokenRequest) (tokens session.Grant, outcome string, err error)
+}
+
+// tokenRequest is a request of the token endpoint whose client is known by name.
+type tokenRequest struct {
+	clientID string
+	form     web.Form
+}
+
+// grantType is a value of grant_type with the grant behind it.
+type grantType struct {
+	name string
+	// label names the grant in the log and the metrics.
+	label string
+	grant
+}
+
+// grantTypes returns the grants of the token endpoint, in the order in which the
+// metadata lists them.
+func grantTypes(sessions Sessions, limits *ExchangeLimits) []grantType {
+	return []grantType{
+		{GrantMiniProgramCode, "code", &codeGrant{sessions, limits}},
+		{GrantRefreshToken, "refresh", &refreshGrant{sessions}},
+	}
+}
 
 // tokenAnswer is RFC 6749 §5.1 with the two lifetimes of the
 // refresh-token-expiration draft and what a mini-program needs at once.
@@ -43,78 +62,50 @@ func (h *Handler) token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	grantType, err := form.Require("grant_type")
+	name, err := form.Require("grant_type")
 	if err != nil {
 		return err
 	}
-	event := web.EventOf(r.Context())
-	var grant session.Grant
-	switch grantType {
-	case GrantMiniProgramCode:
-		event.Grant = "code"
-		grant, err = h.exchange(r, form)
-		event.Outcome = "started"
-	case GrantRefreshToken:
-		event.Grant = "refresh"
-		grant, err = h.refresh(r, form)
-		event.Outcome = grant.Verdict.String()
-	default:
-		return auth.UnsupportedGrantType
+	for _, g := range h.grants {
+		if g.name == name {
+			return g.serve(w, r, form)
+		}
 	}
-	if err != nil {
-		event.Outcome = outcomeOf(err)
-		return err
-	}
-	event.AddSubject(grant.Session.Subject())
-	return web.SecretJSON(w, http.StatusOK, tokenAnswer{
-		AccessToken:            grant.AccessToken.Reveal(),
-		TokenType:              "Bearer",
-		ExpiresIn:              grant.ExpiresIn,
-		RefreshToken:           grant.RefreshToken.Reveal(),
-		RefreshTokenTimeout:    grant.RefreshTokenTimeout,
-		AuthorizationExpiresIn: grant.AuthorizationExpiresIn,
-		UUID:                   grant.Session.Identity,
-		Bound:                  grant.Session.Bound(),
-		Person:                 web.PersonOf(&grant.Session),
-	})
+	return auth.UnsupportedGrantType
 }
 
-func (h *Handler) exchange(r *http.Request, form web.Form) (session.Grant, error) {
+// serve answers a request for tokens by this grant.
+func (g *grantType) serve(w http.ResponseWriter, r *http.Request, form web.Form) error {
+	event := web.EventOf(r.Context())
+	event.Grant = g.label
 	clientID, err := web.PublicClient(r, form)
 	if err != nil {
-		return session.Grant{}, err
+		event.Outcome = errorOutcome(err)
+		return err
 	}
-	code, err := form.Require("code")
+	tokens, outcome, err := g.redeem(r.Context(), tokenRequest{clientID, form})
 	if err != nil {
-		return session.Grant{}, err
+		event.Outcome = errorOutcome(err)
+		return err
 	}
-	client := web.ClientAddr(r.Context())
-	limited := h.limits.begin(client, clientID)
-	if err := limited.check(); err != nil {
-		return session.Grant{}, err
-	}
-	ctx := platform.WithCaller(r.Context(), web.Network(client).String())
-	ctx = platform.WithCheck(ctx, limited.take)
-	grant, err := h.sessions.Exchange(ctx, session.ExchangeRequest{
-		ClientID:  clientID,
-		Code:      auth.Secret(code),
-		Device:    form["device"],
-		RequestID: web.EventOf(r.Context()).RequestID,
+	event.Outcome = outcome
+	event.AddSubject(tokens.Session.Subject())
+	return web.SecretJSON(w, http.StatusOK, tokenAnswer{
+		AccessToken:            tokens.AccessToken.Reveal(),
+		TokenType:              "Bearer",
+		ExpiresIn:              tokens.ExpiresIn,
+		RefreshToken:           tokens.RefreshToken.Reveal(),
+		RefreshTokenTimeout:    tokens.RefreshTokenTimeout,
+		AuthorizationExpiresIn: tokens.AuthorizationExpiresIn,
+		UUID:                   tokens.Session.Identity,
+		Bound:                  tokens.Session.Bound(),
+		Person:                 web.PersonOf(&tokens.Session),
 	})
-	limited.settle(err)
-	switch auth.CodeOf(err) {
-	case auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked,
-		auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured:
-		// Which app has trouble with its platform. Before the platform was
-		// asked, a client_id may be anything, a code in the wrong place too.
-		web.EventOf(r.Context()).Add(slog.String("app", clientID))
-	}
-	return grant, err
 }
 
-// outcomeOf names why a token request failed: its code, and for a refresh token
-// that was used before, whether it came late or long after.
-func outcomeOf(err error) string {
+// errorOutcome names why a token request failed: the error's code, or for a
+// replaced refresh token whether it came late or two or more generations late.
+func errorOutcome(err error) string {
 	switch {
 	case errors.Is(err, session.ErrReplayLate):
 		return session.ReplayLate.String()
@@ -124,20 +115,4 @@ func outcomeOf(err error) string {
 		return "canceled"
 	}
 	return string(auth.CodeOf(err))
-}
-
-func (h *Handler) refresh(r *http.Request, form web.Form) (session.Grant, error) {
-	clientID, err := web.PublicClient(r, form)
-	if err != nil {
-		return session.Grant{}, err
-	}
-	token, err := form.Require("refresh_token")
-	if err != nil {
-		return session.Grant{}, err
-	}
-	return h.sessions.Refresh(r.Context(), session.RefreshRequest{
-		ClientID:     clientID,
-		RefreshToken: auth.Secret(token),
-		RequestID:    web.EventOf(r.Context()).RequestID,
-	})
 }
