@@ -311,18 +311,14 @@ func (c *concerned) queueEnd(b *pgx.Batch, identities []uuid.UUID, why auth.EndR
 	for _, id := range identities {
 		gone[id] = true
 	}
-	var (
-		ids     []uuid.UUID
-		cutoffs []auth.Cutoff
-	)
+	var ids []uuid.UUID
 	for _, s := range c.sessions {
 		if gone[s.identity] {
 			ids = append(ids, s.id)
-			cutoffs = append(cutoffs, auth.SessionEnded(s.id, now))
 		}
 	}
-	if len(ids) > 0 {
-		b.Queue(endSQL, ids, auth.StoredTime(now), string(why))
+	if len(ids) == 0 {
+		return nil
 	}
-	return cutoffs
+	return queueEndOnly(b, why, now, ids...)
 }

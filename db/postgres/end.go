@@ -14,6 +14,29 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
+var (
+	lockIdentitySQL = statement(`select uuid from identities where uuid = $1 for update`)
+	endSQL          = statement(`update sessions set ended_at = $2, end_reason = $3 where id = any ($1)`)
+)
+
+// queueEnd adds the end of sessions and their cutoffs to the batch. The rows and
+// their identities are locked. The cutoffs must be the transaction's last
+// statement. When the batch has run, the result holds their greatest id.
+func queueEnd(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) *int64 {
+	return queueCutoffs(b, now, queueEndOnly(b, why, now, ids...)...)
+}
+
+// queueEndOnly is [queueEnd] without the cutoffs. It returns them, and the caller
+// queues them last.
+func queueEndOnly(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) []auth.Cutoff {
+	b.Queue(endSQL, ids, auth.StoredTime(now), string(why))
+	cutoffs := make([]auth.Cutoff, len(ids))
+	for i, id := range ids {
+		cutoffs[i] = auth.SessionEnded(id, now)
+	}
+	return cutoffs
+}
+
 const endableSQL = `select appid, identity_uuid, ended_at is not null from sessions where id = $1`
 
 var (

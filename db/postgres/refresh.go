@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -71,7 +70,6 @@ where s.id = $1 and a.appid = $2`
 var (
 	presentedSQL       = statement(stateSQL)
 	lockedPresentedSQL = statement(stateSQL + ` for update of s`)
-	lockIdentitySQL    = statement(`select uuid from identities where uuid = $1 for update`)
 )
 
 // presented is a session as a refresh finds it.
@@ -184,18 +182,4 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 		err = auth.About(g.Verdict.Refusal(), g.Session.Subject())
 	}
 	return g, err
-}
-
-var endSQL = statement(`update sessions set ended_at = $2, end_reason = $3 where id = any ($1)`)
-
-// queueEnd adds the end of sessions, whose rows and identities are locked, to
-// the batch; their cutoffs make it the last thing in the transaction. What it
-// returns holds the greatest id of these when the batch has run.
-func queueEnd(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) *int64 {
-	b.Queue(endSQL, ids, auth.StoredTime(now), string(why))
-	cutoffs := make([]auth.Cutoff, len(ids))
-	for i, id := range ids {
-		cutoffs[i] = auth.SessionEnded(id, now)
-	}
-	return queueCutoffs(b, now, cutoffs...)
 }

@@ -13,6 +13,16 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
+var endSQL = statement(`update sessions set ended_at = ?2, end_reason = ?3 where id = ?1`)
+
+// end ends a session, writes its cutoff and returns the cutoff's id.
+func end(ctx context.Context, tx *writeTx, id uuid.UUID, why auth.EndReason, now time.Time) (int64, error) {
+	if _, err := tx.ExecContext(ctx, endSQL, id, micros(now), string(why)); err != nil {
+		return 0, err
+	}
+	return writeCutoff(ctx, tx, auth.SessionEnded(id, now), now)
+}
+
 var endableSQL = statement(`select appid, identity_uuid, ended_at is not null from sessions where id = ?`)
 
 // End implements [session.Store].

@@ -5,9 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"math"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -126,14 +123,4 @@ func missing(ctx context.Context, q querier, appID string) error {
 	default:
 		return auth.RefreshExpired
 	}
-}
-
-var endSQL = statement(`update sessions set ended_at = ?2, end_reason = ?3 where id = ?1`)
-
-// end ends a session and writes its cutoff, whose id it returns.
-func end(ctx context.Context, tx *writeTx, id uuid.UUID, why auth.EndReason, now time.Time) (int64, error) {
-	if _, err := tx.ExecContext(ctx, endSQL, id, micros(now), string(why)); err != nil {
-		return 0, err
-	}
-	return writeCutoff(ctx, tx, auth.SessionEnded(id, now), now)
 }
