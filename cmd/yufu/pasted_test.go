@@ -78,7 +78,7 @@ func TestDocuments(t *testing.T) {
 	readdress := startDev(t)
 
 	for _, doc := range []struct{ name, from, to string }{
-		{"README.md", "## See it work", "## Who uses it how"},
+		{"README.md", "## Run it", "## Use it"},
 		{"deploy/guide/en/quickstart.md", "## 2.", "## 3."},
 		{"deploy/guide/zh/quickstart.md", "## 2.", "## 3."},
 	} {
