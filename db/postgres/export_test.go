@@ -21,9 +21,6 @@ func Statements() []string { return statements }
 // Translate is the translation of errors.
 func Translate(ctx context.Context, op string, err error) error { return translate(ctx, op, err) }
 
-// Newest is the number of the newest migration.
-func Newest() (int64, error) { return newest() }
-
 // SetCountTimeout bounds counting sessions.
 func SetCountTimeout(s *Store, d time.Duration) { s.countTimeout = d }
 

@@ -2,9 +2,7 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/db/storetest"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -35,52 +34,11 @@ func TestEveryStatementPrepares(t *testing.T) {
 
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	t.Run("an_empty_database_is_behind_and_says_what_to_run", func(t *testing.T) {
-		t.Parallel()
-		s := openStore(t, pgtest.Empty(t))
-		if err := s.CheckSchema(t.Context()); !errors.Is(err, postgres.ErrSchemaBehind) {
-			t.Errorf("error %v, want ErrSchemaBehind", err)
-		}
-		if v, err := s.SchemaVersion(t.Context()); v != 0 || err != nil {
-			t.Errorf("version %d, error %v; want 0", v, err)
-		}
-	})
-	t.Run("several_replicas_may_migrate_at_once_and_again", func(t *testing.T) {
-		t.Parallel()
+	storetest.Migrations(t, func(t testing.TB) storetest.Empty {
 		dsn := pgtest.Empty(t)
-		var wg sync.WaitGroup
-		for range 4 {
-			s := openStore(t, dsn)
-			wg.Go(func() {
-				if err := s.Migrate(t.Context()); err != nil {
-					t.Errorf("Migrate: %v", err)
-				}
-				if err := s.CheckSchema(t.Context()); err != nil {
-					t.Errorf("CheckSchema: %v", err)
-				}
-			})
-		}
-		wg.Wait()
+		return storetest.Empty{Open: func() storetest.Migrator { return openStore(t, dsn) }, DB: openRaw(t, dsn)}
 	})
-	t.Run("a_newer_schema_refuses_this_binary", func(t *testing.T) {
-		t.Parallel()
-		dsn := migrated.New(t)
-		newest, err := postgres.Newest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := openRaw(t, dsn).Exec(`insert into goose_db_version (version_id, is_applied) values ($1, true)`, newest+1); err != nil {
-			t.Fatal(err)
-		}
-		s := openStore(t, dsn)
-		if err := s.CheckSchema(t.Context()); !errors.Is(err, postgres.ErrSchemaAhead) {
-			t.Errorf("CheckSchema: %v, want ErrSchemaAhead", err)
-		}
-		if err := s.Migrate(t.Context()); !errors.Is(err, postgres.ErrSchemaAhead) {
-			t.Errorf("Migrate: %v, want ErrSchemaAhead", err)
-		}
-	})
-	t.Run("everything_is_in_public_whoever_migrates", func(t *testing.T) {
+	t.Run("every_table_is_in_public_for_every_role", func(t *testing.T) {
 		t.Parallel()
 		dsn := pgtest.Empty(t)
 		db := openRaw(t, dsn)

@@ -5,9 +5,6 @@ import "database/sql"
 // Statements returns every statement of the package.
 func Statements() []string { return statements }
 
-// Newest is the number of the newest migration.
-func Newest() (int64, error) { return newest() }
-
 // Connections are the store's writer and readers.
 func Connections(s *Store) map[string]*sql.DB {
 	return map[string]*sql.DB{"writer": s.w, "readers": s.r}

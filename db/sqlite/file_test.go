@@ -7,13 +7,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/db/sqlite"
+	"github.com/yufu-auth/yufu/db/storetest"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -152,50 +152,9 @@ func TestTheFile(t *testing.T) {
 
 func TestMigrate(t *testing.T) {
 	t.Parallel()
-	t.Run("an_empty_file_is_behind_and_says_what_to_run", func(t *testing.T) {
-		t.Parallel()
-		s := openStore(t, filepath.Join(t.TempDir(), "yufu.db"))
-		if err := s.CheckSchema(t.Context()); !errors.Is(err, sqlite.ErrSchemaBehind) {
-			t.Errorf("error %v, want ErrSchemaBehind", err)
-		}
-		if err := s.Ping(t.Context()); err != nil {
-			t.Errorf("Ping: %v", err)
-		}
-	})
-	t.Run("several_processes_may_migrate_at_once_and_again", func(t *testing.T) {
-		t.Parallel()
+	storetest.Migrations(t, func(t testing.TB) storetest.Empty {
 		path := filepath.Join(t.TempDir(), "yufu.db")
-		var wg sync.WaitGroup
-		for range 6 {
-			s := openStore(t, path)
-			wg.Go(func() {
-				if err := s.Migrate(t.Context()); err != nil {
-					t.Errorf("Migrate: %v", err)
-				}
-				if err := s.CheckSchema(t.Context()); err != nil {
-					t.Errorf("CheckSchema: %v", err)
-				}
-			})
-		}
-		wg.Wait()
-	})
-	t.Run("a_newer_schema_refuses_this_binary", func(t *testing.T) {
-		t.Parallel()
-		path := filepath.Join(t.TempDir(), "yufu.db")
-		s := migratedStore(t, path)
-		newest, err := sqlite.Newest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := openRaw(t, path).Exec(`insert into goose_db_version (version_id, is_applied) values (?, true)`, newest+1); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.CheckSchema(t.Context()); !errors.Is(err, sqlite.ErrSchemaAhead) {
-			t.Errorf("CheckSchema: %v, want ErrSchemaAhead", err)
-		}
-		if err := s.Migrate(t.Context()); !errors.Is(err, sqlite.ErrSchemaAhead) {
-			t.Errorf("Migrate: %v, want ErrSchemaAhead", err)
-		}
+		return storetest.Empty{Open: func() storetest.Migrator { return openStore(t, path) }, DB: openRaw(t, path)}
 	})
 }
 

@@ -4,32 +4,25 @@ import (
 	"context"
 	"embed"
 	"errors"
-	"fmt"
 	"io/fs"
 
 	"github.com/pressly/goose/v3"
+
+	"github.com/yufu-auth/yufu/db"
 )
 
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Errors of [Store.CheckSchema] and [Store.Migrate].
-var (
-	// ErrSchemaBehind: the database lacks migrations that this binary needs.
-	ErrSchemaBehind = errors.New("the database schema is older than this binary: run yufu migrate")
-	// ErrSchemaAhead: a newer binary has migrated the database.
-	ErrSchemaAhead = errors.New("this binary is older than the schema of the database: run the newer release")
-)
-
-// Migrate brings the schema up to this binary's. Any number of processes may do
-// so at once.
+// Migrate brings the schema up to this binary's. Several processes may call it at
+// once.
 func (s *Store) Migrate(ctx context.Context) error {
 	for {
 		before, err := s.SchemaVersion(ctx)
 		if err != nil {
 			return err
 		}
-		if err := s.CheckSchema(ctx); !errors.Is(err, ErrSchemaBehind) {
+		if err := s.CheckSchema(ctx); !errors.Is(err, db.ErrSchemaBehind) {
 			return err
 		}
 		migrateErr := s.up(ctx)
@@ -81,38 +74,12 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	return v, nil
 }
 
-// CheckSchema returns nil when the schema is this binary's, [ErrSchemaBehind]
-// or [ErrSchemaAhead] when it is not.
+// CheckSchema returns nil when the schema is this binary's, [db.ErrSchemaBehind]
+// or [db.ErrSchemaAhead] when it is not.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	have, err := s.SchemaVersion(ctx)
 	if err != nil {
 		return err
 	}
-	want, err := newest()
-	switch {
-	case err != nil:
-		return err
-	case have < want:
-		return fmt.Errorf("sqlite: %w (it is at %d, wanted is %d)", ErrSchemaBehind, have, want)
-	case have > want:
-		return fmt.Errorf("sqlite: %w (it is at %d, known is %d)", ErrSchemaAhead, have, want)
-	}
-	return nil
-}
-
-// newest returns the number of the newest migration this binary has.
-func newest() (int64, error) {
-	entries, err := migrations.ReadDir("migrations")
-	if err != nil {
-		return 0, err
-	}
-	var newest int64
-	for _, e := range entries {
-		v, err := goose.NumericComponent(e.Name())
-		if err != nil {
-			return 0, err
-		}
-		newest = max(newest, v)
-	}
-	return newest, nil
+	return db.CheckSchema(have, migrations)
 }
