@@ -43,9 +43,7 @@ func (b *bed) startDisablePerson(id uuid.UUID) <-chan error {
 // boundTo plants a person and binds the identity of a session.
 func (b *bed) boundTo(s auth.Session) auth.Person {
 	b.t.Helper()
-	p := b.person()
-	b.insertPerson(b.raw, p)
-	b.exec(b.raw, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+	p := b.personOf(s)
 	b.exec(b.raw, `update sessions set person_id = $2, ver = 2 where identity_uuid = $1`, s.Identity, p.ID)
 	return p
 }
@@ -196,8 +194,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
-		p := b.person()
-		b.insertPerson(b.raw, p)
+		p := b.newPerson()
 		// The binding holds the person and stops at the session.
 		holder := b.begin()
 		b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
@@ -218,8 +215,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		for _, bindFirst := range []bool{true, false} {
 			b := newBed(t)
 			s := b.exchange()
-			p := b.person()
-			b.insertPerson(b.raw, p)
+			p := b.newPerson()
 			steps := []func() <-chan error{
 				func() <-chan error { return b.startChange(b.store.BindIdentity, s.Identity, p.ID) },
 				func() <-chan error { return b.startChange(b.store.DisableIdentity, s.Identity, uuid.Nil) },
@@ -250,8 +246,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
-		p := b.person()
-		b.insertPerson(b.raw, p)
+		p := b.newPerson()
 		for generation, change := range []func() <-chan error{
 			func() <-chan error { return b.startChange(b.store.BindIdentity, s.Identity, p.ID) },
 			func() <-chan error { return b.startChange(b.store.UnbindIdentity, s.Identity, uuid.Nil) },

@@ -55,9 +55,13 @@ func exchangeParams() session.ExchangeParams {
 	}
 }
 
-func (b *bed) exchange() auth.Session {
+func (b *bed) exchange() auth.Session { return b.exchangeAs("o-1") }
+
+func (b *bed) exchangeAs(openID string) auth.Session {
 	b.t.Helper()
-	g, err := b.store.Exchange(b.t.Context(), exchangeParams())
+	x := exchangeParams()
+	x.OpenID = openID
+	g, err := b.store.Exchange(b.t.Context(), x)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -164,6 +168,14 @@ func start(call func() (session.Granted, error)) <-chan result {
 	return done
 }
 
+// succeeds fails the test if a call in the background failed.
+func (b *bed) succeeds(r result) {
+	b.t.Helper()
+	if r.err != nil {
+		b.t.Fatalf("the call in the background: error = %v", r.err)
+	}
+}
+
 func (b *bed) startExchange(x session.ExchangeParams) <-chan result {
 	return start(func() (session.Granted, error) { return b.store.Exchange(b.t.Context(), x) })
 }
@@ -192,6 +204,30 @@ func (b *bed) person() auth.Person {
 func (b *bed) insertPerson(e execer, p auth.Person) {
 	b.t.Helper()
 	b.exec(e, `insert into persons (id, external_id, name, created_at) values ($1, $2, $3, $4)`, p.ID, p.ExternalID, p.Name, now)
+}
+
+// newPerson adds a person.
+func (b *bed) newPerson() auth.Person {
+	b.t.Helper()
+	p := b.person()
+	b.insertPerson(b.raw, p)
+	return p
+}
+
+// personOf adds a person and binds the session's identity to it, but no session.
+func (b *bed) personOf(s auth.Session) auth.Person {
+	b.t.Helper()
+	p := b.newPerson()
+	b.exec(b.raw, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+	return p
+}
+
+// holdCutoffs stops every other transaction before its first cutoff.
+func (b *bed) holdCutoffs() *sql.Tx {
+	b.t.Helper()
+	tx := b.begin()
+	b.exec(tx, `lock table cutoffs in share mode`)
+	return tx
 }
 
 // dump is all that a refresh could change.

@@ -41,14 +41,6 @@ func (b *bed) startUnbind(s auth.Session) <-chan result {
 	})
 }
 
-// newPerson adds a person.
-func (b *bed) newPerson() auth.Person {
-	b.t.Helper()
-	p := b.person()
-	b.insertPerson(b.raw, p)
-	return p
-}
-
 // bound is a session whose identity is bound to a person.
 func (b *bed) bound(p auth.Person) auth.Session {
 	b.t.Helper()
@@ -90,8 +82,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
 		// The bind holds everything and stops before its cutoff.
-		holder := b.begin()
-		b.exec(holder, `lock table cutoffs in share mode`)
+		holder := b.holdCutoffs()
 		bound := b.startBind(bindParams(s, p.ID))
 		b.untilWaiting(1, "relation")
 		revoked := b.startRevoke(session.Target{Identity: s.Identity})
@@ -131,19 +122,14 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
-		holder := b.begin()
-		b.exec(holder, `lock table cutoffs in share mode`)
+		holder := b.holdCutoffs()
 		bound := b.startBind(bindParams(s, p.ID))
 		b.untilWaiting(1, "relation")
 		ended := b.startEnd(s.ID)
 		b.untilWaiting(1, row)
 		b.commit(holder)
-		if r := <-bound; r.err != nil {
-			t.Error(r.err)
-		}
-		if r := <-ended; r.err != nil {
-			t.Error(r.err)
-		}
+		b.succeeds(<-bound)
+		b.succeeds(<-ended)
 		if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null and person_id is not null`); n != 1 {
 			t.Error("the session goes on")
 		}
@@ -186,24 +172,16 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 				t.Parallel()
 				b := newBed(t)
 				p, first := b.newPerson(), b.exchange()
-				x := exchangeParams()
-				x.OpenID = "o-2"
-				g, err := b.store.Exchange(t.Context(), x)
-				if err != nil {
-					t.Fatal(err)
-				}
-				holder := b.begin()
-				b.exec(holder, `lock table cutoffs in share mode`)
+				second := b.exchangeAs("o-2")
+				holder := b.holdCutoffs()
 				one := b.startBind(bindParams(first, p.ID))
 				b.untilWaiting(1, "relation")
-				params := bindParams(g.Session, p.ID)
+				params := bindParams(second, p.ID)
 				params.Second = rule
 				two := b.startBind(params)
 				b.untilWaiting(1, row)
 				b.commit(holder)
-				if r := <-one; r.err != nil {
-					t.Error(r.err)
-				}
+				b.succeeds(<-one)
 				if r := <-two; auth.CodeOf(r.err) != want {
 					t.Errorf("error %v, want %q", r.err, want)
 				}
@@ -218,14 +196,9 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p, first := b.newPerson(), b.exchange()
-		x := exchangeParams()
-		x.OpenID = "o-2"
-		g, err := b.store.Exchange(t.Context(), x)
-		if err != nil {
-			t.Fatal(err)
-		}
+		second := b.exchangeAs("o-2")
 		hash := [32]byte{1}
-		err = b.store.AddTicket(t.Context(), binding.Ticket{Hash: hash, Person: p, CreatedAt: now, ExpiresAt: now.Add(idle)}, auth.AuditEvent{At: now})
+		err := b.store.AddTicket(t.Context(), binding.Ticket{Hash: hash, Person: p, CreatedAt: now, ExpiresAt: now.Add(idle)}, auth.AuditEvent{At: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,16 +207,13 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 			params.Ticket, params.Second = &hash, auth.SecondJoins
 			return params
 		}
-		holder := b.begin()
-		b.exec(holder, `lock table cutoffs in share mode`)
+		holder := b.holdCutoffs()
 		one := b.startBind(by(first))
 		b.untilWaiting(1, "relation")
-		two := b.startBind(by(g.Session))
+		two := b.startBind(by(second))
 		b.untilWaiting(1, row)
 		b.commit(holder)
-		if r := <-one; r.err != nil {
-			t.Error(r.err)
-		}
+		b.succeeds(<-one)
 		if r := <-two; !errors.Is(r.err, auth.TicketInvalid) {
 			t.Errorf("error %v, want ticket_invalid", r.err)
 		}
@@ -253,23 +223,16 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b := newBed(t)
 		p := b.newPerson()
 		first := b.bound(p)
-		x := exchangeParams()
-		x.OpenID = "o-2"
-		g, err := b.store.Exchange(t.Context(), x)
-		if err != nil {
-			t.Fatal(err)
-		}
+		second := b.exchangeAs("o-2")
 		tx := b.begin()
 		b.exec(tx, `select from identities where uuid = $1 for update`, first.Identity)
-		params := bindParams(g.Session, p.ID)
+		params := bindParams(second, p.ID)
 		params.Second = auth.SecondReplaces
 		bound := b.startBind(params)
 		b.untilWaiting(1, row)
 		b.exec(tx, `update identities set person_id = null where uuid = $1`, first.Identity)
 		b.commit(tx)
-		if r := <-bound; r.err != nil {
-			t.Error(r.err)
-		}
+		b.succeeds(<-bound)
 		if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null`); n != 0 {
 			t.Errorf("%d sessions of an identity that was none of the person's have ended", n)
 		}
@@ -307,8 +270,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
 			s := b.bound(b.newPerson())
-			holder := b.begin()
-			b.exec(holder, `lock table cutoffs in share mode`)
+			holder := b.holdCutoffs()
 			unbound := b.startUnbind(s)
 			b.untilWaiting(1, "relation")
 			refreshed := b.startRefresh(refreshParams(s.ID, presented))
@@ -349,24 +311,19 @@ func TestUnbindBesideARefresh(t *testing.T) {
 		b.untilWaiting(1, row)
 		b.exec(tx, `select from sessions where id = $1 for update nowait`, s.ID)
 		b.commit(tx)
-		if r := <-unbound; r.err != nil {
-			t.Error(r.err)
-		}
+		b.succeeds(<-unbound)
 	})
 	t.Run("a_log-in_that_waits_for_the_unbind_is_nobody's", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.bound(b.newPerson())
-		holder := b.begin()
-		b.exec(holder, `lock table cutoffs in share mode`)
+		holder := b.holdCutoffs()
 		unbound := b.startUnbind(s)
 		b.untilWaiting(1, "relation")
 		exchanged := b.startExchange(exchangeParams())
 		b.untilWaiting(1, row)
 		b.commit(holder)
-		if r := <-unbound; r.err != nil {
-			t.Error(r.err)
-		}
+		b.succeeds(<-unbound)
 		if r := <-exchanged; r.err != nil || r.granted.Session.Person != nil {
 			t.Errorf("person %v, error %v", r.granted.Session.Person, r.err)
 		}
@@ -385,9 +342,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 		b.untilWaiting(1, row) // it has the person, and waits for the identity
 		b.exec(tx, `select from persons where id = $1 for key share nowait`, p.ID)
 		b.commit(tx)
-		if r := <-bound; r.err != nil {
-			t.Error(r.err)
-		}
+		b.succeeds(<-bound)
 	})
 }
 

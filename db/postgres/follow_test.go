@@ -145,9 +145,7 @@ func TestFollowersNeverSkip(t *testing.T) {
 		}
 		b.exec(tx, `select pg_notify('yufu_cutoffs', '')`)
 		b.commit(tx)
-		if r := <-ended; r.err != nil {
-			t.Fatal(r.err)
-		}
+		b.succeeds(<-ended)
 		polling.catchUp()
 		for _, r := range []*replica{woken, polling} {
 			r.untilKnown(first)

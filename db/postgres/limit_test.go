@@ -80,9 +80,7 @@ select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at,
 			t.Error("whoever waits for a session holds the cutoffs up")
 		}
 		b.commit(tx)
-		if r := <-exchanged; r.err != nil {
-			t.Fatal(r.err)
-		}
+		b.succeeds(<-exchanged)
 		if got := b.endReason(s.ID); got != string(auth.EndLimit) || b.live() != 1 {
 			t.Errorf("ended for %q and %d live; want session_limit and 1", got, b.live())
 		}
@@ -102,9 +100,7 @@ select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at,
 		b.untilWaiting(1, row)
 		b.exec(tx, `select from sessions where id = $1 for update nowait`, greater.ID)
 		b.commit(tx)
-		if r := <-exchanged; r.err != nil {
-			t.Fatal(r.err)
-		}
+		b.succeeds(<-exchanged)
 		if n := b.live(); n != 1 {
 			t.Errorf("%d live, want 1", n)
 		}

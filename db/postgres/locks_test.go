@@ -53,9 +53,7 @@ func TestExchangeBesideABan(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
-		p := b.person()
-		b.insertPerson(b.raw, p)
-		b.exec(b.raw, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+		p := b.personOf(s)
 		// The exchange holds the identity and stops at the foreign key.
 		holder := b.begin()
 		b.exec(holder, `select from persons where id = $1 for update`, p.ID)
@@ -72,9 +70,7 @@ func TestExchangeBesideABan(t *testing.T) {
 		}()
 		b.untilWaiting(2, row)
 		b.commit(holder)
-		if r := <-exchanged; r.err != nil {
-			t.Fatal(r.err)
-		}
+		b.succeeds(<-exchanged)
 		if n := <-ended; n != 2 {
 			t.Errorf("the ban ended %d sessions, want both", n)
 		}
@@ -151,9 +147,7 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
-		p := b.person()
-		b.insertPerson(b.raw, p)
-		b.exec(b.raw, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+		p := b.personOf(s)
 		b.exec(b.raw, `update sessions set person_id = $2, ver = 2 where id = $1`, s.ID, p.ID)
 		tx := b.begin()
 		b.exec(tx, `update identities set person_id = null where uuid = $1`, s.Identity)
@@ -258,9 +252,7 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 			t.Errorf("the sequence stands at %d while the first holds %d", last, id)
 		}
 		b.commit(tx)
-		if r := <-ended; r.err != nil {
-			t.Fatal(r.err)
-		}
+		b.succeeds(<-ended)
 		if got := b.number(b.raw, `select id from cutoffs where session_id = $1`, second.ID); got <= id {
 			t.Errorf("second cutoff %d, first %d", got, id)
 		}
@@ -278,9 +270,7 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 			refreshed, ended := b.startRefresh(late), b.startEnd(s.ID)
 			b.untilWaiting(2, row)
 			b.commit(tx)
-			if r := <-ended; r.err != nil {
-				t.Fatal(r.err)
-			}
+			b.succeeds(<-ended)
 			r := <-refreshed
 			reason, want := "", "logout"
 			if err := b.raw.QueryRow(`select end_reason from sessions where id = $1`, s.ID).Scan(&reason); err != nil {
@@ -331,9 +321,7 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 		b.untilWaiting(1, row)
 		b.exec(tx, `select from sessions where id = $1 for update nowait`, s.ID)
 		b.commit(tx)
-		if r := <-ended; r.err != nil {
-			t.Error(r.err)
-		}
+		b.succeeds(<-ended)
 	})
 	t.Run("deleting_passes_over_a_locked_row", func(t *testing.T) {
 		t.Parallel()

@@ -47,9 +47,7 @@ func TestRevokingBesideAnotherTransaction(t *testing.T) {
 				t.Parallel()
 				b := newBed(t)
 				s := b.exchange()
-				p := b.person()
-				b.insertPerson(b.raw, p)
-				b.exec(b.raw, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+				p := b.personOf(s)
 				// The log-in holds the identity and stops at the foreign key.
 				holder := b.begin()
 				b.exec(holder, `select from persons where id = $1 for update`, p.ID)
@@ -58,12 +56,8 @@ func TestRevokingBesideAnotherTransaction(t *testing.T) {
 				revoked := b.startRevoke(target(s, p))
 				b.untilWaiting(2, row)
 				b.commit(holder)
-				if r := <-exchanged; r.err != nil {
-					t.Fatal(r.err)
-				}
-				if r := <-revoked; r.err != nil {
-					t.Fatal(r.err)
-				}
+				b.succeeds(<-exchanged)
+				b.succeeds(<-revoked)
 				if n := b.liveOf(s.Identity); n != 0 {
 					t.Errorf("%d sessions escaped", n)
 				}
@@ -75,9 +69,7 @@ func TestRevokingBesideAnotherTransaction(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
-		p := b.person()
-		b.insertPerson(b.raw, p)
-		b.exec(b.raw, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
+		p := b.personOf(s)
 		login := b.begin()
 		b.exec(login, `update identities set last_login_at = $2 where uuid = $1`, s.Identity, now)
 		b.exec(login, `
@@ -87,9 +79,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		revoked := b.startRevoke(session.Target{Person: p.ID})
 		b.untilWaiting(1, row)
 		b.commit(login)
-		if r := <-revoked; r.err != nil {
-			t.Fatal(r.err)
-		}
+		b.succeeds(<-revoked)
 		if n := b.liveOf(s.Identity); n != 0 {
 			t.Errorf("%d sessions escaped", n)
 		}
@@ -107,9 +97,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		exchanged := b.startExchange(exchangeParams())
 		b.untilWaiting(2, row)
 		b.commit(holder)
-		if r := <-revoked; r.err != nil {
-			t.Fatal(r.err)
-		}
+		b.succeeds(<-revoked)
 		r := <-exchanged
 		if r.err != nil {
 			t.Fatal(r.err)
@@ -131,9 +119,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 				revoked := b.startRevoke(target(s))
 				b.untilWaiting(1, row)
 				b.commit(refresh)
-				if r := <-revoked; r.err != nil {
-					t.Fatal(r.err)
-				}
+				b.succeeds(<-revoked)
 				b.wantCutoffs(1)
 				if _, err := b.store.Refresh(t.Context(), refreshParams(s.ID, 2)); !errors.Is(err, auth.SessionRevoked) {
 					t.Errorf("error %v, want session_revoked", err)
@@ -153,9 +139,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		refreshed := b.startRefresh(refreshParams(s.ID, 1))
 		b.untilWaiting(1, row)
 		b.commit(holder)
-		if r := <-revoked; r.err != nil {
-			t.Fatal(r.err)
-		}
+		b.succeeds(<-revoked)
 		if r := <-refreshed; !errors.Is(r.err, auth.SessionRevoked) {
 			t.Errorf("error %v, want session_revoked", r.err)
 		}
@@ -173,9 +157,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		b.untilWaiting(1, row)
 		b.commit(holder)
 		for _, done := range []<-chan result{ended, revoked} {
-			if r := <-done; r.err != nil {
-				t.Error(r.err)
-			}
+			b.succeeds(<-done)
 		}
 		b.wantCutoffs(1)
 	})
@@ -183,8 +165,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
-		p := b.person()
-		b.insertPerson(b.raw, p)
+		p := b.newPerson()
 		bind := b.begin()
 		b.exec(bind, `select from persons where id = $1 for no key update`, p.ID)
 		revoked := b.startRevoke(session.Target{Person: p.ID})
@@ -193,9 +174,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		b.exec(bind, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
 		b.exec(bind, `update sessions set person_id = $2, ver = ver + 1 where identity_uuid = $1`, s.Identity, p.ID)
 		b.commit(bind)
-		if r := <-revoked; r.err != nil {
-			t.Fatal(r.err)
-		}
+		b.succeeds(<-revoked)
 		b.wantCutoffs(1)
 	})
 	t.Run("the_identity_is_locked_before_its_sessions", func(t *testing.T) {
@@ -213,9 +192,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 				b.untilWaiting(1, row)
 				b.exec(tx, `select from sessions where id = $1 for update nowait`, s.ID)
 				b.commit(tx)
-				if r := <-revoked; r.err != nil {
-					t.Error(r.err)
-				}
+				b.succeeds(<-revoked)
 			})
 		}
 	})
