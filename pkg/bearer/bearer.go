@@ -24,9 +24,9 @@ type Verifier struct {
 	issuer, audience string
 	// apps are those that are accepted; empty leaves it to the audience or the pin.
 	apps []string
-	// key returns what the feed has told of the service key, nil before that. It is
-	// nil for a verifier without a feed.
-	key func() *keyScope
+	// keyScope returns what the feed said about the service key, nil before that.
+	// It is nil for a verifier without a feed.
+	keyScope func() *keyScope
 	// needsPin says that only tokens of the app to which the key is pinned are
 	// accepted.
 	needsPin bool
@@ -54,20 +54,21 @@ type Verifier struct {
 //
 // It fails only when cfg is wrong.
 func New(ctx context.Context, cfg Config) (*Verifier, error) {
-	return newVerifier(ctx, cfg, defaults)
+	return newVerifier(ctx, cfg, defaultTuning)
 }
 
 // tuning is what tests change.
 type tuning struct {
 	clock func() time.Time
-	// wait is New's, fetch the key set's, the others are the feed's.
-	// issuer is the pause between looks at an issuer that is another one.
-	wait, fetch, patience, silence, refused, issuer time.Duration
+	// newWait is how long New waits, and fetchTimeout bounds one fetch of the keys.
+	// issuerPause is the pause between checks of an issuer that differs. The
+	// others concern the feed.
+	newWait, fetchTimeout, firstEventTimeout, eventTimeout, refusedPause, issuerPause time.Duration
 }
 
-var defaults = tuning{
-	clock: time.Now, wait: newWait, fetch: keyTimeout, patience: patience, silence: silence, refused: refusedPause,
-	issuer: recheckIssuer,
+var defaultTuning = tuning{
+	clock: time.Now, newWait: newWait, fetchTimeout: keyTimeout,
+	firstEventTimeout: firstEventTimeout, eventTimeout: eventTimeout, refusedPause: refusedPause, issuerPause: issuerPause,
 }
 
 func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error) {
@@ -103,7 +104,7 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 		cache:       newCache(cmp.Or(cfg.CacheSize, defaultCacheSize)),
 		freshness:   func(now time.Time) (bool, time.Time) { return true, now },
 		acceptStale: cfg.UnsafeAcceptStale,
-		refusals:    &refusals{tell: cfg.OnRefused, log: log, clock: tune.clock, reasons: map[error]*reason{}},
+		refusals:    &refusals{onRefused: cfg.OnRefused, log: log, clock: tune.clock, reasons: map[error]*reason{}},
 	}
 
 	run, stop := context.WithCancel(context.Background())
@@ -116,41 +117,41 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 	start(keys.run)
 	v.issuerCheck = &issuerCheck{
 		url: base + "/.well-known/oauth-authorization-server", issuer: cfg.Issuer, client: client, log: log,
-		timeout: tune.fetch, pause: tune.issuer, looked: make(chan struct{}),
+		timeout: tune.fetchTimeout, pause: tune.issuerPause, checked: make(chan struct{}),
 	}
 	start(v.issuerCheck.run)
 	waitFor := []chan struct{}{keys.loaded}
 	if key := strings.TrimSpace(cfg.ServiceKey); key != "" {
 		f := &feed{
-			url:        base + "/v1/revocations?" + cutoff.QueryKinds + "=" + cutoff.Query(),
-			client:     client,
-			serviceKey: key,
-			log:        log,
-			clock:      tune.clock,
-			set:        v.cutoffs,
-			patience:   tune.patience,
-			silence:    tune.silence,
-			refused:    tune.refused,
-			most:       cmp.Or(cfg.MaxStaleness, DefaultMaxStaleness),
-			heard:      make(chan struct{}),
-			needsPin:   !cfg.narrows(),
-			apps:       v.apps,
+			url:               base + "/v1/revocations?" + cutoff.QueryKinds + "=" + cutoff.Query(),
+			client:            client,
+			serviceKey:        key,
+			log:               log,
+			clock:             tune.clock,
+			set:               v.cutoffs,
+			firstEventTimeout: tune.firstEventTimeout,
+			eventTimeout:      tune.eventTimeout,
+			refusedPause:      tune.refusedPause,
+			maxStaleness:      cmp.Or(cfg.MaxStaleness, DefaultMaxStaleness),
+			loaded:            make(chan struct{}),
+			needsPin:          !cfg.selectsTokens(),
+			apps:              v.apps,
 		}
-		v.freshness, v.key, v.needsPin = f.freshness, f.key.Load, f.needsPin
+		v.freshness, v.keyScope, v.needsPin = f.freshness, f.keyScope.Load, f.needsPin
 		start(f.run)
-		waitFor = append(waitFor, f.heard)
+		waitFor = append(waitFor, f.loaded)
 	} else {
 		log.LogAttrs(ctx, slog.LevelWarn, "no service key: revoked tokens are accepted until they expire")
 	}
 
-	timer := time.NewTimer(tune.wait)
+	timer := time.NewTimer(tune.newWait)
 	defer timer.Stop()
-	for _, arrived := range append(waitFor, v.issuerCheck.looked) {
+	for _, arrived := range append(waitFor, v.issuerCheck.checked) {
 		select {
 		case <-arrived:
 			continue
 		case <-timer.C:
-			if arrived != v.issuerCheck.looked {
+			if arrived != v.issuerCheck.checked {
 				log.LogAttrs(ctx, slog.LevelWarn, "the service has not answered yet; tokens are refused until it does")
 			}
 		case <-ctx.Done():
@@ -223,8 +224,8 @@ func NewLocal(l Local) (*Verifier, error) {
 		v.cutoffs = cutoff.NewSet()
 	}
 	if l.Staleness != nil {
-		most := cmp.Or(l.MaxStaleness, DefaultMaxStaleness)
-		v.freshness = func(now time.Time) (bool, time.Time) { return l.Staleness() <= most, now }
+		maxStaleness := cmp.Or(l.MaxStaleness, DefaultMaxStaleness)
+		v.freshness = func(now time.Time) (bool, time.Time) { return l.Staleness() <= maxStaleness, now }
 	}
 	return v, nil
 }
@@ -244,7 +245,7 @@ func NewLocal(l Local) (*Verifier, error) {
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	c, err := v.verify(ctx, token)
 	if err != nil {
-		v.refusals.refuse(ctx, err)
+		v.refusals.record(ctx, err)
 	}
 	return c, err
 }
@@ -267,7 +268,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	now := v.clock()
 	fresh, at := v.freshness(now)
 	switch {
-	case v.cutoffs.Hits(e.cut):
+	case v.cutoffs.Hits(e.target):
 		return nil, &genuineError{ErrRevoked, &e.claims}
 	case !at.Before(e.claims.ExpiresAt) && !v.acceptExpired:
 		return nil, &genuineError{ErrExpired, &e.claims}
@@ -286,10 +287,10 @@ func (v *Verifier) checkApp(app string) (known bool, err error) {
 	if len(v.apps) > 0 && !slices.Contains(v.apps, app) {
 		return true, ErrOtherApp
 	}
-	if v.key == nil {
+	if v.keyScope == nil {
 		return true, nil
 	}
-	key := v.key()
+	key := v.keyScope()
 	switch {
 	case key == nil:
 		return !v.needsPin, nil
@@ -305,14 +306,14 @@ func (v *Verifier) checkApp(app string) (known bool, err error) {
 // is still one of the issuer's.
 func (v *Verifier) stillSigned(e *entry) bool {
 	key, ok := v.keys.find(e.claims.KeyID)
-	return ok && key.same(e.key)
+	return ok && key.equal(e.key)
 }
 
 // Ready returns nil when tokens can be verified now, and otherwise an error
 // that wraps [ErrStale] or [ErrMisconfigured]. It is meant for readiness probes.
 func (v *Verifier) Ready() error {
 	if v.issuerCheck != nil {
-		if err := v.issuerCheck.wrong(); err != nil {
+		if err := v.issuerCheck.err(); err != nil {
 			return err
 		}
 	}
@@ -320,7 +321,7 @@ func (v *Verifier) Ready() error {
 		return errNoKeys
 	}
 	if v.needsPin {
-		switch key := v.key(); {
+		switch key := v.keyScope(); {
 		case key == nil:
 			return ErrStale
 		case key.pinned == "":
@@ -343,7 +344,7 @@ func (v *Verifier) Close() error {
 
 // freshness says whether tokens may be judged by what the feed has told.
 func (f *feed) freshness(now time.Time) (fresh bool, at time.Time) {
-	k := f.known.Load()
+	k := f.knowledge.Load()
 	if k == nil {
 		return false, now
 	}
@@ -352,5 +353,5 @@ func (f *feed) freshness(now time.Time) (fresh bool, at time.Time) {
 	} else {
 		at = now
 	}
-	return k.staleness(now) <= k.most, at
+	return k.staleness(now) <= k.maxStaleness, at
 }

@@ -15,20 +15,21 @@ type entry struct {
 	hash   uint64
 	token  string
 	claims Claims
-	cut    cutoff.Token
+	// target is what cutoffs of the token name.
+	target cutoff.Token
 	key    verificationKey
 }
 
-// cache remembers verified tokens: a table of fixed size, four places for each
+// cache remembers verified tokens: a table of fixed size, four slots for each
 // token, read and written without locks. Only a token whose signature is good
-// gets in, so nobody can flush it with junk.
+// gets in, so no client can flush it with junk.
 type cache struct {
 	seed  maphash.Seed
 	slots []atomic.Pointer[entry]
 }
 
-// ways is how many places there are for a token.
-const ways = 4
+// slotsPerToken is how many slots a token can be in.
+const slotsPerToken = 4
 
 // newCache returns a cache of at least size tokens, or nil, which remembers
 // nothing, when size is negative.
@@ -36,7 +37,7 @@ func newCache(size int) *cache {
 	if size < 0 {
 		return nil
 	}
-	n := ways
+	n := slotsPerToken
 	for n < size {
 		n *= 2
 	}
@@ -49,16 +50,16 @@ func (c *cache) get(token string) *entry {
 		return nil
 	}
 	hash := maphash.String(c.seed, token)
-	places := c.places(hash)
-	for i := range places {
-		if e := places[i].Load(); e != nil && e.hash == hash && e.token == token {
+	slots := c.slotsOf(hash)
+	for i := range slots {
+		if e := slots[i].Load(); e != nil && e.hash == hash && e.token == token {
 			return e
 		}
 	}
 	return nil
 }
 
-// put remembers an entry: in the place it has, in one that is empty or whose
+// put remembers an entry: in the slot it has, in one that is empty or whose
 // token has expired, or else in one of the four.
 func (c *cache) put(token string, e *entry, now time.Time) {
 	if c == nil {
@@ -66,22 +67,23 @@ func (c *cache) put(token string, e *entry, now time.Time) {
 	}
 	e.hash = maphash.String(c.seed, token)
 	e.token = strings.Clone(token) // it may be a piece of something large
-	places := c.places(e.hash)
-	victim := &places[e.hash>>32%ways]
-	for i := range places {
-		old := places[i].Load()
+	slots := c.slotsOf(e.hash)
+	victim := &slots[e.hash>>32%slotsPerToken]
+	for i := range slots {
+		old := slots[i].Load()
 		if old != nil && old.hash == e.hash && old.token == e.token {
-			victim = &places[i]
+			victim = &slots[i]
 			break
 		}
 		if old == nil || !now.Before(old.claims.ExpiresAt) {
-			victim = &places[i]
+			victim = &slots[i]
 		}
 	}
 	victim.Store(e)
 }
 
-func (c *cache) places(hash uint64) []atomic.Pointer[entry] {
-	first := hash % uint64(len(c.slots)) &^ (ways - 1)
-	return c.slots[first : first+ways]
+// slotsOf returns the slots that a token with this hash can be in.
+func (c *cache) slotsOf(hash uint64) []atomic.Pointer[entry] {
+	first := hash % uint64(len(c.slots)) &^ (slotsPerToken - 1)
+	return c.slots[first : first+slotsPerToken]
 }

@@ -115,7 +115,7 @@ func (c *Config) check() error {
 	if err := checkApps(c.Apps); err != nil {
 		return err
 	}
-	if strings.TrimSpace(c.ServiceKey) == "" && !c.narrows() {
+	if strings.TrimSpace(c.ServiceKey) == "" && !c.selectsTokens() {
 		return errors.New("bearer: set Config.Audience or Config.Apps: without a ServiceKey nothing else tells this back end's tokens from those of other apps of the issuer")
 	}
 	for _, r := range strings.TrimSpace(c.ServiceKey) {
@@ -126,8 +126,8 @@ func (c *Config) check() error {
 	return nil
 }
 
-// narrows reports whether Audience or Apps say which tokens are accepted.
-func (c *Config) narrows() bool {
+// selectsTokens reports whether Audience or Apps say which tokens are accepted.
+func (c *Config) selectsTokens() bool {
 	return len(c.Apps) > 0 || (c.Audience != "" && c.Audience != c.Issuer)
 }
 
@@ -156,17 +156,17 @@ func isLoopback(host string) bool {
 // client returns a copy of the configured client that fits our use, and a
 // function that closes the idle connections of a client of our own.
 func (c *Config) client() (client *http.Client, closeIdle func()) {
-	own := http.Client{}
+	copied := http.Client{}
 	closeIdle = func() {}
 	if c.HTTPClient != nil {
-		own = *c.HTTPClient
+		copied = *c.HTTPClient
 	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
-		own.Transport = t.Clone()
-		closeIdle = own.CloseIdleConnections
+		copied.Transport = t.Clone()
+		closeIdle = copied.CloseIdleConnections
 	}
-	own.Timeout = 0
-	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &own, closeIdle
+	copied.Timeout = 0
+	copied.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &copied, closeIdle
 }
 
 func (c *Config) logger() *slog.Logger {

@@ -19,16 +19,16 @@ const NewWait = newWait
 
 // NewTuned is New with another sense of time.
 func NewTuned(ctx context.Context, cfg Config, t Tuning) (*Verifier, error) {
-	tune := defaults
+	tune := defaultTuning
 	if t.Clock != nil {
 		tune.clock = t.Clock
 	}
-	tune.wait = cmp.Or(t.Wait, tune.wait)
-	tune.fetch = cmp.Or(t.Fetch, tune.fetch)
-	tune.patience = cmp.Or(t.Silence, tune.patience)
-	tune.silence = cmp.Or(t.Silence, tune.silence)
-	tune.refused = cmp.Or(t.Refused, tune.refused)
-	tune.issuer = cmp.Or(t.Issuer, tune.issuer)
+	tune.newWait = cmp.Or(t.Wait, tune.newWait)
+	tune.fetchTimeout = cmp.Or(t.Fetch, tune.fetchTimeout)
+	tune.firstEventTimeout = cmp.Or(t.Silence, tune.firstEventTimeout)
+	tune.eventTimeout = cmp.Or(t.Silence, tune.eventTimeout)
+	tune.refusedPause = cmp.Or(t.Refused, tune.refusedPause)
+	tune.issuerPause = cmp.Or(t.Issuer, tune.issuerPause)
 	return newVerifier(ctx, cfg, tune)
 }
 

@@ -22,55 +22,55 @@ const (
 	maxFeedPause = 5 * time.Second
 	// The pause after the service refused the service key.
 	refusedPause = 30 * time.Second
-	// silence is how long the feed may bring no event before we hang up: three
-	// heartbeats.
-	silence = 3 * cutoff.HeartbeatInterval
-	// patience is the same for a connection's first event. What comes later than
+	// eventTimeout is how long the feed waits for the next event before it
+	// reconnects: three heartbeats.
+	eventTimeout = 3 * cutoff.HeartbeatInterval
+	// firstEventTimeout is the same for a connection's first event. What comes later than
 	// this is too old to vouch for anything; what comes earlier may have been
 	// held up on its way, as all that follows it will be.
-	patience = DefaultMaxStaleness
+	firstEventTimeout = DefaultMaxStaleness
 	// pruneInterval is how often cutoffs that are over are dropped.
 	pruneInterval = time.Minute
 )
 
 // feed follows the service's revocations: one goroutine, one connection.
 type feed struct {
-	url        string
-	client     *http.Client
-	serviceKey string
-	log        *slog.Logger
-	clock      func() time.Time
-	set        *cutoff.Set
-	patience   time.Duration
-	silence    time.Duration
-	refused    time.Duration
+	url               string
+	client            *http.Client
+	serviceKey        string
+	log               *slog.Logger
+	clock             func() time.Time
+	set               *cutoff.Set
+	firstEventTimeout time.Duration
+	eventTimeout      time.Duration
+	refusedPause      time.Duration
 
-	// most is the bound on staleness that is configured.
-	most time.Duration
-	// known is what the last heartbeat said, nil before the first.
-	known atomic.Pointer[knowledge]
-	// heard is closed when the first snapshot is complete.
-	heard chan struct{}
-	// key is what the service has told of the service key, nil before that. needsPin
-	// says that tokens are judged by its pin; apps are those of [Config].
-	key      atomic.Pointer[keyScope]
+	// maxStaleness is the bound on staleness that is configured.
+	maxStaleness time.Duration
+	// knowledge is what the last heartbeat said, nil before the first.
+	knowledge atomic.Pointer[knowledge]
+	// loaded is closed when the first snapshot is complete.
+	loaded chan struct{}
+	// keyScope is what the service said about the service key, nil before that.
+	// needsPin says that tokens are judged by its pin; apps are those of [Config].
+	keyScope atomic.Pointer[keyScope]
 	needsPin bool
 	apps     []string
 
 	// The rest belongs to run.
-	lastID string
-	pruned time.Time
-	skewed bool
-	// unknown says that a cutoff of an unknown kind has been logged.
-	unknown bool
+	lastID   string
+	prunedAt time.Time
+	skewed   bool
+	// unknownKindLogged says that a cutoff of an unknown kind has been logged.
+	unknownKindLogged bool
 }
 
 // knowledge says how old what we know was when a heartbeat came.
 type knowledge struct {
-	age      time.Duration // at the service, when it sent the heartbeat
-	sent     time.Time     // by the service's clock
-	received time.Time     // by ours, with its monotonic reading
-	most     time.Duration // the bound on staleness
+	age          time.Duration // at the service, when it sent the heartbeat
+	sent         time.Time     // by the service's clock
+	received     time.Time     // by ours, with its monotonic reading
+	maxStaleness time.Duration // the bound on staleness
 }
 
 // staleness returns how old our knowledge of revocations is, at most. A
@@ -87,7 +87,7 @@ func (k *knowledge) serviceClock(now time.Time) time.Time {
 
 // The reasons to hang up.
 var (
-	errSilent    = errors.New("bearer: the feed fell silent")
+	errNoEvents  = errors.New("bearer: the feed fell silent")
 	errReplica   = errors.New("bearer: the replica is itself too far behind")
 	errRefused   = errors.New("bearer: the service refuses the service key")
 	errNoStream  = errors.New("bearer: the feed does not answer with a stream of events")
@@ -110,7 +110,7 @@ func (f *feed) run(ctx context.Context) {
 		switch {
 		case errors.Is(err, errRefused):
 			f.log.LogAttrs(ctx, slog.LevelError, "the revocation feed refuses this service key; every token will be refused", slog.Any("error", err))
-			pause = f.refused/2 + rand.N(f.refused/2+1) //nolint:gosec // it protects nothing
+			pause = f.refusedPause/2 + rand.N(f.refusedPause/2+1) //nolint:gosec // it protects nothing
 		case errors.Is(err, cutoff.ErrMalformed):
 			f.log.LogAttrs(ctx, slog.LevelError, "the revocation feed sends what this version cannot honour; every token will be refused", slog.Any("error", err))
 		case failures == 0:
@@ -134,7 +134,7 @@ func (f *feed) follow(ctx context.Context) error {
 	defer cancel(nil)
 	// Only whole events count as a sign of life: a proxy may keep a dead
 	// connection warm with anything less.
-	watchdog := time.AfterFunc(f.patience, func() { cancel(errSilent) })
+	watchdog := time.AfterFunc(f.firstEventTimeout, func() { cancel(errNoEvents) })
 	defer watchdog.Stop()
 
 	err := f.connect(ctx, watchdog)
@@ -186,15 +186,15 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 		if err != nil {
 			return err
 		}
-		watchdog.Reset(f.silence)
+		watchdog.Reset(f.eventTimeout)
 		switch e.Name {
 		case cutoff.EventCutoff:
 			c, err := cutoff.ParseCutoff(e.Data)
 			switch {
 			case errors.Is(err, cutoff.ErrUnknownKind):
 				// The service says it in kinds that we know, too.
-				if !f.unknown {
-					f.unknown = true
+				if !f.unknownKindLogged {
+					f.unknownKindLogged = true
 					f.log.LogAttrs(ctx, slog.LevelWarn, "the service sends a kind of cutoff that this version does not know; it is skipped")
 				}
 			case err != nil:
@@ -218,8 +218,8 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 			if err != nil {
 				return err
 			}
-			f.learnKey(ctx, &keyScope{pinned: r.App, apps: r.Apps})
-			if err := f.hear(r.Heartbeat); err != nil {
+			f.recordKeyScope(ctx, &keyScope{pinned: r.App, apps: r.Apps})
+			if err := f.recordHeartbeat(r.Heartbeat); err != nil {
 				return err
 			}
 		case cutoff.EventHeartbeat:
@@ -233,14 +233,14 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 			if e.ID != "" {
 				f.lastID = e.ID // up to this, cutoffs were left out that are not for us
 			}
-			if err := f.hear(h); err != nil {
+			if err := f.recordHeartbeat(h); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// keyScope is what the service has told of the service key.
+// keyScope is what the service said about the service key.
 type keyScope struct {
 	pinned string   // the app to which it is pinned, "" for none
 	apps   []string // those to which it is restricted; empty: all
@@ -249,9 +249,9 @@ type keyScope struct {
 // covers reports whether the feed tells the revocations of the app.
 func (k *keyScope) covers(app string) bool { return len(k.apps) == 0 || slices.Contains(k.apps, app) }
 
-// learnKey takes note of what the service tells of the service key.
-func (f *feed) learnKey(ctx context.Context, key *keyScope) {
-	old := f.key.Swap(key)
+// recordKeyScope stores what the service says about the service key.
+func (f *feed) recordKeyScope(ctx context.Context, key *keyScope) {
+	old := f.keyScope.Swap(key)
 	if f.needsPin {
 		switch {
 		case key.pinned == "":
@@ -267,29 +267,29 @@ func (f *feed) learnKey(ctx context.Context, key *keyScope) {
 	}
 }
 
-// hear takes note of a heartbeat.
-func (f *feed) hear(h cutoff.Heartbeat) error {
+// recordHeartbeat stores a heartbeat, and prunes the cutoffs from time to time.
+func (f *feed) recordHeartbeat(h cutoff.Heartbeat) error {
 	now := f.clock()
-	k := &knowledge{age: milliseconds(h.AgeMS), sent: h.Now, received: now, most: f.most}
-	if most := milliseconds(h.MaxStalenessMS); most > 0 {
-		k.most = min(k.most, most)
+	k := &knowledge{age: milliseconds(h.AgeMS), sent: h.Now, received: now, maxStaleness: f.maxStaleness}
+	if announced := milliseconds(h.MaxStalenessMS); announced > 0 {
+		k.maxStaleness = min(k.maxStaleness, announced)
 	}
-	first := f.known.Swap(k) == nil
+	first := f.knowledge.Swap(k) == nil
 	if first {
-		close(f.heard)
-		f.pruned = now
+		close(f.loaded)
+		f.prunedAt = now
 	}
-	if now.Sub(f.pruned) >= pruneInterval {
-		f.pruned = now
+	if now.Sub(f.prunedAt) >= pruneInterval {
+		f.prunedAt = now
 		f.set.Prune(now)
 	}
 	skew := now.Sub(k.sent)
-	skewed := skew > k.most || skew < -k.most
+	skewed := skew > k.maxStaleness || skew < -k.maxStaleness
 	if skewed && !f.skewed {
 		f.log.LogAttrs(context.Background(), slog.LevelError, "this clock and the service's differ, or the feed is held up on its way", slog.Duration("difference", skew))
 	}
 	f.skewed = skewed
-	if k.age > k.most {
+	if k.age > k.maxStaleness {
 		return errReplica // another one may know more
 	}
 	return nil

@@ -14,8 +14,8 @@ import (
 const (
 	// maxMetadata bounds the metadata of the issuer, in bytes.
 	maxMetadata = 64 << 10
-	// recheckIssuer is the pause between looks at an issuer that is another one.
-	recheckIssuer = time.Minute
+	// issuerPause is the pause between checks of an issuer that differs.
+	issuerPause = time.Minute
 )
 
 // issuerCheck compares the configured issuer with the one that the service says it is
@@ -26,15 +26,16 @@ type issuerCheck struct {
 	client  *http.Client
 	log     *slog.Logger
 	timeout time.Duration // of one fetch
-	pause   time.Duration // recheckIssuer
+	pause   time.Duration // issuerPause
 
-	// differs is what is wrong; nil when nothing is, or nothing is known.
-	differs atomic.Pointer[error]
-	// looked is closed after the first fetch, whatever came of it.
-	looked chan struct{}
+	// mismatch says how the issuers differ; nil when they do not, or before the
+	// first answer.
+	mismatch atomic.Pointer[error]
+	// checked is closed after the first fetch, even if it failed.
+	checked chan struct{}
 }
 
-// run looks until the issuers agree or ctx is done.
+// run checks until the issuers agree or ctx is done.
 func (c *issuerCheck) run(ctx context.Context) {
 	for failures := 0; ; failures++ {
 		name, err := c.fetch(ctx)
@@ -47,19 +48,19 @@ func (c *issuerCheck) run(ctx context.Context) {
 			// is before the service may also not pass this address on.
 			c.log.LogAttrs(ctx, slog.LevelDebug, "cannot fetch the issuer's metadata", slog.Any("error", err))
 		case name == c.issuer:
-			c.differs.Store(nil)
+			c.mismatch.Store(nil)
 			if failures > 0 {
 				c.log.LogAttrs(ctx, slog.LevelInfo, "the service's issuer is Config.Issuer")
 			}
 		default:
 			err := fmt.Errorf("%w: Config.Issuer is %q, and the service's issuer is %q; they must be equal, byte for byte", ErrMisconfigured, c.issuer, name)
-			if c.differs.Swap(&err) == nil {
+			if c.mismatch.Swap(&err) == nil {
 				c.log.LogAttrs(ctx, slog.LevelError, "every token is refused", slog.Any("error", err))
 			}
 			pause = c.pause
 		}
 		if failures == 0 {
-			close(c.looked)
+			close(c.checked)
 		}
 		if err == nil && name == c.issuer {
 			return
@@ -73,9 +74,9 @@ func (c *issuerCheck) run(ctx context.Context) {
 	}
 }
 
-// wrong returns what is wrong with the issuer, or nil.
-func (c *issuerCheck) wrong() error {
-	if err := c.differs.Load(); err != nil {
+// err returns how the issuers differ, or nil.
+func (c *issuerCheck) err() error {
+	if err := c.mismatch.Load(); err != nil {
 		return *err
 	}
 	return nil

@@ -19,14 +19,14 @@ type verificationKey struct {
 type keySource interface {
 	// find returns a key that is known. It does no I/O.
 	find(kid string) (verificationKey, bool)
-	// seek is asked for a key that find does not know. It may ask the issuer,
-	// within limits, and returns errUnknownKey when the issuer has no such key,
-	// and an error that wraps ErrStale when that cannot be told.
-	seek(ctx context.Context, kid string) (verificationKey, error)
+	// await returns a key that find does not know. It may ask the issuer, within
+	// limits. It returns errUnknownKey when the issuer has no such key, and an error
+	// that wraps ErrStale when the issuer does not answer.
+	await(ctx context.Context, kid string) (verificationKey, error)
 }
 
-// same reports whether two keys are one.
-func (k verificationKey) same(other verificationKey) bool {
+// equal reports whether the keys and their algorithms are equal.
+func (k verificationKey) equal(other verificationKey) bool {
 	if k.alg != other.alg {
 		return false
 	}
@@ -44,9 +44,9 @@ func (k verificationKey) same(other verificationKey) bool {
 	}
 }
 
-// fits reports whether the key is of the kind and strength that its algorithm
+// valid reports whether the key is of the kind and strength that its algorithm
 // asks for.
-func (k verificationKey) fits() bool {
+func (k verificationKey) valid() bool {
 	switch key := k.key.(type) {
 	case *ecdsa.PublicKey:
 		return k.alg == "ES256" && key != nil && key.Curve == elliptic.P256()
@@ -71,9 +71,9 @@ type localKeys func(kid string) (key crypto.PublicKey, alg string, ok bool)
 func (l localKeys) find(kid string) (verificationKey, bool) {
 	key, alg, ok := l(kid)
 	k := verificationKey{alg, key}
-	return k, ok && k.fits()
+	return k, ok && k.valid()
 }
 
-func (l localKeys) seek(context.Context, string) (verificationKey, error) {
+func (l localKeys) await(context.Context, string) (verificationKey, error) {
 	return verificationKey{}, errUnknownKey
 }

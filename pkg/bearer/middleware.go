@@ -94,7 +94,7 @@ func tokenOf(r *http.Request) (string, *refusal) {
 	header := r.Header["Authorization"]
 	switch {
 	case len(header) > 1, r.URL.RawQuery != "" && r.URL.Query().Has("access_token"):
-		return "", twoWays
+		return "", tokenSentTwice
 	case len(header) == 0, len(header[0]) < len(scheme), !strings.EqualFold(header[0][:len(scheme)], scheme):
 		return "", missing
 	}
@@ -115,7 +115,7 @@ type refusal struct {
 }
 
 var (
-	twoWays        = &refusal{status: 400, code: "invalid_request", title: "Send the access token once, in the Authorization header.", challenge: "invalid_request"}
+	tokenSentTwice = &refusal{status: 400, code: "invalid_request", title: "Send the access token once, in the Authorization header.", challenge: "invalid_request"}
 	missing        = &refusal{status: 401, code: "token_missing", title: "Send the access token as: Authorization: Bearer TOKEN"}
 	invalid        = &refusal{status: 401, code: "token_invalid", title: "This is not an access token for this server.", challenge: "invalid_token"}
 	expired        = &refusal{status: 401, code: "token_expired", title: "The access token has expired; refresh it.", challenge: "invalid_token"}

@@ -66,7 +66,7 @@ func (v *Verifier) parse(ctx context.Context, token string, now time.Time) (*ent
 	})
 	switch {
 	case err == nil:
-		return &entry{claims: p.claims, cut: p.claims.token(), key: key}, nil
+		return &entry{claims: p.claims, target: p.claims.token(), key: key}, nil
 	case refusal != nil:
 		return nil, refusal
 	case errors.Is(err, jwt.ErrTokenMalformed):
@@ -132,5 +132,5 @@ func (v *Verifier) keyOf(ctx context.Context, c *Claims, now time.Time) (verific
 	if !now.Before(c.ExpiresAt) || v.cutoffs.Hits(cutoff.Token{KID: c.KeyID}) {
 		return verificationKey{}, errUnknownKey
 	}
-	return v.keys.seek(ctx, c.KeyID)
+	return v.keys.await(ctx, c.KeyID)
 }

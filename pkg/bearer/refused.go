@@ -11,12 +11,12 @@ import (
 // refusedLogInterval is how often one reason to refuse is logged, at most.
 const refusedLogInterval = time.Minute
 
-// refusals tells of tokens that are refused: the owner of the back end of each, and the
-// log of each reason from time to time.
+// refusals reports tokens that are refused: each one to onRefused, and each reason to
+// the log from time to time.
 type refusals struct {
-	tell  func(ctx context.Context, err error) // may be nil
-	log   *slog.Logger
-	clock func() time.Time
+	onRefused func(ctx context.Context, err error) // may be nil
+	log       *slog.Logger
+	clock     func() time.Time
 
 	mu sync.Mutex
 	// reasons are bounded: they are the package's own errors.
@@ -29,34 +29,34 @@ type reason struct {
 	count  int
 }
 
-// refuse tells of a token that Verify refuses with err.
-func (r *refusals) refuse(ctx context.Context, err error) {
+// record reports a token that Verify refuses with err.
+func (r *refusals) record(ctx context.Context, err error) {
 	if r == nil {
 		return
 	}
-	if r.tell != nil {
-		r.tell(ctx, err)
+	if r.onRefused != nil {
+		r.onRefused(ctx, err)
 	}
 	// Tokens expire and are revoked every day, and the feed logs that it is stale.
 	if !errors.Is(err, ErrInvalid) {
 		return
 	}
-	why := err
+	cause := err
 	if g := (*genuineError)(nil); errors.As(err, &g) {
-		why = g.error // every token has a genuineError of its own
+		cause = g.error // every token has a genuineError of its own
 	}
 	now := r.clock()
 	r.mu.Lock()
-	seen := r.reasons[why]
-	if seen == nil {
-		seen = &reason{logged: now.Add(-refusedLogInterval)}
-		r.reasons[why] = seen
+	counted := r.reasons[cause]
+	if counted == nil {
+		counted = &reason{logged: now.Add(-refusedLogInterval)}
+		r.reasons[cause] = counted
 	}
-	seen.count++
-	due := now.Sub(seen.logged) >= refusedLogInterval
-	count := seen.count
+	counted.count++
+	due := now.Sub(counted.logged) >= refusedLogInterval
+	count := counted.count
 	if due {
-		seen.logged, seen.count = now, 0
+		counted.logged, counted.count = now, 0
 	}
 	r.mu.Unlock()
 	if !due {

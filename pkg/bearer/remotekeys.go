@@ -20,8 +20,8 @@ const (
 	maxKeySet = 256 << 10
 	// keyTimeout bounds one fetch.
 	keyTimeout = 5 * time.Second
-	// seekInterval is how often unknown keys may make us ask, at most.
-	seekInterval = 10 * time.Second
+	// unknownKeyInterval is the shortest time between two fetches for unknown keys.
+	unknownKeyInterval = 10 * time.Second
 	// The key set is fetched anew when its max-age is over, within bounds.
 	minKeyAge     = 30 * time.Second
 	defaultKeyAge = 5 * time.Minute
@@ -63,7 +63,7 @@ func newRemoteKeys(base string, client *http.Client, algorithms []string, log *s
 		algorithms: algorithms,
 		log:        log,
 		clock:      tune.clock,
-		timeout:    tune.fetch,
+		timeout:    tune.fetchTimeout,
 		loaded:     make(chan struct{}),
 		stopped:    make(chan struct{}),
 		wake:       make(chan struct{}, 1),
@@ -79,7 +79,7 @@ func (r *remoteKeys) find(kid string) (verificationKey, bool) {
 	return key, ok
 }
 
-func (r *remoteKeys) seek(ctx context.Context, kid string) (verificationKey, error) {
+func (r *remoteKeys) await(ctx context.Context, kid string) (verificationKey, error) {
 	if r.set.Load() == nil {
 		return verificationKey{}, errNoKeys
 	}
@@ -89,12 +89,12 @@ func (r *remoteKeys) seek(ctx context.Context, kid string) (verificationKey, err
 		r.mu.Unlock()
 		return key, nil
 	}
-	if now.Sub(r.fetched) < seekInterval {
+	if now.Sub(r.fetched) < unknownKeyInterval {
 		r.mu.Unlock()
 		return verificationKey{}, errUnknownKey
 	}
 	if r.flight == nil {
-		if now.Sub(r.attempted) < seekInterval {
+		if now.Sub(r.attempted) < unknownKeyInterval {
 			r.mu.Unlock()
 			return verificationKey{}, errKeysStale
 		}
@@ -120,7 +120,7 @@ func (r *remoteKeys) seek(ctx context.Context, kid string) (verificationKey, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.clock().Sub(r.fetched) < seekInterval {
+	if r.clock().Sub(r.fetched) < unknownKeyInterval {
 		return verificationKey{}, errUnknownKey
 	}
 	return verificationKey{}, errKeysStale
@@ -204,7 +204,7 @@ func (r *remoteKeys) fetch(ctx context.Context) (map[string]verificationKey, tim
 }
 
 // get reads a document of the service, of at most so many bytes.
-func get(ctx context.Context, client *http.Client, url, accept string, most int64) ([]byte, http.Header, error) {
+func get(ctx context.Context, client *http.Client, url, accept string, maxBytes int64) ([]byte, http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return nil, nil, err
@@ -218,11 +218,11 @@ func get(ctx context.Context, client *http.Client, url, accept string, most int6
 	if resp.StatusCode != http.StatusOK {
 		return nil, nil, fmt.Errorf("the answer is %d", resp.StatusCode)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes+1))
 	if err != nil {
 		return nil, nil, err
 	}
-	if int64(len(body)) > most {
+	if int64(len(body)) > maxBytes {
 		return nil, nil, errors.New("the answer is too large")
 	}
 	return body, resp.Header, nil
@@ -244,10 +244,10 @@ func maxAge(header string) time.Duration {
 
 // backoff returns a random pause, up to one that doubles with each failure:
 // "full jitter", so that a fleet does not come back at once.
-func backoff(failures int, least, most time.Duration) time.Duration {
-	limit := most
+func backoff(failures int, minPause, maxPause time.Duration) time.Duration {
+	limit := maxPause
 	if failures < 30 {
-		limit = min(least<<failures, most)
+		limit = min(minPause<<failures, maxPause)
 	}
 	return rand.N(limit) + 1 //nolint:gosec // it protects nothing
 }

@@ -45,8 +45,8 @@ type Server struct {
 	// URL is its address, and the issuer of its tokens.
 	URL string
 
-	tb   testing.TB
-	live *cutoff.Set
+	tb      testing.TB
+	cutoffs *cutoff.Set
 
 	mu       sync.Mutex
 	pinned   string       // the app to which the service key is pinned
@@ -64,8 +64,8 @@ type Server struct {
 // logged is a published cutoff.
 type logged struct {
 	cutoff.Cutoff
-	// saidBy is the kind of a later cutoff that says this one too.
-	saidBy cutoff.Kind
+	// coveredBy is the kind of a later cutoff that includes this one.
+	coveredBy cutoff.Kind
 }
 
 type signingKey struct {
@@ -78,7 +78,7 @@ func New(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{
 		tb:       tb,
-		live:     cutoff.NewSet(),
+		cutoffs:  cutoff.NewSet(),
 		timeline: text(4),
 		pinned:   App,
 		changed:  make(chan struct{}),
@@ -109,7 +109,7 @@ func (s *Server) Verifier(audience ...string) *bearer.Verifier {
 	local := bearer.Local{
 		Issuer:       s.URL,
 		Keys:         s.find,
-		Cutoffs:      s.live,
+		Cutoffs:      s.cutoffs,
 		Staleness:    s.staleness,
 		MaxStaleness: MaxStaleness,
 	}
@@ -199,7 +199,7 @@ func (s *Server) Revoke(c cutoff.Cutoff) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.live.Add(c, time.Now())
+	s.cutoffs.Add(c, time.Now())
 	s.log = append(s.log, logged{Cutoff: c})
 	s.broadcast()
 }
@@ -217,7 +217,7 @@ func (s *Server) RevokeAs(kind cutoff.Kind, base ...cutoff.Cutoff) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range base {
-		s.live.Add(c, time.Now())
+		s.cutoffs.Add(c, time.Now())
 		s.log = append(s.log, logged{c, kind})
 	}
 	s.log = append(s.log, logged{Cutoff: cutoff.Cutoff{Kind: kind}})

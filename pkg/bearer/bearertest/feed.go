@@ -117,14 +117,14 @@ func (c *connection) next() (events []byte, changed <-chan struct{}) {
 		if c.timeline != "" {
 			events = cutoff.AppendEvent(events, cutoff.Reset())
 		}
-		for _, one := range s.live.All() {
+		for _, one := range s.cutoffs.All() {
 			events = cutoff.AppendEvent(events, one.Event(""))
 		}
 		c.timeline, c.sent, c.ready = s.timeline, len(s.log), false
 	}
 	for ; c.sent < len(s.log); c.sent++ {
 		one := s.log[c.sent]
-		if c.kinds[one.saidBy] || (!one.Kind.Base() && !c.kinds[one.Kind]) {
+		if c.kinds[one.coveredBy] || (!one.Kind.Base() && !c.kinds[one.Kind]) {
 			continue
 		}
 		events = cutoff.AppendEvent(events, one.Event(id(c.sent+1)))

@@ -17,10 +17,10 @@ var ErrTooLong = errors.New("cutoff: an event of the feed is too long")
 // Reader reads a stream of events. It holds one event at a time and buffers a
 // few kilobytes.
 type Reader struct {
-	r     *bufio.Reader
-	line  []byte
-	begun bool // the byte order mark is behind us
-	wasCR bool // the last line ended in CR: a LF belongs to it
+	r          *bufio.Reader
+	line       []byte
+	bomChecked bool // the byte order mark is behind us
+	afterCR    bool // the last line ended in CR: a LF belongs to it
 }
 
 // NewReader returns a reader of the stream.
@@ -88,18 +88,18 @@ func (r *Reader) readLine() ([]byte, error) {
 		if err != nil {
 			return r.line, err
 		}
-		if r.wasCR {
-			r.wasCR = false
+		if r.afterCR {
+			r.afterCR = false
 			if b == '\n' {
 				continue
 			}
 		}
 		switch b {
 		case '\r':
-			r.wasCR = true
-			return r.withoutMark(), nil
+			r.afterCR = true
+			return r.lineWithoutBOM(), nil
 		case '\n':
-			return r.withoutMark(), nil
+			return r.lineWithoutBOM(), nil
 		}
 		if len(r.line) == MaxEvent {
 			return r.line, ErrTooLong
@@ -108,11 +108,11 @@ func (r *Reader) readLine() ([]byte, error) {
 	}
 }
 
-// withoutMark returns the line, without the byte order mark that the stream may
+// lineWithoutBOM returns the line, without the byte order mark that the stream may
 // begin with.
-func (r *Reader) withoutMark() []byte {
-	if !r.begun {
-		r.begun = true
+func (r *Reader) lineWithoutBOM() []byte {
+	if !r.bomChecked {
+		r.bomChecked = true
 		return bytes.TrimPrefix(r.line, []byte("\xef\xbb\xbf"))
 	}
 	return r.line

@@ -21,19 +21,20 @@ type Set struct {
 	// Few and seldom changed, so they are copied on write and read without a
 	// lock. mu is held by writers.
 	mu   sync.Mutex
-	apps atomic.Pointer[map[string]live]
+	apps atomic.Pointer[map[string]activeCutoff]
 	keys atomic.Pointer[map[string]struct{}]
 }
 
 type sessionShard struct {
 	mu sync.RWMutex
-	m  map[string]live
+	m  map[string]activeCutoff
 	// The next shard's lock is on another cache line.
 	_ [64]byte
 }
 
-// live is a bound, a ver or an epoch, and when a cutoff last said it.
-type live struct {
+// activeCutoff is the ver or the epoch below which tokens are dead, and when a
+// cutoff last said so.
+type activeCutoff struct {
 	bound int64
 	since time.Time
 }
@@ -42,9 +43,9 @@ type live struct {
 func NewSet() *Set {
 	s := &Set{seed: maphash.MakeSeed()}
 	for i := range s.sessions {
-		s.sessions[i].m = map[string]live{}
+		s.sessions[i].m = map[string]activeCutoff{}
 	}
-	s.apps.Store(&map[string]live{})
+	s.apps.Store(&map[string]activeCutoff{})
 	s.keys.Store(&map[string]struct{}{})
 	return s
 }
@@ -60,7 +61,7 @@ func (s *Set) Add(c Cutoff, now time.Time) {
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
 		old, known := sh.m[c.Session]
-		next := live{bound: c.Ver, since: now}
+		next := activeCutoff{bound: c.Ver, since: now}
 		if known {
 			if old.bound == 0 || (c.Ver != 0 && c.Ver < old.bound) {
 				next.bound = old.bound
@@ -72,9 +73,9 @@ func (s *Set) Add(c Cutoff, now time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		apps := *s.apps.Load()
-		next := live{bound: c.Epoch, since: now}
+		next := activeCutoff{bound: c.Epoch, since: now}
 		if old, known := apps[c.App]; known {
-			next = live{bound: max(old.bound, c.Epoch), since: later(old.since, now)}
+			next = activeCutoff{bound: max(old.bound, c.Epoch), since: later(old.since, now)}
 		}
 		apps = clone(apps)
 		apps[c.App] = next
@@ -136,7 +137,7 @@ func (s *Set) Prune(now time.Time) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	kept := map[string]live{}
+	kept := map[string]activeCutoff{}
 	for name, c := range *s.apps.Load() {
 		if now.Sub(c.since) <= Retention {
 			kept[name] = c
