@@ -32,26 +32,6 @@ func (appCmd) Help() string {
 	return "These commands work straight on the database; a running service sees the change at once."
 }
 
-// appFlags are what every command needs that works straight on the database.
-type appFlags struct {
-	databaseFlags
-	logFlags
-}
-
-// open opens the database.
-func (f appFlags) open(ctx context.Context, std streams) (store, *slog.Logger, error) {
-	log, err := f.logger(std)
-	if err != nil {
-		return nil, nil, wrongUsage(err)
-	}
-	db, err := f.database(std, log)
-	if err != nil {
-		return nil, nil, wrongUsage(err)
-	}
-	s, err := openStore(ctx, db, false)
-	return s, log, err
-}
-
 type appAddCmd struct {
 	AppID      string   `arg:"" name:"appid" help:"The platform's appid, for example wx1234567890abcdef."`
 	SecretFile string   `required:"" placeholder:"FILE" help:"File with the AppSecret, or - for standard input."`
@@ -276,7 +256,7 @@ func (f masterKeyFlag) provide(ctx context.Context, s store, alg string, jwks jw
 	if err != nil {
 		return time.Time{}, err
 	}
-	maxAge, _, err := replicas.Safest(ctx, s, jwks.JWKSMaxAge, 0, sayOn(std))
+	maxAge, _, err := replicas.Safest(ctx, s, jwks.JWKSMaxAge, 0, noteTo(std))
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -333,17 +313,4 @@ func appError(err error, appID string) error {
 		return fmt.Errorf("%s is not registered; yufu app list shows those that are", appID)
 	}
 	return err
-}
-
-// cliEvent returns the audit event of a command that happens now.
-func cliEvent(ctx context.Context, s store, action auth.AuditAction, appID, reason string) (auth.AuditEvent, error) {
-	at, err := storedNow(ctx, s)
-	return auth.AuditEvent{At: at, Action: action, Actor: auth.ActorCLI, AppID: appID, Reason: reason}, err
-}
-
-// storedNow returns the time as stores keep it, by the database's clock. By a wrong clock
-// of this machine, a revocation could have expired when it is written.
-func storedNow(ctx context.Context, s store) (time.Time, error) {
-	at, err := s.Now(ctx)
-	return auth.StoredTime(at), err
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,6 +24,7 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -54,9 +54,9 @@ type parts struct {
 	keys      *keyring.Ring
 	facts     *binding.FactKey
 	issuer    string
-	lifetimes lifetimeFlags
+	lifetimes setting.Lifetimes
 	rotation  keyring.Policy
-	limits    limitFlags
+	limits    setting.Limits
 	// verifyCookie names the cookie that forward-auth may take a token from.
 	verifyCookie string
 	// proxies are believed about a client's address.
@@ -106,7 +106,7 @@ func assemble(ctx context.Context, p parts) error {
 	}
 	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL, Tokens: p.store, Sealer: p.sealer, Clock: p.follower.Now})
 	if err != nil {
-		return wrongUsage(fmt.Errorf("YUFU_UNSAFE_WECHAT_URL: %w", err))
+		return wrongUsage(setting.Errorf("YUFU_UNSAFE_WECHAT_URL", "is wrong: %w", err))
 	}
 	defer weChat.CloseIdleConnections()
 	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
@@ -268,32 +268,6 @@ func (p *parts) follow(ctx context.Context, metrics *telemetry.Metrics) (*keyrin
 	return keeper, nil
 }
 
-// openSealed opens the keys and the key of the facts, and makes them on the first start.
-// The error of a master key that is not this database's says where it came from.
-func openSealed(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (keys *keyring.Ring, facts *binding.FactKey, err error) {
-	// The database's time: keys that begin to sign in the future, because this
-	// clock is ahead, would be in the way of their successors.
-	at, err := storedNow(ctx, s)
-	if err != nil {
-		return nil, nil, err
-	}
-	// The key of the facts opens first: when all keys have ended, only this one tells a
-	// wrong master key, whose keys would lock the right one out.
-	if facts, err = binding.OpenFactKey(ctx, s, sealer, at); err == nil {
-		keys, err = keyring.Open(ctx, s, sealer, at)
-	}
-	if errors.Is(err, seal.ErrOpen) {
-		err = fmt.Errorf("%s: this is not the master key that the database was set up with: %w", masterKey, err)
-	}
-	return keys, facts, err
-}
-
-// openKeys is [openSealed] for commands without facts.
-func openKeys(ctx context.Context, s store, sealer *seal.Ring) (*keyring.Ring, error) {
-	keys, _, err := openSealed(ctx, s, sealer, masterKeySetting)
-	return keys, err
-}
-
 // causeOf returns the cause under an [auth.Error], or the error itself.
 func causeOf(err error) error {
 	var e *auth.Error
@@ -311,7 +285,7 @@ func newSessions(p parts, verifier *token.Verifier, minter *token.Minter, platfo
 		Minter:      minter,
 		Verifier:    verifier,
 		Codec:       token.NewRefreshCodec(p.keys),
-		Lifetimes:   p.lifetimes.lifetimes(),
+		Lifetimes:   p.lifetimes.Session(),
 		MaxSessions: p.limits.SessionLimit,
 		Clock:       p.follower.Now,
 		Applied:     p.applied,

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,47 +30,45 @@ const (
 )
 
 type devCmd struct {
-	DataDir   string `env:"YUFU_DATA_DIR" default:".yufu" type:"path" placeholder:"DIR" help:"Folder for the database, the generated master key and an admin key."`
-	SimListen string `env:"YUFU_SIM_LISTEN" default:"127.0.0.1:8082" placeholder:"HOST:PORT" help:"Address of the WeChat simulator."`
-	listenFlags
-	App        string `placeholder:"APPID" help:"Use real WeChat with this app instead of the simulator; needs --secret-file."`
+	setting.Folder
+	setting.Simulator
+	setting.Listeners
+	App        string `placeholder:"APPID" help:"Appid to use with real WeChat instead of the simulator. Needs --secret-file."`
 	SecretFile string `placeholder:"FILE" help:"File with the AppSecret of --app, or - for standard input."`
-	lifetimeFlags
-	rotationFlags
-	limitFlags
-	gateFlags
-	shutdownFlag
-	logFlags
+	setting.Lifetimes
+	setting.Rotation
+	setting.Limits
+	setting.ForwardAuth
+	setting.Shutdown
+	setting.Log
 }
 
 // Help is shown below the usage line of yufu dev --help.
 func (devCmd) Help() string {
-	return "It needs nothing: it makes its own folder, keys and database, and prints commands to paste. It listens on loopback only."
+	return "It needs no settings: it makes its own folder, keys and database, and prints commands to paste. It listens on loopback only."
 }
 
 // check refuses settings that contradict each other.
 func (c *devCmd) check() error {
 	if (c.App == "") != (c.SecretFile == "") {
-		return errors.New("--app and --secret-file go together: the AppSecret is needed to call WeChat")
+		return errors.New("--app and --secret-file must be given together: calls to WeChat need the AppSecret")
 	}
 	if c.App != "" && !auth.ValidAppID(c.App) {
-		return errors.New("--app: an appid is 1 to 64 letters and digits")
+		return fmt.Errorf("--app must be 1 to 64 letters and digits, got %q", c.App)
 	}
-	return cmp.Or(
+	return errors.Join(
 		setting.CheckLoopback("YUFU_LISTEN", c.Listen),
 		setting.CheckLoopback("YUFU_ADMIN_LISTEN", c.AdminListen),
 		setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen),
-		c.lifetimeFlags.check(),
-		c.policy(c.SessionMaxTTL).Check(),
-		c.limitFlags.check(),
-		c.gateFlags.check(),
-		c.shutdownFlag.check(),
+		c.Lifetimes.Check(),
+		c.Rotation.Check(),
+		c.ForwardAuth.Check(),
 	)
 }
 
 // Run serves until SIGTERM or Ctrl-C.
 func (c *devCmd) Run(ctx context.Context, std streams) error {
-	log, err := c.logger(std)
+	log, err := textLogger(c.Log, std)
 	if err != nil {
 		return wrongUsage(err)
 	}
@@ -92,14 +89,14 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	}
 	masterKey, err := dir.ReadOrCreate("master.key", seal.GenerateFile)
 	if err != nil {
-		return fmt.Errorf("YUFU_DATA_DIR: master key: %w", err)
+		return setting.Errorf("YUFU_DATA_DIR", "cannot keep the master key: %w", err)
 	}
 	sealer, err := seal.ParseRing(masterKey)
 	if err != nil {
 		return fmt.Errorf("%s: %w", dir.Path("master.key"), err)
 	}
 
-	p := parts{guard: loopbackOnly, log: log, sealer: sealer, lifetimes: c.lifetimeFlags, rotation: c.policy(c.SessionMaxTTL), limits: c.limitFlags, verifyCookie: c.VerifyCookie, grace: c.ShutdownTimeout}
+	p := parts{guard: loopbackOnly, log: log, sealer: sealer, lifetimes: c.Lifetimes, rotation: c.Keys(c.SessionMaxTTL), limits: c.Limits, verifyCookie: c.VerifyCookie, grace: c.ShutdownTimeout}
 	if p.public, err = httpd.Listen(ctx, "YUFU_LISTEN", c.Listen); err != nil {
 		return err
 	}
@@ -122,7 +119,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		webhookURL = p.wechatURL + devWebhookPath
 		p.extra = []httpd.Endpoint{simulatorEndpoint(sim, withBusiness(wechatsim.New(wechatsim.Config{}).Handler()))}
 	}
-	if p.webhooks, err = (webhookFlags{}).client(true); err != nil {
+	if p.webhooks, err = (setting.Webhooks{}).Client(true); err != nil {
 		return err
 	}
 	if p.store, err = openServing(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true); err != nil {
@@ -174,15 +171,14 @@ func ensureApp(ctx context.Context, s store, sealer *seal.Ring, appID string, se
 // adminKeyFile is where yufu dev keeps a service key for the admin API.
 const adminKeyFile = "admin.key"
 
-// ensureAdminKey has a good admin key in the folder: the one that is there, or a
-// new one, if it is missing or the database does not take it (any more).
+// ensureAdminKey makes a new admin key in the folder if there is none that the database
+// accepts.
 func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time) error {
 	good, err := isAdminKey(ctx, s, dir, at)
 	if err != nil || good {
 		return err
 	}
-	// A key makes only keys with scopes of its own, and this one makes all that is
-	// tried out.
+	// A key can make only keys with its own scopes, and with this one everything is tried.
 	draft, err := servicekey.NewDraft("yufu dev", devScopes, nil)
 	if err != nil {
 		return err
@@ -192,7 +188,7 @@ func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time)
 		return err
 	}
 	if err := dir.Replace(adminKeyFile, []byte(p.Key().Reveal()+"\n")); err != nil {
-		return fmt.Errorf("YUFU_DATA_DIR: admin key: %w", err)
+		return setting.Errorf("YUFU_DATA_DIR", "cannot keep the admin key: %w", err)
 	}
 	return nil
 }
@@ -204,7 +200,7 @@ var devScopes = []string{
 func isAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time) (bool, error) {
 	b, err := os.ReadFile(dir.Path(adminKeyFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("YUFU_DATA_DIR: admin key: %w", err)
+		return false, setting.Errorf("YUFU_DATA_DIR", "has an admin key that cannot be read: %w", err)
 	}
 	keys := servicekey.NewAuthenticator(s, 0, time.Now, func() time.Time { return at })
 	defer keys.Close()

@@ -81,7 +81,7 @@ func readVariables(t *testing.T) map[string]bool {
 	tag := regexp.MustCompile(`env:"(YUFU_[A-Z_]+)"`)
 	settings := map[string]bool{}
 	for _, name := range tracked(t) {
-		if path.Dir(name) != "cmd/yufu" || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+		if path.Dir(name) != "cmd/yufu/internal/setting" || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 			continue
 		}
 		for _, m := range tag.FindAllSubmatch(read(t, name), -1) {
@@ -89,7 +89,7 @@ func readVariables(t *testing.T) map[string]bool {
 		}
 	}
 	if len(settings) == 0 {
-		t.Fatal("no flag of cmd/yufu has an env tag")
+		t.Fatal("no setting has an env tag")
 	}
 	return settings
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 )
@@ -28,29 +29,15 @@ Access tokens are signed by keys of the use access, whose public halves are publ
 
 // keyTimes are the settings of the service that say how long keys are needed.
 type keyTimes struct {
-	jwksFlag
-	sessionMaxFlag
+	setting.JWKS
+	setting.SessionMax
 }
 
-// policy is that of the service, as far as commands need it.
-func (f keyTimes) policy() (keyring.Policy, error) {
-	p := keyring.Policy{JWKSMaxAge: f.JWKSMaxAge, SessionMaxTTL: f.SessionMaxTTL}
-	return p, wrongUsage(p.Check())
-}
-
-// inService is the policy with which a command does no harm to the running
-// service.
-func (f keyTimes) inService(ctx context.Context, s store, std streams) (p keyring.Policy, err error) {
-	if p, err = f.policy(); err != nil {
-		return p, err
-	}
-	p.JWKSMaxAge, p.SessionMaxTTL, err = replicas.Safest(ctx, s, p.JWKSMaxAge, p.SessionMaxTTL, sayOn(std))
+// policy returns a policy that is safe for the running service.
+func (f keyTimes) policy(ctx context.Context, s store, std streams) (p keyring.Policy, err error) {
+	p = setting.Rotation{JWKS: f.JWKS}.Keys(f.SessionMaxTTL)
+	p.JWKSMaxAge, p.SessionMaxTTL, err = replicas.Safest(ctx, s, p.JWKSMaxAge, p.SessionMaxTTL, noteTo(std))
 	return p, err
-}
-
-// sayOn prints what a user should know beside the result.
-func sayOn(std streams) func(string) {
-	return func(text string) { fmt.Fprintln(std.err, "yufu:", text) }
 }
 
 // keyFlags are what the commands need that change keys.
@@ -62,14 +49,11 @@ type keyFlags struct {
 
 // keeper opens the database and the keys in it.
 func (f keyFlags) keeper(ctx context.Context, std streams) (store, *keyring.Keeper, error) {
-	if _, err := f.policy(); err != nil {
-		return nil, nil, err
-	}
 	s, keys, err := f.keys(ctx, std)
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := f.inService(ctx, s, std)
+	p, err := f.policy(ctx, s, std)
 	if err != nil {
 		s.Close()
 		return nil, nil, err
@@ -103,15 +87,12 @@ type keysListCmd struct {
 
 // Run lists the keys. It shows no secret, and needs none.
 func (c *keysListCmd) Run(ctx context.Context, std streams) error {
-	if _, err := c.policy(); err != nil {
-		return err
-	}
 	s, _, err := c.open(ctx, std)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	p, err := c.inService(ctx, s, std)
+	p, err := c.policy(ctx, s, std)
 	if err != nil {
 		return err
 	}
@@ -140,14 +121,6 @@ func (c *keysListCmd) Run(ctx context.Context, std streams) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.KID, k.Use, k.Alg, k.State, moment(k.CreatedAt), from, end)
 	}
 	return w.Flush()
-}
-
-// moment is a time as lists show it.
-func moment(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.UTC().Format(time.RFC3339)
 }
 
 type keysRotateCmd struct {

@@ -1,12 +1,14 @@
 // Command yufu is the whole service in one binary: "yufu serve" in production,
-// "yufu dev" on a laptop, and the commands an operator needs beside them.
+// "yufu dev" on a laptop, and the commands that operators need besides.
 //
-// This package owns the command line and the assembly of the parts: it is the
-// only one that knows them all. A file holds a subcommand; what is logic rather
-// than wiring is in internal/.
+// This package owns the command line and the assembly of the service from its parts. It
+// does not own the settings (internal/setting) or any rule of the domain (pkg). A
+// subcommand has a file, which parses, calls a use case and prints. Uses between files go
+// one way, from main.go to the subcommands, the parts of the service and what they share;
+// TestFiles holds the order.
 //
-// Exit codes: 0 after an orderly end, 1 when something failed, 2 when the
-// command line or the environment is wrong.
+// Exit codes: 0 after success, 1 after a failure, 2 when the command line or the
+// environment is wrong.
 package main
 
 import (
@@ -16,7 +18,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -27,35 +28,28 @@ import (
 
 type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Run the service."`
-	Dev        devCmd        `cmd:"" help:"Run the service on this machine for trying out, with SQLite and a simulated WeChat."`
+	Dev        devCmd        `cmd:"" help:"Try the service on this machine, with SQLite and a simulated WeChat."`
 	App        appCmd        `cmd:"" help:"Register and change mini-programs."`
 	ServiceKey serviceKeyCmd `cmd:"" name:"service-key" help:"Make and revoke the keys of back ends and admins."`
 	Keys       keysCmd       `cmd:"" help:"Rotate and retire the keys that sign tokens."`
 	Person     personCmd     `cmd:"" help:"Import, find, disable and enable persons."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the database schema up to date."`
-	Wechatsim  wechatsimCmd  `cmd:"" help:"Run the WeChat simulator alone."`
+	Wechatsim  wechatsimCmd  `cmd:"" help:"Run only the WeChat simulator."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
-}
-
-// streams are the program's standard streams, bound for every command.
-type streams struct {
-	in       io.Reader
-	out, err io.Writer
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal the second one kills, as one expects of a program
-	// that hangs.
+	// The second signal kills the program, also when it hangs.
 	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args[1:], os.Environ(), streams{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	os.Exit(code)
 }
 
-// run parses the command line and runs the command. It returns the exit code.
-// What the command line does not say comes from the process's environment;
-// environ is searched for settings that do not exist.
+// run parses the command line, runs the command and returns the exit code. Settings that
+// are not on the command line come from the process's environment. Environ is searched
+// for settings that do not exist.
 func run(ctx context.Context, args, environ []string, std streams) int {
 	var c cli
 	exited := -1
@@ -65,7 +59,7 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		kong.Writers(std.out, std.err),
 		kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
-		kong.ValueFormatter(helpText),
+		kong.ValueFormatter(setting.Help),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(std),
 	)
@@ -74,7 +68,7 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		return 1
 	}
 	parser.Model.HelpFlag.Help = "Show this help."
-	known := knownVariables(parser.Model)
+	known := setting.Variables(parser.Model)
 	if err := unsetEmpty(known); err != nil {
 		fmt.Fprintln(std.err, "yufu:", err)
 		return 1
@@ -87,8 +81,7 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		return exited
 	}
 	if err != nil {
-		// The parser quotes what it does not understand: perhaps a database URL
-		// that lost its flag.
+		// The parser quotes what it does not understand, perhaps a database URL.
 		fmt.Fprintf(std.err, "yufu: %s\nyufu: see: %s --help\n", telemetry.Redact(err.Error()), commandPath(err))
 		return 2
 	}
@@ -96,25 +89,34 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		fmt.Fprintln(std.err, "yufu:", err)
 		return 2
 	}
-	err = command.Run()
+	if err = wrongUsage(setting.Check(command)); err == nil {
+		err = command.Run()
+	}
+	return report(std.err, command, err)
+}
+
+// report prints the error of a command, a line for each setting that is wrong, and returns
+// the exit code.
+func report(w io.Writer, command *kong.Context, err error) int {
 	if err == nil {
 		return 0
 	}
-	var usage *usageError
-	if errors.As(err, &usage) {
-		// More than one setting may be wrong; each has its line.
-		for line := range strings.Lines(err.Error() + "\n") {
-			fmt.Fprint(std.err, "yufu: ", line)
+	names := setting.FlagNames(command)
+	if usage, ok := errors.AsType[*usageError](err); ok {
+		for _, line := range setting.Lines(usage.err, names) {
+			fmt.Fprintln(w, "yufu:", line)
 		}
-		fmt.Fprintf(std.err, "yufu: see: %s --help\n", command.Selected().FullPath())
+		fmt.Fprintf(w, "yufu: see: %s --help\n", command.Selected().FullPath())
 		return 2
 	}
-	// What comes from far below may quote what it was given.
-	fmt.Fprintln(std.err, "yufu:", telemetry.Redact(err.Error()))
+	// An error from a library may quote a secret that it was given.
+	for _, line := range setting.Lines(err, names) {
+		fmt.Fprintln(w, "yufu:", telemetry.Redact(line))
+	}
 	return 1
 }
 
-// commandPath is the command that the user was at when parsing failed.
+// commandPath returns the command at which parsing failed.
 func commandPath(err error) string {
 	var parse *kong.ParseError
 	if errors.As(err, &parse) && parse.Context != nil {
@@ -125,22 +127,8 @@ func commandPath(err error) string {
 	return "yufu"
 }
 
-// usageError is a wrong or missing setting.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-
-// wrongUsage marks an error as the operator's to mend; nil stays nil.
-func wrongUsage(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &usageError{err}
-}
-
-// unsetEmpty makes variables without a value the same as variables that are not
-// set: what templates and compose files make of a setting nobody gave.
+// unsetEmpty unsets variables without a value. Templates and compose files make such
+// variables of settings that are not given.
 func unsetEmpty(names []string) error {
 	for _, name := range names {
 		if v, ok := os.LookupEnv(name); ok && v == "" {
@@ -150,20 +138,4 @@ func unsetEmpty(names []string) error {
 		}
 	}
 	return nil
-}
-
-// knownVariables lists the environment variables that some command reads.
-func knownVariables(app *kong.Application) []string {
-	var known []string
-	var visit func(n *kong.Node)
-	visit = func(n *kong.Node) {
-		for _, f := range n.Flags {
-			known = append(known, f.Envs...)
-		}
-		for _, child := range n.Children {
-			visit(child)
-		}
-	}
-	visit(app.Node)
-	return known
 }

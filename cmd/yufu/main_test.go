@@ -76,7 +76,7 @@ func TestSettings(t *testing.T) {
 			"yufu: YUFU_ISSUER is missing", "yufu: YUFU_DATABASE_URL is missing", "yufu: YUFU_MASTER_KEY_FILE is missing", "openssl rand -base64 32", "yufu serve --help",
 		}},
 		{"no issuer", with("YUFU_ISSUER", ""), serve, 2, []string{"YUFU_ISSUER is missing", "https://auth.example.com"}},
-		{"an http issuer", with("YUFU_ISSUER", "http://auth.example.com"), serve, 2, []string{"YUFU_ISSUER", "not https"}},
+		{"an http issuer", with("YUFU_ISSUER", "http://auth.example.com"), serve, 2, []string{"YUFU_ISSUER", "must begin with https"}},
 		{"an issuer with a path", with("YUFU_ISSUER", "https://example.com/auth"), serve, 2, []string{"YUFU_ISSUER", "write https://example.com"}},
 		{"an issuer with a slash", with("YUFU_ISSUER", "https://example.com/"), serve, 2, []string{"YUFU_ISSUER", "write https://example.com"}},
 
@@ -89,16 +89,16 @@ func TestSettings(t *testing.T) {
 		{"a wrong value of a parameter of the database URL", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"@h/d?pool_max_conns=0"), serve, 1, []string{"YUFU_DATABASE_URL", "pool_max_conns in the database URL has a wrong value"}},
 		{"a certificate of the database that is none", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"@127.0.0.1:1/d?sslmode=verify-full&sslrootcert="+write(t, "ca.pem", "x")), serve, 1, []string{"YUFU_DATABASE_URL", "sslrootcert in the database URL has a wrong value"}},
 		{"two database URLs", with("YUFU_DATABASE_URL_FILE", "f"), serve, 2, []string{"YUFU_DATABASE_URL and YUFU_DATABASE_URL_FILE", "unset one"}},
-		{"a database URL file that is not there", with("YUFU_DATABASE_URL", "", "YUFU_DATABASE_URL_FILE", "/nonexistent/url"), serve, 2, []string{"YUFU_DATABASE_URL_FILE", "no file /nonexistent/url"}},
-		{"an SQLite file in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), serve, 1, []string{"YUFU_DATABASE_URL", "no folder /nonexistent;", "make it first"}},
-		{"an SQLite file to be made in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), []string{"migrate"}, 1, []string{"YUFU_DATABASE_URL", "no folder /nonexistent;", "make it first"}},
-		{"an SQLite file that is not there", with(), serve, 1, []string{"YUFU_DATABASE_URL", "no file /", "/yufu.db;", "run yufu migrate"}},
+		{"a database URL file that is not there", with("YUFU_DATABASE_URL", "", "YUFU_DATABASE_URL_FILE", "/nonexistent/url"), serve, 2, []string{"YUFU_DATABASE_URL_FILE", "does not exist: /nonexistent/url"}},
+		{"an SQLite file in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), serve, 1, []string{"YUFU_DATABASE_URL", "does not exist: /nonexistent;", "make the folder first"}},
+		{"an SQLite file to be made in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), []string{"migrate"}, 1, []string{"YUFU_DATABASE_URL", "does not exist: /nonexistent;", "make the folder first"}},
+		{"an SQLite file that is not there", with(), serve, 1, []string{"YUFU_DATABASE_URL", "does not exist: /", "/yufu.db;", "run yufu migrate"}},
 		{"an SQLite file that is none", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "text", strings.Repeat("this is a text. ", 100))), serve, 1, []string{"YUFU_DATABASE_URL", "not a database"}},
 		{"an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), serve, 1, []string{"YUFU_DATABASE_URL", "run yufu migrate"}},
 
-		{"no master key", with("YUFU_MASTER_KEY_FILE", ""), serve, 2, []string{"YUFU_MASTER_KEY_FILE is missing", "the master key of this database", "for a new database", "openssl rand -base64 32"}},
-		{"a master key file that is not there", with("YUFU_MASTER_KEY_FILE", "/nonexistent/key"), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "no file /nonexistent/key"}},
-		{"a master key file that is a folder", with("YUFU_MASTER_KEY_FILE", t.TempDir()), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "is a directory"}},
+		{"no master key", with("YUFU_MASTER_KEY_FILE", ""), serve, 2, []string{"YUFU_MASTER_KEY_FILE is missing", "the master key of this database", "For a new database", "openssl rand -base64 32"}},
+		{"a master key file that is not there", with("YUFU_MASTER_KEY_FILE", "/nonexistent/key"), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "does not exist: /nonexistent/key"}},
+		{"a master key file that is a folder", with("YUFU_MASTER_KEY_FILE", t.TempDir()), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "got a directory"}},
 		{"a master key file that is empty", with("YUFU_MASTER_KEY_FILE", write(t, "key", "\n")), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "is empty"}},
 		{"a master key that is not base64", with("YUFU_MASTER_KEY_FILE", write(t, "key", hunter2)), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "line 1", "openssl rand -base64 32"}},
 		{"a master key that is too short", with("YUFU_MASTER_KEY_FILE", write(t, "key", "c2hvcnQ=")), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "line 1", "32 bytes"}},
@@ -109,9 +109,13 @@ func TestSettings(t *testing.T) {
 		{"a duration without a unit", with("YUFU_ACCESS_TOKEN_TTL", "600"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL", "missing unit"}},
 		{"a grace that is too long", with("YUFU_REFRESH_GRACE", "1h"), serve, 2, []string{"YUFU_REFRESH_GRACE", "10m"}},
 		{"a session that idles longer than it lives", with("YUFU_SESSION_IDLE_TTL", "9000h"), serve, 2, []string{"YUFU_SESSION_IDLE_TTL", "YUFU_SESSION_MAX_TTL"}},
-		{"knowledge that may be older than cutoffs are kept", with("YUFU_MAX_STALENESS", "6m"), serve, 2, []string{"YUFU_MAX_STALENESS", "10s to 5m"}},
-		{"knowledge that is too old between two heartbeats", with("YUFU_MAX_STALENESS", "1s"), serve, 2, []string{"YUFU_MAX_STALENESS", "10s to 5m"}},
-		{"a JWK set that nobody may keep", with("YUFU_JWKS_MAX_AGE", "0s"), serve, 2, []string{"YUFU_JWKS_MAX_AGE", "1s to 24h"}},
+		{"knowledge that may be older than cutoffs are kept", with("YUFU_MAX_STALENESS", "6m"), serve, 2, []string{"YUFU_MAX_STALENESS must be between 10s and 5m, got "}},
+		{"knowledge that is too old between two heartbeats", with("YUFU_MAX_STALENESS", "1s"), serve, 2, []string{"YUFU_MAX_STALENESS must be between 10s and 5m, got "}},
+		{"a limit that is too high", with("YUFU_SESSION_LIMIT", "2000"), serve, 2, []string{"yufu: YUFU_SESSION_LIMIT must be between 0 and 1000, got 2000\n"}},
+		{"a limit that is too high, by its flag", with(), []string{"serve", "--session-limit", "2000"}, 2, []string{"yufu: --session-limit must be between 0 and 1000, got 2000\n"}},
+		{"two settings out of bounds", with("YUFU_SESSION_LIMIT", "-1", "YUFU_SHUTDOWN_DELAY", "2h"), serve, 2, []string{"YUFU_SESSION_LIMIT", "yufu: YUFU_SHUTDOWN_DELAY must be between 0s and 1h, got 2h\n"}},
+		{"a JWK set that is kept for half a second", with("YUFU_JWKS_MAX_AGE", "1500ms"), serve, 2, []string{"YUFU_JWKS_MAX_AGE must be a multiple of 1s, got 1.5s"}},
+		{"a JWK set that nobody may keep", with("YUFU_JWKS_MAX_AGE", "0s"), serve, 2, []string{"YUFU_JWKS_MAX_AGE must be between 1s and 24h, got 0s"}},
 		{"keys that rotate every minute", with("YUFU_KEY_ROTATION", "1m"), serve, 2, []string{"YUFU_KEY_ROTATION", "1h"}},
 		{"keys that rotate before they are known", with("YUFU_KEY_ROTATION", "1h", "YUFU_JWKS_MAX_AGE", "2h"), serve, 2, []string{"YUFU_KEY_ROTATION", "longer than YUFU_JWKS_MAX_AGE"}},
 		{"no time to shut down", with("YUFU_SHUTDOWN_TIMEOUT", "0s"), serve, 2, []string{"YUFU_SHUTDOWN_TIMEOUT"}},
@@ -125,17 +129,17 @@ func TestSettings(t *testing.T) {
 		{"a database URL behind another flag", with(), []string{"serve", "--session-idle-ttl", "postgres://u:xy/" + hunter2 + "@h/d"}, 2, []string{"--session-idle-ttl", "duration"}},
 		{"a command that nobody knows", with(), []string{"srve"}, 2, []string{`did you mean "serve"?`, "yufu --help"}},
 
-		{"dev for everybody", nil, []string{"dev", "--listen", ":8080"}, 2, []string{"YUFU_LISTEN", "loopback only", "yufu serve"}},
-		{"dev with health checks for everybody", nil, []string{"dev", "--admin-listen", "0.0.0.0:0"}, 2, []string{"YUFU_ADMIN_LISTEN", "loopback only"}},
-		{"dev with a simulator for everybody", nil, []string{"dev", "--sim-listen", "10.0.0.1:0"}, 2, []string{"YUFU_SIM_LISTEN", "loopback only"}},
-		{"dev with an app without a secret", nil, []string{"dev", "--app", "wx1"}, 2, []string{"--app and --secret-file go together"}},
-		{"dev with a secret without an app", nil, []string{"dev", "--secret-file", "f"}, 2, []string{"--app and --secret-file go together"}},
-		{"dev with a secret file that is not there", nil, []string{"dev", "--app", "wx1", "--secret-file", "/nonexistent/secret"}, 2, []string{"--secret-file", "no file /nonexistent/secret"}},
-		{"dev in a file", nil, []string{"dev", "--data-dir", write(t, "file", "")}, 2, []string{"YUFU_DATA_DIR", "not a directory"}},
+		{"dev for everybody", nil, []string{"dev", "--listen", ":8080"}, 2, []string{"--listen must be a loopback address", "yufu serve"}},
+		{"dev with health checks for everybody", nil, []string{"dev", "--admin-listen", "0.0.0.0:0"}, 2, []string{"--admin-listen must be a loopback address"}},
+		{"dev with a simulator for everybody", nil, []string{"dev", "--sim-listen", "10.0.0.1:0"}, 2, []string{"--sim-listen must be a loopback address"}},
+		{"dev with an app without a secret", nil, []string{"dev", "--app", "wx1"}, 2, []string{"--app and --secret-file must be given together"}},
+		{"dev with a secret without an app", nil, []string{"dev", "--secret-file", "f"}, 2, []string{"--app and --secret-file must be given together"}},
+		{"dev with a secret file that is not there", nil, []string{"dev", "--app", "wx1", "--secret-file", "/nonexistent/secret"}, 2, []string{"--secret-file", "does not exist: /nonexistent/secret"}},
+		{"dev in a file", nil, []string{"dev", "--data-dir", write(t, "file", "")}, 2, []string{"--data-dir", "not a directory"}},
 
-		{"a simulator for everybody", nil, []string{"wechatsim", "--sim-listen", ":0"}, 2, []string{"YUFU_SIM_LISTEN", "loopback only"}},
-		{"a simulator of an app without a secret", nil, []string{"wechatsim", "--app", "wx1"}, 2, []string{"--app number 1", "APPID:SECRET"}},
-		{"a simulator of an app with a bad appid", nil, []string{"wechatsim", "--app", "wx1:s", "--app", "wx-2:" + hunter2}, 2, []string{"--app number 2", "APPID:SECRET"}},
+		{"a simulator for everybody", nil, []string{"wechatsim", "--sim-listen", ":0"}, 2, []string{"--sim-listen must be a loopback address"}},
+		{"a simulator of an app without a secret", nil, []string{"wechatsim", "--app", "wx1"}, 2, []string{"--app must be APPID:SECRET; value number 1"}},
+		{"a simulator of an app with a bad appid", nil, []string{"wechatsim", "--app", "wx1:s", "--app", "wx-2:" + hunter2}, 2, []string{"--app must be APPID:SECRET; value number 2"}},
 
 		{"app without more", nil, []string{"app"}, 2, []string{`"add", "list", "show", "update", "disable"`}},
 		{"app add without a secret", with(), []string{"app", "add", "wx1"}, 2, []string{"--secret-file"}},
@@ -259,7 +263,7 @@ func TestMasterKey(t *testing.T) {
 			{"keys", "rotate"}, {"keys", "retire", "k"}, {"keys", "export"}, {"app", "update", "wx1", "--signing-alg", "RS256"},
 		} {
 			got := try(t, env, "a-secret", args...)
-			if got.code != 1 || !strings.Contains(got.errOut, "YUFU_MASTER_KEY_FILE: this is not the master key that the database was set up with") {
+			if got.code != 1 || !strings.Contains(got.errOut, "YUFU_MASTER_KEY_FILE is not the master key that the database was set up with") {
 				t.Errorf("%v under another master key: %+v", args, got)
 			}
 		}

@@ -48,7 +48,7 @@ func TestMigrateRestoredOfAnotherDatabase(t *testing.T) {
 			t.Errorf("%+v, want exit code 1 and %q", got, text)
 		}
 	}
-	wants("YUFU_DATABASE_URL: there is no file " + path)
+	wants("YUFU_DATABASE_URL names a file that does not exist: " + path)
 	succeed(t, env, "migrate")
-	wants("YUFU_DATABASE_URL: the database has no apps")
+	wants("YUFU_DATABASE_URL names a database without apps")
 }

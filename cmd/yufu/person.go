@@ -39,8 +39,7 @@ func (personCmd) Help() string {
 
 // adminFlags say how to reach the admin API.
 type adminFlags struct {
-	AdminURL     string `env:"YUFU_ADMIN_URL" default:"http://127.0.0.1:8081" group:"Admin API:" placeholder:"URL" help:"Where the admin API is."`
-	AdminKeyFile string `env:"YUFU_ADMIN_KEY_FILE" group:"Admin API:" placeholder:"FILE" help:"File with a service key of scope admin, as yufu service-key create prints it; yufu dev keeps one in .yufu/admin.key."`
+	setting.AdminAPI
 }
 
 // requestPatience bounds a call to the admin API: longer than the service takes

@@ -136,25 +136,6 @@ func (w webhooks) Ask(ctx context.Context, q binding.Question) (binding.Answer, 
 	return a, nil
 }
 
-// webhookFlags say where webhooks may be.
-type webhookFlags struct {
-	WebhookNetworks []string `env:"YUFU_WEBHOOK_NETWORKS" group:"Webhooks:" placeholder:"CIDR" help:"Networks that are not on the public Internet where webhooks may be, for example 10.1.0.0/16, separated by commas. The address that is dialled counts."`
-	WebhookHosts    []string `env:"YUFU_WEBHOOK_HOSTS" group:"Webhooks:" placeholder:"HOST" help:"The only hosts where webhooks may be, for example hr.example.com or *.example.com, separated by commas; without it any."`
-}
-
-// client returns the client of webhooks; for development it also calls loopback.
-func (f webhookFlags) client(unsafeLoopback bool) (*webhook.Client, error) {
-	networks, err := setting.ParsePrefixes("YUFU_WEBHOOK_NETWORKS", f.WebhookNetworks)
-	if err != nil {
-		return nil, err
-	}
-	c, err := webhook.New(webhook.Config{AllowNetworks: networks, AllowHosts: f.WebhookHosts, UnsafeLoopback: unsafeLoopback})
-	if err != nil {
-		return nil, fmt.Errorf("YUFU_WEBHOOK_NETWORKS, YUFU_WEBHOOK_HOSTS: %w", err)
-	}
-	return c, nil
-}
-
 type appShowCmd struct {
 	AppID string `arg:"" name:"appid" help:"A registered appid."`
 	appFlags

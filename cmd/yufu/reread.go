@@ -3,14 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/db/postgres"
-	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/seal"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // reread reads the file of a setting again. What it holds counts when it is good; else
@@ -43,8 +41,8 @@ func (p parts) rereadOn(ctx context.Context, signals <-chan os.Signal) {
 
 // rereads returns what a serving process reads again.
 func (c *serveCmd) rereads(std streams, log *slog.Logger, s store, sealer *seal.Ring, level *slog.LevelVar) []reread {
-	all := []reread{{masterKeySetting, func(ctx context.Context) error {
-		ring, err := c.ring(std, log)
+	all := []reread{{setting.MasterKeyName, func(ctx context.Context) error {
+		ring, err := c.Ring(std.in, warnTo(log))
 		if err != nil {
 			return err
 		}
@@ -56,13 +54,13 @@ func (c *serveCmd) rereads(std streams, log *slog.Logger, s store, sealer *seal.
 	}}}
 	if c.DatabaseURLFile != "" {
 		all = append(all, reread{"YUFU_DATABASE_URL_FILE", func(ctx context.Context) error {
-			db, err := c.database(std, log)
+			db, err := c.Storage.Parse(std.in, warnTo(log))
 			if err != nil {
 				return err
 			}
 			pg, ok := s.(*postgres.Store)
 			if !ok || db.PostgresDSN == "" {
-				return errors.New("another kind of database needs a restart, and so does another SQLite file")
+				return errors.New("cannot change to another kind of database or another SQLite file without a restart")
 			}
 			ctx, cancel := context.WithTimeout(ctx, openTimeout)
 			defer cancel()
@@ -76,36 +74,9 @@ func (c *serveCmd) rereads(std streams, log *slog.Logger, s store, sealer *seal.
 }
 
 func (c *serveCmd) rereadLevel(level *slog.LevelVar) error {
-	l, err := c.level(c.LogLevel)
+	l, err := c.LevelFile.Read(c.Log)
 	if err == nil {
 		level.Set(l)
 	}
 	return err
-}
-
-// opensAll returns an error when the ring does not open what is in use.
-func opensAll(ctx context.Context, s store, ring *seal.Ring) error {
-	if _, err := openKeys(ctx, s, ring); err != nil {
-		return err
-	}
-	return openSecrets(ctx, s, ring, masterKeySetting)
-}
-
-// openSecrets returns an error that names the first app with a secret that the
-// ring does not open.
-func openSecrets(ctx context.Context, s store, ring *seal.Ring, masterKey string) error {
-	apps, err := s.Apps(ctx)
-	if err != nil {
-		return err
-	}
-	for _, a := range apps {
-		_, err := ring.Open(a.SealedSecret, session.AppSecretAAD(a.ID))
-		if err == nil && len(a.SealedWebhookSecret) > 0 {
-			_, err = ring.Open(a.SealedWebhookSecret, binding.WebhookSecretAAD(a.ID))
-		}
-		if err != nil {
-			return fmt.Errorf("%s: a secret of app %s was sealed with another master key: %w", masterKey, a.ID, err)
-		}
-	}
-	return nil
 }

@@ -10,29 +10,29 @@ import (
 )
 
 type serveCmd struct {
-	Issuer string `env:"YUFU_ISSUER" group:"Listeners:" placeholder:"URL" help:"Address by which the public reaches this service, for example https://auth.example.com: https, without a path. It stands in every token."`
-	databaseFlags
-	masterKeyFlag
-	listenFlags
-	proxyFlags
-	lifetimeFlags
-	rotationFlags
-	limitFlags
-	gateFlags
-	Migrate bool `env:"YUFU_MIGRATE" group:"Database and keys:" help:"Bring the database schema up to date first; several replicas may do so at once."`
-	shutdownFlag
-	delayFlag
-	logFlags
-	logLevelFileFlag
-	platformFlags
-	webhookFlags
+	setting.PublicAddress
+	setting.Storage
+	setting.MasterKey
+	setting.Listeners
+	setting.Proxies
+	setting.Lifetimes
+	setting.Rotation
+	setting.Limits
+	setting.ForwardAuth
+	setting.Migration
+	setting.Shutdown
+	setting.Delay
+	setting.Log
+	setting.LevelFile
+	setting.UnsafePlatforms
+	setting.Webhooks
 }
 
 // Help is shown below the usage line of yufu serve --help.
 func (serveCmd) Help() string {
-	return `Three settings are required: YUFU_ISSUER, YUFU_DATABASE_URL and YUFU_MASTER_KEY_FILE. Every setting is a flag and an environment variable; the flag wins. A duration is written as 90s, 15m or 720h.
+	return `Three settings are required: YUFU_ISSUER, YUFU_DATABASE_URL and YUFU_MASTER_KEY_FILE. Every setting is a flag and an environment variable; the flag wins. Write a duration as 90s, 15m or 720h.
 
-Replicas share nothing but the database and these three settings, and may start and stop at any time. SIGTERM has it leave: it serves for YUFU_SHUTDOWN_DELAY while /readyz says no, then drains. SIGHUP reads the files of YUFU_MASTER_KEY_FILE, YUFU_DATABASE_URL_FILE and YUFU_LOG_LEVEL_FILE again.`
+Replicas share only the database and these three settings, and may start and stop at any time. On SIGTERM the service goes on serving for YUFU_SHUTDOWN_DELAY while /readyz answers 503, then drains. On SIGHUP it reads the files of YUFU_MASTER_KEY_FILE, YUFU_DATABASE_URL_FILE and YUFU_LOG_LEVEL_FILE again.`
 }
 
 // Run serves until SIGTERM.
@@ -41,20 +41,20 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	if err := c.rereadLevel(&level); err != nil {
 		return wrongUsage(err)
 	}
-	log, err := c.loggerAt(std, "json", &level)
+	log, err := c.Logger(std.err, "json", &level)
 	if err != nil {
 		return wrongUsage(err)
 	}
-	db, dbErr := c.database(std, log)
-	sealer, keyErr := c.ring(std, log)
-	proxies, adminProxies, proxyErr := c.proxies()
-	hooks, hookErr := c.client(false)
-	// All that is wrong at once: a first start has three settings to make.
-	if err := errors.Join(setting.CheckIssuer("YUFU_ISSUER", c.Issuer), dbErr, keyErr, proxyErr, hookErr, c.lifetimeFlags.check(), c.policy(c.SessionMaxTTL).Check(), c.limitFlags.check(), c.gateFlags.check(), c.shutdownFlag.check(), c.delayFlag.check()); err != nil {
+	db, dbErr := c.Storage.Parse(std.in, warnTo(log))
+	sealer, keyErr := c.Ring(std.in, warnTo(log))
+	proxies, adminProxies, proxyErr := c.Networks()
+	hooks, hookErr := c.Client(false)
+	// Report all that is wrong at once: a first start needs three settings.
+	if err := errors.Join(c.PublicAddress.Check(), dbErr, keyErr, proxyErr, hookErr, c.Lifetimes.Check(), c.Rotation.Check(), c.ForwardAuth.Check()); err != nil {
 		return wrongUsage(err)
 	}
 	if c.UnsafeWechatURL != "" {
-		log.Warn("YUFU_UNSAFE_WECHAT_URL is set: platform calls, AppSecrets among them, go to another address than WeChat's", "url", c.UnsafeWechatURL)
+		log.Warn("YUFU_UNSAFE_WECHAT_URL is set: calls to WeChat, with AppSecrets, go to another address", "url", c.UnsafeWechatURL)
 	}
 	public, err := httpd.Listen(ctx, "YUFU_LISTEN", c.Listen)
 	if err != nil {
@@ -72,7 +72,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	keys, facts, err := openSealed(ctx, s, sealer, masterKeySetting)
+	keys, facts, err := openSealed(ctx, s, sealer, setting.MasterKeyName)
 	if err != nil {
 		return err
 	}
@@ -84,9 +84,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		facts:     facts,
 		webhooks:  hooks,
 		issuer:    c.Issuer,
-		lifetimes: c.lifetimeFlags,
-		rotation:  c.policy(c.SessionMaxTTL),
-		limits:    c.limitFlags,
+		lifetimes: c.Lifetimes,
+		rotation:  c.Keys(c.SessionMaxTTL),
+		limits:    c.Limits,
 
 		verifyCookie: c.VerifyCookie,
 

@@ -65,9 +65,9 @@ func (d *testDeployment) parts(t *testing.T, s store) parts {
 			t.Fatal(err)
 		}
 	}
-	keys, facts, err := openSealed(t.Context(), s, d.sealer, masterKeySetting)
+	keys, facts, err := openSealed(t.Context(), s, d.sealer, setting.MasterKeyName)
 	check(err)
-	hooks, err := webhookFlags{}.client(true)
+	hooks, err := setting.Webhooks{}.Client(true)
 	check(err)
 	listen := func() net.Listener {
 		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -77,11 +77,11 @@ func (d *testDeployment) parts(t *testing.T, s store) parts {
 	}
 	return parts{
 		log: slog.New(slog.DiscardHandler), store: s, sealer: d.sealer, keys: keys, facts: facts, webhooks: hooks, issuer: "https://auth.example.com",
-		lifetimes: lifetimeFlags{
+		lifetimes: setting.Lifetimes{
 			AccessTokenTTL: 10 * time.Minute, RefreshGrace: time.Minute, SessionIdleTTL: 24 * time.Hour, MaxStaleness: 30 * time.Second,
-			sessionMaxFlag: sessionMaxFlag{SessionMaxTTL: 48 * time.Hour},
+			SessionMax: setting.SessionMax{SessionMaxTTL: 48 * time.Hour},
 		},
-		rotation: keyring.DefaultPolicy, limits: limitFlags{PlatformConcurrency: 10, MaxConnections: 100},
+		rotation: keyring.DefaultPolicy, limits: setting.Limits{PlatformConcurrency: 10, MaxConnections: 100},
 		wechatURL: d.weChat, public: listen(), admin: listen(), grace: time.Second,
 	}
 }

@@ -86,12 +86,6 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	moment := func(t time.Time, never string) string {
-		if t.IsZero() {
-			return never
-		}
-		return t.UTC().Format(time.RFC3339)
-	}
 	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tNAME\tSTATUS\tSCOPE\tAPPS\tPINNED TO\tCREATOR\tCREATED\tEXPIRES\tLAST USED")
 	for i := range keys {
@@ -105,7 +99,7 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, status, servicekey.ScopeText(k.Scopes),
 			cmp.Or(strings.Join(k.Apps, " "), "all"), cmp.Or(k.Pinned(), "-"),
-			strings.TrimPrefix(k.Creator, auth.ActorServiceKey("")), moment(k.CreatedAt, "-"), moment(k.ExpiresAt, "never"), moment(k.LastUsedAt, "never"))
+			strings.TrimPrefix(k.Creator, auth.ActorServiceKey("")), moment(k.CreatedAt), momentOr(k.ExpiresAt, "never"), momentOr(k.LastUsedAt, "never"))
 	}
 	return w.Flush()
 }
@@ -202,25 +196,4 @@ func (c *serviceKeyRevokeCmd) Run(ctx context.Context, std streams) error {
 		}
 	}
 	return nil
-}
-
-// checkReason refuses a reason that does not belong into the audit trail.
-func checkReason(reason string) error {
-	if !auth.CleanText(reason) {
-		return errors.New("--reason is text without control characters")
-	}
-	return nil
-}
-
-// descriptionOf turns what a client would be told into an error for an operator,
-// with the cause if there is one.
-func descriptionOf(err error) error {
-	var e *auth.Error
-	if !errors.As(err, &e) || e.Description == "" {
-		return err
-	}
-	if e.Err != nil {
-		return fmt.Errorf("%s: %w", e.Description, e.Err)
-	}
-	return errors.New(e.Description)
 }

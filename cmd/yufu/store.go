@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -60,14 +59,14 @@ func (s sqliteStore) Close() { _ = s.Store.Close() }
 // openTimeout bounds how long a start waits for the database.
 const openTimeout = 15 * time.Second
 
-// openStore opens the database and, when told to, migrates it; else it checks
-// that the schema is this binary's.
+// openStore opens the database. It migrates it, or else checks that the schema is that of
+// this binary.
 func openStore(ctx context.Context, db setting.Database, migrate bool) (store, error) {
 	return openStoreFor(ctx, db, migrate, false)
 }
 
-// openServing is [openStore] for a process that serves. Of an SQLite file there
-// is one.
+// openServing is [openStore] for a process that serves. Only one process may serve from an
+// SQLite file.
 func openServing(ctx context.Context, db setting.Database, migrate bool) (store, error) {
 	return openStoreFor(ctx, db, migrate, true)
 }
@@ -107,8 +106,8 @@ func openStoreFor(ctx context.Context, db setting.Database, migrate, serving boo
 	return s, nil
 }
 
-// checkFile keeps a mistyped path from becoming an empty database: only who
-// migrates makes one.
+// checkFile refuses a mistyped path, which would become an empty database. Only a migration
+// makes a file.
 func checkFile(db setting.Database, migrate bool) error {
 	if db.SQLitePath == "" {
 		return nil
@@ -119,24 +118,24 @@ func checkFile(db setting.Database, migrate bool) error {
 	}
 	switch folder := filepath.Dir(db.SQLitePath); {
 	case !there(folder):
-		return fmt.Errorf("%s: there is no folder %s; make it first, or correct the path", db.Setting, folder)
+		return setting.Errorf(db.Setting, "names a file in a folder that does not exist: %s; make the folder first, or correct the path", folder)
 	case !migrate && !there(db.SQLitePath):
-		return fmt.Errorf("%s: there is no file %s; correct the path, or run yufu migrate, which makes it", db.Setting, db.SQLitePath)
+		return setting.Errorf(db.Setting, "names a file that does not exist: %s; correct the path, or make the file: run yufu migrate", db.SQLitePath)
 	}
 	return nil
 }
 
-// refusals say what to do about a PostgreSQL that answers, but not to this user.
+// refusals say what to do when a PostgreSQL server refuses this user.
 var refusals = map[string]string{
-	"28000": "the database refuses this user",
-	"28P01": "the database refuses this user or this password",
+	"28000": "the server refuses this user",
+	"28P01": "the server refuses this user or this password",
 	"3D000": "create the database first, owned by this user",
-	"42704": "the database URL has a parameter that the server does not know",
+	"42704": "the server does not know a parameter of the URL",
 	"42501": "this user must own the database (alter database NAME owner to USER) or its tables",
 }
 
-// openError says which setting led to the database that does not open. Waited is
-// how long it was tried.
+// openError returns an error that names the setting of the database that does not open.
+// Waited is how long it was tried.
 func openError(db setting.Database, err error, waited time.Duration) error {
 	var e *auth.Error
 	var wrong *postgres.SettingError
@@ -146,19 +145,19 @@ func openError(db setting.Database, err error, waited time.Duration) error {
 	}
 	switch {
 	case errors.As(err, &wrong):
-		return fmt.Errorf("%s: %w", db.Setting, wrong)
+		return setting.Errorf(db.Setting, "is wrong: %w", wrong)
 	case errors.As(err, &refusal) && refusals[refusal.SQLState()] != "":
-		return fmt.Errorf("%s: %s: %w", db.Setting, refusals[refusal.SQLState()], refusal)
+		return setting.Errorf(db.Setting, "names a database that cannot be used: %s: %w", refusals[refusal.SQLState()], refusal)
 	case errors.Is(err, sqlite.ErrClaimed):
-		return fmt.Errorf("%s: another process (yufu serve or yufu dev) serves from %s; only one process can: stop that one first, or use PostgreSQL for several replicas", db.Setting, db.SQLitePath)
+		return setting.Errorf(db.Setting, "names a database that another process serves from (yufu serve or yufu dev): %s; stop that process first, or use PostgreSQL for several replicas", db.SQLitePath)
 	case errors.Is(err, context.DeadlineExceeded):
 		// The time-out may be that of a connection, of which there is one for each
 		// host, or that of the start.
-		return fmt.Errorf("%s: the database did not answer within %s", db.Setting, waited.Truncate(time.Second))
+		return setting.Errorf(db.Setting, "names a database that did not answer within %s", waited.Truncate(time.Second))
 	case errors.As(err, &e) && e.Code == auth.StorageUnavailable && e.Err != nil:
-		return fmt.Errorf("%s: the database does not answer: %w", db.Setting, e.Err)
+		return setting.Errorf(db.Setting, "names a database that does not answer: %w", e.Err)
 	default:
-		return fmt.Errorf("%s: %w", db.Setting, err)
+		return setting.Errorf(db.Setting, "names a database that cannot be opened: %w", err)
 	}
 }
 
@@ -176,4 +175,11 @@ func connect(ctx context.Context, db setting.Database) (store, error) {
 		return nil, err
 	}
 	return sqliteStore{s}, nil
+}
+
+// storedNow returns the time as stores keep it, by the database's clock. A revocation that
+// is written by a wrong clock of this machine could have expired by then.
+func storedNow(ctx context.Context, s store) (time.Time, error) {
+	at, err := s.Now(ctx)
+	return auth.StoredTime(at), err
 }

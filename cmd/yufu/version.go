@@ -3,34 +3,12 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
 )
-
-// version is set by the linker for releases: -X main.version=v1.2.3.
-var version string
 
 type versionCmd struct{}
 
+// Run prints the version.
 func (versionCmd) Run(std streams) error {
 	_, err := fmt.Fprintf(std.out, "yufu %s (%s, %s/%s)\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
-}
-
-// buildVersion returns the release, else the commit, else "devel".
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-				return "devel-" + s.Value[:12]
-			}
-		}
-		// go install …/cmd/yufu@v1.2.3 builds without the linker's flag and without git.
-		if v := info.Main.Version; v != "" && v != "(devel)" {
-			return v
-		}
-	}
-	return "devel"
 }

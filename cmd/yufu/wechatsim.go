@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -13,19 +12,19 @@ import (
 )
 
 type wechatsimCmd struct {
-	SimListen string   `env:"YUFU_SIM_LISTEN" default:"127.0.0.1:8082" placeholder:"HOST:PORT" help:"Address to listen on; loopback only."`
-	App       []string `placeholder:"APPID:SECRET" sep:"none" help:"Accept only this app with this (invented) secret; may be repeated. Without it, any appid with any secret is accepted."`
-	shutdownFlag
-	logFlags
+	setting.Simulator
+	App []string `placeholder:"APPID:SECRET" sep:"none" help:"App to accept, with an invented secret. Repeat it for several. Without this flag, any appid with any secret is accepted."`
+	setting.Shutdown
+	setting.Log
 }
 
 // Run simulates WeChat until SIGTERM or Ctrl-C.
 func (c *wechatsimCmd) Run(ctx context.Context, std streams) error {
-	log, err := c.logger(std)
+	log, err := textLogger(c.Log, std)
 	if err != nil {
 		return wrongUsage(err)
 	}
-	if err := errors.Join(setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen), c.shutdownFlag.check()); err != nil {
+	if err := setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen); err != nil {
 		return wrongUsage(err)
 	}
 	apps, err := parseApps(c.App)
@@ -36,7 +35,7 @@ func (c *wechatsimCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.out, "WeChat is simulated at http://%s; what it can do is at that address.\n", l.Addr())
+	fmt.Fprintf(std.out, "WeChat is simulated at http://%s, which also describes what it can do.\n", l.Addr())
 	return httpd.Serve(ctx, log, httpd.Stop{Grace: c.ShutdownTimeout}, simulatorEndpoint(l, wechatsim.New(wechatsim.Config{Apps: apps}).Handler()))
 }
 
@@ -46,7 +45,7 @@ func parseApps(pairs []string) (map[string]string, error) {
 	for i, p := range pairs {
 		id, secret, ok := strings.Cut(p, ":")
 		if !ok || secret == "" || !auth.ValidAppID(id) {
-			return nil, fmt.Errorf("--app number %d is not APPID:SECRET", i+1)
+			return nil, fmt.Errorf("--app must be APPID:SECRET; value number %d is not", i+1)
 		}
 		apps[id] = secret
 	}

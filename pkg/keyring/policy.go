@@ -42,16 +42,15 @@ const (
 // bound what they read, ours at 100 keys.
 const maxPublished = 50
 
-// Check refuses settings that are out of bounds or contradict each other. The
-// errors name them as an operator knows them.
+// Check refuses settings that are out of bounds or contradict each other.
 func (p Policy) Check() error {
 	switch {
 	case p.JWKSMaxAge < minJWKSMaxAge || p.JWKSMaxAge > maxJWKSMaxAge || p.JWKSMaxAge%time.Second != 0:
-		return fmt.Errorf("YUFU_JWKS_MAX_AGE: it is %s to %s in whole seconds, not %s", minJWKSMaxAge, maxJWKSMaxAge, p.JWKSMaxAge)
+		return fmt.Errorf("keyring: the max-age of the JWK set must be between %s and %s in whole seconds, got %s", minJWKSMaxAge, maxJWKSMaxAge, p.JWKSMaxAge)
 	case p.Rotation != 0 && p.Rotation < minRotation:
-		return fmt.Errorf("YUFU_KEY_ROTATION: it is 0 (off), or %s or more, not %s", minRotation, p.Rotation)
+		return fmt.Errorf("keyring: the rotation must be 0 or at least %s, got %s", minRotation, p.Rotation)
 	case p.Rotation != 0 && p.Rotation < p.JWKSMaxAge+Spread:
-		return fmt.Errorf("YUFU_KEY_ROTATION (%s) must be longer than YUFU_JWKS_MAX_AGE (%s): a key is published that long before it signs", p.Rotation, p.JWKSMaxAge)
+		return fmt.Errorf("keyring: the rotation must be at least %s longer than the max-age of the JWK set (%s), got %s", Spread, p.JWKSMaxAge, p.Rotation)
 	}
 	return nil
 }

@@ -427,11 +427,11 @@ func TestPolicy(t *testing.T) {
 		change func(*keyring.Policy)
 		says   string
 	}{
-		"no max-age":              {func(p *keyring.Policy) { p.JWKSMaxAge = 0 }, "YUFU_JWKS_MAX_AGE"},
-		"a max-age without end":   {func(p *keyring.Policy) { p.JWKSMaxAge = 25 * time.Hour }, "YUFU_JWKS_MAX_AGE"},
+		"no max-age":              {func(p *keyring.Policy) { p.JWKSMaxAge = 0 }, "max-age of the JWK set"},
+		"a max-age without end":   {func(p *keyring.Policy) { p.JWKSMaxAge = 25 * time.Hour }, "max-age of the JWK set"},
 		"a max-age no header has": {func(p *keyring.Policy) { p.JWKSMaxAge = 1500 * time.Millisecond }, "whole seconds"},
-		"too many keys":           {func(p *keyring.Policy) { p.Rotation = time.Minute }, "YUFU_KEY_ROTATION"},
-		"less than nothing":       {func(p *keyring.Policy) { p.Rotation = -time.Hour }, "YUFU_KEY_ROTATION"},
+		"too many keys":           {func(p *keyring.Policy) { p.Rotation = time.Minute }, "rotation must be 0 or at least"},
+		"less than nothing":       {func(p *keyring.Policy) { p.Rotation = -time.Hour }, "rotation must be 0 or at least"},
 		"keys that nobody knows":  {func(p *keyring.Policy) { p.Rotation, p.JWKSMaxAge = 2*time.Hour, 2*time.Hour }, "longer than"},
 	} {
 		p := keyring.DefaultPolicy

@@ -37,18 +37,17 @@ const (
 	maxMax   = 5 * 365 * 24 * time.Hour
 )
 
-// Check refuses lifetimes that contradict each other. The errors name the
-// settings as an operator knows them.
+// Check refuses lifetimes that are out of bounds or contradict each other.
 func (l Lifetimes) Check() error {
 	switch {
 	case l.Grace < 0 || l.Grace > maxGrace:
-		return fmt.Errorf("the refresh grace is 0s to %s, not %s", maxGrace, l.Grace)
+		return fmt.Errorf("session: the refresh grace must be between 0s and %s, got %s", maxGrace, l.Grace)
 	case l.Idle < time.Second:
-		return fmt.Errorf("the idle lifetime of a session is at least 1s, not %s", l.Idle)
+		return fmt.Errorf("session: the idle lifetime must be at least 1s, got %s", l.Idle)
 	case l.Max < l.Idle || l.Max > maxMax:
-		return fmt.Errorf("the absolute lifetime of a session lies between its idle lifetime (%s) and %s, not at %s", l.Idle, maxMax, l.Max)
+		return fmt.Errorf("session: the absolute lifetime must be between the idle lifetime (%s) and %s, got %s", l.Idle, maxMax, l.Max)
 	case l.Grace >= l.Idle:
-		return fmt.Errorf("the refresh grace (%s) is shorter than the idle lifetime of a session (%s)", l.Grace, l.Idle)
+		return fmt.Errorf("session: the refresh grace must be shorter than the idle lifetime (%s), got %s", l.Idle, l.Grace)
 	}
 	return nil
 }
@@ -105,7 +104,7 @@ func NewService(c Config) (*Service, error) {
 		return nil, err
 	}
 	if c.MaxSessions < 0 || c.MaxSessions > maxMaxSessions {
-		return nil, fmt.Errorf("the limit of live sessions of one identity is 0 (none) to %d, not %d", maxMaxSessions, c.MaxSessions)
+		return nil, fmt.Errorf("session: the limit of live sessions must be between 0 and %d, got %d", maxMaxSessions, c.MaxSessions)
 	}
 	if c.Applied == nil {
 		c.Applied = func(context.Context) {}

@@ -121,7 +121,7 @@ func TestApp(t *testing.T) {
 			{"serve"},
 		} {
 			r := s.run(other, s.appSecret(), args...)
-			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_MASTER_KEY_FILE: this is not the master key") {
+			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_MASTER_KEY_FILE is not the master key") {
 				t.Errorf("%v: exit code %d: %s", args, r.code, r.stderr)
 			}
 		}

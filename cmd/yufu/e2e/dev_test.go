@@ -253,7 +253,7 @@ func TestDev(t *testing.T) {
 		_, s := h.dev("first", t.TempDir())
 		taken := strings.TrimPrefix(s.base, "http://")
 		r := h.run(devSettings(t.TempDir()).with(settings{"YUFU_LISTEN": taken}), "", "dev")
-		if r.code != 1 || !strings.Contains(r.stderr, "YUFU_LISTEN: the address "+taken+" is in use") {
+		if r.code != 1 || !strings.Contains(r.stderr, "YUFU_LISTEN names an address that is in use, perhaps by another yufu: "+taken) {
 			t.Errorf("exit code %d: %s", r.code, r.stderr)
 		}
 		if r.stdout != "" {

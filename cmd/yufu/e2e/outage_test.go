@@ -119,7 +119,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 		begun := time.Now()
 		r := h.run(d.env, "", "serve")
 		passed := time.Since(begun)
-		said := regexp.MustCompile(`YUFU_DATABASE_URL: the database did not answer within (\d+s)\n`).FindStringSubmatch(r.stderr)
+		said := regexp.MustCompile(`YUFU_DATABASE_URL names a database that did not answer within (\d+s)\n`).FindStringSubmatch(r.stderr)
 		if r.code != 1 || said == nil {
 			t.Fatalf("exit code %d: %s", r.code, r.stderr)
 		}

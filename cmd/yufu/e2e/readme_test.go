@@ -62,7 +62,7 @@ func TestProductionAsPasted(t *testing.T) {
 	s.eventually("it is ready", func() bool { return s.must(s.get(s.admin+"/readyz", "")).Status == http.StatusOK })
 	alice := s.logIn("alice")
 	s.refresh(alice.Doc.RefreshToken).want(s, http.StatusOK, "")
-	if warned := strings.Contains(p.stderr.String(), "readable by others"); warned {
+	if warned := strings.Contains(p.stderr.String(), "other users can read"); warned {
 		t.Error("the commands leave a secret readable by others")
 	}
 	p.stop()

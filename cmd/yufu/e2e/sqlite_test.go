@@ -32,7 +32,7 @@ func TestSQLiteFile(t *testing.T) {
 	refused := func(t *testing.T, env settings, args ...string) {
 		t.Helper()
 		r := d.in(t).run(env, "", args...)
-		if r.code != 1 || !strings.Contains(r.stderr, "another process (yufu serve or yufu dev) serves from "+env.sqlitePath()) {
+		if r.code != 1 || !strings.Contains(r.stderr, "names a database that another process serves from (yufu serve or yufu dev): "+env.sqlitePath()) {
 			t.Errorf("yufu %s: exit code %d: %s", strings.Join(args, " "), r.code, r.stderr)
 		}
 	}

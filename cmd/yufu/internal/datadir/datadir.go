@@ -7,30 +7,31 @@ package datadir
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 )
 
 // Dir is an existing data folder.
 type Dir string
 
-// Open makes the folder if it is missing, for its owner alone. The setting is
-// named in errors.
-func Open(setting, path string) (Dir, error) {
+// Open makes the folder if it is missing, readable only by its owner. Name is that of the
+// setting, for errors.
+func Open(name, path string) (Dir, error) {
 	if path == "" {
-		return "", fmt.Errorf("%s is empty; name a folder", setting)
+		return "", setting.Errorf(name, "must name a folder, got nothing")
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return "", fmt.Errorf("%s: cannot make the folder: %w", setting, err)
+		return "", setting.Errorf(name, "names a folder that cannot be made: %w", err)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", setting, err)
+		return "", setting.Errorf(name, "names a folder that cannot be used: %w", err)
 	}
 	if !info.IsDir() {
-		return "", fmt.Errorf("%s: %s is not a folder", setting, path)
+		return "", setting.Errorf(name, "must name a folder, got a file: %s", path)
 	}
 	return Dir(path), nil
 }

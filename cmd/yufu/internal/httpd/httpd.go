@@ -19,6 +19,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 )
 
 // Bounds of every connection. A client that is slower than this is not a phone
@@ -44,18 +46,17 @@ type Endpoint struct {
 	Proxies        []netip.Prefix
 }
 
-// Listen opens a TCP listener. The setting is the name of the one that holds
-// the address, so that an error says what to change.
-func Listen(ctx context.Context, setting, addr string) (net.Listener, error) {
+// Listen opens a TCP listener. Name is that of the setting with the address, for errors.
+func Listen(ctx context.Context, name, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s: the address %s is in use, perhaps by another yufu; stop that one, or choose another address", setting, addr)
+		return nil, setting.Errorf(name, "names an address that is in use, perhaps by another yufu: %s; stop that program, or choose another address", addr)
 	case errors.As(err, new(*net.AddrError)):
-		return nil, fmt.Errorf("%s: cannot listen on %q (want host:port): %w", setting, addr, err)
+		return nil, setting.Errorf(name, "must be host:port, got %q: %w", addr, err)
 	case err != nil:
-		return nil, fmt.Errorf("%s: cannot listen: %w", setting, err)
+		return nil, setting.Errorf(name, "names an address that cannot be listened on: %w", err)
 	}
 	return l, nil
 }

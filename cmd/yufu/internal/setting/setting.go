@@ -1,8 +1,9 @@
-// Package setting reads and checks what an operator sets: environment, secret
-// files, addresses, URLs.
+// Package setting holds the settings of the program, and reads and checks them.
 //
-// It owns the rules and the sentences; every error names the setting and says
-// what to do. It does not own flags and defaults (the command line does).
+// It owns the names, defaults, bounds and help texts of the settings, the rules for
+// addresses, URLs and secret files, and the error messages: each names the setting, says
+// what is wrong and what to do. It does not own the subcommands and what they do with a
+// value. It opens no database and no listener.
 package setting
 
 import (
@@ -22,9 +23,9 @@ import (
 // envPrefix starts all our variables.
 const envPrefix = "YUFU_"
 
-// CheckEnviron refuses YUFU_ variables that no command reads: a misspelled setting
-// silently left at its default is worse than a start that fails. What Kubernetes
-// injects is let through. Known holds the names that some subcommand reads.
+// CheckEnviron refuses YUFU_ variables that no command reads: a start that fails is better
+// than a misspelled setting that stays at its default. Variables that Kubernetes injects
+// are allowed. Known holds the names that some subcommand reads.
 func CheckEnviron(environ []string, known []string) error {
 	var unknown []string
 	for _, kv := range environ {
@@ -38,7 +39,7 @@ func CheckEnviron(environ []string, known []string) error {
 		return nil
 	}
 	slices.Sort(unknown)
-	return fmt.Errorf("no setting is called %s; unset it, or correct its name (yufu serve --help lists them)", strings.Join(unknown, ", "))
+	return fmt.Errorf("no setting is called %s; unset it, or correct its name (yufu serve --help lists the settings)", strings.Join(unknown, ", "))
 }
 
 // serviceVariable matches the names of variables that Kubernetes gives every
@@ -47,8 +48,8 @@ func CheckEnviron(environ []string, known []string) error {
 var serviceVariable = regexp.MustCompile(
 	`^YUFU_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
-// serviceURL matches the value of the variable that ends in _PORT alone. A number
-// there is no Service's: it is a misspelled setting.
+// serviceURL matches the value that Kubernetes gives to a variable that ends in _PORT. A
+// number there is a misspelled setting.
 var serviceURL = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 
 // injected reports whether Kubernetes makes this variable for a Service.
@@ -56,11 +57,11 @@ func injected(name, value string) bool {
 	return serviceVariable.MatchString(name) || strings.HasSuffix(name, "_PORT") && serviceURL.MatchString(value)
 }
 
-// maxSecretFile bounds a secret file: whatever is larger is another file.
+// maxSecretFile bounds a secret file. A larger file is not one.
 const maxSecretFile = 64 << 10
 
-// ReadSecretFile reads a secret from a file, or from stdin for "-". It warns,
-// through warn, when others than the owner may read the file.
+// ReadSecretFile reads a secret from a file, or from stdin for "-". It calls warn when
+// users other than the owner may read the file.
 func ReadSecretFile(setting, path string, stdin io.Reader, warn func(string)) ([]byte, error) {
 	var r io.Reader
 	if path == "-" {
@@ -69,65 +70,64 @@ func ReadSecretFile(setting, path string, stdin io.Reader, warn func(string)) ([
 		f, err := os.Open(path) //nolint:gosec // the operator names the file
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil, fmt.Errorf("%s: there is no file %s", setting, path)
+			return nil, Errorf(setting, "names a file that does not exist: %s", path)
 		case err != nil:
-			return nil, fmt.Errorf("%s: %w", setting, err)
+			return nil, Errorf(setting, "cannot be read: %w", err)
 		}
 		defer f.Close() //nolint:errcheck // it was only read
 		info, err := f.Stat()
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("%s: %w", setting, err)
+			return nil, Errorf(setting, "cannot be read: %w", err)
 		case info.IsDir():
-			return nil, fmt.Errorf("%s: %s is a directory, want a file", setting, path)
+			return nil, Errorf(setting, "must name a file, got a directory: %s", path)
 		case info.Mode().Perm()&0o077 != 0:
-			warn(fmt.Sprintf("%s: %s is readable by others (mode %04o); chmod 600 it", setting, path, info.Mode().Perm()))
+			warn(fmt.Sprintf("%s: other users can read %s (mode %04o); run: chmod 600 %s", setting, path, info.Mode().Perm(), path))
 		}
 		r = f
 	}
 	b, err := io.ReadAll(io.LimitReader(r, maxSecretFile+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", setting, err)
+		return nil, Errorf(setting, "cannot be read: %w", err)
 	case len(b) > maxSecretFile:
-		return nil, fmt.Errorf("%s: %s is larger than any secret", setting, path)
+		return nil, Errorf(setting, "names a file that is too large for a secret: %s", path)
 	case strings.TrimSpace(string(b)) == "":
-		return nil, fmt.Errorf("%s: %s is empty", setting, path)
+		return nil, Errorf(setting, "names a file that is empty: %s", path)
 	}
 	return b, nil
 }
 
-// CheckIssuer refuses an issuer that tokens should not carry: it is https, or
-// http on loopback, with neither path nor query nor trailing slash, because
-// validators compare it byte for byte.
+// CheckIssuer refuses an issuer that tokens must not contain. An issuer is https, or http
+// on loopback, without path, query and trailing slash: validators compare it byte for byte.
 func CheckIssuer(setting, issuer string) error {
 	if issuer == "" {
-		return fmt.Errorf("%s is missing: set it to the address the public reaches this service by, for example https://auth.example.com", setting)
+		return Errorf(setting, "is missing: set it to the public address of this service, for example https://auth.example.com")
 	}
 	u, err := url.Parse(issuer)
 	if err != nil || u.Hostname() == "" || u.User != nil || strings.HasSuffix(u.Host, ":") {
-		return fmt.Errorf("%s: %q is not a URL such as https://auth.example.com", setting, issuer)
+		return Errorf(setting, "must be a URL such as https://auth.example.com, got %q", issuer)
 	}
 	if strings.ContainsFunc(issuer, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return fmt.Errorf("%s: %q is not ASCII; write an international name in its xn-- form", setting, issuer)
+		return Errorf(setting, "must be ASCII, got %q; write an international name in its xn-- form", issuer)
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopbackHost(u.Hostname())) {
-		return fmt.Errorf("%s: %q is not https (http is for loopback addresses only)", setting, issuer)
+		return Errorf(setting, "must begin with https (http is for loopback addresses only), got %q", issuer)
 	}
 	if issuer != u.Scheme+"://"+u.Host {
-		return fmt.Errorf("%s: %q has more than scheme and host; validators compare it byte for byte, so write %s://%s", setting, issuer, u.Scheme, u.Host)
+		return Errorf(setting, "must be scheme and host only, because validators compare it byte for byte; got %q, write %s://%s", issuer, u.Scheme, u.Host)
 	}
 	return nil
 }
 
-// CheckLoopback refuses an address to listen on that others could reach.
+// CheckLoopback refuses a listen address that other machines can reach.
 func CheckLoopback(setting, addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("%s: %q is not host:port", setting, addr)
+		return Errorf(setting, "must be host:port, got %q", addr)
 	}
 	if !isLoopbackHost(host) {
-		return fmt.Errorf("%s: %q is not a loopback address; where the platform is simulated anybody can log in as anybody, so this listens on loopback only, for example 127.0.0.1:8080 (yufu serve is for everything else)", setting, addr)
+		return Errorf(setting, "must be a loopback address, for example 127.0.0.1:8080, got %q: with a simulated platform, everyone who reaches it can log in as any user; run yufu serve to serve others", addr)
 	}
 	return nil
 }
@@ -140,47 +140,46 @@ func isLoopbackHost(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// Database is where the data lives: a PostgreSQL DSN or an SQLite file; exactly
-// one is set.
+// Database is where the data is stored: a PostgreSQL DSN or an SQLite file. Exactly one is
+// set.
 type Database struct {
-	// Setting is the name of the setting that says so, for messages.
+	// Setting is the name of the setting, for messages.
 	Setting     string
 	PostgresDSN string
 	SQLitePath  string
 }
 
-// ParseDatabaseURL reads postgres://… or sqlite:PATH. The error does not quote
-// the URL: there may be a password in it.
+// ParseDatabaseURL reads postgres://… or sqlite:PATH. The error does not quote the URL,
+// which may contain a password.
 func ParseDatabaseURL(setting, s string) (Database, error) {
 	s = strings.TrimSpace(s)
 	switch scheme, rest, _ := strings.Cut(s, ":"); {
 	case s == "":
-		return Database{}, fmt.Errorf("%s is missing: set it to postgres://user:password@host/database, or to sqlite:PATH for a single small server", setting)
+		return Database{}, Errorf(setting, "is missing: set it to postgres://user:password@host/database, or to sqlite:PATH for a single small server")
 	case (scheme == "postgres" || scheme == "postgresql") && misread(rest):
-		return Database{}, fmt.Errorf("%s has an @ behind the host: in a user name and a password write / as %%2F, ? as %%3F, # as %%23 and @ as %%40", setting)
+		return Database{}, Errorf(setting, "has an @ behind the host: in a user name and a password write / as %%2F, ? as %%3F, # as %%23 and @ as %%40")
 	case scheme == "postgres" || scheme == "postgresql":
 		return Database{Setting: setting, PostgresDSN: s}, nil
 	case scheme == "sqlite" && strings.Contains(rest, "?"):
-		return Database{}, fmt.Errorf("%s: sqlite: takes a path and no parameters; take out the ? and what follows it", setting)
+		return Database{}, Errorf(setting, "must be sqlite:PATH without parameters; remove the ? and what follows it")
 	case scheme == "sqlite" && strings.TrimPrefix(rest, "//") != "":
 		return Database{Setting: setting, SQLitePath: strings.TrimPrefix(rest, "//")}, nil
 	default:
-		return Database{}, fmt.Errorf("%s begins with neither postgres:// nor sqlite: followed by a path", setting)
+		return Database{}, Errorf(setting, "must begin with postgres:// or be sqlite:PATH")
 	}
 }
 
-// misread reports whether a part of the password would be taken for the host, the
-// database or a parameter, because an unescaped /, ? or # ends what stands before
-// the host. The driver would look that up, and print it.
+// misread reports whether the driver would take a part of the password for the host, the
+// database or a parameter, and print it. An unescaped /, ? or # in a password does this.
 func misread(rest string) bool {
 	authority := strings.TrimPrefix(rest, "//")
 	end := strings.IndexAny(authority, "/?#")
 	return end >= 0 && strings.Contains(authority[end:], "@")
 }
 
-// ParsePrefixes reads networks in CIDR notation; a bare address is a network of
-// its own. An IPv4 network in its IPv6-mapped form is that IPv4 network: so
-// clients' addresses are compared.
+// ParsePrefixes reads networks in CIDR notation. An address is a network of one. An
+// IPv6-mapped IPv4 network becomes that IPv4 network, because clients' addresses are
+// compared in that form.
 func ParsePrefixes(setting string, list []string) ([]netip.Prefix, error) {
 	var prefixes []netip.Prefix
 	for _, s := range list {
@@ -191,13 +190,13 @@ func ParsePrefixes(setting string, list []string) ([]netip.Prefix, error) {
 		}
 		if err == nil && p.Addr().Is4In6() {
 			if p.Bits() < 96 {
-				err = errors.New("a network of more than IPv4 addresses in IPv4's form")
+				err = errors.New("network includes more than IPv4 addresses")
 			} else {
 				p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 			}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %q is not a network such as 10.0.0.0/8 or an address", setting, s)
+			return nil, Errorf(setting, "must list networks such as 10.0.0.0/8 or addresses, got %q", s)
 		}
 		prefixes = append(prefixes, p.Masked())
 	}

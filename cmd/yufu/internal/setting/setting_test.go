@@ -89,13 +89,13 @@ func TestReadSecretFile(t *testing.T) {
 		t.Errorf("a loose mode: %v, warned %q", err, warned)
 	}
 	_, err := read(filepath.Join(dir, "gone"), "")
-	wantError(t, err, "YUFU_X_FILE", "no file")
+	wantError(t, err, "YUFU_X_FILE", "does not exist")
 	_, err = read(dir, "")
 	wantError(t, err, "directory")
 	_, err = read(write("empty", " \n", 0o600), "")
 	wantError(t, err, "empty")
 	_, err = read(write("huge", strings.Repeat("x", maxSecretFile+1), 0o600), "")
-	wantError(t, err, "larger")
+	wantError(t, err, "too large")
 }
 
 func TestCheckIssuer(t *testing.T) {
@@ -106,15 +106,15 @@ func TestCheckIssuer(t *testing.T) {
 	}
 	for bad, say := range map[string]string{
 		"":                          "is missing",
-		"auth.example.com":          "not a URL",
-		"http://auth.example.com":   "not https",
-		"http://127.0.0.1.evil.com": "not https",
+		"auth.example.com":          "must be a URL",
+		"http://auth.example.com":   "must begin with https",
+		"http://127.0.0.1.evil.com": "must begin with https",
 		"https://a.example.com/":    "write https://a.example.com",
 		"https://a.example.com/x":   "write https://a.example.com",
 		"https://a.example.com?x=1": "write https://a.example.com",
-		"https://u:p@a.example.com": "not a URL",
-		"https://:443":              "not a URL",
-		"https://a.example.com:":    "not a URL",
+		"https://u:p@a.example.com": "must be a URL",
+		"https://:443":              "must be a URL",
+		"https://a.example.com:":    "must be a URL",
 		"https://例.example.com":     "xn--",
 	} {
 		wantError(t, CheckIssuer("YUFU_ISSUER", bad), "YUFU_ISSUER", say)

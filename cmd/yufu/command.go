@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// streams are the program's standard streams, bound for every command.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// usageError is a missing or wrong setting. The program ends with exit code 2.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// wrongUsage marks an error that the operator can correct. It returns nil for nil.
+func wrongUsage(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &usageError{err}
+}
+
+// warnTo returns a function that logs a warning.
+func warnTo(log *slog.Logger) func(string) { return func(s string) { log.Warn(s) } }
+
+// noteTo returns a function that prints a note beside the result of a command.
+func noteTo(std streams) func(string) {
+	return func(text string) { fmt.Fprintln(std.err, "yufu:", text) }
+}
+
+// moment formats a time for a list; a zero time is "-".
+func moment(t time.Time) string { return momentOr(t, "-") }
+
+func momentOr(t time.Time, zero string) string {
+	if t.IsZero() {
+		return zero
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// checkReason refuses a reason that does not belong into the audit trail.
+func checkReason(reason string) error {
+	if !auth.CleanText(reason) {
+		return errors.New("--reason must be text without control characters")
+	}
+	return nil
+}
+
+// descriptionOf turns what a client would be told into an error for an operator,
+// with the cause if there is one.
+func descriptionOf(err error) error {
+	var e *auth.Error
+	if !errors.As(err, &e) || e.Description == "" {
+		return err
+	}
+	if e.Err != nil {
+		return fmt.Errorf("%s: %w", e.Description, e.Err)
+	}
+	return errors.New(e.Description)
+}
+
+// textLogger returns the log of a command that ends by itself.
+func textLogger(s setting.Log, std streams) (*slog.Logger, error) {
+	level, err := s.Level()
+	if err != nil {
+		return nil, err
+	}
+	return s.Logger(std.err, "text", level)
+}

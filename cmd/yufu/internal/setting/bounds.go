@@ -1,0 +1,171 @@
+package setting
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// bounds are those of one flag, from its tags.
+type bounds struct {
+	min, max, unit, zero string
+	duration             bool
+}
+
+// boundsOf returns the bounds of a flag, and whether it has any.
+func boundsOf(f *kong.Value) (bounds, bool) {
+	b := bounds{
+		min: f.Tag.Get("min"), max: f.Tag.Get("max"), unit: f.Tag.Get("unit"), zero: f.Tag.Get("zero"),
+		duration: f.Target.Type() == reflect.TypeFor[time.Duration](),
+	}
+	return b, b.min != "" || b.max != ""
+}
+
+// Check returns an error for each flag of the command line whose value is outside its
+// bounds.
+func Check(line *kong.Context) error {
+	var errs []error
+	for _, f := range line.Flags() {
+		if b, ok := boundsOf(f.Value); ok {
+			errs = append(errs, b.check(variableOf(f), f.Target.Int()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// check returns an error that says what the value must be.
+func (b bounds) check(name string, n int64) error {
+	if b.zero != "" && n == 0 {
+		return nil
+	}
+	least, most := n, n
+	if b.min != "" {
+		least = b.parse(b.min)
+	}
+	if b.max != "" {
+		most = b.parse(b.max)
+	}
+	switch {
+	case (n < least || n > most) && b.max != "":
+		return Errorf(name, "must be between %s and %s, got %s", b.min, b.max, b.format(n))
+	case n < least && b.zero != "":
+		return Errorf(name, "must be 0 or at least %s, got %s", b.min, b.format(n))
+	case n < least:
+		return Errorf(name, "must be at least %s, got %s", b.min, b.format(n))
+	case b.unit != "" && n%b.parse(b.unit) != 0:
+		return Errorf(name, "must be a multiple of %s, got %s", b.unit, b.format(n))
+	}
+	return nil
+}
+
+// parse reads a bound. A tag that cannot be read is a defect of the program.
+func (b bounds) parse(s string) int64 {
+	if b.duration {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			panic(err)
+		}
+		return int64(d)
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func (b bounds) format(n int64) string {
+	if b.duration {
+		return Duration(time.Duration(n))
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// Duration writes a duration as an operator does: 5m, not 5m0s.
+func Duration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// Help returns the help of a flag or an argument: its sentences, its bounds, and in
+// brackets its variable and its default.
+func Help(v *kong.Value) string {
+	help := v.Help
+	if b, ok := boundsOf(v); ok {
+		help = fmt.Sprintf("%s (%s).", strings.TrimSuffix(help, "."), b)
+	}
+	var notes []string
+	for _, env := range v.Tag.Envs {
+		notes = append(notes, "$"+env)
+	}
+	switch {
+	case v.HasDefault && v.Target.Kind() != reflect.Bool:
+		notes = append(notes, "default "+v.Default)
+	case v.Required && v.Flag != nil && len(v.Flag.Xor) > 0:
+		notes = append(notes, "one of these is required")
+	case v.Required && v.Flag != nil:
+		notes = append(notes, "required")
+	}
+	if len(notes) == 0 {
+		return help
+	}
+	return help + " [" + strings.Join(notes, ", ") + "]"
+}
+
+// String returns the bounds as the help shows them.
+func (b bounds) String() string {
+	switch {
+	case b.max != "":
+		return b.min + " to " + b.max
+	case b.zero != "":
+		return "0 or at least " + b.min
+	default:
+		return "at least " + b.min
+	}
+}
+
+// variableOf returns the name of a setting: its variable, or else its flag.
+func variableOf(f *kong.Flag) string {
+	if len(f.Envs) > 0 {
+		return f.Envs[0]
+	}
+	return "--" + f.Name
+}
+
+// Variables returns the environment variables that some command reads.
+func Variables(app *kong.Application) []string {
+	var known []string
+	var visit func(n *kong.Node)
+	visit = func(n *kong.Node) {
+		for _, f := range n.Flags {
+			known = append(known, f.Envs...)
+		}
+		for _, child := range n.Children {
+			visit(child)
+		}
+	}
+	visit(app.Node)
+	return known
+}
+
+// FlagNames returns the flags that stand on the command line, by their variables.
+func FlagNames(line *kong.Context) map[string]string {
+	names := map[string]string{}
+	for _, p := range line.Path {
+		if p.Flag != nil && !p.Resolved {
+			names[variableOf(p.Flag)] = "--" + p.Flag.Name
+		}
+	}
+	return names
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// openSealed opens the keys and the key of the facts, and makes them on the first start.
+// An error about a wrong master key names masterKey, the setting or file that it is from.
+func openSealed(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (keys *keyring.Ring, facts *binding.FactKey, err error) {
+	// By the database's clock: with a clock that is ahead, the keys would begin to sign in
+	// the future and delay their successors.
+	at, err := storedNow(ctx, s)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The key of the facts opens first. When all signing keys have ended, only this one
+	// detects a wrong master key, which would seal new keys that the right one cannot open.
+	if facts, err = binding.OpenFactKey(ctx, s, sealer, at); err == nil {
+		keys, err = keyring.Open(ctx, s, sealer, at)
+	}
+	if errors.Is(err, seal.ErrOpen) {
+		err = setting.Errorf(masterKey, "is not the master key that the database was set up with: %w", err)
+	}
+	return keys, facts, err
+}
+
+// openKeys is [openSealed] for commands without facts.
+func openKeys(ctx context.Context, s store, sealer *seal.Ring) (*keyring.Ring, error) {
+	keys, _, err := openSealed(ctx, s, sealer, setting.MasterKeyName)
+	return keys, err
+}
+
+// opensAll returns an error when the ring does not open what is in use.
+func opensAll(ctx context.Context, s store, ring *seal.Ring) error {
+	if _, err := openKeys(ctx, s, ring); err != nil {
+		return err
+	}
+	return openSecrets(ctx, s, ring, setting.MasterKeyName)
+}
+
+// openSecrets returns an error that names the first app with a secret that the
+// ring does not open.
+func openSecrets(ctx context.Context, s store, ring *seal.Ring, masterKey string) error {
+	apps, err := s.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range apps {
+		_, err := ring.Open(a.SealedSecret, session.AppSecretAAD(a.ID))
+		if err == nil && len(a.SealedWebhookSecret) > 0 {
+			_, err = ring.Open(a.SealedWebhookSecret, binding.WebhookSecretAAD(a.ID))
+		}
+		if err != nil {
+			return setting.Errorf(masterKey, "does not open a secret of app %s, which was sealed with another master key: %w", a.ID, err)
+		}
+	}
+	return nil
+}
