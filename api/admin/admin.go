@@ -2,11 +2,9 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/api/web"
@@ -17,25 +15,25 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Revoker ends sessions. [session.Revoker] is it.
+// Revoker ends sessions. Implemented by [session.Revoker].
 type Revoker interface {
 	Revoke(ctx context.Context, r session.RevocationRequest) (session.Revocation, error)
 }
 
-// SigningKeys changes the keys that sign tokens. [keyring.Keeper] is it.
+// SigningKeys changes the keys that sign tokens. Implemented by [keyring.Keeper].
 type SigningKeys interface {
 	Keys(ctx context.Context) ([]keyring.Key, error)
 	Rotate(ctx context.Context, r keyring.RotateRequest) ([]keyring.Key, error)
 	Retire(ctx context.Context, r keyring.RetireRequest) (keyring.Retirement, error)
 }
 
-// Sessions reads sessions. Every store does.
+// Sessions reads sessions. Implemented by every store.
 type Sessions interface {
 	// Session returns a session, or [auth.SessionRevoked].
 	Session(ctx context.Context, id uuid.UUID) (session.State, error)
 }
 
-// Config is what a [API] is made of. All fields are required.
+// Config holds what an [API] needs. All fields are required.
 type Config struct {
 	Guard   *web.Guard
 	Revoker Revoker
@@ -67,37 +65,8 @@ type API struct {
 	c Config
 }
 
-var _ StrictServerInterface = (*API)(nil)
-
 // New returns the handler.
 func New(c Config) *API { return &API{c} }
-
-// Mount adds the routes.
-func (a *API) Mount(r chi.Router) {
-	r.Group(func(r chi.Router) {
-		r.Use(a.guard, strictBody)
-		HandlerWithOptions(NewStrictHandlerWithOptions(a, nil, StrictHTTPServerOptions{
-			RequestErrorHandlerFunc:  malformed,
-			ResponseErrorHandlerFunc: fail,
-		}), ChiServerOptions{BaseRouter: r, ErrorHandlerFunc: malformed})
-	})
-}
-
-// guard lets requests pass whose service key has the scope that their endpoint
-// needs. It stands before everything that reads more of a request.
-func (a *API) guard(next http.Handler) http.Handler {
-	return web.API(func(w http.ResponseWriter, r *http.Request) error {
-		key, err := a.c.Guard.Authorize(r)
-		if err != nil {
-			return err
-		}
-		web.EventOf(r.Context()).Add(pathTarget(r)...)
-		// What a service key may see is for nobody to keep a copy of.
-		w.Header().Set("Cache-Control", "no-store")
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), keyKey{}, key)))
-		return nil
-	})
-}
 
 type keyKey struct{}
 
@@ -107,33 +76,14 @@ func keyOf(ctx context.Context) servicekey.Key {
 	return k
 }
 
-// event returns an audit event by whoever makes the request.
-func (a *API) event(ctx context.Context) auth.AuditEvent {
+// event returns an audit event by the caller of a request, with the reason, or
+// [auth.InvalidRequest] for a malformed reason.
+func (a *API) event(r *http.Request, reason string) (auth.AuditEvent, error) {
 	return auth.AuditEvent{
-		At: auth.StoredTime(a.c.Clock()), Actor: auth.ActorServiceKey(keyOf(ctx).ID), RequestID: web.EventOf(ctx).RequestID,
-	}
+		At: auth.StoredTime(a.c.Clock()), Actor: auth.ActorServiceKey(keyOf(r.Context()).ID), Reason: reason,
+		RequestID: web.EventOf(r.Context()).RequestID,
+	}, auth.CheckReason(reason)
 }
 
-// errRestricted refuses a key that is restricted to apps what concerns all.
+// errRestricted refuses an operation to a key that is restricted to apps.
 var errRestricted = &auth.Error{Code: auth.InsufficientScope, Description: "It needs a service key that is not restricted to apps."}
-
-// fail renders an error.
-func fail(w http.ResponseWriter, r *http.Request, err error) {
-	web.API(func(http.ResponseWriter, *http.Request) error { return err })(w, r)
-}
-
-// malformed renders an error of the generated code, which quotes its input.
-func malformed(w http.ResponseWriter, r *http.Request, err error) {
-	var (
-		form  *InvalidParamFormatError
-		count *TooManyValuesForParamError
-	)
-	switch {
-	case errors.As(err, &form):
-		fail(w, r, auth.Invalid("The parameter "+form.ParamName+" does not have the form that it should."))
-	case errors.As(err, &count):
-		fail(w, r, auth.Invalid("The parameter "+count.ParamName+" is there more than once."))
-	default:
-		fail(w, r, auth.Invalid("A parameter does not have the form that it should."))
-	}
-}

@@ -1,98 +1,118 @@
 package admin
 
 import (
-	"context"
 	"encoding/json"
+	"net/http"
 	"slices"
 
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
-// appOf is an app as answers show it.
-func appOf(app *auth.App) (AppRecord, error) {
-	answer := AppRecord{
+// appOf returns an app as answers show it.
+func appOf(app *auth.App) (adminclient.AppRecord, error) {
+	answer := adminclient.AppRecord{
 		AppID: app.ID, Platform: app.Platform, Audiences: append([]string{}, app.Audiences...), Epoch: app.Epoch,
 		Disabled: app.Disabled, WebhookSecretSet: len(app.SealedWebhookSecret) > 0,
 		CreatedAt: app.CreatedAt.UTC(), UpdatedAt: app.UpdatedAt.UTC(),
 	}
-	return answer, convert(app.Policy, &answer.Policy)
+	// The policy of the domain and that of the contract have the same JSON.
+	policy, err := json.Marshal(app.Policy)
+	if err != nil {
+		return answer, err
+	}
+	return answer, json.Unmarshal(policy, &answer.Policy)
 }
 
-// convert turns a policy from the form of the domain into that of the generated
-// code, or back: their JSON is the same.
-func convert(from, to any) error {
-	b, err := json.Marshal(from)
+func (a *API) writeApp(w http.ResponseWriter, app *auth.App) error {
+	answer, err := appOf(app)
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(b, to)
+	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// ListApps implements [StrictServerInterface].
-func (a *API) ListApps(ctx context.Context, r ListAppsRequestObject) (ListAppsResponseObject, error) {
-	limit, err := limitOf(r.Params.Limit)
+func (a *API) listApps(w http.ResponseWriter, r *http.Request) error {
+	limit, err := limitOf(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	apps, err := a.c.Persons.Apps(ctx, caller(ctx, nil))
+	apps, err := a.c.Persons.Apps(r.Context(), caller(r, ""))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// There are tens of them: a page is cut out of them all.
-	if cursor := r.Params.Cursor; cursor != nil {
-		if !auth.ValidAppID(*cursor) {
-			return nil, errCursor
+	// There are tens of apps: a page is cut from all of them.
+	if cursor := queryText(r, "cursor"); cursor != "" {
+		if !auth.ValidAppID(cursor) {
+			return errCursor
 		}
-		apps = slices.DeleteFunc(apps, func(app auth.App) bool { return app.ID <= *cursor })
+		apps = slices.DeleteFunc(apps, func(app auth.App) bool { return app.ID <= cursor })
 	}
-	answer := ListApps200JSONResponse{Apps: []AppRecord{}}
+	answer := adminclient.AppList{Apps: []adminclient.AppRecord{}}
 	apps, answer.Next = cut(apps, limit, func(app auth.App) string { return app.ID })
 	for i := range apps {
 		one, err := appOf(&apps[i])
 		if err != nil {
-			return nil, err
+			return err
 		}
 		answer.Apps = append(answer.Apps, one)
 	}
-	return answer, nil
+	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// GetApp implements [StrictServerInterface].
-func (a *API) GetApp(ctx context.Context, r GetAppRequestObject) (GetAppResponseObject, error) {
-	app, err := a.c.Persons.App(ctx, r.Appid, caller(ctx, nil))
+func (a *API) getApp(w http.ResponseWriter, r *http.Request) error {
+	appID, err := pathText(r, "appid")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer, err := appOf(&app)
-	return GetApp200JSONResponse(answer), err
+	app, err := a.c.Persons.App(r.Context(), appID, caller(r, ""))
+	if err != nil {
+		return err
+	}
+	return a.writeApp(w, &app)
 }
 
-// UpdateApp implements [StrictServerInterface].
-func (a *API) UpdateApp(ctx context.Context, r UpdateAppRequestObject) (UpdateAppResponseObject, error) {
-	var form binding.AppForm
-	if r.Body.Policy != nil {
-		form.Policy = &auth.Policy{}
-		if err := convert(r.Body.Policy, form.Policy); err != nil {
-			return nil, err
+// appUpdate is the body of updateApp. The policy is parsed by its own rules, which
+// refuse members that it does not have: one that is misspelt would leave a door
+// open or shut.
+type appUpdate struct {
+	Policy        json.RawMessage `json:"policy"`
+	WebhookSecret *auth.Secret    `json:"webhook_secret"`
+	Reason        string          `json:"reason"`
+}
+
+func (a *API) updateApp(w http.ResponseWriter, r *http.Request) error {
+	appID, err := pathText(r, "appid")
+	if err != nil {
+		return err
+	}
+	body, err := readBody[appUpdate](w, r)
+	if err != nil {
+		return err
+	}
+	form := binding.AppForm{WebhookSecret: body.WebhookSecret}
+	if body.Policy != nil {
+		policy, err := auth.ParsePolicy(body.Policy)
+		if err != nil {
+			return err
 		}
-		if url := form.Policy.Webhook.URL; url != "" {
-			if err := a.c.CheckWebhookURL(url); err != nil {
-				return nil, err
+		if policy.Webhook.URL != "" {
+			if err := a.c.CheckWebhookURL(policy.Webhook.URL); err != nil {
+				return err
 			}
 		}
+		form.Policy = &policy
 	}
-	if r.Body.WebhookSecret != nil {
-		secret := auth.Secret(*r.Body.WebhookSecret)
-		if err := a.c.CheckWebhookSecret(secret); err != nil {
-			return nil, err
+	if form.WebhookSecret != nil {
+		if err := a.c.CheckWebhookSecret(*form.WebhookSecret); err != nil {
+			return err
 		}
-		form.WebhookSecret = &secret
 	}
-	app, err := a.c.Persons.UpdateApp(ctx, r.Appid, form, caller(ctx, r.Body.Reason))
+	app, err := a.c.Persons.UpdateApp(r.Context(), appID, form, caller(r, body.Reason))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer, err := appOf(&app)
-	return UpdateApp200JSONResponse(answer), err
+	return a.writeApp(w, &app)
 }

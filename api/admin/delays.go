@@ -1,22 +1,24 @@
 package admin
 
 import (
-	"context"
 	"encoding/base64"
+	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// A delay is named by its kind and key, in one opaque word: keys of networks have
-// slashes.
+// delayID returns the name of a delay: its kind and key in one opaque word, because
+// keys of networks have slashes.
 func delayID(k binding.AttemptKey) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(string(k.Kind) + ":" + k.Key))
 }
@@ -32,10 +34,10 @@ func parseDelayID(id string) (binding.AttemptKey, bool) {
 	return k, ok && auth.CleanText(key) && slices.Contains(kinds, k.Kind)
 }
 
-// delayOf is a counter as answers show it.
-func delayOf(a *binding.Attempts, q *binding.AttemptQuery) BindingDelay {
-	d := BindingDelay{
-		ID: delayID(a.AttemptKey), Kind: BindingDelayKind(a.Kind), Failures: a.Failures, LastAttemptAt: a.At.UTC(),
+// delayOf returns a counter as answers show it.
+func delayOf(a *binding.Attempts, q *binding.AttemptQuery) adminclient.BindingDelay {
+	d := adminclient.BindingDelay{
+		ID: delayID(a.AttemptKey), Kind: adminclient.BindingDelayKind(a.Kind), Failures: a.Failures, LastAttemptAt: a.At.UTC(),
 	}
 	if a.BlockedUntil.After(q.Now) {
 		d.DelayedUntil = timeOrNull(a.BlockedUntil)
@@ -58,65 +60,80 @@ func delayOf(a *binding.Attempts, q *binding.AttemptQuery) BindingDelay {
 	return d
 }
 
-// ListBindingDelays implements [StrictServerInterface].
-func (a *API) ListBindingDelays(ctx context.Context, r ListBindingDelaysRequestObject) (ListBindingDelaysResponseObject, error) {
-	if err := unrestricted(ctx); err != nil {
-		return nil, err
-	}
-	p := r.Params
-	limit, err := limitOf(p.Limit)
+func (a *API) listBindingDelays(w http.ResponseWriter, r *http.Request) error {
+	limit, err := limitOf(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	person, err := personIn(p.Person)
+	q, err := a.attemptQuery(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	logTarget(ctx, &session.Target{Identity: value(p.UUID), Person: person})
-	q := binding.AttemptQuery{Person: person, Delayed: value(p.Delayed), Now: a.c.Clock(), Limit: limit + 1}
-	if p.UUID != nil && p.Address != nil {
-		return nil, auth.Invalid("Name a uuid or an address, not both.")
-	}
-	if p.UUID != nil {
-		k := binding.IdentityKey(*p.UUID)
-		q.Kind, q.Key = k.Kind, k.Key
-	}
-	if p.Address != nil {
-		addr, err := netip.ParseAddr(*p.Address)
-		if err != nil || addr.Zone() != "" {
-			return nil, auth.Invalid("address is an IPv4 or IPv6 address")
-		}
-		q.Kind, q.Key = binding.ByAddress, web.Network(addr).String()
-	}
-	if p.Cursor != nil {
-		var ok bool
-		if q.After, ok = parseDelayID(*p.Cursor); !ok {
-			return nil, errCursor
-		}
-	}
-	found, err := a.c.Persons.Attempts(ctx, q)
+	q.Limit = limit + 1
+	found, err := a.c.Persons.Attempts(r.Context(), q)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer := ListBindingDelays200JSONResponse{BindingDelays: []BindingDelay{}}
+	answer := adminclient.BindingDelayList{BindingDelays: []adminclient.BindingDelay{}}
 	found, answer.Next = cut(found, limit, func(a binding.Attempts) string { return delayID(a.AttemptKey) })
 	for i := range found {
 		answer.BindingDelays = append(answer.BindingDelays, delayOf(&found[i], &q))
 	}
-	return answer, nil
+	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// LiftBindingDelay implements [StrictServerInterface].
-func (a *API) LiftBindingDelay(ctx context.Context, r LiftBindingDelayRequestObject) (LiftBindingDelayResponseObject, error) {
-	if err := unrestricted(ctx); err != nil {
-		return nil, err
+// attemptQuery returns what a request asks for, without the limit.
+func (a *API) attemptQuery(r *http.Request) (binding.AttemptQuery, error) {
+	q := binding.AttemptQuery{Now: a.c.Clock()}
+	var err error
+	if q.Person, err = queryPerson(r); err != nil {
+		return q, err
 	}
-	key, ok := parseDelayID(r.ID)
+	id, err := queryValue(r, "uuid", uuid.Parse)
+	if err != nil {
+		return q, err
+	}
+	delayed, err := queryValue(r, "delayed", strconv.ParseBool)
+	if err != nil {
+		return q, err
+	}
+	q.Delayed = value(delayed)
+	logTarget(r.Context(), &session.Target{Identity: value(id), Person: q.Person})
+	address := queryText(r, "address")
+	if id != nil && address != "" {
+		return q, auth.Invalid("Name a uuid or an address, not both.")
+	}
+	if id != nil {
+		k := binding.IdentityKey(*id)
+		q.Kind, q.Key = k.Kind, k.Key
+	}
+	if address != "" {
+		addr, err := netip.ParseAddr(address)
+		if err != nil || addr.Zone() != "" {
+			return q, auth.Invalid("address is an IPv4 or IPv6 address")
+		}
+		q.Kind, q.Key = binding.ByAddress, web.Network(addr).String()
+	}
+	if cursor := queryText(r, "cursor"); cursor != "" {
+		var ok bool
+		if q.After, ok = parseDelayID(cursor); !ok {
+			return q, errCursor
+		}
+	}
+	return q, nil
+}
+
+func (a *API) liftBindingDelay(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathText(r, "id")
+	if err != nil {
+		return err
+	}
+	key, ok := parseDelayID(id)
 	if !ok {
-		return nil, &auth.Error{Code: auth.NotFound, Description: "There are no failed attempts that count."}
+		return &auth.Error{Code: auth.NotFound, Description: "There are no failed attempts that count."}
 	}
-	if err := a.c.Persons.LiftDelay(ctx, key, caller(ctx, r.Params.Reason)); err != nil {
-		return nil, err
+	if err := a.c.Persons.LiftDelay(r.Context(), key, caller(r, queryText(r, "reason"))); err != nil {
+		return err
 	}
-	return LiftBindingDelay204Response{}, nil
+	return web.NoContent(w)
 }

@@ -37,6 +37,9 @@ func TestErrorsNameParameters(t *testing.T) {
 		"GET persons?1380000100213800001=1": "The query has a parameter that does not belong there. It takes",
 		"GET persons?limit=x":               "The parameter limit does not have the form that it should.",
 		"GET persons?name=":                 "The parameter name is empty; leave it out.",
+		"GET persons?limit=1&limit=2":       "The parameter limit is there more than once.",
+		"GET persons?name=%zz":              "The query is malformed.",
+		"GET sessions/%00":                  "The parameter id does not have the form that it should.",
 		"GET identities?uuid=x":             "The parameter uuid does not have the form that it should.",
 		"GET sessions/x":                    "The parameter id does not have the form that it should.",
 		"GET apps/wx1?x=1":                  "The query has the parameter x, which does not belong there. It takes none.",
@@ -53,6 +56,21 @@ func TestErrorsNameParameters(t *testing.T) {
 		if detail, _ := a.members(t)["detail"].(string); a.Status != 400 || !strings.HasPrefix(detail, want) {
 			t.Errorf("%s: %d %q, want %q", target, a.Status, detail, want)
 		}
+	}
+}
+
+// A query that Go's parser reads only in part would make an import of a dry run.
+func TestADryRunInAMalformedQueryImportsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stores["sqlite"])
+	key := w.key(t, "admin").Key().Reveal()
+	for _, query := range []string{"dry_run=true;reason=x", "dry_run=true&dry_run=false", "dry_run=%zz", "dry_run=maybe", "dry_run="} {
+		a := w.do(t, http.MethodPost, "/admin/v1/persons/import?"+query, key, "application/x-ndjson", `{"external_id":"1"}`)
+		a.want(t, 400, auth.InvalidRequest)
+	}
+	a := w.do(t, http.MethodGet, "/admin/v1/persons", w.key(t, "read").Key().Reveal(), "", "")
+	if all, _ := a.members(t)["persons"].([]any); a.Status != 200 || len(all) != 0 {
+		t.Errorf("GET persons answers %d %s, want no persons", a.Status, a.Body)
 	}
 }
 

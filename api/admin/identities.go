@@ -2,23 +2,26 @@ package admin
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// identityOf is an identity as answers show it to the key.
-func identityOf(ctx context.Context, i *binding.IdentityRecord) IdentityRecord {
-	answer := IdentityRecord{
+// identityOf returns an identity as answers show it to the key of the request.
+func identityOf(r *http.Request, i *binding.IdentityRecord) adminclient.IdentityRecord {
+	answer := adminclient.IdentityRecord{
 		UUID: i.UUID, App: i.AppID, Person: uuidOrNull(i.Person), BoundAt: timeOrNull(i.BoundAt), BoundBy: textOrNull(i.BoundBy),
 		Disabled: i.Disabled, PersonDisabled: i.PersonDisabled,
 		CreatedAt: i.CreatedAt.UTC(), LastLoginAt: i.LastLoginAt.UTC(), ErasedAt: timeOrNull(i.ErasedAt),
 	}
-	if key := keyOf(ctx); key.Has(servicekey.ScopeOpenID) {
+	if key := keyOf(r.Context()); key.Has(servicekey.ScopeOpenID) {
 		answer.OpenID, answer.UnionID = textOrNull(i.OpenID), textOrNull(i.UnionID)
 	}
 	return answer
@@ -26,109 +29,114 @@ func identityOf(ctx context.Context, i *binding.IdentityRecord) IdentityRecord {
 
 var errNoOpenID = &auth.Error{Code: auth.InsufficientScope, Description: "To search by openid or unionid it needs the scope openid."}
 
-// ListIdentities implements [StrictServerInterface].
-func (a *API) ListIdentities(ctx context.Context, r ListIdentitiesRequestObject) (ListIdentitiesResponseObject, error) {
-	p := r.Params
-	if key := keyOf(ctx); (p.Openid != nil || p.Unionid != nil) && !key.Has(servicekey.ScopeOpenID) {
-		return nil, errNoOpenID
-	}
-	limit, after, err := pageOf(p.Limit, p.Cursor)
+func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
+	limit, after, err := pageOf(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	person, err := personIn(p.Person)
+	q := binding.IdentityQuery{
+		OpenID: queryText(r, "openid"), UnionID: queryText(r, "unionid"), AppID: queryText(r, "app"),
+		After: after, Limit: limit + 1,
+	}
+	if key := keyOf(r.Context()); (q.OpenID != "" || q.UnionID != "") && !key.Has(servicekey.ScopeOpenID) {
+		return errNoOpenID
+	}
+	if q.Person, err = queryPerson(r); err != nil {
+		return err
+	}
+	id, err := queryValue(r, "uuid", uuid.Parse)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	logTarget(ctx, &session.Target{Identity: value(p.UUID), Person: person, AppID: value(p.App)})
+	logTarget(r.Context(), &session.Target{Identity: value(id), Person: q.Person, AppID: q.AppID})
 	var found []binding.IdentityRecord
-	if p.UUID != nil {
-		found, err = a.oneIdentity(ctx, &p, after)
+	if id != nil {
+		found, err = a.oneIdentity(r, *id, &q)
 	} else {
-		found, err = a.c.Persons.Identities(ctx, binding.IdentityQuery{
-			OpenID: value(p.Openid), UnionID: value(p.Unionid), Person: person, AppID: value(p.App),
-			After: after, Limit: limit + 1,
-		}, caller(ctx, nil))
+		found, err = a.c.Persons.Identities(r.Context(), q, caller(r, ""))
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer := ListIdentities200JSONResponse{Identities: []IdentityRecord{}}
+	answer := adminclient.IdentityList{Identities: []adminclient.IdentityRecord{}}
 	found, answer.Next = cut(found, limit, func(i binding.IdentityRecord) string { return i.UUID.String() })
 	for i := range found {
-		answer.Identities = append(answer.Identities, identityOf(ctx, &found[i]))
+		answer.Identities = append(answer.Identities, identityOf(r, &found[i]))
 	}
-	return answer, nil
+	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// oneIdentity finds the identity with a uuid, if the other parameters fit it.
-func (a *API) oneIdentity(ctx context.Context, p *ListIdentitiesParams, after uuid.UUID) ([]binding.IdentityRecord, error) {
-	i, err := a.c.Persons.Identity(ctx, *p.UUID, caller(ctx, nil))
-	if auth.CodeOf(err) == auth.NotFound || err == nil && (after != uuid.Nil ||
-		p.Openid != nil && *p.Openid != i.OpenID || p.Unionid != nil && *p.Unionid != i.UnionID ||
-		p.Person != nil && *p.Person != i.Person || p.App != nil && *p.App != i.AppID) {
+// oneIdentity finds the identity with an id, if the other parameters fit it.
+func (a *API) oneIdentity(r *http.Request, id uuid.UUID, q *binding.IdentityQuery) ([]binding.IdentityRecord, error) {
+	i, err := a.c.Persons.Identity(r.Context(), id, caller(r, ""))
+	if auth.CodeOf(err) == auth.NotFound || err == nil && (q.After != uuid.Nil ||
+		q.OpenID != "" && q.OpenID != i.OpenID || q.UnionID != "" && q.UnionID != i.UnionID ||
+		q.Person != uuid.Nil && q.Person != i.Person || q.AppID != "" && q.AppID != i.AppID) {
 		return nil, nil
 	}
 	return []binding.IdentityRecord{i}, err
 }
 
-// GetIdentity implements [StrictServerInterface].
-func (a *API) GetIdentity(ctx context.Context, r GetIdentityRequestObject) (GetIdentityResponseObject, error) {
-	i, err := a.c.Persons.Identity(ctx, r.UUID, caller(ctx, nil))
+func (a *API) getIdentity(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathID(r, "uuid")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return GetIdentity200JSONResponse(identityOf(ctx, &i)), nil
+	i, err := a.c.Persons.Identity(r.Context(), id, caller(r, ""))
+	if err != nil {
+		return err
+	}
+	return web.SecretJSON(w, http.StatusOK, identityOf(r, &i))
 }
 
-// DisableIdentity implements [StrictServerInterface].
-func (a *API) DisableIdentity(ctx context.Context, r DisableIdentityRequestObject) (DisableIdentityResponseObject, error) {
-	i, err := a.c.Persons.DisableIdentity(ctx, r.UUID, caller(ctx, r.Body.Reason))
-	if err != nil {
-		return nil, err
+// switchIdentity serves a change of an identity that takes nothing but a reason.
+func (a *API) switchIdentity(change func(*binding.Admin, context.Context, uuid.UUID, binding.Caller) (binding.IdentityRecord, error)) web.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		id, err := pathID(r, "uuid")
+		if err != nil {
+			return err
+		}
+		body, err := readOptional[adminclient.ReasonRequest](w, r)
+		if err != nil {
+			return err
+		}
+		i, err := change(a.c.Persons, r.Context(), id, caller(r, value(body.Reason)))
+		if err != nil {
+			return err
+		}
+		return web.SecretJSON(w, http.StatusOK, identityOf(r, &i))
 	}
-	return DisableIdentity200JSONResponse(identityOf(ctx, &i)), nil
 }
 
-// EnableIdentity implements [StrictServerInterface].
-func (a *API) EnableIdentity(ctx context.Context, r EnableIdentityRequestObject) (EnableIdentityResponseObject, error) {
-	i, err := a.c.Persons.EnableIdentity(ctx, r.UUID, caller(ctx, r.Body.Reason))
+// bindIdentity binds a user to a person. As at [API.createBindTicket], keys that are
+// restricted to apps may not.
+func (a *API) bindIdentity(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathID(r, "uuid")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return EnableIdentity200JSONResponse(identityOf(ctx, &i)), nil
+	body, err := readBody[adminclient.BindIdentityRequest](w, r)
+	if err != nil {
+		return err
+	}
+	if body.Person == uuid.Nil {
+		return auth.Invalid("person is the id of a person")
+	}
+	logTarget(r.Context(), &session.Target{Person: body.Person})
+	i, err := a.c.Persons.BindIdentity(r.Context(), id, body.Person, caller(r, value(body.Reason)))
+	if err != nil {
+		return err
+	}
+	return web.SecretJSON(w, http.StatusOK, identityOf(r, &i))
 }
 
-// BindIdentity implements [StrictServerInterface].
-func (a *API) BindIdentity(ctx context.Context, r BindIdentityRequestObject) (BindIdentityResponseObject, error) {
-	// As for tickets.
-	if err := unrestricted(ctx); err != nil {
-		return nil, err
-	}
-	if r.Body.Person == uuid.Nil {
-		return nil, auth.Invalid("person is the id of a person")
-	}
-	logTarget(ctx, &session.Target{Person: r.Body.Person})
-	i, err := a.c.Persons.BindIdentity(ctx, r.UUID, r.Body.Person, caller(ctx, r.Body.Reason))
+func (a *API) eraseIdentity(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathID(r, "uuid")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return BindIdentity200JSONResponse(identityOf(ctx, &i)), nil
-}
-
-// UnbindIdentity implements [StrictServerInterface].
-func (a *API) UnbindIdentity(ctx context.Context, r UnbindIdentityRequestObject) (UnbindIdentityResponseObject, error) {
-	i, err := a.c.Persons.UnbindIdentity(ctx, r.UUID, caller(ctx, r.Body.Reason))
-	if err != nil {
-		return nil, err
+	if err := a.c.Persons.EraseIdentity(r.Context(), id, caller(r, queryText(r, "reason"))); err != nil {
+		return err
 	}
-	return UnbindIdentity200JSONResponse(identityOf(ctx, &i)), nil
-}
-
-// EraseIdentity implements [StrictServerInterface].
-func (a *API) EraseIdentity(ctx context.Context, r EraseIdentityRequestObject) (EraseIdentityResponseObject, error) {
-	if err := a.c.Persons.EraseIdentity(ctx, r.UUID, caller(ctx, r.Params.Reason)); err != nil {
-		return nil, err
-	}
-	return EraseIdentity204Response{}, nil
+	return web.NoContent(w)
 }

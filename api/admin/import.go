@@ -3,15 +3,16 @@ package admin
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"mime"
 	"net/http"
+	"strconv"
 
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 )
@@ -22,7 +23,7 @@ const (
 	maxImportBody  = 4 << 20
 )
 
-// readLines reads the body of an import; its lines are for [API.ImportPersons].
+// readLines reads the body of an import.
 func readLines(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/x-ndjson" {
@@ -48,14 +49,14 @@ type personRow struct {
 	Attributes json.RawMessage    `json:"attributes"`
 }
 
-// ImportPersons implements [StrictServerInterface].
-func (a *API) ImportPersons(ctx context.Context, r ImportPersonsRequestObject) (ImportPersonsResponseObject, error) {
-	if err := unrestricted(ctx); err != nil {
-		return nil, err
-	}
-	body, err := io.ReadAll(r.Body)
+func (a *API) importPersons(w http.ResponseWriter, r *http.Request) error {
+	body, err := readLines(w, r)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	dryRun, err := queryValue(r, "dry_run", strconv.ParseBool)
+	if err != nil {
+		return err
 	}
 	var (
 		rows  []binding.Row
@@ -69,7 +70,7 @@ func (a *API) ImportPersons(ctx context.Context, r ImportPersonsRequestObject) (
 			continue
 		}
 		if len(rows) == maxImportLines {
-			return nil, auth.Invalid("An import has at most 1000 lines; send more of them in another request.")
+			return auth.Invalid("An import has at most 1000 lines; send more of them in another request.")
 		}
 		var (
 			p   personRow
@@ -80,11 +81,11 @@ func (a *API) ImportPersons(ctx context.Context, r ImportPersonsRequestObject) (
 		}
 		rows, lines = append(rows, row), append(lines, line)
 	}
-	done, err := a.c.Persons.Import(ctx, rows, value(r.Params.DryRun), caller(ctx, r.Params.Reason))
+	done, err := a.c.Persons.Import(r.Context(), rows, value(dryRun), caller(r, queryText(r, "reason")))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer := ImportPersons200JSONResponse{Errors: []ImportError{}}
+	answer := adminclient.ImportResult{Errors: []adminclient.ImportError{}}
 	for i, d := range done {
 		switch d.Outcome {
 		case binding.Created:
@@ -97,17 +98,17 @@ func (a *API) ImportPersons(ctx context.Context, r ImportPersonsRequestObject) (
 			answer.Refused++
 			code := auth.CodeOf(d.Err)
 			if code == auth.Internal {
-				return nil, d.Err
+				return d.Err
 			}
 			var e *auth.Error
 			text := web.Responses[code].Text
 			if errors.As(d.Err, &e) {
 				text = cmp.Or(e.Description, text)
 			}
-			answer.Errors = append(answer.Errors, ImportError{Line: lines[i], Code: Code(code), Detail: text})
+			answer.Errors = append(answer.Errors, adminclient.ImportError{Line: lines[i], Code: adminclient.Code(code), Detail: text})
 		}
 	}
-	web.EventOf(ctx).Add(slog.Int("created", answer.Created), slog.Int("updated", answer.Updated),
+	web.EventOf(r.Context()).Add(slog.Int("created", answer.Created), slog.Int("updated", answer.Updated),
 		slog.Int("unchanged", answer.Unchanged), slog.Int("refused", answer.Refused))
-	return answer, nil
+	return web.SecretJSON(w, http.StatusOK, answer)
 }

@@ -1,7 +1,10 @@
 package admin
 
 import (
-	"context"
+	"cmp"
+	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -16,34 +19,39 @@ const (
 	maxLimit     = 1000
 )
 
-// limitOf returns how long a page may be.
-func limitOf(limit *int) (int, error) {
-	if limit == nil {
+// limitOf returns the longest page that a request asks for.
+func limitOf(r *http.Request) (int, error) {
+	limit, err := queryValue(r, "limit", strconv.Atoi)
+	switch {
+	case err != nil:
+		return 0, err
+	case limit == nil:
 		return defaultLimit, nil
-	}
-	if *limit < 1 || *limit > maxLimit {
+	case *limit < 1 || *limit > maxLimit:
 		return 0, auth.Invalid("limit is 1 to 1000")
 	}
 	return *limit, nil
 }
 
-// pageOf reads a page's limit, and a cursor that is the id of the last one of the
-// page before.
-func pageOf(limit *int, cursor *string) (int, uuid.UUID, error) {
-	n, err := limitOf(limit)
-	if err != nil || cursor == nil {
-		return n, uuid.Nil, err
+// pageOf returns the limit of a page, and the cursor: the id of the last item of
+// the page before.
+func pageOf(r *http.Request) (limit int, after uuid.UUID, err error) {
+	if limit, err = limitOf(r); err != nil {
+		return 0, uuid.Nil, err
 	}
-	after, err := uuid.Parse(*cursor)
-	if err != nil || after.String() != *cursor {
+	cursor := queryText(r, "cursor")
+	if cursor == "" {
+		return limit, uuid.Nil, nil
+	}
+	if after, err = uuid.Parse(cursor); err != nil || after.String() != cursor {
 		return 0, uuid.Nil, errCursor
 	}
-	return n, after, nil
+	return limit, after, nil
 }
 
 var errCursor = auth.Invalid("cursor is the next of another page")
 
-// cut returns a page of what was asked for with one more than belongs there, and
+// cut returns one page of a list that was read one item longer than the limit, and
 // the cursor of the next page, if there is one.
 func cut[T any](all []T, limit int, id func(T) string) ([]T, *string) {
 	if len(all) <= limit {
@@ -53,20 +61,21 @@ func cut[T any](all []T, limit int, id func(T) string) ([]T, *string) {
 	return all[:limit], &next
 }
 
-// personIn returns the person that a list is restricted to, uuid.Nil without the
-// parameter. It may not be that itself, which is nobody's and restricts nothing.
-func personIn(id *uuid.UUID) (uuid.UUID, error) {
-	if id != nil && *id == uuid.Nil {
-		return uuid.Nil, auth.Invalid("person is the id of a person")
+// queryPerson returns the person that a list is restricted to, uuid.Nil without the
+// parameter. The parameter may not be uuid.Nil, which would restrict nothing.
+func queryPerson(r *http.Request) (uuid.UUID, error) {
+	id, err := queryValue(r, "person", uuid.Parse)
+	if err == nil && id != nil && *id == uuid.Nil {
+		err = auth.Invalid("person is the id of a person")
 	}
-	return value(id), nil
+	return value(id), err
 }
 
-// caller is who makes the request, and why.
-func caller(ctx context.Context, reason *string) binding.Caller {
-	key := keyOf(ctx)
+// caller returns who makes a request, and why.
+func caller(r *http.Request, reason string) binding.Caller {
+	key := keyOf(r.Context())
 	return binding.Caller{
-		Apps: key.Apps, Actor: auth.ActorServiceKey(key.ID), Reason: value(reason), RequestID: web.EventOf(ctx).RequestID,
+		Apps: key.Apps, Actor: auth.ActorServiceKey(key.ID), Reason: reason, RequestID: web.EventOf(r.Context()).RequestID,
 	}
 }
 
@@ -83,3 +92,14 @@ func uuidOrNull(id uuid.UUID) *uuid.UUID {
 	}
 	return &id
 }
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// value returns what an optional member or parameter holds, or the zero value.
+func value[T any](p *T) T { return *cmp.Or(p, new(T)) }

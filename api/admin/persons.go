@@ -3,59 +3,50 @@ package admin
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// personOf is a person as answers show him.
-func personOf(p *auth.PersonRecord) PersonRecord {
-	return PersonRecord{
+// personOf returns a person as answers show them.
+func personOf(p *auth.PersonRecord) adminclient.PersonRecord {
+	return adminclient.PersonRecord{
 		ID: p.ID, ExternalID: p.ExternalID, Name: p.Name, Phone: textOrNull(p.Phone), Facts: append([]string{}, p.Facts...),
-		Attributes: p.Attributes, Source: PersonRecordSource(p.Source), Disabled: p.Disabled,
+		Attributes: p.Attributes, Source: adminclient.PersonRecordSource(p.Source), Disabled: p.Disabled,
 		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
 	}
 }
 
-// unrestricted refuses keys that are restricted to apps.
-func unrestricted(ctx context.Context) error {
-	if key := keyOf(ctx); key.Restricted() {
-		return errRestricted
-	}
-	return nil
-}
-
-// ListPersons implements [StrictServerInterface].
-func (a *API) ListPersons(ctx context.Context, r ListPersonsRequestObject) (ListPersonsResponseObject, error) {
-	if err := unrestricted(ctx); err != nil {
-		return nil, err
-	}
-	limit, after, err := pageOf(r.Params.Limit, r.Params.Cursor)
+func (a *API) listPersons(w http.ResponseWriter, r *http.Request) error {
+	limit, after, err := pageOf(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	found, err := a.c.Persons.Persons(ctx, binding.PersonQuery{
-		ExternalID: value(r.Params.ExternalID), Phone: plus(value(r.Params.Phone)), Name: value(r.Params.Name),
+	found, err := a.c.Persons.Persons(r.Context(), binding.PersonQuery{
+		ExternalID: queryText(r, "external_id"), Phone: plus(queryText(r, "phone")), Name: queryText(r, "name"),
 		After: after, Limit: limit + 1,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer := ListPersons200JSONResponse{Persons: []PersonRecord{}}
+	answer := adminclient.PersonList{Persons: []adminclient.PersonRecord{}}
 	found, answer.Next = cut(found, limit, func(p auth.PersonRecord) string { return p.ID.String() })
 	for i := range found {
 		answer.Persons = append(answer.Persons, personOf(&found[i]))
 	}
-	return answer, nil
+	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// plus returns a phone number of a query whose plus was not escaped before
-// it, which means a space there.
+// plus returns the phone number of a query. A plus that was not escaped means a
+// space there.
 func plus(phone string) string {
 	if rest, ok := strings.CutPrefix(phone, " "); ok {
 		return "+" + rest
@@ -63,108 +54,108 @@ func plus(phone string) string {
 	return phone
 }
 
-// CreatePerson implements [StrictServerInterface].
-func (a *API) CreatePerson(ctx context.Context, r CreatePersonRequestObject) (CreatePersonResponseObject, error) {
-	if err := unrestricted(ctx); err != nil {
-		return nil, err
+func (a *API) createPerson(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	body, err := readBody[adminclient.PersonRequest](w, r)
+	if err != nil {
+		return err
 	}
-	b := r.Body
 	facts := map[string]*string{}
-	for name, fact := range value(b.Facts) {
+	for name, fact := range value(body.Facts) {
 		facts[name] = &fact
 	}
 	p, err := a.c.Persons.CreatePerson(ctx, binding.PersonForm{
-		ExternalID: b.ExternalID, Name: b.Name, Phone: b.Phone, Facts: facts, Attributes: value(b.Attributes),
-	}, caller(ctx, b.Reason))
+		ExternalID: body.ExternalID, Name: body.Name, Phone: body.Phone, Facts: facts, Attributes: value(body.Attributes),
+	}, caller(r, value(body.Reason)))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	logTarget(ctx, &session.Target{Person: p.ID})
-	return CreatePerson201JSONResponse(personOf(&p)), nil
+	return web.SecretJSON(w, http.StatusCreated, personOf(&p))
 }
 
-// GetPerson implements [StrictServerInterface].
-func (a *API) GetPerson(ctx context.Context, r GetPersonRequestObject) (GetPersonResponseObject, error) {
-	if err := unrestricted(ctx); err != nil {
-		return nil, err
-	}
-	p, err := a.c.Persons.Person(ctx, r.ID)
+func (a *API) getPerson(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathID(r, "id")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return GetPerson200JSONResponse(personOf(&p)), nil
-}
-
-// UpdatePerson implements [StrictServerInterface].
-func (a *API) UpdatePerson(ctx context.Context, r UpdatePersonRequestObject) (UpdatePersonResponseObject, error) {
-	if err := unrestricted(ctx); err != nil {
-		return nil, err
-	}
-	b := r.Body
-	p, err := a.c.Persons.UpdatePerson(ctx, r.ID, binding.PersonForm{
-		ExternalID: b.ExternalID, Name: b.Name, Phone: b.Phone, Facts: value(b.Facts), Attributes: value(b.Attributes),
-	}, caller(ctx, b.Reason))
+	p, err := a.c.Persons.Person(r.Context(), id)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return UpdatePerson200JSONResponse(personOf(&p)), nil
+	return web.SecretJSON(w, http.StatusOK, personOf(&p))
 }
 
-// DisablePerson implements [StrictServerInterface].
-func (a *API) DisablePerson(ctx context.Context, r DisablePersonRequestObject) (DisablePersonResponseObject, error) {
-	p, err := a.switchPerson(ctx, r.ID, r.Body.Reason, (*binding.Admin).DisablePerson)
+func (a *API) updatePerson(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathID(r, "id")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return DisablePerson200JSONResponse(p), nil
-}
-
-// EnablePerson implements [StrictServerInterface].
-func (a *API) EnablePerson(ctx context.Context, r EnablePersonRequestObject) (EnablePersonResponseObject, error) {
-	p, err := a.switchPerson(ctx, r.ID, r.Body.Reason, (*binding.Admin).EnablePerson)
+	body, err := readBody[adminclient.PersonUpdate](w, r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return EnablePerson200JSONResponse(p), nil
+	p, err := a.c.Persons.UpdatePerson(r.Context(), id, binding.PersonForm{
+		ExternalID: body.ExternalID, Name: body.Name, Phone: body.Phone, Facts: value(body.Facts), Attributes: value(body.Attributes),
+	}, caller(r, value(body.Reason)))
+	if err != nil {
+		return err
+	}
+	return web.SecretJSON(w, http.StatusOK, personOf(&p))
 }
 
-func (a *API) switchPerson(ctx context.Context, id uuid.UUID, reason *string,
-	do func(*binding.Admin, context.Context, uuid.UUID, binding.Caller) (auth.PersonRecord, error),
-) (PersonRecord, error) {
-	if err := unrestricted(ctx); err != nil {
-		return PersonRecord{}, err
+// switchPerson serves a change of a person that takes nothing but a reason.
+func (a *API) switchPerson(change func(*binding.Admin, context.Context, uuid.UUID, binding.Caller) (auth.PersonRecord, error)) web.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		id, err := pathID(r, "id")
+		if err != nil {
+			return err
+		}
+		body, err := readOptional[adminclient.ReasonRequest](w, r)
+		if err != nil {
+			return err
+		}
+		p, err := change(a.c.Persons, r.Context(), id, caller(r, value(body.Reason)))
+		if err != nil {
+			return err
+		}
+		return web.SecretJSON(w, http.StatusOK, personOf(&p))
 	}
-	p, err := do(a.c.Persons, ctx, id, caller(ctx, reason))
-	return personOf(&p), err
 }
 
-// CreateBindTicket implements [StrictServerInterface].
-func (a *API) CreateBindTicket(ctx context.Context, r CreateBindTicketRequestObject) (CreateBindTicketResponseObject, error) {
-	// Persons are the same in every app: with a ticket such a key would bind a user of
-	// its own to any person, whom other apps then take that user for.
-	if err := unrestricted(ctx); err != nil {
-		return nil, err
+// createBindTicket mints a bind ticket. Persons are the same in every app: with a
+// ticket, a key that is restricted to apps would bind a user of its own to any
+// person, and other apps would take that user for the person.
+func (a *API) createBindTicket(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	id, err := pathID(r, "id")
+	if err != nil {
+		return err
 	}
-	app := value(r.Body.App)
+	body, err := readOptional[adminclient.BindTicketRequest](w, r)
+	if err != nil {
+		return err
+	}
+	app := value(body.App)
 	logTarget(ctx, &session.Target{AppID: app})
 	if app != "" {
-		if _, err := a.c.Persons.App(ctx, app, caller(ctx, nil)); err != nil {
-			return nil, err
+		if _, err := a.c.Persons.App(ctx, app, caller(r, "")); err != nil {
+			return err
 		}
 	}
-	c := caller(ctx, r.Body.Reason)
+	c := caller(r, value(body.Reason))
 	if err := auth.CheckReason(c.Reason); err != nil {
-		return nil, err
+		return err
 	}
 	ticket, expires, err := a.c.MintTicket(ctx, binding.TicketRequest{
-		Person: r.ID, AppID: app, TTL: time.Duration(value(r.Body.ExpiresIn)) * time.Second,
+		Person: id, AppID: app, TTL: time.Duration(value(body.ExpiresIn)) * time.Second,
 		Actor: c.Actor, Reason: c.Reason, RequestID: c.RequestID,
 	}, a.c.Clock())
 	switch {
 	case errors.Is(err, auth.NotFound):
-		return nil, &auth.Error{Code: auth.NotFound, Description: "There is no person with this id."}
+		return &auth.Error{Code: auth.NotFound, Description: "There is no person with this id."}
 	case err != nil:
-		return nil, err
+		return err
 	}
-	return CreateBindTicket201JSONResponse{Ticket: ticket.Reveal(), ExpiresAt: expires.UTC()}, nil
+	return web.SecretJSON(w, http.StatusCreated, adminclient.BindTicket{Ticket: ticket.Reveal(), ExpiresAt: expires.UTC()})
 }

@@ -1,144 +1,161 @@
 package admin
 
 import (
-	"context"
 	"errors"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// ListServiceKeys implements [StrictServerInterface].
-func (a *API) ListServiceKeys(ctx context.Context, r ListServiceKeysRequestObject) (ListServiceKeysResponseObject, error) {
-	limit, err := limitOf(r.Params.Limit)
+func (a *API) listServiceKeys(w http.ResponseWriter, r *http.Request) error {
+	limit, err := limitOf(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	keys, err := a.c.Keys.ServiceKeys(ctx)
+	keys, err := a.c.Keys.ServiceKeys(r.Context())
 	if err != nil {
-		return nil, err
+		return err
 	}
-	by := keyOf(ctx)
+	by := keyOf(r.Context())
 	keys = slices.DeleteFunc(keys, func(k servicekey.Key) bool { return !by.Manages(&k) })
-	// There are tens of keys, and none is ever deleted: a page is cut out of
-	// them all, and the id of its last one is a good cursor.
-	if cursor := r.Params.Cursor; cursor != nil {
-		at := slices.IndexFunc(keys, func(k servicekey.Key) bool { return k.ID == *cursor })
+	// There are tens of keys, and no key is ever deleted: a page is cut from all of
+	// them, and the id of its last key is its cursor.
+	if cursor := queryText(r, "cursor"); cursor != "" {
+		at := slices.IndexFunc(keys, func(k servicekey.Key) bool { return k.ID == cursor })
 		if at < 0 {
-			return nil, errCursor
+			return errCursor
 		}
 		keys = keys[at+1:]
 	}
-	answer := ListServiceKeys200JSONResponse{ServiceKeys: []ServiceKey{}}
-	if len(keys) > limit {
-		keys = keys[:limit]
-		answer.Next = &keys[limit-1].ID
-	}
+	answer := adminclient.ServiceKeyList{ServiceKeys: []adminclient.ServiceKey{}}
+	keys, answer.Next = cut(keys, limit, func(k servicekey.Key) string { return k.ID })
 	for _, k := range keys {
 		answer.ServiceKeys = append(answer.ServiceKeys, serviceKeyOf(&k))
 	}
-	return answer, nil
+	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// serviceKeyOf is a service key as answers show it.
-func serviceKeyOf(k *servicekey.Key) ServiceKey {
-	return ServiceKey{
-		ID: k.ID, Name: k.Name, Scope: servicekey.ScopeText(k.Scopes), Apps: append([]AppID{}, k.Apps...),
+// serviceKeyOf returns a service key as answers show it.
+func serviceKeyOf(k *servicekey.Key) adminclient.ServiceKey {
+	return adminclient.ServiceKey{
+		ID: k.ID, Name: k.Name, Scope: servicekey.ScopeText(k.Scopes), Apps: append([]adminclient.AppID{}, k.Apps...),
 		PinnedApp: textOrNull(k.Pinned()),
 		Creator:   k.Creator, ExpiresAt: timeOrNull(k.ExpiresAt),
 		CreatedAt: k.CreatedAt.UTC(), LastUsedAt: timeOrNull(k.LastUsedAt), RevokedAt: timeOrNull(k.RevokedAt),
 	}
 }
 
-// UpdateServiceKey implements [StrictServerInterface].
-func (a *API) UpdateServiceKey(ctx context.Context, r UpdateServiceKeyRequestObject) (UpdateServiceKeyResponseObject, error) {
-	by, err := a.keyEvent(ctx, r.Body.Reason)
+// serviceKeyUpdate is the body of updateServiceKey. An empty pinned_app takes the
+// pin away, and a missing one must not.
+type serviceKeyUpdate struct {
+	PinnedApp *string `json:"pinned_app"`
+	Reason    string  `json:"reason"`
+}
+
+func (a *API) updateServiceKey(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathText(r, "id")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	k, err := servicekey.Pin(ctx, a.c.Keys, a.c.Apps, r.ID, r.Body.PinnedApp, by)
+	body, err := readBody[serviceKeyUpdate](w, r)
+	if err != nil {
+		return err
+	}
+	if body.PinnedApp == nil {
+		return auth.Invalid("pinned_app is missing: the appid to pin the key to, or an empty string for none")
+	}
+	by, err := a.event(r, body.Reason)
+	if err != nil {
+		return err
+	}
+	k, err := servicekey.Pin(r.Context(), a.c.Keys, a.c.Apps, id, *body.PinnedApp, by)
 	if errors.Is(err, auth.NotFound) {
-		return nil, errNoServiceKey
+		return errNoServiceKey
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return UpdateServiceKey200JSONResponse(serviceKeyOf(&k)), nil
+	return web.SecretJSON(w, http.StatusOK, serviceKeyOf(&k))
 }
 
 var errNoServiceKey = &auth.Error{Code: auth.NotFound, Description: "There is no service key with this id."}
 
-// CreateServiceKey implements [StrictServerInterface].
-func (a *API) CreateServiceKey(ctx context.Context, r CreateServiceKeyRequestObject) (CreateServiceKeyResponseObject, error) {
-	event, err := a.reasoned(ctx, r.Body.Reason)
+func (a *API) createServiceKey(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	body, err := readBody[adminclient.ServiceKeyRequest](w, r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	draft, err := servicekey.NewDraft(r.Body.Name, strings.Split(r.Body.Scope, " "), value(r.Body.Apps))
+	event, err := a.event(r, value(body.Reason))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if in := r.Body.ExpiresIn; in != nil {
+	draft, err := servicekey.NewDraft(body.Name, strings.Split(body.Scope, " "), value(body.Apps))
+	if err != nil {
+		return err
+	}
+	if in := body.ExpiresIn; in != nil {
 		// More seconds than this would overflow.
 		ttl := time.Duration(min(max(*in, 0), int(2*servicekey.MaxTTL/time.Second))) * time.Second
 		if draft, err = draft.ExpireIn(ttl, event.At); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	by := keyOf(ctx)
 	if draft, err = by.Mint(draft); err != nil {
-		return nil, err
+		return err
 	}
 	k, p, err := servicekey.Create(ctx, a.c.Keys, a.c.Apps, draft, event)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	web.EventOf(ctx).Add(nameAttr("key", k.ID)...)
-	return CreateServiceKey201JSONResponse{ID: k.ID, Key: p.Key().Reveal(), ExpiresAt: timeOrNull(k.ExpiresAt)}, nil
+	return web.SecretJSON(w, http.StatusCreated, adminclient.NewServiceKey{ID: k.ID, Key: p.Key().Reveal(), ExpiresAt: timeOrNull(k.ExpiresAt)})
 }
 
-// RevokeServiceKey implements [StrictServerInterface].
-func (a *API) RevokeServiceKey(ctx context.Context, r RevokeServiceKeyRequestObject) (RevokeServiceKeyResponseObject, error) {
-	event, err := a.reasoned(ctx, r.Params.Reason)
+func (a *API) revokeServiceKey(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathText(r, "id")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// A key's apps never change, so this may be asked before.
-	k, err := a.c.Keys.ServiceKey(ctx, r.ID)
-	by := keyOf(ctx)
+	descendants, err := queryValue(r, "descendants", strconv.ParseBool)
+	if err != nil {
+		return err
+	}
+	event, err := a.event(r, queryText(r, "reason"))
+	if err != nil {
+		return err
+	}
+	// A key's apps never change, so they may be read before the transaction.
+	k, err := a.c.Keys.ServiceKey(r.Context(), id)
+	by := keyOf(r.Context())
 	if errors.Is(err, auth.NotFound) || err == nil && !by.Manages(&k) {
-		return nil, errNoServiceKey
+		return errNoServiceKey
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	done, err := servicekey.Revoke(ctx, a.c.Keys, r.ID, value(r.Params.Descendants), event)
+	done, err := servicekey.Revoke(r.Context(), a.c.Keys, id, value(descendants), event)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer := RevokeServiceKey200JSONResponse{}
-	answer.Revoked = []ServiceKeyID{}
+	answer := adminclient.ServiceKeyRevocation{Revoked: []adminclient.ServiceKeyID{}}
 	for _, k := range done.Revoked {
 		answer.Revoked = append(answer.Revoked, k.ID)
 	}
 	answer.Descendants = make([]struct {
-		ID   ServiceKeyID `json:"id"`
-		Name string       `json:"name"`
+		ID   adminclient.ServiceKeyID `json:"id"`
+		Name string                   `json:"name"`
 	}, len(done.Living))
 	for i, k := range done.Living {
 		answer.Descendants[i].ID, answer.Descendants[i].Name = k.ID, k.Name
 	}
-	return answer, nil
-}
-
-func timeOrNull(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
+	return web.SecretJSON(w, http.StatusOK, answer)
 }

@@ -1,22 +1,23 @@
 package admin
 
 import (
-	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// sessionOf is a session as answers show it.
-func sessionOf(st *session.State, now time.Time) SessionRecord {
+// sessionOf returns a session as answers show it.
+func sessionOf(st *session.State, now time.Time) adminclient.SessionRecord {
 	s := &st.Session
 	endedAt, why := st.Ending()
-	answer := SessionRecord{
+	answer := adminclient.SessionRecord{
 		ID: s.ID, UUID: s.Identity, App: s.AppID, Device: s.Device, Live: st.Standing(s.AppID, now) == nil,
 		Ver: s.Ver, Epoch: s.Epoch, Generation: int64(s.Generation),
 		StartedAt: s.StartedAt.UTC(), RefreshedAt: s.RotatedAt.UTC(), IdleExpiresAt: s.IdleExpiresAt.UTC(), ExpiresAt: s.ExpiresAt.UTC(),
@@ -28,51 +29,62 @@ func sessionOf(st *session.State, now time.Time) SessionRecord {
 	return answer
 }
 
-// ListIdentitySessions implements [StrictServerInterface].
-func (a *API) ListIdentitySessions(ctx context.Context, r ListIdentitySessionsRequestObject) (ListIdentitySessionsResponseObject, error) {
-	limit, before, err := pageOf(r.Params.Limit, r.Params.Cursor)
+func (a *API) listIdentitySessions(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathID(r, "uuid")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	found, err := a.c.Persons.Sessions(ctx, r.UUID, before, limit+1, caller(ctx, nil))
+	limit, before, err := pageOf(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer := ListIdentitySessions200JSONResponse{Sessions: []SessionRecord{}}
+	found, err := a.c.Persons.Sessions(r.Context(), id, before, limit+1, caller(r, ""))
+	if err != nil {
+		return err
+	}
+	answer := adminclient.SessionList{Sessions: []adminclient.SessionRecord{}}
 	found, answer.Next = cut(found, limit, func(st session.State) string { return st.Session.ID.String() })
 	for i := range found {
 		answer.Sessions = append(answer.Sessions, sessionOf(&found[i], auth.StoredTime(a.c.Clock())))
 	}
-	return answer, nil
+	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
 var errNoSession = &auth.Error{Code: auth.NotFound, Description: "There is no session with this id, or it is not kept any more."}
 
-// GetSession implements [StrictServerInterface].
-func (a *API) GetSession(ctx context.Context, r GetSessionRequestObject) (GetSessionResponseObject, error) {
-	st, err := a.c.Sessions.Session(ctx, r.ID)
+func (a *API) getSession(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	id, err := pathID(r, "id")
+	if err != nil {
+		return err
+	}
+	st, err := a.c.Sessions.Session(ctx, id)
 	key := keyOf(ctx)
 	if errors.Is(err, auth.SessionRevoked) || err == nil && key.Restricted() && !slices.Contains(key.Apps, st.Session.AppID) {
-		return nil, errNoSession
+		return errNoSession
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return GetSession200JSONResponse(sessionOf(&st, auth.StoredTime(a.c.Clock()))), nil
+	return web.SecretJSON(w, http.StatusOK, sessionOf(&st, auth.StoredTime(a.c.Clock())))
 }
 
-// EndSessionByAdmin implements [StrictServerInterface].
-func (a *API) EndSessionByAdmin(ctx context.Context, r EndSessionByAdminRequestObject) (EndSessionByAdminResponseObject, error) {
-	c := caller(ctx, r.Params.Reason)
+func (a *API) endSession(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	id, err := pathID(r, "id")
+	if err != nil {
+		return err
+	}
+	c := caller(r, queryText(r, "reason"))
 	done, err := a.c.Revoker.Revoke(ctx, session.RevocationRequest{
-		Target: session.Target{Session: r.ID}, Reason: c.Reason, Apps: c.Apps, Actor: c.Actor, RequestID: c.RequestID,
+		Target: session.Target{Session: id}, Reason: c.Reason, Apps: c.Apps, Actor: c.Actor, RequestID: c.RequestID,
 	})
 	if errors.Is(err, auth.NotFound) {
-		return nil, errNoSession
+		return errNoSession
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	web.EventOf(ctx).Add(slog.Int("sessions_revoked", done.Sessions))
-	return EndSessionByAdmin200JSONResponse(a.revocationOf(&done)), nil
+	return web.SecretJSON(w, http.StatusOK, a.revocationOf(&done))
 }

@@ -1,73 +1,75 @@
 package admin
 
 import (
-	"context"
+	"net/http"
 	"slices"
 
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 )
 
-// ListSigningKeys implements [StrictServerInterface].
-func (a *API) ListSigningKeys(ctx context.Context, r ListSigningKeysRequestObject) (ListSigningKeysResponseObject, error) {
-	if key := keyOf(ctx); key.Restricted() {
-		return nil, errRestricted
-	}
-	limit := defaultLimit
-	if r.Params.Limit != nil {
-		limit = *r.Params.Limit
-	}
-	if limit < 1 || limit > maxLimit {
-		return nil, auth.Invalid("limit is 1 to 1000")
-	}
-	keys, err := a.c.SigningKeys.Keys(ctx)
+func (a *API) listSigningKeys(w http.ResponseWriter, r *http.Request) error {
+	limit, err := limitOf(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// A page is cut out of them all: there are some for each month.
-	if cursor := r.Params.Cursor; cursor != nil {
-		at := slices.IndexFunc(keys, func(k keyring.Key) bool { return k.KID == *cursor })
+	keys, err := a.c.SigningKeys.Keys(r.Context())
+	if err != nil {
+		return err
+	}
+	// There are a few for each month: a page is cut from all of them.
+	if cursor := queryText(r, "cursor"); cursor != "" {
+		at := slices.IndexFunc(keys, func(k keyring.Key) bool { return k.KID == cursor })
 		if at < 0 {
-			return nil, auth.Invalid("cursor is the next of another page")
+			return errCursor
 		}
 		keys = keys[at+1:]
 	}
-	answer := ListSigningKeys200JSONResponse{}
-	if len(keys) > limit {
-		keys = keys[:limit]
-		answer.Next = &keys[limit-1].KID
-	}
+	var answer adminclient.SigningKeyList
+	keys, answer.Next = cut(keys, limit, func(k keyring.Key) string { return k.KID })
 	answer.SigningKeys = signingKeys(keys...)
-	return answer, nil
+	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// RotateSigningKeys implements [StrictServerInterface].
-func (a *API) RotateSigningKeys(ctx context.Context, r RotateSigningKeysRequestObject) (RotateSigningKeysResponseObject, error) {
-	by, err := a.keyEvent(ctx, r.Body.Reason)
+func (a *API) rotateSigningKeys(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody[adminclient.RotationRequest](w, r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	keys, err := a.c.SigningKeys.Rotate(ctx, keyring.RotateRequest{
-		Use: keyring.Use(value(r.Body.Use)), Alg: value(r.Body.Alg), Now: value(r.Body.Now), By: by,
+	by, err := a.event(r, value(body.Reason))
+	if err != nil {
+		return err
+	}
+	keys, err := a.c.SigningKeys.Rotate(r.Context(), keyring.RotateRequest{
+		Use: keyring.Use(value(body.Use)), Alg: value(body.Alg), Now: value(body.Now), By: by,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return RotateSigningKeys200JSONResponse{SigningKeys: signingKeys(keys...)}, nil
+	return web.SecretJSON(w, http.StatusOK, adminclient.Rotation{SigningKeys: signingKeys(keys...)})
 }
 
-// RetireSigningKey implements [StrictServerInterface].
-func (a *API) RetireSigningKey(ctx context.Context, r RetireSigningKeyRequestObject) (RetireSigningKeyResponseObject, error) {
-	by, err := a.keyEvent(ctx, r.Body.Reason)
+func (a *API) retireSigningKey(w http.ResponseWriter, r *http.Request) error {
+	kid, err := pathText(r, "kid")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	compromised := value(r.Body.Compromised)
-	done, err := a.c.SigningKeys.Retire(ctx, keyring.RetireRequest{KID: r.Kid, Compromised: compromised, By: by})
+	body, err := readBody[adminclient.RetirementRequest](w, r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	answer := RetireSigningKey200JSONResponse{
+	by, err := a.event(r, value(body.Reason))
+	if err != nil {
+		return err
+	}
+	compromised := value(body.Compromised)
+	done, err := a.c.SigningKeys.Retire(r.Context(), keyring.RetireRequest{KID: kid, Compromised: compromised, By: by})
+	if err != nil {
+		return err
+	}
+	answer := adminclient.Retirement{
 		Retired: signingKeys(done.Key)[0], SigningKeys: signingKeys(), SessionsEnded: done.SessionsEnded,
 	}
 	for _, k := range []*keyring.Key{done.Signs, done.Coming} {
@@ -76,34 +78,18 @@ func (a *API) RetireSigningKey(ctx context.Context, r RetireSigningKeyRequestObj
 		}
 	}
 	if compromised {
-		// From after the commit: the time is a promise.
+		// The clock is read after the commit: the time is a promise.
 		by := auth.StoredTime(a.c.Clock()).Add(a.c.MaxStaleness)
 		answer.EffectiveBy = &by
 	}
-	return answer, nil
+	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// keyEvent returns an audit event of a change of keys, or says why the caller may
-// not make it.
-func (a *API) keyEvent(ctx context.Context, reason *string) (auth.AuditEvent, error) {
-	if key := keyOf(ctx); key.Restricted() {
-		return auth.AuditEvent{}, errRestricted
-	}
-	return a.reasoned(ctx, reason)
-}
-
-// reasoned returns an audit event by the caller, with the reason, or
-// [auth.InvalidRequest] for a reason that is none.
-func (a *API) reasoned(ctx context.Context, reason *string) (auth.AuditEvent, error) {
-	e := a.event(ctx)
-	e.Reason = value(reason)
-	return e, auth.CheckReason(e.Reason)
-}
-
-func signingKeys(keys ...keyring.Key) []SigningKey {
-	out := []SigningKey{}
+// signingKeys returns keys as answers show them.
+func signingKeys(keys ...keyring.Key) []adminclient.SigningKey {
+	out := []adminclient.SigningKey{}
 	for _, k := range keys {
-		out = append(out, SigningKey{
+		out = append(out, adminclient.SigningKey{
 			Kid: k.KID, Use: string(k.Use), Alg: k.Alg, State: string(k.State),
 			CreatedAt: k.CreatedAt.UTC(), KnownAt: k.KnownAt.UTC(),
 			ActiveAt: timeOrNull(k.ActiveAt), RetiresAt: timeOrNull(k.RetiresAt), RetiredAt: timeOrNull(k.RetiredAt),

@@ -125,6 +125,43 @@ func (c *Contract) Operations(l Listener) []string {
 	return all
 }
 
+// Scope returns the scope of a service key that opens an operation, or "" when
+// service keys do not open it.
+func (c *Contract) Scope(l Listener, operation string) (string, error) {
+	var found []string
+	if security := c.operation(l, operation).Security; security != nil {
+		for _, alternative := range *security {
+			for scheme, scopes := range alternative {
+				if scope := strings.Join(scopes, " "); strings.HasPrefix(scheme, "serviceKey") && !slices.Contains(found, scope) {
+					found = append(found, scope)
+				}
+			}
+		}
+	}
+	if len(found) > 1 {
+		return "", fmt.Errorf("%s needs a service key of more than one scope: %q", operation, found)
+	}
+	return strings.Join(found, ""), nil
+}
+
+// Query returns the names of the parameters that an operation takes in the query.
+func (c *Contract) Query(l Listener, operation string) []string {
+	var names []string
+	for _, p := range c.operation(l, operation).Parameters {
+		if p.Value.In == openapi3.ParameterInQuery {
+			names = append(names, p.Value.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// operation returns one of [Contract.Operations].
+func (c *Contract) operation(l Listener, name string) *openapi3.Operation {
+	method, path, _ := strings.Cut(name, " ")
+	return c.listeners[l].doc.Paths.Value(path).GetOperation(method)
+}
+
 // Check returns what is wrong with a request that a listener answered, or nil.
 // The bodies are those of the two messages, read to their ends.
 func (c *Contract) Check(l Listener, req *http.Request, reqBody []byte, resp *http.Response, body []byte) error {

@@ -43,7 +43,7 @@ func BenchmarkStreams(b *testing.B) {
 			running.Go(func() { follower.Run(ctx) })
 			r := chi.NewRouter()
 			r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
-			gate.New(follower, func(*http.Request) (servicekey.Key, error) { return servicekey.Key{}, nil }).Mount(r)
+			gate.New(follower, func(*http.Request, servicekey.Scope) (servicekey.Key, error) { return servicekey.Key{}, nil }).Mount(r)
 			srv := httptest.NewServer(r)
 			subscribers := make([]net.Conn, n)
 			defer func() {

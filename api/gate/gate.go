@@ -51,9 +51,9 @@ type Feed interface {
 	Now() time.Time
 }
 
-// Authorize returns the service key of a request, with its pin decided, if it may
-// follow the feed, and otherwise the error to answer.
-type Authorize func(r *http.Request) (servicekey.Key, error)
+// Authorize returns the service key of a request, with its pin decided, if the key
+// has the scope and may follow the feed, and otherwise the error to answer.
+type Authorize func(r *http.Request, scope servicekey.Scope) (servicekey.Key, error)
 
 // Handler serves the endpoints.
 type Handler struct {
@@ -73,7 +73,7 @@ func (h *Handler) Mount(r chi.Router) {
 }
 
 func (h *Handler) revocations(w http.ResponseWriter, r *http.Request) error {
-	key, err := h.authorize(r)
+	key, err := h.authorize(r, servicekey.ScopeService)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Sub
 func (h *Handler) stillAllowed(r *http.Request, who cutoffs.Subscriber) bool {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
-	key, err := h.authorize(r.WithContext(ctx))
+	key, err := h.authorize(r.WithContext(ctx), servicekey.ScopeService)
 	if err == nil {
 		return reflect.DeepEqual(subscriberOf(&key, r), who)
 	}

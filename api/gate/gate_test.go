@@ -50,7 +50,7 @@ func newWorld(t *testing.T) *world {
 	w.stop = stop
 	r := chi.NewRouter()
 	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
-	gate.New(w.follower, func(*http.Request) (servicekey.Key, error) { return w.key, w.refusal }).Mount(r)
+	gate.New(w.follower, func(*http.Request, servicekey.Scope) (servicekey.Key, error) { return w.key, w.refusal }).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(func() {
 		stop()

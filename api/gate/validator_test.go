@@ -106,7 +106,7 @@ func newService(t *testing.T) *service {
 	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
 	r.Get("/.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(jwks) })
 	s.key.Store(&servicekey.Key{PinnedApp: "wxdevelopment0001"})
-	gate.New(clocked{s.follower, s}, func(r *http.Request) (servicekey.Key, error) {
+	gate.New(clocked{s.follower, s}, func(r *http.Request, _ servicekey.Scope) (servicekey.Key, error) {
 		if refusal := s.refusal.Load(); refusal != nil {
 			return servicekey.Key{}, refusal
 		}

@@ -27,9 +27,10 @@ type AccessTokens interface {
 	Verify(ctx context.Context, accessToken string) (*token.Claims, error)
 }
 
-// ServiceKeys lets service keys pass where their scopes do. [web.Guard] is it.
+// ServiceKeys lets requests pass whose service key has a scope. Implemented by
+// [web.Guard].
 type ServiceKeys interface {
-	Authorize(r *http.Request) (servicekey.Key, error)
+	Authorize(r *http.Request, scope servicekey.Scope) (servicekey.Key, error)
 }
 
 // Account is the platform account behind an identity.
@@ -155,7 +156,7 @@ type inactiveToken struct {
 // refresh token is not active: there is no back end that may accept one (§4).
 // A token_type_hint is read past: the token's form tells.
 func (h *Introspection) introspect(w http.ResponseWriter, r *http.Request) error {
-	key, err := h.keys.Authorize(r)
+	key, err := h.keys.Authorize(r, servicekey.ScopeService)
 	if err != nil {
 		return err
 	}

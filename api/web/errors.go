@@ -189,7 +189,7 @@ func challenge(r *http.Request, e *auth.Error, resp Response) string {
 		return `Bearer realm="yufu", error="invalid_token", error_description="` + resp.Text + `"`
 	case e.Code == auth.InsufficientScope:
 		c := `Bearer realm="yufu", error="insufficient_scope"`
-		if scope := scopeOf(r); scope != "" {
+		if scope := EventOf(r.Context()).scope; scope != "" {
 			c += `, scope="` + string(scope) + `"`
 		}
 		return c

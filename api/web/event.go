@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
 // Event is what becomes of one request: one structured log line, and one
@@ -34,6 +35,8 @@ type Event struct {
 	Grant, Outcome string
 	// Attrs are what handlers want to have in the log. No secrets.
 	Attrs []slog.Attr
+	// scope is what the request's service key must have; the challenge names it.
+	scope servicekey.Scope
 }
 
 // Add puts attributes into the request's log line. One whose key is there is

@@ -6,77 +6,16 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/go-chi/chi/v5"
-
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// Scopes is the one table that says which scope of a service key opens an
-// endpoint. An endpoint without a row is open to no service key. A test holds
-// it against the contract.
-var Scopes = map[string]servicekey.Scope{
-	"POST /oauth2/introspect": servicekey.ScopeService,
-	"GET /v1/revocations":     servicekey.ScopeService,
-
-	"POST /admin/v1/revocations":         servicekey.ScopeAdmin,
-	"GET /admin/v1/service-keys":         servicekey.ScopeRead,
-	"POST /admin/v1/service-keys":        servicekey.ScopeAdmin,
-	"DELETE /admin/v1/service-keys/{id}": servicekey.ScopeAdmin,
-	"PATCH /admin/v1/service-keys/{id}":  servicekey.ScopeAdmin,
-
-	"GET /admin/v1/signing-keys":               servicekey.ScopeRead,
-	"POST /admin/v1/signing-keys/rotate":       servicekey.ScopeAdmin,
-	"POST /admin/v1/signing-keys/{kid}/retire": servicekey.ScopeAdmin,
-
-	"GET /admin/v1/persons":                    servicekey.ScopeRead,
-	"POST /admin/v1/persons":                   servicekey.ScopeAdmin,
-	"POST /admin/v1/persons/import":            servicekey.ScopeAdmin,
-	"GET /admin/v1/persons/{id}":               servicekey.ScopeRead,
-	"PATCH /admin/v1/persons/{id}":             servicekey.ScopeAdmin,
-	"POST /admin/v1/persons/{id}/disable":      servicekey.ScopeAdmin,
-	"POST /admin/v1/persons/{id}/enable":       servicekey.ScopeAdmin,
-	"POST /admin/v1/persons/{id}/bind-tickets": servicekey.ScopeAdmin,
-
-	"GET /admin/v1/identities":                 servicekey.ScopeRead,
-	"GET /admin/v1/identities/{uuid}":          servicekey.ScopeRead,
-	"DELETE /admin/v1/identities/{uuid}":       servicekey.ScopeAdmin,
-	"POST /admin/v1/identities/{uuid}/disable": servicekey.ScopeAdmin,
-	"POST /admin/v1/identities/{uuid}/enable":  servicekey.ScopeAdmin,
-	"POST /admin/v1/identities/{uuid}/bind":    servicekey.ScopeAdmin,
-	"POST /admin/v1/identities/{uuid}/unbind":  servicekey.ScopeAdmin,
-	"GET /admin/v1/identities/{uuid}/sessions": servicekey.ScopeRead,
-	"GET /admin/v1/sessions/{id}":              servicekey.ScopeRead,
-	"DELETE /admin/v1/sessions/{id}":           servicekey.ScopeAdmin,
-
-	"GET /admin/v1/apps":                   servicekey.ScopeRead,
-	"GET /admin/v1/apps/{appid}":           servicekey.ScopeRead,
-	"PATCH /admin/v1/apps/{appid}":         servicekey.ScopeAdmin,
-	"GET /admin/v1/binding-delays":         servicekey.ScopeRead,
-	"DELETE /admin/v1/binding-delays/{id}": servicekey.ScopeAdmin,
-}
-
-// scopeOf returns the scope that the request's endpoint needs, or "". The
-// request has been routed.
-func scopeOf(r *http.Request) servicekey.Scope {
-	method := r.Method
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
-	route := chi.RouteContext(r.Context())
-	if route == nil {
-		return ""
-	}
-	return Scopes[method+" "+route.RoutePattern()]
-}
-
-// ServiceKeys finds out whose service key it is. servicekey.Authenticator is
-// it.
+// ServiceKeys identifies service keys. Implemented by [servicekey.Authenticator].
 type ServiceKeys interface {
 	Authenticate(ctx context.Context, presented auth.Secret) (servicekey.Key, error)
 }
 
-// Guard lets service keys pass where their scopes do.
+// Guard lets requests pass whose service key has a scope.
 type Guard struct {
 	keys ServiceKeys
 }
@@ -84,13 +23,15 @@ type Guard struct {
 // NewGuard returns the guard.
 func NewGuard(keys ServiceKeys) *Guard { return &Guard{keys} }
 
-// Authorize returns the service key of a request, if it has the scope that the
-// request's endpoint needs. The key's id goes into the request's log line.
+// Authorize returns the service key of a request if the key has the scope. The
+// key's id goes into the request's log line.
 //
 // Errors: [auth.ServiceKeyMissing], [auth.ServiceKeyInvalid],
 // [auth.InsufficientScope], [auth.InvalidRequest] when it is sent in two ways
 // at once, [auth.StorageUnavailable].
-func (g *Guard) Authorize(r *http.Request) (servicekey.Key, error) {
+func (g *Guard) Authorize(r *http.Request, scope servicekey.Scope) (servicekey.Key, error) {
+	event := EventOf(r.Context())
+	event.scope = scope
 	presented, err := ServiceKey(r)
 	if err != nil {
 		return servicekey.Key{}, err
@@ -99,11 +40,7 @@ func (g *Guard) Authorize(r *http.Request) (servicekey.Key, error) {
 	if err != nil {
 		return servicekey.Key{}, err
 	}
-	EventOf(r.Context()).Add(slog.String("service_key", key.ID))
-	scope := scopeOf(r)
-	if scope == "" {
-		return servicekey.Key{}, auth.InsufficientScope
-	}
+	event.Add(slog.String("service_key", key.ID))
 	if !key.Has(scope) {
 		return servicekey.Key{}, &auth.Error{Code: auth.InsufficientScope, Description: "It needs the scope " + string(scope) + "."}
 	}

@@ -132,8 +132,8 @@ func assemble(ctx context.Context, p parts) error {
 	defer serviceKeys.Close()
 	keyGuard := web.NewGuard(serviceKeys)
 	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper)
-	feed := gate.New(p.follower, func(r *http.Request) (servicekey.Key, error) {
-		key, err := keyGuard.Authorize(r)
+	feed := gate.New(p.follower, func(r *http.Request, scope servicekey.Scope) (servicekey.Key, error) {
+		key, err := keyGuard.Authorize(r, scope)
 		// What this replica lacks, it does not vouch for.
 		if err := cmp.Or(err, p.restorer.Check()); err != nil {
 			return key, err

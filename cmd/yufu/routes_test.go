@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -18,18 +19,28 @@ import (
 	"github.com/yufu-auth/yufu/api/binding"
 	"github.com/yufu-auth/yufu/api/gate"
 	"github.com/yufu-auth/yufu/api/oauth"
+	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
 	"github.com/yufu-auth/yufu/pkg/app"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
 
-// routers returns the program's own, over nothing.
-func routers(log *slog.Logger) map[apitest.Listener]http.Handler {
+// routers returns the program's own, over nothing but service keys.
+func routers(log *slog.Logger, keys web.ServiceKeys) map[apitest.Listener]http.Handler {
 	m := telemetry.NewMetrics("test")
+	guard := web.NewGuard(keys)
+	feed := func(r *http.Request, scope servicekey.Scope) (servicekey.Key, error) {
+		if key, err := guard.Authorize(r, scope); err != nil {
+			return key, err
+		}
+		return servicekey.Key{}, auth.StorageUnavailable
+	}
 	return map[apitest.Listener]http.Handler{
-		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil, 5*time.Minute), binding.New(nil, nil), gate.New(nil, nil),
-			validation{introspection: oauth.NewIntrospection(nil, nil, new(app.Directory), nil, nil), forwardAuth: gate.NewForwardAuth(nil, nil, "")}),
-		apitest.Admin: adminRouter(log, health.New(brokenDatabase{}, func() string { return "" }), m, nil, admin.New(admin.Config{})),
+		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil, 5*time.Minute), binding.New(nil, nil), gate.New(nil, feed),
+			validation{introspection: oauth.NewIntrospection(guard, nil, new(app.Directory), nil, nil), forwardAuth: gate.NewForwardAuth(nil, nil, "")}),
+		apitest.Admin: adminRouter(log, health.New(brokenDatabase{}, func() string { return "" }), m, nil, admin.New(admin.Config{Guard: guard})),
 	}
 }
 
@@ -44,7 +55,7 @@ func TestRoutes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for listener, router := range routers(slog.New(slog.DiscardHandler)) {
+	for listener, router := range routers(slog.New(slog.DiscardHandler), nil) {
 		t.Run("of the "+string(listener)+" listener are those of openapi.yaml", func(t *testing.T) {
 			t.Parallel()
 			var routes []string
@@ -66,6 +77,56 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// keysByScope knows one service key for each scope. Its secret is the scope's name.
+type keysByScope struct{}
+
+func (keysByScope) Authenticate(_ context.Context, presented auth.Secret) (servicekey.Key, error) {
+	return servicekey.Key{Scopes: []servicekey.Scope{servicekey.Scope(presented.Reveal())}}, nil
+}
+
+func TestRoutesTakeTheScopesAndQueriesOfTheContract(t *testing.T) {
+	t.Parallel()
+	contract, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	operations := 0
+	for listener, router := range routers(slog.New(slog.DiscardHandler), keysByScope{}) {
+		for _, operation := range contract.Operations(listener) {
+			needs, err := contract.Scope(listener, operation)
+			if err != nil {
+				t.Error(err)
+			}
+			if needs == "" {
+				continue
+			}
+			operations++
+			method, path, _ := strings.Cut(operation, " ")
+			for _, scope := range servicekey.Scopes() {
+				w := httptest.NewRecorder()
+				r := httptest.NewRequestWithContext(t.Context(), method, path+"?unknown=1", nil)
+				r.Header.Set("Authorization", "Bearer "+string(scope))
+				router.ServeHTTP(w, r)
+				may := string(scope) == needs || scope == servicekey.ScopeAdmin && needs == string(servicekey.ScopeRead)
+				if refused := w.Code == http.StatusForbidden; refused == may || w.Code == http.StatusUnauthorized {
+					t.Errorf("%s answers a key of scope %s with %d %s; openapi.yaml says it needs %s", operation, scope, w.Code, w.Body, needs)
+				}
+				if !may || !strings.HasPrefix(path, "/admin/") {
+					continue
+				}
+				var want *auth.Error
+				errors.As(auth.Unexpected("query", "parameter", "unknown", contract.Query(listener, operation)), &want)
+				if !strings.Contains(w.Body.String(), want.Description) {
+					t.Errorf("%s answers an unknown parameter with %d %s, want %q", operation, w.Code, w.Body, want.Description)
+				}
+			}
+		}
+	}
+	if operations < 30 {
+		t.Errorf("service keys open %d operations, want 30 or more", operations)
+	}
+}
+
 func TestAdminLog(t *testing.T) {
 	t.Parallel()
 	contract, err := apitest.Load()
@@ -73,7 +134,7 @@ func TestAdminLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	admin := routers(slog.New(slog.NewJSONHandler(&log, nil)))[apitest.Admin]
+	admin := routers(slog.New(slog.NewJSONHandler(&log, nil)), nil)[apitest.Admin]
 	get := func(t *testing.T, path string, status int) {
 		t.Helper()
 		w := httptest.NewRecorder()
@@ -105,7 +166,7 @@ func TestAdminLog(t *testing.T) {
 func TestForwardedForOfAnUnknownProxy(t *testing.T) {
 	t.Parallel()
 	var lines strings.Builder
-	for listener, router := range routers(slog.New(slog.NewTextHandler(&lines, nil))) {
+	for listener, router := range routers(slog.New(slog.NewTextHandler(&lines, nil)), nil) {
 		setting := map[apitest.Listener]string{apitest.Public: "YUFU_TRUSTED_PROXIES", apitest.Admin: "YUFU_ADMIN_TRUSTED_PROXIES"}[listener]
 		lines.Reset()
 		for range 3 {

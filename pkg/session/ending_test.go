@@ -267,7 +267,7 @@ func (w *world) serve(t *testing.T, mount func(chi.Router, *token.Verifier), r *
 // anyKey lets every request pass, as of a back end that sees all apps.
 type anyKey struct{}
 
-func (anyKey) Authorize(*http.Request) (servicekey.Key, error) {
+func (anyKey) Authorize(*http.Request, servicekey.Scope) (servicekey.Key, error) {
 	return servicekey.Key{Scopes: []servicekey.Scope{servicekey.ScopeService}}, nil
 }
 

@@ -1,0 +1,102 @@
+package admin
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/auth"
+)
+
+// checkQuery refuses a query with a parameter that the operation does not have, or
+// that is repeated or empty: a dry run that is misspelt would be none. Only a
+// reason may be empty.
+func checkQuery(r *http.Request, names []string) error {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return auth.Invalid("The query is malformed.") // the error quotes it
+	}
+	for name, values := range query {
+		switch {
+		case !slices.Contains(names, name):
+			return auth.Unexpected("query", "parameter", name, names)
+		case len(values) > 1:
+			return auth.Invalid("The parameter " + name + " is there more than once.")
+		case name != "reason" && values[0] == "":
+			return auth.Invalid("The parameter " + name + " is empty; leave it out.")
+		}
+	}
+	return nil
+}
+
+// queryText returns a parameter of the query, or "" when it is not there.
+func queryText(r *http.Request, name string) string { return r.URL.Query().Get(name) }
+
+// queryValue returns a parameter of the query, or nil when it is not there.
+func queryValue[T any](r *http.Request, name string, parse func(string) (T, error)) (*T, error) {
+	query := r.URL.Query()
+	if !query.Has(name) {
+		return nil, nil
+	}
+	v, err := parse(query.Get(name))
+	if err != nil {
+		return nil, errForm(name)
+	}
+	return &v, nil
+}
+
+// pathText returns a parameter of the path.
+func pathText(r *http.Request, name string) (string, error) {
+	text := chi.URLParam(r, name)
+	if r.URL.RawPath == "" {
+		return text, nil
+	}
+	// The router has matched the path as it was sent.
+	text, err := url.PathUnescape(text)
+	if err != nil {
+		return "", errForm(name)
+	}
+	return text, nil
+}
+
+// pathID returns a parameter of the path that is a UUID.
+func pathID(r *http.Request, name string) (uuid.UUID, error) {
+	text, err := pathText(r, name)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	id, err := uuid.Parse(text)
+	if err != nil {
+		return uuid.Nil, errForm(name)
+	}
+	return id, nil
+}
+
+// errForm says which parameter is malformed. It does not quote the value.
+func errForm(name string) error {
+	return auth.Invalid("The parameter " + name + " does not have the form that it should.")
+}
+
+// readBody reads a JSON body; see [web.ReadJSON].
+func readBody[T any](w http.ResponseWriter, r *http.Request) (T, error) {
+	var v T
+	err := web.ReadJSON(w, r, &v)
+	return v, err
+}
+
+// readOptional is readBody that takes no body at all as an empty object.
+func readOptional[T any](w http.ResponseWriter, r *http.Request) (T, error) {
+	if r.Header.Get("Content-Type") == "" {
+		if n, err := r.Body.Read(make([]byte, 1)); n == 0 && errors.Is(err, io.EOF) {
+			var empty T
+			return empty, nil
+		}
+	}
+	return readBody[T](w, r) // refuses a body without a Content-Type
+}
