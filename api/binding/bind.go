@@ -169,7 +169,7 @@ func noSecretInURL(serve web.Handler) web.Handler {
 		query := r.URL.Query()
 		for name, body := range map[string]string{"ticket": "POST /v1/binding/preview or POST /v1/binding", "code": "POST /v1/binding"} {
 			if query.Has(name) {
-				return auth.Invalid("Send " + name + " as a member of the JSON body of " + body + ", not in the URL: what stands in a URL ends up in logs.")
+				return auth.Invalid("Send " + name + " as a member of the JSON body of " + body + ", not in the URL: URLs end up in logs.")
 			}
 		}
 		return serve(w, r)

@@ -139,7 +139,7 @@ func (f *ForwardAuth) token(r *http.Request) (presented auth.Secret, page string
 	cookies := r.CookiesNamed(f.cookie)
 	switch {
 	case len(cookies) > 1:
-		return "", "", auth.Invalid("The cookie with the access token is there twice.")
+		return "", "", auth.Invalid("The access token's cookie is repeated.")
 	case len(cookies) == 0 || cookies[0].Value == "":
 		return "", "", auth.TokenMissing
 	case len(r.Header["Origin"]) > 0 || len(r.Header["Sec-Fetch-Site"]) > 0:
@@ -166,8 +166,8 @@ func miniProgram(referer []string) string {
 }
 
 var (
-	errNarrow  = auth.Invalid("Several apps are registered here: the proxy must name one of them, or an audience, in the parameter app or aud.")
-	errBrowser = &auth.Error{Code: auth.TokenMissing, Description: "From a browser a token counts only in the Authorization header. A cookie counts only from a page of the token's own mini-program (Referer)."}
+	errNarrow  = auth.Invalid("This server has several apps: the proxy must name an app or an audience, in the parameter app or aud.")
+	errBrowser = &auth.Error{Code: auth.TokenMissing, Description: "A browser must send the token in the Authorization header. A cookie is accepted only from a page of the token's own mini-program (Referer)."}
 
 	errAudience = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: for another audience")}
 	errApp      = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: of another app")}
@@ -188,28 +188,28 @@ func parseDemands(query string) (d demands, err error) {
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return d, auth.Invalid("The query is not urlencoded properly.")
+		return d, auth.Invalid("The query is not validly URL-encoded.")
 	}
 	for name, v := range values {
 		if len(v) > 1 {
-			return d, auth.Invalid("The parameter" + auth.QuotedName(name) + " is there twice.")
+			return d, auth.Invalid(auth.Named("parameter", name) + " is repeated.")
 		}
 		switch name {
 		case "aud":
 			if d.audience = v[0]; d.audience == "" {
-				return d, auth.Invalid("The parameter aud names no audience.")
+				return d, auth.Invalid("The parameter aud must be an audience.")
 			}
 		case "app":
 			if d.app = v[0]; !auth.ValidAppID(d.app) {
-				return d, auth.Invalid("The parameter app is no appid.")
+				return d, auth.Invalid("The parameter app must be an appid.")
 			}
 		case "bound":
 			if v[0] != "required" {
-				return d, auth.Invalid("The parameter bound has one value: required.")
+				return d, auth.Invalid("The parameter bound must be required.")
 			}
 			d.bound = true
 		case "access_token":
-			return d, auth.Invalid("Send the access token in the Authorization header; what stands in a URL ends up in logs.")
+			return d, auth.Invalid("Send the access token in the Authorization header; URLs end up in logs.")
 		default:
 			return d, auth.Unexpected("query", "parameter", name, []string{"aud", "app", "bound"})
 		}

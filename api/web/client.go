@@ -23,11 +23,11 @@ func PublicClient(r *http.Request, form Form) (string, error) {
 		basicID, secret, ok := parseBasic(header)
 		switch {
 		case !ok:
-			return "", auth.Invalid("The Authorization header is not Basic with a client_id and an empty secret.")
+			return "", auth.Invalid("The Authorization header must be Basic, with the client_id as the user name and an empty password.")
 		case secret != "":
 			return "", auth.ClientSecretUnexpected
 		case id != "" && id != basicID:
-			return "", auth.Invalid("The client_id in the body is not the one in the Authorization header.")
+			return "", auth.Invalid("The client_id in the body differs from the one in the Authorization header.")
 		}
 		id = basicID
 	}
@@ -69,9 +69,9 @@ func BearerToken(r *http.Request) (auth.Secret, error) {
 	header := r.Header.Values("Authorization")
 	switch {
 	case len(header) > 1:
-		return "", auth.Invalid("There are two Authorization headers.")
+		return "", auth.Invalid("The Authorization header is repeated.")
 	case r.URL.Query().Has("access_token"):
-		return "", auth.Invalid("Send the access token in the Authorization header; what stands in a URL ends up in logs.")
+		return "", auth.Invalid("Send the access token in the Authorization header; URLs end up in logs.")
 	case len(header) == 0 || len(header[0]) < len(scheme) || !strings.EqualFold(header[0][:len(scheme)], scheme):
 		return "", auth.TokenMissing
 	}

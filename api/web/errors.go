@@ -30,15 +30,15 @@ type Response struct {
 // [auth.Codes] has a row.
 var Responses = map[auth.Code]Response{
 	auth.InvalidRequest:       {Status: 400, OAuth: "invalid_request", Text: "The request is malformed."},
-	auth.UnsupportedGrantType: {Status: 400, OAuth: "unsupported_grant_type", Text: "This grant_type is not supported; the metadata document lists those that are."},
-	auth.UnsupportedMediaType: {Status: 415, OAuth: "invalid_request", Text: "The Content-Type of the body is not the one this endpoint takes."},
+	auth.UnsupportedGrantType: {Status: 400, OAuth: "unsupported_grant_type", Text: "This grant_type is not supported; the server metadata lists the supported ones."},
+	auth.UnsupportedMediaType: {Status: 415, OAuth: "invalid_request", Text: "This endpoint does not accept the Content-Type of the body."},
 	auth.BodyTooLarge:         {Status: 413, OAuth: "invalid_request", Text: "The request body is too large."},
-	auth.NotFound:             {Status: 404, OAuth: "invalid_request", Text: "What the request names was not found."},
-	auth.MethodNotAllowed:     {Status: 405, OAuth: "invalid_request", Text: "This address does not take this method; the Allow header lists those it does."},
+	auth.NotFound:             {Status: 404, OAuth: "invalid_request", Text: "The requested resource was not found."},
+	auth.MethodNotAllowed:     {Status: 405, OAuth: "invalid_request", Text: "This address does not support the method; the Allow header lists the supported ones."},
 
 	auth.AppUnknown:             {Status: 401, OAuth: "invalid_client", Text: "No app is registered under this client_id."},
 	auth.AppDisabled:            {Status: 401, OAuth: "invalid_client", Text: "This app is disabled."},
-	auth.ClientSecretUnexpected: {Status: 401, OAuth: "invalid_client", Text: "Mini-programs are public clients; send client_id alone, without a secret."},
+	auth.ClientSecretUnexpected: {Status: 401, OAuth: "invalid_client", Text: "Mini-programs are public clients; send only client_id, without a secret."},
 
 	auth.CodeInvalid:           {Status: 400, OAuth: "invalid_grant", Text: "The platform does not accept this code; fetch a new one and try again."},
 	auth.CodeUsed:              {Status: 400, OAuth: "invalid_grant", Text: "This code was used before; fetch a new one and try again."},
@@ -46,9 +46,9 @@ var Responses = map[auth.Code]Response{
 	auth.IdentityDisabled:      {Status: 403, OAuth: "access_denied", Text: "This identity is disabled."},
 	auth.PersonDisabled:        {Status: 403, OAuth: "access_denied", Text: "The person this identity is bound to is disabled."},
 	auth.PhoneCodeInvalid:      {Status: 400, OAuth: "invalid_grant", Text: "The platform does not accept this phone code; ask the user for a new one."},
-	auth.PlatformQuota:         {Status: 429, OAuth: "temporarily_unavailable", Text: "The platform asks for a pause; try again later with a new code.", RetryAfter: time.Minute},
+	auth.PlatformQuota:         {Status: 429, OAuth: "temporarily_unavailable", Text: "The platform's rate limit was reached; try again later with a new code.", RetryAfter: time.Minute},
 	auth.PlatformUnavailable:   {Status: 503, OAuth: "temporarily_unavailable", Text: "The platform did not answer; try again with a new code.", RetryAfter: 2 * time.Second},
-	auth.PlatformMisconfigured: {Status: 500, OAuth: "server_error", Text: "The platform refuses this app as it is configured here; the operator must act."},
+	auth.PlatformMisconfigured: {Status: 500, OAuth: "server_error", Text: "The platform rejected this app's configuration; the operator must correct it."},
 
 	auth.RefreshInvalid:      {Status: 400, OAuth: "invalid_grant", Text: "This is not a refresh token of this app; log in again."},
 	auth.RefreshExpired:      {Status: 400, OAuth: "invalid_grant", Text: "The session has expired; log in again."},
@@ -60,28 +60,28 @@ var Responses = map[auth.Code]Response{
 	auth.TokenInvalid: {Status: 401, OAuth: "invalid_token", Text: "This is not an access token of this server."},
 	auth.TokenExpired: {Status: 401, OAuth: "invalid_token", Text: "The access token has expired; refresh it."},
 
-	auth.PersonRequired: {Status: 403, OAuth: "insufficient_scope", Text: "This needs a user who is bound to a person; bind first."},
+	auth.PersonRequired: {Status: 403, OAuth: "insufficient_scope", Text: "The user must be bound to a person; bind first."},
 
-	auth.BindingMethodDisabled: {Status: 403, OAuth: "access_denied", Text: "This app does not let users bind themselves this way."},
-	auth.BindingNoMatch:        {Status: 422, OAuth: "access_denied", Text: "What was given fits no person; check it and try again."},
+	auth.BindingMethodDisabled: {Status: 403, OAuth: "access_denied", Text: "This app does not allow this binding method."},
+	auth.BindingNoMatch:        {Status: 422, OAuth: "access_denied", Text: "The given values do not match a person; check them and try again."},
 	auth.BindingDelayed:        {Status: 429, OAuth: "temporarily_unavailable", Text: "Too many attempts failed; wait before the next one.", RetryAfter: 30 * time.Second},
 	auth.AlreadyBound:          {Status: 409, OAuth: "access_denied", Text: "This identity is bound to another person; unbind it first."},
-	auth.PersonTaken:           {Status: 409, OAuth: "access_denied", Text: "The person has another identity in this app, which has to be unbound first."},
+	auth.PersonTaken:           {Status: 409, OAuth: "access_denied", Text: "The person has another identity in this app; unbind that identity first."},
 	auth.TicketInvalid:         {Status: 422, OAuth: "access_denied", Text: "This ticket does not exist, has expired or was used; ask for a new one."},
-	auth.UnbindForbidden:       {Status: 403, OAuth: "access_denied", Text: "This app does not let users unbind themselves."},
-	auth.WebhookRefused:        {Status: 403, OAuth: "access_denied", Text: "The business behind this app refuses the binding."},
-	auth.WebhookUnavailable:    {Status: 503, OAuth: "temporarily_unavailable", Text: "The business behind this app did not answer; try again.", RetryAfter: 5 * time.Second},
+	auth.UnbindForbidden:       {Status: 403, OAuth: "access_denied", Text: "This app does not allow users to unbind."},
+	auth.WebhookRefused:        {Status: 403, OAuth: "access_denied", Text: "The app's back end refused the binding."},
+	auth.WebhookUnavailable:    {Status: 503, OAuth: "temporarily_unavailable", Text: "The app's back end did not answer; try again.", RetryAfter: 5 * time.Second},
 	auth.PersonConflict:        {Status: 409, OAuth: "invalid_request", Text: "Another person has this external_id or phone."},
 
 	auth.ServiceKeyMissing: {Status: 401, OAuth: "invalid_client", Text: "Send a service key as: Authorization: Bearer KEY"},
 	auth.ServiceKeyInvalid: {Status: 401, OAuth: "invalid_client", Text: "This is not a service key of this server, or it was revoked."},
-	auth.InsufficientScope: {Status: 403, OAuth: "insufficient_scope", Text: "This service key is not good for this."},
+	auth.InsufficientScope: {Status: 403, OAuth: "insufficient_scope", Text: "This service key does not permit this request."},
 
-	auth.KeyInUse: {Status: 409, OAuth: "invalid_request", Text: "This key is still needed."},
+	auth.KeyInUse: {Status: 409, OAuth: "invalid_request", Text: "This key is still in use."},
 
 	auth.RateLimited:        {Status: 429, OAuth: "temporarily_unavailable", Text: "Too many requests; slow down.", RetryAfter: 5 * time.Second},
 	auth.StorageUnavailable: {Status: 503, OAuth: "temporarily_unavailable", Text: "The service cannot reach its storage; try again.", RetryAfter: 2 * time.Second},
-	auth.Internal:           {Status: 500, OAuth: "server_error", Text: "Something went wrong on our side; the log has it under this request_id."},
+	auth.Internal:           {Status: 500, OAuth: "server_error", Text: "An internal error occurred; the log has the cause under this request_id."},
 }
 
 // asError returns err with its code, and with a code for what has none.

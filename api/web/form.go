@@ -27,7 +27,7 @@ type Form map[string]string
 // [auth.BodyTooLarge].
 func ReadForm(w http.ResponseWriter, r *http.Request) (Form, error) {
 	if r.URL.RawQuery != "" {
-		return nil, auth.Invalid("Send the parameters in the body; what stands in a URL ends up in logs.")
+		return nil, auth.Invalid("Send the parameters in the body; URLs end up in logs.")
 	}
 	contentType := r.Header.Values("Content-Type")
 	if len(contentType) != 1 {
@@ -60,7 +60,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, &auth.Error{Code: auth.InvalidRequest, Description: "The body took too long to arrive.", Err: err}
 	case err != nil:
-		return nil, &auth.Error{Code: auth.InvalidRequest, Description: "The body is malformed or ended early.", Err: err}
+		return nil, &auth.Error{Code: auth.InvalidRequest, Description: "The body is malformed, or it ended early.", Err: err}
 	}
 	return body, nil
 }
@@ -77,15 +77,15 @@ func ParseForm(body string) (Form, error) {
 	// url.ParseQuery's own errors quote the input, which may be a token.
 	values, err := url.ParseQuery(body)
 	if err != nil {
-		return nil, auth.Invalid("The form is not urlencoded properly.")
+		return nil, auth.Invalid("The form is not valid application/x-www-form-urlencoded.")
 	}
 	form := make(Form, len(values))
 	for name, v := range values {
 		if len(v) > 1 {
-			return nil, auth.Invalid("The parameter" + auth.QuotedName(name) + " is there twice.")
+			return nil, auth.Invalid(auth.Named("parameter", name) + " is repeated.")
 		}
 		if !validText(name) || !validText(v[0]) {
-			return nil, auth.Invalid("The parameter" + auth.QuotedName(name) + " is not UTF-8 text, or holds a NUL.")
+			return nil, auth.Invalid(auth.Named("parameter", name) + " must be UTF-8 text without NUL characters.")
 		}
 		if v[0] != "" {
 			form[name] = v[0]

@@ -73,7 +73,7 @@ func writeJSON(w http.ResponseWriter, contentType string, status int, v any) {
 // NotFound answers requests for addresses that do not exist.
 var NotFound = API(func(http.ResponseWriter, *http.Request) error { return errNoAddress })
 
-var errNoAddress = &auth.Error{Code: auth.NotFound, Description: "There is nothing at this address."}
+var errNoAddress = &auth.Error{Code: auth.NotFound, Description: "This address does not exist."}
 
 // MethodNotAllowed answers requests with a method that the address does not
 // take, and says which it takes. Where it takes none at all it is [NotFound]:

@@ -23,7 +23,7 @@ const MaxJSONBody = 64 << 10
 //
 // Errors: [auth.InvalidRequest], [auth.UnsupportedMediaType],
 // [auth.BodyTooLarge]. They quote nothing of the body, which may hold a token, but
-// the names of members ([auth.QuotedName]).
+// the names of members ([auth.Named]).
 func ReadJSON[T any](w http.ResponseWriter, r *http.Request, v *T) error {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/json" {
@@ -41,7 +41,7 @@ func ReadJSON[T any](w http.ResponseWriter, r *http.Request, v *T) error {
 
 func parseJSON[T any](body []byte, v *T) error {
 	if !validText(string(body)) {
-		return auth.Invalid("The body is not UTF-8 text, or holds a NUL.")
+		return auth.Invalid("The body must be UTF-8 text without NUL characters.")
 	}
 	if err := checkMembers(body, memberNames(reflect.TypeFor[T]())); err != nil {
 		return err
@@ -50,15 +50,14 @@ func parseJSON[T any](body []byte, v *T) error {
 		// The library's own errors quote the input.
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) && wrong.Field != "" {
-			return auth.Invalid("The member " + wrong.Field + " is of the wrong type.")
+			return auth.Invalid("The member " + wrong.Field + " has the wrong type.")
 		}
-		return auth.Invalid("The member" + wrongMember[T](body) + " does not have the form that it should.")
+		return auth.Invalid(auth.Named("member", wrongMember[T](body)) + " has an invalid value.")
 	}
 	return nil
 }
 
-// wrongMember returns the name of the first member that does not fit T, with a
-// space before it.
+// wrongMember returns the name of the first member that does not fit T, or "".
 func wrongMember[T any](body []byte) string {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(body, &members) != nil {
@@ -67,7 +66,7 @@ func wrongMember[T any](body []byte) string {
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		one, err := json.Marshal(map[string]json.RawMessage{name: members[name]})
 		if err == nil && json.Unmarshal(one, new(T)) != nil {
-			return auth.QuotedName(name)
+			return name
 		}
 	}
 	return ""
@@ -102,7 +101,7 @@ func checkMembers(body []byte, known map[string]bool) error {
 		case !known[name]:
 			return auth.Unexpected("body", "member", name, slices.Collect(maps.Keys(known)))
 		case seen[name]:
-			return auth.Invalid("The member " + name + " is there twice.")
+			return auth.Invalid("The member " + name + " is repeated.")
 		}
 		seen[name] = true
 		var value json.RawMessage
@@ -114,7 +113,7 @@ func checkMembers(body []byte, known map[string]bool) error {
 		return auth.Invalid("The body is not JSON.")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return auth.Invalid("There is more behind the JSON object.")
+		return auth.Invalid("The body has data after the JSON object.")
 	}
 	return nil
 }

@@ -42,7 +42,7 @@ func (g *Guard) Authorize(r *http.Request, scope servicekey.Scope) (servicekey.K
 	}
 	event.Add(slog.String("service_key", key.ID))
 	if !key.Has(scope) {
-		return servicekey.Key{}, &auth.Error{Code: auth.InsufficientScope, Description: "It needs the scope " + string(scope) + "."}
+		return servicekey.Key{}, &auth.Error{Code: auth.InsufficientScope, Description: "The service key needs the scope " + string(scope) + "."}
 	}
 	return key, nil
 }
@@ -57,7 +57,7 @@ func ServiceKey(r *http.Request) (auth.Secret, error) {
 	if basicWasUsed(r) {
 		header := r.Header.Values("Authorization")
 		if len(header) > 1 {
-			return "", auth.Invalid("There are two Authorization headers.")
+			return "", auth.Invalid("The Authorization header is repeated.")
 		}
 		id, secret, ok := parseBasic(header)
 		if !ok {

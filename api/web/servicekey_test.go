@@ -149,7 +149,7 @@ func TestGuard(t *testing.T) {
 							challenge = `Basic realm="yufu"`
 						}
 						m := members(t, w)
-						if got := w.Header().Get("WWW-Authenticate"); got != challenge || m["code"] != "insufficient_scope" || m["detail"] != "It needs the scope "+string(needs)+"." {
+						if got := w.Header().Get("WWW-Authenticate"); got != challenge || m["code"] != "insufficient_scope" || m["detail"] != "The service key needs the scope "+string(needs)+"." {
 							t.Errorf("%s %s", got, w.Body)
 						}
 					}

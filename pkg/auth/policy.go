@@ -125,7 +125,7 @@ func (f PhonePolicy) IsZero() bool { return !f.Create && len(f.Check) == 0 }
 // [Policy.Check], and [InvalidRequest] for what is not that form.
 func ParsePolicy(b []byte) (Policy, error) {
 	if len(b) > maxPolicyLen {
-		return Policy{}, Invalid("a policy has at most 16 kB")
+		return Policy{}, Invalid("the policy must have at most 16 KiB")
 	}
 	var p Policy
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -134,7 +134,7 @@ func ParsePolicy(b []byte) (Policy, error) {
 		return Policy{}, policyError(err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Policy{}, Invalid("there is more behind the policy, which is one JSON object")
+		return Policy{}, Invalid("the policy must be one JSON object without data after it")
 	}
 	// One form for what is the same.
 	for _, list := range []*[]string{&p.Facts.Check, &p.Phone.Check, &p.Attributes} {
@@ -157,12 +157,16 @@ func policyError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &wrong) && wrong.Field != "":
-		return Invalid("in the policy, the member " + wrong.Field + " is of the wrong type")
+		return Invalid("the policy's member " + wrong.Field + " has the wrong type")
 	case strings.HasPrefix(err.Error(), unknownField):
 		name := strings.Trim(strings.TrimPrefix(err.Error(), unknownField), `"`)
-		return Invalid("the policy has a member" + QuotedName(name) + " that does not belong there; there are methods, facts, phone, webhook, second_identity, self_unbind, attributes and omit_external_id")
+		text := "the policy has an unknown member"
+		if isName(name) {
+			text += " " + name
+		}
+		return Invalid(text + "; allowed members: methods, facts, phone, webhook, second_identity, self_unbind, attributes, omit_external_id")
 	default:
-		return Invalid("a policy is a JSON object")
+		return Invalid("the policy must be a JSON object")
 	}
 }
 
@@ -171,13 +175,13 @@ func (p *Policy) Check() error {
 	for i, m := range p.Methods {
 		switch {
 		case !slices.Contains(BindingMethods(), m):
-			return Invalid("the methods are facts, phone, ticket and webhook")
+			return Invalid("each of methods must be facts, phone, ticket or webhook")
 		case slices.Contains(p.Methods[:i], m):
-			return Invalid("a method is listed twice")
+			return Invalid("a method is repeated in methods")
 		}
 	}
 	if p.Allows(BindFacts) && (p.Facts.Lookup == "" || len(p.Facts.Check) == 0) {
-		return Invalid("the method facts needs facts.lookup and at least one fact in facts.check")
+		return Invalid("the method facts requires facts.lookup and at least one fact in facts.check")
 	}
 	if err := checkFacts(p.Facts.Lookup, p.Facts.Check); err != nil {
 		return err
@@ -186,25 +190,25 @@ func (p *Policy) Check() error {
 		return err
 	}
 	if p.Phone.Create && len(p.Phone.Check) > 0 {
-		return Invalid("phone.create makes persons of whom nothing is known, so phone.check must be empty")
+		return Invalid("phone.check must be empty with phone.create: a new person has no facts")
 	}
 	if p.Allows(BindWebhook) && p.Webhook.URL == "" {
-		return Invalid("the method webhook needs webhook.url")
+		return Invalid("the method webhook requires webhook.url")
 	}
 	if p.Webhook.URL != "" && !validWebhookURL(p.Webhook.URL) {
-		return Invalid("webhook.url is an https address without user and fragment (http on loopback only)")
+		return Invalid("webhook.url must be an https URL without user and fragment (http on loopback only)")
 	}
 	switch p.Second() {
 	case SecondRefused, SecondReplaces, SecondJoins:
 	default:
-		return Invalid("second_identity is refuse, replace or join")
+		return Invalid("second_identity must be refuse, replace or join")
 	}
 	return checkAttributeNames(p.Attributes)
 }
 
 func checkFacts(lookup string, check []string) error {
 	if len(check) > MaxFacts {
-		return Invalid("a policy asks for at most 16 facts")
+		return Invalid("a policy must check at most 16 facts")
 	}
 	if lookup != "" && !ValidFactName(lookup) {
 		return errFactName
@@ -214,13 +218,13 @@ func checkFacts(lookup string, check []string) error {
 		case !ValidFactName(name):
 			return errFactName
 		case name == lookup, slices.Contains(check[:i], name):
-			return Invalid("a fact is listed twice")
+			return Invalid("a fact is repeated in facts or phone")
 		}
 	}
 	return nil
 }
 
-var errFactName = Invalid("the name of a fact is 1 to 32 lower-case letters, digits and underscores, and begins with a letter")
+var errFactName = Invalid("the name of a fact must be 1 to 32 lower-case letters, digits and underscores, and begin with a letter")
 
 // ValidFactName reports whether s may name a fact: [a-z][a-z0-9_]{0,31}.
 func ValidFactName(s string) bool {
@@ -247,14 +251,14 @@ func validWebhookURL(s string) bool {
 
 func checkAttributeNames(names []string) error {
 	if len(names) > MaxPolicyAttributes {
-		return Invalid("a policy names at most 32 attributes")
+		return Invalid("a policy must have at most 32 attributes")
 	}
 	for i, name := range names {
 		switch {
 		case name == "" || len(name) > MaxAttributeNameLen || !CleanText(name):
-			return Invalid("the name of an attribute is text of 1 to 64 bytes without control characters")
+			return Invalid("the name of an attribute must be text of 1 to 64 bytes without control characters")
 		case slices.Contains(names[:i], name):
-			return Invalid("an attribute is listed twice")
+			return Invalid("a name is repeated in attributes")
 		}
 	}
 	return nil

@@ -5,32 +5,39 @@ import (
 	"strings"
 )
 
-// maxQuotedName is the longest name that an error text repeats. Tokens, keys
-// and secrets of platforms are longer.
+// maxQuotedName is the longest name that an error text repeats, in bytes. Tokens,
+// keys and secrets of platforms are longer.
 const maxQuotedName = 24
 
-// QuotedName returns the name of a parameter or a member with a space before it,
-// or "" when it does not look like a name: error texts repeat no other input.
-func QuotedName(name string) string {
-	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	if name == "" || len(name) > maxQuotedName || !strings.Contains(letters, name[:1]) || strings.Trim(name, letters+"0123456789_-") != "" {
-		return ""
+// Named returns the subject of a sentence about a parameter or a member: "The
+// parameter page", or "A parameter" when the name does not look like a name. Error
+// texts repeat no other input.
+func Named(thing, name string) string {
+	if !isName(name) {
+		return "A " + thing
 	}
-	return " " + name
+	return "The " + thing + " " + name
 }
 
-// Unexpected returns the [InvalidRequest] error of a part (as in "query") that
-// has a thing (as in "parameter") of a name that it does not take; known are the
-// names that it does.
+// isName reports whether an error text may repeat s: a letter first, then letters,
+// digits, underscores and dashes, at most [maxQuotedName] bytes.
+func isName(s string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	return s != "" && len(s) <= maxQuotedName && strings.Contains(letters, s[:1]) && strings.Trim(s, letters+"0123456789_-") == ""
+}
+
+// Unexpected returns the [InvalidRequest] error for a part (as in "query") that
+// has an unknown thing (as in "parameter"). The error lists the known names, and
+// repeats the unknown one if it looks like a name.
 func Unexpected(part, thing, name string, known []string) error {
-	text := "The " + part + " has the " + thing + QuotedName(name) + ", which does not belong there."
-	if QuotedName(name) == "" {
-		text = "The " + part + " has a " + thing + " that does not belong there."
+	text := "The " + part + " has an unknown " + thing
+	if isName(name) {
+		text += " " + name
 	}
 	if known = slices.Sorted(slices.Values(known)); len(known) > 0 {
-		text += " It takes " + strings.Join(known, ", ") + "."
+		text += ". Allowed " + thing + "s: " + strings.Join(known, ", ") + "."
 	} else {
-		text += " It takes none."
+		text += ". No " + thing + " is allowed."
 	}
 	return Invalid(text)
 }

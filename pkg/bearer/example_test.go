@@ -105,5 +105,5 @@ func ExampleVerifier_RequireBound() {
 	ask(yufu.Token(bearer.Claims{}))
 	// Output:
 	// 200 the salary of 01900000-0000-7c00-8000-00000000000c
-	// 403 {"type":"urn:yufu:problem:person_required","title":"This needs a user who is bound to a person; bind first.","status":403,"code":"person_required"}
+	// 403 {"type":"urn:yufu:problem:person_required","title":"The user must be bound to a person; bind first.","status":403,"code":"person_required"}
 }

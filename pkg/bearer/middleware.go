@@ -120,7 +120,7 @@ var (
 	invalid        = &refusal{status: 401, code: "token_invalid", title: "This is not an access token for this server.", challenge: "invalid_token"}
 	expired        = &refusal{status: 401, code: "token_expired", title: "The access token has expired; refresh it.", challenge: "invalid_token"}
 	revoked        = &refusal{status: 401, code: "session_revoked", title: "The access token has been revoked; refresh it or log in again.", challenge: "invalid_token"}
-	personRequired = &refusal{status: 403, code: "person_required", title: "This needs a user who is bound to a person; bind first.", challenge: "insufficient_scope"}
+	personRequired = &refusal{status: 403, code: "person_required", title: "The user must be bound to a person; bind first.", challenge: "insufficient_scope"}
 	misconfigured  = &refusal{status: 500, code: "internal", title: "This server is not set up to accept access tokens."}
 	stale          = &refusal{status: 503, code: "stale", title: "Revocations cannot be followed at the moment; try again.", retry: "2"}
 )
