@@ -148,7 +148,7 @@ func TestSettings(t *testing.T) {
 		{"app add with a bad audience", with(), []string{"app", "add", "wx1", "--secret-file", "-", "--audience", "a b"}, 2, []string{"--audience", "without spaces"}},
 		{"app update of nothing", with(), []string{"app", "update", "wx1"}, 2, []string{"nothing to change"}},
 		{"app update that contradicts itself", with(), []string{"app", "update", "wx1", "--no-audiences", "--audience", "a"}, 2, []string{"contradict"}},
-		{"app update with an algorithm that is none", with(), []string{"app", "update", "wx1", "--signing-alg", "none"}, 2, []string{"--signing-alg: a signing algorithm is ES256, EdDSA or RS256"}},
+		{"app update with an algorithm that is none", with(), []string{"app", "update", "wx1", "--signing-alg", "none"}, 2, []string{"--signing-alg: the signing algorithm must be ES256, EdDSA or RS256"}},
 		{"app disable for a reason that is none", with(), []string{"app", "disable", "wx1", "--reason", "a\x00b"}, 2, []string{"--reason"}},
 		{"service-key without more", nil, []string{"service-key"}, 2, []string{`"create", "list", "pin", "revoke"`}},
 		{"service-key create with a scope that is none", with(), []string{"service-key", "create", "--name", "x", "--scope", "service,root"}, 2, []string{"scope is one or more of"}},

@@ -64,17 +64,17 @@ const (
 // too long, empty, repeated, or with white space or control characters.
 func CheckAudiences(audiences []string) error {
 	if len(audiences) > MaxAudiences {
-		return Invalid("an app may have at most 16 audiences")
+		return Invalid("an app must have at most 16 audiences")
 	}
 	seen := make(map[string]bool, len(audiences))
 	for _, a := range audiences {
 		switch {
 		case a == "" || len(a) > MaxAudienceLen:
-			return Invalid("an audience has 1 to 255 characters")
+			return Invalid("an audience must have 1 to 255 characters")
 		case strings.ContainsFunc(a, func(r rune) bool { return r <= ' ' || r > '~' }):
-			return Invalid("an audience is printable ASCII without spaces")
+			return Invalid("an audience must be printable ASCII without spaces")
 		case seen[a]:
-			return Invalid("an audience is listed twice")
+			return Invalid("an audience is repeated")
 		}
 		seen[a] = true
 	}
@@ -91,7 +91,7 @@ func SigningAlgs() []string { return []string{DefaultSigningAlg, "EdDSA", "RS256
 // CheckSigningAlg refuses an algorithm that is none of [SigningAlgs].
 func CheckSigningAlg(alg string) error {
 	if !slices.Contains(SigningAlgs(), alg) {
-		return Invalid("a signing algorithm is ES256, EdDSA or RS256")
+		return Invalid("the signing algorithm must be ES256, EdDSA or RS256")
 	}
 	return nil
 }

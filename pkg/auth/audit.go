@@ -92,9 +92,9 @@ const MaxReasonLen = 200
 func CheckReason(reason string) error {
 	switch {
 	case utf8.RuneCountInString(reason) > MaxReasonLen:
-		return Invalid("reason has at most 200 characters")
+		return Invalid("reason must have at most 200 characters")
 	case !CleanText(reason):
-		return Invalid("reason is UTF-8 text without control characters")
+		return Invalid("reason must be UTF-8 text without control characters")
 	}
 	return nil
 }

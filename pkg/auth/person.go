@@ -60,7 +60,7 @@ func CleanExternalID(s string) (string, error) {
 		return r
 	}, s))
 	if !ok || s == "" {
-		return "", Invalid("external_id is text of 1 to 255 characters without control characters")
+		return "", Invalid("external_id must be text of 1 to 255 characters without control characters")
 	}
 	return s, nil
 }
@@ -70,7 +70,7 @@ func CleanExternalID(s string) (string, error) {
 func CleanPersonName(s string) (string, error) {
 	s, ok := cleanLine(s, MaxPersonNameLen)
 	if !ok {
-		return "", Invalid("name is text of at most 255 characters without control characters")
+		return "", Invalid("name must be text of at most 255 characters without control characters")
 	}
 	return s, nil
 }
@@ -103,28 +103,28 @@ func CleanAttributes(b []byte) (json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber() // as it was written
 	if err := d.Decode(&object); err != nil || !utf8.Valid(b) {
-		return nil, Invalid("attributes are a JSON object")
+		return nil, Invalid("attributes must be a JSON object")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, Invalid("attributes are one JSON object")
+		return nil, Invalid("attributes must be one JSON object without data after it")
 	}
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(object); err != nil {
-		return nil, Invalid("attributes are a JSON object")
+		return nil, Invalid("attributes must be a JSON object")
 	}
 	clean := bytes.TrimSpace(out.Bytes())
 	switch {
 	case len(clean) > MaxAttributesLen:
 		return nil, errAttributesLen
 	case bytes.Contains(clean, []byte(`\u0000`)):
-		return nil, Invalid("attributes hold no NUL")
+		return nil, Invalid("attributes must not contain NUL characters")
 	}
 	return clean, nil
 }
 
-var errAttributesLen = Invalid("attributes have at most 4096 bytes")
+var errAttributesLen = Invalid("attributes must have at most 4096 bytes")
 
 // CleanPhone returns a phone number in E.164 form (ITU-T E.164: a plus sign, a
 // country code and at most 15 digits in all). A number without a country code is
@@ -165,7 +165,7 @@ func CleanPhone(s string) (string, error) {
 	return n, nil
 }
 
-var errPhone = Invalid("phone is a number in E.164 form, like +8613800001001")
+var errPhone = Invalid("phone must be a number in E.164 form, like +8613800001001")
 
 // MaskPhone returns a number as logs and the audit trail show it: of
 // +8613800001001 it is +86138****1001.

@@ -15,14 +15,14 @@ const MaxDeviceLen = 64
 func CleanDevice(s string) (string, error) {
 	// Bound the work before looking at the text.
 	if len(s) > MaxDeviceLen*utf8.UTFMax {
-		return "", Invalid("device has at most 64 characters")
+		return "", Invalid("device must have at most 64 characters")
 	}
 	if !CleanText(s) {
-		return "", Invalid("device is UTF-8 text without control characters")
+		return "", Invalid("device must be UTF-8 text without control characters")
 	}
 	s = strings.TrimSpace(s)
 	if utf8.RuneCountInString(s) > MaxDeviceLen {
-		return "", Invalid("device has at most 64 characters")
+		return "", Invalid("device must have at most 64 characters")
 	}
 	return s, nil
 }

@@ -187,7 +187,7 @@ func (k *FactKey) MACs(facts map[string]*string) (map[string][]byte, error) {
 	macs := make(map[string][]byte, len(facts))
 	for name, value := range facts {
 		if !auth.ValidFactName(name) {
-			return nil, auth.Invalid("the name of a fact is 1 to 32 lower-case letters, digits and underscores, and begins with a letter")
+			return nil, auth.Invalid("the name of a fact must be 1 to 32 lower-case letters, digits and underscores, and begin with a letter")
 		}
 		if value == nil {
 			macs[name] = nil
