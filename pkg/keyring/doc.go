@@ -40,7 +40,7 @@
 // After a restore, or a fail-over to a standby that was behind, the database may have a
 // key that had been retired. A ring never uses a key again that it has seen retired, nor
 // one that a cutoff hits ([Ring.Distrust]). The next key signs in its place until
-// [Keeper.Tend] has retired it in the database again.
+// [Keeper.ApplyPolicy] has retired it in the database again.
 //
 // # Failure
 //

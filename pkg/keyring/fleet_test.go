@@ -16,8 +16,8 @@ import (
 // policy is that of the tests. A day is a long session there.
 var policy = keyring.Policy{Rotation: 2 * time.Hour, JWKSMaxAge: 5 * time.Minute, SessionMaxTTL: 24 * time.Hour}
 
-// ripe is how old a next signing key is when it may take over.
-var ripe = policy.JWKSMaxAge + keyring.Spread
+// takeoverAge is how old a next signing key is when it may take over.
+var takeoverAge = policy.JWKSMaxAge + keyring.Spread
 
 // fleet is replicas on one database, whose clock is now.
 type fleet struct {
@@ -76,7 +76,7 @@ func (f *fleet) pass(d time.Duration) { f.now = f.now.Add(d) }
 func (f *fleet) follow() {
 	f.t.Helper()
 	for _, r := range f.replicas {
-		if err := r.Follow(f.t.Context()); err != nil {
+		if err := r.ReloadIfChanged(f.t.Context()); err != nil {
 			f.t.Fatal(err)
 		}
 	}
@@ -87,7 +87,7 @@ func (f *fleet) follow() {
 func (f *fleet) tend() {
 	f.t.Helper()
 	for _, r := range f.replicas {
-		if err := r.Tend(f.t.Context()); err != nil {
+		if err := r.ApplyPolicy(f.t.Context()); err != nil {
 			f.t.Fatal(err)
 		}
 	}

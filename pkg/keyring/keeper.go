@@ -94,7 +94,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		case <-k.wake:
 		case <-tick.C:
 		}
-		err := k.turn(ctx)
+		err := k.poll(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -116,10 +116,10 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-func (k *Keeper) turn(ctx context.Context) error {
+func (k *Keeper) poll(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if err := k.Follow(asking); err != nil {
+	if err := k.ReloadIfChanged(asking); err != nil {
 		if ctx.Err() == nil && asking.Err() != nil {
 			err = &auth.Error{Code: auth.StorageUnavailable, Err: err}
 		}
@@ -127,30 +127,30 @@ func (k *Keeper) turn(ctx context.Context) error {
 	}
 	changing, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	return k.Tend(changing)
+	return k.ApplyPolicy(changing)
 }
 
-// CatchUp is [Keeper.Follow] and then [Keeper.Tend]: the ring has the keys of the
-// database, and the database has those retired that the ring remembers as retired.
+// CatchUp calls [Keeper.ReloadIfChanged] and then [Keeper.ApplyPolicy]: afterwards
+// the ring has the keys of the database, and each key that the ring remembers as
+// retired is retired in the database.
 func (k *Keeper) CatchUp(ctx context.Context) error {
-	if err := k.Follow(ctx); err != nil {
+	if err := k.ReloadIfChanged(ctx); err != nil {
 		return err
 	}
-	return k.Tend(ctx)
+	return k.ApplyPolicy(ctx)
 }
 
-// Follow reads the keys if they have changed.
+// ReloadIfChanged reads the keys if they have changed.
 //
 // Errors: [auth.StorageUnavailable], and those of a key that is not as it should
 // be; the ring keeps the keys it has, less what others have retired.
-func (k *Keeper) Follow(ctx context.Context) error { return k.c.Ring.follow(ctx) }
+func (k *Keeper) ReloadIfChanged(ctx context.Context) error { return k.c.Ring.reloadIfChanged(ctx) }
 
-// Tend does what is due by the policy: makes missing keys, promotes the next key and
-// retires previous ones. It also retires again the keys that a database has back which
-// lost its latest commits. Most of the time nothing is due, and the database is not
-// asked.
-func (k *Keeper) Tend(ctx context.Context) error {
-	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.none() && !k.c.Ring.forgot() {
+// ApplyPolicy makes missing keys, promotes the next key and retires previous ones, as
+// the policy says. It also retires keys again whose retirement the database has lost.
+// When nothing is due, it does not ask the database.
+func (k *Keeper) ApplyPolicy(ctx context.Context) error {
+	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.empty() && !k.c.Ring.lostRetirement() {
 		return nil
 	}
 	now, err := k.now(ctx)
@@ -158,12 +158,12 @@ func (k *Keeper) Tend(ctx context.Context) error {
 		return err
 	}
 	d := k.c.Policy.due(k.c.Ring.keys.Load().rows, now)
-	if d.none() && !k.c.Ring.forgot() {
+	if d.empty() && !k.c.Ring.lostRetirement() {
 		return nil // not by the database's clock
 	}
 	var done []auth.AuditEvent
 	err = k.change(ctx, now, auth.AuditEvent{Actor: auth.ActorService}, func(p *plan) error {
-		err := p.tend()
+		err := p.applyPolicy()
 		done = p.change.Events
 		return err
 	})
@@ -176,8 +176,8 @@ func (k *Keeper) Tend(ctx context.Context) error {
 	return nil
 }
 
-// change changes the keys of the database as do says, after those that were forgotten
-// have been retired again. Cutoffs of the change are applied here when it returns.
+// change retires keys again whose retirement the database has lost, and then changes
+// the keys as do says. When it returns, this replica has applied the change's cutoffs.
 func (k *Keeper) change(ctx context.Context, now time.Time, by auth.AuditEvent, do func(*plan) error) error {
 	cutoffs := false
 	err := k.c.Ring.change(ctx, k.c.Policy, now, by, func(p *plan) error {
@@ -236,7 +236,7 @@ func (k *Keeper) Rotate(ctx context.Context, r RotateRequest) ([]Key, error) {
 	}
 	var promoted []Key
 	err = k.change(ctx, now, r.By, func(p *plan) error {
-		if err := p.complete(); err != nil {
+		if err := p.addMissing(); err != nil {
 			return err
 		}
 		for _, of := range kindsOf(p.keys) {
@@ -262,7 +262,7 @@ func (k *Keeper) Rotate(ctx context.Context, r RotateRequest) ([]Key, error) {
 
 func (p *plan) describe(kid string) Key {
 	k := p.find(kid)
-	return describe(k, p.line(kind{k.Use, k.Alg}), p.p, p.now)
+	return describe(k, p.sequence(kind{k.Use, k.Alg}), p.policy, p.now)
 }
 
 // RetireRequest is a key to retire.
@@ -305,26 +305,26 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 		case found == nil:
 			return &auth.Error{Code: auth.NotFound, Description: "There is no key with this kid."}
 		case found.RetiredAt.IsZero():
-			if err := p.end(r.KID, r.Compromised); err != nil {
+			if err := p.retire(r.KID, r.Compromised); err != nil {
 				return err
 			}
 		case r.Compromised && found.Use == UseAccess && !slices.Contains(p.change.Compromised, r.KID):
 			// That it had leaked is known only now. A MAC key that is retired
 			// signs nothing that anybody takes.
 			p.change.Compromised = append(p.change.Compromised, r.KID)
-			p.record(auth.AuditKeyRetired, found, map[string]any{"compromised": true})
-		case r.Compromised && found.Use == UseRefresh && slices.Contains(p.restored, r.KID):
+			p.recordEvent(auth.AuditKeyRetired, found, map[string]any{"compromised": true})
+		case r.Compromised && found.Use == UseRefresh && slices.Contains(p.retiredAgain, r.KID):
 			// The database had it back until now, and other replicas may have used it.
 			p.change.EndSessions = true
 		}
 		found = p.find(r.KID)
 		out.Key = p.describe(r.KID)
-		l := p.line(kind{found.Use, found.Alg})
+		l := p.sequence(kind{found.Use, found.Alg})
 		if signs := l.current(now); signs != nil {
 			d := p.describe(signs.KID)
 			out.Signs = &d
 		}
-		if coming := l.coming(now); coming != nil {
+		if coming := l.pending(now); coming != nil {
 			d := p.describe(coming.KID)
 			out.Coming = &d
 		}
@@ -354,16 +354,16 @@ func (k *Keeper) Provide(ctx context.Context, alg string, by auth.AuditEvent) (t
 	var from time.Time
 	err = k.change(ctx, now, by, func(p *plan) error {
 		of := kind{UseAccess, alg}
-		l := p.line(of)
+		l := p.sequence(of)
 		if len(l) == 0 {
 			if _, err := p.add(of, now.Add(k.c.Policy.JWKSMaxAge+Spread)); err != nil {
 				return err
 			}
 		}
-		if err := p.complete(); err != nil {
+		if err := p.addMissing(); err != nil {
 			return err
 		}
-		if l = p.line(of); l.current(now) != nil {
+		if l = p.sequence(of); l.current(now) != nil {
 			from = now
 		} else {
 			from = l[slices.IndexFunc(l, func(k *StoredKey) bool { return !k.ActiveAt.IsZero() })].ActiveAt

@@ -40,14 +40,14 @@ func (f *flaky) KeysVersion(ctx context.Context) (string, error) {
 	return f.Store.KeysVersion(ctx)
 }
 
-// said is a log that tells when a line is written.
-type said struct {
+// lineLog is a log that sends each line to a channel.
+type lineLog struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
 	lines chan string
 }
 
-func (s *said) Write(p []byte) (int, error) {
+func (s *lineLog) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lines <- string(p)
@@ -58,7 +58,7 @@ func TestKeeperRun(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, policy)
 	store := &flaky{Store: openFile(t, f.path), asked: make(chan struct{}, 1000)}
-	log := &said{lines: make(chan string, 1000)}
+	log := &lineLog{lines: make(chan string, 1000)}
 	ring := open(t, store, f.now)
 	k, err := keyring.NewKeeper(keyring.KeeperConfig{
 		Ring: ring, Policy: policy, Log: slog.New(slog.NewTextHandler(log, nil)),
@@ -102,7 +102,7 @@ func TestKeeperRun(t *testing.T) {
 	}
 
 	// It hears of what another replica does.
-	f.pass(ripe)
+	f.pass(takeoverAge)
 	promoted := f.rotate(keyring.RotateRequest{Use: keyring.UseAccess})[0]
 	turn()
 	if got := signingKID(t, ring, f.now); got != promoted.KID {

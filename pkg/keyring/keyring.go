@@ -39,10 +39,10 @@ type Ring struct {
 	mu sync.Mutex
 	// version is that of the last state that was read.
 	version string
-	// retired are the keys that were ever seen to be, and since when.
+	// retired are the keys that this ring has ever seen retired, and since when.
 	retired map[string]time.Time
-	// hit is that of [Ring.Distrust].
-	hit func(kid string) bool
+	// hasCutoff is the function given to [Ring.Distrust].
+	hasCutoff func(kid string) bool
 }
 
 // snapshot is one load of the store; it never changes.
@@ -53,8 +53,8 @@ type snapshot struct {
 	mac     []macKey // by ActiveAt, the next keys last
 	macByID map[uint32][]byte
 	jwks    []byte
-	// forgotten says that the store has a key back that was retired.
-	forgotten bool
+	// lostRetirement says that the store has lost the retirement of a key.
+	lostRetirement bool
 }
 
 type signingKey struct {
@@ -88,7 +88,7 @@ func Open(ctx context.Context, store Store, sealer *seal.Ring, now time.Time) (*
 		}
 		return r, nil
 	}
-	err = r.change(ctx, Policy{}, now, auth.AuditEvent{Actor: auth.ActorService}, (*plan).complete)
+	err = r.change(ctx, Policy{}, now, auth.AuditEvent{Actor: auth.ActorService}, (*plan).addMissing)
 	if err != nil {
 		return nil, fmt.Errorf("keyring: create keys: %w", err)
 	}
@@ -111,13 +111,13 @@ func (r *Ring) reload(ctx context.Context) error {
 	if err := r.install(stored); err != nil {
 		// Whatever is wrong with one key, another that leaked must not be good
 		// here for as long as nobody mends it.
-		return errors.Join(err, r.drop(stored))
+		return errors.Join(err, r.dropRetired(stored))
 	}
 	return nil
 }
 
-// drop takes away the ring's keys that are retired by now.
-func (r *Ring) drop(stored []StoredKey) error {
+// dropRetired removes the ring's keys that are retired in the store.
+func (r *Ring) dropRetired(stored []StoredKey) error {
 	s, err := r.keys.Load().without(stored)
 	if err != nil {
 		return err
@@ -126,8 +126,8 @@ func (r *Ring) drop(stored []StoredKey) error {
 	return nil
 }
 
-// follow reads the keys again if they have changed.
-func (r *Ring) follow(ctx context.Context) error {
+// reloadIfChanged reads the keys again if they have changed.
+func (r *Ring) reloadIfChanged(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// Asked first: what is read then is as new or newer.
@@ -209,8 +209,9 @@ func (r *Ring) MACKey(id uint32) ([]byte, bool) {
 // caller must not change them.
 func (r *Ring) JWKS() []byte { return r.keys.Load().jwks }
 
-// want is a key to make, and from when on it is to sign; zero for a next key.
-type want struct {
+// keySpec describes a key to make: its kind, and when it begins to sign; zero for a
+// next key.
+type keySpec struct {
 	kind
 	activeAt time.Time
 }
@@ -222,7 +223,7 @@ type want struct {
 // is ahead, and is current for all: a second one would be unknown there.
 func missing(keys []StoredKey) (signs, next []kind) {
 	for _, of := range kindsOf(keys) {
-		l := lineOf(keys, of)
+		l := sequenceOf(keys, of)
 		if len(l) == 0 || l[0].ActiveAt.IsZero() {
 			signs = append(signs, of)
 		}
@@ -234,10 +235,10 @@ func missing(keys []StoredKey) (signs, next []kind) {
 }
 
 // generate makes a key of a kind.
-func (r *Ring) generate(w want, now time.Time) (StoredKey, error) {
-	k := StoredKey{Use: w.use, Alg: w.alg, CreatedAt: now, ActiveAt: w.activeAt}
+func (r *Ring) generate(spec keySpec, now time.Time) (StoredKey, error) {
+	k := StoredKey{Use: spec.use, Alg: spec.alg, CreatedAt: now, ActiveAt: spec.activeAt}
 	var plain []byte
-	switch w.use {
+	switch spec.use {
 	case UseRefresh:
 		id := make([]byte, macIDSize)
 		plain = make([]byte, macKeySize)
@@ -245,7 +246,7 @@ func (r *Ring) generate(w want, now time.Time) (StoredKey, error) {
 		_, _ = rand.Read(plain)
 		k.KID = hex.EncodeToString(id)
 	case UseAccess:
-		jwk, private, err := generateSigningKey(w.alg)
+		jwk, private, err := generateSigningKey(spec.alg)
 		if err != nil {
 			return StoredKey{}, err
 		}
@@ -267,12 +268,12 @@ func keyAAD(kid string) []byte { return seal.AAD("signing_keys", "sealed", kid) 
 
 // install opens the keys and makes them the ring's.
 func (r *Ring) install(stored []StoredKey) error {
-	remembered := r.remember(stored)
+	remembered := r.mergeRetired(stored)
 	s, err := r.open(remembered)
 	if err != nil {
 		return err
 	}
-	s.forgotten = !slices.EqualFunc(stored, remembered, func(a, b StoredKey) bool { return a.RetiredAt.Equal(b.RetiredAt) })
+	s.lostRetirement = !slices.EqualFunc(stored, remembered, func(a, b StoredKey) bool { return a.RetiredAt.Equal(b.RetiredAt) })
 	r.keys.Store(s)
 	return nil
 }

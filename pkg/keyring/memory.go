@@ -7,13 +7,13 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// never is the ActiveAt of a next key in the ring: it signs only when no other key of
-// its kind is left that may.
-var never = time.Unix(1<<40, 0)
+// notScheduled is the ActiveAt of a next key in the ring. Such a key signs only when no
+// other key of its kind may.
+var notScheduled = time.Unix(1<<40, 0)
 
 func activeAt(k *StoredKey) time.Time {
 	if k.ActiveAt.IsZero() {
-		return never
+		return notScheduled
 	}
 	return k.ActiveAt
 }
@@ -21,13 +21,13 @@ func activeAt(k *StoredKey) time.Time {
 // Distrust tells the ring which signing keys a cutoff hits. It does not sign with them,
 // and retires those again that are not retired in the database. It is called before
 // the ring is used by more than one goroutine.
-func (r *Ring) Distrust(hit func(kid string) bool) { r.hit = hit }
+func (r *Ring) Distrust(hit func(kid string) bool) { r.hasCutoff = hit }
 
-func (r *Ring) distrusts(kid string) bool { return r.hit != nil && r.hit(kid) }
+func (r *Ring) distrusts(kid string) bool { return r.hasCutoff != nil && r.hasCutoff(kid) }
 
-// remember notes which keys are retired. It returns the keys with all those retired that
-// ever were, also if the database lost that.
-func (r *Ring) remember(stored []StoredKey) []StoredKey {
+// mergeRetired remembers which keys are retired. It returns the keys, retired where this
+// ring has ever seen them retired, also if the database lost that.
+func (r *Ring) mergeRetired(stored []StoredKey) []StoredKey {
 	stored = slices.Clone(stored)
 	if r.retired == nil {
 		r.retired = map[string]time.Time{}
@@ -36,44 +36,44 @@ func (r *Ring) remember(stored []StoredKey) []StoredKey {
 		k := &stored[i]
 		if !k.RetiredAt.IsZero() {
 			r.retired[k.KID] = k.RetiredAt
-		} else if at, was := r.retired[k.KID]; was {
+		} else if at, remembered := r.retired[k.KID]; remembered {
 			k.RetiredAt, k.Sealed = at, nil
 		}
 	}
 	return stored
 }
 
-// forgot reports whether the database has lost the end of a key that this replica
-// remembers as retired.
-func (r *Ring) forgot() bool {
+// lostRetirement reports whether the database has lost the retirement of a key that this
+// replica remembers.
+func (r *Ring) lostRetirement() bool {
 	s := r.keys.Load()
-	return s.forgotten || slices.ContainsFunc(s.rows, func(k StoredKey) bool {
+	return s.lostRetirement || slices.ContainsFunc(s.rows, func(k StoredKey) bool {
 		return k.RetiredAt.IsZero() && r.distrusts(k.KID)
 	})
 }
 
-// restore retires again what this replica remembers as retired. The epochs that ended
+// retireAgain retires the keys that this replica remembers as retired. The epochs that ended
 // the sessions of a MAC key that had leaked are restored with those of other causes.
-func (p *plan) restore() error {
+func (p *plan) retireAgain() error {
 	for _, k := range slices.Clone(p.keys) {
-		_, was := p.ring.retired[k.KID]
+		_, remembered := p.ring.retired[k.KID]
 		compromised := k.Use == UseAccess && p.ring.distrusts(k.KID)
-		if !k.RetiredAt.IsZero() || !was && !compromised {
+		if !k.RetiredAt.IsZero() || !remembered && !compromised {
 			continue
 		}
 		of := kind{k.Use, k.Alg}
-		again := p.find(k.KID)
-		signs := again == p.line(of).current(p.now)
-		again.RetiredAt, again.Sealed = p.now, nil
-		p.restored = append(p.restored, k.KID)
+		stored := p.find(k.KID)
+		signs := stored == p.sequence(of).current(p.now)
+		stored.RetiredAt, stored.Sealed = p.now, nil
+		p.retiredAgain = append(p.retiredAgain, k.KID)
 		detail := map[string]any{}
 		if compromised {
 			detail["compromised"] = true
 			p.change.Compromised = append(p.change.Compromised, k.KID)
 		}
-		p.record(auth.AuditStoreRolledBack, again, detail)
+		p.recordEvent(auth.AuditStoreRolledBack, stored, detail)
 		if signs {
-			if err := p.succeed(of); err != nil {
+			if err := p.promoteSuccessor(of); err != nil {
 				return err
 			}
 		}

@@ -47,19 +47,19 @@ func TestLostTail(t *testing.T) {
 	t.Run("a signing key that had leaked signs nothing, and is retired again with its cutoff", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		lose := f.save()
 		dead := f.in(keyring.UseAccess, current).KID
 		f.retire(dead, true)
 		f.follow()
 		lose()
 		f.replicas[0].remembers(dead)
-		young := f.start(0) // it knows nothing of what was lost
+		fresh := f.start(0) // it knows nothing of what was lost
 		f.follow()
 		if kid := signingKID(t, f.replicas[0].Ring, f.now); kid == dead {
 			t.Error("it signs although its cutoff is known")
 		}
-		if kid := signingKID(t, young.Ring, f.now); kid != dead {
+		if kid := signingKID(t, fresh.Ring, f.now); kid != dead {
 			t.Error("the new replica knows what it was not told")
 		}
 		f.tend()
@@ -82,7 +82,7 @@ func TestLostTail(t *testing.T) {
 	t.Run("the cutoff alone is memory enough", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		dead := f.in(keyring.UseAccess, current).KID
 		f.replicas[0].remembers(dead)
 		if kid := signingKID(t, f.replicas[0].Ring, f.now); kid == dead || kid != f.in(keyring.UseAccess, next).KID {
@@ -98,7 +98,7 @@ func TestLostTail(t *testing.T) {
 		t.Parallel()
 		for use, of := range uses {
 			f := newFleet(t, 2, policy)
-			f.pass(ripe)
+			f.pass(takeoverAge)
 			was := f.in(use, current).KID
 			f.rotate(keyring.RotateRequest{})
 			f.follow()
@@ -123,7 +123,7 @@ func TestLostTail(t *testing.T) {
 	t.Run("a MAC key that had leaked is good for nothing at once", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		lose := f.save()
 		dead := f.in(keyring.UseRefresh, current).KID
 		f.retire(dead, true)
@@ -145,7 +145,7 @@ func TestLostTail(t *testing.T) {
 	t.Run("a MAC key that is back ends every session if it turns out to have leaked", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		lose := f.save()
 		mac := f.in(keyring.UseRefresh, next).KID
 		f.retire(mac, false)
@@ -165,7 +165,7 @@ func TestLostTail(t *testing.T) {
 			"the end of another key":  func(f *fleet, _ string) { f.retire(f.in(keyring.UseRefresh, next).KID, false) },
 		} {
 			f := newFleet(t, 1, policy)
-			f.pass(ripe)
+			f.pass(takeoverAge)
 			lose := f.save()
 			one := f.in(keyring.UseAccess, current).KID
 			f.retire(one, true)
@@ -190,7 +190,7 @@ func TestLostTail(t *testing.T) {
 	t.Run("any other change retires it again, too", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		lose := f.save()
 		dead := f.in(keyring.UseAccess, next).KID
 		f.retire(dead, false)
@@ -209,7 +209,7 @@ func TestEndEverything(t *testing.T) {
 	if _, err := f.replicas[0].Provide(t.Context(), "RS256", auth.AuditEvent{Actor: auth.ActorCLI}); err != nil {
 		t.Fatal(err)
 	}
-	f.pass(2 * ripe)
+	f.pass(2 * takeoverAge)
 	f.follow()
 	was := f.keys(keyring.UseAccess)
 	_, err := f.replicas[0].store.EndEverything(t.Context(), auth.AuditEvent{At: f.now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, f.now)

@@ -11,17 +11,17 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// plan is a change of the keys in the making.
+// plan collects one change of the keys.
 type plan struct {
-	ring *Ring
-	p    Policy
-	now  time.Time
-	// by says who makes it and why, for the audit trail.
-	by     auth.AuditEvent
+	ring   *Ring
+	policy Policy
+	now    time.Time
+	// event says who makes the change and why, for the audit trail.
+	event  auth.AuditEvent
 	keys   []StoredKey // as they will be
 	change Change
-	// restored are the keys that the database had back, retired again.
-	restored []string
+	// retiredAgain are the keys whose retirement the database had lost.
+	retiredAgain []string
 }
 
 // change makes one change of the stored keys, which do decides on under the lock
@@ -36,14 +36,14 @@ func (r *Ring) change(ctx context.Context, p Policy, now time.Time, by auth.Audi
 		if _, err := r.open(existing); err != nil {
 			return Change{}, err
 		}
-		pl := &plan{ring: r, p: p, now: now, by: by, keys: slices.Clone(existing)}
-		if err := pl.restore(); err != nil {
+		pl := &plan{ring: r, policy: p, now: now, event: by, keys: slices.Clone(existing)}
+		if err := pl.retireAgain(); err != nil {
 			return Change{}, err
 		}
 		if err := do(pl); err != nil {
 			return Change{}, err
 		}
-		return pl.result(existing), nil
+		return pl.changes(existing), nil
 	})
 	if err != nil {
 		return err
@@ -54,14 +54,14 @@ func (r *Ring) change(ctx context.Context, p Policy, now time.Time, by auth.Audi
 	return r.install(stored)
 }
 
-// result returns what is to be written, given what is there.
-func (p *plan) result(existing []StoredKey) Change {
-	was := make(map[string]*StoredKey, len(existing))
+// changes returns what the store has to write, given what it has.
+func (p *plan) changes(existing []StoredKey) Change {
+	before := make(map[string]*StoredKey, len(existing))
 	for i := range existing {
-		was[existing[i].KID] = &existing[i]
+		before[existing[i].KID] = &existing[i]
 	}
 	for _, k := range p.keys {
-		switch old := was[k.KID]; {
+		switch old := before[k.KID]; {
 		case old == nil:
 			p.change.Add = append(p.change.Add, k)
 		case !old.ActiveAt.Equal(k.ActiveAt), !old.RetiredAt.Equal(k.RetiredAt):
@@ -71,16 +71,16 @@ func (p *plan) result(existing []StoredKey) Change {
 	return p.change
 }
 
-// record adds an event about a key.
-func (p *plan) record(action auth.AuditAction, k *StoredKey, more map[string]any) {
-	e := p.by
+// recordEvent adds an audit event about a key.
+func (p *plan) recordEvent(action auth.AuditAction, k *StoredKey, more map[string]any) {
+	e := p.event
 	e.Action = action
 	e.Detail = map[string]any{"kid": k.KID, "use": string(k.Use), "alg": k.Alg}
 	maps.Copy(e.Detail, more)
 	p.change.Events = append(p.change.Events, e)
 }
 
-func (p *plan) line(of kind) line { return lineOf(p.keys, of) }
+func (p *plan) sequence(of kind) sequence { return sequenceOf(p.keys, of) }
 
 func (p *plan) find(kid string) *StoredKey {
 	i := slices.IndexFunc(p.keys, func(k StoredKey) bool { return k.KID == kid })
@@ -90,26 +90,26 @@ func (p *plan) find(kid string) *StoredKey {
 	return &p.keys[i]
 }
 
-// add makes a key. Pointers to keys from before are void.
+// add makes a key. Pointers to keys from before the call are invalid.
 func (p *plan) add(of kind, activeAt time.Time) (string, error) {
-	k, err := p.ring.generate(want{of, activeAt}, p.now)
+	k, err := p.ring.generate(keySpec{of, activeAt}, p.now)
 	if err != nil {
 		return "", err
 	}
 	p.keys = append(p.keys, k)
-	p.record(auth.AuditKeyCreated, &k, nil)
+	p.recordEvent(auth.AuditKeyCreated, &k, nil)
 	return k.KID, nil
 }
 
-// complete makes the keys that are missing. One of a mandatory kind signs at
+// addMissing makes the keys that are missing. One of a mandatory kind signs at
 // once, as there was none before, and so does one of a kind whose keys all ended.
-func (p *plan) complete() error {
+func (p *plan) addMissing() error {
 	signs, next := missing(p.keys)
 	for _, of := range signs {
 		at := p.now
-		if !slices.Contains(mandatory, of) && len(p.line(of)) > 0 {
+		if !slices.Contains(mandatoryKinds, of) && len(p.sequence(of)) > 0 {
 			// The default algorithm signs until everybody knows the key.
-			at = at.Add(p.p.JWKSMaxAge + Spread)
+			at = at.Add(p.policy.JWKSMaxAge + Spread)
 		}
 		if _, err := p.add(of, at); err != nil {
 			return err
@@ -127,41 +127,41 @@ func (p *plan) complete() error {
 // began only then.
 func (p *plan) promote(kid string, at time.Time) {
 	k := p.find(kid)
-	k.ActiveAt = p.line(kind{k.Use, k.Alg}).after(at, k)
-	p.record(auth.AuditKeyPromoted, k, map[string]any{"active_at": k.ActiveAt})
+	k.ActiveAt = p.sequence(kind{k.Use, k.Alg}).activationAfter(at, k)
+	p.recordEvent(auth.AuditKeyPromoted, k, map[string]any{"active_at": k.ActiveAt})
 }
 
 // promoteNext has the next key sign at now.
 func (p *plan) promoteNext(of kind) {
-	if next := p.line(of).next(); next != nil {
+	if next := p.sequence(of).next(); next != nil {
 		p.promote(next.KID, p.now)
 	}
 }
 
-// retire ends a key, and wipes its private half.
-func (p *plan) retire(kid string, more map[string]any) {
+// markRetired marks a key as retired, and wipes its private half.
+func (p *plan) markRetired(kid string, more map[string]any) {
 	k := p.find(kid)
 	k.RetiredAt, k.Sealed = p.now, nil
-	p.record(auth.AuditKeyRetired, k, more)
+	p.recordEvent(auth.AuditKeyRetired, k, more)
 }
 
-// tend does what is due.
-func (p *plan) tend() error {
-	d := p.p.due(p.keys, p.now)
+// applyPolicy promotes and retires what is due, and makes missing keys.
+func (p *plan) applyPolicy() error {
+	d := p.policy.due(p.keys, p.now)
 	for _, of := range d.promote {
 		p.promoteNext(of)
 	}
 	for _, kid := range d.retire {
-		p.retire(kid, nil)
+		p.markRetired(kid, nil)
 	}
-	return p.complete()
+	return p.addMissing()
 }
 
 // rotate has the next key of a kind take over: when everybody knows it, or at
 // once. It returns the key that does.
 func (p *plan) rotate(of kind, atOnce bool) (string, error) {
-	l := p.line(of)
-	k := l.coming(p.now)
+	l := p.sequence(of)
+	k := l.pending(p.now)
 	if k != nil && !atOnce {
 		return k.KID, nil // on its way already
 	}
@@ -173,16 +173,16 @@ func (p *plan) rotate(of kind, atOnce bool) (string, error) {
 			return "", &auth.Error{Code: auth.KeyInUse, Description: fmt.Sprintf("There are %d published keys already; more than validators read. Wait until the oldest is retired.", maxPublished)}
 		}
 	}
-	at := p.p.known(k)
+	at := p.policy.knownAt(k)
 	if at.Before(p.now) || atOnce && of.use == UseAccess {
 		// A MAC key waits until the other replicas know it in any case: one that
 		// does not would end the session of whoever presents its tokens there.
 		at = p.now
 	}
-	if at = l.after(at, k); k.ActiveAt.IsZero() || at.Before(k.ActiveAt) {
+	if at = l.activationAfter(at, k); k.ActiveAt.IsZero() || at.Before(k.ActiveAt) {
 		p.promote(k.KID, at)
 	}
-	return k.KID, p.complete()
+	return k.KID, p.addMissing()
 }
 
 // published counts the signing keys in the JWK set.
@@ -195,9 +195,9 @@ func published(keys []StoredKey) (n int) {
 	return n
 }
 
-// needed says why a key cannot be retired unless it has leaked, or nil.
-func (p *plan) needed(k *StoredKey) error {
-	l := p.line(kind{k.Use, k.Alg})
+// checkRetirable returns why a key that has not leaked cannot be retired, or nil.
+func (p *plan) checkRetirable(k *StoredKey) error {
+	l := p.sequence(kind{k.Use, k.Alg})
 	refusal := func(format string, args ...any) error {
 		return &auth.Error{Code: auth.KeyInUse, Description: fmt.Sprintf(format, args...)}
 	}
@@ -211,45 +211,45 @@ func (p *plan) needed(k *StoredKey) error {
 	case k.ActiveAt.After(p.now):
 		return refusal("It is about to sign.")
 	}
-	if at := l.retires(p.p, k); at.After(p.now) {
+	if at := l.retiresAt(p.policy, k); at.After(p.now) {
 		return refusal("What it signed may be good until %s, when it is retired by itself; or retire it now if it has leaked.", at.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
-// end retires a key. When it signs, another one takes over.
-func (p *plan) end(kid string, compromised bool) error {
+// retire ends a key. When it signs, another one takes over.
+func (p *plan) retire(kid string, compromised bool) error {
 	k := p.find(kid)
 	of := kind{k.Use, k.Alg}
-	signs := k == p.line(of).current(p.now)
+	signs := k == p.sequence(of).current(p.now)
 	if !compromised {
-		if err := p.needed(k); err != nil {
+		if err := p.checkRetirable(k); err != nil {
 			return err
 		}
-		p.retire(kid, nil)
-		return p.complete()
+		p.markRetired(kid, nil)
+		return p.addMissing()
 	}
-	p.retire(kid, map[string]any{"compromised": true})
+	p.markRetired(kid, map[string]any{"compromised": true})
 	if of.use == UseAccess {
 		p.change.Compromised = append(p.change.Compromised, kid)
 	} else {
 		p.change.EndSessions = true
 	}
 	if signs {
-		if err := p.succeed(of); err != nil {
+		if err := p.promoteSuccessor(of); err != nil {
 			return err
 		}
 	}
-	return p.complete()
+	return p.addMissing()
 }
 
-// succeed has a key take over from the one that signed until now: as soon as
-// everybody knows it, if something else can sign until then.
-func (p *plan) succeed(of kind) error {
-	l := p.line(of)
+// promoteSuccessor has a key take over from the one that signed until now: when every
+// validator knows it, if another key can sign until then.
+func (p *plan) promoteSuccessor(of kind) error {
+	l := p.sequence(of)
 	// A previous key, or one of the default algorithm.
 	mayWait := l.current(p.now) != nil || of.use == UseAccess && of.alg != token.DefaultAlg
-	k := l.coming(p.now)
+	k := l.pending(p.now)
 	if k != nil && mayWait {
 		return nil
 	}
@@ -263,7 +263,7 @@ func (p *plan) succeed(of kind) error {
 		}
 		k = p.find(kid)
 	}
-	at := p.p.known(k)
+	at := p.policy.knownAt(k)
 	if !mayWait || at.Before(p.now) {
 		at = p.now
 	}

@@ -55,18 +55,18 @@ func (p Policy) Check() error {
 	return nil
 }
 
-// known returns from when on everybody knows the key: every validator a signing
-// key, whatever copy of the JWK set it keeps, and every replica a MAC key.
-func (p Policy) known(k *StoredKey) time.Time {
+// knownAt returns when the key is known everywhere: a signing key to every validator,
+// whatever copy of the JWK set it keeps, and a MAC key to every replica.
+func (p Policy) knownAt(k *StoredKey) time.Time {
 	if k.Use == UseAccess {
 		return k.CreatedAt.Add(p.JWKSMaxAge + Spread)
 	}
 	return k.CreatedAt.Add(Spread)
 }
 
-// outlived returns when nothing is left of what a key signed that signed until
-// then. A replica may go on with it for a while, until it hears of the change.
-func (p Policy) outlived(use Use, until time.Time) time.Time {
+// signaturesExpireAt returns when everything has expired that a key signed which signed
+// until then. A replica may sign with it for a while, until it hears of the change.
+func (p Policy) signaturesExpireAt(use Use, until time.Time) time.Time {
 	if use == UseAccess {
 		return until.Add(auth.MaxAccessTokenTTL + Spread)
 	}
@@ -79,13 +79,13 @@ type kind struct {
 	alg string
 }
 
-// mandatory kinds are there from the first start on.
-var mandatory = []kind{{UseAccess, token.DefaultAlg}, {UseRefresh, AlgMAC}}
+// mandatoryKinds exist from the first start on.
+var mandatoryKinds = []kind{{UseAccess, token.DefaultAlg}, {UseRefresh, AlgMAC}}
 
 // kindsOf returns the kinds that the keys have or had, the mandatory ones first. A
 // kind of signing key comes with the first app that chooses it, and stays.
 func kindsOf(keys []StoredKey) []kind {
-	kinds := slices.Clone(mandatory)
+	kinds := slices.Clone(mandatoryKinds)
 	for i := range keys {
 		k := kind{keys[i].Use, keys[i].Alg}
 		if k.use == UseAccess && auth.CheckSigningAlg(k.alg) == nil && !slices.Contains(kinds, k) {
@@ -95,12 +95,12 @@ func kindsOf(keys []StoredKey) []kind {
 	return kinds
 }
 
-// line is the keys of one kind that are not retired, in the order of their
+// sequence is the keys of one kind that are not retired, in the order of their
 // first use: the previous ones, the current one, the next ones.
-type line []*StoredKey
+type sequence []*StoredKey
 
-func lineOf(keys []StoredKey, of kind) line {
-	var l line
+func sequenceOf(keys []StoredKey, of kind) sequence {
+	var l sequence
 	for i := range keys {
 		if k := &keys[i]; k.RetiredAt.IsZero() && (kind{k.Use, k.Alg}) == of {
 			l = append(l, k)
@@ -121,7 +121,7 @@ func lineOf(keys []StoredKey, of kind) line {
 }
 
 // current returns the key that signs, or nil.
-func (l line) current(now time.Time) (found *StoredKey) {
+func (l sequence) current(now time.Time) (found *StoredKey) {
 	for _, k := range l {
 		if !k.ActiveAt.IsZero() && !k.ActiveAt.After(now) {
 			found = k
@@ -130,8 +130,8 @@ func (l line) current(now time.Time) (found *StoredKey) {
 	return found
 }
 
-// coming returns the key that has been promoted and does not sign yet, or nil.
-func (l line) coming(now time.Time) *StoredKey {
+// pending returns the key that has been promoted and does not sign yet, or nil.
+func (l sequence) pending(now time.Time) *StoredKey {
 	i := slices.IndexFunc(l, func(k *StoredKey) bool { return k.ActiveAt.After(now) })
 	if i < 0 {
 		return nil
@@ -140,7 +140,7 @@ func (l line) coming(now time.Time) *StoredKey {
 }
 
 // next returns the key to promote, or nil.
-func (l line) next() *StoredKey {
+func (l sequence) next() *StoredKey {
 	i := slices.IndexFunc(l, func(k *StoredKey) bool { return k.ActiveAt.IsZero() })
 	if i < 0 {
 		return nil
@@ -148,10 +148,9 @@ func (l line) next() *StoredKey {
 	return l[i]
 }
 
-// after returns t, or the first moment after the last that any key of the line
-// began to sign or will: what is promoted later takes over later, whatever the
-// clocks say.
-func (l line) after(t time.Time, except *StoredKey) time.Time {
+// activationAfter returns t, or the first moment after any other key of the sequence
+// begins to sign: what is promoted later takes over later, whatever the clocks say.
+func (l sequence) activationAfter(t time.Time, except *StoredKey) time.Time {
 	for _, k := range l {
 		if k != except && !k.ActiveAt.Before(t) {
 			t = k.ActiveAt.Add(time.Microsecond)
@@ -160,39 +159,39 @@ func (l line) after(t time.Time, except *StoredKey) time.Time {
 	return t
 }
 
-// retires returns when a key that another one takes over from has outlived what
-// it signed; zero while none does.
-func (l line) retires(p Policy, k *StoredKey) time.Time {
+// retiresAt returns when a replaced key can be retired, because everything it signed
+// has expired; zero while no key replaces it.
+func (l sequence) retiresAt(p Policy, k *StoredKey) time.Time {
 	i := slices.Index(l, k)
 	if i < 0 || k.ActiveAt.IsZero() || i+1 >= len(l) || l[i+1].ActiveAt.IsZero() {
 		return time.Time{}
 	}
-	return p.outlived(k.Use, l[i+1].ActiveAt)
+	return p.signaturesExpireAt(k.Use, l[i+1].ActiveAt)
 }
 
-// dues are what has to happen by itself.
-type dues struct {
+// dueChanges are the changes that the policy asks for at a time.
+type dueChanges struct {
 	// incomplete says that a kind lacks a key.
 	incomplete bool
 	promote    []kind
 	retire     []string
 }
 
-func (d *dues) none() bool { return !d.incomplete && len(d.promote)+len(d.retire) == 0 }
+func (d *dueChanges) empty() bool { return !d.incomplete && len(d.promote)+len(d.retire) == 0 }
 
-// due says what has to happen at now.
-func (p Policy) due(keys []StoredKey, now time.Time) dues {
+// due returns the changes that the policy asks for at now.
+func (p Policy) due(keys []StoredKey, now time.Time) dueChanges {
 	signs, without := missing(keys)
-	d := dues{incomplete: len(signs)+len(without) > 0}
+	d := dueChanges{incomplete: len(signs)+len(without) > 0}
 	for _, of := range kindsOf(keys) {
-		l := lineOf(keys, of)
+		l := sequenceOf(keys, of)
 		current, next := l.current(now), l.next()
-		if p.Rotation > 0 && current != nil && next != nil && l.coming(now) == nil &&
-			!current.ActiveAt.Add(p.Rotation).After(now) && !p.known(next).After(now) {
+		if p.Rotation > 0 && current != nil && next != nil && l.pending(now) == nil &&
+			!current.ActiveAt.Add(p.Rotation).After(now) && !p.knownAt(next).After(now) {
 			d.promote = append(d.promote, of)
 		}
 		for _, k := range l {
-			if at := l.retires(p, k); !at.IsZero() && !at.After(now) {
+			if at := l.retiresAt(p, k); !at.IsZero() && !at.After(now) {
 				d.retire = append(d.retire, k.KID)
 			}
 		}

@@ -51,14 +51,14 @@ func TestNobodyNotices(t *testing.T) {
 				f.pass(step)
 				for _, r := range f.replicas {
 					if f.now.Sub(r.heard) > 3*time.Second || random.IntN(2) == 0 {
-						if err := r.Follow(t.Context()); err != nil {
+						if err := r.ReloadIfChanged(t.Context()); err != nil {
 							t.Fatal(err)
 						}
 						r.heard = f.now
 					}
 				}
 				any := f.replicas[random.IntN(len(f.replicas))]
-				if err := any.Tend(t.Context()); err != nil {
+				if err := any.ApplyPolicy(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				switch random.IntN(20) {

@@ -25,7 +25,7 @@ func TestRetire(t *testing.T) {
 		t.Parallel()
 		for use, of := range uses {
 			f := newFleet(t, 1, policy)
-			f.pass(ripe)
+			f.pass(takeoverAge)
 			was := f.in(use, current)
 			f.rotate(keyring.RotateRequest{})
 			until := f.now.Add(of.life + keyring.Spread)
@@ -82,7 +82,7 @@ func TestRetireCompromised(t *testing.T) {
 	t.Run("a current signing key has the next one take over at once, if everybody knows it", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		dead, successor := f.in(keyring.UseAccess, current), f.in(keyring.UseAccess, next)
 		out := f.retire(dead.KID, true)
 		if out.Signs == nil || out.Signs.KID != successor.KID || out.Coming != nil || out.SessionsEnded {
@@ -107,7 +107,7 @@ func TestRetireCompromised(t *testing.T) {
 	t.Run("a current signing key has the previous one sign until everybody knows the next", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		first := f.in(keyring.UseAccess, current)
 		f.rotate(keyring.RotateRequest{})
 		young := f.in(keyring.UseAccess, next)
@@ -149,7 +149,7 @@ func TestRetireCompromised(t *testing.T) {
 		coming := f.rotate(keyring.RotateRequest{Use: keyring.UseAccess})[0]
 		f.retire(coming.KID, true)
 		f.wantStates(keyring.UseAccess, retired, current, next)
-		f.pass(2 * ripe)
+		f.pass(2 * takeoverAge)
 		f.signs(was.KID)
 	})
 	t.Run("a current key whose successor is on its way has that come earlier", func(t *testing.T) {
@@ -171,9 +171,9 @@ func TestRetireCompromised(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			f.pass(ripe)
+			f.pass(takeoverAge)
 			f.rotate(keyring.RotateRequest{})
-			f.pass(ripe)
+			f.pass(takeoverAge)
 			dead := f.in(keyring.UseRefresh, state)
 			out := f.retire(dead.KID, true)
 			if !out.SessionsEnded || out.Signs == nil || out.Signs.KID == dead.KID {

@@ -25,7 +25,7 @@ const (
 // uses are the uses of keys, with how old a next key must be to take over, and
 // how long what it signed is good.
 var uses = map[keyring.Use]struct{ ripe, life time.Duration }{
-	keyring.UseAccess:  {ripe, auth.MaxAccessTokenTTL},
+	keyring.UseAccess:  {takeoverAge, auth.MaxAccessTokenTTL},
 	keyring.UseRefresh: {keyring.Spread, policy.SessionMaxTTL},
 }
 
@@ -112,7 +112,7 @@ func TestAutomaticRotation(t *testing.T) {
 		f.pass(time.Minute)
 		before := stored(t, f.replicas[0].store)
 		wrong := f.start(365 * 24 * time.Hour)
-		if err := wrong.Tend(t.Context()); err != nil {
+		if err := wrong.ApplyPolicy(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if after := stored(t, f.replicas[0].store); len(after) != len(before) {
@@ -127,7 +127,7 @@ func TestAutomaticRotation(t *testing.T) {
 		var wg sync.WaitGroup
 		errs := make([]error, len(f.replicas))
 		for i, r := range f.replicas {
-			wg.Go(func() { errs[i] = r.Tend(t.Context()) })
+			wg.Go(func() { errs[i] = r.ApplyPolicy(t.Context()) })
 		}
 		wg.Wait()
 		if err := errors.Join(errs...); err != nil {
@@ -143,7 +143,7 @@ func TestAutomaticRotation(t *testing.T) {
 		f := newFleet(t, 1, policy)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := f.replicas[0].Tend(ctx); err != nil {
+		if err := f.replicas[0].ApplyPolicy(ctx); err != nil {
 			t.Errorf("%v: it asked the database", err)
 		}
 	})
@@ -191,7 +191,7 @@ func TestLateReplica(t *testing.T) {
 	t.Run("publishes a key late, and yet every copy of its JWK set has it when it signs", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		f.rotate(keyring.RotateRequest{})
 		// The next key was made at this moment, and replica 1 has not heard.
 		late := f.replicas[1]
@@ -212,7 +212,7 @@ func TestLateReplica(t *testing.T) {
 		t.Parallel()
 		for use, of := range uses {
 			f := newFleet(t, 1, policy)
-			f.pass(ripe)
+			f.pass(takeoverAge)
 			was := f.in(use, current)
 			f.rotate(keyring.RotateRequest{})
 			f.pass(slow + of.life)
@@ -237,7 +237,7 @@ func TestRotate(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
 		was := f.in(keyring.UseAccess, next)
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		keys := f.rotate(keyring.RotateRequest{})
 		if len(keys) != 2 || keys[0].KID != was.KID || !keys[0].ActiveAt.Equal(f.now) || keys[0].State != current {
 			t.Errorf("%+v", keys)
@@ -278,7 +278,7 @@ func TestRotate(t *testing.T) {
 		f := newFleet(t, 2, policy)
 		f.pass(time.Second)
 		keys := f.rotate(keyring.RotateRequest{Now: true})
-		if len(keys) != 2 || keys[0].Use != keyring.UseAccess || !keys[0].ActiveAt.Equal(f.now) || !keys[0].KnownAt.Equal(now.Add(ripe)) {
+		if len(keys) != 2 || keys[0].Use != keyring.UseAccess || !keys[0].ActiveAt.Equal(f.now) || !keys[0].KnownAt.Equal(now.Add(takeoverAge)) {
 			t.Errorf("%+v", keys)
 		}
 		if keys[1].Use != keyring.UseRefresh || !keys[1].ActiveAt.Equal(now.Add(keyring.Spread)) {
@@ -343,7 +343,7 @@ func TestProvide(t *testing.T) {
 			f := newFleet(t, 2, policy)
 			by := auth.AuditEvent{Actor: auth.ActorCLI}
 			from, err := f.replicas[0].Provide(t.Context(), alg, by)
-			if err != nil || !from.Equal(f.now.Add(ripe)) {
+			if err != nil || !from.Equal(f.now.Add(takeoverAge)) {
 				t.Fatalf("%v, %v", from, err)
 			}
 			again, err := f.replicas[1].Provide(t.Context(), alg, by)
@@ -359,7 +359,7 @@ func TestProvide(t *testing.T) {
 				}
 				return k
 			}
-			f.pass(ripe - time.Microsecond)
+			f.pass(takeoverAge - time.Microsecond)
 			if k := sign(); k.Alg != token.DefaultAlg {
 				t.Errorf("%s signs too early", k.Alg)
 			}
@@ -398,7 +398,7 @@ func TestProvide(t *testing.T) {
 		if _, err := f.replicas[0].Provide(t.Context(), "EdDSA", auth.AuditEvent{}); err != nil {
 			t.Fatal(err)
 		}
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		f.rotate(keyring.RotateRequest{Alg: "EdDSA"})
 		f.pass(time.Second)
 		for range 2 {
@@ -411,7 +411,7 @@ func TestProvide(t *testing.T) {
 		if k, err := f.replicas[0].CurrentSigningKey("EdDSA", f.now); err != nil || k.Alg != token.DefaultAlg {
 			t.Errorf("%+v, %v", k, err)
 		}
-		f.pass(ripe)
+		f.pass(takeoverAge)
 		if k, err := f.replicas[0].CurrentSigningKey("EdDSA", f.now); err != nil || k.Alg != "EdDSA" {
 			t.Errorf("%+v, %v", k, err)
 		}
@@ -449,12 +449,12 @@ func TestCurrentAge(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 1, policy)
 	r := f.replicas[0]
-	f.pass(ripe)
-	if got := r.CurrentAge(keyring.UseAccess, "ES256", f.now); got != ripe {
+	f.pass(takeoverAge)
+	if got := r.CurrentAge(keyring.UseAccess, "ES256", f.now); got != takeoverAge {
 		t.Errorf("%s", got)
 	}
 	f.rotate(keyring.RotateRequest{})
-	for at, want := range map[time.Duration]time.Duration{0: 0, time.Minute: time.Minute, -time.Second: ripe - time.Second} {
+	for at, want := range map[time.Duration]time.Duration{0: 0, time.Minute: time.Minute, -time.Second: takeoverAge - time.Second} {
 		if got := r.CurrentAge(keyring.UseRefresh, keyring.AlgMAC, f.now.Add(at)); got != want {
 			t.Errorf("after %s it is %s", at, got)
 		}

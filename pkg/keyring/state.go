@@ -43,7 +43,7 @@ func Describe(stored []StoredKey, p Policy, now time.Time) []Key {
 	out := make([]Key, 0, len(stored))
 	for i := range stored {
 		k := &stored[i]
-		out = append(out, describe(k, lineOf(stored, kind{k.Use, k.Alg}), p, now))
+		out = append(out, describe(k, sequenceOf(stored, kind{k.Use, k.Alg}), p, now))
 	}
 	rank := map[State]int{Retired: 0, Previous: 1, Current: 2, Next: 3}
 	slices.SortStableFunc(out, func(a, b Key) int {
@@ -59,10 +59,10 @@ func Describe(stored []StoredKey, p Policy, now time.Time) []Key {
 	return out
 }
 
-func describe(k *StoredKey, l line, p Policy, now time.Time) Key {
+func describe(k *StoredKey, l sequence, p Policy, now time.Time) Key {
 	d := Key{
 		KID: k.KID, Use: k.Use, Alg: k.Alg,
-		CreatedAt: k.CreatedAt, KnownAt: p.known(k), ActiveAt: k.ActiveAt, RetiredAt: k.RetiredAt,
+		CreatedAt: k.CreatedAt, KnownAt: p.knownAt(k), ActiveAt: k.ActiveAt, RetiredAt: k.RetiredAt,
 	}
 	switch current := l.current(now); {
 	case !k.RetiredAt.IsZero():
@@ -72,7 +72,7 @@ func describe(k *StoredKey, l line, p Policy, now time.Time) Key {
 	case k.ActiveAt.IsZero() || k.ActiveAt.After(now):
 		d.State = Next
 	default:
-		d.State, d.RetiresAt = Previous, l.retires(p, k)
+		d.State, d.RetiresAt = Previous, l.retiresAt(p, k)
 	}
 	return d
 }
