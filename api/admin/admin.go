@@ -8,9 +8,10 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -38,16 +39,16 @@ type Config struct {
 	Guard   *web.Guard
 	Revoker Revoker
 	Keys    servicekey.Store
-	Apps    servicekey.Apps
+	// AppStore is what the rules of service keys need to know of apps.
+	AppStore servicekey.Apps
 	// SigningKeys are the keys that sign tokens, and MaxStaleness is how old the
 	// knowledge of a validator that follows the feed may be.
 	SigningKeys  SigningKeys
 	MaxStaleness time.Duration
-	// Persons are the use cases over persons, who is bound to them, and policies.
-	Persons  *binding.Admin
+	// Persons are the use cases over persons and identities, and Apps those over apps.
+	Persons  *person.Service
+	Apps     *app.Service
 	Sessions Sessions
-	// MintTicket makes a bind ticket. [binding.MintTicket] over a store is it.
-	MintTicket func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error)
 	// CheckWebhookSecret refuses what cannot sign a webhook's requests, with
 	// [auth.InvalidRequest].
 	CheckWebhookSecret func(auth.Secret) error

@@ -7,8 +7,8 @@ import (
 
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
 // appOf returns an app as answers show it.
@@ -39,7 +39,7 @@ func (a *API) listApps(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	apps, err := a.c.Persons.Apps(r.Context(), caller(r, ""))
+	apps, err := a.c.Apps.Apps(r.Context(), caller(r, ""))
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (a *API) getApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	app, err := a.c.Persons.App(r.Context(), appID, caller(r, ""))
+	app, err := a.c.Apps.App(r.Context(), appID, caller(r, ""))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (a *API) updateApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	form := binding.AppForm{WebhookSecret: body.WebhookSecret}
+	form := app.Form{WebhookSecret: body.WebhookSecret}
 	if body.Policy != nil {
 		policy, err := auth.ParsePolicy(body.Policy)
 		if err != nil {
@@ -110,7 +110,7 @@ func (a *API) updateApp(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	app, err := a.c.Persons.UpdateApp(r.Context(), appID, form, caller(r, body.Reason))
+	app, err := a.c.Apps.UpdateApp(r.Context(), appID, form, caller(r, body.Reason))
 	if err != nil {
 		return err
 	}

@@ -13,29 +13,29 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // delayID returns the name of a delay: its kind and key in one opaque word, because
 // keys of networks have slashes.
-func delayID(k binding.AttemptKey) string {
+func delayID(k auth.AttemptKey) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(string(k.Kind) + ":" + k.Key))
 }
 
-func parseDelayID(id string) (binding.AttemptKey, bool) {
+func parseDelayID(id string) (auth.AttemptKey, bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(id)
 	if err != nil {
-		return binding.AttemptKey{}, false
+		return auth.AttemptKey{}, false
 	}
 	kind, key, ok := strings.Cut(string(b), ":")
-	k := binding.AttemptKey{Kind: binding.AttemptKind(kind), Key: key}
-	kinds := []binding.AttemptKind{binding.ByIdentity, binding.ByValue, binding.ByAddress}
+	k := auth.AttemptKey{Kind: auth.AttemptKind(kind), Key: key}
+	kinds := []auth.AttemptKind{auth.AttemptIdentity, auth.AttemptValue, auth.AttemptAddress}
 	return k, ok && auth.CleanText(key) && slices.Contains(kinds, k.Kind)
 }
 
 // delayOf returns a counter as answers show it.
-func delayOf(a *binding.Attempts, q *binding.AttemptQuery) adminclient.BindingDelay {
+func delayOf(a *auth.Attempts, q *person.AttemptQuery) adminclient.BindingDelay {
 	d := adminclient.BindingDelay{
 		ID: delayID(a.AttemptKey), Kind: adminclient.BindingDelayKind(a.Kind), Failures: a.Failures, LastAttemptAt: a.At.UTC(),
 	}
@@ -43,18 +43,18 @@ func delayOf(a *binding.Attempts, q *binding.AttemptQuery) adminclient.BindingDe
 		d.DelayedUntil = timeOrNull(a.BlockedUntil)
 	}
 	switch a.Kind {
-	case binding.ByIdentity:
+	case auth.AttemptIdentity:
 		if id, err := uuid.Parse(a.Key); err == nil {
 			d.UUID = &id
 		}
-	case binding.ByAddress:
+	case auth.AttemptAddress:
 		address, app := a.Address()
 		d.App = &app
 		if p, err := netip.ParsePrefix(address); err == nil && p.IsSingleIP() {
 			address = p.Addr().String()
 		}
 		d.Address = &address
-	case binding.ByValue:
+	case auth.AttemptValue:
 		d.Person = uuidOrNull(a.Person)
 	}
 	return d
@@ -75,7 +75,7 @@ func (a *API) listBindingDelays(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := adminclient.BindingDelayList{BindingDelays: []adminclient.BindingDelay{}}
-	found, answer.Next = cut(found, limit, func(a binding.Attempts) string { return delayID(a.AttemptKey) })
+	found, answer.Next = cut(found, limit, func(a auth.Attempts) string { return delayID(a.AttemptKey) })
 	for i := range found {
 		answer.BindingDelays = append(answer.BindingDelays, delayOf(&found[i], &q))
 	}
@@ -83,8 +83,8 @@ func (a *API) listBindingDelays(w http.ResponseWriter, r *http.Request) error {
 }
 
 // attemptQuery returns what a request asks for, without the limit.
-func (a *API) attemptQuery(r *http.Request) (binding.AttemptQuery, error) {
-	q := binding.AttemptQuery{Now: a.c.Clock()}
+func (a *API) attemptQuery(r *http.Request) (person.AttemptQuery, error) {
+	q := person.AttemptQuery{Now: a.c.Clock()}
 	var err error
 	if q.Person, err = queryPerson(r); err != nil {
 		return q, err
@@ -104,7 +104,7 @@ func (a *API) attemptQuery(r *http.Request) (binding.AttemptQuery, error) {
 		return q, auth.Invalid("Name a uuid or an address, not both.")
 	}
 	if id != nil {
-		k := binding.IdentityKey(*id)
+		k := auth.IdentityAttempts(*id)
 		q.Kind, q.Key = k.Kind, k.Key
 	}
 	if address != "" {
@@ -112,7 +112,7 @@ func (a *API) attemptQuery(r *http.Request) (binding.AttemptQuery, error) {
 		if err != nil || addr.Zone() != "" {
 			return q, auth.Invalid("address is an IPv4 or IPv6 address")
 		}
-		q.Kind, q.Key = binding.ByAddress, web.Network(addr).String()
+		q.Kind, q.Key = auth.AttemptAddress, web.Network(addr).String()
 	}
 	if cursor := queryText(r, "cursor"); cursor != "" {
 		var ok bool

@@ -9,13 +9,13 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // identityOf returns an identity as answers show it to the key of the request.
-func identityOf(r *http.Request, i *binding.IdentityRecord) adminclient.IdentityRecord {
+func identityOf(r *http.Request, i *person.IdentityRecord) adminclient.IdentityRecord {
 	answer := adminclient.IdentityRecord{
 		UUID: i.UUID, App: i.AppID, Person: uuidOrNull(i.Person), BoundAt: timeOrNull(i.BoundAt), BoundBy: textOrNull(i.BoundBy),
 		Disabled: i.Disabled, PersonDisabled: i.PersonDisabled,
@@ -34,7 +34,7 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	q := binding.IdentityQuery{
+	q := person.IdentityQuery{
 		OpenID: queryText(r, "openid"), UnionID: queryText(r, "unionid"), AppID: queryText(r, "app"),
 		After: after, Limit: limit + 1,
 	}
@@ -49,7 +49,7 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	logTarget(r.Context(), &session.Target{Identity: value(id), Person: q.Person, AppID: q.AppID})
-	var found []binding.IdentityRecord
+	var found []person.IdentityRecord
 	if id != nil {
 		found, err = a.oneIdentity(r, *id, &q)
 	} else {
@@ -59,7 +59,7 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := adminclient.IdentityList{Identities: []adminclient.IdentityRecord{}}
-	found, answer.Next = cut(found, limit, func(i binding.IdentityRecord) string { return i.UUID.String() })
+	found, answer.Next = cut(found, limit, func(i person.IdentityRecord) string { return i.UUID.String() })
 	for i := range found {
 		answer.Identities = append(answer.Identities, identityOf(r, &found[i]))
 	}
@@ -67,14 +67,14 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 }
 
 // oneIdentity finds the identity with an id, if the other parameters fit it.
-func (a *API) oneIdentity(r *http.Request, id uuid.UUID, q *binding.IdentityQuery) ([]binding.IdentityRecord, error) {
+func (a *API) oneIdentity(r *http.Request, id uuid.UUID, q *person.IdentityQuery) ([]person.IdentityRecord, error) {
 	i, err := a.c.Persons.Identity(r.Context(), id, caller(r, ""))
 	if auth.CodeOf(err) == auth.NotFound || err == nil && (q.After != uuid.Nil ||
 		q.OpenID != "" && q.OpenID != i.OpenID || q.UnionID != "" && q.UnionID != i.UnionID ||
 		q.Person != uuid.Nil && q.Person != i.Person || q.AppID != "" && q.AppID != i.AppID) {
 		return nil, nil
 	}
-	return []binding.IdentityRecord{i}, err
+	return []person.IdentityRecord{i}, err
 }
 
 func (a *API) getIdentity(w http.ResponseWriter, r *http.Request) error {
@@ -90,7 +90,7 @@ func (a *API) getIdentity(w http.ResponseWriter, r *http.Request) error {
 }
 
 // switchIdentity serves a change of an identity that takes nothing but a reason.
-func (a *API) switchIdentity(change func(*binding.Admin, context.Context, uuid.UUID, binding.Caller) (binding.IdentityRecord, error)) web.Handler {
+func (a *API) switchIdentity(change func(*person.Service, context.Context, uuid.UUID, auth.Caller) (person.IdentityRecord, error)) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		id, err := pathID(r, "uuid")
 		if err != nil {

@@ -13,12 +13,13 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/adminclient"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-func personQuery() binding.PersonQuery { return binding.PersonQuery{Limit: 10} }
+func personQuery() person.Query { return person.Query{Limit: 10} }
 
 func TestIdentities(t *testing.T) {
 	t.Parallel()
@@ -277,7 +278,7 @@ func TestApps(t *testing.T) {
 			if a.Status != http.StatusOK || strings.Contains(a.Body, secret) || a.members(t)["webhook_secret_set"] != true {
 				t.Fatalf("%d %s", a.Status, a.Body)
 			}
-			app, err := w.store.App(t.Context(), sessiontest.AppID)
+			stored, err := w.store.App(t.Context(), sessiontest.AppID)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -285,10 +286,10 @@ func TestApps(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d := cmp.Diff(want, app.Policy); d != "" {
+			if d := cmp.Diff(want, stored.Policy); d != "" {
 				t.Error(d)
 			}
-			opened, err := w.Sealer.Open(app.SealedWebhookSecret, binding.WebhookSecretAAD(app.ID))
+			opened, err := w.Sealer.Open(stored.SealedWebhookSecret, app.WebhookSecretAAD(stored.ID))
 			if err != nil || string(opened) != secret {
 				t.Errorf("the secret is not what was set: %v", err)
 			}
@@ -296,12 +297,12 @@ func TestApps(t *testing.T) {
 			if p := succeed(t, got, err).JSON200.Policy; p.SecondIdentity == nil || *p.SecondIdentity != adminclient.SecondJoins || (*p.Methods)[0] != adminclient.BindFacts {
 				t.Errorf("%s", got.Body)
 			}
-			before := app.UpdatedAt
+			before := stored.UpdatedAt
 			w.Clock.Advance(time.Minute)
 			if a := patch(`{}`); a.Status != http.StatusOK {
 				t.Errorf("%d %s", a.Status, a.Body)
 			}
-			if app, err := w.store.App(t.Context(), sessiontest.AppID); err != nil || !app.UpdatedAt.Equal(before) {
+			if again, err := w.store.App(t.Context(), sessiontest.AppID); err != nil || !again.UpdatedAt.Equal(before) {
 				t.Errorf("a change of nothing changes the app: %v", err)
 			}
 			for name, body := range map[string]string{
@@ -346,8 +347,8 @@ func TestBindingDelays(t *testing.T) {
 			c := w.client(t, "admin")
 			id := w.Login("alice").Session.Identity
 			event := w.Event(auth.AuditBindingDelayed)
-			for _, keys := range [][]binding.AttemptKey{
-				{binding.IdentityKey(id), binding.AddressKey("2001:db8::/64", sessiontest.AppID), binding.AddressKey("192.0.2.1/32", sessiontest.AppID)},
+			for _, keys := range [][]auth.AttemptKey{
+				{auth.IdentityAttempts(id), auth.AddressAttempts("2001:db8::/64", sessiontest.AppID), auth.AddressAttempts("192.0.2.1/32", sessiontest.AppID)},
 			} {
 				for range 5 {
 					if _, err := w.store.Reserve(t.Context(), keys, w.Clock.Now(), event); err != nil {
@@ -384,7 +385,7 @@ func TestBindingDelays(t *testing.T) {
 			succeed(t, lifted, err)
 			again, err := c.LiftBindingDelayWithResponse(t.Context(), delayed[0].ID, nil)
 			failed(t, again, err, 404, auth.NotFound)
-			if r, err := w.store.Reserve(t.Context(), []binding.AttemptKey{binding.IdentityKey(id)}, w.Clock.Now(), event); err != nil || r.Wait != 0 {
+			if r, err := w.store.Reserve(t.Context(), []auth.AttemptKey{auth.IdentityAttempts(id)}, w.Clock.Now(), event); err != nil || r.Wait != 0 {
 				t.Errorf("the next attempt waits %s, %v", r.Wait, err)
 			}
 			for _, raw := range []string{"value", "x:y", "identity:\x00", ""} {

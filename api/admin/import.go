@@ -14,7 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // Bounds of an import.
@@ -59,7 +59,7 @@ func (a *API) importPersons(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var (
-		rows  []binding.Row
+		rows  []person.ImportRow
 		lines []int
 	)
 	line := 0
@@ -74,10 +74,10 @@ func (a *API) importPersons(w http.ResponseWriter, r *http.Request) error {
 		}
 		var (
 			p   personRow
-			row binding.Row
+			row person.ImportRow
 		)
 		if row.Err = web.ParseJSON(text, &p); row.Err == nil {
-			row.Form = binding.PersonForm{ExternalID: p.ExternalID, Name: p.Name, Phone: p.Phone, Facts: p.Facts, Attributes: p.Attributes}
+			row.Form = person.Form{ExternalID: p.ExternalID, Name: p.Name, Phone: p.Phone, Facts: p.Facts, Attributes: p.Attributes}
 		}
 		rows, lines = append(rows, row), append(lines, line)
 	}
@@ -88,11 +88,11 @@ func (a *API) importPersons(w http.ResponseWriter, r *http.Request) error {
 	answer := adminclient.ImportResult{Errors: []adminclient.ImportError{}}
 	for i, d := range done {
 		switch d.Outcome {
-		case binding.Created:
+		case person.Created:
 			answer.Created++
-		case binding.Updated:
+		case person.Updated:
 			answer.Updated++
-		case binding.Unchanged:
+		case person.Unchanged:
 			answer.Unchanged++
 		default:
 			answer.Refused++

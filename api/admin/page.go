@@ -10,7 +10,6 @@ import (
 
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
 // Bounds of a page.
@@ -72,9 +71,9 @@ func queryPerson(r *http.Request) (uuid.UUID, error) {
 }
 
 // caller returns who makes a request, and why.
-func caller(r *http.Request, reason string) binding.Caller {
+func caller(r *http.Request, reason string) auth.Caller {
 	key := keyOf(r.Context())
-	return binding.Caller{
+	return auth.Caller{
 		Apps: key.Apps, Actor: auth.ActorServiceKey(key.ID), Reason: reason, RequestID: web.EventOf(r.Context()).RequestID,
 	}
 }

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -30,7 +29,7 @@ func (a *API) listPersons(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	found, err := a.c.Persons.Persons(r.Context(), binding.PersonQuery{
+	found, err := a.c.Persons.Persons(r.Context(), person.Query{
 		ExternalID: queryText(r, "external_id"), Phone: plus(queryText(r, "phone")), Name: queryText(r, "name"),
 		After: after, Limit: limit + 1,
 	})
@@ -64,7 +63,7 @@ func (a *API) createPerson(w http.ResponseWriter, r *http.Request) error {
 	for name, fact := range value(body.Facts) {
 		facts[name] = &fact
 	}
-	p, err := a.c.Persons.CreatePerson(ctx, binding.PersonForm{
+	p, err := a.c.Persons.CreatePerson(ctx, person.Form{
 		ExternalID: body.ExternalID, Name: body.Name, Phone: body.Phone, Facts: facts, Attributes: value(body.Attributes),
 	}, caller(r, value(body.Reason)))
 	if err != nil {
@@ -95,7 +94,7 @@ func (a *API) updatePerson(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := a.c.Persons.UpdatePerson(r.Context(), id, binding.PersonForm{
+	p, err := a.c.Persons.UpdatePerson(r.Context(), id, person.Form{
 		ExternalID: body.ExternalID, Name: body.Name, Phone: body.Phone, Facts: value(body.Facts), Attributes: value(body.Attributes),
 	}, caller(r, value(body.Reason)))
 	if err != nil {
@@ -105,7 +104,7 @@ func (a *API) updatePerson(w http.ResponseWriter, r *http.Request) error {
 }
 
 // switchPerson serves a change of a person that takes nothing but a reason.
-func (a *API) switchPerson(change func(*binding.Admin, context.Context, uuid.UUID, binding.Caller) (auth.PersonRecord, error)) web.Handler {
+func (a *API) switchPerson(change func(*person.Service, context.Context, uuid.UUID, auth.Caller) (auth.PersonRecord, error)) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		id, err := pathID(r, "id")
 		if err != nil {
@@ -136,25 +135,17 @@ func (a *API) createBindTicket(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	app := value(body.App)
-	logTarget(ctx, &session.Target{AppID: app})
-	if app != "" {
-		if _, err := a.c.Persons.App(ctx, app, caller(r, "")); err != nil {
+	appID := value(body.App)
+	logTarget(ctx, &session.Target{AppID: appID})
+	if appID != "" {
+		if _, err := a.c.Apps.App(ctx, appID, caller(r, "")); err != nil {
 			return err
 		}
 	}
-	c := caller(r, value(body.Reason))
-	if err := auth.CheckReason(c.Reason); err != nil {
-		return err
-	}
-	ticket, expires, err := a.c.MintTicket(ctx, binding.TicketRequest{
-		Person: id, AppID: app, TTL: time.Duration(value(body.ExpiresIn)) * time.Second,
-		Actor: c.Actor, Reason: c.Reason, RequestID: c.RequestID,
-	}, a.c.Clock())
-	switch {
-	case errors.Is(err, auth.NotFound):
-		return &auth.Error{Code: auth.NotFound, Description: "There is no person with this id."}
-	case err != nil:
+	ticket, expires, err := a.c.Persons.MintTicket(ctx, person.TicketRequest{
+		Person: id, AppID: appID, TTL: time.Duration(value(body.ExpiresIn)) * time.Second,
+	}, caller(r, value(body.Reason)))
+	if err != nil {
 		return err
 	}
 	return web.SecretJSON(w, http.StatusCreated, adminclient.BindTicket{Ticket: ticket.Reveal(), ExpiresAt: expires.UTC()})

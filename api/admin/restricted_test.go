@@ -12,8 +12,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/api/apitest"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
@@ -223,11 +223,11 @@ func TestARestrictedKeyBringsNothingBack(t *testing.T) {
 				}
 			}
 			set(&hook)
-			a := binding.NewAdmin(binding.AdminConfig{
-				Store: w.store, Facts: w.facts, Sealer: w.Sealer, Clock: w.Clock.Now,
-				Apps: narrowed{w.store, func() { set(&auth.Policy{}) }},
+			a := app.NewService(app.Config{
+				Sealer: w.Sealer, Clock: w.Clock.Now,
+				Store: narrowed{w.store, func() { set(&auth.Policy{}) }},
 			})
-			_, err := a.UpdateApp(t.Context(), sessiontest.AppID, binding.AppForm{Policy: &hook}, binding.Caller{
+			_, err := a.UpdateApp(t.Context(), sessiontest.AppID, app.Form{Policy: &hook}, auth.Caller{
 				Apps: []string{sessiontest.AppID}, Actor: auth.ActorCLI,
 			})
 			if !errors.Is(err, auth.InsufficientScope) {

@@ -7,7 +7,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/yufu-auth/yufu/api/web"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
@@ -45,17 +45,17 @@ func (a *API) routes() []route {
 		{post, "/admin/v1/persons/import", admin, []string{"dry_run", "reason"}, allApps(a.importPersons)},
 		{get, "/admin/v1/persons/{id}", read, nil, allApps(a.getPerson)},
 		{patch, "/admin/v1/persons/{id}", admin, nil, allApps(a.updatePerson)},
-		{post, "/admin/v1/persons/{id}/disable", admin, nil, allApps(a.switchPerson((*binding.Admin).DisablePerson))},
-		{post, "/admin/v1/persons/{id}/enable", admin, nil, allApps(a.switchPerson((*binding.Admin).EnablePerson))},
+		{post, "/admin/v1/persons/{id}/disable", admin, nil, allApps(a.switchPerson((*person.Service).DisablePerson))},
+		{post, "/admin/v1/persons/{id}/enable", admin, nil, allApps(a.switchPerson((*person.Service).EnablePerson))},
 		{post, "/admin/v1/persons/{id}/bind-tickets", admin, nil, allApps(a.createBindTicket)},
 
 		{get, "/admin/v1/identities", read, append(page, "uuid", "openid", "unionid", "person", "app"), a.listIdentities},
 		{get, "/admin/v1/identities/{uuid}", read, nil, a.getIdentity},
 		{del, "/admin/v1/identities/{uuid}", admin, reason, a.eraseIdentity},
-		{post, "/admin/v1/identities/{uuid}/disable", admin, nil, a.switchIdentity((*binding.Admin).DisableIdentity)},
-		{post, "/admin/v1/identities/{uuid}/enable", admin, nil, a.switchIdentity((*binding.Admin).EnableIdentity)},
+		{post, "/admin/v1/identities/{uuid}/disable", admin, nil, a.switchIdentity((*person.Service).DisableIdentity)},
+		{post, "/admin/v1/identities/{uuid}/enable", admin, nil, a.switchIdentity((*person.Service).EnableIdentity)},
 		{post, "/admin/v1/identities/{uuid}/bind", admin, nil, allApps(a.bindIdentity)},
-		{post, "/admin/v1/identities/{uuid}/unbind", admin, nil, a.switchIdentity((*binding.Admin).UnbindIdentity)},
+		{post, "/admin/v1/identities/{uuid}/unbind", admin, nil, a.switchIdentity((*person.Service).UnbindIdentity)},
 		{get, "/admin/v1/identities/{uuid}/sessions", read, page, a.listIdentitySessions},
 
 		{get, "/admin/v1/sessions/{id}", read, nil, a.getSession},

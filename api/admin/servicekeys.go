@@ -75,7 +75,7 @@ func (a *API) updateServiceKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	k, err := servicekey.Pin(r.Context(), a.c.Keys, a.c.Apps, id, *body.PinnedApp, by)
+	k, err := servicekey.Pin(r.Context(), a.c.Keys, a.c.AppStore, id, *body.PinnedApp, by)
 	if errors.Is(err, auth.NotFound) {
 		return errNoServiceKey
 	}
@@ -112,7 +112,7 @@ func (a *API) createServiceKey(w http.ResponseWriter, r *http.Request) error {
 	if draft, err = by.Mint(draft); err != nil {
 		return err
 	}
-	k, p, err := servicekey.Create(ctx, a.c.Keys, a.c.Apps, draft, event)
+	k, p, err := servicekey.Create(ctx, a.c.Keys, a.c.AppStore, draft, event)
 	if err != nil {
 		return err
 	}

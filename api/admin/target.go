@@ -11,7 +11,6 @@ import (
 
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -39,7 +38,7 @@ func pathTarget(r *http.Request) []slog.Attr {
 	case "service-keys":
 		return nameAttr("key", param("id"))
 	case "binding-delays":
-		if k, ok := parseDelayID(param("id")); ok && k.Kind == binding.ByIdentity {
+		if k, ok := parseDelayID(param("id")); ok && k.Kind == auth.AttemptIdentity {
 			return idAttr("uuid", k.Key)
 		}
 	}

@@ -24,11 +24,13 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
@@ -42,7 +44,7 @@ type store interface {
 	servicekey.Store
 	cutoffs.Store
 	binding.Store
-	binding.PersonStore
+	person.Store
 }
 
 var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
@@ -84,7 +86,7 @@ var stores = map[string]func(t testing.TB) store{
 type world struct {
 	*sessiontest.Fixture
 	store store
-	facts *binding.FactKey
+	facts *person.FactKey
 	url   string
 	// http holds what passes against the contract.
 	http *http.Client
@@ -96,7 +98,7 @@ func newWorld(t testing.TB, open func(testing.TB) store) *world {
 	t.Helper()
 	s := open(t)
 	w := &world{Fixture: sessiontest.New(t, s, session.Lifetimes{}), store: s}
-	facts, err := binding.OpenFactKey(t.Context(), s, w.Sealer, w.Clock.Now())
+	facts, err := person.OpenFactKey(t.Context(), s, w.Sealer, w.Clock.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,16 +121,14 @@ func newWorld(t testing.TB, open func(testing.TB) store) *world {
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
 	admin.New(admin.Config{
-		Guard: web.NewGuard(keys), Revoker: w.Revoker, Keys: s, Apps: s, Clock: w.Clock.Now,
+		Guard: web.NewGuard(keys), Revoker: w.Revoker, Keys: s, AppStore: s, Clock: w.Clock.Now,
 		SigningKeys: keeper, MaxStaleness: sessiontest.MaxStaleness,
 		CutoffID: func(id int64) string { return "t1." + strconv.FormatInt(id, 10) },
-		Persons: binding.NewAdmin(binding.AdminConfig{
-			Store: s, Apps: s, Facts: facts, Sealer: w.Sealer, Clock: w.Clock.Now, Applied: func(context.Context) { w.applied.Add(1) },
+		Persons: person.NewService(person.Config{
+			Store: s, Apps: s, Facts: facts, Clock: w.Clock.Now, Applied: func(context.Context) { w.applied.Add(1) },
 		}),
+		Apps:     app.NewService(app.Config{Store: s, Sealer: w.Sealer, Clock: w.Clock.Now}),
 		Sessions: s,
-		MintTicket: func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error) {
-			return binding.MintTicket(ctx, s, r, now)
-		},
 		CheckWebhookSecret: func(s auth.Secret) error {
 			if !strings.HasPrefix(s.Reveal(), "whsec_") {
 				return auth.Invalid("no webhook secret")

@@ -26,11 +26,13 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/platform/guard"
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
@@ -52,7 +54,7 @@ type parts struct {
 	store     store
 	sealer    *seal.Ring
 	keys      *keyring.Ring
-	facts     *binding.FactKey
+	facts     *person.FactKey
 	issuer    string
 	lifetimes setting.Lifetimes
 	rotation  keyring.Policy
@@ -315,16 +317,14 @@ func newAdminAPI(p parts, guard *web.Guard, revoker *session.Revoker, keeper *ke
 		Guard:        guard,
 		Revoker:      revoker,
 		Keys:         p.store,
-		Apps:         p.store,
+		AppStore:     p.store,
 		SigningKeys:  keeper,
 		MaxStaleness: p.lifetimes.MaxStaleness,
-		Persons: binding.NewAdmin(binding.AdminConfig{
-			Store: p.store, Apps: p.store, Facts: p.facts, Sealer: p.sealer, Clock: p.follower.Now, Applied: p.applied,
+		Persons: person.NewService(person.Config{
+			Store: p.store, Apps: p.store, Facts: p.facts, Clock: p.follower.Now, Applied: p.applied,
 		}),
+		Apps:     app.NewService(app.Config{Store: p.store, Sealer: p.sealer, Clock: p.follower.Now}),
 		Sessions: p.store,
-		MintTicket: func(ctx context.Context, r binding.TicketRequest, now time.Time) (auth.Secret, time.Time, error) {
-			return binding.MintTicket(ctx, p.store, r, now)
-		},
 		CheckWebhookSecret: func(s auth.Secret) error {
 			_, err := parseWebhookKeys(s)
 			return err

@@ -13,8 +13,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
@@ -49,7 +50,7 @@ func devPolicy(webhookURL string) auth.Policy {
 
 // ensureFixtures has the persons in the database, and gives the app a policy
 // unless it has one. The simulated back end's address is kept up to date.
-func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *binding.FactKey, appID, webhookURL string, at time.Time) error {
+func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *person.FactKey, appID, webhookURL string, at time.Time) error {
 	for _, p := range devPersons {
 		macs, err := facts.MACs(map[string]*string{"employee_no": &p.number, "name": &p.name})
 		if err != nil {
@@ -59,7 +60,7 @@ func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *bind
 		if err != nil {
 			return err
 		}
-		_, err = s.CreatePerson(ctx, binding.Draft{ID: id, ExternalID: p.number, Name: &p.name, Phone: &p.phone, Facts: macs},
+		_, err = s.CreatePerson(ctx, person.Draft{ID: id, ExternalID: p.number, Name: &p.name, Phone: &p.phone, Facts: macs},
 			auth.AuditEvent{At: at, Action: auth.AuditPersonCreated, Actor: auth.ActorService, Reason: "yufu dev"})
 		if err != nil && !errors.Is(err, auth.PersonConflict) {
 			return err
@@ -78,7 +79,7 @@ func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *bind
 	default:
 		return nil
 	}
-	sealed, err := sealer.Seal([]byte(devWebhookSecret), binding.WebhookSecretAAD(appID))
+	sealed, err := sealer.Seal([]byte(devWebhookSecret), app.WebhookSecretAAD(appID))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
@@ -73,7 +74,7 @@ func (f policyFlags) sealWebhookSecret(ctx context.Context, s store, appID strin
 	if _, err := openKeys(ctx, s, sealer); err != nil {
 		return nil, err
 	}
-	return sealer.Seal(b, binding.WebhookSecretAAD(appID))
+	return sealer.Seal(b, app.WebhookSecretAAD(appID))
 }
 
 // checkWebhookSecret refuses a policy with a webhook that nothing would sign. It

@@ -5,15 +5,16 @@ import (
 	"errors"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // openSealed opens the keys and the key of the facts, and makes them on the first start.
 // An error about a wrong master key names masterKey, the setting or file that it is from.
-func openSealed(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (keys *keyring.Ring, facts *binding.FactKey, err error) {
+func openSealed(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (keys *keyring.Ring, facts *person.FactKey, err error) {
 	// By the database's clock: with a clock that is ahead, the keys would begin to sign in
 	// the future and delay their successors.
 	at, err := storedNow(ctx, s)
@@ -22,7 +23,7 @@ func openSealed(ctx context.Context, s store, sealer *seal.Ring, masterKey strin
 	}
 	// The key of the facts opens first. When all signing keys have ended, only this one
 	// detects a wrong master key, which would seal new keys that the right one cannot open.
-	if facts, err = binding.OpenFactKey(ctx, s, sealer, at); err == nil {
+	if facts, err = person.OpenFactKey(ctx, s, sealer, at); err == nil {
 		keys, err = keyring.Open(ctx, s, sealer, at)
 	}
 	if errors.Is(err, seal.ErrOpen) {
@@ -55,7 +56,7 @@ func openSecrets(ctx context.Context, s store, ring *seal.Ring, masterKey string
 	for _, a := range apps {
 		_, err := ring.Open(a.SealedSecret, session.AppSecretAAD(a.ID))
 		if err == nil && len(a.SealedWebhookSecret) > 0 {
-			_, err = ring.Open(a.SealedWebhookSecret, binding.WebhookSecretAAD(a.ID))
+			_, err = ring.Open(a.SealedWebhookSecret, app.WebhookSecretAAD(a.ID))
 		}
 		if err != nil {
 			return setting.Errorf(masterKey, "does not open a secret of app %s, which was sealed with another master key: %w", a.ID, err)

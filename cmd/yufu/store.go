@@ -15,6 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -31,7 +32,7 @@ type store interface {
 	accesstoken.Store
 	cutoffs.Store
 	binding.Store
-	binding.PersonStore
+	person.Store
 	auth.ReplicaStore
 	// Migrate brings the schema up to date; several processes may call it at
 	// once.

@@ -54,7 +54,7 @@ func (p publishedKeys) JWKS() []byte {
 }
 
 func newValidation(ctx context.Context, p parts, verifier *token.Verifier, maxStaleness time.Duration, keys *web.Guard, attributes oauth.Attributes) (validation, error) {
-	apps, err := app.Open(ctx, app.Config{
+	apps, err := app.OpenDirectory(ctx, app.DirectoryConfig{
 		Store: p.store, MaxStaleness: maxStaleness, Clock: time.Now, Log: p.log,
 	})
 	if err != nil {

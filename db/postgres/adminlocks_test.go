@@ -10,7 +10,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // startAdmin runs what an admin does in the background.
@@ -24,10 +24,10 @@ func adminEvent(action auth.AuditAction) auth.AuditEvent {
 	return auth.AuditEvent{At: now, Action: action, Actor: auth.ActorCLI}
 }
 
-func (b *bed) startChange(do func(context.Context, binding.IdentityChange) (binding.IdentityRecord, error), identity, person uuid.UUID) <-chan error {
+func (b *bed) startChange(do func(context.Context, person.IdentityChange) (person.IdentityRecord, error), identity, to uuid.UUID) <-chan error {
 	return b.startAdmin(func(ctx context.Context) error {
-		_, err := do(ctx, binding.IdentityChange{
-			Identity: identity, Person: person, Second: auth.SecondJoins, Now: now, Event: adminEvent("x"),
+		_, err := do(ctx, person.IdentityChange{
+			Identity: identity, Person: to, Second: auth.SecondJoins, Now: now, Event: adminEvent("x"),
 		})
 		return err
 	})
@@ -301,8 +301,8 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		t.Parallel()
 		b := newBed(t)
 		phone := "+8613800001001"
-		draft := func(id string) binding.Draft {
-			return binding.Draft{ID: newID(), ExternalID: id, Source: auth.PersonByAdmin}
+		draft := func(id string) person.Draft {
+			return person.Draft{ID: newID(), ExternalID: id, Source: auth.PersonByAdmin}
 		}
 		for _, known := range []bool{false, true} {
 			if known { // now as an update
@@ -311,11 +311,11 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			}
 			taker := b.begin()
 			b.exec(taker, `insert into persons (id, external_id, phone, created_at) values ($1, 'taker', $2, $3)`, newID(), phone, now)
-			var done []binding.Upserted
+			var done []person.Upserted
 			upserted := b.startAdmin(func(ctx context.Context) (err error) {
 				a := draft("A")
 				a.Phone = &phone
-				done, err = b.store.UpsertPersons(ctx, binding.Upsert{Drafts: []binding.Draft{a, draft("B")}, Event: adminEvent(auth.AuditPersonsImported)})
+				done, err = b.store.UpsertPersons(ctx, person.Upsert{Drafts: []person.Draft{a, draft("B")}, Event: adminEvent(auth.AuditPersonsImported)})
 				return err
 			})
 			b.untilWaiting(1, row)
@@ -332,7 +332,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		tx := b.begin()
 		b.exec(tx, `select pg_advisory_xact_lock($1)`, postgres.LockPersons)
 		upserted := b.startAdmin(func(ctx context.Context) error {
-			_, err := b.store.UpsertPersons(ctx, binding.Upsert{Drafts: []binding.Draft{{ID: newID(), ExternalID: "A"}}, Event: adminEvent(auth.AuditPersonsImported)})
+			_, err := b.store.UpsertPersons(ctx, person.Upsert{Drafts: []person.Draft{{ID: newID(), ExternalID: "A"}}, Event: adminEvent(auth.AuditPersonsImported)})
 			return err
 		})
 		b.untilWaiting(1, advisory)

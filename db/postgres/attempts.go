@@ -32,7 +32,7 @@ update bind_attempts set failures = $3, at = $4, blocked_until = $5, expires_at 
 var errBlocked = errors.New("an attempt has to wait")
 
 // Reserve implements [binding.Store].
-func (s *Store) Reserve(ctx context.Context, keys []binding.AttemptKey, now time.Time, event auth.AuditEvent) (binding.Reservation, error) {
+func (s *Store) Reserve(ctx context.Context, keys []auth.AttemptKey, now time.Time, event auth.AuditEvent) (binding.Reservation, error) {
 	keys, now = binding.SortedKeys(keys), auth.StoredTime(now)
 	for {
 		var r binding.Reservation
@@ -76,7 +76,7 @@ func (s *Store) Refund(ctx context.Context, r binding.Reservation) error {
 	if len(r.Counted) == 0 {
 		return nil
 	}
-	keys := make([]binding.AttemptKey, len(r.Counted))
+	keys := make([]auth.AttemptKey, len(r.Counted))
 	for i, a := range r.Counted {
 		keys[i] = a.AttemptKey
 	}
@@ -94,14 +94,14 @@ func (s *Store) Refund(ctx context.Context, r binding.Reservation) error {
 
 // lockAttempts locks the counters, whose keys are sorted, and returns them in
 // this order. With a time, those that are missing are there from then on.
-func lockAttempts(ctx context.Context, tx pgx.Tx, keys []binding.AttemptKey, now *time.Time) ([]binding.Attempts, error) {
+func lockAttempts(ctx context.Context, tx pgx.Tx, keys []auth.AttemptKey, now *time.Time) ([]auth.Attempts, error) {
 	kinds, names := make([]string, len(keys)), make([]string, len(keys))
 	for i, k := range keys {
 		kinds[i], names[i] = string(k.Kind), k.Key
 	}
 	var (
 		b       pgx.Batch
-		counted []binding.Attempts
+		counted []auth.Attempts
 	)
 	if now != nil {
 		b.Queue(beginAttemptsSQL, kinds, names, *now)
@@ -113,9 +113,9 @@ func lockAttempts(ctx context.Context, tx pgx.Tx, keys []binding.AttemptKey, now
 	return counted, run(ctx, tx, &b)
 }
 
-func scanAttempts(row pgx.CollectableRow) (binding.Attempts, error) {
+func scanAttempts(row pgx.CollectableRow) (auth.Attempts, error) {
 	var (
-		a       binding.Attempts
+		a       auth.Attempts
 		blocked *time.Time
 	)
 	err := row.Scan(&a.Kind, &a.Key, &a.Failures, &a.At, &blocked)
@@ -123,9 +123,9 @@ func scanAttempts(row pgx.CollectableRow) (binding.Attempts, error) {
 	return a, err
 }
 
-func queueAttempts(b *pgx.Batch, counted []binding.Attempts) {
+func queueAttempts(b *pgx.Batch, counted []auth.Attempts) {
 	for _, a := range counted {
-		b.Queue(saveAttemptsSQL, string(a.Kind), a.Key, a.Failures, a.At, timeOrNull(a.BlockedUntil), a.ExpiresAt(a.Kind))
+		b.Queue(saveAttemptsSQL, string(a.Kind), a.Key, a.Failures, a.At, timeOrNull(a.BlockedUntil), binding.ForgottenAt(&a))
 	}
 }
 

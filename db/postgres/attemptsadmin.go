@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // The person of a value is found through the facts that apps look persons up by,
@@ -30,16 +30,16 @@ where a.expires_at > $1 and a.failures > 0 and ($2::text is null or a.kind = $2)
   and (a.kind collate "C", a.key) > ($6, $7)
 order by a.kind collate "C", a.key limit $8`)
 
-// Attempts implements [binding.PersonStore].
-func (s *Store) Attempts(ctx context.Context, q binding.AttemptQuery) ([]binding.Attempts, error) {
+// Attempts implements [person.Store].
+func (s *Store) Attempts(ctx context.Context, q person.AttemptQuery) ([]auth.Attempts, error) {
 	rows, err := s.pool.Query(ctx, listAttemptsSQL, auth.StoredTime(q.Now), textOrNull(string(q.Kind)), textOrNull(q.Key),
 		uuidOrNull(q.Person), q.Delayed, string(q.After.Kind), q.After.Key, q.Limit)
 	if err != nil {
 		return nil, s.fail(ctx, "Attempts", err)
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (binding.Attempts, error) {
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (auth.Attempts, error) {
 		var (
-			a       binding.Attempts
+			a       auth.Attempts
 			blocked *time.Time
 			person  *uuid.UUID
 		)
@@ -55,8 +55,8 @@ func (s *Store) Attempts(ctx context.Context, q binding.AttemptQuery) ([]binding
 
 var liftDelaySQL = statement(`delete from bind_attempts where kind = $1 and key = $2 and expires_at > $3 and failures > 0`)
 
-// LiftDelay implements [binding.PersonStore].
-func (s *Store) LiftDelay(ctx context.Context, key binding.AttemptKey, event auth.AuditEvent) error {
+// LiftDelay implements [person.Store].
+func (s *Store) LiftDelay(ctx context.Context, key auth.AttemptKey, event auth.AuditEvent) error {
 	return s.inTx(ctx, "LiftDelay", func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, liftDelaySQL, string(key.Kind), key.Key, auth.StoredTime(event.At))
 		if err != nil {
@@ -66,7 +66,7 @@ func (s *Store) LiftDelay(ctx context.Context, key binding.AttemptKey, event aut
 			return auth.NotFound
 		}
 		var b pgx.Batch
-		if err := queueAudit(&b, key.Lifted(event)); err != nil {
+		if err := queueAudit(&b, person.Lifted(key, event)); err != nil {
 			return err
 		}
 		return run(ctx, tx, &b)

@@ -271,7 +271,7 @@ update identities set person_id = null, person_disabled_at = null, bound_by = nu
 )
 
 // queueAttach adds to the batch that the identity, which is locked, is bound to a
-// person who is not disabled; by is a method or [binding.BoundByAdmin].
+// person who is not disabled; by is a method or [person.BoundByAdmin].
 func queueAttach(b *pgx.Batch, identity, person uuid.UUID, by string, now time.Time) {
 	b.Queue(attachSQL, identity, person, by, auth.StoredTime(now))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -198,7 +199,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		p, first := b.newPerson(), b.exchange()
 		second := b.exchangeAs("o-2")
 		hash := [32]byte{1}
-		err := b.store.AddTicket(t.Context(), binding.Ticket{Hash: hash, Person: p, CreatedAt: now, ExpiresAt: now.Add(idle)}, auth.AuditEvent{At: now})
+		err := b.store.AddTicket(t.Context(), person.Ticket{Hash: hash, Person: p, CreatedAt: now, ExpiresAt: now.Add(idle)}, auth.AuditEvent{At: now})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +336,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 		s := b.bound(p)
 		phone := "+8613800001001"
 		params := bindParams(s, uuid.Nil)
-		params.Target = binding.Target{Save: &binding.Draft{ID: newID(), ExternalID: p.ExternalID, Phone: &phone}}
+		params.Target = binding.Target{Save: &person.Draft{ID: newID(), ExternalID: p.ExternalID, Phone: &phone}}
 		tx := b.begin()
 		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
 		bound := b.startBind(params)
@@ -351,7 +352,7 @@ func TestAttemptsBesideAnother(t *testing.T) {
 	t.Run("a_guess_that_waits_for_the_fifth_is_not_let_through", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		keys := []binding.AttemptKey{binding.ValueKey([]byte{1})}
+		keys := []auth.AttemptKey{auth.ValueAttempts([]byte{1})}
 		reserve := func() (binding.Reservation, error) {
 			return b.store.Reserve(t.Context(), keys, now, auth.AuditEvent{At: now})
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 var (
@@ -108,9 +109,9 @@ from bind_tickets t join persons p on p.id = t.person_id where t.hash = $1`)
 
 // ticket reads a ticket, or returns [auth.TicketInvalid]. Whoever uses one up
 // holds its person.
-func ticket(ctx context.Context, q querier, hash [32]byte) (binding.Ticket, error) {
+func ticket(ctx context.Context, q querier, hash [32]byte) (person.Ticket, error) {
 	var (
-		t      binding.Ticket
+		t      person.Ticket
 		key    []byte
 		appID  *string
 		usedBy *uuid.UUID
@@ -118,10 +119,10 @@ func ticket(ctx context.Context, q querier, hash [32]byte) (binding.Ticket, erro
 	err := q.QueryRow(ctx, ticketSQL, hash[:]).
 		Scan(&key, &t.Person.ID, &t.Person.ExternalID, &t.Person.Name, &appID, &t.CreatedAt, &t.ExpiresAt, &usedBy)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return binding.Ticket{}, auth.TicketInvalid
+		return person.Ticket{}, auth.TicketInvalid
 	}
 	if err != nil {
-		return binding.Ticket{}, err
+		return person.Ticket{}, err
 	}
 	t.Hash = [32]byte(key)
 	t.CreatedAt, t.ExpiresAt = t.CreatedAt.UTC(), t.ExpiresAt.UTC()
@@ -135,16 +136,16 @@ func ticket(ctx context.Context, q querier, hash [32]byte) (binding.Ticket, erro
 }
 
 // Ticket implements [binding.Store].
-func (s *Store) Ticket(ctx context.Context, hash [32]byte) (binding.Ticket, error) {
+func (s *Store) Ticket(ctx context.Context, hash [32]byte) (person.Ticket, error) {
 	t, err := ticket(ctx, s.pool, hash)
 	if err != nil {
-		return binding.Ticket{}, s.fail(ctx, "Ticket", err)
+		return person.Ticket{}, s.fail(ctx, "Ticket", err)
 	}
 	return t, nil
 }
 
 // AddTicket implements [binding.Store].
-func (s *Store) AddTicket(ctx context.Context, t binding.Ticket, event auth.AuditEvent) error {
+func (s *Store) AddTicket(ctx context.Context, t person.Ticket, event auth.AuditEvent) error {
 	return s.inTx(ctx, "AddTicket", func(tx pgx.Tx) error {
 		var disabled bool
 		err := tx.QueryRow(ctx, sharePersonSQL, t.Person.ID).Scan(&disabled)

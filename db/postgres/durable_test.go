@@ -16,6 +16,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -115,7 +116,7 @@ func (p *pair) login(name string) auth.Session {
 
 func (p *pair) newPerson(name string) auth.PersonRecord {
 	p.t.Helper()
-	r, err := p.store.CreatePerson(p.t.Context(), binding.Draft{ID: newID(), ExternalID: name, Name: &name, Source: auth.PersonByAdmin},
+	r, err := p.store.CreatePerson(p.t.Context(), person.Draft{ID: newID(), ExternalID: name, Name: &name, Source: auth.PersonByAdmin},
 		event(auth.AuditPersonCreated))
 	if err != nil {
 		p.t.Fatal(err)
@@ -230,11 +231,11 @@ func unbindFrom(s *auth.Session, ver int64) binding.UnbindParams {
 
 // identities are the requests of admins about a user.
 func (p *pair) identities() []repeatable {
-	make1 := func(name string, prepare func(c binding.IdentityChange), change func(*postgres.Store, context.Context, binding.IdentityChange) (binding.IdentityRecord, error),
-		person uuid.UUID, done func(*binding.IdentityRecord) bool,
+	make1 := func(name string, prepare func(c person.IdentityChange), change func(*postgres.Store, context.Context, person.IdentityChange) (person.IdentityRecord, error),
+		to uuid.UUID, done func(*person.IdentityRecord) bool,
 	) repeatable {
-		c := binding.IdentityChange{
-			Identity: p.login(name).Identity, Person: person, Second: auth.SecondJoins, Now: now, Event: event(auth.AuditIdentityDisabled),
+		c := person.IdentityChange{
+			Identity: p.login(name).Identity, Person: to, Second: auth.SecondJoins, Now: now, Event: event(auth.AuditIdentityDisabled),
 		}
 		prepare(c)
 		return repeatable{
@@ -246,18 +247,18 @@ func (p *pair) identities() []repeatable {
 			},
 		}
 	}
-	ctx, nothing, person := p.t.Context(), func(binding.IdentityChange) {}, p.newPerson("by an admin").ID
+	ctx, nothing, lilei := p.t.Context(), func(person.IdentityChange) {}, p.newPerson("by an admin").ID
 	return []repeatable{
 		make1("disable an identity", nothing, (*postgres.Store).DisableIdentity, uuid.Nil,
-			func(i *binding.IdentityRecord) bool { return i.Disabled }),
-		make1("enable an identity", func(c binding.IdentityChange) { _, err := p.store.DisableIdentity(ctx, c); p.must(err) },
-			(*postgres.Store).EnableIdentity, uuid.Nil, func(i *binding.IdentityRecord) bool { return !i.Disabled }),
+			func(i *person.IdentityRecord) bool { return i.Disabled }),
+		make1("enable an identity", func(c person.IdentityChange) { _, err := p.store.DisableIdentity(ctx, c); p.must(err) },
+			(*postgres.Store).EnableIdentity, uuid.Nil, func(i *person.IdentityRecord) bool { return !i.Disabled }),
 		make1("erase an identity", nothing, (*postgres.Store).EraseIdentity, uuid.Nil,
-			func(i *binding.IdentityRecord) bool { return !i.ErasedAt.IsZero() }),
-		make1("bind an identity", nothing, (*postgres.Store).BindIdentity, person,
-			func(i *binding.IdentityRecord) bool { return i.Person == person }),
-		make1("unbind an identity", func(c binding.IdentityChange) { _, err := p.store.BindIdentity(ctx, c); p.must(err) },
-			(*postgres.Store).UnbindIdentity, person, func(i *binding.IdentityRecord) bool { return i.Person == uuid.Nil }),
+			func(i *person.IdentityRecord) bool { return !i.ErasedAt.IsZero() }),
+		make1("bind an identity", nothing, (*postgres.Store).BindIdentity, lilei,
+			func(i *person.IdentityRecord) bool { return i.Person == lilei }),
+		make1("unbind an identity", func(c person.IdentityChange) { _, err := p.store.BindIdentity(ctx, c); p.must(err) },
+			(*postgres.Store).UnbindIdentity, lilei, func(i *person.IdentityRecord) bool { return i.Person == uuid.Nil }),
 	}
 }
 
@@ -267,7 +268,7 @@ func (p *pair) others() []repeatable {
 	disabled, enabled, renamed := p.newPerson("disabled"), p.newPerson("enabled"), p.newPerson("renamed")
 	_, err := p.store.DisablePerson(ctx, enabled.ID, event(auth.AuditPersonDisabled))
 	p.must(err)
-	person := func(id uuid.UUID, done func(*auth.PersonRecord) bool) func(context.Context, *postgres.Store) (bool, error) {
+	recorded := func(id uuid.UUID, done func(*auth.PersonRecord) bool) func(context.Context, *postgres.Store) (bool, error) {
 		return func(ctx context.Context, s *postgres.Store) (bool, error) {
 			r, err := s.Person(ctx, id)
 			return done(&r), err
@@ -299,36 +300,36 @@ func (p *pair) others() []repeatable {
 	name, imported := "another name", "imported"
 	return []repeatable{
 		{
-			name: "disable a person", done: person(disabled.ID, func(r *auth.PersonRecord) bool { return r.Disabled }),
+			name: "disable a person", done: recorded(disabled.ID, func(r *auth.PersonRecord) bool { return r.Disabled }),
 			call: func(ctx context.Context) error {
 				_, err := p.store.DisablePerson(ctx, disabled.ID, event(auth.AuditPersonDisabled))
 				return err
 			},
 		},
 		{
-			name: "enable a person", done: person(enabled.ID, func(r *auth.PersonRecord) bool { return !r.Disabled }),
+			name: "enable a person", done: recorded(enabled.ID, func(r *auth.PersonRecord) bool { return !r.Disabled }),
 			call: func(ctx context.Context) error {
 				_, err := p.store.EnablePerson(ctx, enabled.ID, event(auth.AuditPersonEnabled))
 				return err
 			},
 		},
 		{
-			name: "update a person", done: person(renamed.ID, func(r *auth.PersonRecord) bool { return r.Name == name }),
+			name: "update a person", done: recorded(renamed.ID, func(r *auth.PersonRecord) bool { return r.Name == name }),
 			call: func(ctx context.Context) error {
-				_, err := p.store.UpdatePerson(ctx, renamed.ID, binding.Draft{Name: &name}, event(auth.AuditPersonUpdated))
+				_, err := p.store.UpdatePerson(ctx, renamed.ID, person.Draft{Name: &name}, event(auth.AuditPersonUpdated))
 				return err
 			},
 		},
 		{
 			name: "import a person",
 			call: func(ctx context.Context) error {
-				_, err := p.store.UpsertPersons(ctx, binding.Upsert{Event: event(auth.AuditPersonsImported), Drafts: []binding.Draft{
+				_, err := p.store.UpsertPersons(ctx, person.Upsert{Event: event(auth.AuditPersonsImported), Drafts: []person.Draft{
 					{ID: newID(), ExternalID: imported, Name: &imported, Source: auth.PersonByAdmin},
 				}})
 				return err
 			},
 			done: func(ctx context.Context, s *postgres.Store) (bool, error) {
-				found, err := s.Persons(ctx, binding.PersonQuery{ExternalID: imported, Limit: 1})
+				found, err := s.Persons(ctx, person.Query{ExternalID: imported, Limit: 1})
 				return len(found) == 1, err
 			},
 		},

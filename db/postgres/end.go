@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -183,7 +183,7 @@ func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time
 	err := s.write(ctx, func(c *pgxpool.Conn) error {
 		return c.QueryRow(ctx, deleteExpiredSQL,
 			auth.StoredTime(sessionsBefore), auth.StoredTime(now), limit,
-			auth.StoredTime(now.Add(-binding.TicketRetention))).Scan(&n)
+			auth.StoredTime(now.Add(-person.TicketRetention))).Scan(&n)
 	})
 	return n, s.fail(ctx, "DeleteExpired", err)
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -37,8 +37,8 @@ from persons p where p.id = $1`)
 // that told whom to lock and the lock.
 var errRebound = errors.New("the identity was bound to another person meanwhile")
 
-// EraseIdentity implements [binding.PersonStore].
-func (s *Store) EraseIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+// EraseIdentity implements [person.Store].
+func (s *Store) EraseIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
 	for {
 		i, err := s.erase(ctx, &c)
 		if !errors.Is(err, errRebound) {
@@ -47,8 +47,8 @@ func (s *Store) EraseIdentity(ctx context.Context, c binding.IdentityChange) (bi
 	}
 }
 
-func (s *Store) erase(ctx context.Context, c *binding.IdentityChange) (binding.IdentityRecord, error) {
-	var i binding.IdentityRecord
+func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.IdentityRecord, error) {
+	var i person.IdentityRecord
 	err := s.inTx(ctx, "EraseIdentity", func(tx pgx.Tx) error {
 		// The person comes first in the order of locks, and only the identity
 		// says who it is.
@@ -87,8 +87,8 @@ func (s *Store) erase(ctx context.Context, c *binding.IdentityChange) (binding.I
 		b.Queue(eraseIdentitySQL, i.UUID, now)
 		b.Queue(eraseSessionsSQL, i.UUID)
 		b.Queue(eraseTicketsSQL, i.UUID)
-		b.Queue(eraseAttemptsSQL, string(binding.ByIdentity), i.UUID.String())
-		b.Queue(eraseAuditSQL, i.UUID, binding.ErasedDetails())
+		b.Queue(eraseAttemptsSQL, string(auth.AttemptIdentity), i.UUID.String())
+		b.Queue(eraseAuditSQL, i.UUID, person.ErasedDetails())
 		if err := queueAudit(&b, c.Erased(&i, live, forget)); err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (s *Store) erase(ctx context.Context, c *binding.IdentityChange) (binding.I
 		return run(ctx, tx, &b)
 	})
 	if err != nil {
-		return binding.IdentityRecord{}, err
+		return person.IdentityRecord{}, err
 	}
 	return i, nil
 }

@@ -184,7 +184,7 @@ func (l *login) subject() auth.Subject {
 func (l *login) grant(ctx context.Context, q querier) (session.Granted, error) {
 	l.row.Identity = *l.identity
 	var err error
-	l.row.Person, err = person(ctx, q, l.person, l.externalID, l.name)
+	l.row.Person, err = boundPerson(ctx, q, l.person, l.externalID, l.name)
 	return session.Granted{Session: l.row, Audiences: list(l.audiences), SigningAlg: l.signingAlg, OmitExternalID: l.omit, Verdict: session.Rotate}, err
 }
 

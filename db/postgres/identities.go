@@ -9,11 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-var _ binding.PersonStore = (*Store)(nil)
+var _ person.Store = (*Store)(nil)
 
 // identityColumns are the columns of identities i that scanIdentity scans.
 const identityColumns = `
@@ -21,9 +21,9 @@ const identityColumns = `
   i.disabled_at is not null, i.person_disabled_at is not null,
   i.bound_at, coalesce(i.bound_by, ''), i.created_at, i.last_login_at, i.erased_at`
 
-func scanIdentity(row pgx.Row) (binding.IdentityRecord, error) {
+func scanIdentity(row pgx.Row) (person.IdentityRecord, error) {
 	var (
-		i             binding.IdentityRecord
+		i             person.IdentityRecord
 		person        *uuid.UUID
 		bound, erased *time.Time
 	)
@@ -47,19 +47,19 @@ var (
 )
 
 // identity reads one identity of the apps, or returns [auth.NotFound].
-func identity(ctx context.Context, q querier, sql string, id uuid.UUID, apps []string) (binding.IdentityRecord, error) {
+func identity(ctx context.Context, q querier, sql string, id uuid.UUID, apps []string) (person.IdentityRecord, error) {
 	i, err := scanIdentity(q.QueryRow(ctx, sql, id, apps))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return binding.IdentityRecord{}, auth.NotFound
+		return person.IdentityRecord{}, auth.NotFound
 	}
 	return i, err
 }
 
-// Identity implements [binding.PersonStore].
-func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (binding.IdentityRecord, error) {
+// Identity implements [person.Store].
+func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (person.IdentityRecord, error) {
 	i, err := identity(ctx, s.pool, identityReadSQL, id, apps)
 	if err != nil {
-		return binding.IdentityRecord{}, s.fail(ctx, "Identity", err)
+		return person.IdentityRecord{}, s.fail(ctx, "Identity", err)
 	}
 	return i, nil
 }
@@ -86,8 +86,8 @@ where i.uuid > $1 and ($3::text[] is null or i.appid = any ($3))
   and ($6::uuid is null or i.person_id = $6) and ($7::text is null or i.appid = $7)`
 }
 
-// Identities implements [binding.PersonStore].
-func (s *Store) Identities(ctx context.Context, q binding.IdentityQuery) ([]binding.IdentityRecord, error) {
+// Identities implements [person.Store].
+func (s *Store) Identities(ctx context.Context, q person.IdentityQuery) ([]person.IdentityRecord, error) {
 	sql := identitiesAllSQL
 	switch {
 	case q.OpenID != "":
@@ -102,7 +102,7 @@ func (s *Store) Identities(ctx context.Context, q binding.IdentityQuery) ([]bind
 	if err != nil {
 		return nil, s.fail(ctx, "Identities", err)
 	}
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (binding.IdentityRecord, error) { return scanIdentity(row) })
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (person.IdentityRecord, error) { return scanIdentity(row) })
 	return found, s.fail(ctx, "Identities", err)
 }
 
@@ -111,7 +111,7 @@ select` + stateColumns + sessionColumns + stateTables + `
 where s.identity_uuid = $1 and ($2::uuid is null or s.id < $2)
 order by s.id desc limit $3`)
 
-// IdentitySessions implements [binding.PersonStore].
+// IdentitySessions implements [person.Store].
 func (s *Store) IdentitySessions(ctx context.Context, id uuid.UUID, apps []string, before uuid.UUID, limit int) ([]session.State, error) {
 	all, err := s.identitySessions(ctx, id, apps, before, limit)
 	return all, s.fail(ctx, "IdentitySessions", err)
@@ -141,20 +141,20 @@ func (s *Store) identitySessions(ctx context.Context, id uuid.UUID, apps []strin
 	return all, nil
 }
 
-// DisableIdentity implements [binding.PersonStore].
-func (s *Store) DisableIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+// DisableIdentity implements [person.Store].
+func (s *Store) DisableIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
 	return s.switchIdentity(ctx, "DisableIdentity", true, &c)
 }
 
-// EnableIdentity implements [binding.PersonStore].
-func (s *Store) EnableIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+// EnableIdentity implements [person.Store].
+func (s *Store) EnableIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
 	return s.switchIdentity(ctx, "EnableIdentity", false, &c)
 }
 
 var switchIdentitySQL = statement(`update identities set disabled_at = $2 where uuid = $1`)
 
-func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *binding.IdentityChange) (binding.IdentityRecord, error) {
-	return s.changeIdentity(ctx, op, c, func(tx pgx.Tx, i *binding.IdentityRecord) error {
+func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *person.IdentityChange) (person.IdentityRecord, error) {
+	return s.changeIdentity(ctx, op, c, func(tx pgx.Tx, i *person.IdentityRecord) error {
 		if i.Disabled == disable {
 			return nil
 		}
@@ -190,8 +190,8 @@ func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *
 
 // changeIdentity locks an identity that is not erased, has it changed, and
 // returns what change leaves in it.
-func (s *Store) changeIdentity(ctx context.Context, op string, c *binding.IdentityChange, change func(pgx.Tx, *binding.IdentityRecord) error) (binding.IdentityRecord, error) {
-	var i binding.IdentityRecord
+func (s *Store) changeIdentity(ctx context.Context, op string, c *person.IdentityChange, change func(pgx.Tx, *person.IdentityRecord) error) (person.IdentityRecord, error) {
+	var i person.IdentityRecord
 	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
 		var err error
 		if i, err = identity(ctx, tx, identityLockedSQL, c.Identity, c.Apps); err != nil {
@@ -203,14 +203,14 @@ func (s *Store) changeIdentity(ctx context.Context, op string, c *binding.Identi
 		return change(tx, &i)
 	})
 	if err != nil {
-		return binding.IdentityRecord{}, err
+		return person.IdentityRecord{}, err
 	}
 	return i, nil
 }
 
-// BindIdentity implements [binding.PersonStore]. The person is locked first.
-func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
-	var i binding.IdentityRecord
+// BindIdentity implements [person.Store]. The person is locked first.
+func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
+	var i person.IdentityRecord
 	err := s.inTx(ctx, "BindIdentity", func(tx pgx.Tx) error {
 		// An identity keeps its app for life.
 		var err error
@@ -218,17 +218,17 @@ func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (bin
 			return err
 		}
 		var (
-			person   auth.Person
+			p        auth.Person
 			disabled bool
 		)
-		err = tx.QueryRow(ctx, lockTargetPersonSQL, c.Person).Scan(&person.ID, &person.ExternalID, &person.Name, &disabled)
+		err = tx.QueryRow(ctx, lockTargetPersonSQL, c.Person).Scan(&p.ID, &p.ExternalID, &p.Name, &disabled)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return auth.BindingNoMatch
 		}
 		if err != nil {
 			return err
 		}
-		locked, err := lockConcerned(ctx, tx, i.UUID, person.ID, i.AppID, c.Now)
+		locked, err := lockConcerned(ctx, tx, i.UUID, p.ID, i.AppID, c.Now)
 		if err != nil {
 			return err
 		}
@@ -236,7 +236,7 @@ func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (bin
 			return err
 		}
 		replaced, err := c.DecideBind(&i, disabled, locked.others)
-		if err != nil || i.Person == person.ID {
+		if err != nil || i.Person == p.ID {
 			return err
 		}
 		var b pgx.Batch
@@ -249,23 +249,23 @@ func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (bin
 			return err
 		}
 		queueDetach(&b, replaced...)
-		queueAttach(&b, i.UUID, person.ID, binding.BoundByAdmin, c.Now)
-		cutoffs := append(locked.queueEnd(&b, replaced, auth.EndReplaced, c.Now), locked.queueRaise(&b, person.ID, c.Now)...)
+		queueAttach(&b, i.UUID, p.ID, person.BoundByAdmin, c.Now)
+		cutoffs := append(locked.queueEnd(&b, replaced, auth.EndReplaced, c.Now), locked.queueRaise(&b, p.ID, c.Now)...)
 		if len(cutoffs) > 0 {
 			queueCutoffs(&b, c.Now, cutoffs...)
 		}
-		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = person.ID, false, binding.BoundByAdmin, auth.StoredTime(c.Now)
+		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = p.ID, false, person.BoundByAdmin, auth.StoredTime(c.Now)
 		return run(ctx, tx, &b)
 	})
 	if err != nil {
-		return binding.IdentityRecord{}, err
+		return person.IdentityRecord{}, err
 	}
 	return i, nil
 }
 
-// UnbindIdentity implements [binding.PersonStore].
-func (s *Store) UnbindIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
-	return s.changeIdentity(ctx, "UnbindIdentity", &c, func(tx pgx.Tx, i *binding.IdentityRecord) error {
+// UnbindIdentity implements [person.Store].
+func (s *Store) UnbindIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
+	return s.changeIdentity(ctx, "UnbindIdentity", &c, func(tx pgx.Tx, i *person.IdentityRecord) error {
 		if i.Person == uuid.Nil {
 			return nil
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -33,8 +33,8 @@ where p.id > $1 and ` + by + `
 order by p.id limit $2`
 }
 
-// Persons implements [binding.PersonStore].
-func (s *Store) Persons(ctx context.Context, q binding.PersonQuery) ([]auth.PersonRecord, error) {
+// Persons implements [person.Store].
+func (s *Store) Persons(ctx context.Context, q person.Query) ([]auth.PersonRecord, error) {
 	sql := personsAllSQL
 	switch {
 	case q.ExternalID != "":
@@ -54,8 +54,8 @@ func (s *Store) Persons(ctx context.Context, q binding.PersonQuery) ([]auth.Pers
 
 var personFactsSQL = statement(`select name, mac from person_facts where person_id = $1`)
 
-// UpdatePerson implements [binding.PersonStore].
-func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
+// UpdatePerson implements [person.Store].
+func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d person.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
 	var p auth.PersonRecord
 	err := s.inTx(ctx, "UpdatePerson", func(tx pgx.Tx) error {
 		known, err := lockKnown(ctx, tx, id)
@@ -88,8 +88,8 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d binding.Draft,
 
 // lockKnown locks a person and reads him with his facts, or returns
 // [auth.NotFound].
-func lockKnown(ctx context.Context, tx pgx.Tx, id uuid.UUID) (binding.Known, error) {
-	var k binding.Known
+func lockKnown(ctx context.Context, tx pgx.Tx, id uuid.UUID) (person.Known, error) {
+	var k person.Known
 	if err := lockPerson(ctx, tx, id); err != nil {
 		return k, err
 	}
@@ -123,12 +123,12 @@ func lockPerson(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
 	return err
 }
 
-// DisablePerson implements [binding.PersonStore].
+// DisablePerson implements [person.Store].
 func (s *Store) DisablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error) {
 	return s.switchPerson(ctx, "DisablePerson", id, true, event)
 }
 
-// EnablePerson implements [binding.PersonStore].
+// EnablePerson implements [person.Store].
 func (s *Store) EnablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error) {
 	return s.switchPerson(ctx, "EnablePerson", id, false, event)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // personColumns are the columns of persons p that scanPerson scans. The last one
@@ -50,7 +50,7 @@ func personRecord(ctx context.Context, q querier, id uuid.UUID) (auth.PersonReco
 	return p, err
 }
 
-// Person implements [binding.Store] and [binding.PersonStore].
+// Person implements [binding.Store] and [person.Store].
 func (s *Store) Person(ctx context.Context, id uuid.UUID) (auth.PersonRecord, error) {
 	p, err := personRecord(ctx, s.pool, id)
 	if err != nil {
@@ -59,8 +59,8 @@ func (s *Store) Person(ctx context.Context, id uuid.UUID) (auth.PersonRecord, er
 	return p, nil
 }
 
-// CreatePerson implements [binding.PersonStore].
-func (s *Store) CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
+// CreatePerson implements [person.Store].
+func (s *Store) CreatePerson(ctx context.Context, d person.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
 	var p auth.PersonRecord
 	err := s.inTx(ctx, "CreatePerson", func(tx pgx.Tx) error {
 		created, err := insertPerson(ctx, tx, &d, event.At)
@@ -94,7 +94,7 @@ on conflict do nothing`)
 
 // insertPerson adds the row of a person without his facts, and reports false
 // when another person has his external_id or phone.
-func insertPerson(ctx context.Context, tx pgx.Tx, d *binding.Draft, now time.Time) (bool, error) {
+func insertPerson(ctx context.Context, tx pgx.Tx, d *person.Draft, now time.Time) (bool, error) {
 	row := d.Row()
 	tag, err := tx.Exec(ctx, insertPersonSQL, row.ID, row.ExternalID, row.Name, textOrNull(row.Phone), string(row.Attributes),
 		string(row.Source), auth.StoredTime(now))
@@ -142,7 +142,7 @@ where id = $1`)
 // updatePerson changes the row of a person, which is locked, without his facts.
 // It returns [auth.PersonConflict] when another person has his external_id or
 // phone; the transaction is void then.
-func updatePerson(ctx context.Context, tx pgx.Tx, id uuid.UUID, d *binding.Draft, now time.Time) error {
+func updatePerson(ctx context.Context, tx pgx.Tx, id uuid.UUID, d *person.Draft, now time.Time) error {
 	var attributes *string
 	if d.Attributes != nil {
 		text := string(d.Attributes)
@@ -159,7 +159,7 @@ var lockPersonByExternalIDSQL = statement(`select id from persons where external
 
 // savePerson creates or updates a person by his external_id and leaves his row
 // locked. It returns his id, and whether he is new or what of him has changed.
-func savePerson(ctx context.Context, tx pgx.Tx, d *binding.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
+func savePerson(ctx context.Context, tx pgx.Tx, d *person.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
 	created, err = insertPerson(ctx, tx, d, now)
 	if err != nil {
 		return uuid.Nil, false, nil, err

@@ -48,17 +48,17 @@ func (r *sessionRow) session(ctx context.Context, q querier) (auth.Session, erro
 		s.EndReason = auth.EndReason(*r.endReason)
 	}
 	var err error
-	s.Person, err = person(ctx, q, r.person, r.externalID, r.name)
+	s.Person, err = boundPerson(ctx, q, r.person, r.externalID, r.name)
 	return s, err
 }
 
 var personSQL = statement(`select external_id, name from persons where id = $1`)
 
-// person returns the bound person, or nil when id is nil. externalID and name
+// boundPerson returns the bound person, or nil when id is nil. externalID and name
 // are nil when the statement that read id did not see the person's row: it had
 // waited for the lock of the row that holds id, and the person was created
 // after its snapshot.
-func person(ctx context.Context, q querier, id *uuid.UUID, externalID, name *string) (*auth.Person, error) {
+func boundPerson(ctx context.Context, q querier, id *uuid.UUID, externalID, name *string) (*auth.Person, error) {
 	if id == nil {
 		return nil, nil
 	}

@@ -10,15 +10,15 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // upsertAttempts is how often a batch is tried that meets others who give
 // themselves the same phone or external_id at the same moment.
 const upsertAttempts = 5
 
-// UpsertPersons implements [binding.PersonStore].
-func (s *Store) UpsertPersons(ctx context.Context, u binding.Upsert) ([]binding.Upserted, error) {
+// UpsertPersons implements [person.Store].
+func (s *Store) UpsertPersons(ctx context.Context, u person.Upsert) ([]person.Upserted, error) {
 	for attempt := 1; ; attempt++ {
 		done, err := s.upsertPersons(ctx, &u)
 		if err == nil || attempt == upsertAttempts || !collided(err) {
@@ -69,14 +69,14 @@ select c.person_id, c.name, c.mac from unnest($1::uuid[], $2::text[], $3::bytea[
 on conflict (person_id, name) do update set mac = excluded.mac`)
 )
 
-func (s *Store) upsertPersons(ctx context.Context, u *binding.Upsert) ([]binding.Upserted, error) {
-	var plan binding.UpsertPlan
+func (s *Store) upsertPersons(ctx context.Context, u *person.Upsert) ([]person.Upserted, error) {
+	var plan person.UpsertPlan
 	err := s.inTx(ctx, "UpsertPersons", func(tx pgx.Tx) error {
 		known, owners, err := lockBatch(ctx, tx, u)
 		if err != nil {
 			return err
 		}
-		plan = binding.PlanUpsert(u, known, owners)
+		plan = person.PlanUpsert(u, known, owners)
 		if u.DryRun || !plan.Changes() {
 			return nil
 		}
@@ -94,7 +94,7 @@ func (s *Store) upsertPersons(ctx context.Context, u *binding.Upsert) ([]binding
 }
 
 // lockBatch locks and reads the persons of a batch, and asks who has its phones.
-func lockBatch(ctx context.Context, tx pgx.Tx, u *binding.Upsert) ([]binding.Known, map[string]uuid.UUID, error) {
+func lockBatch(ctx context.Context, tx pgx.Tx, u *person.Upsert) ([]person.Known, map[string]uuid.UUID, error) {
 	ids, phones := make([]string, len(u.Drafts)), []string{}
 	for i := range u.Drafts {
 		d := &u.Drafts[i]
@@ -105,7 +105,7 @@ func lockBatch(ctx context.Context, tx pgx.Tx, u *binding.Upsert) ([]binding.Kno
 	}
 	var (
 		b      pgx.Batch
-		known  []binding.Known
+		known  []person.Known
 		at     = map[uuid.UUID]int{}
 		owners = map[string]uuid.UUID{}
 	)
@@ -119,12 +119,12 @@ func lockBatch(ctx context.Context, tx pgx.Tx, u *binding.Upsert) ([]binding.Kno
 				return err
 			}
 			at[p.ID] = len(known)
-			known = append(known, binding.Known{Person: p, Facts: map[string][]byte{}})
+			known = append(known, person.Known{Person: p, Facts: map[string][]byte{}})
 		}
 		return rows.Err()
 	})
 	b.Queue(knownFactsSQL, ids).Query(func(rows pgx.Rows) error {
-		var f binding.FactRow
+		var f person.FactRow
 		_, err := pgx.ForEachRow(rows, []any{&f.Person, &f.Name, &f.MAC}, func() error {
 			known[at[f.Person]].Facts[f.Name] = f.MAC
 			return nil
@@ -146,7 +146,7 @@ func lockBatch(ctx context.Context, tx pgx.Tx, u *binding.Upsert) ([]binding.Kno
 }
 
 // queuePlan adds what the plan has to write to the batch, in its order.
-func queuePlan(b *pgx.Batch, plan *binding.UpsertPlan, now time.Time) {
+func queuePlan(b *pgx.Batch, plan *person.UpsertPlan, now time.Time) {
 	if len(plan.FreePhones) > 0 {
 		b.Queue(freePhonesSQL, plan.FreePhones)
 	}
@@ -182,7 +182,7 @@ func columnsOf(persons []auth.PersonRecord) personArrays {
 	return c
 }
 
-func factColumns(facts []binding.FactRow) (persons []uuid.UUID, names []string, macs [][]byte) {
+func factColumns(facts []person.FactRow) (persons []uuid.UUID, names []string, macs [][]byte) {
 	for _, f := range facts {
 		persons, names, macs = append(persons, f.Person), append(names, f.Name), append(macs, f.MAC)
 	}

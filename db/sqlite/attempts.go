@@ -20,11 +20,11 @@ set failures = excluded.failures, at = excluded.at, blocked_until = excluded.blo
 )
 
 // Reserve implements [binding.Store].
-func (s *Store) Reserve(ctx context.Context, keys []binding.AttemptKey, now time.Time, event auth.AuditEvent) (binding.Reservation, error) {
+func (s *Store) Reserve(ctx context.Context, keys []auth.AttemptKey, now time.Time, event auth.AuditEvent) (binding.Reservation, error) {
 	keys, now = binding.SortedKeys(keys), auth.StoredTime(now)
 	var r binding.Reservation
 	err := s.inTx(ctx, "Reserve", func(tx *writeTx) error {
-		counted := make([]binding.Attempts, len(keys))
+		counted := make([]auth.Attempts, len(keys))
 		for i, k := range keys {
 			var err error
 			if counted[i], err = attempts(ctx, tx, k); err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -53,7 +53,7 @@ func (s *Store) Reserve(ctx context.Context, keys []binding.AttemptKey, now time
 // Refund implements [binding.Store].
 func (s *Store) Refund(ctx context.Context, r binding.Reservation) error {
 	return s.inTx(ctx, "Refund", func(tx *writeTx) error {
-		var counted []binding.Attempts
+		var counted []auth.Attempts
 		for _, reserved := range r.Counted {
 			a, err := attempts(ctx, tx, reserved.AttemptKey)
 			if errors.Is(err, sql.ErrNoRows) {
@@ -70,16 +70,16 @@ func (s *Store) Refund(ctx context.Context, r binding.Reservation) error {
 }
 
 // attempts reads a counter, or returns [sql.ErrNoRows] with one that is zero.
-func attempts(ctx context.Context, tx *writeTx, key binding.AttemptKey) (binding.Attempts, error) {
-	a := binding.Attempts{AttemptKey: key}
+func attempts(ctx context.Context, tx *writeTx, key auth.AttemptKey) (auth.Attempts, error) {
+	a := auth.Attempts{AttemptKey: key}
 	err := tx.QueryRowContext(ctx, attemptsSQL, string(key.Kind), key.Key).Scan(&a.Failures, into(&a.At), into(&a.BlockedUntil))
 	return a, err
 }
 
-func saveAttempts(ctx context.Context, tx *writeTx, counted []binding.Attempts) error {
+func saveAttempts(ctx context.Context, tx *writeTx, counted []auth.Attempts) error {
 	for _, a := range counted {
 		_, err := tx.ExecContext(ctx, saveAttemptsSQL, string(a.Kind), a.Key, a.Failures, micros(a.At), micros(a.BlockedUntil),
-			micros(a.ExpiresAt(a.Kind)))
+			micros(binding.ForgottenAt(&a)))
 		if err != nil {
 			return err
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // The person of a value is found through the facts that apps look persons up by,
@@ -29,16 +29,16 @@ where a.expires_at > ?1 and a.failures > 0 and (?2 is null or a.kind = ?2) and (
   and (a.kind, a.key) > (?6, ?7)
 order by a.kind, a.key limit ?8`)
 
-// Attempts implements [binding.PersonStore].
-func (s *Store) Attempts(ctx context.Context, q binding.AttemptQuery) ([]binding.Attempts, error) {
+// Attempts implements [person.Store].
+func (s *Store) Attempts(ctx context.Context, q person.AttemptQuery) ([]auth.Attempts, error) {
 	rows, err := s.r.QueryContext(ctx, listAttemptsSQL, micros(q.Now), textOrNull(string(q.Kind)), textOrNull(q.Key),
 		uuidOrNull(q.Person), q.Delayed, string(q.After.Kind), q.After.Key, q.Limit)
 	if err != nil {
 		return nil, translate(ctx, "Attempts", err)
 	}
-	all, err := collect(rows, func(rows *sql.Rows) (binding.Attempts, error) {
+	all, err := collect(rows, func(rows *sql.Rows) (auth.Attempts, error) {
 		var (
-			a      binding.Attempts
+			a      auth.Attempts
 			person uuid.NullUUID
 		)
 		err := rows.Scan(&a.Kind, &a.Key, &a.Failures, into(&a.At), into(&a.BlockedUntil), &person)
@@ -50,8 +50,8 @@ func (s *Store) Attempts(ctx context.Context, q binding.AttemptQuery) ([]binding
 
 var liftDelaySQL = statement(`delete from bind_attempts where kind = ? and key = ? and expires_at > ? and failures > 0`)
 
-// LiftDelay implements [binding.PersonStore].
-func (s *Store) LiftDelay(ctx context.Context, key binding.AttemptKey, event auth.AuditEvent) error {
+// LiftDelay implements [person.Store].
+func (s *Store) LiftDelay(ctx context.Context, key auth.AttemptKey, event auth.AuditEvent) error {
 	return s.inTx(ctx, "LiftDelay", func(tx *writeTx) error {
 		res, err := tx.ExecContext(ctx, liftDelaySQL, string(key.Kind), key.Key, micros(event.At))
 		if err != nil {
@@ -64,6 +64,6 @@ func (s *Store) LiftDelay(ctx context.Context, key binding.AttemptKey, event aut
 		if n == 0 {
 			return auth.NotFound
 		}
-		return writeAudit(ctx, tx, key.Lifted(event))
+		return writeAudit(ctx, tx, person.Lifted(key, event))
 	})
 }

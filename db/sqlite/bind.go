@@ -216,7 +216,7 @@ order by s.id`)
 )
 
 // attach binds an identity to a person who is not disabled; by is a method or
-// [binding.BoundByAdmin].
+// [person.BoundByAdmin].
 func attach(ctx context.Context, tx *writeTx, identity, person uuid.UUID, by string, now time.Time) error {
 	_, err := tx.ExecContext(ctx, attachSQL, identity, person, by, micros(now))
 	return err

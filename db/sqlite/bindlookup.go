@@ -10,6 +10,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 var (
@@ -114,9 +115,9 @@ from bind_tickets t join persons p on p.id = t.person_id where t.hash = ?`)
 )
 
 // ticket reads a ticket, or returns [auth.TicketInvalid].
-func ticket(ctx context.Context, q querier, hash [32]byte) (binding.Ticket, error) {
+func ticket(ctx context.Context, q querier, hash [32]byte) (person.Ticket, error) {
 	var (
-		t      binding.Ticket
+		t      person.Ticket
 		key    []byte
 		appID  sql.NullString
 		usedBy uuid.NullUUID
@@ -124,26 +125,26 @@ func ticket(ctx context.Context, q querier, hash [32]byte) (binding.Ticket, erro
 	err := q.QueryRowContext(ctx, ticketSQL, hash[:]).
 		Scan(&key, &t.Person.ID, &t.Person.ExternalID, &t.Person.Name, &appID, into(&t.CreatedAt), into(&t.ExpiresAt), &usedBy)
 	if errors.Is(err, sql.ErrNoRows) {
-		return binding.Ticket{}, auth.TicketInvalid
+		return person.Ticket{}, auth.TicketInvalid
 	}
 	if err != nil {
-		return binding.Ticket{}, err
+		return person.Ticket{}, err
 	}
 	t.Hash, t.AppID, t.UsedBy = [32]byte(key), appID.String, usedBy.UUID
 	return t, nil
 }
 
 // Ticket implements [binding.Store].
-func (s *Store) Ticket(ctx context.Context, hash [32]byte) (binding.Ticket, error) {
+func (s *Store) Ticket(ctx context.Context, hash [32]byte) (person.Ticket, error) {
 	t, err := ticket(ctx, s.r, hash)
 	if err != nil {
-		return binding.Ticket{}, translate(ctx, "Ticket", err)
+		return person.Ticket{}, translate(ctx, "Ticket", err)
 	}
 	return t, nil
 }
 
 // AddTicket implements [binding.Store].
-func (s *Store) AddTicket(ctx context.Context, t binding.Ticket, event auth.AuditEvent) error {
+func (s *Store) AddTicket(ctx context.Context, t person.Ticket, event auth.AuditEvent) error {
 	return s.inTx(ctx, "AddTicket", func(tx *writeTx) error {
 		var disabled bool
 		err := tx.QueryRowContext(ctx, personDisabledSQL, t.Person.ID).Scan(&disabled)

@@ -6,7 +6,7 @@
 // [session.Judge], that over a binding [binding.BindParams.Decide], what an
 // event says is the caller's. It keeps [session.Store],
 // [session.RevocationStore], [session.RestorationStore], [binding.Store],
-// [binding.PersonStore], [auth.AppStore], [keyring.Store], [servicekey.Store],
+// [person.Store], [auth.AppStore], [keyring.Store], [servicekey.Store],
 // [accesstoken.Store], [cutoffs.Store] and [auth.ReplicaStore]; the suite in
 // db/storetest holds it to them. No transaction handle leaves the package.
 //

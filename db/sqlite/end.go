@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -114,7 +114,7 @@ func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time
 		}{
 			{deleteSessionsSQL, sessionsBefore},
 			{deleteCutoffsSQL, now},
-			{deleteTicketsSQL, now.Add(-binding.TicketRetention)},
+			{deleteTicketsSQL, now.Add(-person.TicketRetention)},
 			{deleteAttemptsSQL, now},
 		} {
 			res, err := tx.ExecContext(ctx, d.sql, micros(d.before), limit)

@@ -6,7 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 var (
@@ -30,9 +30,9 @@ from persons p where p.id = ?1`)
 	forgetPersonFactsSQL = statement(`delete from person_facts where person_id = ?`)
 )
 
-// EraseIdentity implements [binding.PersonStore].
-func (s *Store) EraseIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
-	var i binding.IdentityRecord
+// EraseIdentity implements [person.Store].
+func (s *Store) EraseIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
+	var i person.IdentityRecord
 	err := s.inTx(ctx, "EraseIdentity", func(tx *writeTx) error {
 		var err error
 		if i, err = identity(ctx, tx, c.Identity, c.Apps); err != nil || !i.ErasedAt.IsZero() {
@@ -59,12 +59,12 @@ func (s *Store) EraseIdentity(ctx context.Context, c binding.IdentityChange) (bi
 			{eraseIdentitySQL, []any{i.UUID, micros(c.Now)}},
 			{eraseSessionsSQL, []any{i.UUID}},
 			{eraseTicketsSQL, []any{i.UUID}},
-			{eraseAttemptsSQL, []any{string(binding.ByIdentity), i.UUID.String()}},
+			{eraseAttemptsSQL, []any{string(auth.AttemptIdentity), i.UUID.String()}},
 		}
 		if forget {
 			steps = append(steps, step{forgetPersonSQL, []any{i.Person, micros(c.Now)}}, step{forgetPersonFactsSQL, []any{i.Person}})
 		}
-		for _, name := range binding.ErasedDetails() {
+		for _, name := range person.ErasedDetails() {
 			steps = append(steps, step{eraseDetailSQL, []any{i.UUID, name}})
 		}
 		for _, st := range steps {
@@ -77,7 +77,7 @@ func (s *Store) EraseIdentity(ctx context.Context, c binding.IdentityChange) (bi
 		return writeAudit(ctx, tx, event)
 	})
 	if err != nil {
-		return binding.IdentityRecord{}, err
+		return person.IdentityRecord{}, err
 	}
 	return i, nil
 }

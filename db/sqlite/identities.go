@@ -9,11 +9,11 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-var _ binding.PersonStore = (*Store)(nil)
+var _ person.Store = (*Store)(nil)
 
 // identityColumns are the columns of identities i that scanIdentity scans.
 const identityColumns = `
@@ -21,9 +21,9 @@ const identityColumns = `
   i.disabled_at is not null, i.person_disabled_at is not null,
   i.bound_at, coalesce(i.bound_by, ''), i.created_at, i.last_login_at, i.erased_at`
 
-func scanIdentity(row interface{ Scan(...any) error }) (binding.IdentityRecord, error) {
+func scanIdentity(row interface{ Scan(...any) error }) (person.IdentityRecord, error) {
 	var (
-		i      binding.IdentityRecord
+		i      person.IdentityRecord
 		person uuid.NullUUID
 	)
 	err := row.Scan(&i.UUID, &i.AppID, &i.OpenID, &i.UnionID, &person, &i.Disabled, &i.PersonDisabled,
@@ -45,19 +45,19 @@ select` + identityColumns + `
 from identities i where i.uuid = ?1 and (?2 is null or i.appid in (select value from json_each(?2)))`)
 
 // identity reads one identity of the apps, or returns [auth.NotFound].
-func identity(ctx context.Context, q querier, id uuid.UUID, apps []string) (binding.IdentityRecord, error) {
+func identity(ctx context.Context, q querier, id uuid.UUID, apps []string) (person.IdentityRecord, error) {
 	i, err := scanIdentity(q.QueryRowContext(ctx, identitySQL, id, appsOrNull(apps)))
 	if errors.Is(err, sql.ErrNoRows) {
-		return binding.IdentityRecord{}, auth.NotFound
+		return person.IdentityRecord{}, auth.NotFound
 	}
 	return i, err
 }
 
-// Identity implements [binding.PersonStore].
-func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (binding.IdentityRecord, error) {
+// Identity implements [person.Store].
+func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (person.IdentityRecord, error) {
 	i, err := identity(ctx, s.r, id, apps)
 	if err != nil {
-		return binding.IdentityRecord{}, translate(ctx, "Identity", err)
+		return person.IdentityRecord{}, translate(ctx, "Identity", err)
 	}
 	return i, nil
 }
@@ -82,8 +82,8 @@ where i.uuid > ?1 and ` + by + ` and (?3 is null or i.appid in (select value fro
 order by i.uuid limit ?2`
 }
 
-// Identities implements [binding.PersonStore].
-func (s *Store) Identities(ctx context.Context, q binding.IdentityQuery) ([]binding.IdentityRecord, error) {
+// Identities implements [person.Store].
+func (s *Store) Identities(ctx context.Context, q person.IdentityQuery) ([]person.IdentityRecord, error) {
 	query := identitiesAllSQL
 	switch {
 	case q.OpenID != "":
@@ -98,7 +98,7 @@ func (s *Store) Identities(ctx context.Context, q binding.IdentityQuery) ([]bind
 	if err != nil {
 		return nil, translate(ctx, "Identities", err)
 	}
-	found, err := collect(rows, func(rows *sql.Rows) (binding.IdentityRecord, error) { return scanIdentity(rows) })
+	found, err := collect(rows, func(rows *sql.Rows) (person.IdentityRecord, error) { return scanIdentity(rows) })
 	return found, translate(ctx, "Identities", err)
 }
 
@@ -107,7 +107,7 @@ select` + stateColumns + sessionColumns + stateTables + `
 where sessions.identity_uuid = ?1 and (?2 is null or sessions.id < ?2)
 order by sessions.id desc limit ?3`)
 
-// IdentitySessions implements [binding.PersonStore].
+// IdentitySessions implements [person.Store].
 func (s *Store) IdentitySessions(ctx context.Context, id uuid.UUID, apps []string, before uuid.UUID, limit int) ([]session.State, error) {
 	if _, err := identity(ctx, s.r, id, apps); err != nil {
 		return nil, translate(ctx, "IdentitySessions", err)
@@ -120,20 +120,20 @@ func (s *Store) IdentitySessions(ctx context.Context, id uuid.UUID, apps []strin
 	return all, translate(ctx, "IdentitySessions", err)
 }
 
-// DisableIdentity implements [binding.PersonStore].
-func (s *Store) DisableIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+// DisableIdentity implements [person.Store].
+func (s *Store) DisableIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
 	return s.switchIdentity(ctx, "DisableIdentity", true, &c)
 }
 
-// EnableIdentity implements [binding.PersonStore].
-func (s *Store) EnableIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
+// EnableIdentity implements [person.Store].
+func (s *Store) EnableIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
 	return s.switchIdentity(ctx, "EnableIdentity", false, &c)
 }
 
 var switchIdentitySQL = statement(`update identities set disabled_at = ?2 where uuid = ?1`)
 
-func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *binding.IdentityChange) (binding.IdentityRecord, error) {
-	return s.changeIdentity(ctx, op, c, func(tx *writeTx, i *binding.IdentityRecord) error {
+func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *person.IdentityChange) (person.IdentityRecord, error) {
+	return s.changeIdentity(ctx, op, c, func(tx *writeTx, i *person.IdentityRecord) error {
 		if i.Disabled == disable {
 			return nil
 		}
@@ -162,8 +162,8 @@ func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *
 
 // changeIdentity has an identity changed that is not erased, and returns what
 // change leaves in it.
-func (s *Store) changeIdentity(ctx context.Context, op string, c *binding.IdentityChange, change func(*writeTx, *binding.IdentityRecord) error) (binding.IdentityRecord, error) {
-	var i binding.IdentityRecord
+func (s *Store) changeIdentity(ctx context.Context, op string, c *person.IdentityChange, change func(*writeTx, *person.IdentityRecord) error) (person.IdentityRecord, error) {
+	var i person.IdentityRecord
 	err := s.inTx(ctx, op, func(tx *writeTx) error {
 		var err error
 		if i, err = identity(ctx, tx, c.Identity, c.Apps); err != nil {
@@ -175,31 +175,31 @@ func (s *Store) changeIdentity(ctx context.Context, op string, c *binding.Identi
 		return change(tx, &i)
 	})
 	if err != nil {
-		return binding.IdentityRecord{}, err
+		return person.IdentityRecord{}, err
 	}
 	return i, nil
 }
 
-// BindIdentity implements [binding.PersonStore].
-func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
-	return s.changeIdentity(ctx, "BindIdentity", &c, func(tx *writeTx, i *binding.IdentityRecord) error {
+// BindIdentity implements [person.Store].
+func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
+	return s.changeIdentity(ctx, "BindIdentity", &c, func(tx *writeTx, i *person.IdentityRecord) error {
 		var (
-			person   auth.Person
+			p        auth.Person
 			disabled bool
 		)
-		err := tx.QueryRowContext(ctx, targetPersonSQL, c.Person).Scan(&person.ID, &person.ExternalID, &person.Name, &disabled)
+		err := tx.QueryRowContext(ctx, targetPersonSQL, c.Person).Scan(&p.ID, &p.ExternalID, &p.Name, &disabled)
 		if errors.Is(err, sql.ErrNoRows) {
 			return auth.BindingNoMatch
 		}
 		if err != nil {
 			return err
 		}
-		others, err := othersOf(ctx, tx, person.ID, i.AppID, i.UUID)
+		others, err := othersOf(ctx, tx, p.ID, i.AppID, i.UUID)
 		if err != nil {
 			return err
 		}
 		replaced, err := c.DecideBind(i, disabled, others)
-		if err != nil || i.Person == person.ID {
+		if err != nil || i.Person == p.ID {
 			return err
 		}
 		for _, id := range replaced {
@@ -216,17 +216,17 @@ func (s *Store) BindIdentity(ctx context.Context, c binding.IdentityChange) (bin
 		if err := writeAudit(ctx, tx, c.Bound(i)); err != nil {
 			return err
 		}
-		if err := attach(ctx, tx, i.UUID, person.ID, binding.BoundByAdmin, c.Now); err != nil {
+		if err := attach(ctx, tx, i.UUID, p.ID, person.BoundByAdmin, c.Now); err != nil {
 			return err
 		}
-		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = person.ID, false, binding.BoundByAdmin, auth.StoredTime(c.Now)
-		return raise(ctx, tx, i.UUID, person.ID, c.Now)
+		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = p.ID, false, person.BoundByAdmin, auth.StoredTime(c.Now)
+		return raise(ctx, tx, i.UUID, p.ID, c.Now)
 	})
 }
 
-// UnbindIdentity implements [binding.PersonStore].
-func (s *Store) UnbindIdentity(ctx context.Context, c binding.IdentityChange) (binding.IdentityRecord, error) {
-	return s.changeIdentity(ctx, "UnbindIdentity", &c, func(tx *writeTx, i *binding.IdentityRecord) error {
+// UnbindIdentity implements [person.Store].
+func (s *Store) UnbindIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
+	return s.changeIdentity(ctx, "UnbindIdentity", &c, func(tx *writeTx, i *person.IdentityRecord) error {
 		if i.Person == uuid.Nil {
 			return nil
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -32,8 +32,8 @@ where p.id > ?1 and ` + by + `
 order by p.id limit ?2`
 }
 
-// Persons implements [binding.PersonStore].
-func (s *Store) Persons(ctx context.Context, q binding.PersonQuery) ([]auth.PersonRecord, error) {
+// Persons implements [person.Store].
+func (s *Store) Persons(ctx context.Context, q person.Query) ([]auth.PersonRecord, error) {
 	query := personsAllSQL
 	switch {
 	case q.ExternalID != "":
@@ -53,8 +53,8 @@ func (s *Store) Persons(ctx context.Context, q binding.PersonQuery) ([]auth.Pers
 
 var personFactsSQL = statement(`select person_id, name, mac from person_facts where person_id = ?`)
 
-// UpdatePerson implements [binding.PersonStore].
-func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
+// UpdatePerson implements [person.Store].
+func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d person.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
 	var p auth.PersonRecord
 	err := s.inTx(ctx, "UpdatePerson", func(tx *writeTx) error {
 		known, err := knownPerson(ctx, tx, id)
@@ -83,19 +83,19 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d binding.Draft,
 	return p, nil
 }
 
-// knownPerson reads a person with his facts, or returns [auth.NotFound].
-func knownPerson(ctx context.Context, tx *writeTx, id uuid.UUID) (binding.Known, error) {
-	person, err := personRecord(ctx, tx, id)
+// knownPerson reads a person with their facts, or returns [auth.NotFound].
+func knownPerson(ctx context.Context, tx *writeTx, id uuid.UUID) (person.Known, error) {
+	p, err := personRecord(ctx, tx, id)
 	if err != nil {
-		return binding.Known{}, err
+		return person.Known{}, err
 	}
-	known := []binding.Known{{Person: person, Facts: map[string][]byte{}}}
+	known := []person.Known{{Person: p, Facts: map[string][]byte{}}}
 	err = readFacts(ctx, tx, known, personFactsSQL, id)
 	return known[0], err
 }
 
 // readFacts reads facts of the persons that are known.
-func readFacts(ctx context.Context, tx *writeTx, known []binding.Known, query string, arg any) error {
+func readFacts(ctx context.Context, tx *writeTx, known []person.Known, query string, arg any) error {
 	at := make(map[uuid.UUID]int, len(known))
 	for i := range known {
 		at[known[i].Person.ID] = i
@@ -105,7 +105,7 @@ func readFacts(ctx context.Context, tx *writeTx, known []binding.Known, query st
 		return err
 	}
 	_, err = collect(rows, func(rows *sql.Rows) (struct{}, error) {
-		var f binding.FactRow
+		var f person.FactRow
 		err := rows.Scan(&f.Person, &f.Name, &f.MAC)
 		if i, ok := at[f.Person]; ok {
 			known[i].Facts[f.Name] = f.MAC
@@ -115,12 +115,12 @@ func readFacts(ctx context.Context, tx *writeTx, known []binding.Known, query st
 	return err
 }
 
-// DisablePerson implements [binding.PersonStore].
+// DisablePerson implements [person.Store].
 func (s *Store) DisablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error) {
 	return s.switchPerson(ctx, "DisablePerson", id, true, event)
 }
 
-// EnablePerson implements [binding.PersonStore].
+// EnablePerson implements [person.Store].
 func (s *Store) EnablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error) {
 	return s.switchPerson(ctx, "EnablePerson", id, false, event)
 }

@@ -11,7 +11,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // personColumns are the columns of persons p that scanPerson scans. The last one
@@ -48,7 +48,7 @@ func personRecord(ctx context.Context, q querier, id uuid.UUID) (auth.PersonReco
 	return p, err
 }
 
-// Person implements [binding.Store] and [binding.PersonStore].
+// Person implements [binding.Store] and [person.Store].
 func (s *Store) Person(ctx context.Context, id uuid.UUID) (auth.PersonRecord, error) {
 	p, err := personRecord(ctx, s.r, id)
 	if err != nil {
@@ -57,8 +57,8 @@ func (s *Store) Person(ctx context.Context, id uuid.UUID) (auth.PersonRecord, er
 	return p, nil
 }
 
-// CreatePerson implements [binding.PersonStore].
-func (s *Store) CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
+// CreatePerson implements [person.Store].
+func (s *Store) CreatePerson(ctx context.Context, d person.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
 	var p auth.PersonRecord
 	err := s.inTx(ctx, "CreatePerson", func(tx *writeTx) error {
 		created, err := insertPerson(ctx, tx, &d, event.At)
@@ -90,7 +90,7 @@ on conflict do nothing`)
 
 // insertPerson adds the row of a person without his facts, and reports false
 // when another person has his external_id or phone.
-func insertPerson(ctx context.Context, tx *writeTx, d *binding.Draft, now time.Time) (bool, error) {
+func insertPerson(ctx context.Context, tx *writeTx, d *person.Draft, now time.Time) (bool, error) {
 	row := d.Row()
 	res, err := tx.ExecContext(ctx, insertPersonSQL, row.ID, row.ExternalID, row.Name, textOrNull(row.Phone), string(row.Attributes),
 		string(row.Source), micros(now))
@@ -134,7 +134,7 @@ where id = ?1`)
 
 // updatePerson changes the row of a person without his facts. It returns
 // [auth.PersonConflict] when another person has his external_id or phone.
-func updatePerson(ctx context.Context, tx *writeTx, id uuid.UUID, d *binding.Draft, now time.Time) error {
+func updatePerson(ctx context.Context, tx *writeTx, id uuid.UUID, d *person.Draft, now time.Time) error {
 	_, err := tx.ExecContext(ctx, updatePersonSQL, id, textOrNull(d.ExternalID), d.Name, d.Phone,
 		sql.NullString{String: string(d.Attributes), Valid: d.Attributes != nil}, micros(now))
 	if isUniqueViolation(err) {
@@ -154,7 +154,7 @@ var personByExternalIDSQL = statement(`select id from persons where external_id 
 
 // savePerson creates or updates a person by his external_id. It returns his id,
 // and whether he is new or what of him has changed.
-func savePerson(ctx context.Context, tx *writeTx, d *binding.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
+func savePerson(ctx context.Context, tx *writeTx, d *person.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
 	created, err = insertPerson(ctx, tx, d, now)
 	if err != nil {
 		return uuid.Nil, false, nil, err

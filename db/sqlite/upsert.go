@@ -9,7 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // A batch goes to SQLite as JSON, so that each step is one statement however
@@ -41,15 +41,15 @@ select c.value ->> 0, c.value ->> 1, unhex(c.value ->> 2) from json_each(?) c wh
 on conflict (person_id, name) do update set mac = excluded.mac`)
 )
 
-// UpsertPersons implements [binding.PersonStore].
-func (s *Store) UpsertPersons(ctx context.Context, u binding.Upsert) ([]binding.Upserted, error) {
-	var plan binding.UpsertPlan
+// UpsertPersons implements [person.Store].
+func (s *Store) UpsertPersons(ctx context.Context, u person.Upsert) ([]person.Upserted, error) {
+	var plan person.UpsertPlan
 	err := s.inTx(ctx, "UpsertPersons", func(tx *writeTx) error {
 		known, owners, err := readBatch(ctx, tx, &u)
 		if err != nil {
 			return err
 		}
-		plan = binding.PlanUpsert(&u, known, owners)
+		plan = person.PlanUpsert(&u, known, owners)
 		if u.DryRun || !plan.Changes() {
 			return nil
 		}
@@ -65,7 +65,7 @@ func (s *Store) UpsertPersons(ctx context.Context, u binding.Upsert) ([]binding.
 }
 
 // readBatch reads the persons of a batch, and asks who has its phones.
-func readBatch(ctx context.Context, tx *writeTx, u *binding.Upsert) ([]binding.Known, map[string]uuid.UUID, error) {
+func readBatch(ctx context.Context, tx *writeTx, u *person.Upsert) ([]person.Known, map[string]uuid.UUID, error) {
 	ids, phones := make(jsonList, len(u.Drafts)), jsonList{}
 	for i := range u.Drafts {
 		d := &u.Drafts[i]
@@ -78,9 +78,9 @@ func readBatch(ctx context.Context, tx *writeTx, u *binding.Upsert) ([]binding.K
 	if err != nil {
 		return nil, nil, err
 	}
-	known, err := collect(rows, func(rows *sql.Rows) (binding.Known, error) {
+	known, err := collect(rows, func(rows *sql.Rows) (person.Known, error) {
 		p, err := scanPerson(rows)
-		return binding.Known{Person: p, Facts: map[string][]byte{}}, err
+		return person.Known{Person: p, Facts: map[string][]byte{}}, err
 	})
 	if err != nil {
 		return nil, nil, err
@@ -106,7 +106,7 @@ func readBatch(ctx context.Context, tx *writeTx, u *binding.Upsert) ([]binding.K
 }
 
 // writePlan writes what the plan says, in its order.
-func writePlan(ctx context.Context, tx *writeTx, plan *binding.UpsertPlan, now micros) error {
+func writePlan(ctx context.Context, tx *writeTx, plan *person.UpsertPlan, now micros) error {
 	for _, step := range []struct {
 		sql   string
 		items []any
@@ -153,7 +153,7 @@ func personItems(persons []auth.PersonRecord) []any {
 	return items
 }
 
-func factItems(facts []binding.FactRow) []any {
+func factItems(facts []person.FactRow) []any {
 	items := make([]any, len(facts))
 	for i, f := range facts {
 		items[i] = []any{f.Person, f.Name, hex.EncodeToString(f.MAC)}

@@ -10,11 +10,11 @@ import (
 )
 
 // keys are an identity, a value and an address.
-func attemptKeys() []binding.AttemptKey {
-	return []binding.AttemptKey{binding.IdentityKey(newID()), binding.ValueKey(mac(1)), binding.AddressKey("192.0.2.1/32", appA)}
+func attemptKeys() []auth.AttemptKey {
+	return []auth.AttemptKey{auth.IdentityAttempts(newID()), auth.ValueAttempts(mac(1)), auth.AddressAttempts("192.0.2.1/32", appA)}
 }
 
-func (f *fixture) reserve(t testing.TB, keys []binding.AttemptKey, now time.Time) binding.Reservation {
+func (f *fixture) reserve(t testing.TB, keys []auth.AttemptKey, now time.Time) binding.Reservation {
 	t.Helper()
 	r, err := f.Store.Reserve(t.Context(), keys, now, event("", now))
 	if err != nil {
@@ -24,7 +24,7 @@ func (f *fixture) reserve(t testing.TB, keys []binding.AttemptKey, now time.Time
 }
 
 // fail makes so many attempts, none of which has to wait.
-func (f *fixture) fail(t testing.TB, keys []binding.AttemptKey, now time.Time, n int) (last binding.Reservation) {
+func (f *fixture) fail(t testing.TB, keys []auth.AttemptKey, now time.Time, n int) (last binding.Reservation) {
 	t.Helper()
 	for range n {
 		if last = f.reserve(t, keys, now); last.Wait != 0 {
@@ -34,7 +34,7 @@ func (f *fixture) fail(t testing.TB, keys []binding.AttemptKey, now time.Time, n
 	return last
 }
 
-func (f *fixture) wait(t testing.TB, keys []binding.AttemptKey, now time.Time, want time.Duration) {
+func (f *fixture) wait(t testing.TB, keys []auth.AttemptKey, now time.Time, want time.Duration) {
 	t.Helper()
 	if r := f.reserve(t, keys, now); r.Wait != want || len(r.Counted) != 0 {
 		t.Fatalf("wait %s, counted %v; want to wait for %s", r.Wait, r.Counted, want)
@@ -84,7 +84,7 @@ var attemptTests = []test{
 			f.fail(t, address, now, 1)
 		}
 		f.wantCounts(t, before, counts{Audit: 1})
-		f.fail(t, []binding.AttemptKey{binding.AddressKey("192.0.2.1/32", appB)}, t0, 50)
+		f.fail(t, []auth.AttemptKey{auth.AddressAttempts("192.0.2.1/32", appB)}, t0, 50)
 		f.wait(t, address, t0.Add(-time.Hour), time.Second) // a clock that went back
 	}},
 	{"failures_are_forgiven_one_by_one", func(t *testing.T, f *fixture) {
@@ -141,9 +141,9 @@ var attemptTests = []test{
 	}},
 	{"300_guesses_at_once_get_no_more_than_five_through", func(t *testing.T, f *fixture) {
 		var through atomic.Int32
-		value := binding.ValueKey(mac(1))
+		value := auth.ValueAttempts(mac(1))
 		together(300, func(int) {
-			if r := f.reserve(t, []binding.AttemptKey{value, binding.IdentityKey(newID())}, t0); r.Wait == 0 {
+			if r := f.reserve(t, []auth.AttemptKey{value, auth.IdentityAttempts(newID())}, t0); r.Wait == 0 {
 				through.Add(1)
 			}
 		})

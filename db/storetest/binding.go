@@ -9,13 +9,14 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // person adds a person through the store.
 func (f *fixture) person(t testing.TB, externalID string) auth.Person {
 	t.Helper()
-	p, err := f.Store.CreatePerson(t.Context(), binding.Draft{ID: newID(), ExternalID: externalID, Name: &externalID},
+	p, err := f.Store.CreatePerson(t.Context(), person.Draft{ID: newID(), ExternalID: externalID, Name: &externalID},
 		event(auth.AuditPersonCreated, t0))
 	if err != nil {
 		t.Fatalf("CreatePerson: %v", err)
@@ -265,7 +266,7 @@ var bindTests = []test{
 		name, phone := "李雷", "+8613800001001"
 		b := bindParams(f.exchange(t, "o-1", t0), uuid.Nil, t0)
 		b.Method = auth.BindWebhook
-		b.Target = binding.Target{Save: &binding.Draft{ID: newID(), ExternalID: "1001", Name: &name, Phone: &phone,
+		b.Target = binding.Target{Save: &person.Draft{ID: newID(), ExternalID: "1001", Name: &name, Phone: &phone,
 			Facts: map[string][]byte{"name": make([]byte, 32)}, Source: auth.PersonByWebhook}}
 		got := f.mustBind(t, b)
 		wantEqual(t, "person", got.Person, &auth.Person{ID: b.Target.Save.ID, ExternalID: "1001", Name: "李雷"})
@@ -273,7 +274,7 @@ var bindTests = []test{
 		later := t0.Add(time.Hour)
 		renamed := "李磊"
 		b = bindParams(got, uuid.Nil, later)
-		b.Target = binding.Target{Save: &binding.Draft{ID: newID(), ExternalID: "1001", Name: &renamed, Attributes: []byte(`{"a":1}`)}}
+		b.Target = binding.Target{Save: &person.Draft{ID: newID(), ExternalID: "1001", Name: &renamed, Attributes: []byte(`{"a":1}`)}}
 		before := f.counts(t)
 		done, err := f.Store.Bind(t.Context(), b)
 		wantCode(t, err, "")
@@ -303,7 +304,7 @@ var bindTests = []test{
 				f.person(t, externalID)
 			}
 			b = bindParams(f.exchange(t, "o-2", t0), uuid.Nil, t0)
-			b.Target = binding.Target{Save: &binding.Draft{ID: newID(), ExternalID: externalID, Name: &name, Phone: &phone}}
+			b.Target = binding.Target{Save: &person.Draft{ID: newID(), ExternalID: externalID, Name: &name, Phone: &phone}}
 			f.refuseBind(t, b, auth.PersonConflict)
 		}
 	}},

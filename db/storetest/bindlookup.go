@@ -10,6 +10,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 func containsAll(s string, parts ...string) bool {
@@ -27,7 +28,7 @@ func mac(first byte) []byte { return append([]byte{first}, make([]byte, 31)...) 
 // withFacts adds a person with facts.
 func (f *fixture) withFacts(t testing.TB, externalID string, facts map[string][]byte) uuid.UUID {
 	t.Helper()
-	p, err := f.Store.CreatePerson(t.Context(), binding.Draft{ID: newID(), ExternalID: externalID, Facts: facts}, event(auth.AuditPersonCreated, t0))
+	p, err := f.Store.CreatePerson(t.Context(), person.Draft{ID: newID(), ExternalID: externalID, Facts: facts}, event(auth.AuditPersonCreated, t0))
 	wantCode(t, err, "")
 	return p.ID
 }
@@ -35,7 +36,7 @@ func (f *fixture) withFacts(t testing.TB, externalID string, facts map[string][]
 var personTests = []test{
 	{"a_created_person_is_read_back_as_he_was", func(t *testing.T, f *fixture) {
 		name, phone := "李雷", "+8613800001001"
-		d := binding.Draft{
+		d := person.Draft{
 			ID: newID(), ExternalID: "1001", Name: &name, Phone: &phone, Attributes: []byte(`{"部门":"一 <b>","b":1.50}`),
 			Facts: map[string][]byte{"name": mac(1), "employee_no": mac(2), "not_there": nil}, Source: auth.PersonByAdmin,
 		}
@@ -57,10 +58,10 @@ var personTests = []test{
 	}},
 	{"another_person's_external_id_or_phone_is_a_conflict_that_leaves_nothing", func(t *testing.T, f *fixture) {
 		phone := "+8613800001001"
-		_, err := f.Store.CreatePerson(t.Context(), binding.Draft{ID: newID(), ExternalID: "1001", Phone: &phone}, event(auth.AuditPersonCreated, t0))
+		_, err := f.Store.CreatePerson(t.Context(), person.Draft{ID: newID(), ExternalID: "1001", Phone: &phone}, event(auth.AuditPersonCreated, t0))
 		wantCode(t, err, "")
 		before := f.counts(t)
-		for _, d := range []binding.Draft{{ExternalID: "1001"}, {ExternalID: "1002", Phone: &phone}} {
+		for _, d := range []person.Draft{{ExternalID: "1001"}, {ExternalID: "1002", Phone: &phone}} {
 			d.ID = newID()
 			_, err = f.Store.CreatePerson(t.Context(), d, event(auth.AuditPersonCreated, t0))
 			wantCode(t, err, auth.PersonConflict)
@@ -121,7 +122,7 @@ var personTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "with nobody there", got, binding.Candidate{})
 		for phone, facts := range map[string]map[string][]byte{"+8613800001001": {}, "+8613800001002": {"a": mac(1), "b": mac(2)}} {
-			p, err := f.Store.CreatePerson(t.Context(), binding.Draft{ID: newID(), Phone: &phone, Facts: facts}, event(auth.AuditPersonCreated, t0))
+			p, err := f.Store.CreatePerson(t.Context(), person.Draft{ID: newID(), Phone: &phone, Facts: facts}, event(auth.AuditPersonCreated, t0))
 			wantCode(t, err, "")
 			got, err := f.Store.PhoneCandidate(t.Context(), phone)
 			wantCode(t, err, "")
@@ -131,17 +132,17 @@ var personTests = []test{
 }
 
 // ticket adds a ticket for a person, good for ten minutes.
-func (f *fixture) ticket(t testing.TB, p auth.Person, appID string) binding.Ticket {
+func (f *fixture) ticket(t testing.TB, p auth.Person, appID string) person.Ticket {
 	t.Helper()
 	id := newID()
-	tk := binding.Ticket{Hash: [32]byte(append(id[:], id[:]...)), Person: p, AppID: appID, CreatedAt: t0, ExpiresAt: t0.Add(10 * time.Minute)}
+	tk := person.Ticket{Hash: [32]byte(append(id[:], id[:]...)), Person: p, AppID: appID, CreatedAt: t0, ExpiresAt: t0.Add(10 * time.Minute)}
 	if err := f.Store.AddTicket(t.Context(), tk, event(auth.AuditTicketMinted, t0)); err != nil {
 		t.Fatalf("AddTicket: %v", err)
 	}
 	return tk
 }
 
-func ticketParams(s auth.Session, tk binding.Ticket, now time.Time) binding.BindParams {
+func ticketParams(s auth.Session, tk person.Ticket, now time.Time) binding.BindParams {
 	b := bindParams(s, tk.Person.ID, now)
 	b.Ticket, b.Method = &tk.Hash, auth.BindTicket
 	return b
@@ -164,13 +165,13 @@ var ticketTests = []test{
 	{"a_ticket_needs_a_person_who_is_enabled_and_an_app_that_is_there", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		before := f.counts(t)
-		add := func(tk binding.Ticket) error {
+		add := func(tk person.Ticket) error {
 			return f.Store.AddTicket(t.Context(), tk, event(auth.AuditTicketMinted, t0))
 		}
-		wantCode(t, add(binding.Ticket{Person: auth.Person{ID: newID()}, CreatedAt: t0, ExpiresAt: t0}), auth.NotFound)
-		wantCode(t, add(binding.Ticket{Person: p, AppID: "wxnone", CreatedAt: t0, ExpiresAt: t0}), auth.AppUnknown)
+		wantCode(t, add(person.Ticket{Person: auth.Person{ID: newID()}, CreatedAt: t0, ExpiresAt: t0}), auth.NotFound)
+		wantCode(t, add(person.Ticket{Person: p, AppID: "wxnone", CreatedAt: t0, ExpiresAt: t0}), auth.AppUnknown)
 		f.exec(t, `update persons set disabled_at = ?`, f.Time(t0))
-		wantCode(t, add(binding.Ticket{Person: p, CreatedAt: t0, ExpiresAt: t0}), auth.PersonDisabled)
+		wantCode(t, add(person.Ticket{Person: p, CreatedAt: t0, ExpiresAt: t0}), auth.PersonDisabled)
 		f.wantCounts(t, before, counts{})
 	}},
 	{"a_ticket_binds_once_and_says_so_again_to_whom_it_bound", func(t *testing.T, f *fixture) {
@@ -227,7 +228,7 @@ var ticketTests = []test{
 	}},
 	{"tickets_go_a_day_after_they_expired", func(t *testing.T, f *fixture) {
 		tk := f.ticket(t, f.person(t, "1001"), "")
-		last := tk.ExpiresAt.Add(binding.TicketRetention)
+		last := tk.ExpiresAt.Add(person.TicketRetention)
 		for i, at := range []time.Time{last, last.Add(time.Microsecond)} {
 			n, err := f.Store.DeleteExpired(t.Context(), t0, at, 10)
 			wantCode(t, err, "")

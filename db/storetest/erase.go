@@ -9,11 +9,11 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // erase erases an identity at a time.
-func (f *fixture) erase(t testing.TB, id uuid.UUID, now time.Time) binding.IdentityRecord {
+func (f *fixture) erase(t testing.TB, id uuid.UUID, now time.Time) person.IdentityRecord {
 	t.Helper()
 	i, err := f.Store.EraseIdentity(t.Context(), change(id, auth.AuditIdentityErased, now))
 	wantCode(t, err, "")
@@ -23,7 +23,7 @@ func (f *fixture) erase(t testing.TB, id uuid.UUID, now time.Time) binding.Ident
 // phonePerson is a person that a phone number made, bound to an identity.
 func (f *fixture) phonePerson(t testing.TB, identity uuid.UUID) auth.PersonRecord {
 	t.Helper()
-	d := binding.Draft{ID: newID(), Phone: text("+8613800001001"), Name: text("李雷"), Source: auth.PersonByPhone, Facts: map[string][]byte{"no": factMAC(1)}}
+	d := person.Draft{ID: newID(), Phone: text("+8613800001001"), Name: text("李雷"), Source: auth.PersonByPhone, Facts: map[string][]byte{"no": factMAC(1)}}
 	p := f.createPerson(t, d)
 	f.bindTo(t, identity, p.ID, auth.SecondJoins)
 	return p
@@ -45,7 +45,7 @@ var eraseTests = []test{
 			factMAC(1), p.ID.String(), f.Time(t0), f.Time(t0), s.Identity.String(), f.Time(t0))
 		before, later := f.counts(t), t0.Add(time.Hour)
 
-		want := binding.IdentityRecord{
+		want := person.IdentityRecord{
 			Identity:  auth.Identity{UUID: s.Identity, AppID: appA},
 			CreatedAt: t0, LastLoginAt: t0, ErasedAt: later,
 		}
@@ -85,7 +85,7 @@ var eraseTests = []test{
 			}
 		}
 		f.wantCounts(t, before, counts{})
-		found, err := f.Store.Identities(t.Context(), binding.IdentityQuery{OpenID: "erased:" + s.Identity.String(), Limit: 10})
+		found, err := f.Store.Identities(t.Context(), person.IdentityQuery{OpenID: "erased:" + s.Identity.String(), Limit: 10})
 		wantCode(t, err, "")
 		wantEqual(t, "found by what stands for the openid", len(found), 0)
 
@@ -119,7 +119,7 @@ var eraseTests = []test{
 	{"a_person_whom_the_business_has_taken_over_stays", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.phonePerson(t, s.Identity)
-		want, err := f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{ExternalID: "1001"}, event(auth.AuditPersonUpdated, t0))
+		want, err := f.Store.UpdatePerson(t.Context(), p.ID, person.Draft{ExternalID: "1001"}, event(auth.AuditPersonUpdated, t0))
 		wantCode(t, err, "")
 		f.erase(t, s.Identity, t0)
 		wantEqual(t, "person", f.record(t, p.ID), want)
@@ -157,7 +157,7 @@ select count(*) from sessions s join identities i on i.uuid = s.identity_uuid wh
 }
 
 // plantAttempts plants a counter.
-func (f *fixture) plantAttempts(t testing.TB, kind binding.AttemptKind, key string, failures int, blocked, expires time.Time) {
+func (f *fixture) plantAttempts(t testing.TB, kind auth.AttemptKind, key string, failures int, blocked, expires time.Time) {
 	t.Helper()
 	var until any
 	if !blocked.IsZero() {
@@ -177,16 +177,16 @@ var delayTests = []test{
 		f.createPerson(t, personDraft("1003", "", "", map[string][]byte{"no": factMAC(2)}))
 		id, soon, past := newID(), t0.Add(time.Minute), t0.Add(-time.Minute)
 		hex := func(m []byte) string { return fmt.Sprintf("%x", m) }
-		f.plantAttempts(t, binding.ByIdentity, id.String(), 5, soon, soon)
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.1 wx1", 1, time.Time{}, soon)
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.2 wx1", 60, past, soon)
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.3 wx1", 60, past, past) // says nothing any more
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.4 wx1", 0, time.Time{}, soon)
-		f.plantAttempts(t, binding.ByValue, hex(factMAC(0xab)), 6, soon, soon)
-		f.plantAttempts(t, binding.ByValue, hex(factMAC(2)), 6, soon, soon) // of two persons
-		f.plantAttempts(t, binding.ByValue, hex(factMAC(3)), 6, soon, soon) // of nobody
+		f.plantAttempts(t, auth.AttemptIdentity, id.String(), 5, soon, soon)
+		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.1 wx1", 1, time.Time{}, soon)
+		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.2 wx1", 60, past, soon)
+		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.3 wx1", 60, past, past) // says nothing any more
+		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.4 wx1", 0, time.Time{}, soon)
+		f.plantAttempts(t, auth.AttemptValue, hex(factMAC(0xab)), 6, soon, soon)
+		f.plantAttempts(t, auth.AttemptValue, hex(factMAC(2)), 6, soon, soon) // of two persons
+		f.plantAttempts(t, auth.AttemptValue, hex(factMAC(3)), 6, soon, soon) // of nobody
 
-		list := func(q binding.AttemptQuery) []string {
+		list := func(q person.AttemptQuery) []string {
 			q.Now, q.Limit = t0, cmp.Or(q.Limit, 10)
 			found, err := f.Store.Attempts(t.Context(), q)
 			wantCode(t, err, "")
@@ -196,39 +196,39 @@ var delayTests = []test{
 			}
 			return keys
 		}
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.22 wx1", 9, past, soon)
-		f.plantAttempts(t, binding.ByAddress, "192.0.2.2 wx2", 9, past, soon)
-		wantEqual(t, "an address", list(binding.AttemptQuery{Kind: binding.ByAddress, Key: "192.0.2.2"}), []string{"192.0.2.2 wx1", "192.0.2.2 wx2"})
-		wantEqual(t, "an address in an app", list(binding.AttemptQuery{Kind: binding.ByAddress, Key: "192.0.2.2 wx2"}), []string{"192.0.2.2 wx2"})
+		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.22 wx1", 9, past, soon)
+		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.2 wx2", 9, past, soon)
+		wantEqual(t, "an address", list(person.AttemptQuery{Kind: auth.AttemptAddress, Key: "192.0.2.2"}), []string{"192.0.2.2 wx1", "192.0.2.2 wx2"})
+		wantEqual(t, "an address in an app", list(person.AttemptQuery{Kind: auth.AttemptAddress, Key: "192.0.2.2 wx2"}), []string{"192.0.2.2 wx2"})
 		f.exec(t, `delete from bind_attempts where failures = 9`)
 		all := []string{"192.0.2.1 wx1", "192.0.2.2 wx1", id.String(), hex(factMAC(2)), hex(factMAC(3)), hex(factMAC(0xab))}
-		wantEqual(t, "all", list(binding.AttemptQuery{}), all)
-		wantEqual(t, "delayed", list(binding.AttemptQuery{Delayed: true}), all[2:])
-		wantEqual(t, "addresses", list(binding.AttemptQuery{Kind: binding.ByAddress}), all[:2])
-		wantEqual(t, "one", list(binding.AttemptQuery{Kind: binding.ByIdentity, Key: id.String()}), all[2:3])
-		wantEqual(t, "of a person", list(binding.AttemptQuery{Person: p.ID}), all[5:])
-		wantEqual(t, "a page", list(binding.AttemptQuery{Limit: 2, After: binding.AttemptKey{Kind: binding.ByAddress, Key: all[1]}}), all[2:4])
+		wantEqual(t, "all", list(person.AttemptQuery{}), all)
+		wantEqual(t, "delayed", list(person.AttemptQuery{Delayed: true}), all[2:])
+		wantEqual(t, "addresses", list(person.AttemptQuery{Kind: auth.AttemptAddress}), all[:2])
+		wantEqual(t, "one", list(person.AttemptQuery{Kind: auth.AttemptIdentity, Key: id.String()}), all[2:3])
+		wantEqual(t, "of a person", list(person.AttemptQuery{Person: p.ID}), all[5:])
+		wantEqual(t, "a page", list(person.AttemptQuery{Limit: 2, After: auth.AttemptKey{Kind: auth.AttemptAddress, Key: all[1]}}), all[2:4])
 
-		found, err := f.Store.Attempts(t.Context(), binding.AttemptQuery{Kind: binding.ByValue, Now: t0, Limit: 10})
+		found, err := f.Store.Attempts(t.Context(), person.AttemptQuery{Kind: auth.AttemptValue, Now: t0, Limit: 10})
 		wantCode(t, err, "")
 		var persons []uuid.UUID
 		for _, a := range found {
 			persons = append(persons, a.Person)
 		}
 		wantEqual(t, "persons of the values", persons, []uuid.UUID{uuid.Nil, uuid.Nil, p.ID})
-		wantEqual(t, "a counter", found[2], binding.Attempts{
-			AttemptKey: binding.ValueKey(factMAC(0xab)), Counter: binding.Counter{Failures: 6, At: t0, BlockedUntil: soon}, Person: p.ID,
+		wantEqual(t, "a counter", found[2], auth.Attempts{
+			AttemptKey: auth.ValueAttempts(factMAC(0xab)), Failures: 6, At: t0, BlockedUntil: soon, Person: p.ID,
 		})
 
 		before := f.counts(t)
-		wantCode(t, f.Store.LiftDelay(t.Context(), binding.IdentityKey(id), event(auth.AuditDelayLifted, t0)), "")
+		wantCode(t, f.Store.LiftDelay(t.Context(), auth.IdentityAttempts(id), event(auth.AuditDelayLifted, t0)), "")
 		wantEqual(t, "identity in the trail", f.text(t, `select identity_uuid from audit where id = (select max(id) from audit)`), id.String())
-		wantCode(t, f.Store.LiftDelay(t.Context(), binding.AddressKey("192.0.2.2", "wx1"), event(auth.AuditDelayLifted, t0)), "")
+		wantCode(t, f.Store.LiftDelay(t.Context(), auth.AddressAttempts("192.0.2.2", "wx1"), event(auth.AuditDelayLifted, t0)), "")
 		wantEqual(t, "key in the trail", f.detail(t, "key"), "192.0.2.2 wx1")
-		wantEqual(t, "left", list(binding.AttemptQuery{}), []string{all[0], all[3], all[4], all[5]})
+		wantEqual(t, "left", list(person.AttemptQuery{}), []string{all[0], all[3], all[4], all[5]})
 		f.wantCounts(t, before, counts{Audit: 2})
-		for _, key := range []binding.AttemptKey{
-			binding.IdentityKey(id), binding.AddressKey("192.0.2.3", "wx1"), binding.AddressKey("192.0.2.4", "wx1"), binding.AddressKey("none", "wx1"),
+		for _, key := range []auth.AttemptKey{
+			auth.IdentityAttempts(id), auth.AddressAttempts("192.0.2.3", "wx1"), auth.AddressAttempts("192.0.2.4", "wx1"), auth.AddressAttempts("none", "wx1"),
 		} {
 			wantCode(t, f.Store.LiftDelay(t.Context(), key, event(auth.AuditDelayLifted, t0)), auth.NotFound)
 		}

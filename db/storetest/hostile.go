@@ -10,6 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -177,20 +178,20 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 		"PlatformAccount": func(ctx context.Context) error { _, _, err := f.Store.PlatformAccount(ctx, s.Identity); return err },
 		"Ticket":          func(ctx context.Context) error { _, err := f.Store.Ticket(ctx, [32]byte{1}); return err },
 		"AddTicket": func(ctx context.Context) error {
-			return f.Store.AddTicket(ctx, binding.Ticket{CreatedAt: t0, ExpiresAt: t0}, event(auth.AuditTicketMinted, t0))
+			return f.Store.AddTicket(ctx, person.Ticket{CreatedAt: t0, ExpiresAt: t0}, event(auth.AuditTicketMinted, t0))
 		},
 		"Reserve": func(ctx context.Context) error {
 			_, err := f.Store.Reserve(ctx, attemptKeys(), t0, event("", t0))
 			return err
 		},
 		"Refund": func(ctx context.Context) error {
-			return f.Store.Refund(ctx, binding.Reservation{Counted: []binding.Attempts{{AttemptKey: attemptKeys()[0]}}})
+			return f.Store.Refund(ctx, binding.Reservation{Counted: []auth.Attempts{{AttemptKey: attemptKeys()[0]}}})
 		},
 		"RecordRefusal": func(ctx context.Context) error {
 			return f.Store.RecordRefusal(ctx, event(auth.AuditBindingRefused, t0))
 		},
 		"CreatePerson": func(ctx context.Context) error {
-			_, err := f.Store.CreatePerson(ctx, binding.Draft{ID: newID()}, event(auth.AuditPersonCreated, t0))
+			_, err := f.Store.CreatePerson(ctx, person.Draft{ID: newID()}, event(auth.AuditPersonCreated, t0))
 			return err
 		},
 		"PlatformToken": func(ctx context.Context) error { _, err := f.Store.PlatformToken(ctx, appA); return err },

@@ -10,13 +10,13 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // change is what an admin does to an identity.
-func change(identity uuid.UUID, action auth.AuditAction, now time.Time) binding.IdentityChange {
-	return binding.IdentityChange{Identity: identity, Now: now, Event: event(action, now)}
+func change(identity uuid.UUID, action auth.AuditAction, now time.Time) person.IdentityChange {
+	return person.IdentityChange{Identity: identity, Now: now, Event: event(action, now)}
 }
 
 func jsonStrings(t testing.TB, text string) []string {
@@ -29,7 +29,7 @@ func jsonStrings(t testing.TB, text string) []string {
 }
 
 // identity reads an identity.
-func (f *fixture) identity(t testing.TB, id uuid.UUID) binding.IdentityRecord {
+func (f *fixture) identity(t testing.TB, id uuid.UUID) person.IdentityRecord {
 	t.Helper()
 	i, err := f.Store.Identity(t.Context(), id, nil)
 	wantCode(t, err, "")
@@ -59,26 +59,26 @@ var identityTests = []test{
 		three := f.exchange(t, "o-3", t0).Identity
 		p := f.createPerson(t, personDraft("1001", "", "", nil))
 		f.bindTo(t, one, p.ID, "")
-		want := binding.IdentityRecord{
+		want := person.IdentityRecord{
 			Identity: auth.Identity{UUID: one, AppID: appA, OpenID: "o-1", UnionID: "u-1", Person: p.ID},
-			BoundAt:  t0, BoundBy: binding.BoundByAdmin, CreatedAt: t0, LastLoginAt: t0,
+			BoundAt:  t0, BoundBy: person.BoundByAdmin, CreatedAt: t0, LastLoginAt: t0,
 		}
 		wantEqual(t, "identity", f.identity(t, one), want)
 		for name, c := range map[string]struct {
-			q    binding.IdentityQuery
+			q    person.IdentityQuery
 			want []uuid.UUID
 		}{
-			"nothing":                 {binding.IdentityQuery{}, []uuid.UUID{one, two, three}},
-			"openid of all apps":      {binding.IdentityQuery{OpenID: "o-1"}, []uuid.UUID{one, two}},
-			"openid of an app":        {binding.IdentityQuery{OpenID: "o-1", AppID: appB}, []uuid.UUID{two}},
-			"unionid":                 {binding.IdentityQuery{UnionID: "u-1"}, []uuid.UUID{one}},
-			"person":                  {binding.IdentityQuery{Person: p.ID}, []uuid.UUID{one}},
-			"another person":          {binding.IdentityQuery{Person: newID()}, nil},
-			"an app":                  {binding.IdentityQuery{AppID: appA}, []uuid.UUID{one, three}},
-			"some apps":               {binding.IdentityQuery{Apps: []string{appB}}, []uuid.UUID{two}},
-			"no app":                  {binding.IdentityQuery{Apps: []string{}}, nil},
-			"openid of the wrong app": {binding.IdentityQuery{OpenID: "o-3", Apps: []string{appB}}, nil},
-			"after one":               {binding.IdentityQuery{After: one}, []uuid.UUID{two, three}},
+			"nothing":                 {person.IdentityQuery{}, []uuid.UUID{one, two, three}},
+			"openid of all apps":      {person.IdentityQuery{OpenID: "o-1"}, []uuid.UUID{one, two}},
+			"openid of an app":        {person.IdentityQuery{OpenID: "o-1", AppID: appB}, []uuid.UUID{two}},
+			"unionid":                 {person.IdentityQuery{UnionID: "u-1"}, []uuid.UUID{one}},
+			"person":                  {person.IdentityQuery{Person: p.ID}, []uuid.UUID{one}},
+			"another person":          {person.IdentityQuery{Person: newID()}, nil},
+			"an app":                  {person.IdentityQuery{AppID: appA}, []uuid.UUID{one, three}},
+			"some apps":               {person.IdentityQuery{Apps: []string{appB}}, []uuid.UUID{two}},
+			"no app":                  {person.IdentityQuery{Apps: []string{}}, nil},
+			"openid of the wrong app": {person.IdentityQuery{OpenID: "o-3", Apps: []string{appB}}, nil},
+			"after one":               {person.IdentityQuery{After: one}, []uuid.UUID{two, three}},
 		} {
 			c.q.Limit = 10
 			found, err := f.Store.Identities(t.Context(), c.q)
@@ -89,7 +89,7 @@ var identityTests = []test{
 			}
 			wantEqual(t, "found by "+name, ids, c.want)
 		}
-		page, err := f.Store.Identities(t.Context(), binding.IdentityQuery{Limit: 2})
+		page, err := f.Store.Identities(t.Context(), person.IdentityQuery{Limit: 2})
 		wantCode(t, err, "")
 		wantEqual(t, "length of a page", len(page), 2)
 	}},
@@ -192,7 +192,7 @@ var identityTests = []test{
 			wantEqual(t, "person", i.Person, p.ID)
 		}
 		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 2})
-		wantEqual(t, "method in the trail", f.detail(t, "method"), binding.BoundByAdmin)
+		wantEqual(t, "method in the trail", f.detail(t, "method"), person.BoundByAdmin)
 		wantEqual(t, "person in the trail", f.detail(t, "person"), p.ID.String())
 		f.raised(t, s, 2, &p.Person)
 		f.raised(t, second, 2, &p.Person)
@@ -280,7 +280,7 @@ var identityTests = []test{
 					_, err = f.Store.EnableIdentity(t.Context(), c)
 				}
 			case 7:
-				_, err = f.Store.UpsertPersons(t.Context(), binding.Upsert{Drafts: []binding.Draft{
+				_, err = f.Store.UpsertPersons(t.Context(), person.Upsert{Drafts: []person.Draft{
 					personDraft("0", fmt.Sprint(i), fmt.Sprintf("+861380000%04d", i), nil), personDraft("1", "", "", nil),
 				}, Event: event(auth.AuditPersonsImported, t0)})
 			}
@@ -306,26 +306,26 @@ where (p.disabled_at is null) <> (i.person_disabled_at is null)`), 0)
 }
 
 // changes are all that admins do to an identity.
-func (f *fixture) changes(t testing.TB) map[string]func(binding.IdentityChange) (binding.IdentityRecord, error) {
-	all := map[string]func(binding.IdentityChange) (binding.IdentityRecord, error){}
-	for name, do := range map[string]func(*fixture, binding.IdentityChange) (binding.IdentityRecord, error){
-		"disable": func(f *fixture, c binding.IdentityChange) (binding.IdentityRecord, error) {
+func (f *fixture) changes(t testing.TB) map[string]func(person.IdentityChange) (person.IdentityRecord, error) {
+	all := map[string]func(person.IdentityChange) (person.IdentityRecord, error){}
+	for name, do := range map[string]func(*fixture, person.IdentityChange) (person.IdentityRecord, error){
+		"disable": func(f *fixture, c person.IdentityChange) (person.IdentityRecord, error) {
 			return f.Store.DisableIdentity(t.Context(), c)
 		},
-		"enable": func(f *fixture, c binding.IdentityChange) (binding.IdentityRecord, error) {
+		"enable": func(f *fixture, c person.IdentityChange) (person.IdentityRecord, error) {
 			return f.Store.EnableIdentity(t.Context(), c)
 		},
-		"bind": func(f *fixture, c binding.IdentityChange) (binding.IdentityRecord, error) {
+		"bind": func(f *fixture, c person.IdentityChange) (person.IdentityRecord, error) {
 			return f.Store.BindIdentity(t.Context(), c)
 		},
-		"unbind": func(f *fixture, c binding.IdentityChange) (binding.IdentityRecord, error) {
+		"unbind": func(f *fixture, c person.IdentityChange) (person.IdentityRecord, error) {
 			return f.Store.UnbindIdentity(t.Context(), c)
 		},
-		"erase": func(f *fixture, c binding.IdentityChange) (binding.IdentityRecord, error) {
+		"erase": func(f *fixture, c person.IdentityChange) (person.IdentityRecord, error) {
 			return f.Store.EraseIdentity(t.Context(), c)
 		},
 	} {
-		all[name] = func(c binding.IdentityChange) (binding.IdentityRecord, error) { return do(f, c) }
+		all[name] = func(c person.IdentityChange) (person.IdentityRecord, error) { return do(f, c) }
 	}
 	return all
 }

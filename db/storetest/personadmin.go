@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 func text(s string) *string { return &s }
@@ -19,8 +19,8 @@ func text(s string) *string { return &s }
 func factMAC(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 
 // personDraft is a person by an admin.
-func personDraft(externalID, name, phone string, facts map[string][]byte) binding.Draft {
-	d := binding.Draft{ID: newID(), ExternalID: externalID, Facts: facts, Source: auth.PersonByAdmin}
+func personDraft(externalID, name, phone string, facts map[string][]byte) person.Draft {
+	d := person.Draft{ID: newID(), ExternalID: externalID, Facts: facts, Source: auth.PersonByAdmin}
 	if name != "" {
 		d.Name = &name
 	}
@@ -30,7 +30,7 @@ func personDraft(externalID, name, phone string, facts map[string][]byte) bindin
 	return d
 }
 
-func (f *fixture) createPerson(t testing.TB, d binding.Draft) auth.PersonRecord {
+func (f *fixture) createPerson(t testing.TB, d person.Draft) auth.PersonRecord {
 	t.Helper()
 	p, err := f.Store.CreatePerson(t.Context(), d, event(auth.AuditPersonCreated, t0))
 	wantCode(t, err, "")
@@ -52,7 +52,7 @@ func (f *fixture) factsOf(t testing.TB, id uuid.UUID, m []byte) int {
 }
 
 // bindTo binds an identity as an admin does.
-func (f *fixture) bindTo(t testing.TB, identity, person uuid.UUID, second auth.SecondIdentity) binding.IdentityRecord {
+func (f *fixture) bindTo(t testing.TB, identity, person uuid.UUID, second auth.SecondIdentity) person.IdentityRecord {
 	t.Helper()
 	c := change(identity, auth.AuditBound, t0)
 	c.Person, c.Second = person, second
@@ -90,19 +90,19 @@ var personAdminTests = []test{
 		f.createPerson(t, personDraft("1002", "李雷雷", "+8613800001002", nil))
 		f.createPerson(t, personDraft("%", "李%", "", nil))
 		for name, c := range map[string]struct {
-			q    binding.PersonQuery
+			q    person.Query
 			want []string
 		}{
-			"all":                      {binding.PersonQuery{}, []string{"1001", "1002", "%"}},
-			"external_id":              {binding.PersonQuery{ExternalID: "1001"}, []string{"1001"}},
-			"phone":                    {binding.PersonQuery{Phone: "+8613800001002"}, []string{"1002"}},
-			"the beginning of a name":  {binding.PersonQuery{Name: "李雷"}, []string{"1001", "1002"}},
-			"a name and no pattern":    {binding.PersonQuery{Name: "李%"}, []string{"%"}},
-			"the end of a name":        {binding.PersonQuery{Name: "雷"}, nil},
-			"two that agree":           {binding.PersonQuery{Name: "李", Phone: "+8613800001001"}, []string{"1001"}},
-			"two that do not":          {binding.PersonQuery{ExternalID: "1001", Phone: "+8613800001002"}, nil},
-			"those after one":          {binding.PersonQuery{After: d.ID}, []string{"1002", "%"}},
-			"those after one, by name": {binding.PersonQuery{Name: "李", After: d.ID}, []string{"1002", "%"}},
+			"all":                      {person.Query{}, []string{"1001", "1002", "%"}},
+			"external_id":              {person.Query{ExternalID: "1001"}, []string{"1001"}},
+			"phone":                    {person.Query{Phone: "+8613800001002"}, []string{"1002"}},
+			"the beginning of a name":  {person.Query{Name: "李雷"}, []string{"1001", "1002"}},
+			"a name and no pattern":    {person.Query{Name: "李%"}, []string{"%"}},
+			"the end of a name":        {person.Query{Name: "雷"}, nil},
+			"two that agree":           {person.Query{Name: "李", Phone: "+8613800001001"}, []string{"1001"}},
+			"two that do not":          {person.Query{ExternalID: "1001", Phone: "+8613800001002"}, nil},
+			"those after one":          {person.Query{After: d.ID}, []string{"1002", "%"}},
+			"those after one, by name": {person.Query{Name: "李", After: d.ID}, []string{"1002", "%"}},
 		} {
 			c.q.Limit = 10
 			found, err := f.Store.Persons(t.Context(), c.q)
@@ -113,7 +113,7 @@ var personAdminTests = []test{
 			}
 			wantEqual(t, "found by "+name, ids, c.want)
 		}
-		page, err := f.Store.Persons(t.Context(), binding.PersonQuery{Limit: 2})
+		page, err := f.Store.Persons(t.Context(), person.Query{Limit: 2})
 		wantCode(t, err, "")
 		wantEqual(t, "length of a page", len(page), 2)
 		_, err = f.Store.Person(t.Context(), newID())
@@ -124,7 +124,7 @@ var personAdminTests = []test{
 		d.Attributes = []byte(`{"dept":"A"}`)
 		want := f.createPerson(t, d)
 		before, later := f.counts(t), t0.Add(time.Hour)
-		u := binding.Draft{
+		u := person.Draft{
 			ExternalID: "1001a", Name: text("李蕾"), Phone: text(""), Attributes: []byte(`{"dept":"B"}`),
 			Facts: map[string][]byte{"name": factMAC(9), "id_no": factMAC(2), "old": nil, "never": nil},
 		}
@@ -141,7 +141,7 @@ var personAdminTests = []test{
 		wantEqual(t, "person in the trail", f.detail(t, "person"), d.ID.String())
 
 		// The same again is no change, and neither is nothing.
-		for _, same := range []binding.Draft{u, {}} {
+		for _, same := range []person.Draft{u, {}} {
 			got, err = f.Store.UpdatePerson(t.Context(), d.ID, same, event(auth.AuditPersonUpdated, later.Add(time.Hour)))
 			wantCode(t, err, "")
 			wantEqual(t, "unchanged", got, want)
@@ -152,14 +152,14 @@ var personAdminTests = []test{
 		first := f.createPerson(t, personDraft("1001", "李雷", "+8613800001001", nil))
 		second := f.createPerson(t, personDraft("1002", "韩梅梅", "+8613800001002", map[string][]byte{"name": factMAC(1)}))
 		before := f.counts(t)
-		for _, d := range []binding.Draft{
+		for _, d := range []person.Draft{
 			{ExternalID: "1001", Name: text("x")},
 			{Phone: text("+8613800001001"), Facts: map[string][]byte{"name": factMAC(5)}},
 		} {
 			_, err := f.Store.UpdatePerson(t.Context(), second.ID, d, event(auth.AuditPersonUpdated, t0))
 			wantCode(t, err, auth.PersonConflict)
 		}
-		for _, d := range []binding.Draft{
+		for _, d := range []person.Draft{
 			personDraft("1001", "", "", nil), personDraft("1003", "", "+8613800001001", map[string][]byte{"name": factMAC(1)}),
 		} {
 			_, err := f.Store.CreatePerson(t.Context(), d, event(auth.AuditPersonCreated, t0))
@@ -167,7 +167,7 @@ var personAdminTests = []test{
 		}
 		wantEqual(t, "the second", f.record(t, second.ID), second)
 		wantEqual(t, "the first", f.record(t, first.ID), first)
-		_, err := f.Store.UpdatePerson(t.Context(), newID(), binding.Draft{}, event(auth.AuditPersonUpdated, t0))
+		_, err := f.Store.UpdatePerson(t.Context(), newID(), person.Draft{}, event(auth.AuditPersonUpdated, t0))
 		wantCode(t, err, auth.NotFound)
 		f.wantCounts(t, before, counts{})
 	}},
@@ -177,9 +177,9 @@ var personAdminTests = []test{
 			facts[fmt.Sprintf("f%d", i)] = factMAC(byte(i))
 		}
 		p := f.createPerson(t, personDraft("1001", "", "", facts))
-		_, err := f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{Facts: map[string][]byte{"more": factMAC(99)}}, event(auth.AuditPersonUpdated, t0))
+		_, err := f.Store.UpdatePerson(t.Context(), p.ID, person.Draft{Facts: map[string][]byte{"more": factMAC(99)}}, event(auth.AuditPersonUpdated, t0))
 		wantCode(t, err, auth.InvalidRequest)
-		_, err = f.Store.UpdatePerson(t.Context(), p.ID, binding.Draft{Facts: map[string][]byte{"more": factMAC(99), "f0": nil}}, event(auth.AuditPersonUpdated, t0))
+		_, err = f.Store.UpdatePerson(t.Context(), p.ID, person.Draft{Facts: map[string][]byte{"more": factMAC(99), "f0": nil}}, event(auth.AuditPersonUpdated, t0))
 		wantCode(t, err, "")
 	}},
 	{"a_disabled_person_loses_the_sessions_of_all_his_identities_and_is_kept_out", func(t *testing.T, f *fixture) {
@@ -236,7 +236,7 @@ var personAdminTests = []test{
 }
 
 // outcomes are what became of drafts, an error by its code.
-func outcomes(done []binding.Upserted) []string {
+func outcomes(done []person.Upserted) []string {
 	var all []string
 	for _, d := range done {
 		if d.Err != nil {
@@ -248,9 +248,9 @@ func outcomes(done []binding.Upserted) []string {
 	return all
 }
 
-func (f *fixture) upsert(t testing.TB, now time.Time, drafts ...binding.Draft) []string {
+func (f *fixture) upsert(t testing.TB, now time.Time, drafts ...person.Draft) []string {
 	t.Helper()
-	done, err := f.Store.UpsertPersons(t.Context(), binding.Upsert{Drafts: drafts, Event: event(auth.AuditPersonsImported, now)})
+	done, err := f.Store.UpsertPersons(t.Context(), person.Upsert{Drafts: drafts, Event: event(auth.AuditPersonsImported, now)})
 	wantCode(t, err, "")
 	return outcomes(done)
 }
@@ -258,7 +258,7 @@ func (f *fixture) upsert(t testing.TB, now time.Time, drafts ...binding.Draft) [
 // byExternalID reads a person by his external_id.
 func (f *fixture) byExternalID(t testing.TB, id string) auth.PersonRecord {
 	t.Helper()
-	found, err := f.Store.Persons(t.Context(), binding.PersonQuery{ExternalID: id, Limit: 1})
+	found, err := f.Store.Persons(t.Context(), person.Query{ExternalID: id, Limit: 1})
 	wantCode(t, err, "")
 	if len(found) != 1 {
 		t.Fatalf("there is no person %s", id)
@@ -299,8 +299,8 @@ var upsertTests = []test{
 		a := personDraft("A", "甲", "+8613800000001", map[string][]byte{"no": factMAC(1), "old": factMAC(2)})
 		a.Attributes = []byte(`{"x":1}`)
 		f.upsert(t, t0, a)
-		wantEqual(t, "outcome", f.upsert(t, t0, binding.Draft{ID: newID(), ExternalID: "A"}), []string{"unchanged"})
-		wantEqual(t, "outcome", f.upsert(t, t0, binding.Draft{
+		wantEqual(t, "outcome", f.upsert(t, t0, person.Draft{ID: newID(), ExternalID: "A"}), []string{"unchanged"})
+		wantEqual(t, "outcome", f.upsert(t, t0, person.Draft{
 			ID: newID(), ExternalID: "A", Phone: text(""), Facts: map[string][]byte{"old": nil, "new": factMAC(3)},
 		}), []string{"updated"})
 		if p := f.record(t, a.ID); p.Name != "甲" || p.Phone != "" || string(p.Attributes) != `{"x":1}` || !slices.Equal(p.Facts, []string{"new", "no"}) {
@@ -327,12 +327,12 @@ var upsertTests = []test{
 		f.upsert(t, t0, personDraft("A", "甲", "+8613800000001", nil), personDraft("B", "乙", "+8613800000002", nil), personDraft("C", "丙", "", nil))
 		got := f.upsert(t, t0,
 			personDraft("N", "first", "", map[string][]byte{"no": factMAC(1), "x": factMAC(1)}),
-			binding.Draft{ID: newID(), ExternalID: "N", Name: text("second"), Facts: map[string][]byte{"no": factMAC(2), "x": nil}},
+			person.Draft{ID: newID(), ExternalID: "N", Name: text("second"), Facts: map[string][]byte{"no": factMAC(2), "x": nil}},
 			personDraft("A", "", "+8613800000002", nil), // still B's
 			personDraft("B", "", "+8613800000009", nil),
 			personDraft("A", "", "+8613800000002", nil), // B has let it go
 			personDraft("C", "", "+8613800000001", nil), // and A his
-			binding.Draft{ID: newID(), ExternalID: "N", Name: text("second")},
+			person.Draft{ID: newID(), ExternalID: "N", Name: text("second")},
 		)
 		wantEqual(t, "outcomes", got, []string{"created", "updated", "person_conflict", "updated", "updated", "updated", "unchanged"})
 		for id, phone := range map[string]string{"A": "+8613800000002", "B": "+8613800000009", "C": "+8613800000001"} {
@@ -345,7 +345,7 @@ var upsertTests = []test{
 	}},
 	{"two_persons_may_change_phones_in_one_batch", func(t *testing.T, f *fixture) {
 		f.upsert(t, t0, personDraft("A", "", "+8613800000001", nil), personDraft("B", "", "+8613800000002", nil))
-		got := f.upsert(t, t0, binding.Draft{ID: newID(), ExternalID: "B", Phone: text("")},
+		got := f.upsert(t, t0, person.Draft{ID: newID(), ExternalID: "B", Phone: text("")},
 			personDraft("A", "", "+8613800000002", nil), personDraft("B", "", "+8613800000001", nil))
 		wantEqual(t, "outcomes", got, []string{"updated", "updated", "updated"})
 		wantEqual(t, "A", f.byExternalID(t, "A").Phone, "+8613800000002")
@@ -354,8 +354,8 @@ var upsertTests = []test{
 	{"a_dry_run_tells_and_writes_nothing", func(t *testing.T, f *fixture) {
 		f.upsert(t, t0, personDraft("A", "甲", "+8613800000001", nil))
 		before := f.counts(t)
-		done, err := f.Store.UpsertPersons(t.Context(), binding.Upsert{
-			Drafts: []binding.Draft{personDraft("A", "x", "", nil), personDraft("B", "", "", nil), personDraft("C", "", "+8613800000001", nil)},
+		done, err := f.Store.UpsertPersons(t.Context(), person.Upsert{
+			Drafts: []person.Draft{personDraft("A", "x", "", nil), personDraft("B", "", "", nil), personDraft("C", "", "+8613800000001", nil)},
 			DryRun: true, Event: event(auth.AuditPersonsImported, t0),
 		})
 		wantCode(t, err, "")
@@ -364,7 +364,7 @@ var upsertTests = []test{
 		wantEqual(t, "A", f.byExternalID(t, "A").Name, "甲")
 	}},
 	{"hostile_text_stays_text", func(t *testing.T, f *fixture) {
-		var drafts []binding.Draft
+		var drafts []person.Draft
 		for _, s := range []string{`'; drop table persons; --`, `"`, `\`, `$1`, `?1`, "\u2028", `{"a":[1]}`, "🐟", "null", "NULL"} {
 			d := personDraft(s, s, "", map[string][]byte{"no": factMAC(0)})
 			d.Attributes = []byte(`{"a":"'\"\\"}`)
@@ -381,14 +381,14 @@ var upsertTests = []test{
 		const persons = 40
 		before := f.counts(t)
 		together(16, func(i int) {
-			var drafts []binding.Draft
+			var drafts []person.Draft
 			for n := range persons {
 				if i%2 == 1 {
 					n = persons - 1 - n
 				}
 				drafts = append(drafts, personDraft(fmt.Sprint("P", n), fmt.Sprint("by ", i), fmt.Sprintf("+86138000%05d", n), map[string][]byte{"no": factMAC(byte(i))}))
 			}
-			_, err := f.Store.UpsertPersons(t.Context(), binding.Upsert{Drafts: drafts, Event: event(auth.AuditPersonsImported, t0)})
+			_, err := f.Store.UpsertPersons(t.Context(), person.Upsert{Drafts: drafts, Event: event(auth.AuditPersonsImported, t0)})
 			if err != nil {
 				t.Errorf("batch %d: %v", i, err)
 			}
@@ -405,7 +405,7 @@ var upsertTests = []test{
 			case 0:
 				_, err = f.Store.CreatePerson(t.Context(), personDraft(fmt.Sprint("P", i%8), "", phone, nil), event(auth.AuditPersonCreated, t0))
 			default:
-				_, err = f.Store.UpsertPersons(t.Context(), binding.Upsert{Drafts: []binding.Draft{
+				_, err = f.Store.UpsertPersons(t.Context(), person.Upsert{Drafts: []person.Draft{
 					personDraft(fmt.Sprint("P", i%8), "x", phone, nil), personDraft(fmt.Sprint("P", (i+3)%8), "y", "", nil),
 				}, Event: event(auth.AuditPersonsImported, t0)})
 			}

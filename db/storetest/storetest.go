@@ -1,7 +1,7 @@
 // Package storetest is the store contract as a suite: what [session.Store],
 // [session.RevocationStore], [session.RestorationStore], [auth.AppStore],
 // [keyring.Store], [servicekey.Store], [accesstoken.Store], [cutoffs.Store],
-// [binding.Store], [binding.PersonStore] and [auth.ReplicaStore] promise in prose, it
+// [binding.Store], [person.Store] and [auth.ReplicaStore] promise in prose, it
 // demands of every database alike. A change of behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
@@ -26,6 +26,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -42,7 +43,7 @@ type Store interface {
 	accesstoken.Store
 	cutoffs.Store
 	binding.Store
-	binding.PersonStore
+	person.Store
 	auth.ReplicaStore
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // spread returns a MAC that stands for a number, spread over all MACs there are.
@@ -29,7 +29,7 @@ var timingTests = []test{
 	{"a_candidate_who_has_the_value_takes_as_long_as_one_who_has_not", func(t *testing.T, f *fixture) {
 		const persons = 300
 		for i := range uint64(persons) {
-			_, err := f.Store.CreatePerson(t.Context(), binding.Draft{ID: newID(), Facts: map[string][]byte{"no": spread(i), "name": spread(i)}}, event(auth.AuditPersonCreated, t0))
+			_, err := f.Store.CreatePerson(t.Context(), person.Draft{ID: newID(), Facts: map[string][]byte{"no": spread(i), "name": spread(i)}}, event(auth.AuditPersonCreated, t0))
 			wantCode(t, err, "")
 		}
 		apart, found := Apart(TimingSamples, func(i int, exists bool) time.Duration {

@@ -1,8 +1,9 @@
-// Package app keeps the registered apps in memory, so that validation goes on
-// while the database is away ([Directory]).
+// Package app is the use cases over registered apps.
 //
-// It does not own what stands in an app (pkg/auth) or who may change one
-// (api/admin).
+// It owns what admins see and change of apps ([Service]), and the copy of all apps in
+// memory with which validation goes on while the database is away ([Directory]). It does
+// not own the form of an app and its policy (pkg/auth), which service key may change one
+// (api/admin), or the protocol of webhooks (binding/webhook).
 //
 // # States
 //
@@ -40,15 +41,15 @@ const (
 // Directory knows all registered apps. It is safe for concurrent use, and its
 // methods except [Directory.Run] do no I/O.
 type Directory struct {
-	c     Config
+	c     DirectoryConfig
 	known atomic.Pointer[snapshot]
 	// waiting is when the oldest unanswered read began; nil: all are answered.
 	// A read that failed counts as unanswered since the zero time.
 	waiting atomic.Pointer[time.Time]
 }
 
-// Config is what a [Directory] is made of. All fields are required.
-type Config struct {
+// DirectoryConfig configures a [Directory]. All fields are required.
+type DirectoryConfig struct {
 	Store interface {
 		Apps(ctx context.Context) ([]auth.App, error)
 	}
@@ -65,9 +66,9 @@ type snapshot struct {
 	asked time.Time
 }
 
-// Open returns a directory that is up to date, or an error when the database
+// OpenDirectory returns a directory that is up to date, or an error when the database
 // does not answer. [Directory.Run] keeps it up to date.
-func Open(ctx context.Context, c Config) (*Directory, error) {
+func OpenDirectory(ctx context.Context, c DirectoryConfig) (*Directory, error) {
 	d := &Directory{c: c}
 	if err := d.read(ctx); err != nil {
 		return nil, fmt.Errorf("app: read the apps: %w", err)

@@ -56,7 +56,7 @@ const maxStaleness = 30 * time.Second
 
 func open(t *testing.T, m *memory) (*app.Directory, error) {
 	t.Helper()
-	return app.Open(t.Context(), app.Config{
+	return app.OpenDirectory(t.Context(), app.DirectoryConfig{
 		Store: m, MaxStaleness: maxStaleness, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 }

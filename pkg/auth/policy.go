@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
 // BindingMethod names a way to prove that an identity is a person.
@@ -46,6 +48,19 @@ const (
 	// SecondJoins has both.
 	SecondJoins SecondIdentity = "join"
 )
+
+// Displaced returns those of a person's other identities in an app that must be unbound
+// before the person binds one more, or [PersonTaken].
+func (s SecondIdentity) Displaced(others []uuid.UUID) ([]uuid.UUID, error) {
+	switch {
+	case len(others) == 0, s == SecondJoins:
+		return nil, nil
+	case s == SecondReplaces:
+		return others, nil
+	default:
+		return nil, PersonTaken
+	}
+}
 
 // Policy is how identities of an app are bound to persons. The zero value lets
 // nobody bind himself. Its JSON form is that of the admin API and of the policy

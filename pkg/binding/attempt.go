@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -53,7 +54,7 @@ func (r *Request) check() error {
 }
 
 // cleanField reports whether a webhook may get what is left of a value without the
-// marks that come along when text is copied. Facts are checked by [NormalizeFact].
+// marks that come along when text is copied. Facts are checked by [person.NormalizeFact].
 func cleanField(value string) bool {
 	return utf8.ValidString(value) && auth.CleanText(strings.TrimSpace(auth.StripMarks(value)))
 }
@@ -88,7 +89,7 @@ func (a *attempt) prepare() error {
 		return a.prepareFacts("", p.Phone.Check)
 	case auth.BindTicket:
 		var ok bool
-		if a.ticket, ok = hashTicket(a.r.Ticket); !ok {
+		if a.ticket, ok = person.HashTicket(a.r.Ticket); !ok {
 			return auth.TicketInvalid
 		}
 	case auth.BindWebhook:
@@ -115,7 +116,7 @@ func (a *attempt) prepareFacts(lookup string, check []string) error {
 		if !ok {
 			return errFields(want)
 		}
-		normalized, err := NormalizeFact(value)
+		normalized, err := person.NormalizeFact(value)
 		if err != nil {
 			return err
 		}
@@ -137,14 +138,14 @@ func errFields(want []string) error {
 	return auth.Invalid("the fields that this app asks for are exactly: " + strings.Join(want, ", "))
 }
 
-// keys are what the attempt counts against: see [AttemptKind].
-func (a *attempt) keys() []AttemptKey {
-	keys := []AttemptKey{IdentityKey(a.session.Identity)}
+// keys are what the attempt counts against: see [auth.AttemptKind].
+func (a *attempt) keys() []auth.AttemptKey {
+	keys := []auth.AttemptKey{auth.IdentityAttempts(a.session.Identity)}
 	switch a.r.Method {
 	case auth.BindFacts:
-		keys = append(keys, ValueKey(a.lookup), AddressKey(a.r.Network, a.app.ID))
+		keys = append(keys, auth.ValueAttempts(a.lookup), auth.AddressAttempts(a.r.Network, a.app.ID))
 	case auth.BindWebhook:
-		keys = append(keys, AddressKey(a.r.Network, a.app.ID))
+		keys = append(keys, auth.AddressAttempts(a.r.Network, a.app.ID))
 	}
 	return keys
 }

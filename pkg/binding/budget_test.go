@@ -13,13 +13,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // staff are persons with consecutive numbers, every hundredth of whom has the
 // most common name.
 func (w *world) staff(t *testing.T, n int) {
 	t.Helper()
-	var drafts []binding.Draft
+	var drafts []person.Draft
 	for i := range n {
 		number, name := fmt.Sprint(2000+i), fmt.Sprint("员工", i)
 		if i%100 == 50 {
@@ -29,9 +30,9 @@ func (w *world) staff(t *testing.T, n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		drafts = append(drafts, binding.Draft{ID: uuid.Must(uuid.NewV7()), ExternalID: number, Name: &name, Facts: facts})
+		drafts = append(drafts, person.Draft{ID: uuid.Must(uuid.NewV7()), ExternalID: number, Name: &name, Facts: facts})
 	}
-	if _, err := w.store.UpsertPersons(t.Context(), binding.Upsert{Drafts: drafts, Event: w.Event(auth.AuditPersonsImported)}); err != nil {
+	if _, err := w.store.UpsertPersons(t.Context(), person.Upsert{Drafts: drafts, Event: w.Event(auth.AuditPersonsImported)}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -7,8 +7,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // Webhook asks the business back end who a user is.
@@ -43,12 +44,8 @@ type Answer struct {
 	Facts map[string]*string
 }
 
-// WebhookSecretAAD is the associated data that the secret of an app's webhook is
-// sealed with.
-func WebhookSecretAAD(appID string) []byte { return seal.AAD("apps", "sealed_webhook_secret", appID) }
-
-func (a *attempt) byWebhook(ctx context.Context) (*Draft, error) {
-	secret, err := a.s.c.Sealer.Open(a.app.SealedWebhookSecret, WebhookSecretAAD(a.app.ID))
+func (a *attempt) byWebhook(ctx context.Context) (*person.Draft, error) {
+	secret, err := a.s.c.Sealer.Open(a.app.SealedWebhookSecret, app.WebhookSecretAAD(a.app.ID))
 	if err != nil {
 		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the webhook's secret: %w", a.app.ID, err)}
 	}
@@ -63,45 +60,11 @@ func (a *attempt) byWebhook(ctx context.Context) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := answer.draft(a.s.c.Facts)
+	form := person.Form{ExternalID: &answer.ExternalID, Name: answer.Name, Phone: answer.Phone, Facts: answer.Facts, Attributes: answer.Attributes}
+	d, err := form.Draft(a.s.c.Facts, auth.PersonByWebhook)
 	if err != nil {
-		// It is the business's mistake, not the user's, and none that he could mend.
+		// It is the business's mistake: the user can do nothing about it.
 		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the webhook's person: %w", a.app.ID, err)}
 	}
-	return d, nil
-}
-
-// draft returns the answer as a person to save.
-func (w *Answer) draft(key *FactKey) (*Draft, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, err
-	}
-	d := &Draft{ID: id, Source: auth.PersonByWebhook}
-	if d.ExternalID, err = auth.CleanExternalID(w.ExternalID); err != nil {
-		return nil, err
-	}
-	if w.Name != nil {
-		name, err := auth.CleanPersonName(*w.Name)
-		if err != nil {
-			return nil, err
-		}
-		d.Name = &name
-	}
-	if w.Phone != nil {
-		phone := *w.Phone
-		if phone != "" {
-			if phone, err = auth.CleanPhone(phone); err != nil {
-				return nil, err
-			}
-		}
-		d.Phone = &phone
-	}
-	if w.Attributes != nil {
-		if d.Attributes, err = auth.CleanAttributes(w.Attributes); err != nil {
-			return nil, err
-		}
-	}
-	d.Facts, err = key.MACs(w.Facts)
-	return d, err
+	return &d, nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -19,14 +20,14 @@ type Found struct {
 	Current uuid.UUID
 	// Person is whom to bind to.
 	Person auth.Person
-	// PersonDisabled says that he is.
+	// PersonDisabled says that this person is disabled.
 	PersonDisabled bool
 	// Saved names what the binding has changed of a person who was there.
 	Saved []string
-	// Others are his other identities in the app.
+	// Others are the person's other identities in the app.
 	Others []uuid.UUID
 	// Ticket is the ticket to use up, or nil.
-	Ticket *Ticket
+	Ticket *person.Ticket
 }
 
 // Decide says whether anything has to change, and which of the identities have to
@@ -54,26 +55,13 @@ func (b *BindParams) Decide(f *Found) (change bool, replace []uuid.UUID, err err
 	case f.Current != uuid.Nil && !b.Rebind:
 		return false, nil, auth.AlreadyBound
 	}
-	replace, err = displaced(b.Second, f.Others)
+	replace, err = b.Second.Displaced(f.Others)
 	return err == nil, replace, err
 }
 
 var errOtherPhone = &auth.Error{
 	Code:        auth.AlreadyBound,
 	Description: "This identity is bound to a person with another phone number, or with none. To become another person, unbind it first.",
-}
-
-// displaced returns those of a person's other identities in an app that have to
-// be unbound before he binds one more, or [auth.PersonTaken].
-func displaced(rule auth.SecondIdentity, others []uuid.UUID) ([]uuid.UUID, error) {
-	switch {
-	case len(others) == 0, rule == auth.SecondJoins:
-		return nil, nil
-	case rule == auth.SecondReplaces:
-		return others, nil
-	default:
-		return nil, auth.PersonTaken
-	}
 }
 
 // Decide says whether anything has to change, or returns the error of
@@ -139,38 +127,14 @@ func about(e auth.AuditEvent, s *auth.Session, detail map[string]any) auth.Audit
 }
 
 // Delayed returns the audit event of a delay that an attempt began.
-func Delayed(event auth.AuditEvent, a Attempts) auth.AuditEvent {
+func Delayed(event auth.AuditEvent, a auth.Attempts) auth.AuditEvent {
 	event.Action = auth.AuditBindingDelayed
 	return event.With(map[string]any{
 		"kind": a.Kind, "key": a.Key, "failures": a.Failures, "delay_s": int(a.BlockedUntil.Sub(a.At).Seconds()),
 	})
 }
 
-// Row returns the row of a new person as the draft has it.
-func (d *Draft) Row() auth.PersonRecord {
-	p := auth.PersonRecord{
-		Person:     auth.Person{ID: d.ID, ExternalID: d.ExternalID},
-		Attributes: d.Attributes, Source: d.Source,
-	}
-	if p.ExternalID == "" {
-		p.ExternalID = d.ID.String()
-	}
-	if d.Name != nil {
-		p.Name = *d.Name
-	}
-	if d.Phone != nil {
-		p.Phone = *d.Phone
-	}
-	if p.Attributes == nil {
-		p.Attributes = []byte("{}")
-	}
-	if p.Source == "" {
-		p.Source = auth.PersonByAdmin
-	}
-	return p
-}
-
-// Draft returns the person that is made for a number that nobody has.
-func (t *Target) Draft() Draft {
-	return Draft{ID: t.New, Phone: &t.Phone, Source: auth.PersonByPhone}
+// Draft returns the person that is made for a number that no person has.
+func (t *Target) Draft() person.Draft {
+	return person.Draft{ID: t.New, Phone: &t.Phone, Source: auth.PersonByPhone}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -34,7 +35,7 @@ type Config struct {
 	Store    Store
 	Sessions Sessions
 	Minter   *token.Minter
-	Facts    *FactKey
+	Facts    *person.FactKey
 	Sealer   *seal.Ring
 	// Platforms holds a provider for each platform name. One that is no
 	// [platform.PhoneNumberProvider] knows no phones.

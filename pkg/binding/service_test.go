@@ -12,6 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 )
 
@@ -308,7 +309,7 @@ func TestTicket(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		for ttl, ok := range map[time.Duration]bool{time.Minute - 1: false, time.Minute: true, 7 * 24 * time.Hour: true, 7*24*time.Hour + 1: false, -1: false} {
-			_, _, err := binding.MintTicket(t.Context(), w.Bindings, binding.TicketRequest{Person: w.LiLei.ID, TTL: ttl, Actor: auth.ActorCLI}, w.Clock.Now())
+			_, _, err := w.Persons.MintTicket(t.Context(), person.TicketRequest{Person: w.LiLei.ID, TTL: ttl}, auth.Caller{Actor: auth.ActorCLI})
 			if (err == nil) != ok {
 				t.Errorf("%s: %v", ttl, err)
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/person"
 )
 
 // Store is what [Service] needs of a database. What session.Store says of every
@@ -18,14 +19,8 @@ type Store interface {
 	// App returns the app with its policy, or [auth.AppUnknown].
 	App(ctx context.Context, appID string) (auth.App, error)
 
-	// FactKey returns the sealed key of the facts, or nil while there is none.
-	FactKey(ctx context.Context) ([]byte, error)
-	// AddFactKey keeps the sealed key, unless there is one, and returns the one
-	// that is kept.
-	AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([]byte, error)
-
 	// Candidate looks for the person whose fact has this MAC. It always does the
-	// same work: where nobody has it, it answers another person, the next in the
+	// same work: where no person has it, it answers another person, the next in the
 	// order of MACs, whose Lookup is then not the one that was asked for. The
 	// caller compares, in constant time. Without any such fact in the database
 	// it answers the zero Candidate.
@@ -41,19 +36,13 @@ type Store interface {
 	// Ticket returns the ticket with this hash and its person, or
 	// [auth.TicketInvalid]. Expired and used tickets are returned as they are,
 	// until they are deleted.
-	Ticket(ctx context.Context, hash [32]byte) (Ticket, error)
-
-	// AddTicket keeps a ticket, with its audit event.
-	//
-	// Errors: [auth.NotFound] when there is no such person, [auth.PersonDisabled],
-	// [auth.AppUnknown] when it names an app that is not there.
-	AddTicket(ctx context.Context, t Ticket, event auth.AuditEvent) error
+	Ticket(ctx context.Context, hash [32]byte) (person.Ticket, error)
 
 	// Person returns one person, or [auth.NotFound].
 	Person(ctx context.Context, id uuid.UUID) (auth.PersonRecord, error)
 
 	// Bind binds the identity of a session to a person, or does nothing because
-	// it is bound to him already.
+	// it is bound to the person already.
 	//
 	// The person's row is locked first, then all identities concerned in one
 	// statement: the session's own, and those of the person in the same app. Then
@@ -66,8 +55,8 @@ type Store interface {
 	// for [auth.EndReplaced], each with its cutoff, each identity with an audit
 	// event [auth.AuditBindingReplaced].
 	//
-	// A person that was saved has an audit event of his own, [auth.AuditPersonCreated]
-	// or, if anything of him is another, [auth.AuditPersonUpdated]: it names what
+	// A person that was saved has an audit event, [auth.AuditPersonCreated]
+	// or, if anything changed, [auth.AuditPersonUpdated]: it names what
 	// changed, and not to what.
 	//
 	// A ticket is used up in the same transaction. One that this identity used
@@ -92,14 +81,14 @@ type Store interface {
 	Unbind(ctx context.Context, u UnbindParams) (Done, error)
 
 	// Reserve counts one attempt against every key, or none, in a transaction of
-	// its own: [Counter.Attempt] is the rule. When any of them is still delayed,
+	// its own: [Count] is the rule. When any of them is still delayed,
 	// nothing is counted, and Wait says how long the longest delay takes. Any
 	// number of concurrent calls let no more through than one after another
 	// would. For each key whose delay this attempt begins, the event is written
 	// once, with its detail (kind, failures, delay_s).
-	Reserve(ctx context.Context, keys []AttemptKey, now time.Time, event auth.AuditEvent) (Reservation, error)
+	Reserve(ctx context.Context, keys []auth.AttemptKey, now time.Time, event auth.AuditEvent) (Reservation, error)
 
-	// Refund takes an attempt back: [Counter.Refund] is the rule. Other attempts
+	// Refund takes an attempt back: [Uncount] is the rule. Other attempts
 	// stay counted. What was deleted since is no error.
 	Refund(ctx context.Context, r Reservation) error
 
@@ -111,51 +100,23 @@ type Store interface {
 type Candidate struct {
 	// Person is uuid.Nil when there is none.
 	Person uuid.UUID
-	// Lookup is the MAC of the fact that he was looked up by.
+	// Lookup is the MAC of the fact that the person was looked up by.
 	Lookup []byte
 	// Shared says that another person has the same MAC.
 	Shared bool
-	// Facts are the MACs of all his facts by name.
+	// Facts are the MACs of all their facts by name.
 	Facts map[string][]byte
 }
-
-// Ticket is a row of bind_tickets.
-type Ticket struct {
-	// Hash is the SHA-256 of the ticket.
-	Hash   [32]byte
-	Person auth.Person
-	// AppID restricts it to an app; empty means all.
-	AppID                string
-	CreatedAt, ExpiresAt time.Time
-	// UsedBy is the identity that used it, or uuid.Nil.
-	UsedBy uuid.UUID
-}
-
-// Good reports whether the identity of the app may bind itself by the ticket, or
-// did so already.
-func (t *Ticket) Good(appID string, identity uuid.UUID, now time.Time) bool {
-	if t.AppID != "" && t.AppID != appID {
-		return false
-	}
-	if t.UsedBy != uuid.Nil {
-		return t.UsedBy == identity
-	}
-	return now.Before(t.ExpiresAt)
-}
-
-// TicketRetention is how long tickets are kept after they have expired, so that
-// whoever used one and lost the answer may ask again.
-const TicketRetention = 24 * time.Hour
 
 // Target is the person to bind to: exactly one field is set.
 type Target struct {
 	// Person is one that is there.
 	Person uuid.UUID
-	// Phone is the number of a person that is made if nobody has it: New is his
-	// id, and his external_id until the business gives him one.
+	// Phone is the number of a person that is made if no person has it: New is their
+	// id, and their external_id until the business sets one.
 	Phone string
-	// Save is a person that is created or updated by his external_id first.
-	Save *Draft
+	// Save is a person that is created or updated by its external_id first.
+	Save *person.Draft
 	// New is the id of a person that has to be made.
 	New uuid.UUID
 }
@@ -194,19 +155,4 @@ type Done struct {
 	Changed bool
 	// Replaced are the identities that were unbound for this one.
 	Replaced []uuid.UUID
-}
-
-// Draft is a person to create or to change. Texts are clean, the phone is in
-// E.164 form, facts are MACs ([FactKey.MAC]).
-type Draft struct {
-	// ID is the id of the person if he is new.
-	ID         uuid.UUID
-	ExternalID string
-	// Name, Phone and Attributes stay as they are when they are nil; an empty
-	// Phone removes it.
-	Name, Phone *string
-	Attributes  []byte
-	// Facts are set, and those whose MAC is nil removed. Others stay.
-	Facts  map[string][]byte
-	Source auth.PersonSource
 }

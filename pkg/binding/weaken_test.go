@@ -9,6 +9,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
@@ -38,14 +39,14 @@ var changes = map[string]struct {
 	},
 	"an admin's unbinding": {
 		func(t *testing.T, w *world, bound binding.Grant) (binding.Grant, error) {
-			return w.byAdmin(func(a *binding.Admin, c binding.Caller) (binding.IdentityRecord, error) {
+			return w.byAdmin(func(a *person.Service, c auth.Caller) (person.IdentityRecord, error) {
 				return a.UnbindIdentity(t.Context(), bound.Session.Identity, c)
 			})
 		}, func(*world) uuid.UUID { return uuid.Nil },
 	},
 	"an admin's rebinding": {
 		func(t *testing.T, w *world, bound binding.Grant) (binding.Grant, error) {
-			return w.byAdmin(func(a *binding.Admin, c binding.Caller) (binding.IdentityRecord, error) {
+			return w.byAdmin(func(a *person.Service, c auth.Caller) (person.IdentityRecord, error) {
 				return a.BindIdentity(t.Context(), bound.Session.Identity, w.HanMeimei.ID, c)
 			})
 		}, func(w *world) uuid.UUID { return w.HanMeimei.ID },
@@ -57,17 +58,10 @@ var changes = map[string]struct {
 	},
 }
 
-// admin returns the use cases of admins.
-func (w *world) admin() *binding.Admin {
-	return binding.NewAdmin(binding.AdminConfig{
-		Store: w.store, Apps: w.store, Facts: w.Facts, Sealer: w.Sealer, Clock: w.Clock.Now, Applied: w.Committed,
-	})
-}
-
 // byAdmin changes whom an identity is bound to. An admin gets no token for it; what
 // it returns is of a log-in behind it.
-func (w *world) byAdmin(change func(*binding.Admin, binding.Caller) (binding.IdentityRecord, error)) (binding.Grant, error) {
-	if _, err := change(w.admin(), binding.Caller{Actor: auth.ActorCLI}); err != nil {
+func (w *world) byAdmin(change func(*person.Service, auth.Caller) (person.IdentityRecord, error)) (binding.Grant, error) {
+	if _, err := change(w.Persons, auth.Caller{Actor: auth.ActorCLI}); err != nil {
 		return binding.Grant{}, err
 	}
 	g := w.Login("alice")

@@ -26,6 +26,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
@@ -97,14 +98,14 @@ var endings = map[string]struct {
 		}
 		return nil
 	}, "", auth.CutoffSession, false},
-	"an admin who disables the user": {changes(func(t *testing.T, _ *world, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
+	"an admin who disables the user": {changes(func(t *testing.T, _ *world, a *person.Service, _ auth.Person, identity uuid.UUID, c auth.Caller) error {
 		_, err := a.DisableIdentity(t.Context(), identity, c)
 		return err
 	}), "", auth.CutoffSession, true},
-	"an admin who erases the user": {changes(func(t *testing.T, _ *world, a *binding.Admin, _ auth.Person, identity uuid.UUID, c binding.Caller) error {
+	"an admin who erases the user": {changes(func(t *testing.T, _ *world, a *person.Service, _ auth.Person, identity uuid.UUID, c auth.Caller) error {
 		return a.EraseIdentity(t.Context(), identity, c)
 	}), "", auth.CutoffSession, true},
-	"an admin who disables the person": {changes(func(t *testing.T, _ *world, a *binding.Admin, p auth.Person, _ uuid.UUID, c binding.Caller) error {
+	"an admin who disables the person": {changes(func(t *testing.T, _ *world, a *person.Service, p auth.Person, _ uuid.UUID, c auth.Caller) error {
 		_, err := a.DisablePerson(t.Context(), p.ID, c)
 		return err
 	}), "", auth.CutoffSession, true},
@@ -122,7 +123,7 @@ var endings = map[string]struct {
 		_, err := b.ByTicket(w.Login("carol").AccessToken, b.Ticket(b.LiLei))
 		return err
 	}, "", auth.CutoffSession, true},
-	"another identity of the person, which an admin binds, that replaces it": {changes(func(t *testing.T, w *world, a *binding.Admin, p auth.Person, _ uuid.UUID, c binding.Caller) error {
+	"another identity of the person, which an admin binds, that replaces it": {changes(func(t *testing.T, w *world, a *person.Service, p auth.Person, _ uuid.UUID, c auth.Caller) error {
 		policy := bindingtest.Policy()
 		policy.SecondIdentity = auth.SecondReplaces
 		if _, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{Policy: &policy}, w.Event(auth.AuditAppUpdated)); err != nil {
@@ -317,14 +318,14 @@ func revokes(request func(t *testing.T, w *world, g session.Grant) session.Revoc
 }
 
 // changes is an ending by an admin, of a user who is bound to a person.
-func changes(change func(t *testing.T, w *world, a *binding.Admin, p auth.Person, identity uuid.UUID, c binding.Caller) error) func(*testing.T, *world, session.Grant) error {
+func changes(change func(t *testing.T, w *world, a *person.Service, p auth.Person, identity uuid.UUID, c auth.Caller) error) func(*testing.T, *world, session.Grant) error {
 	return func(t *testing.T, w *world, g session.Grant) error {
 		p := w.bind(t, g.Session.Identity)
-		a := binding.NewAdmin(binding.AdminConfig{
-			Store: w.store, Apps: w.store, Sealer: w.Sealer, Clock: w.Clock.Now,
+		a := person.NewService(person.Config{
+			Store: w.store, Apps: w.store, Clock: w.Clock.Now,
 			Applied: w.Committed,
 		})
-		return change(t, w, a, p, g.Session.Identity, binding.Caller{Actor: auth.ActorCLI})
+		return change(t, w, a, p, g.Session.Identity, auth.Caller{Actor: auth.ActorCLI})
 	}
 }
 

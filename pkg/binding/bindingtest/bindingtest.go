@@ -16,8 +16,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
@@ -28,7 +30,7 @@ import (
 type Store interface {
 	binding.Store
 	accesstoken.Store
-	CreatePerson(ctx context.Context, d binding.Draft, event auth.AuditEvent) (auth.PersonRecord, error)
+	person.Store
 	UpdateApp(ctx context.Context, appID string, change auth.AppChange, event auth.AuditEvent) (auth.App, error)
 }
 
@@ -56,7 +58,9 @@ type Fixture struct {
 	// Config is what Binding is made of, for another service over the same parts.
 	Config   binding.Config
 	Bindings Store
-	Facts    *binding.FactKey
+	Facts    *person.FactKey
+	// Persons is the service of admins over the same database.
+	Persons *person.Service
 	// LiLei and HanMeimei are 1001 and 1002, with the facts employee_no and name,
 	// and the phones +8613800001001 and …1002.
 	LiLei, HanMeimei auth.Person
@@ -73,7 +77,7 @@ func New(tb testing.TB, f *sessiontest.Fixture, store Store) *Fixture {
 	tb.Helper()
 	x := &Fixture{Fixture: f, Bindings: store, tb: tb}
 	var err error
-	if x.Facts, err = binding.OpenFactKey(tb.Context(), store, f.Sealer, f.Clock.Now()); err != nil {
+	if x.Facts, err = person.OpenFactKey(tb.Context(), store, f.Sealer, f.Clock.Now()); err != nil {
 		tb.Fatal(err)
 	}
 	srv := httptest.NewServer(f.Simulator.Handler())
@@ -91,6 +95,7 @@ func New(tb testing.TB, f *sessiontest.Fixture, store Store) *Fixture {
 		Applied: f.Committed,
 	}
 	x.Binding = binding.NewService(x.Config)
+	x.Persons = person.NewService(person.Config{Store: store, Apps: store, Facts: x.Facts, Clock: f.Clock.Now, Applied: f.Committed})
 	x.SetPolicy(Policy())
 	x.LiLei = x.Person("1001", "李雷", "+8613800001001")
 	x.HanMeimei = x.Person("1002", "韩梅梅", "+8613800001002")
@@ -110,7 +115,7 @@ func (f *Fixture) AnswerWebhook(answer func(binding.Question) (binding.Answer, e
 // SetPolicy changes the policy of the app [sessiontest.AppID].
 func (f *Fixture) SetPolicy(p auth.Policy) {
 	f.tb.Helper()
-	sealed, err := f.Sealer.Seal([]byte(WebhookSecret), binding.WebhookSecretAAD(sessiontest.AppID))
+	sealed, err := f.Sealer.Seal([]byte(WebhookSecret), app.WebhookSecretAAD(sessiontest.AppID))
 	if err != nil {
 		f.tb.Fatal(err)
 	}
@@ -131,7 +136,7 @@ func (f *Fixture) Person(number, name, phone string) auth.Person {
 	if err != nil {
 		f.tb.Fatal(err)
 	}
-	d := binding.Draft{ID: uuid.Must(uuid.NewV7()), ExternalID: number, Name: &name, Facts: facts}
+	d := person.Draft{ID: uuid.Must(uuid.NewV7()), ExternalID: number, Name: &name, Facts: facts}
 	if phone != "" {
 		d.Phone = &phone
 	}
@@ -145,7 +150,7 @@ func (f *Fixture) Person(number, name, phone string) auth.Person {
 // Ticket mints a ticket for a person.
 func (f *Fixture) Ticket(p auth.Person) auth.Secret {
 	f.tb.Helper()
-	t, _, err := binding.MintTicket(f.tb.Context(), f.Bindings, binding.TicketRequest{Person: p.ID, Actor: auth.ActorCLI}, f.Clock.Now())
+	t, _, err := f.Persons.MintTicket(f.tb.Context(), person.TicketRequest{Person: p.ID}, auth.Caller{Actor: auth.ActorCLI})
 	if err != nil {
 		f.tb.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package binding
+package person
 
 import (
 	"context"
@@ -103,7 +103,7 @@ func foldForm(r rune) rune {
 }
 
 // foldCherokee folds the small letters of Cherokee to the capitals, as the Unicode
-// Character Database has it (CaseFolding.txt), of this script alone. [cases.Fold]
+// Character Database has it (CaseFolding.txt), for this script only. [cases.Fold]
 // turns the ones into the others, both ways.
 func foldCherokee(r rune) rune {
 	switch {
@@ -120,9 +120,9 @@ var (
 	errFactText = auth.Invalid("a fact is UTF-8 text without control characters")
 )
 
-// FactKey makes MACs of facts. It is random, made once for a database and kept
-// there sealed with the master key, so that the master key may change without
-// it: what it was used on is not kept, and could not be made anew.
+// FactKey makes MACs of facts. It is random, made once for a database, and kept there
+// sealed with the master key. The master key can change and this key stays: the facts
+// themselves are not kept, so their MACs could not be computed again.
 type FactKey struct {
 	key []byte
 }
@@ -130,9 +130,12 @@ type FactKey struct {
 // factKeyAAD is the associated data of the key at rest.
 func factKeyAAD() []byte { return seal.AAD("fact_keys", "sealed", "1") }
 
-// FactKeyStore keeps the sealed key. [Store] is one.
+// FactKeyStore keeps the sealed key of the facts. [Store] includes it.
 type FactKeyStore interface {
+	// FactKey returns the sealed key of the facts, or nil while there is none.
 	FactKey(ctx context.Context) ([]byte, error)
+	// AddFactKey keeps the sealed key unless there is one, and returns the one that is
+	// kept.
 	AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([]byte, error)
 }
 
@@ -142,7 +145,7 @@ type FactKeyStore interface {
 func OpenFactKey(ctx context.Context, s FactKeyStore, sealer *seal.Ring, now time.Time) (*FactKey, error) {
 	sealed, err := s.FactKey(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("binding: load the key of the facts: %w", err)
+		return nil, fmt.Errorf("person: load the key of the facts: %w", err)
 	}
 	if sealed == nil {
 		fresh := make([]byte, sha256.Size)
@@ -152,20 +155,20 @@ func OpenFactKey(ctx context.Context, s FactKeyStore, sealer *seal.Ring, now tim
 			return nil, err
 		}
 		if sealed, err = s.AddFactKey(ctx, own, now); err != nil {
-			return nil, fmt.Errorf("binding: keep the key of the facts: %w", err)
+			return nil, fmt.Errorf("person: keep the key of the facts: %w", err)
 		}
 	}
 	key, err := sealer.Open(sealed, factKeyAAD())
 	if err != nil {
-		return nil, fmt.Errorf("binding: the key of the facts: %w", err)
+		return nil, fmt.Errorf("person: the key of the facts: %w", err)
 	}
 	return &FactKey{key}, nil
 }
 
 // MAC returns the MAC of a fact: HMAC-SHA-256 over its name and its normalised
-// value. It does not depend on the person, or nobody could be found by it: who
-// has the database without the master key sees which persons have a fact in
-// common, and not which.
+// value. It does not depend on the person, so that a person can be found by it. A
+// reader of the database without the master key sees which persons have a fact in
+// common, but not which fact.
 func (k *FactKey) MAC(name, normalized string) []byte {
 	h := hmac.New(sha256.New, k.key)
 	var length [2]byte

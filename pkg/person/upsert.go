@@ -1,4 +1,4 @@
-package binding
+package person
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ type Upserted struct {
 	Err     error
 }
 
-// Known is a person with the MACs of his facts, as a store has him.
+// Known is a person with the MACs of their facts, as a store reads it.
 type Known struct {
 	Person auth.PersonRecord
 	Facts  map[string][]byte
@@ -57,7 +57,7 @@ type Change struct {
 
 // Apply returns what the draft makes of a person at a time.
 //
-// Errors: [auth.InvalidRequest] when he would have more than [auth.MaxFacts]
+// Errors: [auth.InvalidRequest] when the person would have more than [auth.MaxFacts]
 // facts.
 func (d *Draft) Apply(k Known, now time.Time) (Change, error) {
 	c := Change{After: Known{Person: k.Person, Facts: maps.Clone(k.Facts)}, Set: map[string][]byte{}}

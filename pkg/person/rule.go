@@ -1,4 +1,4 @@
-package binding
+package person
 
 import (
 	"time"
@@ -8,12 +8,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// What every store decides and writes alike for admins is made here.
+// The decisions and audit events that all stores share.
 
-// DecideBind returns those of the person's other identities in the app that have
-// to be unbound before the identity, which is locked, is bound to c.Person, or the
-// error of [PersonStore.BindIdentity]. When it is bound to him already there are
-// none, and nothing is to be done.
+// DecideBind returns those of the person's other identities in the app that the store
+// must unbind before it binds the identity to c.Person, or the error of
+// [Store.BindIdentity]. The store holds the identity locked. If the identity is bound to
+// the person already, there are no others to unbind and nothing changes.
 func (c *IdentityChange) DecideBind(i *IdentityRecord, personDisabled bool, others []uuid.UUID) ([]uuid.UUID, error) {
 	switch {
 	case !i.ErasedAt.IsZero():
@@ -23,7 +23,7 @@ func (c *IdentityChange) DecideBind(i *IdentityRecord, personDisabled bool, othe
 	case i.Person == c.Person:
 		return nil, nil
 	}
-	return displaced(c.Second, others)
+	return c.Second.Displaced(others)
 }
 
 // Audit returns the event of the change with details.
@@ -42,15 +42,15 @@ func (c *IdentityChange) Bound(i *IdentityRecord) auth.AuditEvent {
 	return e
 }
 
-// Replaced returns the event of an identity that was unbound for another.
+// Replaced returns the event of an identity that was unbound in favour of another.
 func (c *IdentityChange) Replaced(i *IdentityRecord, identity uuid.UUID) auth.AuditEvent {
 	e := c.Audit(i, map[string]any{"person": c.Person, "by": i.UUID})
 	e.Action, e.Identity = auth.AuditBindingReplaced, identity
 	return e
 }
 
-// Erased returns the event of the erasure, which ended so many live sessions and
-// perhaps forgot the person as well.
+// Erased returns the event of an erasure that ended this number of live sessions. The
+// flag person says that the person was erased too.
 func (c *IdentityChange) Erased(i *IdentityRecord, sessions int, person bool) auth.AuditEvent {
 	detail := map[string]any{"sessions": sessions}
 	if person {
@@ -68,10 +68,10 @@ func (i *IdentityRecord) Erase(now time.Time) IdentityRecord {
 }
 
 // Lifted returns the event of a delay that an admin has lifted.
-func (k AttemptKey) Lifted(event auth.AuditEvent) auth.AuditEvent {
+func Lifted(k auth.AttemptKey, event auth.AuditEvent) auth.AuditEvent {
 	event = event.With(map[string]any{"kind": k.Kind})
 	switch k.Kind {
-	case ByIdentity:
+	case auth.AttemptIdentity:
 		event.Identity, _ = uuid.Parse(k.Key)
 	default:
 		event.Detail["key"] = k.Key

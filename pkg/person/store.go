@@ -1,4 +1,4 @@
-package binding
+package person
 
 import (
 	"context"
@@ -10,13 +10,18 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// PersonStore is what admins need of a database: persons, the identities bound
-// to them, and the delays of those who guess. What [Store] says of every method
-// holds here too. Apps restricts whoever asks to identities of these apps; nil
-// means all, and what is outside of them does not exist for him. Persons belong
-// to no app.
-type PersonStore interface {
-	// CreatePerson adds a person with his facts and one audit event
+// Store is what [Service] needs of a database: persons, the identities bound to them,
+// bind tickets, and the delays of attempts to bind.
+//
+// One use case with its cutoffs and its audit event is one transaction. Locks are taken
+// in the order persons by id, identities by id, sessions by id, cutoffs. Errors are the
+// named ones, the context's, or [auth.StorageUnavailable]. Apps restricts the caller to
+// identities of these apps: identities of other apps do not exist for the caller. Nil
+// means all apps. Persons belong to no app.
+type Store interface {
+	FactKeyStore
+
+	// CreatePerson adds a person with their facts and one audit event
 	// ([auth.AuditPersonCreated]). Without an ExternalID the draft's ID is it.
 	//
 	// Errors: [auth.PersonConflict] when another person has the external_id or
@@ -28,7 +33,7 @@ type PersonStore interface {
 
 	// Persons returns at most q.Limit persons in the order of their ids, those
 	// after q.After.
-	Persons(ctx context.Context, q PersonQuery) ([]auth.PersonRecord, error)
+	Persons(ctx context.Context, q Query) ([]auth.PersonRecord, error)
 
 	// UpdatePerson changes what the draft names; an ExternalID that is empty
 	// stays as it is. Names and attributes are not in tokens, so no session is
@@ -48,7 +53,7 @@ type PersonStore interface {
 	// harmless to repeat: where nothing changes there is no audit event.
 	UpsertPersons(ctx context.Context, u Upsert) ([]Upserted, error)
 
-	// DisablePerson disables the person: the person's row is locked, then his
+	// DisablePerson disables the person: the person's row is locked, then their
 	// identities, which get person_disabled_at, and their sessions end for
 	// [auth.EndPersonDisabled], each with a cutoff. EnablePerson lets new log-ins
 	// in; sessions that ended stay so. Both are harmless to repeat, without an
@@ -82,9 +87,10 @@ type PersonStore interface {
 	DisableIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 	EnableIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 
-	// BindIdentity binds an identity to c.Person as [Store.Bind] does, without a
+	// BindIdentity binds an identity to c.Person as binding.Store.Bind does, without a
 	// session that asks: also one that is bound to another person, and by
-	// c.Second, which is the app's policy. UnbindIdentity is [Store.Unbind] alike.
+	// c.Second, which is the app's policy. UnbindIdentity does what
+	// binding.Store.Unbind does.
 	// An identity that is as it should be stays so, without an audit event.
 	//
 	// Errors: [auth.NotFound] when there is no such identity, or it is erased;
@@ -106,20 +112,26 @@ type PersonStore interface {
 	// Errors: [auth.NotFound].
 	EraseIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 
+	// AddTicket keeps a ticket, with its audit event.
+	//
+	// Errors: [auth.NotFound] when there is no such person, [auth.PersonDisabled],
+	// [auth.AppUnknown] when the ticket names an app that does not exist.
+	AddTicket(ctx context.Context, t Ticket, event auth.AuditEvent) error
+
 	// Attempts returns at most q.Limit counters that say something at q.Now, in
 	// the order of kind and key, those after q.After.
-	Attempts(ctx context.Context, q AttemptQuery) ([]Attempts, error)
+	Attempts(ctx context.Context, q AttemptQuery) ([]auth.Attempts, error)
 
 	// LiftDelay forgets the attempts against a key, with an audit event
 	// ([auth.AuditDelayLifted]) that names its kind.
 	//
 	// Errors: [auth.NotFound] when there are none that say something at the time
 	// of the event.
-	LiftDelay(ctx context.Context, key AttemptKey, event auth.AuditEvent) error
+	LiftDelay(ctx context.Context, key auth.AttemptKey, event auth.AuditEvent) error
 }
 
-// PersonQuery finds persons. Fields that are empty do not restrict.
-type PersonQuery struct {
+// Query finds persons. Fields that are empty do not restrict.
+type Query struct {
 	// ExternalID and Phone are those of one person.
 	ExternalID, Phone string
 	// Name is how the name begins.
@@ -150,7 +162,7 @@ type IdentityRecord struct {
 type IdentityQuery struct {
 	OpenID, UnionID string
 	Person          uuid.UUID
-	// AppID is one app; Apps is as at [PersonStore].
+	// AppID is one app; Apps is as at [Store].
 	AppID string
 	Apps  []string
 	After uuid.UUID
@@ -174,24 +186,15 @@ const BoundByAdmin = "admin"
 
 // AttemptQuery finds counters of attempts.
 type AttemptQuery struct {
-	// Kind and Key restrict to some; a Key needs a Kind. A Key of [ByAddress] is
+	// Kind and Key restrict to some; a Key needs a Kind. A Key of [auth.AttemptAddress] is
 	// a network, with or without an app.
-	Kind AttemptKind
+	Kind auth.AttemptKind
 	Key  string
-	// Person restricts to the values of his facts.
+	// Person restricts to the values of their facts.
 	Person uuid.UUID
 	// Delayed leaves out what is not delayed at Now.
 	Delayed bool
 	Now     time.Time
-	After   AttemptKey
+	After   auth.AttemptKey
 	Limit   int
-}
-
-// Attempts is a counter with its key.
-type Attempts struct {
-	AttemptKey
-	Counter
-	// Person is who has the value of a key of [ByValue], or uuid.Nil when nobody
-	// or more than one has it, or no app looks persons up by such a fact.
-	Person uuid.UUID
 }
