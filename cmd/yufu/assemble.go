@@ -4,15 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"log/slog"
-	"net"
 	"net/http"
-	"net/netip"
-	"os"
-	"os/signal"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/yufu-auth/yufu/api/admin"
@@ -22,252 +15,165 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
-	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/platform/guard"
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
-	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// maxAdminConnections bounds the connections to the admin listener, where there
-// are admins, probes and one or two collectors of metrics; the revocation feed,
-// with its thousands of subscribers, is on the public one.
-const maxAdminConnections = 1000
-
-// parts is what the service is assembled from.
-type parts struct {
-	log       *slog.Logger
-	store     store
-	sealer    *seal.Ring
-	keys      *keyring.Ring
-	facts     *person.FactKey
-	issuer    string
-	lifetimes setting.Lifetimes
-	rotation  keyring.Policy
-	limits    setting.Limits
-	// verifyCookie names the cookie that forward-auth may take a token from.
-	verifyCookie string
-	// proxies are believed about a client's address.
-	proxies, adminProxies []netip.Prefix
-	// wechatURL is empty for WeChat itself.
-	wechatURL     string
-	public, admin net.Listener
-	// delay is how long it serves after SIGTERM, and grace how long it drains.
-	delay, grace time.Duration
-	// rereads are the files that are read again on SIGHUP.
-	rereads []reread
-	// applied is called after a commit that ended sessions, before the answer.
-	applied func(ctx context.Context)
-	// follower knows the revocations and the time by the database's clock. All times
-	// that the store keeps are by that clock. Intervals are measured with time.Now:
-	// only that has a monotonic reading.
-	follower *cutoffs.Follower
-	// restorer restores what this replica remembers to a database that lost its latest
-	// commits.
-	restorer *session.Restorer
-	// fit says why this replica must not issue tokens now, or returns nil.
-	fit func() error
-	// webhooks ask the apps' own back ends.
-	webhooks *webhook.Client
-	// guard, if there is one, stands before both listeners.
-	guard func(http.Handler) http.Handler
-	// extra endpoints live and end with the service: the simulator of yufu dev.
-	extra []httpd.Endpoint
-}
-
-// serve assembles the service and runs it until ctx is done. It is no error if that
-// happens while the service is being assembled.
-func serve(ctx context.Context, p parts) error {
-	err := assemble(ctx, p)
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
+// assemble makes the parts of the service, in the order in which they need each other.
+func (s *service) assemble(ctx context.Context) error {
+	measurePool(s.metrics, s.store)
+	if err := s.follow(ctx); err != nil {
+		return err
 	}
-	return err
-}
-
-func assemble(ctx context.Context, p parts) error {
-	metrics := telemetry.NewMetrics(buildVersion())
-	measurePool(metrics, p.store)
-	keeper, err := p.follow(ctx, metrics)
+	platforms, err := s.platforms()
 	if err != nil {
 		return err
 	}
-	weChat, err := wechat.New(wechat.Config{BaseURL: p.wechatURL, Tokens: p.store, Sealer: p.sealer, Clock: p.follower.Now})
-	if err != nil {
-		return wrongUsage(setting.Errorf("YUFU_UNSAFE_WECHAT_URL", "is wrong: %w", err))
-	}
-	defer weChat.CloseIdleConnections()
-	guarded := guard.New(observed{weChat, auth.PlatformWeChat, wechat.Class, metrics}, guard.Config{Concurrency: p.limits.PlatformConcurrency})
-	verifier, err := newVerifier(p)
+	verifier, err := s.newVerifier()
 	if err != nil {
 		return err
 	}
-	platforms := map[string]platform.Provider{auth.PlatformWeChat: guarded}
-	minter, err := token.NewMinter(p.keys, p.issuer, p.lifetimes.AccessTokenTTL)
+	minter, err := token.NewMinter(s.keys, s.issuer, s.lifetimes.AccessTokenTTL)
 	if err != nil {
 		return err
 	}
-	sessions, err := newSessions(p, verifier, minter, platforms)
+	sessions, err := s.newSessions(verifier, minter, platforms)
 	if err != nil {
 		return err
 	}
-	bindings := newBindings(p, sessions, minter, platforms)
-	metrics.Counter("yufu_binding_facts_slowed_total", "Attempts to bind by facts that this replica refused because too many attempts of their app failed.", nil,
-		func() float64 { return float64(bindings.SlowedFacts()) })
-	limits := oauth.NewExchangeLimits(p.limits.ExchangeFailureLimit, p.limits.ExchangeSuccessLimit, time.Now)
-	defer limits.Close()
-	serviceKeys := servicekey.NewAuthenticator(p.store, p.lifetimes.MaxStaleness, time.Now, p.follower.Latest)
-	defer serviceKeys.Close()
+	bindings := s.newBindings(sessions, minter, platforms)
+	measureBindings(s.metrics, bindings)
+	serviceKeys := servicekey.NewAuthenticator(s.store, s.lifetimes.MaxStaleness, time.Now, s.follower.Latest)
+	s.onClose(serviceKeys.Close)
 	keyGuard := web.NewGuard(serviceKeys)
-	adminAPI := newAdminAPI(p, keyGuard, newRevoker(p, verifier), keeper)
-	feed := gate.New(p.follower, func(r *http.Request, scope servicekey.Scope) (servicekey.Key, error) {
-		key, err := keyGuard.Authorize(r, scope)
-		// What this replica lacks, it does not vouch for.
-		if err := cmp.Or(err, p.restorer.Check()); err != nil {
-			return key, err
-		}
-		return servicekey.FollowFeed(r.Context(), p.store, key, auth.StoredTime(p.follower.Now()))
-	})
-	validation, err := newValidation(ctx, p, verifier, p.follower.MaxStaleness(), keyGuard, bindings)
-	if err != nil {
+	if s.validation, err = newValidation(ctx, s.parts, s.follower.MaxStaleness(), verifier, keyGuard, bindings); err != nil {
 		return err
 	}
-	defer validation.close()
-	var member *replicas.Member // which asks the checker
-	checker := health.New(p.store, func() string {
-		if err := keeper.Unusable(); err != nil {
+	s.onClose(s.validation.close)
+	s.watch(ctx)
+	s.route(sessions, bindings, keyGuard, s.newAdminAPI(keyGuard, s.newRevoker(verifier)))
+	return nil
+}
+
+// platforms returns the platforms, by name.
+func (s *service) platforms() (map[string]platform.Provider, error) {
+	weChat, err := wechat.New(wechat.Config{BaseURL: s.wechatURL, Tokens: s.store, Sealer: s.sealer, Clock: s.follower.Now})
+	if err != nil {
+		return nil, wrongUsage(setting.Errorf("YUFU_UNSAFE_WECHAT_URL", "is wrong: %w", err))
+	}
+	s.onClose(weChat.CloseIdleConnections)
+	measured := observed{weChat, auth.PlatformWeChat, wechat.Class, s.metrics}
+	return map[string]platform.Provider{
+		auth.PlatformWeChat: guard.New(measured, guard.Config{Concurrency: s.limits.PlatformConcurrency}),
+	}, nil
+}
+
+// watch makes what says whether this replica is ready, and compares it with the others.
+func (s *service) watch(ctx context.Context) {
+	s.checker = health.New(s.store, func() string {
+		if err := s.keeper.Unusable(); err != nil {
 			return "the keys in the database cannot be used: " + telemetry.Redact(err.Error())
 		}
-		if err := p.fit(); err != nil {
+		if err := s.fit(); err != nil {
 			return telemetry.Redact(causeOf(err).Error())
 		}
-		return member.Conflict()
+		return s.member.Conflict()
 	})
-	member = replicas.New(replicas.Config{
-		Store: p.store, Version: buildVersion(), Unready: checker.Unready, Log: p.log,
+	s.member = replicas.New(replicas.Config{
+		Store: s.store, Version: buildVersion(), Unready: s.checker.Unready, Log: s.log,
 		Settings: auth.Settings{
-			Issuer: p.issuer, JWKSMaxAge: p.rotation.JWKSMaxAge, SessionMaxTTL: p.lifetimes.SessionMaxTTL, MaxStaleness: p.lifetimes.MaxStaleness,
+			Issuer: s.issuer, JWKSMaxAge: s.rotation.JWKSMaxAge, SessionMaxTTL: s.lifetimes.SessionMaxTTL, MaxStaleness: s.lifetimes.MaxStaleness,
 		},
 	})
-	// Before the first request: it may have to refuse to be ready.
-	member.Meet(ctx)
-	public := publicRouter(p.log, metrics, p.proxies, oauth.New(p.issuer, sessions, publishedKeys{p}, limits, p.rotation.JWKSMaxAge), bindingapi.New(sessions, bindings), feed, validation)
-
-	// While it is leaving it serves, so all of this goes on.
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var owned sync.WaitGroup
-	following, stopFollowing := context.WithCancel(background)
-	defer stopFollowing()
-	owned.Go(func() { p.follower.Run(following) })
-	owned.Go(func() { keeper.Run(background) })
-	owned.Go(func() { p.restorer.Run(background, session.RestorePause) })
-	owned.Go(func() { validation.run(background) })
-	owned.Go(func() { member.Run(background, replicas.Pause) })
-	// The janitor also asks the database for its time, and goes by the earlier of the two.
-	owned.Go(func() { janitor.Run(background, p.store, p.log, time.Now, janitor.Pause) })
-	defer owned.Wait()
-	defer stop()
-
-	admin := adminRouter(p.log, checker, metrics, p.adminProxies, adminAPI)
-	if p.guard != nil {
-		public, admin = p.guard(public), p.guard(admin)
-	}
-	endpoints := append([]httpd.Endpoint{
-		{Name: "public", Listener: p.public, Handler: public, MaxConnections: p.limits.MaxConnections, Proxies: p.proxies},
-	}, p.extra...)
-	endpoints = append(endpoints, httpd.Endpoint{
-		Name: "admin", Listener: p.admin, Handler: admin,
-		MaxConnections: maxAdminConnections, Proxies: p.adminProxies,
-	})
-	p.log.Info("starting", "version", buildVersion(), "issuer", p.issuer)
-	again := make(chan os.Signal, 2)
-	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(again)
-	hangUp := make(chan os.Signal, 1)
-	signal.Notify(hangUp, syscall.SIGHUP)
-	defer signal.Stop(hangUp)
-	owned.Go(func() { p.rereadOn(background, hangUp) })
-	return httpd.Serve(ctx, p.log, httpd.Stop{
-		Delay: p.delay, Skip: again, Grace: p.grace,
-		Leaving: func() {
-			checker.Drain()
-			// The signal that ended ctx came here, too, unless it came before again
-			// was there. Notify waits until the signal was handed to all channels.
-			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-			select {
-			case <-again:
-			default:
-			}
-		},
-		Draining: func() {
-			signal.Stop(again) // the next one kills
-			stopFollowing()    // and with it the streams of the feed, which have no end
-		},
-	}, endpoints...)
+	// Before the first request: this replica may not be allowed to serve.
+	s.member.Meet(ctx)
 }
 
-// follow opens the follower of revocations, the keeper of the keys and the restorer,
-// and sets what p says of them. The caller runs all three.
-func (p *parts) follow(ctx context.Context, metrics *telemetry.Metrics) (*keyring.Keeper, error) {
-	// Called by the follower, which runs later.
-	var (
-		keeper   *keyring.Keeper
-		restorer *session.Restorer
-	)
-	follower, err := cutoffs.Open(ctx, cutoffs.Config{
-		Store: p.store, MaxStaleness: p.lifetimes.MaxStaleness, Clock: time.Now, Log: p.log,
-		Woken: func() { keeper.Wake() },
-		Moved: func() { restorer.Moved() },
+// route makes the endpoints.
+func (s *service) route(sessions *session.Service, bindings *binding.Service, keyGuard *web.Guard, adminAPI *admin.API) {
+	limits := oauth.NewExchangeLimits(s.limits.ExchangeFailureLimit, s.limits.ExchangeSuccessLimit, time.Now)
+	s.onClose(limits.Close)
+	tokens := oauth.New(s.issuer, sessions, publishedKeys{s}, limits, s.rotation.JWKSMaxAge)
+	public := publicRouter(s.log, s.metrics, s.proxies, tokens, bindingapi.New(sessions, bindings), s.newFeed(keyGuard), s.validation)
+	private := adminRouter(s.log, s.checker, s.metrics, s.adminProxies, adminAPI)
+	if s.guard != nil {
+		public, private = s.guard(public), s.guard(private)
+	}
+	s.endpoints = append([]httpd.Endpoint{
+		{Name: "public", Listener: s.public, Handler: public, MaxConnections: s.limits.MaxConnections, Proxies: s.proxies},
+	}, s.extra...)
+	s.endpoints = append(s.endpoints, httpd.Endpoint{
+		Name: "admin", Listener: s.admin, Handler: private, MaxConnections: maxAdminConnections, Proxies: s.adminProxies,
+	})
+}
+
+// newFeed returns the revocation feed. A replica that lacks revocations answers no
+// subscriber.
+func (s *service) newFeed(keyGuard *web.Guard) *gate.Handler {
+	return gate.New(s.follower, func(r *http.Request, scope servicekey.Scope) (servicekey.Key, error) {
+		key, err := keyGuard.Authorize(r, scope)
+		if err := cmp.Or(err, s.restorer.Check()); err != nil {
+			return key, err
+		}
+		return servicekey.FollowFeed(r.Context(), s.store, key, auth.StoredTime(s.follower.Now()))
+	})
+}
+
+// follow opens the follower of revocations, the keeper of the keys and the restorer.
+// [service.run] runs them.
+func (s *service) follow(ctx context.Context) (err error) {
+	s.follower, err = cutoffs.Open(ctx, cutoffs.Config{
+		Store: s.store, MaxStaleness: s.lifetimes.MaxStaleness, Clock: time.Now, Log: s.log,
+		Woken: func() { s.keeper.Wake() },
+		Moved: func() { s.restorer.Moved() },
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p.follower = follower
-	p.keys.Distrust(follower.HitsKey)
-	measureKeys(metrics, p.keys, follower.Now)
-	measureClock(metrics, follower)
-	if s, ok := p.store.(*postgres.Store); ok {
-		if without := s.HistoryWithout(); len(without) > 0 {
-			p.log.Warn("PostgreSQL does not let this role read all that names the history of revocations, so the name does without", "without", strings.Join(without, ", "))
+	s.keys.Distrust(s.follower.HitsKey)
+	measureKeys(s.metrics, s.keys, s.follower.Now)
+	measureClock(s.metrics, s.follower)
+	if pg, ok := s.store.(*postgres.Store); ok {
+		if without := pg.HistoryWithout(); len(without) > 0 {
+			s.log.Warn("history of revocations named without values that PostgreSQL hides from this role", "without", strings.Join(without, ", "))
 		}
 	}
-	p.applied = func(ctx context.Context) {
-		// The revocation is committed; at worst this replica learns of it when
-		// the others do.
-		if err := follower.CatchUp(ctx); err != nil {
-			p.log.Warn("a revocation is committed, but this replica could not read it back yet", "cause", err)
+	s.applied = func(ctx context.Context) {
+		// The revocation is committed. If this fails, this replica learns of it when the
+		// others do.
+		if err := s.follower.CatchUp(ctx); err != nil {
+			s.log.Warn("committed revocation not read back yet", "cause", err)
 		}
 	}
-	keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
-		Ring: p.keys, Policy: p.rotation, Clock: follower.Now, DatabaseClock: p.store.Now, Applied: p.applied, Log: p.log,
+	s.keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: s.keys, Policy: s.rotation, Clock: s.follower.Now, DatabaseClock: s.store.Now, Applied: s.applied, Log: s.log,
 	})
 	if err != nil {
-		return nil, wrongUsage(err)
+		return wrongUsage(err)
 	}
-	measureKeeper(metrics, keeper)
-	restorer, err = session.NewRestorer(ctx, session.RestorerConfig{
-		Store: p.store, Memory: follower, Keys: keeper.CatchUp,
-		Clock: follower.Now, Applied: p.applied, Log: p.log,
+	measureKeeper(s.metrics, s.keeper)
+	s.restorer, err = session.NewRestorer(ctx, session.RestorerConfig{
+		Store: s.store, Memory: s.follower, Keys: s.keeper.CatchUp,
+		Clock: s.follower.Now, Applied: s.applied, Log: s.log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p.restorer, p.fit = restorer, func() error { return cmp.Or(follower.Check(), restorer.Check()) }
-	return keeper, nil
+	return nil
 }
 
 // causeOf returns the cause under an [auth.Error], or the error itself.
@@ -279,70 +185,70 @@ func causeOf(err error) error {
 	return err
 }
 
-func newSessions(p parts, verifier *token.Verifier, minter *token.Minter, platforms map[string]platform.Provider) (*session.Service, error) {
+func (s *service) newSessions(verifier *token.Verifier, minter *token.Minter, platforms map[string]platform.Provider) (*session.Service, error) {
 	return session.NewService(session.Config{
-		Store:       p.store,
+		Store:       s.store,
 		Platforms:   platforms,
-		Sealer:      p.sealer,
+		Sealer:      s.sealer,
 		Minter:      minter,
 		Verifier:    verifier,
-		Codec:       token.NewRefreshCodec(p.keys),
-		Lifetimes:   p.lifetimes.Session(),
-		MaxSessions: p.limits.SessionLimit,
-		Clock:       p.follower.Now,
-		Applied:     p.applied,
-		Restorer:    p.restorer,
-		Fit:         p.fit,
-		Moved:       p.follower.MovedWithin,
+		Codec:       token.NewRefreshCodec(s.keys),
+		Lifetimes:   s.lifetimes.Session(),
+		MaxSessions: s.limits.SessionLimit,
+		Clock:       s.follower.Now,
+		Applied:     s.applied,
+		Restorer:    s.restorer,
+		Fit:         s.fit,
+		Moved:       s.follower.MovedWithin,
 	})
 }
 
-func newBindings(p parts, sessions *session.Service, minter *token.Minter, platforms map[string]platform.Provider) *binding.Service {
+func (s *service) newBindings(sessions *session.Service, minter *token.Minter, platforms map[string]platform.Provider) *binding.Service {
 	return binding.NewService(binding.Config{
-		Store:     p.store,
+		Store:     s.store,
 		Sessions:  sessions,
 		Minter:    minter,
-		Facts:     p.facts,
-		Sealer:    p.sealer,
+		Facts:     s.facts,
+		Sealer:    s.sealer,
 		Platforms: platforms,
-		Webhook:   webhooks{p.webhooks},
-		Clock:     p.follower.Now,
-		Applied:   p.applied,
-		Fit:       p.fit,
+		Webhook:   webhooks{s.webhooks},
+		Clock:     s.follower.Now,
+		Applied:   s.applied,
+		Fit:       s.fit,
 	})
 }
 
-func newAdminAPI(p parts, guard *web.Guard, revoker *session.Revoker, keeper *keyring.Keeper) *admin.API {
+func (s *service) newAdminAPI(keyGuard *web.Guard, revoker *session.Revoker) *admin.API {
 	return admin.New(admin.Config{
-		Guard:        guard,
+		Guard:        keyGuard,
 		Revoker:      revoker,
-		Keys:         p.store,
-		AppStore:     p.store,
-		SigningKeys:  keeper,
-		MaxStaleness: p.lifetimes.MaxStaleness,
+		Keys:         s.store,
+		AppStore:     s.store,
+		SigningKeys:  s.keeper,
+		MaxStaleness: s.lifetimes.MaxStaleness,
 		Persons: person.NewService(person.Config{
-			Store: p.store, Apps: p.store, Facts: p.facts, Clock: p.follower.Now, Applied: p.applied,
+			Store: s.store, Apps: s.store, Facts: s.facts, Clock: s.follower.Now, Applied: s.applied,
 		}),
-		Apps:     app.NewService(app.Config{Store: p.store, Sealer: p.sealer, Clock: p.follower.Now}),
-		Sessions: p.store,
-		CheckWebhookSecret: func(s auth.Secret) error {
-			_, err := parseWebhookKeys(s)
+		Apps:     app.NewService(app.Config{Store: s.store, Sealer: s.sealer, Clock: s.follower.Now}),
+		Sessions: s.store,
+		CheckWebhookSecret: func(secret auth.Secret) error {
+			_, err := parseWebhookKeys(secret)
 			return err
 		},
-		CheckWebhookURL: p.webhooks.CheckURL,
-		CutoffID:        p.follower.EventID,
-		Clock:           p.follower.Now,
+		CheckWebhookURL: s.webhooks.CheckURL,
+		CutoffID:        s.follower.EventID,
+		Clock:           s.follower.Now,
 	})
 }
 
-func newRevoker(p parts, verifier *token.Verifier) *session.Revoker {
+func (s *service) newRevoker(verifier *token.Verifier) *session.Revoker {
 	return session.NewRevoker(session.RevokerConfig{
-		Store:          p.store,
+		Store:          s.store,
 		Verifier:       verifier,
-		Codec:          token.NewRefreshCodec(p.keys),
-		MaxStaleness:   p.lifetimes.MaxStaleness,
-		AccessTokenTTL: p.lifetimes.AccessTokenTTL,
-		Clock:          p.follower.Now,
-		Applied:        p.applied,
+		Codec:          token.NewRefreshCodec(s.keys),
+		MaxStaleness:   s.lifetimes.MaxStaleness,
+		AccessTokenTTL: s.lifetimes.AccessTokenTTL,
+		Clock:          s.follower.Now,
+		Applied:        s.applied,
 	})
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -210,9 +208,4 @@ func isAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time) (bo
 	}
 	lacks := func(scope string) bool { return !k.Has(servicekey.Scope(scope)) }
 	return err == nil && !slices.ContainsFunc(devScopes, lacks) && !k.Restricted(), err
-}
-
-// simulatorEndpoint is the WeChat simulator on a listener.
-func simulatorEndpoint(l net.Listener, simulator http.Handler) httpd.Endpoint {
-	return httpd.Endpoint{Name: "wechatsim", Listener: l, Handler: loopbackOnly(simulator), MaxConnections: maxAdminConnections}
 }

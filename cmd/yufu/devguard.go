@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 )
 
 // loopbackOnly protects a program for development from the web pages that its
@@ -43,4 +45,9 @@ func isLoopback(hostport string) bool {
 	}
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return err == nil && ip.IsLoopback()
+}
+
+// simulatorEndpoint returns the endpoint of the WeChat simulator.
+func simulatorEndpoint(l net.Listener, simulator http.Handler) httpd.Endpoint {
+	return httpd.Endpoint{Name: "wechatsim", Listener: l, Handler: loopbackOnly(simulator), MaxConnections: maxAdminConnections}
 }

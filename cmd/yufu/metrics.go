@@ -7,6 +7,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform"
@@ -71,6 +72,12 @@ func measureKeeper(m *telemetry.Metrics, keeper *keyring.Keeper) {
 			}
 			return 0
 		})
+}
+
+// measureBindings publishes how many attempts to bind were slowed.
+func measureBindings(m *telemetry.Metrics, bindings *binding.Service) {
+	m.Counter("yufu_binding_facts_slowed_total", "Attempts to bind by facts that this replica refused because too many attempts of their app failed.", nil,
+		func() float64 { return float64(bindings.SlowedFacts()) })
 }
 
 // measurePool publishes the state of the connection pool. SQLite has none.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
 type serveCmd struct {
@@ -98,4 +100,46 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		grace:     c.ShutdownTimeout,
 		rereads:   c.rereads(std, log, s, sealer, &level),
 	})
+}
+
+// rereads returns what a serving process reads again.
+func (c *serveCmd) rereads(std streams, log *slog.Logger, s store, sealer *seal.Ring, level *slog.LevelVar) []reread {
+	all := []reread{{setting.MasterKeyName, func(ctx context.Context) error {
+		ring, err := c.Ring(std.in, warnTo(log))
+		if err != nil {
+			return err
+		}
+		if err := opensAll(ctx, s, ring); err != nil {
+			return err
+		}
+		sealer.Replace(ring)
+		return nil
+	}}}
+	if c.DatabaseURLFile != "" {
+		all = append(all, reread{"YUFU_DATABASE_URL_FILE", func(ctx context.Context) error {
+			db, err := c.Storage.Parse(std.in, warnTo(log))
+			if err != nil {
+				return err
+			}
+			pg, ok := s.(*postgres.Store)
+			if !ok || db.PostgresDSN == "" {
+				return errors.New("cannot change to another kind of database or another SQLite file without a restart")
+			}
+			ctx, cancel := context.WithTimeout(ctx, openTimeout)
+			defer cancel()
+			return pg.Reconnect(ctx, db.PostgresDSN)
+		}})
+	}
+	if c.LogLevelFile != "" {
+		all = append(all, reread{"YUFU_LOG_LEVEL_FILE", func(context.Context) error { return c.rereadLevel(level) }})
+	}
+	return all
+}
+
+func (c *serveCmd) rereadLevel(level *slog.LevelVar) error {
+	l, err := c.LevelFile.Read(c.Log)
+	if err == nil {
+		level.Set(l)
+	}
+	return err
 }

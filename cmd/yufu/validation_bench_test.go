@@ -186,10 +186,10 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	check(err)
 	serviceKeys := servicekey.NewAuthenticator(s, 0, time.Now, time.Now)
 	b.Cleanup(serviceKeys.Close)
-	p := parts{log: log, store: s, keys: keys, issuer: "https://auth.example.com", follower: follower}
-	verifier, err := newVerifier(p)
+	p := parts{log: log, store: s, keys: keys, issuer: "https://auth.example.com"}
+	verifier, err := (&service{parts: p, follower: follower}).newVerifier()
 	check(err)
-	v, err := newValidation(ctx, p, verifier, follower.MaxStaleness(), web.NewGuard(serviceKeys), nil)
+	v, err := newValidation(ctx, p, follower.MaxStaleness(), verifier, web.NewGuard(serviceKeys), nil)
 	check(err)
 	b.Cleanup(v.close)
 	w := &benchWorld{key: presented.Key().Reveal()}

@@ -20,8 +20,8 @@ func TestUsersAreNotBelievedByCutoffsThatAreTooOld(t *testing.T) {
 	ctx := t.Context()
 	d := newDeployment(t)
 	var later time.Duration
-	p, verifier, minter := d.validating(t, d.store, func() time.Time { return time.Now().Add(later) })
-	sessions, err := newSessions(p, verifier, minter, nil)
+	s, verifier, minter := d.validating(t, d.store, func() time.Time { return time.Now().Add(later) })
+	sessions, err := s.newSessions(verifier, minter, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,10 +51,10 @@ func TestExpiredTokensStayExpiredWhenTheDatabasesClockIsSetBack(t *testing.T) {
 	ctx := t.Context()
 	d := newDeployment(t)
 	var by time.Duration
-	p, verifier, minter := d.validating(t, steppingStore{d.store, &by}, time.Now)
+	s, verifier, minter := d.validating(t, steppingStore{d.store, &by}, time.Now)
 	signed := signedAt(t, minter, now().Add(-90*time.Minute))
 	for _, by = range []time.Duration{0, -time.Hour} {
-		if err := p.follower.CatchUp(ctx); err != nil {
+		if err := s.follower.CatchUp(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := verifier.Verify(ctx, signed.Reveal()); auth.CodeOf(err) != auth.TokenExpired {
@@ -65,23 +65,23 @@ func TestExpiredTokensStayExpiredWhenTheDatabasesClockIsSetBack(t *testing.T) {
 
 // validating returns what a replica over the store, with this clock of its machine,
 // validates tokens with, and a minter of such tokens.
-func (d *testDeployment) validating(t *testing.T, s store, clock func() time.Time) (parts, *token.Verifier, *token.Minter) {
+func (d *testDeployment) validating(t *testing.T, db store, clock func() time.Time) (*service, *token.Verifier, *token.Minter) {
 	t.Helper()
-	p := d.parts(t, s)
+	s := &service{parts: d.parts(t, db)}
 	var err error
-	p.follower, err = cutoffs.Open(t.Context(), cutoffs.Config{Store: s, MaxStaleness: time.Minute, Clock: clock, Log: p.log})
+	s.follower, err = cutoffs.Open(t.Context(), cutoffs.Config{Store: db, MaxStaleness: time.Minute, Clock: clock, Log: s.log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	minter, err := token.NewMinter(p.keys, p.issuer, time.Hour)
+	minter, err := token.NewMinter(s.keys, s.issuer, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	verifier, err := newVerifier(p)
+	verifier, err := s.newVerifier()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, verifier, minter
+	return s, verifier, minter
 }
 
 // signedAt returns the access token of a session that has no row.

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/janitor"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
+	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/telemetry"
+)
+
+// serve assembles the service and runs it until ctx is done. It is no error if ctx ends
+// while the service is being assembled.
+func serve(ctx context.Context, p parts) error {
+	s := &service{parts: p, metrics: telemetry.NewMetrics(buildVersion())}
+	defer s.close()
+	err := s.assemble(ctx)
+	if err == nil {
+		err = s.run(ctx)
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// run serves until ctx is done and all requests are answered.
+func (s *service) run(ctx context.Context) error {
+	// The background tasks go on while the service is leaving, because it serves then.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	following, stopFollowing := context.WithCancel(background)
+	defer stopFollowing()
+	var owned sync.WaitGroup
+	defer owned.Wait()
+	defer stop()
+	owned.Go(func() { s.follower.Run(following) })
+	owned.Go(func() { s.keeper.Run(background) })
+	owned.Go(func() { s.restorer.Run(background, session.RestorePause) })
+	owned.Go(func() { s.validation.run(background) })
+	owned.Go(func() { s.member.Run(background, replicas.Pause) })
+	// The janitor also asks the database for its time, and uses the earlier of the two.
+	owned.Go(func() { janitor.Run(background, s.store, s.log, time.Now, janitor.Pause) })
+
+	hangUp := make(chan os.Signal, 1)
+	signal.Notify(hangUp, syscall.SIGHUP)
+	defer signal.Stop(hangUp)
+	owned.Go(func() { rereadOn(background, s.log, s.rereads, hangUp) })
+
+	s.log.Info("starting", "version", buildVersion(), "issuer", s.issuer)
+	again := make(chan os.Signal, 2)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(again)
+	return httpd.Serve(ctx, s.log, httpd.Stop{
+		Delay: s.delay, Skip: again, Grace: s.grace,
+		Leaving: func() {
+			s.checker.Drain()
+			// The signal that ended ctx is also in this channel, unless it came before
+			// again existed. Notify waits until a signal was handed to all channels.
+			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+			select {
+			case <-again:
+			default:
+			}
+		},
+		Draining: func() {
+			signal.Stop(again) // the next one kills
+			stopFollowing()    // ends the streams of the feed, too
+		},
+	}, s.endpoints...)
+}
