@@ -34,19 +34,19 @@ export function resolve(base: string, reference: string): string {
 /** allowed returns the origins that tokens may go to. Throws for settings that are none. */
 export function allowed(baseURL: string, apiHosts: string[], unsafePlainHTTP?: boolean): Origin[] {
   const base = origin(baseURL)
-  if (!base || !/^https?:\/\/[^/]+\/?$/i.test(baseURL)) throw fail('config', 'baseURL is not https://host')
+  if (!base || !/^https?:\/\/[^/]+\/?$/i.test(baseURL)) throw fail('config', 'baseURL must be https://host')
   const plain = base[4] === ':'
   const origins = [base]
   apiHosts.forEach((host) => {
     const found = origin('https://' + host)
-    if (typeof host !== 'string' || !found || /[/?#]/.test(host)) throw fail('config', `apiHosts: ${host} is not host or host:port`)
+    if (typeof host !== 'string' || !found || /[/?#]/.test(host)) throw fail('config', `apiHosts: ${host} must be host or host:port`)
     origins.push(found)
     // Back ends of a service on http are on http, too: development.
     if (plain) origins.push(origin('http://' + host))
   })
   if (plain && !unsafePlainHTTP) {
     const local = /^http:\/\/(127\.0\.0\.1|localhost|\[::1\]):/
-    if (!local.test(base)) throw fail('config', 'baseURL is http; unsafePlainHTTP allows that, for tests')
+    if (!local.test(base)) throw fail('config', 'baseURL must be https; tests may set unsafePlainHTTP')
     return origins.filter((o) => o[4] === 's' || local.test(o))
   }
   return origins

@@ -62,15 +62,15 @@ function check(options: any): Wx {
   if (!options || typeof options !== 'object') wrong('createYufu', 'needs an object of options')
   Object.keys(options).forEach((name) => {
     const value = options[name]
-    const kind = Object.prototype.hasOwnProperty.call(kinds, name) ? kinds[name as keyof YufuOptions] : wrong(name, 'is no option')
+    const kind = Object.prototype.hasOwnProperty.call(kinds, name) ? kinds[name as keyof YufuOptions] : wrong(name, 'is not an option')
     // What is empty is as good as left out, as in `login: dev && …`.
     if (value && typeof value !== kind) wrong(name, `must be of type ${kind}, not ${typeof value}`)
   })
   if (!/^[A-Za-z0-9]{1,64}$/.test(options.clientId || '')) wrong('clientId', `must be an appid: 1 to 64 letters and digits, not ${options.clientId}`)
   if (options.apiHosts && !Array.isArray(options.apiHosts)) wrong('apiHosts', 'must be an array')
   const platform = options.wx || (typeof wx === 'undefined' ? undefined : wx)
-  if (!platform) throw fail('config', 'there is no global wx; pass one')
-  if (typeof platform.request !== 'function') wrong('wx', 'has no request')
+  if (!platform) throw fail('config', 'no global wx; pass the option wx')
+  if (typeof platform.request !== 'function') wrong('wx', 'must have the method request')
   return platform
 }
 

@@ -58,7 +58,7 @@ export class Task implements RequestTask {
 export async function send(c: Client, options: RequestOptions, task: Task): Promise<Answer> {
   const s = c.shared
   const to = origin(options.url)
-  if (!to || c.origins.indexOf(to) < 0) throw fail('host_not_listed', 'the URL is not of a host in apiHosts, so the token does not go there')
+  if (!to || c.origins.indexOf(to) < 0) throw fail('host_not_listed', 'the host of the URL is not in apiHosts; the request was not sent')
   const { logouts } = s
   let stored = await ensure(c)
   const refusedToken = stored.access
@@ -99,7 +99,7 @@ async function once(c: Client, options: RequestOptions, task: Task, access: stri
     if (options.redirect === 'manual' || !redirects.test(`${status}`) || !location) return answer
     const url = resolve(options.url, location)
     const to = origin(url)
-    if (to !== origin(options.url)) throw fail('redirected', `the back end redirects to another host, ${to || 'which cannot be read'}, and the token does not go there`, { status })
+    if (to !== origin(options.url)) throw fail('redirected', `the back end redirects to another host, ${to || 'unreadable'}; the token was not sent there`, { status })
     if (n === hops) throw fail('redirected', 'too many redirects', { status })
     const method = String(options.method || 'GET').toUpperCase()
     // As browsers do (the fetch standard, HTTP-redirect fetch).

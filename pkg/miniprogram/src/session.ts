@@ -128,9 +128,9 @@ async function exchange(c: Client): Promise<Answer> {
   const s = c.shared
   if (since(s.loginAt, loginGap)) await pause(s, loginGap)
   s.loginAt = Date.now()
-  const code = await bounded<string>(left(s, patience), 'wx.login does not answer', (resolve, reject) => {
+  const code = await bounded<string>(left(s, patience), 'wx.login did not answer', (resolve, reject) => {
     c.login({
-      success: (result) => (result && result.code ? resolve(result.code) : reject(fail('login_failed', 'wx.login gave no code'))),
+      success: (result) => (result && result.code ? resolve(result.code) : reject(fail('login_failed', 'wx.login returned no code'))),
       fail: (e) => reject(fail('login_failed', (e && e.errMsg) || 'wx.login failed')),
     })
   })

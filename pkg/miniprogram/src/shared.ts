@@ -92,7 +92,7 @@ export function save(s: Shared, stored: Stored): Stored {
   if (write(s.wx, s.key, stored)) s.unwritten = undefined
   else {
     s.unwritten = stored
-    emit(s.handlers, 'error', fail('storage', 'the phone does not store the session; it ends with the program'))
+    emit(s.handlers, 'error', fail('storage', 'the session could not be stored; it ends when the program ends'))
   }
   s.told = sessionOf(stored)
   const personOf = (x: Session) => (x.person ? x.person.id : '')

@@ -40,7 +40,7 @@ export function bounded<T>(ms: number, what: string, start: (resolve: (v: T) => 
 
 /** call makes a request to the service. */
 export function call(wx: Wx, ms: number, method: string, url: string, header: Record<string, string>, data?: any): Promise<Answer> {
-  return bounded(ms, 'the service does not answer', (resolve, reject) => {
+  return bounded(ms, 'the service did not answer', (resolve, reject) => {
     const task = wx.request({ url, method, header, data, timeout: ms, dataType: 'json', redirect: 'manual', success: resolve, fail: (e: any) => reject(failed(e)) })
     return () => task && task.abort && task.abort()
   })

@@ -68,9 +68,9 @@ test('settings that would send tokens astray are refused', () => {
     [{ clientId: undefined }, /clientId must be an appid.*undefined/], [{ clientId: null }, /clientId/], [{ clientId: 1 }, /clientId must be of type string, not number/], [{ clientId: ['wx1'] }, /clientId/], [{ clientId: 'a'.repeat(65) }, /clientId/],
     [{ baseURL: undefined }, /baseURL/], [{ baseURL: ['https://auth.example.com'] }, /baseURL must be of type string, not object/],
     [{ apiHosts: 'api.example.com' }, /apiHosts must be of type object, not string/], [{ apiHosts: {} }, /apiHosts must be an array/], [{ apiHosts: [undefined] }, /apiHosts/], [{ apiHosts: [7] }, /apiHosts/],
-    [{ apihosts: [] }, /apihosts is no option/], [{ clientID: 'wx1' }, /clientID is no option/], [{ toString: 1 }, /toString is no option/],
+    [{ apihosts: [] }, /apihosts is not an option/], [{ clientID: 'wx1' }, /clientID is not an option/], [{ toString: 1 }, /toString is not an option/],
     [{ login: 'wx.login' }, /login must be of type function/], [{ device: {} }, /device must be of type string/], [{ unsafePlainHTTP: 'false' }, /unsafePlainHTTP must be of type boolean/],
-    [{ wx: 'wx' }, /wx must be of type object/], [{ wx: {} }, /wx has no request/],
+    [{ wx: 'wx' }, /wx must be of type object/], [{ wx: {} }, /wx must have the method request/],
   ]) {
     assert.throws(() => createYufu({ baseURL: 'https://auth.example.com', clientId: 'wx1', ...options }), (e) => e.code === 'config' && what.test(e.errMsg), `${JSON.stringify(options)}`)
   }

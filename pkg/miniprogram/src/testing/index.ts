@@ -134,7 +134,7 @@ export class Phone {
       if (done) return done()
       if (!this.clock.step()) {
         await turn()
-        if (!done && !this.clock.next() && !this.input) throw new Error('this promise waits for something that will not come; a program that the phone did not load (createYufu, load) has other timers')
+        if (!done && !this.clock.next() && !this.input) throw new Error('this promise never settles; a program that the phone did not load (createYufu, load) uses other timers')
       }
     }
   }
@@ -285,7 +285,7 @@ export class Phone {
       return answer('fail', { errMsg: 'login:fail called too often' })
     }
     this.busy(1)
-    const { codes = () => Promise.reject(new Error('this phone has no codes')) } = this.options
+    const { codes = () => Promise.reject(new Error('this phone has no codes; pass the option codes')) } = this.options
     codes().then(
       (code) => {
         this.busy(-1)
