@@ -87,4 +87,4 @@ func (a *API) event(r *http.Request, reason string) (auth.AuditEvent, error) {
 }
 
 // errRestricted refuses an operation to a key that is restricted to apps.
-var errRestricted = &auth.Error{Code: auth.InsufficientScope, Description: "It needs a service key that is not restricted to apps."}
+var errRestricted = &auth.Error{Code: auth.InsufficientScope, Description: "The request needs a service key that is not restricted to apps."}

@@ -110,7 +110,7 @@ func (a *API) attemptQuery(r *http.Request) (person.AttemptQuery, error) {
 	if address != "" {
 		addr, err := netip.ParseAddr(address)
 		if err != nil || addr.Zone() != "" {
-			return q, auth.Invalid("address is an IPv4 or IPv6 address")
+			return q, auth.Invalid("address must be an IPv4 or IPv6 address")
 		}
 		q.Kind, q.Key = auth.AttemptAddress, web.Network(addr).String()
 	}
@@ -130,7 +130,7 @@ func (a *API) liftBindingDelay(w http.ResponseWriter, r *http.Request) error {
 	}
 	key, ok := parseDelayID(id)
 	if !ok {
-		return &auth.Error{Code: auth.NotFound, Description: "There are no failed attempts that count."}
+		return &auth.Error{Code: auth.NotFound, Description: "No counted attempts have this id."}
 	}
 	if err := a.c.Persons.LiftDelay(r.Context(), key, caller(r, queryText(r, "reason"))); err != nil {
 		return err

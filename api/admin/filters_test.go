@@ -35,13 +35,13 @@ func TestErrorsNameParameters(t *testing.T) {
 	for target, want := range map[string]string{
 		"GET persons?phonne=1":              "The query has an unknown parameter phonne. Allowed parameters: cursor, external_id, limit, name, phone.",
 		"GET persons?1380000100213800001=1": "The query has an unknown parameter. Allowed parameters:",
-		"GET persons?limit=x":               "The parameter limit does not have the form that it should.",
+		"GET persons?limit=x":               "The parameter limit has an invalid value.",
 		"GET persons?name=":                 "The parameter name is empty; leave it out.",
-		"GET persons?limit=1&limit=2":       "The parameter limit is there more than once.",
-		"GET persons?name=%zz":              "The query is malformed.",
-		"GET sessions/%00":                  "The parameter id does not have the form that it should.",
-		"GET identities?uuid=x":             "The parameter uuid does not have the form that it should.",
-		"GET sessions/x":                    "The parameter id does not have the form that it should.",
+		"GET persons?limit=1&limit=2":       "The parameter limit is repeated.",
+		"GET persons?name=%zz":              "The query is not validly URL-encoded.",
+		"GET sessions/%00":                  "The parameter id has an invalid value.",
+		"GET identities?uuid=x":             "The parameter uuid has an invalid value.",
+		"GET sessions/x":                    "The parameter id has an invalid value.",
 		"GET apps/wx1?x=1":                  "The query has an unknown parameter x. No parameter is allowed.",
 		"POST revocations {\"usid\":1}":     "The body has an unknown member usid. Allowed members: all, app, person, reason, session, token, uuid.",
 		"POST revocations {\"uuid\":\"x\"}": "The member uuid has an invalid value.",
@@ -80,15 +80,15 @@ func TestNotFoundSaysWhat(t *testing.T) {
 	key := w.key(t, "read admin").Key().Reveal()
 	unknown := uuid.Must(uuid.NewV7()).String()
 	for target, want := range map[string]string{
-		`POST revocations {"token":"x"}`:                                    "This is no token of this server, or its session is not kept any more.",
-		`POST revocations {"token":"yfr_x"}`:                                "This is no token of this server, or its session is not kept any more.",
-		`POST revocations {"uuid":"` + unknown + `"}`:                       "There is nothing to revoke by this name.",
-		`GET sessions/` + unknown:                                           "There is no session with this id, or it is not kept any more.",
+		`POST revocations {"token":"x"}`:                                    "This is not a token of this server, or its session is no longer stored.",
+		`POST revocations {"token":"yfr_x"}`:                                "This is not a token of this server, or its session is no longer stored.",
+		`POST revocations {"uuid":"` + unknown + `"}`:                       "The target of the revocation does not exist.",
+		`GET sessions/` + unknown:                                           "No session has this id, or it is no longer stored.",
 		`GET persons/` + unknown:                                            "",
 		`GET identities/` + unknown:                                         "",
 		`GET identities/` + unknown + `/sessions`:                           "",
 		`GET apps/wxunknown`:                                                "",
-		`DELETE service-keys/unknown`:                                       "There is no service key with this id.",
+		`DELETE service-keys/unknown`:                                       "No service key has this id.",
 		`POST identities/` + unknown + `/bind {"person":"` + unknown + `"}`: "",
 	} {
 		method, rest, _ := strings.Cut(target, " ")

@@ -27,7 +27,7 @@ func identityOf(r *http.Request, i *person.IdentityRecord) adminclient.IdentityR
 	return answer
 }
 
-var errNoOpenID = &auth.Error{Code: auth.InsufficientScope, Description: "To search by openid or unionid it needs the scope openid."}
+var errNoOpenID = &auth.Error{Code: auth.InsufficientScope, Description: "A search by openid or unionid needs a service key with the scope openid."}
 
 func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 	limit, after, err := pageOf(r)
@@ -120,7 +120,7 @@ func (a *API) bindIdentity(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if body.Person == uuid.Nil {
-		return auth.Invalid("person is the id of a person")
+		return auth.Invalid("person must be the id of a person")
 	}
 	logTarget(r.Context(), &session.Target{Person: body.Person})
 	i, err := a.c.Persons.BindIdentity(r.Context(), id, body.Person, caller(r, value(body.Reason)))

@@ -27,15 +27,15 @@ const (
 func readLines(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/x-ndjson" {
-		return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the body as application/x-ndjson, a person in each line."}
+		return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the body as application/x-ndjson, one person per line."}
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxImportBody))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		return nil, &auth.Error{Code: auth.BodyTooLarge, Description: "An import has at most 4 MiB; send the lines in several requests."}
+		return nil, &auth.Error{Code: auth.BodyTooLarge, Description: "An import must have at most 4 MiB; send the lines in several requests."}
 	}
 	if err != nil {
-		return nil, auth.Invalid("The body broke off.")
+		return nil, auth.Invalid("The body ended early.")
 	}
 	return body, nil
 }
@@ -70,7 +70,7 @@ func (a *API) importPersons(w http.ResponseWriter, r *http.Request) error {
 			continue
 		}
 		if len(rows) == maxImportLines {
-			return auth.Invalid("An import has at most 1000 lines; send more of them in another request.")
+			return auth.Invalid("An import must have at most 1000 lines; send the rest in another request.")
 		}
 		var (
 			p   personRow

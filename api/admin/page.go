@@ -27,7 +27,7 @@ func limitOf(r *http.Request) (int, error) {
 	case limit == nil:
 		return defaultLimit, nil
 	case *limit < 1 || *limit > maxLimit:
-		return 0, auth.Invalid("limit is 1 to 1000")
+		return 0, auth.Invalid("limit must be 1 to 1000")
 	}
 	return *limit, nil
 }
@@ -48,7 +48,7 @@ func pageOf(r *http.Request) (limit int, after uuid.UUID, err error) {
 	return limit, after, nil
 }
 
-var errCursor = auth.Invalid("cursor is the next of another page")
+var errCursor = auth.Invalid("cursor must be the next of a previous page")
 
 // cut returns one page of a list that was read one item longer than the limit, and
 // the cursor of the next page, if there is one.
@@ -65,7 +65,7 @@ func cut[T any](all []T, limit int, id func(T) string) ([]T, *string) {
 func queryPerson(r *http.Request) (uuid.UUID, error) {
 	id, err := queryValue(r, "person", uuid.Parse)
 	if err == nil && id != nil && *id == uuid.Nil {
-		err = auth.Invalid("person is the id of a person")
+		err = auth.Invalid("person must be the id of a person")
 	}
 	return value(id), err
 }

@@ -20,14 +20,14 @@ import (
 func checkQuery(r *http.Request, names []string) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return auth.Invalid("The query is malformed.") // the error quotes it
+		return auth.Invalid("The query is not validly URL-encoded.") // the error quotes it
 	}
 	for name, values := range query {
 		switch {
 		case !slices.Contains(names, name):
 			return auth.Unexpected("query", "parameter", name, names)
 		case len(values) > 1:
-			return auth.Invalid("The parameter " + name + " is there more than once.")
+			return auth.Invalid("The parameter " + name + " is repeated.")
 		case name != "reason" && values[0] == "":
 			return auth.Invalid("The parameter " + name + " is empty; leave it out.")
 		}
@@ -80,7 +80,7 @@ func pathID(r *http.Request, name string) (uuid.UUID, error) {
 
 // errForm says which parameter is malformed. It does not quote the value.
 func errForm(name string) error {
-	return auth.Invalid("The parameter " + name + " does not have the form that it should.")
+	return auth.Invalid("The parameter " + name + " has an invalid value.")
 }
 
 // readBody reads a JSON body; see [web.ReadJSON].

@@ -69,7 +69,7 @@ func (a *API) updateServiceKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if body.PinnedApp == nil {
-		return auth.Invalid("pinned_app is missing: the appid to pin the key to, or an empty string for none")
+		return auth.Invalid("pinned_app is missing: send the appid to pin the key to, or an empty string to remove the pin")
 	}
 	by, err := a.event(r, body.Reason)
 	if err != nil {
@@ -85,7 +85,7 @@ func (a *API) updateServiceKey(w http.ResponseWriter, r *http.Request) error {
 	return web.SecretJSON(w, http.StatusOK, serviceKeyOf(&k))
 }
 
-var errNoServiceKey = &auth.Error{Code: auth.NotFound, Description: "There is no service key with this id."}
+var errNoServiceKey = &auth.Error{Code: auth.NotFound, Description: "No service key has this id."}
 
 func (a *API) createServiceKey(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()

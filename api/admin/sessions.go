@@ -50,7 +50,7 @@ func (a *API) listIdentitySessions(w http.ResponseWriter, r *http.Request) error
 	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-var errNoSession = &auth.Error{Code: auth.NotFound, Description: "There is no session with this id, or it is not kept any more."}
+var errNoSession = &auth.Error{Code: auth.NotFound, Description: "No session has this id, or it is no longer stored."}
 
 func (a *API) getSession(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
