@@ -250,7 +250,7 @@ func (k *Keeper) Rotate(ctx context.Context, r RotateRequest) ([]Key, error) {
 			promoted = append(promoted, p.describe(kid))
 		}
 		if len(promoted) == 0 {
-			return auth.Invalid("there are no keys of this use and algorithm")
+			return auth.Invalid("use and alg must name an existing kind of key")
 		}
 		return nil
 	})
@@ -303,7 +303,7 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 		found := p.find(r.KID)
 		switch {
 		case found == nil:
-			return &auth.Error{Code: auth.NotFound, Description: "There is no key with this kid."}
+			return &auth.Error{Code: auth.NotFound, Description: "No key has this kid."}
 		case found.RetiredAt.IsZero():
 			if err := p.retire(r.KID, r.Compromised); err != nil {
 				return err

@@ -170,7 +170,7 @@ func (p *plan) rotate(of kind, atOnce bool) (string, error) {
 			return "", fmt.Errorf("keyring: there is no next key of %s %s", of.use, of.alg)
 		}
 		if of.use == UseAccess && published(p.keys) >= maxPublished {
-			return "", &auth.Error{Code: auth.KeyInUse, Description: fmt.Sprintf("There are %d published keys already; more than validators read. Wait until the oldest is retired.", maxPublished)}
+			return "", &auth.Error{Code: auth.KeyInUse, Description: fmt.Sprintf("There are already %d published keys, the most that validators read. Wait until the oldest is retired.", maxPublished)}
 		}
 	}
 	at := p.policy.knownAt(k)
@@ -205,14 +205,14 @@ func (p *plan) checkRetirable(k *StoredKey) error {
 	case k.ActiveAt.IsZero():
 		return nil // it has signed nothing
 	case k == l.current(p.now):
-		return refusal("It signs now. Rotate first, and it is retired by itself when nothing is left of what it signed; or retire it now if it has leaked.")
+		return refusal("The key signs now. Rotate first: it is retired automatically when the last token it signed has expired. If it has leaked, retire it now.")
 	case k.ActiveAt.After(p.now.Add(Spread)):
 		return nil
 	case k.ActiveAt.After(p.now):
-		return refusal("It is about to sign.")
+		return refusal("The key is about to start signing.")
 	}
 	if at := l.retiresAt(p.policy, k); at.After(p.now) {
-		return refusal("What it signed may be good until %s, when it is retired by itself; or retire it now if it has leaked.", at.UTC().Format(time.RFC3339))
+		return refusal("Tokens that the key signed may be valid until %s, when it is retired automatically. If it has leaked, retire it now.", at.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

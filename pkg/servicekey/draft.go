@@ -44,18 +44,18 @@ func NewDraft(name string, scopes, apps []string) (Draft, error) {
 	name = strings.TrimSpace(name)
 	switch {
 	case name == "" || utf8.RuneCountInString(name) > MaxNameLen:
-		return Draft{}, auth.Invalid("name has 1 to 64 characters")
+		return Draft{}, auth.Invalid("name must have 1 to 64 characters")
 	case !auth.CleanText(name):
-		return Draft{}, auth.Invalid("name is UTF-8 text without control characters")
+		return Draft{}, auth.Invalid("name must be UTF-8 text without control characters")
 	case len(scopes) == 0:
-		return Draft{}, auth.Invalid("scope is one or more of: service, openid, decrypt, read, admin")
+		return Draft{}, auth.Invalid("scope must be one or more of: service, openid, decrypt, read, admin")
 	case len(apps) > MaxApps:
-		return Draft{}, auth.Invalid("a service key is restricted to at most 64 apps")
+		return Draft{}, auth.Invalid("apps must have at most 64 appids")
 	}
 	d := Draft{Name: name}
 	for _, s := range scopes {
 		if !slices.Contains(Scopes(), Scope(s)) {
-			return Draft{}, auth.Invalid("scope is one or more of: service, openid, decrypt, read, admin")
+			return Draft{}, auth.Invalid("scope must be one or more of: service, openid, decrypt, read, admin")
 		}
 	}
 	for _, s := range Scopes() {
@@ -65,7 +65,7 @@ func NewDraft(name string, scopes, apps []string) (Draft, error) {
 	}
 	for _, app := range apps {
 		if !auth.ValidAppID(app) {
-			return Draft{}, auth.Invalid("apps are appids: 1 to 64 letters and digits each")
+			return Draft{}, auth.Invalid("each of apps must be an appid: 1 to 64 letters and digits")
 		}
 		d.Apps = append(d.Apps, app)
 	}
@@ -79,7 +79,7 @@ func NewDraft(name string, scopes, apps []string) (Draft, error) {
 // Errors: [auth.InvalidRequest] for a time that is too short or too long.
 func (d Draft) ExpireIn(ttl time.Duration, now time.Time) (Draft, error) {
 	if ttl < MinTTL || ttl > MaxTTL {
-		return Draft{}, auth.Invalid("a service key that expires works for 60 seconds to 10 years")
+		return Draft{}, auth.Invalid("the lifetime of a service key must be 60 seconds to 10 years")
 	}
 	d.ExpiresAt = now.Add(ttl).UTC().Truncate(time.Microsecond)
 	return d, nil
@@ -93,19 +93,19 @@ func (d Draft) ExpireIn(ttl time.Duration, now time.Time) (Draft, error) {
 func (k *Key) Mint(d Draft) (Draft, error) {
 	for _, s := range d.Scopes {
 		if !k.Has(s) {
-			return Draft{}, &auth.Error{Code: auth.InsufficientScope, Description: "A service key makes only keys with scopes that it has; this one lacks " + string(s) + "."}
+			return Draft{}, &auth.Error{Code: auth.InsufficientScope, Description: "A service key can only create keys with its own scopes; this one lacks " + string(s) + "."}
 		}
 	}
 	outside := func(app string) bool { return !slices.Contains(k.Apps, app) }
 	if k.Restricted() && (len(d.Apps) == 0 || slices.ContainsFunc(d.Apps, outside)) {
-		return Draft{}, &auth.Error{Code: auth.InsufficientScope, Description: "A service key that is restricted to apps makes only keys that are restricted to some of them: name them in apps."}
+		return Draft{}, &auth.Error{Code: auth.InsufficientScope, Description: "A service key that is restricted to apps can only create keys for some of these apps: name them in apps."}
 	}
 	switch {
 	case k.ExpiresAt.IsZero():
 	case d.ExpiresAt.IsZero():
 		d.ExpiresAt = k.ExpiresAt
 	case d.ExpiresAt.After(k.ExpiresAt):
-		return Draft{}, auth.Invalid("expires_in ends after the service key that makes the key expires")
+		return Draft{}, auth.Invalid("expires_in must not be later than the expiry of the service key that creates the key")
 	}
 	return d, nil
 }

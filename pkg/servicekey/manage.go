@@ -29,7 +29,7 @@ func Create(ctx context.Context, store Store, apps Apps, d Draft, event auth.Aud
 		_, err := apps.App(ctx, app)
 		if errors.Is(err, auth.AppUnknown) {
 			return Key{}, Presented{}, &auth.Error{
-				Code: auth.InvalidRequest, Description: "apps holds an appid that is not registered", Err: errors.New(app),
+				Code: auth.InvalidRequest, Description: "apps must contain only registered appids", Err: errors.New(app),
 			}
 		}
 		if err != nil {
@@ -143,7 +143,7 @@ func Pin(ctx context.Context, store Store, apps Apps, id, appID string, event au
 	if appID != "" {
 		_, err := apps.App(ctx, appID)
 		if errors.Is(err, auth.AppUnknown) {
-			return Key{}, auth.Invalid("app is not the appid of a registered app")
+			return Key{}, auth.Invalid("app must be the appid of a registered app")
 		}
 		if err != nil {
 			return Key{}, err
@@ -153,7 +153,7 @@ func Pin(ctx context.Context, store Store, apps Apps, id, appID string, event au
 	event = event.With(map[string]any{"service_key": id})
 	return store.PinServiceKey(ctx, id, appID, func(k Key) error {
 		if appID != "" && k.Restricted() && !slices.Contains(k.Apps, appID) {
-			return auth.Invalid("app is not among the apps of this service key")
+			return auth.Invalid("app must be one of the service key's apps")
 		}
 		return nil
 	}, event)

@@ -65,4 +65,4 @@ func (s *Service) End(ctx context.Context, r EndRequest) (auth.Session, error) {
 	return current, s.logOut(ctx, r.Session, st.Session.AppID, r.RequestID, detail)
 }
 
-var errNoSession = &auth.Error{Code: auth.NotFound, Description: "You have no session with this id."}
+var errNoSession = &auth.Error{Code: auth.NotFound, Description: "You do not have a session with this id."}

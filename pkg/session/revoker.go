@@ -112,9 +112,9 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 }
 
 var (
-	errNoToken    = &auth.Error{Code: auth.NotFound, Description: "This is no token of this server, or its session is not kept any more."}
-	errNoTarget   = &auth.Error{Code: auth.NotFound, Description: "There is nothing to revoke by this name."}
-	errRestricted = &auth.Error{Code: auth.InsufficientScope, Description: "It needs a service key that is not restricted to apps."}
+	errNoToken    = &auth.Error{Code: auth.NotFound, Description: "This is not a token of this server, or its session is no longer stored."}
+	errNoTarget   = &auth.Error{Code: auth.NotFound, Description: "The target of the revocation does not exist."}
+	errRestricted = &auth.Error{Code: auth.InsufficientScope, Description: "The request needs a service key that is not restricted to apps."}
 )
 
 // check refuses requests that name nothing, or more than one thing, or more
