@@ -77,6 +77,14 @@ func (f *fixture) lastAction(t testing.TB) string {
 }
 
 var personAdminTests = []test{
+	{"a person keeps a source that a later binding method has", func(t *testing.T, f *fixture) {
+		d := personDraft("1001", "李雷", "", nil)
+		d.Source = "card"
+		f.createPerson(t, d)
+		if got := f.record(t, d.ID).Source; got != "card" {
+			t.Errorf("Source = %q, want %q", got, "card")
+		}
+	}},
 	{"a_person_is_read_back_as_made_and_found_by_what_names_him", func(t *testing.T, f *fixture) {
 		d := personDraft("1001", "李雷", "+8613800001001", map[string][]byte{"name": factMAC(2), "employee_no": factMAC(1)})
 		d.Attributes = []byte(`{"b":1,"a":"x"}`)
