@@ -2,152 +2,40 @@ package binding
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/person"
-	"github.com/yufu-auth/yufu/pkg/platform"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Limits of what a webhook is sent.
-const (
-	maxWebhookFields   = 32
-	maxWebhookFieldLen = 1024 // characters of a value; a name has an attribute's
-	maxPhoneCodeLen    = 512
-)
-
-// check refuses requests that are none, whatever the app's policy.
-func (r *Request) check() error {
-	fields := r.Method == auth.BindFacts || r.Method == auth.BindPhone || r.Method == auth.BindWebhook
-	switch {
-	case !slices.Contains(auth.BindingMethods(), r.Method):
-		return auth.Invalid("method is facts, phone, ticket or webhook")
-	case len(r.Fields) > 0 && !fields:
-		return auth.Invalid("fields do not go with this method")
-	case (r.Code != "") != (r.Method == auth.BindPhone):
-		return auth.Invalid("code goes with the method phone, which needs it")
-	case (r.Ticket != "") != (r.Method == auth.BindTicket):
-		return auth.Invalid("ticket goes with the method ticket, which needs it")
-	case len(r.Code.Reveal()) > maxPhoneCodeLen:
-		return auth.Invalid("code is too long to be a phone code")
-	case len(r.Fields) > maxWebhookFields:
-		return auth.Invalid("there are too many fields")
-	}
-	for name, value := range r.Fields {
-		switch {
-		case name == "" || len(name) > auth.MaxAttributeNameLen || !auth.CleanText(name):
-			return auth.Invalid("the name of a field is text of 1 to 64 bytes without control characters")
-		case utf8.RuneCountInString(value) > maxWebhookFieldLen, r.Method == auth.BindWebhook && !cleanField(value):
-			return auth.Invalid("a field is text of at most 1024 characters without control characters")
-		}
-	}
-	return nil
-}
-
-// cleanField reports whether a webhook may get what is left of a value without the
-// marks that come along when text is copied. Facts are checked by [person.NormalizeFact].
-func cleanField(value string) bool {
-	return utf8.ValidString(value) && auth.CleanText(strings.TrimSpace(auth.StripMarks(value)))
-}
-
-// attempt is a request on its way.
+// attempt is a request that was checked against the policy of its app.
 type attempt struct {
 	s       *Service
 	r       *Request
 	session *auth.Session
 	app     *auth.App
 	now     time.Time
-
-	// lookup is the MAC of the looked-up fact, and macs those of the others that
-	// must match, by name.
-	lookup []byte
-	macs   map[string][]byte
-	ticket [32]byte
-	// admission is that of an attempt by facts.
+	method  method
+	proof   proof
+	limits  limits
+	// admission is that of the app's failure budget.
 	admission admission
 }
 
-// prepare checks the request against the policy. It asks nobody: what it refuses
-// is malformed and counts as no attempt.
-func (a *attempt) prepare() error {
-	p := &a.app.Policy
-	switch a.r.Method {
-	case auth.BindFacts:
-		if err := a.prepareFacts(p.Facts.Lookup, p.Facts.Check); err != nil {
-			return err
-		}
-	case auth.BindPhone:
-		return a.prepareFacts("", p.Phone.Check)
-	case auth.BindTicket:
-		var ok bool
-		if a.ticket, ok = person.HashTicket(a.r.Ticket); !ok {
-			return auth.TicketInvalid
-		}
-	case auth.BindWebhook:
-		if a.s.c.Webhook == nil {
-			return auth.BindingMethodDisabled
-		}
+// newAttempt returns the attempt, or refuses a request that is none.
+func (s *Service) newAttempt(m method, r *Request, current *auth.Session, app *auth.App) (*attempt, error) {
+	if !app.Policy.Allows(r.Method) {
+		return nil, auth.BindingMethodDisabled
 	}
-	return nil
-}
-
-// prepareFacts makes the MACs of the facts that the policy asks for, no more and
-// no fewer.
-func (a *attempt) prepareFacts(lookup string, check []string) error {
-	want := check
-	if lookup != "" {
-		want = append([]string{lookup}, check...)
+	a := &attempt{s: s, r: r, session: current, app: app, now: s.now(), method: m}
+	var err error
+	if a.proof, err = m.prepare(a); err != nil {
+		return nil, err
 	}
-	if len(a.r.Fields) != len(want) {
-		return errFields(want)
-	}
-	a.macs = make(map[string][]byte, len(check))
-	for _, name := range want {
-		value, ok := a.r.Fields[name]
-		if !ok {
-			return errFields(want)
-		}
-		normalized, err := person.NormalizeFact(value)
-		if err != nil {
-			return err
-		}
-		mac := a.s.c.Facts.MAC(name, normalized)
-		if name == lookup {
-			a.lookup = mac
-		} else {
-			a.macs[name] = mac
-		}
-	}
-	return nil
-}
-
-// errFields names the fields of the policy, which are no secret.
-func errFields(want []string) error {
-	if len(want) == 0 {
-		return auth.Invalid("this app asks for no fields with this method")
-	}
-	return auth.Invalid("the fields that this app asks for are exactly: " + strings.Join(want, ", "))
-}
-
-// keys are what the attempt counts against: see [auth.AttemptKind].
-func (a *attempt) keys() []auth.AttemptKey {
-	keys := []auth.AttemptKey{auth.IdentityAttempts(a.session.Identity)}
-	switch a.r.Method {
-	case auth.BindFacts:
-		keys = append(keys, auth.ValueAttempts(a.lookup), auth.AddressAttempts(a.r.Network, a.app.ID))
-	case auth.BindWebhook:
-		keys = append(keys, auth.AddressAttempts(a.r.Network, a.app.ID))
-	}
-	return keys
+	a.limits = a.proof.limits()
+	return a, nil
 }
 
 // event returns an audit event of the attempt.
@@ -159,119 +47,110 @@ func (a *attempt) event(action auth.AuditAction) auth.AuditEvent {
 	}
 }
 
-// bind finds out who the user is and binds him.
+// bind finds the person and binds the identity.
 func (a *attempt) bind(ctx context.Context) (Done, error) {
 	b := BindParams{
 		Session: a.session.ID, Ver: a.session.Ver, Method: a.r.Method,
 		Second: a.app.Policy.Second(), Rebind: a.app.Policy.SelfUnbind, Now: a.now,
 		Event: a.event(auth.AuditBound),
 	}
-	var err error
-	switch a.r.Method {
-	case auth.BindFacts:
-		b.Target.Person, err = a.byFacts(ctx)
-	case auth.BindPhone:
-		b.Target, err = a.byPhone(ctx)
-	case auth.BindTicket:
-		b.Target.Person, err = a.byTicket(ctx)
-		b.Ticket = &a.ticket
-	case auth.BindWebhook:
-		b.Target.Save, err = a.byWebhook(ctx)
-	default:
-		err = fmt.Errorf("binding: no method %q", a.r.Method)
-	}
-	if err != nil {
+	if err := a.proof.find(ctx, &b); err != nil {
 		return Done{}, err
 	}
 	return a.s.c.Store.Bind(ctx, b)
 }
 
-func (a *attempt) byFacts(ctx context.Context) (uuid.UUID, error) {
-	c, err := a.s.c.Store.Candidate(ctx, a.app.Policy.Facts.Lookup, a.lookup)
+// reserve counts the attempt, or returns [auth.BindingDelayed]. An attempt that must
+// wait because of its own keys uses up nothing of the app's budget.
+func (a *attempt) reserve(ctx context.Context) (Reservation, error) {
+	if a.limits.budget {
+		if wait := a.s.budgets.wait(a.app.ID, a.now); wait > 0 {
+			return Reservation{}, a.slow(ctx, wait)
+		}
+	}
+	keys := append([]auth.AttemptKey{auth.IdentityAttempts(a.session.Identity)}, a.limits.keys...)
+	reserved, err := a.s.c.Store.Reserve(ctx, keys, a.now, a.event(auth.AuditBindingDelayed))
 	if err != nil {
-		return uuid.Nil, err
+		return Reservation{}, err
 	}
-	// All of it is compared whatever the first comparison came to.
-	found, match := sameMAC(c.Lookup, a.lookup), a.matches(&c)
-	alone := 1
-	if c.Shared {
-		alone = 0
+	if reserved.Wait > 0 {
+		return Reservation{}, &auth.Error{
+			Code: auth.BindingDelayed, RetryAfter: reserved.Wait,
+			Err: errors.New("binding: an attempt before the delay was over"),
+		}
 	}
-	if found&match&alone != 1 {
-		return uuid.Nil, auth.BindingNoMatch
+	if a.limits.budget {
+		var wait time.Duration
+		if a.admission, wait = a.s.budgets.admit(a.app.ID, a.now); wait > 0 {
+			// Another attempt was faster.
+			_ = a.s.c.Store.Refund(ctx, reserved)
+			return Reservation{}, a.slow(ctx, wait)
+		}
 	}
-	return c.Person, nil
+	return reserved, nil
 }
 
-// matches returns 1 if every fact that is asked for is the candidate's, and 0
-// otherwise, in a time that does not depend on which.
-func (a *attempt) matches(c *Candidate) int {
-	match := 1
-	for name, mac := range a.macs {
-		match &= sameMAC(c.Facts[name], mac)
+// slow returns the error of an attempt that came when the failure budget of its
+// app was used up. Once a minute that goes into the trail.
+func (a *attempt) slow(ctx context.Context, wait time.Duration) error {
+	if attempts, failures, audit := a.s.budgets.refuse(a.app.ID, a.now); audit {
+		err := a.s.c.Store.RecordRefusal(ctx, auth.AuditEvent{
+			At: a.now, Action: auth.AuditFactsSlowed, Actor: auth.ActorService, AppID: a.app.ID, RequestID: a.r.RequestID,
+			Detail: map[string]any{"attempts": attempts, "failures": failures, "seconds": budgetSeconds},
+		})
+		if err != nil {
+			a.s.budgets.unaudited(a.app.ID)
+			return err
+		}
 	}
-	return match
+	return &auth.Error{
+		Code: auth.BindingDelayed, RetryAfter: wait,
+		Err: errors.New("binding: too many attempts of this app fail; one a second goes through"),
+	}
 }
 
-// noMAC stands for a fact that is not there, so that comparing takes as long.
-var noMAC [32]byte
+// settleTimeout bounds what is left to do when an attempt is over.
+const settleTimeout = 10 * time.Second
 
-func sameMAC(have, want []byte) int {
-	there := 1
-	if len(have) != len(noMAC) {
-		have, there = noMAC[:], 0
+// settle takes back an attempt that was right or that could not be judged, and writes
+// any other into the audit log. Person is the person that was bound, if nothing failed.
+// It returns the attempt's error.
+func (a *attempt) settle(ctx context.Context, reserved Reservation, person *auth.Person, err error) error {
+	// A client that hung up does not stop this: a success costs nothing, and a failure
+	// is seen.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
+	defer cancel()
+	failed := err != nil && a.clientsFault(err)
+	if a.limits.budget && !failed {
+		var bound uuid.UUID
+		if err == nil && person != nil {
+			bound = person.ID
+		}
+		a.s.budgets.settle(a.admission, bound)
 	}
-	return subtle.ConstantTimeCompare(have, want) & there
+	if !failed {
+		// If this fails, the attempt stays counted until it is forgiven.
+		_ = a.s.c.Store.Refund(ctx, reserved)
+		return err
+	}
+	event := a.event(auth.AuditBindingRefused)
+	event.Detail["code"] = auth.CodeOf(err)
+	if e := a.s.c.Store.RecordRefusal(ctx, event); e != nil {
+		return e // what is not in the audit log is not answered either
+	}
+	return err
 }
 
-func (a *attempt) byPhone(ctx context.Context) (Target, error) {
-	phone, err := a.phone(ctx)
-	if err != nil {
-		return Target{}, err
+// clientsFault reports whether a failed attempt says something about the client. It
+// does not if the database, the platform, the webhook or this service failed. A client
+// that hangs up in the middle does not get its attempt back.
+func (a *attempt) clientsFault(err error) bool {
+	code := auth.CodeOf(err)
+	switch code {
+	case auth.StorageUnavailable, auth.SessionRevoked, auth.AppDisabled:
+		return false
+	case auth.Internal:
+		return errors.Is(err, context.Canceled)
 	}
-	if a.app.Policy.Phone.Create {
-		id, err := uuid.NewV7()
-		return Target{Phone: phone, New: id}, err
-	}
-	c, err := a.s.c.Store.PhoneCandidate(ctx, phone)
-	if err != nil {
-		return Target{}, err
-	}
-	if match := a.matches(&c); c.Person == uuid.Nil || match != 1 {
-		return Target{}, auth.BindingNoMatch
-	}
-	return Target{Person: c.Person}, nil
-}
-
-// phone has the platform tell the user's number.
-func (a *attempt) phone(ctx context.Context) (string, error) {
-	provider, ok := a.s.c.Platforms[a.app.Platform].(platform.PhoneNumberProvider)
-	if !ok {
-		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: this server gets no phone numbers from platform %q", a.app.ID, a.app.Platform)}
-	}
-	secret, err := a.s.c.Sealer.Open(a.app.SealedSecret, session.AppSecretAAD(a.app.ID))
-	if err != nil {
-		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", a.app.ID, err)}
-	}
-	openID, _, err := a.s.c.Store.PlatformAccount(ctx, a.session.Identity)
-	if errors.Is(err, auth.NotFound) {
-		return "", auth.SessionRevoked // it was erased a moment ago
-	}
-	if err != nil {
-		return "", err
-	}
-	ctx = platform.WithCaller(ctx, a.r.Network)
-	phone, err := provider.ExchangePhoneCode(ctx, platform.Credentials{AppID: a.app.ID, Secret: auth.Secret(secret)}, openID, a.r.Code.Reveal())
-	if err != nil {
-		return "", err
-	}
-	if !auth.ValidPhone(phone) {
-		return "", &auth.Error{Code: auth.PlatformUnavailable, Err: errors.New("binding: the platform told a number that is none")}
-	}
-	return phone, nil
-}
-
-func (a *attempt) byTicket(ctx context.Context) (uuid.UUID, error) {
-	t, err := a.s.goodTicket(ctx, a.r.Ticket, a.session, a.now)
-	return t.Person.ID, err
+	return !a.method.excuses(code)
 }

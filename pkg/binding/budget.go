@@ -182,3 +182,7 @@ func (a *budget) count(now time.Time) (attempts, failures int) {
 	}
 	return attempts, failures
 }
+
+// SlowedFacts returns how many attempts to bind by facts were refused so far
+// because too many attempts of their app failed.
+func (s *Service) SlowedFacts() uint64 { return s.budgets.refused() }

@@ -8,6 +8,72 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
+// byTicket binds a user to the person of a one-time ticket.
+type byTicket struct{}
+
+func (byTicket) check(r *Request) error { return r.checkMembers(members{ticket: true}) }
+
+func (byTicket) fields(*auth.Policy) []string { return nil }
+
+func (byTicket) prepare(a *attempt) (proof, error) {
+	hash, ok := person.HashTicket(a.r.Ticket)
+	if !ok {
+		return nil, auth.TicketInvalid
+	}
+	return &ticketProof{a, hash}, nil
+}
+
+func (byTicket) excuses(auth.Code) bool { return false }
+
+type ticketProof struct {
+	a    *attempt
+	hash [32]byte
+}
+
+func (*ticketProof) limits() limits { return limits{} }
+
+func (p *ticketProof) find(ctx context.Context, b *BindParams) error {
+	t, err := p.a.s.goodTicket(ctx, p.a.r.Ticket, p.a.session, p.a.now)
+	b.Target.Person, b.Ticket = t.Person.ID, &p.hash
+	return err
+}
+
+// Preview is what a ticket would do, for the user to confirm: a stranger may have put
+// another code over the one to scan.
+type Preview struct {
+	// Session asks.
+	Session auth.Session
+	// Name is the person's, masked.
+	Name      string
+	ExpiresAt time.Time
+}
+
+// Preview tells whom a ticket would bind to. It changes nothing. An error after
+// the token was checked comes with the session.
+//
+// Errors: those of [session.Service.Authenticate]; [auth.BindingMethodDisabled];
+// [auth.TicketInvalid].
+func (s *Service) Preview(ctx context.Context, accessToken, ticket auth.Secret) (Preview, error) {
+	bearer, err := s.c.Sessions.Authenticate(ctx, accessToken)
+	if err != nil {
+		return Preview{}, err
+	}
+	p := Preview{Session: bearer.Session}
+	app, err := s.c.Store.App(ctx, p.Session.AppID)
+	if err != nil {
+		return Preview{}, err
+	}
+	if !app.Policy.Allows(auth.BindTicket) {
+		return p, auth.BindingMethodDisabled
+	}
+	t, err := s.goodTicket(ctx, ticket, &p.Session, s.now())
+	if err != nil {
+		return p, err
+	}
+	p.Name, p.ExpiresAt = auth.MaskName(t.Person.Name), t.ExpiresAt
+	return p, nil
+}
+
 // goodTicket returns the ticket if the session's identity may bind itself by it or has
 // done so. Otherwise it returns [auth.TicketInvalid].
 func (s *Service) goodTicket(ctx context.Context, ticket auth.Secret, current *auth.Session, now time.Time) (person.Ticket, error) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -44,7 +46,56 @@ type Answer struct {
 	Facts map[string]*string
 }
 
-func (a *attempt) byWebhook(ctx context.Context) (*person.Draft, error) {
+// byWebhook binds a user to the person that the business back end names. The person is
+// created or updated in the same transaction.
+type byWebhook struct{}
+
+func (byWebhook) check(r *Request) error {
+	if err := r.checkMembers(members{fields: true}); err != nil {
+		return err
+	}
+	if err := r.checkFields(); err != nil {
+		return err
+	}
+	for _, value := range r.Fields {
+		// What is left without the marks that come along when text is copied.
+		if !utf8.ValidString(value) || !auth.CleanText(strings.TrimSpace(auth.StripMarks(value))) {
+			return errFieldText
+		}
+	}
+	return nil
+}
+
+// fields returns none: the business knows which fields it wants.
+func (byWebhook) fields(*auth.Policy) []string { return nil }
+
+func (byWebhook) prepare(a *attempt) (proof, error) {
+	if a.s.c.Webhook == nil {
+		return nil, auth.BindingMethodDisabled
+	}
+	return &webhookProof{a}, nil
+}
+
+func (byWebhook) excuses(code auth.Code) bool {
+	// The phone of the person that the business names may be another person's.
+	return code == auth.WebhookUnavailable || code == auth.PersonConflict
+}
+
+type webhookProof struct {
+	a *attempt
+}
+
+func (p *webhookProof) limits() limits {
+	return limits{keys: []auth.AttemptKey{auth.AddressAttempts(p.a.r.Network, p.a.app.ID)}}
+}
+
+func (p *webhookProof) find(ctx context.Context, b *BindParams) (err error) {
+	b.Target.Save, err = p.a.askWebhook(ctx)
+	return err
+}
+
+// askWebhook asks the business back end who the user is, and returns the person to save.
+func (a *attempt) askWebhook(ctx context.Context) (*person.Draft, error) {
 	secret, err := a.s.c.Sealer.Open(a.app.SealedWebhookSecret, app.WebhookSecretAAD(a.app.ID))
 	if err != nil {
 		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the webhook's secret: %w", a.app.ID, err)}

@@ -1,8 +1,10 @@
 // Package binding is how the bearer of an access token binds an identity to a person, and
 // unbinds it.
 //
-// It owns the use cases of the bearer ([Service]): bind by facts, by phone, by a one-time
-// ticket or by the business's webhook, see the binding, unbind. It owns the rules that
+// It owns the use cases of the bearer ([Service]): bind, see the binding, unbind. Each
+// method to bind is a file (byfacts.go, byphone.go, byticket.go, bywebhook.go) and a row
+// of methods (method.go): which members a request has, what the policy asks for, how the
+// person is found, what an attempt is counted against. It owns the rules that
 // slow guessing down ([Limit], and the failure budget of each app), and the contract that
 // a database keeps for all of it ([Store]). It does not own persons, facts and tickets or
 // what admins do with them (pkg/person), the rules of an app (auth.Policy), sessions

@@ -133,8 +133,3 @@ func Delayed(event auth.AuditEvent, a auth.Attempts) auth.AuditEvent {
 		"kind": a.Kind, "key": a.Key, "failures": a.Failures, "delay_s": int(a.BlockedUntil.Sub(a.At).Seconds()),
 	})
 }
-
-// Draft returns the person that is made for a number that no person has.
-func (t *Target) Draft() person.Draft {
-	return person.Draft{ID: t.New, Phone: &t.Phone, Source: auth.PersonByPhone}
-}

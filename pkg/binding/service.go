@@ -113,7 +113,8 @@ type Grant struct {
 // [auth.BindingDelayed], with the time to wait; [auth.BindingNoMatch];
 // [auth.TicketInvalid]; those of [platform.PhoneNumberProvider] and [Webhook].
 func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
-	if err := r.check(); err != nil {
+	m, err := methodOf(&r)
+	if err != nil {
 		return Grant{}, err
 	}
 	if err := s.c.Fit(); err != nil {
@@ -128,120 +129,19 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	if err != nil {
 		return Grant{Session: current}, err
 	}
-	if !app.Policy.Allows(r.Method) {
-		return Grant{Session: current}, auth.BindingMethodDisabled
-	}
-	a := attempt{s: s, r: &r, session: &current, app: &app, now: s.now()}
-	if err := a.prepare(); err != nil {
+	a, err := s.newAttempt(m, &r, &current, &app)
+	if err != nil {
 		return Grant{Session: current}, err
 	}
-	reserved, err := s.reserve(ctx, &a)
+	reserved, err := a.reserve(ctx)
 	if err != nil {
 		return Grant{Session: current}, err
 	}
 	done, err := a.bind(ctx)
-	if err := s.settle(ctx, &a, reserved, done.Session.Person, err); err != nil {
+	if err := a.settle(ctx, reserved, done.Session.Person, err); err != nil {
 		return Grant{Session: current}, err
 	}
 	return s.grant(ctx, &app, done, bearer.TokenExpiresAt, a.now)
-}
-
-// reserve counts the attempt, or returns [auth.BindingDelayed]. An attempt that has
-// to wait for itself uses up nothing of what the app has.
-func (s *Service) reserve(ctx context.Context, a *attempt) (Reservation, error) {
-	facts := a.r.Method == auth.BindFacts
-	if facts {
-		if wait := s.budgets.wait(a.app.ID, a.now); wait > 0 {
-			return Reservation{}, s.slow(ctx, a, wait)
-		}
-	}
-	reserved, err := s.c.Store.Reserve(ctx, a.keys(), a.now, a.event(auth.AuditBindingDelayed))
-	if err != nil {
-		return Reservation{}, err
-	}
-	if reserved.Wait > 0 {
-		return Reservation{}, &auth.Error{
-			Code: auth.BindingDelayed, RetryAfter: reserved.Wait,
-			Err: errors.New("binding: an attempt before the delay was over"),
-		}
-	}
-	if facts {
-		var wait time.Duration
-		if a.admission, wait = s.budgets.admit(a.app.ID, a.now); wait > 0 {
-			// Another one was faster.
-			_ = s.c.Store.Refund(ctx, reserved)
-			return Reservation{}, s.slow(ctx, a, wait)
-		}
-	}
-	return reserved, nil
-}
-
-// slow returns the error of an attempt that came when the failure budget of its
-// app was used up. Once a minute that goes into the trail.
-func (s *Service) slow(ctx context.Context, a *attempt, wait time.Duration) error {
-	if attempts, failures, audit := s.budgets.refuse(a.app.ID, a.now); audit {
-		err := s.c.Store.RecordRefusal(ctx, auth.AuditEvent{
-			At: a.now, Action: auth.AuditFactsSlowed, Actor: auth.ActorService, AppID: a.app.ID, RequestID: a.r.RequestID,
-			Detail: map[string]any{"attempts": attempts, "failures": failures, "seconds": budgetSeconds},
-		})
-		if err != nil {
-			s.budgets.unaudited(a.app.ID)
-			return err
-		}
-	}
-	return &auth.Error{
-		Code: auth.BindingDelayed, RetryAfter: wait,
-		Err: errors.New("binding: too many attempts of this app fail; one a second goes through"),
-	}
-}
-
-// SlowedFacts returns how many attempts to bind by facts were refused so far
-// because too many attempts of their app failed.
-func (s *Service) SlowedFacts() uint64 { return s.budgets.refused() }
-
-// settleTimeout bounds what is left to do when an attempt is over.
-const settleTimeout = 10 * time.Second
-
-// settle takes an attempt back that was right or that nobody could judge, and
-// writes any other into the trail. Person is who was bound, if nothing failed. It
-// returns the attempt's error.
-func (s *Service) settle(ctx context.Context, a *attempt, reserved Reservation, person *auth.Person, err error) error {
-	// Also for whoever hung up: a success costs nothing, and a failure is seen.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
-	defer cancel()
-	failed := err != nil && clientsFault(err)
-	if a.r.Method == auth.BindFacts && !failed {
-		var bound uuid.UUID
-		if err == nil && person != nil {
-			bound = person.ID
-		}
-		s.budgets.settle(a.admission, bound)
-	}
-	if !failed {
-		// What it is charged for then is forgiven in time.
-		_ = s.c.Store.Refund(ctx, reserved)
-		return err
-	}
-	event := a.event(auth.AuditBindingRefused)
-	event.Detail["code"] = auth.CodeOf(err)
-	if e := s.c.Store.RecordRefusal(ctx, event); e != nil {
-		return e // what is not in the trail is not answered either
-	}
-	return err
-}
-
-// clientsFault reports whether a failed attempt says something about who made
-// it, rather than about the platform, the webhook, the database, us, or a lost
-// connection. Whoever hangs up in the middle is not given his attempt back.
-func clientsFault(err error) bool {
-	switch auth.CodeOf(err) {
-	case auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured, auth.WebhookUnavailable,
-		auth.StorageUnavailable, auth.RateLimited, auth.SessionRevoked, auth.AppDisabled, auth.PersonConflict:
-		return false
-	case auth.Internal:
-		return errors.Is(err, context.Canceled)
-	}
-	return true
 }
 
 // Unbind unbinds the identity of an access token. One that is not bound stays as
@@ -276,12 +176,12 @@ func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID
 	return s.grant(ctx, &app, done, bearer.TokenExpiresAt, now)
 }
 
-// View is what the bearer of an access token may know about his binding.
+// View is what the bearer of an access token may know about their binding.
 type View struct {
 	Session auth.Session
-	// Methods are those that the app's policy lets him bind himself by.
+	// Methods are those that the app's policy lets users bind themselves by.
 	Methods []Way
-	// SelfUnbind says whether he may unbind himself.
+	// SelfUnbind says whether users may unbind themselves.
 	SelfUnbind bool
 }
 
@@ -290,16 +190,6 @@ type View struct {
 type Way struct {
 	Method auth.BindingMethod
 	Fields []string
-}
-
-// Preview is what a ticket would do, to be confirmed: somebody may have put his
-// own code over the one that was to be scanned.
-type Preview struct {
-	// Session asks.
-	Session auth.Session
-	// Name is the person's, masked.
-	Name      string
-	ExpiresAt time.Time
 }
 
 // Show tells about the binding.
@@ -317,48 +207,14 @@ func (s *Service) Show(ctx context.Context, accessToken auth.Secret) (View, erro
 	}
 	p := &app.Policy
 	v := View{Session: current, SelfUnbind: p.SelfUnbind}
-	for _, m := range p.Methods {
-		v.Methods = append(v.Methods, Way{m, fieldsOf(p, m)})
+	for _, name := range p.Methods {
+		w := Way{Method: name}
+		if m, ok := methods[name]; ok {
+			w.Fields = m.fields(p)
+		}
+		v.Methods = append(v.Methods, w)
 	}
 	return v, nil
-}
-
-// Preview tells whom a ticket would bind to. It changes nothing. An error after
-// the token was checked comes with the session.
-//
-// Errors: those of [session.Service.Authenticate]; [auth.BindingMethodDisabled];
-// [auth.TicketInvalid].
-func (s *Service) Preview(ctx context.Context, accessToken, ticket auth.Secret) (Preview, error) {
-	bearer, err := s.c.Sessions.Authenticate(ctx, accessToken)
-	if err != nil {
-		return Preview{}, err
-	}
-	p := Preview{Session: bearer.Session}
-	app, err := s.c.Store.App(ctx, p.Session.AppID)
-	if err != nil {
-		return Preview{}, err
-	}
-	if !app.Policy.Allows(auth.BindTicket) {
-		return p, auth.BindingMethodDisabled
-	}
-	t, err := s.goodTicket(ctx, ticket, &p.Session, s.now())
-	if err != nil {
-		return p, err
-	}
-	p.Name, p.ExpiresAt = auth.MaskName(t.Person.Name), t.ExpiresAt
-	return p, nil
-}
-
-// fieldsOf returns the fields that a method asks for.
-func fieldsOf(p *auth.Policy, m auth.BindingMethod) []string {
-	switch m {
-	case auth.BindFacts:
-		return append([]string{p.Facts.Lookup}, p.Facts.Check...)
-	case auth.BindPhone:
-		return p.Phone.Check
-	default:
-		return nil
-	}
 }
 
 // grant answers a call that was allowed. After a change it mints a token from the

@@ -35,6 +35,9 @@ var methods = map[auth.BindingMethod]func(t *testing.T, w *world, accessToken au
 
 func TestEveryMethod(t *testing.T) {
 	t.Parallel()
+	if len(methods) != len(auth.BindingMethods()) {
+		t.Errorf("this test knows %d methods, want the %d of auth.BindingMethods", len(methods), len(auth.BindingMethods()))
+	}
 	for method, bind := range methods {
 		t.Run(string(method)+"_binds_the_user_and_his_session_goes_on", func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,109 @@
+package binding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/person"
+	"github.com/yufu-auth/yufu/pkg/platform"
+	"github.com/yufu-auth/yufu/pkg/session"
+)
+
+// byPhone binds a user whose phone number, told by the platform, is the person's. The
+// policy may ask for facts too, or have a person made for a number that no person has.
+type byPhone struct{}
+
+const maxPhoneCodeLen = 512
+
+func (byPhone) check(r *Request) error {
+	if err := r.checkMembers(members{fields: true, code: true}); err != nil {
+		return err
+	}
+	if len(r.Code.Reveal()) > maxPhoneCodeLen {
+		return auth.Invalid("code must have at most 512 bytes")
+	}
+	return r.checkFields()
+}
+
+func (byPhone) fields(p *auth.Policy) []string { return p.Phone.Check }
+
+func (m byPhone) prepare(a *attempt) (proof, error) {
+	macs, err := a.factMACs(m.fields(&a.app.Policy))
+	if err != nil {
+		return nil, err
+	}
+	return &phoneProof{a, macs}, nil
+}
+
+func (byPhone) excuses(code auth.Code) bool {
+	switch code {
+	case auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured, auth.RateLimited:
+		return true
+	}
+	return false
+}
+
+type phoneProof struct {
+	a    *attempt
+	macs factMACs
+}
+
+func (*phoneProof) limits() limits { return limits{} }
+
+func (p *phoneProof) find(ctx context.Context, b *BindParams) error {
+	phone, err := p.a.phone(ctx)
+	if err != nil {
+		return err
+	}
+	if p.a.app.Policy.Phone.Create {
+		b.Target.Phone = phone
+		b.Target.New, err = uuid.NewV7()
+		return err
+	}
+	c, err := p.a.s.c.Store.PhoneCandidate(ctx, phone)
+	if err != nil {
+		return err
+	}
+	if match := p.macs.match(&c); c.Person == uuid.Nil || match != 1 {
+		return auth.BindingNoMatch
+	}
+	b.Target.Person = c.Person
+	return nil
+}
+
+// phone asks the platform for the user's number.
+func (a *attempt) phone(ctx context.Context) (string, error) {
+	provider, ok := a.s.c.Platforms[a.app.Platform].(platform.PhoneNumberProvider)
+	if !ok {
+		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: this server gets no phone numbers from platform %q", a.app.ID, a.app.Platform)}
+	}
+	secret, err := a.s.c.Sealer.Open(a.app.SealedSecret, session.AppSecretAAD(a.app.ID))
+	if err != nil {
+		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", a.app.ID, err)}
+	}
+	openID, _, err := a.s.c.Store.PlatformAccount(ctx, a.session.Identity)
+	if errors.Is(err, auth.NotFound) {
+		return "", auth.SessionRevoked // it was erased a moment ago
+	}
+	if err != nil {
+		return "", err
+	}
+	ctx = platform.WithCaller(ctx, a.r.Network)
+	phone, err := provider.ExchangePhoneCode(ctx, platform.Credentials{AppID: a.app.ID, Secret: auth.Secret(secret)}, openID, a.r.Code.Reveal())
+	if err != nil {
+		return "", err
+	}
+	if !auth.ValidPhone(phone) {
+		return "", &auth.Error{Code: auth.PlatformUnavailable, Err: errors.New("binding: the platform told a number that is none")}
+	}
+	return phone, nil
+}
+
+// Draft returns the person that is made for a number that no person has.
+func (t *Target) Draft() person.Draft {
+	return person.Draft{ID: t.New, Phone: &t.Phone, Source: auth.PersonByPhone}
+}
