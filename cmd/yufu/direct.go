@@ -6,6 +6,7 @@ import (
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 )
 
 // databaseCommand is embedded by commands that work straight on the database.
@@ -29,6 +30,31 @@ func (f databaseCommand) open(ctx context.Context, std streams) (store, *slog.Lo
 	}
 	s, err := openStore(ctx, db, false)
 	return s, log, err
+}
+
+// sealedCommand is embedded by commands that also open what the master key sealed.
+type sealedCommand struct {
+	databaseCommand
+	setting.MasterKey
+}
+
+// openSealed opens the database and the keys in it. The caller closes the store.
+func (f sealedCommand) openSealed(ctx context.Context, std streams) (store, *keyring.Ring, error) {
+	s, log, err := f.open(ctx, std)
+	if err != nil {
+		return nil, nil, err
+	}
+	sealer, err := f.Ring(std.in, warnTo(log))
+	if err != nil {
+		s.Close()
+		return nil, nil, wrongUsage(err)
+	}
+	keys, err := openKeys(ctx, s, sealer)
+	if err != nil {
+		s.Close()
+		return nil, nil, err
+	}
+	return s, keys, nil
 }
 
 // cliEvent returns the audit event of a command that happens now.

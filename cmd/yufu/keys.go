@@ -14,20 +14,20 @@ import (
 )
 
 type keysCmd struct {
-	List   keysListCmd   `cmd:"" help:"List the keys that sign tokens, and how they stand."`
-	Rotate keysRotateCmd `cmd:"" help:"Have the next keys take over."`
+	List   keysListCmd   `cmd:"" help:"List the keys that sign tokens, with their states."`
+	Rotate keysRotateCmd `cmd:"" help:"Promote the next keys."`
 	Retire keysRetireCmd `cmd:"" help:"End a key, at once if it has leaked."`
 	Export keysExportCmd `cmd:"" help:"Print the public keys."`
 }
 
 // Help is shown below the usage line of yufu keys --help.
 func (keysCmd) Help() string {
-	return `These commands work straight on the database; a running service sees the change within a second. The service rotates the keys by itself (YUFU_KEY_ROTATION).
+	return `These commands work straight on the database. A running service sees a change within a second. It also rotates the keys by itself (YUFU_KEY_ROTATION).
 
-Access tokens are signed by keys of the use access, whose public halves are published in the JWK set; refresh tokens by keys of the use refresh, which are secret.`
+Keys of the use access sign access tokens; their public keys are published in the JWK set. Keys of the use refresh sign refresh tokens; they are secret.`
 }
 
-// keyTimes are the settings of the service that say how long keys are needed.
+// keyTimes are the settings that decide how long the service needs a key.
 type keyTimes struct {
 	setting.JWKS
 	setting.SessionMax
@@ -40,16 +40,15 @@ func (f keyTimes) policy(ctx context.Context, s store, std streams) (p keyring.P
 	return p, err
 }
 
-// keyFlags are what the commands need that change keys.
+// keyFlags are embedded by the commands that change keys.
 type keyFlags struct {
 	keyTimes
-	masterKeyFlag
-	appFlags
+	sealedCommand
 }
 
-// keeper opens the database and the keys in it.
+// keeper opens the database and the keys in it. The caller closes the store.
 func (f keyFlags) keeper(ctx context.Context, std streams) (store, *keyring.Keeper, error) {
-	s, keys, err := f.keys(ctx, std)
+	s, keys, err := f.openSealed(ctx, std)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -62,30 +61,12 @@ func (f keyFlags) keeper(ctx context.Context, std streams) (store, *keyring.Keep
 	return s, k, err
 }
 
-func (f keyFlags) keys(ctx context.Context, std streams) (store, *keyring.Ring, error) {
-	s, log, err := f.open(ctx, std)
-	if err != nil {
-		return nil, nil, err
-	}
-	sealer, err := f.ring(std, log)
-	if err != nil {
-		s.Close()
-		return nil, nil, wrongUsage(err)
-	}
-	keys, err := openKeys(ctx, s, sealer)
-	if err != nil {
-		s.Close()
-		return nil, nil, err
-	}
-	return s, keys, nil
-}
-
 type keysListCmd struct {
 	keyTimes
-	appFlags
+	databaseCommand
 }
 
-// Run lists the keys. It shows no secret, and needs none.
+// Run lists the keys. It shows and needs no secret.
 func (c *keysListCmd) Run(ctx context.Context, std streams) error {
 	s, _, err := c.open(ctx, std)
 	if err != nil {
@@ -105,7 +86,7 @@ func (c *keysListCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if len(stored) == 0 {
-		fmt.Fprintln(std.err, "There are no keys yet; the service makes them when it starts for the first time.")
+		fmt.Fprintln(std.err, "There are no keys yet. The service makes them at its first start.")
 	}
 	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "KID\tUSE\tALG\tSTATE\tCREATED\tSIGNS FROM\tRETIRED")
@@ -124,17 +105,17 @@ func (c *keysListCmd) Run(ctx context.Context, std streams) error {
 }
 
 type keysRotateCmd struct {
-	Use    string `placeholder:"USE" help:"Only the keys of this use: access or refresh."`
-	Alg    string `placeholder:"ALG" help:"Only the keys of this algorithm: ES256, EdDSA, RS256 or HS256."`
-	Now    bool   `help:"Have a signing key sign at once. A back end that keeps a copy of the JWK set from before the key was published refuses its tokens until it fetches the set again; without --now the key waits until there is no such copy."`
-	Reason string `help:"Why, for the audit trail."`
+	Use    string `placeholder:"USE" help:"Use of the keys to rotate: access or refresh. Without this flag, both."`
+	Alg    string `placeholder:"ALG" help:"Algorithm of the keys to rotate: ES256, EdDSA, RS256 or HS256. Without this flag, all."`
+	Now    bool   `help:"Let the next signing key sign at once. A back end with a JWK set from before the key was published refuses its tokens until it fetches the set again. Without --now, the key waits until no back end has such a set."`
+	Reason string `help:"Reason, for the audit trail."`
 	keyFlags
 }
 
-// Run rotates. Asking again while a key is on its way changes nothing.
+// Run rotates the keys. It changes nothing while an earlier rotation is under way.
 func (c *keysRotateCmd) Run(ctx context.Context, std streams) error {
 	if c.Use != "" && c.Use != string(keyring.UseAccess) && c.Use != string(keyring.UseRefresh) {
-		return wrongUsage(errors.New("--use is access or refresh"))
+		return wrongUsage(fmt.Errorf("--use must be access or refresh, got %q", c.Use))
 	}
 	if err := checkReason(c.Reason); err != nil {
 		return wrongUsage(err)
@@ -149,7 +130,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, std streams) error {
 	})
 	switch {
 	case errors.Is(err, auth.InvalidRequest):
-		return wrongUsage(errors.New("there are no keys of this use and algorithm; yufu keys list shows those there are"))
+		return wrongUsage(errors.New("no keys have this use and algorithm; to list the keys: yufu keys list"))
 	case err != nil:
 		return descriptionOf(err)
 	}
@@ -158,25 +139,25 @@ func (c *keysRotateCmd) Run(ctx context.Context, std streams) error {
 		case k.State == keyring.Next && k.Use == keyring.UseRefresh:
 			fmt.Fprintf(std.out, "%s (%s) signs refresh tokens from %s on, when every replica knows it.\n", k.KID, k.Alg, moment(k.ActiveAt))
 		case k.State == keyring.Next:
-			fmt.Fprintf(std.out, "%s (%s) signs access tokens from %s on, when no back end has a JWK set without it. It is too young to sign unnoticed before; yufu keys rotate --now does not wait.\n", k.KID, k.Alg, moment(k.ActiveAt))
+			fmt.Fprintf(std.out, "%s (%s) signs access tokens from %s on. By then no back end has a JWK set without it. To not wait: yufu keys rotate --now.\n", k.KID, k.Alg, moment(k.ActiveAt))
 		default:
 			fmt.Fprintf(std.out, "%s (%s) signs %s tokens now.\n", k.KID, k.Alg, k.Use)
 		}
 		if k.Use == keyring.UseAccess && k.ActiveAt.Before(k.KnownAt) {
-			fmt.Fprintf(std.err, "Until %s back ends that keep a copy of the JWK set may refuse the tokens of %s.\n", moment(k.KnownAt), k.KID)
+			fmt.Fprintf(std.err, "Until %s, back ends that keep a copy of the JWK set may refuse the tokens of %s.\n", moment(k.KnownAt), k.KID)
 		}
 	}
 	return nil
 }
 
 type keysRetireCmd struct {
-	KID    string `arg:"" name:"kid" help:"The key's id, as yufu keys list shows it."`
-	Now    bool   `help:"The key has leaked: end it now, and what it signed with it. Of a signing key the access tokens die; sessions go on, and clients refresh. Of a MAC key every session of every app ends, because whoever has it can make refresh tokens for all of them; users log in again."`
-	Reason string `help:"Why, for the audit trail."`
+	KID    string `arg:"" name:"kid" help:"Id of the key, as yufu keys list shows it."`
+	Now    bool   `help:"End the key now, with all that it signed, because it has leaked. If it is a signing key, its access tokens end; sessions go on, and clients refresh. If it is a MAC key, every session of every app ends, because a thief can make refresh tokens for all of them; users log in again."`
+	Reason string `help:"Reason, for the audit trail."`
 	keyFlags
 }
 
-// Run retires the key. It is harmless to repeat.
+// Run retires the key. It may be repeated.
 func (c *keysRetireCmd) Run(ctx context.Context, std streams) error {
 	if err := checkReason(c.Reason); err != nil {
 		return wrongUsage(err)
@@ -189,23 +170,23 @@ func (c *keysRetireCmd) Run(ctx context.Context, std streams) error {
 	out, err := keeper.Retire(ctx, keyring.RetireRequest{KID: c.KID, Compromised: c.Now, By: auth.AuditEvent{Actor: auth.ActorCLI, Reason: c.Reason}})
 	switch {
 	case errors.Is(err, auth.NotFound):
-		return errors.New("there is no key with this id; yufu keys list shows those there are")
+		return errors.New("no key has this id; to list the keys: yufu keys list")
 	case errors.Is(err, auth.KeyInUse):
-		return fmt.Errorf("%s is needed. %w\nTo rotate: yufu keys rotate. If it has leaked: yufu keys retire %s --now", c.KID, descriptionOf(err), c.KID)
+		return fmt.Errorf("%s is still needed. %w\nTo rotate: yufu keys rotate. If it has leaked: yufu keys retire %s --now", c.KID, descriptionOf(err), c.KID)
 	case err != nil:
 		return err
 	}
 	fmt.Fprintf(std.out, "Retired %s.\n", c.KID)
 	switch {
 	case out.SessionsEnded:
-		fmt.Fprintln(std.out, "Every session of every app has ended; users log in again.")
+		fmt.Fprintln(std.out, "Every session of every app has ended. Users log in again.")
 	case c.Now && out.Key.Use == keyring.UseAccess:
-		fmt.Fprintln(std.out, "Back ends that follow revocations refuse what it signed, within YUFU_MAX_STALENESS at the latest; one that only has the JWK set does when it fetches that again. Sessions go on.")
+		fmt.Fprintln(std.out, "Back ends that follow revocations refuse what it signed within YUFU_MAX_STALENESS. A back end that only has the JWK set does so when it fetches the set again. Sessions go on.")
 	}
 	if out.Signs != nil {
 		fmt.Fprintf(std.out, "%s (%s) signs.\n", out.Signs.KID, out.Signs.Alg)
 		if k := out.Signs; k.Use == keyring.UseAccess && k.ActiveAt.Before(k.KnownAt) {
-			fmt.Fprintf(std.err, "Until %s back ends that keep a copy of the JWK set may refuse the tokens of %s: it signs before all of them know it.\n", moment(k.KnownAt), k.KID)
+			fmt.Fprintf(std.err, "Until %s, back ends that keep a copy of the JWK set may refuse the tokens of %s: it signs before all of them know it.\n", moment(k.KnownAt), k.KID)
 		}
 	}
 	if out.Coming != nil {
@@ -215,15 +196,14 @@ func (c *keysRetireCmd) Run(ctx context.Context, std streams) error {
 }
 
 type keysExportCmd struct {
-	PEM bool `name:"pem" help:"In PEM, one after another, each below a line with its kid and alg: for software that cannot read a JWK set, HAProxy for example."`
-	masterKeyFlag
-	appFlags
+	PEM bool `name:"pem" help:"Print PEM, each key below a line with its kid and alg. For software that cannot read a JWK set, for example HAProxy."`
+	sealedCommand
 }
 
-// Run prints the published keys as a JWK set, or in PEM. It needs the master key
-// because it trusts no public half that the private one does not prove.
+// Run prints the published keys as a JWK set or in PEM. It needs the master key: it derives
+// each public key from the private one and does not trust the stored public key.
 func (c *keysExportCmd) Run(ctx context.Context, std streams) error {
-	s, keys, err := keyFlags{masterKeyFlag: c.masterKeyFlag, appFlags: c.appFlags}.keys(ctx, std)
+	s, keys, err := c.openSealed(ctx, std)
 	if err != nil {
 		return err
 	}

@@ -17,25 +17,25 @@ type serviceKeyCmd struct {
 	Create serviceKeyCreateCmd `cmd:"" help:"Make a key for a back end or an admin, and print it."`
 	List   serviceKeyListCmd   `cmd:"" help:"List the keys, without their secrets."`
 	Pin    serviceKeyPinCmd    `cmd:"" help:"Pin a key to the one app whose tokens its back end accepts."`
-	Revoke serviceKeyRevokeCmd `cmd:"" help:"Make a key void, for good."`
+	Revoke serviceKeyRevokeCmd `cmd:"" help:"Revoke a key for good."`
 }
 
 // Help is shown below the usage line of yufu service-key --help.
 func (serviceKeyCmd) Help() string {
-	return "These commands work straight on the database; a running service sees the change within a second."
+	return "These commands work straight on the database. A running service sees a change within a second."
 }
 
 type serviceKeyCreateCmd struct {
-	Name    string        `required:"" placeholder:"NAME" help:"For people: who uses it."`
-	Scope   []string      `required:"" placeholder:"SCOPE" help:"What it is for, separated by commas: service (ask about tokens, follow revocations), openid (see openids), decrypt (nothing yet), read (read through the admin API), admin (all of the admin API)."`
-	App     []string      `placeholder:"APPID" help:"Restrict the key to this app; may be repeated. Without it the key is good for all apps."`
-	Expires time.Duration `placeholder:"DURATION" help:"For how long the key works, for example 720h. Without it the key does not expire."`
-	Reason  string        `help:"Why, for the audit trail."`
-	appFlags
+	Name    string        `required:"" placeholder:"NAME" help:"Name of the back end or the person that uses the key."`
+	Scope   []string      `required:"" placeholder:"SCOPE" help:"Permissions, separated by commas: service (ask about tokens, follow revocations), openid (see openids), decrypt (nothing yet), read (read through the admin API), admin (all of the admin API)."`
+	App     []string      `placeholder:"APPID" help:"App to which the key is restricted. Repeat it for several. Without this flag, the key works for all apps."`
+	Expires time.Duration `placeholder:"DURATION" help:"Lifetime of the key, for example 720h. Without this flag, the key does not expire."`
+	Reason  string        `help:"Reason, for the audit trail."`
+	databaseCommand
 }
 
-// Run makes the key. On standard output it prints the key alone, so that a
-// script can keep it.
+// Run makes the key. It prints only the key on standard output, so that a script can keep
+// it.
 func (c *serviceKeyCreateCmd) Run(ctx context.Context, std streams) error {
 	draft, err := servicekey.NewDraft(c.Name, c.Scope, c.App)
 	if err != nil {
@@ -55,20 +55,20 @@ func (c *serviceKeyCreateCmd) Run(ctx context.Context, std streams) error {
 	}
 	if c.Expires != 0 {
 		if draft, err = draft.ExpireIn(c.Expires, event.At); err != nil {
-			return wrongUsage(fmt.Errorf("--expires: %w", descriptionOf(err)))
+			return wrongUsage(fmt.Errorf("--expires is wrong: %w", descriptionOf(err)))
 		}
 	}
 	k, p, err := servicekey.Create(ctx, s, s, draft, event)
 	if err != nil {
 		return descriptionOf(err)
 	}
-	fmt.Fprintf(std.err, "Made the service key %s (%s). It is shown this once:\n", k.ID, servicekey.ScopeText(k.Scopes))
+	fmt.Fprintf(std.err, "Made the service key %s (%s). It is shown only this once:\n", k.ID, servicekey.ScopeText(k.Scopes))
 	fmt.Fprintln(std.out, p.Key().Reveal())
 	return nil
 }
 
 type serviceKeyListCmd struct {
-	appFlags
+	databaseCommand
 }
 
 // Run lists the keys.
@@ -105,21 +105,21 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 }
 
 type serviceKeyPinCmd struct {
-	ID     string `arg:"" name:"id" help:"The key's id: the middle of yfk_ID_SECRET."`
-	App    string `required:"" xor:"pin" placeholder:"APPID" help:"The app to pin the key to."`
-	None   bool   `required:"" xor:"pin" help:"Take the pin away. Back ends that name neither an audience nor apps then refuse every token."`
-	Reason string `help:"Why, for the audit trail."`
-	appFlags
+	ID     string `arg:"" name:"id" help:"Id of the key: the middle of yfk_ID_SECRET."`
+	App    string `required:"" xor:"pin" placeholder:"APPID" help:"App to pin the key to."`
+	None   bool   `required:"" xor:"pin" help:"Remove the pin. Back ends that name neither an audience nor apps then refuse every token."`
+	Reason string `help:"Reason, for the audit trail."`
+	databaseCommand
 }
 
 // Help is shown below the usage line of yufu service-key pin --help.
 func (serviceKeyPinCmd) Help() string {
 	return "A back end that names neither an audience nor apps accepts tokens of the app that its key is pinned to. " +
-		"A key is pinned by itself when it follows revocations for the first time, if one app is enabled by then. " +
+		"A key is pinned automatically when it follows revocations for the first time, if only one app is enabled. " +
 		"Running back ends learn of a change within 31 seconds."
 }
 
-// Run pins the key. It is harmless to repeat.
+// Run pins the key. It may be repeated.
 func (c *serviceKeyPinCmd) Run(ctx context.Context, std streams) error {
 	if err := checkReason(c.Reason); err != nil {
 		return wrongUsage(err)
@@ -148,21 +148,20 @@ func (c *serviceKeyPinCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-var errNoServiceKey = errors.New("there is no service key with this id; yufu service-key list shows those there are")
+var errNoServiceKey = errors.New("no service key has this id; to list the keys: yufu service-key list")
 
 type serviceKeyRevokeCmd struct {
-	ID          string `arg:"" name:"id" help:"The key's id: the middle of yfk_ID_SECRET."`
-	Descendants bool   `help:"Revoke the keys that it made, too, those that they made, and so on."`
-	Reason      string `help:"Why, for the audit trail."`
-	appFlags
+	ID          string `arg:"" name:"id" help:"Id of the key: the middle of yfk_ID_SECRET."`
+	Descendants bool   `help:"Revoke also the keys that it made, the keys that these made, and so on."`
+	Reason      string `help:"Reason, for the audit trail."`
+	databaseCommand
 }
 
-// Run revokes the key. It is harmless to repeat.
+// Run revokes the key. It may be repeated.
 func (c *serviceKeyRevokeCmd) Run(ctx context.Context, std streams) error {
 	if _, err := servicekey.Parse(auth.Secret(c.ID)); err == nil {
-		// It has leaked already: into the history of a shell, the list of
-		// processes. Yet it must be revoked.
-		return wrongUsage(errors.New("that is a whole key; name its id alone, the middle of yfk_ID_SECRET, and revoke it: the key stands in the history of your shell now"))
+		// It has leaked: into the history of a shell and the list of processes.
+		return wrongUsage(errors.New("ID must be the middle of yfk_ID_SECRET, got a whole key; revoke the key by its id, because it is in the history of your shell now"))
 	}
 	if err := checkReason(c.Reason); err != nil {
 		return wrongUsage(err)
@@ -190,7 +189,7 @@ func (c *serviceKeyRevokeCmd) Run(ctx context.Context, std streams) error {
 		}
 	}
 	if len(done.Living) > 0 {
-		fmt.Fprintln(std.out, "These keys were made by it or by its descendants and work still; --descendants revokes them too:")
+		fmt.Fprintln(std.out, "These keys were made by it or by its descendants and still work; to revoke them too, add --descendants:")
 		for i := range done.Living {
 			fmt.Fprintf(std.out, "%s (%s)\n", done.Living[i].ID, done.Living[i].Name)
 		}
