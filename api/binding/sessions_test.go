@@ -43,7 +43,7 @@ func TestSessions(t *testing.T) {
 		phone := w.logIn(t, "alice", "Pixel 9")
 		w.Clock.Advance(90 * time.Second)
 		tablet := w.logIn(t, "alice", "")
-		w.logIn(t, "bob", "his")
+		w.logIn(t, "bob", "Pixel 8")
 		a := w.sessions(t, phone.AccessToken)
 		if a.Status != http.StatusOK || a.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%d %v", a.Status, a.Header)
@@ -102,7 +102,7 @@ func TestEndSession(t *testing.T) {
 			t.Errorf("afterwards there are %s", a.Body)
 		}
 	})
-	t.Run("finds nobody else's, and answers so alike for each", func(t *testing.T) {
+	t.Run("gives the same not-found answer for each session that is not the user's own", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		mine, bobs := w.logIn(t, "alice", ""), w.logIn(t, "bob", "")

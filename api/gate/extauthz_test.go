@@ -83,7 +83,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 			";app=" + sessiontest.AppID + "?bound=required",
 		} {
 			resp := g.ask(t, http.MethodGet, "/v1/verify"+target, token, nil)
-			// An audience may be any text, and this token is for none of them.
+			// An audience may be any text, and this token is for no other audience.
 			if want := http.StatusBadRequest; resp.StatusCode != want && (resp.StatusCode != http.StatusUnauthorized || !strings.Contains(target, "aud=")) {
 				t.Errorf("%s: %s, want %d", target, resp.Status, want)
 			}

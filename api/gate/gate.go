@@ -97,8 +97,8 @@ func subscriberOf(k *servicekey.Key, r *http.Request) cutoffs.Subscriber {
 	}
 }
 
-// stream writes events until one side ends it. Errors of writing mean that the
-// client is gone or too slow; there is nobody to tell.
+// stream writes events until one side ends it. A write error means that
+// the client is gone or too slow, so stream does not report it.
 func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Subscriber, expires time.Time) {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")

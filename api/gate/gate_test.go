@@ -140,10 +140,10 @@ func TestRevocations(t *testing.T) {
 				t.Errorf("resumed with %v, want the one cutoff that came since", again)
 			}
 		})
-		t.Run("that begins anew after an id that is unknown", func(t *testing.T) {
-			anew := until(t, cutoff.NewReader(w.get(t, stream, "", "elsewhere.7").Body), cutoff.EventReady)
-			if anew[0].Name != cutoff.EventReset || len(anew) != 5 {
-				t.Errorf("began with %v, want reset, three cutoffs, ready", anew)
+		t.Run("that starts again after an unknown id", func(t *testing.T) {
+			again := until(t, cutoff.NewReader(w.get(t, stream, "", "elsewhere.7").Body), cutoff.EventReady)
+			if again[0].Name != cutoff.EventReset || len(again) != 5 {
+				t.Errorf("began with %v, want reset, three cutoffs, ready", again)
 			}
 		})
 	})

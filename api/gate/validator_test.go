@@ -50,7 +50,7 @@ type service struct {
 	minter   *token.Minter
 	line     *line
 	direct   func(context.Context, string, string) (net.Conn, error)
-	// refusal holds what is answered to whoever asks for the feed.
+	// refusal is the answer to every request for the feed; nil lets requests in.
 	refusal atomic.Pointer[auth.Error]
 	// key is the service key of those who are not refused.
 	key     atomic.Pointer[servicekey.Key]

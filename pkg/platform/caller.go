@@ -5,9 +5,9 @@ import "context"
 type callerKey struct{}
 
 // WithCaller returns a context that says on whose behalf a provider is called:
-// the network of the client, as limits count it. Providers and what stands
-// before them may hold one caller back for what he did, without punishing the
-// others; they never send it anywhere.
+// the network of the client, as limits count it. Providers and their
+// guards may slow down one caller without affecting the others. They never send the
+// caller anywhere.
 func WithCaller(ctx context.Context, caller string) context.Context {
 	return context.WithValue(ctx, callerKey{}, caller)
 }

@@ -100,8 +100,8 @@ func (m *memory) set(change func()) {
 	change()
 }
 
-// bench is an authenticator over a memory, in a bubble where time passes when
-// nobody works.
+// bench is an authenticator over a memory, in a bubble where time passes when all
+// goroutines wait.
 type bench struct {
 	*memory
 	t    *testing.T

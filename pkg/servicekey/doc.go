@@ -3,8 +3,8 @@
 // It owns their format (yfk_<id>_<secret>, the secret 256 random bits, so that
 // secret scanners find leaked ones), what may stand in one ([Draft]), which
 // scope includes which ([Key.Has]), and their authentication ([Authenticator]).
-// The store keeps the SHA-256 of the secret: hashing slowly is for passwords,
-// which people choose; nobody guesses 256 random bits. It does not own which
+// The store keeps the SHA-256 of the secret. Slow hashing is for passwords, which
+// people choose; 256 random bits cannot be guessed. It does not own which
 // endpoint wants which scope (one table in api/web does), nor HTTP.
 //
 // # States

@@ -266,8 +266,8 @@ func TestRefreshCodecKeys(t *testing.T) {
 }
 
 // FuzzRefreshDecode holds that what decodes is, to the last bit, what encoding
-// it yields: there is one token for a session's generation and key, and nobody
-// makes one without the key.
+// it yields: there is one token for a session's generation and key, and without
+// the key it cannot be made.
 func FuzzRefreshDecode(f *testing.F) {
 	keys := fixedMACKeys()
 	codec := token.NewRefreshCodec(keys)

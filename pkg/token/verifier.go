@@ -51,8 +51,8 @@ func (v *Verifier) Verify(ctx context.Context, s string) (*Claims, error) {
 }
 
 // VerifyExpired returns the claims of a token that is ours, whether it has
-// expired, was revoked or is good: it tells which session a token was of, and
-// lets nobody in.
+// expired, was revoked or is good: it tells which session a token belongs
+// to, and grants no access.
 //
 // Errors: [auth.TokenInvalid].
 func (v *Verifier) VerifyExpired(ctx context.Context, s string) (*Claims, error) {

@@ -148,15 +148,15 @@ func TestVerify(t *testing.T) {
 		genuine  bool      // whether VerifyExpired accepts
 		sentinel error
 	}{
-		"a good token":             {forgery{}.make(t), now, nil, "", true, nil},
-		"one that has expired":     {forgery{}.make(t), late, nil, auth.TokenExpired, true, bearer.ErrExpired},
-		"one that a cutoff hits":   {forgery{}.make(t), now, revoked, auth.SessionRevoked, true, bearer.ErrRevoked},
-		"one nobody can vouch for": {forgery{}.make(t), now, stale, auth.StorageUnavailable, true, bearer.ErrStale},
-		"one of another issuer":    {forgery{claims: map[string]any{"iss": "https://evil.example"}}.make(t), now, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
-		"one for other audiences":  {forgery{claims: map[string]any{"aud": []string{"orders"}}}.make(t), now, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
-		"one by an unknown key":    {forgery{header: map[string]any{"kid": "gone"}}.make(t), late, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
-		"one without a signature":  {forgery{sign: func(string) []byte { return nil }}.make(t), late, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
-		"nothing":                  {"", now, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
+		"a good token":            {forgery{}.make(t), now, nil, "", true, nil},
+		"one that has expired":    {forgery{}.make(t), late, nil, auth.TokenExpired, true, bearer.ErrExpired},
+		"one that a cutoff hits":  {forgery{}.make(t), now, revoked, auth.SessionRevoked, true, bearer.ErrRevoked},
+		"one under stale cutoffs": {forgery{}.make(t), now, stale, auth.StorageUnavailable, true, bearer.ErrStale},
+		"one of another issuer":   {forgery{claims: map[string]any{"iss": "https://evil.example"}}.make(t), now, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
+		"one for other audiences": {forgery{claims: map[string]any{"aud": []string{"orders"}}}.make(t), now, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
+		"one by an unknown key":   {forgery{header: map[string]any{"kid": "gone"}}.make(t), late, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
+		"one without a signature": {forgery{sign: func(string) []byte { return nil }}.make(t), late, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
+		"nothing":                 {"", now, nil, auth.TokenInvalid, false, bearer.ErrInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

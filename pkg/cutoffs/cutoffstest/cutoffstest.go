@@ -116,7 +116,7 @@ func (s *Store) Fail(err error) {
 	s.err = err
 }
 
-// Mute has commits wake nobody, as when a proxy swallows what it should carry.
+// Mute makes commits wake no follower, as if a proxy dropped the notifications.
 func (s *Store) Mute(deaf bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

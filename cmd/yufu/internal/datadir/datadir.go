@@ -66,8 +66,8 @@ func (d Dir) ReadOrCreate(name string, create func() []byte) ([]byte, error) {
 	return os.ReadFile(path) //nolint:gosec // the folder is the operator's
 }
 
-// Replace writes a file, readable by its owner alone. Whoever reads it sees the
-// old content or the new one, whole.
+// Replace writes a file that only its owner can read. A reader sees either the whole
+// old content or the whole new content.
 func (d Dir) Replace(name string, content []byte) error {
 	tmp, err := os.CreateTemp(string(d), name+".*")
 	if err != nil {

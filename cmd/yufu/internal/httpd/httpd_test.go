@@ -205,7 +205,7 @@ func TestListen(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "host:port") {
 		t.Errorf("no address: %v", err)
 	}
-	// A documentation address (RFC 5737): well formed, and nobody's own.
+	// A documentation address (RFC 5737): well formed, but not an address of any machine.
 	_, err = Listen(t.Context(), "YUFU_LISTEN", "192.0.2.1:0")
 	if err == nil || !strings.Contains(err.Error(), "YUFU_LISTEN names an address that cannot be listened on: listen tcp 192.0.2.1:0: ") || strings.Contains(err.Error(), "host:port") {
 		t.Errorf("somebody else's address: %v", err)
