@@ -69,7 +69,7 @@ func (s *Service) UpdateApp(ctx context.Context, appID string, f Form, c auth.Ca
 				return errReach
 			}
 			if f.Policy.Allows(auth.BindWebhook) && f.WebhookSecret == nil && len(before.SealedWebhookSecret) == 0 {
-				return auth.Invalid("the method webhook needs a webhook_secret")
+				return auth.Invalid("the method webhook requires a webhook_secret")
 			}
 			return nil
 		}
@@ -84,7 +84,7 @@ func (s *Service) UpdateApp(ctx context.Context, appID string, f Form, c auth.Ca
 	return app, notFound(err)
 }
 
-var errReach = &auth.Error{Code: auth.InsufficientScope, Description: "The methods facts, phone and webhook, their members, and attributes reach persons, who belong to no app: to extend them it needs a service key that is not restricted to apps."}
+var errReach = &auth.Error{Code: auth.InsufficientScope, Description: "Persons do not belong to an app: only a service key that is not restricted to apps can extend the methods facts, phone and webhook, their members, or attributes."}
 
 // reachesFurther reports whether a policy gives an app more of the persons than
 // the one before: facts and phones bind its users to any person there is, a
@@ -128,7 +128,7 @@ func (s *Service) Apps(ctx context.Context, c auth.Caller) ([]auth.App, error) {
 	return slices.DeleteFunc(all, func(app auth.App) bool { return !c.Sees(app.ID) }), err
 }
 
-var errNoApp = &auth.Error{Code: auth.NotFound, Description: "There is no app with this appid."}
+var errNoApp = &auth.Error{Code: auth.NotFound, Description: "No app has this appid."}
 
 // notFound returns the error for admins if err is [auth.AppUnknown], and err otherwise.
 func notFound(err error) error {

@@ -96,7 +96,7 @@ func (a *attempt) factMACs(names []string) (factMACs, error) {
 // errFields names the fields of the policy, which are no secret.
 func errFields(names []string) error {
 	if len(names) == 0 {
-		return auth.Invalid("this app asks for no fields with this method")
+		return auth.Invalid("fields must be empty: this app asks for none with this method")
 	}
 	return auth.Invalid("the fields must be exactly those that this app asks for: " + strings.Join(names, ", "))
 }

@@ -96,7 +96,7 @@ const (
 // checkFields refuses fields that no method takes.
 func (r *Request) checkFields() error {
 	if len(r.Fields) > maxFields {
-		return auth.Invalid("there are more than 32 fields")
+		return auth.Invalid("fields must have at most 32 members")
 	}
 	for name, value := range r.Fields {
 		switch {

@@ -61,7 +61,7 @@ func (b *BindParams) Decide(f *Found) (change bool, replace []uuid.UUID, err err
 
 var errOtherPhone = &auth.Error{
 	Code:        auth.AlreadyBound,
-	Description: "This identity is bound to a person with another phone number, or with none. To become another person, unbind it first.",
+	Description: "This identity is bound to a person with another phone number, or without one. Unbind it first.",
 }
 
 // Decide says whether anything has to change, or returns the error of

@@ -63,7 +63,7 @@ func NormalizeFact(s string) (string, error) {
 	case !auth.CleanText(s):
 		return "", errFactText
 	case s == "":
-		return "", auth.Invalid("a fact is not empty")
+		return "", auth.Invalid("a fact must not be empty")
 	case utf8.RuneCountInString(s) > MaxFactLen:
 		return "", errFactLen
 	}
@@ -116,8 +116,8 @@ func foldCherokee(r rune) rune {
 }
 
 var (
-	errFactLen  = auth.Invalid("a fact has at most 200 characters")
-	errFactText = auth.Invalid("a fact is UTF-8 text without control characters")
+	errFactLen  = auth.Invalid("a fact must have at most 200 characters")
+	errFactText = auth.Invalid("a fact must be UTF-8 text without control characters")
 )
 
 // FactKey makes MACs of facts. It is random, made once for a database, and kept there
@@ -185,7 +185,7 @@ func (k *FactKey) MAC(name, normalized string) []byte {
 // Errors: [auth.InvalidRequest].
 func (k *FactKey) MACs(facts map[string]*string) (map[string][]byte, error) {
 	if len(facts) > auth.MaxFacts {
-		return nil, auth.Invalid("a person has at most 16 facts")
+		return nil, auth.Invalid("a person must have at most 16 facts")
 	}
 	macs := make(map[string][]byte, len(facts))
 	for name, value := range facts {

@@ -21,7 +21,7 @@ func (s *Service) Identity(ctx context.Context, id uuid.UUID, c auth.Caller) (Id
 // Errors: [auth.InvalidRequest] for a search value that does not have the right form.
 func (s *Service) Identities(ctx context.Context, q IdentityQuery, c auth.Caller) ([]IdentityRecord, error) {
 	if !auth.CleanText(q.OpenID) || !auth.CleanText(q.UnionID) || q.AppID != "" && !auth.ValidAppID(q.AppID) {
-		return nil, auth.Invalid("openid, unionid or app does not have the form that it should")
+		return nil, auth.Invalid("openid, unionid or app has an invalid value")
 	}
 	q.Apps = c.Scope()
 	return s.c.Store.Identities(ctx, q)

@@ -102,7 +102,7 @@ func (s *Service) Persons(ctx context.Context, q Query) ([]auth.PersonRecord, er
 		}
 	}
 	if !utf8.ValidString(q.Name) || !auth.CleanText(auth.StripMarks(q.Name)) {
-		return nil, auth.Invalid("what to search for is UTF-8 text without control characters")
+		return nil, auth.Invalid("name must be UTF-8 text without control characters")
 	}
 	q.Name = auth.StripMarks(q.Name)
 	return s.c.Store.Persons(ctx, q)
@@ -182,15 +182,15 @@ func (s *Service) importDraft(r *ImportRow) (Draft, error) {
 	case r.Err != nil:
 		return Draft{}, r.Err
 	case r.Form.ExternalID == nil:
-		return Draft{}, auth.Invalid("external_id is missing; rows are told apart by it")
+		return Draft{}, auth.Invalid("external_id is missing; it identifies the row")
 	}
 	return r.Form.Draft(s.c.Facts, auth.PersonByAdmin)
 }
 
 var (
-	errNoPerson   = &auth.Error{Code: auth.NotFound, Description: "There is no person with this id."}
-	errNoIdentity = &auth.Error{Code: auth.NotFound, Description: "There is no user with this uuid, or the user is erased."}
-	errNoDelay    = &auth.Error{Code: auth.NotFound, Description: "There are no failed attempts that count."}
+	errNoPerson   = &auth.Error{Code: auth.NotFound, Description: "No person has this id."}
+	errNoIdentity = &auth.Error{Code: auth.NotFound, Description: "No user has this uuid, or the user was erased."}
+	errNoDelay    = &auth.Error{Code: auth.NotFound, Description: "No counted attempts have this id."}
 )
 
 // notFoundAs returns specific if err is [auth.NotFound], and err otherwise.

@@ -83,7 +83,7 @@ type TicketRequest struct {
 func (s *Service) MintTicket(ctx context.Context, r TicketRequest, c auth.Caller) (auth.Secret, time.Time, error) {
 	ttl := cmp.Or(r.TTL, DefaultTicketTTL)
 	if ttl < MinTicketTTL || ttl > MaxTicketTTL {
-		return "", time.Time{}, auth.Invalid("a ticket is good for 1 minute to 7 days")
+		return "", time.Time{}, auth.Invalid("the lifetime of a ticket must be 1 minute to 7 days")
 	}
 	event, err := s.event(auth.AuditTicketMinted, &c)
 	if err != nil {

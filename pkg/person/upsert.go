@@ -96,7 +96,7 @@ func (d *Draft) Apply(k Known, now time.Time) (Change, error) {
 		c.Fields = append(c.Fields, "facts."+name)
 	}
 	if len(c.After.Facts) > auth.MaxFacts {
-		return Change{}, auth.Invalid("a person has at most 16 facts")
+		return Change{}, auth.Invalid("a person must have at most 16 facts")
 	}
 	if len(c.Fields) > 0 {
 		p.UpdatedAt = auth.StoredTime(now)

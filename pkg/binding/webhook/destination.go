@@ -65,27 +65,27 @@ type destinations struct {
 // it.
 func (d *destinations) parse(raw string) (*url.URL, error) {
 	if len(raw) > maxURL {
-		return nil, auth.Invalid("a webhook URL has at most 2048 characters")
+		return nil, auth.Invalid("the webhook URL must have at most 2048 characters")
 	}
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil, !auth.CleanText(raw), u.Opaque != "", u.Hostname() == "":
-		return nil, auth.Invalid("a webhook URL looks like https://hr.example.com/yufu")
+		return nil, auth.Invalid("the webhook URL must look like https://hr.example.com/yufu")
 	case u.User != nil:
-		return nil, auth.Invalid("a webhook URL holds no user name or password: requests are signed")
+		return nil, auth.Invalid("the webhook URL must not have a user name or password: requests are signed")
 	case strings.Contains(raw, "#"):
-		return nil, auth.Invalid("a webhook URL has no fragment")
+		return nil, auth.Invalid("the webhook URL must not have a fragment")
 	case u.Scheme == "http" && d.unsafeLoopback && isLoopback(u.Hostname()):
 	case u.Scheme != "https":
-		return nil, auth.Invalid("a webhook URL begins with https://")
+		return nil, auth.Invalid("the webhook URL must begin with https://")
 	}
 	if !d.allowsHost(u.Hostname()) {
-		return nil, auth.Invalid("the host of the webhook URL is not among those that the operator allows")
+		return nil, auth.Invalid("the host of the webhook URL is not one that the operator allows")
 	}
 	// An address that is written out is judged at once; the names are when they
 	// are dialled.
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !d.allows(ip) {
-		return nil, auth.Invalid("the address in the webhook URL is not on the public Internet, nor in a network that the operator allows")
+		return nil, auth.Invalid("the address in the webhook URL is neither on the public Internet nor in a network that the operator allows")
 	}
 	return u, nil
 }

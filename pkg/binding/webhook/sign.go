@@ -40,7 +40,7 @@ func ParseKey(secret auth.Secret) (Key, error) {
 	return Key{key}, nil
 }
 
-var errSecret = auth.Invalid("a webhook secret is whsec_ and the base64 of 24 to 64 random bytes")
+var errSecret = auth.Invalid("a webhook secret must be whsec_ and the base64 of 24 to 64 random bytes")
 
 // NewSecret returns a new secret of 256 bits, for [ParseKey].
 func NewSecret() auth.Secret {
