@@ -43,7 +43,7 @@ type Person struct {
 // is wrong without quoting any of it.
 func decodeAnswer(body []byte) (Person, error) {
 	if !utf8.Valid(body) {
-		return Person{}, errors.New("not UTF-8")
+		return Person{}, errors.New("it is not UTF-8")
 	}
 	answer, err := members(body, "person", "refused")
 	if err != nil {
@@ -51,13 +51,13 @@ func decodeAnswer(body []byte) (Person, error) {
 	}
 	switch person, refused := answer["person"], answer["refused"]; {
 	case person != nil && refused != nil:
-		return Person{}, errors.New("both person and refused")
+		return Person{}, errors.New("it has both person and refused")
 	case person != nil:
 		return decodePerson(person)
 	case refused != nil:
 		return Person{}, decodeRefusal(refused)
 	}
-	return Person{}, errors.New("neither person nor refused")
+	return Person{}, errors.New("it has neither person nor refused")
 }
 
 func decodePerson(raw json.RawMessage) (p Person, err error) {
@@ -119,9 +119,9 @@ func members(raw []byte, names ...string) (map[string]json.RawMessage, error) {
 		}
 		switch {
 		case !slices.Contains(names, name):
-			return nil, errors.New("a member that is none of " + strings.Join(names, ", "))
+			return nil, errors.New("an unknown member; allowed members: " + strings.Join(names, ", "))
 		case seen[name]:
-			return nil, errors.New(name + " twice")
+			return nil, errors.New(name + " is repeated")
 		}
 		var value json.RawMessage
 		if d.Decode(&value) != nil {
@@ -135,7 +135,7 @@ func members(raw []byte, names ...string) (map[string]json.RawMessage, error) {
 		return nil, errors.New("not a JSON object")
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("something after the JSON object")
+		return nil, errors.New("data after the JSON object")
 	}
 	return found, nil
 }
@@ -161,7 +161,7 @@ func checkText(s string) error {
 	case utf8.RuneCountInString(s) > MaxText:
 		return errors.New("longer than 255 characters")
 	case !auth.CleanText(s):
-		return errors.New("with control characters")
+		return errors.New("it has control characters")
 	}
 	return nil
 }
@@ -194,16 +194,16 @@ func decodeAttributes(raw json.RawMessage) (json.RawMessage, error) {
 // checkValue refuses what a database would not keep as it is.
 func checkValue(v any, depth int) error {
 	if depth == 0 {
-		return errors.New("nested too deep")
+		return errors.New("it is nested too deep")
 	}
 	switch v := v.(type) {
 	case string:
 		if !auth.CleanText(v) {
-			return errors.New("with control characters")
+			return errors.New("it has control characters")
 		}
 	case json.Number:
 		if f, err := v.Float64(); err != nil || math.IsInf(f, 0) {
-			return errors.New("a number that is too large")
+			return errors.New("a number is too large")
 		}
 	case []any:
 		for _, item := range v {
@@ -214,7 +214,7 @@ func checkValue(v any, depth int) error {
 	case map[string]any:
 		for name, item := range v {
 			if !auth.CleanText(name) {
-				return errors.New("with control characters")
+				return errors.New("it has control characters")
 			}
 			if err := checkValue(item, depth-1); err != nil {
 				return err

@@ -97,7 +97,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	if cfg.Timeout < 0 || cfg.Concurrency < 0 {
-		return nil, errors.New("webhook: the time-out or the number of requests is negative")
+		return nil, errors.New("webhook: Timeout and Concurrency must not be negative")
 	}
 	if c.timeout == 0 {
 		c.timeout = DefaultTimeout
@@ -173,14 +173,14 @@ type data struct {
 func (c *Client) Ask(ctx context.Context, to Endpoint, r Request) (Person, error) {
 	u, err := c.to.parse(to.URL)
 	if err != nil {
-		return Person{}, unavailable(Failure{Reason: "its URL is no longer allowed: " + description(err)})
+		return Person{}, unavailable(Failure{Reason: "the URL is no longer allowed: " + description(err)})
 	}
 	fail := func(f Failure) error {
 		f.Host = u.Host
 		return unavailable(f)
 	}
 	if len(to.Keys) == 0 || len(to.Keys) > MaxKeys || slices.ContainsFunc(to.Keys, func(k Key) bool { return k.key == nil }) {
-		return Person{}, fail(Failure{Reason: "it has no secret, or too many"})
+		return Person{}, fail(Failure{Reason: "the app must have 1 to 4 webhook secrets"})
 	}
 	if !c.begin(r.AppID) {
 		return Person{}, fail(Failure{Reason: "too many requests are under way"})
@@ -196,16 +196,16 @@ func (c *Client) Ask(ctx context.Context, to Endpoint, r Request) (Person, error
 	status, body, err := c.send(req.WithContext(within))
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return Person{}, fmt.Errorf("webhook: the caller gave up: %w", ctx.Err())
+		return Person{}, fmt.Errorf("webhook: the caller canceled: %w", ctx.Err())
 	case err != nil && within.Err() != nil:
 		return Person{}, fail(Failure{Status: status, Reason: "timed out after " + c.timeout.String(), timeout: true})
 	case err != nil:
 		reason, timeout := reasonOf(err)
 		return Person{}, fail(Failure{Status: status, Reason: reason, timeout: timeout})
 	case status >= 300 && status < 400:
-		return Person{}, fail(Failure{Status: status, Reason: "it redirects; the URL has to be the one that answers"})
+		return Person{}, fail(Failure{Status: status, Reason: "redirects are not followed; set webhook.url to the final URL"})
 	case status < 200 || status >= 300:
-		return Person{}, fail(Failure{Status: status, Reason: "not 200"})
+		return Person{}, fail(Failure{Status: status, Reason: "the status must be 2xx"})
 	case len(body) > MaxAnswer:
 		return Person{}, fail(Failure{Status: status, Reason: "the answer is longer than " + strconv.Itoa(MaxAnswer) + " bytes"})
 	}
@@ -214,7 +214,7 @@ func (c *Client) Ask(ctx context.Context, to Endpoint, r Request) (Person, error
 		return Person{}, refused
 	}
 	if err != nil {
-		return Person{}, fail(Failure{Status: status, Reason: "the answer cannot be used: " + err.Error()})
+		return Person{}, fail(Failure{Status: status, Reason: "unusable answer: " + err.Error()})
 	}
 	return person, nil
 }
@@ -240,7 +240,7 @@ func reasonOf(err error) (reason string, timeout bool) {
 func (c *Client) request(target string, keys []Key, r Request) (*http.Request, error) {
 	name, err := uuid.NewV7()
 	if err != nil {
-		return nil, fmt.Errorf("webhook: name a request: %w", err)
+		return nil, fmt.Errorf("webhook: generate the request id: %w", err)
 	}
 	now := c.clock()
 	fields := r.Fields
@@ -253,11 +253,11 @@ func (c *Client) request(target string, keys []Key, r Request) (*http.Request, e
 		Data:      data{App: r.AppID, UUID: r.Identity.String(), Fields: fields},
 	})
 	if err != nil {
-		return nil, errors.New("webhook: the fields are no JSON") // a defect; its text might quote them
+		return nil, errors.New("webhook: encode the request: failed") // a defect; its text might quote them
 	}
 	req, err := http.NewRequest(http.MethodPost, target, bytes.NewReader(body)) //nolint:noctx // it gets one where it is sent
 	if err != nil {
-		return nil, errors.New("webhook: the URL makes no request") // a defect: it was parsed
+		return nil, errors.New("webhook: create the request: failed") // a defect: it was parsed
 	}
 	req.GetBody = nil // sent at most once
 	id := "msg_" + strings.ReplaceAll(name.String(), "-", "")

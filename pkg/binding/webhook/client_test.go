@@ -238,16 +238,16 @@ func TestUnusableAnswers(t *testing.T) {
 		handler http.HandlerFunc
 		says    string
 	}{
-		"status_500":                      {answer(500, named), "status 500: not 200"},
-		"status_503":                      {answer(503, named), "status 503: not 200"},
-		"status_404":                      {answer(404, refuse), "status 404: not 200"},
-		"status_410":                      {answer(410, ""), "status 410: not 200"},
+		"status_500":                      {answer(500, named), "status 500: the status must be 2xx"},
+		"status_503":                      {answer(503, named), "status 503: the status must be 2xx"},
+		"status_404":                      {answer(404, refuse), "status 404: the status must be 2xx"},
+		"status_410":                      {answer(410, ""), "status 410: the status must be 2xx"},
 		"status_204":                      {answer(204, ""), "not a JSON object"},
 		"a_login_page":                    {answer(200, "<html>ECH0</html>"), "not a JSON object"},
-		"half_an_answer":                  {answer(200, named[:40]), "the answer cannot be used"},
+		"half_an_answer":                  {answer(200, named[:40]), "unusable answer"},
 		"a_body_beyond_64_KiB":            {answer(200, named+strings.Repeat(" ", 64<<10)), "longer than 65536 bytes"},
 		"an_answer_that_echoes":           {echo("%s"), "not a JSON object"},
-		"an_answer_with_echoes_in_it":     {echo(`{"%s":1}`), "a member that is none of person, refused"},
+		"an_answer_with_echoes_in_it":     {echo(`{"%s":1}`), "an unknown member; allowed members: person, refused"},
 		"a_phone_that_echoes":             {echo(`{"person":{"external_id":"1","name":"a","phone":"%s"}}`), "person.phone"},
 		"a_dropped_connection":            {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was closed"},
 		"a_connection_dropped_on_the_way": {cut("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"), "the connection was closed"},
@@ -295,7 +295,7 @@ func TestUnusableAnswers(t *testing.T) {
 				http.Redirect(w, r, elsewhere.URL+"/ECH0", status)
 			})
 			_, err := newClient(t, b.trusting()).Ask(t.Context(), b.endpoint(t), liLei)
-			wantFailure(t, err, "it redirects")
+			wantFailure(t, err, "redirects are not followed")
 			if elsewhere.asked.Load() != 0 {
 				t.Error("the fields were carried to where the redirect pointed")
 			}
@@ -409,12 +409,12 @@ func TestWhoIsAsked(t *testing.T) {
 		cfg := b.trusting()
 		cfg.AllowNetworks = nil
 		_, err := newClient(t, cfg).Ask(t.Context(), b.endpoint(t), liLei)
-		wantFailure(t, err, "its URL is no longer allowed")
+		wantFailure(t, err, "the URL is no longer allowed")
 		// A name that leads there: what counts is the address that is dialled.
 		to := b.endpoint(t)
 		to.URL = strings.Replace(to.URL, "127.0.0.1", "localhost", 1)
 		_, err = newClient(t, cfg).Ask(t.Context(), to, liLei)
-		wantFailure(t, err, "which is not on the public Internet")
+		wantFailure(t, err, "is neither on the public Internet")
 		if b.asked.Load() != 0 {
 			t.Error("it was asked")
 		}
@@ -441,7 +441,7 @@ func TestWhoIsAsked(t *testing.T) {
 		for name, keys := range map[string][]webhook.Key{"none": nil, "an empty one": {{}}, "many": {to.Keys[0], to.Keys[0], to.Keys[0], to.Keys[0], to.Keys[0]}} {
 			to.Keys = keys
 			_, err := newClient(t, b.trusting()).Ask(t.Context(), to, liLei)
-			wantFailure(t, err, "it has no secret")
+			wantFailure(t, err, "1 to 4 webhook secrets")
 			if b.asked.Load() != 0 {
 				t.Errorf("%s: it was asked", name)
 			}

@@ -141,7 +141,7 @@ func (d *destinations) control(_, address string, _ syscall.RawConn) error {
 type forbidden struct{ address string }
 
 func (e *forbidden) Error() string {
-	return "it has the address " + e.address + ", which is not on the public Internet, nor in a network that the operator allows"
+	return "the address " + e.address + " is neither on the public Internet nor in a network that the operator allows"
 }
 
 // check refuses lists that do not mean what they seem to.
@@ -149,15 +149,15 @@ func (d *destinations) check() error {
 	for _, p := range d.networks {
 		switch {
 		case !p.IsValid(), p.Masked() != p:
-			return errors.New("webhook: a network is written as 10.1.0.0/16, with no bits beyond its length")
+			return errors.New("webhook: a network must look like 10.1.0.0/16, without bits beyond its length")
 		case p.Addr().Is4In6():
-			return errors.New("webhook: a network of IPv4 addresses is written as 10.1.0.0/16, not as one of IPv6")
+			return errors.New("webhook: a network of IPv4 addresses must look like 10.1.0.0/16, not be mapped to IPv6")
 		}
 	}
 	for _, h := range d.hosts {
 		name := strings.TrimPrefix(h, "*.")
 		if name == "" || strings.ContainsAny(name, "*/:@ ") || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".") {
-			return errors.New("webhook: a host is written as hr.example.com, or *.example.com for all below it")
+			return errors.New("webhook: a host must look like hr.example.com, or *.example.com for all its subdomains")
 		}
 	}
 	return nil

@@ -20,7 +20,7 @@ type Refused struct {
 }
 
 // Error implements error, without the message.
-func (*Refused) Error() string { return "webhook: the app's back end refuses" }
+func (*Refused) Error() string { return "webhook: the app's back end refused" }
 
 // Unwrap makes the code known to errors.Is and [auth.CodeOf].
 func (*Refused) Unwrap() error { return auth.WebhookRefused }

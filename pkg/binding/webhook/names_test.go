@@ -93,7 +93,7 @@ func TestNames(t *testing.T) {
 				t.Fatalf("the URL itself: %v", err)
 			}
 			_, err := c.Ask(t.Context(), to, liLei)
-			f := wantFailure(t, err, "it has the address "+address)
+			f := wantFailure(t, err, "the address "+address)
 			if f.Timeout() || b.asked.Load() != 0 {
 				t.Errorf("failure %+v, asked %d times", f, b.asked.Load())
 			}
@@ -106,7 +106,7 @@ func TestNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := c.Ask(t.Context(), to, liLei)
-		wantFailure(t, err, "it has the address 127.0.0.2")
+		wantFailure(t, err, "the address 127.0.0.2")
 		if _, err := c.Ask(t.Context(), to, liLei); err != nil {
 			t.Fatal(err)
 		}
