@@ -14,13 +14,13 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/jackc/puddle/v2 v2.2.3
 	github.com/maypok86/otter/v2 v2.4.0
-	github.com/oapi-codegen/runtime v1.8.0
 	github.com/pressly/goose/v3 v3.29.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/sony/gobreaker/v2 v2.4.0
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
+	github.com/yufu-auth/yufu/pkg/adminclient v0.0.0
 	github.com/yufu-auth/yufu/pkg/bearer v0.0.0
 	go.uber.org/goleak v1.3.0
 	golang.org/x/mod v0.41.0
@@ -33,7 +33,6 @@ require (
 )
 
 require (
-	github.com/apapsch/go-jsonmerge/v2 v2.0.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
@@ -64,4 +63,7 @@ require (
 	modernc.org/memory v1.12.1 // indirect
 )
 
-replace github.com/yufu-auth/yufu/pkg/bearer => ./pkg/bearer
+replace (
+	github.com/yufu-auth/yufu/pkg/adminclient => ./pkg/adminclient
+	github.com/yufu-auth/yufu/pkg/bearer => ./pkg/bearer
+)

@@ -12,8 +12,8 @@ import (
 )
 
 // appOf returns an app as answers show it.
-func appOf(app *auth.App) (adminclient.AppRecord, error) {
-	answer := adminclient.AppRecord{
+func appOf(app *auth.App) (adminclient.App, error) {
+	answer := adminclient.App{
 		AppID: app.ID, Platform: app.Platform, Audiences: append([]string{}, app.Audiences...), Epoch: app.Epoch,
 		Disabled: app.Disabled, WebhookSecretSet: len(app.SealedWebhookSecret) > 0,
 		CreatedAt: app.CreatedAt.UTC(), UpdatedAt: app.UpdatedAt.UTC(),
@@ -50,7 +50,7 @@ func (a *API) listApps(w http.ResponseWriter, r *http.Request) error {
 		}
 		apps = slices.DeleteFunc(apps, func(app auth.App) bool { return app.ID <= cursor })
 	}
-	answer := adminclient.AppList{Apps: []adminclient.AppRecord{}}
+	answer := adminclient.AppList{Apps: []adminclient.App{}}
 	apps, answer.Next = cut(apps, limit, func(app auth.App) string { return app.ID })
 	for i := range apps {
 		one, err := appOf(&apps[i])

@@ -111,7 +111,7 @@ func TestAPlusInAQueryIsAPhonesPlus(t *testing.T) {
 	w := newWorld(t, stores["sqlite"])
 	key := w.key(t, "read").Key().Reveal()
 	one := "1"
-	resp, err := w.client(t, "admin").CreatePersonWithResponse(t.Context(), adminclient.PersonRequest{ExternalID: &one, Phone: ptr("13800001001")})
+	resp, err := w.client(t, "admin").CreatePerson(t.Context(), adminclient.NewPerson{ExternalID: &one, Phone: ptr("13800001001")})
 	succeed(t, resp, err)
 	for _, phone := range []string{"+8613800001001", "%2B8613800001001", "13800001001"} {
 		a := w.do(t, http.MethodGet, "/admin/v1/persons?phone="+phone, key, "", "")

@@ -15,14 +15,14 @@ import (
 )
 
 // identityOf returns an identity as answers show it to the key of the request.
-func identityOf(r *http.Request, i *person.IdentityRecord) adminclient.IdentityRecord {
-	answer := adminclient.IdentityRecord{
+func identityOf(r *http.Request, i *person.IdentityRecord) adminclient.Identity {
+	answer := adminclient.Identity{
 		UUID: i.UUID, App: i.AppID, Person: uuidOrNull(i.Person), BoundAt: timeOrNull(i.BoundAt), BoundBy: textOrNull(i.BoundBy),
 		Disabled: i.Disabled, PersonDisabled: i.PersonDisabled,
 		CreatedAt: i.CreatedAt.UTC(), LastLoginAt: i.LastLoginAt.UTC(), ErasedAt: timeOrNull(i.ErasedAt),
 	}
 	if key := keyOf(r.Context()); key.Has(servicekey.ScopeOpenID) {
-		answer.OpenID, answer.UnionID = textOrNull(i.OpenID), textOrNull(i.UnionID)
+		answer.OpenID, answer.UnionID = i.OpenID, i.UnionID
 	}
 	return answer
 }
@@ -58,7 +58,7 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer := adminclient.IdentityList{Identities: []adminclient.IdentityRecord{}}
+	answer := adminclient.IdentityList{Identities: []adminclient.Identity{}}
 	found, answer.Next = cut(found, limit, func(i person.IdentityRecord) string { return i.UUID.String() })
 	for i := range found {
 		answer.Identities = append(answer.Identities, identityOf(r, &found[i]))
@@ -100,7 +100,7 @@ func (a *API) switchIdentity(change func(*person.Service, context.Context, uuid.
 		if err != nil {
 			return err
 		}
-		i, err := change(a.c.Persons, r.Context(), id, caller(r, value(body.Reason)))
+		i, err := change(a.c.Persons, r.Context(), id, caller(r, body.Reason))
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (a *API) bindIdentity(w http.ResponseWriter, r *http.Request) error {
 		return auth.Invalid("person must be the id of a person")
 	}
 	logTarget(r.Context(), &session.Target{Person: body.Person})
-	i, err := a.c.Persons.BindIdentity(r.Context(), id, body.Person, caller(r, value(body.Reason)))
+	i, err := a.c.Persons.BindIdentity(r.Context(), id, body.Person, caller(r, body.Reason))
 	if err != nil {
 		return err
 	}

@@ -31,29 +31,29 @@ func TestIdentities(t *testing.T) {
 			g := w.Login("alice")
 			id := g.Session.Identity
 			p := w.person(t, c, "1001")
-			got, err := c.GetIdentityWithResponse(t.Context(), id)
-			i := succeed(t, got, err).JSON200
-			if i.UUID != id || i.App != sessiontest.AppID || i.OpenID == nil || i.Person != nil || i.Disabled || i.ErasedAt != nil {
-				t.Fatalf("%s", got.Body)
+			got, err := c.Identity(t.Context(), id)
+			i := succeed(t, got, err)
+			if i.UUID != id || i.App != sessiontest.AppID || i.OpenID == "" || i.Person != nil || i.Disabled || i.ErasedAt != nil {
+				t.Fatalf("the answer is %+v", got)
 			}
-			bound, err := c.BindIdentityWithResponse(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID, Reason: ptr("工单")})
-			if b := succeed(t, bound, err).JSON200; b.Person == nil || *b.Person != p.ID || *b.BoundBy != "admin" || b.BoundAt == nil {
-				t.Errorf("%s", bound.Body)
+			bound, err := c.BindIdentity(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID, Reason: "工单"})
+			if b := succeed(t, bound, err); b.Person == nil || *b.Person != p.ID || *b.BoundBy != "admin" || b.BoundAt == nil {
+				t.Errorf("the answer is %+v", bound)
 			}
-			for name, query := range map[string]adminclient.ListIdentitiesParams{
-				"uuid": {UUID: &id}, "openid": {Openid: i.OpenID}, "person": {Person: &p.ID}, "app": {App: ptr(sessiontest.AppID)},
+			for name, query := range map[string]adminclient.IdentityQuery{
+				"uuid": {UUID: &id}, "openid": {OpenID: &i.OpenID}, "person": {Person: &p.ID}, "app": {App: ptr(sessiontest.AppID)},
 				"two": {UUID: &id, Person: &p.ID},
 			} {
-				resp, err := c.ListIdentitiesWithResponse(t.Context(), &query)
-				if d := cmp.Diff([]adminclient.IdentityRecord{*bound.JSON200}, succeed(t, resp, err).JSON200.Identities); d != "" {
+				resp, err := c.ListIdentities(t.Context(), query)
+				if d := cmp.Diff([]adminclient.Identity{*bound}, succeed(t, resp, err).Identities); d != "" {
 					t.Errorf("found by %s: %s", name, d)
 				}
 			}
-			for name, query := range map[string]adminclient.ListIdentitiesParams{
-				"uuid": {UUID: &p.ID}, "unionid": {Unionid: ptr("u")}, "two that differ": {UUID: &id, Person: &id}, "another app": {App: ptr(sessiontest.OtherAppID)},
+			for name, query := range map[string]adminclient.IdentityQuery{
+				"uuid": {UUID: &p.ID}, "unionid": {UnionID: ptr("u")}, "two that differ": {UUID: &id, Person: &id}, "another app": {App: ptr(sessiontest.OtherAppID)},
 			} {
-				resp, err := c.ListIdentitiesWithResponse(t.Context(), &query)
-				if n := len(succeed(t, resp, err).JSON200.Identities); n != 0 {
+				resp, err := c.ListIdentities(t.Context(), query)
+				if n := len(succeed(t, resp, err).Identities); n != 0 {
 					t.Errorf("%s finds %d", name, n)
 				}
 			}
@@ -64,37 +64,36 @@ func TestIdentities(t *testing.T) {
 			if err != nil || next.Session.Person == nil || next.Session.Person.ID != p.ID {
 				t.Fatalf("%v, %v", next.Session.Person, err)
 			}
-			unbound, err := c.UnbindIdentityWithResponse(t.Context(), id, adminclient.ReasonRequest{})
-			if u := succeed(t, unbound, err).JSON200; u.Person != nil || u.BoundBy != nil {
-				t.Errorf("%s", unbound.Body)
+			unbound, err := c.UnbindIdentity(t.Context(), id, "")
+			if u := succeed(t, unbound, err); u.Person != nil || u.BoundBy != nil {
+				t.Errorf("the answer is %+v", unbound)
 			}
 			if next, err = w.Refresh(next.RefreshToken); err != nil || next.Session.Person != nil {
 				t.Fatalf("%v, %v", next.Session.Person, err)
 			}
-			disabled, err := c.DisableIdentityWithResponse(t.Context(), id, adminclient.ReasonRequest{})
-			if !succeed(t, disabled, err).JSON200.Disabled {
-				t.Errorf("%s", disabled.Body)
+			disabled, err := c.DisableIdentity(t.Context(), id, "")
+			if !succeed(t, disabled, err).Disabled {
+				t.Errorf("the answer is %+v", disabled)
 			}
 			if _, err := w.Refresh(next.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
 				t.Errorf("refresh: %v", err)
 			}
-			enabled, err := c.EnableIdentityWithResponse(t.Context(), id, adminclient.ReasonRequest{})
-			if succeed(t, enabled, err).JSON200.Disabled {
-				t.Errorf("%s", enabled.Body)
+			enabled, err := c.EnableIdentity(t.Context(), id, "")
+			if succeed(t, enabled, err).Disabled {
+				t.Errorf("the answer is %+v", enabled)
 			}
 			w.Login("alice")
 			for range 2 {
-				erased, err := c.EraseIdentityWithResponse(t.Context(), id, &adminclient.EraseIdentityParams{Reason: ptr("用户注销")})
-				if succeed(t, erased, err).StatusCode() != http.StatusNoContent {
-					t.Errorf("%d", erased.StatusCode())
+				if err := c.EraseIdentity(t.Context(), id, "用户注销"); err != nil {
+					t.Errorf("EraseIdentity() error = %v", err)
 				}
 			}
-			got, err = c.GetIdentityWithResponse(t.Context(), id)
-			if i := succeed(t, got, err).JSON200; i.OpenID != nil || i.ErasedAt == nil {
-				t.Errorf("%s", got.Body)
+			got, err = c.Identity(t.Context(), id)
+			if i := succeed(t, got, err); i.OpenID != "" || i.ErasedAt == nil {
+				t.Errorf("the answer is %+v", got)
 			}
-			again, err := c.DisableIdentityWithResponse(t.Context(), id, adminclient.ReasonRequest{})
-			failed(t, again, err, 404, auth.NotFound)
+			_, err = c.DisableIdentity(t.Context(), id, "")
+			failed(t, err, 404, auth.NotFound)
 			if w.Login("alice").Session.Identity == id {
 				t.Error("the account has its old uuid")
 			}
@@ -107,31 +106,31 @@ func TestIdentities(t *testing.T) {
 			w := newWorld(t, open)
 			c := w.client(t, "admin")
 			p := w.person(t, c, "1001")
-			bind := func(id uuid.UUID) answered {
-				t.Helper()
-				resp, err := c.BindIdentityWithResponse(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID})
-				if err != nil {
-					t.Fatal(err)
-				}
-				return resp
+			bind := func(id uuid.UUID) error {
+				_, err := c.BindIdentity(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID})
+				return err
 			}
 			first, second := w.Login("alice").Session.Identity, w.Login("bob").Session.Identity
-			succeed(t, bind(first), nil)
-			failed(t, bind(second), nil, 409, auth.PersonTaken)
-			updated, err := c.UpdateAppWithResponse(t.Context(), sessiontest.AppID, adminclient.AppUpdate{
-				Policy: &adminclient.BindingPolicy{SecondIdentity: ptr(adminclient.SecondReplaces)},
+			if err := bind(first); err != nil {
+				t.Fatal(err)
+			}
+			failed(t, bind(second), 409, auth.PersonTaken)
+			updated, err := c.UpdateApp(t.Context(), sessiontest.AppID, adminclient.AppUpdate{
+				Policy: &adminclient.BindingPolicy{SecondIdentity: adminclient.SecondIdentityReplace},
 			})
 			succeed(t, updated, err)
-			succeed(t, bind(second), nil)
-			got, err := c.GetIdentityWithResponse(t.Context(), first)
-			if succeed(t, got, err).JSON200.Person != nil {
-				t.Errorf("%s", got.Body)
+			if err := bind(second); err != nil {
+				t.Fatal(err)
 			}
-			none, err := c.BindIdentityWithResponse(t.Context(), first, adminclient.BindIdentityRequest{Person: first})
-			failed(t, none, err, 404, auth.NotFound)
-			disabled, err := c.DisablePersonWithResponse(t.Context(), p.ID, adminclient.ReasonRequest{})
+			got, err := c.Identity(t.Context(), first)
+			if succeed(t, got, err).Person != nil {
+				t.Errorf("the answer is %+v", got)
+			}
+			_, err = c.BindIdentity(t.Context(), first, adminclient.BindIdentityRequest{Person: first})
+			failed(t, err, 404, auth.NotFound)
+			disabled, err := c.DisablePerson(t.Context(), p.ID, "")
 			succeed(t, disabled, err)
-			failed(t, bind(first), nil, 403, auth.PersonDisabled)
+			failed(t, bind(first), 403, auth.PersonDisabled)
 		})
 		t.Run(kind+": a user's sessions are listed and ended", func(t *testing.T) {
 			t.Parallel()
@@ -143,33 +142,22 @@ func TestIdentities(t *testing.T) {
 				ids = append(ids, g.Session.ID)
 				g = w.Login("alice")
 			}
-			ended, err := c.EndSessionByAdminWithResponse(t.Context(), ids[0], nil)
-			if r := succeed(t, ended, err).JSON200; r.SessionsRevoked != 1 || r.CutoffID == nil {
-				t.Errorf("%s", ended.Body)
+			ended, err := c.EndSession(t.Context(), ids[0], "")
+			if r := succeed(t, ended, err); r.SessionsRevoked != 1 || r.CutoffID == nil {
+				t.Errorf("the answer is %+v", ended)
 			}
-			one, err := c.GetSessionWithResponse(t.Context(), ids[0])
-			if s := succeed(t, one, err).JSON200; s.Live || s.EndedAt == nil || s.EndReason == nil || *s.EndReason != "revoked" || s.UUID != g.Session.Identity {
-				t.Errorf("%s", one.Body)
+			one, err := c.Session(t.Context(), ids[0])
+			if s := succeed(t, one, err); s.Live || s.EndedAt == nil || s.EndReason == nil || *s.EndReason != "revoked" || s.UUID != g.Session.Identity {
+				t.Errorf("the answer is %+v", one)
 			}
-			var (
-				got    []adminclient.SessionRecord
-				cursor *string
-			)
-			for {
-				resp, err := c.ListIdentitySessionsWithResponse(t.Context(), g.Session.Identity, &adminclient.ListIdentitySessionsParams{Limit: ptr(3), Cursor: cursor})
-				page := succeed(t, resp, err).JSON200
-				got = append(got, page.Sessions...)
-				if cursor = page.Next; cursor == nil {
-					break
-				}
-			}
+			got := collect(t, c.Sessions(t.Context(), g.Session.Identity, adminclient.Page{Limit: 3}))
 			if len(got) != 4 || got[0].ID != g.Session.ID || !got[0].Live || got[3].ID != ids[0] || got[3].Live {
 				t.Errorf("%+v", got)
 			}
-			none, err := c.GetSessionWithResponse(t.Context(), g.Session.Identity)
-			failed(t, none, err, 404, auth.NotFound)
-			noEnd, err := c.EndSessionByAdminWithResponse(t.Context(), g.Session.Identity, nil)
-			failed(t, noEnd, err, 404, auth.NotFound)
+			_, err = c.Session(t.Context(), g.Session.Identity)
+			failed(t, err, 404, auth.NotFound)
+			_, err = c.EndSession(t.Context(), g.Session.Identity, "")
+			failed(t, err, 404, auth.NotFound)
 		})
 		t.Run(kind+": a key that is restricted to apps sees theirs alone", func(t *testing.T) {
 			t.Parallel()
@@ -178,64 +166,56 @@ func TestIdentities(t *testing.T) {
 			here, elsewhere := w.client(t, "admin openid", sessiontest.AppID), w.client(t, "admin openid", sessiontest.OtherAppID)
 			p := w.person(t, w.client(t, "admin"), "1001")
 			id := g.Session.Identity
-			for name, call := range map[string]func(c *adminclient.ClientWithResponses) (answered, error){
-				"get": func(c *adminclient.ClientWithResponses) (answered, error) {
-					return c.GetIdentityWithResponse(t.Context(), id)
+			for name, call := range map[string]func(c *adminclient.Client) (any, error){
+				"get": func(c *adminclient.Client) (any, error) {
+					return c.Identity(t.Context(), id)
 				},
-				"sessions": func(c *adminclient.ClientWithResponses) (answered, error) {
-					return c.ListIdentitySessionsWithResponse(t.Context(), id, nil)
+				"sessions": func(c *adminclient.Client) (any, error) {
+					return c.ListSessions(t.Context(), id, adminclient.Page{})
 				},
-				"session": func(c *adminclient.ClientWithResponses) (answered, error) {
-					return c.GetSessionWithResponse(t.Context(), g.Session.ID)
+				"session": func(c *adminclient.Client) (any, error) {
+					return c.Session(t.Context(), g.Session.ID)
 				},
-				"app": func(c *adminclient.ClientWithResponses) (answered, error) {
-					return c.GetAppWithResponse(t.Context(), sessiontest.AppID)
+				"app": func(c *adminclient.Client) (any, error) {
+					return c.App(t.Context(), sessiontest.AppID)
 				},
-				"policy": func(c *adminclient.ClientWithResponses) (answered, error) {
-					return c.UpdateAppWithResponse(t.Context(), sessiontest.AppID, adminclient.AppUpdate{Policy: &adminclient.BindingPolicy{}})
+				"policy": func(c *adminclient.Client) (any, error) {
+					return c.UpdateApp(t.Context(), sessiontest.AppID, adminclient.AppUpdate{Policy: &adminclient.BindingPolicy{}})
 				},
-				"unbind": func(c *adminclient.ClientWithResponses) (answered, error) {
-					return c.UnbindIdentityWithResponse(t.Context(), id, adminclient.ReasonRequest{})
+				"unbind": func(c *adminclient.Client) (any, error) {
+					return c.UnbindIdentity(t.Context(), id, "")
 				},
-				"disable": func(c *adminclient.ClientWithResponses) (answered, error) {
-					return c.DisableIdentityWithResponse(t.Context(), id, adminclient.ReasonRequest{})
+				"disable": func(c *adminclient.Client) (any, error) {
+					return c.DisableIdentity(t.Context(), id, "")
 				},
-				"enable": func(c *adminclient.ClientWithResponses) (answered, error) {
-					return c.EnableIdentityWithResponse(t.Context(), id, adminclient.ReasonRequest{})
+				"enable": func(c *adminclient.Client) (any, error) {
+					return c.EnableIdentity(t.Context(), id, "")
 				},
 			} {
-				a, err := call(elsewhere)
-				if a.StatusCode() != http.StatusNotFound {
-					t.Errorf("%s elsewhere: %d, %v", name, a.StatusCode(), err)
+				if _, err := call(elsewhere); adminclient.CodeOf(err) != adminclient.CodeNotFound {
+					t.Errorf("%s elsewhere: %v, want not_found", name, err)
 				}
-				a, err = call(here)
-				if a.StatusCode() != http.StatusOK {
-					t.Errorf("%s here: %d %s, %v", name, a.StatusCode(), a.GetBody(), err)
+				if _, err := call(here); err != nil {
+					t.Errorf("%s here: %v", name, err)
 				}
 			}
-			for name, c := range map[string]*adminclient.ClientWithResponses{"elsewhere": elsewhere, "here": here} {
-				bound, err := c.BindIdentityWithResponse(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID})
-				if err != nil || bound.StatusCode() != http.StatusForbidden {
-					t.Errorf("bind %s: %d %s, %v; want 403", name, bound.StatusCode(), bound.Body, err)
+			for name, c := range map[string]*adminclient.Client{"elsewhere": elsewhere, "here": here} {
+				_, err := c.BindIdentity(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID})
+				if adminclient.CodeOf(err) != adminclient.CodeInsufficientScope {
+					t.Errorf("bind %s: %v, want insufficient_scope", name, err)
 				}
 			}
-			erased, err := elsewhere.EraseIdentityWithResponse(t.Context(), id, nil)
-			failed(t, erased, err, 404, auth.NotFound)
-			list, err := elsewhere.ListIdentitiesWithResponse(t.Context(), nil)
-			if n := len(succeed(t, list, err).JSON200.Identities); n != 0 {
+			failed(t, elsewhere.EraseIdentity(t.Context(), id, ""), 404, auth.NotFound)
+			list, err := elsewhere.ListIdentities(t.Context(), adminclient.IdentityQuery{})
+			if n := len(succeed(t, list, err).Identities); n != 0 {
 				t.Errorf("it lists %d users", n)
 			}
-			apps, err := elsewhere.ListAppsWithResponse(t.Context(), nil)
-			if all := succeed(t, apps, err).JSON200.Apps; len(all) != 1 || all[0].AppID != sessiontest.OtherAppID {
+			apps, err := elsewhere.ListApps(t.Context(), adminclient.Page{})
+			if all := succeed(t, apps, err).Apps; len(all) != 1 || all[0].AppID != sessiontest.OtherAppID {
 				t.Errorf("it lists %+v", all)
 			}
 		})
 	}
-}
-
-type answered = interface {
-	StatusCode() int
-	GetBody() []byte
 }
 
 func TestOpenIDsNeedTheirScope(t *testing.T) {
@@ -245,16 +225,16 @@ func TestOpenIDsNeedTheirScope(t *testing.T) {
 	for _, scopes := range []string{"admin", "read", "read openid"} {
 		c := w.client(t, scopes)
 		may := strings.Contains(scopes, "openid")
-		got, err := c.GetIdentityWithResponse(t.Context(), g.Session.Identity)
-		if i := succeed(t, got, err).JSON200; (i.OpenID != nil) != may {
-			t.Errorf("%s: %s", scopes, got.Body)
+		got, err := c.Identity(t.Context(), g.Session.Identity)
+		if i := succeed(t, got, err); (i.OpenID != "") != may {
+			t.Errorf("%s: %+v", scopes, got)
 		}
-		for _, query := range []adminclient.ListIdentitiesParams{{Openid: ptr("x")}, {Unionid: ptr("x")}} {
-			resp, err := c.ListIdentitiesWithResponse(t.Context(), &query)
+		for _, query := range []adminclient.IdentityQuery{{OpenID: ptr("x")}, {UnionID: ptr("x")}} {
+			resp, err := c.ListIdentities(t.Context(), query)
 			if may {
 				succeed(t, resp, err)
 			} else {
-				failed(t, resp, err, 403, auth.InsufficientScope)
+				failed(t, err, 403, auth.InsufficientScope)
 			}
 		}
 	}
@@ -293,9 +273,9 @@ func TestApps(t *testing.T) {
 			if err != nil || string(opened) != secret {
 				t.Errorf("the secret is not what was set: %v", err)
 			}
-			got, err := c.GetAppWithResponse(t.Context(), sessiontest.AppID)
-			if p := succeed(t, got, err).JSON200.Policy; p.SecondIdentity == nil || *p.SecondIdentity != adminclient.SecondJoins || (*p.Methods)[0] != adminclient.BindFacts {
-				t.Errorf("%s", got.Body)
+			got, err := c.App(t.Context(), sessiontest.AppID)
+			if p := succeed(t, got, err).Policy; p.SecondIdentity != adminclient.SecondIdentityJoin || len(p.Methods) != 2 || p.Methods[0] != adminclient.BindingMethodFacts {
+				t.Errorf("the answer is %+v", got)
 			}
 			before := stored.UpdatedAt
 			w.Clock.Advance(time.Minute)
@@ -325,14 +305,17 @@ func TestApps(t *testing.T) {
 			}
 			w.do(t, http.MethodPatch, "/admin/v1/apps/wx404", key.Key().Reveal(), "application/json", `{}`).want(t, 404, auth.NotFound)
 			w.do(t, http.MethodGet, "/admin/v1/apps/wx404", key.Key().Reveal(), "", "").want(t, 404, auth.NotFound)
-			list, err := c.ListAppsWithResponse(t.Context(), &adminclient.ListAppsParams{Limit: ptr(1)})
-			page := succeed(t, list, err).JSON200
-			if len(page.Apps) != 1 || page.Next == nil || strings.Contains(string(list.Body), "secret\":\"") {
-				t.Fatalf("%s", list.Body)
+			first := w.do(t, http.MethodGet, "/admin/v1/apps?limit=1", key.Key().Reveal(), "", "")
+			if apps, _ := first.members(t)["apps"].([]any); len(apps) != 1 || first.members(t)["next"] == nil || strings.Contains(first.Body, "secret\":\"") {
+				t.Fatalf("the first page is %s", first.Body)
 			}
-			list, err = c.ListAppsWithResponse(t.Context(), &adminclient.ListAppsParams{Cursor: page.Next})
-			if page := succeed(t, list, err).JSON200; len(page.Apps) != 1 || page.Apps[0].AppID != sessiontest.OtherAppID || page.Next != nil {
-				t.Errorf("%s", list.Body)
+			all := collect(t, c.Apps(t.Context(), adminclient.Page{Limit: 1}))
+			if len(all) != 2 || all[1].AppID != sessiontest.OtherAppID {
+				t.Fatalf("the pages hold %+v, want two apps", all)
+			}
+			list, err := c.ListApps(t.Context(), adminclient.Page{Cursor: all[0].AppID})
+			if page := succeed(t, list, err); len(page.Apps) != 1 || page.Apps[0].AppID != sessiontest.OtherAppID || page.Next != nil {
+				t.Errorf("the answer is %+v", list)
 			}
 		})
 	}
@@ -356,41 +339,47 @@ func TestBindingDelays(t *testing.T) {
 					}
 				}
 			}
-			list := func(p adminclient.ListBindingDelaysParams) []adminclient.BindingDelay {
+			list := func(p adminclient.DelayQuery) []adminclient.BindingDelay {
 				t.Helper()
-				resp, err := c.ListBindingDelaysWithResponse(t.Context(), &p)
-				return succeed(t, resp, err).JSON200.BindingDelays
+				resp, err := c.ListBindingDelays(t.Context(), p)
+				return succeed(t, resp, err).BindingDelays
 			}
-			if n := len(list(adminclient.ListBindingDelaysParams{})); n != 3 {
+			if n := len(list(adminclient.DelayQuery{})); n != 3 {
 				t.Errorf("%d delays", n)
 			}
-			delayed := list(adminclient.ListBindingDelaysParams{Delayed: ptr(true)})
+			delayed := list(adminclient.DelayQuery{Delayed: true})
 			if len(delayed) != 1 || delayed[0].UUID == nil || *delayed[0].UUID != id || delayed[0].Failures != 5 || delayed[0].DelayedUntil == nil {
 				t.Fatalf("%+v", delayed)
 			}
 			for address, want := range map[string]string{"192.0.2.1": "192.0.2.1", "2001:db8::7": "2001:db8::/64"} {
-				if got := list(adminclient.ListBindingDelaysParams{Address: &address}); len(got) != 1 || *got[0].Address != want || *got[0].App != sessiontest.AppID || got[0].DelayedUntil != nil {
+				if got := list(adminclient.DelayQuery{Address: &address}); len(got) != 1 || *got[0].Address != want || *got[0].App != sessiontest.AppID || got[0].DelayedUntil != nil {
 					t.Errorf("%s: %+v", address, got)
 				}
 			}
-			if got := list(adminclient.ListBindingDelaysParams{UUID: &id}); len(got) != 1 {
+			if got := list(adminclient.DelayQuery{UUID: &id}); len(got) != 1 {
 				t.Errorf("%+v", got)
 			}
-			first, err := c.ListBindingDelaysWithResponse(t.Context(), &adminclient.ListBindingDelaysParams{Limit: ptr(2)})
-			rest, err2 := c.ListBindingDelaysWithResponse(t.Context(), &adminclient.ListBindingDelaysParams{Cursor: succeed(t, first, err).JSON200.Next})
-			if n := len(succeed(t, rest, err2).JSON200.BindingDelays); n != 1 {
+			first, err := c.ListBindingDelays(t.Context(), adminclient.DelayQuery{Page: adminclient.Page{Limit: 2}})
+			next := succeed(t, first, err).Next
+			if next == nil {
+				t.Fatal("there is no second page")
+			}
+			rest, err := c.ListBindingDelays(t.Context(), adminclient.DelayQuery{Page: adminclient.Page{Cursor: *next}})
+			if n := len(succeed(t, rest, err).BindingDelays); n != 1 {
 				t.Errorf("the second page has %d", n)
 			}
-			lifted, err := c.LiftBindingDelayWithResponse(t.Context(), delayed[0].ID, &adminclient.LiftBindingDelayParams{Reason: ptr("user called")})
-			succeed(t, lifted, err)
-			again, err := c.LiftBindingDelayWithResponse(t.Context(), delayed[0].ID, nil)
-			failed(t, again, err, 404, auth.NotFound)
+			if all := collect(t, c.BindingDelays(t.Context(), adminclient.DelayQuery{Page: adminclient.Page{Limit: 2}})); len(all) != 3 {
+				t.Errorf("the pages hold %d delays, want 3", len(all))
+			}
+			if err := c.LiftBindingDelay(t.Context(), delayed[0].ID, "user called"); err != nil {
+				t.Errorf("LiftBindingDelay() error = %v", err)
+			}
+			failed(t, c.LiftBindingDelay(t.Context(), delayed[0].ID, ""), 404, auth.NotFound)
 			if r, err := w.store.Reserve(t.Context(), []auth.AttemptKey{auth.IdentityAttempts(id)}, w.Clock.Now(), event); err != nil || r.Wait != 0 {
 				t.Errorf("the next attempt waits %s, %v", r.Wait, err)
 			}
 			for _, raw := range []string{"value", "x:y", "identity:\x00", ""} {
-				resp, err := c.LiftBindingDelayWithResponse(t.Context(), base64.RawURLEncoding.EncodeToString([]byte(raw+"!")), nil)
-				failed(t, resp, err, 404, auth.NotFound)
+				failed(t, c.LiftBindingDelay(t.Context(), base64.RawURLEncoding.EncodeToString([]byte(raw+"!")), ""), 404, auth.NotFound)
 			}
 			key := w.key(t, "read").Key().Reveal()
 			for _, query := range []string{"address=x", "address=fe80::1%25eth0", "cursor=x", "uuid=1", fmt.Sprintf("uuid=%s&address=192.0.2.1", id)} {

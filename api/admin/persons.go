@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"time"
@@ -16,10 +17,10 @@ import (
 )
 
 // personOf returns a person as answers show them.
-func personOf(p *auth.PersonRecord) adminclient.PersonRecord {
-	return adminclient.PersonRecord{
+func personOf(p *auth.PersonRecord) adminclient.Person {
+	return adminclient.Person{
 		ID: p.ID, ExternalID: p.ExternalID, Name: p.Name, Phone: textOrNull(p.Phone), Facts: append([]string{}, p.Facts...),
-		Attributes: p.Attributes, Source: adminclient.PersonRecordSource(p.Source), Disabled: p.Disabled,
+		Attributes: p.Attributes, Source: adminclient.PersonSource(p.Source), Disabled: p.Disabled,
 		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
 	}
 }
@@ -36,7 +37,7 @@ func (a *API) listPersons(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer := adminclient.PersonList{Persons: []adminclient.PersonRecord{}}
+	answer := adminclient.PersonList{Persons: []adminclient.Person{}}
 	found, answer.Next = cut(found, limit, func(p auth.PersonRecord) string { return p.ID.String() })
 	for i := range found {
 		answer.Persons = append(answer.Persons, personOf(&found[i]))
@@ -55,22 +56,30 @@ func plus(phone string) string {
 
 func (a *API) createPerson(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
-	body, err := readBody[adminclient.PersonRequest](w, r)
+	body, err := readBody[adminclient.NewPerson](w, r)
 	if err != nil {
 		return err
 	}
 	facts := map[string]*string{}
-	for name, fact := range value(body.Facts) {
+	for name, fact := range body.Facts {
 		facts[name] = &fact
 	}
 	p, err := a.c.Persons.CreatePerson(ctx, person.Form{
-		ExternalID: body.ExternalID, Name: body.Name, Phone: body.Phone, Facts: facts, Attributes: value(body.Attributes),
-	}, caller(r, value(body.Reason)))
+		ExternalID: body.ExternalID, Name: body.Name, Phone: body.Phone, Facts: facts, Attributes: attributesOf(body.Attributes),
+	}, caller(r, body.Reason))
 	if err != nil {
 		return err
 	}
 	logTarget(ctx, &session.Target{Person: p.ID})
 	return web.SecretJSON(w, http.StatusCreated, personOf(&p))
+}
+
+// attributesOf returns the attributes of a body. null means the same as no member.
+func attributesOf(attributes json.RawMessage) json.RawMessage {
+	if string(attributes) == "null" {
+		return nil
+	}
+	return attributes
 }
 
 func (a *API) getPerson(w http.ResponseWriter, r *http.Request) error {
@@ -95,8 +104,8 @@ func (a *API) updatePerson(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	p, err := a.c.Persons.UpdatePerson(r.Context(), id, person.Form{
-		ExternalID: body.ExternalID, Name: body.Name, Phone: body.Phone, Facts: value(body.Facts), Attributes: value(body.Attributes),
-	}, caller(r, value(body.Reason)))
+		ExternalID: body.ExternalID, Name: body.Name, Phone: body.Phone, Facts: body.Facts, Attributes: attributesOf(body.Attributes),
+	}, caller(r, body.Reason))
 	if err != nil {
 		return err
 	}
@@ -114,7 +123,7 @@ func (a *API) switchPerson(change func(*person.Service, context.Context, uuid.UU
 		if err != nil {
 			return err
 		}
-		p, err := change(a.c.Persons, r.Context(), id, caller(r, value(body.Reason)))
+		p, err := change(a.c.Persons, r.Context(), id, caller(r, body.Reason))
 		if err != nil {
 			return err
 		}
@@ -131,11 +140,11 @@ func (a *API) createBindTicket(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := readOptional[adminclient.BindTicketRequest](w, r)
+	body, err := readOptional[adminclient.BindTicketForm](w, r)
 	if err != nil {
 		return err
 	}
-	appID := value(body.App)
+	appID := body.App
 	logTarget(ctx, &session.Target{AppID: appID})
 	if appID != "" {
 		if _, err := a.c.Apps.App(ctx, appID, caller(r, "")); err != nil {
@@ -143,8 +152,8 @@ func (a *API) createBindTicket(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	ticket, expires, err := a.c.Persons.MintTicket(ctx, person.TicketRequest{
-		Person: id, AppID: appID, TTL: time.Duration(value(body.ExpiresIn)) * time.Second,
-	}, caller(r, value(body.Reason)))
+		Person: id, AppID: appID, TTL: time.Duration(body.ExpiresIn) * time.Second,
+	}, caller(r, body.Reason))
 	if err != nil {
 		return err
 	}

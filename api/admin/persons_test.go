@@ -21,22 +21,18 @@ import (
 const liLei = `{"external_id":"1001","name":"李雷","phone":"13800001001","facts":{"employee_no":"1001","name":"李雷"},"attributes":{"n":12345678901234567890,"dept":"<销售>"}}`
 
 // person makes a person over the API.
-func (w *world) person(t *testing.T, c *adminclient.ClientWithResponses, externalID string) adminclient.PersonRecord {
+func (w *world) person(t *testing.T, c *adminclient.Client, externalID string) adminclient.Person {
 	t.Helper()
-	resp, err := c.CreatePersonWithResponse(t.Context(), adminclient.PersonRequest{ExternalID: &externalID, Name: ptr("人" + externalID)})
-	return *succeed(t, resp, err).JSON201
+	resp, err := c.CreatePerson(t.Context(), adminclient.NewPerson{ExternalID: &externalID, Name: ptr("人" + externalID)})
+	return *succeed(t, resp, err)
 }
 
-// failed demands that a call of the client failed so.
-func failed(t *testing.T, a interface {
-	StatusCode() int
-	GetBody() []byte
-}, err error, status int, code auth.Code,
-) {
+// failed fails the test unless an error is the client's, of this status and code.
+func failed(t *testing.T, err error, status int, code auth.Code) {
 	t.Helper()
 	var e *adminclient.Error
-	if err != nil || !errors.As(adminclient.Failure(a), &e) || e.StatusCode != status || string(e.Problem.Code) != string(code) {
-		t.Errorf("%v, %v; want %d %s", err, adminclient.Failure(a), status, code)
+	if !errors.As(err, &e) || e.StatusCode != status || string(e.Problem.Code) != string(code) {
+		t.Errorf("the call has the error %v, want %d %s", err, status, code)
 	}
 }
 
@@ -53,47 +49,47 @@ func TestPersons(t *testing.T) {
 			if a.Status != http.StatusCreated || a.Header.Get("Cache-Control") != "no-store" {
 				t.Fatalf("%d %s", a.Status, a.Body)
 			}
-			var made adminclient.PersonRecord
+			var made adminclient.Person
 			if err := json.Unmarshal([]byte(a.Body), &made); err != nil {
 				t.Fatal(err)
 			}
-			want := adminclient.PersonRecord{
+			want := adminclient.Person{
 				ID: made.ID, ExternalID: "1001", Name: "李雷", Phone: ptr("+8613800001001"), Facts: []string{"employee_no", "name"},
-				Attributes: json.RawMessage(`{"dept":"\u003c销售\u003e","n":12345678901234567890}`), Source: adminclient.PersonByAdmin,
+				Attributes: json.RawMessage(`{"dept":"\u003c销售\u003e","n":12345678901234567890}`), Source: adminclient.PersonSourceAdmin,
 				CreatedAt: now, UpdatedAt: now,
 			}
 			if d := cmp.Diff(want, made); d != "" {
 				t.Error(d)
 			}
-			for name, query := range map[string]adminclient.ListPersonsParams{
+			for name, query := range map[string]adminclient.PersonQuery{
 				"external_id": {ExternalID: ptr("1001")}, "phone": {Phone: ptr("138 0000 1001")}, "name": {Name: ptr("李")},
 			} {
-				resp, err := c.ListPersonsWithResponse(t.Context(), &query)
-				if d := cmp.Diff([]adminclient.PersonRecord{want}, succeed(t, resp, err).JSON200.Persons); d != "" {
+				resp, err := c.ListPersons(t.Context(), query)
+				if d := cmp.Diff([]adminclient.Person{want}, succeed(t, resp, err).Persons); d != "" {
 					t.Errorf("found by %s: %s", name, d)
 				}
 			}
 			w.Clock.Advance(time.Hour)
-			updated, err := c.UpdatePersonWithResponse(t.Context(), made.ID, adminclient.PersonUpdate{
-				Phone: ptr(""), Name: ptr("李蕾"), Facts: &map[string]*string{"name": nil, "id_no": ptr("11010119900307123X")},
-				Attributes: ptr(json.RawMessage(`{}`)), Reason: ptr("改名"),
+			updated, err := c.UpdatePerson(t.Context(), made.ID, adminclient.PersonUpdate{
+				Phone: ptr(""), Name: ptr("李蕾"), Facts: map[string]*string{"name": nil, "id_no": ptr("11010119900307123X")},
+				Attributes: json.RawMessage(`{}`), Reason: "改名",
 			})
 			want.Phone, want.Name, want.Facts, want.Attributes = nil, "李蕾", []string{"employee_no", "id_no"}, json.RawMessage(`{}`)
 			want.UpdatedAt = now.Add(time.Hour)
-			if d := cmp.Diff(want, *succeed(t, updated, err).JSON200); d != "" {
+			if d := cmp.Diff(want, *succeed(t, updated, err)); d != "" {
 				t.Error(d)
 			}
-			got, err := c.GetPersonWithResponse(t.Context(), made.ID)
-			if d := cmp.Diff(want, *succeed(t, got, err).JSON200); d != "" {
+			got, err := c.Person(t.Context(), made.ID)
+			if d := cmp.Diff(want, *succeed(t, got, err)); d != "" {
 				t.Error(d)
 			}
 
 			g := w.Login("alice")
-			bound, err := c.BindIdentityWithResponse(t.Context(), g.Session.Identity, adminclient.BindIdentityRequest{Person: made.ID})
+			bound, err := c.BindIdentity(t.Context(), g.Session.Identity, adminclient.BindIdentityRequest{Person: made.ID})
 			succeed(t, bound, err)
-			disabled, err := c.DisablePersonWithResponse(t.Context(), made.ID, adminclient.ReasonRequest{Reason: ptr("离职")})
-			if !succeed(t, disabled, err).JSON200.Disabled {
-				t.Errorf("%s", disabled.Body)
+			disabled, err := c.DisablePerson(t.Context(), made.ID, "离职")
+			if !succeed(t, disabled, err).Disabled {
+				t.Errorf("the answer is %+v", disabled)
 			}
 			if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
 				t.Errorf("refresh: %v", err)
@@ -115,8 +111,8 @@ func TestPersons(t *testing.T) {
 			w.post(t, "/admin/v1/persons", key, liLei).want(t, 409, auth.PersonConflict)
 			w.post(t, "/admin/v1/persons", key, `{"phone":"+86 138-0000-1001"}`).want(t, 409, auth.PersonConflict)
 			other := w.person(t, c, "1002")
-			resp, err := c.UpdatePersonWithResponse(t.Context(), other.ID, adminclient.PersonUpdate{ExternalID: ptr("1001")})
-			failed(t, resp, err, 409, auth.PersonConflict)
+			_, err := c.UpdatePerson(t.Context(), other.ID, adminclient.PersonUpdate{ExternalID: ptr("1001")})
+			failed(t, err, 409, auth.PersonConflict)
 		})
 		t.Run(kind+": a list has pages", func(t *testing.T) {
 			t.Parallel()
@@ -126,16 +122,8 @@ func TestPersons(t *testing.T) {
 			for i := range 5 {
 				want = append(want, w.person(t, c, fmt.Sprint(i)).ExternalID)
 			}
-			var cursor *string
-			for {
-				resp, err := c.ListPersonsWithResponse(t.Context(), &adminclient.ListPersonsParams{Limit: ptr(2), Cursor: cursor})
-				page := succeed(t, resp, err).JSON200
-				for _, p := range page.Persons {
-					got = append(got, p.ExternalID)
-				}
-				if cursor = page.Next; cursor == nil {
-					break
-				}
+			for _, p := range collect(t, c.Persons(t.Context(), adminclient.PersonQuery{Page: adminclient.Page{Limit: 2}})) {
+				got = append(got, p.ExternalID)
 			}
 			if d := cmp.Diff(want, got); d != "" {
 				t.Error(d)
@@ -146,22 +134,22 @@ func TestPersons(t *testing.T) {
 			w := newWorld(t, open)
 			c := w.client(t, "admin")
 			p := w.person(t, c, "1001")
-			resp, err := c.CreateBindTicketWithResponse(t.Context(), p.ID, adminclient.BindTicketRequest{App: ptr(sessiontest.AppID), ExpiresIn: ptr(120)})
-			ticket := succeed(t, resp, err).JSON201
+			resp, err := c.CreateBindTicket(t.Context(), p.ID, adminclient.BindTicketForm{App: sessiontest.AppID, ExpiresIn: 120})
+			ticket := succeed(t, resp, err)
 			if len(ticket.Ticket) > 32 || !ticket.ExpiresAt.Equal(w.Clock.Now().Add(2*time.Minute).Truncate(time.Microsecond)) {
 				t.Errorf("%+v", ticket)
 			}
 			if a := w.do(t, http.MethodPost, "/admin/v1/persons/"+p.ID.String()+"/bind-tickets", w.key(t, "admin").Key().Reveal(), "", ""); a.Status != http.StatusCreated {
 				t.Errorf("without a body: %d %s", a.Status, a.Body)
 			}
-			nobody, err := c.CreateBindTicketWithResponse(t.Context(), uuid.Must(uuid.NewV7()), adminclient.BindTicketRequest{})
-			failed(t, nobody, err, 404, auth.NotFound)
-			unknown, err := c.CreateBindTicketWithResponse(t.Context(), p.ID, adminclient.BindTicketRequest{App: ptr("wx404")})
-			failed(t, unknown, err, 404, auth.NotFound)
-			disabled, err := c.DisablePersonWithResponse(t.Context(), p.ID, adminclient.ReasonRequest{})
+			_, err = c.CreateBindTicket(t.Context(), uuid.Must(uuid.NewV7()), adminclient.BindTicketForm{})
+			failed(t, err, 404, auth.NotFound)
+			_, err = c.CreateBindTicket(t.Context(), p.ID, adminclient.BindTicketForm{App: "wx404"})
+			failed(t, err, 404, auth.NotFound)
+			disabled, err := c.DisablePerson(t.Context(), p.ID, "")
 			succeed(t, disabled, err)
-			no, err := c.CreateBindTicketWithResponse(t.Context(), p.ID, adminclient.BindTicketRequest{})
-			failed(t, no, err, 403, auth.PersonDisabled)
+			_, err = c.CreateBindTicket(t.Context(), p.ID, adminclient.BindTicketForm{})
+			failed(t, err, 403, auth.PersonDisabled)
 		})
 	}
 }

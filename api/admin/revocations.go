@@ -12,7 +12,7 @@ import (
 
 func (a *API) createRevocation(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
-	body, err := readBody[adminclient.RevocationRequest](w, r)
+	body, err := readBody[adminclient.Revocation](w, r)
 	if err != nil {
 		return err
 	}
@@ -21,14 +21,14 @@ func (a *API) createRevocation(w http.ResponseWriter, r *http.Request) error {
 		Session:  value(body.Session),
 		Identity: value(body.UUID),
 		Person:   value(body.Person),
-		AppID:    value(body.App),
-		All:      value(body.All),
+		AppID:    body.App,
+		All:      body.All,
 	}
 	logTarget(ctx, &target)
 	done, err := a.c.Revoker.Revoke(ctx, session.RevocationRequest{
-		Token:     auth.Secret(value(body.Token)),
+		Token:     auth.Secret(body.Token),
 		Target:    target,
-		Reason:    value(body.Reason),
+		Reason:    body.Reason,
 		Apps:      key.Apps,
 		Actor:     auth.ActorServiceKey(key.ID),
 		RequestID: event.RequestID,
@@ -42,8 +42,8 @@ func (a *API) createRevocation(w http.ResponseWriter, r *http.Request) error {
 }
 
 // revocationOf returns a revocation as answers show it.
-func (a *API) revocationOf(done *session.Revocation) adminclient.Revocation {
-	answer := adminclient.Revocation{SessionsRevoked: done.Sessions, EffectiveBy: done.EffectiveBy, ExpiresBy: done.ExpiresBy}
+func (a *API) revocationOf(done *session.Revocation) adminclient.Revoked {
+	answer := adminclient.Revoked{SessionsRevoked: done.Sessions, EffectiveBy: done.EffectiveBy, ExpiresBy: done.ExpiresBy}
 	if done.CutoffID != 0 {
 		id := a.c.CutoffID(done.CutoffID)
 		answer.CutoffID = &id

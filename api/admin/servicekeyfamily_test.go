@@ -13,11 +13,11 @@ import (
 )
 
 // mint has a key make another one.
-func (w *world) mint(t *testing.T, by servicekey.Presented, r adminclient.ServiceKeyRequest) servicekey.Presented {
+func (w *world) mint(t *testing.T, by servicekey.Presented, r adminclient.NewServiceKey) servicekey.Presented {
 	t.Helper()
 	r.Name = "minted"
-	resp, err := w.clientOf(t, by).CreateServiceKeyWithResponse(t.Context(), r)
-	p, err := servicekey.Parse(auth.Secret(succeed(t, resp, err).JSON201.Key))
+	resp, err := w.clientOf(t, by).CreateServiceKey(t.Context(), r)
+	p, err := servicekey.Parse(auth.Secret(succeed(t, resp, err).Key))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestAKeyThatExpires(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	admin := w.key(t, "admin")
-	hour := w.mint(t, admin, adminclient.ServiceKeyRequest{Scope: "admin", ExpiresIn: ptr(3600)})
+	hour := w.mint(t, admin, adminclient.NewServiceKey{Scope: "admin", ExpiresIn: ptr(3600)})
 	ends := w.Clock.Now().Add(time.Hour).Truncate(time.Microsecond)
 	stored := func(p servicekey.Presented) servicekey.Key {
 		t.Helper()
@@ -79,7 +79,7 @@ func TestAKeyThatExpires(t *testing.T) {
 	if k := stored(hour); !k.ExpiresAt.Equal(ends) || k.Creator != auth.ActorServiceKey(admin.ID) {
 		t.Errorf("expires at %v, made by %s; want %v and the admin key", k.ExpiresAt, k.Creator, ends)
 	}
-	if k := stored(w.mint(t, hour, adminclient.ServiceKeyRequest{Scope: "read"})); !k.ExpiresAt.Equal(ends) {
+	if k := stored(w.mint(t, hour, adminclient.NewServiceKey{Scope: "read"})); !k.ExpiresAt.Equal(ends) {
 		t.Errorf("what it makes expires at %v, want with it at %v", k.ExpiresAt, ends)
 	}
 	w.post(t, "/admin/v1/service-keys", hour, `{"name":"x","scope":"read","expires_in":3601}`).want(t, 400, auth.InvalidRequest)
@@ -102,23 +102,23 @@ func TestRevokingTheDescendants(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			root := w.key(t, "admin")
-			thief := w.mint(t, root, adminclient.ServiceKeyRequest{Scope: "admin"})
-			hidden := w.mint(t, thief, adminclient.ServiceKeyRequest{Scope: "admin"})
+			thief := w.mint(t, root, adminclient.NewServiceKey{Scope: "admin"})
+			hidden := w.mint(t, thief, adminclient.NewServiceKey{Scope: "admin"})
 			w.Clock.Advance(servicekey.FreshFor)
 			c := w.clientOf(t, root)
-			resp, err := c.RevokeServiceKeyWithResponse(t.Context(), thief.ID, &adminclient.RevokeServiceKeyParams{Reason: ptr("leaked")})
-			done := succeed(t, resp, err).JSON200
+			resp, err := c.RevokeServiceKey(t.Context(), thief.ID, adminclient.KeyRevocation{Reason: "leaked"})
+			done := succeed(t, resp, err)
 			if !slices.Equal(done.Revoked, []string{thief.ID}) || len(done.Descendants) != 1 || done.Descendants[0].ID != hidden.ID || done.Descendants[0].Name != "minted" {
-				t.Errorf("%s, want the key revoked and the one that it made named", resp.Body)
+				t.Errorf("the answer is %+v, want the key revoked and the one that it made named", resp)
 			}
 			w.Clock.Advance(servicekey.FreshFor)
 			if a := w.do(t, http.MethodGet, "/admin/v1/service-keys", hidden.Key().Reveal(), "", ""); a.Status != http.StatusOK {
 				t.Errorf("the descendant is answered %d, want 200", a.Status)
 			}
-			resp, err = c.RevokeServiceKeyWithResponse(t.Context(), thief.ID, &adminclient.RevokeServiceKeyParams{Descendants: ptr(true)})
-			done = succeed(t, resp, err).JSON200
+			resp, err = c.RevokeServiceKey(t.Context(), thief.ID, adminclient.KeyRevocation{Descendants: true})
+			done = succeed(t, resp, err)
 			if !slices.Equal(done.Revoked, []string{hidden.ID}) || len(done.Descendants) != 0 {
-				t.Errorf("%s, want the descendant revoked", resp.Body)
+				t.Errorf("the answer is %+v, want the descendant revoked", resp)
 			}
 			w.Clock.Advance(servicekey.FreshFor)
 			w.do(t, http.MethodGet, "/admin/v1/service-keys", hidden.Key().Reveal(), "", "").want(t, 401, auth.ServiceKeyInvalid)
@@ -132,11 +132,11 @@ func TestARestrictedKeyManagesKeysOfItsApps(t *testing.T) {
 	w := newWorld(t, stores["sqlite"])
 	const a, b = sessiontest.AppID, sessiontest.OtherAppID
 	by := w.key(t, "admin service", a)
-	mine := w.mint(t, by, adminclient.ServiceKeyRequest{Scope: "service", Apps: &[]string{a}})
+	mine := w.mint(t, by, adminclient.NewServiceKey{Scope: "service", Apps: []string{a}})
 	others := []servicekey.Presented{w.key(t, "service"), w.key(t, "service", b), w.key(t, "service", a, b)}
-	resp, err := w.clientOf(t, by).ListServiceKeysWithResponse(t.Context(), nil)
+	resp, err := w.clientOf(t, by).ListServiceKeys(t.Context(), adminclient.Page{})
 	var listed []string
-	for _, k := range succeed(t, resp, err).JSON200.ServiceKeys {
+	for _, k := range succeed(t, resp, err).ServiceKeys {
 		listed = append(listed, k.ID)
 	}
 	slices.Sort(listed)

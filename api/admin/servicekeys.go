@@ -89,15 +89,15 @@ var errNoServiceKey = &auth.Error{Code: auth.NotFound, Description: "No service 
 
 func (a *API) createServiceKey(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
-	body, err := readBody[adminclient.ServiceKeyRequest](w, r)
+	body, err := readBody[adminclient.NewServiceKey](w, r)
 	if err != nil {
 		return err
 	}
-	event, err := a.event(r, value(body.Reason))
+	event, err := a.event(r, body.Reason)
 	if err != nil {
 		return err
 	}
-	draft, err := servicekey.NewDraft(body.Name, strings.Split(body.Scope, " "), value(body.Apps))
+	draft, err := servicekey.NewDraft(body.Name, strings.Split(body.Scope, " "), body.Apps)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (a *API) createServiceKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	web.EventOf(ctx).Add(nameAttr("key", k.ID)...)
-	return web.SecretJSON(w, http.StatusCreated, adminclient.NewServiceKey{ID: k.ID, Key: p.Key().Reveal(), ExpiresAt: timeOrNull(k.ExpiresAt)})
+	return web.SecretJSON(w, http.StatusCreated, adminclient.CreatedServiceKey{ID: k.ID, Key: p.Key().Reveal(), ExpiresAt: timeOrNull(k.ExpiresAt)})
 }
 
 func (a *API) revokeServiceKey(w http.ResponseWriter, r *http.Request) error {
@@ -146,16 +146,12 @@ func (a *API) revokeServiceKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	answer := adminclient.ServiceKeyRevocation{Revoked: []adminclient.ServiceKeyID{}}
+	answer := adminclient.RevokedServiceKeys{Revoked: []adminclient.ServiceKeyID{}, Descendants: []adminclient.DescendantKey{}}
 	for _, k := range done.Revoked {
 		answer.Revoked = append(answer.Revoked, k.ID)
 	}
-	answer.Descendants = make([]struct {
-		ID   adminclient.ServiceKeyID `json:"id"`
-		Name string                   `json:"name"`
-	}, len(done.Living))
-	for i, k := range done.Living {
-		answer.Descendants[i].ID, answer.Descendants[i].Name = k.ID, k.Name
+	for _, k := range done.Living {
+		answer.Descendants = append(answer.Descendants, adminclient.DescendantKey{ID: k.ID, Name: k.Name})
 	}
 	return web.SecretJSON(w, http.StatusOK, answer)
 }

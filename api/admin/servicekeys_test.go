@@ -1,7 +1,6 @@
 package admin_test
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,25 +26,18 @@ func TestServiceKeys(t *testing.T) {
 			c := w.clientOf(t, admin)
 			w.Clock.Advance(time.Minute)
 			made := w.Clock.Now()
-			resp, err := c.CreateServiceKeyWithResponse(t.Context(), adminclient.ServiceKeyRequest{
+			resp, err := c.CreateServiceKey(t.Context(), adminclient.NewServiceKey{
 				Name: "订单服务", Scope: "read service", Apps: nil,
 			})
-			created := succeed(t, resp, err).JSON201
-			if p, err := servicekey.Parse(auth.Secret(created.Key)); err != nil || p.ID != created.ID || resp.StatusCode() != http.StatusCreated {
-				t.Fatalf("%d %s: %v", resp.StatusCode(), resp.Body, err)
-			}
-			if cc := resp.HTTPResponse.Header.Get("Cache-Control"); cc != "no-store" {
-				t.Errorf("Cache-Control %q", cc)
+			created := succeed(t, resp, err)
+			if p, err := servicekey.Parse(auth.Secret(created.Key)); err != nil || p.ID != created.ID {
+				t.Fatalf("the answer is %+v: %v", created, err)
 			}
 
-			reader, err := adminclient.New(w.url, created.Key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			listResp, err := reader.ListServiceKeysWithResponse(t.Context(), nil)
-			list := succeed(t, listResp, err).JSON200
-			if len(list.ServiceKeys) != 2 || list.Next != nil {
-				t.Fatalf("%s", listResp.Body)
+			reader := w.clientWith(t, auth.Secret(created.Key))
+			list, err := reader.ListServiceKeys(t.Context(), adminclient.Page{})
+			if succeed(t, list, err); len(list.ServiceKeys) != 2 || list.Next != nil {
+				t.Fatalf("the answer is %+v", list)
 			}
 			got := list.ServiceKeys[1]
 			got.LastUsedAt = nil // it was used a moment ago, and that is written in the background
@@ -55,25 +47,22 @@ func TestServiceKeys(t *testing.T) {
 			}, got); d != "" {
 				t.Error(d)
 			}
-			if secret := created.Key[len("yfk_")+17:]; strings.Contains(string(listResp.Body), secret) {
+			if secret := created.Key[len("yfk_")+17:]; strings.Contains(w.do(t, http.MethodGet, "/admin/v1/service-keys", created.Key, "", "").Body, secret) {
 				t.Error("the list holds the secret")
 			}
 
 			for i := range 2 {
-				resp, err := c.RevokeServiceKeyWithResponse(t.Context(), created.ID, nil)
-				gone := succeed(t, resp, err).JSON200
+				resp, err := c.RevokeServiceKey(t.Context(), created.ID, adminclient.KeyRevocation{})
+				gone := succeed(t, resp, err)
 				if len(gone.Revoked) != 1-i || len(gone.Descendants) != 0 {
-					t.Errorf("revocation %d: %s", i, resp.Body)
+					t.Errorf("revocation %d: %+v", i, resp)
 				}
 			}
 			w.Clock.Advance(servicekey.FreshFor)
-			after, err := reader.ListServiceKeysWithResponse(t.Context(), nil)
-			var e *adminclient.Error
-			if err != nil || !errors.As(adminclient.Failure(after), &e) || e.Problem.Code != "service_key_invalid" {
-				t.Errorf("the revoked key is answered %v %v", err, e)
-			}
-			listResp, err = c.ListServiceKeysWithResponse(t.Context(), nil)
-			if at := succeed(t, listResp, err).JSON200.ServiceKeys[1].RevokedAt; at == nil || !at.Equal(made) {
+			_, err = reader.ListServiceKeys(t.Context(), adminclient.Page{})
+			failed(t, err, http.StatusUnauthorized, auth.ServiceKeyInvalid)
+			list, err = c.ListServiceKeys(t.Context(), adminclient.Page{})
+			if at := succeed(t, list, err).ServiceKeys[1].RevokedAt; at == nil || !at.Equal(made) {
 				t.Errorf("revoked at %v, want %v", at, made)
 			}
 		})
@@ -83,8 +72,8 @@ func TestServiceKeys(t *testing.T) {
 		w := newWorld(t, stores["sqlite"])
 		c := w.client(t, "admin service")
 		apps := []string{sessiontest.OtherAppID, sessiontest.AppID}
-		resp, err := c.CreateServiceKeyWithResponse(t.Context(), adminclient.ServiceKeyRequest{Name: "x", Scope: "service", Apps: &apps})
-		id := succeed(t, resp, err).JSON201.ID
+		resp, err := c.CreateServiceKey(t.Context(), adminclient.NewServiceKey{Name: "x", Scope: "service", Apps: apps})
+		id := succeed(t, resp, err).ID
 		k, err := w.store.ServiceKey(t.Context(), id)
 		if err != nil || !slices.Equal(k.Apps, []string{sessiontest.AppID, sessiontest.OtherAppID}) {
 			t.Errorf("%v, %v", k.Apps, err)
@@ -98,8 +87,8 @@ func TestServiceKeys(t *testing.T) {
 		key, restricted := w.key(t, "service"), w.key(t, "service", sessiontest.AppID, sessiontest.OtherAppID)
 		pin := func(id, app string) adminclient.ServiceKey {
 			t.Helper()
-			resp, err := c.UpdateServiceKeyWithResponse(t.Context(), id, adminclient.ServiceKeyUpdate{PinnedApp: app, Reason: ptr("because")})
-			return *succeed(t, resp, err).JSON200
+			resp, err := c.UpdateServiceKey(t.Context(), id, adminclient.ServiceKeyUpdate{PinnedApp: app, Reason: "because"})
+			return *succeed(t, resp, err)
 		}
 		for _, id := range []string{key.ID, restricted.ID} {
 			if got := pin(id, sessiontest.AppID); got.ID != id || got.PinnedApp == nil || *got.PinnedApp != sessiontest.AppID {
@@ -136,17 +125,11 @@ func TestServiceKeys(t *testing.T) {
 		for _, k := range all {
 			want = append(want, k.ID)
 		}
-		var cursor *string
-		for range 3 {
-			resp, err := c.ListServiceKeysWithResponse(t.Context(), &adminclient.ListServiceKeysParams{Limit: ptr(2), Cursor: cursor})
-			page := succeed(t, resp, err).JSON200
-			for _, k := range page.ServiceKeys {
-				got = append(got, k.ID)
-			}
-			cursor = page.Next
+		for _, k := range collect(t, c.ServiceKeys(t.Context(), adminclient.Page{Limit: 2})) {
+			got = append(got, k.ID)
 		}
-		if !slices.Equal(got, want) || cursor != nil {
-			t.Errorf("the pages have %q and then %v, want %q", got, cursor, want)
+		if !slices.Equal(got, want) || len(want) != 5 {
+			t.Errorf("the pages have %q, want %q", got, want)
 		}
 	})
 }

@@ -14,10 +14,10 @@ import (
 )
 
 // sessionOf returns a session as answers show it.
-func sessionOf(st *session.State, now time.Time) adminclient.SessionRecord {
+func sessionOf(st *session.State, now time.Time) adminclient.Session {
 	s := &st.Session
 	endedAt, why := st.Ending()
-	answer := adminclient.SessionRecord{
+	answer := adminclient.Session{
 		ID: s.ID, UUID: s.Identity, App: s.AppID, Device: s.Device, Live: st.Standing(s.AppID, now) == nil,
 		Ver: s.Ver, Epoch: s.Epoch, Generation: int64(s.Generation),
 		StartedAt: s.StartedAt.UTC(), RefreshedAt: s.RotatedAt.UTC(), IdleExpiresAt: s.IdleExpiresAt.UTC(), ExpiresAt: s.ExpiresAt.UTC(),
@@ -42,7 +42,7 @@ func (a *API) listIdentitySessions(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
-	answer := adminclient.SessionList{Sessions: []adminclient.SessionRecord{}}
+	answer := adminclient.SessionList{Sessions: []adminclient.Session{}}
 	found, answer.Next = cut(found, limit, func(st session.State) string { return st.Session.ID.String() })
 	for i := range found {
 		answer.Sessions = append(answer.Sessions, sessionOf(&found[i], auth.StoredTime(a.c.Clock())))

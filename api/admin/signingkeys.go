@@ -34,21 +34,21 @@ func (a *API) listSigningKeys(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (a *API) rotateSigningKeys(w http.ResponseWriter, r *http.Request) error {
-	body, err := readBody[adminclient.RotationRequest](w, r)
+	body, err := readBody[adminclient.Rotation](w, r)
 	if err != nil {
 		return err
 	}
-	by, err := a.event(r, value(body.Reason))
+	by, err := a.event(r, body.Reason)
 	if err != nil {
 		return err
 	}
 	keys, err := a.c.SigningKeys.Rotate(r.Context(), keyring.RotateRequest{
-		Use: keyring.Use(value(body.Use)), Alg: value(body.Alg), Now: value(body.Now), By: by,
+		Use: keyring.Use(body.Use), Alg: body.Alg, Now: body.Now, By: by,
 	})
 	if err != nil {
 		return err
 	}
-	return web.SecretJSON(w, http.StatusOK, adminclient.Rotation{SigningKeys: signingKeys(keys...)})
+	return web.SecretJSON(w, http.StatusOK, adminclient.Rotated{SigningKeys: signingKeys(keys...)})
 }
 
 func (a *API) retireSigningKey(w http.ResponseWriter, r *http.Request) error {
@@ -56,20 +56,20 @@ func (a *API) retireSigningKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := readBody[adminclient.RetirementRequest](w, r)
+	body, err := readBody[adminclient.Retirement](w, r)
 	if err != nil {
 		return err
 	}
-	by, err := a.event(r, value(body.Reason))
+	by, err := a.event(r, body.Reason)
 	if err != nil {
 		return err
 	}
-	compromised := value(body.Compromised)
+	compromised := body.Compromised
 	done, err := a.c.SigningKeys.Retire(r.Context(), keyring.RetireRequest{KID: kid, Compromised: compromised, By: by})
 	if err != nil {
 		return err
 	}
-	answer := adminclient.Retirement{
+	answer := adminclient.Retired{
 		Retired: signingKeys(done.Key)[0], SigningKeys: signingKeys(), SessionsEnded: done.SessionsEnded,
 	}
 	for _, k := range []*keyring.Key{done.Signs, done.Coming} {
@@ -90,7 +90,7 @@ func signingKeys(keys ...keyring.Key) []adminclient.SigningKey {
 	out := []adminclient.SigningKey{}
 	for _, k := range keys {
 		out = append(out, adminclient.SigningKey{
-			Kid: k.KID, Use: string(k.Use), Alg: k.Alg, State: string(k.State),
+			KID: k.KID, Use: string(k.Use), Alg: k.Alg, State: string(k.State),
 			CreatedAt: k.CreatedAt.UTC(), KnownAt: k.KnownAt.UTC(),
 			ActiveAt: timeOrNull(k.ActiveAt), RetiresAt: timeOrNull(k.RetiresAt), RetiredAt: timeOrNull(k.RetiredAt),
 		})

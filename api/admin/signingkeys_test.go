@@ -15,10 +15,10 @@ import (
 )
 
 // signing returns the keys of a use and state, as the API lists them.
-func signing(t *testing.T, c *adminclient.ClientWithResponses, use, state string) []adminclient.SigningKey {
+func signing(t *testing.T, c *adminclient.Client, use, state string) []adminclient.SigningKey {
 	t.Helper()
-	resp, err := c.ListSigningKeysWithResponse(t.Context(), nil)
-	all := succeed(t, resp, err).JSON200.SigningKeys
+	resp, err := c.ListSigningKeys(t.Context(), adminclient.Page{})
+	all := succeed(t, resp, err).SigningKeys
 	return slices.DeleteFunc(all, func(k adminclient.SigningKey) bool { return k.Use != use || k.State != state })
 }
 
@@ -36,32 +36,29 @@ func TestSigningKeys(t *testing.T) {
 			}
 			w.Clock.Advance(time.Hour)
 			now = w.Clock.Now()
-			resp, err := c.RotateSigningKeysWithResponse(t.Context(), adminclient.RotationRequest{Use: ptr("access"), Reason: ptr("工单 4711")})
-			rotated := succeed(t, resp, err).JSON200.SigningKeys
+			resp, err := c.RotateSigningKeys(t.Context(), adminclient.Rotation{Use: "access", Reason: "工单 4711"})
+			rotated := succeed(t, resp, err).SigningKeys
 			if len(rotated) != 1 || rotated[0].State != "current" || !rotated[0].ActiveAt.Equal(now) {
-				t.Errorf("%s", resp.Body)
-			}
-			if cc := resp.HTTPResponse.Header.Get("Cache-Control"); cc != "no-store" {
-				t.Errorf("Cache-Control %q", cc)
+				t.Errorf("the answer is %+v", resp)
 			}
 			previous := signing(t, c, "access", "previous")
 			until := now.Add(auth.MaxAccessTokenTTL + keyring.Spread)
-			if len(previous) != 1 || previous[0].Kid != first[0].Kid || previous[0].RetiresAt == nil || !previous[0].RetiresAt.Equal(until) {
+			if len(previous) != 1 || previous[0].KID != first[0].KID || previous[0].RetiresAt == nil || !previous[0].RetiresAt.Equal(until) {
 				t.Errorf("%+v", previous)
 			}
 
 			var e *adminclient.Error
-			refused, err := c.RetireSigningKeyWithResponse(t.Context(), first[0].Kid, adminclient.RetirementRequest{})
-			if err != nil || !errors.As(adminclient.Failure(refused), &e) || e.Problem.Code != "key_in_use" || e.Problem.Status != 409 ||
-				e.Problem.Detail == nil || !strings.Contains(*e.Problem.Detail, until.UTC().Format(time.RFC3339)) {
-				t.Errorf("%v %s", err, refused.Body)
+			_, err = c.RetireSigningKey(t.Context(), first[0].KID, adminclient.Retirement{})
+			if !errors.As(err, &e) || e.Problem.Code != "key_in_use" || e.Problem.Status != 409 ||
+				!strings.Contains(e.Problem.Detail, until.UTC().Format(time.RFC3339)) {
+				t.Errorf("the error is %v, want key_in_use with the time", err)
 			}
 			w.Clock.Advance(auth.MaxAccessTokenTTL + keyring.Spread)
-			gone, err := c.RetireSigningKeyWithResponse(t.Context(), first[0].Kid, adminclient.RetirementRequest{})
-			done := succeed(t, gone, err).JSON200
+			gone, err := c.RetireSigningKey(t.Context(), first[0].KID, adminclient.Retirement{})
+			done := succeed(t, gone, err)
 			if done.Retired.State != "retired" || done.Retired.RetiredAt == nil || done.EffectiveBy != nil || done.SessionsEnded ||
-				len(done.SigningKeys) != 1 || done.SigningKeys[0].Kid != rotated[0].Kid {
-				t.Errorf("%s", gone.Body)
+				len(done.SigningKeys) != 1 || done.SigningKeys[0].KID != rotated[0].KID {
+				t.Errorf("the answer is %+v", gone)
 			}
 		})
 		t.Run(kind+": a signing key that has leaked ends, and sessions go on", func(t *testing.T) {
@@ -71,13 +68,13 @@ func TestSigningKeys(t *testing.T) {
 			g := w.Login("alice")
 			w.Clock.Advance(6 * time.Minute)
 			dead := signing(t, c, "access", "current")[0]
-			resp, err := c.RetireSigningKeyWithResponse(t.Context(), dead.Kid, adminclient.RetirementRequest{Compromised: ptr(true), Reason: ptr("leaked")})
-			done := succeed(t, resp, err).JSON200
+			resp, err := c.RetireSigningKey(t.Context(), dead.KID, adminclient.Retirement{Compromised: true, Reason: "leaked"})
+			done := succeed(t, resp, err)
 			if done.SessionsEnded || done.EffectiveBy == nil || !done.EffectiveBy.Equal(w.Clock.Now().Add(sessiontest.MaxStaleness)) {
-				t.Errorf("%s", resp.Body)
+				t.Errorf("the answer is %+v", resp)
 			}
 			b, err := w.store.Cutoffs(t.Context(), 0, 10)
-			if err != nil || len(b.Cutoffs) != 1 || b.Cutoffs[0].KID != dead.Kid {
+			if err != nil || len(b.Cutoffs) != 1 || b.Cutoffs[0].KID != dead.KID {
 				t.Errorf("%+v, %v", b, err)
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err == nil {
@@ -97,9 +94,9 @@ func TestSigningKeys(t *testing.T) {
 			c := w.client(t, "admin")
 			g := w.Login("alice")
 			dead := signing(t, c, "refresh", "current")[0]
-			resp, err := c.RetireSigningKeyWithResponse(t.Context(), dead.Kid, adminclient.RetirementRequest{Compromised: ptr(true)})
-			if !succeed(t, resp, err).JSON200.SessionsEnded {
-				t.Errorf("%s", resp.Body)
+			resp, err := c.RetireSigningKey(t.Context(), dead.KID, adminclient.Retirement{Compromised: true})
+			if !succeed(t, resp, err).SessionsEnded {
+				t.Errorf("the answer is %+v", resp)
 			}
 			if _, err := w.Refresh(g.RefreshToken); auth.CodeOf(err) != auth.RefreshInvalid {
 				t.Errorf("refresh: %v", err)
@@ -114,18 +111,12 @@ func TestSigningKeys(t *testing.T) {
 		w := newWorld(t, stores["sqlite"])
 		c := w.client(t, "admin")
 		var kids []string
-		var cursor *string
-		for range 2 {
-			resp, err := c.ListSigningKeysWithResponse(t.Context(), &adminclient.ListSigningKeysParams{Limit: ptr(2), Cursor: cursor})
-			page := succeed(t, resp, err).JSON200
-			for _, k := range page.SigningKeys {
-				kids = append(kids, k.Kid)
-			}
-			cursor = page.Next
+		for _, k := range collect(t, c.SigningKeys(t.Context(), adminclient.Page{Limit: 2})) {
+			kids = append(kids, k.KID)
 		}
 		slices.Sort(kids)
-		if len(slices.Compact(kids)) != 4 || cursor != nil {
-			t.Errorf("%q and then %v", kids, cursor)
+		if len(kids) != 4 || len(slices.Compact(kids)) != 4 {
+			t.Errorf("the pages have %q, want four keys", kids)
 		}
 	})
 	t.Run("who may read, reads and changes nothing", func(t *testing.T) {
@@ -133,7 +124,7 @@ func TestSigningKeys(t *testing.T) {
 		w := newWorld(t, stores["sqlite"])
 		reader, restricted := w.key(t, "read"), w.key(t, "admin", sessiontest.AppID)
 		c := w.client(t, "read")
-		kid := signing(t, c, "access", "current")[0].Kid
+		kid := signing(t, c, "access", "current")[0].KID
 		for path, code := range map[string]auth.Code{
 			"/admin/v1/signing-keys/rotate":                             auth.InsufficientScope,
 			"/admin/v1/signing-keys/" + url.PathEscape(kid) + "/retire": auth.InsufficientScope,
@@ -143,7 +134,7 @@ func TestSigningKeys(t *testing.T) {
 		}
 		w.do(t, "GET", "/admin/v1/signing-keys", restricted.Key().Reveal(), "", "").want(t, 403, auth.InsufficientScope)
 		w.do(t, "GET", "/admin/v1/signing-keys", w.key(t, "service").Key().Reveal(), "", "").want(t, 403, auth.InsufficientScope)
-		if now := signing(t, c, "access", "current")[0].Kid; now != kid {
+		if now := signing(t, c, "access", "current")[0].KID; now != kid {
 			t.Error("the key has changed")
 		}
 	})
@@ -151,7 +142,7 @@ func TestSigningKeys(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])
 		key := w.key(t, "admin")
-		kid := url.PathEscape(signing(t, w.client(t, "read"), "access", "current")[0].Kid)
+		kid := url.PathEscape(signing(t, w.client(t, "read"), "access", "current")[0].KID)
 		for body, code := range map[string]auth.Code{
 			`{"alg":"RS256"}`:       auth.InvalidRequest,
 			`{"use":"id"}`:          auth.InvalidRequest,

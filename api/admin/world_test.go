@@ -3,8 +3,8 @@ package admin_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -142,7 +142,7 @@ func newWorld(t testing.TB, open func(testing.TB) store) *world {
 	w.url = srv.URL
 	transport := apitest.NewTransport(t, nil)
 	transport.Watch(srv.URL, apitest.Admin)
-	w.http = &http.Client{Transport: transport}
+	w.http = &http.Client{Transport: neverStored{transport, t}}
 	return w
 }
 
@@ -160,20 +160,41 @@ func (w *world) key(t testing.TB, scopes string, apps ...string) servicekey.Pres
 	return p
 }
 
-// client returns the generated client with a new key.
-func (w *world) client(t *testing.T, scopes string, apps ...string) *adminclient.ClientWithResponses {
+// client returns a client with a new key.
+func (w *world) client(t *testing.T, scopes string, apps ...string) *adminclient.Client {
 	t.Helper()
 	return w.clientOf(t, w.key(t, scopes, apps...))
 }
 
 // clientOf is the client of a key.
-func (w *world) clientOf(t *testing.T, key servicekey.Presented) *adminclient.ClientWithResponses {
+func (w *world) clientOf(t *testing.T, key servicekey.Presented) *adminclient.Client {
 	t.Helper()
-	c, err := adminclient.New(w.url, key.Key().Reveal(), adminclient.WithHTTPClient(w.http))
+	return w.clientWith(t, key.Key())
+}
+
+// clientWith is the client with a key of the API.
+func (w *world) clientWith(t *testing.T, key auth.Secret) *adminclient.Client {
+	t.Helper()
+	c, err := adminclient.New(adminclient.Config{URL: w.url, ServiceKey: key.Reveal(), HTTPClient: w.http})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// neverStored fails the test when an answer may be kept by a cache.
+type neverStored struct {
+	http.RoundTripper
+	t testing.TB
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (n neverStored) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := n.RoundTripper.RoundTrip(r)
+	if err == nil && resp.Header.Get("Cache-Control") != "no-store" {
+		n.t.Errorf("%s %s answers %d with Cache-Control %q, want no-store", r.Method, r.URL.Path, resp.StatusCode, resp.Header.Get("Cache-Control"))
+	}
+	return resp, err
 }
 
 // answer is a response that was read to its end.
@@ -231,18 +252,25 @@ func (w *world) post(t *testing.T, target string, key servicekey.Presented, body
 	return w.do(t, http.MethodPost, target, key.Key().Reveal(), "application/json", body)
 }
 
-// succeed fails the test unless a call of the client succeeded.
-func succeed[A interface {
-	StatusCode() int
-	GetBody() []byte
-}](t *testing.T, a A, err error,
-) A {
+// succeed returns the answer of a call of the client, and fails the test unless it
+// succeeded.
+func succeed[A any](t *testing.T, a *A, err error) *A {
 	t.Helper()
-	if err == nil {
-		err = adminclient.Failure(a)
-	}
 	if err != nil {
-		t.Fatal(fmt.Errorf("the call failed: %w", err))
+		t.Fatalf("the call failed: %v", err)
 	}
 	return a
+}
+
+// collect returns all items of a list, and fails the test after an error.
+func collect[T any](t *testing.T, list iter.Seq2[T, error]) []T {
+	t.Helper()
+	var all []T
+	for item, err := range list {
+		if err != nil {
+			t.Fatalf("the list failed: %v", err)
+		}
+		all = append(all, item)
+	}
+	return all
 }

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/modfile"
 )
 
 // root is the top of the repository, seen from this package's folder.
@@ -208,20 +210,30 @@ func TestImports(t *testing.T) {
 		}
 	})
 
-	t.Run("keep_what_back_ends_import_to_golang-jwt", func(t *testing.T) {
-		t.Parallel()
-		for dir, p := range goPackages(t) {
-			if !within(dir, "pkg/bearer") {
-				continue
-			}
-			for imported, file := range p.imports {
-				standard := !strings.Contains(strings.Split(imported, "/")[0], ".")
-				if !standard && imported != "github.com/golang-jwt/jwt/v5" && !within(imported, modulePath+"/pkg/bearer") {
-					t.Errorf("%s imports %s; pkg/bearer has the standard library and golang-jwt", file, imported)
+	// What back ends import has one dependency each.
+	for library, dependency := range map[string]string{"pkg/bearer": "github.com/golang-jwt/jwt/v5", "pkg/adminclient": "github.com/google/uuid"} {
+		t.Run("keep_"+library+"_to_"+path.Base(strings.TrimSuffix(dependency, "/v5")), func(t *testing.T) {
+			t.Parallel()
+			for dir, p := range goPackages(t) {
+				if !within(dir, library) {
+					continue
+				}
+				for imported, file := range p.imports {
+					standard := !strings.Contains(strings.Split(imported, "/")[0], ".")
+					if !standard && imported != dependency && !within(imported, modulePath+"/"+library) {
+						t.Errorf("%s imports %s; %s has the standard library and %s", file, imported, library, dependency)
+					}
 				}
 			}
-		}
-	})
+			mod, err := modfile.Parse("go.mod", []byte(read(t, library+"/go.mod")), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(mod.Require) != 1 || mod.Require[0].Mod.Path != dependency {
+				t.Errorf("%s/go.mod requires %v, want only %s", library, mod.Require, dependency)
+			}
+		})
+	}
 
 	t.Run("keep_database_drivers_below_db", func(t *testing.T) {
 		t.Parallel()

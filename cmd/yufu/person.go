@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -47,7 +47,7 @@ type adminFlags struct {
 const requestPatience = 30 * time.Second
 
 // client returns the client of the admin API.
-func (f adminFlags) client(std streams) (*adminclient.ClientWithResponses, error) {
+func (f adminFlags) client(std streams) (*adminclient.Client, error) {
 	u, err := url.Parse(f.AdminURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
 		return nil, wrongUsage(errors.New("YUFU_ADMIN_URL is an address such as http://127.0.0.1:8081"))
@@ -63,31 +63,32 @@ func (f adminFlags) client(std streams) (*adminclient.ClientWithResponses, error
 	if u.Scheme == "http" && setting.CheckLoopback("YUFU_ADMIN_URL", net.JoinHostPort(u.Hostname(), "0")) != nil {
 		warn("YUFU_ADMIN_URL is plain http: whoever is on the way sees the service key and the persons")
 	}
-	return adminclient.New(f.AdminURL, strings.TrimSpace(string(b)), adminclient.WithHTTPClient(&http.Client{
-		Timeout:       requestPatience,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}))
+	client, err := adminclient.New(adminclient.Config{
+		URL: f.AdminURL, ServiceKey: strings.TrimSpace(string(b)), HTTPClient: &http.Client{Timeout: requestPatience},
+	})
+	if err != nil {
+		return nil, wrongUsage(fmt.Errorf("YUFU_ADMIN_URL or YUFU_ADMIN_KEY_FILE: %w", err))
+	}
+	return client, nil
 }
 
-// errNotAdmin: something else is at the address, the public API perhaps.
+// errNotAdmin says that another server is at the address, for example the public
+// listener.
 var errNotAdmin = errors.New("YUFU_ADMIN_URL: what answers there is not the admin API; name the address of YUFU_ADMIN_LISTEN")
 
 // persons finds persons.
-func (f adminFlags) persons(ctx context.Context, client *adminclient.ClientWithResponses, q *adminclient.ListPersonsParams) (*adminclient.PersonList, error) {
-	resp, err := client.ListPersonsWithResponse(ctx, q)
-	if err != nil {
-		return nil, fmt.Errorf("YUFU_ADMIN_URL: %s does not answer; is yufu serve or yufu dev running there? %w", f.AdminURL, withoutQuery(err))
-	}
-	if resp.StatusCode() == http.StatusNotFound {
+func (f adminFlags) persons(ctx context.Context, client *adminclient.Client, q adminclient.PersonQuery) (*adminclient.PersonList, error) {
+	found, err := client.ListPersons(ctx, q)
+	var e *adminclient.Error
+	switch {
+	case err == nil:
+		return found, nil
+	case !errors.As(err, &e):
+		return nil, fmt.Errorf("YUFU_ADMIN_URL: %s does not answer; is yufu serve or yufu dev running there? %w", f.AdminURL, err)
+	case e.StatusCode == http.StatusNotFound || e.StatusCode < http.StatusMultipleChoices:
 		return nil, errNotAdmin
 	}
-	if err := adminclient.Failure(resp); err != nil {
-		return nil, err
-	}
-	if resp.JSON200 == nil {
-		return nil, errNotAdmin
-	}
-	return resp.JSON200, nil
+	return nil, err
 }
 
 type personImportCmd struct {
@@ -225,27 +226,14 @@ func (c *personImportCmd) report() (*personimport.ReportFile, error) {
 }
 
 // sender sends batches to the admin API.
-func (c *personImportCmd) sender(client *adminclient.ClientWithResponses) personimport.Sender {
-	params := &adminclient.ImportPersonsParams{}
-	if c.DryRun {
-		params.DryRun = &c.DryRun
-	}
-	if c.Reason != "" {
-		params.Reason = &c.Reason
-	}
+func (c *personImportCmd) sender(client *adminclient.Client) personimport.Sender {
 	return func(ctx context.Context, batch []byte) (personimport.Result, error) {
-		resp, err := client.ImportPersonsWithBodyWithResponse(ctx, params, "application/x-ndjson", strings.NewReader(string(batch)))
+		done, err := client.ImportPersons(ctx, bytes.NewReader(batch), adminclient.Import{DryRun: c.DryRun, Reason: c.Reason})
 		if err != nil {
-			return personimport.Result{}, &personimport.Again{Err: withoutQuery(err)}
+			return personimport.Result{}, importFailure(err)
 		}
-		if err := adminclient.Failure(resp); err != nil {
-			return personimport.Result{}, importFailure(resp, err)
-		}
-		if resp.JSON200 == nil {
-			return personimport.Result{}, errNotAdmin
-		}
-		r := personimport.Result{Created: resp.JSON200.Created, Updated: resp.JSON200.Updated, Unchanged: resp.JSON200.Unchanged}
-		for _, e := range resp.JSON200.Errors {
+		r := personimport.Result{Created: done.Created, Updated: done.Updated, Unchanged: done.Unchanged}
+		for _, e := range done.Errors {
 			r.Refused = append(r.Refused, personimport.Refusal{Place: e.Line, Code: string(e.Code), Detail: e.Detail})
 		}
 		return r, nil
@@ -253,28 +241,21 @@ func (c *personImportCmd) sender(client *adminclient.ClientWithResponses) person
 }
 
 // importFailure says whether a batch that failed may be sent again.
-func importFailure(resp *adminclient.ImportPersonsResponse, err error) error {
-	switch status := resp.StatusCode(); {
-	case status == http.StatusNotFound:
+func importFailure(err error) error {
+	var e *adminclient.Error
+	if !errors.As(err, &e) {
+		return &personimport.Again{Err: err}
+	}
+	switch {
+	case e.StatusCode == http.StatusNotFound || e.StatusCode < http.StatusMultipleChoices:
 		return errNotAdmin
-	case status == http.StatusRequestEntityTooLarge:
+	case e.StatusCode == http.StatusRequestEntityTooLarge:
 		return personimport.ErrTooLarge
-	case status == http.StatusTooManyRequests || status >= http.StatusInternalServerError:
-		after, _ := strconv.Atoi(resp.HTTPResponse.Header.Get("Retry-After"))
-		return &personimport.Again{Err: err, After: time.Duration(after) * time.Second}
+	case e.StatusCode == http.StatusTooManyRequests || e.StatusCode >= http.StatusInternalServerError:
+		return &personimport.Again{Err: err, After: e.RetryAfter}
 	default:
 		return err
 	}
-}
-
-// withoutQuery drops the address from an error of the HTTP client: the reason
-// stands in it.
-func withoutQuery(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }
 
 // sleep waits, or returns the context's error.
@@ -305,11 +286,14 @@ type personListCmd struct {
 
 // Run lists persons. Phones are masked.
 func (c *personListCmd) Run(ctx context.Context, std streams) error {
+	if c.Limit < 1 || c.Limit > 1000 {
+		return wrongUsage(fmt.Errorf("--limit must be between 1 and 1000, got %d", c.Limit))
+	}
 	client, err := c.client(std)
 	if err != nil {
 		return err
 	}
-	q := &adminclient.ListPersonsParams{Limit: &c.Limit}
+	q := adminclient.PersonQuery{Page: adminclient.Page{Limit: c.Limit}}
 	for to, s := range map[**string]*string{&q.ExternalID: &c.ExternalID, &q.Name: &c.Name, &q.Phone: &c.Phone} {
 		if *s != "" {
 			*to = s
@@ -346,9 +330,7 @@ type personDisableCmd struct {
 
 // Run disables the person.
 func (c *personDisableCmd) Run(ctx context.Context, std streams) error {
-	return c.toggle(ctx, std, func(client *adminclient.ClientWithResponses, id uuid.UUID, r adminclient.ReasonRequest) (personAnswer, error) {
-		return client.DisablePersonWithResponse(ctx, id, r)
-	}, "Disabled %s; the sessions of everybody bound to this person have ended.\n")
+	return c.toggle(ctx, std, (*adminclient.Client).DisablePerson, "Disabled %s; the sessions of everybody bound to this person have ended.\n")
 }
 
 type personEnableCmd struct {
@@ -357,9 +339,7 @@ type personEnableCmd struct {
 
 // Run enables the person.
 func (c *personEnableCmd) Run(ctx context.Context, std streams) error {
-	return c.toggle(ctx, std, func(client *adminclient.ClientWithResponses, id uuid.UUID, r adminclient.ReasonRequest) (personAnswer, error) {
-		return client.EnablePersonWithResponse(ctx, id, r)
-	}, "Enabled %s.\n")
+	return c.toggle(ctx, std, (*adminclient.Client).EnablePerson, "Enabled %s.\n")
 }
 
 // personToggle is what disable and enable have in common.
@@ -369,13 +349,8 @@ type personToggle struct {
 	adminFlags
 }
 
-type personAnswer interface {
-	StatusCode() int
-	GetBody() []byte
-}
-
 func (c *personToggle) toggle(ctx context.Context, std streams,
-	do func(*adminclient.ClientWithResponses, uuid.UUID, adminclient.ReasonRequest) (personAnswer, error), done string,
+	change func(*adminclient.Client, context.Context, uuid.UUID, string) (*adminclient.Person, error), done string,
 ) error {
 	if err := checkReason(c.Reason); err != nil {
 		return wrongUsage(err)
@@ -384,18 +359,14 @@ func (c *personToggle) toggle(ctx context.Context, std streams,
 	if err != nil {
 		return err
 	}
-	found, err := c.persons(ctx, client, &adminclient.ListPersonsParams{ExternalID: &c.ExternalID})
+	found, err := c.persons(ctx, client, adminclient.PersonQuery{ExternalID: &c.ExternalID})
 	if err != nil {
 		return err
 	}
 	if len(found.Persons) == 0 {
 		return errors.New("there is no person with this external_id; yufu person list shows those there are")
 	}
-	resp, err := do(client, found.Persons[0].ID, adminclient.ReasonRequest{Reason: &c.Reason})
-	if err != nil {
-		return withoutQuery(err)
-	}
-	if err := adminclient.Failure(resp); err != nil {
+	if _, err := change(client, ctx, found.Persons[0].ID, c.Reason); err != nil {
 		return err
 	}
 	fmt.Fprintf(std.out, done, c.ExternalID)

@@ -185,13 +185,13 @@ func TestDemoMiniProgram(t *testing.T) {
 	admin := d.serviceKey("admin")
 	person := func(number, name, phone string) string {
 		t.Helper()
-		resp, err := s.client(admin).CreatePersonWithResponse(t.Context(), adminclient.PersonRequest{
-			ExternalID: &number, Name: &name, Phone: &phone, Facts: &map[string]string{"employee_no": number, "name": name},
+		resp, err := s.client(admin).CreatePerson(t.Context(), adminclient.NewPerson{
+			ExternalID: &number, Name: &name, Phone: &phone, Facts: map[string]string{"employee_no": number, "name": name},
 		})
-		if err != nil || resp.JSON201 == nil {
-			t.Fatalf("a person: %v, %s", err, resp.Body)
+		if err != nil {
+			t.Fatalf("CreatePerson() error = %v", err)
 		}
-		return resp.JSON201.ID.String()
+		return resp.ID.String()
 	}
 	lilei := person("1001", "李雷", "+8613800001001")
 	person("1002", "韩梅梅", "+8613800001002")

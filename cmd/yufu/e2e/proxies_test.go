@@ -244,7 +244,7 @@ func (w *guardedWorld) seesRevocations(t *testing.T, p *proxy) {
 		for i := range 20 {
 			user := w.near.in(t).logIn(fmt.Sprint("user", i))
 			w.wantPassed(t, p.api(t, user.Doc.AccessToken), w.headersOf(user, ""))
-			far.revoke(far.client(w.admin), adminclient.RevocationRequest{UUID: ptr(uuid.MustParse(user.Doc.UUID))})
+			far.revoke(far.client(w.admin), adminclient.Revocation{UUID: ptr(uuid.MustParse(user.Doc.UUID))})
 			revoked := time.Now()
 			far.eventually("the proxy stops it", func() bool { return p.api(t, user.Doc.AccessToken).status == http.StatusUnauthorized })
 			worst = max(worst, time.Since(revoked))

@@ -106,8 +106,7 @@ truncate cutoffs; insert into cutoffs overriding system value table kept_cutoffs
 			first := s.logIn("alice").Doc
 			h.eventually("the back end accepts a token", accepts(first.AccessToken))
 			backUp()
-			app := testApp
-			s.revoke(s.client(admin), adminclient.RevocationRequest{App: &app})
+			s.revoke(s.client(admin), adminclient.Revocation{App: testApp})
 			h.eventually("the back end refuses it", func() bool { return o.status("/orders", first.AccessToken) == http.StatusUnauthorized })
 			p.kill()
 			restore()

@@ -119,18 +119,18 @@ func TestRevocationReachesEveryBackEnd(t *testing.T) {
 				t.Fatalf("round %d: %s answers %d before the revocation", round, o.p.name, got)
 			}
 		}
-		q := adminclient.RevocationRequest{Reason: ptr("e2e")}
+		q := adminclient.Revocation{Reason: "e2e"}
 		switch kind := round % 4; {
 		case kind == 0:
 			q.Session = ptr(uuid.MustParse(session))
 		case kind == 1:
 			q.UUID = ptr(uuid.MustParse(a.Doc.UUID))
 		case kind == 2:
-			q.Token = &token
+			q.Token = token
 		case round < 4*appRounds:
-			q.App = ptr(testApp)
+			q.App = testApp
 		default:
-			q.Token = &a.Doc.RefreshToken
+			q.Token = a.Doc.RefreshToken
 		}
 		other := services[(round+1)%replicas]
 		r := other.revoke(other.client(admin), q)
@@ -198,7 +198,7 @@ func TestABackEndThatIsCutOff(t *testing.T) {
 	line.Deafen(true)
 	line.Swallow()
 	session := uuid.MustParse(s.me(revoked.Doc.AccessToken).Doc.Session.ID)
-	r := s.revoke(s.client(admin), adminclient.RevocationRequest{Session: &session})
+	r := s.revoke(s.client(admin), adminclient.Revocation{Session: &session})
 	o.untilStale(revoked.Doc.AccessToken, r.EffectiveBy)
 	if got := o.status("/orders", good); got != http.StatusServiceUnavailable {
 		t.Errorf("it vouches for a token, %d, although it knows nothing", got)
@@ -237,7 +237,7 @@ func TestABackEndWhoseReplicaIsCutOff(t *testing.T) {
 	line.Deafen(true)
 	line.Swallow()
 	session := uuid.MustParse(s.me(revoked.Doc.AccessToken).Doc.Session.ID)
-	r := s.revoke(s.client(admin), adminclient.RevocationRequest{Session: &session})
+	r := s.revoke(s.client(admin), adminclient.Revocation{Session: &session})
 	o.untilStale(revoked.Doc.AccessToken, r.EffectiveBy)
 	if got := o.status("/orders", good); got != http.StatusServiceUnavailable {
 		t.Errorf("it vouches for a token, %d, although its replica knows nothing", got)

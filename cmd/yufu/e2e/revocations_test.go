@@ -23,27 +23,38 @@ func (d *deployment) serviceKey(scope string, more ...string) string {
 	return strings.TrimSuffix(out, "\n")
 }
 
-// client returns the admin client of a replica.
-func (s *service) client(key string) *adminclient.ClientWithResponses {
+// client returns the admin client of a replica. Its traffic is held against the
+// contract.
+func (s *service) client(key string) *adminclient.Client {
 	s.t.Helper()
-	c, err := adminclient.New(s.admin, key)
+	c, err := adminclient.New(adminclient.Config{URL: s.admin, ServiceKey: key, HTTPClient: s.http})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return c
 }
 
-// revoke revokes, which must succeed.
-func (s *service) revoke(c *adminclient.ClientWithResponses, r adminclient.RevocationRequest) *adminclient.Revocation {
-	s.t.Helper()
-	a, err := c.CreateRevocationWithResponse(s.t.Context(), r)
-	if err == nil {
-		err = adminclient.Failure(a)
+// statusOf returns the HTTP status of an answer to the admin client by its error,
+// or 0 when there was no answer.
+func statusOf(err error) int {
+	var e *adminclient.Error
+	switch {
+	case err == nil:
+		return http.StatusOK
+	case errors.As(err, &e):
+		return e.StatusCode
 	}
+	return 0
+}
+
+// revoke revokes, which must succeed.
+func (s *service) revoke(c *adminclient.Client, r adminclient.Revocation) *adminclient.Revoked {
+	s.t.Helper()
+	a, err := c.Revoke(s.t.Context(), r)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return a.JSON200
+	return a
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -92,31 +103,31 @@ func TestRevocations(t *testing.T) {
 	// In this order, because the last two end what others are about.
 	for _, kind := range []struct {
 		name    string
-		request func(t *testing.T, user *answer, sid uuid.UUID) adminclient.RevocationRequest
+		request func(t *testing.T, user *answer, sid uuid.UUID) adminclient.Revocation
 		// spares is whether another session of the same user lives on.
 		spares bool
 	}{
-		{"an access token", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.RevocationRequest {
-			return adminclient.RevocationRequest{Token: &u.Doc.AccessToken}
+		{"an access token", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.Revocation {
+			return adminclient.Revocation{Token: u.Doc.AccessToken}
 		}, true},
-		{"a refresh token", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.RevocationRequest {
-			return adminclient.RevocationRequest{Token: &u.Doc.RefreshToken}
+		{"a refresh token", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.Revocation {
+			return adminclient.Revocation{Token: u.Doc.RefreshToken}
 		}, true},
-		{"a session", func(_ *testing.T, _ *answer, sid uuid.UUID) adminclient.RevocationRequest {
-			return adminclient.RevocationRequest{Session: &sid}
+		{"a session", func(_ *testing.T, _ *answer, sid uuid.UUID) adminclient.Revocation {
+			return adminclient.Revocation{Session: &sid}
 		}, true},
-		{"a user", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.RevocationRequest {
-			return adminclient.RevocationRequest{UUID: ptr(uuid.MustParse(u.Doc.UUID))}
+		{"a user", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.Revocation {
+			return adminclient.Revocation{UUID: ptr(uuid.MustParse(u.Doc.UUID))}
 		}, false},
-		{"a person", func(t *testing.T, u *answer, _ uuid.UUID) adminclient.RevocationRequest {
+		{"a person", func(t *testing.T, u *answer, _ uuid.UUID) adminclient.Revocation {
 			t.Helper()
-			return adminclient.RevocationRequest{Person: ptr(bind(t, u.Doc.UUID))}
+			return adminclient.Revocation{Person: ptr(bind(t, u.Doc.UUID))}
 		}, false},
-		{"an app", func(*testing.T, *answer, uuid.UUID) adminclient.RevocationRequest {
-			return adminclient.RevocationRequest{App: ptr(testApp)}
+		{"an app", func(*testing.T, *answer, uuid.UUID) adminclient.Revocation {
+			return adminclient.Revocation{App: testApp}
 		}, false},
-		{"everything", func(*testing.T, *answer, uuid.UUID) adminclient.RevocationRequest {
-			return adminclient.RevocationRequest{All: ptr(true)}
+		{"everything", func(*testing.T, *answer, uuid.UUID) adminclient.Revocation {
+			return adminclient.Revocation{All: true}
 		}, false},
 	} {
 		t.Run("of "+kind.name+" at one replica are seen at the other at once", func(t *testing.T) {
@@ -126,7 +137,7 @@ func TestRevocations(t *testing.T) {
 			sid := uuid.MustParse(a.me(victim.Doc.AccessToken).want(a, 200, "").Doc.Session.ID)
 			before := time.Now()
 			r := kind.request(t, victim, sid)
-			r.Reason = ptr("a test")
+			r.Reason = "a test"
 			got := a.revoke(a.client(key), r)
 			if got.SessionsRevoked < 1 || got.CutoffID == nil || strings.Count(*got.CutoffID, ".") != 1 {
 				t.Errorf("%+v", got)
@@ -174,27 +185,24 @@ func TestRevocations(t *testing.T) {
 		d.mustRun(d.env, d.appSecret(), "app", "add", "wxe2e0000000000009", "--secret-file", "-")
 		restricted := a.client(d.serviceKey("admin", "--app", "wxe2e0000000000009"))
 		alice := a.logIn("alice")
-		for name, r := range map[string]adminclient.RevocationRequest{
-			"token": {Token: &alice.Doc.AccessToken}, "user": {UUID: ptr(uuid.MustParse(alice.Doc.UUID))}, "app": {App: ptr(testApp)},
+		for name, r := range map[string]adminclient.Revocation{
+			"token": {Token: alice.Doc.AccessToken}, "user": {UUID: ptr(uuid.MustParse(alice.Doc.UUID))}, "app": {App: testApp},
 		} {
-			resp, err := restricted.CreateRevocationWithResponse(t.Context(), r)
-			var e *adminclient.Error
-			if err != nil || !errors.As(adminclient.Failure(resp), &e) || e.StatusCode != http.StatusNotFound {
-				t.Errorf("%s: %v %v", name, err, e)
+			if _, err := restricted.Revoke(t.Context(), r); statusOf(err) != http.StatusNotFound {
+				t.Errorf("%s: %v, want 404", name, err)
 			}
 		}
 		a.refresh(alice.Doc.RefreshToken).want(a, 200, "")
 	})
 
-	t.Run("are not to be had on the public listener", func(t *testing.T) {
+	t.Run("are not on the public listener", func(t *testing.T) {
 		a := a.in(t)
-		c, err := adminclient.New(a.base, key)
+		c, err := adminclient.New(adminclient.Config{URL: a.base, ServiceKey: key, HTTPClient: a.http})
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := c.CreateRevocationWithResponse(t.Context(), adminclient.RevocationRequest{All: ptr(true)})
-		if err != nil || resp.StatusCode() != http.StatusNotFound {
-			t.Errorf("%v %v", resp.StatusCode(), err)
+		if _, err := c.Revoke(t.Context(), adminclient.Revocation{All: true}); statusOf(err) != http.StatusNotFound {
+			t.Errorf("Revoke() error = %v, want 404", err)
 		}
 	})
 }
@@ -251,7 +259,7 @@ func TestServiceKey(t *testing.T) {
 			t.Errorf("service-key list prints %s", list)
 		}
 		alice := s.logIn("alice")
-		s.revoke(s.client(key), adminclient.RevocationRequest{Token: &alice.Doc.AccessToken})
+		s.revoke(s.client(key), adminclient.Revocation{Token: alice.Doc.AccessToken})
 		if out := p.stdout.String() + p.stderr.String(); strings.Contains(out, secret) {
 			t.Error("the service prints the key")
 		}
@@ -261,46 +269,44 @@ func TestServiceKey(t *testing.T) {
 		s := s.in(t)
 		key := strings.TrimSpace(s.mustRun(d.env, "", "service-key", "create", "--name", "admin", "--scope", "admin"))
 		c := s.client(key)
-		made, err := c.CreateServiceKeyWithResponse(t.Context(), adminclient.ServiceKeyRequest{Name: "reader", Scope: "read"})
-		if err != nil || adminclient.Failure(made) != nil {
-			t.Fatal(err, adminclient.Failure(made))
+		made, err := c.CreateServiceKey(t.Context(), adminclient.NewServiceKey{Name: "reader", Scope: "read"})
+		if err != nil {
+			t.Fatal(err)
 		}
-		reader := s.client(made.JSON201.Key)
-		list, err := reader.ListServiceKeysWithResponse(t.Context(), nil)
-		if err != nil || adminclient.Failure(list) != nil {
-			t.Fatal(err, adminclient.Failure(list))
+		reader := s.client(made.Key)
+		list, err := reader.ListServiceKeys(t.Context(), adminclient.Page{})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if !slices.ContainsFunc(list.JSON200.ServiceKeys, func(k adminclient.ServiceKey) bool { return k.ID == made.JSON201.ID && k.Scope == "read" }) {
-			t.Errorf("%s", list.Body)
+		if !slices.ContainsFunc(list.ServiceKeys, func(k adminclient.ServiceKey) bool { return k.ID == made.ID && k.Scope == "read" }) {
+			t.Errorf("the list is %+v, want the reader in it", list)
 		}
-		var e *adminclient.Error
-		refused, err := reader.CreateRevocationWithResponse(t.Context(), adminclient.RevocationRequest{All: ptr(true)})
-		if err != nil || !errors.As(adminclient.Failure(refused), &e) || e.Problem.Code != "insufficient_scope" {
-			t.Errorf("%v %v", err, e)
+		if _, err := reader.Revoke(t.Context(), adminclient.Revocation{All: true}); adminclient.CodeOf(err) != adminclient.CodeInsufficientScope {
+			t.Errorf("Revoke() error = %v, want insufficient_scope", err)
 		}
 
 		t.Run("and revoked on the host, which every replica sees within a second", func(t *testing.T) {
 			s := s.in(t)
-			s.mustRun(d.env, "", "service-key", "revoke", made.JSON201.ID, "--reason", "a test")
+			s.mustRun(d.env, "", "service-key", "revoke", made.ID, "--reason", "a test")
 			revoked := time.Now()
 			s.eventually("the key is refused", func() bool {
-				list, err := reader.ListServiceKeysWithResponse(t.Context(), nil)
-				return err == nil && list.StatusCode() == http.StatusUnauthorized
+				_, err := reader.ListServiceKeys(t.Context(), adminclient.Page{})
+				return statusOf(err) == http.StatusUnauthorized
 			})
 			t.Logf("refused %s after the command ended", time.Since(revoked))
-			s.mustRun(d.env, "", "service-key", "revoke", made.JSON201.ID) // harmless to repeat
+			s.mustRun(d.env, "", "service-key", "revoke", made.ID) // harmless to repeat
 			admin, _, _ := strings.Cut(strings.TrimPrefix(key, "yfk_"), "_")
-			child, err := c.CreateServiceKeyWithResponse(t.Context(), adminclient.ServiceKeyRequest{Name: "hidden", Scope: "admin", ExpiresIn: ptr(3600)})
-			if err != nil || child.JSON201 == nil || child.JSON201.ExpiresAt == nil {
-				t.Fatal(err, adminclient.Failure(child))
+			child, err := c.CreateServiceKey(t.Context(), adminclient.NewServiceKey{Name: "hidden", Scope: "admin", ExpiresIn: ptr(3600)})
+			if err != nil || child.ExpiresAt == nil {
+				t.Fatal(child, err)
 			}
-			if list := s.mustRun(d.env, "", "service-key", "list"); !strings.Contains(list, child.JSON201.ExpiresAt.Format(time.RFC3339)) || strings.Count(list, admin) != 3 {
+			if list := s.mustRun(d.env, "", "service-key", "list"); !strings.Contains(list, child.ExpiresAt.Format(time.RFC3339)) || strings.Count(list, admin) != 3 {
 				t.Errorf("service-key list names neither the creator of two keys nor the expiry of one:\n%s", list)
 			}
-			if out := s.mustRun(d.env, "", "service-key", "revoke", admin); !strings.Contains(out, child.JSON201.ID+" (hidden)") || !strings.Contains(out, "--descendants") {
+			if out := s.mustRun(d.env, "", "service-key", "revoke", admin); !strings.Contains(out, child.ID+" (hidden)") || !strings.Contains(out, "--descendants") {
 				t.Errorf("service-key revoke prints %q, want the key that works still", out)
 			}
-			if out := s.mustRun(d.env, "", "service-key", "revoke", admin, "--descendants"); !strings.Contains(out, "Revoked "+child.JSON201.ID) {
+			if out := s.mustRun(d.env, "", "service-key", "revoke", admin, "--descendants"); !strings.Contains(out, "Revoked "+child.ID) {
 				t.Errorf("service-key revoke --descendants prints %q", out)
 			}
 			if list := s.mustRun(d.env, "", "service-key", "list"); !strings.Contains(list, "revoked") {

@@ -229,17 +229,14 @@ func TestRotationUnderLoad(t *testing.T) {
 		c.validators = append(c.validators, caches[i].verify, follows)
 	}
 
-	// rotate has the next keys take over, and returns the signing key.
+	// rotate promotes the next keys and returns the signing key.
 	rotate := func() string {
-		a, err := admin.RotateSigningKeysWithResponse(t.Context(), adminclient.RotationRequest{})
-		if err == nil {
-			err = adminclient.Failure(a)
-		}
+		a, err := admin.RotateSigningKeys(t.Context(), adminclient.Rotation{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		i := slices.IndexFunc(a.JSON200.SigningKeys, func(k adminclient.SigningKey) bool { return k.Use == "access" })
-		return a.JSON200.SigningKeys[i].Kid
+		i := slices.IndexFunc(a.SigningKeys, func(k adminclient.SigningKey) bool { return k.Use == "access" })
+		return a.SigningKeys[i].KID
 	}
 	taken := func(kid string) {
 		h.eventually("clients have tokens of "+kid, func() bool { return c.has(kid) })

@@ -1,0 +1,81 @@
+package adminclient
+
+import (
+	"context"
+	"iter"
+)
+
+// Revoke ends sessions for good: all that the revocation names. It is harmless to
+// repeat.
+func (c *Client) Revoke(ctx context.Context, r Revocation) (*Revoked, error) {
+	return post[Revoked](ctx, c, "revocations", r)
+}
+
+// ListServiceKeys returns a page of the service keys, the oldest first.
+func (c *Client) ListServiceKeys(ctx context.Context, p Page) (*ServiceKeyList, error) {
+	return answer[ServiceKeyList](ctx, c, get("service-keys", query{}.page(p)))
+}
+
+// ServiceKeys returns all service keys from a page on, the oldest first.
+func (c *Client) ServiceKeys(ctx context.Context, first Page) iter.Seq2[ServiceKey, error] {
+	return all(first, func(p Page) ([]ServiceKey, *string, error) {
+		l, err := c.ListServiceKeys(ctx, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		return l.ServiceKeys, l.Next, nil
+	})
+}
+
+// CreateServiceKey creates a service key. The answer is the only one with its
+// secret.
+func (c *Client) CreateServiceKey(ctx context.Context, k NewServiceKey) (*CreatedServiceKey, error) {
+	return post[CreatedServiceKey](ctx, c, "service-keys", k)
+}
+
+// UpdateServiceKey pins a service key to an app.
+func (c *Client) UpdateServiceKey(ctx context.Context, id ServiceKeyID, u ServiceKeyUpdate) (*ServiceKey, error) {
+	return patch[ServiceKey](ctx, c, "service-keys/"+segment(id), u)
+}
+
+// KeyRevocation says how to revoke a service key.
+type KeyRevocation struct {
+	// Descendants revokes the keys that the key made, too, and so on.
+	Descendants bool
+	// Reason is for the audit trail.
+	Reason string
+}
+
+// RevokeServiceKey revokes a service key for good. It is harmless to repeat.
+func (c *Client) RevokeServiceKey(ctx context.Context, id ServiceKeyID, r KeyRevocation) (*RevokedServiceKeys, error) {
+	q := query{}.flag("descendants", r.Descendants).reason(r.Reason)
+	return answer[RevokedServiceKeys](ctx, c, remove("service-keys/"+segment(id), q))
+}
+
+// ListSigningKeys returns a page of the keys that sign tokens, by use and
+// algorithm.
+func (c *Client) ListSigningKeys(ctx context.Context, p Page) (*SigningKeyList, error) {
+	return answer[SigningKeyList](ctx, c, get("signing-keys", query{}.page(p)))
+}
+
+// SigningKeys returns all keys that sign tokens from a page on, by use and
+// algorithm.
+func (c *Client) SigningKeys(ctx context.Context, first Page) iter.Seq2[SigningKey, error] {
+	return all(first, func(p Page) ([]SigningKey, *string, error) {
+		l, err := c.ListSigningKeys(ctx, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		return l.SigningKeys, l.Next, nil
+	})
+}
+
+// RotateSigningKeys promotes the next keys.
+func (c *Client) RotateSigningKeys(ctx context.Context, r Rotation) (*Rotated, error) {
+	return post[Rotated](ctx, c, "signing-keys/rotate", r)
+}
+
+// RetireSigningKey ends a key, at once if it has leaked.
+func (c *Client) RetireSigningKey(ctx context.Context, kid KeyID, r Retirement) (*Retired, error) {
+	return post[Retired](ctx, c, "signing-keys/"+segment(kid)+"/retire", r)
+}

@@ -1,0 +1,40 @@
+package adminclient
+
+import (
+	"errors"
+	"iter"
+)
+
+// Page says which part of a list to return.
+type Page struct {
+	// Limit is how many items a page has at most: 1 to 1,000, by default 100.
+	Limit int
+	// Cursor is the Next of the page before, or "" for the first page.
+	Cursor string
+}
+
+// all returns the items of all pages from one on. After an error it ends.
+func all[T any](first Page, list func(Page) (items []T, next *string, err error)) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for page := first; ; {
+			items, next, err := list(page)
+			if err == nil && next != nil && *next == page.Cursor {
+				err = errors.New("adminclient: the next page is the same page")
+			}
+			if err != nil {
+				var none T
+				yield(none, err)
+				return
+			}
+			for _, item := range items {
+				if !yield(item, nil) {
+					return
+				}
+			}
+			if next == nil {
+				return
+			}
+			page.Cursor = *next
+		}
+	}
+}
