@@ -2,13 +2,13 @@
 # The work itself is in .ci/, in plain shell scripts that also run by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build deps test check fuzz flaky vuln clean
+.PHONY: help run build deps quick test lint generate check fuzz flaky vuln clean
 
 # Extra arguments for `make run`, for example: make run ARGS=--help
 ARGS ?=
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build Yufu and start it for development; needs only Go.
 	@exec bin/yufu dev $(ARGS)
@@ -19,11 +19,20 @@ build: ## Build bin/yufu.
 deps: ## Install what the tests need beyond Go (as root: system packages too).
 	@.ci/deps
 
+quick: ## Run the tests that are fast: most packages, in under a minute.
+	@.ci/quick
+
 test: ## Run all tests.
 	@.ci/test
 
+lint: ## Check the format and lint Go and TypeScript.
+	@.ci/check format vet lint typescript
+
+generate: ## Make the generated files again, and bring go.mod and go.sum up to date.
+	@.ci/generate
+
 check: ## Lint, generated files, race detector, fuzzing, benchmarks; takes minutes.
-	@.ci/check
+	@.ci/check $(STEPS)
 
 fuzz: ## Fuzz every decoder with a million inputs each, or INPUTS=n; takes hours.
 	@.ci/fuzz $(INPUTS)

@@ -28,7 +28,7 @@ func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}
 	m.env = []string{"PATH=" + m.bin, "HOME=" + m.dir, "CALLS=" + filepath.Join(m.bin, "calls"), "YUFU_PGBIN=" + m.bin}
-	for _, name := range []string{"build", "deps", "flaky", "mirror-hint", "test", "vuln"} {
+	for _, name := range []string{"build", "check", "deps", "flaky", "generate", "mirror-hint", "test", "vuln"} {
 		content := read(t, ".ci/"+name)
 		path := filepath.Join(m.dir, ".ci", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -276,6 +276,74 @@ func TestScriptForBuilding(t *testing.T) {
 	})
 }
 
+func TestScriptForChecks(t *testing.T) {
+	t.Parallel()
+	onMachine := func(t *testing.T) *machine {
+		m := newMachine(t, "1000")
+		for _, name := range []string{"date", "grep"} {
+			path, err := exec.LookPath(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, filepath.Join(m.bin, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.put("git", `mkdir -p pkg/bearer; echo go.mod; echo pkg/bearer/go.mod`)
+		m.put("go", `case $* in
+"env GOVERSION") echo go1.26.8 ;;
+install*) mkdir -p "$GOBIN"; printf '#!/bin/sh\necho "lint $PWD $*" >>"$CALLS"\n' >"$GOBIN/golangci-lint"; chmod 700 "$GOBIN/golangci-lint" ;;
+esac`)
+		return m
+	}
+	t.Run("runs only the named steps, in every module", func(t *testing.T) {
+		t.Parallel()
+		m := onMachine(t)
+		code, out := m.run("check vet")
+		if code != 0 || strings.Count(out, "== ") != 1 {
+			t.Errorf("exit code %d, want 0 and one heading:\n%s", code, out)
+		}
+		if calls := m.called("go"); !slices.Equal(calls, []string{"go vet ./...", "go vet ./..."}) {
+			t.Errorf("it called %q, want go vet in two modules", calls)
+		}
+	})
+	t.Run("refuses a step that does not exist before any runs", func(t *testing.T) {
+		t.Parallel()
+		m := onMachine(t)
+		code, out := m.run("check vet lnit")
+		if code != 2 || !strings.Contains(out, "no step 'lnit'") || !strings.Contains(out, "format vet lint typescript generated oldest race fuzz benchmarks") {
+			t.Errorf("exit code %d, want 2 and the names of the steps:\n%s", code, out)
+		}
+		if calls := m.called("go"); len(calls) != 0 {
+			t.Errorf("it called %q, want nothing", calls)
+		}
+	})
+	t.Run("builds the linter once", func(t *testing.T) {
+		t.Parallel()
+		m := onMachine(t)
+		for range 2 {
+			if code, out := m.run("check lint"); code != 0 {
+				t.Errorf("exit code %d:\n%s", code, out)
+			}
+		}
+		installs := 0
+		for _, call := range m.called("go") {
+			if strings.HasPrefix(call, "go install ") {
+				installs++
+			}
+		}
+		if calls := m.called("lint"); installs != 1 || len(calls) != 4 {
+			t.Errorf("%d builds and %q, want one build and a run in two modules, twice", installs, calls)
+		}
+	})
+	t.Run("leaves out TypeScript on a laptop without its packages", func(t *testing.T) {
+		t.Parallel()
+		if code, out := onMachine(t).run("check typescript"); code != 0 || !strings.Contains(out, "make deps") {
+			t.Errorf("exit code %d, want 0 and what to do:\n%s", code, out)
+		}
+	})
+}
+
 func TestScriptForFlakyTests(t *testing.T) {
 	t.Parallel()
 	// A built test is a script here, which fails in its second run of package b.
@@ -454,7 +522,7 @@ func TestMakefile(t *testing.T) {
 		t.Fatal("it has no .PHONY")
 	}
 	targets := strings.Fields(phony[1])
-	for _, want := range []string{"help", "run", "deps", "test", "check", "flaky", "vuln"} {
+	for _, want := range []string{"help", "run", "deps", "quick", "test", "lint", "generate", "check", "flaky", "vuln"} {
 		if !slices.Contains(targets, want) {
 			t.Errorf("there is no make %s", want)
 		}
