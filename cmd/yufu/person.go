@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/term"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/personimport"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
@@ -132,10 +131,9 @@ func (c *personImportCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return wrongUsage(err)
 	}
-	meter := personimport.NewMeter(std.err, isTerminal(std.err), size, time.Now)
+	meter := personimport.NewMeter(std.err, size, time.Now)
 	i := personimport.Importer{Send: c.sender(client), Progress: meter, Report: report, Sleep: sleep}
 	sum, err := i.Run(ctx, src, c.FromLine)
-	meter.Clear()
 	err = errors.Join(err, report.Close())
 	c.print(std.out, &sum, meter.Elapsed())
 	switch {
@@ -268,12 +266,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// isTerminal reports whether somebody looks at w.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 type personListCmd struct {

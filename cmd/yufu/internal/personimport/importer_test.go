@@ -259,7 +259,7 @@ func TestMeter(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
 	var out bytes.Buffer
-	m := NewMeter(&out, false, 1000, func() time.Time { return now })
+	m := NewMeter(&out, 1000, func() time.Time { return now })
 	now = now.Add(4 * time.Second)
 	m.Done(1000, 100)
 	if out.Len() > 0 {
@@ -272,10 +272,10 @@ func TestMeter(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	out.Reset()
-	m = NewMeter(&out, true, 1000, func() time.Time { return now })
-	now = now.Add(time.Second)
+	m = NewMeter(&out, 1000, func() time.Time { return now })
+	now = now.Add(5 * time.Second)
 	m.Done(1234567, 500)
-	if got := out.String(); !strings.Contains(got, "1,234,567 rows, 1,234,567/s") || !strings.Contains(got, "50%") {
-		t.Errorf("the bar is %q", got)
+	if got := out.String(); !strings.Contains(got, "1,234,567 rows, 246,913 rows/s") || !strings.Contains(got, "50%") {
+		t.Errorf("the line is %q, want rows, rate and percentage", got)
 	}
 }
