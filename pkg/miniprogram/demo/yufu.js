@@ -20,7 +20,8 @@ function simulated(what, data, success, fail) {
     url: `${config.sim}/sim/${what}`,
     method: 'POST',
     data,
-    success: (answer) => (answer.statusCode === 200 ? success(answer.data) : fail({ errMsg: `the simulator answers ${answer.statusCode}` })),
+    success: (answer) =>
+      answer.statusCode === 200 ? success(answer.data) : fail({ errMsg: `the simulator answers ${answer.statusCode}` }),
     fail,
   })
 }

@@ -16,7 +16,8 @@ import { lint } from './lint.mjs'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const at = (...path) => join(root, ...path)
-const tsc = (...args) => execFileSync(process.execPath, [at('node_modules/typescript/bin/tsc'), ...args], { cwd: root, stdio: 'inherit' })
+const tsc = (...args) =>
+  execFileSync(process.execPath, [at('node_modules/typescript/bin/tsc'), ...args], { cwd: root, stdio: 'inherit' })
 
 const phone = { bundle: true, target: 'es2015', minify: true, charset: 'ascii', logLevel: 'warning' }
 const desk = { bundle: true, target: 'es2022', logLevel: 'warning', entryPoints: [at('src/testing/index.ts')] }

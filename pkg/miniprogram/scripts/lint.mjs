@@ -6,7 +6,11 @@ import { parse } from 'acorn'
 import { ancestor } from 'acorn-walk'
 
 /** What the built files may use and do not declare. Nothing else is on every phone. */
-export const onPhones = new Set('Array Date Error Math Number Object Promise RegExp String Symbol TypeError clearTimeout module setTimeout undefined wx encodeURIComponent'.split(' '))
+export const onPhones = new Set(
+  'Array Date Error Math Number Object Promise RegExp String Symbol TypeError clearTimeout module setTimeout undefined wx encodeURIComponent'.split(
+    ' ',
+  ),
+)
 
 /** lint throws for what an old phone would stumble over. */
 export function lint(path, sourceType) {
@@ -70,7 +74,8 @@ function vars(node, names) {
 /** lexical adds what let, const, class, function and import declare in a block. */
 function lexical(body, names) {
   for (const node of body) {
-    const d = node.type === 'ExportNamedDeclaration' || node.type === 'ExportDefaultDeclaration' ? node.declaration : node
+    const d =
+      node.type === 'ExportNamedDeclaration' || node.type === 'ExportDefaultDeclaration' ? node.declaration : node
     if (!d) continue
     if (d.type === 'VariableDeclaration') d.declarations.forEach((v) => pattern(v.id, names))
     else if (/^(Function|Class)Declaration$/.test(d.type) && d.id) names.add(d.id.name)
@@ -87,4 +92,5 @@ function pattern(node, names) {
   else if (node.type === 'RestElement') pattern(node.argument, names)
 }
 
-if (process.argv[1] && import.meta.url.endsWith(process.argv[1].replaceAll('\\', '/'))) for (const path of process.argv.slice(2)) lint(path, path.endsWith('.mjs') ? 'module' : 'script')
+if (process.argv[1] && import.meta.url.endsWith(process.argv[1].replaceAll('\\', '/')))
+  for (const path of process.argv.slice(2)) lint(path, path.endsWith('.mjs') ? 'module' : 'script')

@@ -66,7 +66,14 @@ function made(method: string, before: Stored, now: Stored): boolean {
 }
 
 const send = (c: Client, method: string, access: string, body?: any): Promise<Answer> =>
-  call(c.shared.wx, patience, method, `${c.shared.baseURL}/v1/binding`, { 'content-type': 'application/json', Authorization: `Bearer ${access}` }, body)
+  call(
+    c.shared.wx,
+    patience,
+    method,
+    `${c.shared.baseURL}/v1/binding`,
+    { 'content-type': 'application/json', Authorization: `Bearer ${access}` },
+    body,
+  )
 
 /** keep stores what the answer says and brings. The refresh token is that of the moment: it lives on. */
 function keep(c: Client, d: any, sent: number, asked: Stored): Stored | undefined {
@@ -74,7 +81,10 @@ function keep(c: Client, d: any, sent: number, asked: Stored): Stored | undefine
   if (!current || typeof d.bound !== 'boolean') return
   const now = { bound: d.bound, person: readPerson(d.person) }
   if (typeof d.access_token === 'string' && d.expires_in > 0)
-    return save(c.shared, Object.assign({}, current, now, { access: d.access_token, at: Date.now(), until: expiry(d, sent) }))
+    return save(
+      c.shared,
+      Object.assign({}, current, now, { access: d.access_token, at: Date.now(), until: expiry(d, sent) }),
+    )
   // No token comes when nothing changed: the one that asked is still right.
   if (now.bound === asked.bound && personOf(now) === personOf(asked))
     return current.access === asked.access ? save(c.shared, Object.assign({}, current, now)) : current

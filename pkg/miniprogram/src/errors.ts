@@ -3,13 +3,24 @@ import type { Answer, YufuError } from './api'
 /** fail makes an error. What it says holds no token: texts come from here, WeChat and the service. */
 export function fail(code: string, text: string, more?: Partial<YufuError>): YufuError {
   const errMsg = `yufu: ${code}: ${text}`
-  return Object.assign(new Error(errMsg), { name: 'YufuError', code, errMsg, status: 0, retryAfter: 0, requestId: '', userMessage: '' }, more)
+  return Object.assign(
+    new Error(errMsg),
+    { name: 'YufuError', code, errMsg, status: 0, retryAfter: 0, requestId: '', userMessage: '' },
+    more,
+  )
 }
 
 /** failed is the error of a request that `wx.request` could not make. */
 export function failed(error: any): YufuError {
   const { errno, message, errMsg = message || '' } = error || {}
-  const code = errno === 600003 || /interrupted/.test(errMsg) ? 'interrupted' : /abort/.test(errMsg) ? 'aborted' : /timeout/.test(errMsg) ? 'timeout' : 'network'
+  const code =
+    errno === 600003 || /interrupted/.test(errMsg)
+      ? 'interrupted'
+      : /abort/.test(errMsg)
+        ? 'aborted'
+        : /timeout/.test(errMsg)
+          ? 'timeout'
+          : 'network'
   return fail(code, errMsg || 'no answer', { errno })
 }
 

@@ -38,11 +38,12 @@ export function allowed(baseURL: string, apiHosts: string[], unsafePlainHTTP?: b
   const plain = base[4] === ':'
   const origins = [base]
   apiHosts.forEach((host) => {
-    const found = origin('https://' + host)
-    if (typeof host !== 'string' || !found || /[/?#]/.test(host)) throw fail('config', `apiHosts: ${host} must be host or host:port`)
+    const found = origin(`https://${host}`)
+    if (typeof host !== 'string' || !found || /[/?#]/.test(host))
+      throw fail('config', `apiHosts: ${host} must be host or host:port`)
     origins.push(found)
     // Back ends of a service on http are on http, too: development.
-    if (plain) origins.push(origin('http://' + host))
+    if (plain) origins.push(origin(`http://${host}`))
   })
   if (plain && !unsafePlainHTTP) {
     const local = /^http:\/\/(127\.0\.0\.1|localhost|\[::1\]):/

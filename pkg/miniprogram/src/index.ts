@@ -6,10 +6,10 @@
  * them. It does not own what a user may do, nor when a page asks for binding.
  */
 
-import type { BindRequest, RequestOptions, Wx, YufuOptions, Yufu } from './api'
+import type { BindRequest, RequestOptions, Wx, Yufu, YufuOptions } from './api'
 import { bind, unbind } from './bind'
-import { on } from './events'
 import { fail } from './errors'
+import { on } from './events'
 import { allowed } from './hosts'
 import { request, send, Task } from './request'
 import { type Client, identify, logOut } from './session'
@@ -62,11 +62,14 @@ function check(options: any): Wx {
   if (!options || typeof options !== 'object') wrong('createYufu', 'needs an object of options')
   Object.keys(options).forEach((name) => {
     const value = options[name]
-    const kind = Object.prototype.hasOwnProperty.call(kinds, name) ? kinds[name as keyof YufuOptions] : wrong(name, 'is not an option')
+    const kind = Object.prototype.hasOwnProperty.call(kinds, name)
+      ? kinds[name as keyof YufuOptions]
+      : wrong(name, 'is not an option')
     // What is empty is as good as left out, as in `login: dev && …`.
     if (value && typeof value !== kind) wrong(name, `must be of type ${kind}, not ${typeof value}`)
   })
-  if (!/^[A-Za-z0-9]{1,64}$/.test(options.clientId || '')) wrong('clientId', `must be an appid: 1 to 64 letters and digits, not ${options.clientId}`)
+  if (!/^[A-Za-z0-9]{1,64}$/.test(options.clientId || ''))
+    wrong('clientId', `must be an appid: 1 to 64 letters and digits, not ${options.clientId}`)
   if (options.apiHosts && !Array.isArray(options.apiHosts)) wrong('apiHosts', 'must be an array')
   const platform = options.wx || (typeof wx === 'undefined' ? undefined : wx)
   if (!platform) throw fail('config', 'no global wx; pass the option wx')
@@ -77,7 +80,11 @@ function check(options: any): Wx {
 /** label leaves out what the service does not take: control characters, those that reorder text, half characters. */
 function label(device?: string): string {
   return Array.from(String(device || ''))
-    .filter((c) => c.length > 1 || !/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/.test(c))
+    .filter(
+      (c) =>
+        c.length > 1 ||
+        !/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]/.test(c),
+    )
     .slice(0, 64)
     .join('')
 }

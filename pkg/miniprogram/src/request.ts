@@ -58,7 +58,8 @@ export class Task implements RequestTask {
 export async function send(c: Client, options: RequestOptions, task: Task): Promise<Answer> {
   const s = c.shared
   const to = origin(options.url)
-  if (!to || c.origins.indexOf(to) < 0) throw fail('host_not_listed', 'the host of the URL is not in apiHosts; the request was not sent')
+  if (!to || c.origins.indexOf(to) < 0)
+    throw fail('host_not_listed', 'the host of the URL is not in apiHosts; the request was not sent')
   const { logouts } = s
   let stored = await ensure(c)
   const refusedToken = stored.access
@@ -99,13 +100,22 @@ async function once(c: Client, options: RequestOptions, task: Task, access: stri
     if (options.redirect === 'manual' || !redirects.test(`${status}`) || !location) return answer
     const url = resolve(options.url, location)
     const to = origin(url)
-    if (to !== origin(options.url)) throw fail('redirected', `the back end redirects to another host, ${to || 'unreadable'}; the token was not sent there`, { status })
+    if (to !== origin(options.url))
+      throw fail(
+        'redirected',
+        `the back end redirects to another host, ${to || 'unreadable'}; the token was not sent there`,
+        { status },
+      )
     if (n === hops) throw fail('redirected', 'too many redirects', { status })
     const method = String(options.method || 'GET').toUpperCase()
     // As browsers do (the fetch standard, HTTP-redirect fetch).
     const get = method === 'GET' || (status === 303 ? method !== 'HEAD' : status < 303 && method === 'POST')
     // A query from `data` is in the URL already, and the redirect decides about it.
-    options = Object.assign({}, options, { url, method: get ? 'GET' : method, data: get || method === 'HEAD' ? undefined : options.data })
+    options = Object.assign({}, options, {
+      url,
+      method: get ? 'GET' : method,
+      data: get || method === 'HEAD' ? undefined : options.data,
+    })
   }
 }
 
@@ -121,7 +131,9 @@ function hop(c: Client, options: RequestOptions, task: Task, access: string): Pr
     // WeChat promises the headers of a redirect, and not that it is a success.
     let redirect: Answer | undefined
     const failing = (e: any) => (redirect ? resolve(redirect) : reject(failed(e)))
-    const real = c.shared.wx.request(Object.assign({}, options, { header, redirect: 'manual', success: resolve, fail: failing, complete: undefined }))
+    const real = c.shared.wx.request(
+      Object.assign({}, options, { header, redirect: 'manual', success: resolve, fail: failing, complete: undefined }),
+    )
     if (real && real.onHeadersReceived)
       real.onHeadersReceived((received: any) => {
         if (redirects.test(received.statusCode)) redirect = Object.assign({ data: '' }, received)

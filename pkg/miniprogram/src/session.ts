@@ -1,9 +1,9 @@
 // Logging in and refreshing, one at a time.
 
 import type { Answer, LoginOptions, YufuError } from './api'
-import { emit } from './events'
 import { fail, refused } from './errors'
-import { forget, load, pause, ready, save, type Shared, since } from './shared'
+import { emit } from './events'
+import { forget, load, pause, ready, type Shared, save, since } from './shared'
 import { complete, margin, parse, readPerson, type Stored } from './store'
 import { bounded, call, form, formHeader, patience } from './transport'
 
@@ -40,7 +40,8 @@ export function ensure(c: Client): Promise<Stored> {
 }
 
 /** identify is ensure for who wants to know the person: the storage does not hold its name. */
-export const identify = (c: Client): Promise<Stored> => ensure(c).then((stored) => (complete(stored) ? stored : renew(c)))
+export const identify = (c: Client): Promise<Stored> =>
+  ensure(c).then((stored) => (complete(stored) ? stored : renew(c)))
 
 /** renew refreshes the session, or logs in when there is none. Whoever comes while it is under way gets the same. */
 export function renew(c: Client): Promise<Stored> {
@@ -59,7 +60,8 @@ export function renew(c: Client): Promise<Stored> {
     (error: YufuError) => {
       s.flight = undefined
       settle.reject(error)
-      if (s.hold && s.hold.error === error && s.hold.ms === refusedFor) emit(s.handlers, 'signedout', { code: error.code })
+      if (s.hold && s.hold.error === error && s.hold.ms === refusedFor)
+        emit(s.handlers, 'signedout', { code: error.code })
       else emit(s.handlers, 'error', error)
     },
   )
@@ -119,7 +121,14 @@ const left = (s: Shared, most: number) => Math.max(1, Math.min(most, s.deadline 
 
 function token(s: Shared, fields: Record<string, string>): Promise<Answer> {
   s.sentAt = Date.now()
-  return call(s.wx, left(s, answerTime), 'POST', `${s.baseURL}/oauth2/token`, formHeader, form(Object.assign({ client_id: s.clientId }, fields)))
+  return call(
+    s.wx,
+    left(s, answerTime),
+    'POST',
+    `${s.baseURL}/oauth2/token`,
+    formHeader,
+    form(Object.assign({ client_id: s.clientId }, fields)),
+  )
 }
 
 const refresh = (s: Shared, stored: Stored) => token(s, { grant_type: 'refresh_token', refresh_token: stored.refresh })
@@ -130,7 +139,8 @@ async function exchange(c: Client): Promise<Answer> {
   s.loginAt = Date.now()
   const code = await bounded<string>(left(s, patience), 'wx.login did not answer', (resolve, reject) => {
     c.login({
-      success: (result) => (result && result.code ? resolve(result.code) : reject(fail('login_failed', 'wx.login returned no code'))),
+      success: (result) =>
+        result && result.code ? resolve(result.code) : reject(fail('login_failed', 'wx.login returned no code')),
       fail: (e) => reject(fail('login_failed', (e && e.errMsg) || 'wx.login failed')),
     })
   })
@@ -142,7 +152,15 @@ async function exchange(c: Client): Promise<Answer> {
 /** accept reads a token answer; whatever stands between may answer anything with a 200. */
 function accept(d: any, sent: number): Stored | undefined {
   if (!d || !(d.expires_in > 0)) return
-  const next = parse({ refresh: d.refresh_token, access: d.access_token, at: Date.now(), until: expiry(d, sent), uuid: d.uuid, bound: d.bound, person: readPerson(d.person) })
+  const next = parse({
+    refresh: d.refresh_token,
+    access: d.access_token,
+    at: Date.now(),
+    until: expiry(d, sent),
+    uuid: d.uuid,
+    bound: d.bound,
+    person: readPerson(d.person),
+  })
   return next && next.access ? next : undefined
 }
 
@@ -164,7 +182,14 @@ export async function logOut(c: Client): Promise<void> {
   if (!stored) return
   for (let n = 1; ; n++) {
     try {
-      const answer = await call(s.wx, answerTime / 2, 'POST', `${s.baseURL}/oauth2/revoke`, formHeader, form({ client_id: s.clientId, token: stored.refresh }))
+      const answer = await call(
+        s.wx,
+        answerTime / 2,
+        'POST',
+        `${s.baseURL}/oauth2/revoke`,
+        formHeader,
+        form({ client_id: s.clientId, token: stored.refresh }),
+      )
       if (answer.statusCode === 200) return
       throw refused(answer)
     } catch (e: any) {

@@ -1,10 +1,10 @@
 // What all clients of one app have in common: one session, one renewal at a time.
 
 import type { Session, Wx, YufuError } from './api'
-import { emit, type Handlers } from './events'
 import { fail } from './errors'
-import { patience } from './transport'
+import { emit, type Handlers } from './events'
 import { fresh, keyOf, read, remove, type Stored, write } from './store'
+import { patience } from './transport'
 
 export interface Shared {
   wx: Wx
@@ -46,7 +46,19 @@ export function sharedBy(wx: Wx, baseURL: string, clientId: string): Shared {
   const all = registryOf(wx)
   const key = keyOf(baseURL, clientId)
   if (!all[key]) {
-    const s: Shared = (all[key] = { wx, baseURL, clientId, key, handlers: {}, asleep: [], deadline: 0, loginAt: 0, sentAt: 0, logouts: 0, refusedAt: {} })
+    const s: Shared = (all[key] = {
+      wx,
+      baseURL,
+      clientId,
+      key,
+      handlers: {},
+      asleep: [],
+      deadline: 0,
+      loginAt: 0,
+      sentAt: 0,
+      logouts: 0,
+      refusedAt: {},
+    })
     if (wx.onAppShow) wx.onAppShow(() => wake(s))
   }
   return all[key]
@@ -96,7 +108,8 @@ export function save(s: Shared, stored: Stored): Stored {
   }
   s.told = sessionOf(stored)
   const personOf = (x: Session) => (x.person ? x.person.id : '')
-  if (!told || told.bound !== stored.bound || personOf(told) !== personOf(stored)) emit(s.handlers, stored.bound ? 'bound' : 'unbound', sessionOf(stored))
+  if (!told || told.bound !== stored.bound || personOf(told) !== personOf(stored))
+    emit(s.handlers, stored.bound ? 'bound' : 'unbound', sessionOf(stored))
   return stored
 }
 
@@ -105,7 +118,11 @@ export function forget(s: Shared): void {
   remove(s.wx, s.key)
 }
 
-export const sessionOf = ({ uuid, bound, person }: Session): Session => ({ uuid, bound, person: person && Object.assign({}, person) })
+export const sessionOf = ({ uuid, bound, person }: Session): Session => ({
+  uuid,
+  bound,
+  person: person && Object.assign({}, person),
+})
 
 /** since returns whether less than `ms` passed since `at`, by a clock that may be turned back. */
 export const since = (at: number, ms: number): boolean => {

@@ -25,7 +25,13 @@ const token = /^[\w.~+/-]+=*$/
  */
 export function parse(value: any): Stored | undefined {
   if (!value || typeof value !== 'object' || typeof value.refresh !== 'string' || !token.test(value.refresh)) return
-  const sound = typeof value.access === 'string' && token.test(value.access) && typeof value.uuid === 'string' && value.uuid && value.at > 0 && value.until > 0
+  const sound =
+    typeof value.access === 'string' &&
+    token.test(value.access) &&
+    typeof value.uuid === 'string' &&
+    value.uuid &&
+    value.at > 0 &&
+    value.until > 0
   return {
     refresh: value.refresh,
     access: sound ? value.access : '',

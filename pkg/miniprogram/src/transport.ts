@@ -11,7 +11,11 @@ export const patience = 10000
  * it off. In the background timers stop; on return a late one may fire before
  * callbacks that are due as well, so these get another second.
  */
-export function bounded<T>(ms: number, what: string, start: (resolve: (v: T) => void, reject: (e: any) => void) => void | (() => void)): Promise<T> {
+export function bounded<T>(
+  ms: number,
+  what: string,
+  start: (resolve: (v: T) => void, reject: (e: any) => void) => void | (() => void),
+): Promise<T> {
   return new Promise((resolve, reject) => {
     let timer: any
     let cancel: void | (() => void)
@@ -39,9 +43,26 @@ export function bounded<T>(ms: number, what: string, start: (resolve: (v: T) => 
 }
 
 /** call makes a request to the service. */
-export function call(wx: Wx, ms: number, method: string, url: string, header: Record<string, string>, data?: any): Promise<Answer> {
+export function call(
+  wx: Wx,
+  ms: number,
+  method: string,
+  url: string,
+  header: Record<string, string>,
+  data?: any,
+): Promise<Answer> {
   return bounded(ms, 'the service did not answer', (resolve, reject) => {
-    const task = wx.request({ url, method, header, data, timeout: ms, dataType: 'json', redirect: 'manual', success: resolve, fail: (e: any) => reject(failed(e)) })
+    const task = wx.request({
+      url,
+      method,
+      header,
+      data,
+      timeout: ms,
+      dataType: 'json',
+      redirect: 'manual',
+      success: resolve,
+      fail: (e: any) => reject(failed(e)),
+    })
     return () => task && task.abort && task.abort()
   })
 }

@@ -24,7 +24,10 @@ for (const onReturn of ['callbacks first', 'timers first']) {
     for (const away of [20_000, 20 * 60_000]) {
       test(`a refresh that the background interrupts (${fate}, ${away / 1000} s, ${onReturn}) goes on when the program is shown`, async () => {
         let lose = true
-        const { phone, yufu, events } = await loggedIn({ onReturn, fate: (made) => (lose && made.body?.includes('refresh_token=') ? fate : 'ok') })
+        const { phone, yufu, events } = await loggedIn({
+          onReturn,
+          fate: (made) => (lose && made.body?.includes('refresh_token=') ? fate : 'ok'),
+        })
         const before = phone.stored()
         const pending = me(yufu)
         await phone.advance(100)
@@ -45,7 +48,9 @@ for (const onReturn of ['callbacks first', 'timers first']) {
 
 test('where nobody tells that the program is shown, an interrupted refresh goes on all the same', async () => {
   let lose = true
-  const phone = newPhone(service, { fate: (made) => (lose && made.body?.includes('refresh_token=') ? 'silent-request' : 'ok') })
+  const phone = newPhone(service, {
+    fate: (made) => (lose && made.body?.includes('refresh_token=') ? 'silent-request' : 'ok'),
+  })
   delete phone.wx.onAppShow
   const yufu = phone.yufu()
   await phone.run(yufu.session())
@@ -106,7 +111,9 @@ test('a program that is destroyed in the background starts with what was stored'
 
 test('a program that is destroyed while it refreshes goes on with the token it had', async () => {
   let lose = true
-  const { phone, yufu } = await loggedIn({ fate: (made) => (lose && made.body?.includes('refresh_token=') ? 'silent-answer' : 'ok') })
+  const { phone, yufu } = await loggedIn({
+    fate: (made) => (lose && made.body?.includes('refresh_token=') ? 'silent-answer' : 'ok'),
+  })
   me(yufu).then(assert.fail, assert.fail)
   await phone.advance(100)
   lose = false
@@ -128,7 +135,9 @@ test('coming back without a need makes no request', async () => {
 
 test('a back-off ends when the program is shown', async () => {
   let offline = true
-  const { phone, yufu } = await loggedIn({ fate: (made) => (offline && made.body?.includes('refresh_token=') ? 'lost-request' : 'ok') })
+  const { phone, yufu } = await loggedIn({
+    fate: (made) => (offline && made.body?.includes('refresh_token=') ? 'lost-request' : 'ok'),
+  })
   const pending = me(yufu)
   await phone.advance(1)
   phone.background()
@@ -158,8 +167,14 @@ test('a request of the program that the background interrupts is told so, and en
 })
 
 for (const [what, damage] of [
-  ['text', () => 'garbage'], ['a number', () => 7], ['null', () => null], ['a list', () => []], ['nothing in it', () => ({})],
-  ['no refresh token', (s) => ({ ...s, refresh: undefined })], ['a refresh token that is none', (s) => ({ ...s, refresh: 'a b\r\nc' })], ['a refresh token that is an object', (s) => ({ ...s, refresh: {} })],
+  ['text', () => 'garbage'],
+  ['a number', () => 7],
+  ['null', () => null],
+  ['a list', () => []],
+  ['nothing in it', () => ({})],
+  ['no refresh token', (s) => ({ ...s, refresh: undefined })],
+  ['a refresh token that is none', (s) => ({ ...s, refresh: 'a b\r\nc' })],
+  ['a refresh token that is an object', (s) => ({ ...s, refresh: {} })],
 ]) {
   test(`storage with ${what} heals by a log-in`, async () => {
     const { phone, yufu } = await loggedIn()
@@ -172,7 +187,11 @@ for (const [what, damage] of [
 }
 
 for (const [what, change] of [
-  ['no access token', { access: undefined }], ['an access token with a line break', { access: 'a\r\nX: y' }], ['times that are none', { at: 'x', until: null }], ['no uuid', { uuid: null }], ['times of the future', { at: 9e15, until: 9e15 }],
+  ['no access token', { access: undefined }],
+  ['an access token with a line break', { access: 'a\r\nX: y' }],
+  ['times that are none', { at: 'x', until: null }],
+  ['no uuid', { uuid: null }],
+  ['times of the future', { at: 9e15, until: 9e15 }],
 ]) {
   test(`storage with ${what} heals by a refresh`, async () => {
     const { phone, yufu } = await loggedIn()
@@ -226,14 +245,27 @@ test('where the phone stores nothing, the program works until it ends, and is to
   await phone.age(3600_000)
   await phone.run(me(yufu))
   assert.match(phone.stored().refresh, /^yfr_/)
-  assert.deepEqual(phone.sent().filter((n) => !n.startsWith('GET')), ['exchange', 'refresh'])
+  assert.deepEqual(
+    phone.sent().filter((n) => !n.startsWith('GET')),
+    ['exchange', 'refresh'],
+  )
 })
 
 test('tokens are in the storage, and nowhere else that a program can look', async () => {
   const logged = []
   const phone = newPhone(service)
-  const console = new Proxy({}, { get: () => (...args) => logged.push(args) })
-  const yufu = phone.load(phone.sdk, { console }).createYufu({ baseURL: service.baseURL, clientId: 'wxdevelopment0001' })
+  const console = new Proxy(
+    {},
+    {
+      get:
+        () =>
+        (...args) =>
+          logged.push(args),
+    },
+  )
+  const yufu = phone
+    .load(phone.sdk, { console })
+    .createYufu({ baseURL: service.baseURL, clientId: 'wxdevelopment0001' })
   const seen = [yufu, phone.wx]
   for (const e of ['unbound', 'bound', 'signedout', 'error']) yufu.on(e, (d) => seen.push(d))
   seen.push(await phone.run(yufu.session()))
@@ -255,5 +287,10 @@ function everything(value, seen = new Set()) {
   if (typeof value === 'string') return [value]
   if (value === null || (typeof value !== 'object' && typeof value !== 'function') || seen.has(value)) return []
   seen.add(value)
-  return [...Reflect.ownKeys(value).flatMap((k) => [String(k), ...everything(Reflect.getOwnPropertyDescriptor(value, k).value, seen)])]
+  return [
+    ...Reflect.ownKeys(value).flatMap((k) => [
+      String(k),
+      ...everything(Reflect.getOwnPropertyDescriptor(value, k).value, seen),
+    ]),
+  ]
 }

@@ -5,19 +5,29 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { name, newPhone, startServer } from './service.mjs'
 
-const persons = { 1001: { id: 'p1', external_id: '1001', name: '李雷' }, 1002: { id: 'p2', external_id: '1002', name: '韩梅梅' } }
+const persons = {
+  1001: { id: 'p1', external_id: '1001', name: '李雷' },
+  1002: { id: 'p2', external_id: '1002', name: '韩梅梅' },
+}
 
 /** startBinding is a service of one user. */
 async function startBinding(instead = () => false) {
   const state = { person: null, ver: 1, binds: 0, unbinds: 0, generation: 0 }
   const who = () => ({ bound: state.person !== null, person: state.person })
   const access = () => ({ access_token: `access.${state.ver}.${state.generation}`, expires_in: 600 })
-  const problem = (res, status, code, more, header) => res.json(status, { type: `urn:yufu:problem:${code}`, title: code, status, code, request_id: 'R1', ...more }, header)
+  const problem = (res, status, code, more, header) =>
+    res.json(status, { type: `urn:yufu:problem:${code}`, title: code, status, code, request_id: 'R1', ...more }, header)
   state.baseURL = await startServer((req, res) => {
     if (instead(req, res, state, problem)) return
     if (req.url === '/oauth2/token') {
       state.generation++
-      return res.json(200, { ...access(), token_type: 'Bearer', refresh_token: `yfr_${state.generation}`, uuid: 'u', ...who() })
+      return res.json(200, {
+        ...access(),
+        token_type: 'Bearer',
+        refresh_token: `yfr_${state.generation}`,
+        uuid: 'u',
+        ...who(),
+      })
     }
     const [, ver] = (req.headers.authorization ?? '').split('.')
     if (Number(ver) !== state.ver) return problem(res, 401, 'session_revoked')
@@ -49,7 +59,8 @@ async function loggedIn(service, options) {
   const yufu = phone.yufu()
   await phone.run(yufu.session())
   const events = []
-  for (const e of ['bound', 'unbound', 'signedout', 'error']) yufu.on(e, (d) => events.push(`${e} ${d.person?.name ?? d.code ?? ''}`.trim()))
+  for (const e of ['bound', 'unbound', 'signedout', 'error'])
+    yufu.on(e, (d) => events.push(`${e} ${d.person?.name ?? d.code ?? ''}`.trim()))
   return { phone, yufu, events }
 }
 
@@ -79,7 +90,9 @@ test('binding logs in first, when needed', async () => {
 for (const fate of ['lost-answer', 'silent-answer']) {
   test(`a binding whose answer is lost (${fate}) is found out by refreshing, and not tried again`, async () => {
     const service = await startBinding()
-    const { phone, yufu, events } = await loggedIn(service, { fate: (made) => (made.url.endsWith('/v1/binding') ? fate : 'ok') })
+    const { phone, yufu, events } = await loggedIn(service, {
+      fate: (made) => (made.url.endsWith('/v1/binding') ? fate : 'ok'),
+    })
     assert.equal((await phone.run(yufu.bind(facts('1001')))).person.name, '李雷')
     assert.equal((await phone.run(yufu.unbind())).bound, false)
     assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'DELETE /v1/binding', 'refresh'])
@@ -91,7 +104,9 @@ for (const fate of ['lost-answer', 'silent-answer']) {
 test('a binding that never reached the service is tried again, once it is known', async () => {
   let losses = 1
   const service = await startBinding()
-  const { phone, yufu } = await loggedIn(service, { fate: (made) => (made.url.endsWith('/v1/binding') && losses-- > 0 ? 'lost-request' : 'ok') })
+  const { phone, yufu } = await loggedIn(service, {
+    fate: (made) => (made.url.endsWith('/v1/binding') && losses-- > 0 ? 'lost-request' : 'ok'),
+  })
   assert.equal((await phone.run(yufu.bind(facts('1001')))).bound, true)
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'POST /v1/binding'])
   losses = 2
@@ -104,7 +119,9 @@ test('a binding that never reached the service is tried again, once it is known'
 test('binding to another person, whose answer is lost, is told from the binding before it', async () => {
   let lose = false
   const service = await startBinding()
-  const { phone, yufu, events } = await loggedIn(service, { fate: (made) => (lose && made.url.endsWith('/v1/binding') ? 'lost-answer' : 'ok') })
+  const { phone, yufu, events } = await loggedIn(service, {
+    fate: (made) => (lose && made.url.endsWith('/v1/binding') ? 'lost-answer' : 'ok'),
+  })
   await phone.run(yufu.bind(facts('1001')))
   lose = true
   assert.equal((await phone.run(yufu.bind(facts('1002')))).person.name, '韩梅梅')
@@ -125,14 +142,20 @@ test('a 5xx may have been done, so it is found out as well', async () => {
 })
 
 test('a 5xx that says that nothing was done is the caller’s: a phone code is spent', async () => {
-  const service = await startBinding((req, res, state, problem) => req.url === '/v1/binding' && (problem(res, 503, 'platform_unavailable', {}, { 'Retry-After': '2' }), true))
+  const service = await startBinding(
+    (req, res, _state, problem) =>
+      req.url === '/v1/binding' && (problem(res, 503, 'platform_unavailable', {}, { 'Retry-After': '2' }), true),
+  )
   const { phone, yufu } = await loggedIn(service)
-  await assert.rejects(phone.run(yufu.bind({ method: 'phone', code: 'c' })), { code: 'platform_unavailable', retryAfter: 2 })
+  await assert.rejects(phone.run(yufu.bind({ method: 'phone', code: 'c' })), {
+    code: 'platform_unavailable',
+    retryAfter: 2,
+  })
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding'])
 })
 
 test('a refusal is the caller’s, with what the business says and when to try again', async () => {
-  const service = await startBinding((req, res, state, problem) => {
+  const service = await startBinding((req, res, _state, problem) => {
     if (req.url !== '/v1/binding') return false
     problem(res, 429, 'rate_limited', { detail: 'too many', user_message: '请联系人事' }, { 'Retry-After': '900' })
     return true
@@ -140,7 +163,18 @@ test('a refusal is the caller’s, with what the business says and when to try a
   const { phone, yufu, events } = await loggedIn(service)
   const before = phone.stored()
   const error = await phone.run(yufu.bind(facts('9')).catch((e) => e))
-  assert.deepEqual({ ...error }, { name: 'YufuError', code: 'rate_limited', errMsg: 'yufu: rate_limited: too many', status: 429, retryAfter: 900, requestId: 'R1', userMessage: '请联系人事' })
+  assert.deepEqual(
+    { ...error },
+    {
+      name: 'YufuError',
+      code: 'rate_limited',
+      errMsg: 'yufu: rate_limited: too many',
+      status: 429,
+      retryAfter: 900,
+      requestId: 'R1',
+      userMessage: '请联系人事',
+    },
+  )
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding'])
   assert.deepEqual(phone.stored(), before)
   assert.deepEqual(events, [])
@@ -157,7 +191,13 @@ test('a change that changes nothing brings no token, and the present one goes on
   assert.deepEqual(await phone.run(yufu.bind(facts('1001'))), bound)
   assert.deepEqual(phone.stored(), token)
   assert.equal((await phone.run(yufu.fetch({ url: `${service.baseURL}/orders` }))).statusCode, 200)
-  assert.deepEqual(phone.sent(), ['exchange', 'DELETE /v1/binding', 'POST /v1/binding', 'POST /v1/binding', 'GET /orders'])
+  assert.deepEqual(phone.sent(), [
+    'exchange',
+    'DELETE /v1/binding',
+    'POST /v1/binding',
+    'POST /v1/binding',
+    'GET /orders',
+  ])
   assert.deepEqual(events, ['bound 李雷'])
 })
 
@@ -171,7 +211,16 @@ test('a change that brings no token stands, and the next request refreshes', asy
   assert.equal((await phone.run(yufu.bind(facts('1002')))).person.name, '韩梅梅')
   assert.equal((await phone.run(yufu.unbind())).bound, false)
   assert.equal((await phone.run(yufu.fetch({ url: `${service.baseURL}/orders` }))).data.bound, false)
-  assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'POST /v1/binding', 'refresh', 'DELETE /v1/binding', 'refresh', 'GET /orders'])
+  assert.deepEqual(phone.sent(), [
+    'exchange',
+    'POST /v1/binding',
+    'refresh',
+    'POST /v1/binding',
+    'refresh',
+    'DELETE /v1/binding',
+    'refresh',
+    'GET /orders',
+  ])
   assert.deepEqual(events, ['bound 李雷', 'bound 韩梅梅', 'unbound'])
   assert.equal(phone.logins, 1)
 })
@@ -182,7 +231,9 @@ test('a token that is refused is refreshed once', async () => {
   service.ver++
   assert.equal((await phone.run(yufu.bind(facts('1001')))).bound, true)
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'POST /v1/binding'])
-  const other = await startBinding((req, res, state, problem) => req.url === '/v1/binding' && (problem(res, 401, 'token_invalid'), true))
+  const other = await startBinding(
+    (req, res, _state, problem) => req.url === '/v1/binding' && (problem(res, 401, 'token_invalid'), true),
+  )
   const refused = await loggedIn(other)
   await assert.rejects(refused.phone.run(refused.yufu.bind(facts('1001'))), { code: 'token_invalid', status: 401 })
   assert.deepEqual(refused.phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'POST /v1/binding'])
@@ -192,7 +243,9 @@ test('a request beside a binding, whose token died of it, goes on with the new o
   const service = await startBinding()
   const { phone, yufu } = await loggedIn(service)
   await phone.age(10_000)
-  const [, answer] = await phone.run(Promise.all([yufu.bind(facts('1001')), yufu.fetch({ url: `${service.baseURL}/orders` })]))
+  const [, answer] = await phone.run(
+    Promise.all([yufu.bind(facts('1001')), yufu.fetch({ url: `${service.baseURL}/orders` })]),
+  )
   assert.equal(answer.statusCode, 200)
   assert(!phone.sent().includes('refresh'))
 })
@@ -224,7 +277,12 @@ test('a binding that has to refresh joins the refresh that is under way', async 
   const service = await startBinding()
   let slow = 1
   const { phone, yufu } = await loggedIn(service, {
-    fate: (made) => (made.url.endsWith('/v1/binding') ? 'silent-answer' : made.body?.includes('refresh_token=') && slow-- > 0 ? 'silent-request' : 'ok'),
+    fate: (made) =>
+      made.url.endsWith('/v1/binding')
+        ? 'silent-answer'
+        : made.body?.includes('refresh_token=') && slow-- > 0
+          ? 'silent-request'
+          : 'ok',
   })
   await phone.age((600 - 30 - 3) * 1000)
   const bound = yufu.bind(facts('1001'))
@@ -248,7 +306,14 @@ test('a request that is refused while a binding is under way waits for its token
     if (req.url !== '/v1/binding') return false
     state.ver++
     state.person = persons[1001]
-    wasRefused.then(() => res.json(200, { bound: true, person: state.person, access_token: `access.${state.ver}.${state.generation}`, expires_in: 600 }))
+    wasRefused.then(() =>
+      res.json(200, {
+        bound: true,
+        person: state.person,
+        access_token: `access.${state.ver}.${state.generation}`,
+        expires_in: 600,
+      }),
+    )
     return true
   })
   const { phone, yufu } = await loggedIn(service)

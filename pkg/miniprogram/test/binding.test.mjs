@@ -13,7 +13,8 @@ async function loggedIn(options) {
   const yufu = phone.yufu()
   const before = await phone.run(yufu.session())
   const events = []
-  for (const e of ['bound', 'unbound', 'signedout', 'error']) yufu.on(e, (d) => events.push(`${e} ${d.person?.name ?? d.code ?? ''}`.trim()))
+  for (const e of ['bound', 'unbound', 'signedout', 'error'])
+    yufu.on(e, (d) => events.push(`${e} ${d.person?.name ?? d.code ?? ''}`.trim()))
   return { service, phone, yufu, before, events, me: () => phone.run(yufu.fetch({ url: `${service.baseURL}/v1/me` })) }
 }
 
@@ -57,7 +58,8 @@ test('facts that fit nobody are refused, and guessing is delayed', async () => {
   const { phone, yufu, before } = await loggedIn()
   await assert.rejects(phone.run(yufu.bind(facts('1001', '韩梅梅'))), { code: 'binding_no_match', status: 422 })
   let error
-  for (let i = 0; i < 20 && error?.code !== 'binding_delayed'; i++) error = await phone.run(yufu.bind(facts('1001', '韩梅梅')).catch((e) => e))
+  for (let i = 0; i < 20 && error?.code !== 'binding_delayed'; i++)
+    error = await phone.run(yufu.bind(facts('1001', '韩梅梅')).catch((e) => e))
   assert.equal(error.code, 'binding_delayed')
   assert(error.retryAfter > 0)
   await assert.rejects(phone.run(yufu.bind({ method: 'nonsense' })), { code: 'invalid_request', status: 400 })
@@ -67,14 +69,19 @@ test('facts that fit nobody are refused, and guessing is delayed', async () => {
 for (const fate of ['lost-request', 'lost-answer']) {
   test(`a binding whose fate is ${fate} ends up bound`, async () => {
     let losses = 1
-    const { phone, yufu, events, me } = await loggedIn({ fate: (made) => (made.url.endsWith('/v1/binding') && losses-- > 0 ? fate : 'ok') })
+    const { phone, yufu, events, me } = await loggedIn({
+      fate: (made) => (made.url.endsWith('/v1/binding') && losses-- > 0 ? fate : 'ok'),
+    })
     assert.equal((await phone.run(yufu.bind(lilei))).person.name, '李雷')
     assert.equal((await me()).data.person.name, '李雷')
     losses = 1
     assert.equal((await phone.run(yufu.unbind())).bound, false)
     assert.equal((await me()).data.bound, false)
     const again = fate === 'lost-request' ? 2 : 1
-    assert.deepEqual(['POST', 'DELETE'].map((m) => phone.sent().filter((n) => n === `${m} /v1/binding`).length), [again, again])
+    assert.deepEqual(
+      ['POST', 'DELETE'].map((m) => phone.sent().filter((n) => n === `${m} /v1/binding`).length),
+      [again, again],
+    )
     assert.deepEqual(events, ['bound 李雷', 'unbound'])
   })
 }
@@ -86,8 +93,13 @@ test('requests beside a binding, on two devices, are answered', async () => {
   await other.run(theirs.session())
   await phone.age(10_000)
   const url = `${service.baseURL}/v1/me`
-  const [, ...answers] = await phone.run(Promise.all([yufu.bind(lilei), ...Array.from({ length: 6 }, () => yufu.fetch({ url }))]))
-  assert.deepEqual(answers.map((a) => a.statusCode), Array(6).fill(200))
+  const [, ...answers] = await phone.run(
+    Promise.all([yufu.bind(lilei), ...Array.from({ length: 6 }, () => yufu.fetch({ url }))]),
+  )
+  assert.deepEqual(
+    answers.map((a) => a.statusCode),
+    Array(6).fill(200),
+  )
   assert.equal((await other.run(theirs.fetch({ url }))).data.person.name, '李雷')
   assert.equal((await other.run(theirs.session())).person.name, '李雷', 'the other device has found out')
   assert.equal(phone.logins + other.logins, 2)

@@ -14,11 +14,14 @@ const minute = 60_000
 function dayOf(user) {
   let x = user * 2654435761
   const next = () => (x = (Math.imul(x, 1664525) + 1013904223) >>> 0) / 4294967296
-  return Array.from({ length: 12 }, () => ({ requests: Array.from({ length: 1 + Math.floor(next() * 8) }, () => next() * 5), pause: next() < 0.4 ? 2 + next() * 20 : 35 + next() * 150 }))
+  return Array.from({ length: 12 }, () => ({
+    requests: Array.from({ length: 1 + Math.floor(next() * 8) }, () => next() * 5),
+    pause: next() < 0.4 ? 2 + next() * 20 : 35 + next() * 150,
+  }))
 }
 
 async function live(start) {
-  let made = []
+  const made = []
   let logins = 0
   let refused = 0
   for (let user = 1; user <= users; user++) {
@@ -49,7 +52,10 @@ test('a user’s day costs one log-in at most, where a timer costs a dozen', asy
   const ours = await live((phone) => phone.load(sdk).createYufu({ baseURL: service.baseURL, clientId }))
   const seed = await live((phone) => phone.load(seedSource)({ baseURL: service.baseURL, clientId, every: 20 * minute }))
   const perDay = (n) => (n / users).toFixed(1)
-  for (const [who, p] of Object.entries({ ours, seed })) t.diagnostic(`${who}: a user and day has ${perDay(p.requests)} requests, ${perDay(p.refreshes)} refreshes, ${perDay(p.exchanges)} log-in requests, each of them a platform call`)
+  for (const [who, p] of Object.entries({ ours, seed }))
+    t.diagnostic(
+      `${who}: a user and day has ${perDay(p.requests)} requests, ${perDay(p.refreshes)} refreshes, ${perDay(p.exchanges)} log-in requests, each of them a platform call`,
+    )
   assert.equal(ours.requests, seed.requests, 'they live the same day')
   assert.deepEqual([ours.refused, ours.logins, ours.exchanges], [0, users, users])
   assert(seed.exchanges > 10 * ours.exchanges)

@@ -30,7 +30,10 @@ for (const ios15 of [false, true]) {
     for (let i = 0; i < 15; i++) all.push(me(phone.yufu({}, copy)))
     for (let i = 0; i < 5; i++) all.push(me(phone.yufu()))
     const answers = await phone.run(Promise.all(all))
-    assert.deepEqual(answers.map((a) => a.statusCode), Array(20).fill(200))
+    assert.deepEqual(
+      answers.map((a) => a.statusCode),
+      Array(20).fill(200),
+    )
     assert.equal(phone.sent().filter((n) => n === 'exchange').length, 1)
     assert.equal(phone.logins, 1)
     if (!ios15) assert.equal(phone.network.most, 10, 'a phone makes ten requests at once')
@@ -85,7 +88,10 @@ test('a token is refreshed when it is used near its end, and never by a timer', 
   assert.equal(phone.logins, 1)
 })
 
-for (const [lifetime, margin] of [[600, 30], [60, 6]]) {
+for (const [lifetime, margin] of [
+  [600, 30],
+  [60, 6],
+]) {
   test(`the margin of a token that lives ${lifetime} s is ${margin} s`, async () => {
     const tokens = await startTokens({ expires_in: lifetime })
     const phone = newPhone(tokens)
@@ -117,7 +123,9 @@ test('tokens are stored before those who wait go on', async () => {
 for (const fate of ['lost-request', 'lost-answer', 'silent-request', 'silent-answer']) {
   test(`a refresh whose fate is ${fate} is repeated with the same token`, async () => {
     let losses = 1
-    const phone = newPhone(service, { fate: (made) => (made.body?.includes('refresh_token=') && losses-- > 0 ? fate : 'ok') })
+    const phone = newPhone(service, {
+      fate: (made) => (made.body?.includes('refresh_token=') && losses-- > 0 ? fate : 'ok'),
+    })
     const yufu = phone.yufu()
     await phone.run(yufu.session())
     await phone.age(3600_000)
@@ -160,7 +168,9 @@ test('without a network nothing is forgotten, and the error comes within the pat
 
 for (const how of ['never answers', 'fails']) {
   test(`when wx.login ${how}, the error comes within the patience, and the rate is kept`, async () => {
-    const phone = newPhone(service, { codes: how === 'fails' ? () => Promise.reject(new Error('no')) : async () => undefined })
+    const phone = newPhone(service, {
+      codes: how === 'fails' ? () => Promise.reject(new Error('no')) : async () => undefined,
+    })
     const yufu = phone.yufu()
     const began = phone.clock.mono()
     await assert.rejects(phone.run(yufu.session()), { code: how === 'fails' ? 'login_failed' : 'timeout' })
@@ -191,16 +201,24 @@ test('a session that was revoked is replaced by one silent log-in', async () => 
   await service.revoke({ uuid: before.uuid })
   await phone.age(10_000)
   const answers = await phone.run(Promise.all([1, 2, 3].map(() => me(yufu))))
-  assert.deepEqual(answers.map((a) => a.statusCode), [200, 200, 200])
+  assert.deepEqual(
+    answers.map((a) => a.statusCode),
+    [200, 200, 200],
+  )
   assert.equal(answers[0].data.uuid, before.uuid)
-  assert.deepEqual(phone.sent().filter((n) => n !== 'GET /v1/me'), ['exchange', 'refresh', 'exchange'])
+  assert.deepEqual(
+    phone.sent().filter((n) => n !== 'GET /v1/me'),
+    ['exchange', 'refresh', 'exchange'],
+  )
   assert.deepEqual(events, [], 'nobody notices')
 })
 
 test('a refresh token that was used too long ago costs one silent log-in', async () => {
   const quick = await startService({ YUFU_REFRESH_GRACE: '0s' })
   let lose = false
-  const phone = newPhone(quick, { fate: (made) => (lose && made.body?.includes('refresh_token=') ? ((lose = false), 'lost-answer') : 'ok') })
+  const phone = newPhone(quick, {
+    fate: (made) => (lose && made.body?.includes('refresh_token=') ? ((lose = false), 'lost-answer') : 'ok'),
+  })
   const yufu = phone.yufu()
   const before = await phone.run(yufu.session())
   await phone.age(3600_000)
@@ -210,7 +228,12 @@ test('a refresh token that was used too long ago costs one silent log-in', async
 })
 
 test('a session that has expired is replaced by one silent log-in', async () => {
-  const short = await startService({ YUFU_ACCESS_TOKEN_TTL: '1s', YUFU_REFRESH_GRACE: '1s', YUFU_SESSION_IDLE_TTL: '2s', YUFU_SESSION_MAX_TTL: '2s' })
+  const short = await startService({
+    YUFU_ACCESS_TOKEN_TTL: '1s',
+    YUFU_REFRESH_GRACE: '1s',
+    YUFU_SESSION_IDLE_TTL: '2s',
+    YUFU_SESSION_MAX_TTL: '2s',
+  })
   const phone = newPhone(short)
   const yufu = phone.yufu()
   await phone.run(yufu.session())
@@ -262,7 +285,17 @@ test('when WeChat asks for a pause, nobody asks before it is over', async () => 
 
 test('a Retry-After that is a date, on a phone whose clock is wrong, is not waited for for years', async () => {
   let down = true
-  const tokens = await startTokens({}, (res) => down && (res.json(503, { error: 'temporarily_unavailable', error_code: 'storage_unavailable' }, { 'Retry-After': new Date(Date.now() + 86400_000 * 400).toUTCString() }), true))
+  const tokens = await startTokens(
+    {},
+    (res) =>
+      down &&
+      (res.json(
+        503,
+        { error: 'temporarily_unavailable', error_code: 'storage_unavailable' },
+        { 'Retry-After': new Date(Date.now() + 86400_000 * 400).toUTCString() },
+      ),
+      true),
+  )
   const phone = newPhone(tokens)
   const yufu = phone.yufu()
   await assert.rejects(phone.run(yufu.session()), { code: 'storage_unavailable' })
@@ -285,7 +318,13 @@ test('a login option that throws is an error that says so', async () => {
 
 test('a short Retry-After is waited for', async () => {
   let down = 2
-  const tokens = await startTokens({}, (res) => down-- > 0 && (res.json(503, { error: 'temporarily_unavailable', error_code: 'storage_unavailable' }, { 'Retry-After': '2' }), true))
+  const tokens = await startTokens(
+    {},
+    (res) =>
+      down-- > 0 &&
+      (res.json(503, { error: 'temporarily_unavailable', error_code: 'storage_unavailable' }, { 'Retry-After': '2' }),
+      true),
+  )
   const phone = newPhone(tokens)
   const began = phone.clock.mono()
   await phone.run(phone.yufu().session())
@@ -295,7 +334,11 @@ test('a short Retry-After is waited for', async () => {
 
 for (const [what, answer, sent] of [
   ['a 502 of a proxy', (res) => res.writeHead(502, { 'content-type': 'text/html' }).end('<html>'), 4],
-  ['a page with status 200', (res) => res.writeHead(200, { 'content-type': 'text/html' }).end('<html>log in to the hotel'), 4],
+  [
+    'a page with status 200',
+    (res) => res.writeHead(200, { 'content-type': 'text/html' }).end('<html>log in to the hotel'),
+    4,
+  ],
   ['a 400 that is not the service’s', (res) => res.writeHead(400).end('no'), 1],
   ['a redirect', (res) => res.writeHead(302, { location: '/elsewhere' }).end(), 1],
   ['an empty object', (res) => res.json(200, {}), 4],
@@ -339,10 +382,19 @@ test('a clock that is turned breaks nothing', async () => {
 /** startTokens is something in place of the service, whose tokens say what the test wants. */
 async function startTokens(more, instead = () => false) {
   let n = 0
-  const baseURL = await startServer((req, res) => {
+  const baseURL = await startServer((_req, res) => {
     if (instead(res)) return
     n++
-    res.json(200, { access_token: `access${n}`, refresh_token: `yfr_${n}`, token_type: 'Bearer', expires_in: 600, uuid: 'u', bound: false, person: null, ...more })
+    res.json(200, {
+      access_token: `access${n}`,
+      refresh_token: `yfr_${n}`,
+      token_type: 'Bearer',
+      expires_in: 600,
+      uuid: 'u',
+      bound: false,
+      person: null,
+      ...more,
+    })
   })
   return { baseURL, codes: () => async () => `code${n}` }
 }

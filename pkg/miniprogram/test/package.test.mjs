@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,7 +16,8 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const dir = mkdtempSync(join(tmpdir(), 'yufu-pack-'))
 after(() => rmSync(dir, { recursive: true, force: true }))
 // It is built already; building again would pull it from under the other tests.
-const npm = (...args) => execFileSync('npm', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+const npm = (...args) =>
+  execFileSync('npm', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 const [packed] = JSON.parse(npm('pack', '--json', '--ignore-scripts', '--pack-destination', dir))
 execFileSync('tar', ['-xzf', join(dir, packed.filename), '-C', dir])
 const unpacked = join(dir, 'package')
@@ -32,21 +33,51 @@ test('the package holds what is used and nothing else, and depends on nothing', 
   assert.equal(manifest.peerDependencies, undefined)
   assert.equal(manifest.scripts.prepack, manifest.scripts.build, 'npm pack builds it')
   assert.deepEqual(packed.files.map((f) => f.path).sort(), [
-    'README.md', 'dist/index.mjs', 'dist/testing.cjs', 'dist/testing.mjs', 'dist/testing/clock.d.ts', 'dist/testing/index.d.ts', 'dist/testing/network.d.ts',
-    'dist/testing/promise.d.ts', 'dist/testing/storage.d.ts', 'miniprogram_dist/api.d.ts', 'miniprogram_dist/index.d.ts', 'miniprogram_dist/index.js', 'package.json',
+    'README.md',
+    'dist/index.mjs',
+    'dist/testing.cjs',
+    'dist/testing.mjs',
+    'dist/testing/clock.d.ts',
+    'dist/testing/index.d.ts',
+    'dist/testing/network.d.ts',
+    'dist/testing/promise.d.ts',
+    'dist/testing/storage.d.ts',
+    'miniprogram_dist/api.d.ts',
+    'miniprogram_dist/index.d.ts',
+    'miniprogram_dist/index.js',
+    'package.json',
   ])
 })
 
 test('the built files are held to what phones have', () => {
   for (const [text, what] of [
-    ['async function f() {}', /2015/], ['a = b ?? c', /2015/], ['x = { ...y }', /2015/], ['a ** b', /2015/], ['try {} catch {}', /2015/], ['10n', /2015/],
-    ['new URL(wx)', /URL/], ['fetch()', /fetch/], ['new TextEncoder()', /TextEncoder/], ['atob()', /atob/], ['crypto.subtle', /crypto/], ['BigInt(1)', /BigInt/],
-    ['new AbortController()', /AbortController/], ['globalThis.x', /globalThis/], ['structuredClone()', /structuredClone/], ['queueMicrotask()', /queueMicrotask/],
-    ['process.env', /process/], ['function f(a) { return a + b }', /: b$/], ['{ let x } x', /: x$/], ['(() => window)()', /window/],
+    ['async function f() {}', /2015/],
+    ['a = b ?? c', /2015/],
+    ['x = { ...y }', /2015/],
+    ['a ** b', /2015/],
+    ['try {} catch {}', /2015/],
+    ['10n', /2015/],
+    ['new URL(wx)', /URL/],
+    ['fetch()', /fetch/],
+    ['new TextEncoder()', /TextEncoder/],
+    ['atob()', /atob/],
+    ['crypto.subtle', /crypto/],
+    ['BigInt(1)', /BigInt/],
+    ['new AbortController()', /AbortController/],
+    ['globalThis.x', /globalThis/],
+    ['structuredClone()', /structuredClone/],
+    ['queueMicrotask()', /queueMicrotask/],
+    ['process.env', /process/],
+    ['function f(a) { return a + b }', /: b$/],
+    ['{ let x } x', /: x$/],
+    ['(() => window)()', /window/],
   ]) {
     assert.throws(() => lintText(text, 'script'), what, text)
   }
-  lintText('var a = 1; class B extends Error { m({ c, d = a }, ...e) { try { return c.fetch(d, e, a) } catch (f) { throw f } } }; for (const x of [B]) x; const g = function* h() { yield h }; g; wx.request({ fetch: 1 })', 'script')
+  lintText(
+    'var a = 1; class B extends Error { m({ c, d = a }, ...e) { try { return c.fetch(d, e, a) } catch (f) { throw f } } }; for (const x of [B]) x; const g = function* h() { yield h }; g; wx.request({ fetch: 1 })',
+    'script',
+  )
 })
 
 test('copied as DevTools copies it, it is required and logs in', async () => {
@@ -65,10 +96,18 @@ test('the demo has the library as it is built', () => {
   const git = (...args) => execFileSync('git', ['-c', 'safe.directory=*', ...args], { cwd: root, encoding: 'utf8' })
   const copy = 'demo/miniprogram_npm/yufu-miniprogram/index.js'
   // The build writes the copy, so what counts is what git has of it.
-  assert(git('show', `:./${copy}`) === readFileSync(join(root, 'miniprogram_dist/index.js'), 'utf8'), `git add ${copy}: the build has changed it`)
+  assert(
+    git('show', `:./${copy}`) === readFileSync(join(root, 'miniprogram_dist/index.js'), 'utf8'),
+    `git add ${copy}: the build has changed it`,
+  )
   const tracked = git('ls-files', 'demo').split('\n')
   const app = JSON.parse(readFileSync(join(root, 'demo/app.json'), 'utf8'))
-  for (const path of ['project.config.json', app.sitemapLocation, 'miniprogram_npm/yufu-miniprogram/index.js', ...app.pages.flatMap((p) => ['js', 'json', 'wxml', 'wxss'].map((e) => `${p}.${e}`))]) {
+  for (const path of [
+    'project.config.json',
+    app.sitemapLocation,
+    'miniprogram_npm/yufu-miniprogram/index.js',
+    ...app.pages.flatMap((p) => ['js', 'json', 'wxml', 'wxss'].map((e) => `${p}.${e}`)),
+  ]) {
     assert(tracked.includes(`demo/${path}`), `demo/${path} is not committed, so the demo does not open as it stands`)
   }
 })
@@ -77,10 +116,19 @@ test('installed, it is imported and required by its name', async () => {
   const app = join(dir, 'app')
   mkdirSync(join(app, 'node_modules'), { recursive: true })
   symlinkSync(unpacked, join(app, 'node_modules', manifest.name))
-  writeFileSync(join(app, 'app.mjs'), `export * from '${manifest.name}'; export { createPhone } from '${manifest.name}/testing'`)
+  writeFileSync(
+    join(app, 'app.mjs'),
+    `export * from '${manifest.name}'; export { createPhone } from '${manifest.name}/testing'`,
+  )
   const imported = await import(join(app, 'app.mjs'))
   const require = createRequire(join(app, 'x.js'))
-  for (const f of [imported.createYufu, require(manifest.name).createYufu, imported.createPhone, require(`${manifest.name}/testing`).createPhone]) assert.equal(typeof f, 'function')
+  for (const f of [
+    imported.createYufu,
+    require(manifest.name).createYufu,
+    imported.createPhone,
+    require(`${manifest.name}/testing`).createPhone,
+  ])
+    assert.equal(typeof f, 'function')
 })
 
 test('its types fit a program’s, and those of the platform', () => {
@@ -89,7 +137,24 @@ test('its types fit a program’s, and those of the platform', () => {
     mkdirSync(join(app, 'node_modules'))
     symlinkSync(unpacked, join(app, 'node_modules', manifest.name))
     cpSync(join(root, 'test', 'types', file), join(app, file))
-    execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '--ignoreConfig', '--noEmit', '--strict', '--target', 'es2020', '--module', 'preserve', '--typeRoots', join(root, 'node_modules'), ...more, join(app, file)], { stdio: ['ignore', 'inherit', 'inherit'] })
+    execFileSync(
+      process.execPath,
+      [
+        join(root, 'node_modules/typescript/bin/tsc'),
+        '--ignoreConfig',
+        '--noEmit',
+        '--strict',
+        '--target',
+        'es2020',
+        '--module',
+        'preserve',
+        '--typeRoots',
+        join(root, 'node_modules'),
+        ...more,
+        join(app, file),
+      ],
+      { stdio: ['ignore', 'inherit', 'inherit'] },
+    )
   }
   compile('program.ts', '--lib', 'es2020', '--types', 'miniprogram-api-typings')
   compile('testing.ts', '--lib', 'es2020,dom', '--types', '')

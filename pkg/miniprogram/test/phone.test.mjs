@@ -13,7 +13,11 @@ const url = await startServer((req, res) => {
   acted++
   if (req.url === '/never') return
   const status = Number(req.url.slice(1)) || 200
-  res.json(status, { method: req.method, url: req.url, type: req.headers['content-type'], body: req.body, cookie: req.headers.cookie }, { 'X-Some-Thing': '1', 'Set-Cookie': 'a=b' })
+  res.json(
+    status,
+    { method: req.method, url: req.url, type: req.headers['content-type'], body: req.body, cookie: req.headers.cookie },
+    { 'X-Some-Thing': '1', 'Set-Cookie': 'a=b' },
+  )
 })
 
 /** ask is wx.request as a promise of what was called back, in order. */
@@ -36,7 +40,12 @@ test('data goes where wx.request puts it, and there is no cookie jar', async () 
   const phone = createPhone({ virtual: true })
   const answer = async (options) => (await phone.run(ask(phone, options)))[0][1].data
   assert.equal((await answer({ data: { a: '1 &', b: 2 } })).url, '/?a=1%20%26&b=2')
-  assert.deepEqual(await answer({ method: 'POST', data: { a: 1 } }), { method: 'POST', url: '/', type: 'application/json', body: '{"a":1}' })
+  assert.deepEqual(await answer({ method: 'POST', data: { a: 1 } }), {
+    method: 'POST',
+    url: '/',
+    type: 'application/json',
+    body: '{"a":1}',
+  })
   const form = { method: 'POST', header: { 'Content-Type': 'application/x-www-form-urlencoded' } }
   assert.equal((await answer({ ...form, data: { a: '1 &' } })).body, 'a=1%20%26')
   assert.equal((await answer({ ...form, data: 'as=it+is' })).body, 'as=it+is')
@@ -68,14 +77,22 @@ test('what fails says so as WeChat does', async () => {
 })
 
 test('a time-out is 60 s, or what the request says', async () => {
-  for (const [timeout, ms] of [[undefined, 60000], [1500, 1500]]) {
+  for (const [timeout, ms] of [
+    [undefined, 60000],
+    [1500, 1500],
+  ]) {
     const phone = createPhone({ virtual: true, fate: () => 'silent-request' })
     const [[name, error]] = await phone.run(ask(phone, { timeout }))
     assert.deepEqual([name, error.errMsg, phone.clock.mono()], ['fail', 'request:fail timeout', ms])
   }
 })
 
-for (const [fate, acts] of [['lost-request', 0], ['lost-answer', 1], ['silent-request', 0], ['silent-answer', 1]]) {
+for (const [fate, acts] of [
+  ['lost-request', 0],
+  ['lost-answer', 1],
+  ['silent-request', 0],
+  ['silent-answer', 1],
+]) {
   test(`of a request whose fate is ${fate} the server knows ${acts ? 'all' : 'nothing'}`, async () => {
     const phone = createPhone({ virtual: true, fate: () => fate })
     const before = acted
@@ -102,7 +119,10 @@ test('what is not stored is an empty string, what is stored is a copy, and there
   assert.deepEqual(wx.getStorageSync('k'), { a: [1] })
   assert.throws(() => wx.setStorageSync('k', 'x'.repeat(1 << 20)), /exceed/)
   for (let i = 0; i < 9; i++) wx.setStorageSync(`k${i}`, 'x'.repeat((1 << 20) - 2))
-  assert.throws(() => wx.setStorageSync('more', 'x'.repeat((1 << 20) - 2)) || wx.setStorageSync('most', 'x'.repeat((1 << 20) - 2)), /exceed/)
+  assert.throws(
+    () => wx.setStorageSync('more', 'x'.repeat((1 << 20) - 2)) || wx.setStorageSync('most', 'x'.repeat((1 << 20) - 2)),
+    /exceed/,
+  )
   wx.removeStorageSync('k')
   assert.equal(wx.getStorageSync('k'), '')
   const missing = await new Promise((fail) => wx.getStorage({ key: 'k', fail }))
@@ -147,7 +167,10 @@ test('after 30 min in the background nothing is left but the storage', async () 
 test('wx.login calls back alone, and not five times a second', async () => {
   let n = 0
   const phone = createPhone({ virtual: true, codes: async () => `c${++n}` })
-  const login = () => new Promise((resolve) => phone.wx.login({ success: ({ code }) => resolve(code), fail: ({ errMsg }) => resolve(errMsg) }))
+  const login = () =>
+    new Promise((resolve) =>
+      phone.wx.login({ success: ({ code }) => resolve(code), fail: ({ errMsg }) => resolve(errMsg) }),
+    )
   const answers = await phone.run(Promise.all([1, 2, 3, 4, 5].map(login)))
   assert.deepEqual([answers.slice(0, 4), phone.loginsRefused], [['c1', 'c2', 'c3', 'c4'], 1])
   assert.match(answers[4], /^login:fail/)
@@ -224,7 +247,9 @@ for (const language of ['en', 'zh']) {
     assert.equal(others.length, 0)
     assert(code.includes("'http://127.0.0.1:8080'"))
     const testing = pathToFileURL(join(root, 'dist/testing.mjs')).href
-    const text = code.replace("'yufu-miniprogram/testing'", JSON.stringify(testing)).replace("'http://127.0.0.1:8080'", JSON.stringify(service.baseURL))
+    const text = code
+      .replace("'yufu-miniprogram/testing'", JSON.stringify(testing))
+      .replace("'http://127.0.0.1:8080'", JSON.stringify(service.baseURL))
     globalThis.codeFromTheSimulator = service.codes('guide')
     const { phone, yufu } = await import(`data:text/javascript,${encodeURIComponent(text)};export { phone, yufu }`)
     assert.equal(phone.logins, 1)

@@ -26,14 +26,31 @@ test('a redirect to another host fails, and that host gets no request, whatever 
       const phone = newPhone(service)
       // Listed or not: the token belongs to the host that was asked.
       const yufu = phone.yufu({ apiHosts: [back.host, stranger.host] })
-      await assert.rejects(phone.run(yufu.fetch({ url: `${back.url}/a`, redirect })), { code: 'redirected', status, errMsg: new RegExp(stranger.url.replaceAll('.', '\\.')) })
+      await assert.rejects(phone.run(yufu.fetch({ url: `${back.url}/a`, redirect })), {
+        code: 'redirected',
+        status,
+        errMsg: new RegExp(stranger.url.replaceAll('.', '\\.')),
+      })
     }
   }
   assert.deepEqual(stranger.seen, [])
 })
 
 test('a redirect that could be read as another host fails', async () => {
-  for (const location of ['//evil.example.com/x', '//evil.example.com', 'https://evil.example.com/', 'http://evil.example.com@HOST/', 'http://HOST@evil.example.com/', 'https://HOST/', 'http:/x', 'http:x', 'javascript:1', 'http://HOST\\@evil.example.com/', '///evil.example.com/x', 'http://HOST.evil.example.com/']) {
+  for (const location of [
+    '//evil.example.com/x',
+    '//evil.example.com',
+    'https://evil.example.com/',
+    'http://evil.example.com@HOST/',
+    'http://HOST@evil.example.com/',
+    'https://HOST/',
+    'http:/x',
+    'http:x',
+    'javascript:1',
+    'http://HOST\\@evil.example.com/',
+    '///evil.example.com/x',
+    'http://HOST.evil.example.com/',
+  ]) {
     const to = {}
     const back = await redirecting(to)
     to['/a'] = [302, location.replace('HOST', back.host)]
@@ -46,15 +63,29 @@ test('a redirect that could be read as another host fails', async () => {
 
 test('a redirect within the back end is followed as browsers follow it, with the token', async () => {
   const to = {
-    '/old': [301, '/new'], '/a/b': [302, 'c'], '/q?x=1': [307, '?y=2'], '/p': [307, '/new'], '/s': [303, '/new'], '/up': [308, '../new#there'], '/back': [302, '/\\evil.example.com'],
+    '/old': [301, '/new'],
+    '/a/b': [302, 'c'],
+    '/q?x=1': [307, '?y=2'],
+    '/p': [307, '/new'],
+    '/s': [303, '/new'],
+    '/up': [308, '../new#there'],
+    '/back': [302, '/\\evil.example.com'],
   }
   const back = await redirecting(to)
   to['/full'] = [302, `HTTP://${back.host.toUpperCase()}/new`]
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [back.host] })
   for (const [path, options, want] of [
-    ['/old', {}, 'GET /new '], ['/a/b', {}, 'GET /a/c '], ['/q', { data: { x: 1 } }, 'GET /q?y=2 '], ['/full', {}, 'GET /new '], ['/up', {}, 'GET /new '], ['/back', {}, 'GET //evil.example.com '],
-    ['/p', { method: 'POST', data: { n: 1 } }, 'POST /new {"n":1}'], ['/s', { method: 'PUT', data: { n: 1 } }, 'GET /new '], ['/a/b', { method: 'POST', data: { n: 1 } }, 'GET /a/c '], ['/a/b', { method: 'DELETE' }, 'DELETE /a/c '],
+    ['/old', {}, 'GET /new '],
+    ['/a/b', {}, 'GET /a/c '],
+    ['/q', { data: { x: 1 } }, 'GET /q?y=2 '],
+    ['/full', {}, 'GET /new '],
+    ['/up', {}, 'GET /new '],
+    ['/back', {}, 'GET //evil.example.com '],
+    ['/p', { method: 'POST', data: { n: 1 } }, 'POST /new {"n":1}'],
+    ['/s', { method: 'PUT', data: { n: 1 } }, 'GET /new '],
+    ['/a/b', { method: 'POST', data: { n: 1 } }, 'GET /a/c '],
+    ['/a/b', { method: 'DELETE' }, 'DELETE /a/c '],
     ['/old', { method: 'head' }, 'HEAD /new '],
   ]) {
     assert.equal((await phone.run(yufu.fetch({ url: back.url + path, ...options }))).statusCode, 200)
@@ -67,14 +98,19 @@ test('a redirect within the back end is followed as browsers follow it, with the
 test('a redirect that leads to itself comes to an end', async () => {
   const back = await redirecting({ '/a': [302, '/a'] })
   const phone = newPhone(service)
-  await assert.rejects(phone.run(phone.yufu({ apiHosts: [back.host] }).fetch({ url: `${back.url}/a` })), { code: 'redirected', errMsg: /too many/ })
+  await assert.rejects(phone.run(phone.yufu({ apiHosts: [back.host] }).fetch({ url: `${back.url}/a` })), {
+    code: 'redirected',
+    errMsg: /too many/,
+  })
   assert.equal(back.seen.length, 6)
 })
 
 test('a program that asks for it gets the answer that redirects', async () => {
   const back = await redirecting({ '/a': [302, 'https://example.com/'] })
   const phone = newPhone(service)
-  const { statusCode, header } = await phone.run(phone.yufu({ apiHosts: [back.host] }).fetch({ url: `${back.url}/a`, redirect: 'manual' }))
+  const { statusCode, header } = await phone.run(
+    phone.yufu({ apiHosts: [back.host] }).fetch({ url: `${back.url}/a`, redirect: 'manual' }),
+  )
   assert.equal(statusCode, 302)
   assert.equal(Object.entries(header).find(([name]) => name.toLowerCase() === 'location')[1], 'https://example.com/')
 })
@@ -84,7 +120,10 @@ test('where the platform gives only the headers of a redirect and then fails, it
   const back = await redirecting({ '/a': [302, '/b'], '/c': [302, stranger.url] })
   const phone = newPhone(service)
   const request = (o) =>
-    phone.wx.request({ ...o, success: (r) => (r.statusCode === 302 ? o.fail({ errMsg: 'request:fail redirect' }) : o.success(r)) })
+    phone.wx.request({
+      ...o,
+      success: (r) => (r.statusCode === 302 ? o.fail({ errMsg: 'request:fail redirect' }) : o.success(r)),
+    })
   const yufu = phone.yufu({ apiHosts: [back.host], wx: { ...phone.wx, request } })
   assert.equal((await phone.run(yufu.fetch({ url: `${back.url}/a` }))).data.url, '/b')
   await assert.rejects(phone.run(yufu.fetch({ url: `${back.url}/c` })), { code: 'redirected' })
@@ -93,7 +132,7 @@ test('where the platform gives only the headers of a redirect and then fails, it
 
 test('the service’s own answers that redirect are followed nowhere', async () => {
   const stranger = await redirecting({})
-  const url = await startServer((req, res) => res.json(307, {}, { Location: `${stranger.url}/stolen` }))
+  const url = await startServer((_req, res) => res.json(307, {}, { Location: `${stranger.url}/stolen` }))
   const phone = newPhone(service)
   await assert.rejects(phone.run(phone.yufu({ baseURL: url }).session()), { code: 'bad_answer', status: 307 })
   assert.deepEqual(stranger.seen, [])

@@ -25,7 +25,13 @@ test('a request carries the token in its header, and nothing in its URL', async 
   const back = await shop()
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [back.host] })
-  const { data } = await phone.run(yufu.fetch({ url: `${back.orders}?page=2`, header: { authorization: 'mine', 'X-Mine': 'kept' }, data: { q: 'tea' } }))
+  const { data } = await phone.run(
+    yufu.fetch({
+      url: `${back.orders}?page=2`,
+      header: { authorization: 'mine', 'X-Mine': 'kept' },
+      data: { q: 'tea' },
+    }),
+  )
   assert.equal(data.url, '/orders?page=2&q=tea')
   const { access, refresh, uuid } = phone.stored()
   assert.equal(data.uuid, uuid)
@@ -38,20 +44,58 @@ test('a request carries the token in its header, and nothing in its URL', async 
 
 test('the token goes to hosts that are listed, and to nobody who looks like one', async () => {
   const phone = newPhone(service)
-  const yufu = phone.yufu({ baseURL: 'https://auth.example.com', apiHosts: ['api.example.com', 'API2.example.com:8443'] })
+  const yufu = phone.yufu({
+    baseURL: 'https://auth.example.com',
+    apiHosts: ['api.example.com', 'API2.example.com:8443'],
+  })
   for (const url of [
-    'http://api.example.com/', 'https://api.example.com.evil.com/', 'https://evil.com/api.example.com', 'https://evil.com?https://api.example.com/',
-    'https://api.example.com@evil.com/', 'https://api.example.com:x@evil.com/', 'https://user@api.example.com/', 'https://api.example.com\\@evil.com/', 'https://api.example.com\\.evil.com',
-    'https://api.example.com:8443/', 'https://api2.example.com/', 'https://sub.api.example.com/', 'https://api.example.com./', 'https://api.example.com%2eevil.com/', 'https://api.example.com%00.evil.com',
-    'https://api.example.com\n.evil.com/', 'https://api.example.com\t/', ' https://api.example.com/', 'https:/api.example.com/', 'https:///api.example.com/', '//api.example.com/', '/orders', 'orders', '', undefined, null, 7,
-    'https://аpi.example.com/', 'https://api.example.com:44３/', 'wss://api.example.com/', 'javascript:alert(1)', 'https://api。example.com/',
+    'http://api.example.com/',
+    'https://api.example.com.evil.com/',
+    'https://evil.com/api.example.com',
+    'https://evil.com?https://api.example.com/',
+    'https://api.example.com@evil.com/',
+    'https://api.example.com:x@evil.com/',
+    'https://user@api.example.com/',
+    'https://api.example.com\\@evil.com/',
+    'https://api.example.com\\.evil.com',
+    'https://api.example.com:8443/',
+    'https://api2.example.com/',
+    'https://sub.api.example.com/',
+    'https://api.example.com./',
+    'https://api.example.com%2eevil.com/',
+    'https://api.example.com%00.evil.com',
+    'https://api.example.com\n.evil.com/',
+    'https://api.example.com\t/',
+    ' https://api.example.com/',
+    'https:/api.example.com/',
+    'https:///api.example.com/',
+    '//api.example.com/',
+    '/orders',
+    'orders',
+    '',
+    undefined,
+    null,
+    7,
+    'https://аpi.example.com/',
+    'https://api.example.com:44３/',
+    'wss://api.example.com/',
+    'javascript:alert(1)',
+    'https://api。example.com/',
   ]) {
     await assert.rejects(phone.run(yufu.fetch({ url })), { code: 'host_not_listed' }, `${url}`)
   }
   assert.deepEqual(phone.sent(), [])
   assert.equal(phone.logins, 0)
   // What is listed is asked for a token first, and so fails otherwise here.
-  for (const url of ['https://api.example.com', 'https://api.example.com:443/x', 'HTTPS://API.example.com/', 'https://api.example.com?x', 'https://api.example.com#x', 'https://api2.example.com:8443/', 'https://auth.example.com/v1/me']) {
+  for (const url of [
+    'https://api.example.com',
+    'https://api.example.com:443/x',
+    'HTTPS://API.example.com/',
+    'https://api.example.com?x',
+    'https://api.example.com#x',
+    'https://api2.example.com:8443/',
+    'https://auth.example.com/v1/me',
+  ]) {
     const p = newPhone({}, { fate: () => 'lost-request', codes: async () => 'code' })
     const y = p.yufu({ baseURL: 'https://auth.example.com', apiHosts: ['api.example.com', 'API2.example.com:8443'] })
     await assert.rejects(p.run(y.fetch({ url })), { code: 'network' }, url)
@@ -62,20 +106,51 @@ test('settings that would send tokens astray are refused', () => {
   const phone = newPhone(service)
   const { createYufu } = phone.copy()
   for (const [options, what] of [
-    [{ baseURL: 'http://auth.example.com' }, /unsafePlainHTTP/], [{ baseURL: 'auth.example.com' }, /baseURL/], [{ baseURL: 'https://auth.example.com/path' }, /baseURL/],
-    [{ baseURL: 'https://me@auth.example.com' }, /baseURL/], [{ apiHosts: ['https://api.example.com'] }, /apiHosts/], [{ apiHosts: ['api.example.com/x'] }, /apiHosts/],
-    [{ apiHosts: ['*.example.com'] }, /apiHosts/], [{ apiHosts: [''] }, /apiHosts/], [{ clientId: '' }, /clientId/], [{ clientId: 'wx 1' }, /clientId/],
-    [{ clientId: undefined }, /clientId must be an appid.*undefined/], [{ clientId: null }, /clientId/], [{ clientId: 1 }, /clientId must be of type string, not number/], [{ clientId: ['wx1'] }, /clientId/], [{ clientId: 'a'.repeat(65) }, /clientId/],
-    [{ baseURL: undefined }, /baseURL/], [{ baseURL: ['https://auth.example.com'] }, /baseURL must be of type string, not object/],
-    [{ apiHosts: 'api.example.com' }, /apiHosts must be of type object, not string/], [{ apiHosts: {} }, /apiHosts must be an array/], [{ apiHosts: [undefined] }, /apiHosts/], [{ apiHosts: [7] }, /apiHosts/],
-    [{ apihosts: [] }, /apihosts is not an option/], [{ clientID: 'wx1' }, /clientID is not an option/], [{ toString: 1 }, /toString is not an option/],
-    [{ login: 'wx.login' }, /login must be of type function/], [{ device: {} }, /device must be of type string/], [{ unsafePlainHTTP: 'false' }, /unsafePlainHTTP must be of type boolean/],
-    [{ wx: 'wx' }, /wx must be of type object/], [{ wx: {} }, /wx must have the method request/],
+    [{ baseURL: 'http://auth.example.com' }, /unsafePlainHTTP/],
+    [{ baseURL: 'auth.example.com' }, /baseURL/],
+    [{ baseURL: 'https://auth.example.com/path' }, /baseURL/],
+    [{ baseURL: 'https://me@auth.example.com' }, /baseURL/],
+    [{ apiHosts: ['https://api.example.com'] }, /apiHosts/],
+    [{ apiHosts: ['api.example.com/x'] }, /apiHosts/],
+    [{ apiHosts: ['*.example.com'] }, /apiHosts/],
+    [{ apiHosts: [''] }, /apiHosts/],
+    [{ clientId: '' }, /clientId/],
+    [{ clientId: 'wx 1' }, /clientId/],
+    [{ clientId: undefined }, /clientId must be an appid.*undefined/],
+    [{ clientId: null }, /clientId/],
+    [{ clientId: 1 }, /clientId must be of type string, not number/],
+    [{ clientId: ['wx1'] }, /clientId/],
+    [{ clientId: 'a'.repeat(65) }, /clientId/],
+    [{ baseURL: undefined }, /baseURL/],
+    [{ baseURL: ['https://auth.example.com'] }, /baseURL must be of type string, not object/],
+    [{ apiHosts: 'api.example.com' }, /apiHosts must be of type object, not string/],
+    [{ apiHosts: {} }, /apiHosts must be an array/],
+    [{ apiHosts: [undefined] }, /apiHosts/],
+    [{ apiHosts: [7] }, /apiHosts/],
+    [{ apihosts: [] }, /apihosts is not an option/],
+    [{ clientID: 'wx1' }, /clientID is not an option/],
+    [{ toString: 1 }, /toString is not an option/],
+    [{ login: 'wx.login' }, /login must be of type function/],
+    [{ device: {} }, /device must be of type string/],
+    [{ unsafePlainHTTP: 'false' }, /unsafePlainHTTP must be of type boolean/],
+    [{ wx: 'wx' }, /wx must be of type object/],
+    [{ wx: {} }, /wx must have the method request/],
   ]) {
-    assert.throws(() => createYufu({ baseURL: 'https://auth.example.com', clientId: 'wx1', ...options }), (e) => e.code === 'config' && what.test(e.errMsg), `${JSON.stringify(options)}`)
+    assert.throws(
+      () => createYufu({ baseURL: 'https://auth.example.com', clientId: 'wx1', ...options }),
+      (e) => e.code === 'config' && what.test(e.errMsg),
+      `${JSON.stringify(options)}`,
+    )
   }
   for (const options of [undefined, null, 'wx1', {}]) assert.throws(() => createYufu(options), { code: 'config' })
-  createYufu({ baseURL: 'https://auth.example.com', clientId: 'wx1', login: false, device: '', apiHosts: undefined, wx: null })
+  createYufu({
+    baseURL: 'https://auth.example.com',
+    clientId: 'wx1',
+    login: false,
+    device: '',
+    apiHosts: undefined,
+    wx: null,
+  })
   createYufu({ baseURL: 'https://auth.example.com/', clientId: 'wx1' })
   createYufu({ baseURL: 'http://192.168.1.2:8080', clientId: 'wx1', unsafePlainHTTP: true })
   const bare = phone.load(sdk, { wx: undefined })
@@ -98,22 +173,33 @@ test('a 401 leads to one refresh and one more try, however many requests meet it
   await service.revoke({ token: phone.stored().access })
   await phone.age(10_000)
   const answers = await phone.run(Promise.all(Array.from({ length: 8 }, () => yufu.fetch({ url: back.orders }))))
-  assert.deepEqual(answers.map((a) => a.statusCode), Array(8).fill(200))
-  assert.deepEqual(phone.sent().filter((n) => n !== 'GET /orders'), ['exchange', 'refresh', 'exchange'])
+  assert.deepEqual(
+    answers.map((a) => a.statusCode),
+    Array(8).fill(200),
+  )
+  assert.deepEqual(
+    phone.sent().filter((n) => n !== 'GET /orders'),
+    ['exchange', 'refresh', 'exchange'],
+  )
   assert.equal(back.seen.length, 16)
 })
 
 test('who comes while a refused token is replaced waits, and does not send it', async () => {
   const back = await shop()
   let slow = 1
-  const phone = newPhone(service, { fate: (made) => (made.body?.includes('refresh_token=') && slow-- > 0 ? 'silent-request' : 'ok') })
+  const phone = newPhone(service, {
+    fate: (made) => (made.body?.includes('refresh_token=') && slow-- > 0 ? 'silent-request' : 'ok'),
+  })
   const yufu = phone.yufu({ apiHosts: [back.host] })
   await phone.run(yufu.session())
   await service.revoke({ token: phone.stored().access })
   const first = yufu.fetch({ url: back.orders })
   await phone.advance(1000)
   const second = yufu.fetch({ url: back.orders })
-  assert.deepEqual((await phone.run(Promise.all([first, second]))).map((a) => a.statusCode), [200, 200])
+  assert.deepEqual(
+    (await phone.run(Promise.all([first, second]))).map((a) => a.statusCode),
+    [200, 200],
+  )
   assert.equal(back.seen.length, 3)
 })
 
@@ -130,7 +216,10 @@ test('a second 401 is the caller’s, and a back end that refuses everybody does
     await phone.age(6000)
     assert.equal((await phone.run(yufu.fetch({ url: back.orders }))).statusCode, 401)
   }
-  assert.deepEqual(phone.sent().filter((n) => !n.startsWith('GET')), ['exchange', 'refresh'])
+  assert.deepEqual(
+    phone.sent().filter((n) => !n.startsWith('GET')),
+    ['exchange', 'refresh'],
+  )
   assert.equal((await phone.run(yufu.fetch({ url: good.orders }))).statusCode, 200)
 })
 
@@ -143,11 +232,14 @@ test('a token that is seconds old is not refreshed because a back end refuses it
 })
 
 test('a back end that takes every token for expired does not rotate on every request either', async () => {
-  const url = await startServer((req, res) => res.json(401, { code: 'token_expired' }))
+  const url = await startServer((_req, res) => res.json(401, { code: 'token_expired' }))
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [url.slice(7)] })
   for (let i = 0; i < 9; i++) assert.equal((await phone.run(yufu.fetch({ url }))).statusCode, 401)
-  assert.deepEqual(phone.sent().filter((n) => !n.startsWith('GET')), ['exchange', 'refresh'])
+  assert.deepEqual(
+    phone.sent().filter((n) => !n.startsWith('GET')),
+    ['exchange', 'refresh'],
+  )
 })
 
 test('a revoked token that is seconds old is replaced', async () => {
@@ -163,7 +255,7 @@ test('a 401 is tried again with a token that somebody else has got meanwhile', a
   const phone = newPhone(service)
   const yufu = phone.yufu()
   let first = true
-  const back = await shop((req) => {
+  const back = await shop((_req) => {
     if (!first) return
     first = false
     // As when another page refreshed while this request was on its way.
@@ -208,8 +300,16 @@ test('request looks like wx.request', async () => {
   await phone.run(request({ url: 'https://evil.example.com/' }))
   await phone.run(request({ url: back.orders, abort: true }))
   assert.deepEqual(calls, [
-    'headers', 'success 200', 'complete 200', 'headers', 'success 404', 'complete 404',
-    'fail host_not_listed string', 'complete host_not_listed', 'fail aborted string', 'complete aborted',
+    'headers',
+    'success 200',
+    'complete 200',
+    'headers',
+    'success 404',
+    'complete 404',
+    'fail host_not_listed string',
+    'complete host_not_listed',
+    'fail aborted string',
+    'complete aborted',
   ])
   assert.equal(back.seen.length, 2, 'what is aborted before it begins is not sent')
 })
@@ -251,8 +351,14 @@ test('a failure of the request itself is the caller’s, and no reason to refres
   const back = await shop()
   const phone = newPhone(service, { fate: (made) => (made.url.endsWith('/orders') ? 'lost-request' : 'ok') })
   const yufu = phone.yufu({ apiHosts: [back.host] })
-  await assert.rejects(phone.run(yufu.fetch({ url: back.orders, method: 'POST', data: {} })), { code: 'network', errno: 600001 })
-  await assert.rejects(phone.run(yufu.fetch({ url: back.orders, method: 'PATCH' })), { code: 'network', errMsg: /PATCH/ })
+  await assert.rejects(phone.run(yufu.fetch({ url: back.orders, method: 'POST', data: {} })), {
+    code: 'network',
+    errno: 600001,
+  })
+  await assert.rejects(phone.run(yufu.fetch({ url: back.orders, method: 'PATCH' })), {
+    code: 'network',
+    errMsg: /PATCH/,
+  })
   assert.deepEqual(phone.sent(), ['exchange', 'POST /orders'])
 })
 
@@ -334,7 +440,7 @@ test('a request that is refused after a log-out does not log in again', async ()
   const phone = newPhone(service)
   let yufu
   const back = await shop(async () => undefined)
-  const url = await startServer(async (req, res) => {
+  const url = await startServer(async (_req, res) => {
     const out = yufu.logout()
     await out
     res.json(401, {})
@@ -343,7 +449,10 @@ test('a request that is refused after a log-out does not log in again', async ()
   await phone.run(yufu.session())
   await phone.age(10_000)
   assert.equal((await yufu.fetch({ url: `${url}/x` })).statusCode, 401)
-  assert.deepEqual(phone.sent().filter((n) => !n.startsWith('GET')), ['exchange', 'revoke'])
+  assert.deepEqual(
+    phone.sent().filter((n) => !n.startsWith('GET')),
+    ['exchange', 'revoke'],
+  )
 })
 
 test('logging out without a network forgets the session, and says that the service does not know', async () => {

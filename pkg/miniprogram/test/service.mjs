@@ -21,10 +21,15 @@ export async function startService(env = {}) {
   const dir = mkdtempSync(join(tmpdir(), 'yufu-dev-'))
   const child = spawn(join(process.env.YUFU_BIN, 'yufu'), ['dev'], {
     env: {
-      PATH: process.env.PATH, HOME: process.env.HOME,
-      YUFU_DATA_DIR: dir, YUFU_LOG_FORMAT: 'json',
-      YUFU_LISTEN: '127.0.0.1:0', YUFU_ADMIN_LISTEN: '127.0.0.1:0', YUFU_SIM_LISTEN: '127.0.0.1:0',
-      YUFU_EXCHANGE_FAILURE_LIMIT: '0', YUFU_EXCHANGE_SUCCESS_LIMIT: '0',
+      PATH: process.env.PATH,
+      HOME: process.env.HOME,
+      YUFU_DATA_DIR: dir,
+      YUFU_LOG_FORMAT: 'json',
+      YUFU_LISTEN: '127.0.0.1:0',
+      YUFU_ADMIN_LISTEN: '127.0.0.1:0',
+      YUFU_SIM_LISTEN: '127.0.0.1:0',
+      YUFU_EXCHANGE_FAILURE_LIMIT: '0',
+      YUFU_EXCHANGE_SUCCESS_LIMIT: '0',
       ...env,
     },
     stdio: ['ignore', 'ignore', 'pipe'],
@@ -54,7 +59,12 @@ export async function startService(env = {}) {
     /** The next calls of WeChat go wrong. */
     faults: (faults) => post(`${service.wechatsim}/sim/faults`, faults),
     /** Ends sessions, as an admin. */
-    revoke: (what) => post(`${service.admin}/admin/v1/revocations`, { reason: 'test', ...what }, readFileSync(join(dir, 'admin.key'), 'utf8').trim()),
+    revoke: (what) =>
+      post(
+        `${service.admin}/admin/v1/revocations`,
+        { reason: 'test', ...what },
+        readFileSync(join(dir, 'admin.key'), 'utf8').trim(),
+      ),
     stop: async () => {
       child.kill('SIGKILL')
       await exited
@@ -63,7 +73,11 @@ export async function startService(env = {}) {
 }
 
 export async function post(url, body, key) {
-  const answer = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/json', ...(key && { authorization: `Bearer ${key}` }) }, body: JSON.stringify(body) })
+  const answer = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...(key && { authorization: `Bearer ${key}` }) },
+    body: JSON.stringify(body),
+  })
   assert(answer.ok, `${url} answers ${answer.status}: ${answer.ok || (await answer.clone().text())}`)
   return answer.json()
 }

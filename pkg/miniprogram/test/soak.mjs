@@ -50,12 +50,22 @@ class User {
   constructor(n, program) {
     this.n = n
     this.program = program
-    this.phone = createPhone({ suspendAfter: 20, fate: fateOf(random(n * 7919 + 1)), random: random(n), codes: () => this.code(), onReturn: n % 2 ? 'timers first' : 'callbacks first' })
+    this.phone = createPhone({
+      suspendAfter: 20,
+      fate: fateOf(random(n * 7919 + 1)),
+      random: random(n),
+      codes: () => this.code(),
+      onReturn: n % 2 ? 'timers first' : 'callbacks first',
+    })
     this.start()
   }
 
   async code() {
-    const answer = await fetch(`${task.sim}/sim/codes`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ user: `${this.program.name}-${this.n}` }) })
+    const answer = await fetch(`${task.sim}/sim/codes`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ user: `${this.program.name}-${this.n}` }),
+    })
     return (await answer.json()).code
   }
 
@@ -76,7 +86,8 @@ class User {
         this.tally.answered++
       },
       (e) => {
-        if (e.status || !/network|timeout|interrupted|request:fail/.test(`${e.code} ${e.errMsg}`)) this.tally.strange.push(String(e.errMsg || e))
+        if (e.status || !/network|timeout|interrupted|request:fail/.test(`${e.code} ${e.errMsg}`))
+          this.tally.strange.push(String(e.errMsg || e))
         this.tally.lost++
       },
     )
@@ -113,7 +124,9 @@ class User {
 const ours = {
   name: 'ours',
   start(phone, tally) {
-    const yufu = phone.load(sdk).createYufu({ baseURL: task.baseURL, clientId: task.clientId, apiHosts: [task.orders.slice(7)] })
+    const yufu = phone
+      .load(sdk)
+      .createYufu({ baseURL: task.baseURL, clientId: task.clientId, apiHosts: [task.orders.slice(7)] })
     yufu.on('signedout', () => tally.signedout++)
     return yufu
   },
@@ -121,13 +134,19 @@ const ours = {
 
 const seed = {
   name: 'seed',
-  start: (phone) => phone.load(seedSource)({ baseURL: task.baseURL, clientId: task.clientId, every: task.every * 1000 }),
+  start: (phone) =>
+    phone.load(seedSource)({ baseURL: task.baseURL, clientId: task.clientId, every: task.every * 1000 }),
 }
 
 const [a, b] = [ours, seed].map((program) => Array.from({ length: task.clients }, (_, n) => new User(n + 1, program)))
 
 /** Whether a refresh came too late, so that a user had to log in again. On a slow machine that takes longer. */
-const late = () => a.some((u) => [...u.made, ...u.phone.network.made].filter((m) => name(m) === 'exchange' && m.answered && m.status === 200).length > 1)
+const late = () =>
+  a.some(
+    (u) =>
+      [...u.made, ...u.phone.network.made].filter((m) => name(m) === 'exchange' && m.answered && m.status === 200)
+        .length > 1,
+  )
 const watch = setInterval(() => (over = Date.now() >= end && (late() || Date.now() >= latest)), 200)
 await Promise.all([...a, ...b].map((u) => u.live()))
 clearInterval(watch)
@@ -143,7 +162,11 @@ function sum(users) {
   const total = (key) => users.reduce((n, u) => n + u.tally[key], 0)
   return {
     starts: users.reduce((n, u) => n + u.starts, 0),
-    requests: total('requests'), answered: total('answered'), lost: total('lost'), unauthorized: total('unauthorized'), signedout: total('signedout'),
+    requests: total('requests'),
+    answered: total('answered'),
+    lost: total('lost'),
+    unauthorized: total('unauthorized'),
+    signedout: total('signedout'),
     strange: users.flatMap((u) => u.tally.strange).slice(0, 10),
     wx_logins: users.reduce((n, u) => n + u.phone.logins, 0),
     exchanges: count('exchange'),

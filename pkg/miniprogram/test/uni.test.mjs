@@ -18,7 +18,8 @@ function uniOver(platform, log = []) {
     if (!/^create|Manager$/.test(name) && !tasks.includes(name)) return method
     return (options) => {
       const copy = {}
-      for (const key in options) copy[key] = typeof options[key] === 'function' ? (result) => options[key](copied(result)) : options[key]
+      for (const key in options)
+        copy[key] = typeof options[key] === 'function' ? (result) => options[key](copied(result)) : options[key]
       return Object.assign(platform[name](copy), { __v_skip: true })
     }
   }
@@ -26,11 +27,19 @@ function uniOver(platform, log = []) {
   const promisify = (name, api) => {
     if (sync.test(name) || callback.test(name) || typeof api !== 'function') return api
     return (options = {}, ...rest) => {
-      if (typeof options.success === 'function' || typeof options.fail === 'function' || typeof options.complete === 'function') return api(options, ...rest)
+      if (
+        typeof options.success === 'function' ||
+        typeof options.fail === 'function' ||
+        typeof options.complete === 'function'
+      )
+        return api(options, ...rest)
       return new Promise((success, fail) => api({ ...options, success, fail }, ...rest))
     }
   }
-  return new Proxy({}, { get: (target, key) => (Object.hasOwn(target, key) ? target[key] : promisify(key, wrap(key, platform[key]))) })
+  return new Proxy(
+    {},
+    { get: (target, key) => (Object.hasOwn(target, key) ? target[key] : promisify(key, wrap(key, platform[key]))) },
+  )
 }
 
 test('the stand-in for uni throws for a symbol, as the real one does', () => {

@@ -45,7 +45,10 @@ export interface PhoneOptions {
 }
 
 /** What a program finds on a phone beyond ECMAScript 2015. */
-const language = 'Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date Promise RegExp Error EvalError RangeError ReferenceError SyntaxError TypeError URIError JSON Math ArrayBuffer DataView Int8Array Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array Float32Array Float64Array Map Set WeakMap WeakSet Proxy Reflect decodeURI decodeURIComponent encodeURI encodeURIComponent escape unescape eval isFinite isNaN console'.split(' ')
+const language =
+  'Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date Promise RegExp Error EvalError RangeError ReferenceError SyntaxError TypeError URIError JSON Math ArrayBuffer DataView Int8Array Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array Float32Array Float64Array Map Set WeakMap WeakSet Proxy Reflect decodeURI decodeURIComponent encodeURI encodeURIComponent escape unescape eval isFinite isNaN console'.split(
+    ' ',
+  )
 
 export class Phone {
   readonly clock: Clock
@@ -134,7 +137,10 @@ export class Phone {
       if (done) return done()
       if (!this.clock.step()) {
         await turn()
-        if (!done && !this.clock.next() && !this.input) throw new Error('this promise never settles; a program that the phone did not load (createYufu, load) uses other timers')
+        if (!done && !this.clock.next() && !this.input)
+          throw new Error(
+            'this promise never settles; a program that the phone did not load (createYufu, load) uses other timers',
+          )
       }
     }
   }
@@ -164,8 +170,14 @@ export class Phone {
     }
     const module = { exports: {} as any }
     const world: Record<string, unknown> = {}
-    for (const name of Object.getOwnPropertyNames(globalThis)) if (!language.includes(name) && /^[A-Za-z_$][\w$]*$/.test(name)) world[name] = undefined
-    Object.assign(world, { globalThis: undefined, wx: this.wx, Date: PhoneDate, module, exports: module.exports }, this.timers(), more)
+    for (const name of Object.getOwnPropertyNames(globalThis))
+      if (!language.includes(name) && /^[A-Za-z_$][\w$]*$/.test(name)) world[name] = undefined
+    Object.assign(
+      world,
+      { globalThis: undefined, wx: this.wx, Date: PhoneDate, module, exports: module.exports },
+      this.timers(),
+      more,
+    )
     if (this.options.ios15) world.Promise = macrotaskPromise((f) => clock.set(f, 0))
     new Function(...Object.keys(world), code)(...Object.values(world))
     return module.exports
@@ -251,7 +263,8 @@ export class Phone {
       }
       deliver(() => (o.success?.(result), o.complete?.(result)))
     }
-    const off = (list: any[], f?: any) => void (f ? list.includes(f) && list.splice(list.indexOf(f), 1) : list.splice(0))
+    const off = (list: any[], f?: any) =>
+      void (f ? list.includes(f) && list.splice(list.indexOf(f), 1) : list.splice(0))
     return {
       request: (o: any) => network.request(o),
       login: (o: any) => this.login(o, deliver),

@@ -109,7 +109,12 @@ export class Network {
     made.fate = this.site.fate(made)
     p.timer = this.site.clock.set(() => this.fail(p, 'request:fail timeout', 5), options.timeout || 60000, true)
     if (made.fate === 'silent-request') return
-    if (made.fate === 'lost-request') return this.fail(p, 'request:fail errcode:-101 cronet_error_code:-101 error_msg:net::ERR_CONNECTION_RESET', 600001)
+    if (made.fate === 'lost-request')
+      return this.fail(
+        p,
+        'request:fail errcode:-101 cronet_error_code:-101 error_msg:net::ERR_CONNECTION_RESET',
+        600001,
+      )
     this.site.busy(1)
     let answer: Response
     let body: ArrayBuffer
@@ -117,16 +122,31 @@ export class Network {
       answer = await this.fetch(p)
       made.status = answer.status
       body = await answer.arrayBuffer()
-    } catch (e) {
-      return this.fail(p, 'request:fail errcode:-102 cronet_error_code:-102 error_msg:net::ERR_CONNECTION_REFUSED', 600001)
+    } catch (_e) {
+      return this.fail(
+        p,
+        'request:fail errcode:-102 cronet_error_code:-102 error_msg:net::ERR_CONNECTION_REFUSED',
+        600001,
+      )
     } finally {
       this.site.busy(-1)
     }
     if (made.fate === 'silent-answer') return
-    if (made.fate === 'lost-answer') return this.fail(p, 'request:fail errcode:-101 cronet_error_code:-101 error_msg:net::ERR_CONNECTION_RESET', 600001)
+    if (made.fate === 'lost-answer')
+      return this.fail(
+        p,
+        'request:fail errcode:-101 cronet_error_code:-101 error_msg:net::ERR_CONNECTION_RESET',
+        600001,
+      )
     const header: Record<string, string> = {}
     answer.headers.forEach((value, name) => (header[this.anyCase(name)] = value))
-    this.answer(p, { data: decode(body, options), statusCode: answer.status, header, cookies: [], errMsg: 'request:ok' })
+    this.answer(p, {
+      data: decode(body, options),
+      statusCode: answer.status,
+      header,
+      cookies: [],
+      errMsg: 'request:ok',
+    })
   }
 
   /** Follows redirects as WeChat does: with all headers, to any host. Browsers follow by themselves. */
@@ -136,7 +156,8 @@ export class Network {
       const answer = await fetch(url, { method, headers: made.header, body, signal, redirect: 'manual' })
       if (answer.type === 'opaqueredirect') return fetch(url, { method, headers: made.header, body, signal })
       const location = answer.headers.get('location')
-      if (options.redirect === 'manual' || !location || ![301, 302, 303, 307, 308].includes(answer.status)) return answer
+      if (options.redirect === 'manual' || !location || ![301, 302, 303, 307, 308].includes(answer.status))
+        return answer
       if (n === 20) throw new Error('too many redirects')
       url = new URL(location, url).href
       if (answer.status < 307 && method !== 'HEAD') [method, body] = ['GET', undefined]
@@ -181,26 +202,41 @@ export class Network {
 
   /** Phones give header names as they like. */
   private anyCase(name: string): string {
-    const styles = [(s: string) => s, (s: string) => s.toUpperCase(), (s: string) => s.replace(/(^|-)[a-z]/g, (c) => c.toUpperCase())]
+    const styles = [
+      (s: string) => s,
+      (s: string) => s.toUpperCase(),
+      (s: string) => s.replace(/(^|-)[a-z]/g, (c) => c.toUpperCase()),
+    ]
     return styles[Math.floor(this.site.random() * styles.length)](name)
   }
 }
 
 /** encode puts the data where wx.request does: into the query, or into the body as the type of content says. */
-function encode({ url, data, header = {} }: any, method: string): { url: string; header: Record<string, string>; body?: string } {
+function encode(
+  { url, data, header = {} }: any,
+  method: string,
+): { url: string; header: Record<string, string>; body?: string } {
   const headers: Record<string, string> = {}
   for (const name of Object.keys(header)) headers[name.toLowerCase()] = String(header[name])
   headers['content-type'] ??= 'application/json'
   const query = (d: any) =>
     Object.keys(d)
-      .map((k) => `${encodeURIComponent(k)}=${encodeURIComponent(typeof d[k] === 'object' ? JSON.stringify(d[k]) : d[k])}`)
+      .map(
+        (k) => `${encodeURIComponent(k)}=${encodeURIComponent(typeof d[k] === 'object' ? JSON.stringify(d[k]) : d[k])}`,
+      )
       .join('&')
   if (method === 'GET' || method === 'HEAD') {
-    if (data && typeof data === 'object' && Object.keys(data).length) url += (url.includes('?') ? '&' : '?') + query(data)
+    if (data && typeof data === 'object' && Object.keys(data).length)
+      url += (url.includes('?') ? '&' : '?') + query(data)
     return { url, header: headers }
   }
   if (data === undefined || data === null) return { url, header: headers }
-  const body = typeof data === 'string' ? data : headers['content-type'].startsWith('application/x-www-form-urlencoded') ? query(data) : JSON.stringify(data)
+  const body =
+    typeof data === 'string'
+      ? data
+      : headers['content-type'].startsWith('application/x-www-form-urlencoded')
+        ? query(data)
+        : JSON.stringify(data)
   return { url, header: headers, body }
 }
 

@@ -57,7 +57,8 @@ export function macrotaskPromise(later: (f: () => void) => void): PromiseConstru
       return new Late((resolve, reject) => {
         const react = () => {
           const handler = this.state === 'fulfilled' ? onFulfilled : onRejected
-          if (typeof handler !== 'function') return this.state === 'fulfilled' ? resolve(this.value) : reject(this.value)
+          if (typeof handler !== 'function')
+            return this.state === 'fulfilled' ? resolve(this.value) : reject(this.value)
           try {
             resolve(handler(this.value))
           } catch (e) {

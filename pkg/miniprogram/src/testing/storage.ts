@@ -18,7 +18,8 @@ export class Storage {
     if (text === undefined) throw new Error('setStorageSync:fail data is not serializable')
     let all = text.length
     for (const [k, v] of this.raw) if (k !== key) all += v.length
-    if (this.full || text.length > maxValue || all > maxAll) throw new Error('setStorageSync:fail exceed storage max size 10Mb')
+    if (this.full || text.length > maxValue || all > maxAll)
+      throw new Error('setStorageSync:fail exceed storage max size 10Mb')
     this.raw.set(key, text)
   }
 

@@ -17,18 +17,32 @@ import { serveDemo } from './server.mjs'
 const task = JSON.parse(await text(process.stdin))
 const { origin, seen, close } = await serveDemo({ ...task, user: { user: 'alice', phone: '13800001002' } })
 
-const executablePath = ['chromium', 'chromium-browser', 'google-chrome'].map((c) => {
-  try {
-    return execFileSync('sh', ['-c', `command -v ${c}`], { encoding: 'utf8' }).trim()
-  } catch {
-    return ''
-  }
-}).find(Boolean)
+const executablePath = ['chromium', 'chromium-browser', 'google-chrome']
+  .map((c) => {
+    try {
+      return execFileSync('sh', ['-c', `command -v ${c}`], { encoding: 'utf8' }).trim()
+    } catch {
+      return ''
+    }
+  })
+  .find(Boolean)
 assert(executablePath, 'Chromium is missing; to install it: sudo make deps')
 // Patience only ends tests that fail, and the first start of a browser takes its
 // time on a loaded machine. The test that runs this has the last word.
 const patience = 120_000
-const browser = await chromium.launch({ executablePath, timeout: patience, args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'] })
+const browser = await chromium.launch({
+  executablePath,
+  timeout: patience,
+  args: [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ],
+})
 const page = await browser.newPage({ viewport: { width: 390, height: 640 }, deviceScaleFactor: 2 })
 page.setDefaultTimeout(patience)
 const trouble = []
@@ -50,9 +64,14 @@ async function step(what, f) {
   try {
     await f()
   } catch (e) {
-    throw new Error(`${what}: ${e.message}\n${await page.locator('body').innerText()}\n${trouble.join('\n')}\n${seen.map((s) => `${name(s)} ${s.status}`).join('\n')}`)
+    throw new Error(
+      `${what}: ${e.message}\n${await page.locator('body').innerText()}\n${trouble.join('\n')}\n${seen.map((s) => `${name(s)} ${s.status}`).join('\n')}`,
+    )
   }
-  const made = seen.slice(from).filter((s) => !s.url.startsWith('/sim/')).map(name)
+  const made = seen
+    .slice(from)
+    .filter((s) => !s.url.startsWith('/sim/'))
+    .map(name)
   steps.push({ what, requests: made })
   if (task.screenshots) await page.screenshot({ path: join(task.screenshots, `${steps.length} ${what}.png`) })
   return made
@@ -110,7 +129,11 @@ try {
     await post(`${task.admin}/admin/v1/revocations`, { uuid, reason: 'a lost phone' }, task.adminKey)
     // The back end hears of it within a second; the phone's next request shows it.
     for (let refused = false; !refused; ) {
-      const answer = await fetch(`${task.orders}/orders`, { headers: { authorization: `Bearer ${await page.evaluate(() => JSON.parse([...phone.storage.raw.values()][0]).access)}` } })
+      const answer = await fetch(`${task.orders}/orders`, {
+        headers: {
+          authorization: `Bearer ${await page.evaluate(() => JSON.parse([...phone.storage.raw.values()][0]).access)}`,
+        },
+      })
       refused = answer.status === 401
     }
     await tap('place')
@@ -143,7 +166,10 @@ try {
       await tap('unbind')
       await shows('name', '未绑定用户')
       const { ticket } = await post(`${task.admin}/admin/v1/persons/${task.person}/bind-tickets`, {}, task.adminKey)
-      await page.evaluate((scene) => wx.reLaunch({ url: `/pages/bind/index?scene=${encodeURIComponent(scene)}` }), ticket)
+      await page.evaluate(
+        (scene) => wx.reLaunch({ url: `/pages/bind/index?scene=${encodeURIComponent(scene)}` }),
+        ticket,
+      )
       await shows('masked', '李*')
     })
     await step('bound by ticket', async () => {
@@ -158,7 +184,8 @@ try {
     await shows('name', '未登录')
     assert.equal(await page.evaluate(() => phone.storage.raw.size), 0)
     // The phone has forgotten the session before it asks the service to end it.
-    while (name(seen.at(-1)) !== 'revoke' || !seen.at(-1).status) await new Promise((resolve) => setTimeout(resolve, 10))
+    while (name(seen.at(-1)) !== 'revoke' || !seen.at(-1).status)
+      await new Promise((resolve) => setTimeout(resolve, 10))
   })
   assert.deepEqual(out, ['revoke'])
 

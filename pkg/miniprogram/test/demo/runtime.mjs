@@ -16,13 +16,17 @@ const { wx } = phone
 // What people see above and on a page.
 const bar = document.querySelector('#bar')
 const screen = document.querySelector('#screen')
-document.querySelector('style').append(Object.values(program.styles).join('\n').replace(/(^|\n)page\b/g, '$1body'))
+document.querySelector('style').append(
+  Object.values(program.styles)
+    .join('\n')
+    .replace(/(^|\n)page\b/g, '$1body'),
+)
 
 // CommonJS, as in a mini-program: paths, and packages of miniprogram_npm.
 const loaded = {}
 function requireFrom(dir) {
   return (id) => {
-    const path = id.startsWith('.') ? resolve(dir, id) + '.js' : `miniprogram_npm/${id}/index.js`
+    const path = id.startsWith('.') ? `${resolve(dir, id)}.js` : `miniprogram_npm/${id}/index.js`
     if (!(path in program.files)) throw new Error(`${id} is not in the program`)
     if (!(path in loaded)) loaded[path] = load(path)
     return loaded[path]
@@ -45,10 +49,14 @@ backend.onEvent((target, type, detail, options) => {
   glassEasel.triggerEvent(target, type, type === 'input' ? { value: originalEvent.target.value } : detail, options)
 })
 // Nor does it know what a button may open.
-document.addEventListener('click', ({ target }) => {
-  const button = target.closest('[open-type=getPhoneNumber]')
-  if (button) glassEasel.triggerEvent(button.__wxElement, 'getphonenumber', { errMsg: 'getPhoneNumber:ok' })
-}, true)
+document.addEventListener(
+  'click',
+  ({ target }) => {
+    const button = target.closest('[open-type=getPhoneNumber]')
+    if (button) glassEasel.triggerEvent(button.__wxElement, 'getphonenumber', { errMsg: 'getPhoneNumber:ok' })
+  },
+  true,
+)
 
 for (const path of program.app.pages) {
   const group = new Function(`return ${program.templates[path]}`)()

@@ -1,6 +1,6 @@
 // Serves the demo, and everything that it asks for, from one origin.
 
-import { readFileSync, readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createServer, request } from 'node:http'
 import { createRequire } from 'node:module'
 import { join, relative } from 'node:path'
@@ -21,9 +21,12 @@ dialog { top: 40%; }
 
 /** program reads the demo as DevTools does, with settings of the test. */
 function program(config) {
-  const files = readdirSync(demo, { recursive: true, withFileTypes: true }).filter((f) => f.isFile()).map((f) => relative(demo, join(f.parentPath ?? f.path, f.name)))
+  const files = readdirSync(demo, { recursive: true, withFileTypes: true })
+    .filter((f) => f.isFile())
+    .map((f) => relative(demo, join(f.parentPath ?? f.path, f.name)))
   const text = (path) => readFileSync(join(demo, path), 'utf8')
-  const some = (end, f = text) => Object.fromEntries(files.filter((path) => path.endsWith(end)).map((path) => [path, f(path)]))
+  const some = (end, f = text) =>
+    Object.fromEntries(files.filter((path) => path.endsWith(end)).map((path) => [path, f(path)]))
   const app = JSON.parse(text('app.json'))
   const group = new TmplGroup()
   const templates = {}
@@ -33,21 +36,44 @@ function program(config) {
     templates[path] = group.getTmplGenObjectGroups()
   }
   const configs = Object.fromEntries(app.pages.map((path) => [path, JSON.parse(text(`${path}.json`))]))
-  return { app, configs, templates, styles: some('.wxss'), files: { ...some('.js'), 'config.js': `module.exports = ${JSON.stringify(config)}` } }
+  return {
+    app,
+    configs,
+    templates,
+    styles: some('.wxss'),
+    files: { ...some('.js'), 'config.js': `module.exports = ${JSON.stringify(config)}` },
+  }
 }
 
 /** serveDemo returns where the demo is, and what was asked for there. */
 export async function serveDemo({ yufu, orders, sim, clientId, user }) {
-  const runtime = await build({ entryPoints: [join(root, 'test', 'demo', 'runtime.mjs')], bundle: true, format: 'esm', target: 'es2022', write: false, logLevel: 'warning' })
+  const runtime = await build({
+    entryPoints: [join(root, 'test', 'demo', 'runtime.mjs')],
+    bundle: true,
+    format: 'esm',
+    target: 'es2022',
+    write: false,
+    logLevel: 'warning',
+  })
   const seen = []
   let origin
   const own = {
     '/': () => ['text/html', html],
     '/runtime.js': () => ['text/javascript', runtime.outputFiles[0].text],
-    '/program.json': () => ['application/json', JSON.stringify(program({ baseURL: origin, orders: origin, sim: origin, clientId, user }))],
+    '/program.json': () => [
+      'application/json',
+      JSON.stringify(program({ baseURL: origin, orders: origin, sim: origin, clientId, user })),
+    ],
     '/favicon.ico': () => ['image/x-icon', ''],
   }
-  const target = (path) => (/^\/(oauth2|v1)\//.test(path) ? yufu : /^\/sim\//.test(path) ? sim : /^\/(orders|salary)$/.test(path) ? orders : undefined)
+  const target = (path) =>
+    /^\/(oauth2|v1)\//.test(path)
+      ? yufu
+      : /^\/sim\//.test(path)
+        ? sim
+        : /^\/(orders|salary)$/.test(path)
+          ? orders
+          : undefined
   const server = createServer((req, res) => {
     const path = req.url.split('?')[0]
     if (own[path]) {

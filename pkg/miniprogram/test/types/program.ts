@@ -1,9 +1,16 @@
 // Compiled, never run: what a mini-program in TypeScript writes, with the
 // platform's own typings.
 
-import { createYufu, type Yufu, type Session } from 'yufu-miniprogram'
+import { createYufu, type Session, type Yufu } from 'yufu-miniprogram'
 
-const yufu: Yufu = createYufu({ baseURL: 'https://auth.example.com', clientId: 'wx1', device: 'phone', apiHosts: ['api.example.com'], wx, login: wx.login })
+const yufu: Yufu = createYufu({
+  baseURL: 'https://auth.example.com',
+  clientId: 'wx1',
+  device: 'phone',
+  apiHosts: ['api.example.com'],
+  wx,
+  login: wx.login,
+})
 const task = yufu.request({
   url: 'https://api.example.com/orders',
   success: ({ statusCode, data, header }) => console.log(statusCode, data.items, header),

@@ -9,7 +9,9 @@ Page({
   },
 
   load() {
-    return this.ask({ url: `${config.orders}/orders` }, ({ data }) => this.setData({ orders: data.orders, loaded: true }))
+    return this.ask({ url: `${config.orders}/orders` }, ({ data }) =>
+      this.setData({ orders: data.orders, loaded: true }),
+    )
   },
 
   place() {
