@@ -11,8 +11,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Whoever looks for somebody by a variable that is empty must not be answered
-// everybody: he would take the first for the one he meant.
+// A search for the value of an empty variable must not find all persons: the caller
+// would take the first for the one that was meant.
 func TestParametersThatNameNobodyAreRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])

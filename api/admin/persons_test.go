@@ -17,7 +17,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// liLei is a person as the business writes him.
+// liLei is a person as the business writes them.
 const liLei = `{"external_id":"1001","name":"李雷","phone":"13800001001","facts":{"employee_no":"1001","name":"李雷"},"attributes":{"n":12345678901234567890,"dept":"<销售>"}}`
 
 // person makes a person over the API.

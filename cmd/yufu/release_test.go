@@ -228,17 +228,19 @@ func TestRelease(t *testing.T) {
 			t.Errorf("it says it is %q, want %s", out, r.version)
 		}
 	})
-	t.Run("has a library that others get", func(t *testing.T) {
-		r := r.in(t)
-		dir := t.TempDir()
-		r.run(dir, env, "go", "mod", "init", "example.com/orders")
-		const program = "package main\n\nimport \"" + modulePath + "/pkg/bearer\"\n\nfunc main() { println(bearer.ErrInvalid.Error()) }\n"
-		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		r.run(dir, env, "go", "get", modulePath+"/pkg/bearer@"+r.version)
-		r.run(dir, env, "go", "build", "-o", filepath.Join(dir, "orders"), ".")
-	})
+	for library, use := range map[string]string{"bearer": "bearer.ErrInvalid.Error()", "adminclient": "adminclient.CodeNotFound"} {
+		t.Run("has the library "+library+" that others get", func(t *testing.T) {
+			r := r.in(t)
+			dir := t.TempDir()
+			r.run(dir, env, "go", "mod", "init", "example.com/orders")
+			program := "package main\n\nimport \"" + modulePath + "/pkg/" + library + "\"\n\nfunc main() { println(" + use + ") }\n"
+			if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r.run(dir, env, "go", "get", modulePath+"/pkg/"+library+"@"+r.version)
+			r.run(dir, env, "go", "build", "-o", filepath.Join(dir, "orders"), ".")
+		})
+	}
 	t.Run("builds in a clone with the checksums that it has", func(t *testing.T) {
 		r := r.in(t)
 		dir := filepath.Join(t.TempDir(), "yufu")
