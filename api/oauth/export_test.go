@@ -6,8 +6,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// NewMemo returns a memo as the functions to ask and to close it.
-func NewMemo[V any](answering func() bool, read func(ctx context.Context, c *token.Claims) (V, error)) (get func(context.Context, *token.Claims) (V, error), closeMemo func()) {
-	m := newMemo(answering, read)
+// NewReadCache returns the functions to ask and to close a read cache.
+func NewReadCache[V any](answering func() bool, read func(ctx context.Context, c *token.Claims) (V, error)) (get func(context.Context, *token.Claims) (V, error), closeMemo func()) {
+	m := newReadCache(answering, read)
 	return m.get, m.close
 }

@@ -71,35 +71,35 @@ type Apps interface {
 //
 // What a token says, and which attributes its app exposes, is answered from
 // memory. What a service key may see beyond that is read once for a session and
-// a ver, and remembered for [Remembered]. When it cannot be read, it is left out:
+// a ver, and remembered for [CacheTTL]. When it cannot be read, it is left out:
 // the answer about the token stands without it. A database that is known to be
-// away is not asked, and another one for [memoTimeout] at most.
+// away is not asked, and any other at most for readTimeout.
 type Introspection struct {
 	keys       ServiceKeys
 	tokens     AccessTokens
 	apps       Apps
-	accounts   *memo[Account]
-	attributes *memo[map[string]json.RawMessage]
+	accounts   *readCache[Account]
+	attributes *readCache[map[string]json.RawMessage]
 	// externalIDs are those that the app's policy keeps out of tokens.
-	externalIDs *memo[string]
+	externalIDs *readCache[string]
 }
 
 // NewIntrospection returns the handler. The caller closes it.
 func NewIntrospection(keys ServiceKeys, tokens AccessTokens, apps Apps, accounts Accounts, attributes Attributes) *Introspection {
 	return &Introspection{
 		keys: keys, tokens: tokens, apps: apps,
-		accounts: newMemo(apps.Answering, func(ctx context.Context, c *token.Claims) (Account, error) {
+		accounts: newReadCache(apps.Answering, func(ctx context.Context, c *token.Claims) (Account, error) {
 			openID, unionID, err := accounts.PlatformAccount(ctx, c.Subject)
 			return Account{OpenID: openID, UnionID: unionID}, err
 		}),
-		attributes: newMemo(apps.Answering, func(ctx context.Context, c *token.Claims) (map[string]json.RawMessage, error) {
+		attributes: newReadCache(apps.Answering, func(ctx context.Context, c *token.Claims) (map[string]json.RawMessage, error) {
 			a, err := apps.App(c.ClientID)
 			if err != nil {
 				return nil, err
 			}
 			return attributes.Exposed(ctx, *c.Person, a.Policy.Attributes)
 		}),
-		externalIDs: newMemo(apps.Answering, func(ctx context.Context, c *token.Claims) (string, error) {
+		externalIDs: newReadCache(apps.Answering, func(ctx context.Context, c *token.Claims) (string, error) {
 			return attributes.ExternalID(ctx, *c.Person)
 		}),
 	}

@@ -107,15 +107,15 @@ func (e *limitedExchange) settle(err error) {
 		e.limits.failures.Return(e.client)
 		e.limits.successes.Return(e.client)
 	case err == nil:
-		e.limits.successes.Charge(e.kept(), e.limits.clock())
+		e.limits.successes.Charge(e.storedKey(), e.limits.clock())
 	case clientsFault(err):
-		e.limits.failures.Charge(e.kept(), e.limits.clock())
+		e.limits.failures.Charge(e.storedKey(), e.limits.clock())
 	}
 }
 
-// kept is the key that a limiter keeps: the app's name is part of the request's
+// storedKey is the key that a limiter keeps: the app's name is part of the request's
 // body, which must not stay in memory with it.
-func (e *limitedExchange) kept() clientOfApp {
+func (e *limitedExchange) storedKey() clientOfApp {
 	return clientOfApp{e.client.network, strings.Clone(e.client.app)}
 }
 

@@ -108,7 +108,7 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 			r = r.WithContext(ctx)
 			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 			ww.Header().Set("X-Request-Id", event.RequestID)
-			cut := serve(ww, r, next)
+			abort := serve(ww, r, next)
 
 			o := Observation{
 				Route:    route.RoutePattern(),
@@ -122,12 +122,12 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 			if o.Route == "" || event.Code == auth.NotFound && o.Status == http.StatusNotFound {
 				o.Route = "unmatched"
 			}
-			if o.Status == 0 && !cut {
+			if o.Status == 0 && !abort {
 				o.Status = http.StatusOK
 			}
 			observe(o)
 			logEvent(log, r, event, o)
-			if cut {
+			if abort {
 				panic(http.ErrAbortHandler) // how net/http cuts a connection
 			}
 		})
@@ -149,21 +149,21 @@ func Timeout(d time.Duration) func(http.Handler) http.Handler {
 // serve calls next and turns a panic into an internal error. It reports whether
 // the connection must be cut: when the handler wants it, and when half an
 // answer is out, which must not look like a whole one.
-func serve(w middleware.WrapResponseWriter, r *http.Request, next http.Handler) (cut bool) {
+func serve(w middleware.WrapResponseWriter, r *http.Request, next http.Handler) (abort bool) {
 	defer func() {
 		v := recover()
 		if v == nil {
 			return
 		}
 		if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-			cut = true
+			abort = true
 			return
 		}
 		err := fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		if w.Status() != 0 {
 			event := EventOf(r.Context())
 			event.Code, event.Err = auth.Internal, err
-			cut = true
+			abort = true
 			return
 		}
 		render(w, r, err, formOf(r))

@@ -48,12 +48,12 @@ func ReadForm(w http.ResponseWriter, r *http.Request) (Form, error) {
 }
 
 // readBody reads a body of at most so many bytes.
-func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
-	if r.ContentLength > most {
+func readBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, error) {
+	if r.ContentLength > maxBytes {
 		// Neither wait for it nor ask for it (Expect: 100-continue).
 		return nil, tooLarge(w)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return nil, tooLarge(w)

@@ -11,13 +11,13 @@ import (
 // than this the least busy ones are forgotten, which fills their allowance.
 const maxLimitedKeys = 1 << 17
 
-// remembered is how long after its last event a key is known: a minute of
+// keyMemory is how long a key is remembered after its last event: a minute of
 // events and a minute of overdraft are full again by then.
-const remembered = 2 * time.Minute
+const keyMemory = 2 * time.Minute
 
-// trickle is the pace at which a key without an allowance may go on: a limit
-// that is reached still lets one event a second through.
-const trickle = time.Second
+// trickleInterval is how often a key without an allowance may go on: a limit that is
+// reached still lets one event a second through.
+const trickleInterval = time.Second
 
 // Limiter allows each key so many events a minute. An allowance refills
 // steadily, so a key that spent it may go on at the refill's pace, and at one
@@ -27,8 +27,8 @@ const trickle = time.Second
 // A caller asks [Limiter.Wait] early, [Limiter.Take] right before an event
 // costs something, and calls [Limiter.Charge] when it did.
 type Limiter[K comparable] struct {
-	keys    *otter.Cache[K, allowance]
-	perUnit time.Duration
+	keys     *otter.Cache[K, allowance]
+	perEvent time.Duration
 }
 
 // allowance is what a key may still do. A full one needs no entry.
@@ -46,10 +46,10 @@ func NewLimiter[K comparable](perMinute int) *Limiter[K] {
 		return nil
 	}
 	return &Limiter[K]{
-		perUnit: time.Minute / time.Duration(perMinute),
+		perEvent: time.Minute / time.Duration(perMinute),
 		keys: otter.Must(&otter.Options[K, allowance]{
 			MaximumSize:      maxLimitedKeys,
-			ExpiryCalculator: otter.ExpiryWriting[K, allowance](remembered),
+			ExpiryCalculator: otter.ExpiryWriting[K, allowance](keyMemory),
 		}),
 	}
 }
@@ -68,9 +68,9 @@ func (l *Limiter[K]) Wait(key K, now time.Time) time.Duration {
 }
 
 func (l *Limiter[K]) wait(a allowance, now time.Time) time.Duration {
-	refill := max(a.full.Sub(now)+l.perUnit-time.Minute, 0)
+	refill := max(a.full.Sub(now)+l.perEvent-time.Minute, 0)
 	// A clock that went back must not make a wait longer.
-	return min(refill, max(a.next.Sub(now), 0), trickle)
+	return min(refill, max(a.next.Sub(now), 0), trickleInterval)
 }
 
 // Take is [Limiter.Wait], and when it returns zero for a key whose allowance is
@@ -84,14 +84,14 @@ func (l *Limiter[K]) Take(key K, now time.Time) time.Duration {
 		if wait = l.wait(a, now); wait > 0 || !l.spent(a, now) {
 			return a, otter.CancelOp
 		}
-		a.next = now.Add(trickle)
+		a.next = now.Add(trickleInterval)
 		return a, otter.WriteOp
 	})
 	return wait
 }
 
 func (l *Limiter[K]) spent(a allowance, now time.Time) bool {
-	return a.full.Sub(now)+l.perUnit > time.Minute
+	return a.full.Sub(now)+l.perEvent > time.Minute
 }
 
 // Return gives back what [Limiter.Take] took for an event that did not happen.
@@ -116,14 +116,14 @@ func (l *Limiter[K]) Charge(key K, now time.Time) {
 		if a.full.Before(now) {
 			a.full = now
 		}
-		a.full = a.full.Add(l.perUnit)
-		if latest := now.Add(remembered); a.full.After(latest) {
+		a.full = a.full.Add(l.perEvent)
+		if latest := now.Add(keyMemory); a.full.After(latest) {
 			a.full = latest
 		}
 		if !spent {
 			// Only the event that spends the allowance: a slow event that was
 			// let through must not put off the next one.
-			a.next = now.Add(trickle)
+			a.next = now.Add(trickleInterval)
 		}
 		return a, otter.WriteOp
 	})

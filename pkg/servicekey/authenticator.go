@@ -22,10 +22,10 @@ const (
 	readTimeout = 2 * time.Second
 	// retryPause is between a read that failed and the next.
 	retryPause = 100 * time.Millisecond
-	// newcomers is how many ids that are not known are looked up in a second:
+	// maxUnknownLookups is how many ids that are not known are looked up in a second:
 	// keys that were made since the last read, and bogus ones. With more than
 	// that a new key waits for the next read.
-	newcomers = 20
+	maxUnknownLookups = 20
 	// touchEvery is how often, at most, the last use of a key is written.
 	touchEvery = time.Minute
 )
@@ -48,20 +48,20 @@ type Authenticator struct {
 	// expire.
 	clock, now func() time.Time
 
-	running context.Context // until Close
-	stop    context.CancelFunc
-	owned   sync.WaitGroup
+	running    context.Context // until Close
+	stop       context.CancelFunc
+	background sync.WaitGroup
 
-	mu      sync.Mutex
-	known   map[string]Key
-	read    time.Time     // when the read began that known is from; zero: never
-	reading chan struct{} // closed when the read under way is done; nil: none
-	failure error         // of the last read, if it failed
-	failed  time.Time     // when it did
+	mu       sync.Mutex
+	known    map[string]Key
+	readAt   time.Time     // when the read began that known is from; zero: never
+	reading  chan struct{} // closed when the read under way is done; nil: none
+	readErr  error         // of the last read, if it failed
+	failedAt time.Time     // when it did
 	// Lookups of unknown ids in the second that began then.
-	window  time.Time
-	lookups int
-	touched map[string]time.Time
+	lookupWindow time.Time
+	lookups      int
+	touched      map[string]time.Time
 }
 
 // NewAuthenticator returns an authenticator. When the database does not answer,
@@ -80,7 +80,7 @@ func NewAuthenticator(store Store, maxStaleness time.Duration, clock, now func()
 // Close ends what runs in the background, and waits for it.
 func (a *Authenticator) Close() {
 	a.stop()
-	a.owned.Wait()
+	a.background.Wait()
 }
 
 // Authenticate returns the key that is presented, if it is good.
@@ -122,14 +122,14 @@ func (a *Authenticator) key(ctx context.Context, id string) (Key, error) {
 	}
 	a.mu.Lock()
 	now := a.clock()
-	age := now.Sub(a.read)
+	age := now.Sub(a.readAt)
 	k, known := a.known[id]
 	switch {
 	case known && age < a.staleFor:
 		a.mu.Unlock()
 		return k, nil
-	case a.failure != nil || age >= a.staleFor:
-		err := a.failure
+	case a.readErr != nil || age >= a.staleFor:
+		err := a.readErr
 		a.mu.Unlock()
 		return Key{}, &auth.Error{Code: auth.StorageUnavailable, Err: err}
 	case !a.admit(now):
@@ -154,11 +154,11 @@ func (a *Authenticator) key(ctx context.Context, id string) (Key, error) {
 
 // admit counts the lookup of an unknown id, or refuses it. The lock is held.
 func (a *Authenticator) admit(now time.Time) bool {
-	if since := now.Sub(a.window); since < 0 || since >= time.Second {
-		a.window, a.lookups = now, 0
+	if since := now.Sub(a.lookupWindow); since < 0 || since >= time.Second {
+		a.lookupWindow, a.lookups = now, 0
 	}
 	a.lookups++
-	return a.lookups <= newcomers
+	return a.lookups <= maxUnknownLookups
 }
 
 // refresh has the keys read if what is known is not fresh, by one reader
@@ -167,9 +167,9 @@ func (a *Authenticator) admit(now time.Time) bool {
 func (a *Authenticator) refresh(ctx context.Context, id string) error {
 	a.mu.Lock()
 	now := a.clock()
-	age := now.Sub(a.read)
+	age := now.Sub(a.readAt)
 	if age >= 0 && age < FreshFor || a.running.Err() != nil ||
-		a.failure != nil && a.reading == nil && now.Sub(a.failed) < retryPause {
+		a.readErr != nil && a.reading == nil && now.Sub(a.failedAt) < retryPause {
 		a.mu.Unlock()
 		return nil //nolint:nilerr // after Close nothing is read; what is known decides
 	}
@@ -177,10 +177,10 @@ func (a *Authenticator) refresh(ctx context.Context, id string) error {
 	if done == nil {
 		done = make(chan struct{})
 		a.reading = done
-		a.owned.Go(func() { a.readAll(now, done) })
+		a.background.Go(func() { a.readAll(now, done) })
 	}
 	_, known := a.known[id]
-	wait := a.failure == nil || !known || age >= a.staleFor
+	wait := a.readErr == nil || !known || age >= a.staleFor
 	a.mu.Unlock()
 	if !wait {
 		return nil
@@ -203,10 +203,10 @@ func (a *Authenticator) readAll(began time.Time, done chan<- struct{}) {
 	defer close(done)
 	a.reading = nil
 	if err != nil {
-		a.failure, a.failed = err, a.clock()
+		a.readErr, a.failedAt = err, a.clock()
 		return
 	}
-	a.failure, a.read = nil, began
+	a.readErr, a.readAt = nil, began
 	a.known = make(map[string]Key, len(keys))
 	for _, k := range keys {
 		a.known[k.ID] = k
@@ -231,7 +231,7 @@ func (a *Authenticator) touch(k Key) {
 		return
 	}
 	a.touched[k.ID] = now
-	a.owned.Go(func() {
+	a.background.Go(func() {
 		ctx, cancel := context.WithTimeout(a.running, readTimeout)
 		defer cancel()
 		_ = a.store.TouchServiceKey(ctx, k.ID, now.UTC())

@@ -38,7 +38,7 @@ func Redact(s string) string {
 		}
 	}
 	if strings.ContainsAny(s, "=:%") {
-		bare, quoted, url := ender{s: s, chars: "& \t\r\n\""}, ender{s: s, chars: `"`}, ender{s: s, chars: " \t\r\n\"", back: '@'}
+		bare, quoted, url := endFinder{s: s, chars: "& \t\r\n\""}, endFinder{s: s, chars: `"`}, endFinder{s: s, chars: " \t\r\n\"", lastOf: '@'}
 		for _, m := range named.FindAllStringIndex(s, -1) {
 			end := &bare
 			if s[m[1]-1] == '"' {
@@ -55,28 +55,28 @@ func Redact(s string) string {
 	return blanked(s, secrets)
 }
 
-// ender finds where secrets end: at the first of some characters or, with back,
+// endFinder finds where secrets end: at the first of some characters or, with lastOf,
 // at the last such character before them. It is asked from left to right, and
 // looks at no part of a text twice.
-type ender struct {
-	s, chars string
-	back     byte
-	end, cut int
+type endFinder struct {
+	s, chars       string
+	lastOf         byte
+	scanned, found int
 }
 
-func (e *ender) of(from int) int {
-	if from < e.end {
-		return e.cut
+func (e *endFinder) of(from int) int {
+	if from < e.scanned {
+		return e.found
 	}
-	e.end = len(e.s)
+	e.scanned = len(e.s)
 	if i := strings.IndexAny(e.s[from:], e.chars); i >= 0 {
-		e.end = from + i
+		e.scanned = from + i
 	}
-	e.cut = e.end
-	if e.back != 0 {
-		e.cut = from + strings.LastIndexByte(e.s[from:e.end], e.back)
+	e.found = e.scanned
+	if e.lastOf != 0 {
+		e.found = from + strings.LastIndexByte(e.s[from:e.scanned], e.lastOf)
 	}
-	return e.cut
+	return e.found
 }
 
 // blanked returns s without the spans, which may overlap.

@@ -25,7 +25,7 @@ func TestMemo(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			reads := 0
-			get, closeMemo := oauth.NewMemo(answering, func(context.Context, *token.Claims) (int, error) { reads++; return reads, nil })
+			get, closeMemo := oauth.NewReadCache(answering, func(context.Context, *token.Claims) (int, error) { reads++; return reads, nil })
 			defer closeMemo()
 			want := func(c *token.Claims, n int) {
 				t.Helper()
@@ -36,7 +36,7 @@ func TestMemo(t *testing.T) {
 			want(session(1), 1)
 			want(session(1), 1)
 			want(session(2), 2)
-			time.Sleep(oauth.Remembered - time.Second)
+			time.Sleep(oauth.CacheTTL - time.Second)
 			want(session(1), 1)
 			time.Sleep(2 * time.Second)
 			want(session(1), 3)
@@ -45,7 +45,7 @@ func TestMemo(t *testing.T) {
 	t.Run("reads once for all who wait, whoever of them goes", func(t *testing.T) {
 		t.Parallel()
 		begun, release := make(chan struct{}), make(chan struct{})
-		get, closeMemo := oauth.NewMemo(answering, func(ctx context.Context, _ *token.Claims) (string, error) {
+		get, closeMemo := oauth.NewReadCache(answering, func(ctx context.Context, _ *token.Claims) (string, error) {
 			close(begun) // a second time it panics
 			<-release
 			return "read", ctx.Err()
@@ -71,7 +71,7 @@ func TestMemo(t *testing.T) {
 		t.Parallel()
 		broken := errors.New("broken")
 		failure := broken
-		get, closeMemo := oauth.NewMemo(answering, func(context.Context, *token.Claims) (int, error) { return 1, failure })
+		get, closeMemo := oauth.NewReadCache(answering, func(context.Context, *token.Claims) (int, error) { return 1, failure })
 		defer closeMemo()
 		if _, err := get(t.Context(), session(1)); !errors.Is(err, broken) {
 			t.Errorf("%v", err)
@@ -85,7 +85,7 @@ func TestMemo(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			known, hangs := false, false
-			get, closeMemo := oauth.NewMemo(func() bool { return !known }, func(ctx context.Context, _ *token.Claims) (string, error) {
+			get, closeMemo := oauth.NewReadCache(func() bool { return !known }, func(ctx context.Context, _ *token.Claims) (string, error) {
 				if hangs {
 					<-ctx.Done()
 				}
