@@ -20,25 +20,25 @@ const (
 )
 
 // pace remembers the rotations of the sessions that had some lately, in two
-// generations: when the younger one has lasted for a full burst or is full, the
-// older one is forgotten. It is safe for concurrent use, and per process.
+// generations: when the current one has lasted for a full burst or is full, the
+// previous one is forgotten. It is safe for concurrent use, and per process.
 type pace struct {
-	mu         sync.Mutex
-	young, old map[uuid.UUID]paced
-	since      time.Time // when the young generation began
-	generation int       // how many sessions a generation holds at most
+	mu                sync.Mutex
+	current, previous map[uuid.UUID]paced
+	since             time.Time // when the current generation began
+	maxPerGeneration  int       // how many sessions a generation holds at most
 }
 
 // paced is what is known of a session.
 type paced struct {
-	full int64 // when its burst is full again, in Unix nanoseconds
-	// token is the generation of its refresh token after its last rotation here;
+	fullAt int64 // when its burst is full again, in Unix nanoseconds
+	// generation is that of its refresh token after its last rotation here;
 	// other replicas may have rotated it further.
-	token uint32
+	generation uint32
 }
 
 func newPace(limit int) *pace {
-	return &pace{young: make(map[uuid.UUID]paced), generation: limit / 2}
+	return &pace{current: make(map[uuid.UUID]paced), maxPerGeneration: limit / 2}
 }
 
 // wait returns how long the session has to wait before its next rotation; zero
@@ -47,10 +47,10 @@ func (p *pace) wait(id uuid.UUID, presented uint32, now time.Time) time.Duration
 	p.mu.Lock()
 	known := p.known(id)
 	p.mu.Unlock()
-	if known.full == 0 || known.token > presented && known.token-presented > 1 {
+	if known.fullAt == 0 || known.generation > presented && known.generation-presented > 1 {
 		return 0
 	}
-	left := time.Duration(known.full - now.UnixNano())
+	left := time.Duration(known.fullAt - now.UnixNano())
 	if left > rotationBurst*rotationPause {
 		// The clock went back. To hold the session to the old time would refuse its
 		// refreshes for as long as the clock is behind it.
@@ -65,22 +65,22 @@ func (p *pace) rotated(id uuid.UUID, generation uint32, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known := p.known(id)
-	if known.full > at+int64(rotationBurst*rotationPause) {
-		known.full = 0 // the clock went back
+	if known.fullAt > at+int64(rotationBurst*rotationPause) {
+		known.fullAt = 0 // the clock went back
 	}
-	full := max(known.full, at) + int64(rotationPause)
+	full := max(known.fullAt, at) + int64(rotationPause)
 	// Rotations that were let through together must not put off the next one.
 	full = min(full, at+int64(rotationBurst*rotationPause))
-	if age := now.Sub(p.since); age >= rotationBurst*rotationPause || age < 0 || len(p.young) >= p.generation {
-		p.young, p.old, p.since = make(map[uuid.UUID]paced), p.young, now
+	if age := now.Sub(p.since); age >= rotationBurst*rotationPause || age < 0 || len(p.current) >= p.maxPerGeneration {
+		p.current, p.previous, p.since = make(map[uuid.UUID]paced), p.current, now
 	}
-	p.young[id] = paced{full, max(known.token, generation)}
+	p.current[id] = paced{full, max(known.generation, generation)}
 }
 
 // known returns what is known of the session, or nothing. The lock is held.
 func (p *pace) known(id uuid.UUID) paced {
-	if known, there := p.young[id]; there {
+	if known, there := p.current[id]; there {
 		return known
 	}
-	return p.old[id]
+	return p.previous[id]
 }

@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// margin is how long before its end a token is no longer used: it has to last
+	// expiryMargin is how long before its end a token is no longer used: it has to last
 	// for the call, and clocks differ.
-	margin = time.Minute
+	expiryMargin = time.Minute
 	// leaseFor is longer than two calls to a platform take at most, and what the
 	// database needs in between.
 	leaseFor = 15 * time.Second
-	// patience is how long a caller waits for the lease's holder, and poll how
+	// leaseWait is how long a caller waits for the lease's holder, and poll how
 	// often he looks.
-	patience = 8 * time.Second
-	poll     = 100 * time.Millisecond
+	leaseWait    = 8 * time.Second
+	pollInterval = 100 * time.Millisecond
 	// endTimeout bounds the giving back of a lease, which a caller who gave up
 	// must not keep from happening.
 	endTimeout = 2 * time.Second
@@ -84,8 +84,8 @@ func New(c Config) *Holder { return &Holder{c: c, apps: make(map[string]*memory)
 
 // memory is what this replica knows of an app's token.
 type memory struct {
-	// turn admits one caller at a time to the store.
-	turn chan struct{}
+	// renewLock admits one caller at a time to the store.
+	renewLock chan struct{}
 
 	mu    sync.Mutex
 	token Token
@@ -108,7 +108,7 @@ func (h *Holder) memory(appID string) *memory {
 	defer h.mu.Unlock()
 	m, ok := h.apps[appID]
 	if !ok {
-		m = &memory{turn: make(chan struct{}, 1)}
+		m = &memory{renewLock: make(chan struct{}, 1)}
 		h.apps[appID] = m
 	}
 	return m
@@ -120,20 +120,20 @@ func (h *Holder) memory(appID string) *memory {
 // Errors: as the package comment says, and [auth.AppUnknown].
 func (h *Holder) Token(ctx context.Context, app platform.Credentials, dead auth.Secret) (auth.Secret, error) {
 	m := h.memory(app.AppID)
-	if t := m.get(); h.good(t, dead) {
+	if t := m.get(); h.usable(t, dead) {
 		return t.Text, nil
 	}
 	select {
-	case m.turn <- struct{}{}:
+	case m.renewLock <- struct{}{}:
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}
-	defer func() { <-m.turn }()
-	// Whoever had the turn before may have found one.
-	if t := m.get(); h.good(t, dead) {
+	defer func() { <-m.renewLock }()
+	// The caller before this one may have found one.
+	if t := m.get(); h.usable(t, dead) {
 		return t.Text, nil
 	}
-	t, err := h.shared(ctx, app, dead)
+	t, err := h.sharedToken(ctx, app, dead)
 	if err != nil {
 		return "", err
 	}
@@ -141,26 +141,26 @@ func (h *Holder) Token(ctx context.Context, app platform.Credentials, dead auth.
 	return t.Text, nil
 }
 
-// good reports whether the token can be used for a call that begins now.
-func (h *Holder) good(t Token, dead auth.Secret) bool {
-	return t.Text != "" && t.Text != dead && t.ExpiresAt.After(h.c.Clock().Add(margin))
+// usable reports whether the token can be used for a call that begins now.
+func (h *Holder) usable(t Token, dead auth.Secret) bool {
+	return t.Text != "" && t.Text != dead && t.ExpiresAt.After(h.c.Clock().Add(expiryMargin))
 }
 
-// shared returns the token that all replicas share, and sees to it that there is
+// sharedToken returns the token that all replicas share, and sees to it that there is
 // one.
-func (h *Holder) shared(ctx context.Context, app platform.Credentials, dead auth.Secret) (Token, error) {
+func (h *Holder) sharedToken(ctx context.Context, app platform.Credentials, dead auth.Secret) (Token, error) {
 	lease, err := uuid.NewRandom()
 	if err != nil {
 		return Token{}, fmt.Errorf("accesstoken: name a lease: %w", err)
 	}
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(leaseWait)
 	defer deadline.Stop()
 	for {
 		kept, err := h.c.Store.PlatformToken(ctx, app.AppID)
 		if err != nil {
 			return Token{}, err
 		}
-		if t := h.open(app.AppID, kept); h.good(t, dead) {
+		if t := h.open(app.AppID, kept); h.usable(t, dead) {
 			return t, nil
 		}
 		now := h.c.Clock()
@@ -174,12 +174,12 @@ func (h *Holder) shared(ctx context.Context, app platform.Credentials, dead auth
 			}
 			continue // with what the one who took the lease over has kept
 		}
-		pause := time.NewTimer(poll)
+		pause := time.NewTimer(pollInterval)
 		select {
 		case <-pause.C:
 		case <-deadline.C:
 			pause.Stop()
-			return Token{}, &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: patience, Err: ErrBusy}
+			return Token{}, &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: leaseWait, Err: ErrBusy}
 		case <-ctx.Done():
 			pause.Stop()
 			return Token{}, ctx.Err()
@@ -201,7 +201,7 @@ func (h *Holder) renew(ctx context.Context, app platform.Credentials, dead auth.
 		// If it fails, the lease ends by itself.
 		_ = h.c.Store.EndPlatformTokenLease(end, app.AppID, lease)
 	}()
-	if t := h.open(app.AppID, kept); h.good(t, dead) {
+	if t := h.open(app.AppID, kept); h.usable(t, dead) {
 		return t, true, nil
 	}
 	if t, err = h.fetch(ctx, app, dead, lease); err != nil {
@@ -223,14 +223,14 @@ func (h *Holder) fetch(ctx context.Context, app platform.Credentials, dead auth.
 		return t, err
 	}
 	now := h.c.Clock()
-	may, err := h.c.Store.ForcePlatformToken(ctx, ForceParams{
+	allowed, err := h.c.Store.ForcePlatformToken(ctx, ForceParams{
 		AppID: app.AppID, Lease: lease, Now: now,
 		Every: h.c.Ration.Every, Day: h.c.Ration.Day(now), PerDay: h.c.Ration.PerDay,
 	})
 	if err != nil {
 		return Token{}, err
 	}
-	if may {
+	if allowed {
 		if t, err = h.c.Fetch(ctx, app, true); err != nil || t.Text != dead {
 			return t, err
 		}

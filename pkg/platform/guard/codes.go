@@ -25,27 +25,27 @@ func hashCode(l lane, code string) codeHash {
 }
 
 // codeSet remembers the codes that were sent, of all apps, in two generations:
-// when the younger one has lasted for codeMemory or is full, the older one is
-// forgotten. What is remembered depends on age alone, so that no flood can have
-// a young code forgotten before an old one.
+// when the current one has lasted for codeMemory or is full, the previous one is
+// forgotten. What is remembered depends only on age, so no flood can have a new code
+// forgotten before an old one.
 type codeSet struct {
-	mu         sync.Mutex
-	young, old map[codeHash]sent
-	since      time.Time // when the young generation began
-	generation int       // how many codes a generation holds at most
+	mu                sync.Mutex
+	current, previous map[codeHash]sent
+	since             time.Time // when the current generation began
+	maxPerGeneration  int       // how many codes a generation holds at most
 }
 
 // sent is what is known of a code that was sent.
 type sent struct {
 	// caller is whom it was sent for: many codes of one carrier share the text.
 	caller unique.Handle[string]
-	// quiet says that the code's next use is not worth a report: it was reported,
-	// or the platform does not know the code.
-	quiet bool
+	// reported says that the code's next use needs no report: it was reported, or the
+	// platform does not know the code.
+	reported bool
 }
 
 func newCodeSet(limit int) *codeSet {
-	return &codeSet{young: make(map[codeHash]sent), generation: limit / 2}
+	return &codeSet{current: make(map[codeHash]sent), maxPerGeneration: limit / 2}
 }
 
 // seen reports whether the code was claimed.
@@ -55,13 +55,13 @@ func (s *codeSet) seen(h codeHash) bool {
 	return s.has(h)
 }
 
-// quiet stops reports of the code. It returns for whom the code was sent, and
-// whether this is the first time that it is quiet.
-func (s *codeSet) quiet(h codeHash) (first string, fresh bool) {
+// markReported stops reports of the code. It returns for which caller the code was sent,
+// and whether the code was not marked before.
+func (s *codeSet) markReported(h codeHash) (first string, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, generation := range []map[codeHash]sent{s.young, s.old} {
-		if c, there := generation[h]; there && !c.quiet {
+	for _, generation := range []map[codeHash]sent{s.current, s.previous} {
+		if c, there := generation[h]; there && !c.reported {
 			generation[h] = sent{c.caller, true}
 			return c.caller.Value(), true
 		}
@@ -77,13 +77,13 @@ func (s *codeSet) claim(h codeHash, caller string, now time.Time) bool {
 	if s.has(h) {
 		return false
 	}
-	if age := now.Sub(s.since); age >= codeMemory || len(s.young) >= s.generation {
-		s.young, s.old, s.since = make(map[codeHash]sent), s.young, now
+	if age := now.Sub(s.since); age >= codeMemory || len(s.current) >= s.maxPerGeneration {
+		s.current, s.previous, s.since = make(map[codeHash]sent), s.current, now
 		if age >= 2*codeMemory {
-			s.old = nil
+			s.previous = nil
 		}
 	}
-	s.young[h] = sent{caller: unique.Make(caller)}
+	s.current[h] = sent{caller: unique.Make(caller)}
 	return true
 }
 
@@ -91,12 +91,12 @@ func (s *codeSet) claim(h codeHash, caller string, now time.Time) bool {
 func (s *codeSet) release(h codeHash) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.young, h)
-	delete(s.old, h)
+	delete(s.current, h)
+	delete(s.previous, h)
 }
 
 func (s *codeSet) has(h codeHash) bool {
-	_, young := s.young[h]
-	_, old := s.old[h]
-	return young || old
+	_, current := s.current[h]
+	_, previous := s.previous[h]
+	return current || previous
 }

@@ -36,11 +36,11 @@ func TestCodeSet(t *testing.T) {
 				claim(t, s, fmt.Sprint(second, i), time.Duration(second)*time.Second, true)
 			}
 		}
-		if n, want := len(s.young)+len(s.old), 10*int(2*codeMemory/time.Second); n > want {
+		if n, want := len(s.current)+len(s.previous), 10*int(2*codeMemory/time.Second); n > want {
 			t.Errorf("%d codes are remembered, want at most %d", n, want)
 		}
 		claim(t, s, "much later", 100*time.Hour, true)
-		if n := len(s.young) + len(s.old); n != 1 {
+		if n := len(s.current) + len(s.previous); n != 1 {
 			t.Errorf("%d codes are remembered after a long time, want 1", n)
 		}
 	})
@@ -50,7 +50,7 @@ func TestCodeSet(t *testing.T) {
 		s := newCodeSet(limit)
 		for i := range 100 * limit {
 			claim(t, s, fmt.Sprint(i), 0, true)
-			if n := len(s.young) + len(s.old); n > limit {
+			if n := len(s.current) + len(s.previous); n > limit {
 				t.Fatalf("%d codes are remembered, want at most %d", n, limit)
 			}
 			claim(t, s, fmt.Sprint(max(0, i-limit/2+1)), 0, false)

@@ -30,10 +30,10 @@ const (
 // Guard wraps a provider. It is a [platform.Provider] itself, and safe for
 // concurrent use.
 type Guard struct {
-	next  platform.Provider
-	clock func() time.Time
-	slots chan struct{}
-	codes *codeSet
+	provider platform.Provider
+	clock    func() time.Time
+	slots    chan struct{}
+	codes    *codeSet
 
 	mu   sync.Mutex
 	apps map[lane]*app // only registered apps get here
@@ -65,18 +65,18 @@ func New(next platform.Provider, c Config) *Guard {
 		c.Clock = time.Now
 	}
 	return &Guard{
-		next:  next,
-		clock: c.Clock,
-		slots: make(chan struct{}, c.Concurrency),
-		codes: newCodeSet(maxCodes),
-		apps:  make(map[lane]*app),
+		provider: next,
+		clock:    c.Clock,
+		slots:    make(chan struct{}, c.Concurrency),
+		codes:    newCodeSet(maxCodes),
+		apps:     make(map[lane]*app),
 	}
 }
 
 // ExchangeCode implements [platform.Provider].
 func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, code string) (account platform.Account, err error) {
 	err = g.guard(ctx, lane{kindLogIn, creds.AppID}, code, func(ctx context.Context) (err error) {
-		account, err = g.next.ExchangeCode(ctx, creds, code)
+		account, err = g.provider.ExchangeCode(ctx, creds, code)
 		return err
 	})
 	return account, err
@@ -85,7 +85,7 @@ func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, co
 // ExchangePhoneCode implements [platform.PhoneNumberProvider]. When the provider is
 // none, the error is [auth.PlatformMisconfigured].
 func (g *Guard) ExchangePhoneCode(ctx context.Context, creds platform.Credentials, openID, code string) (number string, err error) {
-	next, ok := g.next.(platform.PhoneNumberProvider)
+	next, ok := g.provider.(platform.PhoneNumberProvider)
 	if !ok {
 		return "", errNoPhone
 	}
@@ -102,7 +102,7 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, call func(contex
 	caller := platform.CallerOf(ctx)
 	hash := hashCode(l, code)
 	if g.codes.seen(hash) {
-		return g.seen(l, hash)
+		return g.repeatError(l, hash)
 	}
 	if err := a.check(caller, g.clock()); err != nil {
 		return err
@@ -117,9 +117,9 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, call func(contex
 	err = g.call(ctx, a, l, hash, call)
 	switch {
 	case err == nil:
-		a.letIn(caller)
+		a.recordSuccess(caller)
 	case errors.Is(err, errHeldBack):
-	case errors.Is(err, auth.PlatformQuota) && a.pause(caller, g.clock()):
+	case errors.Is(err, auth.PlatformQuota) && a.holdBack(caller, g.clock()):
 		err = fmt.Errorf("%w: several callers were told so; the app is held back for %s", err, quotaPause)
 	}
 	if errors.Is(err, platform.ErrNotSent) || errors.Is(err, platform.ErrCodeUnspent) {
@@ -129,21 +129,21 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, call func(contex
 	case errors.Is(err, errSent):
 	case errors.Is(err, auth.CodeUsed):
 		// The first use was elsewhere: another replica, or the business's own.
-		if _, fresh := g.codes.quiet(hash); fresh {
+		if _, fresh := g.codes.markReported(hash); fresh {
 			err = &auth.Error{Code: auth.CodeUsed, Err: &platform.CodeReuse{Err: err}}
 		}
 	case errors.Is(err, auth.CodeInvalid):
-		g.codes.quiet(hash)
+		g.codes.markReported(hash)
 	}
 	return err
 }
 
-// seen returns the error of a code that was sent before.
-func (g *Guard) seen(l lane, hash codeHash) error {
+// repeatError returns the error of a code that was sent before.
+func (g *Guard) repeatError(l lane, hash codeHash) error {
 	if l.kind == kindPhone {
 		return errPhoneSeen
 	}
-	if first, fresh := g.codes.quiet(hash); fresh {
+	if first, fresh := g.codes.markReported(hash); fresh {
 		return &auth.Error{Code: auth.CodeUsed, Err: &platform.CodeReuse{First: first, Err: errSent}}
 	}
 	return errSeen
@@ -165,11 +165,11 @@ func (g *Guard) call(ctx context.Context, a *app, l lane, hash codeHash, call fu
 	select {
 	case g.slots <- struct{}{}:
 	default:
-		turn := time.NewTimer(queueTimeout)
-		defer turn.Stop()
+		timer := time.NewTimer(queueTimeout)
+		defer timer.Stop()
 		select {
 		case g.slots <- struct{}{}:
-		case <-turn.C:
+		case <-timer.C:
 			return errBusy
 		case <-ctx.Done():
 			return ctx.Err()
@@ -182,7 +182,7 @@ func (g *Guard) call(ctx context.Context, a *app, l lane, hash codeHash, call fu
 	// The code comes first: what is refused for it must not use up a turn.
 	caller := platform.CallerOf(ctx)
 	if !g.codes.claim(hash, caller, g.clock()) {
-		return g.seen(l, hash)
+		return g.repeatError(l, hash)
 	}
 	undo, err := a.take(caller, g.clock())
 	if err == nil {

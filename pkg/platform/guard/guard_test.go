@@ -471,15 +471,15 @@ func TestQuota(t *testing.T) {
 			g := New(&scripted{answer: always(nil)}, Config{})
 			a := g.app(lane{kindLogIn, "wx1"})
 			for i := range maxCallers + 100 {
-				a.pause(fmt.Sprint(i), time.Now())
+				a.holdBack(fmt.Sprint(i), time.Now())
 			}
-			if len(a.callers) != maxCallers || len(a.told) != maxCallers {
-				t.Errorf("%d and %d callers are kept, want %d", len(a.callers), len(a.told), maxCallers)
+			if len(a.callers) != maxCallers || len(a.refused) != maxCallers {
+				t.Errorf("%d and %d callers are kept, want %d", len(a.callers), len(a.refused), maxCallers)
 			}
 			time.Sleep(quotaPause)
-			a.pause("another", time.Now())
-			if len(a.callers) != 1 || len(a.told) != 1 {
-				t.Errorf("a minute later %d and %d are kept, want 1", len(a.callers), len(a.told))
+			a.holdBack("another", time.Now())
+			if len(a.callers) != 1 || len(a.refused) != 1 {
+				t.Errorf("a minute later %d and %d are kept, want 1", len(a.callers), len(a.refused))
 			}
 		})
 	})

@@ -17,8 +17,8 @@ const (
 	// quotaCallers is how many callers must have been told of the quota within
 	// a pause, with no caller let in meanwhile, before the whole app is held back.
 	quotaCallers = 3
-	// quotaTrickle is how often one call goes out in spite of a hold.
-	quotaTrickle = time.Second
+	// trickleInterval is how often one call goes out in spite of a hold.
+	trickleInterval = time.Second
 )
 
 var errHeldBack = errors.New("guard: the platform asked for a pause")
@@ -28,12 +28,12 @@ var errHeldBack = errors.New("guard: the platform asked for a pause")
 type quota struct {
 	mu      sync.Mutex
 	callers map[string]*hold
-	told    map[string]struct{} // owners of callers, told since a caller was let in
+	refused map[string]struct{} // owners of callers that were refused since a caller was let in
 	until   time.Time           // when the hold of the whole app ends
 	// When one more call may go out while the whole app is held back: of a
 	// caller that is not held back, and of all the others together. Callers
 	// that use up their turns do not use up those of the others.
-	freshNext, heldNext time.Time
+	nextFresh, nextHeld time.Time
 }
 
 // hold is one caller that is held back.
@@ -46,7 +46,7 @@ type hold struct {
 }
 
 func newQuota() *quota {
-	return &quota{callers: make(map[string]*hold), told: make(map[string]struct{})}
+	return &quota{callers: make(map[string]*hold), refused: make(map[string]struct{})}
 }
 
 // check returns an error with the time to wait for a caller that is held back,
@@ -54,7 +54,7 @@ func newQuota() *quota {
 func (q *quota) check(caller string, now time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, err := q.turn(caller, now)
+	_, err := q.nextCall(caller, now)
 	return err
 }
 
@@ -63,12 +63,12 @@ func (q *quota) check(caller string, now time.Time) error {
 func (q *quota) take(caller string, now time.Time) (undo func(), err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	next, err := q.turn(caller, now)
+	next, err := q.nextCall(caller, now)
 	if err != nil || next == nil {
 		return func() {}, err
 	}
 	before := *next
-	*next = now.Add(quotaTrickle)
+	*next = now.Add(trickleInterval)
 	added := false
 	if q.callers[caller] == nil && len(q.callers) < maxCallers {
 		q.callers[caller] = &hold{until: now.Add(quotaPause), next: *next, probe: true}
@@ -84,13 +84,13 @@ func (q *quota) take(caller string, now time.Time) (undo func(), err error) {
 	}, nil
 }
 
-// turn returns when the next call of a caller that is held back may go out, or
+// nextCall returns when the next call of a caller that is held back may go out, or
 // nil for a caller that is not. The error says how long the hold lasts.
-func (q *quota) turn(caller string, now time.Time) (next *time.Time, err error) {
+func (q *quota) nextCall(caller string, now time.Time) (next *time.Time, err error) {
 	h := q.callers[caller]
 	if h != nil && !h.until.After(now) {
 		delete(q.callers, caller)
-		delete(q.told, owner(caller))
+		delete(q.refused, owner(caller))
 		h = nil
 	}
 	wait := q.until.Sub(now)
@@ -100,9 +100,9 @@ func (q *quota) turn(caller string, now time.Time) (next *time.Time, err error) 
 	}
 	switch {
 	case all && h != nil:
-		next, wait = &q.heldNext, max(wait, h.until.Sub(now))
+		next, wait = &q.nextHeld, max(wait, h.until.Sub(now))
 	case all:
-		next = &q.freshNext
+		next = &q.nextFresh
 	case h != nil:
 		next, wait = &h.next, h.until.Sub(now)
 	default:
@@ -124,15 +124,15 @@ func owner(caller string) string {
 	return netip.PrefixFrom(p.Addr(), 48).Masked().String()
 }
 
-// pause holds a caller back, and the whole app if enough of them are. It
-// reports whether the app now is.
-func (q *quota) pause(caller string, now time.Time) bool {
+// holdBack holds a caller back, and the whole app if enough callers are held back. It
+// reports whether the app is.
+func (q *quota) holdBack(caller string, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for c, h := range q.callers {
 		if !h.until.After(now) {
 			delete(q.callers, c)
-			delete(q.told, owner(c))
+			delete(q.refused, owner(c))
 		}
 	}
 	h := q.callers[caller]
@@ -144,27 +144,27 @@ func (q *quota) pause(caller string, now time.Time) bool {
 		if h.probe {
 			// A caller that is told again counts once: it must not hold the app
 			// back with the calls that are let through in spite of its hold.
-			q.told[owner(caller)] = struct{}{}
-			h.next = now.Add(quotaTrickle)
+			q.refused[owner(caller)] = struct{}{}
+			h.next = now.Add(trickleInterval)
 		}
 		h.until, h.probe = now.Add(quotaPause), false
 	}
-	if len(q.told) < quotaCallers {
+	if len(q.refused) < quotaCallers {
 		return false
 	}
 	if !q.until.After(now) {
-		q.freshNext, q.heldNext = now.Add(quotaTrickle), now.Add(quotaTrickle)
+		q.nextFresh, q.nextHeld = now.Add(trickleInterval), now.Add(trickleInterval)
 	}
 	q.until = now.Add(quotaPause)
 	return true
 }
 
-// letIn notes that the platform let a caller in: its quota is neither the
-// caller's nor that of the whole app, or not any more.
-func (q *quota) letIn(caller string) {
+// recordSuccess records that the platform let a caller in: the quota of neither the
+// caller nor the whole app is used up.
+func (q *quota) recordSuccess(caller string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.callers, caller)
-	clear(q.told)
+	clear(q.refused)
 	q.until = time.Time{}
 }

@@ -122,7 +122,7 @@ func TestCodes(t *testing.T) {
 				_, err := g.ExchangeCode(t.Context(), app, code)
 				wantCode(t, err, auth.CodeInvalid)
 			}
-			if n := len(g.codes.young); n != 0 {
+			if n := len(g.codes.current); n != 0 {
 				t.Errorf("%d codes are remembered", n)
 			}
 		})

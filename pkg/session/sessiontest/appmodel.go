@@ -13,12 +13,12 @@ import (
 // and the breaker are followed from both sides: when a call must be refused, and
 // when it may be.
 type appModel struct {
-	held  map[string]*held
-	told  map[string]bool // callers, since one was let in
-	until time.Time       // when the hold of the whole app ends
+	held    map[string]*held
+	refused map[string]bool // callers, since one was let in
+	until   time.Time       // when the hold of the whole app ends
 	// When one more call may go out while the whole app is held back: of a caller
 	// that is not held back, and of the others together.
-	freshNext, heldNext time.Time
+	nextFresh, nextHeld time.Time
 
 	failures []time.Time // of the platform, since an answer that was none
 	recent   []outcome   // all there were
@@ -39,7 +39,7 @@ type outcome struct {
 }
 
 func newAppModel() *appModel {
-	return &appModel{held: map[string]*held{}, told: map[string]bool{}}
+	return &appModel{held: map[string]*held{}, refused: map[string]bool{}}
 }
 
 const (
@@ -59,21 +59,21 @@ func (a *appModel) surelyOpen(now time.Time) bool {
 // wary reports whether the guard may let only a few calls of a caller through at
 // once.
 func (a *appModel) wary(caller string, at time.Time) bool {
-	return a.doubtful || a.turn(caller, at) != nil
+	return a.doubtful || a.nextCall(caller, at) != nil
 }
 
-// turn returns when the next call of a caller that is held back may go out, or nil
+// nextCall returns when the next call of a caller that is held back may go out, or nil
 // for a caller that is not.
-func (a *appModel) turn(caller string, at time.Time) *time.Time {
+func (a *appModel) nextCall(caller string, at time.Time) *time.Time {
 	h := a.held[caller]
 	if h != nil && !h.until.After(at) {
 		h = nil
 	}
 	switch all := a.until.After(at); {
 	case all && h != nil:
-		return &a.heldNext
+		return &a.nextHeld
 	case all:
-		return &a.freshNext
+		return &a.nextFresh
 	case h != nil && !h.probe:
 		return &h.next
 	}
@@ -83,7 +83,7 @@ func (a *appModel) turn(caller string, at time.Time) *time.Time {
 // mustHaveAdmitted holds that a call which began at a time and went out was not
 // one to hold back.
 func (a *appModel) mustHaveAdmitted(rt *rapid.T, caller string, at time.Time) {
-	if next := a.turn(caller, at); next != nil {
+	if next := a.nextCall(caller, at); next != nil {
 		if at.Before(*next) {
 			rt.Fatalf("%s was to be held back", caller)
 		}
@@ -101,7 +101,7 @@ func (a *appModel) mustHaveAdmitted(rt *rapid.T, caller string, at time.Time) {
 func (a *appModel) mayRefuse(rt *rapid.T, caller string, code auth.Code) {
 	now := time.Now()
 	if code == auth.PlatformQuota {
-		if next := a.turn(caller, now); next == nil || !now.Before(*next) {
+		if next := a.nextCall(caller, now); next == nil || !now.Before(*next) {
 			rt.Fatalf("%s is held back, and may have a call now", caller)
 		}
 		return
@@ -120,24 +120,24 @@ func (a *appModel) answered(caller string, code auth.Code, failed bool) {
 	switch {
 	case code == "":
 		delete(a.held, caller)
-		clear(a.told)
+		clear(a.refused)
 		a.until = time.Time{}
 	case code == auth.PlatformQuota:
 		for c, h := range a.held {
 			if !h.until.After(now) {
 				delete(a.held, c)
-				delete(a.told, c)
+				delete(a.refused, c)
 			}
 		}
 		h := a.held[caller]
 		if h == nil || h.probe {
 			h = &held{next: now.Add(modelTrickle)}
-			a.held[caller], a.told[caller] = h, true
+			a.held[caller], a.refused[caller] = h, true
 		}
 		h.until = now.Add(modelPause)
-		if len(a.told) >= 3 {
+		if len(a.refused) >= 3 {
 			if !a.until.After(now) {
-				a.freshNext, a.heldNext = now.Add(modelTrickle), now.Add(modelTrickle)
+				a.nextFresh, a.nextHeld = now.Add(modelTrickle), now.Add(modelTrickle)
 			}
 			a.until = now.Add(modelPause)
 		}
