@@ -18,7 +18,7 @@ func sessionOf(st *session.State, now time.Time) adminclient.Session {
 	s := &st.Session
 	endedAt, why := st.Ending()
 	answer := adminclient.Session{
-		ID: s.ID, UUID: s.Identity, App: s.AppID, Device: s.Device, Live: st.Standing(s.AppID, now) == nil,
+		ID: s.ID, UUID: s.Identity, App: s.AppID, Device: s.Device, Live: st.RefreshError(s.AppID, now) == nil,
 		Ver: s.Ver, Epoch: s.Epoch, Generation: int64(s.Generation),
 		StartedAt: s.StartedAt.UTC(), RefreshedAt: s.RotatedAt.UTC(), IdleExpiresAt: s.IdleExpiresAt.UTC(), ExpiresAt: s.ExpiresAt.UTC(),
 		EndedAt: timeOrNull(endedAt), EndReason: textOrNull(string(why)),

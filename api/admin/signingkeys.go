@@ -72,7 +72,7 @@ func (a *API) retireSigningKey(w http.ResponseWriter, r *http.Request) error {
 	answer := adminclient.Retired{
 		Retired: signingKeys(done.Key)[0], SigningKeys: signingKeys(), SessionsEnded: done.SessionsEnded,
 	}
-	for _, k := range []*keyring.Key{done.Signs, done.Coming} {
+	for _, k := range []*keyring.Key{done.Current, done.Pending} {
 		if k != nil {
 			answer.SigningKeys = append(answer.SigningKeys, signingKeys(*k)...)
 		}

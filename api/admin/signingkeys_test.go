@@ -42,7 +42,7 @@ func TestSigningKeys(t *testing.T) {
 				t.Errorf("the answer is %+v", resp)
 			}
 			previous := signing(t, c, "access", "previous")
-			until := now.Add(auth.MaxAccessTokenTTL + keyring.Spread)
+			until := now.Add(auth.MaxAccessTokenTTL + keyring.PropagationTime)
 			if len(previous) != 1 || previous[0].KID != first[0].KID || previous[0].RetiresAt == nil || !previous[0].RetiresAt.Equal(until) {
 				t.Errorf("%+v", previous)
 			}
@@ -53,7 +53,7 @@ func TestSigningKeys(t *testing.T) {
 				!strings.Contains(e.Problem.Detail, until.UTC().Format(time.RFC3339)) {
 				t.Errorf("the error is %v, want key_in_use with the time", err)
 			}
-			w.Clock.Advance(auth.MaxAccessTokenTTL + keyring.Spread)
+			w.Clock.Advance(auth.MaxAccessTokenTTL + keyring.PropagationTime)
 			gone, err := c.RetireSigningKey(t.Context(), first[0].KID, adminclient.Retirement{})
 			done := succeed(t, gone, err)
 			if done.Retired.State != "retired" || done.Retired.RetiredAt == nil || done.EffectiveBy != nil || done.SessionsEnded ||

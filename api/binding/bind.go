@@ -97,12 +97,12 @@ func answer(w http.ResponseWriter, r *http.Request, g binding.Grant) error {
 type viewAnswer struct {
 	Bound bool `json:"bound"`
 	// Person is null while unbound.
-	Person     *web.Person `json:"person"`
-	Methods    []wayAnswer `json:"methods"`
-	SelfUnbind bool        `json:"self_unbind"`
+	Person     *web.Person    `json:"person"`
+	Methods    []methodAnswer `json:"methods"`
+	SelfUnbind bool           `json:"self_unbind"`
 }
 
-type wayAnswer struct {
+type methodAnswer struct {
 	Method auth.BindingMethod `json:"method"`
 	Fields []string           `json:"fields"`
 }
@@ -121,14 +121,14 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request) error {
 	}
 	a := viewAnswer{
 		Bound: v.Session.Bound(), Person: web.PersonOf(&v.Session),
-		Methods: []wayAnswer{}, SelfUnbind: v.SelfUnbind,
+		Methods: []methodAnswer{}, SelfUnbind: v.SelfUnbind,
 	}
 	for _, m := range v.Methods {
 		fields := m.Fields
 		if fields == nil {
 			fields = []string{}
 		}
-		a.Methods = append(a.Methods, wayAnswer{m.Method, fields})
+		a.Methods = append(a.Methods, methodAnswer{m.Method, fields})
 	}
 	return web.SecretJSON(w, http.StatusOK, a)
 }

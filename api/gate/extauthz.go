@@ -12,14 +12,14 @@ const verifyPath = "/v1/verify"
 // ways. Some keep the method of the request that they ask about, and some (the
 // ext_authz of Envoy) append its path and query to ours.
 //
-// What is appended is the client's, so it demands nothing: neither the query of
-// such a request nor what stands behind the next slash is looked at. The proxy's
-// own demands stand before that slash, where a client cannot write:
+// The appended part comes from the client, so it is ignored: the query of such a
+// request, and everything after the next slash. The proxy's own requirements stand
+// before that slash, where a client cannot write:
 //
 //	/v1/verify;aud=https%3A%2F%2Fapi.example.com;bound=required/orders/7?app=x
 //
 // Values are percent-encoded. Such a request becomes GET /v1/verify with these
-// demands as its query. The body stays unread, and its connection ends.
+// requirements as its query. The body stays unread, and its connection ends.
 func AnyRequest(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rest, found := strings.CutPrefix(r.URL.EscapedPath(), verifyPath)
@@ -36,20 +36,20 @@ func AnyRequest(next http.Handler) http.Handler {
 		if rest != "" {
 			u := *r.URL
 			asked.URL = &u
-			own, _, appended := strings.Cut(rest, "/")
-			u.Path, u.RawPath, u.RawQuery = verifyPath, "", ownDemands(own, r.URL.RawQuery, appended)
+			params, _, appended := strings.Cut(rest, "/")
+			u.Path, u.RawPath, u.RawQuery = verifyPath, "", proxyRequirements(params, r.URL.RawQuery, appended)
 		}
 		next.ServeHTTP(w, asked)
 	})
 }
 
-// ownDemands returns the query for the demands in ours, which is empty or begins
-// with a semicolon. A query without an appended path is the proxy's own, too, but
-// demands stand in one place.
-func ownDemands(ours, query string, appended bool) string {
+// proxyRequirements returns the query for the requirements in params, which is empty or
+// begins with a semicolon. A query without an appended path is the proxy's too, but
+// the requirements must be in one place.
+func proxyRequirements(params, query string, appended bool) string {
 	values := url.Values{}
-	for pair := range strings.SplitSeq(strings.TrimPrefix(ours, ";"), ";") {
-		if ours == "" {
+	for pair := range strings.SplitSeq(strings.TrimPrefix(params, ";"), ";") {
+		if params == "" {
 			break
 		}
 		name, escaped, _ := strings.Cut(pair, "=")

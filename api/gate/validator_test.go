@@ -380,8 +380,8 @@ func TestValidator(t *testing.T) {
 	inBubble(t, "is told in kinds that it knows what a newer service says in another", func(t *testing.T, s *service) {
 		v, a, b := s.validator(0), newID(), newID()
 		s.db.Commit(
-			auth.Cutoff{Kind: auth.CutoffSession, Session: a, SaidBy: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)},
-			auth.Cutoff{Kind: auth.CutoffSession, Session: b, SaidBy: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)},
+			auth.Cutoff{Kind: auth.CutoffSession, Session: a, CoveredBy: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)},
+			auth.Cutoff{Kind: auth.CutoffSession, Session: b, CoveredBy: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)},
 			auth.Cutoff{Kind: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)},
 		)
 		for _, v := range []*bearer.Verifier{v, s.validator(0)} {

@@ -45,9 +45,10 @@ type AccessTokens interface {
 
 // Apps knows how many apps are registered. Implemented by [app.Directory].
 type Apps interface {
-	// Several reports whether there is more than one. It does no I/O. It
-	// returns [auth.StorageUnavailable] when that cannot be told.
-	Several() (bool, error)
+	// HasSeveral reports whether more than one app is registered. It does no I/O.
+	//
+	// Errors: [auth.StorageUnavailable] when what is in memory is too old.
+	HasSeveral() (bool, error)
 }
 
 // ForwardAuth serves GET /v1/verify: a proxy asks it about a request before it
@@ -79,15 +80,15 @@ func (f *ForwardAuth) Mount(r chi.Router) {
 func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 	// What the proxy's operator has to mend is said first, whatever the client
 	// sends.
-	wanted, err := parseDemands(r.URL.RawQuery)
+	wanted, err := parseRequirements(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
-	var unsure error // whether it has to be narrowed
-	if !wanted.narrow() {
+	var appsErr error // why the number of apps is not known
+	if !wanted.selectsTokens() {
 		var several bool
-		if several, unsure = f.apps.Several(); several {
-			return errNarrow
+		if several, appsErr = f.apps.HasSeveral(); several {
+			return errAppRequired
 		}
 	}
 	presented, page, err := f.token(r)
@@ -100,8 +101,8 @@ func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 	}
 	user, session := c.Subject.String(), c.Session.String()
 	web.EventOf(r.Context()).Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
-	if unsure != nil {
-		return unsure
+	if appsErr != nil {
+		return appsErr
 	}
 	if page != "" && page != c.ClientID {
 		return errBrowser
@@ -166,23 +167,22 @@ func miniProgram(referer []string) string {
 }
 
 var (
-	errNarrow  = auth.Invalid("This server has several apps: the proxy must name an app or an audience, in the parameter app or aud.")
-	errBrowser = &auth.Error{Code: auth.TokenMissing, Description: "A browser must send the token in the Authorization header. A cookie is accepted only from a page of the token's own mini-program (Referer)."}
+	errAppRequired = auth.Invalid("This server has several apps: the proxy must name an app or an audience, in the parameter app or aud.")
+	errBrowser     = &auth.Error{Code: auth.TokenMissing, Description: "A browser must send the token in the Authorization header. A cookie is accepted only from a page of the token's own mini-program (Referer)."}
 
 	errAudience = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: for another audience")}
 	errApp      = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: of another app")}
 )
 
-// demands are what a proxy asks of a token beyond that it is good; empty ones
-// are none.
-type demands struct {
+// requirements are what a proxy asks of a valid token. Empty fields ask for nothing.
+type requirements struct {
 	audience, app string
 	bound         bool
 }
 
-// parseDemands reads them from a query. What it does not know is an error: a
-// typing mistake must not let anybody in.
-func parseDemands(query string) (d demands, err error) {
+// parseRequirements reads requirements from a query. An unknown parameter is an error:
+// a typing mistake must not let a request in.
+func parseRequirements(query string) (d requirements, err error) {
 	if query == "" {
 		return d, nil
 	}
@@ -217,11 +217,11 @@ func parseDemands(query string) (d demands, err error) {
 	return d, nil
 }
 
-// narrow reports whether they are about some tokens of this service only.
-func (d *demands) narrow() bool { return d.audience != "" || d.app != "" }
+// selectsTokens reports whether an audience or an app is required.
+func (d *requirements) selectsTokens() bool { return d.audience != "" || d.app != "" }
 
 // check says why a good token is not what is asked for, or nil.
-func (d *demands) check(c *token.Claims) error {
+func (d *requirements) check(c *token.Claims) error {
 	switch {
 	case d.audience != "" && !slices.Contains(c.Audience, d.audience):
 		return errAudience

@@ -33,7 +33,7 @@ type apps struct {
 	err     error
 }
 
-func (a *apps) Several() (bool, error) { return a.several, a.err }
+func (a *apps) HasSeveral() (bool, error) { return a.several, a.err }
 
 // guarded is forward-auth over a real database.
 type guarded struct {

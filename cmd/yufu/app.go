@@ -266,7 +266,7 @@ func (f masterKeyFlag) provide(ctx context.Context, s store, alg string, jwks jw
 	if err != nil {
 		return time.Time{}, wrongUsage(err)
 	}
-	from, err := keeper.Provide(ctx, alg, auth.AuditEvent{Actor: auth.ActorCLI})
+	from, err := keeper.EnsureKeys(ctx, alg, auth.AuditEvent{Actor: auth.ActorCLI})
 	if err != nil || !from.After(time.Now()) {
 		return time.Time{}, err
 	}

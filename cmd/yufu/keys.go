@@ -183,14 +183,14 @@ func (c *keysRetireCmd) Run(ctx context.Context, std streams) error {
 	case c.Now && out.Key.Use == keyring.UseAccess:
 		fmt.Fprintln(std.out, "Back ends that follow revocations refuse what it signed within YUFU_MAX_STALENESS. A back end that only has the JWK set does so when it fetches the set again. Sessions go on.")
 	}
-	if out.Signs != nil {
-		fmt.Fprintf(std.out, "%s (%s) signs.\n", out.Signs.KID, out.Signs.Alg)
-		if k := out.Signs; k.Use == keyring.UseAccess && k.ActiveAt.Before(k.KnownAt) {
+	if out.Current != nil {
+		fmt.Fprintf(std.out, "%s (%s) signs.\n", out.Current.KID, out.Current.Alg)
+		if k := out.Current; k.Use == keyring.UseAccess && k.ActiveAt.Before(k.KnownAt) {
 			fmt.Fprintf(std.err, "Until %s, back ends that keep a copy of the JWK set may refuse the tokens of %s: it signs before all of them know it.\n", moment(k.KnownAt), k.KID)
 		}
 	}
-	if out.Coming != nil {
-		fmt.Fprintf(std.out, "%s (%s) signs from %s on.\n", out.Coming.KID, out.Coming.Alg, moment(out.Coming.ActiveAt))
+	if out.Pending != nil {
+		fmt.Fprintf(std.out, "%s (%s) signs from %s on.\n", out.Pending.KID, out.Pending.Alg, moment(out.Pending.ActiveAt))
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func scanApp(row pgx.Row) (auth.App, error) {
 	if err != nil {
 		return auth.App{}, err
 	}
-	a.Audiences = list(a.Audiences)
+	a.Audiences = nilIfEmpty(a.Audiences)
 	a.CreatedAt, a.UpdatedAt = a.CreatedAt.UTC(), a.UpdatedAt.UTC()
 	return a, json.Unmarshal(policy, &a.Policy)
 }
@@ -179,7 +179,7 @@ func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, e
 			return err
 		}
 		cutoff := auth.AppRevoked(appID, a.Epoch, event.At)
-		cutoff.Why = auth.EndAppDisabled
+		cutoff.Reason = auth.EndAppDisabled
 		return appChanged(ctx, tx, appID, event, &cutoff)
 	})
 	if err != nil {

@@ -16,14 +16,14 @@ import (
 var _ binding.Store = (*Store)(nil)
 
 // Bind implements [binding.Store].
-func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, error) {
-	var done binding.Done
+func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindResult, error) {
+	var done binding.BindResult
 	err := s.inTx(ctx, "Bind", func(tx pgx.Tx) error {
 		a, err := askerOf(ctx, tx, b.Session)
 		if err != nil {
 			return err
 		}
-		var f binding.Found
+		var f binding.Locked
 		created, err := lockTargetPerson(ctx, tx, &b, &f)
 		if err != nil {
 			return err
@@ -73,13 +73,13 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, e
 		return run(ctx, tx, &batch)
 	})
 	if err != nil {
-		return binding.Done{}, err
+		return binding.BindResult{}, err
 	}
 	return done, nil
 }
 
 // queueBind adds the change and, last, its cutoffs to the batch.
-func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Found, c *concerned, replaced []uuid.UUID) error {
+func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Locked, c *concerned, replaced []uuid.UUID) error {
 	for _, id := range replaced {
 		if err := queueAudit(batch, b.Replaced(f, id)); err != nil {
 			return err
@@ -96,8 +96,8 @@ func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Found, c *con
 }
 
 // Unbind implements [binding.Store].
-func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Done, error) {
-	var done binding.Done
+func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.BindResult, error) {
+	var done binding.BindResult
 	err := s.inTx(ctx, "Unbind", func(tx pgx.Tx) error {
 		a, err := askerOf(ctx, tx, u.Session)
 		if err != nil {
@@ -107,7 +107,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Don
 		if err != nil {
 			return err
 		}
-		var f binding.Found
+		var f binding.Locked
 		if f.State, err = a.state(ctx, tx); err != nil {
 			return err
 		}
@@ -127,7 +127,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Don
 		return run(ctx, tx, &batch)
 	})
 	if err != nil {
-		return binding.Done{}, err
+		return binding.BindResult{}, err
 	}
 	return done, nil
 }
@@ -167,7 +167,7 @@ var (
 
 // lockTargetPerson locks the person to bind to, after it has made him if it must,
 // which it reports.
-func lockTargetPerson(ctx context.Context, tx pgx.Tx, b *binding.BindParams, f *binding.Found) (created bool, err error) {
+func lockTargetPerson(ctx context.Context, tx pgx.Tx, b *binding.BindParams, f *binding.Locked) (created bool, err error) {
 	sql, key := lockTargetPersonSQL, any(b.Target.Person)
 	switch t := &b.Target; {
 	case t.Save != nil:

@@ -49,7 +49,7 @@ from known left join persons p on p.id = person_id`)
 )
 
 // liveSQL says which sessions s of an app a are live at the time $1, as
-// [session.State.Standing] does. The idle expiry is never after the absolute
+// [session.State.RefreshError] does. The idle expiry is never after the absolute
 // one, and to name that too would lead the planner to its index.
 const liveSQL = ` s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $1`
 
@@ -185,11 +185,11 @@ func (l *login) grant(ctx context.Context, q querier) (session.Granted, error) {
 	l.row.Identity = *l.identity
 	var err error
 	l.row.Person, err = boundPerson(ctx, q, l.person, l.externalID, l.name)
-	return session.Granted{Session: l.row, Audiences: list(l.audiences), SigningAlg: l.signingAlg, OmitExternalID: l.omit, Verdict: session.Rotate}, err
+	return session.Granted{Session: l.row, Audiences: nilIfEmpty(l.audiences), SigningAlg: l.signingAlg, OmitExternalID: l.omit, Verdict: session.Rotate}, err
 }
 
-// list returns nil for an empty list, so that both stores answer alike.
-func list(l []string) []string {
+// nilIfEmpty returns nil for an empty list, so that both stores answer alike.
+func nilIfEmpty(l []string) []string {
 	if len(l) == 0 {
 		return nil
 	}

@@ -88,11 +88,11 @@ func TestAServerThatRefusesPartsOfTheHistorysNameIsFollowedWithoutThem(t *testin
 			// Roles that may read all and roles that may not understand one another.
 			all := openStore(t, dsn)
 			for _, by := range []*postgres.Store{openStore(t, u.String()), all} {
-				if err := by.Vouch(t.Context(), nil); err != nil {
+				if err := by.RecordHistory(t.Context(), nil); err != nil {
 					t.Fatal(err)
 				}
 				for _, s := range []*postgres.Store{s, openStore(t, u.String()), all} {
-					wantVouched(t, s, true)
+					wantRecorded(t, s, true)
 				}
 			}
 			// As pg_restore does: the same rows in another file.
@@ -101,11 +101,11 @@ func TestAServerThatRefusesPartsOfTheHistorysNameIsFollowedWithoutThem(t *testin
 				t.Error("a restored table has the same history")
 			}
 			fresh := openStore(t, u.String())
-			wantVouched(t, fresh, false)
+			wantRecorded(t, fresh, false)
 			if _, err := openStore(t, u.String()).EndEverything(t.Context(), event(auth.AuditStoreRolledBack), now); err != nil {
 				t.Fatal(err)
 			}
-			wantVouched(t, fresh, true)
+			wantRecorded(t, fresh, true)
 		})
 	}
 }

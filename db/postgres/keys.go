@@ -127,7 +127,7 @@ func changeKeys(ctx context.Context, tx pgx.Tx, c keyring.Change, now time.Time)
 			return err
 		}
 		for _, c := range raised {
-			c.Why = auth.EndKeyRetired
+			c.Reason = auth.EndKeyRetired
 			dead = append(dead, c)
 		}
 	}

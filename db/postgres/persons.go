@@ -34,7 +34,7 @@ func scanPerson(row pgx.Row) (auth.PersonRecord, error) {
 	if phone != nil {
 		p.Phone = *phone
 	}
-	p.Attributes, p.Facts = []byte(attributes), list(p.Facts)
+	p.Attributes, p.Facts = []byte(attributes), nilIfEmpty(p.Facts)
 	p.CreatedAt, p.UpdatedAt = p.CreatedAt.UTC(), p.UpdatedAt.UTC()
 	return p, err
 }

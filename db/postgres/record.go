@@ -70,7 +70,7 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	)
 	for i, c := range cutoffs {
 		if c.Kind == auth.CutoffApp {
-			b.Queue(insertEpochSQL, c.AppID, c.Epoch, auth.StoredTime(now), string(c.Why))
+			b.Queue(insertEpochSQL, c.AppID, c.Epoch, auth.StoredTime(now), string(c.Reason))
 		}
 		kinds[i], sessions[i] = string(c.Kind), uuidOrNull(c.Session)
 		kids[i], expiries[i] = textOrNull(c.KID), timeOrNull(c.ExpiresAt)

@@ -15,9 +15,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// placeSQL names the present history as replicas vouch for it: by all its parts but
-// the start of the server, which changes with every restart.
-func placeSQL(without []string) string {
+// lastingHistorySQL names the present history as replicas record it: by all its parts
+// but the start of the server, which changes with every restart.
+func lastingHistorySQL(without []string) string {
 	var parts []string
 	for _, p := range historyParts {
 		switch {
@@ -31,16 +31,16 @@ func placeSQL(without []string) string {
 	return `array[` + strings.Join(parts, `, `) + `]::text[]`
 }
 
-func vouchedSQL(without []string) string {
-	return `select d.history, case when ` + writable + ` then ` + placeSQL(without) + ` end from deployment d`
+func recordedHistorySQL(without []string) string {
+	return `select d.history, case when ` + writable + ` then ` + lastingHistorySQL(without) + ` end from deployment d`
 }
 
-// vouchSQL vouches for the present history if it is $1, or that is null, and reports
-// whether it is. It writes nothing when this was vouched for before: every replica that
-// starts vouches, also while the standby is silent.
-func vouchSQL(without []string) string {
+// recordHistorySQL records the present history if it is $1, or $1 is null, and reports
+// whether it is. It writes nothing when this history is recorded already: every replica
+// that starts records it, also while the standby is silent.
+func recordHistorySQL(without []string) string {
 	return `
-with present as materialized (select ` + placeSQL(without) + ` as history),
+with present as materialized (select ` + lastingHistorySQL(without) + ` as history),
 written as (
   update deployment d set history = p.history from present p
   where d.history is distinct from p.history and p.history = coalesce($1::text[], p.history))
@@ -48,16 +48,16 @@ select history = coalesce($1::text[], history) from present`
 }
 
 var (
-	_ = statement(vouchedSQL(nil))
-	_ = statement(vouchSQL(nil))
+	_ = statement(recordedHistorySQL(nil))
+	_ = statement(recordHistorySQL(nil))
 )
 
-// Vouched implements [session.RestorationStore].
-func (s *Store) Vouched(ctx context.Context) (session.History, bool, error) {
-	var vouched, present []string
+// RecordedHistory implements [session.RestorationStore].
+func (s *Store) RecordedHistory(ctx context.Context) (session.History, bool, error) {
+	var recorded, present []string
 	err := s.withHistory(ctx, func(without []string) error {
-		err := s.pool.QueryRow(ctx, vouchedSQL(without)).Scan(&vouched, &present)
-		return s.fail(ctx, "Vouched", err)
+		err := s.pool.QueryRow(ctx, recordedHistorySQL(without)).Scan(&recorded, &present)
+		return s.fail(ctx, "RecordedHistory", err)
 	})
 	switch {
 	case err != nil:
@@ -65,29 +65,29 @@ func (s *Store) Vouched(ctx context.Context) (session.History, bool, error) {
 	case present == nil:
 		s.reset()
 		return nil, false, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
-	case vouched == nil:
+	case recorded == nil:
 		return present, true, nil
 	}
-	return present, slices.EqualFunc(vouched, present, func(a, b string) bool {
+	return present, slices.EqualFunc(recorded, present, func(a, b string) bool {
 		return a == b || a == "-" || b == "-"
 	}), nil
 }
 
-// Vouch implements [session.RestorationStore].
-func (s *Store) Vouch(ctx context.Context, of session.History) error {
+// RecordHistory implements [session.RestorationStore].
+func (s *Store) RecordHistory(ctx context.Context, of session.History) error {
 	return s.withHistory(ctx, func(without []string) error {
 		var same bool
 		err := s.write(ctx, func(c *pgxpool.Conn) error {
-			return c.QueryRow(ctx, vouchSQL(without), []string(of)).Scan(&same)
+			return c.QueryRow(ctx, recordHistorySQL(without), []string(of)).Scan(&same)
 		})
 		if err == nil && !same {
-			err = errAnotherHistory
+			err = errHistoryChanged
 		}
-		return s.fail(ctx, "Vouch", err)
+		return s.fail(ctx, "RecordHistory", err)
 	})
 }
 
-var errAnotherHistory = &auth.Error{
+var errHistoryChanged = &auth.Error{
 	Code: auth.StorageUnavailable, Err: errors.New("postgres: the database became another one while revocations were restored to it"),
 }
 
@@ -109,7 +109,7 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 			}
 			event.Detail = map[string]any{"apps": apps, "keys": keys}
 			var b pgx.Batch
-			b.Queue(vouchSQL(without), nil)
+			b.Queue(recordHistorySQL(without), nil)
 			if err := queueAudit(&b, event); err != nil {
 				return err
 			}

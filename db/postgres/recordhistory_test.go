@@ -10,50 +10,50 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-func wantVouched(t *testing.T, s *postgres.Store, want bool) {
+func wantRecorded(t *testing.T, s *postgres.Store, want bool) {
 	t.Helper()
-	if _, got, err := s.Vouched(t.Context()); err != nil || got != want {
-		t.Errorf("Vouched() = %t, %v; want %t", got, err, want)
+	if _, got, err := s.RecordedHistory(t.Context()); err != nil || got != want {
+		t.Errorf("RecordedHistory() = %t, %v; want %t", got, err, want)
 	}
 }
 
-func (b *bed) vouch() {
+func (b *bed) recordHistory() {
 	b.t.Helper()
-	if err := b.store.Vouch(b.t.Context(), nil); err != nil {
+	if err := b.store.RecordHistory(b.t.Context(), nil); err != nil {
 		b.t.Fatal(err)
 	}
-	wantVouched(b.t, b.store, true)
+	wantRecorded(b.t, b.store, true)
 }
 
 func TestAServerThatTakesOverIsAnotherHistoryAndARestartIsNot(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
-	p.vouch()
+	p.recordHistory()
 	for name, end := range map[string]func() error{"stop": p.primary.Stop, "kill": p.primary.Kill} {
 		p.must(end())
 		p.must(p.primary.Start())
 		if p.store.Ping(t.Context()) != nil {
 			p.must(p.store.Ping(t.Context())) // a connection from before
 		}
-		if _, got, err := p.store.Vouched(t.Context()); err != nil || !got {
-			t.Errorf("after a %s: Vouched() = %t, %v; want true", name, got, err)
+		if _, got, err := p.store.RecordedHistory(t.Context()); err != nil || !got {
+			t.Errorf("after a %s: RecordedHistory() = %t, %v; want true", name, got, err)
 		}
 	}
 	p.must(p.standby.Stop())
-	p.vouch() // does not wait: nothing is written
+	p.recordHistory() // does not wait: nothing is written
 	p.must(p.standby.Start())
 	standby := openStore(t, p.standby.DSN("postgres"))
-	if _, _, err := standby.Vouched(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
-		t.Errorf("Vouched() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
+	if _, _, err := standby.RecordedHistory(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("RecordedHistory() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
 	}
-	if err := standby.Vouch(t.Context(), nil); !errors.Is(err, auth.StorageUnavailable) {
-		t.Errorf("Vouch() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
+	if err := standby.RecordHistory(t.Context(), nil); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("RecordHistory() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
 	}
 	p.must(p.primary.Kill())
 	p.must(p.standby.Promote(t.Context()))
-	wantVouched(t, standby, false)
-	p.must(standby.Vouch(t.Context(), nil))
-	wantVouched(t, standby, true)
+	wantRecorded(t, standby, false)
+	p.must(standby.RecordHistory(t.Context(), nil))
+	wantRecorded(t, standby, true)
 }
 
 func TestADatabaseThatIsRestoredIsAnotherHistory(t *testing.T) {
@@ -92,13 +92,13 @@ func TestADatabaseThatIsRestoredIsAnotherHistory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
-			b.vouch()
+			b.recordHistory()
 			s := restore(b)
-			wantVouched(t, s, false)
+			wantRecorded(t, s, false)
 			if _, err := s.EndEverything(t.Context(), auth.AuditEvent{At: now, Action: auth.AuditStoreRolledBack, Actor: auth.ActorCLI}, now); err != nil {
 				t.Fatal(err)
 			}
-			wantVouched(t, s, true)
+			wantRecorded(t, s, true)
 		})
 	}
 }
@@ -107,7 +107,7 @@ func TestADatabaseThatIsRestoredIsAnotherHistory(t *testing.T) {
 func TestWhatARoleMayNotReadMatchesAnything(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	b.vouch()
+	b.recordHistory()
 	for name, c := range map[string]struct {
 		history string
 		want    bool
@@ -122,37 +122,37 @@ func TestWhatARoleMayNotReadMatchesAnything(t *testing.T) {
 		"fewer parts":                   {`array[history[1]]`, false},
 	} {
 		b.exec(b.raw, `update deployment set history = `+c.history)
-		if _, got, err := b.store.Vouched(t.Context()); err != nil || got != c.want {
-			t.Errorf("%s: Vouched() = %t, %v; want %t", name, got, err, c.want)
+		if _, got, err := b.store.RecordedHistory(t.Context()); err != nil || got != c.want {
+			t.Errorf("%s: RecordedHistory() = %t, %v; want %t", name, got, err, c.want)
 		}
-		b.vouch()
+		b.recordHistory()
 	}
 }
 
-// A second fail-over, while revocations are restored after the first one, is not
-// vouched for.
-func TestVouchForAHistoryThatIsOver(t *testing.T) {
+// The history of a second fail-over, while revocations are restored after the first one,
+// is not recorded.
+func TestRecordAHistoryThatIsOver(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
-	if err := b.store.Vouch(t.Context(), nil); err != nil {
+	if err := b.store.RecordHistory(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	over, _, err := b.store.Vouched(t.Context())
+	over, _, err := b.store.RecordedHistory(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.exec(b.raw, `truncate cutoffs`) // which makes another file
-	wantVouched(t, b.store, false)
-	if err := b.store.Vouch(t.Context(), over); !errors.Is(err, auth.StorageUnavailable) {
-		t.Errorf("Vouch() error = %v, want %v", err, auth.StorageUnavailable)
+	wantRecorded(t, b.store, false)
+	if err := b.store.RecordHistory(t.Context(), over); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("RecordHistory() error = %v, want %v", err, auth.StorageUnavailable)
 	}
-	wantVouched(t, b.store, false)
-	present, _, err := b.store.Vouched(t.Context())
+	wantRecorded(t, b.store, false)
+	present, _, err := b.store.RecordedHistory(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.store.Vouch(t.Context(), present); err != nil {
+	if err := b.store.RecordHistory(t.Context(), present); err != nil {
 		t.Fatal(err)
 	}
-	wantVouched(t, b.store, true)
+	wantRecorded(t, b.store, true)
 }

@@ -56,7 +56,7 @@ func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Gr
 	if err != nil {
 		return g, err
 	}
-	g.Audiences = list(g.Audiences)
+	g.Audiences = nilIfEmpty(g.Audiences)
 	g.Session, err = row.session(ctx, s.pool)
 	return g, err
 }
@@ -90,7 +90,7 @@ func readPresented(ctx context.Context, q querier, sql string, r session.Refresh
 	if err != nil {
 		return p, err
 	}
-	p.audiences = list(p.audiences)
+	p.audiences = nilIfEmpty(p.audiences)
 	p.Session, err = row.session(ctx, q)
 	return p, err
 }
@@ -110,7 +110,7 @@ func (s *Store) explain(ctx context.Context, r session.RefreshParams) (session.G
 	if err != nil {
 		return session.Granted{}, err
 	}
-	if err := p.Standing(r.AppID, r.Now); err != nil {
+	if err := p.RefreshError(r.AppID, r.Now); err != nil {
 		return session.Granted{}, auth.About(err, p.Session.Subject())
 	}
 	if v := session.Judge(&p.Session, r.Presented, r.Now, r.Grace); v == session.Replay {
@@ -153,7 +153,7 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 		if err != nil {
 			return err
 		}
-		if err := p.Standing(r.AppID, r.Now); err != nil {
+		if err := p.RefreshError(r.AppID, r.Now); err != nil {
 			return auth.About(err, p.Session.Subject())
 		}
 		v := session.Judge(&p.Session, r.Presented, r.Now, r.Grace)

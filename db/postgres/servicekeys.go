@@ -30,7 +30,7 @@ func scanServiceKey(row pgx.Row) (servicekey.Key, error) {
 	if copy(k.Hash[:], hash) != len(k.Hash) {
 		return k, fmt.Errorf("a hash of %d bytes", len(hash))
 	}
-	k.Apps = list(k.Apps)
+	k.Apps = nilIfEmpty(k.Apps)
 	k.CreatedAt, k.LastUsedAt, k.RevokedAt, k.PinnedAt = k.CreatedAt.UTC(), timeOf(used), timeOf(revoked), timeOf(pinned)
 	k.ExpiresAt = timeOf(expires)
 	if app != nil {

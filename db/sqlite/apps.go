@@ -191,7 +191,7 @@ func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, e
 			return err
 		}
 		c := auth.AppRevoked(appID, a.Epoch, event.At)
-		c.Why = auth.EndAppDisabled
+		c.Reason = auth.EndAppDisabled
 		_, err = writeCutoff(ctx, tx, c, event.At)
 		return err
 	})

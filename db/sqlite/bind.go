@@ -17,8 +17,8 @@ import (
 var _ binding.Store = (*Store)(nil)
 
 // Bind implements [binding.Store].
-func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, error) {
-	var done binding.Done
+func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindResult, error) {
+	var done binding.BindResult
 	err := s.inTx(ctx, "Bind", func(tx *writeTx) error {
 		f, created, err := findBind(ctx, tx, &b)
 		if err != nil {
@@ -71,15 +71,15 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.Done, e
 		return raise(ctx, tx, asker.Identity, f.Person.ID, b.Now)
 	})
 	if err != nil {
-		return binding.Done{}, err
+		return binding.BindResult{}, err
 	}
 	return done, nil
 }
 
 // findBind reads what a binding depends on, after it has made the person if it
 // must, which it reports.
-func findBind(ctx context.Context, tx *writeTx, b *binding.BindParams) (f *binding.Found, created bool, err error) {
-	f = &binding.Found{}
+func findBind(ctx context.Context, tx *writeTx, b *binding.BindParams) (f *binding.Locked, created bool, err error) {
+	f = &binding.Locked{}
 	if err = asker(ctx, tx, b.Session, f); err != nil {
 		return nil, false, err
 	}
@@ -100,11 +100,11 @@ func findBind(ctx context.Context, tx *writeTx, b *binding.BindParams) (f *bindi
 }
 
 // Unbind implements [binding.Store].
-func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Done, error) {
-	var done binding.Done
+func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.BindResult, error) {
+	var done binding.BindResult
 	err := s.inTx(ctx, "Unbind", func(tx *writeTx) error {
 		var (
-			f   binding.Found
+			f   binding.Locked
 			err error
 		)
 		if err = asker(ctx, tx, u.Session, &f); err != nil {
@@ -125,7 +125,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Don
 		return raise(ctx, tx, done.Session.Identity, uuid.Nil, u.Now)
 	})
 	if err != nil {
-		return binding.Done{}, err
+		return binding.BindResult{}, err
 	}
 	return done, nil
 }
@@ -136,7 +136,7 @@ from sessions join apps a on a.appid = sessions.appid join identities i on i.uui
 where sessions.id = ?`)
 
 // asker reads the session that asks, and whom its identity is bound to.
-func asker(ctx context.Context, tx *writeTx, id uuid.UUID, f *binding.Found) error {
+func asker(ctx context.Context, tx *writeTx, id uuid.UUID, f *binding.Locked) error {
 	var (
 		row     sessionRow
 		current uuid.NullUUID
@@ -159,7 +159,7 @@ var (
 
 // targetPerson finds the person to bind to, after it has made him if it must,
 // which it reports.
-func targetPerson(ctx context.Context, tx *writeTx, b *binding.BindParams, f *binding.Found) (created bool, err error) {
+func targetPerson(ctx context.Context, tx *writeTx, b *binding.BindParams, f *binding.Locked) (created bool, err error) {
 	query, key := targetPersonSQL, any(b.Target.Person)
 	switch t := &b.Target; {
 	case t.Save != nil:

@@ -23,7 +23,7 @@ const claimSuffix = "-lock"
 //
 // The lock is SQLite's own, on an empty database beside the file. The file
 // itself carries the locks of its transactions. A third file has what the store
-// notes while it has the claim, for [Store.Vouched].
+// notes while it has the claim, for [Store.RecordedHistory].
 func (s *Store) Claim(ctx context.Context) error {
 	path, err := s.realPath()
 	if err != nil {

@@ -14,27 +14,27 @@ import (
 
 var _ cutoffs.Store = (*Store)(nil)
 
-// bell tells the listeners of this process that a cutoff was written, or that
-// the keys were changed. What other processes write, followers find when they ask.
-type bell struct {
-	mu   sync.Mutex
-	rung chan struct{}
+// notifier wakes the listeners of this process after a cutoff was written or the keys
+// were changed. What other processes write, followers find when they ask.
+type notifier struct {
+	mu      sync.Mutex
+	changed chan struct{}
 }
 
-func newBell() *bell { return &bell{rung: make(chan struct{})} }
+func newNotifier() *notifier { return &notifier{changed: make(chan struct{})} }
 
-func (b *bell) ring() {
+func (b *notifier) notify() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	close(b.rung)
-	b.rung = make(chan struct{})
+	close(b.changed)
+	b.changed = make(chan struct{})
 }
 
-// next returns a channel that is closed when the bell rings next.
-func (b *bell) next() <-chan struct{} {
+// wait returns a channel that the next call of notify closes.
+func (b *notifier) wait() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.rung
+	return b.changed
 }
 
 // cutoffsSQL has one row at least: it tells the greatest id that was ever
@@ -68,7 +68,7 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 		b.Cutoffs = nil // the row of a batch that is empty
 	}
 	if s.noted != nil {
-		if err := s.noted.saw(b.Last); err != nil {
+		if err := s.noted.record(b.Last); err != nil {
 			return cutoffs.Batch{}, err
 		}
 	}
@@ -94,7 +94,7 @@ func scanCutoff(rows *sql.Rows, b *cutoffs.Batch) (auth.Cutoff, error) {
 // Listen implements [cutoffs.Store] within this process.
 func (s *Store) Listen(ctx context.Context, wake func()) error {
 	for {
-		rung := s.cutoffBell.next()
+		rung := s.cutoffNotifier.wait()
 		wake()
 		select {
 		case <-ctx.Done():

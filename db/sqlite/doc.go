@@ -28,7 +28,7 @@
 // Beside the database and SQLite's own journals are two files. NAME-lock is an empty
 // database that carries the claim. NAME-noted has a random text, which the database has
 // too, and the greatest cutoff id that the process with the claim has seen. A copy that
-// is put in the database's place has another text or fewer cutoffs, see [Store.Vouched].
+// is put in the database's place has another text or fewer cutoffs, see [Store.RecordedHistory].
 // NAME-noted has to be moved together with the database.
 //
 // # Failure

@@ -23,7 +23,7 @@ returning uuid, disabled_at is not null, person_disabled_at is not null, person_
   (select p.name from persons p where p.id = person_id)`)
 
 	// surplusSQL finds the sessions that have to end beside one more. What makes
-	// them live is what [session.State.Standing] says; the idle expiry is never
+	// them live is what [session.State.RefreshError] says; the idle expiry is never
 	// after the absolute one.
 	surplusSQL = statement(`
 select id from sessions

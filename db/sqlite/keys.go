@@ -119,7 +119,7 @@ func changeKeys(ctx context.Context, tx *writeTx, c keyring.Change, now time.Tim
 			return err
 		}
 	}
-	tx.ring = tx.ring || len(c.Add)+len(c.Update) > 0
+	tx.notify = tx.notify || len(c.Add)+len(c.Update) > 0
 	return nil
 }
 
@@ -135,7 +135,7 @@ func raiseAllEpochs(ctx context.Context, tx *writeTx, by int64, why auth.EndReas
 			return 0, err
 		}
 		c := auth.AppRevoked(id, epoch, now)
-		c.Why = why
+		c.Reason = why
 		if _, err := writeCutoff(ctx, tx, c, now); err != nil {
 			return 0, err
 		}

@@ -11,8 +11,8 @@ import (
 )
 
 // notedSuffix names the file beside the database in which a process with the claim
-// notes what it vouched for and which cutoffs it saw. A copy of the database that is
-// put in its place says something else.
+// notes the history that it recorded and the cutoffs that it saw. A copy of the database
+// that is put in its place has another history or fewer cutoffs.
 const notedSuffix = "-noted"
 
 // note is what the file says.
@@ -22,9 +22,9 @@ type note struct {
 	last int64
 }
 
-// fits reports whether a file with this history and this greatest cutoff id is the one
+// matches reports whether a file with this history and this greatest cutoff id is the one
 // that the note is about, or a later state of it.
-func (n note) fits(history string, last int64) bool {
+func (n note) matches(history string, last int64) bool {
 	return (history == "" || history == n.history) && last >= n.last
 }
 
@@ -83,15 +83,15 @@ func (f *noteFile) replace(change func(n *note) error) error {
 		return err
 	}
 	if err := f.file.Sync(); err != nil {
-		return unnoted(err)
+		return noteError(err)
 	}
 	return nil
 }
 
-// saw notes a cutoff that was seen. The note survives the process at once; that it
+// record notes a cutoff that was seen. The note survives the process at once; that it
 // survives the power as well is left to the system, as after a loss of power it says
 // too little at worst.
-func (f *noteFile) saw(last int64) error {
+func (f *noteFile) record(last int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.note.history == "" || last <= f.note.last {
@@ -102,15 +102,15 @@ func (f *noteFile) saw(last int64) error {
 
 func (f *noteFile) write(n note) error {
 	if _, err := f.file.WriteAt(fmt.Appendf(nil, noteLayout, n.history, n.last), 0); err != nil {
-		return unnoted(err)
+		return noteError(err)
 	}
 	f.note = n
 	return nil
 }
 
-// unnoted is the error of a note that cannot be written: the database is of no use
+// noteError is the error of a note that cannot be written. The database cannot be used
 // without it.
-func unnoted(err error) error {
+func noteError(err error) error {
 	return &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("sqlite: note: %w", err)}
 }
 

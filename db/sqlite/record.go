@@ -38,11 +38,11 @@ var insertEpochSQL = statement(`insert into app_epochs (appid, epoch, at, reason
 // from its row, where it never changes, so that no path that ends a session can
 // forget it. Of an app's cutoff it also writes what admins are told.
 func writeCutoff(ctx context.Context, tx *writeTx, c auth.Cutoff, now time.Time) (int64, error) {
-	tx.ring = true
+	tx.notify = true
 	var appID string
 	if c.Kind == auth.CutoffApp {
 		appID = c.AppID
-		if _, err := tx.ExecContext(ctx, insertEpochSQL, c.AppID, c.Epoch, micros(now), string(c.Why)); err != nil {
+		if _, err := tx.ExecContext(ctx, insertEpochSQL, c.AppID, c.Epoch, micros(now), string(c.Reason)); err != nil {
 			return 0, err
 		}
 	}

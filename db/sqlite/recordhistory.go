@@ -20,7 +20,7 @@ const (
 	// historyLost marks a file that a process found to be an older copy.
 	historyLost = "lost"
 	// historyRestored marks a file whose loss was made good. The next process that
-	// serves from it may vouch for it.
+	// serves from it may record its history.
 	historyRestored = "restored"
 )
 
@@ -30,38 +30,38 @@ select coalesce(history, ''), coalesce((select seq from sqlite_sequence where na
 	setHistorySQL = statement(`update deployment set history = ?`)
 )
 
-var errUnclaimed = errors.New("sqlite: only a store with the claim knows what was vouched for")
+var errUnclaimed = errors.New("sqlite: only a store with the claim knows which history was recorded")
 
-// Vouched implements [session.RestorationStore] for a store that has the claim.
-func (s *Store) Vouched(ctx context.Context) (session.History, bool, error) {
+// RecordedHistory implements [session.RestorationStore] for a store that has the claim.
+func (s *Store) RecordedHistory(ctx context.Context) (session.History, bool, error) {
 	if s.noted == nil {
 		return nil, false, errUnclaimed
 	}
-	history, last, err := s.history(ctx, "Vouched")
+	history, last, err := s.history(ctx, "RecordedHistory")
 	if err != nil {
 		return nil, false, err
 	}
 	switch noted := s.noted.get(); {
-	case history == historyRestored || noted.fits(history, last):
+	case history == historyRestored || noted.matches(history, last):
 		return nil, true, nil
 	case history != "" && history != noted.history:
 		return nil, false, nil
 	}
 	// It stays an older copy, however many cutoffs are written to it.
-	return nil, false, s.setHistory(ctx, "Vouched", historyLost)
+	return nil, false, s.setHistory(ctx, "RecordedHistory", historyLost)
 }
 
-// Vouch implements [session.RestorationStore] for a store that has the claim. The
+// RecordHistory implements [session.RestorationStore] for a store that has the claim. The
 // note is written first. An end of the process in between does no harm then: a file
 // that says nothing, or that it was restored, goes with any note. A file that is open
 // does not become another one, so its history is the one that was handed out.
-func (s *Store) Vouch(ctx context.Context, _ session.History) error {
+func (s *Store) RecordHistory(ctx context.Context, _ session.History) error {
 	if s.noted == nil {
 		return errUnclaimed
 	}
 	text := rand.Text()
 	err := s.noted.replace(func(n *note) error {
-		history, last, err := s.history(ctx, "Vouch")
+		history, last, err := s.history(ctx, "RecordHistory")
 		if err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (s *Store) Vouch(ctx context.Context, _ session.History) error {
 	if err != nil {
 		return err
 	}
-	return s.setHistory(ctx, "Vouch", text)
+	return s.setHistory(ctx, "RecordHistory", text)
 }
 
 // history returns what the file says of its history, and the greatest cutoff id that
@@ -92,11 +92,11 @@ func (s *Store) setHistory(ctx context.Context, op, history string) error {
 }
 
 // EndEverything implements [session.RestorationStore]. Another process may have the
-// claim and wait, so this leaves it to that one, or to the next, to vouch. A file that
-// is vouched for is not marked: that process would not take the mark away, and backups
+// claim and wait, so it leaves recording to that process or the next. A file whose
+// history is recorded is not marked: that process would not take the mark away, and backups
 // with the mark go with any note.
 func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (apps int, err error) {
-	vouched, err := s.fitsNote(ctx)
+	recorded, err := s.matchesNote(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -117,7 +117,7 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 		if err := writeAudit(ctx, tx, event); err != nil {
 			return err
 		}
-		if !vouched {
+		if !recorded {
 			_, err = tx.ExecContext(ctx, setHistorySQL, historyRestored)
 		}
 		return err
@@ -125,9 +125,9 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 	return apps, err
 }
 
-// fitsNote reports whether the note beside the file is about it as it is. It needs no
-// claim.
-func (s *Store) fitsNote(ctx context.Context) (bool, error) {
+// matchesNote reports whether the note beside the file is about the file as it is. It
+// needs no claim.
+func (s *Store) matchesNote(ctx context.Context) (bool, error) {
 	path, err := s.realPath()
 	if err != nil {
 		return false, err
@@ -137,7 +137,7 @@ func (s *Store) fitsNote(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("sqlite: note: %w", err)
 	}
 	history, last, err := s.history(ctx, "EndEverything")
-	return parseNote(text).fits(history, last), err
+	return parseNote(text).matches(history, last), err
 }
 
 var retireKeysSQL = statement(`update signing_keys set retired_at = ?, sealed = x'' where retired_at is null returning kid, use`)

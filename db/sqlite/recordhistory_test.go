@@ -19,13 +19,13 @@ type place struct {
 	*sqlite.Store
 }
 
-// newPlace returns one that was served from and vouched for.
+// newPlace returns one that was served from, with its history recorded.
 func newPlace(t *testing.T) *place {
 	t.Helper()
 	p := &place{t: t, path: filepath.Join(t.TempDir(), "yufu.db")}
 	p.start()
 	addApp(t, p.Store)
-	p.vouch()
+	p.recordHistory()
 	return p
 }
 
@@ -53,16 +53,16 @@ func (p *place) restart() {
 	p.start()
 }
 
-func (p *place) vouch() {
+func (p *place) recordHistory() {
 	p.t.Helper()
-	p.must(p.Vouch(p.t.Context(), nil))
+	p.must(p.RecordHistory(p.t.Context(), nil))
 	p.want(true)
 }
 
-func (p *place) want(vouched bool) {
+func (p *place) want(recorded bool) {
 	p.t.Helper()
-	if _, got, err := p.Vouched(p.t.Context()); err != nil || got != vouched {
-		p.t.Errorf("Vouched() = %t, %v; want %t", got, err, vouched)
+	if _, got, err := p.RecordedHistory(p.t.Context()); err != nil || got != recorded {
+		p.t.Errorf("RecordedHistory() = %t, %v; want %t", got, err, recorded)
 	}
 }
 
@@ -126,7 +126,7 @@ func (p *place) raiseEpochs() {
 	p.must(errors.Join(err, s.Close()))
 }
 
-func TestVouched(t *testing.T) {
+func TestRecordedHistory(t *testing.T) {
 	t.Parallel()
 	for name, run := range map[string]func(p *place){
 		"a restart is no other history": func(p *place) {
@@ -165,10 +165,10 @@ func TestVouched(t *testing.T) {
 			p.restart()
 			p.want(false)
 		},
-		"a copy from before the first vouch is older": func(p *place) {
+		"a copy from before the first record is older": func(p *place) {
 			p.exec(`update deployment set history = null`)
 			backup := p.backUp()
-			p.vouch()
+			p.recordHistory()
 			p.revoke()
 			p.follow()
 			p.restore(backup)
@@ -202,7 +202,7 @@ func TestVouched(t *testing.T) {
 			p.want(false)
 			p.raiseEpochs()
 			p.want(true)
-			p.vouch()
+			p.recordHistory()
 			p.restart()
 			p.want(true)
 			// The older copy is none the better for it.
@@ -221,7 +221,7 @@ func TestVouched(t *testing.T) {
 			p.want(true)
 			p.restart()
 			p.want(true)
-			p.vouch()
+			p.recordHistory()
 		},
 		"a backup made after the epochs were raised beside a process that serves is as good as any": func(p *place) {
 			p.raiseEpochs()
@@ -246,7 +246,7 @@ func TestVouched(t *testing.T) {
 			moved.start()
 			moved.want(true)
 		},
-		"without a note that can be read nothing is vouched for": func(p *place) {
+		"without a readable note no history is recorded": func(p *place) {
 			for name, note := range map[string]string{
 				"nothing": "", "part of one": "ABCDEFGHIJ", "zeroes": string(make([]byte, 48)), "something else": "SQLite format 3\x00 and so on, and on and on and on",
 			} {
@@ -257,22 +257,22 @@ func TestVouched(t *testing.T) {
 				if p.t.Failed() {
 					p.t.Fatalf("with %s", name)
 				}
-				p.vouch()
+				p.recordHistory()
 				p.restart()
 				p.want(true)
 			}
 		},
-		"an end of the process while it vouches for a restored file does no harm": func(p *place) {
+		"an end of the process while it records a restored file does no harm": func(p *place) {
 			older := p.backUp()
 			p.revoke()
 			p.follow()
 			p.restore(older)
 			p.raiseEpochs()
 			backup := p.backUp()
-			p.vouch()
+			p.recordHistory()
 			p.restore(backup)
 			p.want(true)
-			p.vouch()
+			p.recordHistory()
 			p.restart()
 			p.want(true)
 		},
@@ -285,7 +285,7 @@ func TestVouched(t *testing.T) {
 }
 
 // A file that an earlier version served from has a lock beside it, and no note.
-func TestAFileThatWasNeverVouchedForIsVouchedFor(t *testing.T) {
+func TestAFileWithoutAHistoryCountsAsRecorded(t *testing.T) {
 	t.Parallel()
 	p := &place{t: t, path: filepath.Join(t.TempDir(), "yufu.db")}
 	p.must(os.WriteFile(p.path+"-lock", nil, 0o600))
@@ -293,9 +293,9 @@ func TestAFileThatWasNeverVouchedForIsVouchedFor(t *testing.T) {
 	addApp(t, p.Store)
 	p.revoke()
 	p.follow()
-	p.restart() // as by a kill before it vouched
+	p.restart() // as by a kill before it recorded
 	p.want(true)
-	p.vouch()
+	p.recordHistory()
 	p.restart()
 	p.want(true)
 	for _, suffix := range []string{"-lock", "-noted"} {
@@ -305,15 +305,15 @@ func TestAFileThatWasNeverVouchedForIsVouchedFor(t *testing.T) {
 	}
 }
 
-func TestOnlyTheClaimKnowsWhatWasVouchedFor(t *testing.T) {
+func TestOnlyTheClaimKnowsTheRecordedHistory(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	other := openStore(t, p.path)
-	if _, got, err := other.Vouched(t.Context()); got || auth.CodeOf(err) != auth.Internal {
-		t.Errorf("Vouched() = %t, %v; want a defect", got, err)
+	if _, got, err := other.RecordedHistory(t.Context()); got || auth.CodeOf(err) != auth.Internal {
+		t.Errorf("RecordedHistory() = %t, %v; want a defect", got, err)
 	}
-	if err := other.Vouch(t.Context(), nil); auth.CodeOf(err) != auth.Internal {
-		t.Errorf("Vouch() error = %v, want a defect", err)
+	if err := other.RecordHistory(t.Context(), nil); auth.CodeOf(err) != auth.Internal {
+		t.Errorf("RecordHistory() error = %v, want a defect", err)
 	}
 	p.want(true)
 }
@@ -326,7 +326,7 @@ func TestWhatCannotBeNotedIsNotTold(t *testing.T) {
 	if _, err := p.Cutoffs(t.Context(), 0, 10); !errors.Is(err, auth.StorageUnavailable) {
 		t.Errorf("Cutoffs() error = %v, want %v", err, auth.StorageUnavailable)
 	}
-	if err := p.Vouch(t.Context(), nil); !errors.Is(err, auth.StorageUnavailable) {
-		t.Errorf("Vouch() error = %v, want %v", err, auth.StorageUnavailable)
+	if err := p.RecordHistory(t.Context(), nil); !errors.Is(err, auth.StorageUnavailable) {
+		t.Errorf("RecordHistory() error = %v, want %v", err, auth.StorageUnavailable)
 	}
 }

@@ -92,7 +92,7 @@ func settle(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.
 		return session.Granted{}, err
 	}
 	st.Session = row.session()
-	if err := st.Standing(r.AppID, r.Now); err != nil {
+	if err := st.RefreshError(r.AppID, r.Now); err != nil {
 		return session.Granted{}, auth.About(err, st.Session.Subject())
 	}
 	v := session.Judge(&st.Session, r.Presented, r.Now, r.Grace)

@@ -43,8 +43,8 @@ type Store struct {
 	claim *sql.DB
 	noted *noteFile
 	// timeline names the history of the cutoffs' ids.
-	timeline   string
-	cutoffBell *bell
+	timeline       string
+	cutoffNotifier *notifier
 }
 
 // Open opens the file at path, and creates it, readable by its owner only, when
@@ -57,7 +57,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := create(path); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, timeline: rand.Text(), cutoffBell: newBell()}
+	s := &Store{path: path, timeline: rand.Text(), cutoffNotifier: newNotifier()}
 	if s.w, err = connect(path, 1, "_txlock", "immediate"); err != nil {
 		return nil, err
 	}
@@ -171,9 +171,9 @@ func (s *Store) inTx(ctx context.Context, op string, fn func(tx *writeTx) error)
 		return translate(ctx, op, err)
 	}
 	err = tx.Commit()
-	if tx.ring {
+	if tx.notify {
 		// Also after an error: what a commit did that failed is not known.
-		s.cutoffBell.ring()
+		s.cutoffNotifier.notify()
 	}
 	return translate(ctx, op, err)
 }
@@ -181,8 +181,8 @@ func (s *Store) inTx(ctx context.Context, op string, fn func(tx *writeTx) error)
 // writeTx is a transaction that writes.
 type writeTx struct {
 	*sql.Tx
-	// ring says that followers have something to ask for.
-	ring bool
+	// notify says that followers have something to ask for.
+	notify bool
 }
 
 // querier is what a database and a transaction have in common.

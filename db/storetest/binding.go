@@ -57,7 +57,7 @@ func (f *fixture) refuseBind(t testing.TB, b binding.BindParams, want auth.Code)
 	before := f.dump(t)
 	done, err := f.Store.Bind(t.Context(), b)
 	wantCode(t, err, want)
-	wantEqual(t, "what a refused binding answers", done, binding.Done{})
+	wantEqual(t, "what a refused binding answers", done, binding.BindResult{})
 	wantEqual(t, "what a refused binding left", f.dump(t), before)
 }
 
@@ -94,7 +94,7 @@ var bindTests = []test{
 		wantCode(t, err, "")
 		want := s
 		want.Person, want.Ver = &p, 2
-		wantEqual(t, "answer", done, binding.Done{Session: want, Changed: true})
+		wantEqual(t, "answer", done, binding.BindResult{Session: want, Changed: true})
 		wantEqual(t, "stored", f.stored(t, s.ID), want)
 		want = tablet
 		want.Person, want.Ver = &p, 2
@@ -141,7 +141,7 @@ var bindTests = []test{
 		before := f.dump(t)
 		done, err := f.Store.Bind(t.Context(), bindParams(s, p.ID, t0.Add(time.Hour)))
 		wantCode(t, err, "")
-		wantEqual(t, "answer", done, binding.Done{Session: s})
+		wantEqual(t, "answer", done, binding.BindResult{Session: s})
 		wantEqual(t, "rows", f.dump(t), before)
 	}},
 	{"an_identity_of_somebody_else_stays_his_unless_it_may_move", func(t *testing.T, f *fixture) {
@@ -171,7 +171,7 @@ var bindTests = []test{
 		}
 		done, err := f.Store.Bind(t.Context(), phone(s, "+8613800001001"))
 		wantCode(t, err, "")
-		wantEqual(t, "the same number", done, binding.Done{Session: s})
+		wantEqual(t, "the same number", done, binding.BindResult{Session: s})
 	}},
 	{"a_second_identity_of_the_app_is_refused_replaces_or_joins", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
@@ -317,7 +317,7 @@ var bindTests = []test{
 		wantCode(t, err, "")
 		want := s
 		want.Person, want.Ver = nil, 3
-		wantEqual(t, "answer", done, binding.Done{Session: want, Changed: true})
+		wantEqual(t, "answer", done, binding.BindResult{Session: want, Changed: true})
 		wantEqual(t, "stored", f.stored(t, s.ID), want)
 		if got := f.stored(t, tablet.ID); got.Person != nil || got.Ver != 3 {
 			t.Errorf("the other device: %+v", got)

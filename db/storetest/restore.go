@@ -336,40 +336,40 @@ select count(*) from sessions s where s.id in (select session_id from cutoffs) a
 	}},
 }
 
-// wantVouched demands what the store says of its history.
-func (f *fixture) wantVouched(t testing.TB, want bool) {
+// wantRecorded checks whether the store says that its history is recorded.
+func (f *fixture) wantRecorded(t testing.TB, want bool) {
 	t.Helper()
-	_, got, err := f.Store.Vouched(t.Context())
+	_, got, err := f.Store.RecordedHistory(t.Context())
 	if err != nil || got != want {
-		t.Errorf("Vouched() = %t, %v; want %t", got, err, want)
+		t.Errorf("RecordedHistory() = %t, %v; want %t", got, err, want)
 	}
 }
 
-var vouchTests = []test{
-	{"a new database is vouched for, and stays so", func(t *testing.T, f *fixture) {
-		f.wantVouched(t, true)
+var historyTests = []test{
+	{"the history of a new database counts as recorded, and stays so", func(t *testing.T, f *fixture) {
+		f.wantRecorded(t, true)
 		for range 2 {
-			wantCode(t, f.Store.Vouch(t.Context(), nil), "")
-			f.wantVouched(t, true)
+			wantCode(t, f.Store.RecordHistory(t.Context(), nil), "")
+			f.wantRecorded(t, true)
 			f.mustRevoke(t, session.Target{All: true}, t0, 0)
 			f.batch(t, 0, 10)
-			f.wantVouched(t, true)
+			f.wantRecorded(t, true)
 		}
 	}},
-	{"another history is not vouched for until somebody vouches", func(t *testing.T, f *fixture) {
-		wantCode(t, f.Store.Vouch(t.Context(), nil), "")
+	{"another history is not recorded until a replica records it", func(t *testing.T, f *fixture) {
+		wantCode(t, f.Store.RecordHistory(t.Context(), nil), "")
 		f.makeAnother(t)
-		f.wantVouched(t, false)
-		f.wantVouched(t, false)
-		wantCode(t, f.Store.Vouch(t.Context(), nil), "")
-		f.wantVouched(t, true)
+		f.wantRecorded(t, false)
+		f.wantRecorded(t, false)
+		wantCode(t, f.Store.RecordHistory(t.Context(), nil), "")
+		f.wantRecorded(t, true)
 	}},
-	{"raised epochs end everything, and vouch", func(t *testing.T, f *fixture) {
+	{"raised epochs end everything, and record the history", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRevoke(t, session.Target{AppID: appB}, t0, 0)
-		wantCode(t, f.Store.Vouch(t.Context(), nil), "")
+		wantCode(t, f.Store.RecordHistory(t.Context(), nil), "")
 		f.makeAnother(t)
-		f.wantVouched(t, false)
+		f.wantRecorded(t, false)
 		for i := range 2 {
 			before, last := f.counts(t), f.lastCutoff(t)
 			n, err := f.Store.EndEverything(t.Context(), event(auth.AuditStoreRolledBack, restoredAt), restoredAt)
@@ -391,10 +391,10 @@ var vouchTests = []test{
 			}, []string{string(auth.AuditStoreRolledBack), auth.ActorCLI})
 			wantEqual(t, "audit detail", parsed(t, f.text(t, `select detail from audit where id = (select max(id) from audit)`)),
 				map[string]any{"apps": 2.0, "keys": 0.0})
-			f.wantVouched(t, true)
+			f.wantRecorded(t, true)
 		}
-		wantCode(t, f.Store.Vouch(t.Context(), nil), "")
-		f.wantVouched(t, true)
+		wantCode(t, f.Store.RecordHistory(t.Context(), nil), "")
+		f.wantRecorded(t, true)
 		f.refuse(t, s.ID, 1, restoredAt, auth.SessionRevoked)
 		f.mustRefresh(t, f.exchange(t, "o-1", restoredAt).ID, 1, restoredAt, session.Rotate)
 	}},
@@ -424,11 +424,11 @@ var vouchTests = []test{
 			t.Errorf("EndEverything() = %d, %v; want 0, nil", n, err)
 		}
 		f.wantCounts(t, before, counts{Audit: 1})
-		f.wantVouched(t, true)
+		f.wantRecorded(t, true)
 	}},
 }
 
-// makeAnother makes the history another one than was vouched for.
+// makeAnother makes the history another one than the recorded one.
 func (f *fixture) makeAnother(t testing.TB) {
 	t.Helper()
 	if f.Dollar {

@@ -85,7 +85,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"RevokeRestricted", restrictedTests},
 		{"Cutoffs", cutoffTests},
 		{"Restore", restoreTests},
-		{"Vouch", vouchTests},
+		{"History", historyTests},
 		{"PersonsOfAdmins", personAdminTests},
 		{"UpsertPersons", upsertTests},
 		{"Identities", identityTests},

@@ -34,18 +34,18 @@ const (
 	readInterval = time.Second
 	// readTimeout bounds a read.
 	readTimeout = 3 * time.Second
-	// patience is how long a read may take before the database counts as away.
-	patience = time.Second
+	// awayAfter is how long a read may take before the database counts as away.
+	awayAfter = time.Second
 )
 
 // Directory knows all registered apps. It is safe for concurrent use, and its
 // methods except [Directory.Run] do no I/O.
 type Directory struct {
-	c     DirectoryConfig
-	known atomic.Pointer[snapshot]
-	// waiting is when the oldest unanswered read began; nil: all are answered.
+	c      DirectoryConfig
+	latest atomic.Pointer[snapshot]
+	// waitingSince is when the oldest unanswered read began; nil: all are answered.
 	// A read that failed counts as unanswered since the zero time.
-	waiting atomic.Pointer[time.Time]
+	waitingSince atomic.Pointer[time.Time]
 }
 
 // DirectoryConfig configures a [Directory]. All fields are required.
@@ -98,26 +98,26 @@ func (d *Directory) read(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	asked := d.c.Clock()
-	d.waiting.CompareAndSwap(nil, &asked)
+	d.waitingSince.CompareAndSwap(nil, &asked)
 	apps, err := d.c.Store.Apps(ctx)
 	if err != nil {
-		d.waiting.Store(&time.Time{})
+		d.waitingSince.Store(&time.Time{})
 		return err
 	}
 	s := &snapshot{apps: make(map[string]auth.App, len(apps)), asked: asked}
 	for i := range apps {
 		s.apps[apps[i].ID] = apps[i]
 	}
-	d.known.Store(s)
-	d.waiting.Store(nil)
+	d.latest.Store(s)
+	d.waitingSince.Store(nil)
 	return nil
 }
 
 // Answering reports whether the database answers: false when the last read
 // failed, or has waited for more than a second.
 func (d *Directory) Answering() bool {
-	since := d.waiting.Load()
-	return since == nil || d.c.Clock().Sub(*since) <= patience
+	since := d.waitingSince.Load()
+	return since == nil || d.c.Clock().Sub(*since) <= awayAfter
 }
 
 var errStale = errors.New("app: the apps were read too long ago")
@@ -134,7 +134,7 @@ func (d *Directory) check(s *snapshot) error {
 // Errors: [auth.AppUnknown], also for an app that was registered since;
 // [auth.StorageUnavailable] when the last read is too long ago.
 func (d *Directory) App(appID string) (auth.App, error) {
-	s := d.known.Load()
+	s := d.latest.Load()
 	if err := d.check(s); err != nil {
 		return auth.App{}, err
 	}
@@ -145,13 +145,13 @@ func (d *Directory) App(appID string) (auth.App, error) {
 	return a, nil
 }
 
-// Several reports whether more than one app is registered.
+// HasSeveral reports whether more than one app is registered.
 //
 // Errors: [auth.StorageUnavailable] when there was one at most, and the last
 // read is too long ago. Apps are disabled and never deleted, so several remain
 // several.
-func (d *Directory) Several() (bool, error) {
-	s := d.known.Load()
+func (d *Directory) HasSeveral() (bool, error) {
+	s := d.latest.Load()
 	if len(s.apps) > 1 {
 		return true, nil
 	}

@@ -95,7 +95,7 @@ func wantApp(t *testing.T, d *app.Directory, id string, want auth.Code) {
 func wantSeveral(t *testing.T, d *app.Directory, several bool, want auth.Code) {
 	t.Helper()
 	synctest.Wait()
-	if got, err := d.Several(); got != several || auth.CodeOf(err) != want {
+	if got, err := d.HasSeveral(); got != several || auth.CodeOf(err) != want {
 		t.Errorf("Several() = %t, %v; want %t, %q", got, err, several, want)
 	}
 }
@@ -123,7 +123,7 @@ func TestOpen(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if several, err := d.Several(); several != (n > 1) || err != nil {
+			if several, err := d.HasSeveral(); several != (n > 1) || err != nil {
 				t.Errorf("%d apps: Several() = %t, %v", n, several, err)
 			}
 		}

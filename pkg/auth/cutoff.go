@@ -40,15 +40,15 @@ type Cutoff struct {
 	// session's row was gone by then. It is not told to validators.
 	AppID string
 	Epoch int64
-	// Why is why the app's sessions ended. Stores keep it for admins; validators
+	// Reason is why the app's sessions ended. Stores keep it for admins; validators
 	// are not told.
-	Why EndReason
+	Reason EndReason
 	// KID: tokens signed by this key are dead.
 	KID string
-	// SaidBy is a kind beyond these three, if a cutoff of that kind, later in the same
+	// CoveredBy is a kind beyond these three, if a cutoff of that kind, later in the same
 	// transaction, says what this one says, together with others. Validators that know
 	// the kind are told that one only. There is no such kind yet.
-	SaidBy CutoffKind
+	CoveredBy CutoffKind
 	// ExpiresAt is when the cutoff may be forgotten; zero means never.
 	ExpiresAt time.Time
 }
@@ -65,9 +65,9 @@ func SessionChanged(session uuid.UUID, ver int64, now time.Time) Cutoff {
 }
 
 // AppRevoked returns the cutoff of an app whose epoch was raised at now, because
-// it was revoked; a caller with another reason sets Why.
+// it was revoked; a caller with another reason sets Reason.
 func AppRevoked(appID string, epoch int64, now time.Time) Cutoff {
-	return Cutoff{Kind: CutoffApp, AppID: appID, Epoch: epoch, Why: EndAppRevoked, ExpiresAt: now.Add(CutoffRetention)}
+	return Cutoff{Kind: CutoffApp, AppID: appID, Epoch: epoch, Reason: EndAppRevoked, ExpiresAt: now.Add(CutoffRetention)}
 }
 
 // KeyCompromised returns the cutoff of a signing key that somebody else may

@@ -48,14 +48,14 @@ func (a *attempt) event(action auth.AuditAction) auth.AuditEvent {
 }
 
 // bind finds the person and binds the identity.
-func (a *attempt) bind(ctx context.Context) (Done, error) {
+func (a *attempt) bind(ctx context.Context) (BindResult, error) {
 	b := BindParams{
 		Session: a.session.ID, Ver: a.session.Ver, Method: a.r.Method,
 		Second: a.app.Policy.Second(), Rebind: a.app.Policy.SelfUnbind, Now: a.now,
 		Event: a.event(auth.AuditBound),
 	}
 	if err := a.proof.find(ctx, &b); err != nil {
-		return Done{}, err
+		return BindResult{}, err
 	}
 	return a.s.c.Store.Bind(ctx, b)
 }
@@ -65,7 +65,7 @@ func (a *attempt) bind(ctx context.Context) (Done, error) {
 func (a *attempt) reserve(ctx context.Context) (Reservation, error) {
 	if a.limits.budget {
 		if wait := a.s.budgets.wait(a.app.ID, a.now); wait > 0 {
-			return Reservation{}, a.slow(ctx, wait)
+			return Reservation{}, a.slowDown(ctx, wait)
 		}
 	}
 	keys := append([]auth.AttemptKey{auth.IdentityAttempts(a.session.Identity)}, a.limits.keys...)
@@ -84,22 +84,22 @@ func (a *attempt) reserve(ctx context.Context) (Reservation, error) {
 		if a.admission, wait = a.s.budgets.admit(a.app.ID, a.now); wait > 0 {
 			// Another attempt was faster.
 			_ = a.s.c.Store.Refund(ctx, reserved)
-			return Reservation{}, a.slow(ctx, wait)
+			return Reservation{}, a.slowDown(ctx, wait)
 		}
 	}
 	return reserved, nil
 }
 
-// slow returns the error of an attempt that came when the failure budget of its
+// slowDown returns the error of an attempt that came when the failure budget of its
 // app was used up. Once a minute that goes into the trail.
-func (a *attempt) slow(ctx context.Context, wait time.Duration) error {
-	if attempts, failures, audit := a.s.budgets.refuse(a.app.ID, a.now); audit {
+func (a *attempt) slowDown(ctx context.Context, wait time.Duration) error {
+	if attempts, failures, audit := a.s.budgets.recordRefusal(a.app.ID, a.now); audit {
 		err := a.s.c.Store.RecordRefusal(ctx, auth.AuditEvent{
 			At: a.now, Action: auth.AuditFactsSlowed, Actor: auth.ActorService, AppID: a.app.ID, RequestID: a.r.RequestID,
 			Detail: map[string]any{"attempts": attempts, "failures": failures, "seconds": budgetSeconds},
 		})
 		if err != nil {
-			a.s.budgets.unaudited(a.app.ID)
+			a.s.budgets.auditAgain(a.app.ID)
 			return err
 		}
 	}

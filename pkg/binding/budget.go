@@ -106,14 +106,14 @@ func (b *budgets) settle(d admission, person uuid.UUID) {
 		return // more than a minute has passed
 	}
 	s.failures--
-	if person == uuid.Nil || !a.first(person, d.at) {
+	if person == uuid.Nil || !a.markBound(person, d.at) {
 		s.attempts--
 	}
 }
 
-// first notes a person who was bound, and reports whether that is the first time
+// markBound records that a person was bound, and reports whether that is the first time
 // lately.
-func (a *budget) first(person uuid.UUID, at int64) bool {
+func (a *budget) markBound(person uuid.UUID, at int64) bool {
 	if age := at - a.boundSince; a.bound == nil || age >= budgetSeconds {
 		a.boundBefore, a.bound, a.boundSince = a.bound, map[uuid.UUID]struct{}{}, at
 		if age >= 2*budgetSeconds {
@@ -126,10 +126,10 @@ func (a *budget) first(person uuid.UUID, at int64) bool {
 	return !now && !before
 }
 
-// refuse counts an attempt that was slowed down. It returns the attempts and the
+// recordRefusal counts an attempt that was slowed down. It returns the attempts and the
 // failures of the last minute when they are to be written into the trail, which
 // is once a minute.
-func (b *budgets) refuse(app string, now time.Time) (attempts, failures int, audit bool) {
+func (b *budgets) recordRefusal(app string, now time.Time) (attempts, failures int, audit bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.slowed++
@@ -143,8 +143,8 @@ func (b *budgets) refuse(app string, now time.Time) (attempts, failures int, aud
 	return attempts, failures, true
 }
 
-// unaudited has the next refusal audited: the last event could not be written.
-func (b *budgets) unaudited(app string) {
+// auditAgain has the next refusal audited, because the last event could not be written.
+func (b *budgets) auditAgain(app string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.apps[app].audited = time.Time{}

@@ -12,8 +12,8 @@ import (
 
 // What every store decides and writes alike is made here.
 
-// Found is what a store finds under its locks.
-type Found struct {
+// Locked is what a store finds under its locks.
+type Locked struct {
 	// State is the session that asks.
 	State session.State
 	// Current is the person that the identity is bound to, or uuid.Nil.
@@ -32,9 +32,9 @@ type Found struct {
 
 // Decide says whether anything has to change, and which of the identities have to
 // be unbound for it, or returns the error of [Store.Bind].
-func (b *BindParams) Decide(f *Found) (change bool, replace []uuid.UUID, err error) {
+func (b *BindParams) Decide(f *Locked) (change bool, replace []uuid.UUID, err error) {
 	s := &f.State.Session
-	if err := stands(&f.State, b.Ver, auth.StoredTime(b.Now)); err != nil {
+	if err := checkSession(&f.State, b.Ver, auth.StoredTime(b.Now)); err != nil {
 		return false, nil, err
 	}
 	if t := f.Ticket; t != nil && (t.Person.ID != f.Person.ID || !t.Good(s.AppID, s.Identity, b.Now)) {
@@ -66,25 +66,25 @@ var errOtherPhone = &auth.Error{
 
 // Decide says whether anything has to change, or returns the error of
 // [Store.Unbind].
-func (u *UnbindParams) Decide(f *Found) (change bool, err error) {
-	if err := stands(&f.State, u.Ver, auth.StoredTime(u.Now)); err != nil {
+func (u *UnbindParams) Decide(f *Locked) (change bool, err error) {
+	if err := checkSession(&f.State, u.Ver, auth.StoredTime(u.Now)); err != nil {
 		return false, err
 	}
 	return f.Current != uuid.Nil, nil
 }
 
-// stands returns [auth.SessionRevoked] unless the session is live and has the
+// checkSession returns [auth.SessionRevoked] unless the session is live and has the
 // ver of the token that speaks for it.
-func stands(st *session.State, ver int64, now time.Time) error {
-	if st.Session.Ver != ver || st.Standing(st.Session.AppID, now) != nil {
+func checkSession(st *session.State, ver int64, now time.Time) error {
+	if st.Session.Ver != ver || st.RefreshError(st.Session.AppID, now) != nil {
 		return auth.SessionRevoked
 	}
 	return nil
 }
 
 // Bound returns the audit event of the binding.
-func (b *BindParams) Bound(f *Found) auth.AuditEvent {
-	e := about(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
+func (b *BindParams) Bound(f *Locked) auth.AuditEvent {
+	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
 	if f.Current != uuid.Nil {
 		e.Detail["person_before"] = f.Current
 	}
@@ -92,15 +92,15 @@ func (b *BindParams) Bound(f *Found) auth.AuditEvent {
 }
 
 // Replaced returns the audit event of an identity that was unbound for another.
-func (b *BindParams) Replaced(f *Found, identity uuid.UUID) auth.AuditEvent {
-	e := about(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "by": f.State.Session.Identity})
+func (b *BindParams) Replaced(f *Locked, identity uuid.UUID) auth.AuditEvent {
+	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "by": f.State.Session.Identity})
 	e.Action, e.Identity, e.Session = auth.AuditBindingReplaced, identity, uuid.Nil
 	return e
 }
 
 // Created returns the audit event of a person that the binding made.
-func (b *BindParams) Created(f *Found) auth.AuditEvent {
-	e := about(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
+func (b *BindParams) Created(f *Locked) auth.AuditEvent {
+	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
 	if b.Target.Phone != "" {
 		e.Detail["phone"] = auth.MaskPhone(b.Target.Phone)
 	}
@@ -109,19 +109,19 @@ func (b *BindParams) Created(f *Found) auth.AuditEvent {
 }
 
 // Updated returns the audit event of a person that the binding changed.
-func (b *BindParams) Updated(f *Found) auth.AuditEvent {
-	e := about(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method, "changed": f.Saved})
+func (b *BindParams) Updated(f *Locked) auth.AuditEvent {
+	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method, "changed": f.Saved})
 	e.Action = auth.AuditPersonUpdated
 	return e
 }
 
 // Unbound returns the audit event of the unbinding.
-func (u *UnbindParams) Unbound(f *Found) auth.AuditEvent {
-	return about(u.Event, &f.State.Session, map[string]any{"person": f.Current})
+func (u *UnbindParams) Unbound(f *Locked) auth.AuditEvent {
+	return withSession(u.Event, &f.State.Session, map[string]any{"person": f.Current})
 }
 
-// about returns the event as one of the session, with details more.
-func about(e auth.AuditEvent, s *auth.Session, detail map[string]any) auth.AuditEvent {
+// withSession returns the event as one of the session, with further details.
+func withSession(e auth.AuditEvent, s *auth.Session, detail map[string]any) auth.AuditEvent {
 	e.AppID, e.Identity, e.Session = s.AppID, s.Identity, s.ID
 	return e.With(detail)
 }

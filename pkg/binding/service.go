@@ -180,14 +180,14 @@ func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID
 type View struct {
 	Session auth.Session
 	// Methods are those that the app's policy lets users bind themselves by.
-	Methods []Way
+	Methods []MethodFields
 	// SelfUnbind says whether users may unbind themselves.
 	SelfUnbind bool
 }
 
-// Way is a method with the fields that it asks for, in the order of the policy;
+// MethodFields is a method with the fields that it asks for, in the order of the policy;
 // those of a webhook are the business's to know.
-type Way struct {
+type MethodFields struct {
 	Method auth.BindingMethod
 	Fields []string
 }
@@ -208,7 +208,7 @@ func (s *Service) Show(ctx context.Context, accessToken auth.Secret) (View, erro
 	p := &app.Policy
 	v := View{Session: current, SelfUnbind: p.SelfUnbind}
 	for _, name := range p.Methods {
-		w := Way{Method: name}
+		w := MethodFields{Method: name}
 		if m, ok := methods[name]; ok {
 			w.Fields = m.fields(p)
 		}
@@ -220,7 +220,7 @@ func (s *Service) Show(ctx context.Context, accessToken auth.Secret) (View, erro
 // grant answers a call that was allowed. After a change it mints a token from the
 // session's row, which expires by the latest time, the exp of the token that was
 // presented: an access token must not renew itself.
-func (s *Service) grant(ctx context.Context, app *auth.App, done Done, latest, now time.Time) (Grant, error) {
+func (s *Service) grant(ctx context.Context, app *auth.App, done BindResult, latest, now time.Time) (Grant, error) {
 	g := Grant{Session: done.Session, Changed: done.Changed, Replaced: len(done.Replaced)}
 	if !done.Changed {
 		return g, nil

@@ -449,7 +449,7 @@ func TestShow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([]binding.Way{
+	if d := cmp.Diff([]binding.MethodFields{
 		{Method: auth.BindFacts, Fields: []string{"employee_no", "name"}}, {Method: auth.BindPhone, Fields: []string{"name"}},
 		{Method: auth.BindTicket}, {Method: auth.BindWebhook},
 	}, v.Methods); d != "" || !v.SelfUnbind {

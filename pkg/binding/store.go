@@ -71,14 +71,14 @@ type Store interface {
 	// [auth.PersonConflict] when the phone of a person to save is another
 	// person's. With any error nothing has changed, no person was made and no
 	// ticket used.
-	Bind(ctx context.Context, b BindParams) (Done, error)
+	Bind(ctx context.Context, b BindParams) (BindResult, error)
 
 	// Unbind unbinds the identity of a session, whose sessions get no person and
 	// the next ver, with their cutoffs and the audit event. An identity that is
 	// not bound stays as it is.
 	//
 	// Errors: [auth.SessionRevoked] as at Bind.
-	Unbind(ctx context.Context, u UnbindParams) (Done, error)
+	Unbind(ctx context.Context, u UnbindParams) (BindResult, error)
 
 	// Reserve counts one attempt against every key, or none, in a transaction of
 	// its own: [Count] is the rule. When any of them is still delayed,
@@ -148,8 +148,8 @@ type UnbindParams struct {
 	Event auth.AuditEvent
 }
 
-// Done is what the session says afterwards, from which its tokens are minted.
-type Done struct {
+// BindResult is what the session says afterwards, from which its tokens are minted.
+type BindResult struct {
 	Session auth.Session
 	// Changed is false when everything was so before.
 	Changed bool

@@ -14,63 +14,63 @@ const maxSkew = 2 * time.Second
 // since. Its methods are safe for concurrent use, except
 // compare.
 type clock struct {
-	// own is [Config.Clock], and wall is [Config.Wall].
-	own  func() time.Time
-	wall func(own time.Time) time.Time
-	last atomic.Pointer[comparison]
-	// agreed is the last one at which the two clocks were within maxSkew of each other.
-	agreed atomic.Pointer[comparison]
+	// local is [Config.Clock], and wall is [Config.Wall].
+	local          func() time.Time
+	wall           func(own time.Time) time.Time
+	lastComparison atomic.Pointer[comparison]
+	// lastAgreed is the last comparison at which the two clocks were within maxSkew of each other.
+	lastAgreed atomic.Pointer[comparison]
 }
 
 // comparison is the result of the last question.
 type comparison struct {
-	// at is a reading of this machine's clock when the answer came, and theirs is the
+	// local is a reading of this machine's clock when the answer came, and database is the
 	// database's time at that moment.
-	at, theirs time.Time
+	local, database time.Time
 }
 
 // compare records what the database's clock said at some moment between asked and
 // answered. Of the offsets that are possible, it takes the smallest: two clocks that
 // may agree are taken to agree.
-func (c *clock) compare(asked, theirs, answered time.Time) {
-	ours := c.wall(answered)
-	low := theirs.Sub(ours)
-	offset := min(max(0, low), low+took(asked, answered))
-	result := &comparison{at: answered, theirs: ours.Add(offset)}
-	c.last.Store(result)
+func (c *clock) compare(asked, database, answered time.Time) {
+	local := c.wall(answered)
+	low := database.Sub(local)
+	offset := min(max(0, low), low+elapsed(asked, answered))
+	result := &comparison{local: answered, database: local.Add(offset)}
+	c.lastComparison.Store(result)
 	if offset.Abs() <= maxSkew {
-		c.agreed.Store(result)
+		c.lastAgreed.Store(result)
 	}
 }
 
 // wasSet reports whether the database's clock was set since the last question: it is
 // more than maxSkew off the estimate.
-func (c *clock) wasSet(asked, theirs, answered time.Time) bool {
-	last := c.last.Load()
+func (c *clock) wasSet(asked, database, answered time.Time) bool {
+	last := c.lastComparison.Load()
 	if last == nil {
 		return false
 	}
 	estimate := last.now(answered)
-	return estimate.Before(theirs.Add(-maxSkew)) || estimate.After(theirs.Add(took(asked, answered)+maxSkew))
+	return estimate.Before(database.Add(-maxSkew)) || estimate.After(database.Add(elapsed(asked, answered)+maxSkew))
 }
 
-// took returns how long a question took by the monotonic clock: this machine's clock
+// elapsed returns how long a question took by the monotonic clock: this machine's clock
 // may have been set meanwhile.
-func took(asked, answered time.Time) time.Duration { return max(0, answered.Sub(asked)) }
+func elapsed(asked, answered time.Time) time.Duration { return max(0, answered.Sub(asked)) }
 
 // wallReading returns the time without its monotonic clock reading.
 func wallReading(t time.Time) time.Time { return t.Round(0) }
 
-// now returns the database's time at own, a reading of this machine's clock. The time
+// now returns the database's time at local, a reading of this machine's clock. The time
 // since the last question is measured by the monotonic clock, so setting this
 // machine's clock does not change it.
-func (c *comparison) now(own time.Time) time.Time {
-	return c.theirs.Add(own.Sub(c.at)).UTC()
+func (c *comparison) now(local time.Time) time.Time {
+	return c.database.Add(local.Sub(c.local)).UTC()
 }
 
 // now returns the database's time, which is this machine's before the first question.
 func (c *clock) now() time.Time {
-	now, _ := c.both()
+	now, _ := c.readings()
 	return now
 }
 
@@ -78,33 +78,33 @@ func (c *clock) now() time.Time {
 // and what has passed since, if that is later: a database's clock that is set back must
 // not let what has expired live again.
 func (c *clock) latest() time.Time {
-	agreed, now := c.agreed.Load(), c.now()
+	agreed, now := c.lastAgreed.Load(), c.now()
 	if agreed == nil {
 		return now
 	}
-	if then := agreed.now(c.own()); then.After(now) {
+	if then := agreed.now(c.local()); then.After(now) {
 		return then
 	}
 	return now
 }
 
-// both returns the database's time and this machine's wall clock time at the same
+// readings returns the database's time and this machine's wall clock time at the same
 // moment, without monotonic readings.
-func (c *clock) both() (theirs, ours time.Time) {
-	last := c.last.Load() // before the clock is read: it is not from after that
-	own := c.own()
-	ours = c.wall(own)
+func (c *clock) readings() (database, wall time.Time) {
+	last := c.lastComparison.Load() // before the clock is read: it is not from after that
+	local := c.local()
+	wall = c.wall(local)
 	if last == nil {
-		return ours.UTC(), ours
+		return wall.UTC(), wall
 	}
-	return last.now(own), ours
+	return last.now(local), wall
 }
 
 // ahead returns how far this machine's clock is ahead of the database's. When this
 // machine's clock is set, it changes at once.
 func (c *clock) ahead() time.Duration {
-	theirs, ours := c.both()
-	return ours.Sub(theirs)
+	database, wall := c.readings()
+	return wall.Sub(database)
 }
 
 var errNoOffset = errors.New("this machine's clock could not be compared with the database's: the database has not answered lately")
@@ -112,11 +112,11 @@ var errNoOffset = errors.New("this machine's clock could not be compared with th
 // check returns why the time cannot be relied on, or nil. The last question must not be
 // older than maxAge.
 func (c *clock) check(maxAge time.Duration) error {
-	last := c.last.Load()
+	last := c.lastComparison.Load()
 	if last == nil {
 		return errNoOffset
 	}
-	if age := c.own().Sub(last.at); age > maxAge || age < 0 {
+	if age := c.local().Sub(last.local); age > maxAge || age < 0 {
 		return errNoOffset
 	}
 	off := c.ahead()

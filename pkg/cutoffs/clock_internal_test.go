@@ -9,7 +9,7 @@ import (
 func TestClockBeforeTheFirstQuestion(t *testing.T) {
 	t.Parallel()
 	own := time.Date(2026, 7, 1, 12, 0, 0, 0, time.FixedZone("", 8*3600))
-	c := clock{own: func() time.Time { return own }, wall: wallReading}
+	c := clock{local: func() time.Time { return own }, wall: wallReading}
 	if err := c.check(time.Hour); !errors.Is(err, errNoOffset) {
 		t.Errorf("check() error = %v, want %v", err, errNoOffset)
 	}

@@ -3,7 +3,7 @@ package cutoffs
 import "time"
 
 // Beat makes a heartbeat due.
-func (f *Follower) Beat() { f.feed.beat() }
+func (f *Follower) Beat() { f.feed.addHeartbeat() }
 
 // Prune forgets what is due at now.
 func (f *Follower) Prune(now time.Time) {
@@ -18,5 +18,5 @@ const (
 	PageSize     = pageSize
 	AskTimeout   = askTimeout
 	PollInterval = pollInterval
-	RelistenLate = relistenLate
+	RelistenLate = maxRelistenPause
 )

@@ -14,13 +14,13 @@ import (
 
 // entry is one live cutoff, encoded once for all subscribers.
 type entry struct {
-	id      int64
-	expires time.Time // zero: never
-	app     string    // whom it concerns; empty: everybody
-	saidBy  cutoff.Kind
-	wire    cutoff.Cutoff
-	event   []byte // with its id
-	plain   []byte // without, for a snapshot
+	id             int64
+	expires        time.Time // zero: never
+	app            string    // whom it concerns; empty: everybody
+	coveredBy      cutoff.Kind
+	wire           cutoff.Cutoff
+	event          []byte // with its id
+	eventWithoutID []byte // without, for a snapshot
 }
 
 // feed is the live cutoffs in order, as of a moment, and what wakes
@@ -35,18 +35,18 @@ type feed struct {
 	entries []entry
 	// last is the greatest id of this history that was seen, pruned the
 	// greatest that was forgotten.
-	last, pruned int64
-	// synced is the moment up to which everything committed is here.
-	synced time.Time
-	// beats counts the heartbeats that were due.
-	beats int
+	last, prunedID int64
+	// syncedAt is the moment up to which everything committed is here.
+	syncedAt time.Time
+	// heartbeats counts the heartbeats that were due.
+	heartbeats int
 	// changed is closed, and replaced, whenever there is more to hand out.
 	changed chan struct{}
 	closed  bool
 }
 
-// carried is the id of the first entry that could be.
-const carried = -1 << 63
+// beforeFirst is below the id of every entry.
+const beforeFirst = -1 << 63
 
 // wake tells all subscribers. The lock is held.
 func (f *feed) wake() {
@@ -54,8 +54,8 @@ func (f *feed) wake() {
 	f.changed = make(chan struct{})
 }
 
-// at returns where the next question begins.
-func (f *feed) at() (timeline string, last int64) {
+// end returns the timeline and the id after which the next question asks.
+func (f *feed) end() (timeline string, last int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.timeline, f.last
@@ -68,24 +68,24 @@ func (f *feed) age(now time.Time) time.Duration {
 	return f.ageLocked(now)
 }
 
-func (f *feed) ageLocked(now time.Time) time.Duration { return max(now.Sub(f.synced), 0) }
+func (f *feed) ageLocked(now time.Time) time.Duration { return max(now.Sub(f.syncedAt), 0) }
 
 // entryOf encodes a cutoff.
 func entryOf(timeline string, c auth.Cutoff) entry {
-	e := entry{id: c.ID, expires: c.ExpiresAt, app: c.AppID, saidBy: cutoff.Kind(c.SaidBy), wire: Wire(c)}
+	e := entry{id: c.ID, expires: c.ExpiresAt, app: c.AppID, coveredBy: cutoff.Kind(c.CoveredBy), wire: Wire(c)}
 	// One allocation for both, which live and die together.
 	both := cutoff.AppendEvent(make([]byte, 0, 512), e.wire.Event(eventID(timeline, c.ID)))
 	n := len(both)
 	both = slices.Clip(cutoff.AppendEvent(both, e.wire.Event("")))
 	both = slices.Clone(both)
-	e.event, e.plain = both[:n:n], both[n:]
+	e.event, e.eventWithoutID = both[:n:n], both[n:]
 	return e
 }
 
 // append adds what a question brought, up to the id last. The moment synced is
 // that of the question, or zero when there is more to ask.
 func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
-	timeline, _ := f.at() // changed by the caller only
+	timeline, _ := f.end() // changed by the caller only
 	fresh := make([]entry, len(list))
 	for i, c := range list {
 		fresh[i] = entryOf(timeline, c)
@@ -95,7 +95,7 @@ func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
 	f.entries = append(f.entries, fresh...)
 	f.last = last
 	if !synced.IsZero() {
-		f.synced = synced
+		f.syncedAt = synced
 	}
 	if len(fresh) > 0 {
 		f.wake()
@@ -115,10 +115,10 @@ func (f *feed) replace(timeline string, list []auth.Cutoff, last int64, synced t
 	defer f.mu.Unlock()
 	kept := slices.DeleteFunc(slices.Clone(f.entries), func(e entry) bool { return known[e.wire] })
 	for i := range kept {
-		kept[i].id, kept[i].event = int64(i-len(kept)), kept[i].plain
+		kept[i].id, kept[i].event = int64(i-len(kept)), kept[i].eventWithoutID
 	}
 	f.entries = slices.Concat(kept, fresh)
-	f.timeline, f.last, f.pruned, f.synced = timeline, last, 0, synced
+	f.timeline, f.last, f.prunedID, f.syncedAt = timeline, last, 0, synced
 	f.history++
 	f.wake()
 }
@@ -130,16 +130,16 @@ func (f *feed) prune(now time.Time) {
 		if e.expires.IsZero() || e.expires.After(now) {
 			return false
 		}
-		f.pruned = max(f.pruned, e.id)
+		f.prunedID = max(f.prunedID, e.id)
 		return true
 	})
 }
 
-// beat makes a heartbeat due.
-func (f *feed) beat() {
+// addHeartbeat makes a heartbeat due.
+func (f *feed) addHeartbeat() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.beats++
+	f.heartbeats++
 	f.wake()
 }
 
@@ -165,7 +165,7 @@ func (f *feed) position(id string) (int64, bool) {
 		return 0, false
 	}
 	i, err := strconv.ParseInt(n, 10, 64)
-	if err != nil || i > f.last || i >= 0 && i < f.pruned || strconv.FormatInt(i, 10) != n {
+	if err != nil || i > f.last || i >= 0 && i < f.prunedID || strconv.FormatInt(i, 10) != n {
 		return 0, false
 	}
 	return i, true

@@ -29,10 +29,10 @@ const (
 	heartbeatInterval = cutoff.HeartbeatInterval * 3 / 5
 	// pruneInterval is how often what is due is forgotten.
 	pruneInterval = time.Minute
-	// relistenSoon and relistenLate bound the pause before listening again.
-	relistenSoon = 100 * time.Millisecond
-	relistenLate = 5 * time.Second
-	// maxRestarts bounds how often one catch-up begins anew.
+	// minRelistenPause and maxRelistenPause bound the pause before listening again.
+	minRelistenPause = 100 * time.Millisecond
+	maxRelistenPause = 5 * time.Second
+	// maxRestarts bounds how often one catch-up starts over.
 	maxRestarts = 3
 )
 
@@ -71,27 +71,27 @@ type Follower struct {
 	clock clock
 	// deployment is that of the first database that answered.
 	deployment atomic.Pointer[uuid.UUID]
-	// foreign is why the database is not this replica's, or nil.
-	foreign atomic.Pointer[error]
-	// moved is when the database became another one, or its clock was set; nil while
+	// deploymentErr says that the database belongs to another deployment, or is nil.
+	deploymentErr atomic.Pointer[error]
+	// movedAt is when the database became another one, or its clock was set; nil while
 	// neither has happened.
-	moved atomic.Pointer[time.Time]
-	// turn is held by whoever asks.
-	turn chan struct{}
+	movedAt atomic.Pointer[time.Time]
+	// askLock is held while the database is asked.
+	askLock chan struct{}
 
 	mu sync.Mutex
-	// begun counts the questions; answered is the last that ended, with
+	// started counts the questions; answered is the last that ended, with
 	// outcome.
-	begun, answered int64
-	outcome         error
+	started, finished int64
+	lastErr           error
 }
 
 // Open returns a follower that has loaded everything, or an error when the
 // database does not answer. [Follower.Run] keeps it up to date.
 func Open(ctx context.Context, c Config) (*Follower, error) {
-	f := &Follower{c: c, set: cutoff.NewSet(), turn: make(chan struct{}, 1)}
+	f := &Follower{c: c, set: cutoff.NewSet(), askLock: make(chan struct{}, 1)}
 	f.feed.changed = make(chan struct{})
-	f.clock.own, f.clock.wall = c.Clock, c.Wall
+	f.clock.local, f.clock.wall = c.Clock, c.Wall
 	if c.Wall == nil {
 		f.clock.wall = wallReading
 	}
@@ -135,7 +135,7 @@ func (f *Follower) ClockAhead() time.Duration { return f.clock.ahead() }
 // compared for [Config.MaxStaleness], or the database is another deployment's.
 func (f *Follower) Check() error {
 	err := f.clock.check(f.c.MaxStaleness)
-	if foreign := f.foreign.Load(); foreign != nil {
+	if foreign := f.deploymentErr.Load(); foreign != nil {
 		err = *foreign
 	}
 	if err == nil {
@@ -148,12 +148,12 @@ func (f *Follower) Check() error {
 // may have: it did not answer the last question. A database whose clock was set counts
 // as another one.
 func (f *Follower) MovedWithin(d time.Duration) bool {
-	if at := f.moved.Load(); at != nil && f.c.Clock().Sub(*at) <= d {
+	if at := f.movedAt.Load(); at != nil && f.c.Clock().Sub(*at) <= d {
 		return true
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.outcome != nil
+	return f.lastErr != nil
 }
 
 // Deployment returns the id of the deployment that this replica belongs to.
@@ -207,7 +207,7 @@ func (f *Follower) keepTime(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-beat.C:
-			f.feed.beat()
+			f.feed.addHeartbeat()
 		case <-prune.C:
 			f.set.Prune(f.c.Clock()) // which goes by when they were learnt
 			f.feed.prune(f.earliest())
@@ -217,7 +217,7 @@ func (f *Follower) keepTime(ctx context.Context) {
 
 // listen keeps listening, and wakes whoever polls.
 func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
-	pause := relistenSoon
+	pause := minRelistenPause
 	for {
 		began := f.c.Clock()
 		err := f.c.Store.Listen(ctx, func() {
@@ -232,8 +232,8 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f.c.Clock().Sub(began) > relistenLate {
-			pause = relistenSoon
+		if f.c.Clock().Sub(began) > maxRelistenPause {
+			pause = minRelistenPause
 		}
 		f.c.Log.Debug("listening for cutoffs ended; they are asked for every second meanwhile", "cause", err)
 		timer := time.NewTimer(pause)
@@ -243,7 +243,7 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 			return
 		case <-timer.C:
 		}
-		pause = min(2*pause, relistenLate)
+		pause = min(2*pause, maxRelistenPause)
 	}
 }
 
@@ -256,45 +256,44 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 	// A question under way may have been asked before the caller's commit; one
 	// that begins from now on was not.
 	f.mu.Lock()
-	enough := f.begun + 1
+	enough := f.started + 1
 	f.mu.Unlock()
 	select {
-	case f.turn <- struct{}{}:
-		defer func() { <-f.turn }()
+	case f.askLock <- struct{}{}:
+		defer func() { <-f.askLock }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	f.mu.Lock()
-	if f.answered >= enough {
+	if f.finished >= enough {
 		defer f.mu.Unlock()
-		return f.outcome
+		return f.lastErr
 	}
-	f.begun++
-	question := f.begun
+	f.started++
+	question := f.started
 	f.mu.Unlock()
-	err := f.ask(ctx)
+	err := f.loadNew(ctx)
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err() // nobody else's outcome
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.answered, f.outcome = question, err
+	f.finished, f.lastErr = question, err
 	return err
 }
 
-// errFlutter means that the database was another one with every answer.
-var errFlutter = errors.New("cutoffs: the database is another one again and again")
+// errUnstableHistory means that every answer named another history.
+var errUnstableHistory = errors.New("cutoffs: the database is another one again and again")
 
-// ask reads page after page until there is nothing new. It is called by whoever
-// has the turn.
-func (f *Follower) ask(ctx context.Context) error {
-	was, last := f.feed.at()
-	// A history that is not the known one is read to its end before any of it
-	// is handed on: half of it would be vouched for.
-	timeline, anew := was, was == ""
+// loadNew reads page after page until there is nothing new. The caller holds askLock.
+func (f *Follower) loadNew(ctx context.Context) error {
+	before, last := f.feed.end()
+	// Another history is read to its end before any of it is handed on. Else the age
+	// would be stated for half of it.
+	timeline, restarted := before, before == ""
 	var all []auth.Cutoff
 	for restarts := 0; ; {
-		asked, b, err := f.question(ctx, last)
+		asked, b, err := f.query(ctx, last)
 		if err != nil {
 			return err
 		}
@@ -303,9 +302,9 @@ func (f *Follower) ask(ctx context.Context) error {
 		}
 		if b.Timeline != timeline || b.Last < last {
 			if restarts++; restarts > maxRestarts {
-				return &auth.Error{Code: auth.StorageUnavailable, Err: errFlutter}
+				return &auth.Error{Code: auth.StorageUnavailable, Err: errUnstableHistory}
 			}
-			timeline, last, anew, all = b.Timeline, 0, true, nil
+			timeline, last, restarted, all = b.Timeline, 0, true, nil
 			continue
 		}
 		complete := len(b.Cutoffs) < pageSize
@@ -313,18 +312,18 @@ func (f *Follower) ask(ctx context.Context) error {
 			last = b.Cutoffs[n-1].ID
 		}
 		// Verifiers of this process know them before any subscriber does.
-		fresh := f.learn(b.Cutoffs, asked)
+		fresh := f.addToSet(b.Cutoffs, asked)
 		switch {
-		case anew && complete:
+		case restarted && complete:
 			f.feed.replace(timeline, append(all, fresh...), last, asked)
-			if was != "" {
+			if before != "" {
 				f.c.Log.Warn("the database is another one than before (restarted, failed over or restored); all cutoffs were loaded again",
-					"was", was, "is", timeline)
+					"was", before, "is", timeline)
 				if f.c.Moved != nil {
 					f.c.Moved()
 				}
 			}
-		case anew:
+		case restarted:
 			all = append(all, fresh...)
 		case complete:
 			f.feed.append(fresh, last, asked)
@@ -337,8 +336,8 @@ func (f *Follower) ask(ctx context.Context) error {
 	}
 }
 
-// question asks once, and returns when it began to.
-func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch, error) {
+// query asks once, and returns when it began to.
+func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, error) {
 	bounded, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	asked := f.c.Clock()
@@ -349,14 +348,14 @@ func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch,
 	if err != nil {
 		return asked, b, err
 	}
-	if err := f.recognise(b.Deployment); err != nil {
+	if err := f.checkDeployment(b.Deployment); err != nil {
 		return asked, b, &auth.Error{Code: auth.StorageUnavailable, Err: err}
 	}
 	answered := f.c.Clock()
-	was, _ := f.feed.at()
+	timeline, _ := f.feed.end()
 	set := f.clock.wasSet(asked, b.Now, answered)
-	if set || was != "" && (b.Timeline != was || b.Last < after) {
-		f.moved.Store(&answered) // before Now goes by the other clock
+	if set || timeline != "" && (b.Timeline != timeline || b.Last < after) {
+		f.movedAt.Store(&answered) // before Now goes by the other clock
 	}
 	f.clock.compare(asked, b.Now, answered)
 	if set {
@@ -365,37 +364,37 @@ func (f *Follower) question(ctx context.Context, after int64) (time.Time, Batch,
 	return asked, b, nil
 }
 
-// recognise returns an error unless the database is the one that was opened, or a copy
-// of it. The ids and apps of another deployment mean other things.
-func (f *Follower) recognise(id uuid.UUID) error {
+// checkDeployment returns an error unless the database belongs to the deployment of the
+// first one. The ids and apps of another deployment mean other things.
+func (f *Follower) checkDeployment(id uuid.UUID) error {
 	if f.deployment.CompareAndSwap(nil, &id) || *f.deployment.Load() == id {
-		f.foreign.Store(nil)
+		f.deploymentErr.Store(nil)
 		return nil
 	}
 	err := fmt.Errorf("the database belongs to another deployment (%s) than this replica (%s): correct the database's name or address, or restart the replica if it should belong there", id, f.Deployment())
-	f.foreign.Store(&err)
+	f.deploymentErr.Store(&err)
 	return err
 }
 
 // earliest returns the earlier of this machine's time and the database's, so that a
 // clock that is ahead lets no cutoff expire too early.
 func (f *Follower) earliest() time.Time {
-	theirs, ours := f.clock.both()
-	if theirs.Before(ours) {
-		return theirs
+	database, wall := f.clock.readings()
+	if database.Before(wall) {
+		return database
 	}
-	return ours
+	return wall
 }
 
-// learn adds cutoffs to the set, and returns those that have not expired.
-func (f *Follower) learn(list []auth.Cutoff, asked time.Time) []auth.Cutoff {
+// addToSet adds cutoffs to the set, and returns those that have not expired.
+func (f *Follower) addToSet(list []auth.Cutoff, asked time.Time) []auth.Cutoff {
 	live, now := list[:0], f.earliest()
 	for _, c := range list {
 		if !cutoff.Kind(c.Kind).Base() && !slices.Contains(f.c.Kinds, c.Kind) {
 			continue
 		}
-		if !slices.Contains(f.c.Kinds, c.SaidBy) {
-			c.SaidBy = "" // no subscriber is told the other one
+		if !slices.Contains(f.c.Kinds, c.CoveredBy) {
+			c.CoveredBy = "" // no subscriber gets the other one
 		}
 		if c.ExpiresAt.IsZero() || c.ExpiresAt.After(now) {
 			f.set.Add(Wire(c), asked)

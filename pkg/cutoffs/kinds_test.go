@@ -19,7 +19,7 @@ const person auth.CutoffKind = "person"
 // inOne are the cutoffs of one transaction, which the last one says in short.
 func inOne(base ...auth.Cutoff) []auth.Cutoff {
 	for i := range base {
-		base[i].SaidBy = person
+		base[i].CoveredBy = person
 	}
 	return append(base, auth.Cutoff{Kind: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)})
 }

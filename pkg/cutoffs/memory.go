@@ -10,17 +10,17 @@ import (
 // HitsKey reports whether a cutoff hits all tokens that the signing key has signed.
 func (f *Follower) HitsKey(kid string) bool { return f.set.Hits(cutoff.Token{KID: kid}) }
 
-// Refusing returns the cutoffs that hit a token minted from the row, whichever key
+// Hitting returns the cutoffs that hit a token minted from the row, whichever key
 // signs it.
-func (f *Follower) Refusing(row *auth.Session) []auth.Cutoff {
-	return ofRows(f.set.Hitting(cutoff.Token{Session: row.ID.String(), Ver: row.Ver, App: row.AppID, Epoch: row.Epoch}))
+func (f *Follower) Hitting(row *auth.Session) []auth.Cutoff {
+	return rowCutoffs(f.set.Hitting(cutoff.Token{Session: row.ID.String(), Ver: row.Ver, App: row.AppID, Epoch: row.Epoch}))
 }
 
-// Remembered returns the cutoffs of sessions and apps, one of each.
-func (f *Follower) Remembered() []auth.Cutoff { return ofRows(f.set.All()) }
+// Cutoffs returns the cutoffs of sessions and apps, one of each.
+func (f *Follower) Cutoffs() []auth.Cutoff { return rowCutoffs(f.set.All()) }
 
-// ofRows returns the cutoffs of sessions and apps, which have rows, as stores know them.
-func ofRows(wire []cutoff.Cutoff) []auth.Cutoff {
+// rowCutoffs returns the cutoffs of sessions and apps, which have rows, as stores know them.
+func rowCutoffs(wire []cutoff.Cutoff) []auth.Cutoff {
 	if len(wire) == 0 {
 		return nil
 	}

@@ -30,7 +30,7 @@ type Subscriber struct {
 // that stopped between them is told it.
 func (s *Subscriber) wants(e *entry) bool {
 	switch {
-	case e.saidBy != "" && slices.Contains(s.Kinds, e.saidBy):
+	case e.coveredBy != "" && slices.Contains(s.Kinds, e.coveredBy):
 		return false
 	case !e.wire.Kind.Base() && !slices.Contains(s.Kinds, e.wire.Kind):
 		return false
@@ -41,19 +41,19 @@ func (s *Subscriber) wants(e *entry) bool {
 // Subscription is one subscriber of the feed. It is used by one goroutine and
 // needs no end: it holds nothing.
 type Subscription struct {
-	f      *Follower
-	resume string
-	who    Subscriber
-	// history is that of at; zero before the first call.
+	f          *Follower
+	resume     string
+	subscriber Subscriber
+	// history is that of position; zero before the first call.
 	history int
-	// at is the id up to which everything was handed out.
-	at int64
+	// position is the id up to which everything was handed out.
+	position int64
 	// snapshot says that events carry no id, as until the first ready.
 	snapshot bool
-	// left says that something was left out since the last id that was handed out.
-	left  bool
-	ready bool
-	beats int
+	// skipped says that entries were left out since the last id that was handed out.
+	skipped    bool
+	ready      bool
+	heartbeats int
 }
 
 const (
@@ -64,14 +64,14 @@ const (
 	chunkEntries = 4096
 )
 
-// atOnce is a channel that is closed already: there is more.
-var atOnce = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
+// closedChan says that there is more: it is closed.
+var closedChan = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // Subscribe returns a subscription that goes on after the event id that the
 // subscriber saw last, or begins with a snapshot when that is empty or cannot
 // be resumed.
 func (f *Follower) Subscribe(lastEventID string, who Subscriber) *Subscription {
-	return &Subscription{f: f, resume: lastEventID, who: who}
+	return &Subscription{f: f, resume: lastEventID, subscriber: who}
 }
 
 // Next appends to dst what the subscriber must be told now, as server-sent
@@ -79,8 +79,8 @@ func (f *Follower) Subscribe(lastEventID string, who Subscriber) *Subscription {
 // there is more. What it appends may be nothing. It returns [ErrClosed] when
 // the replica is shutting down.
 //
-// Ready and heartbeats vouch for what was handed out before them: there is none
-// while something is left.
+// Ready and heartbeats state the age of everything handed out before them, so there is
+// none while entries are left.
 func (s *Subscription) Next(dst []byte) ([]byte, <-chan struct{}, error) {
 	dst, v, changed, err := s.next(dst)
 	if v.event == "" {
@@ -89,62 +89,62 @@ func (s *Subscription) Next(dst []byte) ([]byte, <-chan struct{}, error) {
 	// Encoded outside of the lock, which all subscribers share.
 	beat := cutoff.NewHeartbeat(v.age, v.now, s.f.c.MaxStaleness)
 	if v.event == cutoff.EventReady {
-		return cutoff.AppendEvent(dst, beat.Ready(v.id, s.who.Pinned, s.who.Apps...)), changed, err
+		return cutoff.AppendEvent(dst, beat.Ready(v.id, s.subscriber.Pinned, s.subscriber.Apps...)), changed, err
 	}
 	e := beat.Event()
 	e.ID = v.id // of what was left out, so that it can be resumed behind it
 	return cutoff.AppendEvent(dst, e), changed, err
 }
 
-// voucher is a ready or heartbeat event, or nothing.
-type voucher struct {
+// statusEvent is a ready or heartbeat event, or none.
+type statusEvent struct {
 	event, id string
 	age       time.Duration
 	now       time.Time
 }
 
-func (s *Subscription) next(dst []byte) ([]byte, voucher, <-chan struct{}, error) {
+func (s *Subscription) next(dst []byte) ([]byte, statusEvent, <-chan struct{}, error) {
 	f := &s.f.feed
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return dst, voucher{}, nil, ErrClosed
+		return dst, statusEvent{}, nil, ErrClosed
 	}
 	if s.history != f.history {
 		dst = s.begin(f, dst)
 	}
 	began := len(dst)
-	rest := f.after(s.at)
+	rest := f.after(s.position)
 	for i := range rest {
 		e := &rest[i]
 		if len(dst)-began >= chunkSize || i == chunkEntries {
-			return dst, voucher{}, atOnce, nil
+			return dst, statusEvent{}, closedChan, nil
 		}
-		s.at = e.id
+		s.position = e.id
 		switch {
-		case !s.who.wants(e):
-			s.left = true
+		case !s.subscriber.wants(e):
+			s.skipped = true
 		case s.snapshot:
-			dst = append(dst, e.plain...)
+			dst = append(dst, e.eventWithoutID...)
 		default:
 			dst = append(dst, e.event...)
-			s.left = false
+			s.skipped = false
 		}
 	}
-	s.at = max(s.at, f.last)
-	var v voucher
+	s.position = max(s.position, f.last)
+	var v statusEvent
 	switch {
 	case !s.ready:
-		v = voucher{event: cutoff.EventReady, id: eventID(f.timeline, s.at)}
-	case s.beats != f.beats:
-		v = voucher{event: cutoff.EventHeartbeat}
-		if s.left {
-			v.id = eventID(f.timeline, s.at)
+		v = statusEvent{event: cutoff.EventReady, id: eventID(f.timeline, s.position)}
+	case s.heartbeats != f.heartbeats:
+		v = statusEvent{event: cutoff.EventHeartbeat}
+		if s.skipped {
+			v.id = eventID(f.timeline, s.position)
 		}
 	default:
-		return dst, voucher{}, f.changed, nil
+		return dst, statusEvent{}, f.changed, nil
 	}
-	s.ready, s.snapshot, s.left, s.beats = true, false, false, f.beats
+	s.ready, s.snapshot, s.skipped, s.heartbeats = true, false, false, f.heartbeats
 	v.now = s.f.Now()
 	v.age = f.ageLocked(s.f.c.Clock())
 	return dst, v, f.changed, nil
@@ -156,10 +156,10 @@ func (s *Subscription) begin(f *feed, dst []byte) []byte {
 	first := s.history == 0
 	s.history, s.ready = f.history, false
 	if at, ok := f.position(s.resume); first && ok {
-		s.at, s.snapshot = at, false
+		s.position, s.snapshot = at, false
 		return dst
 	}
-	s.at, s.snapshot = carried, true
+	s.position, s.snapshot = beforeFirst, true
 	if first && s.resume == "" {
 		return dst
 	}
@@ -170,15 +170,15 @@ func (s *Subscription) begin(f *feed, dst []byte) []byte {
 // instead of listening, and the id to ask with next. An id that is empty or
 // cannot be resumed begins with the first.
 //
-// A page that leaves something out vouches for nothing: it is older than
-// [Config.MaxStaleness], whatever limit is.
+// A page that leaves entries out proves nothing: its age is above
+// [Config.MaxStaleness], whatever the limit is.
 func (f *Follower) Page(after string, limit int, who Subscriber) cutoff.Page {
 	d := &f.feed
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at, ok := d.position(after)
 	if !ok {
-		at = carried
+		at = beforeFirst
 	}
 	next := max(at, d.last)
 	age := d.ageLocked(f.c.Clock())

@@ -17,7 +17,7 @@ import (
 var policy = keyring.Policy{Rotation: 2 * time.Hour, JWKSMaxAge: 5 * time.Minute, SessionMaxTTL: 24 * time.Hour}
 
 // takeoverAge is how old a next signing key is when it may take over.
-var takeoverAge = policy.JWKSMaxAge + keyring.Spread
+var takeoverAge = policy.JWKSMaxAge + keyring.PropagationTime
 
 // fleet is replicas on one database, whose clock is now.
 type fleet struct {

@@ -279,10 +279,10 @@ type RetireRequest struct {
 type Retirement struct {
 	// Key is the key that was retired.
 	Key Key
-	// Signs is the key of its kind that signs now, or nil while one of the
-	// default algorithm does. Coming is the one that will take over from it, if
+	// Current is the key of its kind that signs now, or nil while one of the
+	// default algorithm does. Pending is the one that will take over from it, if
 	// one is on its way.
-	Signs, Coming *Key
+	Current, Pending *Key
 	// SessionsEnded says that all sessions of all apps have ended.
 	SessionsEnded bool
 }
@@ -322,11 +322,11 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 		l := p.sequence(kind{found.Use, found.Alg})
 		if signs := l.current(now); signs != nil {
 			d := p.describe(signs.KID)
-			out.Signs = &d
+			out.Current = &d
 		}
 		if coming := l.pending(now); coming != nil {
 			d := p.describe(coming.KID)
-			out.Coming = &d
+			out.Pending = &d
 		}
 		out.SessionsEnded = p.change.EndSessions
 		return nil
@@ -337,13 +337,13 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 	return out, nil
 }
 
-// Provide makes keys of an algorithm, if there are none yet, and returns from
+// EnsureKeys makes keys of an algorithm, if there are none yet, and returns from
 // when on they sign: when validators know them. Until then tokens of apps that
 // chose it are signed by the default algorithm.
 //
 // Errors: [auth.InvalidRequest] for an algorithm that is none,
 // [auth.StorageUnavailable].
-func (k *Keeper) Provide(ctx context.Context, alg string, by auth.AuditEvent) (time.Time, error) {
+func (k *Keeper) EnsureKeys(ctx context.Context, alg string, by auth.AuditEvent) (time.Time, error) {
 	if err := auth.CheckSigningAlg(alg); err != nil {
 		return time.Time{}, err
 	}
@@ -356,7 +356,7 @@ func (k *Keeper) Provide(ctx context.Context, alg string, by auth.AuditEvent) (t
 		of := kind{UseAccess, alg}
 		l := p.sequence(of)
 		if len(l) == 0 {
-			if _, err := p.add(of, now.Add(k.c.Policy.JWKSMaxAge+Spread)); err != nil {
+			if _, err := p.add(of, now.Add(k.c.Policy.JWKSMaxAge+PropagationTime)); err != nil {
 				return err
 			}
 		}

@@ -102,7 +102,7 @@ func TestLostTail(t *testing.T) {
 			was := f.in(use, current).KID
 			f.rotate(keyring.RotateRequest{})
 			f.follow()
-			f.pass(of.life + keyring.Spread)
+			f.pass(of.life + keyring.PropagationTime)
 			lose := f.save()
 			f.retire(was, false)
 			f.follow()
@@ -206,7 +206,7 @@ func TestLostTail(t *testing.T) {
 func TestEndEverything(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, policy)
-	if _, err := f.replicas[0].Provide(t.Context(), "RS256", auth.AuditEvent{Actor: auth.ActorCLI}); err != nil {
+	if _, err := f.replicas[0].EnsureKeys(t.Context(), "RS256", auth.AuditEvent{Actor: auth.ActorCLI}); err != nil {
 		t.Fatal(err)
 	}
 	f.pass(2 * takeoverAge)

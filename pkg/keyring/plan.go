@@ -109,7 +109,7 @@ func (p *plan) addMissing() error {
 		at := p.now
 		if !slices.Contains(mandatoryKinds, of) && len(p.sequence(of)) > 0 {
 			// The default algorithm signs until everybody knows the key.
-			at = at.Add(p.policy.JWKSMaxAge + Spread)
+			at = at.Add(p.policy.JWKSMaxAge + PropagationTime)
 		}
 		if _, err := p.add(of, at); err != nil {
 			return err
@@ -206,7 +206,7 @@ func (p *plan) checkRetirable(k *StoredKey) error {
 		return nil // it has signed nothing
 	case k == l.current(p.now):
 		return refusal("The key signs now. Rotate first: it is retired automatically when the last token it signed has expired. If it has leaked, retire it now.")
-	case k.ActiveAt.After(p.now.Add(Spread)):
+	case k.ActiveAt.After(p.now.Add(PropagationTime)):
 		return nil
 	case k.ActiveAt.After(p.now):
 		return refusal("The key is about to start signing.")

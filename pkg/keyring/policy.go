@@ -10,11 +10,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// Spread is how long a change of the keys may take to reach every replica, the
+// PropagationTime is how long a change of the keys may take to reach every replica, the
 // difference between their clocks included: they ask every second, wait three
 // seconds for an answer, and are ready only within two seconds of the
 // database's clock.
-const Spread = 10 * time.Second
+const PropagationTime = 10 * time.Second
 
 // Policy is the settings of how keys change.
 type Policy struct {
@@ -49,8 +49,8 @@ func (p Policy) Check() error {
 		return fmt.Errorf("keyring: the max-age of the JWK set must be between %s and %s in whole seconds, got %s", minJWKSMaxAge, maxJWKSMaxAge, p.JWKSMaxAge)
 	case p.Rotation != 0 && p.Rotation < minRotation:
 		return fmt.Errorf("keyring: the rotation must be 0 or at least %s, got %s", minRotation, p.Rotation)
-	case p.Rotation != 0 && p.Rotation < p.JWKSMaxAge+Spread:
-		return fmt.Errorf("keyring: the rotation must be at least %s longer than the max-age of the JWK set (%s), got %s", Spread, p.JWKSMaxAge, p.Rotation)
+	case p.Rotation != 0 && p.Rotation < p.JWKSMaxAge+PropagationTime:
+		return fmt.Errorf("keyring: the rotation must be at least %s longer than the max-age of the JWK set (%s), got %s", PropagationTime, p.JWKSMaxAge, p.Rotation)
 	}
 	return nil
 }
@@ -59,18 +59,18 @@ func (p Policy) Check() error {
 // whatever copy of the JWK set it keeps, and a MAC key to every replica.
 func (p Policy) knownAt(k *StoredKey) time.Time {
 	if k.Use == UseAccess {
-		return k.CreatedAt.Add(p.JWKSMaxAge + Spread)
+		return k.CreatedAt.Add(p.JWKSMaxAge + PropagationTime)
 	}
-	return k.CreatedAt.Add(Spread)
+	return k.CreatedAt.Add(PropagationTime)
 }
 
 // signaturesExpireAt returns when everything has expired that a key signed which signed
 // until then. A replica may sign with it for a while, until it hears of the change.
 func (p Policy) signaturesExpireAt(use Use, until time.Time) time.Time {
 	if use == UseAccess {
-		return until.Add(auth.MaxAccessTokenTTL + Spread)
+		return until.Add(auth.MaxAccessTokenTTL + PropagationTime)
 	}
-	return until.Add(p.SessionMaxTTL + Spread)
+	return until.Add(p.SessionMaxTTL + PropagationTime)
 }
 
 // kind is the keys that take over from each other.

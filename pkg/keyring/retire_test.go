@@ -28,7 +28,7 @@ func TestRetire(t *testing.T) {
 			f.pass(takeoverAge)
 			was := f.in(use, current)
 			f.rotate(keyring.RotateRequest{})
-			until := f.now.Add(of.life + keyring.Spread)
+			until := f.now.Add(of.life + keyring.PropagationTime)
 			if why := f.refused(was.KID); !strings.Contains(why, until.UTC().Format(time.RFC3339)) {
 				t.Errorf("%q does not say %s", why, until)
 			}
@@ -44,7 +44,7 @@ func TestRetire(t *testing.T) {
 		for use := range uses {
 			was := f.in(use, next)
 			out := f.retire(was.KID, false)
-			if out.Key.KID != was.KID || out.Signs == nil || out.Signs.KID != f.in(use, current).KID {
+			if out.Key.KID != was.KID || out.Current == nil || out.Current.KID != f.in(use, current).KID {
 				t.Errorf("%+v", out)
 			}
 			f.wantStates(use, retired, current, next)
@@ -85,7 +85,7 @@ func TestRetireCompromised(t *testing.T) {
 		f.pass(takeoverAge)
 		dead, successor := f.in(keyring.UseAccess, current), f.in(keyring.UseAccess, next)
 		out := f.retire(dead.KID, true)
-		if out.Signs == nil || out.Signs.KID != successor.KID || out.Coming != nil || out.SessionsEnded {
+		if out.Current == nil || out.Current.KID != successor.KID || out.Pending != nil || out.SessionsEnded {
 			t.Errorf("%+v", out)
 		}
 		f.signs(successor.KID)
@@ -113,14 +113,14 @@ func TestRetireCompromised(t *testing.T) {
 		young := f.in(keyring.UseAccess, next)
 		f.pass(time.Minute)
 		out := f.retire(f.in(keyring.UseAccess, current).KID, true)
-		if out.Signs == nil || out.Signs.KID != first.KID || out.Coming == nil || out.Coming.KID != young.KID || !out.Coming.ActiveAt.Equal(young.KnownAt) {
+		if out.Current == nil || out.Current.KID != first.KID || out.Pending == nil || out.Pending.KID != young.KID || !out.Pending.ActiveAt.Equal(young.KnownAt) {
 			t.Errorf("%+v", out)
 		}
 		f.signs(first.KID)
 		f.now = young.KnownAt
 		f.signs(young.KID)
 		// What the first one signed meanwhile is good as long as ever.
-		if got := f.in(keyring.UseAccess, previous); got.KID != first.KID || !got.RetiresAt.Equal(young.KnownAt.Add(auth.MaxAccessTokenTTL+keyring.Spread)) {
+		if got := f.in(keyring.UseAccess, previous); got.KID != first.KID || !got.RetiresAt.Equal(young.KnownAt.Add(auth.MaxAccessTokenTTL+keyring.PropagationTime)) {
 			t.Errorf("previous is %+v", got)
 		}
 	})
@@ -176,7 +176,7 @@ func TestRetireCompromised(t *testing.T) {
 			f.pass(takeoverAge)
 			dead := f.in(keyring.UseRefresh, state)
 			out := f.retire(dead.KID, true)
-			if !out.SessionsEnded || out.Signs == nil || out.Signs.KID == dead.KID {
+			if !out.SessionsEnded || out.Current == nil || out.Current.KID == dead.KID {
 				t.Errorf("%s: %+v", state, out)
 			}
 			if got := f.cutoffs(); len(got) != 1 || got[0].Kind != auth.CutoffApp || got[0].AppID != "wx1" || got[0].Epoch != 1 {

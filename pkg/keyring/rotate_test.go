@@ -26,7 +26,7 @@ const (
 // how long what it signed is good.
 var uses = map[keyring.Use]struct{ ripe, life time.Duration }{
 	keyring.UseAccess:  {takeoverAge, auth.MaxAccessTokenTTL},
-	keyring.UseRefresh: {keyring.Spread, policy.SessionMaxTTL},
+	keyring.UseRefresh: {keyring.PropagationTime, policy.SessionMaxTTL},
 }
 
 func TestAutomaticRotation(t *testing.T) {
@@ -45,7 +45,7 @@ func TestAutomaticRotation(t *testing.T) {
 			if got := f.in(use, current); got.KID != successor.KID || !got.ActiveAt.Equal(f.now) {
 				t.Errorf("current is %+v, want what was next", got)
 			}
-			if got := f.in(use, previous); got.KID != was.KID || !got.RetiresAt.Equal(f.now.Add(of.life+keyring.Spread)) {
+			if got := f.in(use, previous); got.KID != was.KID || !got.RetiresAt.Equal(f.now.Add(of.life+keyring.PropagationTime)) {
 				t.Errorf("previous is %+v", got)
 			}
 		})
@@ -58,7 +58,7 @@ func TestAutomaticRotation(t *testing.T) {
 			was := f.in(use, current)
 			f.pass(p.Rotation)
 			f.tend()
-			f.pass(of.life + keyring.Spread - time.Microsecond)
+			f.pass(of.life + keyring.PropagationTime - time.Microsecond)
 			f.tend()
 			f.wantStates(use, previous, current, next)
 			if len(f.row(was.KID).Sealed) == 0 {
@@ -100,7 +100,7 @@ func TestAutomaticRotation(t *testing.T) {
 		f.tend()
 		f.wantStates(keyring.UseAccess, current, next)
 		f.rotate(keyring.RotateRequest{})
-		f.pass(auth.MaxAccessTokenTTL + keyring.Spread)
+		f.pass(auth.MaxAccessTokenTTL + keyring.PropagationTime)
 		f.tend()
 		f.wantStates(keyring.UseAccess, retired, current, next)
 		f.wantStates(keyring.UseRefresh, previous, current, next)
@@ -153,7 +153,7 @@ func TestAutomaticRotation(t *testing.T) {
 		was := f.in(keyring.UseAccess, current)
 		f.pass(policy.Rotation)
 		f.tend()
-		f.pass(auth.MaxAccessTokenTTL + keyring.Spread)
+		f.pass(auth.MaxAccessTokenTTL + keyring.PropagationTime)
 		f.tend()
 		for _, action := range []auth.AuditAction{auth.AuditKeyPromoted, auth.AuditKeyRetired} {
 			if n := f.audited(action, auth.ActorService, "", was.KID); (n == 1) != (action == auth.AuditKeyRetired) {
@@ -184,7 +184,7 @@ and (? = '' or detail ->> 'kid' = ?)`, string(action), actor, reason, kid, kid).
 }
 
 // slow is a little less than how long a replica may take to hear of a change.
-const slow = keyring.Spread - time.Microsecond
+const slow = keyring.PropagationTime - time.Microsecond
 
 func TestLateReplica(t *testing.T) {
 	t.Parallel()
@@ -281,7 +281,7 @@ func TestRotate(t *testing.T) {
 		if len(keys) != 2 || keys[0].Use != keyring.UseAccess || !keys[0].ActiveAt.Equal(f.now) || !keys[0].KnownAt.Equal(now.Add(takeoverAge)) {
 			t.Errorf("%+v", keys)
 		}
-		if keys[1].Use != keyring.UseRefresh || !keys[1].ActiveAt.Equal(now.Add(keyring.Spread)) {
+		if keys[1].Use != keyring.UseRefresh || !keys[1].ActiveAt.Equal(now.Add(keyring.PropagationTime)) {
 			t.Errorf("%+v", keys)
 		}
 	})
@@ -342,11 +342,11 @@ func TestProvide(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, 2, policy)
 			by := auth.AuditEvent{Actor: auth.ActorCLI}
-			from, err := f.replicas[0].Provide(t.Context(), alg, by)
+			from, err := f.replicas[0].EnsureKeys(t.Context(), alg, by)
 			if err != nil || !from.Equal(f.now.Add(takeoverAge)) {
 				t.Fatalf("%v, %v", from, err)
 			}
-			again, err := f.replicas[1].Provide(t.Context(), alg, by)
+			again, err := f.replicas[1].EnsureKeys(t.Context(), alg, by)
 			if err != nil || !again.Equal(from) {
 				t.Errorf("again %v, %v", again, err)
 			}
@@ -368,7 +368,7 @@ func TestProvide(t *testing.T) {
 			if _, verifyAlg, ok := f.replicas[0].VerificationKey(k.KID); k.Alg != alg || verifyAlg != alg || !ok {
 				t.Errorf("%s signs, verified by %s", k.Alg, verifyAlg)
 			}
-			if now, err := f.replicas[0].Provide(t.Context(), alg, by); err != nil || !now.Equal(f.now) {
+			if now, err := f.replicas[0].EnsureKeys(t.Context(), alg, by); err != nil || !now.Equal(f.now) {
 				t.Errorf("%v, %v", now, err)
 			}
 			// They rotate as all others do.
@@ -387,7 +387,7 @@ func TestProvide(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		for _, alg := range []string{"", "none", "HS256", "ES384"} {
-			if _, err := f.replicas[0].Provide(t.Context(), alg, auth.AuditEvent{}); auth.CodeOf(err) != auth.InvalidRequest {
+			if _, err := f.replicas[0].EnsureKeys(t.Context(), alg, auth.AuditEvent{}); auth.CodeOf(err) != auth.InvalidRequest {
 				t.Errorf("%q: %v", alg, err)
 			}
 		}
@@ -395,7 +395,7 @@ func TestProvide(t *testing.T) {
 	t.Run("keys of an algorithm without another to wait for leave it to the default one", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
-		if _, err := f.replicas[0].Provide(t.Context(), "EdDSA", auth.AuditEvent{}); err != nil {
+		if _, err := f.replicas[0].EnsureKeys(t.Context(), "EdDSA", auth.AuditEvent{}); err != nil {
 			t.Fatal(err)
 		}
 		f.pass(takeoverAge)

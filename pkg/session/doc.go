@@ -1,7 +1,7 @@
 // Package session is the life of a log-in: a platform code is exchanged for a
 // session, the session is refreshed, and it ends.
 //
-// It owns the rules of that life ([Judge], [State.Standing]), the pace at which a
+// It owns the rules of that life ([Judge], [State.RefreshError]), the pace at which a
 // session may be refreshed ([Service.Refresh]), the use cases
 // ([Service], and [Revoker] for admins), and the contracts that a database must
 // keep for them ([Store], [RevocationStore]). It does not own whom a session's

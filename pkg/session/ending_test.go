@@ -275,7 +275,7 @@ func (anyKey) Authorize(*http.Request, servicekey.Scope) (servicekey.Key, error)
 // oneApp is a service with a single app.
 type oneApp struct{}
 
-func (oneApp) Several() (bool, error) { return false, nil }
+func (oneApp) HasSeveral() (bool, error) { return false, nil }
 
 // heard lets the replica hear of what another process did, as it does within a
 // second. What it did itself it knows.
@@ -395,7 +395,7 @@ func TestEveryEnding(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := st.Standing(sessiontest.AppID, w.Clock.Now()); err != nil {
+			if err := st.RefreshError(sessiontest.AppID, w.Clock.Now()); err != nil {
 				t.Errorf("the session is dead to us alone: %v", err)
 			}
 			if n := w.count(t, `select count(*) from audit where session_id = ?`, g.Session.ID.String()); n != 0 {

@@ -69,11 +69,11 @@ func Judge(s *auth.Session, presented uint32, now time.Time, grace time.Duration
 	}
 }
 
-// Standing says why no token of the session may be refreshed, whatever its
+// RefreshError returns why no token of the session may be refreshed, whatever its
 // generation: [auth.AppDisabled], [auth.RefreshInvalid] when it belongs to
 // another app than appID, [auth.SessionRevoked], [auth.RefreshExpired], or nil
 // when it is live.
-func (st *State) Standing(appID string, now time.Time) error {
+func (st *State) RefreshError(appID string, now time.Time) error {
 	s := &st.Session
 	switch {
 	case s.AppID != appID:

@@ -114,7 +114,7 @@ func TestStanding(t *testing.T) {
 			t.Parallel()
 			st := live()
 			tc.change(st)
-			if got := st.Standing("wx1", noon); !errors.Is(got, tc.want) || (got == nil) != (tc.want == nil) {
+			if got := st.RefreshError("wx1", noon); !errors.Is(got, tc.want) || (got == nil) != (tc.want == nil) {
 				t.Errorf("%v, want %v", got, tc.want)
 			}
 		})

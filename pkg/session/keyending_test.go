@@ -127,7 +127,7 @@ func TestTokensAreSignedAsTheAppSays(t *testing.T) {
 		t.Run(alg, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
-			must(w.keeper.Provide(t.Context(), alg, auth.AuditEvent{Actor: auth.ActorCLI}))(t)
+			must(w.keeper.EnsureKeys(t.Context(), alg, auth.AuditEvent{Actor: auth.ActorCLI}))(t)
 			_, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{SigningAlg: alg}, w.Event(auth.AuditAppUpdated))
 			if err != nil {
 				t.Fatal(err)

@@ -25,7 +25,7 @@ func TestPaceMemory(t *testing.T) {
 			if p.wait(id, 2, now) != rotationPause {
 				t.Fatal("a session that just spent its burst is not held back")
 			}
-			if n := len(p.young) + len(p.old); n > limit {
+			if n := len(p.current) + len(p.previous); n > limit {
 				t.Fatalf("%d sessions are remembered, want %d at most", n, limit)
 			}
 		}
@@ -45,7 +45,7 @@ func TestPaceMemory(t *testing.T) {
 		for i := range 100 {
 			p.rotated(uuid.New(), 2, now.Add(time.Duration(i)*30*time.Second))
 		}
-		if n := len(p.young) + len(p.old); n > 2 {
+		if n := len(p.current) + len(p.previous); n > 2 {
 			t.Errorf("%d sessions are remembered, want 2", n)
 		}
 	})

@@ -24,9 +24,9 @@ const MaxRaise = 1 << 20
 // in a restore, or when a standby took over that was behind. Validators remember cutoffs
 // from those commits, so they would refuse tokens minted from the rows as they are now.
 //
-// To vouch for the history of a database is to record in it that no commit is missing,
+// A replica records the history of a database in it, to say that no commit is missing,
 // or that the loss was made good. A history has another name after a restore or a
-// fail-over, and that one has not been vouched for.
+// fail-over, and that name has not been recorded.
 //
 // See [Store] for what holds of every method.
 type RestorationStore interface {
@@ -49,18 +49,19 @@ type RestorationStore interface {
 	// Errors: [auth.StorageUnavailable] when the database is another deployment's.
 	RestoreCutoffs(ctx context.Context, r RestoreParams) (Restored, error)
 
-	// Vouched returns the history of the database, and whether it is the one that was
-	// vouched for last, or none was yet. A restart of the database is not another
-	// history; a restore, a fail-over and an older copy of an SQLite file are.
-	Vouched(ctx context.Context) (History, bool, error)
+	// RecordedHistory returns the present history of the database, and whether it is
+	// the one that was recorded last, or none was recorded yet. A restart of the
+	// database is not another history; a restore, a fail-over and an older copy of an
+	// SQLite file are.
+	RecordedHistory(ctx context.Context) (History, bool, error)
 
-	// Vouch vouches for the history, nil being the present one.
+	// RecordHistory records the history; nil means the present one.
 	//
 	// Errors: [auth.StorageUnavailable] when the database has another by now.
-	Vouch(ctx context.Context, of History) error
+	RecordHistory(ctx context.Context, of History) error
 
 	// EndEverything raises the epoch of every app by [MaxRaise] and retires every key,
-	// with cutoffs and one audit event (detail {"apps": N, "keys": N}), and vouches for
+	// with cutoffs and one audit event (detail {"apps": N, "keys": N}), and records
 	// the history, in one transaction. All sessions end; their users log in again. The
 	// keys end because one of them may have been retired as leaked in the lost commits:
 	// validators that remember it refuse what it signs. A replica makes new keys.
@@ -126,12 +127,12 @@ func (r *RestoreParams) CheckDeployment(id uuid.UUID) error {
 func (r *RestoreParams) Decide(rows []RestorableRow) Restoration {
 	var out Restoration
 	for _, row := range rows {
-		i := slices.IndexFunc(r.Remembered, func(c auth.Cutoff) bool { return concerns(c, row) })
+		i := slices.IndexFunc(r.Remembered, func(c auth.Cutoff) bool { return matchesRow(c, row) })
 		if i < 0 || row.Ended {
 			continue
 		}
 		remembered := r.Remembered[i]
-		to, plausible := raised(remembered, row.Number)
+		to, plausible := raisedNumber(remembered, row.Number)
 		switch {
 		case !plausible:
 			out.Restored.Implausible = append(out.Restored.Implausible, remembered)
@@ -160,8 +161,8 @@ func (r *RestoreParams) Decide(rows []RestorableRow) Restoration {
 	return out
 }
 
-// concerns reports whether the cutoff is about the row.
-func concerns(c auth.Cutoff, row RestorableRow) bool {
+// matchesRow reports whether the cutoff is about the row.
+func matchesRow(c auth.Cutoff, row RestorableRow) bool {
 	switch c.Kind {
 	case auth.CutoffSession:
 		return row.Session != uuid.Nil && c.Session == row.Session
@@ -172,9 +173,9 @@ func concerns(c auth.Cutoff, row RestorableRow) bool {
 	}
 }
 
-// raised returns the number that the row gets: 0 for a session that ends, and the
+// raisedNumber returns the number that the row gets: 0 for a session that ends, and the
 // present one for a row that stays as it is.
-func raised(c auth.Cutoff, number int64) (to int64, plausible bool) {
+func raisedNumber(c auth.Cutoff, number int64) (to int64, plausible bool) {
 	remembered := c.Epoch
 	if c.Kind == auth.CutoffSession {
 		if remembered = c.Ver; remembered == 0 {

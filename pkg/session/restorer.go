@@ -30,10 +30,10 @@ const (
 // cutoff stays in it as long as a token may live that it hits. Implemented by
 // cutoffs.Follower.
 type Memory interface {
-	// Refusing returns the cutoffs that hit a token minted from the row.
-	Refusing(row *auth.Session) []auth.Cutoff
-	// Remembered returns the cutoffs of sessions and apps, one of each.
-	Remembered() []auth.Cutoff
+	// Hitting returns the cutoffs that hit a token minted from the row.
+	Hitting(row *auth.Session) []auth.Cutoff
+	// Cutoffs returns the cutoffs of sessions and apps, one of each.
+	Cutoffs() []auth.Cutoff
 	// Deployment returns the deployment whose revocations these are.
 	Deployment() uuid.UUID
 }
@@ -58,25 +58,26 @@ type RestorerConfig struct {
 type Restorer struct {
 	c     RestorerConfig
 	moved chan struct{}
-	// lost says that the database may have lost commits while this replica was not
+	// unrecorded says that the database may have lost commits while this replica was not
 	// running, so that it does not remember them.
-	lost atomic.Bool
+	unrecorded atomic.Bool
 }
 
-// NewRestorer returns a restorer, after it has asked whether a replica vouched for the
-// database. If none did, [Restorer.Check] returns an error until one does.
+// NewRestorer returns a restorer, after it has asked whether the history of the database
+// was recorded. If it was not, [Restorer.Check] returns an error until it is.
 //
-// Errors: those of [RestorationStore.Vouched] and [RestorationStore.Vouch].
+// Errors: those of [RestorationStore.RecordedHistory] and
+// [RestorationStore.RecordHistory].
 func NewRestorer(ctx context.Context, c RestorerConfig) (*Restorer, error) {
 	r := &Restorer{c: c, moved: make(chan struct{}, 1)}
-	history, vouched, err := c.Store.Vouched(ctx)
+	history, recorded, err := c.Store.RecordedHistory(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if vouched {
-		return r, c.Store.Vouch(ctx, history)
+	if recorded {
+		return r, c.Store.RecordHistory(ctx, history)
 	}
-	r.lost.Store(true)
+	r.unrecorded.Store(true)
 	c.Log.Error("no tokens are issued or accepted: " + errLost.Error())
 	return r, nil
 }
@@ -87,7 +88,7 @@ var errLost = errors.New("the database was restored, moved or failed over while 
 // Check returns [auth.StorageUnavailable] with the reason while no tokens may be issued
 // from this database, else nil.
 func (r *Restorer) Check() error {
-	if r.lost.Load() {
+	if r.unrecorded.Load() {
 		return &auth.Error{Code: auth.StorageUnavailable, Err: errLost}
 	}
 	return nil
@@ -102,10 +103,10 @@ func (r *Restorer) Moved() {
 }
 
 // Run restores all rows when the database has become another one, until ctx is done. A
-// database that was not vouched for is asked again after each pause. Production passes
+// database whose history was not recorded is asked again after each pause. Production passes
 // [RestorePause].
 func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
-	pending, failing := r.lost.Load(), false
+	pending, failing := r.unrecorded.Load(), false
 	for {
 		var again <-chan time.Time
 		if pending {
@@ -117,7 +118,7 @@ func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
 		case <-r.moved:
 		case <-again:
 		}
-		err := r.turn(ctx)
+		err := r.restoreOnce(ctx)
 		pending = err != nil && ctx.Err() == nil
 		was := failing
 		if failing = pending && !errors.Is(err, errLost); failing && !was {
@@ -129,59 +130,59 @@ func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
 // RestorePause returns a channel that fires when it is time to try again.
 func RestorePause() <-chan time.Time { return time.After(restorePause) }
 
-func (r *Restorer) turn(ctx context.Context) error {
-	if !r.lost.Load() {
-		return r.All(ctx)
+func (r *Restorer) restoreOnce(ctx context.Context) error {
+	if !r.unrecorded.Load() {
+		return r.RestoreAll(ctx)
 	}
 	asking, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
-	_, vouched, err := r.c.Store.Vouched(asking)
+	_, recorded, err := r.c.Store.RecordedHistory(asking)
 	switch {
 	case err != nil:
 		return err
-	case !vouched:
+	case !recorded:
 		return errLost
 	}
 	// What was restored before that is known here first, and what was revoked here
 	// meanwhile may be lost again.
 	r.c.Applied(asking)
-	if err := r.All(ctx); err != nil {
+	if err := r.RestoreAll(ctx); err != nil {
 		return err
 	}
-	r.lost.Store(false)
+	r.unrecorded.Store(false)
 	r.c.Log.Info("database restored, tokens are issued and accepted again")
 	return nil
 }
 
-// All restores the keys and, [MaxRestored] at a time, all rows, and then vouches for the
-// history that the database had at the beginning.
+// RestoreAll restores the keys and, [MaxRestored] at a time, all rows, and then records
+// the history that the database had at the beginning.
 //
 // Errors: those of [RestorerConfig.Keys] and of the methods of [RestorationStore].
-func (r *Restorer) All(ctx context.Context) error {
+func (r *Restorer) RestoreAll(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
-	history, _, err := r.c.Store.Vouched(asking)
+	history, _, err := r.c.Store.RecordedHistory(asking)
 	if err != nil {
 		return err
 	}
 	if err := r.c.Keys(ctx); err != nil {
 		return err
 	}
-	for some := range slices.Chunk(r.c.Memory.Remembered(), MaxRestored) {
-		if _, err := r.restore(ctx, some); err != nil {
+	for batch := range slices.Chunk(r.c.Memory.Cutoffs(), MaxRestored) {
+		if _, err := r.restore(ctx, batch); err != nil {
 			return err
 		}
 	}
-	vouching, cancel := context.WithTimeout(ctx, restoreTimeout)
+	recording, cancel := context.WithTimeout(ctx, restoreTimeout)
 	defer cancel()
-	return r.c.Store.Vouch(vouching, history)
+	return r.c.Store.RecordHistory(recording, history)
 }
 
 // outdated reports whether a validator that follows the revocations refuses a token
 // minted from the row. If so, the row in the database has been restored by then, and
 // the caller starts over from it.
 func (r *Restorer) outdated(ctx context.Context, row *auth.Session) (bool, error) {
-	hits := r.c.Memory.Refusing(row)
+	hits := r.c.Memory.Hitting(row)
 	if len(hits) == 0 {
 		return false, nil
 	}
@@ -275,9 +276,9 @@ func (s *Service) outdated(ctx context.Context, row *auth.Session) (bool, error)
 	return s.c.Restorer.outdated(ctx, row)
 }
 
-// granted calls do until no remembered revocation refuses its row. It returns the last
+// grantCurrent calls do until no remembered revocation refuses its row. It returns the last
 // row, and how many sessions ended in all calls.
-func (s *Service) granted(ctx context.Context, do func() (Granted, error)) (Granted, error) {
+func (s *Service) grantCurrent(ctx context.Context, do func() (Granted, error)) (Granted, error) {
 	ended := 0
 	for range maxGrants {
 		g, err := do()

@@ -18,12 +18,12 @@ import (
 
 // forgetful is a database that may have lost its latest commits.
 type forgetful struct {
-	mu       sync.Mutex
-	vouched  bool
-	vouches  int
-	down     error
-	asked    []session.RestoreParams
-	restored session.Restored
+	mu         sync.Mutex
+	recorded   bool
+	recordings int
+	down       error
+	asked      []session.RestoreParams
+	restored   session.Restored
 }
 
 func (f *forgetful) RestoreCutoffs(_ context.Context, r session.RestoreParams) (session.Restored, error) {
@@ -33,16 +33,16 @@ func (f *forgetful) RestoreCutoffs(_ context.Context, r session.RestoreParams) (
 	return f.restored, f.down
 }
 
-func (f *forgetful) Vouched(context.Context) (session.History, bool, error) {
+func (f *forgetful) RecordedHistory(context.Context) (session.History, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return nil, f.vouched, nil
+	return nil, f.recorded, nil
 }
 
-func (f *forgetful) Vouch(context.Context, session.History) error {
+func (f *forgetful) RecordHistory(context.Context, session.History) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.vouches++
+	f.recordings++
 	return f.down
 }
 
@@ -59,9 +59,9 @@ func (f *forgetful) set(change func()) {
 // memory is what a replica remembers.
 type memory struct{ all []auth.Cutoff }
 
-func (m *memory) Refusing(*auth.Session) []auth.Cutoff { return m.all }
-func (m *memory) Remembered() []auth.Cutoff            { return m.all }
-func (m *memory) Deployment() uuid.UUID                { return uuid.Nil }
+func (m *memory) Hitting(*auth.Session) []auth.Cutoff { return m.all }
+func (m *memory) Cutoffs() []auth.Cutoff              { return m.all }
+func (m *memory) Deployment() uuid.UUID               { return uuid.Nil }
 
 // restorerBed is a restorer whose pauses end when the test says so.
 type restorerBed struct {
@@ -125,18 +125,18 @@ func TestRestorerWithoutMemory(t *testing.T) {
 	b.learnt = []auth.Cutoff{{Kind: auth.CutoffSession, Session: uuid.New(), Ver: 7}}
 	b.run(t)
 	<-b.paused
-	b.Moved() // what it remembers is what the database has: that vouches for nothing
+	b.Moved() // what it remembers is what the database has: that records nothing
 	<-b.paused
-	db.set(func() { db.vouched = true })
+	db.set(func() { db.recorded = true })
 	b.again <- t0
 	for deadline := time.Now().Add(time.Minute); b.Check() != nil; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("Check() returns an error although the database is vouched for")
+			t.Fatal("Check() returns an error although the history is recorded")
 		}
 	}
 	b.stop()
-	if db.vouches != 1 || len(db.asked) != 1 || b.keys != 1 {
-		t.Errorf("%d vouches, %d restorations, %d of keys; want 1, 1, 1", db.vouches, len(db.asked), b.keys)
+	if db.recordings != 1 || len(db.asked) != 1 || b.keys != 1 {
+		t.Errorf("%d recordings, %d restorations, %d of keys; want 1, 1, 1", db.recordings, len(db.asked), b.keys)
 	}
 	if n := strings.Count(b.log.String(), "level=ERROR"); n != 1 || strings.Contains(b.log.String(), "level=WARN") {
 		t.Errorf("log %s, want one error", &b.log)
@@ -145,10 +145,10 @@ func TestRestorerWithoutMemory(t *testing.T) {
 
 func TestRestorerThatOutlives(t *testing.T) {
 	t.Parallel()
-	db := &forgetful{vouched: true}
+	db := &forgetful{recorded: true}
 	b := newRestorerBed(t, db)
-	if err := b.Check(); err != nil || db.vouches != 1 {
-		t.Fatalf("Check() = %v, %d vouches; want nil, 1", err, db.vouches)
+	if err := b.Check(); err != nil || db.recordings != 1 {
+		t.Fatalf("Check() = %v, %d recordings; want nil, 1", err, db.recordings)
 	}
 	for range session.MaxRestored + 1 {
 		b.all = append(b.all, auth.Cutoff{Kind: auth.CutoffSession, Session: uuid.New(), Ver: 7})
@@ -164,13 +164,13 @@ func TestRestorerThatOutlives(t *testing.T) {
 	b.again <- t0
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		db.mu.Lock()
-		done := db.vouches == 2
+		done := db.recordings == 2
 		db.mu.Unlock()
 		if done {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("it did not vouch")
+			t.Fatal("it did not record the history")
 		}
 	}
 	b.stop()
@@ -194,10 +194,10 @@ func TestRestorerThatOutlives(t *testing.T) {
 
 func TestRestorerTellsWhatIsImplausible(t *testing.T) {
 	t.Parallel()
-	db := &forgetful{vouched: true, restored: session.Restored{Implausible: []auth.Cutoff{{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 1 << 40}}}}
+	db := &forgetful{recorded: true, restored: session.Restored{Implausible: []auth.Cutoff{{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 1 << 40}}}}
 	b := newRestorerBed(t, db)
 	b.all = []auth.Cutoff{{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 1 << 40}}
-	if err := b.All(t.Context()); err != nil {
+	if err := b.RestoreAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if log := b.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "app=wx1") || !strings.Contains(log, "epoch=1099511627776") {

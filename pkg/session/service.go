@@ -206,7 +206,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 		MaxSessions:      s.c.MaxSessions,
 		RequestID:        r.RequestID,
 	}
-	granted, err := s.granted(ctx, func() (Granted, error) {
+	granted, err := s.grantCurrent(ctx, func() (Granted, error) {
 		var err error
 		if x.NewSession, err = uuid.NewV7(); err != nil {
 			return Granted{}, fmt.Errorf("session: new uuid: %w", err)
@@ -358,7 +358,7 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (auth.Subject, er
 		default:
 			return whose, err
 		}
-		whose = claims.Whose()
+		whose = claims.Owner()
 		if claims.ClientID != r.ClientID {
 			return whose, auth.About(auth.TokenClientMismatch, whose)
 		}
@@ -406,7 +406,7 @@ func (s *Service) Authenticate(ctx context.Context, accessToken auth.Secret) (Be
 		err = st.admits(claims, s.now())
 	}
 	if err != nil {
-		return Bearer{}, auth.About(err, claims.Whose())
+		return Bearer{}, auth.About(err, claims.Owner())
 	}
 	return Bearer{Session: st.Session, TokenExpiresAt: claims.ExpiresAt.Time}, nil
 }

@@ -37,7 +37,7 @@ type Store interface {
 	// a known identity never changes.
 	//
 	// Afterwards the identity has at most MaxSessions live sessions, the new
-	// one included; what [State.Standing] says makes a session live. Where
+	// one included; what [State.RefreshError] says makes a session live. Where
 	// there would be more, the surplus ends in the transaction that inserts the
 	// new session, which then takes more than one round trip: those that
 	// started first end, of the same start those with the smaller id, and never
@@ -92,7 +92,7 @@ type Store interface {
 	Session(ctx context.Context, id uuid.UUID) (State, error)
 
 	// LiveSessions returns the sessions of an identity that can be refreshed at
-	// now ([State.Standing]), the newest first and at most limit. An unknown
+	// now ([State.RefreshError]), the newest first and at most limit. An unknown
 	// identity has none.
 	LiveSessions(ctx context.Context, identity uuid.UUID, now time.Time, limit int) ([]auth.Session, error)
 

@@ -36,8 +36,8 @@ type Claims struct {
 	ExternalID string `json:"external_id,omitempty"`
 }
 
-// Whose returns whom the token is about.
-func (c *Claims) Whose() auth.Subject {
+// Owner returns whom the token is about.
+func (c *Claims) Owner() auth.Subject {
 	return auth.Subject{AppID: c.ClientID, Identity: c.Subject, Session: c.Session}
 }
 

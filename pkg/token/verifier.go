@@ -16,7 +16,7 @@ import (
 // the one that back ends have, and says in the words of package auth what that
 // one finds. It does no I/O and is safe for concurrent use.
 type Verifier struct {
-	now, ever *bearer.Verifier
+	current, acceptExpired *bearer.Verifier
 }
 
 // NewVerifier returns a verifier with the keys and the cutoffs of l. Who reads
@@ -25,17 +25,17 @@ type Verifier struct {
 //
 // It fails only when l is wrong.
 func NewVerifier(l bearer.Local) (*Verifier, error) {
-	now, err := bearer.NewLocal(l)
+	current, err := bearer.NewLocal(l)
 	if err != nil {
 		return nil, err
 	}
 	// It is asked seldom, by admins, and what it accepts need not be remembered.
 	l.Cutoffs, l.Staleness, l.CacheSize, l.UnsafeAcceptExpired = nil, nil, -1, true
-	ever, err := bearer.NewLocal(l)
+	acceptExpired, err := bearer.NewLocal(l)
 	if err != nil {
 		return nil, err
 	}
-	return &Verifier{now: now, ever: ever}, nil
+	return &Verifier{current: current, acceptExpired: acceptExpired}, nil
 }
 
 // Verify returns the claims of a token that is good now, as far as keys, clock
@@ -47,7 +47,7 @@ func NewVerifier(l bearer.Local) (*Verifier, error) {
 // else. The first three are about whom the token names ([auth.SubjectOf]): its
 // signature is good.
 func (v *Verifier) Verify(ctx context.Context, s string) (*Claims, error) {
-	return claimsOf(v.now.Verify(ctx, s))
+	return claimsOf(v.current.Verify(ctx, s))
 }
 
 // VerifyExpired returns the claims of a token that is ours, whether it has
@@ -56,7 +56,7 @@ func (v *Verifier) Verify(ctx context.Context, s string) (*Claims, error) {
 //
 // Errors: [auth.TokenInvalid].
 func (v *Verifier) VerifyExpired(ctx context.Context, s string) (*Claims, error) {
-	return claimsOf(v.ever.Verify(ctx, s))
+	return claimsOf(v.acceptExpired.Verify(ctx, s))
 }
 
 // claimsOf translates an answer of pkg/bearer.
@@ -71,7 +71,7 @@ func claimsOf(c *bearer.Claims, err error) (*Claims, error) {
 		if e != nil {
 			return nil, e
 		}
-		return nil, auth.About(refusal, named.Whose())
+		return nil, auth.About(refusal, named.Owner())
 	}
 	subject, errSubject := uuid.Parse(c.Subject)
 	session, errSession := uuid.Parse(c.Session)

@@ -328,7 +328,7 @@ func (w *tailWorld) catchUp(r *tailReplica) {
 
 func (w *tailWorld) restore(r *tailReplica) {
 	w.catchUp(r)
-	if err := r.Restorer.All(w.t.Context()); err != nil {
+	if err := r.Restorer.RestoreAll(w.t.Context()); err != nil {
 		w.rt.Fatal(err)
 	}
 }

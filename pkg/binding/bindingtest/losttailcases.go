@@ -181,7 +181,7 @@ func lostKey(l *lostCase) {
 	if got := l.accepted(next.AccessToken); got.KID == dead {
 		l.t.Error("it signs again")
 	}
-	if err := l.Restorer.All(l.t.Context()); err != nil {
+	if err := l.Restorer.RestoreAll(l.t.Context()); err != nil {
 		l.t.Fatal(err)
 	}
 	all, err := l.Keeper.Keys(l.t.Context())
@@ -209,7 +209,7 @@ func lostUnseen(l *lostCase) {
 		l.t.Fatal(err)
 	}
 	lose()
-	if err := l.Restorer.All(l.t.Context()); err != nil {
+	if err := l.Restorer.RestoreAll(l.t.Context()); err != nil {
 		l.t.Fatal(err)
 	}
 	// Of the sessions that are over the limit, the first had ended before.
@@ -234,7 +234,7 @@ func lostTwice(l *lostCase) {
 	}
 	lose()
 	for _, r := range []*sessiontest.Replica{l.Replica, other, l.Replica} {
-		if err := r.Restorer.All(l.t.Context()); err != nil {
+		if err := r.Restorer.RestoreAll(l.t.Context()); err != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -277,7 +277,7 @@ func lostForeign(l *lostCase) {
 	if _, err := l.Refresh(g.RefreshToken); !errors.Is(err, auth.StorageUnavailable) {
 		l.t.Errorf("Refresh() error = %v, want %s", err, auth.StorageUnavailable)
 	}
-	if err := l.Restorer.All(l.t.Context()); !errors.Is(err, auth.StorageUnavailable) {
+	if err := l.Restorer.RestoreAll(l.t.Context()); !errors.Is(err, auth.StorageUnavailable) {
 		l.t.Errorf("All() error = %v, want %s", err, auth.StorageUnavailable)
 	}
 	if err := l.Cutoffs.CatchUp(l.t.Context()); !errors.Is(err, auth.StorageUnavailable) || l.Cutoffs.Check() == nil {

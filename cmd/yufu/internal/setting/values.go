@@ -63,9 +63,9 @@ func (s Lifetimes) Session() session.Lifetimes {
 
 // Check refuses a rotation that is faster than a key can be published.
 func (s Rotation) Check() error {
-	if wait := s.JWKSMaxAge + keyring.Spread; s.KeyRotation != 0 && s.KeyRotation < wait {
+	if wait := s.JWKSMaxAge + keyring.PropagationTime; s.KeyRotation != 0 && s.KeyRotation < wait {
 		return Errorf("YUFU_KEY_ROTATION", "must be at least %s longer than YUFU_JWKS_MAX_AGE (%s), got %s: a key is published that long before it signs",
-			Duration(keyring.Spread), Duration(s.JWKSMaxAge), Duration(s.KeyRotation))
+			Duration(keyring.PropagationTime), Duration(s.JWKSMaxAge), Duration(s.KeyRotation))
 	}
 	return nil
 }
