@@ -96,7 +96,7 @@ func wantSeveral(t *testing.T, d *app.Directory, several bool, want auth.Code) {
 	t.Helper()
 	synctest.Wait()
 	if got, err := d.HasSeveral(); got != several || auth.CodeOf(err) != want {
-		t.Errorf("Several() = %t, %v; want %t, %q", got, err, several, want)
+		t.Errorf("HasSeveral() = %t, %v; want %t, %q", got, err, several, want)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestOpen(t *testing.T) {
 				t.Fatal(err)
 			}
 			if several, err := d.HasSeveral(); several != (n > 1) || err != nil {
-				t.Errorf("%d apps: Several() = %t, %v", n, several, err)
+				t.Errorf("%d apps: HasSeveral() = %t, %v", n, several, err)
 			}
 		}
 	})
