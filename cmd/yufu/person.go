@@ -27,13 +27,13 @@ import (
 type personCmd struct {
 	Import  personImportCmd  `cmd:"" help:"Create and update persons from a file."`
 	List    personListCmd    `cmd:"" help:"Find persons."`
-	Disable personDisableCmd `cmd:"" help:"Keep a person out, and end the sessions of every user who is bound to the person."`
-	Enable  personEnableCmd  `cmd:"" help:"Let a person in again. Sessions that ended stay so."`
+	Disable personDisableCmd `cmd:"" help:"Disable a person, and end the sessions of all users who are bound to the person."`
+	Enable  personEnableCmd  `cmd:"" help:"Enable a person again. Ended sessions stay ended."`
 }
 
 // Help is shown below the usage line of yufu person --help.
 func (personCmd) Help() string {
-	return "These commands go through the admin API of a running service, with a service key of scope admin."
+	return "These commands use the admin API of a running service, with a service key of scope admin."
 }
 
 // adminFlags say how to reach the admin API.
@@ -49,18 +49,18 @@ const requestPatience = 30 * time.Second
 func (f adminFlags) client(std streams) (*adminclient.Client, error) {
 	u, err := url.Parse(f.AdminURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
-		return nil, wrongUsage(errors.New("YUFU_ADMIN_URL is an address such as http://127.0.0.1:8081"))
+		return nil, wrongUsage(setting.Errorf("YUFU_ADMIN_URL", "must be an address such as http://127.0.0.1:8081, without a user"))
 	}
 	if f.AdminKeyFile == "" {
-		return nil, wrongUsage(errors.New("YUFU_ADMIN_KEY_FILE is missing: set it to a file with a service key of scope admin (yufu dev keeps one in .yufu/admin.key); make one with: yufu service-key create --name NAME --scope admin > admin.key && chmod 600 admin.key"))
+		return nil, wrongUsage(setting.Errorf("YUFU_ADMIN_KEY_FILE", "is missing: set it to a file with a service key of scope admin (yufu dev keeps one in .yufu/admin.key); make one with: yufu service-key create --name NAME --scope admin > admin.key && chmod 600 admin.key"))
 	}
-	warn := func(s string) { fmt.Fprintln(std.err, "yufu:", s) }
+	warn := noteTo(std)
 	b, err := setting.ReadSecretFile("YUFU_ADMIN_KEY_FILE", f.AdminKeyFile, std.in, warn)
 	if err != nil {
 		return nil, wrongUsage(err)
 	}
 	if u.Scheme == "http" && setting.CheckLoopback("YUFU_ADMIN_URL", net.JoinHostPort(u.Hostname(), "0")) != nil {
-		warn("YUFU_ADMIN_URL is plain http: whoever is on the way sees the service key and the persons")
+		warn("YUFU_ADMIN_URL is plain http: others on the network can read the service key and the persons")
 	}
 	client, err := adminclient.New(adminclient.Config{
 		URL: f.AdminURL, ServiceKey: strings.TrimSpace(string(b)), HTTPClient: &http.Client{Timeout: requestPatience},
@@ -73,7 +73,7 @@ func (f adminFlags) client(std streams) (*adminclient.Client, error) {
 
 // errNotAdmin says that another server is at the address, for example the public
 // listener.
-var errNotAdmin = errors.New("YUFU_ADMIN_URL: what answers there is not the admin API; name the address of YUFU_ADMIN_LISTEN")
+var errNotAdmin = errors.New("YUFU_ADMIN_URL names an address where another server answers; set it to the address of the admin API (YUFU_ADMIN_LISTEN)")
 
 // persons finds persons.
 func (f adminFlags) persons(ctx context.Context, client *adminclient.Client, q adminclient.PersonQuery) (*adminclient.PersonList, error) {
@@ -83,7 +83,7 @@ func (f adminFlags) persons(ctx context.Context, client *adminclient.Client, q a
 	case err == nil:
 		return found, nil
 	case !errors.As(err, &e):
-		return nil, fmt.Errorf("YUFU_ADMIN_URL: %s does not answer; is yufu serve or yufu dev running there? %w", f.AdminURL, err)
+		return nil, setting.Errorf("YUFU_ADMIN_URL", "names an address that does not answer: %s; check that yufu serve or yufu dev is running there: %w", f.AdminURL, err)
 	case e.StatusCode == http.StatusNotFound || e.StatusCode < http.StatusMultipleChoices:
 		return nil, errNotAdmin
 	}
@@ -91,22 +91,22 @@ func (f adminFlags) persons(ctx context.Context, client *adminclient.Client, q a
 }
 
 type personImportCmd struct {
-	File     string `arg:"" name:"file" help:"A .csv or .ndjson file, or - for standard input."`
-	Format   string `enum:"csv,ndjson,auto" default:"auto" placeholder:"FORMAT" help:"csv or ndjson; without it the file's name tells."`
-	DryRun   bool   `help:"Say what would become of each row, and write nothing. That two rows far apart have one phone shows only in earnest."`
-	Report   string `placeholder:"FILE" help:"Where the refused rows are told, by line. Without it, FILE.errors.csv beside the file. A report that is there already is replaced."`
-	FromLine int    `default:"1" placeholder:"N" help:"Begin with this line, to go on with an import that was cut short."`
-	Reason   string `help:"Why, for the audit trail."`
+	File     string `arg:"" name:"file" help:"File to import, .csv or .ndjson, or - for standard input."`
+	Format   string `enum:"csv,ndjson,auto" default:"auto" placeholder:"FORMAT" help:"Format of the file: csv, ndjson, or auto to take it from the file's name."`
+	DryRun   bool   `help:"Check each row, and write nothing. Two distant rows with the same phone are found only by a real import."`
+	Report   string `placeholder:"FILE" help:"File for the report of refused rows, with their lines; an existing file is replaced. Without this flag, FILE.errors.csv beside the file."`
+	FromLine int    `default:"1" placeholder:"N" help:"First line to import, to continue an import that was interrupted."`
+	Reason   string `help:"Reason, for the audit trail."`
 	adminFlags
 }
 
 // Help is shown below the usage line of yufu person import --help.
 func (personImportCmd) Help() string {
-	return `A CSV file is UTF-8 with commas; its first line names the columns: external_id (required), name, phone, fact.NAME for what users are asked for to bind themselves, attr.NAME for attributes. An empty cell leaves what there is. A line of an NDJSON file is what POST /admin/v1/persons takes; null removes a fact, and an empty phone the phone.
+	return `A CSV file is UTF-8 with commas; its first line names the columns: external_id (required), name, phone, fact.NAME for facts that users are asked for when they bind, and attr.NAME for attributes. An empty cell changes nothing. A line of an NDJSON file is a body of POST /admin/v1/persons; null removes a fact, and an empty phone removes the phone.
 
-Persons are told apart by external_id: one that is there is updated. To repeat an import is harmless. A row that is refused is reported and keeps no other out.
+A person with a known external_id is updated. You can repeat an import. A refused row is reported, and the other rows are imported.
 
-Exit codes: 0 when all rows were taken, 1 when some were refused or the import was cut short, 2 when the command line or the file is wrong.`
+Exit codes: 0 when all rows were imported, 1 when some were refused or the import was interrupted, 2 when the command line or the file is wrong.`
 }
 
 // Run imports the file.
@@ -138,15 +138,15 @@ func (c *personImportCmd) Run(ctx context.Context, std streams) error {
 	c.print(std.out, &sum, meter.Elapsed())
 	switch {
 	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("interrupted; to go on: yufu person import %s --from-line %d (or import it all again, which is harmless)", c.File, sum.Next)
+		return fmt.Errorf("interrupted; to continue: yufu person import %s --from-line %d (or import the whole file again)", c.File, sum.Next)
 	case err != nil:
-		return fmt.Errorf("the import was cut short: %w\nto go on: yufu person import %s --from-line %d (or import it all again, which is harmless)", err, c.File, sum.Next)
+		return fmt.Errorf("the import was interrupted: %w\nto continue: yufu person import %s --from-line %d (or import the whole file again)", err, c.File, sum.Next)
 	case sum.Refused > 0:
 		rows := "rows were"
 		if sum.Refused == 1 {
 			rows = "row was"
 		}
-		return fmt.Errorf("%s %s refused; %s says which and why", personimport.Group(sum.Refused), rows, c.reportPath())
+		return fmt.Errorf("%s %s refused; for the reasons, see %s", personimport.Group(sum.Refused), rows, c.reportPath())
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (c *personImportCmd) source(r io.Reader) (personimport.Source, error) {
 	case "ndjson", "jsonl":
 		return personimport.NewNDJSON(r)
 	default:
-		return nil, errors.New("the name does not tell what is in it; name --format csv or --format ndjson")
+		return nil, errors.New("the file's name does not say its format; add --format csv or --format ndjson")
 	}
 }
 
@@ -218,7 +218,7 @@ func (c *personImportCmd) report() (*personimport.ReportFile, error) {
 	path := c.reportPath()
 	file, err := os.Stat(c.File)
 	if other, otherErr := os.Stat(path); err == nil && otherErr == nil && os.SameFile(file, other) {
-		return nil, errors.New("--report is the file that is imported")
+		return nil, errors.New("--report is the file to import; choose another file")
 	}
 	return personimport.NewReportFile(path)
 }
@@ -269,18 +269,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 type personListCmd struct {
-	ExternalID string `placeholder:"ID" help:"The business's own id."`
-	Name       string `placeholder:"NAME" help:"How the name begins."`
-	Phone      string `placeholder:"PHONE" help:"The phone number."`
-	Limit      int    `default:"100" placeholder:"N" help:"How many at most, up to 1000."`
+	ExternalID string `placeholder:"ID" help:"Id of the person in your business."`
+	Name       string `placeholder:"NAME" help:"Beginning of the name."`
+	Phone      string `placeholder:"PHONE" help:"Phone number."`
+	Limit      int    `default:"100" min:"1" max:"1000" placeholder:"N" help:"Number of persons to list."`
 	adminFlags
 }
 
 // Run lists persons. Phones are masked.
 func (c *personListCmd) Run(ctx context.Context, std streams) error {
-	if c.Limit < 1 || c.Limit > 1000 {
-		return wrongUsage(fmt.Errorf("--limit must be between 1 and 1000, got %d", c.Limit))
-	}
 	client, err := c.client(std)
 	if err != nil {
 		return err
@@ -322,7 +319,7 @@ type personDisableCmd struct {
 
 // Run disables the person.
 func (c *personDisableCmd) Run(ctx context.Context, std streams) error {
-	return c.toggle(ctx, std, (*adminclient.Client).DisablePerson, "Disabled %s; the sessions of everybody bound to this person have ended.\n")
+	return c.toggle(ctx, std, (*adminclient.Client).DisablePerson, "Disabled %s. The sessions of all users bound to this person have ended.\n")
 }
 
 type personEnableCmd struct {
@@ -336,8 +333,8 @@ func (c *personEnableCmd) Run(ctx context.Context, std streams) error {
 
 // personToggle is what disable and enable have in common.
 type personToggle struct {
-	ExternalID string `arg:"" name:"external-id" help:"The business's own id of the person."`
-	Reason     string `help:"Why, for the audit trail."`
+	ExternalID string `arg:"" name:"external-id" help:"Id of the person in your business."`
+	Reason     string `help:"Reason, for the audit trail."`
 	adminFlags
 }
 
@@ -356,7 +353,7 @@ func (c *personToggle) toggle(ctx context.Context, std streams,
 		return err
 	}
 	if len(found.Persons) == 0 {
-		return errors.New("there is no person with this external_id; yufu person list shows those there are")
+		return errors.New("no person has this external_id; to list persons: yufu person list")
 	}
 	if _, err := change(client, ctx, found.Persons[0].ID, c.Reason); err != nil {
 		return err

@@ -28,7 +28,7 @@ func TestPersonElsewhere(t *testing.T) {
 				}))
 				defer s.Close()
 				got := try(t, map[string]string{"YUFU_ADMIN_URL": s.URL, "YUFU_ADMIN_KEY_FILE": key}, "", args...)
-				if got.code != 1 || !strings.Contains(got.errOut, "YUFU_ADMIN_URL: what answers there is not the admin API") {
+				if got.code != 1 || !strings.Contains(got.errOut, "YUFU_ADMIN_URL names an address where another server answers") {
 					t.Errorf("%+v", got)
 				}
 			})
@@ -37,7 +37,7 @@ func TestPersonElsewhere(t *testing.T) {
 	for _, name := range []string{"list", "disable"} { // an import waits for the service to come back
 		t.Run(name+" meets nobody", func(t *testing.T) {
 			got := try(t, map[string]string{"YUFU_ADMIN_URL": nobody, "YUFU_ADMIN_KEY_FILE": key}, "", commands[name]...)
-			if got.code != 1 || !strings.Contains(got.errOut, "YUFU_ADMIN_URL: "+nobody+" does not answer; is yufu serve or yufu dev running there?") {
+			if got.code != 1 || !strings.Contains(got.errOut, "YUFU_ADMIN_URL names an address that does not answer: "+nobody+"; check that yufu serve or yufu dev is running there") {
 				t.Errorf("%+v", got)
 			}
 		})
