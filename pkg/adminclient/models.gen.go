@@ -261,30 +261,30 @@ type App struct {
 	Epoch     int64     `json:"epoch"`
 	Platform  string    `json:"platform"`
 
-	// Policy How users of an app are bound to persons. Empty, nobody binds himself.
+	// Policy How users of an app bind to persons. If empty, users cannot bind themselves.
 	Policy    BindingPolicy `json:"policy"`
 	UpdatedAt time.Time     `json:"updated_at"`
 
-	// WebhookSecretSet Whether there is a secret that the webhook's requests are signed with.
+	// WebhookSecretSet Whether a secret that signs the webhook's requests is set.
 	WebhookSecretSet bool `json:"webhook_secret_set"`
 }
 
 // AppUpdate defines model for AppUpdate.
 type AppUpdate struct {
-	// Policy How users of an app are bound to persons. Empty, nobody binds himself.
+	// Policy How users of an app bind to persons. If empty, users cannot bind themselves.
 	Policy *BindingPolicy `json:"policy,omitempty"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 
-	// WebhookSecret `whsec_` and the base64 of 24 to 64 random bytes (Standard Webhooks). Up to
-	// four of them, one a line, sign each request while one takes the place of
-	// another.
+	// WebhookSecret `whsec_` and the base64 of 24 to 64 random bytes (Standard
+	// Webhooks). Up to four secrets, one per line, all sign each request,
+	// so that a secret can be replaced.
 	WebhookSecret *string `json:"webhook_secret,omitempty"`
 }
 
-// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
-// app's policy says which of them introspection shows.
+// Attributes The business's data about the person, at most 4096 bytes of JSON. The
+// app's policy lists the attributes that introspection shows.
 type Attributes = json.RawMessage
 
 // BindIdentityRequest defines model for BindIdentityRequest.
@@ -292,7 +292,7 @@ type BindIdentityRequest struct {
 	// Person The id of the person.
 	Person UUID `json:"person"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 }
 
@@ -300,19 +300,19 @@ type BindIdentityRequest struct {
 type BindTicket struct {
 	ExpiresAt time.Time `json:"expires_at"`
 
-	// Ticket Good once.
+	// Ticket The ticket. It works once.
 	Ticket string `json:"ticket"`
 }
 
 // BindTicketForm defines model for BindTicketRequest.
 type BindTicketForm struct {
-	// App The only app that the ticket is good in. Without it it is good in all.
+	// App The only app in which the ticket is valid. If absent, it is valid in all apps.
 	App AppID `json:"app,omitempty"`
 
-	// ExpiresIn For how many seconds the ticket is good.
+	// ExpiresIn The lifetime of the ticket, in seconds.
 	ExpiresIn int `json:"expires_in,omitempty"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 }
 
@@ -329,18 +329,18 @@ type BindingDelay struct {
 	Failures     int        `json:"failures"`
 	ID           string     `json:"id"`
 
-	// Kind What the attempts are counted against, a user, a looked-up fact, or a network in an app.
+	// Kind What the counter is for, a user, a looked-up fact, or a network in an app.
 	Kind          BindingDelayKind `json:"kind"`
 	LastAttemptAt time.Time        `json:"last_attempt_at"`
 
-	// Person Who has the fact, of kind `value`; null when nobody has it, or not one alone.
+	// Person The person with the fact, of kind `value`; null unless exactly one person has it.
 	Person *uuid.UUID `json:"person"`
 
 	// UUID The user, of kind `identity`.
 	UUID *uuid.UUID `json:"uuid"`
 }
 
-// BindingDelayKind What the attempts are counted against, a user, a looked-up fact, or a network in an app.
+// BindingDelayKind What the counter is for, a user, a looked-up fact, or a network in an app.
 type BindingDelayKind string
 
 // BindingDelayList defines model for BindingDelayList.
@@ -351,20 +351,20 @@ type BindingDelayList struct {
 	Next *string `json:"next"`
 }
 
-// BindingPolicy How users of an app are bound to persons. Empty, nobody binds himself.
+// BindingPolicy How users of an app bind to persons. If empty, users cannot bind themselves.
 type BindingPolicy struct {
 	// Attributes The person's attributes that introspection shows.
 	Attributes []string     `json:"attributes,omitempty"`
 	Facts      *FactsPolicy `json:"facts,omitempty"`
 
-	// Methods Those that users may bind themselves by.
+	// Methods The methods by which users may bind themselves.
 	Methods []BindingMethod `json:"methods,omitempty"`
 
-	// OmitExternalID Keeps `external_id` out of access tokens, and so out of the header of forward-auth. Introspection shows it all the same. Tokens follow at their next refresh.
+	// OmitExternalID Leaves `external_id` out of access tokens and of the header of forward-auth. Introspection still shows it. Takes effect at the next refresh of each session.
 	OmitExternalID bool         `json:"omit_external_id,omitempty"`
 	Phone          *PhonePolicy `json:"phone,omitempty"`
 
-	// SecondIdentity What becomes of another user of the app who is bound to the same person; `refuse` when it is not there.
+	// SecondIdentity What happens to another user of the app who is bound to the same person. Default `refuse`.
 	SecondIdentity SecondIdentity `json:"second_identity,omitempty"`
 
 	// SelfUnbind Whether users may unbind themselves, and bind to another person.
@@ -374,7 +374,7 @@ type BindingPolicy struct {
 
 // FactsPolicy defines model for BindingPolicy.facts.
 type FactsPolicy struct {
-	// Check The facts that must all match besides.
+	// Check The other facts that must all match.
 	Check []string `json:"check,omitempty"`
 
 	// Lookup The fact that finds the person.
@@ -386,24 +386,23 @@ type BindingMethod string
 
 // PhonePolicy defines model for BindingPolicy.phone.
 type PhonePolicy struct {
-	// Check Facts that must match besides the number.
+	// Check Facts that must match in addition to the number.
 	Check []string `json:"check,omitempty"`
 
-	// Create Make a person for a number that nobody has.
+	// Create Create a person for a number that belongs to no person.
 	Create bool `json:"create,omitempty"`
 }
 
-// SecondIdentity What becomes of another user of the app who is bound to the same person; `refuse` when it is not there.
+// SecondIdentity What happens to another user of the app who is bound to the same person. Default `refuse`.
 type SecondIdentity string
 
 // WebhookPolicy defines model for BindingPolicy.webhook.
 type WebhookPolicy struct {
-	// URL Where the business back end decides; https; http on loopback is asked by `yufu dev` alone.
+	// URL The URL of the business back end that decides. It must be https; only `yufu dev` calls http on loopback.
 	URL string `json:"url,omitempty"`
 }
 
-// Code Stable: this is what a client branches on. The guide has a row with
-// cause and remedy for each.
+// Code Stable: clients branch on this. The guide lists the cause and remedy for each code.
 type Code string
 
 // IdentityList defines model for IdentityList.
@@ -420,21 +419,21 @@ type Identity struct {
 	App     AppID      `json:"app"`
 	BoundAt *time.Time `json:"bound_at"`
 
-	// BoundBy By which method (`facts`, `phone`, `ticket`, `webhook`), or `admin`.
+	// BoundBy The method of the binding (`facts`, `phone`, `ticket`, `webhook`), or `admin`.
 	BoundBy     *string    `json:"bound_by"`
 	CreatedAt   time.Time  `json:"created_at"`
 	Disabled    bool       `json:"disabled"`
 	ErasedAt    *time.Time `json:"erased_at"`
 	LastLoginAt time.Time  `json:"last_login_at"`
 
-	// OpenID There when the service key has the scope `openid`, unless the user is erased.
+	// OpenID Present if the service key has the scope `openid` and the user is not erased.
 	OpenID string `json:"openid,omitempty"`
 
 	// Person The id of the person the user is bound to.
 	Person         *uuid.UUID `json:"person"`
 	PersonDisabled bool       `json:"person_disabled"`
 
-	// UnionID As `openid`, if the platform has told it.
+	// UnionID As `openid`, if the platform returned one.
 	UnionID string `json:"unionid,omitempty"`
 	UUID    UUID   `json:"uuid"`
 }
@@ -443,7 +442,7 @@ type Identity struct {
 type ImportResult struct {
 	Created int `json:"created"`
 
-	// Errors Of the lines that were refused, in their order.
+	// Errors The errors of the rejected lines, in order.
 	Errors    []ImportError `json:"errors"`
 	Refused   int           `json:"refused"`
 	Unchanged int           `json:"unchanged"`
@@ -452,8 +451,7 @@ type ImportResult struct {
 
 // ImportError defines model for ImportResult.errors.
 type ImportError struct {
-	// Code Stable: this is what a client branches on. The guide has a row with
-	// cause and remedy for each.
+	// Code Stable: clients branch on this. The guide lists the cause and remedy for each code.
 	Code   Code   `json:"code"`
 	Detail string `json:"detail"`
 	Line   int    `json:"line"`
@@ -467,11 +465,11 @@ type KeyUse = string
 
 // CreatedServiceKey defines model for NewServiceKey.
 type CreatedServiceKey struct {
-	// ExpiresAt When it stops working; null means never.
+	// ExpiresAt When the key expires; null means never.
 	ExpiresAt *time.Time   `json:"expires_at"`
 	ID        ServiceKeyID `json:"id"`
 
-	// Key The secret. The prefix lets scanners find leaked ones.
+	// Key The secret. Scanners find leaked keys by the prefix.
 	Key string `json:"key"`
 }
 
@@ -484,94 +482,93 @@ type PersonList struct {
 
 // Person defines model for PersonRecord.
 type Person struct {
-	// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
-	// app's policy says which of them introspection shows.
+	// Attributes The business's data about the person, at most 4096 bytes of JSON. The
+	// app's policy lists the attributes that introspection shows.
 	Attributes Attributes `json:"attributes"`
 	CreatedAt  time.Time  `json:"created_at"`
 	Disabled   bool       `json:"disabled"`
 	ExternalID string     `json:"external_id"`
 
-	// Facts The names of the facts there are. The facts cannot be read.
+	// Facts The names of the facts. Their values cannot be read.
 	Facts []string `json:"facts"`
 	ID    UUID     `json:"id"`
 	Name  string   `json:"name"`
 	Phone *string  `json:"phone"`
 
-	// Source Who made the person.
+	// Source Who created the person.
 	Source    PersonSource `json:"source"`
 	UpdatedAt time.Time    `json:"updated_at"`
 }
 
-// PersonSource Who made the person.
+// PersonSource Who created the person.
 type PersonSource string
 
 // NewPerson defines model for PersonRequest.
 type NewPerson struct {
-	// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
-	// app's policy says which of them introspection shows.
+	// Attributes The business's data about the person, at most 4096 bytes of JSON. The
+	// app's policy lists the attributes that introspection shows.
 	Attributes Attributes `json:"attributes,omitempty"`
 
-	// ExternalID The business's own id, which no two persons share. Text without control characters.
+	// ExternalID The business's own id, unique among persons. Text without control characters.
 	ExternalID *string `json:"external_id,omitempty"`
 
-	// Facts What the person may be asked for, by name (`[a-z][a-z0-9_]{0,31}`).
+	// Facts The values that the person may be asked for, by name (`[a-z][a-z0-9_]{0,31}`).
 	Facts map[string]string `json:"facts,omitempty"`
 
 	// Name For display.
 	Name *string `json:"name,omitempty"`
 
-	// Phone Which no two persons share. Without a country code it is one of mainland China; it is kept in E.164 form.
+	// Phone Unique among persons. Without a country code, it is a number of mainland China; it is stored in E.164 form.
 	Phone *string `json:"phone,omitempty"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 }
 
 // PersonUpdate defines model for PersonUpdate.
 type PersonUpdate struct {
-	// Attributes What the business knows of the person, at most 4096 bytes of JSON. The
-	// app's policy says which of them introspection shows.
+	// Attributes The business's data about the person, at most 4096 bytes of JSON. The
+	// app's policy lists the attributes that introspection shows.
 	Attributes Attributes `json:"attributes,omitempty"`
 
-	// ExternalID The business's own id, which no two persons share. Text without control characters.
+	// ExternalID The business's own id, unique among persons. Text without control characters.
 	ExternalID *string `json:"external_id,omitempty"`
 
-	// Facts As at creation; null removes one.
+	// Facts As for creation; null removes a fact.
 	Facts map[string]*string `json:"facts,omitempty"`
 
 	// Name For display.
 	Name *string `json:"name,omitempty"`
 
-	// Phone Which no two persons share. Without a country code it is one of mainland China; it is kept in E.164 form.
+	// Phone Unique among persons. Without a country code, it is a number of mainland China; it is stored in E.164 form.
 	Phone *string `json:"phone,omitempty"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 }
 
-// Problem RFC 9457, with two members more.
+// Problem RFC 9457, with two more members.
 type Problem struct {
-	// Code Stable: this is what a client branches on. The guide has a row with
-	// cause and remedy for each.
+	// Code Stable: clients branch on this. The guide lists the cause and remedy for each code.
 	Code      Code      `json:"code"`
 	Detail    string    `json:"detail,omitempty"`
 	RequestID RequestID `json:"request_id"`
 	Status    int       `json:"status"`
 	Title     string    `json:"title"`
 
-	// Type Names the kind of problem, `urn:yufu:problem:` and the `code`.
+	// Type The kind of problem, `urn:yufu:problem:` followed by the `code`.
 	Type string `json:"type"`
 
-	// UserMessage What the business has to say to the user, to be shown as it is.
+	// UserMessage The business's message to the user. Show it unchanged.
 	UserMessage string `json:"user_message,omitempty"`
 }
 
-// Reason Why, for the audit trail. Without control characters.
+// Reason The reason, for the audit trail. Without control characters.
 type Reason = string
 
 // ReasonRequest defines model for ReasonRequest.
 type ReasonRequest struct {
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 }
 
@@ -580,45 +577,45 @@ type RequestID = string
 
 // Retired defines model for Retirement.
 type Retired struct {
-	// EffectiveBy No validator that follows the feed accepts what died of it after this; null when nothing did.
+	// EffectiveBy After this time, no validator that follows the feed accepts the tokens that were revoked; null if none were.
 	EffectiveBy *time.Time `json:"effective_by"`
 	Retired     SigningKey `json:"retired"`
 
 	// SessionsEnded Whether all sessions of all apps have ended.
 	SessionsEnded bool `json:"sessions_ended"`
 
-	// SigningKeys The keys of its use and algorithm that sign in its place, now or
-	// from their `active_at` on. While none does, keys of `ES256` do.
+	// SigningKeys The keys of its use and algorithm that replace it, now or from their
+	// `active_at`. Until one does, keys of `ES256` sign.
 	SigningKeys []SigningKey `json:"signing_keys"`
 }
 
 // Retirement defines model for RetirementRequest.
 type Retirement struct {
-	// Compromised `true`: somebody else may have the key, so it ends now, and what it signed with it.
+	// Compromised `true`: the key may have leaked, so it is retired now, and its tokens are revoked.
 	Compromised bool `json:"compromised,omitempty"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason string `json:"reason,omitempty"`
 }
 
 // Revoked defines model for Revocation.
 type Revoked struct {
-	// CutoffID Where in the revocation feed it stands. Opaque; null when there was nothing left to revoke.
+	// CutoffID The position in the revocation feed. Opaque; null if there was nothing left to revoke.
 	CutoffID *string `json:"cutoff_id"`
 
-	// EffectiveBy No validator that follows the feed accepts the tokens after it.
+	// EffectiveBy After this time, no validator that follows the feed accepts the tokens.
 	EffectiveBy time.Time `json:"effective_by"`
 
-	// ExpiresBy No validator accepts the tokens after it, not even one that only holds the JWKS.
+	// ExpiresBy After this time, no validator accepts the tokens, not even one that has only the JWKS.
 	ExpiresBy time.Time `json:"expires_by"`
 
-	// SessionsRevoked How many live sessions died of it; of very many sessions of an app, an estimate.
+	// SessionsRevoked The number of live sessions that ended; an estimate for an app with very many sessions.
 	SessionsRevoked int `json:"sessions_revoked"`
 }
 
 // Revocation Exactly one of `token`, `session`, `uuid`, `person`, `app` and `all`.
 type Revocation struct {
-	// All `true`: every session there is ends.
+	// All `true`: every session ends.
 	All bool `json:"all,omitempty"`
 
 	// App Every session of an app ends.
@@ -627,7 +624,7 @@ type Revocation struct {
 	// Person A person's `id`. All sessions of every user who is bound to the person end.
 	Person *UUID `json:"person,omitempty"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason string `json:"reason,omitempty"`
 
 	// Session The id of a session, an access token's `sid`.
@@ -642,7 +639,7 @@ type Revocation struct {
 
 // Rotated defines model for Rotation.
 type Rotated struct {
-	// SigningKeys The keys that take over, at their `active_at`.
+	// SigningKeys The keys that become current at their `active_at`.
 	SigningKeys []SigningKey `json:"signing_keys"`
 }
 
@@ -656,7 +653,7 @@ type Rotation struct {
 	// until it fetches the set again (`known_at` at the latest).
 	Now bool `json:"now,omitempty"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason string `json:"reason,omitempty"`
 
 	// Use Only the keys of this use.
@@ -665,25 +662,25 @@ type Rotation struct {
 
 // ServiceKey defines model for ServiceKey.
 type ServiceKey struct {
-	// Apps The apps it is restricted to; empty means all.
+	// Apps The apps to which the key is restricted; empty means all.
 	Apps      []AppID   `json:"apps"`
 	CreatedAt time.Time `json:"created_at"`
 
-	// Creator The actor who made it, as the audit trail names actors; for example `cli`, or `service_key:<id>` for another key.
+	// Creator The actor who created it, as in the audit trail; for example `cli`, or `service_key:<id>` for another key.
 	Creator string `json:"creator"`
 
-	// ExpiresAt When it stops working; null means never.
+	// ExpiresAt When the key expires; null means never.
 	ExpiresAt *time.Time   `json:"expires_at"`
 	ID        ServiceKeyID `json:"id"`
 
-	// LastUsedAt About when it was used last, to a minute; null means never.
+	// LastUsedAt When the key was last used, to about a minute; null means never.
 	LastUsedAt *time.Time `json:"last_used_at"`
 	Name       string     `json:"name"`
 
-	// PinnedApp The app to which it is pinned (see `/v1/revocations`); null means none, or that it has not asked for the feed yet.
+	// PinnedApp The app to which the key is pinned (see `/v1/revocations`); null means none, or that the key has not requested the feed yet.
 	PinnedApp *string `json:"pinned_app"`
 
-	// RevokedAt Since when it is void; null means it is good.
+	// RevokedAt When the key was revoked; null means it is valid.
 	RevokedAt *time.Time `json:"revoked_at"`
 
 	// Scope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
@@ -702,16 +699,16 @@ type ServiceKeyList struct {
 
 // NewServiceKey defines model for ServiceKeyRequest.
 type NewServiceKey struct {
-	// Apps Restricts the key to these apps. Without it, or empty, it is good for all.
+	// Apps Restricts the key to these apps. If absent or empty, the key is valid for all apps.
 	Apps []AppID `json:"apps,omitempty"`
 
-	// ExpiresIn For how many seconds the key works. Without it, it does not expire, or it expires with the key that makes it.
+	// ExpiresIn The lifetime of the key, in seconds. If absent, the key does not expire, or it expires with the key that creates it.
 	ExpiresIn *int `json:"expires_in,omitempty"`
 
-	// Name For people, for example the back end that uses it.
+	// Name For people; for example, the back end that uses the key.
 	Name string `json:"name"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 
 	// Scope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
@@ -720,10 +717,10 @@ type NewServiceKey struct {
 
 // RevokedServiceKeys defines model for ServiceKeyRevocation.
 type RevokedServiceKeys struct {
-	// Descendants The keys that it made, directly or through others, and that work still.
+	// Descendants The keys that it created, directly or through others, and that still work.
 	Descendants []DescendantKey `json:"descendants"`
 
-	// Revoked The keys that became void; empty for a repeat.
+	// Revoked The keys that this request revoked; empty for a repeated request.
 	Revoked []ServiceKeyID `json:"revoked"`
 }
 
@@ -738,10 +735,10 @@ type ServiceKeyScope = string
 
 // ServiceKeyUpdate defines model for ServiceKeyUpdate.
 type ServiceKeyUpdate struct {
-	// PinnedApp The appid to pin the key to, one of its `apps` if it has some; an empty string takes the pin away.
+	// PinnedApp The appid to pin the key to, one of its `apps` if it has any; an empty string removes the pin.
 	PinnedApp string `json:"pinned_app"`
 
-	// Reason Why, for the audit trail. Without control characters.
+	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 }
 
@@ -763,24 +760,24 @@ type Session struct {
 	// EndReason Why it ended, for example `logout`, `revoked`, `session_limit`, `replaced`, `identity_disabled`, `person_disabled`, `erased`, `refresh.reuse`, `refresh.replay_late`; with its app, whose epoch was raised: `app_revoked`, `app_disabled`, `key_retired`.
 	EndReason *string `json:"end_reason"`
 
-	// EndedAt When it ended, by itself or with its app.
+	// EndedAt When the session or its app was ended.
 	EndedAt *time.Time `json:"ended_at"`
 	Epoch   int64      `json:"epoch"`
 
-	// ExpiresAt When it ends, however often it is refreshed.
+	// ExpiresAt When the session ends, even if it is refreshed.
 	ExpiresAt time.Time `json:"expires_at"`
 
-	// Generation One more than the times it was refreshed.
+	// Generation The number of refreshes plus one.
 	Generation int64 `json:"generation"`
 	ID         UUID  `json:"id"`
 
-	// IdleExpiresAt When it ends unless it is refreshed.
+	// IdleExpiresAt When the session ends unless it is refreshed.
 	IdleExpiresAt time.Time `json:"idle_expires_at"`
 
 	// Live Whether it can be refreshed.
 	Live bool `json:"live"`
 
-	// Person The id of the person that its tokens name.
+	// Person The id of the person in its tokens.
 	Person      *uuid.UUID `json:"person"`
 	RefreshedAt time.Time  `json:"refreshed_at"`
 	StartedAt   time.Time  `json:"started_at"`
@@ -790,29 +787,30 @@ type Session struct {
 
 // SigningKey defines model for SigningKey.
 type SigningKey struct {
-	// ActiveAt Since when it signs, or from when on it will; null while that is open.
+	// ActiveAt When the key began to sign, or will begin; null if that is not decided.
 	ActiveAt *time.Time `json:"active_at"`
 
 	// Alg `ES256`, `EdDSA` or `RS256`, and `HS256` for MAC keys.
 	Alg string `json:"alg"`
 
-	// CreatedAt When it was published first; a MAC key, when it was made.
+	// CreatedAt When the key was first published; for a MAC key, when it was created.
 	CreatedAt time.Time `json:"created_at"`
 
 	// KID A signing key's SHA-256 thumbprint (RFC 7638), or a MAC key's eight hexadecimal digits.
 	KID KeyID `json:"kid"`
 
-	// KnownAt From when on it may sign without anybody noticing.
+	// KnownAt From this time the key can sign without any validator rejecting its tokens.
 	KnownAt time.Time `json:"known_at"`
 
-	// RetiredAt Since when it is retired.
+	// RetiredAt When the key was retired.
 	RetiredAt *time.Time `json:"retired_at"`
 
-	// RetiresAt When a previous key is retired by itself.
+	// RetiresAt When a previous key is retired automatically.
 	RetiresAt *time.Time `json:"retires_at"`
 
 	// State `next`: published, does not sign yet. `current`: signs. `previous`:
-	// signs no more, and what it signed is good. `retired`: neither.
+	// no longer signs, but its tokens are valid. `retired`: its tokens are
+	// not valid.
 	State string `json:"state"`
 
 	// Use `access` keys sign access tokens, `refresh` keys authenticate refresh tokens.
