@@ -94,8 +94,8 @@ func TestPersons(t *testing.T) {
 			if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
 				t.Errorf("refresh: %v", err)
 			}
-			if w.applied.Load() != 2 {
-				t.Errorf("the hook was called %d times", w.applied.Load())
+			if w.CaughtUp.Load() != 2 {
+				t.Errorf("the hook was called %d times", w.CaughtUp.Load())
 			}
 			// Without a body at all.
 			if a := w.do(t, http.MethodPost, "/admin/v1/persons/"+made.ID.String()+"/enable", key.Key().Reveal(), "", ""); a.Status != http.StatusOK || a.members(t)["disabled"] != false {
@@ -255,7 +255,7 @@ func TestImport(t *testing.T) {
 			if dry.Created != 2 || dry.Updated != 1 || dry.Refused != 5 || codes(dry) != refused {
 				t.Errorf("%+v", dry)
 			}
-			if found, err := w.store.Persons(t.Context(), personQuery()); err != nil || len(found) != 0 {
+			if found, err := w.Store.Persons(t.Context(), personQuery()); err != nil || len(found) != 0 {
 				t.Errorf("the dry run wrote %v, %v", found, err)
 			}
 			r := send("?reason=HR", body)

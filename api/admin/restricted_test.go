@@ -32,12 +32,12 @@ func TestAPolicyGivesARestrictedKeyNoPersons(t *testing.T) {
 	refused := func(bodies ...string) {
 		t.Helper()
 		for _, body := range bodies {
-			before, err := w.store.App(t.Context(), sessiontest.AppID)
+			before, err := w.Store.App(t.Context(), sessiontest.AppID)
 			if err != nil {
 				t.Fatal(err)
 			}
 			patch(restricted.Key().Reveal(), body).want(t, 403, auth.InsufficientScope)
-			after, err := w.store.App(t.Context(), sessiontest.AppID)
+			after, err := w.Store.App(t.Context(), sessiontest.AppID)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -185,7 +185,7 @@ func TestARestrictedKeyReachesNoPerson(t *testing.T) {
 			}
 		}
 	}
-	i, err := w.store.Identity(t.Context(), user, nil)
+	i, err := w.Store.Identity(t.Context(), user, nil)
 	if err != nil || i.Person != uuid.Nil {
 		t.Errorf("the user is bound to %v (%v), want nobody", i.Person, err)
 	}
@@ -217,7 +217,7 @@ func TestARestrictedKeyBringsNothingBack(t *testing.T) {
 				Attributes: []string{"dept"},
 			}
 			set := func(p *auth.Policy) {
-				_, err := w.store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{Policy: p, SealedWebhookSecret: []byte("sealed")}, w.Event(auth.AuditAppUpdated))
+				_, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{Policy: p, SealedWebhookSecret: []byte("sealed")}, w.Event(auth.AuditAppUpdated))
 				if err != nil {
 					t.Error(err)
 				}
@@ -225,7 +225,7 @@ func TestARestrictedKeyBringsNothingBack(t *testing.T) {
 			set(&hook)
 			a := app.NewService(app.Config{
 				Sealer: w.Sealer, Clock: w.Clock.Now,
-				Store: narrowed{w.store, func() { set(&auth.Policy{}) }},
+				Store: narrowed{w.Store, func() { set(&auth.Policy{}) }},
 			})
 			_, err := a.UpdateApp(t.Context(), sessiontest.AppID, app.Form{Policy: &hook}, auth.Caller{
 				Apps: []string{sessiontest.AppID}, Actor: auth.ActorCLI,
@@ -233,7 +233,7 @@ func TestARestrictedKeyBringsNothingBack(t *testing.T) {
 			if !errors.Is(err, auth.InsufficientScope) {
 				t.Errorf("error %v, want insufficient_scope", err)
 			}
-			app, err := w.store.App(t.Context(), sessiontest.AppID)
+			app, err := w.Store.App(t.Context(), sessiontest.AppID)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -59,8 +59,8 @@ func TestRevocations(t *testing.T) {
 				if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); !errors.Is(err, auth.SessionRevoked) {
 					t.Errorf("who am I: %v", err)
 				}
-				if w.Applied.Load() != 1 {
-					t.Errorf("the hook was called %d times", w.Applied.Load())
+				if w.CaughtUp.Load() != 1 {
+					t.Errorf("the hook was called %d times", w.CaughtUp.Load())
 				}
 			})
 		}

@@ -70,7 +70,7 @@ func TestAKeyThatExpires(t *testing.T) {
 	ends := w.Clock.Now().Add(time.Hour).Truncate(time.Microsecond)
 	stored := func(p servicekey.Presented) servicekey.Key {
 		t.Helper()
-		k, err := w.store.ServiceKey(t.Context(), p.ID)
+		k, err := w.Store.ServiceKey(t.Context(), p.ID)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,7 +74,7 @@ func TestServiceKeys(t *testing.T) {
 		apps := []string{sessiontest.OtherAppID, sessiontest.AppID}
 		resp, err := c.CreateServiceKey(t.Context(), adminclient.NewServiceKey{Name: "x", Scope: "service", Apps: apps})
 		id := succeed(t, resp, err).ID
-		k, err := w.store.ServiceKey(t.Context(), id)
+		k, err := w.Store.ServiceKey(t.Context(), id)
 		if err != nil || !slices.Equal(k.Apps, []string{sessiontest.AppID, sessiontest.OtherAppID}) {
 			t.Errorf("%v, %v", k.Apps, err)
 		}
@@ -94,7 +94,7 @@ func TestServiceKeys(t *testing.T) {
 			if got := pin(id, sessiontest.AppID); got.ID != id || got.PinnedApp == nil || *got.PinnedApp != sessiontest.AppID {
 				t.Errorf("%+v", got)
 			}
-			if k, err := w.store.ServiceKey(t.Context(), id); err != nil || k.Pinned() != sessiontest.AppID {
+			if k, err := w.Store.ServiceKey(t.Context(), id); err != nil || k.Pinned() != sessiontest.AppID {
 				t.Errorf("%+v, %v", k, err)
 			}
 			if got := pin(id, ""); got.PinnedApp != nil {
@@ -117,7 +117,7 @@ func TestServiceKeys(t *testing.T) {
 			w.Clock.Advance(time.Second)
 			w.key(t, "service")
 		}
-		all, err := w.store.ServiceKeys(t.Context())
+		all, err := w.Store.ServiceKeys(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -73,7 +73,7 @@ func TestSigningKeys(t *testing.T) {
 			if done.SessionsEnded || done.EffectiveBy == nil || !done.EffectiveBy.Equal(w.Clock.Now().Add(sessiontest.MaxStaleness)) {
 				t.Errorf("the answer is %+v", resp)
 			}
-			b, err := w.store.Cutoffs(t.Context(), 0, 10)
+			b, err := w.Store.Cutoffs(t.Context(), 0, 10)
 			if err != nil || len(b.Cutoffs) != 1 || b.Cutoffs[0].KID != dead.KID {
 				t.Errorf("%+v, %v", b, err)
 			}

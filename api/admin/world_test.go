@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,15 +19,14 @@ import (
 	"github.com/yufu-auth/yufu/api/admin"
 	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
-	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
@@ -37,15 +35,6 @@ import (
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
-
-// store is what the admin API needs of a database, with what its tests do.
-type store interface {
-	sessiontest.Store
-	servicekey.Store
-	cutoffs.Store
-	binding.Store
-	person.Store
-}
 
 var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
 	s, err := postgres.Open(ctx, dsn)
@@ -57,8 +46,8 @@ var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
 })
 
 // stores opens a new database of each kind.
-var stores = map[string]func(t testing.TB) store{
-	"sqlite": func(t testing.TB) store {
+var stores = map[string]func(t testing.TB) db.Store{
+	"sqlite": func(t testing.TB) db.Store {
 		s, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "yufu.db"))
 		if err != nil {
 			t.Fatal(err)
@@ -72,7 +61,7 @@ var stores = map[string]func(t testing.TB) store{
 		}
 		return s
 	},
-	"postgres": func(t testing.TB) store {
+	"postgres": func(t testing.TB) db.Store {
 		s, err := postgres.Open(t.Context(), migrated.New(t))
 		if err != nil {
 			t.Fatal(err)
@@ -85,19 +74,16 @@ var stores = map[string]func(t testing.TB) store{
 // world is the admin API on a real listener, over a real database.
 type world struct {
 	*sessiontest.Fixture
-	store store
 	facts *person.FactKey
 	url   string
 	// http holds what passes against the contract.
 	http *http.Client
-	// applied counts how often the hook of binding was called.
-	applied atomic.Int64
 }
 
-func newWorld(t testing.TB, open func(testing.TB) store) *world {
+func newWorld(t testing.TB, open func(testing.TB) db.Store) *world {
 	t.Helper()
 	s := open(t)
-	w := &world{Fixture: sessiontest.New(t, s, session.Lifetimes{}), store: s}
+	w := &world{Fixture: sessiontest.New(t, s, session.Lifetimes{})}
 	facts, err := person.OpenFactKey(t.Context(), s, w.Sealer, w.Clock.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +111,7 @@ func newWorld(t testing.TB, open func(testing.TB) store) *world {
 		SigningKeys: keeper, MaxStaleness: sessiontest.MaxStaleness,
 		CutoffID: func(id int64) string { return "t1." + strconv.FormatInt(id, 10) },
 		Persons: person.NewService(person.Config{
-			Store: s, Apps: s, Facts: facts, Clock: w.Clock.Now, Applied: func(context.Context) { w.applied.Add(1) },
+			Store: w.DB, Apps: w.DB, Facts: facts, Clock: w.Clock.Now,
 		}),
 		Apps:     app.NewService(app.Config{Store: s, Sealer: w.Sealer, Clock: w.Clock.Now}),
 		Sessions: s,
@@ -153,7 +139,7 @@ func (w *world) key(t testing.TB, scopes string, apps ...string) servicekey.Pres
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, p, err := servicekey.Create(t.Context(), w.store, w.store, d, auth.AuditEvent{At: w.Clock.Now(), Actor: auth.ActorCLI})
+	_, p, err := servicekey.Create(t.Context(), w.Store, w.Store, d, auth.AuditEvent{At: w.Clock.Now(), Actor: auth.ActorCLI})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -133,8 +134,8 @@ func (s *service) newFeed(keyGuard *web.Guard) *gate.Handler {
 	})
 }
 
-// follow opens the follower of revocations, the keeper of the keys and the restorer.
-// [service.run] runs them.
+// follow opens the follower of revocations, the keys, their keeper and the restorer.
+// [service.run] runs them. From here on the store applies the cutoffs that it writes.
 func (s *service) follow(ctx context.Context) (err error) {
 	s.follower, err = cutoffs.Open(ctx, cutoffs.Config{
 		Store: s.store, MaxStaleness: s.lifetimes.MaxStaleness, Clock: time.Now, Log: s.log,
@@ -144,23 +145,24 @@ func (s *service) follow(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	s.keys.Distrust(s.follower.HitsKey)
-	measureKeys(s.metrics, s.keys, s.follower.Now)
 	measureClock(s.metrics, s.follower)
 	if pg, ok := s.store.(*postgres.Store); ok {
 		if without := pg.HistoryWithout(); len(without) > 0 {
 			s.log.Warn("history of revocations named without values that PostgreSQL hides from this role", "without", strings.Join(without, ", "))
 		}
 	}
-	s.applied = func(ctx context.Context) {
-		// The revocation is committed. If this fails, this replica learns of it when the
-		// others do.
+	s.store = db.ApplyCutoffs(s.store, func(ctx context.Context) {
 		if err := s.follower.CatchUp(ctx); err != nil {
 			s.log.Warn("committed revocation not read back yet", "cause", err)
 		}
+	})
+	if s.keys, s.facts, err = openSealed(ctx, s.store, s.sealer, s.masterKey); err != nil {
+		return err
 	}
+	s.keys.Distrust(s.follower.HitsKey)
+	measureKeys(s.metrics, s.keys, s.follower.Now)
 	s.keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
-		Ring: s.keys, Policy: s.rotation, Clock: s.follower.Now, DatabaseClock: s.store.Now, Applied: s.applied, Log: s.log,
+		Ring: s.keys, Policy: s.rotation, Clock: s.follower.Now, DatabaseClock: s.store.Now, Log: s.log,
 	})
 	if err != nil {
 		return wrongUsage(err)
@@ -168,7 +170,7 @@ func (s *service) follow(ctx context.Context) (err error) {
 	measureKeeper(s.metrics, s.keeper)
 	s.restorer, err = session.NewRestorer(ctx, session.RestorerConfig{
 		Store: s.store, Memory: s.follower, Keys: s.keeper.CatchUp,
-		Clock: s.follower.Now, Applied: s.applied, Log: s.log,
+		Clock: s.follower.Now, Log: s.log,
 	})
 	if err != nil {
 		return err
@@ -196,7 +198,6 @@ func (s *service) newSessions(verifier *token.Verifier, minter *token.Minter, pl
 		Lifetimes:   s.lifetimes.Session(),
 		MaxSessions: s.limits.SessionLimit,
 		Clock:       s.follower.Now,
-		Applied:     s.applied,
 		Restorer:    s.restorer,
 		Fit:         s.fit,
 		Moved:       s.follower.MovedWithin,
@@ -213,7 +214,6 @@ func (s *service) newBindings(sessions *session.Service, minter *token.Minter, p
 		Platforms: platforms,
 		Webhook:   webhooks{s.webhooks},
 		Clock:     s.follower.Now,
-		Applied:   s.applied,
 		Fit:       s.fit,
 	})
 }
@@ -227,7 +227,7 @@ func (s *service) newAdminAPI(keyGuard *web.Guard, revoker *session.Revoker) *ad
 		SigningKeys:  s.keeper,
 		MaxStaleness: s.lifetimes.MaxStaleness,
 		Persons: person.NewService(person.Config{
-			Store: s.store, Apps: s.store, Facts: s.facts, Clock: s.follower.Now, Applied: s.applied,
+			Store: s.store, Apps: s.store, Facts: s.facts, Clock: s.follower.Now,
 		}),
 		Apps:     app.NewService(app.Config{Store: s.store, Sealer: s.sealer, Clock: s.follower.Now}),
 		Sessions: s.store,
@@ -249,6 +249,5 @@ func (s *service) newRevoker(verifier *token.Verifier) *session.Revoker {
 		MaxStaleness:   s.lifetimes.MaxStaleness,
 		AccessTokenTTL: s.lifetimes.AccessTokenTTL,
 		Clock:          s.follower.Now,
-		Applied:        s.applied,
 	})
 }

@@ -94,7 +94,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 		return fmt.Errorf("%s: %w", dir.Path("master.key"), err)
 	}
 
-	p := parts{guard: loopbackOnly, log: log, sealer: sealer, lifetimes: c.Lifetimes, rotation: c.Keys(c.SessionMaxTTL), limits: c.Limits, verifyCookie: c.VerifyCookie, grace: c.ShutdownTimeout}
+	p := parts{guard: loopbackOnly, log: log, sealer: sealer, masterKey: dir.Path("master.key"), lifetimes: c.Lifetimes, rotation: c.Keys(c.SessionMaxTTL), limits: c.Limits, verifyCookie: c.VerifyCookie, grace: c.ShutdownTimeout}
 	if p.public, err = httpd.Listen(ctx, "YUFU_LISTEN", c.Listen); err != nil {
 		return err
 	}
@@ -120,24 +120,27 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if p.webhooks, err = (setting.Webhooks{}).Client(true); err != nil {
 		return err
 	}
-	if p.store, err = openServing(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true); err != nil {
-		return err
-	}
-	defer p.store.Close()
-	if p.keys, p.facts, err = openSealed(ctx, p.store, sealer, dir.Path("master.key")); err != nil {
-		return err
-	}
-	at, err := storedNow(ctx, p.store)
+	s, err := openServing(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true)
 	if err != nil {
 		return err
 	}
-	if err := ensureApp(ctx, p.store, sealer, app, secret, at); err != nil {
+	defer s.Close()
+	p.store = s
+	_, facts, err := openSealed(ctx, s, sealer, p.masterKey)
+	if err != nil {
 		return err
 	}
-	if err := ensureFixtures(ctx, p.store, sealer, p.facts, app, webhookURL, at); err != nil {
+	at, err := storedNow(ctx, s)
+	if err != nil {
 		return err
 	}
-	if err := ensureAdminKey(ctx, p.store, dir, at); err != nil {
+	if err := ensureApp(ctx, s, sealer, app, secret, at); err != nil {
+		return err
+	}
+	if err := ensureFixtures(ctx, s, sealer, facts, app, webhookURL, at); err != nil {
+		return err
+	}
+	if err := ensureAdminKey(ctx, s, dir, at); err != nil {
 		return err
 	}
 	if err := t.print(std.out); err != nil {

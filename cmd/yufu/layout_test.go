@@ -147,8 +147,8 @@ var direction = []struct {
 	{"pkg/platform/accesstoken", []string{"pkg/auth", "=pkg/platform", "pkg/seal"}},
 	{"pkg/platform/wechat", []string{"pkg/auth", "pkg/netreason", "=pkg/platform", "pkg/platform/accesstoken", "pkg/seal"}},
 	// What assembles parts for tests.
-	{"pkg/session/sessiontest", []string{"pkg"}},
-	{"pkg/binding/bindingtest", []string{"pkg"}},
+	{"pkg/session/sessiontest", []string{"=db", "pkg"}},
+	{"pkg/binding/bindingtest", []string{"=db", "pkg"}},
 	{"pkg/cutoffs/cutoffstest", []string{"pkg/auth", "=pkg/cutoffs"}},
 }
 

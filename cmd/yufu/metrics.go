@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -81,7 +82,7 @@ func measureBindings(m *telemetry.Metrics, bindings *binding.Service) {
 }
 
 // measurePool publishes the state of the connection pool. SQLite has none.
-func measurePool(m *telemetry.Metrics, s store) {
+func measurePool(m *telemetry.Metrics, s db.Store) {
 	pg, ok := s.(*postgres.Store)
 	if !ok {
 		return

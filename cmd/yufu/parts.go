@@ -9,9 +9,9 @@ import (
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
@@ -22,11 +22,11 @@ const maxAdminConnections = 1000
 
 // parts is what the service is assembled from.
 type parts struct {
-	log       *slog.Logger
-	store     store
-	sealer    *seal.Ring
-	keys      *keyring.Ring
-	facts     *person.FactKey
+	log    *slog.Logger
+	store  db.Store
+	sealer *seal.Ring
+	// masterKey names where the sealer's keys come from.
+	masterKey string
 	issuer    string
 	lifetimes setting.Lifetimes
 	rotation  keyring.Policy

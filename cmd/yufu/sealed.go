@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/person"
@@ -14,7 +15,7 @@ import (
 
 // openSealed opens the keys and the key of the facts, and makes them on the first start.
 // An error about a wrong master key names masterKey, the setting or file that it is from.
-func openSealed(ctx context.Context, s store, sealer *seal.Ring, masterKey string) (keys *keyring.Ring, facts *person.FactKey, err error) {
+func openSealed(ctx context.Context, s db.Store, sealer *seal.Ring, masterKey string) (keys *keyring.Ring, facts *person.FactKey, err error) {
 	// By the database's clock: with a clock that is ahead, the keys would begin to sign in
 	// the future and delay their successors.
 	at, err := storedNow(ctx, s)
@@ -33,7 +34,7 @@ func openSealed(ctx context.Context, s store, sealer *seal.Ring, masterKey strin
 }
 
 // openKeys is [openSealed] for commands without facts.
-func openKeys(ctx context.Context, s store, sealer *seal.Ring) (*keyring.Ring, error) {
+func openKeys(ctx context.Context, s db.Store, sealer *seal.Ring) (*keyring.Ring, error) {
 	keys, _, err := openSealed(ctx, s, sealer, setting.MasterKeyName)
 	return keys, err
 }

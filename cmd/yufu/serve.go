@@ -74,16 +74,11 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	keys, facts, err := openSealed(ctx, s, sealer, setting.MasterKeyName)
-	if err != nil {
-		return err
-	}
 	return serve(ctx, parts{
 		log:       log,
 		store:     s,
 		sealer:    sealer,
-		keys:      keys,
-		facts:     facts,
+		masterKey: setting.MasterKeyName,
 		webhooks:  hooks,
 		issuer:    c.Issuer,
 		lifetimes: c.Lifetimes,

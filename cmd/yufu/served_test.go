@@ -65,8 +65,6 @@ func (d *testDeployment) parts(t *testing.T, s store) parts {
 			t.Fatal(err)
 		}
 	}
-	keys, facts, err := openSealed(t.Context(), s, d.sealer, setting.MasterKeyName)
-	check(err)
 	hooks, err := setting.Webhooks{}.Client(true)
 	check(err)
 	listen := func() net.Listener {
@@ -76,7 +74,7 @@ func (d *testDeployment) parts(t *testing.T, s store) parts {
 		return l
 	}
 	return parts{
-		log: slog.New(slog.DiscardHandler), store: s, sealer: d.sealer, keys: keys, facts: facts, webhooks: hooks, issuer: "https://auth.example.com",
+		log: slog.New(slog.DiscardHandler), store: s, sealer: d.sealer, masterKey: setting.MasterKeyName, webhooks: hooks, issuer: "https://auth.example.com",
 		lifetimes: setting.Lifetimes{
 			AccessTokenTTL: 10 * time.Minute, RefreshGrace: time.Minute, SessionIdleTTL: 24 * time.Hour, MaxStaleness: 30 * time.Second,
 			SessionMax: setting.SessionMax{SessionMaxTTL: 48 * time.Hour},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"math"
 	"slices"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 	"github.com/yufu-auth/yufu/pkg/token"
@@ -26,13 +26,13 @@ type service struct {
 	// that the store keeps are by that clock. Intervals are measured with time.Now:
 	// only that has a monotonic reading.
 	follower *cutoffs.Follower
+	keys     *keyring.Ring
+	facts    *person.FactKey
 	// keeper changes the keys.
 	keeper *keyring.Keeper
 	// restorer restores what this replica remembers to a database that lost its latest
 	// commits.
 	restorer *session.Restorer
-	// applied is called after a commit that ended sessions, before the answer.
-	applied func(ctx context.Context)
 
 	validation validation
 	checker    *health.Checker

@@ -9,40 +9,15 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/cutoffs"
-	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/person"
-	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
-	"github.com/yufu-auth/yufu/pkg/servicekey"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// store is a database with everything the parts need of it.
+// store is an open database.
 type store interface {
-	session.Store
-	session.RevocationStore
-	session.RestorationStore
-	auth.AppStore
-	keyring.Store
-	servicekey.Store
-	accesstoken.Store
-	cutoffs.Store
-	binding.Store
-	person.Store
-	auth.ReplicaStore
-	// Migrate brings the schema up to date; several processes may call it at
-	// once.
-	Migrate(ctx context.Context) error
-	// CheckSchema says what to do when the schema is not this binary's.
-	CheckSchema(ctx context.Context) error
-	// Ping reports whether the database takes writes.
-	Ping(ctx context.Context) error
-	// Now returns the database's clock.
-	Now(ctx context.Context) (time.Time, error)
+	db.Store
 	Close()
 }
 
@@ -180,7 +155,7 @@ func connect(ctx context.Context, db setting.Database) (store, error) {
 
 // storedNow returns the time as stores keep it, by the database's clock. A revocation that
 // is written by a wrong clock of this machine could have expired by then.
-func storedNow(ctx context.Context, s store) (time.Time, error) {
+func storedNow(ctx context.Context, s db.Store) (time.Time, error) {
 	at, err := s.Now(ctx)
 	return auth.StoredTime(at), err
 }

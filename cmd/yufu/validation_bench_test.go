@@ -186,8 +186,8 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	check(err)
 	serviceKeys := servicekey.NewAuthenticator(s, 0, time.Now, time.Now)
 	b.Cleanup(serviceKeys.Close)
-	p := parts{log: log, store: s, keys: keys, issuer: "https://auth.example.com"}
-	verifier, err := (&service{parts: p, follower: follower}).newVerifier()
+	p := parts{log: log, store: s, issuer: "https://auth.example.com"}
+	verifier, err := (&service{parts: p, keys: keys, follower: follower}).newVerifier()
 	check(err)
 	v, err := newValidation(ctx, p, follower.MaxStaleness(), verifier, web.NewGuard(serviceKeys), nil)
 	check(err)

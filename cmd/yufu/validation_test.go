@@ -73,6 +73,9 @@ func (d *testDeployment) validating(t *testing.T, db store, clock func() time.Ti
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s.keys, err = openKeys(t.Context(), db, d.sealer); err != nil {
+		t.Fatal(err)
+	}
 	minter, err := token.NewMinter(s.keys, s.issuer, time.Hour)
 	if err != nil {
 		t.Fatal(err)

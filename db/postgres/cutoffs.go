@@ -12,8 +12,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 )
 
-var _ cutoffs.Store = (*Store)(nil)
-
 const (
 	// listenSilence is how long a listening connection may be silent before it
 	// is asked whether it is still there, and listenPing how long it may take

@@ -3,11 +3,8 @@
 // It owns the schema (migrations/), the SQL, and the order in which rows are
 // locked. It does not own what a change means: the verdict over a refresh token
 // is [session.Judge], that over a binding [binding.BindParams.Decide], what an
-// event says is the caller's. It keeps [session.Store],
-// [session.RevocationStore], [session.RestorationStore], [binding.Store],
-// [person.Store], [auth.AppStore], [keyring.Store], [servicekey.Store],
-// [accesstoken.Store], [cutoffs.Store] and [auth.ReplicaStore]; the suite in
-// db/storetest holds it to them. No transaction handle leaves the package.
+// event says is the caller's. It keeps [db.Store], and the suite in db/storetest
+// holds it to that. No transaction handle leaves the package.
 //
 // # Transactions
 //

@@ -13,8 +13,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-var _ person.Store = (*Store)(nil)
-
 // identityColumns are the columns of identities i that scanIdentity scans.
 const identityColumns = `
   i.uuid, i.appid, case when i.erased_at is null then i.openid else '' end, coalesce(i.unionid, ''), i.person_id,

@@ -13,8 +13,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 )
 
-var _ accesstoken.Store = (*Store)(nil)
-
 func scanPlatformToken(row pgx.Row) (accesstoken.Kept, error) {
 	var (
 		k       accesstoken.Kept

@@ -15,14 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/session"
-)
-
-var (
-	_ session.Store = (*Store)(nil)
-	_ auth.AppStore = (*Store)(nil)
-	_ keyring.Store = (*Store)(nil)
 )
 
 // Defaults for what the connection string does not say.

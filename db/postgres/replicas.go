@@ -9,8 +9,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-var _ auth.ReplicaStore = (*Store)(nil)
-
 var (
 	saveReplicaSQL = statement(`
 with old as (delete from replicas where seen_at <= $11 and id <> $1)

@@ -11,8 +11,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-var _ session.RestorationStore = (*Store)(nil)
-
 // RestoreCutoffs implements [session.RestorationStore]. It reads the rows without
 // locks first: as a rule nothing was lost, and all is asked about after a restart.
 //

@@ -14,8 +14,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-var _ session.RevocationStore = (*Store)(nil)
-
 // countTimeout bounds counting the sessions of an app. A revocation is urgent,
 // and how many died of it is not.
 const countTimeout = time.Second

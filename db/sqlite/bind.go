@@ -14,8 +14,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-var _ binding.Store = (*Store)(nil)
-
 // Bind implements [binding.Store].
 func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindResult, error) {
 	var done binding.BindResult

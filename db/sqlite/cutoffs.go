@@ -12,8 +12,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 )
 
-var _ cutoffs.Store = (*Store)(nil)
-
 // notifier wakes the listeners of this process after a cutoff was written or the keys
 // were changed. What other processes write, followers find when they ask.
 type notifier struct {

@@ -11,6 +11,8 @@ import (
 	"github.com/yufu-auth/yufu/db"
 )
 
+var _ db.Store = (*Store)(nil)
+
 //go:embed migrations/*.sql
 var migrations embed.FS
 

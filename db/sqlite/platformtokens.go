@@ -11,8 +11,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 )
 
-var _ accesstoken.Store = (*Store)(nil)
-
 func scanPlatformToken(row *sql.Row) (accesstoken.Kept, error) {
 	var k accesstoken.Kept
 	err := row.Scan(&k.Sealed, into(&k.ExpiresAt))

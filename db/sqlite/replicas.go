@@ -7,8 +7,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-var _ auth.ReplicaStore = (*Store)(nil)
-
 var (
 	saveReplicaSQL = statement(`
 insert into replicas (id, version, issuer, jwks_max_age, session_max_ttl, max_staleness, ready, reason, started_at, seen_at)

@@ -12,8 +12,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-var _ session.RestorationStore = (*Store)(nil)
-
 // RestoreCutoffs implements [session.RestorationStore].
 func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (session.Restored, error) {
 	var out session.Restored

@@ -11,8 +11,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-var _ session.RevocationStore = (*Store)(nil)
-
 // Revoke implements [session.RevocationStore].
 func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Revoked, error) {
 	revoke := revokeSessions

@@ -11,8 +11,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-var _ servicekey.Store = (*Store)(nil)
-
 const serviceKeyColumns = `id, name, scopes, apps, hash, created_at, last_used_at, revoked_at, pinned_app, pinned_at, creator, expires_at`
 
 func scanServiceKey(row interface{ Scan(...any) error }) (servicekey.Key, error) {

@@ -13,16 +13,6 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite" // the driver
-
-	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/session"
-)
-
-var (
-	_ session.Store = (*Store)(nil)
-	_ auth.AppStore = (*Store)(nil)
-	_ keyring.Store = (*Store)(nil)
 )
 
 const (

@@ -66,8 +66,8 @@ var cutoffTests = []test{
 		s := f.exchange(t, "o-1", t0)
 		f.mustRevoke(t, session.Target{Session: s.ID}, t0, 1)
 		f.mustRevoke(t, session.Target{AppID: appB}, t0, 0)
-		f.exec(t, `insert into cutoffs (kind, kid, created_at) values ('key', 'k-1', ?)`, f.Time(t0))
-		f.exec(t, `insert into cutoffs (kind, session_id, ver, created_at, expires_at) values ('session', ?, 7, ?, ?)`,
+		f.plantCutoff(t, `insert into cutoffs (kind, kid, created_at) values ('key', 'k-1', ?)`, f.Time(t0))
+		f.plantCutoff(t, `insert into cutoffs (kind, session_id, ver, created_at, expires_at) values ('session', ?, 7, ?, ?)`,
 			s.ID.String(), f.Time(t0), f.Time(t0.Add(auth.CutoffRetention)))
 		got := f.batch(t, 0, 10)
 		ends := t0.Add(auth.CutoffRetention)

@@ -99,7 +99,7 @@ var deleteTests = []test{
 	{"cutoffs_go_after_their_retention_and_key_cutoffs_never", func(t *testing.T, f *fixture) {
 		f.mustEnd(t, f.exchange(t, "o-1", t0), t0)
 		f.mustEnd(t, f.exchange(t, "o-1", t0), t0.Add(time.Hour))
-		f.exec(t, `insert into cutoffs (kind, kid, created_at) values ('key', 'k1', ?)`, f.Time(t0))
+		f.plantCutoff(t, `insert into cutoffs (kind, kid, created_at) values ('key', 'k1', ?)`, f.Time(t0))
 		before := f.counts(t)
 		n, err := f.Store.DeleteExpired(t.Context(), t0, t0.Add(auth.CutoffRetention), 10)
 		wantCode(t, err, "")

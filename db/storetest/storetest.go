@@ -1,8 +1,6 @@
-// Package storetest is the store contract as a suite: what [session.Store],
-// [session.RevocationStore], [session.RestorationStore], [auth.AppStore],
-// [keyring.Store], [servicekey.Store], [accesstoken.Store], [cutoffs.Store],
-// [binding.Store], [person.Store] and [auth.ReplicaStore] promise in prose, it
-// demands of every database alike. A change of behaviour starts here.
+// Package storetest is the store contract as a suite: what the interfaces in
+// [db.Store] promise in prose, it demands of every database alike. A change of
+// behaviour starts here.
 //
 // It owns the behaviour that all stores share, under contention and with hostile
 // input too, a property test against a small model, and the benchmarks. It does
@@ -16,40 +14,21 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/cutoffs"
-	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/person"
-	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
-	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Store is everything a database keeps.
-type Store interface {
-	session.Store
-	session.RevocationStore
-	session.RestorationStore
-	auth.AppStore
-	keyring.Store
-	servicekey.Store
-	accesstoken.Store
-	cutoffs.Store
-	binding.Store
-	person.Store
-	auth.ReplicaStore
-}
-
 // Harness is a migrated, empty database of one test.
 type Harness struct {
-	Store Store
+	Store db.Store
 	// DB is a way around the store, to plant rows and to count them.
 	DB *sql.DB
 	// Dollar says that DB's placeholders are $1, $2, … instead of question
@@ -112,14 +91,14 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 			for _, c := range group.tests {
 				t.Run(c.name, func(t *testing.T) {
 					t.Parallel()
-					c.run(t, newFixture(t, open(t)))
+					c.run(t, newApplying(t, open(t)))
 				})
 			}
 		})
 	}
 	t.Run("Property", func(t *testing.T) {
 		t.Parallel()
-		property(t, newFixture(t, open(t)))
+		property(t, newApplying(t, open(t)))
 	})
 }
 
@@ -148,6 +127,8 @@ const (
 // do.
 type fixture struct {
 	Harness
+	// applied is the last cutoff when the store applied cutoffs the last time.
+	applied atomic.Int64
 }
 
 func newFixture(t testing.TB, h Harness) *fixture {
@@ -160,6 +141,42 @@ func newFixture(t testing.TB, h Harness) *fixture {
 		})
 	}
 	return f
+}
+
+// newApplying is [newFixture] with a store that applies the cutoffs that it writes. It
+// fails the test if that ends with cutoffs that were not applied.
+func newApplying(t *testing.T, h Harness) *fixture {
+	t.Helper()
+	f := newFixture(t, h)
+	f.Store = db.ApplyCutoffs(h.Store, func(context.Context) { f.apply(t) })
+	t.Cleanup(func() {
+		if id := f.lastWritten(t); id > f.applied.Load() {
+			t.Errorf("the last cutoff is %d, but the store has applied only those up to %d", id, f.applied.Load())
+		}
+	})
+	return f
+}
+
+func (f *fixture) apply(t testing.TB) {
+	id := f.lastWritten(t)
+	for was := f.applied.Load(); was < id && !f.applied.CompareAndSwap(was, id); was = f.applied.Load() {
+	}
+}
+
+// lastWritten returns the greatest id of the cutoffs, also when the test has ended.
+func (f *fixture) lastWritten(t testing.TB) (id int64) {
+	err := f.DB.QueryRowContext(context.WithoutCancel(t.Context()), `select coalesce(max(id), 0) from cutoffs`).Scan(&id)
+	if err != nil {
+		t.Errorf("reading the last cutoff: %v", err)
+	}
+	return id
+}
+
+// plantCutoff inserts a cutoff around the store.
+func (f *fixture) plantCutoff(t testing.TB, query string, args ...any) {
+	t.Helper()
+	f.exec(t, query, args...)
+	f.apply(t)
 }
 
 // event returns an audit event as a use case hands it in.

@@ -7,15 +7,15 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
 )
 
 // erasing is a store in which an admin erases the identity that binds by phone, just
 // before the platform is asked.
 type erasing struct {
-	bindingtest.Store
+	db.Store
 	erase func(ctx context.Context, identity uuid.UUID) error
 }
 
@@ -29,7 +29,7 @@ func (s erasing) PlatformAccount(ctx context.Context, identity uuid.UUID) (openI
 func TestWhoIsErasedMeanwhileIsNotBoundByPhone(t *testing.T) {
 	t.Parallel()
 	var w *world
-	w = newWorldOver(t, func(s *sqlite.Store) bindingtest.Store {
+	w = newWorldOver(t, func(s *sqlite.Store) db.Store {
 		return erasing{s, func(ctx context.Context, identity uuid.UUID) error {
 			return w.Persons.EraseIdentity(ctx, identity, auth.Caller{Actor: auth.ActorCLI})
 		}}

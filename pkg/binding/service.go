@@ -29,9 +29,11 @@ type Sessions interface {
 	Mint(ctx context.Context, mint func() (auth.Secret, int, error)) (auth.Secret, int, error)
 }
 
-// Config is what a [Service] is made of. All fields are required but Webhook,
-// Applied and Fit.
+// Config is what a [Service] is made of. All fields are required but Webhook
+// and Fit.
 type Config struct {
+	// Store applies the cutoffs that it writes: this replica knows them when a
+	// method returns.
 	Store    Store
 	Sessions Sessions
 	Minter   *token.Minter
@@ -44,9 +46,6 @@ type Config struct {
 	Webhook Webhook
 	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
-	// Applied is called after a commit that cut tokens off, before the caller
-	// gets its answer, so that this replica knows its own cutoffs by then.
-	Applied func(ctx context.Context)
 	// Fit returns why this replica must not change a binding now, or nil. If Fit is
 	// nil, it always may.
 	Fit func() error
@@ -61,9 +60,6 @@ type Service struct {
 
 // NewService returns a service.
 func NewService(c Config) *Service {
-	if c.Applied == nil {
-		c.Applied = func(context.Context) {}
-	}
 	if c.Fit == nil {
 		c.Fit = func() error { return nil }
 	}
@@ -225,7 +221,6 @@ func (s *Service) grant(ctx context.Context, app *auth.App, done BindResult, lat
 	if !done.Changed {
 		return g, nil
 	}
-	s.c.Applied(ctx)
 	if !s.now().Before(latest) {
 		return g, nil
 	}

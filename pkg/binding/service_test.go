@@ -43,13 +43,13 @@ func TestEveryMethod(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			g := w.Login("alice")
-			before := w.Applied.Load()
+			before := w.CaughtUp.Load()
 			bound, err := bind(t, w, g.AccessToken, "alice")
 			mustBind(t, bound, err)
 			if d := cmp.Diff(&w.LiLei, bound.Session.Person); d != "" {
 				t.Error(d)
 			}
-			if w.Applied.Load() == before {
+			if w.CaughtUp.Load() == before {
 				t.Error("this replica does not know its own cutoff")
 			}
 			claims, err := w.Verifier.Verify(t.Context(), bound.AccessToken.Reveal())

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
@@ -22,11 +23,11 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	return newWorldOver(t, func(s *sqlite.Store) bindingtest.Store { return s })
+	return newWorldOver(t, func(s *sqlite.Store) db.Store { return s })
 }
 
 // newWorldOver is one whose binding service asks the store by another way.
-func newWorldOver(t testing.TB, way func(*sqlite.Store) bindingtest.Store) *world {
+func newWorldOver(t testing.TB, way func(*sqlite.Store) db.Store) *world {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "yufu.db")
 	store, err := sqlite.Open(t.Context(), path)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
@@ -36,7 +37,7 @@ type replica struct {
 	store *sqlite.Store
 	// skew is how far its clock is ahead.
 	skew time.Duration
-	// applied counts the calls of the hook of that name.
+	// applied counts how often the store applied cutoffs.
 	applied int
 	heard   time.Time
 }
@@ -54,13 +55,12 @@ func newFleet(t *testing.T, n int, p keyring.Policy) *fleet {
 func (f *fleet) start(skew time.Duration) *replica {
 	f.t.Helper()
 	r := &replica{store: openFile(f.t, f.path), skew: skew, heard: f.now}
-	r.Ring = open(f.t, r.store, f.now)
+	r.Ring = open(f.t, db.ApplyCutoffs(r.store, func(context.Context) { r.applied++ }), f.now)
 	var err error
 	r.Keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
 		Ring: r.Ring, Policy: f.policy,
 		Clock:         func() time.Time { return f.now.Add(r.skew) },
 		DatabaseClock: func(context.Context) (time.Time, error) { return f.now, nil },
-		Applied:       func(context.Context) { r.applied++ },
 	})
 	if err != nil {
 		f.t.Fatal(err)

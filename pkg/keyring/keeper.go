@@ -21,8 +21,7 @@ const (
 	changeTimeout = 20 * time.Second
 )
 
-// KeeperConfig is what a [Keeper] is made of. All fields but Applied and Log are
-// required.
+// KeeperConfig is what a [Keeper] is made of. All fields but Log are required.
 type KeeperConfig struct {
 	Ring   *Ring
 	Policy Policy
@@ -30,9 +29,6 @@ type KeeperConfig struct {
 	// is due. DatabaseClock asks the database, by whose time the keys are changed.
 	Clock         func() time.Time
 	DatabaseClock func(ctx context.Context) (time.Time, error)
-	// Applied is called after a change that wrote cutoffs, so that this replica
-	// knows them before the caller gets its answer.
-	Applied func(ctx context.Context)
 	// Log is told what [Keeper.Run] does by itself.
 	Log *slog.Logger
 }
@@ -51,9 +47,6 @@ type Keeper struct {
 func NewKeeper(c KeeperConfig) (*Keeper, error) {
 	if err := c.Policy.Check(); err != nil {
 		return nil, err
-	}
-	if c.Applied == nil {
-		c.Applied = func(context.Context) {}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -177,18 +170,9 @@ func (k *Keeper) ApplyPolicy(ctx context.Context) error {
 }
 
 // change retires keys again whose retirement the database has lost, and then changes
-// the keys as do says. When it returns, this replica has applied the change's cutoffs.
+// the keys as do says.
 func (k *Keeper) change(ctx context.Context, now time.Time, by auth.AuditEvent, do func(*plan) error) error {
-	cutoffs := false
-	err := k.c.Ring.change(ctx, k.c.Policy, now, by, func(p *plan) error {
-		err := do(p)
-		cutoffs = p.change.EndSessions || len(p.change.Compromised) > 0
-		return err
-	})
-	if err == nil && cutoffs {
-		k.c.Applied(ctx)
-	}
-	return err
+	return k.c.Ring.change(ctx, k.c.Policy, now, by, do)
 }
 
 // now returns the database's time as stores keep it.

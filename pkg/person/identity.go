@@ -92,7 +92,6 @@ func (s *Service) change(ctx context.Context, action auth.AuditAction, id uuid.U
 	if err != nil {
 		return IdentityRecord{}, notFoundAs(err, errNoIdentity)
 	}
-	s.c.Applied(ctx)
 	return i, nil
 }
 

@@ -11,8 +11,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Config configures a [Service]. All fields but Applied are required.
+// Config configures a [Service]. All fields are required.
 type Config struct {
+	// Store applies the cutoffs that it writes: this replica knows them when a
+	// method returns.
 	Store Store
 	// Apps reads the policies of apps.
 	Apps interface {
@@ -21,9 +23,6 @@ type Config struct {
 	Facts *FactKey
 	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
-	// Applied is called after a commit that cut off tokens and before the caller gets
-	// its answer, so that this replica knows its own cutoffs by then.
-	Applied func(ctx context.Context)
 }
 
 // Service is the use cases of admins over persons and identities. It is safe for
@@ -34,9 +33,6 @@ type Service struct {
 
 // NewService returns a service.
 func NewService(c Config) *Service {
-	if c.Applied == nil {
-		c.Applied = func(context.Context) {}
-	}
 	return &Service{c}
 }
 
@@ -120,7 +116,6 @@ func (s *Service) DisablePerson(ctx context.Context, id uuid.UUID, c auth.Caller
 	if err != nil {
 		return auth.PersonRecord{}, notFoundAs(err, errNoPerson)
 	}
-	s.c.Applied(ctx)
 	return p, nil
 }
 

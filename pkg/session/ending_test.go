@@ -133,13 +133,13 @@ var endings = map[string]struct {
 		return err
 	}), "", auth.CutoffSession, true},
 	"the app disabled": {func(t *testing.T, w *world, _ session.Grant) error {
-		_, err := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
-		return errors.Join(err, w.heard(t))
+		_, err := w.DB.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
+		return err
 	}, "", auth.CutoffApp, false},
 	"the app disabled and enabled again": {func(t *testing.T, w *world, _ session.Grant) error {
-		_, errDisable := w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
-		_, errEnable := w.Store.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled))
-		return errors.Join(errDisable, errEnable, w.heard(t))
+		_, errDisable := w.DB.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled))
+		_, errEnable := w.DB.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled))
+		return errors.Join(errDisable, errEnable)
 	}, "", auth.CutoffApp, false},
 	"the MAC key retired": {func(t *testing.T, w *world, _ session.Grant) error {
 		return w.retire(t, w.current(t, keyring.UseRefresh))
@@ -277,13 +277,6 @@ type oneApp struct{}
 
 func (oneApp) HasSeveral() (bool, error) { return false, nil }
 
-// heard lets the replica hear of what another process did, as it does within a
-// second. What it did itself it knows.
-func (w *world) heard(t *testing.T) error {
-	t.Helper()
-	return w.Cutoffs.CatchUp(t.Context())
-}
-
 // current returns the key of a use that signs now.
 func (w *world) current(t *testing.T, use keyring.Use) string {
 	t.Helper()
@@ -322,8 +315,7 @@ func changes(change func(t *testing.T, w *world, a *person.Service, p auth.Perso
 	return func(t *testing.T, w *world, g session.Grant) error {
 		p := w.bind(t, g.Session.Identity)
 		a := person.NewService(person.Config{
-			Store: w.store, Apps: w.store, Clock: w.Clock.Now,
-			Applied: w.Committed,
+			Store: w.DB, Apps: w.DB, Clock: w.Clock.Now,
 		})
 		return change(t, w, a, p, g.Session.Identity, auth.Caller{Actor: auth.ActorCLI})
 	}

@@ -36,7 +36,7 @@ func TestRefreshThatStartsOverIsNoReuse(t *testing.T) {
 		w.exec(t, `update sessions set ver = ver + 1 where id = ?`, first.Session.ID.String())
 		w.exec(t, `insert into cutoffs (kind, session_id, session_appid, ver, created_at, expires_at) values ('session', ?, ?, 2, ?, ?)`,
 			first.Session.ID.String(), first.Session.AppID, at.UnixMicro(), at.Add(auth.CutoffRetention).UnixMicro())
-		w.Committed(t.Context())
+		w.CatchUp(t.Context())
 		second := must(w.Refresh(first.RefreshToken))(t)
 		third = must(w.Refresh(second.RefreshToken))(t)
 	}}

@@ -36,10 +36,13 @@ type Memory interface {
 	Cutoffs() []auth.Cutoff
 	// Deployment returns the deployment whose revocations these are.
 	Deployment() uuid.UUID
+	// CatchUp reads what the database has that the replica does not know yet.
+	CatchUp(ctx context.Context) error
 }
 
 // RestorerConfig is what a [Restorer] is made of. All fields are required.
 type RestorerConfig struct {
+	// Store applies the cutoffs that it writes, see [Config].
 	Store  RestorationStore
 	Memory Memory
 	// Keys reads the keys, and retires again those that this replica remembers as
@@ -47,9 +50,7 @@ type RestorerConfig struct {
 	Keys func(ctx context.Context) error
 	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
-	// Applied is called after a commit that wrote cutoffs.
-	Applied func(ctx context.Context)
-	Log     *slog.Logger
+	Log   *slog.Logger
 }
 
 // Restorer restores revocations that this replica remembers to a database that lost its
@@ -143,9 +144,11 @@ func (r *Restorer) restoreOnce(ctx context.Context) error {
 	case !recorded:
 		return errLost
 	}
-	// What was restored before that is known here first, and what was revoked here
-	// meanwhile may be lost again.
-	r.c.Applied(asking)
+	// The replica must know what was restored before it restores what it remembers:
+	// what was revoked here meanwhile may be lost again.
+	if err := r.c.Memory.CatchUp(asking); err != nil {
+		return err
+	}
 	if err := r.RestoreAll(ctx); err != nil {
 		return err
 	}
@@ -207,7 +210,6 @@ func (r *Restorer) restore(ctx context.Context, remembered []auth.Cutoff) (Resto
 		return done, err
 	}
 	if done.Sessions+done.Apps > 0 {
-		r.c.Applied(ctx)
 		r.c.Log.Warn("revocations restored: the database had lost them", "sessions", done.Sessions, "apps", done.Apps)
 	}
 	for _, c := range done.Implausible {

@@ -57,11 +57,21 @@ func (f *forgetful) set(change func()) {
 }
 
 // memory is what a replica remembers.
-type memory struct{ all []auth.Cutoff }
+type memory struct {
+	all []auth.Cutoff
+	// learnt is what the replica hears of only when it asks, and deaf why it cannot.
+	learnt []auth.Cutoff
+	deaf   error
+}
 
 func (m *memory) Hitting(*auth.Session) []auth.Cutoff { return m.all }
 func (m *memory) Cutoffs() []auth.Cutoff              { return m.all }
 func (m *memory) Deployment() uuid.UUID               { return uuid.Nil }
+
+func (m *memory) CatchUp(context.Context) error {
+	m.all = append(m.all, m.learnt...)
+	return m.deaf
+}
 
 // restorerBed is a restorer whose pauses end when the test says so.
 type restorerBed struct {
@@ -70,8 +80,6 @@ type restorerBed struct {
 	memory
 	log  bytes.Buffer // read after Run ended
 	keys int
-	// learnt is what the replica hears of only when it asks.
-	learnt []auth.Cutoff
 	// paused gets a value whenever it waits; again ends the wait.
 	paused, again chan time.Time
 	stop          func()
@@ -84,8 +92,8 @@ func newRestorerBed(t *testing.T, db *forgetful) *restorerBed {
 	b.Restorer, err = session.NewRestorer(t.Context(), session.RestorerConfig{
 		Store: db, Memory: &b.memory,
 		Keys:  func(context.Context) error { b.keys++; return nil },
-		Clock: func() time.Time { return t0 }, Applied: func(context.Context) { b.all = append(b.all, b.learnt...) },
-		Log: slog.New(slog.NewTextHandler(&b.log, nil)),
+		Clock: func() time.Time { return t0 },
+		Log:   slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -140,6 +148,21 @@ func TestRestorerWithoutMemory(t *testing.T) {
 	}
 	if n := strings.Count(b.log.String(), "level=ERROR"); n != 1 || strings.Contains(b.log.String(), "level=WARN") {
 		t.Errorf("log %s, want one error", &b.log)
+	}
+}
+
+func TestRestorerThatCannotCatchUp(t *testing.T) {
+	t.Parallel()
+	db := &forgetful{}
+	b := newRestorerBed(t, db)
+	b.deaf = auth.StorageUnavailable
+	db.set(func() { db.recorded = true })
+	b.run(t)
+	<-b.paused
+	b.again <- t0
+	<-b.paused
+	if err := b.Check(); err == nil || len(db.asked) != 0 || db.recordings != 0 {
+		t.Errorf("Check() = %v, %d restorations, %d recordings; want an error, 0, 0", err, len(db.asked), db.recordings)
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// RevokerConfig is what a [Revoker] is made of. All fields but Applied are
-// required.
+// RevokerConfig is what a [Revoker] is made of. All fields are required.
 type RevokerConfig struct {
+	// Store applies the cutoffs that it writes, see [Config].
 	Store RevocationStore
 	// Verifier and Codec tell which session a token is of.
 	Verifier *token.Verifier
@@ -25,9 +25,6 @@ type RevokerConfig struct {
 	AccessTokenTTL time.Duration
 	// Clock returns the current time.
 	Clock func() time.Time
-	// Applied is called after the commit, before the caller gets its answer, so
-	// that this replica knows its own cutoffs by then.
-	Applied func(ctx context.Context)
 }
 
 // Revoker is the use case of an admin who ends sessions. It is safe for
@@ -37,12 +34,7 @@ type Revoker struct {
 }
 
 // NewRevoker returns a revoker.
-func NewRevoker(c RevokerConfig) *Revoker {
-	if c.Applied == nil {
-		c.Applied = func(context.Context) {}
-	}
-	return &Revoker{c}
-}
+func NewRevoker(c RevokerConfig) *Revoker { return &Revoker{c} }
 
 // RevocationRequest is what an admin wants to end.
 type RevocationRequest struct {
@@ -105,7 +97,6 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 	if err != nil {
 		return Revocation{}, err
 	}
-	r.c.Applied(ctx)
 	// From after the commit: the times are promises.
 	now = auth.StoredTime(r.c.Clock())
 	return Revocation{Revoked: done, Target: target, EffectiveBy: now.Add(r.c.MaxStaleness), ExpiresBy: now.Add(r.c.AccessTokenTTL)}, nil

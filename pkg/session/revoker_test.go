@@ -121,8 +121,8 @@ func TestRevokerRefuses(t *testing.T) {
 			}
 		})
 	}
-	if n := w.count(t, `select count(*) from cutoffs`) + w.count(t, `select count(*) from audit where action = 'revoked'`); n != 0 || w.Applied.Load() != 0 {
-		t.Errorf("what was refused left %d rows and %d calls", n, w.Applied.Load())
+	if n := w.count(t, `select count(*) from cutoffs`) + w.count(t, `select count(*) from audit where action = 'revoked'`); n != 0 || w.CaughtUp.Load() != 0 {
+		t.Errorf("what was refused left %d rows and %d calls", n, w.CaughtUp.Load())
 	}
 }
 

@@ -61,8 +61,10 @@ const DefaultMaxSessions = 50
 const maxMaxSessions = 1000
 
 // Config is what a [Service] is made of. All fields are required but
-// MaxSessions, Applied, Fit, Moved and Restorer.
+// MaxSessions, Fit, Moved and Restorer.
 type Config struct {
+	// Store applies the cutoffs that it writes: this replica knows them when a
+	// method returns.
 	Store Store
 	// Platforms holds a provider for each platform name.
 	Platforms map[string]platform.Provider
@@ -77,9 +79,6 @@ type Config struct {
 	MaxSessions int
 	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
-	// Applied is called after a commit that ended a session, before the caller
-	// gets its answer, so that this replica knows its own cutoffs by then.
-	Applied func(ctx context.Context)
 	// Fit returns why this replica must not grant tokens now, or nil. If Fit is nil, it
 	// always may.
 	Fit func() error
@@ -105,9 +104,6 @@ func NewService(c Config) (*Service, error) {
 	}
 	if c.MaxSessions < 0 || c.MaxSessions > maxMaxSessions {
 		return nil, fmt.Errorf("session: the limit of live sessions must be between 0 and %d, got %d", maxMaxSessions, c.MaxSessions)
-	}
-	if c.Applied == nil {
-		c.Applied = func(context.Context) {}
 	}
 	if c.Fit == nil {
 		c.Fit = func() error { return nil }
@@ -216,9 +212,6 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	if err != nil {
 		return Grant{}, err
 	}
-	if granted.Ended > 0 {
-		s.c.Applied(ctx)
-	}
 	return s.grant(ctx, granted, now)
 }
 
@@ -293,9 +286,6 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		granted.Session, err = s.Grantable(ctx, granted.Session)
 		granted.Session.Generation, err = generation, auth.About(err, granted.Session.Subject())
 	}
-	if errors.Is(err, auth.RefreshReused) {
-		s.c.Applied(ctx)
-	}
 	if err != nil {
 		return Grant{}, auth.About(err, whose)
 	}
@@ -369,17 +359,13 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (auth.Subject, er
 // logOut ends a session for its bearer.
 func (s *Service) logOut(ctx context.Context, id uuid.UUID, appID, requestID string, detail map[string]any) error {
 	now := s.now()
-	err := s.c.Store.End(ctx, EndParams{
+	return s.c.Store.End(ctx, EndParams{
 		Session: id,
 		AppID:   appID,
 		Reason:  auth.EndLogout,
 		Event:   auth.AuditEvent{At: now, Action: auth.AuditSessionLogout, Actor: auth.ActorBearer, RequestID: requestID, Detail: detail},
 		Now:     now,
 	})
-	if err == nil {
-		s.c.Applied(ctx)
-	}
-	return err
 }
 
 // Bearer is a live session and the access token that speaks for it.

@@ -113,7 +113,6 @@ func newWorld(t *testing.T, lifetimes session.Lifetimes) *world {
 	w.keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
 		Ring: w.Keys, Policy: keyring.DefaultPolicy, Clock: w.Clock.Now,
 		DatabaseClock: func(context.Context) (time.Time, error) { return w.Clock.Now(), nil },
-		Applied:       w.Committed,
 	})
 	if err != nil {
 		t.Fatal(err)

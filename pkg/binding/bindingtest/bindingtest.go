@@ -16,23 +16,15 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform"
-	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
-
-// Store is what the service needs of a database, beside [sessiontest.Store].
-type Store interface {
-	binding.Store
-	accesstoken.Store
-	person.Store
-	UpdateApp(ctx context.Context, appID string, change auth.AppChange, event auth.AuditEvent) (auth.App, error)
-}
 
 // WebhookURL is the webhook of the app, and WebhookSecret what it is signed with.
 const (
@@ -57,7 +49,7 @@ type Fixture struct {
 	Binding *binding.Service
 	// Config is what Binding is made of, for another service over the same parts.
 	Config   binding.Config
-	Bindings Store
+	Bindings db.Store
 	Facts    *person.FactKey
 	// Persons is the service of admins over the same database.
 	Persons *person.Service
@@ -73,29 +65,28 @@ type Fixture struct {
 
 // New returns the service over the database of f, which store is too. The app
 // [sessiontest.AppID] has [Policy].
-func New(tb testing.TB, f *sessiontest.Fixture, store Store) *Fixture {
+func New(tb testing.TB, f *sessiontest.Fixture, store db.Store) *Fixture {
 	tb.Helper()
-	x := &Fixture{Fixture: f, Bindings: store, tb: tb}
+	x := &Fixture{Fixture: f, Bindings: db.ApplyCutoffs(store, f.CatchUp), tb: tb}
 	var err error
-	if x.Facts, err = person.OpenFactKey(tb.Context(), store, f.Sealer, f.Clock.Now()); err != nil {
+	if x.Facts, err = person.OpenFactKey(tb.Context(), x.Bindings, f.Sealer, f.Clock.Now()); err != nil {
 		tb.Fatal(err)
 	}
 	srv := httptest.NewServer(f.Simulator.Handler())
 	tb.Cleanup(srv.Close)
 	// How long it may take is not for these tests to say.
-	weChat, err := wechat.New(wechat.Config{BaseURL: srv.URL, Tokens: store, Sealer: f.Sealer, Clock: f.Clock.Now, Timeout: time.Minute})
+	weChat, err := wechat.New(wechat.Config{BaseURL: srv.URL, Tokens: x.Bindings, Sealer: f.Sealer, Clock: f.Clock.Now, Timeout: time.Minute})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(weChat.CloseIdleConnections)
 	x.Config = binding.Config{
-		Store: store, Sessions: f.Service, Minter: f.Minter, Facts: x.Facts, Sealer: f.Sealer,
+		Store: x.Bindings, Sessions: f.Service, Minter: f.Minter, Facts: x.Facts, Sealer: f.Sealer,
 		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
 		Webhook:   x, Clock: f.Clock.Now,
-		Applied: f.Committed,
 	}
 	x.Binding = binding.NewService(x.Config)
-	x.Persons = person.NewService(person.Config{Store: store, Apps: store, Facts: x.Facts, Clock: f.Clock.Now, Applied: f.Committed})
+	x.Persons = person.NewService(person.Config{Store: x.Bindings, Apps: x.Bindings, Facts: x.Facts, Clock: f.Clock.Now})
 	x.SetPolicy(Policy())
 	x.LiLei = x.Person("1001", "李雷", "+8613800001001")
 	x.HanMeimei = x.Person("1002", "韩梅梅", "+8613800001002")

@@ -152,7 +152,7 @@ type tailClient struct {
 func (w *tailWorld) start() *tailReplica {
 	r := &tailReplica{Replica: w.NewReplica(), validator: cutoff.NewSet()}
 	c := w.Config
-	c.Sessions, c.Minter, c.Applied = r.Service, r.Minter, r.Committed
+	c.Store, c.Sessions, c.Minter = r.DB, r.Service, r.Minter
 	r.binding = binding.NewService(c)
 	return r
 }

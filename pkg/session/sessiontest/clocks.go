@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/cutoffs/cutoffstest"
@@ -21,7 +22,7 @@ const grace = time.Minute
 // replicas hear of them. The clock of the fixture is the true time.
 type clockWorld struct {
 	*Fixture
-	Store
+	db.Store
 	t *testing.T
 	// ahead is how far the database's clock is ahead of the true time.
 	ahead     atomic.Int64
@@ -111,7 +112,7 @@ func (r *clockReplica) catchUp() {
 // off or is set, nor one of the database that is set or belongs to another server now.
 // Real are the service, the follower and the database; open returns a migrated one of
 // the test's own.
-func Clocks(t *testing.T, open func(t *testing.T) Store) {
+func Clocks(t *testing.T, open func(t *testing.T) db.Store) {
 	t.Helper()
 	run := func(name string, test func(t *testing.T, w *clockWorld)) {
 		t.Run(name, func(t *testing.T) {

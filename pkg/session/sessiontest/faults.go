@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/platform/guard"
@@ -34,7 +35,7 @@ import (
 // It runs in a bubble of testing/synctest, so that time-outs take no time. Open
 // is called in there; it returns a migrated database of the test's own and what
 // counts the rows of its sessions.
-func Faults(t *testing.T, open func(t *testing.T) (store Store, sessions func() int)) {
+func Faults(t *testing.T, open func(t *testing.T) (store db.Store, sessions func() int)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		store, sessions := open(t)
@@ -87,7 +88,7 @@ type faultWorld struct {
 	start time.Time
 }
 
-func newFaultWorld(t *testing.T, store Store, sessions func() int) *faultWorld {
+func newFaultWorld(t *testing.T, store db.Store, sessions func() int) *faultWorld {
 	w := &faultWorld{t: t, sessions: sessions, sent: map[string]bool{}}
 	w.Fixture = assemble(t, store, session.DefaultLifetimes, 1<<12, func(sim *wechatsim.Simulator) platform.Provider {
 		dial, stop := sim.ServeInMemory()

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
@@ -50,23 +51,13 @@ const (
 	OtherAppSecret = "known to everybody too"
 )
 
-// Store is everything a database keeps.
-type Store interface {
-	session.Store
-	session.RevocationStore
-	session.RestorationStore
-	auth.AppStore
-	keyring.Store
-	cutoffs.Store
-}
-
 // MaxStaleness is what [Fixture.Revoker] promises by.
 const MaxStaleness = 30 * time.Second
 
 // Fixture is an assembled service with its parts.
 type Fixture struct {
 	*Replica
-	Store     Store
+	Store     db.Store
 	Simulator *wechatsim.Simulator
 	Clock     *Clock
 	Lifetimes session.Lifetimes
@@ -79,6 +70,9 @@ type Fixture struct {
 // Replica is one process of the service: what it has in memory, and what works by
 // that.
 type Replica struct {
+	// DB is the database as this process uses it: it knows the cutoffs that it
+	// writes.
+	DB      db.Store
 	Service *session.Service
 	// Config is what Service is made of, for another service over the same parts.
 	Config   session.Config
@@ -88,18 +82,18 @@ type Replica struct {
 	Minter   *token.Minter
 	Verifier *token.Verifier
 	Codec    *token.RefreshCodec
-	// Cutoffs knows what was revoked, as of the last call of the hook.
+	// Cutoffs knows what was revoked, as of the last call of [Replica.CatchUp].
 	Cutoffs  *cutoffs.Follower
 	Restorer *session.Restorer
-	// Applied counts how often the hook of that name was called.
-	Applied atomic.Int64
+	// CaughtUp counts how often [Replica.CatchUp] was called.
+	CaughtUp atomic.Int64
 }
 
 // New assembles a service over an empty, migrated database, with both apps
 // registered. It lives until the test ends. Lifetimes that are zero are
 // [session.DefaultLifetimes]; the limit of sessions is
 // [session.DefaultMaxSessions].
-func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
+func New(tb testing.TB, store db.Store, lifetimes session.Lifetimes) *Fixture {
 	tb.Helper()
 	return assemble(tb, store, lifetimes, 0, func(sim *wechatsim.Simulator) platform.Provider {
 		srv := httptest.NewServer(sim.Handler())
@@ -113,7 +107,7 @@ func New(tb testing.TB, store Store, lifetimes session.Lifetimes) *Fixture {
 
 // assemble is [New] with another way to the simulator, which remembers so many
 // calls.
-func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls int, connect func(*wechatsim.Simulator) platform.Provider) *Fixture {
+func assemble(tb testing.TB, store db.Store, lifetimes session.Lifetimes, maxCalls int, connect func(*wechatsim.Simulator) platform.Provider) *Fixture {
 	tb.Helper()
 	if lifetimes == (session.Lifetimes{}) {
 		lifetimes = session.DefaultLifetimes
@@ -143,26 +137,28 @@ func assemble(tb testing.TB, store Store, lifetimes session.Lifetimes, maxCalls 
 func (f *Fixture) NewReplica() *Replica {
 	f.tb.Helper()
 	ctx, log := f.tb.Context(), slog.New(slog.DiscardHandler)
-	r := &Replica{Keys: must(keyring.Open(ctx, f.Store, f.Sealer, f.Clock.Now()))(f.tb)}
-	r.Codec = token.NewRefreshCodec(r.Keys)
-	r.Minter = must(token.NewMinter(r.Keys, Issuer, AccessTTL))(f.tb)
+	r := &Replica{}
 	r.Cutoffs = must(cutoffs.Open(ctx, cutoffs.Config{
 		Store: f.Store, MaxStaleness: MaxStaleness, Clock: f.Clock.Now, Log: log,
 	}))(f.tb)
+	r.DB = db.ApplyCutoffs(f.Store, r.CatchUp)
+	r.Keys = must(keyring.Open(ctx, r.DB, f.Sealer, f.Clock.Now()))(f.tb)
 	r.Keys.Distrust(r.Cutoffs.HitsKey)
+	r.Codec = token.NewRefreshCodec(r.Keys)
+	r.Minter = must(token.NewMinter(r.Keys, Issuer, AccessTTL))(f.tb)
 	r.Keeper = must(keyring.NewKeeper(keyring.KeeperConfig{
-		Ring: r.Keys, Policy: keyring.DefaultPolicy, Clock: f.Clock.Now, Applied: r.Committed,
+		Ring: r.Keys, Policy: keyring.DefaultPolicy,
+		Clock:         f.Clock.Now,
 		DatabaseClock: func(context.Context) (time.Time, error) { return f.Clock.Now(), nil },
 	}))(f.tb)
 	r.Restorer = must(session.NewRestorer(ctx, session.RestorerConfig{
-		Store: f.Store, Memory: r.Cutoffs,
-		Keys: r.Keeper.CatchUp, Clock: f.Clock.Now, Applied: r.Committed, Log: log,
+		Store: r.DB, Memory: r.Cutoffs, Keys: r.Keeper.CatchUp, Clock: f.Clock.Now, Log: log,
 	}))(f.tb)
 	r.Verifier = must(token.NewVerifier(bearer.Local{
 		Issuer: Issuer, Keys: r.Keys.VerificationKey, Cutoffs: r.Cutoffs.Set(), Clock: f.Clock.Now,
 	}))(f.tb)
 	r.Config = session.Config{
-		Store:       f.Store,
+		Store:       r.DB,
 		Platforms:   map[string]platform.Provider{auth.PlatformWeChat: f.platform},
 		Sealer:      f.Sealer,
 		Minter:      r.Minter,
@@ -171,26 +167,24 @@ func (f *Fixture) NewReplica() *Replica {
 		Lifetimes:   f.Lifetimes,
 		MaxSessions: session.DefaultMaxSessions,
 		Clock:       f.Clock.Now,
-		Applied:     r.Committed,
 		Restorer:    r.Restorer,
 	}
 	r.Service = must(session.NewService(r.Config))(f.tb)
 	r.Revoker = session.NewRevoker(session.RevokerConfig{
-		Store:          f.Store,
+		Store:          r.DB,
 		Verifier:       r.Verifier,
 		Codec:          r.Codec,
 		MaxStaleness:   MaxStaleness,
 		AccessTokenTTL: AccessTTL,
 		Clock:          f.Clock.Now,
-		Applied:        r.Committed,
 	})
 	return r
 }
 
-// Committed is the hook that services call: as in the program, the cutoffs are known
-// before whoever wrote them gets an answer, unless the database is gone.
-func (r *Replica) Committed(ctx context.Context) {
-	r.Applied.Add(1)
+// CatchUp reads new cutoffs from the database. [Replica.DB] calls it, as in the
+// program.
+func (r *Replica) CatchUp(ctx context.Context) {
+	r.CaughtUp.Add(1)
 	_ = r.Cutoffs.CatchUp(ctx)
 }
 

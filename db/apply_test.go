@@ -1,0 +1,56 @@
+package db_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/yufu-auth/yufu/db"
+)
+
+// writesNoCutoff are the methods of a store that never write a cutoff. The suite in
+// db/storetest finds a method that stands here and does.
+var writesNoCutoff = []string{
+	"AddApp", "AddFactKey", "AddServiceKey", "AddTicket", "App", "Apps", "Attempts", "Candidate",
+	"CheckSchema", "Confirm", "CreatePerson", "Cutoffs", "DeleteExpired", "EnableIdentity",
+	"EnablePerson", "EndPlatformTokenLease", "FactKey", "FirstPinServiceKey", "ForcePlatformToken",
+	"Identities", "Identity", "IdentitySessions", "KeepPlatformToken", "Keys", "KeysVersion",
+	"LeasePlatformToken", "LiftDelay", "Listen", "LiveSessions", "Migrate", "Now", "Person",
+	"Persons", "PhoneCandidate", "PinServiceKey", "Ping", "PlatformAccount", "PlatformToken",
+	"RecordRefusal", "Refund", "Replicas", "Reserve", "RevokeServiceKey", "SaveReplica", "ServiceKey",
+	"ServiceKeys", "Session", "Ticket", "TouchServiceKey", "UpdateApp", "UpdatePerson",
+	"UpsertPersons", "RecordHistory", "RecordedHistory",
+}
+
+// A method that is new in the interface has to be put into one of two places: among
+// those that write no cutoff, or beside those that apply what they write.
+func TestEveryMethodSaysWhetherItWritesCutoffs(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "apply.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var applies []string
+	for _, d := range file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok && f.Recv != nil && f.Name.IsExported() {
+			applies = append(applies, f.Name.Name)
+		}
+	}
+	store := reflect.TypeFor[db.Store]()
+	var methods []string
+	for i := range store.NumMethod() {
+		name := store.Method(i).Name
+		methods = append(methods, name)
+		if slices.Contains(applies, name) == slices.Contains(writesNoCutoff, name) {
+			t.Errorf("%s must be either in writesNoCutoff or a method of the store that ApplyCutoffs returns", name)
+		}
+	}
+	for _, name := range append(applies, writesNoCutoff...) {
+		if !slices.Contains(methods, name) {
+			t.Errorf("%s is not a method of db.Store", name)
+		}
+	}
+}
