@@ -9,7 +9,7 @@ import (
 )
 
 // FuzzParseDemands checks that a query that is accepted says nothing that is
-// not heeded.
+// not accepted.
 func FuzzParseDemands(f *testing.F) {
 	for _, query := range []string{
 		"", "aud=https://api.example.com", "app=wx1&bound=required", "aud=a&app=b&bound=required", "bound=", "aud=x&aud=y", "a;b", "%zz",
@@ -25,22 +25,22 @@ func FuzzParseDemands(f *testing.F) {
 			}
 			return
 		}
-		said, err := url.ParseQuery(query)
+		parsed, err := url.ParseQuery(query)
 		if err != nil {
 			t.Fatalf("%q was accepted: %v", query, err)
 		}
-		heeded := url.Values{}
+		accepted := url.Values{}
 		if audience != "" {
-			heeded.Set("aud", audience)
+			accepted.Set("aud", audience)
 		}
 		if app != "" {
-			heeded.Set("app", app)
+			accepted.Set("app", app)
 		}
 		if bound {
-			heeded.Set("bound", "required")
+			accepted.Set("bound", "required")
 		}
-		if said.Encode() != heeded.Encode() {
-			t.Fatalf("%q says %q, and heeded is %q", query, said.Encode(), heeded.Encode())
+		if parsed.Encode() != accepted.Encode() {
+			t.Fatalf("%q has the parameters %q, but requires %q", query, parsed.Encode(), accepted.Encode())
 		}
 	})
 }

@@ -436,16 +436,16 @@ func TestExchangeLimits(t *testing.T) {
 	})
 }
 
-// told is a service that ends every exchange in the same way, after it asked the
+// fixedOutcome is a service that ends every exchange in the same way, after it asked the
 // platform, unless it did not get so far.
-type told struct {
+type fixedOutcome struct {
 	oauth.Sessions
 	err     error
 	unasked bool
 	caller  string
 }
 
-func (s *told) Exchange(ctx context.Context, _ session.ExchangeRequest) (session.Grant, error) {
+func (s *fixedOutcome) Exchange(ctx context.Context, _ session.ExchangeRequest) (session.Grant, error) {
 	s.caller = platform.CallerOf(ctx)
 	if !s.unasked {
 		if err := platform.Check(ctx); err != nil {
@@ -470,7 +470,7 @@ func TestExchangeLimitsCountWhatTheClientDid(t *testing.T) {
 	l := &limited{world: newWorld(t)}
 	try := func(t *testing.T, err error, unasked bool) (limitedAfter bool) {
 		t.Helper()
-		s := &told{err: err, unasked: unasked}
+		s := &fixedOutcome{err: err, unasked: unasked}
 		l.mount(t, s, 3, 3, loopback)
 		for range 3 {
 			if a := l.guess(t, "2001:db8:1:2:3::4"); strings.Contains(string(a.Body), "rate_limited") != errors.Is(err, auth.RateLimited) {

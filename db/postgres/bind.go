@@ -305,13 +305,13 @@ func (c *concerned) queueRaise(b *pgx.Batch, person uuid.UUID, now time.Time) []
 // queueEnd adds the end of the sessions of some of the identities to the batch
 // and returns their cutoffs, which must be queued last.
 func (c *concerned) queueEnd(b *pgx.Batch, identities []uuid.UUID, why auth.EndReason, now time.Time) []auth.Cutoff {
-	gone := make(map[uuid.UUID]bool, len(identities))
+	ending := make(map[uuid.UUID]bool, len(identities))
 	for _, id := range identities {
-		gone[id] = true
+		ending[id] = true
 	}
 	var ids []uuid.UUID
 	for _, s := range c.sessions {
-		if gone[s.identity] {
+		if ending[s.identity] {
 			ids = append(ids, s.id)
 		}
 	}

@@ -40,15 +40,16 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	return b, err
 }
 
-// compared asks for cutoffs, and a connection of the pool for its history.
+// compared asks for cutoffs, and asks a connection of the writers for its history: both
+// must be the same.
 func (s *Store) compared(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	h := s.history.Load()
 	acquiring, answered := context.WithCancel(ctx)
-	theirs := make(chan string, 1)
-	go func() { theirs <- s.writersHistory(acquiring, ctx, h) }()
+	writers := make(chan string, 1)
+	go func() { writers <- s.writersHistory(acquiring, ctx, h) }()
 	b, err := s.cutoffs(ctx, h, after, limit)
 	answered()
-	if name := <-theirs; err == nil && name != "" && name != b.Timeline {
+	if name := <-writers; err == nil && name != "" && name != b.Timeline {
 		s.reset()
 		return cutoffs.Batch{}, &auth.Error{Code: auth.StorageUnavailable, Err: errTwoServers}
 	}

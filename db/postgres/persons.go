@@ -112,12 +112,12 @@ on conflict (person_id, name) do update set mac = excluded.mac where p.mac <> ex
 // queueFacts adds what a draft says of a person's facts to the batch.
 func queueFacts(b *pgx.Batch, person uuid.UUID, facts map[string][]byte) {
 	var (
-		names, gone []string
-		macs        [][]byte
+		names, removed []string
+		macs           [][]byte
 	)
 	for name, mac := range facts {
 		if mac == nil {
-			gone = append(gone, name)
+			removed = append(removed, name)
 		} else {
 			names, macs = append(names, name), append(macs, mac)
 		}
@@ -125,9 +125,9 @@ func queueFacts(b *pgx.Batch, person uuid.UUID, facts map[string][]byte) {
 	if len(names) > 0 {
 		b.Queue(setFactsSQL, person, names, macs)
 	}
-	if len(gone) > 0 {
-		slices.Sort(gone)
-		b.Queue(removeFactsSQL, person, gone)
+	if len(removed) > 0 {
+		slices.Sort(removed)
+		b.Queue(removeFactsSQL, person, removed)
 	}
 }
 

@@ -97,14 +97,14 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	cfg.AfterConnect, cfg.ShouldPing = s.recognise, shouldPing
 	// A follower asks one question at a time, so this is one connection; but one
 	// that was given up counts until pgx has buried it, which may take 15 s.
-	own := cfg.Copy()
-	own.MinConns, own.MinIdleConns, own.MaxConns = 0, 0, 8
+	cfgCopy := cfg.Copy()
+	cfgCopy.MinConns, cfgCopy.MinIdleConns, cfgCopy.MaxConns = 0, 0, 8
 	// Whether the connection is good, the question itself finds out.
-	own.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
+	cfgCopy.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	// Connections may be made as soon as there is a pool.
 	s.known.Lock()
 	defer s.known.Unlock()
-	if s.follow, err = newPool(ctx, own, &s.target); err != nil {
+	if s.follow, err = newPool(ctx, cfgCopy, &s.target); err != nil {
 		return nil, fmt.Errorf("postgres: open: %w", err)
 	}
 	if s.pool, err = newPool(ctx, cfg, &s.target); err != nil {

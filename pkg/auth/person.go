@@ -180,7 +180,7 @@ func MaskPhone(s string) string {
 // MaskName returns a name so that whoever bears it knows it, and nobody else
 // learns it: 李* for 李雷, 欧*修 for 欧阳修.
 func MaskName(s string) string {
-	const most = 4
+	const maxStars = 4
 	r := []rune(strings.TrimSpace(s))
 	switch n := len(r); n {
 	case 0:
@@ -190,6 +190,6 @@ func MaskName(s string) string {
 	case 2:
 		return string(r[0]) + "*"
 	default:
-		return string(r[0]) + strings.Repeat("*", min(n-2, most)) + string(r[n-1])
+		return string(r[0]) + strings.Repeat("*", min(n-2, maxStars)) + string(r[n-1])
 	}
 }

@@ -42,7 +42,7 @@ func (s *Subscriber) wants(e *entry) bool {
 // needs no end: it holds nothing.
 type Subscription struct {
 	f          *Follower
-	resume     string
+	resumeID   string
 	subscriber Subscriber
 	// history is that of position; zero before the first call.
 	history int
@@ -71,7 +71,7 @@ var closedChan = func() <-chan struct{} { c := make(chan struct{}); close(c); re
 // subscriber saw last, or begins with a snapshot when that is empty or cannot
 // be resumed.
 func (f *Follower) Subscribe(lastEventID string, who Subscriber) *Subscription {
-	return &Subscription{f: f, resume: lastEventID, subscriber: who}
+	return &Subscription{f: f, resumeID: lastEventID, subscriber: who}
 }
 
 // Next appends to dst what the subscriber must be told now, as server-sent
@@ -155,12 +155,12 @@ func (s *Subscription) next(dst []byte) ([]byte, statusEvent, <-chan struct{}, e
 func (s *Subscription) begin(f *feed, dst []byte) []byte {
 	first := s.history == 0
 	s.history, s.ready = f.history, false
-	if at, ok := f.position(s.resume); first && ok {
+	if at, ok := f.position(s.resumeID); first && ok {
 		s.position, s.snapshot = at, false
 		return dst
 	}
 	s.position, s.snapshot = beforeFirst, true
-	if first && s.resume == "" {
+	if first && s.resumeID == "" {
 		return dst
 	}
 	return cutoff.AppendEvent(dst, cutoff.Reset())

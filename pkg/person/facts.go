@@ -48,14 +48,14 @@ func NormalizeFact(s string) (string, error) {
 	}
 	// Each step may leave what another one would still fold or compose (Unicode
 	// Standard section 3.13, D146), hence again until nothing changes.
-	const most = 8
+	const maxRounds = 8
 	for n := 0; ; n++ {
 		folded := cases.Fold().String(norm.NFKC.String(strings.Map(foldForm, s)))
 		folded = norm.NFKC.String(strings.Map(foldCherokee, folded))
 		if folded == s {
 			break
 		}
-		if s = folded; n == most {
+		if s = folded; n == maxRounds {
 			return "", errFactText
 		}
 	}
@@ -150,11 +150,11 @@ func OpenFactKey(ctx context.Context, s FactKeyStore, sealer *seal.Ring, now tim
 	if sealed == nil {
 		fresh := make([]byte, sha256.Size)
 		_, _ = rand.Read(fresh) // never fails: crypto/rand aborts the program instead
-		own, err := sealer.Seal(fresh, factKeyAAD())
+		sealedFresh, err := sealer.Seal(fresh, factKeyAAD())
 		if err != nil {
 			return nil, err
 		}
-		if sealed, err = s.AddFactKey(ctx, own, now); err != nil {
+		if sealed, err = s.AddFactKey(ctx, sealedFresh, now); err != nil {
 			return nil, fmt.Errorf("person: keep the key of the facts: %w", err)
 		}
 	}

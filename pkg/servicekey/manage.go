@@ -107,7 +107,7 @@ func Plan(all []Key, id string, descendants bool, now time.Time) (Revocation, er
 //
 // Errors: those of the store.
 func FollowFeed(ctx context.Context, store Store, k Key, now time.Time) (Key, error) {
-	if !k.undecided() {
+	if !k.pinUndecided() {
 		return k, nil
 	}
 	return store.FirstPinServiceKey(ctx, k.ID, auth.AuditEvent{

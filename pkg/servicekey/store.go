@@ -72,8 +72,8 @@ func (k *Key) Pinned() string {
 	}
 }
 
-// undecided reports whether the first use of the feed decides the pin.
-func (k *Key) undecided() bool { return !k.Restricted() && k.PinnedAt.IsZero() }
+// pinUndecided reports whether the first use of the feed decides the pin.
+func (k *Key) pinUndecided() bool { return !k.Restricted() && k.PinnedAt.IsZero() }
 
 // Store is what service keys need of a database. Methods return
 // [auth.StorageUnavailable] when it does not answer.

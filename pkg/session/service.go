@@ -260,16 +260,16 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		return Grant{}, err
 	}
 	// The MAC is good.
-	whose := auth.Subject{Session: presented.Session}
+	subject := auth.Subject{Session: presented.Session}
 	if !auth.ValidAppID(r.ClientID) {
-		return Grant{}, auth.About(auth.AppUnknown, whose)
+		return Grant{}, auth.About(auth.AppUnknown, subject)
 	}
 	if err := s.c.Fit(); err != nil {
-		return Grant{}, auth.About(err, whose)
+		return Grant{}, auth.About(err, subject)
 	}
 	now := s.now()
 	if wait := s.pace.wait(presented.Session, presented.Generation, now); wait > 0 {
-		return Grant{}, auth.About(&auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errTooFast}, whose)
+		return Grant{}, auth.About(&auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errTooFast}, subject)
 	}
 	granted, err := s.c.Store.Refresh(ctx, RefreshParams{
 		Session:   presented.Session,
@@ -287,7 +287,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		granted.Session.Generation, err = generation, auth.About(err, granted.Session.Subject())
 	}
 	if err != nil {
-		return Grant{}, auth.About(err, whose)
+		return Grant{}, auth.About(err, subject)
 	}
 	if granted.Verdict == Rotate || granted.Verdict == RolledBack {
 		s.pace.rotated(presented.Session, granted.Session.Generation, now)
@@ -324,16 +324,16 @@ type RevokeRequest struct {
 // Errors: [auth.TokenClientMismatch] when the token is another client's,
 // [auth.AppUnknown] for a client that cannot be anybody.
 func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (auth.Subject, error) {
-	var whose auth.Subject
+	var subject auth.Subject
 	if !auth.ValidAppID(r.ClientID) {
-		return whose, auth.AppUnknown // RFC 7009 §2.1: the client comes first
+		return subject, auth.AppUnknown // RFC 7009 §2.1: the client comes first
 	}
 	if t := r.Token.Reveal(); strings.HasPrefix(t, token.RefreshPrefix) {
 		presented, err := s.c.Codec.Decode(t)
 		if err != nil {
-			return whose, nil //nolint:nilerr // RFC 7009 §2.2: an unknown token is as good as revoked
+			return subject, nil //nolint:nilerr // RFC 7009 §2.2: an unknown token is as good as revoked
 		}
-		whose.Session = presented.Session
+		subject.Session = presented.Session
 	} else {
 		claims, err := s.c.Verifier.Verify(ctx, t)
 		switch auth.CodeOf(err) {
@@ -343,17 +343,17 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (auth.Subject, er
 		case auth.SessionRevoked:
 			// As its cutoff says, which may be that of a log-out whose commit was
 			// interrupted.
-			whose = auth.SubjectOf(err)
-			return whose, auth.About(s.c.Store.Confirm(ctx), whose)
+			subject = auth.SubjectOf(err)
+			return subject, auth.About(s.c.Store.Confirm(ctx), subject)
 		default:
-			return whose, err
+			return subject, err
 		}
-		whose = claims.Owner()
+		subject = claims.Owner()
 		if claims.ClientID != r.ClientID {
-			return whose, auth.About(auth.TokenClientMismatch, whose)
+			return subject, auth.About(auth.TokenClientMismatch, subject)
 		}
 	}
-	return whose, auth.About(s.logOut(ctx, whose.Session, r.ClientID, r.RequestID, nil), whose)
+	return subject, auth.About(s.logOut(ctx, subject.Session, r.ClientID, r.RequestID, nil), subject)
 }
 
 // logOut ends a session for its bearer.

@@ -29,14 +29,14 @@ type Database interface {
 // Checker answers for one replica. It is safe for concurrent use.
 type Checker struct {
 	db       Database
-	own      func() string
+	reason   func() string
 	draining atomic.Bool
 }
 
-// New returns a checker of the database. Own says why this replica should get no
-// requests for reasons of its own, or returns "".
-func New(db Database, own func() string) *Checker {
-	return &Checker{db: db, own: own}
+// New returns a checker of the database. The function reason returns why this replica
+// should get no requests although the database answers, or "".
+func New(db Database, reason func() string) *Checker {
+	return &Checker{db: db, reason: reason}
 }
 
 // Drain makes the replica not ready for good; load balancers then stop sending
@@ -77,5 +77,5 @@ func (c *Checker) Unready(ctx context.Context) string {
 	if err := c.db.Ping(ctx); err != nil {
 		return "the database does not take writes: " + telemetry.Redact(err.Error())
 	}
-	return c.own()
+	return c.reason()
 }

@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// patience is how long a client may keep a connection waiting in the middle
+	// clientTimeout is how long a client may keep a connection waiting in the middle
 	// of a request before the connection can be closed for another one.
-	patience = time.Second
-	// pressedIdle replaces the idle time-out while more than half of the
+	clientTimeout = time.Second
+	// crowdedIdle replaces the idle time-out while more than half of the
 	// connections are open.
-	pressedIdle = 5 * time.Second
+	crowdedIdle = 5 * time.Second
 )
 
 // pool is a listener with a bound on the connections that are open at once. When
@@ -28,7 +28,7 @@ const (
 //   - A connection in the middle of a request is closed only when no connection
 //     is idle, only while the service waits for its client (for the rest of a
 //     header or a body, or until the client reads the answer), and only if the
-//     request, or the write, began longer than [patience] ago. Requests that the
+//     request, or the write, began longer than [clientTimeout] ago. Requests that the
 //     service itself takes time for, such as the streams of the revocation feed,
 //     are never cut.
 //   - A client network has at most half of the connections. A network that has
@@ -40,13 +40,13 @@ const (
 // If no connection can be closed, new ones wait.
 type pool struct {
 	net.Listener
-	most, share int
-	proxies     []netip.Prefix
-	clock       func() time.Time
-	patience    time.Duration
+	maxConns, maxPerNetwork int
+	proxies                 []netip.Prefix
+	clock                   func() time.Time
+	clientTimeout           time.Duration
 
-	// pressed is whether more than half of the connections are open.
-	pressed atomic.Bool
+	// crowded is whether more than half of the connections are open.
+	crowded atomic.Bool
 
 	mu       sync.Mutex
 	open     int
@@ -70,9 +70,9 @@ const (
 	busy = phases // nothing on the client's side
 )
 
-func newPool(l net.Listener, most int, proxies []netip.Prefix) *pool {
+func newPool(l net.Listener, maxConns int, proxies []netip.Prefix) *pool {
 	p := &pool{
-		Listener: l, most: most, share: max(most/2, 1), proxies: proxies, clock: time.Now, patience: patience,
+		Listener: l, maxConns: maxConns, maxPerNetwork: max(maxConns/2, 1), proxies: proxies, clock: time.Now, clientTimeout: clientTimeout,
 		networks: make(map[netip.Prefix]int),
 	}
 	p.changed.L = &p.mu
@@ -119,9 +119,9 @@ func (p *pool) admit(c *conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.closed {
-		full := p.open >= p.most
-		own := p.networks[c.network]
-		atShare := !c.proxy && own >= p.share
+		full := p.open >= p.maxConns
+		ofNetwork := p.networks[c.network]
+		atShare := !c.proxy && ofNetwork >= p.maxPerNetwork
 		if !full && !atShare {
 			p.add(c)
 			return true
@@ -130,7 +130,7 @@ func (p *pool) admit(c *conn) bool {
 			victim *conn
 			retry  time.Duration
 		)
-		if atShare || !c.proxy && own*len(p.networks) > p.most {
+		if atShare || !c.proxy && ofNetwork*len(p.networks) > p.maxConns {
 			victim, retry = p.victim(func(v *conn) bool { return !v.proxy && v.network == c.network })
 			if victim == nil && atShare {
 				return false
@@ -160,7 +160,7 @@ func (p *pool) admit(c *conn) bool {
 // look again, unless a connection becomes idle or is closed before.
 func (p *pool) victim(match func(*conn) bool) (victim *conn, retry time.Duration) {
 	now := p.clock()
-	retry = p.patience
+	retry = p.clientTimeout
 	for i := range p.waiting {
 		for j := range p.waiting[i] {
 			q := &p.waiting[i][j]
@@ -172,7 +172,7 @@ func (p *pool) victim(match func(*conn) bool) (victim *conn, retry time.Duration
 				if c.phase == writing {
 					since = c.written
 				}
-				left := p.patience - now.Sub(since)
+				left := p.clientTimeout - now.Sub(since)
 				if phase(i) == idle || left <= 0 {
 					return c, 0
 				}
@@ -188,7 +188,7 @@ func (p *pool) add(c *conn) {
 	if !c.proxy {
 		p.networks[c.network]++
 	}
-	p.pressed.Store(p.open > p.most/2)
+	p.crowded.Store(p.open > p.maxConns/2)
 	c.open = true
 	p.waiting[idle][c.class()].push(c)
 }
@@ -205,7 +205,7 @@ func (p *pool) remove(c *conn) {
 			delete(p.networks, c.network)
 		}
 	}
-	p.pressed.Store(p.open > p.most/2)
+	p.crowded.Store(p.open > p.maxConns/2)
 	p.changed.Broadcast()
 }
 
@@ -252,7 +252,7 @@ func (c *conn) enter(to phase, from ...phase) (before phase) {
 	if to != busy {
 		p.waiting[to][c.class()].push(c)
 	}
-	if to == idle && p.open >= p.most {
+	if to == idle && p.open >= p.maxConns {
 		p.changed.Broadcast()
 	}
 	return before
@@ -289,8 +289,8 @@ func (c *conn) Write(b []byte) (int, error) {
 // SetReadDeadline implements [net.Conn]. Under pressure an idle connection ends
 // earlier.
 func (c *conn) SetReadDeadline(t time.Time) error {
-	if c.pool.pressed.Load() && c.isIdle() {
-		if soon := c.pool.clock().Add(pressedIdle); t.IsZero() || t.After(soon) {
+	if c.pool.crowded.Load() && c.isIdle() {
+		if soon := c.pool.clock().Add(crowdedIdle); t.IsZero() || t.After(soon) {
 			t = soon
 		}
 	}

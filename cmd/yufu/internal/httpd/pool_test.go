@@ -39,7 +39,7 @@ func newPooled(t *testing.T, most int, patience time.Duration, proxies ...netip.
 	t.Helper()
 	l := listen(t)
 	s := &pooled{pool: newPool(l, most, proxies), addr: l.Addr().String(), entered: make(chan struct{}, most), release: make(chan struct{})}
-	s.pool.patience = patience
+	s.pool.clientTimeout = patience
 	huge := make([]byte, 64<<20)
 	s.server = &http.Server{ReadHeaderTimeout: time.Minute, IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -413,8 +413,8 @@ func TestIdleTimeUnderPressure(t *testing.T) {
 	for range 2 {
 		add(&conn{Conn: &deadlines{}, pool: p})
 	}
-	wantDeadline("under pressure", late, now.Add(pressedIdle))
-	wantDeadline("without a deadline", time.Time{}, now.Add(pressedIdle))
+	wantDeadline("under pressure", late, now.Add(crowdedIdle))
+	wantDeadline("without a deadline", time.Time{}, now.Add(crowdedIdle))
 	wantDeadline("with an earlier deadline", now.Add(time.Second), now.Add(time.Second))
 	first.enter(busy)
 	wantDeadline("in a request", late, late)
@@ -469,7 +469,7 @@ func TestWaitForRoomEnds(t *testing.T) {
 	l := listen(t)
 	defer l.Close()
 	p := newPool(l, 1, nil)
-	p.patience = 1
+	p.clientTimeout = 1
 	var now time.Time
 	p.clock = func() time.Time { now = now.Add(1); return now }
 	ours, theirs := net.Pipe()

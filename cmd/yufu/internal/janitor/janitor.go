@@ -64,12 +64,12 @@ func Pause() <-chan time.Time {
 
 // clean deletes batch after batch until a batch is not full.
 func clean(ctx context.Context, store Store, now time.Time) (total int, err error) {
-	theirs, err := store.Now(ctx)
+	database, err := store.Now(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if theirs.Before(now) {
-		now = theirs
+	if database.Before(now) {
+		now = database
 	}
 	for {
 		n, err := store.DeleteExpired(ctx, now.Add(-keep), now, batch)

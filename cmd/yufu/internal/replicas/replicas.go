@@ -131,7 +131,7 @@ func (m *Member) meet(ctx context.Context) error {
 		for _, d := range differences(m.row.Settings, r.Settings) {
 			if text := d.setting + d.theirs; !m.warned[text] {
 				m.warned[text] = true
-				m.cfg.Log.Warn("another replica has another value of a setting that must be the same everywhere", "setting", d.setting, "here", d.own, "there", d.theirs, "replica", r.ID)
+				m.cfg.Log.Warn("another replica has another value of a setting that must be the same everywhere", "setting", d.setting, "here", d.ours, "there", d.theirs, "replica", r.ID)
 			}
 		}
 	}
@@ -164,17 +164,17 @@ func living(all []auth.Replica, now time.Time) []auth.Replica {
 }
 
 // difference is a setting with two values.
-type difference struct{ setting, own, theirs string }
+type difference struct{ setting, ours, theirs string }
 
-func differences(own, theirs auth.Settings) []difference {
+func differences(ours, theirs auth.Settings) []difference {
 	var out []difference
 	for _, d := range []difference{
-		{"YUFU_ISSUER", own.Issuer, theirs.Issuer},
-		{"YUFU_JWKS_MAX_AGE", own.JWKSMaxAge.String(), theirs.JWKSMaxAge.String()},
-		{"YUFU_SESSION_MAX_TTL", own.SessionMaxTTL.String(), theirs.SessionMaxTTL.String()},
-		{"YUFU_MAX_STALENESS", own.MaxStaleness.String(), theirs.MaxStaleness.String()},
+		{"YUFU_ISSUER", ours.Issuer, theirs.Issuer},
+		{"YUFU_JWKS_MAX_AGE", ours.JWKSMaxAge.String(), theirs.JWKSMaxAge.String()},
+		{"YUFU_SESSION_MAX_TTL", ours.SessionMaxTTL.String(), theirs.SessionMaxTTL.String()},
+		{"YUFU_MAX_STALENESS", ours.MaxStaleness.String(), theirs.MaxStaleness.String()},
 	} {
-		if d.own != d.theirs {
+		if d.ours != d.theirs {
 			out = append(out, d)
 		}
 	}

@@ -43,19 +43,19 @@ func (b bounds) check(name string, n int64) error {
 	if b.zero != "" && n == 0 {
 		return nil
 	}
-	least, most := n, n
+	minimum, maximum := n, n
 	if b.min != "" {
-		least = b.parse(b.min)
+		minimum = b.parse(b.min)
 	}
 	if b.max != "" {
-		most = b.parse(b.max)
+		maximum = b.parse(b.max)
 	}
 	switch {
-	case (n < least || n > most) && b.max != "":
+	case (n < minimum || n > maximum) && b.max != "":
 		return Errorf(name, "must be between %s and %s, got %s", b.min, b.max, b.format(n))
-	case n < least && b.zero != "":
+	case n < minimum && b.zero != "":
 		return Errorf(name, "must be 0 or at least %s, got %s", b.min, b.format(n))
-	case n < least:
+	case n < minimum:
 		return Errorf(name, "must be at least %s, got %s", b.min, b.format(n))
 	case b.unit != "" && n%b.parse(b.unit) != 0:
 		return Errorf(name, "must be a multiple of %s, got %s", b.unit, b.format(n))
