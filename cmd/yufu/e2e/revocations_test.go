@@ -324,14 +324,14 @@ func TestServiceKey(t *testing.T) {
 		}{
 			{[]string{"create", "--scope", "admin"}, 2, "--name"},
 			{[]string{"create", "--name", "x"}, 2, "--scope"},
-			{[]string{"create", "--name", "x", "--scope", "root"}, 2, "scope is one or more of"},
-			{[]string{"create", "--name", "x", "--scope", "admin", "--app", "a-b"}, 2, "appids"},
+			{[]string{"create", "--name", "x", "--scope", "root"}, 2, "scope must be one or more of"},
+			{[]string{"create", "--name", "x", "--scope", "admin", "--app", "a-b"}, 2, "apps must be an appid"},
 			{[]string{"create", "--name", "x", "--scope", "admin", "--app", "wx404"}, 1, "wx404"},
 			{[]string{"create", "--name", "x\ny", "--scope", "admin"}, 2, "control characters"},
 			{[]string{"create", "--name", "x", "--scope", "admin", "--expires", "1s"}, 2, "--expires"},
 			{[]string{"create", "--name", "x", "--scope", "admin", "--expires", "-1h"}, 2, "--expires"},
 			{[]string{"revoke", "0123456789abcdef"}, 1, "service-key list"},
-			{[]string{"revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, "its id alone"},
+			{[]string{"revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, "ID must be the middle of"},
 		} {
 			r := s.run(d.env, "", append([]string{"service-key"}, tc.args...)...)
 			if r.code != tc.code || !strings.Contains(r.stderr, tc.says) || r.stdout != "" {
