@@ -35,6 +35,7 @@ var plainFolders = []string{
 	"cmd/yufu/internal/replicas",
 	"cmd/yufu/internal/setting",
 	"db",
+	"pkg/adminclient",
 	"pkg/app",
 	"pkg/bearer/bearertest",
 	"pkg/cutoffs/cutoffstest",
