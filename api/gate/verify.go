@@ -170,8 +170,8 @@ var (
 	errAppRequired = auth.Invalid("This server has several apps: the proxy must name an app or an audience, in the parameter app or aud.")
 	errBrowser     = &auth.Error{Code: auth.TokenMissing, Description: "A browser must send the token in the Authorization header. A cookie is accepted only from a page of the token's own mini-program (Referer)."}
 
-	errAudience = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: for another audience")}
-	errApp      = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: of another app")}
+	errAudience = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: token for another audience")}
+	errApp      = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: token of another app")}
 )
 
 // requirements are what a proxy asks of a valid token. Empty fields ask for nothing.

@@ -51,7 +51,7 @@ func newReadCache[V any](answering func() bool, read func(ctx context.Context, c
 }
 
 var (
-	errDatabaseAway = errors.New("oauth: the database is known to be away")
+	errDatabaseAway = errors.New("oauth: the database is known to be unavailable")
 	errReadTimeout  = errors.New("oauth: the database did not answer in time")
 )
 

@@ -29,7 +29,7 @@ update bind_attempts set failures = $3, at = $4, blocked_until = $5, expires_at 
 )
 
 // errBlocked rolls a reservation back.
-var errBlocked = errors.New("an attempt has to wait")
+var errBlocked = errors.New("the attempt must wait")
 
 // Reserve implements [binding.Store].
 func (s *Store) Reserve(ctx context.Context, keys []auth.AttemptKey, now time.Time, event auth.AuditEvent) (binding.Reservation, error) {

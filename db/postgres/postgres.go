@@ -202,7 +202,7 @@ func statement(sql string) string {
 
 var pingSQL = statement(`select pg_is_in_recovery() or current_setting('transaction_read_only')::bool`)
 
-var errReadOnly = errors.New("postgres: the database takes no writes: the server is a standby, or default_transaction_read_only is on for the server, the database or the role")
+var errReadOnly = errors.New("postgres: the database is read-only: the server is a standby, or default_transaction_read_only is on for the server, the database or the role")
 
 // Ping returns nil when the database answers and takes writes, and
 // [auth.StorageUnavailable] otherwise.

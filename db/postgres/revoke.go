@@ -107,7 +107,7 @@ func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (victim
 		}
 		return v, err
 	default:
-		return v, errors.New("a revocation without a target")
+		return v, errors.New("the revocation has no target")
 	}
 }
 
@@ -249,7 +249,7 @@ func (s *Store) countLive(ctx context.Context, apps []string, now time.Time) (n 
 		}
 	}
 	if err := json.Unmarshal(text, &plans); err != nil || len(plans) != 1 {
-		return 0, true, fmt.Errorf("a plan that is not one: %w", err)
+		return 0, true, fmt.Errorf("decode the query plan: %w", err)
 	}
 	return int(plans[0].Plan.Rows), true, nil
 }

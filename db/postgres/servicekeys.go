@@ -26,7 +26,7 @@ func scanServiceKey(row pgx.Row) (servicekey.Key, error) {
 		return k, err
 	}
 	if copy(k.Hash[:], hash) != len(k.Hash) {
-		return k, fmt.Errorf("a hash of %d bytes", len(hash))
+		return k, fmt.Errorf("hash has %d bytes", len(hash))
 	}
 	k.Apps = nilIfEmpty(k.Apps)
 	k.CreatedAt, k.LastUsedAt, k.RevokedAt, k.PinnedAt = k.CreatedAt.UTC(), timeOf(used), timeOf(revoked), timeOf(pinned)

@@ -27,7 +27,7 @@ func scanServiceKey(row interface{ Scan(...any) error }) (servicekey.Key, error)
 		return k, err
 	}
 	if copy(k.Hash[:], hash) != len(k.Hash) {
-		return k, fmt.Errorf("a hash of %d bytes", len(hash))
+		return k, fmt.Errorf("hash has %d bytes", len(hash))
 	}
 	for _, s := range scopes {
 		k.Scopes = append(k.Scopes, servicekey.Scope(s))

@@ -36,7 +36,7 @@ func (m *microsTarget) Scan(v any) error {
 	case int64:
 		*m = microsTarget(time.UnixMicro(v).UTC())
 	default:
-		return fmt.Errorf("a time is kept as an integer, not as %T", v)
+		return fmt.Errorf("a time must be stored as an integer, got %T", v)
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func (l jsonList) Value() (driver.Value, error) {
 func (l *jsonList) Scan(v any) error {
 	text, ok := v.(string)
 	if !ok {
-		return fmt.Errorf("a list is kept as JSON text, not as %T", v)
+		return fmt.Errorf("a list must be stored as JSON text, got %T", v)
 	}
 	*l = nil
 	if text == "[]" {

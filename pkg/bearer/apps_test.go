@@ -87,7 +87,7 @@ func TestApps(t *testing.T) {
 		if err := v.Ready(); !errors.Is(err, bearer.ErrMisconfigured) {
 			t.Errorf("Ready() = %v, want ErrMisconfigured", err)
 		}
-		if got := log.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "pinned to no app") {
+		if got := log.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "not pinned to an app") {
 			t.Errorf("the log does not say why:\n%s", got)
 		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)

@@ -197,7 +197,7 @@ type Local struct {
 // It fails only when l is wrong.
 func NewLocal(l Local) (*Verifier, error) {
 	if l.Issuer == "" || l.Keys == nil || l.MaxStaleness < 0 {
-		return nil, errors.New("bearer: a local verifier needs an issuer, keys, and no negative bound")
+		return nil, errors.New("bearer: a local verifier needs an issuer, keys, and bounds that are not negative")
 	}
 	if err := checkApps(l.Apps); err != nil {
 		return nil, err

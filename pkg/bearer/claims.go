@@ -94,7 +94,7 @@ const (
 // UnmarshalJSON reads the claims, strictly. The JSON is well-formed.
 func (p *payload) UnmarshalJSON(data []byte) error {
 	if !members(data, p.member) {
-		return errors.New("bearer: claims of the wrong form")
+		return errors.New("bearer: invalid claims")
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ type Config struct {
 // base returns the URL of the service without a slash at the end.
 func (c *Config) base() (string, error) {
 	if c.Issuer == "" {
-		return "", errors.New("bearer: Config.Issuer is empty")
+		return "", errors.New("bearer: Config.Issuer must be set")
 	}
 	field, raw := "Issuer", c.Issuer
 	if c.URL != "" {
@@ -94,10 +94,10 @@ func (c *Config) base() (string, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return "", fmt.Errorf("bearer: Config.%s is not a base URL such as https://auth.example.com", field)
+		return "", fmt.Errorf("bearer: Config.%s must be a base URL such as https://auth.example.com", field)
 	}
 	if u.Scheme == "http" && !c.UnsafePlainHTTP && !isLoopback(u.Hostname()) {
-		return "", fmt.Errorf("bearer: Config.%s is plain http to another host; keys and the service key need https (or UnsafePlainHTTP)", field)
+		return "", fmt.Errorf("bearer: Config.%s must be https unless the host is this one; UnsafePlainHTTP allows http", field)
 	}
 	return strings.TrimRight(u.String(), "/"), nil
 }
@@ -105,22 +105,22 @@ func (c *Config) base() (string, error) {
 // check validates what base does not.
 func (c *Config) check() error {
 	if c.MaxStaleness < 0 {
-		return errors.New("bearer: Config.MaxStaleness is negative")
+		return errors.New("bearer: Config.MaxStaleness must not be negative")
 	}
 	for _, a := range c.Algorithms {
 		if !slices.Contains(algorithms, a) {
-			return fmt.Errorf("bearer: Config.Algorithms has %q, which is none of %s", a, strings.Join(algorithms, ", "))
+			return fmt.Errorf("bearer: Config.Algorithms has %q, must be among %s", a, strings.Join(algorithms, ", "))
 		}
 	}
 	if err := checkApps(c.Apps); err != nil {
 		return err
 	}
 	if strings.TrimSpace(c.ServiceKey) == "" && !c.selectsTokens() {
-		return errors.New("bearer: set Config.Audience or Config.Apps: without a ServiceKey nothing else tells this back end's tokens from those of other apps of the issuer")
+		return errors.New("bearer: set Config.Audience or Config.Apps: without a ServiceKey, nothing else separates this back end's tokens from those of the issuer's other apps")
 	}
 	for _, r := range strings.TrimSpace(c.ServiceKey) {
 		if r <= ' ' || r > '~' {
-			return errors.New("bearer: Config.ServiceKey has a character that no service key has")
+			return errors.New("bearer: Config.ServiceKey has an invalid character")
 		}
 	}
 	return nil
@@ -142,7 +142,7 @@ func checkApps(apps []string) error {
 			ok = ok && (r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z')
 		}
 		if !ok {
-			return fmt.Errorf("bearer: Apps has %q, which is no appid: 1 to 64 letters and digits", app)
+			return fmt.Errorf("bearer: Apps has %q, must be appids of 1 to 64 letters and digits", app)
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ var (
 	// ErrStale: the token seems good, but what is known about revocations or
 	// keys is too old to vouch for it. It is no fault of the client: answer 503
 	// and let it try again.
-	ErrStale = errors.New("bearer: the knowledge of revocations is stale")
+	ErrStale = errors.New("bearer: stale revocation data")
 	// ErrMisconfigured: this verifier can accept no token until an operator acts. The
 	// text says what to do. It is no fault of the client.
 	ErrMisconfigured = errors.New("bearer: misconfigured")
@@ -28,7 +28,7 @@ var (
 // ErrOtherApp is the [ErrInvalid] of a token that is for another app: one outside of
 // [Config].Apps or, without those and without an audience, not the app to which the
 // service key is pinned.
-var ErrOtherApp = fmt.Errorf("%w: of an app that this back end does not accept", ErrInvalid)
+var ErrOtherApp = fmt.Errorf("%w: the app is not accepted by this back end", ErrInvalid)
 
 // ClaimsOf returns the claims of a token that [Verifier.Verify] refused with err
 // although its signature is good: it has expired, was revoked, is another app's,
@@ -57,21 +57,21 @@ var (
 	errAlgorithm   = fmt.Errorf("%w: the algorithm is not allowed", ErrInvalid)
 	errType        = fmt.Errorf("%w: typ is not at+jwt", ErrInvalid)
 	errCritical    = fmt.Errorf("%w: critical extensions are not supported", ErrInvalid)
-	errForeignKey  = fmt.Errorf("%w: it brings a key of its own", ErrInvalid)
-	errNoKey       = fmt.Errorf("%w: no kid", ErrInvalid)
-	errUnknownKey  = fmt.Errorf("%w: signed by an unknown key", ErrInvalid)
+	errForeignKey  = fmt.Errorf("%w: header contains a key (jwk, jku, x5c, x5u)", ErrInvalid)
+	errNoKey       = fmt.Errorf("%w: the header has no kid", ErrInvalid)
+	errUnknownKey  = fmt.Errorf("%w: unknown signing key", ErrInvalid)
 	errKeyAlg      = fmt.Errorf("%w: the key is for another algorithm", ErrInvalid)
 	errSignature   = fmt.Errorf("%w: the signature is wrong", ErrInvalid)
-	errClaims      = fmt.Errorf("%w: a claim is missing or of the wrong form", ErrInvalid)
-	errIssuer      = fmt.Errorf("%w: another issuer", ErrInvalid)
+	errClaims      = fmt.Errorf("%w: a claim is missing or invalid", ErrInvalid)
+	errIssuer      = fmt.Errorf("%w: issued by another issuer", ErrInvalid)
 	errAudience    = fmt.Errorf("%w: for another audience", ErrInvalid)
 	errBound       = fmt.Errorf("%w: bound and person contradict each other", ErrInvalid)
-	errConstrained = fmt.Errorf("%w: bound to a proof of possession, which bearers cannot give", ErrInvalid)
-	errLifetime    = fmt.Errorf("%w: it lives longer than any access token may", ErrInvalid)
-	errFuture      = fmt.Errorf("%w: issued in the future; is a clock wrong?", ErrInvalid)
+	errConstrained = fmt.Errorf("%w: bound to a proof of possession (cnf), which is not supported", ErrInvalid)
+	errLifetime    = fmt.Errorf("%w: the lifetime is longer than that of any access token", ErrInvalid)
+	errFuture      = fmt.Errorf("%w: issued in the future; check the clocks", ErrInvalid)
 
-	errNoApp = fmt.Errorf("%w: the service key is pinned to no app; set Audience or Apps, or pin it with yufu service-key pin", ErrMisconfigured)
+	errNoApp = fmt.Errorf("%w: the service key is not pinned to an app; set Audience or Apps, or pin it with yufu service-key pin", ErrMisconfigured)
 
-	errNoKeys    = fmt.Errorf("%w: the issuer's keys have not arrived yet", ErrStale)
-	errKeysStale = fmt.Errorf("%w: the key may be new, and the issuer's keys cannot be fetched", ErrStale)
+	errNoKeys    = fmt.Errorf("%w: the issuer's keys are not loaded yet", ErrStale)
+	errKeysStale = fmt.Errorf("%w: unknown signing key, and the issuer's keys cannot be fetched", ErrStale)
 )

@@ -87,11 +87,11 @@ func (k *knowledge) serviceClock(now time.Time) time.Time {
 
 // The reasons to hang up.
 var (
-	errNoEvents  = errors.New("bearer: the feed fell silent")
-	errReplica   = errors.New("bearer: the replica is itself too far behind")
-	errRefused   = errors.New("bearer: the service refuses the service key")
-	errNoStream  = errors.New("bearer: the feed does not answer with a stream of events")
-	errForbidden = fmt.Errorf("%w: it lacks the scope for the feed", errRefused)
+	errNoEvents  = errors.New("bearer: the feed sent no heartbeat")
+	errReplica   = errors.New("bearer: the replica's own data is stale")
+	errRefused   = errors.New("bearer: the service rejected the service key")
+	errNoStream  = errors.New("bearer: the feed's answer is not an event stream")
+	errForbidden = fmt.Errorf("%w: it needs the scope service", errRefused)
 )
 
 // run follows the feed until ctx is done.
@@ -169,7 +169,7 @@ func (f *feed) connect(ctx context.Context, watchdog *time.Timer) error {
 	case resp.StatusCode == http.StatusForbidden:
 		return errForbidden
 	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("bearer: the feed answers %d", resp.StatusCode)
+		return fmt.Errorf("bearer: the feed answered %d", resp.StatusCode)
 	case mediaType != "text/event-stream":
 		return errNoStream
 	}

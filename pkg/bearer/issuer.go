@@ -53,7 +53,7 @@ func (c *issuerCheck) run(ctx context.Context) {
 				c.log.LogAttrs(ctx, slog.LevelInfo, "the service's issuer is Config.Issuer")
 			}
 		default:
-			err := fmt.Errorf("%w: Config.Issuer is %q, and the service's issuer is %q; they must be equal, byte for byte", ErrMisconfigured, c.issuer, name)
+			err := fmt.Errorf("%w: Config.Issuer is %q, but the service's issuer is %q; they must be equal, byte for byte", ErrMisconfigured, c.issuer, name)
 			if c.mismatch.Swap(&err) == nil {
 				c.log.LogAttrs(ctx, slog.LevelError, "every token is refused", slog.Any("error", err))
 			}
@@ -94,7 +94,7 @@ func (c *issuerCheck) fetch(ctx context.Context) (string, error) {
 		Issuer string `json:"issuer"`
 	}
 	if err := json.Unmarshal(body, &metadata); err != nil || metadata.Issuer == "" {
-		return "", errors.New("bearer: the metadata names no issuer")
+		return "", errors.New("bearer: the metadata has no issuer")
 	}
 	return metadata.Issuer, nil
 }

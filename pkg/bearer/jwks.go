@@ -65,12 +65,12 @@ func parseKeySet(data []byte, algorithms []string) (keys map[string]verification
 			continue
 		}
 		if _, twice := keys[k.KID]; twice {
-			return nil, nil, fmt.Errorf("bearer: the key set has two keys of one kid, key %d the second", i)
+			return nil, nil, fmt.Errorf("bearer: the key set repeats a kid at key %d", i)
 		}
 		keys[k.KID] = key
 	}
 	if len(keys) == 0 {
-		return nil, skipped, errors.New("bearer: the key set has no key that can be used")
+		return nil, skipped, errors.New("bearer: the key set has no usable key")
 	}
 	return keys, skipped, nil
 }

@@ -216,7 +216,7 @@ func get(ctx context.Context, client *http.Client, url, accept string, maxBytes 
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("the answer is %d", resp.StatusCode)
+		return nil, nil, fmt.Errorf("the server answered %d", resp.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes+1))
 	if err != nil {

@@ -76,7 +76,7 @@ func (a *attempt) reserve(ctx context.Context) (Reservation, error) {
 	if reserved.Wait > 0 {
 		return Reservation{}, &auth.Error{
 			Code: auth.BindingDelayed, RetryAfter: reserved.Wait,
-			Err: errors.New("binding: an attempt before the delay was over"),
+			Err: errors.New("binding: attempt before the end of the delay"),
 		}
 	}
 	if a.limits.budget {
@@ -105,7 +105,7 @@ func (a *attempt) slowDown(ctx context.Context, wait time.Duration) error {
 	}
 	return &auth.Error{
 		Code: auth.BindingDelayed, RetryAfter: wait,
-		Err: errors.New("binding: too many attempts of this app fail; one a second goes through"),
+		Err: errors.New("binding: too many failed attempts in this app; one per second is allowed"),
 	}
 }
 

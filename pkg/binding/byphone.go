@@ -79,7 +79,7 @@ func (p *phoneProof) find(ctx context.Context, b *BindParams) error {
 func (a *attempt) phone(ctx context.Context) (string, error) {
 	provider, ok := a.s.c.Platforms[a.app.Platform].(platform.PhoneNumberProvider)
 	if !ok {
-		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: this server gets no phone numbers from platform %q", a.app.ID, a.app.Platform)}
+		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q does not provide phone numbers", a.app.ID, a.app.Platform)}
 	}
 	secret, err := a.s.c.Sealer.Open(a.app.SealedSecret, session.AppSecretAAD(a.app.ID))
 	if err != nil {
@@ -98,7 +98,7 @@ func (a *attempt) phone(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if !auth.ValidPhone(phone) {
-		return "", &auth.Error{Code: auth.PlatformUnavailable, Err: errors.New("binding: the platform told a number that is none")}
+		return "", &auth.Error{Code: auth.PlatformUnavailable, Err: errors.New("binding: the platform returned an invalid phone number")}
 	}
 	return phone, nil
 }

@@ -107,7 +107,7 @@ func (c *clock) ahead() time.Duration {
 	return wall.Sub(database)
 }
 
-var errNoOffset = errors.New("this machine's clock could not be compared with the database's: the database has not answered lately")
+var errNoOffset = errors.New("this machine's clock could not be compared with the database's: the database has not answered recently")
 
 // check returns why the time cannot be relied on, or nil. The last question must not be
 // older than maxAge.

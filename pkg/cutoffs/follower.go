@@ -283,7 +283,7 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 }
 
 // errUnstableHistory means that every answer named another history.
-var errUnstableHistory = errors.New("cutoffs: the database is another one again and again")
+var errUnstableHistory = errors.New("cutoffs: the database keeps changing while cutoffs are loaded")
 
 // loadNew reads page after page until there is nothing new. The caller holds askLock.
 func (f *Follower) loadNew(ctx context.Context) error {

@@ -113,7 +113,7 @@ func publicJWK(public crypto.PublicKey) (JWK, error) {
 	switch key := public.(type) {
 	case *ecdsa.PublicKey:
 		if key.Curve != elliptic.P256() {
-			return JWK{}, errors.New("keyring: another curve than P-256")
+			return JWK{}, errors.New("keyring: the curve must be P-256")
 		}
 		point, err := key.Bytes() // 0x04, X, Y
 		if err != nil {
@@ -127,12 +127,12 @@ func publicJWK(public crypto.PublicKey) (JWK, error) {
 		k.X = base64url(key)
 	case *rsa.PublicKey:
 		if key.N.BitLen() < rsaBits {
-			return JWK{}, fmt.Errorf("keyring: an RSA key of less than %d bits", rsaBits)
+			return JWK{}, fmt.Errorf("keyring: the RSA key must have at least %d bits", rsaBits)
 		}
 		k.KeyType, k.Algorithm = "RSA", algRS256
 		k.Modulus, k.Exponent = base64url(key.N.Bytes()), base64url(big.NewInt(int64(key.E)).Bytes())
 	default:
-		return JWK{}, errors.New("keyring: another kind of key")
+		return JWK{}, errors.New("keyring: unsupported kind of key")
 	}
 	var err error
 	k.KID, err = k.thumbprint()

@@ -355,7 +355,7 @@ func (k *Keeper) EnsureKeys(ctx context.Context, alg string, by auth.AuditEvent)
 		return nil
 	})
 	if err != nil {
-		return time.Time{}, fmt.Errorf("keyring: provide %s: %w", alg, err)
+		return time.Time{}, fmt.Errorf("keyring: create key for %s: %w", alg, err)
 	}
 	return from, nil
 }

@@ -295,7 +295,7 @@ func (r *Ring) open(stored []StoredKey) (*snapshot, error) {
 		}
 		plain, err := r.sealer.Open(k.Sealed, keyAAD(k.KID))
 		if err != nil {
-			return nil, fmt.Errorf("keyring: key %s at rest: %w (check that the master key file is the one this database was set up with)", k.KID, err)
+			return nil, fmt.Errorf("keyring: open stored key %s: %w (check that the master key file is the one this database was set up with)", k.KID, err)
 		}
 		switch k.Use {
 		case UseRefresh:
@@ -345,7 +345,7 @@ func (s *snapshot) addSigning(k *StoredKey, private []byte) (JWK, error) {
 	}
 	var published JWK
 	if err := json.Unmarshal(k.Public, &published); err != nil || published != jwk || jwk.KID != k.KID {
-		return JWK{}, fmt.Errorf("keyring: key %s: the public key at rest is not the private key's", k.KID)
+		return JWK{}, fmt.Errorf("keyring: key %s: the stored public key does not match the private key", k.KID)
 	}
 	s.verify[k.KID] = verificationKey{key.Public(), k.Alg}
 	s.signing = append(s.signing, signingKey{token.SigningKey{KID: k.KID, Alg: k.Alg, Key: key}, activeAt(k)})

@@ -167,7 +167,7 @@ func (p *plan) rotate(of kind, atOnce bool) (string, error) {
 	}
 	if k == nil {
 		if k = l.next(); k == nil {
-			return "", fmt.Errorf("keyring: there is no next key of %s %s", of.use, of.alg)
+			return "", fmt.Errorf("keyring: no next key for %s %s", of.use, of.alg)
 		}
 		if of.use == UseAccess && published(p.keys) >= maxPublished {
 			return "", &auth.Error{Code: auth.KeyInUse, Description: fmt.Sprintf("There are already %d published keys, the most that validators read. Wait until the oldest is retired.", maxPublished)}

@@ -29,7 +29,7 @@ import (
 const maxCertificate = 256
 
 // Withheld is the reason when it is not known to be harmless.
-const Withheld = "failed; details withheld, they may hold a secret"
+const Withheld = "failed; details withheld because they may contain a secret"
 
 // Of returns why the call failed, and whether it ran out of time.
 func Of(err error) (reason string, timeout bool) {

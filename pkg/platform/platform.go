@@ -42,10 +42,10 @@ var (
 	// ErrCodeUnspent: the call failed before the platform looked at the code, so
 	// the code is as good as before. Unlike with [ErrNotSent], the platform may
 	// well be the one that failed.
-	ErrCodeUnspent = errors.New("the code is not spent")
+	ErrCodeUnspent = errors.New("the code was not used")
 	// ErrUnknownAnswer: the platform answered in its own form, with an error
 	// that the provider does not know. It may be anybody's fault.
-	ErrUnknownAnswer = errors.New("an answer that is not known")
+	ErrUnknownAnswer = errors.New("unknown answer")
 )
 
 // CodeReuse is a cause of [auth.CodeUsed], at most once for each code: the code

@@ -51,7 +51,7 @@ var (
 	ErrMasterKey = errors.New("seal: bad master key file")
 	// ErrOpen: the value was not sealed by a key of this ring with these
 	// associated data, or was changed since.
-	ErrOpen = errors.New("seal: value does not open")
+	ErrOpen = errors.New("seal: the value cannot be opened")
 )
 
 // Ring seals with its first key and opens with all. It is safe for concurrent
@@ -68,7 +68,7 @@ type masterKey struct {
 // NewRing makes a ring from keys of [KeySize] bytes each; the first seals.
 func NewRing(keys ...[]byte) (*Ring, error) {
 	if len(keys) == 0 || len(keys) > maxMasterKeys {
-		return nil, fmt.Errorf("%w: it holds %d keys, want 1 to %d", ErrMasterKey, len(keys), maxMasterKeys)
+		return nil, fmt.Errorf("%w: it must have 1 to %[3]d keys, got %[2]d", ErrMasterKey, len(keys), maxMasterKeys)
 	}
 	var ring []masterKey
 	for i, k := range keys {
@@ -82,7 +82,7 @@ func NewRing(keys ...[]byte) (*Ring, error) {
 		}
 		mk := masterKey{id: [keyIDSize]byte(id), key: slices.Clone(k)}
 		if slices.ContainsFunc(ring, func(other masterKey) bool { return other.id == mk.id }) {
-			return nil, fmt.Errorf("%w: key %d is there twice", ErrMasterKey, i+1)
+			return nil, fmt.Errorf("%w: key %d is repeated", ErrMasterKey, i+1)
 		}
 		ring = append(ring, mk)
 	}
@@ -107,7 +107,7 @@ func ParseRing(file []byte) (*Ring, error) {
 		}
 		k, err := base64.StdEncoding.DecodeString(line)
 		if err != nil || len(k) != KeySize {
-			return nil, fmt.Errorf("%w: line %d is not the base64 of %d bytes", ErrMasterKey, i+1, KeySize)
+			return nil, fmt.Errorf("%w: line %d must be the base64 of %d bytes", ErrMasterKey, i+1, KeySize)
 		}
 		keys = append(keys, k)
 	}
@@ -146,7 +146,7 @@ func (r *Ring) Open(sealed, aad []byte) ([]byte, error) {
 	keys := *r.keys.Load()
 	i := slices.IndexFunc(keys, func(mk masterKey) bool { return mk.id == id })
 	if i < 0 {
-		return nil, fmt.Errorf("%w: its master key is not in the ring", ErrOpen)
+		return nil, fmt.Errorf("%w: its master key is not in the master key file", ErrOpen)
 	}
 	aead, err := keys[i].aead(aad)
 	if err != nil {
@@ -154,7 +154,7 @@ func (r *Ring) Open(sealed, aad []byte) ([]byte, error) {
 	}
 	plaintext, err := aead.Open(nil, nil, sealed[headSize:], aad)
 	if err != nil {
-		return nil, fmt.Errorf("%w: it was changed, or belongs to another row", ErrOpen)
+		return nil, fmt.Errorf("%w: it was changed, or it belongs to another row", ErrOpen)
 	}
 	return plaintext, nil
 }

@@ -95,7 +95,7 @@ func TestParseRing(t *testing.T) {
 		"empty":                             {"\n", 0, "openssl rand"},
 		"not base64":                        {"hunter2hunter2\n", 0, "line 1"},
 		"too short":                         {one + "AAAA\n", 0, "line 2"},
-		"the same key twice":                {one + one, 0, "twice"},
+		"the same key twice":                {one + one, 0, "repeated"},
 		"far too many keys are no rotation": {strings.Repeat(one, 17), 0, "1 to 16"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -32,8 +32,8 @@ const (
 
 // The causes under [auth.ServiceKeyInvalid], for the log alone.
 var (
-	errUnknown = errors.New("servicekey: no key has this id")
-	errSecret  = errors.New("servicekey: the secret is not this key's")
+	errUnknown = errors.New("servicekey: unknown key id")
+	errSecret  = errors.New("servicekey: wrong secret")
 	errRevoked = errors.New("servicekey: the key was revoked")
 	errExpired = errors.New("servicekey: the key has expired")
 )

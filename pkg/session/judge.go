@@ -35,8 +35,8 @@ func (v Verdict) String() string { return verdictNames[v] }
 // The causes under [auth.RefreshReused]: which of the two verdicts ended the
 // session.
 var (
-	ErrReplayLate = errors.New("session: the token that was rotated last came again after its window")
-	ErrReuse      = errors.New("session: a token that was rotated long ago came again")
+	ErrReplayLate = errors.New("session: previous refresh token replayed after the grace window")
+	ErrReuse      = errors.New("session: old refresh token replayed")
 )
 
 // Refusal returns the error of a verdict that ends the session, or nil for the

@@ -254,7 +254,7 @@ func (s *Service) Grantable(ctx context.Context, row auth.Session) (auth.Session
 	return row, errUnsettled
 }
 
-var errUnsettled = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("session: the row was refused by a newer revocation %d times", maxGrants)}
+var errUnsettled = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("session: a newer revocation changed the row %d times", maxGrants)}
 
 // Mint calls mint, and once more after the keys were restored if there was no key to
 // sign with: the cutoffs may hit all keys that this replica has.

@@ -167,7 +167,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	}
 	provider, ok := s.c.Platforms[app.Platform]
 	if !ok {
-		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: this server has no client for platform %q", app.ID, app.Platform)}
+		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q is not supported", app.ID, app.Platform)}
 	}
 	secret, err := s.c.Sealer.Open(app.SealedSecret, AppSecretAAD(app.ID))
 	if err != nil {
@@ -186,7 +186,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	}
 	identity, err := uuid.NewV7()
 	if err != nil {
-		return Grant{}, fmt.Errorf("session: new uuid: %w", err)
+		return Grant{}, fmt.Errorf("session: generate a uuid: %w", err)
 	}
 	now := s.now()
 	x := ExchangeParams{
@@ -205,7 +205,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	granted, err := s.grantCurrent(ctx, func() (Granted, error) {
 		var err error
 		if x.NewSession, err = uuid.NewV7(); err != nil {
-			return Granted{}, fmt.Errorf("session: new uuid: %w", err)
+			return Granted{}, fmt.Errorf("session: generate a uuid: %w", err)
 		}
 		return s.c.Store.Exchange(ctx, x)
 	})
@@ -306,7 +306,7 @@ func (s *Service) grace() time.Duration {
 }
 
 // errTooFast is the cause under [auth.RateLimited], for the log.
-var errTooFast = errors.New("session: this session is refreshed too often")
+var errTooFast = errors.New("session: too many refreshes of this session")
 
 // RevokeRequest is a token whose session is to end (RFC 7009).
 type RevokeRequest struct {

@@ -84,7 +84,7 @@ func claimsOf(c *bearer.Claims, err error) (*Claims, error) {
 	}
 	if err := errors.Join(errSubject, errSession, errPerson); err != nil {
 		// It was found to be one.
-		return nil, &auth.Error{Code: auth.Internal, Err: fmt.Errorf("token: a claim that is no uuid: %w", err)}
+		return nil, &auth.Error{Code: auth.Internal, Err: fmt.Errorf("token: a claim is not a uuid: %w", err)}
 	}
 	return &Claims{
 		Issuer:    c.Issuer,

@@ -48,7 +48,7 @@ func TestABackEndKeepsItsApp(t *testing.T) {
 		late := d.serviceKey("service")
 		o := s.startBackEnd("orders, late", s.base, late)
 		s.eventually("it says why it refuses every token", func() bool {
-			return o.status("/orders", mine) == http.StatusInternalServerError && strings.Contains(o.p.stderr.String(), "pinned to no app")
+			return o.status("/orders", mine) == http.StatusInternalServerError && strings.Contains(o.p.stderr.String(), "not pinned to an app")
 		})
 		if status := o.status("/readyz", ""); status != http.StatusServiceUnavailable {
 			t.Errorf("readyz answers %d, want 503", status)

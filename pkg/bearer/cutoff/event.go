@@ -127,7 +127,7 @@ func ParseReady(data []byte) (Ready, error) {
 	var r Ready
 	if err := json.Unmarshal(data, &r); err != nil || r.Now.IsZero() || r.AgeMS < 0 || r.MaxStalenessMS < 0 ||
 		r.App != "" && !isName(r.App) || !areNames(r.Apps) {
-		return Ready{}, fmt.Errorf("%w: a heartbeat that is not its JSON", ErrMalformed)
+		return Ready{}, fmt.Errorf("%w: invalid JSON of a heartbeat", ErrMalformed)
 	}
 	return r, nil
 }
@@ -138,7 +138,7 @@ func ParseReady(data []byte) (Ready, error) {
 // encoded here has no carriage return.
 func AppendEvent(dst []byte, e Event) []byte {
 	if strings.ContainsAny(e.Name, "\r\n\x00") || strings.ContainsAny(e.ID, "\r\n\x00") || bytes.IndexByte(e.Data, '\r') >= 0 {
-		panic("cutoff: an event with a line break where none can be")
+		panic("cutoff: an event has a line break in its id, name or data")
 	}
 	dst = append(dst, "event: "...)
 	dst = append(dst, e.Name...)

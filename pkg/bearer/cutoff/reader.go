@@ -12,7 +12,7 @@ import (
 const MaxEvent = 16 << 10
 
 // ErrTooLong is an event that is longer than [MaxEvent].
-var ErrTooLong = errors.New("cutoff: an event of the feed is too long")
+var ErrTooLong = errors.New("cutoff: an event of the feed exceeds the size limit")
 
 // Reader reads a stream of events. It holds one event at a time and buffers a
 // few kilobytes.

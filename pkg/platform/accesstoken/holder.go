@@ -34,9 +34,9 @@ const (
 var (
 	// ErrDead: the platform refuses the token that it hands out, and may not be
 	// made to issue another just now.
-	ErrDead = errors.New("accesstoken: the platform hands out a token that it refuses, and may not be made to issue another yet")
+	ErrDead = errors.New("accesstoken: the platform rejects the token that it issued; the next one may not be requested yet")
 	// ErrBusy: somebody else is renewing the token and has not finished.
-	ErrBusy = errors.New("accesstoken: the token is being renewed by another replica, which has not finished")
+	ErrBusy = errors.New("accesstoken: another replica is still renewing the token")
 )
 
 // Token is what a platform issued.
@@ -151,7 +151,7 @@ func (h *Holder) usable(t Token, dead auth.Secret) bool {
 func (h *Holder) sharedToken(ctx context.Context, app platform.Credentials, dead auth.Secret) (Token, error) {
 	lease, err := uuid.NewRandom()
 	if err != nil {
-		return Token{}, fmt.Errorf("accesstoken: name a lease: %w", err)
+		return Token{}, fmt.Errorf("accesstoken: generate a lease id: %w", err)
 	}
 	deadline := time.NewTimer(leaseWait)
 	defer deadline.Stop()

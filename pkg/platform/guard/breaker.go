@@ -84,5 +84,5 @@ func (a *app) allow(now time.Time) (done func(error), err error) {
 		return done, nil
 	}
 	wait := max(time.Unix(0, a.breaker.openUntil.Load()).Sub(now), time.Second)
-	return nil, &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: wait, Err: errors.New("guard: the platform keeps failing; calls are held back")}
+	return nil, &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: wait, Err: errors.New("guard: calls suspended, the platform keeps failing")}
 }

@@ -120,7 +120,7 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, call func(contex
 		a.recordSuccess(caller)
 	case errors.Is(err, errHeldBack):
 	case errors.Is(err, auth.PlatformQuota) && a.holdBack(caller, g.clock()):
-		err = fmt.Errorf("%w: several callers were told so; the app is held back for %s", err, quotaPause)
+		err = fmt.Errorf("%w: it told several callers; calls of the app are suspended for %s", err, quotaPause)
 	}
 	if errors.Is(err, platform.ErrNotSent) || errors.Is(err, platform.ErrCodeUnspent) {
 		g.codes.release(hash)
@@ -151,13 +151,13 @@ func (g *Guard) repeatError(l lane, hash codeHash) error {
 
 // Errors for the log.
 var (
-	errSent      = errors.New("guard: this code was sent to the platform before; it was not sent again")
+	errSent      = errors.New("guard: the code was already sent to the platform; it is not sent again")
 	errSeen      = &auth.Error{Code: auth.CodeUsed, Err: errSent}
 	errPhoneSeen = &auth.Error{Code: auth.PhoneCodeInvalid, Err: errSent}
-	errNoPhone   = &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("guard: this platform tells no phone numbers, %w", platform.ErrNotSent)}
+	errNoPhone   = &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("guard: the platform does not provide phone numbers, %w", platform.ErrNotSent)}
 
 	errPanicked = errors.New("guard: the provider panicked")
-	errBusy     = &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: time.Second, Err: errors.New("guard: too many calls to the platform are under way")}
+	errBusy     = &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: time.Second, Err: errors.New("guard: too many concurrent calls to the platform")}
 )
 
 // call takes a slot and makes the call, unless the code went out meanwhile.

@@ -21,7 +21,7 @@ const (
 	trickleInterval = time.Second
 )
 
-var errHeldBack = errors.New("guard: the platform asked for a pause")
+var errHeldBack = errors.New("guard: the platform's rate limit was reached")
 
 // quota holds back callers that the platform told of a quota, and the whole app
 // when several of them were told. It is safe for concurrent use.

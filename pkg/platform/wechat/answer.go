@@ -77,7 +77,7 @@ func decodeSession(body []byte, secrets ...string) (platform.Account, error) {
 	case !keyOK || sessionKey == "":
 		return platform.Account{}, malformed("no session_key")
 	case !unionOK:
-		return platform.Account{}, malformed("unionid is not one")
+		return platform.Account{}, malformed("unionid is invalid")
 	}
 	return platform.Account{OpenID: openID, UnionID: unionID, SessionKey: auth.Secret(sessionKey)}, nil
 }

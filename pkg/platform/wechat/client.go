@@ -32,13 +32,13 @@ var (
 	// ErrCodeMalformed is the cause when a code cannot be one of WeChat's:
 	// nothing was sent. The literal code of the developer tools' tourist mode
 	// is such a code.
-	ErrCodeMalformed = fmt.Errorf("wechat: the code has not the form of a code, %w", platform.ErrNotSent)
+	ErrCodeMalformed = fmt.Errorf("wechat: malformed code, %w", platform.ErrNotSent)
 	// ErrCredentials is the cause when appid or secret cannot be right:
 	// nothing was sent.
 	ErrCredentials = fmt.Errorf("wechat: the appid, secret or openid is empty or malformed, %w", platform.ErrNotSent)
 	// ErrNoTokenStore is the cause when a call needs an access token and the
 	// client was given no place to keep one: nothing was sent.
-	ErrNoTokenStore = fmt.Errorf("wechat: there is no store for access tokens, %w", platform.ErrNotSent)
+	ErrNoTokenStore = fmt.Errorf("wechat: no store for access tokens, %w", platform.ErrNotSent)
 )
 
 // Config says how to reach WeChat. The zero value is production.
@@ -82,15 +82,15 @@ func New(cfg Config) (*Client, error) {
 	switch {
 	case err != nil:
 		// The parser's error quotes the URL, which may hold a password.
-		return nil, errors.New("wechat: the base URL cannot be parsed; it looks like " + DefaultBaseURL)
+		return nil, errors.New("wechat: the base URL cannot be parsed; it must look like " + DefaultBaseURL)
 	case base.Scheme != "http" && base.Scheme != "https", base.Host == "":
-		return nil, errors.New("wechat: the base URL needs http or https and a host, like " + DefaultBaseURL)
+		return nil, errors.New("wechat: the base URL must have http or https and a host, like " + DefaultBaseURL)
 	case base.User != nil, base.RawQuery != "", base.ForceQuery, base.Fragment != "":
-		return nil, errors.New("wechat: the base URL has no user, query or fragment; it looks like " + DefaultBaseURL)
+		return nil, errors.New("wechat: the base URL must not have a user, query or fragment; it must look like " + DefaultBaseURL)
 	case cfg.Timeout < 0:
-		return nil, errors.New("wechat: the time-out is negative")
+		return nil, errors.New("wechat: Timeout must not be negative")
 	case (cfg.Tokens == nil) != (cfg.Sealer == nil):
-		return nil, errors.New("wechat: a store for access tokens and what seals them go together")
+		return nil, errors.New("wechat: set the store for access tokens and its sealer together")
 	}
 	c := &Client{
 		base:      url.URL{Scheme: base.Scheme, Host: base.Host, Path: strings.TrimRight(base.Path, "/")},
@@ -141,7 +141,7 @@ func (c *Client) ExchangeCode(ctx context.Context, app platform.Credentials, cod
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			return platform.Account{}, fmt.Errorf("wechat: the caller gave up: %w", ctx.Err())
+			return platform.Account{}, fmt.Errorf("wechat: the caller canceled: %w", ctx.Err())
 		}
 		return platform.Account{}, failure(err)
 	}

@@ -37,7 +37,7 @@ func (c *Client) ExchangePhoneCode(ctx context.Context, app platform.Credentials
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return "", fmt.Errorf("wechat: the caller gave up: %w", ctx.Err())
+			return "", fmt.Errorf("wechat: the caller canceled: %w", ctx.Err())
 		}
 		return "", phoneFailure(err)
 	}
@@ -72,7 +72,7 @@ func decodePhone(body []byte, appID string, secrets ...string) (string, error) {
 		return "", malformed("no watermark")
 	}
 	if of, ok := decodeText(watermark["appid"], maxID); !ok || of != appID {
-		return "", malformed("the watermark is of another app")
+		return "", malformed("the watermark has another appid")
 	}
 	country, countryOK := decodeDigits(info["countryCode"])
 	pure, pureOK := decodeDigits(info["purePhoneNumber"])

@@ -55,7 +55,7 @@ func NewTransport() *http.Transport {
 		},
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 			if resp.StatusCode != http.StatusOK {
-				return proxyError("the proxy in HTTPS_PROXY refuses the tunnel with status " + strconv.Itoa(resp.StatusCode))
+				return proxyError("the proxy in HTTPS_PROXY refused the tunnel with status " + strconv.Itoa(resp.StatusCode))
 			}
 			return nil
 		},
@@ -85,7 +85,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte
 func (c *Client) post(ctx context.Context, path string, query url.Values, body any) ([]byte, error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
-		return nil, errors.New("wechat: a request that is no JSON") // a defect; its text might quote the secret
+		return nil, errors.New("wechat: encode the request: failed") // a defect; its text might quote the secret
 	}
 	return c.call(ctx, path, query, encoded)
 }
