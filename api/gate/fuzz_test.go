@@ -8,8 +8,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// FuzzParseDemands checks that a query that is accepted says nothing that is
-// not accepted.
+// FuzzParseDemands checks that a query that is accepted has no parameter that is
+// ignored.
 func FuzzParseDemands(f *testing.F) {
 	for _, query := range []string{
 		"", "aud=https://api.example.com", "app=wx1&bound=required", "aud=a&app=b&bound=required", "bound=", "aud=x&aud=y", "a;b", "%zz",
