@@ -29,12 +29,34 @@ export interface LoginOptions {
 
 /** What this package uses of the platform's API. */
 export interface Wx {
-  request(options: any): any
-  login(options: any): any
-  getStorageSync(key: string): any
-  setStorageSync(key: string, data: any): void
+  request(options: WxRequest): Partial<RequestTask> | undefined
+  login(options: LoginOptions): void
+  getStorageSync(key: string): unknown
+  setStorageSync(key: string, data: unknown): void
   removeStorageSync(key: string): void
-  onAppShow?(listener: (options: any) => void): void
+  onAppShow?(listener: () => void): void
+}
+
+/** What `wx.request` is called with. */
+export interface WxRequest {
+  url: string
+  data?: unknown
+  header?: Record<string, unknown>
+  method?: string
+  timeout?: number
+  dataType?: string
+  responseType?: string
+  redirect?: 'follow' | 'manual'
+  success?(result: Answer): void
+  fail?(error: WxError): void
+}
+
+/** What the platform says of a call that failed. */
+export interface WxError {
+  errMsg?: string
+  errno?: number
+  /** Of an error that was thrown. */
+  message?: string
 }
 
 /** Whose session it is. */
@@ -82,8 +104,8 @@ export interface YufuError extends Error {
 export interface RequestOptions {
   /** Absolute, and on a host of `apiHosts` or that of `baseURL`. */
   url: string
-  data?: any
-  header?: Record<string, any>
+  data?: unknown
+  header?: Record<string, unknown>
   method?: string
   timeout?: number
   dataType?: string
@@ -97,7 +119,7 @@ export interface RequestOptions {
   success?: (result: Answer) => void
   fail?: (error: YufuError) => void
   complete?: (result: Answer | YufuError) => void
-  [more: string]: any
+  [more: string]: unknown
 }
 
 /** An answer of any status, as `wx.request` gives it to `success`. */
@@ -111,10 +133,22 @@ export interface Answer {
 /** As `wx.request` returns it. */
 export interface RequestTask {
   abort(): void
-  onHeadersReceived(listener: (result: any) => void): void
-  offHeadersReceived(listener?: (result: any) => void): void
-  onChunkReceived(listener: (result: any) => void): void
-  offChunkReceived(listener?: (result: any) => void): void
+  onHeadersReceived(listener: (result: Headers) => void): void
+  offHeadersReceived(listener?: (result: Headers) => void): void
+  onChunkReceived(listener: (result: Chunk) => void): void
+  offChunkReceived(listener?: (result: Chunk) => void): void
+}
+
+/** The headers of an answer, which come before its body. */
+export interface Headers {
+  header: Record<string, string>
+  statusCode: number
+  cookies?: string[]
+}
+
+/** A part of the body of an answer. */
+export interface Chunk {
+  data: ArrayBuffer
 }
 
 /** How to bind: a method of the app's policy, and what it asks for. */
@@ -123,7 +157,7 @@ export type BindRequest =
   | { method: 'phone'; code: string }
   | { method: 'ticket'; ticket: string }
   | { method: 'webhook'; fields: Record<string, string> }
-  | { method: string; [more: string]: any }
+  | { method: string; [more: string]: unknown }
 
 /** What `on` tells, and with what. */
 export interface Events {

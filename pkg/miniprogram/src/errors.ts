@@ -1,4 +1,4 @@
-import type { Answer, YufuError } from './api'
+import type { Answer, WxError, YufuError } from './api'
 
 /** fail makes an error. What it says holds no token: texts come from here, WeChat and the service. */
 export function fail(code: string, text: string, more?: Partial<YufuError>): YufuError {
@@ -11,8 +11,8 @@ export function fail(code: string, text: string, more?: Partial<YufuError>): Yuf
 }
 
 /** failed is the error of a request that `wx.request` could not make. */
-export function failed(error: any): YufuError {
-  const { errno, message, errMsg = message || '' } = error || {}
+export function failed(error?: WxError): YufuError {
+  const { errno, message, errMsg = message || '' }: WxError = error || {}
   const code =
     errno === 600003 || /interrupted/.test(errMsg)
       ? 'interrupted'

@@ -1,6 +1,6 @@
 // Requests with the access token.
 
-import type { Answer, RequestOptions, RequestTask } from './api'
+import type { Answer, RequestOptions, RequestTask, WxError } from './api'
 import { fail, failed, headerOf } from './errors'
 import { tell } from './events'
 import { origin, resolve } from './hosts'
@@ -120,7 +120,7 @@ async function once(c: Client, options: RequestOptions, task: Task, access: stri
 }
 
 function hop(c: Client, options: RequestOptions, task: Task, access: string): Promise<Answer> {
-  const header: Record<string, any> = {}
+  const header: Record<string, unknown> = {}
   const given = options.header || {}
   Object.keys(given).forEach((name) => {
     if (name.toLowerCase() !== 'authorization') header[name] = given[name]
@@ -130,13 +130,13 @@ function hop(c: Client, options: RequestOptions, task: Task, access: string): Pr
     if (task.aborted) return reject(fail('aborted', 'request:fail abort'))
     // WeChat promises the headers of a redirect, and not that it is a success.
     let redirect: Answer | undefined
-    const failing = (e: any) => (redirect ? resolve(redirect) : reject(failed(e)))
+    const failing = (e: WxError) => (redirect ? resolve(redirect) : reject(failed(e)))
     const real = c.shared.wx.request(
       Object.assign({}, options, { header, redirect: 'manual', success: resolve, fail: failing, complete: undefined }),
     )
     if (real && real.onHeadersReceived)
-      real.onHeadersReceived((received: any) => {
-        if (redirects.test(received.statusCode)) redirect = Object.assign({ data: '' }, received)
+      real.onHeadersReceived((received) => {
+        if (redirects.test(String(received.statusCode))) redirect = Object.assign({ data: '' }, received)
       })
     task.attach(real)
   })

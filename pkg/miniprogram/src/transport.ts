@@ -1,6 +1,6 @@
 // Requests to the service, and waits that end.
 
-import type { Answer, Wx } from './api'
+import type { Answer, Wx, WxError } from './api'
 import { fail, failed } from './errors'
 
 /** The longest wait for something that may never come, in milliseconds. */
@@ -37,7 +37,7 @@ export function bounded<T>(
     try {
       cancel = start(settle(resolve), settle(reject))
     } catch (e) {
-      settle(reject)(failed(e))
+      settle(reject)(failed(e as WxError))
     }
   })
 }
@@ -61,7 +61,7 @@ export function call(
       dataType: 'json',
       redirect: 'manual',
       success: resolve,
-      fail: (e: any) => reject(failed(e)),
+      fail: (e) => reject(failed(e)),
     })
     return () => task && task.abort && task.abort()
   })
