@@ -49,12 +49,6 @@ type Config struct {
 	Persons  *person.Service
 	Apps     *app.Service
 	Sessions Sessions
-	// CheckWebhookSecret refuses what cannot sign a webhook's requests, with
-	// [auth.InvalidRequest].
-	CheckWebhookSecret func(auth.Secret) error
-	// CheckWebhookURL refuses a URL that would not be asked, with
-	// [auth.InvalidRequest]. webhook.Client has it.
-	CheckWebhookURL func(url string) error
 	// CutoffID names a cutoff as the revocation feed does.
 	CutoffID func(id int64) string
 	// Clock returns the current time.

@@ -98,21 +98,11 @@ func (a *API) updateApp(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if policy.Webhook.URL != "" {
-			if err := a.c.CheckWebhookURL(policy.Webhook.URL); err != nil {
-				return err
-			}
-		}
 		form.Policy = &policy
 	}
-	if form.WebhookSecret != nil {
-		if err := a.c.CheckWebhookSecret(*form.WebhookSecret); err != nil {
-			return err
-		}
-	}
-	app, err := a.c.Apps.UpdateApp(r.Context(), appID, form, caller(r, body.Reason))
+	done, err := a.c.Apps.Update(r.Context(), appID, form, caller(r, body.Reason))
 	if err != nil {
 		return err
 	}
-	return a.writeApp(w, &app)
+	return a.writeApp(w, &done.App)
 }

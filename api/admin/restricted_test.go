@@ -224,10 +224,10 @@ func TestARestrictedKeyBringsNothingBack(t *testing.T) {
 			}
 			set(&hook)
 			a := app.NewService(app.Config{
-				Sealer: w.Sealer, Clock: w.Clock.Now,
+				Sealer: w.Sealer, Clock: w.now,
 				Store: narrowed{w.Store, func() { set(&auth.Policy{}) }},
 			})
-			_, err := a.UpdateApp(t.Context(), sessiontest.AppID, app.Form{Policy: &hook}, auth.Caller{
+			_, err := a.Update(t.Context(), sessiontest.AppID, app.Form{Policy: &hook}, auth.Caller{
 				Apps: []string{sessiontest.AppID}, Actor: auth.ActorCLI,
 			})
 			if !errors.Is(err, auth.InsufficientScope) {

@@ -80,6 +80,9 @@ type world struct {
 	http *http.Client
 }
 
+// now returns the time as a database's clock.
+func (w *world) now(context.Context) (time.Time, error) { return w.Clock.Now(), nil }
+
 func newWorld(t testing.TB, open func(testing.TB) db.Store) *world {
 	t.Helper()
 	s := open(t)
@@ -113,15 +116,10 @@ func newWorld(t testing.TB, open func(testing.TB) db.Store) *world {
 		Persons: person.NewService(person.Config{
 			Store: w.DB, Apps: w.DB, Facts: facts, Clock: w.Clock.Now,
 		}),
-		Apps:     app.NewService(app.Config{Store: s, Sealer: w.Sealer, Clock: w.Clock.Now}),
+		Apps: app.NewService(app.Config{
+			Store: w.DB, Sealer: w.Sealer, Keys: keeper, CheckWebhookURL: hooks.CheckURL, Clock: w.now,
+		}),
 		Sessions: s,
-		CheckWebhookSecret: func(s auth.Secret) error {
-			if !strings.HasPrefix(s.Reveal(), "whsec_") {
-				return auth.Invalid("no webhook secret")
-			}
-			return nil
-		},
-		CheckWebhookURL: hooks.CheckURL,
 	}).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)

@@ -23,6 +23,7 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/keyring"
@@ -130,7 +131,7 @@ func newBenchStack(b *testing.B, db benchDatabase, trips *atomic.Int64, size fun
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	keys, err := keyring.Open(ctx, db, sealer, now)
 	check(err)
-	secret, err := sealer.Seal([]byte("benchmark-secret"), session.AppSecretAAD(benchApp))
+	secret, err := sealer.Seal([]byte("benchmark-secret"), app.SecretAAD(benchApp))
 	check(err)
 	check(db.AddApp(ctx,
 		auth.App{ID: benchApp, Platform: auth.PlatformWeChat, SealedSecret: secret, CreatedAt: now, UpdatedAt: now},

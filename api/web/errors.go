@@ -71,6 +71,7 @@ var Responses = map[auth.Code]Response{
 	auth.UnbindForbidden:       {Status: 403, OAuth: "access_denied", Text: "This app does not allow users to unbind."},
 	auth.WebhookRefused:        {Status: 403, OAuth: "access_denied", Text: "The app's back end refused the binding."},
 	auth.WebhookUnavailable:    {Status: 503, OAuth: "temporarily_unavailable", Text: "The app's back end did not answer; try again.", RetryAfter: 5 * time.Second},
+	auth.AppExists:             {Status: 409, OAuth: "invalid_request", Text: "An app with this appid is registered already."},
 	auth.PersonConflict:        {Status: 409, OAuth: "invalid_request", Text: "Another person has this external_id or phone."},
 
 	auth.ServiceKeyMissing: {Status: 401, OAuth: "invalid_client", Text: "Send a service key as: Authorization: Bearer KEY"},

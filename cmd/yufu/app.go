@@ -13,9 +13,9 @@ import (
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 type appCmd struct {
@@ -45,7 +45,11 @@ type appAddCmd struct {
 
 // Run registers the app.
 func (c *appAddCmd) Run(ctx context.Context, std streams) error {
-	if err := cmp.Or(checkAppID(c.AppID), checkAudiences(c.Audience)); err != nil {
+	form := app.Form{SigningAlg: c.SigningAlg}
+	if len(c.Audience) > 0 {
+		form.Audiences = &c.Audience
+	}
+	if err := cmp.Or(checkAppID(c.AppID), byFlag(form.Check())); err != nil {
 		return wrongUsage(err)
 	}
 	s, log, err := c.open(ctx, std)
@@ -53,29 +57,19 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	sealed, err := c.sealSecret(ctx, s, c.AppID, c.SecretFile, std, log)
+	if form.Secret, err = readAppSecret("--secret-file", c.SecretFile, std, log); err != nil {
+		return wrongUsage(err)
+	}
+	apps, err := c.service(ctx, s, c.jwksFlag, &form, std, log)
 	if err != nil {
 		return err
 	}
-	from, err := c.provide(ctx, s, c.SigningAlg, c.jwksFlag, std, log)
+	done, err := apps.Register(ctx, app.Registration{ID: c.AppID, Platform: c.Platform, Form: form}, cliCaller(""))
 	if err != nil {
-		return err
-	}
-	event, err := cliEvent(ctx, s, auth.AuditAppAdded, c.AppID, "")
-	if err != nil {
-		return err
-	}
-	err = s.AddApp(ctx, auth.App{
-		ID: c.AppID, Platform: c.Platform, SealedSecret: sealed, Audiences: c.Audience, SigningAlg: c.SigningAlg, CreatedAt: event.At, UpdatedAt: event.At,
-	}, event)
-	switch {
-	case errors.Is(err, auth.InvalidRequest):
-		return fmt.Errorf("%s is registered already; change it with: yufu app update %s --secret-file FILE", c.AppID, c.AppID)
-	case err != nil:
-		return err
+		return appError(err, c.AppID)
 	}
 	fmt.Fprintf(std.out, "Registered %s.\n", c.AppID)
-	sayFrom(std, c.SigningAlg, from)
+	printSignsFrom(std, &done)
 	return nil
 }
 
@@ -90,7 +84,7 @@ func (c *appListCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	apps, err := s.Apps(ctx)
+	apps, err := appsOf(s).Apps(ctx, cliCaller(""))
 	if err != nil {
 		return err
 	}
@@ -127,16 +121,15 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 	case c.SecretFile == "" && len(c.Audience) == 0 && !c.NoAudiences && c.SigningAlg == "" && c.PolicyFile == "" && c.WebhookSecretFile == "":
 		return wrongUsage(errors.New("there is nothing to change; name --secret-file, --audience, --no-audiences, --signing-alg, --policy-file or --webhook-secret-file"))
 	}
-	if c.SigningAlg != "" {
-		if err := auth.CheckSigningAlg(c.SigningAlg); err != nil {
-			return wrongUsage(fmt.Errorf("--signing-alg: %w", descriptionOf(err)))
-		}
+	form := app.Form{SigningAlg: c.SigningAlg}
+	if len(c.Audience) > 0 || c.NoAudiences {
+		form.Audiences = &c.Audience
 	}
-	policy, err := c.policy(std)
-	if err != nil {
+	if err := cmp.Or(checkAppID(c.AppID), byFlag(form.Check())); err != nil {
 		return wrongUsage(err)
 	}
-	if err := cmp.Or(checkAppID(c.AppID), checkAudiences(c.Audience)); err != nil {
+	var err error
+	if form.Policy, err = c.policy(std); err != nil {
 		return wrongUsage(err)
 	}
 	s, log, err := c.open(ctx, std)
@@ -144,35 +137,26 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	change := auth.AppChange{Policy: policy}
-	if change.SealedWebhookSecret, err = c.sealWebhookSecret(ctx, s, c.AppID, c.masterKeyFlag, std, log); err != nil {
-		return err
-	}
-	if err := checkWebhookSecret(ctx, s, c.AppID, change); err != nil {
-		return err
-	}
-	if c.SecretFile != "" {
-		if change.SealedSecret, err = c.sealSecret(ctx, s, c.AppID, c.SecretFile, std, log); err != nil {
-			return err
+	if c.WebhookSecretFile != "" {
+		if form.WebhookSecret, err = readWebhookSecret(c.WebhookSecretFile, std, log); err != nil {
+			return wrongUsage(err)
 		}
 	}
-	if len(c.Audience) > 0 || c.NoAudiences {
-		change.Audiences = &c.Audience
+	if c.SecretFile != "" {
+		if form.Secret, err = readAppSecret("--secret-file", c.SecretFile, std, log); err != nil {
+			return wrongUsage(err)
+		}
 	}
-	from, err := c.provide(ctx, s, c.SigningAlg, c.jwksFlag, std, log)
+	apps, err := c.service(ctx, s, c.jwksFlag, &form, std, log)
 	if err != nil {
 		return err
 	}
-	change.SigningAlg = c.SigningAlg
-	event, err := cliEvent(ctx, s, auth.AuditAppUpdated, c.AppID, "")
+	done, err := apps.Update(ctx, c.AppID, form, cliCaller(""))
 	if err != nil {
-		return err
-	}
-	if _, err := s.UpdateApp(ctx, c.AppID, change, event); err != nil {
 		return appError(err, c.AppID)
 	}
 	fmt.Fprintf(std.out, "Updated %s.\n", c.AppID)
-	sayFrom(std, c.SigningAlg, from)
+	printSignsFrom(std, &done)
 	return nil
 }
 
@@ -184,7 +168,7 @@ type appDisableCmd struct {
 
 // Run disables the app.
 func (c *appDisableCmd) Run(ctx context.Context, std streams) error {
-	return c.toggle(ctx, std, c.AppID, c.Reason, auth.AuditAppDisabled, store.DisableApp, "Disabled %s; its sessions have ended.\n")
+	return c.toggle(ctx, std, c.AppID, c.Reason, (*app.Service).Disable, "Disabled %s; its sessions have ended.\n")
 }
 
 type appEnableCmd struct {
@@ -195,17 +179,14 @@ type appEnableCmd struct {
 
 // Run enables the app.
 func (c *appEnableCmd) Run(ctx context.Context, std streams) error {
-	return c.toggle(ctx, std, c.AppID, c.Reason, auth.AuditAppEnabled, store.EnableApp, "Enabled %s; its users must log in again.\n")
+	return c.toggle(ctx, std, c.AppID, c.Reason, (*app.Service).Enable, "Enabled %s; its users must log in again.\n")
 }
 
-// toggle is what disable and enable have in common.
-func (f appFlags) toggle(ctx context.Context, std streams, appID, reason string, action auth.AuditAction,
-	change func(store, context.Context, string, auth.AuditEvent) (auth.App, error), done string,
+// toggle runs disable and enable.
+func (f appFlags) toggle(ctx context.Context, std streams, appID, reason string,
+	change func(s *app.Service, ctx context.Context, appID string, c auth.Caller) (auth.App, error), done string,
 ) error {
-	if err := checkAppID(appID); err != nil {
-		return wrongUsage(err)
-	}
-	if err := checkReason(reason); err != nil {
+	if err := cmp.Or(checkAppID(appID), checkReason(reason)); err != nil {
 		return wrongUsage(err)
 	}
 	s, _, err := f.open(ctx, std)
@@ -213,104 +194,106 @@ func (f appFlags) toggle(ctx context.Context, std streams, appID, reason string,
 		return err
 	}
 	defer s.Close()
-	event, err := cliEvent(ctx, s, action, appID, reason)
-	if err != nil {
-		return err
-	}
-	if _, err := change(s, ctx, appID, event); err != nil {
+	if _, err := change(appsOf(s), ctx, appID, cliCaller(reason)); err != nil {
 		return appError(err, appID)
 	}
 	fmt.Fprintf(std.out, done, appID)
 	return nil
 }
 
-// sealSecret reads an AppSecret and seals it for the app's row.
-func (f masterKeyFlag) sealSecret(ctx context.Context, s store, appID, file string, std streams, log *slog.Logger) ([]byte, error) {
+// cliCaller returns the caller of a command.
+func cliCaller(reason string) auth.Caller { return auth.Caller{Actor: auth.ActorCLI, Reason: reason} }
+
+// appsOf returns the use cases over apps that need no keys.
+func appsOf(s store) *app.Service { return app.NewService(app.Config{Store: s, Clock: s.Now}) }
+
+// service returns the use cases over apps with what the form needs: the master key for a
+// secret, and the signing keys for an algorithm.
+func (f masterKeyFlag) service(ctx context.Context, s store, jwks jwksFlag, form *app.Form, std streams, log *slog.Logger) (*app.Service, error) {
+	otherAlg := form.SigningAlg != "" && form.SigningAlg != auth.DefaultSigningAlg
+	if form.Secret == nil && form.WebhookSecret == nil && !otherAlg {
+		return appsOf(s), nil
+	}
 	sealer, err := f.ring(std, log)
 	if err != nil {
 		return nil, wrongUsage(err)
 	}
-	secret, err := readAppSecret("--secret-file", file, std, log)
+	// Opening the keys proves that the service can open what this master key seals.
+	ring, err := openKeys(ctx, s, sealer)
 	if err != nil {
-		return nil, wrongUsage(err)
-	}
-	// What another master key seals, the service cannot open; that is better
-	// found out here than at the first log-in.
-	if _, err := openKeys(ctx, s, sealer); err != nil {
 		return nil, err
 	}
-	return sealer.Seal(secret, session.AppSecretAAD(appID))
+	c := app.Config{Store: s, Sealer: sealer, Clock: s.Now}
+	if otherAlg {
+		maxAge, _, err := replicas.Safest(ctx, s, jwks.JWKSMaxAge, 0, noteTo(std))
+		if err != nil {
+			return nil, err
+		}
+		c.Keys, err = keyring.NewKeeper(keyring.KeeperConfig{
+			Ring: ring, Policy: keyring.Policy{JWKSMaxAge: maxAge}, Clock: time.Now, DatabaseClock: s.Now,
+		})
+		if err != nil {
+			return nil, wrongUsage(err)
+		}
+	}
+	return app.NewService(c), nil
 }
 
-// provide sees to it that there are keys of an algorithm before an app chooses
-// it, and returns from when on they sign; zero when they do already.
-func (f masterKeyFlag) provide(ctx context.Context, s store, alg string, jwks jwksFlag, std streams, log *slog.Logger) (time.Time, error) {
-	if alg == "" || alg == auth.DefaultSigningAlg {
-		return time.Time{}, nil
-	}
-	sealer, err := f.ring(std, log)
-	if err != nil {
-		return time.Time{}, wrongUsage(err)
-	}
-	keys, err := openKeys(ctx, s, sealer)
-	if err != nil {
-		return time.Time{}, err
-	}
-	maxAge, _, err := replicas.Safest(ctx, s, jwks.JWKSMaxAge, 0, noteTo(std))
-	if err != nil {
-		return time.Time{}, err
-	}
-	keeper, err := keyring.NewKeeper(keyring.KeeperConfig{
-		Ring: keys, Policy: keyring.Policy{JWKSMaxAge: maxAge}, Clock: time.Now, DatabaseClock: s.Now,
-	})
-	if err != nil {
-		return time.Time{}, wrongUsage(err)
-	}
-	from, err := keeper.EnsureKeys(ctx, alg, auth.AuditEvent{Actor: auth.ActorCLI})
-	if err != nil || !from.After(time.Now()) {
-		return time.Time{}, err
-	}
-	return from, nil
-}
-
-// sayFrom says from when on tokens are signed with the algorithm.
-func sayFrom(std streams, alg string, from time.Time) {
-	if !from.IsZero() {
-		fmt.Fprintf(std.out, "Its access tokens are signed with %s from %s on, when no back end has a JWK set without the new key; until then with %s.\n", alg, moment(from), auth.DefaultSigningAlg)
+// printSignsFrom prints from when on tokens are signed with a new algorithm.
+func printSignsFrom(std streams, done *app.Outcome) {
+	if !done.SignsFrom.IsZero() {
+		fmt.Fprintf(std.out, "Its access tokens are signed with %s from %s on, when no back end has a JWK set without the new key; until then with %s.\n",
+			done.App.SigningAlg, moment(done.SignsFrom), auth.DefaultSigningAlg)
 	}
 }
 
-// readAppSecret reads an AppSecret: one line of printable ASCII.
-func readAppSecret(name, file string, std streams, log *slog.Logger) ([]byte, error) {
+// readAppSecret reads an AppSecret.
+func readAppSecret(name, file string, std streams, log *slog.Logger) (*auth.Secret, error) {
 	b, err := setting.ReadSecretFile(name, file, std.in, warnTo(log))
 	if err != nil {
 		return nil, err
 	}
-	b = bytes.TrimSpace(b)
-	if bytes.ContainsFunc(b, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, fmt.Errorf("%s: an AppSecret is one line without spaces", name)
+	secret := auth.Secret(bytes.TrimSpace(b))
+	if err := app.CheckSecret(secret); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, descriptionOf(err))
 	}
-	return b, nil
+	return &secret, nil
 }
 
 func checkAppID(id string) error {
-	if !auth.ValidAppID(id) {
-		return errors.New("an appid is 1 to 64 letters and digits, for example wx1234567890abcdef")
+	if err := app.CheckID(id); err != nil {
+		return descriptionOf(err)
 	}
 	return nil
 }
 
-func checkAudiences(audiences []string) error {
-	var e *auth.Error
-	if err := auth.CheckAudiences(audiences); errors.As(err, &e) {
-		return errors.New("--audience: " + e.Description)
-	}
-	return nil
+// appFlagNames are the flags that set the members of an app.
+var appFlagNames = map[string]string{
+	"app_secret": "--secret-file", "audiences": "--audience", "signing_alg": "--signing-alg",
+	"policy": "--policy-file", "webhook_secret": "--webhook-secret-file",
 }
 
+// byFlag returns the error of a member with the name of its flag, and other errors as
+// they are.
+func byFlag(err error) error {
+	var e *app.FieldError
+	if !errors.As(err, &e) {
+		return err
+	}
+	return fmt.Errorf("%s: %s", cmp.Or(appFlagNames[e.Field], e.Field), e.Problem)
+}
+
+// appError returns the error of a change of an app for the operator.
 func appError(err error, appID string) error {
-	if errors.Is(err, auth.AppUnknown) {
+	switch {
+	case errors.Is(err, auth.NotFound):
 		return fmt.Errorf("%s is not registered; yufu app list shows those that are", appID)
+	case errors.Is(err, auth.AppExists):
+		return fmt.Errorf("%s is registered already; change it with: yufu app update %s --secret-file FILE", appID, appID)
+	case errors.Is(err, app.ErrNoWebhookSecret):
+		return wrongUsage(errors.New(`the policy has a webhook, and there is no secret to sign its requests with: make one with printf 'whsec_%s\n' "$(openssl rand -base64 32)" > webhook.secret, and name --webhook-secret-file webhook.secret`))
+	case errors.Is(err, auth.InvalidRequest):
+		return wrongUsage(byFlag(err))
 	}
 	return err
 }

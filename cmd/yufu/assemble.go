@@ -229,15 +229,13 @@ func (s *service) newAdminAPI(keyGuard *web.Guard, revoker *session.Revoker) *ad
 		Persons: person.NewService(person.Config{
 			Store: s.store, Apps: s.store, Facts: s.facts, Clock: s.follower.Now,
 		}),
-		Apps:     app.NewService(app.Config{Store: s.store, Sealer: s.sealer, Clock: s.follower.Now}),
+		Apps: app.NewService(app.Config{
+			Store: s.store, Sealer: s.sealer, Keys: s.keeper, CheckWebhookURL: s.webhooks.CheckURL,
+			Clock: func(context.Context) (time.Time, error) { return s.follower.Now(), nil },
+		}),
 		Sessions: s.store,
-		CheckWebhookSecret: func(secret auth.Secret) error {
-			_, err := parseWebhookKeys(secret)
-			return err
-		},
-		CheckWebhookURL: s.webhooks.CheckURL,
-		CutoffID:        s.follower.EventID,
-		Clock:           s.follower.Now,
+		CutoffID: s.follower.EventID,
+		Clock:    s.follower.Now,
 	})
 }
 

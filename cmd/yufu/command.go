@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"time"
+	"unicode/utf8"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -51,7 +52,10 @@ func momentOr(t time.Time, zero string) string {
 
 // checkReason refuses a reason that does not belong into the audit trail.
 func checkReason(reason string) error {
-	if !auth.CleanText(reason) {
+	switch {
+	case utf8.RuneCountInString(reason) > auth.MaxReasonLen:
+		return fmt.Errorf("--reason must have at most %d characters", auth.MaxReasonLen)
+	case !auth.CleanText(reason):
 		return errors.New("--reason must be text without control characters")
 	}
 	return nil

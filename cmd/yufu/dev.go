@@ -13,11 +13,11 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/datadir"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // The app that yufu dev registers for its simulated WeChat. The secret opens
@@ -73,9 +73,10 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if err := c.check(); err != nil {
 		return wrongUsage(err)
 	}
-	app, secret := devAppID, []byte(devSecret)
+	appID, secret := devAppID, new(auth.Secret)
+	*secret = devSecret
 	if c.App != "" {
-		app = c.App
+		appID = c.App
 		if secret, err = readAppSecret("--secret-file", c.SecretFile, std, log); err != nil {
 			return wrongUsage(err)
 		}
@@ -104,7 +105,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer p.admin.Close() //nolint:errcheck // as above
 	p.issuer = "http://" + p.public.Addr().String()
-	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: app, Program: os.Args[0], DataDir: c.DataDir, AdminKey: dir.Path(adminKeyFile)}
+	t := tour{Public: p.issuer, Admin: "http://" + p.admin.Addr().String(), App: appID, Program: os.Args[0], DataDir: c.DataDir, AdminKey: dir.Path(adminKeyFile)}
 	webhookURL := ""
 	if c.App == "" {
 		sim, err := httpd.Listen(ctx, "YUFU_SIM_LISTEN", c.SimListen)
@@ -134,10 +135,11 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	if err := ensureApp(ctx, s, sealer, app, secret, at); err != nil {
+	apps := app.NewService(app.Config{Store: s, Sealer: sealer, Clock: s.Now})
+	if err := ensureApp(ctx, apps, appID, secret); err != nil {
 		return err
 	}
-	if err := ensureFixtures(ctx, s, sealer, facts, app, webhookURL, at); err != nil {
+	if err := ensureFixtures(ctx, s, apps, facts, appID, webhookURL, at); err != nil {
 		return err
 	}
 	if err := ensureAdminKey(ctx, s, dir, at); err != nil {
@@ -149,23 +151,16 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	return serve(ctx, p)
 }
 
-// ensureApp registers the app, or gives it the secret if it is there already.
-func ensureApp(ctx context.Context, s store, sealer *seal.Ring, appID string, secret []byte, at time.Time) error {
-	sealed, err := sealer.Seal(secret, session.AppSecretAAD(appID))
-	if err != nil {
-		return err
+// devCaller is the caller of what yufu dev sets up.
+var devCaller = auth.Caller{Actor: auth.ActorService, Reason: "yufu dev"}
+
+// ensureApp registers the app, or gives it the secret if it is registered already.
+func ensureApp(ctx context.Context, apps *app.Service, appID string, secret *auth.Secret) error {
+	form := app.Form{Secret: secret}
+	_, err := apps.Register(ctx, app.Registration{ID: appID, Platform: auth.PlatformWeChat, Form: form}, devCaller)
+	if errors.Is(err, auth.AppExists) {
+		_, err = apps.Update(ctx, appID, form, devCaller)
 	}
-	event := auth.AuditEvent{At: at, Actor: auth.ActorService, AppID: appID, Reason: "yufu dev"}
-	_, err = s.App(ctx, appID)
-	switch {
-	case errors.Is(err, auth.AppUnknown):
-		event.Action = auth.AuditAppAdded
-		return s.AddApp(ctx, auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedSecret: sealed, CreatedAt: at, UpdatedAt: at}, event)
-	case err != nil:
-		return err
-	}
-	event.Action = auth.AuditAppUpdated
-	_, err = s.UpdateApp(ctx, appID, auth.AppChange{SealedSecret: sealed}, event)
 	return err
 }
 

@@ -16,7 +16,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
-	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
 // devPersons are in every database of yufu dev. The number is external_id and
@@ -50,7 +49,7 @@ func devPolicy(webhookURL string) auth.Policy {
 
 // ensureFixtures has the persons in the database, and gives the app a policy
 // unless it has one. The simulated back end's address is kept up to date.
-func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *person.FactKey, appID, webhookURL string, at time.Time) error {
+func ensureFixtures(ctx context.Context, s store, apps *app.Service, facts *person.FactKey, appID, webhookURL string, at time.Time) error {
 	for _, p := range devPersons {
 		macs, err := facts.MACs(map[string]*string{"employee_no": &p.number, "name": &p.name})
 		if err != nil {
@@ -79,12 +78,8 @@ func ensureFixtures(ctx context.Context, s store, sealer *seal.Ring, facts *pers
 	default:
 		return nil
 	}
-	sealed, err := sealer.Seal([]byte(devWebhookSecret), app.WebhookSecretAAD(appID))
-	if err != nil {
-		return err
-	}
-	_, err = s.UpdateApp(ctx, appID, auth.AppChange{Policy: &policy, SealedWebhookSecret: sealed},
-		auth.AuditEvent{At: at, Action: auth.AuditAppUpdated, Actor: auth.ActorService, Reason: "yufu dev"})
+	secret := auth.Secret(devWebhookSecret)
+	_, err = apps.Update(ctx, appID, app.Form{Policy: &policy, WebhookSecret: &secret}, devCaller)
 	return err
 }
 

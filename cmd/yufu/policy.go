@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/app"
@@ -52,65 +51,15 @@ func (f policyFlags) policy(std streams) (*auth.Policy, error) {
 	return &p, nil
 }
 
-// sealWebhookSecret reads the webhook's secrets and seals them for the app's row,
-// or returns nil when there are none to read.
-func (f policyFlags) sealWebhookSecret(ctx context.Context, s store, appID string, master masterKeyFlag, std streams, log *slog.Logger) ([]byte, error) {
+// readWebhookSecret reads the secrets of a webhook.
+func readWebhookSecret(file string, std streams, log *slog.Logger) (*auth.Secret, error) {
 	const name = "--webhook-secret-file"
-	if f.WebhookSecretFile == "" {
-		return nil, nil
-	}
-	sealer, err := master.ring(std, log)
+	b, err := setting.ReadSecretFile(name, file, std.in, warnTo(log))
 	if err != nil {
-		return nil, wrongUsage(err)
-	}
-	b, err := setting.ReadSecretFile(name, f.WebhookSecretFile, std.in, warnTo(log))
-	if err != nil {
-		return nil, wrongUsage(err)
-	}
-	b = bytes.TrimSpace(b)
-	if _, err := parseWebhookKeys(auth.Secret(b)); err != nil {
-		return nil, wrongUsage(fmt.Errorf("%s: %w", name, descriptionOf(err)))
-	}
-	if _, err := openKeys(ctx, s, sealer); err != nil {
 		return nil, err
 	}
-	return sealer.Seal(b, app.WebhookSecretAAD(appID))
-}
-
-// checkWebhookSecret refuses a policy with a webhook that nothing would sign. It
-// need not be asked under the app's lock: a secret that is there stays there.
-func checkWebhookSecret(ctx context.Context, s store, appID string, change auth.AppChange) error {
-	if change.Policy == nil || !change.Policy.Allows(auth.BindWebhook) || change.SealedWebhookSecret != nil {
-		return nil
-	}
-	a, err := s.App(ctx, appID)
-	if err != nil {
-		return appError(err, appID)
-	}
-	if len(a.SealedWebhookSecret) == 0 {
-		return wrongUsage(errors.New(`the policy has a webhook, and there is no secret to sign its requests with: make one with printf 'whsec_%s\n' "$(openssl rand -base64 32)" > webhook.secret, and name --webhook-secret-file webhook.secret`))
-	}
-	return nil
-}
-
-// parseWebhookKeys reads the secrets of a webhook, one a line.
-func parseWebhookKeys(secrets auth.Secret) ([]webhook.Key, error) {
-	var keys []webhook.Key
-	for line := range strings.Lines(secrets.Reveal()) {
-		line = strings.TrimSpace(line)
-		if line == "" {
-			continue
-		}
-		k, err := webhook.ParseKey(auth.Secret(line))
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, k)
-	}
-	if len(keys) == 0 || len(keys) > webhook.MaxKeys {
-		return nil, auth.Invalid("there are 1 to 4 webhook secrets, one a line")
-	}
-	return keys, nil
+	secret := auth.Secret(bytes.TrimSpace(b))
+	return &secret, byFlag((&app.Form{WebhookSecret: &secret}).Check())
 }
 
 // webhooks is the webhook client as binding asks it.
@@ -118,7 +67,7 @@ type webhooks struct{ client *webhook.Client }
 
 // Ask implements [binding.Webhook].
 func (w webhooks) Ask(ctx context.Context, q binding.Question) (binding.Answer, error) {
-	keys, err := parseWebhookKeys(q.Secret)
+	keys, err := webhook.ParseKeys(q.Secret)
 	if err != nil {
 		return binding.Answer{}, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: %w", q.AppID, err)}
 	}
@@ -163,7 +112,7 @@ func (c *appShowCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	a, err := s.App(ctx, c.AppID)
+	a, err := appsOf(s).App(ctx, c.AppID, cliCaller(""))
 	if err != nil {
 		return appError(err, c.AppID)
 	}

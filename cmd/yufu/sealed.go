@@ -10,7 +10,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/seal"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // openSealed opens the keys and the key of the facts, and makes them on the first start.
@@ -55,7 +54,7 @@ func openSecrets(ctx context.Context, s store, ring *seal.Ring, masterKey string
 		return err
 	}
 	for _, a := range apps {
-		_, err := ring.Open(a.SealedSecret, session.AppSecretAAD(a.ID))
+		_, err := ring.Open(a.SealedSecret, app.SecretAAD(a.ID))
 		if err == nil && len(a.SealedWebhookSecret) > 0 {
 			_, err = ring.Open(a.SealedWebhookSecret, app.WebhookSecretAAD(a.ID))
 		}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/app"
+	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 	"github.com/yufu-auth/yufu/pkg/seal"
@@ -41,7 +43,9 @@ func newDeployment(t *testing.T) *testDeployment {
 	if d.sealer, err = seal.ParseRing(seal.GenerateFile()); err != nil {
 		t.Fatal(err)
 	}
-	if err := ensureApp(t.Context(), d.store, d.sealer, devAppID, []byte(devSecret), now()); err != nil {
+	secret := auth.Secret(devSecret)
+	apps := app.NewService(app.Config{Store: d.store, Sealer: d.sealer, Clock: d.store.Now})
+	if err := ensureApp(t.Context(), apps, devAppID, &secret); err != nil {
 		t.Fatal(err)
 	}
 	weChat := httptest.NewServer(d.sim.Handler())

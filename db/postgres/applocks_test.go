@@ -60,3 +60,45 @@ func TestUpdateAppBesideAnotherTransaction(t *testing.T) {
 		})
 	}
 }
+
+// TestDisableAppBesideAnUpdate holds that a switch and an update of an app that meet lose
+// nothing of each other.
+func TestDisableAppBesideAnUpdate(t *testing.T) {
+	t.Parallel()
+	disable := func(b *bed) <-chan error {
+		return b.startAdmin(func(ctx context.Context) error {
+			_, err := b.store.DisableApp(ctx, appID, adminEvent(auth.AuditAppDisabled))
+			return err
+		})
+	}
+	update := func(b *bed) <-chan error { return b.startUpdate(auth.AppChange{SigningAlg: "EdDSA"}) }
+	for name, tt := range map[string]struct {
+		meanwhile string
+		start     func(b *bed) <-chan error
+	}{
+		"an update leaves the app disabled that was disabled meanwhile": {
+			`update apps set disabled_at = now(), epoch = epoch + 1 where appid = $1`, update,
+		},
+		"a switch leaves the algorithm that was chosen meanwhile": {
+			`update apps set signing_alg = 'EdDSA' where appid = $1`, disable,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			before, err := b.store.App(t.Context(), appID)
+			wantNoError(t, err)
+			tx := b.begin()
+			b.exec(tx, tt.meanwhile, appID)
+			done := tt.start(b)
+			b.untilWaiting(1, row)
+			b.commit(tx)
+			wantNoError(t, <-done)
+			a, err := b.store.App(t.Context(), appID)
+			wantNoError(t, err)
+			if !a.Disabled || a.SigningAlg != "EdDSA" || a.Epoch != before.Epoch+1 {
+				t.Errorf("App() = %+v; want it disabled, with EdDSA and the next epoch", a)
+			}
+		})
+	}
+}

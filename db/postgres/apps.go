@@ -92,7 +92,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 			return err
 		}
 		if tag.RowsAffected() == 0 {
-			return auth.Invalid("an app with this appid is already registered")
+			return auth.AppExists
 		}
 		return appChanged(ctx, tx, a.ID, event, nil)
 	})

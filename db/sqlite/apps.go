@@ -100,7 +100,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 			return err
 		}
 		if n == 0 {
-			return auth.Invalid("an app with this appid is already registered")
+			return auth.AppExists
 		}
 		event.AppID = a.ID
 		return writeAudit(ctx, tx, event)

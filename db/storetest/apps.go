@@ -61,7 +61,7 @@ var appTests = []test{
 	{"adding_a_registered_app_is_refused_and_changes_nothing", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		err := f.Store.AddApp(t.Context(), auth.App{ID: appA, Platform: "other", SealedSecret: []byte("new")}, event(auth.AuditAppAdded, t0))
-		wantCode(t, err, auth.InvalidRequest)
+		wantCode(t, err, auth.AppExists)
 		f.wantCounts(t, before, counts{})
 		got, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
@@ -186,7 +186,7 @@ var appTests = []test{
 			SigningAlg: "EdDSA", Policy: policy, SealedWebhookSecret: []byte("sealed"), CreatedAt: t0, UpdatedAt: t0,
 		})
 		f.wantCounts(t, before, counts{Audit: len(changes)})
-		for _, member := range []string{"secret", "audiences", "signing_alg", "policy", "webhook_secret"} {
+		for _, member := range []string{"app_secret", "audiences", "signing_alg", "policy", "webhook_secret"} {
 			wantEqual(t, "audit events of "+member,
 				f.number(t, `select count(*) from audit where action = ? and cast(detail as text) like ?`, string(auth.AuditAppUpdated), `%["`+member+`"]%`), 1)
 		}

@@ -80,6 +80,7 @@ func (e SecondIdentity) Valid() bool {
 const (
 	CodeAlreadyBound           Code = "already_bound"
 	CodeAppDisabled            Code = "app_disabled"
+	CodeAppExists              Code = "app_exists"
 	CodeAppUnknown             Code = "app_unknown"
 	CodeBindingDelayed         Code = "binding_delayed"
 	CodeBindingMethodDisabled  Code = "binding_method_disabled"
@@ -130,6 +131,8 @@ func (e Code) Valid() bool {
 	case CodeAlreadyBound:
 		return true
 	case CodeAppDisabled:
+		return true
+	case CodeAppExists:
 		return true
 	case CodeAppUnknown:
 		return true

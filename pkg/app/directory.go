@@ -2,15 +2,25 @@
 //
 // It owns what admins see and change of apps ([Service]), and the copy of all apps in
 // memory with which validation goes on while the database is away ([Directory]). It does
-// not own the form of an app and its policy (pkg/auth), which service key may change one
-// (api/admin), or the protocol of webhooks (binding/webhook).
+// not own the form of an app and its policy (pkg/auth), how a change is committed (db), or
+// the protocol of webhooks (binding/webhook).
 //
 // # States
+//
+//	enabled ↔ disabled
+//
+// An app is registered once and never deleted. Disabling it ends its sessions, and they
+// stay ended. A caller that is restricted to apps may change and disable its own apps, so
+// far as they reach no further than before, and may neither register nor enable one.
 //
 // A directory is as old as its last answered question. It asks once a second, so
 // a change to an app is known everywhere a second later.
 //
 // # Failure
+//
+// A change that is refused has changed nothing, except that keys of a signing algorithm
+// stay once they were made. A [FieldError] names the member that is wrong. No error and
+// no audit event holds a secret.
 //
 // While the database is away the directory answers from memory until it is older
 // than the maximum staleness, and with [auth.StorageUnavailable] after that. It

@@ -105,8 +105,8 @@ type AppStore interface {
 	App(ctx context.Context, appID string) (App, error)
 	// Apps returns all apps, ordered by id.
 	Apps(ctx context.Context) ([]App, error)
-	// AddApp registers an app. A registered id is refused with
-	// [InvalidRequest] and nothing changes.
+	// AddApp registers an app. A registered id is refused with [AppExists] and
+	// nothing changes.
 	AddApp(ctx context.Context, app App, event AuditEvent) error
 	// UpdateApp changes what the change names and nothing else, or returns
 	// [AppUnknown]. The change's Check decides about the app as it is while no
@@ -144,7 +144,7 @@ func (c *AppChange) Changed() []string {
 		name  string
 		named bool
 	}{
-		{"secret", c.SealedSecret != nil},
+		{"app_secret", c.SealedSecret != nil},
 		{"audiences", c.Audiences != nil},
 		{"signing_alg", c.SigningAlg != ""},
 		{"policy", c.Policy != nil},

@@ -38,6 +38,8 @@ const (
 	AppUnknown Code = "app_unknown"
 	// AppDisabled: the app is registered but disabled.
 	AppDisabled Code = "app_disabled"
+	// AppExists: an app with this appid is registered already.
+	AppExists Code = "app_exists"
 	// ClientSecretUnexpected: the client sent a secret; mini-programs are
 	// public clients and have none.
 	ClientSecretUnexpected Code = "client_secret_unexpected"
@@ -155,7 +157,7 @@ const (
 func Codes() []Code {
 	return []Code{
 		InvalidRequest, UnsupportedGrantType, UnsupportedMediaType, BodyTooLarge, NotFound, MethodNotAllowed,
-		AppUnknown, AppDisabled, ClientSecretUnexpected,
+		AppUnknown, AppDisabled, AppExists, ClientSecretUnexpected,
 		CodeInvalid, CodeUsed, UserBlocked, IdentityDisabled, PersonDisabled,
 		PhoneCodeInvalid, PlatformQuota, PlatformUnavailable, PlatformMisconfigured,
 		RefreshInvalid, RefreshExpired, RefreshReused, SessionRevoked, TokenClientMismatch,

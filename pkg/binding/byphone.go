@@ -7,10 +7,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform"
-	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // byPhone binds a user whose phone number, told by the platform, is the person's. The
@@ -81,7 +81,7 @@ func (a *attempt) phone(ctx context.Context) (string, error) {
 	if !ok {
 		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q does not provide phone numbers", a.app.ID, a.app.Platform)}
 	}
-	secret, err := a.s.c.Sealer.Open(a.app.SealedSecret, session.AppSecretAAD(a.app.ID))
+	secret, err := a.s.c.Sealer.Open(a.app.SealedSecret, app.SecretAAD(a.app.ID))
 	if err != nil {
 		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", a.app.ID, err)}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -104,7 +105,7 @@ func TestExchange(t *testing.T) {
 		// another column.
 		for name, elsewhere := range map[string][]byte{
 			"another app": session.SessionKeyAAD(sessiontest.OtherAppID, openID), "another user": session.SessionKeyAAD(sessiontest.AppID, openID+"x"),
-			"nobody": session.SessionKeyAAD(sessiontest.AppID, ""), "an app's row": session.AppSecretAAD(sessiontest.AppID), "no row": nil,
+			"nobody": session.SessionKeyAAD(sessiontest.AppID, ""), "an app's row": app.SecretAAD(sessiontest.AppID), "no row": nil,
 		} {
 			if _, err := w.Sealer.Open(sealed, elsewhere); err == nil {
 				t.Errorf("it opens for %s", name)

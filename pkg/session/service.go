@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/seal"
@@ -158,29 +159,29 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	if !auth.ValidAppID(r.ClientID) {
 		return Grant{}, auth.AppUnknown
 	}
-	app, err := s.c.Store.App(ctx, r.ClientID)
+	client, err := s.c.Store.App(ctx, r.ClientID)
 	if err != nil {
 		return Grant{}, err
 	}
-	if app.Disabled {
-		return Grant{}, auth.About(auth.AppDisabled, auth.Subject{AppID: app.ID})
+	if client.Disabled {
+		return Grant{}, auth.About(auth.AppDisabled, auth.Subject{AppID: client.ID})
 	}
-	provider, ok := s.c.Platforms[app.Platform]
+	provider, ok := s.c.Platforms[client.Platform]
 	if !ok {
-		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q is not supported", app.ID, app.Platform)}
+		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q is not supported", client.ID, client.Platform)}
 	}
-	secret, err := s.c.Sealer.Open(app.SealedSecret, AppSecretAAD(app.ID))
+	secret, err := s.c.Sealer.Open(client.SealedSecret, app.SecretAAD(client.ID))
 	if err != nil {
-		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", app.ID, err)}
+		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", client.ID, err)}
 	}
-	account, err := provider.ExchangeCode(ctx, platform.Credentials{AppID: app.ID, Secret: auth.Secret(secret)}, r.Code.Reveal())
+	account, err := provider.ExchangeCode(ctx, platform.Credentials{AppID: client.ID, Secret: auth.Secret(secret)}, r.Code.Reveal())
 	if reuse := (*platform.CodeReuse)(nil); errors.As(err, &reuse) {
-		err = s.recordReuse(ctx, &app, r.RequestID, reuse, err)
+		err = s.recordReuse(ctx, &client, r.RequestID, reuse, err)
 	}
 	if err != nil {
 		return Grant{}, err
 	}
-	sealed, err := s.c.Sealer.Seal([]byte(account.SessionKey.Reveal()), SessionKeyAAD(app.ID, account.OpenID))
+	sealed, err := s.c.Sealer.Seal([]byte(account.SessionKey.Reveal()), SessionKeyAAD(client.ID, account.OpenID))
 	if err != nil {
 		return Grant{}, err
 	}
@@ -190,7 +191,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	}
 	now := s.now()
 	x := ExchangeParams{
-		AppID:            app.ID,
+		AppID:            client.ID,
 		OpenID:           account.OpenID,
 		UnionID:          account.UnionID,
 		SealedSessionKey: sealed,

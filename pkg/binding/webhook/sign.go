@@ -40,6 +40,27 @@ func ParseKey(secret auth.Secret) (Key, error) {
 	return Key{key}, nil
 }
 
+// ParseKeys reads the secrets of a webhook, 1 to [MaxKeys], one a line. Blank lines are
+// ignored. Errors are those of [ParseKey].
+func ParseKeys(secrets auth.Secret) ([]Key, error) {
+	var keys []Key
+	for line := range strings.Lines(secrets.Reveal()) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		k, err := ParseKey(auth.Secret(line))
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, k)
+	}
+	if len(keys) == 0 || len(keys) > MaxKeys {
+		return nil, auth.Invalid("there must be 1 to 4 webhook secrets, one a line")
+	}
+	return keys, nil
+}
+
 var errSecret = auth.Invalid("a webhook secret must be whsec_ and the base64 of 24 to 64 random bytes")
 
 // NewSecret returns a new secret of 256 bits, for [ParseKey].

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/db"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
@@ -191,7 +192,7 @@ func (r *Replica) CatchUp(ctx context.Context) {
 // AddApp registers an app of the simulated WeChat.
 func (f *Fixture) AddApp(appID, secret string, audiences ...string) {
 	f.tb.Helper()
-	sealed := must(f.Sealer.Seal([]byte(secret), session.AppSecretAAD(appID)))(f.tb)
+	sealed := must(f.Sealer.Seal([]byte(secret), app.SecretAAD(appID)))(f.tb)
 	now := f.Clock.Now()
 	err := f.Store.AddApp(f.tb.Context(), auth.App{
 		ID: appID, Platform: auth.PlatformWeChat, SealedSecret: sealed, Audiences: audiences, CreatedAt: now, UpdatedAt: now,
