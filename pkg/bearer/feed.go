@@ -114,7 +114,7 @@ func (f *feed) run(ctx context.Context) {
 		case errors.Is(err, cutoff.ErrMalformed):
 			f.log.LogAttrs(ctx, slog.LevelError, "the revocation feed sends what this version cannot honour; every token will be refused", slog.Any("error", err))
 		case failures == 0:
-			f.log.LogAttrs(ctx, slog.LevelWarn, "lost the revocation feed, connecting again", slog.Any("error", err))
+			f.log.LogAttrs(ctx, slog.LevelWarn, "revocation feed lost, reconnecting", slog.Any("error", err))
 		default:
 			f.log.LogAttrs(ctx, slog.LevelDebug, "no revocation feed", slog.Any("error", err), slog.Int("failures", failures))
 		}
@@ -208,10 +208,10 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 			}
 		case cutoff.EventReset:
 			ready, resumed, f.lastID = false, false, ""
-			f.log.LogAttrs(ctx, slog.LevelInfo, "the revocation feed begins anew")
+			f.log.LogAttrs(ctx, slog.LevelInfo, "revocation feed reset, loading snapshot")
 		case cutoff.EventReady:
 			if !ready {
-				f.log.LogAttrs(ctx, slog.LevelInfo, "the revocation feed is followed", slog.Int("cutoffs", f.set.Len()))
+				f.log.LogAttrs(ctx, slog.LevelInfo, "revocation feed up to date", slog.Int("cutoffs", f.set.Len()))
 			}
 			ready, f.lastID = true, e.ID
 			r, err := cutoff.ParseReady(e.Data)

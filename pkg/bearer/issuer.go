@@ -46,7 +46,7 @@ func (c *issuerCheck) run(ctx context.Context) {
 		case err != nil:
 			// The keys come from the same place; their fetch says so more loudly. What
 			// is before the service may also not pass this address on.
-			c.log.LogAttrs(ctx, slog.LevelDebug, "cannot fetch the issuer's metadata", slog.Any("error", err))
+			c.log.LogAttrs(ctx, slog.LevelDebug, "metadata fetch failed", slog.Any("error", err))
 		case name == c.issuer:
 			c.mismatch.Store(nil)
 			if failures > 0 {

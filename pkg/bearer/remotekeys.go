@@ -161,7 +161,7 @@ func (r *remoteKeys) run(ctx context.Context) {
 		switch {
 		case err == nil:
 			if failures > 0 {
-				r.log.LogAttrs(ctx, slog.LevelInfo, "the issuer's keys can be fetched again", slog.Int("failures", failures))
+				r.log.LogAttrs(ctx, slog.LevelInfo, "key fetch recovered", slog.Int("failures", failures))
 			}
 			failures = 0
 			// Earlier than necessary, by a random share, so that a fleet of
@@ -174,7 +174,7 @@ func (r *remoteKeys) run(ctx context.Context) {
 			if failures == 0 {
 				level = slog.LevelWarn
 			}
-			r.log.LogAttrs(ctx, level, "cannot fetch the issuer's keys", slog.Any("error", err))
+			r.log.LogAttrs(ctx, level, "key fetch failed", slog.Any("error", err))
 			pause = backoff(failures, minKeyPause, maxKeyPause)
 			failures++
 		}
@@ -198,7 +198,7 @@ func (r *remoteKeys) fetch(ctx context.Context) (map[string]verificationKey, tim
 	}
 	set, skipped, err := parseKeySet(body, r.algorithms)
 	for _, reason := range skipped {
-		r.log.LogAttrs(ctx, slog.LevelWarn, "a key of the issuer is not used", slog.Any("reason", reason))
+		r.log.LogAttrs(ctx, slog.LevelWarn, "issuer key ignored", slog.Any("reason", reason))
 	}
 	return set, maxAge(header.Get("Cache-Control")), err
 }

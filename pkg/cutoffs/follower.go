@@ -188,9 +188,9 @@ func (f *Follower) poll(ctx context.Context, wake <-chan struct{}) {
 		case ctx.Err() != nil:
 			return
 		case err == nil && failing:
-			f.c.Log.Info("cutoffs are followed again")
+			f.c.Log.Info("cutoff refresh recovered")
 		case err != nil && !failing:
-			f.c.Log.Warn("cutoffs cannot be followed; what validators know grows old", "cause", err, "age", f.Age().String())
+			f.c.Log.Warn("cutoff refresh failed; validators' revocation data is aging", "cause", err, "age", f.Age().String())
 		}
 		failing = err != nil
 	}
@@ -235,7 +235,7 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 		if f.c.Clock().Sub(began) > maxRelistenPause {
 			pause = minRelistenPause
 		}
-		f.c.Log.Debug("listening for cutoffs ended; they are asked for every second meanwhile", "cause", err)
+		f.c.Log.Debug("listening for cutoffs ended; polling every second", "cause", err)
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():

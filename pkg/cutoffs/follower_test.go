@@ -114,7 +114,7 @@ func TestRun(t *testing.T) {
 		time.Sleep(40 * time.Second)
 		synctest.Wait()
 		w.wantAge(40 * time.Second)
-		if n := w.log.count("cannot be followed"); n != 1 {
+		if n := w.log.count("cutoff refresh failed"); n != 1 {
 			t.Errorf("the trouble was logged %d times", n)
 		}
 		w.db.Fail(nil)
@@ -123,7 +123,7 @@ func TestRun(t *testing.T) {
 		synctest.Wait()
 		w.wantAge(0)
 		w.wantKnown(true, 1)
-		if n := w.log.count("followed again"); n != 1 {
+		if n := w.log.count("cutoff refresh recovered"); n != 1 {
 			t.Errorf("the end of it was logged %d times", n)
 		}
 	})

@@ -99,9 +99,9 @@ func (k *Keeper) Run(ctx context.Context) {
 		switch {
 		case auth.CodeOf(err) == failing:
 		case err == nil:
-			k.c.Log.Info("keys are followed again")
+			k.c.Log.Info("key refresh recovered")
 		case auth.CodeOf(err) == auth.StorageUnavailable:
-			k.c.Log.Warn("keys cannot be followed; this replica keeps those it has", "cause", err)
+			k.c.Log.Warn("key refresh failed; this replica keeps its keys", "cause", err)
 		default:
 			k.c.Log.Error("the keys in the database cannot be used; this replica keeps those it has that are not retired", "cause", err)
 		}
@@ -164,7 +164,7 @@ func (k *Keeper) ApplyPolicy(ctx context.Context) error {
 		return err
 	}
 	for _, e := range done {
-		k.c.Log.Info("keys changed by themselves", "action", string(e.Action), "kid", e.Detail["kid"], "use", e.Detail["use"], "alg", e.Detail["alg"])
+		k.c.Log.Info("keys changed automatically", "action", string(e.Action), "kid", e.Detail["kid"], "use", e.Detail["use"], "alg", e.Detail["alg"])
 	}
 	return nil
 }

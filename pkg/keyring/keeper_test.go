@@ -110,13 +110,13 @@ func TestKeeperRun(t *testing.T) {
 	}
 	// It says once what goes wrong, and again when that is something else.
 	store.fail(auth.StorageUnavailable)
-	says("keys cannot be followed")
+	says("key refresh failed")
 	turn()
 	store.fail(&auth.Error{Code: auth.Internal})
 	says("level=ERROR")
 	turn()
 	store.fail(nil)
-	says("followed again")
+	says("key refresh recovered")
 	if got := signingKID(t, ring, f.now); got != promoted.KID {
 		t.Errorf("it signs with %s after all that", got)
 	}
