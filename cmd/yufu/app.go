@@ -1,21 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/keyring"
 )
 
 type appCmd struct {
@@ -24,23 +20,22 @@ type appCmd struct {
 	Show    appShowCmd    `cmd:"" help:"Show one mini-program with its policy."`
 	Update  appUpdateCmd  `cmd:"" help:"Change the AppSecret, the audiences, the signing algorithm or the policy."`
 	Disable appDisableCmd `cmd:"" help:"Refuse log-ins and refreshes, and end every session of the app."`
-	Enable  appEnableCmd  `cmd:"" help:"Let users log in again. Sessions from before stay ended."`
+	Enable  appEnableCmd  `cmd:"" help:"Let users log in again. Ended sessions stay ended."`
 }
 
 // Help is shown below the usage line of yufu app --help.
 func (appCmd) Help() string {
-	return "These commands work straight on the database; a running service sees the change at once."
+	return "These commands work straight on the database. A running service sees a change at once."
 }
 
 type appAddCmd struct {
-	AppID      string   `arg:"" name:"appid" help:"The platform's appid, for example wx1234567890abcdef."`
+	AppID      string   `arg:"" name:"appid" help:"Appid of the mini-program at its platform, for example wx1234567890abcdef."`
 	SecretFile string   `required:"" placeholder:"FILE" help:"File with the AppSecret, or - for standard input."`
-	Platform   string   `default:"wechat" enum:"wechat" help:"The platform: wechat."`
-	Audience   []string `placeholder:"AUD" help:"An audience to put into access tokens beside the issuer; may be repeated."`
-	SigningAlg string   `default:"ES256" enum:"ES256,EdDSA,RS256" placeholder:"ALG" help:"The algorithm that access tokens are signed with: ES256, EdDSA or RS256."`
-	jwksFlag
-	masterKeyFlag
-	appFlags
+	Platform   string   `default:"wechat" enum:"wechat" help:"Platform: wechat."`
+	Audience   []string `placeholder:"AUD" help:"Audience of access tokens, besides the issuer. Repeat it for several."`
+	SigningAlg string   `default:"ES256" enum:"ES256,EdDSA,RS256" placeholder:"ALG" help:"Algorithm that signs access tokens: ES256, EdDSA or RS256."`
+	setting.JWKS
+	sealedCommand
 }
 
 // Run registers the app.
@@ -60,7 +55,7 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 	if form.Secret, err = readAppSecret("--secret-file", c.SecretFile, std, log); err != nil {
 		return wrongUsage(err)
 	}
-	apps, err := c.service(ctx, s, c.jwksFlag, &form, std, log)
+	apps, err := sealedApps(ctx, s, c.MasterKey, c.JWKS, &form, std, log)
 	if err != nil {
 		return err
 	}
@@ -74,7 +69,7 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 }
 
 type appListCmd struct {
-	appFlags
+	databaseCommand
 }
 
 // Run lists the apps. It shows no secret.
@@ -102,15 +97,14 @@ func (c *appListCmd) Run(ctx context.Context, std streams) error {
 }
 
 type appUpdateCmd struct {
-	AppID       string   `arg:"" name:"appid" help:"A registered appid."`
+	AppID       string   `arg:"" name:"appid" help:"Appid of a registered mini-program."`
 	SecretFile  string   `placeholder:"FILE" help:"File with the new AppSecret, or - for standard input."`
-	Audience    []string `placeholder:"AUD" help:"The audiences from now on; may be repeated. Replaces those there are."`
-	NoAudiences bool     `help:"Have no audience but the issuer."`
-	SigningAlg  string   `placeholder:"ALG" help:"The algorithm that access tokens are signed with from now on: ES256, EdDSA or RS256."`
-	jwksFlag
+	Audience    []string `placeholder:"AUD" help:"Audience of access tokens from now on, instead of the present ones. Repeat it for several."`
+	NoAudiences bool     `help:"Remove all audiences but the issuer."`
+	SigningAlg  string   `placeholder:"ALG" help:"Algorithm that signs access tokens from now on: ES256, EdDSA or RS256."`
+	setting.JWKS
 	policyFlags
-	masterKeyFlag
-	appFlags
+	sealedCommand
 }
 
 // Run changes the app. What is not named stays as it is.
@@ -147,7 +141,7 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 			return wrongUsage(err)
 		}
 	}
-	apps, err := c.service(ctx, s, c.jwksFlag, &form, std, log)
+	apps, err := sealedApps(ctx, s, c.MasterKey, c.JWKS, &form, std, log)
 	if err != nil {
 		return err
 	}
@@ -161,9 +155,9 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 }
 
 type appDisableCmd struct {
-	AppID  string `arg:"" name:"appid" help:"A registered appid."`
-	Reason string `help:"Why, for the audit trail."`
-	appFlags
+	AppID  string `arg:"" name:"appid" help:"Appid of a registered mini-program."`
+	Reason string `help:"Reason, for the audit trail."`
+	databaseCommand
 }
 
 // Run disables the app.
@@ -172,9 +166,9 @@ func (c *appDisableCmd) Run(ctx context.Context, std streams) error {
 }
 
 type appEnableCmd struct {
-	AppID  string `arg:"" name:"appid" help:"A registered appid."`
-	Reason string `help:"Why, for the audit trail."`
-	appFlags
+	AppID  string `arg:"" name:"appid" help:"Appid of a registered mini-program."`
+	Reason string `help:"Reason, for the audit trail."`
+	databaseCommand
 }
 
 // Run enables the app.
@@ -183,7 +177,7 @@ func (c *appEnableCmd) Run(ctx context.Context, std streams) error {
 }
 
 // toggle runs disable and enable.
-func (f appFlags) toggle(ctx context.Context, std streams, appID, reason string,
+func (f databaseCommand) toggle(ctx context.Context, std streams, appID, reason string,
 	change func(s *app.Service, ctx context.Context, appID string, c auth.Caller) (auth.App, error), done string,
 ) error {
 	if err := cmp.Or(checkAppID(appID), checkReason(reason)); err != nil {
@@ -199,101 +193,4 @@ func (f appFlags) toggle(ctx context.Context, std streams, appID, reason string,
 	}
 	fmt.Fprintf(std.out, done, appID)
 	return nil
-}
-
-// cliCaller returns the caller of a command.
-func cliCaller(reason string) auth.Caller { return auth.Caller{Actor: auth.ActorCLI, Reason: reason} }
-
-// appsOf returns the use cases over apps that need no keys.
-func appsOf(s store) *app.Service { return app.NewService(app.Config{Store: s, Clock: s.Now}) }
-
-// service returns the use cases over apps with what the form needs: the master key for a
-// secret, and the signing keys for an algorithm.
-func (f masterKeyFlag) service(ctx context.Context, s store, jwks jwksFlag, form *app.Form, std streams, log *slog.Logger) (*app.Service, error) {
-	otherAlg := form.SigningAlg != "" && form.SigningAlg != auth.DefaultSigningAlg
-	if form.Secret == nil && form.WebhookSecret == nil && !otherAlg {
-		return appsOf(s), nil
-	}
-	sealer, err := f.ring(std, log)
-	if err != nil {
-		return nil, wrongUsage(err)
-	}
-	// Opening the keys proves that the service can open what this master key seals.
-	ring, err := openKeys(ctx, s, sealer)
-	if err != nil {
-		return nil, err
-	}
-	c := app.Config{Store: s, Sealer: sealer, Clock: s.Now}
-	if otherAlg {
-		maxAge, _, err := replicas.Safest(ctx, s, jwks.JWKSMaxAge, 0, noteTo(std))
-		if err != nil {
-			return nil, err
-		}
-		c.Keys, err = keyring.NewKeeper(keyring.KeeperConfig{
-			Ring: ring, Policy: keyring.Policy{JWKSMaxAge: maxAge}, Clock: time.Now, DatabaseClock: s.Now,
-		})
-		if err != nil {
-			return nil, wrongUsage(err)
-		}
-	}
-	return app.NewService(c), nil
-}
-
-// printSignsFrom prints from when on tokens are signed with a new algorithm.
-func printSignsFrom(std streams, done *app.Outcome) {
-	if !done.SignsFrom.IsZero() {
-		fmt.Fprintf(std.out, "Its access tokens are signed with %s from %s on, when no back end has a JWK set without the new key; until then with %s.\n",
-			done.App.SigningAlg, moment(done.SignsFrom), auth.DefaultSigningAlg)
-	}
-}
-
-// readAppSecret reads an AppSecret.
-func readAppSecret(name, file string, std streams, log *slog.Logger) (*auth.Secret, error) {
-	b, err := setting.ReadSecretFile(name, file, std.in, warnTo(log))
-	if err != nil {
-		return nil, err
-	}
-	secret := auth.Secret(bytes.TrimSpace(b))
-	if err := app.CheckSecret(secret); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, descriptionOf(err))
-	}
-	return &secret, nil
-}
-
-func checkAppID(id string) error {
-	if err := app.CheckID(id); err != nil {
-		return descriptionOf(err)
-	}
-	return nil
-}
-
-// appFlagNames are the flags that set the members of an app.
-var appFlagNames = map[string]string{
-	"app_secret": "--secret-file", "audiences": "--audience", "signing_alg": "--signing-alg",
-	"policy": "--policy-file", "webhook_secret": "--webhook-secret-file",
-}
-
-// byFlag returns the error of a member with the name of its flag, and other errors as
-// they are.
-func byFlag(err error) error {
-	var e *app.FieldError
-	if !errors.As(err, &e) {
-		return err
-	}
-	return fmt.Errorf("%s: %s", cmp.Or(appFlagNames[e.Field], e.Field), e.Problem)
-}
-
-// appError returns the error of a change of an app for the operator.
-func appError(err error, appID string) error {
-	switch {
-	case errors.Is(err, auth.NotFound):
-		return fmt.Errorf("%s is not registered; yufu app list shows those that are", appID)
-	case errors.Is(err, auth.AppExists):
-		return fmt.Errorf("%s is registered already; change it with: yufu app update %s --secret-file FILE", appID, appID)
-	case errors.Is(err, app.ErrNoWebhookSecret):
-		return wrongUsage(errors.New(`the policy has a webhook, and there is no secret to sign its requests with: make one with printf 'whsec_%s\n' "$(openssl rand -base64 32)" > webhook.secret, and name --webhook-secret-file webhook.secret`))
-	case errors.Is(err, auth.InvalidRequest):
-		return wrongUsage(byFlag(err))
-	}
-	return err
 }

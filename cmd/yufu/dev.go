@@ -151,9 +151,6 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	return serve(ctx, p)
 }
 
-// devCaller is the caller of what yufu dev sets up.
-var devCaller = auth.Caller{Actor: auth.ActorService, Reason: "yufu dev"}
-
 // ensureApp registers the app, or gives it the secret if it is registered already.
 func ensureApp(ctx context.Context, apps *app.Service, appID string, secret *auth.Secret) error {
 	form := app.Form{Secret: secret}

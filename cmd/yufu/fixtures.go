@@ -18,6 +18,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
+// devCaller is the caller of what yufu dev sets up.
+var devCaller = auth.Caller{Actor: auth.ActorService, Reason: "yufu dev"}
+
 // devPersons are in every database of yufu dev. The number is external_id and
 // the fact employee_no, the name also a fact.
 var devPersons = []struct{ number, name, phone string }{

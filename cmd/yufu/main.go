@@ -5,7 +5,7 @@
 // does not own the settings (internal/setting) or any rule of the domain (pkg). A
 // subcommand has a file, which parses, calls a use case and prints. Uses between files go
 // one way, from main.go to the subcommands, the parts of the service and what they share;
-// TestFiles holds the order.
+// the table fileOrder in order_test.go holds the order.
 //
 // Exit codes: 0 after success, 1 after a failure, 2 when the command line or the
 // environment is wrong.

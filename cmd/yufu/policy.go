@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,14 +12,12 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/binding"
-	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 )
 
 // policyFlags say how the identities of an app are bound to persons.
 type policyFlags struct {
-	PolicyFile        string `placeholder:"FILE" help:"JSON file with the binding policy from now on, or - for standard input; yufu app show prints the one there is."`
-	WebhookSecretFile string `placeholder:"FILE" help:"File with the secret that signs requests to the policy's webhook, whsec_ and base64; a second line is the one before, while it is being replaced."`
+	PolicyFile        string `placeholder:"FILE" help:"JSON file with the new binding policy, or - for standard input. yufu app show prints the present one."`
+	WebhookSecretFile string `placeholder:"FILE" help:"File with the secret that signs requests to the policy's webhook: whsec_ and base64. While you replace a secret, the second line is the old one."`
 }
 
 // maxPolicyFile is well above the longest policy.
@@ -62,33 +59,9 @@ func readWebhookSecret(file string, std streams, log *slog.Logger) (*auth.Secret
 	return &secret, byFlag((&app.Form{WebhookSecret: &secret}).Check())
 }
 
-// webhooks is the webhook client as binding asks it.
-type webhooks struct{ client *webhook.Client }
-
-// Ask implements [binding.Webhook].
-func (w webhooks) Ask(ctx context.Context, q binding.Question) (binding.Answer, error) {
-	keys, err := webhook.ParseKeys(q.Secret)
-	if err != nil {
-		return binding.Answer{}, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: %w", q.AppID, err)}
-	}
-	p, err := w.client.Ask(ctx, webhook.Endpoint{URL: q.URL, Keys: keys}, webhook.Request{AppID: q.AppID, Identity: q.Identity, Fields: q.Fields})
-	var no *webhook.Refused
-	switch {
-	case errors.As(err, &no):
-		return binding.Answer{}, &auth.Error{Code: auth.WebhookRefused, UserMessage: no.UserMessage, Err: no}
-	case err != nil:
-		return binding.Answer{}, err
-	}
-	a := binding.Answer{ExternalID: p.ExternalID, Name: &p.Name, Attributes: p.Attributes}
-	if p.Phone != "" {
-		a.Phone = &p.Phone
-	}
-	return a, nil
-}
-
 type appShowCmd struct {
-	AppID string `arg:"" name:"appid" help:"A registered appid."`
-	appFlags
+	AppID string `arg:"" name:"appid" help:"Appid of a registered mini-program."`
+	databaseCommand
 }
 
 // appView is what yufu app show prints. It has no secret.

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
+	"github.com/yufu-auth/yufu/pkg/app"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/keyring"
+)
+
+// cliCaller returns the caller of a command.
+func cliCaller(reason string) auth.Caller { return auth.Caller{Actor: auth.ActorCLI, Reason: reason} }
+
+// appsOf returns the use cases over apps that need no keys.
+func appsOf(s store) *app.Service { return app.NewService(app.Config{Store: s, Clock: s.Now}) }
+
+// sealedApps returns the use cases over apps with what the form needs: the master key for a
+// secret, and the signing keys for an algorithm.
+func sealedApps(ctx context.Context, s store, master setting.MasterKey, jwks setting.JWKS, form *app.Form, std streams, log *slog.Logger) (*app.Service, error) {
+	otherAlg := form.SigningAlg != "" && form.SigningAlg != auth.DefaultSigningAlg
+	if form.Secret == nil && form.WebhookSecret == nil && !otherAlg {
+		return appsOf(s), nil
+	}
+	sealer, err := master.Ring(std.in, warnTo(log))
+	if err != nil {
+		return nil, wrongUsage(err)
+	}
+	// Opening the keys proves that the service can open what this master key seals.
+	ring, err := openKeys(ctx, s, sealer)
+	if err != nil {
+		return nil, err
+	}
+	c := app.Config{Store: s, Sealer: sealer, Clock: s.Now}
+	if otherAlg {
+		maxAge, _, err := replicas.Safest(ctx, s, jwks.JWKSMaxAge, 0, noteTo(std))
+		if err != nil {
+			return nil, err
+		}
+		c.Keys, err = keyring.NewKeeper(keyring.KeeperConfig{
+			Ring: ring, Policy: keyring.Policy{JWKSMaxAge: maxAge}, Clock: time.Now, DatabaseClock: s.Now,
+		})
+		if err != nil {
+			return nil, wrongUsage(err)
+		}
+	}
+	return app.NewService(c), nil
+}
+
+// printSignsFrom prints from when on tokens are signed with a new algorithm.
+func printSignsFrom(std streams, done *app.Outcome) {
+	if !done.SignsFrom.IsZero() {
+		fmt.Fprintf(std.out, "Its access tokens are signed with %s from %s on, when no back end has a JWK set without the new key; until then with %s.\n",
+			done.App.SigningAlg, moment(done.SignsFrom), auth.DefaultSigningAlg)
+	}
+}
+
+// readAppSecret reads an AppSecret.
+func readAppSecret(name, file string, std streams, log *slog.Logger) (*auth.Secret, error) {
+	b, err := setting.ReadSecretFile(name, file, std.in, warnTo(log))
+	if err != nil {
+		return nil, err
+	}
+	secret := auth.Secret(bytes.TrimSpace(b))
+	if err := app.CheckSecret(secret); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, descriptionOf(err))
+	}
+	return &secret, nil
+}
+
+func checkAppID(id string) error {
+	if err := app.CheckID(id); err != nil {
+		return descriptionOf(err)
+	}
+	return nil
+}
+
+// appFlagNames are the flags that set the members of an app.
+var appFlagNames = map[string]string{
+	"app_secret": "--secret-file", "audiences": "--audience", "signing_alg": "--signing-alg",
+	"policy": "--policy-file", "webhook_secret": "--webhook-secret-file",
+}
+
+// byFlag returns the error of a member with the name of its flag, and other errors as
+// they are.
+func byFlag(err error) error {
+	var e *app.FieldError
+	if !errors.As(err, &e) {
+		return err
+	}
+	return fmt.Errorf("%s: %s", cmp.Or(appFlagNames[e.Field], e.Field), e.Problem)
+}
+
+// appError returns the error of a change of an app for the operator.
+func appError(err error, appID string) error {
+	switch {
+	case errors.Is(err, auth.NotFound):
+		return fmt.Errorf("%s is not registered; yufu app list shows those that are", appID)
+	case errors.Is(err, auth.AppExists):
+		return fmt.Errorf("%s is registered already; change it with: yufu app update %s --secret-file FILE", appID, appID)
+	case errors.Is(err, app.ErrNoWebhookSecret):
+		return wrongUsage(errors.New(`the policy has a webhook, and there is no secret to sign its requests with: make one with printf 'whsec_%s\n' "$(openssl rand -base64 32)" > webhook.secret, and name --webhook-secret-file webhook.secret`))
+	case errors.Is(err, auth.InvalidRequest):
+		return wrongUsage(byFlag(err))
+	}
+	return err
+}
