@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/yufu-auth/yufu/db"
@@ -32,15 +31,11 @@ func (o observed) ExchangeCode(ctx context.Context, app platform.Credentials, co
 	return account, err
 }
 
-// ExchangePhoneCode implements [platform.PhoneNumberProvider], if the provider
-// does. It is one call here, also when an access token had to be got for it.
+// ExchangePhoneCode implements [platform.Provider]. It counts as one call, also when
+// the provider fetched an access token for it.
 func (o observed) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
-	p, ok := o.Provider.(platform.PhoneNumberProvider)
-	if !ok {
-		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("platform %s tells no phone numbers, %w", o.name, platform.ErrNotSent)}
-	}
 	began := time.Now()
-	number, err := p.ExchangePhoneCode(ctx, app, openID, code)
+	number, err := o.Provider.ExchangePhoneCode(ctx, app, openID, code)
 	o.metrics.ObservePlatformCall(o.name, o.class(err), time.Since(began))
 	return number, err
 }

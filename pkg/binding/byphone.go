@@ -77,9 +77,9 @@ func (p *phoneProof) find(ctx context.Context, b *BindParams) error {
 
 // phone asks the platform for the user's number.
 func (a *attempt) phone(ctx context.Context) (string, error) {
-	provider, ok := a.s.c.Platforms[a.app.Platform].(platform.PhoneNumberProvider)
+	provider, ok := a.s.c.Platforms[a.app.Platform]
 	if !ok {
-		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q does not provide phone numbers", a.app.ID, a.app.Platform)}
+		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q is not supported", a.app.ID, a.app.Platform)}
 	}
 	secret, err := a.s.c.Sealer.Open(a.app.SealedSecret, app.SecretAAD(a.app.ID))
 	if err != nil {

@@ -39,8 +39,7 @@ type Config struct {
 	Minter   *token.Minter
 	Facts    *person.FactKey
 	Sealer   *seal.Ring
-	// Platforms holds a provider for each platform name. One that is no
-	// [platform.PhoneNumberProvider] knows no phones.
+	// Platforms holds a provider for each platform name.
 	Platforms map[string]platform.Provider
 	// Webhook asks the business back end; without it that method is refused.
 	Webhook Webhook
@@ -107,7 +106,7 @@ type Grant struct {
 // [auth.InvalidRequest] for what the method or the app's policy does not ask for,
 // which counts as no attempt; [auth.BindingMethodDisabled];
 // [auth.BindingDelayed], with the time to wait; [auth.BindingNoMatch];
-// [auth.TicketInvalid]; those of [platform.PhoneNumberProvider] and [Webhook].
+// [auth.TicketInvalid]; those of [platform.Provider.ExchangePhoneCode] and [Webhook].
 func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	m, err := methodOf(&r)
 	if err != nil {

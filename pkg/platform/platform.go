@@ -1,17 +1,18 @@
 // Package platform is the seam between Yufu and the companies whose apps host
 // mini-programs.
 //
-// It owns the [Provider] interface and what some providers can do beyond it
-// ([PhoneNumberProvider]), on whose behalf it is called ([WithCaller], [WithCheck]),
-// and what it tells of a code that comes again ([CodeReuse]). The WeChat client is
-// in platform/wechat, a simulator of WeChat in platform/wechatsim. Providers keep
-// no state about users. All they keep in our database is their own access tokens
+// It owns the [Provider] interface, on whose behalf it is called ([WithCaller],
+// [WithCheck]), and what it tells of a code that comes again ([CodeReuse]). Every
+// provider has every method; what its platform cannot do is [Unsupported]. The WeChat
+// client is in platform/wechat, a simulator of WeChat in platform/wechatsim. Providers
+// keep no state about users. All they keep in our database is their own access tokens
 // (platform/accesstoken).
 package platform
 
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
@@ -64,7 +65,15 @@ func (e *CodeReuse) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *CodeReuse) Unwrap() error { return e.Err }
 
-// Provider is a client of one platform.
+// Unsupported returns the error of a [Provider] whose platform does not have such a
+// call: [auth.PlatformMisconfigured], with [errors.ErrUnsupported] and [ErrNotSent]
+// among the causes.
+func Unsupported(call string) error {
+	return &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("the platform does not provide %s: %w, %w", call, errors.ErrUnsupported, ErrNotSent)}
+}
+
+// Provider is a client of one platform. A method that the platform has no call for
+// returns [Unsupported].
 type Provider interface {
 	// ExchangeCode redeems a log-in code. A code is sent at most once, so the
 	// caller never retries: after any error the mini-program fetches a new
@@ -77,16 +86,10 @@ type Provider interface {
 	// [ErrUnknownAnswer] are among the causes. No error text holds the secret,
 	// the code or a session key.
 	ExchangeCode(ctx context.Context, app Credentials, code string) (Account, error)
-}
-
-// PhoneNumberProvider is a [Provider] whose platform tells the phone number of a
-// user who agreed to it.
-type PhoneNumberProvider interface {
-	Provider
 
 	// ExchangePhoneCode redeems a phone code, which is not a log-in code, and
-	// returns the user's number in the form of E.164, as [auth.ValidPhone]
-	// demands. The user is named by the openid of the identity that presents the
+	// returns the number of a user who agreed to it, in the form of E.164, as
+	// [auth.ValidPhone] demands. The user is named by the openid of the identity that presents the
 	// code: another user's code is refused. A code that the platform may have
 	// looked at is not sent again.
 	//

@@ -54,7 +54,7 @@ const (
 	kindPhone
 )
 
-var _ platform.PhoneNumberProvider = (*Guard)(nil)
+var _ platform.Provider = (*Guard)(nil)
 
 // New returns a guard of the provider.
 func New(next platform.Provider, c Config) *Guard {
@@ -82,15 +82,10 @@ func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, co
 	return account, err
 }
 
-// ExchangePhoneCode implements [platform.PhoneNumberProvider]. When the provider is
-// none, the error is [auth.PlatformMisconfigured].
+// ExchangePhoneCode implements [platform.Provider].
 func (g *Guard) ExchangePhoneCode(ctx context.Context, creds platform.Credentials, openID, code string) (number string, err error) {
-	next, ok := g.provider.(platform.PhoneNumberProvider)
-	if !ok {
-		return "", errNoPhone
-	}
 	err = g.guard(ctx, lane{kindPhone, creds.AppID}, code, func(ctx context.Context) (err error) {
-		number, err = next.ExchangePhoneCode(ctx, creds, openID, code)
+		number, err = g.provider.ExchangePhoneCode(ctx, creds, openID, code)
 		return err
 	})
 	return number, err
@@ -154,7 +149,6 @@ var (
 	errSent      = errors.New("guard: the code was already sent to the platform; it is not sent again")
 	errSeen      = &auth.Error{Code: auth.CodeUsed, Err: errSent}
 	errPhoneSeen = &auth.Error{Code: auth.PhoneCodeInvalid, Err: errSent}
-	errNoPhone   = &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("guard: the platform does not provide phone numbers, %w", platform.ErrNotSent)}
 
 	errPanicked = errors.New("guard: the provider panicked")
 	errBusy     = &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: time.Second, Err: errors.New("guard: too many concurrent calls to the platform")}

@@ -29,6 +29,11 @@ func (s *scripted) ExchangeCode(ctx context.Context, app platform.Credentials, c
 	return platform.Account{OpenID: "o" + code}, nil
 }
 
+func (s *scripted) ExchangePhoneCode(context.Context, platform.Credentials, string, string) (string, error) {
+	s.calls.Add(1)
+	return "", platform.Unsupported("phone numbers")
+}
+
 // hesitant is a platform that takes its time, and gives up with its caller.
 type hesitant struct {
 	scripted

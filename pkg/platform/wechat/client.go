@@ -69,7 +69,7 @@ type Client struct {
 	tokens    *accesstoken.Holder // nil without a store
 }
 
-var _ platform.PhoneNumberProvider = (*Client)(nil)
+var _ platform.Provider = (*Client)(nil)
 
 // New returns a client, or an error that says what is wrong with the
 // configuration. It does no I/O.

@@ -1,5 +1,5 @@
 // Package wechat is the client of WeChat's server APIs for mini-programs. It
-// implements [platform.PhoneNumberProvider].
+// implements [platform.Provider].
 //
 // It owns what is peculiar to WeChat: the request, the lenient reading of the
 // answer, the table from errcode to error code, and the redaction that keeps

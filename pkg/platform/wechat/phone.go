@@ -12,7 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
-// ExchangePhoneCode implements [platform.PhoneNumberProvider] with getPhoneNumber.
+// ExchangePhoneCode implements [platform.Provider] with getPhoneNumber.
 // The openid is always sent along, so that WeChat refuses another user's code. The
 // package comment lists the causes its errors carry.
 func (c *Client) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {

@@ -125,6 +125,10 @@ func (g throughGuard) ExchangeCode(ctx context.Context, app platform.Credentials
 	return g.over.Load().ExchangeCode(ctx, app, code)
 }
 
+func (g throughGuard) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
+	return g.over.Load().ExchangePhoneCode(ctx, app, openID, code)
+}
+
 // faultModel is one run: what its clients did, and what must have become of it.
 type faultModel struct {
 	*faultWorld
