@@ -14,18 +14,18 @@ import (
 // beside returns a bound of a setting, and the next value above or below it.
 func beside(t *testing.T, bound string, above bool) (at, next string) {
 	t.Helper()
-	step := time.Duration(-1)
+	step, pause := -1, -time.Second
 	if above {
-		step = 1
+		step, pause = 1, time.Second
 	}
 	if d, err := time.ParseDuration(bound); err == nil && !isNumber(bound) {
-		return bound, (d + step*time.Second).String()
+		return bound, (d + pause).String()
 	}
 	n, err := strconv.Atoi(bound)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bound, strconv.Itoa(n + int(step))
+	return bound, strconv.Itoa(n + step)
 }
 
 func isNumber(s string) bool { _, err := strconv.Atoi(s); return err == nil }

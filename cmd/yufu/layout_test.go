@@ -225,7 +225,7 @@ func TestImports(t *testing.T) {
 					}
 				}
 			}
-			mod, err := modfile.Parse("go.mod", []byte(read(t, library+"/go.mod")), nil)
+			mod, err := modfile.Parse("go.mod", read(t, library+"/go.mod"), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
