@@ -113,6 +113,7 @@ var schemas = map[string]string{
 	"adminsessions": "SessionList",
 	"app":           "AppRecord",
 	"apps":          "AppList",
+	"appoutcome":    "AppOutcome",
 	"bindingdelays": "BindingDelayList",
 
 	"metadata": "Metadata",

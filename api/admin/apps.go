@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -9,12 +11,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/session"
 )
 
 // appOf returns an app as answers show it.
 func appOf(app *auth.App) (adminclient.App, error) {
 	answer := adminclient.App{
-		AppID: app.ID, Platform: app.Platform, Audiences: append([]string{}, app.Audiences...), Epoch: app.Epoch,
+		AppID: app.ID, Platform: app.Platform, Audiences: append([]string{}, app.Audiences...),
+		SigningAlg: adminclient.SigningAlg(cmp.Or(app.SigningAlg, auth.DefaultSigningAlg)), Epoch: app.Epoch,
 		Disabled: app.Disabled, WebhookSecretSet: len(app.SealedWebhookSecret) > 0,
 		CreatedAt: app.CreatedAt.UTC(), UpdatedAt: app.UpdatedAt.UTC(),
 	}
@@ -74,13 +78,53 @@ func (a *API) getApp(w http.ResponseWriter, r *http.Request) error {
 	return a.writeApp(w, &app)
 }
 
-// appUpdate is the body of updateApp. The policy is parsed by its own rules, which
-// refuse members that it does not have: one that is misspelt would leave a door
+// appForm is the part of a body that createApp and updateApp share. The policy is parsed
+// by its own rules, which refuse unknown members: a misspelt member would leave a door
 // open or shut.
-type appUpdate struct {
+type appForm struct {
+	AppSecret     *auth.Secret    `json:"app_secret"`
+	Audiences     *[]string       `json:"audiences"`
+	SigningAlg    string          `json:"signing_alg"`
 	Policy        json.RawMessage `json:"policy"`
 	WebhookSecret *auth.Secret    `json:"webhook_secret"`
 	Reason        string          `json:"reason"`
+}
+
+// form returns the form as the use cases take it.
+func (f *appForm) form() (app.Form, error) {
+	form := app.Form{Secret: f.AppSecret, Audiences: f.Audiences, SigningAlg: f.SigningAlg, WebhookSecret: f.WebhookSecret}
+	if f.Policy == nil {
+		return form, nil
+	}
+	policy, err := auth.ParsePolicy(f.Policy)
+	if err != nil {
+		return form, err
+	}
+	form.Policy = &policy
+	return form, nil
+}
+
+func (a *API) createApp(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody[struct {
+		AppID    string `json:"appid"`
+		Platform string `json:"platform"`
+		appForm
+	}](w, r)
+	if err != nil {
+		return err
+	}
+	form, err := body.form()
+	if err != nil {
+		return err
+	}
+	done, err := a.c.Apps.Register(r.Context(), app.Registration{
+		ID: body.AppID, Platform: cmp.Or(body.Platform, auth.PlatformWeChat), Form: form,
+	}, caller(r, body.Reason))
+	if err != nil {
+		return err
+	}
+	logTarget(r.Context(), &session.Target{AppID: done.App.ID})
+	return writeOutcome(w, http.StatusCreated, &done)
 }
 
 func (a *API) updateApp(w http.ResponseWriter, r *http.Request) error {
@@ -88,21 +132,46 @@ func (a *API) updateApp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := readBody[appUpdate](w, r)
+	body, err := readBody[appForm](w, r)
 	if err != nil {
 		return err
 	}
-	form := app.Form{WebhookSecret: body.WebhookSecret}
-	if body.Policy != nil {
-		policy, err := auth.ParsePolicy(body.Policy)
-		if err != nil {
-			return err
-		}
-		form.Policy = &policy
+	form, err := body.form()
+	if err != nil {
+		return err
 	}
 	done, err := a.c.Apps.Update(r.Context(), appID, form, caller(r, body.Reason))
 	if err != nil {
 		return err
 	}
-	return a.writeApp(w, &done.App)
+	return writeOutcome(w, http.StatusOK, &done)
+}
+
+func writeOutcome(w http.ResponseWriter, status int, done *app.Outcome) error {
+	one, err := appOf(&done.App)
+	if err != nil {
+		return err
+	}
+	return web.SecretJSON(w, status, adminclient.AppOutcome{
+		App: one, Changed: append([]string{}, done.Changed...), SignsFrom: timeOrNull(done.SignsFrom),
+	})
+}
+
+// switchApp serves disableApp and enableApp.
+func (a *API) switchApp(change func(*app.Service, context.Context, string, auth.Caller) (auth.App, error)) web.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		appID, err := pathText(r, "appid")
+		if err != nil {
+			return err
+		}
+		body, err := readOptional[adminclient.ReasonRequest](w, r)
+		if err != nil {
+			return err
+		}
+		app, err := change(a.c.Apps, r.Context(), appID, caller(r, body.Reason))
+		if err != nil {
+			return err
+		}
+		return a.writeApp(w, &app)
+	}
 }

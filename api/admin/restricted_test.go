@@ -143,8 +143,11 @@ var restrictedOperations = map[string]struct {
 	"DELETE /admin/v1/sessions/{id}":           {may: true},
 
 	"GET /admin/v1/apps":                   {may: true},
+	"POST /admin/v1/apps":                  {body: `{"appid":"` + sessiontest.AppID + `","app_secret":"x"}`},
 	"GET /admin/v1/apps/{appid}":           {may: true},
 	"PATCH /admin/v1/apps/{appid}":         {may: true}, // within bounds, see above
+	"POST /admin/v1/apps/{appid}/disable":  {may: true},
+	"POST /admin/v1/apps/{appid}/enable":   {body: `{}`},
 	"GET /admin/v1/binding-delays":         {},
 	"DELETE /admin/v1/binding-delays/{id}": {},
 }
@@ -173,7 +176,7 @@ func TestARestrictedKeyReachesNoPerson(t *testing.T) {
 		case !known:
 			t.Errorf("%s: say in restrictedOperations what a key restricted to apps may do with it", op)
 		case !o.may:
-			path = strings.NewReplacer("{id}", person.ID.String(), "{uuid}", user.String(), "{kid}", "k").Replace(path)
+			path = strings.NewReplacer("{id}", person.ID.String(), "{uuid}", user.String(), "{kid}", "k", "{appid}", sessiontest.AppID).Replace(path)
 			contentType := "application/json"
 			if strings.HasSuffix(path, "/import") {
 				contentType = "application/x-ndjson"

@@ -7,6 +7,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/yufu-auth/yufu/api/web"
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
@@ -63,7 +64,10 @@ func (a *API) routes() []route {
 
 		{get, "/admin/v1/apps", read, page, a.listApps},
 		{get, "/admin/v1/apps/{appid}", read, nil, a.getApp},
+		{post, "/admin/v1/apps", admin, nil, allApps(a.createApp)},
 		{patch, "/admin/v1/apps/{appid}", admin, nil, a.updateApp},
+		{post, "/admin/v1/apps/{appid}/disable", admin, nil, a.switchApp((*app.Service).Disable)},
+		{post, "/admin/v1/apps/{appid}/enable", admin, nil, allApps(a.switchApp((*app.Service).Enable))},
 
 		{get, "/admin/v1/binding-delays", read, append(page, "delayed", "uuid", "person", "address"), allApps(a.listBindingDelays)},
 		{del, "/admin/v1/binding-delays/{id}", admin, reason, allApps(a.liftBindingDelay)},

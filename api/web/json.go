@@ -75,9 +75,10 @@ func wrongMember[T any](body []byte) string {
 // memberNames returns the names that a struct has in JSON.
 func memberNames(t reflect.Type) map[string]bool {
 	names := map[string]bool{}
-	for f := range t.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		names[name] = true
+	for _, f := range reflect.VisibleFields(t) { // those of embedded structs, too
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			names[name] = true
+		}
 	}
 	return names
 }

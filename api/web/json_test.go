@@ -104,6 +104,31 @@ func TestReadJSON(t *testing.T) {
 	})
 }
 
+// delivery is an order with a member of its own.
+type delivery struct {
+	order
+	Address string `json:"address"`
+}
+
+func TestReadJSONIntoEmbeddedStructs(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]auth.Code{
+		`{"name":"x","count":2,"address":"y"}`: "",
+		`{"name":"x","order":{}}`:              auth.InvalidRequest,
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		var got delivery
+		err := web.ReadJSON(httptest.NewRecorder(), r, &got)
+		if err == nil && (got.Name == nil || *got.Name != "x" || got.Address != "y") {
+			t.Errorf("ReadJSON(%s) reads %+v", body, got)
+		}
+		if want == "" && err != nil || want != "" && auth.CodeOf(err) != want {
+			t.Errorf("ReadJSON(%s) error = %v, want code %q", body, err, want)
+		}
+	}
+}
+
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

@@ -28,10 +28,26 @@ func (c *Client) App(ctx context.Context, id AppID) (*App, error) {
 	return answer[App](ctx, c, get("apps/"+segment(id), nil))
 }
 
-// UpdateApp changes a mini-program's policy of binding. Members that are absent
-// stay as they are.
-func (c *Client) UpdateApp(ctx context.Context, id AppID, u AppUpdate) (*App, error) {
-	return patch[App](ctx, c, "apps/"+segment(id), u)
+// CreateApp registers a mini-program.
+func (c *Client) CreateApp(ctx context.Context, a NewApp) (*AppOutcome, error) {
+	return post[AppOutcome](ctx, c, "apps", a)
+}
+
+// UpdateApp changes a mini-program. Members that are absent stay as they are.
+func (c *Client) UpdateApp(ctx context.Context, id AppID, u AppUpdate) (*AppOutcome, error) {
+	return patch[AppOutcome](ctx, c, "apps/"+segment(id), u)
+}
+
+// DisableApp refuses a mini-program's log-ins and refreshes, and ends all its sessions.
+// It is harmless to repeat.
+func (c *Client) DisableApp(ctx context.Context, id AppID, reason string) (*App, error) {
+	return post[App](ctx, c, "apps/"+segment(id)+"/disable", ReasonRequest{Reason: reason})
+}
+
+// EnableApp lets a mini-program's users log in again. Sessions that ended stay ended. It
+// is harmless to repeat.
+func (c *Client) EnableApp(ctx context.Context, id AppID, reason string) (*App, error) {
+	return post[App](ctx, c, "apps/"+segment(id)+"/enable", ReasonRequest{Reason: reason})
 }
 
 // DelayQuery restricts a list of failed attempts to bind. A member that is

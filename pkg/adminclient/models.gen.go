@@ -10,6 +10,21 @@ import (
 	"github.com/google/uuid"
 )
 
+// Defines values for Platform.
+const (
+	PlatformWechat Platform = "wechat"
+)
+
+// Valid indicates whether the value is a known member of the Platform enum.
+func (e Platform) Valid() bool {
+	switch e {
+	case PlatformWechat:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for BindingDelayKind.
 const (
 	BindingDelayKindAddress  BindingDelayKind = "address"
@@ -244,6 +259,27 @@ func (e PersonSource) Valid() bool {
 	}
 }
 
+// Defines values for SigningAlg.
+const (
+	SigningAlgES256 SigningAlg = "ES256"
+	SigningAlgEdDSA SigningAlg = "EdDSA"
+	SigningAlgRS256 SigningAlg = "RS256"
+)
+
+// Valid indicates whether the value is a known member of the SigningAlg enum.
+func (e SigningAlg) Valid() bool {
+	switch e {
+	case SigningAlgES256:
+		return true
+	case SigningAlgEdDSA:
+		return true
+	case SigningAlgRS256:
+		return true
+	default:
+		return false
+	}
+}
+
 // AppID The mini-program's appid, which is its OAuth `client_id`.
 type AppID = string
 
@@ -253,6 +289,19 @@ type AppList struct {
 
 	// Next The `cursor` of the next page, or null after the last.
 	Next *string `json:"next"`
+}
+
+// AppOutcome defines model for AppOutcome.
+type AppOutcome struct {
+	App App `json:"app"`
+
+	// Changed The members that the request set, for example `policy`.
+	Changed []string `json:"changed"`
+
+	// SignsFrom When access tokens begin to be signed with `signing_alg`, because
+	// back ends do not have the new key yet. Until then ES256 signs. Null
+	// if they are signed with it already.
+	SignsFrom *time.Time `json:"signs_from"`
 }
 
 // App defines model for AppRecord.
@@ -265,25 +314,65 @@ type App struct {
 	Platform  string    `json:"platform"`
 
 	// Policy How users of an app bind to persons. If empty, users cannot bind themselves.
-	Policy    BindingPolicy `json:"policy"`
-	UpdatedAt time.Time     `json:"updated_at"`
+	Policy BindingPolicy `json:"policy"`
+
+	// SigningAlg The algorithm that signs access tokens.
+	SigningAlg SigningAlg `json:"signing_alg"`
+	UpdatedAt  time.Time  `json:"updated_at"`
 
 	// WebhookSecretSet Whether a secret that signs the webhook's requests is set.
 	WebhookSecretSet bool `json:"webhook_secret_set"`
 }
 
-// AppUpdate defines model for AppUpdate.
-type AppUpdate struct {
+// NewApp defines model for AppRegistration.
+type NewApp struct {
+	// AppSecret The AppSecret from the platform's settings page.
+	AppSecret string `json:"app_secret"`
+	AppID     AppID  `json:"appid"`
+
+	// Audiences Audiences in access tokens in addition to the issuer.
+	Audiences []string `json:"audiences,omitempty"`
+	Platform  Platform `json:"platform,omitempty"`
+
 	// Policy How users of an app bind to persons. If empty, users cannot bind themselves.
 	Policy *BindingPolicy `json:"policy,omitempty"`
 
 	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 
+	// SigningAlg The algorithm that signs access tokens.
+	SigningAlg SigningAlg `json:"signing_alg,omitempty"`
+
 	// WebhookSecret `whsec_` and the base64 of 24 to 64 random bytes (Standard
 	// Webhooks). Up to four secrets, one per line, all sign each request,
 	// so that a secret can be replaced.
-	WebhookSecret *string `json:"webhook_secret,omitempty"`
+	WebhookSecret string `json:"webhook_secret,omitempty"`
+}
+
+// Platform defines model for AppRegistration.platform.
+type Platform string
+
+// AppUpdate defines model for AppUpdate.
+type AppUpdate struct {
+	// AppSecret The AppSecret from the platform's settings page.
+	AppSecret string `json:"app_secret,omitempty"`
+
+	// Audiences Audiences in access tokens in addition to the issuer.
+	Audiences *[]string `json:"audiences,omitempty"`
+
+	// Policy How users of an app bind to persons. If empty, users cannot bind themselves.
+	Policy *BindingPolicy `json:"policy,omitempty"`
+
+	// Reason The reason, for the audit trail. Without control characters.
+	Reason Reason `json:"reason,omitempty"`
+
+	// SigningAlg The algorithm that signs access tokens.
+	SigningAlg SigningAlg `json:"signing_alg,omitempty"`
+
+	// WebhookSecret `whsec_` and the base64 of 24 to 64 random bytes (Standard
+	// Webhooks). Up to four secrets, one per line, all sign each request,
+	// so that a secret can be replaced.
+	WebhookSecret string `json:"webhook_secret,omitempty"`
 }
 
 // Attributes The business's data about the person, at most 4096 bytes of JSON. The
@@ -787,6 +876,9 @@ type Session struct {
 	UUID        UUID       `json:"uuid"`
 	Ver         int64      `json:"ver"`
 }
+
+// SigningAlg The algorithm that signs access tokens.
+type SigningAlg string
 
 // SigningKey defines model for SigningKey.
 type SigningKey struct {

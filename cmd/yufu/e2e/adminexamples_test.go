@@ -49,6 +49,9 @@ func init() {
 		"adminsessions": func(s, _ *service) *answer { return s.exampleSession("2011", "zhengshi", "/sessions?limit=1") },
 		"app":           func(s, _ *service) *answer { return s.admins("GET", "/admin/v1/apps/"+testApp, "") },
 		"apps":          func(s, _ *service) *answer { return s.admins("GET", "/admin/v1/apps", "") },
+		"appoutcome": func(s, _ *service) *answer {
+			return s.admins("PATCH", "/admin/v1/apps/"+testApp, `{"signing_alg":"ES256"}`)
+		},
 		"bindingdelays": func(s, _ *service) *answer {
 			login := s.logIn("guesser")
 			for range 5 {

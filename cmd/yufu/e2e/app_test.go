@@ -14,8 +14,9 @@ func TestApp(t *testing.T) {
 	h := newHarness(t)
 	d := deploy(h, pgtest.Empty(t))
 	secret := h.appSecret()
-	// This WeChat knows the app, and insists on its secret.
-	d.sim = h.simulator(wechatsim.Config{Apps: map[string]string{testApp: secret}})
+	const otherApp = "wxe2e0000000000003"
+	// This WeChat knows both apps, and insists on their secret.
+	d.sim = h.simulator(wechatsim.Config{Apps: map[string]string{testApp: secret, otherApp: secret}})
 	d.env["YUFU_UNSAFE_WECHAT_URL"] = d.sim.base
 	h.mustRun(d.env, "", "migrate")
 	p, s := d.serve("yufu")
@@ -110,6 +111,24 @@ func TestApp(t *testing.T) {
 		}
 		s.me(anew.Doc.AccessToken).want(s, 200, "")
 		s.refresh(anew.Doc.RefreshToken).want(s, 200, "")
+	})
+
+	t.Run("is registered, disabled and enabled over the admin API", func(t *testing.T) {
+		s := s.in(t)
+		s.adminKey, s.app = d.serviceKey("admin"), otherApp
+		const path = "/admin/v1/apps/" + otherApp
+		created := s.admins("POST", "/admin/v1/apps", `{"appid":"`+otherApp+`","app_secret":"`+secret+`"}`).want(s, 201, "")
+		if strings.Contains(created.Body, secret) {
+			t.Error("the answer contains the AppSecret")
+		}
+		s.admins("POST", "/admin/v1/apps", `{"appid":"`+otherApp+`","app_secret":"x"}`).want(s, 409, "app_exists")
+		alice := s.logIn("alice")
+		s.admins("POST", path+"/disable", `{"reason":"a leak"}`).want(s, 200, "")
+		s.me(alice.Doc.AccessToken).want(s, 401, "session_revoked")
+		s.must(s.tryExchange("alice")).want(s, 401, "app_disabled")
+		s.admins("POST", path+"/enable", `{}`).want(s, 200, "")
+		s.refresh(alice.Doc.RefreshToken).want(s, 400, "session_revoked")
+		s.logIn("alice")
 	})
 
 	t.Run("is not added under a master key that is not the database's", func(t *testing.T) {
