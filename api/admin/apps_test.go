@@ -162,9 +162,11 @@ func TestDisableApp(t *testing.T) {
 		w := newWorld(t, stores["sqlite"])
 		all, restricted := w.client(t, "admin"), w.client(t, "admin", sessiontest.AppID)
 		for name, call := range map[string]func() (*adminclient.App, error){
-			"an unknown app":             func() (*adminclient.App, error) { return all.DisableApp(t.Context(), "wx404", "") },
-			"an unknown app to enable":   func() (*adminclient.App, error) { return all.EnableApp(t.Context(), "wx404", "") },
-			"another app than the key's": func() (*adminclient.App, error) { return restricted.DisableApp(t.Context(), sessiontest.OtherAppID, "") },
+			"an unknown app":           func() (*adminclient.App, error) { return all.DisableApp(t.Context(), "wx404", "") },
+			"an unknown app to enable": func() (*adminclient.App, error) { return all.EnableApp(t.Context(), "wx404", "") },
+			"another app than the key's": func() (*adminclient.App, error) {
+				return restricted.DisableApp(t.Context(), sessiontest.OtherAppID, "")
+			},
 		} {
 			t.Log(name)
 			_, err := call()

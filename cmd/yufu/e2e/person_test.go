@@ -128,7 +128,7 @@ func TestPersonImport(t *testing.T) {
 					t.Errorf("%s", out)
 				}
 				i.mustRun(i.env, "", "person", "enable", "E7")
-				if r := i.run(i.env, "", "person", "disable", "nobody"); r.code != 1 || !strings.Contains(r.stderr, "there is no person") {
+				if r := i.run(i.env, "", "person", "disable", "nobody"); r.code != 1 || !strings.Contains(r.stderr, "no person has this external_id") {
 					t.Errorf("%d %s", r.code, r.stderr)
 				}
 			})

@@ -82,7 +82,7 @@ func TestPgBouncer(t *testing.T) {
 		env := d.env.with(settings{"YUFU_DATABASE_URL": h.pgbouncer(database, "transaction")})
 		for _, args := range [][]string{{"serve"}, {"serve", "--migrate"}, {"migrate"}, {"app", "list"}} {
 			r := h.run(env, "", args...)
-			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_DATABASE_URL: ") || !strings.Contains(r.stderr, "pool_mode=session") {
+			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_DATABASE_URL names a database that cannot be opened: ") || !strings.Contains(r.stderr, "pool_mode=session") {
 				t.Errorf("yufu %s: exit code %d: %s", strings.Join(args, " "), r.code, r.stderr)
 			}
 		}
@@ -103,7 +103,7 @@ func TestSettingsOfTheDatabaseThatDoNotWorkAreRefusedByName(t *testing.T) {
 	} {
 		for _, args := range [][]string{{"serve", "--migrate"}, {"migrate"}} {
 			r := h.run(d.env.with(settings{"YUFU_DATABASE_URL": dsn + "&" + param}), "", args...)
-			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_DATABASE_URL: postgres: "+said) || !strings.Contains(r.stderr, "must not be set in") {
+			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_DATABASE_URL is wrong: postgres: "+said) || !strings.Contains(r.stderr, "must not be set in") {
 				t.Errorf("%s: yufu %s: exit code %d: %s", param, strings.Join(args, " "), r.code, r.stderr)
 			}
 		}

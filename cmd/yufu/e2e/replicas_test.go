@@ -57,7 +57,7 @@ func TestCommandsWithOtherSettings(t *testing.T) {
 			refused := func(when string) {
 				t.Helper()
 				r := h.run(other, "", "keys", "retire", mac)
-				if r.code != 1 || !strings.Contains(r.stderr, mac+" is needed") ||
+				if r.code != 1 || !strings.Contains(r.stderr, mac+" is still needed") ||
 					!strings.Contains(r.stderr, "YUFU_SESSION_MAX_TTL is 1m0s here and 4320h0m0s in the running service; this command works with 4320h0m0s") {
 					t.Errorf("%s: exit code %d: %s%s", when, r.code, r.stdout, r.stderr)
 				}
