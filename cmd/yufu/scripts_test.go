@@ -311,11 +311,20 @@ esac`)
 		t.Parallel()
 		m := onMachine(t)
 		code, out := m.run("check vet lnit")
-		if code != 2 || !strings.Contains(out, "no step 'lnit'") || !strings.Contains(out, "format vet lint typescript generated oldest race fuzz benchmarks") {
+		if code != 2 || !strings.Contains(out, "no step 'lnit'") || !strings.Contains(out, "subjects format vet lint typescript generated oldest race fuzz benchmarks") {
 			t.Errorf("exit code %d, want 2 and the names of the steps:\n%s", code, out)
 		}
 		if calls := m.called("go"); len(calls) != 0 {
 			t.Errorf("it called %q, want nothing", calls)
+		}
+	})
+	t.Run("warns of a long commit subject and goes on", func(t *testing.T) {
+		t.Parallel()
+		m := onMachine(t)
+		m.put("git", `echo "abc1234 `+strings.Repeat("x", 66)+`"; echo "def5678 `+strings.Repeat("x", 65)+`"`)
+		code, out := m.run("check subjects")
+		if code != 0 || !strings.Contains(out, "subject of abc1234 is longer") || strings.Contains(out, "def5678") {
+			t.Errorf("exit code %d, want 0 and one warning:\n%s", code, out)
 		}
 	})
 	t.Run("builds the linter once", func(t *testing.T) {
