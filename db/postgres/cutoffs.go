@@ -18,6 +18,9 @@ const (
 	// to say so.
 	listenSilence = 5 * time.Second
 	listenPing    = 3 * time.Second
+	// listenStart is how long it may take to connect and to start listening. The other
+	// end may vanish during that, too.
+	listenStart = 10 * time.Second
 )
 
 // Cutoffs implements [cutoffs.Store]. It has connections of its own, one as a
@@ -125,12 +128,14 @@ func scanCutoff(row pgx.CollectableRow, timeline **string, b *cutoffs.Batch) (au
 // pool would be busy for good.
 func (s *Store) Listen(ctx context.Context, wake func()) error {
 	resets := s.resets.Load()
-	conn, err := pgx.ConnectConfig(ctx, s.target.Load().Copy())
+	starting, cancel := context.WithTimeout(ctx, listenStart)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(starting, s.target.Load().Copy())
 	if err != nil {
 		return s.fail(ctx, "Listen", err)
 	}
 	defer closeConn(ctx, conn)
-	if _, err := conn.Exec(ctx, "listen "+cutoffChannel); err != nil {
+	if _, err := conn.Exec(starting, "listen "+cutoffChannel); err != nil {
 		return s.fail(ctx, "Listen", err)
 	}
 	// For what was committed before the connection listened.
