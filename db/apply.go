@@ -16,9 +16,9 @@ import (
 
 // ApplyCutoffs returns a store that calls catchUp after each commit that may have
 // written a cutoff, before the method returns. A replica whose catchUp reads the new
-// cutoffs refuses what it has revoked by the time that it answers. catchUp has the
-// context of the method, and its failure changes no result: the commit stands, and
-// the replica learns of it when the others do.
+// cutoffs refuses what it has revoked by the time that it answers. catchUp has at most
+// [catchUpTimeout], also if the caller gives up meanwhile, and its failure changes no
+// result: the commit stands, and the replica learns of it when the others do.
 func ApplyCutoffs(s Store, catchUp func(ctx context.Context)) Store {
 	return &applying{s, catchUp}
 }
@@ -29,10 +29,17 @@ type applying struct {
 	catchUp func(ctx context.Context)
 }
 
+// catchUpTimeout bounds a catch-up. Callers may hold locks: a key that leaked stays in
+// use until its retirement is installed.
+const catchUpTimeout = 5 * time.Second
+
 func (a *applying) catchUpIf(ctx context.Context, wrote bool) {
-	if wrote {
-		a.catchUp(ctx)
+	if !wrote {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), catchUpTimeout)
+	defer cancel()
+	a.catchUp(ctx)
 }
 
 func (a *applying) DisableApp(ctx context.Context, appID string, event auth.AuditEvent) (auth.App, error) {

@@ -1,6 +1,7 @@
 package db_test
 
 import (
+	"context"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/yufu-auth/yufu/db"
+	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
 // writesNoCutoff are the methods of a store that never write a cutoff. The suite in
@@ -52,5 +54,31 @@ func TestEveryMethodSaysWhetherItWritesCutoffs(t *testing.T) {
 		if !slices.Contains(methods, name) {
 			t.Errorf("%s is not a method of db.Store", name)
 		}
+	}
+}
+
+// committed is a store whose change is committed while the caller gives up.
+type committed struct {
+	db.Store
+	giveUp context.CancelFunc
+}
+
+func (c committed) DisableApp(context.Context, string, auth.AuditEvent) (auth.App, error) {
+	c.giveUp()
+	return auth.App{}, nil
+}
+
+func TestCutoffsAreAppliedForACallerThatGaveUp(t *testing.T) {
+	t.Parallel()
+	ctx, giveUp := context.WithCancel(t.Context())
+	calls := 0
+	s := db.ApplyCutoffs(committed{giveUp: giveUp}, func(ctx context.Context) {
+		calls++
+		if _, bounded := ctx.Deadline(); ctx.Err() != nil || !bounded {
+			t.Errorf("the context of the catch-up has the error %v and a deadline: %t; want none and one", ctx.Err(), bounded)
+		}
+	})
+	if _, err := s.DisableApp(ctx, "wx1", auth.AuditEvent{}); err != nil || calls != 1 {
+		t.Errorf("DisableApp() error = %v after %d catch-ups, want none after 1", err, calls)
 	}
 }
