@@ -15,16 +15,15 @@ import (
 
 func TestCreateApp(t *testing.T) {
 	t.Parallel()
-	const appID, secret = "wxcreated00000001", "a secret of forty-two"
+	const appID, secret = "wxcreated00000001", "a-secret-of-forty-two"
 	for kind, open := range stores {
 		t.Run(kind+": an app is registered, and its AppSecret is in no answer", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			key := w.key(t, "admin")
-			good := strings.ReplaceAll(secret, " ", "-")
-			body := `{"appid":"` + appID + `","app_secret":"` + good + `","audiences":["shop"],"signing_alg":"EdDSA","policy":{"methods":["ticket"]},"reason":"r"}`
+			body := `{"appid":"` + appID + `","app_secret":"` + secret + `","audiences":["shop"],"signing_alg":"EdDSA","policy":{"methods":["ticket"]},"reason":"r"}`
 			a := w.post(t, "/admin/v1/apps", key, body)
-			if a.Status != http.StatusCreated || strings.Contains(a.Body, good) {
+			if a.Status != http.StatusCreated || strings.Contains(a.Body, secret) {
 				t.Fatalf("the answer is %d %s, want 201 without the AppSecret", a.Status, a.Body)
 			}
 			var got adminclient.AppOutcome
@@ -41,7 +40,7 @@ func TestCreateApp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if opened, err := w.Sealer.Open(stored.SealedSecret, app.SecretAAD(appID)); err != nil || string(opened) != good {
+			if opened, err := w.Sealer.Open(stored.SealedSecret, app.SecretAAD(appID)); err != nil || string(opened) != secret {
 				t.Errorf("the stored AppSecret opens as %q (%v), want the one that was sent", opened, err)
 			}
 			w.post(t, "/admin/v1/apps", key, body).want(t, 409, auth.AppExists)
@@ -53,21 +52,23 @@ func TestCreateApp(t *testing.T) {
 		w := newWorld(t, stores["sqlite"])
 		key := w.key(t, "admin")
 		for name, tc := range map[string]struct{ body, names string }{
-			"no appid":             {`{"app_secret":"s"}`, "appid"},
-			"an appid with a dash": {`{"appid":"wx-1","app_secret":"s"}`, "appid"},
-			"no AppSecret":         {`{"appid":"` + appID + `"}`, "app_secret"},
-			"an AppSecret of two":  {`{"appid":"` + appID + `","app_secret":"a b"}`, "app_secret"},
-			"a long AppSecret":     {`{"appid":"` + appID + `","app_secret":"` + strings.Repeat("s", app.MaxSecretLen+1) + `"}`, "app_secret"},
-			"another platform":     {`{"appid":"` + appID + `","app_secret":"s","platform":"douyin"}`, "platform"},
-			"an unknown algorithm": {`{"appid":"` + appID + `","app_secret":"s","signing_alg":"HS256"}`, "signing_alg"},
-			"an empty audience":    {`{"appid":"` + appID + `","app_secret":"s","audiences":[""]}`, "audiences"},
+			"no appid":                  {`{"app_secret":"s"}`, "appid"},
+			"an appid with a dash":      {`{"appid":"wx-1","app_secret":"s"}`, "appid"},
+			"no AppSecret":              {`{"appid":"` + appID + `"}`, "app_secret"},
+			"an AppSecret of two words": {`{"appid":"` + appID + `","app_secret":"a b"}`, "app_secret"},
+			"a long AppSecret":          {`{"appid":"` + appID + `","app_secret":"` + strings.Repeat("s", app.MaxSecretLen+1) + `"}`, "app_secret"},
+			"another platform":          {`{"appid":"` + appID + `","app_secret":"s","platform":"douyin"}`, "platform"},
+			"an unknown algorithm":      {`{"appid":"` + appID + `","app_secret":"s","signing_alg":"HS256"}`, "signing_alg"},
+			"an empty audience":         {`{"appid":"` + appID + `","app_secret":"s","audiences":[""]}`, "audiences"},
 			"a policy's misspelt member": {`{"appid":"` + appID + `","app_secret":"s","policy":{"method":[]}}`,
-				"method"},
+				"member method;"},
 			"a webhook without a secret": {`{"appid":"` + appID + `","app_secret":"s","policy":{"methods":["webhook"],"webhook":{"url":"https://erp.example/b"}}}`,
 				"webhook_secret"},
-			"an unknown member":  {`{"appid":"` + appID + `","app_secret":"s","epoch":4}`, "epoch"},
-			"a repeated member":  {`{"appid":"` + appID + `","appid":"wx2","app_secret":"s"}`, "appid"},
-			"a reason of a bell": {`{"appid":"` + appID + `","app_secret":"s","reason":"\u0007"}`, "reason"},
+			"an unknown member":     {`{"appid":"` + appID + `","app_secret":"s","epoch":4}`, "epoch"},
+			"a repeated member":     {`{"appid":"` + appID + `","appid":"wx2","app_secret":"s"}`, "appid"},
+			"a number as AppSecret": {`{"appid":"` + appID + `","app_secret":5}`, "member app_secret has"},
+			"a policy of null":      {`{"appid":"` + appID + `","app_secret":"s","policy":null}`, "policy"},
+			"a reason of a bell":    {`{"appid":"` + appID + `","app_secret":"s","reason":"\u0007"}`, "reason"},
 		} {
 			a := w.post(t, "/admin/v1/apps", key, tc.body)
 			a.want(t, 400, auth.InvalidRequest)

@@ -292,6 +292,7 @@ func TestApps(t *testing.T) {
 				"a nested unknown member":     `{"policy":{"facts":{"look_up":"no"}}}`,
 				"a policy against itself":     `{"policy":{"methods":["facts"]}}`,
 				"an unknown method":           `{"policy":{"methods":["sms"]}}`,
+				"a policy of null":            `{"policy":null}`,
 				"a policy that is a text":     `{"policy":"facts"}`,
 				"a secret that is none":       `{"webhook_secret":"hunter2"}`,
 				"a reason of control bytes":   `{"policy":{},"reason":"\u0007"}`,

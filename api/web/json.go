@@ -43,14 +43,19 @@ func parseJSON[T any](body []byte, v *T) error {
 	if !validText(string(body)) {
 		return auth.Invalid("The body must be UTF-8 text without NUL characters.")
 	}
-	if err := checkMembers(body, memberNames(reflect.TypeFor[T]())); err != nil {
+	names := memberNames(reflect.TypeFor[T]())
+	if err := checkMembers(body, names); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		// The library's own errors quote the input.
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) && wrong.Field != "" {
-			return auth.Invalid("The member " + wrong.Field + " has the wrong type.")
+			member := wrong.Field
+			if embedded, rest, ok := strings.Cut(member, "."); ok && !names[embedded] {
+				member = rest // the path begins with the name of a Go type
+			}
+			return auth.Invalid("The member " + member + " has the wrong type.")
 		}
 		return auth.Invalid(auth.Named("member", wrongMember[T](body)) + " has an invalid value.")
 	}

@@ -142,6 +142,9 @@ func ParsePolicy(b []byte) (Policy, error) {
 	if len(b) > maxPolicyLen {
 		return Policy{}, Invalid("the policy must have at most 16 KiB")
 	}
+	if string(bytes.TrimSpace(b)) == "null" {
+		return Policy{}, Invalid("the policy must be a JSON object, not null")
+	}
 	var p Policy
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
