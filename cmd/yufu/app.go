@@ -25,7 +25,7 @@ type appCmd struct {
 
 // Help is shown below the usage line of yufu app --help.
 func (appCmd) Help() string {
-	return "These commands work straight on the database. A running service sees a change at once."
+	return "These commands work directly on the database. A running service sees a change within a second."
 }
 
 type appAddCmd struct {

@@ -11,7 +11,7 @@
 // openapi.yaml describes them.
 //
 // In a request, a member that is a pointer may be absent (nil) or empty, and the
-// two differ. Any other member that is empty is not sent. In an answer, a pointer
+// two differ. Any other member that is empty is not sent, unless it is required. In an answer, a pointer
 // is nil for null.
 //
 // A [Client] keeps no state, retries nothing and is safe for concurrent use. It

@@ -33,7 +33,7 @@ func (c *Client) CreateServiceKey(ctx context.Context, k NewServiceKey) (*Create
 	return post[CreatedServiceKey](ctx, c, "service-keys", k)
 }
 
-// UpdateServiceKey pins a service key to an app.
+// UpdateServiceKey pins a service key to an app. An empty PinnedApp removes the pin.
 func (c *Client) UpdateServiceKey(ctx context.Context, id ServiceKeyID, u ServiceKeyUpdate) (*ServiceKey, error) {
 	return patch[ServiceKey](ctx, c, "service-keys/"+segment(id), u)
 }

@@ -1,8 +1,9 @@
 // Package app is the use cases over registered apps.
 //
-// It owns what admins see and change of apps ([Service]), and the copy of all apps in
-// memory with which validation goes on while the database is away ([Directory]). It does
-// not own the form of an app and its policy (pkg/auth), how a change is committed (db), or
+// It owns what admins see and change of apps ([Service]), the rules of what they send
+// ([Form]), how an app's secrets are sealed, and the copy of all apps in memory with which
+// validation goes on while the database is away ([Directory]). It does not own the type
+// of an app and its policy (pkg/auth), how a change is committed (db), or
 // the protocol of webhooks (binding/webhook).
 //
 // # States
@@ -13,8 +14,8 @@
 // stay ended. A caller that is restricted to apps may change and disable its own apps, so
 // far as they reach no further than before, and may neither register nor enable one.
 //
-// A directory is as old as its last answered question. It asks once a second, so
-// a change to an app is known everywhere a second later.
+// A directory is as old as its last answered question. It asks once a second: while the
+// database answers, a change to an app is known everywhere a second later.
 //
 // # Failure
 //

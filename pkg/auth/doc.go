@@ -8,7 +8,7 @@
 // other package may import it.
 //
 // What lives elsewhere: use cases over sessions are in pkg/session, those over
-// persons and bindings in pkg/binding, tokens in pkg/token, keys in pkg/keyring,
+// persons in pkg/person, over binding in pkg/binding, over apps in pkg/app, tokens in pkg/token, keys in pkg/keyring,
 // storage in db/..., HTTP in api/....
 //
 // # States

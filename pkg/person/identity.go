@@ -80,7 +80,7 @@ func (s *Service) EraseIdentity(ctx context.Context, id uuid.UUID, c auth.Caller
 	return err
 }
 
-// change runs one change of an identity and catches up with its cutoffs.
+// change runs one change of an identity.
 func (s *Service) change(ctx context.Context, action auth.AuditAction, id uuid.UUID, c auth.Caller,
 	do func(context.Context, IdentityChange) (IdentityRecord, error),
 ) (IdentityRecord, error) {

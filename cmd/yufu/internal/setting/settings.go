@@ -95,7 +95,7 @@ type LevelFile struct {
 
 // Shutdown bounds the drain.
 type Shutdown struct {
-	ShutdownTimeout time.Duration `env:"YUFU_SHUTDOWN_TIMEOUT" default:"15s" min:"1ms" group:"Operation:" placeholder:"DURATION" help:"Time that requests in flight may still take after SIGTERM."`
+	ShutdownTimeout time.Duration `env:"YUFU_SHUTDOWN_TIMEOUT" default:"15s" min:"1ms" group:"Operation:" placeholder:"DURATION" help:"Time that requests in flight may take after the shutdown delay."`
 }
 
 // Delay is how long a replica serves after it was told to end.
