@@ -199,9 +199,6 @@ func (r *release) fetching() []string {
 }
 
 func TestRelease(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it installs a release, which takes a minute")
-	}
 	t.Parallel()
 	r := newRelease(t)
 	before := r.git("rev-parse", "main")
