@@ -148,7 +148,7 @@ func (s *service) follow(ctx context.Context) (err error) {
 	measureClock(s.metrics, s.follower)
 	if pg, ok := s.store.(*postgres.Store); ok {
 		if without := pg.HistoryWithout(); len(without) > 0 {
-			s.log.Warn("history of revocations named without values that PostgreSQL hides from this role", "without", strings.Join(without, ", "))
+			s.log.Warn("revocation history identified without values that PostgreSQL hides from this role", "without", strings.Join(without, ", "))
 		}
 	}
 	s.store = db.ApplyCutoffs(s.store, func(ctx context.Context) {

@@ -25,7 +25,7 @@ func rereadOn(ctx context.Context, log *slog.Logger, files []reread, signals <-c
 		}
 		for _, r := range files {
 			if err := r.read(ctx); err != nil {
-				log.Error("file reread, the old value stays", "setting", r.setting, "cause", err)
+				log.Error("file reread failed, old value kept", "setting", r.setting, "cause", err)
 				continue
 			}
 			log.Info("file reread", "setting", r.setting)

@@ -80,7 +80,7 @@ func adminRouter(log *slog.Logger, h *health.Checker, m *telemetry.Metrics, prox
 // trust. If the peer is a proxy, limits take all its users for one client.
 func warnUntrusted(log *slog.Logger, setting string) func(netip.Addr) {
 	return func(peer netip.Addr) {
-		log.Warn("X-Forwarded-For of an untrusted address ignored; if a proxy of yours has this address, add it to "+setting+"; this is logged once",
+		log.Warn("X-Forwarded-For of an untrusted address ignored, logged once; if it is your proxy, add it to "+setting,
 			"peer", peer.String())
 	}
 }

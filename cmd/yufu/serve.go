@@ -56,7 +56,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 		return wrongUsage(err)
 	}
 	if c.UnsafeWechatURL != "" {
-		log.Warn("YUFU_UNSAFE_WECHAT_URL is set: calls to WeChat, with AppSecrets, go to another address", "url", c.UnsafeWechatURL)
+		log.Warn("YUFU_UNSAFE_WECHAT_URL set, calls to WeChat and AppSecrets go to this URL", "url", c.UnsafeWechatURL)
 	}
 	public, err := httpd.Listen(ctx, "YUFU_LISTEN", c.Listen)
 	if err != nil {

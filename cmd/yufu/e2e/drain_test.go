@@ -89,7 +89,7 @@ func TestDrainTimeout(t *testing.T) {
 	if err := <-failed; err == nil {
 		t.Error("the request that was cut got an answer")
 	}
-	if text := p.stderr.String(); !strings.Contains(text, "requests were still running after 50ms and were cut") {
+	if text := p.stderr.String(); !strings.Contains(text, "requests cut off that were still running after 50ms") {
 		t.Errorf("the program does not say that it cut requests: %s", text)
 	}
 }
@@ -137,7 +137,7 @@ func TestHangUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const reread, kept = "file reread", "file reread, the old value stays"
+	const reread, kept = "file reread", "file reread failed, old value kept"
 	said := func(what string) func(logLine) bool {
 		return func(l logLine) bool { return l.Msg == what && l.Setting == "YUFU_MASTER_KEY_FILE" }
 	}
@@ -195,7 +195,7 @@ func TestHangUpRereadsTheDatabaseAndTheLevel(t *testing.T) {
 		p.signal(syscall.SIGHUP)
 		h.eventually("it says that the old URL stays", func() bool {
 			return slices.ContainsFunc(p.log()[n:], func(l logLine) bool {
-				return l.Setting == "YUFU_DATABASE_URL_FILE" && l.Msg == "file reread, the old value stays"
+				return l.Setting == "YUFU_DATABASE_URL_FILE" && l.Msg == "file reread failed, old value kept"
 			})
 		})
 		s.me(alice.AccessToken).want(s, 200, "")
@@ -208,7 +208,7 @@ func TestHangUpRereadsTheDatabaseAndTheLevel(t *testing.T) {
 	s.refresh(alice.RefreshToken).want(s, 200, "")
 
 	write(t, levelFile, "loud")
-	reread("YUFU_LOG_LEVEL_FILE", "file reread, the old value stays")
+	reread("YUFU_LOG_LEVEL_FILE", "file reread failed, old value kept")
 	write(t, levelFile, "debug")
 	reread("YUFU_LOG_LEVEL_FILE", "file reread")
 	h.eventually("a lost connection is logged, which it is at debug", func() bool {

@@ -188,7 +188,7 @@ $$ begin raise exception 'wal_level must be set to ''logical''' using errcode = 
 			})
 			for _, p := range []*process{procA, procB} {
 				p.stop()
-				if said := strings.Count(p.stderr.String(), "history of revocations named without values"); said != 1 {
+				if said := strings.Count(p.stderr.String(), "revocation history identified without values"); said != 1 {
 					t.Errorf("%s says %d times that the history's name lacks something, want once", p.name, said)
 				}
 			}

@@ -92,7 +92,7 @@ func TestReplicasWithOtherSettings(t *testing.T) {
 	d.env["YUFU_SESSION_MAX_TTL"] = "1000h"
 	p, b := d.serve("one with another lifetime")
 	p.waitLog("that the settings differ", func(l logLine) bool {
-		return l.Level == "WARN" && strings.HasPrefix(l.Msg, "another replica has another value")
+		return l.Level == "WARN" && strings.HasPrefix(l.Msg, "setting differs from another replica")
 	})
 	h.eventually("it is ready", func() bool { return ready(b).Status == 200 })
 

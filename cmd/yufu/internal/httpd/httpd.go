@@ -114,7 +114,7 @@ func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoi
 	call(stop.Leaving)
 	leaving.Store(true)
 	if err == nil && stop.Delay > 0 {
-		log.Info("leaving, still serving", "delay", stop.Delay.String())
+		log.Info("shutdown requested, still serving", "delay", stop.Delay.String())
 		timer := time.NewTimer(stop.Delay)
 		select {
 		case <-timer.C:
@@ -125,13 +125,13 @@ func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoi
 		timer.Stop()
 	}
 	call(stop.Draining)
-	log.Info("draining", "grace", stop.Grace.String())
+	log.Info("drain started", "grace", stop.Grace.String())
 	// The context that ended is not the one to drain under.
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stop.Grace)
 	defer cancel()
 	for i, s := range servers {
 		if e := s.Shutdown(drain); e != nil {
-			err = errors.Join(err, fmt.Errorf("%s: requests were still running after %s and were cut", endpoints[i].Name, stop.Grace), s.Close())
+			err = errors.Join(err, fmt.Errorf("%s listener: requests cut off that were still running after %s", endpoints[i].Name, stop.Grace), s.Close())
 		}
 	}
 	for range running {

@@ -91,7 +91,7 @@ func TestServe(t *testing.T) {
 		}()
 		<-entered
 		stop()
-		if err := <-served; err == nil || !strings.Contains(err.Error(), "were cut") {
+		if err := <-served; err == nil || !strings.Contains(err.Error(), "requests cut off") {
 			t.Errorf("Serve: %v", err)
 		}
 		<-asked

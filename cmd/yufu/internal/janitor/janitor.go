@@ -50,9 +50,9 @@ func Run(ctx context.Context, store Store, log *slog.Logger, clock func() time.T
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			log.Warn("cleaning up expired rows failed; it will be tried again", "deleted", n, "cause", err)
+			log.Warn("cleanup of expired rows failed, next round retries", "deleted", n, "cause", err)
 		case n > 0:
-			log.Info("cleaned up expired rows", "deleted", n)
+			log.Info("expired rows deleted", "deleted", n)
 		}
 	}
 }

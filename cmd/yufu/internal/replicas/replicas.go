@@ -98,7 +98,7 @@ func (m *Member) Meet(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := m.meet(ctx); err != nil && ctx.Err() == nil {
-		m.cfg.Log.Warn("the replicas could not be compared; it will be tried again", "cause", err)
+		m.cfg.Log.Warn("comparison with other replicas failed, next round retries", "cause", err)
 	}
 }
 
@@ -126,12 +126,12 @@ func (m *Member) meet(ctx context.Context) error {
 			continue
 		}
 		if r.Issuer != m.row.Issuer && before(r, m.row) {
-			conflict = fmt.Sprintf("YUFU_ISSUER is %s here and %s at a replica that runs already; stop that one first, or correct the setting", m.row.Issuer, r.Issuer)
+			conflict = fmt.Sprintf("YUFU_ISSUER is %s here and %s at a replica that started earlier; stop that replica, or correct the setting", m.row.Issuer, r.Issuer)
 		}
 		for _, d := range differences(m.row.Settings, r.Settings) {
 			if text := d.setting + d.theirs; !m.warned[text] {
 				m.warned[text] = true
-				m.cfg.Log.Warn("another replica has another value of a setting that must be the same everywhere", "setting", d.setting, "here", d.ours, "there", d.theirs, "replica", r.ID)
+				m.cfg.Log.Warn("setting differs from another replica, must be the same on all", "setting", d.setting, "here", d.ours, "there", d.theirs, "replica", r.ID)
 			}
 		}
 	}

@@ -114,7 +114,7 @@ func TestMeet(t *testing.T) {
 		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}, down: errors.New("down")}
 		a, log := member(db, nil)
 		a.Meet(t.Context())
-		if !strings.Contains(log.String(), "it will be tried again") || a.Conflict() != "" {
+		if !strings.Contains(log.String(), "comparison with other replicas failed") || a.Conflict() != "" {
 			t.Errorf("log %s, conflict %q", log, a.Conflict())
 		}
 	})
