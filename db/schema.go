@@ -13,7 +13,7 @@ var (
 	// ErrSchemaBehind: the database lacks migrations that this binary needs.
 	ErrSchemaBehind = errors.New("the database schema is older than this binary: run yufu migrate")
 	// ErrSchemaAhead: a newer binary has migrated the database.
-	ErrSchemaAhead = errors.New("this binary is older than the schema of the database: run the newer release")
+	ErrSchemaAhead = errors.New("the database schema is newer than this binary: run the newer release")
 )
 
 // CheckSchema compares the number of a database's last migration with the newest
@@ -25,9 +25,9 @@ func CheckSchema(have int64, migrations fs.FS) error {
 	case err != nil:
 		return err
 	case have < want:
-		return fmt.Errorf("%w (it is at %d, this binary needs %d)", ErrSchemaBehind, have, want)
+		return fmt.Errorf("%w (schema at migration %d, this binary needs %d)", ErrSchemaBehind, have, want)
 	case have > want:
-		return fmt.Errorf("%w (it is at %d, this binary knows %d)", ErrSchemaAhead, have, want)
+		return fmt.Errorf("%w (schema at migration %d, this binary knows %d)", ErrSchemaAhead, have, want)
 	}
 	return nil
 }

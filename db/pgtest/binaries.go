@@ -24,7 +24,7 @@ const npmPrefix = "native"
 func binDir() (string, error) {
 	if dir := os.Getenv("YUFU_PGBIN"); dir != "" {
 		if !hasServer(dir) {
-			return "", errors.New("pgtest: YUFU_PGBIN is set, but initdb and postgres are not both in " + dir)
+			return "", errors.New("pgtest: YUFU_PGBIN must name a directory with initdb and postgres, got " + dir)
 		}
 		return dir, nil
 	}

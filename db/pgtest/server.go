@@ -164,7 +164,7 @@ func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 // returns when it takes connections.
 func (s *Server) Start() error {
 	if s.running() {
-		return errors.New("pgtest: the server runs already")
+		return errors.New("pgtest: the server is already running")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
@@ -318,7 +318,7 @@ func dropTo() (*syscall.Credential, error) {
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return nil, errors.New("pgtest: PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
+	return nil, errors.New("pgtest: PostgreSQL refuses to run as root, and neither user postgres nor user nobody exists")
 }
 
 // choosePort returns a port for a server, and what keeps it for that server.

@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-var errTwoServers = errors.New("postgres: connections lead to two servers that both take writes: fence the old primary off; new connections are made")
+var errTwoServers = errors.New("postgres: connections lead to two writable servers: fence off the old primary; reconnecting")
 
-var errReset = errors.New("postgres: the connection may lead to a server that was replaced")
+var errReset = errors.New("postgres: the connection may lead to a replaced server")
 
 // compareTimeout bounds how long a connection of the pool may take to name its
 // history. A question is answered without it.

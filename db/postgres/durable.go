@@ -84,7 +84,7 @@ func (s *Store) exec(ctx context.Context, sql string, args ...any) (tag pgconn.C
 const unconfirmed = "unconfirmed"
 
 var errUnconfirmed = &auth.Error{
-	Code: auth.StorageUnavailable, Err: errors.New("postgres: a commit was not confirmed by the synchronous standby"),
+	Code: auth.StorageUnavailable, Err: errors.New("postgres: the synchronous standby did not confirm the commit"),
 }
 
 // noteUnconfirmed is told every notice of the server. A commit whose wait for the

@@ -35,7 +35,7 @@ from persons p where p.id = $1`)
 
 // errRebound says that the identity was bound to somebody else between the read
 // that told whom to lock and the lock.
-var errRebound = errors.New("the identity was bound to another person in the meantime")
+var errRebound = errors.New("the identity was bound to another person before it was locked")
 
 // EraseIdentity implements [person.Store].
 func (s *Store) EraseIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {

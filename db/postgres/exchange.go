@@ -170,7 +170,7 @@ func (l *login) refusal() error {
 	case l.personDisabled:
 		return auth.About(auth.PersonDisabled, l.subject())
 	case l.identity == nil:
-		return errors.New("the account was neither written nor rejected")
+		return errors.New("the statement neither started a session nor refused the account")
 	default:
 		return nil
 	}

@@ -130,8 +130,8 @@ func configure(dsn string, opts []Option) (*pgxpool.Config, error) {
 		// their text when a malformed string is ambiguous.
 		// This text names no password either: a log that blanks passwords in URLs
 		// would blank its name.
-		return nil, errors.New("postgres: the database URL does not parse, or a certificate that it names does not; " +
-			"want postgres://USER@HOST:PORT/DATABASE, behind USER a colon and the password, with special characters percent-encoded")
+		return nil, errors.New("postgres: the database URL or a certificate that it names cannot be parsed; " +
+			"want postgres://USER@HOST:PORT/DATABASE, with a colon and the password after USER, special characters percent-encoded")
 	}
 	if !strings.Contains(dsn, "pool_max_conns") {
 		cfg.MaxConns = defaultMaxConns

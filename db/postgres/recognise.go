@@ -33,7 +33,7 @@ func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 	h := s.history.Load()
 	results, err := conn.PgConn().Exec(bounded, deploymentSQL+`; `+h.name).ReadAll()
 	if err != nil && !refusesPart(err) {
-		return fmt.Errorf("recognise the database: %w", err)
+		return fmt.Errorf("read the database's deployment and history: %w", err)
 	}
 	var found [2]string
 	for i, r := range results {
@@ -50,7 +50,7 @@ func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 	}
 	if k.deployment != deployment {
 		return &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf(
-			"postgres: the database belongs to another deployment (%s) than when this program connected first (%s): correct the database's name or address, or restart the program if it should belong there",
+			"postgres: the database belongs to another deployment (%s) than at the first connection of this process (%s): correct the database's name or address, or restart the process if it should use this database",
 			cmp.Or(deployment, "unknown"), k.deployment)}
 	}
 	if name == "" {

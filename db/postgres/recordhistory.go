@@ -88,7 +88,7 @@ func (s *Store) RecordHistory(ctx context.Context, of session.History) error {
 }
 
 var errHistoryChanged = &auth.Error{
-	Code: auth.StorageUnavailable, Err: errors.New("postgres: the database changed while revocations were restored to it"),
+	Code: auth.StorageUnavailable, Err: errors.New("postgres: the database's history changed while revocations were restored"),
 }
 
 // EndEverything implements [session.RestorationStore].

@@ -107,7 +107,7 @@ func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (victim
 		}
 		return v, err
 	default:
-		return v, errors.New("the revocation has no target")
+		return v, errors.New("the revocation names no target")
 	}
 }
 

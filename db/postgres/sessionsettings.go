@@ -102,7 +102,7 @@ func wrongParameter(dsn string) error {
 		if _, err := pgxpool.ParseConfig(without.String()); err != nil {
 			continue
 		}
-		return &SettingError{name, "in the database URL has a wrong value; correct it or take it out"}
+		return &SettingError{name, "in the database URL has an invalid value: correct or remove it"}
 	}
 	return nil
 }
@@ -121,14 +121,14 @@ func pinSettings(cfg *pgconn.Config, statementTimeout, idleInTransaction string)
 	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		r := conn.ExecParams(ctx, pinSQL, params, nil, nil, nil).Read()
 		if r.Err != nil {
-			return fmt.Errorf("set the session up: %w", r.Err)
+			return fmt.Errorf("set up the session: %w", r.Err)
 		}
 		encoding, role := string(r.Rows[0][0]), string(r.Rows[0][1])
 		switch {
 		case encoding != "UTF8":
-			return &SettingError{"server_encoding", "of the database is " + encoding + ", want UTF8: create the database with encoding 'UTF8' template template0"}
+			return &SettingError{"server_encoding", "of the database must be UTF8, got " + encoding + ": create the database with encoding 'UTF8' template template0"}
 		case role != "origin":
-			return &SettingError{"session_replication_role", "is " + role + ", which switches foreign keys off; want origin: reset it for this role and this database"}
+			return &SettingError{"session_replication_role", "must be origin, got " + role + ", which disables foreign keys: reset it for this role and this database"}
 		}
 		return nil
 	}
@@ -152,7 +152,7 @@ func textArray(words []string) []byte {
 // may set.
 func checkURL(cfg *pgxpool.Config) (string, error) {
 	if m := cfg.ConnConfig.DefaultQueryExecMode; m != pgx.QueryExecModeCacheStatement || cfg.ConnConfig.StatementCacheCapacity == 0 {
-		return "", &SettingError{"default_query_exec_mode and statement_cache_capacity", "must not be set in the database URL: every statement is prepared. They are meant for poolers in transaction mode, which do not work either; connect directly or through a pooler in session mode"}
+		return "", &SettingError{"default_query_exec_mode and statement_cache_capacity", "must not be set in the database URL: Yufu prepares every statement. Poolers in transaction mode, which need these parameters, are not supported: connect directly or through a pooler in session mode"}
 	}
 	timeout := fmt.Sprint(statementTimeout.Milliseconds())
 	params := cfg.ConnConfig.RuntimeParams
@@ -166,13 +166,13 @@ func checkURL(cfg *pgxpool.Config) (string, error) {
 		case isPinned && strings.EqualFold(value, want):
 			delete(params, given)
 		case isPinned:
-			return "", &SettingError{name, "must not be set in the database URL: Yufu sets it to " + want + "; take it out"}
+			return "", &SettingError{name, "must not be set in the database URL: remove it, Yufu sets it to " + want}
 		case name == "synchronous_commit" || name == "session_replication_role" || name == "idle_in_transaction_session_timeout":
-			return "", &SettingError{name, "must not be set in the database URL: Yufu sets it; take it out"}
+			return "", &SettingError{name, "must not be set in the database URL: remove it, Yufu sets it"}
 		case name == "options":
 			for _, p := range append(slices.Sorted(maps.Keys(pinned)), "synchronous_commit", "session_replication_role", "statement_timeout", "idle_in_transaction_session_timeout") {
 				if strings.Contains(strings.ToLower(value), p) {
-					return "", &SettingError{p, "must not be set in the options of the database URL or in PGOPTIONS: Yufu sets it; take it out"}
+					return "", &SettingError{p, "must not be set in the options of the database URL or in PGOPTIONS: remove it, Yufu sets it"}
 				}
 			}
 		}
@@ -192,7 +192,7 @@ const (
 )
 
 // ErrTransactionPooling is the error of [Store.CheckPooling].
-var ErrTransactionPooling = errors.New("a pooler between Yufu and PostgreSQL gives each transaction another session; set its mode to session (pool_mode=session), or connect directly")
+var ErrTransactionPooling = errors.New("the pooler between Yufu and PostgreSQL is in transaction mode: set its mode to session (pool_mode=session), or connect directly")
 
 // CheckPooling returns [ErrTransactionPooling] when the database is reached
 // through a pooler that does not keep a session for its client. Prepared

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrClaimed is the error of [Store.Claim] when another store has the claim.
-var ErrClaimed = errors.New("another process serves from this file")
+var ErrClaimed = errors.New("another process serves from this database file")
 
 // claimSuffix names the file that carries the lock, beside the database.
 const claimSuffix = "-lock"

@@ -55,12 +55,12 @@ type noteFile struct {
 func openNote(path string) (*noteFile, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
 	if err != nil {
-		return nil, fmt.Errorf("sqlite: note: %w", err)
+		return nil, fmt.Errorf("sqlite: note file: %w", err)
 	}
 	text := make([]byte, noteLength)
 	if _, err := f.ReadAt(text, 0); err != nil && !errors.Is(err, io.EOF) {
 		_ = f.Close()
-		return nil, fmt.Errorf("sqlite: note: %w", err)
+		return nil, fmt.Errorf("sqlite: note file: %w", err)
 	}
 	return &noteFile{file: f, note: parseNote(text)}, nil
 }
@@ -111,7 +111,7 @@ func (f *noteFile) write(n note) error {
 // noteError is the error of a note that cannot be written. The database cannot be used
 // without it.
 func noteError(err error) error {
-	return &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("sqlite: note: %w", err)}
+	return &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("sqlite: note file: %w", err)}
 }
 
 // close closes the file. It may be called again.

@@ -30,7 +30,7 @@ select coalesce(history, ''), coalesce((select seq from sqlite_sequence where na
 	setHistorySQL = statement(`update deployment set history = ?`)
 )
 
-var errUnclaimed = errors.New("sqlite: only a store with the claim knows which history was recorded")
+var errUnclaimed = errors.New("sqlite: the store has no claim on the file, which reading or recording its history needs")
 
 // RecordedHistory implements [session.RestorationStore] for a store that has the claim.
 func (s *Store) RecordedHistory(ctx context.Context) (session.History, bool, error) {

@@ -68,7 +68,7 @@ func targetOf(ctx context.Context, tx *writeTx, r *session.RevokeParams) (victim
 		}
 		return v, err
 	default:
-		return v, errors.New("the revocation has no target")
+		return v, errors.New("the revocation names no target")
 	}
 	if !r.May(v.appID) {
 		return v, sql.ErrNoRows
