@@ -83,7 +83,7 @@ func (a *attempt) phone(ctx context.Context) (string, error) {
 	}
 	secret, err := a.s.c.Sealer.Open(a.app.SealedSecret, app.SecretAAD(a.app.ID))
 	if err != nil {
-		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", a.app.ID, err)}
+		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: open the AppSecret: %w", a.app.ID, err)}
 	}
 	openID, _, err := a.s.c.Store.PlatformAccount(ctx, a.session.Identity)
 	if errors.Is(err, auth.NotFound) {

@@ -98,7 +98,7 @@ func (p *webhookProof) find(ctx context.Context, b *BindParams) (err error) {
 func (a *attempt) askWebhook(ctx context.Context) (*person.Draft, error) {
 	secret, err := a.s.c.Sealer.Open(a.app.SealedWebhookSecret, app.WebhookSecretAAD(a.app.ID))
 	if err != nil {
-		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the webhook's secret: %w", a.app.ID, err)}
+		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: open the webhook's secret: %w", a.app.ID, err)}
 	}
 	fields := make(map[string]string, len(a.r.Fields))
 	for name, value := range a.r.Fields {
@@ -115,7 +115,7 @@ func (a *attempt) askWebhook(ctx context.Context) (*person.Draft, error) {
 	d, err := form.Draft(a.s.c.Facts, auth.PersonByWebhook)
 	if err != nil {
 		// It is the business's mistake: the user can do nothing about it.
-		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the webhook's person: %w", a.app.ID, err)}
+		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the person in the webhook's answer: %w", a.app.ID, err)}
 	}
 	return &d, nil
 }

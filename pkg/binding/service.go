@@ -260,7 +260,7 @@ func (s *Service) Exposed(ctx context.Context, person uuid.UUID, names []string)
 	}
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(p.Attributes, &all); err != nil {
-		return nil, fmt.Errorf("binding: the attributes of person %s: %w", person, err)
+		return nil, fmt.Errorf("binding: decode the attributes of person %s: %w", person, err)
 	}
 	for _, name := range names {
 		if value, ok := all[name]; ok {

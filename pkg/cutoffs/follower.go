@@ -235,7 +235,7 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 		if f.c.Clock().Sub(began) > maxRelistenPause {
 			pause = minRelistenPause
 		}
-		f.c.Log.Debug("listening for cutoffs ended; polling every second", "cause", err)
+		f.c.Log.Debug("notification connection ended, polling every second", "cause", err)
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -283,7 +283,7 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 }
 
 // errUnstableHistory means that every answer named another history.
-var errUnstableHistory = errors.New("cutoffs: the database keeps changing while cutoffs are loaded")
+var errUnstableHistory = errors.New("cutoffs: the database history changed in each attempt to load the cutoffs")
 
 // loadNew reads page after page until there is nothing new. The caller holds askLock.
 func (f *Follower) loadNew(ctx context.Context) error {
@@ -317,7 +317,7 @@ func (f *Follower) loadNew(ctx context.Context) error {
 		case restarted && complete:
 			f.feed.replace(timeline, append(all, fresh...), last, asked)
 			if before != "" {
-				f.c.Log.Warn("the database is another one than before (restarted, failed over or restored); all cutoffs were loaded again",
+				f.c.Log.Warn("database history changed (restart, fail-over or restore), all cutoffs loaded again",
 					"was", before, "is", timeline)
 				if f.c.Moved != nil {
 					f.c.Moved()
@@ -359,7 +359,7 @@ func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, er
 	}
 	f.clock.compare(asked, b.Now, answered)
 	if set {
-		f.c.Log.Warn("the database's clock was set, or this machine slept", "own_clock_ahead", f.ClockAhead().String())
+		f.c.Log.Warn("database clock changed, or this machine slept", "own_clock_ahead", f.ClockAhead().String())
 	}
 	return asked, b, nil
 }

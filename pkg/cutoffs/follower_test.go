@@ -363,7 +363,7 @@ func TestAnotherDatabase(t *testing.T) {
 		synctest.Wait()
 		w.wantKnown(true, 1, 4, 6, 7)
 		wantEvents(t, s.rest(), "reset", "cutoff 4", "cutoff 5", "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 6", "cutoff 7", "ready 0ms @t3.0")
-		if n := w.log.count("the database is another one"); n != 2 {
+		if n := w.log.count("database history changed"); n != 2 {
 			t.Errorf("logged %d times", n)
 		}
 	})

@@ -103,7 +103,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		case auth.CodeOf(err) == auth.StorageUnavailable:
 			k.c.Log.Warn("key refresh failed; this replica keeps its keys", "cause", err)
 		default:
-			k.c.Log.Error("the keys in the database cannot be used; this replica keeps those it has that are not retired", "cause", err)
+			k.c.Log.Error("keys in the database rejected; this replica keeps its own keys that are not retired", "cause", err)
 		}
 		failing = auth.CodeOf(err)
 	}

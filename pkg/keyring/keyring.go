@@ -159,7 +159,7 @@ func (r *Ring) CurrentSigningKey(alg string, now time.Time) (token.SigningKey, e
 		found = r.currentSigning(keys, token.DefaultAlg, now)
 	}
 	if found == nil {
-		return token.SigningKey{}, fmt.Errorf("keyring: %w: %s", token.ErrNoKey, alg)
+		return token.SigningKey{}, fmt.Errorf("keyring: %w for %s", token.ErrNoKey, alg)
 	}
 	return found.SigningKey, nil
 }
@@ -194,7 +194,7 @@ func (r *Ring) VerificationKey(kid string) (crypto.PublicKey, string, bool) {
 func (r *Ring) CurrentMACKey(now time.Time) (uint32, []byte, error) {
 	found := currentMAC(r.keys.Load().mac, now)
 	if found == nil {
-		return 0, nil, fmt.Errorf("keyring: %w: refresh", token.ErrNoKey)
+		return 0, nil, fmt.Errorf("keyring: %w for refresh tokens", token.ErrNoKey)
 	}
 	return found.id, found.key, nil
 }
@@ -327,7 +327,7 @@ func (s *snapshot) publish(set jwkSet) (err error) {
 func (s *snapshot) addMAC(k *StoredKey, key []byte) error {
 	id, err := hex.DecodeString(k.KID)
 	if err != nil || len(id) != macIDSize || len(key) != macKeySize {
-		return fmt.Errorf("keyring: key %s is not a MAC key", k.KID)
+		return fmt.Errorf("keyring: key %s must be a MAC key: an id of %d bytes and a key of %d bytes", k.KID, macIDSize, macKeySize)
 	}
 	n := binary.BigEndian.Uint32(id)
 	s.macByID[n] = key

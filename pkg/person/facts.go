@@ -155,12 +155,12 @@ func OpenFactKey(ctx context.Context, s FactKeyStore, sealer *seal.Ring, now tim
 			return nil, err
 		}
 		if sealed, err = s.AddFactKey(ctx, sealedFresh, now); err != nil {
-			return nil, fmt.Errorf("person: keep the key of the facts: %w", err)
+			return nil, fmt.Errorf("person: store the key of the facts: %w", err)
 		}
 	}
 	key, err := sealer.Open(sealed, factKeyAAD())
 	if err != nil {
-		return nil, fmt.Errorf("person: the key of the facts: %w", err)
+		return nil, fmt.Errorf("person: open the key of the facts: %w", err)
 	}
 	return &FactKey{key}, nil
 }

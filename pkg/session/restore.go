@@ -119,7 +119,7 @@ func (r *RestoreParams) CheckDeployment(id uuid.UUID) error {
 	}
 	return &auth.Error{
 		Code: auth.StorageUnavailable,
-		Err:  fmt.Errorf("session: the database belongs to deployment %s, the remembered revocations to %s", id, r.Deployment),
+		Err:  fmt.Errorf("session: the database must belong to deployment %s, whose revocations are remembered, got %s", r.Deployment, id),
 	}
 }
 

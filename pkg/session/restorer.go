@@ -79,7 +79,7 @@ func NewRestorer(ctx context.Context, c RestorerConfig) (*Restorer, error) {
 		return r, c.Store.RecordHistory(ctx, history)
 	}
 	r.unrecorded.Store(true)
-	c.Log.Error("no tokens are issued or accepted: " + errLost.Error())
+	c.Log.Error("token issue and validation stopped", "cause", errLost)
 	return r, nil
 }
 
@@ -123,7 +123,7 @@ func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
 		pending = err != nil && ctx.Err() == nil
 		was := failing
 		if failing = pending && !errors.Is(err, errLost); failing && !was {
-			r.c.Log.Warn("revocations could not be restored to the database yet; trying again", "cause", err)
+			r.c.Log.Warn("restore of remembered revocations failed, retrying", "cause", err)
 		}
 	}
 }
@@ -153,7 +153,7 @@ func (r *Restorer) restoreOnce(ctx context.Context) error {
 		return err
 	}
 	r.unrecorded.Store(false)
-	r.c.Log.Info("database restored, tokens are issued and accepted again")
+	r.c.Log.Info("token issue and validation resumed, database history recorded")
 	return nil
 }
 
@@ -210,10 +210,10 @@ func (r *Restorer) restore(ctx context.Context, remembered []auth.Cutoff) (Resto
 		return done, err
 	}
 	if done.Sessions+done.Apps > 0 {
-		r.c.Log.Warn("revocations restored: the database had lost them", "sessions", done.Sessions, "apps", done.Apps)
+		r.c.Log.Warn("lost revocations restored to the database", "sessions", done.Sessions, "apps", done.Apps)
 	}
 	for _, c := range done.Implausible {
-		r.c.Log.Error("a remembered revocation is too far ahead of its row, so no tokens are issued for it; if the database was restored, run yufu migrate --restored; if not, somebody changed the row or the table cutoffs",
+		r.c.Log.Error("remembered revocation rejected: too far ahead of its row; no tokens are issued for this session or app; if the database was restored, run yufu migrate --restored; if not, somebody changed the row or the table cutoffs",
 			"kind", string(c.Kind), "session", sessionOf(c), "app", c.AppID, "ver", c.Ver, "epoch", c.Epoch)
 	}
 	return done, nil
@@ -254,7 +254,7 @@ func (s *Service) Grantable(ctx context.Context, row auth.Session) (auth.Session
 	return row, errUnsettled
 }
 
-var errUnsettled = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("session: a newer revocation changed the row %d times", maxGrants)}
+var errUnsettled = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("session: gave up after %d tries: each time a newer revocation changed the row", maxGrants)}
 
 // Mint calls mint, and once more after the keys were restored if there was no key to
 // sign with: the cutoffs may hit all keys that this replica has.

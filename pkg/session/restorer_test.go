@@ -210,8 +210,8 @@ func TestRestorerThatOutlives(t *testing.T) {
 	if got != session.MaxRestored+2 || b.keys != 3 {
 		t.Errorf("%d cutoffs and %d times the keys, want %d and 3", got, b.keys, session.MaxRestored+2)
 	}
-	if strings.Count(b.log.String(), "trying again") != 1 {
-		t.Errorf("log %s", &b.log)
+	if strings.Count(b.log.String(), "retrying") != 1 {
+		t.Errorf("want one line with \"retrying\" in the log, got:\n%s", &b.log)
 	}
 }
 

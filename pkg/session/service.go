@@ -172,7 +172,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	}
 	secret, err := s.c.Sealer.Open(client.SealedSecret, app.SecretAAD(client.ID))
 	if err != nil {
-		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: AppSecret: %w", client.ID, err)}
+		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: open the AppSecret: %w", client.ID, err)}
 	}
 	account, err := provider.ExchangeCode(ctx, platform.Credentials{AppID: client.ID, Secret: auth.Secret(secret)}, r.Code.Reveal())
 	if reuse := (*platform.CodeReuse)(nil); errors.As(err, &reuse) {

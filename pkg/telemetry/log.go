@@ -10,7 +10,7 @@ import (
 // ParseLevel returns the level of a name: "debug", "info", "warn" or "error".
 func ParseLevel(name string) (level slog.Level, err error) {
 	if err := level.UnmarshalText([]byte(name)); err != nil {
-		return 0, fmt.Errorf("log level %q: it is debug, info, warn or error", name)
+		return 0, fmt.Errorf("the log level must be debug, info, warn or error, got %q", name)
 	}
 	return level, nil
 }
@@ -25,7 +25,7 @@ func NewLogger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, er
 	case "text":
 		return slog.New(slog.NewTextHandler(w, opts)), nil
 	}
-	return nil, fmt.Errorf("log format %q: it is json or text", format)
+	return nil, fmt.Errorf("the log format must be json or text, got %q", format)
 }
 
 // redactAttr blanks what looks like a secret in any text that is logged.

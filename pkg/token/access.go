@@ -94,7 +94,7 @@ type Minter struct {
 // together. The ttl is at least a second and at most [auth.MaxAccessTokenTTL].
 func NewMinter(keys SigningKeys, issuer string, ttl time.Duration) (*Minter, error) {
 	if ttl < time.Second || ttl > auth.MaxAccessTokenTTL {
-		return nil, fmt.Errorf("token: access tokens live 1s to %s, not %s", auth.MaxAccessTokenTTL, ttl)
+		return nil, fmt.Errorf("token: the lifetime of access tokens must be between 1s and %s, got %s", auth.MaxAccessTokenTTL, ttl)
 	}
 	return &Minter{keys: keys, issuer: issuer, ttl: ttl}, nil
 }

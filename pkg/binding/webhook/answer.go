@@ -43,7 +43,7 @@ type Person struct {
 // is wrong without quoting any of it.
 func decodeAnswer(body []byte) (Person, error) {
 	if !utf8.Valid(body) {
-		return Person{}, errors.New("it is not UTF-8")
+		return Person{}, errors.New("not UTF-8")
 	}
 	answer, err := members(body, "person", "refused")
 	if err != nil {
@@ -51,13 +51,13 @@ func decodeAnswer(body []byte) (Person, error) {
 	}
 	switch person, refused := answer["person"], answer["refused"]; {
 	case person != nil && refused != nil:
-		return Person{}, errors.New("it has both person and refused")
+		return Person{}, errors.New("both person and refused are set")
 	case person != nil:
 		return decodePerson(person)
 	case refused != nil:
 		return Person{}, decodeRefusal(refused)
 	}
-	return Person{}, errors.New("it has neither person nor refused")
+	return Person{}, errors.New("neither person nor refused is set")
 }
 
 func decodePerson(raw json.RawMessage) (p Person, err error) {
@@ -119,7 +119,7 @@ func members(raw []byte, names ...string) (map[string]json.RawMessage, error) {
 		}
 		switch {
 		case !slices.Contains(names, name):
-			return nil, errors.New("an unknown member; allowed members: " + strings.Join(names, ", "))
+			return nil, errors.New("unknown member; allowed members: " + strings.Join(names, ", "))
 		case seen[name]:
 			return nil, errors.New(name + " is repeated")
 		}
@@ -161,7 +161,7 @@ func checkText(s string) error {
 	case utf8.RuneCountInString(s) > MaxText:
 		return errors.New("longer than 255 characters")
 	case !auth.CleanText(s):
-		return errors.New("it has control characters")
+		return errors.New("control characters are not allowed")
 	}
 	return nil
 }
@@ -194,12 +194,12 @@ func decodeAttributes(raw json.RawMessage) (json.RawMessage, error) {
 // checkValue refuses what a database would not keep as it is.
 func checkValue(v any, depth int) error {
 	if depth == 0 {
-		return errors.New("it is nested too deep")
+		return errors.New("nested too deep")
 	}
 	switch v := v.(type) {
 	case string:
 		if !auth.CleanText(v) {
-			return errors.New("it has control characters")
+			return errors.New("control characters are not allowed")
 		}
 	case json.Number:
 		if f, err := v.Float64(); err != nil || math.IsInf(f, 0) {
@@ -214,7 +214,7 @@ func checkValue(v any, depth int) error {
 	case map[string]any:
 		for name, item := range v {
 			if !auth.CleanText(name) {
-				return errors.New("it has control characters")
+				return errors.New("control characters are not allowed")
 			}
 			if err := checkValue(item, depth-1); err != nil {
 				return err

@@ -247,7 +247,7 @@ func TestUnusableAnswers(t *testing.T) {
 		"half_an_answer":                  {answer(200, named[:40]), "unusable answer"},
 		"a_body_beyond_64_KiB":            {answer(200, named+strings.Repeat(" ", 64<<10)), "longer than 65536 bytes"},
 		"an_answer_that_echoes":           {echo("%s"), "not a JSON object"},
-		"an_answer_with_echoes_in_it":     {echo(`{"%s":1}`), "an unknown member; allowed members: person, refused"},
+		"an_answer_with_echoes_in_it":     {echo(`{"%s":1}`), "unknown member; allowed members: person, refused"},
 		"a_phone_that_echoes":             {echo(`{"person":{"external_id":"1","name":"a","phone":"%s"}}`), "person.phone"},
 		"a_dropped_connection":            {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was closed"},
 		"a_connection_dropped_on_the_way": {cut("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"), "the connection was closed"},
