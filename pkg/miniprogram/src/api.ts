@@ -125,8 +125,10 @@ export interface RequestOptions {
 /** An answer of any status, as `wx.request` gives it to `success`. */
 export interface Answer {
   statusCode: number
+  // biome-ignore lint/suspicious/noExplicitAny: the JSON of your own back end, read without a cast as with wx.request
   data: any
   header: Record<string, string>
+  // biome-ignore lint/suspicious/noExplicitAny: `unknown` does not take the interfaces of WeChat's typings, and then `wx` is no `Wx`
   [more: string]: any
 }
 

@@ -1,8 +1,8 @@
 // Binding the user to a person, and ending that.
 
 import type { Answer, BindRequest, Person, Session, YufuError } from './api'
-import { refused } from './errors'
-import { type Client, ensure, expiry, renew } from './session'
+import { refused, type Unchecked } from './errors'
+import { type Client, ensure, expiry, renew, type TokenAnswer } from './session'
 import { load, save, sessionOf } from './shared'
 import { readPerson, type Stored } from './store'
 import { call, patience } from './transport'
@@ -11,7 +11,7 @@ export const bind = (c: Client, request: BindRequest): Promise<Session> => chang
 export const unbind = (c: Client): Promise<Session> => change(c, 'DELETE')
 
 /** change changes the binding. Changes wait for each other. */
-function change(c: Client, method: string, body?: any): Promise<Session> {
+function change(c: Client, method: string, body?: BindRequest): Promise<Session> {
   const s = c.shared
   const before = s.change || Promise.resolve()
   const changed = before.then(() => attempt(c, method, body)).then(sessionOf)
@@ -26,7 +26,7 @@ function change(c: Client, method: string, body?: any): Promise<Session> {
   return changed
 }
 
-async function attempt(c: Client, method: string, body?: any): Promise<Stored> {
+async function attempt(c: Client, method: string, body?: BindRequest): Promise<Stored> {
   const before = await ensure(c)
   let stored = before
   let renewed = false
@@ -65,7 +65,7 @@ function made(method: string, before: Stored, now: Stored): boolean {
   return method === 'POST' ? now.bound && personOf(now) !== personOf(before) : !now.bound
 }
 
-const send = (c: Client, method: string, access: string, body?: any): Promise<Answer> =>
+const send = (c: Client, method: string, access: string, body?: BindRequest): Promise<Answer> =>
   call(
     c.shared.wx,
     patience,
@@ -76,14 +76,18 @@ const send = (c: Client, method: string, access: string, body?: any): Promise<An
   )
 
 /** keep stores what the answer says and brings. The refresh token is that of the moment: it lives on. */
-function keep(c: Client, d: any, sent: number, asked: Stored): Stored | undefined {
+function keep(c: Client, d: Unchecked<TokenAnswer>, sent: number, asked: Stored): Stored | undefined {
   const current = load(c.shared)
   if (!current || typeof d.bound !== 'boolean') return
-  const now = { bound: d.bound, person: readPerson(d.person) }
-  if (typeof d.access_token === 'string' && d.expires_in > 0)
+  const now = { bound: d.bound, person: readPerson(d.person as Unchecked<Person> | null) }
+  if (typeof d.access_token === 'string' && (d.expires_in as number) > 0)
     return save(
       c.shared,
-      Object.assign({}, current, now, { access: d.access_token, at: Date.now(), until: expiry(d, sent) }),
+      Object.assign({}, current, now, {
+        access: d.access_token,
+        at: Date.now(),
+        until: expiry(d.expires_in as number, sent),
+      }),
     )
   // No token comes when nothing changed: the one that asked is still right.
   if (now.bound === asked.bound && personOf(now) === personOf(asked))

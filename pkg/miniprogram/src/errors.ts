@@ -1,5 +1,19 @@
 import type { Answer, WxError, YufuError } from './api'
 
+/** The members of a T before they are checked. */
+export type Unchecked<T> = { readonly [K in keyof T]?: unknown }
+
+/** The members of an error answer that this package reads: those of RFC 6749, of RFC 9457 and of Yufu. */
+interface Problem {
+  error_code: string
+  error_description: string
+  code: string
+  detail: string
+  title: string
+  request_id: string
+  user_message: string
+}
+
 /** fail makes an error. What it says holds no token: texts come from here, WeChat and the service. */
 export function fail(code: string, text: string, more?: Partial<YufuError>): YufuError {
   const errMsg = `yufu: ${code}: ${text}`
@@ -26,8 +40,8 @@ export function failed(error?: WxError): YufuError {
 
 /** refused is the error in an answer of the service: of RFC 6749 or RFC 9457, or of something before it. */
 export function refused({ statusCode: status, data, header }: Answer): YufuError {
-  const text = (v: any) => (typeof v === 'string' ? v : '')
-  const d = data || {}
+  const text = (v: unknown) => (typeof v === 'string' ? v : '')
+  const d: Unchecked<Problem> = data || {}
   const code = text(d.error_code) || text(d.code) || 'bad_answer'
   return fail(code, text(d.error_description) || text(d.detail) || text(d.title) || `status ${status}`, {
     status,

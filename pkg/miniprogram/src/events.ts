@@ -1,11 +1,13 @@
 import type { Events } from './api'
 
-export type Handlers = { [event: string]: Array<(detail: any) => void> }
+type Handler<T> = (detail: T) => void
 
-export function on(handlers: Handlers, event: string, handler: (detail: any) => void): () => void {
-  const list = (handlers[event] = handlers[event] || [])
+export type Handlers = { [E in keyof Events]?: Array<Handler<Events[E]>> }
+
+export function on<E extends keyof Events>(handlers: Handlers, event: E, handler: Handler<Events[E]>): () => void {
+  const list: Array<Handler<Events[E]>> = (handlers[event] = handlers[event] || [])
   // Of its own, so that a handler that is added twice is told twice and removed once.
-  const entry = (detail: any) => handler(detail)
+  const entry = (detail: Events[E]) => handler(detail)
   list.push(entry)
   return () => {
     const i = list.indexOf(entry)
@@ -19,7 +21,7 @@ export function emit<E extends keyof Events>(handlers: Handlers, event: E, detai
 }
 
 /** tell calls back the program. What it throws stops nobody, and the program's onError has it. */
-export function tell(handler: ((detail: any) => void) | undefined, detail: any): void {
+export function tell<T>(handler: Handler<T> | undefined, detail: T): void {
   try {
     if (handler) handler(detail)
   } catch (e) {

@@ -17,7 +17,7 @@ import { sessionOf, sharedBy } from './shared'
 
 export type * from './api'
 
-declare const wx: any
+declare const wx: Wx | undefined
 
 /**
  * createYufu returns a client. It makes no request. Clients of the same `wx`,
@@ -39,7 +39,7 @@ export function createYufu(options: YufuOptions): Yufu {
     bind: (r: BindRequest) => bind(c, r),
     unbind: () => unbind(c),
     logout: () => logOut(c),
-    on: (event: string, handler: any) => on(c.shared.handlers, event, handler),
+    on: (event, handler) => on(c.shared.handlers, event, handler),
   }
 }
 
@@ -55,13 +55,13 @@ const kinds: { [K in keyof Required<YufuOptions>]: string } = {
 }
 
 /** check throws for options that the types would refuse: most programs are JavaScript. Returns the platform. */
-function check(options: any): Wx {
+function check(options: YufuOptions): Wx {
   const wrong = (name: string, want: string): never => {
     throw fail('config', `${name} ${want}`)
   }
   if (!options || typeof options !== 'object') wrong('createYufu', 'needs an object of options')
   Object.keys(options).forEach((name) => {
-    const value = options[name]
+    const value = options[name as keyof YufuOptions]
     const kind = Object.prototype.hasOwnProperty.call(kinds, name)
       ? kinds[name as keyof YufuOptions]
       : wrong(name, 'is not an option')

@@ -1,6 +1,6 @@
 // Requests with the access token.
 
-import type { Answer, RequestOptions, RequestTask, WxError } from './api'
+import type { Answer, Chunk, Headers, RequestOptions, RequestTask, WxError, YufuError } from './api'
 import { fail, failed, headerOf } from './errors'
 import { tell } from './events'
 import { origin, resolve } from './hosts'
@@ -21,6 +21,10 @@ const redirects = /^30[12378]$/
 
 const listenerMethods = ['onHeadersReceived', 'offHeadersReceived', 'onChunkReceived', 'offChunkReceived'] as const
 
+type ListenerMethod = (typeof listenerMethods)[number]
+// The compiler does not see which listener belongs to which method: it is cast where it is passed on.
+type Listener = (result: Headers & Chunk) => void
+
 /** What of a request is there before `wx.request` is called, and what stays when it is called again. */
 export class Task implements RequestTask {
   aborted?: boolean
@@ -28,16 +32,16 @@ export class Task implements RequestTask {
   offHeadersReceived!: RequestTask['offHeadersReceived']
   onChunkReceived!: RequestTask['onChunkReceived']
   offChunkReceived!: RequestTask['offChunkReceived']
-  private real?: any
-  private calls: Array<[string, any]> = []
+  private real?: Partial<RequestTask>
+  private calls: Array<[ListenerMethod, Listener?]> = []
   /** Called when it is aborted; the request's own `fail` does the rest. */
   stop?: () => void
 
   constructor() {
     listenerMethods.forEach((name) => {
-      this[name] = (listener?: any) => {
+      this[name] = (listener?: Listener) => {
         this.calls.push([name, listener])
-        if (this.real && this.real[name]) this.real[name](listener)
+        if (this.real && this.real[name]) this.real[name](listener as never)
       }
     })
   }
@@ -48,9 +52,9 @@ export class Task implements RequestTask {
     if (this.stop) this.stop()
   }
 
-  attach(real: any): void {
+  attach(real?: Partial<RequestTask>): void {
     this.real = real
-    this.calls.forEach(([name, listener]) => real && real[name] && real[name](listener))
+    this.calls.forEach(([name, listener]) => real && real[name] && real[name](listener as never))
   }
 }
 
@@ -145,10 +149,12 @@ function hop(c: Client, options: RequestOptions, task: Task, access: string): Pr
 /** request is send in the manner of `wx.request`. */
 export function request(c: Client, options: RequestOptions): RequestTask {
   const task = new Task()
-  const end = (handler: any) => (result: any) => {
-    tell(handler, result)
-    tell(options.complete, result)
-  }
+  const end =
+    <R extends Answer | YufuError>(handler?: (result: R) => void) =>
+    (result: R) => {
+      tell(handler, result)
+      tell(options.complete, result)
+    }
   abortable(send(c, options, task), task).then(end(options.success), end(options.fail))
   return task
 }

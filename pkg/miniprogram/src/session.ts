@@ -1,11 +1,18 @@
 // Logging in and refreshing, one at a time.
 
-import type { Answer, LoginOptions, YufuError } from './api'
-import { fail, refused } from './errors'
+import type { Answer, LoginOptions, Person, Session, YufuError } from './api'
+import { fail, refused, type Unchecked } from './errors'
 import { emit } from './events'
 import { forget, load, pause, ready, type Shared, save, since } from './shared'
 import { complete, margin, parse, readPerson, type Stored } from './store'
 import { bounded, call, form, formHeader, patience } from './transport'
+
+/** The members of a token answer that this package reads. An answer to a change of the binding has them too. */
+export interface TokenAnswer extends Session {
+  access_token: string
+  refresh_token: string
+  expires_in: number
+}
 
 /** A client: what its clients share, and what is its own. */
 export interface Client {
@@ -49,7 +56,7 @@ export function renew(c: Client): Promise<Stored> {
   if (s.flight) return s.flight
   if (s.hold && since(s.hold.at, s.hold.ms)) return Promise.reject(s.hold.error)
   // The marker is there before anything else happens, whatever promises are.
-  let settle: any
+  let settle!: { resolve(stored: Stored): void; reject(error: YufuError): void }
   s.flight = new Promise<Stored>((resolve, reject) => (settle = { resolve, reject }))
   const flight = s.flight
   attempt(c).then(
@@ -94,9 +101,9 @@ async function attempt(c: Client): Promise<Stored> {
       }
       if (!stored && /^code_(invalid|used)$/.test(error.code) && !newCodes++) continue
       if (oauth === 'access_denied') hold(s, error, refusedFor)
-    } catch (e: any) {
-      if (!e.errMsg) throw e
-      error = e
+    } catch (e) {
+      if (!(e as YufuError).errMsg) throw e
+      error = e as YufuError
       // The app is awake again, or the failure would not be told.
       if (error.code === 'interrupted') s.deadline = Date.now() + patience
     }
@@ -150,22 +157,22 @@ async function exchange(c: Client): Promise<Answer> {
 }
 
 /** accept reads a token answer; whatever stands between may answer anything with a 200. */
-function accept(d: any, sent: number): Stored | undefined {
-  if (!d || !(d.expires_in > 0)) return
+function accept(d: Unchecked<TokenAnswer> | null, sent: number): Stored | undefined {
+  if (!d || !((d.expires_in as number) > 0)) return
   const next = parse({
     refresh: d.refresh_token,
     access: d.access_token,
     at: Date.now(),
-    until: expiry(d, sent),
+    until: expiry(d.expires_in as number, sent),
     uuid: d.uuid,
     bound: d.bound,
-    person: readPerson(d.person),
+    person: readPerson(d.person as Unchecked<Person> | null),
   })
   return next && next.access ? next : undefined
 }
 
 /** expiry is when to refresh a token that was asked for at `sent`. */
-export const expiry = (d: any, sent: number): number => sent + (d.expires_in - margin(d.expires_in)) * 1000
+export const expiry = (seconds: number, sent: number): number => sent + (seconds - margin(seconds)) * 1000
 
 const nothing = () => {}
 
@@ -192,8 +199,9 @@ export async function logOut(c: Client): Promise<void> {
       )
       if (answer.statusCode === 200) return
       throw refused(answer)
-    } catch (e: any) {
-      if (n === 3 || (e.status && e.status < 500)) throw e
+    } catch (e) {
+      const error = e as YufuError
+      if (n === 3 || (error.status && error.status < 500)) throw error
       await pause(s, 250 * n, true)
     }
   }

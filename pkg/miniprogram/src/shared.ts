@@ -36,10 +36,12 @@ export interface Shared {
   unwritten?: Stored
 }
 
+type Registry = { [key: string]: Shared }
+
 // On the platform's object itself: a mini-program may hold several copies of
 // this package, one in each subpackage.
 const registry = Symbol.for('yufu-miniprogram/1')
-const here: Array<[Wx, any]> = []
+const here: Array<[Wx, Registry]> = []
 
 /** sharedBy returns what the clients with this `wx`, base URL and app share. */
 export function sharedBy(wx: Wx, baseURL: string, clientId: string): Shared {
@@ -65,7 +67,7 @@ export function sharedBy(wx: Wx, baseURL: string, clientId: string): Shared {
 }
 
 /** registryOf never reads `wx[registry]`: uni-app's `uni` is a Proxy that throws for a symbol. */
-function registryOf(wx: any): { [key: string]: Shared } {
+function registryOf(wx: Wx): Registry {
   const own = () => Object.getOwnPropertyDescriptor(wx, registry)
   try {
     if (!own()) Object.defineProperty(wx, registry, { value: {} })

@@ -1,6 +1,7 @@
 // The session as it lies in the phone's storage, and nowhere else.
 
 import type { Person, Session, Wx } from './api'
+import type { Unchecked } from './errors'
 
 /**
  * What is kept under one key. Times are in milliseconds of the phone's clock. In
@@ -23,31 +24,32 @@ const token = /^[\w.~+/-]+=*$/
  * has a refresh token is thrown away: a session whose other half is damaged
  * refreshes.
  */
-export function parse(value: any): Stored | undefined {
+export function parse(value?: Unchecked<Stored> | null): Stored | undefined {
   if (!value || typeof value !== 'object' || typeof value.refresh !== 'string' || !token.test(value.refresh)) return
   const sound =
     typeof value.access === 'string' &&
     token.test(value.access) &&
     typeof value.uuid === 'string' &&
     value.uuid &&
-    value.at > 0 &&
-    value.until > 0
+    (value.at as number) > 0 &&
+    (value.until as number) > 0
   return {
     refresh: value.refresh,
-    access: sound ? value.access : '',
-    at: sound ? value.at : 0,
-    until: sound ? value.until : 0,
+    access: sound ? (value.access as string) : '',
+    at: sound ? (value.at as number) : 0,
+    until: sound ? (value.until as number) : 0,
     uuid: String(value.uuid),
     bound: value.bound === true,
-    person: value.person,
+    // Checked by `read`.
+    person: value.person as Person | null,
   }
 }
 
-export function readPerson(p: any): Person | null {
+export function readPerson(p?: Unchecked<Person> | null): Person | null {
   return p && typeof p.id === 'string' ? { id: p.id, external_id: String(p.external_id), name: String(p.name) } : null
 }
 
-const idOf = (p: any) => p && typeof p.id === 'string' && { id: p.id }
+const idOf = (p: Unchecked<Person> | null) => p && typeof p.id === 'string' && { id: p.id }
 
 /** complete reports whether the session says all that its person is. */
 export const complete = ({ person }: Stored): boolean => !person || typeof person.name === 'string'
@@ -58,7 +60,7 @@ export const keyOf = (baseURL: string, clientId: string) => `yufu ${clientId} ${
 /** read returns the stored session, with the person in full if it is `known`. */
 export function read(wx: Wx, key: string, known?: Person | null): Stored | undefined {
   try {
-    const stored = parse(wx.getStorageSync(key))
+    const stored = parse(wx.getStorageSync(key) as Unchecked<Stored>)
     if (!stored) return
     const id = idOf(stored.person)
     return Object.assign(stored, { person: id && known && known.id === id.id ? known : id || null })

@@ -14,14 +14,14 @@ export const patience = 10000
 export function bounded<T>(
   ms: number,
   what: string,
-  start: (resolve: (v: T) => void, reject: (e: any) => void) => void | (() => void),
+  start: (resolve: (v: T) => void, reject: (e: unknown) => void) => void | (() => void),
 ): Promise<T> {
   return new Promise((resolve, reject) => {
-    let timer: any
+    let timer: unknown
     let cancel: void | (() => void)
     const settle =
-      (f: (v: any) => void) =>
-      (v: any): void => {
+      <V>(f: (v: V) => void) =>
+      (v: V): void => {
         clearTimeout(timer)
         f(v)
       }
@@ -49,7 +49,7 @@ export function call(
   method: string,
   url: string,
   header: Record<string, string>,
-  data?: any,
+  data?: unknown,
 ): Promise<Answer> {
   return bounded(ms, 'the service did not answer', (resolve, reject) => {
     const task = wx.request({

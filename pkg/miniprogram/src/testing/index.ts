@@ -8,9 +8,9 @@
  * not own the server: give it a real one.
  */
 
-import type { Yufu, YufuOptions } from 'yufu-miniprogram'
-import { Clock } from './clock'
-import { type Fate, type Made, Network } from './network'
+import type { LoginOptions, Yufu, YufuOptions } from 'yufu-miniprogram'
+import { Clock, type Timer } from './clock'
+import { type Fate, type Made, Network, type Options } from './network'
 import { macrotaskPromise } from './promise'
 import { Storage } from './storage'
 
@@ -44,6 +44,31 @@ export interface PhoneOptions {
   random?: () => number
 }
 
+interface Failure {
+  errMsg: string
+}
+
+interface Login {
+  code: string
+  errMsg: string
+}
+
+/** How the platform's asynchronous calls answer. */
+interface Callbacks<R> {
+  success?: (result: R) => void
+  fail?: (error: Failure) => void
+  complete?: (result: R | Failure) => void
+}
+
+/** What `onAppShow` gives its listeners. */
+interface Shown {
+  path: string
+  scene: number
+}
+
+/** The part of `wx` that the phone has. */
+export type PhoneWx = ReturnType<Phone['newWx']>
+
 /** What a program finds on a phone beyond ECMAScript 2015. */
 const language =
   'Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date Promise RegExp Error EvalError RangeError ReferenceError SyntaxError TypeError URIError JSON Math ArrayBuffer DataView Int8Array Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array Float32Array Float64Array Map Set WeakMap WeakSet Proxy Reflect decodeURI decodeURIComponent encodeURI encodeURIComponent escape unescape eval isFinite isNaN console'.split(
@@ -56,12 +81,12 @@ export class Phone {
   /** The requests since the start of the program. */
   network!: Network
   /** The program's `wx`: another one after each cold start. */
-  wx: any
+  wx!: PhoneWx
   /** How often `wx.login` was called, and how often too often. */
   logins = 0
   loginsRefused = 0
   private loginTimes: number[] = []
-  private listeners: { show: Array<(o: any) => void>; hide: Array<() => void> } = { show: [], hide: [] }
+  private listeners: { show: Array<(o: Shown) => void>; hide: Array<() => void> } = { show: [], hide: [] }
   private undelivered: Array<() => void> = []
   private hidden: unknown[] | undefined
   private destroyed = false
@@ -151,24 +176,24 @@ export class Phone {
    * the program has to make another one.
    */
   createYufu(options: YufuOptions): Yufu {
-    return this.load(librarySource).createYufu(options)
+    return this.load<{ createYufu(o: YufuOptions): Yufu }>(librarySource).createYufu(options)
   }
 
   /**
    * Runs a CommonJS file of the program's, given as text, with what it finds on
    * a phone and nothing else: no URL, no fetch, no process. Returns its exports.
    */
-  load(code: string, more: Record<string, unknown> = {}): any {
+  load<Exports = Record<string, unknown>>(code: string, more: Record<string, unknown> = {}): Exports {
     const { clock } = this
     class PhoneDate extends Date {
-      constructor(...args: any[]) {
+      constructor(...args: unknown[]) {
         super(...((args.length ? args : [clock.now()]) as []))
       }
       static now() {
         return clock.now()
       }
     }
-    const module = { exports: {} as any }
+    const module = { exports: {} as Exports }
     const world: Record<string, unknown> = {}
     for (const name of Object.getOwnPropertyNames(globalThis))
       if (!language.includes(name) && /^[A-Za-z_$][\w$]*$/.test(name)) world[name] = undefined
@@ -189,7 +214,7 @@ export class Phone {
       setTimeout: (f: () => void, ms?: number) => clock.set(f, ms),
       clearTimeout: (t: unknown) => clock.clear(t),
       setInterval: (f: () => void, ms?: number) => {
-        const handle: any = {}
+        const handle: { timer?: Timer } = {}
         const again = () => {
           handle.timer = clock.set(again, ms)
           f()
@@ -197,7 +222,7 @@ export class Phone {
         handle.timer = clock.set(again, ms)
         return handle
       },
-      clearInterval: (h: any) => h && clock.clear(h.timer),
+      clearInterval: (h?: { timer?: Timer }) => h && clock.clear(h.timer),
     }
   }
 
@@ -251,62 +276,70 @@ export class Phone {
     this.wx = this.newWx(deliver)
   }
 
-  private newWx(deliver: (f: () => void) => void): any {
+  private newWx(deliver: (f: () => void) => void) {
     const { storage, network, listeners } = this
-    const callback = (api: string, o: any, f: () => any) => {
-      let result: any
+    const callback = <R extends object>(api: string, o: Callbacks<R>, f: () => R) => {
+      let result: R & { errMsg: string }
       try {
         result = { ...f(), errMsg: `${api}:ok` }
-      } catch (e: any) {
-        const error = { errMsg: String(e.message) }
+      } catch (e) {
+        const error = { errMsg: String((e as Error).message) }
         return deliver(() => (o.fail?.(error), o.complete?.(error)))
       }
       deliver(() => (o.success?.(result), o.complete?.(result)))
     }
-    const off = (list: any[], f?: any) =>
-      void (f ? list.includes(f) && list.splice(list.indexOf(f), 1) : list.splice(0))
+    const off = <F>(list: F[], f?: F) => void (f ? list.includes(f) && list.splice(list.indexOf(f), 1) : list.splice(0))
     return {
-      request: (o: any) => network.request(o),
-      login: (o: any) => this.login(o, deliver),
-      getStorageSync: (key: string) => storage.get(key),
-      setStorageSync: (key: string, data: any) => storage.set(key, data),
+      request: (o: Options) => network.request(o),
+      login: (o: LoginOptions & Callbacks<Login>) => this.login(o, deliver),
+      getStorageSync: (key: string): unknown => storage.get(key),
+      setStorageSync: (key: string, data: unknown) => storage.set(key, data),
       removeStorageSync: (key: string) => storage.remove(key),
       clearStorageSync: () => storage.raw.clear(),
-      getStorage: (o: any) =>
+      getStorage: (o: { key: string } & Callbacks<{ data: unknown }>) =>
         callback('getStorage', o, () => {
           if (!storage.raw.has(o.key)) throw new Error('getStorage:fail data not found')
           return { data: storage.get(o.key) }
         }),
-      setStorage: (o: any) => callback('setStorage', o, () => storage.set(o.key, o.data)),
-      removeStorage: (o: any) => callback('removeStorage', o, () => storage.remove(o.key)),
-      onAppShow: (f: any) => void listeners.show.push(f),
-      offAppShow: (f?: any) => off(listeners.show, f),
-      onAppHide: (f: any) => void listeners.hide.push(f),
-      offAppHide: (f?: any) => off(listeners.hide, f),
+      setStorage: (o: { key: string; data: unknown } & Callbacks<object>) =>
+        callback('setStorage', o, () => {
+          storage.set(o.key, o.data)
+          return {}
+        }),
+      removeStorage: (o: { key: string } & Callbacks<object>) =>
+        callback('removeStorage', o, () => {
+          storage.remove(o.key)
+          return {}
+        }),
+      onAppShow: (f: (o: Shown) => void) => void listeners.show.push(f),
+      offAppShow: (f?: (o: Shown) => void) => off(listeners.show, f),
+      onAppHide: (f: () => void) => void listeners.hide.push(f),
+      offAppHide: (f?: () => void) => off(listeners.hide, f),
     }
   }
 
   /** wx.login: by callbacks alone, and four times a second at most. */
-  private login(o: any, deliver: (f: () => void) => void): void {
+  private login(o: Callbacks<Login>, deliver: (f: () => void) => void): void {
     this.logins++
     const now = this.clock.mono()
     this.loginTimes = this.loginTimes.filter((t) => now - t < 1000)
     this.loginTimes.push(now)
-    const answer = (name: 'success' | 'fail', result: any) => deliver(() => (o[name]?.(result), o.complete?.(result)))
+    const fail = (error: Failure) => deliver(() => (o.fail?.(error), o.complete?.(error)))
+    const succeed = (result: Login) => deliver(() => (o.success?.(result), o.complete?.(result)))
     if (this.loginTimes.length > 4) {
       this.loginsRefused++
-      return answer('fail', { errMsg: 'login:fail called too often' })
+      return fail({ errMsg: 'login:fail called too often' })
     }
     this.busy(1)
     const { codes = () => Promise.reject(new Error('this phone has no codes; pass the option codes')) } = this.options
     codes().then(
       (code) => {
         this.busy(-1)
-        if (code !== undefined) answer('success', { code, errMsg: 'login:ok' })
+        if (code !== undefined) succeed({ code, errMsg: 'login:ok' })
       },
       (e) => {
         this.busy(-1)
-        answer('fail', { errMsg: `login:fail ${e.message}` })
+        fail({ errMsg: `login:fail ${e.message}` })
       },
     )
   }
@@ -317,6 +350,6 @@ export const createPhone = (options?: PhoneOptions): Phone => new Phone(options)
 
 /** turn lets everything go on that waits for nothing. */
 function turn(): Promise<void> {
-  const soon = (globalThis as any).setImmediate
+  const soon = (globalThis as { setImmediate?: (f: () => void) => void }).setImmediate
   return new Promise((resolve) => (soon ? soon(resolve) : setTimeout(resolve)))
 }

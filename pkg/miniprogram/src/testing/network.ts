@@ -38,13 +38,43 @@ export interface Site {
 const atOnce = 10
 const methods = ['OPTIONS', 'GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'TRACE', 'CONNECT']
 
+/** What `wx.request` is called with. */
+export interface Options {
+  url: string
+  data?: unknown
+  header?: Record<string, unknown>
+  method?: string
+  timeout?: number
+  dataType?: string
+  responseType?: string
+  redirect?: string
+  success?: (result: Result) => void
+  fail?: (error: Failure) => void
+  complete?: (result: Result | Failure) => void
+}
+
+interface Result {
+  data: unknown
+  statusCode: number
+  header: Record<string, string>
+  cookies: string[]
+  errMsg: string
+}
+
+interface Failure {
+  errMsg: string
+  errno?: number
+}
+
+type Listener = (result: Pick<Result, 'header' | 'statusCode' | 'cookies'>) => void
+
 interface Pending {
-  options: any
+  options: Options
   made: Made
   timer?: unknown
   ended: boolean
   aborter: AbortController
-  listeners: Array<(result: any) => void>
+  listeners: Listener[]
 }
 
 export class Network {
@@ -56,7 +86,7 @@ export class Network {
 
   constructor(private readonly site: Site) {}
 
-  request(options: any) {
+  request(options: Options) {
     const method = String(options.method || 'GET').toUpperCase()
     const pending: Pending = {
       options,
@@ -73,8 +103,9 @@ export class Network {
     }
     return {
       abort: () => this.fail(pending, 'request:fail abort'),
-      onHeadersReceived: (f: any) => void pending.listeners.push(f),
-      offHeadersReceived: (f?: any) => void (pending.listeners = f ? pending.listeners.filter((g) => g !== f) : []),
+      onHeadersReceived: (f: Listener) => void pending.listeners.push(f),
+      offHeadersReceived: (f?: Listener) =>
+        void (pending.listeners = f ? pending.listeners.filter((g) => g !== f) : []),
       onChunkReceived: () => {},
       offChunkReceived: () => {},
     }
@@ -164,7 +195,7 @@ export class Network {
     }
   }
 
-  private answer(p: Pending, result: any): void {
+  private answer(p: Pending, result: Result): void {
     if (!this.end(p)) return
     this.site.deliver(() => {
       p.made.answered = true
@@ -213,18 +244,21 @@ export class Network {
 
 /** encode puts the data where wx.request does: into the query, or into the body as the type of content says. */
 function encode(
-  { url, data, header = {} }: any,
+  { url, data, header = {} }: Options,
   method: string,
 ): { url: string; header: Record<string, string>; body?: string } {
   const headers: Record<string, string> = {}
   for (const name of Object.keys(header)) headers[name.toLowerCase()] = String(header[name])
   headers['content-type'] ??= 'application/json'
-  const query = (d: any) =>
-    Object.keys(d)
+  const query = (data: object) => {
+    const d = data as Record<string, unknown>
+    return Object.keys(d)
       .map(
-        (k) => `${encodeURIComponent(k)}=${encodeURIComponent(typeof d[k] === 'object' ? JSON.stringify(d[k]) : d[k])}`,
+        (k) =>
+          `${encodeURIComponent(k)}=${encodeURIComponent(typeof d[k] === 'object' ? JSON.stringify(d[k]) : String(d[k]))}`,
       )
       .join('&')
+  }
   if (method === 'GET' || method === 'HEAD') {
     if (data && typeof data === 'object' && Object.keys(data).length)
       url += (url.includes('?') ? '&' : '?') + query(data)
@@ -240,7 +274,7 @@ function encode(
   return { url, header: headers, body }
 }
 
-function decode(body: ArrayBuffer, { dataType = 'json', responseType }: any): any {
+function decode(body: ArrayBuffer, { dataType = 'json', responseType }: Options): unknown {
   if (responseType === 'arraybuffer') return body
   const text = new TextDecoder().decode(body)
   if (dataType !== 'json') return text

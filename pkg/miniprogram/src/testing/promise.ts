@@ -5,19 +5,19 @@
 export function macrotaskPromise(later: (f: () => void) => void): PromiseConstructor {
   class Late {
     state: 'pending' | 'fulfilled' | 'rejected' = 'pending'
-    value: any
+    value: unknown
     waiting: Array<() => void> = []
 
-    constructor(executor: (resolve: (v: any) => void, reject: (e: any) => void) => void) {
+    constructor(executor: (resolve: (v: unknown) => void, reject: (e: unknown) => void) => void) {
       this.follow(executor)
     }
 
     /** Runs what resolves or rejects, once. */
-    follow(executor: (resolve: (v: any) => void, reject: (e: any) => void) => void): void {
+    follow(executor: (resolve: (v: unknown) => void, reject: (e: unknown) => void) => void): void {
       let called = false
       const once =
-        (f: (v: any) => void) =>
-        (v: any): void => {
+        (f: (v: unknown) => void) =>
+        (v: unknown): void => {
           if (called) return
           called = true
           f(v)
@@ -33,12 +33,12 @@ export function macrotaskPromise(later: (f: () => void) => void): PromiseConstru
       }
     }
 
-    resolve(v: any): void {
+    resolve(v: unknown): void {
       if (v === this) return this.settle('rejected', new TypeError('a promise cannot wait for itself'))
       if (v === null || (typeof v !== 'object' && typeof v !== 'function')) return this.settle('fulfilled', v)
-      let then: any
+      let then: unknown
       try {
-        then = v.then
+        then = (v as { then?: unknown }).then
       } catch (e) {
         return this.settle('rejected', e)
       }
@@ -46,14 +46,14 @@ export function macrotaskPromise(later: (f: () => void) => void): PromiseConstru
       later(() => this.follow((resolve, reject) => then.call(v, resolve, reject)))
     }
 
-    settle(state: 'fulfilled' | 'rejected', v: any): void {
+    settle(state: 'fulfilled' | 'rejected', v: unknown): void {
       if (this.state !== 'pending') return
       this.state = state
       this.value = v
       for (const f of this.waiting.splice(0)) later(f)
     }
 
-    then(onFulfilled?: any, onRejected?: any): Late {
+    then(onFulfilled?: unknown, onRejected?: unknown): Late {
       return new Late((resolve, reject) => {
         const react = () => {
           const handler = this.state === 'fulfilled' ? onFulfilled : onRejected
@@ -70,26 +70,26 @@ export function macrotaskPromise(later: (f: () => void) => void): PromiseConstru
       })
     }
 
-    catch(onRejected: any): Late {
+    catch(onRejected: unknown): Late {
       return this.then(undefined, onRejected)
     }
 
-    static resolve(v?: any): Late {
+    static resolve(v?: unknown): Late {
       return v instanceof Late ? v : new Late((resolve) => resolve(v))
     }
 
-    static reject(e?: any): Late {
+    static reject(e?: unknown): Late {
       return new Late((_, reject) => reject(e))
     }
 
-    static all(all: Iterable<any>): Late {
+    static all(all: Iterable<unknown>): Late {
       const list = [...all]
-      const values: any[] = []
+      const values: unknown[] = []
       let left = list.length
       return new Late((resolve, reject) => {
         if (!left) resolve(values)
         list.forEach((p, i) =>
-          Late.resolve(p).then((v: any) => {
+          Late.resolve(p).then((v: unknown) => {
             values[i] = v
             if (!--left) resolve(values)
           }, reject),
@@ -97,7 +97,7 @@ export function macrotaskPromise(later: (f: () => void) => void): PromiseConstru
       })
     }
 
-    static race(all: Iterable<any>): Late {
+    static race(all: Iterable<unknown>): Late {
       return new Late((resolve, reject) => {
         for (const p of all) Late.resolve(p).then(resolve, reject)
       })

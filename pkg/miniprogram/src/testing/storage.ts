@@ -8,12 +8,12 @@ export class Storage {
   /** No write succeeds. */
   full = false
 
-  get(key: string): any {
+  get(key: string): unknown {
     const text = this.raw.get(key)
     return text === undefined ? '' : JSON.parse(text)
   }
 
-  set(key: string, value: any): void {
+  set(key: string, value: unknown): void {
     const text = JSON.stringify(value)
     if (text === undefined) throw new Error('setStorageSync:fail data is not serializable')
     let all = text.length
