@@ -72,13 +72,8 @@ func keyOf(ctx context.Context) servicekey.Key {
 }
 
 // event returns an audit event by the caller of a request, with the reason, or
-// [auth.InvalidRequest] for a malformed reason.
+// [auth.InvalidRequest] for a malformed reason. The use case sets its action.
 func (a *API) event(r *http.Request, reason string) (auth.AuditEvent, error) {
-	return auth.AuditEvent{
-		At: auth.StoredTime(a.c.Clock()), Actor: auth.ActorServiceKey(keyOf(r.Context()).ID), Reason: reason,
-		RequestID: web.EventOf(r.Context()).RequestID,
-	}, auth.CheckReason(reason)
+	c := caller(r, reason)
+	return c.Event("", a.c.Clock())
 }
-
-// errRestricted refuses an operation to a key that is restricted to apps.
-var errRestricted = &auth.Error{Code: auth.InsufficientScope, Description: "The request needs a service key that is not restricted to apps."}

@@ -130,7 +130,7 @@ func (a *API) liftBindingDelay(w http.ResponseWriter, r *http.Request) error {
 	}
 	key, ok := parseDelayID(id)
 	if !ok {
-		return &auth.Error{Code: auth.NotFound, Description: "No counted attempts have this id."}
+		return person.ErrNoDelay
 	}
 	if err := a.c.Persons.LiftDelay(r.Context(), key, caller(r, queryText(r, "reason"))); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/app"
+	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
@@ -96,7 +97,7 @@ func (a *API) Mount(r chi.Router) {
 func allApps(h web.Handler) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if key := keyOf(r.Context()); key.Restricted() {
-			return errRestricted
+			return auth.ErrRestricted
 		}
 		return h(w, r)
 	}

@@ -52,10 +52,7 @@ type Outcome struct {
 	SignsFrom time.Time
 }
 
-var (
-	errNoApp      = &auth.Error{Code: auth.NotFound, Description: "No app has this appid."}
-	errRestricted = &auth.Error{Code: auth.InsufficientScope, Description: "The request needs a service key that is not restricted to apps."}
-)
+var errNoApp = &auth.Error{Code: auth.NotFound, Description: "No app has this appid."}
 
 // notFound returns the error for admins if err is [auth.AppUnknown], and err otherwise.
 func notFound(err error) error {
@@ -80,7 +77,7 @@ func (s *Service) event(ctx context.Context, action auth.AuditAction, c *auth.Ca
 // [auth.InsufficientScope] for a caller that is restricted to apps.
 func (s *Service) Register(ctx context.Context, r Registration, c auth.Caller) (Outcome, error) {
 	if c.Restricted() {
-		return Outcome{}, errRestricted
+		return Outcome{}, auth.ErrRestricted
 	}
 	if err := cmp.Or(r.Check(), s.checkWebhookURL(r.Policy)); err != nil {
 		return Outcome{}, err
@@ -212,7 +209,7 @@ func (s *Service) Disable(ctx context.Context, appID string, c auth.Caller) (aut
 // Errors: as [Service.Disable]; [auth.InsufficientScope] for a restricted caller.
 func (s *Service) Enable(ctx context.Context, appID string, c auth.Caller) (auth.App, error) {
 	if c.Restricted() {
-		return auth.App{}, errRestricted
+		return auth.App{}, auth.ErrRestricted
 	}
 	return s.toggle(ctx, auth.AuditAppEnabled, appID, &c, s.c.Store.EnableApp)
 }

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// ErrRestricted refuses an operation to a caller that is restricted to apps.
+var ErrRestricted = &Error{Code: InsufficientScope, Description: "The request needs a service key that is not restricted to apps."}
+
 // Caller is the admin or the program that asks for a change, and why.
 type Caller struct {
 	// Actor, Reason and RequestID go into the audit trail. Reason and RequestID may

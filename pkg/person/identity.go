@@ -109,5 +109,5 @@ func (s *Service) LiftDelay(ctx context.Context, key auth.AttemptKey, c auth.Cal
 	if err != nil {
 		return err
 	}
-	return notFoundAs(s.c.Store.LiftDelay(ctx, key, event), errNoDelay)
+	return notFoundAs(s.c.Store.LiftDelay(ctx, key, event), ErrNoDelay)
 }

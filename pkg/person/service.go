@@ -185,8 +185,10 @@ func (s *Service) importDraft(r *ImportRow) (Draft, error) {
 var (
 	errNoPerson   = &auth.Error{Code: auth.NotFound, Description: "No person has this id."}
 	errNoIdentity = &auth.Error{Code: auth.NotFound, Description: "No user has this uuid, or the user was erased."}
-	errNoDelay    = &auth.Error{Code: auth.NotFound, Description: "No counted attempts have this id."}
 )
+
+// ErrNoDelay refuses to lift a delay that does not exist.
+var ErrNoDelay = &auth.Error{Code: auth.NotFound, Description: "No counted attempts have this id."}
 
 // notFoundAs returns specific if err is [auth.NotFound], and err otherwise.
 func notFoundAs(err, specific error) error {

@@ -103,9 +103,8 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 }
 
 var (
-	errNoToken    = &auth.Error{Code: auth.NotFound, Description: "This is not a token of this server, or its session is no longer stored."}
-	errNoTarget   = &auth.Error{Code: auth.NotFound, Description: "The target of the revocation does not exist."}
-	errRestricted = &auth.Error{Code: auth.InsufficientScope, Description: "The request needs a service key that is not restricted to apps."}
+	errNoToken  = &auth.Error{Code: auth.NotFound, Description: "This is not a token of this server, or its session is no longer stored."}
+	errNoTarget = &auth.Error{Code: auth.NotFound, Description: "The target of the revocation does not exist."}
 )
 
 // check refuses requests that name nothing, or more than one thing, or more
@@ -122,7 +121,7 @@ func (q *RevocationRequest) check() error {
 	case named != 1:
 		return auth.Invalid("Name exactly one of token, session, uuid, person, app and all: true.")
 	case len(q.Apps) > 0 && (t.All || t.Person != uuid.Nil):
-		return errRestricted
+		return auth.ErrRestricted
 	case t.AppID != "" && !auth.ValidAppID(t.AppID):
 		return errNoTarget
 	}
