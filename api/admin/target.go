@@ -14,13 +14,19 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// What an admin's request is about goes into its log line, by the names that the
-// lines of users have: a search for a uuid finds both. Only what has the form of
-// an identifier does: a secret that somebody pasted into a path does not.
+// The log line of an admin request has the target's id, under the name that the
+// lines of user requests have: a search for a uuid finds both. Only a value with the
+// form of an id is logged: a secret that was pasted into a path is not.
 
-// pathTarget returns what the path of a request names.
+// pathTarget returns the attributes for the ids in the path of a request.
 func pathTarget(r *http.Request) []slog.Attr {
-	param := func(name string) string { return chi.URLParam(r, name) }
+	param := func(name string) string {
+		text, err := pathText(r, name)
+		if err != nil {
+			return ""
+		}
+		return text
+	}
 	resource, _, _ := strings.Cut(strings.TrimPrefix(chi.RouteContext(r.Context()).RoutePattern(), "/admin/v1/"), "/")
 	switch resource {
 	case "identities":
@@ -45,12 +51,16 @@ func pathTarget(r *http.Request) []slog.Attr {
 	return nil
 }
 
+// hexLength is the length of a UUID without hyphens, and of a WeChat AppSecret.
+const hexLength = 32
+
+// idAttr returns the id in its canonical form, however the path spells it.
 func idAttr(name, value string) []slog.Attr {
 	id, err := uuid.Parse(value)
-	if err != nil || id.String() != value {
+	if err != nil || len(value) == hexLength {
 		return nil
 	}
-	return []slog.Attr{slog.String(name, value)}
+	return []slog.Attr{slog.String(name, id.String())}
 }
 
 // maxName is the length of a kid, which is longer than the id of a service key
@@ -66,7 +76,7 @@ func nameAttr(name, value string) []slog.Attr {
 
 const nameAlphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
-// logTarget adds what a request names elsewhere than in its path.
+// logTarget logs the ids in the query or the body of a request.
 func logTarget(ctx context.Context, t *session.Target) {
 	event := web.EventOf(ctx)
 	event.AddSubject(auth.Subject{Identity: t.Identity, Session: t.Session})
