@@ -158,7 +158,7 @@ func newBenchStack(b *testing.B, db benchDatabase, trips *atomic.Int64, size fun
 	router := chi.NewRouter()
 	router.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
 	router.Use(web.Timeout(10 * time.Second))
-	oauth.New(benchIssuer, sessions, keys, nil, 5*time.Minute).Mount(router)
+	oauth.New(benchIssuer, sessions, keys, unlimited, 5*time.Minute).Mount(router)
 
 	s.router = router
 	s.rows0, s.bytes0 = size(b)

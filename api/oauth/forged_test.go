@@ -36,7 +36,7 @@ func TestForgedTokens(t *testing.T) {
 	}
 	fixture := sessiontest.New(t, store, session.Lifetimes{})
 	router := chi.NewRouter()
-	oauth.New(sessiontest.Issuer, fixture.Service, fixture.Keys, nil, 5*time.Minute).Mount(router)
+	oauth.New(sessiontest.Issuer, fixture.Service, fixture.Keys, unlimited, 5*time.Minute).Mount(router)
 
 	// ask returns the answer, and how many round trips to the database it took.
 	ask := func(path string, pairs ...string) (*httptest.ResponseRecorder, int64) {

@@ -61,9 +61,6 @@ func (l *ExchangeLimits) begin(client netip.Addr, app string) *limitedExchange {
 // check returns [auth.RateLimited] when the client has used up either allowance.
 // It is asked when a request comes, so that it costs us nothing.
 func (e *limitedExchange) check() error {
-	if e.limits == nil {
-		return nil
-	}
 	now := e.limits.clock()
 	if wait := e.limits.failures.Wait(e.client, now); wait > 0 {
 		return tooMany(wait, "failed exchanges")
@@ -77,7 +74,7 @@ func (e *limitedExchange) check() error {
 // take is [limitedExchange.check] right before the platform is asked. Over a
 // limit it takes the one exchange of this second.
 func (e *limitedExchange) take() error {
-	if err := e.check(); err != nil || e.limits == nil {
+	if err := e.check(); err != nil {
 		return err
 	}
 	now := e.limits.clock()
@@ -102,7 +99,7 @@ func tooMany(wait time.Duration, what string) error {
 // the platform that may be under way at once, and is waited for afterwards.
 func (e *limitedExchange) settle(err error) {
 	switch {
-	case e.limits == nil || !e.asked:
+	case !e.asked:
 	case errors.Is(err, platform.ErrNotSent):
 		e.limits.failures.Return(e.client)
 		e.limits.successes.Return(e.client)

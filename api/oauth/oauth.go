@@ -46,10 +46,9 @@ type Handler struct {
 	cacheControl string
 }
 
-// New returns the handler of an issuer. Without limits (nil) exchanges are not
-// limited. Any client may cache the JWK set and the metadata for maxAge, in whole
-// seconds: at most the time for which the next signing key is published before
-// its first use.
+// New returns the handler of an issuer. Any client may cache the JWK set and the
+// metadata for maxAge, in whole seconds: at most the time for which the next signing
+// key is published before its first use.
 func New(issuer string, sessions Sessions, keys KeySet, limits *ExchangeLimits, maxAge time.Duration) *Handler {
 	grants := grantTypes(sessions, limits)
 	return &Handler{

@@ -58,6 +58,9 @@ func newWorld(t *testing.T) *world {
 	return newWorldWith(t, func(*world, *sqlite.Store, chi.Router) {})
 }
 
+// unlimited are exchange limits without a bound.
+var unlimited = oauth.NewExchangeLimits(0, 0, time.Now)
+
 // newWorldWith returns a world with more endpoints.
 func newWorldWith(t *testing.T, more func(w *world, store *sqlite.Store, r chi.Router)) *world {
 	t.Helper()
@@ -83,7 +86,7 @@ func newWorldWith(t *testing.T, more func(w *world, store *sqlite.Store, r chi.R
 	r.Use(web.ClientIP(nil, nil), web.Events(slog.New(slog.NewJSONHandler(w.log, nil)), func(web.Observation) {}, w.Clock.Now))
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
-	oauth.New(sessiontest.Issuer, w.Service, w.Keys, nil, 5*time.Minute).Mount(r)
+	oauth.New(sessiontest.Issuer, w.Service, w.Keys, unlimited, 5*time.Minute).Mount(r)
 	more(w, store, r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)
