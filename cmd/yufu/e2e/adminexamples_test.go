@@ -49,6 +49,9 @@ func init() {
 		"adminsessions": func(s, _ *service) *answer { return s.exampleSession("2011", "zhengshi", "/sessions?limit=1") },
 		"app":           func(s, _ *service) *answer { return s.admins("GET", "/admin/v1/apps/"+testApp, "") },
 		"apps":          func(s, _ *service) *answer { return s.admins("GET", "/admin/v1/apps", "") },
+		"problem-app_exists": func(s, _ *service) *answer {
+			return s.admins("POST", "/admin/v1/apps", `{"appid":"`+testApp+`","app_secret":"x"}`)
+		},
 		"appoutcome": func(s, _ *service) *answer {
 			return s.admins("PATCH", "/admin/v1/apps/"+testApp, `{"signing_alg":"ES256"}`)
 		},
