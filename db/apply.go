@@ -15,22 +15,22 @@ import (
 )
 
 // ApplyCutoffs returns a store that calls catchUp after each commit that may have
-// written a cutoff, before the method returns. A replica whose catchUp reads the new
-// cutoffs refuses what it has revoked by the time that it answers. catchUp has at most
-// [catchUpTimeout], also if the caller gives up meanwhile, and its failure changes no
-// result: the commit stands, and the replica learns of it when the others do.
+// written a cutoff, before the method returns. If catchUp reads the new cutoffs, the
+// replica enforces a revocation before it answers the request. catchUp has at most
+// [catchUpTimeout], even if the caller gives up meanwhile. Its failure changes no
+// result: the change is committed, and the replica learns of it when the others do.
 func ApplyCutoffs(s Store, catchUp func(ctx context.Context)) Store {
 	return &applying{s, catchUp}
 }
 
-// applying has a method of its own for each that may write a cutoff.
+// applying overrides each method that may write a cutoff.
 type applying struct {
 	Store
 	catchUp func(ctx context.Context)
 }
 
-// catchUpTimeout bounds a catch-up. Callers may hold locks: a key that leaked stays in
-// use until its retirement is installed.
+// catchUpTimeout bounds a catch-up. Callers may hold locks: a leaked key stays in use
+// until its retirement is installed.
 const catchUpTimeout = 5 * time.Second
 
 func (a *applying) catchUpIf(ctx context.Context, wrote bool) {
@@ -61,7 +61,7 @@ func (a *applying) Exchange(ctx context.Context, x session.ExchangeParams) (sess
 	return g, err
 }
 
-// Refresh ends the session of a token that was replaced long ago.
+// Refresh ends the session of a reused token.
 func (a *applying) Refresh(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
 	g, err := a.Store.Refresh(ctx, r)
 	a.catchUpIf(ctx, errors.Is(err, auth.RefreshReused))
@@ -134,7 +134,7 @@ func (a *applying) EraseIdentity(ctx context.Context, c person.IdentityChange) (
 	return i, err
 }
 
-// ChangeKeys retires keys that leaked, and may end all sessions.
+// ChangeKeys retires leaked keys and may end all sessions.
 func (a *applying) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyring.StoredKey) (keyring.Change, error)) ([]keyring.StoredKey, error) {
 	wrote := false
 	keys, err := a.Store.ChangeKeys(ctx, now, func(existing []keyring.StoredKey) (keyring.Change, error) {

@@ -13,8 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// writesNoCutoff are the methods of a store that never write a cutoff. The suite in
-// db/storetest finds a method that stands here and does.
+// writesNoCutoff lists the methods of a store that never write a cutoff. The suite in
+// db/storetest detects a listed method that writes one.
 var writesNoCutoff = []string{
 	"AddApp", "AddFactKey", "AddServiceKey", "AddTicket", "App", "Apps", "Attempts", "Candidate",
 	"CheckSchema", "Confirm", "CreatePerson", "Cutoffs", "DeleteExpired", "EnableIdentity",
@@ -27,9 +27,9 @@ var writesNoCutoff = []string{
 	"UpsertPersons", "RecordHistory", "RecordedHistory",
 }
 
-// A method that is new in the interface has to be put into one of two places: among
-// those that write no cutoff, or beside those that apply what they write.
-func TestEveryMethodSaysWhetherItWritesCutoffs(t *testing.T) {
+// A new method of the interface must be listed in writesNoCutoff or overridden in
+// applying.
+func TestApplyCutoffsCoversStore(t *testing.T) {
 	t.Parallel()
 	file, err := parser.ParseFile(token.NewFileSet(), "apply.go", nil, 0)
 	if err != nil {
@@ -57,7 +57,7 @@ func TestEveryMethodSaysWhetherItWritesCutoffs(t *testing.T) {
 	}
 }
 
-// committed is a store whose change is committed while the caller gives up.
+// committed is a store that commits a change while the caller gives up.
 type committed struct {
 	db.Store
 	giveUp context.CancelFunc
@@ -68,17 +68,17 @@ func (c committed) DisableApp(context.Context, string, auth.AuditEvent) (auth.Ap
 	return auth.App{}, nil
 }
 
-func TestCutoffsAreAppliedForACallerThatGaveUp(t *testing.T) {
+func TestApplyCutoffsAfterCancel(t *testing.T) {
 	t.Parallel()
 	ctx, giveUp := context.WithCancel(t.Context())
 	calls := 0
 	s := db.ApplyCutoffs(committed{giveUp: giveUp}, func(ctx context.Context) {
 		calls++
 		if _, bounded := ctx.Deadline(); ctx.Err() != nil || !bounded {
-			t.Errorf("the context of the catch-up has the error %v and a deadline: %t; want none and one", ctx.Err(), bounded)
+			t.Errorf("context of the catch-up: Err() = %v, has deadline = %t; want nil and true", ctx.Err(), bounded)
 		}
 	})
 	if _, err := s.DisableApp(ctx, "wx1", auth.AuditEvent{}); err != nil || calls != 1 {
-		t.Errorf("DisableApp() error = %v after %d catch-ups, want none after 1", err, calls)
+		t.Errorf("DisableApp() error = %v after %d catch-ups, want nil after 1", err, calls)
 	}
 }

@@ -1,12 +1,12 @@
-// Package db names what the service needs of a database ([Store]) and holds what
-// the stores below it share.
+// Package db defines the database that the service needs ([Store]) and holds the code
+// that its implementations share.
 //
-// It owns the whole store interface, the store that applies the cutoffs it writes
+// It owns the complete store interface, the store that applies the cutoffs it writes
 // ([ApplyCutoffs]), and the comparison of a database's schema with the migrations
-// of this binary ([CheckSchema]). It does not own what a method means: that stands
-// at the interfaces of the packages that need them. It does not own a schema, SQL
-// or a connection either: db/postgres and db/sqlite have their own, and
-// db/storetest tests that both keep the contract. The package keeps no state.
+// of this binary ([CheckSchema]). It does not own the meaning of a method: the
+// interfaces of the packages that need the methods document it. It does not own a
+// schema, SQL or a connection: db/postgres and db/sqlite do, and db/storetest tests
+// that both keep the contract. The package keeps no state.
 package db
 
 import (
@@ -23,8 +23,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Store is a database with everything that the service needs of it. It is safe for
-// concurrent use.
+// Store is the database of the service. It is safe for concurrent use.
 type Store interface {
 	auth.AppStore
 	auth.ReplicaStore
@@ -38,19 +37,19 @@ type Store interface {
 	servicekey.Store
 	accesstoken.Store
 
-	// Migrate brings the schema up to this binary's. Several processes may call it
-	// at once.
+	// Migrate brings the schema up to this binary's version. Several processes may
+	// call it at once.
 	//
 	// Errors: [ErrSchemaAhead].
 	Migrate(ctx context.Context) error
-	// CheckSchema returns nil when the schema is this binary's.
+	// CheckSchema returns nil if the schema is this binary's.
 	//
 	// Errors: [ErrSchemaBehind], [ErrSchemaAhead].
 	CheckSchema(ctx context.Context) error
-	// Ping returns nil when the database answers and takes writes.
+	// Ping returns nil if the database answers and accepts writes.
 	//
 	// Errors: [auth.StorageUnavailable].
 	Ping(ctx context.Context) error
-	// Now returns the time by the database's clock, in UTC.
+	// Now returns the time of the database's clock, in UTC.
 	Now(ctx context.Context) (time.Time, error)
 }

@@ -12,12 +12,12 @@ import (
 var (
 	// ErrSchemaBehind: the database lacks migrations that this binary needs.
 	ErrSchemaBehind = errors.New("the database schema is older than this binary: run yufu migrate")
-	// ErrSchemaAhead: a newer binary has migrated the database.
+	// ErrSchemaAhead: a newer binary migrated the database.
 	ErrSchemaAhead = errors.New("the database schema is newer than this binary: run the newer release")
 )
 
-// CheckSchema compares the number of a database's last migration with the newest
-// of the files in the folder migrations. It returns nil if they are equal, else
+// CheckSchema compares the number of a database's last migration with that of the
+// newest file in the folder migrations. It returns nil if they are equal, else
 // [ErrSchemaBehind] or [ErrSchemaAhead].
 func CheckSchema(have int64, migrations fs.FS) error {
 	want, err := newest(migrations)

@@ -28,8 +28,7 @@ var shared struct {
 //	func TestMain(m *testing.M) { pgtest.Main(m) }
 func Main(m *testing.M) { os.Exit(Run(m)) }
 
-// Run is [Main] for a TestMain that has more to clean up: it returns the exit
-// code.
+// Run is [Main] for a TestMain with more to clean up. It returns the exit code.
 func Run(m *testing.M) int {
 	code := m.Run()
 	if err := stopShared(); err != nil {
@@ -70,15 +69,15 @@ func adminDSN() (string, error) {
 	return shared.admin, shared.err
 }
 
-// Empty returns the DSN of a new, empty database on the shared server, made with
-// options of create database, if there are any. It is dropped when t ends.
+// Empty returns the DSN of a new, empty database on the shared server. The options are
+// those of CREATE DATABASE. The database is dropped when t ends.
 func Empty(t testing.TB, options ...string) string {
 	t.Helper()
 	return create(t, options...)
 }
 
-// Template is a migrated database that tests clone. The zero value is not
-// usable; make one with [NewTemplate], as a package variable.
+// Template is a migrated database that tests clone. Make it with [NewTemplate], as a
+// package variable; the zero value is not usable.
 type Template struct {
 	migrate func(ctx context.Context, dsn string) error
 	once    sync.Once
@@ -86,14 +85,14 @@ type Template struct {
 	err     error
 }
 
-// NewTemplate returns a template that migrate makes out of an empty database,
-// when the first test asks for it.
+// NewTemplate returns a template. When the first test needs it, migrate fills an empty
+// database.
 func NewTemplate(migrate func(ctx context.Context, dsn string) error) *Template {
 	return &Template{migrate: migrate}
 }
 
-// New returns the DSN of a new clone of the template on the shared server. It
-// is dropped when t ends.
+// New returns the DSN of a new clone of the template on the shared server. The clone is
+// dropped when t ends.
 func (p *Template) New(t testing.TB) string {
 	t.Helper()
 	p.once.Do(func() { p.name, p.err = p.build(context.WithoutCancel(t.Context())) })

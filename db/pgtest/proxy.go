@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Proxy stands between a program and a server and misbehaves as networks do. It
-// is safe for concurrent use.
+// Proxy sits between a program and a server and fails as networks do. It is safe for
+// concurrent use.
 type Proxy struct {
 	listener net.Listener
 	done     sync.WaitGroup
@@ -27,8 +27,8 @@ type proxied struct {
 	swallowed      bool
 }
 
-// NewProxy starts a proxy before the server at target, a host and port, and
-// ends it with t.
+// NewProxy starts a proxy for the server at target, a host and port. It is closed when t
+// ends.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -51,9 +51,8 @@ func NewProxy(t testing.TB, target string) *Proxy {
 // Addr returns the proxy's own host and port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Swallow makes every connection that there is now half-open: whatever either
-// side says is accepted and goes nowhere, and neither hears of the other again.
-// New connections are good.
+// Swallow makes every present connection half-open: what either side sends is accepted
+// and discarded, and neither side receives anything again. New connections work.
 func (p *Proxy) Swallow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,7 +63,7 @@ func (p *Proxy) Swallow() {
 	}
 }
 
-// Cut closes every connection that there is now.
+// Cut closes every present connection.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,22 +73,22 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// Deafen has new connections swallowed from the start, or, with false, be good
-// again.
+// Deafen makes new connections half-open from the start, or, with false, makes them
+// work again.
 func (p *Proxy) Deafen(deaf bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.deaf = deaf
 }
 
-// Redirect has new connections lead to another target.
+// Redirect sends new connections to another target.
 func (p *Proxy) Redirect(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target = target
 }
 
-// Connections returns how many there are.
+// Connections returns the number of present connections.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

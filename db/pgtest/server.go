@@ -25,11 +25,11 @@ import (
 // startTimeout bounds a start, recovery after a crash included.
 const startTimeout = 60 * time.Second
 
-// Option changes a server of one's own.
+// Option changes a server that [NewServer] starts.
 type Option func(*Server)
 
-// WithFsync has the server write through to the disk, as in production. Without
-// it commits survive a kill of the server, but not of the machine.
+// WithFsync makes the server flush commits to the disk, as in production. Without it,
+// commits survive a kill of the server but not a crash of the machine.
 func WithFsync() Option {
 	return func(s *Server) {
 		for _, name := range []string{"fsync", "full_page_writes"} {
@@ -59,8 +59,8 @@ type Server struct {
 	log      *logBuffer
 }
 
-// NewServer starts a server that belongs to t alone, and removes it with its
-// data when t ends.
+// NewServer starts a server for t only. The server and its data are removed when t
+// ends.
 func NewServer(t testing.TB, opts ...Option) *Server {
 	t.Helper()
 	s, err := newServer(opts...)
@@ -151,8 +151,8 @@ func (s *Server) parent() string {
 	return ""
 }
 
-// DSN returns the URL of a database on this server, as superuser. It stays the
-// same across restarts.
+// DSN returns the URL of a database on this server, for the superuser. It stays the same
+// across restarts.
 func (s *Server) DSN(database string) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, url.PathEscape(database))
 }
@@ -160,8 +160,8 @@ func (s *Server) DSN(database string) string {
 // Addr returns the server's host and port, for proxies.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// Start starts a stopped or killed server again, on the same port and data, and
-// returns when it takes connections.
+// Start starts a stopped or killed server again, on the same port and data. It returns
+// when the server accepts connections.
 func (s *Server) Start() error {
 	if s.running() {
 		return errors.New("pgtest: the server is already running")
@@ -218,11 +218,11 @@ func (s *Server) startOnce(ctx context.Context) error {
 	}
 }
 
-// Stop shuts the server down in good order: transactions under way are rolled
-// back, connections closed.
+// Stop shuts the server down: transactions in progress are rolled back and connections
+// closed.
 func (s *Server) Stop() error { return s.end(syscall.SIGINT) }
 
-// Kill ends the server as a crash does (kill -9).
+// Kill ends the server as a crash does (SIGKILL).
 func (s *Server) Kill() error { return s.end(syscall.SIGKILL) }
 
 func (s *Server) end(sig syscall.Signal) error {

@@ -12,17 +12,17 @@ import (
 // standbyName is what a standby calls itself to its primary.
 const standbyName = "standby"
 
-// Standby starts a hot standby of the server, and removes it when t ends. The
-// server is restarted: the standby begins as a cold copy of its data. From then
-// on every commit on the server waits for the standby
-// (synchronous_standby_names), so stop or kill the standby to have it silent.
+// Standby starts a hot standby of the server and removes it when t ends. It restarts the
+// server, because the standby begins as a cold copy of its data. From then on every
+// commit on the server waits for the standby (synchronous_standby_names). To make the
+// standby silent, stop or kill it.
 func (s *Server) Standby(t testing.TB) *Server {
 	t.Helper()
 	s.settings["synchronous_standby_names"] = standbyName
 	return s.AsyncStandby(t)
 }
 
-// AsyncStandby is [Server.Standby] without the wait.
+// AsyncStandby is [Server.Standby], but commits do not wait for the standby.
 func (s *Server) AsyncStandby(t testing.TB) *Server {
 	t.Helper()
 	if err := s.Stop(); err != nil {
@@ -45,9 +45,8 @@ func (s *Server) AsyncStandby(t testing.TB) *Server {
 	return copied
 }
 
-// LeaveBehind kills the standby, and has the server go on without waiting for it: what
-// is committed from then on is lost when the standby takes over. The server is
-// restarted.
+// LeaveBehind kills the standby and lets the server continue without waiting for it.
+// Later commits are lost when the standby takes over. The server is restarted.
 func (s *Server) LeaveBehind(standby *Server) error {
 	if err := standby.Kill(); err != nil {
 		return err
@@ -59,8 +58,8 @@ func (s *Server) LeaveBehind(standby *Server) error {
 	return s.Start()
 }
 
-// Promote makes a running standby a primary. Its own primary, if it runs, goes on
-// as one that was not fenced off.
+// Promote makes a running standby a primary. If its primary is running, that one
+// continues as a primary that was not fenced off.
 func (s *Server) Promote(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.DSN("postgres"))
 	if err != nil {

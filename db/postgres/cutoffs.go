@@ -23,16 +23,15 @@ const (
 	listenStart = 10 * time.Second
 )
 
-// Cutoffs implements [cutoffs.Store]. It has connections of its own, one as a
-// rule, so that it waits for nobody when the pool is busy, and a network that
-// swallows packets costs it one time-out and not one for each of the pool's
-// connections.
+// Cutoffs implements [cutoffs.Store]. It has connections of its own, usually one.
+// So it does not wait when the pool is busy, and a network that drops packets costs
+// it one time-out instead of one for each connection of the pool.
 //
-// It commits, and so answers only when the synchronous standby has confirmed that
-// this server is the primary. Meanwhile a connection of the pool is asked for the
-// history's name. Where it has another, both lead to new connections from then on.
+// It commits, so it returns only when the synchronous standby has confirmed that
+// this server is the primary. Meanwhile a connection of the pool names its history.
+// If the two differ, all connections are made again.
 //
-// Where the server refuses parts of the history's name, they are left out, see
+// Parts of the history's name that the server refuses to read are left out, see
 // [Store.HistoryWithout].
 func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	var b cutoffs.Batch
@@ -124,8 +123,8 @@ func scanCutoff(row pgx.CollectableRow, timeline **string, b *cutoffs.Batch) (au
 	return c, nil
 }
 
-// Listen implements [cutoffs.Store] on a connection of its own: one from the
-// pool would be busy for good.
+// Listen implements [cutoffs.Store]. It has a connection of its own, because it
+// would occupy a connection of the pool permanently.
 func (s *Store) Listen(ctx context.Context, wake func()) error {
 	resets := s.resets.Load()
 	starting, cancel := context.WithTimeout(ctx, listenStart)

@@ -1,70 +1,76 @@
-// Package postgres keeps everything in PostgreSQL 14 or newer, over pgx.
+// Package postgres implements [db.Store] on PostgreSQL 14 or newer, with pgx.
 //
 // It owns the schema (migrations/), the SQL, and the order in which rows are
-// locked. It does not own what a change means: the verdict over a refresh token
-// is [session.Judge], that over a binding [binding.BindParams.Decide], what an
-// event says is the caller's. It keeps [db.Store], and the suite in db/storetest
-// holds it to that. No transaction handle leaves the package.
+// locked. It does not own what a change means: [session.Judge] decides on a
+// refresh token, [binding.BindParams.Decide] on a binding, and the caller
+// supplies the audit events. The suite in db/storetest tests the contract. No
+// transaction handle leaves the package.
 //
 // # Transactions
 //
-// All of it runs at READ COMMITTED. The exchange is one round trip of two
-// statements: the write of the identity, and what begins after the wait for its
-// lock and so sees what the lock's last holder left. Only when the identity has
-// too many sessions does another transaction follow. A refresh is one UPDATE of
-// one row; after waiting for a row lock PostgreSQL reads again only the row
-// being updated, so a refresh takes nothing that changes together with a
-// session's ver from anywhere but that row. Paths that end a session, or change
-// whose it is, lock the person if there is one to lock, then the identities, each
-// in a statement of its own, then the sessions, and take the ids of their cutoffs
-// last, under one advisory lock that is held until the commit: cutoff ids appear
-// in commit order. The commit notifies those who listen; nothing else does.
+// All transactions run at READ COMMITTED.
+//
+// An exchange is one round trip of two statements. The first writes the identity.
+// The second starts after the wait for the identity's lock, so it sees what the
+// last holder of the lock committed. Another transaction follows only when the
+// identity has too many sessions.
+//
+// A refresh is one UPDATE of one row. After a wait for a row lock PostgreSQL reads
+// again only the row being updated. So a refresh takes everything that changes
+// together with a session's ver from that row only.
+//
+// Paths that end a session or change its person lock rows in this order: the
+// person if there is one, the identities, the sessions, each in a statement of
+// its own. They take the ids of their cutoffs last, under one advisory lock that
+// is held until the commit. So cutoff ids appear in commit order. Only the commit
+// notifies listeners.
 //
 // # Durability
 //
-// A method that returns nil has answered for something durable, also where it
-// changed nothing: with synchronous replication a commit whose wait for the
-// standby was interrupted is there to be found, and may be lost. Every
-// transaction therefore writes a mark in the round trip of its commit, and a
-// replayed refresh, which is found without one, commits the mark alone. The wait
-// of such a commit covers all commits before it. A commit whose wait was
-// cancelled on the server succeeds with a warning; it is an error here.
+// When a method returns nil, its result is durable, even if it changed nothing.
+// With synchronous replication, a commit whose wait for the standby was
+// interrupted is visible and may still be lost. Therefore every transaction
+// writes a mark in the round trip of its commit. A replayed refresh is found
+// without a transaction, so it commits only the mark. The wait of such a commit
+// covers all commits before it. If the wait was cancelled on the server, the
+// commit succeeds there with a warning; this package returns an error.
 //
 // # Freshness
 //
-// A question for cutoffs writes the mark, too. Its commit ends only when the
-// synchronous standby confirms it, which one that was promoted does not: an answer
-// proves that no other primary had committed anything before the question began.
-// This holds where only the standby that confirms can take over. Without synchronous
-// replication the old primary must be fenced off.
+// Reading cutoffs writes the mark, too. Its commit ends only when the synchronous
+// standby confirms it. A promoted standby does not confirm, so an answer proves
+// that no other primary had committed anything before the query began. This holds
+// only if no other standby can take over. Without synchronous replication, the
+// old primary must be fenced off.
 //
-// While the question is asked, a connection of the pool names the history that it
-// leads to. If that is not the follower's, the answer is an error and all connections
-// are made again. A new connection does the same where it leads to another history
-// than the one before, and is refused where it leads to another deployment. A pool
-// that is busy contradicts nothing.
+// During the query, a connection of the pool names the history that it leads to.
+// If that is not the follower's history, the result is an error and all
+// connections are made again. A new connection has the same effect when it leads
+// to another history than the connection before it. A new connection to another
+// deployment is refused. If no connection of the pool is free, nothing is
+// compared.
 //
 // # Connections
 //
-// Writes hold three quarters of the pool at most. While the standby is silent
-// they all wait, each as long as its context lets it, and reads go on.
+// Writes hold at most three quarters of the pool. While the standby is silent all
+// writes wait, each until its context ends, and reads continue.
 //
-// Besides the pool there are two connections for followers: one listens, one
-// asks for cutoffs. What validators know must not grow old because the pool is
-// busy, or because a network swallows what the pool's connections say.
+// Followers have two connections outside the pool: one listens, one reads
+// cutoffs. The revocation data of validators must not grow old because the pool
+// is busy, or because a network drops the packets of the pool's connections.
 //
-// When the server has no connection left, a call waits for one of the pool that
-// is given back, and followers use the pool.
+// When the server has no connection left, a call waits for a connection of the
+// pool to be released, and followers use the pool.
 //
-// Every connection pins the settings on which the meaning of the statements
-// depends and refuses those that it cannot pin, see [SettingError]. A pooler in
-// session mode works; [Store.CheckPooling] finds one in transaction mode.
+// Every connection pins the settings that the meaning of the statements depends
+// on, and refuses settings that it cannot pin, see [SettingError]. A pooler in
+// session mode works; [Store.CheckPooling] detects transaction mode.
 //
 // # Failure
 //
-// A database that does not answer, shuts down, refuses connections, is
-// read-only or runs out of resources is [auth.StorageUnavailable], and so is a
-// deadlock or a time-out on its side. A caller's context that is done is that
-// context's error. Every other error is a defect; its text names the method and
-// the SQLSTATE and never a value.
+// A database that does not answer, shuts down, refuses connections, is read-only
+// or runs out of resources is [auth.StorageUnavailable], as are a deadlock and a
+// time-out on the server. If the caller's context is done, the error is the
+// context's. Every other error is a defect; its text names the method and the
+// SQLSTATE and never a value.
 package postgres

@@ -121,6 +121,6 @@ func (s *Store) readableHistory(ctx context.Context) (*history, error) {
 	return &history{cutoffsSQL(without), historySQL(without), without}, nil
 }
 
-// HistoryWithout lists what PostgreSQL does not let this role read of what names
-// a history of cutoffs, as far as [Store.Cutoffs] met it.
+// HistoryWithout lists the parts of the history's name that PostgreSQL does not let
+// this role read, as far as [Store.Cutoffs] has found them.
 func (s *Store) HistoryWithout() []string { return s.history.Load().without }

@@ -206,7 +206,7 @@ func (s *Store) changeIdentity(ctx context.Context, op string, c *person.Identit
 	return i, nil
 }
 
-// BindIdentity implements [person.Store]. The person is locked first.
+// BindIdentity implements [person.Store]. It locks the person first.
 func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
 	var i person.IdentityRecord
 	err := s.inTx(ctx, "BindIdentity", func(tx pgx.Tx) error {

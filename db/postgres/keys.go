@@ -33,8 +33,8 @@ func keys(ctx context.Context, q querier) ([]keyring.StoredKey, error) {
 	})
 }
 
-// Keys implements [keyring.Store]. As the cutoffs are, the keys are followed on
-// connections of their own.
+// Keys implements [keyring.Store]. Like cutoffs, keys are followed on separate
+// connections.
 func (s *Store) Keys(ctx context.Context) ([]keyring.StoredKey, error) {
 	all, err := keys(ctx, s.follow)
 	return all, s.fail(ctx, "Keys", err)

@@ -23,8 +23,8 @@ var migrations embed.FS
 // unqualified name along the search path.
 const versionTable = "public.goose_db_version"
 
-// Migrate brings the schema up to this binary's. Several processes may call it at
-// once: they take turns. Only ctx bounds how long it takes.
+// Migrate brings the schema up to this binary's version. Several processes may call
+// it at once; they take turns. Only ctx bounds the time that it takes.
 func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.CheckSchema(ctx); !errors.Is(err, db.ErrSchemaBehind) {
 		return err
@@ -63,7 +63,7 @@ var (
 	versionSQL      = statement(`select coalesce(max(version_id), 0) from ` + versionTable + ` where is_applied`)
 )
 
-// SchemaVersion returns the number of the database's last migration; zero is an
+// SchemaVersion returns the number of the database's last migration, or zero for an
 // empty database.
 func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	var there bool
@@ -80,8 +80,8 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	return v, nil
 }
 
-// CheckSchema returns nil when the schema is this binary's, [db.ErrSchemaBehind]
-// or [db.ErrSchemaAhead] when it is not.
+// CheckSchema returns nil if the schema is this binary's, else [db.ErrSchemaBehind]
+// or [db.ErrSchemaAhead].
 func (s *Store) CheckSchema(ctx context.Context) error {
 	have, err := s.SchemaVersion(ctx)
 	if err != nil {

@@ -69,22 +69,23 @@ type Store struct {
 // Option changes how [Open] connects.
 type Option func(*pgxpool.Config)
 
-// WithTracer has the tracer see every query, batch and connection attempt, as
-// far as it implements pgx's tracer interfaces.
+// WithTracer passes every query, batch and connection attempt to the tracer, as far
+// as it implements pgx's tracer interfaces.
 func WithTracer(t pgx.QueryTracer) Option {
 	return func(c *pgxpool.Config) { c.ConnConfig.Tracer = t }
 }
 
-// Open returns the database that dsn names: a postgres:// URL or a key=value
-// string, as pgx reads it, several hosts and target_session_attrs included.
-// pool_max_conns (20), connect_timeout (5 s) and statement_timeout (30 s) can
-// be set there. Following the cutoffs takes two connections more. A dsn with
-// other settings of the session that matter, or with a wrong value of a
-// parameter, is a [SettingError].
+// Open returns the database that dsn names. dsn is a postgres:// URL or a key=value
+// string in pgx's syntax; several hosts and target_session_attrs are supported.
+// It can set pool_max_conns (20 by default), connect_timeout (5 s) and
+// statement_timeout (30 s). Following the cutoffs takes two more connections.
 //
-// It does not connect: a database that is down is found by [Store.Ping], and
-// connections are made when they are needed. The error of a dsn that does not
-// parse holds no part of it but the name of a file that cannot be read.
+// Open does not connect: connections are made when they are needed. Use
+// [Store.Ping] to detect a database that is down.
+//
+// Errors: [SettingError] if dsn sets another session setting that Yufu pins, or has
+// an invalid value of a parameter. The error of a dsn that cannot be parsed quotes
+// nothing of it but the name of a file that cannot be read.
 func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	cfg, err := configure(dsn, opts)
 	if err != nil {
@@ -156,12 +157,12 @@ func configure(dsn string, opts []Option) (*pgxpool.Config, error) {
 	return cfg, nil
 }
 
-// Reconnect has new connections lead where dsn says, and replaces all connections:
-// another password, or another server of the same deployment. What dsn says of the
-// pools, pool_max_conns above all, needs a new [Open].
+// Reconnect replaces all connections by connections to dsn, for example with
+// another password or to another server of the same deployment. Pool parameters in
+// dsn, such as pool_max_conns, take effect only with a new [Open].
 //
-// Errors: those of Open, and that of a connection that cannot be made or leads to
-// another deployment; then everything stays as it is.
+// Errors: those of [Open]; that of a connection that cannot be made or leads to
+// another deployment. After an error nothing has changed.
 func (s *Store) Reconnect(ctx context.Context, dsn string) error {
 	cfg, err := configure(dsn, s.opts)
 	if err != nil {
@@ -180,7 +181,7 @@ func (s *Store) Reconnect(ctx context.Context, dsn string) error {
 	return nil
 }
 
-// Close waits for the calls under way and closes all connections.
+// Close waits for calls in progress and closes all connections.
 func (s *Store) Close() {
 	s.follow.Close()
 	s.pool.Close()
@@ -220,7 +221,7 @@ func (s *Store) Ping(ctx context.Context) error {
 
 var nowSQL = statement(`select clock_timestamp()`)
 
-// Now returns the time by the database's clock, in UTC.
+// Now returns the time of the database's clock, in UTC.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	var t time.Time
 	if err := s.pool.QueryRow(ctx, nowSQL).Scan(&t); err != nil {

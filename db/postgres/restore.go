@@ -11,11 +11,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// RestoreCutoffs implements [session.RestorationStore]. It reads the rows without
-// locks first: as a rule nothing was lost, and all is asked about after a restart.
+// RestoreCutoffs implements [session.RestorationStore]. It first reads the rows
+// without locks: replicas ask about all cutoffs after each restart, and usually
+// nothing was lost.
 //
-// The apps are locked after the sessions: nothing that holds an app's row waits for an
-// identity or a session.
+// It locks the apps after the sessions. This is safe because no holder of an app's
+// row waits for an identity or a session.
 func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (session.Restored, error) {
 	if err := checkDeployment(ctx, s.pool, &r); err != nil {
 		return session.Restored{}, s.fail(ctx, "RestoreCutoffs", err)

@@ -65,9 +65,9 @@ select pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting
    ) as pinned (name, value)
    where pg_catalog.current_setting(name, true) is not null)`
 
-// SettingError is a setting with which this package does not work.
+// SettingError reports a setting that this package does not work with.
 type SettingError struct {
-	// Name is the PostgreSQL setting or the parameter of the URL.
+	// Name is the PostgreSQL setting or the URL parameter.
 	Name string
 	// What says what is wrong and what to do.
 	What string
@@ -191,17 +191,17 @@ const (
 	probeTimeout = 5 * time.Second
 )
 
-// ErrTransactionPooling is the error of [Store.CheckPooling].
+// ErrTransactionPooling is returned by [Store.CheckPooling].
 var ErrTransactionPooling = errors.New("the pooler between Yufu and PostgreSQL is in transaction mode: set its mode to session (pool_mode=session), or connect directly")
 
-// CheckPooling returns [ErrTransactionPooling] when the database is reached
-// through a pooler that does not keep a session for its client. Prepared
-// statements, session locks and LISTEN need one.
+// CheckPooling returns [ErrTransactionPooling] if the database is behind a pooler
+// that does not keep one session per client. Prepared statements, session locks and
+// LISTEN need one.
 //
-// A connection whose server process is the one that PostgreSQL announced at its
-// start is direct. Behind a pooler, one connection listens and another notifies:
-// an idle client of a pooler in transaction mode has no session, so nothing can
-// reach it.
+// A connection is direct if its server process is the one that PostgreSQL announced
+// at the start. Behind a pooler, one connection listens and another notifies: an idle
+// client of a pooler in transaction mode has no session, so the notification does
+// not arrive.
 func (s *Store) CheckPooling(ctx context.Context) error {
 	listener, err := pgx.ConnectConfig(ctx, s.target.Load().Copy())
 	if err != nil {

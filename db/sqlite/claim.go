@@ -10,19 +10,18 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// ErrClaimed is the error of [Store.Claim] when another store has the claim.
+// ErrClaimed is returned by [Store.Claim] when another store has the claim.
 var ErrClaimed = errors.New("another process serves from this database file")
 
 // claimSuffix names the file that carries the lock, beside the database.
 const claimSuffix = "-lock"
 
-// Claim makes this store the only one that serves from the file, until [Close]
-// or the end of the process, however it ends. It returns [ErrClaimed] when
-// another store has the claim, and does not wait for it. Stores without a claim
-// are not kept from the file.
+// Claim makes this store the only one that serves from the file, until [Store.Close]
+// or the end of the process, even after a kill. It returns [ErrClaimed] at once when
+// another store has the claim. Stores without a claim can still use the file.
 //
-// The lock is SQLite's own, on an empty database beside the file. The file
-// itself carries the locks of its transactions. A third file has what the store
+// The lock is SQLite's own, on an empty database beside the file, because the file
+// itself holds the locks of its transactions. A third file holds what the store
 // notes while it has the claim, for [Store.RecordedHistory].
 func (s *Store) Claim(ctx context.Context) error {
 	path, err := s.realPath()

@@ -49,9 +49,9 @@ left join (
 ) c
 order by c.id`)
 
-// Cutoffs implements [cutoffs.Store]. The timeline is that of the open file: a
-// copy that is put in its place is another one when it is opened. With the claim,
-// Cutoffs notes the greatest id that followers can have seen.
+// Cutoffs implements [cutoffs.Store]. The timeline belongs to the open file: a copy
+// that replaces the file has another one when it is opened. With the claim, Cutoffs
+// notes the greatest id that followers can have seen.
 func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	b := cutoffs.Batch{Timeline: s.timeline}
 	rows, err := s.r.QueryContext(ctx, cutoffsSQL, after, limit)
@@ -89,7 +89,7 @@ func scanCutoff(rows *sql.Rows, b *cutoffs.Batch) (auth.Cutoff, error) {
 	return c, err
 }
 
-// Listen implements [cutoffs.Store] within this process.
+// Listen implements [cutoffs.Store]. It hears of commits of this process only.
 func (s *Store) Listen(ctx context.Context, wake func()) error {
 	for {
 		rung := s.cutoffNotifier.wait()

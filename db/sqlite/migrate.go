@@ -16,8 +16,8 @@ var _ db.Store = (*Store)(nil)
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrate brings the schema up to this binary's. Several processes may call it at
-// once.
+// Migrate brings the schema up to this binary's version. Several processes may call
+// it at once.
 func (s *Store) Migrate(ctx context.Context) error {
 	for {
 		before, err := s.SchemaVersion(ctx)
@@ -60,8 +60,8 @@ var (
 	versionSQL      = statement(`select coalesce(max(version_id), 0) from goose_db_version where is_applied`)
 )
 
-// SchemaVersion returns the number of the file's last migration; zero is an
-// empty file.
+// SchemaVersion returns the number of the file's last migration, or zero for an empty
+// file.
 func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	var tables, v int64
 	if err := s.r.QueryRowContext(ctx, versionTableSQL).Scan(&tables); err != nil {
@@ -76,8 +76,8 @@ func (s *Store) SchemaVersion(ctx context.Context) (int64, error) {
 	return v, nil
 }
 
-// CheckSchema returns nil when the schema is this binary's, [db.ErrSchemaBehind]
-// or [db.ErrSchemaAhead] when it is not.
+// CheckSchema returns nil if the schema is this binary's, else [db.ErrSchemaBehind]
+// or [db.ErrSchemaAhead].
 func (s *Store) CheckSchema(ctx context.Context) error {
 	have, err := s.SchemaVersion(ctx)
 	if err != nil {

@@ -51,10 +51,10 @@ func (s *Store) RecordedHistory(ctx context.Context) (session.History, bool, err
 	return nil, false, s.setHistory(ctx, "RecordedHistory", historyLost)
 }
 
-// RecordHistory implements [session.RestorationStore] for a store that has the claim. The
-// note is written first. An end of the process in between does no harm then: a file
-// that says nothing, or that it was restored, goes with any note. A file that is open
-// does not become another one, so its history is the one that was handed out.
+// RecordHistory implements [session.RestorationStore] for a store that has the claim.
+// It writes the note first. If the process ends in between, no harm is done: a file
+// without a history, or one marked as restored, matches any note. An open file does not
+// become another file, so its history is the one that RecordedHistory returned.
 func (s *Store) RecordHistory(ctx context.Context, _ session.History) error {
 	if s.noted == nil {
 		return errUnclaimed
@@ -92,9 +92,9 @@ func (s *Store) setHistory(ctx context.Context, op, history string) error {
 }
 
 // EndEverything implements [session.RestorationStore]. Another process may have the
-// claim and wait, so it leaves recording to that process or the next. A file whose
-// history is recorded is not marked: that process would not take the mark away, and backups
-// with the mark go with any note.
+// claim and be waiting, so recording is left to that process or to the next one. A file
+// whose history is recorded is not marked: the other process would not remove the mark,
+// and backups with the mark would match any note.
 func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (apps int, err error) {
 	recorded, err := s.matchesNote(ctx)
 	if err != nil {

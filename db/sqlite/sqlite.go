@@ -22,8 +22,8 @@ const (
 	readers = 4
 )
 
-// Store is one SQLite file. It is safe for concurrent use, and any number of
-// processes may have the same file open.
+// Store is one SQLite file. It is safe for concurrent use. Any number of processes may
+// have the same file open.
 type Store struct {
 	path string
 	w    *sql.DB // one connection
@@ -37,8 +37,8 @@ type Store struct {
 	cutoffNotifier *notifier
 }
 
-// Open opens the file at path, and creates it, readable by its owner only, when
-// it is not there; its directory must be.
+// Open opens the file at path. If the file does not exist, Open creates it, readable
+// only by its owner; the directory must exist.
 func Open(ctx context.Context, path string) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -103,7 +103,7 @@ func open(path string, conns int, q url.Values) (*sql.DB, error) {
 	return db, nil
 }
 
-// Close waits for the calls under way, closes the file and gives up the claim.
+// Close waits for calls in progress, closes the file and releases the claim.
 func (s *Store) Close() error {
 	err := errors.Join(s.r.Close(), s.w.Close())
 	if s.claim != nil {
@@ -125,8 +125,7 @@ func statement(sql string) string {
 
 var pingSQL = statement(`select 1 from sqlite_schema limit 1`)
 
-// Ping returns nil when the file can be read, and [auth.StorageUnavailable]
-// otherwise.
+// Ping returns nil if the file can be read, else [auth.StorageUnavailable].
 func (s *Store) Ping(ctx context.Context) error {
 	var one int
 	err := s.r.QueryRowContext(ctx, pingSQL).Scan(&one)
@@ -138,8 +137,8 @@ func (s *Store) Ping(ctx context.Context) error {
 
 var nowSQL = statement(`select cast(round(unixepoch('subsec') * 1000) as integer)`)
 
-// Now returns the time by the database's clock, which is the host's, in UTC and
-// to the millisecond.
+// Now returns the time of the database's clock, which is the host's, in UTC and with
+// millisecond resolution.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	var ms int64
 	if err := s.r.QueryRowContext(ctx, nowSQL).Scan(&ms); err != nil {

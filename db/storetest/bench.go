@@ -10,8 +10,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Bench measures the two hot paths and reports, besides the time, round trips
-// per call, and rows and bytes per session; and what revocations cost.
+// Bench measures the two hot paths and revocations. Besides the time it reports round
+// trips per call, and rows and bytes per session.
 func Bench(b *testing.B, open func(testing.TB) Harness) {
 	benchRevocations(b, open)
 	b.Run("Exchange/known_account", func(b *testing.B) {

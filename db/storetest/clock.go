@@ -9,9 +9,9 @@ import (
 )
 
 // ReadsNoClock checks that no statement and no migration of a store reads a clock: the
-// time is an argument, so that all of them go by one. The expression finds what reads
-// the clock of the database, and allowed are the statements that have to. The test runs
-// in the folder that has migrations/.
+// time is an argument, so that all statements of a call use the same time. clock
+// matches SQL that reads the database's clock; allowed lists the statements that may.
+// Call it in the folder that has migrations/.
 func ReadsNoClock(t *testing.T, clock *regexp.Regexp, statements []string, allowed ...string) {
 	t.Helper()
 	for _, sql := range statements {

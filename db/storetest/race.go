@@ -7,7 +7,7 @@ package storetest
 // magnitude, and finds no more in the later refreshes than in the first.
 const refreshesEach = 10
 
-// TimingSamples is how often a test of what takes how long measures either case.
-// Under the race detector, times tell little of those that an attacker measures,
-// and each takes an order of magnitude longer.
+// TimingSamples is how often a timing test measures each operation. Under the race
+// detector, times say little about those that an attacker measures, and each
+// measurement takes ten times as long.
 const TimingSamples = 300

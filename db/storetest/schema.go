@@ -11,7 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/db"
 )
 
-// Migrator is what a store does with its schema.
+// Migrator is the part of a store that concerns its schema.
 type Migrator interface {
 	Migrate(ctx context.Context) error
 	CheckSchema(ctx context.Context) error
@@ -21,13 +21,13 @@ type Migrator interface {
 
 // Empty is a new database without tables.
 type Empty struct {
-	// Open opens one more store of it.
+	// Open opens another store on it.
 	Open func() Migrator
-	// DB is a way around the stores.
+	// DB accesses the database without the stores.
 	DB *sql.DB
 }
 
-// Migrations tests how stores migrate a database; empty returns a new one for every
+// Migrations tests how stores migrate a database. empty returns a new database for each
 // test.
 func Migrations(t *testing.T, empty func(testing.TB) Empty) {
 	t.Run("an_empty_database_is_behind_and_says_what_to_run", func(t *testing.T) {

@@ -1,12 +1,11 @@
-// Package storetest is the store contract as a suite: what the interfaces in
-// [db.Store] promise in prose, it demands of every database alike. A change of
-// behaviour starts here.
+// Package storetest is the store contract as a test suite: it checks for every
+// database what the interfaces in [db.Store] document. A change of behaviour starts
+// here.
 //
-// It owns the behaviour that all stores share, under contention and with hostile
-// input too, a property test against a small model, and the benchmarks. It does
-// not own what only one database can show: the order of PostgreSQL's row locks,
-// what happens to a call that waits for one, or SQLite's file. Tests beside the
-// store do that.
+// It owns the behaviour that all stores share, including contention and hostile
+// input, a property test against a small model, and the benchmarks. It does not own
+// the behaviour of a single database, such as the order of PostgreSQL's row locks, a
+// call that waits for one, or SQLite's file. Tests beside the store check that.
 package storetest
 
 import (
@@ -26,25 +25,23 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Harness is a migrated, empty database of one test.
+// Harness is a migrated, empty database for one test.
 type Harness struct {
 	Store db.Store
-	// DB is a way around the store, to plant rows and to count them.
+	// DB accesses the database without the store, to insert and count rows.
 	DB *sql.DB
-	// Dollar says that DB's placeholders are $1, $2, … instead of question
-	// marks.
+	// Dollar says that DB's placeholders are $1, $2, … instead of question marks.
 	Dollar bool
-	// Time turns a time into what DB keeps in a column.
+	// Time converts a time to the value that DB stores in a column.
 	Time func(time.Time) any
-	// RoundTrips returns how many round trips to the database Store has made
-	// so far. Nil where there is no such thing.
+	// RoundTrips returns the number of round trips to the database that Store has
+	// made. It is nil for a database without round trips.
 	RoundTrips func() int64
-	// Bytes is a query for the size of the tables and indexes that log-ins
-	// fill.
+	// Bytes is a query for the size of the tables and indexes that log-ins fill.
 	Bytes string
 }
 
-// Run runs the suite; open returns a new database for every test.
+// Run runs the suite. open returns a new database for each test.
 func Run(t *testing.T, open func(testing.TB) Harness) {
 	for _, group := range []struct {
 		name  string

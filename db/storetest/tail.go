@@ -7,8 +7,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
 )
 
-// Tail returns what [bindingtest.LostTail] needs of a database, by a way around its
-// store. The other arguments are the fields of that name.
+// Tail returns what [bindingtest.LostTail] needs of a database. db accesses it without
+// the store; the other arguments are the fields of the same names.
 func Tail(db *sql.DB, tables, unordered, sequence string) bindingtest.Tail {
 	return bindingtest.Tail{
 		Tables: tables, Unordered: unordered, Sequence: sequence,

@@ -52,14 +52,13 @@ var timingTests = []test{
 	}},
 }
 
-// Apart reports whether somebody who measures can tell two things apart by how long
-// they take, and says what was found. Take does the one or the other, with a number
-// that rises, and returns how long it took. The two are done in random order, each
-// as often as samples says.
+// Apart reports whether an attacker who measures times can tell two operations apart, and
+// describes the measurement. take runs the first or the second operation and returns how
+// long it took; i rises with each call. The two run in random order, samples times each.
 //
-// Only a difference that could be of use to anybody counts. What looks like one is
-// looked at again, twice as closely: by chance alone it comes up once in two million
-// times even where nothing else runs, and the second look finds nothing then.
+// Only a difference that an attacker could use counts. A positive result is measured
+// again with twice the samples: chance alone produces one in two million runs even on
+// an idle machine, and the second measurement then finds nothing.
 func Apart(samples int, take func(i int, first bool) time.Duration) (apart bool, found string) {
 	i := 0
 	look := func(samples int) (effect, z float64) {
