@@ -86,10 +86,10 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 	client, closeIdle := cfg.client()
 	log := cfg.logger()
 	if cfg.UnsafePlainHTTP && strings.HasPrefix(base, "http:") {
-		log.LogAttrs(ctx, slog.LevelWarn, "keys of the issuer come over plain http: UnsafePlainHTTP is set")
+		log.LogAttrs(ctx, slog.LevelWarn, "issuer keys fetched over plain http, UnsafePlainHTTP is set")
 	}
 	if cfg.UnsafeAcceptStale {
-		log.LogAttrs(ctx, slog.LevelWarn, "tokens are accepted whatever is known about revocations: UnsafeAcceptStale is set")
+		log.LogAttrs(ctx, slog.LevelWarn, "tokens accepted with stale revocation data, UnsafeAcceptStale is set")
 	}
 
 	keys := newRemoteKeys(base, client, allowed, log, tune)
@@ -141,7 +141,7 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 		start(f.run)
 		waitFor = append(waitFor, f.loaded)
 	} else {
-		log.LogAttrs(ctx, slog.LevelWarn, "no service key: revoked tokens are accepted until they expire")
+		log.LogAttrs(ctx, slog.LevelWarn, "no service key configured, revoked tokens accepted until they expire")
 	}
 
 	timer := time.NewTimer(tune.newWait)
@@ -152,7 +152,7 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 			continue
 		case <-timer.C:
 			if arrived != v.issuerCheck.checked {
-				log.LogAttrs(ctx, slog.LevelWarn, "the service has not answered yet; tokens are refused until it does")
+				log.LogAttrs(ctx, slog.LevelWarn, "no answer from the service yet, refusing tokens until it answers")
 			}
 		case <-ctx.Done():
 		}
@@ -197,7 +197,7 @@ type Local struct {
 // It fails only when l is wrong.
 func NewLocal(l Local) (*Verifier, error) {
 	if l.Issuer == "" || l.Keys == nil || l.MaxStaleness < 0 {
-		return nil, errors.New("bearer: a local verifier needs an issuer, keys, and bounds that are not negative")
+		return nil, errors.New("bearer: Local.Issuer and Local.Keys must be set, and Local.MaxStaleness must not be negative")
 	}
 	if err := checkApps(l.Apps); err != nil {
 		return nil, err

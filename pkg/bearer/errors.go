@@ -67,7 +67,7 @@ var (
 	errAudience    = fmt.Errorf("%w: for another audience", ErrInvalid)
 	errBound       = fmt.Errorf("%w: bound and person contradict each other", ErrInvalid)
 	errConstrained = fmt.Errorf("%w: bound to a proof of possession (cnf), which is not supported", ErrInvalid)
-	errLifetime    = fmt.Errorf("%w: the lifetime is longer than that of any access token", ErrInvalid)
+	errLifetime    = fmt.Errorf("%w: the lifetime is not positive or exceeds one hour", ErrInvalid)
 	errFuture      = fmt.Errorf("%w: issued in the future; check the clocks", ErrInvalid)
 
 	errNoApp = fmt.Errorf("%w: the service key is not pinned to an app; set Audience or Apps, or pin it with yufu service-key pin", ErrMisconfigured)

@@ -21,7 +21,7 @@ import (
 func orders(w http.ResponseWriter, r *http.Request) {
 	id, ok := bearer.FromContext(r.Context())
 	if !ok {
-		panic("this route stands outside of Require")
+		panic("this handler is not behind Require")
 	}
 	fmt.Fprintf(w, "the orders of %s, whose token is good until %s\n", id.UUID, id.ExpiresAt.Format(time.TimeOnly))
 }

@@ -109,14 +109,14 @@ func (f *feed) run(ctx context.Context) {
 		pause := backoff(failures, minFeedPause, maxFeedPause)
 		switch {
 		case errors.Is(err, errRefused):
-			f.log.LogAttrs(ctx, slog.LevelError, "the revocation feed refuses this service key; every token will be refused", slog.Any("error", err))
+			f.log.LogAttrs(ctx, slog.LevelError, "service key rejected by the revocation feed, tokens will be refused", slog.Any("error", err))
 			pause = f.refusedPause/2 + rand.N(f.refusedPause/2+1) //nolint:gosec // it protects nothing
 		case errors.Is(err, cutoff.ErrMalformed):
-			f.log.LogAttrs(ctx, slog.LevelError, "the revocation feed sends what this version cannot honour; every token will be refused", slog.Any("error", err))
+			f.log.LogAttrs(ctx, slog.LevelError, "malformed event in the revocation feed, tokens will be refused", slog.Any("error", err))
 		case failures == 0:
 			f.log.LogAttrs(ctx, slog.LevelWarn, "revocation feed lost, reconnecting", slog.Any("error", err))
 		default:
-			f.log.LogAttrs(ctx, slog.LevelDebug, "no revocation feed", slog.Any("error", err), slog.Int("failures", failures))
+			f.log.LogAttrs(ctx, slog.LevelDebug, "revocation feed connection failed", slog.Any("error", err), slog.Int("failures", failures))
 		}
 		failures++
 		timer := time.NewTimer(pause)
@@ -169,7 +169,7 @@ func (f *feed) connect(ctx context.Context, watchdog *time.Timer) error {
 	case resp.StatusCode == http.StatusForbidden:
 		return errForbidden
 	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("bearer: the feed answered %d", resp.StatusCode)
+		return fmt.Errorf("bearer: the feed returned status %d", resp.StatusCode)
 	case mediaType != "text/event-stream":
 		return errNoStream
 	}
@@ -195,7 +195,7 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 				// The service says it in kinds that we know, too.
 				if !f.unknownKindLogged {
 					f.unknownKindLogged = true
-					f.log.LogAttrs(ctx, slog.LevelWarn, "the service sends a kind of cutoff that this version does not know; it is skipped")
+					f.log.LogAttrs(ctx, slog.LevelWarn, "unknown kind of cutoff skipped")
 				}
 			case err != nil:
 				return err
@@ -255,14 +255,14 @@ func (f *feed) recordKeyScope(ctx context.Context, key *keyScope) {
 	if f.needsPin {
 		switch {
 		case key.pinned == "":
-			f.log.LogAttrs(ctx, slog.LevelError, "every token is refused", slog.Any("error", errNoApp))
+			f.log.LogAttrs(ctx, slog.LevelError, "service key has no pin, refusing all tokens", slog.Any("error", errNoApp))
 		case old == nil || old.pinned != key.pinned:
-			f.log.LogAttrs(ctx, slog.LevelInfo, "tokens of the app to which the service key is pinned are accepted", slog.String("app", key.pinned))
+			f.log.LogAttrs(ctx, slog.LevelInfo, "service key pin loaded, accepting tokens of its app", slog.String("app", key.pinned))
 		}
 	}
 	for _, app := range f.apps {
 		if !key.covers(app) {
-			f.log.LogAttrs(ctx, slog.LevelError, "tokens of an app in Config.Apps are refused: the service key is restricted to other apps", slog.String("app", app))
+			f.log.LogAttrs(ctx, slog.LevelError, "app in Config.Apps not covered by the service key, refusing its tokens", slog.String("app", app))
 		}
 	}
 }
@@ -286,7 +286,7 @@ func (f *feed) recordHeartbeat(h cutoff.Heartbeat) error {
 	skew := now.Sub(k.sent)
 	skewed := skew > k.maxStaleness || skew < -k.maxStaleness
 	if skewed && !f.skewed {
-		f.log.LogAttrs(context.Background(), slog.LevelError, "this clock and the service's differ, or the feed is held up on its way", slog.Duration("difference", skew))
+		f.log.LogAttrs(context.Background(), slog.LevelError, "clock differs from the service's, or the feed is delayed", slog.Duration("difference", skew))
 	}
 	f.skewed = skewed
 	if k.age > k.maxStaleness {

@@ -415,7 +415,7 @@ func TestFeed(t *testing.T) {
 		eventually(t, v, s.yufu.Token(bearer.Claims{Session: user}), bearer.ErrRevoked)
 		wantError(t, v, s.yufu.Token(bearer.Claims{Session: session}), bearer.ErrRevoked)
 		wantGood(t, v, s.yufu.Token(bearer.Claims{}))
-		if n := strings.Count(log.String(), "does not know"); n != 1 || len(s.connections()) != 1 {
+		if n := strings.Count(log.String(), "unknown kind of cutoff skipped"); n != 1 || len(s.connections()) != 1 {
 			t.Errorf("%d log lines and %d connections, want one of each:\n%s", n, len(s.connections()), log)
 		}
 	})
@@ -454,9 +454,9 @@ func TestFeedFailsClosed(t *testing.T) {
 		log     string
 		silence time.Duration
 	}{
-		"a cutoff that is no JSON":            {stream("event: cutoff\ndata: kind=session\n\n" + ready), "cannot honour", 0},
-		"a ready without a heartbeat":         {stream("event: ready\nid: t.1\ndata: {}\n\n"), "cannot honour", 0},
-		"a heartbeat with a negative age":     {stream("event: ready\nid: t.1\ndata: {\"age_ms\":-1,\"now\":\"2026-11-22T10:00:00Z\"}\n\n"), "cannot honour", 0},
+		"a cutoff that is no JSON":            {stream("event: cutoff\ndata: kind=session\n\n" + ready), "malformed event in the revocation feed", 0},
+		"a ready without a heartbeat":         {stream("event: ready\nid: t.1\ndata: {}\n\n"), "malformed event in the revocation feed", 0},
+		"a heartbeat with a negative age":     {stream("event: ready\nid: t.1\ndata: {\"age_ms\":-1,\"now\":\"2026-11-22T10:00:00Z\"}\n\n"), "malformed event in the revocation feed", 0},
 		"an event too long":                   {stream("data: " + strings.Repeat("x", cutoff.MaxEvent) + "\n\n" + ready), "", 0},
 		"heartbeats without ready":            {stream(string(cutoff.AppendEvent(nil, beat(0).Event()))), "", brief},
 		"silence":                             {func(c *conn) { c.begin(); c.hold() }, "", brief},
@@ -488,8 +488,8 @@ func TestFeedFailsClosed(t *testing.T) {
 		"no content":                  {answer(204, "text/event-stream", ""), "", 0},
 		"a redirect":                  {answer(307, "text/event-stream", ready), "", 0},
 		"a server error":              {answer(503, "text/event-stream", ready), "", 0},
-		"an unknown service key":      {answer(401, "application/problem+json", "{}"), "refuses this service key", 0},
-		"a key without the scope":     {answer(403, "application/problem+json", "{}"), "refuses this service key", 0},
+		"an unknown service key":      {answer(401, "application/problem+json", "{}"), "service key rejected by the revocation feed", 0},
+		"a key without the scope":     {answer(403, "application/problem+json", "{}"), "service key rejected by the revocation feed", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -50,12 +50,12 @@ func (c *issuerCheck) run(ctx context.Context) {
 		case name == c.issuer:
 			c.mismatch.Store(nil)
 			if failures > 0 {
-				c.log.LogAttrs(ctx, slog.LevelInfo, "the service's issuer is Config.Issuer")
+				c.log.LogAttrs(ctx, slog.LevelInfo, "issuer check passed")
 			}
 		default:
 			err := fmt.Errorf("%w: Config.Issuer is %q, but the service's issuer is %q; they must be equal, byte for byte", ErrMisconfigured, c.issuer, name)
 			if c.mismatch.Swap(&err) == nil {
-				c.log.LogAttrs(ctx, slog.LevelError, "every token is refused", slog.Any("error", err))
+				c.log.LogAttrs(ctx, slog.LevelError, "issuer mismatch, refusing all tokens", slog.Any("error", err))
 			}
 			pause = c.pause
 		}
@@ -88,13 +88,13 @@ func (c *issuerCheck) fetch(ctx context.Context) (string, error) {
 	defer cancel()
 	body, _, err := get(ctx, c.client, c.url, "application/json", maxMetadata)
 	if err != nil {
-		return "", fmt.Errorf("bearer: the metadata: %w", err)
+		return "", fmt.Errorf("bearer: fetch the issuer's metadata: %w", err)
 	}
 	var metadata struct {
 		Issuer string `json:"issuer"`
 	}
 	if err := json.Unmarshal(body, &metadata); err != nil || metadata.Issuer == "" {
-		return "", errors.New("bearer: the metadata has no issuer")
+		return "", errors.New("bearer: the issuer's metadata is not JSON or has no issuer")
 	}
 	return metadata.Issuer, nil
 }

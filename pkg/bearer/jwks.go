@@ -80,13 +80,13 @@ func parseKeySet(data []byte, algorithms []string) (keys map[string]verification
 func (k *jwk) parse() (verificationKey, error) {
 	switch {
 	case k.KID == "" || len(k.KID) > maxKeyID:
-		return verificationKey{}, errors.New("no kid, or one too long")
+		return verificationKey{}, errors.New("the kid is missing or too long")
 	case k.D != nil || k.K != nil:
-		return verificationKey{}, errors.New("a private key is published; it must be replaced")
+		return verificationKey{}, errors.New("the key set contains a private key; replace that key")
 	case k.Use != "" && k.Use != "sig":
-		return verificationKey{}, errors.New("not for signatures")
+		return verificationKey{}, errors.New(`use is not "sig"`)
 	case k.Operations != nil && !slices.Contains(k.Operations, "verify"):
-		return verificationKey{}, errors.New("not for verifying")
+		return verificationKey{}, errors.New(`key_ops does not include "verify"`)
 	}
 	var key verificationKey
 	var err error
@@ -98,14 +98,14 @@ func (k *jwk) parse() (verificationKey, error) {
 	case k.KeyType == "RSA":
 		key, err = k.rsa()
 	default:
-		return verificationKey{}, errors.New("another kind of key")
+		return verificationKey{}, errors.New("kty or crv is not supported")
 	}
 	if err != nil {
 		return verificationKey{}, err
 	}
 	// RFC 9864 gives EdDSA with Ed25519 a name of its own.
 	if k.Algorithm != "" && k.Algorithm != key.alg && (k.Algorithm != "Ed25519" || key.alg != "EdDSA") {
-		return verificationKey{}, errors.New("for another algorithm")
+		return verificationKey{}, errors.New("alg does not match the key type")
 	}
 	return key, nil
 }
@@ -114,11 +114,11 @@ func (k *jwk) ecdsa() (verificationKey, error) {
 	x, errX := decode(k.X)
 	y, errY := decode(k.Y)
 	if errX != nil || errY != nil || len(x) != 32 || len(y) != 32 {
-		return verificationKey{}, errors.New("coordinates of the wrong form")
+		return verificationKey{}, errors.New("x or y is invalid")
 	}
 	// ecdh knows whether the point is on the curve.
 	if _, err := ecdh.P256().NewPublicKey(slices.Concat([]byte{4}, x, y)); err != nil {
-		return verificationKey{}, errors.New("not a point of the curve")
+		return verificationKey{}, errors.New("the point is not on the curve")
 	}
 	return verificationKey{"ES256", &ecdsa.PublicKey{
 		Curve: elliptic.P256(),
@@ -130,7 +130,7 @@ func (k *jwk) ecdsa() (verificationKey, error) {
 func (k *jwk) ed25519() (verificationKey, error) {
 	x, err := decode(k.X)
 	if err != nil || len(x) != ed25519.PublicKeySize {
-		return verificationKey{}, errors.New("a public key of the wrong form")
+		return verificationKey{}, errors.New("x is invalid")
 	}
 	return verificationKey{"EdDSA", ed25519.PublicKey(x)}, nil
 }
@@ -139,14 +139,14 @@ func (k *jwk) rsa() (verificationKey, error) {
 	n, errN := decode(k.N)
 	e, errE := decode(k.E)
 	if errN != nil || errE != nil || len(n) > maxRSA/8 || len(e) > 4 {
-		return verificationKey{}, errors.New("modulus or exponent of the wrong form")
+		return verificationKey{}, errors.New("n or e is invalid")
 	}
 	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e).Int64()
 	if modulus.BitLen() < minRSA || modulus.Bit(0) == 0 {
-		return verificationKey{}, errors.New("a weak modulus")
+		return verificationKey{}, errors.New("the modulus is even or too short")
 	}
 	if exponent < 3 || exponent%2 == 0 || exponent > 1<<31-1 {
-		return verificationKey{}, errors.New("a bad exponent")
+		return verificationKey{}, errors.New("the exponent must be odd and between 3 and 2^31-1")
 	}
 	return verificationKey{"RS256", &rsa.PublicKey{N: modulus, E: int(exponent)}}, nil
 }

@@ -68,5 +68,5 @@ func (r *refusals) record(ctx context.Context, err error) {
 	if errors.Is(err, errIssuer) || errors.Is(err, errAudience) || errors.Is(err, ErrOtherApp) {
 		level = slog.LevelWarn
 	}
-	r.log.LogAttrs(ctx, level, "access tokens are refused", slog.Any("error", err), slog.Int("count", count))
+	r.log.LogAttrs(ctx, level, "access tokens refused", slog.Any("error", err), slog.Int("count", count))
 }

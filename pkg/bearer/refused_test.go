@@ -129,10 +129,10 @@ func TestRefused(t *testing.T) {
 	told = nil
 	mu.Unlock()
 	lines := func(text string) int { return strings.Count(log.String(), text) }
-	if n := lines(`level=WARN msg="access tokens are refused"`); n != 1 || lines("another audience") != 1 {
+	if n := lines(`level=WARN msg="access tokens refused"`); n != 1 || lines("another audience") != 1 {
 		t.Errorf("%d warnings, want one that names the audience:\n%s", n, log)
 	}
-	if n := lines(`level=INFO msg="access tokens are refused"`); n != 1 || lines("not a JWT") != 1 || lines("expired") != 0 {
+	if n := lines(`level=INFO msg="access tokens refused"`); n != 1 || lines("not a JWT") != 1 || lines("expired") != 0 {
 		t.Errorf("%d lines about junk, want one, and none about what has expired:\n%s", n, log)
 	}
 	// Within the minute nothing more, and then how many there were.
@@ -167,7 +167,7 @@ func TestRefusedApp(t *testing.T) {
 			t.Fatalf("Verify() error = %v, want ErrOtherApp with claims", err)
 		}
 	}
-	if n := strings.Count(log.String(), `msg="access tokens are refused"`); n != 1 {
+	if n := strings.Count(log.String(), `msg="access tokens refused"`); n != 1 {
 		t.Errorf("%d lines about 3 tokens of another app within a minute, want 1:\n%s", n, log)
 	}
 }

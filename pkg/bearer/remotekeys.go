@@ -194,7 +194,7 @@ func (r *remoteKeys) fetch(ctx context.Context) (map[string]verificationKey, tim
 	defer cancel()
 	body, header, err := get(ctx, r.client, r.url, "application/jwk-set+json, application/json", maxKeySet)
 	if err != nil {
-		return nil, 0, fmt.Errorf("bearer: the key set: %w", err)
+		return nil, 0, fmt.Errorf("bearer: fetch the key set: %w", err)
 	}
 	set, skipped, err := parseKeySet(body, r.algorithms)
 	for _, reason := range skipped {
@@ -216,14 +216,14 @@ func get(ctx context.Context, client *http.Client, url, accept string, maxBytes 
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return nil, nil, fmt.Errorf("the server answered %d", resp.StatusCode)
+		return nil, nil, fmt.Errorf("the server returned status %d", resp.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBytes+1))
 	if err != nil {
 		return nil, nil, err
 	}
 	if int64(len(body)) > maxBytes {
-		return nil, nil, errors.New("the answer is too large")
+		return nil, nil, errors.New("the response is too large")
 	}
 	return body, resp.Header, nil
 }

@@ -132,7 +132,7 @@ func areNames(names []string) bool {
 func ParseCutoff(data []byte) (Cutoff, error) {
 	var c Cutoff
 	if err := json.Unmarshal(data, &c); err != nil {
-		return Cutoff{}, fmt.Errorf("%w: invalid JSON of a cutoff", ErrMalformed)
+		return Cutoff{}, fmt.Errorf("%w: a cutoff is not valid JSON", ErrMalformed)
 	}
 	if err := c.Check(); err != nil {
 		return Cutoff{}, err

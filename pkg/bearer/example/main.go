@@ -87,12 +87,12 @@ func settings(args []string, getenv func(string) string, stderr io.Writer) (cfg 
 	var keyFile string
 	setting(&listen, "listen", "ORDERS_LISTEN", "127.0.0.1:8090", "address to listen on; port 0 picks one")
 	setting(&cfg.Issuer, "issuer", "YUFU_ISSUER", "http://127.0.0.1:8080", "issuer of the tokens")
-	setting(&cfg.URL, "url", "YUFU_URL", "", "address of the service, if it is not the issuer")
+	setting(&cfg.URL, "url", "YUFU_URL", "", "address of the service, if it differs from the issuer")
 	setting(&cfg.Audience, "audience", "YUFU_AUDIENCE", "", "audience that tokens must have")
 	var apps string
-	setting(&apps, "apps", "YUFU_APPS", "", "appids whose tokens are accepted, separated by commas; without them and an audience, the app that the service key is pinned to")
+	setting(&apps, "apps", "YUFU_APPS", "", "appids whose tokens are accepted, separated by commas; default with no audience: the app to which the service key is pinned")
 	setting(&keyFile, "service-key-file", "YUFU_SERVICE_KEY_FILE", "", "file with the service key; or the key itself in YUFU_SERVICE_KEY")
-	flags.DurationVar(&cfg.MaxStaleness, "max-staleness", 0, "refuse tokens when revocations are known no better than this long ago (default: what the service says)")
+	flags.DurationVar(&cfg.MaxStaleness, "max-staleness", 0, "maximum age of revocation data; older data refuses all tokens (default: the service's bound)")
 	flags.BoolVar(&cfg.UnsafePlainHTTP, "unsafe-plain-http", false, "allow http to a service on another host")
 	offline := flags.Bool("offline", false, "run without a service key: revoked tokens are accepted until they expire")
 	if err := flags.Parse(args); err != nil {
@@ -113,7 +113,7 @@ func settings(args []string, getenv func(string) string, stderr io.Writer) (cfg 
 		cfg.ServiceKey = string(b)
 	}
 	if strings.TrimSpace(cfg.ServiceKey) == "" && !*offline {
-		return cfg, "", errors.New("no service key: set YUFU_SERVICE_KEY or YUFU_SERVICE_KEY_FILE (yufu service-key create --name orders --scope service), or say --offline")
+		return cfg, "", errors.New("no service key: set YUFU_SERVICE_KEY or YUFU_SERVICE_KEY_FILE (yufu service-key create --name orders --scope service), or pass --offline")
 	}
 	return cfg, listen, nil
 }
@@ -191,7 +191,7 @@ func (s *shop) salary(w http.ResponseWriter, r *http.Request) {
 func caller(r *http.Request) bearer.Identity {
 	id, ok := bearer.FromContext(r.Context())
 	if !ok {
-		panic("this route stands outside of Require")
+		panic("this handler is not behind Require or RequireBound")
 	}
 	return id
 }

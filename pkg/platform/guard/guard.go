@@ -115,7 +115,7 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, call func(contex
 		a.recordSuccess(caller)
 	case errors.Is(err, errHeldBack):
 	case errors.Is(err, auth.PlatformQuota) && a.holdBack(caller, g.clock()):
-		err = fmt.Errorf("%w: it told several callers; calls of the app are suspended for %s", err, quotaPause)
+		err = fmt.Errorf("%w: several callers were refused, suspending all calls of the app for %s", err, quotaPause)
 	}
 	if errors.Is(err, platform.ErrNotSent) || errors.Is(err, platform.ErrCodeUnspent) {
 		g.codes.release(hash)

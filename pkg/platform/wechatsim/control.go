@@ -23,7 +23,7 @@ import (
 const Header = "X-Yufu-Simulator"
 
 const welcome = `This is Yufu's simulator of WeChat, for tests and development. It is not WeChat:
-whoever reaches it can log in as anybody.
+any client that reaches it can log in as any user.
 
 The platform:  GET  /sns/jscode2session
                POST /cgi-bin/stable_token
@@ -79,12 +79,12 @@ var controls = map[string]map[string]control{
 func (s *Simulator) serveControl(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if !localHost(r.Host) {
-		writeError(w, http.StatusForbidden, "the controls are not reached by a name from the public DNS: use localhost or an IP address")
+		writeError(w, http.StatusForbidden, "the controls do not answer under a public DNS name; use localhost or an IP address")
 		return
 	}
 	methods, known := controls[r.URL.Path]
 	if !known {
-		writeError(w, http.StatusNotFound, "no such control; there are "+strings.Join(slices.Sorted(maps.Keys(controls)), ", "))
+		writeError(w, http.StatusNotFound, "no such control; the controls are "+strings.Join(slices.Sorted(maps.Keys(controls)), ", "))
 		return
 	}
 	do, known := methods[r.Method]
@@ -101,7 +101,7 @@ func (s *Simulator) serveControl(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		writeError(w, http.StatusBadRequest, "the body is cut off or longer than 1 MiB")
+		writeError(w, http.StatusBadRequest, "the body is incomplete or longer than 1 MiB")
 		return
 	}
 	answer, err := do(s, body)
@@ -144,7 +144,7 @@ func decodeControl(body []byte, into any, example string) error {
 	err := dec.Decode(into)
 	if err == nil {
 		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
-			err = errors.New("there is more than one value")
+			err = errors.New("the body has more than one value")
 		}
 	}
 	if err != nil {
@@ -155,7 +155,7 @@ func decodeControl(body []byte, into any, example string) error {
 
 func checkUser(user string) error {
 	if user == "" || len(user) > 128 || !utf8.ValidString(user) || strings.ContainsFunc(user, unicode.IsControl) {
-		return errors.New(`"user" is a name of 1 to 128 bytes, such as "alice"`)
+		return errors.New(`"user" must be a name of 1 to 128 bytes without control characters, such as "alice"`)
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func (s *Simulator) checkAppID(appID string) error {
 		return errors.New(`"appid" is not one of the registered apps`)
 	}
 	if !validAppID(appID) {
-		return errors.New(`"appid" is 1 to 64 letters and digits, such as "wxdevelopment0001"`)
+		return errors.New(`"appid" must be 1 to 64 letters and digits, such as "wxdevelopment0001"`)
 	}
 	return nil
 }
@@ -202,7 +202,7 @@ func controlPhoneCode(s *Simulator, body []byte) (any, error) {
 		return nil, err
 	}
 	if !phonePattern.MatchString(ask.Phone) {
-		return nil, errors.New(`"phone" is digits, such as "13800001002" or "+852 61234567"`)
+		return nil, errors.New(`"phone" must be digits, such as "13800001002" or "+852 61234567"`)
 	}
 	return codeAnswer{s.NewPhoneCode(ask.User, ask.Phone), int(codeLife / time.Second)}, nil
 }
@@ -249,7 +249,7 @@ func controlAddFault(s *Simulator, body []byte) (any, error) {
 		return nil, err
 	}
 	if ask.DelayMS < 0 || ask.DelayMS > maxFaultDelay.Milliseconds() {
-		return nil, errors.New("delay_ms is from 0 to 600000") // before it overflows
+		return nil, errors.New("delay_ms must be between 0 and 600000") // before it overflows
 	}
 	err := s.AddFault(Fault{
 		Errcode: ask.Errcode, Errmsg: ask.Errmsg,

@@ -57,7 +57,7 @@ func (s *Simulator) AddFault(f Fault) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.faults) >= maxFaults {
-		return fmt.Errorf("there are %d faults already: clear them first", maxFaults)
+		return fmt.Errorf("%d faults are waiting, the maximum; clear them first", maxFaults)
 	}
 	s.faults = append(s.faults, &f)
 	return nil
@@ -90,21 +90,21 @@ func (f *Fault) check() error {
 	}
 	switch {
 	case kinds > 1:
-		return errors.New("choose one of errcode, drop, empty, malformed and status")
+		return errors.New("set only one of errcode, drop, empty, malformed and status")
 	case kinds == 0 && f.Delay == 0:
-		return errors.New(`say what shall go wrong: errcode, drop, empty, malformed, status or delay_ms, such as {"errcode":-1,"count":1}`)
+		return errors.New(`set one of errcode, drop, empty, malformed, status and delay_ms, such as {"errcode":-1,"count":1}`)
 	case f.Errmsg != "" && f.Errcode == 0:
-		return errors.New("errmsg goes with errcode")
+		return errors.New("errmsg needs errcode")
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
-		return errors.New("status is an HTTP status from 200 to 599")
+		return errors.New("status must be between 200 and 599")
 	case f.Delay < 0 || f.Delay > maxFaultDelay:
-		return errors.New("delay_ms is from 0 to 600000")
+		return errors.New("delay_ms must be between 0 and 600000")
 	case f.Count < 0:
-		return errors.New("count is not negative")
+		return errors.New("count must not be negative")
 	case !(f.Probability >= 0 && f.Probability <= 1): // false for NaN too
-		return errors.New("probability is from 0 to 1")
+		return errors.New("probability must be between 0 and 1")
 	case f.Path != "" && endpoints[f.Path].do == nil:
-		return errors.New("path is one of " + strings.Join(platformPaths(), ", "))
+		return errors.New("path must be one of " + strings.Join(platformPaths(), ", "))
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ type memoryListener struct {
 	closed chan struct{}
 }
 
-var errListenerClosed = errors.New("wechatsim: the simulator is no longer served")
+var errListenerClosed = errors.New("wechatsim: the simulator has stopped")
 
 func (l *memoryListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
