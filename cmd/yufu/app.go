@@ -99,9 +99,9 @@ func (c *appListCmd) Run(ctx context.Context, std streams) error {
 type appUpdateCmd struct {
 	AppID       string   `arg:"" name:"appid" help:"Appid of a registered mini-program."`
 	SecretFile  string   `placeholder:"FILE" help:"File with the new AppSecret, or - for standard input."`
-	Audience    []string `placeholder:"AUD" help:"Audience of access tokens from now on, instead of the present ones. Repeat it for several."`
+	Audience    []string `placeholder:"AUD" help:"Audience of access tokens, which replaces the present ones. Repeat it for several."`
 	NoAudiences bool     `help:"Remove all audiences but the issuer."`
-	SigningAlg  string   `placeholder:"ALG" help:"Algorithm that signs access tokens from now on: ES256, EdDSA or RS256."`
+	SigningAlg  string   `placeholder:"ALG" help:"Algorithm that signs new access tokens: ES256, EdDSA or RS256."`
 	setting.JWKS
 	policyFlags
 	sealedCommand
@@ -113,7 +113,7 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 	case len(c.Audience) > 0 && c.NoAudiences:
 		return wrongUsage(errors.New("--audience and --no-audiences contradict each other"))
 	case c.SecretFile == "" && len(c.Audience) == 0 && !c.NoAudiences && c.SigningAlg == "" && c.PolicyFile == "" && c.WebhookSecretFile == "":
-		return wrongUsage(errors.New("there is nothing to change; name --secret-file, --audience, --no-audiences, --signing-alg, --policy-file or --webhook-secret-file"))
+		return wrongUsage(errors.New("there is nothing to change; add --secret-file, --audience, --no-audiences, --signing-alg, --policy-file or --webhook-secret-file"))
 	}
 	form := app.Form{SigningAlg: c.SigningAlg}
 	if len(c.Audience) > 0 || c.NoAudiences {

@@ -57,7 +57,7 @@ func sealedApps(ctx context.Context, s store, master setting.MasterKey, jwks set
 // printSignsFrom prints from when on tokens are signed with a new algorithm.
 func printSignsFrom(std streams, done *app.Outcome) {
 	if !done.SignsFrom.IsZero() {
-		fmt.Fprintf(std.out, "Its access tokens are signed with %s from %s on, when no back end has a JWK set without the new key; until then with %s.\n",
+		fmt.Fprintf(std.out, "Access tokens are signed with %s from %s on. By then no back end has a JWK set without the new key. Until then they are signed with %s.\n",
 			done.App.SigningAlg, moment(done.SignsFrom), auth.DefaultSigningAlg)
 	}
 }
@@ -102,11 +102,11 @@ func byFlag(err error) error {
 func appError(err error, appID string) error {
 	switch {
 	case errors.Is(err, auth.NotFound):
-		return fmt.Errorf("%s is not registered; yufu app list shows those that are", appID)
+		return fmt.Errorf("%s is not registered; to list the registered apps: yufu app list", appID)
 	case errors.Is(err, auth.AppExists):
-		return fmt.Errorf("%s is registered already; change it with: yufu app update %s --secret-file FILE", appID, appID)
+		return fmt.Errorf("%s is registered already; to change it: yufu app update %s --secret-file FILE", appID, appID)
 	case errors.Is(err, app.ErrNoWebhookSecret):
-		return wrongUsage(errors.New(`the policy has a webhook, and there is no secret to sign its requests with: make one with printf 'whsec_%s\n' "$(openssl rand -base64 32)" > webhook.secret, and name --webhook-secret-file webhook.secret`))
+		return wrongUsage(errors.New(`the policy has a webhook, but no secret signs its requests; make one with printf 'whsec_%s\n' "$(openssl rand -base64 32)" > webhook.secret, and add --webhook-secret-file webhook.secret`))
 	case errors.Is(err, auth.InvalidRequest):
 		return wrongUsage(byFlag(err))
 	}

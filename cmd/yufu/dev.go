@@ -43,7 +43,7 @@ type devCmd struct {
 
 // Help is shown below the usage line of yufu dev --help.
 func (devCmd) Help() string {
-	return "It needs no settings: it makes its own folder, keys and database, and prints commands to paste. It listens on loopback only."
+	return "This command needs no settings. It makes its own folder, keys and database, and prints commands to paste. It listens only on loopback."
 }
 
 // check refuses settings that contradict each other.
@@ -88,7 +88,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	}
 	masterKey, err := dir.ReadOrCreate("master.key", seal.GenerateFile)
 	if err != nil {
-		return setting.Errorf("YUFU_DATA_DIR", "cannot keep the master key: %w", err)
+		return setting.Errorf("YUFU_DATA_DIR", "names a folder in which the master key cannot be kept: %w", err)
 	}
 	sealer, err := seal.ParseRing(masterKey)
 	if err != nil {
@@ -181,7 +181,7 @@ func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time)
 		return err
 	}
 	if err := dir.Replace(adminKeyFile, []byte(p.Key().Reveal()+"\n")); err != nil {
-		return setting.Errorf("YUFU_DATA_DIR", "cannot keep the admin key: %w", err)
+		return setting.Errorf("YUFU_DATA_DIR", "names a folder in which the admin key cannot be kept: %w", err)
 	}
 	return nil
 }
@@ -193,7 +193,7 @@ var devScopes = []string{
 func isAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time) (bool, error) {
 	b, err := os.ReadFile(dir.Path(adminKeyFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, setting.Errorf("YUFU_DATA_DIR", "has an admin key that cannot be read: %w", err)
+		return false, setting.Errorf("YUFU_DATA_DIR", "names a folder whose admin key cannot be read: %w", err)
 	}
 	keys := servicekey.NewAuthenticator(s, 0, time.Now, func() time.Time { return at })
 	defer keys.Close()

@@ -96,7 +96,7 @@ func devBusiness(w http.ResponseWriter, r *http.Request) {
 		} `json:"data"`
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&question); err != nil {
-		http.Error(w, "that is no question", http.StatusBadRequest)
+		http.Error(w, "the body must be a JSON object with a member data", http.StatusBadRequest)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -22,7 +22,7 @@ type keysCmd struct {
 
 // Help is shown below the usage line of yufu keys --help.
 func (keysCmd) Help() string {
-	return `These commands work straight on the database. A running service sees a change within a second. It also rotates the keys by itself (YUFU_KEY_ROTATION).
+	return `These commands work directly on the database. A running service sees a change within a second. It also rotates the keys by itself (YUFU_KEY_ROTATION).
 
 Keys of the use access sign access tokens; their public keys are published in the JWK set. Keys of the use refresh sign refresh tokens; they are secret.`
 }
@@ -139,7 +139,7 @@ func (c *keysRotateCmd) Run(ctx context.Context, std streams) error {
 		case k.State == keyring.Next && k.Use == keyring.UseRefresh:
 			fmt.Fprintf(std.out, "%s (%s) signs refresh tokens from %s on, when every replica knows it.\n", k.KID, k.Alg, moment(k.ActiveAt))
 		case k.State == keyring.Next:
-			fmt.Fprintf(std.out, "%s (%s) signs access tokens from %s on. By then no back end has a JWK set without it. To not wait: yufu keys rotate --now.\n", k.KID, k.Alg, moment(k.ActiveAt))
+			fmt.Fprintf(std.out, "%s (%s) signs access tokens from %s on. By then no back end has a JWK set without it. To rotate at once: yufu keys rotate --now.\n", k.KID, k.Alg, moment(k.ActiveAt))
 		default:
 			fmt.Fprintf(std.out, "%s (%s) signs %s tokens now.\n", k.KID, k.Alg, k.Use)
 		}

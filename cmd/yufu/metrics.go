@@ -43,7 +43,7 @@ func (o observed) ExchangePhoneCode(ctx context.Context, app platform.Credential
 // measureKeys publishes how old the keys that sign are. Now is the database's clock.
 func measureKeys(m *telemetry.Metrics, keys *keyring.Ring, now func() time.Time) {
 	gauge := func(use keyring.Use, alg string) {
-		m.Gauge("yufu_current_key_age_seconds", "Time since the key that signs now was first used, by use (access, refresh) and algorithm; 0 where there is none.",
+		m.Gauge("yufu_current_key_age_seconds", "Time since the current signing key was first used, by use (access, refresh) and algorithm; 0 without such a key.",
 			map[string]string{"use": string(use), "alg": alg},
 			func() float64 { return keys.CurrentAge(use, alg, now()).Seconds() })
 	}
@@ -55,13 +55,13 @@ func measureKeys(m *telemetry.Metrics, keys *keyring.Ring, now func() time.Time)
 
 // measureClock publishes how far this machine's clock is off.
 func measureClock(m *telemetry.Metrics, follower *cutoffs.Follower) {
-	m.Gauge("yufu_clock_offset_seconds", "How far this machine's clock is ahead of the database's; negative when it is behind. Beyond 2 either way, this replica issues no tokens.", nil,
+	m.Gauge("yufu_clock_offset_seconds", "Seconds by which this machine's clock is ahead of the database's; negative when it is behind. Beyond 2 either way, this replica issues no tokens.", nil,
 		func() float64 { return follower.ClockAhead().Seconds() })
 }
 
 // measureKeeper publishes whether this replica can use the keys in the database.
 func measureKeeper(m *telemetry.Metrics, keeper *keyring.Keeper) {
-	m.Gauge("yufu_keys_unusable", "1 while this replica cannot use the keys in the database, because it lacks their master key for example; 0 otherwise.", nil,
+	m.Gauge("yufu_keys_unusable", "1 while this replica cannot use the keys in the database, for example because it lacks their master key; 0 otherwise.", nil,
 		func() float64 {
 			if keeper.Unusable() != nil {
 				return 1
@@ -72,7 +72,7 @@ func measureKeeper(m *telemetry.Metrics, keeper *keyring.Keeper) {
 
 // measureBindings publishes how many attempts to bind were slowed.
 func measureBindings(m *telemetry.Metrics, bindings *binding.Service) {
-	m.Counter("yufu_binding_facts_slowed_total", "Attempts to bind by facts that this replica refused because too many attempts of their app failed.", nil,
+	m.Counter("yufu_binding_facts_slowed_total", "Attempts to bind by facts that this replica refused because too many attempts at the same app had failed.", nil,
 		func() float64 { return float64(bindings.SlowedFacts()) })
 }
 
@@ -86,11 +86,11 @@ func measurePool(m *telemetry.Metrics, s db.Store) {
 	m.Gauge(name, help, map[string]string{"state": "idle"}, func() float64 { return float64(pg.Stat().IdleConns()) })
 	m.Gauge(name, help, map[string]string{"state": "acquired"}, func() float64 { return float64(pg.Stat().AcquiredConns()) })
 	m.Gauge(name, help, map[string]string{"state": "constructing"}, func() float64 { return float64(pg.Stat().ConstructingConns()) })
-	m.Gauge("yufu_db_connections_max", "How many connections to the database there may be.", nil,
+	m.Gauge("yufu_db_connections_max", "Maximum number of connections to the database.", nil,
 		func() float64 { return float64(pg.Stat().MaxConns()) })
 	m.Counter("yufu_db_acquires_total", "Connections taken from the pool.", nil,
 		func() float64 { return float64(pg.Stat().AcquireCount()) })
-	m.Counter("yufu_db_acquires_canceled_total", "Calls that gave up while they waited for a connection; a follower's comparison with a busy pool is one.", nil,
+	m.Counter("yufu_db_acquires_canceled_total", "Calls that gave up waiting for a connection, among them comparisons of cutoffs while the pool is busy.", nil,
 		func() float64 { return float64(pg.Stat().CanceledAcquireCount()) })
 	m.Counter("yufu_db_acquire_duration_seconds_total", "Time spent waiting for a connection.", nil,
 		func() float64 { return pg.Stat().AcquireDuration().Seconds() })

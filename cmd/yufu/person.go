@@ -60,7 +60,7 @@ func (f adminFlags) client(std streams) (*adminclient.Client, error) {
 		return nil, wrongUsage(err)
 	}
 	if u.Scheme == "http" && setting.CheckLoopback("YUFU_ADMIN_URL", net.JoinHostPort(u.Hostname(), "0")) != nil {
-		warn("YUFU_ADMIN_URL is plain http: others on the network can read the service key and the persons")
+		warn("YUFU_ADMIN_URL is plain http: others on the network can read the service key and the data of persons")
 	}
 	client, err := adminclient.New(adminclient.Config{
 		URL: f.AdminURL, ServiceKey: strings.TrimSpace(string(b)), HTTPClient: &http.Client{Timeout: requestPatience},
@@ -200,7 +200,7 @@ func (c *personImportCmd) source(r io.Reader) (personimport.Source, error) {
 	case "ndjson", "jsonl":
 		return personimport.NewNDJSON(r)
 	default:
-		return nil, errors.New("the file's name does not say its format; add --format csv or --format ndjson")
+		return nil, errors.New("the name of the file does not show its format; add --format csv or --format ndjson")
 	}
 }
 
@@ -308,7 +308,7 @@ func (c *personListCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	if found.Next != nil {
-		fmt.Fprintln(std.err, "There are more.")
+		fmt.Fprintln(std.err, "More persons match. To see them, raise --limit or narrow the query.")
 	}
 	return nil
 }

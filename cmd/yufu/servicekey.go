@@ -22,7 +22,7 @@ type serviceKeyCmd struct {
 
 // Help is shown below the usage line of yufu service-key --help.
 func (serviceKeyCmd) Help() string {
-	return "These commands work straight on the database. A running service sees a change within a second."
+	return "These commands work directly on the database. A running service sees a change within a second."
 }
 
 type serviceKeyCreateCmd struct {

@@ -35,7 +35,7 @@ func (c *wechatsimCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(std.out, "WeChat is simulated at http://%s, which also describes what it can do.\n", l.Addr())
+	fmt.Fprintf(std.out, "WeChat is simulated at http://%s. Open that address for its documentation.\n", l.Addr())
 	return httpd.Serve(ctx, log, httpd.Stop{Grace: c.ShutdownTimeout}, simulatorEndpoint(l, wechatsim.New(wechatsim.Config{Apps: apps}).Handler()))
 }
 

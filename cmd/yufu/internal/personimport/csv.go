@@ -82,7 +82,7 @@ func (s *csvSource) readHeader(text []byte) error {
 		return fmt.Errorf("the header: %w", err)
 	}
 	if len(names) == 1 && strings.ContainsAny(names[0], ";\t") {
-		return errors.New("the header: there are no commas in it; columns are separated by commas, not by semicolons or tabs")
+		return errors.New("the header has no commas; separate the columns with commas, not with semicolons or tabs")
 	}
 	for len(names) > 0 && trim(names[len(names)-1]) == "" {
 		names = names[:len(names)-1] // a spreadsheet's empty columns
@@ -93,13 +93,13 @@ func (s *csvSource) readHeader(text []byte) error {
 		case err != nil:
 			return fmt.Errorf("the header: column %d: %w", i+1, err)
 		case slices.Contains(s.columns, c):
-			return fmt.Errorf("the header: column %d: %s is there twice", i+1, trim(name))
+			return fmt.Errorf("the header: column %d: %s is repeated", i+1, trim(name))
 		}
 		s.columns = append(s.columns, c)
 		s.hasAttributes = s.hasAttributes || c.kind == "attr"
 	}
 	if !slices.Contains(s.columns, column{kind: "external_id"}) {
-		return errors.New("the header: there is no column external_id; persons are told apart by it")
+		return errors.New("the header has no column external_id, which identifies each person")
 	}
 	return nil
 }
@@ -115,13 +115,13 @@ func columnOf(name string) (column, error) {
 		if auth.ValidFactName(rest) {
 			return column{kind, rest}, nil
 		}
-		return column{}, fmt.Errorf("%q: the name of a fact is 1 to 32 lower-case letters, digits and underscores", name)
+		return column{}, fmt.Errorf("%q: the name of a fact must be 1 to 32 lower-case letters, digits and underscores", name)
 	case "attr":
 		if rest != "" && len(rest) <= auth.MaxAttributeNameLen && auth.CleanText(rest) {
 			return column{kind, rest}, nil
 		}
 	}
-	return column{}, fmt.Errorf("%q is no column; there are external_id, name, phone, fact.NAME and attr.NAME", name)
+	return column{}, fmt.Errorf("%q is not a column; the columns are external_id, name, phone, fact.NAME and attr.NAME", name)
 }
 
 // Next implements [Source].
@@ -167,7 +167,7 @@ func (s *csvSource) line() (line, error) {
 // that stands for itself is doubled, so there is an even number of them.
 func balanced(text []byte) bool { return bytes.Count(text, []byte{'"'})%2 == 0 }
 
-var errQuote = errors.New(`a quotation mark (") is not closed, or does not stand at the ends of a cell`)
+var errQuote = errors.New(`a quotation mark (") is not closed, or is not at the start or end of its cell`)
 
 // longRecord reads a record that goes on in the next lines. If it makes no sense
 // with them, it is the first line alone that is wrong, and they are rows.
@@ -219,7 +219,7 @@ func trim(cell string) string { return strings.TrimSpace(auth.StripMarks(cell)) 
 // spreadsheet leaves them.
 func (s *csvSource) person(record []string) (externalID string, text []byte, err error) {
 	if len(record) > len(s.columns) && slices.ContainsFunc(record[len(s.columns):], func(cell string) bool { return cell != "" }) {
-		return "", nil, fmt.Errorf("the row has %d cells, and the header %d", len(record), len(s.columns))
+		return "", nil, fmt.Errorf("the row has %d cells, the header has %d", len(record), len(s.columns))
 	}
 	p := person{Facts: map[string]string{}}
 	if s.hasAttributes {

@@ -72,7 +72,7 @@ func (e *Again) Error() string { return e.Err.Error() }
 func (e *Again) Unwrap() error { return e.Err }
 
 // ErrTooLarge says that somebody on the way takes no body of this length.
-var ErrTooLarge = errors.New("the batch is too large for somebody on the way")
+var ErrTooLarge = errors.New("the service, or a proxy in front of it, refused the batch as too large")
 
 // Progress is told how far an import is.
 type Progress interface {
@@ -199,12 +199,12 @@ func (i *Importer) answer(ctx context.Context, b *batch, sum *Summary) error {
 	for k := range r.Refused {
 		place := r.Refused[k].Place
 		if place < 1 || place > len(b.good) {
-			return fmt.Errorf("the service refuses line %d of a batch of %d", place, len(b.good))
+			return fmt.Errorf("the service refused line %d of a batch of %d lines", place, len(b.good))
 		}
 		refused[b.good[place-1]] = &r.Refused[k]
 	}
 	if n := r.Created + r.Updated + r.Unchanged + len(r.Refused); n != len(b.good) {
-		return fmt.Errorf("the service answered for %d rows of %d; is it another version?", n, len(b.good))
+		return fmt.Errorf("the service answered for %d of %d rows; check that it has the version of this program", n, len(b.good))
 	}
 	for place, no := range refused {
 		if no == nil {

@@ -23,7 +23,7 @@ type ReportFile struct {
 // reported there goes.
 func NewReportFile(path string) (*ReportFile, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("the report: %w", err)
+		return nil, fmt.Errorf("cannot remove the old report: %w", err)
 	}
 	return &ReportFile{path: path}, nil
 }
@@ -33,16 +33,16 @@ func (r *ReportFile) Refused(line int, externalID, code, detail string) error {
 	if r.f == nil {
 		f, err := os.OpenFile(r.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
-			return fmt.Errorf("the report: %w", err)
+			return fmt.Errorf("cannot write the report: %w", err)
 		}
 		r.f, r.buf = f, bufio.NewWriter(f)
 		r.csv = csv.NewWriter(r.buf)
 		if err := r.csv.Write([]string{"line", "external_id", "code", "detail"}); err != nil {
-			return fmt.Errorf("the report: %w", err)
+			return fmt.Errorf("cannot write the report: %w", err)
 		}
 	}
 	if err := r.csv.Write([]string{strconv.Itoa(line), externalID, code, detail}); err != nil {
-		return fmt.Errorf("the report: %w", err)
+		return fmt.Errorf("cannot write the report: %w", err)
 	}
 	return nil
 }
@@ -54,7 +54,7 @@ func (r *ReportFile) Close() error {
 	}
 	r.csv.Flush()
 	if err := errors.Join(r.csv.Error(), r.buf.Flush(), r.f.Close()); err != nil {
-		return fmt.Errorf("the report: %w", err)
+		return fmt.Errorf("cannot write the report: %w", err)
 	}
 	return nil
 }

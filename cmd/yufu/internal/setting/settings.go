@@ -111,7 +111,7 @@ type UnsafePlatforms struct {
 // Webhooks say which webhooks may be called.
 type Webhooks struct {
 	WebhookNetworks []string `env:"YUFU_WEBHOOK_NETWORKS" group:"Webhooks:" placeholder:"CIDR" help:"Private networks in which webhooks may be called, separated by commas, for example 10.1.0.0/16. Yufu checks the address that it connects to."`
-	WebhookHosts    []string `env:"YUFU_WEBHOOK_HOSTS" group:"Webhooks:" placeholder:"HOST" help:"Only hosts of which webhooks may be called, separated by commas, for example hr.example.com or *.example.com. Without this setting, any host."`
+	WebhookHosts    []string `env:"YUFU_WEBHOOK_HOSTS" group:"Webhooks:" placeholder:"HOST" help:"Hosts on which webhooks may be called, separated by commas, for example hr.example.com or *.example.com. All others are refused. Without this setting, any host."`
 }
 
 // Simulator is the address of the WeChat simulator.
