@@ -46,20 +46,20 @@ func (devCmd) Help() string {
 	return "This command needs no settings. It makes its own folder, keys and database, and prints commands to paste. It listens only on loopback."
 }
 
-// check refuses settings that contradict each other.
-func (c *devCmd) check() error {
-	if (c.App == "") != (c.SecretFile == "") {
-		return errors.New("--app and --secret-file must be given together: calls to WeChat need the AppSecret")
-	}
-	if c.App != "" && !auth.ValidAppID(c.App) {
-		return fmt.Errorf("--app must be 1 to 64 letters and digits, got %q", c.App)
+// checkSettings implements [settingsChecker].
+func (c *devCmd) checkSettings(streams) error {
+	var appErr error
+	switch {
+	case (c.App == "") != (c.SecretFile == ""):
+		appErr = errors.New("--app and --secret-file must be given together: calls to WeChat need the AppSecret")
+	case c.App != "" && !auth.ValidAppID(c.App):
+		appErr = fmt.Errorf("--app must be 1 to 64 letters and digits, got %q", c.App)
 	}
 	return errors.Join(
+		appErr,
 		setting.CheckLoopback("YUFU_LISTEN", c.Listen),
 		setting.CheckLoopback("YUFU_ADMIN_LISTEN", c.AdminListen),
 		setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen),
-		c.Lifetimes.Check(),
-		c.Rotation.Check(),
 		c.ForwardAuth.Check(),
 	)
 }
@@ -70,7 +70,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return wrongUsage(err)
 	}
-	if err := c.check(); err != nil {
+	if err := errors.Join(c.checkSettings(std), c.Lifetimes.Check(), c.Rotation.Check()); err != nil {
 		return wrongUsage(err)
 	}
 	appID, secret := devAppID, new(auth.Secret)

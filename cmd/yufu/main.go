@@ -89,10 +89,32 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		fmt.Fprintln(std.err, "yufu:", err)
 		return 2
 	}
-	if err = wrongUsage(setting.Check(command)); err == nil {
+	if err = wrongUsage(checkSettings(command, std)); err == nil {
 		err = command.Run()
 	}
 	return report(std.err, command, err)
+}
+
+// settingsChecker is a command with settings that can be missing, or wrong in other ways
+// than out of bounds.
+type settingsChecker interface {
+	// checkSettings returns an error for each setting that is missing or wrong. It does not
+	// compare settings that have bounds with each other.
+	checkSettings(std streams) error
+}
+
+// checkSettings returns an error if a setting is out of bounds. The error then also has a
+// line for every other setting that is missing or wrong: the operator learns of all of them
+// at once.
+func checkSettings(command *kong.Context, std streams) error {
+	err := setting.CheckBounds(command)
+	if err == nil {
+		return nil
+	}
+	if c, ok := command.Selected().Target.Addr().Interface().(settingsChecker); ok {
+		err = errors.Join(err, c.checkSettings(std))
+	}
+	return err
 }
 
 // report prints the error of a command, a line for each setting that is wrong, and returns

@@ -114,6 +114,13 @@ func TestSettings(t *testing.T) {
 		{"a limit that is too high", with("YUFU_SESSION_LIMIT", "2000"), serve, 2, []string{"yufu: YUFU_SESSION_LIMIT must be between 0 and 1000, got 2000\n"}},
 		{"a limit that is too high, by its flag", with(), []string{"serve", "--session-limit", "2000"}, 2, []string{"yufu: --session-limit must be between 0 and 1000, got 2000\n"}},
 		{"two settings out of bounds", with("YUFU_SESSION_LIMIT", "-1", "YUFU_SHUTDOWN_DELAY", "2h"), serve, 2, []string{"YUFU_SESSION_LIMIT", "yufu: YUFU_SHUTDOWN_DELAY must be between 0s and 1h, got 2h\n"}},
+		{"settings missing, out of bounds and wrong", with("YUFU_ISSUER", "", "YUFU_MASTER_KEY_FILE", "", "YUFU_SESSION_LIMIT", "2000", "YUFU_SHUTDOWN_TIMEOUT", "0s", "YUFU_LOG_FORMAT", "xml"), serve, 2, []string{
+			"yufu: YUFU_ISSUER is missing", "yufu: YUFU_MASTER_KEY_FILE is missing", "yufu: YUFU_SESSION_LIMIT must be between 0 and 1000, got 2000\n",
+			"yufu: YUFU_SHUTDOWN_TIMEOUT must be at least 1ms, got 0s\n", "yufu: YUFU_LOG_FORMAT must be json or text, got \"xml\"\n",
+		}},
+		{"dev, out of bounds and for everybody", nil, []string{"dev", "--listen", ":8080", "--session-limit", "2000"}, 2, []string{
+			"yufu: --listen must be a loopback address", "yufu: --session-limit must be between 0 and 1000, got 2000\n",
+		}},
 		{"a JWK set that is kept for half a second", with("YUFU_JWKS_MAX_AGE", "1500ms"), serve, 2, []string{"YUFU_JWKS_MAX_AGE must be a multiple of 1s, got 1.5s"}},
 		{"a JWK set that nobody may keep", with("YUFU_JWKS_MAX_AGE", "0s"), serve, 2, []string{"YUFU_JWKS_MAX_AGE must be between 1s and 24h, got 0s"}},
 		{"keys that rotate every minute", with("YUFU_KEY_ROTATION", "1m"), serve, 2, []string{"YUFU_KEY_ROTATION", "1h"}},

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/db/postgres"
+	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
@@ -37,24 +39,45 @@ func (serveCmd) Help() string {
 Replicas share only the database and these three settings, and may start and stop at any time. On SIGTERM the service goes on serving for YUFU_SHUTDOWN_DELAY while /readyz answers 503, then drains. On SIGHUP it reads the files of YUFU_MASTER_KEY_FILE, YUFU_DATABASE_URL_FILE and YUFU_LOG_LEVEL_FILE again.`
 }
 
+// serveSettings are the settings of yufu serve that have to be parsed.
+type serveSettings struct {
+	level                 *slog.LevelVar
+	log                   *slog.Logger
+	db                    setting.Database
+	sealer                *seal.Ring
+	proxies, adminProxies []netip.Prefix
+	webhooks              *webhook.Client
+}
+
+// parse parses the settings. The error names every one that is missing or wrong, because a
+// first start needs three.
+func (c *serveCmd) parse(std streams) (s serveSettings, err error) {
+	s.level = new(slog.LevelVar)
+	levelErr := c.rereadLevel(s.level)
+	var logErr, dbErr, keyErr, proxyErr, webhookErr error
+	if s.log, logErr = c.Logger(std.err, "json", s.level); logErr != nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.db, dbErr = c.Storage.Parse(std.in, warnTo(s.log))
+	s.sealer, keyErr = c.Ring(std.in, warnTo(s.log))
+	s.proxies, s.adminProxies, proxyErr = c.Networks()
+	s.webhooks, webhookErr = c.Client(false)
+	return s, errors.Join(c.PublicAddress.Check(), dbErr, keyErr, proxyErr, webhookErr, c.ForwardAuth.Check(), levelErr, logErr)
+}
+
+// checkSettings implements [settingsChecker].
+func (c *serveCmd) checkSettings(std streams) error {
+	_, err := c.parse(std)
+	return err
+}
+
 // Run serves until SIGTERM.
 func (c *serveCmd) Run(ctx context.Context, std streams) error {
-	var level slog.LevelVar
-	if err := c.rereadLevel(&level); err != nil {
+	parsed, err := c.parse(std)
+	if err := errors.Join(err, c.Lifetimes.Check(), c.Rotation.Check()); err != nil {
 		return wrongUsage(err)
 	}
-	log, err := c.Logger(std.err, "json", &level)
-	if err != nil {
-		return wrongUsage(err)
-	}
-	db, dbErr := c.Storage.Parse(std.in, warnTo(log))
-	sealer, keyErr := c.Ring(std.in, warnTo(log))
-	proxies, adminProxies, proxyErr := c.Networks()
-	hooks, hookErr := c.Client(false)
-	// Report all that is wrong at once: a first start needs three settings.
-	if err := errors.Join(c.PublicAddress.Check(), dbErr, keyErr, proxyErr, hookErr, c.Lifetimes.Check(), c.Rotation.Check(), c.ForwardAuth.Check()); err != nil {
-		return wrongUsage(err)
-	}
+	log := parsed.log
 	if c.UnsafeWechatURL != "" {
 		log.Warn("YUFU_UNSAFE_WECHAT_URL set, calls to WeChat and AppSecrets go to this URL", "url", c.UnsafeWechatURL)
 	}
@@ -69,7 +92,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer admin.Close() //nolint:errcheck // as above
 	// Connections that arrive from here on wait until the service is up.
-	s, err := openServing(ctx, db, c.Migrate)
+	s, err := openServing(ctx, parsed.db, c.Migrate)
 	if err != nil {
 		return err
 	}
@@ -77,9 +100,9 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	return serve(ctx, parts{
 		log:       log,
 		store:     s,
-		sealer:    sealer,
+		sealer:    parsed.sealer,
 		masterKey: setting.MasterKeyName,
-		webhooks:  hooks,
+		webhooks:  parsed.webhooks,
 		issuer:    c.Issuer,
 		lifetimes: c.Lifetimes,
 		rotation:  c.Keys(c.SessionMaxTTL),
@@ -87,13 +110,13 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 
 		verifyCookie: c.VerifyCookie,
 
-		proxies: proxies, adminProxies: adminProxies,
+		proxies: parsed.proxies, adminProxies: parsed.adminProxies,
 		wechatURL: c.UnsafeWechatURL,
 		public:    public,
 		admin:     admin,
 		delay:     c.ShutdownDelay,
 		grace:     c.ShutdownTimeout,
-		rereads:   c.rereads(std, log, s, sealer, &level),
+		rereads:   c.rereads(std, log, s, parsed.sealer, parsed.level),
 	})
 }
 

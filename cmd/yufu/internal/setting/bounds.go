@@ -26,9 +26,9 @@ func boundsOf(f *kong.Value) (bounds, bool) {
 	return b, b.min != "" || b.max != ""
 }
 
-// Check returns an error for each flag of the command line whose value is outside its
+// CheckBounds returns an error for each flag of the command line whose value is outside its
 // bounds.
-func Check(line *kong.Context) error {
+func CheckBounds(line *kong.Context) error {
 	var errs []error
 	for _, f := range line.Flags() {
 		if b, ok := boundsOf(f.Value); ok {

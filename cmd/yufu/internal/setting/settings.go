@@ -6,8 +6,8 @@ import "time"
 // help, in the tags that the command line is parsed by. A command embeds those it uses.
 //
 // Bounds are the tags min and max, both included, and unit, of which a value is a whole
-// multiple. The tag zero says that 0 is allowed besides. [Check] checks them, and [Help]
-// shows them.
+// multiple. The tag zero says that 0 is allowed besides. [CheckBounds] checks them, [Help]
+// and the settings pages of the guide show them.
 
 // Listeners are the addresses of the two listeners.
 type Listeners struct {
