@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -302,6 +303,28 @@ func flags(t *testing.T, command string) []*kong.Flag {
 	return found
 }
 
+// boundPhrases are the words for bounds on a page of settings.
+type boundPhrases struct{ between, orZero, atLeast, multiple string }
+
+// of returns the bounds in a flag's tag as the page shows them, or "".
+func (p boundPhrases) of(tag *kong.Tag) (text string) {
+	minimum, maximum := tag.Get("min"), tag.Get("max")
+	switch {
+	case minimum == "" && maximum == "":
+		return ""
+	case maximum != "":
+		text = fmt.Sprintf(p.between, minimum, maximum)
+	case tag.Get("zero") != "":
+		text = fmt.Sprintf(p.orZero, minimum)
+	default:
+		text = fmt.Sprintf(p.atLeast, minimum)
+	}
+	if unit := tag.Get("unit"); unit != "" {
+		text += fmt.Sprintf(p.multiple, unit)
+	}
+	return text
+}
+
 func TestHelp(t *testing.T) {
 	t.Run("is what no command at all gets", func(t *testing.T) {
 		got := try(t, nil, "")
@@ -356,15 +379,18 @@ func TestHelp(t *testing.T) {
 		})
 	}
 
-	for _, page := range []string{"en/settings.md", "zh/settings.md"} {
-		t.Run("and "+page+" list the same settings", func(t *testing.T) {
+	for page, phrases := range map[string]boundPhrases{
+		"en/settings.md": {between: "`%s` to `%s`", orZero: "`0`, or at least `%s`", atLeast: "at least `%s`", multiple: ", in multiples of `%s`"},
+		"zh/settings.md": {between: "`%s` 到 `%s`", orZero: "`0`，或至少 `%s`", atLeast: "至少 `%s`", multiple: "，且为 `%s` 的整数倍"},
+	} {
+		t.Run("and "+page+" list the same settings, defaults and bounds", func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "guide", page))
 			if err != nil {
 				t.Fatal(err)
 			}
 			listed := map[string]bool{}
-			for _, row := range regexp.MustCompile("(?m)^\\| `(YUFU_[A-Z_]+)` \\| `--([a-z-]+)` \\| (?:`([^`]*)`)? ?\\|").FindAllStringSubmatch(string(text), -1) {
-				listed[row[1]+" --"+row[2]+" "+row[3]] = true
+			for _, row := range regexp.MustCompile("(?m)^\\| `(YUFU_[A-Z_]+)` \\| `--([a-z-]+)` \\| (?:`([^`]*)` )?\\| (?:([^|]+) )?\\|").FindAllStringSubmatch(string(text), -1) {
+				listed[row[1]+" --"+row[2]+" "+row[3]+" "+row[4]] = true
 			}
 			for _, f := range flags(t, "") {
 				for _, env := range f.Envs {
@@ -372,7 +398,7 @@ func TestHelp(t *testing.T) {
 					if f.IsBool() {
 						def = "false"
 					}
-					if row := env + " --" + f.Name + " " + def; !listed[row] {
+					if row := env + " --" + f.Name + " " + def + " " + phrases.of(f.Tag); !listed[row] {
 						t.Errorf("the page has no row for %s", row)
 					}
 				}
