@@ -108,7 +108,7 @@ returning ` + appColumns)
 
 // UpdateApp implements [auth.AppStore].
 func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChange, event auth.AuditEvent) (auth.App, error) {
-	// nil, and with it NULL, leaves a column as it is.
+	// nil, which becomes NULL, leaves a column unchanged.
 	var audiences []string
 	if change.Audiences != nil {
 		audiences = append([]string{}, *change.Audiences...)
@@ -161,7 +161,7 @@ update apps set disabled_at = $2, epoch = epoch + 1, updated_at = $3
 where appid = $1
 returning ` + appColumns)
 
-// switchApp disables or enables an app and kills what it has issued.
+// switchApp disables or enables an app. Both revoke what the app has issued.
 func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, event auth.AuditEvent) (auth.App, error) {
 	var a auth.App
 	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
@@ -188,8 +188,8 @@ func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, e
 	return a, nil
 }
 
-// appChanged writes the audit event of a change to an app, and its cutoff if
-// there is one, as the last thing in the transaction.
+// appChanged writes the audit event of a change to an app and, as the last statement
+// of the transaction, its cutoff if there is one.
 func appChanged(ctx context.Context, tx pgx.Tx, appID string, event auth.AuditEvent, cutoff *auth.Cutoff) error {
 	event.AppID = appID
 	var b pgx.Batch

@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	// So that there is a row to lock.
+	// The row must exist before it can be locked.
 	beginAttemptsSQL = statement(`
 insert into bind_attempts (kind, key, failures, at, expires_at)
 select k.kind, k.key, 0, $3, $3 from unnest($1::text[], $2::text[]) with ordinality as k (kind, key, n) order by k.n
@@ -28,7 +28,7 @@ order by a.kind collate "C", a.key for update of a`)
 update bind_attempts set failures = $3, at = $4, blocked_until = $5, expires_at = $6 where kind = $1 and key = $2`)
 )
 
-// errBlocked rolls a reservation back.
+// errBlocked rolls back a reservation.
 var errBlocked = errors.New("the attempt must wait")
 
 // Reserve implements [binding.Store].
@@ -42,7 +42,7 @@ func (s *Store) Reserve(ctx context.Context, keys []auth.AttemptKey, now time.Ti
 			if err != nil {
 				return err
 			}
-			// One that expired was deleted between the two statements.
+			// An expired counter was deleted between the two statements.
 			missed = len(counted) < len(keys)
 			if missed {
 				return errBlocked
@@ -92,8 +92,8 @@ func (s *Store) Refund(ctx context.Context, r binding.Reservation) error {
 	})
 }
 
-// lockAttempts locks the counters, whose keys are sorted, and returns them in
-// this order. With a time, those that are missing are there from then on.
+// lockAttempts locks the counters and returns them in the order of keys, which must be
+// sorted. If now is not nil, it creates missing counters.
 func lockAttempts(ctx context.Context, tx pgx.Tx, keys []auth.AttemptKey, now *time.Time) ([]auth.Attempts, error) {
 	kinds, names := make([]string, len(keys)), make([]string, len(keys))
 	for i, k := range keys {

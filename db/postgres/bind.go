@@ -76,7 +76,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 	return done, nil
 }
 
-// queueBind adds the change and, last, its cutoffs to the batch.
+// queueBind adds the change and then its cutoffs to the batch.
 func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Locked, c *concerned, replaced []uuid.UUID) error {
 	for _, id := range replaced {
 		if err := queueAudit(batch, b.Replaced(f, id)); err != nil {
@@ -130,13 +130,13 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Bin
 	return done, nil
 }
 
-// asker is the session that asks, with what it keeps for life.
+// asker is the session that makes the request, with the values that never change.
 type asker struct {
 	session, identity uuid.UUID
 	appID             string
 }
 
-// askerOf reads it without a lock, or returns [auth.SessionRevoked].
+// askerOf reads the session without a lock, or returns [auth.SessionRevoked].
 func askerOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) (asker, error) {
 	a := asker{session: id}
 	err := tx.QueryRow(ctx, ownerSQL, id, nil).Scan(&a.appID, &a.identity)
@@ -146,8 +146,8 @@ func askerOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) (asker, error) {
 	return a, err
 }
 
-// state reads the session and its app, after [lockConcerned] has locked it if it
-// is live.
+// state reads the session and its app. [lockConcerned] must have locked the session if
+// it is live.
 func (a *asker) state(ctx context.Context, tx pgx.Tx) (session.State, error) {
 	p, err := readPresented(ctx, tx, presentedSQL, session.RefreshParams{Session: a.session, AppID: a.appID})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -163,8 +163,8 @@ var (
 	lockTargetPhoneSQL  = statement(targetPersonSQL + `phone = $1 for no key update`)
 )
 
-// lockTargetPerson locks the person to bind to, after it has made him if it must,
-// which it reports.
+// lockTargetPerson locks the person to bind to. It creates the person first if b says
+// so, and reports whether it did.
 func lockTargetPerson(ctx context.Context, tx pgx.Tx, b *binding.BindParams, f *binding.Locked) (created bool, err error) {
 	sql, key := lockTargetPersonSQL, any(b.Target.Person)
 	switch t := &b.Target; {
@@ -188,13 +188,13 @@ func lockTargetPerson(ctx context.Context, tx pgx.Tx, b *binding.BindParams, f *
 	return created, err
 }
 
-// concerned are the identities that a change of a binding touches, and their
+// concerned holds the identities that a change of a binding affects and their
 // sessions, all locked.
 type concerned struct {
 	identity uuid.UUID
-	// current is the person that it is bound to, or uuid.Nil.
+	// current is the person that the identity is bound to, or uuid.Nil.
 	current uuid.UUID
-	// others are the identities of the person in the same app.
+	// others are the other identities of the person in the same app.
 	others   []uuid.UUID
 	sessions []concernedSession
 }
@@ -205,14 +205,14 @@ type concernedSession struct {
 }
 
 var (
-	// The locks are taken in the order of the rows, and after a wait a row is
-	// looked at again: one that was unbound meanwhile is none of the person's.
+	// This takes the locks in the order of the rows. PostgreSQL checks a row again
+	// after a wait, so an identity that was unbound meanwhile is left out.
 	lockIdentitiesSQL = statement(`
 select uuid, person_id from identities
 where uuid = $1 or (person_id = $2 and appid = $3)
 order by uuid for update`)
 
-	// The sessions whose tokens may be in use, as doomedSQL has them.
+	// Sessions whose tokens may be in use, by the same condition as doomedSQL.
 	lockSessionsSQL = statement(`
 select s.id, s.identity_uuid, s.ver
 from sessions s join apps a on a.appid = s.appid
@@ -220,9 +220,9 @@ where s.identity_uuid = any ($1) and s.ended_at is null and s.epoch >= a.epoch a
 order by s.id for update of s`)
 )
 
-// lockConcerned locks the identity, those that the person, who is locked or
-// uuid.Nil, has in the app besides, and all their sessions, each in a statement
-// of its own. Without the identity it returns [pgx.ErrNoRows].
+// lockConcerned locks the identity, the other identities of the person in the app, and
+// all their sessions, each in a statement of its own. The person must be locked, or
+// uuid.Nil. If the identity does not exist, it returns [pgx.ErrNoRows].
 func lockConcerned(ctx context.Context, tx pgx.Tx, identity, person uuid.UUID, appID string, now time.Time) (*concerned, error) {
 	c := &concerned{}
 	rows, err := tx.Query(ctx, lockIdentitiesSQL, identity, uuidOrNull(person), appID)
@@ -268,23 +268,22 @@ update identities set person_id = null, person_disabled_at = null, bound_by = nu
 	raiseVerSQL = statement(`update sessions set person_id = $2, ver = ver + 1 where id = any ($1)`)
 )
 
-// queueAttach adds to the batch that the identity, which is locked, is bound to a
-// person who is not disabled; by is a method or [person.BoundByAdmin].
+// queueAttach adds the binding of an identity to a person to the batch. The identity
+// must be locked and the person not disabled. by is a method or [person.BoundByAdmin].
 func queueAttach(b *pgx.Batch, identity, person uuid.UUID, by string, now time.Time) {
 	b.Queue(attachSQL, identity, person, by, auth.StoredTime(now))
 }
 
-// queueDetach adds to the batch that the identities, which are locked, are bound
-// to nobody.
+// queueDetach adds the removal of the identities' bindings to the batch. The identities
+// must be locked.
 func queueDetach(b *pgx.Batch, identities ...uuid.UUID) {
 	if len(identities) > 0 {
 		b.Queue(detachSQL, identities)
 	}
 }
 
-// queueRaise adds to the batch that the identity's sessions are of the person, or
-// of nobody, and have the next ver. It returns their cutoffs, which must be
-// queued last.
+// queueRaise gives the identity's sessions the person, or no person for uuid.Nil, and
+// the next ver. It returns their cutoffs, which must be queued last.
 func (c *concerned) queueRaise(b *pgx.Batch, person uuid.UUID, now time.Time) []auth.Cutoff {
 	var (
 		ids     []uuid.UUID
@@ -302,8 +301,8 @@ func (c *concerned) queueRaise(b *pgx.Batch, person uuid.UUID, now time.Time) []
 	return cutoffs
 }
 
-// queueEnd adds the end of the sessions of some of the identities to the batch
-// and returns their cutoffs, which must be queued last.
+// queueEnd adds the end of the sessions of some of the identities to the batch. It
+// returns their cutoffs, which must be queued last.
 func (c *concerned) queueEnd(b *pgx.Batch, identities []uuid.UUID, why auth.EndReason, now time.Time) []auth.Cutoff {
 	ending := make(map[uuid.UUID]bool, len(identities))
 	for _, id := range identities {

@@ -36,9 +36,9 @@ func (s *Store) AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([
 	return s.FactKey(ctx)
 }
 
-// candidateSQL does the same whether or not anybody has the value: it goes down
-// the index twice, takes the first row at or after the value, or the first of all
-// behind the last, and reads that person's facts.
+// candidateSQL does the same work whether or not a person has the value. It goes down
+// the index twice and takes the first row at or after the value, or the first row of
+// all if the value is after the last. Then it reads that person's facts.
 var candidateSQL = statement(`
 with next as materialized (
   select person_id, mac from person_facts where name = $1 and mac >= $2 order by name, mac, person_id limit 1
@@ -107,8 +107,8 @@ from bind_tickets t join persons p on p.id = t.person_id where t.hash = $1`)
 	appRegisteredSQL = statement(`select exists (select from apps where appid = $1)`)
 )
 
-// ticket reads a ticket, or returns [auth.TicketInvalid]. Whoever uses one up
-// holds its person.
+// ticket reads a ticket, or returns [auth.TicketInvalid]. It takes no lock: a call that
+// uses the ticket up holds the person's lock.
 func ticket(ctx context.Context, q querier, hash [32]byte) (person.Ticket, error) {
 	var (
 		t      person.Ticket

@@ -12,29 +12,30 @@ var errTwoServers = errors.New("postgres: connections lead to two writable serve
 
 var errReset = errors.New("postgres: the connection may lead to a replaced server")
 
-// compareTimeout bounds how long a connection of the pool may take to name its
-// history. A question is answered without it.
+// compareTimeout bounds the wait for a pool connection to name its history. After it, a
+// query for cutoffs returns without the comparison.
 const compareTimeout = time.Second
 
-// reset has both pools, and soon the listener, make new connections, which find the
-// server that takes writes now.
+// reset replaces the connections of both pools and, soon after, the listener's. The new
+// connections find the server that accepts writes now.
 func (s *Store) reset() {
 	s.resets.Add(1)
 	s.pool.Reset()
 	s.follow.Reset()
 }
 
-// unpinged marks a context in which connections are taken without a ping.
+// unpinged marks a context in which connections are acquired without a ping.
 type unpinged struct{}
 
-// shouldPing is pgx's own rule, except where the next statement is as good as a
-// ping.
+// shouldPing is pgx's own rule, except if the next statement detects a broken
+// connection as well as a ping.
 func shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 	return ctx.Value(unpinged{}) == nil && p.IdleDuration > time.Second
 }
 
 // writersHistory returns the name of the history that a connection of the pool leads
-// to, or "" when none is free before acquiring ends, or it does not answer.
+// to. It returns "" if no connection is free before acquiring ends, or if the
+// connection does not answer.
 func (s *Store) writersHistory(acquiring, ctx context.Context, h *history) string {
 	c, err := s.pool.Acquire(context.WithValue(acquiring, unpinged{}, true))
 	if err != nil {

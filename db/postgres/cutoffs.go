@@ -13,13 +13,12 @@ import (
 )
 
 const (
-	// listenSilence is how long a listening connection may be silent before it
-	// is asked whether it is still there, and listenPing how long it may take
-	// to say so.
+	// listenSilence is the time after which a silent listening connection is
+	// pinged. listenPing bounds the ping.
 	listenSilence = 5 * time.Second
 	listenPing    = 3 * time.Second
-	// listenStart is how long it may take to connect and to start listening. The other
-	// end may vanish during that, too.
+	// listenStart bounds connecting and starting to listen. The other end may vanish
+	// during that, too.
 	listenStart = 10 * time.Second
 )
 
@@ -42,8 +41,8 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	return b, err
 }
 
-// compared asks for cutoffs, and asks a connection of the writers for its history: both
-// must be the same.
+// compared reads cutoffs and the history of a pool connection at the same time. The two
+// histories must be equal.
 func (s *Store) compared(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	h := s.history.Load()
 	acquiring, answered := context.WithCancel(ctx)
@@ -86,7 +85,7 @@ func (s *Store) cutoffs(ctx context.Context, h *history, after int64, limit int)
 	}
 	b.Timeline, b.Now = *timeline, b.Now.UTC()
 	if b.Cutoffs[0].ID == 0 {
-		b.Cutoffs = nil // the row of a batch that is empty
+		b.Cutoffs = nil // the one row of an empty batch
 	}
 	return b, nil
 }
@@ -137,7 +136,7 @@ func (s *Store) Listen(ctx context.Context, wake func()) error {
 	if _, err := conn.Exec(starting, "listen "+cutoffChannel); err != nil {
 		return s.fail(ctx, "Listen", err)
 	}
-	// For what was committed before the connection listened.
+	// Finds what was committed before the connection listened.
 	wake()
 	for {
 		waiting, cancel := context.WithTimeout(ctx, listenSilence)
@@ -152,8 +151,8 @@ func (s *Store) Listen(ctx context.Context, wake func()) error {
 		case silent && s.resets.Load() != resets:
 			return &auth.Error{Code: auth.StorageUnavailable, Err: errReset}
 		case silent:
-			// A connection whose other end is gone without a word is as silent
-			// as one on which nothing happens; only a question tells them apart.
+			// A connection whose other end vanished without closing is as silent as
+			// an idle one. Only a ping tells them apart.
 			asking, cancel := context.WithTimeout(ctx, listenPing)
 			err := conn.Ping(asking)
 			cancel()

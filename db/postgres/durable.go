@@ -11,16 +11,16 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// mark writes something without a meaning, and is 1. A commit waits for the
-// synchronous standby only if its transaction wrote, and this wait covers all that
-// was committed before, also by others whose own wait was interrupted.
+// mark writes a value without a meaning and returns 1. A commit waits for the
+// synchronous standby only if its transaction wrote. This wait covers all earlier
+// commits, including commits of others whose own wait was interrupted.
 const mark = `setval('durability', 1)`
 
 var markSQL = statement(`select ` + mark)
 
-// writeOptions are those of every transaction that may end in a success: it
-// writes the mark in the round trip of its commit, so that an answer that rests
-// on what was found waits as one does that changed something.
+// writeOptions are for every transaction that may succeed. They write the mark in the
+// round trip of the commit. So a result that depends only on what was read waits for
+// the standby, as a change does.
 var writeOptions = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, CommitQuery: markSQL + `; commit`}
 
 // Confirm implements [session.Store].
@@ -30,17 +30,16 @@ func (s *Store) Confirm(ctx context.Context) error {
 }
 
 // writeShare is the part of the pool that writes may hold, in percent. While the
-// standby is silent every write waits, and reads need connections all the same.
+// standby is silent every write waits, and reads still need connections.
 const writeShare = 75
 
-// writeSlots returns how many writes may be under way at once.
+// writeSlots returns how many writes may be in progress at once.
 func writeSlots(maxConns int32) int { return max(1, int(maxConns)*writeShare/100) }
 
-// write runs fn, which commits, on a connection from the share that writes may
-// hold.
+// write acquires a connection from the share for writes and runs fn, which commits.
 //
-// Errors: those of fn; [auth.StorageUnavailable] when something was committed
-// without the standby; the context's, also when no connection came free.
+// Errors: those of fn; [auth.StorageUnavailable] if a commit was not confirmed by the
+// standby; the context's, including while waiting for a connection.
 func (s *Store) write(ctx context.Context, fn func(c *pgxpool.Conn) error) error {
 	select {
 	case s.writing <- struct{}{}:
@@ -56,11 +55,11 @@ func (s *Store) write(ctx context.Context, fn func(c *pgxpool.Conn) error) error
 	return confirmed(c, fn)
 }
 
-// confirmed runs fn, which commits. It returns [auth.StorageUnavailable] when
-// something was committed without the standby.
+// confirmed runs fn, which commits. It returns [auth.StorageUnavailable] if a commit
+// was not confirmed by the standby.
 func confirmed(c *pgxpool.Conn, fn func(c *pgxpool.Conn) error) error {
 	notes := c.Conn().PgConn().CustomData()
-	delete(notes, unconfirmed) // of a call that failed
+	delete(notes, unconfirmed) // left by a call that failed
 	if err := fn(c); err != nil {
 		return err
 	}
@@ -79,18 +78,18 @@ func (s *Store) exec(ctx context.Context, sql string, args ...any) (tag pgconn.C
 	return tag, err
 }
 
-// unconfirmed is the note at a connection that a commit on it did not wait for
-// the standby to the end.
+// unconfirmed is the key in a connection's custom data that says that a commit's wait
+// for the standby was interrupted.
 const unconfirmed = "unconfirmed"
 
 var errUnconfirmed = &auth.Error{
 	Code: auth.StorageUnavailable, Err: errors.New("postgres: the synchronous standby did not confirm the commit"),
 }
 
-// noteUnconfirmed is told every notice of the server. A commit whose wait for the
-// standby was cancelled looks like any other: only a warning tells. Its text is
-// in the server's language, and its code is that of any warning, so the function
-// that gives it is what it is known by.
+// noteUnconfirmed receives every notice of the server. A commit whose wait for the
+// standby was cancelled succeeds with a warning. The warning's text is in the server's
+// language and its code is that of any warning, so the function that raises it
+// identifies it.
 func noteUnconfirmed(c *pgconn.PgConn, n *pgconn.Notice) {
 	if n.Routine == "SyncRepWaitForLSN" {
 		c.CustomData()[unconfirmed] = true

@@ -19,15 +19,15 @@ var (
 	endSQL          = statement(`update sessions set ended_at = $2, end_reason = $3 where id = any ($1)`)
 )
 
-// queueEnd adds the end of sessions and their cutoffs to the batch. The rows and
-// their identities are locked. The cutoffs must be the transaction's last
-// statement. When the batch has run, the result holds their greatest id.
+// queueEnd adds the end of sessions and their cutoffs to the batch. The rows and their
+// identities must be locked. The cutoffs must be the transaction's last statement.
+// After the batch has run, the result holds the greatest id of the cutoffs.
 func queueEnd(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) *int64 {
 	return queueCutoffs(b, now, queueEndOnly(b, why, now, ids...)...)
 }
 
-// queueEndOnly is [queueEnd] without the cutoffs. It returns them, and the caller
-// queues them last.
+// queueEndOnly is [queueEnd] without the cutoffs. The caller must queue the cutoffs that
+// it returns last.
 func queueEndOnly(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) []auth.Cutoff {
 	b.Queue(endSQL, ids, auth.StoredTime(now), string(why))
 	cutoffs := make([]auth.Cutoff, len(ids))
@@ -55,11 +55,11 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 		read := func(sql string) error {
 			return tx.QueryRow(ctx, sql, e.Session).Scan(&appID, &identity, &ended)
 		}
-		// A session keeps its app and its identity for life, so these may be
-		// read before the locks are taken.
+		// A session never changes its app or identity, so they can be read before
+		// the locks are taken.
 		switch err := read(endableReadSQL); {
 		case errors.Is(err, pgx.ErrNoRows):
-			return nil // gone already
+			return nil // already deleted
 		case err != nil:
 			return err
 		}
@@ -92,8 +92,8 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 	})
 }
 
-// stateColumns are what a [session.State] has beside its session s, of the app a
-// and of the first epoch e of it above the session's.
+// stateColumns are the columns of a [session.State] besides its session s: those of the
+// app a and of the app's first epoch e above the session's.
 const (
 	stateColumns = ` a.epoch, a.disabled_at is not null, e.at, e.reason,`
 	stateTables  = `
@@ -103,7 +103,7 @@ left join lateral (
   where e.appid = s.appid and e.epoch > s.epoch order by e.epoch limit 1) e on true`
 )
 
-// stateRow is a [session.State] as stateColumns and sessionColumns read it.
+// stateRow is a [session.State] as read from stateColumns and sessionColumns.
 type stateRow struct {
 	session.State
 	outdatedAt *time.Time
@@ -115,7 +115,7 @@ func (r *stateRow) targets() []any {
 	return append([]any{&r.AppEpoch, &r.AppDisabled, &r.outdatedAt, &r.outdatedBy}, r.row.targets()...)
 }
 
-// state returns what was scanned; see [sessionRow.session].
+// state returns the scanned state; see [sessionRow.session].
 func (r *stateRow) state(ctx context.Context, q querier) (session.State, error) {
 	r.OutdatedAt = timeOf(r.outdatedAt)
 	if r.outdatedBy != nil {
@@ -149,8 +149,7 @@ func (s *Store) Session(ctx context.Context, id uuid.UUID) (session.State, error
 	return st, nil
 }
 
-// deleteExpiredSQL chooses by the indexes on expires_at and passes over rows
-// that anybody holds.
+// deleteExpiredSQL selects by the indexes on expires_at and skips locked rows.
 var deleteExpiredSQL = statement(`
 with gone_sessions as (
   delete from sessions where id = any (array(

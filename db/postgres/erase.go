@@ -24,7 +24,7 @@ where uuid = $1`)
 	eraseAuditSQL    = statement(`
 update audit set detail = detail - $2::text[] where identity_uuid = $1 and detail ?| $2::text[]`)
 
-	// Whoever else is bound to the person locks his row first, and it is locked.
+	// Another binding to the person locks the person's row first, which is locked here.
 	soleSQL = statement(`
 select p.source = 'phone' and p.external_id = p.id::text
   and not exists (select from identities i where i.person_id = p.id and i.uuid <> $2)
@@ -33,8 +33,8 @@ from persons p where p.id = $1`)
 	forgetPersonFactsSQL = statement(`delete from person_facts where person_id = $1`)
 )
 
-// errRebound says that the identity was bound to somebody else between the read
-// that told whom to lock and the lock.
+// errRebound says that the identity was bound to another person between the read that
+// told which person to lock and the lock.
 var errRebound = errors.New("the identity was bound to another person before it was locked")
 
 // EraseIdentity implements [person.Store].
@@ -50,8 +50,8 @@ func (s *Store) EraseIdentity(ctx context.Context, c person.IdentityChange) (per
 func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.IdentityRecord, error) {
 	var i person.IdentityRecord
 	err := s.inTx(ctx, "EraseIdentity", func(tx pgx.Tx) error {
-		// The person comes first in the order of locks, and only the identity
-		// says who it is.
+		// The person comes first in the order of locks, and only the identity says which
+		// person it is.
 		before, err := identity(ctx, tx, identityReadSQL, c.Identity, c.Apps)
 		if err != nil {
 			return err

@@ -15,7 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// SQLSTATEs and their classes, as the manual's appendix A lists them.
+// SQLSTATEs and their classes, see appendix A of PostgreSQL's manual.
 const (
 	stateReadOnly        = "25006" // read_only_sql_transaction: a primary that became a standby
 	stateIdleInTx        = "25P03" // idle_in_transaction_session_timeout
@@ -23,8 +23,8 @@ const (
 	stateUniqueViolation = "23505" // unique_violation
 )
 
-// unavailableClasses say that the database cannot answer now, not that the
-// statement was wrong.
+// unavailableClasses say that the database cannot answer now. They do not mean that the
+// statement is wrong.
 var unavailableClasses = map[string]bool{
 	"08": true, // connection exception
 	"40": true, // transaction roll-back: deadlock, serialization failure
@@ -33,8 +33,8 @@ var unavailableClasses = map[string]bool{
 	"58": true, // system error: input/output
 }
 
-// fail translates the error of a method into what the contract names. It
-// returns nil for nil.
+// fail translates the error of a method into an error of the contract. It returns nil
+// for nil.
 func (s *Store) fail(ctx context.Context, op string, err error) error {
 	if pg := (*pgconn.PgError)(nil); errors.As(err, &pg) && pg.Code == stateReadOnly {
 		s.reset() // the server is no longer the primary
@@ -42,7 +42,7 @@ func (s *Store) fail(ctx context.Context, op string, err error) error {
 	return translate(ctx, op, err)
 }
 
-// translate is the one place where database errors become the contract's.
+// translate is the only place that turns database errors into errors of the contract.
 func translate(ctx context.Context, op string, err error) error {
 	if err == nil {
 		return nil
@@ -50,7 +50,7 @@ func translate(ctx context.Context, op string, err error) error {
 	if code := auth.CodeOf(err); code != auth.Internal {
 		return err
 	}
-	// Whatever the database said to it, a call that was given up is given up.
+	// If the caller gave up, the error is the context's, whatever the database said.
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -64,8 +64,8 @@ func translate(ctx context.Context, op string, err error) error {
 }
 
 func unavailable(err error) bool {
-	// Before the server's own answer: a refused password or a missing database
-	// is a refused connection.
+	// Checked before the server's own error: a wrong password and a missing database
+	// appear as a refused connection.
 	if connect := (*pgconn.ConnectError)(nil); errors.As(err, &connect) {
 		return true
 	}
@@ -80,14 +80,13 @@ func unavailable(err error) bool {
 	return errors.As(err, &netErr) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, puddle.ErrClosedPool) || errors.Is(err, pgx.ErrTxClosed) ||
-		// Of the errors left, these are a connection that is closed or a
-		// context of pgx's own (the connect time-out) that ran out.
+		// Of the remaining errors, these are a closed connection, or an expired context
+		// of pgx's own such as the connect time-out.
 		pgconn.SafeToRetry(err) || pgconn.Timeout(err)
 }
 
-// defect is a statement that the database refused although it is there: our
-// mistake. Its text holds no value, since PostgreSQL quotes what it refuses in
-// the messages of some classes.
+// defect is a statement that a working database refused: a bug in Yufu. Its text holds
+// no value. PostgreSQL quotes the refused value in the messages of some classes.
 type defect struct {
 	op string
 	pg *pgconn.PgError
@@ -98,7 +97,7 @@ func (d *defect) Error() string {
 	if d.pg.ConstraintName != "" {
 		text += " on " + d.pg.ConstraintName
 	}
-	// Class 22 is about data and quotes them; the others speak of names.
+	// Class 22 is about data and quotes it; the other classes name objects.
 	if !strings.HasPrefix(d.pg.Code, "22") {
 		text += ": " + d.pg.Message
 	}
@@ -107,8 +106,7 @@ func (d *defect) Error() string {
 
 func (d *defect) Unwrap() error { return d.pg }
 
-// isUniqueViolation reports whether a row was refused because another has its
-// key.
+// isUniqueViolation reports whether a row was refused because another row has its key.
 func isUniqueViolation(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == stateUniqueViolation

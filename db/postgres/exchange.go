@@ -12,13 +12,13 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// A log-in is these two statements, in one transaction and one round trip.
+// A log-in consists of these two statements in one transaction and one round trip.
 //
-// The first writes the identity row always, so it waits for whoever is banning,
-// binding or unbinding the account or logging it in, and makes them wait until
-// the commit. The second begins after that wait, with a snapshot of its own: the
-// status, the person and the sessions that it reads are what the others left. As
-// one statement they would be what was there before the wait.
+// The first always writes the identity row. So it waits for a ban, a binding, an
+// unbinding or another log-in of the account, and makes them wait until the commit.
+// The second starts after that wait, with its own snapshot, and so reads the status,
+// the person and the sessions that the others committed. A single statement would
+// read what was there before the wait.
 var (
 	writeIdentitySQL = statement(`
 insert into identities as i (uuid, appid, openid, unionid, sealed_session_key, created_at, last_login_at)
@@ -48,9 +48,9 @@ select app_disabled, disabled, person_disabled, too_many,
 from known left join persons p on p.id = person_id`)
 )
 
-// liveSQL says which sessions s of an app a are live at the time $1, as
-// [session.State.RefreshError] does. The idle expiry is never after the absolute
-// one, and to name that too would lead the planner to its index.
+// liveSQL selects the sessions s of an app a that are live at the time $1, as
+// [session.State.RefreshError] does. The absolute expiry is not checked: the idle
+// expiry is never later, and naming both would make the planner use its index.
 const liveSQL = ` s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $1`
 
 // Exchange implements [session.Store].
@@ -63,7 +63,7 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 }
 
 func (s *Store) exchange(ctx context.Context, x session.ExchangeParams) (session.Granted, error) {
-	// Nothing begins a transaction here: what is sent together is one.
+	// No BEGIN is needed: the statements of one batch are one transaction.
 	var b pgx.Batch
 	b.Queue(writeIdentitySQL, x.AppID, x.NewIdentity, x.OpenID, textOrNull(x.UnionID), x.SealedSessionKey,
 		auth.StoredTime(x.Now))
@@ -81,7 +81,7 @@ func (s *Store) exchange(ctx context.Context, x session.ExchangeParams) (session
 	return l.grant(ctx, s.pool)
 }
 
-// surplusSQL locks the sessions that have to end beside a new one.
+// surplusSQL locks the sessions that a new session ends.
 var surplusSQL = statement(`
 select id from sessions where id in (
   select s.id from sessions s join apps a on a.appid = s.appid
@@ -89,8 +89,8 @@ select id from sessions where id in (
   order by s.started_at desc, s.id desc offset $4)
 order by id for update`)
 
-// replace starts the session of an identity that has as many as it may have, and
-// ends the surplus.
+// replace starts a session for an identity that is at its session limit, and ends the
+// surplus.
 func (s *Store) replace(ctx context.Context, x session.ExchangeParams, identity uuid.UUID) (session.Granted, error) {
 	var g session.Granted
 	err := s.inTx(ctx, "Exchange", func(tx pgx.Tx) error {
@@ -98,7 +98,7 @@ func (s *Store) replace(ctx context.Context, x session.ExchangeParams, identity 
 			begin, end pgx.Batch
 			surplus    []uuid.UUID
 		)
-		// By now somebody else may have banned the account or made room.
+		// Meanwhile another call may have disabled the account or ended sessions.
 		begin.Queue(lockIdentitySQL, identity)
 		l := queueLogin(&begin, &x, 0)
 		begin.Queue(surplusSQL, auth.StoredTime(x.Now), identity, x.NewSession, x.MaxSessions-1).
@@ -128,8 +128,8 @@ func (s *Store) replace(ctx context.Context, x session.ExchangeParams, identity 
 	return g, err
 }
 
-// login is what startSessionSQL answers. No row means that there is no such
-// app, and no session was started if there is a refusal or are too many.
+// login is the result of startSessionSQL. No row means that the app does not exist. If
+// there is a refusal or too many sessions, no session was started.
 type login struct {
 	row                                            auth.Session
 	appDisabled, disabled, personDisabled, tooMany bool
@@ -140,8 +140,8 @@ type login struct {
 	unknown, omit                                  bool
 }
 
-// queueLogin adds startSessionSQL to the batch; a limit of 0 is none. The login
-// is there when the batch has run.
+// queueLogin adds startSessionSQL to the batch. A limit of 0 means no limit. The login
+// is filled when the batch has run.
 func queueLogin(b *pgx.Batch, x *session.ExchangeParams, limit int) *login {
 	l := &login{row: x.Session()}
 	row := &l.row
@@ -158,7 +158,7 @@ func queueLogin(b *pgx.Batch, x *session.ExchangeParams, limit int) *login {
 	return l
 }
 
-// refusal says why there is no session, or nil.
+// refusal returns why no session was started, or nil.
 func (l *login) refusal() error {
 	switch {
 	case l.unknown:
@@ -188,7 +188,7 @@ func (l *login) grant(ctx context.Context, q querier) (session.Granted, error) {
 	return session.Granted{Session: l.row, Audiences: nilIfEmpty(l.audiences), SigningAlg: l.signingAlg, OmitExternalID: l.omit, Verdict: session.Rotate}, err
 }
 
-// nilIfEmpty returns nil for an empty list, so that both stores answer alike.
+// nilIfEmpty returns nil for an empty list, so that both stores return the same.
 func nilIfEmpty(l []string) []string {
 	if len(l) == 0 {
 		return nil

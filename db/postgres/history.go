@@ -9,10 +9,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// historyParts are what names a history of the cutoffs' ids: the cluster, its
-// timeline, which a promotion raises, the start of the server, without which no
-// files can be put back, the database, and the table's file, which a restore
-// makes again. Each has the name by which an operator knows it.
+// historyParts identify a history of the cutoffs' ids:
+//   - the cluster
+//   - its timeline, which a promotion raises
+//   - the start of the server, without which no files can be restored
+//   - the database
+//   - the table's file, which a restore creates again
+//
+// Each has a name that an operator knows.
 var historyParts = []struct{ name, sql string }{
 	{"pg_control_system()", `(select system_identifier from pg_control_system())`},
 	{"pg_current_wal_lsn()", `left(pg_walfile_name(pg_current_wal_lsn()), 8)`},
@@ -21,21 +25,21 @@ var historyParts = []struct{ name, sql string }{
 	{"pg_relation_filenode()", `pg_relation_filenode('public.cutoffs')`},
 }
 
-// startPart is the part that a restart of the server changes.
+// startPart is the only part that changes when the server restarts.
 const startPart = "pg_postmaster_start_time()"
 
-// history is how the store reads cutoffs and names their history.
+// history holds the queries that read cutoffs and name their history.
 type history struct {
-	// question reads cutoffs, name the name alone.
+	// question reads cutoffs and the history's name; name reads only the name.
 	question, name string
 	// without lists the parts that this server does not let the role read.
 	without []string
 }
 
-// fullHistory is the name with all its parts.
+// fullHistory names the history with all its parts.
 var fullHistory = &history{question: statement(cutoffsSQL(nil)), name: statement(historySQL(nil))}
 
-// historyName names the history of the cutoffs' ids without some of its parts.
+// historyName returns SQL for the name of the history without the given parts.
 func historyName(without []string) string {
 	var parts []string
 	for _, p := range historyParts {
@@ -50,20 +54,19 @@ func historyName(without []string) string {
         `) + `), 'UTF8')), 'hex'), 32)`
 }
 
-// historySQL names the history. It is null on a server that takes no writes.
+// historySQL reads the history's name. It is null on a server that rejects writes.
 func historySQL(without []string) string {
 	return `select case when ` + writable + ` then ` + historyName(without) + ` end`
 }
 
-// cutoffsSQL reads cutoffs and names the history of their ids, without some of
-// its parts. There is one row at least; its timeline is null on a server that
-// takes no writes.
+// cutoffsSQL reads cutoffs and the name of their history without the given parts. It
+// returns at least one row, whose timeline is null on a server that rejects writes.
 //
-// It writes the mark, so that its commit waits for the synchronous standby: an
-// answer says that no other server had taken over when it was asked.
+// It writes the mark, so its commit waits for the synchronous standby: an answer proves
+// that no other server had taken over before the query.
 //
-// The sequence tells the greatest id that was ever committed, also when its row
-// was deleted since; a role that may not read it does without.
+// The sequence tells the greatest id that was ever committed, even if its row has been
+// deleted. A role that may not read the sequence gets the greatest id of the rows.
 func cutoffsSQL(without []string) string {
 	return `
 select t.timeline, t.deployment, clock_timestamp(), t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
@@ -88,9 +91,9 @@ order by c.id`
 
 const writable = `not (pg_is_in_recovery() or current_setting('transaction_read_only')::bool)`
 
-// refusesPart reports whether the server refused to evaluate something: the role
-// may not, or this kind of server cannot. Managed servers refuse functions of
-// the write-ahead log (Amazon Aurora with 55000), hardened ones with 42501.
+// refusesPart reports whether the server refused to evaluate an expression, because the
+// role may not or because this kind of server cannot. Managed servers refuse functions
+// of the write-ahead log (Amazon Aurora with 55000), hardened ones with 42501.
 func refusesPart(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && slices.Contains([]string{
@@ -102,8 +105,8 @@ func refusesPart(err error) bool {
 	}, pg.Code)
 }
 
-// readableHistory finds out which parts this server lets the role read. It must
-// take writes: a standby refuses some of them for another reason.
+// readableHistory finds the parts that this server lets the role read. The server must
+// accept writes: a standby refuses some parts for another reason.
 func (s *Store) readableHistory(ctx context.Context) (*history, error) {
 	var without []string
 	for _, p := range historyParts {

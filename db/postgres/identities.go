@@ -62,9 +62,9 @@ func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (pers
 	return i, nil
 }
 
-// Identities are found by an account of any app, through the index that every
-// app's accounts have, by a unionid, by a person, or by nothing, each in a
-// statement of its own.
+// Identities are searched by account (through the index that every app's accounts
+// have), by unionid, by person, or without a condition. Each search is a statement of
+// its own.
 var (
 	identitiesByOpenIDSQL  = statement(identitiesSQL(`apps a join identities i on i.appid = a.appid and i.openid = $4`) + identitiesEndSQL)
 	identitiesByUnionIDSQL = statement(identitiesSQL(`identities i`) + ` and i.unionid = $5` + identitiesEndSQL)
@@ -186,8 +186,8 @@ func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *
 	})
 }
 
-// changeIdentity locks an identity that is not erased, has it changed, and
-// returns what change leaves in it.
+// changeIdentity locks an identity that is not erased, calls change, and returns the
+// identity as change leaves it.
 func (s *Store) changeIdentity(ctx context.Context, op string, c *person.IdentityChange, change func(pgx.Tx, *person.IdentityRecord) error) (person.IdentityRecord, error) {
 	var i person.IdentityRecord
 	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
@@ -210,7 +210,7 @@ func (s *Store) changeIdentity(ctx context.Context, op string, c *person.Identit
 func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
 	var i person.IdentityRecord
 	err := s.inTx(ctx, "BindIdentity", func(tx pgx.Tx) error {
-		// An identity keeps its app for life.
+		// An identity never changes its app.
 		var err error
 		if i, err = identity(ctx, tx, identityReadSQL, c.Identity, c.Apps); err != nil {
 			return err

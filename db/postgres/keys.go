@@ -66,8 +66,8 @@ func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyri
 		planErr error
 	)
 	err := s.inTx(ctx, "ChangeKeys", func(tx pgx.Tx) error {
-		// A statement of its own, so that the next one sees what the lock's
-		// last holder committed.
+		// A separate statement, so that the next one sees what the last holder of the
+		// lock committed.
 		if _, err := tx.Exec(ctx, advisoryLockSQL, lockKeys); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyri
 		return err
 	})
 	if planErr != nil {
-		return nil, planErr // not the database's, so not translated
+		return nil, planErr // not a database error, so not translated
 	}
 	if err != nil {
 		return nil, err
@@ -95,8 +95,7 @@ func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyri
 	return all, nil
 }
 
-// changeKeys makes a change, whose cutoffs are the last that the transaction
-// writes.
+// changeKeys applies a change. It writes the cutoffs last.
 func changeKeys(ctx context.Context, tx pgx.Tx, c keyring.Change, now time.Time) error {
 	var b pgx.Batch
 	for _, k := range c.Add {

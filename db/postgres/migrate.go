@@ -19,8 +19,8 @@ var _ db.Store = (*Store)(nil)
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// versionTable is in the schema of everything else; goose would look for an
-// unqualified name along the search path.
+// versionTable names the schema, because goose would search an unqualified name along
+// the search path.
 const versionTable = "public.goose_db_version"
 
 // Migrate brings the schema up to this binary's version. Several processes may call
@@ -35,7 +35,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	conns := stdlib.OpenDB(*cfg)
 	defer conns.Close() //nolint:errcheck // what was migrated is committed
 	err := migrate(ctx, conns)
-	s.reset() // what an empty database could not tell, see recognise
+	s.reset() // reads the deployment, which an empty database did not have; see recognise
 	return s.fail(ctx, "Migrate", err)
 }
 

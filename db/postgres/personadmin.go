@@ -13,9 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Persons are found by what names one of them, by the beginning of their name,
-// or by nothing. Each way is a statement of its own, so that each has the plan
-// of its index.
+// Persons are searched by a unique value, by the beginning of the name, or without a
+// condition. Each search is a statement of its own, so that each plan uses its index.
 var (
 	personsByExternalIDSQL = statement(personsSQL(`p.external_id = $3`))
 	personsByPhoneSQL      = statement(personsSQL(`p.phone = $4`))
@@ -86,8 +85,7 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d person.Draft, 
 	return p, nil
 }
 
-// lockKnown locks a person and reads him with his facts, or returns
-// [auth.NotFound].
+// lockKnown locks a person and reads them with their facts, or returns [auth.NotFound].
 func lockKnown(ctx context.Context, tx pgx.Tx, id uuid.UUID) (person.Known, error) {
 	var k person.Known
 	if err := lockPerson(ctx, tx, id); err != nil {
@@ -113,8 +111,8 @@ func lockKnown(ctx context.Context, tx pgx.Tx, id uuid.UUID) (person.Known, erro
 	return k, err
 }
 
-// lockPerson locks a person as those do that change him or what is bound to
-// him, or returns [auth.NotFound].
+// lockPerson takes the lock of every change to a person or to their bindings, or returns
+// [auth.NotFound].
 func lockPerson(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
 	err := tx.QueryRow(ctx, lockPersonSQL, id).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -138,8 +136,8 @@ var (
 	switchPersonIdentitiesSQL = statement(`update identities set person_disabled_at = $2 where uuid = any ($1)`)
 )
 
-// switchPerson disables or enables a person. While his row is locked nobody is
-// bound to him, and while those of his identities are nobody logs in as him.
+// switchPerson disables or enables a person. The lock of the person's row prevents new
+// bindings, and the locks of their identities prevent log-ins.
 func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disable bool, event auth.AuditEvent) (auth.PersonRecord, error) {
 	var p auth.PersonRecord
 	err := s.inTx(ctx, op, func(tx pgx.Tx) error {

@@ -13,8 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// personColumns are the columns of persons p that scanPerson scans. The last one
-// looks into another table.
+// personColumns are the columns of persons p that scanPerson scans. The last one reads
+// another table.
 const (
 	personRowColumns = `
   p.id, p.external_id, p.name, p.phone, p.attributes, p.source, p.disabled_at is not null,
@@ -92,8 +92,8 @@ insert into persons (id, external_id, name, phone, attributes, source, created_a
 values ($1, $2, $3, $4, $5, $6, $7)
 on conflict do nothing`)
 
-// insertPerson adds the row of a person without his facts, and reports false
-// when another person has his external_id or phone.
+// insertPerson adds the row of a person without facts. It returns false if another
+// person has the external_id or phone.
 func insertPerson(ctx context.Context, tx pgx.Tx, d *person.Draft, now time.Time) (bool, error) {
 	row := d.Row()
 	tag, err := tx.Exec(ctx, insertPersonSQL, row.ID, row.ExternalID, row.Name, textOrNull(row.Phone), string(row.Attributes),
@@ -109,7 +109,7 @@ on conflict (person_id, name) do update set mac = excluded.mac where p.mac <> ex
 	removeFactsSQL = statement(`delete from person_facts where person_id = $1 and name = any ($2)`)
 )
 
-// queueFacts adds what a draft says of a person's facts to the batch.
+// queueFacts adds a draft's changes to a person's facts to the batch.
 func queueFacts(b *pgx.Batch, person uuid.UUID, facts map[string][]byte) {
 	var (
 		names, removed []string
@@ -131,7 +131,8 @@ func queueFacts(b *pgx.Batch, person uuid.UUID, facts map[string][]byte) {
 	}
 }
 
-// updatePersonSQL leaves what is NULL as it is; an empty phone removes it.
+// updatePersonSQL leaves a column unchanged if its value is NULL. An empty phone removes
+// the phone.
 var updatePersonSQL = statement(`
 update persons
 set external_id = coalesce($2, external_id), name = coalesce($3, name),
@@ -139,9 +140,9 @@ set external_id = coalesce($2, external_id), name = coalesce($3, name),
     attributes = coalesce($5, attributes), updated_at = $6
 where id = $1`)
 
-// updatePerson changes the row of a person, which is locked, without his facts.
-// It returns [auth.PersonConflict] when another person has his external_id or
-// phone; the transaction is void then.
+// updatePerson changes a locked row of a person, without facts. It returns
+// [auth.PersonConflict] if another person has the external_id or phone; the
+// transaction is then aborted.
 func updatePerson(ctx context.Context, tx pgx.Tx, id uuid.UUID, d *person.Draft, now time.Time) error {
 	var attributes *string
 	if d.Attributes != nil {
@@ -157,8 +158,8 @@ func updatePerson(ctx context.Context, tx pgx.Tx, id uuid.UUID, d *person.Draft,
 
 var lockPersonByExternalIDSQL = statement(`select id from persons where external_id = $1 for no key update`)
 
-// savePerson creates or updates a person by his external_id and leaves his row
-// locked. It returns his id, and whether he is new or what of him has changed.
+// savePerson creates or updates a person by external_id and leaves the row locked. It
+// returns the person's id, whether the person is new, and the changed fields.
 func savePerson(ctx context.Context, tx pgx.Tx, d *person.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
 	created, err = insertPerson(ctx, tx, d, now)
 	if err != nil {
@@ -168,7 +169,7 @@ func savePerson(ctx context.Context, tx pgx.Tx, d *person.Draft, now time.Time) 
 	if !created {
 		err = tx.QueryRow(ctx, lockPersonByExternalIDSQL, d.ExternalID).Scan(&id)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return uuid.Nil, false, nil, auth.PersonConflict // of his phone
+			return uuid.Nil, false, nil, auth.PersonConflict // on the phone
 		}
 		if err != nil {
 			return uuid.Nil, false, nil, err

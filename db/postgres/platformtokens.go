@@ -34,8 +34,7 @@ func (s *Store) PlatformToken(ctx context.Context, appID string) (accesstoken.Ke
 	return k, s.fail(ctx, "PlatformToken", err)
 }
 
-// Of callers that come at once all but one wait for the row, and then find the
-// lease taken.
+// Of concurrent callers all but one wait for the row and then find the lease taken.
 var leasePlatformTokenSQL = statement(`
 insert into platform_tokens (appid, lease, leased_until)
 select appid, $2::uuid, $3::timestamptz from apps where appid = $1

@@ -17,23 +17,23 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Defaults for what the connection string does not say.
+// Defaults for settings that the connection string does not give.
 const (
 	defaultMaxConns       = 20
 	defaultConnectTimeout = 5 * time.Second
-	// statementTimeout bounds a statement, its waits for locks included, when
-	// the caller's context does not.
+	// statementTimeout bounds a statement, including its waits for locks, if the
+	// caller's context does not.
 	statementTimeout = 30 * time.Second
-	// idleInTransaction frees the locks of a replica that vanished in the
-	// middle of a transaction.
+	// idleInTransaction releases the locks of a replica that vanished during a
+	// transaction.
 	idleInTransaction = 30 * time.Second
-	// rollbackTimeout bounds a roll-back, which a done context must not keep
-	// from giving the connection back in order.
+	// rollbackTimeout bounds a roll-back. The roll-back runs even if the caller's
+	// context is done, so that the connection can be returned to the pool.
 	rollbackTimeout = 5 * time.Second
 )
 
-// Advisory locks. A database belongs to one Yufu, so small numbers would do;
-// the prefix keeps clear of other programs that share it.
+// Advisory locks. A database belongs to one Yufu, so small numbers would do. The
+// prefix avoids collisions with other programs that use the database.
 const (
 	lockPrefix      int64 = 0x79756675 << 16 // "yufu"
 	lockCutoffs           = lockPrefix | 1
@@ -43,26 +43,26 @@ const (
 	lockServiceKeys       = lockPrefix | 5
 )
 
-// advisoryLockSQL takes one of them until the transaction ends.
+// advisoryLockSQL takes an advisory lock until the transaction ends.
 var advisoryLockSQL = statement(`select pg_advisory_xact_lock($1)`)
 
 // Store is a PostgreSQL database. It is safe for concurrent use.
 type Store struct {
 	pool *pool
-	// follow is for [Store.Cutoffs] alone.
+	// follow is only for [Store.Cutoffs], [Store.Keys] and [Store.KeysVersion].
 	follow *pool
-	// writing holds a place for each connection of pool that may write.
+	// writing limits how many connections of pool may write at once.
 	writing chan struct{}
-	// history changes when the server refuses a part of it.
+	// history changes when the server refuses to read a part of it.
 	history atomic.Pointer[history]
 	// known is the server that the connections lead to.
 	known known
-	// resets counts how often connections were given up for new ones.
+	// resets counts how often all connections were replaced.
 	resets atomic.Int64
-	// target is where new connections lead.
+	// target is the server for new connections.
 	target atomic.Pointer[pgx.ConnConfig]
 	opts   []Option
-	// countTimeout is the constant, but in tests.
+	// countTimeout is the constant of that name; tests change it.
 	countTimeout time.Duration
 }
 
@@ -96,13 +96,13 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	s.opts = opts
 	s.target.Store(cfg.ConnConfig)
 	cfg.AfterConnect, cfg.ShouldPing = s.recognise, shouldPing
-	// A follower asks one question at a time, so this is one connection; but one
-	// that was given up counts until pgx has buried it, which may take 15 s.
+	// A follower runs one query at a time and needs one connection. The other places
+	// are for abandoned connections, which pgx may count for another 15 s.
 	cfgCopy := cfg.Copy()
 	cfgCopy.MinConns, cfgCopy.MinIdleConns, cfgCopy.MaxConns = 0, 0, 8
-	// Whether the connection is good, the question itself finds out.
+	// No ping before use: the query itself detects a broken connection.
 	cfgCopy.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
-	// Connections may be made as soon as there is a pool.
+	// The pool may make connections as soon as it exists.
 	s.known.Lock()
 	defer s.known.Unlock()
 	if s.follow, err = newPool(ctx, cfgCopy, &s.target); err != nil {
@@ -116,7 +116,7 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	return s, nil
 }
 
-// configure reads a connection string.
+// configure parses a connection string.
 func configure(dsn string, opts []Option) (*pgxpool.Config, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	var missing *fs.PathError
@@ -127,10 +127,9 @@ func configure(dsn string, opts []Option) (*pgxpool.Config, error) {
 		if wrong := wrongParameter(dsn); wrong != nil {
 			return nil, wrong
 		}
-		// Neither pgx nor net/url can promise that a password stays out of
-		// their text when a malformed string is ambiguous.
-		// This text names no password either: a log that blanks passwords in URLs
-		// would blank its name.
+		// Neither pgx nor net/url guarantees that a password stays out of its error
+		// when a malformed string is ambiguous. This text has no example password
+		// either: a log that blanks passwords in URLs would blank it.
 		return nil, errors.New("postgres: the database URL or a certificate that it names cannot be parsed; " +
 			"want postgres://USER@HOST:PORT/DATABASE, with a colon and the password after USER, special characters percent-encoded")
 	}
@@ -190,12 +189,11 @@ func (s *Store) Close() {
 // Stat returns the state of the connection pool, for metrics.
 func (s *Store) Stat() *pgxpool.Stat { return s.pool.Stat() }
 
-// statements lists every statement of this package, so that a test can prepare
-// them all.
+// statements lists every statement of this package, so that a test can prepare them.
 var statements []string
 
-// statement registers a statement. It is used to initialise package variables
-// only.
+// statement registers a statement. Only the initialisation of package variables
+// calls it.
 func statement(sql string) string {
 	statements = append(statements, sql)
 	return sql
@@ -205,8 +203,8 @@ var pingSQL = statement(`select pg_is_in_recovery() or current_setting('transact
 
 var errReadOnly = errors.New("postgres: the database is read-only: the server is a standby, or default_transaction_read_only is on for the server, the database or the role")
 
-// Ping returns nil when the database answers and takes writes, and
-// [auth.StorageUnavailable] otherwise.
+// Ping returns nil if the database answers and accepts writes, else
+// [auth.StorageUnavailable].
 func (s *Store) Ping(ctx context.Context) error {
 	var readOnly bool
 	if err := s.pool.QueryRow(ctx, pingSQL).Scan(&readOnly); err != nil {
@@ -230,13 +228,12 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return t.UTC(), nil
 }
 
-// inTx runs fn in a transaction and commits it, unless fn returns an error. When
-// it returns nil, everything that fn wrote or found is durable. Errors are
-// translated.
+// inTx runs fn in a transaction and commits it, unless fn returns an error. If inTx
+// returns nil, everything that fn wrote or read is durable. It translates errors.
 func (s *Store) inTx(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
 	return s.fail(ctx, op, s.write(ctx, func(c *pgxpool.Conn) error {
-		// A failing roll-back must not hide why there is one, so this is not
-		// pgx.BeginFunc.
+		// Not pgx.BeginFunc: a failing roll-back must not hide the error that
+		// caused it.
 		tx, err := c.BeginTx(ctx, writeOptions)
 		if err != nil {
 			return err
@@ -251,7 +248,7 @@ func (s *Store) inTx(ctx context.Context, op string, fn func(tx pgx.Tx) error) e
 	}))
 }
 
-// querier is what a pool and a transaction have in common.
+// querier has the methods that a pool and a transaction share.
 type querier interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)

@@ -11,22 +11,22 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// known is what the newest connection led to.
+// known describes the server that the newest connection led to.
 type known struct {
 	sync.Mutex
 	deployment string
-	// name is the history's, as h reads it.
+	// name is the name of the history, as read by h.
 	h    *history
 	name string
 }
 
-// recognise refuses a new connection that leads to another deployment. Where it
-// leads to another history than the one before, older connections may still lead to
-// a server that was replaced, and are made again. That happens once: those find
-// what is known then.
+// recognise refuses a new connection to another deployment. If the connection leads to
+// another history than the one before, older connections may lead to a replaced server,
+// so all connections are made again. This happens once, because the new connections
+// find the known history.
 //
-// Before the migration, or where the role may not read it, no deployment is known and
-// none is compared. A server that takes no writes has no history.
+// Without a deployment, as before the migration or if the role may not read it, none is
+// compared. A server that rejects writes has no history.
 func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 	bounded, cancel := context.WithTimeout(ctx, conn.Config().ConnectTimeout)
 	defer cancel()

@@ -32,7 +32,7 @@ func queueAudit(b *pgx.Batch, e auth.AuditEvent) error {
 	return nil
 }
 
-// cutoffChannel is what followers listen to.
+// cutoffChannel is the channel that followers listen on.
 const cutoffChannel = "yufu_cutoffs"
 
 var (
@@ -51,12 +51,11 @@ select coalesce(max(id), 0) from written`)
 
 var insertEpochSQL = statement(`insert into app_epochs (appid, epoch, at, reason) values ($1, $2, $3, $4) on conflict do nothing`)
 
-// queueCutoffs adds the cutoffs to the batch, as one statement however many
-// they are, and before them what admins are told of those of apps. They come
-// last in a transaction: from here to the commit no other can take a cutoff
-// id. The app of a session is read from its row, where it never changes, so
-// that no path that ends a session can forget it. What it returns holds the
-// greatest id when the batch has run.
+// queueCutoffs adds the cutoffs to the batch as one statement, and before them the
+// epochs of apps that admins see. The cutoffs must come last in a transaction: from
+// here to the commit no other transaction can take a cutoff id. A session's app is read
+// from its row, where it never changes, so that no path that ends a session can omit
+// it. After the batch has run, the result holds the greatest id.
 func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	var (
 		n        = len(cutoffs)
@@ -85,12 +84,12 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	b.Queue(advisoryLockSQL, lockCutoffs)
 	b.Queue(insertCutoffsSQL, auth.StoredTime(now), kinds, sessions, vers, apps, epochs, kids, expiries).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
-	// Delivered when the transaction commits, to those who listen then.
+	// Delivered to the current listeners when the transaction commits.
 	b.Queue(notifyCutoffsSQL)
 	return &last
 }
 
-// run sends the batch within the transaction and returns its first error.
+// run sends the batch in the transaction and returns its first error.
 func run(ctx context.Context, tx pgx.Tx, b *pgx.Batch) error {
 	return tx.SendBatch(ctx, b).Close()
 }

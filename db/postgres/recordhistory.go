@@ -15,8 +15,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// lastingHistorySQL names the present history as replicas record it: by all its parts
-// but the start of the server, which changes with every restart.
+// lastingHistorySQL names the current history for recording. It leaves out the start of
+// the server, which changes with every restart.
 func lastingHistorySQL(without []string) string {
 	var parts []string
 	for _, p := range historyParts {
@@ -35,9 +35,9 @@ func recordedHistorySQL(without []string) string {
 	return `select d.history, case when ` + writable + ` then ` + lastingHistorySQL(without) + ` end from deployment d`
 }
 
-// recordHistorySQL records the present history if it is $1, or $1 is null, and reports
-// whether it is. It writes nothing when this history is recorded already: every replica
-// that starts records it, also while the standby is silent.
+// recordHistorySQL records the current history if it is $1, or if $1 is null, and
+// reports whether it is. It writes nothing if this history is already recorded, because
+// every replica that starts records it, even while the standby is silent.
 func recordHistorySQL(without []string) string {
 	return `
 with present as materialized (select ` + lastingHistorySQL(without) + ` as history),
@@ -122,7 +122,8 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 
 var retireKeysSQL = statement(`update signing_keys set retired_at = $1, sealed = '' where retired_at is null returning kid, use`)
 
-// retireKeys ends all keys, and returns how many, and the cutoffs of those that sign.
+// retireKeys retires all keys. It returns their number and the cutoffs of the signing
+// keys.
 func retireKeys(ctx context.Context, tx pgx.Tx, now time.Time) (n int, dead []auth.Cutoff, err error) {
 	rows, err := tx.Query(ctx, retireKeysSQL, auth.StoredTime(now))
 	if err != nil {
@@ -138,8 +139,8 @@ func retireKeys(ctx context.Context, tx pgx.Tx, now time.Time) (n int, dead []au
 	return n, dead, err
 }
 
-// withHistory calls fn with the parts of the history's name that the server does not
-// let the role read, again if there are more of these than was known.
+// withHistory calls fn with the parts of the history's name that the server does not let
+// the role read. If fn finds more of them, it is called again.
 func (s *Store) withHistory(ctx context.Context, fn func(without []string) error) error {
 	err := fn(s.HistoryWithout())
 	if !refusesPart(err) {

@@ -13,9 +13,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// refreshSQL is a refresh as it nearly always goes. What it reads of the app
-// does not change with the session's ver; everything that does comes from the
-// row being updated, which is read again after a wait for its lock.
+// refreshSQL handles the common case: the presented generation is current. What it reads
+// of the app does not change with the session's ver. Everything that does comes from the
+// row being updated, which PostgreSQL reads again after a wait for its lock.
 var refreshSQL = statement(`
 update sessions s
 set generation = s.generation + 1, rotated_at = $4, idle_expires_at = least($5, s.expires_at)
@@ -25,13 +25,12 @@ where s.id = $1 and s.appid = $2 and s.generation = $3
   and a.appid = s.appid and a.disabled_at is null and a.epoch <= s.epoch
 returning a.audiences, a.signing_alg,` + omitSQL + `,` + sessionColumns)
 
-// omitSQL is what the policy of an app a says about its tokens.
+// omitSQL reads from the policy of an app a whether tokens omit the external_id.
 const omitSQL = ` coalesce((a.policy ->> 'omit_external_id')::boolean, false)`
 
 // Refresh implements [session.Store].
 func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
-	// The generation after it could not be counted, and no such token is ever
-	// issued.
+	// The next generation would overflow, and no such token is ever issued.
 	if r.Presented == math.MaxUint32 {
 		return session.Granted{}, auth.RefreshInvalid
 	}
@@ -61,7 +60,7 @@ func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Gr
 	return g, err
 }
 
-// stateSQL reads a session beside the app that asks, which need not be its own.
+// stateSQL reads a session and the app that asks, which may be another than its own.
 const stateSQL = `
 select a.audiences, a.signing_alg,` + omitSQL + `, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions s cross join apps a
@@ -72,7 +71,7 @@ var (
 	lockedPresentedSQL = statement(stateSQL + ` for update of s`)
 )
 
-// presented is a session as a refresh finds it.
+// presented is a session as read by a refresh.
 type presented struct {
 	session.State
 	audiences  []string
@@ -99,9 +98,9 @@ func (p *presented) grant(v session.Verdict) session.Granted {
 	return session.Granted{Session: p.Session, Audiences: p.audiences, SigningAlg: p.signingAlg, OmitExternalID: p.omit, Verdict: v}
 }
 
-// explain finds out why rotate found nothing to update. It answers from an
-// unlocked read what changes nothing, a replay when what it read is durable;
-// anything else is judged again under locks.
+// explain finds out why rotate updated nothing. If nothing has to change, it answers
+// from a read without locks; for a replay it first makes sure that what it read is
+// durable. All other cases are judged again under locks.
 func (s *Store) explain(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
 	p, err := readPresented(ctx, s.pool, presentedSQL, r)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -114,13 +113,13 @@ func (s *Store) explain(ctx context.Context, r session.RefreshParams) (session.G
 		return session.Granted{}, auth.About(err, p.Session.Subject())
 	}
 	if v := session.Judge(&p.Session, r.Presented, r.Now, r.Grace); v == session.Replay {
-		// The first rotation may have been interrupted in its commit.
+		// The commit of the first rotation may have been interrupted.
 		return p.grant(v), s.Confirm(ctx)
 	}
 	return s.settle(ctx, r, p.Session.Identity)
 }
 
-// missing says why there is neither the app nor the session.
+// missing returns the error for a missing app or session.
 func (s *Store) missing(ctx context.Context, appID string) error {
 	switch app, err := app(ctx, s.pool, appSQL, appID); {
 	case err != nil:
@@ -135,14 +134,14 @@ func (s *Store) missing(ctx context.Context, appID string) error {
 var advanceSQL = statement(`
 update sessions set generation = $2, rotated_at = $3, idle_expires_at = $4 where id = $1`)
 
-// settle judges the token against the locked row and does what the verdict
-// says: it moves the row on, or ends the session. In between the row may have
-// come to any state, the plain one included.
+// settle judges the token against the locked row and carries out the verdict: it
+// advances the row or ends the session. Meanwhile the row may have reached any state,
+// including the common one.
 func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uuid.UUID) (session.Granted, error) {
 	var g session.Granted
 	err := s.inTx(ctx, "Refresh", func(tx pgx.Tx) error {
-		// A statement of its own: the next one must see what the lock's last
-		// holder did to the identity's sessions.
+		// A separate statement: the next one must see what the last holder of the lock
+		// did to the identity's sessions.
 		if err := tx.QueryRow(ctx, lockIdentitySQL, identity).Scan(&identity); err != nil {
 			return err
 		}

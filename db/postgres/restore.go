@@ -26,7 +26,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 		return session.Restored{}, s.fail(ctx, "RestoreCutoffs", err)
 	}
 	if decided := r.Decide(rows); len(decided.Cutoffs) == 0 {
-		// What raised them may have been interrupted in its commit.
+		// The commit that raised them may have been interrupted.
 		return decided.Restored, s.Confirm(ctx)
 	}
 	var out session.Restored
@@ -34,7 +34,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 		if err := checkDeployment(ctx, tx, &r); err != nil {
 			return err
 		}
-		// A statement of its own: the next one must see what the locks' last holders
+		// A separate statement: the next one must see what the last holders of the locks
 		// did to the sessions.
 		sessions, _ := split(r.Remembered)
 		if _, err := tx.Exec(ctx, lockSessionIdentitiesSQL, sessions); err != nil {
@@ -63,7 +63,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 
 var deploymentSQL = statement(`select id from deployment`)
 
-// checkDeployment is [session.RestoreParams.CheckDeployment] of the database.
+// checkDeployment reads the deployment for [session.RestoreParams.CheckDeployment].
 func checkDeployment(ctx context.Context, q querier, r *session.RestoreParams) error {
 	var id uuid.UUID
 	if err := q.QueryRow(ctx, deploymentSQL).Scan(&id); err != nil {
@@ -73,7 +73,7 @@ func checkDeployment(ctx context.Context, q querier, r *session.RestoreParams) e
 }
 
 var (
-	// A session keeps its identity for life, so it may be read before the lock.
+	// A session never changes its identity, so it can be read before the lock.
 	lockSessionIdentitiesSQL = statement(`
 select uuid from identities where uuid in (select identity_uuid from sessions where id = any ($1))
 order by uuid for update`)
@@ -90,7 +90,7 @@ select appid, identity_uuid, id, ver, ended_at is not null from sessions where i
 select appid, epoch from apps where appid = any ($1) order by appid`
 )
 
-// restorable returns the rows that the cutoffs are about.
+// restorable returns the rows that the cutoffs refer to.
 func restorable(ctx context.Context, q querier, remembered []auth.Cutoff, sessionsSQL, appsSQL string) (found []session.RestorableRow, err error) {
 	find := func(sql string, keys any, targets func(row *session.RestorableRow) []any) error {
 		rows, err := q.Query(ctx, sql, keys)
@@ -114,7 +114,7 @@ func restorable(ctx context.Context, q querier, remembered []auth.Cutoff, sessio
 	return found, err
 }
 
-// split returns what the cutoffs of sessions and of apps are about.
+// split returns the sessions and apps that the cutoffs refer to.
 func split(remembered []auth.Cutoff) (sessions []uuid.UUID, apps []string) {
 	for _, c := range remembered {
 		switch c.Kind {
@@ -134,8 +134,8 @@ update sessions s set ver = c.ver from unnest($1::uuid[], $2::bigint[]) as c (id
 update apps a set epoch = c.epoch, updated_at = $3 from unnest($1::text[], $2::bigint[]) as c (appid, epoch) where a.appid = c.appid`)
 )
 
-// queueRestoration adds what was decided to the batch, the cutoffs last. The rows
-// are locked.
+// queueRestoration adds the decided changes to the batch, the cutoffs last. The rows must
+// be locked.
 func queueRestoration(b *pgx.Batch, d session.Restoration, now time.Time) error {
 	var (
 		ended, raised []uuid.UUID

@@ -14,8 +14,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// countTimeout bounds counting the sessions of an app. A revocation is urgent,
-// and how many died of it is not.
+// countTimeout bounds counting the sessions of an app: a revocation is urgent and the
+// count is not.
 const countTimeout = time.Second
 
 // Revoke implements [session.RevocationStore].
@@ -56,7 +56,7 @@ func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Rev
 	return out, nil
 }
 
-// victims are the identities of a target, locked.
+// victims holds the locked identities of a target.
 type victims struct {
 	identities []uuid.UUID
 	// appID and identity are empty for a person.
@@ -75,14 +75,14 @@ select uuid from identities where person_id = $1 and ($2::text[] is null or appi
 order by uuid for update`)
 )
 
-// lockTarget locks what stands above the target's sessions, in the order of
-// locks, or returns [pgx.ErrNoRows].
+// lockTarget locks the rows above the target's sessions, in the order of locks, or
+// returns [pgx.ErrNoRows].
 func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (victims, error) {
 	var v victims
 	switch t := r.Target; {
 	case t.Session != uuid.Nil:
-		// A session keeps its app and its identity for life, so these may be
-		// read before the lock is taken.
+		// A session never changes its app or identity, so they can be read before the
+		// lock is taken.
 		if err := tx.QueryRow(ctx, ownerSQL, t.Session, r.Apps).Scan(&v.appID, &v.identity); err != nil {
 			return v, err
 		}
@@ -111,9 +111,8 @@ func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (victim
 	}
 }
 
-// doomedSQL locks the sessions that have to end: those that are not dead
-// already, by themselves or with their app, and whose last tokens have not
-// expired.
+// doomedSQL locks the sessions to end: those that are not revoked already, by themselves
+// or with their app, and whose last tokens have not expired.
 var doomedSQL = statement(`
 select s.id, s.idle_expires_at > $4
 from sessions s join apps a on a.appid = s.appid
@@ -121,8 +120,8 @@ where s.identity_uuid = any ($1) and ($2::uuid is null or s.id = $2)
   and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $3
 order by s.id for update of s`)
 
-// sessions locks and returns the sessions that have to end, and how many of
-// them are live.
+// sessions locks and returns the sessions to end, and the number of live ones among
+// them.
 func (v *victims) sessions(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (doomed []uuid.UUID, live int, err error) {
 	rows, err := tx.Query(ctx, doomedSQL, v.identities, uuidOrNull(r.Target.Session), r.IdleAfter(), auth.StoredTime(r.Now))
 	if err != nil {
@@ -190,10 +189,10 @@ func (s *Store) revokeApps(ctx context.Context, r session.RevokeParams) (session
 	return out, nil
 }
 
-// raiseEpochs raises the epoch of some apps or, with nil, of all, and returns
-// the cutoffs of it, which are to be written.
+// raiseEpochs raises the epoch of some apps or, for nil, of all. It returns the cutoffs,
+// which the caller must write.
 func raiseEpochs(ctx context.Context, tx pgx.Tx, apps []string, by int64, now time.Time) ([]auth.Cutoff, error) {
-	// In one order, or two revocations of everything would deadlock.
+	// Always in the same order, or two revocations of all apps would deadlock.
 	rows, err := tx.Query(ctx, lockAppsSQL, apps)
 	if err != nil {
 		return nil, err
@@ -216,9 +215,9 @@ func raiseEpochs(ctx context.Context, tx pgx.Tx, apps []string, by int64, now ti
 	})
 }
 
-// liveOfAppsSQL are the live sessions of some apps or, with NULL, of all. There
-// is no index for it: every log-in would pay for one, and this is asked when an
-// app is revoked.
+// liveOfAppsSQL selects the live sessions of some apps or, for NULL, of all. There is no
+// index for it: it runs only when an app is revoked, and every log-in would have to
+// maintain the index.
 const liveOfAppsSQL = `
 from sessions s join apps a on a.appid = s.appid
 where ($1::text[] is null or a.appid = any ($1))
@@ -229,8 +228,8 @@ var (
 	estimateLiveSQL = statement(`explain (format json) select` + liveOfAppsSQL)
 )
 
-// countLive counts live sessions, or tells the planner's estimate if that takes
-// long.
+// countLive counts live sessions. If that takes too long, it returns the planner's
+// estimate.
 func (s *Store) countLive(ctx context.Context, apps []string, now time.Time) (n int, estimated bool, err error) {
 	now = auth.StoredTime(now)
 	counting, cancel := context.WithTimeout(ctx, s.countTimeout)

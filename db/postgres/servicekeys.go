@@ -99,8 +99,8 @@ func (s *Store) ServiceKeys(ctx context.Context) ([]servicekey.Key, error) {
 
 var revokeServiceKeySQL = statement(`update service_keys set revoked_at = $2 where id = any ($1)`)
 
-// lockServiceKeysFor lets one transaction at a time make keys of keys, or revoke keys:
-// which keys descend from one is not to change meanwhile.
+// lockServiceKeysFor serialises transactions that create keys with a key or revoke keys,
+// so that the descendants of a key do not change meanwhile.
 func lockServiceKeysFor(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, advisoryLockSQL, lockServiceKeys)
 	return err
@@ -167,7 +167,7 @@ func (s *Store) PinServiceKey(ctx context.Context, id, appID string, check func(
 	})
 }
 
-// pinServiceKey locks the key and, if decide says so, writes the pin.
+// pinServiceKey locks the key and writes the pin if decide says so.
 func (s *Store) pinServiceKey(ctx context.Context, op, id string, event auth.AuditEvent,
 	decide func(pgx.Tx, servicekey.Key) (appID string, change bool, err error),
 ) (servicekey.Key, error) {

@@ -9,9 +9,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// sessionColumns are the columns of sessions s that a [sessionRow] scans, with
-// what its answers show of the bound person. The person's row is looked up by
-// the session's own person_id, never by the identity's.
+// sessionColumns are the columns of sessions s that a [sessionRow] scans, with the fields
+// of the bound person that responses show. The person's row is always looked up by the
+// session's own person_id, not by the identity's.
 const sessionColumns = `
   s.id, s.identity_uuid, s.appid, s.device, s.person_id, s.ver, s.epoch, s.generation,
   s.rotated_at, s.started_at, s.idle_expires_at, s.expires_at, s.ended_at, s.end_reason,
@@ -26,7 +26,7 @@ type sessionRow struct {
 	endReason        *string
 }
 
-// targets are where sessionColumns are scanned to.
+// targets are the destinations for scanning sessionColumns.
 func (r *sessionRow) targets() []any {
 	s := &r.s
 	return []any{
@@ -36,8 +36,8 @@ func (r *sessionRow) targets() []any {
 	}
 }
 
-// session returns what was scanned. It asks q again for a person that the
-// statement itself could not see.
+// session returns the scanned session. If the statement could not see the person, it
+// reads the person with q.
 func (r *sessionRow) session(ctx context.Context, q querier) (auth.Session, error) {
 	s := r.s
 	for _, t := range []*time.Time{&s.RotatedAt, &s.StartedAt, &s.IdleExpiresAt, &s.ExpiresAt} {
@@ -54,10 +54,9 @@ func (r *sessionRow) session(ctx context.Context, q querier) (auth.Session, erro
 
 var personSQL = statement(`select external_id, name from persons where id = $1`)
 
-// boundPerson returns the bound person, or nil when id is nil. externalID and name
-// are nil when the statement that read id did not see the person's row: it had
-// waited for the lock of the row that holds id, and the person was created
-// after its snapshot.
+// boundPerson returns the bound person, or nil if id is nil. externalID and name are nil
+// if the statement that read id did not see the person's row: it waited for the lock of
+// the row that holds id, and the person was created after its snapshot.
 func boundPerson(ctx context.Context, q querier, id *uuid.UUID, externalID, name *string) (*auth.Person, error) {
 	if id == nil {
 		return nil, nil

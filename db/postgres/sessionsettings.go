@@ -16,18 +16,18 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// pinned are the settings that change what our statements mean or what a commit
-// promises, with the values that this package is written for. Every connection
-// sets them, whatever the server, the database, the role or the environment
-// says; the URL must not contradict them.
+// pinned are the settings that change the meaning of our statements or the guarantee of
+// a commit, with the values that this package needs. Every connection sets them,
+// whatever the server, the database, the role or the environment says. The URL must not
+// contradict them.
 //
-// They are set by a statement and not by parameters of the connection's start,
-// so a pooler in session mode has none to ignore.
+// A statement sets them, not parameters at the start of the connection, because a pooler
+// in session mode may ignore such parameters.
 //
-// Settings that are missing here do no harm: planner and memory settings change
-// the speed, lc_* and extra_float_digits the text of values that no statement
-// formats, log_* the server's log. A default of read-only transactions is left
-// in force, since it may fence a server off: the store is unavailable then.
+// Other settings do no harm: planner and memory settings change the speed, lc_* and
+// extra_float_digits the text of values that no statement formats, log_* the server's
+// log. A default of read-only transactions stays in force, since it may fence off a
+// server; the store is then unavailable.
 var pinned = map[string]string{
 	"search_path":                   "public",
 	"client_encoding":               "UTF8",
@@ -40,22 +40,22 @@ var pinned = map[string]string{
 	"array_nulls":                   "on",
 	"row_security":                  "on",
 	"exit_on_error":                 "off",
-	"default_table_access_method":   "heap", // of tables that migrations make
+	"default_table_access_method":   "heap", // for tables that migrations create
 	"default_transaction_isolation": "read committed",
-	// A warning tells that a commit did not wait for the standby to the end.
+	// A warning reports that a commit's wait for the standby was cancelled.
 	"client_min_messages": "notice",
-	// Waits are bounded by the statement's time-out. An idle connection waits for
-	// its next request, or for a notification.
+	// The statement time-out bounds waits. An idle connection waits for its next
+	// request or for a notification.
 	"lock_timeout":         "0",
 	"idle_session_timeout": "0",
 	"transaction_timeout":  "0",
 }
 
-// pinSQL sets what is pinned, as far as the server's version knows it, and tells
-// what can only be checked. A commit waits for the disk and for the synchronous
-// standbys; where it also waits until they have applied it, it goes on doing so.
+// pinSQL sets the pinned settings that the server's version knows, and returns those that
+// can only be checked. A commit waits for the disk and for the synchronous standbys. The
+// setting remote_apply, which also waits until they have applied it, is kept.
 //
-// It is asked before the search path is pinned, so it names the catalog.
+// It runs before the search path is pinned, so it names the catalog.
 const pinSQL = `
 select pg_catalog.current_setting('server_encoding'), pg_catalog.current_setting('session_replication_role'),
   (select pg_catalog.count(pg_catalog.set_config(name, value, false))
@@ -75,7 +75,7 @@ type SettingError struct {
 
 func (e *SettingError) Error() string { return "postgres: " + e.Name + " " + e.What }
 
-// parameters are those of the URL whose values pgx checks.
+// parameters are the URL parameters whose values pgx checks.
 var parameters = []string{
 	"sslrootcert", "sslcert", "sslkey", "sslmode", "sslnegotiation", "sslcertmode",
 	"target_session_attrs", "channel_binding", "require_auth", "connect_timeout",
@@ -83,9 +83,9 @@ var parameters = []string{
 	"pool_max_conn_idle_time", "pool_health_check_period", "pool_ping_timeout",
 }
 
-// wrongParameter names the parameter without which the URL would parse; nil when
-// there is none. The error has only names of parameters in it: what an
-// unescaped password looks like cannot be known.
+// wrongParameter names the parameter without which the URL would parse, or returns nil.
+// The error contains only names of parameters, because an unescaped password cannot be
+// recognised.
 func wrongParameter(dsn string) error {
 	u, err := url.Parse(dsn)
 	if err != nil {
@@ -107,9 +107,9 @@ func wrongParameter(dsn string) error {
 	return nil
 }
 
-// pinSettings has every connection of cfg pin its settings and check the rest.
-// statementTimeout and idleInTransaction are in milliseconds or with a unit; "0"
-// is none.
+// pinSettings makes every connection of cfg pin its settings and check the rest.
+// statementTimeout and idleInTransaction are in milliseconds or have a unit; "0" means
+// no time-out.
 func pinSettings(cfg *pgconn.Config, statementTimeout, idleInTransaction string) {
 	names := append(slices.Sorted(maps.Keys(pinned)), "statement_timeout", "idle_in_transaction_session_timeout")
 	values := make([]string, len(names))
@@ -134,7 +134,7 @@ func pinSettings(cfg *pgconn.Config, statementTimeout, idleInTransaction string)
 	}
 }
 
-// textArray writes plain words as PostgreSQL writes an array.
+// textArray encodes plain words as a PostgreSQL array.
 func textArray(words []string) []byte {
 	quote := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	var b strings.Builder
@@ -147,9 +147,8 @@ func textArray(words []string) []byte {
 	return []byte("{" + b.String() + "}")
 }
 
-// checkURL refuses what a connection string sets and must not, and takes out
-// what [pinSettings] sets. It returns the statement time-out, which the string
-// may set.
+// checkURL rejects settings that a connection string must not set, and removes those
+// that [pinSettings] sets. It returns the statement time-out, which the string may set.
 func checkURL(cfg *pgxpool.Config) (string, error) {
 	if m := cfg.ConnConfig.DefaultQueryExecMode; m != pgx.QueryExecModeCacheStatement || cfg.ConnConfig.StatementCacheCapacity == 0 {
 		return "", &SettingError{"default_query_exec_mode and statement_cache_capacity", "must not be set in the database URL: Yufu prepares every statement. Poolers in transaction mode, which need these parameters, are not supported: connect directly or through a pooler in session mode"}
@@ -184,10 +183,9 @@ func checkURL(cfg *pgxpool.Config) (string, error) {
 }
 
 const (
-	// closeTimeout bounds a good-bye.
+	// closeTimeout bounds the orderly close of a connection.
 	closeTimeout = time.Second
-	// probeTimeout bounds how long a notification may take from one connection to
-	// another.
+	// probeTimeout bounds the delivery of a notification from one connection to another.
 	probeTimeout = 5 * time.Second
 )
 
@@ -208,8 +206,8 @@ func (s *Store) CheckPooling(ctx context.Context) error {
 		return s.fail(ctx, "CheckPooling", err)
 	}
 	defer closeConn(ctx, listener)
-	// In the simple protocol: behind the wrong pooler a prepared statement is not
-	// found again.
+	// The simple protocol: a pooler in transaction mode does not find a prepared
+	// statement again.
 	r, err := listener.PgConn().Exec(ctx, `select pg_backend_pid()`).ReadAll()
 	if err != nil {
 		return s.fail(ctx, "CheckPooling", err)
@@ -242,7 +240,7 @@ func (s *Store) CheckPooling(ctx context.Context) error {
 	}
 }
 
-// closeConn says good-bye to a server that may be gone.
+// closeConn closes a connection in order; its server may be gone.
 func closeConn(ctx context.Context, conn *pgx.Conn) {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()

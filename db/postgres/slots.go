@@ -15,31 +15,30 @@ const (
 	// stateTooManyConnections: the server, the database or the role has no
 	// connection left.
 	stateTooManyConnections = "53300"
-	// slotWait bounds the wait for a connection of the pool when the server gives
-	// no other. It is shorter than a request may take, so that the client learns
-	// the reason.
+	// slotWait bounds the wait for a connection of the pool if the server gives no
+	// other. It is shorter than a request may take, so that the client gets the
+	// reason.
 	slotWait = 5 * time.Second
 	// slotPoll is how often a waiting call looks for an idle connection.
 	slotPoll = 10 * time.Millisecond
-	// slotPause is how long a server that is full is not asked for another
-	// connection: each attempt costs it a process.
+	// slotPause is the pause before the next connection attempt to a full server:
+	// each attempt costs it a process.
 	slotPause = 250 * time.Millisecond
 )
 
-// pool is a [pgxpool.Pool] for a server that may be out of connections. The
-// library's pool grows when all its connections are busy and fails a call when
-// the server refuses; this one has the call wait for a connection that is given
-// back.
+// pool is a [pgxpool.Pool] for a server that may run out of connections. pgx's pool
+// grows when all its connections are busy and fails a call if the server refuses. This
+// one makes the call wait for a connection to be released.
 type pool struct {
 	*pgxpool.Pool
-	// spare takes the calls that this pool has no connection for, without a wait.
+	// spare is tried without a wait if this pool has no connection for a call.
 	spare *pool
 	wait  time.Duration
-	// full is the server's last refusal, and when it came.
+	// full is the server's last refusal and its time.
 	full atomic.Pointer[refusedSlot]
 }
 
-// refusedSlot repeats a refusal of the server.
+// refusedSlot repeats a refusal by the server.
 type refusedSlot struct {
 	error
 	at time.Time
@@ -62,15 +61,15 @@ func newPool(ctx context.Context, cfg *pgxpool.Config, target *atomic.Pointer[pg
 	return p, err
 }
 
-// noSlot reports whether a call failed because the server gave no connection.
-// Then nothing of it was sent.
+// noSlot reports whether a call failed because the server gave no connection. In that
+// case nothing was sent.
 func noSlot(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == stateTooManyConnections
 }
 
-// withSlot makes a call that takes a connection, and repeats it while there is
-// none, as long as the pool has connections that can be given back.
+// withSlot makes a call that takes a connection. If the server gives none, it repeats
+// the call while the pool has connections that may be released.
 func withSlot[T any](ctx context.Context, p *pool, call func(*pgxpool.Pool) (T, error)) (T, error) {
 	v, err := call(p.Pool)
 	if !noSlot(err) {
@@ -101,7 +100,7 @@ func withSlot[T any](ctx context.Context, p *pool, call func(*pgxpool.Pool) (T, 
 	return v, err
 }
 
-// remember notes when the server refused, but not that we repeated it.
+// remember stores a refusal by the server, but not a repeated one.
 func (p *pool) remember(err error) {
 	if repeated := (*refusedSlot)(nil); !errors.As(err, &repeated) {
 		p.full.Store(&refusedSlot{err, time.Now()})
@@ -114,7 +113,7 @@ func (p *pool) holdsConnections() bool {
 	return s.AcquiredConns()+s.IdleConns() > 0
 }
 
-// Acquire, Query, QueryRow, Exec and BeginTx are those of [pgxpool.Pool].
+// Acquire, Query, QueryRow, Exec and BeginTx work as those of [pgxpool.Pool].
 func (p *pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return withSlot(ctx, p, func(p *pgxpool.Pool) (*pgxpool.Conn, error) { return p.Acquire(ctx) })
 }
@@ -138,7 +137,7 @@ func (p *pool) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, erro
 	return withSlot(ctx, p, func(p *pgxpool.Pool) (pgx.Tx, error) { return p.BeginTx(ctx, options) })
 }
 
-// row is the first of some rows, or why there are no rows.
+// row is the first of some rows, or the error of the query.
 type row struct {
 	rows pgx.Rows
 	err  error

@@ -13,8 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// upsertAttempts is how often a batch is tried that meets others who give
-// themselves the same phone or external_id at the same moment.
+// upsertAttempts bounds the attempts for a batch that collides with transactions that
+// use the same phone or external_id.
 const upsertAttempts = 5
 
 // UpsertPersons implements [person.Store].
@@ -27,21 +27,20 @@ func (s *Store) UpsertPersons(ctx context.Context, u person.Upsert) ([]person.Up
 	}
 }
 
-// collided reports whether a transaction failed because of one that committed
-// just before, or that waited for it in turn: another attempt sees that one.
+// collided reports whether a transaction failed because of another one that committed
+// just before it or deadlocked with it. A new attempt sees the other's changes.
 func collided(err error) bool {
 	const deadlock = "40P01"
 	var pg *pgconn.PgError
 	return isUniqueViolation(err) || errors.As(err, &pg) && pg.Code == deadlock
 }
 
-// A batch locks the persons that it knows in the order of their ids; one batch
-// runs at a time, so that the rows which two of them insert never wait for each
-// other crosswise.
+// A batch locks the known persons in the order of their ids. One batch runs at a time,
+// so that two batches never wait for each other's inserted rows.
 var (
-	// A plan that was good while there were few persons is not while a million of
-	// them are imported, and PostgreSQL keeps it until it has counted them anew.
-	planAnewSQL = statement(`set local plan_cache_mode = force_custom_plan`)
+	// A plan that was good for few persons is bad for a million, and during an import
+	// PostgreSQL keeps it until it has updated its statistics.
+	customPlanSQL = statement(`set local plan_cache_mode = force_custom_plan`)
 
 	lockKnownSQL   = statement(`select id from persons where external_id = any ($1) order by id for no key update`)
 	knownSQL       = statement(`select` + personRowColumns + `, '{}'::text[] from persons p where p.external_id = any ($1)`)
@@ -93,7 +92,7 @@ func (s *Store) upsertPersons(ctx context.Context, u *person.Upsert) ([]person.U
 	return plan.Outcomes, nil
 }
 
-// lockBatch locks and reads the persons of a batch, and asks who has its phones.
+// lockBatch locks and reads the persons of a batch and finds the owners of its phones.
 func lockBatch(ctx context.Context, tx pgx.Tx, u *person.Upsert) ([]person.Known, map[string]uuid.UUID, error) {
 	ids, phones := make([]string, len(u.Drafts)), []string{}
 	for i := range u.Drafts {
@@ -109,7 +108,7 @@ func lockBatch(ctx context.Context, tx pgx.Tx, u *person.Upsert) ([]person.Known
 		at     = map[uuid.UUID]int{}
 		owners = map[string]uuid.UUID{}
 	)
-	b.Queue(planAnewSQL)
+	b.Queue(customPlanSQL)
 	b.Queue(advisoryLockSQL, lockPersons)
 	b.Queue(lockKnownSQL, ids)
 	b.Queue(knownSQL, ids).Query(func(rows pgx.Rows) error {
@@ -145,7 +144,7 @@ func lockBatch(ctx context.Context, tx pgx.Tx, u *person.Upsert) ([]person.Known
 	return known, owners, run(ctx, tx, &b)
 }
 
-// queuePlan adds what the plan has to write to the batch, in its order.
+// queuePlan adds the plan's changes to the batch, in the plan's order.
 func queuePlan(b *pgx.Batch, plan *person.UpsertPlan, now time.Time) {
 	if len(plan.FreePhones) > 0 {
 		b.Queue(freePhonesSQL, plan.FreePhones)
@@ -164,7 +163,7 @@ func queuePlan(b *pgx.Batch, plan *person.UpsertPlan, now time.Time) {
 	}
 }
 
-// personArrays are columns of persons, for unnest.
+// personArrays holds columns of persons, for unnest.
 type personArrays struct {
 	ids                                     []uuid.UUID
 	externalIDs, names, attributes, sources []string
