@@ -139,8 +139,8 @@ func (s *service) newFeed(keyGuard *web.Guard) *gate.Handler {
 func (s *service) follow(ctx context.Context) (err error) {
 	s.follower, err = cutoffs.Open(ctx, cutoffs.Config{
 		Store: s.store, MaxStaleness: s.lifetimes.MaxStaleness, Clock: time.Now, Log: s.log,
-		Woken: func() { s.keeper.Wake() },
-		Moved: func() { s.restorer.Moved() },
+		OnNotify:        func() { s.keeper.Wake() },
+		OnHistoryChange: func() { s.restorer.HistoryChanged() },
 	})
 	if err != nil {
 		return err
@@ -189,18 +189,18 @@ func causeOf(err error) error {
 
 func (s *service) newSessions(verifier *token.Verifier, minter *token.Minter, platforms map[string]platform.Provider) (*session.Service, error) {
 	return session.NewService(session.Config{
-		Store:       s.store,
-		Platforms:   platforms,
-		Sealer:      s.sealer,
-		Minter:      minter,
-		Verifier:    verifier,
-		Codec:       token.NewRefreshCodec(s.keys),
-		Lifetimes:   s.lifetimes.Session(),
-		MaxSessions: s.limits.SessionLimit,
-		Clock:       s.follower.Now,
-		Restorer:    s.restorer,
-		Fit:         s.fit,
-		Moved:       s.follower.MovedWithin,
+		Store:          s.store,
+		Platforms:      platforms,
+		Sealer:         s.sealer,
+		Minter:         minter,
+		Verifier:       verifier,
+		Codec:          token.NewRefreshCodec(s.keys),
+		Lifetimes:      s.lifetimes.Session(),
+		MaxSessions:    s.limits.SessionLimit,
+		Clock:          s.follower.Now,
+		Restorer:       s.restorer,
+		Fit:            s.fit,
+		HistoryChanged: s.follower.HistoryChangedWithin,
 	})
 }
 

@@ -181,7 +181,7 @@ func TestNow(t *testing.T) {
 			c.before, c.after = nil, func() { c.machine.Set(by) }
 			c.catchUp()
 			wants(c)
-			if c.MovedWithin(time.Hour) {
+			if c.HistoryChangedWithin(time.Hour) {
 				t.Error("the database counts as another one")
 			}
 		}
@@ -301,13 +301,13 @@ func TestCutoffsExpireByNoClockThatIsAhead(t *testing.T) {
 	}
 }
 
-func TestMovedWithin(t *testing.T) {
+func TestHistoryChangedWithin(t *testing.T) {
 	t.Parallel()
 	const grace = time.Minute
 	wants := func(c *clocks, want bool) {
 		c.t.Helper()
-		if got := c.MovedWithin(grace); got != want {
-			c.t.Errorf("MovedWithin() = %v, want %v", got, want)
+		if got := c.HistoryChangedWithin(grace); got != want {
+			c.t.Errorf("HistoryChangedWithin() = %v, want %v", got, want)
 		}
 	}
 	for name, move := range map[string]func(c *clocks){
@@ -361,8 +361,8 @@ func TestMovedWithin(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(grace)
-		if !f.MovedWithin(grace) {
-			t.Error("MovedWithin() = false, want true for a grace period")
+		if !f.HistoryChangedWithin(grace) {
+			t.Error("HistoryChangedWithin() = false, want true for a grace period")
 		}
 	})
 	inBubble(t, "a slow question is no move", func(t *testing.T) {

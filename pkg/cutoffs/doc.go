@@ -31,7 +31,7 @@
 // [Follower.Check] returns an error while no tokens should be issued: this machine's
 // clock is more than 2 s off the database's, or has not been compared lately. When the
 // database becomes another one, or its clock is set, the ages of its rows are
-// uncertain. [Follower.MovedWithin] reports that.
+// uncertain. [Follower.HistoryChangedWithin] reports that.
 //
 // # Deployment
 //

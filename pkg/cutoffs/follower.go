@@ -49,13 +49,13 @@ type Config struct {
 	// no way to make a time with two readings.
 	Wall func(t time.Time) time.Time
 	Log  *slog.Logger
-	// Woken, if it is not nil, is called whenever the database says that there
+	// OnNotify, if it is not nil, is called whenever the database says that there
 	// is something new, which may be new keys and no cutoffs.
-	Woken func()
-	// Moved, if it is not nil, is called when the database has become another one
+	OnNotify func()
+	// OnHistoryChange, if it is not nil, is called when the database has become another one
 	// (restarted, failed over, restored), after everything of it was loaded. What was
 	// known before is still in the set.
-	Moved func()
+	OnHistoryChange func()
 	// Kinds are the kinds of cutoffs beyond the base kinds that this service knows,
 	// none so far. A row of another kind comes from a newer replica: the base cutoffs
 	// of its transaction say the same, so it is skipped.
@@ -73,9 +73,9 @@ type Follower struct {
 	deployment atomic.Pointer[uuid.UUID]
 	// deploymentErr says that the database belongs to another deployment, or is nil.
 	deploymentErr atomic.Pointer[error]
-	// movedAt is when the database became another one, or its clock was set; nil while
+	// historyChangedAt is when the database became another one, or its clock was set; nil while
 	// neither has happened.
-	movedAt atomic.Pointer[time.Time]
+	historyChangedAt atomic.Pointer[time.Time]
 	// askLock is held while the database is asked.
 	askLock chan struct{}
 
@@ -144,11 +144,11 @@ func (f *Follower) Check() error {
 	return &auth.Error{Code: auth.StorageUnavailable, Err: err}
 }
 
-// MovedWithin reports whether the database became another one within the last d, or
+// HistoryChangedWithin reports whether the database became another one within the last d, or
 // may have: it did not answer the last question. A database whose clock was set counts
 // as another one.
-func (f *Follower) MovedWithin(d time.Duration) bool {
-	if at := f.movedAt.Load(); at != nil && f.c.Clock().Sub(*at) <= d {
+func (f *Follower) HistoryChangedWithin(d time.Duration) bool {
+	if at := f.historyChangedAt.Load(); at != nil && f.c.Clock().Sub(*at) <= d {
 		return true
 	}
 	f.mu.Lock()
@@ -221,8 +221,8 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 	for {
 		began := f.c.Clock()
 		err := f.c.Store.Listen(ctx, func() {
-			if f.c.Woken != nil {
-				f.c.Woken()
+			if f.c.OnNotify != nil {
+				f.c.OnNotify()
 			}
 			select {
 			case wake <- struct{}{}:
@@ -319,8 +319,8 @@ func (f *Follower) loadNew(ctx context.Context) error {
 			if before != "" {
 				f.c.Log.Warn("database history changed (restart, fail-over or restore), all cutoffs loaded again",
 					"was", before, "is", timeline)
-				if f.c.Moved != nil {
-					f.c.Moved()
+				if f.c.OnHistoryChange != nil {
+					f.c.OnHistoryChange()
 				}
 			}
 		case restarted:
@@ -355,7 +355,7 @@ func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, er
 	timeline, _ := f.feed.end()
 	set := f.clock.wasSet(asked, b.Now, answered)
 	if set || timeline != "" && (b.Timeline != timeline || b.Last < after) {
-		f.movedAt.Store(&answered) // before Now goes by the other clock
+		f.historyChangedAt.Store(&answered) // before Now goes by the other clock
 	}
 	f.clock.compare(asked, b.Now, answered)
 	if set {

@@ -27,7 +27,7 @@
 // and expiries whatever their own clocks say. A session that was rotated in the future
 // is inside of its window. A replica that does not know that time well enough grants
 // nothing ([Config.Fit]); it still ends sessions and tells about them. For one window
-// after the database became another one ([Config.Moved]), a token that is one
+// after the database became another one ([Config.HistoryChanged]), a token that is one
 // generation behind yields its successor however late it comes: its client could not
 // ask in time, or the new clock says that time has passed.
 //

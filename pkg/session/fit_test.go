@@ -86,7 +86,7 @@ func TestRefreshAfterTheDatabaseMoved(t *testing.T) {
 	open := func(t *testing.T, moved bool) *world {
 		w := newWorld(t, lifetimes)
 		c := w.Config
-		c.Moved = func(within time.Duration) bool {
+		c.HistoryChanged = func(within time.Duration) bool {
 			if within != lifetimes.Grace {
 				t.Errorf("asked for %v, want the grace period %v", within, lifetimes.Grace)
 			}

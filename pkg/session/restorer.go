@@ -57,8 +57,8 @@ type RestorerConfig struct {
 // latest commits: before each grant those of its session, and all of them when the
 // database has become another one. It is safe for concurrent use.
 type Restorer struct {
-	c     RestorerConfig
-	moved chan struct{}
+	c              RestorerConfig
+	historyChanged chan struct{}
 	// unrecorded says that the database may have lost commits while this replica was not
 	// running, so that it does not remember them.
 	unrecorded atomic.Bool
@@ -70,7 +70,7 @@ type Restorer struct {
 // Errors: those of [RestorationStore.RecordedHistory] and
 // [RestorationStore.RecordHistory].
 func NewRestorer(ctx context.Context, c RestorerConfig) (*Restorer, error) {
-	r := &Restorer{c: c, moved: make(chan struct{}, 1)}
+	r := &Restorer{c: c, historyChanged: make(chan struct{}, 1)}
 	history, recorded, err := c.Store.RecordedHistory(ctx)
 	if err != nil {
 		return nil, err
@@ -95,10 +95,10 @@ func (r *Restorer) Check() error {
 	return nil
 }
 
-// Moved tells that the database has become another one. It does not block.
-func (r *Restorer) Moved() {
+// HistoryChanged tells that the database has become another one. It does not block.
+func (r *Restorer) HistoryChanged() {
 	select {
-	case r.moved <- struct{}{}:
+	case r.historyChanged <- struct{}{}:
 	default:
 	}
 }
@@ -116,7 +116,7 @@ func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.moved:
+		case <-r.historyChanged:
 		case <-again:
 		}
 		err := r.restoreOnce(ctx)

@@ -133,7 +133,7 @@ func TestRestorerWithoutMemory(t *testing.T) {
 	b.learnt = []auth.Cutoff{{Kind: auth.CutoffSession, Session: uuid.New(), Ver: 7}}
 	b.run(t)
 	<-b.paused
-	b.Moved() // what it remembers is what the database has: that records nothing
+	b.HistoryChanged() // what it remembers is what the database has: that records nothing
 	<-b.paused
 	db.set(func() { db.recorded = true })
 	b.again <- t0
@@ -179,7 +179,7 @@ func TestRestorerThatOutlives(t *testing.T) {
 	b.all = append(b.all, auth.Cutoff{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 3})
 	db.down = auth.StorageUnavailable
 	b.run(t)
-	b.Moved()
+	b.HistoryChanged()
 	<-b.paused
 	b.again <- t0
 	<-b.paused

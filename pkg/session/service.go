@@ -62,7 +62,7 @@ const DefaultMaxSessions = 50
 const maxMaxSessions = 1000
 
 // Config is what a [Service] is made of. All fields are required but
-// MaxSessions, Fit, Moved and Restorer.
+// MaxSessions, Fit, HistoryChanged and Restorer.
 type Config struct {
 	// Store applies the cutoffs that it writes: this replica knows them when a
 	// method returns.
@@ -83,9 +83,9 @@ type Config struct {
 	// Fit returns why this replica must not grant tokens now, or nil. If Fit is nil, it
 	// always may.
 	Fit func() error
-	// Moved reports whether the database became another one (after a restart, a
+	// HistoryChanged reports whether the database became another one (after a restart, a
 	// fail-over or a restore) within the given time. If it is nil, it never does.
-	Moved func(within time.Duration) bool
+	HistoryChanged func(within time.Duration) bool
 	// Restorer restores revocations that the database lost before a token is minted.
 	// If it is nil, none are remembered.
 	Restorer *Restorer
@@ -109,8 +109,8 @@ func NewService(c Config) (*Service, error) {
 	if c.Fit == nil {
 		c.Fit = func() error { return nil }
 	}
-	if c.Moved == nil {
-		c.Moved = func(time.Duration) bool { return false }
+	if c.HistoryChanged == nil {
+		c.HistoryChanged = func(time.Duration) bool { return false }
 	}
 	return &Service{c: c, pace: newPace(maxPaced)}, nil
 }
@@ -300,7 +300,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 // the database became another one, there is no limit: clients could not ask in time
 // while the database was away, and ages by another clock are wrong.
 func (s *Service) grace() time.Duration {
-	if s.c.Moved(s.c.Lifetimes.Grace) {
+	if s.c.HistoryChanged(s.c.Lifetimes.Grace) {
 		return math.MaxInt64
 	}
 	return s.c.Lifetimes.Grace

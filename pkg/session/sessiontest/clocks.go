@@ -61,7 +61,7 @@ func (w *clockWorld) replica(off time.Duration, careless bool) *clockReplica {
 		Store: w, MaxStaleness: MaxStaleness, Clock: w.Clock.Now, Wall: r.machine.Wall, Log: slog.New(slog.DiscardHandler),
 	}))(w.t)
 	c := w.Config
-	c.Clock, c.Moved = r.Now, r.MovedWithin
+	c.Clock, c.HistoryChanged = r.Now, r.HistoryChangedWithin
 	if !careless {
 		c.Fit = r.Check
 	}
