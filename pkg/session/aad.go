@@ -2,8 +2,8 @@ package session
 
 import "github.com/yufu-auth/yufu/pkg/seal"
 
-// SessionKeyAAD is the associated data that an identity's session_key is
-// sealed with.
+// SessionKeyAAD returns the associated data with which an identity's session_key is
+// sealed.
 func SessionKeyAAD(appID, openID string) []byte {
 	return seal.AAD("identities", "sealed_session_key", appID, openID)
 }

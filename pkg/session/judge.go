@@ -10,26 +10,27 @@ import (
 // Verdict is what a presented generation means for a live session.
 type Verdict int
 
-// The verdicts there are.
+// The verdicts.
 const (
 	// Rotate: the presented generation is the row's; move one forward.
 	Rotate Verdict = iota
-	// Replay: the row stands one ahead, and the window is open: the answer
+	// Replay: the row is one ahead, and the window is open: the answer
 	// was lost, or two requests raced. Give the same successor again.
 	Replay
-	// RolledBack: the presented generation is ahead of the row. It carries
-	// our MAC, so the store forgot (fail-over, restore): accept and move on.
+	// RolledBack: the presented generation is ahead of the row. The token has
+	// our MAC, so the store lost commits (fail-over, restore): accept the token and
+	// move one forward.
 	RolledBack
-	// ReplayLate: the row stands one ahead, and the window is over. It may be
+	// ReplayLate: the row is one ahead, and the window is over. The sender may be
 	// a phone that slept or a thief; end the session.
 	ReplayLate
-	// Reuse: the row stands two or more ahead. Theft; end the session.
+	// Reuse: the row is two or more ahead. Theft; end the session.
 	Reuse
 )
 
 var verdictNames = [...]string{"rotated", "replayed", "rolled_back", "replay_late", "reuse"}
 
-// String returns the verdict as metrics and logs name it.
+// String returns the name of the verdict in metrics and logs.
 func (v Verdict) String() string { return verdictNames[v] }
 
 // The causes under [auth.RefreshReused]: which of the two verdicts ended the
@@ -39,8 +40,8 @@ var (
 	ErrReuse      = errors.New("session: old refresh token replayed")
 )
 
-// Refusal returns the error of a verdict that ends the session, or nil for the
-// others.
+// Refusal returns the error of a verdict that ends the session, and nil for any other
+// verdict.
 func (v Verdict) Refusal() error {
 	switch v {
 	case ReplayLate:
@@ -52,8 +53,8 @@ func (v Verdict) Refusal() error {
 	}
 }
 
-// Judge says what presenting a generation means for the session s. The window
-// is fixed: it opens at the first rotation and never slides.
+// Judge returns the verdict on a generation that is presented for the session s. The
+// window is fixed: it opens at the first rotation and never slides.
 func Judge(s *auth.Session, presented uint32, now time.Time, grace time.Duration) Verdict {
 	switch {
 	case presented == s.Generation:
@@ -88,8 +89,8 @@ func (st *State) RefreshError(appID string, now time.Time) error {
 	return nil
 }
 
-// IdleExpiry returns when a session that is refreshed (or started) at now dies
-// unless it is refreshed again: idle later, and never after its absolute expiry.
+// IdleExpiry returns the idle expiry of a session that is refreshed or started at now:
+// idle later, but not after its absolute expiry.
 func IdleExpiry(now time.Time, idle time.Duration, absolute time.Time) time.Time {
 	if t := now.Add(idle); t.Before(absolute) {
 		return t

@@ -7,33 +7,33 @@ import (
 	"github.com/google/uuid"
 )
 
-// A session may rotate its refresh token this often at once, and then once for
-// each pause: 30 times in any ten seconds. Only rotations count, because they
-// write: a replay does not. Who wants to use up a session's pace needs its
-// current refresh token. A thief may have that, so a token that was replaced
-// twice or more is never held back: it ends the session.
+// A session may rotate its refresh token rotationBurst times at once, and then once per
+// pause: at most 30 times in ten seconds. Only rotations count, because they write;
+// replays do not write. To use up a session's rotations one needs its current refresh
+// token. A thief may have that, so a token that was replaced twice or more never waits:
+// it ends the session.
 const (
 	rotationBurst = 20
 	rotationPause = time.Second
-	// maxPaced bounds the memory, at some sixty bytes a session.
+	// maxPaced bounds the memory, at about 60 bytes a session.
 	maxPaced = 1 << 17
 )
 
-// pace remembers the rotations of the sessions that had some lately, in two
-// generations: when the current one has lasted for a full burst or is full, the
-// previous one is forgotten. It is safe for concurrent use, and per process.
+// pace remembers the recent rotations of sessions in two generations: when the current
+// one has lasted for a full burst or is full, the previous one is forgotten. It is safe
+// for concurrent use. Each process has its own.
 type pace struct {
 	mu                sync.Mutex
 	current, previous map[uuid.UUID]paced
 	since             time.Time // when the current generation began
-	maxPerGeneration  int       // how many sessions a generation holds at most
+	maxPerGeneration  int       // maximum number of sessions in a generation
 }
 
-// paced is what is known of a session.
+// paced are the recent rotations of a session.
 type paced struct {
 	fullAt int64 // when its burst is full again, in Unix nanoseconds
-	// generation is that of its refresh token after its last rotation here;
-	// other replicas may have rotated it further.
+	// generation is that of its refresh token after the last rotation by this
+	// process; other replicas may have rotated it further.
 	generation uint32
 }
 
@@ -41,8 +41,8 @@ func newPace(limit int) *pace {
 	return &pace{current: make(map[uuid.UUID]paced), maxPerGeneration: limit / 2}
 }
 
-// wait returns how long the session has to wait before its next rotation; zero
-// is now, also for a generation of its token that was replaced twice or more.
+// wait returns how long the session has to wait before its next rotation. It is zero
+// for a generation of its token that was replaced twice or more.
 func (p *pace) wait(id uuid.UUID, presented uint32, now time.Time) time.Duration {
 	p.mu.Lock()
 	known := p.known(id)
@@ -52,14 +52,14 @@ func (p *pace) wait(id uuid.UUID, presented uint32, now time.Time) time.Duration
 	}
 	left := time.Duration(known.fullAt - now.UnixNano())
 	if left > rotationBurst*rotationPause {
-		// The clock went back. To hold the session to the old time would refuse its
-		// refreshes for as long as the clock is behind it.
+		// The clock went back. The old time would refuse refreshes until the clock
+		// reaches it again.
 		return 0
 	}
 	return max(left-(rotationBurst-1)*rotationPause, 0)
 }
 
-// rotated counts a rotation, after which the session's token has this generation.
+// rotated counts a rotation. The generation is that of the session's new token.
 func (p *pace) rotated(id uuid.UUID, generation uint32, now time.Time) {
 	at := now.UnixNano()
 	p.mu.Lock()
@@ -69,7 +69,7 @@ func (p *pace) rotated(id uuid.UUID, generation uint32, now time.Time) {
 		known.fullAt = 0 // the clock went back
 	}
 	full := max(known.fullAt, at) + int64(rotationPause)
-	// Rotations that were let through together must not put off the next one.
+	// Concurrent rotations that all passed wait must not delay the next one further.
 	full = min(full, at+int64(rotationBurst*rotationPause))
 	if age := now.Sub(p.since); age >= rotationBurst*rotationPause || age < 0 || len(p.current) >= p.maxPerGeneration {
 		p.current, p.previous, p.since = make(map[uuid.UUID]paced), p.current, now
@@ -77,7 +77,7 @@ func (p *pace) rotated(id uuid.UUID, generation uint32, now time.Time) {
 	p.current[id] = paced{full, max(known.generation, generation)}
 }
 
-// known returns what is known of the session, or nothing. The lock is held.
+// known returns the rotations of the session, or the zero value. The lock is held.
 func (p *pace) known(id uuid.UUID) paced {
 	if known, there := p.current[id]; there {
 		return known

@@ -11,68 +11,71 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// MaxRestored is how many cutoffs one call of [RestorationStore.RestoreCutoffs] takes.
+// MaxRestored is the maximum number of cutoffs in one call of
+// [RestorationStore.RestoreCutoffs].
 const MaxRestored = 100
 
-// MaxRaise is how far a remembered ver or epoch may be ahead of its row. No database
-// loses so many changes: a cutoff that is farther ahead is a defect.
-// [RestorationStore.EndEverything] raises by as much, and so beyond all that a validator
-// can remember. If the database loses that too, it is not too far ahead.
+// MaxRaise is the maximum by which a remembered ver or epoch may exceed its row. No
+// database loses so many changes: a larger difference is a defect.
+// [RestorationStore.EndEverything] raises epochs by this number, which is above everything
+// that a validator can remember. If the database loses this change too, the difference is
+// still within the limit.
 const MaxRaise = 1 << 20
 
-// RestorationStore is what a replica needs of a database that lost its latest commits:
-// in a restore, or when a standby took over that was behind. Validators remember cutoffs
-// from those commits, so they would refuse tokens minted from the rows as they are now.
+// RestorationStore repairs a database that lost its latest commits in a restore, or in a
+// fail-over to a standby that was behind. Validators remember cutoffs from those commits,
+// so they would refuse tokens minted from the present rows.
 //
-// A replica records the history of a database in it, to say that no commit is missing,
-// or that the loss was made good. A history has another name after a restore or a
-// fail-over, and that name has not been recorded.
+// A replica records the history of a database in the database itself, to state that no
+// commit is missing, or that the loss was repaired. After a restore or a fail-over the
+// history has another name, which has not been recorded.
 //
-// See [Store] for what holds of every method.
+// [Store] describes the rules for all methods.
 type RestorationStore interface {
-	// RestoreCutoffs makes the rows of sessions and apps say at least what is
-	// remembered of them, in one transaction that keeps the order of locks:
+	// RestoreCutoffs raises the rows of sessions and apps to what is remembered of them,
+	// in one transaction that keeps the order of locks:
 	//
 	//   - A session that is remembered as ended (Ver 0) ends for [auth.EndRevoked],
 	//     with its cutoff, if it has not ended.
-	//   - A session whose ver is below the remembered one gets the one after that,
-	//     with its cutoff: a ver that two histories gave has two meanings.
-	//   - An app whose epoch is below the remembered one gets the one after that, with
-	//     its cutoff (reason [auth.EndAppRevoked]).
+	//   - A session whose ver is below the remembered one gets the remembered ver plus
+	//     one, with its cutoff: a ver that two histories assigned would have two meanings.
+	//   - An app whose epoch is below the remembered one gets the remembered epoch plus
+	//     one, with its cutoff (reason [auth.EndAppRevoked]).
 	//
 	// [RestoreParams.Decide] is the rule. Each change is audited as r.Event with the
 	// AppID, Identity and Session of its row, and a detail: {"ended": true}, or
-	// {"ver": [from, to]}, or {"epoch": [from, to]}. A row that says as much already
-	// stays as it is, so two replicas that remember the same change it once. So does a
-	// row that is more than [MaxRaise] behind; its cutoff is in Restored.Implausible.
+	// {"ver": [from, to]}, or {"epoch": [from, to]}. A row that is not behind does not
+	// change, so two replicas that remember the same cutoff change the row once. A row
+	// that is more than [MaxRaise] behind does not change either; its cutoff is in
+	// Restored.Implausible.
 	//
 	// Errors: [auth.StorageUnavailable] when the database is another deployment's.
 	RestoreCutoffs(ctx context.Context, r RestoreParams) (Restored, error)
 
-	// RecordedHistory returns the present history of the database, and whether it is
-	// the one that was recorded last, or none was recorded yet. A restart of the
-	// database is not another history; a restore, a fail-over and an older copy of an
-	// SQLite file are.
+	// RecordedHistory returns the present history of the database, and true if this
+	// history was recorded last or no history was recorded yet. A restart of the
+	// database does not change the history; a restore, a fail-over and an older copy of
+	// an SQLite file do.
 	RecordedHistory(ctx context.Context) (History, bool, error)
 
 	// RecordHistory records the history; nil means the present one.
 	//
-	// Errors: [auth.StorageUnavailable] when the database has another by now.
+	// Errors: [auth.StorageUnavailable] when the history has changed meanwhile.
 	RecordHistory(ctx context.Context, of History) error
 
 	// EndEverything raises the epoch of every app by [MaxRaise] and retires every key,
 	// with cutoffs and one audit event (detail {"apps": N, "keys": N}), and records
 	// the history, in one transaction. All sessions end; their users log in again. The
-	// keys end because one of them may have been retired as leaked in the lost commits:
-	// validators that remember it refuse what it signs. A replica makes new keys.
+	// keys are retired because the lost commits may have retired one of them as leaked:
+	// validators that remember this refuse its signatures. A replica makes new keys.
 	// It returns the number of apps.
 	EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (int, error)
 }
 
-// History names the history of a database. What it holds is its store's.
+// History names the history of a database. Only its store interprets it.
 type History []string
 
-// RestoreParams is what a replica remembers.
+// RestoreParams are the cutoffs that a replica remembers.
 type RestoreParams struct {
 	// Deployment is the id of the deployment whose revocations these are.
 	Deployment uuid.UUID
@@ -85,14 +88,14 @@ type RestoreParams struct {
 
 // Restored is the result of [RestorationStore.RestoreCutoffs].
 type Restored struct {
-	// Sessions and Apps are how many rows were changed.
+	// Sessions and Apps are the numbers of changed rows.
 	Sessions, Apps int
 	// Implausible are the cutoffs that are too far ahead of their rows.
 	Implausible []auth.Cutoff
 }
 
-// RestorableRow is a row that a store found and locked: a session's or, without
-// Session, an app's.
+// RestorableRow is a row that a store found and locked: a session or, if Session is
+// uuid.Nil, an app.
 type RestorableRow struct {
 	auth.Subject
 	// Number is the session's ver or the app's epoch.
@@ -101,12 +104,12 @@ type RestorableRow struct {
 	Ended bool
 }
 
-// Restoration is what a store has to write.
+// Restoration is the change that a store has to write.
 type Restoration struct {
-	// Cutoffs are the changes: a session with Ver 0 ends, another one gets this ver,
-	// and an app gets this epoch.
+	// Cutoffs are the changes: a session with Ver 0 ends, any other session gets this
+	// ver, and an app gets this epoch.
 	Cutoffs []auth.Cutoff
-	// Events are the audit events of Cutoffs, one of each, in the same order.
+	// Events are the audit events of Cutoffs, one for each, in the same order.
 	Events   []auth.AuditEvent
 	Restored Restored
 }
@@ -123,7 +126,7 @@ func (r *RestoreParams) CheckDeployment(id uuid.UUID) error {
 	}
 }
 
-// Decide returns the changes of those rows that say less than is remembered of them.
+// Decide returns the changes of the rows that are behind the remembered cutoffs.
 func (r *RestoreParams) Decide(rows []RestorableRow) Restoration {
 	var out Restoration
 	for _, row := range rows {
@@ -173,8 +176,8 @@ func matchesRow(c auth.Cutoff, row RestorableRow) bool {
 	}
 }
 
-// raisedNumber returns the number that the row gets: 0 for a session that ends, and the
-// present one for a row that stays as it is.
+// raisedNumber returns the new number of the row: 0 for a session that ends, and the
+// present number for a row that does not change.
 func raisedNumber(c auth.Cutoff, number int64) (to int64, plausible bool) {
 	remembered := c.Epoch
 	if c.Kind == auth.CutoffSession {
@@ -188,8 +191,8 @@ func raisedNumber(c auth.Cutoff, number int64) (to int64, plausible bool) {
 	case remembered-number > MaxRaise:
 		return number, false
 	default:
-		// The one after that: the lost history may have given the remembered one to
-		// something else.
+		// Plus one: the remembered number may have had another meaning in the lost
+		// history.
 		return remembered + 1, true
 	}
 }

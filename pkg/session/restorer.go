@@ -20,32 +20,31 @@ const (
 	restorePause = time.Second
 	// restoreTimeout bounds one call of the store.
 	restoreTimeout = 10 * time.Second
-	// maxGrants bounds how often one call tries to grant. A second time is usual
-	// after a database lost its latest commits, or when a session changed at the same
-	// moment.
+	// maxGrants bounds the tries of one call to grant. A second try is normal after a
+	// database lost its latest commits, or when a session changed at the same moment.
 	maxGrants = 4
 )
 
-// Memory is what a replica knows of revocations, whatever the database forgets. A
-// cutoff stays in it as long as a token may live that it hits. Implemented by
+// Memory holds the revocations that a replica knows, even if the database loses them. A
+// cutoff stays in it as long as a token that it hits may live. Implemented by
 // cutoffs.Follower.
 type Memory interface {
 	// Hitting returns the cutoffs that hit a token minted from the row.
 	Hitting(row *auth.Session) []auth.Cutoff
-	// Cutoffs returns the cutoffs of sessions and apps, one of each.
+	// Cutoffs returns the cutoffs of sessions and apps, one for each session and app.
 	Cutoffs() []auth.Cutoff
 	// Deployment returns the deployment whose revocations these are.
 	Deployment() uuid.UUID
-	// CatchUp reads what the database has that the replica does not know yet.
+	// CatchUp reads the cutoffs that the replica does not know yet.
 	CatchUp(ctx context.Context) error
 }
 
-// RestorerConfig is what a [Restorer] is made of. All fields are required.
+// RestorerConfig configures a [Restorer]. All fields are required.
 type RestorerConfig struct {
 	// Store applies the cutoffs that it writes, see [Config].
 	Store  RestorationStore
 	Memory Memory
-	// Keys reads the keys, and retires again those that this replica remembers as
+	// Keys reads the keys, and retires the keys again that this replica remembers as
 	// retired.
 	Keys func(ctx context.Context) error
 	// Clock returns the current time by the database's clock.
@@ -53,18 +52,18 @@ type RestorerConfig struct {
 	Log   *slog.Logger
 }
 
-// Restorer restores revocations that this replica remembers to a database that lost its
-// latest commits: before each grant those of its session, and all of them when the
-// database has become another one. It is safe for concurrent use.
+// Restorer restores remembered revocations to a database that lost its latest commits:
+// before each grant those of its session, and all of them when the database's history has
+// changed. It is safe for concurrent use.
 type Restorer struct {
 	c              RestorerConfig
 	historyChanged chan struct{}
 	// unrecorded says that the database may have lost commits while this replica was not
-	// running, so that it does not remember them.
+	// running, so that this replica does not remember them.
 	unrecorded atomic.Bool
 }
 
-// NewRestorer returns a restorer, after it has asked whether the history of the database
+// NewRestorer returns a restorer, after it has read whether the history of the database
 // was recorded. If it was not, [Restorer.Check] returns an error until it is.
 //
 // Errors: those of [RestorationStore.RecordedHistory] and
@@ -87,7 +86,7 @@ var errLost = errors.New("the database was restored, moved or failed over while 
 	"run yufu migrate --restored, which ends all sessions and keys, and users log in again")
 
 // Check returns [auth.StorageUnavailable] with the reason while no tokens may be issued
-// from this database, else nil.
+// from this database, and nil otherwise.
 func (r *Restorer) Check() error {
 	if r.unrecorded.Load() {
 		return &auth.Error{Code: auth.StorageUnavailable, Err: errLost}
@@ -95,7 +94,8 @@ func (r *Restorer) Check() error {
 	return nil
 }
 
-// HistoryChanged tells that the database has become another one. It does not block.
+// HistoryChanged makes [Restorer.Run] restore all rows, because the database's history has
+// changed. It does not block.
 func (r *Restorer) HistoryChanged() {
 	select {
 	case r.historyChanged <- struct{}{}:
@@ -103,9 +103,9 @@ func (r *Restorer) HistoryChanged() {
 	}
 }
 
-// Run restores all rows when the database has become another one, until ctx is done. A
-// database whose history was not recorded is asked again after each pause. Production passes
-// [RestorePause].
+// Run restores all rows after each [Restorer.HistoryChanged], until ctx is done. While the
+// history of the database is not recorded, Run asks again after each pause. Production
+// passes [RestorePause].
 func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
 	pending, failing := r.unrecorded.Load(), false
 	for {
@@ -144,8 +144,8 @@ func (r *Restorer) restoreOnce(ctx context.Context) error {
 	case !recorded:
 		return errLost
 	}
-	// The replica must know what was restored before it restores what it remembers:
-	// what was revoked here meanwhile may be lost again.
+	// Read the database's cutoffs before restoring: revocations that were made here
+	// meanwhile may be lost again.
 	if err := r.c.Memory.CatchUp(asking); err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (r *Restorer) restoreOnce(ctx context.Context) error {
 	return nil
 }
 
-// RestoreAll restores the keys and, [MaxRestored] at a time, all rows, and then records
+// RestoreAll restores the keys and then all rows, [MaxRestored] at a time. It then records
 // the history that the database had at the beginning.
 //
 // Errors: those of [RestorerConfig.Keys] and of the methods of [RestorationStore].
@@ -182,8 +182,8 @@ func (r *Restorer) RestoreAll(ctx context.Context) error {
 }
 
 // outdated reports whether a validator that follows the revocations refuses a token
-// minted from the row. If so, the row in the database has been restored by then, and
-// the caller starts over from it.
+// minted from the row. If so, it has restored the row in the database, and the caller
+// starts over from the restored row.
 func (r *Restorer) outdated(ctx context.Context, row *auth.Session) (bool, error) {
 	hits := r.c.Memory.Hitting(row)
 	if len(hits) == 0 {
@@ -226,11 +226,11 @@ func sessionOf(c auth.Cutoff) string {
 	return ""
 }
 
-// Grantable returns a row of the session from which tokens may be minted that no
-// validator refuses which follows the revocations. It is the given row, or, if the
-// database had lost a revocation of it that this replica remembers, the restored one.
+// Grantable returns a row of the session such that validators that follow the revocations
+// accept tokens minted from it. This is the given row or, if the database had lost a
+// remembered revocation of it, the restored row.
 //
-// Errors: [auth.SessionRevoked] when the session has ended by that, and those of
+// Errors: [auth.SessionRevoked] when this revocation ended the session, and those of
 // [RestorationStore.RestoreCutoffs], [Store.Session] and [Store.Confirm].
 func (s *Service) Grantable(ctx context.Context, row auth.Session) (auth.Session, error) {
 	for range maxGrants {
@@ -245,7 +245,7 @@ func (s *Service) Grantable(ctx context.Context, row auth.Session) (auth.Session
 		if at, why := st.Ending(); !at.IsZero() || why != "" || st.AppDisabled {
 			return row, auth.SessionRevoked
 		}
-		// What was read may come from a commit that was interrupted.
+		// The row may come from a commit whose wait for the standby was interrupted.
 		if err := s.c.Store.Confirm(ctx); err != nil {
 			return row, err
 		}
@@ -256,8 +256,8 @@ func (s *Service) Grantable(ctx context.Context, row auth.Session) (auth.Session
 
 var errUnsettled = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("session: gave up after %d tries: each time a newer revocation changed the row", maxGrants)}
 
-// Mint calls mint, and once more after the keys were restored if there was no key to
-// sign with: the cutoffs may hit all keys that this replica has.
+// Mint calls mint. If there was no key to sign with, it restores the keys and calls mint
+// once more: the cutoffs may hit all keys of this replica.
 //
 // Errors: those of mint and of [RestorerConfig.Keys].
 func (s *Service) Mint(ctx context.Context, mint func() (auth.Secret, int, error)) (auth.Secret, int, error) {
@@ -278,8 +278,8 @@ func (s *Service) outdated(ctx context.Context, row *auth.Session) (bool, error)
 	return s.c.Restorer.outdated(ctx, row)
 }
 
-// grantCurrent calls do until no remembered revocation refuses its row. It returns the last
-// row, and how many sessions ended in all calls.
+// grantCurrent calls do until no remembered revocation hits its row. It returns the last
+// row, with the number of sessions that ended in all calls.
 func (s *Service) grantCurrent(ctx context.Context, do func() (Granted, error)) (Granted, error) {
 	ended := 0
 	for range maxGrants {

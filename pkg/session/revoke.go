@@ -10,7 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Target is what a revocation is about: exactly one field is set.
+// Target is the target of a revocation: exactly one field is set.
 type Target struct {
 	// Session ends one session.
 	Session uuid.UUID
@@ -18,8 +18,8 @@ type Target struct {
 	Identity uuid.UUID
 	// Person ends every session of every identity bound to a person.
 	Person uuid.UUID
-	// AppID raises an app's epoch: every session of it dies, however many
-	// there are, and none of them is visited.
+	// AppID raises an app's epoch: all its sessions end, and no session row is
+	// written.
 	AppID string
 	// All raises every app's epoch.
 	All bool
@@ -29,11 +29,11 @@ type Target struct {
 type RevokeParams struct {
 	Target Target
 	// Apps restricts the revocation to these apps; nil means all. A target
-	// outside of them is answered as if it did not exist, and so is a person
-	// without an identity in them.
+	// outside of them, and a person without an identity in them, count as not
+	// existing.
 	Apps []string
-	// Event is the audit event. The store fills in AppID, Identity and Session
-	// as far as the target tells them, and the number of sessions.
+	// Event is the audit event. The store fills in the number of sessions, and AppID,
+	// Identity and Session as far as the target determines them.
 	Event auth.AuditEvent
 	Now   time.Time
 }
@@ -43,17 +43,15 @@ func (r *RevokeParams) May(appID string) bool {
 	return r.Apps == nil || slices.Contains(r.Apps, appID)
 }
 
-// IdleAfter returns the time after which a session's idle expiry must lie for
-// any of its tokens to be left.
+// IdleAfter returns [IdleAfter] of r.Now.
 func (r *RevokeParams) IdleAfter() time.Time { return IdleAfter(r.Now) }
 
-// IdleAfter returns the time after which a session's idle expiry must lie for
-// any of its tokens to be left at now.
+// IdleAfter returns the oldest idle expiry with which a session can still have a valid
+// token at now.
 func IdleAfter(now time.Time) time.Time { return auth.StoredTime(now.Add(-auth.CutoffRetention)) }
 
-// Audit returns the event of the revocation, which names the target. An empty
-// appID and a nil identity are none; estimated says that the number of sessions
-// is.
+// Audit returns the event of the revocation, which names the target. AppID and identity
+// may be empty; estimated says that the number of sessions is an estimate.
 func (r *RevokeParams) Audit(appID string, identity uuid.UUID, sessions int, estimated bool) auth.AuditEvent {
 	e := r.Event.With(map[string]any{"sessions": sessions})
 	e.AppID, e.Identity, e.Session = appID, identity, r.Target.Session
@@ -69,26 +67,26 @@ func (r *RevokeParams) Audit(appID string, identity uuid.UUID, sessions int, est
 	return e
 }
 
-// Revoked is what a revocation did.
+// Revoked is the effect of a revocation.
 type Revoked struct {
-	// Sessions is how many live sessions died of it. For apps they are counted
-	// before, not visited, and when there are too many to count within a second
+	// Sessions is the number of live sessions that ended. For apps the sessions are
+	// counted before the change. If there are too many to count within a second,
 	// it is the database's estimate.
 	Sessions int
-	// CutoffID is the greatest id of the cutoffs it wrote, or zero when there
+	// CutoffID is the greatest id of the written cutoffs, or zero when there
 	// was nothing to revoke.
 	CutoffID int64
 }
 
-// RevocationStore is what revoking needs of a database. See [Store] for what
-// holds of every method.
+// RevocationStore is the part of a database that revoking needs. [Store] describes the
+// rules for all methods.
 type RevocationStore interface {
-	// Revoke ends what the target names, with reason [auth.EndRevoked], its
+	// Revoke ends the sessions of the target, with reason [auth.EndRevoked], their
 	// cutoffs and one audit event, in one transaction that keeps the order of
 	// locks. It is harmless to repeat: a session that has ended already, or
-	// expired so long ago that none of its tokens is left, counts for nothing
+	// expired so long ago that all its tokens have expired, is not counted
 	// and gets no cutoff; an app's epoch rises again. The audit event is written
-	// also when nothing was left to end.
+	// even if there was no session to end.
 	//
 	// Errors: [auth.NotFound] when there is no such session, identity, person
 	// or app.

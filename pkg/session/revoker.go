@@ -11,24 +11,23 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// RevokerConfig is what a [Revoker] is made of. All fields are required.
+// RevokerConfig configures a [Revoker]. All fields are required.
 type RevokerConfig struct {
 	// Store applies the cutoffs that it writes, see [Config].
 	Store RevocationStore
-	// Verifier and Codec tell which session a token is of.
+	// Verifier and Codec find the session of a token.
 	Verifier *token.Verifier
 	Codec    *token.RefreshCodec
-	// MaxStaleness is how old the knowledge of a validator that follows the feed
-	// may be.
+	// MaxStaleness is the maximum age of a validator's revocation data.
 	MaxStaleness time.Duration
-	// AccessTokenTTL is how long access tokens live.
+	// AccessTokenTTL is the lifetime of access tokens.
 	AccessTokenTTL time.Duration
 	// Clock returns the current time.
 	Clock func() time.Time
 }
 
-// Revoker is the use case of an admin who ends sessions. It is safe for
-// concurrent use and keeps no state.
+// Revoker ends sessions for admins. It is safe for concurrent use and keeps no
+// state.
 type Revoker struct {
 	c RevokerConfig
 }
@@ -36,7 +35,7 @@ type Revoker struct {
 // NewRevoker returns a revoker.
 func NewRevoker(c RevokerConfig) *Revoker { return &Revoker{c} }
 
-// RevocationRequest is what an admin wants to end.
+// RevocationRequest names the sessions that an admin wants to end.
 type RevocationRequest struct {
 	// Token is an access token, expired or not, or a refresh token: its session
 	// ends. Exactly one of Token and the fields of Target is set.
@@ -44,28 +43,28 @@ type RevocationRequest struct {
 	Target Target
 	// Reason is for the audit trail; it may be empty.
 	Reason string
-	// Apps restricts whoever asks to these apps; empty means all.
+	// Apps restricts the caller to these apps; empty means all.
 	Apps []string
 	// Actor and RequestID go into the audit trail.
 	Actor, RequestID string
 }
 
-// Revocation is what became of it.
+// Revocation is the result of [Revoker.Revoke].
 type Revocation struct {
 	Revoked
-	// Target is what was revoked: that of the request, or the token's session.
+	// Target is the request's target, or the session of its token.
 	Target Target
-	// EffectiveBy is when no validator that follows the feed accepts the tokens
-	// any more, ExpiresBy when no validator at all does.
+	// EffectiveBy is when all validators that follow the feed refuse the tokens.
+	// ExpiresBy is when all other validators refuse them too.
 	EffectiveBy, ExpiresBy time.Time
 }
 
-// Revoke ends what the request names. It is harmless to repeat.
+// Revoke ends the sessions that the request names. It is harmless to repeat.
 //
-// Errors: [auth.InvalidRequest] when not exactly one thing is named or the
-// reason is no text; [auth.NotFound] when there is no such thing, or it is
-// outside of the apps, or the token is not ours; [auth.InsufficientScope] when
-// whoever is restricted to apps asks for a person or for all.
+// Errors: [auth.InvalidRequest] when the request does not name exactly one target or
+// the reason is not valid text; [auth.NotFound] when the target does not exist, is
+// outside of the apps, or the token is not ours; [auth.InsufficientScope] when a
+// caller that is restricted to apps names a person or all.
 func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, error) {
 	if err := q.check(); err != nil {
 		return Revocation{}, err
@@ -97,7 +96,7 @@ func (r *Revoker) Revoke(ctx context.Context, q RevocationRequest) (Revocation, 
 	if err != nil {
 		return Revocation{}, err
 	}
-	// From after the commit: the times are promises.
+	// The time after the commit: both times are guarantees.
 	now = auth.StoredTime(r.c.Clock())
 	return Revocation{Revoked: done, Target: target, EffectiveBy: now.Add(r.c.MaxStaleness), ExpiresBy: now.Add(r.c.AccessTokenTTL)}, nil
 }
@@ -107,8 +106,8 @@ var (
 	errNoTarget = &auth.Error{Code: auth.NotFound, Description: "The target of the revocation does not exist."}
 )
 
-// check refuses requests that name nothing, or more than one thing, or more
-// than whoever asks may end.
+// check refuses a request that does not name exactly one target, or names sessions that
+// the caller may not end.
 func (q *RevocationRequest) check() error {
 	named := 0
 	t := &q.Target
@@ -128,7 +127,7 @@ func (q *RevocationRequest) check() error {
 	return auth.CheckReason(q.Reason)
 }
 
-// sessionOf returns the session that a token of ours is of.
+// sessionOf returns the session of one of our tokens.
 func (r *Revoker) sessionOf(ctx context.Context, s string) (uuid.UUID, bool) {
 	if strings.HasPrefix(s, token.RefreshPrefix) {
 		presented, err := r.c.Codec.Decode(s)

@@ -6,14 +6,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// What every store writes alike is made here.
+// The rows and audit events that all stores share.
 
-// firstVer is a new session's ver. Zero means every token in a cutoff, so a
-// session never has it.
+// firstVer is the ver of a new session. No session has zero, which means "all tokens"
+// in a cutoff.
 const firstVer = 1
 
-// Session returns the row of the session that x starts, without what only the
-// database knows: its identity, person and epoch.
+// Session returns the row of the session that x starts, without the values that only the
+// database knows: identity, person and epoch.
 func (x *ExchangeParams) Session() auth.Session {
 	now := auth.StoredTime(x.Now)
 	expires := auth.StoredTime(now.Add(x.MaxTTL))
@@ -26,7 +26,7 @@ func (x *ExchangeParams) Session() auth.Session {
 }
 
 // LimitEvent returns the audit event of a session of the identity that ends
-// because x starts one more than there may be.
+// because x exceeds the limit of live sessions.
 func (x *ExchangeParams) LimitEvent(identity, ended uuid.UUID) auth.AuditEvent {
 	return auth.AuditEvent{
 		At: x.Now, Action: auth.AuditSessionLimit, Actor: auth.ActorService,
@@ -35,7 +35,8 @@ func (x *ExchangeParams) LimitEvent(identity, ended uuid.UUID) auth.AuditEvent {
 	}
 }
 
-// EndReason returns why a verdict ends the session, or "" if it does not.
+// EndReason returns the reason for which the verdict ends the session, or "" if it does
+// not end it.
 func (v Verdict) EndReason() auth.EndReason {
 	switch v {
 	case ReplayLate:
@@ -47,8 +48,8 @@ func (v Verdict) EndReason() auth.EndReason {
 	}
 }
 
-// Event returns the audit event of a verdict over the session s as it was
-// before, or false for the verdicts that leave no trace.
+// Event returns the audit event of a verdict, or false if the verdict is not audited. s is
+// the session before the change.
 func (r *RefreshParams) Event(v Verdict, s *auth.Session) (auth.AuditEvent, bool) {
 	e := auth.AuditEvent{
 		At: r.Now, Actor: auth.ActorBearer,

@@ -17,18 +17,18 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// Lifetimes are the settings of how long things live. See [DefaultLifetimes].
+// Lifetimes are the lifetimes of sessions and tokens. See [DefaultLifetimes].
 type Lifetimes struct {
-	// Grace is how long after a rotation the rotated refresh token still
+	// Grace is the time after a rotation in which the rotated refresh token still
 	// yields its successor.
 	Grace time.Duration
-	// Idle is how long a session lives without a refresh.
+	// Idle is the lifetime of a session that is not refreshed.
 	Idle time.Duration
-	// Max is how long a session lives, however often it is refreshed.
+	// Max is the absolute lifetime of a session.
 	Max time.Duration
 }
 
-// DefaultLifetimes are 60 seconds of grace, 30 days idle and 180 days in all.
+// DefaultLifetimes are 60 seconds of grace, 30 days idle and 180 days in total.
 var DefaultLifetimes = Lifetimes{Grace: time.Minute, Idle: 30 * 24 * time.Hour, Max: 180 * 24 * time.Hour}
 
 // Bounds of the lifetimes. A long grace window is a long time for a thief to
@@ -53,16 +53,16 @@ func (l Lifetimes) Check() error {
 	return nil
 }
 
-// DefaultMaxSessions is how many live sessions an identity may have unless the
-// operator says otherwise: far more than anybody has devices, and an end to what
-// a client leaves behind that logs in anew instead of refreshing.
+// DefaultMaxSessions is the default limit of live sessions of an identity. It is far more
+// than a user has devices, and bounds the sessions of a client that logs in again
+// instead of refreshing.
 const DefaultMaxSessions = 50
 
-// maxMaxSessions bounds what one log-in has to count.
+// maxMaxSessions bounds the sessions that one log-in has to count.
 const maxMaxSessions = 1000
 
-// Config is what a [Service] is made of. All fields are required but
-// MaxSessions, Fit, HistoryChanged and Restorer.
+// Config configures a [Service]. All fields are required except MaxSessions, Fit,
+// HistoryChanged and Restorer.
 type Config struct {
 	// Store applies the cutoffs that it writes: this replica knows them when a
 	// method returns.
@@ -74,25 +74,24 @@ type Config struct {
 	Verifier  *token.Verifier
 	Codec     *token.RefreshCodec
 	Lifetimes Lifetimes
-	// MaxSessions is how many live sessions an identity may have; one log-in
-	// more ends the oldest. It is 0 to 1000, and 0 means any number; see
-	// [DefaultMaxSessions].
+	// MaxSessions is the limit of live sessions of an identity, 0 to 1000; the next
+	// log-in ends the oldest session. 0 means no limit. See [DefaultMaxSessions].
 	MaxSessions int
 	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
-	// Fit returns why this replica must not grant tokens now, or nil. If Fit is nil, it
-	// always may.
+	// Fit returns why this replica must not grant tokens now, or nil. If Fit is nil, the
+	// replica may always grant tokens.
 	Fit func() error
-	// HistoryChanged reports whether the database became another one (after a restart, a
-	// fail-over or a restore) within the given time. If it is nil, it never does.
+	// HistoryChanged reports whether the database's history changed (in a restart, a
+	// fail-over or a restore) within the given time. Nil means that it never changes.
 	HistoryChanged func(within time.Duration) bool
 	// Restorer restores revocations that the database lost before a token is minted.
-	// If it is nil, none are remembered.
+	// Nil means that this replica remembers no revocations.
 	Restorer *Restorer
 }
 
-// Service is the use cases over sessions. It is safe for concurrent use. Its only
-// state is the pace of refreshes.
+// Service implements the use cases of session holders. It is safe for concurrent use.
+// Its only state is the rate of refreshes of each session.
 type Service struct {
 	c    Config
 	pace *pace
@@ -115,20 +114,19 @@ func NewService(c Config) (*Service, error) {
 	return &Service{c: c, pace: newPace(maxPaced)}, nil
 }
 
-// Grant is a token answer: what the client keeps.
+// Grant is the answer to a token request.
 type Grant struct {
 	AccessToken auth.Secret
-	// ExpiresIn is the access token's life, in seconds.
+	// ExpiresIn is the access token's lifetime, in seconds.
 	ExpiresIn    int
 	RefreshToken auth.Secret
-	// RefreshTokenTimeout and AuthorizationExpiresIn say in how many seconds
-	// the session dies of idleness and absolutely. The first never exceeds
-	// the second.
+	// RefreshTokenTimeout and AuthorizationExpiresIn are the seconds until the idle
+	// and the absolute expiry of the session. The first never exceeds the second.
 	RefreshTokenTimeout    int
 	AuthorizationExpiresIn int
 	// Session is the row that the tokens were minted from.
 	Session auth.Session
-	// Verdict says what a refresh did; it is [Rotate] for an exchange.
+	// Verdict is that of a refresh; it is [Rotate] for an exchange.
 	Verdict Verdict
 }
 
@@ -147,7 +145,7 @@ type ExchangeRequest struct {
 // Errors: those of [platform.Provider.ExchangeCode] and [Store.Exchange],
 // [auth.AppUnknown], [auth.AppDisabled], [auth.InvalidRequest] for a bad device
 // label, and that of [Config.Fit]. The code is sent to the platform at most once, and
-// only after everything else about the request was found good.
+// only after all other checks of the request.
 func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error) {
 	if err := s.c.Fit(); err != nil {
 		return Grant{}, err
@@ -216,14 +214,13 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	return s.grant(ctx, granted, now)
 }
 
-// recordTimeout bounds the write of an audit event that is left to do when the
-// client hung up.
+// recordTimeout bounds the write of an audit event after the client hung up.
 const recordTimeout = 10 * time.Second
 
-// recordReuse writes into the trail that a code came twice, and returns refused,
-// the error of the exchange. Somebody may have a copy of the code, or a program
-// sends each code twice. The session of the first log-in goes on: programs that
-// do so are common and honest.
+// recordReuse audits that a code came twice, and returns refused, the error of the
+// exchange. Somebody may have a copy of the code, or a program sends each code twice.
+// The session of the first log-in does not end, because such programs are common and
+// honest.
 func (s *Service) recordReuse(ctx context.Context, app *auth.App, requestID string, reuse *platform.CodeReuse, refused error) error {
 	detail := map[string]any{"network": platform.CallerOf(ctx)}
 	if reuse.First != "" {
@@ -235,7 +232,7 @@ func (s *Service) recordReuse(ctx context.Context, app *auth.App, requestID stri
 		At: s.now(), Action: auth.AuditCodeReused, Actor: auth.ActorService, AppID: app.ID, RequestID: requestID, Detail: detail,
 	})
 	if err != nil {
-		return err // what is not in the trail is not answered either
+		return err // a refusal that is not audited is not answered
 	}
 	return refused
 }
@@ -250,17 +247,17 @@ type RefreshRequest struct {
 
 // Refresh renews a session's tokens.
 //
-// Errors, before the store is touched: [auth.RefreshInvalid] for what is not our
-// token, and [auth.RateLimited] for a session that refreshed 20 times at once and
-// is not yet due for the next, which comes after a second (a token that was
-// replaced twice or more does not wait), and that of [Config.Fit]; else those of
-// [Store.Refresh]. All but the first are about the token's session.
+// Errors, before the store is called: [auth.RefreshInvalid] for a text that is not our
+// token; that of [Config.Fit]; [auth.RateLimited] for a session that refreshed 20 times
+// at once and must wait up to a second for the next refresh (a token that was replaced
+// twice or more does not wait). Then those of [Store.Refresh]. All but the first are
+// about the token's session.
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) {
 	presented, err := s.c.Codec.Decode(r.RefreshToken.Reveal())
 	if err != nil {
 		return Grant{}, err
 	}
-	// The MAC is good.
+	// The MAC is valid, so the session is proven.
 	subject := auth.Subject{Session: presented.Session}
 	if !auth.ValidAppID(r.ClientID) {
 		return Grant{}, auth.About(auth.AppUnknown, subject)
@@ -282,7 +279,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 		RequestID: r.RequestID,
 	})
 	if err == nil {
-		// The token is not judged again: the client may have refreshed further meanwhile.
+		// Keep the generation: the client may have refreshed again meanwhile.
 		generation := granted.Session.Generation
 		granted.Session, err = s.Grantable(ctx, granted.Session)
 		granted.Session.Generation, err = generation, auth.About(err, granted.Session.Subject())
@@ -297,7 +294,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 }
 
 // grace returns how long a rotated token yields its successor. For one window after
-// the database became another one, there is no limit: clients could not ask in time
+// the database's history changed, there is no limit: clients could not ask in time
 // while the database was away, and ages by another clock are wrong.
 func (s *Service) grace() time.Duration {
 	if s.c.HistoryChanged(s.c.Lifetimes.Grace) {
@@ -312,18 +309,18 @@ var errTooFast = errors.New("session: too many refreshes of this session")
 // RevokeRequest is a token whose session is to end (RFC 7009).
 type RevokeRequest struct {
 	ClientID string
-	// Token is an access or a refresh token; its form tells which, so there is
-	// no need of a hint.
+	// Token is an access or a refresh token. Its format shows which, so no hint is
+	// needed.
 	Token     auth.Secret
 	RequestID string
 }
 
-// Revoke ends the session that either of its tokens names, and returns whose it
-// is as far as the token proves it. A token that is not ours, has expired, or
-// whose session has ended is no error.
+// Revoke ends the session of an access or a refresh token. It returns the subject as far
+// as the token proves it. A token that is not ours, has expired, or whose session has
+// ended is no error.
 //
-// Errors: [auth.TokenClientMismatch] when the token is another client's,
-// [auth.AppUnknown] for a client that cannot be anybody.
+// Errors: [auth.TokenClientMismatch] when the token belongs to another client,
+// [auth.AppUnknown] for a client_id that is not an appid.
 func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (auth.Subject, error) {
 	var subject auth.Subject
 	if !auth.ValidAppID(r.ClientID) {
@@ -342,8 +339,7 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (auth.Subject, er
 		case auth.TokenInvalid, auth.TokenExpired:
 			return auth.SubjectOf(err), nil // RFC 7009 §2.2: an unknown token is as good as revoked
 		case auth.SessionRevoked:
-			// As its cutoff says, which may be that of a log-out whose commit was
-			// interrupted.
+			// The cutoff may be that of a log-out whose commit was interrupted.
 			subject = auth.SubjectOf(err)
 			return subject, auth.About(s.c.Store.Confirm(ctx), subject)
 		default:
@@ -357,7 +353,7 @@ func (s *Service) Revoke(ctx context.Context, r RevokeRequest) (auth.Subject, er
 	return subject, auth.About(s.logOut(ctx, subject.Session, r.ClientID, r.RequestID, nil), subject)
 }
 
-// logOut ends a session for its bearer.
+// logOut ends a session on behalf of its bearer.
 func (s *Service) logOut(ctx context.Context, id uuid.UUID, appID, requestID string, detail map[string]any) error {
 	now := s.now()
 	return s.c.Store.End(ctx, EndParams{
@@ -369,20 +365,20 @@ func (s *Service) logOut(ctx context.Context, id uuid.UUID, appID, requestID str
 	})
 }
 
-// Bearer is a live session and the access token that speaks for it.
+// Bearer is a live session with data of the presented access token.
 type Bearer struct {
 	auth.Session
-	// TokenExpiresAt is the exp claim of the access token. No access token that is
-	// minted in its place expires later.
+	// TokenExpiresAt is the exp claim of the access token. No access token that
+	// replaces it expires later.
 	TokenExpiresAt time.Time
 }
 
-// Authenticate verifies an access token and returns its live session, as the
-// store has it now: what was revoked a moment ago is refused, and so is what a
-// cutoff in memory hits, whatever the store says.
+// Authenticate verifies an access token and returns its live session, as it is in the
+// store now. It refuses a token whose session was revoked a moment ago, and a token that
+// a cutoff in memory hits even if the store's row is good.
 //
-// Errors: those of [token.Verifier.Verify] and of [Store.Session], about whom the
-// token names.
+// Errors: those of [token.Verifier.Verify] and of [Store.Session], about the subject
+// of the token.
 func (s *Service) Authenticate(ctx context.Context, accessToken auth.Secret) (Bearer, error) {
 	claims, err := s.c.Verifier.Verify(ctx, accessToken.Reveal())
 	if err != nil {
@@ -398,8 +394,8 @@ func (s *Service) Authenticate(ctx context.Context, accessToken auth.Secret) (Be
 	return Bearer{Session: st.Session, TokenExpiresAt: claims.ExpiresAt.Time}, nil
 }
 
-// admits says why the session no longer stands behind an access token that was
-// minted from it, or nil.
+// admits returns why the session does not accept an access token that was minted from
+// it, or nil.
 func (st *State) admits(c *token.Claims, now time.Time) error {
 	row := &st.Session
 	switch {
@@ -411,7 +407,7 @@ func (st *State) admits(c *token.Claims, now time.Time) error {
 	return nil
 }
 
-// grant mints the tokens that a session row stands for.
+// grant mints the tokens of a session row.
 func (s *Service) grant(ctx context.Context, g Granted, now time.Time) (Grant, error) {
 	row := g.Session
 	if g.OmitExternalID {
@@ -431,8 +427,8 @@ func (s *Service) grant(ctx context.Context, g Granted, now time.Time) (Grant, e
 		AccessToken:  access,
 		ExpiresIn:    expiresIn,
 		RefreshToken: refresh,
-		// From now and the setting, not from the row: the row would tell whoever
-		// replays a token when it was rotated.
+		// Computed from now, not from the row: the row would show a client that replays
+		// a token when the token was rotated.
 		RefreshTokenTimeout:    seconds(IdleExpiry(now, s.c.Lifetimes.Idle, g.Session.ExpiresAt).Sub(now)),
 		AuthorizationExpiresIn: seconds(g.Session.ExpiresAt.Sub(now)),
 		Session:                g.Session,
@@ -443,6 +439,5 @@ func (s *Service) grant(ctx context.Context, g Granted, now time.Time) (Grant, e
 // now returns the time as stores keep it.
 func (s *Service) now() time.Time { return s.c.Clock().UTC().Truncate(time.Microsecond) }
 
-// seconds rounds down: a client that believes it refreshes a little early, not
-// late.
+// seconds rounds down, so that clients refresh a little early, not late.
 func seconds(d time.Duration) int { return int(d / time.Second) }

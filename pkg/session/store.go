@@ -9,20 +9,20 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Store is what this package needs of a database. A method is one use case: it
+// Store is the part of a database that this package needs. A method is one use case: it
 // commits the change, its cutoffs and its audit event together, or nothing.
 //
-// The contract, held for every store by the suite in db/storetest:
+// The contract, tested for every store by the suite in db/storetest:
 //
 //   - The methods are safe for concurrent use by any number of processes.
-//   - Time is what the caller hands in; a store never reads a clock. Times are
+//   - The caller passes the time; a store never reads a clock. Times are
 //     in UTC and truncated to microseconds.
 //   - A method that returned without error has made its change durable.
 //   - A context that is done ends the call with the context's error, and
-//     either the whole change is there or none of it.
+//     either the whole change was made or nothing was.
 //   - Errors are those named at each method, the context's, or
-//     [auth.StorageUnavailable] when the database does not answer; anything
-//     else is a defect.
+//     [auth.StorageUnavailable] when the database does not answer; any other
+//     error is a defect.
 //   - Locks are taken in one order: persons by id, identities by id, sessions
 //     by id, then the cutoff id under one advisory lock as the transaction's
 //     last statement, so that cutoff ids appear in commit order. Ending paths
@@ -32,24 +32,24 @@ type Store interface {
 	App(ctx context.Context, appID string) (auth.App, error)
 
 	// Exchange logs a platform account in: it creates or updates the identity
-	// and inserts a session made from what that write returned, in one round
+	// and inserts a session from the values that this write returned, in one round
 	// trip. A known unionid is never replaced by an empty one, and the uuid of
 	// a known identity never changes.
 	//
 	// Afterwards the identity has at most MaxSessions live sessions, the new
-	// one included; what [State.RefreshError] says makes a session live. Where
-	// there would be more, the surplus ends in the transaction that inserts the
-	// new session, which then takes more than one round trip: those that
-	// started first end, of the same start those with the smaller id, and never
-	// the new one, whatever the clocks say. Each ends for [auth.EndLimit], with
-	// a cutoff and an audit event of its own. However many log-ins there are at
-	// once, they leave neither more sessions than that nor fewer.
+	// one included; [State.RefreshError] defines which sessions are live. If there
+	// would be more, the surplus ends in the transaction that inserts the
+	// new session, which then takes more than one round trip. The sessions that
+	// started first end, for the same start those with the smaller id. The new
+	// session never ends, even if the clocks disagree. Each ends for
+	// [auth.EndLimit], with a cutoff and an audit event of its own. Any number of
+	// concurrent log-ins leave exactly that many sessions, not more and not fewer.
 	//
 	// Errors: [auth.AppUnknown], [auth.AppDisabled], [auth.IdentityDisabled],
-	// [auth.PersonDisabled]; with each of them no session is created and none
-	// ends, and the last two are about the identity ([auth.SubjectOf]).
-	// Whatever the error, both happen or neither; the unionid and session_key
-	// that the platform told of the account may have been kept all the same.
+	// [auth.PersonDisabled]. With these no session is created and no session
+	// ends; the last two are about the identity ([auth.SubjectOf]).
+	// With any error, either both happen or neither; the unionid and the
+	// session_key of the account may have been stored nevertheless.
 	Exchange(ctx context.Context, x ExchangeParams) (Granted, error)
 
 	// RecordRefusal writes the audit event of an exchange that was refused.
@@ -57,36 +57,36 @@ type Store interface {
 
 	// Refresh moves the session one generation forward, with one UPDATE of one
 	// row that inserts nothing, or finds that it was moved already, or ends
-	// the session; [Judge] is the rule. What it returns is what the row says
-	// after the change. Hundreds of concurrent calls with the same token make
-	// one step and all get the same successor.
+	// the session; [Judge] is the rule. It returns the row after the change.
+	// Hundreds of concurrent calls with the same token make one step and all get
+	// the same successor.
 	//
 	// Errors: [auth.RefreshInvalid] (another app's session),
-	// [auth.RefreshExpired] (idle, absolute, or no such session any more),
+	// [auth.RefreshExpired] (idle, absolute, or the session was deleted),
 	// [auth.SessionRevoked] (ended, or below the app's epoch),
 	// [auth.AppUnknown], [auth.AppDisabled], and [auth.RefreshReused] when the
 	// presented generation was a late replay or a reuse (the cause says which:
-	// [Verdict.Refusal]): then the session has been ended, with cutoff and
-	// audit event, in the same transaction. An error about a session that is
-	// there names its app and its identity ([auth.SubjectOf]).
+	// [Verdict.Refusal]): the session has been ended, with cutoff and
+	// audit event, in the same transaction. An error about a session that exists
+	// names its app and its identity ([auth.SubjectOf]).
 	Refresh(ctx context.Context, r RefreshParams) (Granted, error)
 
-	// End ends a live session of this app, with its cutoff and audit event. A
-	// session that is ended already, or gone, stays as it is and is no error.
+	// End ends a live session of this app, with its cutoff and audit event. It does
+	// nothing, without an error, if the session has ended or was deleted.
 	//
 	// Errors: [auth.TokenClientMismatch] when the session is another app's.
 	End(ctx context.Context, e EndParams) error
 
-	// Confirm returns when everything that was committed before the call is as
-	// durable as a commit of the store is. What a read finds need not be: with
-	// synchronous replication a commit whose wait for the standby was interrupted
-	// is there to be read, and is lost when the standby takes over. A use case
-	// that answers a success for what it found calls it first. The methods of
+	// Confirm waits until everything that was committed before the call is as
+	// durable as a commit of the store. A row that was read may not be durable yet:
+	// with synchronous replication, a commit whose wait for the standby was interrupted
+	// can be read, but is lost when the standby takes over. A use case that reports
+	// success because of a row that it read calls Confirm first. The other methods of
 	// the store do so by themselves.
 	Confirm(ctx context.Context) error
 
-	// Session returns the session with its app's standing, and when and why it
-	// died with its app.
+	// Session returns the session with the state of its app, and when and why the
+	// session ended with its app.
 	//
 	// Errors: [auth.SessionRevoked] when there is no such session.
 	Session(ctx context.Context, id uuid.UUID) (State, error)
@@ -96,11 +96,11 @@ type Store interface {
 	// identity has none.
 	LiveSessions(ctx context.Context, identity uuid.UUID, now time.Time, limit int) ([]auth.Session, error)
 
-	// DeleteExpired removes at most limit sessions whose absolute expiry is
-	// before the given time, as many cutoffs whose retention ended before now,
-	// bind tickets that expired a day before and counters of attempts that say
-	// nothing any more, and returns how many rows went. It never waits for a
-	// locked row.
+	// DeleteExpired deletes at most limit sessions whose absolute expiry is
+	// before the given time, and at most as many of each of these: cutoffs whose
+	// retention ended before now, bind tickets that expired a day before, and counters
+	// of attempts that no longer have an effect. It returns the number of deleted rows.
+	// It never waits for a locked row.
 	DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error)
 }
 
@@ -114,15 +114,15 @@ type ExchangeParams struct {
 	SealedSessionKey []byte
 	// Device is the cleaned device label; it may be empty.
 	Device string
-	// NewIdentity is the uuid to use if the account is new; NewSession is the
-	// new session's id.
+	// NewIdentity is the uuid of the identity if the account is new. NewSession is the
+	// id of the new session.
 	NewIdentity, NewSession uuid.UUID
 	// Now is the start of the session.
 	Now time.Time
 	// IdleTTL and MaxTTL are the session's idle and absolute lifetimes.
 	IdleTTL, MaxTTL time.Duration
-	// MaxSessions is how many live sessions the identity may have, this one
-	// included; 0 means any number.
+	// MaxSessions is the limit of live sessions of the identity, this one
+	// included; 0 means no limit.
 	MaxSessions int
 	// RequestID goes into the audit events of the sessions that this one ends.
 	RequestID string
@@ -130,7 +130,7 @@ type ExchangeParams struct {
 
 // RefreshParams is one presented refresh token, its MAC already verified.
 type RefreshParams struct {
-	// Session and Presented are what the token says.
+	// Session and Presented are from the token; Presented is its generation.
 	Session   uuid.UUID
 	Presented uint32
 	// AppID is the client that presents it.
@@ -140,8 +140,7 @@ type RefreshParams struct {
 	// Grace is how long after the first rotation the rotated token still
 	// yields its successor.
 	Grace time.Duration
-	// IdleTTL is how long the session now lives without another refresh,
-	// bounded by its absolute expiry.
+	// IdleTTL is the idle lifetime from now on, bounded by the absolute expiry.
 	IdleTTL time.Duration
 	// RequestID goes into the audit event, if there is one.
 	RequestID string
@@ -158,37 +157,36 @@ type EndParams struct {
 	Now   time.Time
 }
 
-// Granted is what a token answer is minted from: the session row, and what
-// belongs to its app.
+// Granted is the data that tokens are minted from: the session row and settings of
+// its app.
 type Granted struct {
 	Session   auth.Session
 	Audiences []string
 	// SigningAlg is the JWS algorithm that the app chose.
 	SigningAlg string
-	// OmitExternalID is the app's policy: tokens do not name the person as the
-	// business does.
+	// OmitExternalID is from the app's policy: tokens do not have the business's own id
+	// of the person.
 	OmitExternalID bool
 	// Verdict says what a refresh did; it is [Rotate] for an exchange.
 	Verdict Verdict
-	// Ended is how many sessions of the identity an exchange ended, because
-	// with the new one there were too many.
+	// Ended is the number of sessions that an exchange ended because of the limit.
 	Ended int
 }
 
-// State is a session with its app's standing.
+// State is a session with the state of its app.
 type State struct {
 	Session     auth.Session
 	AppEpoch    int64
 	AppDisabled bool
 	// OutdatedAt and OutdatedBy say when and why the app's epoch first rose above
-	// the session's. They are zero while it has not, in what [Store.Refresh] reads,
-	// and when it is not known.
+	// the session's. They are zero while it has not, in the rows that [Store.Refresh]
+	// reads, and when it is not known.
 	OutdatedAt time.Time
 	OutdatedBy auth.EndReason
 }
 
-// Ending returns when and why the session ended: by itself, or with its app. It
-// returns zero values for a session that nothing ended.
+// Ending returns when and why the session ended, by itself or with its app. It
+// returns zero values for a session that was not ended.
 func (st *State) Ending() (at time.Time, why auth.EndReason) {
 	s := &st.Session
 	switch {

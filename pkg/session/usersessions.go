@@ -9,7 +9,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// MaxListed is how many sessions [Service.Sessions] returns at most.
+// MaxListed is the maximum number of sessions that [Service.Sessions] returns.
 const MaxListed = 100
 
 // Sessions authenticates an access token and returns its session, and all live
@@ -29,20 +29,19 @@ func (s *Service) Sessions(ctx context.Context, accessToken auth.Secret) (curren
 	return current, all, nil
 }
 
-// EndRequest is a session that another session of the same identity ends.
+// EndRequest asks to end a session of the identity of the access token.
 type EndRequest struct {
-	// AccessToken is of whoever asks.
 	AccessToken auth.Secret
-	// Session is the one to end; it may be that of the access token.
+	// Session is the session to end; it may be that of the access token.
 	Session   uuid.UUID
 	RequestID string
 }
 
-// End ends a session of the identity that the access token is of, and returns
-// the session that asked for it. A session that has ended already is no error.
+// End ends a session of the identity of the access token, and returns the session of
+// the token. A session that has ended already is no error.
 //
 // Errors: those of [Service.Authenticate], and [auth.NotFound] for a session
-// that is another identity's, or that never was.
+// of another identity and for one that does not exist.
 func (s *Service) End(ctx context.Context, r EndRequest) (auth.Session, error) {
 	bearer, err := s.Authenticate(ctx, r.AccessToken)
 	if err != nil {
