@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// without returns the snapshot without those of its keys that are retired in the
-// store. It has no part of what is new there.
+// without returns the snapshot without the keys that are retired in the store. New keys
+// of the store are not added.
 func (s *snapshot) without(stored []StoredKey) (*snapshot, error) {
 	retired := make(map[string]time.Time)
 	for i := range stored {
@@ -27,7 +27,7 @@ func (s *snapshot) without(stored []StoredKey) (*snapshot, error) {
 			k.RetiredAt = at
 			delete(left.verify, k.KID)
 		case k.RetiredAt.IsZero() && k.Use == UseAccess:
-			// It is what the private key was found to have.
+			// It was compared with the private key when the ring opened.
 			var jwk JWK
 			if err := json.Unmarshal(k.Public, &jwk); err != nil {
 				return nil, fmt.Errorf("keyring: key %s: the public key in memory: %w", k.KID, err)

@@ -19,14 +19,14 @@ import (
 )
 
 // JWK is a public key as published (RFC 7517, RFC 7518 §6, RFC 8037 §2). It has
-// no private members to leak.
+// no private members, so it cannot leak any.
 type JWK struct {
 	KeyType string `json:"kty"`
-	// Curve, X and Y are of elliptic curves; Ed25519 has no Y.
+	// Curve, X and Y belong to elliptic curves; Ed25519 has no Y.
 	Curve string `json:"crv,omitempty"`
 	X     string `json:"x,omitempty"`
 	Y     string `json:"y,omitempty"`
-	// Modulus and Exponent are of RSA.
+	// Modulus and Exponent belong to RSA.
 	Modulus  string `json:"n,omitempty"`
 	Exponent string `json:"e,omitempty"`
 	// KID is the key's RFC 7638 SHA-256 thumbprint.
@@ -45,12 +45,12 @@ const (
 	algRS256 = "RS256"
 )
 
-// rsaBits is the size of new RSA keys: what NIST SP 800-57 takes for good until
-// 2030, and every one of them is gone much sooner.
+// rsaBits is the size of new RSA keys. NIST SP 800-57 accepts it until 2030, and each
+// key is retired much earlier.
 const rsaBits = 2048
 
 // generateSigningKey returns a new key as its public JWK and its PKCS #8 form.
-// Its kid does not begin with a hyphen, which a command line takes for a flag.
+// Its kid does not begin with a hyphen, because a command line would take it for a flag.
 func generateSigningKey(alg string) (JWK, []byte, error) {
 	for {
 		jwk, private, err := generateAnyKey(alg)
@@ -106,8 +106,8 @@ func parseSigningKey(alg string, private []byte) (crypto.Signer, JWK, error) {
 	return key, jwk, nil
 }
 
-// publicJWK returns the JWK of a public key that is good for one of our
-// algorithms.
+// publicJWK returns the JWK of a public key, or an error if no algorithm of ours uses
+// such keys.
 func publicJWK(public crypto.PublicKey) (JWK, error) {
 	k := JWK{Use: "sig"}
 	switch key := public.(type) {
@@ -141,9 +141,9 @@ func publicJWK(public crypto.PublicKey) (JWK, error) {
 
 func base64url(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// thumbprint returns the RFC 7638 thumbprint: the SHA-256 of the members that
-// RFC 7638 §3.2 and RFC 8037 §2 require for the kind of key, alone, in
-// lexicographic order, without white space.
+// thumbprint returns the RFC 7638 thumbprint: the SHA-256 of only the members that
+// RFC 7638 §3.2 and RFC 8037 §2 require for the kind of key, in lexicographic order,
+// without white space.
 func (k *JWK) thumbprint() (string, error) {
 	b, err := json.Marshal(struct {
 		Curve    string `json:"crv,omitempty"`
@@ -160,8 +160,7 @@ func (k *JWK) thumbprint() (string, error) {
 	return base64url(sum[:]), nil
 }
 
-// sort orders the keys by their first use, so that the current one is the last
-// that is active.
+// sort orders the keys by ActiveAt, so that the current key is the last active one.
 func (s *snapshot) sort() {
 	slices.SortStableFunc(s.signing, func(a, b signingKey) int {
 		return cmp.Or(a.activeAt.Compare(b.activeAt), cmp.Compare(a.KID, b.KID))

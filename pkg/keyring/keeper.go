@@ -12,34 +12,33 @@ import (
 )
 
 const (
-	// pollInterval is how often a keeper asks whether the keys have changed
-	// without being woken.
+	// pollInterval is the time between two checks for changed keys when nothing wakes
+	// the keeper.
 	pollInterval = time.Second
-	// askTimeout bounds the question whether they have, and changeTimeout making
-	// a change: to generate an RSA key takes a while.
+	// askTimeout bounds such a check. changeTimeout bounds a change: generating an RSA
+	// key takes a while.
 	askTimeout    = 3 * time.Second
 	changeTimeout = 20 * time.Second
 )
 
-// KeeperConfig is what a [Keeper] is made of. All fields but Log are required.
+// KeeperConfig configures a [Keeper]. All fields except Log are required.
 type KeeperConfig struct {
 	Ring   *Ring
 	Policy Policy
-	// Clock returns the time as far as this replica knows it, to see whether something
-	// is due. DatabaseClock asks the database, by whose time the keys are changed.
+	// Clock returns this replica's estimate of the time, to see whether a change is
+	// due. DatabaseClock asks the database; changes of keys use its time.
 	Clock         func() time.Time
 	DatabaseClock func(ctx context.Context) (time.Time, error)
-	// Log is told what [Keeper.Run] does by itself.
+	// Log gets the automatic changes and the failures of [Keeper.Run].
 	Log *slog.Logger
 }
 
-// Keeper keeps a ring up to date and has its keys take over from each other,
-// beside any number of others on the same database. It is safe for concurrent
-// use.
+// Keeper keeps a ring up to date and rotates its keys. Any number of keepers may
+// use the same database. It is safe for concurrent use.
 type Keeper struct {
 	c    KeeperConfig
 	wake chan struct{}
-	// unusable is why the keys in the database cannot be used; nil while they can.
+	// unusable is the reason why the keys in the database cannot be used, or nil.
 	unusable atomic.Pointer[error]
 }
 
@@ -54,7 +53,7 @@ func NewKeeper(c KeeperConfig) (*Keeper, error) {
 	return &Keeper{c: c, wake: make(chan struct{}, 1)}, nil
 }
 
-// Wake has [Keeper.Run] look at once whether the keys have changed.
+// Wake makes [Keeper.Run] check at once whether the keys have changed.
 func (k *Keeper) Wake() {
 	select {
 	case k.wake <- struct{}{}:
@@ -62,11 +61,10 @@ func (k *Keeper) Wake() {
 	}
 }
 
-// Unusable returns why the keys in the database cannot be used, or nil while they
-// can: they are sealed with a master key that this replica does not have, for
-// example. Then tokens of other replicas are refused here, so this replica should
-// get no requests. [Keeper.Run] finds out; a database that does not answer leaves
-// it as it is.
+// Unusable returns why the keys in the database cannot be used, for example because
+// they are sealed with a master key that this replica does not have, or nil. This
+// replica then refuses tokens of other replicas, so it should get no requests.
+// [Keeper.Run] updates the result, but not while the database does not answer.
 func (k *Keeper) Unusable() error {
 	if err := k.unusable.Load(); err != nil {
 		return *err
@@ -74,8 +72,8 @@ func (k *Keeper) Unusable() error {
 	return nil
 }
 
-// Run follows the keys of the database, once a second and whenever it is woken,
-// and does what is due, until ctx is done.
+// Run reads changed keys and applies the policy, once a second and after each
+// [Keeper.Wake], until ctx is done.
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -123,9 +121,9 @@ func (k *Keeper) poll(ctx context.Context) error {
 	return k.ApplyPolicy(changing)
 }
 
-// CatchUp calls [Keeper.ReloadIfChanged] and then [Keeper.ApplyPolicy]: afterwards
-// the ring has the keys of the database, and each key that the ring remembers as
-// retired is retired in the database.
+// CatchUp calls [Keeper.ReloadIfChanged] and then [Keeper.ApplyPolicy]. Afterwards the
+// ring has the keys of the database, and each key that the ring remembers as retired
+// is retired in the database.
 func (k *Keeper) CatchUp(ctx context.Context) error {
 	if err := k.ReloadIfChanged(ctx); err != nil {
 		return err
@@ -135,13 +133,13 @@ func (k *Keeper) CatchUp(ctx context.Context) error {
 
 // ReloadIfChanged reads the keys if they have changed.
 //
-// Errors: [auth.StorageUnavailable], and those of a key that is not as it should
-// be; the ring keeps the keys it has, less what others have retired.
+// Errors: [auth.StorageUnavailable], and those of an invalid stored key. With an error
+// the ring keeps its keys, except those that other replicas have retired.
 func (k *Keeper) ReloadIfChanged(ctx context.Context) error { return k.c.Ring.reloadIfChanged(ctx) }
 
-// ApplyPolicy makes missing keys, promotes the next key and retires previous ones, as
-// the policy says. It also retires keys again whose retirement the database has lost.
-// When nothing is due, it does not ask the database.
+// ApplyPolicy makes missing keys, promotes next keys and retires previous keys, as the
+// policy says. It also retires keys again whose retirement the database has lost.
+// It does not ask the database when nothing is due.
 func (k *Keeper) ApplyPolicy(ctx context.Context) error {
 	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.empty() && !k.c.Ring.lostRetirement() {
 		return nil
@@ -152,7 +150,7 @@ func (k *Keeper) ApplyPolicy(ctx context.Context) error {
 	}
 	d := k.c.Policy.due(k.c.Ring.keys.Load().rows, now)
 	if d.empty() && !k.c.Ring.lostRetirement() {
-		return nil // not by the database's clock
+		return nil // not due by the database's clock
 	}
 	var done []auth.AuditEvent
 	err = k.change(ctx, now, auth.AuditEvent{Actor: auth.ActorService}, func(p *plan) error {
@@ -169,8 +167,8 @@ func (k *Keeper) ApplyPolicy(ctx context.Context) error {
 	return nil
 }
 
-// change retires keys again whose retirement the database has lost, and then changes
-// the keys as do says.
+// change retires keys again whose retirement the database has lost, and then makes the
+// change that do plans.
 func (k *Keeper) change(ctx context.Context, now time.Time, by auth.AuditEvent, do func(*plan) error) error {
 	return k.c.Ring.change(ctx, k.c.Policy, now, by, do)
 }
@@ -181,8 +179,7 @@ func (k *Keeper) now(ctx context.Context) (time.Time, error) {
 	return t.UTC().Truncate(time.Microsecond), err
 }
 
-// Keys returns all keys, the retired ones too, as the database has them now; see
-// [Describe] for their order.
+// Keys reads all keys from the database, retired ones too, in the order of [Describe].
 func (k *Keeper) Keys(ctx context.Context) ([]Key, error) {
 	now, err := k.now(ctx)
 	if err != nil {
@@ -195,24 +192,25 @@ func (k *Keeper) Keys(ctx context.Context) ([]Key, error) {
 	return Describe(stored, k.c.Policy, now), nil
 }
 
-// RotateRequest says which keys are to take over.
+// RotateRequest names the keys to promote.
 type RotateRequest struct {
-	// Use and Alg narrow it to the keys of a use, of an algorithm; empty is any.
+	// Use and Alg restrict the request to keys of a use and an algorithm; empty means
+	// any.
 	Use Use
 	Alg string
-	// Now has a signing key sign at once, although validators may not know it
-	// yet. Without it, a key that is too young takes over when it is old enough.
+	// Now makes a signing key sign at once, even if validators may not know it
+	// yet. Without Now the key signs as soon as all validators know it.
 	Now bool
-	// By tells the audit trail who asks and why: Actor, Reason, RequestID.
+	// By is the caller for the audit trail: Actor, Reason, RequestID.
 	By auth.AuditEvent
 }
 
-// Rotate has the next keys take over. It returns those that do or will: their
-// ActiveAt says when. While one of a kind is on its way already, that one is
-// returned and nothing changes, unless it is to sign at once.
+// Rotate promotes the next keys and returns them; their ActiveAt is the time from which
+// they sign. If a key of a kind was promoted before and does not sign yet, Rotate
+// returns that key and changes nothing, unless r.Now is set.
 //
 // Errors: [auth.InvalidRequest] when there are no such keys, [auth.KeyInUse]
-// when there are too many already, [auth.StorageUnavailable].
+// when too many keys are published already, [auth.StorageUnavailable].
 func (k *Keeper) Rotate(ctx context.Context, r RotateRequest) ([]Key, error) {
 	now, err := k.now(ctx)
 	if err != nil {
@@ -252,31 +250,30 @@ func (p *plan) describe(kid string) Key {
 // RetireRequest is a key to retire.
 type RetireRequest struct {
 	KID string
-	// Compromised says that somebody else may have the key: it ends at once, and
-	// with it whatever it signed.
+	// Compromised says that somebody else may have the key. The key and all tokens
+	// that it signed become invalid at once.
 	Compromised bool
-	// By tells the audit trail who asks and why: Actor, Reason, RequestID.
+	// By is the caller for the audit trail: Actor, Reason, RequestID.
 	By auth.AuditEvent
 }
 
-// Retirement is what became of it.
+// Retirement is the result of [Keeper.Retire].
 type Retirement struct {
 	// Key is the key that was retired.
 	Key Key
-	// Current is the key of its kind that signs now, or nil while one of the
-	// default algorithm does. Pending is the one that will take over from it, if
-	// one is on its way.
+	// Current is the key of its kind that signs now, or nil while a key of the
+	// default algorithm signs. Pending is the promoted key that will replace it, or nil.
 	Current, Pending *Key
 	// SessionsEnded says that all sessions of all apps have ended.
 	SessionsEnded bool
 }
 
-// Retire retires a key, and has another one take over if it signs. It is
-// harmless to repeat.
+// Retire retires a key, and promotes another one if the key signs. It is harmless to
+// repeat.
 //
-// Errors: [auth.NotFound] when there is no such key; [auth.KeyInUse], unless it
-// is compromised, while it signs or what it signed may be good: the description
-// says until when; [auth.StorageUnavailable].
+// Errors: [auth.NotFound] when there is no such key; [auth.KeyInUse] for a key that is
+// not compromised, while it signs or its signatures may be valid (the description says
+// until when); [auth.StorageUnavailable].
 func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error) {
 	now, err := k.now(ctx)
 	if err != nil {
@@ -293,12 +290,12 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 				return err
 			}
 		case r.Compromised && found.Use == UseAccess && !slices.Contains(p.change.Compromised, r.KID):
-			// That it had leaked is known only now. A MAC key that is retired
-			// signs nothing that anybody takes.
+			// The leak became known after the retirement. A retired MAC key needs
+			// nothing: its tokens are refused already.
 			p.change.Compromised = append(p.change.Compromised, r.KID)
 			p.recordEvent(auth.AuditKeyRetired, found, map[string]any{"compromised": true})
 		case r.Compromised && found.Use == UseRefresh && slices.Contains(p.retiredAgain, r.KID):
-			// The database had it back until now, and other replicas may have used it.
+			// The database had lost the retirement, so other replicas may have used it.
 			p.change.EndSessions = true
 		}
 		found = p.find(r.KID)
@@ -321,12 +318,11 @@ func (k *Keeper) Retire(ctx context.Context, r RetireRequest) (Retirement, error
 	return out, nil
 }
 
-// EnsureKeys makes keys of an algorithm, if there are none yet, and returns from
-// when on they sign: when validators know them. Until then tokens of apps that
-// chose it are signed by the default algorithm.
+// EnsureKeys makes keys of an algorithm if there are none yet. It returns the time from
+// which they sign, when validators know them. Until then the default algorithm signs the
+// tokens of apps that chose this one.
 //
-// Errors: [auth.InvalidRequest] for an algorithm that is none,
-// [auth.StorageUnavailable].
+// Errors: [auth.InvalidRequest] for an unknown algorithm, [auth.StorageUnavailable].
 func (k *Keeper) EnsureKeys(ctx context.Context, alg string, by auth.AuditEvent) (time.Time, error) {
 	if err := auth.CheckSigningAlg(alg); err != nil {
 		return time.Time{}, err

@@ -27,19 +27,19 @@ const (
 	macIDSize  = 4
 )
 
-// Ring is the keys in memory. It is safe for concurrent use, and implements
+// Ring holds the keys in memory. It is safe for concurrent use, and implements
 // [token.SigningKeys] and [token.MACKeys].
 type Ring struct {
 	store  Store
 	sealer *seal.Ring
 	keys   atomic.Pointer[snapshot]
 
-	// mu is held by whoever reads or changes the keys, so that no older state
-	// takes the place of a newer one.
+	// mu is held while the keys are read or changed, so that an older state never
+	// replaces a newer one.
 	mu sync.Mutex
 	// version is that of the last state that was read.
 	version string
-	// retired are the keys that this ring has ever seen retired, and since when.
+	// retired are the keys that this ring has ever seen retired, with the times.
 	retired map[string]time.Time
 	// hasCutoff is the function given to [Ring.Distrust].
 	hasCutoff func(kid string) bool
@@ -47,7 +47,7 @@ type Ring struct {
 
 // snapshot is one load of the store; it never changes.
 type snapshot struct {
-	rows    []StoredKey  // without what is sealed
+	rows    []StoredKey  // without Sealed
 	signing []signingKey // by ActiveAt, the next keys last
 	verify  map[string]verificationKey
 	mac     []macKey // by ActiveAt, the next keys last
@@ -73,9 +73,9 @@ type macKey struct {
 	activeAt time.Time
 }
 
-// Open loads the keys, after it has made those that are missing: on the first
-// start a current and a next one of each kind. Replicas that start at once
-// agree, because the store admits one of them at a time.
+// Open makes the missing keys and loads all keys. On the first start it makes a current
+// and a next key of each kind. Replicas that start at the same time agree, because the
+// store admits one of them at a time.
 func Open(ctx context.Context, store Store, sealer *seal.Ring, now time.Time) (*Ring, error) {
 	r := &Ring{store: store, sealer: sealer}
 	stored, err := store.Keys(ctx)
@@ -95,8 +95,8 @@ func Open(ctx context.Context, store Store, sealer *seal.Ring, now time.Time) (*
 	return r, nil
 }
 
-// Reload reads the keys again. On error the ring keeps those it has, less what
-// others have retired.
+// Reload reads the keys again. On error the ring keeps its keys, except those that
+// other replicas have retired.
 func (r *Ring) Reload(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,8 +109,8 @@ func (r *Ring) reload(ctx context.Context) error {
 		return fmt.Errorf("keyring: load: %w", err)
 	}
 	if err := r.install(stored); err != nil {
-		// Whatever is wrong with one key, another that leaked must not be good
-		// here for as long as nobody mends it.
+		// One bad key must not keep a leaked key valid on this replica until
+		// an operator repairs it.
 		return errors.Join(err, r.dropRetired(stored))
 	}
 	return nil
@@ -130,7 +130,7 @@ func (r *Ring) dropRetired(stored []StoredKey) error {
 func (r *Ring) reloadIfChanged(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Asked first: what is read then is as new or newer.
+	// Read before the keys, which are then as new or newer.
 	version, err := r.store.KeysVersion(ctx)
 	if err != nil {
 		return fmt.Errorf("keyring: load: %w", err)
@@ -145,13 +145,13 @@ func (r *Ring) reloadIfChanged(ctx context.Context) error {
 	return nil
 }
 
-// CurrentSigningKey implements [token.SigningKeys]. While no key of an algorithm
-// that was chosen a moment ago may sign yet, it is that of [token.DefaultAlg].
-// While none of that is active yet, because this clock is behind the one of the
-// replica that made them, it is the one that will be active first. A key that a
-// cutoff hits signs nothing: then it is the next key, which everybody knows. When the
-// cutoffs hit that one too, the error is [token.ErrNoKey], until [Keeper.CatchUp] made
-// another.
+// CurrentSigningKey implements [token.SigningKeys]. Right after an app chose an
+// algorithm, no key of it may sign yet; the result is then the key of
+// [token.DefaultAlg]. If no key of that is active yet, because this clock is behind
+// that of the replica that made them, the result is the key that becomes active first.
+// A key that a cutoff hits does not sign; the result is then the next key, which all
+// validators know. If the cutoffs hit that one too, the error is [token.ErrNoKey] until
+// [Keeper.CatchUp] has made another key.
 func (r *Ring) CurrentSigningKey(alg string, now time.Time) (token.SigningKey, error) {
 	keys := r.keys.Load().signing
 	found := r.currentSigning(keys, alg, now)
@@ -182,15 +182,15 @@ func currentMAC(keys []macKey, now time.Time) (found *macKey) {
 	return found
 }
 
-// VerificationKey returns a published key that access tokens may be signed by,
-// and its algorithm, or false. It does no I/O.
+// VerificationKey returns a published key that may have signed access tokens, and its
+// algorithm. It returns false for an unknown kid. It does no I/O.
 func (r *Ring) VerificationKey(kid string) (crypto.PublicKey, string, bool) {
 	k, ok := r.keys.Load().verify[kid]
 	return k.key, k.alg, ok
 }
 
-// CurrentMACKey implements [token.MACKeys], by the same rule as
-// [Ring.CurrentSigningKey].
+// CurrentMACKey implements [token.MACKeys], with the rule of
+// [Ring.CurrentSigningKey] for clocks.
 func (r *Ring) CurrentMACKey(now time.Time) (uint32, []byte, error) {
 	found := currentMAC(r.keys.Load().mac, now)
 	if found == nil {
@@ -205,22 +205,22 @@ func (r *Ring) MACKey(id uint32) ([]byte, bool) {
 	return key, ok
 }
 
-// JWKS returns the published JWK set (RFC 7517 §5) as prepared bytes. The
-// caller must not change them.
+// JWKS returns the published JWK set (RFC 7517 §5) as JSON. The caller must not change
+// the bytes.
 func (r *Ring) JWKS() []byte { return r.keys.Load().jwks }
 
-// keySpec describes a key to make: its kind, and when it begins to sign; zero for a
-// next key.
+// keySpec describes a key to make: its kind, and the time from which it signs, zero for
+// a next key.
 type keySpec struct {
 	kind
 	activeAt time.Time
 }
 
-// missing says which keys a store lacks to have, of each kind, a next one and
-// one that signs. Those that are to sign at once have a kind alone.
+// missing returns the kinds for which a store lacks a key that signs, and those for
+// which it lacks a next key.
 //
 // A key that becomes active a moment from now was made by a replica whose clock
-// is ahead, and is current for all: a second one would be unknown there.
+// is ahead. It counts as current: that replica would not know a second one.
 func missing(keys []StoredKey) (signs, next []kind) {
 	for _, of := range kindsOf(keys) {
 		l := sequenceOf(keys, of)
@@ -263,10 +263,10 @@ func (r *Ring) generate(spec keySpec, now time.Time) (StoredKey, error) {
 	return k, nil
 }
 
-// keyAAD is the associated data of a key at rest.
+// keyAAD returns the associated data of a stored key.
 func keyAAD(kid string) []byte { return seal.AAD("signing_keys", "sealed", kid) }
 
-// install opens the keys and makes them the ring's.
+// install opens the keys and replaces the ring's keys with them.
 func (r *Ring) install(stored []StoredKey) error {
 	remembered := r.mergeRetired(stored)
 	s, err := r.open(remembered)
@@ -309,7 +309,7 @@ func (r *Ring) open(stored []StoredKey) (*snapshot, error) {
 			}
 			set.Keys = append(set.Keys, jwk)
 		default:
-			// A newer release made it; this one has no business with it.
+			// A newer release made it; this one does not use it.
 		}
 	}
 	s.sort()
@@ -335,9 +335,9 @@ func (s *snapshot) addMAC(k *StoredKey, key []byte) error {
 	return nil
 }
 
-// addSigning returns the public JWK, derived from the private key: what the
-// database says of the public half is compared, never trusted, or whoever can
-// write there could publish a key of his own.
+// addSigning adds a signing key and returns its public JWK, derived from the private
+// key. The public key in the database is only compared, never trusted: otherwise an
+// attacker who can write to the database could publish their own key.
 func (s *snapshot) addSigning(k *StoredKey, private []byte) (JWK, error) {
 	key, jwk, err := parseSigningKey(k.Alg, private)
 	if err != nil {

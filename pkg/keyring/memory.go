@@ -7,8 +7,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// notScheduled is the ActiveAt of a next key in the ring. Such a key signs only when no
-// other key of its kind may.
+// notScheduled is the ActiveAt of a next key in the ring. Such a key signs only if no
+// other key of its kind may sign.
 var notScheduled = time.Unix(1<<40, 0)
 
 func activeAt(k *StoredKey) time.Time {
@@ -18,15 +18,15 @@ func activeAt(k *StoredKey) time.Time {
 	return k.ActiveAt
 }
 
-// Distrust tells the ring which signing keys a cutoff hits. It does not sign with them,
-// and retires those again that are not retired in the database. It is called before
-// the ring is used by more than one goroutine.
+// Distrust sets the function that reports whether a cutoff hits a signing key. The ring
+// does not sign with such a key, and retires it again if it is not retired in the
+// database. Call it before more than one goroutine uses the ring.
 func (r *Ring) Distrust(hit func(kid string) bool) { r.hasCutoff = hit }
 
 func (r *Ring) distrusts(kid string) bool { return r.hasCutoff != nil && r.hasCutoff(kid) }
 
-// mergeRetired remembers which keys are retired. It returns the keys, retired where this
-// ring has ever seen them retired, also if the database lost that.
+// mergeRetired remembers the retired keys. It returns the stored keys, with those marked
+// as retired that this ring has ever seen retired, even if the database lost that.
 func (r *Ring) mergeRetired(stored []StoredKey) []StoredKey {
 	stored = slices.Clone(stored)
 	if r.retired == nil {
@@ -52,8 +52,8 @@ func (r *Ring) lostRetirement() bool {
 	})
 }
 
-// retireAgain retires the keys that this replica remembers as retired. The epochs that ended
-// the sessions of a MAC key that had leaked are restored with those of other causes.
+// retireAgain retires the keys that this replica remembers as retired. When a MAC key had
+// leaked, sessions ended by raised epochs; these are restored with all other epochs.
 func (p *plan) retireAgain() error {
 	for _, k := range slices.Clone(p.keys) {
 		_, remembered := p.ring.retired[k.KID]

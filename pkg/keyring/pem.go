@@ -8,8 +8,8 @@ import (
 )
 
 // PEM returns the published keys, in the order of the JWK set, as public keys in
-// PEM (RFC 7468 §13). Before each stands a line that begins with # and names its
-// kid and alg.
+// PEM (RFC 7468 §13). A line that begins with # precedes each key and names its kid and
+// alg.
 func (r *Ring) PEM() ([]byte, error) {
 	s := r.keys.Load()
 	var out bytes.Buffer

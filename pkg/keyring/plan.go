@@ -18,21 +18,21 @@ type plan struct {
 	now    time.Time
 	// event says who makes the change and why, for the audit trail.
 	event  auth.AuditEvent
-	keys   []StoredKey // as they will be
+	keys   []StoredKey // after the change
 	change Change
 	// retiredAgain are the keys whose retirement the database had lost.
 	retiredAgain []string
 }
 
-// change makes one change of the stored keys, which do decides on under the lock
-// that all replicas share, and installs what became of them.
+// change makes one change of the stored keys and installs the result. do plans the change
+// under the lock that all replicas share.
 func (r *Ring) change(ctx context.Context, p Policy, now time.Time, by auth.AuditEvent, do func(*plan) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	by.At = now
 	stored, err := r.store.ChangeKeys(ctx, now, func(existing []StoredKey) (Change, error) {
-		// A key made under the wrong master key would lock the right one out,
-		// so those that are there must open first.
+		// A key sealed with the wrong master key would lock out replicas with the right
+		// one, so the stored keys must open first.
 		if _, err := r.open(existing); err != nil {
 			return Change{}, err
 		}
@@ -48,13 +48,13 @@ func (r *Ring) change(ctx context.Context, p Policy, now time.Time, by auth.Audi
 	if err != nil {
 		return err
 	}
-	// The state that was read last is not the ring's any more: a database that goes
-	// back to that one has other keys.
+	// The ring no longer has the keys of this version: if the database returns to it,
+	// they must be read again.
 	r.version = ""
 	return r.install(stored)
 }
 
-// changes returns what the store has to write, given what it has.
+// changes returns the change that the store has to write, given its existing keys.
 func (p *plan) changes(existing []StoredKey) Change {
 	before := make(map[string]*StoredKey, len(existing))
 	for i := range existing {
@@ -90,7 +90,7 @@ func (p *plan) find(kid string) *StoredKey {
 	return &p.keys[i]
 }
 
-// add makes a key. Pointers to keys from before the call are invalid.
+// add makes a key. It invalidates pointers to keys.
 func (p *plan) add(of kind, activeAt time.Time) (string, error) {
 	k, err := p.ring.generate(keySpec{of, activeAt}, p.now)
 	if err != nil {
@@ -101,14 +101,14 @@ func (p *plan) add(of kind, activeAt time.Time) (string, error) {
 	return k.KID, nil
 }
 
-// addMissing makes the keys that are missing. One of a mandatory kind signs at
-// once, as there was none before, and so does one of a kind whose keys all ended.
+// addMissing makes the missing keys. A key of a mandatory kind signs at once, because
+// there was none before, and so does a key of a kind whose keys are all retired.
 func (p *plan) addMissing() error {
 	signs, next := missing(p.keys)
 	for _, of := range signs {
 		at := p.now
 		if !slices.Contains(mandatoryKinds, of) && len(p.sequence(of)) > 0 {
-			// The default algorithm signs until everybody knows the key.
+			// The default algorithm signs until all validators know the key.
 			at = at.Add(p.policy.JWKSMaxAge + PropagationTime)
 		}
 		if _, err := p.add(of, at); err != nil {
@@ -123,29 +123,29 @@ func (p *plan) addMissing() error {
 	return nil
 }
 
-// promote has a key sign from then on, or from a little later, if another one
-// began only then.
+// promote makes a key sign from the time at on, or from a little later if another key
+// begins to sign at or after that time.
 func (p *plan) promote(kid string, at time.Time) {
 	k := p.find(kid)
 	k.ActiveAt = p.sequence(kind{k.Use, k.Alg}).activationAfter(at, k)
 	p.recordEvent(auth.AuditKeyPromoted, k, map[string]any{"active_at": k.ActiveAt})
 }
 
-// promoteNext has the next key sign at now.
+// promoteNext makes the next key sign from now on.
 func (p *plan) promoteNext(of kind) {
 	if next := p.sequence(of).next(); next != nil {
 		p.promote(next.KID, p.now)
 	}
 }
 
-// markRetired marks a key as retired, and wipes its private half.
+// markRetired marks a key as retired, and wipes its private key.
 func (p *plan) markRetired(kid string, more map[string]any) {
 	k := p.find(kid)
 	k.RetiredAt, k.Sealed = p.now, nil
 	p.recordEvent(auth.AuditKeyRetired, k, more)
 }
 
-// applyPolicy promotes and retires what is due, and makes missing keys.
+// applyPolicy promotes and retires the keys that are due, and makes missing keys.
 func (p *plan) applyPolicy() error {
 	d := p.policy.due(p.keys, p.now)
 	for _, of := range d.promote {
@@ -157,13 +157,13 @@ func (p *plan) applyPolicy() error {
 	return p.addMissing()
 }
 
-// rotate has the next key of a kind take over: when everybody knows it, or at
-// once. It returns the key that does.
+// rotate promotes the next key of a kind, to sign when all validators know it, or at
+// once. It returns the kid of the promoted key.
 func (p *plan) rotate(of kind, atOnce bool) (string, error) {
 	l := p.sequence(of)
 	k := l.pending(p.now)
 	if k != nil && !atOnce {
-		return k.KID, nil // on its way already
+		return k.KID, nil // promoted before
 	}
 	if k == nil {
 		if k = l.next(); k == nil {
@@ -175,8 +175,8 @@ func (p *plan) rotate(of kind, atOnce bool) (string, error) {
 	}
 	at := p.policy.knownAt(k)
 	if at.Before(p.now) || atOnce && of.use == UseAccess {
-		// A MAC key waits until the other replicas know it in any case: one that
-		// does not would end the session of whoever presents its tokens there.
+		// A MAC key always waits until the other replicas know it: a replica that does
+		// not know it would refuse its tokens, and clients would lose their sessions.
 		at = p.now
 	}
 	if at = l.activationAfter(at, k); k.ActiveAt.IsZero() || at.Before(k.ActiveAt) {
@@ -203,7 +203,7 @@ func (p *plan) checkRetirable(k *StoredKey) error {
 	}
 	switch {
 	case k.ActiveAt.IsZero():
-		return nil // it has signed nothing
+		return nil // it has not signed
 	case k == l.current(p.now):
 		return refusal("The key signs now. Rotate first: it is retired automatically when the last token it signed has expired. If it has leaked, retire it now.")
 	case k.ActiveAt.After(p.now.Add(PropagationTime)):
@@ -217,7 +217,7 @@ func (p *plan) checkRetirable(k *StoredKey) error {
 	return nil
 }
 
-// retire ends a key. When it signs, another one takes over.
+// retire retires a key. If the key signs, another one is promoted.
 func (p *plan) retire(kid string, compromised bool) error {
 	k := p.find(kid)
 	of := kind{k.Use, k.Alg}
@@ -243,8 +243,8 @@ func (p *plan) retire(kid string, compromised bool) error {
 	return p.addMissing()
 }
 
-// promoteSuccessor has a key take over from the one that signed until now: when every
-// validator knows it, if another key can sign until then.
+// promoteSuccessor promotes a key after the current one was retired: from the time when
+// every validator knows it, if another key can sign until then, otherwise from now on.
 func (p *plan) promoteSuccessor(of kind) error {
 	l := p.sequence(of)
 	// A previous key, or one of the default algorithm.

@@ -10,25 +10,26 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// PropagationTime is how long a change of the keys may take to reach every replica, the
-// difference between their clocks included: they ask every second, wait three
-// seconds for an answer, and are ready only within two seconds of the
+// PropagationTime is the maximum time that a change of the keys takes to reach every
+// replica, including the difference between their clocks: replicas ask every second,
+// wait three seconds for an answer, and are ready only within two seconds of the
 // database's clock.
 const PropagationTime = 10 * time.Second
 
-// Policy is the settings of how keys change.
+// Policy holds the settings of key rotation.
 type Policy struct {
-	// Rotation is how long a key signs before the next one does; 0 means until
-	// somebody says so.
+	// Rotation is how long a key signs before the next one replaces it; 0 means until
+	// [Keeper.Rotate] is called.
 	Rotation time.Duration
 	// JWKSMaxAge is how long validators may keep a copy of the JWK set.
 	JWKSMaxAge time.Duration
-	// SessionMaxTTL is how long a session may live, and with it what a MAC key
-	// has signed.
+	// SessionMaxTTL is the maximum lifetime of a session, and so of refresh tokens
+	// that a MAC key has signed.
 	SessionMaxTTL time.Duration
 }
 
-// DefaultPolicy is 30 days, five minutes, and the default lifetime of sessions.
+// DefaultPolicy rotates every 30 days, with a max-age of five minutes and the default
+// lifetime of sessions.
 var DefaultPolicy = Policy{Rotation: 30 * 24 * time.Hour, JWKSMaxAge: 5 * time.Minute, SessionMaxTTL: 180 * 24 * time.Hour}
 
 // Bounds of the settings.
@@ -38,8 +39,8 @@ const (
 	maxJWKSMaxAge = 24 * time.Hour
 )
 
-// maxPublished bounds the signing keys that are published at once: validators
-// bound what they read, ours at 100 keys.
+// maxPublished bounds the number of published signing keys: validators bound the number
+// of keys that they read, ours at 100.
 const maxPublished = 50
 
 // Check refuses settings that are out of bounds or contradict each other.
@@ -55,8 +56,8 @@ func (p Policy) Check() error {
 	return nil
 }
 
-// knownAt returns when the key is known everywhere: a signing key to every validator,
-// whatever copy of the JWK set it keeps, and a MAC key to every replica.
+// knownAt returns the time from which the key is known everywhere: a signing key to every
+// validator, even with the oldest copy of the JWK set, and a MAC key to every replica.
 func (p Policy) knownAt(k *StoredKey) time.Time {
 	if k.Use == UseAccess {
 		return k.CreatedAt.Add(p.JWKSMaxAge + PropagationTime)
@@ -64,8 +65,9 @@ func (p Policy) knownAt(k *StoredKey) time.Time {
 	return k.CreatedAt.Add(PropagationTime)
 }
 
-// signaturesExpireAt returns when everything has expired that a key signed which signed
-// until then. A replica may sign with it for a while, until it hears of the change.
+// signaturesExpireAt returns when all tokens have expired that a key signed until the
+// given time. A replica may sign with the key for a while longer, until it learns of the
+// change.
 func (p Policy) signaturesExpireAt(use Use, until time.Time) time.Time {
 	if use == UseAccess {
 		return until.Add(auth.MaxAccessTokenTTL + PropagationTime)
@@ -73,7 +75,7 @@ func (p Policy) signaturesExpireAt(use Use, until time.Time) time.Time {
 	return until.Add(p.SessionMaxTTL + PropagationTime)
 }
 
-// kind is the keys that take over from each other.
+// kind is a use and an algorithm. Keys of one kind replace each other.
 type kind struct {
 	use Use
 	alg string
@@ -82,8 +84,8 @@ type kind struct {
 // mandatoryKinds exist from the first start on.
 var mandatoryKinds = []kind{{UseAccess, token.DefaultAlg}, {UseRefresh, AlgMAC}}
 
-// kindsOf returns the kinds that the keys have or had, the mandatory ones first. A
-// kind of signing key comes with the first app that chooses it, and stays.
+// kindsOf returns the kinds that the keys have or had, the mandatory ones first. Keys of
+// another kind are made for the first app that chooses it, and the kind stays.
 func kindsOf(keys []StoredKey) []kind {
 	kinds := slices.Clone(mandatoryKinds)
 	for i := range keys {
@@ -95,7 +97,7 @@ func kindsOf(keys []StoredKey) []kind {
 	return kinds
 }
 
-// sequence is the keys of one kind that are not retired, in the order of their
+// sequence holds the keys of one kind that are not retired, in the order of their
 // first use: the previous ones, the current one, the next ones.
 type sequence []*StoredKey
 
@@ -148,8 +150,9 @@ func (l sequence) next() *StoredKey {
 	return l[i]
 }
 
-// activationAfter returns t, or the first moment after any other key of the sequence
-// begins to sign: what is promoted later takes over later, whatever the clocks say.
+// activationAfter returns t, or the first moment after the ActiveAt of all other keys of
+// the sequence if that is later: a key that is promoted later signs later, even if the
+// clocks disagree.
 func (l sequence) activationAfter(t time.Time, except *StoredKey) time.Time {
 	for _, k := range l {
 		if k != except && !k.ActiveAt.Before(t) {
@@ -169,7 +172,7 @@ func (l sequence) retiresAt(p Policy, k *StoredKey) time.Time {
 	return p.signaturesExpireAt(k.Use, l[i+1].ActiveAt)
 }
 
-// dueChanges are the changes that the policy asks for at a time.
+// dueChanges are the changes that the policy requires at a time.
 type dueChanges struct {
 	// incomplete says that a kind lacks a key.
 	incomplete bool
@@ -179,7 +182,7 @@ type dueChanges struct {
 
 func (d *dueChanges) empty() bool { return !d.incomplete && len(d.promote)+len(d.retire) == 0 }
 
-// due returns the changes that the policy asks for at now.
+// due returns the changes that the policy requires at now.
 func (p Policy) due(keys []StoredKey, now time.Time) dueChanges {
 	signs, without := missing(keys)
 	d := dueChanges{incomplete: len(signs)+len(without) > 0}

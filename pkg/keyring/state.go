@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// State is where a key stands in its life.
+// State is the state of a key.
 type State string
 
-// The states there are, in their order.
+// The states, in their order.
 const (
 	Next     State = "next"
 	Current  State = "current"
@@ -17,28 +17,28 @@ const (
 	Retired  State = "retired"
 )
 
-// Key is a key as an admin sees it.
+// Key is a key as admins see it.
 type Key struct {
 	KID   string
 	Use   Use
 	Alg   string
 	State State
-	// CreatedAt is when it was published first; for a MAC key, made.
+	// CreatedAt is when a signing key was first published, or a MAC key was made.
 	CreatedAt time.Time
-	// KnownAt is from when on a next key may take over unnoticed, because
-	// everybody knows it by then.
+	// KnownAt is the time from which all validators (of a MAC key: all replicas) know
+	// the key, so that it can sign without refusals.
 	KnownAt time.Time
-	// ActiveAt is since when it signs, or from when on it will; zero for a next
-	// key that waits to be promoted.
+	// ActiveAt is the time from which the key signs; zero for a next key that was not
+	// promoted.
 	ActiveAt time.Time
-	// RetiresAt is when a previous key will be retired; zero for the others.
+	// RetiresAt is when a previous key will be retired; zero for other keys.
 	RetiresAt time.Time
-	// RetiredAt is when it was.
+	// RetiredAt is when the key was retired.
 	RetiredAt time.Time
 }
 
-// Describe says how the stored keys stand at now: by kind, and each kind in the
-// order of its life, the retired first.
+// Describe returns the stored keys with their states at now, ordered by kind, and within
+// a kind by state: retired, previous, current, next.
 func Describe(stored []StoredKey, p Policy, now time.Time) []Key {
 	out := make([]Key, 0, len(stored))
 	for i := range stored {
