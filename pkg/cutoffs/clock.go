@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// maxSkew is how far this machine's clock may be off the database's.
+// maxSkew is the maximum difference between this machine's clock and the database's.
 const maxSkew = 2 * time.Second
 
-// clock estimates the database's time: its time at the last question, plus the time
-// since. Its methods are safe for concurrent use, except
-// compare.
+// clock estimates the database's time: its time at the last query, plus the time
+// since. Its methods except compare are safe for concurrent use.
 type clock struct {
 	// local is [Config.Clock], and wall is [Config.Wall].
 	local          func() time.Time
@@ -22,16 +21,16 @@ type clock struct {
 	lastAgreed atomic.Pointer[comparison]
 }
 
-// comparison is the result of the last question.
+// comparison is the result of a query.
 type comparison struct {
 	// local is a reading of this machine's clock when the answer came, and database is the
 	// database's time at that moment.
 	local, database time.Time
 }
 
-// compare records what the database's clock said at some moment between asked and
-// answered. Of the offsets that are possible, it takes the smallest: two clocks that
-// may agree are taken to agree.
+// compare records the time that the database's clock had at some moment between asked
+// and answered. It takes the smallest of the possible offsets: two clocks that may agree
+// count as equal.
 func (c *clock) compare(asked, database, answered time.Time) {
 	local := c.wall(answered)
 	low := database.Sub(local)
@@ -43,7 +42,7 @@ func (c *clock) compare(asked, database, answered time.Time) {
 	}
 }
 
-// wasSet reports whether the database's clock was set since the last question: it is
+// wasSet reports whether the database's clock was set since the last query: it is
 // more than maxSkew off the estimate.
 func (c *clock) wasSet(asked, database, answered time.Time) bool {
 	last := c.lastComparison.Load()
@@ -54,7 +53,7 @@ func (c *clock) wasSet(asked, database, answered time.Time) bool {
 	return estimate.Before(database.Add(-maxSkew)) || estimate.After(database.Add(elapsed(asked, answered)+maxSkew))
 }
 
-// elapsed returns how long a question took by the monotonic clock: this machine's clock
+// elapsed returns how long a query took by the monotonic clock: this machine's clock
 // may have been set meanwhile.
 func elapsed(asked, answered time.Time) time.Duration { return max(0, answered.Sub(asked)) }
 
@@ -62,21 +61,21 @@ func elapsed(asked, answered time.Time) time.Duration { return max(0, answered.S
 func wallReading(t time.Time) time.Time { return t.Round(0) }
 
 // now returns the database's time at local, a reading of this machine's clock. The time
-// since the last question is measured by the monotonic clock, so setting this
+// since the last query is measured by the monotonic clock, so setting this
 // machine's clock does not change it.
 func (c *comparison) now(local time.Time) time.Time {
 	return c.database.Add(local.Sub(c.local)).UTC()
 }
 
-// now returns the database's time, which is this machine's before the first question.
+// now returns the database's time, and this machine's time before the first query.
 func (c *clock) now() time.Time {
 	now, _ := c.readings()
 	return now
 }
 
-// latest returns the database's time, or the time as it was when the clocks agreed last
-// and what has passed since, if that is later: a database's clock that is set back must
-// not let what has expired live again.
+// latest returns the later of the database's time and the time at the last agreement of
+// the clocks plus the time since. When the database's clock is set back, expired tokens
+// must not become valid again.
 func (c *clock) latest() time.Time {
 	agreed, now := c.lastAgreed.Load(), c.now()
 	if agreed == nil {
@@ -91,7 +90,7 @@ func (c *clock) latest() time.Time {
 // readings returns the database's time and this machine's wall clock time at the same
 // moment, without monotonic readings.
 func (c *clock) readings() (database, wall time.Time) {
-	last := c.lastComparison.Load() // before the clock is read: it is not from after that
+	last := c.lastComparison.Load() // before the clock is read, so that it is not newer
 	local := c.local()
 	wall = c.wall(local)
 	if last == nil {
@@ -100,8 +99,8 @@ func (c *clock) readings() (database, wall time.Time) {
 	return last.now(local), wall
 }
 
-// ahead returns how far this machine's clock is ahead of the database's. When this
-// machine's clock is set, it changes at once.
+// ahead returns how far this machine's clock is ahead of the database's. The result
+// changes at once when this machine's clock is set.
 func (c *clock) ahead() time.Duration {
 	database, wall := c.readings()
 	return wall.Sub(database)
@@ -109,8 +108,8 @@ func (c *clock) ahead() time.Duration {
 
 var errNoOffset = errors.New("this machine's clock could not be compared with the database's: the database has not answered recently")
 
-// check returns why the time cannot be relied on, or nil. The last question must not be
-// older than maxAge.
+// check returns why the time is unreliable, or nil. The last query must not be older than
+// maxAge.
 func (c *clock) check(maxAge time.Duration) error {
 	last := c.lastComparison.Load()
 	if last == nil {

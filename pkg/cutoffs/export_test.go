@@ -5,13 +5,13 @@ import "time"
 // Beat makes a heartbeat due.
 func (f *Follower) Beat() { f.feed.addHeartbeat() }
 
-// Prune forgets what is due at now.
+// Prune removes the cutoffs that have expired at now.
 func (f *Follower) Prune(now time.Time) {
 	f.set.Prune(now)
 	f.feed.prune(now)
 }
 
-// The follower's figures.
+// The follower's constants.
 const (
 	ChunkSize    = chunkSize
 	ChunkEntries = chunkEntries

@@ -16,31 +16,31 @@ import (
 type entry struct {
 	id             int64
 	expires        time.Time // zero: never
-	app            string    // whom it concerns; empty: everybody
+	app            string    // the app that it concerns; empty: all
 	coveredBy      cutoff.Kind
 	wire           cutoff.Cutoff
 	event          []byte // with its id
 	eventWithoutID []byte // without, for a snapshot
 }
 
-// feed is the live cutoffs in order, as of a moment, and what wakes
-// subscribers. All of it is shared: a subscriber is a position in it.
+// feed holds the live cutoffs in order, as of syncedAt, and wakes subscribers. All
+// subscribers share it: each has a position in it.
 type feed struct {
 	mu       sync.Mutex
 	timeline string
 	// history counts timelines: a position of another history is void.
 	history int
-	// entries are ordered by id. Those that only an earlier history had have
-	// negative ids here, which no event carries, and so stand before the others.
+	// entries are ordered by id. Entries that only an earlier history had come first:
+	// they have negative ids here, which no event has.
 	entries []entry
-	// last is the greatest id of this history that was seen, pruned the
-	// greatest that was forgotten.
+	// last is the greatest id of this history that was seen, prunedID the greatest
+	// that was removed.
 	last, prunedID int64
-	// syncedAt is the moment up to which everything committed is here.
+	// syncedAt is the time such that everything committed before it is in entries.
 	syncedAt time.Time
 	// heartbeats counts the heartbeats that were due.
 	heartbeats int
-	// changed is closed, and replaced, whenever there is more to hand out.
+	// changed is closed, and replaced, whenever there is more to send.
 	changed chan struct{}
 	closed  bool
 }
@@ -48,20 +48,20 @@ type feed struct {
 // beforeFirst is below the id of every entry.
 const beforeFirst = -1 << 63
 
-// wake tells all subscribers. The lock is held.
+// wake wakes all subscribers. The lock is held.
 func (f *feed) wake() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
 
-// end returns the timeline and the id after which the next question asks.
+// end returns the timeline and the id after which the next query begins.
 func (f *feed) end() (timeline string, last int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.timeline, f.last
 }
 
-// age returns how old at now is what is here.
+// age returns the age of the entries at now.
 func (f *feed) age(now time.Time) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -73,7 +73,7 @@ func (f *feed) ageLocked(now time.Time) time.Duration { return max(now.Sub(f.syn
 // entryOf encodes a cutoff.
 func entryOf(timeline string, c auth.Cutoff) entry {
 	e := entry{id: c.ID, expires: c.ExpiresAt, app: c.AppID, coveredBy: cutoff.Kind(c.CoveredBy), wire: Wire(c)}
-	// One allocation for both, which live and die together.
+	// One allocation for both, which have the same lifetime.
 	both := cutoff.AppendEvent(make([]byte, 0, 512), e.wire.Event(eventID(timeline, c.ID)))
 	n := len(both)
 	both = slices.Clip(cutoff.AppendEvent(both, e.wire.Event("")))
@@ -82,8 +82,8 @@ func entryOf(timeline string, c auth.Cutoff) entry {
 	return e
 }
 
-// append adds what a question brought, up to the id last. The moment synced is
-// that of the question, or zero when there is more to ask.
+// append adds the cutoffs of a query, up to the id last. synced is the time of the
+// query, or zero when there are more pages.
 func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
 	timeline, _ := f.end() // changed by the caller only
 	fresh := make([]entry, len(list))
@@ -102,8 +102,8 @@ func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
 	}
 }
 
-// replace begins a history with all its cutoffs, up to the id last. What was
-// here and is not among them is kept.
+// replace begins a history with all its cutoffs, up to the id last. It keeps the old
+// entries that are not among them.
 func (f *feed) replace(timeline string, list []auth.Cutoff, last int64, synced time.Time) {
 	known := make(map[cutoff.Cutoff]bool, len(list))
 	fresh := make([]entry, len(list))
@@ -152,13 +152,13 @@ func (f *feed) close() {
 	}
 }
 
-// eventID is opaque to validators.
+// eventID returns the event id of a cutoff. It is opaque to validators.
 func eventID(timeline string, id int64) string {
 	return timeline + "." + strconv.FormatInt(id, 10)
 }
 
-// position returns the id that an event id stands for, or false when it is
-// unknown, forgotten, ahead, or of another timeline. The lock is held.
+// position returns the cutoff id in an event id, or false if it is malformed, pruned,
+// in the future, or of another timeline. The lock is held.
 func (f *feed) position(id string) (int64, bool) {
 	timeline, n, ok := strings.Cut(id, ".")
 	if !ok || timeline != f.timeline {

@@ -17,17 +17,17 @@ import (
 )
 
 const (
-	// pollInterval is how often the follower asks without being woken.
+	// pollInterval is the time between two queries when no notification comes.
 	pollInterval = time.Second
-	// askTimeout bounds a question; a database that takes longer is as good as
-	// gone, and the age says so.
+	// askTimeout bounds a query. A database that takes longer counts as away, and the
+	// age shows it.
 	askTimeout = 3 * time.Second
-	// pageSize is how many cutoffs one question asks for.
+	// pageSize is the maximum number of cutoffs in one query.
 	pageSize = 1000
-	// heartbeatInterval is how often subscribers hear the age, with room for a
-	// slow machine.
+	// heartbeatInterval is the time between two heartbeats to subscribers, with room
+	// for a slow machine.
 	heartbeatInterval = cutoff.HeartbeatInterval * 3 / 5
-	// pruneInterval is how often what is due is forgotten.
+	// pruneInterval is the time between two removals of expired cutoffs.
 	pruneInterval = time.Minute
 	// minRelistenPause and maxRelistenPause bound the pause before listening again.
 	minRelistenPause = 100 * time.Millisecond
@@ -36,29 +36,29 @@ const (
 	maxRestarts = 3
 )
 
-// Config is what a [Follower] is made of. Store, MaxStaleness, Clock and Log are
-// required.
+// Config configures a [Follower]. Store, MaxStaleness, Clock and Log are required.
 type Config struct {
 	Store Store
-	// MaxStaleness is how old knowledge may be before validators refuse.
+	// MaxStaleness is the maximum age of the data; validators refuse tokens when their
+	// data is older.
 	MaxStaleness time.Duration
 	// Clock is this machine's, with its monotonic reading: time.Now.
 	Clock func() time.Time
 	// Wall returns the wall clock time of a reading of Clock. The default is the wall
-	// clock reading that it has. Tests of a clock that is set have their own: Go has
-	// no way to make a time with two readings.
+	// clock reading in it. Tests that set the clock pass their own function, because Go
+	// cannot make a time with two readings.
 	Wall func(t time.Time) time.Time
 	Log  *slog.Logger
-	// OnNotify, if it is not nil, is called whenever the database says that there
-	// is something new, which may be new keys and no cutoffs.
+	// OnNotify, if it is not nil, is called for each notification of the database, which
+	// may be about new keys and not about cutoffs.
 	OnNotify func()
-	// OnHistoryChange, if it is not nil, is called when the database has become another one
-	// (restarted, failed over, restored), after everything of it was loaded. What was
-	// known before is still in the set.
+	// OnHistoryChange, if it is not nil, is called when the database's history has
+	// changed (restart, fail-over, restore), after everything was loaded again. The
+	// cutoffs that were known before are still in the set.
 	OnHistoryChange func()
-	// Kinds are the kinds of cutoffs beyond the base kinds that this service knows,
-	// none so far. A row of another kind comes from a newer replica: the base cutoffs
-	// of its transaction say the same, so it is skipped.
+	// Kinds are the kinds of cutoffs beyond the base kinds that this service knows.
+	// There are no such kinds yet. A row of an unknown kind comes from a newer replica.
+	// It is skipped, because base cutoffs of the same transaction have the same effect.
 	Kinds []auth.CutoffKind
 }
 
@@ -73,15 +73,15 @@ type Follower struct {
 	deployment atomic.Pointer[uuid.UUID]
 	// deploymentErr says that the database belongs to another deployment, or is nil.
 	deploymentErr atomic.Pointer[error]
-	// historyChangedAt is when the database became another one, or its clock was set; nil while
-	// neither has happened.
+	// historyChangedAt is when the database's history changed or its clock was set; nil
+	// while neither has happened.
 	historyChangedAt atomic.Pointer[time.Time]
-	// askLock is held while the database is asked.
+	// askLock is held during a query.
 	askLock chan struct{}
 
 	mu sync.Mutex
-	// started counts the questions; answered is the last that ended, with
-	// outcome.
+	// started counts the queries. finished is the number of the last query that ended,
+	// and lastErr its error.
 	started, finished int64
 	lastErr           error
 }
@@ -104,26 +104,26 @@ func Open(ctx context.Context, c Config) (*Follower, error) {
 // Set returns the live cutoffs, for a verifier.
 func (f *Follower) Set() *cutoff.Set { return f.set }
 
-// EventID names a cutoff as the feed does.
+// EventID returns the event id of a cutoff in the feed.
 func (f *Follower) EventID(id int64) string {
 	f.feed.mu.Lock()
 	defer f.feed.mu.Unlock()
 	return eventID(f.feed.timeline, id)
 }
 
-// MaxStaleness returns how old knowledge may be.
+// MaxStaleness returns [Config.MaxStaleness].
 func (f *Follower) MaxStaleness() time.Duration { return f.c.MaxStaleness }
 
-// Age returns how old the knowledge is: the time since the start of the last
-// question that was answered. It is never negative.
+// Age returns the age of the data: the time since the start of the last query that was
+// answered. It is never negative.
 func (f *Follower) Age() time.Duration { return f.feed.age(f.c.Clock()) }
 
 // Now returns the time by the database's clock, in UTC, as this replica estimates it.
 // It has no monotonic reading.
 func (f *Follower) Now() time.Time { return f.clock.now() }
 
-// Latest returns the time by which tokens and keys expire. It is [Follower.Now], but does
-// not go back when only the database's clock is set back.
+// Latest returns the time to use for the expiry of tokens and keys. It is
+// [Follower.Now], but does not go back when only the database's clock is set back.
 func (f *Follower) Latest() time.Time { return f.clock.latest() }
 
 // ClockAhead returns how far this machine's clock is ahead of the database's. It is
@@ -132,7 +132,7 @@ func (f *Follower) ClockAhead() time.Duration { return f.clock.ahead() }
 
 // Check returns [auth.StorageUnavailable] with the reason while this replica should
 // issue no tokens: its clock is more than 2 s off the database's or has not been
-// compared for [Config.MaxStaleness], or the database is another deployment's.
+// compared for [Config.MaxStaleness], or the database belongs to another deployment.
 func (f *Follower) Check() error {
 	err := f.clock.check(f.c.MaxStaleness)
 	if foreign := f.deploymentErr.Load(); foreign != nil {
@@ -144,9 +144,9 @@ func (f *Follower) Check() error {
 	return &auth.Error{Code: auth.StorageUnavailable, Err: err}
 }
 
-// HistoryChangedWithin reports whether the database became another one within the last d, or
-// may have: it did not answer the last question. A database whose clock was set counts
-// as another one.
+// HistoryChangedWithin reports whether the database's history changed or its clock was
+// set within the last d. It also returns true if the last query failed, because the
+// history may have changed since.
 func (f *Follower) HistoryChangedWithin(d time.Duration) bool {
 	if at := f.historyChangedAt.Load(); at != nil && f.c.Clock().Sub(*at) <= d {
 		return true
@@ -159,7 +159,7 @@ func (f *Follower) HistoryChangedWithin(d time.Duration) bool {
 // Deployment returns the id of the deployment that this replica belongs to.
 func (f *Follower) Deployment() uuid.UUID { return *f.deployment.Load() }
 
-// Run follows until ctx is done, and then ends all subscriptions. It is called
+// Run follows the database until ctx is done, and then ends all subscriptions. Call it
 // once.
 func (f *Follower) Run(ctx context.Context) {
 	var owned sync.WaitGroup
@@ -171,7 +171,7 @@ func (f *Follower) Run(ctx context.Context) {
 	owned.Wait()
 }
 
-// poll asks once a second, and whenever it is woken.
+// poll queries once a second, and after each wake.
 func (f *Follower) poll(ctx context.Context, wake <-chan struct{}) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -196,7 +196,7 @@ func (f *Follower) poll(ctx context.Context, wake <-chan struct{}) {
 	}
 }
 
-// keepTime does what is due whatever the database does.
+// keepTime adds heartbeats and removes expired cutoffs, even while the database is away.
 func (f *Follower) keepTime(ctx context.Context) {
 	beat := time.NewTicker(heartbeatInterval)
 	defer beat.Stop()
@@ -209,13 +209,13 @@ func (f *Follower) keepTime(ctx context.Context) {
 		case <-beat.C:
 			f.feed.addHeartbeat()
 		case <-prune.C:
-			f.set.Prune(f.c.Clock()) // which goes by when they were learnt
+			f.set.Prune(f.c.Clock()) // by the times at which they were added
 			f.feed.prune(f.earliest())
 		}
 	}
 }
 
-// listen keeps listening, and wakes whoever polls.
+// listen listens for notifications, again after each lost connection, and wakes poll.
 func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 	pause := minRelistenPause
 	for {
@@ -247,14 +247,14 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 	}
 }
 
-// CatchUp asks for what is new, and returns when everything that was committed
-// before the call has been applied. A replica calls it after it revoked
-// something and before it answers. Calls at the same time share a question.
+// CatchUp reads new cutoffs, and returns when everything that was committed before the
+// call has been applied. A replica calls it after a revocation and before it answers.
+// Concurrent calls share a query.
 //
 // Errors: [auth.StorageUnavailable], or the context's.
 func (f *Follower) CatchUp(ctx context.Context) error {
-	// A question under way may have been asked before the caller's commit; one
-	// that begins from now on was not.
+	// A running query may have started before the caller's commit; the next one
+	// starts after it.
 	f.mu.Lock()
 	enough := f.started + 1
 	f.mu.Unlock()
@@ -274,7 +274,7 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 	f.mu.Unlock()
 	err := f.loadNew(ctx)
 	if err != nil && ctx.Err() != nil {
-		return ctx.Err() // nobody else's outcome
+		return ctx.Err() // not the outcome of the calls that wait
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -282,14 +282,14 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 	return err
 }
 
-// errUnstableHistory means that every answer named another history.
+// errUnstableHistory means that each answer named another history.
 var errUnstableHistory = errors.New("cutoffs: the database history changed in each attempt to load the cutoffs")
 
-// loadNew reads page after page until there is nothing new. The caller holds askLock.
+// loadNew reads pages until there is nothing new. The caller holds askLock.
 func (f *Follower) loadNew(ctx context.Context) error {
 	before, last := f.feed.end()
-	// Another history is read to its end before any of it is handed on. Else the age
-	// would be stated for half of it.
+	// A new history is loaded completely before subscribers get any of it. Otherwise
+	// the stated age would be wrong for the missing part.
 	timeline, restarted := before, before == ""
 	var all []auth.Cutoff
 	for restarts := 0; ; {
@@ -311,7 +311,7 @@ func (f *Follower) loadNew(ctx context.Context) error {
 		if n := len(b.Cutoffs); n > 0 {
 			last = b.Cutoffs[n-1].ID
 		}
-		// Verifiers of this process know them before any subscriber does.
+		// Verifiers of this process get them before any subscriber.
 		fresh := f.addToSet(b.Cutoffs, asked)
 		switch {
 		case restarted && complete:
@@ -336,7 +336,7 @@ func (f *Follower) loadNew(ctx context.Context) error {
 	}
 }
 
-// query asks once, and returns when it began to.
+// query reads one page, and returns the time at which it began.
 func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, error) {
 	bounded, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -355,7 +355,7 @@ func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, er
 	timeline, _ := f.feed.end()
 	set := f.clock.wasSet(asked, b.Now, answered)
 	if set || timeline != "" && (b.Timeline != timeline || b.Last < after) {
-		f.historyChangedAt.Store(&answered) // before Now goes by the other clock
+		f.historyChangedAt.Store(&answered) // before Now uses the other clock
 	}
 	f.clock.compare(asked, b.Now, answered)
 	if set {
@@ -364,8 +364,8 @@ func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, er
 	return asked, b, nil
 }
 
-// checkDeployment returns an error unless the database belongs to the deployment of the
-// first one. The ids and apps of another deployment mean other things.
+// checkDeployment returns an error unless the database belongs to the deployment that
+// answered first. The ids and apps of another deployment mean other things.
 func (f *Follower) checkDeployment(id uuid.UUID) error {
 	if f.deployment.CompareAndSwap(nil, &id) || *f.deployment.Load() == id {
 		f.deploymentErr.Store(nil)
@@ -394,7 +394,7 @@ func (f *Follower) addToSet(list []auth.Cutoff, asked time.Time) []auth.Cutoff {
 			continue
 		}
 		if !slices.Contains(f.c.Kinds, c.CoveredBy) {
-			c.CoveredBy = "" // no subscriber gets the other one
+			c.CoveredBy = "" // no subscriber gets the covering cutoff
 		}
 		if c.ExpiresAt.IsZero() || c.ExpiresAt.After(now) {
 			f.set.Add(Wire(c), asked)
@@ -404,7 +404,7 @@ func (f *Follower) addToSet(list []auth.Cutoff, asked time.Time) []auth.Cutoff {
 	return live
 }
 
-// Wire returns a cutoff as validators know it.
+// Wire returns a cutoff in the form that validators get.
 func Wire(c auth.Cutoff) cutoff.Cutoff {
 	w := cutoff.Cutoff{Kind: cutoff.Kind(c.Kind)}
 	switch c.Kind {

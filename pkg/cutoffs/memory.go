@@ -16,7 +16,7 @@ func (f *Follower) Hitting(row *auth.Session) []auth.Cutoff {
 	return rowCutoffs(f.set.Hitting(cutoff.Token{Session: row.ID.String(), Ver: row.Ver, App: row.AppID, Epoch: row.Epoch}))
 }
 
-// Cutoffs returns the cutoffs of sessions and apps, one of each.
+// Cutoffs returns the cutoffs of sessions and apps, one for each session and app.
 func (f *Follower) Cutoffs() []auth.Cutoff { return rowCutoffs(f.set.All()) }
 
 // rowCutoffs returns the cutoffs of sessions and apps, which have rows, as stores know them.

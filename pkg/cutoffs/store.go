@@ -9,11 +9,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Store is what a follower needs of a database.
+// Store is the part of a database that a follower needs.
 type Store interface {
-	// Cutoffs returns the cutoffs with an id greater than after, in order of
-	// their ids and at most limit, as a writable primary has them now: all
-	// that were committed before the call, unless there are more than limit.
+	// Cutoffs returns at most limit cutoffs with an id greater than after, in order
+	// of their ids, as a writable primary has them now: all that were committed
+	// before the call, unless there are more than limit.
 	// With synchronous replication it waits until the standby confirms that the
 	// server is still the primary.
 	//
@@ -22,10 +22,10 @@ type Store interface {
 	// the context's.
 	Cutoffs(ctx context.Context, after int64, limit int) (Batch, error)
 
-	// Listen calls wake once it listens, and after every commit that wrote a
+	// Listen calls wake when it begins to listen, and after every commit that wrote a
 	// cutoff or changed the keys that sign, until ctx is done or the connection
-	// is lost; it returns why. It notices within seconds when the other end is
-	// gone without a word. Wakes may be missed and may come without reason.
+	// is lost. It returns the reason. It detects a connection that died silently
+	// within seconds. Calls of wake may be missing or superfluous.
 	Listen(ctx context.Context, wake func()) error
 }
 
@@ -36,11 +36,11 @@ type Batch struct {
 	// names, as far as the database can tell them apart.
 	Timeline string
 	// Deployment is the random id that the migration gave the database. A copy of the
-	// database has the same.
+	// database has the same id.
 	Deployment uuid.UUID
-	// Now is the database's clock, read while it answered.
+	// Now is the time by the database's clock, read while it answered.
 	Now time.Time
-	// Last is at least the greatest id that was ever committed in it.
+	// Last is at least the greatest id that was ever committed in the timeline.
 	Last int64
 	// Cutoffs are in order of their ids, which are positive.
 	Cutoffs []auth.Cutoff

@@ -11,23 +11,23 @@ import (
 // ErrClosed means that the replica is shutting down.
 var ErrClosed = errors.New("cutoffs: the feed is closed")
 
-// Subscriber is who follows the feed, or asks for pages of it.
+// Subscriber describes a client that follows the feed, or asks for pages of it.
 type Subscriber struct {
-	// Pinned is the app to which the service key is pinned, "" for none.
+	// Pinned is the app to which the service key is pinned, or "".
 	Pinned string
-	// Apps restricts the subscriber to what concerns these apps: the cutoffs of the
-	// apps and of their sessions, and those of keys. Empty means everything.
+	// Apps restricts the subscriber to the cutoffs of these apps, of their sessions, and
+	// of keys. Empty means all cutoffs.
 	Apps []string
 	// Kinds are the kinds beyond the base kinds that the subscriber knows.
 	Kinds []cutoff.Kind
 }
 
-// wants reports whether the subscriber is told of the entry. One whose app is not known
-// is for everybody: a revocation must not be lost.
+// wants reports whether the subscriber gets the entry. All subscribers get an entry whose
+// app is unknown, because a revocation must not be lost.
 //
-// A cutoff of a further kind goes to those who know the kind, in place of the base
-// cutoffs before it that say the same. As it comes after them, a subscriber
-// that stopped between them is told it.
+// A cutoff of a further kind goes to subscribers that know the kind, in place of the
+// earlier base cutoffs with the same effect. Because it comes after them, a subscriber
+// that stopped between them gets it when it resumes.
 func (s *Subscriber) wants(e *entry) bool {
 	switch {
 	case e.coveredBy != "" && slices.Contains(s.Kinds, e.coveredBy):
@@ -38,65 +38,63 @@ func (s *Subscriber) wants(e *entry) bool {
 	return len(s.Apps) == 0 || e.app == "" || slices.Contains(s.Apps, e.app)
 }
 
-// Subscription is one subscriber of the feed. It is used by one goroutine and
-// needs no end: it holds nothing.
+// Subscription is one subscriber's position in the feed. It holds no resources, so it
+// need not be closed. Only one goroutine may use it.
 type Subscription struct {
 	f          *Follower
 	resumeID   string
 	subscriber Subscriber
 	// history is that of position; zero before the first call.
 	history int
-	// position is the id up to which everything was handed out.
+	// position is the id up to which everything was sent.
 	position int64
-	// snapshot says that events carry no id, as until the first ready.
+	// snapshot says that events have no id, which is so until the first ready.
 	snapshot bool
-	// skipped says that entries were left out since the last id that was handed out.
+	// skipped says that entries were left out since the last id that was sent.
 	skipped    bool
 	ready      bool
 	heartbeats int
 }
 
 const (
-	// chunkSize is about how much [Subscription.Next] hands out at once, in bytes.
+	// chunkSize is the approximate maximum that [Subscription.Next] appends, in bytes.
 	chunkSize = 64 << 10
-	// chunkEntries is how many entries it looks at for that, which bounds the time for
-	// which a subscriber holds the lock that all share.
+	// chunkEntries is the maximum number of entries that it examines in one call, which
+	// bounds the time for which a subscriber holds the shared lock.
 	chunkEntries = 4096
 )
 
-// closedChan says that there is more: it is closed.
+// closedChan is closed; Next returns it if there is more to send.
 var closedChan = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// Subscribe returns a subscription that goes on after the event id that the
-// subscriber saw last, or begins with a snapshot when that is empty or cannot
-// be resumed.
+// Subscribe returns a subscription that continues after the last event id that the
+// subscriber saw. It begins with a snapshot if that id is empty or cannot be resumed.
 func (f *Follower) Subscribe(lastEventID string, who Subscriber) *Subscription {
 	return &Subscription{f: f, resumeID: lastEventID, subscriber: who}
 }
 
-// Next appends to dst what the subscriber must be told now, as server-sent
-// events of about 64 KiB at most, and returns a channel that is closed when
-// there is more. What it appends may be nothing. It returns [ErrClosed] when
-// the replica is shutting down.
+// Next appends to dst the server-sent events that are due for the subscriber, about
+// 64 KiB at most and possibly nothing. It returns a channel that is closed when there is
+// more. It returns [ErrClosed] when the replica is shutting down.
 //
-// Ready and heartbeats state the age of everything handed out before them, so there is
-// none while entries are left.
+// Ready and heartbeat events state the age of everything sent before them, so they are
+// sent only when no entries are left.
 func (s *Subscription) Next(dst []byte) ([]byte, <-chan struct{}, error) {
 	dst, v, changed, err := s.next(dst)
 	if v.event == "" {
 		return dst, changed, err
 	}
-	// Encoded outside of the lock, which all subscribers share.
+	// Encode after the shared lock was released.
 	beat := cutoff.NewHeartbeat(v.age, v.now, s.f.c.MaxStaleness)
 	if v.event == cutoff.EventReady {
 		return cutoff.AppendEvent(dst, beat.Ready(v.id, s.subscriber.Pinned, s.subscriber.Apps...)), changed, err
 	}
 	e := beat.Event()
-	e.ID = v.id // of what was left out, so that it can be resumed behind it
+	e.ID = v.id // the id of the last skipped entry, so that a client can resume after it
 	return cutoff.AppendEvent(dst, e), changed, err
 }
 
-// statusEvent is a ready or heartbeat event, or none.
+// statusEvent is a ready or heartbeat event; the zero value means no event.
 type statusEvent struct {
 	event, id string
 	age       time.Duration
@@ -150,8 +148,7 @@ func (s *Subscription) next(dst []byte) ([]byte, statusEvent, <-chan struct{}, e
 	return dst, v, f.changed, nil
 }
 
-// begin finds where the subscriber stands in the feed's history. The lock is
-// held.
+// begin finds the subscriber's position in the feed's history. The lock is held.
 func (s *Subscription) begin(f *feed, dst []byte) []byte {
 	first := s.history == 0
 	s.history, s.ready = f.history, false
@@ -166,12 +163,12 @@ func (s *Subscription) begin(f *feed, dst []byte) []byte {
 	return cutoff.AppendEvent(dst, cutoff.Reset())
 }
 
-// Page returns at most limit cutoffs after the event id, for those who ask
-// instead of listening, and the id to ask with next. An id that is empty or
-// cannot be resumed begins with the first.
+// Page returns at most limit cutoffs after the event id, and the id of the next request,
+// for clients that poll. If the id is empty or cannot be resumed, the page begins with
+// the first cutoff.
 //
-// A page that leaves entries out proves nothing: its age is above
-// [Config.MaxStaleness], whatever the limit is.
+// A page that is not complete proves no freshness: its age is above
+// [Config.MaxStaleness] for any limit.
 func (f *Follower) Page(after string, limit int, who Subscriber) cutoff.Page {
 	d := &f.feed
 	d.mu.Lock()

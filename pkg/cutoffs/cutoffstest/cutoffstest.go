@@ -1,7 +1,6 @@
-// Package cutoffstest is a database of cutoffs in memory, for tests of what
-// follows one. It owns what a database does to its followers: commits, silence,
-// errors, and coming back as another one. It keeps [cutoffs.Store] as the real
-// stores do, but knows no other table.
+// Package cutoffstest provides a database of cutoffs in memory, for tests of followers.
+// It simulates commits, silence, errors, and changes of the database's history. It
+// fulfils [cutoffs.Store] as the real stores do, but has no other table.
 package cutoffstest
 
 import (
@@ -32,7 +31,7 @@ type Store struct {
 	rows       []auth.Cutoff
 	err        error
 	deaf       bool
-	stalled    chan struct{} // nil: answers at once
+	stalled    chan struct{} // nil: queries are answered at once
 	lost       chan struct{} // closed when listeners lose their connection
 	wakes      map[*func()]struct{}
 	questions  int
@@ -45,7 +44,7 @@ func New() *Store {
 	return s
 }
 
-// begin gives the ids a history of their own. The lock is held, or not needed.
+// begin begins a new history. The lock is held, or not needed.
 func (s *Store) begin() {
 	s.histories++
 	s.timeline = fmt.Sprintf("t%d", s.histories)
@@ -68,8 +67,8 @@ func (s *Store) Commit(list ...auth.Cutoff) {
 	}
 }
 
-// Restore puts a dump back: the database is another one from now on, has
-// exactly these cutoffs, and goes on counting after them.
+// Restore restores a dump: it begins a new history with exactly these cutoffs, and
+// continues to count ids after them.
 func (s *Store) Restore(list ...auth.Cutoff) {
 	s.mu.Lock()
 	s.begin()
@@ -78,8 +77,8 @@ func (s *Store) Restore(list ...auth.Cutoff) {
 	s.Commit(list...)
 }
 
-// Replace puts the database of another deployment behind the same name, with
-// exactly these cutoffs. It returns what brings the first one back.
+// Replace replaces the database with that of another deployment, which has exactly these
+// cutoffs. It returns a function that brings the first one back.
 func (s *Store) Replace(list ...auth.Cutoff) (back func()) {
 	s.mu.Lock()
 	deployment, timeline, rows, last := s.deployment, s.timeline, s.rows, s.last
@@ -93,8 +92,8 @@ func (s *Store) Replace(list ...auth.Cutoff) (back func()) {
 	}
 }
 
-// RollBack forgets all but the first n cutoffs and their ids, and the name of
-// its history stays the same.
+// RollBack removes all cutoffs except the first n, together with their ids. The name of
+// the history does not change.
 func (s *Store) RollBack(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +108,7 @@ func (s *Store) Prune(id int64) {
 	s.rows = slices.DeleteFunc(s.rows, func(c auth.Cutoff) bool { return c.ID <= id })
 }
 
-// Fail has every question answered with err, until it is nil.
+// Fail makes every query fail with err; nil ends that.
 func (s *Store) Fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,8 +122,8 @@ func (s *Store) Mute(deaf bool) {
 	s.deaf = deaf
 }
 
-// Stall leaves questions unanswered until the returned function is called.
-// They are answered as of when they were asked.
+// Stall delays the answers to queries until the returned function is called. The answers
+// have the data of the time of the query.
 func (s *Store) Stall() (resume func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,22 +147,22 @@ func (s *Store) Disconnect() {
 	s.lost = make(chan struct{})
 }
 
-// Questions returns how many questions were asked.
+// Questions returns the number of queries.
 func (s *Store) Questions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.questions
 }
 
-// Listeners returns how many are listening.
+// Listeners returns the number of calls of Listen that are running.
 func (s *Store) Listeners() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.wakes)
 }
 
-// Cutoffs implements [cutoffs.Store]. What it answers is what there was when it
-// was asked, even if it was stalled since.
+// Cutoffs implements [cutoffs.Store]. It answers with the data of the time of the call,
+// even if it was stalled since.
 func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	s.mu.Lock()
 	s.questions++

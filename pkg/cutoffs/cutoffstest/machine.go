@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Machine is a machine whose wall clock can be set while its monotonic clock goes on.
-// Its wall clock is right at first. It is safe for concurrent use.
+// Machine simulates a machine whose wall clock can be set while its monotonic clock
+// continues. Its wall clock is right at first. It is safe for concurrent use.
 type Machine struct{ set atomic.Int64 }
 
 // Set sets the wall clock forward, or back if by is negative.
