@@ -1,9 +1,9 @@
 -- +goose Up
 
--- To revoke a person is to find the identities bound to it.
+-- For revoking a person: finds the identities that are bound to the person.
 create index identities_person_id on identities (person_id) where person_id is not null;
 
--- API keys of back ends and admins. Only the hash of the secret is kept.
+-- API keys of back ends and admins. Only the hash of the secret is stored.
 create table service_keys (
     id           text collate "C" primary key check (id ~ '^[0-9a-z]{16}$'),
     name         text not null,

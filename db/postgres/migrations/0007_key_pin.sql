@@ -1,7 +1,7 @@
 -- +goose Up
 
--- The app to which a service key is pinned, and when that was decided: null until
--- the key follows the revocation feed for the first time, or an admin decides.
+-- The app that a service key is pinned to, and the time of that decision: null until
+-- the key follows the revocation feed for the first time or an admin decides.
 alter table service_keys
     add column pinned_app text collate "C",
     add column pinned_at  timestamptz,

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- What running services tell of themselves: each writes its row while it runs.
--- Durations are milliseconds.
+-- The state of running replicas: each writes its own row. Durations are in
+-- milliseconds.
 create table replicas (
     id              uuid primary key,
     version         text not null,

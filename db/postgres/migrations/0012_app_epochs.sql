@@ -1,7 +1,7 @@
 -- +goose Up
 
--- When and why an app's epoch was raised. The sessions that died of it are not
--- visited, so this is where an admin finds what ended them.
+-- When and why an app's epoch was raised. The sessions that it revoked are not
+-- updated, so an admin finds here what ended them.
 create table app_epochs (
     appid  text collate "C" not null references apps (appid),
     epoch  bigint not null,

@@ -1,11 +1,11 @@
 -- +goose Up
 
--- Which deployment the database belongs to, so that a replica that meets the
--- database of another one behind the same name writes nothing there. History is
--- what the deployment's replicas have last vouched for: the names of the cluster,
--- of its timeline, of the database and of the file of the cutoffs. Another value
--- than the present one says that the database was restored or failed over while no
--- replica was there to see it. It is null as long as no replica has served.
+-- The deployment that the database belongs to. A replica that finds the database of
+-- another deployment at its address writes nothing to it. history is the history that
+-- the deployment's replicas last recorded: the names of the cluster, of its timeline,
+-- of the database and of the file of the cutoffs. If the current value differs, the
+-- database was restored or failed over while no replica was running. It is null until
+-- a replica has served.
 create table deployment (
     one        boolean primary key default true check (one),
     id         uuid not null default gen_random_uuid(),
@@ -13,5 +13,5 @@ create table deployment (
 );
 insert into deployment default values;
 
--- Every role that follows cutoffs reads it.
+-- Every role that follows cutoffs reads the id.
 grant select (id) on deployment to public;

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- Times are microseconds since 1970 in UTC, uuids and lists are text (lists as
--- JSON), so that the file can be read with any tool.
+-- Times are microseconds since 1970 in UTC. uuids and lists are text (lists as
+-- JSON), so that any tool can read the file.
 
 create table apps (
     appid         text not null primary key check (length(appid) between 1 and 64 and appid not glob '*[^A-Za-z0-9]*'),
@@ -22,8 +22,8 @@ create table persons (
     created_at  integer not null
 ) strict;
 
--- person_disabled_at mirrors persons.disabled_at and is written together with
--- it, so that one row says everything an exchange must know.
+-- person_disabled_at mirrors persons.disabled_at. It is written together with it,
+-- so that one row holds all that an exchange needs.
 create table identities (
     uuid               text not null primary key,
     appid              text not null references apps (appid),
@@ -38,10 +38,10 @@ create table identities (
     unique (appid, openid)
 ) strict;
 
--- One row per log-in, however often it is refreshed. A refresh writes
--- generation, rotated_at and idle_expires_at, and none of them is indexed.
--- person_id, ver and epoch are what the session's tokens say; they change here,
--- in the UPDATE that raises ver, and are never joined in.
+-- One row per log-in, however often it is refreshed. A refresh writes generation,
+-- rotated_at and idle_expires_at, which are not indexed. person_id, ver and epoch
+-- are the values in the session's tokens. They change here, in the UPDATE that
+-- raises ver, and are never read by a join.
 create table sessions (
     id              text not null primary key,
     identity_uuid   text not null references identities (uuid),
@@ -63,9 +63,9 @@ create table sessions (
 create index sessions_identity_uuid on sessions (identity_uuid);
 create index sessions_expires_at on sessions (expires_at);
 
--- Revocations as validators see them. There is one writer at a time, so ids
--- appear in commit order, and AUTOINCREMENT never gives one again after pruning.
--- ver 0 means every token of the session.
+-- Revocations as validators see them. There is one writer at a time, so ids appear
+-- in commit order. AUTOINCREMENT never reuses an id after pruning. ver 0 means
+-- every token of the session.
 create table cutoffs (
     id         integer primary key autoincrement,
     kind       text not null,
@@ -88,7 +88,7 @@ create table cutoffs (
 
 create index cutoffs_expires_at on cutoffs (expires_at) where expires_at is not null;
 
--- No foreign keys: the trail outlives what it speaks of.
+-- No foreign keys: the audit trail outlives the rows that it names.
 create table audit (
     id            integer primary key autoincrement,
     at            integer not null,

@@ -1,9 +1,9 @@
 -- +goose Up
 
--- The access token with which a platform is called on behalf of an app, sealed;
--- all processes share it. Whoever renews it takes the lease first, in a
--- transaction of its own, so that nothing is locked while the platform is asked.
--- forced_count counts on forced_day, as the platform counts days.
+-- The access token for calling a platform on behalf of an app, sealed. All processes
+-- share it. A process that renews it takes the lease first, in a transaction of its
+-- own, so that nothing is locked during the call to the platform. forced_count counts
+-- the forced renewals on forced_day, in the platform's days.
 create table platform_tokens (
     appid        text not null primary key references apps (appid),
     sealed_token blob,

@@ -1,8 +1,8 @@
 -- +goose Up
 
--- Who made a service key, as the audit trail names actors, and until when it works:
--- null means for ever. Keys of earlier versions were made on the host, or by a key
--- that the audit trail names.
+-- The creator of a service key, as the audit trail names actors, and the time of its
+-- expiry; null means never. Keys of earlier versions were created on the host, or by
+-- a key that the audit trail names.
 alter table service_keys add column creator text not null default 'cli';
 alter table service_keys add column expires_at integer;
 update service_keys set creator = coalesce((

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- What a running service tells of itself: it writes its row while it runs.
--- Durations are milliseconds.
+-- The state of running processes: each writes its own row. Durations are in
+-- milliseconds.
 create table replicas (
     id              text not null primary key,
     version         text not null,

@@ -1,9 +1,9 @@
 -- +goose Up
 
--- Which deployment the file belongs to. History is what the serving process has
--- last vouched for, as it stands in the file beside this one; another value, or a
--- cutoff less, says that this file is an older copy. It is null as long as no
--- process has served from it.
+-- The deployment that the file belongs to. history is the text that the serving
+-- process last recorded; it is also in the file beside this one. Another value or
+-- fewer cutoffs mean that this file is an older copy. It is null until a process has
+-- served from the file.
 create table deployment (
     one     integer not null primary key default 1 check (one = 1),
     id      text not null,
