@@ -32,7 +32,7 @@ func binDir() (string, error) {
 	slices.SortFunc(installed, func(a, b string) int { return majorOf(b) - majorOf(a) })
 	candidates := installed
 	if p, err := exec.LookPath("initdb"); err == nil {
-		// The server finds its libraries and time zones beside the real file.
+		// The server finds its libraries and time zones next to the real file.
 		if p, err = filepath.EvalSymlinks(p); err == nil {
 			candidates = append(candidates, filepath.Dir(p))
 		}
@@ -67,11 +67,10 @@ func majorOf(dir string) int {
 	return n
 }
 
-// runnable returns a directory with bin's programs that owner can run, and what
-// to remove afterwards ("" for nothing). The programs from npm lie in the
-// checkout, and root's checkout is often out of everybody else's reach: then it
-// is a copy. Anything else that owner cannot run is an error: to copy it could
-// mean to copy half a system.
+// runnable returns a directory with bin's programs that owner can run, and the directory
+// to remove afterwards, or "". Other users often cannot reach root's checkout, where the
+// npm programs are; then it returns a copy. For other programs that owner cannot run it
+// returns an error, because copying them could mean copying half a system.
 func runnable(bin string, owner *syscall.Credential) (dir, copied string, err error) {
 	version := exec.Command(filepath.Join(bin, "postgres"), "--version")
 	version.Dir = "/"
@@ -93,7 +92,7 @@ func runnable(bin string, owner *syscall.Credential) (dir, copied string, err er
 	return filepath.Join(copied, "bin"), copied, nil
 }
 
-// copyFor copies the tree at from into the directory to, all of it for owner.
+// copyFor copies the tree at from into the directory to and makes owner its owner.
 func copyFor(owner *syscall.Credential, to, from string) error {
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -125,7 +124,7 @@ func copyFor(owner *syscall.Credential, to, from string) error {
 	})
 }
 
-// repoRoot returns the nearest directory upwards that holds go.mod, or "".
+// repoRoot returns the nearest parent directory that holds go.mod, or "".
 func repoRoot() string {
 	dir, err := os.Getwd()
 	for err == nil {
@@ -140,9 +139,9 @@ func repoRoot() string {
 	return ""
 }
 
-// writeProgram writes a file that is to be run. A process that is forked
-// meanwhile would inherit the open file until it runs its own program, and nobody
-// can run a file that is open for writing ("text file busy").
+// writeProgram writes a file that will be run. A process forked meanwhile would inherit
+// the open file until it runs its own program, and a file that is open for writing cannot
+// be run ("text file busy").
 func writeProgram(path string, content []byte) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

@@ -55,7 +55,7 @@ func stopShared() error {
 	return nil
 }
 
-// adminDSN starts the shared server if need be.
+// adminDSN starts the shared server if necessary.
 func adminDSN() (string, error) {
 	shared.Lock()
 	defer shared.Unlock()
@@ -171,6 +171,6 @@ func inDatabase(dsn, name string) (string, error) {
 	return u.String(), nil
 }
 
-// randomName returns a name that needs no quotes and that no other test process
-// on a shared server has.
+// randomName returns a name that needs no quotes and that no other test process uses on
+// a shared server.
 func randomName() string { return strings.ToLower(rand.Text()) }

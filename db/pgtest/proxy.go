@@ -20,7 +20,7 @@ type Proxy struct {
 	conns  map[*proxied]struct{}
 }
 
-// proxied is one connection, and its other half.
+// proxied is one connection and its other half.
 type proxied struct {
 	client, server net.Conn
 	mu             sync.Mutex
@@ -116,7 +116,7 @@ func (p *Proxy) accept() {
 	}
 }
 
-// add makes the connection one of the proxy's, unless that has ended.
+// add registers the connection, unless the proxy is closed.
 func (p *Proxy) add(c *proxied) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -140,7 +140,8 @@ func (p *Proxy) carry(c *proxied) {
 	delete(p.conns, c)
 }
 
-// copy carries one direction until it ends. The end, too, is swallowed.
+// copy copies one direction until it ends. In a swallowed connection it also hides the
+// end.
 func (c *proxied) copy(to io.Writer, from io.Reader) {
 	buf := make([]byte, 32<<10)
 	for {

@@ -22,7 +22,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// startTimeout bounds a start, recovery after a crash included.
+// startTimeout bounds a start, including recovery after a crash.
 const startTimeout = 60 * time.Second
 
 // Option changes a server that [NewServer] starts.
@@ -47,10 +47,10 @@ func WithSetting(name, value string) Option {
 // Server is a running PostgreSQL. Its methods are not safe for concurrent use.
 type Server struct {
 	bin, dir string
-	copied   string // a copy of the programs, "" if there is none
+	copied   string // a copy of the programs, or ""
 	port     int
-	hold     io.Closer           // keeps the port ours
-	owner    *syscall.Credential // nil: run as ourselves
+	hold     io.Closer           // reserves the port
+	owner    *syscall.Credential // nil: run as the current user
 	settings map[string]string
 
 	postgres *exec.Cmd
@@ -82,16 +82,15 @@ func newServer(opts ...Option) (*Server, error) {
 	}, opts...)
 }
 
-// makeServer starts a server whose data directory the program makes that fill
-// returns.
+// makeServer starts a server. The command that fill returns creates its data directory.
 func makeServer(fill func(s *Server) *exec.Cmd, opts ...Option) (_ *Server, err error) {
 	s := &Server{settings: map[string]string{
 		"fsync": "off", "full_page_writes": "off",
 		// As many tests run at once as there are processors, some with a full pool.
 		"max_connections": "1000", "shared_buffers": "64MB", "max_wal_size": "128MB", "unix_socket_directories": "",
 		"timezone": "UTC", "log_min_messages": "warning", "jit": "off",
-		// Databases live for seconds, and a vacuum that comes by chance makes
-		// what tests measure depend on it.
+		// Databases live for seconds, and a vacuum at a random time would disturb
+		// measurements.
 		"autovacuum": "off",
 	}}
 	for _, o := range opts {
@@ -123,7 +122,7 @@ func makeServer(fill func(s *Server) *exec.Cmd, opts ...Option) (_ *Server, err 
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("pgtest: %s: %w\n%s", filepath.Base(cmd.Path), err, out)
 	}
-	// Between choosing a free port and taking it some other program may be faster.
+	// Another program may take the free port before the server does.
 	for range 5 {
 		if s.port, s.hold, err = choosePort(); err != nil {
 			return nil, err
@@ -136,12 +135,12 @@ func makeServer(fill func(s *Server) *exec.Cmd, opts ...Option) (_ *Server, err 
 	return nil, err
 }
 
-// memory is a file system in memory, where there is one.
+// memory is a file system in memory, if there is one.
 const memory = "/dev/shm"
 
-// parent returns where the server's directory goes; "" is the system's temporary
-// directory. A server that need not outlive the machine is several times faster
-// in memory, if there is plenty: containers often have a tiny one.
+// parent returns the directory for the server's directory; "" is the system's temporary
+// directory. A server that need not outlive the machine is several times faster in
+// memory. That is used only if it is large, since containers often have a small one.
 func (s *Server) parent() string {
 	var fs syscall.Statfs_t
 	if s.settings["fsync"] == "off" && os.Getenv("TMPDIR") == "" && syscall.Statfs(memory, &fs) == nil &&
@@ -170,8 +169,8 @@ func (s *Server) Start() error {
 	defer cancel()
 	for {
 		err := s.startOnce(ctx)
-		// After a kill the last of the old server's processes may still hold
-		// its shared memory, for as long as they take to notice.
+		// After a kill, the last of the old server's processes may hold its shared
+		// memory until they notice.
 		if err == nil || ctx.Err() != nil || !bytes.Contains(s.log.Bytes(), []byte("shared memory block")) {
 			return err
 		}
@@ -186,8 +185,8 @@ func (s *Server) startOnce(ctx context.Context) error {
 	}
 	s.postgres = s.command("postgres", args...)
 	s.postgres.Stdout, s.postgres.Stderr = s.log, s.log
-	// Every process of the server holds the log, so Wait returns when the last
-	// of them has noticed the end of the first.
+	// Every process of the server holds the log open, so Wait returns when the last one
+	// has noticed the end of the first.
 	s.postgres.WaitDelay = startTimeout
 	if err := s.postgres.Start(); err != nil {
 		return fmt.Errorf("pgtest: %w", err)
@@ -248,7 +247,7 @@ func (s *Server) running() bool {
 	}
 }
 
-// remove ends the server for good.
+// remove ends the server and deletes its files.
 func (s *Server) remove() error {
 	err := s.end(syscall.SIGQUIT)
 	return errors.Join(err, s.hold.Close(), s.removeFiles())
@@ -258,9 +257,8 @@ func (s *Server) removeFiles() error {
 	return errors.Join(os.RemoveAll(s.dir), os.RemoveAll(s.copied))
 }
 
-// watch starts a process that waits for its standard input to end, which it
-// does when this process does, however it ends. Then it stops the server and
-// removes its files.
+// watch starts a process that waits for the end of its standard input, which closes when
+// this process ends for any reason. Then it stops the server and removes its files.
 func (s *Server) watch() error {
 	const script = `trap '' INT TERM HUP; read _; kill -QUIT "$1" 2>/dev/null
 while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; shift; rm -rf "$@"`
@@ -286,7 +284,7 @@ func (s *Server) unwatch() {
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
-// command prepares a program of the server, run as its owner and out of reach
+// command prepares a program of the server. It runs as the server's owner, out of reach
 // of the terminal's signals.
 func (s *Server) command(name string, args ...string) *exec.Cmd {
 	path := filepath.Join(s.bin, name)
@@ -295,13 +293,13 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = s.dir
-	// The test's own environment may point PostgreSQL elsewhere (PGDATA, …).
+	// The test's environment may point PostgreSQL elsewhere (PGDATA, …).
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "HOME=" + s.dir, "TMPDIR=" + s.dir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: s.owner}
 	return cmd
 }
 
-// dropTo returns whom to run the server as, or nil for ourselves.
+// dropTo returns the user to run the server as, or nil for the current user.
 func dropTo() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -321,7 +319,7 @@ func dropTo() (*syscall.Credential, error) {
 	return nil, errors.New("pgtest: PostgreSQL refuses to run as root, and neither user postgres nor user nobody exists")
 }
 
-// choosePort returns a port for a server, and what keeps it for that server.
+// choosePort returns a port for a server, and a closer that releases it.
 func choosePort() (port int, hold io.Closer, err error) {
 	last := lastPort()
 	for range 100 {
@@ -333,13 +331,13 @@ func choosePort() (port int, hold io.Closer, err error) {
 	return 0, nil, fmt.Errorf("pgtest: %w", err)
 }
 
-// firstPort is the first of the ports for servers.
+// firstPort is the first port for servers.
 const firstPort = 10_000
 
-// lastPort returns the last of them: below those that the system gives to who asks
-// for any (from 32768 on Linux, from 49152 elsewhere), so that nobody gets a
-// server's port while the server is stopped. Where these leave no room, one port
-// is as good as another.
+// lastPort returns the last port for servers. It is below the ports that the system
+// assigns to programs that ask for any (from 32768 on Linux, from 49152 elsewhere), so
+// that no program gets a server's port while the server is stopped. If no ports are left
+// below those, any port will do.
 func lastPort() int {
 	const highest, room = 32_767, 2_000
 	var given int
@@ -352,9 +350,9 @@ func lastPort() int {
 	return highest
 }
 
-// take keeps a port for a server until hold is closed, or this process ends. The
-// port itself must be free when the server starts, so the next one is taken,
-// which another test process that wants the first does not get.
+// take reserves a port for a server until hold is closed or this process ends. The port
+// itself must be free when the server starts, so take occupies the next port, which other
+// test processes that want the first one do not get.
 func take(port int) (hold io.Closer, err error) {
 	next, err := listen(port + 1)
 	if err != nil {
@@ -374,7 +372,7 @@ func listen(port int) (net.Listener, error) {
 	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 }
 
-// logBuffer keeps the beginning of what the server says.
+// logBuffer keeps the beginning of the server's output.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -391,7 +389,7 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Bytes returns a copy of what was kept.
+// Bytes returns a copy of the kept output.
 func (l *logBuffer) Bytes() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()

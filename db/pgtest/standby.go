@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// standbyName is what a standby calls itself to its primary.
+// standbyName is the standby's name at its primary.
 const standbyName = "standby"
 
 // Standby starts a hot standby of the server and removes it when t ends. It restarts the

@@ -35,7 +35,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 	conns := stdlib.OpenDB(*cfg)
 	defer conns.Close() //nolint:errcheck // what was migrated is committed
 	err := migrate(ctx, conns)
-	s.reset() // reads the deployment, which an empty database did not have; see recognise
+	s.reset() // new connections read the deployment, see recognise
 	return s.fail(ctx, "Migrate", err)
 }
 

@@ -58,7 +58,7 @@ func (s *Store) Apps(ctx context.Context) ([]auth.App, error) {
 	return apps, translate(ctx, "Apps", err)
 }
 
-// collect scans all rows and closes them.
+// collect scans and closes all rows.
 func collect[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) ([]T, error) {
 	defer rows.Close()
 	all := []T{}
@@ -117,7 +117,7 @@ returning ` + appColumns)
 
 // UpdateApp implements [auth.AppStore].
 func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChange, event auth.AuditEvent) (auth.App, error) {
-	// nil, and with it NULL, leaves a column as it is.
+	// nil, which becomes NULL, leaves a column unchanged.
 	var audiences, policy any
 	if change.Audiences != nil {
 		audiences = jsonList(*change.Audiences)
@@ -169,7 +169,7 @@ update apps set disabled_at = ?2, epoch = epoch + 1, updated_at = ?3
 where appid = ?1
 returning ` + appColumns)
 
-// switchApp disables or enables an app and kills what it has issued.
+// switchApp disables or enables an app. Both revoke what the app has issued.
 func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, event auth.AuditEvent) (auth.App, error) {
 	var a auth.App
 	err := s.inTx(ctx, op, func(tx *writeTx) error {

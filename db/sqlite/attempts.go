@@ -69,7 +69,8 @@ func (s *Store) Refund(ctx context.Context, r binding.Reservation) error {
 	})
 }
 
-// attempts reads a counter, or returns [sql.ErrNoRows] with one that is zero.
+// attempts reads a counter. If it does not exist, attempts returns a zero counter and
+// [sql.ErrNoRows].
 func attempts(ctx context.Context, tx *writeTx, key auth.AttemptKey) (auth.Attempts, error) {
 	a := auth.Attempts{AttemptKey: key}
 	err := tx.QueryRowContext(ctx, attemptsSQL, string(key.Kind), key.Key).Scan(&a.Failures, into(&a.At), into(&a.BlockedUntil))

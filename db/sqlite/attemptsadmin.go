@@ -10,8 +10,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// The person of a value is found through the facts that apps look persons up by,
-// whose names the index of the MACs begins with.
+// The person of a value is found by the facts that apps look persons up by; the index
+// of the MACs begins with the names of these facts.
 var listAttemptsSQL = statement(`
 with named as materialized (
   select distinct policy ->> '$.facts.lookup' as name from apps where policy ->> '$.facts.lookup' is not null

@@ -74,8 +74,8 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 	return done, nil
 }
 
-// findBind reads what a binding depends on, after it has made the person if it
-// must, which it reports.
+// findBind reads what a binding depends on. It creates the person first if b says so,
+// and reports whether it did.
 func findBind(ctx context.Context, tx *writeTx, b *binding.BindParams) (f *binding.Locked, created bool, err error) {
 	f = &binding.Locked{}
 	if err = asker(ctx, tx, b.Session, f); err != nil {
@@ -133,7 +133,8 @@ select i.person_id, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions join apps a on a.appid = sessions.appid join identities i on i.uuid = sessions.identity_uuid
 where sessions.id = ?`)
 
-// asker reads the session that asks, and whom its identity is bound to.
+// asker reads the session that makes the request and the person its identity is bound
+// to.
 func asker(ctx context.Context, tx *writeTx, id uuid.UUID, f *binding.Locked) error {
 	var (
 		row     sessionRow
@@ -155,8 +156,8 @@ var (
 	targetPhoneSQL  = statement(targetSQL + `phone = ?`)
 )
 
-// targetPerson finds the person to bind to, after it has made him if it must,
-// which it reports.
+// targetPerson finds the person to bind to. It creates the person first if b says so,
+// and reports whether it did.
 func targetPerson(ctx context.Context, tx *writeTx, b *binding.BindParams, f *binding.Locked) (created bool, err error) {
 	query, key := targetPersonSQL, any(b.Target.Person)
 	switch t := &b.Target; {
@@ -180,7 +181,7 @@ func targetPerson(ctx context.Context, tx *writeTx, b *binding.BindParams, f *bi
 	return created, err
 }
 
-// othersOf returns the person's identities in the app but one.
+// othersOf returns the person's identities in the app except one.
 func othersOf(ctx context.Context, tx *writeTx, person uuid.UUID, appID string, but uuid.UUID) ([]uuid.UUID, error) {
 	rows, err := tx.QueryContext(ctx, personIdentitiesSQL, person)
 	if err != nil {
@@ -205,7 +206,7 @@ update identities set person_id = ?2, person_disabled_at = null, bound_by = ?3, 
 	detachSQL = statement(`
 update identities set person_id = null, person_disabled_at = null, bound_by = null, bound_at = null where uuid = ?1`)
 
-	// The sessions whose tokens may be in use, as doomedSQL has them.
+	// Sessions whose tokens may be in use, by the same condition as doomedSQL.
 	inUseSQL = statement(`
 select s.id, s.ver from sessions s join apps a on a.appid = s.appid
 where s.identity_uuid = ?1 and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > ?2
@@ -213,7 +214,7 @@ order by s.id`)
 	raiseVerSQL = statement(`update sessions set person_id = ?2, ver = ver + 1 where id = ?1`)
 )
 
-// attach binds an identity to a person who is not disabled; by is a method or
+// attach binds an identity to a person, who must not be disabled. by is a method or
 // [person.BoundByAdmin].
 func attach(ctx context.Context, tx *writeTx, identity, person uuid.UUID, by string, now time.Time) error {
 	_, err := tx.ExecContext(ctx, attachSQL, identity, person, by, micros(now))
@@ -240,8 +241,8 @@ func sessionsInUse(ctx context.Context, tx *writeTx, identity uuid.UUID, now tim
 	return collect(rows, func(rows *sql.Rows) (s inUse, err error) { return s, rows.Scan(&s.id, &s.ver) })
 }
 
-// raise gives the identity's sessions the person, or nobody, and the next ver,
-// with their cutoffs.
+// raise gives the identity's sessions the person, or no person for uuid.Nil, and the
+// next ver, and writes their cutoffs.
 func raise(ctx context.Context, tx *writeTx, identity, person uuid.UUID, now time.Time) error {
 	sessions, err := sessionsInUse(ctx, tx, identity, now)
 	if err != nil {
@@ -258,7 +259,7 @@ func raise(ctx context.Context, tx *writeTx, identity, person uuid.UUID, now tim
 	return nil
 }
 
-// endAll ends the identity's sessions, with their cutoffs.
+// endAll ends the identity's sessions and writes their cutoffs.
 func endAll(ctx context.Context, tx *writeTx, identity uuid.UUID, why auth.EndReason, now time.Time) error {
 	sessions, err := sessionsInUse(ctx, tx, identity, now)
 	if err != nil {

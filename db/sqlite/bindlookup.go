@@ -42,9 +42,9 @@ func (s *Store) AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([
 	return sealed, nil
 }
 
-// candidateSQL does the same whether or not anybody has the value: it goes down
-// the index twice, takes the first row at or after the value, or the first of all
-// behind the last, and reads that person's facts.
+// candidateSQL does the same work whether or not a person has the value. It goes down
+// the index twice and takes the first row at or after the value, or the first row of
+// all if the value is after the last. Then it reads that person's facts.
 var candidateSQL = statement(`
 with next as materialized (
   select person_id, mac from person_facts where name = ?1 and mac >= ?2 order by name, mac, person_id limit 1

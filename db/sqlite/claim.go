@@ -13,7 +13,7 @@ import (
 // ErrClaimed is returned by [Store.Claim] when another store has the claim.
 var ErrClaimed = errors.New("another process serves from this database file")
 
-// claimSuffix names the file that carries the lock, beside the database.
+// claimSuffix names the lock file beside the database.
 const claimSuffix = "-lock"
 
 // Claim makes this store the only one that serves from the file, until [Store.Close]
@@ -51,8 +51,8 @@ func (s *Store) Claim(ctx context.Context) error {
 	return translate(ctx, "Claim", err)
 }
 
-// realPath returns the file's path without symbolic links: two names of one file are
-// one claim and have one note.
+// realPath returns the file's path without symbolic links, so that all names of a file
+// share one claim and one note.
 func (s *Store) realPath() (string, error) {
 	path, err := filepath.EvalSymlinks(s.path)
 	if err != nil {

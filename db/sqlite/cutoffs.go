@@ -13,7 +13,7 @@ import (
 )
 
 // notifier wakes the listeners of this process after a cutoff was written or the keys
-// were changed. What other processes write, followers find when they ask.
+// changed. Followers find changes by other processes when they poll.
 type notifier struct {
 	mu      sync.Mutex
 	changed chan struct{}
@@ -35,8 +35,8 @@ func (b *notifier) wait() <-chan struct{} {
 	return b.changed
 }
 
-// cutoffsSQL has one row at least: it tells the greatest id that was ever
-// committed, also when its row was deleted since.
+// cutoffsSQL returns at least one row, which tells the greatest id that was ever
+// committed, even if its row has been deleted.
 var cutoffsSQL = statement(`
 select t.deployment, cast(round(unixepoch('subsec') * 1000) as integer), t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
 from (
@@ -63,7 +63,7 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 		return cutoffs.Batch{}, translate(ctx, "Cutoffs", err)
 	}
 	if b.Cutoffs[0].ID == 0 {
-		b.Cutoffs = nil // the row of a batch that is empty
+		b.Cutoffs = nil // the one row of an empty batch
 	}
 	if s.noted != nil {
 		if err := s.noted.record(b.Last); err != nil {

@@ -33,7 +33,7 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 		err := tx.QueryRowContext(ctx, endableSQL, e.Session).Scan(&event.AppID, &event.Identity, &ended)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
-			return nil // gone already
+			return nil // already deleted
 		case err != nil:
 			return err
 		case event.AppID != e.AppID:
@@ -50,8 +50,8 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 	})
 }
 
-// stateColumns are what a [session.State] has beside its session, of the app a
-// and of the first epoch e of it above the session's.
+// stateColumns are the columns of a [session.State] besides its session: those of the
+// app a and of the app's first epoch e above the session's.
 const (
 	stateColumns = ` a.epoch, a.disabled_at is not null, e.at, e.reason,`
 	stateTables  = `

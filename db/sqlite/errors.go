@@ -13,8 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// unavailableCodes say that the file cannot be used now, not that the statement
-// was wrong.
+// unavailableCodes say that the file cannot be used now. They do not mean that the
+// statement is wrong.
 var unavailableCodes = map[int]bool{
 	sqlite3.SQLITE_BUSY:     true,
 	sqlite3.SQLITE_LOCKED:   true,
@@ -26,7 +26,7 @@ var unavailableCodes = map[int]bool{
 	sqlite3.SQLITE_PROTOCOL: true,
 }
 
-// translate is the one place where database errors become the contract's. It
+// translate is the only place that turns database errors into errors of the contract. It
 // returns nil for nil. SQLite's messages name tables and columns, never values.
 func translate(ctx context.Context, op string, err error) error {
 	if err == nil {
@@ -35,12 +35,12 @@ func translate(ctx context.Context, op string, err error) error {
 	if code := auth.CodeOf(err); code != auth.Internal {
 		return err
 	}
-	// Whatever the database said to it, a call that was given up is given up.
+	// If the caller gave up, the error is the context's, whatever the database said.
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	err = fmt.Errorf("sqlite: %s: %w", op, err)
-	// The low byte is the code, the rest refines it.
+	// The low byte is the primary code; the other bytes refine it.
 	var e *sqlite.Error
 	if errors.As(err, &e) && unavailableCodes[e.Code()&0xff] ||
 		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) {

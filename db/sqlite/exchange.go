@@ -22,9 +22,8 @@ returning uuid, disabled_at is not null, person_disabled_at is not null, person_
   (select p.external_id from persons p where p.id = person_id),
   (select p.name from persons p where p.id = person_id)`)
 
-	// surplusSQL finds the sessions that have to end beside one more. What makes
-	// them live is what [session.State.RefreshError] says; the idle expiry is never
-	// after the absolute one.
+	// surplusSQL finds the sessions that a new session ends. A session is live as in
+	// [session.State.RefreshError]; the idle expiry is never after the absolute one.
 	surplusSQL = statement(`
 select id from sessions
 where identity_uuid = ?1 and ended_at is null and epoch >= ?2 and idle_expires_at > ?3
@@ -40,8 +39,8 @@ values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session.Granted, error) {
 	var (
 		g session.Granted
-		// refused is kept apart: a refused account's identity is written all
-		// the same.
+		// refused is separate from the transaction's error: the identity of a refused
+		// account is written as well.
 		refused error
 	)
 	err := s.inTx(ctx, "Exchange", func(tx *writeTx) error {
@@ -94,8 +93,8 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 	return g, nil
 }
 
-// makeRoom ends as many of the identity's sessions as the new one is too many,
-// and returns how many.
+// makeRoom ends the identity's sessions that exceed the limit with the new one, and
+// returns their number.
 func makeRoom(ctx context.Context, tx *writeTx, x *session.ExchangeParams, row *auth.Session) (int, error) {
 	if x.MaxSessions == 0 {
 		return 0, nil

@@ -60,9 +60,9 @@ func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (pers
 	return i, nil
 }
 
-// Identities are found by an account of any app, through the index that every
-// app's accounts have, by a unionid, by a person, or by nothing, each in a
-// statement of its own.
+// Identities are searched by account (through the index that every app's accounts
+// have), by unionid, by person, or without a condition. Each search is a statement of
+// its own.
 var (
 	identitiesByOpenIDSQL  = statement(identitiesSQL(`apps a join identities i on i.appid = a.appid and i.openid = ?4`, `true`))
 	identitiesByUnionIDSQL = statement(identitiesSQL(`identities i`, `i.unionid = ?5`))
@@ -158,8 +158,8 @@ func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *
 	})
 }
 
-// changeIdentity has an identity changed that is not erased, and returns what
-// change leaves in it.
+// changeIdentity calls change for an identity that is not erased, and returns the
+// identity as change leaves it.
 func (s *Store) changeIdentity(ctx context.Context, op string, c *person.IdentityChange, change func(*writeTx, *person.IdentityRecord) error) (person.IdentityRecord, error) {
 	var i person.IdentityRecord
 	err := s.inTx(ctx, op, func(tx *writeTx) error {

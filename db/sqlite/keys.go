@@ -75,7 +75,7 @@ func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyri
 		return err
 	})
 	if planErr != nil {
-		return nil, planErr // not the database's, so not translated
+		return nil, planErr // not a database error, so not translated
 	}
 	if err != nil {
 		return nil, err
@@ -83,8 +83,7 @@ func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyri
 	return all, nil
 }
 
-// changeKeys makes a change, whose cutoffs are the last that the transaction
-// writes.
+// changeKeys applies a change. It writes the cutoffs last.
 func changeKeys(ctx context.Context, tx *writeTx, c keyring.Change, now time.Time) error {
 	for _, k := range c.Add {
 		var public any
@@ -123,7 +122,7 @@ func changeKeys(ctx context.Context, tx *writeTx, c keyring.Change, now time.Tim
 	return nil
 }
 
-// raiseAllEpochs raises every app's epoch, and returns how many apps there are.
+// raiseAllEpochs raises every app's epoch and returns the number of apps.
 func raiseAllEpochs(ctx context.Context, tx *writeTx, by int64, why auth.EndReason, now time.Time) (int, error) {
 	apps, err := appsOf(ctx, tx, &session.RevokeParams{})
 	if err != nil {

@@ -31,9 +31,9 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if migrateErr == nil {
 			return nil
 		}
-		// SQLite has no lock to hold across migrations. Each is a transaction of
-		// its own, though, and so an attempt that failed while the schema moved
-		// on met another process that does the same: look again.
+		// SQLite has no lock to hold across migrations, but each migration is a
+		// transaction. If this attempt failed while the schema advanced, another
+		// process is migrating too: look again.
 		after, err := s.SchemaVersion(ctx)
 		if err != nil || after == before {
 			return translate(ctx, "Migrate", migrateErr)

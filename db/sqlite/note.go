@@ -10,25 +10,25 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// notedSuffix names the file beside the database in which a process with the claim
-// notes the history that it recorded and the cutoffs that it saw. A copy of the database
-// that is put in its place has another history or fewer cutoffs.
+// notedSuffix names the file beside the database in which the process with the claim
+// notes the history that it recorded and the cutoffs that it saw. A copy that replaces
+// the database has another history or fewer cutoffs.
 const notedSuffix = "-noted"
 
-// note is what the file says.
+// note is the content of the file.
 type note struct {
 	history string
 	// last is the greatest cutoff id that was seen.
 	last int64
 }
 
-// matches reports whether a file with this history and this greatest cutoff id is the one
-// that the note is about, or a later state of it.
+// matches reports whether the note describes a file with this history and this greatest
+// cutoff id, or an earlier state of that file.
 func (n note) matches(history string, last int64) bool {
 	return (history == "" || history == n.history) && last >= n.last
 }
 
-// parseNote reads a note. One that cannot be read is empty.
+// parseNote parses a note. It returns an empty one for an invalid text.
 func parseNote(text []byte) (n note) {
 	if _, err := fmt.Sscanf(string(text), "%s %d\n", &n.history, &n.last); err != nil {
 		return note{}
@@ -36,22 +36,22 @@ func parseNote(text []byte) (n note) {
 	return n
 }
 
-// noteLayout gives every note the same length, so that one overwrites the other in
-// place, in one sector of a disk: it is there as it was or as it is, whenever the
-// process ends or the power fails.
+// noteLayout gives every note the same length, so that a note overwrites the previous one
+// in place, in one sector of a disk. Whenever the process ends or the power fails, the
+// file holds the previous note or the new one.
 const (
 	noteLayout = "%-26.26s %020d\n"
 	noteLength = 26 + 1 + 20 + 1
 )
 
-// noteFile keeps the note. It is safe for concurrent use.
+// noteFile stores the note. It is safe for concurrent use.
 type noteFile struct {
 	mu   sync.Mutex
 	file *os.File
 	note note
 }
 
-// openNote reads the note, or an empty one if there is none that can be read.
+// openNote reads the note, or an empty one if there is no valid note.
 func openNote(path string) (*noteFile, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
 	if err != nil {
@@ -71,7 +71,7 @@ func (f *noteFile) get() note {
 	return f.note
 }
 
-// replace changes the note durably. Nothing is noted meanwhile.
+// replace changes the note durably. Calls of record wait meanwhile.
 func (f *noteFile) replace(change func(n *note) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -88,9 +88,9 @@ func (f *noteFile) replace(change func(n *note) error) error {
 	return nil
 }
 
-// record notes a cutoff that was seen. The note survives the process at once; that it
-// survives the power as well is left to the system, as after a loss of power it says
-// too little at worst.
+// record notes a cutoff that was seen. The note survives the process at once. It is not
+// flushed: a power failure may leave an older note, which detects fewer older copies but
+// never a false one.
 func (f *noteFile) record(last int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,13 +108,13 @@ func (f *noteFile) write(n note) error {
 	return nil
 }
 
-// noteError is the error of a note that cannot be written. The database cannot be used
-// without it.
+// noteError is the error of a note that cannot be read or written. The database cannot be
+// used without the note.
 func noteError(err error) error {
 	return &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("sqlite: note file: %w", err)}
 }
 
-// close closes the file. It may be called again.
+// close closes the file. It may be called more than once.
 func (f *noteFile) close() error {
 	if err := f.file.Close(); !errors.Is(err, os.ErrClosed) {
 		return err

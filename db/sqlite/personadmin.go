@@ -12,9 +12,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Persons are found by what names one of them, by the beginning of their name,
-// or by nothing. Each way is a statement of its own, so that each has the plan
-// of its index.
+// Persons are searched by a unique value, by the beginning of the name, or without a
+// condition. Each search is a statement of its own, so that each plan uses its index.
 var (
 	personsByExternalIDSQL = statement(personsSQL(`p.external_id = ?3`))
 	personsByPhoneSQL      = statement(personsSQL(`p.phone = ?4`))
@@ -94,7 +93,7 @@ func knownPerson(ctx context.Context, tx *writeTx, id uuid.UUID) (person.Known, 
 	return known[0], err
 }
 
-// readFacts reads facts of the persons that are known.
+// readFacts reads facts of the known persons.
 func readFacts(ctx context.Context, tx *writeTx, known []person.Known, query string, arg any) error {
 	at := make(map[uuid.UUID]int, len(known))
 	for i := range known {

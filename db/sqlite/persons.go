@@ -14,8 +14,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// personColumns are the columns of persons p that scanPerson scans. The last one
-// looks into another table.
+// personColumns are the columns of persons p that scanPerson scans. The last one reads
+// another table.
 const (
 	personRowColumns = `
   p.id, p.external_id, p.name, p.phone, p.attributes, p.source, p.disabled_at is not null,
@@ -88,8 +88,8 @@ insert into persons (id, external_id, name, phone, attributes, source, created_a
 values (?, ?, ?, ?, ?, ?, ?)
 on conflict do nothing`)
 
-// insertPerson adds the row of a person without his facts, and reports false
-// when another person has his external_id or phone.
+// insertPerson adds the row of a person without facts. It returns false if another
+// person has the external_id or phone.
 func insertPerson(ctx context.Context, tx *writeTx, d *person.Draft, now time.Time) (bool, error) {
 	row := d.Row()
 	res, err := tx.ExecContext(ctx, insertPersonSQL, row.ID, row.ExternalID, row.Name, textOrNull(row.Phone), string(row.Attributes),
@@ -108,7 +108,7 @@ on conflict (person_id, name) do update set mac = excluded.mac where mac <> excl
 	removeFactSQL = statement(`delete from person_facts where person_id = ? and name = ?`)
 )
 
-// writeFacts does what a draft says of a person's facts.
+// writeFacts writes a draft's changes to a person's facts.
 func writeFacts(ctx context.Context, tx *writeTx, person uuid.UUID, facts map[string][]byte) error {
 	for name, mac := range facts {
 		var err error
@@ -124,7 +124,8 @@ func writeFacts(ctx context.Context, tx *writeTx, person uuid.UUID, facts map[st
 	return nil
 }
 
-// updatePersonSQL leaves what is NULL as it is; an empty phone removes it.
+// updatePersonSQL leaves a column unchanged if its value is NULL. An empty phone removes
+// the phone.
 var updatePersonSQL = statement(`
 update persons
 set external_id = coalesce(?2, external_id), name = coalesce(?3, name),
@@ -132,8 +133,8 @@ set external_id = coalesce(?2, external_id), name = coalesce(?3, name),
     attributes = coalesce(?5, attributes), updated_at = ?6
 where id = ?1`)
 
-// updatePerson changes the row of a person without his facts. It returns
-// [auth.PersonConflict] when another person has his external_id or phone.
+// updatePerson changes the row of a person, without facts. It returns
+// [auth.PersonConflict] if another person has the external_id or phone.
 func updatePerson(ctx context.Context, tx *writeTx, id uuid.UUID, d *person.Draft, now time.Time) error {
 	_, err := tx.ExecContext(ctx, updatePersonSQL, id, textOrNull(d.ExternalID), d.Name, d.Phone,
 		sql.NullString{String: string(d.Attributes), Valid: d.Attributes != nil}, micros(now))
@@ -143,8 +144,7 @@ func updatePerson(ctx context.Context, tx *writeTx, id uuid.UUID, d *person.Draf
 	return err
 }
 
-// isUniqueViolation reports whether a row was refused because another has its
-// key.
+// isUniqueViolation reports whether a row was refused because another row has its key.
 func isUniqueViolation(err error) bool {
 	var e *sqlite.Error
 	return errors.As(err, &e) && e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE
@@ -152,8 +152,8 @@ func isUniqueViolation(err error) bool {
 
 var personByExternalIDSQL = statement(`select id from persons where external_id = ?`)
 
-// savePerson creates or updates a person by his external_id. It returns his id,
-// and whether he is new or what of him has changed.
+// savePerson creates or updates a person by external_id. It returns the person's id,
+// whether the person is new, and the changed fields.
 func savePerson(ctx context.Context, tx *writeTx, d *person.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
 	created, err = insertPerson(ctx, tx, d, now)
 	if err != nil {
@@ -163,7 +163,7 @@ func savePerson(ctx context.Context, tx *writeTx, d *person.Draft, now time.Time
 	if !created {
 		err = tx.QueryRowContext(ctx, personByExternalIDSQL, d.ExternalID).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
-			return uuid.Nil, false, nil, auth.PersonConflict // of his phone
+			return uuid.Nil, false, nil, auth.PersonConflict // on the phone
 		}
 		if err != nil {
 			return uuid.Nil, false, nil, err

@@ -34,9 +34,9 @@ values (?1, ?2, (select appid from sessions where id = ?2), ?3, ?4, ?5, ?6, ?7, 
 
 var insertEpochSQL = statement(`insert into app_epochs (appid, epoch, at, reason) values (?, ?, ?, ?) on conflict do nothing`)
 
-// writeCutoff writes a cutoff and returns its id. The app of a session is read
-// from its row, where it never changes, so that no path that ends a session can
-// forget it. Of an app's cutoff it also writes what admins are told.
+// writeCutoff writes a cutoff and returns its id. The app of a session is read from its
+// row, where it never changes, so that no path that ends a session can omit it. For an
+// app's cutoff it also writes the epoch, which admins see.
 func writeCutoff(ctx context.Context, tx *writeTx, c auth.Cutoff, now time.Time) (int64, error) {
 	tx.notify = true
 	var appID string

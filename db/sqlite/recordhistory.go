@@ -14,13 +14,13 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Marks in place of the history of a file. The history itself is null before the first
-// process serves from the file, and then a random text that is also in the note.
+// Marks that replace the history of a file. The history is null before the first process
+// serves from the file. Then it is a random text that is also in the note.
 const (
-	// historyLost marks a file that a process found to be an older copy.
+	// historyLost marks a file that a process recognised as an older copy.
 	historyLost = "lost"
-	// historyRestored marks a file whose loss was made good. The next process that
-	// serves from it may record its history.
+	// historyRestored marks a file whose revocations were restored. The next process
+	// that serves from it may record its history.
 	historyRestored = "restored"
 )
 
@@ -47,7 +47,7 @@ func (s *Store) RecordedHistory(ctx context.Context) (session.History, bool, err
 	case history != "" && history != noted.history:
 		return nil, false, nil
 	}
-	// It stays an older copy, however many cutoffs are written to it.
+	// It stays an older copy, however many cutoffs are written to it later.
 	return nil, false, s.setHistory(ctx, "RecordedHistory", historyLost)
 }
 
@@ -77,8 +77,8 @@ func (s *Store) RecordHistory(ctx context.Context, _ session.History) error {
 	return s.setHistory(ctx, "RecordHistory", text)
 }
 
-// history returns what the file says of its history, and the greatest cutoff id that
-// was ever committed to it.
+// history returns the history in the file and the greatest cutoff id that was ever
+// committed to it.
 func (s *Store) history(ctx context.Context, op string) (history string, last int64, err error) {
 	err = s.r.QueryRowContext(ctx, historySQL).Scan(&history, &last)
 	return history, last, translate(ctx, op, err)
@@ -125,7 +125,7 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 	return apps, err
 }
 
-// matchesNote reports whether the note beside the file is about the file as it is. It
+// matchesNote reports whether the note beside the file describes its current state. It
 // needs no claim.
 func (s *Store) matchesNote(ctx context.Context) (bool, error) {
 	path, err := s.realPath()
@@ -142,7 +142,8 @@ func (s *Store) matchesNote(ctx context.Context) (bool, error) {
 
 var retireKeysSQL = statement(`update signing_keys set retired_at = ?, sealed = x'' where retired_at is null returning kid, use`)
 
-// retireKeys ends all keys, and returns how many, and the cutoffs of those that sign.
+// retireKeys retires all keys. It returns their number and the cutoffs of the signing
+// keys.
 func retireKeys(ctx context.Context, tx *writeTx, now time.Time) (n int, dead []auth.Cutoff, err error) {
 	rows, err := tx.QueryContext(ctx, retireKeysSQL, micros(now))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// refreshSQL is a refresh as it nearly always goes.
+// refreshSQL handles the common case: the presented generation is current.
 var refreshSQL = statement(`
 update sessions
 set generation = generation + 1, rotated_at = ?4, idle_expires_at = min(?5, expires_at)
@@ -21,13 +21,12 @@ returning (select a.audiences from apps a where a.appid = sessions.appid),
   (select a.signing_alg from apps a where a.appid = sessions.appid),
   (select` + omitSQL + ` from apps a where a.appid = sessions.appid),` + sessionColumns)
 
-// omitSQL is what the policy of an app a says about its tokens.
+// omitSQL reads from the policy of an app a whether tokens omit the external_id.
 const omitSQL = ` coalesce(a.policy ->> 'omit_external_id', 0)`
 
 // Refresh implements [session.Store].
 func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
-	// The generation after it could not be counted, and no such token is ever
-	// issued.
+	// The next generation would overflow, and no such token is ever issued.
 	if r.Presented == math.MaxUint32 {
 		return session.Granted{}, auth.RefreshInvalid
 	}
@@ -63,8 +62,7 @@ func rotate(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.
 	return session.Granted{Session: row.session(), Audiences: audiences, SigningAlg: alg, OmitExternalID: omit, Verdict: session.Rotate}, err
 }
 
-// presentedSQL reads a session beside the app that asks, which need not be its
-// own.
+// presentedSQL reads a session and the app that asks, which may be another than its own.
 var presentedSQL = statement(`
 select a.audiences, a.signing_alg,` + omitSQL + `, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions cross join apps a
@@ -73,8 +71,8 @@ where sessions.id = ? and a.appid = ?`)
 var advanceSQL = statement(`
 update sessions set generation = ?2, rotated_at = ?3, idle_expires_at = ?4 where id = ?1`)
 
-// settle finds out why rotate found nothing to update, and does what the verdict
-// says: it moves the row on, or ends the session.
+// settle finds out why rotate updated nothing and carries out the verdict: it advances the
+// row or ends the session.
 func settle(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.Granted, error) {
 	var (
 		st        session.State
@@ -113,7 +111,7 @@ func settle(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.
 	return session.Granted{Session: st.Session, Audiences: audiences, SigningAlg: alg, OmitExternalID: omit, Verdict: v}, err
 }
 
-// missing says why there is neither the app nor the session.
+// missing returns the error for a missing app or session.
 func missing(ctx context.Context, q querier, appID string) error {
 	switch app, err := app(ctx, q, appID); {
 	case err != nil:

@@ -35,7 +35,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 
 var deploymentSQL = statement(`select id from deployment`)
 
-// checkDeployment is [session.RestoreParams.CheckDeployment] of the database.
+// checkDeployment reads the deployment for [session.RestoreParams.CheckDeployment].
 func checkDeployment(ctx context.Context, tx *writeTx, r *session.RestoreParams) error {
 	var id uuid.UUID
 	if err := tx.QueryRowContext(ctx, deploymentSQL).Scan(&id); err != nil {
@@ -50,7 +50,7 @@ select appid, identity_uuid, id, ver, ended_at is not null from sessions where i
 	restorableAppSQL = statement(`select appid, epoch from apps where appid = ?`)
 )
 
-// restorable reads the rows that the cutoffs are about.
+// restorable reads the rows that the cutoffs refer to.
 func restorable(ctx context.Context, tx *writeTx, remembered []auth.Cutoff) ([]session.RestorableRow, error) {
 	var found []session.RestorableRow
 	for _, c := range remembered {

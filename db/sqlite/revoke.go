@@ -32,7 +32,7 @@ func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Rev
 	return out, nil
 }
 
-// victims are the identities of a target.
+// victims holds the identities of a target.
 type victims struct {
 	identities []uuid.UUID
 	// appID and identity are empty for a person.
@@ -47,8 +47,7 @@ var (
 	personIdentitiesSQL = statement(`select uuid, appid from identities where person_id = ? order by uuid`)
 )
 
-// targetOf finds what stands above the target's sessions, or returns
-// [sql.ErrNoRows].
+// targetOf finds the rows above the target's sessions, or returns [sql.ErrNoRows].
 func targetOf(ctx context.Context, tx *writeTx, r *session.RevokeParams) (victims, error) {
 	var v victims
 	switch t := r.Target; {
@@ -100,9 +99,8 @@ func (v *victims) ofPerson(ctx context.Context, tx *writeTx, r *session.RevokePa
 	return err
 }
 
-// doomedSQL finds the sessions that have to end: those that are not dead
-// already, by themselves or with their app, and whose last tokens have not
-// expired.
+// doomedSQL finds the sessions to end: those that are not revoked already, by themselves
+// or with their app, and whose last tokens have not expired.
 var doomedSQL = statement(`
 select s.id, s.idle_expires_at > ?4
 from sessions s join apps a on a.appid = s.appid

@@ -151,7 +151,7 @@ func (s *Store) PinServiceKey(ctx context.Context, id, appID string, check func(
 	})
 }
 
-// pinServiceKey reads the key and, if decide says so, writes the pin.
+// pinServiceKey reads the key and writes the pin if decide says so.
 func (s *Store) pinServiceKey(ctx context.Context, op, id string, event auth.AuditEvent,
 	decide func(*writeTx, servicekey.Key) (appID string, change bool, err error),
 ) (servicekey.Key, error) {

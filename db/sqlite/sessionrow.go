@@ -8,9 +8,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// sessionColumns are the columns of sessions that a [sessionRow] scans, with
-// what its answers show of the bound person. The table has no alias: SQLite's
-// RETURNING knows none.
+// sessionColumns are the columns of sessions that a [sessionRow] scans, with the fields of
+// the bound person that responses show. The table has no alias, because SQLite's
+// RETURNING does not support one.
 const sessionColumns = `
   sessions.id, sessions.identity_uuid, sessions.appid, sessions.device, sessions.person_id,
   sessions.ver, sessions.epoch, sessions.generation, sessions.rotated_at, sessions.started_at,
@@ -24,7 +24,7 @@ type sessionRow struct {
 	externalID, name, endReason sql.NullString
 }
 
-// targets are where sessionColumns are scanned to.
+// targets are the destinations for scanning sessionColumns.
 func (r *sessionRow) targets() []any {
 	s := &r.s
 	return []any{
@@ -34,7 +34,7 @@ func (r *sessionRow) targets() []any {
 	}
 }
 
-// session returns what was scanned.
+// session returns the scanned session.
 func (r *sessionRow) session() auth.Session {
 	s := r.s
 	s.EndReason = auth.EndReason(r.endReason.String)

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// busyTimeout is how long a write waits for another process's.
+	// busyTimeout bounds the wait of a write for another process's write.
 	busyTimeout = 10 * time.Second
-	// readers is how many reads run at once.
+	// readers is the number of concurrent reads.
 	readers = 4
 )
 
@@ -28,8 +28,8 @@ type Store struct {
 	path string
 	w    *sql.DB // one connection
 	r    *sql.DB
-	// claim holds the lock of [Store.Claim], and noted is what was noted under it;
-	// nil without it.
+	// claim holds the lock of [Store.Claim], and noted the note that belongs to it. Both
+	// are nil without a claim.
 	claim *sql.DB
 	noted *noteFile
 	// timeline names the history of the cutoffs' ids.
@@ -55,7 +55,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		_ = s.w.Close()
 		return nil, err
 	}
-	// The first connection turns the journal to WAL, before any reader comes.
+	// The first connection switches the journal to WAL, before any reader opens the file.
 	if err := s.w.PingContext(ctx); err != nil {
 		_ = s.Close()
 		return nil, translate(ctx, "Open", err)
@@ -63,10 +63,9 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
-// create makes the file if it is not there. SQLite would create it with the
-// umask's mode; the journals beside it take the mode of the file. A file that is
-// there is not opened: closing it would drop the locks that SQLite holds on it
-// in this process.
+// create creates the file if it does not exist. SQLite would use the umask's mode; the
+// journals take the mode of the file. An existing file is not opened, because closing it
+// would drop the locks that SQLite holds on it in this process.
 func create(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator names the file
 	switch {
@@ -112,12 +111,10 @@ func (s *Store) Close() error {
 	return err
 }
 
-// statements lists every statement of this package, so that a test can prepare
-// them all.
+// statements lists every statement of this package, so that a test can prepare them.
 var statements []string
 
-// statement registers a statement. It is used to initialise package variables
-// only.
+// statement registers a statement. Only the initialisation of package variables calls it.
 func statement(sql string) string {
 	statements = append(statements, sql)
 	return sql
@@ -147,8 +144,8 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return time.UnixMilli(ms).UTC(), nil
 }
 
-// inTx runs fn in a transaction, alone among all writers, and commits it unless
-// fn returns an error. Errors are translated.
+// inTx runs fn in a transaction and commits it, unless fn returns an error. There is only
+// one such transaction at a time among all processes. It translates errors.
 func (s *Store) inTx(ctx context.Context, op string, fn func(tx *writeTx) error) error {
 	begun, err := s.w.BeginTx(ctx, nil)
 	if err != nil {
@@ -161,7 +158,7 @@ func (s *Store) inTx(ctx context.Context, op string, fn func(tx *writeTx) error)
 	}
 	err = tx.Commit()
 	if tx.notify {
-		// Also after an error: what a commit did that failed is not known.
+		// After an error too: a failed commit may have taken effect.
 		s.cutoffNotifier.notify()
 	}
 	return translate(ctx, op, err)
@@ -170,11 +167,11 @@ func (s *Store) inTx(ctx context.Context, op string, fn func(tx *writeTx) error)
 // writeTx is a transaction that writes.
 type writeTx struct {
 	*sql.Tx
-	// notify says that followers have something to ask for.
+	// notify says that followers have something to read.
 	notify bool
 }
 
-// querier is what a database and a transaction have in common.
+// querier has the methods that a database and a transaction share.
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row

@@ -12,8 +12,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// A batch goes to SQLite as JSON, so that each step is one statement however
-// many persons there are. An item of null reads as NULL.
+// A batch is passed to SQLite as JSON, so that each step is one statement for any number
+// of persons. A null item reads as NULL.
 var (
 	knownSQL = statement(`
 select` + personRowColumns + `, '[]' from persons p where p.external_id in (select value from json_each(?)) order by p.id`)
@@ -34,7 +34,7 @@ select c.value ->> 0, c.value ->> 1, c.value ->> 2, c.value ->> 3, c.value ->> 4
 from json_each(?1) c`)
 	removeFactRowsSQL = statement(`
 delete from person_facts where (person_id, name) in (select c.value ->> 0, c.value ->> 1 from json_each(?) c)`)
-	// Without the condition the parser takes "on" for that of a join.
+	// Without the condition the parser reads "on" as part of a join.
 	setFactRowsSQL = statement(`
 insert into person_facts (person_id, name, mac)
 select c.value ->> 0, c.value ->> 1, unhex(c.value ->> 2) from json_each(?) c where true
@@ -64,7 +64,7 @@ func (s *Store) UpsertPersons(ctx context.Context, u person.Upsert) ([]person.Up
 	return plan.Outcomes, nil
 }
 
-// readBatch reads the persons of a batch, and asks who has its phones.
+// readBatch reads the persons of a batch and finds the owners of its phones.
 func readBatch(ctx context.Context, tx *writeTx, u *person.Upsert) ([]person.Known, map[string]uuid.UUID, error) {
 	ids, phones := make(jsonList, len(u.Drafts)), jsonList{}
 	for i := range u.Drafts {
@@ -105,7 +105,7 @@ func readBatch(ctx context.Context, tx *writeTx, u *person.Upsert) ([]person.Kno
 	return known, owners, err
 }
 
-// writePlan writes what the plan says, in its order.
+// writePlan writes the plan's changes, in the plan's order.
 func writePlan(ctx context.Context, tx *writeTx, plan *person.UpsertPlan, now micros) error {
 	for _, step := range []struct {
 		sql   string

@@ -12,7 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// micros keeps a time as microseconds since 1970; the zero time is NULL.
+// micros stores a time as microseconds since 1970; the zero time is NULL.
 type micros time.Time
 
 // Value implements [driver.Valuer].
@@ -23,7 +23,7 @@ func (m micros) Value() (driver.Value, error) {
 	return auth.StoredTime(time.Time(m)).UnixMicro(), nil
 }
 
-// into scans a time.
+// into returns a scanner for a time.
 func into(t *time.Time) sql.Scanner { return (*microsTarget)(t) }
 
 type microsTarget time.Time
@@ -41,7 +41,7 @@ func (m *microsTarget) Scan(v any) error {
 	return nil
 }
 
-// jsonList keeps a list of strings as a JSON array; an empty one is read as nil.
+// jsonList stores a list of strings as a JSON array; an empty one is read as nil.
 type jsonList []string
 
 // Value implements [driver.Valuer].
@@ -71,7 +71,7 @@ func uuidOrNull(id uuid.UUID) uuid.NullUUID { return uuid.NullUUID{UUID: id, Val
 
 func textOrNull(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
 
-// blobOrNull turns nil, which the driver would keep as an empty blob, into NULL.
+// blobOrNull turns nil into NULL; the driver would store it as an empty blob.
 func blobOrNull(b []byte) any {
 	if b == nil {
 		return nil
