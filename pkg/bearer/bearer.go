@@ -46,13 +46,12 @@ type Verifier struct {
 	close       func()
 }
 
-// New returns a verifier of the tokens of cfg.Issuer, which fetches keys and
-// follows revocations until [Verifier.Close]. It waits for both, at most 5
-// seconds or until ctx is done, and returns without error when they have not
-// come: the service may be down for a moment, and Verify answers [ErrStale]
-// until they arrive.
+// New returns a verifier of the tokens of cfg.Issuer. The verifier fetches keys and
+// follows revocations until [Verifier.Close]. New waits for both, at most 5 seconds or
+// until ctx is done, and returns without error if they have not arrived: the service may
+// be down for a moment. Verify returns [ErrStale] until they arrive.
 //
-// It fails only when cfg is wrong.
+// It returns an error only for an invalid cfg.
 func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	return newVerifier(ctx, cfg, defaultTuning)
 }
@@ -161,40 +160,38 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 	return v, nil
 }
 
-// Local is what the service itself verifies with: keys and cutoffs that it has
-// in memory anyway. Back ends use [Config].
+// Local configures a verifier that uses keys and cutoffs in memory, as the service itself
+// does. Back ends use [Config].
 type Local struct {
 	// Issuer and Audience are as in [Config].
 	Issuer   string
 	Audience string
-	// Apps are as in [Config], except that without an Audience and Apps the tokens
-	// of every app of the issuer are accepted, as the service itself must.
+	// Apps are as in [Config], except that without an Audience and Apps the tokens of
+	// every app of the issuer are accepted, as the service itself needs.
 	Apps []string
-	// Keys returns a key that tokens may be signed with, and its algorithm. It
-	// does no I/O.
+	// Keys returns the signing key with this kid and its algorithm. It does no I/O.
 	Keys func(kid string) (key crypto.PublicKey, alg string, ok bool)
-	// Cutoffs are the live ones, kept up to date by the caller. Nil means that
-	// nothing is ever revoked.
+	// Cutoffs are the live cutoffs, kept up to date by the caller. Nil means no
+	// revocations.
 	Cutoffs *cutoff.Set
-	// Staleness returns how old what Cutoffs holds is. Nil means not at all.
+	// Staleness returns the age of the data in Cutoffs. Nil means an age of 0.
 	Staleness func() time.Duration
-	// MaxStaleness is how large Staleness may grow. Zero means
-	// [DefaultMaxStaleness].
+	// MaxStaleness is the limit on Staleness. Zero means [DefaultMaxStaleness].
 	MaxStaleness time.Duration
-	// Clock tells the time. Nil means time.Now.
+	// Clock returns the current time. Nil means time.Now.
 	Clock func() time.Time
 	// CacheSize is as in [Config].
 	CacheSize int
 
-	// UnsafeAcceptExpired accepts tokens that were good once, to learn which
-	// session they were of. Whoever let somebody in by them would let in
-	// everybody who ever was.
+	// UnsafeAcceptExpired accepts expired tokens, to find out which session they belonged
+	// to. Never use such a verifier to admit requests: it accepts every token that was
+	// once valid.
 	UnsafeAcceptExpired bool
 }
 
 // NewLocal returns a verifier that does no I/O and owns no goroutine.
 //
-// It fails only when l is wrong.
+// It returns an error only for an invalid l.
 func NewLocal(l Local) (*Verifier, error) {
 	if l.Issuer == "" || l.Keys == nil || l.MaxStaleness < 0 {
 		return nil, errors.New("bearer: Local.Issuer and Local.Keys must be set, and Local.MaxStaleness must not be negative")
@@ -230,18 +227,18 @@ func NewLocal(l Local) (*Verifier, error) {
 	return v, nil
 }
 
-// Verify returns the claims of a token that is good now.
+// Verify returns the claims of a token that is valid now.
 //
-// Errors: one that wraps exactly one of [ErrInvalid], [ErrMisconfigured],
-// [ErrExpired], [ErrRevoked] and [ErrStale]. Of a token that is several of these at
-// once the first is said, except that a token both expired and revoked is revoked: an
-// expired token was good otherwise, and only a token that would be accepted is
-// stale. There is no leeway; a token expires by the later of this clock and the
-// service's, as the feed tells it.
+// Errors wrap exactly one of [ErrInvalid], [ErrMisconfigured], [ErrExpired], [ErrRevoked]
+// and [ErrStale]. If several apply, the first in this list is returned, except that a
+// token both expired and revoked is revoked. So an expired token was valid otherwise, and
+// only a token that would be accepted is stale. There is no leeway; a token expires by
+// the later of this clock and the service's, as the feed reports it.
 //
-// It does no I/O, except that a token that could be good and names an unknown
-// key may wait for the issuer's keys to be fetched: at most one fetch in 10
-// seconds, however many such tokens come, for 5 seconds or until ctx is done.
+// It does no I/O, with one exception: a token that may be valid and names an unknown key
+// waits for a fetch of the issuer's keys. There is at most one fetch in 10 seconds,
+// regardless of the number of such tokens, and the wait is at most 5 seconds or until ctx
+// is done.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	c, err := v.verify(ctx, token)
 	if err != nil {
@@ -334,9 +331,8 @@ func (v *Verifier) Ready() error {
 	return nil
 }
 
-// Close stops following the service and returns when everything has stopped.
-// What is known by then is still verified with, until it is stale. Closing
-// twice is harmless.
+// Close stops following the service and returns when everything has stopped. Verify then
+// uses the data it has until that is stale. A second Close is harmless.
 func (v *Verifier) Close() error {
 	v.close()
 	return nil

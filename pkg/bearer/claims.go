@@ -10,14 +10,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 )
 
-// Claims are what a verified access token says.
+// Claims are the claims of a verified access token.
 type Claims struct {
-	// Issuer is who issued it (iss).
+	// Issuer is the token's issuer (iss).
 	Issuer string
-	// Subject is the identity's uuid (sub). It names a user and opens nothing.
+	// Subject is the identity's uuid (sub). It names a user; it is not a credential.
 	Subject string
-	// Audience are those whom the token is for (aud): the issuer, and the
-	// audiences of the app.
+	// Audience holds the token's audiences (aud): the issuer, and the audiences of the
+	// app.
 	Audience []string
 	// App is the appid of the mini-program (client_id).
 	App string
@@ -35,9 +35,8 @@ type Claims struct {
 	// the person's id; empty when unbound.
 	Bound  bool
 	Person string
-	// ExternalID is the id by which the business itself knows the person, as it was
-	// when the token was issued. It is empty when unbound, and where the app's
-	// policy keeps it out of tokens.
+	// ExternalID is the business's own id of the person, as it was when the token was
+	// issued. It is empty when unbound, and if the app's policy keeps it out of tokens.
 	ExternalID string
 	// KeyID names the key that signed the token (kid).
 	KeyID string

@@ -15,70 +15,66 @@ import (
 	"time"
 )
 
-// DefaultMaxStaleness is how old the knowledge of revocations may be unless
-// [Config] or the service says less.
+// DefaultMaxStaleness is the maximum age of revocation data, unless [Config] or the
+// service sets a lower one.
 const DefaultMaxStaleness = 30 * time.Second
 
 // defaultCacheSize is how many tokens are remembered unless told otherwise: at
 // most about 16 MiB.
 const defaultCacheSize = 8192
 
-// Config says whose tokens a back end accepts. Issuer is the only field without
-// a useful zero value.
+// Config configures which tokens a back end accepts. Only Issuer is required.
 type Config struct {
-	// Issuer is the service's YUFU_ISSUER, byte for byte: a token's iss must be
-	// this.
+	// Issuer is the service's YUFU_ISSUER. It must equal a token's iss byte for byte.
 	Issuer string
-	// Audience must be among a token's audiences. Empty, or the issuer, which every
-	// token is for, sets no audience.
+	// Audience must be among a token's audiences. Empty, or the issuer, which is an
+	// audience of every token, sets no audience.
 	Audience string
 	// Apps are the mini-programs (client_id) whose tokens are accepted. With an
 	// Audience too, a token must satisfy both.
 	//
-	// With neither an Audience nor Apps, the tokens of one app are accepted: the one
-	// to which the service key is pinned. The service stores the pin when the key is
-	// used for the first time, if it has one enabled app by then, so an app that is
-	// registered later neither gets in nor changes anything. If the key is pinned to
-	// no app, every token is refused with [ErrMisconfigured]. Without a service key
-	// nothing says which app that would be: New fails.
+	// With neither an Audience nor Apps, the tokens of one app are accepted: the one to
+	// which the service key is pinned. The service stores the pin at the key's first use,
+	// if exactly one app is enabled then. An app that is registered later is not accepted
+	// and changes nothing. If the key has no pin, every token is refused with
+	// [ErrMisconfigured]. Without a service key there is no such app: New fails.
 	Apps []string
-	// ServiceKey authorises following the revocation feed: a key with the scope
-	// "service". White space around it is ignored. Without one the verifier is
-	// offline: see the package comment for what that gives up.
+	// ServiceKey is a key with the scope "service". It authorizes this back end to follow
+	// the revocation feed. White space around it is ignored. Without a key the verifier
+	// is offline; the package comment lists the consequences.
 	ServiceKey string
-	// URL is the base URL of the service when this back end reaches it by
-	// another address than the issuer.
+	// URL is the base URL of the service, if this back end reaches it by another address
+	// than the issuer.
 	URL string
-	// MaxStaleness is how old the knowledge of revocations may grow before
-	// tokens are refused with [ErrStale]. It can lower the bound that the
-	// service announces, never raise it. Zero means [DefaultMaxStaleness].
+	// MaxStaleness is the maximum age of revocation data. When the data is older, tokens
+	// are refused with [ErrStale]. It can lower the bound that the service announces, but
+	// not raise it. Zero means [DefaultMaxStaleness].
 	MaxStaleness time.Duration
-	// Algorithms restricts the JWS algorithms, to some of ES256, EdDSA and
-	// RS256. Empty means all three; a key is good for its own only.
+	// Algorithms restricts the JWS algorithms to some of ES256, EdDSA and RS256. Empty
+	// means all three. A key is only valid for its own algorithm.
 	Algorithms []string
-	// CacheSize is how many verified tokens are remembered, at least; it is
-	// rounded up to a power of two. Zero means 8192, which is at most about
-	// 16 MiB; a negative size remembers none.
+	// CacheSize is the minimum number of verified tokens to cache, rounded up to a power
+	// of two. Zero means 8192, at most about 16 MiB. A negative size disables the cache.
 	CacheSize int
-	// HTTPClient fetches keys and follows the feed. Its Timeout is not used, as
-	// the feed never ends, and it follows no redirects. Nil means a client with
-	// the defaults of package http.
+	// HTTPClient fetches keys and follows the feed. Its Timeout is ignored, because the
+	// feed never ends, and it follows no redirects. Nil means a client with the defaults
+	// of package http.
 	HTTPClient *http.Client
-	// Logger hears of trouble with the service, and once a minute for each reason why
-	// tokens are invalid. Nil discards. It never hears a token.
+	// Logger gets trouble with the service and, once a minute, each reason why tokens are
+	// invalid. Nil discards the log. Tokens are never logged.
 	Logger *slog.Logger
 	// OnRefused is called for every token that [Verifier.Verify] refuses, with the
-	// context and the error of that call, for a metric or a log of your own. It is
-	// called before Verify returns, from many goroutines at once. In the middleware the
+	// context and the error of that call, for a metric or a log of your own. It is called
+	// before Verify returns, from many goroutines concurrently. In the middleware the
 	// context is the request's.
 	OnRefused func(ctx context.Context, err error)
 
-	// UnsafePlainHTTP allows http to hosts other than this one. Whoever can
-	// tamper with that traffic chooses the keys that tokens are signed with,
-	// and reads the service key.
+	// UnsafePlainHTTP allows http to hosts other than this one. An attacker who can
+	// tamper with that traffic chooses the keys that verify tokens, and reads the service
+	// key.
 	UnsafePlainHTTP bool
-	// UnsafeAcceptStale accepts tokens however old the knowledge of revocations
-	// is, even before there is any. Who cuts this back end off from the service
+	// UnsafeAcceptStale accepts tokens regardless of the age of the revocation data, even
+	// before any has arrived. An attacker who cuts this back end off from the service
 	// makes revocations ineffective until the tokens expire.
 	UnsafeAcceptStale bool
 }

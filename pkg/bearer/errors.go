@@ -5,34 +5,32 @@ import (
 	"fmt"
 )
 
-// The errors of [Verifier.Verify]. Every error wraps exactly one of these, so
-// errors.Is tells what to do. The text behind says why, for a log; it never
-// quotes the token.
+// The errors of [Verifier.Verify]. Every error wraps exactly one of these, for errors.Is.
+// The rest of the text gives the reason, for a log. It never contains the token.
 var (
-	// ErrInvalid: not an access token of this issuer for this audience.
+	// ErrInvalid: the token is not an access token of this issuer for this audience.
 	ErrInvalid = errors.New("bearer: invalid token")
-	// ErrExpired: the token was good in every other way. Its holder refreshes.
+	// ErrExpired: the token was valid in every other way. Its holder should refresh.
 	ErrExpired = errors.New("bearer: expired token")
-	// ErrRevoked: the token is genuine, and a cutoff hits it: its session was
-	// ended, weakened or bound anew, its app revoked, or its key retired.
+	// ErrRevoked: the token is genuine, and a cutoff hits it: its session was ended,
+	// weakened or bound again, its app was revoked, or its key was retired.
 	ErrRevoked = errors.New("bearer: revoked token")
-	// ErrStale: the token seems good, but what is known about revocations or
-	// keys is too old to vouch for it. It is no fault of the client: answer 503
-	// and let it try again.
+	// ErrStale: the token seems valid, but the data about revocations or keys is too old
+	// to decide. The client is not at fault: answer 503 so that it tries again.
 	ErrStale = errors.New("bearer: stale revocation data")
-	// ErrMisconfigured: this verifier can accept no token until an operator acts. The
-	// text says what to do. It is no fault of the client.
+	// ErrMisconfigured: this verifier cannot accept tokens until an operator acts. The
+	// text says what to do. The client is not at fault.
 	ErrMisconfigured = errors.New("bearer: misconfigured")
 )
 
-// ErrOtherApp is the [ErrInvalid] of a token that is for another app: one outside of
-// [Config].Apps or, without those and without an audience, not the app to which the
-// service key is pinned.
+// ErrOtherApp is the [ErrInvalid] of a token for another app: an app outside of
+// [Config].Apps or, without those and without an audience, any app but the one to which
+// the service key is pinned.
 var ErrOtherApp = fmt.Errorf("%w: the app is not accepted by this back end", ErrInvalid)
 
-// ClaimsOf returns the claims of a token that [Verifier.Verify] refused with err
-// although its signature is good: it has expired, was revoked, is another app's,
-// or what is known is stale. They are for a log, and must not let a request in.
+// ClaimsOf returns the claims of a token that [Verifier.Verify] refused with err although
+// its signature is valid: the token is expired, revoked, or another app's, or the data is
+// stale. Use the claims only for a log; they must not admit a request.
 func ClaimsOf(err error) (*Claims, bool) {
 	var g *genuineError
 	if !errors.As(err, &g) {

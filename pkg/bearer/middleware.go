@@ -9,51 +9,48 @@ import (
 	"time"
 )
 
-// Identity is who makes a request, as its access token says.
+// Identity is the user who makes a request, according to the access token.
 type Identity struct {
-	// UUID names the user of the mini-program, and is the same whenever he logs
-	// in. It is an identifier, never a credential.
+	// UUID names the user of the mini-program. It is the same at every log-in. It is an
+	// identifier, never a credential.
 	UUID string
-	// Person is the id of the person that the user is bound to, empty when he
-	// is not bound.
+	// Person is the id of the person to whom the user is bound, or empty.
 	Person string
-	// ExternalID is the id by which the business itself knows that person: the key
-	// of its own user table, for example an employee number. It is empty when the
-	// user is not bound, and where the app's policy keeps it out of tokens.
+	// ExternalID is the business's own id of that person: the key of its user table, for
+	// example an employee number. It is empty when the user is not bound, and if the
+	// app's policy keeps it out of tokens.
 	ExternalID string
 	// Session is the log-in.
 	Session string
 	// App is the appid of the mini-program.
 	App string
-	// Bound reports whether there is a person.
+	// Bound reports whether the user is bound to a person.
 	Bound bool
-	// ExpiresAt is when the token expires. Nothing that this request starts
-	// should go on in the user's name much longer.
+	// ExpiresAt is when the token expires. Work that this request starts in the user's
+	// name should not go on much longer.
 	ExpiresAt time.Time
 }
 
 type contextKey struct{}
 
-// FromContext returns the identity that [Verifier.Require] or
-// [Verifier.RequireBound] found, or false where neither stands before the
-// handler.
+// FromContext returns the identity that [Verifier.Require] or [Verifier.RequireBound] put
+// into the context, or false if the handler is behind neither.
 func FromContext(ctx context.Context) (Identity, bool) {
 	id, ok := ctx.Value(contextKey{}).(Identity)
 	return id, ok
 }
 
-// Require returns a handler that passes on requests with a valid access token
-// in their Authorization header, and answers the others as RFC 6750 says, with
-// problem details (RFC 9457). The codes are those by which the service itself
-// says the same:
+// Require returns a handler that passes on requests with a valid access token in their
+// Authorization header, and answers the others as RFC 6750 says, with problem details
+// (RFC 9457). The service itself uses the same codes:
 //
 //	400 invalid_request   the token is sent in two ways, or in the URL
-//	401 token_missing     there is none
-//	401 token_invalid     it is not an access token for this back end
-//	401 token_expired     the client refreshes
-//	401 session_revoked   the client refreshes, or logs in again
+//	401 token_missing     the request has no token
+//	401 token_invalid     the token is not an access token for this back end
+//	401 token_expired     the client should refresh
+//	401 session_revoked   the client should refresh, or log in again
 //	500 internal          this verifier is misconfigured; see the log
-//	503 stale             the client tries again after Retry-After seconds
+//	503 stale             the client should try again after Retry-After seconds
 func (v *Verifier) Require(next http.Handler) http.Handler {
 	return v.require(next, false)
 }
@@ -61,7 +58,7 @@ func (v *Verifier) Require(next http.Handler) http.Handler {
 // RequireBound is [Verifier.Require] for users who are bound to a person. It
 // answers the others:
 //
-//	403 person_required   the user binds first
+//	403 person_required   the user must bind first
 func (v *Verifier) RequireBound(next http.Handler) http.Handler {
 	return v.require(next, true)
 }

@@ -1,14 +1,12 @@
-// Package bearertest is the double of a Yufu service for the tests of back ends
-// that accept its tokens: it publishes keys, issues access tokens, revokes
-// them, and serves the revocation feed, all in memory. The example shows a test.
+// Package bearertest is a double of a Yufu service, for the tests of back ends that
+// accept its tokens. It publishes keys, issues access tokens, revokes them, and serves
+// the revocation feed, all in memory. The example shows a test.
 //
-// [Server.Verifier] shares the double's memory: what is revoked is refused from
-// the next call on, so such tests need not wait. [Server.Config] is for tests
-// that want the real way, over HTTP.
+// [Server.Verifier] shares the double's memory: a revocation takes effect from the next
+// call on, so such tests need not wait. [Server.Config] is for tests over HTTP.
 //
-// It owns no rule: whether a token is good is for package bearer to say. It
-// does not keep sessions, and issues a token for whatever it is asked. Trouble
-// of its own ends the test.
+// It owns no rule: package bearer decides whether a token is valid. It does not keep
+// sessions, and issues any token on request. An internal failure ends the test.
 package bearertest
 
 import (
@@ -31,7 +29,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 )
 
-// App is the appid in tokens that name no other.
+// App is the appid in tokens whose claims name no app.
 const App = "wxdevelopment0001"
 
 // ServiceKey is the service key that the feed accepts.
@@ -102,8 +100,8 @@ func (s *Server) Config() bearer.Config {
 	return bearer.Config{Issuer: s.URL, ServiceKey: ServiceKey}
 }
 
-// Verifier returns a verifier that looks into the double's memory, for the
-// audience that is given, or else for the app to which the service key is pinned.
+// Verifier returns a verifier that reads the double's memory, for the given audience, or
+// else for the app to which the service key is pinned.
 func (s *Server) Verifier(audience ...string) *bearer.Verifier {
 	s.tb.Helper()
 	local := bearer.Local{
@@ -127,10 +125,10 @@ func (s *Server) Verifier(audience ...string) *bearer.Verifier {
 	return v
 }
 
-// Token issues an access token that says what the claims say. What they leave
-// out is made up: a new user and a new session of the app [App], ver and epoch
-// 1, issued now and good for 10 minutes, unbound unless they have a Person. The
-// issuer is always among the audiences. With a KeyID that key signs.
+// Token issues an access token with these claims. It fills in missing ones: a new user
+// and a new session of the app [App], ver and epoch 1, issued now and valid for 10
+// minutes, unbound unless they have a Person. The issuer is always among the audiences.
+// KeyID selects the key that signs.
 func (s *Server) Token(c bearer.Claims) string {
 	s.tb.Helper()
 	key, ok := s.signer(c.KeyID)
@@ -176,17 +174,17 @@ func (s *Server) Token(c bearer.Claims) string {
 	return signed
 }
 
-// RevokeSession ends a session: its tokens are dead.
+// RevokeSession ends a session and revokes its tokens.
 func (s *Server) RevokeSession(session string) {
 	s.Revoke(cutoff.Cutoff{Kind: cutoff.KindSession, Session: session})
 }
 
-// RevokeApp makes the tokens of an app below an epoch dead.
+// RevokeApp revokes the tokens of an app below an epoch.
 func (s *Server) RevokeApp(app string, epoch int64) {
 	s.Revoke(cutoff.Cutoff{Kind: cutoff.KindApp, App: app, Epoch: epoch})
 }
 
-// RevokeKey makes the tokens that a key signed dead. It stays published.
+// RevokeKey revokes the tokens that a key signed. The key stays published.
 func (s *Server) RevokeKey(kid string) {
 	s.Revoke(cutoff.Cutoff{Kind: cutoff.KindKey, KID: kid})
 }
@@ -204,9 +202,9 @@ func (s *Server) Revoke(c cutoff.Cutoff) {
 	s.broadcast()
 }
 
-// RevokeAs publishes base cutoffs as a service of a later version does, which has a
-// kind of cutoff that says them in a shorter way: connections that name the kind get
-// a cutoff of that kind, without members, and the others get the base cutoffs.
+// RevokeAs publishes base cutoffs as a later version of the service does, which has a new
+// kind of cutoff as their short form: connections that name the kind get a cutoff of that
+// kind, without members, and the others get the base cutoffs.
 func (s *Server) RevokeAs(kind cutoff.Kind, base ...cutoff.Cutoff) {
 	s.tb.Helper()
 	for _, c := range base {
@@ -224,8 +222,8 @@ func (s *Server) RevokeAs(kind cutoff.Kind, base ...cutoff.Cutoff) {
 	s.broadcast()
 }
 
-// RotateKey publishes another key, which signs from now on, and returns its
-// kid. Older ones stay published.
+// RotateKey publishes a new key, which signs from now on, and returns its kid. Older keys
+// stay published.
 func (s *Server) RotateKey() (kid string) {
 	s.tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -239,7 +237,7 @@ func (s *Server) RotateKey() (kid string) {
 	return kid
 }
 
-// WithdrawKey takes a key out of the published set.
+// WithdrawKey removes a key from the published set.
 func (s *Server) WithdrawKey(kid string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -251,8 +249,8 @@ func (s *Server) WithdrawKey(kid string) {
 	}
 }
 
-// SetAge makes the double as one whose knowledge is that old: beyond
-// [MaxStaleness] verifiers answer [bearer.ErrStale].
+// SetAge sets the age of the double's data: beyond [MaxStaleness] verifiers return
+// [bearer.ErrStale].
 func (s *Server) SetAge(age time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -260,8 +258,8 @@ func (s *Server) SetAge(age time.Duration) {
 	s.broadcast()
 }
 
-// PinApp pins the service key to another app, or with "" to none, and ends the
-// connections to the feed, as the service does. At first it is pinned to [App]. A
+// PinApp pins the service key to another app, or with "" removes the pin, and ends the
+// connections to the feed, as the service does. It is pinned to [App] at first. A
 // verifier of [Server.Verifier] keeps the app of the time when it was made.
 func (s *Server) PinApp(app string) {
 	s.mu.Lock()
@@ -270,9 +268,9 @@ func (s *Server) PinApp(app string) {
 	s.Disconnect()
 }
 
-// RestrictKey restricts the service key to apps, or with none to all, and ends the
-// connections to the feed, as the service does. The double goes on publishing every
-// cutoff.
+// RestrictKey restricts the service key to apps, or without arguments lifts the
+// restriction, and ends the connections to the feed, as the service does. The double
+// still publishes every cutoff.
 func (s *Server) RestrictKey(apps ...string) {
 	s.mu.Lock()
 	s.apps = apps
@@ -288,8 +286,8 @@ func (s *Server) Disconnect() {
 	s.hangUp = make(chan struct{})
 }
 
-// Restore makes the double as one whose database was restored from a dump: the
-// feed begins a new timeline, with the cutoffs there are.
+// Restore simulates a database restored from a dump: the feed begins a new timeline with
+// the current cutoffs.
 func (s *Server) Restore() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -333,8 +331,8 @@ func or(s, otherwise string) string {
 	return s
 }
 
-// ServeHTTP serves the key set and the feed, for tests that put something
-// between a verifier and the double. Then [bearer.Config.URL] names it.
+// ServeHTTP serves the key set and the feed, for tests that put something between a
+// verifier and the double. Set [bearer.Config.URL] to its address.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/.well-known/jwks.json":

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Retention is how long session and app cutoffs are live: longer than any
-// access token lives. Key cutoffs are live for ever.
+// Retention is how long session and app cutoffs are live: longer than any access token.
+// Key cutoffs are live for ever.
 const Retention = 65 * time.Minute
 
-// Kind says what a cutoff speaks about.
+// Kind is the kind of a cutoff: what it revokes.
 type Kind string
 
 // The base kinds, which every validator knows.
@@ -31,19 +31,19 @@ func (k Kind) Base() bool { return k == KindSession || k == KindApp || k == Kind
 // Cutoff is one revocation. The kind says which of the other fields count.
 type Cutoff struct {
 	Kind Kind `json:"kind"`
-	// Session and Ver: tokens of this session below Ver are dead; a Ver of
-	// zero means all of them.
+	// Session and Ver revoke tokens of this session below Ver; a Ver of zero means all of
+	// them.
 	Session string `json:"session,omitempty"`
 	Ver     int64  `json:"ver,omitempty"`
-	// App and Epoch: tokens of this app below Epoch are dead.
+	// App and Epoch revoke tokens of this app below Epoch.
 	App   string `json:"app,omitempty"`
 	Epoch int64  `json:"epoch,omitempty"`
-	// KID: tokens signed by this key are dead.
+	// KID revokes the tokens that this key signed.
 	KID string `json:"kid,omitempty"`
 }
 
-// Token is what of an access token decides whether a cutoff hits it: the claims
-// sid, ver, client_id and epoch, and the header's kid.
+// Token holds the parts of an access token that cutoffs look at: the claims sid, ver,
+// client_id and epoch, and the header's kid.
 type Token struct {
 	Session string
 	Ver     int64
@@ -52,7 +52,7 @@ type Token struct {
 	KID     string
 }
 
-// Hits reports whether the cutoff kills the token.
+// Hits reports whether the cutoff revokes the token.
 func (c Cutoff) Hits(t Token) bool {
 	switch c.Kind {
 	case KindSession:
@@ -71,18 +71,18 @@ func belowVer(token, ver int64) bool { return ver == 0 || token < ver }
 
 // Errors of [Cutoff.Check] and [ParseCutoff].
 var (
-	// ErrUnknownKind is a cutoff of a kind that this package does not know. A
-	// newer service says the same in base kinds, so a validator skips it.
+	// ErrUnknownKind is a cutoff of a kind that this package does not know. A newer
+	// service also sends base kinds with the same content, so a validator skips it.
 	ErrUnknownKind = errors.New("cutoff: unknown kind of cutoff")
-	// ErrMalformed is a cutoff that says nothing, or an event that holds none.
+	// ErrMalformed is a cutoff without content, or an event without a cutoff.
 	ErrMalformed = errors.New("cutoff: malformed")
 )
 
 // maxName bounds the names in a cutoff, in bytes.
 const maxName = 128
 
-// Check returns nil for a cutoff that names what it kills, and otherwise an
-// error that wraps [ErrUnknownKind] or [ErrMalformed].
+// Check returns nil for a valid cutoff, and otherwise an error that wraps
+// [ErrUnknownKind] or [ErrMalformed].
 func (c Cutoff) Check() error {
 	switch c.Kind {
 	case KindSession:
@@ -125,8 +125,7 @@ func areNames(names []string) bool {
 	return true
 }
 
-// ParseCutoff reads the data of a cutoff event. Members it does not know are
-// skipped.
+// ParseCutoff reads the data of a cutoff event. It skips unknown members.
 //
 // Errors: those of [Cutoff.Check].
 func ParseCutoff(data []byte) (Cutoff, error) {

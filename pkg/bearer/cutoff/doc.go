@@ -1,17 +1,16 @@
-// Package cutoff owns revocations as validators see them: what a cutoff is, the
-// set of those that are live, the rule by which one hits a token, and the
-// format of the feed that carries them. The service and package bearer share
-// it, so that there is one rule.
+// Package cutoff owns revocations as validators see them: the cutoff, the set of live
+// cutoffs, the rule by which a cutoff hits a token, and the format of the feed. The
+// service and package bearer share it, so that there is one rule.
 //
-// It does not own the connection (package bearer follows the feed, the service
-// serves it), nor where cutoffs are kept.
+// It does not own the connection (package bearer follows the feed, the service serves
+// it), nor the storage of cutoffs.
 //
 // # Cutoffs
 //
-// A cutoff says that the tokens of a session below a version (or all of them),
-// the tokens of an app below an epoch, or the tokens signed by a key are dead.
-// It compares integers and names, never clocks. Cutoffs only ever add up: a
-// [Set] is their union, whatever their order and however often they come.
+// A cutoff revokes the tokens of a session below a version (or all of them), the tokens
+// of an app below an epoch, or the tokens signed by a key. It compares integers and
+// names, never clocks. Cutoffs only add up: a [Set] is their union, regardless of order
+// and repetition.
 //
 // # The feed
 //
@@ -23,35 +22,34 @@
 //	event: heartbeat   a Heartbeat; with an id after cutoffs that were left out
 //	event: reset       {}; no id
 //
-// A connection without Last-Event-ID begins with the snapshot: every live
-// cutoff, then ready. A connection with one begins with the cutoffs that were
-// committed after it, then ready; or, when the server cannot tell which those
-// are, with reset, the snapshot and ready. After ready come the cutoffs as they
-// are committed, and a heartbeat at least every [HeartbeatInterval].
+// A connection without Last-Event-ID begins with the snapshot: every live cutoff, then
+// ready. A connection with one begins with the cutoffs that were committed after that id,
+// then ready. If the server cannot determine those, it sends reset, the snapshot and
+// ready. After ready come new cutoffs as they are committed, and a heartbeat at least
+// every [HeartbeatInterval].
 //
-// A service key that is restricted to apps is told of these apps, of their
-// sessions, and of keys. Ready names the apps: a validator refuses the tokens
-// of others, as it does not hear of their revocations. The id of a heartbeat
-// stands behind what was left out: a connection resumes there.
+// A service key that is restricted to apps gets the cutoffs of these apps, of their
+// sessions, and of keys. Ready names the apps: a validator refuses the tokens of other
+// apps, because it does not get their revocations. The id of a heartbeat comes after the
+// cutoffs that were left out, so a connection resumes there.
 //
-// Thus ready comes on every connection, once, and says that everything up to
-// its id has been sent. A heartbeat says: everything that was committed until
-// age_ms before now stands above me in this stream. Neither it nor ready may
-// be sent earlier, so none comes inside a snapshot. A reset may also come
-// later, with a snapshot and ready behind it.
+// Thus ready comes once on every connection and says that everything up to its id has
+// been sent. A heartbeat says that everything committed until age_ms before now precedes
+// it in this stream. Neither may be sent earlier, so a snapshot contains no heartbeat. A
+// reset may also come later, followed by a snapshot and ready.
 //
-// Whoever follows the feed keeps the union over all snapshots: a reset takes no
-// cutoff away. Events with other names are to be skipped.
+// A follower of the feed keeps the union over all snapshots: a reset removes no cutoff.
+// Skip events with other names.
 //
 // # Kinds
 //
 // A validator names the kinds of cutoffs that it knows: ?kinds=session,app,key. These
-// three are the base kinds, and they are always sent. A kind that a later service adds
-// is a shorter way to say base cutoffs that the same transaction made true. A validator
-// that names the kind gets the short form, and one that does not gets the base
-// cutoffs. Names that the service does not know are ignored. A cutoff of a kind that a
-// validator does not know is to be skipped: it is told in base kinds too.
+// three are the base kinds, and they are always sent. A kind that a later service adds is
+// a shorter form of base cutoffs of the same transaction. A validator that names the kind
+// gets the short form; any other validator gets the base cutoffs. The service ignores
+// unknown names. A validator skips cutoffs of unknown kinds, because it gets the base
+// cutoffs too.
 //
-// Ids are opaque: "<timeline>.<n>". With Accept: application/json and ?after=ID
-// the same is answered as one [Page].
+// Ids are opaque: "<timeline>.<n>". With Accept: application/json and ?after=ID the
+// answer is one [Page] with the same content.
 package cutoff

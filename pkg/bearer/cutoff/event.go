@@ -16,49 +16,50 @@ const (
 	EventReset     = "reset"
 )
 
-// HeartbeatInterval is how often the service sends a heartbeat, at least.
+// HeartbeatInterval is the longest time between two heartbeats of the service.
 const HeartbeatInterval = 5 * time.Second
 
 // Event is one event of the feed.
 type Event struct {
-	// Name is one of the constants above, or one to be skipped.
+	// Name is one of the constants above. Skip any other name.
 	Name string
-	// ID is where to resume after this event. It is empty where one cannot.
+	// ID is where to resume after this event. It is empty if that is not possible.
 	ID string
 	// Data is the event's JSON object.
 	Data []byte
 }
 
-// Heartbeat says how fresh a replica's knowledge is.
+// Heartbeat reports how fresh a replica's data is.
 type Heartbeat struct {
 	// AgeMS is the time in milliseconds since the start of the replica's last
 	// successful catch-up with the database.
 	AgeMS int64 `json:"age_ms"`
-	// Now is the replica's clock as the heartbeat was made.
+	// Now is the replica's clock when the heartbeat was made.
 	Now time.Time `json:"now"`
-	// MaxStalenessMS is how old, in milliseconds, knowledge may grow before
-	// validators refuse tokens. They may lower it for themselves, never raise.
+	// MaxStalenessMS is the maximum age of revocation data in milliseconds; with older
+	// data, validators refuse tokens. Validators may lower it for themselves, but not
+	// raise it.
 	MaxStalenessMS int64 `json:"max_staleness_ms"`
 }
 
 // Ready is the data of the ready event.
 type Ready struct {
 	Heartbeat
-	// App is the appid to which the subscriber's service key is pinned. A validator
-	// that names neither an audience nor apps accepts tokens of this app only. It is
-	// empty when the key is pinned to no app.
+	// App is the appid to which the subscriber's service key is pinned, empty without a
+	// pin. A validator that names neither an audience nor apps accepts only tokens of
+	// this app.
 	App string `json:"app,omitempty"`
-	// Apps are those to which the service key is restricted; empty means no
-	// restriction. A validator is told nothing of other apps, so it must refuse their
+	// Apps are the apps to which the service key is restricted; empty means no
+	// restriction. A validator gets no revocations of other apps, so it must refuse their
 	// tokens.
 	Apps []string `json:"apps,omitempty"`
 }
 
-// Page is the feed's answer to those who poll.
+// Page is the feed's answer to a poll.
 type Page struct {
-	// Cutoffs are those after the id that was asked for, or all live ones.
+	// Cutoffs are the cutoffs after the requested id, or all live ones.
 	Cutoffs []Cutoff `json:"cutoffs"`
-	// Next is the id to ask with the next time.
+	// Next is the id for the next request.
 	Next string `json:"next"`
 	// AgeMS, Now and MaxStalenessMS are those of a [Heartbeat].
 	AgeMS          int64     `json:"age_ms"`
@@ -69,8 +70,8 @@ type Page struct {
 	Apps []string `json:"apps,omitempty"`
 }
 
-// NewHeartbeat returns the heartbeat of a replica, in the units of the wire:
-// milliseconds, the age rounded up, and the clock in UTC.
+// NewHeartbeat returns the heartbeat of a replica in wire units: milliseconds, the age
+// rounded up, and the clock in UTC.
 func NewHeartbeat(age time.Duration, now time.Time, maxStaleness time.Duration) Heartbeat {
 	return Heartbeat{
 		AgeMS:          int64((age + time.Millisecond - 1) / time.Millisecond),
@@ -132,10 +133,9 @@ func ParseReady(data []byte) (Ready, error) {
 	return r, nil
 }
 
-// AppendEvent appends the event as it goes over the wire. It panics if the name
-// or the id holds a line break or a NUL, or the data a carriage return, which
-// the format cannot carry: none of them comes from outside, and JSON as it is
-// encoded here has no carriage return.
+// AppendEvent appends the event in wire format. It panics if the name or the id has a
+// line break or a NUL, or the data a carriage return, which the format cannot carry.
+// These values never come from outside, and JSON as encoded here has no carriage return.
 func AppendEvent(dst []byte, e Event) []byte {
 	if strings.ContainsAny(e.Name, "\r\n\x00") || strings.ContainsAny(e.ID, "\r\n\x00") || bytes.IndexByte(e.Data, '\r') >= 0 {
 		panic("cutoff: an event has a line break or NUL in its id, name or data")

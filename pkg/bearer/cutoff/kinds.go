@@ -8,8 +8,8 @@ const (
 	maxKindName = 32
 )
 
-// QueryKinds is the name of the query parameter with which a validator names the kinds
-// of cutoffs that it knows, separated by commas.
+// QueryKinds is the query parameter by which a validator names the kinds of cutoffs that
+// it knows, separated by commas.
 const QueryKinds = "kinds"
 
 // Query returns the value of [QueryKinds] for the kinds that this package knows.
@@ -21,9 +21,9 @@ func Query() string {
 	return strings.Join(names, ",")
 }
 
-// ParseKinds returns the kinds beyond the base kinds that a value of [QueryKinds] names.
-// It never fails, so that no validator is refused for what it names: what cannot be a
-// name is skipped, and of a long list the first 16 names count.
+// ParseKinds returns the kinds in a value of [QueryKinds], without the base kinds. It
+// never fails, so that no validator is refused because of a name: it skips what cannot be
+// a name, and reads the first 16 names only.
 func ParseKinds(query string) []Kind {
 	var named []Kind
 	for range maxKinds {

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// MaxEvent bounds one event, and one line, in bytes. The events of the feed
-// have a few hundred.
+// MaxEvent is the maximum size of one event, and of one line, in bytes. The events of the
+// feed have a few hundred.
 const MaxEvent = 16 << 10
 
 // ErrTooLong is an event that is longer than [MaxEvent].
@@ -28,12 +28,12 @@ func NewReader(r io.Reader) *Reader {
 	return &Reader{r: bufio.NewReader(r), line: make([]byte, 0, 256)}
 }
 
-// Next returns the next event that has data. Comments, and fields that the
-// feed does not use, are skipped.
+// Next returns the next event that has data. It skips comments and fields that the feed
+// does not use.
 //
 // Errors: [io.EOF] at the end of the stream, [io.ErrUnexpectedEOF] when it ends
-// inside an event, [ErrTooLong], and those of the underlying reader. After an
-// error the reader is of no more use.
+// inside an event, [ErrTooLong], and those of the underlying reader. Do not use
+// the reader after an error.
 func (r *Reader) Next() (Event, error) {
 	var e Event
 	size, open, hasData := 0, false, false

@@ -11,9 +11,9 @@ import (
 // validators on many cores do not wait for one another.
 const shards = 64
 
-// Set is the live cutoffs: their union. It grows with what the service revokes
-// within [Retention], about 200 bytes a session, and drops nothing before: a
-// bound would have to let revoked tokens pass. It is safe for concurrent use.
+// Set is the union of the live cutoffs. It grows with the revocations within [Retention],
+// about 200 bytes a session. It drops nothing earlier: a size limit would let revoked
+// tokens pass. It is safe for concurrent use.
 type Set struct {
 	seed     maphash.Seed
 	sessions [shards]sessionShard
@@ -50,10 +50,10 @@ func NewSet() *Set {
 	return s
 }
 
-// Add adds a cutoff that [Cutoff.Check] finds good; others hit nothing. Adding
-// never weakens: of two cutoffs of one session or app the farther-reaching one
-// counts, and it stays live for [Retention] after now, or after an earlier call
-// if that was later.
+// Add adds a valid cutoff (see [Cutoff.Check]); an invalid one hits no token. Adding
+// never weakens the set: of two cutoffs of one session or app the farther-reaching one
+// counts. It stays live for [Retention] after now, or after an earlier call if that had a
+// later now.
 func (s *Set) Add(c Cutoff, now time.Time) {
 	switch c.Kind {
 	case KindSession:
@@ -94,10 +94,10 @@ func (s *Set) Add(c Cutoff, now time.Time) {
 }
 
 // Hits reports whether a cutoff of the set hits the token. If none does, it allocates
-// nothing. It hardly ever waits.
+// nothing. It rarely waits for a lock.
 func (s *Set) Hits(t Token) bool { return s.Hitting(t) != nil }
 
-// Hitting returns the cutoffs of the set that hit the token: at most one each of its
+// Hitting returns the cutoffs of the set that hit the token: at most one each for its
 // session, its app and its key.
 func (s *Set) Hitting(t Token) []Cutoff {
 	var hits []Cutoff
@@ -121,9 +121,9 @@ func (s *Set) Hitting(t Token) []Cutoff {
 	return hits
 }
 
-// Prune drops the session and app cutoffs that were added more than [Retention]
-// before now. Where now carries a monotonic reading, a wall clock that was set
-// forward drops nothing early.
+// Prune drops the session and app cutoffs that were added more than [Retention] before
+// now. If now has a monotonic reading, a wall clock that was set forward drops nothing
+// early.
 func (s *Set) Prune(now time.Time) {
 	for i := range s.sessions {
 		sh := &s.sessions[i]
@@ -146,7 +146,7 @@ func (s *Set) Prune(now time.Time) {
 	s.apps.Store(&kept)
 }
 
-// Len returns how many sessions, apps and keys have a cutoff.
+// Len returns the number of sessions, apps and keys that have a cutoff.
 func (s *Set) Len() int {
 	n := len(*s.apps.Load()) + len(*s.keys.Load())
 	for i := range s.sessions {
@@ -158,8 +158,8 @@ func (s *Set) Len() int {
 	return n
 }
 
-// All returns the cutoffs, one for each session, app and key, in no particular
-// order. It holds every cutoff whose Add returned before.
+// All returns the cutoffs, one for each session, app and key, in no particular order. It
+// includes every cutoff whose Add returned before the call.
 func (s *Set) All() []Cutoff {
 	all := make([]Cutoff, 0, s.Len())
 	for kid := range *s.keys.Load() {

@@ -1,15 +1,15 @@
 // Command example is a sample back end, "orders": a small shop that accepts the
-// access tokens of a Yufu service. It is the tutorial of package bearer as a
-// program, and the tests of the service run it.
+// access tokens of a Yufu service. It shows how to use package bearer, and the
+// tests of the service run it.
 //
-//	GET  /orders   the orders of whoever asks
+//	GET  /orders   the user's orders
 //	POST /orders   places one
-//	GET  /salary   for users alone who are bound to a person
+//	GET  /salary   only for users who are bound to a person
 //	GET  /readyz   200 when tokens can be verified, else 503
 //
-// It keeps orders in memory, by the user's uuid. It does not own who may log
-// in, nor what a token means. Settings come from flags or the environment; see
-// --help. Once it listens it prints its address. SIGTERM and SIGINT stop it.
+// It keeps orders in memory, by the user's uuid. It does not own log-ins or the
+// verification of tokens. Settings come from flags or the environment; see --help.
+// It prints its address when it listens. SIGTERM and SIGINT stop it.
 package main
 
 import (
