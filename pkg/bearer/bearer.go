@@ -22,21 +22,20 @@ const newWait = 5 * time.Second
 // Verifier verifies access tokens. It is safe for concurrent use.
 type Verifier struct {
 	issuer, audience string
-	// apps are those that are accepted; empty leaves it to the audience or the pin.
+	// apps are the accepted apps; empty leaves the choice to the audience or the pin.
 	apps []string
-	// keyScope returns what the feed said about the service key, nil before that.
-	// It is nil for a verifier without a feed.
+	// keyScope returns the scope of the service key from the feed, nil before it has
+	// arrived. It is nil for a verifier without a feed.
 	keyScope func() *keyScope
-	// needsPin says that only tokens of the app to which the key is pinned are
-	// accepted.
+	// needsPin means that only tokens of the app to which the key is pinned are accepted.
 	needsPin bool
 	parser   *jwt.Parser
 	clock    func() time.Time
 	keys     keySource
 	cutoffs  *cutoff.Set
 	cache    *cache
-	// freshness returns whether our knowledge is fresh enough at now, and the
-	// time by which tokens expire: now, or later when our clock is slow.
+	// freshness reports whether our data is fresh enough at now. at is the time by which
+	// tokens expire: now, or later when our clock is slow.
 	freshness     func(now time.Time) (fresh bool, at time.Time)
 	acceptStale   bool
 	acceptExpired bool
@@ -56,12 +55,12 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	return newVerifier(ctx, cfg, defaultTuning)
 }
 
-// tuning is what tests change.
+// tuning holds the settings that tests change.
 type tuning struct {
 	clock func() time.Time
-	// newWait is how long New waits, and fetchTimeout bounds one fetch of the keys.
-	// issuerPause is the pause between checks of an issuer that differs. The
-	// others concern the feed.
+	// newWait is how long New waits, fetchTimeout bounds one fetch of the keys, and
+	// issuerPause is the pause between checks of an issuer that differs. The others
+	// concern the feed.
 	newWait, fetchTimeout, firstEventTimeout, eventTimeout, refusedPause, issuerPause time.Duration
 }
 
@@ -260,8 +259,8 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	if err != nil {
 		return nil, &genuineError{err, &e.claims}
 	}
-	// Freshness first: what is fresh now cannot be made so by what arrives
-	// after the cutoffs were looked at.
+	// Freshness first: a cutoff that arrives after the cutoffs were checked must not make
+	// the data look fresh.
 	now := v.clock()
 	fresh, at := v.freshness(now)
 	switch {
@@ -278,8 +277,8 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	return e.claims.copy(), nil
 }
 
-// checkApp returns nil for an app whose tokens are accepted. Known reports whether
-// that can be told yet.
+// checkApp returns nil for an app whose tokens are accepted. known reports whether that
+// can be decided yet.
 func (v *Verifier) checkApp(app string) (known bool, err error) {
 	if len(v.apps) > 0 && !slices.Contains(v.apps, app) {
 		return true, ErrOtherApp
@@ -299,8 +298,8 @@ func (v *Verifier) checkApp(app string) (known bool, err error) {
 	return true, nil
 }
 
-// stillSigned reports whether the key that a remembered token was verified with
-// is still one of the issuer's.
+// stillSigned reports whether the key that verified a cached token is still one of the
+// issuer's.
 func (v *Verifier) stillSigned(e *entry) bool {
 	key, ok := v.keys.find(e.claims.KeyID)
 	return ok && key.equal(e.key)
@@ -338,7 +337,7 @@ func (v *Verifier) Close() error {
 	return nil
 }
 
-// freshness says whether tokens may be judged by what the feed has told.
+// freshness reports whether the feed's data is fresh enough to decide about tokens.
 func (f *feed) freshness(now time.Time) (fresh bool, at time.Time) {
 	k := f.knowledge.Load()
 	if k == nil {

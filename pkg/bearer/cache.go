@@ -9,30 +9,30 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 )
 
-// entry is a token whose signature and claims were found good. Its expiry, its
-// key and the cutoffs are looked at again each time.
+// entry is a token with a valid signature and valid claims. Its expiry, its key and the
+// cutoffs are checked again each time.
 type entry struct {
 	hash   uint64
 	token  string
 	claims Claims
-	// target is what cutoffs of the token name.
+	// target holds the parts of the token that cutoffs look at.
 	target cutoff.Token
 	key    verificationKey
 }
 
-// cache remembers verified tokens: a table of fixed size, four slots for each
-// token, read and written without locks. Only a token whose signature is good
-// gets in, so no client can flush it with junk.
+// cache holds verified tokens: a table of fixed size, four slots for each token, read and
+// written without locks. Only tokens with a valid signature are stored, so no client can
+// flush the cache with junk.
 type cache struct {
 	seed  maphash.Seed
 	slots []atomic.Pointer[entry]
 }
 
-// slotsPerToken is how many slots a token can be in.
+// slotsPerToken is the number of slots that a token can be in.
 const slotsPerToken = 4
 
-// newCache returns a cache of at least size tokens, or nil, which remembers
-// nothing, when size is negative.
+// newCache returns a cache of at least size tokens, or nil if size is negative. A nil
+// cache stores nothing.
 func newCache(size int) *cache {
 	if size < 0 {
 		return nil
@@ -59,14 +59,14 @@ func (c *cache) get(token string) *entry {
 	return nil
 }
 
-// put remembers an entry: in the slot it has, in one that is empty or whose
-// token has expired, or else in one of the four.
+// put stores an entry: in the slot it has, in a slot that is empty or whose token has
+// expired, or else in one of the four.
 func (c *cache) put(token string, e *entry, now time.Time) {
 	if c == nil {
 		return
 	}
 	e.hash = maphash.String(c.seed, token)
-	e.token = strings.Clone(token) // it may be a piece of something large
+	e.token = strings.Clone(token) // it may be part of a large string
 	slots := c.slotsOf(e.hash)
 	victim := &slots[e.hash>>32%slotsPerToken]
 	for i := range slots {

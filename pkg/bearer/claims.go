@@ -42,28 +42,28 @@ type Claims struct {
 	KeyID string
 }
 
-// maxLifetime is the longest that an access token may live. Cutoffs are kept
-// for somewhat longer, so a token that lived longer could outlive its own.
+// maxLifetime is the maximum lifetime of an access token. Cutoffs are kept a little
+// longer; a token that lived longer could outlive its cutoff.
 const maxLifetime = time.Hour
 
 // maxSkew is how far in the future a token may have been issued, by our clock.
 const maxSkew = time.Minute
 
-// token returns what cutoffs look at.
+// token returns the claims that cutoffs look at.
 func (c *Claims) token() cutoff.Token {
 	return cutoff.Token{Session: c.Session, Ver: c.Ver, App: c.App, Epoch: c.Epoch, KID: c.KeyID}
 }
 
-// copy returns claims that their owner may change.
+// copy returns claims that the caller may change.
 func (c *Claims) copy() *Claims {
 	d := *c
 	d.Audience = slices.Clone(c.Audience)
 	return &d
 }
 
-// payload is the claims as golang-jwt decodes them. The embedded nil makes it a
-// jwt.Claims; golang-jwt validates no claim here, because it would call a token
-// expired that is wrong in other ways too.
+// payload holds the claims as golang-jwt decodes them. The embedded nil makes it a
+// jwt.Claims. golang-jwt validates no claim here, because it would report a token as
+// expired that is also wrong in other ways.
 type payload struct {
 	jwt.Claims
 	claims      Claims
@@ -72,7 +72,7 @@ type payload struct {
 	seen        claimSet
 }
 
-// claimSet has a bit for each claim that every token has.
+// claimSet has a bit for each required claim.
 type claimSet uint16
 
 const (
@@ -150,8 +150,8 @@ func (p *payload) member(name string, value []byte) (ok bool) {
 	return ok
 }
 
-// check says why these are not the claims of an access token of the issuer for
-// the audience, or nil. It does not ask whether the token has expired.
+// check returns the reason why these are not the claims of an access token of the issuer
+// for the audience, or nil. It ignores the expiry.
 func (p *payload) check(issuer, audience string, now time.Time) error {
 	c := &p.claims
 	switch {
@@ -173,14 +173,14 @@ func (p *payload) check(issuer, audience string, now time.Time) error {
 	return nil
 }
 
-// nameOf returns a string that is not empty.
+// nameOf returns a non-empty string.
 func nameOf(value []byte) (string, bool) {
 	s, ok := textOf(value)
 	return s, ok && s != ""
 }
 
-// uuidOf returns a UUID other than the nil one, in the spelling that the
-// service uses: two spellings of one session would be two sessions to a cutoff.
+// uuidOf returns a UUID other than the nil UUID, in the spelling that the service uses. A
+// cutoff would take two spellings of one session for two sessions.
 func uuidOf(value []byte) (string, bool) {
 	s, ok := textOf(value)
 	if !ok || len(s) != 36 {
@@ -203,7 +203,7 @@ func uuidOf(value []byte) (string, bool) {
 	return s, !zero
 }
 
-// audienceOf returns the strings of an array, or the one string.
+// audienceOf returns the strings of an array, or a single string.
 func audienceOf(value []byte) (all []string, ok bool) {
 	if s, ok := textOf(value); ok {
 		return []string{s}, true
@@ -216,7 +216,7 @@ func audienceOf(value []byte) (all []string, ok bool) {
 	return all, ok
 }
 
-// timeOf returns a time given in whole seconds, of this side of the year 9999.
+// timeOf returns a time given in whole seconds, up to the end of the year 9999.
 func timeOf(value []byte) (time.Time, bool) {
 	n, ok := integerOf(value)
 	if !ok || n <= 0 || n > 253402300799 {

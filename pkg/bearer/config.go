@@ -19,8 +19,7 @@ import (
 // service sets a lower one.
 const DefaultMaxStaleness = 30 * time.Second
 
-// defaultCacheSize is how many tokens are remembered unless told otherwise: at
-// most about 16 MiB.
+// defaultCacheSize is the default number of cached tokens: at most about 16 MiB.
 const defaultCacheSize = 8192
 
 // Config configures which tokens a back end accepts. Only Issuer is required.
@@ -98,7 +97,7 @@ func (c *Config) base() (string, error) {
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-// check validates what base does not.
+// check validates the fields that base does not.
 func (c *Config) check() error {
 	if c.MaxStaleness < 0 {
 		return errors.New("bearer: Config.MaxStaleness must not be negative")
@@ -122,7 +121,7 @@ func (c *Config) check() error {
 	return nil
 }
 
-// selectsTokens reports whether Audience or Apps say which tokens are accepted.
+// selectsTokens reports whether Audience or Apps select the accepted tokens.
 func (c *Config) selectsTokens() bool {
 	return len(c.Apps) > 0 || (c.Audience != "" && c.Audience != c.Issuer)
 }
@@ -130,7 +129,7 @@ func (c *Config) selectsTokens() bool {
 // maxApp bounds an appid, in bytes.
 const maxApp = 64
 
-// checkApps refuses what is no appid: [A-Za-z0-9]{1,64}.
+// checkApps refuses strings that are not appids: [A-Za-z0-9]{1,64}.
 func checkApps(apps []string) error {
 	for _, app := range apps {
 		ok := app != "" && len(app) <= maxApp
@@ -149,8 +148,8 @@ func isLoopback(host string) bool {
 	return host == "localhost" || (ip != nil && ip.IsLoopback())
 }
 
-// client returns a copy of the configured client that fits our use, and a
-// function that closes the idle connections of a client of our own.
+// client returns a copy of the configured client with our timeout and redirect settings,
+// and a function that closes the idle connections if the client is our own.
 func (c *Config) client() (client *http.Client, closeIdle func()) {
 	copied := http.Client{}
 	closeIdle = func() {}

@@ -39,7 +39,7 @@ func ClaimsOf(err error) (*Claims, bool) {
 	return g.claims.copy(), true
 }
 
-// genuineError is the refusal of a token whose signature is good.
+// genuineError is the refusal of a token with a valid signature.
 type genuineError struct {
 	error
 	claims *Claims
@@ -47,7 +47,7 @@ type genuineError struct {
 
 func (g *genuineError) Unwrap() error { return g.error }
 
-// The reasons, made once: refusing junk costs little.
+// The reasons. They are allocated once, so that refusing junk is cheap.
 var (
 	errTooLong     = fmt.Errorf("%w: too long", ErrInvalid)
 	errMalformed   = fmt.Errorf("%w: not a JWT", ErrInvalid)

@@ -25,11 +25,11 @@ const (
 	// eventTimeout is how long the feed waits for the next event before it
 	// reconnects: three heartbeats.
 	eventTimeout = 3 * cutoff.HeartbeatInterval
-	// firstEventTimeout is the same for a connection's first event. What comes later than
-	// this is too old to vouch for anything; what comes earlier may have been
-	// held up on its way, as all that follows it will be.
+	// firstEventTimeout is the same for a connection's first event. An event after this
+	// time is too old to prove freshness. One before it may have been delayed on its way,
+	// as all that follow it will be.
 	firstEventTimeout = DefaultMaxStaleness
-	// pruneInterval is how often cutoffs that are over are dropped.
+	// pruneInterval is the time between removals of expired cutoffs.
 	pruneInterval = time.Minute
 )
 
@@ -45,14 +45,14 @@ type feed struct {
 	eventTimeout      time.Duration
 	refusedPause      time.Duration
 
-	// maxStaleness is the bound on staleness that is configured.
+	// maxStaleness is the configured bound on staleness.
 	maxStaleness time.Duration
-	// knowledge is what the last heartbeat said, nil before the first.
+	// knowledge is the content of the last heartbeat, nil before the first.
 	knowledge atomic.Pointer[knowledge]
 	// loaded is closed when the first snapshot is complete.
 	loaded chan struct{}
-	// keyScope is what the service said about the service key, nil before that.
-	// needsPin says that tokens are judged by its pin; apps are those of [Config].
+	// keyScope is the scope of the service key, nil before it has arrived. needsPin means
+	// that the pin selects the accepted tokens; apps are those of [Config].
 	keyScope atomic.Pointer[keyScope]
 	needsPin bool
 	apps     []string
@@ -61,11 +61,11 @@ type feed struct {
 	lastID   string
 	prunedAt time.Time
 	skewed   bool
-	// unknownKindLogged says that a cutoff of an unknown kind has been logged.
+	// unknownKindLogged means that a cutoff of an unknown kind has been logged.
 	unknownKindLogged bool
 }
 
-// knowledge says how old what we know was when a heartbeat came.
+// knowledge is the age of our data at the time of a heartbeat.
 type knowledge struct {
 	age          time.Duration // at the service, when it sent the heartbeat
 	sent         time.Time     // by the service's clock
@@ -73,19 +73,19 @@ type knowledge struct {
 	maxStaleness time.Duration // the bound on staleness
 }
 
-// staleness returns how old our knowledge of revocations is, at most. A
-// heartbeat that was held up on its way makes the one measure too small, a
-// clock that is wrong the other.
+// staleness returns the maximum age of our revocation data. A heartbeat that was delayed
+// makes the first measure too small, a wrong clock the second.
 func (k *knowledge) staleness(now time.Time) time.Duration {
 	return max(k.age+max(now.Sub(k.received), 0), now.Sub(k.sent))
 }
 
-// serviceClock returns what the service's clock says, for when ours is slow.
+// serviceClock returns the time of the service's clock, which is needed when ours is
+// slow.
 func (k *knowledge) serviceClock(now time.Time) time.Time {
 	return k.sent.Add(max(now.Sub(k.received), 0))
 }
 
-// The reasons to hang up.
+// The reasons to close the connection.
 var (
 	errNoEvents  = errors.New("bearer: the feed sent no heartbeat")
 	errReplica   = errors.New("bearer: the replica's own data is stale")
@@ -104,13 +104,13 @@ func (f *feed) run(ctx context.Context) {
 			return
 		}
 		if f.lastID != "" && time.Since(began) > maxFeedPause {
-			failures = 0 // it worked for a while
+			failures = 0 // the connection worked for a while
 		}
 		pause := backoff(failures, minFeedPause, maxFeedPause)
 		switch {
 		case errors.Is(err, errRefused):
 			f.log.LogAttrs(ctx, slog.LevelError, "service key rejected by the revocation feed, tokens will be refused", slog.Any("error", err))
-			pause = f.refusedPause/2 + rand.N(f.refusedPause/2+1) //nolint:gosec // it protects nothing
+			pause = f.refusedPause/2 + rand.N(f.refusedPause/2+1) //nolint:gosec // not used for security
 		case errors.Is(err, cutoff.ErrMalformed):
 			f.log.LogAttrs(ctx, slog.LevelError, "malformed event in the revocation feed, tokens will be refused", slog.Any("error", err))
 		case failures == 0:
@@ -128,12 +128,12 @@ func (f *feed) run(ctx context.Context) {
 	}
 }
 
-// follow connects once and applies what comes until the connection ends.
+// follow connects once and applies events until the connection ends.
 func (f *feed) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	// Only whole events count as a sign of life: a proxy may keep a dead
-	// connection warm with anything less.
+	// Only complete events count as a sign of life: a proxy may send less than that to
+	// keep a dead connection open.
 	watchdog := time.AfterFunc(f.firstEventTimeout, func() { cancel(errNoEvents) })
 	defer watchdog.Stop()
 
@@ -150,7 +150,7 @@ func (f *feed) connect(ctx context.Context, watchdog *time.Timer) error {
 		return err
 	}
 	req.Header.Set("Accept", "text/event-stream")
-	// Compression would hold events back.
+	// Compression would delay events.
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("Cache-Control", "no-store")
 	req.Header.Set("Authorization", "Bearer "+f.serviceKey)
@@ -179,8 +179,8 @@ func (f *feed) connect(ctx context.Context, watchdog *time.Timer) error {
 // read applies the events of one connection.
 func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) error {
 	events := cutoff.NewReader(body)
-	resumed := f.lastID != "" // what comes stands behind an id
-	ready := false            // everything up to an id has come
+	resumed := f.lastID != "" // events follow an id
+	ready := false            // everything up to an id has arrived
 	for {
 		e, err := events.Next()
 		if err != nil {
@@ -192,7 +192,7 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 			c, err := cutoff.ParseCutoff(e.Data)
 			switch {
 			case errors.Is(err, cutoff.ErrUnknownKind):
-				// The service says it in kinds that we know, too.
+				// The service sends the same in kinds that we know.
 				if !f.unknownKindLogged {
 					f.unknownKindLogged = true
 					f.log.LogAttrs(ctx, slog.LevelWarn, "unknown kind of cutoff skipped")
@@ -202,7 +202,7 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 			default:
 				f.set.Add(c, f.clock())
 			}
-			// Inside a snapshot no id can say how far we have come.
+			// Inside a snapshot, no id marks a position to resume from.
 			if e.ID != "" && (ready || resumed) {
 				f.lastID = e.ID
 			}
@@ -224,14 +224,14 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 			}
 		case cutoff.EventHeartbeat:
 			if !ready {
-				continue // it vouches for a snapshot that has not come
+				continue // the snapshot is not complete
 			}
 			h, err := cutoff.ParseHeartbeat(e.Data)
 			if err != nil {
 				return err
 			}
 			if e.ID != "" {
-				f.lastID = e.ID // up to this, cutoffs were left out that are not for us
+				f.lastID = e.ID // the service left out cutoffs up to this id that are not for us
 			}
 			if err := f.recordHeartbeat(h); err != nil {
 				return err
@@ -240,16 +240,16 @@ func (f *feed) read(ctx context.Context, body io.Reader, watchdog *time.Timer) e
 	}
 }
 
-// keyScope is what the service said about the service key.
+// keyScope is the scope of the service key, as the service reports it.
 type keyScope struct {
-	pinned string   // the app to which it is pinned, "" for none
-	apps   []string // those to which it is restricted; empty: all
+	pinned string   // the app to which it is pinned, or ""
+	apps   []string // the apps to which it is restricted; empty means all
 }
 
-// covers reports whether the feed tells the revocations of the app.
+// covers reports whether the feed includes the revocations of the app.
 func (k *keyScope) covers(app string) bool { return len(k.apps) == 0 || slices.Contains(k.apps, app) }
 
-// recordKeyScope stores what the service says about the service key.
+// recordKeyScope stores the scope of the service key.
 func (f *feed) recordKeyScope(ctx context.Context, key *keyScope) {
 	old := f.keyScope.Swap(key)
 	if f.needsPin {
@@ -290,12 +290,12 @@ func (f *feed) recordHeartbeat(h cutoff.Heartbeat) error {
 	}
 	f.skewed = skewed
 	if k.age > k.maxStaleness {
-		return errReplica // another one may know more
+		return errReplica // another replica may have newer data
 	}
 	return nil
 }
 
-// milliseconds converts, and stays far from where durations overflow.
+// milliseconds converts n to a duration of at most a year, far below the overflow.
 func milliseconds(n int64) time.Duration {
 	const year = 365 * 24 * time.Hour
 	return time.Duration(min(n, int64(year/time.Millisecond))) * time.Millisecond

@@ -18,8 +18,8 @@ const (
 	issuerPause = time.Minute
 )
 
-// issuerCheck compares the configured issuer with the one that the service says it is
-// (RFC 8414 §3). A difference, which may be one slash, makes every token invalid.
+// issuerCheck compares the configured issuer with the one in the service's metadata (RFC
+// 8414 §3). Any difference, even one slash, makes every token invalid.
 type issuerCheck struct {
 	url     string
 	issuer  string
@@ -28,8 +28,8 @@ type issuerCheck struct {
 	timeout time.Duration // of one fetch
 	pause   time.Duration // issuerPause
 
-	// mismatch says how the issuers differ; nil when they do not, or before the
-	// first answer.
+	// mismatch describes how the issuers differ. It is nil when they are equal, or before
+	// the first answer.
 	mismatch atomic.Pointer[error]
 	// checked is closed after the first fetch, even if it failed.
 	checked chan struct{}
@@ -44,8 +44,9 @@ func (c *issuerCheck) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			// The keys come from the same place; their fetch says so more loudly. What
-			// is before the service may also not pass this address on.
+			// The keys come from the same host, and a failure of their fetch is logged at
+			// a higher level. A proxy in front of the service may also not forward this
+			// path.
 			c.log.LogAttrs(ctx, slog.LevelDebug, "metadata fetch failed", slog.Any("error", err))
 		case name == c.issuer:
 			c.mismatch.Store(nil)
@@ -74,7 +75,7 @@ func (c *issuerCheck) run(ctx context.Context) {
 	}
 }
 
-// err returns how the issuers differ, or nil.
+// err returns an error that describes how the issuers differ, or nil.
 func (c *issuerCheck) err() error {
 	if err := c.mismatch.Load(); err != nil {
 		return *err
@@ -82,7 +83,7 @@ func (c *issuerCheck) err() error {
 	return nil
 }
 
-// fetch returns the issuer that the service says it is.
+// fetch returns the issuer in the service's metadata.
 func (c *issuerCheck) fetch(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

@@ -7,22 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-// encoding/json is lenient where a token must not be: of two members of one
-// name it takes the last, it matches struct fields whatever their case, and it
-// mends broken UTF-8. The functions here are not. They look at JSON that
-// encoding/json has found well-formed; on anything else they return false.
+// encoding/json is too lenient for tokens: of two members with one name it takes the
+// last, it matches struct fields in any case, and it repairs broken UTF-8. The functions
+// here do not. They expect JSON that encoding/json has found well-formed; for anything
+// else they return false.
 
-// maxMembers bounds the members of an object, so that looking for repeated
-// names takes no time, and maxDepth how deeply values are nested.
+// maxMembers is the maximum number of members of an object, so that the search for
+// repeated names is fast. maxDepth is the maximum nesting of values.
 const (
 	maxMembers = 64
 	maxDepth   = 8
 )
 
-// members calls visit for each member of an object, with the name between its
-// quotes and the value as it stands, until it returns false. It returns false
-// if visit did, if a name comes twice, is escaped or is not UTF-8, or if there
-// are too many.
+// members calls visit for each member of an object, with the name between its quotes and
+// the raw value, until visit returns false. members returns false if visit did, if a name
+// is repeated, escaped or not UTF-8, or if there are too many members.
 func members(data []byte, visit func(name string, value []byte) bool) bool {
 	var seen [maxMembers][]byte
 	n := 0
@@ -63,7 +62,7 @@ func members(data []byte, visit func(name string, value []byte) bool) bool {
 	}
 }
 
-// elements calls visit for each element of an array, like members.
+// elements calls visit for each element of an array, in the way of members.
 func elements(data []byte, visit func(value []byte) bool) bool {
 	s := scanner{data: data}
 	if !s.take('[') {
@@ -84,9 +83,9 @@ func elements(data []byte, visit func(value []byte) bool) bool {
 	}
 }
 
-// strict reports whether what is inside of a value, too, is as members wants
-// it. It is asked of values that are not looked at otherwise, so that nobody
-// can read them in two ways.
+// strict reports whether objects inside a value also meet the rules of members. It is
+// used for values that are not read otherwise, so that no program can read them in two
+// ways.
 func strict(value []byte) bool { return strictTo(value, maxDepth) }
 
 func strictTo(value []byte, depth int) bool {
@@ -99,13 +98,13 @@ func strictTo(value []byte, depth int) bool {
 		return elements(value, func(v []byte) bool { return strictTo(v, depth-1) })
 	case value[0] == '-' || (value[0] >= '0' && value[0] <= '9'):
 		_, err := strconv.ParseFloat(string(value), 64)
-		return err == nil // some decoders know no larger numbers
+		return err == nil // some decoders do not support larger numbers
 	default:
 		return true
 	}
 }
 
-// scanner walks over JSON without reading more of it than where values end.
+// scanner finds where JSON values end, without further parsing.
 type scanner struct {
 	data []byte
 	at   int
@@ -122,7 +121,7 @@ func (s *scanner) space() {
 	}
 }
 
-// take skips white space and then c, if it is c.
+// take skips white space, and then c if it is next.
 func (s *scanner) take(c byte) bool {
 	s.space()
 	if s.at < len(s.data) && s.data[s.at] == c {
@@ -137,7 +136,7 @@ func (s *scanner) atEnd() bool {
 	return s.at == len(s.data)
 }
 
-// value returns the value that comes next, or nothing.
+// value returns the next value, or nil.
 func (s *scanner) value() []byte {
 	s.space()
 	begin, depth := s.at, 0
@@ -174,7 +173,7 @@ func (s *scanner) value() []byte {
 	return s.data[begin:]
 }
 
-// text skips a string, from its first quote to behind its last.
+// text skips a string from its first quote to after its last.
 func (s *scanner) text() bool {
 	for s.at++; s.at < len(s.data); s.at++ {
 		switch s.data[s.at] {
@@ -188,7 +187,7 @@ func (s *scanner) text() bool {
 	return false
 }
 
-// textOf returns the string that a value is. Broken UTF-8 is not mended.
+// textOf returns the string that a value is. It does not repair broken UTF-8.
 func textOf(value []byte) (string, bool) {
 	if len(value) < 2 || value[0] != '"' || !utf8.Valid(value) {
 		return "", false

@@ -29,16 +29,16 @@ type jwk struct {
 	Y          string   `json:"y"`
 	N          string   `json:"n"`
 	E          string   `json:"e"`
-	// The members that only private or secret keys have.
+	// Members that only private or secret keys have.
 	D json.RawMessage `json:"d"`
 	K json.RawMessage `json:"k"`
 }
 
-// parseKeySet reads a JWK set. It takes the keys that may verify access tokens
-// and skips the others: those for other uses, of other kinds, too weak, or that
-// are not public. skipped says which and why.
+// parseKeySet reads a JWK set. It returns the keys that may verify access tokens and
+// skips the others: keys for other uses, of other kinds, too weak, or not public. skipped
+// names each with the reason.
 //
-// It fails on a set that is malformed, too large, ambiguous, or without a key.
+// It fails for a set that is malformed, too large, ambiguous, or without a usable key.
 func parseKeySet(data []byte, algorithms []string) (keys map[string]verificationKey, skipped []error, err error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -75,8 +75,8 @@ func parseKeySet(data []byte, algorithms []string) (keys map[string]verification
 	return keys, skipped, nil
 }
 
-// parse returns the key for its one algorithm. The errors quote nothing that
-// could be secret.
+// parse returns the key for its one algorithm. The errors contain nothing that could be
+// secret.
 func (k *jwk) parse() (verificationKey, error) {
 	switch {
 	case k.KID == "" || len(k.KID) > maxKeyID:
@@ -103,7 +103,7 @@ func (k *jwk) parse() (verificationKey, error) {
 	if err != nil {
 		return verificationKey{}, err
 	}
-	// RFC 9864 gives EdDSA with Ed25519 a name of its own.
+	// RFC 9864 gives EdDSA with Ed25519 its own name.
 	if k.Algorithm != "" && k.Algorithm != key.alg && (k.Algorithm != "Ed25519" || key.alg != "EdDSA") {
 		return verificationKey{}, errors.New("alg does not match the key type")
 	}
@@ -116,7 +116,7 @@ func (k *jwk) ecdsa() (verificationKey, error) {
 	if errX != nil || errY != nil || len(x) != 32 || len(y) != 32 {
 		return verificationKey{}, errors.New("x or y is invalid")
 	}
-	// ecdh knows whether the point is on the curve.
+	// ecdh checks whether the point is on the curve.
 	if _, err := ecdh.P256().NewPublicKey(slices.Concat([]byte{4}, x, y)); err != nil {
 		return verificationKey{}, errors.New("the point is not on the curve")
 	}

@@ -15,13 +15,13 @@ type verificationKey struct {
 	key crypto.PublicKey
 }
 
-// keySource is where verification keys come from.
+// keySource provides verification keys. Implemented by [remoteKeys] and [localKeys].
 type keySource interface {
-	// find returns a key that is known. It does no I/O.
+	// find returns a known key. It does no I/O.
 	find(kid string) (verificationKey, bool)
-	// await returns a key that find does not know. It may ask the issuer, within
-	// limits. It returns errUnknownKey when the issuer has no such key, and an error
-	// that wraps ErrStale when the issuer does not answer.
+	// await returns a key that find does not know. It may fetch the issuer's keys, within
+	// limits. It returns errUnknownKey if the issuer has no such key, and an error that
+	// wraps ErrStale if the issuer does not answer.
 	await(ctx context.Context, kid string) (verificationKey, error)
 }
 
@@ -44,8 +44,7 @@ func (k verificationKey) equal(other verificationKey) bool {
 	}
 }
 
-// valid reports whether the key is of the kind and strength that its algorithm
-// asks for.
+// valid reports whether the key has the kind and strength that its algorithm requires.
 func (k verificationKey) valid() bool {
 	switch key := k.key.(type) {
 	case *ecdsa.PublicKey:
@@ -59,13 +58,13 @@ func (k verificationKey) valid() bool {
 	}
 }
 
-// The bounds of RSA keys, in bits: what is weak, and what is slow.
+// The bounds of RSA keys, in bits: smaller keys are weak, larger ones slow.
 const (
 	minRSA = 2048
 	maxRSA = 8192
 )
 
-// localKeys are keys that somebody else keeps: those of the service itself.
+// localKeys looks keys up in the caller's memory: those of the service itself.
 type localKeys func(kid string) (key crypto.PublicKey, alg string, ok bool)
 
 func (l localKeys) find(kid string) (verificationKey, bool) {

@@ -84,8 +84,8 @@ func (v *Verifier) require(next http.Handler, bound bool) http.Handler {
 	})
 }
 
-// tokenOf returns the token in the Authorization header, which is the one place
-// to look: what stands in a URL ends up in logs.
+// tokenOf returns the token in the Authorization header. It looks in no other place: a
+// token in a URL ends up in logs.
 func tokenOf(r *http.Request) (string, *refusal) {
 	const scheme = "bearer "
 	header := r.Header["Authorization"]
@@ -102,12 +102,12 @@ func tokenOf(r *http.Request) (string, *refusal) {
 	return token, nil
 }
 
-// refusal is how one reason to refuse looks on the wire.
+// refusal is the response for one reason to refuse a request.
 type refusal struct {
 	status    int
 	code      string
 	title     string
-	challenge string // the error of RFC 6750 §3.1; empty for none
+	challenge string // the error of RFC 6750 §3.1, or empty
 	retry     string // Retry-After, in seconds
 }
 
@@ -122,7 +122,7 @@ var (
 	stale          = &refusal{status: 503, code: "stale", title: "Revocations cannot be followed at the moment; try again.", retry: "2"}
 )
 
-// refusalOf returns how an error of Verify looks.
+// refusalOf returns the response for an error of Verify.
 func refusalOf(err error) *refusal {
 	switch {
 	case errors.Is(err, ErrExpired):

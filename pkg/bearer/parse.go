@@ -15,14 +15,14 @@ import (
 // accessType is the JWT header typ of access tokens (RFC 9068 §2.1).
 const accessType = "at+jwt"
 
-// maxToken bounds what is looked at as a token, in bytes: more than the longest one
-// of the service, with sixteen audiences and an external_id of 255 characters.
+// maxToken is the maximum size of a token in bytes: more than the longest one of the
+// service, with sixteen audiences and an external_id of 255 characters.
 const maxToken = 12 << 10
 
 // maxKeyID bounds a kid, in bytes.
 const maxKeyID = 128
 
-// algorithms are those that tokens may be signed with, whatever is configured.
+// algorithms are the supported algorithms. The configuration can only restrict them.
 var algorithms = []string{"ES256", "EdDSA", "RS256"}
 
 func newParser(algorithms []string) *jwt.Parser {
@@ -33,10 +33,9 @@ func newParser(algorithms []string) *jwt.Parser {
 	)
 }
 
-// parse verifies a token: all but whether it has expired, was revoked, and
-// whether we would know. golang-jwt decodes it and checks the algorithm and the
-// signature; what it leaves to its callers is checked before the signature, as
-// that costs most.
+// parse verifies a token except for its expiry, cutoffs and the freshness of our data.
+// golang-jwt decodes it and checks the algorithm and the signature. The checks that
+// golang-jwt leaves to its callers come before the signature, which costs most.
 func (v *Verifier) parse(ctx context.Context, token string, now time.Time) (*entry, error) {
 	if len(token) > maxToken {
 		return nil, errTooLong
@@ -71,7 +70,7 @@ func (v *Verifier) parse(ctx context.Context, token string, now time.Time) (*ent
 		return nil, refusal
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return nil, errMalformed
-	case key.key == nil: // it got no farther than the algorithm
+	case key.key == nil: // golang-jwt refused the algorithm
 		return nil, errAlgorithm
 	default:
 		return nil, errSignature
@@ -97,11 +96,11 @@ func checkHeader(token string) (kid string, err error) {
 		case "alg":
 			_, ok = textOf(value)
 		case "crit", "b64":
-			// RFC 7797 §6 wants b64 to be critical, so that nobody takes one
-			// payload for another; some verifiers heed it without that.
+			// RFC 7797 §6 requires b64 to be critical, so that one payload cannot be
+			// taken for another; some verifiers honor it even if it is not.
 			critical, ok = true, true
 		case "jwk", "jku", "x5c", "x5u":
-			// Where keys come from is not for a token to say.
+			// A token must not choose where its key comes from.
 			foreign, ok = true, true
 		default:
 			ok = strict(value)
@@ -123,8 +122,8 @@ func checkHeader(token string) (kid string, err error) {
 	return kid, nil
 }
 
-// keyOf finds the key that the token names. For a key that is not known it asks
-// the issuer, if the token could be good otherwise.
+// keyOf finds the key that the token names. For an unknown key it asks the issuer, if the
+// token could otherwise be valid.
 func (v *Verifier) keyOf(ctx context.Context, c *Claims, now time.Time) (verificationKey, error) {
 	if key, ok := v.keys.find(c.KeyID); ok {
 		return key, nil

@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// refusedLogInterval is how often one reason to refuse is logged, at most.
+// refusedLogInterval is the shortest time between two logs of one reason.
 const refusedLogInterval = time.Minute
 
-// refusals reports tokens that are refused: each one to onRefused, and each reason to
-// the log from time to time.
+// refusals reports refused tokens: each one to onRefused, and each reason to the log from
+// time to time.
 type refusals struct {
 	onRefused func(ctx context.Context, err error) // may be nil
 	log       *slog.Logger
 	clock     func() time.Time
 
 	mu sync.Mutex
-	// reasons are bounded: they are the package's own errors.
+	// reasons has few entries: its keys are the package's own errors.
 	reasons map[error]*reason
 }
 
-// reason is how often a reason was met since it was logged.
+// reason counts the refusals for one reason since its last log.
 type reason struct {
 	logged time.Time
 	count  int
@@ -37,13 +37,13 @@ func (r *refusals) record(ctx context.Context, err error) {
 	if r.onRefused != nil {
 		r.onRefused(ctx, err)
 	}
-	// Tokens expire and are revoked every day, and the feed logs that it is stale.
+	// Expired and revoked tokens are normal, and the feed logs when its data is stale.
 	if !errors.Is(err, ErrInvalid) {
 		return
 	}
 	cause := err
 	if g := (*genuineError)(nil); errors.As(err, &g) {
-		cause = g.error // every token has a genuineError of its own
+		cause = g.error // each token gets its own genuineError
 	}
 	now := r.clock()
 	r.mu.Lock()
@@ -62,8 +62,8 @@ func (r *refusals) record(ctx context.Context, err error) {
 	if !due {
 		return
 	}
-	// These say that configuration and tokens do not fit; the others are also what the
-	// internet sends.
+	// These mean that configuration and tokens do not match. The other reasons also occur
+	// in random traffic from the internet.
 	level := slog.LevelInfo
 	if errors.Is(err, errIssuer) || errors.Is(err, errAudience) || errors.Is(err, ErrOtherApp) {
 		level = slog.LevelWarn

@@ -22,18 +22,18 @@ const (
 	keyTimeout = 5 * time.Second
 	// unknownKeyInterval is the shortest time between two fetches for unknown keys.
 	unknownKeyInterval = 10 * time.Second
-	// The key set is fetched anew when its max-age is over, within bounds.
+	// The key set is fetched again when its max-age is over, within these bounds.
 	minKeyAge     = 30 * time.Second
 	defaultKeyAge = 5 * time.Minute
 	maxKeyAge     = time.Hour
-	// The pauses after a fetch that failed.
+	// The pauses after a failed fetch.
 	minKeyPause = 250 * time.Millisecond
 	maxKeyPause = time.Minute
 )
 
-// remoteKeys is the issuer's key set, fetched by one goroutine: when it grows
-// old, and when a token names a key that it lacks. A set that was fetched once
-// stays in use as long as the next cannot be; a key cutoff ends it anyway.
+// remoteKeys is the issuer's key set. One goroutine fetches it when it grows old, and
+// when a token names a key that it does not have. A fetched set stays in use until the
+// next fetch succeeds; a key cutoff ends a key anyway.
 type remoteKeys struct {
 	url        string
 	client     *http.Client
@@ -47,11 +47,11 @@ type remoteKeys struct {
 	loaded chan struct{}
 	// stopped is closed when run has returned.
 	stopped chan struct{}
-	// wake asks run to fetch now.
+	// wake tells run to fetch now.
 	wake chan struct{}
 
 	mu        sync.Mutex
-	flight    chan struct{} // closed at the end of the fetch that is under way
+	flight    chan struct{} // closed at the end of the current fetch
 	attempted time.Time     // the start of the last fetch
 	fetched   time.Time     // the start of the last fetch that succeeded
 }
@@ -136,7 +136,7 @@ func (r *remoteKeys) run(ctx context.Context) {
 			r.flight = make(chan struct{})
 		}
 		select {
-		case <-r.wake: // what woke us, or came just as the pause ended
+		case <-r.wake: // the wake-up, or one that arrived as the pause ended
 		default:
 		}
 		began := r.clock()
@@ -164,9 +164,9 @@ func (r *remoteKeys) run(ctx context.Context) {
 				r.log.LogAttrs(ctx, slog.LevelInfo, "key fetch recovered", slog.Int("failures", failures))
 			}
 			failures = 0
-			// Earlier than necessary, by a random share, so that a fleet of
-			// back ends does not come at once.
-			pause = age - rand.N(age/4+1) //nolint:gosec // it protects nothing
+			// Earlier than necessary by a random share, so that many back ends do not
+			// fetch at the same moment.
+			pause = age - rand.N(age/4+1) //nolint:gosec // not used for security
 		case ctx.Err() != nil:
 			return
 		default:
@@ -203,7 +203,7 @@ func (r *remoteKeys) fetch(ctx context.Context) (map[string]verificationKey, tim
 	return set, maxAge(header.Get("Cache-Control")), err
 }
 
-// get reads a document of the service, of at most so many bytes.
+// get returns a document of the service with at most maxBytes bytes.
 func get(ctx context.Context, client *http.Client, url, accept string, maxBytes int64) ([]byte, http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
@@ -242,12 +242,12 @@ func maxAge(header string) time.Duration {
 	return defaultKeyAge
 }
 
-// backoff returns a random pause, up to one that doubles with each failure:
-// "full jitter", so that a fleet does not come back at once.
+// backoff returns a random pause below a limit that doubles with each failure ("full
+// jitter"), so that many back ends do not reconnect at the same moment.
 func backoff(failures int, minPause, maxPause time.Duration) time.Duration {
 	limit := maxPause
 	if failures < 30 {
 		limit = min(minPause<<failures, maxPause)
 	}
-	return rand.N(limit) + 1 //nolint:gosec // it protects nothing
+	return rand.N(limit) + 1 //nolint:gosec // not used for security
 }

@@ -48,8 +48,8 @@ type Server struct {
 
 	mu       sync.Mutex
 	pinned   string       // the app to which the service key is pinned
-	apps     []string     // those to which it is restricted
-	keys     []signingKey // those that are published; the last one signs
+	apps     []string     // the apps to which it is restricted
+	keys     []signingKey // the published keys; the last one signs
 	timeline string
 	log      []logged // the id of log[i] is "<timeline>.<i+1>"
 	age      time.Duration

@@ -11,10 +11,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 )
 
-// heartbeat is how often the double sends one when nothing else happens.
+// heartbeat is the time between two heartbeats when nothing else happens.
 const heartbeat = time.Second
 
-// find is the verification key of a kid, as [bearer.Local] wants it.
+// find implements [bearer.Local].Keys.
 func (s *Server) find(kid string) (crypto.PublicKey, string, bool) {
 	if kid == "" {
 		return nil, "", false
@@ -26,7 +26,7 @@ func (s *Server) find(kid string) (crypto.PublicKey, string, bool) {
 	return &k.key.PublicKey, "ES256", true
 }
 
-// signer returns the key of a kid, or the one that signs now.
+// signer returns the key with this kid, or for "" the one that signs now.
 func (s *Server) signer(kid string) (signingKey, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,7 +38,7 @@ func (s *Server) signer(kid string) (signingKey, bool) {
 	return signingKey{}, false
 }
 
-// serveFeed answers as the service does, by server-sent events alone.
+// serveFeed answers as the service does, but only with server-sent events.
 func (s *Server) serveFeed(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Authorization") != "Bearer "+ServiceKey {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -82,16 +82,16 @@ func (s *Server) serveFeed(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// connection is where one follower of the feed stands.
+// connection is the position of one follower of the feed.
 type connection struct {
 	s        *Server
 	timeline string
-	sent     int // how much of the log
+	sent     int // the number of log entries sent
 	ready    bool
-	kinds    map[cutoff.Kind]bool // that were named, beyond the base kinds
+	kinds    map[cutoff.Kind]bool // the named kinds, without the base kinds
 }
 
-// begin finds out where a connection takes up.
+// begin determines where a connection resumes.
 func (c *connection) begin(lastID string) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
@@ -104,8 +104,8 @@ func (c *connection) begin(lastID string) {
 	}
 }
 
-// next returns the events that are due, a heartbeat among them, and a channel
-// that is closed when there is more.
+// next returns the events that are due, including a heartbeat, and a channel that is
+// closed when there are more.
 func (c *connection) next() (events []byte, changed <-chan struct{}) {
 	s := c.s
 	s.mu.Lock()

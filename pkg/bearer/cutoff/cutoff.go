@@ -21,7 +21,7 @@ const (
 	KindKey     Kind = "key"
 )
 
-// kinds are those that this package knows. A later kind is added here, and to
+// kinds are the kinds that this package knows. To add a kind, add it here, and to
 // [Cutoff.Check], [Cutoff.Hits] and [Set].
 var kinds = []Kind{KindSession, KindApp, KindKey}
 
@@ -66,7 +66,7 @@ func (c Cutoff) Hits(t Token) bool {
 	}
 }
 
-// belowVer reports whether a session cutoff at ver kills the token's version.
+// belowVer reports whether a session cutoff at ver hits a token of this version.
 func belowVer(token, ver int64) bool { return ver == 0 || token < ver }
 
 // Errors of [Cutoff.Check] and [ParseCutoff].

@@ -106,8 +106,8 @@ func Reset() Event {
 func object(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		// The types hold strings, integers and times. A time beyond the year
-		// 9999 is the one thing that fails.
+		// The types hold strings, integers and times. Only a time beyond the year 9999
+		// fails.
 		panic("cutoff: " + err.Error())
 	}
 	return b

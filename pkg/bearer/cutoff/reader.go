@@ -19,8 +19,8 @@ var ErrTooLong = errors.New("cutoff: an event of the feed exceeds the size limit
 type Reader struct {
 	r          *bufio.Reader
 	line       []byte
-	bomChecked bool // the byte order mark is behind us
-	afterCR    bool // the last line ended in CR: a LF belongs to it
+	bomChecked bool // the byte order mark, if any, has been skipped
+	afterCR    bool // the last line ended in CR, so a LF that follows belongs to it
 }
 
 // NewReader returns a reader of the stream.
@@ -79,8 +79,8 @@ func (r *Reader) Next() (Event, error) {
 	}
 }
 
-// readLine returns the next line without its end: LF, CR LF or CR. It never
-// waits for what follows a CR. The line is good until the next call.
+// readLine returns the next line without its end: LF, CR LF or CR. It never waits for the
+// byte after a CR. The line is valid until the next call.
 func (r *Reader) readLine() ([]byte, error) {
 	r.line = r.line[:0]
 	for {
@@ -108,8 +108,7 @@ func (r *Reader) readLine() ([]byte, error) {
 	}
 }
 
-// lineWithoutBOM returns the line, without the byte order mark that the stream may
-// begin with.
+// lineWithoutBOM returns the line without the byte order mark that may begin the stream.
 func (r *Reader) lineWithoutBOM() []byte {
 	if !r.bomChecked {
 		r.bomChecked = true

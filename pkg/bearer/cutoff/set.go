@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// shards is how many locks the session cutoffs are spread over, so that
-// validators on many cores do not wait for one another.
+// shards is the number of locks for the session cutoffs, so that validators on many cores
+// do not wait for one another.
 const shards = 64
 
 // Set is the union of the live cutoffs. It grows with the revocations within [Retention],
@@ -18,8 +18,8 @@ type Set struct {
 	seed     maphash.Seed
 	sessions [shards]sessionShard
 
-	// Few and seldom changed, so they are copied on write and read without a
-	// lock. mu is held by writers.
+	// apps and keys are small and rarely change, so they are copied on write and read
+	// without a lock. Writers hold mu.
 	mu   sync.Mutex
 	apps atomic.Pointer[map[string]activeCutoff]
 	keys atomic.Pointer[map[string]struct{}]
@@ -28,12 +28,12 @@ type Set struct {
 type sessionShard struct {
 	mu sync.RWMutex
 	m  map[string]activeCutoff
-	// The next shard's lock is on another cache line.
+	// Padding that puts the next shard's lock on another cache line.
 	_ [64]byte
 }
 
-// activeCutoff is the ver or the epoch below which tokens are dead, and when a
-// cutoff last said so.
+// activeCutoff is the ver or the epoch below which tokens are revoked, and the time of
+// the last cutoff for it.
 type activeCutoff struct {
 	bound int64
 	since time.Time

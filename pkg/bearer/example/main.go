@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return nil
 }
 
-// settings reads flags, and the environment for those that are not given.
+// settings reads flags. The environment has the defaults.
 func settings(args []string, getenv func(string) string, stderr io.Writer) (cfg bearer.Config, listen string, err error) {
 	flags := flag.NewFlagSet("orders", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -118,7 +118,7 @@ func settings(args []string, getenv func(string) string, stderr io.Writer) (cfg 
 	return cfg, listen, nil
 }
 
-// shop is the business.
+// shop holds the orders.
 type shop struct {
 	mu     sync.Mutex
 	orders map[string][]order // by the user's uuid
@@ -160,7 +160,7 @@ func (s *shop) list(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, orderList{UUID: id.UUID, Session: id.Session, App: id.App, Bound: id.Bound, Person: id.Person, Orders: orders})
 }
 
-// maxOrders is how many orders the shop keeps for one user.
+// maxOrders is the maximum number of orders that the shop keeps for one user.
 const maxOrders = 100
 
 func (s *shop) place(w http.ResponseWriter, r *http.Request) {
@@ -187,7 +187,7 @@ func (s *shop) salary(w http.ResponseWriter, r *http.Request) {
 	}{caller(r).Person, "confidential"})
 }
 
-// caller returns who makes a request that passed the middleware.
+// caller returns the identity that made a request which passed the middleware.
 func caller(r *http.Request) bearer.Identity {
 	id, ok := bearer.FromContext(r.Context())
 	if !ok {
