@@ -15,7 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/bearertest"
 )
 
-// logBuffer is what a verifier logs.
+// logBuffer holds the log of a verifier.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -43,8 +43,8 @@ func wantOtherApp(t *testing.T, v *bearer.Verifier, token string) {
 	}
 }
 
-// TestApps holds which apps' tokens a verifier accepts. The issuer is in every
-// token's aud, and a person is the same in every app.
+// TestApps checks which apps' tokens a verifier accepts. The issuer is in every token's
+// aud, and a person is the same in every app.
 func TestApps(t *testing.T) {
 	t.Parallel()
 	const other = "wxother"
@@ -55,7 +55,7 @@ func TestApps(t *testing.T) {
 		yufu := bearertest.New(t)
 		for _, audience := range []string{"", yufu.URL} {
 			cfg := yufu.Config()
-			cfg.Audience = audience // the issuer is no audience
+			cfg.Audience = audience // the issuer does not count as an audience
 			v := start(t, cfg, bearer.Tuning{})
 			wantGood(t, v, mine(yufu))
 			wantOtherApp(t, v, foreign(yufu))
@@ -65,7 +65,7 @@ func TestApps(t *testing.T) {
 		}
 		wantOtherApp(t, yufu.Verifier(), foreign(yufu))
 	})
-	t.Run("the pin of a key is followed, for remembered tokens too", func(t *testing.T) {
+	t.Run("a new pin takes effect, for cached tokens too", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		v := start(t, yufu.Config(), bearer.Tuning{})
@@ -75,7 +75,7 @@ func TestApps(t *testing.T) {
 		eventually(t, v, b, nil)
 		wantOtherApp(t, v, a)
 	})
-	t.Run("a key without a pin refuses everything and says so", func(t *testing.T) {
+	t.Run("a key without a pin refuses every token and logs why", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		yufu.PinApp("")
@@ -88,14 +88,14 @@ func TestApps(t *testing.T) {
 			t.Errorf("Ready() = %v, want ErrMisconfigured", err)
 		}
 		if got := log.String(); !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "not pinned to an app") {
-			t.Errorf("the log does not say why:\n%s", got)
+			t.Errorf("the log has no reason:\n%s", got)
 		}
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", "Bearer "+mine(yufu))
 		w := httptest.NewRecorder()
 		v.Require(http.NotFoundHandler()).ServeHTTP(w, r)
 		if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), `"code":"internal"`) {
-			t.Errorf("Require answers %d %s, want 500 internal", w.Code, w.Body)
+			t.Errorf("Require() status and body = %d %s, want 500 internal", w.Code, w.Body)
 		}
 		yufu.PinApp(bearertest.App)
 		eventually(t, v, mine(yufu), nil)
@@ -103,7 +103,7 @@ func TestApps(t *testing.T) {
 			t.Errorf("Ready() = %v, want nil", err)
 		}
 	})
-	t.Run("before the service has named the pin no token is accepted", func(t *testing.T) {
+	t.Run("no token is accepted before the service has named the pin", func(t *testing.T) {
 		t.Parallel()
 		s := newStage(t, func(c *conn) { c.w.WriteHeader(http.StatusBadGateway) })
 		s.cfg.UnsafeAcceptStale = true
@@ -135,7 +135,7 @@ func TestApps(t *testing.T) {
 			[]bearer.Claims{{Audience: []string{"shop"}}}, []bearer.Claims{{App: other}},
 		},
 	} {
-		t.Run("tokens must satisfy "+name+", whatever the key is pinned to", func(t *testing.T) {
+		t.Run("tokens must satisfy "+name+" regardless of the pin", func(t *testing.T) {
 			t.Parallel()
 			yufu := bearertest.New(t)
 			yufu.PinApp("")
@@ -160,7 +160,7 @@ func TestApps(t *testing.T) {
 			}
 		})
 	}
-	t.Run("the tokens of an app whose revocations the key does not tell are refused", func(t *testing.T) {
+	t.Run("tokens of an app outside the key's restriction are refused", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		yufu.RestrictKey(bearertest.App, "wxmore")
@@ -184,14 +184,14 @@ func TestApps(t *testing.T) {
 		yufu.RestrictKey()
 		eventually(t, v, shop(other), nil)
 	})
-	t.Run("a local verifier takes apps too", func(t *testing.T) {
+	t.Run("a local verifier has apps too", func(t *testing.T) {
 		t.Parallel()
 		wantGood(t, local(t, nil), forgery{}.make(t))
 		v := local(t, func(l *bearer.Local) { l.Apps = []string{other} })
 		wantOtherApp(t, v, forgery{}.make(t))
 		wantGood(t, v, forgery{claims: map[string]any{"client_id": other}}.make(t))
 		if _, err := bearer.NewLocal(bearer.Local{Issuer: issuer, Keys: keys.find, Apps: []string{""}}); err == nil {
-			t.Error("NewLocal() takes an empty appid")
+			t.Error("NewLocal() accepted an empty appid")
 		}
 	})
 }

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestConsumer builds a back end outside of this repository. What importing
-// this package costs it is a promise: golang-jwt, and nothing else; no newer Go
-// than 1.22, and none of what the service itself needs.
+// TestConsumer builds a back end outside of this repository. It checks the promised cost
+// of importing this package: golang-jwt is the only dependency, Go 1.22 is enough, and no
+// package of the service comes along.
 func TestConsumer(t *testing.T) {
 	t.Parallel()
 	here, err := filepath.Abs(".")
@@ -76,7 +76,7 @@ func TestOrders(t *testing.T) {
 		t.Helper()
 		cmd := exec.Command("go", args...)
 		cmd.Dir = dir
-		// From the module cache alone: this module's own tests have filled it.
+		// Use only the module cache, which this module's own tests have filled.
 		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOSUMDB=off", "GOTOOLCHAIN=local", "GOWORK=off", "CGO_ENABLED=0")
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
@@ -88,7 +88,7 @@ func TestOrders(t *testing.T) {
 	}
 	run("mod", "tidy")
 	if got := run("run", "."); got != "true" {
-		t.Errorf("the program says %q", got)
+		t.Errorf("the program printed %q", got)
 	}
 	run("test", "./...")
 
@@ -113,7 +113,7 @@ github.com/golang-jwt/jwt/v5 v5.3.1/go.mod h1:fxCRLWMO43lRc8nhHWY6LGqRcf+1gQWArs
 		case "shop.example/orders", "github.com/golang-jwt/jwt/v5",
 			"github.com/yufu-auth/yufu/pkg/bearer", "github.com/yufu-auth/yufu/pkg/bearer/cutoff":
 		default:
-			t.Errorf("importing this package brings %s", pkg)
+			t.Errorf("importing this package also imports %s", pkg)
 		}
 	}
 	const modules = "shop.example/orders\ngithub.com/golang-jwt/jwt/v5\ngithub.com/yufu-auth/yufu/pkg/bearer\n"

@@ -16,8 +16,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/bearertest"
 )
 
-// orders is a handler of a back end. Behind the middleware the request knows who
-// makes it.
+// orders is a handler of a back end. Behind the middleware, the request's context has the
+// identity.
 func orders(w http.ResponseWriter, r *http.Request) {
 	id, ok := bearer.FromContext(r.Context())
 	if !ok {
@@ -26,7 +26,7 @@ func orders(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "the orders of %s, whose token is good until %s\n", id.UUID, id.ExpiresAt.Format(time.TimeOnly))
 }
 
-// salary is for what belongs to a person, in whatever mini-program they are.
+// salary serves data that belongs to a person, in any mini-program.
 func salary(w http.ResponseWriter, r *http.Request) {
 	id, _ := bearer.FromContext(r.Context())
 	fmt.Fprintf(w, "the salary of %s\n", id.Person)
@@ -58,7 +58,7 @@ func Example() { //nolint:testableexamples // it serves until the process ends
 	}
 }
 
-// Without an http.Handler, ask the verifier itself.
+// Without an http.Handler, call the verifier itself.
 func ExampleVerifier_Verify() {
 	verify := func(ctx context.Context, v *bearer.Verifier, token string) error {
 		claims, err := v.Verify(ctx, token)
@@ -76,7 +76,7 @@ func ExampleVerifier_Verify() {
 		return nil
 	}
 
-	var t testing.T // in a test of yours it is the test's own
+	var t testing.T // in your tests, use the test's own t
 	yufu := bearertest.New(&t)
 	v := yufu.Verifier()
 	const alice, session = "01900000-0000-7c00-8000-00000000000b", "01900000-0000-7c00-8000-00000000000a"
@@ -91,7 +91,7 @@ func ExampleVerifier_Verify() {
 }
 
 func ExampleVerifier_RequireBound() {
-	var t testing.T // in a test of yours it is the test's own
+	var t testing.T // in your tests, use the test's own t
 	yufu := bearertest.New(&t)
 	h := yufu.Verifier().RequireBound(http.HandlerFunc(salary))
 	ask := func(token string) {

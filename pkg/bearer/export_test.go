@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Tuning is what tests change about time. Zero fields keep what New uses;
-// Silence is the patience with a connection's first event as well.
+// Tuning holds the times that tests change. Zero fields keep the values of New; Silence
+// also replaces the time-out for a connection's first event.
 type Tuning struct {
 	Clock                                 func() time.Time
 	Wait, Fetch, Silence, Refused, Issuer time.Duration
@@ -17,7 +17,7 @@ type Tuning struct {
 // NewWait is how long New waits.
 const NewWait = newWait
 
-// NewTuned is New with another sense of time.
+// NewTuned is New with other times.
 func NewTuned(ctx context.Context, cfg Config, t Tuning) (*Verifier, error) {
 	tune := defaultTuning
 	if t.Clock != nil {
@@ -32,10 +32,10 @@ func NewTuned(ctx context.Context, cfg Config, t Tuning) (*Verifier, error) {
 	return newVerifier(ctx, cfg, tune)
 }
 
-// Cutoffs returns how many cutoffs a verifier holds.
+// Cutoffs returns the number of cutoffs that a verifier holds.
 func Cutoffs(v *Verifier) int { return v.cutoffs.Len() }
 
-// Remembered returns how many tokens a verifier remembers.
+// Remembered returns the number of tokens in a verifier's cache.
 func Remembered(v *Verifier) int {
 	n := 0
 	for i := range v.cache.slots {
@@ -46,7 +46,7 @@ func Remembered(v *Verifier) int {
 	return n
 }
 
-// What the tests of unexported parts need.
+// Access to unexported parts for the tests.
 var (
 	ParseKeySet = func(data []byte, allowed ...string) (algs map[string]string, skipped []error, err error) {
 		if len(allowed) == 0 {
@@ -71,7 +71,7 @@ var (
 	TextOf = textOf
 )
 
-// Mistakes reports whether a cache takes b for a when their hashes collide.
+// Mistakes reports whether a cache confuses a and b when their hashes collide.
 func Mistakes(a, b string) bool {
 	c := newCache(0)
 	e := &entry{}

@@ -20,8 +20,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 )
 
-// start returns a verifier that lives as long as the test. It has time to become
-// ready, unless the test is about that.
+// start returns a verifier that is closed when the test ends. It has time to become
+// ready, unless the test sets another NewWait.
 func start(t *testing.T, cfg bearer.Config, tune bearer.Tuning) *bearer.Verifier {
 	t.Helper()
 	tune.Wait = cmp.Or(tune.Wait, time.Minute)
@@ -34,11 +34,11 @@ func start(t *testing.T, cfg bearer.Config, tune bearer.Tuning) *bearer.Verifier
 	return v
 }
 
-// soon is for verifiers that are not expected to become ready while New waits.
+// soon is the NewWait of verifiers that are not expected to become ready.
 const soon = time.Millisecond
 
-// stage is a service whose feed is played by the test: one scene for each
-// connection. The keys are those of a double.
+// stage is a service whose feed the test controls: one scene for each connection. The
+// keys are those of a double.
 type stage struct {
 	yufu *bearertest.Server
 	cfg  bearer.Config
@@ -46,7 +46,7 @@ type stage struct {
 	seen []string // the Last-Event-ID of each connection
 }
 
-// scene plays one connection to the feed. Returning ends it.
+// scene serves one connection to the feed. Its return ends the connection.
 type scene func(c *conn)
 
 type conn struct {
@@ -92,7 +92,7 @@ func (c *conn) waitFor(ch chan struct{}) {
 	}
 }
 
-// newStage plays the scenes, the last one again and again.
+// newStage serves the scenes in order, and then repeats the last one.
 func newStage(t *testing.T, scenes ...scene) *stage {
 	t.Helper()
 	s := &stage{yufu: bearertest.New(t)}
@@ -124,12 +124,12 @@ func (s *stage) connections() []string {
 	return append([]string(nil), s.seen...)
 }
 
-// beat is a heartbeat of a service whose clock is right.
+// beat is a heartbeat of a service with a correct clock.
 func beat(age time.Duration) cutoff.Heartbeat {
 	return cutoff.NewHeartbeat(age, time.Now(), 30*time.Second)
 }
 
-// healthy is a feed without cutoffs.
+// healthy serves a feed without cutoffs.
 func healthy(c *conn) {
 	c.begin()
 	c.send(beat(0).Ready("t.1", app))
@@ -138,7 +138,7 @@ func healthy(c *conn) {
 
 func TestFeed(t *testing.T) {
 	t.Parallel()
-	t.Run("what was revoked before is refused as soon as New returns", func(t *testing.T) {
+	t.Run("earlier revocations apply as soon as New returns", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		kid := yufu.RotateKey()
@@ -155,7 +155,7 @@ func TestFeed(t *testing.T) {
 		wantGood(t, v, yufu.Token(bearer.Claims{App: "wxrevoked", Epoch: 5}))
 		wantGood(t, v, yufu.Token(bearer.Claims{}))
 	})
-	t.Run("what is revoked now is refused in a moment, remembered or not", func(t *testing.T) {
+	t.Run("a new revocation applies at once, to cached tokens too", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		cfg := yufu.Config()
@@ -176,14 +176,14 @@ func TestFeed(t *testing.T) {
 			wantGood(t, v, other)
 		}
 	})
-	t.Run("a cut inside the snapshot is not the end of it", func(t *testing.T) {
+	t.Run("a snapshot that was cut off is not complete", func(t *testing.T) {
 		t.Parallel()
 		second := make(chan struct{})
 		s := newStage(t,
 			func(c *conn) {
 				c.begin()
-				// The id and the heartbeat have no business there; they must
-				// not make a snapshot of half of one.
+				// The id and the heartbeat must not be there. They must not make half a
+				// snapshot count as complete.
 				c.send(sessionCutoff(0).Event("t.7"), beat(0).Event())
 			},
 			func(c *conn) {
@@ -200,18 +200,18 @@ func TestFeed(t *testing.T) {
 		eventually(t, v, revoked, bearer.ErrRevoked)
 		wantError(t, v, good, bearer.ErrStale)
 		if err := v.Ready(); !errors.Is(err, bearer.ErrStale) {
-			t.Errorf("Ready() = %v", err)
+			t.Errorf("Ready() error = %v", err)
 		}
 		close(second)
 		eventually(t, v, good, nil)
 		if err := v.Ready(); err != nil {
-			t.Errorf("Ready() = %v", err)
+			t.Errorf("Ready() error = %v", err)
 		}
 		if got := s.connections(); got[1] != "" {
 			t.Errorf("the second connection resumed after %q", got[1])
 		}
 	})
-	t.Run("it takes up where it was", func(t *testing.T) {
+	t.Run("a new connection resumes from the last id", func(t *testing.T) {
 		t.Parallel()
 		s := newStage(t,
 			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.1", app), sessionCutoff(2).Event("t.2")) },
@@ -231,7 +231,7 @@ func TestFeed(t *testing.T) {
 			return ""
 		})
 	})
-	t.Run("while it catches up it is not fresh", func(t *testing.T) {
+	t.Run("the data is not fresh during the catch-up", func(t *testing.T) {
 		t.Parallel()
 		c := clockAt(time.Now())
 		at := func() cutoff.Heartbeat { return cutoff.NewHeartbeat(0, c.now(), 30*time.Second) }
@@ -257,7 +257,7 @@ func TestFeed(t *testing.T) {
 		close(ready)
 		eventually(t, v, good, nil)
 	})
-	t.Run("a reset keeps the union", func(t *testing.T) {
+	t.Run("a reset keeps the cutoffs of earlier snapshots", func(t *testing.T) {
 		t.Parallel()
 		other := cutoff.Cutoff{Kind: cutoff.KindSession, Session: user}
 		s := newStage(t,
@@ -280,7 +280,7 @@ func TestFeed(t *testing.T) {
 		})
 		wantGood(t, v, s.yufu.Token(bearer.Claims{}))
 	})
-	t.Run("after a reset on the way it is not fresh until the snapshot is complete", func(t *testing.T) {
+	t.Run("after a later reset the data is not fresh until the snapshot is complete", func(t *testing.T) {
 		t.Parallel()
 		c := clockAt(time.Now())
 		at := func() cutoff.Heartbeat { return cutoff.NewHeartbeat(0, c.now(), 30*time.Second) }
@@ -304,10 +304,10 @@ func TestFeed(t *testing.T) {
 		close(ready)
 		eventually(t, v, good, nil)
 	})
-	t.Run("events keep a connection, however long", func(t *testing.T) {
+	t.Run("a connection with events is kept", func(t *testing.T) {
 		t.Parallel()
 		const silence = 5 * time.Second
-		// A machine that stalled shows nothing: then it is played again.
+		// A stalled machine proves nothing: then the scene is repeated.
 		for played := false; !played; {
 			done := make(chan bool, 1)
 			s := newStage(t, func(c *conn) {
@@ -322,18 +322,18 @@ func TestFeed(t *testing.T) {
 				}
 				select {
 				case done <- longest < silence/2:
-				default: // the first connection says it
+				default: // the first connection is enough
 				}
 				c.hold()
 			})
 			start(t, s.cfg, bearer.Tuning{Silence: silence})
 			played = <-done
 			if n := len(s.connections()); played && n != 1 {
-				t.Errorf("%d connections", n)
+				t.Errorf("%d connections, want 1", n)
 			}
 		}
 	})
-	t.Run("it resumes behind what a heartbeat says was left out", func(t *testing.T) {
+	t.Run("it resumes after the id of a heartbeat", func(t *testing.T) {
 		t.Parallel()
 		behind := func(id string) cutoff.Event {
 			e := beat(0).Event()
@@ -341,7 +341,7 @@ func TestFeed(t *testing.T) {
 			return e
 		}
 		s := newStage(t,
-			// One that comes inside a snapshot counts no more than an id there.
+			// Inside a snapshot it counts as little as an id does.
 			func(c *conn) { c.begin(); c.send(behind("t.8")) },
 			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.1", app), behind("t.7"), beat(0).Event()) },
 			func(c *conn) { c.begin(); c.send(beat(0).Ready("t.7", app)); c.hold() },
@@ -352,7 +352,7 @@ func TestFeed(t *testing.T) {
 			t.Errorf("it resumed after %q, want %q", got, want)
 		}
 	})
-	t.Run("another timeline resets it", func(t *testing.T) {
+	t.Run("another timeline resets the feed", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		yufu.RevokeSession(session)
@@ -365,7 +365,7 @@ func TestFeed(t *testing.T) {
 		yufu.RevokeApp(app, 2)
 		eventually(t, v, yufu.Token(bearer.Claims{Epoch: 1}), bearer.ErrRevoked)
 	})
-	t.Run("a service with a further kind of cutoff is understood in base kinds", func(t *testing.T) {
+	t.Run("a newer service sends base kinds instead of a new kind", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		old := cutoff.Cutoff{Kind: cutoff.KindSession, Session: session}
@@ -381,10 +381,10 @@ func TestFeed(t *testing.T) {
 		eventually(t, v, yufu.Token(bearer.Claims{Session: user}), bearer.ErrRevoked)
 		wantGood(t, v, good)
 		if got := log.String(); strings.Contains(got, "kind of cutoff") {
-			t.Errorf("it was sent a kind that it did not name:\n%s", got)
+			t.Errorf("the feed sent a kind that was not named:\n%s", got)
 		}
 	})
-	t.Run("it names the kinds that it knows", func(t *testing.T) {
+	t.Run("the request names the known kinds", func(t *testing.T) {
 		t.Parallel()
 		named := make(chan string, 1)
 		s := newStage(t, func(c *conn) {
@@ -399,7 +399,7 @@ func TestFeed(t *testing.T) {
 			t.Errorf("the query is %q, want %q", got, want)
 		}
 	})
-	t.Run("a cutoff of a kind that it did not name is skipped and logged, and refuses no token", func(t *testing.T) {
+	t.Run("a cutoff of an unknown kind is skipped and logged, and refuses no token", func(t *testing.T) {
 		t.Parallel()
 		log := &logBuffer{}
 		s := newStage(t, func(c *conn) {
@@ -431,8 +431,8 @@ func TestFeed(t *testing.T) {
 	})
 }
 
-// TestFeedFailsClosed holds that a feed that cannot be followed never makes a
-// verifier ready, that the verifier tries again, and that it recovers.
+// TestFeedFailsClosed checks that a broken feed never makes a verifier ready, that the
+// verifier tries again, and that it recovers.
 func TestFeedFailsClosed(t *testing.T) {
 	t.Parallel()
 	stream := func(s string) scene { return func(c *conn) { c.begin(); c.write(s); c.hold() } }
@@ -445,23 +445,23 @@ func TestFeedFailsClosed(t *testing.T) {
 		}
 	}
 	ready := string(cutoff.AppendEvent(nil, beat(0).Ready("t.1", app)))
-	// A connection that nothing else ends is given up after this. Others have
-	// longer, so that on a slow machine they do end by themselves.
+	// The time-out of a connection that does not end by itself. Other connections have
+	// longer, so that they end by themselves on a slow machine too.
 	const brief = 100 * time.Millisecond
 	for name, c := range map[string]struct {
 		scene scene
-		// log is what must be said loudly.
+		// log is a text that the log must contain at level error.
 		log     string
 		silence time.Duration
 	}{
-		"a cutoff that is no JSON":            {stream("event: cutoff\ndata: kind=session\n\n" + ready), "malformed event in the revocation feed", 0},
-		"a ready without a heartbeat":         {stream("event: ready\nid: t.1\ndata: {}\n\n"), "malformed event in the revocation feed", 0},
-		"a heartbeat with a negative age":     {stream("event: ready\nid: t.1\ndata: {\"age_ms\":-1,\"now\":\"2026-11-22T10:00:00Z\"}\n\n"), "malformed event in the revocation feed", 0},
-		"an event too long":                   {stream("data: " + strings.Repeat("x", cutoff.MaxEvent) + "\n\n" + ready), "", 0},
-		"heartbeats without ready":            {stream(string(cutoff.AppendEvent(nil, beat(0).Event()))), "", brief},
-		"silence":                             {func(c *conn) { c.begin(); c.hold() }, "", brief},
-		"a connection that is never answered": {func(c *conn) { c.hold() }, "", brief},
-		"comments for ever": {func(c *conn) {
+		"a cutoff that is not JSON":       {stream("event: cutoff\ndata: kind=session\n\n" + ready), "malformed event in the revocation feed", 0},
+		"a ready without a heartbeat":     {stream("event: ready\nid: t.1\ndata: {}\n\n"), "malformed event in the revocation feed", 0},
+		"a heartbeat with a negative age": {stream("event: ready\nid: t.1\ndata: {\"age_ms\":-1,\"now\":\"2026-11-22T10:00:00Z\"}\n\n"), "malformed event in the revocation feed", 0},
+		"an event too long":               {stream("data: " + strings.Repeat("x", cutoff.MaxEvent) + "\n\n" + ready), "", 0},
+		"heartbeats without ready":        {stream(string(cutoff.AppendEvent(nil, beat(0).Event()))), "", brief},
+		"silence":                         {func(c *conn) { c.begin(); c.hold() }, "", brief},
+		"a connection without a response": {func(c *conn) { c.hold() }, "", brief},
+		"comments without end": {func(c *conn) {
 			c.begin()
 			for c.r.Context().Err() == nil {
 				c.write(": keep-alive\n\n")
@@ -483,25 +483,26 @@ func TestFeedFailsClosed(t *testing.T) {
 				time.Sleep(5 * time.Millisecond) // between two heartbeats
 			}
 		}, "", 0},
-		"an age beyond all durations": {stream("event: ready\nid: t.1\ndata: {\"age_ms\":9223372036854775807,\"now\":\"" + time.Now().UTC().Format(time.RFC3339) + "\",\"max_staleness_ms\":30000}\n\n"), "", 0},
-		"a web page":                  {answer(200, "text/html", ready), "", 0},
-		"no content":                  {answer(204, "text/event-stream", ""), "", 0},
-		"a redirect":                  {answer(307, "text/event-stream", ready), "", 0},
-		"a server error":              {answer(503, "text/event-stream", ready), "", 0},
-		"an unknown service key":      {answer(401, "application/problem+json", "{}"), "service key rejected by the revocation feed", 0},
-		"a key without the scope":     {answer(403, "application/problem+json", "{}"), "service key rejected by the revocation feed", 0},
+		"an age that overflows a duration": {stream("event: ready\nid: t.1\ndata: {\"age_ms\":9223372036854775807,\"now\":\"" + time.Now().UTC().Format(time.RFC3339) + "\",\"max_staleness_ms\":30000}\n\n"), "", 0},
+		"a web page":                       {answer(200, "text/html", ready), "", 0},
+		"no content":                       {answer(204, "text/event-stream", ""), "", 0},
+		"a redirect":                       {answer(307, "text/event-stream", ready), "", 0},
+		"a server error":                   {answer(503, "text/event-stream", ready), "", 0},
+		"an unknown service key":           {answer(401, "application/problem+json", "{}"), "service key rejected by the revocation feed", 0},
+		"a key without the scope":          {answer(403, "application/problem+json", "{}"), "service key rejected by the revocation feed", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, c.scene, c.scene, c.scene, healthy)
 			var log syncBuffer
 			s.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
-			// The comparison with the service's clock must not be what refuses.
+			// The comparison with the service's clock must not be the reason for the
+			// refusal.
 			v := start(t, s.cfg, bearer.Tuning{Wait: soon, Silence: c.silence, Refused: 10 * time.Millisecond})
 			token := s.yufu.Token(bearer.Claims{})
 			until(t, func() string {
 				_, err := v.Verify(context.Background(), token)
-				// Counted after the verdict: meanwhile the good one may have come.
+				// Counted after Verify: the good connection may have come meanwhile.
 				switch n := len(s.connections()); {
 				case n < 4 && err == nil:
 					t.Fatal("the token was accepted")
@@ -512,10 +513,10 @@ func TestFeedFailsClosed(t *testing.T) {
 			})
 			eventually(t, v, token, nil)
 			if said := log.String(); !strings.Contains(said, c.log) || (c.log != "" && !strings.Contains(said, "level=ERROR")) {
-				t.Errorf("the log says %s", said)
+				t.Errorf("the log is %s", said)
 			}
 			if strings.Contains(log.String(), bearertest.ServiceKey) {
-				t.Error("the log holds the service key")
+				t.Error("the log contains the service key")
 			}
 		})
 	}
@@ -540,8 +541,8 @@ func (s *syncBuffer) String() string {
 
 func TestStaleness(t *testing.T) {
 	t.Parallel()
-	// beats returns a stage whose feed sends the heartbeats that come over the
-	// channel, the first one as ready.
+	// beats returns a stage whose feed sends the heartbeats of the channel, the first one
+	// as ready.
 	beats := func(t *testing.T) (*stage, chan cutoff.Heartbeat) {
 		ch := make(chan cutoff.Heartbeat, 1)
 		return newStage(t, func(c *conn) {
@@ -564,10 +565,11 @@ func TestStaleness(t *testing.T) {
 			}
 		}), ch
 	}
-	// moment is when a clock begins, as heartbeats tell it: for each test anew,
-	// which may have to wait for its turn, while tokens are issued by the real one.
+	// moment is the start of a clock, as precise as heartbeats are. Each test gets a new
+	// one: a test may have to wait for its turn, while tokens are issued by the real
+	// clock.
 	moment := func() time.Time { return time.Now().Truncate(time.Millisecond) }
-	t.Run("grows from the replica's age, by our clock", func(t *testing.T) {
+	t.Run("staleness grows from the replica's age by our clock", func(t *testing.T) {
 		t.Parallel()
 		begin := moment()
 		c := clockAt(begin)
@@ -583,7 +585,7 @@ func TestStaleness(t *testing.T) {
 		ch <- cutoff.NewHeartbeat(0, c.now(), 30*time.Second)
 		eventually(t, v, token, nil)
 	})
-	t.Run("counts what a proxy holds back by 25 s", func(t *testing.T) {
+	t.Run("a delay of 25 s in a proxy counts", func(t *testing.T) {
 		t.Parallel()
 		begin := moment()
 		c := clockAt(begin)
@@ -596,7 +598,7 @@ func TestStaleness(t *testing.T) {
 		wantGood(t, v, token)
 		c.advance(time.Second)
 		wantError(t, v, token, bearer.ErrStale)
-		// The next one, as late.
+		// The next one has the same delay.
 		ch <- cutoff.NewHeartbeat(0, c.now().Add(-25*time.Second), 30*time.Second)
 		eventually(t, v, token, nil)
 
@@ -606,10 +608,10 @@ func TestStaleness(t *testing.T) {
 		strict := start(t, s.cfg, bearer.Tuning{Clock: c.now})
 		token = s.yufu.Token(bearer.Claims{})
 		wantError(t, strict, token, bearer.ErrStale)
-		c.advance(-5 * time.Second) // as if it had been held back by 20 s
+		c.advance(-5 * time.Second) // as if it had a delay of 20 s
 		wantGood(t, strict, token)
 	})
-	t.Run("is bounded by what the service says or by less", func(t *testing.T) {
+	t.Run("the bound is the lower of ours and the service's", func(t *testing.T) {
 		t.Parallel()
 		for name, b := range map[string]struct{ ours, theirs, want time.Duration }{
 			"the service's default":    {0, 30 * time.Second, 30 * time.Second},
@@ -629,11 +631,11 @@ func TestStaleness(t *testing.T) {
 			token := s.yufu.Token(bearer.Claims{})
 			c.advance(b.want)
 			if _, err := v.Verify(context.Background(), token); err != nil {
-				t.Errorf("%s: at %v: %v", name, b.want, err)
+				t.Errorf("%s: Verify() error at %v = %v", name, b.want, err)
 			}
 			c.advance(time.Nanosecond)
 			if _, err := v.Verify(context.Background(), token); !errors.Is(err, bearer.ErrStale) {
-				t.Errorf("%s: past %v: %v", name, b.want, err)
+				t.Errorf("%s: Verify() error past %v = %v", name, b.want, err)
 			}
 		}
 	})
@@ -650,7 +652,7 @@ func TestStaleness(t *testing.T) {
 		slow.advance(10 * time.Second)
 		wantError(t, v, token, bearer.ErrExpired)
 	})
-	t.Run("past the bound after the feed broke off every token is refused, none before", func(t *testing.T) {
+	t.Run("after the feed broke off, tokens are refused past the bound and not before", func(t *testing.T) {
 		t.Parallel()
 		begin := moment()
 		c := clockAt(begin)
@@ -679,8 +681,8 @@ func TestStaleness(t *testing.T) {
 	})
 }
 
-// TestFeedUnderLoad revokes sessions while everything that can go on does, and
-// holds that in the end each is refused and no other.
+// TestFeedUnderLoad revokes sessions while everything else runs concurrently, and checks
+// that in the end these sessions are refused and no other.
 func TestFeedUnderLoad(t *testing.T) {
 	t.Parallel()
 	yufu := bearertest.New(t)
@@ -705,7 +707,7 @@ func TestFeedUnderLoad(t *testing.T) {
 				default:
 				}
 				if _, err := v.Verify(context.Background(), good[i%n]); err != nil {
-					t.Errorf("a good token: %v", err)
+					t.Errorf("Verify() of a good token: error = %v", err)
 					return
 				}
 				_, _ = v.Verify(context.Background(), revoked[i%n])

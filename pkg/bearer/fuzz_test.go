@@ -15,8 +15,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer"
 )
 
-// bare verifies with golang-jwt alone, by the same rules as far as it has
-// options for them, and those it leaves to its callers.
+// bare verifies with golang-jwt only, by the same rules: with its options as far as there
+// are any, and with checks of our own for the rest.
 func bare(token string) error {
 	parser := jwt.NewParser(
 		jwt.WithValidMethods([]string{"ES256", "EdDSA", "RS256"}),
@@ -53,8 +53,8 @@ func bare(token string) error {
 	return nil
 }
 
-// agree holds that what Verify accepts golang-jwt accepts too, with the same
-// claims, and that Verify says nothing else than invalid or expired.
+// agree checks that golang-jwt accepts each token that Verify accepts, with the same
+// claims, and that Verify returns no other errors than invalid or expired.
 func agree(t *testing.T, v *bearer.Verifier, token string) {
 	t.Helper()
 	c, err := v.Verify(context.Background(), token)
@@ -79,15 +79,15 @@ func agree(t *testing.T, v *bearer.Verifier, token string) {
 	externalID, _ := claims["external_id"].(string)
 	if claims["sub"] != c.Subject || claims["sid"] != c.Session || claims["client_id"] != c.App || claims["jti"] != c.ID || person != c.Person || externalID != c.ExternalID ||
 		claims["bound"] != c.Bound || claims["exp"] != float64(c.ExpiresAt.Unix()) || claims["iat"] != float64(c.IssuedAt.Unix()) || !slices.Contains(c.Audience, issuer) || c.Issuer != issuer {
-		t.Fatalf("%s was read as %+v", payload, c)
+		t.Fatalf("Verify() of payload %s = %+v", payload, c)
 	}
 	if again, err := v.Verify(context.Background(), token); err != nil || again.ID != c.ID {
-		t.Fatalf("the second time: %+v, %v", again, err)
+		t.Fatalf("second Verify() = %+v, %v", again, err)
 	}
 }
 
-// FuzzVerify holds that arbitrary bytes are accepted only if golang-jwt accepts
-// them, and only if their signed part is one that was signed.
+// FuzzVerify checks that arbitrary bytes are accepted only if golang-jwt accepts them and
+// only if their signed part was signed by the test.
 func FuzzVerify(f *testing.F) {
 	v, err := bearer.NewLocal(bearer.Local{Issuer: issuer, Keys: keys.find, Clock: func() time.Time { return now }})
 	if err != nil {
@@ -104,13 +104,13 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		agree(t, v, token)
 		if _, err := v.Verify(context.Background(), token); err == nil && token[:strings.LastIndex(token, ".")] != signed {
-			t.Fatalf("Verify accepts %q, which nobody signed", token)
+			t.Fatalf("Verify accepts %q, which was not signed", token)
 		}
 	})
 }
 
-// FuzzVerifySigned does the same with headers and claims of which the signature
-// is good, so that what is behind it is reached.
+// FuzzVerifySigned does the same with correctly signed headers and claims, to reach the
+// code behind the signature check.
 func FuzzVerifySigned(f *testing.F) {
 	v, err := bearer.NewLocal(bearer.Local{Issuer: issuer, Keys: keys.find, Clock: func() time.Time { return now }})
 	if err != nil {
@@ -132,8 +132,8 @@ func FuzzVerifySigned(f *testing.F) {
 	})
 }
 
-// FuzzMembers holds that the scanner finds the members that encoding/json
-// finds, in what encoding/json finds well-formed, and survives the rest.
+// FuzzMembers checks that the scanner finds the same members as encoding/json in
+// well-formed JSON, and survives other input.
 func FuzzMembers(f *testing.F) {
 	for _, s := range []string{`{}`, ` { "a" : [1, {"b":"]}"}] , "c":"\\\"" } `, `{"a":1,"a":2}`, `{"\u0061":1}`, `[]`, `null`, `{"a"`, `{"a":}`, `{"a":1,}`, `"`, `{"":""}`, "{\"\xff\":1}"} {
 		f.Add([]byte(s))
@@ -145,22 +145,22 @@ func FuzzMembers(f *testing.F) {
 		}
 		var want map[string]json.RawMessage
 		if err := json.Unmarshal(data, &want); err != nil || len(want) != len(names) {
-			t.Fatalf("%q has the members %q, %v", data, names, err)
+			t.Fatalf("members(%q) = %q, but encoding/json: error = %v", data, names, err)
 		}
 		for _, name := range names {
 			value, ok := want[name]
 			if !ok {
-				t.Fatalf("%q has no member %q", data, name)
+				t.Fatalf("members(%q) found %q, which encoding/json did not", data, name)
 			}
 			var s string
 			if got, ok := bearer.TextOf(value); ok && (json.Unmarshal(value, &s) != nil || s != got) {
-				t.Fatalf("%q is the text %q", value, got)
+				t.Fatalf("textOf(%q) = %q", value, got)
 			}
 		}
 	})
 }
 
-// FuzzKeySet holds that only keys that fit their algorithm come out of a set.
+// FuzzKeySet checks that a set yields only keys that fit their algorithm.
 func FuzzKeySet(f *testing.F) {
 	f.Add(keySet(f, jwkOf("ec", keys["ec"]), jwkOf("ed", keys["ed"]), jwkOf("rs", keys["rs"])))
 	f.Add([]byte(`{"keys":[{"kty":"RSA","kid":"a","n":"AQ","e":"AQAB"}]}`))
@@ -168,11 +168,11 @@ func FuzzKeySet(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got, _, err := bearer.ParseKeySet(data)
 		if err == nil && len(got) == 0 {
-			t.Fatal("a set without a key")
+			t.Fatal("parseKeySet() returned no key and no error")
 		}
 		for kid, alg := range got {
 			if kid == "" || !slices.Contains([]string{"ES256", "EdDSA", "RS256"}, alg) {
-				t.Fatalf("a key %q for %q", kid, alg)
+				t.Fatalf("parseKeySet() returned key %q for algorithm %q", kid, alg)
 			}
 		}
 	})

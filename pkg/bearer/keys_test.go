@@ -64,7 +64,7 @@ func TestKeySet(t *testing.T) {
 		}
 		return m
 	}
-	t.Run("holds public keys for signatures", func(t *testing.T) {
+	t.Run("keeps public keys for signatures", func(t *testing.T) {
 		t.Parallel()
 		got, skipped, err := bearer.ParseKeySet(keySet(t,
 			with("ec", map[string]any{"alg": nil, "use": nil}),
@@ -72,7 +72,7 @@ func TestKeySet(t *testing.T) {
 			with("rs", map[string]any{"x5c": []string{"AAAA"}, "new": 1}),
 		))
 		if want := (map[string]string{"ec": "ES256", "ed": "EdDSA", "rs": "RS256"}); err != nil || len(skipped) > 0 || !reflect.DeepEqual(got, want) {
-			t.Errorf("%v, %v, %v", got, skipped, err)
+			t.Errorf("parseKeySet() = %v, skipped %v, error %v", got, skipped, err)
 		}
 	})
 	p384, _ := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -110,35 +110,35 @@ func TestKeySet(t *testing.T) {
 			good := jwkOf("good", key{"ES256", keys["ec"].private})
 			got, skipped, err := bearer.ParseKeySet(keySet(t, bad, good))
 			if err != nil || len(skipped) != 1 || !reflect.DeepEqual(got, map[string]string{"good": "ES256"}) {
-				t.Errorf("%v, %v, %v", got, skipped, err)
+				t.Errorf("parseKeySet() = %v, skipped %v, error %v", got, skipped, err)
 			}
 			if got, _, err := bearer.ParseKeySet(keySet(t, bad)); err == nil {
-				t.Errorf("a set without a key: %v", got)
+				t.Errorf("parseKeySet() of a set without a usable key = %v, want an error", got)
 			}
 		})
 	}
-	t.Run("holds only keys of the algorithms that are allowed", func(t *testing.T) {
+	t.Run("keeps only keys of the allowed algorithms", func(t *testing.T) {
 		t.Parallel()
 		got, skipped, err := bearer.ParseKeySet(keySet(t, with("ec", nil), with("ed", nil), with("rs", nil)), "EdDSA")
 		if err != nil || len(skipped) != 2 || !reflect.DeepEqual(got, map[string]string{"ed": "EdDSA"}) {
-			t.Errorf("%v, %v, %v", got, skipped, err)
+			t.Errorf("parseKeySet() = %v, skipped %v, error %v", got, skipped, err)
 		}
 	})
 	for name, set := range map[string][]byte{
-		"nothing":              nil,
-		"no JSON":              []byte("<html>"),
-		"null":                 []byte("null"),
-		"a list":               []byte("[]"),
-		"no keys":              []byte("{}"),
-		"an empty list":        keySet(t),
-		"one kid twice":        keySet(t, with("ec", nil), with("ed", map[string]any{"kid": "ec"})),
-		"more than a hundred":  keySet(t, make([]any, 101)...),
-		"keys that are no set": []byte(`{"keys":{}}`),
+		"nothing":                  nil,
+		"text that is not JSON":    []byte("<html>"),
+		"null":                     []byte("null"),
+		"a list":                   []byte("[]"),
+		"no keys":                  []byte("{}"),
+		"an empty list":            keySet(t),
+		"one kid twice":            keySet(t, with("ec", nil), with("ed", map[string]any{"kid": "ec"})),
+		"more than a hundred":      keySet(t, make([]any, 101)...),
+		"keys that are not a list": []byte(`{"keys":{}}`),
 	} {
-		t.Run("is not "+name, func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			if got, _, err := bearer.ParseKeySet(set); err == nil {
-				t.Errorf("%v", got)
+				t.Errorf("parseKeySet() = %v, want an error", got)
 			}
 		})
 	}
@@ -159,13 +159,13 @@ func TestMaxAge(t *testing.T) {
 		"s-maxage=60":               5 * time.Minute,
 	} {
 		if got := bearer.MaxAge(header); got != want {
-			t.Errorf("%q: %v, want %v", header, got, want)
+			t.Errorf("maxAge(%q) = %v, want %v", header, got, want)
 		}
 	}
 }
 
-// TestBackoff holds that a fleet whose service was down does not come back at
-// once, and that nobody waits for long.
+// TestBackoff checks that many back ends whose service was down do not all reconnect at
+// once, and that no pause is too long.
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	const least, most = 100 * time.Millisecond, 5 * time.Second
@@ -175,17 +175,17 @@ func TestBackoff(t *testing.T) {
 		for range 200 {
 			pause := bearer.Backoff(failures, least, most)
 			if pause <= 0 || pause > limit {
-				t.Fatalf("after %d failures a pause of %v, want one up to %v", failures, pause, limit)
+				t.Fatalf("pause after %d failures = %v, want at most %v", failures, pause, limit)
 			}
 			seen[pause], longest = true, max(longest, pause)
 		}
 		if len(seen) < 100 || longest < limit/2 {
-			t.Errorf("after %d failures %d different pauses, up to %v of %v", failures, len(seen), longest, limit)
+			t.Errorf("after %d failures: %d different pauses, the longest %v of %v", failures, len(seen), longest, limit)
 		}
 	}
 }
 
-// keyServer publishes a set that tests change, and counts how often it is asked.
+// keyServer publishes a set that tests change, and counts its requests.
 type keyServer struct {
 	url   string
 	asked atomic.Int64
@@ -202,7 +202,7 @@ func newKeyServer(t *testing.T, serve http.HandlerFunc) *keyServer {
 			return
 		}
 		if r.URL.Path != "/.well-known/jwks.json" || r.Header.Get("Authorization") != "" {
-			t.Errorf("asked for %s with Authorization %q", r.URL, r.Header.Get("Authorization"))
+			t.Errorf("request for %s with Authorization %q", r.URL, r.Header.Get("Authorization"))
 		}
 		s.asked.Add(1)
 		s.mu.Lock()
@@ -244,7 +244,7 @@ func TestKeys(t *testing.T) {
 	ed := forgery{header: edHeader, sign: byEd}.make(t)
 	unknown := func(kid string) string { return forgery{header: map[string]any{"kid": kid}}.make(t) }
 
-	t.Run("are fetched once, for each algorithm", func(t *testing.T) {
+	t.Run("one fetch returns the keys of each algorithm", func(t *testing.T) {
 		t.Parallel()
 		s := newKeyServer(t, serves(all))
 		v := offline(t, s, clockAt(now), bearer.Tuning{})
@@ -252,10 +252,10 @@ func TestKeys(t *testing.T) {
 			wantGood(t, v, forgery{header: map[string]any{"kid": kid, "alg": k.alg}, sign: signWith(t, jwt.GetSigningMethod(k.alg), k.private)}.make(t))
 		}
 		if n := s.asked.Load(); n != 1 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("%d requests for the key set", n)
 		}
 	})
-	t.Run("that have not arrived make tokens stale, and junk invalid", func(t *testing.T) {
+	t.Run("before the first fetch tokens are stale and junk is invalid", func(t *testing.T) {
 		t.Parallel()
 		s := newKeyServer(t, fails)
 		v := offline(t, s, clockAt(now), bearer.Tuning{Wait: soon})
@@ -263,7 +263,7 @@ func TestKeys(t *testing.T) {
 		wantError(t, v, "junk", bearer.ErrInvalid)
 		wantError(t, v, forgery{claims: map[string]any{"iss": "https://evil.example"}}.make(t), bearer.ErrInvalid)
 		if v.Ready() == nil {
-			t.Error("it is ready")
+			t.Error("Ready() = nil, want an error")
 		}
 		s.set(serves(all))
 		eventually(t, v, ec, nil)
@@ -271,16 +271,16 @@ func TestKeys(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("that are new are fetched when a token names them", func(t *testing.T) {
+	t.Run("a new key is fetched when a token names it", func(t *testing.T) {
 		t.Parallel()
 		s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)
 		v := offline(t, s, c, bearer.Tuning{})
 		s.set(serves(all))
-		wantError(t, v, ed, bearer.ErrInvalid) // they were fetched a moment ago
+		wantError(t, v, ed, bearer.ErrInvalid) // the set was fetched a moment ago
 		c.advance(10 * time.Second)
 		wantGood(t, v, ed)
 	})
-	t.Run("that are unknown cause one fetch in 10 s, however many tokens name them", func(t *testing.T) {
+	t.Run("unknown keys cause one fetch in 10 s, however many tokens name them", func(t *testing.T) {
 		t.Parallel()
 		s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)
 		v := offline(t, s, c, bearer.Tuning{})
@@ -293,12 +293,12 @@ func TestKeys(t *testing.T) {
 			}
 			storm.Wait()
 			if n := s.asked.Load(); n != int64(round+1) {
-				t.Errorf("asked %d times, want %d", n, round+1)
+				t.Errorf("%d requests for the key set, want %d", n, round+1)
 			}
 			c.advance(10 * time.Second)
 		}
 	})
-	t.Run("that are unknown cause none for tokens that could not be good", func(t *testing.T) {
+	t.Run("unknown keys cause no fetch for tokens that are invalid anyway", func(t *testing.T) {
 		t.Parallel()
 		s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)
 		v := offline(t, s, c, bearer.Tuning{})
@@ -314,42 +314,42 @@ func TestKeys(t *testing.T) {
 			wantError(t, v, f.make(t), bearer.ErrInvalid)
 		}
 		if n := s.asked.Load(); n != 1 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("%d requests for the key set", n)
 		}
 	})
-	t.Run("that cannot be fetched stay in use, and new ones cannot be told", func(t *testing.T) {
+	t.Run("known keys stay in use when a fetch fails, and unknown ones are stale", func(t *testing.T) {
 		t.Parallel()
 		s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)
 		v := offline(t, s, c, bearer.Tuning{})
 		s.set(fails)
 		c.advance(time.Minute)
 		wantError(t, v, ed, bearer.ErrStale)
-		// It tries again by itself after a random pause, which may end just now.
+		// It retries by itself after a random pause, which may end just now.
 		const more = 100
 		asked := s.asked.Load()
 		for range more {
-			wantError(t, v, ed, bearer.ErrStale) // without asking again
+			wantError(t, v, ed, bearer.ErrStale) // without another request
 		}
 		if n := s.asked.Load() - asked; n > more/2 {
-			t.Errorf("%d tokens made it ask %d times more at once", more, n)
+			t.Errorf("%d tokens caused %d more requests at once", more, n)
 		}
 		wantGood(t, v, ec)
 		s.set(serves(all))
 		c.advance(10 * time.Second)
 		eventually(t, v, ed, nil)
 	})
-	t.Run("that left the set verify no more, remembered tokens neither", func(t *testing.T) {
+	t.Run("keys that left the set verify no tokens, not even cached ones", func(t *testing.T) {
 		t.Parallel()
 		s, c := newKeyServer(t, serves(all)), clockAt(now)
 		v := offline(t, s, c, bearer.Tuning{})
 		wantGood(t, v, ed)
 		s.set(serves(ecOnly))
 		c.advance(10 * time.Second)
-		wantError(t, v, unknown("x"), bearer.ErrInvalid) // makes it fetch
+		wantError(t, v, unknown("x"), bearer.ErrInvalid) // triggers a fetch
 		wantError(t, v, ed, bearer.ErrInvalid)
 		wantGood(t, v, ec)
 	})
-	t.Run("that were revoked verify no more, though they are published and remembered", func(t *testing.T) {
+	t.Run("revoked keys verify no tokens, even while published and cached", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		old := yufu.RotateKey()
@@ -360,7 +360,7 @@ func TestKeys(t *testing.T) {
 		eventually(t, v, token, bearer.ErrRevoked)
 		wantError(t, v, yufu.Token(bearer.Claims{}), bearer.ErrRevoked)
 	})
-	t.Run("that were revoked and withdrawn are not asked for", func(t *testing.T) {
+	t.Run("revoked and withdrawn keys cause no fetch", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		old := yufu.RotateKey()
@@ -381,7 +381,7 @@ func TestKeys(t *testing.T) {
 		c.advance(15 * time.Second)
 		wantError(t, v, token, bearer.ErrInvalid)
 		if n := asked.Load(); n != 1 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("%d requests for the key set", n)
 		}
 	})
 	for name, serve := range map[string]http.HandlerFunc{
@@ -390,11 +390,11 @@ func TestKeys(t *testing.T) {
 		"empty":             serves([]byte(`{"keys":[]}`)),
 		"redirected":        func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/evil", http.StatusFound) },
 		"an error":          fails,
-		"hung up on":        func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"of two minds":      serves(keySet(t, jwkOf("ec", keys["ec"]), jwkOf("ec", keys["ed"]))),
+		"cut off":           func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"ambiguous":         serves(keySet(t, jwkOf("ec", keys["ec"]), jwkOf("ec", keys["ed"]))),
 		"all keys unusable": serves(keySet(t, map[string]any{"kid": "x", "kty": "oct", "k": "AAAA"})),
 	} {
-		t.Run("are not taken from an answer that is "+name, func(t *testing.T) {
+		t.Run("keys are not taken from a response that is "+name, func(t *testing.T) {
 			t.Parallel()
 			s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)
 			v := offline(t, s, c, bearer.Tuning{})
@@ -404,19 +404,19 @@ func TestKeys(t *testing.T) {
 			wantGood(t, v, ec)
 		})
 	}
-	t.Run("that never come are given up, and asked for again", func(t *testing.T) {
+	t.Run("a fetch without a response times out and is repeated", func(t *testing.T) {
 		t.Parallel()
 		s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)
 		v := offline(t, s, c, bearer.Tuning{Fetch: 500 * time.Millisecond})
 		s.set(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		c.advance(time.Minute)
-		wantError(t, v, ed, bearer.ErrStale) // without a deadline of its own
+		wantError(t, v, ed, bearer.ErrStale) // the request has no deadline of its own
 		wantGood(t, v, ec)
 		s.set(serves(all))
 		c.advance(10 * time.Second)
 		eventually(t, v, ed, nil)
 	})
-	t.Run("are waited for no longer than the request", func(t *testing.T) {
+	t.Run("the wait for keys ends with the request", func(t *testing.T) {
 		t.Parallel()
 		s, c := newKeyServer(t, serves(ecOnly)), clockAt(now)
 		v := offline(t, s, c, bearer.Tuning{})
@@ -426,7 +426,7 @@ func TestKeys(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { <-asked; cancel() }()
 		if _, err := v.Verify(ctx, ed); err == nil || !strings.Contains(err.Error(), bearer.ErrStale.Error()) {
-			t.Errorf("Verify() = %v", err)
+			t.Errorf("Verify() error = %v", err)
 		}
 	})
 }

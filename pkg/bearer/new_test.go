@@ -17,7 +17,7 @@ import (
 func TestNew(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	t.Run("refuses a configuration that is wrong", func(t *testing.T) {
+	t.Run("refuses a wrong configuration", func(t *testing.T) {
 		t.Parallel()
 		for name, cfg := range map[string]bearer.Config{
 			"no issuer":                   {},
@@ -31,7 +31,7 @@ func TestNew(t *testing.T) {
 			"an unknown algorithm":        {Issuer: issuer, Audience: "shop", Algorithms: []string{"ES256", "HS256"}},
 			"a negative staleness":        {Issuer: issuer, Audience: "shop", MaxStaleness: -1},
 			"an app without a name":       {Issuer: issuer, Apps: []string{"wx1", ""}},
-			"an app that is no appid":     {Issuer: issuer, Apps: []string{"wx-1"}},
+			"an app that is not an appid": {Issuer: issuer, Apps: []string{"wx-1"}},
 			"an app too long":             {Issuer: issuer, Apps: []string{strings.Repeat("x", 65)}},
 			"no key, audience or apps":    {Issuer: issuer},
 			"no key, and the issuer only": {Issuer: issuer, Audience: issuer},
@@ -39,14 +39,14 @@ func TestNew(t *testing.T) {
 		} {
 			v, err := bearer.New(ctx, cfg)
 			if v != nil || err == nil {
-				t.Errorf("%s: %v, %v", name, v, err)
+				t.Errorf("%s: New() = %v, %v, want an error", name, v, err)
 			}
 			if err != nil && (strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "Evil")) {
-				t.Errorf("%s: the error quotes it: %v", name, err)
+				t.Errorf("%s: the error contains a secret: %v", name, err)
 			}
 		}
 	})
-	t.Run("waits no longer than told, and returns without error", func(t *testing.T) {
+	t.Run("waits at most NewWait, and returns without error", func(t *testing.T) {
 		t.Parallel()
 		s := newKeyServer(t, fails)
 		v := start(t, bearer.Config{Issuer: issuer, URL: s.url, Apps: []string{app}}, bearer.Tuning{Wait: 10 * time.Millisecond, Clock: clockAt(now).now})
@@ -62,10 +62,10 @@ func TestNew(t *testing.T) {
 	t.Run("waits 5 s", func(t *testing.T) {
 		t.Parallel()
 		if bearer.NewWait != 5*time.Second {
-			t.Errorf("it waits %v", bearer.NewWait)
+			t.Errorf("NewWait = %v", bearer.NewWait)
 		}
 	})
-	t.Run("works without a service key, and then knows of no revocation", func(t *testing.T) {
+	t.Run("without a service key it works and accepts revoked tokens", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		yufu.RevokeSession(session)
@@ -74,7 +74,7 @@ func TestNew(t *testing.T) {
 		v := start(t, cfg, bearer.Tuning{})
 		wantGood(t, v, yufu.Token(bearer.Claims{Session: session}))
 	})
-	t.Run("takes a service key as a file holds it", func(t *testing.T) {
+	t.Run("accepts a service key with the line break of a file", func(t *testing.T) {
 		t.Parallel()
 		yufu := bearertest.New(t)
 		cfg := yufu.Config()
@@ -86,7 +86,7 @@ func TestNew(t *testing.T) {
 		yufu := bearertest.New(t)
 		var used atomic.Int64
 		client := &http.Client{
-			Timeout: time.Nanosecond, // must not cut the feed
+			Timeout: time.Nanosecond, // must not end the feed
 			Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 				used.Add(1)
 				r = r.Clone(r.Context())
@@ -101,7 +101,7 @@ func TestNew(t *testing.T) {
 		}, bearer.Tuning{})
 		wantGood(t, v, yufu.Token(bearer.Claims{}))
 		if used.Load() < 2 {
-			t.Error("the client was not used")
+			t.Error("the configured client was not used")
 		}
 	})
 	t.Run("restricts the algorithms", func(t *testing.T) {
@@ -118,7 +118,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestClose is not parallel: it looks at all goroutines there are.
+// TestClose is not parallel, because it counts all goroutines.
 func TestClose(t *testing.T) {
 	never := make(chan struct{})
 	hang := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -139,25 +139,25 @@ func TestClose(t *testing.T) {
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		n := 0
 		for _, g := range strings.Split(string(stacks), "\n\n") {
-			// Ours, and the client's connections, which New made too.
+			// Our goroutines, and the connections of the client, which New made too.
 			if strings.Contains(g, "bearer.(*feed)") || strings.Contains(g, "bearer.(*remoteKeys)") || strings.Contains(g, "bearer.newVerifier") || strings.Contains(g, "http.(*persistConn)") {
 				n++
 			}
 		}
 		return n
 	}
-	// Those of an earlier run of these tests may be on their way out.
+	// Goroutines of an earlier run of these tests may still be ending.
 	until(t, func() string { return map[bool]string{true: "there are goroutines before"}[ours() != 0] })
 	for name, url := range map[string]string{
 		"a service that works": yufu.URL, "one that hangs": hang.URL, "one that is down": down.URL, "one that refuses us": refuses.URL,
 	} {
-		t.Run("stops all that follows "+name, func(t *testing.T) {
+		t.Run("stops all goroutines of "+name, func(t *testing.T) {
 			v, err := bearer.NewTuned(context.Background(), bearer.Config{Issuer: yufu.URL, URL: url, ServiceKey: bearertest.ServiceKey}, bearer.Tuning{Wait: 50 * time.Millisecond})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if ours() == 0 {
-				t.Error("no goroutine was seen, so this shows nothing")
+				t.Error("no goroutine was seen, so this test proves nothing")
 			}
 			for range 2 {
 				if err := v.Close(); err != nil {
@@ -172,7 +172,7 @@ func TestClose(t *testing.T) {
 			})
 		})
 	}
-	t.Run("leaves a verifier that still judges by what it knows", func(t *testing.T) {
+	t.Run("leaves a verifier that still uses its data", func(t *testing.T) {
 		c := clockAt(time.Now())
 		v, err := bearer.NewTuned(context.Background(), yufu.Config(), bearer.Tuning{Clock: c.now})
 		if err != nil {
@@ -182,7 +182,7 @@ func TestClose(t *testing.T) {
 		wantGood(t, v, yufu.Token(bearer.Claims{}))
 		c.advance(20 * time.Second)
 		yufu.RotateKey()
-		wantError(t, v, yufu.Token(bearer.Claims{}), bearer.ErrStale) // does not wait for a fetch that nobody makes
+		wantError(t, v, yufu.Token(bearer.Claims{}), bearer.ErrStale) // does not wait for a fetch that never comes
 		c.advance(11 * time.Second)
 		wantError(t, v, yufu.Token(bearer.Claims{}), bearer.ErrStale)
 	})

@@ -16,7 +16,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/bearertest"
 )
 
-// misnamed is a double that says in its metadata what it is told to.
+// misnamed is a double with any metadata.
 func misnamed(t *testing.T) (yufu *bearertest.Server, url string, metadata *atomic.Pointer[string]) {
 	t.Helper()
 	yufu, metadata = bearertest.New(t), &atomic.Pointer[string]{}
@@ -34,10 +34,11 @@ func misnamed(t *testing.T) (yufu *bearertest.Server, url string, metadata *atom
 	return yufu, server.URL, metadata
 }
 
-// TestIssuer holds that an issuer that is not the service's is found at the start.
+// TestIssuer checks that an issuer that differs from the service's is detected at the
+// start.
 func TestIssuer(t *testing.T) {
 	t.Parallel()
-	t.Run("one that differs by a slash is an error in the log, and not ready", func(t *testing.T) {
+	t.Run("an issuer that differs by a slash is logged as an error, and Ready fails", func(t *testing.T) {
 		t.Parallel()
 		yufu, url, _ := misnamed(t)
 		log := &logBuffer{}
@@ -52,7 +53,7 @@ func TestIssuer(t *testing.T) {
 		}
 		wantError(t, v, yufu.Token(bearer.Claims{}), bearer.ErrInvalid)
 	})
-	t.Run("a service that is corrected makes the verifier ready", func(t *testing.T) {
+	t.Run("a corrected service makes the verifier ready", func(t *testing.T) {
 		t.Parallel()
 		yufu, url, metadata := misnamed(t)
 		wrong := `{"issuer":"https://staging.example"}`
@@ -66,7 +67,7 @@ func TestIssuer(t *testing.T) {
 		metadata.Store(nil)
 		until(t, func() string { return readiness(v) })
 	})
-	t.Run("metadata that cannot be read says nothing", func(t *testing.T) {
+	t.Run("unreadable metadata is ignored", func(t *testing.T) {
 		t.Parallel()
 		for _, said := range []string{"", "<html>", `{}`, `{"issuer":""}`, `{"issuer":7}`, strings.Repeat(" ", 1<<20) + `{"issuer":"x"}`} {
 			yufu, url, metadata := misnamed(t)
@@ -89,8 +90,8 @@ func readiness(v *bearer.Verifier) string {
 	return ""
 }
 
-// TestRefused holds that those who run a back end hear why tokens are refused, and
-// never a token.
+// TestRefused checks that operators of a back end learn why tokens are refused, and that
+// no token is reported.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	type key struct{}
@@ -104,7 +105,7 @@ func TestRefused(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if ctx.Value(key{}) != "mine" {
-			t.Error("OnRefused gets another context")
+			t.Error("OnRefused got another context")
 		}
 		told = append(told, err)
 	}
@@ -124,7 +125,7 @@ func TestRefused(t *testing.T) {
 	refused := ask(good, wrong, wrong, expired, "junk", wrong)
 	mu.Lock()
 	if len(refused) != 5 || !reflect.DeepEqual(told, refused) {
-		t.Errorf("OnRefused was told %v, want %v", told, refused)
+		t.Errorf("OnRefused got errors %v, want %v", told, refused)
 	}
 	told = nil
 	mu.Unlock()
@@ -133,9 +134,9 @@ func TestRefused(t *testing.T) {
 		t.Errorf("%d warnings, want one that names the audience:\n%s", n, log)
 	}
 	if n := lines(`level=INFO msg="access tokens refused"`); n != 1 || lines("not a JWT") != 1 || lines("expired") != 0 {
-		t.Errorf("%d lines about junk, want one, and none about what has expired:\n%s", n, log)
+		t.Errorf("%d lines about junk, want 1, and no line about expired tokens:\n%s", n, log)
 	}
-	// Within the minute nothing more, and then how many there were.
+	// Within the minute there is no other line. The next one has the count.
 	c.advance(59 * time.Second)
 	ask(wrong)
 	if n := lines("another audience"); n != 1 {
@@ -148,12 +149,12 @@ func TestRefused(t *testing.T) {
 	}
 	for _, token := range []string{good, wrong, expired} {
 		if lines(token[len(token)-32:]) != 0 {
-			t.Errorf("the log holds a token:\n%s", log)
+			t.Errorf("the log contains a token:\n%s", log)
 		}
 	}
 }
 
-// TestRefusedApp holds that tokens of another app, each with its claims, are one
+// TestRefusedApp checks that tokens of another app, each with its own claims, are one
 // reason in the log.
 func TestRefusedApp(t *testing.T) {
 	t.Parallel()

@@ -25,7 +25,7 @@ import (
 
 func TestVerify(t *testing.T) {
 	t.Parallel()
-	t.Run("says what the token says", func(t *testing.T) {
+	t.Run("returns the claims of the token", func(t *testing.T) {
 		t.Parallel()
 		want := &bearer.Claims{
 			Issuer: issuer, Subject: user, Audience: []string{issuer, "shop"}, App: "wxdevelopment0001",
@@ -33,41 +33,41 @@ func TestVerify(t *testing.T) {
 			Session: session, Ver: 3, Epoch: 2, KeyID: "ec",
 		}
 		if got := wantGood(t, local(t, nil), forgery{}.make(t)); !reflect.DeepEqual(got, want) {
-			t.Errorf("unbound: %+v", got)
+			t.Errorf("claims of an unbound user = %+v", got)
 		}
 		want.Bound, want.Person = true, person
 		if got := wantGood(t, local(t, nil), forgery{claims: map[string]any{"bound": true, "person": person}}.make(t)); !reflect.DeepEqual(got, want) {
-			t.Errorf("bound: %+v", got)
+			t.Errorf("claims of a bound user = %+v", got)
 		}
 		for _, id := range []string{"1001", "a\nb\"\\'", "工号 一〇〇一", strings.Repeat("<", 255)} {
 			want.ExternalID = id
 			if got := wantGood(t, local(t, nil), forgery{claims: map[string]any{"bound": true, "person": person, "external_id": id}}.make(t)); !reflect.DeepEqual(got, want) {
-				t.Errorf("with an external_id: %+v", got)
+				t.Errorf("claims with an external_id = %+v", got)
 			}
 		}
 	})
-	t.Run("accepts each algorithm with a key of its own", func(t *testing.T) {
+	t.Run("accepts each algorithm with its own key", func(t *testing.T) {
 		t.Parallel()
 		for kid, k := range keys {
 			f := forgery{header: map[string]any{"kid": kid, "alg": k.alg}, sign: signWith(t, jwt.GetSigningMethod(k.alg), k.private)}
 			wantGood(t, local(t, nil), f.make(t))
 		}
 	})
-	t.Run("accepts what makes no difference", func(t *testing.T) {
+	t.Run("accepts harmless variations", func(t *testing.T) {
 		t.Parallel()
 		for name, f := range map[string]forgery{
-			"the type in capitals":            {header: map[string]any{"typ": "AT+JWT"}},
-			"the type with its prefix":        {header: map[string]any{"typ": "application/at+jwt"}},
-			"one audience as a string":        {claims: map[string]any{"aud": issuer}},
-			"claims of a newer service":       {claims: map[string]any{"x": map[string]any{"y": []any{1, "}", nil}}}},
-			"a header of a newer service":     {header: map[string]any{"x": []any{map[string]any{"y": 1}, map[string]any{"y": 1}}}},
-			"issued a minute from now":        {claims: map[string]any{"iat": now.Unix() + 60}},
-			"not before now":                  {claims: map[string]any{"nbf": now.Unix()}},
-			"an hour's life, the longest":     {claims: map[string]any{"exp": now.Unix() + 3600}},
-			"an app of another platform":      {claims: map[string]any{"client_id": "2021004100000000"}},
-			"a name spelled with escapes":     {claims: map[string]any{"client_id": "小程序"}},
-			"a large ver":                     {claims: map[string]any{"ver": int64(1) << 62}},
-			"as many members as there may be": {claims: many(64 - len(goodClaims()))},
+			"the type in capitals":           {header: map[string]any{"typ": "AT+JWT"}},
+			"the type with its prefix":       {header: map[string]any{"typ": "application/at+jwt"}},
+			"one audience as a string":       {claims: map[string]any{"aud": issuer}},
+			"claims of a newer service":      {claims: map[string]any{"x": map[string]any{"y": []any{1, "}", nil}}}},
+			"a header of a newer service":    {header: map[string]any{"x": []any{map[string]any{"y": 1}, map[string]any{"y": 1}}}},
+			"issued a minute from now":       {claims: map[string]any{"iat": now.Unix() + 60}},
+			"not before now":                 {claims: map[string]any{"nbf": now.Unix()}},
+			"the longest lifetime, one hour": {claims: map[string]any{"exp": now.Unix() + 3600}},
+			"an app of another platform":     {claims: map[string]any{"client_id": "2021004100000000"}},
+			"a name spelled with escapes":    {claims: map[string]any{"client_id": "小程序"}},
+			"a large ver":                    {claims: map[string]any{"ver": int64(1) << 62}},
+			"the maximum number of members":  {claims: many(64 - len(goodClaims()))},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -76,25 +76,25 @@ func TestVerify(t *testing.T) {
 		}
 		wantGood(t, local(t, nil), raw(t, ` { "typ" : "at+jwt" , "alg":"ES256","kid":"e\u0063" } `, " "+payloadOf(t, nil)+"\n", nil))
 	})
-	t.Run("asks for the audience, which is the issuer unless told otherwise", func(t *testing.T) {
+	t.Run("requires the audience, which is the issuer by default", func(t *testing.T) {
 		t.Parallel()
 		shop := local(t, func(l *bearer.Local) { l.Audience = "shop" })
 		wantGood(t, shop, forgery{}.make(t))
 		wantError(t, shop, forgery{claims: map[string]any{"aud": []string{issuer, "bank"}}}.make(t), bearer.ErrInvalid)
 		wantError(t, shop, forgery{claims: map[string]any{"aud": issuer}}.make(t), bearer.ErrInvalid)
 	})
-	t.Run("gives claims away that their owner may change", func(t *testing.T) {
+	t.Run("returns claims that the caller may change", func(t *testing.T) {
 		t.Parallel()
 		v, token := local(t, nil), forgery{}.make(t)
 		for range 3 {
 			c := wantGood(t, v, token)
 			if c.Audience[0] != issuer || c.Session != session {
-				t.Fatalf("somebody else's change is seen: %+v", c)
+				t.Fatalf("a change by another caller is visible: %+v", c)
 			}
 			c.Audience[0], c.Session, c.Ver = "changed", "changed", 0
 		}
 	})
-	t.Run("is good until the second it expires", func(t *testing.T) {
+	t.Run("accepts a token until the second it expires", func(t *testing.T) {
 		t.Parallel()
 		token := forgery{}.make(t)
 		c := clockAt(now.Add(10*time.Minute - time.Nanosecond))
@@ -132,8 +132,8 @@ func payloadOf(t testing.TB, change map[string]any) string {
 	return string(b)
 }
 
-// TestVerifySaysWhatIsWrong holds the order of the four errors.
-func TestVerifySaysWhatIsWrong(t *testing.T) {
+// TestVerifyErrorOrder checks the order of the four errors.
+func TestVerifyErrorOrder(t *testing.T) {
 	t.Parallel()
 	late := map[string]any{"iat": now.Unix() - 600, "exp": now.Unix()}
 	stranger := signWith(t, jwt.SigningMethodES256, stranger(t))
@@ -236,8 +236,8 @@ func TestVerifyRefuses(t *testing.T) {
 			return m.Sum(nil)
 		}
 	}
-	// late adds that the token has expired: one that is wrong in other ways too
-	// is not called expired.
+	// late makes the token expired too: a token that is wrong in other ways must not be
+	// reported as expired.
 	late := func(m map[string]any) map[string]any {
 		m["iat"], m["exp"] = now.Unix()-601, now.Unix()-1
 		return m
@@ -248,7 +248,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"alg None":                         {header: map[string]any{"alg": "None"}, sign: none},
 		"alg none with the good signature": {header: map[string]any{"alg": "none"}},
 		"no alg":                           {header: map[string]any{"alg": nil}},
-		"alg that is no string":            {header: map[string]any{"alg": 7}},
+		"alg that is not a string":         {header: map[string]any{"alg": 7}},
 		"alg in lower case":                {header: map[string]any{"alg": "es256"}},
 		"no signature":                     {sign: none},
 		"a signature of zeros":             {sign: func(string) []byte { return make([]byte, 64) }},
@@ -257,99 +257,99 @@ func TestVerifyRefuses(t *testing.T) {
 			b, _ := ec.Sign(rand.Reader, h[:], crypto.SHA256)
 			return b
 		}},
-		"HS256 with the public point":           {header: map[string]any{"alg": "HS256"}, sign: hs256(ecdh.Bytes())},
-		"HS256 with the public DER":             {header: map[string]any{"alg": "HS256"}, sign: hs256(der)},
-		"HS256 with the public PEM":             {header: map[string]any{"alg": "HS256"}, sign: hs256(inPEM)},
-		"HS256 with the RSA DER":                {header: map[string]any{"alg": "HS256", "kid": "rs"}, sign: hs256(rsaDER)},
-		"HS256 with no secret":                  {header: map[string]any{"alg": "HS256"}, sign: hs256(nil)},
-		"a stranger's signature":                {sign: byEvil},
-		"a stranger's key in the header":        {header: map[string]any{"jwk": evilJWK}, sign: byEvil},
-		"a stranger's key in the header, alone": {header: map[string]any{"jwk": evilJWK, "kid": nil}, sign: byEvil},
-		"its own key in the header":             {header: map[string]any{"jwk": jwkOf("ec", keys["ec"])}},
-		"an address of keys in the header":      {header: map[string]any{"jku": issuer + "/.well-known/jwks.json"}},
-		"an address of a certificate":           {header: map[string]any{"x5u": issuer}},
-		"a certificate":                         {header: map[string]any{"x5c": []string{"AAAA"}}},
-		"a stranger's JWKS in the header":       {header: map[string]any{"jku": "http://127.0.0.1:1/jwks", "kid": "evil"}, sign: byEvil},
-		"an unknown key":                        {header: map[string]any{"kid": "gone"}},
-		"no kid":                                {header: map[string]any{"kid": nil}},
-		"an empty kid":                          {header: map[string]any{"kid": ""}},
-		"a kid that is no string":               {header: map[string]any{"kid": []string{"ec"}}},
-		"the kid of an RSA key":                 {header: map[string]any{"kid": "rs"}},
-		"the kid of an Ed25519 key":             {header: map[string]any{"kid": "ed"}},
-		"RS256 under the kid of the EC key":     {header: map[string]any{"alg": "RS256"}, sign: signWith(t, jwt.SigningMethodRS256, rs)},
-		"RS512 by the RSA key":                  {header: map[string]any{"alg": "RS512", "kid": "rs"}, sign: signWith(t, jwt.SigningMethodRS512, rs)},
-		"PS256 by the RSA key":                  {header: map[string]any{"alg": "PS256", "kid": "rs"}, sign: signWith(t, jwt.SigningMethodPS256, rs)},
-		"RS256 by a key that is for PS256":      {header: map[string]any{"alg": "RS256", "kid": "ps"}, sign: signWith(t, jwt.SigningMethodRS256, rs)},
-		"RS256 by a weak key":                   {header: map[string]any{"alg": "RS256", "kid": "weak"}, sign: signWith(t, jwt.SigningMethodRS256, weak)},
-		"an algorithm outside the list":         {header: map[string]any{"alg": "ES384", "kid": "p384"}, sign: signWith(t, jwt.SigningMethodES384, p384)},
-		"the key of another curve":              {header: map[string]any{"kid": "p384 as ES256"}},
-		"the type of any JWT":                   {header: map[string]any{"typ": "JWT"}},
-		"no type":                               {header: map[string]any{"typ": nil}},
-		"an empty type":                         {header: map[string]any{"typ": ""}},
-		"the type of an ID token":               {header: map[string]any{"typ": "id_token+jwt"}},
-		"a type that ends in ours":              {header: map[string]any{"typ": "text/at+jwt"}},
-		"a type that is no string":              {header: map[string]any{"typ": []string{"at+jwt"}}},
-		"a critical extension":                  {header: map[string]any{"crit": []string{"b64"}, "b64": true}},
-		"an empty list of critical extensions":  {header: map[string]any{"crit": []string{}}},
-		"a payload said to be unencoded":        {header: map[string]any{"b64": false}},
-		"a payload said to be encoded":          {header: map[string]any{"b64": true}},
-		"a header of too many members":          {header: many(70)},
-		"another issuer":                        {claims: map[string]any{"iss": "https://evil.example"}},
-		"our issuer with a slash":               {claims: map[string]any{"iss": issuer + "/"}},
-		"our issuer in capitals":                {claims: map[string]any{"iss": strings.ToUpper(issuer)}},
-		"no issuer":                             {claims: map[string]any{"iss": nil}},
-		"an issuer under a name in capitals":    {claims: map[string]any{"iss": nil, "ISS": issuer}},
-		"other audiences alone":                 {claims: map[string]any{"aud": []string{"shop"}}},
-		"no audience":                           {claims: map[string]any{"aud": nil}},
-		"an empty list of audiences":            {claims: map[string]any{"aud": []string{}}},
-		"an audience that is an object":         {claims: map[string]any{"aud": map[string]any{issuer: true}}},
-		"an audience that is no string":         {claims: map[string]any{"aud": []any{issuer, 7}}},
-		"no exp":                                {claims: map[string]any{"exp": nil}},
-		"an exp that is text":                   {claims: map[string]any{"exp": "tomorrow"}},
-		"an exp with a fraction":                {claims: map[string]any{"exp": float64(now.Unix()) + 60.5}},
-		"an exp before iat":                     {claims: map[string]any{"exp": now.Unix() - 1}},
-		"more than an hour's life":              {claims: map[string]any{"exp": now.Unix() + 3601}},
-		"no iat":                                {claims: map[string]any{"iat": nil}},
-		"an iat of zero":                        {claims: map[string]any{"iat": 0}},
-		"issued in the future":                  {claims: map[string]any{"iat": now.Unix() + 61}},
-		"not before later":                      {claims: map[string]any{"nbf": now.Unix() + 1}},
-		"a not before that is text":             {claims: map[string]any{"nbf": "now"}},
-		"no jti":                                {claims: map[string]any{"jti": nil}},
-		"an empty jti":                          {claims: map[string]any{"jti": ""}},
-		"no sub":                                {claims: map[string]any{"sub": nil}},
-		"a sub that is no uuid":                 {claims: map[string]any{"sub": "alice"}},
-		"a sub in capitals":                     {claims: map[string]any{"sub": strings.ToUpper(user)}},
-		"the nil uuid as sub":                   {claims: map[string]any{"sub": "00000000-0000-0000-0000-000000000000"}},
-		"no sid":                                {claims: map[string]any{"sid": nil}},
-		"a sid in another spelling":             {claims: map[string]any{"sid": "{" + session + "}"}},
-		"a sid in capitals":                     {claims: map[string]any{"sid": strings.ToUpper(session)}},
-		"no client_id":                          {claims: map[string]any{"client_id": nil}},
-		"an empty client_id":                    {claims: map[string]any{"client_id": ""}},
-		"no ver":                                {claims: map[string]any{"ver": nil}},
-		"a ver that is text":                    {claims: map[string]any{"ver": "3"}},
-		"a ver with a fraction":                 {claims: map[string]any{"ver": 3.5}},
-		"a negative ver":                        {claims: map[string]any{"ver": -1}},
-		"no epoch":                              {claims: map[string]any{"epoch": nil}},
-		"a negative epoch":                      {claims: map[string]any{"epoch": -1}},
-		"no bound":                              {claims: map[string]any{"bound": nil}},
-		"a bound that is text":                  {claims: map[string]any{"bound": "true"}},
-		"bound without a person":                {claims: map[string]any{"bound": true}},
-		"a person without bound":                {claims: map[string]any{"person": person}},
-		"a person that is no uuid":              {claims: map[string]any{"bound": true, "person": "bob"}},
-		"an external_id without bound":          {claims: map[string]any{"external_id": "1001"}},
-		"an external_id that is a number":       {claims: map[string]any{"bound": true, "person": person, "external_id": 1001}},
-		"an external_id that is empty":          {claims: map[string]any{"bound": true, "person": person, "external_id": ""}},
-		"bound to a proof of possession":        {claims: map[string]any{"cnf": map[string]any{"jkt": "x"}}},
-		"too many members":                      {claims: many(65 - len(goodClaims()))},
-		"expired, of another issuer":            {claims: late(map[string]any{"iss": "https://evil.example"})},
-		"expired, without an issuer":            {claims: late(map[string]any{"iss": nil})},
-		"expired, for another audience":         {claims: late(map[string]any{"aud": "shop"})},
-		"expired, without an audience":          {claims: late(map[string]any{"aud": nil})},
-		"expired, without a session":            {claims: late(map[string]any{"sid": nil})},
-		"expired, bound to nobody":              {claims: late(map[string]any{"bound": true})},
-		"expired, signed by a stranger":         {claims: late(map[string]any{}), sign: byEvil},
-		"expired, of the wrong type":            {header: map[string]any{"typ": "JWT"}, claims: late(map[string]any{})},
-		"good, but longer than 12 KiB":          {claims: map[string]any{"pad": strings.Repeat("x", 12<<10)}},
+		"HS256 with the public point":          {header: map[string]any{"alg": "HS256"}, sign: hs256(ecdh.Bytes())},
+		"HS256 with the public DER":            {header: map[string]any{"alg": "HS256"}, sign: hs256(der)},
+		"HS256 with the public PEM":            {header: map[string]any{"alg": "HS256"}, sign: hs256(inPEM)},
+		"HS256 with the RSA DER":               {header: map[string]any{"alg": "HS256", "kid": "rs"}, sign: hs256(rsaDER)},
+		"HS256 with no secret":                 {header: map[string]any{"alg": "HS256"}, sign: hs256(nil)},
+		"a stranger's signature":               {sign: byEvil},
+		"a stranger's key in the header":       {header: map[string]any{"jwk": evilJWK}, sign: byEvil},
+		"only a stranger's key in the header":  {header: map[string]any{"jwk": evilJWK, "kid": nil}, sign: byEvil},
+		"its own key in the header":            {header: map[string]any{"jwk": jwkOf("ec", keys["ec"])}},
+		"an address of keys in the header":     {header: map[string]any{"jku": issuer + "/.well-known/jwks.json"}},
+		"an address of a certificate":          {header: map[string]any{"x5u": issuer}},
+		"a certificate":                        {header: map[string]any{"x5c": []string{"AAAA"}}},
+		"a stranger's JWKS in the header":      {header: map[string]any{"jku": "http://127.0.0.1:1/jwks", "kid": "evil"}, sign: byEvil},
+		"an unknown key":                       {header: map[string]any{"kid": "gone"}},
+		"no kid":                               {header: map[string]any{"kid": nil}},
+		"an empty kid":                         {header: map[string]any{"kid": ""}},
+		"a kid that is not a string":           {header: map[string]any{"kid": []string{"ec"}}},
+		"the kid of an RSA key":                {header: map[string]any{"kid": "rs"}},
+		"the kid of an Ed25519 key":            {header: map[string]any{"kid": "ed"}},
+		"RS256 under the kid of the EC key":    {header: map[string]any{"alg": "RS256"}, sign: signWith(t, jwt.SigningMethodRS256, rs)},
+		"RS512 by the RSA key":                 {header: map[string]any{"alg": "RS512", "kid": "rs"}, sign: signWith(t, jwt.SigningMethodRS512, rs)},
+		"PS256 by the RSA key":                 {header: map[string]any{"alg": "PS256", "kid": "rs"}, sign: signWith(t, jwt.SigningMethodPS256, rs)},
+		"RS256 by a key that is for PS256":     {header: map[string]any{"alg": "RS256", "kid": "ps"}, sign: signWith(t, jwt.SigningMethodRS256, rs)},
+		"RS256 by a weak key":                  {header: map[string]any{"alg": "RS256", "kid": "weak"}, sign: signWith(t, jwt.SigningMethodRS256, weak)},
+		"an algorithm outside the list":        {header: map[string]any{"alg": "ES384", "kid": "p384"}, sign: signWith(t, jwt.SigningMethodES384, p384)},
+		"the key of another curve":             {header: map[string]any{"kid": "p384 as ES256"}},
+		"the type of any JWT":                  {header: map[string]any{"typ": "JWT"}},
+		"no type":                              {header: map[string]any{"typ": nil}},
+		"an empty type":                        {header: map[string]any{"typ": ""}},
+		"the type of an ID token":              {header: map[string]any{"typ": "id_token+jwt"}},
+		"a type that ends in ours":             {header: map[string]any{"typ": "text/at+jwt"}},
+		"a type that is not a string":          {header: map[string]any{"typ": []string{"at+jwt"}}},
+		"a critical extension":                 {header: map[string]any{"crit": []string{"b64"}, "b64": true}},
+		"an empty list of critical extensions": {header: map[string]any{"crit": []string{}}},
+		"a payload declared as unencoded":      {header: map[string]any{"b64": false}},
+		"a payload declared as encoded":        {header: map[string]any{"b64": true}},
+		"a header of too many members":         {header: many(70)},
+		"another issuer":                       {claims: map[string]any{"iss": "https://evil.example"}},
+		"our issuer with a slash":              {claims: map[string]any{"iss": issuer + "/"}},
+		"our issuer in capitals":               {claims: map[string]any{"iss": strings.ToUpper(issuer)}},
+		"no issuer":                            {claims: map[string]any{"iss": nil}},
+		"an issuer under a name in capitals":   {claims: map[string]any{"iss": nil, "ISS": issuer}},
+		"only other audiences":                 {claims: map[string]any{"aud": []string{"shop"}}},
+		"no audience":                          {claims: map[string]any{"aud": nil}},
+		"an empty list of audiences":           {claims: map[string]any{"aud": []string{}}},
+		"an audience that is an object":        {claims: map[string]any{"aud": map[string]any{issuer: true}}},
+		"an audience that is not a string":     {claims: map[string]any{"aud": []any{issuer, 7}}},
+		"no exp":                               {claims: map[string]any{"exp": nil}},
+		"an exp that is text":                  {claims: map[string]any{"exp": "tomorrow"}},
+		"an exp with a fraction":               {claims: map[string]any{"exp": float64(now.Unix()) + 60.5}},
+		"an exp before iat":                    {claims: map[string]any{"exp": now.Unix() - 1}},
+		"a lifetime over one hour":             {claims: map[string]any{"exp": now.Unix() + 3601}},
+		"no iat":                               {claims: map[string]any{"iat": nil}},
+		"an iat of zero":                       {claims: map[string]any{"iat": 0}},
+		"issued in the future":                 {claims: map[string]any{"iat": now.Unix() + 61}},
+		"not before later":                     {claims: map[string]any{"nbf": now.Unix() + 1}},
+		"a not before that is text":            {claims: map[string]any{"nbf": "now"}},
+		"no jti":                               {claims: map[string]any{"jti": nil}},
+		"an empty jti":                         {claims: map[string]any{"jti": ""}},
+		"no sub":                               {claims: map[string]any{"sub": nil}},
+		"a sub that is not a uuid":             {claims: map[string]any{"sub": "alice"}},
+		"a sub in capitals":                    {claims: map[string]any{"sub": strings.ToUpper(user)}},
+		"the nil uuid as sub":                  {claims: map[string]any{"sub": "00000000-0000-0000-0000-000000000000"}},
+		"no sid":                               {claims: map[string]any{"sid": nil}},
+		"a sid in another spelling":            {claims: map[string]any{"sid": "{" + session + "}"}},
+		"a sid in capitals":                    {claims: map[string]any{"sid": strings.ToUpper(session)}},
+		"no client_id":                         {claims: map[string]any{"client_id": nil}},
+		"an empty client_id":                   {claims: map[string]any{"client_id": ""}},
+		"no ver":                               {claims: map[string]any{"ver": nil}},
+		"a ver that is text":                   {claims: map[string]any{"ver": "3"}},
+		"a ver with a fraction":                {claims: map[string]any{"ver": 3.5}},
+		"a negative ver":                       {claims: map[string]any{"ver": -1}},
+		"no epoch":                             {claims: map[string]any{"epoch": nil}},
+		"a negative epoch":                     {claims: map[string]any{"epoch": -1}},
+		"no bound":                             {claims: map[string]any{"bound": nil}},
+		"a bound that is text":                 {claims: map[string]any{"bound": "true"}},
+		"bound without a person":               {claims: map[string]any{"bound": true}},
+		"a person without bound":               {claims: map[string]any{"person": person}},
+		"a person that is not a uuid":          {claims: map[string]any{"bound": true, "person": "bob"}},
+		"an external_id without bound":         {claims: map[string]any{"external_id": "1001"}},
+		"an external_id that is a number":      {claims: map[string]any{"bound": true, "person": person, "external_id": 1001}},
+		"an external_id that is empty":         {claims: map[string]any{"bound": true, "person": person, "external_id": ""}},
+		"bound to a proof of possession":       {claims: map[string]any{"cnf": map[string]any{"jkt": "x"}}},
+		"too many members":                     {claims: many(65 - len(goodClaims()))},
+		"expired, of another issuer":           {claims: late(map[string]any{"iss": "https://evil.example"})},
+		"expired, without an issuer":           {claims: late(map[string]any{"iss": nil})},
+		"expired, for another audience":        {claims: late(map[string]any{"aud": "shop"})},
+		"expired, without an audience":         {claims: late(map[string]any{"aud": nil})},
+		"expired, without a session":           {claims: late(map[string]any{"sid": nil})},
+		"expired, bound without a person":      {claims: late(map[string]any{"bound": true})},
+		"expired, signed by a stranger":        {claims: late(map[string]any{}), sign: byEvil},
+		"expired, of the wrong type":           {header: map[string]any{"typ": "JWT"}, claims: late(map[string]any{})},
+		"a valid token over 12 KiB":            {claims: map[string]any{"pad": strings.Repeat("x", 12<<10)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -410,7 +410,7 @@ func TestVerifyRefuses(t *testing.T) {
 			wantError(t, v, s, bearer.ErrInvalid)
 		})
 	}
-	t.Run("another character in any place, of a token that is remembered", func(t *testing.T) {
+	t.Run("another character at any position of a cached token", func(t *testing.T) {
 		t.Parallel()
 		wantGood(t, v, good)
 		for i := range len(good) {
@@ -437,7 +437,7 @@ func TestVerifyRefuses(t *testing.T) {
 			wantError(t, v, s, bearer.ErrInvalid)
 		}
 		if same == 0 {
-			t.Error("no spelling decodes to the same signature, so this shows nothing")
+			t.Error("no spelling decodes to the same signature, so this test proves nothing")
 		}
 	})
 	t.Run("a token of another issuer with the same keys", func(t *testing.T) {
@@ -454,7 +454,7 @@ func TestRemembered(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	token := forgery{}.make(t)
-	t.Run("tokens are judged by the cutoffs each time", func(t *testing.T) {
+	t.Run("cutoffs are checked each time", func(t *testing.T) {
 		t.Parallel()
 		for name, c := range map[string]cutoff.Cutoff{
 			"session": sessionCutoff(0),
@@ -469,12 +469,12 @@ func TestRemembered(t *testing.T) {
 			wantGood(t, v, token)
 			set.Add(c, now)
 			if _, err := v.Verify(ctx, token); err == nil {
-				t.Errorf("%s: the token is still good", name)
+				t.Errorf("%s: the token is still accepted", name)
 			}
 			wantError(t, v, token, bearer.ErrRevoked)
 		}
 	})
-	t.Run("tokens are judged by staleness each time", func(t *testing.T) {
+	t.Run("staleness is checked each time", func(t *testing.T) {
 		t.Parallel()
 		age := time.Duration(0)
 		v := local(t, func(l *bearer.Local) { l.Staleness = func() time.Duration { return age } })
@@ -484,7 +484,7 @@ func TestRemembered(t *testing.T) {
 		age = 0
 		wantGood(t, v, token)
 	})
-	t.Run("a token dies with its key, or when the kid means another key", func(t *testing.T) {
+	t.Run("a token ends with its key, or when the kid names another key", func(t *testing.T) {
 		t.Parallel()
 		for _, alg := range []string{"ES256", "EdDSA", "RS256"} {
 			kid := map[string]string{"ES256": "ec", "EdDSA": "ed", "RS256": "rs"}[alg]
@@ -500,33 +500,33 @@ func TestRemembered(t *testing.T) {
 			wantGood(t, v, token)
 		}
 	})
-	t.Run("only good tokens are, and no more than there is room for", func(t *testing.T) {
+	t.Run("only valid tokens are cached, up to the size of the cache", func(t *testing.T) {
 		t.Parallel()
 		v := local(t, func(l *bearer.Local) { l.CacheSize = 8 })
 		wantError(t, v, forgery{claims: map[string]any{"iat": now.Unix() - 60, "exp": now.Unix()}}.make(t), bearer.ErrExpired)
 		wantError(t, v, forgery{sign: signWith(t, jwt.SigningMethodES256, stranger(t))}.make(t), bearer.ErrInvalid)
 		if n := bearer.Remembered(v); n != 0 {
-			t.Errorf("%d bad tokens are remembered", n)
+			t.Errorf("%d invalid tokens are cached", n)
 		}
 		for i := range 100 {
 			token := forgery{claims: map[string]any{"ver": i}}.make(t)
 			for range 2 {
 				if c := wantGood(t, v, token); c.Ver != int64(i) {
-					t.Fatalf("the claims of another token: %+v", c)
+					t.Fatalf("Verify() returned the claims of another token: %+v", c)
 				}
 			}
 		}
 		if n := bearer.Remembered(v); n != 8 {
-			t.Errorf("%d tokens are remembered, want 8", n)
+			t.Errorf("%d tokens are cached, want 8", n)
 		}
 	})
-	t.Run("a token is not taken for another, though their hashes collide", func(t *testing.T) {
+	t.Run("tokens with the same hash are not confused", func(t *testing.T) {
 		t.Parallel()
 		if !bearer.Mistakes("a", "a") || bearer.Mistakes("a", "b") {
-			t.Error("the hash decides")
+			t.Error("the cache compares only the hash")
 		}
 	})
-	t.Run("none are with a negative size", func(t *testing.T) {
+	t.Run("a negative size caches no tokens", func(t *testing.T) {
 		t.Parallel()
 		v := local(t, func(l *bearer.Local) { l.CacheSize = -1 })
 		wantGood(t, v, token)
@@ -540,9 +540,9 @@ func TestUnsafeAcceptExpired(t *testing.T) {
 	v := local(t, func(l *bearer.Local) { l.Cutoffs, l.UnsafeAcceptExpired = set, true })
 	late := map[string]any{"iat": now.Unix() - 3600, "exp": now.Unix() - 3000}
 	token := forgery{claims: late}.make(t)
-	for range 2 { // the second time it is remembered
+	for range 2 { // the second time from the cache
 		if c := wantGood(t, v, token); c.Session != session {
-			t.Errorf("%+v", c)
+			t.Errorf("Verify() = %+v", c)
 		}
 	}
 	wantError(t, v, forgery{claims: late, sign: signWith(t, jwt.SigningMethodES256, stranger(t))}.make(t), bearer.ErrInvalid)
@@ -559,7 +559,7 @@ func TestNewLocal(t *testing.T) {
 		"a negative bound": {Issuer: issuer, Keys: keys.find, MaxStaleness: -1},
 	} {
 		if v, err := bearer.NewLocal(l); v != nil || err == nil {
-			t.Errorf("%s: %v, %v", name, v, err)
+			t.Errorf("%s: NewLocal() = %v, %v, want an error", name, v, err)
 		}
 	}
 	v, err := bearer.NewLocal(bearer.Local{Issuer: issuer, Keys: keys.find})

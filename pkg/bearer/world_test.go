@@ -29,13 +29,13 @@ const (
 
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
-// key is a key pair with what it is published as.
+// key is a key pair with the algorithm that it is published for.
 type key struct {
 	alg     string
 	private crypto.Signer
 }
 
-// keyring is keys by their kid. It is what a local verifier looks into.
+// keyring holds keys by kid. A local verifier reads it.
 type keyring map[string]key
 
 func (k keyring) find(kid string) (crypto.PublicKey, string, bool) {
@@ -47,8 +47,8 @@ func (k keyring) find(kid string) (crypto.PublicKey, string, bool) {
 	return pub, found.alg, true
 }
 
-// keys are the same in every process, so that what fuzzing finds is found
-// again. They protect nothing.
+// keys are the same in every process, so that findings of the fuzzer can be reproduced.
+// They are not secret.
 var keys = keyring{
 	"ec": {"ES256", privateKey("ec")},
 	"ed": {"EdDSA", privateKey("ed")},
@@ -102,8 +102,8 @@ func local(t testing.TB, change func(*bearer.Local)) *bearer.Verifier {
 	return v
 }
 
-// forgery is a token to be made: what differs from a good one. A nil value
-// takes the member away.
+// forgery describes a token by its differences from a valid one. A nil value removes the
+// member.
 type forgery struct {
 	header, claims map[string]any
 	// sign makes the signature; nil signs with the key "ec".
@@ -164,8 +164,8 @@ func signWith(t testing.TB, method jwt.SigningMethod, key any) func(string) []by
 
 var sentinels = []error{bearer.ErrInvalid, bearer.ErrMisconfigured, bearer.ErrExpired, bearer.ErrRevoked, bearer.ErrStale}
 
-// wantError holds that a token is refused with one sentinel and no other, and
-// that the error does not quote it.
+// wantError checks that a token is refused with exactly one sentinel, and that the error
+// does not contain the token.
 func wantError(t *testing.T, v *bearer.Verifier, token string, want error) {
 	t.Helper()
 	c, err := v.Verify(context.Background(), token)
@@ -176,27 +176,27 @@ func wantError(t *testing.T, v *bearer.Verifier, token string, want error) {
 		}
 	}
 	if len(is) != 1 || !errors.Is(is[0], want) {
-		t.Errorf("Verify(%.160q) = %v, want %v", token, err, want)
+		t.Errorf("Verify(%.160q) error = %v, want %v", token, err, want)
 	}
 	if c != nil {
-		t.Errorf("Verify(%.160q) returned claims and %v", token, err)
+		t.Errorf("Verify(%.160q) returned claims and error %v", token, err)
 	}
 	if err != nil && len(token) > 64 && strings.Contains(err.Error(), token[len(token)-32:]) {
-		t.Errorf("the error quotes the token: %v", err)
+		t.Errorf("the error contains the token: %v", err)
 	}
 }
 
-// wantGood holds that a token is accepted.
+// wantGood checks that a token is accepted.
 func wantGood(t *testing.T, v *bearer.Verifier, token string) *bearer.Claims {
 	t.Helper()
 	c, err := v.Verify(context.Background(), token)
 	if err != nil {
-		t.Errorf("Verify(%.160q): %v", token, err)
+		t.Errorf("Verify(%.160q) error = %v, want nil", token, err)
 	}
 	return c
 }
 
-// eventually polls until a verifier answers so: nil for accepting.
+// eventually polls until a verifier returns this error, or nil for accepting.
 func eventually(t *testing.T, v *bearer.Verifier, token string, want error) {
 	t.Helper()
 	until(t, func() string {
@@ -214,7 +214,7 @@ func text(err error) string {
 	return err.Error()
 }
 
-// until polls until wrong returns nothing, which says what is still wrong.
+// until polls until wrong returns "". Otherwise wrong describes what is still wrong.
 func until(t *testing.T, wrong func() string) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
@@ -226,7 +226,7 @@ func until(t *testing.T, wrong func() string) {
 		if time.Now().After(deadline) {
 			t.Fatal(said)
 		}
-		time.Sleep(2 * time.Millisecond) // between two looks
+		time.Sleep(2 * time.Millisecond) // between two polls
 	}
 }
 

@@ -16,7 +16,7 @@ func TestToken(t *testing.T) {
 	t.Parallel()
 	yufu := bearertest.New(t)
 	ctx := context.Background()
-	t.Run("says what it is told and makes up the rest", func(t *testing.T) {
+	t.Run("uses the given claims and fills in the others", func(t *testing.T) {
 		t.Parallel()
 		kid := yufu.RotateKey()
 		issued := time.Now().Add(-time.Minute).UTC().Truncate(time.Second)
@@ -27,7 +27,7 @@ func TestToken(t *testing.T) {
 		got, err := yufu.Verifier("shop").Verify(ctx, yufu.Token(want))
 		want.Audience = []string{yufu.URL, "shop"}
 		if err != nil || !reflect.DeepEqual(got, &want) {
-			t.Errorf("%+v, %v, want %+v", got, err, want)
+			t.Errorf("Verify() = %+v, %v, want %+v", got, err, want)
 		}
 		a, errA := yufu.Verifier().Verify(ctx, yufu.Token(bearer.Claims{}))
 		b, errB := yufu.Verifier().Verify(ctx, yufu.Token(bearer.Claims{Bound: true}))
@@ -35,21 +35,21 @@ func TestToken(t *testing.T) {
 			t.Fatal(errA, errB)
 		}
 		if a.App != bearertest.App || a.Ver != 1 || a.Epoch != 1 || a.Bound || !b.Bound || b.Person == "" || a.Subject == b.Subject || a.Session == b.Session || a.ID == b.ID {
-			t.Errorf("%+v, %+v", a, b)
+			t.Errorf("default claims = %+v and %+v", a, b)
 		}
 	})
-	t.Run("expires when it is told", func(t *testing.T) {
+	t.Run("expires at the given time", func(t *testing.T) {
 		t.Parallel()
 		for _, c := range []bearer.Claims{{ExpiresAt: time.Now()}, {IssuedAt: time.Now().Add(-10 * time.Minute)}} {
 			if _, err := yufu.Verifier().Verify(ctx, yufu.Token(c)); !errors.Is(err, bearer.ErrExpired) {
-				t.Errorf("%+v: %v", c, err)
+				t.Errorf("Verify() of claims %+v: error = %v, want ErrExpired", c, err)
 			}
 		}
 	})
 }
 
-// TestServer holds that what happens at the double counts at once for the
-// verifiers that look into its memory.
+// TestServer checks that changes at the double take effect at once for the verifiers that
+// read its memory.
 func TestServer(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -80,10 +80,10 @@ func TestServer(t *testing.T) {
 			}
 			c.do(yufu, claims)
 			if _, err := v.Verify(context.Background(), token); !errors.Is(err, c.want) {
-				t.Errorf("the token: %v, want %v", err, c.want)
+				t.Errorf("Verify() of the token: error = %v, want %v", err, c.want)
 			}
 			if _, err := v.Verify(context.Background(), other); !errors.Is(err, c.other) {
-				t.Errorf("another token: %v, want %v", err, c.other)
+				t.Errorf("Verify() of another token: error = %v, want %v", err, c.other)
 			}
 		})
 	}

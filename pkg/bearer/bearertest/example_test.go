@@ -10,7 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer/bearertest"
 )
 
-// newOrders is what a back end's own test is about.
+// newOrders is the handler that the back end's test is about.
 func newOrders(v *bearer.Verifier) http.Handler {
 	return v.Require(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id, _ := bearer.FromContext(r.Context())
@@ -18,10 +18,10 @@ func newOrders(v *bearer.Verifier) http.Handler {
 	}))
 }
 
-// Verifiers of [bearertest.Server.Verifier] share the double's memory: what is revoked
-// is refused from the next call on.
+// Verifiers of [bearertest.Server.Verifier] share the double's memory: a revocation takes
+// effect from the next call on.
 func Example() {
-	var t testing.T // in a test of yours it is the test's own
+	var t testing.T // in your tests, use the test's own t
 	yufu := bearertest.New(&t)
 	app := newOrders(yufu.Verifier())
 	const alice, session = "01900000-0000-7c00-8000-00000000000b", "01900000-0000-7c00-8000-00000000000a"

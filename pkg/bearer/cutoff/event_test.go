@@ -42,12 +42,12 @@ func TestVectors(t *testing.T) {
 			got = cutoff.AppendEvent(got, e)
 		}
 		if !bytes.Equal(got, want) {
-			t.Errorf("%s: written as\n%s", name, got)
+			t.Errorf("AppendEvent() of %s wrote\n%s", name, got)
 		}
 		r := cutoff.NewReader(bytes.NewReader(want))
 		for i, e := range events {
 			if got, err := r.Next(); err != nil || !reflect.DeepEqual(got, e) {
-				t.Errorf("%s: event %d was read as %s %v, want %s", name, i, got.Data, err, e.Data)
+				t.Errorf("%s: event %d: Next() = %s, error %v, want %s", name, i, got.Data, err, e.Data)
 			}
 		}
 	}
@@ -55,7 +55,7 @@ func TestVectors(t *testing.T) {
 	page := cutoff.Page{Cutoffs: []cutoff.Cutoff{second, key}, Next: "7f3a.43", AgeMS: 3, Now: now.Add(5 * time.Second), MaxStalenessMS: 30000, App: "wxdevelopment0001", Apps: []string{"wxdevelopment0001", "wxdevelopment0002"}}
 	got, err := json.MarshalIndent(page, "", "  ")
 	if want := vector(t, "page.json"); err != nil || !bytes.Equal(append(got, '\n'), want) {
-		t.Errorf("page.json: written as\n%s", got)
+		t.Errorf("page.json: MarshalIndent() =\n%s", got)
 	}
 }
 
@@ -79,7 +79,7 @@ func TestParseCutoff(t *testing.T) {
 			{Kind: cutoff.KindKey, KID: strings.Repeat("k", 128)},
 		} {
 			if got, err := cutoff.ParseCutoff(c.Event("").Data); err != nil || got != c {
-				t.Errorf("%+v was read as %+v, %v", c, got, err)
+				t.Errorf("ParseCutoff() of %+v = %+v, %v", c, got, err)
 			}
 		}
 	})
@@ -87,10 +87,10 @@ func TestParseCutoff(t *testing.T) {
 		t.Parallel()
 		got, err := cutoff.ParseCutoff([]byte(`{"kind":"key","kid":"k","why":{"x":[1]}}`))
 		if want := (cutoff.Cutoff{Kind: cutoff.KindKey, KID: "k"}); err != nil || got != want {
-			t.Errorf("%+v, %v", got, err)
+			t.Errorf("ParseCutoff() = %+v, %v", got, err)
 		}
 	})
-	t.Run("says that it does not know a kind", func(t *testing.T) {
+	t.Run("reports an unknown kind", func(t *testing.T) {
 		t.Parallel()
 		if _, err := cutoff.ParseCutoff([]byte(`{"kind":"person","person":"p"}`)); !errors.Is(err, cutoff.ErrUnknownKind) {
 			t.Error(err)
@@ -117,7 +117,7 @@ func TestParseCutoff(t *testing.T) {
 			t.Parallel()
 			c, err := cutoff.ParseCutoff([]byte(data))
 			if !errors.Is(err, cutoff.ErrMalformed) && !errors.Is(err, cutoff.ErrUnknownKind) || c != (cutoff.Cutoff{}) {
-				t.Errorf("%+v, %v", c, err)
+				t.Errorf("ParseCutoff() = %+v, %v", c, err)
 			}
 		})
 	}
@@ -129,11 +129,11 @@ func TestParseHeartbeat(t *testing.T) {
 		t.Parallel()
 		h := cutoff.NewHeartbeat(time.Millisecond+1, now.In(time.FixedZone("", 3600)), 30*time.Second)
 		if h.AgeMS != 2 {
-			t.Errorf("age_ms is %d", h.AgeMS)
+			t.Errorf("age_ms = %d", h.AgeMS)
 		}
 		for _, e := range []cutoff.Event{h.Event(), h.Ready("t.1", "wx1")} {
 			if got, err := cutoff.ParseHeartbeat(e.Data); err != nil || got != h {
-				t.Errorf("%+v, %v, want %+v", got, err, h)
+				t.Errorf("ParseHeartbeat() = %+v, %v, want %+v", got, err, h)
 			}
 		}
 	})
@@ -143,7 +143,7 @@ func TestParseHeartbeat(t *testing.T) {
 		`{"age_ms":1e30,"now":"2026-11-22T10:00:00Z"}`,
 	} {
 		if _, err := cutoff.ParseHeartbeat([]byte(data)); !errors.Is(err, cutoff.ErrMalformed) {
-			t.Errorf("%s: %v", data, err)
+			t.Errorf("ParseHeartbeat(%s) error = %v", data, err)
 		}
 	}
 }
@@ -153,17 +153,17 @@ func TestAppendEvent(t *testing.T) {
 	t.Run("appends", func(t *testing.T) {
 		t.Parallel()
 		if got := string(cutoff.AppendEvent([]byte("x"), cutoff.Event{Name: "n", Data: []byte("a\nb")})); got != "xevent: n\ndata: a\ndata: b\n\n" {
-			t.Errorf("%q", got)
+			t.Errorf("AppendEvent() = %q", got)
 		}
 	})
 	for name, e := range map[string]cutoff.Event{
 		"name": {Name: "a\nb"}, "id": {ID: "1\r"}, "id with NUL": {ID: "\x00"}, "data": {Data: []byte("a\rb")},
 	} {
-		t.Run("panics at a line break in the "+name, func(t *testing.T) {
+		t.Run("panics for a line break in the "+name, func(t *testing.T) {
 			t.Parallel()
 			defer func() {
 				if recover() == nil {
-					t.Error("it did not panic")
+					t.Error("AppendEvent() did not panic")
 				}
 			}()
 			cutoff.AppendEvent(nil, e)

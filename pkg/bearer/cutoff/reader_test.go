@@ -17,7 +17,7 @@ func event(name, id, data string) cutoff.Event {
 	return cutoff.Event{Name: name, ID: id, Data: []byte(data)}
 }
 
-// events reads to the end and returns what came and how it ended.
+// events reads to the end and returns the events and the final error.
 func events(r io.Reader) (all []cutoff.Event, err error) {
 	reader := cutoff.NewReader(r)
 	for {
@@ -36,28 +36,28 @@ func TestReader(t *testing.T) {
 		want   []cutoff.Event
 		end    error
 	}{
-		"an empty stream":                      {"", nil, io.EOF},
-		"lines that end in LF":                 {"event: a\nid: 1\ndata: x\n\n", []cutoff.Event{event("a", "1", "x")}, io.EOF},
-		"lines that end in CR LF":              {"event: a\r\nid: 1\r\ndata: x\r\n\r\n", []cutoff.Event{event("a", "1", "x")}, io.EOF},
-		"lines that end in CR":                 {"event: a\rid: 1\rdata: x\r\r", []cutoff.Event{event("a", "1", "x")}, io.EOF},
-		"a byte order mark":                    {"\xef\xbb\xbfdata: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
-		"a byte order mark later is no mark":   {"data: x\n\xef\xbb\xbfdata: y\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
-		"no space after the colon":             {"event:a\ndata:x\n\n", []cutoff.Event{event("a", "", "x")}, io.EOF},
-		"one space alone is taken away":        {"data:  x\n\n", []cutoff.Event{event("", "", " x")}, io.EOF},
-		"a field without a colon":              {"data\n\n", []cutoff.Event{event("", "", "")}, io.EOF},
-		"data on several lines":                {"data: x\ndata: y\n\n", []cutoff.Event{event("", "", "x\ny")}, io.EOF},
-		"comments":                             {": hi\n\n:\n: x\ndata: x\n: y\n\n:", []cutoff.Event{event("", "", "x")}, io.ErrUnexpectedEOF},
-		"fields that are not ours":             {"retry: 10\nfoo: bar\ndata: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
-		"events without data":                  {"event: a\n\nid: 1\n\ndata: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
-		"an id with NUL":                       {"id: 1\x00\ndata: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
-		"an id belongs to its own event alone": {"id: 1\ndata: x\n\ndata: y\n\n", []cutoff.Event{event("", "1", "x"), event("", "", "y")}, io.EOF},
-		"cut inside a line":                    {"data: x\n\ndata: y", []cutoff.Event{event("", "", "x")}, io.ErrUnexpectedEOF},
-		"cut inside an event":                  {"data: x\n\ndata: y\n", []cutoff.Event{event("", "", "x")}, io.ErrUnexpectedEOF},
-		"a line that is too long":              {"data: " + strings.Repeat("x", cutoff.MaxEvent), nil, cutoff.ErrTooLong},
-		"a comment that is too long":           {":" + strings.Repeat("x", cutoff.MaxEvent), nil, cutoff.ErrTooLong},
-		"an event of too many lines":           {strings.Repeat("data: x\n", cutoff.MaxEvent), nil, cutoff.ErrTooLong},
-		"an event of too many foreign fields":  {strings.Repeat("x: x\n", cutoff.MaxEvent), nil, cutoff.ErrTooLong},
-		"comments without end are no event":    {strings.Repeat(": x\n", cutoff.MaxEvent) + "data: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
+		"an empty stream":                     {"", nil, io.EOF},
+		"lines that end in LF":                {"event: a\nid: 1\ndata: x\n\n", []cutoff.Event{event("a", "1", "x")}, io.EOF},
+		"lines that end in CR LF":             {"event: a\r\nid: 1\r\ndata: x\r\n\r\n", []cutoff.Event{event("a", "1", "x")}, io.EOF},
+		"lines that end in CR":                {"event: a\rid: 1\rdata: x\r\r", []cutoff.Event{event("a", "1", "x")}, io.EOF},
+		"a byte order mark":                   {"\xef\xbb\xbfdata: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
+		"a byte order mark after the start":   {"data: x\n\xef\xbb\xbfdata: y\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
+		"no space after the colon":            {"event:a\ndata:x\n\n", []cutoff.Event{event("a", "", "x")}, io.EOF},
+		"only one space is removed":           {"data:  x\n\n", []cutoff.Event{event("", "", " x")}, io.EOF},
+		"a field without a colon":             {"data\n\n", []cutoff.Event{event("", "", "")}, io.EOF},
+		"data on several lines":               {"data: x\ndata: y\n\n", []cutoff.Event{event("", "", "x\ny")}, io.EOF},
+		"comments":                            {": hi\n\n:\n: x\ndata: x\n: y\n\n:", []cutoff.Event{event("", "", "x")}, io.ErrUnexpectedEOF},
+		"fields that are not ours":            {"retry: 10\nfoo: bar\ndata: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
+		"events without data":                 {"event: a\n\nid: 1\n\ndata: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
+		"an id with NUL":                      {"id: 1\x00\ndata: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
+		"an id belongs only to its own event": {"id: 1\ndata: x\n\ndata: y\n\n", []cutoff.Event{event("", "1", "x"), event("", "", "y")}, io.EOF},
+		"cut inside a line":                   {"data: x\n\ndata: y", []cutoff.Event{event("", "", "x")}, io.ErrUnexpectedEOF},
+		"cut inside an event":                 {"data: x\n\ndata: y\n", []cutoff.Event{event("", "", "x")}, io.ErrUnexpectedEOF},
+		"a line that is too long":             {"data: " + strings.Repeat("x", cutoff.MaxEvent), nil, cutoff.ErrTooLong},
+		"a comment that is too long":          {":" + strings.Repeat("x", cutoff.MaxEvent), nil, cutoff.ErrTooLong},
+		"an event of too many lines":          {strings.Repeat("data: x\n", cutoff.MaxEvent), nil, cutoff.ErrTooLong},
+		"an event of too many foreign fields": {strings.Repeat("x: x\n", cutoff.MaxEvent), nil, cutoff.ErrTooLong},
+		"comments do not add to an event":     {strings.Repeat(": x\n", cutoff.MaxEvent) + "data: x\n\n", []cutoff.Event{event("", "", "x")}, io.EOF},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -67,24 +67,24 @@ func TestReader(t *testing.T) {
 			} {
 				got, end := events(r)
 				if !reflect.DeepEqual(got, c.want) || !errors.Is(end, c.end) {
-					t.Errorf("%s: %q, %v, want %q, %v", how, got, end, c.want, c.end)
+					t.Errorf("%s: events = %q, error %v, want %q, error %v", how, got, end, c.want, c.end)
 				}
 			}
 		})
 	}
-	t.Run("an event is there before its next byte is", func(t *testing.T) {
+	t.Run("an event is returned before the next byte arrives", func(t *testing.T) {
 		t.Parallel()
 		for _, end := range []string{"\n\n", "\r\r", "\r\n\r\n"} {
 			in, out := io.Pipe()
 			go func() { _, _ = out.Write([]byte("data: x" + end)) }()
 			r := cutoff.NewReader(in)
 			if e, err := r.Next(); err != nil || string(e.Data) != "x" {
-				t.Errorf("%q: %q, %v", end, e.Data, err)
+				t.Errorf("line end %q: Next() = %q, %v", end, e.Data, err)
 			}
 			in.Close()
 		}
 	})
-	t.Run("what the connection says is passed on", func(t *testing.T) {
+	t.Run("an error of the connection is passed on", func(t *testing.T) {
 		t.Parallel()
 		broken := errors.New("connection reset")
 		if _, err := events(iotest.ErrReader(broken)); !errors.Is(err, broken) {
@@ -93,8 +93,8 @@ func TestReader(t *testing.T) {
 	})
 }
 
-// FuzzReader holds that the reader is bounded, does not depend on how the bytes
-// come, and that what it read can be written and read again.
+// FuzzReader checks that the reader is bounded, that the result does not depend on how
+// the bytes arrive, and that events can be written and read again.
 func FuzzReader(f *testing.F) {
 	for _, name := range []string{"snapshot.sse", "reset.sse"} {
 		b, err := os.ReadFile("testdata/" + name)
@@ -108,21 +108,21 @@ func FuzzReader(f *testing.F) {
 		all, end := events(bytes.NewReader(stream))
 		slow, slowEnd := events(iotest.OneByteReader(bytes.NewReader(stream)))
 		if !reflect.DeepEqual(all, slow) || !errors.Is(slowEnd, end) {
-			t.Fatalf("byte by byte %q, %v, at once %q, %v", slow, slowEnd, all, end)
+			t.Fatalf("byte by byte: %q, error %v; at once: %q, error %v", slow, slowEnd, all, end)
 		}
 		if !errors.Is(end, io.EOF) && !errors.Is(end, io.ErrUnexpectedEOF) && !errors.Is(end, cutoff.ErrTooLong) {
-			t.Fatalf("ended with %v", end)
+			t.Fatalf("final error = %v", end)
 		}
 		var again []byte
 		for _, e := range all {
 			if n := len(e.Name) + len(e.ID) + len(e.Data); n > cutoff.MaxEvent {
-				t.Fatalf("an event of %d bytes", n)
+				t.Fatalf("Next() returned an event of %d bytes", n)
 			}
 			if bytes.ContainsRune([]byte(e.Name), 0) {
 				return
 			}
 			if c, err := cutoff.ParseCutoff(e.Data); err == nil && c.Check() != nil {
-				t.Fatalf("%q was read as %+v", e.Data, c)
+				t.Fatalf("ParseCutoff(%q) = %+v", e.Data, c)
 			}
 			_, _ = cutoff.ParseHeartbeat(e.Data)
 			again = cutoff.AppendEvent(again, e)
@@ -131,7 +131,7 @@ func FuzzReader(f *testing.F) {
 			return // a line may grow by the space after its colon
 		}
 		if got, _ := events(bytes.NewReader(again)); !reflect.DeepEqual(got, all) {
-			t.Fatalf("%q was read again as %q", all, got)
+			t.Fatalf("events = %q, after writing and reading again %q", all, got)
 		}
 	})
 }

@@ -49,37 +49,37 @@ func TestHits(t *testing.T) {
 		"its key":                   {key("k"), true},
 		"another key":               {key("l"), false},
 		"a key named like session":  {key("s"), false},
-		"a kind that is not known":  {cutoff.Cutoff{Kind: "person", Session: "s", App: "a", Epoch: 9, KID: "k"}, false},
+		"an unknown kind":           {cutoff.Cutoff{Kind: "person", Session: "s", App: "a", Epoch: 9, KID: "k"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if got := c.cutoff.Hits(token); got != c.want {
-				t.Errorf("the cutoff hits: %t", got)
+				t.Errorf("Cutoff.Hits() = %t", got)
 			}
 			if got := setOf(c.cutoff).Hits(token); got != c.want {
-				t.Errorf("the set hits: %t", got)
+				t.Errorf("Set.Hits() = %t", got)
 			}
 		})
 	}
-	t.Run("nothing in an empty set", func(t *testing.T) {
+	t.Run("an empty set", func(t *testing.T) {
 		t.Parallel()
 		if cutoff.NewSet().Hits(token) || cutoff.NewSet().Hits(cutoff.Token{}) {
-			t.Error("it hits")
+			t.Error("Hits() = true, want false")
 		}
 	})
 }
 
-func TestHitsAllocatesNothing(t *testing.T) {
+func TestHitsAllocations(t *testing.T) {
 	s := setOf(session("s", 2), app("a", 1), key("l"))
 	token := cutoff.Token{Session: "s", Ver: 3, App: "a", Epoch: 2, KID: "k"}
 	if n := testing.AllocsPerRun(100, func() { s.Hits(token) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("Hits() makes %v allocations, want 0", n)
 	}
 }
 
-// TestSetIsAUnion holds the set against the cutoffs one by one, in any order
-// and with repetitions.
-func TestSetIsAUnion(t *testing.T) {
+// TestSetUnion compares the set with the single cutoffs, in any order and with
+// repetitions.
+func TestSetUnion(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewSource(1))
 	name := func() string { return string(rune('a' + rnd.Intn(3))) }
@@ -101,14 +101,14 @@ func TestSetIsAUnion(t *testing.T) {
 			token := cutoff.Token{Session: name(), Ver: rnd.Int63n(5), App: name(), Epoch: rnd.Int63n(5), KID: name()}
 			want := slices.ContainsFunc(cutoffs, func(c cutoff.Cutoff) bool { return c.Hits(token) })
 			if got := s.Hits(token); got != want {
-				t.Fatalf("%+v: %+v hits: %t", cutoffs, token, got)
+				t.Fatalf("set of %+v: Hits(%+v) = %t", cutoffs, token, got)
 			}
 			if got := copied.Hits(token); got != want {
-				t.Fatalf("%+v: what All returned is another set for %+v", cutoffs, token)
+				t.Fatalf("set of %+v: a set of All() differs for %+v", cutoffs, token)
 			}
 		}
 		if got, want := len(s.All()), s.Len(); got != want {
-			t.Fatalf("All returns %d, Len says %d", got, want)
+			t.Fatalf("len(All()) = %d, Len() = %d", got, want)
 		}
 	}
 }
@@ -130,18 +130,18 @@ func TestPrune(t *testing.T) {
 		s.Add(app("youngerapp", 1), now.Add(time.Second))
 		s.Prune(now.Add(cutoff.Retention))
 		if got := names(s); got != "app key session younger youngerapp" {
-			t.Errorf("after 65 minutes: %s", got)
+			t.Errorf("cutoffs after 65 minutes = %s", got)
 		}
 		s.Prune(now.Add(cutoff.Retention + time.Nanosecond))
 		if got := names(s); got != "key younger youngerapp" {
-			t.Errorf("a moment later: %s", got)
+			t.Errorf("cutoffs a moment later = %s", got)
 		}
 		s.Prune(now.Add(100 * 365 * 24 * time.Hour))
 		if got := names(s); got != "key" || s.Len() != 1 {
-			t.Errorf("in the end: %s", got)
+			t.Errorf("cutoffs in the end = %s", got)
 		}
 	})
-	t.Run("counts from the last time it was said, in whatever order", func(t *testing.T) {
+	t.Run("counts from the latest repetition, in any order", func(t *testing.T) {
 		t.Parallel()
 		s := setOf(session("s", 5), app("a", 5))
 		s.Add(session("s", 2), now.Add(time.Minute))
@@ -150,12 +150,12 @@ func TestPrune(t *testing.T) {
 		s.Add(app("a", 3), now.Add(-time.Hour))
 		s.Prune(now.Add(cutoff.Retention + time.Minute))
 		if !s.Hits(cutoff.Token{Session: "s", Ver: 4}) || !s.Hits(cutoff.Token{App: "a", Epoch: 4}) {
-			t.Error("a weaker or older repetition weakened it")
+			t.Error("a weaker or older repetition weakened the cutoff")
 		}
 	})
 }
 
-func TestSetIsSafeForConcurrentUse(t *testing.T) {
+func TestSetConcurrent(t *testing.T) {
 	t.Parallel()
 	s := cutoff.NewSet()
 	const n = 500
@@ -168,7 +168,7 @@ func TestSetIsSafeForConcurrentUse(t *testing.T) {
 				c := []cutoff.Cutoff{session(fmt.Sprint(g, "-", i), 0), app(fmt.Sprint(g, "-", i), 1), key(fmt.Sprint(g, "-", i))}[i%3]
 				s.Add(c, now)
 				if !s.Hits(cutoff.Token{Session: c.Session, App: c.App, KID: c.KID}) {
-					t.Errorf("%+v was added and does not hit", c)
+					t.Errorf("Hits() = false after Add(%+v)", c)
 				}
 				if i%50 == 0 {
 					s.Prune(now)
@@ -179,7 +179,7 @@ func TestSetIsSafeForConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 	if got := s.Len(); got != 4*n {
-		t.Errorf("%d cutoffs, want %d", got, 4*n)
+		t.Errorf("Len() = %d, want %d", got, 4*n)
 	}
 }
 

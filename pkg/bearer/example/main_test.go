@@ -33,50 +33,50 @@ func ask(t *testing.T, h http.Handler, method, path, token, body string) (int, s
 	return w.Code, strings.TrimSpace(w.Body.String())
 }
 
-// TestShop is how a back end tests with the double: without waiting, as the
-// verifier looks into its memory.
+// TestShop shows how a back end tests with the double: without waiting, because the
+// verifier reads the double's memory.
 func TestShop(t *testing.T) {
 	t.Parallel()
 	yufu := bearertest.New(t)
 	shop := newShop(yufu.Verifier())
 	session := bearertest.UUID()
 	hers := yufu.Token(bearer.Claims{Subject: alice, Session: session})
-	his := yufu.Token(bearer.Claims{Subject: bob, Person: person})
+	bobs := yufu.Token(bearer.Claims{Subject: bob, Person: person})
 
 	if status, body := ask(t, shop, "POST", "/orders", hers, `{"item":"tea"}`); status != 201 {
-		t.Errorf("placing an order: %d %s", status, body)
+		t.Errorf("placing an order: status and body = %d %s", status, body)
 	}
 	if status, body := ask(t, shop, "POST", "/orders", hers, `{}`); status != 400 {
-		t.Errorf("placing nothing: %d %s", status, body)
+		t.Errorf("placing nothing: status and body = %d %s", status, body)
 	}
 	var list orderList
 	status, body := ask(t, shop, "GET", "/orders", hers, "")
 	if err := json.Unmarshal([]byte(body), &list); err != nil || status != 200 || list.UUID != alice || list.Session != session || list.Bound || len(list.Orders) != 1 {
-		t.Errorf("her orders: %d %s", status, body)
+		t.Errorf("Alice's orders: status and body = %d %s", status, body)
 	}
-	if status, body := ask(t, shop, "GET", "/orders", his, ""); status != 200 || strings.Contains(body, "tea") || !strings.Contains(body, person) {
-		t.Errorf("his orders: %d %s", status, body)
+	if status, body := ask(t, shop, "GET", "/orders", bobs, ""); status != 200 || strings.Contains(body, "tea") || !strings.Contains(body, person) {
+		t.Errorf("Bob's orders: status and body = %d %s", status, body)
 	}
 	if status, body := ask(t, shop, "GET", "/salary", hers, ""); status != 403 || !strings.Contains(body, "person_required") {
-		t.Errorf("her salary: %d %s", status, body)
+		t.Errorf("Alice's salary: status and body = %d %s", status, body)
 	}
-	if status, body := ask(t, shop, "GET", "/salary", his, ""); status != 200 || !strings.Contains(body, person) {
-		t.Errorf("his salary: %d %s", status, body)
+	if status, body := ask(t, shop, "GET", "/salary", bobs, ""); status != 200 || !strings.Contains(body, person) {
+		t.Errorf("Bob's salary: status and body = %d %s", status, body)
 	}
 	other := yufu.Token(bearer.Claims{App: "wxother", Person: person})
 	if status, body := ask(t, shop, "GET", "/salary", other, ""); status != 401 || strings.Contains(body, person) {
-		t.Errorf("the same person's salary through another app: %d %s", status, body)
+		t.Errorf("the same person's salary through another app: status and body = %d %s", status, body)
 	}
 	yufu.RevokeSession(session)
 	if status, body := ask(t, shop, "GET", "/orders", hers, ""); status != 401 || !strings.Contains(body, "session_revoked") {
-		t.Errorf("after the session was revoked: %d %s", status, body)
+		t.Errorf("after the session was revoked: status and body = %d %s", status, body)
 	}
 	yufu.SetAge(time.Minute)
-	if status, body := ask(t, shop, "GET", "/orders", his, ""); status != 503 || !strings.Contains(body, "stale") {
-		t.Errorf("behind a service that lags: %d %s", status, body)
+	if status, body := ask(t, shop, "GET", "/orders", bobs, ""); status != 503 || !strings.Contains(body, "stale") {
+		t.Errorf("with stale revocation data: status and body = %d %s", status, body)
 	}
 	if status, _ := ask(t, shop, "GET", "/readyz", "", ""); status != 503 {
-		t.Errorf("readiness behind a service that lags: %d", status)
+		t.Errorf("readiness with stale revocation data: status = %d", status)
 	}
 }
 
@@ -100,7 +100,7 @@ func TestRun(t *testing.T) {
 	line, err := bufio.NewReader(out).ReadString('\n')
 	address, ok := strings.CutPrefix(strings.TrimSpace(line), "orders: listening on ")
 	if err != nil || !ok {
-		t.Fatalf("it printed %q, %v, and ended with %v", line, err, <-done)
+		t.Fatalf("run() printed %q (read error %v) and returned %v", line, err, <-done)
 	}
 	session := bearertest.UUID()
 	token := yufu.Token(bearer.Claims{Session: session})
@@ -118,7 +118,7 @@ func TestRun(t *testing.T) {
 		return resp.StatusCode
 	}
 	if status := get(); status != 200 {
-		t.Errorf("a good token: %d", status)
+		t.Errorf("a good token: status = %d", status)
 	}
 	yufu.RevokeSession(session)
 	for deadline := time.Now().Add(20 * time.Second); get() != 401; time.Sleep(time.Millisecond) {
@@ -137,18 +137,18 @@ func TestSettings(t *testing.T) {
 	key := map[string]string{"YUFU_SERVICE_KEY": "yfk_a_b", "YUFU_URL": "http://yufu:8080", "YUFU_AUDIENCE": "shop", "YUFU_ISSUER": "https://auth.example.com", "YUFU_APPS": "wx1,wx2"}
 	cfg, listen, err := settings([]string{"--audience", "orders", "--max-staleness", "5s"}, func(name string) string { return key[name] }, io.Discard)
 	if err != nil || listen != "127.0.0.1:8090" || cfg.ServiceKey != "yfk_a_b" || cfg.URL != "http://yufu:8080" || cfg.Audience != "orders" || cfg.Issuer != "https://auth.example.com" || cfg.MaxStaleness != 5*time.Second || cfg.UnsafePlainHTTP || !slices.Equal(cfg.Apps, []string{"wx1", "wx2"}) {
-		t.Errorf("%+v, %s, %v", cfg, listen, err)
+		t.Errorf("settings() = %+v, %s, %v", cfg, listen, err)
 	}
 	none := func(string) string { return "" }
 	if _, _, err := settings(nil, none, io.Discard); err == nil {
-		t.Error("it runs offline without being told to")
+		t.Error("settings() without a service key and --offline: error = nil, want an error")
 	}
 	if _, _, err := settings([]string{"--offline"}, none, io.Discard); err != nil {
 		t.Error(err)
 	}
 	for _, args := range [][]string{{"--nonsense"}, {"extra"}, {"--service-key-file", "does/not/exist"}} {
 		if _, _, err := settings(args, none, io.Discard); err == nil {
-			t.Errorf("%q is accepted", args)
+			t.Errorf("settings(%q) error = nil, want an error", args)
 		}
 	}
 }
