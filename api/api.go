@@ -1,10 +1,10 @@
 // Package api is the contract of Yufu's HTTP interface: openapi.yaml, and an
 // example of every answer in examples/.
 //
-// It owns the words on the wire. It does not serve them: the handlers are in
-// the packages below this one, and tests hold them against the contract. The
-// examples are goldens, shared with client libraries. Both are embedded, so
-// they cannot be missing at run time. It imports nothing of ours.
+// It owns the wire format and does not serve it: the handlers are in the packages
+// below this one, and tests check them against the contract. The examples are golden
+// files, shared with client libraries. Both are embedded, so they cannot be missing at
+// run time. It imports no package of Yufu.
 package api
 
 import (
@@ -23,7 +23,7 @@ var examples embed.FS
 func OpenAPI() []byte { return append([]byte(nil), openAPI...) }
 
 // Example returns the example of the given name, without folder and suffix:
-// Example("token") is examples/token.json. It fails when there is none.
+// Example("token") is examples/token.json. It fails for an unknown name.
 func Example(name string) ([]byte, error) {
 	b, err := examples.ReadFile("examples/" + name + ".json")
 	if err != nil {

@@ -39,17 +39,17 @@ type Config struct {
 	Guard   *web.Guard
 	Revoker Revoker
 	Keys    servicekey.Store
-	// AppStore is what the rules of service keys need to know of apps.
+	// AppStore tells the rules of service keys which apps exist.
 	AppStore servicekey.Apps
-	// SigningKeys are the keys that sign tokens, and MaxStaleness is how old the
-	// knowledge of a validator that follows the feed may be.
+	// SigningKeys are the keys that sign tokens. MaxStaleness is the maximum age of
+	// the data of a validator that follows the feed.
 	SigningKeys  SigningKeys
 	MaxStaleness time.Duration
-	// Persons are the use cases over persons and identities, and Apps those over apps.
+	// Persons has the use cases for persons and identities, Apps those for apps.
 	Persons  *person.Service
 	Apps     *app.Service
 	Sessions Sessions
-	// CutoffID names a cutoff as the revocation feed does.
+	// CutoffID returns the name of a cutoff in the revocation feed.
 	CutoffID func(id int64) string
 	// Clock returns the current time.
 	Clock func() time.Time

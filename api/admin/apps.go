@@ -14,7 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// appOf returns an app as answers show it.
+// appOf returns an app for an answer.
 func appOf(app *auth.App) (adminclient.App, error) {
 	answer := adminclient.App{
 		AppID: app.ID, Platform: app.Platform, Audiences: append([]string{}, app.Audiences...),
@@ -22,7 +22,7 @@ func appOf(app *auth.App) (adminclient.App, error) {
 		Disabled: app.Disabled, WebhookSecretSet: len(app.SealedWebhookSecret) > 0,
 		CreatedAt: app.CreatedAt.UTC(), UpdatedAt: app.UpdatedAt.UTC(),
 	}
-	// The policy of the domain and that of the contract have the same JSON.
+	// The policies of the domain and of the contract have the same JSON.
 	policy, err := json.Marshal(app.Policy)
 	if err != nil {
 		return answer, err
@@ -55,7 +55,7 @@ func (a *API) listApps(w http.ResponseWriter, r *http.Request) error {
 		apps = slices.DeleteFunc(apps, func(app auth.App) bool { return app.ID <= cursor })
 	}
 	answer := adminclient.AppList{Apps: []adminclient.App{}}
-	apps, answer.Next = cut(apps, limit, func(app auth.App) string { return app.ID })
+	apps, answer.Next = firstPage(apps, limit, func(app auth.App) string { return app.ID })
 	for i := range apps {
 		one, err := appOf(&apps[i])
 		if err != nil {
@@ -79,8 +79,8 @@ func (a *API) getApp(w http.ResponseWriter, r *http.Request) error {
 }
 
 // appForm is the part of a body that createApp and updateApp share. The policy is parsed
-// by its own rules, which refuse unknown members: a misspelt member would leave a door
-// open or shut.
+// by its own rules, which refuse unknown members: a misspelt member would allow or
+// forbid something by accident.
 type appForm struct {
 	AppSecret     *auth.Secret    `json:"app_secret"`
 	Audiences     *[]string       `json:"audiences"`
@@ -90,7 +90,7 @@ type appForm struct {
 	Reason        string          `json:"reason"`
 }
 
-// form returns the form as the use cases take it.
+// form returns the form for the use cases.
 func (f *appForm) form() (app.Form, error) {
 	form := app.Form{Secret: f.AppSecret, Audiences: f.Audiences, SigningAlg: f.SigningAlg, WebhookSecret: f.WebhookSecret}
 	if f.Policy == nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// delayID returns the name of a delay: its kind and key in one opaque word, because
-// keys of networks have slashes.
+// delayID returns the id of a delay: its encoded kind and key, because the keys of
+// networks contain slashes.
 func delayID(k auth.AttemptKey) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(string(k.Kind) + ":" + k.Key))
 }
@@ -34,7 +34,7 @@ func parseDelayID(id string) (auth.AttemptKey, bool) {
 	return k, ok && auth.CleanText(key) && slices.Contains(kinds, k.Kind)
 }
 
-// delayOf returns a counter as answers show it.
+// delayOf returns a counter for an answer.
 func delayOf(a *auth.Attempts, q *person.AttemptQuery) adminclient.BindingDelay {
 	d := adminclient.BindingDelay{
 		ID: delayID(a.AttemptKey), Kind: adminclient.BindingDelayKind(a.Kind), Failures: a.Failures, LastAttemptAt: a.At.UTC(),
@@ -75,14 +75,14 @@ func (a *API) listBindingDelays(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := adminclient.BindingDelayList{BindingDelays: []adminclient.BindingDelay{}}
-	found, answer.Next = cut(found, limit, func(a auth.Attempts) string { return delayID(a.AttemptKey) })
+	found, answer.Next = firstPage(found, limit, func(a auth.Attempts) string { return delayID(a.AttemptKey) })
 	for i := range found {
 		answer.BindingDelays = append(answer.BindingDelays, delayOf(&found[i], &q))
 	}
 	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// attemptQuery returns what a request asks for, without the limit.
+// attemptQuery returns the query of a request, without the limit.
 func (a *API) attemptQuery(r *http.Request) (person.AttemptQuery, error) {
 	q := person.AttemptQuery{Now: a.c.Clock()}
 	var err error

@@ -1,6 +1,5 @@
 // Package admin serves the admin API: revocations, persons, the identities bound
-// to them, sessions, apps, service keys, and the keys that sign
-// tokens.
+// to them, sessions, apps, service keys, and the keys that sign tokens.
 //
 // It owns the routes under /admin/v1 of openapi.yaml: one table (routes.go) gives
 // each its scope, its query parameters and its handler. A request's service key is

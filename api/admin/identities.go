@@ -14,7 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// identityOf returns an identity as answers show it to the key of the request.
+// identityOf returns the view of an identity for the key of the request.
 func identityOf(r *http.Request, i *person.IdentityRecord) adminclient.Identity {
 	answer := adminclient.Identity{
 		UUID: i.UUID, App: i.AppID, Person: uuidOrNull(i.Person), BoundAt: timeOrNull(i.BoundAt), BoundBy: textOrNull(i.BoundBy),
@@ -59,7 +59,7 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := adminclient.IdentityList{Identities: []adminclient.Identity{}}
-	found, answer.Next = cut(found, limit, func(i person.IdentityRecord) string { return i.UUID.String() })
+	found, answer.Next = firstPage(found, limit, func(i person.IdentityRecord) string { return i.UUID.String() })
 	for i := range found {
 		answer.Identities = append(answer.Identities, identityOf(r, &found[i]))
 	}
@@ -89,7 +89,7 @@ func (a *API) getIdentity(w http.ResponseWriter, r *http.Request) error {
 	return web.SecretJSON(w, http.StatusOK, identityOf(r, &i))
 }
 
-// switchIdentity serves a change of an identity that takes nothing but a reason.
+// switchIdentity serves a change of an identity whose only parameter is a reason.
 func (a *API) switchIdentity(change func(*person.Service, context.Context, uuid.UUID, auth.Caller) (person.IdentityRecord, error)) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		id, err := pathID(r, "uuid")

@@ -18,7 +18,7 @@ const (
 	maxLimit     = 1000
 )
 
-// limitOf returns the longest page that a request asks for.
+// limitOf returns the page size that a request asks for.
 func limitOf(r *http.Request) (int, error) {
 	limit, err := queryValue(r, "limit", strconv.Atoi)
 	switch {
@@ -50,9 +50,9 @@ func pageOf(r *http.Request) (limit int, after uuid.UUID, err error) {
 
 var errCursor = auth.Invalid("cursor must be the next of a previous page")
 
-// cut returns one page of a list that was read one item longer than the limit, and
-// the cursor of the next page, if there is one.
-func cut[T any](all []T, limit int, id func(T) string) ([]T, *string) {
+// firstPage returns the first page of a list and the cursor of the next page. The
+// cursor is nil if the list fits into the limit; readers read one item more.
+func firstPage[T any](all []T, limit int, id func(T) string) ([]T, *string) {
 	if len(all) <= limit {
 		return all, nil
 	}
@@ -70,7 +70,7 @@ func queryPerson(r *http.Request) (uuid.UUID, error) {
 	return value(id), err
 }
 
-// caller returns who makes a request, and why.
+// caller returns the caller of a request, with the reason.
 func caller(r *http.Request, reason string) auth.Caller {
 	key := keyOf(r.Context())
 	return auth.Caller{
@@ -100,5 +100,5 @@ func timeOrNull(t time.Time) *time.Time {
 	return &t
 }
 
-// value returns what an optional member or parameter holds, or the zero value.
+// value returns the value of an optional member or parameter, or the zero value.
 func value[T any](p *T) T { return *cmp.Or(p, new(T)) }

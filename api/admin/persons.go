@@ -16,7 +16,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// personOf returns a person as answers show them.
+// personOf returns a person for an answer.
 func personOf(p *auth.PersonRecord) adminclient.Person {
 	return adminclient.Person{
 		ID: p.ID, ExternalID: p.ExternalID, Name: p.Name, Phone: textOrNull(p.Phone), Facts: append([]string{}, p.Facts...),
@@ -38,7 +38,7 @@ func (a *API) listPersons(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := adminclient.PersonList{Persons: []adminclient.Person{}}
-	found, answer.Next = cut(found, limit, func(p auth.PersonRecord) string { return p.ID.String() })
+	found, answer.Next = firstPage(found, limit, func(p auth.PersonRecord) string { return p.ID.String() })
 	for i := range found {
 		answer.Persons = append(answer.Persons, personOf(&found[i]))
 	}
@@ -112,7 +112,7 @@ func (a *API) updatePerson(w http.ResponseWriter, r *http.Request) error {
 	return web.SecretJSON(w, http.StatusOK, personOf(&p))
 }
 
-// switchPerson serves a change of a person that takes nothing but a reason.
+// switchPerson serves a change of a person whose only parameter is a reason.
 func (a *API) switchPerson(change func(*person.Service, context.Context, uuid.UUID, auth.Caller) (auth.PersonRecord, error)) web.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		id, err := pathID(r, "id")
@@ -131,8 +131,8 @@ func (a *API) switchPerson(change func(*person.Service, context.Context, uuid.UU
 	}
 }
 
-// createBindTicket mints a bind ticket. Persons are the same in every app: with a
-// ticket, a key that is restricted to apps would bind a user of its own to any
+// createBindTicket mints a bind ticket. Persons are shared by all apps: with a
+// ticket, a key that is restricted to apps could bind one of its users to any
 // person, and other apps would take that user for the person.
 func (a *API) createBindTicket(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()

@@ -14,9 +14,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// checkQuery refuses a query with a parameter that the operation does not have, or
-// that is repeated or empty: a dry run that is misspelt would be none. Only a
-// reason may be empty.
+// checkQuery refuses a query with a parameter that is unknown, repeated or empty: with
+// a misspelt dry_run, an import would write. Only a reason may be empty.
 func checkQuery(r *http.Request, names []string) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -35,10 +34,10 @@ func checkQuery(r *http.Request, names []string) error {
 	return nil
 }
 
-// queryText returns a parameter of the query, or "" when it is not there.
+// queryText returns a parameter of the query, or "" when it is missing.
 func queryText(r *http.Request, name string) string { return r.URL.Query().Get(name) }
 
-// queryValue returns a parameter of the query, or nil when it is not there.
+// queryValue returns a parameter of the query, or nil when it is missing.
 func queryValue[T any](r *http.Request, name string, parse func(string) (T, error)) (*T, error) {
 	query := r.URL.Query()
 	if !query.Has(name) {
@@ -57,7 +56,7 @@ func pathText(r *http.Request, name string) (string, error) {
 	if r.URL.RawPath == "" {
 		return text, nil
 	}
-	// The router has matched the path as it was sent.
+	// With a RawPath, the router matches the path before unescaping.
 	text, err := url.PathUnescape(text)
 	if err != nil {
 		return "", errForm(name)
@@ -90,7 +89,7 @@ func readBody[T any](w http.ResponseWriter, r *http.Request) (T, error) {
 	return v, err
 }
 
-// readOptional is readBody that takes no body at all as an empty object.
+// readOptional is readBody that accepts a missing body as an empty object.
 func readOptional[T any](w http.ResponseWriter, r *http.Request) (T, error) {
 	if r.Header.Get("Content-Type") == "" {
 		if n, err := r.Body.Read(make([]byte, 1)); n == 0 && errors.Is(err, io.EOF) {

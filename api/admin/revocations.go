@@ -36,12 +36,12 @@ func (a *API) createRevocation(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	logTarget(ctx, &done.Target) // that of a token, too
+	logTarget(ctx, &done.Target) // for a token, its session and user
 	event.Add(slog.Int("sessions_revoked", done.Sessions))
 	return web.SecretJSON(w, http.StatusOK, a.revocationOf(&done))
 }
 
-// revocationOf returns a revocation as answers show it.
+// revocationOf returns a revocation for an answer.
 func (a *API) revocationOf(done *session.Revocation) adminclient.Revoked {
 	answer := adminclient.Revoked{SessionsRevoked: done.Sessions, EffectiveBy: done.EffectiveBy, ExpiresBy: done.ExpiresBy}
 	if done.CutoffID != 0 {

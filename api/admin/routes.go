@@ -16,14 +16,14 @@ import (
 // route is one operation of the admin API.
 type route struct {
 	method, path string
-	// scope is what the service key of a request must have.
+	// scope is the scope that the service key of a request must have.
 	scope servicekey.Scope
 	// query names the parameters that the operation takes in its query.
 	query []string
 	serve web.Handler
 }
 
-// routes returns all operations. A test holds them against openapi.yaml.
+// routes returns all operations. A test compares them with openapi.yaml.
 func (a *API) routes() []route {
 	const (
 		get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete

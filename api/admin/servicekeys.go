@@ -35,14 +35,14 @@ func (a *API) listServiceKeys(w http.ResponseWriter, r *http.Request) error {
 		keys = keys[at+1:]
 	}
 	answer := adminclient.ServiceKeyList{ServiceKeys: []adminclient.ServiceKey{}}
-	keys, answer.Next = cut(keys, limit, func(k servicekey.Key) string { return k.ID })
+	keys, answer.Next = firstPage(keys, limit, func(k servicekey.Key) string { return k.ID })
 	for _, k := range keys {
 		answer.ServiceKeys = append(answer.ServiceKeys, serviceKeyOf(&k))
 	}
 	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// serviceKeyOf returns a service key as answers show it.
+// serviceKeyOf returns a service key for an answer.
 func serviceKeyOf(k *servicekey.Key) adminclient.ServiceKey {
 	return adminclient.ServiceKey{
 		ID: k.ID, Name: k.Name, Scope: servicekey.ScopeText(k.Scopes), Apps: append([]adminclient.AppID{}, k.Apps...),
@@ -52,8 +52,8 @@ func serviceKeyOf(k *servicekey.Key) adminclient.ServiceKey {
 	}
 }
 
-// serviceKeyUpdate is the body of updateServiceKey. An empty pinned_app takes the
-// pin away, and a missing one must not.
+// serviceKeyUpdate is the body of updateServiceKey. An empty pinned_app removes the
+// pin, a missing one is an error.
 type serviceKeyUpdate struct {
 	PinnedApp *string `json:"pinned_app"`
 	Reason    string  `json:"reason"`
@@ -102,7 +102,7 @@ func (a *API) createServiceKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if in := body.ExpiresIn; in != nil {
-		// More seconds than this would overflow.
+		// The bounds keep the product from overflowing.
 		ttl := time.Duration(min(max(*in, 0), int(2*servicekey.MaxTTL/time.Second))) * time.Second
 		if draft, err = draft.ExpireIn(ttl, event.At); err != nil {
 			return err

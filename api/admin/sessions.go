@@ -13,7 +13,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// sessionOf returns a session as answers show it.
+// sessionOf returns a session for an answer.
 func sessionOf(st *session.State, now time.Time) adminclient.Session {
 	s := &st.Session
 	endedAt, why := st.Ending()
@@ -43,7 +43,7 @@ func (a *API) listIdentitySessions(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	answer := adminclient.SessionList{Sessions: []adminclient.Session{}}
-	found, answer.Next = cut(found, limit, func(st session.State) string { return st.Session.ID.String() })
+	found, answer.Next = firstPage(found, limit, func(st session.State) string { return st.Session.ID.String() })
 	for i := range found {
 		answer.Sessions = append(answer.Sessions, sessionOf(&found[i], auth.StoredTime(a.c.Clock())))
 	}

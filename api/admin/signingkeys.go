@@ -19,7 +19,7 @@ func (a *API) listSigningKeys(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// There are a few for each month: a page is cut from all of them.
+	// There are a few keys per month: a page is cut from all of them.
 	if cursor := queryText(r, "cursor"); cursor != "" {
 		at := slices.IndexFunc(keys, func(k keyring.Key) bool { return k.KID == cursor })
 		if at < 0 {
@@ -28,7 +28,7 @@ func (a *API) listSigningKeys(w http.ResponseWriter, r *http.Request) error {
 		keys = keys[at+1:]
 	}
 	var answer adminclient.SigningKeyList
-	keys, answer.Next = cut(keys, limit, func(k keyring.Key) string { return k.KID })
+	keys, answer.Next = firstPage(keys, limit, func(k keyring.Key) string { return k.KID })
 	answer.SigningKeys = signingKeys(keys...)
 	return web.SecretJSON(w, http.StatusOK, answer)
 }
@@ -78,14 +78,14 @@ func (a *API) retireSigningKey(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if compromised {
-		// The clock is read after the commit: the time is a promise.
+		// The clock is read after the commit, because effective_by is a promise.
 		by := auth.StoredTime(a.c.Clock()).Add(a.c.MaxStaleness)
 		answer.EffectiveBy = &by
 	}
 	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// signingKeys returns keys as answers show them.
+// signingKeys returns keys for an answer.
 func signingKeys(keys ...keyring.Key) []adminclient.SigningKey {
 	out := []adminclient.SigningKey{}
 	for _, k := range keys {

@@ -63,8 +63,8 @@ func idAttr(name, value string) []slog.Attr {
 	return []slog.Attr{slog.String(name, id.String())}
 }
 
-// maxName is the length of a kid, which is longer than the id of a service key
-// and shorter than any token.
+// maxName is the length of a kid: longer than the id of a service key, shorter than
+// any token.
 const maxName = 43
 
 func nameAttr(name, value string) []slog.Attr {

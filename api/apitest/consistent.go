@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// consistent holds an error against what the document says in words alone: that
-// its members agree with each other and with the head of the answer.
+// consistent checks the rules for errors that the document states only in prose: the
+// members agree with each other and with the headers of the answer.
 func consistent(resp *http.Response, body []byte) error {
 	if resp.StatusCode < http.StatusBadRequest || len(body) == 0 || !strings.Contains(resp.Header.Get("Content-Type"), "json") {
 		return nil
@@ -23,16 +23,16 @@ func consistent(resp *http.Response, body []byte) error {
 		return err
 	}
 	if e.RequestID == nil {
-		return nil // no error, but a state: readyz
+		return nil // readyz answers a state, not an error
 	}
 	if id := resp.Header.Get("X-Request-Id"); *e.RequestID != id {
-		return fmt.Errorf("request_id is %q, and the X-Request-Id header %q", *e.RequestID, id)
+		return fmt.Errorf("request_id %q differs from the X-Request-Id header %q", *e.RequestID, id)
 	}
 	if e.Type == nil {
-		return nil // RFC 6749's form has no more
+		return nil // errors of RFC 6749 have no type and status
 	}
 	if e.Status != float64(resp.StatusCode) {
-		return fmt.Errorf("the member status is %v, and the status %d", e.Status, resp.StatusCode)
+		return fmt.Errorf("the member status %v differs from the HTTP status %d", e.Status, resp.StatusCode)
 	}
 	if e.Code == nil || !strings.HasSuffix(*e.Type, ":"+*e.Code) {
 		return fmt.Errorf("the type %q does not end in the code", *e.Type)

@@ -1,19 +1,18 @@
-// Package apitest holds real HTTP traffic against the contract, openapi.yaml.
-// Tests alone import it.
+// Package apitest checks real HTTP traffic against the contract, openapi.yaml. Only
+// tests import it.
 //
-// It owns the reading of the document as rules: every answer must be one that
-// the document describes for its listener, path, method and status; a request
-// must follow the document if it was answered with success, because what is
-// malformed is the very business of many tests. Addresses that the document
-// does not have must answer as its x-not-found says, methods it does not have
-// as the 405 of their path. [Transport] applies the rules to all that passes
-// through an HTTP client, and [SameMembers] those of the examples.
+// It owns the rules that follow from the document. The document must describe every
+// answer for its listener, path, method and status. A request that succeeds must follow
+// the document; other requests need not, because many tests send malformed ones.
+// Unknown addresses must answer as the document's x-not-found says, unknown methods as
+// the 405 of their path. [Transport] applies the rules to the traffic of an HTTP
+// client, [SameMembers] those of the examples.
 //
-// It does not own the document, nor what the values mean: that an answer is the
-// right one is for the test to say.
+// It does not own the document, nor the meaning of values: the test checks that an
+// answer is the right one.
 //
-// A violation fails the test and changes nothing else: the client gets its
-// answer as it came.
+// A violation fails the test and changes nothing else: the client gets the answer
+// unchanged.
 package apitest
 
 import (
@@ -42,11 +41,11 @@ const (
 	Admin  Listener = "admin"
 )
 
-// listeners are all of them.
+// listeners are all listeners.
 var listeners = []Listener{Public, Admin}
 
-// notFound is the extension of the document that refers to the response at
-// addresses it does not have.
+// notFound is the extension of the document that refers to the response of unknown
+// addresses.
 const notFound = "x-not-found"
 
 // Contract is the document as rules. It is safe for concurrent use.
@@ -71,7 +70,7 @@ func parse(document []byte) (*Contract, error) {
 		return nil, fmt.Errorf("apitest: %w", err)
 	}
 	c := &Contract{listeners: map[Listener]listener{}}
-	if c.notFound, err = elsewhere(doc); err != nil {
+	if c.notFound, err = unknownAddress(doc); err != nil {
 		return nil, err
 	}
 	if c.schemas, err = compile(doc); err != nil {
@@ -85,8 +84,8 @@ func parse(document []byte) (*Contract, error) {
 	return c, nil
 }
 
-// elsewhere returns an operation with the answer of unknown addresses alone.
-func elsewhere(doc *openapi3.T) (*openapi3.Operation, error) {
+// unknownAddress returns the operation of unknown addresses: its only answer is 404.
+func unknownAddress(doc *openapi3.T) (*openapi3.Operation, error) {
 	ref, _ := doc.Extensions[notFound].(map[string]any)
 	name, _ := ref["$ref"].(string)
 	response := doc.Components.Responses[strings.TrimPrefix(name, "#/components/responses/")]
@@ -96,23 +95,23 @@ func elsewhere(doc *openapi3.T) (*openapi3.Operation, error) {
 	return &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(http.StatusNotFound, response))}, nil
 }
 
-// part returns what one listener serves: paths with servers of their own are
-// the admin listener's. Which address it has is the test's matter.
+// part returns the part of the document that one listener serves: paths with their own
+// servers belong to the admin listener. The test knows the listener's address.
 func part(doc *openapi3.T, l Listener) (listener, error) {
-	own := *doc
-	own.Servers, own.Paths = nil, openapi3.NewPaths()
+	served := *doc
+	served.Servers, served.Paths = nil, openapi3.NewPaths()
 	for path, item := range doc.Paths.Map() {
 		if (len(item.Servers) > 0) == (l == Admin) {
-			mine := *item
-			mine.Servers = nil
-			own.Paths.Set(path, &mine)
+			copied := *item
+			copied.Servers = nil
+			served.Paths.Set(path, &copied)
 		}
 	}
-	router, err := legacy.NewRouter(&own, openapi3.IsOpenAPI31OrLater())
-	return listener{&own, router}, err
+	router, err := legacy.NewRouter(&served, openapi3.IsOpenAPI31OrLater())
+	return listener{&served, router}, err
 }
 
-// Operations returns what a listener serves, each as a method and a path:
+// Operations returns the operations of a listener, each as a method and a path:
 // "GET /v1/me".
 func (c *Contract) Operations(l Listener) []string {
 	var all []string
@@ -163,7 +162,7 @@ func (c *Contract) operation(l Listener, name string) *openapi3.Operation {
 }
 
 // Check returns what is wrong with a request that a listener answered, or nil.
-// The bodies are those of the two messages, read to their ends.
+// The bodies are the complete bodies of the two messages.
 func (c *Contract) Check(l Listener, req *http.Request, reqBody []byte, resp *http.Response, body []byte) error {
 	route, params, err := c.route(l, req, resp.StatusCode)
 	if err != nil {
@@ -171,7 +170,7 @@ func (c *Contract) Check(l Listener, req *http.Request, reqBody []byte, resp *ht
 	}
 	ask := req.Clone(context.Background())
 	if ask.Method == http.MethodHead {
-		ask.Method = http.MethodGet // its answer is that to GET, without the body
+		ask.Method = http.MethodGet // HEAD answers as GET, without the body
 	}
 	request := &openapi3filter.RequestValidationInput{
 		Request: ask, PathParams: params, Route: route,
@@ -183,7 +182,7 @@ func (c *Contract) Check(l Listener, req *http.Request, reqBody []byte, resp *ht
 			err = c.schemas.request(route.Operation, req.Header.Get("Content-Type"), reqBody)
 		}
 		if err != nil {
-			return fmt.Errorf("the request has success, but is not as the document says: %w", err)
+			return fmt.Errorf("the request succeeded but does not follow the document: %w", err)
 		}
 	}
 	err = openapi3filter.ValidateResponse(ask.Context(), &openapi3filter.ResponseValidationInput{
@@ -196,18 +195,17 @@ func (c *Contract) Check(l Listener, req *http.Request, reqBody []byte, resp *ht
 		err = c.schemas.response(route.Operation.Responses.Status(resp.StatusCode).Value, resp.Header.Get("Content-Type"), body)
 	}
 	if err != nil {
-		return fmt.Errorf("the answer is not one that the document describes: %w", err)
+		return fmt.Errorf("the document does not describe the answer: %w", err)
 	}
 	return consistent(resp, body)
 }
 
-// route returns what the document says about a request: its operation; for a
-// method that its path does not have, the one whose 405 answers; for another
-// path, that of unknown addresses.
+// route returns the operation of a request. For an unknown method it is the operation
+// of the path that describes the 405, for an unknown path that of unknown addresses.
 func (c *Contract) route(l Listener, req *http.Request, status int) (*routers.Route, map[string]string, error) {
 	part, ok := c.listeners[l]
 	if !ok {
-		return nil, nil, fmt.Errorf("there is no listener %q", l)
+		return nil, nil, fmt.Errorf("unknown listener %q", l)
 	}
 	find := func(method string) (*routers.Route, map[string]string) {
 		r := &http.Request{Method: method, URL: req.URL}
@@ -228,23 +226,23 @@ func (c *Contract) route(l Listener, req *http.Request, status int) (*routers.Ro
 	for _, other := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		if route, params := find(other); route != nil {
 			if status != http.StatusMethodNotAllowed {
-				return nil, nil, fmt.Errorf("the document has no such method of this path, and the status is not 405")
+				return nil, nil, fmt.Errorf("unknown method of a known path: the status must be 405")
 			}
 			return route, params, nil
 		}
 	}
 	if status != http.StatusNotFound {
-		return nil, nil, errors.New("the document has no such path, and the status is not 404")
+		return nil, nil, errors.New("unknown path: the status must be 404")
 	}
 	return &routers.Route{Spec: part.doc, PathItem: &openapi3.PathItem{}, Operation: c.notFound}, nil, nil
 }
 
-// authenticated holds a request against a security scheme, by its form: the
-// server has found it good.
+// authenticated checks only the scheme of a request: the server has verified the
+// credentials.
 func authenticated(_ context.Context, in *openapi3filter.AuthenticationInput) error {
 	scheme, _, _ := strings.Cut(in.RequestValidationInput.Request.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, in.SecurityScheme.Scheme) {
-		return in.NewError(fmt.Errorf("the Authorization header is not %s", in.SecurityScheme.Scheme))
+		return in.NewError(fmt.Errorf("the Authorization header does not have the scheme %s", in.SecurityScheme.Scheme))
 	}
 	return nil
 }

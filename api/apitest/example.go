@@ -11,9 +11,9 @@ import (
 	"github.com/yufu-auth/yufu/api"
 )
 
-// SameMembers fails the test unless an answer has the members of the example,
-// with values of the same kinds, at every depth. An error must have the
-// example's values as well, but for its request_id.
+// SameMembers fails the test unless an answer has the members of the example, with
+// values of the same kinds, at every depth. An error must also have the example's
+// values, except for request_id.
 func SameMembers(tb testing.TB, example string, body []byte) {
 	tb.Helper()
 	golden, err := api.Example(example)
@@ -29,12 +29,12 @@ func SameMembers(tb testing.TB, example string, body []byte) {
 	}
 	exact := strings.HasPrefix(example, "error-") || strings.HasPrefix(example, "problem-")
 	if d := cmp.Diff(shape(want, exact, ""), shape(got, exact, "")); d != "" {
-		tb.Errorf("the answer is not like the example %s (-example +answer):\n%s", example, d)
+		tb.Errorf("the answer differs from the example %s (-example +answer):\n%s", example, d)
 	}
 }
 
-// shape replaces the values that may differ by their kinds. The elements of an
-// array are of one shape, or of those it lists.
+// shape replaces the values that may differ by their kinds. It replaces the elements
+// of an array by their distinct shapes.
 func shape(v any, exact bool, member string) any {
 	switch v := v.(type) {
 	case map[string]any:

@@ -13,8 +13,8 @@ import (
 )
 
 // schemas are the document's schemas of bodies, by their references. They are
-// compiled once: openapi3filter does it again for every value, which takes
-// milliseconds, and load tests pass through here too.
+// compiled once: openapi3filter compiles them for every value, which takes
+// milliseconds, and load tests use this package too.
 type schemas map[string]*jsonschema.Schema
 
 func compile(doc *openapi3.T) (schemas, error) {
@@ -43,11 +43,11 @@ func compile(doc *openapi3.T) (schemas, error) {
 	return all, nil
 }
 
-// request holds the body of a request against an operation.
+// request checks the body of a request against an operation.
 func (s schemas) request(o *openapi3.Operation, contentType string, body []byte) error {
 	if o.RequestBody == nil {
 		if len(body) > 0 {
-			return fmt.Errorf("it has a body of %d bytes, and the document none", len(body))
+			return fmt.Errorf("the request has a body of %d bytes, the document has no body", len(body))
 		}
 		return nil
 	}
@@ -56,10 +56,10 @@ func (s schemas) request(o *openapi3.Operation, contentType string, body []byte)
 	}
 	media := o.RequestBody.Value.Content.Get(contentType)
 	if media == nil {
-		return fmt.Errorf("its Content-Type is %q", contentType)
+		return fmt.Errorf("the Content-Type %q is not in the document", contentType)
 	}
 	if strings.HasPrefix(contentType, "application/x-ndjson") {
-		return nil // success says nothing of a line: each may be refused by itself
+		return nil // each line may be refused separately
 	}
 	if !strings.HasPrefix(contentType, "application/x-www-form-urlencoded") {
 		return s.json(media, body)
@@ -72,24 +72,24 @@ func (s schemas) request(o *openapi3.Operation, contentType string, body []byte)
 	for name, values := range form {
 		switch {
 		case len(values) > 1:
-			return fmt.Errorf("it repeats the parameter %s", name)
-		case values[0] != "": // without a value it is as if absent (RFC 6749 section 3.2)
+			return fmt.Errorf("the form repeats the parameter %s", name)
+		case values[0] != "": // a parameter without a value counts as absent (RFC 6749 §3.2)
 			members[name] = values[0]
 		}
 	}
 	return s.validate(media, members)
 }
 
-// response holds the body of an answer against the document's.
+// response checks the body of an answer against the document.
 func (s schemas) response(r *openapi3.Response, contentType string, body []byte) error {
 	media := r.Content.Get(contentType)
 	switch {
 	case len(r.Content) == 0 && contentType == "" && len(body) == 0:
-		return nil // none is promised, none came
+		return nil // no body in the document, no body in the answer
 	case media == nil:
-		return fmt.Errorf("its Content-Type is %q", contentType)
+		return fmt.Errorf("the Content-Type %q is not in the document", contentType)
 	case strings.HasPrefix(contentType, "text/"):
-		return nil // any text will do
+		return nil // any text is valid
 	}
 	return s.json(media, body)
 }
@@ -97,7 +97,7 @@ func (s schemas) response(r *openapi3.Response, contentType string, body []byte)
 func (s schemas) json(media *openapi3.MediaType, body []byte) error {
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("its body is not JSON: %w", err)
+		return fmt.Errorf("the body is not JSON: %w", err)
 	}
 	return s.validate(media, value)
 }
@@ -105,7 +105,7 @@ func (s schemas) json(media *openapi3.MediaType, body []byte) error {
 func (s schemas) validate(media *openapi3.MediaType, value any) error {
 	schema := s[media.Schema.Ref]
 	if schema == nil {
-		return errors.New("the document has no component for its body")
+		return errors.New("the document has no component for the body")
 	}
 	return schema.Validate(value)
 }

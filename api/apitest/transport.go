@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-// Transport is an [http.RoundTripper] that holds what passes through it against
-// the contract, at the hosts it was told to [Transport.Watch]. Traffic with
-// other hosts passes unseen. It is safe for concurrent use.
+// Transport is an [http.RoundTripper] that checks the traffic with the hosts given to
+// [Transport.Watch] against the contract. Traffic with other hosts passes unchecked. It
+// is safe for concurrent use.
 type Transport struct {
 	tb       testing.TB
 	base     http.RoundTripper
@@ -23,8 +23,8 @@ type Transport struct {
 	watched map[string]Listener
 }
 
-// NewTransport returns a transport that fails tb for each violation. Its
-// requests must be over when tb is. A nil base is [http.DefaultTransport].
+// NewTransport returns a transport that fails tb for each violation. Its requests must
+// end before tb. A nil base is [http.DefaultTransport].
 func NewTransport(tb testing.TB, base http.RoundTripper) *Transport {
 	tb.Helper()
 	contract, err := Load()
@@ -37,13 +37,13 @@ func NewTransport(tb testing.TB, base http.RoundTripper) *Transport {
 	return &Transport{tb: tb, base: base, contract: contract, watched: map[string]Listener{}}
 }
 
-// Watch has the transport check all traffic with the host of baseURL, which is
-// the given listener of the program.
+// Watch makes the transport check all traffic with the host of baseURL, which is the
+// given listener of the program.
 func (t *Transport) Watch(baseURL string, l Listener) {
 	t.tb.Helper()
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Host == "" {
-		t.tb.Fatalf("%q is no address of a listener: %v", baseURL, err)
+		t.tb.Fatalf("%q is not the address of a listener: %v", baseURL, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -73,28 +73,28 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
-		return resp, nil // it has no end to wait for
+		return resp, nil // a stream has no end
 	}
 	body, err := io.ReadAll(resp.Body)
-	_ = resp.Body.Close() // all that it had has been read
+	_ = resp.Body.Close() // the body was read to its end
 	resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), failing{err}))
-	// Half an answer is the client's to judge.
+	// A truncated answer is for the client to judge.
 	if err == nil {
 		if violation := t.contract.Check(l, req, sent, resp, body); violation != nil {
-			t.tb.Errorf("%s %s answers %d against openapi.yaml: %v\n%s", req.Method, req.URL.Path, resp.StatusCode, violation, body)
+			t.tb.Errorf("%s %s: the answer %d violates openapi.yaml: %v\n%s", req.Method, req.URL.Path, resp.StatusCode, violation, body)
 		}
 	}
 	return resp, nil
 }
 
-// CloseIdleConnections does so for the transport below.
+// CloseIdleConnections closes the idle connections of the base transport.
 func (t *Transport) CloseIdleConnections() {
 	if c, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 }
 
-// failing is a reader that has nothing but an error: none is the end.
+// failing is a reader that returns only an error, or io.EOF for a nil error.
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) {

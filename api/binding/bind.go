@@ -13,15 +13,15 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
-// Bindings are the use cases over the binding. Implemented by [binding.Service].
+// Bindings is the part of [binding.Service] that the handlers use.
 type Bindings interface {
 	// Bind binds the identity of an access token to a person.
 	Bind(ctx context.Context, r binding.Request) (binding.Grant, error)
-	// Show tells about its binding.
+	// Show returns the binding of that identity.
 	Show(ctx context.Context, accessToken auth.Secret) (binding.View, error)
-	// Preview tells whom a ticket would bind to.
+	// Preview returns the person to whom a ticket would bind.
 	Preview(ctx context.Context, accessToken, ticket auth.Secret) (binding.Preview, error)
-	// Unbind unbinds it.
+	// Unbind unbinds the identity.
 	Unbind(ctx context.Context, accessToken auth.Secret, requestID string) (binding.Grant, error)
 }
 
@@ -32,7 +32,7 @@ type bindRequest struct {
 	Ticket string             `json:"ticket"`
 }
 
-// grantAnswer is the binding as it is now. The refresh token stays as it is.
+// grantAnswer is the current binding. The refresh token does not change.
 type grantAnswer struct {
 	Bound bool `json:"bound"`
 	// Person is null while unbound.

@@ -1,10 +1,10 @@
-// Package binding serves the holder of an access token what is known about
-// them: who am I, which are my devices, and which person am I bound to.
+// Package binding serves the endpoints where users see their own data: the identity,
+// its devices, and the person that it is bound to.
 //
-// It owns /v1/me, /v1/sessions and /v1/binding; what binding is and who may
-// is pkg/binding's to say. The session is read from the store on every request,
-// so a session that ended a moment ago is refused. Nothing it answers tells when
-// a session was last refreshed: a thief could time replays by it.
+// It owns /v1/me, /v1/sessions and /v1/binding, and not the rules of binding
+// (pkg/binding). The session is read from the store on every request, so a session
+// that ended a moment ago is refused. No answer tells when a session was last
+// refreshed: a thief could time replays by it.
 package binding
 
 import (
@@ -20,13 +20,13 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Sessions are the use cases this package serves. [session.Service] is them.
+// Sessions is the part of [session.Service] that the handlers use.
 type Sessions interface {
 	// Authenticate returns the live session of an access token.
 	Authenticate(ctx context.Context, accessToken auth.Secret) (session.Bearer, error)
-	// Sessions returns it too, and all live sessions of the same identity.
+	// Sessions returns that session, and all live sessions of its identity.
 	Sessions(ctx context.Context, accessToken auth.Secret) (current auth.Session, all []auth.Session, err error)
-	// End ends one of them, and returns the session that asked for it.
+	// End ends one of them, and returns the session of the request's access token.
 	End(ctx context.Context, r session.EndRequest) (auth.Session, error)
 }
 
@@ -90,8 +90,9 @@ func (h *Handler) me(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// bearer returns the access token of a request, if it is good. It comes before
-// the body is read, so no stranger's body is parsed. The use case looks again.
+// bearer returns the access token of a request, if it is valid. Handlers call it
+// before they read the body, so that only bodies of logged-in users are parsed. The
+// use case checks the token again.
 func (h *Handler) bearer(r *http.Request) (auth.Secret, error) {
 	token, err := web.BearerToken(r)
 	if err != nil {
@@ -101,7 +102,7 @@ func (h *Handler) bearer(r *http.Request) (auth.Secret, error) {
 	return token, err
 }
 
-// logSession puts into the request's log line who asks.
+// logSession adds the caller's session to the request's log line.
 func logSession(r *http.Request, s *auth.Session) {
 	web.EventOf(r.Context()).AddSubject(s.Subject())
 }

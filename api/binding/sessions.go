@@ -16,13 +16,13 @@ type listAnswer struct {
 	Sessions []deviceAnswer `json:"sessions"`
 }
 
-// deviceAnswer is a session as its user sees it among others. It has no times
-// but the start: whatever moves with a refresh stays here.
+// deviceAnswer is a session in the user's list. Its only time is the start: no value
+// that a refresh changes is shown.
 type deviceAnswer struct {
 	ID        uuid.UUID `json:"id"`
 	Device    string    `json:"device"`
 	StartedAt time.Time `json:"started_at"`
-	// Current is whether it is the session that asks.
+	// Current reports whether it is the session of the request.
 	Current bool `json:"current"`
 }
 
@@ -51,7 +51,7 @@ func (h *Handler) end(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id := parseID(chi.URLParam(r, "id")) // the zero id is no session's
+	id := parseID(chi.URLParam(r, "id")) // no session has the zero id
 	current, err := h.sessions.End(r.Context(), session.EndRequest{
 		AccessToken: token, Session: id, RequestID: web.EventOf(r.Context()).RequestID,
 	})
@@ -65,8 +65,8 @@ func (h *Handler) end(w http.ResponseWriter, r *http.Request) error {
 	return web.NoContent(w)
 }
 
-// parseID reads a session's id in the one form in which we write it; anything
-// else is the zero id.
+// parseID reads a session's id in its canonical form, and returns the zero id for
+// any other text.
 func parseID(s string) uuid.UUID {
 	id, err := uuid.Parse(s)
 	if err != nil || id.String() != s {

@@ -8,8 +8,8 @@ import (
 
 const verifyPath = "/v1/verify"
 
-// AnyRequest is a middleware that lets proxies ask GET /v1/verify in their own
-// ways. Some keep the method of the request that they ask about, and some (the
+// AnyRequest is a middleware that accepts the variants of GET /v1/verify that proxies
+// send. Some keep the method of the request that they ask about, and some (the
 // ext_authz of Envoy) append its path and query to ours.
 //
 // The appended part comes from the client, so it is ignored: the query of such a
@@ -28,7 +28,7 @@ func AnyRequest(next http.Handler) http.Handler {
 			return
 		}
 		if r.ContentLength != 0 {
-			// Else net/http would wait for the body before it answers.
+			// Otherwise net/http would wait for the body before it answers.
 			w.Header().Set("Connection", "close")
 		}
 		asked := r.WithContext(r.Context())
@@ -44,8 +44,8 @@ func AnyRequest(next http.Handler) http.Handler {
 }
 
 // proxyRequirements returns the query for the requirements in params, which is empty or
-// begins with a semicolon. A query without an appended path is the proxy's too, but
-// the requirements must be in one place.
+// begins with a semicolon. A query without an appended path also comes from the proxy,
+// but the requirements must be in one place.
 func proxyRequirements(params, query string, appended bool) string {
 	values := url.Values{}
 	for pair := range strings.SplitSeq(strings.TrimPrefix(params, ";"), ";") {
@@ -55,7 +55,7 @@ func proxyRequirements(params, query string, appended bool) string {
 		name, escaped, _ := strings.Cut(pair, "=")
 		value, err := url.PathUnescape(escaped)
 		if err != nil {
-			return "%" // is refused as malformed
+			return "%" // refused as malformed
 		}
 		values.Add(name, value)
 	}

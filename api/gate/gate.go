@@ -1,19 +1,17 @@
-// Package gate serves those who guard other back ends: the revocation feed for
-// validators, and forward-auth for proxies.
+// Package gate serves the programs that protect other back ends: the revocation feed
+// for validators, and forward-auth for proxies.
 //
-// It owns GET /v1/revocations: who may read it, its two forms (server-sent
-// events for those who listen, JSON pages for those who ask), and the life of a
-// stream. What is in it and in which order is pkg/cutoffs' business, the bytes
-// are pkg/bearer/cutoff's.
+// It owns GET /v1/revocations: the access to it, its two forms (server-sent events
+// for listeners, JSON pages for pollers), and the lifetime of a stream. pkg/cutoffs
+// owns the content and its order, pkg/bearer/cutoff the encoding.
 //
-// It owns GET /v1/verify ([ForwardAuth]): where the token comes from, what a
-// proxy may ask of it, and what the back end is told. Whether a token is good is
-// pkg/bearer's business. It answers from memory, and refuses with 503 when what
-// is there is too old.
+// It owns GET /v1/verify ([ForwardAuth]): where the token is read, what a proxy may
+// require of it, and the headers for the back end. pkg/bearer verifies the token.
+// Answers come from memory; when that is too old, the answer is 503.
 //
 // A stream ends when the client goes, when it is too slow, when its service key
 // expires, is revoked or pinned to another app, and when the replica shuts
-// down. In every case the client comes back with the id it saw last and misses
+// down. In every case the client reconnects with the last id it received and misses
 // nothing.
 package gate
 
@@ -34,16 +32,16 @@ import (
 )
 
 const (
-	// writeTimeout is how long a subscriber may take to accept what is due. One
-	// that is slower is dropped, so that it holds nothing here.
+	// writeTimeout is how long a subscriber may take to accept a write. A slower one
+	// is dropped, so that it holds no memory here.
 	writeTimeout = 10 * time.Second
-	// recheck is how often a stream's service key is looked at again.
+	// recheck is how often a stream's service key is checked again.
 	recheck = 30 * time.Second
-	// pageSize is how many cutoffs a page holds at most.
+	// pageSize is the maximum number of cutoffs in a page.
 	pageSize = 1000
 )
 
-// Feed is the cutoffs as they come. [cutoffs.Follower] is it.
+// Feed is the stream of cutoffs. Implemented by [cutoffs.Follower].
 type Feed interface {
 	Subscribe(lastEventID string, who cutoffs.Subscriber) *cutoffs.Subscription
 	Page(after string, limit int, who cutoffs.Subscriber) cutoff.Page
@@ -66,8 +64,7 @@ func New(feed Feed, authorize Authorize) *Handler {
 	return &Handler{feed: feed, authorize: authorize}
 }
 
-// Mount adds the routes. They must stand outside of any request time-out: a
-// stream has no end.
+// Mount adds the routes. They must not have a request timeout: a stream has no end.
 func (h *Handler) Mount(r chi.Router) {
 	r.Get("/v1/revocations", web.API(h.revocations))
 }
@@ -90,7 +87,7 @@ func (h *Handler) revocations(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// subscriberOf is what the feed must know of a service key and a request.
+// subscriberOf returns the subscriber for a service key and a request.
 func subscriberOf(k *servicekey.Key, r *http.Request) cutoffs.Subscriber {
 	return cutoffs.Subscriber{
 		Pinned: k.Pinned(), Apps: k.Apps, Kinds: cutoff.ParseKinds(r.URL.Query().Get(cutoff.QueryKinds)),
@@ -103,10 +100,10 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Sub
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
-	// Proxies would hold events back to fill a buffer.
+	// Without it, proxies hold events back to fill a buffer.
 	header.Set("X-Accel-Buffering", "no")
 	out := http.NewResponseController(w)
-	// Nothing more is read from the client, however long the stream is.
+	// The stream reads nothing more from the client.
 	_ = out.SetReadDeadline(time.Time{})
 
 	sub := h.feed.Subscribe(r.Header.Get("Last-Event-ID"), who)
@@ -155,9 +152,9 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Sub
 	}
 }
 
-// stillAllowed looks at the service key again. A stream whose key was changed ends,
-// and the next one tells the change. When the database does not answer, the stream
-// goes on: it is how validators learn that their knowledge grows old.
+// stillAllowed checks the service key again. A stream whose key has changed ends, and
+// the client's next stream shows the change. When the database does not answer, the
+// stream goes on: validators learn from it that their data gets old.
 func (h *Handler) stillAllowed(r *http.Request, who cutoffs.Subscriber) bool {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()

@@ -16,30 +16,30 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// The headers that tell a back end who makes a request. A proxy deletes them
-// from what clients send before it sets them.
+// The headers that tell a back end who makes a request. A proxy removes them from
+// client requests before it sets them.
 const (
 	HeaderUUID    = "X-Yufu-Uuid"
 	HeaderSession = "X-Yufu-Session"
 	HeaderApp     = "X-Yufu-App"
-	// HeaderPerson is there only when the user is bound.
+	// HeaderPerson is set only when the user is bound.
 	HeaderPerson = "X-Yufu-Person"
 	// HeaderExternalID is the business's own id of the person: percent-encoded
-	// UTF-8, in which the unreserved characters of RFC 3986 §2.3 stay. It is there
-	// when the token has it.
+	// UTF-8, except for the unreserved characters of RFC 3986 §2.3. It is set when
+	// the token has it.
 	HeaderExternalID = "X-Yufu-External-Id"
-	// HeaderError is the code of a refusal, for proxies that cannot pass the body
-	// of an answer on (the auth_request of nginx).
+	// HeaderError is the code of a refusal, for proxies that cannot forward the body
+	// of an answer (the auth_request of nginx).
 	HeaderError = "X-Yufu-Error"
 )
 
-// AccessTokens verifies access tokens by what this replica has in memory.
-// [token.Verifier] is it, if it knows how old its cutoffs are.
+// AccessTokens verifies access tokens from the memory of this replica. Implemented by
+// a [token.Verifier] that has a staleness bound.
 type AccessTokens interface {
-	// Verify returns the claims of a token that is good now. It does no I/O.
+	// Verify returns the claims of a token that is valid now. It does no I/O.
 	//
 	// Errors: [auth.TokenInvalid], [auth.TokenExpired], [auth.SessionRevoked],
-	// and [auth.StorageUnavailable] when the cutoffs are too old to tell.
+	// and [auth.StorageUnavailable] when the cutoffs are too old to decide.
 	Verify(ctx context.Context, accessToken string) (*token.Claims, error)
 }
 
@@ -52,8 +52,8 @@ type Apps interface {
 }
 
 // ForwardAuth serves GET /v1/verify: a proxy asks it about a request before it
-// passes the request on. It answers from memory. [AnyRequest] lets proxies ask by
-// other methods and below that path.
+// forwards the request. It answers from memory. [AnyRequest] lets proxies use other
+// methods and longer paths.
 type ForwardAuth struct {
 	tokens AccessTokens
 	apps   Apps
@@ -78,8 +78,7 @@ func (f *ForwardAuth) Mount(r chi.Router) {
 }
 
 func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
-	// What the proxy's operator has to mend is said first, whatever the client
-	// sends.
+	// Faults that the proxy's operator must fix come first, whatever the client sends.
 	wanted, err := parseRequirements(r.URL.RawQuery)
 	if err != nil {
 		return err
@@ -127,11 +126,11 @@ func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 // token returns the token of the request that the proxy asks about: from the
 // Authorization header if there is one, else from the cookie.
 //
-// Browsers attach cookies by themselves, to requests that other sites make them
-// send, too. So a cookie counts only where no browser speaks: they send Origin
-// or Sec-Fetch-Site with every request that could do harm. WeChat for Windows
-// sends them as well. It names the mini-program in Referer, which no page of
-// another site can set; page is then the appid that the token must have.
+// Browsers attach cookies by themselves, also to requests that other sites cause. So
+// a cookie counts only in requests without Origin and Sec-Fetch-Site: browsers send
+// them with every request that could do harm. WeChat for Windows also sends them. It
+// names the mini-program in Referer, which no page of another site can set; page is
+// then the appid that the token must have.
 func (f *ForwardAuth) token(r *http.Request) (presented auth.Secret, page string, err error) {
 	if f.cookie == "" || len(r.Header["Authorization"]) > 0 {
 		presented, err = web.BearerToken(r)
@@ -174,7 +173,7 @@ var (
 	errApp      = &auth.Error{Code: auth.TokenInvalid, Err: errors.New("gate: token of another app")}
 )
 
-// requirements are what a proxy asks of a valid token. Empty fields ask for nothing.
+// requirements are what a proxy requires of a valid token. Empty fields require nothing.
 type requirements struct {
 	audience, app string
 	bound         bool
@@ -220,7 +219,7 @@ func parseRequirements(query string) (d requirements, err error) {
 // selectsTokens reports whether an audience or an app is required.
 func (d *requirements) selectsTokens() bool { return d.audience != "" || d.app != "" }
 
-// check says why a good token is not what is asked for, or nil.
+// check returns the error for the first requirement that a valid token does not meet.
 func (d *requirements) check(c *token.Claims) error {
 	switch {
 	case d.audience != "" && !slices.Contains(c.Audience, d.audience):
