@@ -27,14 +27,14 @@ func TestContract(t *testing.T) {
 	t.Parallel()
 	doc := load(t)
 
-	t.Run("is_a_valid_OpenAPI_document", func(t *testing.T) {
+	t.Run("is a valid OpenAPI document", func(t *testing.T) {
 		t.Parallel()
 		if err := doc.Validate(t.Context(), openapi3.IsOpenAPI31OrLater()); err != nil {
 			t.Error(err)
 		}
 	})
 
-	t.Run("lists_every_error_code_and_no_other", func(t *testing.T) {
+	t.Run("lists every error code and no other", func(t *testing.T) {
 		t.Parallel()
 		var listed, want []string
 		for _, v := range doc.Components.Schemas["Code"].Value.Enum {
@@ -48,7 +48,7 @@ func TestContract(t *testing.T) {
 		}
 	})
 
-	t.Run("has_no_secret_in_a_URL", func(t *testing.T) {
+	t.Run("has no secret in a URL", func(t *testing.T) {
 		t.Parallel()
 		secrets := []string{"ticket", "code", "token", "access_token", "refresh_token", "secret", "key", "password", "session_key"}
 		seen := 0
@@ -63,11 +63,11 @@ func TestContract(t *testing.T) {
 			}
 		}
 		if seen == 0 {
-			t.Error("no parameter was looked at")
+			t.Error("the contract has no parameters to check")
 		}
 	})
 
-	t.Run("names_every_component_it_uses_and_uses_every_component", func(t *testing.T) {
+	t.Run("uses every component", func(t *testing.T) {
 		t.Parallel()
 		text := string(api.OpenAPI())
 		for kind, names := range map[string][]string{
@@ -135,11 +135,11 @@ func TestExamples(t *testing.T) {
 		name := strings.TrimSuffix(file.Name(), ".json")
 		kind, _, _ := strings.Cut(name, "-")
 		seen[kind] = true
-		t.Run(name+"_follows_its_schema", func(t *testing.T) {
+		t.Run(name+" follows its schema", func(t *testing.T) {
 			t.Parallel()
 			schema := schemas[kind]
 			if schema == "" {
-				t.Fatalf("no schema is known for examples named %s", kind)
+				t.Fatalf("schemas has no entry for examples named %s", kind)
 			}
 			example := decode(t, name)
 			if err := visit(doc, schema, example); err != nil {
@@ -165,7 +165,7 @@ func TestExamples(t *testing.T) {
 func TestExample(t *testing.T) {
 	t.Parallel()
 
-	t.Run("fails_for_a_name_that_does_not_exist", func(t *testing.T) {
+	t.Run("fails for a name that does not exist", func(t *testing.T) {
 		t.Parallel()
 		if b, err := api.Example("nonsense"); err == nil {
 			t.Errorf("got %d bytes and no error", len(b))
@@ -181,7 +181,7 @@ func decode(t *testing.T, name string) map[string]any {
 	}
 	var v map[string]any
 	if err := json.Unmarshal(b, &v); err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatalf("%s: unexpected result %v", name, err)
 	}
 	return v
 }

@@ -54,7 +54,7 @@ func TestErrorsNameParameters(t *testing.T) {
 		}
 		a := w.do(t, method, "/admin/v1/"+path, key, contentType, body)
 		if detail, _ := a.members(t)["detail"].(string); a.Status != 400 || !strings.HasPrefix(detail, want) {
-			t.Errorf("%s: %d %q, want %q", target, a.Status, detail, want)
+			t.Errorf("%s: got %d %q, want %q", target, a.Status, detail, want)
 		}
 	}
 }
@@ -101,7 +101,7 @@ func TestNotFoundSaysWhat(t *testing.T) {
 		m := a.members(t)
 		detail, _ := m["detail"].(string)
 		if a.Status != 404 || m["code"] != "not_found" || detail == "" || want != "" && detail != want || strings.Contains(m["title"].(string), "address") {
-			t.Errorf("%s: %d %s, want %q", target, a.Status, a.Body, want)
+			t.Errorf("%s: got %d %s, want %q", target, a.Status, a.Body, want)
 		}
 	}
 }
@@ -116,7 +116,7 @@ func TestAPlusInAQueryIsAPhonesPlus(t *testing.T) {
 	for _, phone := range []string{"+8613800001001", "%2B8613800001001", "13800001001"} {
 		a := w.do(t, http.MethodGet, "/admin/v1/persons?phone="+phone, key, "", "")
 		if all, _ := a.members(t)["persons"].([]any); a.Status != 200 || len(all) != 1 {
-			t.Errorf("%s: %d %s", phone, a.Status, a.Body)
+			t.Errorf("%s: unexpected answer %d %s", phone, a.Status, a.Body)
 		}
 	}
 }

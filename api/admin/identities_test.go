@@ -62,14 +62,14 @@ func TestIdentities(t *testing.T) {
 			}
 			next, err := w.Refresh(g.RefreshToken)
 			if err != nil || next.Session.Person == nil || next.Session.Person.ID != p.ID {
-				t.Fatalf("%v, %v", next.Session.Person, err)
+				t.Fatalf("got %v, error %v", next.Session.Person, err)
 			}
 			unbound, err := c.UnbindIdentity(t.Context(), id, "")
 			if u := succeed(t, unbound, err); u.Person != nil || u.BoundBy != nil {
 				t.Errorf("the answer is %+v", unbound)
 			}
 			if next, err = w.Refresh(next.RefreshToken); err != nil || next.Session.Person != nil {
-				t.Fatalf("%v, %v", next.Session.Person, err)
+				t.Fatalf("got %v, error %v", next.Session.Person, err)
 			}
 			disabled, err := c.DisableIdentity(t.Context(), id, "")
 			if !succeed(t, disabled, err).Disabled {
@@ -153,7 +153,7 @@ func TestIdentities(t *testing.T) {
 			}
 			got := collect(t, c.Sessions(t.Context(), g.Session.Identity, adminclient.Page{Limit: 3}))
 			if len(got) != 4 || got[0].ID != g.Session.ID || !got[0].Live || got[3].ID != ids[0] || got[3].Live {
-				t.Errorf("%+v", got)
+				t.Errorf("unexpected result: %+v", got)
 			}
 			_, err = c.Session(t.Context(), g.Session.Identity)
 			failed(t, err, 404, auth.NotFound)
@@ -228,7 +228,7 @@ func TestOpenIDsNeedTheirScope(t *testing.T) {
 		may := strings.Contains(scopes, "openid")
 		got, err := c.Identity(t.Context(), g.Session.Identity)
 		if i := succeed(t, got, err); (i.OpenID != "") != may {
-			t.Errorf("%s: %+v", scopes, got)
+			t.Errorf("%s: unexpected result %+v", scopes, got)
 		}
 		for _, query := range []adminclient.IdentityQuery{{OpenID: ptr("x")}, {UnionID: ptr("x")}} {
 			resp, err := c.ListIdentities(t.Context(), query)
@@ -257,7 +257,7 @@ func TestApps(t *testing.T) {
 			secret := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32))
 			a := patch(`{"policy":` + policy + `,"webhook_secret":"` + secret + `","reason":"r"}`)
 			if a.Status != http.StatusOK || strings.Contains(a.Body, secret) || !strings.Contains(a.Body, `"webhook_secret_set":true`) {
-				t.Fatalf("%d %s", a.Status, a.Body)
+				t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 			stored, err := w.Store.App(t.Context(), sessiontest.AppID)
 			if err != nil {
@@ -268,7 +268,7 @@ func TestApps(t *testing.T) {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(want, stored.Policy); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 			opened, err := w.Sealer.Open(stored.SealedWebhookSecret, app.WebhookSecretAAD(stored.ID))
 			if err != nil || string(opened) != secret {
@@ -281,7 +281,7 @@ func TestApps(t *testing.T) {
 			before := stored.UpdatedAt
 			w.Clock.Advance(time.Minute)
 			if a := patch(`{}`); a.Status != http.StatusOK {
-				t.Errorf("%d %s", a.Status, a.Body)
+				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 			if again, err := w.Store.App(t.Context(), sessiontest.AppID); err != nil || !again.UpdatedAt.Equal(before) {
 				t.Errorf("a change of nothing changes the app: %v", err)
@@ -302,7 +302,7 @@ func TestApps(t *testing.T) {
 				"an attribute without a name": `{"policy":{"attributes":[""]}}`,
 			} {
 				if a := patch(body); a.Status != http.StatusBadRequest {
-					t.Errorf("%s: %d %s", name, a.Status, a.Body)
+					t.Errorf("%s: unexpected answer %d %s", name, a.Status, a.Body)
 				}
 			}
 			w.do(t, http.MethodPatch, "/admin/v1/apps/wx404", key.Key().Reveal(), "application/json", `{}`).want(t, 404, auth.NotFound)
@@ -351,15 +351,15 @@ func TestBindingDelays(t *testing.T) {
 			}
 			delayed := list(adminclient.DelayQuery{Delayed: true})
 			if len(delayed) != 1 || delayed[0].UUID == nil || *delayed[0].UUID != id || delayed[0].Failures != 5 || delayed[0].DelayedUntil == nil {
-				t.Fatalf("%+v", delayed)
+				t.Fatalf("unexpected result: %+v", delayed)
 			}
 			for address, want := range map[string]string{"192.0.2.1": "192.0.2.1", "2001:db8::7": "2001:db8::/64"} {
 				if got := list(adminclient.DelayQuery{Address: &address}); len(got) != 1 || *got[0].Address != want || *got[0].App != sessiontest.AppID || got[0].DelayedUntil != nil {
-					t.Errorf("%s: %+v", address, got)
+					t.Errorf("%s: unexpected result %+v", address, got)
 				}
 			}
 			if got := list(adminclient.DelayQuery{UUID: &id}); len(got) != 1 {
-				t.Errorf("%+v", got)
+				t.Errorf("unexpected result: %+v", got)
 			}
 			first, err := c.ListBindingDelays(t.Context(), adminclient.DelayQuery{Page: adminclient.Page{Limit: 2}})
 			next := succeed(t, first, err).Next

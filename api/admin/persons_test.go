@@ -47,7 +47,7 @@ func TestPersons(t *testing.T) {
 			now := w.Clock.Now().Truncate(time.Microsecond)
 			a := w.post(t, "/admin/v1/persons", key, liLei)
 			if a.Status != http.StatusCreated || a.Header.Get("Cache-Control") != "no-store" {
-				t.Fatalf("%d %s", a.Status, a.Body)
+				t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 			var made adminclient.Person
 			if err := json.Unmarshal([]byte(a.Body), &made); err != nil {
@@ -59,7 +59,7 @@ func TestPersons(t *testing.T) {
 				CreatedAt: now, UpdatedAt: now,
 			}
 			if d := cmp.Diff(want, made); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 			for name, query := range map[string]adminclient.PersonQuery{
 				"external_id": {ExternalID: ptr("1001")}, "phone": {Phone: ptr("138 0000 1001")}, "name": {Name: ptr("李")},
@@ -77,11 +77,11 @@ func TestPersons(t *testing.T) {
 			want.Phone, want.Name, want.Facts, want.Attributes = nil, "李蕾", []string{"employee_no", "id_no"}, json.RawMessage(`{}`)
 			want.UpdatedAt = now.Add(time.Hour)
 			if d := cmp.Diff(want, *succeed(t, updated, err)); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 			got, err := c.Person(t.Context(), made.ID)
 			if d := cmp.Diff(want, *succeed(t, got, err)); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 
 			g := w.Login("alice")
@@ -99,7 +99,7 @@ func TestPersons(t *testing.T) {
 			}
 			// Without a body at all.
 			if a := w.do(t, http.MethodPost, "/admin/v1/persons/"+made.ID.String()+"/enable", key.Key().Reveal(), "", ""); a.Status != http.StatusOK || a.members(t)["disabled"] != false {
-				t.Errorf("%d %s", a.Status, a.Body)
+				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 			w.Login("alice")
 		})
@@ -126,7 +126,7 @@ func TestPersons(t *testing.T) {
 				got = append(got, p.ExternalID)
 			}
 			if d := cmp.Diff(want, got); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 		})
 		t.Run(kind+": a ticket is minted for a person, and audited without it", func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestPersons(t *testing.T) {
 			resp, err := c.CreateBindTicket(t.Context(), p.ID, adminclient.BindTicketForm{App: sessiontest.AppID, ExpiresIn: 120})
 			ticket := succeed(t, resp, err)
 			if len(ticket.Ticket) > 32 || !ticket.ExpiresAt.Equal(w.Clock.Now().Add(2*time.Minute).Truncate(time.Microsecond)) {
-				t.Errorf("%+v", ticket)
+				t.Errorf("unexpected result: %+v", ticket)
 			}
 			if a := w.do(t, http.MethodPost, "/admin/v1/persons/"+p.ID.String()+"/bind-tickets", w.key(t, "admin").Key().Reveal(), "", ""); a.Status != http.StatusCreated {
 				t.Errorf("without a body: %d %s", a.Status, a.Body)
@@ -232,7 +232,7 @@ func TestImport(t *testing.T) {
 				a := w.do(t, http.MethodPost, "/admin/v1/persons/import"+query, key, "application/x-ndjson", body)
 				var r adminclient.ImportResult
 				if err := json.Unmarshal([]byte(a.Body), &r); err != nil || a.Status != http.StatusOK {
-					t.Fatalf("%d %s", a.Status, a.Body)
+					t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
 				}
 				return r
 			}
@@ -253,14 +253,14 @@ func TestImport(t *testing.T) {
 			dry := send("?dry_run=true", body)
 			// That the second line is in conflict, the dry run knows as well.
 			if dry.Created != 2 || dry.Updated != 1 || dry.Refused != 5 || codes(dry) != refused {
-				t.Errorf("%+v", dry)
+				t.Errorf("unexpected result: %+v", dry)
 			}
 			if found, err := w.Store.Persons(t.Context(), personQuery()); err != nil || len(found) != 0 {
 				t.Errorf("the dry run wrote %v, %v", found, err)
 			}
 			r := send("?reason=HR", body)
 			if r.Created != 2 || r.Updated != 1 || r.Unchanged != 0 || r.Refused != 5 || codes(r) != refused {
-				t.Errorf("%+v", r)
+				t.Errorf("unexpected result: %+v", r)
 			}
 			r = send("", body)
 			if r.Created != 0 || r.Updated != 0 || r.Unchanged != 3 || r.Refused != 5 {

@@ -50,7 +50,7 @@ func TestAPolicyGivesARestrictedKeyNoPersons(t *testing.T) {
 		t.Helper()
 		for _, body := range bodies {
 			if a := patch(key, body); a.Status != http.StatusOK {
-				t.Errorf("%s: %d %s", body, a.Status, a.Body)
+				t.Errorf("%s: unexpected answer %d %s", body, a.Status, a.Body)
 			}
 		}
 	}

@@ -45,7 +45,7 @@ func TestServiceKeys(t *testing.T) {
 				ID: created.ID, Name: "订单服务", Scope: "service read", Apps: []string{}, CreatedAt: made.Truncate(time.Microsecond),
 				Creator: "service_key:" + admin.ID,
 			}, got); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 			if secret := created.Key[len("yfk_")+17:]; strings.Contains(w.do(t, http.MethodGet, "/admin/v1/service-keys", created.Key, "", "").Body, secret) {
 				t.Error("the list holds the secret")
@@ -76,7 +76,7 @@ func TestServiceKeys(t *testing.T) {
 		id := succeed(t, resp, err).ID
 		k, err := w.Store.ServiceKey(t.Context(), id)
 		if err != nil || !slices.Equal(k.Apps, []string{sessiontest.AppID, sessiontest.OtherAppID}) {
-			t.Errorf("%v, %v", k.Apps, err)
+			t.Errorf("got %v, error %v", k.Apps, err)
 		}
 		w.post(t, "/admin/v1/service-keys", w.key(t, "admin service"), `{"name":"x","scope":"service","apps":["wx404"]}`).want(t, 400, auth.InvalidRequest)
 	})
@@ -92,13 +92,13 @@ func TestServiceKeys(t *testing.T) {
 		}
 		for _, id := range []string{key.ID, restricted.ID} {
 			if got := pin(id, sessiontest.AppID); got.ID != id || got.PinnedApp == nil || *got.PinnedApp != sessiontest.AppID {
-				t.Errorf("%+v", got)
+				t.Errorf("unexpected result: %+v", got)
 			}
 			if k, err := w.Store.ServiceKey(t.Context(), id); err != nil || k.Pinned() != sessiontest.AppID {
-				t.Errorf("%+v, %v", k, err)
+				t.Errorf("got %+v, error %v", k, err)
 			}
 			if got := pin(id, ""); got.PinnedApp != nil {
-				t.Errorf("%+v", got)
+				t.Errorf("unexpected result: %+v", got)
 			}
 		}
 		patch := func(id, body string) answer {
@@ -209,7 +209,7 @@ func TestScopesOfTheAPI(t *testing.T) {
 				if scope == servicekey.ScopeAdmin || scope == servicekey.ScopeRead && method == http.MethodGet {
 					// Let in, and then refused for what it asks.
 					if a.Status != http.StatusBadRequest {
-						t.Errorf("%d %s", a.Status, a.Body)
+						t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 					}
 					return
 				}

@@ -32,7 +32,7 @@ func TestSigningKeys(t *testing.T) {
 			now := w.Clock.Now()
 			first := signing(t, c, "access", "current")
 			if len(first) != 1 || first[0].Alg != "ES256" || !first[0].CreatedAt.Equal(now) || first[0].ActiveAt == nil || first[0].RetiresAt != nil || first[0].RetiredAt != nil {
-				t.Fatalf("%+v", first)
+				t.Fatalf("unexpected result: %+v", first)
 			}
 			w.Clock.Advance(time.Hour)
 			now = w.Clock.Now()
@@ -44,7 +44,7 @@ func TestSigningKeys(t *testing.T) {
 			previous := signing(t, c, "access", "previous")
 			until := now.Add(auth.MaxAccessTokenTTL + keyring.PropagationTime)
 			if len(previous) != 1 || previous[0].KID != first[0].KID || previous[0].RetiresAt == nil || !previous[0].RetiresAt.Equal(until) {
-				t.Errorf("%+v", previous)
+				t.Errorf("unexpected result: %+v", previous)
 			}
 
 			var e *adminclient.Error
@@ -75,7 +75,7 @@ func TestSigningKeys(t *testing.T) {
 			}
 			b, err := w.Store.Cutoffs(t.Context(), 0, 10)
 			if err != nil || len(b.Cutoffs) != 1 || b.Cutoffs[0].KID != dead.KID {
-				t.Errorf("%+v, %v", b, err)
+				t.Errorf("got %+v, error %v", b, err)
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err == nil {
 				t.Error("its tokens live")

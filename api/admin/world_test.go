@@ -192,7 +192,7 @@ func (a answer) members(t *testing.T) map[string]any {
 	t.Helper()
 	var m map[string]any
 	if err := json.Unmarshal([]byte(a.Body), &m); err != nil {
-		t.Fatalf("%d %q: %v", a.Status, a.Body, err)
+		t.Fatalf("the answer %d %q is not a JSON object: %v", a.Status, a.Body, err)
 	}
 	return m
 }
@@ -202,7 +202,7 @@ func (a answer) want(t *testing.T, status int, code auth.Code) {
 	t.Helper()
 	if m := a.members(t); a.Status != status || m["code"] != string(code) || a.Header.Get("Content-Type") != "application/problem+json" ||
 		a.Header.Get("Cache-Control") != "no-store" || m["request_id"] != a.Header.Get("X-Request-Id") {
-		t.Errorf("%d %v %s, want %d %s", a.Status, a.Header, a.Body, status, code)
+		t.Errorf("got %d %v %s, want %d %s", a.Status, a.Header, a.Body, status, code)
 	}
 }
 

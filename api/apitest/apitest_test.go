@@ -33,7 +33,7 @@ type exchange struct {
 	body         string
 }
 
-// good returns a refresh that is as the document says, with changes.
+// good returns a refresh that follows the document, with changes.
 func good(changes ...func(*exchange)) exchange {
 	e := exchange{
 		listener: apitest.Public, method: http.MethodPost, path: "/oauth2/token",
@@ -74,7 +74,7 @@ func sends(header, value string) func(*exchange) {
 func body(from, to string) func(*exchange) {
 	return func(e *exchange) {
 		if !strings.Contains(e.body, from) {
-			panic("the test changes what is not there: " + from)
+			panic("the body does not contain: " + from)
 		}
 		e.body = strings.ReplaceAll(e.body, from, to)
 	}
@@ -82,7 +82,7 @@ func body(from, to string) func(*exchange) {
 
 const problem = "application/problem+json"
 
-// me is an answer of /v1/me, for those who ask with a token.
+// me makes the exchange a request of /v1/me with a token.
 func me(t *testing.T) func(*exchange) {
 	t.Helper()
 	example, err := api.Example("me")
@@ -105,56 +105,56 @@ func TestCheck(t *testing.T) {
 	notAllowed := strings.NewReplacer("not_found", "method_not_allowed", "404", "405").Replace(notFound)
 	for name, tc := range map[string]struct {
 		exchange
-		violation string // empty: there is none
+		violation string // empty if there is no violation
 	}{
-		"a refresh":                              {good(), ""},
-		"a client that names itself by Basic":    {good(sends("Authorization", "Basic d3gxOg==")), ""},
-		"parameters that the document lacks":     {good(asked(apitest.Public, "POST", "/oauth2/token", form+"&scope=x")), ""},
-		"a parameter without a value":            {good(asked(apitest.Public, "POST", "/oauth2/token", form+"&code=")), ""},
-		"a charset":                              {good(sends("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")), ""},
-		"an error about what is malformed":       {good(asked(apitest.Public, "POST", "/oauth2/token", "%"), answers(400, oauthError)), ""},
-		"an address that does not exist":         {good(asked(apitest.Public, "GET", "/x", ""), answers(404, notFound, "Content-Type", problem)), ""},
-		"the other listener's address":           {good(asked(apitest.Public, "GET", "/healthz", ""), answers(404, notFound, "Content-Type", problem)), ""},
-		"another method":                         {good(asked(apitest.Public, "PUT", "/v1/me", ""), answers(405, notAllowed, "Content-Type", problem, "Allow", "GET, HEAD")), ""},
-		"another method of an OAuth endpoint":    {good(asked(apitest.Public, "GET", "/oauth2/token", ""), answers(405, oauthError, "Allow", "POST")), ""},
-		"HEAD where there is GET":                {good(asked(apitest.Public, "HEAD", "/.well-known/jwks.json", ""), answers(200, "", "Cache-Control", "public, max-age=300")), ""},
-		"HEAD where there is none":               {good(asked(apitest.Public, "HEAD", "/oauth2/token", ""), answers(405, "", "Allow", "POST")), ""},
-		"me, with a token":                       {good(me(t)), ""},
-		"metrics":                                {good(asked(apitest.Admin, "GET", "/metrics", ""), answers(200, "x 1\n", "Content-Type", "text/plain; version=0.0.4")), ""},
-		"a success for what the document lacks":  {good(asked(apitest.Public, "GET", "/x", "")), "no such path"},
-		"a success for another method":           {good(asked(apitest.Public, "PUT", "/v1/me", "")), "no such method"},
-		"a success for an undocumented type":     {good(sends("Content-Type", "application/json")), "Content-Type"},
-		"a success without a grant":              {good(asked(apitest.Public, "POST", "/oauth2/token", "refresh_token=yfr_x")), "grant_type"},
-		"a success with an unknown grant":        {good(asked(apitest.Public, "POST", "/oauth2/token", strings.Replace(form, "refresh_token", "password", 1))), "grant_type"},
-		"a success for a repeated parameter":     {good(asked(apitest.Public, "POST", "/oauth2/token", form+"&x=1&x=2")), "repeats"},
-		"a success for another scheme":           {good(me(t), sends("Authorization", "Basic d3gxOg==")), "not bearer"},
-		"a success for a body nobody reads":      {good(me(t), func(e *exchange) { e.sent = "x" }), "the document none"},
-		"a status that is not in the document":   {good(answers(418, oauthError)), "status is not supported"},
-		"a server error that is not":             {good(me(t), answers(502, notFound, "Content-Type", problem)), "status is not supported"},
-		"a member too many":                      {good(body(`"bound"`, `"openid":"o","bound"`)), "openid"},
-		"a member too few":                       {good(body(`"bound":false,`, ``)), "bound"},
-		"a member of another type":               {good(body(`"bound":false`, `"bound":"no"`)), "bound"},
-		"a constant that is another":             {good(body(`"Bearer"`, `"bearer"`)), "token_type"},
-		"a form that is another":                 {good(body(`"yfr_x"`, `"x"`)), "refresh_token"},
-		"a uuid that is none":                    {good(body(`01936e2a`, `x1936e2a`)), "uuid"},
-		"a body that is not JSON":                {good(answers(200, "ok")), "not JSON"},
-		"more than one JSON value":               {good(answers(200, tokens+tokens)), "not JSON"},
-		"no body":                                {good(answers(200, "")), "not JSON"},
-		"an error under the wrong type":          {good(answers(400, oauthError, "Content-Type", problem)), "Content-Type"},
-		"a problem where OAuth has an error":     {good(answers(400, notFound)), "error_code"},
-		"a code nobody has heard of":             {good(answers(400, strings.ReplaceAll(oauthError, `_code":"invalid`, `_code":"valid`))), "error_code"},
-		"an answer that may be kept":             {good(lacks("Cache-Control")), "Cache-Control"},
-		"an answer that may be kept for long":    {good(answers(200, tokens, "Cache-Control", "public")), "Cache-Control"},
-		"an answer without an id":                {good(lacks("X-Request-Id")), "X-Request-Id"},
-		"a HEAD that may be kept":                {good(asked(apitest.Public, "HEAD", "/v1/me", ""), sends("Authorization", "Bearer x"), lacks("Cache-Control")), "Cache-Control"},
-		"a 429 that does not say how long":       {good(answers(429, oauthError)), "Retry-After"},
-		"a 429 that says it in words":            {good(answers(429, oauthError, "Retry-After", "soon")), "Retry-After"},
-		"a 405 that does not say what is":        {good(asked(apitest.Public, "GET", "/oauth2/token", ""), answers(405, oauthError)), "Allow"},
-		"a 401 without a challenge":              {good(me(t), answers(401, strings.ReplaceAll(notFound, "404", "401"), "Content-Type", problem)), "WWW-Authenticate"},
-		"an id that is not the header's":         {good(answers(400, oauthError, "X-Request-Id", "R2")), "request_id"},
-		"a member status that is not the status": {good(asked(apitest.Public, "GET", "/x", ""), answers(404, strings.Replace(notFound, "404", "400", 1), "Content-Type", problem)), "member status"},
-		"a type that is not the code's":          {good(asked(apitest.Public, "GET", "/x", ""), answers(404, strings.Replace(notFound, `"code":"not_found"`, `"code":"internal"`, 1), "Content-Type", problem)), "does not end in the code"},
-		"a listener that there is not":           {good(func(e *exchange) { e.listener = "x" }), "no listener"},
+		"a refresh":                                  {good(), ""},
+		"a client_id in Basic":                       {good(sends("Authorization", "Basic d3gxOg==")), ""},
+		"parameters that the document lacks":         {good(asked(apitest.Public, "POST", "/oauth2/token", form+"&scope=x")), ""},
+		"a parameter without a value":                {good(asked(apitest.Public, "POST", "/oauth2/token", form+"&code=")), ""},
+		"a charset":                                  {good(sends("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")), ""},
+		"an error for a malformed request":           {good(asked(apitest.Public, "POST", "/oauth2/token", "%"), answers(400, oauthError)), ""},
+		"an address that does not exist":             {good(asked(apitest.Public, "GET", "/x", ""), answers(404, notFound, "Content-Type", problem)), ""},
+		"the other listener's address":               {good(asked(apitest.Public, "GET", "/healthz", ""), answers(404, notFound, "Content-Type", problem)), ""},
+		"another method":                             {good(asked(apitest.Public, "PUT", "/v1/me", ""), answers(405, notAllowed, "Content-Type", problem, "Allow", "GET, HEAD")), ""},
+		"another method of an OAuth endpoint":        {good(asked(apitest.Public, "GET", "/oauth2/token", ""), answers(405, oauthError, "Allow", "POST")), ""},
+		"HEAD where there is GET":                    {good(asked(apitest.Public, "HEAD", "/.well-known/jwks.json", ""), answers(200, "", "Cache-Control", "public, max-age=300")), ""},
+		"HEAD where there is no GET":                 {good(asked(apitest.Public, "HEAD", "/oauth2/token", ""), answers(405, "", "Allow", "POST")), ""},
+		"me, with a token":                           {good(me(t)), ""},
+		"metrics":                                    {good(asked(apitest.Admin, "GET", "/metrics", ""), answers(200, "x 1\n", "Content-Type", "text/plain; version=0.0.4")), ""},
+		"a success for what the document lacks":      {good(asked(apitest.Public, "GET", "/x", "")), "unknown path"},
+		"a success for another method":               {good(asked(apitest.Public, "PUT", "/v1/me", "")), "unknown method"},
+		"a success for an undocumented type":         {good(sends("Content-Type", "application/json")), "Content-Type"},
+		"a success without a grant":                  {good(asked(apitest.Public, "POST", "/oauth2/token", "refresh_token=yfr_x")), "grant_type"},
+		"a success with an unknown grant":            {good(asked(apitest.Public, "POST", "/oauth2/token", strings.Replace(form, "refresh_token", "password", 1))), "grant_type"},
+		"a success for a repeated parameter":         {good(asked(apitest.Public, "POST", "/oauth2/token", form+"&x=1&x=2")), "repeats"},
+		"a success for another scheme":               {good(me(t), sends("Authorization", "Basic d3gxOg==")), "scheme bearer"},
+		"a success for an unexpected body":           {good(me(t), func(e *exchange) { e.sent = "x" }), "document has no body"},
+		"a status that is not in the document":       {good(answers(418, oauthError)), "status is not supported"},
+		"a server error that is not in the document": {good(me(t), answers(502, notFound, "Content-Type", problem)), "status is not supported"},
+		"a member too many":                          {good(body(`"bound"`, `"openid":"o","bound"`)), "openid"},
+		"a member too few":                           {good(body(`"bound":false,`, ``)), "bound"},
+		"a member of another type":                   {good(body(`"bound":false`, `"bound":"no"`)), "bound"},
+		"another value than the constant":            {good(body(`"Bearer"`, `"bearer"`)), "token_type"},
+		"a value that does not match its pattern":    {good(body(`"yfr_x"`, `"x"`)), "refresh_token"},
+		"a malformed uuid":                           {good(body(`01936e2a`, `x1936e2a`)), "uuid"},
+		"a body that is not JSON":                    {good(answers(200, "ok")), "not JSON"},
+		"more than one JSON value":                   {good(answers(200, tokens+tokens)), "not JSON"},
+		"no body":                                    {good(answers(200, "")), "not JSON"},
+		"an error under the wrong type":              {good(answers(400, oauthError, "Content-Type", problem)), "Content-Type"},
+		"a problem where OAuth has an error":         {good(answers(400, notFound)), "error_code"},
+		"an unknown error code":                      {good(answers(400, strings.ReplaceAll(oauthError, `_code":"invalid`, `_code":"valid`))), "error_code"},
+		"a cacheable answer":                         {good(lacks("Cache-Control")), "Cache-Control"},
+		"an answer that is cacheable for long":       {good(answers(200, tokens, "Cache-Control", "public")), "Cache-Control"},
+		"an answer without an id":                    {good(lacks("X-Request-Id")), "X-Request-Id"},
+		"a cacheable answer to HEAD":                 {good(asked(apitest.Public, "HEAD", "/v1/me", ""), sends("Authorization", "Bearer x"), lacks("Cache-Control")), "Cache-Control"},
+		"a 429 without Retry-After":                  {good(answers(429, oauthError)), "Retry-After"},
+		"a 429 with a Retry-After in words":          {good(answers(429, oauthError, "Retry-After", "soon")), "Retry-After"},
+		"a 405 without Allow":                        {good(asked(apitest.Public, "GET", "/oauth2/token", ""), answers(405, oauthError)), "Allow"},
+		"a 401 without a challenge":                  {good(me(t), answers(401, strings.ReplaceAll(notFound, "404", "401"), "Content-Type", problem)), "WWW-Authenticate"},
+		"an id that is not the header's":             {good(answers(400, oauthError, "X-Request-Id", "R2")), "request_id"},
+		"a member status that is not the status":     {good(asked(apitest.Public, "GET", "/x", ""), answers(404, strings.Replace(notFound, "404", "400", 1), "Content-Type", problem)), "member status"},
+		"a type that does not fit the code":          {good(asked(apitest.Public, "GET", "/x", ""), answers(404, strings.Replace(notFound, `"code":"not_found"`, `"code":"internal"`, 1), "Content-Type", problem)), "does not end in the code"},
+		"an unknown listener":                        {good(func(e *exchange) { e.listener = "x" }), "unknown listener"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -164,15 +164,15 @@ func TestCheck(t *testing.T) {
 			err := contract.Check(tc.listener, req, []byte(tc.sent), resp, []byte(tc.body))
 			switch {
 			case tc.violation == "" && err != nil:
-				t.Errorf("a violation: %v", err)
+				t.Errorf("Check() error = %v, want nil", err)
 			case tc.violation != "" && (err == nil || !strings.Contains(err.Error(), tc.violation)):
-				t.Errorf("%v, want a violation about %s", err, tc.violation)
+				t.Errorf("Check() error = %v, want a violation about %q", err, tc.violation)
 			}
 		})
 	}
 }
 
-// failures is a test that notes why it fails.
+// failures is a test that records its failures.
 type failures struct {
 	testing.TB
 	mu  sync.Mutex
@@ -223,41 +223,41 @@ func TestTransport(t *testing.T) {
 		}
 	}
 
-	t.Run("lets good traffic pass as it is", func(t *testing.T) {
+	t.Run("good traffic passes unchanged", func(t *testing.T) {
 		t.Parallel()
 		f, post := setup(t, true)
 		if got, err := post("/oauth2/token", form); got != tokens || err != nil {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("got %q, error %v", got, err)
 		}
 		if len(f.all) != 0 {
 			t.Errorf("violations: %q", f.all)
 		}
 	})
-	t.Run("fails the test for a violation, and hands the answer on", func(t *testing.T) {
+	t.Run("a violation fails the test, and the client gets the answer", func(t *testing.T) {
 		t.Parallel()
 		f, post := setup(t, true)
 		if got, err := post("/oauth2/token?more=!", form); got != tokens+"!" || err != nil {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("got %q, error %v", got, err)
 		}
-		if len(f.all) != 1 || !strings.Contains(f.all[0], "POST /oauth2/token answers 200") {
+		if len(f.all) != 1 || !strings.Contains(f.all[0], "POST /oauth2/token: the answer 200") {
 			t.Errorf("violations: %q", f.all)
 		}
 	})
-	t.Run("lets half an answer be half an answer", func(t *testing.T) {
+	t.Run("a truncated answer stays truncated", func(t *testing.T) {
 		t.Parallel()
 		f, post := setup(t, true)
 		if got, err := post("/v1/me", ""); got != "half" || !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("got %q, error %v", got, err)
 		}
 		if len(f.all) != 0 {
 			t.Errorf("violations: %q", f.all)
 		}
 	})
-	t.Run("does not look at other hosts", func(t *testing.T) {
+	t.Run("other hosts are not checked", func(t *testing.T) {
 		t.Parallel()
 		f, post := setup(t, false)
 		if got, err := post("/sim/codes", "sent"); got != "sent" || err != nil {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("got %q, error %v", got, err)
 		}
 		if len(f.all) != 0 {
 			t.Errorf("violations: %q", f.all)
@@ -276,13 +276,13 @@ func TestSameMembers(t *testing.T) {
 		from, to string
 		same     bool
 	}{
-		"another request":           {"error-code_used", "K4ZD", "X", true},
-		"another text of an error":  {"error-code_used", "fetch", "get", false},
-		"a member less":             {"error-code_used", `"error_code"`, `"code"`, false},
-		"a value of another kind":   {"error-code_used", `"code_used"`, `1`, false},
-		"another example":           {"error-user_blocked", "", "", false},
-		"the example itself":        {"error-code_used", "", "", true},
-		"an answer that is no JSON": {"error-code_used", "{", "", false},
+		"another request":            {"error-code_used", "K4ZD", "X", true},
+		"another text of an error":   {"error-code_used", "fetch", "get", false},
+		"a missing member":           {"error-code_used", `"error_code"`, `"code"`, false},
+		"a value of another kind":    {"error-code_used", `"code_used"`, `1`, false},
+		"another example":            {"error-user_blocked", "", "", false},
+		"the example itself":         {"error-code_used", "", "", true},
+		"an answer that is not JSON": {"error-code_used", "{", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -291,11 +291,11 @@ func TestSameMembers(t *testing.T) {
 				apitest.SameMembers(f, tc.example, []byte(strings.Replace(string(example), tc.from, tc.to, 1)))
 			})
 			if same := len(f.all) == 0; same != tc.same {
-				t.Errorf("same is %t: %q", same, f.all)
+				t.Errorf("same members = %t, want %t: %q", same, tc.same, f.all)
 			}
 		})
 	}
-	t.Run("elements of an array are of the shapes there are", func(t *testing.T) {
+	t.Run("elements of an array may have the shapes in the example", func(t *testing.T) {
 		t.Parallel()
 		jwks, err := api.Example("jwks")
 		if err != nil {
@@ -308,12 +308,12 @@ func TestSameMembers(t *testing.T) {
 		}
 		apitest.SameMembers(f, "jwks", []byte(strings.Replace(string(jwks), `"kty"`, `"d": "x", "kty"`, 1)))
 		if len(f.all) != 1 {
-			t.Errorf("a member more in one element: %q", f.all)
+			t.Errorf("failures for an additional member in one element = %q, want one", f.all)
 		}
 	})
 }
 
-// fatal is failures whose Fatalf ends what it runs.
+// fatal is failures whose Fatalf ends the function that run calls.
 type fatal struct{ failures }
 
 func (f *fatal) Fatalf(format string, args ...any) {

@@ -19,7 +19,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// binding sends a request to /v1/binding and what the URL says after it.
+// binding sends a request to /v1/binding, with rest appended to the URL.
 func (w *world) binding(t *testing.T, method, rest string, token auth.Secret, contentType, body string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, w.url+"/v1/binding"+rest, strings.NewReader(body))
@@ -53,7 +53,7 @@ func (w *world) post(t *testing.T, token auth.Secret, body string) answer {
 func (a answer) want(t *testing.T, status int, code string) answer {
 	t.Helper()
 	if a.Status != status || code != "" && a.members(t)["code"] != code {
-		t.Errorf("%d %s; want %d %s", a.Status, a.Body, status, code)
+		t.Errorf("got %d %s; want %d %s", a.Status, a.Body, status, code)
 	}
 	return a
 }
@@ -62,17 +62,17 @@ const byFacts = `{"method":"facts","fields":{"employee_no":"1001","name":"李雷
 
 func TestBind(t *testing.T) {
 	t.Parallel()
-	t.Run("answers_the_person_and_a_token_that_says_so_and_nobody_keeps_it", func(t *testing.T) {
+	t.Run("binding and unbinding answer with the person and a new token, not cacheable", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		a := w.post(t, w.Login("alice").AccessToken, byFacts).want(t, 200, "")
 		apitest.SameMembers(t, "bound", []byte(a.Body))
 		if a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("%v", a.Header)
+			t.Errorf("unexpected result: %v", a.Header)
 		}
 		m := a.members(t)
 		if d := cmp.Diff(map[string]any{"id": w.bindings.LiLei.ID.String(), "external_id": "1001", "name": "李雷"}, m["person"]); d != "" {
-			t.Error(d)
+			t.Errorf("mismatch (-want +got):\n%s", d)
 		}
 		token := auth.Secret(m["access_token"].(string))
 		w.me(t, token).want(t, 200, "")
@@ -82,7 +82,7 @@ func TestBind(t *testing.T) {
 		again := w.binding(t, http.MethodDelete, "", auth.Secret(free.members(t)["access_token"].(string)), "", "").want(t, 200, "")
 		apitest.SameMembers(t, "unbound-unchanged", []byte(again.Body))
 	})
-	t.Run("shows_the_ways_there_are", func(t *testing.T) {
+	t.Run("the allowed methods are shown", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token := w.Login("alice").AccessToken
@@ -91,7 +91,7 @@ func TestBind(t *testing.T) {
 		w.bindings.SetPolicy(p)
 		apitest.SameMembers(t, "binding", []byte(w.binding(t, http.MethodGet, "", token, "", "").want(t, 200, "").Body))
 	})
-	t.Run("previews_what_a_ticket_would_do", func(t *testing.T) {
+	t.Run("a ticket is previewed", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token := w.Login("alice").AccessToken
@@ -103,7 +103,7 @@ func TestBind(t *testing.T) {
 		a := preview(token, `{"ticket":"`+ticket+`"}`).want(t, 200, "")
 		apitest.SameMembers(t, "ticketpreview", []byte(a.Body))
 		if d := cmp.Diff(map[string]any{"name": "李*", "expires_at": "2026-07-01T12:10:00Z"}, a.members(t)); d != "" {
-			t.Error(d)
+			t.Errorf("mismatch (-want +got):\n%s", d)
 		}
 		if a.Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("Cache-Control = %q, want no-store", a.Header.Get("Cache-Control"))
@@ -123,7 +123,7 @@ func TestBind(t *testing.T) {
 		w.bindings.SetPolicy(p)
 		preview(token, `{"ticket":"`+ticket+`"}`).want(t, 403, "binding_method_disabled")
 	})
-	t.Run("refuses_a_ticket_or_a_code_in_the_URL_by_name_and_does_not_repeat_it", func(t *testing.T) {
+	t.Run("a ticket or a code in the URL is refused by name and not repeated", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token, ticket := w.Login("alice").AccessToken, w.bindings.Ticket(w.bindings.LiLei).Reveal()
@@ -132,7 +132,7 @@ func TestBind(t *testing.T) {
 				for rest, method := range map[string]string{"": http.MethodGet, "/preview": http.MethodPost} {
 					a := w.binding(t, method, rest+query, token, "application/json", `{"ticket":"`+ticket+`"}`).want(t, 400, "invalid_request")
 					if detail, _ := a.members(t)["detail"].(string); !strings.Contains(detail, name) || strings.Contains(a.Body, ticket) {
-						t.Errorf("%s %s%s: %s", method, rest, query, a.Body)
+						t.Errorf("unexpected result: %s %s%s: %s", method, rest, query, a.Body)
 					}
 				}
 			}
@@ -144,7 +144,7 @@ func TestBind(t *testing.T) {
 			t.Errorf("bound %t, error %v after refusals", s.Bound(), err)
 		}
 	})
-	t.Run("refuses_with_the_code_of_each_reason", func(t *testing.T) {
+	t.Run("each refusal has its code", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.Login("alice")
@@ -172,7 +172,7 @@ func TestBind(t *testing.T) {
 		w.post(t, mallory, byFacts).want(t, 403, "binding_method_disabled")
 		w.binding(t, http.MethodDelete, "", mallory, "", "").want(t, 403, "unbind_forbidden")
 	})
-	t.Run("takes_one_JSON_object_from_the_bearer_of_a_token", func(t *testing.T) {
+	t.Run("a request needs a valid token and one JSON object", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token := w.Login("alice").AccessToken
@@ -189,15 +189,15 @@ func TestBind(t *testing.T) {
 	})
 }
 
-// unread is a body of which nothing may be read.
+// unread is a body that fails the test when it is read.
 type unread struct{ t *testing.T }
 
 func (u unread) Read([]byte) (int, error) {
-	u.t.Error("the body of a stranger was read")
+	u.t.Error("the body of a request without a valid token was read")
 	return 0, io.EOF
 }
 
-func TestBodiesOfStrangers(t *testing.T) {
+func TestBodyWithoutValidToken(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	g := w.Login("alice")

@@ -92,7 +92,7 @@ func (a answer) members(t *testing.T) map[string]any {
 	t.Helper()
 	var m map[string]any
 	if err := json.Unmarshal([]byte(a.Body), &m); err != nil {
-		t.Fatalf("%d %q: %v", a.Status, a.Body, err)
+		t.Fatalf("the answer %d %q is not a JSON object: %v", a.Status, a.Body, err)
 	}
 	return m
 }
@@ -145,7 +145,7 @@ func TestMe(t *testing.T) {
 		}
 		a := w.me(t, g.AccessToken)
 		if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" || a.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%d %v", a.Status, a.Header)
+			t.Errorf("unexpected answer: %d %v", a.Status, a.Header)
 		}
 		if d := cmp.Diff(map[string]any{
 			"uuid": g.Session.Identity.String(), "bound": false, "person": nil,
@@ -154,7 +154,7 @@ func TestMe(t *testing.T) {
 				"started_at": "2026-07-01T12:00:00Z", "expires_at": "2026-12-28T12:00:00Z",
 			},
 		}, a.members(t)); d != "" {
-			t.Error(d)
+			t.Errorf("mismatch (-want +got):\n%s", d)
 		}
 		apitest.SameMembers(t, "me", []byte(a.Body))
 	})
@@ -169,7 +169,7 @@ func TestMe(t *testing.T) {
 		a := w.me(t, g.AccessToken)
 		m := a.members(t)
 		if d := cmp.Diff(map[string]any{"id": id, "external_id": "E-4711", "name": "张三"}, m["person"]); d != "" || m["bound"] != true {
-			t.Errorf("%s %s", a.Body, d)
+			t.Errorf("unexpected result: %s %s", a.Body, d)
 		}
 		apitest.SameMembers(t, "me-bound", []byte(a.Body))
 	})
@@ -191,7 +191,7 @@ func TestMe(t *testing.T) {
 				h.Del("Date")
 			}
 			if d := cmp.Diff(first.Header, a.Header); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 		}
 		for _, m := range []string{"generation", "rotated", "idle", "refresh", "ver", "epoch"} {
@@ -242,36 +242,36 @@ func TestMeRefuses(t *testing.T) {
 			a := w.do(t, http.MethodGet, tc.target, tc.authorization...)
 			m := a.members(t)
 			if a.Status != tc.status || m["code"] != string(tc.code) || m["status"] != float64(tc.status) || m["type"] != "urn:yufu:problem:"+string(tc.code) {
-				t.Errorf("%d %s, want %d %s", a.Status, a.Body, tc.status, tc.code)
+				t.Errorf("got %d %s, want %d %s", a.Status, a.Body, tc.status, tc.code)
 			}
 			if got := a.Header.Get("WWW-Authenticate"); got != tc.challenge {
 				t.Errorf("WWW-Authenticate %q, want %q", got, tc.challenge)
 			}
 			if a.Header.Get("Content-Type") != "application/problem+json" || a.Header.Get("Cache-Control") != "no-store" || m["request_id"] != a.Header.Get("X-Request-Id") {
-				t.Errorf("%v %s", a.Header, a.Body)
+				t.Errorf("unexpected result: %v %s", a.Header, a.Body)
 			}
 			if strings.Contains(a.Body, access) {
 				t.Errorf("the answer quotes the token: %s", a.Body)
 			}
 		})
 	}
-	t.Run("a token that has expired", func(t *testing.T) {
+	t.Run("an expired token is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.Login("alice")
 		w.Clock.Advance(sessiontest.AccessTTL)
 		a := w.me(t, g.AccessToken)
 		if m := a.members(t); a.Status != 401 || m["code"] != "token_expired" || a.Header.Get("WWW-Authenticate") != invalid(auth.TokenExpired) {
-			t.Errorf("%d %v %s", a.Status, a.Header, a.Body)
+			t.Errorf("unexpected answer: %d %v %s", a.Status, a.Header, a.Body)
 		}
 		wantMembers(t, a, "code", "request_id", "status", "title", "type")
 	})
-	t.Run("other methods", func(t *testing.T) {
+	t.Run("other methods are refused", func(t *testing.T) {
 		t.Parallel()
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions} {
 			a := w.do(t, method, "/v1/me", "Bearer "+access)
 			if a.Status != http.StatusMethodNotAllowed || !strings.HasPrefix(a.Header.Get("Allow"), "GET") || a.members(t)["code"] != "method_not_allowed" {
-				t.Errorf("%s: %d %v %s", method, a.Status, a.Header, a.Body)
+				t.Errorf("%s: unexpected answer %d %v %s", method, a.Status, a.Header, a.Body)
 			}
 		}
 	})
@@ -280,6 +280,6 @@ func TestMeRefuses(t *testing.T) {
 func wantMembers(t *testing.T, a answer, want ...string) {
 	t.Helper()
 	if d := cmp.Diff(want, slices.Sorted(maps.Keys(a.members(t)))); d != "" {
-		t.Error(d)
+		t.Errorf("mismatch (-want +got):\n%s", d)
 	}
 }

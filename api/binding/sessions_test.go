@@ -37,7 +37,7 @@ func (w *world) end(t *testing.T, accessToken auth.Secret, id string) answer {
 
 func TestSessions(t *testing.T) {
 	t.Parallel()
-	t.Run("lists my devices, the newest first, and says which is this one", func(t *testing.T) {
+	t.Run("the user's devices are listed, the newest first, with the current one marked", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		phone := w.logIn(t, "alice", "Pixel 9")
@@ -46,16 +46,16 @@ func TestSessions(t *testing.T) {
 		w.logIn(t, "bob", "Pixel 8")
 		a := w.sessions(t, phone.AccessToken)
 		if a.Status != http.StatusOK || a.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%d %v", a.Status, a.Header)
+			t.Errorf("unexpected answer: %d %v", a.Status, a.Header)
 		}
 		if d := cmp.Diff(map[string]any{"sessions": []any{
 			map[string]any{"id": tablet.Session.ID.String(), "device": "", "started_at": "2026-07-01T12:01:30Z", "current": false},
 			map[string]any{"id": phone.Session.ID.String(), "device": "Pixel 9", "started_at": "2026-07-01T12:00:00Z", "current": true},
 		}}, a.members(t)); d != "" {
-			t.Error(d)
+			t.Errorf("mismatch (-want +got):\n%s", d)
 		}
 	})
-	t.Run("does not tell when a session was refreshed", func(t *testing.T) {
+	t.Run("a refresh does not change the list", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.logIn(t, "alice", "Pixel 9")
@@ -68,41 +68,41 @@ func TestSessions(t *testing.T) {
 			}
 		}
 	})
-	t.Run("refuses who has no live session", func(t *testing.T) {
+	t.Run("a caller without a live session is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.logIn(t, "alice", "")
 		w.end(t, g.AccessToken, g.Session.ID.String())
 		for token, want := range map[auth.Secret]string{g.AccessToken: "session_revoked", "garbage": "token_invalid"} {
 			if a := w.sessions(t, token); a.Status != http.StatusUnauthorized || a.members(t)["code"] != want {
-				t.Errorf("%d %s, want %s", a.Status, a.Body, want)
+				t.Errorf("got %d %s, want %s", a.Status, a.Body, want)
 			}
 		}
 		if a := w.do(t, http.MethodGet, "/v1/sessions"); a.Status != http.StatusUnauthorized || a.members(t)["code"] != "token_missing" {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
 	})
 }
 
 func TestEndSession(t *testing.T) {
 	t.Parallel()
-	t.Run("logs another of my devices out, at once and once", func(t *testing.T) {
+	t.Run("another device is logged out at once, and repeating it is harmless", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		mine, lost := w.logIn(t, "alice", "this"), w.logIn(t, "alice", "that")
 		for range 2 {
 			if a := w.end(t, mine.AccessToken, lost.Session.ID.String()); a.Status != http.StatusNoContent || a.Body != "" || a.Header.Get("Cache-Control") != "no-store" {
-				t.Errorf("%d %q %v", a.Status, a.Body, a.Header)
+				t.Errorf("unexpected answer: %d %q %v", a.Status, a.Body, a.Header)
 			}
 		}
 		if a := w.me(t, lost.AccessToken); a.Status != http.StatusUnauthorized {
-			t.Errorf("the lost device is told %d", a.Status)
+			t.Errorf("the lost device gets status %d, want 401", a.Status)
 		}
 		if a := w.sessions(t, mine.AccessToken); strings.Contains(a.Body, lost.Session.ID.String()) || !strings.Contains(a.Body, mine.Session.ID.String()) {
-			t.Errorf("afterwards there are %s", a.Body)
+			t.Errorf("the sessions afterwards are %s, want only the current one", a.Body)
 		}
 	})
-	t.Run("gives the same not-found answer for each session that is not the user's own", func(t *testing.T) {
+	t.Run("every session that is not the user's own gets the same not-found answer", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		mine, bobs := w.logIn(t, "alice", ""), w.logIn(t, "bob", "")
@@ -118,23 +118,23 @@ func TestEndSession(t *testing.T) {
 				first = m["detail"].(string)
 			}
 			if a.Status != http.StatusNotFound || m["code"] != "not_found" || m["detail"] != first {
-				t.Errorf("%s: %d %s", id, a.Status, a.Body)
+				t.Errorf("%s: unexpected answer %d %s", id, a.Status, a.Body)
 			}
 		}
 		if a := w.me(t, bobs.AccessToken); a.Status != http.StatusOK {
-			t.Errorf("bob is told %d", a.Status)
+			t.Errorf("bob gets status %d, want 200", a.Status)
 		}
 	})
-	t.Run("ends nothing for who has no live session", func(t *testing.T) {
+	t.Run("a caller without a live session ends nothing", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		mine, lost := w.logIn(t, "alice", ""), w.logIn(t, "alice", "")
 		w.end(t, lost.AccessToken, lost.Session.ID.String())
 		if a := w.end(t, lost.AccessToken, mine.Session.ID.String()); a.Status != http.StatusUnauthorized || a.members(t)["code"] != "session_revoked" {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
 		if a := w.me(t, mine.AccessToken); a.Status != http.StatusOK {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
 	})
 }

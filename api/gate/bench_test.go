@@ -23,11 +23,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// BenchmarkStreams says what one of thousands of subscribers costs, with the
-// connection it holds: memory while nothing happens, and the time from a commit
-// until all of them have read the cutoff, divided among them. Both ends are in
-// this process, so reading it is part of the time, and the memory is that of
-// both; the reading end has a socket and no buffer.
+// BenchmarkStreams measures the cost of one among thousands of subscribers and its
+// connection: the memory while idle, and the time from a commit until all have read
+// the cutoff, divided by their number. Both ends are in this process, so the time
+// includes the reading, and the memory is that of both ends; the reading end has a
+// socket and no buffer.
 func BenchmarkStreams(b *testing.B) {
 	for _, n := range []int{100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
@@ -106,7 +106,7 @@ func BenchmarkStreams(b *testing.B) {
 	}
 }
 
-// held is the memory in use, with the stacks.
+// held returns the memory in use, stacks included.
 func held() uint64 {
 	runtime.GC()
 	var m runtime.MemStats

@@ -1,7 +1,7 @@
 package gate
 
-// ParseDemands is parseDemands, and what it has read.
-func ParseDemands(query string) (audience, app string, bound bool, err error) {
+// ParseRequirements is parseRequirements for tests.
+func ParseRequirements(query string) (audience, app string, bound bool, err error) {
 	d, err := parseRequirements(query)
 	return d.audience, d.app, d.bound, err
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// ask asks as a proxy does that keeps the method, the body, the path and the
-// query of a client's request. The contract does not know such requests.
+// ask sends the request of a proxy that keeps the method, the body, the path and the
+// query of the client's request. The contract does not describe such requests.
 func (g *guarded) ask(t *testing.T, method, target, token string, body io.Reader) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, g.url+target, body)
@@ -39,7 +39,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 			for _, target := range []string{"/v1/verify", "/v1/verify/", "/v1/verify/orders/7", "/v1/verify;app=" + sessiontest.AppID + "/orders?q=1"} {
 				resp := g.ask(t, method, target, token, strings.NewReader("a body"))
 				if resp.StatusCode != http.StatusOK || resp.Header.Get("X-Yufu-UUID") != alice.Session.Identity.String() {
-					t.Errorf("%s %s: %s %v", method, target, resp.Status, resp.Header)
+					t.Errorf("%s %s: unexpected result %s %v", method, target, resp.Status, resp.Header)
 				}
 				if resp := g.ask(t, method, target, "", nil); resp.StatusCode != http.StatusUnauthorized {
 					t.Errorf("%s %s without a token: %s", method, target, resp.Status)
@@ -55,41 +55,41 @@ func TestVerifyAnyRequest(t *testing.T) {
 		}
 	})
 	const elsewhere = "aud=https://elsewhere.example"
-	t.Run("takes no demand from what a client appends", func(t *testing.T) {
+	t.Run("ignores requirements that a client appends", func(t *testing.T) {
 		for _, appended := range []string{
 			"/orders?" + elsewhere, "/orders?app=other", "/orders?bound=required", "/orders?app=x&app=y", "/orders?%", "/orders?unknown=1", "/?access_token=x",
 			"/;" + strings.ReplaceAll(elsewhere, "/", "%2F"), "/orders;app=other/7", "/..;app=other/", "/../verify;app=other/", "/%2e%2e/verify?app=other", "//v1/verify?app=other",
 		} {
 			if resp := g.ask(t, http.MethodGet, "/v1/verify"+appended, token, nil); resp.StatusCode != http.StatusOK {
-				t.Errorf("%s: %s", appended, resp.Status)
+				t.Errorf("%s: got %s, want 200", appended, resp.Status)
 			}
 		}
 	})
-	t.Run("cannot be widened by what a client appends", func(t *testing.T) {
-		for _, demand := range []string{";app=other", ";aud=https%3A%2F%2Felsewhere.example", ";app=" + sessiontest.AppID + ";aud=x"} {
+	t.Run("keeps the proxy's requirements whatever a client appends", func(t *testing.T) {
+		for _, required := range []string{";app=other", ";aud=https%3A%2F%2Felsewhere.example", ";app=" + sessiontest.AppID + ";aud=x"} {
 			for _, appended := range []string{"/", "/orders", "/?app=" + sessiontest.AppID, "/;app=" + sessiontest.AppID + "/", "/../verify", "/v1/verify"} {
-				if resp := g.ask(t, http.MethodGet, "/v1/verify"+demand+appended, token, nil); resp.StatusCode != http.StatusUnauthorized {
-					t.Errorf("%s%s: %s", demand, appended, resp.Status)
+				if resp := g.ask(t, http.MethodGet, "/v1/verify"+required+appended, token, nil); resp.StatusCode != http.StatusUnauthorized {
+					t.Errorf("%s%s: got %s, want 401", required, appended, resp.Status)
 				}
 			}
 		}
 		if resp := g.ask(t, http.MethodGet, "/v1/verify;bound=required/?bound=", token, nil); resp.StatusCode != http.StatusForbidden {
-			t.Errorf("unbound: %s", resp.Status)
+			t.Errorf("an unbound user gets %s, want 403", resp.Status)
 		}
 	})
-	t.Run("refuses demands that it cannot understand", func(t *testing.T) {
+	t.Run("refuses malformed requirements", func(t *testing.T) {
 		for _, target := range []string{
 			";", ";/", ";x=1/", ";app/", ";app=/", ";app=a;app=b/", ";bound=1/", ";aud=a&app=b&app=c/orders;", ";;app=" + sessiontest.AppID + "/",
 			";app=" + sessiontest.AppID + "?bound=required",
 		} {
 			resp := g.ask(t, http.MethodGet, "/v1/verify"+target, token, nil)
-			// An audience may be any text, and this token is for no other audience.
+			// An audience may be any text; this token is not for that one.
 			if want := http.StatusBadRequest; resp.StatusCode != want && (resp.StatusCode != http.StatusUnauthorized || !strings.Contains(target, "aud=")) {
-				t.Errorf("%s: %s, want %d", target, resp.Status, want)
+				t.Errorf("%s: got %s, want %d", target, resp.Status, want)
 			}
 		}
 	})
-	t.Run("has to be narrowed by the proxy when there are several apps", func(t *testing.T) {
+	t.Run("needs an app or an audience from the proxy when there are several apps", func(t *testing.T) {
 		g := newGuarded(t, "")
 		g.apps.several = true
 		token := g.Login("bob").AccessToken.Reveal()
@@ -98,14 +98,14 @@ func TestVerifyAnyRequest(t *testing.T) {
 			"/v1/verify;app=" + sessiontest.AppID + "/orders": 200, "/v1/verify;app=" + sessiontest.AppID: 200,
 		} {
 			if resp := g.ask(t, http.MethodGet, target, token, nil); resp.StatusCode != want {
-				t.Errorf("%s: %s, want %d", target, resp.Status, want)
+				t.Errorf("%s: got %s, want %d", target, resp.Status, want)
 			}
 		}
 	})
-	t.Run("is nothing beside the path", func(t *testing.T) {
+	t.Run("answers 404 for paths that only look similar", func(t *testing.T) {
 		for _, target := range []string{"/v1/verifyx", "/v1/verify%2F", "/v1/verify%3Bapp=x", "/v1/verif", "/v1/verify-/orders"} {
 			if resp := g.ask(t, http.MethodGet, target, token, nil); resp.StatusCode != http.StatusNotFound {
-				t.Errorf("%s: %s", target, resp.Status)
+				t.Errorf("%s: got %s, want 404", target, resp.Status)
 			}
 		}
 	})

@@ -8,9 +8,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// FuzzParseDemands checks that a query that is accepted has no parameter that is
+// FuzzParseRequirements checks that a query that is accepted has no parameter that is
 // ignored.
-func FuzzParseDemands(f *testing.F) {
+func FuzzParseRequirements(f *testing.F) {
 	for _, query := range []string{
 		"", "aud=https://api.example.com", "app=wx1&bound=required", "aud=a&app=b&bound=required", "bound=", "aud=x&aud=y", "a;b", "%zz",
 		"aud=%00", "Aud=x", "app=%e9%b1%bc", "&&&", "access_token=x", "aud",
@@ -18,10 +18,10 @@ func FuzzParseDemands(f *testing.F) {
 		f.Add(query)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
-		audience, app, bound, err := gate.ParseDemands(query)
+		audience, app, bound, err := gate.ParseRequirements(query)
 		if err != nil {
 			if auth.CodeOf(err) != auth.InvalidRequest {
-				t.Fatalf("%q: %v", query, err)
+				t.Fatalf("%q: unexpected result %v", query, err)
 			}
 			return
 		}

@@ -24,7 +24,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// world is the endpoint over a real follower.
+// world is the endpoint with a real follower.
 type world struct {
 	db       *cutoffstest.Store
 	follower *cutoffs.Follower
@@ -61,7 +61,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// get asks for the feed in the given form.
+// get requests the feed in the given form.
 func (w *world) get(t *testing.T, accept, query, lastEventID string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+query, nil)
@@ -82,14 +82,14 @@ func (w *world) get(t *testing.T, accept, query, lastEventID string) *http.Respo
 
 func ended() auth.Cutoff { return auth.SessionEnded(uuid.Must(uuid.NewV7()), time.Now()) }
 
-// until reads events up to one of the name, and returns all of them.
+// until reads events up to the first with the name, and returns all of them.
 func until(t *testing.T, events *cutoff.Reader, name string) []cutoff.Event {
 	t.Helper()
 	var all []cutoff.Event
 	for {
 		e, err := events.Next()
 		if err != nil {
-			t.Fatalf("after %v: %v", all, err)
+			t.Fatalf("reading after %v: %v", all, err)
 		}
 		e.Data = append([]byte(nil), e.Data...)
 		all = append(all, e)
@@ -103,18 +103,18 @@ const stream = "text/event-stream"
 
 func TestRevocations(t *testing.T) {
 	t.Parallel()
-	t.Run("are a stream: a snapshot, ready, and then each as it is committed", func(t *testing.T) {
+	t.Run("a stream has a snapshot, ready, and then each cutoff when it is committed", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.db.Commit(ended())
-		// Else it may come after ready, as the news does.
+		// Otherwise it may come after ready, as a new cutoff does.
 		if err := w.follower.CatchUp(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		resp := w.get(t, stream, "", "")
 		for name, want := range map[string]string{"Content-Type": stream, "Cache-Control": "no-store", "X-Accel-Buffering": "no"} {
 			if got := resp.Header.Get(name); got != want {
-				t.Errorf("%s: %q, want %q", name, got, want)
+				t.Errorf("%s: got %q, want %q", name, got, want)
 			}
 		}
 		events := cutoff.NewReader(resp.Body)
@@ -130,7 +130,7 @@ func TestRevocations(t *testing.T) {
 			t.Errorf("the id of a new cutoff is %q after %q", id, last.ID)
 		}
 
-		t.Run("that goes on where it ended", func(t *testing.T) {
+		t.Run("a stream resumes where it ended", func(t *testing.T) {
 			w.db.Commit(ended())
 			if err := w.follower.CatchUp(t.Context()); err != nil {
 				t.Fatal(err)
@@ -140,14 +140,14 @@ func TestRevocations(t *testing.T) {
 				t.Errorf("resumed with %v, want the one cutoff that came since", again)
 			}
 		})
-		t.Run("that starts again after an unknown id", func(t *testing.T) {
+		t.Run("a stream starts again after an unknown id", func(t *testing.T) {
 			again := until(t, cutoff.NewReader(w.get(t, stream, "", "elsewhere.7").Body), cutoff.EventReady)
 			if again[0].Name != cutoff.EventReset || len(again) != 5 {
 				t.Errorf("began with %v, want reset, three cutoffs, ready", again)
 			}
 		})
 	})
-	t.Run("are pages for those who ask", func(t *testing.T) {
+	t.Run("pages are served without the stream's media type", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.db.Commit(ended(), ended())
@@ -157,7 +157,7 @@ func TestRevocations(t *testing.T) {
 		page := func(after string) (p cutoff.Page) {
 			resp := w.get(t, "application/json", "?after="+after, "")
 			if resp.StatusCode != http.StatusOK {
-				t.Fatalf("status %d", resp.StatusCode)
+				t.Fatalf("status = %d, want 200", resp.StatusCode)
 			}
 			if err := json.NewDecoder(resp.Body).Decode(&p); err != nil {
 				t.Fatal(err)
@@ -166,13 +166,13 @@ func TestRevocations(t *testing.T) {
 		}
 		first := page("")
 		if len(first.Cutoffs) != 2 || first.Next == "" || first.MaxStalenessMS != 30_000 {
-			t.Errorf("%+v", first)
+			t.Errorf("unexpected result: %+v", first)
 		}
 		if second := page(first.Next); len(second.Cutoffs) != 0 || second.Next != first.Next {
-			t.Errorf("after all of them: %+v", second)
+			t.Errorf("the page after all cutoffs is %+v, want an empty one", second)
 		}
 	})
-	t.Run("never refuse a list of kinds", func(t *testing.T) {
+	t.Run("any list of kinds is accepted", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		for _, query := range []string{"?kinds=", "?kinds=session,app,key", "?kinds=weather,,%00", "?kinds=a&kinds=b", "?kinds=" + strings.Repeat("x,", 5000)} {
@@ -183,7 +183,7 @@ func TestRevocations(t *testing.T) {
 			}
 		}
 	})
-	t.Run("name the app to which the service key is pinned", func(t *testing.T) {
+	t.Run("the feed names the app to which the service key is pinned", func(t *testing.T) {
 		t.Parallel()
 		for name, c := range map[string]struct {
 			key  servicekey.Key
@@ -209,17 +209,17 @@ func TestRevocations(t *testing.T) {
 			}
 		}
 	})
-	t.Run("are for service keys alone", func(t *testing.T) {
+	t.Run("only service keys are accepted", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.refusal = auth.InsufficientScope
 		for _, accept := range []string{stream, "application/json"} {
 			if resp := w.get(t, accept, "", ""); resp.StatusCode != http.StatusForbidden {
-				t.Errorf("%s: status %d", accept, resp.StatusCode)
+				t.Errorf("%s: status = %d", accept, resp.StatusCode)
 			}
 		}
 	})
-	t.Run("end when the replica shuts down", func(t *testing.T) {
+	t.Run("streams end when the replica shuts down", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		events := cutoff.NewReader(w.get(t, stream, "", "").Body)
@@ -231,7 +231,7 @@ func TestRevocations(t *testing.T) {
 				continue // a heartbeat that was under way
 			}
 			if !errors.Is(err, io.EOF) {
-				t.Errorf("the stream ends with %v", err)
+				t.Errorf("the stream ended with %v, want its end", err)
 			}
 			return
 		}

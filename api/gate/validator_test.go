@@ -40,9 +40,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const bound = 30 * time.Second
 
 // service is a replica with validators of pkg/bearer. All of it is real but the
-// database and the network, and it stands in a bubble where minutes take no
-// time. The feed goes over a line that fails in every way a network does; the
-// keys do not, as they have tests of their own.
+// database and the network. It runs in a synctest bubble, where minutes take no time.
+// The feed goes over a line that fails in every way a network does; the keys do not,
+// as they have their own tests.
 type service struct {
 	t        *testing.T
 	db       *cutoffstest.Store
@@ -52,18 +52,18 @@ type service struct {
 	direct   func(context.Context, string, string) (net.Conn, error)
 	// refusal is the answer to every request for the feed; nil lets requests in.
 	refusal atomic.Pointer[auth.Error]
-	// key is the service key of those who are not refused.
+	// key is the service key of the accepted requests.
 	key     atomic.Pointer[servicekey.Key]
-	streams atomic.Int64 // that were opened
+	streams atomic.Int64 // opened streams
 	// dbAhead is how far the database's clock is ahead, in nanoseconds.
 	dbAhead atomic.Int64
 }
 
-// person is a kind of cutoff that the service knows, as a later version may, and the
-// validators do not.
+// person is a kind of cutoff that the service knows and the validators do not: a later
+// version may add one.
 const person auth.CutoffKind = "person"
 
-// issuer is on loopback, so that pkg/bearer takes it without TLS.
+// issuer is on loopback, so that pkg/bearer accepts it without TLS.
 const issuer = "http://127.0.0.1:8080"
 
 func inBubble(t *testing.T, name string, test func(t *testing.T, s *service)) {
@@ -74,7 +74,7 @@ func inBubble(t *testing.T, name string, test func(t *testing.T, s *service)) {
 	})
 }
 
-// theKey signs.
+// theKey is the signing key.
 type theKey struct{ *ecdsa.PrivateKey }
 
 func (k theKey) CurrentSigningKey(string, time.Time) (token.SigningKey, error) {
@@ -129,7 +129,7 @@ func newService(t *testing.T) *service {
 	return s
 }
 
-// clocked is the feed over a database whose clock is ahead.
+// clocked is the feed with a database whose clock is ahead.
 type clocked struct {
 	*cutoffs.Follower
 	s *service
@@ -137,7 +137,7 @@ type clocked struct {
 
 func (c clocked) Now() time.Time { return c.Follower.Now().Add(time.Duration(c.s.dbAhead.Load())) }
 
-// RoundTrip sends requests for the feed over the line, and others past it.
+// RoundTrip sends requests for the feed over the line, and others directly.
 func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
 	dial := s.direct
 	if strings.HasSuffix(r.URL.Path, "/v1/revocations") {
@@ -147,7 +147,7 @@ func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
 	return (&http.Transport{DialContext: dial, DisableKeepAlives: true}).RoundTrip(r)
 }
 
-// validator is what a back end verifies with.
+// validator returns the verifier of a back end.
 func (s *service) validator(maxStaleness time.Duration) *bearer.Verifier {
 	s.t.Helper()
 	v, err := bearer.New(s.t.Context(), bearer.Config{
@@ -160,7 +160,7 @@ func (s *service) validator(maxStaleness time.Duration) *bearer.Verifier {
 	return v
 }
 
-// token mints one of a session, good for most of an hour.
+// token mints a token of a session, valid for most of an hour.
 func (s *service) token(session uuid.UUID) string {
 	s.t.Helper()
 	raw, _, err := s.minter.Mint(&auth.Session{
@@ -177,7 +177,7 @@ func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 // revoke revokes a session now.
 func (s *service) revoke(session uuid.UUID) { s.db.Commit(auth.SessionEnded(session, time.Now())) }
 
-// verdict is what a validator says when all that is under way has happened.
+// verdict verifies a token after all pending work is done.
 func (s *service) verdict(v *bearer.Verifier, token string) error {
 	synctest.Wait()
 	_, err := v.Verify(s.t.Context(), token)
@@ -187,11 +187,11 @@ func (s *service) verdict(v *bearer.Verifier, token string) error {
 func (s *service) want(v *bearer.Verifier, token string, want error) {
 	s.t.Helper()
 	if err := s.verdict(v, token); !errors.Is(err, want) {
-		s.t.Errorf("%v, want %v", err, want)
+		s.t.Errorf("Verify() error = %v, want %v", err, want)
 	}
 }
 
-// seconds calls f in the middle of every second of a while.
+// seconds calls f in the middle of every second of d.
 func seconds(d time.Duration, f func(passed time.Duration)) {
 	began := time.Now()
 	time.Sleep(500 * time.Millisecond)
@@ -203,21 +203,21 @@ func seconds(d time.Duration, f func(passed time.Duration)) {
 
 func TestValidator(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "refuses what is revoked in the moment of its commit", func(_ *testing.T, s *service) {
+	inBubble(t, "a revoked token is refused at the moment of the commit", func(_ *testing.T, s *service) {
 		v, session := s.validator(0), newID()
 		good, revoked := s.token(newID()), s.token(session)
 		s.want(v, revoked, nil)
 		s.revoke(session)
-		s.want(v, revoked, bearer.ErrRevoked) // and no time has passed
+		s.want(v, revoked, bearer.ErrRevoked) // without any time passing
 		s.want(v, good, nil)
 	})
 
-	inBubble(t, "waits 5 s for a service that does not answer, and is good when it does", func(t *testing.T, s *service) {
+	inBubble(t, "a validator waits 5 s for a service that does not answer, and works when it does", func(t *testing.T, s *service) {
 		s.line.swallow(true)
 		began := time.Now()
 		v := s.validator(0)
 		if waited := time.Since(began); waited != 5*time.Second {
-			t.Errorf("New took %v", waited)
+			t.Errorf("New() took %v, want 5s", waited)
 		}
 		good := s.token(newID())
 		s.want(v, good, bearer.ErrStale)
@@ -226,7 +226,7 @@ func TestValidator(t *testing.T) {
 		s.want(v, good, nil)
 	})
 
-	inBubble(t, "behind a proxy that delays the feed by 25 s, knows it", func(t *testing.T, s *service) {
+	inBubble(t, "a validator behind a proxy that delays the feed by 25 s measures the delay", func(t *testing.T, s *service) {
 		s.line.delay(25 * time.Second)
 		v, strict, session := s.validator(0), s.validator(20*time.Second), newID()
 		good, revoked := s.token(newID()), s.token(session)
@@ -234,25 +234,25 @@ func TestValidator(t *testing.T) {
 		time.Sleep(25 * time.Second)
 		seconds(2*time.Minute, func(passed time.Duration) {
 			if err := s.verdict(v, good); err != nil {
-				t.Errorf("after %v: %v", passed, err)
+				t.Errorf("Verify() after %v: error = %v", passed, err)
 			}
-			// What it hears of has been true 25 s ago, and it wants 20.
+			// Its data is 25 s old, and its bound is 20 s.
 			if err := s.verdict(strict, good); !errors.Is(err, bearer.ErrStale) {
-				t.Errorf("the strict one after %v: %v", passed, err)
+				t.Errorf("the strict validator's Verify() after %v: error = %v", passed, err)
 			}
 		})
 		s.revoke(session)
 		seconds(time.Minute, func(passed time.Duration) {
 			if err := s.verdict(v, revoked); passed > 25*time.Second != errors.Is(err, bearer.ErrRevoked) {
-				t.Errorf("%v after it was revoked: %v", passed, err)
+				t.Errorf("Verify() %v after the revocation: error = %v", passed, err)
 			}
 		})
-		if n := s.streams.Load(); n > 20 { // the strict one gives replicas up that are behind
-			t.Errorf("%d connections", n)
+		if n := s.streams.Load(); n > 20 { // the strict one drops replicas that are behind
+			t.Errorf("the validators opened %d connections, want at most 20", n)
 		}
 	})
 
-	inBubble(t, "behind a proxy that begins to delay the feed, accepts nothing after the bound and gets used to it", func(t *testing.T, s *service) {
+	inBubble(t, "a validator behind a proxy that begins to delay the feed accepts no revoked token after the bound, and recovers", func(t *testing.T, s *service) {
 		v, session := s.validator(0), newID()
 		good, revoked := s.token(newID()), s.token(session)
 		s.want(v, revoked, nil)
@@ -260,21 +260,21 @@ func TestValidator(t *testing.T) {
 		s.revoke(session)
 		seconds(time.Minute, func(passed time.Duration) {
 			if err := s.verdict(v, revoked); err == nil && passed > bound {
-				t.Errorf("%v after it was revoked it is accepted", passed)
+				t.Errorf("the token is accepted %v after its revocation", passed)
 			}
 		})
 		s.want(v, good, nil)
 		s.want(v, revoked, bearer.ErrRevoked)
 	})
 
-	inBubble(t, "of a replica whose database is cut off is stale when the replica is", func(t *testing.T, s *service) {
+	inBubble(t, "a validator becomes stale with its replica when the database is cut off", func(t *testing.T, s *service) {
 		v, session := s.validator(0), newID()
 		good, revoked := s.token(newID()), s.token(session)
 		time.Sleep(10 * time.Second)
 		s.want(v, good, nil)
 		s.db.Fail(auth.StorageUnavailable)
 		s.db.Disconnect()
-		s.revoke(session) // by another replica, whose database it is as well
+		s.revoke(session) // by another replica with the same database
 		accepted, refused := 0, 0
 		seconds(2*time.Minute, func(passed time.Duration) {
 			for _, token := range []string{good, revoked} {
@@ -285,12 +285,12 @@ func TestValidator(t *testing.T) {
 				case errors.Is(err, bearer.ErrStale) && age > bound:
 					refused++
 				default:
-					t.Errorf("after %v, with an age of %v: %v", passed, age, err)
+					t.Errorf("Verify() after %v, with data %v old: error = %v", passed, age, err)
 				}
 			}
 		})
 		if accepted == 0 || refused == 0 {
-			t.Errorf("%d accepted, %d refused", accepted, refused)
+			t.Errorf("%d tokens accepted, %d refused, want both", accepted, refused)
 		}
 		s.db.Fail(nil)
 		time.Sleep(10 * time.Second)
@@ -298,7 +298,7 @@ func TestValidator(t *testing.T) {
 		s.want(v, revoked, bearer.ErrRevoked)
 	})
 
-	inBubble(t, "cut off inside the snapshot, again and again, is not fresh before it has the whole", func(t *testing.T, s *service) {
+	inBubble(t, "a validator whose snapshots are cut off is not fresh before it has a whole one", func(t *testing.T, s *service) {
 		var sessions []uuid.UUID
 		for range 3000 {
 			sessions = append(sessions, newID())
@@ -308,17 +308,17 @@ func TestValidator(t *testing.T) {
 		}
 		synctest.Wait()
 		good, first, last := s.token(newID()), s.token(sessions[0]), s.token(sessions[len(sessions)-1])
-		s.line.cutAfter(100 << 10) // a fourth of it, in the middle of an event
+		s.line.cutAfter(100 << 10) // a quarter of it, in the middle of an event
 		v := s.validator(0)
 		seconds(time.Minute, func(passed time.Duration) {
 			for token, want := range map[string]error{good: bearer.ErrStale, first: bearer.ErrRevoked, last: bearer.ErrStale} {
 				if err := s.verdict(v, token); !errors.Is(err, want) {
-					t.Errorf("after %v: %v, want %v", passed, err, want)
+					t.Errorf("Verify() after %v: error = %v, want %v", passed, err, want)
 				}
 			}
 		})
 		if n := s.streams.Load(); n < 5 {
-			t.Errorf("%d connections, so this shows little", n)
+			t.Errorf("only %d connections: the test does not cover cut snapshots", n)
 		}
 		s.line.cutAfter(0)
 		time.Sleep(10 * time.Second)
@@ -327,7 +327,7 @@ func TestValidator(t *testing.T) {
 		}
 	})
 
-	inBubble(t, "whose line is half open accepts nothing after the bound, and comes back by itself", func(t *testing.T, s *service) {
+	inBubble(t, "a validator with a half-open connection accepts nothing after the bound, and reconnects by itself", func(t *testing.T, s *service) {
 		v, session := s.validator(0), newID()
 		good, revoked := s.token(newID()), s.token(session)
 		s.want(v, revoked, nil)
@@ -335,7 +335,7 @@ func TestValidator(t *testing.T) {
 		s.revoke(session)
 		seconds(2*time.Minute, func(passed time.Duration) {
 			if err := s.verdict(v, revoked); passed > bound != errors.Is(err, bearer.ErrStale) {
-				t.Errorf("%v after it was revoked: %v", passed, err)
+				t.Errorf("Verify() %v after the revocation: error = %v", passed, err)
 			}
 		})
 		s.line.swallow(false)
@@ -344,7 +344,7 @@ func TestValidator(t *testing.T) {
 		s.want(v, revoked, bearer.ErrRevoked)
 	})
 
-	inBubble(t, "hears of everything that was committed while it was away", func(t *testing.T, s *service) {
+	inBubble(t, "a validator gets every cutoff that was committed while it was disconnected", func(t *testing.T, s *service) {
 		v := s.validator(0)
 		var revoked []string
 		for range 50 {
@@ -361,23 +361,23 @@ func TestValidator(t *testing.T) {
 		s.want(v, s.token(newID()), nil)
 	})
 
-	inBubble(t, "is left by its replica when its service key is revoked, and then refuses everything", func(t *testing.T, s *service) {
+	inBubble(t, "a validator loses its stream when its service key is revoked, and then refuses all tokens", func(t *testing.T, s *service) {
 		v := s.validator(0)
 		good := s.token(newID())
 		s.want(v, good, nil)
 		s.refusal.Store(&auth.Error{Code: auth.ServiceKeyInvalid})
-		time.Sleep(31 * time.Second) // the replica looks again every 30 s
+		time.Sleep(31 * time.Second) // the replica checks again every 30 s
 		if n := s.streams.Load(); n != 2 {
-			t.Errorf("%d connections", n)
+			t.Errorf("the validators opened %d connections, want 2", n)
 		}
 		time.Sleep(bound)
 		s.want(v, good, bearer.ErrStale)
 		s.refusal.Store(nil)
-		time.Sleep(31 * time.Second) // it does not come back at once to a service that refused it
+		time.Sleep(31 * time.Second) // it does not reconnect at once after a refusal
 		s.want(v, good, nil)
 	})
 
-	inBubble(t, "is told in kinds that it knows what a newer service says in another", func(t *testing.T, s *service) {
+	inBubble(t, "a validator gets cutoffs of a newer kind as kinds that it knows", func(t *testing.T, s *service) {
 		v, a, b := s.validator(0), newID(), newID()
 		s.db.Commit(
 			auth.Cutoff{Kind: auth.CutoffSession, Session: a, CoveredBy: person, ExpiresAt: time.Now().Add(auth.CutoffRetention)},
@@ -395,9 +395,9 @@ func TestValidator(t *testing.T) {
 		}
 	})
 
-	inBubble(t, "is left by its replica in the moment when its service key expires", func(t *testing.T, s *service) {
+	inBubble(t, "a validator loses its stream at the moment when its service key expires", func(t *testing.T, s *service) {
 		const left = 7 * time.Second
-		s.dbAhead.Store(int64(time.Hour)) // by whose clock it expires
+		s.dbAhead.Store(int64(time.Hour)) // the key expires by this clock
 		expires := time.Now().Add(time.Hour + left)
 		s.key.Store(&servicekey.Key{PinnedApp: "wxdevelopment0001", ExpiresAt: expires})
 		v := s.validator(0)
@@ -414,7 +414,7 @@ func TestValidator(t *testing.T) {
 		}
 	})
 
-	inBubble(t, "learns within 30 s that its key is pinned to another app, and misses nothing", func(t *testing.T, s *service) {
+	inBubble(t, "a validator learns within 30 s that its key is pinned to another app, and misses no cutoff", func(t *testing.T, s *service) {
 		v, session := s.validator(0), newID()
 		good := s.token(newID())
 		s.want(v, good, nil)
@@ -431,20 +431,20 @@ func TestValidator(t *testing.T) {
 		s.want(v, good, bearer.ErrMisconfigured)
 	})
 
-	inBubble(t, "keeps its connection when the database cannot tell whether its key is good", func(t *testing.T, s *service) {
+	inBubble(t, "a validator keeps its stream when the database cannot check its key", func(t *testing.T, s *service) {
 		v := s.validator(0)
 		s.refusal.Store(&auth.Error{Code: auth.StorageUnavailable})
 		time.Sleep(5 * time.Minute)
 		s.want(v, s.token(newID()), nil)
 		if n := s.streams.Load(); n != 1 {
-			t.Errorf("%d connections", n)
+			t.Errorf("the validators opened %d connections, want 1", n)
 		}
 	})
 }
 
-func TestASlowSubscriber(t *testing.T) {
+func TestSlowSubscriber(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "is dropped when it takes nothing for 10 s", func(t *testing.T, s *service) {
+	inBubble(t, "a subscriber that reads nothing for 10 s is dropped", func(t *testing.T, s *service) {
 		c, err := s.direct(t.Context(), "", "")
 		if err != nil {
 			t.Fatal(err)
@@ -453,11 +453,11 @@ func TestASlowSubscriber(t *testing.T) {
 		if _, err := io.WriteString(c, "GET /v1/revocations HTTP/1.1\r\nHost: yufu\r\nAccept: text/event-stream\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
-		// A pipe holds nothing, so the first event waits to be taken.
+		// A pipe has no buffer, so the first event waits for a reader.
 		time.Sleep(11 * time.Second)
-		_ = c.SetReadDeadline(time.Now().Add(time.Second)) // it fails when the other end is closed, as it should be
+		_ = c.SetReadDeadline(time.Now().Add(time.Second)) // fails when the other end is closed, which is expected
 		if rest, err := io.ReadAll(c); err != nil {
-			t.Errorf("it goes on: %q, %v", rest, err)
+			t.Errorf("the stream goes on after 10 s: read %q, error %v", rest, err)
 		}
 	})
 }
@@ -497,9 +497,8 @@ func (l *memoryListener) Close() error {
 
 func (l *memoryListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8080} }
 
-// line is a network between a validator and the service. What is set holds for
-// what is sent from then on, and a connection that has swallowed something
-// carries nothing more.
+// line is a network between a validator and the service. Settings apply to all that
+// is sent afterwards, and a connection that has swallowed data carries nothing more.
 type line struct {
 	to func(context.Context, string, string) (net.Conn, error)
 
@@ -511,13 +510,13 @@ type line struct {
 	carries sync.WaitGroup
 }
 
-// delay holds back by d what the service sends, in order and without a bound.
+// delay delays by d all that the service sends, in order and without a bound.
 func (l *line) delay(d time.Duration) { l.set(func() { l.late = d }) }
 
-// cutAfter cuts connections after n bytes from the service; 0 lets them be.
+// cutAfter cuts connections after n bytes from the service; 0 cuts no connection.
 func (l *line) cutAfter(n int) { l.set(func() { l.limit = n }) }
 
-// swallow takes everything, and brings nothing to the other end.
+// swallow accepts all data and delivers none.
 func (l *line) swallow(on bool) { l.set(func() { l.deaf = on }) }
 
 // cut ends all connections.
@@ -530,7 +529,7 @@ func (l *line) cut() {
 	})
 }
 
-// end cuts, and waits until nothing is carried any more.
+// end cuts all connections and waits until they are closed.
 func (l *line) end() {
 	l.cut()
 	l.carries.Wait()
@@ -557,7 +556,7 @@ func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	l.set(func() { l.open = append(l.open, near, far) })
 	both := func() { _ = near.Close(); _ = far.Close() }
 	var swallowed atomic.Bool
-	// read hands on what comes from a connection, until it ends.
+	// read forwards the data of a connection until it ends.
 	read := func(from net.Conn, give func([]byte)) {
 		buf := make([]byte, 4096)
 		for {
@@ -601,7 +600,7 @@ func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error)
 			carried += len(p.data)
 			if _, err := near.Write(p.data); err != nil || limit > 0 && carried >= limit {
 				both()
-				for range pieces { // what is behind is lost
+				for range pieces { // the rest is lost
 				}
 				return
 			}

@@ -27,7 +27,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// apps is what the endpoint is told of the apps.
+// apps is the endpoint's view of the apps.
 type apps struct {
 	several bool
 	err     error
@@ -91,7 +91,7 @@ func (g *guarded) bound(t *testing.T, s auth.Session) (accessToken, person strin
 	return signed.Reveal(), s.Person.ID.String()
 }
 
-// verify asks about a request with these headers.
+// verify asks about a request with the given headers.
 func (g *guarded) verify(t *testing.T, query string, header http.Header) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+"/v1/verify"+query, nil)
@@ -109,7 +109,7 @@ func (g *guarded) verify(t *testing.T, query string, header http.Header) *http.R
 
 func bearing(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
 
-// wantRefused holds an answer against a status, a code and a challenge.
+// wantRefused fails the test unless an answer has the status, code and challenge.
 func wantRefused(t *testing.T, resp *http.Response, status int, code, challenge string) {
 	t.Helper()
 	body, err := io.ReadAll(resp.Body)
@@ -120,7 +120,7 @@ func wantRefused(t *testing.T, resp *http.Response, status int, code, challenge 
 		t.Errorf("X-Yufu-Error is %q, want %q", got, code)
 	}
 	if resp.StatusCode != status || !strings.Contains(string(body), `"code":"`+code+`"`) {
-		t.Errorf("%d %s, want %d %s", resp.StatusCode, body, status, code)
+		t.Errorf("got %d %s, want %d %s", resp.StatusCode, body, status, code)
 	}
 	if got := resp.Header.Get("WWW-Authenticate"); got != challenge && (challenge == "" || !strings.HasPrefix(got, challenge+`, error_description="`)) {
 		t.Errorf("WWW-Authenticate %q, want %q", got, challenge)
@@ -140,7 +140,7 @@ const (
 
 func TestVerify(t *testing.T) {
 	t.Parallel()
-	t.Run("tells the back end who it is", func(t *testing.T) {
+	t.Run("the back end gets the user's headers", func(t *testing.T) {
 		t.Parallel()
 		g := newGuarded(t, "")
 		s := g.Login("alice")
@@ -156,22 +156,22 @@ func TestVerify(t *testing.T) {
 				}
 			}
 			if resp.StatusCode != http.StatusOK {
-				t.Errorf("status %d", resp.StatusCode)
+				t.Errorf("status = %d, want 200", resp.StatusCode)
 			}
 			return m
 		}
 		if d := cmp.Diff(want, got(g.verify(t, "", bearing(s.AccessToken.Reveal())))); d != "" {
-			t.Errorf("unbound: %s", d)
+			t.Errorf("headers of an unbound user (-want +got):\n%s", d)
 		}
 		token, person := g.bound(t, s.Session)
 		want["X-Yufu-Person"] = person
 		for _, query := range []string{"", "?bound=required"} {
 			if d := cmp.Diff(want, got(g.verify(t, query, bearing(token)))); d != "" {
-				t.Errorf("bound: %s", d)
+				t.Errorf("headers of a bound user (-want +got):\n%s", d)
 			}
 		}
 	})
-	t.Run("refuses what is not good", func(t *testing.T) {
+	t.Run("an invalid token is refused", func(t *testing.T) {
 		t.Parallel()
 		g := newGuarded(t, "")
 		good, ended := g.Login("alice"), g.Login("bob")
@@ -190,7 +190,7 @@ func TestVerify(t *testing.T) {
 		g.Clock.Advance(sessiontest.AccessTTL)
 		wantRefused(t, g.verify(t, "", bearing(good.AccessToken.Reveal())), 401, "token_expired", badToken)
 	})
-	t.Run("answers 503 when it cannot tell what was revoked", func(t *testing.T) {
+	t.Run("the answer is 503 when revocations are not known", func(t *testing.T) {
 		t.Parallel()
 		g := newGuarded(t, "")
 		good := g.Login("alice").AccessToken.Reveal()
@@ -198,13 +198,13 @@ func TestVerify(t *testing.T) {
 		resp := g.verify(t, "", bearing(good))
 		wantRefused(t, resp, 503, "storage_unavailable", "")
 		if resp.Header.Get("Retry-After") == "" {
-			t.Error("no Retry-After")
+			t.Error("the answer has no Retry-After")
 		}
 		wantRefused(t, g.verify(t, "", bearing("x")), 401, "token_invalid", badToken)
 	})
 }
 
-func TestVerifyNarrowed(t *testing.T) {
+func TestVerifyRequirements(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, "")
 	good := bearing(g.Login("alice").AccessToken.Reveal())
@@ -245,19 +245,19 @@ func TestVerifyNarrowed(t *testing.T) {
 			}
 		}
 	}
-	t.Run("it must be, where several apps are registered", func(t *testing.T) {
+	t.Run("an app or an audience is required where several apps are registered", func(t *testing.T) {
 		g.apps.several = true
 		for _, header := range []http.Header{good, nil, bearing("x")} {
 			wantRefused(t, g.verify(t, "", header), 400, "invalid_request", "")
 			wantRefused(t, g.verify(t, "?bound=required", header), 400, "invalid_request", "")
 		}
 	})
-	t.Run("it must be known whether they are", func(t *testing.T) {
+	t.Run("the answer is 503 while the number of apps is not known", func(t *testing.T) {
 		g.apps.several, g.apps.err = false, auth.StorageUnavailable
 		wantRefused(t, g.verify(t, "", good), 503, "storage_unavailable", "")
 		wantRefused(t, g.verify(t, "", bearing("x")), 401, "token_invalid", badToken)
 		if resp := g.verify(t, "?app="+sessiontest.AppID, good); resp.StatusCode != http.StatusOK {
-			t.Errorf("where it does not matter: %s", resp.Status)
+			t.Errorf("with the parameter app: got %s, want 200", resp.Status)
 		}
 	})
 }
@@ -274,17 +274,17 @@ func TestVerifyCookie(t *testing.T) {
 		return h
 	}
 	for name, header := range map[string]http.Header{
-		"alone":                          with(cookieName + "=" + token),
-		"among others":                   with("a=b; " + cookieName + "=" + token + "; c=d"),
-		"in a second header":             {"Cookie": {"a=b", cookieName + "=" + token}},
-		"in quotes":                      with(cookieName + `="` + token + `"`),
-		"bad, beside a good token":       with(cookieName+"=x", "Authorization", "Bearer "+token),
-		"twice, beside a good token":     with(cookieName+"=x; "+cookieName+"=y", "Authorization", "Bearer "+token),
-		"of a browser, beside the token": with(cookieName+"=x", "Authorization", "Bearer "+token, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"),
+		"without other cookies": with(cookieName + "=" + token),
+		"among other cookies":   with("a=b; " + cookieName + "=" + token + "; c=d"),
+		"in a second header":    {"Cookie": {"a=b", cookieName + "=" + token}},
+		"in quotes":             with(cookieName + `="` + token + `"`),
+		"if it is bad and the header has a good token":      with(cookieName+"=x", "Authorization", "Bearer "+token),
+		"if it is repeated and the header has a good token": with(cookieName+"=x; "+cookieName+"=y", "Authorization", "Bearer "+token),
+		"of a browser if the header has the token":          with(cookieName+"=x", "Authorization", "Bearer "+token, "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"),
 	} {
-		t.Run("counts, "+name, func(t *testing.T) {
+		t.Run("a cookie counts "+name, func(t *testing.T) {
 			if resp := g.verify(t, "", header); resp.StatusCode != http.StatusOK {
-				t.Errorf("status %d", resp.StatusCode)
+				t.Errorf("status = %d, want 200", resp.StatusCode)
 			}
 		})
 	}
@@ -299,9 +299,9 @@ func TestVerifyCookie(t *testing.T) {
 		"from WeChat for Windows, with Origin": with(cookieName+"="+token, "Origin", "https://servicewechat.com", "Sec-Fetch-Site", "cross-site", "Referer", page),
 		"from a page without a name":           windows("https://servicewechat.com/" + sessiontest.AppID + "/"),
 	} {
-		t.Run("counts, "+name, func(t *testing.T) {
+		t.Run("a cookie counts "+name, func(t *testing.T) {
 			if resp := g.verify(t, "", header); resp.StatusCode != http.StatusOK {
-				t.Errorf("status %d", resp.StatusCode)
+				t.Errorf("status = %d, want 200", resp.StatusCode)
 			}
 		})
 	}
@@ -319,7 +319,7 @@ func TestVerifyCookie(t *testing.T) {
 		{"HTTPS://SERVICEWECHAT.COM/" + sessiontest.AppID + "/1/"}, {"//servicewechat.com/" + sessiontest.AppID + "/1/"},
 		{page, page}, {"https://evil.example/", page}, {page + ", https://evil.example/", page},
 	} {
-		t.Run(fmt.Sprintf("does not count from a browser with the referer %q", referer), func(t *testing.T) {
+		t.Run(fmt.Sprintf("a cookie does not count from a browser with the referer %q", referer), func(t *testing.T) {
 			wantRefused(t, g.verify(t, "", windows(referer...)), 401, "token_missing", noToken)
 		})
 	}
@@ -329,25 +329,25 @@ func TestVerifyCookie(t *testing.T) {
 		code      string
 		challenge string
 	}{
-		"with nothing in it":              {with(cookieName + "="), 401, "token_missing", noToken},
-		"with something else in it":       {with(cookieName + "=x"), 401, "token_invalid", badToken},
-		"of another name":                 {with("SESSION=" + token), 401, "token_missing", noToken},
-		"in another case":                 {with("jsessionid=" + token), 401, "token_missing", noToken},
-		"twice":                           {with(cookieName + "=" + token + "; " + cookieName + "=" + token), 400, "invalid_request", ""},
-		"from another site":               {with(cookieName+"="+token, "Origin", "https://evil.example"), 401, "token_missing", noToken},
-		"from an opaque origin":           {with(cookieName+"="+token, "Origin", "null"), 401, "token_missing", noToken},
-		"with an Origin that is empty":    {with(cookieName+"="+token, "Origin", ""), 401, "token_missing", noToken},
-		"from a browser":                  {with(cookieName+"="+token, "Sec-Fetch-Site", "same-origin"), 401, "token_missing", noToken},
-		"beside a bad token":              {with(cookieName+"="+token, "Authorization", "Bearer x"), 401, "token_invalid", badToken},
-		"beside an empty Authorization":   {with(cookieName+"="+token, "Authorization", ""), 401, "token_missing", noToken},
-		"beside another Authorization":    {with(cookieName+"="+token, "Authorization", "Basic eDp5"), 401, "token_missing", noToken},
-		"beside two of the Authorization": {with(cookieName+"="+token, "Authorization", "Bearer x", "Authorization", "Bearer x"), 400, "invalid_request", ""},
+		"if it is empty":                   {with(cookieName + "="), 401, "token_missing", noToken},
+		"with another value":               {with(cookieName + "=x"), 401, "token_invalid", badToken},
+		"of another name":                  {with("SESSION=" + token), 401, "token_missing", noToken},
+		"in another case":                  {with("jsessionid=" + token), 401, "token_missing", noToken},
+		"if it is repeated":                {with(cookieName + "=" + token + "; " + cookieName + "=" + token), 400, "invalid_request", ""},
+		"from another site":                {with(cookieName+"="+token, "Origin", "https://evil.example"), 401, "token_missing", noToken},
+		"from an opaque origin":            {with(cookieName+"="+token, "Origin", "null"), 401, "token_missing", noToken},
+		"with an empty Origin":             {with(cookieName+"="+token, "Origin", ""), 401, "token_missing", noToken},
+		"from a browser":                   {with(cookieName+"="+token, "Sec-Fetch-Site", "same-origin"), 401, "token_missing", noToken},
+		"beside a bad token":               {with(cookieName+"="+token, "Authorization", "Bearer x"), 401, "token_invalid", badToken},
+		"beside an empty Authorization":    {with(cookieName+"="+token, "Authorization", ""), 401, "token_missing", noToken},
+		"beside another Authorization":     {with(cookieName+"="+token, "Authorization", "Basic eDp5"), 401, "token_missing", noToken},
+		"beside two Authorization headers": {with(cookieName+"="+token, "Authorization", "Bearer x", "Authorization", "Bearer x"), 400, "invalid_request", ""},
 	} {
-		t.Run("does not count "+name, func(t *testing.T) {
+		t.Run("a cookie does not count "+name, func(t *testing.T) {
 			wantRefused(t, g.verify(t, "", tc.header), tc.status, tc.code, tc.challenge)
 		})
 	}
-	t.Run("does not count where no cookie is named", func(t *testing.T) {
+	t.Run("a cookie does not count where no cookie name is configured", func(t *testing.T) {
 		t.Parallel()
 		g := newGuarded(t, "")
 		wantRefused(t, g.verify(t, "", with(cookieName+"="+g.Login("bob").AccessToken.Reveal())), 401, "token_missing", noToken)

@@ -147,7 +147,7 @@ func (i *inspector) introspect(t *testing.T, key servicekey.Presented, token str
 func wantInactive(t *testing.T, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK || string(a.Body) != `{"active":false}`+"\n" {
-		t.Errorf("%d %s", a.Status, a.Body)
+		t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 	}
 	wantSecret(t, a)
 }
@@ -209,12 +209,12 @@ func TestIntrospection(t *testing.T) {
 			basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(key.ID+":"+password))
 			a := i.do(t, http.MethodPost, "/oauth2/introspect", form("token", token), authorized(basic))
 			if a.Status != http.StatusOK || a.members(t)["active"] != true {
-				t.Errorf("%d %s", a.Status, a.Body)
+				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 		}
 		for _, hint := range []string{"access_token", "refresh_token", "nonsense"} {
 			if a := i.introspect(t, key, token, "token_type_hint", hint); a.members(t)["active"] != true {
-				t.Errorf("%d %s", a.Status, a.Body)
+				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 		}
 	})
@@ -247,7 +247,7 @@ func TestIntrospection(t *testing.T) {
 		wantInactive(t, i.introspect(t, i.key(t, "service openid", sessiontest.OtherAppID), token))
 		for _, apps := range [][]string{{sessiontest.AppID}, {sessiontest.OtherAppID, sessiontest.AppID}} {
 			if a := i.introspect(t, i.key(t, "service", apps...), token); a.members(t)["active"] != true {
-				t.Errorf("%s", a.Body)
+				t.Errorf("unexpected result: %s", a.Body)
 			}
 		}
 	})
@@ -258,7 +258,7 @@ func TestIntrospection(t *testing.T) {
 		open := i.key(t, "service openid")
 		openID := i.introspect(t, open, g.AccessToken.Reveal()).members(t)
 		if s, _ := openID["openid"].(string); s == "" || openID["unionid"] != nil {
-			t.Errorf("%v", openID)
+			t.Errorf("unexpected result: %v", openID)
 		}
 		i.exec(t, `update identities set unionid = 'u-1' where uuid = ?`, g.Session.Identity.String())
 		next, err := i.Service.Exchange(t.Context(), session.ExchangeRequest{ClientID: sessiontest.AppID, Code: auth.Secret(i.Simulator.NewCode("alice"))})
@@ -267,7 +267,7 @@ func TestIntrospection(t *testing.T) {
 		}
 		m := i.introspect(t, open, next.AccessToken.Reveal()).members(t)
 		if m["openid"] != openID["openid"] || m["unionid"] != "u-1" {
-			t.Errorf("%v", m)
+			t.Errorf("unexpected result: %v", m)
 		}
 		m = i.introspect(t, i.key(t, "service"), next.AccessToken.Reveal()).members(t)
 		if m["active"] != true || m["openid"] != nil || m["unionid"] != nil {
@@ -293,7 +293,7 @@ func TestIntrospection(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a := i.introspect(t, key, good.AccessToken.Reveal()); a.members(t)["active"] != true {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
 	})
 	t.Run("is for service keys alone", func(t *testing.T) {
@@ -364,7 +364,7 @@ func TestIntrospectionShowsAttributes(t *testing.T) {
 	t.Run("that were read once, however often it is asked", func(t *testing.T) {
 		for range 3 {
 			if d := cmp.Diff(about(person, 1), attributes()); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 		}
 		other, err := i.Refresh(g.RefreshToken)
@@ -379,13 +379,13 @@ func TestIntrospectionShowsAttributes(t *testing.T) {
 	t.Run("that are read again when ver has risen", func(t *testing.T) {
 		person = i.bind(t, &g)
 		if d := cmp.Diff(about(person, 2), attributes()); d != "" {
-			t.Error(d)
+			t.Errorf("mismatch (-want +got):\n%s", d)
 		}
 	})
 	t.Run("that the policy still names", func(t *testing.T) {
 		i.exposes = []string{"other"}
 		if d := cmp.Diff(map[string]any{}, attributes()); d != "" {
-			t.Error(d)
+			t.Errorf("mismatch (-want +got):\n%s", d)
 		}
 		i.exposes = nil
 		if got := attributes(); got != nil {
@@ -398,7 +398,7 @@ func TestIntrospectionShowsAttributes(t *testing.T) {
 		key, g := i.key(t, "service"), i.Login("alice")
 		i.bind(t, &g)
 		if d := cmp.Diff(map[string]any{}, i.introspect(t, key, g.AccessToken.Reveal()).members(t)["attributes"]); d != "" {
-			t.Error(d)
+			t.Errorf("mismatch (-want +got):\n%s", d)
 		}
 	})
 }

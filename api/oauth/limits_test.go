@@ -134,7 +134,7 @@ func wantLimited(t *testing.T, a answer) {
 func wantLoggedIn(t *testing.T, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK {
-		t.Errorf("%d %s", a.Status, a.Body)
+		t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 	}
 }
 
@@ -273,7 +273,7 @@ func TestExchangeLimits(t *testing.T) {
 		}
 		for range 24 {
 			if a := l.logIn(t, alice); a.Status/100 != 5 {
-				t.Errorf("%d %s", a.Status, a.Body)
+				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 		}
 		for range 3 {
@@ -292,7 +292,7 @@ func TestExchangeLimits(t *testing.T) {
 		exec(`create trigger broken before insert on sessions begin select raise(abort, 'disk I/O error'); end`)
 		for range 5 {
 			if a := l.logIn(t, alice); a.Status/100 != 5 {
-				t.Errorf("%d %s", a.Status, a.Body)
+				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 		}
 		exec(`drop trigger broken`)
@@ -377,7 +377,7 @@ func TestExchangeLimits(t *testing.T) {
 				case http.StatusServiceUnavailable: // did not get its turn
 					busy.Add(1)
 				default:
-					t.Errorf("%d %s", a.Status, a.Body)
+					t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 				}
 			})
 		}
@@ -416,7 +416,7 @@ func TestExchangeLimits(t *testing.T) {
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			r.Header.Set("X-Forwarded-For", alice)
 			if resp, err := http.DefaultClient.Do(r); !errors.Is(err, context.Canceled) {
-				t.Fatalf("%v, %v", resp, err)
+				t.Fatalf("got %v, error %v", resp, err)
 			}
 			poll := time.NewTicker(time.Millisecond)
 			defer poll.Stop()
@@ -474,7 +474,7 @@ func TestExchangeLimitsCountWhatTheClientDid(t *testing.T) {
 		l.mount(t, s, 3, 3, loopback)
 		for range 3 {
 			if a := l.guess(t, "2001:db8:1:2:3::4"); strings.Contains(string(a.Body), "rate_limited") != errors.Is(err, auth.RateLimited) {
-				t.Fatalf("%d %s", a.Status, a.Body)
+				t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 		}
 		if s.caller != "2001:db8:1:2::/64" {

@@ -22,7 +22,7 @@ func TestRevoke(t *testing.T) {
 				g := w.exchange(t, "alice")
 				a := w.revoke(t, g.text(t, which), "token_type_hint", hint)
 				if a.Status != http.StatusOK || string(a.Body) != "{}\n" {
-					t.Errorf("%d %q", a.Status, a.Body)
+					t.Errorf("unexpected answer: %d %q", a.Status, a.Body)
 				}
 				wantSecret(t, a)
 				wantError(t, w.refresh(t, g.text(t, "refresh_token")), http.StatusBadRequest, "invalid_grant", "session_revoked")
@@ -37,7 +37,7 @@ func TestRevoke(t *testing.T) {
 		w := newWorld(t)
 		for _, s := range []string{"x", "yfr_x", "a.b.c", strings.Repeat("A", 8<<10), "鱼符"} {
 			if a := w.revoke(t, s); a.Status != http.StatusOK || string(a.Body) != "{}\n" {
-				t.Errorf("%d %s", a.Status, a.Body)
+				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 		}
 	})
@@ -50,7 +50,7 @@ func TestRevoke(t *testing.T) {
 			wantError(t, a, http.StatusBadRequest, "invalid_grant", "token_client_mismatch")
 		}
 		if a := w.refresh(t, g.text(t, "refresh_token")); a.Status != http.StatusOK {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
 	})
 	t.Run("the request must be whole", func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestRevoke(t *testing.T) {
 func wantPublic(t *testing.T, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" || a.Header.Get("Cache-Control") != "public, max-age=300" || a.Header.Get("Pragma") != "" {
-		t.Errorf("%d %v", a.Status, a.Header)
+		t.Errorf("unexpected answer: %d %v", a.Status, a.Header)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestMetadata(t *testing.T) {
 		"introspection_endpoint":                     sessiontest.Issuer + "/oauth2/introspect", "introspection_endpoint_auth_methods_supported": []any{"client_secret_basic", "Bearer"},
 		"id_token_signing_alg_values_supported": []any{"ES256", "EdDSA", "RS256"},
 	}, a.members(t)); d != "" {
-		t.Error(d)
+		t.Errorf("mismatch (-want +got):\n%s", d)
 	}
 	b := w.do(t, http.MethodGet, "/.well-known/openid-configuration", "")
 	wantPublic(t, b)
@@ -108,7 +108,7 @@ func TestJWKS(t *testing.T) {
 	a := w.do(t, http.MethodGet, "/.well-known/jwks.json", "")
 	wantPublic(t, a)
 	if string(a.Body) != string(w.Keys.JWKS()) {
-		t.Errorf("%s", a.Body)
+		t.Errorf("unexpected result: %s", a.Body)
 	}
 	var set struct {
 		Keys []map[string]string `json:"keys"`

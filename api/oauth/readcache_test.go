@@ -30,7 +30,7 @@ func TestMemo(t *testing.T) {
 			want := func(c *token.Claims, n int) {
 				t.Helper()
 				if got, err := get(t.Context(), c); got != n || err != nil {
-					t.Errorf("%d, %v; want %d", got, err, n)
+					t.Errorf("got %d, %v; want %d", got, err, n)
 				}
 			}
 			want(session(1), 1)
@@ -55,7 +55,7 @@ func TestMemo(t *testing.T) {
 		var all sync.WaitGroup
 		ask := func(ctx context.Context) {
 			if got, err := get(ctx, session(1)); got != "read" || err != nil {
-				t.Errorf("%q, %v", got, err)
+				t.Errorf("got %q, error %v", got, err)
 			}
 		}
 		all.Go(func() { ask(first) })
@@ -74,11 +74,11 @@ func TestMemo(t *testing.T) {
 		get, closeMemo := oauth.NewReadCache(answering, func(context.Context, *token.Claims) (int, error) { return 1, failure })
 		defer closeMemo()
 		if _, err := get(t.Context(), session(1)); !errors.Is(err, broken) {
-			t.Errorf("%v", err)
+			t.Errorf("unexpected result: %v", err)
 		}
 		failure = nil
 		if got, err := get(t.Context(), session(1)); got != 1 || err != nil {
-			t.Errorf("%d, %v", got, err)
+			t.Errorf("got %d, error %v", got, err)
 		}
 	})
 	t.Run("waits a second for a database that hangs, and not at all for one that is known to", func(t *testing.T) {

@@ -24,7 +24,7 @@ import (
 func checkGrant(t *testing.T, w *world, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK {
-		t.Fatalf("%d %s", a.Status, a.Body)
+		t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
 	}
 	wantSecret(t, a)
 	m := a.members(t)
@@ -57,7 +57,7 @@ func TestTokenEndpoint(t *testing.T) {
 		checkGrant(t, w, a)
 		m := a.members(t)
 		if m["refresh_token_timeout"] != 2592000.0 || m["authorization_expires_in"] != 15552000.0 || m["bound"] != false {
-			t.Errorf("%s", a.Body)
+			t.Errorf("unexpected result: %s", a.Body)
 		}
 		if person, ok := m["person"]; !ok || person != nil {
 			t.Errorf("person %v, want null", person)
@@ -74,7 +74,7 @@ func TestTokenEndpoint(t *testing.T) {
 			t.Errorf("%s, then %s", first.Body, second.Body)
 		}
 		if m := second.members(t); m["refresh_token_timeout"] != 2592000.0 || m["authorization_expires_in"] != 15552000.0-3600 {
-			t.Errorf("%s", second.Body)
+			t.Errorf("unexpected result: %s", second.Body)
 		}
 		again := w.refresh(t, first.text(t, "refresh_token"))
 		if again.text(t, "refresh_token") != second.text(t, "refresh_token") {
@@ -91,7 +91,7 @@ func TestTokenEndpoint(t *testing.T) {
 		a := w.exchange(t, "alice")
 		checkGrant(t, w, a)
 		if d := cmp.Diff(map[string]any{"id": id, "external_id": "E-4711", "name": "张三"}, a.members(t)["person"]); d != "" || a.members(t)["bound"] != true {
-			t.Errorf("%s %s", a.Body, d)
+			t.Errorf("unexpected result: %s %s", a.Body, d)
 		}
 	})
 	t.Run("the client may name itself as Basic with an empty secret", func(t *testing.T) {

@@ -120,7 +120,7 @@ func (a answer) members(t *testing.T) map[string]any {
 	t.Helper()
 	var m map[string]any
 	if err := json.Unmarshal(a.Body, &m); err != nil {
-		t.Fatalf("%d %q: %v", a.Status, a.Body, err)
+		t.Fatalf("the answer %d %q is not a JSON object: %v", a.Status, a.Body, err)
 	}
 	return m
 }
@@ -216,13 +216,13 @@ func wantError(t *testing.T, a answer, status int, oauthError, code string) {
 	t.Helper()
 	m := a.members(t)
 	if a.Status != status || m["error"] != oauthError || m["error_code"] != code {
-		t.Errorf("%d %s, want %d %s %s", a.Status, a.Body, status, oauthError, code)
+		t.Errorf("got %d %s, want %d %s %s", a.Status, a.Body, status, oauthError, code)
 	}
 	if text, _ := m["error_description"].(string); text == "" || strings.ContainsAny(text, "\"\\") {
 		t.Errorf("error_description %q", text)
 	}
 	if m["request_id"] != a.Header.Get("X-Request-Id") || len(m) != 4 {
-		t.Errorf("%s", a.Body)
+		t.Errorf("unexpected result: %s", a.Body)
 	}
 	wantSecret(t, a)
 }

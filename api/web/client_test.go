@@ -62,7 +62,7 @@ func TestPublicClient(t *testing.T) {
 			r.Header["Authorization"] = tc.header
 			got, err := web.PublicClient(r, tc.form)
 			if got != tc.want || auth.CodeOf(err) != tc.err {
-				t.Errorf("%q, %v, want %q, %q", got, err, tc.want, tc.err)
+				t.Errorf("got %q, %v, want %q, %q", got, err, tc.want, tc.err)
 			}
 			if err != nil && strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("the error quotes the secret: %v", err)
@@ -106,7 +106,7 @@ func TestBearerToken(t *testing.T) {
 			r.Header["Authorization"] = tc.header
 			got, err := web.BearerToken(r)
 			if got.Reveal() != tc.want || auth.CodeOf(err) != tc.err {
-				t.Errorf("%q, %v, want %q, %q", got.Reveal(), err, tc.want, tc.err)
+				t.Errorf("got %q, %v, want %q, %q", got.Reveal(), err, tc.want, tc.err)
 			}
 			if errors.Is(err, auth.InvalidRequest) && strings.Contains(err.Error(), "SECRET") {
 				t.Errorf("the error quotes the token: %v", err)

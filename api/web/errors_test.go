@@ -42,7 +42,7 @@ func TestResponses(t *testing.T) {
 		sendable := regexp.MustCompile(`^[\x20-\x21\x23-\x5B\x5D-\x7E]+$`)
 		for c, r := range web.Responses {
 			if !sendable.MatchString(r.Text) || !sendable.MatchString(r.OAuth) {
-				t.Errorf("%s: %q, %q", c, r.OAuth, r.Text)
+				t.Errorf("%s: unexpected result %q, %q", c, r.OAuth, r.Text)
 			}
 			if r.Status < 400 || r.Status > 599 || http.StatusText(r.Status) == "" {
 				t.Errorf("%s: status %d", c, r.Status)
@@ -54,7 +54,7 @@ func TestResponses(t *testing.T) {
 		for c, r := range web.Responses {
 			wait := r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable
 			if wait != (r.RetryAfter > 0) || wait != (r.OAuth == "temporarily_unavailable") {
-				t.Errorf("%s: %+v", c, r)
+				t.Errorf("%s: unexpected result %+v", c, r)
 			}
 		}
 	})
@@ -72,7 +72,7 @@ func TestResponses(t *testing.T) {
 			auth.RefreshReused: "400 invalid_grant", auth.SessionRevoked: "400 invalid_grant",
 		} {
 			if got := fmt.Sprintf("%d %s", web.Responses[c].Status, web.Responses[c].OAuth); got != want {
-				t.Errorf("%s: %s, want %s", c, got, want)
+				t.Errorf("%s: got %s, want %s", c, got, want)
 			}
 		}
 	})
@@ -92,7 +92,7 @@ func TestErrorBodies(t *testing.T) {
 				"error": want.OAuth, "error_description": want.Text,
 				"error_code": string(code), "request_id": w.Header().Get("X-Request-Id"),
 			}, members(t, w)); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 			checkErrorHeaders(t, w, "application/json")
 		})
@@ -107,7 +107,7 @@ func TestErrorBodies(t *testing.T) {
 				"type": "urn:yufu:problem:" + string(code), "title": want.Text, "status": float64(status),
 				"code": string(code), "request_id": w.Header().Get("X-Request-Id"),
 			}, members(t, w)); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 			if w.Code != status {
 				t.Errorf("status %d, want %d", w.Code, status)
@@ -124,7 +124,7 @@ func TestErrorBodies(t *testing.T) {
 		}
 		w, _ = fail(t, web.API, err)
 		if m := members(t, w); m["detail"] != "The parameter x is missing." || m["title"] != web.Responses[auth.InvalidRequest].Text {
-			t.Errorf("%v", m)
+			t.Errorf("unexpected result: %v", m)
 		}
 	})
 	t.Run("the cause is in the log alone", func(t *testing.T) {
@@ -222,7 +222,7 @@ func TestChallenges(t *testing.T) {
 		t.Parallel()
 		w, _ := fail(t, web.API, auth.TokenMissing)
 		if got := w.Header().Get("WWW-Authenticate"); got != `Bearer realm="yufu"` {
-			t.Errorf("%q", got)
+			t.Errorf("unexpected result: %q", got)
 		}
 	})
 	t.Run("a token that is not good is invalid_token", func(t *testing.T) {
@@ -231,7 +231,7 @@ func TestChallenges(t *testing.T) {
 			w, _ := fail(t, web.API, &auth.Error{Code: code, Description: `said "so"`, Err: io.EOF})
 			want := fmt.Sprintf(`Bearer realm="yufu", error="invalid_token", error_description="%s"`, web.Responses[code].Text)
 			if got := w.Header().Get("WWW-Authenticate"); w.Code != 401 || got != want {
-				t.Errorf("%s: %d %q, want %q", code, w.Code, got, want)
+				t.Errorf("%s: got %d %q, want %q", code, w.Code, got, want)
 			}
 		}
 	})
@@ -239,7 +239,7 @@ func TestChallenges(t *testing.T) {
 		t.Parallel()
 		for _, code := range []auth.Code{auth.InvalidRequest, auth.StorageUnavailable, auth.Internal, auth.NotFound} {
 			if w, _ := fail(t, web.API, code); w.Header().Get("WWW-Authenticate") != "" {
-				t.Errorf("%s: %q", code, w.Header().Get("WWW-Authenticate"))
+				t.Errorf("%s: unexpected result %q", code, w.Header().Get("WWW-Authenticate"))
 			}
 		}
 	})

@@ -40,7 +40,7 @@ func TestReadForm(t *testing.T) {
 			t.Parallel()
 			form, err := readForm(t, "/", contentType, strings.NewReader("client_id=wx1&code=a%2Bb"))
 			if d := cmp.Diff(web.Form{"client_id": "wx1", "code": "a+b"}, form); err != nil || d != "" {
-				t.Errorf("%v %s", err, d)
+				t.Errorf("unexpected result: %v %s", err, d)
 			}
 		})
 	}
@@ -52,7 +52,7 @@ func TestReadForm(t *testing.T) {
 			t.Parallel()
 			form, err := readForm(t, "/", contentType, strings.NewReader("client_id=wx1"))
 			if form != nil || !errors.Is(err, auth.UnsupportedMediaType) {
-				t.Errorf("%v, %v", form, err)
+				t.Errorf("got %v, error %v", form, err)
 			}
 		})
 	}
@@ -61,7 +61,7 @@ func TestReadForm(t *testing.T) {
 		for _, target := range []string{"/?code=SECRETCODE", "/?x", "/?client_id=wx1&refresh_token=SECRETCODE"} {
 			form, err := readForm(t, target, formType, strings.NewReader("client_id=wx1"))
 			if form != nil || !errors.Is(err, auth.InvalidRequest) || strings.Contains(err.Error(), "SECRETCODE") {
-				t.Errorf("%s: %v, %v", target, form, err)
+				t.Errorf("%s: got %v, error %v", target, form, err)
 			}
 		}
 	})
@@ -86,7 +86,7 @@ func TestReadForm(t *testing.T) {
 		w := httptest.NewRecorder()
 		form, err := web.ReadForm(w, r)
 		if form != nil || !errors.Is(err, auth.BodyTooLarge) || w.Header().Get("Connection") != "close" {
-			t.Errorf("%v, %v, %v", form, err, w.Header())
+			t.Errorf("unexpected result: %v, %v, %v", form, err, w.Header())
 		}
 	})
 	t.Run("two Content-Types are none", func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestReadForm(t *testing.T) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("a=1"))
 		r.Header["Content-Type"] = []string{formType, "application/json"}
 		if form, err := web.ReadForm(httptest.NewRecorder(), r); form != nil || !errors.Is(err, auth.UnsupportedMediaType) {
-			t.Errorf("%v, %v", form, err)
+			t.Errorf("got %v, error %v", form, err)
 		}
 	})
 	t.Run("a body that comes too slowly is told so", func(t *testing.T) {
@@ -102,14 +102,14 @@ func TestReadForm(t *testing.T) {
 		body := io.MultiReader(strings.NewReader("client_id=wx1&co"), iotest.ErrReader(os.ErrDeadlineExceeded))
 		var e *auth.Error
 		if form, err := readForm(t, "/", formType, body); form != nil || !errors.As(err, &e) || e.Code != auth.InvalidRequest || !strings.Contains(e.Description, "too long") {
-			t.Errorf("%v, %v", form, err)
+			t.Errorf("got %v, error %v", form, err)
 		}
 	})
 	t.Run("a body that breaks off is the client's trouble", func(t *testing.T) {
 		t.Parallel()
 		body := io.MultiReader(strings.NewReader("client_id=wx1&co"), iotest.ErrReader(io.ErrUnexpectedEOF))
 		if form, err := readForm(t, "/", formType, body); form != nil || !errors.Is(err, auth.InvalidRequest) {
-			t.Errorf("%v, %v", form, err)
+			t.Errorf("got %v, error %v", form, err)
 		}
 	})
 }
@@ -136,7 +136,7 @@ func TestParseForm(t *testing.T) {
 			t.Parallel()
 			got, err := web.ParseForm(tc.body)
 			if d := cmp.Diff(tc.want, got); err != nil || d != "" {
-				t.Errorf("%v %s", err, d)
+				t.Errorf("unexpected result: %v %s", err, d)
 			}
 		})
 	}
@@ -178,11 +178,11 @@ func TestRequire(t *testing.T) {
 	t.Parallel()
 	form := web.Form{"a": "1"}
 	if v, err := form.Require("a"); v != "1" || err != nil {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("got %q, error %v", v, err)
 	}
 	var e *auth.Error
 	if v, err := form.Require("b"); v != "" || !errors.As(err, &e) || e.Code != auth.InvalidRequest || e.Description != "The parameter b is missing." {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("got %q, error %v", v, err)
 	}
 }
 
@@ -193,7 +193,7 @@ func FuzzParseForm(f *testing.F) {
 		form, err := web.ParseForm(body)
 		if err != nil {
 			if form != nil || auth.CodeOf(err) != auth.InvalidRequest {
-				t.Fatalf("%v, %v", form, err)
+				t.Fatalf("got %v, error %v", form, err)
 			}
 			return
 		}

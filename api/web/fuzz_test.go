@@ -27,7 +27,7 @@ func FuzzPublicClient(f *testing.F) {
 		id, err := web.PublicClient(r, form)
 		if err != nil {
 			if code := auth.CodeOf(err); id != "" || code != auth.InvalidRequest && code != auth.ClientSecretUnexpected {
-				t.Fatalf("%q, %v", id, err)
+				t.Fatalf("got %q, error %v", id, err)
 			}
 			wantNoEcho(t, err, header, inBody)
 			return
@@ -56,7 +56,7 @@ func FuzzBearerToken(f *testing.F) {
 		got := token.Reveal()
 		if err != nil {
 			if code := auth.CodeOf(err); got != "" || code != auth.TokenMissing && code != auth.InvalidRequest {
-				t.Fatalf("%q, %v", got, err)
+				t.Fatalf("got %q, error %v", got, err)
 			}
 			wantNoEcho(t, err, header, query)
 			return

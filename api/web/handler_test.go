@@ -49,13 +49,13 @@ func TestMethodNotAllowed(t *testing.T) {
 			m := members(t, w)
 			if tc.path == "/oauth2/token" {
 				if m["error"] != "invalid_request" || m["error_code"] != "method_not_allowed" {
-					t.Errorf("%v", m)
+					t.Errorf("unexpected result: %v", m)
 				}
 			} else if m["code"] != "method_not_allowed" || m["status"] != 405.0 {
-				t.Errorf("%v", m)
+				t.Errorf("unexpected result: %v", m)
 			}
 			if line := h.log.one(t); line["error_code"] != "method_not_allowed" {
-				t.Errorf("%v", line)
+				t.Errorf("unexpected result: %v", line)
 			}
 		})
 	}
@@ -64,7 +64,7 @@ func TestMethodNotAllowed(t *testing.T) {
 		h := newRoutes()
 		w := h.do(httptest.NewRequestWithContext(t.Context(), "STRANGE", "/nowhere", nil))
 		if w.Code != http.StatusNotFound || w.Header().Get("Allow") != "" || members(t, w)["code"] != "not_found" {
-			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+			t.Errorf("unexpected answer: %d %v %s", w.Code, w.Header(), w.Body)
 		}
 	})
 	t.Run("in a context of its own it does not disturb the routes", func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestMethodNotAllowed(t *testing.T) {
 		h := newRoutes()
 		h.do(httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/v1/binding", nil))
 		if w := h.do(httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/v1/binding", nil)); w.Code != http.StatusOK {
-			t.Errorf("%d", w.Code)
+			t.Errorf("unexpected result: %d", w.Code)
 		}
 	})
 }
@@ -91,7 +91,7 @@ func TestJSON(t *testing.T) {
 		t.Parallel()
 		w := answer(t, web.JSON, map[string]int{"a": 1})
 		if w.Code != http.StatusCreated || w.Body.String() != "{\"a\":1}\n" || w.Header().Get("Content-Type") != "application/json" {
-			t.Errorf("%d %v %q", w.Code, w.Header(), w.Body)
+			t.Errorf("unexpected result: %d %v %q", w.Code, w.Header(), w.Body)
 		}
 		if w.Header().Get("Cache-Control") != "" {
 			t.Errorf("Cache-Control %q", w.Header().Get("Cache-Control"))
@@ -101,14 +101,14 @@ func TestJSON(t *testing.T) {
 		t.Parallel()
 		w := answer(t, web.SecretJSON, map[string]int{"a": 1})
 		if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Pragma") != "no-cache" {
-			t.Errorf("%v", w.Header())
+			t.Errorf("unexpected result: %v", w.Header())
 		}
 	})
 	t.Run("what cannot be encoded is a whole 500", func(t *testing.T) {
 		t.Parallel()
 		w := answer(t, web.JSON, math.NaN())
 		if m := members(t, w); w.Code != http.StatusInternalServerError || m["error_code"] != "internal" {
-			t.Errorf("%d %s", w.Code, w.Body)
+			t.Errorf("unexpected answer: %d %s", w.Code, w.Body)
 		}
 	})
 }
@@ -121,6 +121,6 @@ func TestPersonOf(t *testing.T) {
 	id := uuid.Must(uuid.NewV7())
 	got := web.PersonOf(&auth.Session{Person: &auth.Person{ID: id, ExternalID: "E-4711", Name: "张三"}})
 	if d := cmp.Diff(&web.Person{ID: id, ExternalID: "E-4711", Name: "张三"}, got); d != "" {
-		t.Error(d)
+		t.Errorf("mismatch (-want +got):\n%s", d)
 	}
 }

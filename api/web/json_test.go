@@ -52,7 +52,7 @@ func TestReadJSON(t *testing.T) {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(tc.want, got); d != "" {
-				t.Error(d)
+				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 		})
 	}
@@ -143,7 +143,7 @@ func FuzzReadJSON(f *testing.F) {
 		got, err := readJSON(t, "application/json", body)
 		if err != nil {
 			if code := auth.CodeOf(err); code != auth.InvalidRequest && code != auth.BodyTooLarge {
-				t.Fatalf("%q: %v", body, err)
+				t.Fatalf("%q: unexpected result %v", body, err)
 			}
 			return
 		}
@@ -152,7 +152,7 @@ func FuzzReadJSON(f *testing.F) {
 			t.Fatalf("%q is accepted: %v", body, err)
 		}
 		if d := cmp.Diff(want, got); d != "" {
-			t.Fatal(d)
+			t.Fatalf("mismatch (-want +got):\n%s", d)
 		}
 	})
 }
@@ -171,7 +171,7 @@ func TestErrorsNameMembers(t *testing.T) {
 		_, err := readJSON(t, "application/json", body)
 		var e *auth.Error
 		if !errors.As(err, &e) || !strings.HasPrefix(e.Description, want) {
-			t.Errorf("%s: %v, want %q", body, err, want)
+			t.Errorf("%s: got %v, want %q", body, err, want)
 		}
 	}
 }

@@ -145,7 +145,7 @@ func TestNetwork(t *testing.T) {
 		"2001:db8:1:3:ffff:4:5:6":    "2001:db8:1:3::/64",
 	} {
 		if got := web.Network(netip.MustParseAddr(in)); got.String() != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
+			t.Errorf("%s: got %s, want %s", in, got, want)
 		}
 	}
 	if web.Network(netip.Addr{}) != (netip.Prefix{}) {

@@ -72,7 +72,7 @@ func TestServiceKey(t *testing.T) {
 			r.Header["Authorization"] = tc.authorization
 			got, err := web.ServiceKey(r)
 			if auth.CodeOf(err) != tc.code || tc.code == "" && got != tc.want {
-				t.Errorf("%q, %v", got.Reveal(), err)
+				t.Errorf("got %q, error %v", got.Reveal(), err)
 			}
 			if err != nil && strings.Contains(err.Error(), secret) {
 				t.Errorf("the error quotes the secret: %v", err)
@@ -83,7 +83,7 @@ func TestServiceKey(t *testing.T) {
 		t.Parallel()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?access_token="+key, nil)
 		if got, err := web.ServiceKey(r); auth.CodeOf(err) != auth.InvalidRequest || got != "" {
-			t.Errorf("%q, %v", got.Reveal(), err)
+			t.Errorf("got %q, error %v", got.Reveal(), err)
 		}
 	})
 }
@@ -150,7 +150,7 @@ func TestGuard(t *testing.T) {
 						}
 						m := members(t, w)
 						if got := w.Header().Get("WWW-Authenticate"); got != challenge || m["code"] != "insufficient_scope" || m["detail"] != "The service key needs the scope "+string(needs)+"." {
-							t.Errorf("%s %s", got, w.Body)
+							t.Errorf("unexpected result: %s %s", got, w.Body)
 						}
 					}
 				}
@@ -167,7 +167,7 @@ func TestGuard(t *testing.T) {
 				t.Parallel()
 				w := ask(t, endpoint, tc.authorization)
 				if m := members(t, w); w.Code != http.StatusUnauthorized || m["code"] != tc.code || w.Header().Get("WWW-Authenticate") != tc.challenge {
-					t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+					t.Errorf("unexpected answer: %d %v %s", w.Code, w.Header(), w.Body)
 				}
 			})
 		}
