@@ -14,8 +14,8 @@ import (
 // that exchanges the code of wx.login for tokens.
 const GrantMiniProgramCode = "urn:yufu:grant-type:mini-program-code"
 
-// codeGrant starts a session for a platform's code. Parameters: code, and
-// optionally device.
+// codeGrant starts a session for a platform's code. Parameters: code and, optionally,
+// device.
 type codeGrant struct {
 	sessions Sessions
 	limits   *ExchangeLimits
@@ -44,9 +44,8 @@ func (g *codeGrant) redeem(ctx context.Context, r tokenRequest) (tokens session.
 	switch auth.CodeOf(err) {
 	case auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked,
 		auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured:
-		// The log says which app has trouble with its platform. Errors from before
-		// the platform was asked do not: then client_id can be anything, even a
-		// code that was put in the wrong place.
+		// The log names the app only after the platform was asked. Before that,
+		// client_id can be any text, even a code in the wrong parameter.
 		event.Add(slog.String("app", r.clientID))
 	}
 	return tokens, "started", err

@@ -10,8 +10,8 @@ import (
 // metadataDocument is RFC 8414. There is no authorization endpoint, so there is
 // no response type to list, and an array without elements must be omitted
 // (§3.2), although response_types_supported is required (§2): the stock clients
-// that we test with (openid-client, oauth4webapi, go-oidc) read a document
-// without it, and a response type that does not work would mislead people.
+// that we test with (openid-client, oauth4webapi, go-oidc) accept a document without
+// it, and a response type that does not work would mislead developers.
 //
 // There are no ID tokens. Software that checks access tokens as if they were ID
 // tokens (go-oidc, and oauth2-proxy on top of it) takes the algorithms from

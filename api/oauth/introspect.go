@@ -17,18 +17,17 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// AccessTokens verifies access tokens by what this replica has in memory.
-// [token.Verifier] is it, if it knows how old its cutoffs are.
+// AccessTokens verifies access tokens from the memory of this replica. Implemented by
+// a [token.Verifier] that has a staleness bound.
 type AccessTokens interface {
-	// Verify returns the claims of a token that is good now. It does no I/O.
+	// Verify returns the claims of a token that is valid now. It does no I/O.
 	//
 	// Errors: [auth.TokenInvalid], [auth.TokenExpired], [auth.SessionRevoked],
-	// and [auth.StorageUnavailable] when the cutoffs are too old to tell.
+	// and [auth.StorageUnavailable] when the cutoffs are too old to decide.
 	Verify(ctx context.Context, accessToken string) (*token.Claims, error)
 }
 
-// ServiceKeys lets requests pass whose service key has a scope. Implemented by
-// [web.Guard].
+// ServiceKeys authorizes requests by their service keys. Implemented by [web.Guard].
 type ServiceKeys interface {
 	Authorize(r *http.Request, scope servicekey.Scope) (servicekey.Key, error)
 }
@@ -36,32 +35,32 @@ type ServiceKeys interface {
 // Account is the platform account behind an identity.
 type Account struct {
 	OpenID string
-	// UnionID is empty when the platform has not told it.
+	// UnionID is empty when the platform has not sent it.
 	UnionID string
 }
 
 // Accounts finds the platform accounts behind identities.
 type Accounts interface {
-	// PlatformAccount returns the openid and the unionid of an identity, the
-	// latter empty when it is not known, or [auth.NotFound], also when it was
-	// erased.
+	// PlatformAccount returns the openid and the unionid of an identity. The unionid
+	// is empty when it is not known. The error is [auth.NotFound] for an unknown or
+	// erased identity.
 	PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error)
 }
 
-// Attributes finds what the business keeps about persons.
+// Attributes finds the business's data about persons.
 type Attributes interface {
-	// Exposed returns the attributes of a person that have these names, each as
-	// JSON. A person without them, or who is gone, is no error.
+	// Exposed returns the attributes of a person that have these names, each as JSON.
+	// Missing attributes and a missing person are no error.
 	Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error)
-	// ExternalID returns the business's own id of a person, or "" for one who is
-	// gone.
+	// ExternalID returns the business's own id of a person, or "" if the person no
+	// longer exists.
 	ExternalID(ctx context.Context, person uuid.UUID) (string, error)
 }
 
-// Apps knows the registered apps from memory. Implemented by [app.Directory].
+// Apps returns the registered apps from memory. Implemented by [app.Directory].
 type Apps interface {
-	// App returns an app, or [auth.AppUnknown], or [auth.StorageUnavailable]
-	// when what is in memory is too old.
+	// App returns an app. Errors: [auth.AppUnknown], and [auth.StorageUnavailable]
+	// when the data in memory is too old.
 	App(appID string) (auth.App, error)
 	// Answering reports whether the database answers.
 	Answering() bool
@@ -69,18 +68,18 @@ type Apps interface {
 
 // Introspection serves POST /oauth2/introspect (RFC 7662).
 //
-// What a token says, and which attributes its app exposes, is answered from
-// memory. What a service key may see beyond that is read once for a session and
-// a ver, and remembered for [CacheTTL]. When it cannot be read, it is left out:
-// the answer about the token stands without it. A database that is known to be
-// away is not asked, and any other at most for readTimeout.
+// The claims of a token, and the names of the attributes that its app exposes, come
+// from memory. Further data for the service key is read once for a session and a ver,
+// and remembered for [CacheTTL]. Data that cannot be read is left out of the answer. A
+// database that is known to be unavailable is not asked; other reads take at most
+// readTimeout.
 type Introspection struct {
 	keys       ServiceKeys
 	tokens     AccessTokens
 	apps       Apps
 	accounts   *readCache[Account]
 	attributes *readCache[map[string]json.RawMessage]
-	// externalIDs are those that the app's policy keeps out of tokens.
+	// externalIDs are the external ids that the app's policy keeps out of tokens.
 	externalIDs *readCache[string]
 }
 
@@ -105,7 +104,7 @@ func NewIntrospection(keys ServiceKeys, tokens AccessTokens, apps Apps, accounts
 	}
 }
 
-// Close ends what the handler has running.
+// Close stops the goroutines of the handler.
 func (h *Introspection) Close() {
 	h.accounts.close()
 	h.attributes.close()
@@ -132,29 +131,29 @@ type activeToken struct {
 	Ver       int64    `json:"ver"`
 	Epoch     int64    `json:"epoch"`
 	Bound     bool     `json:"bound"`
-	// Person is there only when bound.
+	// Person is set only when bound.
 	Person string `json:"person,omitempty"`
-	// ExternalID is the business's own id of the person: the token's, or read where
-	// the app's policy keeps it out of tokens.
+	// ExternalID is the business's own id of the person. It comes from the token, or
+	// from the database where the app's policy keeps it out of tokens.
 	ExternalID string `json:"external_id,omitempty"`
-	// OpenID and UnionID are there only for the scope openid. OpenID is there
-	// always then, unless the database is away.
+	// OpenID and UnionID are set only for the scope openid. Then OpenID is missing
+	// only when the database is unavailable.
 	OpenID  string `json:"openid,omitempty"`
 	UnionID string `json:"unionid,omitempty"`
-	// Attributes are there only when bound, and when the app exposes some. They
-	// are there always then, perhaps empty, unless the database is away.
+	// Attributes is set only when bound, and when the app exposes some. Then it may be
+	// empty, and is missing only when the database is unavailable.
 	Attributes map[string]json.RawMessage `json:"attributes,omitzero"`
 }
 
-// inactiveToken is the whole of what is said of a token that is not active: why
-// is nobody's business (RFC 7662 §2.2).
+// inactiveToken is the whole answer for a token that is not active. It does not say
+// why (RFC 7662 §2.2).
 type inactiveToken struct {
 	Active bool `json:"active"`
 }
 
-// introspect answers a back end about the token that somebody brought to it. A
-// refresh token is not active: there is no back end that may accept one (§4).
-// A token_type_hint is read past: the token's form tells.
+// introspect answers a back end about a token that a client presented to it. A refresh
+// token is not active, because no back end may accept one (§4). token_type_hint is
+// ignored; the token's format identifies it.
 func (h *Introspection) introspect(w http.ResponseWriter, r *http.Request) error {
 	key, err := h.keys.Authorize(r, servicekey.ScopeService)
 	if err != nil {
@@ -183,8 +182,8 @@ func (h *Introspection) introspect(w http.ResponseWriter, r *http.Request) error
 
 var errOtherApp = errors.New("oauth: the service key is restricted to other apps")
 
-// active returns what the service key may know of a token, or why it is not
-// active.
+// active returns the answer of an active token for the service key, or the error that
+// says why it is not active.
 func (h *Introspection) active(ctx context.Context, key *servicekey.Key, presented string) (*activeToken, error) {
 	c, err := h.tokens.Verify(ctx, presented)
 	if err != nil {
@@ -218,7 +217,7 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 		account, err := h.accounts.get(ctx, c)
 		switch {
 		case errors.Is(err, auth.NotFound):
-			// It was erased a moment ago.
+			// The identity was erased a moment ago.
 			return nil, &auth.Error{Code: auth.SessionRevoked, Err: err}
 		case errors.Is(err, auth.StorageUnavailable):
 			leftOut = append(leftOut, "openid", "unionid")
@@ -254,11 +253,11 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 // exposed returns the attributes that the app of a bound token exposes: nil when
 // the app exposes none, empty when the person has no such attribute.
 //
-// Errors: [auth.StorageUnavailable] when they are not known.
+// Errors: [auth.StorageUnavailable] when the attributes are not known.
 func (h *Introspection) exposed(ctx context.Context, c *token.Claims) (map[string]json.RawMessage, error) {
 	a, err := h.apps.App(c.ClientID)
 	if errors.Is(err, auth.AppUnknown) {
-		// It was registered a moment ago. The next read of the apps finds it.
+		// The app was registered a moment ago. The next read of the apps finds it.
 		return nil, &auth.Error{Code: auth.StorageUnavailable, Err: err}
 	}
 	if err != nil || len(a.Policy.Attributes) == 0 {

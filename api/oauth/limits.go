@@ -12,21 +12,20 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
-// ExchangeLimits bound how many exchanges of one app the platform is asked for
-// by one client network: failures tightly, because a client that tries codes
-// burns the platform's quota, and successes widely, because a carrier puts
-// thousands of honest phones behind one address. Only what the platform was
-// asked counts, and a limit that is reached lets one exchange a second through:
-// no cheap request shuts out the others behind an address. A failure of the
-// platform or the database does not count. Refreshes are limited by session
-// ([session.Service.Refresh]).
+// ExchangeLimits bounds the exchanges of one app that one client network may send to
+// the platform. The limit of failures is low, because a client that tries codes uses up
+// the platform's quota. The limit of successes is high, because a carrier puts
+// thousands of honest phones behind one address. Only exchanges that reached the
+// platform count, and a reached limit still lets one exchange a second through: no
+// cheap request shuts out the others behind an address. Failures of the platform or the
+// database do not count. Refreshes are limited by session ([session.Service.Refresh]).
 type ExchangeLimits struct {
 	failures, successes *web.Limiter[clientOfApp]
 	clock               func() time.Time
 }
 
-// clientOfApp is what an exchange is counted by. The network is one that
-// [web.Network] returns.
+// clientOfApp is the key by which exchanges are counted. The network comes from
+// [web.Network].
 type clientOfApp struct {
 	network netip.Prefix
 	app     string
@@ -39,27 +38,27 @@ func NewExchangeLimits(failures, successes int, clock func() time.Time) *Exchang
 	}
 }
 
-// Close ends what the limits have running.
+// Close stops the goroutines of the limits.
 func (l *ExchangeLimits) Close() {
 	l.failures.Close()
 	l.successes.Close()
 }
 
-// limitedExchange is one exchange as the limits see it.
+// limitedExchange tracks one exchange for the limits.
 type limitedExchange struct {
 	limits *ExchangeLimits
 	client clientOfApp
-	// asked is whether the platform was about to be asked.
+	// asked is true once the exchange may call the platform.
 	asked bool
 }
 
-// begin returns the exchange of a client.
+// begin starts the tracking of a client's exchange.
 func (l *ExchangeLimits) begin(client netip.Addr, app string) *limitedExchange {
 	return &limitedExchange{limits: l, client: clientOfApp{web.Network(client), app}}
 }
 
-// check returns [auth.RateLimited] when the client has used up either allowance.
-// It is asked when a request comes, so that it costs us nothing.
+// check returns [auth.RateLimited] when the client has used up either allowance. It is
+// called before any work, so that a refused request is cheap.
 func (e *limitedExchange) check() error {
 	now := e.limits.clock()
 	if wait := e.limits.failures.Wait(e.client, now); wait > 0 {
@@ -71,7 +70,7 @@ func (e *limitedExchange) check() error {
 	return nil
 }
 
-// take is [limitedExchange.check] right before the platform is asked. Over a
+// take repeats [limitedExchange.check] right before the call to the platform. Over a
 // limit it takes the one exchange of this second.
 func (e *limitedExchange) take() error {
 	if err := e.check(); err != nil {
@@ -93,10 +92,10 @@ func tooMany(wait time.Duration, what string) error {
 	return &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errors.New("oauth: too many " + what + " of this app from this network")}
 }
 
-// settle charges the exchange for what it came to. Nothing is held meanwhile,
-// or a slow platform would make a crowd of honest phones look like failures;
-// what was under way together may overdraw, by about as much as the calls to
-// the platform that may be under way at once, and is waited for afterwards.
+// settle charges the exchange for its result. Nothing is reserved before: a slow
+// platform would make a crowd of honest phones look like failures. So concurrent
+// exchanges may overdraw an allowance, by about the number of concurrent calls to the
+// platform, and later exchanges wait for it.
 func (e *limitedExchange) settle(err error) {
 	switch {
 	case !e.asked:
@@ -110,8 +109,8 @@ func (e *limitedExchange) settle(err error) {
 	}
 }
 
-// storedKey is the key that a limiter keeps: the app's name is part of the request's
-// body, which must not stay in memory with it.
+// storedKey returns the key that a limiter keeps, with a copy of the app's id: the
+// original is part of the request's body and would keep it in memory.
 func (e *limitedExchange) storedKey() clientOfApp {
 	return clientOfApp{e.client.network, strings.Clone(e.client.app)}
 }

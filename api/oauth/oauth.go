@@ -29,7 +29,7 @@ type Sessions interface {
 	Revoke(ctx context.Context, r session.RevokeRequest) (auth.Subject, error)
 }
 
-// KeySet is the published keys.
+// KeySet returns the published keys.
 type KeySet interface {
 	// JWKS returns the JWK set as prepared bytes, or nil while it may hold a key that has
 	// leaked.

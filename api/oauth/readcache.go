@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// CacheTTL is how long introspection remembers what it read for a session and a
-	// ver. A change that does not raise ver shows after that time.
+	// CacheTTL is how long introspection remembers data of a session and a ver. A
+	// change that does not raise ver shows after that time.
 	CacheTTL = time.Minute
-	// maxCached bounds how many sessions are remembered. Beyond it the least busy
+	// maxCached bounds the number of remembered sessions. Beyond it, the least used
 	// ones are read again.
 	maxCached = 1 << 14
 	// readTimeout bounds a read, and with it the time that an introspection
@@ -58,8 +58,8 @@ var (
 // get returns the value for the token's session, and reads it if needed, once for all
 // concurrent callers. Errors are not remembered.
 //
-// Errors: [auth.StorageUnavailable] when it is not known and the database does
-// not answer; those of reading.
+// Errors: [auth.StorageUnavailable] when the value is not known and the database does
+// not answer; the errors of read.
 func (m *readCache[V]) get(ctx context.Context, c *token.Claims) (V, error) {
 	key := readCacheKey{c.Session, c.Ver}
 	if v, ok := m.cache.GetIfPresent(key); ok {
@@ -70,7 +70,7 @@ func (m *readCache[V]) get(ctx context.Context, c *token.Claims) (V, error) {
 		return none, &auth.Error{Code: auth.StorageUnavailable, Err: errDatabaseAway}
 	}
 	return m.cache.Get(ctx, key, otter.LoaderFunc[readCacheKey, V](func(ctx context.Context, _ readCacheKey) (V, error) {
-		// Others wait for it as well, so it goes on when the first is gone.
+		// Other callers wait for the same read, so it outlives the first caller.
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), readTimeout, errReadTimeout)
 		defer cancel()
 		v, err := m.read(ctx, c)

@@ -8,8 +8,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// revoke ends the session of a token (RFC 7009). It ignores token_type_hint: the
-// form of a token says what it is.
+// revoke ends the session of a token (RFC 7009). It ignores token_type_hint; the
+// token's format identifies it.
 func (h *Handler) revoke(w http.ResponseWriter, r *http.Request) error {
 	form, err := web.ReadForm(w, r)
 	if err != nil {

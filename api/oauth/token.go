@@ -12,14 +12,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// A grant turns what a client presents into tokens.
+// A grant exchanges a client's credential for tokens.
 type grant interface {
-	// redeem returns the tokens for a request, and names the outcome for the log
-	// and the metrics. The outcome of an error is [errorOutcome]'s.
+	// redeem returns the tokens for a request, and the outcome for the log and the
+	// metrics. For an error the outcome comes from [errorOutcome].
 	redeem(ctx context.Context, r tokenRequest) (tokens session.Grant, outcome string, err error)
 }
 
-// tokenRequest is a request of the token endpoint whose client is known by name.
+// tokenRequest is a request of the token endpoint after the client_id was read.
 type tokenRequest struct {
 	clientID string
 	form     web.Form
@@ -42,8 +42,8 @@ func grantTypes(sessions Sessions, limits *ExchangeLimits) []grantType {
 	}
 }
 
-// tokenAnswer is RFC 6749 §5.1 with the two lifetimes of the
-// refresh-token-expiration draft and what a mini-program needs at once.
+// tokenAnswer is RFC 6749 §5.1 with the two lifetimes of the refresh-token-expiration
+// draft and the user data that a mini-program needs at once.
 type tokenAnswer struct {
 	AccessToken            string    `json:"access_token"`
 	TokenType              string    `json:"token_type"`
@@ -103,8 +103,8 @@ func (g *grantType) serve(w http.ResponseWriter, r *http.Request, form web.Form)
 	})
 }
 
-// errorOutcome names why a token request failed: the error's code, or for a
-// replaced refresh token whether it came late or two or more generations late.
+// errorOutcome says why a token request failed: the error's code or, for a replaced
+// refresh token, whether it is one generation behind or more.
 func errorOutcome(err error) string {
 	switch {
 	case errors.Is(err, session.ErrReplayLate):
