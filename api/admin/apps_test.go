@@ -31,10 +31,10 @@ func TestCreateApp(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got.App.AppID != appID || got.App.Platform != "wechat" || got.App.SigningAlg != adminclient.SigningAlgEdDSA || len(got.App.Audiences) != 1 || got.App.Disabled {
-				t.Errorf("the app is %+v", got.App)
+				t.Errorf("the answer has the app %+v, want the registered one", got.App)
 			}
 			if got.SignsFrom == nil || !got.SignsFrom.After(w.Clock.Now()) {
-				t.Errorf("signs_from = %v, want a time to come: no back end has the new key yet", got.SignsFrom)
+				t.Errorf("signs_from = %v, want a later time: no back end has the new key yet", got.SignsFrom)
 			}
 			stored, err := w.Store.App(t.Context(), appID)
 			if err != nil {
@@ -126,7 +126,7 @@ func TestUpdateApp(t *testing.T) {
 func TestDisableApp(t *testing.T) {
 	t.Parallel()
 	for kind, open := range stores {
-		t.Run(kind+": a disabled app's tokens are refused when the answer is there", func(t *testing.T) {
+		t.Run(kind+": disabling an app refuses its tokens before the answer", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			all, restricted := w.client(t, "admin"), w.client(t, "admin", sessiontest.AppID)

@@ -16,7 +16,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 )
 
-// recorder answers every request with an empty object, and keeps what was asked.
+// recorder answers every request with an empty object, and records the requests.
 type recorder struct{ asked []string }
 
 // RoundTrip implements [http.RoundTripper].
@@ -28,7 +28,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// callAll calls a method of the client with whatever arguments, and reads the
+// callAll calls a method of the client with arbitrary arguments, and reads the
 // iterator that it returns.
 func callAll(ctx context.Context, method reflect.Value) {
 	args := make([]reflect.Value, method.Type().NumIn())
@@ -53,9 +53,9 @@ func callAll(ctx context.Context, method reflect.Value) {
 	}
 }
 
-// TestTheClientHasAMethodForEveryOperation calls every method of the Go client, and
-// finds what it asks among the operations of openapi.yaml.
-func TestTheClientHasAMethodForEveryOperation(t *testing.T) {
+// TestClientOperations calls every method of the Go client, and expects exactly one
+// method for each operation of openapi.yaml.
+func TestClientOperations(t *testing.T) {
 	t.Parallel()
 	contract, err := apitest.Load()
 	if err != nil {
@@ -89,7 +89,7 @@ func TestTheClientHasAMethodForEveryOperation(t *testing.T) {
 			}
 		}
 		if len(ops) != 1 {
-			t.Errorf("%s asks %s, which is the operations %q of openapi.yaml, want one", name, seen.asked[0], ops)
+			t.Errorf("%s sends %s, which matches the operations %q of openapi.yaml, want one", name, seen.asked[0], ops)
 			continue
 		}
 		called[ops[0]] = true

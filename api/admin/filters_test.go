@@ -11,9 +11,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// A search for the value of an empty variable must not find all persons: the caller
-// would take the first for the one that was meant.
-func TestParametersThatNameNobodyAreRefused(t *testing.T) {
+// A search with an empty value must not find all persons: the caller would take the
+// first for the wanted one.
+func TestEmptyFilters(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	w.person(t, w.client(t, "admin"), "1")
@@ -59,8 +59,8 @@ func TestErrorsNameParameters(t *testing.T) {
 	}
 }
 
-// A query that Go's parser reads only in part would make an import of a dry run.
-func TestADryRunInAMalformedQueryImportsNothing(t *testing.T) {
+// A query that Go's parser reads only in part would turn a dry run into an import.
+func TestDryRunMalformed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	key := w.key(t, "admin").Key().Reveal()
@@ -74,7 +74,7 @@ func TestADryRunInAMalformedQueryImportsNothing(t *testing.T) {
 	}
 }
 
-func TestNotFoundSaysWhat(t *testing.T) {
+func TestNotFoundDetail(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	key := w.key(t, "read admin").Key().Reveal()
@@ -106,7 +106,7 @@ func TestNotFoundSaysWhat(t *testing.T) {
 	}
 }
 
-func TestAPlusInAQueryIsAPhonesPlus(t *testing.T) {
+func TestPhonePlusInQuery(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	key := w.key(t, "read").Key().Reveal()

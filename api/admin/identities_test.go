@@ -34,11 +34,11 @@ func TestIdentities(t *testing.T) {
 			got, err := c.Identity(t.Context(), id)
 			i := succeed(t, got, err)
 			if i.UUID != id || i.App != sessiontest.AppID || i.OpenID == "" || i.Person != nil || i.Disabled || i.ErasedAt != nil {
-				t.Fatalf("the answer is %+v", got)
+				t.Fatalf("unexpected answer: %+v", got)
 			}
 			bound, err := c.BindIdentity(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID, Reason: "工单"})
 			if b := succeed(t, bound, err); b.Person == nil || *b.Person != p.ID || *b.BoundBy != "admin" || b.BoundAt == nil {
-				t.Errorf("the answer is %+v", bound)
+				t.Errorf("unexpected answer: %+v", bound)
 			}
 			for name, query := range map[string]adminclient.IdentityQuery{
 				"uuid": {UUID: &id}, "openid": {OpenID: &i.OpenID}, "person": {Person: &p.ID}, "app": {App: ptr(sessiontest.AppID)},
@@ -46,7 +46,7 @@ func TestIdentities(t *testing.T) {
 			} {
 				resp, err := c.ListIdentities(t.Context(), query)
 				if d := cmp.Diff([]adminclient.Identity{*bound}, succeed(t, resp, err).Identities); d != "" {
-					t.Errorf("found by %s: %s", name, d)
+					t.Errorf("found by %s (-want +got):\n%s", name, d)
 				}
 			}
 			for name, query := range map[string]adminclient.IdentityQuery{
@@ -54,11 +54,11 @@ func TestIdentities(t *testing.T) {
 			} {
 				resp, err := c.ListIdentities(t.Context(), query)
 				if n := len(succeed(t, resp, err).Identities); n != 0 {
-					t.Errorf("%s finds %d", name, n)
+					t.Errorf("the query by %s finds %d identities, want 0", name, n)
 				}
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); !errors.Is(err, auth.SessionRevoked) {
-				t.Errorf("the token from before: %v", err)
+				t.Errorf("the token from before the binding: error = %v, want session_revoked", err)
 			}
 			next, err := w.Refresh(g.RefreshToken)
 			if err != nil || next.Session.Person == nil || next.Session.Person.ID != p.ID {
@@ -66,21 +66,21 @@ func TestIdentities(t *testing.T) {
 			}
 			unbound, err := c.UnbindIdentity(t.Context(), id, "")
 			if u := succeed(t, unbound, err); u.Person != nil || u.BoundBy != nil {
-				t.Errorf("the answer is %+v", unbound)
+				t.Errorf("unexpected answer: %+v", unbound)
 			}
 			if next, err = w.Refresh(next.RefreshToken); err != nil || next.Session.Person != nil {
 				t.Fatalf("got %v, error %v", next.Session.Person, err)
 			}
 			disabled, err := c.DisableIdentity(t.Context(), id, "")
 			if !succeed(t, disabled, err).Disabled {
-				t.Errorf("the answer is %+v", disabled)
+				t.Errorf("unexpected answer: %+v", disabled)
 			}
 			if _, err := w.Refresh(next.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
-				t.Errorf("refresh: %v", err)
+				t.Errorf("Refresh() error = %v", err)
 			}
 			enabled, err := c.EnableIdentity(t.Context(), id, "")
 			if succeed(t, enabled, err).Disabled {
-				t.Errorf("the answer is %+v", enabled)
+				t.Errorf("unexpected answer: %+v", enabled)
 			}
 			w.Login("alice")
 			for range 2 {
@@ -90,16 +90,16 @@ func TestIdentities(t *testing.T) {
 			}
 			got, err = c.Identity(t.Context(), id)
 			if i := succeed(t, got, err); i.OpenID != "" || i.ErasedAt == nil {
-				t.Errorf("the answer is %+v", got)
+				t.Errorf("unexpected answer: %+v", got)
 			}
 			_, err = c.DisableIdentity(t.Context(), id, "")
 			failed(t, err, 404, auth.NotFound)
 			if w.Login("alice").Session.Identity == id {
-				t.Error("the account has its old uuid")
+				t.Error("the erased account keeps its uuid after a new login")
 			}
-			// Enabling cuts nothing off.
+			// Enabling makes no cutoff.
 			if w.CaughtUp.Load() != 5 {
-				t.Errorf("the hook was called %d times", w.CaughtUp.Load())
+				t.Errorf("the catch-up hook was called %d times", w.CaughtUp.Load())
 			}
 		})
 		t.Run(kind+": a binding follows the app's policy", func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestIdentities(t *testing.T) {
 			}
 			got, err := c.Identity(t.Context(), first)
 			if succeed(t, got, err).Person != nil {
-				t.Errorf("the answer is %+v", got)
+				t.Errorf("unexpected answer: %+v", got)
 			}
 			_, err = c.BindIdentity(t.Context(), first, adminclient.BindIdentityRequest{Person: first})
 			failed(t, err, 404, auth.NotFound)
@@ -145,11 +145,11 @@ func TestIdentities(t *testing.T) {
 			}
 			ended, err := c.EndSession(t.Context(), ids[0], "")
 			if r := succeed(t, ended, err); r.SessionsRevoked != 1 || r.CutoffID == nil {
-				t.Errorf("the answer is %+v", ended)
+				t.Errorf("unexpected answer: %+v", ended)
 			}
 			one, err := c.Session(t.Context(), ids[0])
 			if s := succeed(t, one, err); s.Live || s.EndedAt == nil || s.EndReason == nil || *s.EndReason != "revoked" || s.UUID != g.Session.Identity {
-				t.Errorf("the answer is %+v", one)
+				t.Errorf("unexpected answer: %+v", one)
 			}
 			got := collect(t, c.Sessions(t.Context(), g.Session.Identity, adminclient.Page{Limit: 3}))
 			if len(got) != 4 || got[0].ID != g.Session.ID || !got[0].Live || got[3].ID != ids[0] || got[3].Live {
@@ -160,7 +160,7 @@ func TestIdentities(t *testing.T) {
 			_, err = c.EndSession(t.Context(), g.Session.Identity, "")
 			failed(t, err, 404, auth.NotFound)
 		})
-		t.Run(kind+": a key that is restricted to apps sees theirs alone", func(t *testing.T) {
+		t.Run(kind+": a key that is restricted to apps sees only these apps", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			g := w.Login("alice")
@@ -194,32 +194,32 @@ func TestIdentities(t *testing.T) {
 				},
 			} {
 				if _, err := call(elsewhere); adminclient.CodeOf(err) != adminclient.CodeNotFound {
-					t.Errorf("%s elsewhere: %v, want not_found", name, err)
+					t.Errorf("%s with a key of another app: error = %v, want not_found", name, err)
 				}
 				if _, err := call(here); err != nil {
-					t.Errorf("%s here: %v", name, err)
+					t.Errorf("%s with a key of the app: error = %v", name, err)
 				}
 			}
 			for name, c := range map[string]*adminclient.Client{"elsewhere": elsewhere, "here": here} {
 				_, err := c.BindIdentity(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID})
 				if adminclient.CodeOf(err) != adminclient.CodeInsufficientScope {
-					t.Errorf("bind %s: %v, want insufficient_scope", name, err)
+					t.Errorf("bind with a restricted key (%s): error = %v, want insufficient_scope", name, err)
 				}
 			}
 			failed(t, elsewhere.EraseIdentity(t.Context(), id, ""), 404, auth.NotFound)
 			list, err := elsewhere.ListIdentities(t.Context(), adminclient.IdentityQuery{})
 			if n := len(succeed(t, list, err).Identities); n != 0 {
-				t.Errorf("it lists %d users", n)
+				t.Errorf("the key of another app lists %d users, want 0", n)
 			}
 			apps, err := elsewhere.ListApps(t.Context(), adminclient.Page{})
 			if all := succeed(t, apps, err).Apps; len(all) != 1 || all[0].AppID != sessiontest.OtherAppID {
-				t.Errorf("it lists %+v", all)
+				t.Errorf("the list of apps is %+v, want only the key's app", all)
 			}
 		})
 	}
 }
 
-func TestOpenIDsNeedTheirScope(t *testing.T) {
+func TestOpenIDScope(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	g := w.Login("alice")
@@ -244,7 +244,7 @@ func TestOpenIDsNeedTheirScope(t *testing.T) {
 func TestApps(t *testing.T) {
 	t.Parallel()
 	for kind, open := range stores {
-		t.Run(kind+": a policy and a webhook's secret are set, and the secret is never told", func(t *testing.T) {
+		t.Run(kind+": a policy and a webhook secret are set, and no answer has the secret", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			key, c := w.key(t, "admin"), w.client(t, "admin")
@@ -272,11 +272,11 @@ func TestApps(t *testing.T) {
 			}
 			opened, err := w.Sealer.Open(stored.SealedWebhookSecret, app.WebhookSecretAAD(stored.ID))
 			if err != nil || string(opened) != secret {
-				t.Errorf("the secret is not what was set: %v", err)
+				t.Errorf("the stored secret differs from the one that was set (error %v)", err)
 			}
 			got, err := c.App(t.Context(), sessiontest.AppID)
 			if p := succeed(t, got, err).Policy; p.SecondIdentity != adminclient.SecondIdentityJoin || len(p.Methods) != 2 || p.Methods[0] != adminclient.BindingMethodFacts {
-				t.Errorf("the answer is %+v", got)
+				t.Errorf("unexpected answer: %+v", got)
 			}
 			before := stored.UpdatedAt
 			w.Clock.Advance(time.Minute)
@@ -284,22 +284,22 @@ func TestApps(t *testing.T) {
 				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 			}
 			if again, err := w.Store.App(t.Context(), sessiontest.AppID); err != nil || !again.UpdatedAt.Equal(before) {
-				t.Errorf("a change of nothing changes the app: %v", err)
+				t.Errorf("an empty change changes the app (error %v)", err)
 			}
 			for name, body := range map[string]string{
-				"an unknown member":           `{"epoch":1}`,
-				"a policy's unknown member":   `{"policy":{"method":["facts"]}}`,
-				"a nested unknown member":     `{"policy":{"facts":{"look_up":"no"}}}`,
-				"a policy against itself":     `{"policy":{"methods":["facts"]}}`,
-				"an unknown method":           `{"policy":{"methods":["sms"]}}`,
-				"a policy of null":            `{"policy":null}`,
-				"a policy that is a text":     `{"policy":"facts"}`,
-				"a secret that is none":       `{"webhook_secret":"hunter2"}`,
-				"a reason of control bytes":   `{"policy":{},"reason":"\u0007"}`,
-				"a webhook on plain http":     `{"policy":{"webhook":{"url":"http://erp.example"}}}`,
-				"a webhook that is not asked": `{"policy":{"webhook":{"url":"https://10.1.2.3/yufu"}}}`,
-				"a policy of nothing but [":   `{"policy":[`,
-				"an attribute without a name": `{"policy":{"attributes":[""]}}`,
+				"an unknown member":                `{"epoch":1}`,
+				"a policy's unknown member":        `{"policy":{"method":["facts"]}}`,
+				"a nested unknown member":          `{"policy":{"facts":{"look_up":"no"}}}`,
+				"a policy that contradicts itself": `{"policy":{"methods":["facts"]}}`,
+				"an unknown method":                `{"policy":{"methods":["sms"]}}`,
+				"a policy of null":                 `{"policy":null}`,
+				"a policy that is a text":          `{"policy":"facts"}`,
+				"a malformed secret":               `{"webhook_secret":"hunter2"}`,
+				"a reason of control bytes":        `{"policy":{},"reason":"\u0007"}`,
+				"a webhook on plain http":          `{"policy":{"webhook":{"url":"http://erp.example"}}}`,
+				"a webhook at a private address":   `{"policy":{"webhook":{"url":"https://10.1.2.3/yufu"}}}`,
+				"a truncated policy":               `{"policy":[`,
+				"an attribute without a name":      `{"policy":{"attributes":[""]}}`,
 			} {
 				if a := patch(body); a.Status != http.StatusBadRequest {
 					t.Errorf("%s: unexpected answer %d %s", name, a.Status, a.Body)
@@ -313,11 +313,11 @@ func TestApps(t *testing.T) {
 			}
 			all := collect(t, c.Apps(t.Context(), adminclient.Page{Limit: 1}))
 			if len(all) != 2 || all[1].AppID != sessiontest.OtherAppID {
-				t.Fatalf("the pages hold %+v, want two apps", all)
+				t.Fatalf("the pages contain %+v, want two apps", all)
 			}
 			list, err := c.ListApps(t.Context(), adminclient.Page{Cursor: all[0].AppID})
 			if page := succeed(t, list, err); len(page.Apps) != 1 || page.Apps[0].AppID != sessiontest.OtherAppID || page.Next != nil {
-				t.Errorf("the answer is %+v", list)
+				t.Errorf("unexpected answer: %+v", list)
 			}
 		})
 	}
@@ -326,7 +326,7 @@ func TestApps(t *testing.T) {
 func TestBindingDelays(t *testing.T) {
 	t.Parallel()
 	for kind, open := range stores {
-		t.Run(kind+": delays are seen and lifted", func(t *testing.T) {
+		t.Run(kind+": delays are listed and lifted", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			c := w.client(t, "admin")
@@ -347,7 +347,7 @@ func TestBindingDelays(t *testing.T) {
 				return succeed(t, resp, err).BindingDelays
 			}
 			if n := len(list(adminclient.DelayQuery{})); n != 3 {
-				t.Errorf("%d delays", n)
+				t.Errorf("%d delays are listed, want 3", n)
 			}
 			delayed := list(adminclient.DelayQuery{Delayed: true})
 			if len(delayed) != 1 || delayed[0].UUID == nil || *delayed[0].UUID != id || delayed[0].Failures != 5 || delayed[0].DelayedUntil == nil {
@@ -368,7 +368,7 @@ func TestBindingDelays(t *testing.T) {
 			}
 			rest, err := c.ListBindingDelays(t.Context(), adminclient.DelayQuery{Page: adminclient.Page{Cursor: *next}})
 			if n := len(succeed(t, rest, err).BindingDelays); n != 1 {
-				t.Errorf("the second page has %d", n)
+				t.Errorf("the second page has %d delays, want 1", n)
 			}
 			if all := collect(t, c.BindingDelays(t.Context(), adminclient.DelayQuery{Page: adminclient.Page{Limit: 2}})); len(all) != 3 {
 				t.Errorf("the pages hold %d delays, want 3", len(all))
@@ -378,7 +378,7 @@ func TestBindingDelays(t *testing.T) {
 			}
 			failed(t, c.LiftBindingDelay(t.Context(), delayed[0].ID, ""), 404, auth.NotFound)
 			if r, err := w.Store.Reserve(t.Context(), []auth.AttemptKey{auth.IdentityAttempts(id)}, w.Clock.Now(), event); err != nil || r.Wait != 0 {
-				t.Errorf("the next attempt waits %s, %v", r.Wait, err)
+				t.Errorf("after the lift the next attempt waits %s, error %v", r.Wait, err)
 			}
 			for _, raw := range []string{"value", "x:y", "identity:\x00", ""} {
 				failed(t, c.LiftBindingDelay(t.Context(), base64.RawURLEncoding.EncodeToString([]byte(raw+"!")), ""), 404, auth.NotFound)

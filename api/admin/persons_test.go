@@ -17,7 +17,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// liLei is a person as the business writes them.
+// liLei is the body for a person with all members.
 const liLei = `{"external_id":"1001","name":"李雷","phone":"13800001001","facts":{"employee_no":"1001","name":"李雷"},"attributes":{"n":12345678901234567890,"dept":"<销售>"}}`
 
 // person makes a person over the API.
@@ -32,7 +32,7 @@ func failed(t *testing.T, err error, status int, code auth.Code) {
 	t.Helper()
 	var e *adminclient.Error
 	if !errors.As(err, &e) || e.StatusCode != status || string(e.Problem.Code) != string(code) {
-		t.Errorf("the call has the error %v, want %d %s", err, status, code)
+		t.Errorf("error = %v, want %d %s", err, status, code)
 	}
 }
 
@@ -66,7 +66,7 @@ func TestPersons(t *testing.T) {
 			} {
 				resp, err := c.ListPersons(t.Context(), query)
 				if d := cmp.Diff([]adminclient.Person{want}, succeed(t, resp, err).Persons); d != "" {
-					t.Errorf("found by %s: %s", name, d)
+					t.Errorf("found by %s (-want +got):\n%s", name, d)
 				}
 			}
 			w.Clock.Advance(time.Hour)
@@ -89,15 +89,15 @@ func TestPersons(t *testing.T) {
 			succeed(t, bound, err)
 			disabled, err := c.DisablePerson(t.Context(), made.ID, "离职")
 			if !succeed(t, disabled, err).Disabled {
-				t.Errorf("the answer is %+v", disabled)
+				t.Errorf("unexpected answer: %+v", disabled)
 			}
 			if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
-				t.Errorf("refresh: %v", err)
+				t.Errorf("Refresh() error = %v", err)
 			}
 			if w.CaughtUp.Load() != 2 {
-				t.Errorf("the hook was called %d times", w.CaughtUp.Load())
+				t.Errorf("the catch-up hook was called %d times", w.CaughtUp.Load())
 			}
-			// Without a body at all.
+			// The body is missing.
 			if a := w.do(t, http.MethodPost, "/admin/v1/persons/"+made.ID.String()+"/enable", key.Key().Reveal(), "", ""); a.Status != http.StatusOK || a.members(t)["disabled"] != false {
 				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 			}
@@ -129,7 +129,7 @@ func TestPersons(t *testing.T) {
 				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 		})
-		t.Run(kind+": a ticket is minted for a person, and audited without it", func(t *testing.T) {
+		t.Run(kind+": a ticket is minted for a person, and the audit does not contain it", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			c := w.client(t, "admin")
@@ -140,7 +140,7 @@ func TestPersons(t *testing.T) {
 				t.Errorf("unexpected result: %+v", ticket)
 			}
 			if a := w.do(t, http.MethodPost, "/admin/v1/persons/"+p.ID.String()+"/bind-tickets", w.key(t, "admin").Key().Reveal(), "", ""); a.Status != http.StatusCreated {
-				t.Errorf("without a body: %d %s", a.Status, a.Body)
+				t.Errorf("minting without a body: unexpected answer %d %s", a.Status, a.Body)
 			}
 			_, err = c.CreateBindTicket(t.Context(), uuid.Must(uuid.NewV7()), adminclient.BindTicketForm{})
 			failed(t, err, 404, auth.NotFound)
@@ -161,20 +161,20 @@ func TestPersonsRefuse(t *testing.T) {
 	p := w.person(t, w.client(t, "admin"), "9")
 	one := "/admin/v1/persons/" + p.ID.String()
 	for name, body := range map[string]string{
-		"a member more":           `{"external_id":"1","disabled":true}`,
-		"a member twice":          `{"external_id":"1","external_id":"2"}`,
-		"an external_id of space": `{"external_id":"  "}`,
-		"a control character":     `{"name":"a\u0000"}`,
-		"a phone that is none":    `{"phone":"12"}`,
-		"a fact without a value":  `{"facts":{"no":""}}`,
-		"a fact named so":         `{"facts":{"No!":"1"}}`,
-		"facts that are a list":   `{"facts":["1"]}`,
-		"attributes of a list":    `{"attributes":[1]}`,
-		"attributes too long":     `{"attributes":{"a":"` + strings.Repeat("x", auth.MaxAttributesLen) + `"}}`,
-		"a name too long":         `{"name":"` + strings.Repeat("x", auth.MaxPersonNameLen+1) + `"}`,
-		"a reason too long":       `{"reason":"` + strings.Repeat("x", 201) + `"}`,
-		"a reason of controls":    `{"reason":"a\nb"}`,
-		"no object":               `[]`,
+		"an unknown member":                `{"external_id":"1","disabled":true}`,
+		"a repeated member":                `{"external_id":"1","external_id":"2"}`,
+		"an external_id of space":          `{"external_id":"  "}`,
+		"a control character":              `{"name":"a\u0000"}`,
+		"a malformed phone":                `{"phone":"12"}`,
+		"a fact without a value":           `{"facts":{"no":""}}`,
+		"a malformed name of a fact":       `{"facts":{"No!":"1"}}`,
+		"facts that are a list":            `{"facts":["1"]}`,
+		"attributes of a list":             `{"attributes":[1]}`,
+		"attributes too long":              `{"attributes":{"a":"` + strings.Repeat("x", auth.MaxAttributesLen) + `"}}`,
+		"a name too long":                  `{"name":"` + strings.Repeat("x", auth.MaxPersonNameLen+1) + `"}`,
+		"a reason too long":                `{"reason":"` + strings.Repeat("x", 201) + `"}`,
+		"a reason with control characters": `{"reason":"a\nb"}`,
+		"an array":                         `[]`,
 		"17 facts": func() string {
 			var facts []string
 			for i := range auth.MaxFacts + 1 {
@@ -195,7 +195,7 @@ func TestPersonsRefuse(t *testing.T) {
 			w.do(t, http.MethodGet, "/admin/v1/persons?"+query, key.Key().Reveal(), "", "").want(t, 400, auth.InvalidRequest)
 		})
 	}
-	t.Run("who is not there", func(t *testing.T) {
+	t.Run("an unknown person is not found", func(t *testing.T) {
 		t.Parallel()
 		none := "/admin/v1/persons/" + nowhere
 		w.do(t, http.MethodGet, none, key.Key().Reveal(), "", "").want(t, 404, auth.NotFound)
@@ -204,7 +204,7 @@ func TestPersonsRefuse(t *testing.T) {
 		w.post(t, none+"/enable", key, `{}`).want(t, 404, auth.NotFound)
 		w.do(t, http.MethodGet, "/admin/v1/persons/x", key.Key().Reveal(), "", "").want(t, 400, auth.InvalidRequest)
 	})
-	t.Run("keys that are restricted to apps, which know of no person", func(t *testing.T) {
+	t.Run("keys that are restricted to apps are refused", func(t *testing.T) {
 		t.Parallel()
 		restricted := w.key(t, "admin", sessiontest.AppID)
 		for _, op := range []string{
@@ -223,7 +223,7 @@ func TestPersonsRefuse(t *testing.T) {
 func TestImport(t *testing.T) {
 	t.Parallel()
 	for kind, open := range stores {
-		t.Run(kind+": lines are created, updated, left and refused, each by itself", func(t *testing.T) {
+		t.Run(kind+": each line is created, updated, unchanged or refused", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			key := w.key(t, "admin").Key().Reveal()
@@ -236,7 +236,7 @@ func TestImport(t *testing.T) {
 				}
 				return r
 			}
-			body := liLei + "\n" + `{"external_id":"1002","phone":"13800001001"}` + "\n\n" + `{"name":"nobody"}` + "\r\n" +
+			body := liLei + "\n" + `{"external_id":"1002","phone":"13800001001"}` + "\n\n" + `{"name":"no external_id"}` + "\r\n" +
 				`{"external_id":"1003","name":"` + "\xff" + `"}` + "\n" + `{"external_id":"1004","facts":{"no":"1","old":null}}` + "\n" +
 				`not JSON` + "\n" + `{"external_id":"1005","reason":"x"}` + "\n" + `{"external_id":"1004","name":"twice"}`
 			codes := func(r adminclient.ImportResult) string {
@@ -244,19 +244,19 @@ func TestImport(t *testing.T) {
 				for _, e := range r.Errors {
 					all = append(all, fmt.Sprintf("%d %s", e.Line, e.Code))
 					if e.Detail == "" || strings.Contains(e.Detail, "1380000") {
-						t.Errorf("detail %q", e.Detail)
+						t.Errorf("detail = %q, want a text without the phone number", e.Detail)
 					}
 				}
 				return strings.Join(all, ", ")
 			}
 			const refused = "2 person_conflict, 4 invalid_request, 5 invalid_request, 7 invalid_request, 8 invalid_request"
 			dry := send("?dry_run=true", body)
-			// That the second line is in conflict, the dry run knows as well.
+			// The dry run detects the conflict of the second line, too.
 			if dry.Created != 2 || dry.Updated != 1 || dry.Refused != 5 || codes(dry) != refused {
 				t.Errorf("unexpected result: %+v", dry)
 			}
 			if found, err := w.Store.Persons(t.Context(), personQuery()); err != nil || len(found) != 0 {
-				t.Errorf("the dry run wrote %v, %v", found, err)
+				t.Errorf("the dry run wrote %v (error %v)", found, err)
 			}
 			r := send("?reason=HR", body)
 			if r.Created != 2 || r.Updated != 1 || r.Unchanged != 0 || r.Refused != 5 || codes(r) != refused {
@@ -264,14 +264,14 @@ func TestImport(t *testing.T) {
 			}
 			r = send("", body)
 			if r.Created != 0 || r.Updated != 0 || r.Unchanged != 3 || r.Refused != 5 {
-				t.Errorf("again: %+v", r)
+				t.Errorf("the same import again: unexpected result %+v", r)
 			}
 			if r := send("", ""); r.Created+r.Refused != 0 {
-				t.Errorf("nothing: %+v", r)
+				t.Errorf("an empty import: unexpected result %+v", r)
 			}
 		})
 	}
-	t.Run("what is no import is refused", func(t *testing.T) {
+	t.Run("a malformed import is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])
 		key := w.key(t, "admin").Key().Reveal()

@@ -17,10 +17,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// A webhook's answers create and change persons of whatever app, and attributes
-// are read of them: a key that is restricted to apps does neither, so it must not
-// give itself the means.
-func TestAPolicyGivesARestrictedKeyNoPersons(t *testing.T) {
+// Webhook answers create and change persons that all apps share, and apps read the
+// attributes of persons. A key that is restricted to apps may do neither, so it must
+// not set a policy that allows it.
+func TestRestrictedKeyPolicy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	all, restricted := w.key(t, "admin"), w.key(t, "admin", sessiontest.AppID)
@@ -42,11 +42,11 @@ func TestAPolicyGivesARestrictedKeyNoPersons(t *testing.T) {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(before, after); d != "" {
-				t.Errorf("%s changes (-before +after):\n%s", body, d)
+				t.Errorf("the refused %s changes the app (-before +after):\n%s", body, d)
 			}
 		}
 	}
-	taken := func(key string, bodies ...string) {
+	accepted := func(key string, bodies ...string) {
 		t.Helper()
 		for _, body := range bodies {
 			if a := patch(key, body); a.Status != http.StatusOK {
@@ -61,17 +61,17 @@ func TestAPolicyGivesARestrictedKeyNoPersons(t *testing.T) {
 		`{"policy":{"webhook":{"url":"https://thief.example"}}}`,
 		`{"policy":{"attributes":["salary"]}}`,
 	)
-	// Its address alone, which an admin set, does not let it be asked.
-	taken(all.Key().Reveal(), `{"policy":{"webhook":{"url":"https://erp.example/b"}},"webhook_secret":"`+secret+`"}`)
+	// A webhook whose URL an admin set, but whose method is off, is not called.
+	accepted(all.Key().Reveal(), `{"policy":{"webhook":{"url":"https://erp.example/b"}},"webhook_secret":"`+secret+`"}`)
 	refused(`{"policy":{"methods":["webhook"],"webhook":{"url":"https://erp.example/b"}}}`)
 
-	taken(all.Key().Reveal(), `{"policy":`+hook+`}`)
+	accepted(all.Key().Reveal(), `{"policy":`+hook+`}`)
 	refused(
 		`{"policy":`+strings.Replace(hook, "erp", "thief", 1)+`}`,
 		`{"policy":`+strings.Replace(hook, `"dept"`, `"dept","salary"`, 1)+`}`,
 	)
-	// What is so already may stay, and less is always allowed.
-	taken(restricted.Key().Reveal(),
+	// Existing rights may stay, and fewer rights are always allowed.
+	accepted(restricted.Key().Reveal(),
 		`{"policy":`+strings.Replace(hook, `["webhook"]`, `["ticket","webhook"]`, 1)+`}`,
 		`{"webhook_secret":"`+secret+`"}`,
 		`{"policy":{"methods":["ticket"],"self_unbind":true}}`,
@@ -86,27 +86,27 @@ func TestAPolicyGivesARestrictedKeyNoPersons(t *testing.T) {
 	for _, policy := range []string{facts, phone} {
 		refused(`{"policy":` + policy + `}`)
 	}
-	taken(all.Key().Reveal(), `{"policy":`+facts+`}`)
+	accepted(all.Key().Reveal(), `{"policy":`+facts+`}`)
 	refused(
 		`{"policy":`+strings.Replace(facts, `"name"`, `"id_tail"`, 1)+`}`,
 		`{"policy":`+strings.Replace(facts, `employee_no`, `nickname`, 1)+`}`,
 	)
-	taken(restricted.Key().Reveal(),
+	accepted(restricted.Key().Reveal(),
 		`{"policy":`+strings.Replace(facts, `"name"`, `"name","id_tail"`, 1)+`}`,
 		`{"policy":{"methods":["ticket"],"second_identity":"join"}}`,
 	)
 	refused(`{"policy":` + facts + `}`)
-	taken(all.Key().Reveal(), `{"policy":`+phone+`}`)
+	accepted(all.Key().Reveal(), `{"policy":`+phone+`}`)
 	refused(
 		`{"policy":{"methods":["phone"]}}`,
 		`{"policy":{"methods":["phone"],"phone":{"create":true}}}`,
 		`{"policy":{"phone":{"create":true}}}`,
 	)
-	taken(restricted.Key().Reveal(), `{"policy":`+strings.Replace(phone, `"name"`, `"name","id_tail"`, 1)+`}`, `{"policy":{}}`)
+	accepted(restricted.Key().Reveal(), `{"policy":`+strings.Replace(phone, `"name"`, `"name","id_tail"`, 1)+`}`, `{"policy":{}}`)
 }
 
-// restrictedOperations says of every operation whether a key that is restricted to
-// apps may use it, for what is of its apps. The others are asked with the body.
+// restrictedOperations says for every operation whether a key that is restricted to
+// apps may use it for its apps. The test calls the others with the body.
 var restrictedOperations = map[string]struct {
 	may  bool
 	body string
@@ -152,11 +152,10 @@ var restrictedOperations = map[string]struct {
 	"DELETE /admin/v1/binding-delays/{id}": {},
 }
 
-// TestARestrictedKeyReachesNoPerson asks every operation that concerns more than the
-// apps of a key, for a person and a user that are there. A person is the same in
-// every app: a restricted key that bound its own user to one would be that person
-// in the other apps.
-func TestARestrictedKeyReachesNoPerson(t *testing.T) {
+// TestRestrictedKeyOperations calls every operation that concerns more than the apps of
+// a key, for an existing person and user. All apps share persons: a restricted key that
+// bound one of its users to a person would be that person in the other apps.
+func TestRestrictedKeyOperations(t *testing.T) {
 	t.Parallel()
 	contract, err := apitest.Load()
 	if err != nil {
@@ -174,7 +173,7 @@ func TestARestrictedKeyReachesNoPerson(t *testing.T) {
 		o, known := restrictedOperations[op]
 		switch {
 		case !known:
-			t.Errorf("%s: say in restrictedOperations what a key restricted to apps may do with it", op)
+			t.Errorf("%s is missing in restrictedOperations: may a key that is restricted to apps use it?", op)
 		case !o.may:
 			path = strings.NewReplacer("{id}", person.ID.String(), "{uuid}", user.String(), "{kid}", "k", "{appid}", sessiontest.AppID).Replace(path)
 			contentType := "application/json"
@@ -190,12 +189,12 @@ func TestARestrictedKeyReachesNoPerson(t *testing.T) {
 	}
 	i, err := w.Store.Identity(t.Context(), user, nil)
 	if err != nil || i.Person != uuid.Nil {
-		t.Errorf("the user is bound to %v (%v), want nobody", i.Person, err)
+		t.Errorf("the user is bound to %v (error %v), want no person", i.Person, err)
 	}
 }
 
-// narrowed is an [auth.AppStore] where another admin changes the app right after it
-// was read.
+// narrowed is an [auth.AppStore] in which another admin changes the app right after
+// each read.
 type narrowed struct {
 	auth.AppStore
 	then func()
@@ -207,9 +206,9 @@ func (n narrowed) App(ctx context.Context, appID string) (auth.App, error) {
 	return a, err
 }
 
-// TestARestrictedKeyBringsNothingBack has a restricted key send the policy that it
-// read, while another admin takes the webhook and the attributes out of it.
-func TestARestrictedKeyBringsNothingBack(t *testing.T) {
+// TestRestrictedKeyStalePolicy sends with a restricted key the policy that it read,
+// while another admin removes the webhook and the attributes from it.
+func TestRestrictedKeyStalePolicy(t *testing.T) {
 	t.Parallel()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
@@ -234,14 +233,14 @@ func TestARestrictedKeyBringsNothingBack(t *testing.T) {
 				Apps: []string{sessiontest.AppID}, Actor: auth.ActorCLI,
 			})
 			if !errors.Is(err, auth.InsufficientScope) {
-				t.Errorf("error %v, want insufficient_scope", err)
+				t.Errorf("Update() error = %v, want insufficient_scope", err)
 			}
 			app, err := w.Store.App(t.Context(), sessiontest.AppID)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(auth.Policy{}, app.Policy); d != "" {
-				t.Errorf("what was taken from the policy is back (-want +got):\n%s", d)
+				t.Errorf("the update restores the removed policy (-want +got):\n%s", d)
 			}
 		})
 	}

@@ -40,7 +40,7 @@ func TestRevocations(t *testing.T) {
 				return adminclient.Revocation{All: true}
 			},
 		} {
-			t.Run(kind+": "+name+" is revoked, and its session dies", func(t *testing.T) {
+			t.Run(kind+": "+name+" is revoked, and its session ends", func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, open)
 				g := w.Login("alice")
@@ -51,20 +51,20 @@ func TestRevocations(t *testing.T) {
 				got := succeed(t, resp, err)
 				if got.SessionsRevoked != 1 || got.CutoffID == nil || !regexp.MustCompile(`^t1\.[1-9][0-9]*$`).MatchString(*got.CutoffID) ||
 					!got.EffectiveBy.Equal(now.Add(sessiontest.MaxStaleness)) || !got.ExpiresBy.Equal(now.Add(sessiontest.AccessTTL)) {
-					t.Errorf("%+v at %s", got, now)
+					t.Errorf("the answer at %[2]s is %+[1]v", got, now)
 				}
 				if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
-					t.Errorf("refresh: %v", err)
+					t.Errorf("Refresh() error = %v, want session_revoked", err)
 				}
 				if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); !errors.Is(err, auth.SessionRevoked) {
-					t.Errorf("who am I: %v", err)
+					t.Errorf("Authenticate() error = %v, want session_revoked", err)
 				}
 				if w.CaughtUp.Load() != 1 {
-					t.Errorf("the hook was called %d times", w.CaughtUp.Load())
+					t.Errorf("the catch-up hook was called %d times, want 1", w.CaughtUp.Load())
 				}
 			})
 		}
-		t.Run(kind+": what has ended already has no cutoff", func(t *testing.T) {
+		t.Run(kind+": a session that has ended gets no second cutoff", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			g := w.Login("alice")
@@ -73,11 +73,11 @@ func TestRevocations(t *testing.T) {
 				resp, err := c.Revoke(t.Context(), adminclient.Revocation{Session: &g.Session.ID})
 				got := succeed(t, resp, err)
 				if (got.CutoffID == nil) != (i == 1) || got.SessionsRevoked != 1-i {
-					t.Errorf("the answer number %d is %+v", i+1, got)
+					t.Errorf("answer %d is %+v", i+1, got)
 				}
 			}
 		})
-		t.Run(kind+": a key that is restricted to apps revokes there and finds nothing elsewhere", func(t *testing.T) {
+		t.Run(kind+": a key that is restricted to apps revokes in these apps and finds no other target", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			g := w.Login("alice")
@@ -96,11 +96,11 @@ func TestRevocations(t *testing.T) {
 				_, unknown := elsewhere.Revoke(t.Context(), never)
 				var got, want *adminclient.Error
 				if !errors.As(found, &got) || !errors.As(unknown, &want) {
-					t.Fatalf("%s: %v, of what never was: %v", name, found, unknown)
+					t.Fatalf("%s: error = %v, for an unknown target %v", name, found, unknown)
 				}
 				got.Problem.RequestID, want.Problem.RequestID = "", ""
 				if got.StatusCode != http.StatusNotFound || got.Error() != want.Error() {
-					t.Errorf("%s: %v, of what never was: %v", name, got, want)
+					t.Errorf("%s: error = %v, for an unknown target %v", name, got, want)
 				}
 			}
 			for name, r := range map[string]adminclient.Revocation{"person": {Person: ptr(uuid.Must(uuid.NewV7()))}, "all": {All: true}} {
@@ -134,15 +134,15 @@ func TestRevocationsRefuse(t *testing.T) {
 	}{
 		"nothing":                        {``, 400, auth.InvalidRequest},
 		"an empty object":                {`{}`, 400, auth.InvalidRequest},
-		"a reason alone":                 {`{"reason":"x"}`, 400, auth.InvalidRequest},
+		"only a reason":                  {`{"reason":"x"}`, 400, auth.InvalidRequest},
 		"two things":                     {`{"session":"` + sid + `","all":true}`, 400, auth.InvalidRequest},
-		"the same thing twice":           {`{"session":"` + sid + `","session":"` + sid + `"}`, 400, auth.InvalidRequest},
-		"all that is false":              {`{"all":false}`, 400, auth.InvalidRequest},
-		"all that is text":               {`{"all":"true"}`, 400, auth.InvalidRequest},
+		"a repeated member":              {`{"session":"` + sid + `","session":"` + sid + `"}`, 400, auth.InvalidRequest},
+		"all: false":                     {`{"all":false}`, 400, auth.InvalidRequest},
+		"all as a text":                  {`{"all":"true"}`, 400, auth.InvalidRequest},
 		"an empty token":                 {`{"token":""}`, 400, auth.InvalidRequest},
-		"a session that is no id":        {`{"session":"x"}`, 400, auth.InvalidRequest},
+		"a malformed session":            {`{"session":"x"}`, 400, auth.InvalidRequest},
 		"a member in another case":       {`{"Session":"` + sid + `"}`, 400, auth.InvalidRequest},
-		"a member more":                  {`{"session":"` + sid + `","why":"x"}`, 400, auth.InvalidRequest},
+		"an unknown member":              {`{"session":"` + sid + `","why":"x"}`, 400, auth.InvalidRequest},
 		"a long reason":                  {`{"session":"` + sid + `","reason":"` + strings.Repeat("x", 201) + `"}`, 400, auth.InvalidRequest},
 		"an array":                       {`[]`, 400, auth.InvalidRequest},
 		"a body that is too large":       {`{"reason":"` + strings.Repeat("x", 1<<17) + `"}`, 413, auth.BodyTooLarge},
@@ -160,11 +160,11 @@ func TestRevocationsRefuse(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a form", func(t *testing.T) {
+	t.Run("a form is refused", func(t *testing.T) {
 		t.Parallel()
 		w.do(t, http.MethodPost, "/admin/v1/revocations", key.Key().Reveal(), "application/x-www-form-urlencoded", "all=true").want(t, 415, auth.UnsupportedMediaType)
 	})
-	t.Run("other methods", func(t *testing.T) {
+	t.Run("other methods are refused", func(t *testing.T) {
 		t.Parallel()
 		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
 			a := w.do(t, method, "/admin/v1/revocations", key.Key().Reveal(), "", "")
@@ -174,7 +174,7 @@ func TestRevocationsRefuse(t *testing.T) {
 			}
 		}
 	})
-	t.Run("who has no key, whatever the body is", func(t *testing.T) {
+	t.Run("a request without a key is refused whatever the body is", func(t *testing.T) {
 		t.Parallel()
 		for _, body := range []string{``, `{"all":true}`, strings.Repeat("x", 1<<20)} {
 			w.do(t, http.MethodPost, "/admin/v1/revocations", "", "application/json", body).want(t, 401, auth.ServiceKeyMissing)

@@ -12,7 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// mint has a key make another one.
+// mint makes a key with another key.
 func (w *world) mint(t *testing.T, by servicekey.Presented, r adminclient.NewServiceKey) servicekey.Presented {
 	t.Helper()
 	r.Name = "minted"
@@ -24,31 +24,31 @@ func (w *world) mint(t *testing.T, by servicekey.Presented, r adminclient.NewSer
 	return p
 }
 
-// TestAKeyMakesNoGreaterKey holds that what a key makes has no more scopes and apps,
-// and no more time, than the key.
-func TestAKeyMakesNoGreaterKey(t *testing.T) {
+// TestKeyMintsNoGreaterKey checks that a new key has no more scopes and apps, and no
+// later expiry, than the key that makes it.
+func TestKeyMintsNoGreaterKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	const a, b = sessiontest.AppID, sessiontest.OtherAppID
 	for name, c := range map[string]struct {
 		by   servicekey.Presented
 		body string
-		code auth.Code // "" for one that it may make
+		code auth.Code // "" if the key may be made
 	}{
-		"admin makes admin":                       {w.key(t, "admin"), `"scope":"admin"`, ""},
-		"admin makes read":                        {w.key(t, "admin"), `"scope":"read"`, ""},
-		"admin makes no service":                  {w.key(t, "admin"), `"scope":"service"`, auth.InsufficientScope},
-		"admin makes no openid beside read":       {w.key(t, "admin"), `"scope":"read openid"`, auth.InsufficientScope},
-		"admin makes no decrypt":                  {w.key(t, "admin"), `"scope":"decrypt"`, auth.InsufficientScope},
-		"with service it makes service":           {w.key(t, "admin service"), `"scope":"service"`, ""},
-		"service makes nothing":                   {w.key(t, "service openid decrypt read"), `"scope":"read"`, auth.InsufficientScope},
-		"a restricted one makes one of its app":   {w.key(t, "admin service", a), `"scope":"service","apps":["` + a + `"]`, ""},
-		"of some of its apps":                     {w.key(t, "admin service", a, b), `"scope":"admin","apps":["` + b + `"]`, ""},
-		"and none of all apps":                    {w.key(t, "admin", a), `"scope":"admin"`, auth.InsufficientScope},
-		"nor with an empty list":                  {w.key(t, "admin", a), `"scope":"admin","apps":[]`, auth.InsufficientScope},
-		"nor of another app":                      {w.key(t, "admin", a), `"scope":"admin","apps":["` + b + `"]`, auth.InsufficientScope},
-		"nor of another app beside its own":       {w.key(t, "admin", a), `"scope":"admin","apps":["` + a + `","` + b + `"]`, auth.InsufficientScope},
-		"one for all apps makes a restricted one": {w.key(t, "admin"), `"scope":"admin","apps":["` + a + `"]`, ""},
+		"admin may make admin":                                           {w.key(t, "admin"), `"scope":"admin"`, ""},
+		"admin may make read":                                            {w.key(t, "admin"), `"scope":"read"`, ""},
+		"admin may not make service":                                     {w.key(t, "admin"), `"scope":"service"`, auth.InsufficientScope},
+		"admin may not make read with openid":                            {w.key(t, "admin"), `"scope":"read openid"`, auth.InsufficientScope},
+		"admin may not make decrypt":                                     {w.key(t, "admin"), `"scope":"decrypt"`, auth.InsufficientScope},
+		"admin with service may make service":                            {w.key(t, "admin service"), `"scope":"service"`, ""},
+		"service may not make keys":                                      {w.key(t, "service openid decrypt read"), `"scope":"read"`, auth.InsufficientScope},
+		"a restricted key may make a key of its app":                     {w.key(t, "admin service", a), `"scope":"service","apps":["` + a + `"]`, ""},
+		"a restricted key may make a key of some of its apps":            {w.key(t, "admin service", a, b), `"scope":"admin","apps":["` + b + `"]`, ""},
+		"a restricted key may not make a key of all apps":                {w.key(t, "admin", a), `"scope":"admin"`, auth.InsufficientScope},
+		"a restricted key may not make a key with an empty list of apps": {w.key(t, "admin", a), `"scope":"admin","apps":[]`, auth.InsufficientScope},
+		"a restricted key may not make a key of another app":             {w.key(t, "admin", a), `"scope":"admin","apps":["` + b + `"]`, auth.InsufficientScope},
+		"a restricted key may not make a key of its app and another":     {w.key(t, "admin", a), `"scope":"admin","apps":["` + a + `","` + b + `"]`, auth.InsufficientScope},
+		"a key of all apps may make a restricted key":                    {w.key(t, "admin"), `"scope":"admin","apps":["` + a + `"]`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -56,13 +56,13 @@ func TestAKeyMakesNoGreaterKey(t *testing.T) {
 			if c.code != "" {
 				answer.want(t, 403, c.code)
 			} else if answer.Status != http.StatusCreated {
-				t.Errorf("%d %s, want 201", answer.Status, answer.Body)
+				t.Errorf("answer %d %s, want 201", answer.Status, answer.Body)
 			}
 		})
 	}
 }
 
-func TestAKeyThatExpires(t *testing.T) {
+func TestKeyExpires(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	admin := w.key(t, "admin")
@@ -77,10 +77,10 @@ func TestAKeyThatExpires(t *testing.T) {
 		return k
 	}
 	if k := stored(hour); !k.ExpiresAt.Equal(ends) || k.Creator != auth.ActorServiceKey(admin.ID) {
-		t.Errorf("expires at %v, made by %s; want %v and the admin key", k.ExpiresAt, k.Creator, ends)
+		t.Errorf("expires_at = %v, creator = %s; want %v and the admin key", k.ExpiresAt, k.Creator, ends)
 	}
 	if k := stored(w.mint(t, hour, adminclient.NewServiceKey{Scope: "read"})); !k.ExpiresAt.Equal(ends) {
-		t.Errorf("what it makes expires at %v, want with it at %v", k.ExpiresAt, ends)
+		t.Errorf("the new key expires at %v, want %v as the key that made it", k.ExpiresAt, ends)
 	}
 	w.post(t, "/admin/v1/service-keys", hour, `{"name":"x","scope":"read","expires_in":3601}`).want(t, 400, auth.InvalidRequest)
 
@@ -89,16 +89,16 @@ func TestAKeyThatExpires(t *testing.T) {
 	}
 	w.Clock.Advance(time.Hour - time.Microsecond)
 	if a := list(); a.Status != http.StatusOK {
-		t.Errorf("before it expires: %d %s", a.Status, a.Body)
+		t.Errorf("before the expiry: unexpected answer %d %s", a.Status, a.Body)
 	}
 	w.Clock.Advance(time.Microsecond)
 	list().want(t, 401, auth.ServiceKeyInvalid)
 }
 
-func TestRevokingTheDescendants(t *testing.T) {
+func TestRevokeDescendants(t *testing.T) {
 	t.Parallel()
 	for kind, open := range stores {
-		t.Run(kind, func(t *testing.T) {
+		t.Run(kind+": descendants are named, and revoked on request", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			root := w.key(t, "admin")
@@ -109,11 +109,11 @@ func TestRevokingTheDescendants(t *testing.T) {
 			resp, err := c.RevokeServiceKey(t.Context(), thief.ID, adminclient.KeyRevocation{Reason: "leaked"})
 			done := succeed(t, resp, err)
 			if !slices.Equal(done.Revoked, []string{thief.ID}) || len(done.Descendants) != 1 || done.Descendants[0].ID != hidden.ID || done.Descendants[0].Name != "minted" {
-				t.Errorf("the answer is %+v, want the key revoked and the one that it made named", resp)
+				t.Errorf("the answer is %+v, want the key revoked and its descendant named", resp)
 			}
 			w.Clock.Advance(servicekey.FreshFor)
 			if a := w.do(t, http.MethodGet, "/admin/v1/service-keys", hidden.Key().Reveal(), "", ""); a.Status != http.StatusOK {
-				t.Errorf("the descendant is answered %d, want 200", a.Status)
+				t.Errorf("the descendant gets status %d, want 200", a.Status)
 			}
 			resp, err = c.RevokeServiceKey(t.Context(), thief.ID, adminclient.KeyRevocation{Descendants: true})
 			done = succeed(t, resp, err)
@@ -126,8 +126,9 @@ func TestRevokingTheDescendants(t *testing.T) {
 	}
 }
 
-// TestARestrictedKeyManagesKeysOfItsApps holds that it sees and revokes no others.
-func TestARestrictedKeyManagesKeysOfItsApps(t *testing.T) {
+// TestRestrictedKeyManagesKeys checks that a restricted key sees and revokes only keys
+// of its apps.
+func TestRestrictedKeyManagesKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, stores["sqlite"])
 	const a, b = sessiontest.AppID, sessiontest.OtherAppID
@@ -143,7 +144,7 @@ func TestARestrictedKeyManagesKeysOfItsApps(t *testing.T) {
 	want := []string{by.ID, mine.ID}
 	slices.Sort(want)
 	if !slices.Equal(listed, want) {
-		t.Errorf("it lists %q, want %q", listed, want)
+		t.Errorf("the key lists %q, want %q", listed, want)
 	}
 	revoke := func(id string) answer {
 		return w.do(t, http.MethodDelete, "/admin/v1/service-keys/"+id+"?descendants=true", by.Key().Reveal(), "", "")
@@ -152,6 +153,6 @@ func TestARestrictedKeyManagesKeysOfItsApps(t *testing.T) {
 		revoke(other.ID).want(t, 404, auth.NotFound)
 	}
 	if answer := revoke(mine.ID); answer.Status != http.StatusOK {
-		t.Errorf("%d %s, want 200", answer.Status, answer.Body)
+		t.Errorf("answer %d %s, want 200", answer.Status, answer.Body)
 	}
 }

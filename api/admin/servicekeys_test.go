@@ -31,16 +31,16 @@ func TestServiceKeys(t *testing.T) {
 			})
 			created := succeed(t, resp, err)
 			if p, err := servicekey.Parse(auth.Secret(created.Key)); err != nil || p.ID != created.ID {
-				t.Fatalf("the answer is %+v: %v", created, err)
+				t.Fatalf("unexpected answer %+v: %v", created, err)
 			}
 
 			reader := w.clientWith(t, auth.Secret(created.Key))
 			list, err := reader.ListServiceKeys(t.Context(), adminclient.Page{})
 			if succeed(t, list, err); len(list.ServiceKeys) != 2 || list.Next != nil {
-				t.Fatalf("the answer is %+v", list)
+				t.Fatalf("unexpected answer: %+v", list)
 			}
 			got := list.ServiceKeys[1]
-			got.LastUsedAt = nil // it was used a moment ago, and that is written in the background
+			got.LastUsedAt = nil // the use a moment ago is written in the background
 			if d := cmp.Diff(adminclient.ServiceKey{
 				ID: created.ID, Name: "订单服务", Scope: "service read", Apps: []string{}, CreatedAt: made.Truncate(time.Microsecond),
 				Creator: "service_key:" + admin.ID,
@@ -48,14 +48,14 @@ func TestServiceKeys(t *testing.T) {
 				t.Errorf("mismatch (-want +got):\n%s", d)
 			}
 			if secret := created.Key[len("yfk_")+17:]; strings.Contains(w.do(t, http.MethodGet, "/admin/v1/service-keys", created.Key, "", "").Body, secret) {
-				t.Error("the list holds the secret")
+				t.Error("the list contains the secret")
 			}
 
 			for i := range 2 {
 				resp, err := c.RevokeServiceKey(t.Context(), created.ID, adminclient.KeyRevocation{})
 				gone := succeed(t, resp, err)
 				if len(gone.Revoked) != 1-i || len(gone.Descendants) != 0 {
-					t.Errorf("revocation %d: %+v", i, resp)
+					t.Errorf("revocation %d: unexpected answer %+v", i, resp)
 				}
 			}
 			w.Clock.Advance(servicekey.FreshFor)
@@ -63,7 +63,7 @@ func TestServiceKeys(t *testing.T) {
 			failed(t, err, http.StatusUnauthorized, auth.ServiceKeyInvalid)
 			list, err = c.ListServiceKeys(t.Context(), adminclient.Page{})
 			if at := succeed(t, list, err).ServiceKeys[1].RevokedAt; at == nil || !at.Equal(made) {
-				t.Errorf("revoked at %v, want %v", at, made)
+				t.Errorf("revoked_at = %v, want %v", at, made)
 			}
 		})
 	}
@@ -80,7 +80,7 @@ func TestServiceKeys(t *testing.T) {
 		}
 		w.post(t, "/admin/v1/service-keys", w.key(t, "admin service"), `{"name":"x","scope":"service","apps":["wx404"]}`).want(t, 400, auth.InvalidRequest)
 	})
-	t.Run("a key is pinned to an app, and the pin is taken away", func(t *testing.T) {
+	t.Run("a key is pinned to an app, and the pin is removed", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])
 		c := w.client(t, "admin")
@@ -129,7 +129,7 @@ func TestServiceKeys(t *testing.T) {
 			got = append(got, k.ID)
 		}
 		if !slices.Equal(got, want) || len(want) != 5 {
-			t.Errorf("the pages have %q, want %q", got, want)
+			t.Errorf("the pages contain %q, want %q", got, want)
 		}
 	})
 }
@@ -139,17 +139,17 @@ func TestServiceKeysRefuse(t *testing.T) {
 	w := newWorld(t, stores["sqlite"])
 	key := w.key(t, "admin")
 	for name, body := range map[string]string{
-		"nothing":                `{}`,
-		"no scope":               `{"name":"x"}`,
-		"no name":                `{"scope":"service"}`,
-		"an empty scope":         `{"name":"x","scope":""}`,
-		"an unknown scope":       `{"name":"x","scope":"root"}`,
-		"scopes with commas":     `{"name":"x","scope":"service,read"}`,
-		"scopes in a list":       `{"name":"x","scope":["service"]}`,
-		"two spaces":             `{"name":"x","scope":"service  read"}`,
-		"what is no appid":       `{"name":"x","scope":"service","apps":["a-b"]}`,
-		"apps that are one text": `{"name":"x","scope":"service","apps":"wx1"}`,
-		"a member more":          `{"name":"x","scope":"service","id":"mine"}`,
+		"nothing":            `{}`,
+		"no scope":           `{"name":"x"}`,
+		"no name":            `{"scope":"service"}`,
+		"an empty scope":     `{"name":"x","scope":""}`,
+		"an unknown scope":   `{"name":"x","scope":"root"}`,
+		"scopes with commas": `{"name":"x","scope":"service,read"}`,
+		"scopes in a list":   `{"name":"x","scope":["service"]}`,
+		"two spaces":         `{"name":"x","scope":"service  read"}`,
+		"a malformed appid":  `{"name":"x","scope":"service","apps":["a-b"]}`,
+		"apps as a text":     `{"name":"x","scope":"service","apps":"wx1"}`,
+		"an unknown member":  `{"name":"x","scope":"service","id":"mine"}`,
 	} {
 		t.Run("a new key of "+name, func(t *testing.T) {
 			t.Parallel()
@@ -179,15 +179,14 @@ func TestServiceKeysRefuse(t *testing.T) {
 		t.Run("a new key of "+body, func(t *testing.T) {
 			t.Parallel()
 			if a := w.post(t, "/admin/v1/service-keys", key, body); a.Status != http.StatusBadRequest {
-				t.Errorf("%d %s, want 400 %s", a.Status, a.Body, code)
+				t.Errorf("answer %d %s, want 400 %s", a.Status, a.Body, code)
 			}
 		})
 	}
 }
 
-// TestScopesOfTheAPI asks every operation with a key of every scope, over the
-// routes as they are mounted.
-func TestScopesOfTheAPI(t *testing.T) {
+// TestScopes calls every mounted operation with a key of every scope.
+func TestScopes(t *testing.T) {
 	t.Parallel()
 	contract, err := apitest.Load()
 	if err != nil {
@@ -203,11 +202,11 @@ func TestScopesOfTheAPI(t *testing.T) {
 			}
 			t.Run(op+" with "+string(scope), func(t *testing.T) {
 				t.Parallel()
-				// Nothing is there by these names, and no list has a page 0.
+				// These names do not exist, and a limit of 0 is invalid.
 				path := strings.NewReplacer("{id}", nowhere, "{uuid}", nowhere, "{appid}", "wx404").Replace(path) + "?limit=0&x=1"
 				a := w.do(t, method, path, key.Key().Reveal(), "application/json", `{"x":1}`)
 				if scope == servicekey.ScopeAdmin || scope == servicekey.ScopeRead && method == http.MethodGet {
-					// Let in, and then refused for what it asks.
+					// The scope is accepted, and the parameters are refused.
 					if a.Status != http.StatusBadRequest {
 						t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 					}
@@ -219,5 +218,5 @@ func TestScopesOfTheAPI(t *testing.T) {
 	}
 }
 
-// nowhere names nothing.
+// nowhere is an id that does not exist.
 const nowhere = "01936e2a-7b1c-7d3e-8f40-5a6b7c8d9e0f"

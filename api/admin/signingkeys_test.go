@@ -39,7 +39,7 @@ func TestSigningKeys(t *testing.T) {
 			resp, err := c.RotateSigningKeys(t.Context(), adminclient.Rotation{Use: "access", Reason: "工单 4711"})
 			rotated := succeed(t, resp, err).SigningKeys
 			if len(rotated) != 1 || rotated[0].State != "current" || !rotated[0].ActiveAt.Equal(now) {
-				t.Errorf("the answer is %+v", resp)
+				t.Errorf("unexpected answer: %+v", resp)
 			}
 			previous := signing(t, c, "access", "previous")
 			until := now.Add(auth.MaxAccessTokenTTL + keyring.PropagationTime)
@@ -51,17 +51,17 @@ func TestSigningKeys(t *testing.T) {
 			_, err = c.RetireSigningKey(t.Context(), first[0].KID, adminclient.Retirement{})
 			if !errors.As(err, &e) || e.Problem.Code != "key_in_use" || e.Problem.Status != 409 ||
 				!strings.Contains(e.Problem.Detail, until.UTC().Format(time.RFC3339)) {
-				t.Errorf("the error is %v, want key_in_use with the time", err)
+				t.Errorf("RetireSigningKey() error = %v, want key_in_use with the time", err)
 			}
 			w.Clock.Advance(auth.MaxAccessTokenTTL + keyring.PropagationTime)
 			gone, err := c.RetireSigningKey(t.Context(), first[0].KID, adminclient.Retirement{})
 			done := succeed(t, gone, err)
 			if done.Retired.State != "retired" || done.Retired.RetiredAt == nil || done.EffectiveBy != nil || done.SessionsEnded ||
 				len(done.SigningKeys) != 1 || done.SigningKeys[0].KID != rotated[0].KID {
-				t.Errorf("the answer is %+v", gone)
+				t.Errorf("unexpected answer: %+v", gone)
 			}
 		})
-		t.Run(kind+": a signing key that has leaked ends, and sessions go on", func(t *testing.T) {
+		t.Run(kind+": a leaked signing key is retired, and sessions go on", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			c := w.client(t, "admin")
@@ -71,24 +71,24 @@ func TestSigningKeys(t *testing.T) {
 			resp, err := c.RetireSigningKey(t.Context(), dead.KID, adminclient.Retirement{Compromised: true, Reason: "leaked"})
 			done := succeed(t, resp, err)
 			if done.SessionsEnded || done.EffectiveBy == nil || !done.EffectiveBy.Equal(w.Clock.Now().Add(sessiontest.MaxStaleness)) {
-				t.Errorf("the answer is %+v", resp)
+				t.Errorf("unexpected answer: %+v", resp)
 			}
 			b, err := w.Store.Cutoffs(t.Context(), 0, 10)
 			if err != nil || len(b.Cutoffs) != 1 || b.Cutoffs[0].KID != dead.KID {
 				t.Errorf("got %+v, error %v", b, err)
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err == nil {
-				t.Error("its tokens live")
+				t.Error("a token of the retired key is accepted")
 			}
 			again, err := w.Refresh(g.RefreshToken)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if _, err := w.Service.Authenticate(t.Context(), again.AccessToken); err != nil {
-				t.Errorf("the session's new token: %v", err)
+				t.Errorf("the session's new token is refused: %v", err)
 			}
 		})
-		t.Run(kind+": a MAC key that has leaked ends every session", func(t *testing.T) {
+		t.Run(kind+": a leaked MAC key ends every session", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
 			c := w.client(t, "admin")
@@ -96,13 +96,13 @@ func TestSigningKeys(t *testing.T) {
 			dead := signing(t, c, "refresh", "current")[0]
 			resp, err := c.RetireSigningKey(t.Context(), dead.KID, adminclient.Retirement{Compromised: true})
 			if !succeed(t, resp, err).SessionsEnded {
-				t.Errorf("the answer is %+v", resp)
+				t.Errorf("unexpected answer: %+v", resp)
 			}
 			if _, err := w.Refresh(g.RefreshToken); auth.CodeOf(err) != auth.RefreshInvalid {
-				t.Errorf("refresh: %v", err)
+				t.Errorf("Refresh() error = %v, want refresh_invalid", err)
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); auth.CodeOf(err) != auth.SessionRevoked {
-				t.Errorf("access: %v", err)
+				t.Errorf("Authenticate() error = %v, want session_revoked", err)
 			}
 		})
 	}
@@ -119,7 +119,7 @@ func TestSigningKeys(t *testing.T) {
 			t.Errorf("the pages have %q, want four keys", kids)
 		}
 	})
-	t.Run("who may read, reads and changes nothing", func(t *testing.T) {
+	t.Run("keys without the scope admin change nothing", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])
 		reader, restricted := w.key(t, "read"), w.key(t, "admin", sessiontest.AppID)
@@ -135,10 +135,10 @@ func TestSigningKeys(t *testing.T) {
 		w.do(t, "GET", "/admin/v1/signing-keys", restricted.Key().Reveal(), "", "").want(t, 403, auth.InsufficientScope)
 		w.do(t, "GET", "/admin/v1/signing-keys", w.key(t, "service").Key().Reveal(), "", "").want(t, 403, auth.InsufficientScope)
 		if now := signing(t, c, "access", "current")[0].KID; now != kid {
-			t.Error("the key has changed")
+			t.Error("the current key has changed")
 		}
 	})
-	t.Run("what is wrong is refused, and says why", func(t *testing.T) {
+	t.Run("malformed requests are refused with the reason", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])
 		key := w.key(t, "admin")
@@ -156,8 +156,8 @@ func TestSigningKeys(t *testing.T) {
 		}
 		w.post(t, "/admin/v1/signing-keys/"+kid+"/retire", key, `{"compromised":1}`).want(t, 400, auth.InvalidRequest)
 		w.post(t, "/admin/v1/signing-keys/"+kid+"/retire", key, `{}`).want(t, 409, auth.KeyInUse)
-		w.post(t, "/admin/v1/signing-keys/nobody/retire", key, `{"compromised":true}`).want(t, 404, auth.NotFound)
+		w.post(t, "/admin/v1/signing-keys/unknown/retire", key, `{"compromised":true}`).want(t, 404, auth.NotFound)
 		w.do(t, "GET", "/admin/v1/signing-keys?limit=0", key.Key().Reveal(), "", "").want(t, 400, auth.InvalidRequest)
-		w.do(t, "GET", "/admin/v1/signing-keys?cursor=nobody", key.Key().Reveal(), "", "").want(t, 400, auth.InvalidRequest)
+		w.do(t, "GET", "/admin/v1/signing-keys?cursor=unknown", key.Key().Reveal(), "", "").want(t, 400, auth.InvalidRequest)
 	})
 }

@@ -71,16 +71,16 @@ var stores = map[string]func(t testing.TB) db.Store{
 	},
 }
 
-// world is the admin API on a real listener, over a real database.
+// world is the admin API on a real listener, with a real database.
 type world struct {
 	*sessiontest.Fixture
 	facts *person.FactKey
 	url   string
-	// http holds what passes against the contract.
+	// http checks all traffic against the contract.
 	http *http.Client
 }
 
-// now returns the time as a database's clock.
+// now is the clock of a database.
 func (w *world) now(context.Context) (time.Time, error) { return w.Clock.Now(), nil }
 
 func newWorld(t testing.TB, open func(testing.TB) db.Store) *world {
@@ -130,7 +130,7 @@ func newWorld(t testing.TB, open func(testing.TB) db.Store) *world {
 	return w
 }
 
-// key makes a service key around the API.
+// key makes a service key without the API.
 func (w *world) key(t testing.TB, scopes string, apps ...string) servicekey.Presented {
 	t.Helper()
 	d, err := servicekey.NewDraft("a test", strings.Fields(scopes), apps)
@@ -150,13 +150,13 @@ func (w *world) client(t *testing.T, scopes string, apps ...string) *adminclient
 	return w.clientOf(t, w.key(t, scopes, apps...))
 }
 
-// clientOf is the client of a key.
+// clientOf returns a client with a key.
 func (w *world) clientOf(t *testing.T, key servicekey.Presented) *adminclient.Client {
 	t.Helper()
 	return w.clientWith(t, key.Key())
 }
 
-// clientWith is the client with a key of the API.
+// clientWith returns a client with a key in the API's form.
 func (w *world) clientWith(t *testing.T, key auth.Secret) *adminclient.Client {
 	t.Helper()
 	c, err := adminclient.New(adminclient.Config{URL: w.url, ServiceKey: key.Reveal(), HTTPClient: w.http})
@@ -166,7 +166,7 @@ func (w *world) clientWith(t *testing.T, key auth.Secret) *adminclient.Client {
 	return c
 }
 
-// neverStored fails the test when an answer may be kept by a cache.
+// neverStored fails the test when a cache may store an answer.
 type neverStored struct {
 	http.RoundTripper
 	t testing.TB
@@ -181,7 +181,7 @@ func (n neverStored) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// answer is a response that was read to its end.
+// answer is a response with its whole body.
 type answer struct {
 	Status int
 	Header http.Header
@@ -202,7 +202,7 @@ func (a answer) want(t *testing.T, status int, code auth.Code) {
 	t.Helper()
 	if m := a.members(t); a.Status != status || m["code"] != string(code) || a.Header.Get("Content-Type") != "application/problem+json" ||
 		a.Header.Get("Cache-Control") != "no-store" || m["request_id"] != a.Header.Get("X-Request-Id") {
-		t.Errorf("got %d %v %s, want %d %s", a.Status, a.Header, a.Body, status, code)
+		t.Errorf("answer %d %v %s, want %d %s", a.Status, a.Header, a.Body, status, code)
 	}
 }
 
@@ -241,7 +241,7 @@ func (w *world) post(t *testing.T, target string, key servicekey.Presented, body
 func succeed[A any](t *testing.T, a *A, err error) *A {
 	t.Helper()
 	if err != nil {
-		t.Fatalf("the call failed: %v", err)
+		t.Fatalf("the call fails: %v", err)
 	}
 	return a
 }
@@ -252,7 +252,7 @@ func collect[T any](t *testing.T, list iter.Seq2[T, error]) []T {
 	var all []T
 	for item, err := range list {
 		if err != nil {
-			t.Fatalf("the list failed: %v", err)
+			t.Fatalf("the list fails: %v", err)
 		}
 		all = append(all, item)
 	}

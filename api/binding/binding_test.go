@@ -191,7 +191,7 @@ func TestMe(t *testing.T) {
 				h.Del("Date")
 			}
 			if d := cmp.Diff(first.Header, a.Header); d != "" {
-				t.Errorf("mismatch (-want +got):\n%s", d)
+				t.Errorf("mismatch (-first +second):\n%s", d)
 			}
 		}
 		for _, m := range []string{"generation", "rotated", "idle", "refresh", "ver", "epoch"} {

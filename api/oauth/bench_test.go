@@ -38,10 +38,10 @@ import (
 const (
 	benchApp    = "wxbenchmark000001"
 	benchIssuer = "https://auth.example.com"
-	// benchSessions is how many sessions there are at least when their size is
-	// taken, so that half-empty pages do not count.
+	// benchSessions is the minimum number of sessions for measuring their size, so
+	// that half-empty pages do not matter.
 	benchSessions = 500
-	// benchTables are those that a log-in or a refresh could write to.
+	// benchTables are the tables that a login or a refresh can write to.
 	benchTables = "identities sessions cutoffs audit"
 )
 
@@ -49,9 +49,9 @@ const (
 // and back. Both databases write through to the disk at every commit. WeChat
 // answers in the same process, without a network.
 //
-// Beside the time it reports round trips to the database per request
-// (PostgreSQL; SQLite has none), and how many rows and bytes a session has come
-// to in the end, its identity and all indexes included.
+// Beside the time it reports round trips to the database per request (PostgreSQL;
+// SQLite has none), and the rows and bytes of a session at the end, its identity and
+// all indexes included.
 func BenchmarkToken(b *testing.B) {
 	b.Run("SQLite", func(b *testing.B) { benchToken(b, benchSQLite) })
 	b.Run("PostgreSQL", func(b *testing.B) {
@@ -93,7 +93,7 @@ func benchToken(b *testing.B, open func(*testing.B) *benchStack) {
 	})
 }
 
-// benchDatabase is a store as the stack needs it.
+// benchDatabase is the store that the stack needs.
 type benchDatabase interface {
 	session.Store
 	auth.AppStore
@@ -174,7 +174,7 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// post asks the token endpoint, and returns the answer's refresh token.
+// post sends a request to the token endpoint, and returns the answer's refresh token.
 func (s *benchStack) post(b *testing.B, pairs ...string) string {
 	form := url.Values{"client_id": {benchApp}}
 	for i := 0; i < len(pairs); i += 2 {
@@ -228,7 +228,7 @@ func (s *benchStack) measure(b *testing.B, maxTrips int64, op func(i int)) {
 
 func (s *benchStack) reportSize(b *testing.B) {
 	rows, bytes := s.size(b)
-	// A session and its identity: whatever is done to them, no more.
+	// A session and its identity have one row each, whatever is done to them.
 	if got, want := rows-s.rows0, int64(2*s.sessions); got != want {
 		b.Errorf("%d sessions of as many users have %d rows, want %d", s.sessions, got, want)
 	}

@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// TestForgedTokens holds that what is not one of our tokens to the last bit
-// costs the database nothing.
+// TestForgedTokens checks that a token that differs from ours in a single bit causes no
+// query.
 func TestForgedTokens(t *testing.T) {
 	t.Parallel()
 	var trips atomic.Int64
@@ -38,7 +38,7 @@ func TestForgedTokens(t *testing.T) {
 	router := chi.NewRouter()
 	oauth.New(sessiontest.Issuer, fixture.Service, fixture.Keys, unlimited, 5*time.Minute).Mount(router)
 
-	// ask returns the answer, and how many round trips to the database it took.
+	// ask returns the answer, and the number of round trips to the database.
 	ask := func(path string, pairs ...string) (*httptest.ResponseRecorder, int64) {
 		before := trips.Load()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(form(pairs...)))
@@ -56,21 +56,21 @@ func TestForgedTokens(t *testing.T) {
 	wantRefused := func(t *testing.T, what, token string) {
 		t.Helper()
 		w, n := refresh(token)
-		// A byte that is no UTF-8 does not even get past the form.
+		// A byte that is not UTF-8 is refused with the form.
 		refused := strings.Contains(w.Body.String(), `"refresh_invalid"`) || strings.Contains(w.Body.String(), `"invalid_request"`)
 		if w.Code != http.StatusBadRequest || !refused || n != 0 {
-			t.Errorf("%s: %d %s after %d round trips", what, w.Code, w.Body, n)
+			t.Errorf("%s: unexpected answer %d %s after %d round trips", what, w.Code, w.Body, n)
 		}
 		if w, n := revoke(token); w.Code != http.StatusOK && w.Code != http.StatusBadRequest || n != 0 {
-			t.Errorf("revoking %s: %d %s after %d round trips", what, w.Code, w.Body, n)
+			t.Errorf("revoking %s: unexpected answer %d %s after %d round trips", what, w.Code, w.Body, n)
 		}
 	}
 	grant := fixture.Login("alice")
 
-	t.Run("a refresh token with any one bit flipped", func(t *testing.T) {
+	t.Run("a refresh token with one bit flipped is refused", func(t *testing.T) {
 		eachFlip(grant.RefreshToken.Reveal(), func(flipped string) { wantRefused(t, "a flipped token", flipped) })
 	})
-	t.Run("a refresh token with a character more or less", func(t *testing.T) {
+	t.Run("a refresh token with a character more or less is refused", func(t *testing.T) {
 		token := grant.RefreshToken.Reveal()
 		for i := range token {
 			wantRefused(t, "a shorter token", token[:i]+token[i+1:])
@@ -80,30 +80,30 @@ func TestForgedTokens(t *testing.T) {
 			wantRefused(t, "a token and more", token+more)
 		}
 	})
-	t.Run("a refresh token of another deployment", func(t *testing.T) {
+	t.Run("a refresh token of another deployment is refused", func(t *testing.T) {
 		wantRefused(t, "another deployment's", elsewhere(t).Login("alice").RefreshToken.Reveal())
 	})
-	t.Run("an access token for a refresh token", func(t *testing.T) {
+	t.Run("an access token is refused as a refresh token", func(t *testing.T) {
 		if w, n := refresh(grant.AccessToken.Reveal()); w.Code != http.StatusBadRequest || n != 0 {
-			t.Errorf("%d %s after %d round trips", w.Code, w.Body, n)
+			t.Errorf("unexpected answer %d %s after %d round trips", w.Code, w.Body, n)
 		}
 	})
-	t.Run("an access token with any one bit flipped", func(t *testing.T) {
+	t.Run("an access token with one bit flipped is refused", func(t *testing.T) {
 		eachFlip(grant.AccessToken.Reveal(), func(flipped string) {
 			if w, n := revoke(flipped); n != 0 {
-				t.Errorf("%d %s after %d round trips", w.Code, w.Body, n)
+				t.Errorf("unexpected answer %d %s after %d round trips", w.Code, w.Body, n)
 			}
 		})
 	})
-	t.Run("an access token of another deployment with the same issuer", func(t *testing.T) {
+	t.Run("an access token of another deployment with the same issuer is refused", func(t *testing.T) {
 		if w, n := revoke(elsewhere(t).Login("alice").AccessToken.Reveal()); w.Code != http.StatusOK || n != 0 {
-			t.Errorf("%d %s after %d round trips", w.Code, w.Body, n)
+			t.Errorf("unexpected answer %d %s after %d round trips", w.Code, w.Body, n)
 		}
 	})
-	t.Run("and the session they were made from goes on", func(t *testing.T) {
+	t.Run("the session of the original tokens goes on", func(t *testing.T) {
 		w, n := refresh(grant.RefreshToken.Reveal())
 		if w.Code != http.StatusOK || n == 0 {
-			t.Errorf("%d %s after %d round trips", w.Code, w.Body, n)
+			t.Errorf("unexpected answer %d %s after %d round trips", w.Code, w.Body, n)
 		}
 	})
 }
@@ -119,7 +119,7 @@ func eachFlip(token string, use func(flipped string)) {
 	}
 }
 
-// elsewhere returns another deployment, with keys of its own.
+// elsewhere returns another deployment, with its own keys.
 func elsewhere(t *testing.T) *sessiontest.Fixture {
 	t.Helper()
 	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "yufu.db"))

@@ -26,20 +26,20 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// inspector is a world with introspection in it.
+// inspector is a world with the introspection endpoint.
 type inspector struct {
 	*world
 	keys servicekey.Store
 	*database
 }
 
-// database is what introspection asks beyond what is in memory. It can be away.
+// database answers the reads of introspection. It can be unavailable.
 type database struct {
 	oauth.Accounts
-	// exposes are the attributes that the policy of every app names.
+	// exposes are the attributes in the policy of every app.
 	exposes []string
-	// away: it does not answer, and the replica knows. fails: it does not
-	// answer, and the replica does not know yet. hangs: it never answers.
+	// away: it does not answer, and the replica knows. fails: it returns errors, and
+	// the replica does not know yet. hangs: it never answers.
 	away, fails, hangs atomic.Bool
 	asked              atomic.Int64
 }
@@ -69,8 +69,7 @@ func (d *database) PlatformAccount(ctx context.Context, identity uuid.UUID) (ope
 	return d.Accounts.PlatformAccount(ctx, identity)
 }
 
-// Exposed tells of every name but "none" who was asked about, and how many
-// questions there were.
+// Exposed returns for every name but "none" the person and the number of reads.
 func (d *database) Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error) {
 	n, err := d.ask(ctx)
 	if err != nil {
@@ -85,19 +84,19 @@ func (d *database) Exposed(ctx context.Context, person uuid.UUID, names []string
 	return m, nil
 }
 
-// ExternalID makes one of the person and the number of questions.
+// ExternalID returns the person and the number of reads.
 func (d *database) ExternalID(ctx context.Context, person uuid.UUID) (string, error) {
 	n, err := d.ask(ctx)
 	return fmt.Sprintf("E %s %d", person, n), err
 }
 
-// newInspector returns one whose apps expose these attributes of persons.
+// newInspector returns an inspector whose apps expose these attributes of persons.
 func newInspector(t *testing.T, exposes ...string) *inspector {
 	t.Helper()
 	i := &inspector{database: &database{exposes: exposes}}
 	i.world = newWorldWith(t, func(w *world, store *sqlite.Store, r chi.Router) {
 		i.keys, i.Accounts = store, store
-		// Without staleness for the keys themselves, the clock may run ahead.
+		// With no bound on the age of keys, the clock may advance.
 		keys := servicekey.NewAuthenticator(store, 0, time.Now, time.Now)
 		h := oauth.NewIntrospection(web.NewGuard(keys), w.memoryVerifier(t), i.database, i.database, i.database)
 		t.Cleanup(func() { h.Close(); keys.Close() })
@@ -106,7 +105,7 @@ func newInspector(t *testing.T, exposes ...string) *inspector {
 	return i
 }
 
-// memoryVerifier verifies by what is in memory, as long as it is fresh.
+// memoryVerifier returns a verifier that works from memory while that is fresh.
 func (w *world) memoryVerifier(t testing.TB) *token.Verifier {
 	t.Helper()
 	v, err := token.NewVerifier(bearer.Local{
@@ -143,7 +142,7 @@ func (i *inspector) introspect(t *testing.T, key servicekey.Presented, token str
 		authorized("Bearer "+key.Key().Reveal()))
 }
 
-// wantInactive holds an answer against the one there is for all of them.
+// wantInactive fails the test unless the answer is that of every inactive token.
 func wantInactive(t *testing.T, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK || string(a.Body) != `{"active":false}`+"\n" {
@@ -152,7 +151,7 @@ func wantInactive(t *testing.T, a answer) {
 	wantSecret(t, a)
 }
 
-// bind plants a person to whom the user's sessions are bound.
+// bind inserts a person and binds the user's sessions to it.
 func (w *world) bind(t *testing.T, g *session.Grant) uuid.UUID {
 	t.Helper()
 	person := uuid.Must(uuid.NewV7())
@@ -169,7 +168,7 @@ func (w *world) bind(t *testing.T, g *session.Grant) uuid.UUID {
 
 func TestIntrospection(t *testing.T) {
 	t.Parallel()
-	t.Run("of a good token tells its claims, and no more", func(t *testing.T) {
+	t.Run("a valid token is answered with its claims only", func(t *testing.T) {
 		t.Parallel()
 		i := newInspector(t)
 		key := i.key(t, "service")
@@ -194,14 +193,14 @@ func TestIntrospection(t *testing.T) {
 		a := i.introspect(t, key, g.AccessToken.Reveal())
 		wantSecret(t, a)
 		if d := cmp.Diff(want(), a.members(t)); d != "" {
-			t.Errorf("unbound: -want +got:\n%s", d)
+			t.Errorf("answer for an unbound user (-want +got):\n%s", d)
 		}
 		i.bind(t, &g)
 		if d := cmp.Diff(want(), i.introspect(t, key, g.AccessToken.Reveal()).members(t)); d != "" {
-			t.Errorf("bound: -want +got:\n%s", d)
+			t.Errorf("answer for a bound user (-want +got):\n%s", d)
 		}
 	})
-	t.Run("takes the key as Basic too, and any hint", func(t *testing.T) {
+	t.Run("the key may be sent as Basic, and any hint is ignored", func(t *testing.T) {
 		t.Parallel()
 		i := newInspector(t)
 		key, token := i.key(t, "service"), i.Login("alice").AccessToken.Reveal()
@@ -218,7 +217,7 @@ func TestIntrospection(t *testing.T) {
 			}
 		}
 	})
-	t.Run("of what is not active tells nothing", func(t *testing.T) {
+	t.Run("every inactive token gets the same answer", func(t *testing.T) {
 		t.Parallel()
 		i := newInspector(t)
 		key := i.key(t, "service openid")
@@ -228,19 +227,19 @@ func TestIntrospection(t *testing.T) {
 		for name, token := range map[string]string{
 			"a refresh token":            good.RefreshToken.Reveal(),
 			"a revoked token":            ended.AccessToken.Reveal(),
-			"a token's other spelling":   good.AccessToken.Reveal() + "=",
+			"a token with padding":       good.AccessToken.Reveal() + "=",
 			"another header":             strings.ToLower(head) + "." + signature,
-			"something else":             "x",
+			"a text that is not a token": "x",
 			"a service key":              key.Key().Reveal(),
 			"a session":                  good.Session.ID.String(),
-			"something longer than that": strings.Repeat("A", 9<<10),
+			"a long text":                strings.Repeat("A", 9<<10),
 		} {
-			t.Run(name, func(t *testing.T) { wantInactive(t, i.introspect(t, key, token)) })
+			t.Run(name+" is inactive", func(t *testing.T) { wantInactive(t, i.introspect(t, key, token)) })
 		}
 		i.Clock.Advance(sessiontest.AccessTTL)
-		t.Run("an expired token", func(t *testing.T) { wantInactive(t, i.introspect(t, key, good.AccessToken.Reveal())) })
+		t.Run("an expired token is inactive", func(t *testing.T) { wantInactive(t, i.introspect(t, key, good.AccessToken.Reveal())) })
 	})
-	t.Run("with a key of other apps finds nothing active", func(t *testing.T) {
+	t.Run("tokens are inactive for a key of other apps", func(t *testing.T) {
 		t.Parallel()
 		i := newInspector(t)
 		token := i.Login("alice").AccessToken.Reveal()
@@ -251,7 +250,7 @@ func TestIntrospection(t *testing.T) {
 			}
 		}
 	})
-	t.Run("shows openid and unionid to the scope openid alone", func(t *testing.T) {
+	t.Run("only the scope openid shows openid and unionid", func(t *testing.T) {
 		t.Parallel()
 		i := newInspector(t)
 		g := i.Login("alice")
@@ -271,10 +270,10 @@ func TestIntrospection(t *testing.T) {
 		}
 		m = i.introspect(t, i.key(t, "service"), next.AccessToken.Reveal()).members(t)
 		if m["active"] != true || m["openid"] != nil || m["unionid"] != nil {
-			t.Errorf("without the scope: %v", m)
+			t.Errorf("without the scope openid the answer is %v", m)
 		}
 	})
-	t.Run("answers 503 when it cannot tell what was revoked", func(t *testing.T) {
+	t.Run("the answer is 503 when revocations are not known", func(t *testing.T) {
 		t.Parallel()
 		i := newInspector(t)
 		key := i.key(t, "service")
@@ -284,9 +283,9 @@ func TestIntrospection(t *testing.T) {
 		a := i.introspect(t, key, good.AccessToken.Reveal())
 		wantError(t, a, http.StatusServiceUnavailable, "temporarily_unavailable", "storage_unavailable")
 		if a.Header.Get("Retry-After") == "" {
-			t.Error("no Retry-After")
+			t.Error("the answer has no Retry-After")
 		}
-		// What is known to be bad stays so.
+		// A token that is known to be invalid stays inactive.
 		wantInactive(t, i.introspect(t, key, ended.AccessToken.Reveal()))
 		wantInactive(t, i.introspect(t, key, "x"))
 		if err := i.Cutoffs.CatchUp(t.Context()); err != nil {
@@ -296,7 +295,7 @@ func TestIntrospection(t *testing.T) {
 			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
 	})
-	t.Run("is for service keys alone", func(t *testing.T) {
+	t.Run("only service keys are accepted", func(t *testing.T) {
 		t.Parallel()
 		i := newInspector(t)
 		token := i.Login("alice").AccessToken.Reveal()
@@ -310,11 +309,11 @@ func TestIntrospection(t *testing.T) {
 			oauth, code   string
 			challenge     string
 		}{
-			"no key":            {"", 401, "invalid_client", "service_key_missing", `Bearer realm="yufu"`},
-			"the token itself":  {"Bearer " + token, 401, "invalid_client", "service_key_invalid", `Bearer realm="yufu", error="invalid_token"`},
-			"a wrong secret":    {basic(good.ID, reader.Secret.Reveal()), 401, "invalid_client", "service_key_invalid", `Basic realm="yufu"`},
-			"a client_id alone": {basic(sessiontest.AppID, ""), 401, "invalid_client", "service_key_invalid", `Basic realm="yufu"`},
-			"another scope":     {"Bearer " + reader.Key().Reveal(), 403, "insufficient_scope", "insufficient_scope", `Bearer realm="yufu", error="insufficient_scope", scope="service"`},
+			"no key":                    {"", 401, "invalid_client", "service_key_missing", `Bearer realm="yufu"`},
+			"the token itself":          {"Bearer " + token, 401, "invalid_client", "service_key_invalid", `Bearer realm="yufu", error="invalid_token"`},
+			"a wrong secret":            {basic(good.ID, reader.Secret.Reveal()), 401, "invalid_client", "service_key_invalid", `Basic realm="yufu"`},
+			"a client_id without a key": {basic(sessiontest.AppID, ""), 401, "invalid_client", "service_key_invalid", `Basic realm="yufu"`},
+			"another scope":             {"Bearer " + reader.Key().Reveal(), 403, "insufficient_scope", "insufficient_scope", `Bearer realm="yufu", error="insufficient_scope", scope="service"`},
 		} {
 			a := i.do(t, http.MethodPost, "/oauth2/introspect", form("token", token), func(r *http.Request) {
 				if tc.authorization != "" {
@@ -327,7 +326,7 @@ func TestIntrospection(t *testing.T) {
 			}
 		}
 	})
-	t.Run("must be asked properly", func(t *testing.T) {
+	t.Run("malformed requests are refused", func(t *testing.T) {
 		t.Parallel()
 		i := newInspector(t)
 		key := authorized("Bearer " + i.key(t, "service").Key().Reveal())
@@ -339,7 +338,7 @@ func TestIntrospection(t *testing.T) {
 	})
 }
 
-// about is what the database exposes of a person at its nth question.
+// about returns the attributes of a person at the nth read.
 func about(person uuid.UUID, n float64) map[string]any {
 	return map[string]any{"about": []any{person.String(), n}}
 }
@@ -361,7 +360,7 @@ func TestIntrospectionShowsAttributes(t *testing.T) {
 		t.Errorf("attributes of an unbound user = %v", got)
 	}
 	person := i.bind(t, &g)
-	t.Run("that were read once, however often it is asked", func(t *testing.T) {
+	t.Run("attributes are read once for many requests", func(t *testing.T) {
 		for range 3 {
 			if d := cmp.Diff(about(person, 1), attributes()); d != "" {
 				t.Errorf("mismatch (-want +got):\n%s", d)
@@ -373,27 +372,27 @@ func TestIntrospectionShowsAttributes(t *testing.T) {
 		}
 		g = other
 		if d := cmp.Diff(about(person, 1), attributes()); d != "" {
-			t.Errorf("with the session's next token: %s", d)
+			t.Errorf("with the session's next token (-want +got):\n%s", d)
 		}
 	})
-	t.Run("that are read again when ver has risen", func(t *testing.T) {
+	t.Run("attributes are read again when ver has risen", func(t *testing.T) {
 		person = i.bind(t, &g)
 		if d := cmp.Diff(about(person, 2), attributes()); d != "" {
 			t.Errorf("mismatch (-want +got):\n%s", d)
 		}
 	})
-	t.Run("that the policy still names", func(t *testing.T) {
+	t.Run("only attributes in the current policy are shown", func(t *testing.T) {
 		i.exposes = []string{"other"}
 		if d := cmp.Diff(map[string]any{}, attributes()); d != "" {
 			t.Errorf("mismatch (-want +got):\n%s", d)
 		}
 		i.exposes = nil
 		if got := attributes(); got != nil {
-			t.Errorf("attributes = %v, want no member", got)
+			t.Errorf("attributes = %v, want no such member", got)
 		}
 		i.exposes = []string{"about"}
 	})
-	t.Run("as an empty object when the person has none of them", func(t *testing.T) {
+	t.Run("the attributes are an empty object when the person has no such attribute", func(t *testing.T) {
 		i := newInspector(t, "none")
 		key, g := i.key(t, "service"), i.Login("alice")
 		i.bind(t, &g)
@@ -403,17 +402,16 @@ func TestIntrospectionShowsAttributes(t *testing.T) {
 	})
 }
 
-// A back end reads in the guide that a member which must be there and is not is
-// one that the service could not read.
+// The guide tells back ends: a required member that is missing could not be read.
 func TestIntrospectionWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(d *database){
-		"that refuses":               func(d *database) { d.fails.Store(true) },
-		"that hangs":                 func(d *database) { d.hangs.Store(true) },
-		"that is known to be away":   func(d *database) { d.away.Store(true) },
-		"known to be away and hangs": func(d *database) { d.away.Store(true); d.hangs.Store(true) },
+		"that fails":                      func(d *database) { d.fails.Store(true) },
+		"that hangs":                      func(d *database) { d.hangs.Store(true) },
+		"that is known to be unavailable": func(d *database) { d.away.Store(true) },
+		"that is known to be unavailable and hangs": func(d *database) { d.away.Store(true); d.hangs.Store(true) },
 	} {
-		t.Run(name+" leaves out what it does not know, and no more", func(t *testing.T) {
+		t.Run("a database "+name+" causes only the unknown members to be left out", func(t *testing.T) {
 			t.Parallel()
 			i := newInspector(t, "about")
 			plain, open := i.key(t, "service"), i.key(t, "service openid")
@@ -428,7 +426,7 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 			fail(i.database)
 
 			if d := cmp.Diff(before, i.introspect(t, open, seen.AccessToken.Reveal()).members(t)); d != "" {
-				t.Errorf("a session asked about before: -want +got:\n%s", d)
+				t.Errorf("answer for a cached session (-want +got):\n%s", d)
 			}
 			if before["person"] != seenPerson.String() {
 				t.Errorf("person = %v, want %s", before["person"], seenPerson)
@@ -437,7 +435,7 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 				a := i.introspect(t, key, unseen.AccessToken.Reveal())
 				m := a.members(t)
 				if a.Status != http.StatusOK || m["active"] != true || m["bound"] != true || m["person"] != unseenPerson.String() {
-					t.Errorf("with a key of scope %s: %d %s", name, a.Status, a.Body)
+					t.Errorf("with a key of scope %s: unexpected answer %d %s", name, a.Status, a.Body)
 				}
 				for _, member := range []string{"openid", "unionid", "attributes"} {
 					if v, there := m[member]; there {
@@ -446,12 +444,12 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 				}
 			}
 			if strings.Contains(name, "known") && i.asked.Load() != asked {
-				t.Errorf("a database that is known to be away was asked %d times", i.asked.Load()-asked)
+				t.Errorf("a database that is known to be unavailable was asked %d times, want 0", i.asked.Load()-asked)
 			}
 			if !strings.Contains(i.log.String(), `"left_out":["openid","unionid","attributes"]`) {
 				t.Error("the log does not say what was left out")
 			}
-			// Nothing of it brings back a session that ended.
+			// The cache does not keep an ended session active.
 			i.revoke(t, ended.RefreshToken.Reveal())
 			wantInactive(t, i.introspect(t, open, ended.AccessToken.Reveal()))
 
@@ -459,7 +457,7 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 			i.fails.Store(false)
 			i.hangs.Store(false)
 			if m := i.introspect(t, open, unseen.AccessToken.Reveal()).members(t); m["openid"] == nil || m["attributes"] == nil {
-				t.Errorf("with the database back: %v", m)
+				t.Errorf("after the database is back the answer is %v", m)
 			}
 		})
 	}

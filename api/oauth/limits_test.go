@@ -28,17 +28,17 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// loopback is what a test that is its own proxy trusts.
+// loopback is the trusted proxy of a test that is its own proxy.
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 // limited is a world with limits, the platform's guard, and trusted proxies.
 type limited struct {
 	*world
-	// serve runs before each of the platform's answers.
+	// serve is called before each answer of the platform.
 	serve atomic.Pointer[func(*http.Request)]
 	// last is the context of the last request to the service.
 	last atomic.Pointer[context.Context]
-	// crowd is closed when as many requests have come as were to be expected.
+	// crowd is closed when the expected number of requests has come.
 	expect atomic.Int64
 	crowd  chan struct{}
 }
@@ -73,7 +73,7 @@ func newLimited(t *testing.T, failures, successes int, proxies []netip.Prefix) *
 	return l
 }
 
-// mount puts the service, or something like it, behind limits.
+// mount serves the sessions with limits.
 func (l *limited) mount(t *testing.T, sessions oauth.Sessions, failures, successes int, proxies []netip.Prefix) {
 	t.Helper()
 	limits := oauth.NewExchangeLimits(failures, successes, l.Clock.Now)
@@ -99,7 +99,7 @@ func (l *limited) mount(t *testing.T, sessions oauth.Sessions, failures, success
 	l.client = &http.Client{Transport: transport}
 }
 
-// from says through X-Forwarded-For who the client is.
+// from sets the client's address in X-Forwarded-For.
 func from(client string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set("X-Forwarded-For", client) }
 }
@@ -112,7 +112,7 @@ func (l *limited) present(t *testing.T, client, code string) answer {
 
 var guesses atomic.Int64
 
-// guess presents a code that the platform never gave out.
+// guess presents a code that the platform never issued.
 func (l *limited) guess(t *testing.T, client string) answer {
 	t.Helper()
 	return l.present(t, client, fmt.Sprintf("guess%d", guesses.Add(1)))
@@ -127,7 +127,7 @@ func wantLimited(t *testing.T, a answer) {
 	t.Helper()
 	wantError(t, a, http.StatusTooManyRequests, "temporarily_unavailable", "rate_limited")
 	if got := a.Header.Get("Retry-After"); got != "1" {
-		t.Errorf("Retry-After %q, want 1", got)
+		t.Errorf("Retry-After = %q, want 1", got)
 	}
 }
 
@@ -142,7 +142,7 @@ func TestExchangeLimits(t *testing.T) {
 	t.Parallel()
 	const alice, mallory = "192.0.2.1", "198.51.100.66"
 
-	t.Run("120 failures a minute are enough for one address, and nobody else's affair", func(t *testing.T) {
+	t.Run("one address may have 120 failures a minute, and other addresses are not affected", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 120, 6000, loopback)
 		for range 120 {
@@ -155,19 +155,19 @@ func TestExchangeLimits(t *testing.T) {
 			wantLimited(t, l.present(t, mallory, code))
 		}
 		if got := len(l.Simulator.Calls()); got != calls {
-			t.Errorf("what was refused made %d calls to the platform", got-calls)
+			t.Errorf("refused requests made %d calls to the platform, want 0", got-calls)
 		}
 		for range 10 {
 			wantLoggedIn(t, l.logIn(t, alice))
 		}
-		// The allowance refills steadily: one each half second.
+		// The allowance refills steadily: one event each half second.
 		l.Clock.Advance(500 * time.Millisecond)
-		wantLoggedIn(t, l.present(t, mallory, code)) // a success costs no failure
+		wantLoggedIn(t, l.present(t, mallory, code)) // a success does not use up the allowance of failures
 		wantError(t, l.guess(t, mallory), http.StatusBadRequest, "invalid_grant", "code_invalid")
 		wantLimited(t, l.guess(t, mallory))
 	})
 
-	t.Run("one log-in a second gets through, whatever others behind the address do", func(t *testing.T) {
+	t.Run("one login a second succeeds whatever others behind the address do", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 6, 6000, loopback)
 		for range 6 {
@@ -176,7 +176,7 @@ func TestExchangeLimits(t *testing.T) {
 		for range 30 {
 			l.Clock.Advance(time.Second)
 			code := l.Simulator.NewCode("alice")
-			// What costs us nothing uses up nothing.
+			// Requests that do not reach the platform do not count.
 			for range 3 {
 				wantError(t, l.do(t, http.MethodPost, "/oauth2/token",
 					form("grant_type", codeGrant, "client_id", "wxunknown", "code", "x"), from(mallory)), http.StatusUnauthorized, "invalid_client", "app_unknown")
@@ -189,7 +189,7 @@ func TestExchangeLimits(t *testing.T) {
 		}
 	})
 
-	t.Run("what the platform is not asked does not count", func(t *testing.T) {
+	t.Run("requests that do not reach the platform do not count", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 5, 5, loopback)
 		used := l.Simulator.NewCode("alice")
@@ -202,7 +202,7 @@ func TestExchangeLimits(t *testing.T) {
 			wantError(t, l.present(t, alice, "not a code"), http.StatusBadRequest, "invalid_grant", "code_invalid")
 		}
 		if got := len(l.Simulator.Calls()); got != calls {
-			t.Errorf("%d calls reached the platform", got-calls)
+			t.Errorf("%d calls reached the platform, want 0", got-calls)
 		}
 		for range 4 {
 			wantLoggedIn(t, l.logIn(t, alice))
@@ -210,7 +210,7 @@ func TestExchangeLimits(t *testing.T) {
 		wantLimited(t, l.logIn(t, alice))
 	})
 
-	t.Run("the apps behind one address are counted one by one", func(t *testing.T) {
+	t.Run("apps behind one address are counted separately", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 5, 5, loopback)
 		for range 5 {
@@ -222,7 +222,7 @@ func TestExchangeLimits(t *testing.T) {
 		wantError(t, a, http.StatusBadRequest, "invalid_grant", "code_invalid")
 	})
 
-	t.Run("successes have a limit of their own", func(t *testing.T) {
+	t.Run("successes have their own limit", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 120, 6, loopback)
 		for range 6 {
@@ -250,7 +250,7 @@ func TestExchangeLimits(t *testing.T) {
 		}
 	})
 
-	t.Run("what is malformed costs nothing, and reaches nobody", func(t *testing.T) {
+	t.Run("malformed requests do not count and do not reach the platform", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 1, 1, loopback)
 		for range 20 {
@@ -260,7 +260,7 @@ func TestExchangeLimits(t *testing.T) {
 		wantLoggedIn(t, l.logIn(t, alice))
 	})
 
-	t.Run("the platform's failures do not count", func(t *testing.T) {
+	t.Run("failures of the platform do not count", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 3, 3, loopback)
 		for _, f := range []wechatsim.Fault{
@@ -281,7 +281,7 @@ func TestExchangeLimits(t *testing.T) {
 		}
 	})
 
-	t.Run("a database that fails does not count", func(t *testing.T) {
+	t.Run("failures of the database do not count", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 1, 1, loopback)
 		exec := func(query string) {
@@ -299,7 +299,7 @@ func TestExchangeLimits(t *testing.T) {
 		wantLoggedIn(t, l.logIn(t, alice))
 	})
 
-	t.Run("all of an IPv6 /64 is one client", func(t *testing.T) {
+	t.Run("an IPv6 /64 is one client", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 10, 10, loopback)
 		for i := range 10 {
@@ -307,14 +307,14 @@ func TestExchangeLimits(t *testing.T) {
 		}
 		wantLimited(t, l.guess(t, "2001:db8:1:2:ffff::1"))
 		wantLoggedIn(t, l.logIn(t, "2001:db8:1:3::1"))
-		for range 10 { // IPv4 in IPv6's form is the IPv4 address
+		for range 10 { // an IPv4-mapped address counts as its IPv4 address
 			l.guess(t, "::ffff:"+mallory)
 		}
 		wantLimited(t, l.guess(t, mallory))
 		wantLoggedIn(t, l.logIn(t, "::ffff:"+alice))
 	})
 
-	t.Run("only a trusted proxy can say who the client is", func(t *testing.T) {
+	t.Run("only a trusted proxy can set the client's address", func(t *testing.T) {
 		t.Parallel()
 		for _, proxies := range [][]netip.Prefix{nil, {netip.MustParsePrefix("10.0.0.0/8")}} {
 			l := newLimited(t, 5, 5, proxies)
@@ -326,13 +326,13 @@ func TestExchangeLimits(t *testing.T) {
 			}
 		}
 		l := newLimited(t, 5, 5, loopback)
-		for i := range 5 { // what the client wrote himself stands to the left
+		for i := range 5 { // the client's own entries are on the left
 			l.guess(t, fmt.Sprintf("203.0.113.%d, %s, 127.0.0.2", i, mallory))
 		}
 		wantLimited(t, l.guess(t, mallory))
 	})
 
-	t.Run("zero is no limit", func(t *testing.T) {
+	t.Run("zero means no limit", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 0, 0, loopback)
 		for range 150 {
@@ -340,13 +340,13 @@ func TestExchangeLimits(t *testing.T) {
 		}
 	})
 
-	t.Run("guesses made at once do not slip through together", func(t *testing.T) {
+	t.Run("concurrent guesses are limited", func(t *testing.T) {
 		t.Parallel()
 		const limit = 10
 		l := newLimited(t, limit, 6000, loopback)
 		const crowd = 300
-		// The platform's first answers wait until the whole crowd has come, so
-		// that all of it finds the allowance untouched. A later answer waits until
+		// The platform's first answers wait until the whole crowd has come, so that
+		// every request sees a full allowance. A later answer waits until
 		// the guesses before it are answered, except the platformCalls last ones.
 		// Without that, a busy machine could leave any number of guesses between the
 		// platform's answer and their charge.
@@ -374,7 +374,7 @@ func TestExchangeLimits(t *testing.T) {
 					settled.Broadcast()
 				case http.StatusTooManyRequests:
 					refused.Add(1)
-				case http.StatusServiceUnavailable: // did not get its turn
+				case http.StatusServiceUnavailable: // too many concurrent calls
 					busy.Add(1)
 				default:
 					t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
@@ -383,17 +383,17 @@ func TestExchangeLimits(t *testing.T) {
 		}
 		under.Wait()
 		calls := len(l.Simulator.Calls())
-		t.Logf("%d guesses reached the platform, %d were limited, %d did not get their turn", calls, refused.Load(), busy.Load())
+		t.Logf("%d guesses reached the platform, %d were limited, %d found too many concurrent calls", calls, refused.Load(), busy.Load())
 		if calls > limit+2*platformCalls || int64(calls) != guessed.Load() {
-			t.Errorf("%d guesses reached the platform and %d were answered; the limit is %d, and %d may be under way",
+			t.Errorf("%d guesses reached the platform and %d were answered; the limit is %d, and %d may be concurrent",
 				calls, guessed.Load(), limit, platformCalls)
 		}
 		if l.guess(t, mallory).Status != http.StatusTooManyRequests && calls >= limit {
-			t.Error("afterwards nobody is limited")
+			t.Error("after the guesses the client is not limited")
 		}
 	})
 
-	t.Run("hanging up gets nobody around the limit, and costs who did no wrong nothing", func(t *testing.T) {
+	t.Run("hanging up does not evade the limit, and does not count for honest clients", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 1, 1, loopback)
 		hangUp := func(code string) {
@@ -424,7 +424,7 @@ func TestExchangeLimits(t *testing.T) {
 				select {
 				case <-poll.C:
 				case <-t.Context().Done():
-					t.Fatal("the request never ends")
+					t.Fatal("the request does not end")
 				}
 			}
 		}
@@ -436,8 +436,8 @@ func TestExchangeLimits(t *testing.T) {
 	})
 }
 
-// fixedOutcome is a service that ends every exchange in the same way, after it asked the
-// platform, unless it did not get so far.
+// fixedOutcome is a service in which every exchange has the same result, with or
+// without a call to the platform.
 type fixedOutcome struct {
 	oauth.Sessions
 	err     error
@@ -455,7 +455,7 @@ func (s *fixedOutcome) Exchange(ctx context.Context, _ session.ExchangeRequest) 
 	return session.Grant{}, s.err
 }
 
-func TestExchangeLimitsCountWhatTheClientDid(t *testing.T) {
+func TestExchangeLimitsCount(t *testing.T) {
 	t.Parallel()
 	counted := []auth.Code{
 		auth.InvalidRequest, auth.AppUnknown, auth.AppDisabled,
@@ -478,7 +478,7 @@ func TestExchangeLimitsCountWhatTheClientDid(t *testing.T) {
 			}
 		}
 		if s.caller != "2001:db8:1:2::/64" {
-			t.Errorf("the platform's caller is %q", s.caller)
+			t.Errorf("the caller given to the platform is %q", s.caller)
 		}
 		s.caller = ""
 		l.guess(t, "2001:db8:1:2:5::6")
@@ -486,18 +486,18 @@ func TestExchangeLimitsCountWhatTheClientDid(t *testing.T) {
 	}
 	for _, code := range counted {
 		if !try(t, code, false) || !try(t, &auth.Error{Code: code, Err: errors.New("a cause")}, false) {
-			t.Errorf("%s does not count", code)
+			t.Errorf("%s does not count as a failure", code)
 		}
 		if try(t, code, true) {
-			t.Errorf("%s counts, although the platform was not asked", code)
+			t.Errorf("%s counts although the platform was not asked", code)
 		}
 		if try(t, &auth.Error{Code: code, Err: platform.ErrNotSent}, false) {
-			t.Errorf("%s counts, although nothing was sent", code)
+			t.Errorf("%s counts although nothing was sent", code)
 		}
 	}
 	for _, err := range free {
 		if try(t, err, false) {
-			t.Errorf("%v counts", err)
+			t.Errorf("the error %v counts as a failure", err)
 		}
 	}
 }

@@ -27,12 +27,12 @@ func TestRevoke(t *testing.T) {
 				wantSecret(t, a)
 				wantError(t, w.refresh(t, g.text(t, "refresh_token")), http.StatusBadRequest, "invalid_grant", "session_revoked")
 				if again := w.revoke(t, g.text(t, which)); again.Status != http.StatusOK {
-					t.Errorf("a second time: %d %s", again.Status, again.Body)
+					t.Errorf("revoking twice: unexpected answer %d %s", again.Status, again.Body)
 				}
 			})
 		}
 	}
-	t.Run("an unknown token is as good as revoked", func(t *testing.T) {
+	t.Run("revoking an unknown token succeeds", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		for _, s := range []string{"x", "yfr_x", "a.b.c", strings.Repeat("A", 8<<10), "鱼符"} {
@@ -41,7 +41,7 @@ func TestRevoke(t *testing.T) {
 			}
 		}
 	})
-	t.Run("another client's token is refused and lives on", func(t *testing.T) {
+	t.Run("another client's token is refused and stays valid", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.exchange(t, "alice")
@@ -53,7 +53,7 @@ func TestRevoke(t *testing.T) {
 			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
 	})
-	t.Run("the request must be whole", func(t *testing.T) {
+	t.Run("incomplete requests are refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		for _, body := range []string{"", form("token", "x"), form("client_id", sessiontest.AppID), form("client_id", sessiontest.AppID, "token", "")} {
@@ -63,8 +63,7 @@ func TestRevoke(t *testing.T) {
 	})
 }
 
-// wantPublic holds an answer to the headers of a document that anybody may
-// keep for five minutes.
+// wantPublic fails the test unless any cache may store the answer for five minutes.
 func wantPublic(t *testing.T, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" || a.Header.Get("Cache-Control") != "public, max-age=300" || a.Header.Get("Pragma") != "" {
@@ -96,7 +95,7 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("the two documents differ: %s, %s", a.Body, b.Body)
 	}
 	for _, grantType := range a.members(t)["grant_types_supported"].([]any) {
-		// The request lacks what the grant asks for, but the grant is known.
+		// The request lacks the grant's parameters, but the grant is known.
 		got := w.do(t, http.MethodPost, "/oauth2/token", form("grant_type", grantType.(string), "client_id", sessiontest.AppID))
 		wantError(t, got, http.StatusBadRequest, "invalid_request", "invalid_request")
 	}
@@ -121,7 +120,7 @@ func TestJWKS(t *testing.T) {
 		kids[k["kid"]] = true
 		for _, private := range []string{"d", "p", "q", "dp", "dq", "qi", "k", "oth"} {
 			if _, ok := k[private]; ok {
-				t.Errorf("a private member: %s", private)
+				t.Errorf("the set has the private member %s", private)
 			}
 		}
 	}
@@ -134,7 +133,7 @@ func TestJWKS(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(kids) != 2 || !kids[h.KID] {
-		t.Errorf("the key %s that signs is not among %v", h.KID, kids)
+		t.Errorf("the signing key %s is not among %v", h.KID, kids)
 	}
 }
 
@@ -152,7 +151,7 @@ func TestLog(t *testing.T) {
 	ended := w.refresh(t, second.text(t, "refresh_token"))
 	stranger := w.do(t, http.MethodPost, "/oauth2/token", form("grant_type", codeGrant, "client_id", code, "code", code))
 	log := w.log.String()
-	t.Run("each request is one line that says how it went", func(t *testing.T) {
+	t.Run("each request makes one line with its outcome", func(t *testing.T) {
 		var lines []map[string]any
 		for line := range strings.Lines(log) {
 			var m map[string]any
@@ -176,17 +175,17 @@ func TestLog(t *testing.T) {
 			{stranger, "/oauth2/token", "code", nil, "app_unknown", nil},
 		}
 		if len(lines) != len(want) {
-			t.Fatalf("%d lines for %d requests: %s", len(lines), len(want), log)
+			t.Fatalf("the log has %d lines for %d requests: %s", len(lines), len(want), log)
 		}
 		for i, x := range want {
 			l := lines[i]
 			if l["request_id"] != x.answer.Header.Get("X-Request-Id") || l["status"] != float64(x.answer.Status) ||
 				l["route"] != x.route || l["grant"] != x.grant || l["outcome"] != x.outcome || l["error_code"] != x.code || l["app"] != x.app {
-				t.Errorf("line %d: %v, want %+v", i, l, x)
+				t.Errorf("log line %d = %v, want %+v", i, l, x)
 			}
 		}
 	})
-	t.Run("no line holds a token, a code or a secret", func(t *testing.T) {
+	t.Run("no line contains a token, a code or a secret", func(t *testing.T) {
 		secrets := []string{code, sessiontest.AppSecret, sessiontest.OtherAppSecret}
 		for _, a := range []answer{first, second, replay} {
 			access := a.text(t, "access_token")
@@ -194,7 +193,7 @@ func TestLog(t *testing.T) {
 		}
 		for _, s := range secrets {
 			if strings.Contains(log, s) {
-				t.Errorf("the log holds %q", s)
+				t.Errorf("the log contains %q", s)
 			}
 		}
 	})

@@ -23,8 +23,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// TestIntrospectionAsksNoDatabase counts the queries, of which there are some
-// for the service keys once a second, one for an openid, and none beside.
+// TestIntrospectionAsksNoDatabase counts the queries: some for the service keys once a
+// second, one for an openid, and no others.
 func TestIntrospectionAsksNoDatabase(t *testing.T) {
 	t.Parallel()
 	trips := &atomic.Int64{}
@@ -52,7 +52,7 @@ func TestIntrospectionAsksNoDatabase(t *testing.T) {
 	if err := store.AddServiceKey(t.Context(), k, f.Event(auth.AuditServiceKeyAdded)); err != nil {
 		t.Fatal(err)
 	}
-	keys := servicekey.NewAuthenticator(store, 0, f.Clock.Now, f.Clock.Now) // whose second does not pass
+	keys := servicekey.NewAuthenticator(store, 0, f.Clock.Now, f.Clock.Now) // the clock stands, so the keys are read once
 	t.Cleanup(keys.Close)
 	h := oauth.NewIntrospection(web.NewGuard(keys), verifier, &database{}, store, nil)
 	t.Cleanup(h.Close)
@@ -78,9 +78,9 @@ func TestIntrospectionAsksNoDatabase(t *testing.T) {
 	before := trips.Load()
 	introspect(good.AccessToken.Reveal(), true)
 	if n := trips.Load() - before; n < 2 {
-		t.Errorf("the first one made %d queries, want those of the service keys and of the openid", n)
+		t.Errorf("the first introspection made %d queries, want those for the service keys and the openid", n)
 	}
-	keys.Close() // and with it the note when the key was used, written beside
+	keys.Close() // writes the time of the key's last use
 	before = trips.Load()
 	for range 100 {
 		introspect(good.AccessToken.Reveal(), true)
@@ -89,6 +89,6 @@ func TestIntrospectionAsksNoDatabase(t *testing.T) {
 		introspect("x", false)
 	}
 	if n := trips.Load() - before; n != 0 {
-		t.Errorf("400 more made %d queries", n)
+		t.Errorf("400 more introspections made %d queries, want 0", n)
 	}
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-func TestMemo(t *testing.T) {
+func TestReadCache(t *testing.T) {
 	t.Parallel()
 	session := func(ver int64) *token.Claims {
 		return &token.Claims{Session: uuid.MustParse("01936e2a-7b1d-7a52-9c33-1f2e3d4c5b6a"), Ver: ver}
 	}
 	answering := func() bool { return true }
-	t.Run("forgets after a minute, and what another ver had at once", func(t *testing.T) {
+	t.Run("a value is forgotten after a minute, and at once for another ver", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			reads := 0
@@ -30,7 +30,7 @@ func TestMemo(t *testing.T) {
 			want := func(c *token.Claims, n int) {
 				t.Helper()
 				if got, err := get(t.Context(), c); got != n || err != nil {
-					t.Errorf("got %d, %v; want %d", got, err, n)
+					t.Errorf("get() = %d, error %v, want %d", got, err, n)
 				}
 			}
 			want(session(1), 1)
@@ -42,11 +42,11 @@ func TestMemo(t *testing.T) {
 			want(session(1), 3)
 		})
 	})
-	t.Run("reads once for all who wait, whoever of them goes", func(t *testing.T) {
+	t.Run("concurrent callers share one read, also when the first one leaves", func(t *testing.T) {
 		t.Parallel()
 		begun, release := make(chan struct{}), make(chan struct{})
 		get, closeMemo := oauth.NewReadCache(answering, func(ctx context.Context, _ *token.Claims) (string, error) {
-			close(begun) // a second time it panics
+			close(begun) // panics if called twice
 			<-release
 			return "read", ctx.Err()
 		})
@@ -67,7 +67,7 @@ func TestMemo(t *testing.T) {
 		close(release)
 		all.Wait()
 	})
-	t.Run("remembers no failure", func(t *testing.T) {
+	t.Run("failures are not remembered", func(t *testing.T) {
 		t.Parallel()
 		broken := errors.New("broken")
 		failure := broken
@@ -81,7 +81,7 @@ func TestMemo(t *testing.T) {
 			t.Errorf("got %d, error %v", got, err)
 		}
 	})
-	t.Run("waits a second for a database that hangs, and not at all for one that is known to", func(t *testing.T) {
+	t.Run("a database that hangs is awaited for a second, one that is known to be unavailable not at all", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			known, hangs := false, false
@@ -96,7 +96,7 @@ func TestMemo(t *testing.T) {
 				t.Helper()
 				began := time.Now()
 				if got, err := get(t.Context(), session(ver)); got != value || auth.CodeOf(err) != code {
-					t.Errorf("get() = %q, %v; want %q, %q", got, err, value, code)
+					t.Errorf("get() = %q, error %v; want %q, %q", got, err, value, code)
 				}
 				if waited := time.Since(began); waited != wait {
 					t.Errorf("get() took %s, want %s", waited, wait)

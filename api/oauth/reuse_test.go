@@ -10,7 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// reuses returns the details of the audit events of codes that came twice.
+// reuses returns the details of the audit events for reused codes.
 func (l *limited) reuses(t *testing.T) (details []string) {
 	t.Helper()
 	rows, err := l.db.QueryContext(t.Context(), `select appid || ' ' || detail from audit where action = 'code.reused' order by id`)
@@ -35,7 +35,7 @@ func wantReuse(t *testing.T, detail string, parts ...string) {
 	t.Helper()
 	for _, part := range append(parts, sessiontest.AppID) {
 		if !strings.Contains(detail, part) {
-			t.Errorf("audit %s, want %s", detail, part)
+			t.Errorf("audit detail %s does not contain %s", detail, part)
 		}
 	}
 }
@@ -47,7 +47,7 @@ func TestReusedCodes(t *testing.T) {
 		t.Helper()
 		wantError(t, a, http.StatusBadRequest, "invalid_grant", "code_used")
 	}
-	t.Run("are audited once, with both networks, and the first session goes on", func(t *testing.T) {
+	t.Run("a reused code is audited once, with both networks, and the first session goes on", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 120, 6000, loopback)
 		code := l.Simulator.NewCode("alice")
@@ -58,21 +58,21 @@ func TestReusedCodes(t *testing.T) {
 		}
 		found := l.reuses(t)
 		if len(found) != 1 {
-			t.Fatalf("audited %v, want one event", found)
+			t.Fatalf("audited events = %v, want one", found)
 		}
 		wantReuse(t, found[0], `"first_network":"192.0.2.1/32"`, `"network":"2001:db8:1:2::/64"`)
 		if strings.Contains(found[0]+l.log.String(), code) {
-			t.Errorf("the code is in the trail or the log: %s %s", found[0], l.log)
+			t.Errorf("the audit or the log contains the code: %s %s", found[0], l.log)
 		}
 		a := l.do(t, http.MethodPost, "/oauth2/token",
 			form("grant_type", "refresh_token", "client_id", sessiontest.AppID, "refresh_token", first.text(t, "refresh_token")), from(alice))
 		wantLoggedIn(t, a)
 	})
-	t.Run("are audited when the platform says so", func(t *testing.T) {
+	t.Run("a code that the platform reports as reused is audited", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 120, 6000, loopback)
 		code := l.Simulator.NewCode("alice")
-		// Another replica was first.
+		// Another replica used the code first.
 		if _, err := l.Service.Exchange(t.Context(), session.ExchangeRequest{ClientID: sessiontest.AppID, Code: auth.Secret(code)}); err != nil {
 			t.Fatal(err)
 		}
@@ -81,14 +81,14 @@ func TestReusedCodes(t *testing.T) {
 		}
 		found := l.reuses(t)
 		if len(found) != 1 {
-			t.Fatalf("audited %v, want one event", found)
+			t.Fatalf("audited events = %v, want one", found)
 		}
 		wantReuse(t, found[0], `"network":"2001:db8:1:2::/64"`)
 		if strings.Contains(found[0], "first_network") {
-			t.Errorf("audit %s names a first network", found[0])
+			t.Errorf("audit detail %s has the first network, want no such member", found[0])
 		}
 	})
-	t.Run("that no user has are not audited", func(t *testing.T) {
+	t.Run("unknown codes are not audited", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 120, 6000, loopback)
 		wantError(t, l.present(t, mallory, "guess"), http.StatusBadRequest, "invalid_grant", "code_invalid")
@@ -96,10 +96,10 @@ func TestReusedCodes(t *testing.T) {
 		wantError(t, l.present(t, mallory, "not a code"), http.StatusBadRequest, "invalid_grant", "code_invalid")
 		wantError(t, l.present(t, mallory, "not a code"), http.StatusBadRequest, "invalid_grant", "code_invalid")
 		if found := l.reuses(t); len(found) != 0 {
-			t.Errorf("audited %v", found)
+			t.Errorf("audited events = %v, want no event", found)
 		}
 	})
-	t.Run("are not answered when the trail cannot be written", func(t *testing.T) {
+	t.Run("the answer is an error when the audit event cannot be written", func(t *testing.T) {
 		t.Parallel()
 		l := newLimited(t, 120, 6000, loopback)
 		code := l.Simulator.NewCode("alice")

@@ -18,9 +18,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// checkGrant holds a token answer to its tokens and to its example: that of a
-// log-in is of an unbound user, that of a refresh of a bound one, and both
-// grants answer alike.
+// checkGrant checks a token answer and compares it with its example. The example of a
+// login has an unbound user, that of a refresh a bound one; both grants answer alike.
 func checkGrant(t *testing.T, w *world, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK {
@@ -38,19 +37,19 @@ func checkGrant(t *testing.T, w *world, a answer) {
 		t.Fatal(err)
 	}
 	if m["token_type"] != "Bearer" || m["uuid"] != claims.Subject.String() || m["bound"] != claims.Bound {
-		t.Errorf("%v, claims %+v", m, claims)
+		t.Errorf("answer %v does not fit the claims %+v", m, claims)
 	}
 	if m["expires_in"] != claims.ExpiresAt.Sub(claims.IssuedAt.Time).Seconds() {
-		t.Errorf("expires_in %v, claims %+v", m["expires_in"], claims)
+		t.Errorf("expires_in = %v does not fit the claims %+v", m["expires_in"], claims)
 	}
 	if refresh := a.text(t, "refresh_token"); !strings.HasPrefix(refresh, "yfr_") || len(refresh) != 64 {
-		t.Errorf("refresh_token %q", refresh)
+		t.Errorf("refresh_token = %q, want a refresh token", refresh)
 	}
 }
 
 func TestTokenEndpoint(t *testing.T) {
 	t.Parallel()
-	t.Run("a code becomes tokens", func(t *testing.T) {
+	t.Run("a code is exchanged for tokens", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		a := w.exchange(t, "alice", "device", "Pixel 9")
@@ -60,10 +59,10 @@ func TestTokenEndpoint(t *testing.T) {
 			t.Errorf("unexpected result: %s", a.Body)
 		}
 		if person, ok := m["person"]; !ok || person != nil {
-			t.Errorf("person %v, want null", person)
+			t.Errorf("person = %v, want null", person)
 		}
 	})
-	t.Run("a refresh token becomes the next ones", func(t *testing.T) {
+	t.Run("a refresh token is exchanged for new tokens", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		first := w.exchange(t, "alice")
@@ -71,14 +70,14 @@ func TestTokenEndpoint(t *testing.T) {
 		second := w.refresh(t, first.text(t, "refresh_token"))
 		checkGrant(t, w, second)
 		if second.text(t, "uuid") != first.text(t, "uuid") || second.text(t, "refresh_token") == first.text(t, "refresh_token") {
-			t.Errorf("%s, then %s", first.Body, second.Body)
+			t.Errorf("the refresh answers %[2]s after %[1]s", first.Body, second.Body)
 		}
 		if m := second.members(t); m["refresh_token_timeout"] != 2592000.0 || m["authorization_expires_in"] != 15552000.0-3600 {
 			t.Errorf("unexpected result: %s", second.Body)
 		}
 		again := w.refresh(t, first.text(t, "refresh_token"))
 		if again.text(t, "refresh_token") != second.text(t, "refresh_token") {
-			t.Error("a replay has another successor")
+			t.Error("a replay within the window gets another successor")
 		}
 	})
 	t.Run("a bound user's answer shows the person", func(t *testing.T) {
@@ -94,7 +93,7 @@ func TestTokenEndpoint(t *testing.T) {
 			t.Errorf("unexpected result: %s %s", a.Body, d)
 		}
 	})
-	t.Run("the client may name itself as Basic with an empty secret", func(t *testing.T) {
+	t.Run("the client_id may be sent as Basic with an empty secret", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		a := w.do(t, http.MethodPost, "/oauth2/token", form("grant_type", codeGrant, "code", w.Simulator.NewCode("alice")), withBasic(sessiontest.AppID+":"))
@@ -103,7 +102,7 @@ func TestTokenEndpoint(t *testing.T) {
 		checkGrant(t, w, b)
 		c := w.do(t, http.MethodPost, "/oauth2/revoke", form("token", b.text(t, "refresh_token")), withBasic(sessiontest.AppID+":"))
 		if c.Status != http.StatusOK {
-			t.Errorf("revoke: %d %s", c.Status, c.Body)
+			t.Errorf("revocation: unexpected answer %d %s", c.Status, c.Body)
 		}
 	})
 	t.Run("racing refreshes of one token get the same successor", func(t *testing.T) {
@@ -128,7 +127,7 @@ func TestTokenEndpoint(t *testing.T) {
 		}
 		wg.Wait()
 		if len(successors) != 1 || successors[""] != 0 {
-			t.Errorf("successors: %v", successors)
+			t.Errorf("successors = %v, want one", successors)
 		}
 	})
 }
@@ -145,12 +144,12 @@ func TestTokenEndpointRefusesClients(t *testing.T) {
 		code      string
 		challenge string
 	}{
-		"an unknown app":              {[]string{"client_id", "wxnobody"}, "", "app_unknown", ""},
-		"an unknown app as Basic":     {nil, "wxnobody:", "app_unknown", `Basic realm="yufu"`},
-		"a disabled app":              {[]string{"client_id", sessiontest.OtherAppID}, "", "app_disabled", ""},
-		"a secret in the body":        {[]string{"client_id", sessiontest.AppID, "client_secret", "PLANTED"}, "", "client_secret_unexpected", ""},
-		"a secret as Basic":           {nil, sessiontest.AppID + ":PLANTED", "client_secret_unexpected", `Basic realm="yufu"`},
-		"an appid that cannot be one": {[]string{"client_id", "PLANTED'--"}, "", "app_unknown", ""},
+		"an unknown app":          {[]string{"client_id", "wxunknown"}, "", "app_unknown", ""},
+		"an unknown app as Basic": {nil, "wxunknown:", "app_unknown", `Basic realm="yufu"`},
+		"a disabled app":          {[]string{"client_id", sessiontest.OtherAppID}, "", "app_disabled", ""},
+		"a secret in the body":    {[]string{"client_id", sessiontest.AppID, "client_secret", "PLANTED"}, "", "client_secret_unexpected", ""},
+		"a secret as Basic":       {nil, sessiontest.AppID + ":PLANTED", "client_secret_unexpected", `Basic realm="yufu"`},
+		"a malformed appid":       {[]string{"client_id", "PLANTED'--"}, "", "app_unknown", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -188,13 +187,13 @@ func TestTokenEndpointRefusesRequests(t *testing.T) {
 		"an empty body":                     {body: "", status: 400, oauth: "invalid_request", code: "invalid_request"},
 		"no grant_type":                     {body: form("client_id", sessiontest.AppID, "code", "PLANTED"), status: 400, oauth: "invalid_request", code: "invalid_request"},
 		"an empty grant_type":               {body: good + "&grant_type2=x&grant_type=", status: 400, oauth: "invalid_request", code: "invalid_request"},
-		"a grant that is not ours":          {body: form("grant_type", "password", "client_id", sessiontest.AppID, "password", "PLANTED"), status: 400, oauth: "unsupported_grant_type", code: "unsupported_grant_type"},
-		"the grant in other letters":        {body: form("grant_type", "REFRESH_TOKEN", "client_id", sessiontest.AppID), status: 400, oauth: "unsupported_grant_type", code: "unsupported_grant_type"},
+		"an unsupported grant":              {body: form("grant_type", "password", "client_id", sessiontest.AppID, "password", "PLANTED"), status: 400, oauth: "unsupported_grant_type", code: "unsupported_grant_type"},
+		"the grant in upper case":           {body: form("grant_type", "REFRESH_TOKEN", "client_id", sessiontest.AppID), status: 400, oauth: "unsupported_grant_type", code: "unsupported_grant_type"},
 		"no client_id":                      {body: form("grant_type", codeGrant, "code", "PLANTED"), status: 400, oauth: "invalid_request", code: "invalid_request"},
 		"no code":                           {body: form("grant_type", codeGrant, "client_id", sessiontest.AppID), status: 400, oauth: "invalid_request", code: "invalid_request"},
 		"no refresh_token":                  {body: form("grant_type", "refresh_token", "client_id", sessiontest.AppID), status: 400, oauth: "invalid_request", code: "invalid_request"},
-		"a parameter twice":                 {body: good + "&code=PLANTED2", status: 400, oauth: "invalid_request", code: "invalid_request"},
-		"an unknown parameter twice":        {body: good + "&x=1&x=2", status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"a repeated parameter":              {body: good + "&code=PLANTED2", status: 400, oauth: "invalid_request", code: "invalid_request"},
+		"a repeated unknown parameter":      {body: good + "&x=1&x=2", status: 400, oauth: "invalid_request", code: "invalid_request"},
 		"parameters in the URL":             {target: "?code=PLANTED", body: good, status: 400, oauth: "invalid_request", code: "invalid_request"},
 		"NUL":                               {body: good + "%00", status: 400, oauth: "invalid_request", code: "invalid_request"},
 		"invalid UTF-8":                     {body: good + "%ff", status: 400, oauth: "invalid_request", code: "invalid_request"},
@@ -205,9 +204,9 @@ func TestTokenEndpointRefusesRequests(t *testing.T) {
 		"a bearer token for a client":       {body: good, change: func(r *http.Request) { r.Header.Set("Authorization", "Bearer PLANTED") }, status: 400, oauth: "invalid_request", code: "invalid_request"},
 		"a device of ten kilobytes":         {body: good + "&device=" + strings.Repeat("x", 10<<10), status: 400, oauth: "invalid_request", code: "invalid_request"},
 		"a device with control chars":       {body: good + "&device=a%0Ab", status: 400, oauth: "invalid_request", code: "invalid_request"},
-		"a code that is none":               {body: form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", "the code is a mock one"), status: 400, oauth: "invalid_grant", code: "code_invalid"},
-		"a code that would leave its place": {body: form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", "PLANTED&appid=x"), status: 400, oauth: "invalid_grant", code: "code_invalid"},
-		"a refresh token that is none":      {body: form("grant_type", "refresh_token", "client_id", sessiontest.AppID, "refresh_token", "yfr_PLANTED"), status: 400, oauth: "invalid_grant", code: "refresh_invalid"},
+		"a malformed code":                  {body: form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", "the code is a mock one"), status: 400, oauth: "invalid_grant", code: "code_invalid"},
+		"a code that would add a parameter": {body: form("grant_type", codeGrant, "client_id", sessiontest.AppID, "code", "PLANTED&appid=x"), status: 400, oauth: "invalid_grant", code: "code_invalid"},
+		"a malformed refresh token":         {body: form("grant_type", "refresh_token", "client_id", sessiontest.AppID, "refresh_token", "yfr_PLANTED"), status: 400, oauth: "invalid_grant", code: "refresh_invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -222,30 +221,30 @@ func TestTokenEndpointRefusesRequests(t *testing.T) {
 			}
 		})
 	}
-	t.Run("other methods", func(t *testing.T) {
+	t.Run("other methods are refused", func(t *testing.T) {
 		t.Parallel()
 		for _, path := range []string{"/oauth2/token", "/oauth2/revoke"} {
 			for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodOptions} {
 				a := w.do(t, method, path, "")
 				wantError(t, a, http.StatusMethodNotAllowed, "invalid_request", "method_not_allowed")
 				if got := a.Header.Get("Allow"); got != "POST" {
-					t.Errorf("%s %s: Allow %q", method, path, got)
+					t.Errorf("%s %s: Allow = %q", method, path, got)
 				}
 			}
 		}
 	})
-	// The cleanup of the parallel subtests comes after them.
+	// The cleanup runs after the parallel subtests.
 	t.Cleanup(func() {
 		if strings.Contains(w.log.String(), "PLANTED") {
 			t.Errorf("the log quotes a request: %s", w.log)
 		}
 		if calls := w.Simulator.Calls(); len(calls) != 0 {
-			t.Errorf("the platform was asked: %+v", calls)
+			t.Errorf("the platform was called: %+v", calls)
 		}
 	})
 }
 
-func TestTokenEndpointTellsThePlatformsTrouble(t *testing.T) {
+func TestTokenEndpointPlatformErrors(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		fault      wechatsim.Fault
@@ -254,13 +253,13 @@ func TestTokenEndpointTellsThePlatformsTrouble(t *testing.T) {
 		code       string
 		retryAfter string
 	}{
-		"busy":             {wechatsim.Fault{Errcode: -1}, 503, "temporarily_unavailable", "platform_unavailable", "5"},
-		"silent":           {wechatsim.Fault{Drop: true}, 503, "temporarily_unavailable", "platform_unavailable", "5"},
-		"out of quota":     {wechatsim.Fault{Errcode: 45011}, 429, "temporarily_unavailable", "platform_quota", "60"},
-		"blocks the user":  {wechatsim.Fault{Errcode: 40226}, 403, "access_denied", "user_blocked", ""},
-		"refuses the app":  {wechatsim.Fault{Errcode: 40013}, 500, "server_error", "platform_misconfigured", ""},
-		"code has expired": {wechatsim.Fault{Errcode: 40029}, 400, "invalid_grant", "code_invalid", ""},
-		"code was used":    {wechatsim.Fault{Errcode: 40163}, 400, "invalid_grant", "code_used", ""},
+		"the platform is busy":            {wechatsim.Fault{Errcode: -1}, 503, "temporarily_unavailable", "platform_unavailable", "5"},
+		"the platform does not answer":    {wechatsim.Fault{Drop: true}, 503, "temporarily_unavailable", "platform_unavailable", "5"},
+		"the platform's quota is used up": {wechatsim.Fault{Errcode: 45011}, 429, "temporarily_unavailable", "platform_quota", "60"},
+		"the platform blocks the user":    {wechatsim.Fault{Errcode: 40226}, 403, "access_denied", "user_blocked", ""},
+		"the platform refuses the app":    {wechatsim.Fault{Errcode: 40013}, 500, "server_error", "platform_misconfigured", ""},
+		"the code has expired":            {wechatsim.Fault{Errcode: 40029}, 400, "invalid_grant", "code_invalid", ""},
+		"the code was used":               {wechatsim.Fault{Errcode: 40163}, 400, "invalid_grant", "code_used", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -279,7 +278,7 @@ func TestTokenEndpointTellsThePlatformsTrouble(t *testing.T) {
 
 func TestRefreshErrors(t *testing.T) {
 	t.Parallel()
-	t.Run("reuse ends the session, and then it is revoked", func(t *testing.T) {
+	t.Run("a reuse ends the session, which is then revoked", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		first := w.exchange(t, "alice").text(t, "refresh_token")
@@ -295,21 +294,21 @@ func TestRefreshErrors(t *testing.T) {
 		w.Clock.Advance(30 * 24 * time.Hour)
 		wantError(t, w.refresh(t, token), http.StatusBadRequest, "invalid_grant", "refresh_expired")
 	})
-	t.Run("another app's token is none", func(t *testing.T) {
+	t.Run("another app's token is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token := w.exchange(t, "alice").text(t, "refresh_token")
 		a := w.do(t, http.MethodPost, "/oauth2/token", form("grant_type", "refresh_token", "client_id", sessiontest.OtherAppID, "refresh_token", token))
 		wantError(t, a, http.StatusBadRequest, "invalid_grant", "refresh_invalid")
 	})
-	t.Run("an access token is no refresh token", func(t *testing.T) {
+	t.Run("an access token is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		wantError(t, w.refresh(t, w.exchange(t, "alice").text(t, "access_token")), http.StatusBadRequest, "invalid_grant", "refresh_invalid")
 	})
 }
 
-func TestTheAuditTrailNamesTheRequestThatEndsASession(t *testing.T) {
+func TestAuditRequestID(t *testing.T) {
 	t.Parallel()
 	for action, request := range map[auth.AuditAction]func(t *testing.T, w *world, first answer) answer{
 		auth.AuditSessionLimit: func(t *testing.T, w *world, _ answer) answer {
@@ -336,7 +335,7 @@ func TestTheAuditTrailNamesTheRequestThatEndsASession(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got != want || want == "" {
-				t.Errorf("request %q, want %q", got, want)
+				t.Errorf("request_id in the audit event = %q, want %q", got, want)
 			}
 		})
 	}

@@ -26,13 +26,13 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// world is the OAuth endpoints on a real listener, over a real database and a
-// simulated WeChat.
+// world is the OAuth endpoints on a real listener, with a real database and a simulated
+// WeChat.
 type world struct {
 	*sessiontest.Fixture
 	db     *sql.DB
 	url    string
-	client *http.Client // holds all traffic against the contract
+	client *http.Client // checks all traffic against the contract
 	log    *logBuffer
 }
 
@@ -104,11 +104,11 @@ func (w *world) exec(t *testing.T, query string, args ...any) {
 		t.Fatal(err)
 	}
 	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		t.Fatalf("%s: %d rows, %v", query, n, err)
+		t.Fatalf("%s: %d rows affected, error %v", query, n, err)
 	}
 }
 
-// answer is a response that was read to its end.
+// answer is a response with its whole body.
 type answer struct {
 	Status int
 	Header http.Header
@@ -130,7 +130,7 @@ func (a answer) text(t *testing.T, member string) string {
 	t.Helper()
 	s, ok := a.members(t)[member].(string)
 	if !ok {
-		t.Fatalf("%d %s: no %s", a.Status, a.Body, member)
+		t.Fatalf("the answer %d %s has no %s", a.Status, a.Body, member)
 	}
 	return s
 }
@@ -170,7 +170,7 @@ func form(pairs ...string) string {
 
 const codeGrant = "urn:yufu:grant-type:mini-program-code"
 
-// exchange logs a user in over HTTP, with more parameters if need be.
+// exchange logs a user in over HTTP, with optional further parameters.
 func (w *world) exchange(t *testing.T, user string, more ...string) answer {
 	t.Helper()
 	return w.do(t, http.MethodPost, "/oauth2/token",
@@ -194,7 +194,7 @@ func withBasic(userinfo string) func(*http.Request) {
 	}
 }
 
-// wantSecret holds an answer to the headers of one that nobody may keep.
+// wantSecret fails the test unless the headers forbid storing the answer.
 func wantSecret(t *testing.T, a answer) {
 	t.Helper()
 	if got := a.Header.Values("Cache-Control"); len(got) != 1 || got[0] != "no-store" {
@@ -207,16 +207,17 @@ func wantSecret(t *testing.T, a answer) {
 		t.Errorf("Content-Type %q", got)
 	}
 	if a.Header.Get("X-Request-Id") == "" {
-		t.Error("no X-Request-Id")
+		t.Error("the answer has no X-Request-Id")
 	}
 }
 
-// wantError holds an answer to RFC 6749 §5.2 and our two members.
+// wantError fails the test unless the answer is an error as in RFC 6749 §5.2 with our
+// two members.
 func wantError(t *testing.T, a answer, status int, oauthError, code string) {
 	t.Helper()
 	m := a.members(t)
 	if a.Status != status || m["error"] != oauthError || m["error_code"] != code {
-		t.Errorf("got %d %s, want %d %s %s", a.Status, a.Body, status, oauthError, code)
+		t.Errorf("answer %d %s, want %d %s %s", a.Status, a.Body, status, oauthError, code)
 	}
 	if text, _ := m["error_description"].(string); text == "" || strings.ContainsAny(text, "\"\\") {
 		t.Errorf("error_description %q", text)
