@@ -44,7 +44,7 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 	if len(c.Audience) > 0 {
 		form.Audiences = &c.Audience
 	}
-	if err := cmp.Or(checkAppID(c.AppID), byFlag(form.Check())); err != nil {
+	if err := cmp.Or(checkAppID(c.AppID), withFlagName(form.Check())); err != nil {
 		return wrongUsage(err)
 	}
 	s, log, err := c.open(ctx, std)
@@ -55,7 +55,7 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 	if form.Secret, err = readAppSecret("--secret-file", c.SecretFile, std, log); err != nil {
 		return wrongUsage(err)
 	}
-	apps, err := sealedApps(ctx, s, c.MasterKey, c.JWKS, &form, std, log)
+	apps, err := newSealingAppService(ctx, s, c.MasterKey, c.JWKS, &form, std, log)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (c *appListCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	apps, err := appsOf(s).Apps(ctx, cliCaller(""))
+	apps, err := newAppService(s).Apps(ctx, cliCaller(""))
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 	if len(c.Audience) > 0 || c.NoAudiences {
 		form.Audiences = &c.Audience
 	}
-	if err := cmp.Or(checkAppID(c.AppID), byFlag(form.Check())); err != nil {
+	if err := cmp.Or(checkAppID(c.AppID), withFlagName(form.Check())); err != nil {
 		return wrongUsage(err)
 	}
 	var err error
@@ -141,7 +141,7 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 			return wrongUsage(err)
 		}
 	}
-	apps, err := sealedApps(ctx, s, c.MasterKey, c.JWKS, &form, std, log)
+	apps, err := newSealingAppService(ctx, s, c.MasterKey, c.JWKS, &form, std, log)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func (f databaseCommand) toggle(ctx context.Context, std streams, appID, reason 
 		return err
 	}
 	defer s.Close()
-	if _, err := change(appsOf(s), ctx, appID, cliCaller(reason)); err != nil {
+	if _, err := change(newAppService(s), ctx, appID, cliCaller(reason)); err != nil {
 		return appError(err, appID)
 	}
 	fmt.Fprintf(std.out, done, appID)

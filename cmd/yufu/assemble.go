@@ -37,7 +37,7 @@ import (
 // assemble makes the parts of the service, in the order in which they need each other.
 func (s *service) assemble(ctx context.Context) error {
 	measurePool(s.metrics, s.store)
-	if err := s.follow(ctx); err != nil {
+	if err := s.openCutoffsAndKeys(ctx); err != nil {
 		return err
 	}
 	platforms, err := s.platforms()
@@ -65,8 +65,8 @@ func (s *service) assemble(ctx context.Context) error {
 		return err
 	}
 	s.onClose(s.validation.close)
-	s.watch(ctx)
-	s.route(sessions, bindings, keyGuard, s.newAdminAPI(keyGuard, s.newRevoker(verifier)))
+	s.newReadiness(ctx)
+	s.newEndpoints(sessions, bindings, keyGuard, s.newAdminAPI(keyGuard, s.newRevoker(verifier)))
 	return nil
 }
 
@@ -77,19 +77,19 @@ func (s *service) platforms() (map[string]platform.Provider, error) {
 		return nil, wrongUsage(setting.Errorf("YUFU_UNSAFE_WECHAT_URL", "is wrong: %w", err))
 	}
 	s.onClose(weChat.CloseIdleConnections)
-	measured := observed{weChat, auth.PlatformWeChat, wechat.Class, s.metrics}
+	measured := measuredProvider{weChat, auth.PlatformWeChat, wechat.Class, s.metrics}
 	return map[string]platform.Provider{
 		auth.PlatformWeChat: guard.New(measured, guard.Config{Concurrency: s.limits.PlatformConcurrency}),
 	}, nil
 }
 
-// watch makes what says whether this replica is ready, and compares it with the others.
-func (s *service) watch(ctx context.Context) {
+// newReadiness makes what says whether this replica is ready, and compares it with the others.
+func (s *service) newReadiness(ctx context.Context) {
 	s.checker = health.New(s.store, func() string {
 		if err := s.keeper.Unusable(); err != nil {
 			return "the keys in the database cannot be used: " + telemetry.Redact(err.Error())
 		}
-		if err := s.fit(); err != nil {
+		if err := s.checkMayIssue(); err != nil {
 			return telemetry.Redact(causeOf(err).Error())
 		}
 		return s.member.Conflict()
@@ -101,11 +101,11 @@ func (s *service) watch(ctx context.Context) {
 		},
 	})
 	// Before the first request: this replica may not be allowed to serve.
-	s.member.Meet(ctx)
+	s.member.Sync(ctx)
 }
 
-// route makes the endpoints.
-func (s *service) route(sessions *session.Service, bindings *binding.Service, keyGuard *web.Guard, adminAPI *admin.API) {
+// newEndpoints makes the endpoints.
+func (s *service) newEndpoints(sessions *session.Service, bindings *binding.Service, keyGuard *web.Guard, adminAPI *admin.API) {
 	limits := oauth.NewExchangeLimits(s.limits.ExchangeFailureLimit, s.limits.ExchangeSuccessLimit, time.Now)
 	s.onClose(limits.Close)
 	tokens := oauth.New(s.issuer, sessions, publishedKeys{s}, limits, s.rotation.JWKSMaxAge)
@@ -134,9 +134,9 @@ func (s *service) newFeed(keyGuard *web.Guard) *gate.Handler {
 	})
 }
 
-// follow opens the follower of revocations, the keys, their keeper and the restorer.
+// openCutoffsAndKeys opens the follower of revocations, the keys, their keeper and the restorer.
 // [service.run] runs them. From here on the store applies the cutoffs that it writes.
-func (s *service) follow(ctx context.Context) (err error) {
+func (s *service) openCutoffsAndKeys(ctx context.Context) (err error) {
 	s.follower, err = cutoffs.Open(ctx, cutoffs.Config{
 		Store: s.store, MaxStaleness: s.lifetimes.MaxStaleness, Clock: time.Now, Log: s.log,
 		OnNotify:        func() { s.keeper.Wake() },
@@ -199,7 +199,7 @@ func (s *service) newSessions(verifier *token.Verifier, minter *token.Minter, pl
 		MaxSessions:    s.limits.SessionLimit,
 		Clock:          s.follower.Now,
 		Restorer:       s.restorer,
-		Fit:            s.fit,
+		Fit:            s.checkMayIssue,
 		HistoryChanged: s.follower.HistoryChangedWithin,
 	})
 }
@@ -214,7 +214,7 @@ func (s *service) newBindings(sessions *session.Service, minter *token.Minter, p
 		Platforms: platforms,
 		Webhook:   webhooks{s.webhooks},
 		Clock:     s.follower.Now,
-		Fit:       s.fit,
+		Fit:       s.checkMayIssue,
 	})
 }
 

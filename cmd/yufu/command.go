@@ -40,10 +40,10 @@ func noteTo(std streams) func(string) {
 	return func(text string) { fmt.Fprintln(std.err, "yufu:", text) }
 }
 
-// moment formats a time for a list; a zero time is "-".
-func moment(t time.Time) string { return momentOr(t, "-") }
+// formatTime formats a time for a list; a zero time is "-".
+func formatTime(t time.Time) string { return formatTimeOr(t, "-") }
 
-func momentOr(t time.Time, zero string) string {
+func formatTimeOr(t time.Time, zero string) string {
 	if t.IsZero() {
 		return zero
 	}

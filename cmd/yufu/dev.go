@@ -121,7 +121,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if p.webhooks, err = (setting.Webhooks{}).Client(true); err != nil {
 		return err
 	}
-	s, err := openServing(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true)
+	s, err := openStoreToServe(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	at, err := storedNow(ctx, s)
+	at, err := databaseNow(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,6 @@ func (f sealedCommand) openSealed(ctx context.Context, std streams) (store, *key
 
 // cliEvent returns the audit event of a command that happens now.
 func cliEvent(ctx context.Context, s store, action auth.AuditAction, appID, reason string) (auth.AuditEvent, error) {
-	at, err := storedNow(ctx, s)
+	at, err := databaseNow(ctx, s)
 	return auth.AuditEvent{At: at, Action: action, Actor: auth.ActorCLI, AppID: appID, Reason: reason}, err
 }

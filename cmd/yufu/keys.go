@@ -36,7 +36,7 @@ type keyTimes struct {
 // policy returns a policy that is safe for the running service.
 func (f keyTimes) policy(ctx context.Context, s store, std streams) (p keyring.Policy, err error) {
 	p = setting.Rotation{JWKS: f.JWKS}.Keys(f.SessionMaxTTL)
-	p.JWKSMaxAge, p.SessionMaxTTL, err = replicas.Safest(ctx, s, p.JWKSMaxAge, p.SessionMaxTTL, noteTo(std))
+	p.JWKSMaxAge, p.SessionMaxTTL, err = replicas.SafestDurations(ctx, s, p.JWKSMaxAge, p.SessionMaxTTL, noteTo(std))
 	return p, err
 }
 
@@ -91,15 +91,15 @@ func (c *keysListCmd) Run(ctx context.Context, std streams) error {
 	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "KID\tUSE\tALG\tSTATE\tCREATED\tSIGNS FROM\tRETIRED")
 	for _, k := range keyring.Describe(stored, p, now) {
-		from := moment(k.ActiveAt)
+		from := formatTime(k.ActiveAt)
 		if k.ActiveAt.IsZero() && k.RetiredAt.IsZero() {
-			from = moment(k.KnownAt) + " or later"
+			from = formatTime(k.KnownAt) + " or later"
 		}
-		end := moment(k.RetiredAt)
+		end := formatTime(k.RetiredAt)
 		if !k.RetiresAt.IsZero() {
-			end = "will be " + moment(k.RetiresAt)
+			end = "will be " + formatTime(k.RetiresAt)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.KID, k.Use, k.Alg, k.State, moment(k.CreatedAt), from, end)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.KID, k.Use, k.Alg, k.State, formatTime(k.CreatedAt), from, end)
 	}
 	return w.Flush()
 }
@@ -137,14 +137,14 @@ func (c *keysRotateCmd) Run(ctx context.Context, std streams) error {
 	for _, k := range promoted {
 		switch {
 		case k.State == keyring.Next && k.Use == keyring.UseRefresh:
-			fmt.Fprintf(std.out, "%s (%s) signs refresh tokens from %s on, when every replica knows it.\n", k.KID, k.Alg, moment(k.ActiveAt))
+			fmt.Fprintf(std.out, "%s (%s) signs refresh tokens from %s on, when every replica knows it.\n", k.KID, k.Alg, formatTime(k.ActiveAt))
 		case k.State == keyring.Next:
-			fmt.Fprintf(std.out, "%s (%s) signs access tokens from %s on. By then no back end has a JWK set without it. To rotate at once: yufu keys rotate --now.\n", k.KID, k.Alg, moment(k.ActiveAt))
+			fmt.Fprintf(std.out, "%s (%s) signs access tokens from %s on. By then no back end has a JWK set without it. To rotate at once: yufu keys rotate --now.\n", k.KID, k.Alg, formatTime(k.ActiveAt))
 		default:
 			fmt.Fprintf(std.out, "%s (%s) signs %s tokens now.\n", k.KID, k.Alg, k.Use)
 		}
 		if k.Use == keyring.UseAccess && k.ActiveAt.Before(k.KnownAt) {
-			fmt.Fprintf(std.err, "Until %s, back ends that keep a copy of the JWK set may refuse the tokens of %s.\n", moment(k.KnownAt), k.KID)
+			fmt.Fprintf(std.err, "Until %s, back ends that keep a copy of the JWK set may refuse the tokens of %s.\n", formatTime(k.KnownAt), k.KID)
 		}
 	}
 	return nil
@@ -186,11 +186,11 @@ func (c *keysRetireCmd) Run(ctx context.Context, std streams) error {
 	if out.Current != nil {
 		fmt.Fprintf(std.out, "%s (%s) signs.\n", out.Current.KID, out.Current.Alg)
 		if k := out.Current; k.Use == keyring.UseAccess && k.ActiveAt.Before(k.KnownAt) {
-			fmt.Fprintf(std.err, "Until %s, back ends that keep a copy of the JWK set may refuse the tokens of %s: it signs before all of them know it.\n", moment(k.KnownAt), k.KID)
+			fmt.Fprintf(std.err, "Until %s, back ends that keep a copy of the JWK set may refuse the tokens of %s: it signs before all of them know it.\n", formatTime(k.KnownAt), k.KID)
 		}
 	}
 	if out.Pending != nil {
-		fmt.Fprintf(std.out, "%s (%s) signs from %s on.\n", out.Pending.KID, out.Pending.Alg, moment(out.Pending.ActiveAt))
+		fmt.Fprintf(std.out, "%s (%s) signs from %s on.\n", out.Pending.KID, out.Pending.Alg, formatTime(out.Pending.ActiveAt))
 	}
 	return nil
 }

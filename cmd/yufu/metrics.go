@@ -14,8 +14,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
 
-// observed is a provider whose calls are counted and timed.
-type observed struct {
+// measuredProvider is a provider whose calls are counted and timed.
+type measuredProvider struct {
 	platform.Provider
 	name string
 	// class names an outcome by one of a small set.
@@ -24,7 +24,7 @@ type observed struct {
 }
 
 // ExchangeCode implements [platform.Provider].
-func (o observed) ExchangeCode(ctx context.Context, app platform.Credentials, code string) (platform.Account, error) {
+func (o measuredProvider) ExchangeCode(ctx context.Context, app platform.Credentials, code string) (platform.Account, error) {
 	began := time.Now()
 	account, err := o.Provider.ExchangeCode(ctx, app, code)
 	o.metrics.ObservePlatformCall(o.name, o.class(err), time.Since(began))
@@ -33,7 +33,7 @@ func (o observed) ExchangeCode(ctx context.Context, app platform.Credentials, co
 
 // ExchangePhoneCode implements [platform.Provider]. It counts as one call, also when
 // the provider fetched an access token for it.
-func (o observed) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
+func (o measuredProvider) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
 	began := time.Now()
 	number, err := o.Provider.ExchangePhoneCode(ctx, app, openID, code)
 	o.metrics.ObservePlatformCall(o.name, o.class(err), time.Since(began))

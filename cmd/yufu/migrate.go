@@ -29,7 +29,7 @@ func (c *migrateCmd) Run(ctx context.Context, std streams) error {
 		return wrongUsage(err)
 	}
 	if c.Restored {
-		if err := checkFile(db, false); err != nil {
+		if err := checkSQLiteFile(db, false); err != nil {
 			return err
 		}
 	}
@@ -41,7 +41,7 @@ func (c *migrateCmd) Run(ctx context.Context, std streams) error {
 	if _, err = fmt.Fprintln(std.out, "The schema is up to date."); err != nil || !c.Restored {
 		return err
 	}
-	now, err := storedNow(ctx, s)
+	now, err := databaseNow(ctx, s)
 	if err != nil {
 		return err
 	}

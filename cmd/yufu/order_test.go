@@ -24,7 +24,7 @@ var fileOrder = [][]string{
 	// A file per subcommand.
 	{"app.go", "dev.go", "keys.go", "migrate.go", "person.go", "serve.go", "servicekey.go", "version.go", "wechatsim.go"},
 	{"policy.go"},
-	{"apps.go"},
+	{"appservice.go"},
 	// What yufu dev has besides a service.
 	{"fixtures.go", "tour.go"},
 	{"devguard.go"},

@@ -41,9 +41,9 @@ type adminFlags struct {
 	setting.AdminAPI
 }
 
-// requestPatience bounds a call to the admin API: longer than the service takes
+// adminAPITimeout bounds a call to the admin API: longer than the service takes
 // to give up.
-const requestPatience = 30 * time.Second
+const adminAPITimeout = 30 * time.Second
 
 // client returns the client of the admin API.
 func (f adminFlags) client(std streams) (*adminclient.Client, error) {
@@ -63,7 +63,7 @@ func (f adminFlags) client(std streams) (*adminclient.Client, error) {
 		warn("YUFU_ADMIN_URL is plain http: others on the network can read the service key and the data of persons")
 	}
 	client, err := adminclient.New(adminclient.Config{
-		URL: f.AdminURL, ServiceKey: strings.TrimSpace(string(b)), HTTPClient: &http.Client{Timeout: requestPatience},
+		URL: f.AdminURL, ServiceKey: strings.TrimSpace(string(b)), HTTPClient: &http.Client{Timeout: adminAPITimeout},
 	})
 	if err != nil {
 		return nil, wrongUsage(fmt.Errorf("YUFU_ADMIN_URL or YUFU_ADMIN_KEY_FILE: %w", err))
@@ -242,7 +242,7 @@ func (c *personImportCmd) sender(client *adminclient.Client) personimport.Sender
 func importFailure(err error) error {
 	var e *adminclient.Error
 	if !errors.As(err, &e) {
-		return &personimport.Again{Err: err}
+		return &personimport.RetryError{Err: err}
 	}
 	switch {
 	case e.StatusCode == http.StatusNotFound || e.StatusCode < http.StatusMultipleChoices:
@@ -250,7 +250,7 @@ func importFailure(err error) error {
 	case e.StatusCode == http.StatusRequestEntityTooLarge:
 		return personimport.ErrTooLarge
 	case e.StatusCode == http.StatusTooManyRequests || e.StatusCode >= http.StatusInternalServerError:
-		return &personimport.Again{Err: err, After: e.RetryAfter}
+		return &personimport.RetryError{Err: err, Wait: e.RetryAfter}
 	default:
 		return err
 	}

@@ -56,7 +56,7 @@ func readWebhookSecret(file string, std streams, log *slog.Logger) (*auth.Secret
 		return nil, err
 	}
 	secret := auth.Secret(bytes.TrimSpace(b))
-	return &secret, byFlag((&app.Form{WebhookSecret: &secret}).Check())
+	return &secret, withFlagName((&app.Form{WebhookSecret: &secret}).Check())
 }
 
 type appShowCmd struct {
@@ -85,7 +85,7 @@ func (c *appShowCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
-	a, err := appsOf(s).App(ctx, c.AppID, cliCaller(""))
+	a, err := newAppService(s).App(ctx, c.AppID, cliCaller(""))
 	if err != nil {
 		return appError(err, c.AppID)
 	}

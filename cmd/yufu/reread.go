@@ -12,8 +12,8 @@ type reread struct {
 	read    func(ctx context.Context) error
 }
 
-// rereadOn reads the files again at each signal (SIGHUP). Other settings need a restart.
-func rereadOn(ctx context.Context, log *slog.Logger, files []reread, signals <-chan os.Signal) {
+// rereadOnSignal reads the files again at each signal (SIGHUP). Other settings need a restart.
+func rereadOnSignal(ctx context.Context, log *slog.Logger, files []reread, signals <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():

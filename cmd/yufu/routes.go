@@ -53,7 +53,7 @@ func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix
 func adminRouter(log *slog.Logger, h *health.Checker, m *telemetry.Metrics, proxies []netip.Prefix, a *admin.API) http.Handler {
 	r := chi.NewRouter()
 	r.Use(web.ClientIP(proxies, warnUntrusted(log, "YUFU_ADMIN_TRUSTED_PROXIES")))
-	probes := web.Events(slog.New(defects{log.Handler()}), func(web.Observation) {}, time.Now)
+	probes := web.Events(slog.New(errorsOnly{log.Handler()}), func(web.Observation) {}, time.Now)
 	calls := web.Events(log, func(o web.Observation) {
 		m.ObserveRequest(o.Route, o.Method, o.Status, string(o.Code), o.Duration)
 	}, time.Now)
@@ -85,11 +85,11 @@ func warnUntrusted(log *slog.Logger, setting string) func(netip.Addr) {
 	}
 }
 
-// defects logs errors alone: probes come every few seconds, and their answers
+// errorsOnly logs errors alone: probes come every few seconds, and their answers
 // say what is wrong.
-type defects struct{ slog.Handler }
+type errorsOnly struct{ slog.Handler }
 
 // Enabled implements [slog.Handler].
-func (d defects) Enabled(ctx context.Context, level slog.Level) bool {
+func (d errorsOnly) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelError && d.Handler.Enabled(ctx, level)
 }

@@ -37,41 +37,41 @@ func (s *service) run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	following, stopFollowing := context.WithCancel(background)
 	defer stopFollowing()
-	var owned sync.WaitGroup
-	defer owned.Wait()
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
 	defer stop()
-	owned.Go(func() { s.follower.Run(following) })
-	owned.Go(func() { s.keeper.Run(background) })
-	owned.Go(func() { s.restorer.Run(background, session.RestorePause) })
-	owned.Go(func() { s.validation.run(background) })
-	owned.Go(func() { s.member.Run(background, replicas.Pause) })
+	tasks.Go(func() { s.follower.Run(following) })
+	tasks.Go(func() { s.keeper.Run(background) })
+	tasks.Go(func() { s.restorer.Run(background, session.RestorePause) })
+	tasks.Go(func() { s.validation.run(background) })
+	tasks.Go(func() { s.member.Run(background, replicas.Pause) })
 	// The janitor also asks the database for its time, and uses the earlier of the two.
-	owned.Go(func() { janitor.Run(background, s.store, s.log, time.Now, janitor.Pause) })
+	tasks.Go(func() { janitor.Run(background, s.store, s.log, time.Now, janitor.Pause) })
 
 	hangUp := make(chan os.Signal, 1)
 	signal.Notify(hangUp, syscall.SIGHUP)
 	defer signal.Stop(hangUp)
-	owned.Go(func() { rereadOn(background, s.log, s.rereads, hangUp) })
+	tasks.Go(func() { rereadOnSignal(background, s.log, s.rereads, hangUp) })
 
 	s.log.Info("starting", "version", buildVersion(), "issuer", s.issuer)
-	again := make(chan os.Signal, 2)
-	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(again)
+	stopSignals := make(chan os.Signal, 2)
+	signal.Notify(stopSignals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(stopSignals)
 	return httpd.Serve(ctx, s.log, httpd.Stop{
-		Delay: s.delay, Skip: again, Grace: s.grace,
+		Delay: s.delay, Skip: stopSignals, Grace: s.grace,
 		Leaving: func() {
 			s.checker.Drain()
 			// The signal that ended ctx is also in this channel, unless it came before
-			// again existed. Notify waits until a signal was handed to all channels.
-			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+			// stopSignals existed. Notify waits until a signal was handed to all channels.
+			signal.Notify(stopSignals, os.Interrupt, syscall.SIGTERM)
 			select {
-			case <-again:
+			case <-stopSignals:
 			default:
 			}
 		},
 		Draining: func() {
-			signal.Stop(again) // the next one kills
-			stopFollowing()    // ends the streams of the feed, too
+			signal.Stop(stopSignals) // the next one kills
+			stopFollowing()          // ends the streams of the feed, too
 		},
 	}, s.endpoints...)
 }

@@ -17,7 +17,7 @@ import (
 func openSealed(ctx context.Context, s db.Store, sealer *seal.Ring, masterKey string) (keys *keyring.Ring, facts *person.FactKey, err error) {
 	// By the database's clock: with a clock that is ahead, the keys would begin to sign in
 	// the future and delay their successors.
-	at, err := storedNow(ctx, s)
+	at, err := databaseNow(ctx, s)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -38,17 +38,17 @@ func openKeys(ctx context.Context, s db.Store, sealer *seal.Ring) (*keyring.Ring
 	return keys, err
 }
 
-// opensAll returns an error when the ring does not open what is in use.
-func opensAll(ctx context.Context, s store, ring *seal.Ring) error {
+// checkOpensAll returns an error when the ring does not open what is in use.
+func checkOpensAll(ctx context.Context, s store, ring *seal.Ring) error {
 	if _, err := openKeys(ctx, s, ring); err != nil {
 		return err
 	}
-	return openSecrets(ctx, s, ring, setting.MasterKeyName)
+	return checkOpensSecrets(ctx, s, ring, setting.MasterKeyName)
 }
 
-// openSecrets returns an error that names the first app with a secret that the
+// checkOpensSecrets returns an error that names the first app with a secret that the
 // ring does not open.
-func openSecrets(ctx context.Context, s store, ring *seal.Ring, masterKey string) error {
+func checkOpensSecrets(ctx context.Context, s store, ring *seal.Ring, masterKey string) error {
 	apps, err := s.Apps(ctx)
 	if err != nil {
 		return err

@@ -92,7 +92,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer admin.Close() //nolint:errcheck // as above
 	// Connections that arrive from here on wait until the service is up.
-	s, err := openServing(ctx, parsed.db, c.Migrate)
+	s, err := openStoreToServe(ctx, parsed.db, c.Migrate)
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (c *serveCmd) rereads(std streams, log *slog.Logger, s store, sealer *seal.
 		if err != nil {
 			return err
 		}
-		if err := opensAll(ctx, s, ring); err != nil {
+		if err := checkOpensAll(ctx, s, ring); err != nil {
 			return err
 		}
 		sealer.Replace(ring)

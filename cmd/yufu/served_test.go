@@ -36,7 +36,7 @@ func newDeployment(t *testing.T) *testDeployment {
 	t.Helper()
 	d := &testDeployment{path: filepath.Join(t.TempDir(), "yufu.db"), sim: wechatsim.New(wechatsim.Config{})}
 	var err error
-	if d.store, err = openServing(t.Context(), setting.Database{Setting: "a test", SQLitePath: d.path}, true); err != nil {
+	if d.store, err = openStoreToServe(t.Context(), setting.Database{Setting: "a test", SQLitePath: d.path}, true); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.store.Close)

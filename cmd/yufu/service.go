@@ -52,8 +52,8 @@ func (s *service) close() {
 	}
 }
 
-// fit returns why this replica must not issue tokens now, or nil.
-func (s *service) fit() error { return cmp.Or(s.follower.Check(), s.restorer.Check()) }
+// checkMayIssue returns why this replica must not issue tokens now, or nil.
+func (s *service) checkMayIssue() error { return cmp.Or(s.follower.Check(), s.restorer.Check()) }
 
 // newVerifier returns the verifier of access tokens. It needs fresh cutoffs also where the
 // session is looked up besides: the session's row does not know that a key leaked, and a

@@ -82,7 +82,7 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	now, err := storedNow(ctx, s)
+	now, err := databaseNow(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, status, servicekey.ScopeText(k.Scopes),
 			cmp.Or(strings.Join(k.Apps, " "), "all"), cmp.Or(k.Pinned(), "-"),
-			strings.TrimPrefix(k.Creator, auth.ActorServiceKey("")), moment(k.CreatedAt), momentOr(k.ExpiresAt, "never"), momentOr(k.LastUsedAt, "never"))
+			strings.TrimPrefix(k.Creator, auth.ActorServiceKey("")), formatTime(k.CreatedAt), formatTimeOr(k.ExpiresAt, "never"), formatTimeOr(k.LastUsedAt, "never"))
 	}
 	return w.Flush()
 }

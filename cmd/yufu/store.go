@@ -41,9 +41,9 @@ func openStore(ctx context.Context, db setting.Database, migrate bool) (store, e
 	return openStoreFor(ctx, db, migrate, false)
 }
 
-// openServing is [openStore] for a process that serves. Only one process may serve from an
+// openStoreToServe is [openStore] for a process that serves. Only one process may serve from an
 // SQLite file.
-func openServing(ctx context.Context, db setting.Database, migrate bool) (store, error) {
+func openStoreToServe(ctx context.Context, db setting.Database, migrate bool) (store, error) {
 	return openStoreFor(ctx, db, migrate, true)
 }
 
@@ -51,7 +51,7 @@ func openStoreFor(ctx context.Context, db setting.Database, migrate, serving boo
 	begun := time.Now()
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := checkFile(db, migrate); err != nil {
+	if err := checkSQLiteFile(db, migrate); err != nil {
 		return nil, err
 	}
 	s, err := connect(opening, db)
@@ -82,27 +82,27 @@ func openStoreFor(ctx context.Context, db setting.Database, migrate, serving boo
 	return s, nil
 }
 
-// checkFile refuses a mistyped path, which would become an empty database. Only a migration
+// checkSQLiteFile refuses a mistyped path, which would become an empty database. Only a migration
 // makes a file.
-func checkFile(db setting.Database, migrate bool) error {
+func checkSQLiteFile(db setting.Database, migrate bool) error {
 	if db.SQLitePath == "" {
 		return nil
 	}
-	there := func(path string) bool {
+	exists := func(path string) bool {
 		_, err := os.Stat(path)
 		return !errors.Is(err, fs.ErrNotExist)
 	}
 	switch folder := filepath.Dir(db.SQLitePath); {
-	case !there(folder):
+	case !exists(folder):
 		return setting.Errorf(db.Setting, "names a file in a folder that does not exist: %s; make the folder first, or correct the path", folder)
-	case !migrate && !there(db.SQLitePath):
+	case !migrate && !exists(db.SQLitePath):
 		return setting.Errorf(db.Setting, "names a file that does not exist: %s; correct the path, or make the file: run yufu migrate", db.SQLitePath)
 	}
 	return nil
 }
 
-// refusals say what to do when a PostgreSQL server refuses this user.
-var refusals = map[string]string{
+// refusalHints say what to do when a PostgreSQL server refuses this user.
+var refusalHints = map[string]string{
 	"28000": "the server refuses this user",
 	"28P01": "the server refuses this user or this password",
 	"3D000": "create the database first, owned by this user",
@@ -122,8 +122,8 @@ func openError(db setting.Database, err error, waited time.Duration) error {
 	switch {
 	case errors.As(err, &wrong):
 		return setting.Errorf(db.Setting, "is wrong: %w", wrong)
-	case errors.As(err, &refusal) && refusals[refusal.SQLState()] != "":
-		return setting.Errorf(db.Setting, "names a database that cannot be used: %s: %w", refusals[refusal.SQLState()], refusal)
+	case errors.As(err, &refusal) && refusalHints[refusal.SQLState()] != "":
+		return setting.Errorf(db.Setting, "names a database that cannot be used: %s: %w", refusalHints[refusal.SQLState()], refusal)
 	case errors.Is(err, sqlite.ErrClaimed):
 		return setting.Errorf(db.Setting, "names a database that another process serves from (yufu serve or yufu dev): %s; stop that process first, or use PostgreSQL for several replicas", db.SQLitePath)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -153,9 +153,9 @@ func connect(ctx context.Context, db setting.Database) (store, error) {
 	return sqliteStore{s}, nil
 }
 
-// storedNow returns the time as stores keep it, by the database's clock. A revocation that
+// databaseNow returns the time as stores keep it, by the database's clock. A revocation that
 // is written by a wrong clock of this machine could have expired by then.
-func storedNow(ctx context.Context, s db.Store) (time.Time, error) {
+func databaseNow(ctx context.Context, s db.Store) (time.Time, error) {
 	at, err := s.Now(ctx)
 	return auth.StoredTime(at), err
 }

@@ -111,7 +111,7 @@ func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoi
 	case err = <-failed:
 		running--
 	}
-	call(stop.Leaving)
+	callIfSet(stop.Leaving)
 	leaving.Store(true)
 	if err == nil && stop.Delay > 0 {
 		log.Info("shutdown requested, still serving", "delay", stop.Delay.String())
@@ -124,7 +124,7 @@ func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoi
 		}
 		timer.Stop()
 	}
-	call(stop.Draining)
+	callIfSet(stop.Draining)
 	log.Info("drain started", "grace", stop.Grace.String())
 	// The context that ended is not the one to drain under.
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stop.Grace)
@@ -151,7 +151,7 @@ func noSniff(next http.Handler) http.Handler {
 	})
 }
 
-func call(f func()) {
+func callIfSet(f func()) {
 	if f != nil {
 		f()
 	}

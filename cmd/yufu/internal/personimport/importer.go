@@ -34,9 +34,9 @@ const (
 
 // Patience with a service that does not answer.
 const (
-	firstPause = 500 * time.Millisecond
-	maxPause   = 15 * time.Second
-	attempts   = 10
+	firstPause  = 500 * time.Millisecond
+	maxPause    = 15 * time.Second
+	maxAttempts = 10
 )
 
 // Result is what became of a batch.
@@ -54,22 +54,22 @@ type Refusal struct {
 
 // Sender sends a batch, one person a line.
 //
-// Errors: [*Again] when the same batch may be sent again, [ErrTooLarge] when it
+// Errors: [*RetryError] when the same batch may be sent again, [ErrTooLarge] when it
 // must be sent in parts; with any other the import ends.
 type Sender func(ctx context.Context, batch []byte) (Result, error)
 
-// Again is an error that may pass.
-type Again struct {
+// RetryError is an error that may pass.
+type RetryError struct {
 	Err error
-	// After is how long to wait at least.
-	After time.Duration
+	// Wait is how long to wait at least.
+	Wait time.Duration
 }
 
 // Error implements error.
-func (e *Again) Error() string { return e.Err.Error() }
+func (e *RetryError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
-func (e *Again) Unwrap() error { return e.Err }
+func (e *RetryError) Unwrap() error { return e.Err }
 
 // ErrTooLarge says that somebody on the way takes no body of this length.
 var ErrTooLarge = errors.New("the service, or a proxy in front of it, refused the batch as too large")
@@ -113,10 +113,10 @@ const invalidRow = "invalid_row"
 // batch is rows to send together, in the order of the file, the wrong ones too.
 type batch struct {
 	rows []Row
-	// good are the places of those to send.
-	good []int
-	size int
-	err  error // of the source, behind the rows
+	// valid are the places of those to send.
+	valid []int
+	size  int
+	err   error // of the source, behind the rows
 }
 
 // Run sends the rows from a line on. The summary says what was answered, also
@@ -140,7 +140,7 @@ func (i *Importer) Run(ctx context.Context, src Source, from int) (Summary, erro
 		case <-ctx.Done():
 			return sum, ctx.Err()
 		}
-		if err := i.answer(ctx, &b, &sum); err != nil {
+		if err := i.sendBatch(ctx, &b, &sum); err != nil {
 			return sum, err
 		}
 		if b.err != nil {
@@ -164,7 +164,7 @@ func read(ctx context.Context, src Source, from int, batches chan<- batch) {
 				b.err = err
 			case row.Line >= from:
 				if row.Err == nil {
-					b.good = append(b.good, len(b.rows))
+					b.valid = append(b.valid, len(b.rows))
 					b.size += len(row.JSON) + 1
 				}
 				b.rows = append(b.rows, row)
@@ -184,27 +184,27 @@ func read(ctx context.Context, src Source, from int, batches chan<- batch) {
 	}
 }
 
-// answer sends a batch and counts what became of its rows.
-func (i *Importer) answer(ctx context.Context, b *batch, sum *Summary) error {
+// sendBatch sends a batch and counts what became of its rows.
+func (i *Importer) sendBatch(ctx context.Context, b *batch, sum *Summary) error {
 	refused := make([]*Refusal, len(b.rows))
 	for place := range b.rows {
 		if err := b.rows[place].Err; err != nil {
 			refused[place] = &Refusal{Code: invalidRow, Detail: err.Error()}
 		}
 	}
-	r, err := i.send(ctx, b, b.good)
+	r, err := i.sendRows(ctx, b, b.valid)
 	if err != nil {
 		return err
 	}
 	for k := range r.Refused {
 		place := r.Refused[k].Place
-		if place < 1 || place > len(b.good) {
-			return fmt.Errorf("the service refused line %d of a batch of %d lines", place, len(b.good))
+		if place < 1 || place > len(b.valid) {
+			return fmt.Errorf("the service refused line %d of a batch of %d lines", place, len(b.valid))
 		}
-		refused[b.good[place-1]] = &r.Refused[k]
+		refused[b.valid[place-1]] = &r.Refused[k]
 	}
-	if n := r.Created + r.Updated + r.Unchanged + len(r.Refused); n != len(b.good) {
-		return fmt.Errorf("the service answered for %d of %d rows; check that it has the version of this program", n, len(b.good))
+	if n := r.Created + r.Updated + r.Unchanged + len(r.Refused); n != len(b.valid) {
+		return fmt.Errorf("the service answered for %d of %d rows; check that it has the version of this program", n, len(b.valid))
 	}
 	for place, no := range refused {
 		if no == nil {
@@ -224,31 +224,31 @@ func (i *Importer) answer(ctx context.Context, b *batch, sum *Summary) error {
 	return nil
 }
 
-// send sends some rows of a batch, in parts if need be, and again if it may.
-func (i *Importer) send(ctx context.Context, b *batch, good []int) (Result, error) {
-	if len(good) == 0 {
+// sendRows sends some rows of a batch, in parts if need be, and again if it may.
+func (i *Importer) sendRows(ctx context.Context, b *batch, valid []int) (Result, error) {
+	if len(valid) == 0 {
 		return Result{}, nil
 	}
 	var body bytes.Buffer
-	for _, place := range good {
+	for _, place := range valid {
 		body.Write(b.rows[place].JSON)
 		body.WriteByte('\n')
 	}
 	pause := firstPause
 	for attempt := 1; ; attempt++ {
 		r, err := i.Send(ctx, body.Bytes())
-		var again *Again
+		var retry *RetryError
 		switch {
 		case err == nil:
 			return r, nil
 		case ctx.Err() != nil:
 			return Result{}, ctx.Err()
-		case errors.Is(err, ErrTooLarge) && len(good) > 1:
-			return i.halves(ctx, b, good)
-		case !errors.As(err, &again) || attempt == attempts:
+		case errors.Is(err, ErrTooLarge) && len(valid) > 1:
+			return i.sendInHalves(ctx, b, valid)
+		case !errors.As(err, &retry) || attempt == maxAttempts:
 			return Result{}, err
 		}
-		wait := max(pause, again.After)
+		wait := max(pause, retry.Wait)
 		i.Progress.Waiting(err, wait)
 		if err := i.Sleep(ctx, wait); err != nil {
 			return Result{}, err
@@ -257,13 +257,13 @@ func (i *Importer) send(ctx context.Context, b *batch, good []int) (Result, erro
 	}
 }
 
-func (i *Importer) halves(ctx context.Context, b *batch, good []int) (Result, error) {
-	half := len(good) / 2
-	r, err := i.send(ctx, b, good[:half])
+func (i *Importer) sendInHalves(ctx context.Context, b *batch, valid []int) (Result, error) {
+	half := len(valid) / 2
+	r, err := i.sendRows(ctx, b, valid[:half])
 	if err != nil {
 		return r, err
 	}
-	second, err := i.send(ctx, b, good[half:])
+	second, err := i.sendRows(ctx, b, valid[half:])
 	for _, no := range second.Refused {
 		no.Place += half
 		r.Refused = append(r.Refused, no)

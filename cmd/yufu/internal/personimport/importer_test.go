@@ -41,27 +41,27 @@ func (f *file) Next() (Row, error) {
 	return row, nil
 }
 
-// memory is a report and a progress that remember.
-type memory struct {
+// recorder is a report and a progress that remember.
+type recorder struct {
 	refused []string
 	done    []int
 	bytes   int64
 	slept   []time.Duration
 }
 
-func (m *memory) Refused(line int, externalID, code, detail string) error {
+func (m *recorder) Refused(line int, externalID, code, detail string) error {
 	m.refused = append(m.refused, fmt.Sprintf("%d %s %s %s", line, externalID, code, detail))
 	return nil
 }
 
-func (m *memory) Done(rows int, bytes int64)   { m.done, m.bytes = append(m.done, rows), bytes }
-func (m *memory) Waiting(error, time.Duration) {}
-func (m *memory) sleep(ctx context.Context, d time.Duration) error {
+func (m *recorder) Done(rows int, bytes int64)   { m.done, m.bytes = append(m.done, rows), bytes }
+func (m *recorder) Waiting(error, time.Duration) {}
+func (m *recorder) sleep(ctx context.Context, d time.Duration) error {
 	m.slept = append(m.slept, d)
 	return ctx.Err()
 }
 
-func (m *memory) importer(send Sender) *Importer {
+func (m *recorder) importer(send Sender) *Importer {
 	return &Importer{Send: send, Progress: m, Report: m, Sleep: m.sleep}
 }
 
@@ -86,7 +86,7 @@ func TestImport(t *testing.T) {
 	t.Parallel()
 	t.Run("every_row_is_answered_and_the_wrong_ones_are_reported_by_their_lines", func(t *testing.T) {
 		t.Parallel()
-		var m memory
+		var m recorder
 		src := &file{n: 2*MaxRows + 7, wrong: map[int]bool{2: true, MaxRows + 1: true}}
 		sum, err := m.importer(func(_ context.Context, b []byte) (Result, error) {
 			return taken(b, "E3", "E1000", "E1001"), nil
@@ -106,7 +106,7 @@ func TestImport(t *testing.T) {
 	})
 	t.Run("an_import_that_was_cut_short_goes_on_where_it_ended", func(t *testing.T) {
 		t.Parallel()
-		var m memory
+		var m recorder
 		calls := 0
 		refusing := errors.New("insufficient_scope")
 		sum, err := m.importer(func(_ context.Context, b []byte) (Result, error) {
@@ -129,11 +129,11 @@ func TestImport(t *testing.T) {
 	})
 	t.Run("what_may_pass_is_tried_again_with_growing_pauses", func(t *testing.T) {
 		t.Parallel()
-		var m memory
+		var m recorder
 		calls := 0
 		sum, err := m.importer(func(_ context.Context, b []byte) (Result, error) {
 			if calls++; calls < 5 {
-				return Result{}, &Again{Err: errors.New("down"), After: map[int]time.Duration{4: time.Minute}[calls]}
+				return Result{}, &RetryError{Err: errors.New("down"), Wait: map[int]time.Duration{4: time.Minute}[calls]}
 			}
 			return taken(b), nil
 		}).Run(t.Context(), &file{n: 1}, 1)
@@ -146,16 +146,16 @@ func TestImport(t *testing.T) {
 	})
 	t.Run("patience_ends", func(t *testing.T) {
 		t.Parallel()
-		var m memory
+		var m recorder
 		down := errors.New("down")
-		_, err := m.importer(func(context.Context, []byte) (Result, error) { return Result{}, &Again{Err: down} }).Run(t.Context(), &file{n: 1}, 1)
-		if !errors.Is(err, down) || len(m.slept) != attempts-1 || m.slept[attempts-2] != maxPause {
+		_, err := m.importer(func(context.Context, []byte) (Result, error) { return Result{}, &RetryError{Err: down} }).Run(t.Context(), &file{n: 1}, 1)
+		if !errors.Is(err, down) || len(m.slept) != maxAttempts-1 || m.slept[maxAttempts-2] != maxPause {
 			t.Errorf("%v after %v", err, m.slept)
 		}
 	})
 	t.Run("a_batch_that_is_too_large_goes_in_parts", func(t *testing.T) {
 		t.Parallel()
-		var m memory
+		var m recorder
 		sum, err := m.importer(func(_ context.Context, b []byte) (Result, error) {
 			if len(b) > 1000 {
 				return Result{}, ErrTooLarge
@@ -175,7 +175,7 @@ func TestImport(t *testing.T) {
 	t.Run("answers_that_do_not_fit_end_it", func(t *testing.T) {
 		t.Parallel()
 		for name, r := range map[string]Result{"too few": {Created: 1}, "no such row": {Created: 2, Refused: []Refusal{{Place: 9}}}} {
-			var m memory
+			var m recorder
 			if sum, err := m.importer(func(context.Context, []byte) (Result, error) { return r, nil }).Run(t.Context(), &file{n: 3}, 1); err == nil || sum.Rows() != 0 {
 				t.Errorf("%s: %+v, %v", name, sum, err)
 			}
@@ -183,7 +183,7 @@ func TestImport(t *testing.T) {
 	})
 	t.Run("a_file_that_breaks_off_is_an_error_behind_its_rows", func(t *testing.T) {
 		t.Parallel()
-		var m memory
+		var m recorder
 		broken := errors.New("input/output error")
 		sum, err := m.importer(func(_ context.Context, b []byte) (Result, error) { return taken(b), nil }).Run(t.Context(), &file{n: 3, err: broken}, 1)
 		if !errors.Is(err, broken) || sum.Created != 3 {
@@ -194,7 +194,7 @@ func TestImport(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
-			var m memory
+			var m recorder
 			src := &file{n: 1 << 30}
 			ended := make(chan Summary)
 			go func() {

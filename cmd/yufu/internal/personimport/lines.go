@@ -17,8 +17,8 @@ const (
 	sampleSize = 64 << 10
 )
 
-// errLong says that a line is longer than any person.
-var errLong = fmt.Errorf("the line is longer than %d kB", maxLine>>10)
+// errLineTooLong says that a line is longer than any person.
+var errLineTooLong = fmt.Errorf("the line is longer than %d kB", maxLine>>10)
 
 // lines reads a text line by line, with bounded memory.
 type lines struct {
@@ -87,7 +87,7 @@ func checkSample(sample []byte, whole bool) error {
 }
 
 // next returns the next line, or [io.EOF]. Its text is good until the next call.
-// A line that is too long comes with [errLong], and without its text.
+// A line that is too long comes with [errLineTooLong], and without its text.
 func (l *lines) next() (line, error) {
 	text, err := l.r.ReadSlice('\n')
 	l.offset += int64(len(text))
@@ -104,7 +104,7 @@ func (l *lines) next() (line, error) {
 	got := line{n: l.n, end: l.offset}
 	switch text = bytes.TrimRight(text, "\r\n"); {
 	case long:
-		got.err = errLong
+		got.err = errLineTooLong
 	case !utf8.Valid(text):
 		got.err = errors.New("the line is not UTF-8")
 	default:

@@ -16,8 +16,8 @@ type Meter struct {
 	last  time.Time
 }
 
-// quiet is the time between two lines.
-const quiet = 5 * time.Second
+// meterInterval is the time between two lines.
+const meterInterval = 5 * time.Second
 
 // NewMeter returns a meter of a file of so many bytes; 0 means an unknown size.
 func NewMeter(w io.Writer, size int64, clock func() time.Time) *Meter {
@@ -28,7 +28,7 @@ func NewMeter(w io.Writer, size int64, clock func() time.Time) *Meter {
 // Done implements [Progress].
 func (m *Meter) Done(rows int, bytes int64) {
 	now := m.clock()
-	if now.Sub(m.last) < quiet {
+	if now.Sub(m.last) < meterInterval {
 		return
 	}
 	m.last = now

@@ -73,7 +73,7 @@ func TestCSV(t *testing.T) {
 		"too many cells":                 {"external_id\n1,x\n2\n", []string{"2 ! the row has 2 cells, the header has 1", `3 {"external_id":"2"}`}},
 		"no external_id":                 {"external_id,name\n,x\n2,y\n", []string{"2 ! external_id is empty", `3 {"external_id":"2","name":"y"}`}},
 		"a line that is too long": {
-			"external_id,name\n1," + strings.Repeat("x", 3*maxLine) + "\n2,b\n", []string{"2 ! " + errLong.Error(), `3 {"external_id":"2","name":"b"}`},
+			"external_id,name\n1," + strings.Repeat("x", 3*maxLine) + "\n2,b\n", []string{"2 ! " + errLineTooLong.Error(), `3 {"external_id":"2","name":"b"}`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestNDJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Whether it is a person is for the service to say.
-	want := []string{`1 {"external_id":"1"}`, `3 {"a": 1}`, "4 not JSON", "5 ! " + errLong.Error(), "6 {}"}
+	want := []string{`1 {"external_id":"1"}`, `3 {"a": 1}`, "4 not JSON", "5 ! " + errLineTooLong.Error(), "6 {}"}
 	if d := cmp.Diff(want, rows(t, src)); d != "" {
 		t.Error(d)
 	}

@@ -25,8 +25,8 @@ import (
 const (
 	// interval is how often a replica writes its row.
 	interval = 30 * time.Second
-	// alive is how long after its last row a replica counts as running.
-	alive = 3 * interval
+	// aliveFor is how long after its last row a replica counts as running.
+	aliveFor = 3 * interval
 	// timeout bounds one round.
 	timeout = 10 * time.Second
 )
@@ -85,24 +85,24 @@ func (m *Member) Run(ctx context.Context, pause func() <-chan time.Time) {
 			return
 		case <-pause():
 		}
-		m.Meet(ctx)
+		m.Sync(ctx)
 	}
 }
 
 // Pause returns a channel that fires after the interval.
 func Pause() <-chan time.Time { return time.After(interval) }
 
-// Meet does one round: it writes the row and looks at the others. It must not be
+// Sync does one round: it writes the row and looks at the others. It must not be
 // called while [Member.Run] runs.
-func (m *Member) Meet(ctx context.Context) {
+func (m *Member) Sync(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := m.meet(ctx); err != nil && ctx.Err() == nil {
+	if err := m.sync(ctx); err != nil && ctx.Err() == nil {
 		m.cfg.Log.Warn("comparison with other replicas failed, next round retries", "cause", err)
 	}
 }
 
-func (m *Member) meet(ctx context.Context) error {
+func (m *Member) sync(ctx context.Context) error {
 	now, err := m.cfg.Store.Now(ctx)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (m *Member) meet(ctx context.Context) error {
 		return err
 	}
 	conflict := ""
-	for _, r := range living(all, now) {
+	for _, r := range running(all, now) {
 		if r.ID == m.row.ID {
 			continue
 		}
@@ -148,12 +148,12 @@ func before(a, b auth.Replica) bool {
 	return a.StartedAt.Before(b.StartedAt)
 }
 
-// living returns the replicas that run at now, or all that are remembered when
+// running returns the replicas that run at now, or all that are remembered when
 // none does: what the last ones worked with is the best that is known.
-func living(all []auth.Replica, now time.Time) []auth.Replica {
+func running(all []auth.Replica, now time.Time) []auth.Replica {
 	var l []auth.Replica
 	for _, r := range all {
-		if r.SeenAt.After(now.Add(-alive)) {
+		if r.SeenAt.After(now.Add(-aliveFor)) {
 			l = append(l, r)
 		}
 	}
@@ -181,11 +181,11 @@ func differences(ours, theirs auth.Settings) []difference {
 	return out
 }
 
-// Safest returns the durations with which a command does no harm to the running
+// SafestDurations returns the durations with which a command does no harm to the running
 // replicas: the longest of its own and theirs. Say is called with a sentence for
 // each of the command's own values that differs. A duration that is 0 is none
 // that the command uses, and stays 0.
-func Safest(ctx context.Context, s Store, jwksMaxAge, sessionMaxTTL time.Duration, say func(string)) (jwks, sessions time.Duration, err error) {
+func SafestDurations(ctx context.Context, s Store, jwksMaxAge, sessionMaxTTL time.Duration, note func(string)) (jwks, sessions time.Duration, err error) {
 	now, err := s.Now(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -196,7 +196,7 @@ func Safest(ctx context.Context, s Store, jwksMaxAge, sessionMaxTTL time.Duratio
 	}
 	jwks, sessions = jwksMaxAge, sessionMaxTTL
 	longest := auth.Settings{}
-	for _, r := range living(all, now) {
+	for _, r := range running(all, now) {
 		longest.JWKSMaxAge = max(longest.JWKSMaxAge, r.JWKSMaxAge)
 		longest.SessionMaxTTL = max(longest.SessionMaxTTL, r.SessionMaxTTL)
 	}
@@ -213,7 +213,7 @@ func Safest(ctx context.Context, s Store, jwksMaxAge, sessionMaxTTL time.Duratio
 		}
 		own := *v.own
 		*v.own = max(own, v.theirs)
-		say(fmt.Sprintf("%s is %s here and %s in the running service; this command works with %s", v.name, own, v.theirs, *v.own))
+		note(fmt.Sprintf("%s is %s here and %s in the running service; this command works with %s", v.name, own, v.theirs, *v.own))
 	}
 	return jwks, sessions, nil
 }

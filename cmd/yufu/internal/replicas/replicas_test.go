@@ -59,13 +59,13 @@ func member(m *memory, change func(*auth.Settings)) (*Member, *bytes.Buffer) {
 	}), &log
 }
 
-func TestMeet(t *testing.T) {
+func TestSync(t *testing.T) {
 	t.Run("replicas with the same settings say nothing", func(t *testing.T) {
 		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
 		a, logA := member(db, nil)
 		b, logB := member(db, nil)
 		for _, m := range []*Member{a, b, a} {
-			m.Meet(t.Context())
+			m.Sync(t.Context())
 		}
 		if len(db.rows) != 2 || a.Conflict()+b.Conflict() != "" || logA.Len()+logB.Len() != 0 {
 			t.Errorf("%d rows, conflicts %q and %q, logs %s %s", len(db.rows), a.Conflict(), b.Conflict(), logA, logB)
@@ -76,8 +76,8 @@ func TestMeet(t *testing.T) {
 		a, logA := member(db, nil)
 		b, logB := member(db, func(s *auth.Settings) { s.SessionMaxTTL = time.Minute })
 		for range 3 {
-			a.Meet(t.Context())
-			b.Meet(t.Context())
+			a.Sync(t.Context())
+			b.Sync(t.Context())
 		}
 		for _, log := range []*bytes.Buffer{logA, logB} {
 			if strings.Count(log.String(), "level=WARN") != 1 || !strings.Contains(log.String(), "YUFU_SESSION_MAX_TTL") {
@@ -92,20 +92,20 @@ func TestMeet(t *testing.T) {
 		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
 		a, _ := member(db, nil)
 		b, _ := member(db, func(s *auth.Settings) { s.Issuer = "https://other.example.com" })
-		a.Meet(t.Context())
+		a.Sync(t.Context())
 		db.now = t0.Add(time.Second)
-		b.Meet(t.Context())
-		a.Meet(t.Context())
+		b.Sync(t.Context())
+		a.Sync(t.Context())
 		if a.Conflict() != "" || !strings.Contains(b.Conflict(), "YUFU_ISSUER is https://other.example.com here and https://auth.example.com") {
 			t.Errorf("conflicts %q and %q, want one of the second", a.Conflict(), b.Conflict())
 		}
-		db.now = db.now.Add(alive - time.Second)
-		b.Meet(t.Context())
+		db.now = db.now.Add(aliveFor - time.Second)
+		b.Sync(t.Context())
 		if b.Conflict() == "" {
 			t.Error("no conflict while the other may run")
 		}
 		db.now = db.now.Add(time.Second)
-		b.Meet(t.Context())
+		b.Sync(t.Context())
 		if b.Conflict() != "" {
 			t.Errorf("conflict %q with a replica that is gone", b.Conflict())
 		}
@@ -113,7 +113,7 @@ func TestMeet(t *testing.T) {
 	t.Run("a database that is down is logged, and the conflict stands", func(t *testing.T) {
 		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}, down: errors.New("down")}
 		a, log := member(db, nil)
-		a.Meet(t.Context())
+		a.Sync(t.Context())
 		if !strings.Contains(log.String(), "comparison with other replicas failed") || a.Conflict() != "" {
 			t.Errorf("log %s, conflict %q", log, a.Conflict())
 		}
@@ -122,7 +122,7 @@ func TestMeet(t *testing.T) {
 		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
 		a, _ := member(db, nil)
 		a.cfg.Unready = func(context.Context) string { return "the clock is off" }
-		a.Meet(t.Context())
+		a.Sync(t.Context())
 		if r := db.rows[a.row.ID]; r.Ready || r.Reason != "the clock is off" || !r.SeenAt.Equal(t0) {
 			t.Errorf("row %+v, want not ready with the reason", r)
 		}
@@ -155,7 +155,7 @@ func TestSafest(t *testing.T) {
 	}
 	const usualJWKS, usualSessions = 5 * time.Minute, 4320 * time.Hour
 	long := row(t0, time.Hour, usualSessions)
-	gone := row(t0.Add(-alive), 24*time.Hour, 2*usualSessions)
+	gone := row(t0.Add(-aliveFor), 24*time.Hour, 2*usualSessions)
 	for name, tc := range map[string]struct {
 		rows                      []auth.Replica
 		jwks, sessions            time.Duration
@@ -177,7 +177,7 @@ func TestSafest(t *testing.T) {
 				db.rows[r.ID] = r
 			}
 			var said []string
-			jwks, sessions, err := Safest(t.Context(), db, tc.jwks, tc.sessions, func(text string) { said = append(said, text) })
+			jwks, sessions, err := SafestDurations(t.Context(), db, tc.jwks, tc.sessions, func(text string) { said = append(said, text) })
 			if err != nil || jwks != tc.wantJWKS || sessions != tc.wantSessions {
 				t.Errorf("%s, %s, %v; want %s, %s", jwks, sessions, err, tc.wantJWKS, tc.wantSessions)
 			}
@@ -191,7 +191,7 @@ func TestSafest(t *testing.T) {
 	}
 	t.Run("a database that is down", func(t *testing.T) {
 		down := errors.New("down")
-		if _, _, err := Safest(t.Context(), &memory{down: down}, 1, 1, nil); !errors.Is(err, down) {
+		if _, _, err := SafestDurations(t.Context(), &memory{down: down}, 1, 1, nil); !errors.Is(err, down) {
 			t.Errorf("error %v, want %v", err, down)
 		}
 	})

@@ -19,15 +19,15 @@ import (
 // cliCaller returns the caller of a command.
 func cliCaller(reason string) auth.Caller { return auth.Caller{Actor: auth.ActorCLI, Reason: reason} }
 
-// appsOf returns the use cases over apps that need no keys.
-func appsOf(s store) *app.Service { return app.NewService(app.Config{Store: s, Clock: s.Now}) }
+// newAppService returns the use cases over apps that need no keys.
+func newAppService(s store) *app.Service { return app.NewService(app.Config{Store: s, Clock: s.Now}) }
 
-// sealedApps returns the use cases over apps with what the form needs: the master key for a
+// newSealingAppService returns the use cases over apps with what the form needs: the master key for a
 // secret, and the signing keys for an algorithm.
-func sealedApps(ctx context.Context, s store, master setting.MasterKey, jwks setting.JWKS, form *app.Form, std streams, log *slog.Logger) (*app.Service, error) {
+func newSealingAppService(ctx context.Context, s store, master setting.MasterKey, jwks setting.JWKS, form *app.Form, std streams, log *slog.Logger) (*app.Service, error) {
 	otherAlg := form.SigningAlg != "" && form.SigningAlg != auth.DefaultSigningAlg
 	if form.Secret == nil && form.WebhookSecret == nil && !otherAlg {
-		return appsOf(s), nil
+		return newAppService(s), nil
 	}
 	sealer, err := master.Ring(std.in, warnTo(log))
 	if err != nil {
@@ -40,7 +40,7 @@ func sealedApps(ctx context.Context, s store, master setting.MasterKey, jwks set
 	}
 	c := app.Config{Store: s, Sealer: sealer, Clock: s.Now}
 	if otherAlg {
-		maxAge, _, err := replicas.Safest(ctx, s, jwks.JWKSMaxAge, 0, noteTo(std))
+		maxAge, _, err := replicas.SafestDurations(ctx, s, jwks.JWKSMaxAge, 0, noteTo(std))
 		if err != nil {
 			return nil, err
 		}
@@ -58,7 +58,7 @@ func sealedApps(ctx context.Context, s store, master setting.MasterKey, jwks set
 func printSignsFrom(std streams, done *app.Outcome) {
 	if !done.SignsFrom.IsZero() {
 		fmt.Fprintf(std.out, "Access tokens are signed with %s from %s on. By then no back end has a JWK set without the new key. Until then they are signed with %s.\n",
-			done.App.SigningAlg, moment(done.SignsFrom), auth.DefaultSigningAlg)
+			done.App.SigningAlg, formatTime(done.SignsFrom), auth.DefaultSigningAlg)
 	}
 }
 
@@ -88,9 +88,9 @@ var appFlagNames = map[string]string{
 	"policy": "--policy-file", "webhook_secret": "--webhook-secret-file",
 }
 
-// byFlag returns the error of a member with the name of its flag, and other errors as
+// withFlagName returns the error of a member with the name of its flag, and other errors as
 // they are.
-func byFlag(err error) error {
+func withFlagName(err error) error {
 	var e *app.FieldError
 	if !errors.As(err, &e) {
 		return err
@@ -108,7 +108,7 @@ func appError(err error, appID string) error {
 	case errors.Is(err, app.ErrNoWebhookSecret):
 		return wrongUsage(errors.New(`the policy has a webhook, but no secret signs its requests; make one with printf 'whsec_%s\n' "$(openssl rand -base64 32)" > webhook.secret, and add --webhook-secret-file webhook.secret`))
 	case errors.Is(err, auth.InvalidRequest):
-		return wrongUsage(byFlag(err))
+		return wrongUsage(withFlagName(err))
 	}
 	return err
 }
