@@ -38,7 +38,7 @@ func TestProgramsThatOnlyRootCanReach(t *testing.T) {
 		return bin
 	}
 
-	t.Run("run from a copy, if they are npm's", func(t *testing.T) {
+	t.Run("run from a copy if they are from npm", func(t *testing.T) {
 		bin := install(npmPrefix)
 		dir, copied, err := runnable(bin, owner)
 		if err != nil {
@@ -60,7 +60,7 @@ func TestProgramsThatOnlyRootCanReach(t *testing.T) {
 		}
 	})
 
-	t.Run("are an error that names them, if they are anybody's", func(t *testing.T) {
+	t.Run("are refused with their directory if they are not from npm", func(t *testing.T) {
 		bin := install("local")
 		dir, copied, err := runnable(bin, owner)
 		switch {

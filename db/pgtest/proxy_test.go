@@ -65,7 +65,7 @@ func TestAProxy(t *testing.T) {
 		e, ok := err.(net.Error) //nolint:errorlint // as net returns it
 		return ok && e.Timeout()
 	}
-	t.Run("carries_both_ways", func(t *testing.T) {
+	t.Run("carries both ways", func(t *testing.T) {
 		t.Parallel()
 		p := pgtest.NewProxy(t, echo(t))
 		c := call(t, p)
@@ -78,7 +78,7 @@ func TestAProxy(t *testing.T) {
 			t.Errorf("%d connections", p.Connections())
 		}
 	})
-	t.Run("swallows_what_is_said_on_old_connections_and_carries_new_ones", func(t *testing.T) {
+	t.Run("swallows data on old connections and carries new ones", func(t *testing.T) {
 		t.Parallel()
 		p := pgtest.NewProxy(t, echo(t))
 		old := call(t, p)
@@ -93,7 +93,7 @@ func TestAProxy(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("deafened_it_accepts_and_says_nothing", func(t *testing.T) {
+	t.Run("deafened, it accepts and sends nothing", func(t *testing.T) {
 		t.Parallel()
 		p := pgtest.NewProxy(t, echo(t))
 		p.Deafen(true)
@@ -105,7 +105,7 @@ func TestAProxy(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("redirected_it_leads_new_connections_elsewhere", func(t *testing.T) {
+	t.Run("redirected, it leads new connections elsewhere", func(t *testing.T) {
 		t.Parallel()
 		p := pgtest.NewProxy(t, echo(t))
 		old := call(t, p)
@@ -125,7 +125,7 @@ func TestAProxy(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("cuts_so_that_both_sides_hear_of_it", func(t *testing.T) {
+	t.Run("a cut is noticed by both sides", func(t *testing.T) {
 		t.Parallel()
 		p := pgtest.NewProxy(t, echo(t))
 		c := call(t, p)

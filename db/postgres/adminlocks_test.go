@@ -89,7 +89,7 @@ func TestAdminsBesideAnotherTransaction(t *testing.T) {
 		}, ""},
 	}
 	for name, ban := range bans {
-		t.Run(name+":_a_log_in_that_waits_for_it_is_refused_or_is_somebody_new", func(t *testing.T) {
+		t.Run(name+": a log-in that waits for it is refused or gets a new identity", func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
 			s := b.exchange()
@@ -112,7 +112,7 @@ func TestAdminsBesideAnotherTransaction(t *testing.T) {
 			}
 			b.wantEndedWithCutoffs(s.Identity)
 		})
-		t.Run(name+":_a_log_in_under_way_is_waited_for_and_its_session_ends", func(t *testing.T) {
+		t.Run(name+": it waits for a log-in and ends its session", func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
 			s := b.exchange()
@@ -132,7 +132,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 				t.Errorf("%d sessions ended, want both", n)
 			}
 		})
-		t.Run(name+":_a_refresh_that_waits_for_it_is_revoked", func(t *testing.T) {
+		t.Run(name+": a refresh that waits for it is revoked", func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
 			s := b.exchange()
@@ -151,7 +151,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			}
 			b.wantEndedWithCutoffs(s.Identity)
 		})
-		t.Run(name+":_the_identity_is_locked_before_its_sessions", func(t *testing.T) {
+		t.Run(name+": the identity is locked before its sessions", func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
 			s := b.exchange()
@@ -165,7 +165,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			wantNoError(t, <-banned)
 		})
 	}
-	t.Run("a_binding_that_waits_for_the_person_to_be_disabled_is_refused", func(t *testing.T) {
+	t.Run("a binding that waits for the person to be disabled is refused", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -190,7 +190,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			t.Errorf("%d sessions of the identity that was not bound", n)
 		}
 	})
-	t.Run("a_binding_under_way_is_waited_for_and_the_new_identity_is_the_disabled_persons", func(t *testing.T) {
+	t.Run("disabling a person waits for a binding and disables the new identity", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -210,7 +210,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			t.Error("the identity does not know that its person is disabled")
 		}
 	})
-	t.Run("a_binding_beside_a_disabling_leaves_a_bound_identity_without_sessions_in_both_orders", func(t *testing.T) {
+	t.Run("binding and disabling in either order leave a bound identity without sessions", func(t *testing.T) {
 		t.Parallel()
 		for _, bindFirst := range []bool{true, false} {
 			b := newBed(t)
@@ -242,7 +242,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			}
 		}
 	})
-	t.Run("a_refresh_that_waits_for_an_admins_binding_or_unbinding_says_what_it_left", func(t *testing.T) {
+	t.Run("a refresh that waits for an admin's binding or unbinding returns its result", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -265,7 +265,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			}
 		}
 	})
-	t.Run("an_erasure_that_locked_the_wrong_person_begins_anew", func(t *testing.T) {
+	t.Run("an erasure that locked the wrong person starts again", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -285,7 +285,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		}
 		b.wantEndedWithCutoffs(s.Identity)
 	})
-	t.Run("a_person_whose_phone_changes_logs_in_meanwhile", func(t *testing.T) {
+	t.Run("a person can log in while their phone changes", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -297,7 +297,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		}
 		b.commit(tx)
 	})
-	t.Run("a_batch_that_waits_for_a_phone_to_be_taken_loses_its_row_alone", func(t *testing.T) {
+	t.Run("a batch that waits for a phone to be taken loses only that row", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		phone := "+8613800001001"
@@ -326,7 +326,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			}
 		}
 	})
-	t.Run("a_batch_waits_for_the_batch_before_it", func(t *testing.T) {
+	t.Run("a batch waits for the batch before it", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		tx := b.begin()

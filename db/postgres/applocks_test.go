@@ -32,8 +32,8 @@ func TestUpdateAppBesideAnotherTransaction(t *testing.T) {
 		meanwhile string
 		code      auth.Code
 	}{
-		"a_policy_that_was_narrowed_meanwhile_does_not_come_back": {`update apps set policy = '{}' where appid = $1`, auth.InsufficientScope},
-		"another_member_that_was_changed_meanwhile_stays_so":      {`update apps set signing_alg = 'EdDSA' where appid = $1`, ""},
+		"a policy narrowed meanwhile does not return":     {`update apps set policy = '{}' where appid = $1`, auth.InsufficientScope},
+		"another field changed meanwhile keeps its value": {`update apps set signing_alg = 'EdDSA' where appid = $1`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -76,10 +76,10 @@ func TestDisableAppBesideAnUpdate(t *testing.T) {
 		meanwhile string
 		start     func(b *bed) <-chan error
 	}{
-		"an update leaves the app disabled that was disabled meanwhile": {
+		"an update keeps the app disabled that was disabled meanwhile": {
 			`update apps set disabled_at = now(), epoch = epoch + 1 where appid = $1`, update,
 		},
-		"a switch leaves the algorithm that was chosen meanwhile": {
+		"a switch keeps the algorithm that was set meanwhile": {
 			`update apps set signing_alg = 'EdDSA' where appid = $1`, disable,
 		},
 	} {

@@ -62,7 +62,7 @@ func (b *bed) wantNobody() {
 
 func TestBindBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
-	t.Run("a_bind_that_waits_for_a_ban_is_refused", func(t *testing.T) {
+	t.Run("a bind that waits for a ban is refused", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
@@ -78,7 +78,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		}
 		b.wantNobody()
 	})
-	t.Run("a_ban_that_waits_for_a_bind_ends_what_it_raised", func(t *testing.T) {
+	t.Run("a ban that waits for a bind ends the session that the bind raised", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
@@ -103,7 +103,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 			t.Error("the cutoffs are not in the order of the commits")
 		}
 	})
-	t.Run("a_bind_that_waits_for_a_log-out_is_refused", func(t *testing.T) {
+	t.Run("a bind that waits for a log-out is refused", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
@@ -119,7 +119,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		}
 		b.wantNobody()
 	})
-	t.Run("a_log-out_that_waits_for_a_bind_ends_the_session", func(t *testing.T) {
+	t.Run("a log-out that waits for a bind ends the session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
@@ -135,7 +135,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 			t.Error("the session goes on")
 		}
 	})
-	t.Run("a_bind_that_waits_for_the_session_alone_looks_at_it_again", func(t *testing.T) {
+	t.Run("a bind that waits only for the session reads it again", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
@@ -149,7 +149,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		}
 		b.wantNobody()
 	})
-	t.Run("a_bind_that_waits_for_the_person_to_be_disabled_is_refused", func(t *testing.T) {
+	t.Run("a bind that waits for the person to be disabled is refused", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
@@ -166,7 +166,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		}
 		b.wantNobody()
 	})
-	t.Run("a_second_identity_that_waits_for_the_first_sees_it", func(t *testing.T) {
+	t.Run("a second identity that waits for the first sees it", func(t *testing.T) {
 		t.Parallel()
 		for rule, want := range map[auth.SecondIdentity]auth.Code{auth.SecondRefused: auth.PersonTaken, auth.SecondReplaces: "", auth.SecondJoins: ""} {
 			t.Run(string(rule), func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 			})
 		}
 	})
-	t.Run("two_binds_against_one_ticket_are_one", func(t *testing.T) {
+	t.Run("of two binds with one ticket one succeeds", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p, first := b.newPerson(), b.exchange()
@@ -219,7 +219,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 			t.Errorf("error %v, want ticket_invalid", r.err)
 		}
 	})
-	t.Run("a_bind_that_replaces_does_not_touch_what_was_unbound_while_it_waited", func(t *testing.T) {
+	t.Run("a bind that replaces leaves an identity that was unbound while it waited", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p := b.newPerson()
@@ -238,7 +238,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 			t.Errorf("%d sessions of an identity that was none of the person's have ended", n)
 		}
 	})
-	t.Run("a_bind_that_is_cancelled_while_it_waits_leaves_nothing", func(t *testing.T) {
+	t.Run("a bind cancelled while it waits writes nothing", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
@@ -266,8 +266,8 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 
 func TestUnbindBesideARefresh(t *testing.T) {
 	t.Parallel()
-	for name, presented := range map[string]uint32{"with_the_current_token": 1, "with_a_token_ahead_of_the_row": 9} {
-		t.Run("a_refresh_"+name+"_that_waits_for_the_unbind_carries_nobody", func(t *testing.T) {
+	for name, presented := range map[string]uint32{"with the current token": 1, "with a token ahead of the row": 9} {
+		t.Run("a refresh "+name+" that waits for the unbind has no person", func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t)
 			s := b.bound(b.newPerson())
@@ -286,7 +286,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a_refresh_that_came_first_is_cut_off_by_the_unbind_that_waited", func(t *testing.T) {
+	t.Run("an unbind that waited cuts off the tokens of the earlier refresh", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.bound(b.newPerson())
@@ -302,7 +302,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 			t.Errorf("%d cutoffs at ver 3", n)
 		}
 	})
-	t.Run("an_unbind_waits_for_the_identity_before_it_touches_the_session", func(t *testing.T) {
+	t.Run("an unbind waits for the identity before it touches the session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.bound(b.newPerson())
@@ -314,7 +314,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 		b.commit(tx)
 		b.succeeds(<-unbound)
 	})
-	t.Run("a_log-in_that_waits_for_the_unbind_is_nobody's", func(t *testing.T) {
+	t.Run("a log-in that waits for the unbind has no person", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.bound(b.newPerson())
@@ -329,7 +329,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 			t.Errorf("person %v, error %v", r.granted.Session.Person, r.err)
 		}
 	})
-	t.Run("a_bind_that_changes_the_person's_phone_does_not_deadlock_with_a_log-in_of_his", func(t *testing.T) {
+	t.Run("a bind that changes the person's phone does not deadlock with their log-in", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p := b.newPerson()
@@ -349,7 +349,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 
 func TestAttemptsBesideAnother(t *testing.T) {
 	t.Parallel()
-	t.Run("a_guess_that_waits_for_the_fifth_is_not_let_through", func(t *testing.T) {
+	t.Run("a guess that waits for the fifth is refused", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		keys := []auth.AttemptKey{auth.ValueAttempts([]byte{1})}

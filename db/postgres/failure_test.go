@@ -31,20 +31,20 @@ func TestErrorsAreTranslated(t *testing.T) {
 		want error
 	}{
 		{"nothing", live, nil, nil},
-		{"a_domain_error", live, auth.AppUnknown, auth.AppUnknown},
-		{"a_domain_error_of_a_context_that_is_done", cancelled, auth.AppUnknown, auth.AppUnknown},
-		{"a_cancelled_caller", cancelled, pg("57014"), context.Canceled},
-		{"a_statement_time_out", live, pg("57014"), auth.StorageUnavailable},
+		{"a domain error", live, auth.AppUnknown, auth.AppUnknown},
+		{"a domain error with a done context", cancelled, auth.AppUnknown, auth.AppUnknown},
+		{"a cancelled caller", cancelled, pg("57014"), context.Canceled},
+		{"a statement time out", live, pg("57014"), auth.StorageUnavailable},
 		{"shutdown", live, pg("57P01"), auth.StorageUnavailable},
-		{"starting_up", live, pg("57P03"), auth.StorageUnavailable},
-		{"connection_failure", live, pg("08006"), auth.StorageUnavailable},
-		{"too_many_connections", live, pg("53300"), auth.StorageUnavailable},
-		{"disk_full", live, pg("53100"), auth.StorageUnavailable},
+		{"starting up", live, pg("57P03"), auth.StorageUnavailable},
+		{"connection failure", live, pg("08006"), auth.StorageUnavailable},
+		{"too many connections", live, pg("53300"), auth.StorageUnavailable},
+		{"disk full", live, pg("53100"), auth.StorageUnavailable},
 		{"deadlock", live, pg("40P01"), auth.StorageUnavailable},
-		{"serialization_failure", live, pg("40001"), auth.StorageUnavailable},
-		{"an_input_output_error", live, pg("58030"), auth.StorageUnavailable},
-		{"a_transaction_idle_for_too_long", live, pg("25P03"), auth.StorageUnavailable},
-		{"a_time_out_of_pgx_itself", live, fmt.Errorf("dial: %w", errTimeout{}), auth.StorageUnavailable},
+		{"serialization failure", live, pg("40001"), auth.StorageUnavailable},
+		{"an input/output error", live, pg("58030"), auth.StorageUnavailable},
+		{"a transaction idle for too long", live, pg("25P03"), auth.StorageUnavailable},
+		{"a time-out of pgx itself", live, fmt.Errorf("dial: %w", errTimeout{}), auth.StorageUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := postgres.Translate(c.ctx, "Op", c.err); !errors.Is(got, c.want) {
@@ -53,7 +53,7 @@ func TestErrorsAreTranslated(t *testing.T) {
 		})
 	}
 	for _, code := range []string{"23505", "22021", "42P01", "XX000"} {
-		t.Run("defect_"+code, func(t *testing.T) {
+		t.Run("defect "+code, func(t *testing.T) {
 			err := postgres.Translate(live, "Op", pg(code))
 			if auth.CodeOf(err) != auth.Internal || !strings.Contains(err.Error(), "Op") || !strings.Contains(err.Error(), code) {
 				t.Errorf("%v, want a defect that names the method and the SQLSTATE", err)

@@ -124,7 +124,7 @@ func (b *bed) revoked() uuid.UUID {
 
 func TestFollowersNeverSkip(t *testing.T) {
 	t.Parallel()
-	t.Run("a_writer_that_took_its_id_and_does_not_commit", func(t *testing.T) {
+	t.Run("a writer that took its id and has not committed", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		first, second := b.loggedIn("o-1"), b.loggedIn("o-2")
@@ -152,7 +152,7 @@ func TestFollowersNeverSkip(t *testing.T) {
 			r.untilKnown(second)
 		}
 	})
-	t.Run("many_writers_that_are_slow_at_random", func(t *testing.T) {
+	t.Run("many writers with random delays", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		const writers, each = 8, 12
@@ -231,7 +231,7 @@ func TestAHalfOpenConnection(t *testing.T) {
 		}
 		return pgtest.NewProxy(t, u.Host)
 	}
-	t.Run("that_listens_is_noticed_and_meanwhile_nothing_is_late", func(t *testing.T) {
+	t.Run("that listens is detected, and no cutoff is late", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p := proxy(t, b)
@@ -247,7 +247,7 @@ func TestAHalfOpenConnection(t *testing.T) {
 		until(t, "it listens again", func() bool { return b.listeners() >= 2 })
 		r.untilKnown(b.revoked())
 	})
-	t.Run("that_is_quiet_for_good_reason_is_kept", func(t *testing.T) {
+	t.Run("that is idle is kept", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		ctx, stop := context.WithCancel(t.Context())
@@ -268,7 +268,7 @@ where datname = current_database() and application_name = 'yufu' and query = '--
 			t.Errorf("error %v, want context.Canceled itself", err)
 		}
 	})
-	t.Run("that_asks_costs_one_question", func(t *testing.T) {
+	t.Run("that asks costs one query", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p := proxy(t, b)
@@ -277,7 +277,7 @@ where datname = current_database() and application_name = 'yufu' and query = '--
 		p.Swallow()
 		r.untilKnown(b.revoked())
 	})
-	t.Run("and_every_new_one_make_the_age_grow_until_they_are_good_again", func(t *testing.T) {
+	t.Run("and every new one increase the age until they work again", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p := proxy(t, b)
@@ -333,11 +333,11 @@ func TestAnotherDatabase(t *testing.T) {
 	t.Parallel()
 	for name, replace := range map[string]func(b *bed){
 		// What pg_dump and pg_restore come to, in a database of the same name.
-		"restored_into_a_new_database": func(b *bed) {
+		"restored into a new database": func(b *bed) {
 			b.exec(b.admin, `drop database yufu with (force)`)
 			b.exec(b.admin, `alter database yufu_dump rename to yufu`)
 		},
-		"restored_over_its_tables": func(b *bed) {
+		"restored over its tables": func(b *bed) {
 			b.exec(b.raw, `create table dump as table cutoffs`)
 			b.exec(b.raw, `delete from dump where id > 2`)
 			b.exec(b.raw, `drop table cutoffs`)
@@ -346,14 +346,14 @@ func TestAnotherDatabase(t *testing.T) {
 			b.exec(b.raw, `insert into cutoffs table dump`)
 			b.exec(b.raw, `select setval('cutoffs_id_seq', 2)`)
 		},
-		"restored_into_its_tables": func(b *bed) {
+		"restored into its tables": func(b *bed) {
 			b.exec(b.raw, `create table dump as table cutoffs`)
 			b.exec(b.raw, `delete from dump where id > 2`)
 			b.exec(b.raw, `truncate cutoffs restart identity`)
 			b.exec(b.raw, `insert into cutoffs table dump`)
 			b.exec(b.raw, `select setval('cutoffs_id_seq', 2)`)
 		},
-		"restored_row_by_row": func(b *bed) {
+		"restored row by row": func(b *bed) {
 			b.exec(b.raw, `delete from cutoffs where id > 2`)
 			b.exec(b.raw, `select setval('cutoffs_id_seq', 2)`)
 		},
@@ -410,7 +410,7 @@ func TestAnotherDatabase(t *testing.T) {
 					t.Errorf("a new subscriber is not told of %s", id)
 				}
 			}
-			if name != "restored_row_by_row" {
+			if name != "restored row by row" {
 				// The old id is void, though there is a cutoff of that number.
 				b.revoked()
 				b.revoked()

@@ -36,7 +36,7 @@ func TestAServerThatRefusesPartsOfTheHistorysNameIsFollowedWithoutThem(t *testin
 		"the control file":      {[]string{revokeControl}, []string{"pg_control_system()"}},
 		"the write-ahead log":   {[]string{revokeWAL}, []string{"pg_current_wal_lsn()"}},
 		"as Aurora":             {[]string{raiseWAL}, []string{"pg_current_wal_lsn()"}},
-		"all that is hardened":  {[]string{revokeControl, revokeWAL, revokeStart}, []string{"pg_control_system()", "pg_current_wal_lsn()", "pg_postmaster_start_time()"}},
+		"all hardened parts":    {[]string{revokeControl, revokeWAL, revokeStart}, []string{"pg_control_system()", "pg_current_wal_lsn()", "pg_postmaster_start_time()"}},
 		"the table of the rows": {[]string{`revoke select on pg_catalog.pg_database from public`}, []string{"pg_database"}},
 	} {
 		t.Run(name, func(t *testing.T) {

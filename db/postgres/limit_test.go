@@ -43,7 +43,7 @@ func (b *bed) endReason(id uuid.UUID) string {
 
 func TestSessionLimitBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
-	t.Run("a_log_in_that_waits_for_another_counts_its_session", func(t *testing.T) {
+	t.Run("a log-in that waits for another counts its session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		first := b.exchange()
@@ -64,7 +64,7 @@ select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at,
 			t.Errorf("the first ended for %q and %d live; want session_limit and 2", got, b.live())
 		}
 	})
-	t.Run("the_identity_is_locked_before_the_surplus_and_the_cutoffs_after_it", func(t *testing.T) {
+	t.Run("the identity is locked before the surplus and the cutoffs after it", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -85,7 +85,7 @@ select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at,
 			t.Errorf("ended for %q and %d live; want session_limit and 1", got, b.live())
 		}
 	})
-	t.Run("the_surplus_is_locked_in_the_order_of_its_ids", func(t *testing.T) {
+	t.Run("the surplus is locked in the order of its ids", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		// The smaller id lies behind the greater one in the table.
@@ -105,7 +105,7 @@ select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at,
 			t.Errorf("%d live, want 1", n)
 		}
 	})
-	t.Run("a_log_in_that_is_cancelled_before_the_surplus_has_ended_leaves_nothing", func(t *testing.T) {
+	t.Run("a log-in cancelled before the surplus has ended writes nothing", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -157,17 +157,17 @@ func TestWhatChangesAfterTooManySessionsWereFound(t *testing.T) {
 			func(*bed, auth.Session, auth.Session) {},
 			nil, 2, "session_limit", "",
 		},
-		"a_ban": {
+		"a ban": {
 			func(b *bed, first, _ auth.Session) {
 				b.exec(b.raw, `update identities set disabled_at = $2 where uuid = $1`, first.Identity, now)
 			},
 			auth.IdentityDisabled, 2, "", "",
 		},
-		"the_end_of_the_app": {
+		"the end of the app": {
 			func(b *bed, _, _ auth.Session) { b.exec(b.raw, `update apps set disabled_at = $1`, now) },
 			auth.AppDisabled, 2, "", "",
 		},
-		"a_log_out": {
+		"a log-out": {
 			func(b *bed, _, second auth.Session) {
 				if err := b.store.End(b.t.Context(), endParams(second.ID)); err != nil {
 					b.t.Error(err)
@@ -175,11 +175,11 @@ func TestWhatChangesAfterTooManySessionsWereFound(t *testing.T) {
 			},
 			nil, 2, "", "logout",
 		},
-		"another_log_in": {
+		"another log-in": {
 			func(b *bed, _, _ auth.Session) { b.exchange() },
 			nil, 2, "session_limit", "session_limit",
 		},
-		"another_log_in_at_the_limit": {
+		"another log-in at the limit": {
 			func(b *bed, _, _ auth.Session) {
 				if _, err := b.store.Exchange(b.t.Context(), limitedParams(2)); err != nil {
 					b.t.Error(err)

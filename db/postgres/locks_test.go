@@ -30,7 +30,7 @@ func TestExchangeBesideABan(t *testing.T) {
 		n, _ := res.RowsAffected()
 		return int(n)
 	}
-	t.Run("an_exchange_that_waits_for_the_ban_is_refused_and_leaves_no_session", func(t *testing.T) {
+	t.Run("an exchange that waits for the ban is refused and starts no session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -49,7 +49,7 @@ func TestExchangeBesideABan(t *testing.T) {
 			t.Errorf("%d sessions escaped the ban", n)
 		}
 	})
-	t.Run("a_ban_that_waits_for_the_exchange_ends_its_session", func(t *testing.T) {
+	t.Run("a ban that waits for the exchange ends its session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -75,7 +75,7 @@ func TestExchangeBesideABan(t *testing.T) {
 			t.Errorf("the ban ended %d sessions, want both", n)
 		}
 	})
-	t.Run("an_exchange_that_waits_for_a_bind_carries_the_new_person", func(t *testing.T) {
+	t.Run("an exchange that waits for a bind carries the new person", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -103,7 +103,7 @@ func TestExchangeBesideABan(t *testing.T) {
 			t.Errorf("the row says otherwise (-granted +row):\n%s", diff)
 		}
 	})
-	t.Run("two_first_log_ins_at_once_share_the_identity", func(t *testing.T) {
+	t.Run("two concurrent first log-ins share the identity", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		first := newID()
@@ -121,7 +121,7 @@ func TestExchangeBesideABan(t *testing.T) {
 
 func TestRefreshBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
-	t.Run("a_refresh_that_waits_for_a_bind_carries_the_new_person_and_ver", func(t *testing.T) {
+	t.Run("a refresh that waits for a bind carries the new person and ver", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -143,7 +143,7 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 			t.Errorf("ver %d, person %v, generation %d; want 2, %v, 2", got.Ver, got.Person, got.Generation, p)
 		}
 	})
-	t.Run("a_refresh_that_waits_for_an_unbind_carries_nobody", func(t *testing.T) {
+	t.Run("a refresh that waits for an unbind has no person", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -160,7 +160,7 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 			t.Errorf("person %v, ver %d, error %v; want nobody, 3", r.granted.Session.Person, r.granted.Session.Ver, r.err)
 		}
 	})
-	t.Run("a_refresh_that_waits_for_a_rebind_carries_the_other_person", func(t *testing.T) {
+	t.Run("a refresh that waits for a rebind carries the other person", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -185,7 +185,7 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 			b.exec(b.raw, `update sessions set person_id = $2, ver = ver + 1 where id = $1`, s.ID, old.ID)
 		}
 	})
-	t.Run("a_refresh_that_waits_for_an_end_is_revoked", func(t *testing.T) {
+	t.Run("a refresh that waits for an end is revoked", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -198,7 +198,7 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 			t.Errorf("error %v, want session_revoked", r.err)
 		}
 	})
-	t.Run("a_refresh_that_is_cancelled_while_it_waits_leaves_nothing", func(t *testing.T) {
+	t.Run("a refresh cancelled while it waits writes nothing", func(t *testing.T) {
 		t.Parallel()
 		for name, presented := range map[string]uint32{"current": 3, "stolen": 1} {
 			t.Run(name, func(t *testing.T) {
@@ -231,7 +231,7 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 
 func TestEndingPathsBesideEachOther(t *testing.T) {
 	t.Parallel()
-	t.Run("the_second_ender_gets_no_cutoff_id_until_the_first_has_committed", func(t *testing.T) {
+	t.Run("the second call gets no cutoff id until the first has committed", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		first, second := b.exchange(), b.exchange()
@@ -257,7 +257,7 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 			t.Errorf("second cutoff %d, first %d", got, id)
 		}
 	})
-	t.Run("a_late_replay_beside_a_log_out_ends_the_session_once_for_one_reason", func(t *testing.T) {
+	t.Run("a late replay and a log-out end the session once, for one reason", func(t *testing.T) {
 		t.Parallel()
 		for range 5 {
 			b := newBed(t)
@@ -293,7 +293,7 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a_late_replay_waits_for_the_identity_before_it_touches_the_session", func(t *testing.T) {
+	t.Run("a late replay waits for the identity before it touches the session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -311,7 +311,7 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 			t.Errorf("error %v, want refresh_reused", r.err)
 		}
 	})
-	t.Run("a_log_out_waits_for_the_identity_before_it_touches_the_session", func(t *testing.T) {
+	t.Run("a log-out waits for the identity before it touches the session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -323,7 +323,7 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 		b.commit(tx)
 		b.succeeds(<-ended)
 	})
-	t.Run("deleting_passes_over_a_locked_row", func(t *testing.T) {
+	t.Run("deleting skips a locked row", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		held, free := b.exchange(), b.exchange()

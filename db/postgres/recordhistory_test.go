@@ -113,7 +113,7 @@ func TestWhatARoleMayNotReadMatchesAnything(t *testing.T) {
 		want    bool
 	}{
 		"all parts":                     {`array[history[1], history[2], history[3], history[4]]`, true},
-		"none but the table's file":     {`array['-', '-', '-', history[4]]`, true},
+		"only the table's file":         {`array['-', '-', '-', history[4]]`, true},
 		"another cluster":               {`array['1', history[2], history[3], history[4]]`, false},
 		"another timeline":              {`array[history[1], '00000009', history[3], history[4]]`, false},
 		"another database":              {`array[history[1], history[2], '1', history[4]]`, false},

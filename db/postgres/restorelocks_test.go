@@ -70,7 +70,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
 	one := session.Restored{Sessions: 1}
 	for name, run := range map[string]func(b *bed, s auth.Session){
-		"it waits for an identity and holds no session meanwhile": func(b *bed, s auth.Session) {
+		"it holds no session while it waits for an identity": func(b *bed, s auth.Session) {
 			tx := b.begin()
 			b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
 			done := b.startRestore(verOf(s, 2))
@@ -103,7 +103,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 				b.t.Errorf("ver %d, want 5", got.Ver)
 			}
 		},
-		"a session that was deleted meanwhile is gone": func(b *bed, s auth.Session) {
+		"a session that was deleted meanwhile is skipped": func(b *bed, s auth.Session) {
 			tx := b.begin()
 			b.exec(tx, `delete from sessions where id = $1`, s.ID)
 			done := b.startRestore(verOf(s, 4))
@@ -168,7 +168,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 				b.t.Errorf("the last cutoff is of ver %d, want 0", n)
 			}
 		},
-		"it waits for the revocation of an app, and raises what that raised": func(b *bed, s auth.Session) {
+		"it waits for the revocation of an app and raises the new epoch": func(b *bed, s auth.Session) {
 			tx := b.begin()
 			b.exec(tx, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
 			revoked := b.startRevoke(session.Target{AppID: appID})
@@ -185,7 +185,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 				b.t.Errorf("epoch %d, want 1", n)
 			}
 		},
-		"a log-in beside it is below the new epoch or has it": func(b *bed, _ auth.Session) {
+		"a concurrent log-in has the old or the new epoch": func(b *bed, _ auth.Session) {
 			tx := b.begin()
 			b.exec(tx, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
 			done := b.startRestore(auth.AppRevoked(appID, 6, now))

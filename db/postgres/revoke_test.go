@@ -37,7 +37,7 @@ where (s.ended_at is not null) <> (1 = (select count(*) from cutoffs c where c.s
 
 func TestRevokingBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
-	t.Run("a_log_in_under_way_is_waited_for_and_its_session_dies", func(t *testing.T) {
+	t.Run("it waits for a log-in and ends its session", func(t *testing.T) {
 		t.Parallel()
 		for name, target := range map[string]func(auth.Session, auth.Person) session.Target{
 			"identity": func(s auth.Session, _ auth.Person) session.Target { return identityOf(s) },
@@ -65,7 +65,7 @@ func TestRevokingBesideAnotherTransaction(t *testing.T) {
 			})
 		}
 	})
-	t.Run("a_persons_log_in_under_way_is_waited_for_at_the_identity", func(t *testing.T) {
+	t.Run("it waits for a person's log-in at the identity", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -85,7 +85,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		}
 		b.wantCutoffs(2)
 	})
-	t.Run("a_log_in_that_waits_for_it_starts_a_session_that_lives", func(t *testing.T) {
+	t.Run("a log-in that waits for it starts a live session", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -105,7 +105,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		b.wantCutoffs(1)
 		b.rotate(r.granted.Session.ID, 1)
 	})
-	t.Run("a_refresh_under_way_is_waited_for_and_its_session_dies", func(t *testing.T) {
+	t.Run("it waits for a refresh and ends its session", func(t *testing.T) {
 		t.Parallel()
 		for name, target := range map[string]func(auth.Session) session.Target{
 			"session": func(s auth.Session) session.Target { return session.Target{Session: s.ID} }, "identity": identityOf,
@@ -127,7 +127,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			})
 		}
 	})
-	t.Run("a_refresh_that_waits_for_it_is_refused", func(t *testing.T) {
+	t.Run("a refresh that waits for it is refused", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -145,7 +145,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		}
 		b.wantCutoffs(1)
 	})
-	t.Run("a_log_out_under_way_leaves_one_cutoff", func(t *testing.T) {
+	t.Run("a concurrent log-out leaves one cutoff", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -161,7 +161,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		}
 		b.wantCutoffs(1)
 	})
-	t.Run("a_binding_under_way_is_waited_for_and_the_new_identity_is_the_persons", func(t *testing.T) {
+	t.Run("it waits for a binding and includes the new identity", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
@@ -177,7 +177,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		b.succeeds(<-revoked)
 		b.wantCutoffs(1)
 	})
-	t.Run("the_identity_is_locked_before_its_sessions", func(t *testing.T) {
+	t.Run("the identity is locked before its sessions", func(t *testing.T) {
 		t.Parallel()
 		for name, target := range map[string]func(auth.Session) session.Target{
 			"session": func(s auth.Session) session.Target { return session.Target{Session: s.ID} }, "identity": identityOf,
@@ -196,7 +196,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			})
 		}
 	})
-	t.Run("an_app_is_revoked_though_all_its_sessions_are_locked", func(t *testing.T) {
+	t.Run("an app is revoked while all its sessions are locked", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()

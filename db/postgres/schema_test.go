@@ -38,7 +38,7 @@ func TestMigrate(t *testing.T) {
 		dsn := pgtest.Empty(t)
 		return storetest.Empty{Open: func() storetest.Migrator { return openStore(t, dsn) }, DB: openRaw(t, dsn)}
 	})
-	t.Run("every_table_is_in_public_for_every_role", func(t *testing.T) {
+	t.Run("every table is in public for every role", func(t *testing.T) {
 		t.Parallel()
 		dsn := pgtest.Empty(t)
 		db := openRaw(t, dsn)

@@ -55,7 +55,7 @@ func TestServiceKeysBesideAnotherTransaction(t *testing.T) {
 		wantNoError(t, b.store.AddServiceKey(t.Context(), parent, adminEvent(auth.AuditServiceKeyAdded)))
 		return b
 	}
-	t.Run("a revocation waits for a key that is being made", func(t *testing.T) {
+	t.Run("a revocation waits for a key that is being created", func(t *testing.T) {
 		t.Parallel()
 		b := bed(t)
 		tx := b.begin()
@@ -74,7 +74,7 @@ func TestServiceKeysBesideAnotherTransaction(t *testing.T) {
 			t.Errorf("%d keys work still, and %d were revoked; want none and both", n, len(r.Revoked))
 		}
 	})
-	t.Run("no key is made by a key whose revocation was waited for", func(t *testing.T) {
+	t.Run("a key cannot create a key after waiting for its own revocation", func(t *testing.T) {
 		t.Parallel()
 		b := bed(t)
 		tx := b.begin()

@@ -148,7 +148,7 @@ func TestSettingsThatAreRefusedAreNamed(t *testing.T) {
 			t.Errorf("error %v, want a SettingError that names %s", err, name)
 		}
 	}
-	t.Run("with a wrong value in the URL", func(t *testing.T) {
+	t.Run("with an invalid value in the URL", func(t *testing.T) {
 		t.Parallel()
 		for parameter, want := range map[string]string{
 			"sslcert=/dev/null":            "sslcert",

@@ -66,7 +66,7 @@ func (f *fullServer) refused(before int64) {
 func TestAFullServer(t *testing.T) {
 	t.Parallel()
 
-	t.Run("has calls wait for a connection of the pool", func(t *testing.T) {
+	t.Run("makes calls wait for a connection of the pool", func(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		postgres.SetSlotWait(f.store, time.Minute)
@@ -105,7 +105,7 @@ func TestAFullServer(t *testing.T) {
 		done.Wait()
 	})
 
-	t.Run("is unavailable when no connection comes free in time", func(t *testing.T) {
+	t.Run("is unavailable when no connection is released in time", func(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		postgres.SetSlotWait(f.store, 50*time.Millisecond)
@@ -125,7 +125,7 @@ func TestAFullServer(t *testing.T) {
 		}
 	})
 
-	t.Run("is unavailable at once to a pool without connections", func(t *testing.T) {
+	t.Run("is unavailable at once for a pool without connections", func(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		other := openStore(t, f.dsn)
@@ -149,7 +149,7 @@ func TestAFullServer(t *testing.T) {
 		}
 	})
 
-	t.Run("gives more connections as soon as it has them", func(t *testing.T) {
+	t.Run("gives more connections as soon as it has some", func(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		postgres.SetSlotWait(f.store, time.Minute)

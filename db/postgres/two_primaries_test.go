@@ -155,7 +155,7 @@ func TestConnectionsToTwoPrimaries(t *testing.T) {
 			t.Errorf("%d connections were made in %d rounds, want at most %d", made, rounds, 2*rounds)
 		}
 	})
-	t.Run("are made again when the pool's answer to another name than the follower's", func(t *testing.T) {
+	t.Run("are made again when the pool's name differs from the follower's", func(t *testing.T) {
 		t.Parallel()
 		p := newPrimaries(t, (*pgtest.Server).AsyncStandby)
 		id := p.loggedIn("o-1")

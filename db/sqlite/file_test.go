@@ -73,7 +73,7 @@ func TestEveryStatementPrepares(t *testing.T) {
 
 func TestTheFile(t *testing.T) {
 	t.Parallel()
-	t.Run("is_readable_by_its_owner_only_and_so_are_its_journals", func(t *testing.T) {
+	t.Run("only the owner can read it and its journals", func(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		addApp(t, migratedStore(t, filepath.Join(dir, "yufu.db")))
@@ -94,7 +94,7 @@ func TestTheFile(t *testing.T) {
 			}
 		}
 	})
-	t.Run("may_have_any_name", func(t *testing.T) {
+	t.Run("may have any name", func(t *testing.T) {
 		t.Parallel()
 		for _, name := range []string{"with space.db", "a?mode=memory.db", "100%.db", "#frag.db", "鱼符.db", "a%20b.db", ":memory:"} {
 			path := filepath.Join(t.TempDir(), name)
@@ -108,7 +108,7 @@ func TestTheFile(t *testing.T) {
 			}
 		}
 	})
-	t.Run("is_durable", func(t *testing.T) {
+	t.Run("is durable", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "yufu.db")
 		s := migratedStore(t, path)
@@ -125,7 +125,7 @@ func TestTheFile(t *testing.T) {
 			t.Errorf("journal mode %q (%v), want wal", mode, err)
 		}
 	})
-	t.Run("in_a_directory_that_is_not_there_names_itself", func(t *testing.T) {
+	t.Run("in a missing directory is an error that names it", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "none", "yufu.db")
 		s, err := sqlite.Open(t.Context(), path)
@@ -137,7 +137,7 @@ func TestTheFile(t *testing.T) {
 			t.Errorf("%v, want one that says that %s is not there", err, path)
 		}
 	})
-	t.Run("that_is_no_database_is_refused", func(t *testing.T) {
+	t.Run("is refused if it is not a database", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "yufu.db")
 		if err := os.WriteFile(path, []byte(strings.Repeat("not a database\n", 100)), 0o600); err != nil {

@@ -129,7 +129,7 @@ func (p *place) raiseEpochs() {
 func TestRecordedHistory(t *testing.T) {
 	t.Parallel()
 	for name, run := range map[string]func(p *place){
-		"a restart is no other history": func(p *place) {
+		"a restart keeps the history": func(p *place) {
 			p.restart()
 			p.want(true)
 			p.revoke()
@@ -137,7 +137,7 @@ func TestRecordedHistory(t *testing.T) {
 			p.restart()
 			p.want(true)
 		},
-		"a cutoff that no follower saw does no harm": func(p *place) {
+		"losing a cutoff that no follower saw does no harm": func(p *place) {
 			p.revoke()
 			p.restart()
 			p.want(true)
@@ -176,13 +176,13 @@ func TestRecordedHistory(t *testing.T) {
 			p.revoke()
 			p.want(false)
 		},
-		"a copy with every cutoff that was followed lost none": func(p *place) {
+		"a copy with every followed cutoff counts as recorded": func(p *place) {
 			p.revoke()
 			p.follow()
 			p.restore(p.backUp())
 			p.want(true)
 		},
-		"the right file put back is the right one": func(p *place) {
+		"the original file put back counts as recorded": func(p *place) {
 			backup := p.backUp()
 			p.revoke()
 			p.follow()
@@ -192,7 +192,7 @@ func TestRecordedHistory(t *testing.T) {
 			p.restore(right)
 			p.want(true)
 		},
-		"raising the epochs beside a process that waits makes the loss good": func(p *place) {
+		"raising the epochs beside a waiting process ends the loss": func(p *place) {
 			backup := p.backUp()
 			for range 3 {
 				p.revoke()
@@ -209,7 +209,7 @@ func TestRecordedHistory(t *testing.T) {
 			p.restore(backup)
 			p.want(false)
 		},
-		"raising the epochs while nothing runs makes the loss good": func(p *place) {
+		"raising the epochs while no process runs ends the loss": func(p *place) {
 			backup := p.backUp()
 			p.revoke()
 			p.follow()
@@ -223,7 +223,7 @@ func TestRecordedHistory(t *testing.T) {
 			p.want(true)
 			p.recordHistory()
 		},
-		"a backup made after the epochs were raised beside a process that serves is as good as any": func(p *place) {
+		"a backup made after raising the epochs beside a serving process can be restored": func(p *place) {
 			p.raiseEpochs()
 			p.want(true)
 			p.follow()

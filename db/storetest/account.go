@@ -7,7 +7,7 @@ import (
 )
 
 var accountTests = []test{
-	{"an_identity_tells_its_openid_and_the_unionid_that_is_known", func(t *testing.T, f *fixture) {
+	{"an identity has its openid and the unionid if known", func(t *testing.T, f *fixture) {
 		for _, told := range []string{"", "u-1"} {
 			x := params(appA, "o-1", t0)
 			x.UnionID = told
@@ -19,12 +19,12 @@ var accountTests = []test{
 			wantEqual(t, "unionid", unionID, told)
 		}
 	}},
-	{"an_unknown_identity_has_none", func(t *testing.T, f *fixture) {
+	{"an unknown identity has no account", func(t *testing.T, f *fixture) {
 		f.exchange(t, "o-1", t0)
 		_, _, err := f.Store.PlatformAccount(t.Context(), newID())
 		wantCode(t, err, auth.NotFound)
 	}},
-	{"an_erased_identity_has_none_any_more", func(t *testing.T, f *fixture) {
+	{"an erased identity has no account", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.erase(t, s.Identity, t0)
 		_, _, err := f.Store.PlatformAccount(t.Context(), s.Identity)

@@ -11,7 +11,7 @@ import (
 )
 
 var appTests = []test{
-	{"an_added_app_is_read_back_as_it_was", func(t *testing.T, f *fixture) {
+	{"an added app is read back unchanged", func(t *testing.T, f *fixture) {
 		a := auth.App{
 			ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte{0, 1, 255},
 			Audiences: []string{"https://b.example", "https://a.example"}, Epoch: 7, SigningAlg: "EdDSA",
@@ -28,7 +28,7 @@ var appTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "app", got, a)
 	}},
-	{"a_change_of_the_policy_replaces_it_and_leaves_the_rest", func(t *testing.T, f *fixture) {
+	{"a policy change replaces the policy and nothing else", func(t *testing.T, f *fixture) {
 		want, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
 		later := t0.Add(time.Hour)
@@ -42,7 +42,7 @@ var appTests = []test{
 			wantEqual(t, "app", got, want)
 		}
 	}},
-	{"an_app_without_audiences_has_nil_audiences", func(t *testing.T, f *fixture) {
+	{"an app without audiences has nil audiences", func(t *testing.T, f *fixture) {
 		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte("s"), Audiences: []string{}})
 		got, err := f.Store.App(t.Context(), "wx1")
 		wantCode(t, err, "")
@@ -50,7 +50,7 @@ var appTests = []test{
 			t.Errorf("audiences %#v, want nil", got.Audiences)
 		}
 	}},
-	{"adding_writes_one_audit_event_and_no_cutoff", func(t *testing.T, f *fixture) {
+	{"adding writes one audit event and no cutoff", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte("s")})
 		f.wantCounts(t, before, counts{Apps: 1, Audit: 1})
@@ -58,7 +58,7 @@ var appTests = []test{
 			f.number(t, `select count(*) from audit where appid = ? and action = ? and actor = ? and reason = ? and request_id = ?`,
 				"wx1", string(auth.AuditAppAdded), auth.ActorCLI, "because", "req-1"), 1)
 	}},
-	{"adding_a_registered_app_is_refused_and_changes_nothing", func(t *testing.T, f *fixture) {
+	{"adding a registered app is refused and changes nothing", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		err := f.Store.AddApp(t.Context(), auth.App{ID: appA, Platform: "other", SealedSecret: []byte("new")}, event(auth.AuditAppAdded, t0))
 		wantCode(t, err, auth.AppExists)
@@ -67,7 +67,7 @@ var appTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "secret", string(got.SealedSecret), "sealed "+appA)
 	}},
-	{"an_unknown_app_is_unknown_everywhere", func(t *testing.T, f *fixture) {
+	{"every method refuses an unknown app", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		_, err := f.Store.App(t.Context(), "wxnone")
 		wantCode(t, err, auth.AppUnknown)
@@ -79,7 +79,7 @@ var appTests = []test{
 		wantCode(t, err, auth.AppUnknown)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"appids_differ_by_case_and_list_in_byte_order", func(t *testing.T, f *fixture) {
+	{"appids are case sensitive and listed in byte order", func(t *testing.T, f *fixture) {
 		for _, id := range []string{"wxB", "wxa", "WXa", "wxb"} {
 			f.addApp(t, auth.App{ID: id, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")})
 		}
@@ -91,7 +91,7 @@ var appTests = []test{
 		}
 		wantEqual(t, "ids", ids, []string{"WXa", "wxB", "wxa", appA, "wxb", appB})
 	}},
-	{"an_update_changes_only_what_it_names", func(t *testing.T, f *fixture) {
+	{"an update changes only the given fields", func(t *testing.T, f *fixture) {
 		later := t0.Add(time.Hour)
 		want := auth.App{
 			ID: appA, Platform: auth.PlatformWeChat, SealedSecret: []byte("new"),
@@ -118,7 +118,7 @@ var appTests = []test{
 		wantEqual(t, "as read", read, want)
 		f.wantCounts(t, before, counts{Audit: 4})
 	}},
-	{"an_update_is_checked_against_the_app_as_it_is", func(t *testing.T, f *fixture) {
+	{"an update is checked against the current app", func(t *testing.T, f *fixture) {
 		want, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
 		before := f.counts(t)
@@ -138,7 +138,7 @@ var appTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "audiences", got.Audiences, []string{"x"})
 	}},
-	{"of_changes_at_once_none_is_lost", func(t *testing.T, f *fixture) {
+	{"concurrent changes are all kept", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		policy := auth.Policy{SelfUnbind: true}
 		// A check sees what those before it have changed: each finds one member
@@ -191,13 +191,13 @@ var appTests = []test{
 				f.number(t, `select count(*) from audit where action = ? and cast(detail as text) like ?`, string(auth.AuditAppUpdated), `%["`+member+`"]%`), 1)
 		}
 	}},
-	{"an_unknown_signing_algorithm_is_kept_out", func(t *testing.T, f *fixture) {
+	{"an unknown signing algorithm is refused", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SigningAlg: "none"}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, auth.Internal)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"tokens_are_signed_as_the_app_says_from_its_change_on", func(t *testing.T, f *fixture) {
+	{"a new signing algorithm applies from the change on", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SigningAlg: "EdDSA"}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, "")
@@ -214,7 +214,7 @@ var appTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "algorithm of a log-in", g.SigningAlg, "EdDSA")
 	}},
-	{"disabling_raises_the_epoch_with_a_cutoff_and_enabling_raises_it_again", func(t *testing.T, f *fixture) {
+	{"disabling raises the epoch with a cutoff, and enabling raises it again", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		a, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
 		wantCode(t, err, "")
@@ -232,7 +232,7 @@ var appTests = []test{
 			f.number(t, `select count(*) from cutoffs where kind = 'app' and appid = ? and epoch in (1, 2) and expires_at = ?`,
 				appA, f.Time(t0.Add(auth.CutoffRetention))), 2)
 	}},
-	{"disabling_or_enabling_twice_changes_nothing_more", func(t *testing.T, f *fixture) {
+	{"disabling or enabling twice has no further effect", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		_, err := f.Store.EnableApp(t.Context(), appA, event(auth.AuditAppEnabled, t0))
 		wantCode(t, err, "")

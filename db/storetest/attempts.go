@@ -42,7 +42,7 @@ func (f *fixture) wait(t testing.TB, keys []auth.AttemptKey, now time.Time, want
 }
 
 var attemptTests = []test{
-	{"five_attempts_are_free_and_then_the_delay_doubles_up_to_15_minutes", func(t *testing.T, f *fixture) {
+	{"five attempts are free, then the delay doubles up to 15 minutes", func(t *testing.T, f *fixture) {
 		keys := attemptKeys()
 		before := f.counts(t)
 		f.fail(t, keys, t0, 5)
@@ -58,7 +58,7 @@ var attemptTests = []test{
 			t.Errorf("detail %s", detail)
 		}
 	}},
-	{"what_has_to_wait_counts_against_nothing", func(t *testing.T, f *fixture) {
+	{"a delayed attempt is not counted", func(t *testing.T, f *fixture) {
 		keys := attemptKeys()
 		f.fail(t, keys[:1], t0, 5)
 		before := f.counts(t)
@@ -67,13 +67,13 @@ var attemptTests = []test{
 		wantEqual(t, "counters", f.number(t, `select count(*) from bind_attempts`), 1)
 		f.fail(t, keys[1:], t0, 5)
 	}},
-	{"the_longest_of_the_delays_counts", func(t *testing.T, f *fixture) {
+	{"the longest delay applies", func(t *testing.T, f *fixture) {
 		keys := attemptKeys()
 		f.fail(t, keys[:1], t0, 5)
 		f.fail(t, keys[1:2], t0.Add(20*time.Second), 5)
 		f.wait(t, keys, t0.Add(20*time.Second), 30*time.Second)
 	}},
-	{"an_address_has_fifty_in_an_app_and_then_one_a_second", func(t *testing.T, f *fixture) {
+	{"an address has 50 attempts per app, then one per second", func(t *testing.T, f *fixture) {
 		address := attemptKeys()[2:]
 		before := f.counts(t)
 		f.fail(t, address, t0, 50)
@@ -87,19 +87,19 @@ var attemptTests = []test{
 		f.fail(t, []auth.AttemptKey{auth.AddressAttempts("192.0.2.1/32", appB)}, t0, 50)
 		f.wait(t, address, t0.Add(-time.Hour), time.Second) // a clock that went back
 	}},
-	{"failures_are_forgiven_one_by_one", func(t *testing.T, f *fixture) {
+	{"failures expire one by one", func(t *testing.T, f *fixture) {
 		keys := attemptKeys()[:1]
 		f.fail(t, keys, t0, 5)
 		f.fail(t, keys, t0.Add(2*time.Hour), 2)
 		f.wait(t, keys, t0.Add(2*time.Hour), 30*time.Second)
 		f.fail(t, keys, t0.Add(24*time.Hour), 5)
 	}},
-	{"a_clock_that_went_back_forgives_nothing_and_delays_nobody_for_long", func(t *testing.T, f *fixture) {
+	{"a clock that was set back removes no failure and causes no long delay", func(t *testing.T, f *fixture) {
 		keys := attemptKeys()[:1]
 		f.fail(t, keys, t0, 5)
 		f.wait(t, keys, t0.Add(-time.Hour), 15*time.Minute)
 	}},
-	{"a_refund_takes_back_one_attempt_and_the_delay_it_began", func(t *testing.T, f *fixture) {
+	{"a refund removes one attempt and the delay that it started", func(t *testing.T, f *fixture) {
 		keys := attemptKeys()
 		first := f.fail(t, keys, t0, 1)
 		f.fail(t, keys, t0, 3)
@@ -112,7 +112,7 @@ var attemptTests = []test{
 		f.fail(t, keys, t0, 1)
 		f.wait(t, keys, t0, 30*time.Second)
 	}},
-	{"a_refund_beyond_the_free_attempts_leaves_the_delay_of_another", func(t *testing.T, f *fixture) {
+	{"a refund beyond the free attempts keeps the delay of another attempt", func(t *testing.T, f *fixture) {
 		keys := attemptKeys()[:1]
 		f.fail(t, keys, t0, 4)
 		fifth := f.fail(t, keys, t0, 1)
@@ -122,13 +122,13 @@ var attemptTests = []test{
 		wantCode(t, f.Store.Refund(t.Context(), sixth), "")
 		f.fail(t, keys, t0.Add(time.Minute), 1)
 	}},
-	{"a_refund_of_what_was_deleted_is_no_error", func(t *testing.T, f *fixture) {
+	{"a refund of a deleted counter is no error", func(t *testing.T, f *fixture) {
 		r := f.fail(t, attemptKeys(), t0, 1)
 		f.exec(t, `delete from bind_attempts`)
 		wantCode(t, f.Store.Refund(t.Context(), r), "")
 		wantCode(t, f.Store.Refund(t.Context(), binding.Reservation{}), "")
 	}},
-	{"counters_that_say_nothing_any_more_are_deleted", func(t *testing.T, f *fixture) {
+	{"expired counters are deleted", func(t *testing.T, f *fixture) {
 		f.fail(t, attemptKeys(), t0, 3)
 		for _, c := range []struct {
 			after time.Duration
@@ -139,7 +139,7 @@ var attemptTests = []test{
 			wantEqual(t, "gone after "+c.after.String(), n, c.gone)
 		}
 	}},
-	{"300_guesses_at_once_get_no_more_than_five_through", func(t *testing.T, f *fixture) {
+	{"of 300 concurrent guesses at most five pass", func(t *testing.T, f *fixture) {
 		var through atomic.Int32
 		value := auth.ValueAttempts(mac(1))
 		together(300, func(int) {
@@ -150,7 +150,7 @@ var attemptTests = []test{
 		wantEqual(t, "through", through.Load(), 5)
 		wantEqual(t, "counters of identities", f.number(t, `select count(*) from bind_attempts where kind = 'identity'`), 5)
 	}},
-	{"a_refusal_is_in_the_trail", func(t *testing.T, f *fixture) {
+	{"a refusal is audited", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		wantCode(t, f.Store.RecordRefusal(t.Context(), event(auth.AuditBindingRefused, t0)), "")
 		f.wantCounts(t, before, counts{Audit: 1})

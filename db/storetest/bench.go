@@ -14,7 +14,7 @@ import (
 // trips per call, and rows and bytes per session.
 func Bench(b *testing.B, open func(testing.TB) Harness) {
 	benchRevocations(b, open)
-	b.Run("Exchange/known_account", func(b *testing.B) {
+	b.Run("Exchange/known account", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		// So many that none comes to the limit.
 		const accounts = 1000
@@ -23,14 +23,14 @@ func Bench(b *testing.B, open func(testing.TB) Harness) {
 		}
 		f.measure(b, func(i int) { f.limited(b, fmt.Sprintf("o-%d", i%accounts), t0, session.DefaultMaxSessions) })
 	})
-	b.Run("Exchange/one_too_many", func(b *testing.B) {
+	b.Run("Exchange/one too many", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		for range session.DefaultMaxSessions {
 			f.exchange(b, "o-1", t0)
 		}
 		f.measure(b, func(int) { f.limited(b, "o-1", t0, session.DefaultMaxSessions) })
 	})
-	b.Run("Exchange/new_account", func(b *testing.B) {
+	b.Run("Exchange/new account", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		f.exchange(b, "o", t0)
 		f.measure(b, func(i int) { f.limited(b, fmt.Sprintf("o-%d", i), t0, session.DefaultMaxSessions) })
@@ -44,7 +44,7 @@ func Bench(b *testing.B, open func(testing.TB) Harness) {
 			}
 		})
 	})
-	b.Run("Refresh/parallel_sessions", func(b *testing.B) {
+	b.Run("Refresh/parallel sessions", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		const sessions = 1000
 		var ids [sessions]auth.Session
@@ -102,7 +102,7 @@ func (f *fixture) rows(b *testing.B) int {
 // benchRevocations measures what a follower asks once a second, and an admin's
 // revocations.
 func benchRevocations(b *testing.B, open func(testing.TB) Harness) {
-	b.Run("Cutoffs/nothing_new", func(b *testing.B) {
+	b.Run("Cutoffs/nothing new", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		f.mustRevoke(b, session.Target{All: true}, t0, 0)
 		var last int64
@@ -114,7 +114,7 @@ func benchRevocations(b *testing.B, open func(testing.TB) Harness) {
 			last = batch.Last
 		}
 	})
-	b.Run("Revoke/identity_with_10_sessions", func(b *testing.B) {
+	b.Run("Revoke/identity with 10 sessions", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		var s auth.Session
 		for b.Loop() {
@@ -126,7 +126,7 @@ func benchRevocations(b *testing.B, open func(testing.TB) Harness) {
 			f.mustRevoke(b, session.Target{Identity: s.Identity}, t0, 10)
 		}
 	})
-	b.Run("Revoke/app_with_1000_sessions", func(b *testing.B) {
+	b.Run("Revoke/app with 1000 sessions", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		for range 1000 {
 			f.exchange(b, "o-1", t0)

@@ -83,7 +83,7 @@ func (f *fixture) dump(t testing.TB) map[string]int {
 }
 
 var bindTests = []test{
-	{"a_bound_identity's_sessions_get_the_person_the_next_ver_and_a_cutoff_at_it", func(t *testing.T, f *fixture) {
+	{"binding gives the identity's sessions the person, the next ver and a cutoff", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		s, tablet, other := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
 		ended := f.exchange(t, "o-1", t0)
@@ -115,7 +115,7 @@ var bindTests = []test{
 			t.Errorf("detail %s", detail)
 		}
 	}},
-	{"the_session_goes_on_a_refresh_and_a_new_log-in_say_the_person", func(t *testing.T, f *fixture) {
+	{"after binding, a refresh and a new log-in carry the person", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		s := f.exchange(t, "o-1", t0)
 		f.mustBind(t, bindParams(s, p.ID, t0))
@@ -124,7 +124,7 @@ var bindTests = []test{
 		wantEqual(t, "ver", got.Ver, 2)
 		wantEqual(t, "person of the next log-in", f.exchange(t, "o-1", t0).Person, &p)
 	}},
-	{"sessions_whose_last_tokens_may_still_be_used_are_raised_too", func(t *testing.T, f *fixture) {
+	{"sessions whose last tokens may still be in use are raised too", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		idle, dead := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
 		now := t0.Add(idleTTL)
@@ -135,7 +135,7 @@ var bindTests = []test{
 		wantEqual(t, "the idle session's ver", f.stored(t, idle.ID).Ver, 2)
 		wantEqual(t, "the long dead session's ver", f.stored(t, dead.ID).Ver, 1)
 	}},
-	{"binding_to_the_same_person_again_changes_nothing", func(t *testing.T, f *fixture) {
+	{"binding to the same person again changes nothing", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		s := f.mustBind(t, bindParams(f.exchange(t, "o-1", t0), p.ID, t0))
 		before := f.dump(t)
@@ -144,7 +144,7 @@ var bindTests = []test{
 		wantEqual(t, "answer", done, binding.BindResult{Session: s})
 		wantEqual(t, "rows", f.dump(t), before)
 	}},
-	{"an_identity_of_somebody_else_stays_his_unless_it_may_move", func(t *testing.T, f *fixture) {
+	{"an identity bound to another person moves only if allowed", func(t *testing.T, f *fixture) {
 		p, q := f.person(t, "1001"), f.person(t, "1002")
 		s := f.mustBind(t, bindParams(f.exchange(t, "o-1", t0), p.ID, t0))
 		b := bindParams(s, q.ID, t0)
@@ -156,7 +156,7 @@ var bindTests = []test{
 		wantEqual(t, "ver", moved.Ver, 3)
 		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 	}},
-	{"a_bound_identity_does_not_move_to_another_number_whether_or_not_somebody_has_it", func(t *testing.T, f *fixture) {
+	{"a bound identity does not move to another number, used or not", func(t *testing.T, f *fixture) {
 		phone := func(s auth.Session, number string) binding.BindParams {
 			b := bindParams(s, uuid.Nil, t0)
 			b.Target, b.Method, b.Rebind = binding.Target{Phone: number, New: newID()}, auth.BindPhone, true
@@ -173,7 +173,7 @@ var bindTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "the same number", done, binding.BindResult{Session: s})
 	}},
-	{"a_second_identity_of_the_app_is_refused_replaces_or_joins", func(t *testing.T, f *fixture) {
+	{"a second identity in the app is refused, replaces or joins", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		first, tablet := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
 		first = f.mustBind(t, bindParams(first, p.ID, t0))
@@ -209,7 +209,7 @@ var bindTests = []test{
 		}
 		wantEqual(t, "events", f.number(t, `select count(*) from audit where action = 'binding.replaced' and identity_uuid = ?`, first.Identity.String()), 1)
 	}},
-	{"a_session_that_is_not_what_its_token_says_binds_nobody", func(t *testing.T, f *fixture) {
+	{"a session that does not match its token cannot bind", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		s := f.exchange(t, "o-1", t0)
 		for name, change := range map[string]func(*binding.BindParams){
@@ -231,14 +231,14 @@ var bindTests = []test{
 		wantCode(t, f.Store.End(t.Context(), endParams(s, t0)), "")
 		f.refuseBind(t, bindParams(s, p.ID, t0), auth.SessionRevoked)
 	}},
-	{"a_person_who_is_gone_or_disabled_is_not_bound", func(t *testing.T, f *fixture) {
+	{"a missing or disabled person is not bound", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		s := f.exchange(t, "o-1", t0)
 		f.refuseBind(t, bindParams(s, newID(), t0), auth.BindingNoMatch)
 		f.exec(t, `update persons set disabled_at = ? where id = ?`, f.Time(t0), p.ID.String())
 		f.refuseBind(t, bindParams(s, p.ID, t0), auth.PersonDisabled)
 	}},
-	{"a_number_that_nobody_has_makes_a_person_and_one_that_somebody_has_finds_him", func(t *testing.T, f *fixture) {
+	{"a new number creates a person, a known one finds its person", func(t *testing.T, f *fixture) {
 		b := bindParams(f.exchange(t, "o-1", t0), uuid.Nil, t0)
 		b.Target, b.Method = binding.Target{Phone: "+8613800001001", New: newID()}, auth.BindPhone
 		before := f.counts(t)
@@ -262,7 +262,7 @@ var bindTests = []test{
 		b.Session = f.exchange(t, "o-3", t0).ID
 		f.refuseBind(t, b, auth.SessionRevoked) // and nobody was made
 	}},
-	{"a_person_to_save_is_created_or_updated_by_his_external_id", func(t *testing.T, f *fixture) {
+	{"a person to save is created or updated by external_id", func(t *testing.T, f *fixture) {
 		name, phone := "李雷", "+8613800001001"
 		b := bindParams(f.exchange(t, "o-1", t0), uuid.Nil, t0)
 		b.Method = auth.BindWebhook
@@ -308,7 +308,7 @@ var bindTests = []test{
 			f.refuseBind(t, b, auth.PersonConflict)
 		}
 	}},
-	{"unbinding_takes_the_person_from_every_session_and_raises_their_vers", func(t *testing.T, f *fixture) {
+	{"unbinding removes the person from every session and raises its ver", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		s, tablet := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
 		s = f.mustBind(t, bindParams(s, p.ID, t0))

@@ -34,7 +34,7 @@ func (f *fixture) withFacts(t testing.TB, externalID string, facts map[string][]
 }
 
 var personTests = []test{
-	{"a_created_person_is_read_back_as_he_was", func(t *testing.T, f *fixture) {
+	{"a created person is read back unchanged", func(t *testing.T, f *fixture) {
 		name, phone := "李雷", "+8613800001001"
 		d := person.Draft{
 			ID: newID(), ExternalID: "1001", Name: &name, Phone: &phone, Attributes: []byte(`{"部门":"一 <b>","b":1.50}`),
@@ -56,7 +56,7 @@ var personTests = []test{
 			t.Errorf("detail %s", detail)
 		}
 	}},
-	{"another_person's_external_id_or_phone_is_a_conflict_that_leaves_nothing", func(t *testing.T, f *fixture) {
+	{"another person's external_id or phone is a conflict and changes nothing", func(t *testing.T, f *fixture) {
 		phone := "+8613800001001"
 		_, err := f.Store.CreatePerson(t.Context(), person.Draft{ID: newID(), ExternalID: "1001", Phone: &phone}, event(auth.AuditPersonCreated, t0))
 		wantCode(t, err, "")
@@ -68,11 +68,11 @@ var personTests = []test{
 		}
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_person_who_is_not_there_is_not_found", func(t *testing.T, f *fixture) {
+	{"a missing person is not found", func(t *testing.T, f *fixture) {
 		_, err := f.Store.Person(t.Context(), newID())
 		wantCode(t, err, auth.NotFound)
 	}},
-	{"the_first_key_of_the_facts_stays", func(t *testing.T, f *fixture) {
+	{"the first fact key is kept", func(t *testing.T, f *fixture) {
 		got, err := f.Store.FactKey(t.Context())
 		wantCode(t, err, "")
 		if got != nil {
@@ -87,7 +87,7 @@ var personTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "key", string(got), "first")
 	}},
-	{"a_candidate_has_the_value_or_is_the_next_in_order_who_has_not", func(t *testing.T, f *fixture) {
+	{"a candidate has the value or is the next in order", func(t *testing.T, f *fixture) {
 		got, err := f.Store.Candidate(t.Context(), "no", mac(1))
 		wantCode(t, err, "")
 		wantEqual(t, "with nobody there", got, binding.Candidate{})
@@ -108,7 +108,7 @@ var personTests = []test{
 			}
 		}
 	}},
-	{"a_value_that_two_persons_share_says_so", func(t *testing.T, f *fixture) {
+	{"a value of two persons is ambiguous", func(t *testing.T, f *fixture) {
 		f.withFacts(t, "1", map[string][]byte{"no": mac(1)})
 		f.withFacts(t, "2", map[string][]byte{"no": mac(1)})
 		got, err := f.Store.Candidate(t.Context(), "no", mac(1))
@@ -117,7 +117,7 @@ var personTests = []test{
 			t.Errorf("%+v", got)
 		}
 	}},
-	{"a_number_finds_its_person_with_or_without_facts", func(t *testing.T, f *fixture) {
+	{"a number finds its person with or without facts", func(t *testing.T, f *fixture) {
 		got, err := f.Store.PhoneCandidate(t.Context(), "+8613800001001")
 		wantCode(t, err, "")
 		wantEqual(t, "with nobody there", got, binding.Candidate{})
@@ -149,7 +149,7 @@ func ticketParams(s auth.Session, tk person.Ticket, now time.Time) binding.BindP
 }
 
 var ticketTests = []test{
-	{"a_ticket_is_read_back_with_its_person", func(t *testing.T, f *fixture) {
+	{"a ticket is read back with its person", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		before := f.counts(t)
 		for _, appID := range []string{"", appA} {
@@ -162,7 +162,7 @@ var ticketTests = []test{
 		_, err := f.Store.Ticket(t.Context(), [32]byte{1})
 		wantCode(t, err, auth.TicketInvalid)
 	}},
-	{"a_ticket_needs_a_person_who_is_enabled_and_an_app_that_is_there", func(t *testing.T, f *fixture) {
+	{"a ticket needs an enabled person and an existing app", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		before := f.counts(t)
 		add := func(tk person.Ticket) error {
@@ -174,7 +174,7 @@ var ticketTests = []test{
 		wantCode(t, add(person.Ticket{Person: p, CreatedAt: t0, ExpiresAt: t0}), auth.PersonDisabled)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_ticket_binds_once_and_says_so_again_to_whom_it_bound", func(t *testing.T, f *fixture) {
+	{"a ticket binds once, and again for the identity that it bound", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		tk := f.ticket(t, p, "")
 		s := f.exchange(t, "o-1", t0)
@@ -203,7 +203,7 @@ var ticketTests = []test{
 		wantCode(t, err, "")
 		f.refuseBind(t, ticketParams(done.Session, tk, t0), auth.TicketInvalid)
 	}},
-	{"a_ticket_that_has_expired_or_is_of_another_app_or_person_binds_nobody", func(t *testing.T, f *fixture) {
+	{"an expired ticket, or one of another app or person, cannot bind", func(t *testing.T, f *fixture) {
 		p, q := f.person(t, "1001"), f.person(t, "1002")
 		s := f.exchange(t, "o-1", t0)
 		tk := f.ticket(t, p, appA)
@@ -217,7 +217,7 @@ var ticketTests = []test{
 		f.refuseBind(t, b, auth.TicketInvalid)
 		f.mustBind(t, ticketParams(s, tk, tk.ExpiresAt.Add(-time.Microsecond)))
 	}},
-	{"a_refused_binding_does_not_use_the_ticket_up", func(t *testing.T, f *fixture) {
+	{"a refused binding does not use up the ticket", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
 		f.mustBind(t, bindParams(f.exchange(t, "o-1", t0), p.ID, t0))
 		tk := f.ticket(t, p, "")
@@ -226,7 +226,7 @@ var ticketTests = []test{
 		b.Second = auth.SecondReplaces
 		f.mustBind(t, b)
 	}},
-	{"tickets_go_a_day_after_they_expired", func(t *testing.T, f *fixture) {
+	{"tickets are deleted a day after they expire", func(t *testing.T, f *fixture) {
 		tk := f.ticket(t, f.person(t, "1001"), "")
 		last := tk.ExpiresAt.Add(person.TicketRetention)
 		for i, at := range []time.Time{last, last.Add(time.Microsecond)} {

@@ -16,7 +16,7 @@ const raceRounds = 100
 // bindRaceTests bind at once, many times: whatever the order, the outcome is one
 // that the policy allows, and every row agrees with it.
 var bindRaceTests = []test{
-	{"one_identity_to_two_persons_is_of_exactly_one", func(t *testing.T, f *fixture) {
+	{"one identity and two persons: exactly one is bound", func(t *testing.T, f *fixture) {
 		for i := range raceRounds {
 			p, q := f.person(t, fmt.Sprint("p", i)), f.person(t, fmt.Sprint("q", i))
 			s := f.exchange(t, fmt.Sprint("o", i), t0)
@@ -26,7 +26,7 @@ var bindRaceTests = []test{
 			f.wantAgreement(t, s.Identity, s.ID, 2)
 		}
 	}},
-	{"two_devices_of_one_identity_to_two_persons_are_of_exactly_one", func(t *testing.T, f *fixture) {
+	{"two devices of one identity and two persons: exactly one is bound", func(t *testing.T, f *fixture) {
 		for i := range raceRounds {
 			p, q := f.person(t, fmt.Sprint("p", i)), f.person(t, fmt.Sprint("q", i))
 			s, tablet := f.exchange(t, fmt.Sprint("o", i), t0), f.exchange(t, fmt.Sprint("o", i), t0)
@@ -36,18 +36,18 @@ var bindRaceTests = []test{
 			f.wantAgreement(t, s.Identity, tablet.ID, 2)
 		}
 	}},
-	{"two_identities_to_one_person_by_refuse_are_one", func(t *testing.T, f *fixture) {
+	{"two identities and one person with refuse: one binds", func(t *testing.T, f *fixture) {
 		f.twoToOne(t, auth.SecondRefused, map[auth.Code]int{"": 1, auth.PersonTaken: 1}, 1)
 	}},
-	{"two_identities_to_one_person_by_replace_both_bind_and_one_stays", func(t *testing.T, f *fixture) {
+	{"two identities and one person with replace: both bind and one stays", func(t *testing.T, f *fixture) {
 		f.twoToOne(t, auth.SecondReplaces, map[auth.Code]int{"": 2}, 1)
 		wantEqual(t, "sessions that ended", f.number(t, `select count(*) from sessions where end_reason = 'replaced'`), raceRounds)
 		wantEqual(t, "live sessions of nobody", f.number(t, `select count(*) from sessions where ended_at is null and person_id is null`), 0)
 	}},
-	{"two_identities_to_one_person_by_join_both_stay", func(t *testing.T, f *fixture) {
+	{"two identities and one person with join: both stay", func(t *testing.T, f *fixture) {
 		f.twoToOne(t, auth.SecondJoins, map[auth.Code]int{"": 2}, 2)
 	}},
-	{"two_identities_with_one_number_that_nobody_has_make_one_person", func(t *testing.T, f *fixture) {
+	{"two identities with one new number create one person", func(t *testing.T, f *fixture) {
 		for i := range raceRounds {
 			phone := fmt.Sprintf("+86138%08d", i)
 			by := func(openID string) binding.BindParams {
@@ -60,7 +60,7 @@ var bindRaceTests = []test{
 		wantEqual(t, "persons", f.number(t, `select count(*) from persons`), raceRounds)
 		wantEqual(t, "bound identities", f.number(t, `select count(*) from identities where person_id is not null`), 2*raceRounds)
 	}},
-	{"two_identities_with_one_ticket_are_one", func(t *testing.T, f *fixture) {
+	{"two identities with one ticket: one binds", func(t *testing.T, f *fixture) {
 		for i := range raceRounds {
 			tk := f.ticket(t, f.person(t, fmt.Sprint("p", i)), "")
 			by := func(openID string) binding.BindParams {
@@ -72,7 +72,7 @@ var bindRaceTests = []test{
 		}
 		wantEqual(t, "bound identities", f.number(t, `select count(*) from identities where person_id is not null`), raceRounds)
 	}},
-	{"identities_that_swap_their_persons_do_not_deadlock", func(t *testing.T, f *fixture) {
+	{"identities that swap persons do not deadlock", func(t *testing.T, f *fixture) {
 		for i := range raceRounds {
 			p, q := f.person(t, fmt.Sprint("p", i)), f.person(t, fmt.Sprint("q", i))
 			a := f.mustBind(t, bindParams(f.exchange(t, fmt.Sprint("a", i), t0), p.ID, t0))

@@ -57,7 +57,7 @@ func (f *fixture) everyTable(t *testing.T) map[string]int {
 }
 
 var contentionTests = []test{
-	{"300_refreshes_with_one_token_make_one_step_and_share_the_successor", func(t *testing.T, f *fixture) {
+	{"300 refreshes with one token rotate once and share the successor", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		var rotated atomic.Int32
@@ -84,7 +84,7 @@ var contentionTests = []test{
 		wantEqual(t, "stored", f.stored(t, s.ID), want)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"100_stolen_tokens_at_once_end_the_session_once", func(t *testing.T, f *fixture) {
+	{"100 concurrent stolen tokens end the session once", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 		f.mustRefresh(t, s.ID, 2, t0, session.Rotate)
@@ -104,7 +104,7 @@ var contentionTests = []test{
 		wantEqual(t, "callers that came after", revoked.Load(), 99)
 		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 	}},
-	{"50_tokens_ahead_of_the_row_at_once_move_it_on_once", func(t *testing.T, f *fixture) {
+	{"50 concurrent tokens ahead of the row advance it once", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		together(50, func(int) {
@@ -116,7 +116,7 @@ var contentionTests = []test{
 		wantEqual(t, "generation", f.stored(t, s.ID).Generation, 6)
 		f.wantCounts(t, before, counts{Audit: 1})
 	}},
-	{"many_first_log_ins_of_one_account_share_one_identity", func(t *testing.T, f *fixture) {
+	{"many first log ins of one account share one identity", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		ids := make([]auth.Session, 50)
 		together(len(ids), func(i int) {
@@ -131,7 +131,7 @@ var contentionTests = []test{
 		}
 		f.wantCounts(t, before, counts{Identities: 1, Sessions: 50})
 	}},
-	{"log_ins_refreshes_and_log_outs_of_one_account_at_once_do_not_deadlock", func(t *testing.T, f *fixture) {
+	{"concurrent log-ins, refreshes and log-outs of one account do not deadlock", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.bind(t, s.Identity)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
@@ -178,7 +178,7 @@ var contentionTests = []test{
 		wantEqual(t, "sessions at the last generation",
 			f.number(t, `select count(*) from sessions where generation = ?`, refreshesEach+1), sessions)
 	}},
-	{"cutoff_ids_appear_in_commit_order", func(t *testing.T, f *fixture) {
+	{"cutoff ids appear in commit order", func(t *testing.T, f *fixture) {
 		const n = 60
 		ids := make([]auth.Session, n)
 		for i := range ids {

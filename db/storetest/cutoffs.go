@@ -55,14 +55,14 @@ func (f *fixture) listen(t *testing.T) (woken func()) {
 }
 
 var cutoffTests = []test{
-	{"there_are_none_at_first_and_the_timeline_has_a_name", func(t *testing.T, f *fixture) {
+	{"a new database has no cutoffs and a named timeline", func(t *testing.T, f *fixture) {
 		b := f.batch(t, 0, 10)
 		if len(b.Cutoffs) != 0 || b.Last != 0 {
 			t.Errorf("%+v", b)
 		}
 		wantEqual(t, "timeline", f.batch(t, 0, 10).Timeline, b.Timeline)
 	}},
-	{"each_kind_is_read_back_as_it_was_written", func(t *testing.T, f *fixture) {
+	{"each kind is read back unchanged", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRevoke(t, session.Target{Session: s.ID}, t0, 1)
 		f.mustRevoke(t, session.Target{AppID: appB}, t0, 0)
@@ -80,7 +80,7 @@ var cutoffTests = []test{
 		})
 		wantEqual(t, "last", got.Last, first+3)
 	}},
-	{"pages_follow_one_another", func(t *testing.T, f *fixture) {
+	{"pages continue each other", func(t *testing.T, f *fixture) {
 		for range 5 {
 			f.mustRevoke(t, session.Target{AppID: appA}, t0, 0)
 		}
@@ -102,7 +102,7 @@ var cutoffTests = []test{
 			t.Errorf("%d cutoffs ahead of all", len(b.Cutoffs))
 		}
 	}},
-	{"the_last_id_is_remembered_after_the_cutoffs_are_gone", func(t *testing.T, f *fixture) {
+	{"the last id is known after the cutoffs are deleted", func(t *testing.T, f *fixture) {
 		f.mustRevoke(t, session.Target{All: true}, t0, 0)
 		before := f.batch(t, 0, 10)
 		_, err := f.Store.DeleteExpired(t.Context(), t0, t0.Add(maxTTL), 10)
@@ -112,7 +112,7 @@ var cutoffTests = []test{
 		wantEqual(t, "last", after.Last, before.Last)
 		wantEqual(t, "timeline", after.Timeline, before.Timeline)
 	}},
-	{"every_path_that_writes_a_cutoff_wakes_the_listeners", func(t *testing.T, f *fixture) {
+	{"every path that writes a cutoff wakes the listeners", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		woken, other := f.listen(t), f.listen(t)
 		woken() // it listens
@@ -143,13 +143,13 @@ var cutoffTests = []test{
 			other()
 		}
 	}},
-	{"the_cutoff_of_a_session_that_is_gone_names_no_app", func(t *testing.T, f *fixture) {
+	{"the cutoff of a deleted session names no app", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRevoke(t, session.Target{Session: s.ID}, t0, 1)
 		f.exec(t, `delete from sessions where id = ?`, s.ID.String())
 		wantEqual(t, "app of the cutoff", f.batch(t, 0, 10).Cutoffs[0].AppID, appA)
 	}},
-	{"a_follower_misses_nothing_whatever_ends_sessions_at_once", func(t *testing.T, f *fixture) {
+	{"a follower misses no concurrent end of a session", func(t *testing.T, f *fixture) {
 		follower, err := cutoffs.Open(t.Context(), cutoffs.Config{
 			Store: f.Store, MaxStaleness: 30 * time.Second, Clock: func() time.Time { return t0 },
 			Log: slog.New(slog.DiscardHandler),
@@ -183,7 +183,7 @@ var cutoffTests = []test{
 		page := follower.Page("", 1000, cutoffs.Subscriber{})
 		wantEqual(t, "cutoffs handed on", len(page.Cutoffs), n)
 	}},
-	{"listening_ends_with_its_context", func(t *testing.T, f *fixture) {
+	{"listening ends with its context", func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		err := f.Store.Listen(ctx, cancel)
 		if !errors.Is(err, context.Canceled) {

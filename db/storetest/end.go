@@ -24,7 +24,7 @@ func (f *fixture) mustEnd(t testing.TB, s auth.Session, now time.Time) {
 }
 
 var endTests = []test{
-	{"ending_writes_the_session_one_cutoff_and_one_audit_event", func(t *testing.T, f *fixture) {
+	{"ending writes the session, one cutoff and one audit event", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		other := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
@@ -37,7 +37,7 @@ var endTests = []test{
 		f.wantSessionCutoff(t, s, now)
 		wantEqual(t, "other session", f.stored(t, other.ID), other)
 	}},
-	{"ending_twice_changes_nothing_more", func(t *testing.T, f *fixture) {
+	{"ending twice has no further effect", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustEnd(t, s, t0)
 		before, was := f.counts(t), f.stored(t, s.ID)
@@ -45,12 +45,12 @@ var endTests = []test{
 		f.wantCounts(t, before, counts{})
 		wantEqual(t, "stored", f.stored(t, s.ID), was)
 	}},
-	{"ending_a_session_that_is_gone_is_no_error", func(t *testing.T, f *fixture) {
+	{"ending a deleted session is no error", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		f.mustEnd(t, auth.Session{ID: newID(), AppID: appA}, t0)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"another_apps_session_is_not_ended", func(t *testing.T, f *fixture) {
+	{"another app's session is not ended", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		e := endParams(s, t0)
@@ -60,13 +60,13 @@ var endTests = []test{
 		f.mustEnd(t, s, t0)
 		wantCode(t, f.Store.End(t.Context(), e), auth.TokenClientMismatch)
 	}},
-	{"an_idle_session_can_still_be_ended_because_its_access_tokens_may_live", func(t *testing.T, f *fixture) {
+	{"an idle session can be ended, since its access tokens may be valid", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		f.mustEnd(t, s, t0.Add(idleTTL+time.Second))
 		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 	}},
-	{"cutoff_ids_rise", func(t *testing.T, f *fixture) {
+	{"cutoff ids increase", func(t *testing.T, f *fixture) {
 		for range 5 {
 			f.mustEnd(t, f.exchange(t, "o-1", t0), t0)
 		}
@@ -75,7 +75,7 @@ var endTests = []test{
 }
 
 var deleteTests = []test{
-	{"only_what_has_expired_goes_and_never_more_than_the_limit", func(t *testing.T, f *fixture) {
+	{"only expired rows are deleted, at most the limit", func(t *testing.T, f *fixture) {
 		for i := range 5 {
 			f.exchange(t, "o-1", t0.Add(time.Duration(i)*time.Second))
 		}
@@ -90,13 +90,13 @@ var deleteTests = []test{
 		f.wantCounts(t, before, counts{Sessions: -5})
 		wantEqual(t, "the live one", f.stored(t, live.ID), live)
 	}},
-	{"the_boundary_itself_stays", func(t *testing.T, f *fixture) {
+	{"a session that expires exactly at the boundary stays", func(t *testing.T, f *fixture) {
 		f.exchange(t, "o-1", t0)
 		n, err := f.Store.DeleteExpired(t.Context(), t0.Add(maxTTL), t0.Add(maxTTL), 10)
 		wantCode(t, err, "")
 		wantEqual(t, "rows gone", n, 0)
 	}},
-	{"cutoffs_go_after_their_retention_and_key_cutoffs_never", func(t *testing.T, f *fixture) {
+	{"cutoffs are deleted after their retention, key cutoffs never", func(t *testing.T, f *fixture) {
 		f.mustEnd(t, f.exchange(t, "o-1", t0), t0)
 		f.mustEnd(t, f.exchange(t, "o-1", t0), t0.Add(time.Hour))
 		f.plantCutoff(t, `insert into cutoffs (kind, kid, created_at) values ('key', 'k1', ?)`, f.Time(t0))
@@ -113,7 +113,7 @@ var deleteTests = []test{
 		f.wantCounts(t, before, counts{Cutoffs: -2})
 		wantEqual(t, "key cutoffs", f.number(t, `select count(*) from cutoffs where kind = 'key'`), 1)
 	}},
-	{"a_cutoff_id_is_never_given_again_after_pruning", func(t *testing.T, f *fixture) {
+	{"a cutoff id is never reused after pruning", func(t *testing.T, f *fixture) {
 		f.mustEnd(t, f.exchange(t, "o-1", t0), t0)
 		first := f.number(t, `select max(id) from cutoffs`)
 		_, err := f.Store.DeleteExpired(t.Context(), t0, t0.Add(maxTTL), 10)
@@ -123,7 +123,7 @@ var deleteTests = []test{
 			t.Errorf("cutoff id %d after %d", second, first)
 		}
 	}},
-	{"audit_and_identities_outlive_the_sessions", func(t *testing.T, f *fixture) {
+	{"audit and identities outlive the sessions", func(t *testing.T, f *fixture) {
 		f.mustEnd(t, f.exchange(t, "o-1", t0), t0)
 		before := f.counts(t)
 		_, err := f.Store.DeleteExpired(t.Context(), t0.Add(2*maxTTL), t0, 10)

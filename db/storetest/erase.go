@@ -30,7 +30,7 @@ func (f *fixture) phonePerson(t testing.TB, identity uuid.UUID) auth.PersonRecor
 }
 
 var eraseTests = []test{
-	{"nothing_is_left_but_the_uuid_and_a_trail_without_the_person", func(t *testing.T, f *fixture) {
+	{"only the uuid and an audit trail without the person are left", func(t *testing.T, f *fixture) {
 		x := params(appA, "o-secret", t0)
 		x.UnionID, x.Device = "u-secret", "李雷的手机"
 		g, err := f.Store.Exchange(t.Context(), x)
@@ -94,14 +94,14 @@ var eraseTests = []test{
 			t.Errorf("the account comes back as %s, %v", anew.Identity, anew.Person)
 		}
 	}},
-	{"who_was_disabled_comes_back_as_somebody_new", func(t *testing.T, f *fixture) {
+	{"a disabled account returns as a new identity", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		_, err := f.Store.DisableIdentity(t.Context(), change(s.Identity, auth.AuditIdentityDisabled, t0))
 		wantCode(t, err, "")
 		wantEqual(t, "disabled", f.erase(t, s.Identity, t0).Disabled, false)
 		f.exchange(t, "o-1", t0)
 	}},
-	{"a_person_that_a_phone_made_is_forgotten_with_his_last_identity", func(t *testing.T, f *fixture) {
+	{"a person created by a phone is forgotten with their last identity", func(t *testing.T, f *fixture) {
 		one, two := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
 		p := f.phonePerson(t, one.Identity)
 		f.bindTo(t, two.Identity, p.ID, auth.SecondJoins)
@@ -116,7 +116,7 @@ var eraseTests = []test{
 			t.Error("the trail does not say so")
 		}
 	}},
-	{"a_person_whom_the_business_has_taken_over_stays", func(t *testing.T, f *fixture) {
+	{"a person that an admin has taken over stays", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.phonePerson(t, s.Identity)
 		want, err := f.Store.UpdatePerson(t.Context(), p.ID, person.Draft{ExternalID: "1001"}, event(auth.AuditPersonUpdated, t0))
@@ -124,7 +124,7 @@ var eraseTests = []test{
 		f.erase(t, s.Identity, t0)
 		wantEqual(t, "person", f.record(t, p.ID), want)
 	}},
-	{"erasures_log_ins_and_bindings_at_once_leave_no_live_session_of_an_erased_identity", func(t *testing.T, f *fixture) {
+	{"concurrent erasures, log-ins and bindings leave no live session of an erased identity", func(t *testing.T, f *fixture) {
 		p := f.createPerson(t, personDraft("1001", "", "", nil))
 		first := f.exchange(t, "o-1", t0).Identity
 		together(48, func(i int) {
@@ -168,7 +168,7 @@ func (f *fixture) plantAttempts(t testing.TB, kind auth.AttemptKind, key string,
 }
 
 var delayTests = []test{
-	{"counters_are_listed_and_lifted", func(t *testing.T, f *fixture) {
+	{"counters are listed and lifted", func(t *testing.T, f *fixture) {
 		policy := auth.Policy{Facts: auth.FactsPolicy{Lookup: "no", Check: []string{"name"}}}
 		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &policy}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, "")

@@ -11,7 +11,7 @@ import (
 )
 
 var exchangeTests = []test{
-	{"a_new_account_gets_an_identity_and_a_session", func(t *testing.T, f *fixture) {
+	{"a new account gets an identity and a session", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		x := params(appA, "o-1", t0.Add(999*time.Nanosecond)) // below a microsecond: not kept
 		g, err := f.Store.Exchange(t.Context(), x)
@@ -27,7 +27,7 @@ var exchangeTests = []test{
 		wantEqual(t, "stored", f.stored(t, x.NewSession), want)
 		f.wantCounts(t, before, counts{Identities: 1, Sessions: 1})
 	}},
-	{"a_known_account_keeps_its_uuid_and_gets_another_session", func(t *testing.T, f *fixture) {
+	{"a known account keeps its uuid and gets another session", func(t *testing.T, f *fixture) {
 		first := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		second := f.exchange(t, "o-1", t0.Add(time.Hour))
@@ -41,7 +41,7 @@ var exchangeTests = []test{
 			f.number(t, `select count(*) from identities where last_login_at = ? and created_at = ?`,
 				f.Time(t0.Add(time.Hour)), f.Time(t0)), 1)
 	}},
-	{"the_same_openid_in_another_app_is_another_identity", func(t *testing.T, f *fixture) {
+	{"the same openid in another app is another identity", func(t *testing.T, f *fixture) {
 		a := f.exchange(t, "o-1", t0)
 		b, err := f.Store.Exchange(t.Context(), params(appB, "o-1", t0))
 		wantCode(t, err, "")
@@ -49,12 +49,12 @@ var exchangeTests = []test{
 			t.Error("two apps share an identity")
 		}
 	}},
-	{"openids_differ_by_case", func(t *testing.T, f *fixture) {
+	{"openids are case sensitive", func(t *testing.T, f *fixture) {
 		if f.exchange(t, "o-a", t0).Identity == f.exchange(t, "o-A", t0).Identity {
 			t.Error("two accounts share an identity")
 		}
 	}},
-	{"a_known_unionid_is_never_nulled_but_may_be_learnt_and_changed", func(t *testing.T, f *fixture) {
+	{"a unionid may be set and changed but is never removed", func(t *testing.T, f *fixture) {
 		for _, step := range []struct{ told, want string }{{"", ""}, {"u-1", "u-1"}, {"", "u-1"}, {"u-2", "u-2"}, {"", "u-2"}} {
 			x := params(appA, "o-1", t0)
 			x.UnionID = step.told
@@ -63,7 +63,7 @@ var exchangeTests = []test{
 			wantEqual(t, "unionid", f.text(t, `select unionid from identities where openid = 'o-1'`), step.want)
 		}
 	}},
-	{"every_log_in_stores_the_newest_session_key", func(t *testing.T, f *fixture) {
+	{"every log-in stores the newest session key", func(t *testing.T, f *fixture) {
 		f.exchange(t, "o-1", t0)
 		x := params(appA, "o-1", t0)
 		x.SealedSessionKey = []byte("newer key")
@@ -71,7 +71,7 @@ var exchangeTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "session key", f.text(t, `select sealed_session_key from identities`), "newer key")
 	}},
-	{"a_bound_account_answers_with_its_person", func(t *testing.T, f *fixture) {
+	{"a bound account returns its person", func(t *testing.T, f *fixture) {
 		first := f.exchange(t, "o-1", t0)
 		p := f.bind(t, first.Identity)
 		g, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
@@ -79,7 +79,7 @@ var exchangeTests = []test{
 		wantEqual(t, "person", g.Session.Person, &p)
 		wantEqual(t, "stored", f.stored(t, g.Session.ID), g.Session)
 	}},
-	{"the_epoch_is_the_apps", func(t *testing.T, f *fixture) {
+	{"a session has the app's epoch", func(t *testing.T, f *fixture) {
 		for range 2 {
 			_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
 			wantCode(t, err, "")
@@ -90,7 +90,7 @@ var exchangeTests = []test{
 		wantEqual(t, "epoch", s.Epoch, 4)
 		wantEqual(t, "stored epoch", f.stored(t, s.ID).Epoch, 4)
 	}},
-	{"the_idle_end_is_never_after_the_absolute_end", func(t *testing.T, f *fixture) {
+	{"the idle expiry is never after the absolute expiry", func(t *testing.T, f *fixture) {
 		x := params(appA, "o-1", t0)
 		x.IdleTTL, x.MaxTTL = time.Hour, time.Minute
 		g, err := f.Store.Exchange(t.Context(), x)
@@ -98,13 +98,13 @@ var exchangeTests = []test{
 		wantEqual(t, "idle end", g.Session.IdleExpiresAt, t0.Add(time.Minute))
 		wantEqual(t, "stored", f.stored(t, x.NewSession), g.Session)
 	}},
-	{"an_unknown_app_is_refused_and_leaves_nothing", func(t *testing.T, f *fixture) {
+	{"an unknown app is refused and writes nothing", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		_, err := f.Store.Exchange(t.Context(), params("wxnone", "o-1", t0))
 		wantCode(t, err, auth.AppUnknown)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_disabled_app_is_refused_and_leaves_nothing", func(t *testing.T, f *fixture) {
+	{"a disabled app is refused and writes nothing", func(t *testing.T, f *fixture) {
 		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
 		wantCode(t, err, "")
 		before := f.counts(t)
@@ -112,7 +112,7 @@ var exchangeTests = []test{
 		wantCode(t, err, auth.AppDisabled)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_disabled_identity_gets_no_session", func(t *testing.T, f *fixture) {
+	{"a disabled identity gets no session", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.exec(t, `update identities set disabled_at = ? where uuid = ?`, f.Time(t0), s.Identity.String())
 		before := f.counts(t)
@@ -121,7 +121,7 @@ var exchangeTests = []test{
 		wantEqual(t, "granted", g, session.Granted{})
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_disabled_person_gets_no_session", func(t *testing.T, f *fixture) {
+	{"a disabled person gets no session", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.bind(t, s.Identity)
 		f.exec(t, `update identities set person_disabled_at = ? where uuid = ?`, f.Time(t0), s.Identity.String())
@@ -131,18 +131,18 @@ var exchangeTests = []test{
 		wantEqual(t, "granted", g, session.Granted{})
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_disabled_identity_of_a_disabled_person_is_the_identitys_matter", func(t *testing.T, f *fixture) {
+	{"a disabled identity of a disabled person is refused as identity_disabled", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.bind(t, s.Identity)
 		f.exec(t, `update identities set disabled_at = ?, person_disabled_at = ? where uuid = ?`, f.Time(t0), f.Time(t0), s.Identity.String())
 		_, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
 		wantCode(t, err, auth.IdentityDisabled)
 	}},
-	{"an_unknown_session_is_a_revoked_one", func(t *testing.T, f *fixture) {
+	{"an unknown session is session_revoked", func(t *testing.T, f *fixture) {
 		_, err := f.Store.Session(t.Context(), uuid.Must(uuid.NewV7()))
 		wantCode(t, err, auth.SessionRevoked)
 	}},
-	{"a_session_is_read_with_its_apps_standing", func(t *testing.T, f *fixture) {
+	{"a session is read with its app's state", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
 		wantCode(t, err, "")

@@ -16,7 +16,7 @@ import (
 )
 
 var cancelledTests = []test{
-	{"a_context_that_is_done_ends_every_call_and_leaves_nothing", func(t *testing.T, f *fixture) {
+	{"a done context ends every call and writes nothing", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -29,7 +29,7 @@ var cancelledTests = []test{
 		f.wantCounts(t, before, counts{})
 		wantEqual(t, "stored", f.stored(t, s.ID), s)
 	}},
-	{"a_deadline_that_has_passed_is_that", func(t *testing.T, f *fixture) {
+	{"a passed deadline returns context.DeadlineExceeded", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		ctx, cancel := context.WithTimeout(t.Context(), -1)
@@ -41,7 +41,7 @@ var cancelledTests = []test{
 		}
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_call_cancelled_at_any_moment_is_done_wholly_or_not_at_all", func(t *testing.T, f *fixture) {
+	{"a call cancelled at any moment is done completely or not at all", func(t *testing.T, f *fixture) {
 		f.cancelledAtAnyMoment(t, func() (func(context.Context) error, func() bool) {
 			x := f.exchange(t, "o-1", t0)
 			return func(ctx context.Context) error { return f.Store.End(ctx, endParams(x, t0)) },
@@ -221,7 +221,7 @@ var hostile = []string{
 var refusedText = []string{"\x00", "a\x00b", "\xff", "\xc3\x28", "\xed\xa0\x80"}
 
 var hostileTests = []test{
-	{"what_the_domain_lets_through_is_kept_as_it_is", func(t *testing.T, f *fixture) {
+	{"text that the domain accepts is stored unchanged", func(t *testing.T, f *fixture) {
 		for _, text := range hostile {
 			x := params(appA, "o"+text, t0)
 			x.Device, x.UnionID = text, text
@@ -242,14 +242,14 @@ var hostileTests = []test{
 		}
 		wantEqual(t, "sessions", f.counts(t).Sessions, len(hostile))
 	}},
-	{"distinct_texts_are_distinct_accounts", func(t *testing.T, f *fixture) {
+	{"distinct texts are distinct accounts", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		for _, openID := range []string{"e\u0301", "\u00e9", "E", "e", "e ", " e"} {
 			f.exchange(t, openID, t0)
 		}
 		f.wantCounts(t, before, counts{Identities: 6, Sessions: 6})
 	}},
-	{"what_the_domain_refuses_is_never_half_written", func(t *testing.T, f *fixture) {
+	{"text that the domain refuses is never written partly", func(t *testing.T, f *fixture) {
 		for _, text := range refusedText {
 			before := f.counts(t)
 			x := params(appA, "o-"+newID().String(), t0)
@@ -263,7 +263,7 @@ var hostileTests = []test{
 			f.wantCounts(t, before, counts{Identities: 1, Sessions: 1})
 		}
 	}},
-	{"a_refused_value_is_not_quoted_in_the_error", func(t *testing.T, f *fixture) {
+	{"a refused value is not quoted in the error", func(t *testing.T, f *fixture) {
 		const marker = "THE-VALUE-ITSELF"
 		x := params(appA, marker+"\xff", t0)
 		x.SealedSessionKey = []byte(marker)
@@ -283,7 +283,7 @@ var hostileTests = []test{
 			}
 		}
 	}},
-	{"appids_with_sql_in_them_are_unknown", func(t *testing.T, f *fixture) {
+	{"appids with sql in them are unknown", func(t *testing.T, f *fixture) {
 		for _, text := range hostile {
 			_, err := f.Store.App(t.Context(), text)
 			wantCode(t, err, auth.AppUnknown)

@@ -47,7 +47,7 @@ func (f *fixture) raised(t testing.TB, s auth.Session, ver int64, person *auth.P
 }
 
 var identityTests = []test{
-	{"an_identity_is_read_as_it_is_and_found_by_what_names_it", func(t *testing.T, f *fixture) {
+	{"an identity is read back and found by each of its names", func(t *testing.T, f *fixture) {
 		x := params(appA, "o-1", t0)
 		x.UnionID = "u-1"
 		g, err := f.Store.Exchange(t.Context(), x)
@@ -93,7 +93,7 @@ var identityTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "length of a page", len(page), 2)
 	}},
-	{"what_is_outside_of_the_apps_does_not_exist", func(t *testing.T, f *fixture) {
+	{"an identity outside the apps does not exist", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.createPerson(t, personDraft("1001", "", "", nil))
 		before := f.counts(t)
@@ -125,7 +125,7 @@ var identityTests = []test{
 		_, err := f.Store.DisableIdentity(t.Context(), c)
 		wantCode(t, err, "")
 	}},
-	{"a_disabled_identity_loses_its_sessions_and_is_kept_out", func(t *testing.T, f *fixture) {
+	{"a disabled identity loses its sessions and cannot log in", func(t *testing.T, f *fixture) {
 		s, second, other := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
 		before, later := f.counts(t), t0.Add(time.Hour)
 		for range 2 {
@@ -156,7 +156,7 @@ var identityTests = []test{
 		f.refuse(t, s.ID, 1, later, auth.SessionRevoked)
 		wantEqual(t, "uuid", f.exchange(t, "o-1", later).Identity, s.Identity)
 	}},
-	{"all_sessions_are_listed_the_newest_first_ended_ones_too", func(t *testing.T, f *fixture) {
+	{"all sessions are listed, newest first, including ended ones", func(t *testing.T, f *fixture) {
 		var want []uuid.UUID
 		var s auth.Session
 		for range 5 {
@@ -182,7 +182,7 @@ var identityTests = []test{
 		}
 		wantEqual(t, "sessions", got, want)
 	}},
-	{"an_admin_binds_and_unbinds_and_the_sessions_say_so", func(t *testing.T, f *fixture) {
+	{"the sessions show an admin's binding and unbinding", func(t *testing.T, f *fixture) {
 		s, second := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
 		p := f.createPerson(t, personDraft("1001", "李雷", "", nil))
 		before := f.counts(t)
@@ -208,7 +208,7 @@ var identityTests = []test{
 		f.raised(t, s, 3, nil)
 		f.mustRefresh(t, s.ID, 2, t0, session.Rotate)
 	}},
-	{"an_admin_binds_from_one_person_to_another", func(t *testing.T, f *fixture) {
+	{"an admin moves an identity to another person", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p, q := f.createPerson(t, personDraft("1001", "", "", nil)), f.createPerson(t, personDraft("1002", "", "", nil))
 		f.bindTo(t, s.Identity, p.ID, "")
@@ -216,7 +216,7 @@ var identityTests = []test{
 		f.raised(t, s, 3, &q.Person)
 		wantEqual(t, "person before, in the trail", f.detail(t, "person_before"), p.ID.String())
 	}},
-	{"a_second_identity_is_refused_replaces_or_joins", func(t *testing.T, f *fixture) {
+	{"a second identity is refused, replaces or joins", func(t *testing.T, f *fixture) {
 		first, second := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
 		p := f.createPerson(t, personDraft("1001", "", "", nil))
 		f.bindTo(t, first.Identity, p.ID, "")
@@ -247,7 +247,7 @@ var identityTests = []test{
 		f.bindTo(t, third.Identity, p.ID, auth.SecondJoins)
 		wantEqual(t, "person of the second", f.identity(t, second.Identity).Person, p.ID)
 	}},
-	{"nobody_is_bound_to_a_person_that_is_not_there", func(t *testing.T, f *fixture) {
+	{"no identity is bound to a missing person", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		c := change(s.Identity, auth.AuditBound, t0)
@@ -256,7 +256,7 @@ var identityTests = []test{
 		wantCode(t, err, auth.BindingNoMatch)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"everything_at_once_neither_deadlocks_nor_leaves_a_session_without_its_cutoff", func(t *testing.T, f *fixture) {
+	{"concurrent changes do not deadlock and leave no ended session without its cutoff", func(t *testing.T, f *fixture) {
 		ids := []uuid.UUID{f.exchange(t, "o-0", t0).Identity, f.exchange(t, "o-1", t0).Identity}
 		persons := []auth.PersonRecord{f.createPerson(t, personDraft("0", "", "", nil)), f.createPerson(t, personDraft("1", "", "", nil))}
 		together(120, func(i int) {

@@ -35,12 +35,12 @@ func (f *fixture) keysVersion(t *testing.T) string {
 }
 
 var keyTests = []test{
-	{"there_are_none_at_first", func(t *testing.T, f *fixture) {
+	{"a new database has no keys", func(t *testing.T, f *fixture) {
 		keys, err := f.Store.Keys(t.Context())
 		wantCode(t, err, "")
 		wantEqual(t, "keys", len(keys), 0)
 	}},
-	{"added_keys_are_read_back_in_order_with_the_audit_of_the_change", func(t *testing.T, f *fixture) {
+	{"added keys are read back in order, with the audit of the change", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		next := key("b-next", t0)
 		current := key("a-current", t0)
@@ -64,13 +64,13 @@ var keyTests = []test{
 			f.number(t, `select count(*) from audit where action = ? and actor = ? and at = ?`,
 				string(auth.AuditKeyCreated), auth.ActorCLI, f.Time(t0.Add(time.Minute))), 1)
 	}},
-	{"a_change_of_nothing_writes_nothing_and_answers_with_what_there_is", func(t *testing.T, f *fixture) {
+	{"an empty change writes nothing and returns the present keys", func(t *testing.T, f *fixture) {
 		f.changeKeys(t, t0, keyring.Change{Add: []keyring.StoredKey{key("k", t0)}})
 		before := f.counts(t)
 		wantEqual(t, "keys", f.changeKeys(t, t0, keyring.Change{}), []keyring.StoredKey{key("k", t0)})
 		f.wantCounts(t, before, counts{})
 	}},
-	{"an_update_writes_what_is_sealed_and_the_times_and_nothing_else", func(t *testing.T, f *fixture) {
+	{"an update writes only the sealed key and the times", func(t *testing.T, f *fixture) {
 		k := key("k", t0)
 		f.changeKeys(t, t0, keyring.Change{Add: []keyring.StoredKey{k, key("l", t0)}})
 		changed := k
@@ -82,7 +82,7 @@ var keyTests = []test{
 		wantEqual(t, "keys", got, []keyring.StoredKey{k, key("l", t0)})
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_plan_that_fails_writes_nothing_and_its_error_comes_back_as_it_is", func(t *testing.T, f *fixture) {
+	{"a failing plan writes nothing and its error is returned unchanged", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		refused := errors.New("no entropy")
 		_, err := f.Store.ChangeKeys(t.Context(), t0, func([]keyring.StoredKey) (keyring.Change, error) {
@@ -93,12 +93,12 @@ var keyTests = []test{
 		}
 		f.wantCounts(t, before, counts{})
 	}},
-	{"one_bad_key_keeps_all_of_a_change_out", func(t *testing.T, f *fixture) {
+	{"one invalid key rejects the whole change", func(t *testing.T, f *fixture) {
 		before, epochs := f.counts(t), f.number(t, `select sum(epoch) from apps`)
 		for name, bad := range map[string]keyring.Change{
-			"one that is there":              {Add: []keyring.StoredKey{key("k", t0), key("k", t0)}},
-			"an update of one that is not":   {Update: []keyring.StoredKey{key("k", t0)}},
-			"the same behind a good new key": {Add: []keyring.StoredKey{key("good", t0)}, Update: []keyring.StoredKey{key("k", t0)}},
+			"an existing key":                {Add: []keyring.StoredKey{key("k", t0), key("k", t0)}},
+			"an update of a missing key":     {Update: []keyring.StoredKey{key("k", t0)}},
+			"the same after a valid new key": {Add: []keyring.StoredKey{key("good", t0)}, Update: []keyring.StoredKey{key("k", t0)}},
 		} {
 			bad.Compromised, bad.EndSessions = []string{"c"}, true
 			bad.Events = []auth.AuditEvent{event(auth.AuditKeyRetired, t0)}
@@ -110,7 +110,7 @@ var keyTests = []test{
 		}
 		wantEqual(t, "epochs", f.number(t, `select sum(epoch) from apps`), epochs)
 	}},
-	{"the_cutoff_of_a_compromised_key_is_kept_for_ever", func(t *testing.T, f *fixture) {
+	{"the cutoff of a compromised key is kept forever", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.changeKeys(t, t0, keyring.Change{Add: []keyring.StoredKey{key("k", t0)}})
 		f.changeKeys(t, t0, keyring.Change{Compromised: []string{"k", "l"}})
@@ -120,7 +120,7 @@ var keyTests = []test{
 		wantEqual(t, "cutoffs", b.Cutoffs, []auth.Cutoff{{ID: 1, Kind: auth.CutoffKey, KID: "k"}, {ID: 2, Kind: auth.CutoffKey, KID: "l"}})
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 	}},
-	{"ending_all_sessions_raises_every_epoch_with_its_cutoff", func(t *testing.T, f *fixture) {
+	{"ending all sessions raises every epoch and writes its cutoff", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		f.changeKeys(t, t0, keyring.Change{Add: []keyring.StoredKey{key("k", t0)}, EndSessions: true})
@@ -133,7 +133,7 @@ var keyTests = []test{
 		})
 		f.mustRefresh(t, f.exchange(t, "o-1", t0).ID, 1, t0, session.Rotate)
 	}},
-	{"the_version_is_another_one_after_every_change", func(t *testing.T, f *fixture) {
+	{"the version differs after every change", func(t *testing.T, f *fixture) {
 		k, l := key("k", t0), key("l", t0)
 		seen := map[string]string{f.keysVersion(t): "none"}
 		step := func(what string, c keyring.Change) {
@@ -157,7 +157,7 @@ var keyTests = []test{
 		k.RetiredAt = t0
 		step("a retirement", keyring.Change{Update: []keyring.StoredKey{k}})
 	}},
-	{"a_change_wakes_who_listens", func(t *testing.T, f *fixture) {
+	{"a change wakes listeners", func(t *testing.T, f *fixture) {
 		woken := f.listen(t)
 		woken() // it listens
 		k := key("k", t0)
@@ -168,7 +168,7 @@ var keyTests = []test{
 		f.changeKeys(t, t0, keyring.Change{Compromised: []string{"k"}})
 		woken()
 	}},
-	{"many_replicas_starting_at_once_agree_on_one_set", func(t *testing.T, f *fixture) {
+	{"replicas that start at once agree on one set", func(t *testing.T, f *fixture) {
 		const replicas = 20
 		sets := make([][]keyring.StoredKey, replicas)
 		var wg sync.WaitGroup
@@ -192,7 +192,7 @@ var keyTests = []test{
 			wantEqual(t, "another replica's keys", s, sets[0])
 		}
 	}},
-	{"changes_at_once_are_made_one_after_another", func(t *testing.T, f *fixture) {
+	{"concurrent changes are made one after another", func(t *testing.T, f *fixture) {
 		const n = 20
 		together(n, func(i int) {
 			_, err := f.Store.ChangeKeys(t.Context(), t0, func(existing []keyring.StoredKey) (keyring.Change, error) {

@@ -14,7 +14,7 @@ import (
 )
 
 var limitTests = []test{
-	{"one_log_in_too_many_ends_the_session_that_started_first", func(t *testing.T, f *fixture) {
+	{"a log-in over the limit ends the session that started first", func(t *testing.T, f *fixture) {
 		second := f.limited(t, "o-1", t0.Add(time.Hour), 3)
 		first := f.limited(t, "o-1", t0, 3) // the younger id
 		third := f.limited(t, "o-1", t0.Add(2*time.Hour), 3)
@@ -29,21 +29,21 @@ var limitTests = []test{
 			f.mustRefresh(t, s.ID, 1, now, session.Rotate)
 		}
 	}},
-	{"up_to_the_limit_nothing_ends", func(t *testing.T, f *fixture) {
+	{"no session ends up to the limit", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		for range 4 {
 			f.limited(t, "o-1", t0, 4)
 		}
 		f.wantCounts(t, before, counts{Identities: 1, Sessions: 4})
 	}},
-	{"zero_is_no_limit", func(t *testing.T, f *fixture) {
+	{"zero means no limit", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		for range 60 {
 			f.limited(t, "o-1", t0, 0)
 		}
 		f.wantCounts(t, before, counts{Identities: 1, Sessions: 60})
 	}},
-	{"a_limit_of_one_leaves_the_new_session_alone", func(t *testing.T, f *fixture) {
+	{"a limit of one leaves only the new session", func(t *testing.T, f *fixture) {
 		last := f.limited(t, "o-1", t0, 1)
 		for i := range 3 {
 			now := t0.Add(time.Duration(i) * time.Second)
@@ -53,7 +53,7 @@ var limitTests = []test{
 			last = s
 		}
 	}},
-	{"of_those_that_started_together_the_smaller_id_ends", func(t *testing.T, f *fixture) {
+	{"of sessions that started together, the smaller id ends", func(t *testing.T, f *fixture) {
 		ids := []uuid.UUID{newID(), newID(), newID()}
 		for _, i := range []int{1, 0, 2} {
 			x := params(appA, "o-1", t0)
@@ -68,7 +68,7 @@ var limitTests = []test{
 		}
 		wantEqual(t, "reason of the third", f.stored(t, ids[2]).EndReason, "")
 	}},
-	{"the_new_session_never_ends_though_its_clock_is_behind", func(t *testing.T, f *fixture) {
+	{"the new session never ends, even if its clock is behind", func(t *testing.T, f *fixture) {
 		first := f.limited(t, "o-1", t0.Add(time.Hour), 2)
 		second := f.limited(t, "o-1", t0.Add(2*time.Hour), 2)
 		third := f.limited(t, "o-1", t0, 2)
@@ -79,7 +79,7 @@ var limitTests = []test{
 		f.wantReplaced(t, third, fourth, t0.Add(3*time.Hour), 2)
 		f.wantUntouched(t, second, fourth)
 	}},
-	{"a_session_is_as_old_as_its_start_however_often_it_is_refreshed", func(t *testing.T, f *fixture) {
+	{"refreshes do not change the age of a session", func(t *testing.T, f *fixture) {
 		first := f.limited(t, "o-1", t0, 2)
 		second := f.limited(t, "o-1", t0.Add(time.Hour), 2)
 		first = f.mustRefresh(t, first.ID, 1, t0.Add(2*time.Hour), session.Rotate)
@@ -88,7 +88,7 @@ var limitTests = []test{
 		f.wantReplaced(t, first, third, now, 2)
 		f.wantUntouched(t, second, third)
 	}},
-	{"sessions_that_are_over_do_not_count_and_are_left_as_they_are", func(t *testing.T, f *fixture) {
+	{"ended or expired sessions do not count and do not change", func(t *testing.T, f *fixture) {
 		life := func(change func(*session.ExchangeParams)) auth.Session {
 			x := params(appA, "o-1", t0)
 			change(&x)
@@ -116,12 +116,12 @@ var limitTests = []test{
 		f.wantReplaced(t, first, third, now, 2)
 		f.wantUntouched(t, revoked, idle, expired, ended, second, third)
 	}},
-	{"a_session_counts_until_the_last_moment_of_its_life", func(t *testing.T, f *fixture) {
+	{"a session counts until the last moment before its expiry", func(t *testing.T, f *fixture) {
 		idle := f.limited(t, "o-1", t0, 1)
 		now := idle.IdleExpiresAt.Add(-time.Microsecond)
 		f.wantReplaced(t, idle, f.limited(t, "o-1", now, 1), now, 1)
 	}},
-	{"other_accounts_and_other_apps_keep_their_sessions", func(t *testing.T, f *fixture) {
+	{"other accounts and other apps keep their sessions", func(t *testing.T, f *fixture) {
 		mine := f.limited(t, "o-1", t0, 1)
 		neighbour := f.limited(t, "o-2", t0, 1)
 		x := params(appB, "o-1", t0)
@@ -132,7 +132,7 @@ var limitTests = []test{
 		f.wantReplaced(t, mine, f.limited(t, "o-1", t0, 1), t0, 1)
 		f.wantUntouched(t, neighbour, elsewhere.Session)
 	}},
-	{"a_limit_that_was_lowered_ends_the_whole_surplus_at_once", func(t *testing.T, f *fixture) {
+	{"a lowered limit ends the whole surplus at once", func(t *testing.T, f *fixture) {
 		var all []auth.Session
 		for i := range 9 {
 			all = append(all, f.limited(t, "o-1", t0.Add(time.Duration(i)*time.Second), 0))
@@ -146,7 +146,7 @@ var limitTests = []test{
 		}
 		f.wantUntouched(t, all[7], all[8], s)
 	}},
-	{"a_session_that_replaces_another_is_like_any_other", func(t *testing.T, f *fixture) {
+	{"a session that replaces another is an ordinary session", func(t *testing.T, f *fixture) {
 		first := f.limited(t, "o-1", t0, 1)
 		p := f.bind(t, first.Identity)
 		f.exec(t, `update apps set epoch = 7 where appid = ?`, appA)
@@ -169,7 +169,7 @@ var limitTests = []test{
 			f.number(t, `select count(*) from identities where unionid = 'u-1' and sealed_session_key = ? and last_login_at = ?`,
 				[]byte("newer key"), f.Time(now)), 1)
 	}},
-	{"a_log_in_that_is_refused_ends_nothing", func(t *testing.T, f *fixture) {
+	{"a refused log-in ends no session", func(t *testing.T, f *fixture) {
 		s := f.limited(t, "o-1", t0, 1)
 		f.bind(t, s.Identity)
 		before := f.counts(t)
@@ -188,7 +188,7 @@ var limitTests = []test{
 		wantCode(t, err, auth.AppDisabled)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"log_ins_of_one_account_at_once_leave_exactly_the_limit", func(t *testing.T, f *fixture) {
+	{"concurrent log-ins of one account leave exactly the limit", func(t *testing.T, f *fixture) {
 		for _, already := range []int{0, 1, 5, 8} {
 			openID := fmt.Sprintf("o-%d", already)
 			for range already {
@@ -213,7 +213,7 @@ var limitTests = []test{
 			wantEqual(t, "sessions with a cutoff of their own", f.number(t, `select count(distinct session_id) from cutoffs`), f.counts(t).Cutoffs)
 		}
 	}},
-	{"log_ins_log_outs_and_refreshes_at_the_limit_at_once_do_not_deadlock", func(t *testing.T, f *fixture) {
+	{"concurrent log-ins, log-outs and refreshes at the limit do not deadlock", func(t *testing.T, f *fixture) {
 		const limit = 4
 		var old []auth.Session
 		for range limit {
@@ -243,7 +243,7 @@ var limitTests = []test{
 		wantEqual(t, "live sessions", f.live(t, "o-1"), limit)
 		wantEqual(t, "cutoffs", f.counts(t).Cutoffs, limit+30-limit)
 	}},
-	{"a_log_in_cancelled_at_any_moment_is_done_wholly_or_not_at_all", func(t *testing.T, f *fixture) {
+	{"a log-in cancelled at any moment is done completely or not at all", func(t *testing.T, f *fixture) {
 		for range 3 {
 			f.limited(t, "o-1", t0, 0)
 		}

@@ -20,7 +20,7 @@ func (f *fixture) liveSessions(t testing.TB, identity uuid.UUID, now time.Time, 
 }
 
 var liveTests = []test{
-	{"an_identity_has_its_sessions_the_newest_first_and_nobody_elses", func(t *testing.T, f *fixture) {
+	{"an identity lists only its own sessions, newest first", func(t *testing.T, f *fixture) {
 		first := f.exchange(t, "o-1", t0)
 		f.exchange(t, "o-2", t0)
 		second := f.exchange(t, "o-1", t0.Add(time.Second))
@@ -29,7 +29,7 @@ var liveTests = []test{
 		wantEqual(t, "the newest two", f.liveSessions(t, first.Identity, t0.Add(time.Hour), 2), []auth.Session{third, second})
 		wantEqual(t, "sessions of nobody", f.liveSessions(t, newID(), t0, 10), nil)
 	}},
-	{"a_bound_session_tells_its_person", func(t *testing.T, f *fixture) {
+	{"a bound session has its person", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.bind(t, s.Identity)
 		all := f.liveSessions(t, s.Identity, t0, 10)
@@ -37,7 +37,7 @@ var liveTests = []test{
 			t.Errorf("%+v, want the person %+v", all, p)
 		}
 	}},
-	{"what_cannot_be_refreshed_is_not_among_them", func(t *testing.T, f *fixture) {
+	{"sessions that cannot be refreshed are left out", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		wantEqual(t, "just before it is idle", len(f.liveSessions(t, s.Identity, t0.Add(idleTTL-time.Microsecond), 10)), 1)
 		wantEqual(t, "idle", len(f.liveSessions(t, s.Identity, t0.Add(idleTTL), 10)), 0)
@@ -50,7 +50,7 @@ var liveTests = []test{
 		f.mustEnd(t, s, t0)
 		wantEqual(t, "one ended", f.liveSessions(t, s.Identity, t0, 10), []auth.Session{other})
 	}},
-	{"sessions_below_their_apps_epoch_are_not_among_them", func(t *testing.T, f *fixture) {
+	{"sessions below their app's epoch are left out", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		for _, change := range []func() (auth.App, error){
 			func() (auth.App, error) {

@@ -85,7 +85,7 @@ var personAdminTests = []test{
 			t.Errorf("Source = %q, want %q", got, "card")
 		}
 	}},
-	{"a_person_is_read_back_as_made_and_found_by_what_names_him", func(t *testing.T, f *fixture) {
+	{"a person is read back and found by each of their names", func(t *testing.T, f *fixture) {
 		d := personDraft("1001", "李雷", "+8613800001001", map[string][]byte{"name": factMAC(2), "employee_no": factMAC(1)})
 		d.Attributes = []byte(`{"b":1,"a":"x"}`)
 		want := auth.PersonRecord{
@@ -127,7 +127,7 @@ var personAdminTests = []test{
 		_, err = f.Store.Person(t.Context(), newID())
 		wantCode(t, err, auth.NotFound)
 	}},
-	{"an_update_changes_what_it_names_and_the_trail_says_what_and_not_to_what", func(t *testing.T, f *fixture) {
+	{"an update changes only the given fields; the audit names them without values", func(t *testing.T, f *fixture) {
 		d := personDraft("1001", "李雷", "+8613800001001", map[string][]byte{"name": factMAC(1), "id_no": factMAC(2), "old": factMAC(3)})
 		d.Attributes = []byte(`{"dept":"A"}`)
 		want := f.createPerson(t, d)
@@ -156,7 +156,7 @@ var personAdminTests = []test{
 		}
 		f.wantCounts(t, before, counts{Audit: 1})
 	}},
-	{"an_update_to_what_another_has_is_a_conflict_and_changes_nothing", func(t *testing.T, f *fixture) {
+	{"an update to another person's value is a conflict and changes nothing", func(t *testing.T, f *fixture) {
 		first := f.createPerson(t, personDraft("1001", "李雷", "+8613800001001", nil))
 		second := f.createPerson(t, personDraft("1002", "韩梅梅", "+8613800001002", map[string][]byte{"name": factMAC(1)}))
 		before := f.counts(t)
@@ -179,7 +179,7 @@ var personAdminTests = []test{
 		wantCode(t, err, auth.NotFound)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_person_has_at_most_so_many_facts", func(t *testing.T, f *fixture) {
+	{"the number of facts of a person is limited", func(t *testing.T, f *fixture) {
 		facts := map[string][]byte{}
 		for i := range auth.MaxFacts {
 			facts[fmt.Sprintf("f%d", i)] = factMAC(byte(i))
@@ -190,7 +190,7 @@ var personAdminTests = []test{
 		_, err = f.Store.UpdatePerson(t.Context(), p.ID, person.Draft{Facts: map[string][]byte{"more": factMAC(99), "f0": nil}}, event(auth.AuditPersonUpdated, t0))
 		wantCode(t, err, "")
 	}},
-	{"a_disabled_person_loses_the_sessions_of_all_his_identities_and_is_kept_out", func(t *testing.T, f *fixture) {
+	{"a disabled person loses the sessions of all identities and cannot log in", func(t *testing.T, f *fixture) {
 		p := f.createPerson(t, personDraft("1001", "李雷", "", nil))
 		a, b, other := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0), f.exchange(t, "o-3", t0)
 		f.bindTo(t, a.Identity, p.ID, auth.SecondJoins)
@@ -275,7 +275,7 @@ func (f *fixture) byExternalID(t testing.TB, id string) auth.PersonRecord {
 }
 
 var upsertTests = []test{
-	{"persons_are_created_updated_and_left_as_they_are", func(t *testing.T, f *fixture) {
+	{"persons are created, updated and left unchanged", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		a := personDraft("A", "甲", "+8613800000001", map[string][]byte{"no": factMAC(1), "name": factMAC(2)})
 		a.Attributes = []byte(`{"x":1}`)
@@ -303,7 +303,7 @@ var upsertTests = []test{
 		wantEqual(t, "the third time", f.upsert(t, later, a, b), []string{"unchanged", "unchanged"})
 		f.wantCounts(t, before, counts{Persons: 2, Audit: 2})
 	}},
-	{"what_a_draft_does_not_name_stays_and_a_nil_fact_goes", func(t *testing.T, f *fixture) {
+	{"fields that a draft omits stay, and a nil fact is removed", func(t *testing.T, f *fixture) {
 		a := personDraft("A", "甲", "+8613800000001", map[string][]byte{"no": factMAC(1), "old": factMAC(2)})
 		a.Attributes = []byte(`{"x":1}`)
 		f.upsert(t, t0, a)
@@ -315,7 +315,7 @@ var upsertTests = []test{
 			t.Errorf("A is %+v", p)
 		}
 	}},
-	{"a_phone_that_another_has_loses_its_row_alone", func(t *testing.T, f *fixture) {
+	{"a phone of another person fails only its own row", func(t *testing.T, f *fixture) {
 		f.upsert(t, t0, personDraft("A", "甲", "+8613800000001", nil), personDraft("B", "乙", "+8613800000002", nil))
 		before := f.counts(t)
 		got := f.upsert(t, t0,
@@ -331,7 +331,7 @@ var upsertTests = []test{
 			t.Errorf("B is %+v", p)
 		}
 	}},
-	{"drafts_apply_one_after_another", func(t *testing.T, f *fixture) {
+	{"drafts apply one after another", func(t *testing.T, f *fixture) {
 		f.upsert(t, t0, personDraft("A", "甲", "+8613800000001", nil), personDraft("B", "乙", "+8613800000002", nil), personDraft("C", "丙", "", nil))
 		got := f.upsert(t, t0,
 			personDraft("N", "first", "", map[string][]byte{"no": factMAC(1), "x": factMAC(1)}),
@@ -351,7 +351,7 @@ var upsertTests = []test{
 			t.Errorf("N is %+v", n)
 		}
 	}},
-	{"two_persons_may_change_phones_in_one_batch", func(t *testing.T, f *fixture) {
+	{"two persons may swap phones in one batch", func(t *testing.T, f *fixture) {
 		f.upsert(t, t0, personDraft("A", "", "+8613800000001", nil), personDraft("B", "", "+8613800000002", nil))
 		got := f.upsert(t, t0, person.Draft{ID: newID(), ExternalID: "B", Phone: text("")},
 			personDraft("A", "", "+8613800000002", nil), personDraft("B", "", "+8613800000001", nil))
@@ -359,7 +359,7 @@ var upsertTests = []test{
 		wantEqual(t, "A", f.byExternalID(t, "A").Phone, "+8613800000002")
 		wantEqual(t, "B", f.byExternalID(t, "B").Phone, "+8613800000001")
 	}},
-	{"a_dry_run_tells_and_writes_nothing", func(t *testing.T, f *fixture) {
+	{"a dry run reports and writes nothing", func(t *testing.T, f *fixture) {
 		f.upsert(t, t0, personDraft("A", "甲", "+8613800000001", nil))
 		before := f.counts(t)
 		done, err := f.Store.UpsertPersons(t.Context(), person.Upsert{
@@ -371,7 +371,7 @@ var upsertTests = []test{
 		f.wantCounts(t, before, counts{})
 		wantEqual(t, "A", f.byExternalID(t, "A").Name, "甲")
 	}},
-	{"hostile_text_stays_text", func(t *testing.T, f *fixture) {
+	{"hostile text is stored as text", func(t *testing.T, f *fixture) {
 		var drafts []person.Draft
 		for _, s := range []string{`'; drop table persons; --`, `"`, `\`, `$1`, `?1`, "\u2028", `{"a":[1]}`, "🐟", "null", "NULL"} {
 			d := personDraft(s, s, "", map[string][]byte{"no": factMAC(0)})
@@ -385,7 +385,7 @@ var upsertTests = []test{
 			}
 		}
 	}},
-	{"batches_at_once_lose_nothing_and_make_nobody_twice", func(t *testing.T, f *fixture) {
+	{"concurrent batches lose no row and create no duplicate", func(t *testing.T, f *fixture) {
 		const persons = 40
 		before := f.counts(t)
 		together(16, func(i int) {
@@ -405,7 +405,7 @@ var upsertTests = []test{
 		wantEqual(t, "facts", f.number(t, `select count(*) from person_facts`), persons)
 		wantEqual(t, "names of a last batch", f.number(t, `select count(distinct name) from persons`), 1)
 	}},
-	{"a_batch_beside_single_changes_ends_as_one_of_the_orders", func(t *testing.T, f *fixture) {
+	{"a batch and concurrent single changes end as if in some order", func(t *testing.T, f *fixture) {
 		together(48, func(i int) {
 			var err error
 			phone := fmt.Sprintf("+861380000%04d", i%4)

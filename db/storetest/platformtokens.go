@@ -63,21 +63,21 @@ func (f *fixture) wantToken(t testing.TB, want accesstoken.Kept) {
 }
 
 var platformTokenTests = []test{
-	{"there_is_none_at_first_also_not_while_the_lease_is_held", func(t *testing.T, f *fixture) {
+	{"a new app has no token, even while the lease is held", func(t *testing.T, f *fixture) {
 		f.wantToken(t, accesstoken.Kept{})
 		kept, granted := f.lease(t, newID(), t0)
 		wantEqual(t, "granted", granted, true)
 		wantEqual(t, "with the lease", kept, accesstoken.Kept{})
 		f.wantToken(t, accesstoken.Kept{})
 	}},
-	{"what_the_holder_of_the_lease_keeps_is_read_back_and_the_lease_is_over", func(t *testing.T, f *fixture) {
+	{"the holder's token is read back, and keeping it ends the lease", func(t *testing.T, f *fixture) {
 		wantEqual(t, "kept", f.keep(t, f.mustLease(t, t0), platformToken), true)
 		f.wantToken(t, platformToken)
 		kept, granted := f.lease(t, newID(), t0)
 		wantEqual(t, "granted to the next", granted, true)
 		wantEqual(t, "with the lease", kept, platformToken)
 	}},
-	{"an_app_has_a_token_of_its_own", func(t *testing.T, f *fixture) {
+	{"each app has its own token", func(t *testing.T, f *fixture) {
 		f.keep(t, f.mustLease(t, t0), platformToken)
 		got, err := f.Store.PlatformToken(t.Context(), appB)
 		wantCode(t, err, "")
@@ -89,7 +89,7 @@ var platformTokenTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "another app's lease", granted, true)
 	}},
-	{"the_lease_is_nobody_elses_until_it_ends", func(t *testing.T, f *fixture) {
+	{"no other caller gets the lease until it ends", func(t *testing.T, f *fixture) {
 		f.keep(t, f.mustLease(t, t0), platformToken)
 		id := f.mustLease(t, t0)
 		kept, granted := f.lease(t, newID(), t0.Add(leaseFor-time.Microsecond))
@@ -103,7 +103,7 @@ var platformTokenTests = []test{
 		wantEqual(t, "granted after it was ended", granted, true)
 		f.wantToken(t, platformToken)
 	}},
-	{"who_lost_the_lease_changes_nothing", func(t *testing.T, f *fixture) {
+	{"a holder that lost the lease changes nothing", func(t *testing.T, f *fixture) {
 		lost := f.mustLease(t, t0)
 		now := t0.Add(leaseFor)
 		held := f.mustLease(t, now)
@@ -118,11 +118,11 @@ var platformTokenTests = []test{
 		wantEqual(t, "kept twice", f.keep(t, held, accesstoken.Kept{Sealed: []byte("x"), ExpiresAt: t0}), false)
 		f.wantToken(t, platformToken)
 	}},
-	{"a_lease_that_ran_out_is_good_while_nobody_took_it", func(t *testing.T, f *fixture) {
+	{"an expired lease is valid until another caller takes it", func(t *testing.T, f *fixture) {
 		id := f.mustLease(t, t0)
 		wantEqual(t, "kept", f.keep(t, id, platformToken), true)
 	}},
-	{"forcing_is_rationed_by_time_and_by_day_across_leases", func(t *testing.T, f *fixture) {
+	{"forced renewals are limited by time and by day across leases", func(t *testing.T, f *fixture) {
 		now := t0
 		for i := range 3 {
 			id := f.mustLease(t, now)
@@ -138,7 +138,7 @@ var platformTokenTests = []test{
 		wantEqual(t, "forced on the next day", f.force(t, p), true)
 		wantEqual(t, "so often on the next day", f.number(t, `select forced_count from platform_tokens`), 1)
 	}},
-	{"an_app_that_is_not_registered_is_unknown", func(t *testing.T, f *fixture) {
+	{"an unregistered app is unknown", func(t *testing.T, f *fixture) {
 		for _, id := range append([]string{"wxunknown"}, hostile...) {
 			p := leaseParams(newID(), t0)
 			p.AppID = id
@@ -151,7 +151,7 @@ var platformTokenTests = []test{
 		}
 		wantEqual(t, "rows", f.number(t, `select count(*) from platform_tokens`), 0)
 	}},
-	{"of_many_at_once_one_is_granted_the_lease", func(t *testing.T, f *fixture) {
+	{"one of many concurrent callers gets the lease", func(t *testing.T, f *fixture) {
 		for range 20 {
 			const callers = 10
 			ids := make(chan uuid.UUID, callers)

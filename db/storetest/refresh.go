@@ -12,7 +12,7 @@ import (
 )
 
 var refreshTests = []test{
-	{"the_current_token_rotates_the_one_row_and_inserts_nothing", func(t *testing.T, f *fixture) {
+	{"the current token updates one row and inserts none", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		for step := uint32(1); step <= 3; step++ {
@@ -28,7 +28,7 @@ var refreshTests = []test{
 		}
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_bound_session_answers_with_its_own_person_and_ver", func(t *testing.T, f *fixture) {
+	{"a bound session returns its own person and ver", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.bind(t, s.Identity)
 		// What the identity says is not what the session says.
@@ -39,7 +39,7 @@ var refreshTests = []test{
 		got = f.mustRefresh(t, s.ID, 1, t0, session.Replay)
 		wantEqual(t, "person of the replay", got.Person, &p)
 	}},
-	{"what_the_app_leaves_out_of_tokens_is_told_with_the_row", func(t *testing.T, f *fixture) {
+	{"the result says what the app omits from tokens", func(t *testing.T, f *fixture) {
 		for _, omit := range []bool{false, true, false} {
 			_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &auth.Policy{OmitExternalID: omit}}, event(auth.AuditAppUpdated, t0))
 			wantCode(t, err, "")
@@ -60,7 +60,7 @@ var refreshTests = []test{
 			f.exec(t, `update identities set person_id = null where uuid = ?`, g.Session.Identity.String())
 		}
 	}},
-	{"a_replay_in_the_window_yields_the_same_successor_and_writes_nothing", func(t *testing.T, f *fixture) {
+	{"a replay within the window returns the same successor and writes nothing", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		first := f.mustRefresh(t, s.ID, 1, t0.Add(time.Hour), session.Rotate)
 		before := f.counts(t)
@@ -71,24 +71,24 @@ var refreshTests = []test{
 		wantEqual(t, "stored", f.stored(t, s.ID), first)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_replay_does_not_slide_the_window", func(t *testing.T, f *fixture) {
+	{"a replay does not extend the window", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 		f.mustRefresh(t, s.ID, 1, t0.Add(grace-time.Second), session.Replay)
 		f.refuse(t, s.ID, 1, t0.Add(grace+time.Second), auth.RefreshReused)
 	}},
-	{"the_window_includes_its_last_instant", func(t *testing.T, f *fixture) {
+	{"the window includes its last instant", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 		f.mustRefresh(t, s.ID, 1, t0.Add(grace), session.Replay)
 		f.refuse(t, s.ID, 1, t0.Add(grace+time.Microsecond), auth.RefreshReused)
 	}},
-	{"a_clock_that_stepped_back_still_replays", func(t *testing.T, f *fixture) {
+	{"a clock that was set back still allows the replay", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 		f.mustRefresh(t, s.ID, 1, t0.Add(-time.Hour), session.Replay)
 	}},
-	{"a_replay_after_the_window_ends_the_session", func(t *testing.T, f *fixture) {
+	{"a replay after the window ends the session", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		other := f.exchange(t, "o-1", t0)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
@@ -97,7 +97,7 @@ var refreshTests = []test{
 			map[string]any{"presented": 1.0, "generation": 2.0, "age_ms": 120000.0})
 		f.mustRefresh(t, other.ID, 1, now, session.Rotate)
 	}},
-	{"a_token_two_behind_ends_the_session_even_in_the_window", func(t *testing.T, f *fixture) {
+	{"a token two generations behind ends the session even within the window", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		other := f.exchange(t, "o-1", t0)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
@@ -107,7 +107,7 @@ var refreshTests = []test{
 			map[string]any{"presented": 1.0, "generation": 3.0, "age_ms": 1500.0})
 		f.mustRefresh(t, other.ID, 1, now, session.Rotate)
 	}},
-	{"a_token_ahead_of_the_row_is_accepted_moves_the_row_on_and_is_audited", func(t *testing.T, f *fixture) {
+	{"a token ahead of the row is accepted, advances the row and is audited", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.bind(t, s.Identity)
 		for gen := uint32(1); gen <= 5; gen++ {
@@ -127,7 +127,7 @@ var refreshTests = []test{
 		f.mustRefresh(t, s.ID, 6, now, session.Replay)
 		f.mustRefresh(t, s.ID, 7, now, session.Rotate)
 	}},
-	{"the_idle_end_moves_but_never_beyond_the_absolute_end", func(t *testing.T, f *fixture) {
+	{"the idle expiry moves, but never beyond the absolute expiry", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		for i, now := range []time.Time{t0.Add(29 * 24 * time.Hour), t0.Add(58 * 24 * time.Hour), t0.Add(87 * 24 * time.Hour),
 			t0.Add(116 * 24 * time.Hour), t0.Add(145 * 24 * time.Hour)} {
@@ -139,7 +139,7 @@ var refreshTests = []test{
 		wantEqual(t, "idle end", s.IdleExpiresAt, t0.Add(maxTTL))
 		f.refuse(t, s.ID, 7, t0.Add(maxTTL), auth.RefreshExpired)
 	}},
-	{"a_roll_back_too_respects_the_absolute_end", func(t *testing.T, f *fixture) {
+	{"a rolled back row keeps the absolute expiry too", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.exec(t, `update sessions set idle_expires_at = expires_at where id = ?`, s.ID.String())
 		got := f.mustRefresh(t, s.ID, 9, t0.Add(maxTTL-time.Second), session.RolledBack)
@@ -193,7 +193,7 @@ func (f *fixture) wantSessionCutoff(t *testing.T, s auth.Session, now time.Time)
 }
 
 var refusedTests = []test{
-	{"another_apps_session_is_invalid_and_lives_on", func(t *testing.T, f *fixture) {
+	{"another app's session is invalid and stays live", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 		before := f.counts(t)
@@ -206,17 +206,17 @@ var refusedTests = []test{
 		f.wantCounts(t, before, counts{})
 		f.mustRefresh(t, s.ID, 2, t0.Add(time.Hour), session.Rotate)
 	}},
-	{"an_unknown_app_is_unknown", func(t *testing.T, f *fixture) {
+	{"an unknown app is app_unknown", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		r := refreshParams(s.ID, 1, t0)
 		r.AppID = "wxnone"
 		_, err := f.Store.Refresh(t.Context(), r)
 		wantCode(t, err, auth.AppUnknown)
 	}},
-	{"a_session_that_is_gone_has_expired", func(t *testing.T, f *fixture) {
+	{"a deleted session has expired", func(t *testing.T, f *fixture) {
 		f.refuse(t, newID(), 1, t0, auth.RefreshExpired)
 	}},
-	{"a_disabled_app_refreshes_nothing_whether_the_session_is_there_or_not", func(t *testing.T, f *fixture) {
+	{"a disabled app refreshes no session, existing or not", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
 		wantCode(t, err, "")
@@ -225,12 +225,12 @@ var refusedTests = []test{
 		f.refuse(t, newID(), 1, t0, auth.AppDisabled)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_disabled_app_refreshes_nothing_even_at_the_sessions_epoch", func(t *testing.T, f *fixture) {
+	{"a disabled app refreshes no session even at its epoch", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.exec(t, `update apps set disabled_at = ? where appid = ?`, f.Time(t0), appA)
 		f.refuse(t, s.ID, 1, t0, auth.AppDisabled)
 	}},
-	{"a_session_below_its_apps_epoch_is_revoked_and_a_later_one_is_not", func(t *testing.T, f *fixture) {
+	{"a session below its app's epoch is revoked, a later one is not", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
 		wantCode(t, err, "")
@@ -242,25 +242,25 @@ var refusedTests = []test{
 		f.wantCounts(t, before, counts{})
 		f.mustRefresh(t, f.exchange(t, "o-1", t0).ID, 1, t0, session.Rotate)
 	}},
-	{"an_idle_session_has_expired_from_the_very_instant", func(t *testing.T, f *fixture) {
+	{"an idle session has expired at the very instant", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.refuse(t, s.ID, 1, t0.Add(idleTTL), auth.RefreshExpired)
 		f.mustRefresh(t, s.ID, 1, t0.Add(idleTTL-time.Microsecond), session.Rotate)
 	}},
-	{"an_expired_session_is_not_ended_by_a_replay", func(t *testing.T, f *fixture) {
+	{"an expired session is not ended by a replay", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 		before := f.counts(t)
 		f.refuse(t, s.ID, 1, t0.Add(idleTTL), auth.RefreshExpired)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"an_ended_session_is_revoked", func(t *testing.T, f *fixture) {
+	{"an ended session is revoked", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustEnd(t, s, t0)
 		f.refuse(t, s.ID, 1, t0, auth.SessionRevoked)
 		f.refuse(t, s.ID, 1, t0.Add(maxTTL), auth.SessionRevoked)
 	}},
-	{"a_generation_that_cannot_be_counted_on_is_invalid", func(t *testing.T, f *fixture) {
+	{"the greatest generation is invalid", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.refuse(t, s.ID, math.MaxUint32, t0, auth.RefreshInvalid)
 		got := f.mustRefresh(t, s.ID, math.MaxUint32-1, t0, session.RolledBack)

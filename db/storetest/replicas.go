@@ -29,7 +29,7 @@ var replicaTests = []test{
 	{"there are none at first", func(t *testing.T, f *fixture) {
 		f.wantReplicas(t)
 	}},
-	{"are listed as they were saved last, the earliest start first", func(t *testing.T, f *fixture) {
+	{"are listed as last saved, the earliest start first", func(t *testing.T, f *fixture) {
 		late, early := replica(t0.Add(time.Minute)), replica(t0)
 		for _, r := range []auth.Replica{late, early} {
 			wantCode(t, f.Store.SaveReplica(t.Context(), r), "")
@@ -47,7 +47,7 @@ var replicaTests = []test{
 		wantCode(t, f.Store.SaveReplica(t.Context(), living), "")
 		f.wantReplicas(t, other, living)
 	}},
-	{"keep their own row however late they are", func(t *testing.T, f *fixture) {
+	{"keep their own row even if they are late", func(t *testing.T, f *fixture) {
 		r := replica(t0)
 		wantCode(t, f.Store.SaveReplica(t.Context(), r), "")
 		r.SeenAt = t0.Add(2 * auth.ReplicaRetention)

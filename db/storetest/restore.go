@@ -104,7 +104,7 @@ func parsed(t testing.TB, text string) (m map[string]any) {
 }
 
 var restoreTests = []test{
-	{"a session says at least what is remembered", func(t *testing.T, f *fixture) {
+	{"a session is raised to at least what is remembered", func(t *testing.T, f *fixture) {
 		for _, c := range []struct {
 			name                  string
 			ver, remembered, want int64
@@ -113,7 +113,7 @@ var restoreTests = []test{
 			{"far below", 2, 7, 8},
 			{"equal", 4, 4, 4},
 			{"above", 4, 3, 4},
-			{"as far below as can be", 1, 1 + session.MaxRaise, 2 + session.MaxRaise},
+			{"as far below as possible", 1, 1 + session.MaxRaise, 2 + session.MaxRaise},
 		} {
 			s := f.exchange(t, "o-1", t0)
 			f.exec(t, `update sessions set ver = ? where id = ?`, c.ver, s.ID.String())
@@ -134,7 +134,7 @@ var restoreTests = []test{
 			wantEqual(t, "ver of the next tokens", f.mustRefresh(t, s.ID, 1, restoredAt, session.Rotate).Ver, c.want)
 		}
 	}},
-	{"a session that is remembered as ended ends", func(t *testing.T, f *fixture) {
+	{"a session remembered as ended is ended", func(t *testing.T, f *fixture) {
 		s, other := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		wantEqual(t, "restored", f.restore(t, auth.SessionEnded(s.ID, t0)), session.Restored{Sessions: 1})
@@ -154,14 +154,14 @@ var restoreTests = []test{
 		f.wantCounts(t, before, counts{})
 		f.wantLive(t, s)
 	}},
-	{"a session that expired or died with its app is raised all the same", func(t *testing.T, f *fixture) {
+	{"a session that expired or was revoked with its app is raised too", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.exec(t, `update sessions set idle_expires_at = ?, expires_at = ? where id = ?`, f.Time(t0), f.Time(t0), s.ID.String())
 		f.mustRevoke(t, session.Target{AppID: appA}, t0, 0)
 		wantEqual(t, "restored", f.restore(t, verOf(s.ID, 2)), session.Restored{Sessions: 1})
 		wantEqual(t, "ver", f.stored(t, s.ID).Ver, 3)
 	}},
-	{"an app says at least what is remembered", func(t *testing.T, f *fixture) {
+	{"an app is raised to at least what is remembered", func(t *testing.T, f *fixture) {
 		for _, c := range []struct {
 			name                    string
 			epoch, remembered, want int64
@@ -170,7 +170,7 @@ var restoreTests = []test{
 			{"far below", 3, 7, 8},
 			{"equal", 9, 9, 9},
 			{"above", 9, 2, 9},
-			{"as far below as can be", 9, 9 + session.MaxRaise, 10 + session.MaxRaise},
+			{"as far below as possible", 9, 9 + session.MaxRaise, 10 + session.MaxRaise},
 		} {
 			f.exec(t, `update apps set epoch = ?, updated_at = ? where appid = ?`, c.epoch, f.Time(t0), appA)
 			s := f.exchange(t, "o-1", t0)
@@ -200,7 +200,7 @@ var restoreTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "epoch of the other app", a.Epoch, 0)
 	}},
-	{"what is gone or of another kind is passed over", func(t *testing.T, f *fixture) {
+	{"deleted rows and other kinds of cutoffs are skipped", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		got := f.restore(t, auth.SessionEnded(newID(), t0), verOf(newID(), 3), epochOf("wxnone", 1), auth.KeyCompromised("k-1"))
@@ -209,7 +209,7 @@ var restoreTests = []test{
 		f.wantCounts(t, before, counts{})
 		f.wantLive(t, s)
 	}},
-	{"what is too far ahead is told, and the others are restored", func(t *testing.T, f *fixture) {
+	{"cutoffs too far ahead are reported, and the others are restored", func(t *testing.T, f *fixture) {
 		s, other, ended := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0), f.exchange(t, "o-3", t0)
 		before := f.counts(t)
 		for _, far := range [][]auth.Cutoff{
@@ -228,7 +228,7 @@ var restoreTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "epoch of the other app", a.Epoch, 0)
 	}},
-	{"two replicas that remember the same change a row once", func(t *testing.T, f *fixture) {
+	{"two replicas that remember the same change each row once", func(t *testing.T, f *fixture) {
 		s, ended := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
 		remembered := []auth.Cutoff{epochOf(appA, 4), verOf(s.ID, 5), auth.SessionEnded(ended.ID, t0)}
 		before := f.counts(t)
@@ -240,7 +240,7 @@ var restoreTests = []test{
 		f.wantCounts(t, before, counts{Cutoffs: 3, Audit: 3})
 		wantEqual(t, "ver", f.stored(t, s.ID).Ver, 6)
 	}},
-	{"of two replicas that remember different things both win", func(t *testing.T, f *fixture) {
+	{"two replicas that remember different things both restore them", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		wantEqual(t, "the first", f.restore(t, verOf(s.ID, 3), epochOf(appA, 2)), session.Restored{Sessions: 1, Apps: 1})
 		wantEqual(t, "who remembers more", f.restore(t, verOf(s.ID, 5), epochOf(appA, 7)), session.Restored{Sessions: 1, Apps: 1})
@@ -282,7 +282,7 @@ var restoreTests = []test{
 		wantEqual(t, "restored", got, session.Restored{Sessions: len(remembered) - 1, Apps: 1})
 		f.wantCounts(t, before, counts{Cutoffs: len(remembered), Audit: len(remembered)})
 	}},
-	{"refreshes, log-outs, log-ins and binds beside it do not deadlock and agree", func(t *testing.T, f *fixture) {
+	{"concurrent refreshes, log-outs, log-ins and binds do not deadlock and agree", func(t *testing.T, f *fixture) {
 		p := f.person(t, "E-1")
 		var all []auth.Session
 		for i := range 6 {
@@ -364,7 +364,7 @@ var historyTests = []test{
 		wantCode(t, f.Store.RecordHistory(t.Context(), nil), "")
 		f.wantRecorded(t, true)
 	}},
-	{"raised epochs end everything, and record the history", func(t *testing.T, f *fixture) {
+	{"raised epochs end all sessions and record the history", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRevoke(t, session.Target{AppID: appB}, t0, 0)
 		wantCode(t, f.Store.RecordHistory(t.Context(), nil), "")
@@ -398,7 +398,7 @@ var historyTests = []test{
 		f.refuse(t, s.ID, 1, restoredAt, auth.SessionRevoked)
 		f.mustRefresh(t, f.exchange(t, "o-1", restoredAt).ID, 1, restoredAt, session.Rotate)
 	}},
-	{"every key ends, and those that sign have a cutoff", func(t *testing.T, f *fixture) {
+	{"every key is retired, and signing keys have a cutoff", func(t *testing.T, f *fixture) {
 		for _, k := range []struct {
 			kid, use string
 			retired  any

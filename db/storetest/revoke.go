@@ -79,7 +79,7 @@ func (f *fixture) wantRevokedAudit(t *testing.T, appID string, identity, id uuid
 }
 
 var revokeTests = []test{
-	{"a_session_ends_alone", func(t *testing.T, f *fixture) {
+	{"only the given session ends", func(t *testing.T, f *fixture) {
 		s, other := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
 		before, now := f.counts(t), t0.Add(time.Hour)
 		r := f.mustRevoke(t, session.Target{Session: s.ID}, now, 1)
@@ -89,7 +89,7 @@ var revokeTests = []test{
 		f.wantRevoked(t, now, s)
 		f.wantLive(t, other)
 	}},
-	{"an_identity_loses_all_its_sessions_and_may_log_in_again", func(t *testing.T, f *fixture) {
+	{"an identity loses all sessions and may log in again", func(t *testing.T, f *fixture) {
 		mine := []auth.Session{f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)}
 		other := f.exchange(t, "o-2", t0)
 		before, now := f.counts(t), t0.Add(time.Hour)
@@ -101,7 +101,7 @@ var revokeTests = []test{
 		f.wantLive(t, other)
 		f.mustRefresh(t, f.exchange(t, "o-1", now).ID, 1, now, session.Rotate)
 	}},
-	{"a_person_loses_the_sessions_of_all_its_identities", func(t *testing.T, f *fixture) {
+	{"a person loses the sessions of all identities", func(t *testing.T, f *fixture) {
 		first, second, other := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0), f.exchange(t, "o-3", t0)
 		p := f.bind(t, first.Identity)
 		f.exec(t, `update identities set person_id = ? where uuid = ?`, p.ID.String(), second.Identity.String())
@@ -114,7 +114,7 @@ var revokeTests = []test{
 		f.wantRevoked(t, now, first, second)
 		f.wantLive(t, other)
 	}},
-	{"an_app_dies_by_its_epoch_and_no_session_is_touched", func(t *testing.T, f *fixture) {
+	{"an app is revoked by its epoch and no session row changes", func(t *testing.T, f *fixture) {
 		first, second := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
 		g, err := f.Store.Exchange(t.Context(), params(appB, "o-1", t0))
 		wantCode(t, err, "")
@@ -138,7 +138,7 @@ var revokeTests = []test{
 		}
 		f.mustRefresh(t, f.exchange(t, "o-1", now).ID, 1, now, session.Rotate)
 	}},
-	{"all_raises_every_apps_epoch", func(t *testing.T, f *fixture) {
+	{"revoking all raises every app's epoch", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		_, err := f.Store.Exchange(t.Context(), params(appB, "o-1", t0))
 		wantCode(t, err, "")
@@ -150,7 +150,7 @@ var revokeTests = []test{
 		f.wantRevokedAudit(t, "", uuid.Nil, uuid.Nil, map[string]any{"sessions": 2.0, "all": true})
 		f.refuse(t, s.ID, 1, now, auth.SessionRevoked)
 	}},
-	{"repeating_is_harmless_and_audited", func(t *testing.T, f *fixture) {
+	{"repeating is harmless and audited", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.bind(t, s.Identity)
 		for _, target := range []session.Target{{Session: s.ID}, {Identity: s.Identity}, {Person: p.ID}} {
@@ -170,7 +170,7 @@ var revokeTests = []test{
 		f.mustRevoke(t, session.Target{Identity: s.Identity}, t0, 0)
 		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 3})
 	}},
-	{"what_is_not_there_is_not_found_and_leaves_no_trace", func(t *testing.T, f *fixture) {
+	{"a missing target is not found and writes nothing", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		for _, target := range []session.Target{
 			{Session: newID()}, {Identity: newID()}, {Person: newID()}, {AppID: "wxnone"}, {AppID: "'; drop table apps; --"},
@@ -182,7 +182,7 @@ var revokeTests = []test{
 		wantCode(t, err, auth.Internal)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_session_that_expired_counts_for_nothing_but_its_last_tokens_are_cut_off", func(t *testing.T, f *fixture) {
+	{"an expired session is not counted, but its last tokens are cut off", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		// The last token may have been issued just before the session idled out.
@@ -196,14 +196,14 @@ var revokeTests = []test{
 		f.wantLive(t, s)
 		f.mustRevoke(t, session.Target{AppID: appA}, t0.Add(idleTTL), 0)
 	}},
-	{"a_person_without_an_identity_has_nothing_to_lose", func(t *testing.T, f *fixture) {
+	{"a person without an identity loses no session", func(t *testing.T, f *fixture) {
 		id := newID()
 		f.exec(t, `insert into persons (id, external_id, created_at) values (?, 'E-1', ?)`, id.String(), f.Time(t0))
 		before := f.counts(t)
 		f.mustRevoke(t, session.Target{Person: id}, t0, 0)
 		f.wantCounts(t, before, counts{Audit: 1})
 	}},
-	{"a_disabled_app_can_be_revoked_and_stays_disabled", func(t *testing.T, f *fixture) {
+	{"a disabled app can be revoked and stays disabled", func(t *testing.T, f *fixture) {
 		_, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
 		wantCode(t, err, "")
 		f.mustRevoke(t, session.Target{AppID: appA}, t0, 0)
@@ -213,7 +213,7 @@ var revokeTests = []test{
 			t.Errorf("the app is %+v", a)
 		}
 	}},
-	{"hundreds_of_sessions_go_at_once_with_one_audit_event", func(t *testing.T, f *fixture) {
+	{"hundreds of sessions end at once with one audit event", func(t *testing.T, f *fixture) {
 		const n = 300
 		var s auth.Session
 		for range n {
@@ -232,13 +232,13 @@ var revokeTests = []test{
 		wantEqual(t, "sessions with a cutoff",
 			f.number(t, `select count(distinct session_id) from cutoffs where session_id in (select id from sessions where end_reason = 'revoked')`), n)
 	}},
-	{"the_callers_audit_detail_stays_as_it_was", func(t *testing.T, f *fixture) {
+	{"the caller's audit detail does not change", func(t *testing.T, f *fixture) {
 		r := revokeParams(session.Target{All: true}, t0)
 		_, err := f.Store.Revoke(t.Context(), r)
 		wantCode(t, err, "")
 		wantEqual(t, "detail", r.Event.Detail, map[string]any{"key": "k1"})
 	}},
-	{"revocations_log_ins_and_refreshes_at_once_do_not_deadlock_and_agree", func(t *testing.T, f *fixture) {
+	{"concurrent revocations, log-ins and refreshes do not deadlock and agree", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		other := f.exchange(t, "o-2", t0)
 		p := f.bind(t, s.Identity)
@@ -276,7 +276,7 @@ select count(*) from apps a where a.epoch <> (select count(*) from cutoffs c whe
 }
 
 var restrictedTests = []test{
-	{"a_target_in_another_app_does_not_exist", func(t *testing.T, f *fixture) {
+	{"a target in another app does not exist", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.bind(t, s.Identity)
 		before := f.counts(t)
@@ -290,7 +290,7 @@ var restrictedTests = []test{
 		}
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_target_in_one_of_the_apps_is_revoked", func(t *testing.T, f *fixture) {
+	{"a target in one of the apps is revoked", func(t *testing.T, f *fixture) {
 		for _, target := range []func(auth.Session) session.Target{
 			func(s auth.Session) session.Target { return session.Target{Session: s.ID} },
 			func(s auth.Session) session.Target { return session.Target{Identity: s.Identity} },
@@ -301,7 +301,7 @@ var restrictedTests = []test{
 			f.refuse(t, s.ID, 1, t0, auth.SessionRevoked)
 		}
 	}},
-	{"a_person_loses_what_is_in_the_apps_and_keeps_the_rest", func(t *testing.T, f *fixture) {
+	{"a person loses the sessions in the given apps and keeps the others", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		g, err := f.Store.Exchange(t.Context(), params(appB, "o-1", t0))
 		wantCode(t, err, "")
@@ -311,7 +311,7 @@ var restrictedTests = []test{
 		f.wantRevoked(t, t0, g.Session)
 		f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 	}},
-	{"all_is_all_of_the_apps", func(t *testing.T, f *fixture) {
+	{"revoking all means all of the given apps", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
 		f.mustRevoke(t, session.Target{All: true}, t0, 0, appB)

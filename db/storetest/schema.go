@@ -30,7 +30,7 @@ type Empty struct {
 // Migrations tests how stores migrate a database. empty returns a new database for each
 // test.
 func Migrations(t *testing.T, empty func(testing.TB) Empty) {
-	t.Run("an_empty_database_is_behind_and_says_what_to_run", func(t *testing.T) {
+	t.Run("an empty database is behind and the error says what to run", func(t *testing.T) {
 		t.Parallel()
 		s := empty(t).Open()
 		if err := s.CheckSchema(t.Context()); !errors.Is(err, db.ErrSchemaBehind) {
@@ -43,7 +43,7 @@ func Migrations(t *testing.T, empty func(testing.TB) Empty) {
 			t.Errorf("Ping() error = %v", err)
 		}
 	})
-	t.Run("several_processes_may_migrate_at_once_and_again", func(t *testing.T) {
+	t.Run("several processes may migrate at once and repeatedly", func(t *testing.T) {
 		t.Parallel()
 		e := empty(t)
 		var wg sync.WaitGroup
@@ -60,7 +60,7 @@ func Migrations(t *testing.T, empty func(testing.TB) Empty) {
 		}
 		wg.Wait()
 	})
-	t.Run("a_newer_schema_refuses_this_binary", func(t *testing.T) {
+	t.Run("a newer schema refuses this binary", func(t *testing.T) {
 		t.Parallel()
 		e := empty(t)
 		s := e.Open()

@@ -32,7 +32,7 @@ func (f *fixture) revokeKey(t *testing.T, id string, descendants bool, at time.T
 }
 
 var familyTests = []test{
-	{"a revocation tells the descendants that work still, or reaches them", func(t *testing.T, f *fixture) {
+	{"a revocation reports the descendants that still work, or revokes them", func(t *testing.T, f *fixture) {
 		// a made b and c, b made d, d made e; f has no parent. c has expired.
 		later := t0.Add(time.Hour)
 		a := f.addServiceKey(t, serviceKey("a", t0))
@@ -71,7 +71,7 @@ var familyTests = []test{
 		wantEqual(t, "revoked by the repeat", len(f.revokeKey(t, a.ID, true, later.Add(2*time.Hour)).Revoked), 0)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a key that is void or has expired makes no key", func(t *testing.T, f *fixture) {
+	{"a revoked or expired key cannot create a key", func(t *testing.T, f *fixture) {
 		void, expired := serviceKey("a", t0), serviceKey("b", t0)
 		void.RevokedAt, expired.ExpiresAt = t0, t0
 		f.addServiceKey(t, void)
@@ -83,7 +83,7 @@ var familyTests = []test{
 		}
 		f.wantCounts(t, before, counts{})
 	}},
-	{"no key is left over by keys that are made beside the revocation of their creator", func(t *testing.T, f *fixture) {
+	{"no key survives that is created while its creator is revoked", func(t *testing.T, f *fixture) {
 		a := f.addServiceKey(t, serviceKey("a", t0))
 		const n = 12
 		together(n, func(i int) {

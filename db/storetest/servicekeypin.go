@@ -35,7 +35,7 @@ func (f *fixture) setDisabled(t *testing.T, appID string, disabled bool) {
 }
 
 var pinTests = []test{
-	{"the first use pins a key to the one enabled app, once and for all", func(t *testing.T, f *fixture) {
+	{"the first use pins a key permanently to the only enabled app", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, unrestricted("k"))
 		f.setDisabled(t, appB, true)
 		before := f.counts(t)
@@ -55,7 +55,7 @@ var pinTests = []test{
 		f.wantServiceKey(t, k)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"with several enabled apps it is decided that there is no pin", func(t *testing.T, f *fixture) {
+	{"with several enabled apps the decision is no pin", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, unrestricted("k"))
 		k.PinnedAt = t0.Add(time.Minute)
 		wantEqual(t, "key", f.firstPin(t, k.ID, k.PinnedAt), k)
@@ -75,14 +75,14 @@ var pinTests = []test{
 		f.setDisabled(t, appB, false)
 		wantEqual(t, "pin when there is an app", f.firstPin(t, k.ID, t0).PinnedApp, appB)
 	}},
-	{"a restricted key is left alone", func(t *testing.T, f *fixture) {
+	{"a restricted key is not pinned", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, serviceKey("k", t0))
 		f.setDisabled(t, appB, true)
 		before := f.counts(t)
 		wantEqual(t, "key", f.firstPin(t, k.ID, t0), k)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"of first uses at the same time one decides for all", func(t *testing.T, f *fixture) {
+	{"one of several concurrent first uses decides for all", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, unrestricted("k"))
 		f.setDisabled(t, appB, true)
 		before := f.counts(t)
@@ -102,7 +102,7 @@ var pinTests = []test{
 		f.wantServiceKey(t, got[0])
 		f.wantCounts(t, before, counts{Audit: 1})
 	}},
-	{"an admin sets the pin and takes it away", func(t *testing.T, f *fixture) {
+	{"an admin sets and removes the pin", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, unrestricted("k"))
 		other := f.addServiceKey(t, unrestricted("other"))
 		for i, app := range []string{appB, appA, ""} {
@@ -123,7 +123,7 @@ var pinTests = []test{
 		wantEqual(t, "key after its first use", f.firstPin(t, k.ID, t0.Add(time.Hour)), k)
 		f.wantServiceKey(t, other)
 	}},
-	{"a pin that check refuses changes nothing", func(t *testing.T, f *fixture) {
+	{"a pin refused by check changes nothing", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, unrestricted("k"))
 		before := f.counts(t)
 		refusal := auth.Invalid("no")

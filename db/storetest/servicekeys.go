@@ -33,7 +33,7 @@ func (f *fixture) wantServiceKey(t *testing.T, want servicekey.Key) {
 }
 
 var serviceKeyTests = []test{
-	{"an_added_key_is_read_back_as_it_was_and_audited", func(t *testing.T, f *fixture) {
+	{"an added key is read back unchanged and audited", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		full := serviceKey("full", t0)
 		full.LastUsedAt, full.RevokedAt = t0.Add(time.Minute), t0.Add(time.Hour)
@@ -48,7 +48,7 @@ var serviceKeyTests = []test{
 		wantEqual(t, "audit events",
 			f.number(t, `select count(*) from audit where action = ? and reason = 'because' and at = ?`, string(auth.AuditServiceKeyAdded), f.Time(t0)), 2)
 	}},
-	{"they_are_listed_by_age_and_id", func(t *testing.T, f *fixture) {
+	{"keys are listed by age and id", func(t *testing.T, f *fixture) {
 		keys, err := f.Store.ServiceKeys(t.Context())
 		wantCode(t, err, "")
 		wantEqual(t, "keys at first", len(keys), 0)
@@ -59,7 +59,7 @@ var serviceKeyTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "keys", keys, []servicekey.Key{a, b, young})
 	}},
-	{"an_id_is_given_once", func(t *testing.T, f *fixture) {
+	{"an id is used only once", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, serviceKey("k", t0))
 		before := f.counts(t)
 		other := k
@@ -68,7 +68,7 @@ var serviceKeyTests = []test{
 		f.wantCounts(t, before, counts{})
 		f.wantServiceKey(t, k)
 	}},
-	{"an_id_or_a_scope_that_no_key_can_have_is_not_written", func(t *testing.T, f *fixture) {
+	{"an invalid id or scope is not written", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		for _, id := range []string{"", "short", "UPPERCASE0000000", "with_underscore0", "seventeen00000000"} {
 			k := serviceKey("k", t0)
@@ -80,7 +80,7 @@ var serviceKeyTests = []test{
 		wantCode(t, f.Store.AddServiceKey(t.Context(), k, event(auth.AuditServiceKeyAdded, t0)), auth.Internal)
 		f.wantCounts(t, before, counts{})
 	}},
-	{"a_revoked_key_is_void_since_then_and_its_end_is_audited_once", func(t *testing.T, f *fixture) {
+	{"a revoked key has the time of revocation, which is audited once", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, serviceKey("k", t0))
 		other := f.addServiceKey(t, serviceKey("other", t0))
 		before := f.counts(t)
@@ -99,7 +99,7 @@ var serviceKeyTests = []test{
 		f.wantCounts(t, before, counts{Audit: 1})
 		f.wantServiceKey(t, other)
 	}},
-	{"an_unknown_key_is_not_found", func(t *testing.T, f *fixture) {
+	{"an unknown key is not found", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		for _, id := range append([]string{"", serviceKey("k", t0).ID}, hostile...) {
 			_, err := f.Store.ServiceKey(t.Context(), id)
@@ -110,7 +110,7 @@ var serviceKeyTests = []test{
 		}
 		f.wantCounts(t, before, counts{})
 	}},
-	{"use_is_noted_and_never_goes_back", func(t *testing.T, f *fixture) {
+	{"the time of use is stored and never decreases", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, serviceKey("k", t0))
 		other := f.addServiceKey(t, serviceKey("other", t0))
 		before := f.counts(t)

@@ -13,7 +13,7 @@ import (
 
 // subjectTests hold that a refusal says whom it is about.
 var subjectTests = []test{
-	{"a_refused_log_in_names_the_identity", func(t *testing.T, f *fixture) {
+	{"a refused log-in names the identity", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		want := auth.Subject{AppID: appA, Identity: s.Identity}
 		for column, code := range map[string]auth.Code{"person_disabled_at": auth.PersonDisabled, "disabled_at": auth.IdentityDisabled} {
@@ -25,7 +25,7 @@ var subjectTests = []test{
 			wantEqual(t, "subject", auth.SubjectOf(err), want)
 		}
 	}},
-	{"a_refused_refresh_names_the_session", func(t *testing.T, f *fixture) {
+	{"a refused refresh names the session", func(t *testing.T, f *fixture) {
 		for name, tc := range map[string]struct {
 			prepare func(s auth.Session) (presented uint32, appID string, now time.Time)
 			code    auth.Code
@@ -59,7 +59,7 @@ var subjectTests = []test{
 			wantEqual(t, name, auth.SubjectOf(err), s.Subject())
 		}
 	}},
-	{"a_session_says_when_and_why_it_died_with_its_app", func(t *testing.T, f *fixture) {
+	{"a session tells when and why it was revoked with its app", func(t *testing.T, f *fixture) {
 		ending := func(s auth.Session, at time.Time, why auth.EndReason) {
 			t.Helper()
 			st, err := f.Store.Session(t.Context(), s.ID)

@@ -23,18 +23,18 @@ func TestApart(t *testing.T) {
 		take func(i int, first bool) time.Duration
 		want bool
 	}{
-		"what takes as long":         {func(int, bool) time.Duration { return noisy(0) }, false},
-		"what takes exactly as long": {func(int, bool) time.Duration { return 1 }, false},
-		"what takes longer":          {func(_ int, first bool) time.Duration { return noisy(longer(first, time.Millisecond)) }, true},
-		"what takes less":            {func(_ int, first bool) time.Duration { return noisy(longer(!first, time.Millisecond)) }, true},
-		"what takes hardly longer":   {func(_ int, first bool) time.Duration { return noisy(longer(first, 20*time.Microsecond)) }, false},
-		"what took longer for a while": {func(i int, first bool) time.Duration {
+		"an equal time":          {func(int, bool) time.Duration { return noisy(0) }, false},
+		"exactly the same time":  {func(int, bool) time.Duration { return 1 }, false},
+		"a longer time":          {func(_ int, first bool) time.Duration { return noisy(longer(first, time.Millisecond)) }, true},
+		"a shorter time":         {func(_ int, first bool) time.Duration { return noisy(longer(!first, time.Millisecond)) }, true},
+		"a slightly longer time": {func(_ int, first bool) time.Duration { return noisy(longer(first, 20*time.Microsecond)) }, false},
+		"a time that was longer for a while": {func(i int, first bool) time.Duration {
 			if i >= 2*samples {
 				first = false
 			}
 			return noisy(longer(first, time.Millisecond))
 		}, false},
-		"what took longer, and then less": {func(i int, first bool) time.Duration {
+		"a time that was longer and then shorter": {func(i int, first bool) time.Duration {
 			return noisy(longer(first == (i < 2*samples), time.Millisecond))
 		}, false},
 	} {
