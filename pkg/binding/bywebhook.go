@@ -42,8 +42,6 @@ type Answer struct {
 	Name, Phone *string
 	// Attributes is a JSON object.
 	Attributes json.RawMessage
-	// Facts are set; those that are nil are removed.
-	Facts map[string]*string
 }
 
 // byWebhook binds a user to the person that the business back end names. The person is
@@ -111,7 +109,7 @@ func (a *attempt) askWebhook(ctx context.Context) (*person.Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	form := person.Form{ExternalID: &answer.ExternalID, Name: answer.Name, Phone: answer.Phone, Facts: answer.Facts, Attributes: answer.Attributes}
+	form := person.Form{ExternalID: &answer.ExternalID, Name: answer.Name, Phone: answer.Phone, Attributes: answer.Attributes}
 	d, err := form.Draft(a.s.c.Facts, auth.PersonByWebhook)
 	if err != nil {
 		// It is the business's mistake: the user can do nothing about it.

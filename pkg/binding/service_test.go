@@ -329,14 +329,14 @@ func TestWebhook(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.Login("alice")
-		name, phone, fact := "新人", "138 0000 1003", "N-1"
+		name, phone := "新人", "138 0000 1003"
 		w.AnswerWebhook(func(q binding.Question) (binding.Answer, error) {
 			want := binding.Question{URL: bindingtest.WebhookURL, Secret: bindingtest.WebhookSecret, AppID: g.Session.AppID, Identity: g.Session.Identity,
 				Fields: map[string]string{"badge": "x-1", "部门": "一"}}
 			if q.Secret.Reveal() != want.Secret.Reveal() || cmp.Diff(want, q) != "" {
 				t.Errorf("asked %+v", q)
 			}
-			return binding.Answer{ExternalID: "3001", Name: &name, Phone: &phone, Attributes: []byte(`{"b":1,"a":2}`), Facts: map[string]*string{"no": &fact}}, nil
+			return binding.Answer{ExternalID: "3001", Name: &name, Phone: &phone, Attributes: []byte(`{"b":1,"a":2}`)}, nil
 		})
 		bound, err := bind(w, g.AccessToken)
 		mustBind(t, bound, err)
@@ -347,7 +347,7 @@ func TestWebhook(t *testing.T) {
 		now := w.Clock.Now()
 		if d := cmp.Diff(auth.PersonRecord{
 			Person: auth.Person{ID: record.ID, ExternalID: "3001", Name: "新人"}, Phone: "+8613800001003", Attributes: []byte(`{"a":2,"b":1}`),
-			Facts: []string{"no"}, Source: auth.PersonByWebhook, CreatedAt: now, UpdatedAt: now,
+			Source: auth.PersonByWebhook, CreatedAt: now, UpdatedAt: now,
 		}, record); d != "" {
 			t.Error(d)
 		}
