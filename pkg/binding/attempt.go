@@ -65,7 +65,7 @@ func (a *attempt) bind(ctx context.Context) (BindResult, error) {
 func (a *attempt) reserve(ctx context.Context) (Reservation, error) {
 	if a.limits.budget {
 		if wait := a.s.budgets.wait(a.app.ID, a.now); wait > 0 {
-			return Reservation{}, a.slowDown(ctx, wait)
+			return Reservation{}, a.refuseOverBudget(ctx, wait)
 		}
 	}
 	keys := append([]auth.AttemptKey{auth.IdentityAttempts(a.session.Identity)}, a.limits.keys...)
@@ -84,15 +84,15 @@ func (a *attempt) reserve(ctx context.Context) (Reservation, error) {
 		if a.admission, wait = a.s.budgets.admit(a.app.ID, a.now); wait > 0 {
 			// Another attempt was faster.
 			_ = a.s.c.Store.Refund(ctx, reserved)
-			return Reservation{}, a.slowDown(ctx, wait)
+			return Reservation{}, a.refuseOverBudget(ctx, wait)
 		}
 	}
 	return reserved, nil
 }
 
-// slowDown returns the error of an attempt that came when the failure budget of its
-// app was used up. Once a minute that goes into the trail.
-func (a *attempt) slowDown(ctx context.Context, wait time.Duration) error {
+// refuseOverBudget returns the error of an attempt while the failure budget of its app is
+// used up. It audits this once a minute.
+func (a *attempt) refuseOverBudget(ctx context.Context, wait time.Duration) error {
 	if attempts, failures, audit := a.s.budgets.recordRefusal(a.app.ID, a.now); audit {
 		err := a.s.c.Store.RecordRefusal(ctx, auth.AuditEvent{
 			At: a.now, Action: auth.AuditFactsSlowed, Actor: auth.ActorService, AppID: a.app.ID, RequestID: a.r.RequestID,

@@ -108,26 +108,24 @@ func (s *Service) Persons(ctx context.Context, q Query) ([]auth.PersonRecord, er
 //
 // Errors: [auth.InvalidRequest], [auth.NotFound].
 func (s *Service) DisablePerson(ctx context.Context, id uuid.UUID, c auth.Caller) (auth.PersonRecord, error) {
-	event, err := s.event(auth.AuditPersonDisabled, &c)
-	if err != nil {
-		return auth.PersonRecord{}, err
-	}
-	p, err := s.c.Store.DisablePerson(ctx, id, event)
-	if err != nil {
-		return auth.PersonRecord{}, notFoundAs(err, errNoPerson)
-	}
-	return p, nil
+	return s.toggle(ctx, auth.AuditPersonDisabled, id, c, s.c.Store.DisablePerson)
 }
 
 // EnablePerson lets a person log in again.
 //
 // Errors: [auth.InvalidRequest], [auth.NotFound].
 func (s *Service) EnablePerson(ctx context.Context, id uuid.UUID, c auth.Caller) (auth.PersonRecord, error) {
-	event, err := s.event(auth.AuditPersonEnabled, &c)
+	return s.toggle(ctx, auth.AuditPersonEnabled, id, c, s.c.Store.EnablePerson)
+}
+
+func (s *Service) toggle(ctx context.Context, action auth.AuditAction, id uuid.UUID, c auth.Caller,
+	do func(context.Context, uuid.UUID, auth.AuditEvent) (auth.PersonRecord, error),
+) (auth.PersonRecord, error) {
+	event, err := s.event(action, &c)
 	if err != nil {
 		return auth.PersonRecord{}, err
 	}
-	p, err := s.c.Store.EnablePerson(ctx, id, event)
+	p, err := do(ctx, id, event)
 	return p, notFoundAs(err, errNoPerson)
 }
 
