@@ -24,13 +24,13 @@ type App struct {
 	// SigningAlg is the JWS algorithm of the app's access tokens, one of
 	// [SigningAlgs]. Stores take "" for [DefaultSigningAlg].
 	SigningAlg string
-	// Policy is how its identities are bound to persons.
+	// Policy says how its identities are bound to persons.
 	Policy Policy
-	// SealedWebhookSecret signs what is sent to the policy's webhook; empty while
-	// there is none.
+	// SealedWebhookSecret is the sealed secret that signs requests to the policy's
+	// webhook, or empty.
 	SealedWebhookSecret []byte
-	// Epoch counts the times the whole app was revoked. Sessions and tokens
-	// below it are dead.
+	// Epoch counts the revocations of the whole app. Sessions and tokens with a lower
+	// epoch are invalid.
 	Epoch int64
 	// Disabled apps neither exchange nor refresh.
 	Disabled bool
@@ -53,15 +53,15 @@ func ValidAppID(s string) bool {
 	return true
 }
 
-// MaxAudiences is how many audiences an app may have, and MaxAudienceLen how
-// long each may be, in bytes.
+// MaxAudiences is the maximum number of audiences of an app, and MaxAudienceLen the
+// maximum length of each, in bytes.
 const (
 	MaxAudiences   = 16
 	MaxAudienceLen = 255
 )
 
-// CheckAudiences refuses audiences that do not belong into a token: too many,
-// too long, empty, repeated, or with white space or control characters.
+// CheckAudiences refuses audiences that cannot be in a token: too many, too long, empty,
+// repeated, or with white space, control characters or characters beyond ASCII.
 func CheckAudiences(audiences []string) error {
 	if len(audiences) > MaxAudiences {
 		return Invalid("an app must have at most 16 audiences")
@@ -88,7 +88,7 @@ const DefaultSigningAlg = "ES256"
 // app may choose for its access tokens, the default first.
 func SigningAlgs() []string { return []string{DefaultSigningAlg, "EdDSA", "RS256"} }
 
-// CheckSigningAlg refuses an algorithm that is none of [SigningAlgs].
+// CheckSigningAlg refuses an algorithm that is not in [SigningAlgs].
 func CheckSigningAlg(alg string) error {
 	if !slices.Contains(SigningAlgs(), alg) {
 		return Invalid("the signing algorithm must be ES256, EdDSA or RS256")

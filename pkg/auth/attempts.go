@@ -8,10 +8,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// AttemptKind says what an attempt to bind is counted against.
+// AttemptKind is a kind of key that attempts to bind are counted against.
 type AttemptKind string
 
-// The kinds there are. Every method counts against the identity that tries. Facts
+// The kinds. Every method counts against the identity that tries. Facts
 // and webhooks also count against the address, because a guesser with many identities
 // may have only one address. Tickets and phones do not, and only facts count against
 // the value that was looked up, so a stranger cannot keep a colleague from binding by
@@ -26,7 +26,7 @@ const (
 	AttemptAddress AttemptKind = "address"
 )
 
-// AttemptKey is what an attempt is counted against.
+// AttemptKey is a key that attempts are counted against.
 type AttemptKey struct {
 	Kind AttemptKind
 	Key  string
@@ -53,7 +53,7 @@ func (k AttemptKey) Address() (network, appID string) {
 // Attempts counts the failed attempts against a key.
 type Attempts struct {
 	AttemptKey
-	// Failures is how many attempts were counted at At, the time of the last.
+	// Failures is the number of counted attempts at At, the time of the last one.
 	Failures int
 	At       time.Time
 	// BlockedUntil is when the next attempt may be made; zero means at any time.

@@ -8,10 +8,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// AuditAction names what happened. Stable: dashboards and alerts match it.
+// AuditAction names an audited action. The names are stable: dashboards and alerts match
+// them.
 type AuditAction string
 
-// The actions there are.
+// The actions.
 const (
 	AuditAppAdded        AuditAction = "app.added"
 	AuditAppUpdated      AuditAction = "app.updated"
@@ -54,28 +55,27 @@ const (
 // AuditEvent is one row of the audit trail. It is committed together with the
 // change it describes, and holds no secret.
 type AuditEvent struct {
-	// At is when, in UTC.
-	At time.Time
-	// Action is what.
+	// At is the time of the action, in UTC.
+	At     time.Time
 	Action AuditAction
-	// Actor is who: "bearer" for the holder of a token, "cli" for a command
-	// on the host, "service" for the service itself, and [ActorServiceKey] for
-	// whoever has a service key.
+	// Actor is "bearer" for the holder of a token, "cli" for a command on the host,
+	// "service" for the service itself, and [ActorServiceKey] for the holder of a
+	// service key.
 	Actor string
 	// AppID, Identity and Session name the target, as far as they apply.
 	AppID    string
 	Identity uuid.UUID
 	Session  uuid.UUID
-	// Reason is free text from whoever asked; it may be empty.
+	// Reason is free text of the caller; it may be empty.
 	Reason string
-	// RequestID is that of the request that caused it; it may be empty.
+	// RequestID is that of the request that caused the event; it may be empty.
 	RequestID string
-	// Detail holds a few small values more, for example generations and ages.
+	// Detail holds a few more small values, for example generations and ages.
 	Detail map[string]any
 }
 
-// With returns a copy of the event with further details. It does not change e: one
-// event often describes several rows.
+// With returns a copy of the event with further details. It does not change e, because
+// several events are often made from one.
 func (e AuditEvent) With(detail map[string]any) AuditEvent {
 	all := make(map[string]any, len(e.Detail)+len(detail))
 	maps.Copy(all, e.Detail)
@@ -99,13 +99,13 @@ func CheckReason(reason string) error {
 	return nil
 }
 
-// The actors there are.
+// The actors, besides those of [ActorServiceKey].
 const (
 	ActorBearer  = "bearer"
 	ActorCLI     = "cli"
 	ActorService = "service"
 )
 
-// ActorServiceKey is the actor who used a service key, named by the key's id:
+// ActorServiceKey returns the actor for the service key with this id:
 // "service_key:<id>".
 func ActorServiceKey(id string) string { return "service_key:" + id }

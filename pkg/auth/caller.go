@@ -8,7 +8,7 @@ import (
 // ErrRestricted refuses an operation to a caller that is restricted to apps.
 var ErrRestricted = &Error{Code: InsufficientScope, Description: "The request needs a service key that is not restricted to apps."}
 
-// Caller is the admin or the program that asks for a change, and why.
+// Caller is the admin or program that makes a request, with the reason.
 type Caller struct {
 	// Actor, Reason and RequestID go into the audit trail. Reason and RequestID may
 	// be empty.

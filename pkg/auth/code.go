@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// Code is a stable, machine-readable error code. It is what a client may
-// branch on; descriptions may change. Every code has a row (cause and remedy)
-// in the guide.
+// Code is a stable, machine-readable error code. Clients may branch on codes;
+// descriptions may change. Every code has a row (cause and remedy) in the guide.
 //
 // A Code is itself an error, so callers compare with
 // errors.Is(err, auth.RefreshReused).
@@ -74,8 +73,8 @@ const (
 	RefreshInvalid Code = "refresh_invalid"
 	// RefreshExpired: the session's idle or absolute lifetime is over.
 	RefreshExpired Code = "refresh_expired"
-	// RefreshReused: a refresh token that was rotated before came again after
-	// its grace window; the session has been ended.
+	// RefreshReused: a rotated refresh token was used again after its grace window;
+	// the session has been ended.
 	RefreshReused Code = "refresh_reused"
 	// SessionRevoked: the session was ended, or its app was revoked.
 	SessionRevoked Code = "session_revoked"
@@ -101,8 +100,8 @@ const (
 	// BindingMethodDisabled: the app's policy does not let users bind
 	// themselves this way.
 	BindingMethodDisabled Code = "binding_method_disabled"
-	// BindingNoMatch: what the user gave fits no person. Whether there is such a
-	// person, or which part was wrong, is nobody's to know.
+	// BindingNoMatch: the user's input fits no person. The error does not show whether
+	// such a person exists or which part was wrong.
 	BindingNoMatch Code = "binding_no_match"
 	// BindingDelayed: too many failed attempts; the next one has to wait.
 	BindingDelayed Code = "binding_delayed"
@@ -117,14 +116,14 @@ const (
 	UnbindForbidden Code = "unbind_forbidden"
 	// WebhookRefused: the business back end says no.
 	WebhookRefused Code = "webhook_refused"
-	// WebhookUnavailable: the business back end did not answer, or not as it
-	// should.
+	// WebhookUnavailable: the business back end did not answer, or its answer was
+	// invalid.
 	WebhookUnavailable Code = "webhook_unavailable"
 	// PersonConflict: another person has this external_id or phone.
 	PersonConflict Code = "person_conflict"
 )
 
-// Codes of endpoints that want a service key.
+// Codes of endpoints that require a service key.
 const (
 	// ServiceKeyMissing: the request carries no service key.
 	ServiceKeyMissing Code = "service_key_missing"
@@ -137,12 +136,11 @@ const (
 
 // Codes of managing keys.
 const (
-	// KeyInUse: the key is needed: it signs now, or what it signed may still be
-	// good.
+	// KeyInUse: the key signs now, or tokens that it signed may still be valid.
 	KeyInUse Code = "key_in_use"
 )
 
-// Codes of trouble on our side.
+// Codes of problems of the service.
 const (
 	// RateLimited: one of our own limits was reached.
 	RateLimited Code = "rate_limited"
@@ -152,8 +150,8 @@ const (
 	Internal Code = "internal"
 )
 
-// Codes lists every code, in the order of this file. Tests hold the response
-// table and the guide against it.
+// Codes lists every code, in the order of this file. Tests compare the response
+// table and the guide with it.
 func Codes() []Code {
 	return []Code{
 		InvalidRequest, UnsupportedGrantType, UnsupportedMediaType, BodyTooLarge, NotFound, MethodNotAllowed,
@@ -170,21 +168,21 @@ func Codes() []Code {
 	}
 }
 
-// Error is a code with what belongs to one occurrence of it.
+// Error is a code with the data of one occurrence.
 type Error struct {
 	// Code is what the client branches on. It is never empty.
 	Code Code
-	// Description tells the client what to do. It is shown to strangers: it
-	// never quotes input and never carries a secret. ASCII without quotes and
+	// Description tells the client what to do. Strangers can see it, so it
+	// never quotes input and never has a secret. ASCII without quotes and
 	// backslashes (RFC 6749 §5.2). Empty means the code's standard sentence.
 	Description string
 	// RetryAfter is how long the client should wait, rounded up to seconds on
 	// the wire. Zero means the code's standard delay, if it has one.
 	RetryAfter time.Duration
-	// UserMessage is what the business's own back end has to say to the user, in
-	// his language: UTF-8 text, shown as it is. Empty as a rule.
+	// UserMessage is the message of the business back end to the user, in the user's
+	// language: UTF-8 text, shown unchanged. Usually empty.
 	UserMessage string
-	// Err is the cause, for the log alone. It may be nil.
+	// Err is the cause, only for the log. It may be nil.
 	Err error
 }
 

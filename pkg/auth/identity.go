@@ -9,20 +9,20 @@ type Identity struct {
 	UUID uuid.UUID
 	// AppID and OpenID name the platform account.
 	AppID, OpenID string
-	// UnionID is known only when the platform tells it; once known it is kept.
+	// UnionID is empty until the platform sends it; after that it is kept.
 	UnionID string
 	// Person is the bound person's id, or uuid.Nil while unbound.
 	Person uuid.UUID
 	// Disabled identities neither exchange nor refresh.
 	Disabled bool
-	// PersonDisabled mirrors the bound person's status, so that one locked row
-	// says everything an exchange must know.
+	// PersonDisabled mirrors the bound person's status, so that an exchange needs to
+	// lock only this row.
 	PersonDisabled bool
 }
 
 // Person is a business account as tokens and answers show it.
 type Person struct {
-	// ID is ours: a UUID, version 7.
+	// ID is the id that Yufu assigned: a UUID, version 7.
 	ID uuid.UUID
 	// ExternalID is the business's own id for the person.
 	ExternalID string

@@ -11,19 +11,19 @@ import (
 	"unicode/utf8"
 )
 
-// PersonRecord is all that is known of a person. What tokens and answers show of
-// him is the [Person] in it.
+// PersonRecord is the whole row of a person. Tokens and answers show only the [Person]
+// in it.
 type PersonRecord struct {
 	Person
-	// Phone is his number in E.164 form ("+8613800001001"), unique, or empty.
-	// Logs and the audit trail have it masked ([MaskPhone]).
+	// Phone is the number in E.164 form ("+8613800001001"), unique, or empty.
+	// Logs and the audit trail show it masked ([MaskPhone]).
 	Phone string
 	// Attributes are a JSON object as [CleanAttributes] returns it.
 	Attributes json.RawMessage
-	// Facts are the names of the facts there are, sorted. The facts themselves
+	// Facts are the names of the person's facts, sorted. The facts themselves
 	// are kept as MACs and cannot be read.
 	Facts []string
-	// Source says who made the person.
+	// Source says how the person was created.
 	Source PersonSource
 	// Disabled persons' identities neither exchange nor refresh.
 	Disabled bool
@@ -31,17 +31,17 @@ type PersonRecord struct {
 	CreatedAt, UpdatedAt time.Time
 }
 
-// PersonSource says who made a person.
+// PersonSource says how a person was created.
 type PersonSource string
 
-// The sources there are.
+// The sources.
 const (
 	PersonByAdmin   PersonSource = "admin"
 	PersonByPhone   PersonSource = "phone"
 	PersonByWebhook PersonSource = "webhook"
 )
 
-// Limits of a person. Lengths are in characters, but that of the attributes.
+// Limits of a person. Lengths are in characters, except that of the attributes.
 const (
 	MaxExternalIDLen = 255
 	MaxPersonNameLen = 255
@@ -75,8 +75,8 @@ func CleanPersonName(s string) (string, error) {
 	return s, nil
 }
 
-// cleanLine returns a line of text, trimmed and without what [StripMarks] removes,
-// and whether it is one of at most so many characters.
+// cleanLine returns a line of text, trimmed and without what [StripMarks] removes. It
+// returns false if the text is not clean or has more than this number of characters.
 func cleanLine(s string, characters int) (string, bool) {
 	if len(s) > 4*characters || !utf8.ValidString(s) {
 		return "", false
@@ -89,9 +89,9 @@ func cleanLine(s string, characters int) (string, bool) {
 	return s, utf8.RuneCountInString(s) <= characters
 }
 
-// CleanAttributes returns attributes as they are kept: one JSON object, compact,
-// its members sorted, at most [MaxAttributesLen] long. Nothing and null are the
-// empty object. Anything else is an [InvalidRequest] error.
+// CleanAttributes returns attributes as they are stored: one compact JSON object, its
+// members sorted, at most [MaxAttributesLen] long. It returns an empty object for empty
+// input and null, and an [InvalidRequest] error for any other input.
 func CleanAttributes(b []byte) (json.RawMessage, error) {
 	if len(b) > 4*MaxAttributesLen {
 		return nil, errAttributesLen
@@ -101,7 +101,7 @@ func CleanAttributes(b []byte) (json.RawMessage, error) {
 	}
 	var object map[string]any
 	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber() // as it was written
+	d.UseNumber() // keep numbers as they were written
 	if err := d.Decode(&object); err != nil || !utf8.Valid(b) {
 		return nil, Invalid("attributes must be a JSON object")
 	}
@@ -127,10 +127,10 @@ func CleanAttributes(b []byte) (json.RawMessage, error) {
 var errAttributesLen = Invalid("attributes must have at most 4096 bytes")
 
 // CleanPhone returns a phone number in E.164 form (ITU-T E.164: a plus sign, a
-// country code and at most 15 digits in all). A number without a country code is
-// taken for a mobile number of mainland China, perhaps after 86, and refused if it
-// is none. White space, dashes, dots, slashes, brackets, full-width digits and
-// [Invisible] characters are fine; anything else is an [InvalidRequest] error.
+// country code and at most 15 digits in all). A number without a country code must be a
+// mobile number of mainland China, perhaps after 86. White space, dashes, dots, slashes,
+// brackets, full-width digits and [Invisible] characters are allowed; any other
+// character is an [InvalidRequest] error.
 func CleanPhone(s string) (string, error) {
 	const longest = 128 // bytes
 	var b strings.Builder
@@ -167,8 +167,8 @@ func CleanPhone(s string) (string, error) {
 
 var errPhone = Invalid("phone must be a number in E.164 form, like +8613800001001")
 
-// MaskPhone returns a number as logs and the audit trail show it: of
-// +8613800001001 it is +86138****1001.
+// MaskPhone returns a number as logs and the audit trail show it: +86138****1001 for
+// +8613800001001.
 func MaskPhone(s string) string {
 	const hidden, shown = 4, 4
 	if len(s) < 1+hidden+shown {
@@ -177,8 +177,8 @@ func MaskPhone(s string) string {
 	return s[:len(s)-hidden-shown] + strings.Repeat("*", hidden) + s[len(s)-shown:]
 }
 
-// MaskName returns a name so that whoever bears it knows it, and nobody else
-// learns it: 李* for 李雷, 欧*修 for 欧阳修.
+// MaskName masks a name so that its owner recognizes it and other people do not learn
+// it: 李* for 李雷, 欧*修 for 欧阳修.
 func MaskName(s string) string {
 	const maxStars = 4
 	r := []rune(strings.TrimSpace(s))

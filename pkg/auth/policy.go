@@ -16,17 +16,17 @@ import (
 // BindingMethod names a way to prove that an identity is a person.
 type BindingMethod string
 
-// The methods there are.
+// The methods.
 const (
 	// BindFacts: the user knows facts about the person that the business
 	// imported.
 	BindFacts BindingMethod = "facts"
-	// BindPhone: the platform vouches for the user's phone number.
+	// BindPhone: the platform confirms the user's phone number.
 	BindPhone BindingMethod = "phone"
-	// BindTicket: the business back end knows the user already, and gave him a
+	// BindTicket: the business back end knows the user already, and gave them a
 	// one-time ticket.
 	BindTicket BindingMethod = "ticket"
-	// BindWebhook: the business back end decides, asked at its webhook.
+	// BindWebhook: Yufu asks the webhook of the business back end, which decides.
 	BindWebhook BindingMethod = "webhook"
 )
 
@@ -35,17 +35,17 @@ func BindingMethods() []BindingMethod {
 	return []BindingMethod{BindFacts, BindPhone, BindTicket, BindWebhook}
 }
 
-// SecondIdentity says what happens when a person who has an identity in an app
-// binds another one there: a new phone, a second account, or somebody else.
+// SecondIdentity is the rule for a person who has an identity in an app and binds another
+// one there. The cause may be a new phone, a second account, or somebody else.
 type SecondIdentity string
 
-// The rules there are.
+// The rules.
 const (
 	// SecondRefused keeps the first and refuses the second.
 	SecondRefused SecondIdentity = "refuse"
 	// SecondReplaces unbinds the first, whose sessions end.
 	SecondReplaces SecondIdentity = "replace"
-	// SecondJoins has both.
+	// SecondJoins keeps both.
 	SecondJoins SecondIdentity = "join"
 )
 
@@ -62,8 +62,8 @@ func (s SecondIdentity) Displaced(others []uuid.UUID) ([]uuid.UUID, error) {
 	}
 }
 
-// Policy is how identities of an app are bound to persons. The zero value lets
-// nobody bind himself. Its JSON form is that of the admin API and of the policy
+// Policy says how identities of an app are bound to persons. With the zero value users
+// cannot bind themselves. Its JSON form is that of the admin API and of the policy
 // file.
 type Policy struct {
 	// Methods are those that users may bind themselves by.
@@ -73,34 +73,34 @@ type Policy struct {
 	Webhook WebhookPolicy   `json:"webhook,omitzero"`
 	// SecondIdentity is [SecondRefused] when it is empty.
 	SecondIdentity SecondIdentity `json:"second_identity,omitempty"`
-	// SelfUnbind lets a bound user unbind himself, and with that also bind to
-	// another person.
+	// SelfUnbind lets bound users unbind themselves, and so also bind to another
+	// person.
 	SelfUnbind bool `json:"self_unbind,omitempty"`
-	// Attributes are those of the person that introspection shows.
+	// Attributes are the attributes of the person that introspection shows.
 	Attributes []string `json:"attributes,omitempty"`
 	// OmitExternalID keeps the business's own id of the person out of tokens.
 	OmitExternalID bool `json:"omit_external_id,omitempty"`
 }
 
-// FactsPolicy is about [BindFacts].
+// FactsPolicy configures [BindFacts].
 type FactsPolicy struct {
-	// Lookup is the fact that finds the person. Its values should be unique: one
-	// that two persons share binds neither.
+	// Lookup is the fact that finds the person. Its values should be unique: a value
+	// that two persons have binds neither.
 	Lookup string `json:"lookup,omitempty"`
-	// Check are the facts that must all match besides.
+	// Check are the other facts, which must all match.
 	Check []string `json:"check,omitempty"`
 }
 
-// PhonePolicy is about [BindPhone].
+// PhonePolicy configures [BindPhone].
 type PhonePolicy struct {
-	// Check are facts that must match besides the number. Numbers are given to
-	// new owners, and the person may still have the old one.
+	// Check are facts that must match in addition to the number. Numbers are reassigned
+	// to new owners, while the person may still have the old number in the database.
 	Check []string `json:"check,omitempty"`
-	// Create has a person made for a number that nobody has.
+	// Create makes a new person for a number that no person has.
 	Create bool `json:"create,omitempty"`
 }
 
-// WebhookPolicy is about [BindWebhook].
+// WebhookPolicy configures [BindWebhook].
 type WebhookPolicy struct {
 	// URL is where the business back end decides: https; http on loopback for development.
 	URL string `json:"url,omitempty"`
@@ -108,10 +108,10 @@ type WebhookPolicy struct {
 
 // Limits of a policy.
 const (
-	// MaxFacts is how many facts a policy may ask for, and a person may have.
+	// MaxFacts is the maximum number of facts of a policy, and of a person.
 	MaxFacts = 16
-	// MaxPolicyAttributes is how many attributes a policy may name, and
-	// MaxAttributeNameLen how long each name may be, in bytes.
+	// MaxPolicyAttributes is the maximum number of attributes of a policy, and
+	// MaxAttributeNameLen the maximum length of each name, in bytes.
 	MaxPolicyAttributes = 32
 	MaxAttributeNameLen = 64
 	maxPolicyLen        = 16 << 10
@@ -135,9 +135,9 @@ func (f FactsPolicy) IsZero() bool { return f.Lookup == "" && len(f.Check) == 0 
 // IsZero reports whether nothing is set.
 func (f PhonePolicy) IsZero() bool { return !f.Create && len(f.Check) == 0 }
 
-// ParsePolicy reads the JSON form of a policy, strictly: a member that is
-// misspelt would leave a door open or shut. The errors are those of
-// [Policy.Check], and [InvalidRequest] for what is not that form.
+// ParsePolicy reads the JSON form of a policy strictly: a misspelt member that is
+// ignored would make the policy too open or too strict. The errors are those of
+// [Policy.Check], and [InvalidRequest] for malformed JSON.
 func ParsePolicy(b []byte) (Policy, error) {
 	if len(b) > maxPolicyLen {
 		return Policy{}, Invalid("the policy must have at most 16 KiB")
@@ -154,7 +154,7 @@ func ParsePolicy(b []byte) (Policy, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return Policy{}, Invalid("the policy must be one JSON object without data after it")
 	}
-	// One form for what is the same.
+	// Equal policies have one form.
 	for _, list := range []*[]string{&p.Facts.Check, &p.Phone.Check, &p.Attributes} {
 		if len(*list) == 0 {
 			*list = nil
@@ -166,11 +166,11 @@ func ParsePolicy(b []byte) (Policy, error) {
 	return p, p.Check()
 }
 
-// unknownField begins the only error of encoding/json that names a member which
-// the type does not have.
+// unknownField is the prefix of the error of encoding/json for a member that the type
+// does not have.
 const unknownField = "json: unknown field "
 
-// policyError says what is wrong without quoting what was sent.
+// policyError returns the error for the client, which does not quote the input.
 func policyError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	switch {

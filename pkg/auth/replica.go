@@ -7,22 +7,22 @@ import (
 	"github.com/google/uuid"
 )
 
-// Replica is what a running service tells of itself in the database: to the
-// other replicas, and to commands that must not work with settings of their own.
+// Replica is the row that a running service writes about itself: for the other
+// replicas, and for commands that must use the settings of the service.
 type Replica struct {
-	// ID is new with every start.
+	// ID is new at every start.
 	ID      uuid.UUID
 	Version string
 	Settings
-	// Ready says whether it takes requests; Reason why not.
+	// Ready says whether the replica takes requests, and Reason why not.
 	Ready  bool
 	Reason string
 	// StartedAt and SeenAt are by the database's clock.
 	StartedAt, SeenAt time.Time
 }
 
-// Settings are those of a service that must be alike everywhere. Durations are
-// kept to the millisecond.
+// Settings are the settings that must be the same on all replicas. Durations are
+// stored with millisecond precision.
 type Settings struct {
 	Issuer        string
 	JWKSMaxAge    time.Duration
@@ -30,13 +30,13 @@ type Settings struct {
 	MaxStaleness  time.Duration
 }
 
-// ReplicaRetention is how long a replica that is no longer seen is remembered.
+// ReplicaRetention is how long the row of a replica is kept after it was last seen.
 const ReplicaRetention = 25 * time.Hour
 
 // ReplicaStore keeps replicas. Errors other than those of the context are
 // [StorageUnavailable] or defects.
 type ReplicaStore interface {
-	// SaveReplica writes the replica's row, and removes the rows of those that
+	// SaveReplica writes the replica's row, and deletes the rows of replicas that
 	// were last seen [ReplicaRetention] before r.SeenAt or earlier.
 	SaveReplica(ctx context.Context, r Replica) error
 	// Replicas returns all rows, the earliest start first.

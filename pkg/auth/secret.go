@@ -7,8 +7,8 @@ import (
 )
 
 // Secret is text that must never be shown: an AppSecret, a session_key, a
-// token. Formatting, logging and JSON encoding print a placeholder; [Secret.Reveal]
-// is the one way to read it, so that a search for it finds every use.
+// token. Formatting, logging and JSON encoding print a placeholder. Only
+// [Secret.Reveal] returns the text, so a search for it finds every use.
 type Secret string
 
 const redacted = "[redacted]"
@@ -16,9 +16,9 @@ const redacted = "[redacted]"
 // Reveal returns the secret itself.
 func (s Secret) Reveal() string { return string(s) }
 
-// Format implements fmt.Formatter with a placeholder for every verb: fmt would
-// otherwise show the text where a verb does not fit, as in %d. (It does so for %p
-// all the same, which go vet refuses.)
+// Format implements fmt.Formatter with a placeholder for every verb. Otherwise fmt would
+// show the text for a verb that does not fit, such as %d. (It still does so for %p,
+// which go vet refuses.)
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // String implements fmt.Stringer with a placeholder.

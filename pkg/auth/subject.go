@@ -6,22 +6,21 @@ import (
 	"github.com/google/uuid"
 )
 
-// Subject is whom an error is about, as far as it is proven: by a token's
-// signature or MAC, by the platform, or by the row that one of these led to. It
-// never holds what a client only claims. Fields that are not known are zero.
+// Subject is the app, identity and session that an error is about, as far as they are
+// proven: by a token's signature or MAC, by the platform, or by the row that one of these
+// led to. It never holds unproven claims of a client. Unknown fields are zero.
 type Subject struct {
 	AppID             string
 	Identity, Session uuid.UUID
 }
 
-// Subject returns whom the session is about.
+// Subject returns the subject of the session.
 func (s *Session) Subject() Subject {
 	return Subject{AppID: s.AppID, Identity: s.Identity, Session: s.ID}
 }
 
-// About returns err with its subject, for the log. It returns nil for nil. The
-// text of the error stays as it is, and so does what errors.Is and errors.As
-// find in it.
+// About returns err with its subject, for the log. It returns nil for nil. The text of
+// the error does not change, nor do the results of errors.Is and errors.As.
 func About(err error, s Subject) error {
 	if err == nil {
 		return nil
@@ -36,8 +35,8 @@ type aboutError struct {
 
 func (e *aboutError) Unwrap() error { return e.error }
 
-// SubjectOf returns whom err is about: what [About] said of it, field by field,
-// where the innermost word counts, because it is nearest to the row.
+// SubjectOf returns the subject of err. For each field the innermost [About] that set it
+// counts, because that is nearest to the row.
 func SubjectOf(err error) Subject {
 	var e *aboutError
 	if !errors.As(err, &e) {

@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDeviceLen is how long a device label may be, in characters.
+// MaxDeviceLen is the maximum length of a device label, in characters.
 const MaxDeviceLen = 64
 
 // CleanDevice returns the device label trimmed of white space, or an
@@ -40,9 +40,9 @@ func Invisible(r rune) bool {
 	return unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Cf, unicode.Variation_Selector)
 }
 
-// StripMarks returns s without the invisible characters that come along when text
-// is copied: direction marks, zero-width spaces, byte-order marks, soft hyphens.
-// Joiners and variation selectors stay, since they change how text looks.
+// StripMarks returns s without the invisible characters that are often copied with
+// text: direction marks, zero-width spaces, byte-order marks, soft hyphens.
+// Joiners and variation selectors stay, because they change how text looks.
 func StripMarks(s string) string {
 	return strings.Map(func(r rune) rune {
 		const zeroWidthNonJoiner, zeroWidthJoiner = '\u200c', '\u200d'
@@ -53,8 +53,8 @@ func StripMarks(s string) string {
 	}, s)
 }
 
-// CleanText reports whether s is valid UTF-8 without control characters (NUL
-// among them) and without the invisible ones that reorder text on a screen.
+// CleanText reports whether s is valid UTF-8 without control characters (including NUL)
+// and without the invisible characters that reorder text on a screen.
 func CleanText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)
