@@ -10,7 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// attempt is a request that was checked against the policy of its app.
+// attempt is a request after the check against the policy of its app.
 type attempt struct {
 	s       *Service
 	r       *Request
@@ -24,7 +24,8 @@ type attempt struct {
 	admission admission
 }
 
-// newAttempt returns the attempt, or refuses a request that is none.
+// newAttempt returns the attempt, or an error if the request is not valid for the app's
+// policy.
 func (s *Service) newAttempt(m method, r *Request, current *auth.Session, app *auth.App) (*attempt, error) {
 	if !app.Policy.Allows(r.Method) {
 		return nil, auth.BindingMethodDisabled
@@ -82,7 +83,7 @@ func (a *attempt) reserve(ctx context.Context) (Reservation, error) {
 	if a.limits.budget {
 		var wait time.Duration
 		if a.admission, wait = a.s.budgets.admit(a.app.ID, a.now); wait > 0 {
-			// Another attempt was faster.
+			// A concurrent attempt used up the budget.
 			_ = a.s.c.Store.Refund(ctx, reserved)
 			return Reservation{}, a.refuseOverBudget(ctx, wait)
 		}
@@ -109,15 +110,15 @@ func (a *attempt) refuseOverBudget(ctx context.Context, wait time.Duration) erro
 	}
 }
 
-// settleTimeout bounds what is left to do when an attempt is over.
+// settleTimeout bounds the writes after an attempt.
 const settleTimeout = 10 * time.Second
 
-// settle takes back an attempt that was right or that could not be judged, and writes
-// any other into the audit log. Person is the person that was bound, if nothing failed.
-// It returns the attempt's error.
+// settle refunds an attempt that was right or that could not be judged, and audits any
+// other attempt. Person is the bound person, if nothing failed. It returns the attempt's
+// error.
 func (a *attempt) settle(ctx context.Context, reserved Reservation, person *auth.Person, err error) error {
-	// A client that hung up does not stop this: a success costs nothing, and a failure
-	// is seen.
+	// This goes on if the client hangs up: a success must be refunded, and a failure
+	// audited.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
 	failed := err != nil && a.clientsFault(err)
@@ -136,14 +137,14 @@ func (a *attempt) settle(ctx context.Context, reserved Reservation, person *auth
 	event := a.event(auth.AuditBindingRefused)
 	event.Detail["code"] = auth.CodeOf(err)
 	if e := a.s.c.Store.RecordRefusal(ctx, event); e != nil {
-		return e // what is not in the audit log is not answered either
+		return e // a refusal that is not audited is not answered
 	}
 	return err
 }
 
-// clientsFault reports whether a failed attempt says something about the client. It
-// does not if the database, the platform, the webhook or this service failed. A client
-// that hangs up in the middle does not get its attempt back.
+// clientsFault reports whether a failed attempt counts against the client. It does not
+// if the database, the platform, the webhook or this service failed. It does if the
+// client hung up during the attempt.
 func (a *attempt) clientsFault(err error) bool {
 	code := auth.CodeOf(err)
 	switch code {

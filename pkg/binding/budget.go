@@ -7,27 +7,27 @@ import (
 	"github.com/google/uuid"
 )
 
-// The failure budget of an app. Limits per user, value and network do not see a
-// guesser who has many users and networks and makes few guesses with each. What
-// such a guesser cannot hide is how many attempts of the app fail.
+// The failure budget of an app. Limits per user, value and network do not detect a
+// guesser who has many users and networks and makes few guesses with each. But such a
+// guesser cannot hide the number of failed attempts of the app.
 const (
-	// budgetFailures in the last minute are free, as are any number of failures
-	// when at most budgetPercent of the attempts in this minute fail.
+	// budgetFailures in the last minute are free. Any number of failures is free when at
+	// most budgetPercent of the attempts in this minute fail.
 	budgetFailures = 60
 	budgetPercent  = 80
-	// slowedGap is the time between two attempts that go through when the budget
-	// is used up. It is never longer, or a stranger could shut out everybody.
+	// slowedGap is the time between two admitted attempts when the budget is used up. It
+	// does not grow, because then a stranger could lock out all users.
 	slowedGap = time.Second
-	// budgetSeconds is the length of the minute, and slowedAudit how often one is
-	// written into the trail.
+	// budgetSeconds is the length of the minute. slowedAudit is the minimum time between
+	// two audit events.
 	budgetSeconds = 60
 	slowedAudit   = time.Minute
 )
 
-// budgets are the failure budgets of apps. They are kept in the memory of this
-// replica: a row in the database would be locked by every attempt of an app, and
-// a flood is when that hurts most. Several replicas therefore admit several times
-// as much. There are as many as apps.
+// budgets are the failure budgets of apps, in the memory of this replica. In a database
+// every attempt would lock the row of its app, which would hurt most during a flood.
+// Several replicas therefore admit several times as many attempts. There is one budget
+// for each app.
 type budgets struct {
 	mu     sync.Mutex
 	apps   map[string]*budget
@@ -39,8 +39,9 @@ type budget struct {
 	seconds  [budgetSeconds]budgetSecond
 	admitted time.Time // the last attempt that was admitted
 	audited  time.Time
-	// bound are the persons whom attempts bound lately, in two generations of a
-	// minute. A success with one of them says nothing: a guesser repeats a value that is known.
+	// bound are the persons that attempts bound recently, in two generations of a
+	// minute. A second success with one of them does not count: a guesser can repeat a
+	// value that they know.
 	bound, boundBefore map[uuid.UUID]struct{}
 	boundSince         int64 // Unix time at which bound began
 }
@@ -56,8 +57,8 @@ type admission struct {
 	at  int64
 }
 
-// wait returns how long an attempt of the app at now has to wait; zero means that
-// it may go on to [budgets.admit]. It counts nothing.
+// wait returns how long an attempt of the app at now has to wait before [budgets.admit].
+// It counts nothing.
 func (b *budgets) wait(app string, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -94,9 +95,9 @@ func (b *budgets) admit(app string, now time.Time) (admission, time.Duration) {
 	return admission{app, at}, 0
 }
 
-// settle corrects what was counted for an attempt that bound this person, or that
-// could not be judged: then the person is [uuid.Nil]. Each person counts once in a
-// minute, or a guesser would hide failures behind successes that cost nothing.
+// settle corrects the counts for an attempt that bound this person, or that could not be
+// judged: then the person is [uuid.Nil]. Each person counts once in a minute, otherwise a
+// guesser could hide failures behind repeated successes.
 func (b *budgets) settle(d admission, person uuid.UUID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,8 +112,8 @@ func (b *budgets) settle(d admission, person uuid.UUID) {
 	}
 }
 
-// markBound records that a person was bound, and reports whether that is the first time
-// lately.
+// markBound records that a person was bound, and reports whether this is the first
+// binding of the person in the last minutes.
 func (a *budget) markBound(person uuid.UUID, at int64) bool {
 	if age := at - a.boundSince; a.bound == nil || age >= budgetSeconds {
 		a.boundBefore, a.bound, a.boundSince = a.bound, map[uuid.UUID]struct{}{}, at
@@ -126,9 +127,8 @@ func (a *budget) markBound(person uuid.UUID, at int64) bool {
 	return !now && !before
 }
 
-// recordRefusal counts an attempt that was slowed down. It returns the attempts and the
-// failures of the last minute when they are to be written into the trail, which
-// is once a minute.
+// recordRefusal counts an attempt that was refused. Once a minute it returns true, with
+// the attempts and the failures of the last minute for the audit event.
 func (b *budgets) recordRefusal(app string, now time.Time) (attempts, failures int, audit bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -143,14 +143,15 @@ func (b *budgets) recordRefusal(app string, now time.Time) (attempts, failures i
 	return attempts, failures, true
 }
 
-// auditAgain has the next refusal audited, because the last event could not be written.
+// auditAgain makes the next refusal be audited, because the last event could not be
+// written.
 func (b *budgets) auditAgain(app string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.apps[app].audited = time.Time{}
 }
 
-// refused returns how many attempts were slowed down so far.
+// refused returns the number of attempts that were refused so far.
 func (b *budgets) refused() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -164,7 +165,7 @@ func (a *budget) second(at int64) *budgetSecond {
 func (a *budget) wait(now time.Time) time.Duration {
 	passed := now.Sub(a.admitted)
 	if passed < 0 || passed >= slowedGap {
-		return 0 // a clock that went back makes no wait longer
+		return 0 // passed is negative if the clock went back
 	}
 	if attempts, failures := a.count(now); failures <= budgetFailures || failures*100 <= attempts*budgetPercent {
 		return 0
@@ -172,8 +173,8 @@ func (a *budget) wait(now time.Time) time.Duration {
 	return slowedGap - passed
 }
 
-// count returns the attempts and the failures of the last minute. Seconds that
-// lie in the future, of a clock that went back, are among them.
+// count returns the attempts and the failures of the last minute. It includes seconds in
+// the future, which exist if the clock went back.
 func (a *budget) count(now time.Time) (attempts, failures int) {
 	for _, s := range a.seconds {
 		if now.Unix()-s.at < budgetSeconds {
@@ -183,6 +184,6 @@ func (a *budget) count(now time.Time) (attempts, failures int) {
 	return attempts, failures
 }
 
-// SlowedFacts returns how many attempts to bind by facts were refused so far
+// SlowedFacts returns the number of attempts to bind by facts that were refused so far
 // because too many attempts of their app failed.
 func (s *Service) SlowedFacts() uint64 { return s.budgets.refused() }

@@ -9,8 +9,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// byFacts binds a user who knows facts about the person. The first fact of the policy
-// finds the person, and the others must match.
+// byFacts binds a user who knows facts about the person. The policy's lookup fact finds
+// the person, and the other facts must match.
 type byFacts struct{}
 
 func (byFacts) check(r *Request) error {
@@ -56,7 +56,7 @@ func (f *factsProof) find(ctx context.Context, b *BindParams) error {
 	if err != nil {
 		return err
 	}
-	// All facts are compared, whatever the first comparison shows.
+	// Compare all facts, so that the time does not depend on the first comparison.
 	found, match := sameMAC(c.Lookup, f.lookup), f.macs.match(&c)
 	unique := 1
 	if c.Shared {
@@ -93,7 +93,7 @@ func (a *attempt) factMACs(names []string) (factMACs, error) {
 	return macs, nil
 }
 
-// errFields names the fields of the policy, which are no secret.
+// errFields names the fields of the policy, which are not secret.
 func errFields(names []string) error {
 	if len(names) == 0 {
 		return auth.Invalid("fields must be empty: this app asks for none with this method")
@@ -111,7 +111,7 @@ func (m factMACs) match(c *Candidate) int {
 	return match
 }
 
-// noMAC stands for a fact that is not there, so that comparing takes as long.
+// noMAC replaces a missing MAC, so that the comparison takes the same time.
 var noMAC [32]byte
 
 func sameMAC(have, want []byte) int {

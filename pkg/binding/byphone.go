@@ -13,8 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
-// byPhone binds a user whose phone number, told by the platform, is the person's. The
-// policy may ask for facts too, or have a person made for a number that no person has.
+// byPhone binds a user to the person with the phone number that the platform returns. The
+// policy may require facts too, or make a new person for a number that no person has.
 type byPhone struct{}
 
 const maxPhoneCodeLen = 512
@@ -75,7 +75,7 @@ func (p *phoneProof) find(ctx context.Context, b *BindParams) error {
 	return nil
 }
 
-// phone asks the platform for the user's number.
+// phone gets the user's number from the platform.
 func (a *attempt) phone(ctx context.Context) (string, error) {
 	provider, ok := a.s.c.Platforms[a.app.Platform]
 	if !ok {
@@ -87,7 +87,7 @@ func (a *attempt) phone(ctx context.Context) (string, error) {
 	}
 	openID, _, err := a.s.c.Store.PlatformAccount(ctx, a.session.Identity)
 	if errors.Is(err, auth.NotFound) {
-		return "", auth.SessionRevoked // it was erased a moment ago
+		return "", auth.SessionRevoked // the identity was erased a moment ago
 	}
 	if err != nil {
 		return "", err
@@ -103,7 +103,7 @@ func (a *attempt) phone(ctx context.Context) (string, error) {
 	return phone, nil
 }
 
-// Draft returns the person that is made for a number that no person has.
+// Draft returns the new person for a number that no person has.
 func (t *Target) Draft() person.Draft {
 	return person.Draft{ID: t.New, Phone: &t.Phone, Source: auth.PersonByPhone}
 }

@@ -38,18 +38,18 @@ func (p *ticketProof) find(ctx context.Context, b *BindParams) error {
 	return err
 }
 
-// Preview is what a ticket would do, for the user to confirm: a stranger may have put
-// another code over the one to scan.
+// Preview shows the effect of a ticket for the user to confirm: a stranger may have
+// covered the code to scan with another one.
 type Preview struct {
-	// Session asks.
+	// Session is that of the access token.
 	Session auth.Session
 	// Name is the person's, masked.
 	Name      string
 	ExpiresAt time.Time
 }
 
-// Preview tells whom a ticket would bind to. It changes nothing. An error after
-// the token was checked comes with the session.
+// Preview returns the person to which a ticket would bind. It changes nothing. Errors
+// after the token was checked come with the session.
 //
 // Errors: those of [session.Service.Authenticate]; [auth.BindingMethodDisabled];
 // [auth.TicketInvalid].
@@ -74,8 +74,8 @@ func (s *Service) Preview(ctx context.Context, accessToken, ticket auth.Secret) 
 	return p, nil
 }
 
-// goodTicket returns the ticket if the session's identity may bind itself by it or has
-// done so. Otherwise it returns [auth.TicketInvalid].
+// goodTicket returns the ticket if the session's identity may use it or has used it, and
+// [auth.TicketInvalid] otherwise.
 func (s *Service) goodTicket(ctx context.Context, ticket auth.Secret, current *auth.Session, now time.Time) (person.Ticket, error) {
 	hash, ok := person.HashTicket(ticket)
 	if !ok {

@@ -18,25 +18,25 @@ import (
 type Webhook interface {
 	// Ask sends the fields and returns the person that the business names.
 	//
-	// Errors: [auth.WebhookRefused], whose UserMessage is what the business has to
-	// say; [auth.WebhookUnavailable] when it did not answer, or not as it should;
-	// the context's error when the caller gave up. No error text holds the
-	// secret or a field.
+	// Errors: [auth.WebhookRefused], whose UserMessage is the message of the business;
+	// [auth.WebhookUnavailable] when there was no answer or an invalid one; the
+	// context's error when the caller gave up. No error text holds the secret or a
+	// field.
 	Ask(ctx context.Context, q Question) (Answer, error)
 }
 
-// Question is what the business back end is asked.
+// Question is the request to the business back end.
 type Question struct {
 	URL    string
 	Secret auth.Secret
-	// AppID and Identity say who asks to be bound.
+	// AppID and Identity are those of the user to bind.
 	AppID    string
 	Identity uuid.UUID
 	Fields   map[string]string
 }
 
-// Answer is the person that the business names. What is nil is not known, or
-// stays as it is.
+// Answer is the person that the business names. A nil member leaves the value of an
+// existing person unchanged.
 type Answer struct {
 	ExternalID  string
 	Name, Phone *string
@@ -56,7 +56,7 @@ func (byWebhook) check(r *Request) error {
 		return err
 	}
 	for _, value := range r.Fields {
-		// What is left without the marks that come along when text is copied.
+		// Marks that are often copied with text are allowed; they are removed later.
 		if !utf8.ValidString(value) || !auth.CleanText(strings.TrimSpace(auth.StripMarks(value))) {
 			return errFieldText
 		}
@@ -64,7 +64,7 @@ func (byWebhook) check(r *Request) error {
 	return nil
 }
 
-// fields returns none: the business knows which fields it wants.
+// fields returns nil: only the business knows which fields it requires.
 func (byWebhook) fields(*auth.Policy) []string { return nil }
 
 func (byWebhook) prepare(a *attempt) (proof, error) {
@@ -112,7 +112,7 @@ func (a *attempt) askWebhook(ctx context.Context) (*person.Draft, error) {
 	form := person.Form{ExternalID: &answer.ExternalID, Name: answer.Name, Phone: answer.Phone, Attributes: answer.Attributes}
 	d, err := form.Draft(a.s.c.Facts, auth.PersonByWebhook)
 	if err != nil {
-		// It is the business's mistake: the user can do nothing about it.
+		// The mistake is in the webhook's answer; the user cannot correct it.
 		return nil, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: the person in the webhook's answer: %w", a.app.ID, err)}
 	}
 	return &d, nil

@@ -14,28 +14,28 @@ func compareAttemptKeys(a, b auth.AttemptKey) int {
 	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key))
 }
 
-// Limit is how much guessing a kind admits.
+// Limit is the limit of failed attempts against a key.
 type Limit struct {
-	// Free is how many failures cause no delay.
+	// Free is the number of failures from which on attempts are delayed.
 	Free int
-	// Forgive is how long it takes until one failure is forgotten.
+	// Forgive is the time after which one failure is forgotten.
 	Forgive time.Duration
-	// First is the delay after the last free failure, and Longest the longest:
-	// each failure doubles it.
+	// First is the delay after Free failures. Each further failure doubles it, up to
+	// Longest.
 	First, Longest time.Duration
 }
 
 const (
 	// maxDelay is the longest delay of any kind.
 	maxDelay = 15 * time.Minute
-	// steps is how many failures beyond the free ones still make a difference.
+	// steps is the number of failures beyond the free ones that still raise the delay.
 	steps = 5
 )
 
-// limitOf returns the limit of a kind: 5 failures of an identity or for a value,
-// one forgiven an hour, and 50 of an address in an app, one forgiven a minute.
-// Behind one address there may be a school, so an address that reached its limit
-// still has one attempt a second.
+// limitOf returns the limit of a kind: 5 failures of an identity or for a value, of
+// which one is forgiven each hour, and 50 of an address in an app, of which one is
+// forgiven each minute. A whole school may share an address, so an address at its limit
+// still gets one attempt a second.
 func limitOf(kind auth.AttemptKind) Limit {
 	if kind == auth.AttemptAddress {
 		return Limit{50, time.Minute, time.Second, time.Second}
@@ -43,7 +43,7 @@ func limitOf(kind auth.AttemptKind) Limit {
 	return Limit{5, time.Hour, 30 * time.Second, maxDelay}
 }
 
-// delay returns how long the next attempt waits after so many failures.
+// delay returns how long the next attempt waits after this number of failures.
 func (l Limit) delay(failures int) time.Duration {
 	if failures < l.Free {
 		return 0
@@ -51,13 +51,13 @@ func (l Limit) delay(failures int) time.Duration {
 	return min(l.First<<min(failures-l.Free, steps), l.Longest)
 }
 
-// attempted returns the counter with one attempt more at now. If a delay is not over
-// yet, it returns the counter as it is and how long the caller must wait. The attempt
-// counts as a failure until it is refunded, so that parallel guesses see each other.
+// attempted returns the counter with one more attempt at now. If a delay is not over
+// yet, it returns the unchanged counter and the time to wait. The attempt counts as a
+// failure until it is refunded, so that parallel guesses see each other.
 func attempted(a auth.Attempts, now time.Time) (next auth.Attempts, wait time.Duration) {
 	l := limitOf(a.Kind)
 	if wait := a.BlockedUntil.Sub(now); wait > 0 {
-		// No delay is longer; a clock that went back must not make one.
+		// No delay is longer than Longest, even if the clock went back.
 		return a, min(wait, l.Longest)
 	}
 	failures := a.Failures
@@ -71,8 +71,8 @@ func attempted(a auth.Attempts, now time.Time) (next auth.Attempts, wait time.Du
 	return a, 0
 }
 
-// refunded returns the counter without one attempt, which left it as it was when it
-// was reserved. The delay that the attempt began goes with it; another attempt's delay
+// refunded returns the counter without one attempt; reserved is the counter right after
+// that attempt. The delay that the attempt began is removed; a delay of another attempt
 // stays.
 func refunded(a, reserved auth.Attempts) auth.Attempts {
 	a.Failures = max(0, a.Failures-1)
@@ -82,7 +82,7 @@ func refunded(a, reserved auth.Attempts) auth.Attempts {
 	return a
 }
 
-// ForgottenAt returns the time from which a counter has no effect any more.
+// ForgottenAt returns the time from which a counter no longer has an effect.
 func ForgottenAt(a *auth.Attempts) time.Time {
 	forgiven := a.At.Add(time.Duration(a.Failures) * limitOf(a.Kind).Forgive)
 	if a.BlockedUntil.After(forgiven) {
@@ -91,9 +91,9 @@ func ForgottenAt(a *auth.Attempts) time.Time {
 	return forgiven
 }
 
-// Reservation is an attempt that was counted, or may not be made yet.
+// Reservation is an attempt that was counted, or that must wait.
 type Reservation struct {
-	// Wait is how long to wait; zero means that the attempt was counted.
+	// Wait is the time to wait; zero means that the attempt was counted.
 	Wait time.Duration
 	// Counted are the counters with the attempt, for [Store.Refund].
 	Counted []auth.Attempts
@@ -105,8 +105,8 @@ func SortedKeys(keys []auth.AttemptKey) []auth.AttemptKey {
 	return slices.Compact(sorted)
 }
 
-// Count counts one attempt in all of the counters, or returns how long the caller
-// has to wait: then they are as they were. It returns those whose delay began or grew.
+// Count counts one attempt in all counters and returns those whose delay began or grew.
+// If the caller has to wait, it returns the time to wait and changes no counter.
 func Count(counted []auth.Attempts, now time.Time) (delayed []auth.Attempts, wait time.Duration) {
 	next := make([]auth.Attempts, len(counted))
 	for i, a := range counted {
@@ -128,7 +128,7 @@ func Count(counted []auth.Attempts, now time.Time) (delayed []auth.Attempts, wai
 	return delayed, 0
 }
 
-// Uncount takes a reservation back from the counters as they are now.
+// Uncount removes a reservation from the present counters.
 func Uncount(counted []auth.Attempts, r Reservation) {
 	for i := range counted {
 		for _, reserved := range r.Counted {

@@ -8,34 +8,33 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// method is one way to bind. Each method is a file (byfacts.go, byphone.go,
-// byticket.go, bywebhook.go) and a row of methods. [Service.Bind] does what is the
-// same for all of them: it counts the attempt, calls the store, and answers.
+// method is a binding method. Each method is a file (byfacts.go, byphone.go,
+// byticket.go, bywebhook.go) and a row of methods. [Service.Bind] does the common part:
+// it counts the attempt, calls the store, and answers.
 type method interface {
 	// check refuses a request that lacks a member which the method needs, or has
 	// one that the method does not take. It does not depend on a policy.
 	check(r *Request) error
-	// fields names the fields that the policy asks for, in the policy's order.
+	// fields returns the fields that the policy requires, in the policy's order.
 	fields(p *auth.Policy) []string
-	// prepare checks the request against the policy of its app, and returns the
-	// proof in it. It makes no call. A request that it refuses is malformed, and
-	// no attempt.
+	// prepare checks the request against the policy of its app, and returns its
+	// proof. It makes no call. A request that it refuses is malformed and not counted
+	// as an attempt.
 	prepare(a *attempt) (proof, error)
-	// excuses reports whether a failure with this code says nothing about the
-	// client, in addition to the codes that every method excuses. Such an attempt
-	// is not counted.
+	// excuses reports whether a failure with this code does not count against the
+	// client, in addition to the codes that every method excuses.
 	excuses(code auth.Code) bool
 }
 
-// proof is what a request offers to show who the user is.
+// proof is the evidence in a request for who the user is.
 type proof interface {
-	// limits says what the attempt is counted against besides the identity.
+	// limits returns what the attempt is counted against besides the identity.
 	limits() limits
 	// find finds the person, and sets the Target and the Ticket of b.
 	find(ctx context.Context, b *BindParams) error
 }
 
-// limits says what slows an attempt down besides failures of the same identity.
+// limits are the counters of an attempt besides that of its identity.
 type limits struct {
 	keys []auth.AttemptKey
 	// budget says that a failure uses up the failure budget of the app.
@@ -49,7 +48,7 @@ var methods = map[auth.BindingMethod]method{
 	auth.BindWebhook: byWebhook{},
 }
 
-// methodOf returns the method of a request, after its check.
+// methodOf returns the method of a request, with the error of its check.
 func methodOf(r *Request) (method, error) {
 	m, ok := methods[r.Method]
 	if !ok {
@@ -62,8 +61,8 @@ func methodOf(r *Request) (method, error) {
 	return m, m.check(r)
 }
 
-// members says which members of a request a method takes: it needs the code and the
-// ticket if they are set, and may have fields.
+// members says which members a method takes. Fields are optional; code and ticket are
+// required if the method takes them.
 type members struct{ fields, code, ticket bool }
 
 // checkMembers refuses a request that lacks a member which its method needs, or has one

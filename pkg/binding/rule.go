@@ -10,19 +10,19 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// What every store decides and writes alike is made here.
+// The decisions and audit events that all stores share.
 
-// Locked is what a store finds under its locks.
+// Locked holds the rows that a store has locked.
 type Locked struct {
-	// State is the session that asks.
+	// State is the session of the request.
 	State session.State
 	// Current is the person that the identity is bound to, or uuid.Nil.
 	Current uuid.UUID
-	// Person is whom to bind to.
+	// Person is the person to bind to.
 	Person auth.Person
 	// PersonDisabled says that this person is disabled.
 	PersonDisabled bool
-	// Saved names what the binding has changed of a person who was there.
+	// Saved names the fields of an existing person that the binding has changed.
 	Saved []string
 	// Others are the person's other identities in the app.
 	Others []uuid.UUID
@@ -30,8 +30,8 @@ type Locked struct {
 	Ticket *person.Ticket
 }
 
-// Decide says whether anything has to change, and which of the identities have to
-// be unbound for it, or returns the error of [Store.Bind].
+// Decide returns whether anything has to change, and the identities to unbind first, or
+// the error of [Store.Bind].
 func (b *BindParams) Decide(f *Locked) (change bool, replace []uuid.UUID, err error) {
 	s := &f.State.Session
 	if err := checkSession(&f.State, b.Ver, auth.StoredTime(b.Now)); err != nil {
@@ -46,11 +46,11 @@ func (b *BindParams) Decide(f *Locked) (change bool, replace []uuid.UUID, err er
 	case f.Current == f.Person.ID:
 		return false, nil, nil
 	case f.Ticket != nil && f.Ticket.UsedBy != uuid.Nil:
-		// It bound this identity once, which has been unbound since.
+		// The ticket bound this identity before, which has been unbound since.
 		return false, nil, auth.TicketInvalid
 	case f.Current != uuid.Nil && b.Target.Phone != "":
-		// Another number than the person has, who might be left behind for a new and
-		// empty one.
+		// The current person has another number. Binding might replace them with a new
+		// and empty person.
 		return false, nil, errOtherPhone
 	case f.Current != uuid.Nil && !b.Rebind:
 		return false, nil, auth.AlreadyBound
@@ -64,8 +64,7 @@ var errOtherPhone = &auth.Error{
 	Description: "This identity is bound to a person with another phone number, or without one. Unbind it first.",
 }
 
-// Decide says whether anything has to change, or returns the error of
-// [Store.Unbind].
+// Decide returns whether anything has to change, or the error of [Store.Unbind].
 func (u *UnbindParams) Decide(f *Locked) (change bool, err error) {
 	if err := checkSession(&f.State, u.Ver, auth.StoredTime(u.Now)); err != nil {
 		return false, err
@@ -74,7 +73,7 @@ func (u *UnbindParams) Decide(f *Locked) (change bool, err error) {
 }
 
 // checkSession returns [auth.SessionRevoked] unless the session is live and has the
-// ver of the token that speaks for it.
+// ver of the presented token.
 func checkSession(st *session.State, ver int64, now time.Time) error {
 	if st.Session.Ver != ver || st.RefreshError(st.Session.AppID, now) != nil {
 		return auth.SessionRevoked
@@ -91,7 +90,7 @@ func (b *BindParams) Bound(f *Locked) auth.AuditEvent {
 	return e
 }
 
-// Replaced returns the audit event of an identity that was unbound for another.
+// Replaced returns the audit event of an identity that was replaced.
 func (b *BindParams) Replaced(f *Locked, identity uuid.UUID) auth.AuditEvent {
 	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "by": f.State.Session.Identity})
 	e.Action, e.Identity, e.Session = auth.AuditBindingReplaced, identity, uuid.Nil
@@ -120,7 +119,7 @@ func (u *UnbindParams) Unbound(f *Locked) auth.AuditEvent {
 	return withSession(u.Event, &f.State.Session, map[string]any{"person": f.Current})
 }
 
-// withSession returns the event as one of the session, with further details.
+// withSession returns the event with the session and further details.
 func withSession(e auth.AuditEvent, s *auth.Session, detail map[string]any) auth.AuditEvent {
 	e.AppID, e.Identity, e.Session = s.AppID, s.Identity, s.ID
 	return e.With(detail)

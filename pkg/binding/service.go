@@ -17,20 +17,19 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// Sessions tells whose an access token is, and what may be minted in its place.
-// Implemented by [session.Service].
+// Sessions authenticates access tokens and mints new ones. Implemented by
+// [session.Service].
 type Sessions interface {
 	// Authenticate returns the live session of an access token.
 	Authenticate(ctx context.Context, accessToken auth.Secret) (session.Bearer, error)
 	// Grantable returns the row of the session from which tokens may be minted.
 	Grantable(ctx context.Context, row auth.Session) (auth.Session, error)
-	// Mint calls mint, and once more after the keys were restored if there was no key
-	// to sign with.
+	// Mint calls mint. If there was no key to sign with, it restores the keys and calls
+	// mint once more.
 	Mint(ctx context.Context, mint func() (auth.Secret, int, error)) (auth.Secret, int, error)
 }
 
-// Config is what a [Service] is made of. All fields are required but Webhook
-// and Fit.
+// Config configures a [Service]. All fields are required except Webhook and Fit.
 type Config struct {
 	// Store applies the cutoffs that it writes: this replica knows them when a
 	// method returns.
@@ -41,16 +40,16 @@ type Config struct {
 	Sealer   *seal.Ring
 	// Platforms holds a provider for each platform name.
 	Platforms map[string]platform.Provider
-	// Webhook asks the business back end; without it that method is refused.
+	// Webhook asks the business back end; if it is nil, that method is refused.
 	Webhook Webhook
 	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
 	// Fit returns why this replica must not change a binding now, or nil. If Fit is
-	// nil, it always may.
+	// nil, the replica may always change bindings.
 	Fit func() error
 }
 
-// Service is the use cases of the bearer of an access token. It is safe for
+// Service implements the use cases of the bearer of an access token. It is safe for
 // concurrent use. Its only state is the failure budget of each app.
 type Service struct {
 	c       Config
@@ -69,42 +68,42 @@ func NewService(c Config) *Service {
 type Request struct {
 	AccessToken auth.Secret
 	Method      auth.BindingMethod
-	// Fields are what the user typed: the facts of [auth.BindFacts], those that
-	// go with a phone, or whatever the webhook wants to know.
+	// Fields are the user's input: the facts of [auth.BindFacts], those that are
+	// checked with a phone, or those that the webhook requires.
 	Fields map[string]string
-	// Code is the platform's phone code of [auth.BindPhone].
+	// Code is the platform's phone code, for [auth.BindPhone].
 	Code auth.Secret
-	// Ticket is that of [auth.BindTicket].
+	// Ticket is for [auth.BindTicket].
 	Ticket auth.Secret
-	// Network is what the client is counted by, as web.Network names it.
+	// Network is the client's network as web.Network names it; attempts are counted
+	// against it.
 	Network string
 	// RequestID goes into the audit trail.
 	RequestID string
 }
 
-// Grant is the answer to a bind or unbind call. The refresh token that the client
-// has stays good.
+// Grant is the answer to a bind or unbind call. The client's refresh token stays valid.
 type Grant struct {
-	// AccessToken says who the user is now. It expires no later than the token
-	// that was presented. It is empty when nothing changed, since the presented
+	// AccessToken is a token with the new binding. It expires no later than the token
+	// that was presented. It is empty when nothing changed, because the presented
 	// token is still right, and when the presented token expired during the call:
-	// the change stands, and the client refreshes.
+	// the change is made, and the client refreshes.
 	AccessToken auth.Secret
-	// ExpiresIn is the access token's life, in seconds; 0 without a token.
+	// ExpiresIn is the access token's lifetime, in seconds; 0 without a token.
 	ExpiresIn int
 	// Session is the session's row after the call.
 	Session auth.Session
-	// Changed is false when everything was so before.
+	// Changed says whether the call changed the binding.
 	Changed bool
-	// Replaced is how many other identities of the person were unbound for it.
+	// Replaced is the number of other identities of the person that were unbound.
 	Replaced int
 }
 
 // Bind binds the identity of an access token.
 //
 // Errors: those of [session.Service.Authenticate], [Store.Bind] and [Config.Fit];
-// [auth.InvalidRequest] for what the method or the app's policy does not ask for,
-// which counts as no attempt; [auth.BindingMethodDisabled];
+// [auth.InvalidRequest] for members that do not fit the method or the app's policy,
+// which is not counted as an attempt; [auth.BindingMethodDisabled];
 // [auth.BindingDelayed], with the time to wait; [auth.BindingNoMatch];
 // [auth.TicketInvalid]; those of [platform.Provider.ExchangePhoneCode] and [Webhook].
 func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
@@ -139,8 +138,8 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	return s.grant(ctx, &app, done, bearer.TokenExpiresAt, a.now)
 }
 
-// Unbind unbinds the identity of an access token. One that is not bound stays as
-// it is.
+// Unbind unbinds the identity of an access token. It changes nothing if the identity is
+// not bound.
 //
 // Errors: those of [session.Service.Authenticate], [Store.Unbind] and [Config.Fit];
 // [auth.UnbindForbidden].
@@ -171,23 +170,23 @@ func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID
 	return s.grant(ctx, &app, done, bearer.TokenExpiresAt, now)
 }
 
-// View is what the bearer of an access token may know about their binding.
+// View is the binding as its bearer may see it.
 type View struct {
 	Session auth.Session
-	// Methods are those that the app's policy lets users bind themselves by.
+	// Methods are the methods that the app's policy allows.
 	Methods []MethodFields
 	// SelfUnbind says whether users may unbind themselves.
 	SelfUnbind bool
 }
 
-// MethodFields is a method with the fields that it asks for, in the order of the policy;
-// those of a webhook are the business's to know.
+// MethodFields is a method with the fields that it requires, in the order of the policy.
+// It has no fields for a webhook: only the business knows them.
 type MethodFields struct {
 	Method auth.BindingMethod
 	Fields []string
 }
 
-// Show tells about the binding.
+// Show returns the binding of the identity of an access token.
 //
 // Errors: those of [session.Service.Authenticate].
 func (s *Service) Show(ctx context.Context, accessToken auth.Secret) (View, error) {
@@ -212,9 +211,9 @@ func (s *Service) Show(ctx context.Context, accessToken auth.Secret) (View, erro
 	return v, nil
 }
 
-// grant answers a call that was allowed. After a change it mints a token from the
-// session's row, which expires by the latest time, the exp of the token that was
-// presented: an access token must not renew itself.
+// grant answers a successful call. After a change it mints a token from the session's
+// row. The token expires no later than latest, the exp of the presented token: an access
+// token must not renew itself.
 func (s *Service) grant(ctx context.Context, app *auth.App, done BindResult, latest, now time.Time) (Grant, error) {
 	g := Grant{Session: done.Session, Changed: done.Changed, Replaced: len(done.Replaced)}
 	if !done.Changed {
@@ -243,9 +242,9 @@ func (s *Service) grant(ctx context.Context, app *auth.App, done BindResult, lat
 // now returns the time as stores keep it.
 func (s *Service) now() time.Time { return auth.StoredTime(s.c.Clock()) }
 
-// Exposed returns the attributes of a person that have these names, as JSON
-// values. Names that the person has not are left out. A person who is not there
-// has none.
+// Exposed returns the attributes of a person that have these names, as JSON values. It
+// leaves out names that the person does not have, and returns no attributes for a person
+// who does not exist.
 func (s *Service) Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error) {
 	exposed := map[string]json.RawMessage{}
 	if len(names) == 0 {
@@ -270,8 +269,8 @@ func (s *Service) Exposed(ctx context.Context, person uuid.UUID, names []string)
 	return exposed, nil
 }
 
-// ExternalID returns the business's own id of a person, or "" for one who is not
-// there.
+// ExternalID returns the business's own id of a person, or "" for a person who does not
+// exist.
 func (s *Service) ExternalID(ctx context.Context, person uuid.UUID) (string, error) {
 	p, err := s.c.Store.Person(ctx, person)
 	if errors.Is(err, auth.NotFound) {
