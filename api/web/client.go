@@ -12,7 +12,7 @@ import (
 // PublicClient returns the client_id of a public client: from the form, or from
 // HTTP Basic with an empty secret (RFC 6749 §2.3.1, §3.2.1).
 //
-// Errors: [auth.InvalidRequest] when there is none or the two differ,
+// Errors: [auth.InvalidRequest] when it is missing or the two differ,
 // [auth.ClientSecretUnexpected] when a secret was sent.
 func PublicClient(r *http.Request, form Form) (string, error) {
 	id := form["client_id"]
@@ -37,7 +37,7 @@ func PublicClient(r *http.Request, form Form) (string, error) {
 	return id, nil
 }
 
-// parseBasic reads Basic credentials, percent-decoded as RFC 6749 §2.3.1 says.
+// parseBasic reads Basic credentials, percent-decoded as in RFC 6749 §2.3.1.
 func parseBasic(header []string) (id, secret string, ok bool) {
 	const scheme = "basic "
 	if len(header) != 1 || len(header[0]) < len(scheme) || !strings.EqualFold(header[0][:len(scheme)], scheme) {
@@ -59,11 +59,11 @@ func parseBasic(header []string) (id, secret string, ok bool) {
 	return id, secret, err == nil
 }
 
-// BearerToken returns the access token of a request: from the Authorization
-// header alone (RFC 6750 §2.1).
+// BearerToken returns the access token of a request, only from the Authorization
+// header (RFC 6750 §2.1).
 //
-// Errors: [auth.TokenMissing] when there is none, [auth.InvalidRequest] when
-// the token is sent in two ways at once.
+// Errors: [auth.TokenMissing], [auth.InvalidRequest] when the header is repeated or the
+// token is in the URL.
 func BearerToken(r *http.Request) (auth.Secret, error) {
 	const scheme = "bearer "
 	header := r.Header.Values("Authorization")

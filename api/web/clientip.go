@@ -16,7 +16,7 @@ import (
 // the last address in X-Forwarded-For that is not a proxy's. An address there
 // may have a port (RFC 7239 §6). The header of any other peer is ignored; the
 // first time that happens, ignored is called with the peer's address, since it
-// may be a proxy that the settings do not name. ClientIP stands before [Events].
+// may be a proxy that is missing in the settings. ClientIP comes before [Events].
 func ClientIP(proxies []netip.Prefix, ignored func(peer netip.Addr)) func(http.Handler) http.Handler {
 	find := middleware.ClientIPFromRemoteAddr
 	if len(proxies) > 0 {
@@ -55,8 +55,8 @@ func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// withoutPorts returns the values of X-Forwarded-For with bare addresses. What
-// is not an address stays as it is.
+// withoutPorts returns the values of X-Forwarded-For with bare addresses. Other texts
+// do not change.
 func withoutPorts(values []string) []string {
 	bare := make([]string, len(values))
 	for i, value := range values {

@@ -85,7 +85,8 @@ var Responses = map[auth.Code]Response{
 	auth.Internal:           {Status: 500, OAuth: "server_error", Text: "An internal error occurred; the log has the cause under this request_id."},
 }
 
-// asError returns err with its code, and with a code for what has none.
+// asError returns err as an error with a code. An error without one becomes "internal",
+// or the code of its cause.
 func asError(err error) *auth.Error {
 	var e *auth.Error
 	if errors.As(err, &e) {
@@ -99,21 +100,21 @@ func asError(err error) *auth.Error {
 	}
 	code := auth.CodeOf(err)
 	if code == auth.Internal && errors.Is(err, context.DeadlineExceeded) {
-		// Platform clients have time-outs of their own, so what ran into the
-		// request's deadline was waiting for the database.
+		// Platform clients have their own timeouts, so an error of the request's
+		// deadline comes from waiting for the database.
 		return &auth.Error{Code: auth.StorageUnavailable, Err: err}
 	}
 	return &auth.Error{Code: code, Err: err}
 }
 
-// clientGone is what the log says of a request whose client hung up; nobody
-// reads an answer. Its status is the one proxies use for it.
+// clientGone is the code in the log of a request whose client hung up and cannot read an
+// answer. Proxies use the same status for it.
 const (
 	clientGone       = auth.Code("client_gone")
 	statusClientGone = 499
 )
 
-// oauthError is the body of RFC 6749 §5.2 with our two members.
+// oauthError is the body of RFC 6749 §5.2 with two members of our own.
 type oauthError struct {
 	Error       string    `json:"error"`
 	Description string    `json:"error_description"`
@@ -121,7 +122,7 @@ type oauthError struct {
 	RequestID   string    `json:"request_id"`
 }
 
-// problem is the body of RFC 9457 with our two members.
+// problem is the body of RFC 9457 with three members of our own.
 type problem struct {
 	Type      string    `json:"type"`
 	Title     string    `json:"title"`
@@ -129,7 +130,7 @@ type problem struct {
 	Detail    string    `json:"detail,omitempty"`
 	Code      auth.Code `json:"code"`
 	RequestID string    `json:"request_id"`
-	// UserMessage is the business's own word to the user.
+	// UserMessage is a text of the business for the user.
 	UserMessage string `json:"user_message,omitempty"`
 }
 
@@ -138,7 +139,7 @@ const ProblemType = "urn:yufu:problem:"
 
 func writeOAuthError(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Response) {
 	if c := challenge(r, e, resp); c != "" {
-		w.Header().Set("WWW-Authenticate", c) // a service key's
+		w.Header().Set("WWW-Authenticate", c) // the challenge for a service key
 	} else if resp.Status == http.StatusUnauthorized && r.Header.Get("Authorization") != "" {
 		// RFC 6749 §5.2: answer in the scheme the client used.
 		w.Header().Set("WWW-Authenticate", `Basic realm="yufu"`)
@@ -174,7 +175,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Re
 	})
 }
 
-// challenge returns what WWW-Authenticate says of an error, or "".
+// challenge returns the WWW-Authenticate header of an error, or "".
 func challenge(r *http.Request, e *auth.Error, resp Response) string {
 	switch {
 	case e.Code == auth.TokenMissing, e.Code == auth.ServiceKeyMissing:

@@ -19,31 +19,31 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// Event is what becomes of one request: one structured log line, and one
-// observation in the metrics. Handlers add to it; they hold no lock, because a
-// request has one goroutine.
+// Event collects the data of one request: for one structured log line and one
+// observation in the metrics. Handlers add to it without a lock, because a request has
+// one goroutine.
 type Event struct {
-	// RequestID is ours, random, and answered as X-Request-Id.
+	// RequestID is a random id, which is also sent as X-Request-Id.
 	RequestID string
 	// Code is the error's code, or empty.
 	Code auth.Code
-	// Err is the error with its cause, for the log alone.
+	// Err is the error with its cause, only for the log.
 	Err error
-	// Grant is which grant a token request is about ("code", "refresh"), and
-	// Outcome what became of it, for the log and the metrics. Both are of small
-	// fixed sets; other requests leave them empty.
+	// Grant is the grant of a token request ("code", "refresh"), and Outcome its
+	// result, for the log and the metrics. Both are from small fixed sets; other
+	// requests leave them empty.
 	Grant, Outcome string
-	// Attrs are what handlers want to have in the log. No secrets.
+	// Attrs are the handlers' attributes for the log. They must not contain secrets.
 	Attrs []slog.Attr
-	// scope is what the request's service key must have; the challenge names it.
+	// scope is the scope that the request's service key must have; the challenge names it.
 	scope servicekey.Scope
 }
 
-// Add puts attributes into the request's log line. One whose key is there is
-// replaced: a stream that is authorized again and again has one service_key.
+// Add adds attributes to the request's log line. It replaces an attribute with the same
+// key: a stream is authorized many times and has one service_key.
 func (e *Event) Add(attrs ...slog.Attr) {
 	for _, a := range attrs {
-		i := slices.IndexFunc(e.Attrs, func(there slog.Attr) bool { return there.Key == a.Key })
+		i := slices.IndexFunc(e.Attrs, func(existing slog.Attr) bool { return existing.Key == a.Key })
 		if i < 0 {
 			e.Attrs = append(e.Attrs, a)
 		} else {
@@ -52,8 +52,7 @@ func (e *Event) Add(attrs ...slog.Attr) {
 	}
 }
 
-// AddSubject puts whom a request is about into its log line, as far as it is
-// known.
+// AddSubject adds the known ids of a request's subject to its log line.
 func (e *Event) AddSubject(s auth.Subject) {
 	if s.AppID != "" {
 		e.Add(slog.String("app", s.AppID))
@@ -68,8 +67,8 @@ func (e *Event) AddSubject(s auth.Subject) {
 
 type eventKey struct{}
 
-// EventOf returns the event of the request that ctx belongs to. Outside of a
-// request it returns one that nobody reads.
+// EventOf returns the event of the request that ctx belongs to. Outside of a request it
+// returns a new event, which is not logged.
 func EventOf(ctx context.Context) *Event {
 	if e, ok := ctx.Value(eventKey{}).(*Event); ok {
 		return e
@@ -77,7 +76,7 @@ func EventOf(ctx context.Context) *Event {
 	return &Event{}
 }
 
-// Observation is one finished request as metrics see it. It names no user.
+// Observation is the data of one finished request for the metrics. It names no user.
 type Observation struct {
 	// Route is the pattern, for example "/v1/me", or "unmatched".
 	Route  string
@@ -85,21 +84,21 @@ type Observation struct {
 	Status int
 	// Code is the error's code, or empty.
 	Code auth.Code
-	// Grant and Outcome are the event's.
+	// Grant and Outcome are those of the event.
 	Grant, Outcome string
 	Duration       time.Duration
 }
 
 // Events is the outermost middleware: it gives the request an id and an event,
 // turns a panic into an "internal" answer, and in the end writes the one log
-// line and hands the observation to observe. The clock tells the duration.
+// line and passes the observation to observe. The clock measures the duration.
 func Events(log *slog.Logger, observe func(Observation), clock func() time.Time) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			start := clock()
 			event := &Event{RequestID: rand.Text()}
 			ctx := context.WithValue(r.Context(), eventKey{}, event)
-			// The route context must exist out here, to be read afterwards.
+			// The route context must exist here, to be read afterwards.
 			route := chi.RouteContext(ctx)
 			if route == nil {
 				route = chi.NewRouteContext()
@@ -134,8 +133,8 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 	}
 }
 
-// Timeout is a middleware that gives every request a deadline. What waits
-// longer for the database answers "storage_unavailable".
+// Timeout is a middleware that gives every request a deadline. A request that waits
+// longer for the database is answered with "storage_unavailable".
 func Timeout(d time.Duration) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -147,8 +146,8 @@ func Timeout(d time.Duration) func(http.Handler) http.Handler {
 }
 
 // serve calls next and turns a panic into an internal error. It reports whether
-// the connection must be cut: when the handler wants it, and when half an
-// answer is out, which must not look like a whole one.
+// the connection must be cut: when the handler asks for it, and when a part of the
+// answer is sent, which must not look like a whole one.
 func serve(w middleware.WrapResponseWriter, r *http.Request, next http.Handler) (abort bool) {
 	defer func() {
 		v := recover()
@@ -205,15 +204,15 @@ func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation) {
 	if event.Code != "" {
 		attrs = append(attrs, slog.String("error_code", string(event.Code)))
 	}
-	// The cause says more than the code only when there is one.
+	// Without a cause, the error's text is only the code.
 	if event.Err != nil && event.Err.Error() != string(event.Code) {
 		attrs = append(attrs, slog.String("cause", event.Err.Error()))
 	}
 	log.LogAttrs(r.Context(), level, "request", append(attrs, event.Attrs...)...)
 }
 
-// method returns the request's method for the log and the metrics, where a
-// stranger's invention has no place.
+// method returns the request's method for the log and the metrics, or "other": clients
+// can send any text.
 func method(m string) string {
 	switch m {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:

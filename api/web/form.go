@@ -12,16 +12,16 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// MaxFormBody bounds the body of a form request, in bytes. The longest honest
-// one is a few hundred.
+// MaxFormBody bounds the body of a form request, in bytes. Valid forms have at most a
+// few hundred.
 const MaxFormBody = 16 << 10
 
-// Form is the parameters of an OAuth request: each at most once.
+// Form has the parameters of an OAuth request, each at most once.
 type Form map[string]string
 
-// ReadForm reads an application/x-www-form-urlencoded body as OAuth wants it
-// (RFC 6749 §3.2): parameters in the body alone, none of them repeated, those
-// without a value as if they were absent, text in UTF-8 without NUL.
+// ReadForm reads an application/x-www-form-urlencoded body by the rules of OAuth
+// (RFC 6749 §3.2): parameters only in the body, no parameter repeated, parameters
+// without a value count as absent, text in UTF-8 without NUL.
 //
 // Errors: [auth.InvalidRequest], [auth.UnsupportedMediaType],
 // [auth.BodyTooLarge].
@@ -47,10 +47,10 @@ func ReadForm(w http.ResponseWriter, r *http.Request) (Form, error) {
 	return ParseForm(string(body))
 }
 
-// readBody reads a body of at most so many bytes.
+// readBody reads a body of at most maxBytes.
 func readBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, error) {
 	if r.ContentLength > maxBytes {
-		// Neither wait for it nor ask for it (Expect: 100-continue).
+		// Do not wait for the body or ask for it (Expect: 100-continue).
 		return nil, tooLarge(w)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
@@ -65,8 +65,8 @@ func readBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, e
 	return body, nil
 }
 
-// tooLarge refuses a body, and the rest of it: the connection is closed after
-// the answer.
+// tooLarge refuses a body. It closes the connection after the answer, so that the rest
+// of the body is not read.
 func tooLarge(w http.ResponseWriter) error {
 	w.Header().Set("Connection", "close")
 	return auth.BodyTooLarge

@@ -15,7 +15,7 @@ import (
 // must not have written anything when it returns one.
 type Handler func(w http.ResponseWriter, r *http.Request) error
 
-// OAuth renders a handler's errors as RFC 6749 §5.2 says.
+// OAuth renders a handler's errors as in RFC 6749 §5.2.
 func OAuth(h Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
@@ -40,14 +40,14 @@ func JSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// SecretJSON is [JSON] for answers that hold tokens or speak about one user:
-// nobody may keep a copy (RFC 6749 §5.1).
+// SecretJSON is [JSON] for answers that contain tokens or data of one user: no cache
+// may store them (RFC 6749 §5.1).
 func SecretJSON(w http.ResponseWriter, status int, v any) error {
 	noStore(w)
 	return JSON(w, status, v)
 }
 
-// NoContent answers that something was done about which there is nothing to say.
+// NoContent answers a successful request with 204.
 func NoContent(w http.ResponseWriter) error {
 	noStore(w)
 	w.WriteHeader(http.StatusNoContent)
@@ -62,12 +62,12 @@ func noStore(w http.ResponseWriter) {
 func writeJSON(w http.ResponseWriter, contentType string, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		// Only a defect gets here: our answers are plain structs.
+		// Only a bug gets here: our answers are plain structs.
 		status, body = http.StatusInternalServerError, []byte(`{"error":"server_error","error_code":"internal"}`)
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // the client may be gone; nobody is left to tell
+	_, _ = w.Write(append(body, '\n')) // the client may be gone
 }
 
 // NotFound answers requests for addresses that do not exist.
@@ -75,10 +75,9 @@ var NotFound = API(func(http.ResponseWriter, *http.Request) error { return errNo
 
 var errNoAddress = &auth.Error{Code: auth.NotFound, Description: "This address does not exist."}
 
-// MethodNotAllowed answers requests with a method that the address does not
-// take, and says which it takes. Where it takes none at all it is [NotFound]:
-// the router comes here with methods that it does not know, before it looks at
-// the address.
+// MethodNotAllowed answers requests with a method that the address does not support, and
+// lists the supported ones. For an unknown address it answers as [NotFound]: the router
+// calls it for methods that it does not know, before it looks at the address.
 func MethodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	methods := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -18,12 +18,12 @@ import (
 // MaxJSONBody bounds the body of a JSON request, in bytes.
 const MaxJSONBody = 64 << 10
 
-// ReadJSON reads a JSON body into *v, strictly: one object, in UTF-8, whose
-// members are those of v, each at most once and spelt as it is there.
+// ReadJSON reads a JSON body into *v, strictly: one object in UTF-8, whose members are
+// members of v, each at most once and in the exact spelling.
 //
 // Errors: [auth.InvalidRequest], [auth.UnsupportedMediaType],
-// [auth.BodyTooLarge]. They quote nothing of the body, which may hold a token, but
-// the names of members ([auth.Named]).
+// [auth.BodyTooLarge]. They quote only names of members ([auth.Named]), because the
+// body may contain a token.
 func ReadJSON[T any](w http.ResponseWriter, r *http.Request, v *T) error {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/json" {
@@ -53,7 +53,7 @@ func parseJSON[T any](body []byte, v *T) error {
 		if errors.As(err, &wrong) && wrong.Field != "" {
 			member := wrong.Field
 			if embedded, rest, ok := strings.Cut(member, "."); ok && !names[embedded] {
-				member = rest // the path begins with the name of a Go type
+				member = rest // the path begins with a Go type's name
 			}
 			return auth.Invalid("The member " + member + " has the wrong type.")
 		}
@@ -77,10 +77,10 @@ func wrongMember[T any](body []byte) string {
 	return ""
 }
 
-// memberNames returns the names that a struct has in JSON.
+// memberNames returns the names of a struct's members in JSON.
 func memberNames(t reflect.Type) map[string]bool {
 	names := map[string]bool{}
-	for _, f := range reflect.VisibleFields(t) { // those of embedded structs, too
+	for _, f := range reflect.VisibleFields(t) { // also those of embedded structs
 		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
 			names[name] = true
 		}
@@ -88,9 +88,8 @@ func memberNames(t reflect.Type) map[string]bool {
 	return names
 }
 
-// checkMembers refuses what encoding/json lets through: members that v does not
-// have, members that are there twice, names in another case, and text behind
-// the object.
+// checkMembers refuses what encoding/json accepts: unknown members, repeated members,
+// names in another case, and text after the object.
 func checkMembers(body []byte, known map[string]bool) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {

@@ -7,31 +7,31 @@ import (
 	"github.com/maypok86/otter/v2"
 )
 
-// maxLimitedKeys bounds the memory of a [Limiter]. Under a flood of more keys
-// than this the least busy ones are forgotten, which fills their allowance.
+// maxLimitedKeys bounds the memory of a [Limiter]. Under a flood of more keys, the least
+// used ones are forgotten, which fills their allowance.
 const maxLimitedKeys = 1 << 17
 
 // keyMemory is how long a key is remembered after its last event: a minute of
 // events and a minute of overdraft are full again by then.
 const keyMemory = 2 * time.Minute
 
-// trickleInterval is how often a key without an allowance may go on: a limit that is
-// reached still lets one event a second through.
+// trickleInterval is how often a key with a spent allowance may have an event: a reached
+// limit still lets one event a second through.
 const trickleInterval = time.Second
 
-// Limiter allows each key so many events a minute. An allowance refills
-// steadily, so a key that spent it may go on at the refill's pace, and at one
-// event a second if that is faster. A Limiter is safe for concurrent use, and
-// per process: n replicas allow n times as much.
+// Limiter allows each key a number of events a minute. An allowance refills steadily, so
+// a key that spent it may go on at the refill's pace, or at one event a second if that
+// is faster. A Limiter is safe for concurrent use. It is per process: n replicas allow
+// n times as much.
 //
-// A caller asks [Limiter.Wait] early, [Limiter.Take] right before an event
-// costs something, and calls [Limiter.Charge] when it did.
+// A caller calls [Limiter.Wait] early, [Limiter.Take] right before an expensive event,
+// and [Limiter.Charge] after it.
 type Limiter[K comparable] struct {
 	keys     *otter.Cache[K, allowance]
 	perEvent time.Duration
 }
 
-// allowance is what a key may still do. A full one needs no entry.
+// allowance is the state of a key. A key with a full allowance needs no entry.
 type allowance struct {
 	// full is when the allowance will be full again.
 	full time.Time
@@ -39,7 +39,7 @@ type allowance struct {
 	next time.Time
 }
 
-// NewLimiter returns a limiter of perMinute events, or nil for 0, which is no
+// NewLimiter returns a limiter of perMinute events. For 0 it returns nil, which means no
 // limit: the methods of a nil limiter allow everything.
 func NewLimiter[K comparable](perMinute int) *Limiter[K] {
 	if perMinute <= 0 {
@@ -54,8 +54,8 @@ func NewLimiter[K comparable](perMinute int) *Limiter[K] {
 	}
 }
 
-// Wait returns how long the key has to wait before its next event is allowed:
-// zero is now, and a second is the most. It costs nothing.
+// Wait returns how long the key has to wait before its next event is allowed, from zero
+// to a second. It does not change the allowance.
 func (l *Limiter[K]) Wait(key K, now time.Time) time.Duration {
 	if l == nil {
 		return 0
@@ -73,8 +73,8 @@ func (l *Limiter[K]) wait(a allowance, now time.Time) time.Duration {
 	return min(refill, max(a.next.Sub(now), 0), trickleInterval)
 }
 
-// Take is [Limiter.Wait], and when it returns zero for a key whose allowance is
-// spent, the key has taken its one event of this second.
+// Take is [Limiter.Wait], but zero for a key whose allowance is spent uses up the key's
+// one event of this second.
 func (l *Limiter[K]) Take(key K, now time.Time) time.Duration {
 	wait := l.Wait(key, now)
 	if l == nil || wait > 0 {
@@ -94,7 +94,7 @@ func (l *Limiter[K]) spent(a allowance, now time.Time) bool {
 	return a.full.Sub(now)+l.perEvent > time.Minute
 }
 
-// Return gives back what [Limiter.Take] took for an event that did not happen.
+// Return gives back the event that [Limiter.Take] took, if it did not happen.
 func (l *Limiter[K]) Return(key K) {
 	if l == nil {
 		return
@@ -105,8 +105,8 @@ func (l *Limiter[K]) Return(key K) {
 	})
 }
 
-// Charge takes an event from the key's allowance. Events that were allowed at
-// the same time may overdraw it, by a minute at most.
+// Charge takes an event from the key's allowance. Concurrent events may overdraw it, by
+// at most a minute.
 func (l *Limiter[K]) Charge(key K, now time.Time) {
 	if l == nil {
 		return
@@ -121,23 +121,23 @@ func (l *Limiter[K]) Charge(key K, now time.Time) {
 			a.full = latest
 		}
 		if !spent {
-			// Only the event that spends the allowance: a slow event that was
-			// let through must not put off the next one.
+			// Only for the event that spends the allowance: a slow event that was
+			// let through must not delay the next one.
 			a.next = now.Add(trickleInterval)
 		}
 		return a, otter.WriteOp
 	})
 }
 
-// Close ends what the limiter has running.
+// Close stops the goroutines of the limiter.
 func (l *Limiter[K]) Close() {
 	if l != nil {
 		l.keys.StopAllGoroutines()
 	}
 }
 
-// Network returns what a client is counted by: an IPv4 address, or the /64 of
-// an IPv6 one, since a single host has all of that to choose from.
+// Network returns the network by which a client is counted: an IPv4 address, or the /64
+// of an IPv6 address, since a single host can use any address in it.
 func Network(client netip.Addr) netip.Prefix {
 	client = client.Unmap().WithZone("")
 	bits := 32
@@ -146,7 +146,7 @@ func Network(client netip.Addr) netip.Prefix {
 	}
 	p, err := client.Prefix(bits)
 	if err != nil {
-		return netip.Prefix{} // no address: all of them together
+		return netip.Prefix{} // all clients without an address count together
 	}
 	return p
 }

@@ -6,15 +6,15 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Person is how answers show the bound person.
+// Person is the bound person in answers.
 type Person struct {
 	ID         uuid.UUID `json:"id"`
 	ExternalID string    `json:"external_id"`
 	Name       string    `json:"name"`
 }
 
-// PersonOf returns the session's person as answers show it, or nil while the
-// session is unbound.
+// PersonOf returns the session's person for an answer, or nil while the session is
+// unbound.
 func PersonOf(s *auth.Session) *Person {
 	if s.Person == nil {
 		return nil

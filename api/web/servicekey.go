@@ -15,7 +15,7 @@ type ServiceKeys interface {
 	Authenticate(ctx context.Context, presented auth.Secret) (servicekey.Key, error)
 }
 
-// Guard lets requests pass whose service key has a scope.
+// Guard accepts requests whose service key has the required scope.
 type Guard struct {
 	keys ServiceKeys
 }
@@ -27,8 +27,8 @@ func NewGuard(keys ServiceKeys) *Guard { return &Guard{keys} }
 // key's id goes into the request's log line.
 //
 // Errors: [auth.ServiceKeyMissing], [auth.ServiceKeyInvalid],
-// [auth.InsufficientScope], [auth.InvalidRequest] when it is sent in two ways
-// at once, [auth.StorageUnavailable].
+// [auth.InsufficientScope], [auth.InvalidRequest] when the header is repeated or the key
+// is in the URL, [auth.StorageUnavailable].
 func (g *Guard) Authorize(r *http.Request, scope servicekey.Scope) (servicekey.Key, error) {
 	event := EventOf(r.Context())
 	event.scope = scope
@@ -47,12 +47,12 @@ func (g *Guard) Authorize(r *http.Request, scope servicekey.Scope) (servicekey.K
 	return key, nil
 }
 
-// ServiceKey returns the service key that a request presents, in its one form:
-// as a bearer token, or as HTTP Basic with the key's id and, for the password,
-// the key or its secret alone (RFC 6749 §2.3.1).
+// ServiceKey returns the service key of a request, in one form however it was sent: as a
+// bearer token, or as HTTP Basic with the key's id as the user name and the key or only
+// its secret as the password (RFC 6749 §2.3.1).
 //
 // Errors: [auth.ServiceKeyMissing], [auth.ServiceKeyInvalid] when it is
-// malformed, [auth.InvalidRequest] when it is sent in two ways at once.
+// malformed, [auth.InvalidRequest] when the header is repeated or the key is in the URL.
 func ServiceKey(r *http.Request) (auth.Secret, error) {
 	if basicWasUsed(r) {
 		header := r.Header.Values("Authorization")
