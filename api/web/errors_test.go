@@ -20,7 +20,7 @@ import (
 
 func TestResponses(t *testing.T) {
 	t.Parallel()
-	t.Run("there is a row for every code, and no other", func(t *testing.T) {
+	t.Run("the table has a row for every code, and no other", func(t *testing.T) {
 		t.Parallel()
 		known := map[auth.Code]bool{}
 		for _, c := range auth.Codes() {
@@ -31,11 +31,11 @@ func TestResponses(t *testing.T) {
 		}
 		for c := range web.Responses {
 			if !known[c] {
-				t.Errorf("%s has a row and is no code", c)
+				t.Errorf("%s has a row and is not a code", c)
 			}
 		}
 	})
-	t.Run("every row can be sent as it is", func(t *testing.T) {
+	t.Run("every row has only characters that can be sent", func(t *testing.T) {
 		t.Parallel()
 		// RFC 6749 §5.2: both members are printable ASCII without quotes and
 		// backslashes.
@@ -45,11 +45,11 @@ func TestResponses(t *testing.T) {
 				t.Errorf("%s: unexpected result %q, %q", c, r.OAuth, r.Text)
 			}
 			if r.Status < 400 || r.Status > 599 || http.StatusText(r.Status) == "" {
-				t.Errorf("%s: status %d", c, r.Status)
+				t.Errorf("%s: status = %d", c, r.Status)
 			}
 		}
 	})
-	t.Run("who is asked to wait is told how long", func(t *testing.T) {
+	t.Run("codes that ask to wait have a delay", func(t *testing.T) {
 		t.Parallel()
 		for c, r := range web.Responses {
 			wait := r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable
@@ -127,22 +127,22 @@ func TestErrorBodies(t *testing.T) {
 			t.Errorf("unexpected result: %v", m)
 		}
 	})
-	t.Run("the cause is in the log alone", func(t *testing.T) {
+	t.Run("the cause is only in the log", func(t *testing.T) {
 		t.Parallel()
 		for name, err := range map[string]error{
-			"without a code":          fmt.Errorf("dial tcp 10.1.2.3:5432: %w", io.ErrUnexpectedEOF),
-			"with a code":             &auth.Error{Code: auth.PlatformMisconfigured, Err: errors.New("dial tcp 10.1.2.3:5432")},
-			"with a code of nobody's": &auth.Error{Code: "made_up", Description: "dial tcp 10.1.2.3:5432"},
-			"with an empty code":      &auth.Error{Err: errors.New("dial tcp 10.1.2.3:5432")},
-			"a bare code of nobody's": fmt.Errorf("dial tcp 10.1.2.3:5432: %w", auth.Code("made_up")),
+			"without a code":       fmt.Errorf("dial tcp 10.1.2.3:5432: %w", io.ErrUnexpectedEOF),
+			"with a code":          &auth.Error{Code: auth.PlatformMisconfigured, Err: errors.New("dial tcp 10.1.2.3:5432")},
+			"with an unknown code": &auth.Error{Code: "made_up", Description: "dial tcp 10.1.2.3:5432"},
+			"with an empty code":   &auth.Error{Err: errors.New("dial tcp 10.1.2.3:5432")},
+			"a bare unknown code":  fmt.Errorf("dial tcp 10.1.2.3:5432: %w", auth.Code("made_up")),
 		} {
 			for _, render := range []func(web.Handler) http.HandlerFunc{web.OAuth, web.API} {
 				w, h := fail(t, render, err)
 				if w.Code != http.StatusInternalServerError {
-					t.Errorf("%s: status %d", name, w.Code)
+					t.Errorf("%s: status = %d", name, w.Code)
 				}
 				if all := fmt.Sprint(w.Header(), w.Body); strings.Contains(all, "10.1.2.3") || strings.Contains(all, "made_up") {
-					t.Errorf("%s: the answer shows it: %s", name, all)
+					t.Errorf("%s: the answer contains the cause: %s", name, all)
 				}
 				line := h.log.one(t)
 				if cause, _ := line["cause"].(string); !strings.Contains(cause, "10.1.2.3") || line["level"] != "ERROR" {
@@ -169,9 +169,9 @@ func TestErrorTranslation(t *testing.T) {
 		err  error
 		want auth.Code
 	}{
-		"the request's deadline was spent on storage":   {fmt.Errorf("query: %w", context.DeadlineExceeded), auth.StorageUnavailable},
-		"a code stays, whatever caused it":              {fmt.Errorf("%w: %w", auth.PlatformUnavailable, context.DeadlineExceeded), auth.PlatformUnavailable},
-		"an Error stays, whatever caused it":            {&auth.Error{Code: auth.PlatformUnavailable, Err: context.DeadlineExceeded}, auth.PlatformUnavailable},
+		"the request's deadline":                        {fmt.Errorf("query: %w", context.DeadlineExceeded), auth.StorageUnavailable},
+		"a code stays whatever its cause is":            {fmt.Errorf("%w: %w", auth.PlatformUnavailable, context.DeadlineExceeded), auth.PlatformUnavailable},
+		"an Error stays whatever its cause is":          {&auth.Error{Code: auth.PlatformUnavailable, Err: context.DeadlineExceeded}, auth.PlatformUnavailable},
 		"a body over the limit":                         {fmt.Errorf("read: %w", &http.MaxBytesError{Limit: 1}), auth.BodyTooLarge},
 		"a cancelled context that is not the request's": {context.Canceled, auth.Internal},
 		"an end of file":                                {io.EOF, auth.Internal},
@@ -180,10 +180,10 @@ func TestErrorTranslation(t *testing.T) {
 			t.Parallel()
 			w, h := fail(t, web.OAuth, tc.err)
 			if got := members(t, w)["error_code"]; got != string(tc.want) {
-				t.Errorf("error_code %q, want %q", got, tc.want)
+				t.Errorf("error_code = %q, want %q", got, tc.want)
 			}
 			if o := h.observations(); len(o) != 1 || o[0].Code != tc.want || o[0].Status != web.Responses[tc.want].Status {
-				t.Errorf("observed %+v", o)
+				t.Errorf("the observation is %+v", o)
 			}
 		})
 	}
@@ -210,7 +210,7 @@ func TestRetryAfter(t *testing.T) {
 		for _, render := range []func(web.Handler) http.HandlerFunc{web.OAuth, web.API} {
 			w, _ := fail(t, render, &auth.Error{Code: tc.code, RetryAfter: tc.after})
 			if got := strings.Join(w.Header().Values("Retry-After"), ","); got != tc.want {
-				t.Errorf("%s after %v: Retry-After %q, want %q", tc.code, tc.after, got, tc.want)
+				t.Errorf("%s with a delay of %v: Retry-After = %q, want %q", tc.code, tc.after, got, tc.want)
 			}
 		}
 	}
@@ -225,7 +225,7 @@ func TestChallenges(t *testing.T) {
 			t.Errorf("unexpected result: %q", got)
 		}
 	})
-	t.Run("a token that is not good is invalid_token", func(t *testing.T) {
+	t.Run("the challenge of an invalid token is invalid_token", func(t *testing.T) {
 		t.Parallel()
 		for _, code := range []auth.Code{auth.TokenInvalid, auth.TokenExpired, auth.SessionRevoked} {
 			w, _ := fail(t, web.API, &auth.Error{Code: code, Description: `said "so"`, Err: io.EOF})
@@ -235,7 +235,7 @@ func TestChallenges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("what is not about the token has none", func(t *testing.T) {
+	t.Run("other errors have no challenge", func(t *testing.T) {
 		t.Parallel()
 		for _, code := range []auth.Code{auth.InvalidRequest, auth.StorageUnavailable, auth.Internal, auth.NotFound} {
 			if w, _ := fail(t, web.API, code); w.Header().Get("WWW-Authenticate") != "" {
@@ -243,7 +243,7 @@ func TestChallenges(t *testing.T) {
 			}
 		}
 	})
-	t.Run("an OAuth client that used Basic is answered in Basic", func(t *testing.T) {
+	t.Run("an OAuth client that used Basic gets a Basic challenge", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness()
 		h.Post("/oauth2/token", web.OAuth(func(http.ResponseWriter, *http.Request) error { return auth.AppUnknown }))

@@ -11,7 +11,7 @@ func TestEventAdd(t *testing.T) {
 	t.Parallel()
 	var e web.Event
 	e.Add(slog.String("service_key", "a"), slog.String("app", "wx1"))
-	for range 1000 { // as a stream that lives for days
+	for range 1000 { // as in a stream that lasts for days
 		e.Add(slog.String("service_key", "b"))
 	}
 	if len(e.Attrs) != 2 || e.Attrs[0].Value.String() != "b" || e.Attrs[1].Value.String() != "wx1" {

@@ -36,7 +36,7 @@ func TestReadForm(t *testing.T) {
 		formType, "Application/X-WWW-Form-URLEncoded", formType + "; charset=utf-8", formType + ";charset=UTF-8", formType + `; charset="utf-8"`,
 		formType + "; charset=Utf-8; x=y", formType + ";",
 	} {
-		t.Run("taken as "+contentType, func(t *testing.T) {
+		t.Run("a form is accepted as "+contentType, func(t *testing.T) {
 			t.Parallel()
 			form, err := readForm(t, "/", contentType, strings.NewReader("client_id=wx1&code=a%2Bb"))
 			if d := cmp.Diff(web.Form{"client_id": "wx1", "code": "a+b"}, form); err != nil || d != "" {
@@ -48,7 +48,7 @@ func TestReadForm(t *testing.T) {
 		"", "application/json", "multipart/form-data; boundary=x", "text/plain", "application/x-www-form-urlencoded2", formType + "; charset=gbk",
 		formType + "; charset=utf-16", formType + "; charset=utf8", formType + "; charset=", formType + "; charset", formType + ", application/json", "/", ";",
 	} {
-		t.Run("refused as "+contentType, func(t *testing.T) {
+		t.Run("a form is refused as "+contentType, func(t *testing.T) {
 			t.Parallel()
 			form, err := readForm(t, "/", contentType, strings.NewReader("client_id=wx1"))
 			if form != nil || !errors.Is(err, auth.UnsupportedMediaType) {
@@ -65,20 +65,20 @@ func TestReadForm(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a body may have 16 KiB and no more", func(t *testing.T) {
+	t.Run("a body may have at most 16 KiB", func(t *testing.T) {
 		t.Parallel()
 		full := "a=" + strings.Repeat("x", web.MaxFormBody-2)
 		if form, err := readForm(t, "/", formType, strings.NewReader(full)); err != nil || len(form["a"]) != web.MaxFormBody-2 {
-			t.Errorf("16 KiB: %v", err)
+			t.Errorf("a body of 16 KiB: error %v", err)
 		}
 		for _, more := range []int{1, 1 << 20} {
 			form, err := readForm(t, "/", formType, strings.NewReader(full+strings.Repeat("x", more)))
 			if form != nil || !errors.Is(err, auth.BodyTooLarge) {
-				t.Errorf("%d more: %v", more, err)
+				t.Errorf("a body with %d more bytes: error %v", more, err)
 			}
 		}
 	})
-	t.Run("a body that is announced as larger is refused without a look, and ends the connection", func(t *testing.T) {
+	t.Run("a larger Content-Length is refused without reading, and the connection is closed", func(t *testing.T) {
 		t.Parallel()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", iotest.ErrReader(errors.New("it was read")))
 		r.Header.Set("Content-Type", formType)
@@ -89,7 +89,7 @@ func TestReadForm(t *testing.T) {
 			t.Errorf("unexpected result: %v, %v, %v", form, err, w.Header())
 		}
 	})
-	t.Run("two Content-Types are none", func(t *testing.T) {
+	t.Run("two Content-Types are refused", func(t *testing.T) {
 		t.Parallel()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("a=1"))
 		r.Header["Content-Type"] = []string{formType, "application/json"}
@@ -97,7 +97,7 @@ func TestReadForm(t *testing.T) {
 			t.Errorf("got %v, error %v", form, err)
 		}
 	})
-	t.Run("a body that comes too slowly is told so", func(t *testing.T) {
+	t.Run("a body that arrives too slowly is refused with the reason", func(t *testing.T) {
 		t.Parallel()
 		body := io.MultiReader(strings.NewReader("client_id=wx1&co"), iotest.ErrReader(os.ErrDeadlineExceeded))
 		var e *auth.Error
@@ -105,7 +105,7 @@ func TestReadForm(t *testing.T) {
 			t.Errorf("got %v, error %v", form, err)
 		}
 	})
-	t.Run("a body that breaks off is the client's trouble", func(t *testing.T) {
+	t.Run("a truncated body is the client's error", func(t *testing.T) {
 		t.Parallel()
 		body := io.MultiReader(strings.NewReader("client_id=wx1&co"), iotest.ErrReader(io.ErrUnexpectedEOF))
 		if form, err := readForm(t, "/", formType, body); form != nil || !errors.Is(err, auth.InvalidRequest) {
@@ -120,17 +120,17 @@ func TestParseForm(t *testing.T) {
 		body string
 		want web.Form
 	}{
-		"nothing":                             {"", web.Form{}},
-		"one":                                 {"a=1", web.Form{"a": "1"}},
-		"the order does not matter":           {"b=2&a=1", web.Form{"a": "1", "b": "2"}},
-		"an empty value is as if absent":      {"a=&b=2", web.Form{"b": "2"}},
-		"a name alone is as if absent":        {"a&b=2", web.Form{"b": "2"}},
-		"empty pairs are nothing":             {"&&a=1&&", web.Form{"a": "1"}},
-		"plus and percent":                    {"device=Pixel+9%20%E9%B1%BC", web.Form{"device": "Pixel 9 鱼"}},
-		"an equals sign in a value":           {"a=b=c", web.Form{"a": "b=c"}},
-		"a percent-encoded ampersand":         {"a=b%26c%3Bd", web.Form{"a": "b&c;d"}},
-		"names are case-sensitive":            {"a=1&A=2", web.Form{"a": "1", "A": "2"}},
-		"bytes that are UTF-8 without escape": {"a=鱼符", web.Form{"a": "鱼符"}},
+		"nothing":                         {"", web.Form{}},
+		"one":                             {"a=1", web.Form{"a": "1"}},
+		"the order does not matter":       {"b=2&a=1", web.Form{"a": "1", "b": "2"}},
+		"an empty value counts as absent": {"a=&b=2", web.Form{"b": "2"}},
+		"a name without a value counts as absent": {"a&b=2", web.Form{"b": "2"}},
+		"empty pairs are ignored":                 {"&&a=1&&", web.Form{"a": "1"}},
+		"plus and percent":                        {"device=Pixel+9%20%E9%B1%BC", web.Form{"device": "Pixel 9 鱼"}},
+		"an equals sign in a value":               {"a=b=c", web.Form{"a": "b=c"}},
+		"a percent-encoded ampersand":             {"a=b%26c%3Bd", web.Form{"a": "b&c;d"}},
+		"names are case-sensitive":                {"a=1&A=2", web.Form{"a": "1", "A": "2"}},
+		"bytes that are UTF-8 without escape":     {"a=鱼符", web.Form{"a": "鱼符"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -141,25 +141,25 @@ func TestParseForm(t *testing.T) {
 		})
 	}
 	for name, body := range map[string]string{
-		"a parameter twice":                    "code=SECRETCODE&code=other",
-		"a parameter twice with one value":     "code=SECRETCODE&code=SECRETCODE",
-		"a parameter twice, one of them empty": "code=SECRETCODE&code=",
-		"a parameter twice, both empty":        "x=SECRETCODE&code=&code",
-		"a parameter twice, once escaped":      "code=SECRETCODE&c%6Fde=x",
-		"an unknown parameter twice":           "code=SECRETCODE&x=1&x=2",
-		"NUL in a value":                       "code=SECRETCODE%00",
-		"a bare NUL":                           "code=SECRETCODE\x00",
-		"NUL in a name":                        "code%00=SECRETCODE",
-		"invalid UTF-8 in a value":             "code=SECRETCODE%ff",
-		"a surrogate half":                     "code=SECRETCODE%ED%A0%80",
-		"an overlong encoding":                 "code=SECRETCODE%C0%AF",
-		"invalid UTF-8 in a name":              "%fe=SECRETCODE",
-		"invalid UTF-8 without escape":         "code=SECRETCODE\xff",
-		"a semicolon as separator":             "code=SECRETCODE;x=1",
-		"half an escape":                       "code=SECRETCODE%",
-		"a quarter of an escape":               "code=SECRETCODE%4",
-		"an escape that is none":               "code=SECRETCODE%zz",
-		"an escape that is none in a name":     "%zzSECRETCODE=1",
+		"a repeated parameter":                     "code=SECRETCODE&code=other",
+		"a parameter repeated with the same value": "code=SECRETCODE&code=SECRETCODE",
+		"a repeated parameter, once empty":         "code=SECRETCODE&code=",
+		"a repeated parameter, twice empty":        "x=SECRETCODE&code=&code",
+		"a repeated parameter, once escaped":       "code=SECRETCODE&c%6Fde=x",
+		"a repeated unknown parameter":             "code=SECRETCODE&x=1&x=2",
+		"NUL in a value":                           "code=SECRETCODE%00",
+		"a bare NUL":                               "code=SECRETCODE\x00",
+		"NUL in a name":                            "code%00=SECRETCODE",
+		"invalid UTF-8 in a value":                 "code=SECRETCODE%ff",
+		"half a surrogate pair":                    "code=SECRETCODE%ED%A0%80",
+		"an overlong encoding":                     "code=SECRETCODE%C0%AF",
+		"invalid UTF-8 in a name":                  "%fe=SECRETCODE",
+		"invalid UTF-8 without escape":             "code=SECRETCODE\xff",
+		"a semicolon as separator":                 "code=SECRETCODE;x=1",
+		"an escape without digits":                 "code=SECRETCODE%",
+		"an escape with one digit":                 "code=SECRETCODE%4",
+		"a malformed escape":                       "code=SECRETCODE%zz",
+		"a malformed escape in a name":             "%zzSECRETCODE=1",
 	} {
 		t.Run(name+" is refused and not quoted", func(t *testing.T) {
 			t.Parallel()
@@ -186,8 +186,8 @@ func TestRequire(t *testing.T) {
 	}
 }
 
-// FuzzParseForm holds that a form that is accepted is clean text, each
-// parameter once, and that it says the same when it is written out again.
+// FuzzParseForm checks that an accepted form is clean text with each parameter once, and
+// that encoding and parsing it again gives the same form.
 func FuzzParseForm(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		form, err := web.ParseForm(body)
@@ -200,13 +200,13 @@ func FuzzParseForm(f *testing.F) {
 		again := url.Values{}
 		for name, value := range form {
 			if value == "" || !utf8.ValidString(name+value) || strings.Contains(name+value, "\x00") {
-				t.Fatalf("%q is %q", name, value)
+				t.Fatalf("the parameter %q has the value %q", name, value)
 			}
 			again.Set(name, value)
 		}
 		second, err := web.ParseForm(again.Encode())
 		if err != nil || !maps.Equal(form, second) {
-			t.Fatalf("%v, then %v, %v", form, second, err)
+			t.Fatalf("the form %v is parsed again as %v, error %v", form, second, err)
 		}
 	})
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// FuzzPublicClient holds that an Authorization header names a client only if it
-// is Basic with an empty secret, that it never overrules the body, and that an
-// error quotes neither.
+// FuzzPublicClient checks that an Authorization header names a client only if it is
+// Basic with an empty secret, that it never overrides the body, and that errors quote
+// no input.
 func FuzzPublicClient(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header, inBody string) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
@@ -37,16 +37,16 @@ func FuzzPublicClient(f *testing.F) {
 		encodedID, secret, colon := strings.Cut(string(raw), ":")
 		wantID, unescapeErr := url.QueryUnescape(encodedID)
 		if !strings.EqualFold(scheme, "basic") || decodeErr != nil || !colon || secret != "" || unescapeErr != nil || id != wantID {
-			t.Fatalf("%q is the client %q", header, id)
+			t.Fatalf("the header %q names the client %q", header, id)
 		}
 		if id == "" || inBody != "" && inBody != id {
-			t.Fatalf("%q in the header and %q in the body are the client %q", header, inBody, id)
+			t.Fatalf("the header %q with the body %q names the client %q", header, inBody, id)
 		}
 	})
 }
 
-// FuzzBearerToken holds that a token is what stands behind the scheme, and
-// nothing that stands elsewhere.
+// FuzzBearerToken checks that the token is the text after the scheme, and comes from no
+// other place.
 func FuzzBearerToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header, query string) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
@@ -63,17 +63,16 @@ func FuzzBearerToken(f *testing.F) {
 		}
 		scheme, rest, _ := strings.Cut(header, " ")
 		if !strings.EqualFold(scheme, "bearer") || got == "" || got != strings.Trim(rest, " ") {
-			t.Fatalf("%q holds the token %q", header, got)
+			t.Fatalf("the header %q has the token %q", header, got)
 		}
 		if values, err := url.ParseQuery(query); err == nil && values.Has("access_token") {
-			t.Fatalf("a token in the query %q is let through", query)
+			t.Fatalf("a token in the query %q is accepted", query)
 		}
 	})
 }
 
-// FuzzClientIP holds that nobody but a trusted proxy can say whose request it
-// is, and that what a client writes into the header is never taken for what
-// the proxy wrote.
+// FuzzClientIP checks that only a trusted proxy can set the client's address, and that
+// entries of the client are never taken for the proxy's.
 func FuzzClientIP(f *testing.F) {
 	const proxy, client = "10.1.2.3:4711", "203.0.113.5"
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:ffff::/48")}
@@ -88,21 +87,21 @@ func FuzzClientIP(f *testing.F) {
 		}
 		for _, header := range [][]string{{written + ", " + client}, {written, client}, {written + "," + client + ", 10.9.9.9"}} {
 			if got := address(proxy, header...); got.String() != client {
-				t.Fatalf("%q from the proxy is %s's", header, got)
+				t.Fatalf("%q from the proxy gives the client %s", header, got)
 			}
 		}
 		got := address(proxy, written)
 		for _, p := range proxies {
 			if p.Contains(got) {
-				t.Fatalf("%q is the proxy's own", written)
+				t.Fatalf("%q gives the proxy as the client", written)
 			}
 		}
 		if got.IsValid() && (got.Zone() != "" || got.Is4In6()) {
-			t.Fatalf("%q: %s has a second form", written, got)
+			t.Fatalf("%q: the address %s is not canonical", written, got)
 		}
-		web.Network(got) // of whatever it is
+		web.Network(got) // must not panic for any address
 
-		// The peer is what the kernel says: its zone is the name of an interface.
+		// The kernel sets the peer: its zone is the name of an interface.
 		ap, err := netip.ParseAddrPort(peer)
 		if err != nil || strings.ContainsAny(ap.Addr().Zone(), "[]%:") {
 			return
@@ -114,18 +113,18 @@ func FuzzClientIP(f *testing.F) {
 			}
 		}
 		if got := address(peer, written); got != from {
-			t.Fatalf("a request from %s with %q is %s's", peer, written, got)
+			t.Fatalf("a request from %s with %q has the client %s", peer, written, got)
 		}
 	})
 }
 
-// wantNoEcho fails if the error quotes what was sent, unless that is so short
-// that it is in any sentence.
+// wantNoEcho fails the test if the error quotes the input, unless the input is so short
+// that any sentence may contain it.
 func wantNoEcho(t *testing.T, err error, sent ...string) {
 	t.Helper()
 	for _, s := range sent {
 		if len(s) > 24 && strings.Contains(err.Error(), s) {
-			t.Fatalf("the error quotes what was sent: %v", err)
+			t.Fatalf("the error quotes the input: %v", err)
 		}
 	}
 }

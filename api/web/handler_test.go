@@ -36,15 +36,15 @@ func TestMethodNotAllowed(t *testing.T) {
 		{"STRANGE", "/v1/me", "GET"},
 		{http.MethodPut, "/v1/binding", "GET, POST, DELETE"},
 	} {
-		t.Run(tc.method+" "+tc.path+" says what is allowed", func(t *testing.T) {
+		t.Run(tc.method+" "+tc.path+" lists the allowed methods", func(t *testing.T) {
 			t.Parallel()
 			h := newRoutes()
 			w := h.do(httptest.NewRequestWithContext(t.Context(), tc.method, tc.path, nil))
 			if w.Code != http.StatusMethodNotAllowed {
-				t.Errorf("status %d", w.Code)
+				t.Errorf("status = %d", w.Code)
 			}
 			if got := w.Header().Values("Allow"); !cmp.Equal(got, []string{tc.allow}) {
-				t.Errorf("Allow %q, want %q", got, tc.allow)
+				t.Errorf("Allow = %q, want %q", got, tc.allow)
 			}
 			m := members(t, w)
 			if tc.path == "/oauth2/token" {
@@ -59,7 +59,7 @@ func TestMethodNotAllowed(t *testing.T) {
 			}
 		})
 	}
-	t.Run("where there is nothing, a method nobody knows finds nothing", func(t *testing.T) {
+	t.Run("an unknown method of an unknown address is not found", func(t *testing.T) {
 		t.Parallel()
 		h := newRoutes()
 		w := h.do(httptest.NewRequestWithContext(t.Context(), "STRANGE", "/nowhere", nil))
@@ -67,7 +67,7 @@ func TestMethodNotAllowed(t *testing.T) {
 			t.Errorf("unexpected answer: %d %v %s", w.Code, w.Header(), w.Body)
 		}
 	})
-	t.Run("in a context of its own it does not disturb the routes", func(t *testing.T) {
+	t.Run("matching in a new context does not change the route context", func(t *testing.T) {
 		t.Parallel()
 		h := newRoutes()
 		h.do(httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/v1/binding", nil))
@@ -87,24 +87,24 @@ func TestJSON(t *testing.T) {
 		}
 		return w
 	}
-	t.Run("it is one line of JSON", func(t *testing.T) {
+	t.Run("the body is one line of JSON", func(t *testing.T) {
 		t.Parallel()
 		w := answer(t, web.JSON, map[string]int{"a": 1})
 		if w.Code != http.StatusCreated || w.Body.String() != "{\"a\":1}\n" || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("unexpected result: %d %v %q", w.Code, w.Header(), w.Body)
 		}
 		if w.Header().Get("Cache-Control") != "" {
-			t.Errorf("Cache-Control %q", w.Header().Get("Cache-Control"))
+			t.Errorf("Cache-Control = %q", w.Header().Get("Cache-Control"))
 		}
 	})
-	t.Run("answers with secrets may not be kept", func(t *testing.T) {
+	t.Run("answers with secrets are not cacheable", func(t *testing.T) {
 		t.Parallel()
 		w := answer(t, web.SecretJSON, map[string]int{"a": 1})
 		if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Pragma") != "no-cache" {
 			t.Errorf("unexpected result: %v", w.Header())
 		}
 	})
-	t.Run("what cannot be encoded is a whole 500", func(t *testing.T) {
+	t.Run("a value that cannot be encoded is answered with a complete 500", func(t *testing.T) {
 		t.Parallel()
 		w := answer(t, web.JSON, math.NaN())
 		if m := members(t, w); w.Code != http.StatusInternalServerError || m["error_code"] != "internal" {
@@ -116,7 +116,7 @@ func TestJSON(t *testing.T) {
 func TestPersonOf(t *testing.T) {
 	t.Parallel()
 	if p := web.PersonOf(&auth.Session{}); p != nil {
-		t.Errorf("an unbound session has %+v", p)
+		t.Errorf("PersonOf() of an unbound session = %+v, want nil", p)
 	}
 	id := uuid.Must(uuid.NewV7())
 	got := web.PersonOf(&auth.Session{Person: &auth.Person{ID: id, ExternalID: "E-4711", Name: "张三"}})

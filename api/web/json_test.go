@@ -40,10 +40,10 @@ func TestReadJSON(t *testing.T) {
 		contentType, body string
 		want              order
 	}{
-		"an object":              {"application/json", `{"name":"张三","count":2}`, order{Name: &name, Count: &count}},
-		"an empty object":        {"application/json", ` { } `, order{}},
-		"a charset":              {"application/json; charset=UTF-8", `{"count":2}`, order{Count: &count}},
-		"null is as good as not": {"application/json", `{"count":2,"name":null}`, order{Count: &count}},
+		"an object":             {"application/json", `{"name":"张三","count":2}`, order{Name: &name, Count: &count}},
+		"an empty object":       {"application/json", ` { } `, order{}},
+		"a charset":             {"application/json; charset=UTF-8", `{"count":2}`, order{Count: &count}},
+		"a member that is null": {"application/json", `{"count":2,"name":null}`, order{Count: &count}},
 	} {
 		t.Run(what+" is read", func(t *testing.T) {
 			t.Parallel()
@@ -61,26 +61,26 @@ func TestReadJSON(t *testing.T) {
 		contentType, body string
 		want              auth.Code
 	}{
-		"nothing":                      {js, ``, auth.InvalidRequest},
-		"null":                         {js, `null`, auth.InvalidRequest},
-		"an array":                     {js, `[{}]`, auth.InvalidRequest},
-		"a string":                     {js, `"x"`, auth.InvalidRequest},
-		"what is no JSON":              {js, `{name:1}`, auth.InvalidRequest},
-		"an object without an end":     {js, `{"name":"x"`, auth.InvalidRequest},
-		"a member of another kind":     {js, `{"count":"secret-value"}`, auth.InvalidRequest},
-		"a list of another kind":       {js, `{"apps":[{"secret-value":1}]}`, auth.InvalidRequest},
-		"a member that is not there":   {js, `{"secret-value-of-25-letters":1}`, auth.InvalidRequest},
-		"a member in upper case":       {js, `{"NAME":"x"}`, auth.InvalidRequest},
-		"a member that is there twice": {js, `{"name":"x","name":"y"}`, auth.InvalidRequest},
-		"two objects":                  {js, `{}{}`, auth.InvalidRequest},
-		"text behind the object":       {js, `{} x`, auth.InvalidRequest},
-		"a NUL":                        {js, "{\"name\":\"\x00\"}", auth.InvalidRequest},
-		"what is not UTF-8":            {js, "{\"name\":\"\xff\"}", auth.InvalidRequest},
-		"a form":                       {"application/x-www-form-urlencoded", `name=x`, auth.UnsupportedMediaType},
-		"no type":                      {"", `{}`, auth.UnsupportedMediaType},
-		"a type that is none":          {";", `{}`, auth.UnsupportedMediaType},
-		"another charset":              {"application/json; charset=gbk", `{}`, auth.UnsupportedMediaType},
-		"too much":                     {js, `{"name":"` + strings.Repeat("x", web.MaxJSONBody) + `"}`, auth.BodyTooLarge},
+		"an empty body":            {js, ``, auth.InvalidRequest},
+		"null":                     {js, `null`, auth.InvalidRequest},
+		"an array":                 {js, `[{}]`, auth.InvalidRequest},
+		"a string":                 {js, `"x"`, auth.InvalidRequest},
+		"a malformed object":       {js, `{name:1}`, auth.InvalidRequest},
+		"a truncated object":       {js, `{"name":"x"`, auth.InvalidRequest},
+		"a member of another kind": {js, `{"count":"secret-value"}`, auth.InvalidRequest},
+		"a list of another kind":   {js, `{"apps":[{"secret-value":1}]}`, auth.InvalidRequest},
+		"an unknown member":        {js, `{"secret-value-of-25-letters":1}`, auth.InvalidRequest},
+		"a member in upper case":   {js, `{"NAME":"x"}`, auth.InvalidRequest},
+		"a repeated member":        {js, `{"name":"x","name":"y"}`, auth.InvalidRequest},
+		"two objects":              {js, `{}{}`, auth.InvalidRequest},
+		"text after the object":    {js, `{} x`, auth.InvalidRequest},
+		"a NUL":                    {js, "{\"name\":\"\x00\"}", auth.InvalidRequest},
+		"invalid UTF-8":            {js, "{\"name\":\"\xff\"}", auth.InvalidRequest},
+		"a form":                   {"application/x-www-form-urlencoded", `name=x`, auth.UnsupportedMediaType},
+		"no Content-Type":          {"", `{}`, auth.UnsupportedMediaType},
+		"a malformed Content-Type": {";", `{}`, auth.UnsupportedMediaType},
+		"another charset":          {"application/json; charset=gbk", `{}`, auth.UnsupportedMediaType},
+		"a body that is too large": {js, `{"name":"` + strings.Repeat("x", web.MaxJSONBody) + `"}`, auth.BodyTooLarge},
 	} {
 		t.Run(what+" is refused", func(t *testing.T) {
 			t.Parallel()
@@ -104,7 +104,7 @@ func TestReadJSON(t *testing.T) {
 	})
 }
 
-// delivery is an order with a member of its own.
+// delivery is an order with another member.
 type delivery struct {
 	order
 	Address string `json:"address"`
@@ -133,8 +133,8 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// FuzzReadJSON holds that what is accepted is what encoding/json reads too, and
-// that an error quotes nothing.
+// FuzzReadJSON checks that an accepted body has the same value in encoding/json, and that
+// errors quote no input.
 func FuzzReadJSON(f *testing.F) {
 	for _, s := range []string{`{}`, `{"name":"x","count":1,"apps":["a"]}`, `{"name":1}`, `{"name":"x","name":"y"}`, `{"a":{"b":[`, `{"count":1e3}`} {
 		f.Add(s)
@@ -149,7 +149,7 @@ func FuzzReadJSON(f *testing.F) {
 		}
 		var want order
 		if err := json.Unmarshal([]byte(body), &want); err != nil {
-			t.Fatalf("%q is accepted: %v", body, err)
+			t.Fatalf("ReadJSON() accepts %q, json.Unmarshal has the error %v", body, err)
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Fatalf("mismatch (-want +got):\n%s", d)

@@ -21,7 +21,7 @@ func TestLimiter(t *testing.T) {
 		t.Cleanup(l.Close)
 		return l
 	}
-	// take is an event that is allowed and then happens.
+	// take has an event that is allowed and happens.
 	take := func(l *web.Limiter[netip.Addr], client netip.Addr, at time.Time) time.Duration {
 		wait := l.Take(client, at)
 		if wait == 0 {
@@ -37,9 +37,9 @@ func TestLimiter(t *testing.T) {
 				t.Fatalf("event %d has to wait %s", i, wait)
 			}
 		}
-		for range 100 { // asking costs nothing
+		for range 100 { // Wait does not change the allowance
 			if wait := l.Wait(alice, now); wait != time.Second {
-				t.Fatalf("wait %s, want 1s", wait)
+				t.Fatalf("Wait() = %s, want 1s", wait)
 			}
 		}
 		if wait := take(l, bob, now); wait != 0 {
@@ -57,13 +57,13 @@ func TestLimiter(t *testing.T) {
 			}
 		}
 		if take(l, alice, now.Add(2*time.Minute)) == 0 {
-			t.Error("more than the burst was saved up")
+			t.Error("the allowance grew beyond the burst")
 		}
 	})
-	t.Run("a spent allowance lets one event a second through, however slow the refill", func(t *testing.T) {
+	t.Run("a spent allowance lets one event a second through however slow the refill is", func(t *testing.T) {
 		t.Parallel()
 		l := limiter(t, 6)
-		for range 100 { // overdrawn by far
+		for range 100 { // far overdrawn
 			l.Charge(alice, now)
 		}
 		for i := range 120 {
@@ -71,7 +71,7 @@ func TestLimiter(t *testing.T) {
 			if wait := l.Wait(alice, at.Add(-time.Millisecond)); wait != time.Millisecond {
 				t.Fatalf("just before second %d: wait %s, want 1ms", i+1, wait)
 			}
-			for range 10 { // asking does not use up the event
+			for range 10 { // Wait does not use up the event
 				if wait := l.Wait(alice, at); wait != 0 {
 					t.Fatalf("in second %d: wait %s, want none", i+1, wait)
 				}
@@ -83,7 +83,7 @@ func TestLimiter(t *testing.T) {
 				t.Fatalf("a second event in second %d: wait %s, want 1s", i+1, wait)
 			}
 			if i%2 == 0 {
-				l.Charge(alice, at.Add(900*time.Millisecond)) // it took its time
+				l.Charge(alice, at.Add(900*time.Millisecond)) // the event was slow
 			}
 		}
 	})
@@ -94,7 +94,7 @@ func TestLimiter(t *testing.T) {
 		later := now.Add(time.Second)
 		for range 10 {
 			if wait := l.Take(alice, later); wait != 0 {
-				t.Fatalf("wait %s, want none", wait)
+				t.Fatalf("Wait() = %s, want 0", wait)
 			}
 			l.Return(alice)
 		}
@@ -103,15 +103,15 @@ func TestLimiter(t *testing.T) {
 			t.Errorf("another key waits %s", wait)
 		}
 	})
-	t.Run("a clock that went back makes no wait longer", func(t *testing.T) {
+	t.Run("a clock that goes back makes no wait longer", func(t *testing.T) {
 		t.Parallel()
 		l := limiter(t, 1)
 		l.Charge(alice, now)
 		if wait := l.Wait(alice, now.Add(-time.Hour)); wait != time.Second {
-			t.Errorf("wait %s, want 1s", wait)
+			t.Errorf("Wait() = %s, want 1s", wait)
 		}
 	})
-	t.Run("counts every event of many at once", func(t *testing.T) {
+	t.Run("concurrent events are all counted", func(t *testing.T) {
 		t.Parallel()
 		l := limiter(t, 1000)
 		var wg sync.WaitGroup
@@ -120,15 +120,15 @@ func TestLimiter(t *testing.T) {
 		}
 		wg.Wait()
 		if l.Wait(alice, now) == 0 || l.Wait(alice, now.Add(time.Minute/1000)) != 0 {
-			t.Errorf("wait %s after exactly the burst", l.Wait(alice, now))
+			t.Errorf("Wait() after exactly the burst = %s", l.Wait(alice, now))
 		}
 	})
-	t.Run("zero is no limit", func(t *testing.T) {
+	t.Run("zero means no limit", func(t *testing.T) {
 		t.Parallel()
 		l := limiter(t, 0)
 		for range 10_000 {
 			if take(l, alice, now) != 0 {
-				t.Fatal("it has a limit")
+				t.Fatal("NewLimiter(0) limits events")
 			}
 		}
 	})
@@ -149,7 +149,7 @@ func TestNetwork(t *testing.T) {
 		}
 	}
 	if web.Network(netip.Addr{}) != (netip.Prefix{}) {
-		t.Error("no address is not counted as one client")
+		t.Error("clients without an address are not counted together")
 	}
 }
 
@@ -162,21 +162,21 @@ func TestClientIP(t *testing.T) {
 		header  []string
 		want    string
 	}{
-		"the connection's, without proxies":                 {nil, "192.0.2.1:99", []string{"203.0.113.5"}, "192.0.2.1"},
-		"the header's, from a proxy":                        {proxies, "10.1.1.1:99", []string{"203.0.113.5"}, "203.0.113.5"},
-		"the connection's, from anybody else":               {proxies, "192.0.2.1:99", []string{"203.0.113.5"}, "192.0.2.1"},
-		"the last that is no proxy's":                       {proxies, "10.1.1.1:99", []string{"1.2.3.4, 203.0.113.5, 10.2.2.2"}, "203.0.113.5"},
-		"of several headers the last counts":                {proxies, "10.1.1.1:99", []string{"1.2.3.4", "203.0.113.5"}, "203.0.113.5"},
-		"nobody's, when the proxy sends garbage":            {proxies, "10.1.1.1:99", []string{"203.0.113.5, evil"}, "invalid IP"},
-		"an address with a port":                            {proxies, "10.1.1.1:99", []string{"203.0.113.5:5001"}, "203.0.113.5"},
-		"an IPv6 address with a port":                       {proxies, "10.1.1.1:99", []string{"[2001:db8::1]:443"}, "2001:db8::1"},
-		"an IPv6 address in brackets":                       {proxies, "10.1.1.1:99", []string{"[2001:db8::1]"}, "2001:db8::1"},
-		"an IPv6 address whose end looks like a port":       {proxies, "10.1.1.1:99", []string{"2001:db8::443"}, "2001:db8::443"},
-		"an address in quotes":                              {proxies, "10.1.1.1:99", []string{`"[2001:db8::1]:443"`}, "2001:db8::1"},
-		"proxies with ports are skipped":                    {proxies, "10.1.1.1:99", []string{"203.0.113.5:5001, 10.2.2.2:443"}, "203.0.113.5"},
-		"a proxy with a port and a mapped address":          {proxies, "10.1.1.1:99", []string{"203.0.113.5, [::ffff:10.2.2.2]:443"}, "203.0.113.5"},
-		"nobody's, when the port is none":                   {proxies, "10.1.1.1:99", []string{"203.0.113.5:https"}, "invalid IP"},
-		"an IPv4 address in IPv6's clothes is the IPv4 one": {nil, "[::ffff:192.0.2.1]:99", nil, "192.0.2.1"},
+		"the connection's, without proxies":           {nil, "192.0.2.1:99", []string{"203.0.113.5"}, "192.0.2.1"},
+		"the header's, from a proxy":                  {proxies, "10.1.1.1:99", []string{"203.0.113.5"}, "203.0.113.5"},
+		"the connection's, from an untrusted peer":    {proxies, "192.0.2.1:99", []string{"203.0.113.5"}, "192.0.2.1"},
+		"the last address that is not a proxy's":      {proxies, "10.1.1.1:99", []string{"1.2.3.4, 203.0.113.5, 10.2.2.2"}, "203.0.113.5"},
+		"of several headers the last counts":          {proxies, "10.1.1.1:99", []string{"1.2.3.4", "203.0.113.5"}, "203.0.113.5"},
+		"no address, when the proxy sends garbage":    {proxies, "10.1.1.1:99", []string{"203.0.113.5, evil"}, "invalid IP"},
+		"an address with a port":                      {proxies, "10.1.1.1:99", []string{"203.0.113.5:5001"}, "203.0.113.5"},
+		"an IPv6 address with a port":                 {proxies, "10.1.1.1:99", []string{"[2001:db8::1]:443"}, "2001:db8::1"},
+		"an IPv6 address in brackets":                 {proxies, "10.1.1.1:99", []string{"[2001:db8::1]"}, "2001:db8::1"},
+		"an IPv6 address whose end looks like a port": {proxies, "10.1.1.1:99", []string{"2001:db8::443"}, "2001:db8::443"},
+		"an address in quotes":                        {proxies, "10.1.1.1:99", []string{`"[2001:db8::1]:443"`}, "2001:db8::1"},
+		"proxies with ports are skipped":              {proxies, "10.1.1.1:99", []string{"203.0.113.5:5001, 10.2.2.2:443"}, "203.0.113.5"},
+		"a proxy with a port and a mapped address":    {proxies, "10.1.1.1:99", []string{"203.0.113.5, [::ffff:10.2.2.2]:443"}, "203.0.113.5"},
+		"no address, when the port is malformed":      {proxies, "10.1.1.1:99", []string{"203.0.113.5:https"}, "invalid IP"},
+		"an IPv4-mapped address is the IPv4 address":  {nil, "[::ffff:192.0.2.1]:99", nil, "192.0.2.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -189,13 +189,13 @@ func TestClientIP(t *testing.T) {
 			}
 			h.ServeHTTP(httptest.NewRecorder(), r)
 			if got.String() != tc.want {
-				t.Errorf("client %s, want %s", got, tc.want)
+				t.Errorf("client = %s, want %s", got, tc.want)
 			}
 		})
 	}
 }
 
-func TestForwardedForOfStrangers(t *testing.T) {
+func TestForwardedForUntrusted(t *testing.T) {
 	t.Parallel()
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	var peers []netip.Addr
@@ -211,7 +211,7 @@ func TestForwardedForOfStrangers(t *testing.T) {
 	ask("10.1.1.1:99", "203.0.113.5")
 	ask("192.0.2.1:99", "")
 	if len(peers) != 0 {
-		t.Errorf("reported %v before a stranger sent the header", peers)
+		t.Errorf("reported %v before an untrusted peer sent the header", peers)
 	}
 	ask("[::ffff:192.0.2.1]:99", "203.0.113.5")
 	ask("192.0.2.2:99", "203.0.113.5")

@@ -2,6 +2,5 @@
 
 package web
 
-// flood is how many addresses a flood comes from: a small botnet, or one IPv6
-// /44.
+// flood is the number of addresses in the flood: a small botnet, or one IPv6 /44.
 const flood = 1 << 20

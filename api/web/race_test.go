@@ -2,7 +2,6 @@
 
 package web
 
-// flood is how many addresses a flood comes from: fewer under the race detector,
-// which makes each of them twenty times as dear, and still more than are
-// remembered.
+// flood is the number of addresses in the flood. The race detector makes each twenty
+// times as expensive, so there are fewer, but still more than are remembered.
 const flood = 1 << 18

@@ -16,7 +16,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// newKey makes a service key that works nowhere.
+// newKey makes a service key that is not stored.
 func newKey(t testing.TB, scopes ...string) (servicekey.Key, servicekey.Presented) {
 	t.Helper()
 	d, err := servicekey.NewDraft("a test", scopes, nil)
@@ -53,14 +53,14 @@ func TestServiceKey(t *testing.T) {
 		"as Basic: id and the whole key":      {[]string{basicAuth(p.ID, key)}, p.Key(), ""},
 		"as Basic, percent-encoded":           {[]string{basicAuth(escaped(p.ID), escaped(secret))}, p.Key(), ""},
 		"as Basic, form-encoded by a library": {[]string{basicAuth(url.QueryEscape(p.ID), url.QueryEscape(key))}, p.Key(), ""},
-		"whatever it is, as a bearer token":   {[]string{"Bearer a.b.c"}, "a.b.c", ""},
-		"none":                                {nil, "", auth.ServiceKeyMissing},
-		"a scheme alone":                      {[]string{"Bearer"}, "", auth.ServiceKeyMissing},
+		"any text as a bearer token":          {[]string{"Bearer a.b.c"}, "a.b.c", ""},
+		"no key":                              {nil, "", auth.ServiceKeyMissing},
+		"only a scheme":                       {[]string{"Bearer"}, "", auth.ServiceKeyMissing},
 		"another scheme":                      {[]string{"Digest x"}, "", auth.ServiceKeyMissing},
 		"Basic with another key's id":         {[]string{basicAuth(other.ID, key)}, "", auth.ServiceKeyInvalid},
 		"Basic with the key and no password":  {[]string{basicAuth(key, "")}, "", auth.ServiceKeyInvalid},
 		"Basic with the id in upper case":     {[]string{basicAuth(strings.ToUpper(p.ID), secret)}, "", auth.ServiceKeyInvalid},
-		"Basic that is no base64":             {[]string{"Basic !"}, "", auth.ServiceKeyInvalid},
+		"Basic that is not base64":            {[]string{"Basic !"}, "", auth.ServiceKeyInvalid},
 		"Basic without a colon":               {[]string{"Basic " + base64.StdEncoding.EncodeToString([]byte(key))}, "", auth.ServiceKeyInvalid},
 		"Basic of a public client":            {[]string{basicAuth("wx1", "")}, "", auth.ServiceKeyInvalid},
 		"two bearer headers":                  {[]string{"Bearer " + key, "Bearer " + key}, "", auth.InvalidRequest},
@@ -79,7 +79,7 @@ func TestServiceKey(t *testing.T) {
 			}
 		})
 	}
-	t.Run("in the URL", func(t *testing.T) {
+	t.Run("a key in the URL is refused", func(t *testing.T) {
 		t.Parallel()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?access_token="+key, nil)
 		if got, err := web.ServiceKey(r); auth.CodeOf(err) != auth.InvalidRequest || got != "" {
@@ -88,7 +88,7 @@ func TestServiceKey(t *testing.T) {
 	})
 }
 
-// ring is some keys, each good.
+// ring is a set of valid keys.
 type ring map[auth.Secret]servicekey.Key
 
 func (r ring) Authenticate(_ context.Context, presented auth.Secret) (servicekey.Key, error) {
@@ -136,12 +136,12 @@ func TestGuard(t *testing.T) {
 			if has == needs || has == servicekey.ScopeAdmin && needs == servicekey.ScopeRead {
 				want = http.StatusNoContent
 			}
-			t.Run(fmt.Sprintf("%s answers a key with %s with %d", endpoint, has, want), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s answers a key with the scope %s with %d", endpoint, has, want), func(t *testing.T) {
 				t.Parallel()
 				for _, authorization := range []string{"Bearer " + p.Key().Reveal(), basicAuth(p.ID, p.Secret.Reveal())} {
 					w := ask(t, endpoint, authorization)
 					if w.Code != want {
-						t.Errorf("it answers %d %s", w.Code, w.Body)
+						t.Errorf("the answer is %d %s", w.Code, w.Body)
 					}
 					if want == http.StatusForbidden {
 						challenge := `Bearer realm="yufu", error="insufficient_scope", scope="` + string(needs) + `"`
@@ -159,9 +159,9 @@ func TestGuard(t *testing.T) {
 		for name, tc := range map[string]struct {
 			authorization, code, challenge string
 		}{
-			"no key":             {"", "service_key_missing", `Bearer realm="yufu"`},
-			"a key that is not":  {"Bearer yfk_x", "service_key_invalid", `Bearer realm="yufu", error="invalid_token", error_description="` + web.Responses[auth.ServiceKeyInvalid].Text + `"`},
-			"Basic that is none": {basicAuth("x", "y"), "service_key_invalid", `Basic realm="yufu"`},
+			"no key":                      {"", "service_key_missing", `Bearer realm="yufu"`},
+			"an unknown key":              {"Bearer yfk_x", "service_key_invalid", `Bearer realm="yufu", error="invalid_token", error_description="` + web.Responses[auth.ServiceKeyInvalid].Text + `"`},
+			"malformed Basic credentials": {basicAuth("x", "y"), "service_key_invalid", `Basic realm="yufu"`},
 		} {
 			t.Run(endpoint+" refuses "+name, func(t *testing.T) {
 				t.Parallel()
@@ -172,21 +172,21 @@ func TestGuard(t *testing.T) {
 			})
 		}
 	}
-	t.Run("an endpoint without a scope is open to no key", func(t *testing.T) {
+	t.Run("an endpoint without a scope refuses every key", func(t *testing.T) {
 		t.Parallel()
 		for _, p := range byScope {
 			if w := ask(t, "/forgotten", "Bearer "+p.Key().Reveal()); w.Code != http.StatusForbidden {
-				t.Errorf("it answers %d", w.Code)
+				t.Errorf("the answer is %d", w.Code)
 			}
 		}
 	})
-	t.Run("the log has the key's id and not its secret", func(t *testing.T) {
+	t.Run("the log contains the key's id and not its secret", func(t *testing.T) {
 		t.Parallel()
 		p := byScope[servicekey.ScopeAdmin]
 		ask(t, "/needs/admin", "Bearer "+p.Key().Reveal())
 		log := h.log.String()
 		if !strings.Contains(log, `"service_key":"`+p.ID+`"`) || strings.Contains(log, p.Secret.Reveal()) {
-			t.Errorf("the log has %s", log)
+			t.Errorf("the log is %s", log)
 		}
 	})
 }

@@ -17,8 +17,7 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 )
 
-// harness is a router behind the event middleware, with what it logged and
-// observed.
+// harness is a router behind the event middleware, with its log and observations.
 type harness struct {
 	chi.Router
 	handler http.Handler
@@ -29,7 +28,7 @@ type harness struct {
 	observed []web.Observation
 }
 
-// clock moves when it is told to.
+// clock is a clock that the test advances.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -78,12 +77,12 @@ func (b *logBuffer) lines(t *testing.T) []map[string]any {
 	return out
 }
 
-// one returns the one log line there is.
+// one returns the only log line.
 func (b *logBuffer) one(t *testing.T) map[string]any {
 	t.Helper()
 	lines := b.lines(t)
 	if len(lines) != 1 {
-		t.Fatalf("%d log lines, want one: %s", len(lines), b.String())
+		t.Fatalf("the log has %d lines, want one: %s", len(lines), b.String())
 	}
 	return lines[0]
 }
@@ -104,7 +103,7 @@ func newHarness() *harness {
 	return h
 }
 
-// observations returns what the metrics were told.
+// observations returns the observations for the metrics.
 func (h *harness) observations() []web.Observation {
 	h.mu.Lock()
 	defer h.mu.Unlock()

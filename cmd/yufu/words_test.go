@@ -27,8 +27,12 @@ var insteadOf = map[string]string{
 // word in comments and strings. Add a folder when you have cleaned it.
 var plainFolders = []string{
 	"api",
+	"api/admin",
+	"api/apitest",
 	"api/binding",
 	"api/gate",
+	"api/oauth",
+	"api/web",
 	"cmd/yufu/internal/datadir",
 	"cmd/yufu/internal/health",
 	"cmd/yufu/internal/httpd",
