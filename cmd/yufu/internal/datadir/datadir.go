@@ -1,8 +1,8 @@
-// Package datadir owns the folder in which yufu dev keeps what it makes: the
-// database, the master key, an admin key.
+// Package datadir owns the folder in which yufu dev keeps its database, its master key and
+// an admin key.
 //
-// The folder is private to its user. A file that exists is replaced by
-// [Dir.Replace] alone, and then whole.
+// Only the owner can read the folder. Only [Dir.Replace] replaces a file that exists, and
+// then as a whole.
 package datadir
 
 import (
@@ -17,8 +17,8 @@ import (
 // Dir is an existing data folder.
 type Dir string
 
-// Open makes the folder if it is missing, readable only by its owner. Name is that of the
-// setting, for errors.
+// Open makes the folder if it is missing, readable only by its owner. Errors contain name,
+// the name of the setting.
 func Open(name, path string) (Dir, error) {
 	if path == "" {
 		return "", setting.Errorf(name, "must name a folder, got nothing")
@@ -39,9 +39,9 @@ func Open(name, path string) (Dir, error) {
 // Path returns the path of a file in the folder.
 func (d Dir) Path(name string) string { return filepath.Join(string(d), name) }
 
-// ReadOrCreate returns the content of a file, and makes it with the content
-// that create returns when it is not there. Two processes that start at once
-// get the same content: the file appears whole or not at all, and only once.
+// ReadOrCreate returns the content of a file. If the file is missing, it makes one with the
+// content that create returns. Two processes that start at once get the same content: the
+// file appears as a whole, and only once.
 func (d Dir) ReadOrCreate(name string, create func() []byte) ([]byte, error) {
 	path := d.Path(name)
 	b, err := os.ReadFile(path) //nolint:gosec // the folder is the operator's
@@ -52,7 +52,7 @@ func (d Dir) ReadOrCreate(name string, create func() []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(tmp.Name()) //nolint:errcheck // it is gone or it is garbage
+	defer os.Remove(tmp.Name()) //nolint:errcheck // the file is renamed or no longer needed
 	if _, err := tmp.Write(create()); err != nil {
 		return nil, errors.Join(err, tmp.Close())
 	}
@@ -73,7 +73,7 @@ func (d Dir) Replace(name string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) //nolint:errcheck // it is gone or it is garbage
+	defer os.Remove(tmp.Name()) //nolint:errcheck // the file is renamed or no longer needed
 	if _, err := tmp.Write(content); err != nil {
 		return errors.Join(err, tmp.Close())
 	}

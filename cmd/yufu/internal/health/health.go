@@ -1,8 +1,9 @@
-// Package health answers an orchestrator's two questions: is the process
-// alive, and should it get requests.
+// Package health answers the two probes of an orchestrator: is the process alive, and should
+// it get requests.
 //
-// It owns what makes a replica not ready: shutting down, a database that does not
-// take writes, a reason that the program has. It does not own what is done about it.
+// It owns the reasons for which a replica is not ready: it is shutting down, the database
+// does not take writes, or the program has a reason of its own. It does not own what the
+// orchestrator does about it.
 package health
 
 import (
@@ -20,26 +21,26 @@ import (
 // timeout bounds the check behind /readyz.
 const timeout = 2 * time.Second
 
-// Database is what readiness depends on.
+// Database is the part of the store that readiness depends on.
 type Database interface {
 	// Ping returns nil when the database takes writes.
 	Ping(ctx context.Context) error
 }
 
-// Checker answers for one replica. It is safe for concurrent use.
+// Checker checks one replica. It is safe for concurrent use.
 type Checker struct {
 	db       Database
 	reason   func() string
 	draining atomic.Bool
 }
 
-// New returns a checker of the database. The function reason returns why this replica
-// should get no requests although the database answers, or "".
+// New returns a checker of the database. Reason returns why this replica should get no
+// requests although the database answers, or "".
 func New(db Database, reason func() string) *Checker {
 	return &Checker{db: db, reason: reason}
 }
 
-// Drain makes the replica not ready for good; load balancers then stop sending
+// Drain makes the replica not ready for good, so that load balancers stop sending requests
 // to it.
 func (c *Checker) Drain() { c.draining.Store(true) }
 
@@ -54,7 +55,8 @@ type answer struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// live says that the process runs. A dead database is no reason to kill it.
+// live answers that the process runs. It does not check the database: a restart of this
+// process does not repair the database.
 func (c *Checker) live(w http.ResponseWriter, _ *http.Request) {
 	_ = web.SecretJSON(w, http.StatusOK, answer{Status: "ok"})
 }
@@ -69,7 +71,7 @@ func (c *Checker) ready(w http.ResponseWriter, r *http.Request) {
 	_ = web.SecretJSON(w, http.StatusOK, answer{Status: "ready"})
 }
 
-// Unready says why this replica should get no requests, or returns "".
+// Unready returns why this replica should get no requests, or "".
 func (c *Checker) Unready(ctx context.Context) string {
 	if c.draining.Load() {
 		return "shutting down"

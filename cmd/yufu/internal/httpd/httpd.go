@@ -1,10 +1,9 @@
-// Package httpd runs the process's HTTP listeners and ends them in order.
+// Package httpd runs the HTTP listeners of the process and shuts them down in order.
 //
-// It owns time-outs, sizes and the end: after the context is done it serves for
-// the delay. Then no new connection is accepted, requests in flight are answered,
-// and what is still running at the end of the grace period is cut. A listener
-// that is full closes the connection that has been idle longest. It does not own
-// routes.
+// It owns time-outs, size limits and the shutdown: when the context is done, it continues
+// to serve for the delay. Then it accepts no new connections, answers the requests in flight,
+// and cuts off those that are still running at the end of the grace period. A listener that
+// is full closes the connection that has been idle longest. It does not own routes.
 package httpd
 
 import (
@@ -23,8 +22,8 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 )
 
-// Bounds of every connection. A client that is slower than this is not a phone
-// on a bad line but somebody who holds sockets open.
+// Bounds of every connection. A client that is slower than this is not a phone with a bad
+// signal, but an attacker that holds sockets open.
 const (
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 15 * time.Second
@@ -35,18 +34,19 @@ const (
 
 // Endpoint is a listener with its handler.
 type Endpoint struct {
-	// Name says in the log which it is.
+	// Name identifies the endpoint in the log.
 	Name     string
 	Listener net.Listener
 	Handler  http.Handler
-	// MaxConnections bounds the connections open at once. For a further one the
-	// connection that has been idle longest is closed. One client network may
-	// have half of them, unless it is one of the proxies. Zero is no bound.
+	// MaxConnections bounds the open connections. One more closes the connection that has
+	// been idle longest. One client network may have half of them, a proxy all. Zero means
+	// no bound.
 	MaxConnections int
 	Proxies        []netip.Prefix
 }
 
-// Listen opens a TCP listener. Name is that of the setting with the address, for errors.
+// Listen opens a TCP listener. Errors contain name, the name of the setting with the
+// address.
 func Listen(ctx context.Context, name, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", addr)
@@ -61,11 +61,11 @@ func Listen(ctx context.Context, name, addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// Stop says how [Serve] ends.
+// Stop configures the shutdown of [Serve].
 type Stop struct {
-	// Delay is how long requests are still taken after the context ended, so that
-	// proxies can learn of the end before the listeners close. Answers then end
-	// their connections.
+	// Delay is the time for which requests are accepted after the context is done, so that
+	// load balancers notice before the listeners close. Each answer in that time ends its
+	// connection.
 	Delay time.Duration
 	// Skip ends the delay early. It may be nil.
 	Skip <-chan os.Signal
@@ -75,10 +75,9 @@ type Stop struct {
 	Leaving, Draining func()
 }
 
-// Serve serves the endpoints until ctx is done or one of them fails. After the
-// end of ctx it goes on for the delay. Then it drains the endpoints for at most
-// the grace period, in the order they are given. It returns nil when every
-// request in flight was answered.
+// Serve serves the endpoints until ctx is done or one of them fails. When ctx is done, it
+// continues for the delay. Then it drains the endpoints, in the given order, for at most the
+// grace period. It returns nil if every request in flight was answered.
 func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoint) error {
 	var leaving atomic.Bool
 	servers := make([]*http.Server, len(endpoints))
@@ -86,7 +85,7 @@ func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoi
 	for i, e := range endpoints {
 		servers[i] = &http.Server{
 			Handler: noSniff(closeWhenAmbiguous(closeWhen(&leaving, e.Handler))),
-			// The router answers OPTIONS * like everything else.
+			// The router also answers OPTIONS *.
 			DisableGeneralOptionsHandler: true,
 			ReadHeaderTimeout:            readHeaderTimeout,
 			ReadTimeout:                  readTimeout,
@@ -126,7 +125,7 @@ func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoi
 	}
 	callIfSet(stop.Draining)
 	log.Info("drain started", "grace", stop.Grace.String())
-	// The context that ended is not the one to drain under.
+	// Not ctx: it is done, and the drain would end at once.
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stop.Grace)
 	defer cancel()
 	for i, s := range servers {
@@ -142,8 +141,8 @@ func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoi
 	return err
 }
 
-// noSniff is a middleware that has every answer say what it is: a browser must
-// not look for a web page in JSON that quotes its input.
+// noSniff is a middleware that tells browsers to trust the Content-Type of every answer.
+// A browser must not take JSON that quotes its input for a web page.
 func noSniff(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -157,9 +156,9 @@ func callIfSet(f func()) {
 	}
 }
 
-// closeWhen is a middleware that ends the connection after each answer while the
-// flag is set. A client that keeps connections then opens its next one elsewhere,
-// and no request of it meets a connection that is being closed.
+// closeWhen is a middleware that closes the connection after each answer while the flag is
+// set. A client that keeps connections open then connects to another replica, and does not
+// send a request on a connection that is being closed.
 func closeWhen(flag *atomic.Bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if flag.Load() {
@@ -169,12 +168,11 @@ func closeWhen(flag *atomic.Bool, next http.Handler) http.Handler {
 	})
 }
 
-// closeWhenAmbiguous is a middleware that ends the connection after a request
-// about whose end a proxy before us might have another opinion: one in chunks,
-// which may have had a Content-Length beside it (net/http drops that and does
-// not tell), and one of HTTP/1.0, which may have come in chunks (net/http does
-// not look). What the proxy held to be the body is then never taken for the
-// next request (RFC 9112 §6.1).
+// closeWhenAmbiguous is a middleware that closes the connection after a request whose end a
+// proxy in front may see elsewhere: a chunked request, which may also have had a
+// Content-Length (net/http drops that silently), and an HTTP/1.0 request, which may have been
+// chunked (net/http does not look). The bytes that the proxy took for the body then never
+// become the next request (RFC 9112 §6.1).
 func closeWhenAmbiguous(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {

@@ -13,29 +13,28 @@ import (
 )
 
 const (
-	// clientTimeout is how long a client may keep a connection waiting in the middle
-	// of a request before the connection can be closed for another one.
+	// clientTimeout is the time for which a client may be slow in the middle of a request
+	// before its connection can be closed for another one.
 	clientTimeout = time.Second
-	// crowdedIdle replaces the idle time-out while more than half of the
-	// connections are open.
+	// crowdedIdle replaces the idle time-out while more than half of the allowed connections
+	// are open.
 	crowdedIdle = 5 * time.Second
 )
 
-// pool is a listener with a bound on the connections that are open at once. When
-// it is full it closes the connection that has been idle longest for the next
-// one. Clients that hold connections open therefore shut out no other client:
+// pool is a listener with a bound on the number of open connections. When it is full, the
+// next connection closes the one that has been idle longest. Clients that hold connections
+// open therefore do not shut out other clients:
 //
-//   - A connection in the middle of a request is closed only when no connection
-//     is idle, only while the service waits for its client (for the rest of a
-//     header or a body, or until the client reads the answer), and only if the
-//     request, or the write, began longer than [clientTimeout] ago. Requests that the
-//     service itself takes time for, such as the streams of the revocation feed,
-//     are never cut.
-//   - A client network has at most half of the connections. A network that has
-//     its half, or that has more than the average of a full pool, makes room by
-//     a connection of its own.
-//   - Trusted proxies speak for many clients. They have no share, and their idle
-//     connections are the last to go.
+//   - A connection in the middle of a request is closed only when no connection is idle, only
+//     while the service waits for the client (for the rest of a header or a body, or for the
+//     client to read the answer), and only if the request, or the write, began longer than
+//     [clientTimeout] ago. A request that the service itself is slow to answer, such as a
+//     stream of the revocation feed, is never cut off.
+//   - A client network has at most half of the connections. A network that has half, or that
+//     has more than the average in a full pool, loses one of its own connections for a new
+//     one.
+//   - A trusted proxy connects for many clients. It has no share, and its idle connections are
+//     closed last.
 //
 // If no connection can be closed, new ones wait.
 type pool struct {
@@ -48,17 +47,17 @@ type pool struct {
 	// crowded is whether more than half of the connections are open.
 	crowded atomic.Bool
 
-	mu       sync.Mutex
-	open     int
-	networks map[netip.Prefix]int // of strangers: as many entries as connections, at most
-	// waiting holds the connections that can be closed: those of strangers, and
-	// those of proxies.
+	mu   sync.Mutex
+	open int
+	// networks counts the connections of each client network, without those of proxies.
+	networks map[netip.Prefix]int
+	// waiting holds the connections that can be closed, by phase and class.
 	waiting [phases][2]queue
 	changed sync.Cond
 	closed  bool
 }
 
-// phase is what a connection waits for.
+// phase is the thing that a connection waits for.
 type phase int
 
 const (
@@ -101,7 +100,7 @@ func (p *pool) Accept() (net.Conn, error) {
 		if p.admit(c) {
 			return c, nil
 		}
-		_ = nc.Close() // its network has its share, or the pool is closed
+		_ = nc.Close() // its network has its full share, or the pool is closed
 	}
 }
 
@@ -114,7 +113,8 @@ func (p *pool) Close() error {
 	return p.Listener.Close()
 }
 
-// admit makes room for a connection, waits until there is some, or refuses it.
+// admit adds a connection. It closes another one or waits if there is no room. It returns
+// false if the connection is refused.
 func (p *pool) admit(c *conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,7 +145,7 @@ func (p *pool) admit(c *conn) bool {
 			continue
 		}
 		timer := time.AfterFunc(retry, func() {
-			// With the lock, or a short time might end before the wait begins.
+			// Under the lock, so that a short time does not end before the wait begins.
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.changed.Broadcast()
@@ -156,8 +156,8 @@ func (p *pool) admit(c *conn) bool {
 	return false
 }
 
-// victim returns the connection to close of those that match, or nil and when to
-// look again, unless a connection becomes idle or is closed before.
+// victim returns the connection to close among those that match, or nil and the time after
+// which to look again. A connection that becomes idle or is closed earlier ends that wait.
 func (p *pool) victim(match func(*conn) bool) (victim *conn, retry time.Duration) {
 	now := p.clock()
 	retry = p.clientTimeout
@@ -216,14 +216,15 @@ type conn struct {
 	network netip.Prefix
 	proxy   bool
 
-	// The pool's lock guards the rest.
+	// The pool's lock guards the fields below.
 	open       bool
 	phase      phase
 	since      time.Time // when the request began
 	written    time.Time // when the last write began
-	prev, next *conn     // in the queue of the phase, unless nil
+	prev, next *conn     // in the queue of the phase, or nil
 }
 
+// class returns 0 for a client's connection and 1 for a proxy's, which is closed last.
 func (c *conn) class() int {
 	if c.proxy {
 		return 1
@@ -231,8 +232,8 @@ func (c *conn) class() int {
 	return 0
 }
 
-// enter begins a phase, if the connection is in one of the given phases or none
-// is given. It returns the phase before.
+// enter begins a phase, if the connection is in one of the given phases or no phase is given.
+// It returns the phase before.
 func (c *conn) enter(to phase, from ...phase) (before phase) {
 	p := c.pool
 	p.mu.Lock()
@@ -258,7 +259,7 @@ func (c *conn) enter(to phase, from ...phase) (before phase) {
 	return before
 }
 
-// Read implements [net.Conn]. What comes while the connection is idle begins a
+// Read implements [net.Conn]. Data that arrives while the connection is idle begins a
 // header.
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
@@ -272,7 +273,7 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) Write(b []byte) (int, error) {
 	before := c.enter(writing, busy, body)
 	if line, rest, ok := bytes.Cut(b, []byte("\r\n")); ok && (before == idle || before == header) {
-		// The server refuses a request before any handler sees it.
+		// The server refuses a request that no handler has seen, so noSniff did not run.
 		const noSniff = "\r\nX-Content-Type-Options: nosniff\r\n"
 		if _, err := c.Conn.Write(slices.Concat(line, []byte(noSniff), rest)); err != nil {
 			return 0, err
@@ -286,8 +287,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// SetReadDeadline implements [net.Conn]. Under pressure an idle connection ends
-// earlier.
+// SetReadDeadline implements [net.Conn]. In a crowded pool, an idle connection ends earlier.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	if c.pool.crowded.Load() && c.isIdle() {
 		if soon := c.pool.clock().Add(crowdedIdle); t.IsZero() || t.After(soon) {
@@ -311,7 +311,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// queue is a list of connections, the one that entered its phase first in front.
+// queue is a list of connections. The first is the one that entered its phase first.
 type queue struct{ head conn }
 
 func (q *queue) init() { q.head.prev, q.head.next = &q.head, &q.head }

@@ -10,14 +10,13 @@ import (
 // connKey is the context key of a request's connection.
 type connKey struct{}
 
-// track has the server tell the connections of a pool what they wait for.
+// track makes the server set the phases of a pool's connections.
 func track(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, nc net.Conn) context.Context {
 		return context.WithValue(ctx, connKey{}, nc)
 	}
 	s.ConnState = func(nc net.Conn, state http.ConnState) {
-		// The server says StateActive when it has read a header. By then the
-		// handler runs.
+		// StateActive comes when the server has read a header. The handler runs by then.
 		if c, ok := nc.(*conn); ok && state == http.StateIdle {
 			c.enter(idle)
 		}
@@ -43,7 +42,8 @@ func track(s *http.Server) {
 	})
 }
 
-// trackedBody is a request's body, which a client may be slow to send.
+// trackedBody is the body of a request. Its reads set the phase of the connection, because
+// the client may be slow to send it.
 type trackedBody struct {
 	io.ReadCloser
 	conn  *conn

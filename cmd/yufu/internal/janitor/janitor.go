@@ -1,12 +1,12 @@
-// Package janitor deletes what no longer says anything: sessions long past
-// their absolute expiry, cutoffs and bind tickets past their retention, and counts
-// of failed attempts that slow nobody any more.
+// Package janitor deletes expired rows: sessions long past their absolute expiry, cutoffs
+// and bind tickets past their retention, and counts of failed attempts that no longer slow
+// any attempt.
 //
-// It owns when and how much: in small batches, with a pause between rounds, and
-// never at start-up, when a fleet that restarts has better things to do. What
-// is deleted is the store's matter. A failed round is logged and tried again.
-// Nothing is deleted that has not expired by this clock and by the database's:
-// one host whose clock went astray must not end everybody's sessions.
+// It owns when and how much: in small batches, with a pause between rounds, and never at
+// start-up, when all replicas may restart at once. The store decides what is deleted. A
+// failed round is logged, and the next round tries again. A row is deleted only if it has
+// expired by this machine's clock and by the database's: a wrong clock of one machine must
+// not end the sessions of all users.
 package janitor
 
 import (
@@ -17,26 +17,26 @@ import (
 )
 
 const (
-	// interval is the pause between rounds, spread by a half each way so that
-	// replicas do not march in step.
+	// interval is the mean pause between rounds. A pause varies by half of it either way, so
+	// that replicas do not clean at the same time.
 	interval = 10 * time.Minute
-	// batch is how many rows one statement deletes.
+	// batch is the number of rows that one statement deletes.
 	batch = 1000
-	// keep is how long an expired session is kept for whoever looks into an
-	// incident.
+	// keep is the time for which an expired session is kept, so that an operator can
+	// investigate an incident.
 	keep = 7 * 24 * time.Hour
 )
 
-// Store is what the janitor cleans.
+// Store is the part of the store that the janitor uses.
 type Store interface {
-	// DeleteExpired removes at most limit sessions that expired before the
-	// given time, and as many cutoffs that may be forgotten at now.
+	// DeleteExpired deletes at most limit sessions that expired before the given time, and
+	// at most limit cutoffs whose retention ended before now.
 	DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error)
 	// Now returns the database's clock.
 	Now(ctx context.Context) (time.Time, error)
 }
 
-// Run cleans at every tick of pause until ctx is done. Production passes
+// Run deletes expired rows at every tick of pause until ctx is done. Production passes
 // [Pause].
 func Run(ctx context.Context, store Store, log *slog.Logger, clock func() time.Time, pause func() <-chan time.Time) {
 	for {
@@ -62,7 +62,7 @@ func Pause() <-chan time.Time {
 	return time.After(interval/2 + rand.N(interval)) //nolint:gosec // not a secret
 }
 
-// clean deletes batch after batch until a batch is not full.
+// clean deletes batches until one is not full.
 func clean(ctx context.Context, store Store, now time.Time) (total int, err error) {
 	database, err := store.Now(ctx)
 	if err != nil {

@@ -13,20 +13,19 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// maxRecordLines is over how many lines a record of a CSV file may go: a cell may
-// hold line breaks. Else a quotation mark that is never closed would swallow the
-// file.
+// maxRecordLines is the maximum number of lines of a record, whose cells may contain line
+// breaks. Without it, a quotation mark that is never closed would swallow the file.
 const maxRecordLines = 100
 
-// column says what a cell is.
+// column is the meaning of the cells of a column.
 type column struct {
 	// kind is external_id, name, phone, fact or attr.
 	kind string
-	// name is that of a fact or an attribute.
+	// name is the name of the fact or attribute, if it is one.
 	name string
 }
 
-// person is a row as the admin API takes it.
+// person is a row in the form of the admin API.
 type person struct {
 	ExternalID string            `json:"external_id"`
 	Name       string            `json:"name,omitempty"`
@@ -38,19 +37,18 @@ type person struct {
 type csvSource struct {
 	lines   *lines
 	columns []column
-	// hasAttributes says that rows without any attribute have an empty object of
-	// them.
+	// hasAttributes is set if the file has attribute columns. A row without any attribute
+	// then has an empty object of them.
 	hasAttributes bool
-	// ahead are lines that were read to see whether a record goes on in them.
+	// ahead holds lines that were read to look for the end of a record.
 	ahead []line
 }
 
-// NewCSV reads a table of values between commas (RFC 4180), whose first line
-// names the columns: external_id, name, phone, fact.NAME and attr.NAME, in any
-// order. An empty cell names nothing: what the person has stays. Attributes of
-// the file replace all that he has.
+// NewCSV reads comma-separated values (RFC 4180). The first line names the columns:
+// external_id, name, phone, fact.NAME and attr.NAME, in any order. An empty cell changes
+// nothing. The attributes in the file replace all attributes of the person.
 //
-// The error is that of the file or its header.
+// It returns an error if the file cannot be read or the header is wrong.
 func NewCSV(r io.Reader) (Source, error) {
 	l, err := newLines(r)
 	if err != nil {
@@ -85,7 +83,7 @@ func (s *csvSource) readHeader(text []byte) error {
 		return errors.New("the header has no commas; separate the columns with commas, not with semicolons or tabs")
 	}
 	for len(names) > 0 && trim(names[len(names)-1]) == "" {
-		names = names[:len(names)-1] // a spreadsheet's empty columns
+		names = names[:len(names)-1] // spreadsheets add empty columns
 	}
 	for i, name := range names {
 		c, err := columnOf(trim(name))
@@ -137,14 +135,14 @@ func (s *csvSource) Next() (Row, error) {
 		}
 		var record []string
 		switch {
-		case row.Err != nil: // of the line alone; the file goes on
+		case row.Err != nil: // only this line is wrong; the file goes on
 		case balanced(first.text):
 			record, row.Err = cells(first.text)
 		default:
 			record, row.End, row.Err = s.longRecord(first)
 		}
 		if row.Err == nil && !slices.ContainsFunc(record, func(cell string) bool { return trim(cell) != "" }) {
-			continue // a spreadsheet's empty line
+			continue // spreadsheets add empty lines
 		}
 		if row.Err == nil {
 			row.ExternalID, row.JSON, row.Err = s.person(record)
@@ -153,7 +151,7 @@ func (s *csvSource) Next() (Row, error) {
 	}
 }
 
-// line returns the next line, perhaps one that was looked at already.
+// line returns the next line, which may be one of ahead.
 func (s *csvSource) line() (line, error) {
 	if len(s.ahead) > 0 {
 		l := s.ahead[0]
@@ -163,14 +161,14 @@ func (s *csvSource) line() (line, error) {
 	return s.lines.next()
 }
 
-// balanced reports whether all quotation marks of a text are closed in it: one
-// that stands for itself is doubled, so there is an even number of them.
+// balanced reports whether all quotation marks of a text are closed in it. Their number is
+// then even, because a literal quotation mark is doubled.
 func balanced(text []byte) bool { return bytes.Count(text, []byte{'"'})%2 == 0 }
 
 var errQuote = errors.New(`a quotation mark (") is not closed, or is not at the start or end of its cell`)
 
-// longRecord reads a record that goes on in the next lines. If it makes no sense
-// with them, it is the first line alone that is wrong, and they are rows.
+// longRecord reads a record that continues on the next lines. If these do not complete a
+// record, only the first line is invalid, and the next lines are rows of their own.
 func (s *csvSource) longRecord(first line) ([]string, int64, error) {
 	text := slices.Clone(first.text)
 	var more []line
@@ -211,12 +209,12 @@ func cells(text []byte) ([]string, error) {
 	return record, nil
 }
 
-// trim returns a cell without the white space around it and the invisible marks
-// that spreadsheets and web pages leave in it.
+// trim returns a cell without the white space around it and without the invisible marks that
+// spreadsheets and web pages leave in text.
 func trim(cell string) string { return strings.TrimSpace(auth.StripMarks(cell)) }
 
-// person makes a person of a record. Cells that are not there are empty, as a
-// spreadsheet leaves them.
+// person returns the person of a record as JSON. A record may be shorter than the header,
+// because spreadsheets omit empty cells at the end.
 func (s *csvSource) person(record []string) (externalID string, text []byte, err error) {
 	if len(record) > len(s.columns) && slices.ContainsFunc(record[len(s.columns):], func(cell string) bool { return cell != "" }) {
 		return "", nil, fmt.Errorf("the row has %d cells, the header has %d", len(record), len(s.columns))

@@ -1,17 +1,16 @@
 // Package personimport sends a file of persons to the admin API.
 //
-// It owns the reading of files ([NewCSV], [NewNDJSON]), batches, repeating what
-// got no answer, and the report of the rows that were refused ([Importer]). It
-// does not own the protocol (pkg/adminclient, behind [Sender]), what a person must
-// be (the service), or the command line.
+// It owns the reading of files ([NewCSV], [NewNDJSON]), batches, retries, and the report of
+// refused rows ([Importer]). It does not own the protocol (pkg/adminclient, behind
+// [Sender]), the rules for a person (the service), or the command line.
 //
-// Memory is bounded whatever the file: by a batch being read and one being sent.
+// Memory holds one batch that is read and one that is sent, whatever the size of the file.
 //
 // # Failure
 //
-// A row that is wrong is reported and left out. A batch that got no answer is sent
-// again: to import what is there already changes nothing. For the same reason a
-// whole import may be repeated; the rows before [Summary.Next] have been answered.
+// An invalid row is reported and not sent. A batch without an answer is sent again: an import
+// of persons that exist already changes nothing. For the same reason, a whole import can be
+// repeated. The rows before [Summary.Next] have been answered.
 package personimport
 
 import (
@@ -25,43 +24,43 @@ import (
 
 // Bounds of a batch.
 const (
-	// MaxRows is how many rows are sent at once: the service takes as many in one
-	// transaction, and log-ins on SQLite wait for it.
+	// MaxRows is the number of rows in a batch. The service imports a batch in one
+	// transaction, for which log-ins on SQLite wait.
 	MaxRows = 500
-	// maxBytes is well below what the service takes.
+	// maxBytes is well below the maximum that the service accepts.
 	maxBytes = 1 << 20
 )
 
-// Patience with a service that does not answer.
+// Retries while the service does not answer. The pause doubles from the first to the longest.
 const (
 	firstPause  = 500 * time.Millisecond
 	maxPause    = 15 * time.Second
 	maxAttempts = 10
 )
 
-// Result is what became of a batch.
+// Result counts the outcomes of the rows of a batch.
 type Result struct {
 	Created, Updated, Unchanged int
-	// Refused are rows by their place in the batch, from 1.
-	Refused []Refusal
+	Refused                     []Refusal
 }
 
-// Refusal is a row that was refused.
+// Refusal is a row that the service refused.
 type Refusal struct {
+	// Place is the number of the row in the batch, from 1.
 	Place        int
 	Code, Detail string
 }
 
 // Sender sends a batch, one person a line.
 //
-// Errors: [*RetryError] when the same batch may be sent again, [ErrTooLarge] when it
-// must be sent in parts; with any other the import ends.
+// Errors: [*RetryError] if the batch may be sent again, [ErrTooLarge] if it must be sent in
+// parts. Any other error ends the import.
 type Sender func(ctx context.Context, batch []byte) (Result, error)
 
-// RetryError is an error that may pass.
+// RetryError is an error after which a batch may be sent again.
 type RetryError struct {
 	Err error
-	// Wait is how long to wait at least.
+	// Wait is the minimum time to wait before that.
 	Wait time.Duration
 }
 
@@ -71,24 +70,26 @@ func (e *RetryError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *RetryError) Unwrap() error { return e.Err }
 
-// ErrTooLarge says that somebody on the way takes no body of this length.
+// ErrTooLarge reports that the service, or a proxy in front of it, accepts no body of this
+// length.
 var ErrTooLarge = errors.New("the service, or a proxy in front of it, refused the batch as too large")
 
-// Progress is told how far an import is.
+// Progress receives the progress of an import.
 type Progress interface {
-	// Done is called after each batch with all rows answered and bytes read so
-	// far.
+	// Done is called after each batch with the number of rows answered and of bytes read
+	// so far.
 	Done(rows int, bytes int64)
 	// Waiting is called before a batch is sent again.
 	Waiting(err error, pause time.Duration)
 }
 
-// Report takes rows that were refused.
+// Report receives the rows that were refused.
 type Report interface {
+	// Refused reports one row, by its line in the file.
 	Refused(line int, externalID, code, detail string) error
 }
 
-// Importer sends files. All fields are required.
+// Importer imports files. All fields are required.
 type Importer struct {
 	Send     Sender
 	Progress Progress
@@ -97,30 +98,29 @@ type Importer struct {
 	Sleep func(ctx context.Context, d time.Duration) error
 }
 
-// Summary is what became of a file.
+// Summary counts the outcomes of the rows of a file.
 type Summary struct {
 	Created, Updated, Unchanged, Refused int
-	// Next is the line to begin with to go on: all rows before it were answered.
+	// Next is the line from which to continue. All rows before it were answered.
 	Next int
 }
 
-// Rows returns how many rows were answered.
+// Rows returns the number of rows that were answered.
 func (s *Summary) Rows() int { return s.Created + s.Updated + s.Unchanged + s.Refused }
 
 // invalidRow is the code of rows that were not sent.
 const invalidRow = "invalid_row"
 
-// batch is rows to send together, in the order of the file, the wrong ones too.
+// batch holds rows in the order of the file, including invalid ones.
 type batch struct {
 	rows []Row
-	// valid are the places of those to send.
+	// valid holds the indexes of the rows to send.
 	valid []int
 	size  int
-	err   error // of the source, behind the rows
+	err   error // of the source, after the rows
 }
 
-// Run sends the rows from a line on. The summary says what was answered, also
-// with an error.
+// Run sends the rows from a line on. The summary is valid also if Run returns an error.
 func (i *Importer) Run(ctx context.Context, src Source, from int) (Summary, error) {
 	sum := Summary{Next: max(from, 1)}
 	reading, stop := context.WithCancel(ctx)
@@ -130,8 +130,8 @@ func (i *Importer) Run(ctx context.Context, src Source, from int) (Summary, erro
 		defer close(ended)
 		read(reading, src, from, batches)
 	}()
-	// A source that waits for its input is not to be waited for: the reader ends
-	// when it next has something.
+	// Run does not wait for the reader, whose source may wait for input: the reader ends when
+	// the source next returns.
 	defer stop()
 	for {
 		var b batch
@@ -153,7 +153,7 @@ func (i *Importer) Run(ctx context.Context, src Source, from int) (Summary, erro
 	}
 }
 
-// read makes batches of the rows until the file ends or nobody wants them.
+// read makes batches of the rows until the file ends or ctx is done.
 func read(ctx context.Context, src Source, from int, batches chan<- batch) {
 	for {
 		var b batch
@@ -184,7 +184,7 @@ func read(ctx context.Context, src Source, from int, batches chan<- batch) {
 	}
 }
 
-// sendBatch sends a batch and counts what became of its rows.
+// sendBatch sends a batch, reports its refused rows and adds it to the summary.
 func (i *Importer) sendBatch(ctx context.Context, b *batch, sum *Summary) error {
 	refused := make([]*Refusal, len(b.rows))
 	for place := range b.rows {
@@ -206,12 +206,12 @@ func (i *Importer) sendBatch(ctx context.Context, b *batch, sum *Summary) error 
 	if n := r.Created + r.Updated + r.Unchanged + len(r.Refused); n != len(b.valid) {
 		return fmt.Errorf("the service answered for %d of %d rows; check that it has the version of this program", n, len(b.valid))
 	}
-	for place, no := range refused {
-		if no == nil {
+	for place, refusal := range refused {
+		if refusal == nil {
 			continue
 		}
 		row := &b.rows[place]
-		if err := i.Report.Refused(row.Line, externalID(row), no.Code, no.Detail); err != nil {
+		if err := i.Report.Refused(row.Line, externalID(row), refusal.Code, refusal.Detail); err != nil {
 			return err
 		}
 		sum.Refused++
@@ -224,7 +224,7 @@ func (i *Importer) sendBatch(ctx context.Context, b *batch, sum *Summary) error 
 	return nil
 }
 
-// sendRows sends some rows of a batch, in parts if need be, and again if it may.
+// sendRows sends some rows of a batch. It retries, and splits a batch that is too large.
 func (i *Importer) sendRows(ctx context.Context, b *batch, valid []int) (Result, error) {
 	if len(valid) == 0 {
 		return Result{}, nil
@@ -264,9 +264,9 @@ func (i *Importer) sendInHalves(ctx context.Context, b *batch, valid []int) (Res
 		return r, err
 	}
 	second, err := i.sendRows(ctx, b, valid[half:])
-	for _, no := range second.Refused {
-		no.Place += half
-		r.Refused = append(r.Refused, no)
+	for _, refusal := range second.Refused {
+		refusal.Place += half
+		r.Refused = append(r.Refused, refusal)
 	}
 	r.Created, r.Updated, r.Unchanged = r.Created+second.Created, r.Updated+second.Updated, r.Unchanged+second.Unchanged
 	return r, err

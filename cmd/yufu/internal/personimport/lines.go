@@ -11,19 +11,19 @@ import (
 
 // Bounds of a file's text, in bytes.
 const (
-	// maxLine is longer than any person.
+	// maxLine is the maximum length of a line. Any person is shorter.
 	maxLine = 64 << 10
-	// sampleSize is how much of a file is looked at before anything is sent.
+	// sampleSize is the length of the start of a file that is checked before any row is sent.
 	sampleSize = 64 << 10
 )
 
-// errLineTooLong says that a line is longer than any person.
+// errLineTooLong is the error of a line longer than [maxLine].
 var errLineTooLong = fmt.Errorf("the line is longer than %d kB", maxLine>>10)
 
 // lines reads a text line by line, with bounded memory.
 type lines struct {
 	r *bufio.Reader
-	// n is the number of the last line, and offset the bytes up to its end.
+	// n is the number of the last line, and offset the number of bytes up to its end.
 	n      int
 	offset int64
 }
@@ -36,8 +36,8 @@ type line struct {
 	err  error
 }
 
-// newLines looks at the beginning of a text and refuses what is none in UTF-8. A
-// byte-order mark is skipped.
+// newLines checks the beginning of a text and refuses it if it is not UTF-8. It skips a
+// byte-order mark.
 func newLines(r io.Reader) (*lines, error) {
 	l := &lines{r: bufio.NewReaderSize(r, sampleSize)}
 	sample, err := l.r.Peek(sampleSize)
@@ -48,7 +48,7 @@ func newLines(r io.Reader) (*lines, error) {
 		return nil, err
 	}
 	if bom := []byte("\uFEFF"); bytes.HasPrefix(sample, bom) {
-		_, _ = l.r.Discard(len(bom)) // it has been peeked at
+		_, _ = l.r.Discard(len(bom)) // cannot fail: Peek has buffered it
 		l.offset = int64(len(bom))
 	}
 	return l, nil
@@ -68,7 +68,7 @@ func checkSample(sample []byte, whole bool) error {
 		return errors.New("the file is not text, or not in UTF-8; " + howToUTF8)
 	}
 	if !whole {
-		// The last character may be cut.
+		// The end of the sample may be in the middle of a character.
 		for i := 0; i < utf8.UTFMax && len(sample) > 0 && !utf8.Valid(sample); i++ {
 			if r, size := utf8.DecodeLastRune(sample); r != utf8.RuneError || size > 1 {
 				break
@@ -86,8 +86,8 @@ func checkSample(sample []byte, whole bool) error {
 	return nil
 }
 
-// next returns the next line, or [io.EOF]. Its text is good until the next call.
-// A line that is too long comes with [errLineTooLong], and without its text.
+// next returns the next line, or [io.EOF]. The text is valid until the next call. A line that
+// is too long has the error [errLineTooLong] and no text.
 func (l *lines) next() (line, error) {
 	text, err := l.r.ReadSlice('\n')
 	l.offset += int64(len(text))

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Meter prints how far an import is, a line every few seconds.
+// Meter prints the progress of an import, a line every few seconds.
 type Meter struct {
 	w     io.Writer
 	size  int64
@@ -19,7 +19,7 @@ type Meter struct {
 // meterInterval is the time between two lines.
 const meterInterval = 5 * time.Second
 
-// NewMeter returns a meter of a file of so many bytes; 0 means an unknown size.
+// NewMeter returns a meter for a file of size bytes. 0 means that the size is unknown.
 func NewMeter(w io.Writer, size int64, clock func() time.Time) *Meter {
 	now := clock()
 	return &Meter{w: w, size: size, clock: clock, start: now, last: now}
@@ -49,7 +49,7 @@ func (m *Meter) Waiting(err error, pause time.Duration) {
 // Elapsed returns the time since the start.
 func (m *Meter) Elapsed() time.Duration { return m.clock().Sub(m.start) }
 
-// Group writes a number with commas between thousands.
+// Group formats a number with commas between thousands.
 func Group(n int) string {
 	s := fmt.Sprint(n)
 	var b strings.Builder

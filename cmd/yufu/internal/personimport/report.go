@@ -10,8 +10,8 @@ import (
 	"strconv"
 )
 
-// ReportFile is a report as a table in a file that its owner alone may read. The
-// file is there only if there is anything in it.
+// ReportFile is a [Report] that writes CSV to a file which only its owner can read. The file
+// exists only if a row was refused.
 type ReportFile struct {
 	path string
 	f    *os.File
@@ -19,8 +19,8 @@ type ReportFile struct {
 	csv  *csv.Writer
 }
 
-// NewReportFile returns the report at a path. What an import before this one
-// reported there goes.
+// NewReportFile returns a report that is written to a path. It removes the file that an
+// earlier import left there.
 func NewReportFile(path string) (*ReportFile, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot remove the old report: %w", err)
@@ -47,7 +47,7 @@ func (r *ReportFile) Refused(line int, externalID, code, detail string) error {
 	return nil
 }
 
-// Close writes what is left.
+// Close writes the buffered rows and closes the file.
 func (r *ReportFile) Close() error {
 	if r.f == nil {
 		return nil

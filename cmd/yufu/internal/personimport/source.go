@@ -8,22 +8,22 @@ import (
 
 // Row is one person of a file.
 type Row struct {
-	// Line is where the row begins, from 1.
+	// Line is the number of the line where the row begins, from 1.
 	Line int
-	// End is how many bytes of the file are read with it.
+	// End is the number of bytes of the file up to the end of the row.
 	End int64
-	// ExternalID is for reports; it may be empty.
+	// ExternalID is for reports. It may be empty.
 	ExternalID string
-	// JSON is the person as the admin API takes him, on one line.
+	// JSON is the person in the form of the admin API, on one line.
 	JSON []byte
-	// Err says that the row is none, and why.
+	// Err is the reason why the row is invalid, or nil.
 	Err error
 }
 
 // Source reads the rows of a file.
 type Source interface {
-	// Next returns the next row, or [io.EOF], or the error of the file. What is
-	// wrong with a row alone is in its Err.
+	// Next returns the next row, [io.EOF] at the end, or an error of the file. An error of
+	// one row is in its Err.
 	Next() (Row, error)
 }
 
@@ -52,8 +52,8 @@ func (s *ndjson) Next() (Row, error) {
 		if row.Err == nil && len(text) == 0 {
 			continue
 		}
-		// A line break that is no end of a line, to JSON or to us, would be two
-		// rows to the service.
+		// A carriage return inside the text is white space in JSON, but the service could
+		// take it for the end of a row.
 		row.JSON = bytes.ReplaceAll(text, []byte("\r"), []byte(" "))
 		if row.Err != nil {
 			row.JSON = nil
@@ -62,7 +62,7 @@ func (s *ndjson) Next() (Row, error) {
 	}
 }
 
-// externalID finds the external_id of a row that was sent, for the report.
+// externalID returns the external_id of a row, for the report.
 func externalID(row *Row) string {
 	if row.ExternalID != "" || row.JSON == nil {
 		return row.ExternalID
@@ -70,6 +70,6 @@ func externalID(row *Row) string {
 	var p struct {
 		ExternalID string `json:"external_id"`
 	}
-	_ = json.Unmarshal(row.JSON, &p) // what is not JSON has none
+	_ = json.Unmarshal(row.JSON, &p) // if this fails, the external_id is empty
 	return p.ExternalID
 }

@@ -1,13 +1,13 @@
-// Package replicas tells running services of each other, and commands of them.
+// Package replicas compares the settings of running replicas, and gives commands the
+// settings of the replicas.
 //
-// It owns the row that a replica writes while it runs, what is done when the
-// settings of two replicas differ, and which settings a command works with. It
-// does not own the settings.
+// It owns the row that a replica writes while it runs, the reaction to settings that differ,
+// and the settings that a command uses. It does not own the settings themselves.
 //
-// A replica whose issuer is another than that of a living replica which started
-// before it is not ready: back ends refuse its tokens. Other differences are
-// logged. A row that cannot be written or read is logged and tried again; a
-// command that cannot read the rows fails.
+// A replica is not ready if its issuer differs from that of a running replica that started
+// earlier: back ends refuse its tokens. Other differences are logged. A failure to write or
+// read the rows is logged, and the next round tries again. A command that cannot read the
+// rows fails.
 package replicas
 
 import (
@@ -23,42 +23,43 @@ import (
 )
 
 const (
-	// interval is how often a replica writes its row.
+	// interval is the time between two writes of a replica's row.
 	interval = 30 * time.Second
-	// aliveFor is how long after its last row a replica counts as running.
+	// aliveFor is the time after its last write for which a replica counts as running.
 	aliveFor = 3 * interval
 	// timeout bounds one round.
 	timeout = 10 * time.Second
 )
 
-// Store is where replicas are kept.
+// Store stores the rows of replicas.
 type Store interface {
 	auth.ReplicaStore
 	// Now returns the database's clock.
 	Now(ctx context.Context) (time.Time, error)
 }
 
-// Config is what a [Member] needs.
+// Config configures a [Member]. All fields are required.
 type Config struct {
 	Store    Store
 	Version  string
 	Settings auth.Settings
-	// Unready says why the replica should get no requests, or returns "".
+	// Unready returns why the replica should get no requests, or "".
 	Unready func(ctx context.Context) string
 	Log     *slog.Logger
 }
 
-// Member is this replica among the others. It is safe for concurrent use.
+// Member is this replica, which compares itself with the others. It is safe for concurrent
+// use, except [Member.Sync].
 type Member struct {
 	cfg Config
 	row auth.Replica
-	// warned holds the differences that the log has.
+	// warned holds the differences that were logged.
 	warned map[string]bool
-	// conflict says why this replica must not serve, if it must not.
+	// conflict is the reason for which this replica must not serve, or "".
 	conflict atomic.Pointer[string]
 }
 
-// New returns this replica.
+// New returns this replica. Its row is written by the first call of [Member.Sync].
 func New(cfg Config) *Member {
 	return &Member{
 		cfg:    cfg,
@@ -67,8 +68,7 @@ func New(cfg Config) *Member {
 	}
 }
 
-// Conflict says why this replica must not serve beside the others, or returns
-// "".
+// Conflict returns why this replica must not serve beside the others, or "".
 func (m *Member) Conflict() string {
 	if c := m.conflict.Load(); c != nil {
 		return *c
@@ -76,8 +76,8 @@ func (m *Member) Conflict() string {
 	return ""
 }
 
-// Run writes the row and looks at the others, at every tick until ctx is done.
-// Production passes [Pause].
+// Run calls [Member.Sync] at every tick of pause until ctx is done. Production passes
+// [Pause].
 func (m *Member) Run(ctx context.Context, pause func() <-chan time.Time) {
 	for {
 		select {
@@ -92,8 +92,8 @@ func (m *Member) Run(ctx context.Context, pause func() <-chan time.Time) {
 // Pause returns a channel that fires after the interval.
 func Pause() <-chan time.Time { return time.After(interval) }
 
-// Sync does one round: it writes the row and looks at the others. It must not be
-// called while [Member.Run] runs.
+// Sync writes the row and compares this replica with the others. It logs an error. It must
+// not be called while [Member.Run] runs.
 func (m *Member) Sync(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -139,8 +139,8 @@ func (m *Member) sync(ctx context.Context) error {
 	return nil
 }
 
-// before reports whether a started before b. The id decides between two that
-// started at once.
+// before reports whether a started before b. If both started at the same time, the ids
+// decide.
 func before(a, b auth.Replica) bool {
 	if a.StartedAt.Equal(b.StartedAt) {
 		return a.ID.String() < b.ID.String()
@@ -148,8 +148,8 @@ func before(a, b auth.Replica) bool {
 	return a.StartedAt.Before(b.StartedAt)
 }
 
-// running returns the replicas that run at now, or all that are remembered when
-// none does: what the last ones worked with is the best that is known.
+// running returns the replicas that run at now. If no replica runs, it returns all stored
+// ones: the last known settings are the best guess.
 func running(all []auth.Replica, now time.Time) []auth.Replica {
 	var l []auth.Replica
 	for _, r := range all {
@@ -181,10 +181,9 @@ func differences(ours, theirs auth.Settings) []difference {
 	return out
 }
 
-// SafestDurations returns the durations with which a command does no harm to the running
-// replicas: the longest of its own and theirs. Say is called with a sentence for
-// each of the command's own values that differs. A duration that is 0 is none
-// that the command uses, and stays 0.
+// SafestDurations returns the durations that are safe for the running replicas: the longer
+// of the command's value and theirs. It calls note with a sentence for each value of the
+// command that differs. A duration that is 0 is not used by the command and stays 0.
 func SafestDurations(ctx context.Context, s Store, jwksMaxAge, sessionMaxTTL time.Duration, note func(string)) (jwks, sessions time.Duration, err error) {
 	now, err := s.Now(ctx)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// bounds are those of one flag, from its tags.
+// bounds are the bounds of one flag, from its tags.
 type bounds struct {
 	min, max, unit, zero string
 	duration             bool
@@ -38,7 +38,7 @@ func CheckBounds(line *kong.Context) error {
 	return errors.Join(errs...)
 }
 
-// check returns an error that says what the value must be.
+// check returns an error if the value is out of bounds.
 func (b bounds) check(name string, n int64) error {
 	if b.zero != "" && n == 0 {
 		return nil
@@ -86,7 +86,7 @@ func (b bounds) format(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// Duration writes a duration as an operator does: 5m, not 5m0s.
+// Duration formats a duration as operators write it: 5m, not 5m0s.
 func Duration(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -98,8 +98,8 @@ func Duration(d time.Duration) string {
 	return s
 }
 
-// Help returns the help of a flag or an argument: its sentences, its bounds, and in
-// brackets its variable and its default.
+// Help returns the help of a flag or an argument: its sentences, its bounds, and its variable
+// and default in brackets.
 func Help(v *kong.Value) string {
 	help := v.Help
 	if b, ok := boundsOf(v); ok {
@@ -143,7 +143,7 @@ func variableOf(f *kong.Flag) string {
 	return "--" + f.Name
 }
 
-// Variables returns the environment variables that some command reads.
+// Variables returns the environment variables of all commands.
 func Variables(app *kong.Application) []string {
 	var known []string
 	var visit func(n *kong.Node)
@@ -159,7 +159,7 @@ func Variables(app *kong.Application) []string {
 	return known
 }
 
-// FlagNames returns the flags that stand on the command line, by their variables.
+// FlagNames returns the flags on the command line, by their variables.
 func FlagNames(line *kong.Context) map[string]string {
 	names := map[string]string{}
 	for _, p := range line.Path {

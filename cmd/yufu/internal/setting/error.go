@@ -4,13 +4,13 @@ import "fmt"
 
 // Error is a setting that is missing or wrong.
 type Error struct {
-	// Setting is its variable, or its flag when it has no variable.
+	// Setting is the name of the variable, or of the flag if there is no variable.
 	Setting string
-	// Problem goes on from the name: "must be between 0 and 1000, got 2000".
+	// Problem continues the sentence after the name: "must be between 0 and 1000, got 2000".
 	Problem error
 }
 
-// Errorf returns an error of a setting. The format goes on from the setting's name.
+// Errorf returns an error of a setting. The format continues the sentence after the name.
 func Errorf(setting, format string, args ...any) error {
 	return &Error{setting, fmt.Errorf(format, args...)}
 }
@@ -20,11 +20,11 @@ func (e *Error) Error() string { return e.Setting + " " + e.Problem.Error() }
 // Unwrap returns the problem.
 func (e *Error) Unwrap() error { return e.Problem }
 
-// Lines returns the text of an error, a line for each of those that were joined. A setting
-// has the name by which the operator gave it: names maps a variable to a flag of the
-// command line, see [FlagNames].
+// Lines returns the text of an error, with a line for each joined error. It calls a setting
+// by the name that the operator used: names maps a variable to a flag of the command line,
+// see [FlagNames].
 func Lines(err error, names map[string]string) []string {
-	//nolint:errorlint // only what is on top has a name that can be replaced
+	//nolint:errorlint // only the outermost error has a name that can be replaced
 	switch e := err.(type) {
 	case interface{ Unwrap() []error }:
 		var lines []string

@@ -20,12 +20,12 @@ import (
 	"strings"
 )
 
-// envPrefix starts all our variables.
+// envPrefix is the prefix of all variables.
 const envPrefix = "YUFU_"
 
-// CheckEnviron refuses YUFU_ variables that no command reads: a start that fails is better
-// than a misspelled setting that stays at its default. Variables that Kubernetes injects
-// are allowed. Known holds the names that some subcommand reads.
+// CheckEnviron refuses YUFU_ variables that no command reads: a failed start is better than a
+// misspelled setting that keeps its default. Variables that Kubernetes injects are allowed.
+// Known holds the variables of all commands.
 func CheckEnviron(environ []string, known []string) error {
 	var unknown []string
 	for _, kv := range environ {
@@ -42,22 +42,23 @@ func CheckEnviron(environ []string, known []string) error {
 	return fmt.Errorf("no setting is called %s; unset it, or correct its name (yufu serve --help lists the settings)", strings.Join(unknown, ", "))
 }
 
-// serviceVariable matches the names of variables that Kubernetes gives every
-// container for a Service of its namespace that is called yufu, yufu-admin or
-// yufu-postgresql: the Service's name in capitals, and one of these endings.
+// serviceVariable matches the variables that Kubernetes injects into every container for a
+// Service named yufu, or with a name such as yufu-admin, in the same namespace: the name in
+// capitals, and one of these endings.
 var serviceVariable = regexp.MustCompile(
 	`^YUFU_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
-// serviceURL matches the value that Kubernetes gives to a variable that ends in _PORT. A
-// number there is a misspelled setting.
+// serviceURL matches the values that Kubernetes gives to variables that end in _PORT. A
+// number is a misspelled setting.
 var serviceURL = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 
-// injected reports whether Kubernetes makes this variable for a Service.
+// injected reports whether Kubernetes injects this variable for a Service.
 func injected(name, value string) bool {
 	return serviceVariable.MatchString(name) || strings.HasSuffix(name, "_PORT") && serviceURL.MatchString(value)
 }
 
-// maxSecretFile bounds a secret file. A larger file is not one.
+// maxSecretFile is the maximum size of a secret file in bytes. A larger file is some other
+// file.
 const maxSecretFile = 64 << 10
 
 // ReadSecretFile reads a secret from a file, or from stdin for "-". It calls warn when
@@ -140,8 +141,7 @@ func isLoopbackHost(host string) bool {
 	return err == nil && ip.IsLoopback()
 }
 
-// Database is where the data is stored: a PostgreSQL DSN or an SQLite file. Exactly one is
-// set.
+// Database is a PostgreSQL database or an SQLite file. Exactly one of the two is set.
 type Database struct {
 	// Setting is the name of the setting, for messages.
 	Setting     string
@@ -149,7 +149,7 @@ type Database struct {
 	SQLitePath  string
 }
 
-// ParseDatabaseURL reads postgres://… or sqlite:PATH. The error does not quote the URL,
+// ParseDatabaseURL parses postgres://… or sqlite:PATH. The error does not quote the URL,
 // which may contain a password.
 func ParseDatabaseURL(setting, s string) (Database, error) {
 	s = strings.TrimSpace(s)
@@ -169,17 +169,18 @@ func ParseDatabaseURL(setting, s string) (Database, error) {
 	}
 }
 
-// misread reports whether the driver would take a part of the password for the host, the
-// database or a parameter, and print it. An unescaped /, ? or # in a password does this.
+// misread reports whether the driver would read a part of the password as the host, the
+// database or a parameter, and print it. It does so if the password has an unescaped /, ?
+// or #.
 func misread(rest string) bool {
 	authority := strings.TrimPrefix(rest, "//")
 	end := strings.IndexAny(authority, "/?#")
 	return end >= 0 && strings.Contains(authority[end:], "@")
 }
 
-// ParsePrefixes reads networks in CIDR notation. An address is a network of one. An
-// IPv6-mapped IPv4 network becomes that IPv4 network, because clients' addresses are
-// compared in that form.
+// ParsePrefixes parses networks in CIDR notation. An address is a network of one address. An
+// IPv4-mapped IPv6 network becomes the IPv4 network, because client addresses are compared in
+// that form.
 func ParsePrefixes(setting string, list []string) ([]netip.Prefix, error) {
 	var prefixes []netip.Prefix
 	for _, s := range list {

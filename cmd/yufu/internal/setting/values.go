@@ -17,7 +17,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
 
-// MasterKeyName is the variable of the master key, for messages.
+// MasterKeyName is the variable of the master key file, for messages.
 const MasterKeyName = "YUFU_MASTER_KEY_FILE"
 
 // Check refuses an address that validators cannot use.
@@ -30,7 +30,7 @@ func (s Proxies) Networks() (public, admin []netip.Prefix, err error) {
 	return public, admin, errors.Join(err, adminErr)
 }
 
-// Check refuses a cookie whose name cannot be one.
+// Check refuses a name that is not valid for a cookie.
 func (s ForwardAuth) Check() error {
 	if s.VerifyCookie == "" || (&http.Cookie{Name: s.VerifyCookie, Value: "x"}).Valid() == nil {
 		return nil
@@ -70,12 +70,12 @@ func (s Rotation) Check() error {
 	return nil
 }
 
-// Keys returns how keys change in a service whose sessions live at most as long as given.
+// Keys returns the rotation policy of a service whose sessions live at most for sessionMax.
 func (s Rotation) Keys(sessionMax time.Duration) keyring.Policy {
 	return keyring.Policy{Rotation: s.KeyRotation, JWKSMaxAge: s.JWKSMaxAge, SessionMaxTTL: sessionMax}
 }
 
-// Parse returns the database. See [ReadSecretFile].
+// Parse returns the database. It reads the URL from a file as [ReadSecretFile] does.
 func (s Storage) Parse(stdin io.Reader, warn func(string)) (Database, error) {
 	name, url := "YUFU_DATABASE_URL", s.DatabaseURL
 	if s.DatabaseURLFile != "" {
@@ -91,7 +91,7 @@ func (s Storage) Parse(stdin io.Reader, warn func(string)) (Database, error) {
 	return ParseDatabaseURL(name, url)
 }
 
-// Ring reads the master keys. See [ReadSecretFile].
+// Ring reads the master keys as [ReadSecretFile] does.
 func (s MasterKey) Ring(stdin io.Reader, warn func(string)) (*seal.Ring, error) {
 	if s.MasterKeyFile == "" {
 		return nil, Errorf(MasterKeyName, "is missing: set it to the file with the master key of this database. For a new database, make a key first: openssl rand -base64 32 > FILE && chmod 600 FILE")
@@ -107,8 +107,7 @@ func (s MasterKey) Ring(stdin io.Reader, warn func(string)) (*seal.Ring, error) 
 	return ring, nil
 }
 
-// Logger returns a logger that writes to w. The format is that of the setting, or else the
-// one given.
+// Logger returns a logger that writes to w. Format applies if the setting is empty.
 func (s Log) Logger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
 	if s.LogFormat != "" {
 		format = strings.ToLower(s.LogFormat)
@@ -123,7 +122,7 @@ func (s Log) Logger(w io.Writer, format string, level slog.Leveler) (*slog.Logge
 // Level returns the log level.
 func (s Log) Level() (slog.Level, error) { return parseLevel("YUFU_LOG_LEVEL", s.LogLevel) }
 
-// Read returns the level in the file or, without a file, that of the other setting.
+// Read returns the level in the file or, without a file, the level of the other setting.
 func (s LevelFile) Read(other Log) (slog.Level, error) {
 	const name = "YUFU_LOG_LEVEL_FILE"
 	if s.LogLevelFile == "" {
@@ -144,7 +143,8 @@ func parseLevel(name, text string) (slog.Level, error) {
 	return level, nil
 }
 
-// Client returns the client of webhooks. For development it also calls loopback.
+// Client returns the client of webhooks. With unsafeLoopback it also calls loopback, for
+// development.
 func (s Webhooks) Client(unsafeLoopback bool) (*webhook.Client, error) {
 	networks, err := ParsePrefixes("YUFU_WEBHOOK_NETWORKS", s.WebhookNetworks)
 	if err != nil {
