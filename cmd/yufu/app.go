@@ -107,7 +107,7 @@ type appUpdateCmd struct {
 	sealedCommand
 }
 
-// Run changes the app. What is not named stays as it is.
+// Run changes the app. Members without a flag keep their values.
 func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 	switch {
 	case len(c.Audience) > 0 && c.NoAudiences:
@@ -176,7 +176,7 @@ func (c *appEnableCmd) Run(ctx context.Context, std streams) error {
 	return c.toggle(ctx, std, c.AppID, c.Reason, (*app.Service).Enable, "Enabled %s; its users must log in again.\n")
 }
 
-// toggle runs disable and enable.
+// toggle disables or enables an app.
 func (f databaseCommand) toggle(ctx context.Context, std streams, appID, reason string,
 	change func(s *app.Service, ctx context.Context, appID string, c auth.Caller) (auth.App, error), done string,
 ) error {

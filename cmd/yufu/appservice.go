@@ -19,11 +19,11 @@ import (
 // cliCaller returns the caller of a command.
 func cliCaller(reason string) auth.Caller { return auth.Caller{Actor: auth.ActorCLI, Reason: reason} }
 
-// newAppService returns the use cases over apps that need no keys.
+// newAppService returns an app service for use cases that need no keys.
 func newAppService(s store) *app.Service { return app.NewService(app.Config{Store: s, Clock: s.Now}) }
 
-// newSealingAppService returns the use cases over apps with what the form needs: the master key for a
-// secret, and the signing keys for an algorithm.
+// newSealingAppService returns an app service with the keys that the form needs: the master
+// key for a secret, and the signing keys for an algorithm.
 func newSealingAppService(ctx context.Context, s store, master setting.MasterKey, jwks setting.JWKS, form *app.Form, std streams, log *slog.Logger) (*app.Service, error) {
 	otherAlg := form.SigningAlg != "" && form.SigningAlg != auth.DefaultSigningAlg
 	if form.Secret == nil && form.WebhookSecret == nil && !otherAlg {
@@ -54,7 +54,7 @@ func newSealingAppService(ctx context.Context, s store, master setting.MasterKey
 	return app.NewService(c), nil
 }
 
-// printSignsFrom prints from when on tokens are signed with a new algorithm.
+// printSignsFrom prints the time from which tokens are signed with a new algorithm.
 func printSignsFrom(std streams, done *app.Outcome) {
 	if !done.SignsFrom.IsZero() {
 		fmt.Fprintf(std.out, "Access tokens are signed with %s from %s on. By then no back end has a JWK set without the new key. Until then they are signed with %s.\n",
@@ -88,8 +88,8 @@ var appFlagNames = map[string]string{
 	"policy": "--policy-file", "webhook_secret": "--webhook-secret-file",
 }
 
-// withFlagName returns the error of a member with the name of its flag, and other errors as
-// they are.
+// withFlagName replaces the name of a member in an error by the name of its flag. Other errors
+// pass through.
 func withFlagName(err error) error {
 	var e *app.FieldError
 	if !errors.As(err, &e) {
@@ -98,7 +98,7 @@ func withFlagName(err error) error {
 	return fmt.Errorf("%s: %s", cmp.Or(appFlagNames[e.Field], e.Field), e.Problem)
 }
 
-// appError returns the error of a change of an app for the operator.
+// appError translates an error of the app service for the operator.
 func appError(err error, appID string) error {
 	switch {
 	case errors.Is(err, auth.NotFound):

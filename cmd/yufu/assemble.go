@@ -70,7 +70,7 @@ func (s *service) assemble(ctx context.Context) error {
 	return nil
 }
 
-// platforms returns the platforms, by name.
+// platforms returns the platforms by their names.
 func (s *service) platforms() (map[string]platform.Provider, error) {
 	weChat, err := wechat.New(wechat.Config{BaseURL: s.wechatURL, Tokens: s.store, Sealer: s.sealer, Clock: s.follower.Now})
 	if err != nil {
@@ -83,7 +83,8 @@ func (s *service) platforms() (map[string]platform.Provider, error) {
 	}, nil
 }
 
-// newReadiness makes what says whether this replica is ready, and compares it with the others.
+// newReadiness makes the checker and the member that decide whether this replica is ready,
+// and compares it with the other replicas.
 func (s *service) newReadiness(ctx context.Context) {
 	s.checker = health.New(s.store, func() string {
 		if err := s.keeper.Unusable(); err != nil {
@@ -100,7 +101,7 @@ func (s *service) newReadiness(ctx context.Context) {
 			Issuer: s.issuer, JWKSMaxAge: s.rotation.JWKSMaxAge, SessionMaxTTL: s.lifetimes.SessionMaxTTL, MaxStaleness: s.lifetimes.MaxStaleness,
 		},
 	})
-	// Before the first request: this replica may not be allowed to serve.
+	// Before the first request, because this replica may have to refuse requests.
 	s.member.Sync(ctx)
 }
 
@@ -122,8 +123,7 @@ func (s *service) newEndpoints(sessions *session.Service, bindings *binding.Serv
 	})
 }
 
-// newFeed returns the revocation feed. A replica that lacks revocations answers no
-// subscriber.
+// newFeed returns the revocation feed. A replica that lacks revocations refuses subscribers.
 func (s *service) newFeed(keyGuard *web.Guard) *gate.Handler {
 	return gate.New(s.follower, func(r *http.Request, scope servicekey.Scope) (servicekey.Key, error) {
 		key, err := keyGuard.Authorize(r, scope)
@@ -134,8 +134,9 @@ func (s *service) newFeed(keyGuard *web.Guard) *gate.Handler {
 	})
 }
 
-// openCutoffsAndKeys opens the follower of revocations, the keys, their keeper and the restorer.
-// [service.run] runs them. From here on the store applies the cutoffs that it writes.
+// openCutoffsAndKeys opens the follower of revocations, the keys, their keeper and the
+// restorer. [service.run] runs them. From here on, the store applies the cutoffs that it
+// writes to this replica at once.
 func (s *service) openCutoffsAndKeys(ctx context.Context) (err error) {
 	s.follower, err = cutoffs.Open(ctx, cutoffs.Config{
 		Store: s.store, MaxStaleness: s.lifetimes.MaxStaleness, Clock: time.Now, Log: s.log,

@@ -18,7 +18,7 @@ type streams struct {
 	out, err io.Writer
 }
 
-// usageError is a missing or wrong setting. The program ends with exit code 2.
+// usageError is a missing or wrong setting. The exit code is 2.
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
@@ -50,7 +50,7 @@ func formatTimeOr(t time.Time, zero string) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// checkReason refuses a reason that does not belong into the audit trail.
+// checkReason refuses a reason that is not valid in the audit trail.
 func checkReason(reason string) error {
 	switch {
 	case utf8.RuneCountInString(reason) > auth.MaxReasonLen:
@@ -61,8 +61,8 @@ func checkReason(reason string) error {
 	return nil
 }
 
-// descriptionOf turns what a client would be told into an error for an operator,
-// with the cause if there is one.
+// descriptionOf turns the description of an [auth.Error], which is for clients, into an error
+// for an operator, with the cause if there is one.
 func descriptionOf(err error) error {
 	var e *auth.Error
 	if !errors.As(err, &e) || e.Description == "" {
@@ -74,7 +74,7 @@ func descriptionOf(err error) error {
 	return errors.New(e.Description)
 }
 
-// textLogger returns the log of a command that ends by itself.
+// textLogger returns the log of a command other than serve.
 func textLogger(s setting.Log, std streams) (*slog.Logger, error) {
 	level, err := s.Level()
 	if err != nil {

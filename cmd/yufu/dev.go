@@ -20,11 +20,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// The app that yufu dev registers for its simulated WeChat. The secret opens
-// nothing: only the simulator on this machine would take it.
+// The app that yufu dev registers for its simulated WeChat. The secret protects nothing: only
+// the simulator on this machine accepts it.
 const (
 	devAppID  = "wxdevelopment0001"
-	devSecret = "simulated-app-secret" //nolint:gosec // it opens nothing, see above
+	devSecret = "simulated-app-secret" //nolint:gosec // it protects nothing, see above
 )
 
 type devCmd struct {
@@ -164,14 +164,14 @@ func ensureApp(ctx context.Context, apps *app.Service, appID string, secret *aut
 // adminKeyFile is where yufu dev keeps a service key for the admin API.
 const adminKeyFile = "admin.key"
 
-// ensureAdminKey makes a new admin key in the folder if there is none that the database
-// accepts.
+// ensureAdminKey makes a new admin key in the folder, unless the database accepts the key
+// that is there.
 func ensureAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time) error {
 	good, err := isAdminKey(ctx, s, dir, at)
 	if err != nil || good {
 		return err
 	}
-	// A key can make only keys with its own scopes, and with this one everything is tried.
+	// A key can only create keys with its own scopes, so this one has all scopes.
 	draft, err := servicekey.NewDraft("yufu dev", devScopes, nil)
 	if err != nil {
 		return err
@@ -190,6 +190,8 @@ var devScopes = []string{
 	string(servicekey.ScopeService), string(servicekey.ScopeOpenID), string(servicekey.ScopeDecrypt), string(servicekey.ScopeAdmin),
 }
 
+// isAdminKey reports whether the key in the folder is an unrestricted key with all scopes of
+// yufu dev.
 func isAdminKey(ctx context.Context, s store, dir datadir.Dir, at time.Time) (bool, error) {
 	b, err := os.ReadFile(dir.Path(adminKeyFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

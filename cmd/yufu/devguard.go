@@ -9,16 +9,16 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
 )
 
-// loopbackOnly protects a program for development from the web pages that its
-// developer has open. Everybody on this machine can log in as anybody there, and
-// a browser would let any page send requests to it:
+// loopbackOnly protects a program for development from web pages in the developer's browser.
+// Every program on this machine can log in as any user there, and a browser lets any page
+// send requests to it:
 //
-//   - A Host that is not a name or an address of this machine is refused: it may
-//     be a page's own, whose name points here (DNS rebinding), and such a page
-//     could read the answers.
-//   - A request that changes something and comes from another site is refused.
-//     Programs other than browsers do not say where they come from. WeChat and
-//     its developer tools do, in a Referer that no page can forge.
+//   - A Host that is not a name or an address of this machine is refused. It may be the host
+//     of a page whose name resolves to this machine (DNS rebinding). Such a page could read
+//     the answers.
+//   - A request that changes something and comes from another site is refused. Programs other
+//     than browsers do not send their origin. WeChat and its developer tools send a Referer
+//     that no page can forge.
 func loopbackOnly(next http.Handler) http.Handler {
 	sameSite := http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

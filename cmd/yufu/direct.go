@@ -9,7 +9,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/keyring"
 )
 
-// databaseCommand is embedded by commands that work straight on the database.
+// databaseCommand is embedded by commands that work directly on the database.
 type databaseCommand struct {
 	setting.Storage
 	setting.Log
@@ -32,7 +32,7 @@ func (f databaseCommand) open(ctx context.Context, std streams) (store, *slog.Lo
 	return s, log, err
 }
 
-// sealedCommand is embedded by commands that also open what the master key sealed.
+// sealedCommand is embedded by commands that also open secrets sealed with the master key.
 type sealedCommand struct {
 	databaseCommand
 	setting.MasterKey
@@ -57,7 +57,7 @@ func (f sealedCommand) openSealed(ctx context.Context, std streams) (store, *key
 	return s, keys, nil
 }
 
-// cliEvent returns the audit event of a command that happens now.
+// cliEvent returns the audit event of a command, at the current time of the database.
 func cliEvent(ctx context.Context, s store, action auth.AuditAction, appID, reason string) (auth.AuditEvent, error) {
 	at, err := databaseNow(ctx, s)
 	return auth.AuditEvent{At: at, Action: action, Actor: auth.ActorCLI, AppID: appID, Reason: reason}, err

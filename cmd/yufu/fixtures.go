@@ -18,24 +18,24 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// devCaller is the caller of what yufu dev sets up.
+// devCaller is the caller with which yufu dev sets up its data.
 var devCaller = auth.Caller{Actor: auth.ActorService, Reason: "yufu dev"}
 
-// devPersons are in every database of yufu dev. The number is external_id and
-// the fact employee_no, the name also a fact.
+// devPersons are in every database of yufu dev. The number is the external_id and the fact
+// employee_no. The name is also a fact.
 var devPersons = []struct{ number, name, phone string }{
 	{"1001", "李雷", "+8613800001001"},
 	{"1002", "韩梅梅", "+8613800001002"},
 }
 
-// devWebhookPath is where the simulated business back end of yufu dev is, beside
-// the simulator, and devWebhookSecret what it is asked with. It opens nothing.
+// devWebhookPath is the path of the simulated business back end of yufu dev, which shares the
+// address of the simulator. devWebhookSecret signs the requests to it, and protects nothing.
 const (
 	devWebhookPath   = "/business/bind"
-	devWebhookSecret = "whsec_c2ltdWxhdGVkLXdlYmhvb2stc2VjcmV0IQ==" //nolint:gosec // it opens nothing, see above
+	devWebhookSecret = "whsec_c2ltdWxhdGVkLXdlYmhvb2stc2VjcmV0IQ==" //nolint:gosec // it protects nothing, see above
 )
 
-// devPolicy allows every method: the webhook where there is one to ask.
+// devPolicy allows every binding method, the webhook only if there is a webhook URL.
 func devPolicy(webhookURL string) auth.Policy {
 	p := auth.Policy{
 		Methods:        auth.BindingMethods(),
@@ -50,8 +50,8 @@ func devPolicy(webhookURL string) auth.Policy {
 	return p
 }
 
-// ensureFixtures has the persons in the database, and gives the app a policy
-// unless it has one. The simulated back end's address is kept up to date.
+// ensureFixtures creates the persons of yufu dev, and gives the app a policy if it has none.
+// It updates the address of the simulated back end.
 func ensureFixtures(ctx context.Context, s store, apps *app.Service, facts *person.FactKey, appID, webhookURL string, at time.Time) error {
 	for _, p := range devPersons {
 		macs, err := facts.MACs(map[string]*string{"employee_no": &p.number, "name": &p.name})
@@ -86,9 +86,9 @@ func ensureFixtures(ctx context.Context, s store, apps *app.Service, facts *pers
 	return err
 }
 
-// devBusiness is a business back end as a webhook asks it: it knows the persons of
-// yufu dev by their employee_no. It is for development, and believes everybody: a
-// real one verifies the signature first.
+// devBusiness is a business back end that answers a webhook. It finds the persons of yufu dev
+// by their employee_no. It accepts every request, which is only for development: a real back
+// end verifies the signature first.
 func devBusiness(w http.ResponseWriter, r *http.Request) {
 	var question struct {
 		Data struct {

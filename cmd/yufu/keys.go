@@ -27,7 +27,7 @@ func (keysCmd) Help() string {
 Keys of the use access sign access tokens; their public keys are published in the JWK set. Keys of the use refresh sign refresh tokens; they are secret.`
 }
 
-// keyTimes are the settings that decide how long the service needs a key.
+// keyTimes are the settings on which the lifetime of a key depends.
 type keyTimes struct {
 	setting.JWKS
 	setting.SessionMax
@@ -66,7 +66,7 @@ type keysListCmd struct {
 	databaseCommand
 }
 
-// Run lists the keys. It shows and needs no secret.
+// Run lists the keys. It needs no secret and shows no secret.
 func (c *keysListCmd) Run(ctx context.Context, std streams) error {
 	s, _, err := c.open(ctx, std)
 	if err != nil {

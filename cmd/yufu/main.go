@@ -1,11 +1,11 @@
-// Command yufu is the whole service in one binary: "yufu serve" in production,
-// "yufu dev" on a laptop, and the commands that operators need besides.
+// Command yufu is the whole service in one binary: "yufu serve" in production, "yufu dev" on
+// a laptop, and the commands for operators.
 //
 // This package owns the command line and the assembly of the service from its parts. It
-// does not own the settings (internal/setting) or any rule of the domain (pkg). A
-// subcommand has a file, which parses, calls a use case and prints. Uses between files go
-// one way, from main.go to the subcommands, the parts of the service and what they share;
-// the table fileOrder in order_test.go holds the order.
+// does not own the settings (internal/setting) or any rule of the domain (pkg). Each
+// subcommand has a file, which parses, calls a use case and prints. Files use each other in
+// one direction: from main.go to the subcommands, the parts of the service and the files that
+// these share. The table fileOrder in order_test.go holds the order.
 //
 // Exit codes: 0 after success, 1 after a failure, 2 when the command line or the
 // environment is wrong.
@@ -40,16 +40,16 @@ type cli struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The second signal kills the program, also when it hangs.
+	// A second signal kills the program, even if it hangs.
 	context.AfterFunc(ctx, stop)
 	code := run(ctx, os.Args[1:], os.Environ(), streams{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	os.Exit(code)
 }
 
-// run parses the command line, runs the command and returns the exit code. Settings that
-// are not on the command line come from the process's environment. Environ is searched
-// for settings that do not exist.
+// run parses the command line, runs the command and returns the exit code. Settings that are
+// not on the command line come from the environment of the process. Environ is that
+// environment, which run checks for settings that do not exist.
 func run(ctx context.Context, args, environ []string, std streams) int {
 	var c cli
 	exited := -1
@@ -81,7 +81,7 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		return exited
 	}
 	if err != nil {
-		// The parser quotes what it does not understand, perhaps a database URL.
+		// The parser quotes an argument that it does not understand, which may be a database URL.
 		fmt.Fprintf(std.err, "yufu: %s\nyufu: see: %s --help\n", telemetry.Redact(err.Error()), commandPath(err))
 		return 2
 	}
@@ -117,8 +117,8 @@ func checkSettings(command *kong.Context, std streams) error {
 	return err
 }
 
-// report prints the error of a command, a line for each setting that is wrong, and returns
-// the exit code.
+// report prints the error of a command, with a line for each setting that is wrong, and
+// returns the exit code.
 func report(w io.Writer, command *kong.Context, err error) int {
 	if err == nil {
 		return 0
@@ -131,7 +131,7 @@ func report(w io.Writer, command *kong.Context, err error) int {
 		fmt.Fprintf(w, "yufu: see: %s --help\n", command.Selected().FullPath())
 		return 2
 	}
-	// An error from a library may quote a secret that it was given.
+	// An error of a library may quote a secret.
 	for _, line := range setting.Lines(err, names) {
 		fmt.Fprintln(w, "yufu:", telemetry.Redact(line))
 	}
@@ -149,8 +149,8 @@ func commandPath(err error) string {
 	return "yufu"
 }
 
-// unsetEmpty unsets variables without a value. Templates and compose files make such
-// variables of settings that are not given.
+// unsetEmpty unsets variables with an empty value. Templates and compose files set such
+// variables for settings that have no value.
 func unsetEmpty(names []string) error {
 	for _, name := range names {
 		if v, ok := os.LookupEnv(name); ok && v == "" {

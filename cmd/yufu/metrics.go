@@ -18,7 +18,7 @@ import (
 type measuredProvider struct {
 	platform.Provider
 	name string
-	// class names an outcome by one of a small set.
+	// class returns the class of an outcome, one of a small set of names.
 	class   func(error) string
 	metrics *telemetry.Metrics
 }
@@ -31,8 +31,8 @@ func (o measuredProvider) ExchangeCode(ctx context.Context, app platform.Credent
 	return account, err
 }
 
-// ExchangePhoneCode implements [platform.Provider]. It counts as one call, also when
-// the provider fetched an access token for it.
+// ExchangePhoneCode implements [platform.Provider]. It counts as one call, even if the
+// provider also fetched an access token.
 func (o measuredProvider) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
 	began := time.Now()
 	number, err := o.Provider.ExchangePhoneCode(ctx, app, openID, code)
@@ -40,7 +40,7 @@ func (o measuredProvider) ExchangePhoneCode(ctx context.Context, app platform.Cr
 	return number, err
 }
 
-// measureKeys publishes how old the keys that sign are. Now is the database's clock.
+// measureKeys publishes the ages of the current signing keys. Now is the database's clock.
 func measureKeys(m *telemetry.Metrics, keys *keyring.Ring, now func() time.Time) {
 	gauge := func(use keyring.Use, alg string) {
 		m.Gauge("yufu_current_key_age_seconds", "Time since the current signing key was first used, by use (access, refresh) and algorithm; 0 without such a key.",
@@ -53,7 +53,7 @@ func measureKeys(m *telemetry.Metrics, keys *keyring.Ring, now func() time.Time)
 	gauge(keyring.UseRefresh, keyring.AlgMAC)
 }
 
-// measureClock publishes how far this machine's clock is off.
+// measureClock publishes the offset of this machine's clock from the database's.
 func measureClock(m *telemetry.Metrics, follower *cutoffs.Follower) {
 	m.Gauge("yufu_clock_offset_seconds", "Seconds by which this machine's clock is ahead of the database's; negative when it is behind. Beyond 2 either way, this replica issues no tokens.", nil,
 		func() float64 { return follower.ClockAhead().Seconds() })
@@ -70,13 +70,13 @@ func measureKeeper(m *telemetry.Metrics, keeper *keyring.Keeper) {
 		})
 }
 
-// measureBindings publishes how many attempts to bind were slowed.
+// measureBindings publishes the number of attempts to bind that were slowed.
 func measureBindings(m *telemetry.Metrics, bindings *binding.Service) {
 	m.Counter("yufu_binding_facts_slowed_total", "Attempts to bind by facts that this replica refused because too many attempts at the same app had failed.", nil,
 		func() float64 { return float64(bindings.SlowedFacts()) })
 }
 
-// measurePool publishes the state of the connection pool. SQLite has none.
+// measurePool publishes the state of the connection pool. SQLite has no pool.
 func measurePool(m *telemetry.Metrics, s db.Store) {
 	pg, ok := s.(*postgres.Store)
 	if !ok {

@@ -18,7 +18,7 @@ func (migrateCmd) Help() string {
 	return `A database that was restored, or failed over to a standby that was behind, has lost the latest revocations. Back ends remember them and refuse new tokens. A replica that kept running restores the revocations. If no replica kept running, run yufu migrate --restored, which ends all sessions and keys. Users log in again, which a mini-program does without asking them, and back ends fetch the new keys. Until then yufu serve is not ready. It detects most restores, but not all, so run this command after each restore. You can repeat it, and run it while yufu serve is running.`
 }
 
-// Run migrates the database. Several may run at once: one does the work.
+// Run migrates the database. Several processes may run it at once; one does the work.
 func (c *migrateCmd) Run(ctx context.Context, std streams) error {
 	log, err := c.logger(std)
 	if err != nil {

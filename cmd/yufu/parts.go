@@ -15,37 +15,38 @@ import (
 	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
-// maxAdminConnections bounds the connections to the admin listener, where there
-// are admins, probes and one or two collectors of metrics; the revocation feed,
-// with its thousands of subscribers, is on the public one.
+// maxAdminConnections bounds the connections to the admin listener, which serves admins,
+// probes and one or two collectors of metrics. The revocation feed, with its thousands of
+// subscribers, is on the public listener.
 const maxAdminConnections = 1000
 
-// parts is what the service is assembled from.
+// parts are the parts from which the service is assembled.
 type parts struct {
 	log    *slog.Logger
 	store  db.Store
 	sealer *seal.Ring
-	// masterKey names where the sealer's keys come from.
+	// masterKey names the setting or file of the sealer's keys, for errors.
 	masterKey string
 	issuer    string
 	lifetimes setting.Lifetimes
 	rotation  keyring.Policy
 	limits    setting.Limits
-	// verifyCookie names the cookie that forward-auth may take a token from.
+	// verifyCookie names the cookie from which forward-auth may take a token.
 	verifyCookie string
-	// proxies are believed about a client's address.
+	// proxies are trusted to name a client's address.
 	proxies, adminProxies []netip.Prefix
-	// wechatURL is empty for WeChat itself.
+	// wechatURL replaces the address of WeChat, unless it is empty.
 	wechatURL     string
 	public, admin net.Listener
-	// delay is how long it serves after SIGTERM, and grace how long it drains.
+	// delay is the time for which the service serves after SIGTERM, and grace the maximum
+	// time of the drain after that.
 	delay, grace time.Duration
 	// rereads are the files that are read again on SIGHUP.
 	rereads []reread
-	// webhooks ask the apps' own back ends.
+	// webhooks calls the back ends of the apps.
 	webhooks *webhook.Client
-	// guard, if there is one, stands before both listeners.
+	// guard wraps the handlers of both listeners, unless it is nil.
 	guard func(http.Handler) http.Handler
-	// extra endpoints live and end with the service: the simulator of yufu dev.
+	// extra endpoints start and end with the service: the simulator of yufu dev.
 	extra []httpd.Endpoint
 }

@@ -36,13 +36,13 @@ func (personCmd) Help() string {
 	return "These commands use the admin API of a running service, with a service key of scope admin."
 }
 
-// adminFlags say how to reach the admin API.
+// adminFlags are embedded by commands that use the admin API.
 type adminFlags struct {
 	setting.AdminAPI
 }
 
-// adminAPITimeout bounds a call to the admin API: longer than the service takes
-// to give up.
+// adminAPITimeout bounds a call to the admin API. It is longer than the time-out of the
+// service.
 const adminAPITimeout = 30 * time.Second
 
 // client returns the client of the admin API.
@@ -71,7 +71,7 @@ func (f adminFlags) client(std streams) (*adminclient.Client, error) {
 	return client, nil
 }
 
-// errNotAdmin says that another server is at the address, for example the public
+// errNotAdmin reports that another server is at the address, for example the public
 // listener.
 var errNotAdmin = errors.New("YUFU_ADMIN_URL names an address where another server answers; set it to the address of the admin API (YUFU_ADMIN_LISTEN)")
 
@@ -151,7 +151,7 @@ func (c *personImportCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-// print says what became of the rows.
+// print prints the outcomes of the rows.
 func (c *personImportCmd) print(w io.Writer, sum *personimport.Summary, took time.Duration) {
 	what := [...]string{"created", "updated", "unchanged", "refused"}
 	if c.DryRun {
@@ -167,7 +167,7 @@ func (c *personImportCmd) print(w io.Writer, sum *personimport.Summary, took tim
 	}
 }
 
-// open opens the file and returns how long it is, if that can be known.
+// open opens the file and returns its size, or 0 if the size is unknown.
 func (c *personImportCmd) open(std streams) (io.ReadCloser, int64, error) {
 	if c.File == "-" {
 		return io.NopCloser(std.in), 0, nil
@@ -188,7 +188,7 @@ func (c *personImportCmd) open(std streams) (io.ReadCloser, int64, error) {
 	return f, info.Size(), nil
 }
 
-// source reads the file as what it is.
+// source returns the rows of the file, according to its format.
 func (c *personImportCmd) source(r io.Reader) (personimport.Source, error) {
 	format := c.Format
 	if format == "auto" {
@@ -238,7 +238,8 @@ func (c *personImportCmd) sender(client *adminclient.Client) personimport.Sender
 	}
 }
 
-// importFailure says whether a batch that failed may be sent again.
+// importFailure translates an error of the admin API into one that tells the importer whether
+// it may send the batch again.
 func importFailure(err error) error {
 	var e *adminclient.Error
 	if !errors.As(err, &e) {
@@ -331,7 +332,7 @@ func (c *personEnableCmd) Run(ctx context.Context, std streams) error {
 	return c.toggle(ctx, std, (*adminclient.Client).EnablePerson, "Enabled %s.\n")
 }
 
-// personToggle is what disable and enable have in common.
+// personToggle is embedded by disable and enable.
 type personToggle struct {
 	ExternalID string `arg:"" name:"external-id" help:"Id of the person in your business."`
 	Reason     string `help:"Reason, for the audit trail."`

@@ -14,7 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// policyFlags say how the identities of an app are bound to persons.
+// policyFlags name the files of an app's binding policy and webhook secret.
 type policyFlags struct {
 	PolicyFile        string `placeholder:"FILE" help:"JSON file with the new binding policy, or - for standard input. yufu app show prints the present one."`
 	WebhookSecretFile string `placeholder:"FILE" help:"File with the secret that signs requests to the policy's webhook: whsec_ and base64. While you replace a secret, the second line is the old one."`
@@ -23,7 +23,7 @@ type policyFlags struct {
 // maxPolicyFile is well above the longest policy.
 const maxPolicyFile = 1 << 20
 
-// policy reads the policy, or returns nil when there is none to read.
+// policy reads the policy. It returns nil if no file is named.
 func (f policyFlags) policy(std streams) (*auth.Policy, error) {
 	if f.PolicyFile == "" {
 		return nil, nil
@@ -48,7 +48,7 @@ func (f policyFlags) policy(std streams) (*auth.Policy, error) {
 	return &p, nil
 }
 
-// readWebhookSecret reads the secrets of a webhook.
+// readWebhookSecret reads the secret of a webhook, or two while one replaces the other.
 func readWebhookSecret(file string, std streams, log *slog.Logger) (*auth.Secret, error) {
 	const name = "--webhook-secret-file"
 	b, err := setting.ReadSecretFile(name, file, std.in, warnTo(log))
@@ -64,7 +64,7 @@ type appShowCmd struct {
 	databaseCommand
 }
 
-// appView is what yufu app show prints. It has no secret.
+// appView is the output of yufu app show. It has no secret.
 type appView struct {
 	AppID         string      `json:"appid"`
 	Platform      string      `json:"platform"`
@@ -75,7 +75,7 @@ type appView struct {
 	WebhookSecret bool        `json:"webhook_secret"`
 }
 
-// Run prints the app as JSON; its policy is what --policy-file takes.
+// Run prints the app as JSON. The policy has the form that --policy-file accepts.
 func (c *appShowCmd) Run(ctx context.Context, std streams) error {
 	if err := checkAppID(c.AppID); err != nil {
 		return wrongUsage(err)

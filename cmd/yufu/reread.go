@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// reread reads the file of a setting again. The old value stays if the new one is wrong.
+// reread reads the file of a setting again. If the new value is wrong, the old one stays.
 type reread struct {
 	setting string
 	read    func(ctx context.Context) error

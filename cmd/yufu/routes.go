@@ -20,11 +20,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
 
-// requestTimeout bounds a request: longer than the platform may take, shorter
-// than a client waits.
+// requestTimeout bounds a request. It is longer than a call to the platform may take, and
+// shorter than clients wait.
 const requestTimeout = 10 * time.Second
 
-// publicRouter is everything the internet may reach.
+// publicRouter returns the handler of the public listener, which the internet can reach.
 func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *bindingapi.Handler, feed *gate.Handler, v validation) http.Handler {
 	r := chi.NewRouter()
 	r.Use(gate.AnyRequest)
@@ -44,12 +44,13 @@ func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix
 		b.Mount(r)
 		v.introspection.Mount(r)
 	})
-	v.forwardAuth.Mount(r) // it waits for nothing
-	feed.Mount(r)          // a stream has no end
+	v.forwardAuth.Mount(r) // no time-out: it never waits
+	feed.Mount(r)          // no time-out: a stream has no end
 	return r
 }
 
-// adminRouter is for operators and the business's own back end alone.
+// adminRouter returns the handler of the admin listener, which only operators and the back
+// end of the business may reach.
 func adminRouter(log *slog.Logger, h *health.Checker, m *telemetry.Metrics, proxies []netip.Prefix, a *admin.API) http.Handler {
 	r := chi.NewRouter()
 	r.Use(web.ClientIP(proxies, warnUntrusted(log, "YUFU_ADMIN_TRUSTED_PROXIES")))
@@ -76,8 +77,8 @@ func adminRouter(log *slog.Logger, h *health.Checker, m *telemetry.Metrics, prox
 	return r
 }
 
-// warnUntrusted logs that a peer sent X-Forwarded-For which the setting does not
-// trust. If the peer is a proxy, limits take all its users for one client.
+// warnUntrusted returns a function that logs that a peer outside the trusted networks sent
+// X-Forwarded-For. If the peer is a proxy, the limits count all its users as one client.
 func warnUntrusted(log *slog.Logger, setting string) func(netip.Addr) {
 	return func(peer netip.Addr) {
 		log.Warn("X-Forwarded-For of an untrusted address ignored, logged once; if it is your proxy, add it to "+setting,
@@ -85,8 +86,8 @@ func warnUntrusted(log *slog.Logger, setting string) func(netip.Addr) {
 	}
 }
 
-// errorsOnly logs errors alone: probes come every few seconds, and their answers
-// say what is wrong.
+// errorsOnly logs only errors. Probes come every few seconds, and their answers already name
+// the problem.
 type errorsOnly struct{ slog.Handler }
 
 // Enabled implements [slog.Handler].

@@ -16,8 +16,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
 
-// serve assembles the service and runs it until ctx is done. It is no error if ctx ends
-// while the service is being assembled.
+// serve assembles the service and runs it until ctx is done. It returns nil if ctx ends while
+// the service is being assembled.
 func serve(ctx context.Context, p parts) error {
 	s := &service{parts: p, metrics: telemetry.NewMetrics(buildVersion())}
 	defer s.close()
@@ -33,7 +33,8 @@ func serve(ctx context.Context, p parts) error {
 
 // run serves until ctx is done and all requests are answered.
 func (s *service) run(ctx context.Context) error {
-	// The background tasks go on while the service is leaving, because it serves then.
+	// The background tasks continue during the shutdown delay, because the service still
+	// serves requests.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	following, stopFollowing := context.WithCancel(background)
 	defer stopFollowing()
@@ -61,8 +62,8 @@ func (s *service) run(ctx context.Context) error {
 		Delay: s.delay, Skip: stopSignals, Grace: s.grace,
 		Leaving: func() {
 			s.checker.Drain()
-			// The signal that ended ctx is also in this channel, unless it came before
-			// stopSignals existed. Notify waits until a signal was handed to all channels.
+			// The signal that ended ctx is also in this channel, unless it came before the
+			// channel existed. Notify returns after a signal was sent to all channels.
 			signal.Notify(stopSignals, os.Interrupt, syscall.SIGTERM)
 			select {
 			case <-stopSignals:
@@ -70,8 +71,8 @@ func (s *service) run(ctx context.Context) error {
 			}
 		},
 		Draining: func() {
-			signal.Stop(stopSignals) // the next one kills
-			stopFollowing()          // ends the streams of the feed, too
+			signal.Stop(stopSignals) // the next signal kills the process
+			stopFollowing()          // also ends the streams of the feed
 		},
 	}, s.endpoints...)
 }

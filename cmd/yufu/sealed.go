@@ -12,17 +12,17 @@ import (
 	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
-// openSealed opens the keys and the key of the facts, and makes them on the first start.
-// An error about a wrong master key names masterKey, the setting or file that it is from.
+// openSealed opens the keys and the key of the facts, and makes them at the first start. An
+// error about a wrong master key names masterKey, the setting or file of that key.
 func openSealed(ctx context.Context, s db.Store, sealer *seal.Ring, masterKey string) (keys *keyring.Ring, facts *person.FactKey, err error) {
-	// By the database's clock: with a clock that is ahead, the keys would begin to sign in
-	// the future and delay their successors.
+	// By the database's clock: if this machine's clock is ahead, the keys would begin to sign
+	// in the future and delay their successors.
 	at, err := databaseNow(ctx, s)
 	if err != nil {
 		return nil, nil, err
 	}
-	// The key of the facts opens first. When all signing keys have ended, only this one
-	// detects a wrong master key, which would seal new keys that the right one cannot open.
+	// The key of the facts opens first. If all signing keys have ended, only this key detects
+	// a wrong master key, with which new keys would be sealed that the right one cannot open.
 	if facts, err = person.OpenFactKey(ctx, s, sealer, at); err == nil {
 		keys, err = keyring.Open(ctx, s, sealer, at)
 	}
@@ -38,7 +38,7 @@ func openKeys(ctx context.Context, s db.Store, sealer *seal.Ring) (*keyring.Ring
 	return keys, err
 }
 
-// checkOpensAll returns an error when the ring does not open what is in use.
+// checkOpensAll returns an error if the ring does not open a key or secret that is in use.
 func checkOpensAll(ctx context.Context, s store, ring *seal.Ring) error {
 	if _, err := openKeys(ctx, s, ring); err != nil {
 		return err
@@ -46,8 +46,8 @@ func checkOpensAll(ctx context.Context, s store, ring *seal.Ring) error {
 	return checkOpensSecrets(ctx, s, ring, setting.MasterKeyName)
 }
 
-// checkOpensSecrets returns an error that names the first app with a secret that the
-// ring does not open.
+// checkOpensSecrets returns an error that names the first app with a secret that the ring does
+// not open.
 func checkOpensSecrets(ctx context.Context, s store, ring *seal.Ring, masterKey string) error {
 	apps, err := s.Apps(ctx)
 	if err != nil {

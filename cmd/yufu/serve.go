@@ -120,7 +120,7 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	})
 }
 
-// rereads returns what a serving process reads again.
+// rereads returns the files that a serving process reads again on SIGHUP.
 func (c *serveCmd) rereads(std streams, log *slog.Logger, s store, sealer *seal.Ring, level *slog.LevelVar) []reread {
 	all := []reread{{setting.MasterKeyName, func(ctx context.Context) error {
 		ring, err := c.Ring(std.in, warnTo(log))

@@ -22,30 +22,31 @@ import (
 type service struct {
 	parts
 	metrics *telemetry.Metrics
-	// follower knows the revocations and the time by the database's clock. All times
-	// that the store keeps are by that clock. Intervals are measured with time.Now:
-	// only that has a monotonic reading.
+	// follower has the revocations and the time by the database's clock. All times in the
+	// store are by that clock. Intervals are measured with time.Now, because only that has a
+	// monotonic reading.
 	follower *cutoffs.Follower
 	keys     *keyring.Ring
 	facts    *person.FactKey
-	// keeper changes the keys.
+	// keeper rotates and retires the keys.
 	keeper *keyring.Keeper
-	// restorer restores what this replica remembers to a database that lost its latest
-	// commits.
+	// restorer writes the revocations that this replica remembers to a database that lost its
+	// latest commits.
 	restorer *session.Restorer
 
 	validation validation
 	checker    *health.Checker
 	member     *replicas.Member
 	endpoints  []httpd.Endpoint
-	// closers release what the parts hold, the last first.
+	// closers release the resources of the parts. They run in reverse order.
 	closers []func()
 }
 
-// onClose registers what [service.close] calls.
+// onClose registers a function that [service.close] calls.
 func (s *service) onClose(f func()) { s.closers = append(s.closers, f) }
 
-// close releases what the service holds. The store and the listeners are its caller's.
+// close releases the resources of the service, except the store and the listeners, which the
+// caller closes.
 func (s *service) close() {
 	for _, f := range slices.Backward(s.closers) {
 		f()
@@ -55,9 +56,9 @@ func (s *service) close() {
 // checkMayIssue returns why this replica must not issue tokens now, or nil.
 func (s *service) checkMayIssue() error { return cmp.Or(s.follower.Check(), s.restorer.Check()) }
 
-// newVerifier returns the verifier of access tokens. It needs fresh cutoffs also where the
-// session is looked up besides: the session's row does not know that a key leaked, and a
-// thief of that key can sign a token that agrees with the row.
+// newVerifier returns the verifier that every endpoint uses. It fails on stale cutoffs even
+// for endpoints that also read the session row: the row does not show that a signing key
+// leaked, and the holder of that key can sign a token that agrees with the row.
 func (s *service) newVerifier() (*token.Verifier, error) {
 	return token.NewVerifier(bearer.Local{
 		Issuer: s.issuer, Keys: s.keys.VerificationKey,
@@ -75,8 +76,8 @@ func (s *service) staleness() time.Duration {
 	return s.follower.Age()
 }
 
-// publishedKeys are the keys in the JWK set. There are none while the database may have
-// lost the fact that one of them leaked.
+// publishedKeys are the keys in the JWK set. The set is empty while the database may have lost
+// the fact that one of them leaked.
 type publishedKeys struct{ *service }
 
 // JWKS implements [oauth.KeySet].

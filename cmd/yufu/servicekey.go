@@ -34,8 +34,7 @@ type serviceKeyCreateCmd struct {
 	databaseCommand
 }
 
-// Run makes the key. It prints only the key on standard output, so that a script can keep
-// it.
+// Run makes the key. It prints only the key on standard output, for scripts.
 func (c *serviceKeyCreateCmd) Run(ctx context.Context, std streams) error {
 	draft, err := servicekey.NewDraft(c.Name, c.Scope, c.App)
 	if err != nil {
@@ -160,7 +159,7 @@ type serviceKeyRevokeCmd struct {
 // Run revokes the key. It may be repeated.
 func (c *serviceKeyRevokeCmd) Run(ctx context.Context, std streams) error {
 	if _, err := servicekey.Parse(auth.Secret(c.ID)); err == nil {
-		// It has leaked: into the history of a shell and the list of processes.
+		// The key has leaked into the history of the shell and the list of processes.
 		return wrongUsage(errors.New("ID must be the middle of yfk_ID_SECRET, got a whole key; revoke the key by its id, because it is in the history of your shell now"))
 	}
 	if err := checkReason(c.Reason); err != nil {

@@ -26,17 +26,17 @@ var (
 	_ store = sqliteStore{}
 )
 
-// sqliteStore closes as a store does. What Close could report comes too late
-// for anybody: every commit is on the disk by then.
+// sqliteStore adapts Close to the store interface. It drops the error of Close: every commit
+// is on the disk by then.
 type sqliteStore struct{ *sqlite.Store }
 
 func (s sqliteStore) Close() { _ = s.Store.Close() }
 
-// openTimeout bounds how long a start waits for the database.
+// openTimeout bounds the time for which a start waits for the database.
 const openTimeout = 15 * time.Second
 
-// openStore opens the database. It migrates it, or else checks that the schema is that of
-// this binary.
+// openStore opens the database. It migrates the schema, or else checks that the schema has the
+// version of this binary.
 func openStore(ctx context.Context, db setting.Database, migrate bool) (store, error) {
 	return openStoreFor(ctx, db, migrate, false)
 }
@@ -62,7 +62,7 @@ func openStoreFor(ctx context.Context, db setting.Database, migrate, serving boo
 	case *postgres.Store:
 		err = s.CheckPooling(opening)
 	case sqliteStore:
-		// Before the migration, which is the running process's too.
+		// Before the migration, which would change the schema under a running process.
 		if serving {
 			err = s.Claim(opening)
 		}
@@ -70,7 +70,7 @@ func openStoreFor(ctx context.Context, db setting.Database, migrate, serving boo
 	switch {
 	case err != nil:
 	case migrate:
-		// A migration takes as long as it takes.
+		// Without the time-out: a migration may take long.
 		err = s.Migrate(ctx)
 	default:
 		err = s.CheckSchema(opening)
@@ -101,7 +101,8 @@ func checkSQLiteFile(db setting.Database, migrate bool) error {
 	return nil
 }
 
-// refusalHints say what to do when a PostgreSQL server refuses this user.
+// refusalHints tell the operator what to do when a PostgreSQL server refuses this user, by
+// SQLSTATE.
 var refusalHints = map[string]string{
 	"28000": "the server refuses this user",
 	"28P01": "the server refuses this user or this password",
@@ -110,8 +111,8 @@ var refusalHints = map[string]string{
 	"42501": "this user must own the database (alter database NAME owner to USER) or its tables",
 }
 
-// openError returns an error that names the setting of the database that does not open.
-// Waited is how long it was tried.
+// openError returns an error that names the setting of a database that does not open. Waited
+// is the time spent trying.
 func openError(db setting.Database, err error, waited time.Duration) error {
 	var e *auth.Error
 	var wrong *postgres.SettingError
@@ -127,8 +128,7 @@ func openError(db setting.Database, err error, waited time.Duration) error {
 	case errors.Is(err, sqlite.ErrClaimed):
 		return setting.Errorf(db.Setting, "names a database that another process serves from (yufu serve or yufu dev): %s; stop that process first, or use PostgreSQL for several replicas", db.SQLitePath)
 	case errors.Is(err, context.DeadlineExceeded):
-		// The time-out may be that of a connection, of which there is one for each
-		// host, or that of the start.
+		// The time-out is that of the start or of a connection, of which each host has one.
 		return setting.Errorf(db.Setting, "names a database that did not answer within %s", waited.Truncate(time.Second))
 	case errors.As(err, &e) && e.Code == auth.StorageUnavailable && e.Err != nil:
 		return setting.Errorf(db.Setting, "names a database that does not answer: %w", e.Err)
@@ -137,7 +137,7 @@ func openError(db setting.Database, err error, waited time.Duration) error {
 	}
 }
 
-// connect opens the database of the kind that is set.
+// connect opens the PostgreSQL database or the SQLite file.
 func connect(ctx context.Context, db setting.Database) (store, error) {
 	if db.SQLitePath == "" {
 		s, err := postgres.Open(ctx, db.PostgresDSN)
@@ -153,8 +153,8 @@ func connect(ctx context.Context, db setting.Database) (store, error) {
 	return sqliteStore{s}, nil
 }
 
-// databaseNow returns the time as stores keep it, by the database's clock. A revocation that
-// is written by a wrong clock of this machine could have expired by then.
+// databaseNow returns the time by the database's clock, with the precision of the store. A
+// revocation with a time of this machine's clock, if that is wrong, could expire too early.
 func databaseNow(ctx context.Context, s db.Store) (time.Time, error) {
 	at, err := s.Now(ctx)
 	return auth.StoredTime(at), err

@@ -85,5 +85,5 @@ Ctrl-C ends it. Its data is in {{.DataDir}}; delete that folder to start from sc
 
 `))
 
-// print writes the tour.
+// print writes the text.
 func (t tour) print(w io.Writer) error { return tourText.Execute(w, t) }

@@ -11,7 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// validation tells other programs whether a token is good, from memory.
+// validation tells other programs whether a token is valid, from memory.
 type validation struct {
 	introspection *oauth.Introspection
 	forwardAuth   *gate.ForwardAuth
@@ -33,8 +33,8 @@ func newValidation(ctx context.Context, p parts, maxStaleness time.Duration, ver
 	}, nil
 }
 
-// run keeps it up to date until ctx is done.
+// run keeps the directory up to date until ctx is done.
 func (v *validation) run(ctx context.Context) { v.apps.Run(ctx) }
 
-// close ends what still runs.
+// close ends the background work of introspection.
 func (v *validation) close() { v.introspection.Close() }

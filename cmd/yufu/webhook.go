@@ -10,7 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 )
 
-// webhooks is the webhook client as binding asks it.
+// webhooks adapts the webhook client to [binding.Webhook].
 type webhooks struct{ client *webhook.Client }
 
 // Ask implements [binding.Webhook].
@@ -20,10 +20,10 @@ func (w webhooks) Ask(ctx context.Context, q binding.Question) (binding.Answer, 
 		return binding.Answer{}, &auth.Error{Code: auth.WebhookUnavailable, Err: fmt.Errorf("app %s: %w", q.AppID, err)}
 	}
 	p, err := w.client.Ask(ctx, webhook.Endpoint{URL: q.URL, Keys: keys}, webhook.Request{AppID: q.AppID, Identity: q.Identity, Fields: q.Fields})
-	var no *webhook.Refused
+	var refused *webhook.Refused
 	switch {
-	case errors.As(err, &no):
-		return binding.Answer{}, &auth.Error{Code: auth.WebhookRefused, UserMessage: no.UserMessage, Err: no}
+	case errors.As(err, &refused):
+		return binding.Answer{}, &auth.Error{Code: auth.WebhookRefused, UserMessage: refused.UserMessage, Err: refused}
 	case err != nil:
 		return binding.Answer{}, err
 	}

@@ -39,7 +39,7 @@ func (c *wechatsimCmd) Run(ctx context.Context, std streams) error {
 	return httpd.Serve(ctx, log, httpd.Stop{Grace: c.ShutdownTimeout}, simulatorEndpoint(l, wechatsim.New(wechatsim.Config{Apps: apps}).Handler()))
 }
 
-// parseApps reads APPID:SECRET pairs. Errors show no secret.
+// parseApps parses APPID:SECRET pairs. Errors contain no secret.
 func parseApps(pairs []string) (map[string]string, error) {
 	apps := make(map[string]string, len(pairs))
 	for i, p := range pairs {
