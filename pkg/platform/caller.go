@@ -4,10 +4,9 @@ import "context"
 
 type callerKey struct{}
 
-// WithCaller returns a context that says on whose behalf a provider is called:
-// the network of the client, as limits count it. Providers and their
-// guards may slow down one caller without affecting the others. They never send the
-// caller anywhere.
+// WithCaller returns a context with the caller of a provider: the network of the client,
+// as rate limits count it. Providers and their guards may slow down one caller without
+// affecting the others. They never send the caller to a platform.
 func WithCaller(ctx context.Context, caller string) context.Context {
 	return context.WithValue(ctx, callerKey{}, caller)
 }
@@ -20,14 +19,14 @@ func CallerOf(ctx context.Context) string {
 
 type checkKey struct{}
 
-// WithCheck returns a context whose check is asked once more right before a call
-// goes out to the platform, after all waiting. When it returns an error, nothing
-// is sent and that error is the provider's.
+// WithCheck returns a context whose check runs once more right before a call goes out to
+// the platform, after all waiting. If it returns an error, nothing is sent and the
+// provider returns that error.
 func WithCheck(ctx context.Context, check func() error) context.Context {
 	return context.WithValue(ctx, checkKey{}, check)
 }
 
-// Check asks the context's check, if it has one.
+// Check runs the context's check, if it has one.
 func Check(ctx context.Context) error {
 	if check, ok := ctx.Value(checkKey{}).(func() error); ok {
 		return check()

@@ -1,36 +1,35 @@
-// Package accesstoken holds the access token with which a platform wants to be
-// called on behalf of an app: one per app, whatever the number of replicas,
-// because issuing another may kill it.
+// Package accesstoken keeps the access token with which a platform's API is called for an
+// app. There is one per app, regardless of the number of replicas, because a new one may
+// invalidate the old one.
 //
-// It owns when the token is renewed, who may do so, and how it is kept. It does
-// not own how a platform is asked for one ([Fetch]) nor what it is good for.
+// It owns the renewal of the token, the right to renew it, and its storage. It does not
+// own the request to the platform ([Fetch]) nor the use of the token.
 //
 // # States
 //
-// An app's token is absent, good, about to expire, or dead: the platform refuses
-// it before its time. It is kept in the database, sealed, and each replica
-// remembers what it read there. What does not open (the master key was replaced)
-// counts as absent.
+// An app's token is absent, good, about to expire, or dead: the platform refuses it
+// before its time. It is stored in the database, sealed, and each replica caches what it
+// read there. A token that cannot be opened (the master key was replaced) counts as
+// absent.
 //
-// Whoever finds no good token takes the app's lease first, which is a row written
-// in a transaction of its own: nothing is locked while the platform is asked. He
-// then looks again, because the lease's last holder may just have been there, and
-// asks the platform only if he must. The others wait for him, look again, and take
-// over when he vanished.
+// A caller that finds no good token first takes the app's lease: a row written in its own
+// transaction, so nothing is locked during the call to the platform. It then reads the
+// token again, because the last holder of the lease may have just renewed it, and calls
+// the platform only if necessary. The other callers wait for the holder, read again, and
+// take over if the holder disappears.
 //
-// # A token that died
+// # Dead tokens
 //
-// is mostly one that somebody else replaced, such as another program with the same
-// AppSecret. So the platform is first asked for the token that is good now, which
-// costs nobody anything. Only when it hands out the dead one again is it made to
-// issue another. That is limited by the platform, and counted in the database
-// before it is done, so that replicas do not use up the day's ration together, or
-// kill each other's tokens in turn.
+// A token usually dies because another program with the same AppSecret replaced it. So
+// the platform is first asked for its current token, which disturbs no other program.
+// Only if that is the dead token, the platform is made to issue a new one. The platform
+// limits this, and each use is counted in the database beforehand, so that replicas
+// neither use up the daily quota together nor invalidate each other's tokens in turn.
 //
 // # Failure behaviour
 //
-// Errors are [ErrDead] and [ErrBusy], as causes of an [auth.Error] that says how
-// long to wait, the store's, those of [Fetch], or the context's. No error text
-// holds a token. A replica that dies with the lease delays the others by the
-// lease's length at most.
+// Errors are [ErrDead] and [ErrBusy], as causes of an [auth.Error] that says how long to
+// wait, or errors of the store, of [Fetch] or of the context. No error text contains a
+// token. A replica that dies while it holds the lease delays the others by at most the
+// length of the lease.
 package accesstoken

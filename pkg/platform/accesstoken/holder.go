@@ -32,35 +32,34 @@ const (
 
 // Causes of errors, for the log and for metrics.
 var (
-	// ErrDead: the platform refuses the token that it hands out, and may not be
-	// made to issue another just now.
+	// ErrDead: the platform refuses the token that it hands out, and a new one may
+	// not be requested yet.
 	ErrDead = errors.New("accesstoken: the platform rejects the token that it issued; the next one may not be requested yet")
-	// ErrBusy: somebody else is renewing the token and has not finished.
+	// ErrBusy: another replica is renewing the token and has not finished.
 	ErrBusy = errors.New("accesstoken: another replica is still renewing the token")
 )
 
-// Token is what a platform issued.
+// Token is a token that a platform issued.
 type Token struct {
 	Text auth.Secret
-	// ExpiresAt is when the platform will refuse it.
+	// ExpiresAt is when the token expires at the platform.
 	ExpiresAt time.Time
 }
 
-// Fetch asks the platform for the app's token: the one that is good now, or, when
-// forced, another one, which kills that. It makes one call, and bounds it in time.
+// Fetch asks the platform for the app's current token or, if force is true, for a new
+// one, which invalidates the current one. It makes one call with a time-out.
 type Fetch func(ctx context.Context, app platform.Credentials, force bool) (Token, error)
 
-// Ration is how often a platform may be made to issue another token.
+// Ration limits how often a platform may be made to issue a new token.
 type Ration struct {
-	// Every is the least time between two.
+	// Every is the shortest time between two.
 	Every time.Duration
-	// PerDay is how many there may be on one day, and Day names the day of a
-	// time.
+	// PerDay is the maximum on one day, and Day names the day of a time.
 	PerDay int
 	Day    func(time.Time) string
 }
 
-// Config is what a [Holder] is made of. All fields are required.
+// Config holds the dependencies of a [Holder]. All fields are required.
 type Config struct {
 	Store  Store
 	Sealer *seal.Ring
@@ -70,8 +69,8 @@ type Config struct {
 	Clock func() time.Time
 }
 
-// Holder is one replica's access to the tokens of all apps. It is safe for
-// concurrent use.
+// Holder gives one replica access to the tokens of all apps. It is safe for concurrent
+// use.
 type Holder struct {
 	c Config
 
@@ -79,7 +78,7 @@ type Holder struct {
 	apps map[string]*memory // only registered apps get here
 }
 
-// New returns a holder that remembers nothing yet.
+// New returns a holder with an empty cache.
 func New(c Config) *Holder { return &Holder{c: c, apps: make(map[string]*memory)} }
 
 // memory is what this replica knows of an app's token.
@@ -114,10 +113,10 @@ func (h *Holder) memory(appID string) *memory {
 	return m
 }
 
-// Token returns a token of the app that is good, as far as anybody knows, and is
-// not the dead one: the token that the platform just refused, or "".
+// Token returns a token of the app that is good as far as known. dead is the token that
+// the platform just refused, or ""; it is not returned.
 //
-// Errors: as the package comment says, and [auth.AppUnknown].
+// Errors: see the package comment, and [auth.AppUnknown].
 func (h *Holder) Token(ctx context.Context, app platform.Credentials, dead auth.Secret) (auth.Secret, error) {
 	m := h.memory(app.AppID)
 	if t := m.get(); h.usable(t, dead) {

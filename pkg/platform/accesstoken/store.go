@@ -7,60 +7,59 @@ import (
 	"github.com/google/uuid"
 )
 
-// Kept is an app's token at rest. The zero value is none.
+// Kept is an app's stored token. The zero value means no token.
 type Kept struct {
 	// Sealed is the token, sealed for its row.
 	Sealed []byte
-	// ExpiresAt is when the platform will refuse it.
+	// ExpiresAt is when the token expires at the platform.
 	ExpiresAt time.Time
 }
 
-// LeaseParams ask for the right to renew an app's token.
+// LeaseParams are the parameters of a request for the right to renew an app's token.
 type LeaseParams struct {
 	AppID string
-	// Lease names whoever asks.
+	// Lease identifies the caller.
 	Lease uuid.UUID
-	// Now is the time, and Until when the lease ends by itself.
+	// Now is the current time, and Until is when the lease ends by itself.
 	Now, Until time.Time
 }
 
-// ForceParams announce that the platform will be made to issue another token.
+// ForceParams announce that the platform will be made to issue a new token.
 type ForceParams struct {
 	AppID string
-	// Lease must be the one that is held.
+	// Lease must be the current lease.
 	Lease uuid.UUID
 	Now   time.Time
-	// Every is the least time since the last announcement.
+	// Every is the shortest time since the last announcement.
 	Every time.Duration
-	// Day names the day as the platform counts it, and PerDay is how many
-	// announcements it may have.
+	// Day names the day in the platform's calendar, and PerDay is the maximum number of
+	// announcements on it.
 	Day    string
 	PerDay int
 }
 
-// Store is what a [Holder] needs of a database. Every method is committed when it
-// returns, and returns auth.StorageUnavailable when the database does not answer.
+// Store is the part of the database that a [Holder] uses. Every method is committed when
+// it returns, and returns auth.StorageUnavailable when the database does not answer.
 type Store interface {
-	// PlatformToken returns the app's token, or the zero [Kept] when there is
-	// none.
+	// PlatformToken returns the app's token, or the zero [Kept] without one.
 	PlatformToken(ctx context.Context, appID string) (Kept, error)
 
-	// LeasePlatformToken grants the app's lease unless somebody else holds one
-	// that has not ended, and returns the token as it is after that. Of any number
-	// of callers at once one is granted it. It returns auth.AppUnknown when the
-	// app is not registered.
+	// LeasePlatformToken grants the app's lease unless another caller holds one that has
+	// not ended, and returns the token as it is after that. Of any number of concurrent
+	// callers, one gets the lease. It returns auth.AppUnknown when the app is not
+	// registered.
 	LeasePlatformToken(ctx context.Context, p LeaseParams) (kept Kept, granted bool, err error)
 
-	// ForcePlatformToken notes the announcement and returns true; or changes
-	// nothing and returns false when the lease is not held, the last announcement
-	// is too young, or the day has had its number of them.
+	// ForcePlatformToken records the announcement and returns true. It changes nothing
+	// and returns false if the lease is not held, the last announcement is too recent, or
+	// the day's maximum is reached.
 	ForcePlatformToken(ctx context.Context, p ForceParams) (bool, error)
 
-	// KeepPlatformToken replaces the token and ends the lease; or changes nothing
-	// and returns false when the lease is not held, because it ended and somebody
-	// else took it.
+	// KeepPlatformToken replaces the token and ends the lease. It changes nothing and
+	// returns false if the lease is not held, because it ended and another caller took
+	// it.
 	KeepPlatformToken(ctx context.Context, appID string, lease uuid.UUID, token Kept) (bool, error)
 
-	// EndPlatformTokenLease ends the lease, if it is the one that is held.
+	// EndPlatformTokenLease ends the lease if it is the current one.
 	EndPlatformTokenLease(ctx context.Context, appID string, lease uuid.UUID) error
 }

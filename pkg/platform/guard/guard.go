@@ -11,10 +11,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
-// Config sets the bounds of a guard. Zero values mean the defaults.
+// Config sets the limits of a guard. Zero values mean the defaults.
 type Config struct {
-	// Concurrency is how many calls may be under way at once, for all apps
-	// together. Default 128.
+	// Concurrency is the maximum number of concurrent calls for all apps together.
+	// Default 128.
 	Concurrency int
 	// Clock returns the current time. Default time.Now.
 	Clock func() time.Time
@@ -27,8 +27,8 @@ const (
 	queueTimeout = time.Second
 )
 
-// Guard wraps a provider. It is a [platform.Provider] itself, and safe for
-// concurrent use.
+// Guard wraps a provider. It implements [platform.Provider] and is safe for concurrent
+// use.
 type Guard struct {
 	provider platform.Provider
 	clock    func() time.Time

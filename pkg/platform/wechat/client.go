@@ -15,7 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
-// DefaultBaseURL is where WeChat answers.
+// DefaultBaseURL is the address of WeChat's API.
 const DefaultBaseURL = "https://api.weixin.qq.com"
 
 // DefaultTimeout bounds one call, from looking up the host to the last byte of
@@ -29,31 +29,30 @@ const maxCodeLen = 128
 const maxSecretLen = 256
 
 var (
-	// ErrCodeMalformed is the cause when a code cannot be one of WeChat's:
-	// nothing was sent. The literal code of the developer tools' tourist mode
-	// is such a code.
+	// ErrCodeMalformed is the cause when a code cannot be one of WeChat's; nothing was
+	// sent. An example is the literal code of the developer tools' tourist mode.
 	ErrCodeMalformed = fmt.Errorf("wechat: malformed code, %w", platform.ErrNotSent)
-	// ErrCredentials is the cause when appid or secret cannot be right:
-	// nothing was sent.
+	// ErrCredentials is the cause when appid, secret or openid is malformed; nothing was
+	// sent.
 	ErrCredentials = fmt.Errorf("wechat: the appid, secret or openid is empty or malformed, %w", platform.ErrNotSent)
-	// ErrNoTokenStore is the cause when a call needs an access token and the
-	// client was given no place to keep one: nothing was sent.
+	// ErrNoTokenStore is the cause when a call needs an access token and the client has
+	// no store for one; nothing was sent.
 	ErrNoTokenStore = fmt.Errorf("wechat: no store for access tokens, %w", platform.ErrNotSent)
 )
 
-// Config says how to reach WeChat. The zero value is production.
+// Config configures the client. The zero value is production.
 type Config struct {
-	// BaseURL is used instead of [DefaultBaseURL]: http or https, a host, and
-	// perhaps a path prefix. Whoever answers there sees every AppSecret, and
-	// with http so does everybody on the way.
+	// BaseURL replaces [DefaultBaseURL]: http or https, a host, and an optional path
+	// prefix. The server at this address sees every AppSecret, and with http every host
+	// on the network path does too.
 	BaseURL string
-	// Timeout is used instead of [DefaultTimeout].
+	// Timeout replaces [DefaultTimeout].
 	Timeout time.Duration
-	// Transport is used instead of a [NewTransport]. It must neither repeat
-	// nor redirect requests by itself.
+	// Transport replaces [NewTransport]. It must neither repeat nor redirect requests by
+	// itself.
 	Transport http.RoundTripper
-	// Tokens is where the access tokens of all apps are kept, for all replicas,
-	// and Sealer seals them there. Without them the client only logs in.
+	// Tokens stores the access tokens of all apps, for all replicas, and Sealer seals
+	// them. Without them the client supports only log-ins.
 	Tokens accesstoken.Store
 	Sealer *seal.Ring
 	// Clock returns the current time. Default time.Now.
@@ -71,8 +70,7 @@ type Client struct {
 
 var _ platform.Provider = (*Client)(nil)
 
-// New returns a client, or an error that says what is wrong with the
-// configuration. It does no I/O.
+// New returns a client, or an error for an invalid configuration. It does no I/O.
 func New(cfg Config) (*Client, error) {
 	raw := cfg.BaseURL
 	if raw == "" {

@@ -22,15 +22,14 @@ const (
 	retryUnavailable = 5 * time.Second
 )
 
-// APIError is WeChat saying no.
+// APIError is a refusal by WeChat.
 type APIError struct {
 	// Errcode is WeChat's number; never 0.
 	Errcode int
-	// Errmsg is WeChat's text on one line, at most 256 bytes, without anything
-	// secret that was sent. It is for the log alone.
+	// Errmsg is WeChat's text on one line, at most 256 bytes, without any secret that was
+	// sent. It is only for the log.
 	Errmsg string
-	// RID is the request's id at WeChat, if Errmsg named one: what their
-	// support asks for.
+	// RID is the request's id at WeChat, if Errmsg has one. WeChat's support asks for it.
 	RID string
 }
 
@@ -39,13 +38,13 @@ func (e *APIError) Error() string {
 	return fmt.Sprintf("wechat: errcode %d: %s", e.Errcode, e.Errmsg)
 }
 
-// Is makes an errcode that is not in the table a [platform.ErrUnknownAnswer].
+// Is makes an errcode outside the table a [platform.ErrUnknownAnswer].
 func (e *APIError) Is(target error) bool {
 	return target == platform.ErrUnknownAnswer && verdictOf(e.Errcode).class == ClassUnknown
 }
 
-// AnswerError is an answer that is none of WeChat's API: another status than
-// 200, or a body that cannot be understood. The body is never quoted.
+// AnswerError is an answer that WeChat's API does not give: a status other than 200, or a
+// body that cannot be parsed. The body is never quoted.
 type AnswerError struct {
 	// Status is the HTTP status.
 	Status int
@@ -58,20 +57,20 @@ func (e *AnswerError) Error() string {
 	return fmt.Sprintf("wechat: unusable answer with status %d: %s", e.Status, e.Reason)
 }
 
-// Classes are every value of [Class]: few enough to be a metric's label.
+// All values of [Class]: few enough for a metric's label.
 const (
-	ClassOK            = "ok"             // logged in, or told the phone number
+	ClassOK            = "ok"             // a log-in or a phone number
 	ClassBusy          = "busy"           // errcode -1
 	ClassCodeInvalid   = "code_invalid"   // wrong or expired code, or another user's
 	ClassCodeMalformed = "code_malformed" // not a code; nothing was sent
 	ClassCodeUsed      = "code_used"      // the code was redeemed before
-	ClassUserBlocked   = "user_blocked"   // WeChat holds the user to be a risk
+	ClassUserBlocked   = "user_blocked"   // WeChat considers the user a risk
 	ClassQuota         = "quota"          // too many calls
 	ClassMisconfigured = "misconfigured"  // our appid, secret or address
-	ClassToken         = "token"          // no access token that WeChat takes
+	ClassToken         = "token"          // no access token that WeChat accepts
 	ClassUnknown       = "unknown"        // an errcode that is not in the table
 	ClassHTTPStatus    = "http_status"    // not a 200
-	ClassMalformed     = "malformed"      // a 200 that cannot be understood
+	ClassMalformed     = "malformed"      // a 200 that cannot be parsed
 	ClassTimeout       = "timeout"        // no answer in time
 	ClassTransport     = "transport"      // no answer at all
 	ClassCanceled      = "canceled"       // the caller gave up
@@ -150,8 +149,9 @@ func phoneFailure(err error) error {
 	return failure(err)
 }
 
-// Class names the outcome of [Client.ExchangeCode] or [Client.ExchangePhoneCode]
-// by one of the Class constants, for metrics. A nil error is [ClassOK].
+// Class returns the class of the outcome of [Client.ExchangeCode] or
+// [Client.ExchangePhoneCode], one of the Class constants, for metrics. A nil error is
+// [ClassOK].
 func Class(err error) string {
 	var (
 		api       *APIError

@@ -12,9 +12,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
-// ExchangePhoneCode implements [platform.Provider] with getPhoneNumber.
-// The openid is always sent along, so that WeChat refuses another user's code. The
-// package comment lists the causes its errors carry.
+// ExchangePhoneCode implements [platform.Provider] with getPhoneNumber. It always sends
+// the openid, so that WeChat refuses another user's code. The package comment lists the
+// causes of its errors.
 func (c *Client) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
 	switch {
 	case !validCode(code):

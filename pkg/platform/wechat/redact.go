@@ -9,14 +9,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/netreason"
 )
 
-// TransportError is a call that brought no answer. It deliberately wraps
-// nothing: the errors of a transport may hold the URL, and with it the secret.
+// TransportError is a call without an answer. It deliberately wraps nothing: the errors
+// of a transport may contain the URL, and with it the secret.
 type TransportError struct {
-	// Host is whom we asked.
+	// Host is the host that was called.
 	Host string
-	// Phase is what the call was doing, in words.
+	// Phase is the step at which the call failed, in words.
 	Phase string
-	// Reason is what went wrong, in words that are harmless by construction.
+	// Reason is the cause, in words that cannot contain a secret.
 	Reason string
 	// Sent reports whether any of the request may have reached WeChat.
 	Sent bool

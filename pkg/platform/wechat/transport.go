@@ -31,13 +31,13 @@ const (
 	maxUnsent = 4
 )
 
-// NewTransport returns the transport a [Client] uses unless it is given
-// another: TLS 1.2 or newer, HTTP/1.1 alone (its rules of repetition are the
-// ones this package is tested against), bounded answers, no compression.
+// NewTransport returns the default transport of a [Client]: TLS 1.2 or newer, only
+// HTTP/1.1 (this package is tested against its rules of repetition), bounded answers, no
+// compression.
 //
-// A proxy named by the environment (HTTPS_PROXY, NO_PROXY) is used for https,
-// where it tunnels and sees the host name alone. For http it is not: it would
-// read, and probably log, the secret in the URL.
+// For https it uses a proxy from the environment (HTTPS_PROXY, NO_PROXY), which tunnels
+// and sees only the host name. For http it does not: the proxy would read, and probably
+// log, the secret in the URL.
 func NewTransport() *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

@@ -19,7 +19,7 @@ import (
 	"unicode/utf8"
 )
 
-// Header is on every answer of a simulator, so that nobody takes it for WeChat.
+// Header is on every answer of a simulator, so that it cannot be mistaken for WeChat.
 const Header = "X-Yufu-Simulator"
 
 const welcome = `This is Yufu's simulator of WeChat, for tests and development. It is not WeChat:
@@ -43,8 +43,8 @@ The controls take bodies with Content-Type: application/json.
                POST /sim/encrypted-data  {"user":"alice","appid":"wx...","data":{}}
 `
 
-// Handler serves the platform, the controls below /sim/, and at / a page that
-// says what this is.
+// Handler serves the platform, the controls below /sim/, and at / a page that describes
+// them.
 func (s *Simulator) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(Header, "wechat")

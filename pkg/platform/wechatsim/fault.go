@@ -14,16 +14,16 @@ const (
 	maxFaultDelay = 10 * time.Minute
 )
 
-// Fault is one trouble for platform calls to come. At most one of Errcode,
-// Drop, Empty, Malformed and Status is set; Delay goes with any of them or
-// alone. A call meets at most one fault, the first that fits.
+// Fault makes future platform calls fail. At most one of Errcode, Drop, Empty, Malformed
+// and Status is set; Delay can be combined with any of them or set by itself. A call
+// meets at most one fault, the first that matches.
 type Fault struct {
-	// Errcode is answered instead of doing anything: the code stays fresh.
+	// Errcode is answered without any effect: the code stays fresh.
 	Errcode int
-	// Errmsg is used instead of the errcode's usual words.
+	// Errmsg replaces the errcode's usual text.
 	Errmsg string
-	// Drop closes the connection instead of answering. Like Empty, Malformed
-	// and Status it spoils only the answer: the call has taken effect.
+	// Drop closes the connection without an answer. Like Empty, Malformed and Status it
+	// affects only the answer: the call has taken effect.
 	Drop bool
 	// Empty answers 200 without a body.
 	Empty bool
@@ -35,18 +35,17 @@ type Fault struct {
 	// effect before it.
 	Delay time.Duration
 
-	// Count is how many calls the fault hits. Zero means one, or any number
-	// when there is a Probability.
+	// Count is the number of calls that the fault hits. Zero means one, or without limit
+	// if there is a Probability.
 	Count int
-	// Probability makes the fault hit a call only this often, from 0 to 1.
-	// Zero means every call.
+	// Probability is the probability that the fault hits a call, from 0 to 1. Zero means
+	// every call.
 	Probability float64
-	// Path, such as /sns/jscode2session, and AppID confine the fault.
+	// Path, such as /sns/jscode2session, and AppID restrict the fault.
 	Path, AppID string
 }
 
-// AddFault makes calls to come fail. It returns an error that says what is
-// wrong with the fault.
+// AddFault adds a fault for future calls. It returns an error for an invalid fault.
 func (s *Simulator) AddFault(f Fault) error {
 	if err := f.check(); err != nil {
 		return err
@@ -63,7 +62,7 @@ func (s *Simulator) AddFault(f Fault) error {
 	return nil
 }
 
-// Faults returns the faults that wait, with what is left of their counts.
+// Faults returns the waiting faults, with the rest of their counts.
 func (s *Simulator) Faults() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +73,7 @@ func (s *Simulator) Faults() []Fault {
 	return faults
 }
 
-// ClearFaults forgets all faults.
+// ClearFaults removes all faults.
 func (s *Simulator) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +128,7 @@ func (s *Simulator) takeFault(c *call) *Fault {
 	return nil
 }
 
-// String names the fault in the list of calls.
+// String returns the fault's name in the list of calls.
 func (f *Fault) String() string {
 	switch {
 	case f == nil:

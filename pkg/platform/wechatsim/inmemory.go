@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// Dial connects to a simulator that was served in memory. It is what a
-// [net/http.Transport] takes as DialContext.
+// Dial connects to a simulator in memory. Use it as DialContext of a
+// [net/http.Transport].
 type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// ServeInMemory serves HTTP on connections that are no network's: whoever waits
-// for one waits inside of the process, so that in a bubble of testing/synctest
-// an answer that takes minutes takes no time. The address that is dialed does
-// not matter. Stop ends the server and waits for it.
+// ServeInMemory serves HTTP on in-memory connections. A caller that waits for one waits
+// inside the process, so in a bubble of testing/synctest an answer that takes minutes
+// takes no real time. The dialed address does not matter. stop ends the server and waits
+// for it.
 func (s *Simulator) ServeInMemory() (dial Dial, stop func()) {
 	l := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Minute}

@@ -16,11 +16,11 @@ type loginCode struct {
 	used        bool
 }
 
-// NewCode returns what wx.login would give the user: a code that one app, any
-// one, redeems once within five minutes.
+// NewCode returns a code as wx.login does: any one app can redeem it once within five
+// minutes.
 func (s *Simulator) NewCode(user string) string { return s.NewAppCode("", user) }
 
-// NewAppCode is [Simulator.NewCode] for one app: no other can redeem the code.
+// NewAppCode is [Simulator.NewCode] for one app: other apps cannot redeem the code.
 func (s *Simulator) NewAppCode(appID, user string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

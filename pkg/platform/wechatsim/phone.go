@@ -13,9 +13,9 @@ type phoneCode struct {
 	used        bool
 }
 
-// NewPhoneCode returns what the getPhoneNumber button would give the user: a
-// code that tells the phone number once within five minutes. The number is
-// mainland China's, or has its country code before a space ("+852 61234567").
+// NewPhoneCode returns a code as the getPhoneNumber button does: it yields the phone
+// number once within five minutes. The number is one of mainland China, or has its
+// country code before a space ("+852 61234567").
 func (s *Simulator) NewPhoneCode(user, phone string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -41,27 +41,27 @@ type call struct {
 	unreadable                     bool // the body is not the JSON it should be
 }
 
-// Call is what the simulator tells of a call to the platform. It holds no
-// secret, session_key or access token.
+// Call is the record of a call to the platform. It contains no secret, session_key or
+// access token.
 type Call struct {
 	// Seq numbers the calls from 1.
 	Seq int64 `json:"seq"`
-	// At is when the call came.
+	// At is the time of the call.
 	At time.Time `json:"at"`
 	// Method and Path are the request's.
 	Method string `json:"method"`
 	Path   string `json:"path"`
-	// AppID, Code and OpenID are what was sent or, with an access token and
-	// after a log-in, what followed.
+	// AppID, Code and OpenID are the values that were sent or, for an access token and
+	// after a log-in, the values derived from them.
 	AppID  string `json:"appid,omitempty"`
 	Code   string `json:"code,omitempty"`
 	OpenID string `json:"openid,omitempty"`
 	// ForceRefresh is stable_token's force_refresh.
 	ForceRefresh bool `json:"force_refresh,omitempty"`
-	// Errcode is how the call ended, 0 for well, though the caller may not
-	// have learnt it: see Fault.
+	// Errcode is the result of the call, 0 for success. The caller may not have received
+	// it: see Fault.
 	Errcode int `json:"errcode"`
-	// Outcome is "ok" or "refused", after Errcode.
+	// Outcome is "ok" or "refused", depending on Errcode.
 	Outcome string `json:"outcome"`
 	// Fault names the fault that hit the call: errcode, drop, empty,
 	// malformed, status or delay.

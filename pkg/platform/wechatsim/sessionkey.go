@@ -72,8 +72,8 @@ func rawSignature(sessionKey, rawData string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Encrypted is what the mini-program runtime hands out as open data. Its JSON
-// names are the runtime's.
+// Encrypted is open data as the mini-program runtime returns it. Its JSON names are the
+// runtime's.
 type Encrypted struct {
 	EncryptedData string `json:"encryptedData"`
 	IV            string `json:"iv"`
@@ -81,10 +81,9 @@ type Encrypted struct {
 	Signature     string `json:"signature"`
 }
 
-// EncryptedData encrypts and signs data, a JSON object, with the session_key
-// of the user in the app. The plaintext gets a watermark with the appid and
-// the time unless data has one already. It is an error when the user has not
-// logged in there.
+// EncryptedData encrypts and signs data, a JSON object, with the session_key of the user
+// in the app. The plaintext gets a watermark with the appid and the time unless data has
+// one. It returns an error if the user has not logged in to the app.
 func (s *Simulator) EncryptedData(appID, user string, data json.RawMessage) (Encrypted, error) {
 	s.mu.Lock()
 	session, known := s.sessions.get(account{appID, OpenID(appID, user)})

@@ -19,21 +19,21 @@ const (
 	defaultMaxCalls = 1000
 )
 
-// Config says how the simulated platform behaves. The zero value is useful: it
-// accepts any app and knows no unionid.
+// Config configures the simulated platform. The zero value is useful: it accepts any app
+// and has no unionids.
 type Config struct {
-	// Apps are the registered apps' secrets by appid. When there is none, any
-	// appid is accepted with any secret.
+	// Apps holds the registered apps' secrets by appid. If it is empty, any appid is
+	// accepted with any secret.
 	Apps map[string]string
-	// UnionID makes log-ins tell the unionid, as if all apps belonged to one
-	// Open Platform account.
+	// UnionID makes log-ins return the unionid, as if all apps belonged to one Open
+	// Platform account.
 	UnionID bool
 	// Now is the clock; nil means [time.Now].
 	Now func() time.Time
-	// Seed makes faults with a probability strike reproducibly. Zero means
-	// another sequence each time.
+	// Seed makes the faults with a probability reproducible. Zero means a different
+	// sequence each time.
 	Seed uint64
-	// MaxCalls is how many calls [Simulator.Calls] remembers; zero means 1000.
+	// MaxCalls is the number of calls that [Simulator.Calls] keeps; zero means 1000.
 	MaxCalls int
 }
 
@@ -86,10 +86,10 @@ func New(cfg Config) *Simulator {
 	}
 }
 
-// OpenID is the user's openid in the app: 28 characters, the same for ever.
+// OpenID returns the user's openid in the app: 28 characters, always the same.
 func OpenID(appID, user string) string { return derivedID("openid", appID, user) }
 
-// UnionID is the user's unionid, the same in all apps.
+// UnionID returns the user's unionid, the same in all apps.
 func UnionID(user string) string { return derivedID("unionid", "", user) }
 
 func derivedID(kind, appID, user string) string {
