@@ -40,7 +40,7 @@ func (c *Client) UpdateServiceKey(ctx context.Context, id ServiceKeyID, u Servic
 
 // KeyRevocation says how to revoke a service key.
 type KeyRevocation struct {
-	// Descendants revokes the keys that the key made, too, and so on.
+	// Descendants also revokes the keys that the key made, and so on.
 	Descendants bool
 	// Reason is for the audit trail.
 	Reason string

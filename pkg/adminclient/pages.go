@@ -7,7 +7,7 @@ import (
 
 // Page says which part of a list to return.
 type Page struct {
-	// Limit is how many items a page has at most: 1 to 1,000, by default 100.
+	// Limit is the maximum number of items of a page: 1 to 1,000, by default 100.
 	Limit int
 	// Cursor is the Next of the page before, or "" for the first page.
 	Cursor string
@@ -19,7 +19,7 @@ func all[T any](first Page, list func(Page) (items []T, next *string, err error)
 		for page := first; ; {
 			items, next, err := list(page)
 			if err == nil && next != nil && *next == page.Cursor {
-				err = errors.New("adminclient: the next page is the same page")
+				err = errors.New("adminclient: the cursor of the next page is the same")
 			}
 			if err != nil {
 				var none T

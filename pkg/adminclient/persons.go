@@ -16,7 +16,7 @@ type PersonQuery struct {
 	ExternalID *string
 	// Phone is a phone number. Without a country code it is one of mainland China.
 	Phone *string
-	// Name is how the name begins.
+	// Name is the beginning of the name.
 	Name *string
 	Page
 }
@@ -48,7 +48,7 @@ func (c *Client) CreatePerson(ctx context.Context, p NewPerson) (*Person, error)
 
 // Import says how to import persons.
 type Import struct {
-	// DryRun writes nothing; the result says what would be.
+	// DryRun writes nothing; the result describes what an import would do.
 	DryRun bool
 	// Reason is for the audit trail.
 	Reason string

@@ -1,15 +1,14 @@
-// Package netreason says why a call over the network failed, in words that are
-// harmless.
+// Package netreason describes why a network call failed, in a text that contains no
+// secret.
 //
-// The errors of a transport like to quote: the URL, the settings, what the peer
-// sent, which may echo what it was sent. Where any of that is secret, no such error
-// is passed on or wrapped. [Of] rebuilds its reason from causes whose text the
-// standard library makes of constants, and of what the peer showed before it saw
-// the request, and withholds all others; [Clean] makes a stranger's text fit for a
-// line of a log.
+// Errors of a transport often contain the URL, the settings, or what the peer sent, which
+// may repeat the request. If any of that is secret, such an error must not be passed on
+// or wrapped. [Of] builds its text only from causes whose text the standard library makes
+// from constants, and from what the peer sent before it saw the request. It withholds all
+// other causes. [Clean] makes text from a peer safe for one line of a log.
 //
-// It owns the list of harmless causes. It does not own what is secret in a call,
-// nor what the failure means.
+// It owns the list of harmless causes. It does not own which parts of a call are secret,
+// nor the meaning of a failure.
 package netreason
 
 import (
@@ -24,14 +23,14 @@ import (
 	"unicode/utf8"
 )
 
-// maxCertificate bounds the text about a certificate, in bytes: names in it are
-// the peer's.
+// maxCertificate bounds the text about a certificate, in bytes: the peer chooses the
+// names in it.
 const maxCertificate = 256
 
-// Withheld is the reason when it is not known to be harmless.
+// Withheld is the reason for a cause that is not known to be harmless.
 const Withheld = "failed; details withheld because they may contain a secret"
 
-// Of returns why the call failed, and whether it ran out of time.
+// Of returns why the call failed, and whether it timed out.
 func Of(err error) (reason string, timeout bool) {
 	var (
 		dns    *net.DNSError
@@ -66,15 +65,15 @@ func Of(err error) (reason string, timeout bool) {
 	return Withheld, false
 }
 
-// isAlert reports whether op is a TLS alert. crypto/tls does not export its
-// type; that it is a small number is what makes its text harmless.
+// isAlert reports whether op is a TLS alert. crypto/tls does not export its type; its
+// text is harmless because it is a small number.
 func isAlert(op *net.OpError) bool {
 	return (op.Op == "remote error" || op.Op == "local error") && op.Err != nil &&
 		reflect.TypeOf(op.Err).Kind() == reflect.Uint8
 }
 
-// Clean makes text of a stranger fit for one line of a log: valid UTF-8, no
-// control or invisible formatting characters, at most max bytes.
+// Clean makes text from a peer safe for one line of a log: valid UTF-8, no control or
+// invisible formatting characters, at most max bytes.
 func Clean(s string, max int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029' {

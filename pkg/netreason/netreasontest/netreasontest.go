@@ -1,4 +1,4 @@
-// Package netreasontest has calls over the network fail in tests, without luck.
+// Package netreasontest makes network calls fail reliably in tests.
 package netreasontest
 
 import (
@@ -6,10 +6,9 @@ import (
 	"testing"
 )
 
-// UnusedAddr returns a loopback address, host:port, that refuses connections, and
-// on which nobody can listen while the test runs: its port is that of the near end
-// of a connection. The port of a listener that was closed may be given to whoever
-// asks for any.
+// UnusedAddr returns a loopback address, host:port, that refuses connections, and on
+// which no listener can start during the test: its port belongs to the near end of a
+// connection. The port of a closed listener could be given to another program.
 func UnusedAddr(tb testing.TB) string {
 	tb.Helper()
 	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")

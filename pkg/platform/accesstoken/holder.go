@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	// expiryMargin is how long before its end a token is no longer used: it has to last
-	// for the call, and clocks differ.
+	// expiryMargin is how long before its end a token is no longer used: it must last for
+	// the call, and clocks differ.
 	expiryMargin = time.Minute
-	// leaseFor is longer than two calls to a platform take at most, and what the
-	// database needs in between.
+	// leaseFor is longer than the maximum time for two calls to a platform and the
+	// database calls in between.
 	leaseFor = 15 * time.Second
-	// leaseWait is how long a caller waits for the lease's holder, and poll how
-	// often he looks.
+	// leaseWait is how long a caller waits for the lease's holder, and pollInterval is
+	// the time between two checks.
 	leaseWait    = 8 * time.Second
 	pollInterval = 100 * time.Millisecond
-	// endTimeout bounds the giving back of a lease, which a caller who gave up
-	// must not keep from happening.
+	// endTimeout bounds the release of a lease, which must happen even if the caller gave
+	// up.
 	endTimeout = 2 * time.Second
 )
 
@@ -75,13 +75,13 @@ type Holder struct {
 	c Config
 
 	mu   sync.Mutex
-	apps map[string]*memory // only registered apps get here
+	apps map[string]*memory // only registered apps are added
 }
 
 // New returns a holder with an empty cache.
 func New(c Config) *Holder { return &Holder{c: c, apps: make(map[string]*memory)} }
 
-// memory is what this replica knows of an app's token.
+// memory is this replica's cache of an app's token.
 type memory struct {
 	// renewLock admits one caller at a time to the store.
 	renewLock chan struct{}
@@ -128,7 +128,7 @@ func (h *Holder) Token(ctx context.Context, app platform.Credentials, dead auth.
 		return "", ctx.Err()
 	}
 	defer func() { <-m.renewLock }()
-	// The caller before this one may have found one.
+	// The previous caller may have found a token.
 	if t := m.get(); h.usable(t, dead) {
 		return t.Text, nil
 	}
@@ -145,8 +145,7 @@ func (h *Holder) usable(t Token, dead auth.Secret) bool {
 	return t.Text != "" && t.Text != dead && t.ExpiresAt.After(h.c.Clock().Add(expiryMargin))
 }
 
-// sharedToken returns the token that all replicas share, and sees to it that there is
-// one.
+// sharedToken returns the token that all replicas share, and renews it if necessary.
 func (h *Holder) sharedToken(ctx context.Context, app platform.Credentials, dead auth.Secret) (Token, error) {
 	lease, err := uuid.NewRandom()
 	if err != nil {
@@ -171,7 +170,7 @@ func (h *Holder) sharedToken(ctx context.Context, app platform.Credentials, dead
 			if t, done, err := h.renew(ctx, app, dead, lease, kept); done || err != nil {
 				return t, err
 			}
-			continue // with what the one who took the lease over has kept
+			continue // with the token of the caller that took over the lease
 		}
 		pause := time.NewTimer(pollInterval)
 		select {
@@ -186,9 +185,9 @@ func (h *Holder) sharedToken(ctx context.Context, app platform.Credentials, dead
 	}
 }
 
-// renew gets a good token under the lease, which it ends in any case, and has it
-// kept. It is not done when the lease went to somebody else meanwhile, whose token
-// is the one that counts.
+// renew gets a good token under the lease, stores it, and ends the lease in any case.
+// done is false if another caller took the lease meanwhile; its token is the one that
+// counts.
 func (h *Holder) renew(ctx context.Context, app platform.Credentials, dead auth.Secret, lease uuid.UUID, kept Kept) (t Token, done bool, err error) {
 	ended := false
 	defer func() {
@@ -214,8 +213,7 @@ func (h *Holder) renew(ctx context.Context, app platform.Credentials, dead auth.
 	return t, ended, err
 }
 
-// fetch asks the platform for its good token, and makes it issue another when that
-// is the dead one.
+// fetch gets the platform's current token or, if that is the dead one, a new one.
 func (h *Holder) fetch(ctx context.Context, app platform.Credentials, dead auth.Secret, lease uuid.UUID) (Token, error) {
 	t, err := h.c.Fetch(ctx, app, false)
 	if err != nil || t.Text != dead {
@@ -237,8 +235,8 @@ func (h *Holder) fetch(ctx context.Context, app platform.Credentials, dead auth.
 	return Token{}, &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: h.c.Ration.Every, Err: ErrDead}
 }
 
-// open returns the token at rest, or none when it does not open: it is only kept
-// to be shared, and another is got.
+// open returns the stored token, or the zero Token if it cannot be opened: it is stored
+// only to be shared, and a new one can be fetched.
 func (h *Holder) open(appID string, kept Kept) Token {
 	text, err := h.c.Sealer.Open(kept.Sealed, aad(appID))
 	if err != nil {
@@ -247,5 +245,5 @@ func (h *Holder) open(appID string, kept Kept) Token {
 	return Token{Text: auth.Secret(text), ExpiresAt: kept.ExpiresAt}
 }
 
-// aad is the associated data that an app's token is sealed with.
+// aad returns the associated data with which an app's token is sealed.
 func aad(appID string) []byte { return seal.AAD("platform_tokens", "sealed_token", appID) }

@@ -13,21 +13,20 @@ import (
 )
 
 const (
-	// window is how far back failures are counted.
+	// window is the period in which failures are counted.
 	window       = 30 * time.Second
 	windowBucket = 5 * time.Second
-	// openFor is how long an open breaker refuses before it tries again, and
-	// probes how many calls it then lets through.
+	// openFor is how long an open breaker refuses before it tries again, and probes is
+	// the number of calls that it then lets through.
 	openFor = 5 * time.Second
 	probes  = 3
-	// An app's breaker opens after consecutiveFailures, or when of at least
-	// minCalls half failed.
+	// An app's breaker opens after consecutiveFailures, or when at least half of minCalls
+	// or more calls failed.
 	consecutiveFailures = 5
 	minCalls            = 20
 )
 
-// breaker is a circuit breaker that can say when it will let calls through
-// again.
+// breaker is a circuit breaker that knows when it will let calls through again.
 type breaker struct {
 	*gobreaker.TwoStepCircuitBreaker[struct{}]
 	openUntil atomic.Int64 // Unix nanoseconds
@@ -42,7 +41,7 @@ func newBreaker(name string, clock func() time.Time) *breaker {
 		BucketPeriod: windowBucket,
 		Timeout:      openFor,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
-			// Requests counts those under way too, and those that say nothing.
+			// Requests also counts the calls under way and the excluded ones.
 			heard := c.TotalSuccesses + c.TotalFailures
 			return c.ConsecutiveFailures >= consecutiveFailures ||
 				heard >= minCalls && c.TotalFailures*2 >= heard
@@ -58,26 +57,25 @@ func newBreaker(name string, clock func() time.Time) *breaker {
 	return b
 }
 
-// platformFailed reports whether the platform failed to answer. A quota that
-// one caller ran into is counted by the guard itself, not here.
+// platformFailed reports whether the platform failed to answer. The guard itself counts
+// quota errors of a caller, not the breaker.
 func platformFailed(err error) bool { return errors.Is(err, auth.PlatformUnavailable) }
 
-// excluded reports whether the outcome says nothing about the platform: the
-// caller gave up, the call was never made, it was our own database that failed, or the platform is well enough to
-// answer, but nobody here knows what the answer means and whose fault it is. It
-// neither opens nor closes the breaker, and the next call takes its place among
-// the probes.
+// excluded reports whether the outcome says nothing about the platform: the caller gave
+// up, the call was never made, our own database failed, or the platform gave an answer
+// that is unknown here, whose cause may be anywhere. Such an outcome neither opens nor
+// closes the breaker, and the next call takes its place among the probes.
 func excluded(err error) bool {
 	for _, neutral := range []error{context.Canceled, context.DeadlineExceeded, platform.ErrNotSent, platform.ErrUnknownAnswer, errSent, errHeldBack, auth.RateLimited, auth.StorageUnavailable} {
 		if errors.Is(err, neutral) {
 			return true
 		}
 	}
-	return err == errBusy || err == errPanicked //nolint:errorlint // these very values, not their codes
+	return err == errBusy || err == errPanicked //nolint:errorlint // only these values, not other errors with their codes
 }
 
-// allow admits a call, whose outcome goes to done, or refuses it with the time
-// to wait.
+// allow admits a call, or refuses it with the time to wait. The caller passes the outcome
+// to done.
 func (a *app) allow(now time.Time) (done func(error), err error) {
 	done, err = a.breaker.Allow()
 	if err == nil {

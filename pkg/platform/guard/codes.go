@@ -8,15 +8,14 @@ import (
 )
 
 const (
-	// codeMemory is how long a code is remembered at least: longer than it
-	// lives.
+	// codeMemory is the minimum time that a code is remembered: longer than it is valid.
 	codeMemory = 6 * time.Minute
-	// maxCodes bounds the memory, at some seventy bytes a code. It takes 2,900
-	// calls a second, for six minutes, to have a code forgotten early.
+	// maxCodes bounds the memory, at about seventy bytes a code. Only 2,900 calls a
+	// second for six minutes make it drop a code early.
 	maxCodes = 1 << 20
 )
 
-// codeHash names a code of a lane without keeping it.
+// codeHash identifies a code of a lane without storing the code.
 type codeHash [16]byte
 
 func hashCode(l lane, code string) codeHash {
@@ -24,10 +23,9 @@ func hashCode(l lane, code string) codeHash {
 	return codeHash(sum[:])
 }
 
-// codeSet remembers the codes that were sent, of all apps, in two generations:
-// when the current one has lasted for codeMemory or is full, the previous one is
-// forgotten. What is remembered depends only on age, so no flood can have a new code
-// forgotten before an old one.
+// codeSet remembers the codes that were sent, of all apps, in two generations: when the
+// current one is codeMemory old or full, the previous one is dropped. Codes are dropped
+// only by age, so no flood can push out a new code before an old one.
 type codeSet struct {
 	mu                sync.Mutex
 	current, previous map[codeHash]sent
@@ -35,11 +33,12 @@ type codeSet struct {
 	maxPerGeneration  int       // how many codes a generation holds at most
 }
 
-// sent is what is known of a code that was sent.
+// sent describes a code that was sent.
 type sent struct {
-	// caller is whom it was sent for: many codes of one carrier share the text.
+	// caller is the caller for whom it was sent. Many codes of one carrier share the
+	// text.
 	caller unique.Handle[string]
-	// reported says that the code's next use needs no report: it was reported, or the
+	// reported means that the code's next use needs no report: it was reported, or the
 	// platform does not know the code.
 	reported bool
 }
@@ -48,15 +47,15 @@ func newCodeSet(limit int) *codeSet {
 	return &codeSet{current: make(map[codeHash]sent), maxPerGeneration: limit / 2}
 }
 
-// seen reports whether the code was claimed.
+// seen reports whether the code is claimed.
 func (s *codeSet) seen(h codeHash) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.has(h)
 }
 
-// markReported stops reports of the code. It returns for which caller the code was sent,
-// and whether the code was not marked before.
+// markReported stops reports of the code. It returns the caller for whom the code was
+// sent, and whether the code was not marked before.
 func (s *codeSet) markReported(h codeHash) (first string, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +86,7 @@ func (s *codeSet) claim(h codeHash, caller string, now time.Time) bool {
 	return true
 }
 
-// release takes a claim back: the code was not sent after all.
+// release withdraws a claim: the code was not sent.
 func (s *codeSet) release(h codeHash) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

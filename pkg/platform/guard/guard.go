@@ -20,7 +20,7 @@ type Config struct {
 	Clock func() time.Time
 }
 
-// Bounds that nobody needs to set.
+// Fixed limits.
 const (
 	defaultConcurrency = 128
 	// queueTimeout is how long a call waits for its turn.
@@ -36,17 +36,17 @@ type Guard struct {
 	codes    *codeSet
 
 	mu   sync.Mutex
-	apps map[lane]*app // only registered apps get here
+	apps map[lane]*app // only registered apps are added
 }
 
-// lane is one kind of call for one app. Each is guarded by itself: what is wrong
-// with phone numbers keeps nobody from logging in.
+// lane is one kind of call for one app. Each lane has its own breaker and quota, so a
+// failing phone-number API does not block log-ins.
 type lane struct {
 	kind  kind
 	appID string
 }
 
-// kind is what a code is for.
+// kind is the kind of a code.
 type kind byte
 
 const (
@@ -91,7 +91,7 @@ func (g *Guard) ExchangePhoneCode(ctx context.Context, creds platform.Credential
 	return number, err
 }
 
-// guard makes a call that spends a code, or refuses it.
+// guard makes a call that uses up a code, or refuses it.
 func (g *Guard) guard(ctx context.Context, l lane, code string, call func(context.Context) error) (err error) {
 	a := g.app(l)
 	caller := platform.CallerOf(ctx)
@@ -106,7 +106,7 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, call func(contex
 	if err != nil {
 		return err
 	}
-	// Whatever happens in there, a panic too, the breaker hears of it.
+	// The breaker gets every outcome, even a panic.
 	err = errPanicked
 	defer func() { done(err) }()
 	err = g.call(ctx, a, l, hash, call)
@@ -123,7 +123,7 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, call func(contex
 	switch {
 	case errors.Is(err, errSent):
 	case errors.Is(err, auth.CodeUsed):
-		// The first use was elsewhere: another replica, or the business's own.
+		// The first use was elsewhere: on another replica, or in the business's own code.
 		if _, fresh := g.codes.markReported(hash); fresh {
 			err = &auth.Error{Code: auth.CodeUsed, Err: &platform.CodeReuse{Err: err}}
 		}
@@ -133,7 +133,7 @@ func (g *Guard) guard(ctx context.Context, l lane, code string, call func(contex
 	return err
 }
 
-// repeatError returns the error of a code that was sent before.
+// repeatError returns the error for a code that was sent before.
 func (g *Guard) repeatError(l lane, hash codeHash) error {
 	if l.kind == kindPhone {
 		return errPhoneSeen
@@ -154,7 +154,7 @@ var (
 	errBusy     = &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: time.Second, Err: errors.New("guard: too many concurrent calls to the platform")}
 )
 
-// call takes a slot and makes the call, unless the code went out meanwhile.
+// call takes a slot and makes the call, unless another call sent the code meanwhile.
 func (g *Guard) call(ctx context.Context, a *app, l lane, hash codeHash, call func(context.Context) error) error {
 	select {
 	case g.slots <- struct{}{}:
@@ -171,9 +171,9 @@ func (g *Guard) call(ctx context.Context, a *app, l lane, hash codeHash, call fu
 	}
 	defer func() { <-g.slots }()
 	if err := ctx.Err(); err != nil {
-		return err // before the code is spent
+		return err // before the code is used up
 	}
-	// The code comes first: what is refused for it must not use up a turn.
+	// The code is checked first: a repeated code must not use up a turn.
 	caller := platform.CallerOf(ctx)
 	if !g.codes.claim(hash, caller, g.clock()) {
 		return g.repeatError(l, hash)
@@ -187,9 +187,9 @@ func (g *Guard) call(ctx context.Context, a *app, l lane, hash codeHash, call fu
 		g.codes.release(hash)
 		return err
 	}
-	// From here on the code is spent, and the answer is heard even when the
-	// caller hangs up: a wrong code, or a quota that is used up, counts against
-	// whoever sent it. Else hanging up at once would be a way around the limits.
+	// From here on the code is used up, and the answer is awaited even if the caller
+	// hangs up: a wrong code or an exhausted quota counts against its sender. Otherwise a
+	// client could avoid the limits by hanging up at once.
 	spent := context.WithoutCancel(ctx)
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -214,7 +214,7 @@ func (g *Guard) app(l lane) *app {
 	return a
 }
 
-// app is what the guard knows of one kind of call for one app.
+// app is the state of one kind of call for one app.
 type app struct {
 	breaker *breaker
 	*quota

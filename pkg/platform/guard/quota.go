@@ -10,29 +10,30 @@ import (
 )
 
 const (
-	// maxCallers bounds the memory of an app's callers that are held back.
+	// maxCallers is the maximum number of callers that are remembered as held back, per
+	// app.
 	maxCallers = 1 << 12
 	// quotaPause is how long a caller, or the app, is held back.
 	quotaPause = time.Minute
-	// quotaCallers is how many callers must have been told of the quota within
-	// a pause, with no caller let in meanwhile, before the whole app is held back.
+	// quotaCallers is the number of callers that must be refused within a pause, with no
+	// caller let in meanwhile, before the whole app is held back.
 	quotaCallers = 3
-	// trickleInterval is how often one call goes out in spite of a hold.
+	// trickleInterval is the time between two calls that go out despite a hold.
 	trickleInterval = time.Second
 )
 
 var errHeldBack = errors.New("guard: the platform's rate limit was reached")
 
-// quota holds back callers that the platform told of a quota, and the whole app
-// when several of them were told. It is safe for concurrent use.
+// quota holds back callers that the platform refused because of a quota, and the whole
+// app when it refused several of them. It is safe for concurrent use.
 type quota struct {
 	mu      sync.Mutex
 	callers map[string]*hold
-	refused map[string]struct{} // owners of callers that were refused since a caller was let in
+	refused map[string]struct{} // owners of callers refused since a caller was last let in
 	until   time.Time           // when the hold of the whole app ends
-	// When one more call may go out while the whole app is held back: of a
-	// caller that is not held back, and of all the others together. Callers
-	// that use up their turns do not use up those of the others.
+	// The time of the next call while the whole app is held back: nextFresh for callers
+	// that are not held back, and nextHeld for all others together. Callers that use up
+	// their turns do not use up those of the others.
 	nextFresh, nextHeld time.Time
 }
 
@@ -40,8 +41,8 @@ type quota struct {
 type hold struct {
 	until time.Time // when the hold ends
 	next  time.Time // when one more call of the caller may go out
-	// probe says that the platform has not told this caller of the quota: it
-	// only used its turn while the whole app was held back.
+	// probe means that the platform has not refused this caller: it only used its turn
+	// while the whole app was held back.
 	probe bool
 }
 
@@ -49,8 +50,8 @@ func newQuota() *quota {
 	return &quota{callers: make(map[string]*hold), refused: make(map[string]struct{})}
 }
 
-// check returns an error with the time to wait for a caller that is held back,
-// unless one of its calls may go out now.
+// check returns an error with the time to wait for a caller that is held back, unless one
+// of its calls may go out now.
 func (q *quota) check(caller string, now time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -58,8 +59,8 @@ func (q *quota) check(caller string, now time.Time) error {
 	return err
 }
 
-// take is check right before a call goes out, and takes the caller's turn. Undo
-// gives the turn back, when nothing was sent after all.
+// take is check right before a call goes out, and takes the caller's turn. undo gives the
+// turn back, for a call that was not sent.
 func (q *quota) take(caller string, now time.Time) (undo func(), err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -84,8 +85,8 @@ func (q *quota) take(caller string, now time.Time) (undo func(), err error) {
 	}, nil
 }
 
-// nextCall returns when the next call of a caller that is held back may go out, or
-// nil for a caller that is not. The error says how long the hold lasts.
+// nextCall returns the time of the next call of a caller that is held back, or nil for
+// any other caller. The error has the length of the hold.
 func (q *quota) nextCall(caller string, now time.Time) (next *time.Time, err error) {
 	h := q.callers[caller]
 	if h != nil && !h.until.After(now) {
@@ -114,8 +115,8 @@ func (q *quota) nextCall(caller string, now time.Time) (next *time.Time, err err
 	return next, nil
 }
 
-// owner returns what a caller is counted by when several are: an IPv4 address,
-// or the /48 of an IPv6 network, since that is what one customer is given.
+// owner returns the identity by which several callers are counted: an IPv4 address, or
+// the /48 of an IPv6 network, the size that one customer gets.
 func owner(caller string) string {
 	p, err := netip.ParsePrefix(caller)
 	if err != nil || !p.Addr().Is6() || p.Bits() < 48 {
@@ -125,7 +126,7 @@ func owner(caller string) string {
 }
 
 // holdBack holds a caller back, and the whole app if enough callers are held back. It
-// reports whether the app is.
+// reports whether the app is held back.
 func (q *quota) holdBack(caller string, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -142,8 +143,8 @@ func (q *quota) holdBack(caller string, now time.Time) bool {
 	}
 	if h != nil {
 		if h.probe {
-			// A caller that is told again counts once: it must not hold the app
-			// back with the calls that are let through in spite of its hold.
+			// A caller that is refused again counts once: the calls that pass despite its
+			// hold must not hold back the app.
 			q.refused[owner(caller)] = struct{}{}
 			h.next = now.Add(trickleInterval)
 		}
@@ -159,8 +160,8 @@ func (q *quota) holdBack(caller string, now time.Time) bool {
 	return true
 }
 
-// recordSuccess records that the platform let a caller in: the quota of neither the
-// caller nor the whole app is used up.
+// recordSuccess records that the platform let a caller in: neither the caller's nor the
+// app's quota is used up.
 func (q *quota) recordSuccess(caller string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

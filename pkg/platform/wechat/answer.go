@@ -16,23 +16,23 @@ import (
 const (
 	// maxErrmsg bounds WeChat's error texts, in bytes.
 	maxErrmsg = 256
-	// maxID bounds openid and unionid, which have 28 characters so far.
+	// maxID bounds openid and unionid, which so far have 28 characters.
 	maxID = 128
-	// maxSessionKey bounds session_key, which has 24 characters so far.
+	// maxSessionKey bounds session_key, which so far has 24 characters.
 	maxSessionKey = 256
 )
 
 // ridPattern finds the request id at the end of an errmsg.
 var ridPattern = regexp.MustCompile(`rid: ?([0-9A-Za-z-]{1,64})`)
 
-// object is a JSON object. It is not a struct, because a struct's names would
-// match in any case, so that an "ErrCode" could speak for the errcode.
+// object is a JSON object. It is not a struct, because a struct's names match in any
+// case, and an "ErrCode" would be read as the errcode.
 type object map[string]json.RawMessage
 
-// decodeAnswer reads the body of a 200. It decides by errcode alone, which is
-// absent on success, or 0, or either as a string. Texts in secrets do not survive
-// into an error, nor does that of the member named hidden, should it stand beside
-// an errcode. Errors are [*APIError] and [*AnswerError].
+// decodeAnswer reads the body of a 200. Only the errcode decides; it is absent on
+// success, or 0, or either as a string. An error text never contains a text in secrets,
+// nor that of the member named hidden if it comes with an errcode. Errors are [*APIError]
+// and [*AnswerError].
 func decodeAnswer(body []byte, hidden string, secrets ...string) (object, error) {
 	var answer object
 	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")))
@@ -47,7 +47,7 @@ func decodeAnswer(body []byte, hidden string, secrets ...string) (object, error)
 		return nil, malformed("errcode is not a number")
 	}
 	if errcode != 0 {
-		// A text in an unexpected form is no reason to lose the number.
+		// An errmsg of another type must not hide the errcode.
 		var errmsg, anyway string
 		_ = json.Unmarshal(answer["errmsg"], &errmsg)
 		_ = json.Unmarshal(answer[hidden], &anyway)
@@ -61,8 +61,8 @@ func decodeAnswer(body []byte, hidden string, secrets ...string) (object, error)
 	return answer, nil
 }
 
-// decodeSession reads the body of a 200 from code2Session. What is not needed is
-// not looked at. Errors are those of decodeAnswer.
+// decodeSession reads the body of a 200 from code2Session. Other members are ignored.
+// Errors are those of decodeAnswer.
 func decodeSession(body []byte, secrets ...string) (platform.Account, error) {
 	answer, err := decodeAnswer(body, "session_key", secrets...)
 	if err != nil {
@@ -86,8 +86,8 @@ func malformed(reason string) *AnswerError {
 	return &AnswerError{Status: http.StatusOK, Reason: reason}
 }
 
-// decodeErrcode reads an errcode: absent or null is 0, an integer and a string
-// of one are that number.
+// decodeErrcode reads an errcode: absent or null is 0; it may be an integer or a string
+// of one.
 func decodeErrcode(raw json.RawMessage) (int, bool) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return 0, true
@@ -95,7 +95,7 @@ func decodeErrcode(raw json.RawMessage) (int, bool) {
 	return decodeInt(raw)
 }
 
-// decodeInt reads an integer of 32 bits, or a string of one.
+// decodeInt reads a 32-bit integer, or a string of one.
 func decodeInt(raw json.RawMessage) (int, bool) {
 	if len(raw) == 0 {
 		return 0, false
@@ -111,9 +111,8 @@ func decodeInt(raw json.RawMessage) (int, bool) {
 	return int(n), err == nil
 }
 
-// decodeText reads a string of visible ASCII; absent and null are empty. Keys
-// and ids are opaque: their inner form is WeChat's affair, but what is stored,
-// compared and put into headers holds no surprises.
+// decodeText reads a string of visible ASCII; absent and null are empty. Keys and ids are
+// opaque, but only plain characters are stored, compared and put into headers.
 func decodeText(raw json.RawMessage, max int) (string, bool) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return "", true

@@ -22,7 +22,7 @@ const DefaultBaseURL = "https://api.weixin.qq.com"
 // the answer.
 const DefaultTimeout = 5 * time.Second
 
-// maxCodeLen is well above the 32 characters of the codes seen so far.
+// maxCodeLen is well above the 32 characters of codes so far.
 const maxCodeLen = 128
 
 // maxSecretLen is well above the 32 characters of an AppSecret.
@@ -150,7 +150,7 @@ func (c *Client) ExchangeCode(ctx context.Context, app platform.Credentials, cod
 	return account, nil
 }
 
-// validCredentials reports whether appid and secret can be right.
+// validCredentials reports whether appid and secret are well-formed.
 func validCredentials(app platform.Credentials) bool {
 	return auth.ValidAppID(app.AppID) && app.Secret != "" && len(app.Secret) <= maxSecretLen
 }

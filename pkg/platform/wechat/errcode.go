@@ -11,14 +11,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
-// How long a mini-program is told to wait.
+// How long a mini-program should wait.
 const (
 	// retryQuota: WeChat counts its quota per minute.
 	retryQuota = time.Minute
-	// retryDay: a day's quota is counted anew at midnight in Beijing, which may
-	// be far off, but somebody may also have it raised.
+	// retryDay: a day's quota is reset at midnight in Beijing, which may be far off, but
+	// an operator may also have it raised.
 	retryDay = time.Hour
-	// retryUnavailable: trouble at WeChat is mostly over within seconds.
+	// retryUnavailable: trouble at WeChat usually ends within seconds.
 	retryUnavailable = 5 * time.Second
 )
 
@@ -77,17 +77,17 @@ const (
 	ClassInternal      = "internal"       // not an error of this package
 )
 
-// verdict is what an errcode means to us.
+// verdict is the meaning of an errcode.
 type verdict struct {
 	code       auth.Code
 	class      string
 	retryAfter time.Duration
 }
 
-// verdicts is the table of errcodes. That of a code means a log-in code here; a
-// phone code has a code of its own, see phoneFailure. A number that is not in it
-// is our ignorance or a new trouble of WeChat's, not the user's fault: it is
-// platform_unavailable, and the log names the number.
+// verdicts is the table of errcodes. "code" in it means a log-in code; for a phone code,
+// see phoneFailure. An errcode outside the table is unknown to us or a new error at
+// WeChat, and not the user's fault: it becomes platform_unavailable, and the log has the
+// number.
 var verdicts = map[int]verdict{
 	-1:    {auth.PlatformUnavailable, ClassBusy, retryUnavailable}, // system busy
 	40029: {auth.CodeInvalid, ClassCodeInvalid, 0},                 // invalid or expired code
@@ -106,15 +106,15 @@ var verdicts = map[int]verdict{
 	50007: {auth.PlatformMisconfigured, ClassMisconfigured, 0},     // account frozen
 
 	// Interfaces that take an access token.
-	40001: {auth.PlatformUnavailable, ClassToken, retryUnavailable}, // token died, see tokenDied
-	40003: {auth.CodeInvalid, ClassCodeInvalid, 0},                  // the openid is not the code's
+	40001: {auth.PlatformUnavailable, ClassToken, retryUnavailable}, // token revoked, see tokenDied
+	40003: {auth.CodeInvalid, ClassCodeInvalid, 0},                  // the openid does not belong to the code
 	40014: {auth.PlatformUnavailable, ClassToken, retryUnavailable}, // token malformed
 	42001: {auth.PlatformUnavailable, ClassToken, retryUnavailable}, // token expired
 	45009: {auth.PlatformQuota, ClassQuota, retryDay},               // calls per day
 }
 
-// tokenDied reports whether WeChat refused a call for its access token, and so
-// did not look at anything else in it.
+// tokenDied reports whether WeChat refused the access token of a call, and so did not
+// look at the rest of it.
 func tokenDied(err error) bool {
 	var api *APIError
 	return errors.As(err, &api) && (api.Errcode == 40001 || api.Errcode == 40014 || api.Errcode == 42001)
@@ -127,7 +127,7 @@ func verdictOf(errcode int) verdict {
 	return verdict{auth.PlatformUnavailable, ClassUnknown, retryUnavailable}
 }
 
-// failure gives an error of this package the code a client sees.
+// failure returns the error of this package with the code for the client.
 func failure(err error) error {
 	var api *APIError
 	if errors.As(err, &api) {
@@ -143,7 +143,7 @@ func phoneFailure(err error) error {
 	case code == auth.CodeInvalid, code == auth.CodeUsed:
 		return &auth.Error{Code: auth.PhoneCodeInvalid, Err: err}
 	case tokenDied(err):
-		// Again, that is, with a token that was issued just now.
+		// This is the second time, with a token that was just issued.
 		return &auth.Error{Code: code, RetryAfter: retryUnavailable, Err: fmt.Errorf("%w, %w", err, platform.ErrCodeUnspent)}
 	}
 	return failure(err)

@@ -56,9 +56,9 @@ func (c *Client) phoneNumber(ctx context.Context, app platform.Credentials, toke
 	return decodePhone(body, app.AppID, token.Reveal(), openID, code)
 }
 
-// decodePhone reads the body of a 200 from getPhoneNumber about a user of the app.
-// The watermark says whose number it is; a number of another app is none. Errors
-// are those of decodeAnswer, and hold no number.
+// decodePhone reads the body of a 200 from getPhoneNumber, and returns the number if it
+// was issued for the app, according to the watermark. Errors are those of decodeAnswer,
+// and contain no number.
 func decodePhone(body []byte, appID string, secrets ...string) (string, error) {
 	answer, err := decodeAnswer(body, "phone_info", secrets...)
 	if err != nil {
@@ -83,7 +83,7 @@ func decodePhone(body []byte, appID string, secrets ...string) (string, error) {
 	return number, nil
 }
 
-// decodeDigits reads a string, or a whole number as its digits.
+// decodeDigits reads a string, or the digits of a whole number.
 func decodeDigits(raw json.RawMessage) (string, bool) {
 	if len(raw) > 0 && raw[0] == '"' {
 		var s string
@@ -94,11 +94,11 @@ func decodeDigits(raw json.RawMessage) (string, bool) {
 	return string(raw), err == nil
 }
 
-// separators are what people write between digits.
+// separators are characters that people write between digits.
 var separators = strings.NewReplacer(" ", "", "-", "", "(", "", ")", "", ".", "")
 
-// e164 puts a number into the form of E.164. The country code may have a plus sign
-// or the two zeros of an international call before it.
+// e164 returns a number in E.164 form. The country code may begin with a plus sign or
+// with the two zeros of an international call.
 func e164(countryCode, pure string) (string, bool) {
 	country := separators.Replace(countryCode)
 	country = strings.TrimPrefix(strings.TrimPrefix(country, "+"), "00")
@@ -109,7 +109,7 @@ func e164(countryCode, pure string) (string, bool) {
 	return number, auth.ValidPhone(number)
 }
 
-// validOpenID reports whether s can be one: visible ASCII.
+// validOpenID reports whether s is well-formed: visible ASCII.
 func validOpenID(s string) bool {
 	return s != "" && len(s) <= maxID && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }

@@ -32,8 +32,8 @@ func (e *TransportError) Error() string {
 // Timeout reports whether the call ran out of time.
 func (e *TransportError) Timeout() bool { return e.timeout }
 
-// transportError rebuilds err from what may be told of it. The time-out is
-// ours or the caller's; the caller's is told apart later, by its context.
+// transportError returns err with only harmless details. The time-out is ours or the
+// caller's; ExchangeCode and ExchangePhoneCode tell them apart by the context.
 func (c *Client) transportError(ctx context.Context, p *progress, err error) *TransportError {
 	reason, timeout := harmless(err)
 	if ctx.Err() != nil {
@@ -49,8 +49,8 @@ func (c *Client) transportError(ctx context.Context, p *progress, err error) *Tr
 	}
 }
 
-// harmless describes err in words that hold no secret: it may quote the URL or
-// echo the request.
+// harmless describes err in words without secrets: the original text may contain the URL
+// or the request.
 func harmless(err error) (reason string, timeout bool) {
 	if proxy := proxyError(""); errors.As(err, &proxy) {
 		return proxy.Error(), false
@@ -58,7 +58,7 @@ func harmless(err error) (reason string, timeout bool) {
 	return netreason.Of(err)
 }
 
-// withhold replaces what must not be seen in s, as it is and as a URL has it.
+// withhold replaces secrets in s, both as plain text and as escaped in a URL.
 func withhold(s string, secrets ...string) string {
 	for _, secret := range secrets {
 		if secret != "" {

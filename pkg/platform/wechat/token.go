@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// maxToken bounds access_token: WeChat asks for room for 512 characters.
+	// maxToken bounds access_token: WeChat asks to allow for 512 characters.
 	maxToken = 1024
-	// maxTokenLife bounds expires_in, in seconds; WeChat's is 7200 at most.
+	// maxTokenLife bounds expires_in, in seconds; WeChat's is at most 7200.
 	maxTokenLife = 24 * 60 * 60
 )
 
-// beijing is where WeChat's day begins.
+// beijing is the time zone of WeChat's daily quotas.
 var beijing = time.FixedZone("UTC+8", 8*60*60)
 
-// tokenRation is how often WeChat lets a token be replaced before its time
+// tokenRation is how often WeChat allows a token to be replaced early
 // (getStableAccessToken, "force_refresh").
 var tokenRation = accesstoken.Ration{
 	Every:  30 * time.Second,
@@ -29,12 +29,11 @@ var tokenRation = accesstoken.Ration{
 	Day:    func(t time.Time) string { return t.In(beijing).Format(time.DateOnly) },
 }
 
-// errNoToken marks failures to get an access token. The code for which one was
-// needed was not sent.
+// errNoToken marks failures to get an access token. The code that needed it was not sent.
 var errNoToken = fmt.Errorf("wechat: no access token, %w", platform.ErrCodeUnspent)
 
-// fetchToken implements [accesstoken.Fetch] with stable_token, which answers the
-// token that is good now with the seconds it has left.
+// fetchToken implements [accesstoken.Fetch] with stable_token, which returns the current
+// token with its remaining seconds.
 func (c *Client) fetchToken(ctx context.Context, app platform.Credentials, force bool) (accesstoken.Token, error) {
 	secret, now := app.Secret.Reveal(), c.clock()
 	body, err := c.post(ctx, "/cgi-bin/stable_token", nil, map[string]any{
@@ -49,7 +48,7 @@ func (c *Client) fetchToken(ctx context.Context, app platform.Credentials, force
 	return decodeToken(body, now, secret)
 }
 
-// decodeToken reads the body of a 200 from stable_token that was asked at now.
+// decodeToken reads the body of a 200 from stable_token. now is the time of the request.
 // Errors are those of decodeAnswer.
 func decodeToken(body []byte, now time.Time, secrets ...string) (accesstoken.Token, error) {
 	answer, err := decodeAnswer(body, "access_token", secrets...)
@@ -67,8 +66,8 @@ func decodeToken(body []byte, now time.Time, secrets ...string) (accesstoken.Tok
 	return accesstoken.Token{Text: auth.Secret(token), ExpiresAt: now.Add(time.Duration(life) * time.Second)}, nil
 }
 
-// tokenFailure gives an error of [accesstoken.Holder.Token] the code a client
-// sees: those of the holder have one, those of the fetch are this package's.
+// tokenFailure returns an error of [accesstoken.Holder.Token] with the code for the
+// client: errors of the holder have one, those of the fetch are this package's.
 func tokenFailure(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("wechat: the caller canceled: %w, %w", errNoToken, ctx.Err())
@@ -81,7 +80,7 @@ func tokenFailure(ctx context.Context, err error) error {
 	code, retryAfter := auth.CodeOf(err), time.Duration(0)
 	switch {
 	case errors.As(err, &api) && api.Errcode == 40001:
-		code = auth.PlatformMisconfigured // where a token is asked for, it is the secret that is wrong
+		code = auth.PlatformMisconfigured // from stable_token, it means that the secret is wrong
 	case errors.As(err, &api), errors.As(err, &answer), errors.As(err, &transport):
 		var e *auth.Error
 		if errors.As(failure(err), &e) {

@@ -22,12 +22,12 @@ const (
 	maxAnswer = 64 << 10
 	// maxAnswerHeader bounds the header of an answer.
 	maxAnswerHeader = 16 << 10
-	// idleTimeout is how long a connection is kept for the next call: well
-	// below the minute after which servers commonly hang up, because a request
-	// that meets a connection being closed is lost and not repeated.
+	// idleTimeout is how long an idle connection is kept for the next call. It is well
+	// below a minute, after which servers commonly close it: a request on a connection
+	// that is being closed is lost and not repeated.
 	idleTimeout = 20 * time.Second
-	// maxUnsent bounds how often a request is begun anew after its connection
-	// was found dead before anything was written.
+	// maxUnsent is the maximum number of attempts for a request whose connection was dead
+	// before anything was written.
 	maxUnsent = 4
 )
 
@@ -48,7 +48,7 @@ func NewTransport() *http.Transport {
 			}
 			proxy, err := http.ProxyFromEnvironment(r)
 			if err != nil {
-				// The error quotes the setting, password and all.
+				// The error contains the setting with its password.
 				return nil, proxyError("the proxy in HTTPS_PROXY is not a URL")
 			}
 			return proxy, nil
@@ -70,13 +70,13 @@ func NewTransport() *http.Transport {
 	}
 }
 
-// proxyError is trouble with the proxy, in words that are harmless.
+// proxyError is a failure of the proxy. Its text contains no secret.
 type proxyError string
 
 func (e proxyError) Error() string { return string(e) }
 
-// get asks WeChat for path and returns the body of a 200. Its errors are
-// [*TransportError] and [*AnswerError], free of anything in query.
+// get requests path and returns the body of a 200. Its errors are [*TransportError] and
+// [*AnswerError], without anything from query.
 func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
 	return c.call(ctx, path, query, nil)
 }
@@ -115,32 +115,30 @@ func (c *Client) once(ctx context.Context, target *url.URL, content []byte, p *p
 		ProtoMajor: 1,
 		ProtoMinor: 1,
 		Header:     http.Header{"User-Agent": {"yufu"}},
-		// A body that cannot be rewound is what keeps net/http from repeating
-		// a GET. It is empty, and with the identity encoding nothing of it
-		// shows on the wire.
+		// A body that cannot be rewound keeps net/http from repeating a GET. It is empty,
+		// and with the identity encoding it does not show on the wire.
 		Body:             emptyBody{},
 		TransferEncoding: []string{"identity"},
 	}).WithContext(httptrace.WithClientTrace(ctx, p.trace()))
 	if content != nil {
-		// A POST is not repeatable as it is, and its body cannot be rewound either.
+		// A POST is not repeated by default, and its body cannot be rewound either.
 		req.Method = http.MethodPost
 		req.Header.Set("Content-Type", "application/json")
 		req.Body, req.ContentLength, req.TransferEncoding = io.NopCloser(bytes.NewReader(content)), int64(len(content)), nil
 	}
 
-	// Not through http.Client: it follows redirects, and its errors quote the
-	// URL.
+	// http.Client is not used: it follows redirects, and its errors contain the URL.
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return nil, c.transportError(ctx, p, err)
 	}
-	defer func() { _ = resp.Body.Close() }() // nothing hangs on it
+	defer func() { _ = resp.Body.Close() }() // an error here changes nothing
 	if resp.StatusCode != http.StatusOK {
 		return nil, &AnswerError{Status: resp.StatusCode, Reason: "not 200"}
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	// A server that is told over TLS that we hang up may still end its answer in
-	// good order, as if this were all of it.
+	// When we hang up over TLS, a server may still end its answer cleanly, so that a
+	// partial answer looks complete.
 	if err == nil && !json.Valid(body) {
 		err = ctx.Err()
 	}
@@ -154,14 +152,14 @@ func (c *Client) once(ctx context.Context, target *url.URL, content []byte, p *p
 	return body, nil
 }
 
-// emptyBody is a request body without bytes that is not [http.NoBody], which
-// would leave the request repeatable.
+// emptyBody is an empty request body that is not [http.NoBody], which would leave the
+// request repeatable.
 type emptyBody struct{}
 
 func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
 func (emptyBody) Close() error             { return nil }
 
-// phase is how far a call came; it only rises.
+// phase is the step that a call has reached; it only increases.
 type phase int32
 
 const (
@@ -181,8 +179,8 @@ func (p phase) String() string {
 	}[p]
 }
 
-// progress follows one request by the transport's trace. The trace's functions
-// may run on other goroutines, some after the request is over.
+// progress tracks one request with the transport's trace. The trace's functions may run
+// on other goroutines, some after the end of the request.
 type progress struct {
 	phase  atomic.Int32
 	reused atomic.Bool
@@ -199,10 +197,10 @@ func (p *progress) reach(to phase) {
 
 func (p *progress) at() phase { return phase(p.phase.Load()) }
 
-// unsent reports whether a failed request provably left nothing on the wire:
-// it was given a kept connection, and that one died before the transport began
-// to write. net/http waits for its writer to stop before it reports a dead
-// connection, so that no write can follow.
+// unsent reports whether a failed request provably left nothing on the wire: it got a
+// kept connection, and that connection died before the transport began to write. net/http
+// waits for its writer to stop before it reports a dead connection, so no write can
+// follow.
 func (p *progress) unsent() bool { return p.reused.Load() && p.at() == phaseConnected }
 
 func (p *progress) trace() *httptrace.ClientTrace {
@@ -214,8 +212,8 @@ func (p *progress) trace() *httptrace.ClientTrace {
 			p.reused.Store(info.Reused)
 			p.reach(phaseConnected)
 		},
-		// The first field is reported before the buffer it stands in can have
-		// been flushed, and the end of writing even when it failed.
+		// The first field is reported before its buffer can have been flushed, and the
+		// end of writing is reported even if it failed.
 		WroteHeaderField:     func(string, []string) { p.reach(phaseSent) },
 		WroteRequest:         func(httptrace.WroteRequestInfo) { p.reach(phaseSent) },
 		GotFirstResponseByte: func() { p.reach(phaseReading) },

@@ -2,8 +2,8 @@ package wechatsim
 
 import "container/list"
 
-// bounded is a map that forgets its oldest entries: whoever plays with the
-// simulator for weeks shall not fill the memory.
+// bounded is a map that drops its oldest entries, so that a simulator that runs for weeks
+// does not fill the memory.
 type bounded[K comparable, V any] struct {
 	max   int
 	items map[K]*list.Element
@@ -26,7 +26,7 @@ func (b *bounded[K, V]) get(key K) (value V, ok bool) {
 	return value, false
 }
 
-// put stores the value as the youngest entry.
+// put stores the value as the newest entry.
 func (b *bounded[K, V]) put(key K, value V) {
 	if e, ok := b.items[key]; ok {
 		b.order.Remove(e)
@@ -37,7 +37,7 @@ func (b *bounded[K, V]) put(key K, value V) {
 	}
 }
 
-// dropWhile forgets entries, oldest first, until one is to be kept.
+// dropWhile drops entries, oldest first, until one is not stale.
 func (b *bounded[K, V]) dropWhile(stale func(V) bool) {
 	for e := b.order.Front(); e != nil && stale(e.Value.(entry[K, V]).value); e = b.order.Front() {
 		b.dropOldest()
@@ -50,7 +50,7 @@ func (b *bounded[K, V]) dropOldest() {
 	b.order.Remove(e)
 }
 
-// ring keeps the last values that were added.
+// ring keeps the values that were added last.
 type ring[V any] struct {
 	values []V
 	next   int

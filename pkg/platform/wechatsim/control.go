@@ -60,7 +60,7 @@ func (s *Simulator) Handler() http.Handler {
 	})
 }
 
-// control obeys one request and returns what to answer, or why not.
+// control performs one request and returns the answer or an error.
 type control func(s *Simulator, body []byte) (any, error)
 
 // controls are the controls by path and method.
@@ -94,7 +94,7 @@ func (s *Simulator) serveControl(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusMethodNotAllowed, r.URL.Path+" takes "+allow)
 		return
 	}
-	// A web page can send other types to any address without being asked.
+	// A web page can send other types to any address without a preflight request.
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Method == http.MethodPost && (err != nil || mediaType != "application/json") {
 		writeError(w, http.StatusUnsupportedMediaType, "send the body with Content-Type: application/json; with curl: -H 'Content-Type: application/json'")
 		return
@@ -112,10 +112,10 @@ func (s *Simulator) serveControl(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(append(encodeJSON(answer), '\n'))
 }
 
-// localHost reports whether a Host header holds an IP address or a name that
-// nobody can own in the public DNS. Any other name may be a web page's that had
-// its name point here (DNS rebinding), so that the browser lets it read the
-// answers, and with them log in as anybody.
+// localHost reports whether a Host header has an IP address or a name that cannot be
+// registered in the public DNS. Any other name may belong to a web page that pointed its
+// name here (DNS rebinding), so that the browser lets it read the answers and log in as
+// any user.
 func localHost(hostport string) bool {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
@@ -137,7 +137,7 @@ func writeError(w http.ResponseWriter, status int, message string) {
 	_, _ = w.Write(append(encodeJSON(map[string]string{"error": message}), '\n'))
 }
 
-// decodeControl reads the one JSON object a control takes.
+// decodeControl reads the single JSON object of a control.
 func decodeControl(body []byte, into any, example string) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
@@ -224,7 +224,7 @@ func controlEncryptedData(s *Simulator, body []byte) (any, error) {
 	return s.EncryptedData(ask.AppID, ask.User, ask.Data)
 }
 
-// faultJSON is [Fault] on the wire.
+// faultJSON is a [Fault] as JSON.
 type faultJSON struct {
 	Errcode     int     `json:"errcode,omitempty"`
 	Errmsg      string  `json:"errmsg,omitempty"`
@@ -249,7 +249,7 @@ func controlAddFault(s *Simulator, body []byte) (any, error) {
 		return nil, err
 	}
 	if ask.DelayMS < 0 || ask.DelayMS > maxFaultDelay.Milliseconds() {
-		return nil, errors.New("delay_ms must be between 0 and 600000") // before it overflows
+		return nil, errors.New("delay_ms must be between 0 and 600000") // checked before it can overflow
 	}
 	err := s.AddFault(Fault{
 		Errcode: ask.Errcode, Errmsg: ask.Errmsg,

@@ -147,7 +147,7 @@ func (f *Fault) String() string {
 	return "delay"
 }
 
-// answer writes body as the fault, which may be nil, lets it.
+// answer writes body, changed by the fault, which may be nil.
 func (f *Fault) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 	if f != nil && f.Delay > 0 {
 		timer := time.NewTimer(f.Delay)
@@ -173,5 +173,5 @@ func (f *Fault) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 			return
 		}
 	}
-	_, _ = w.Write(body) // whoever hung up does not want it
+	_, _ = w.Write(body) // an error means that the client hung up
 }

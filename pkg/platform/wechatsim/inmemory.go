@@ -21,14 +21,14 @@ func (s *Simulator) ServeInMemory() (dial Dial, stop func()) {
 	l := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	srv := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: time.Minute}
 	var served sync.WaitGroup
-	served.Go(func() { _ = srv.Serve(l) }) // its error is that it was closed
+	served.Go(func() { _ = srv.Serve(l) }) // it returns ErrServerClosed
 	return l.dial, func() {
-		_ = srv.Close() // so does this
+		_ = srv.Close()
 		served.Wait()
 	}
 }
 
-// memoryListener accepts one end of each pipe whose other end was dialed.
+// memoryListener accepts one end of each dialed pipe.
 type memoryListener struct {
 	conns  chan net.Conn
 	once   sync.Once

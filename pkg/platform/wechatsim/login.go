@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// codeMemory is how long an expired code is remembered at least. Tests set their
-// clock back, and then a code is what it was.
+// codeMemory is the minimum time that an expired code is remembered. Tests set their
+// clock back, and then the code must work again.
 const codeMemory = 24 * time.Hour
 
-// loginCode is what wx.login would have handed out.
+// loginCode is a code of wx.login.
 type loginCode struct {
-	user, appID string // any app while appID is empty
+	user, appID string // an empty appID means any app
 	expires     time.Time
 	used        bool
 }
@@ -37,7 +37,7 @@ type sessionBody struct {
 	UnionID    string `json:"unionid,omitempty"`
 }
 
-// code2Session is GET /sns/jscode2session.
+// code2Session serves GET /sns/jscode2session.
 func (s *Simulator) code2Session(c *call) reply {
 	switch {
 	case c.appID == "":
@@ -68,7 +68,7 @@ func (s *Simulator) code2Session(c *call) reply {
 	return reply{body: body}
 }
 
-// newSessionKey gives the account a new session_key; the old one is void.
+// newSessionKey gives the account a new session_key, which replaces the old one.
 func (s *Simulator) newSessionKey(appID, openID string) string {
 	key := base64.StdEncoding.EncodeToString(randomBytes(16))
 	s.sessions.put(account{appID, openID}, userSession{key: key})

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// phoneCode is what the getPhoneNumber button would have handed out.
+// phoneCode is a code of the getPhoneNumber button.
 type phoneCode struct {
 	user, phone string
 	minted      time.Time
@@ -43,8 +43,8 @@ type watermark struct {
 	AppID     string `json:"appid"`
 }
 
-// phoneNumber is POST /wxa/business/getuserphonenumber. A code that another
-// user's openid comes with stays fresh.
+// phoneNumber serves POST /wxa/business/getuserphonenumber. A code with another user's
+// openid stays fresh.
 func (s *Simulator) phoneNumber(c *call) reply {
 	if errcode := s.checkToken(c); errcode != 0 {
 		return refuse(errcode)

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// maxBody bounds what is read of a request.
+// maxBody bounds the body of a request, in bytes.
 const maxBody = 1 << 20
 
-// endpoint is one interface of the platform.
+// endpoint is one API of the platform.
 type endpoint struct {
 	method string
 	do     func(*Simulator, *call) reply
 }
 
-// endpoints are the platform's interfaces by path.
+// endpoints are the platform's APIs by path.
 var endpoints = map[string]endpoint{
 	"/sns/jscode2session":              {http.MethodGet, (*Simulator).code2Session},
 	"/cgi-bin/stable_token":            {http.MethodPost, (*Simulator).stableToken},
@@ -29,7 +29,7 @@ var endpoints = map[string]endpoint{
 
 func platformPaths() []string { return slices.Sorted(maps.Keys(endpoints)) }
 
-// call is a request to the platform, read once.
+// call is a parsed request to the platform.
 type call struct {
 	path string
 	now  time.Time
@@ -38,7 +38,7 @@ type call struct {
 	accessToken, openID            string
 	signature, sigMethod           string
 	forceRefresh                   bool
-	unreadable                     bool // the body is not the JSON it should be
+	unreadable                     bool // the body is not the expected JSON
 }
 
 // Call is the record of a call to the platform. It contains no secret, session_key or
@@ -83,8 +83,8 @@ func (s *Simulator) servePlatform(w http.ResponseWriter, r *http.Request) {
 	fault.answer(w, r, body)
 }
 
-// perform lets the call take effect, records it, and returns the answer and
-// what becomes of it.
+// perform applies the call, records it, and returns the answer and the fault that changes
+// it.
 func (s *Simulator) perform(c *call, method string) ([]byte, *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,7 +120,7 @@ func (s *Simulator) perform(c *call, method string) ([]byte, *Fault) {
 	return rep.encode(c.now), fault
 }
 
-// readCall reads what any of the interfaces looks at.
+// readCall reads the parameters of all APIs.
 func readCall(r *http.Request) *call {
 	q := r.URL.Query()
 	c := &call{

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The errcodes that the simulator gives by itself.
+// The errcodes that the simulator returns without a fault.
 const (
 	errDeadToken       = 40001
 	errGrantType       = 40002
@@ -33,7 +33,7 @@ const (
 	errSignature       = 87009
 )
 
-// errmsgs are WeChat's words, also for errcodes that only a fault brings.
+// errmsgs are WeChat's texts, also for errcodes that only a fault causes.
 var errmsgs = map[int]string{
 	-1:                 "system error",
 	errDeadToken:       "invalid credential, access_token is invalid or not latest",
@@ -68,13 +68,13 @@ var errmsgs = map[int]string{
 // reply is WeChat's answer to a call: an errcode, or a body.
 type reply struct {
 	errcode int
-	errmsg  string // instead of the usual words
+	errmsg  string // replaces the usual text
 	body    any
 }
 
 func refuse(errcode int) reply { return reply{errcode: errcode} }
 
-// okBody is what interfaces answer that do put an errcode into a success.
+// okBody is part of the answer of APIs that include an errcode on success.
 type okBody struct {
 	Errcode int    `json:"errcode"`
 	Errmsg  string `json:"errmsg"`

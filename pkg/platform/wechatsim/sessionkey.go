@@ -14,7 +14,7 @@ import (
 	"fmt"
 )
 
-// checkSession is GET /wxa/checksession.
+// checkSession serves GET /wxa/checksession.
 func (s *Simulator) checkSession(c *call) reply {
 	if errcode := s.checkSignature(c, errSignature); errcode != 0 {
 		return refuse(errcode)
@@ -28,7 +28,7 @@ type resetBody struct {
 	SessionKey string `json:"session_key"`
 }
 
-// resetSessionKey is GET /wxa/resetusersessionkey.
+// resetSessionKey serves GET /wxa/resetusersessionkey.
 func (s *Simulator) resetSessionKey(c *call) reply {
 	if errcode := s.checkSignature(c, errNoSessionKey); errcode != 0 {
 		return refuse(errcode)
@@ -36,8 +36,8 @@ func (s *Simulator) resetSessionKey(c *call) reply {
 	return reply{body: resetBody{ok, c.openID, s.newSessionKey(c.appID, c.openID)}}
 }
 
-// checkSignature returns the errcode for a call that is signed with a user's
-// session_key, or 0; withoutKey is that for a user who has none.
+// checkSignature returns the errcode for a call that is signed with a user's session_key,
+// or 0. withoutKey is the errcode for a user without a key.
 func (s *Simulator) checkSignature(c *call, withoutKey int) int {
 	if errcode := s.checkToken(c); errcode != 0 {
 		return errcode
@@ -58,15 +58,15 @@ func (s *Simulator) checkSignature(c *call, withoutKey int) int {
 	return 0
 }
 
-// hmacSignature signs message as WeChat's documentation says: the key is
-// session_key as text, not decoded.
+// hmacSignature signs message as in WeChat's documentation: the key is session_key as
+// text, not decoded.
 func hmacSignature(sessionKey, message string) string {
 	mac := hmac.New(sha256.New, []byte(sessionKey))
 	mac.Write([]byte(message))
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// rawSignature is the signature beside rawData.
+// rawSignature returns the signature for rawData.
 func rawSignature(sessionKey, rawData string) string {
 	sum := sha1.Sum([]byte(rawData + sessionKey))
 	return hex.EncodeToString(sum[:])
@@ -99,7 +99,7 @@ func (s *Simulator) EncryptedData(appID, user string, data json.RawMessage) (Enc
 	}
 	plain := raw.String()
 	if _, marked := fields["watermark"]; !marked {
-		// Spliced, because the order of the fields is the caller's.
+		// Inserted into the text, to keep the caller's order of the fields.
 		plain = plain[:len(plain)-1]
 		if len(fields) > 0 {
 			plain += ","

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// codeLife is how long a log-in or phone code works.
+	// codeLife is the validity of a log-in or phone code.
 	codeLife = 5 * time.Minute
 	// maxEntries bounds each of the maps.
 	maxEntries = 100_000
-	// defaultMaxCalls is how many calls are remembered.
+	// defaultMaxCalls is the default number of calls that are kept.
 	defaultMaxCalls = 1000
 )
 
@@ -58,7 +58,7 @@ type Simulator struct {
 // account is a user in an app.
 type account struct{ appID, openID string }
 
-// userSession is what WeChat keeps of an account that logged in.
+// userSession is WeChat's state of an account that has logged in.
 type userSession struct{ key string }
 
 // New returns a simulator with no codes, calls or faults.
@@ -113,8 +113,8 @@ func (s *Simulator) checkApp(appID, secret string) int {
 
 func validAppID(s string) bool { return len(s) <= 64 && isText(s, false) }
 
-// isText reports whether s is made of letters and digits, and perhaps of
-// hyphens and underscores, and not empty.
+// isText reports whether s is not empty and has only letters and digits, and with dashes
+// also hyphens and underscores.
 func isText(s string, dashes bool) bool {
 	for i := range len(s) {
 		c := s[i]
@@ -131,7 +131,7 @@ func randomText(n int) string {
 	text := make([]byte, 0, n)
 	for len(text) < n {
 		for _, b := range randomBytes(2 * n) {
-			// Six bits make 64 values; the two too many are thrown away.
+			// Six bits make 64 values; the two extra values are skipped.
 			if i := int(b & 63); i < len(alphabet) && len(text) < n {
 				text = append(text, alphabet[i])
 			}

@@ -4,7 +4,7 @@ import "time"
 
 const (
 	tokenLife = 2 * time.Hour
-	// tokenOverlap: this long before its end a token is replaced, and both
+	// tokenOverlap is how long before its end a token is replaced; during this time both
 	// work.
 	tokenOverlap = 5 * time.Minute
 	// forcedPerDay and forcedEvery bound force_refresh.
@@ -12,17 +12,17 @@ const (
 	forcedEvery  = 30 * time.Second
 )
 
-// beijing is where WeChat's day begins.
+// beijing is the time zone of WeChat's daily quotas.
 var beijing = time.FixedZone("UTC+8", 8*60*60)
 
-// accessToken is one that was issued.
+// accessToken is an issued token.
 type accessToken struct {
 	appID      string
 	expires    time.Time
 	superseded bool
 }
 
-// tokenHolder is an app's account with stable_token.
+// tokenHolder is an app's state at stable_token.
 type tokenHolder struct {
 	current    string
 	forcedAt   time.Time
@@ -35,8 +35,8 @@ type tokenBody struct {
 	ExpiresIn   int64  `json:"expires_in"`
 }
 
-// stableToken is POST /cgi-bin/stable_token. A forced refresh that comes too
-// soon after the last answers the current token unchanged.
+// stableToken serves POST /cgi-bin/stable_token. A forced refresh too soon after the last
+// one returns the current token unchanged.
 func (s *Simulator) stableToken(c *call) reply {
 	switch {
 	case c.unreadable:
@@ -80,7 +80,7 @@ func (s *Simulator) stableToken(c *call) reply {
 	return reply{body: tokenBody{holder.current, int64(current.expires.Sub(c.now) / time.Second)}}
 }
 
-// appOfToken returns the app an access token belongs to, whatever its state.
+// appOfToken returns the app of an access token in any state.
 func (s *Simulator) appOfToken(token string) string {
 	if t, known := s.tokens.get(token); known {
 		return t.appID
