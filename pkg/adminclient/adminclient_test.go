@@ -19,13 +19,13 @@ import (
 
 const key = "yfk_0123456789abcdef_secret"
 
-// request is what a server was asked.
+// request is a request that the server received.
 type request struct {
 	*http.Request
 	body string
 }
 
-// server answers every request with the same, and tells what it was asked.
+// server gives every request the same answer, and records the requests.
 func server(t *testing.T, status int, header http.Header, body string) (address string, asked func() []request) {
 	t.Helper()
 	var requests []request
@@ -61,7 +61,7 @@ func revoke(t *testing.T, address string) error {
 
 func TestNew(t *testing.T) {
 	t.Parallel()
-	t.Run("sends the key, at the address as it is written", func(t *testing.T) {
+	t.Run("sends the key to the given address", func(t *testing.T) {
 		t.Parallel()
 		address, asked := server(t, 200, asJSON(), `{}`)
 		for _, a := range []string{address, address + "/"} {
@@ -72,15 +72,15 @@ func TestNew(t *testing.T) {
 		for _, r := range asked() {
 			if r.Header.Get("Authorization") != "Bearer "+key || r.URL.Path != "/admin/v1/revocations" ||
 				r.Header.Get("Content-Type") != "application/json" || r.body != `{"all":true}` {
-				t.Errorf("asked %s %s %v %s", r.Method, r.URL, r.Header, r.body)
+				t.Errorf("request = %s %s %v %s", r.Method, r.URL, r.Header, r.body)
 			}
 		}
 	})
-	t.Run("takes the key nowhere else", func(t *testing.T) {
+	t.Run("sends the key to no other address", func(t *testing.T) {
 		t.Parallel()
 		elsewhere, asked := server(t, 200, asJSON(), `{}`)
 		address, _ := server(t, 307, http.Header{"Location": {elsewhere}}, "")
-		var follows http.Client // which by default follows redirects
+		var follows http.Client // follows redirects by default
 		c, err := adminclient.New(adminclient.Config{URL: address, ServiceKey: key, HTTPClient: &follows})
 		if err != nil {
 			t.Fatal(err)
@@ -125,7 +125,7 @@ func TestTheKeyAndTheQueryAreInNoText(t *testing.T) {
 	}
 	for _, text := range []string{err.Error(), fmt.Sprintf("%+v %#v %+v", c, c, *c)} {
 		if strings.Contains(text, "secret") || strings.Contains(text, phone) {
-			t.Errorf("the text shows the key or the query: %s", text)
+			t.Errorf("the error contains the key or the query: %s", text)
 		}
 	}
 }
@@ -165,7 +165,7 @@ func TestError(t *testing.T) {
 			address, _ := server(t, 200, header, "<html>{}")
 			var e *adminclient.Error
 			if err := revoke(t, address); !errors.As(err, &e) || e.StatusCode != 200 || !strings.Contains(err.Error(), "another server") {
-				t.Errorf("Revoke() error = %v, want one of another server", err)
+				t.Errorf("Revoke() error = %v, want that another server answered", err)
 			}
 		})
 	}
@@ -213,11 +213,11 @@ func TestQueries(t *testing.T) {
 	}
 	for i, r := range asked() {
 		if got := r.Method + " " + r.RequestURI; got != want[i] {
-			t.Errorf("request %d is %s, want %s", i, got, want[i])
+			t.Errorf("request %d = %s, want %s", i, got, want[i])
 		}
 	}
 	if r := asked()[4]; r.Header.Get("Content-Type") != "application/x-ndjson" || r.body != "{}\n" {
-		t.Errorf("the import sends %s %q", r.Header.Get("Content-Type"), r.body)
+		t.Errorf("import request: Content-Type and body = %s %q", r.Header.Get("Content-Type"), r.body)
 	}
 }
 

@@ -41,11 +41,11 @@ func TestOf(t *testing.T) {
 		"a URL in words of its own":   {&url.Error{Op: "Get", URL: secret, Err: errors.New(secret)}, netreason.Withheld, false},
 		"a URL around a harmless one": {&url.Error{Op: "Get", URL: secret, Err: syscall.ECONNRESET}, "connection reset by peer", false},
 	} {
-		t.Run("of_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("Of "+name, func(t *testing.T) {
 			t.Parallel()
 			reason, timeout := netreason.Of(tc.err)
 			if reason != tc.want || timeout != tc.timeout || strings.Contains(reason, secret) {
-				t.Errorf("%q, timeout %t", reason, timeout)
+				t.Errorf("Of() = %q, timeout %t", reason, timeout)
 			}
 		})
 	}
@@ -64,10 +64,10 @@ func TestClean(t *testing.T) {
 		strings.Repeat("a", 30) + "b": strings.Repeat("a", 27) + "…",
 	} {
 		if got := netreason.Clean(in, 30); got != want {
-			t.Errorf("%q became %q, want %q", in, got, want)
+			t.Errorf("Clean(%q) = %q, want %q", in, got, want)
 		}
 		if got := netreason.Clean(in, 29); len(got) > 29 || !utf8.ValidString(got) {
-			t.Errorf("%q became %q", in, got)
+			t.Errorf("Clean(%q) = %q", in, got)
 		}
 	}
 }

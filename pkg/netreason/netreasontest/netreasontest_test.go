@@ -13,9 +13,9 @@ func TestUnusedAddr(t *testing.T) {
 	t.Parallel()
 	addr := netreasontest.UnusedAddr(t)
 	if conn, err := net.Dial("tcp", addr); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("somebody listens: %v, %v", conn, err)
+		t.Errorf("Dial() = %v, %v, want an error: a listener uses the address", conn, err)
 	}
 	if l, err := net.Listen("tcp", addr); !errors.Is(err, syscall.EADDRINUSE) {
-		t.Errorf("a test beside this one could be given the address: %v, %v", l, err)
+		t.Errorf("Listen() = %v, %v, want an error: another test could get the address", l, err)
 	}
 }

@@ -26,18 +26,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var app = platform.Credentials{AppID: "wxaaaaaaaaaaaaaaaa", Secret: "an AppSecret"}
 
-// issuer is a platform that issues tokens, one after the other.
+// issuer is a platform that issues tokens one after the other.
 type issuer struct {
 	mu             sync.Mutex
 	n              int
 	life, takes    time.Duration
 	err            error
-	stuck          bool // forcing changes nothing
+	stuck          bool // a forced refresh changes nothing
 	plain, forced  int
 	concurrent, at int
 }
 
-// replace is what another program with the same AppSecret does.
+// replace acts as another program with the same AppSecret.
 func (p *issuer) replace() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,15 +80,14 @@ func (p *issuer) want(t *testing.T, plain, forced int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.plain != plain || p.forced != forced {
-		t.Errorf("the platform was asked %d times and forced %d times, want %d and %d", p.plain, p.forced, plain, forced)
+		t.Errorf("%d plain and %d forced requests to the platform, want %d and %d", p.plain, p.forced, plain, forced)
 	}
 	if p.concurrent > 1 {
-		t.Errorf("%d asked at once", p.concurrent)
+		t.Errorf("%d concurrent requests to the platform", p.concurrent)
 	}
 }
 
-// world is a database that replicas share, in a bubble where waiting takes no
-// time.
+// world is a database that replicas share, in a bubble where waiting takes no real time.
 type world struct {
 	t      *testing.T
 	store  *sqlite.Store
@@ -137,7 +136,7 @@ func (w *world) token(h *accesstoken.Holder, dead auth.Secret) auth.Secret {
 	w.t.Helper()
 	got, err := h.Token(w.t.Context(), app, dead)
 	if err != nil {
-		w.t.Fatalf("Token: %v", err)
+		w.t.Fatalf("Token() error = %v", err)
 	}
 	return got
 }
@@ -145,12 +144,12 @@ func (w *world) token(h *accesstoken.Holder, dead auth.Secret) auth.Secret {
 func (w *world) want(h *accesstoken.Holder, dead, want auth.Secret) {
 	w.t.Helper()
 	if got := w.token(h, dead); got != want {
-		w.t.Errorf("got %s, want %s", got.Reveal(), want.Reveal())
+		w.t.Errorf("Token() = %s, want %s", got.Reveal(), want.Reveal())
 	}
 }
 
 func TestToken(t *testing.T) {
-	t.Run("is asked for once by all replicas, at once and one after the other", func(t *testing.T) {
+	t.Run("is requested once for all replicas, concurrently and in sequence", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a, b := w.replica(), w.replica()
 			var wg sync.WaitGroup
@@ -164,7 +163,7 @@ func TestToken(t *testing.T) {
 			w.issuer.want(t, 1, 0)
 		})
 	})
-	t.Run("is replaced shortly before its end", func(t *testing.T) {
+	t.Run("is replaced shortly before it expires", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a, b := w.replica(), w.replica()
 			w.want(a, "", "token-0")
@@ -179,7 +178,7 @@ func TestToken(t *testing.T) {
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("with little life left is used and asked for again", func(t *testing.T) {
+	t.Run("with little time left is used and requested again", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.issuer.life = 30 * time.Second
 			a := w.replica()
@@ -188,7 +187,7 @@ func TestToken(t *testing.T) {
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("is kept sealed, for its app alone", func(t *testing.T) {
+	t.Run("is stored sealed for its app only", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.want(w.replica(), "", "token-0")
 			db, err := sql.Open("sqlite", w.path)
@@ -201,17 +200,17 @@ func TestToken(t *testing.T) {
 				t.Fatal(err)
 			}
 			if strings.Contains(string(sealed), "token-0") {
-				t.Error("the token can be read in the database")
+				t.Error("the database contains the token in plain text")
 			}
 			if text, err := w.sealer.Open(sealed, seal.AAD("platform_tokens", "sealed_token", app.AppID)); err != nil || string(text) != "token-0" {
-				t.Errorf("it opens as %q, %v", text, err)
+				t.Errorf("Open() = %q, %v", text, err)
 			}
 			if _, err := w.sealer.Open(sealed, seal.AAD("platform_tokens", "sealed_token", "wxother")); err == nil {
-				t.Error("it opens for another app")
+				t.Error("Open() for another app: error = nil, want an error")
 			}
 		})
 	})
-	t.Run("that does not open is none", func(t *testing.T) {
+	t.Run("that cannot be opened counts as absent", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.want(w.replica(), "", "token-0")
 			var err error
@@ -224,11 +223,11 @@ func TestToken(t *testing.T) {
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("of an app that is not registered is not asked for", func(t *testing.T) {
+	t.Run("of an unregistered app is not requested", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			_, err := w.replica().Token(t.Context(), platform.Credentials{AppID: "wxunknown"}, "")
 			if !errors.Is(err, auth.AppUnknown) {
-				t.Errorf("error %v", err)
+				t.Errorf("Token() error = %v", err)
 			}
 			w.issuer.want(t, 0, 0)
 		})
@@ -236,7 +235,7 @@ func TestToken(t *testing.T) {
 }
 
 func TestDeadToken(t *testing.T) {
-	t.Run("that somebody else replaced is asked for, and nobody is forced", func(t *testing.T) {
+	t.Run("that another program replaced is requested without force", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a, b := w.replica(), w.replica()
 			w.want(a, "", "token-0")
@@ -248,7 +247,7 @@ func TestDeadToken(t *testing.T) {
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("that the platform hands out again is replaced once, however many replicas met it", func(t *testing.T) {
+	t.Run("that the platform still hands out is replaced once for all replicas", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			holders := []*accesstoken.Holder{w.replica(), w.replica(), w.replica()}
 			for _, h := range holders {
@@ -264,7 +263,7 @@ func TestDeadToken(t *testing.T) {
 			w.issuer.want(t, 2, 1)
 		})
 	})
-	t.Run("is not replaced beyond the platform's ration", func(t *testing.T) {
+	t.Run("is replaced only within the platform's limit", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a, b := w.replica(), w.replica()
 			dead := w.token(a, "")
@@ -274,7 +273,7 @@ func TestDeadToken(t *testing.T) {
 				got, err := h.Token(t.Context(), app, dead)
 				if !refused {
 					if err != nil || got == dead {
-						t.Fatalf("got %s, %v", got.Reveal(), err)
+						t.Fatalf("Token() = %s, %v", got.Reveal(), err)
 					}
 					forced++
 					dead = got
@@ -282,7 +281,7 @@ func TestDeadToken(t *testing.T) {
 				}
 				var e *auth.Error
 				if !errors.Is(err, accesstoken.ErrDead) || !errors.As(err, &e) || e.Code != auth.PlatformUnavailable || e.RetryAfter != 30*time.Second {
-					t.Fatalf("error %v", err)
+					t.Fatalf("Token() error = %v", err)
 				}
 			}
 			// The bubble's clock starts at midnight.
@@ -297,24 +296,24 @@ func TestDeadToken(t *testing.T) {
 			dead = w.token(b, "")
 			deadNow(b, false)
 			if w.issuer.forced != forced || forced != 21 {
-				t.Errorf("forced %d times, counted %d", w.issuer.forced, forced)
+				t.Errorf("%d forced requests, %d counted", w.issuer.forced, forced)
 			}
 		})
 	})
-	t.Run("that stays after forcing is an error", func(t *testing.T) {
+	t.Run("that remains after a forced refresh is an error", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a := w.replica()
 			w.want(a, "", "token-0")
 			w.issuer.stuck = true
 			if _, err := a.Token(t.Context(), app, "token-0"); !errors.Is(err, accesstoken.ErrDead) {
-				t.Errorf("error %v", err)
+				t.Errorf("Token() error = %v", err)
 			}
 			w.issuer.want(t, 2, 1)
 		})
 	})
 }
 
-// frail is a store that fails where it is told to.
+// frail is a store whose methods fail as the test sets.
 type frail struct {
 	accesstoken.Store
 	keep, end error
@@ -335,12 +334,12 @@ func (f *frail) EndPlatformTokenLease(ctx context.Context, appID string, lease u
 }
 
 func TestTrouble(t *testing.T) {
-	t.Run("at the platform is told as it is, and the next caller may try at once", func(t *testing.T) {
+	t.Run("at the platform is returned unchanged, and the next caller may try at once", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a := w.replica()
 			w.issuer.err = errors.New("busy")
 			if _, err := a.Token(t.Context(), app, ""); err != w.issuer.err { //nolint:errorlint // as it is, not wrapped
-				t.Errorf("error %v", err)
+				t.Errorf("Token() error = %v", err)
 			}
 			w.issuer.err = nil
 			began := time.Now()
@@ -350,12 +349,12 @@ func TestTrouble(t *testing.T) {
 			}
 		})
 	})
-	t.Run("of a caller who gives up does not keep the lease", func(t *testing.T) {
+	t.Run("of a caller that gives up releases the lease", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			ctx, cancel := context.WithTimeout(t.Context(), w.issuer.takes/2)
 			defer cancel()
 			if _, err := w.replica().Token(ctx, app, ""); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("error %v", err)
+				t.Errorf("Token() error = %v", err)
 			}
 			began := time.Now()
 			w.want(w.replica(), "", "token-0")
@@ -364,7 +363,7 @@ func TestTrouble(t *testing.T) {
 			}
 		})
 	})
-	t.Run("of a caller who gives up while he waits for his turn is his alone", func(t *testing.T) {
+	t.Run("of a caller that gives up in the queue affects only that caller", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a := w.replica()
 			var first sync.WaitGroup
@@ -374,29 +373,29 @@ func TestTrouble(t *testing.T) {
 			defer cancel()
 			for _, h := range []*accesstoken.Holder{a, w.replica()} {
 				if _, err := h.Token(ctx, app, ""); !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("error %v", err)
+					t.Errorf("Token() error = %v", err)
 				}
 			}
 			first.Wait()
 			w.issuer.want(t, 1, 0)
 		})
 	})
-	t.Run("of a replica that vanished with the lease passes", func(t *testing.T) {
+	t.Run("of a replica that died with the lease ends", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			gone := &frail{w.store, auth.StorageUnavailable, auth.StorageUnavailable}
 			if _, err := w.replicaOn(gone).Token(t.Context(), app, ""); !errors.Is(err, auth.StorageUnavailable) {
-				t.Errorf("error %v", err)
+				t.Errorf("Token() error = %v", err)
 			}
 			_, err := w.replica().Token(t.Context(), app, "")
 			var e *auth.Error
 			if !errors.Is(err, accesstoken.ErrBusy) || !errors.As(err, &e) || e.Code != auth.PlatformUnavailable || e.RetryAfter <= 0 {
-				t.Errorf("error %v", err)
+				t.Errorf("Token() error = %v", err)
 			}
 			w.want(w.replica(), "", "token-0")
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("of a replica that was too slow: the token of whoever took over counts", func(t *testing.T) {
+	t.Run("of a slow replica: the token of the replica that took over counts", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.issuer.takes = 20 * time.Second // longer than the lease
 			slow := make(chan auth.Secret)
@@ -408,7 +407,7 @@ func TestTrouble(t *testing.T) {
 			w.issuer.mu.Unlock()
 			w.want(w.replica(), "", "token-1")
 			if got := <-slow; got != "token-1" {
-				t.Errorf("the slow one uses %s", got.Reveal())
+				t.Errorf("the slow replica uses %s", got.Reveal())
 			}
 			w.issuer.want(t, 2, 0)
 		})

@@ -12,10 +12,10 @@ func TestCodeSet(t *testing.T) {
 	claim := func(t *testing.T, s *codeSet, code string, at time.Duration, want bool) {
 		t.Helper()
 		if s.claim(hashCode(lane{kindLogIn, "wx1"}, code), "caller", start.Add(at)) != want {
-			t.Errorf("after %s the claim to %s is %v, want %v", at, code, !want, want)
+			t.Errorf("after %s: claim(%s) = %v, want %v", at, code, !want, want)
 		}
 	}
-	t.Run("a code is remembered for longer than it lives, whenever it came", func(t *testing.T) {
+	t.Run("a code is remembered for longer than it is valid", func(t *testing.T) {
 		t.Parallel()
 		const step = codeMemory / 97
 		for came := time.Duration(0); came < 3*codeMemory; came += step {
@@ -28,7 +28,7 @@ func TestCodeSet(t *testing.T) {
 			}
 		}
 	})
-	t.Run("old codes are forgotten", func(t *testing.T) {
+	t.Run("old codes are dropped", func(t *testing.T) {
 		t.Parallel()
 		s := newCodeSet(1 << 20)
 		for second := range 3600 {
@@ -44,7 +44,7 @@ func TestCodeSet(t *testing.T) {
 			t.Errorf("%d codes are remembered after a long time, want 1", n)
 		}
 	})
-	t.Run("a flood pushes out the oldest, and fills no memory", func(t *testing.T) {
+	t.Run("a flood drops the oldest codes and does not fill the memory", func(t *testing.T) {
 		t.Parallel()
 		const limit = 1 << 10
 		s := newCodeSet(limit)
@@ -56,7 +56,7 @@ func TestCodeSet(t *testing.T) {
 			claim(t, s, fmt.Sprint(max(0, i-limit/2+1)), 0, false)
 		}
 	})
-	t.Run("a claim that was taken back is anybody's", func(t *testing.T) {
+	t.Run("a released code can be claimed again", func(t *testing.T) {
 		t.Parallel()
 		s := newCodeSet(1 << 10)
 		claim(t, s, "x", 0, true)

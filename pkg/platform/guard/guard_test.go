@@ -15,7 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
-// scripted is a platform whose next answer the test decides.
+// scripted is a platform whose next answer the test sets.
 type scripted struct {
 	answer func(appID, caller string) error
 	calls  atomic.Int64
@@ -34,7 +34,7 @@ func (s *scripted) ExchangePhoneCode(context.Context, platform.Credentials, stri
 	return "", platform.Unsupported("phone numbers")
 }
 
-// hesitant is a platform that takes its time, and gives up with its caller.
+// hesitant is a slow platform that gives up with its caller.
 type hesitant struct {
 	scripted
 	takes time.Duration
@@ -53,7 +53,7 @@ func always(err error) func(appID, caller string) error {
 	return func(string, string) error { return err }
 }
 
-// attempt is one log-in with a code that was never used before.
+// attempt is one log-in with a new code.
 var codes atomic.Int64
 
 func attempt(g *Guard, appID, caller string) error {
@@ -65,7 +65,7 @@ func attempt(g *Guard, appID, caller string) error {
 func wantCode(t *testing.T, err error, want auth.Code) *auth.Error {
 	t.Helper()
 	if auth.CodeOf(err) != want {
-		t.Fatalf("got %v, want %q", err, want)
+		t.Fatalf("error = %v, want code %q", err, want)
 	}
 	var e *auth.Error
 	if want != "" && !errors.As(err, &e) {
@@ -75,7 +75,7 @@ func wantCode(t *testing.T, err error, want auth.Code) *auth.Error {
 }
 
 func TestBreaker(t *testing.T) {
-	t.Run("opens after failures in a row, says when to come back, and closes when the platform is well again", func(t *testing.T) {
+	t.Run("opens after failures in a row, returns the time to wait, and closes when the platform recovers", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformUnavailable)}
 			g := New(p, Config{})
@@ -87,7 +87,7 @@ func TestBreaker(t *testing.T) {
 				t.Errorf("%d calls reached the platform, want %d", n, consecutiveFailures)
 			}
 			if e.RetryAfter != openFor {
-				t.Errorf("Retry-After %s, want %s", e.RetryAfter, openFor)
+				t.Errorf("RetryAfter = %s, want %s", e.RetryAfter, openFor)
 			}
 			p.answer = always(nil)
 			wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
@@ -115,12 +115,12 @@ func TestBreaker(t *testing.T) {
 			}
 		})
 	})
-	t.Run("counts what says nothing among neither the failures nor the calls they are half of", func(t *testing.T) {
+	t.Run("ignores inconclusive outcomes in the failure ratio", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{}
 			g := New(p, Config{})
 			down, neutral := auth.PlatformUnavailable, &auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrUnknownAnswer}
-			// Ten failures of what would be twenty calls.
+			// Ten failures, which would be half of twenty calls.
 			for i := range minCalls {
 				switch {
 				case i < minCalls/2-2:
@@ -134,11 +134,11 @@ func TestBreaker(t *testing.T) {
 			}
 			_ = attempt(g, "wx1", "a")
 			if got := p.calls.Load(); got != minCalls+1 {
-				t.Errorf("%d calls came through, want all %d", got, minCalls+1)
+				t.Errorf("%d calls passed, want all %d", got, minCalls+1)
 			}
 		})
 	})
-	t.Run("is not moved by what the platform says about codes, users and our configuration", func(t *testing.T) {
+	t.Run("ignores answers about codes, users and our configuration", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []error{auth.CodeInvalid, auth.CodeUsed, auth.UserBlocked, auth.PlatformMisconfigured, context.Canceled} {
 				p := &scripted{answer: always(answer)}
@@ -152,7 +152,7 @@ func TestBreaker(t *testing.T) {
 			}
 		})
 	})
-	t.Run("is not moved by what never went out, or what nobody understands, either way", func(t *testing.T) {
+	t.Run("is neither opened nor closed by unsent calls and unknown answers", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, neutral := range []error{
 				&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent},
@@ -168,9 +168,9 @@ func TestBreaker(t *testing.T) {
 					wantCode(t, attempt(g, "wx1", "a"), auth.CodeOf(neutral))
 				}
 				if got := p.calls.Load(); got != 5*minCalls {
-					t.Errorf("%v: %d calls came through, want all %d", neutral, got, 5*minCalls)
+					t.Errorf("%v: %d calls passed, want all %d", neutral, got, 5*minCalls)
 				}
-				// They do not stand between failures in a row.
+				// They do not interrupt failures in a row.
 				for i := range 2 * consecutiveFailures {
 					p.answer = always(auth.PlatformUnavailable)
 					if i%2 != 0 {
@@ -183,14 +183,14 @@ func TestBreaker(t *testing.T) {
 				if p.calls.Load() != calls {
 					t.Errorf("%v: %d failures did not open the breaker", neutral, consecutiveFailures)
 				}
-				// Half-open, they are no evidence, and use up no probe.
+				// While it is half-open, they prove nothing and use up no probe.
 				time.Sleep(openFor + time.Millisecond)
 				p.answer = always(neutral)
 				for range 5 * probes {
 					wantCode(t, attempt(g, "wx1", "a"), auth.CodeOf(neutral))
 				}
 				if got := p.calls.Load() - calls; got != 5*probes {
-					t.Errorf("%v: %d calls came through the half-open breaker, want %d", neutral, got, 5*probes)
+					t.Errorf("%v: %d calls passed the half-open breaker, want %d", neutral, got, 5*probes)
 				}
 				calls = p.calls.Load()
 				p.answer = always(auth.PlatformUnavailable)
@@ -198,12 +198,12 @@ func TestBreaker(t *testing.T) {
 					wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
 				}
 				if got := p.calls.Load() - calls; got != 1 {
-					t.Errorf("%v: the breaker was closed, a failed probe let %d calls through", neutral, got)
+					t.Errorf("%v: the breaker had closed: %d calls passed after a failed probe", neutral, got)
 				}
 			}
 		})
 	})
-	t.Run("half-open lets a few through at once, however long they take", func(t *testing.T) {
+	t.Run("half-open lets only a few concurrent calls through, even slow ones", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &hesitant{scripted: scripted{answer: always(auth.PlatformUnavailable)}}
 			g := New(p, Config{})
@@ -224,12 +224,12 @@ func TestBreaker(t *testing.T) {
 			}
 			wg.Wait()
 			if got := p.calls.Load() - calls; got != probes || refused.Load() != 10-probes {
-				t.Errorf("%d came through and %d were told to wait, want %d and %d", got, refused.Load(), probes, 10-probes)
+				t.Errorf("%d calls passed and %d were refused, want %d and %d", got, refused.Load(), probes, 10-probes)
 			}
 			wantCode(t, attempt(g, "wx1", "a"), "")
 		})
 	})
-	t.Run("of one app leaves the others alone", func(t *testing.T) {
+	t.Run("of one app does not affect other apps", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: func(appID, caller string) error {
 				if appID == "wx1" {
@@ -259,7 +259,7 @@ func TestBreaker(t *testing.T) {
 }
 
 func TestQuota(t *testing.T) {
-	t.Run("holds back the caller that was told so, and nobody else", func(t *testing.T) {
+	t.Run("holds back only the caller that was refused", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: func(appID, caller string) error {
 				if caller == "greedy" {
@@ -275,16 +275,16 @@ func TestQuota(t *testing.T) {
 				t.Errorf("%d calls reached the platform, want 1", got)
 			}
 			wantCode(t, attempt(g, "wx1", "honest"), "")
-			wantCode(t, attempt(g, "wx2", "greedy"), auth.PlatformQuota) // another app has a quota of its own
+			wantCode(t, attempt(g, "wx2", "greedy"), auth.PlatformQuota) // another app has its own quota
 			if got := p.calls.Load(); got != 3 {
 				t.Errorf("%d calls reached the platform, want 3", got)
 			}
 			if e := wantCode(t, attempt(g, "wx1", "greedy"), auth.PlatformQuota); e.RetryAfter != quotaPause {
-				t.Errorf("Retry-After %s, want %s", e.RetryAfter, quotaPause)
+				t.Errorf("RetryAfter = %s, want %s", e.RetryAfter, quotaPause)
 			}
 		})
 	})
-	t.Run("lets one call a second of a caller through that is held back, until one is let in", func(t *testing.T) {
+	t.Run("lets one call a second of a held-back caller through, until one succeeds", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
@@ -298,7 +298,7 @@ func TestQuota(t *testing.T) {
 			if got := p.calls.Load(); got != 11 {
 				t.Errorf("%d calls reached the platform in 10 s, want 11", got)
 			}
-			// Told ten times more, and still it is one caller.
+			// Ten more refusals still count as one caller.
 			p.answer = always(nil)
 			wantCode(t, attempt(g, "wx1", "honest"), "")
 			time.Sleep(time.Second)
@@ -307,7 +307,7 @@ func TestQuota(t *testing.T) {
 			}
 		})
 	})
-	t.Run("lets a turn pass only for a call that goes out", func(t *testing.T) {
+	t.Run("uses up a turn only for a call that goes out", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
@@ -344,14 +344,14 @@ func TestQuota(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "shared"), "")
 		})
 	})
-	t.Run("of an app is tried by others than those who had their turn", func(t *testing.T) {
+	t.Run("of an app gives turns to callers that had none", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
 			for i := range quotaCallers {
 				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
 			}
-			// Whoever is first in each second uses the turn up with a wrong code.
+			// The first caller in each second uses up the turn with a wrong code.
 			p.answer = func(_, caller string) error {
 				if caller == "honest" {
 					return nil
@@ -368,7 +368,7 @@ func TestQuota(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "honest"), "")
 		})
 	})
-	t.Run("holds back the app once several callers were told so", func(t *testing.T) {
+	t.Run("holds back the app once several callers were refused", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
@@ -376,15 +376,15 @@ func TestQuota(t *testing.T) {
 				wantCode(t, attempt(g, "wx1", fmt.Sprint(i)), auth.PlatformQuota)
 			}
 			p.answer = always(nil)
-			wantCode(t, attempt(g, "wx1", "somebody else"), auth.PlatformQuota)
+			wantCode(t, attempt(g, "wx1", "another caller"), auth.PlatformQuota)
 			if got := p.calls.Load(); got != quotaCallers {
 				t.Errorf("%d calls reached the platform, want %d", got, quotaCallers)
 			}
 			time.Sleep(quotaPause)
-			wantCode(t, attempt(g, "wx1", "somebody else"), "")
+			wantCode(t, attempt(g, "wx1", "another caller"), "")
 		})
 	})
-	t.Run("holds back the app no longer than until somebody is let in", func(t *testing.T) {
+	t.Run("holds back the app only until a caller is let in", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: func(_, caller string) error {
 				if strings.HasPrefix(caller, "greedy") {
@@ -398,7 +398,7 @@ func TestQuota(t *testing.T) {
 			}
 			wantCode(t, attempt(g, "wx1", "honest"), auth.PlatformQuota)
 			time.Sleep(time.Second)
-			wantCode(t, attempt(g, "wx1", "greedy0"), auth.PlatformQuota) // has a turn of its own
+			wantCode(t, attempt(g, "wx1", "greedy0"), auth.PlatformQuota) // has its own turn
 			for range 10 {
 				wantCode(t, attempt(g, "wx1", "honest"), "")
 			}
@@ -407,7 +407,7 @@ func TestQuota(t *testing.T) {
 			}
 		})
 	})
-	t.Run("asks the platform once a second while the app is held back", func(t *testing.T) {
+	t.Run("lets one call a second through while the app is held back", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
@@ -425,7 +425,7 @@ func TestQuota(t *testing.T) {
 			}
 		})
 	})
-	t.Run("takes the networks of one IPv6 customer for one caller", func(t *testing.T) {
+	t.Run("counts the networks of one IPv6 customer as one caller", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
@@ -436,7 +436,7 @@ func TestQuota(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "192.0.2.1/32"), "")
 		})
 	})
-	t.Run("told to several callers while others are let in holds back each alone", func(t *testing.T) {
+	t.Run("holds back only the refused callers while others are let in", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: func(appID, caller string) error {
 				if caller == "honest" {
@@ -454,11 +454,11 @@ func TestQuota(t *testing.T) {
 				wantCode(t, attempt(g, "wx1", fmt.Sprint("greedy", i)), auth.PlatformQuota)
 			}
 			if p.calls.Load() != calls {
-				t.Error("those who were told so are not held back")
+				t.Error("the refused callers are not held back")
 			}
 		})
 	})
-	t.Run("told to one caller many times at once holds back that one alone", func(t *testing.T) {
+	t.Run("holds back only one caller after many concurrent refusals of it", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &hesitant{scripted: scripted{answer: always(auth.PlatformQuota)}, takes: time.Second}
 			g := New(p, Config{})
@@ -471,7 +471,7 @@ func TestQuota(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "honest"), "")
 		})
 	})
-	t.Run("keeps no more callers than it must", func(t *testing.T) {
+	t.Run("remembers a limited number of callers", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&scripted{answer: always(nil)}, Config{})
 			a := g.app(lane{kindLogIn, "wx1"})
@@ -479,16 +479,16 @@ func TestQuota(t *testing.T) {
 				a.holdBack(fmt.Sprint(i), time.Now())
 			}
 			if len(a.callers) != maxCallers || len(a.refused) != maxCallers {
-				t.Errorf("%d and %d callers are kept, want %d", len(a.callers), len(a.refused), maxCallers)
+				t.Errorf("%d and %d callers are remembered, want %d", len(a.callers), len(a.refused), maxCallers)
 			}
 			time.Sleep(quotaPause)
 			a.holdBack("another", time.Now())
 			if len(a.callers) != 1 || len(a.refused) != 1 {
-				t.Errorf("a minute later %d and %d are kept, want 1", len(a.callers), len(a.refused))
+				t.Errorf("a minute later %d and %d callers are remembered, want 1", len(a.callers), len(a.refused))
 			}
 		})
 	})
-	t.Run("told to several callers long after one another holds back each alone", func(t *testing.T) {
+	t.Run("holds back only the refused callers when their refusals are far apart", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
@@ -497,7 +497,7 @@ func TestQuota(t *testing.T) {
 				time.Sleep(quotaPause)
 			}
 			p.answer = always(nil)
-			wantCode(t, attempt(g, "wx1", "somebody else"), "")
+			wantCode(t, attempt(g, "wx1", "another caller"), "")
 		})
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
-// telling is a scripted platform that also tells phone numbers; its log-ins always
+// telling is a scripted platform that also returns phone numbers; its log-ins always
 // succeed.
 type telling struct {
 	scripted
@@ -36,25 +36,25 @@ func phone(g *Guard, appID, caller, code string) error {
 	return err
 }
 
-// newPhone is phone with a code that was never used before.
+// newPhone is phone with a new code.
 func newPhone(g *Guard, appID, caller string) error {
 	return phone(g, appID, caller, fmt.Sprint("phone", codes.Add(1)))
 }
 
 func TestPhoneNumbers(t *testing.T) {
-	t.Run("come through", func(t *testing.T) {
+	t.Run("pass through", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(newTelling(nil), Config{})
 			number, err := g.ExchangePhoneCode(t.Context(), platform.Credentials{AppID: "wx1"}, "alice", "c")
 			if err != nil || number != "number of alice for c" {
-				t.Errorf("%q, %v", number, err)
+				t.Errorf("ExchangePhoneCode() = %q, %v", number, err)
 			}
 		})
 	})
-	t.Run("of a platform that tells none are misconfigured", func(t *testing.T) {
+	t.Run("of a platform without them are misconfigured", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&scripted{answer: always(nil)}, Config{})
-			// Nothing is sent, so each attempt with the code has the same answer.
+			// Nothing is sent, so each attempt with the code gets the same answer.
 			for range 50 {
 				err := phone(g, "wx1", "a", "c")
 				wantCode(t, err, auth.PlatformMisconfigured)
@@ -65,7 +65,7 @@ func TestPhoneNumbers(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "a"), "")
 		})
 	})
-	t.Run("have codes that are not sent twice, whatever the answer was", func(t *testing.T) {
+	t.Run("have codes that are not sent twice, regardless of the answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []error{nil, auth.PhoneCodeInvalid, auth.PlatformUnavailable, auth.PlatformQuota, context.Canceled} {
 				p := newTelling(answer)
@@ -73,12 +73,12 @@ func TestPhoneNumbers(t *testing.T) {
 				_ = phone(g, "wx1", "a", "c")
 				wantCode(t, phone(g, "wx1", "b", "c"), auth.PhoneCodeInvalid)
 				if got := p.phones.calls.Load(); got != 1 {
-					t.Errorf("after %v: sent %d times", answer, got)
+					t.Errorf("after answer %v: code sent %d times", answer, got)
 				}
 			}
 		})
 	})
-	t.Run("have codes that may come again while the provider says they are unspent", func(t *testing.T) {
+	t.Run("have codes that may be sent again if the provider reports them as unspent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []error{
 				&auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrCodeUnspent},
@@ -94,12 +94,12 @@ func TestPhoneNumbers(t *testing.T) {
 				wantCode(t, phone(g, "wx1", "b", "c"), "")
 				wantCode(t, phone(g, "wx1", "b", "c"), auth.PhoneCodeInvalid)
 				if got := p.phones.calls.Load(); got != 2 {
-					t.Errorf("after %v: sent %d times", answer, got)
+					t.Errorf("after answer %v: code sent %d times", answer, got)
 				}
 			}
 		})
 	})
-	t.Run("have codes of their own: a log-in code with the same text is another", func(t *testing.T) {
+	t.Run("have separate codes: a log-in code with the same text is another code", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(newTelling(nil), Config{})
 			wantCode(t, phone(g, "wx1", "a", "c"), "")
@@ -108,7 +108,7 @@ func TestPhoneNumbers(t *testing.T) {
 			wantCode(t, phone(g, "wx2", "a", "c"), "")
 		})
 	})
-	t.Run("that fail open a breaker of their own, and nobody is kept from logging in", func(t *testing.T) {
+	t.Run("open only their own breaker, so log-ins still work", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, failure := range []error{auth.PlatformUnavailable, &auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrCodeUnspent}} {
 				p := newTelling(failure)
@@ -128,12 +128,12 @@ func TestPhoneNumbers(t *testing.T) {
 				p.phones.answer = always(nil)
 				wantCode(t, newPhone(g, "wx2", "a"), "")
 				time.Sleep(openFor + time.Millisecond)
-				// The code that the breaker refused was not sent, and is good.
+				// The code that the breaker refused was not sent and is still valid.
 				wantCode(t, phone(g, "wx1", "a", "c"), "")
 			}
 		})
 	})
-	t.Run("do not open it when our own database fails or a code is bad", func(t *testing.T) {
+	t.Run("do not open the breaker when our own database fails or a code is wrong", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []error{auth.StorageUnavailable, auth.PhoneCodeInvalid, auth.PlatformMisconfigured} {
 				p := newTelling(answer)
@@ -147,7 +147,7 @@ func TestPhoneNumbers(t *testing.T) {
 			}
 		})
 	})
-	t.Run("have a quota of their own", func(t *testing.T) {
+	t.Run("have their own quota", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := newTelling(auth.PlatformQuota)
 			g := New(p, Config{})
@@ -160,7 +160,7 @@ func TestPhoneNumbers(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "0"), "")
 		})
 	})
-	t.Run("wait for a turn together with log-ins", func(t *testing.T) {
+	t.Run("share the concurrency limit with log-ins", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &slowLogIn{telling: newTelling(nil), takes: 3 * time.Second}
 			g := New(p, Config{Concurrency: 1})
@@ -173,7 +173,7 @@ func TestPhoneNumbers(t *testing.T) {
 	})
 }
 
-// slowLogIn is a platform that takes its time over log-ins.
+// slowLogIn is a platform with slow log-ins.
 type slowLogIn struct {
 	*telling
 	takes time.Duration

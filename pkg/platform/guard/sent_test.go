@@ -15,7 +15,7 @@ import (
 
 func TestCodes(t *testing.T) {
 	app, code := platform.Credentials{AppID: "wx1"}, "the same code"
-	t.Run("that were sent are not sent again, whatever the answer was", func(t *testing.T) {
+	t.Run("that were sent are not sent again, regardless of the answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []error{nil, auth.CodeInvalid, auth.PlatformUnavailable, context.Canceled} {
 				p := &scripted{answer: always(answer)}
@@ -24,16 +24,16 @@ func TestCodes(t *testing.T) {
 				_, err := g.ExchangeCode(t.Context(), app, code)
 				wantCode(t, err, auth.CodeUsed)
 				if got := p.calls.Load(); got != 1 {
-					t.Errorf("after %v: sent %d times", answer, got)
+					t.Errorf("after answer %v: code sent %d times", answer, got)
 				}
 			}
 		})
 	})
-	t.Run("that many send at once are sent once", func(t *testing.T) {
+	t.Run("with many concurrent senders are sent once", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &hesitant{scripted: scripted{answer: always(nil)}, takes: queueTimeout / 2}
-			// One slot, and it is taken: all of them have found the code unknown
-			// before the first of them may send it.
+			// The only slot is taken: all callers find the code unknown before the first
+			// of them may send it.
 			g := New(p, Config{Concurrency: 1})
 			go func() { _ = attempt(g, "wx2", "somebody") }()
 			synctest.Wait()
@@ -49,11 +49,11 @@ func TestCodes(t *testing.T) {
 			}
 			wg.Wait()
 			if sent := p.calls.Load() - 1; good.Load() != 1 || sent != 1 {
-				t.Errorf("%d succeeded, %d were sent, want 1 and 1", good.Load(), sent)
+				t.Errorf("%d log-ins succeeded, %d codes were sent, want 1 and 1", good.Load(), sent)
 			}
 		})
 	})
-	t.Run("that were refused unsent may be sent later", func(t *testing.T) {
+	t.Run("that were refused before sending may be sent later", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformUnavailable)}
 			g := New(p, Config{})
@@ -68,7 +68,7 @@ func TestCodes(t *testing.T) {
 			wantCode(t, err, "")
 		})
 	})
-	t.Run("that were sent are answered for, though the caller hung up", func(t *testing.T) {
+	t.Run("that were sent get their answer even if the caller hung up", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []auth.Code{auth.CodeInvalid, auth.PlatformQuota} {
 				p := &hesitant{scripted: scripted{answer: always(answer)}, takes: time.Second}
@@ -80,7 +80,7 @@ func TestCodes(t *testing.T) {
 				if _, err = g.ExchangeCode(ctx, app, "another code"); answer == auth.PlatformQuota {
 					wantCode(t, err, auth.PlatformQuota)
 				} else if !errors.Is(err, context.Canceled) {
-					t.Errorf("a caller that was gone before: %v", err)
+					t.Errorf("error for a caller that had given up = %v", err)
 				}
 				if n := p.calls.Load(); n != 1 {
 					t.Errorf("%d calls reached the platform, want 1", n)
@@ -88,17 +88,17 @@ func TestCodes(t *testing.T) {
 			}
 		})
 	})
-	t.Run("that were sent are waited for no longer than the caller's deadline", func(t *testing.T) {
+	t.Run("that were sent are awaited only until the caller's deadline", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&hesitant{scripted: scripted{answer: always(nil)}, takes: time.Hour}, Config{})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			if _, err := g.ExchangeCode(ctx, app, code); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%v", err)
+				t.Errorf("ExchangeCode() error = %v", err)
 			}
 		})
 	})
-	t.Run("that a last check stops are not sent, and nothing is made of it", func(t *testing.T) {
+	t.Run("that the last check stops are not sent and change no state", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(nil)}
 			g := New(p, Config{})
@@ -108,13 +108,13 @@ func TestCodes(t *testing.T) {
 				wantCode(t, err, auth.RateLimited)
 			}
 			if n := p.calls.Load(); n != 0 {
-				t.Errorf("%d calls reached the platform", n)
+				t.Errorf("%d calls reached the platform, want 0", n)
 			}
 			_, err := g.ExchangeCode(platform.WithCheck(t.Context(), func() error { return nil }), app, code)
 			wantCode(t, err, "")
 		})
 	})
-	t.Run("that could not be right are not remembered, for they were not sent", func(t *testing.T) {
+	t.Run("that are malformed are not remembered, because they were not sent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent})}
 			g := New(p, Config{})
@@ -127,7 +127,7 @@ func TestCodes(t *testing.T) {
 			}
 		})
 	})
-	t.Run("are told apart by app", func(t *testing.T) {
+	t.Run("of different apps are different codes", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&scripted{answer: always(nil)}, Config{})
 			_, _ = g.ExchangeCode(t.Context(), app, code)
@@ -169,18 +169,18 @@ func TestConcurrency(t *testing.T) {
 		time.Sleep(queueTimeout + time.Millisecond)
 		synctest.Wait()
 		if most != bound || refused.Load() != 2*bound {
-			t.Errorf("%d calls at once, %d refused; want %d and %d", most, refused.Load(), bound, 2*bound)
+			t.Errorf("%d concurrent calls, %d refused; want %d and %d", most, refused.Load(), bound, 2*bound)
 		}
 		close(release)
 		wg.Wait()
-		// Refusals of our own making do not open the breaker.
+		// Our own refusals do not open the breaker.
 		wantCode(t, attempt(g, "wx1", "a"), "")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		g.slots = make(chan struct{}) // full for ever
 		_, err := g.ExchangeCode(ctx, platform.Credentials{}, "x")
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("a caller that gave up: %v", err)
+			t.Errorf("error for a caller that gave up = %v", err)
 		}
 	})
 }

@@ -21,8 +21,8 @@ const (
 	appB = "wxbbbbbbbbbbbbbbbb"
 )
 
-// wire is the guard before the real client, which speaks HTTP with a simulated
-// WeChat. It lives in a bubble, where waiting takes no time.
+// wire is the guard with the real client, over HTTP to a simulated WeChat. It lives in a
+// bubble, where waiting takes no real time.
 type wire struct {
 	t     *testing.T
 	guard *guard.Guard
@@ -52,7 +52,7 @@ func (w *wire) exchange(app, caller, code string) error {
 	return err
 }
 
-// logIn logs somebody in with a code of his own.
+// logIn logs a user in with a new code.
 func (w *wire) logIn(app, caller string) error {
 	return w.exchange(app, caller, w.sim.NewCode("alice"))
 }
@@ -64,8 +64,8 @@ func (w *wire) fault(f wechatsim.Fault) {
 	}
 }
 
-// sent is how many calls reached WeChat. It also holds that no code was sent
-// twice.
+// sent returns the number of calls that reached WeChat. It also checks that no code was
+// sent twice.
 func (w *wire) sent() int {
 	w.t.Helper()
 	calls := w.sim.Calls()
@@ -79,14 +79,14 @@ func (w *wire) sent() int {
 	return len(calls)
 }
 
-// want holds that what do does ends with the code and costs so many calls. A
-// refusal that costs none must say how long to wait. It returns how long.
+// want checks that do ends with the code and makes this number of calls. A refusal
+// without a call must have the time to wait, which is returned.
 func (w *wire) want(what string, code auth.Code, calls int, do func() error) time.Duration {
 	w.t.Helper()
 	before := w.sent()
 	err := do()
 	if got := auth.CodeOf(err); got != code {
-		w.t.Errorf("%s: %v, want %q", what, err, code)
+		w.t.Errorf("%s: error = %v, want code %q", what, err, code)
 	}
 	if got := w.sent() - before; got != calls {
 		w.t.Errorf("%s: %d calls reached WeChat, want %d", what, got, calls)
@@ -94,7 +94,7 @@ func (w *wire) want(what string, code auth.Code, calls int, do func() error) tim
 	var e *auth.Error
 	if errors.As(err, &e) {
 		if calls == 0 && (code == auth.PlatformUnavailable || code == auth.PlatformQuota) && e.RetryAfter <= 0 {
-			w.t.Errorf("%s: it does not say how long to wait", what)
+			w.t.Errorf("%s: the error has no RetryAfter", what)
 		}
 		return e.RetryAfter
 	}
@@ -104,14 +104,14 @@ func (w *wire) want(what string, code auth.Code, calls int, do func() error) tim
 func TestWireBreaker(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]wechatsim.Fault{
-		"WeChat is busy":      {Errcode: -1},
-		"WeChat hangs up":     {Drop: true},
-		"answers are empty":   {Empty: true},
-		"answers are cut off": {Malformed: true},
-		"the proxy is broken": {Status: 502},
-		"WeChat is silent":    {Delay: 10 * time.Second},
+		"WeChat is busy":        {Errcode: -1},
+		"WeChat disconnects":    {Drop: true},
+		"answers are empty":     {Empty: true},
+		"answers are truncated": {Malformed: true},
+		"the proxy is broken":   {Status: 502},
+		"WeChat is silent":      {Delay: 10 * time.Second},
 	} {
-		t.Run(name+", and calls stop until it is over", func(t *testing.T) {
+		t.Run("calls stop while "+name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, guard.Config{}, func(t *testing.T, w *wire) {
 				fault.AppID, fault.Count = appA, 1000
@@ -121,25 +121,25 @@ func TestWireBreaker(t *testing.T) {
 				}
 				for i := range 20 {
 					if wait := w.want("the breaker is open", auth.PlatformUnavailable, 0, func() error { return w.logIn(appA, fmt.Sprint(i)) }); wait > 5*time.Second {
-						t.Errorf("it says to wait for %s", wait)
+						t.Errorf("RetryAfter = %s", wait)
 					}
 				}
 				w.want("another app", "", 1, func() error { return w.logIn(appB, "1") })
 
 				time.Sleep(5*time.Second + time.Millisecond)
 				w.want("a probe", auth.PlatformUnavailable, 1, func() error { return w.logIn(appA, "1") })
-				w.want("it failed", auth.PlatformUnavailable, 0, func() error { return w.logIn(appA, "1") })
+				w.want("a call after the failed probe", auth.PlatformUnavailable, 0, func() error { return w.logIn(appA, "1") })
 
 				w.sim.ClearFaults()
 				time.Sleep(5*time.Second + time.Millisecond)
 				for range 20 {
-					w.want("it is over", "", 1, func() error { return w.logIn(appA, "1") })
+					w.want("a call after the recovery", "", 1, func() error { return w.logIn(appA, "1") })
 				}
 			})
 		})
 	}
 
-	t.Run("one caller cannot open it with what he sends", func(t *testing.T) {
+	t.Run("one caller cannot open it with bad input", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, guard.Config{}, func(t *testing.T, w *wire) {
 			used := w.sim.NewCode("mallory")
@@ -148,18 +148,18 @@ func TestWireBreaker(t *testing.T) {
 				w.want("a guess", auth.CodeInvalid, 1, func() error { return w.exchange(appA, "mallory", fmt.Sprintf("guess%d", i)) })
 				w.want("a used code", auth.CodeUsed, 0, func() error { return w.exchange(appA, "mallory", used) })
 				for _, bad := range []string{"", "the code is a mock one", "a\x00b", fmt.Sprintf("%0200d", i)} {
-					w.want("what is no code", auth.CodeInvalid, 0, func() error { return w.exchange(appA, "mallory", bad) })
+					w.want("a malformed code", auth.CodeInvalid, 0, func() error { return w.exchange(appA, "mallory", bad) })
 				}
 			}
 			w.fault(wechatsim.Fault{Errcode: 98765, Count: 100})
 			for range 100 {
-				w.want("an errcode that nobody knows", auth.PlatformUnavailable, 1, func() error { return w.logIn(appA, "mallory") })
+				w.want("an unknown errcode", auth.PlatformUnavailable, 1, func() error { return w.logIn(appA, "mallory") })
 			}
-			w.want("somebody else", "", 1, func() error { return w.logIn(appA, "alice") })
+			w.want("another caller", "", 1, func() error { return w.logIn(appA, "alice") })
 		})
 	})
 
-	t.Run("one caller cannot open it, or keep it open, by hanging up", func(t *testing.T) {
+	t.Run("one caller cannot open it or keep it open by hanging up", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, guard.Config{}, func(t *testing.T, w *wire) {
 			hangUp := func() error {
@@ -173,7 +173,7 @@ func TestWireBreaker(t *testing.T) {
 			for range 50 {
 				w.want("a guess whose caller hung up", auth.CodeInvalid, 1, hangUp)
 			}
-			w.want("somebody else", "", 1, func() error { return w.logIn(appA, "alice") })
+			w.want("another caller", "", 1, func() error { return w.logIn(appA, "alice") })
 
 			w.fault(wechatsim.Fault{Errcode: -1, Count: 5})
 			for range 5 {
@@ -192,32 +192,32 @@ func TestWireBreaker(t *testing.T) {
 
 func TestWireQuota(t *testing.T) {
 	t.Parallel()
-	t.Run("of one caller is his alone", func(t *testing.T) {
+	t.Run("of one caller affects only that caller", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, guard.Config{}, func(t *testing.T, w *wire) {
 			w.fault(wechatsim.Fault{Errcode: 45011})
-			if wait := w.want("told so", auth.PlatformQuota, 1, func() error { return w.logIn(appA, "greedy") }); wait != time.Minute {
-				t.Errorf("told to wait for %s", wait)
+			if wait := w.want("a call over the quota", auth.PlatformQuota, 1, func() error { return w.logIn(appA, "greedy") }); wait != time.Minute {
+				t.Errorf("RetryAfter = %s", wait)
 			}
 			for range 100 {
 				if wait := w.want("held back", auth.PlatformQuota, 0, func() error { return w.logIn(appA, "greedy") }); wait != time.Minute {
-					t.Errorf("told to wait for %s", wait)
+					t.Errorf("RetryAfter = %s", wait)
 				}
 			}
-			w.want("somebody else", "", 1, func() error { return w.logIn(appA, "honest") })
+			w.want("another caller", "", 1, func() error { return w.logIn(appA, "honest") })
 			w.want("another app", "", 1, func() error { return w.logIn(appB, "greedy") })
 			time.Sleep(time.Second)
-			w.want("one a second", "", 1, func() error { return w.logIn(appA, "greedy") })
+			w.want("one call after a second", "", 1, func() error { return w.logIn(appA, "greedy") })
 		})
 	})
-	t.Run("of several callers is the app's", func(t *testing.T) {
+	t.Run("of several callers affects the app", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, guard.Config{}, func(t *testing.T, w *wire) {
 			w.fault(wechatsim.Fault{Errcode: 45011, Count: 3})
 			for i := range 3 {
-				w.want("told so", auth.PlatformQuota, 1, func() error { return w.logIn(appA, fmt.Sprint(i)) })
+				w.want("a call over the quota", auth.PlatformQuota, 1, func() error { return w.logIn(appA, fmt.Sprint(i)) })
 			}
-			w.want("somebody else", auth.PlatformQuota, 0, func() error { return w.logIn(appA, "honest") })
+			w.want("another caller", auth.PlatformQuota, 0, func() error { return w.logIn(appA, "honest") })
 			w.want("another app", "", 1, func() error { return w.logIn(appB, "honest") })
 			time.Sleep(time.Minute)
 			w.want("a minute later", "", 1, func() error { return w.logIn(appA, "honest") })
@@ -240,7 +240,7 @@ func TestWireConcurrency(t *testing.T) {
 				err := w.logIn(appA, "somebody")
 				var e *auth.Error
 				if errors.As(err, &e) && e.RetryAfter <= 0 {
-					t.Errorf("%v does not say how long to wait", err)
+					t.Errorf("error %v has no RetryAfter", err)
 				}
 				mu.Lock()
 				by[auth.CodeOf(err)]++
@@ -249,9 +249,9 @@ func TestWireConcurrency(t *testing.T) {
 		}
 		logIns.Wait()
 		if by[""] != bound || by[auth.PlatformUnavailable] != 3*bound || w.sent() != bound {
-			t.Errorf("%v, and %d calls reached WeChat; want %d log-ins and as many calls", by, w.sent(), bound)
+			t.Errorf("results %v, and %d calls reached WeChat; want %d log-ins and as many calls", by, w.sent(), bound)
 		}
 		w.sim.ClearFaults()
-		w.want("when they are through", "", 1, func() error { return w.logIn(appA, "somebody") })
+		w.want("after the calls", "", 1, func() error { return w.logIn(appA, "somebody") })
 	})
 }

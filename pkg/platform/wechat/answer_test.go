@@ -37,11 +37,11 @@ func TestDecodeSession(t *testing.T) {
 		{"escaped slashes", `{"session_key":"tiihtNczf5v6AKRyjwEUhQ\u003d=","openid":"oGZUI0egBJY1zhBYw2KhdUfwVJJE"}`, account},
 		{"white space and a byte order mark", "\xef\xbb\xbf\r\n {" + fields + "}\n", account},
 	} {
-		t.Run("reads_a_success_with_"+strings.ReplaceAll(tc.name, " ", "_"), func(t *testing.T) {
+		t.Run("reads a success with "+tc.name, func(t *testing.T) {
 			t.Parallel()
 			got, err := decodeSession([]byte(tc.body))
 			if err != nil || got != tc.want {
-				t.Errorf("got %+v, %v", got, err)
+				t.Errorf("decodeSession() = %+v, %v", got, err)
 			}
 		})
 	}
@@ -67,12 +67,12 @@ func TestDecodeSession(t *testing.T) {
 			`{"errcode":40125,"errmsg":"bad secret=p%2Bq%3Dr js_code=c0de0c0de0 or p+q=r"}`,
 			APIError{40125, "bad secret=[redacted] js_code=[redacted] or [redacted]", ""}},
 	} {
-		t.Run("reads_a_refusal_with_"+strings.ReplaceAll(tc.name, " ", "_"), func(t *testing.T) {
+		t.Run("reads a refusal with "+tc.name, func(t *testing.T) {
 			t.Parallel()
 			_, err := decodeSession([]byte(tc.body), "p+q=r", "c0de0c0de0")
 			var got *APIError
 			if !errors.As(err, &got) {
-				t.Fatalf("err = %v", err)
+				t.Fatalf("decodeSession() error = %v", err)
 			}
 			if diff := cmp.Diff(tc.want, *got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -80,16 +80,16 @@ func TestDecodeSession(t *testing.T) {
 		})
 	}
 
-	t.Run("bounds_errmsg_and_keeps_the_rid_behind_the_bound", func(t *testing.T) {
+	t.Run("truncates errmsg and keeps a rid beyond the limit", func(t *testing.T) {
 		t.Parallel()
 		body := `{"errcode":1,"errmsg":"` + strings.Repeat("错", 1000) + `, rid: 6538ac7d-18c7e09b"}`
 		_, err := decodeSession([]byte(body))
 		var got *APIError
 		if !errors.As(err, &got) {
-			t.Fatalf("err = %v", err)
+			t.Fatalf("decodeSession() error = %v", err)
 		}
 		if len(got.Errmsg) > maxErrmsg || !utf8.ValidString(got.Errmsg) || !strings.HasSuffix(got.Errmsg, "…") {
-			t.Errorf("errmsg of %d bytes: %q", len(got.Errmsg), got.Errmsg)
+			t.Errorf("Errmsg has %d bytes: %q", len(got.Errmsg), got.Errmsg)
 		}
 		if got.RID != "6538ac7d-18c7e09b" {
 			t.Errorf("rid = %q", got.RID)
@@ -122,45 +122,45 @@ func TestDecodeSession(t *testing.T) {
 		"errcode with a fraction": `{"errcode":0.5,` + fields + `}`,
 		"errcode beyond 32 bits":  `{"errcode":4294967296,` + fields + `}`,
 	} {
-		t.Run("refuses_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			got, err := decodeSession([]byte(body))
 			var unusable *AnswerError
 			if !errors.As(err, &unusable) || Class(err) != ClassMalformed {
-				t.Errorf("got %+v, %v", got, err)
+				t.Errorf("decodeSession() = %+v, %v", got, err)
 			}
 		})
 	}
 }
 
-// FuzzDecodeSession holds that whatever the bytes: no panic, no success without
-// openid and session_key, no error that shows what was sent. Its seeds, among
-// them real answers, are in testdata.
+// FuzzDecodeSession checks that no input causes a panic, a success without openid and
+// session_key, or an error that shows the request. Its seeds in testdata include real
+// answers.
 func FuzzDecodeSession(f *testing.F) {
 	const planted = "5ec2e75ec2e75ec2"
 	f.Fuzz(func(t *testing.T, body []byte) {
 		account, err := decodeSession(body, planted)
 		if err == nil {
 			if account.OpenID == "" || account.SessionKey == "" {
-				t.Fatalf("a success without openid or session_key: %+v", account)
+				t.Fatalf("success without openid or session_key: %+v", account)
 			}
 			if len(account.OpenID) > maxID || len(account.UnionID) > maxID || len(account.SessionKey) > maxSessionKey {
-				t.Fatalf("beyond its bounds: %+v", account)
+				t.Fatalf("a member exceeds its limit: %+v", account)
 			}
 			return
 		}
 		if account != (platform.Account{}) {
-			t.Fatalf("an account beside the error: %+v", account)
+			t.Fatalf("an account with an error: %+v", account)
 		}
 		if Class(err) == ClassOK || Class(err) == ClassInternal {
-			t.Fatalf("class of %v is %s", err, Class(err))
+			t.Fatalf("Class(%v) = %s", err, Class(err))
 		}
 		text := err.Error()
 		if strings.Contains(text, planted) {
-			t.Fatalf("the secret is shown: %q", text)
+			t.Fatalf("the error contains the secret: %q", text)
 		}
 		if len(text) > maxErrmsg+64 || !utf8.ValidString(text) || strings.ContainsAny(text, "\r\n\x00\x1b") {
-			t.Fatalf("not fit for a log: %q", text)
+			t.Fatalf("the error is not safe for a log: %q", text)
 		}
 	})
 }

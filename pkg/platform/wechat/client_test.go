@@ -29,8 +29,8 @@ var credentials = platform.Credentials{AppID: appID, Secret: secret}
 
 const success = `{"session_key":"HyVFkGl5F5OQWJZZaNzBBg==","openid":"oGZUI0egBJY1zhBYw2KhdUfwVJJE"}`
 
-// newClient returns a client of the server at base whose connections close
-// with the test. It has time, unless the test is about that.
+// newClient returns a client of the server at base whose connections close with the test.
+// Its time-out is long, unless the test sets one.
 func newClient(t *testing.T, cfg wechat.Config) *wechat.Client {
 	t.Helper()
 	if cfg.Timeout == 0 {
@@ -38,7 +38,7 @@ func newClient(t *testing.T, cfg wechat.Config) *wechat.Client {
 	}
 	client, err := wechat.New(cfg)
 	if err != nil {
-		t.Fatalf("New: %v", err)
+		t.Fatalf("New() error = %v", err)
 	}
 	t.Cleanup(client.CloseIdleConnections)
 	return client
@@ -71,26 +71,26 @@ func TestNew(t *testing.T) {
 		"another scheme":   {BaseURL: "ftp://api.weixin.qq.com"},
 		"no host":          {BaseURL: "https:///sns"},
 		"a password":       {BaseURL: "https://user:hunter2@api.weixin.qq.com"},
-		"an unparsable":    {BaseURL: "https://user:hunter2@api.weixin.qq.com:port"},
+		"an invalid port":  {BaseURL: "https://user:hunter2@api.weixin.qq.com:port"},
 		"a query":          {BaseURL: "https://api.weixin.qq.com?hunter2"},
 		"a fragment":       {BaseURL: "https://api.weixin.qq.com#hunter2"},
 		"negative timeout": {Timeout: -1},
 	} {
-		t.Run("refuses_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			_, err := wechat.New(cfg)
 			if err == nil {
-				t.Fatal("New accepted it")
+				t.Fatal("New() error = nil, want an error")
 			}
 			if strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("the error quotes the URL: %v", err)
+				t.Errorf("the error contains the URL: %v", err)
 			}
 		})
 	}
-	t.Run("the_zero_value_is_production", func(t *testing.T) {
+	t.Run("the zero value is production", func(t *testing.T) {
 		t.Parallel()
 		if _, err := wechat.New(wechat.Config{}); err != nil {
-			t.Errorf("New: %v", err)
+			t.Errorf("New() error = %v", err)
 		}
 	})
 }
@@ -98,7 +98,7 @@ func TestNew(t *testing.T) {
 func TestExchangeCode(t *testing.T) {
 	t.Parallel()
 
-	t.Run("sends_what_WeChat_documents_and_escapes_it", func(t *testing.T) {
+	t.Run("sends the documented request with escaped values", func(t *testing.T) {
 		t.Parallel()
 		var got *http.Request
 		server, calls := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -108,18 +108,18 @@ func TestExchangeCode(t *testing.T) {
 		client := newClient(t, wechat.Config{BaseURL: server.URL + "/prefix/"})
 		account, err := client.ExchangeCode(t.Context(), credentials, code)
 		if err != nil {
-			t.Fatalf("ExchangeCode: %v", err)
+			t.Fatalf("ExchangeCode() error = %v", err)
 		}
 		want := platform.Account{OpenID: "oGZUI0egBJY1zhBYw2KhdUfwVJJE", SessionKey: "HyVFkGl5F5OQWJZZaNzBBg=="}
 		if account != want {
-			t.Errorf("account = %+v, key equal: %v", account, account.SessionKey == want.SessionKey)
+			t.Errorf("ExchangeCode() = %+v, session key equal: %v", account, account.SessionKey == want.SessionKey)
 		}
 		if calls.Load() != 1 || got.Method != http.MethodGet || got.URL.Path != "/prefix/sns/jscode2session" {
-			t.Errorf("%d calls, the last %s %s", calls.Load(), got.Method, got.URL.Path)
+			t.Errorf("%d calls, the last is %s %s", calls.Load(), got.Method, got.URL.Path)
 		}
 		query, err := url.ParseQuery(got.URL.RawQuery)
 		if err != nil {
-			t.Fatalf("the query does not parse: %v", err)
+			t.Fatalf("ParseQuery() error = %v", err)
 		}
 		wantQuery := url.Values{"appid": {appID}, "secret": {secret}, "js_code": {code}, "grant_type": {"authorization_code"}}
 		if diff := cmp.Diff(wantQuery, query); diff != "" {
@@ -138,13 +138,13 @@ func TestExchangeCode(t *testing.T) {
 		"one with full-width digits":       "abc１２",
 		"one too long":                     strings.Repeat("a", 129),
 	} {
-		t.Run("refuses_without_a_call_a_code_that_is_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("refuses without a call a code that is "+name, func(t *testing.T) {
 			t.Parallel()
 			server, calls := serve(t, answer(http.StatusOK, success))
 			client := newClient(t, wechat.Config{BaseURL: server.URL})
 			_, err := client.ExchangeCode(t.Context(), credentials, bad)
 			if auth.CodeOf(err) != auth.CodeInvalid || !errors.Is(err, wechat.ErrCodeMalformed) {
-				t.Errorf("err = %v", err)
+				t.Errorf("ExchangeCode() error = %v", err)
 			}
 			if calls.Load() != 0 {
 				t.Errorf("%d calls", calls.Load())
@@ -153,19 +153,19 @@ func TestExchangeCode(t *testing.T) {
 	}
 
 	for name, app := range map[string]platform.Credentials{
-		"an empty appid":     {Secret: secret},
-		"a malformed appid":  {AppID: "wx/../..", Secret: secret},
-		"an empty secret":    {AppID: appID},
-		"an endless secret":  {AppID: appID, Secret: auth.Secret(strings.Repeat("s", 257))},
-		"nothing whatsoever": {},
+		"an empty appid":          {Secret: secret},
+		"a malformed appid":       {AppID: "wx/../..", Secret: secret},
+		"an empty secret":         {AppID: appID},
+		"a secret over 256 bytes": {AppID: appID, Secret: auth.Secret(strings.Repeat("s", 257))},
+		"nothing":                 {},
 	} {
-		t.Run("refuses_without_a_call_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("refuses without a call "+name, func(t *testing.T) {
 			t.Parallel()
 			server, calls := serve(t, answer(http.StatusOK, success))
 			client := newClient(t, wechat.Config{BaseURL: server.URL})
 			_, err := client.ExchangeCode(t.Context(), app, code)
 			if auth.CodeOf(err) != auth.PlatformMisconfigured || wechat.Class(err) != wechat.ClassMisconfigured {
-				t.Errorf("err = %v", err)
+				t.Errorf("ExchangeCode() error = %v", err)
 			}
 			if calls.Load() != 0 {
 				t.Errorf("%d calls", calls.Load())
@@ -177,32 +177,32 @@ func TestExchangeCode(t *testing.T) {
 		name, class string
 		handler     http.HandlerFunc
 	}{
-		{"an_empty_body", wechat.ClassMalformed, answer(http.StatusOK, "")},
-		{"a_body_beyond_64_KiB", wechat.ClassMalformed, answer(http.StatusOK, success+strings.Repeat(" ", 64<<10))},
+		{"an empty body", wechat.ClassMalformed, answer(http.StatusOK, "")},
+		{"a body beyond 64 KiB", wechat.ClassMalformed, answer(http.StatusOK, success+strings.Repeat(" ", 64<<10))},
 		{"HTML", wechat.ClassMalformed, answer(http.StatusOK, "<html>")},
 		{"status_502", wechat.ClassHTTPStatus, answer(http.StatusBadGateway, success)},
 		{"status_500_with_an_errcode", wechat.ClassHTTPStatus, answer(http.StatusInternalServerError, `{"errcode":40029}`)},
 		{"status_204", wechat.ClassHTTPStatus, answer(http.StatusNoContent, "")},
-		{"an_endless_header", wechat.ClassTransport, func(w http.ResponseWriter, r *http.Request) {
+		{"a header over the limit", wechat.ClassTransport, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Long", strings.Repeat("x", 32<<10))
 			answer(http.StatusOK, success)(w, r)
 		}},
-		{"a_cut_body", wechat.ClassTransport, func(w http.ResponseWriter, r *http.Request) {
+		{"a truncated body", wechat.ClassTransport, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			answer(http.StatusOK, success)(w, r)
 		}},
 	} {
-		t.Run("is_unavailable_and_asks_once_after_"+tc.name, func(t *testing.T) {
+		t.Run("is unavailable and sends one request after "+tc.name, func(t *testing.T) {
 			t.Parallel()
 			server, calls := serve(t, tc.handler)
 			client := newClient(t, wechat.Config{BaseURL: server.URL})
 			_, err := client.ExchangeCode(t.Context(), credentials, code)
 			if auth.CodeOf(err) != auth.PlatformUnavailable || wechat.Class(err) != tc.class {
-				t.Errorf("err = %v, class %s, want %s", err, wechat.Class(err), tc.class)
+				t.Errorf("ExchangeCode() error = %v, class %s, want %s", err, wechat.Class(err), tc.class)
 			}
 			var e *auth.Error
 			if !errors.As(err, &e) || e.RetryAfter != 5*time.Second {
-				t.Errorf("err = %#v, want a Retry-After of 5 s", err)
+				t.Errorf("ExchangeCode() error = %#v, want a RetryAfter of 5 s", err)
 			}
 			if calls.Load() != 1 {
 				t.Errorf("%d calls, want 1", calls.Load())
@@ -210,7 +210,7 @@ func TestExchangeCode(t *testing.T) {
 		})
 	}
 
-	t.Run("follows_no_redirect", func(t *testing.T) {
+	t.Run("follows no redirect", func(t *testing.T) {
 		t.Parallel()
 		elsewhere, stolen := serve(t, answer(http.StatusOK, success))
 		server, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -219,30 +219,30 @@ func TestExchangeCode(t *testing.T) {
 		client := newClient(t, wechat.Config{BaseURL: server.URL})
 		_, err := client.ExchangeCode(t.Context(), credentials, code)
 		if wechat.Class(err) != wechat.ClassHTTPStatus {
-			t.Errorf("err = %v", err)
+			t.Errorf("ExchangeCode() error = %v", err)
 		}
 		if stolen.Load() != 0 {
-			t.Error("the secret was carried to where the redirect pointed")
+			t.Error("the secret was sent to the redirect's target")
 		}
 	})
 
-	t.Run("gives_up_after_its_own_time-out_with_platform_unavailable", func(t *testing.T) {
+	t.Run("returns platform_unavailable after its own time-out", func(t *testing.T) {
 		t.Parallel()
 		server, calls := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		client := newClient(t, wechat.Config{BaseURL: server.URL, Timeout: 20 * time.Millisecond})
 		_, err := client.ExchangeCode(t.Context(), credentials, code)
 		if auth.CodeOf(err) != auth.PlatformUnavailable || wechat.Class(err) != wechat.ClassTimeout {
-			t.Errorf("err = %v", err)
+			t.Errorf("ExchangeCode() error = %v", err)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			t.Error("our time-out is taken for the caller's")
+			t.Error("our time-out is reported as the caller's")
 		}
 		if calls.Load() > 1 {
 			t.Errorf("%d calls", calls.Load())
 		}
 	})
 
-	t.Run("gives_up_in_the_middle_of_a_body_too", func(t *testing.T) {
+	t.Run("times out in the middle of a body too", func(t *testing.T) {
 		t.Parallel()
 		server, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, success[:20])
@@ -256,17 +256,17 @@ func TestExchangeCode(t *testing.T) {
 		}
 	})
 
-	t.Run("takes_what_ends_in_good_order_because_it_hangs_up_for_late", func(t *testing.T) {
+	t.Run("accepts a complete answer that arrives at the deadline", func(t *testing.T) {
 		t.Parallel()
 		for text, class := range map[string]string{success[:20]: wechat.ClassTimeout, success: wechat.ClassOK} {
 			client := newClient(t, wechat.Config{BaseURL: "http://wechat.test", Timeout: 20 * time.Millisecond, Transport: hangsUp{text}})
 			if _, err := client.ExchangeCode(t.Context(), credentials, code); wechat.Class(err) != class {
-				t.Errorf("%q: %v, class %s, want %s", text, err, wechat.Class(err), class)
+				t.Errorf("body %q: error = %v, class %s, want %s", text, err, wechat.Class(err), class)
 			}
 		}
 	})
 
-	t.Run("returns_the_context_error_when_the_caller_gives_up", func(t *testing.T) {
+	t.Run("returns the context's error when the caller gives up", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		server, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -276,11 +276,11 @@ func TestExchangeCode(t *testing.T) {
 		client := newClient(t, wechat.Config{BaseURL: server.URL})
 		_, err := client.ExchangeCode(ctx, credentials, code)
 		if !errors.Is(err, context.Canceled) || wechat.Class(err) != wechat.ClassCanceled {
-			t.Errorf("err = %v", err)
+			t.Errorf("ExchangeCode() error = %v", err)
 		}
 		var e *auth.Error
 		if errors.As(err, &e) {
-			t.Errorf("the caller's own doing is blamed on the platform: %v", err)
+			t.Errorf("the caller's cancellation is reported as a platform error: %v", err)
 		}
 	})
 }
@@ -295,8 +295,8 @@ func TestClassOfForeignErrors(t *testing.T) {
 	}
 }
 
-// hangsUp is a WeChat that ends its answer when we hang up, as if that were all
-// of it. Over TLS this comes to be read now and then.
+// hangsUp is a WeChat that ends its answer when we hang up, so that a partial answer
+// looks complete. This happens now and then over TLS.
 type hangsUp struct{ text string }
 
 func (h hangsUp) RoundTrip(r *http.Request) (*http.Response, error) {

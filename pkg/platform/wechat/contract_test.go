@@ -15,7 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 )
 
-// simulate returns a simulator and a client that talks to it over HTTP.
+// simulate returns a simulator and a client of it, over HTTP.
 func simulate(t *testing.T, simulated wechatsim.Config, cfg wechat.Config) (*wechatsim.Simulator, *wechat.Client) {
 	t.Helper()
 	sim := wechatsim.New(simulated)
@@ -28,12 +28,11 @@ func simulate(t *testing.T, simulated wechatsim.Config, cfg wechat.Config) (*wec
 func strike(t *testing.T, sim *wechatsim.Simulator, f wechatsim.Fault) {
 	t.Helper()
 	if err := sim.AddFault(f); err != nil {
-		t.Fatalf("AddFault: %v", err)
+		t.Fatalf("AddFault() error = %v", err)
 	}
 }
 
-// sentOnce fails the test when any code reached the platform more often than
-// allowed.
+// sentOnce fails the test if a code reached the platform more often than allowed.
 func sentOnce(t *testing.T, sim *wechatsim.Simulator) {
 	t.Helper()
 	seen := make(map[string]int)
@@ -44,24 +43,24 @@ func sentOnce(t *testing.T, sim *wechatsim.Simulator) {
 	}
 }
 
-// TestCode2SessionContract describes code2Session as a client meets it, every
-// row of the table of errcodes among it.
+// TestCode2SessionContract describes code2Session as a client sees it, with every row of
+// the table of errcodes.
 func TestCode2SessionContract(t *testing.T) {
 	t.Parallel()
 
-	t.Run("a_code_becomes_an_account", func(t *testing.T) {
+	t.Run("a code is exchanged for an account", func(t *testing.T) {
 		t.Parallel()
 		sim, client := simulate(t, wechatsim.Config{UnionID: true}, wechat.Config{})
 		first, err := client.ExchangeCode(t.Context(), credentials, sim.NewCode("alice"))
 		if err != nil {
-			t.Fatalf("ExchangeCode: %v", err)
+			t.Fatalf("ExchangeCode() error = %v", err)
 		}
 		if first.OpenID != wechatsim.OpenID(appID, "alice") || first.UnionID != wechatsim.UnionID("alice") || first.SessionKey == "" {
 			t.Errorf("account = %+v", first)
 		}
 		again, err := client.ExchangeCode(t.Context(), credentials, sim.NewCode("alice"))
 		if err != nil {
-			t.Fatalf("ExchangeCode again: %v", err)
+			t.Fatalf("second ExchangeCode() error = %v", err)
 		}
 		if again.OpenID != first.OpenID || again.SessionKey == first.SessionKey {
 			t.Errorf("same openid: %v, same session_key: %v", again.OpenID == first.OpenID, again.SessionKey == first.SessionKey)
@@ -69,20 +68,20 @@ func TestCode2SessionContract(t *testing.T) {
 		sentOnce(t, sim)
 	})
 
-	t.Run("no_unionid_is_an_empty_one", func(t *testing.T) {
+	t.Run("a missing unionid is empty", func(t *testing.T) {
 		t.Parallel()
 		sim, client := simulate(t, wechatsim.Config{}, wechat.Config{})
 		account, err := client.ExchangeCode(t.Context(), credentials, sim.NewCode("alice"))
 		if err != nil || account.UnionID != "" {
-			t.Errorf("unionid %q, %v", account.UnionID, err)
+			t.Errorf("UnionID = %q, error %v", account.UnionID, err)
 		}
 	})
 
-	t.Run("the_secret_arrives_as_it_was_registered", func(t *testing.T) {
+	t.Run("the secret arrives unchanged", func(t *testing.T) {
 		t.Parallel()
 		sim, client := simulate(t, wechatsim.Config{Apps: map[string]string{appID: secret}}, wechat.Config{})
 		if _, err := client.ExchangeCode(t.Context(), credentials, sim.NewCode("alice")); err != nil {
-			t.Errorf("ExchangeCode: %v", err)
+			t.Errorf("ExchangeCode() error = %v", err)
 		}
 	})
 
@@ -108,7 +107,7 @@ func TestCode2SessionContract(t *testing.T) {
 		{50007, auth.PlatformMisconfigured, wechat.ClassMisconfigured, 0},
 		{99999, auth.PlatformUnavailable, wechat.ClassUnknown, 5 * time.Second},
 	} {
-		t.Run(fmt.Sprintf("errcode_%d_is_%s", row.errcode, row.code), func(t *testing.T) {
+		t.Run(fmt.Sprintf("errcode %d is %s", row.errcode, row.code), func(t *testing.T) {
 			t.Parallel()
 			sim, client := simulate(t, wechatsim.Config{}, wechat.Config{})
 			strike(t, sim, wechatsim.Fault{Errcode: row.errcode})
@@ -116,10 +115,10 @@ func TestCode2SessionContract(t *testing.T) {
 			var e *auth.Error
 			var api *wechat.APIError
 			if !errors.As(err, &e) || !errors.As(err, &api) || account != (platform.Account{}) {
-				t.Fatalf("account %+v, err %v", account, err)
+				t.Fatalf("ExchangeCode() = %+v, %v", account, err)
 			}
 			if e.Code != row.code || e.RetryAfter != row.retryAfter || wechat.Class(err) != row.class {
-				t.Errorf("code %s, retry after %v, class %s", e.Code, e.RetryAfter, wechat.Class(err))
+				t.Errorf("code = %s, RetryAfter = %v, class = %s", e.Code, e.RetryAfter, wechat.Class(err))
 			}
 			if api.Errcode != row.errcode || api.Errmsg == "" || api.RID == "" {
 				t.Errorf("cause = %+v", *api)
@@ -135,30 +134,30 @@ func TestCode2SessionContract(t *testing.T) {
 		code      func(*wechatsim.Simulator) string
 		want      auth.Code
 	}{
-		"an_unknown_code": {
+		"an unknown code": {
 			app: credentials, want: auth.CodeInvalid,
 			code: func(*wechatsim.Simulator) string { return code },
 		},
-		"another_apps_code": {
+		"another app's code": {
 			app: credentials, want: auth.CodeInvalid,
 			code: func(sim *wechatsim.Simulator) string { return sim.NewAppCode("wxanother", "alice") },
 		},
-		"an_appid_WeChat_does_not_know": {
+		"an unknown appid": {
 			simulated: wechatsim.Config{Apps: map[string]string{"wxanother": "s"}},
 			app:       credentials, want: auth.PlatformMisconfigured,
 			code: func(sim *wechatsim.Simulator) string { return sim.NewCode("alice") },
 		},
-		"a_wrong_secret": {
+		"a wrong secret": {
 			simulated: wechatsim.Config{Apps: map[string]string{appID: "s"}},
 			app:       credentials, want: auth.PlatformMisconfigured,
 			code: func(sim *wechatsim.Simulator) string { return sim.NewCode("alice") },
 		},
 	} {
-		t.Run("is_refused_"+name, func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			sim, client := simulate(t, tc.simulated, wechat.Config{})
 			if _, err := client.ExchangeCode(t.Context(), tc.app, tc.code(sim)); auth.CodeOf(err) != tc.want {
-				t.Errorf("err = %v, want %s", err, tc.want)
+				t.Errorf("ExchangeCode() error = %v, want %s", err, tc.want)
 			}
 			if len(sim.Calls()) != 1 {
 				t.Errorf("%d calls", len(sim.Calls()))
@@ -166,7 +165,7 @@ func TestCode2SessionContract(t *testing.T) {
 		})
 	}
 
-	t.Run("a_used_code_and_an_expired_one_are_told_apart", func(t *testing.T) {
+	t.Run("used and expired codes have different errors", func(t *testing.T) {
 		t.Parallel()
 		var mu sync.Mutex
 		now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
@@ -177,24 +176,24 @@ func TestCode2SessionContract(t *testing.T) {
 		}}, wechat.Config{})
 		used, late := sim.NewCode("alice"), sim.NewCode("alice")
 		if _, err := client.ExchangeCode(t.Context(), credentials, used); err != nil {
-			t.Fatalf("ExchangeCode: %v", err)
+			t.Fatalf("ExchangeCode() error = %v", err)
 		}
 		if _, err := client.ExchangeCode(t.Context(), credentials, used); auth.CodeOf(err) != auth.CodeUsed {
-			t.Errorf("used: %v", err)
+			t.Errorf("error for a used code = %v", err)
 		}
 		mu.Lock()
 		now = now.Add(5 * time.Minute)
 		mu.Unlock()
 		if _, err := client.ExchangeCode(t.Context(), credentials, late); auth.CodeOf(err) != auth.CodeInvalid {
-			t.Errorf("expired: %v", err)
+			t.Errorf("error for an expired code = %v", err)
 		}
 	})
 
-	t.Run("the_developer_tools_mock_code_does_not_reach_the_platform", func(t *testing.T) {
+	t.Run("the developer tools' mock code does not reach the platform", func(t *testing.T) {
 		t.Parallel()
 		sim, client := simulate(t, wechatsim.Config{}, wechat.Config{})
 		if _, err := client.ExchangeCode(t.Context(), credentials, "the code is a mock one"); auth.CodeOf(err) != auth.CodeInvalid {
-			t.Errorf("err = %v", err)
+			t.Errorf("ExchangeCode() error = %v", err)
 		}
 		if len(sim.Calls()) != 0 {
 			t.Errorf("calls = %+v", sim.Calls())
@@ -206,30 +205,30 @@ func TestCode2SessionContract(t *testing.T) {
 		timeout time.Duration
 		class   string
 	}{
-		"a_dropped_connection": {wechatsim.Fault{Drop: true}, 0, wechat.ClassTransport},
-		"an_empty_answer":      {wechatsim.Fault{Empty: true}, 0, wechat.ClassMalformed},
-		"half_an_answer":       {wechatsim.Fault{Malformed: true}, 0, wechat.ClassMalformed},
-		"a_bad_gateway":        {wechatsim.Fault{Status: 502}, 0, wechat.ClassHTTPStatus},
-		"a_time-out":           {wechatsim.Fault{Delay: time.Minute}, 5 * time.Second, wechat.ClassTimeout},
+		"a dropped connection": {wechatsim.Fault{Drop: true}, 0, wechat.ClassTransport},
+		"an empty answer":      {wechatsim.Fault{Empty: true}, 0, wechat.ClassMalformed},
+		"half an answer":       {wechatsim.Fault{Malformed: true}, 0, wechat.ClassMalformed},
+		"a bad gateway":        {wechatsim.Fault{Status: 502}, 0, wechat.ClassHTTPStatus},
+		"a time-out":           {wechatsim.Fault{Delay: time.Minute}, 5 * time.Second, wechat.ClassTimeout},
 	} {
-		t.Run("a_code_lost_to_"+name+"_is_not_sent_again", func(t *testing.T) {
+		t.Run("a code lost to "+name+" is not sent again", func(t *testing.T) {
 			t.Parallel()
 			sim, client := simulate(t, wechatsim.Config{}, wechat.Config{Timeout: tc.timeout})
-			// A kept connection is what tempts net/http to repeat.
+			// A kept connection tempts net/http to repeat the request.
 			if _, err := client.ExchangeCode(t.Context(), credentials, sim.NewCode("alice")); err != nil {
-				t.Fatalf("ExchangeCode: %v", err)
+				t.Fatalf("ExchangeCode() error = %v", err)
 			}
 			strike(t, sim, tc.fault)
 			_, err := client.ExchangeCode(t.Context(), credentials, sim.NewCode("alice"))
 			if auth.CodeOf(err) != auth.PlatformUnavailable || wechat.Class(err) != tc.class {
-				t.Errorf("err = %v, class %s, want %s", err, wechat.Class(err), tc.class)
+				t.Errorf("ExchangeCode() error = %v, class %s, want %s", err, wechat.Class(err), tc.class)
 			}
 			hidesSecrets(t, err)
 			sentOnce(t, sim)
 		})
 	}
 
-	t.Run("whatever_fails_at_random_no_code_is_sent_twice", func(t *testing.T) {
+	t.Run("no code is sent twice despite random faults", func(t *testing.T) {
 		t.Parallel()
 		sim, client := simulate(t, wechatsim.Config{Seed: 1, MaxCalls: 1000}, wechat.Config{})
 		for _, f := range []wechatsim.Fault{{Drop: true}, {Empty: true}, {Malformed: true}, {Status: 503}, {Errcode: -1}, {Errcode: 45011}} {
@@ -242,7 +241,7 @@ func TestCode2SessionContract(t *testing.T) {
 				for range 50 {
 					account, err := client.ExchangeCode(context.Background(), credentials, sim.NewCode("alice"))
 					if (err == nil) != (account.OpenID != "") || err == nil && account.OpenID != wechatsim.OpenID(appID, "alice") {
-						t.Errorf("account %+v, err %v", account, err)
+						t.Errorf("ExchangeCode() = %+v, %v", account, err)
 					}
 				}
 			})

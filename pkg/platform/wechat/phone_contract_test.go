@@ -28,7 +28,7 @@ const (
 	tokenPath = "/cgi-bin/stable_token"
 )
 
-// shelf is a database in which clients keep their access tokens.
+// shelf is a database in which clients store their access tokens.
 type shelf struct {
 	store  *sqlite.Store
 	sealer *seal.Ring
@@ -56,7 +56,7 @@ func newShelf(t *testing.T) shelf {
 	return shelf{store, sealer}
 }
 
-// phones is a simulator and clients that share a database, as replicas do.
+// phones is a simulator and clients that share a database, like replicas.
 type phones struct {
 	t *testing.T
 	shelf
@@ -84,7 +84,7 @@ func (p *phones) replica(cfg wechat.Config) *wechat.Client {
 
 var alice = wechatsim.OpenID(appID, "alice")
 
-// exchange redeems a phone code that alice just got.
+// exchange redeems a new phone code of alice.
 func (p *phones) exchange(c *wechat.Client) (string, error) {
 	return c.ExchangePhoneCode(context.Background(), credentials, alice, p.sim.NewPhoneCode("alice", "13800001002"))
 }
@@ -92,11 +92,11 @@ func (p *phones) exchange(c *wechat.Client) (string, error) {
 func (p *phones) mustExchange(c *wechat.Client) {
 	p.t.Helper()
 	if number, err := p.exchange(c); err != nil || number != "+8613800001002" {
-		p.t.Fatalf("number %q, %v", number, err)
+		p.t.Fatalf("ExchangePhoneCode() = %q, %v", number, err)
 	}
 }
 
-// calls are the calls that reached WeChat, in short: "phone", "token" or "force",
+// calls returns the calls that reached WeChat in short form: "phone", "token" or "force",
 // with the errcode if there was one.
 func (p *phones) calls() []string {
 	var all []string
@@ -116,29 +116,29 @@ func (p *phones) calls() []string {
 func (p *phones) wantCalls(want ...string) {
 	p.t.Helper()
 	if got := p.calls(); !slices.Equal(got, want) {
-		p.t.Errorf("calls %q, want %q", got, want)
+		p.t.Errorf("calls = %q, want %q", got, want)
 	}
 }
 
-// wantError fails the test unless err has the code and hides what was sent. A code
-// that is unspent may be sent again; for none else may the caller be told so.
+// wantError fails the test unless err has the code and hides the request. Only an unspent
+// code may be sent again, so only its error may say so.
 func (p *phones) wantError(err error, code auth.Code, class string, unspent bool) {
 	p.t.Helper()
 	if auth.CodeOf(err) != code || wechat.Class(err) != class {
-		p.t.Errorf("err = %v, class %s; want %s, class %s", err, wechat.Class(err), code, class)
+		p.t.Errorf("error = %v, class %s; want %s, class %s", err, wechat.Class(err), code, class)
 	}
 	if errors.Is(err, platform.ErrCodeUnspent) != unspent {
-		p.t.Errorf("err = %v says the code is unspent: %t", err, !unspent)
+		p.t.Errorf("error = %v, unspent: %t", err, !unspent)
 	}
 	hidesSecrets(p.t, err)
 	for _, call := range p.sim.Calls() {
 		if call.Code != "" && strings.Contains(fmt.Sprintf("%+v", errorTree(err)), call.Code) {
-			p.t.Errorf("err shows the code: %v", err)
+			p.t.Errorf("the error contains the code: %v", err)
 		}
 	}
 }
 
-// anotherProgram replaces the app's token, as whoever else has the AppSecret may.
+// anotherProgram replaces the app's token, as any program with the AppSecret can.
 func (p *phones) anotherProgram() {
 	p.t.Helper()
 	body := `{"grant_type":"client_credential","appid":"` + appID + `","secret":"` + secret + `","force_refresh":true}`
@@ -154,26 +154,26 @@ func (p *phones) anotherProgram() {
 	_ = resp.Body.Close()
 }
 
-// TestPhoneNumberContract describes getPhoneNumber and stable_token as a client
-// meets them.
+// TestPhoneNumberContract describes getPhoneNumber and stable_token as a client sees
+// them.
 func TestPhoneNumberContract(t *testing.T) {
 	t.Parallel()
 
 	for given, want := range map[string]string{
 		"13800001002": "+8613800001002", "+852 61234567": "+85261234567", "+1 2025550123": "+12025550123",
 	} {
-		t.Run("a_code_becomes_the_number_"+want, func(t *testing.T) {
+		t.Run("a code is exchanged for "+want, func(t *testing.T) {
 			t.Parallel()
 			p := simulatePhones(t, wechatsim.Config{Apps: map[string]string{appID: secret}}, wechat.Config{})
 			number, err := p.ExchangePhoneCode(t.Context(), credentials, alice, p.sim.NewPhoneCode("alice", given))
 			if err != nil || number != want {
-				t.Errorf("number %q, %v", number, err)
+				t.Errorf("ExchangePhoneCode() = %q, %v", number, err)
 			}
 			p.wantCalls("token", "phone")
 		})
 	}
 
-	t.Run("all_replicas_use_one_token", func(t *testing.T) {
+	t.Run("all replicas use one token", func(t *testing.T) {
 		t.Parallel()
 		p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
 		p.mustExchange(p.Client)
@@ -182,7 +182,7 @@ func TestPhoneNumberContract(t *testing.T) {
 		p.wantCalls("token", "phone", "phone", "phone")
 	})
 
-	t.Run("another_users_code_is_refused_and_stays_good_for_him", func(t *testing.T) {
+	t.Run("another user's code is refused and stays valid for its owner", func(t *testing.T) {
 		t.Parallel()
 		p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
 		code := p.sim.NewPhoneCode("bob", "13800001001")
@@ -190,11 +190,11 @@ func TestPhoneNumberContract(t *testing.T) {
 		p.wantError(err, auth.PhoneCodeInvalid, wechat.ClassCodeInvalid, false)
 		number, err := p.ExchangePhoneCode(t.Context(), credentials, wechatsim.OpenID(appID, "bob"), code)
 		if err != nil || number != "+8613800001001" {
-			t.Errorf("number %q, %v", number, err)
+			t.Errorf("ExchangePhoneCode() = %q, %v", number, err)
 		}
 	})
 
-	t.Run("a_used_an_expired_an_unknown_and_a_log-in_code_are_invalid", func(t *testing.T) {
+	t.Run("used, expired and unknown codes and log-in codes are invalid", func(t *testing.T) {
 		t.Parallel()
 		var mu sync.Mutex
 		now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
@@ -216,28 +216,28 @@ func TestPhoneNumberContract(t *testing.T) {
 		}
 	})
 
-	t.Run("what_cannot_be_right_is_not_sent", func(t *testing.T) {
+	t.Run("malformed parameters are not sent", func(t *testing.T) {
 		t.Parallel()
 		p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
 		for _, bad := range []string{"", "the code is a mock one", "a&openid=b", "a\x00b", strings.Repeat("a", 129)} {
 			_, err := p.ExchangePhoneCode(t.Context(), credentials, alice, bad)
 			if auth.CodeOf(err) != auth.PhoneCodeInvalid || !errors.Is(err, wechat.ErrCodeMalformed) || !errors.Is(err, platform.ErrNotSent) {
-				t.Errorf("code %q: %v", bad, err)
+				t.Errorf("code %q: error = %v", bad, err)
 			}
 		}
 		for _, bad := range []string{"", "o x", "o\n", "鱼符", strings.Repeat("o", 129)} {
 			_, err := p.ExchangePhoneCode(t.Context(), credentials, bad, code)
 			if auth.CodeOf(err) != auth.PlatformMisconfigured || !errors.Is(err, wechat.ErrCredentials) {
-				t.Errorf("openid %q: %v", bad, err)
+				t.Errorf("openid %q: error = %v", bad, err)
 			}
 		}
 		_, err := p.ExchangePhoneCode(t.Context(), platform.Credentials{AppID: appID}, alice, code)
 		if auth.CodeOf(err) != auth.PlatformMisconfigured || !errors.Is(err, wechat.ErrCredentials) {
-			t.Errorf("no secret: %v", err)
+			t.Errorf("error without a secret = %v", err)
 		}
 		_, err = newClient(t, wechat.Config{BaseURL: p.url}).ExchangePhoneCode(t.Context(), credentials, alice, code)
 		if auth.CodeOf(err) != auth.PlatformMisconfigured || wechat.Class(err) != wechat.ClassMisconfigured || !errors.Is(err, wechat.ErrNoTokenStore) {
-			t.Errorf("no store: %v", err)
+			t.Errorf("error without a store = %v", err)
 		}
 		p.wantCalls()
 	})
@@ -260,7 +260,7 @@ func TestPhoneNumberContract(t *testing.T) {
 		{50004, auth.PlatformMisconfigured, wechat.ClassMisconfigured, 0},
 		{99999, auth.PlatformUnavailable, wechat.ClassUnknown, 5 * time.Second},
 	} {
-		t.Run(fmt.Sprintf("errcode_%d_of_the_call_is_%s", row.errcode, row.code), func(t *testing.T) {
+		t.Run(fmt.Sprintf("errcode %d of the call is %s", row.errcode, row.code), func(t *testing.T) {
 			t.Parallel()
 			p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
 			strike(t, p.sim, wechatsim.Fault{Errcode: row.errcode, Path: phonePath})
@@ -268,10 +268,10 @@ func TestPhoneNumberContract(t *testing.T) {
 			var e *auth.Error
 			var api *wechat.APIError
 			if !errors.As(err, &e) || !errors.As(err, &api) || number != "" {
-				t.Fatalf("number %q, %v", number, err)
+				t.Fatalf("ExchangePhoneCode() = %q, %v", number, err)
 			}
 			if e.RetryAfter != row.retryAfter || api.Errcode != row.errcode || api.RID == "" {
-				t.Errorf("err = %+v", e)
+				t.Errorf("error = %+v", e)
 			}
 			p.wantError(err, row.code, row.class, false)
 			p.wantCalls("token", fmt.Sprint("phone ", row.errcode))
@@ -292,7 +292,7 @@ func TestPhoneNumberContract(t *testing.T) {
 		{45011, auth.PlatformQuota, wechat.ClassQuota},
 		{99999, auth.PlatformUnavailable, wechat.ClassUnknown},
 	} {
-		t.Run(fmt.Sprintf("errcode_%d_instead_of_a_token_is_%s_and_the_code_stays_good", row.errcode, row.code), func(t *testing.T) {
+		t.Run(fmt.Sprintf("errcode %d instead of a token is %s and the code stays valid", row.errcode, row.code), func(t *testing.T) {
 			t.Parallel()
 			p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
 			strike(t, p.sim, wechatsim.Fault{Errcode: row.errcode, Path: tokenPath})
@@ -301,19 +301,19 @@ func TestPhoneNumberContract(t *testing.T) {
 			p.wantError(err, row.code, row.class, true)
 			p.wantCalls(fmt.Sprint("token ", row.errcode))
 			if number, err := p.ExchangePhoneCode(t.Context(), credentials, alice, code); err != nil {
-				t.Errorf("the same code again: %q, %v", number, err)
+				t.Errorf("second ExchangePhoneCode() with the same code = %q, %v", number, err)
 			}
 		})
 	}
 
-	t.Run("a_wrong_secret_is_misconfigured", func(t *testing.T) {
+	t.Run("a wrong secret is misconfigured", func(t *testing.T) {
 		t.Parallel()
 		p := simulatePhones(t, wechatsim.Config{Apps: map[string]string{appID: "another"}}, wechat.Config{})
 		_, err := p.exchange(p.Client)
 		p.wantError(err, auth.PlatformMisconfigured, wechat.ClassMisconfigured, true)
 	})
 
-	t.Run("a_database_that_is_down_is_storage_unavailable", func(t *testing.T) {
+	t.Run("a database that is down is storage unavailable", func(t *testing.T) {
 		t.Parallel()
 		p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
 		client := newClient(t, wechat.Config{BaseURL: p.url, Sealer: p.sealer, Tokens: downStore{}})
@@ -330,12 +330,12 @@ func (downStore) PlatformToken(context.Context, string) (accesstoken.Kept, error
 	return accesstoken.Kept{}, auth.StorageUnavailable
 }
 
-// TestDeadAccessToken describes what becomes of a phone code whose access token is
+// TestDeadAccessToken describes what happens to a phone code whose access token is
 // refused.
 func TestDeadAccessToken(t *testing.T) {
 	t.Parallel()
 
-	t.Run("one_that_another_program_replaced_is_asked_for_and_none_is_forced", func(t *testing.T) {
+	t.Run("after another program replaced it, the current token is requested without force", func(t *testing.T) {
 		t.Parallel()
 		p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
 		p.mustExchange(p.Client)
@@ -345,7 +345,7 @@ func TestDeadAccessToken(t *testing.T) {
 	})
 
 	for _, errcode := range []int{40001, 40014, 42001} {
-		t.Run(fmt.Sprintf("one_that_WeChat_refuses_with_%d_and_hands_out_again_is_forced_once_and_the_code_sent_once_more", errcode), func(t *testing.T) {
+		t.Run(fmt.Sprintf("after errcode %d for a token that WeChat still hands out, one refresh is forced and the code is sent once more", errcode), func(t *testing.T) {
 			t.Parallel()
 			p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
 			p.mustExchange(p.Client)
@@ -355,20 +355,20 @@ func TestDeadAccessToken(t *testing.T) {
 		})
 	}
 
-	t.Run("one_that_dies_again_is_an_error_and_the_code_is_not_sent_a_third_time", func(t *testing.T) {
+	t.Run("a second refusal is an error, and the code is not sent a third time", func(t *testing.T) {
 		t.Parallel()
 		p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
 		strike(t, p.sim, wechatsim.Fault{Errcode: 40001, Path: phonePath, Count: 10})
 		_, err := p.exchange(p.Client)
 		p.wantError(err, auth.PlatformUnavailable, wechat.ClassToken, true)
 		p.wantCalls("token", "phone 40001", "token", "force", "phone 40001")
-		// At once again, WeChat may not be forced: the ration is one in 30 s.
+		// A second forced refresh must wait: the limit is one in 30 s.
 		_, err = p.exchange(p.Client)
 		p.wantError(err, auth.PlatformUnavailable, wechat.ClassToken, true)
 		p.wantCalls("token", "phone 40001", "token", "force", "phone 40001", "phone 40001", "token")
 	})
 
-	t.Run("one_that_many_callers_of_many_replicas_met_is_forced_once", func(t *testing.T) {
+	t.Run("many refused callers of many replicas force one refresh", func(t *testing.T) {
 		t.Parallel()
 		const replicas, callers = 3, 5
 		p := simulatePhones(t, wechatsim.Config{MaxCalls: 1000}, wechat.Config{})
@@ -380,7 +380,7 @@ func TestDeadAccessToken(t *testing.T) {
 			p.mustExchange(c)
 		}
 		strike(t, p.sim, wechatsim.Fault{Errcode: 40001, Path: phonePath, Count: replicas * callers})
-		// No fault is left for the second calls once each of the first has met one.
+		// Once each first call has met a fault, no fault is left for the second calls.
 		var first, all sync.WaitGroup
 		first.Add(replicas * callers)
 		gate := &gate{arrived: &first}
@@ -391,7 +391,7 @@ func TestDeadAccessToken(t *testing.T) {
 			for range callers {
 				all.Go(func() {
 					if number, err := p.exchange(c); err != nil {
-						t.Errorf("number %q, %v", number, err)
+						t.Errorf("ExchangePhoneCode() = %q, %v", number, err)
 					}
 				})
 			}
@@ -402,12 +402,12 @@ func TestDeadAccessToken(t *testing.T) {
 			counted[call]++
 		}
 		if counted["force"] != 1 || counted["phone 40001"] != replicas*callers || counted["token"] != 2 {
-			t.Errorf("calls %v", counted)
+			t.Errorf("calls = %v", counted)
 		}
 	})
 }
 
-// gate lets nobody go on from his first phone call before all have made one.
+// gate holds the first phone call of each caller until all callers have made one.
 type gate struct{ arrived *sync.WaitGroup }
 
 func (g *gate) transport() http.RoundTripper {
@@ -431,8 +431,8 @@ func (g gated) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// TestLostPhoneCalls holds that no phone code is sent twice, whatever becomes of
-// the answer, and that a lost answer of stable_token spends none.
+// TestLostPhoneCalls checks that no phone code is sent twice, whatever happens to the
+// answer, and that a lost answer of stable_token uses up no code.
 func TestLostPhoneCalls(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -440,24 +440,24 @@ func TestLostPhoneCalls(t *testing.T) {
 		timeout time.Duration
 		class   string
 	}{
-		"a_dropped_connection": {wechatsim.Fault{Drop: true}, 0, wechat.ClassTransport},
-		"an_empty_answer":      {wechatsim.Fault{Empty: true}, 0, wechat.ClassMalformed},
-		"half_an_answer":       {wechatsim.Fault{Malformed: true}, 0, wechat.ClassMalformed},
-		"a_bad_gateway":        {wechatsim.Fault{Status: 502}, 0, wechat.ClassHTTPStatus},
-		"a_redirect":           {wechatsim.Fault{Status: 307}, 0, wechat.ClassHTTPStatus},
-		"a_time-out":           {wechatsim.Fault{Delay: time.Minute}, 5 * time.Second, wechat.ClassTimeout},
+		"a dropped connection": {wechatsim.Fault{Drop: true}, 0, wechat.ClassTransport},
+		"an empty answer":      {wechatsim.Fault{Empty: true}, 0, wechat.ClassMalformed},
+		"half an answer":       {wechatsim.Fault{Malformed: true}, 0, wechat.ClassMalformed},
+		"a bad gateway":        {wechatsim.Fault{Status: 502}, 0, wechat.ClassHTTPStatus},
+		"a redirect":           {wechatsim.Fault{Status: 307}, 0, wechat.ClassHTTPStatus},
+		"a time-out":           {wechatsim.Fault{Delay: time.Minute}, 5 * time.Second, wechat.ClassTimeout},
 	} {
-		t.Run("a_code_lost_to_"+name+"_is_not_sent_again", func(t *testing.T) {
+		t.Run("a code lost to "+name+" is not sent again", func(t *testing.T) {
 			t.Parallel()
 			p := simulatePhones(t, wechatsim.Config{}, wechat.Config{Timeout: tc.timeout})
-			p.mustExchange(p.Client) // keeps the connection that tempts net/http to repeat
+			p.mustExchange(p.Client) // keeps a connection, which tempts net/http to repeat the request
 			tc.fault.Path = phonePath
 			strike(t, p.sim, tc.fault)
 			_, err := p.exchange(p.Client)
 			p.wantError(err, auth.PlatformUnavailable, tc.class, false)
 			p.wantCalls("token", "phone", "phone")
 		})
-		t.Run("a_token_lost_to_"+name+"_spends_no_code", func(t *testing.T) {
+		t.Run("a token lost to "+name+" uses up no code", func(t *testing.T) {
 			t.Parallel()
 			p := simulatePhones(t, wechatsim.Config{}, wechat.Config{Timeout: tc.timeout})
 			tc.fault.Path = tokenPath
@@ -469,7 +469,7 @@ func TestLostPhoneCalls(t *testing.T) {
 		})
 	}
 
-	t.Run("a_caller_who_gives_up_gets_his_contexts_error", func(t *testing.T) {
+	t.Run("a caller that gives up gets its context's error", func(t *testing.T) {
 		t.Parallel()
 		for path, unspent := range map[string]bool{tokenPath: true, phonePath: false} {
 			p := simulatePhones(t, wechatsim.Config{}, wechat.Config{})
@@ -482,12 +482,12 @@ func TestLostPhoneCalls(t *testing.T) {
 			}()
 			_, err := p.ExchangePhoneCode(ctx, credentials, alice, p.sim.NewPhoneCode("alice", "13800001002"))
 			if !errors.Is(err, context.Canceled) || wechat.Class(err) != wechat.ClassCanceled || errors.Is(err, platform.ErrCodeUnspent) != unspent {
-				t.Errorf("%s: %v", path, err)
+				t.Errorf("%s: error = %v", path, err)
 			}
 		}
 	})
 
-	t.Run("whatever_fails_at_random_no_code_is_sent_twice_but_after_40001", func(t *testing.T) {
+	t.Run("despite random faults no code is sent twice, except after 40001", func(t *testing.T) {
 		t.Parallel()
 		p := simulatePhones(t, wechatsim.Config{Seed: 1, MaxCalls: 2000}, wechat.Config{})
 		for _, f := range []wechatsim.Fault{{Drop: true}, {Empty: true}, {Malformed: true}, {Status: 503}, {Errcode: -1}, {Errcode: 45011}, {Errcode: 40001}} {
@@ -501,7 +501,7 @@ func TestLostPhoneCalls(t *testing.T) {
 				for range 40 {
 					number, err := p.exchange(p.Client)
 					if (err == nil) != (number == "+8613800001002") {
-						t.Errorf("number %q, %v", number, err)
+						t.Errorf("ExchangePhoneCode() = %q, %v", number, err)
 					}
 				}
 			})
@@ -522,26 +522,27 @@ func TestLostPhoneCalls(t *testing.T) {
 			}
 		}
 		if len(sent) != 320 || again == 0 {
-			t.Errorf("%d codes were sent, %d of them again", len(sent), again)
+			t.Errorf("%d codes were sent, %d of them twice", len(sent), again)
 		}
 	})
 }
 
-// TestErrorsHideTheAccessToken plays a WeChat that gives away what it was sent.
+// TestErrorsHideTheAccessToken simulates a WeChat whose answers contain the request's
+// secrets.
 func TestErrorsHideTheAccessToken(t *testing.T) {
 	t.Parallel()
 	const token = "88_7oken7oken7oken7oken7oken7oken7oken"
 	for name, answers := range map[string]map[string]string{
-		"an_errmsg_that_echoes_the_token":      {phonePath: `{"errcode":-1,"errmsg":"` + token + ` %s"}`},
-		"a_token_beside_an_errcode":            {tokenPath: `{"errcode":-1,"errmsg":"it was ` + token + `","access_token":"` + token + `"}`},
-		"an_errmsg_that_echoes_the_secret":     {tokenPath: `{"errcode":40125,"errmsg":"%s"}`},
-		"a_number_of_another_app":              {phonePath: `{"errcode":0,"phone_info":{"phoneNumber":"13800001002","purePhoneNumber":"13800001002","countryCode":"86","watermark":{"appid":"wxother"}}}`},
-		"a_phone_number_in_a_form_of_its_own":  {phonePath: `{"errcode":0,"phone_info":{"purePhoneNumber":"1380000100213800001002","countryCode":"86","watermark":{"appid":"` + appID + `"}}}`},
-		"a_token_that_cannot_be_one":           {tokenPath: `{"access_token":"` + token + ` ","expires_in":7200}`},
-		"a_token_without_an_end":               {tokenPath: `{"access_token":"` + token + `"}`},
-		"an_answer_that_is_the_request_itself": {phonePath: `%s`},
+		"an errmsg that echoes the token":      {phonePath: `{"errcode":-1,"errmsg":"` + token + ` %s"}`},
+		"a token beside an errcode":            {tokenPath: `{"errcode":-1,"errmsg":"it was ` + token + `","access_token":"` + token + `"}`},
+		"an errmsg that echoes the secret":     {tokenPath: `{"errcode":40125,"errmsg":"%s"}`},
+		"a number of another app":              {phonePath: `{"errcode":0,"phone_info":{"phoneNumber":"13800001002","purePhoneNumber":"13800001002","countryCode":"86","watermark":{"appid":"wxother"}}}`},
+		"a phone number in an unknown form":    {phonePath: `{"errcode":0,"phone_info":{"purePhoneNumber":"1380000100213800001002","countryCode":"86","watermark":{"appid":"` + appID + `"}}}`},
+		"a malformed token":                    {tokenPath: `{"access_token":"` + token + ` ","expires_in":7200}`},
+		"a token without an expiry":            {tokenPath: `{"access_token":"` + token + `"}`},
+		"an answer that is the request itself": {phonePath: `%s`},
 	} {
-		t.Run("after_"+name, func(t *testing.T) {
+		t.Run("after "+name, func(t *testing.T) {
 			t.Parallel()
 			server, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 				body := answers[r.URL.Path]
@@ -557,13 +558,13 @@ func TestErrorsHideTheAccessToken(t *testing.T) {
 			client := newClient(t, wechat.Config{BaseURL: server.URL, Tokens: s.store, Sealer: s.sealer})
 			_, err := client.ExchangePhoneCode(t.Context(), credentials, alice, code)
 			if err == nil {
-				t.Fatal("no error")
+				t.Fatal("ExchangePhoneCode() error = nil, want an error")
 			}
 			hidesSecrets(t, err)
 			for _, e := range errorTree(err) {
 				for _, needle := range []string{token, alice, "13800001002"} {
 					if strings.Contains(fmt.Sprintf("%v %+v %#v", e, e, e), needle) {
-						t.Errorf("a %T shows %q: %v", e, needle, e)
+						t.Errorf("a %T contains %q: %v", e, needle, e)
 					}
 				}
 			}

@@ -19,20 +19,20 @@ func TestDecodePhone(t *testing.T) {
 	}
 	const ours = `"` + testAppID + `"`
 	for name, tc := range map[string]struct{ body, want string }{
-		"as WeChat's page has it, a country code of number": {phone(`86`, `"13800001002"`, ours), "+8613800001002"},
-		"a country code of string":                          {phone(`"86"`, `"13800001002"`, ours), "+8613800001002"},
-		"a country code with a plus sign":                   {phone(`"+86"`, `"13800001002"`, ours), "+8613800001002"},
-		"a country code with zeros":                         {phone(`"0086"`, `"13800001002"`, ours), "+8613800001002"},
-		"a number of number":                                {phone(`"86"`, `13800001002`, ours), "+8613800001002"},
-		"separators":                                        {phone(`"1"`, `"(202) 555-0123"`, ours), "+12025550123"},
-		"Hong Kong":                                         {phone(`"852"`, `"61234567"`, ours), "+85261234567"},
-		"the Bahamas, whose code has four digits":           {phone(`"1242"`, `"3456789"`, ours), "+12423456789"},
-		"no errcode":                                        {strings.Replace(phone(`86`, `"13800001002"`, ours), `"errcode":0,`, "", 1), "+8613800001002"},
+		"a numeric country code, as in WeChat's documentation": {phone(`86`, `"13800001002"`, ours), "+8613800001002"},
+		"a country code as a string":                           {phone(`"86"`, `"13800001002"`, ours), "+8613800001002"},
+		"a country code with a plus sign":                      {phone(`"+86"`, `"13800001002"`, ours), "+8613800001002"},
+		"a country code with zeros":                            {phone(`"0086"`, `"13800001002"`, ours), "+8613800001002"},
+		"a numeric phone number":                               {phone(`"86"`, `13800001002`, ours), "+8613800001002"},
+		"separators":                                           {phone(`"1"`, `"(202) 555-0123"`, ours), "+12025550123"},
+		"Hong Kong":                                            {phone(`"852"`, `"61234567"`, ours), "+85261234567"},
+		"the Bahamas, whose code has four digits":              {phone(`"1242"`, `"3456789"`, ours), "+12423456789"},
+		"no errcode":                                           {strings.Replace(phone(`86`, `"13800001002"`, ours), `"errcode":0,`, "", 1), "+8613800001002"},
 	} {
-		t.Run("reads_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("reads "+name, func(t *testing.T) {
 			t.Parallel()
 			if got, err := decodePhone([]byte(tc.body), testAppID); err != nil || got != tc.want {
-				t.Errorf("got %q, %v", got, err)
+				t.Errorf("decodePhone() = %q, %v", got, err)
 			}
 		})
 	}
@@ -59,12 +59,12 @@ func TestDecodePhone(t *testing.T) {
 		"a number with full-width":       phone(`86`, `"1380000100２"`, ours),
 		"a number with a line break":     phone(`86`, `"13800001002\n"`, ours),
 	} {
-		t.Run("refuses_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			got, err := decodePhone([]byte(body), testAppID)
 			var unusable *AnswerError
 			if !errors.As(err, &unusable) || got != "" {
-				t.Errorf("got %q, %v", got, err)
+				t.Errorf("decodePhone() = %q, %v", got, err)
 			}
 		})
 	}
@@ -77,17 +77,17 @@ func TestDecodeToken(t *testing.T) {
 		body string
 		life time.Duration
 	}{
-		"a new token":            {`{"access_token":"88_x-y","expires_in":7200}`, 2 * time.Hour},
-		"an old one":             {`{"access_token":"88_x-y","expires_in":345}`, 345 * time.Second},
-		"expires_in of string":   {`{"access_token":"88_x-y","expires_in":"7200"}`, 2 * time.Hour},
-		"an errcode of nothing":  {`{"errcode":0,"access_token":"88_x-y","expires_in":7200}`, 2 * time.Hour},
-		"the longest life taken": {`{"access_token":"88_x-y","expires_in":86400}`, 24 * time.Hour},
+		"a new token":                   {`{"access_token":"88_x-y","expires_in":7200}`, 2 * time.Hour},
+		"an old token":                  {`{"access_token":"88_x-y","expires_in":345}`, 345 * time.Second},
+		"expires_in as a string":        {`{"access_token":"88_x-y","expires_in":"7200"}`, 2 * time.Hour},
+		"errcode 0":                     {`{"errcode":0,"access_token":"88_x-y","expires_in":7200}`, 2 * time.Hour},
+		"the longest accepted lifetime": {`{"access_token":"88_x-y","expires_in":86400}`, 24 * time.Hour},
 	} {
-		t.Run("reads_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("reads "+name, func(t *testing.T) {
 			t.Parallel()
 			got, err := decodeToken([]byte(tc.body), now)
 			if err != nil || got.Text != "88_x-y" || !got.ExpiresAt.Equal(now.Add(tc.life)) {
-				t.Errorf("expires at %v, %v", got.ExpiresAt, err)
+				t.Errorf("decodeToken() expiry = %v, error %v", got.ExpiresAt, err)
 			}
 		})
 	}
@@ -105,19 +105,19 @@ func TestDecodeToken(t *testing.T) {
 		"a fraction of a second":     `{"access_token":"x","expires_in":0.5}`,
 		"an expires_in that is long": `{"access_token":"x","expires_in":99999999999999999999}`,
 	} {
-		t.Run("refuses_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			got, err := decodeToken([]byte(body), now)
 			var unusable *AnswerError
 			if !errors.As(err, &unusable) || got.Text != "" {
-				t.Errorf("%v", err)
+				t.Errorf("decodeToken() error = %v", err)
 			}
 		})
 	}
 }
 
-// FuzzDecodePhone holds that whatever the bytes: no panic, no success that is not a
-// number of E.164 in this app, no error that shows what was sent.
+// FuzzDecodePhone checks that no input causes a panic, a success that is not an E.164
+// number of this app, or an error that shows the request.
 func FuzzDecodePhone(f *testing.F) {
 	const planted = "5ec2e75ec2e75ec2"
 	f.Add([]byte(`{"errcode":0,"errmsg":"ok","phone_info":{"phoneNumber":"13800001002","purePhoneNumber":"13800001002","countryCode":86,"watermark":{"timestamp":1637744274,"appid":"` + testAppID + `"}}}`))
@@ -127,20 +127,20 @@ func FuzzDecodePhone(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		number, err := decodePhone(body, testAppID, planted)
 		if err == nil {
-			// A name may be spelt with escapes.
+			// A name may contain escapes.
 			marked := strings.Contains(string(body), "watermark") || strings.Contains(string(body), `\u`)
 			if !auth.ValidPhone(number) || !marked {
-				t.Fatalf("number %q", number)
+				t.Fatalf("decodePhone() = %q, which is not valid", number)
 			}
 			return
 		}
 		if number != "" || strings.Contains(err.Error(), planted) || Class(err) == ClassInternal {
-			t.Fatalf("number %q, %v", number, err)
+			t.Fatalf("decodePhone() = %q, %v", number, err)
 		}
 	})
 }
 
-// FuzzDecodeToken holds the same of access tokens.
+// FuzzDecodeToken checks the same for access tokens.
 func FuzzDecodeToken(f *testing.F) {
 	const planted = "5ec2e75ec2e75ec2"
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
@@ -150,12 +150,12 @@ func FuzzDecodeToken(f *testing.F) {
 		token, err := decodeToken(body, now, planted)
 		if err == nil {
 			if token.Text == "" || len(token.Text) > maxToken || !token.ExpiresAt.After(now) || token.ExpiresAt.After(now.Add(24*time.Hour)) {
-				t.Fatalf("expires at %v", token.ExpiresAt)
+				t.Fatalf("decodeToken() expiry = %v", token.ExpiresAt)
 			}
 			return
 		}
 		if token.Text != "" || strings.Contains(err.Error(), planted) || Class(err) == ClassInternal {
-			t.Fatalf("%v", err)
+			t.Fatalf("decodeToken() error = %v", err)
 		}
 	})
 }

@@ -152,8 +152,8 @@ func (c *Client) once(ctx context.Context, target *url.URL, content []byte, p *p
 	return body, nil
 }
 
-// emptyBody is an empty request body that is not [http.NoBody], which would leave the
-// request repeatable.
+// emptyBody is an empty request body. net/http recognizes its own empty body and would
+// treat the request as repeatable.
 type emptyBody struct{}
 
 func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }

@@ -18,8 +18,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
 )
 
-// wire is a server below HTTP: it records every request's bytes and answers
-// each as told.
+// wire is a TCP server that records the bytes of every request.
 type wire struct {
 	addr string
 
@@ -29,13 +28,13 @@ type wire struct {
 	stray    []string
 }
 
-// wireServer answers the nth request (from 1) when reply(n) is true and else
-// closes its connection.
+// wireServer answers the nth request (from 1) if reply(n) is true, and otherwise closes
+// its connection.
 func wireServer(t *testing.T, reply func(n int) (answer, keep bool)) *wire {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatalf("listen: %v", err)
+		t.Fatalf("Listen() error = %v", err)
 	}
 	w := &wire{addr: listener.Addr().String()}
 	var served sync.WaitGroup
@@ -99,13 +98,13 @@ func (w *wire) seen() (requests, stray []string, conns int) {
 func TestOnTheWire(t *testing.T) {
 	t.Parallel()
 
-	t.Run("a_call_is_a_plain_GET_without_a_body_on_a_kept_connection", func(t *testing.T) {
+	t.Run("a call is a plain GET without a body on a kept connection", func(t *testing.T) {
 		t.Parallel()
 		server := wireServer(t, func(int) (bool, bool) { return true, true })
 		client := newClient(t, wechat.Config{BaseURL: "http://" + server.addr})
 		for range 3 {
 			if _, err := client.ExchangeCode(t.Context(), credentials, code); err != nil {
-				t.Fatalf("ExchangeCode: %v", err)
+				t.Fatalf("ExchangeCode() error = %v", err)
 			}
 		}
 		requests, stray, conns := server.seen()
@@ -115,32 +114,32 @@ func TestOnTheWire(t *testing.T) {
 		for _, request := range requests {
 			lines := strings.Split(strings.TrimSuffix(request, "\r\n\r\n"), "\r\n")
 			if !strings.HasPrefix(lines[0], "GET /sns/jscode2session?") || !strings.HasSuffix(lines[0], " HTTP/1.1") {
-				t.Errorf("request line %q", lines[0])
+				t.Errorf("request line = %q", lines[0])
 			}
 			if len(lines) != 3 || lines[1] != "Host: "+server.addr || lines[2] != "User-Agent: yufu" {
-				t.Errorf("header %q", lines[1:])
+				t.Errorf("header = %q", lines[1:])
 			}
 		}
 	})
 
-	t.Run("a_request_whose_kept_connection_is_cut_is_not_sent_twice", func(t *testing.T) {
+	t.Run("a request whose kept connection breaks is not sent twice", func(t *testing.T) {
 		t.Parallel()
 		server := wireServer(t, func(n int) (bool, bool) { return n == 1, n == 1 })
 		client := newClient(t, wechat.Config{BaseURL: "http://" + server.addr})
 		if _, err := client.ExchangeCode(t.Context(), credentials, code); err != nil {
-			t.Fatalf("the first call: %v", err)
+			t.Fatalf("first ExchangeCode() error = %v", err)
 		}
 		_, err := client.ExchangeCode(t.Context(), credentials, code)
 		var lost *wechat.TransportError
 		if !errors.As(err, &lost) || !lost.Sent {
-			t.Errorf("err = %v, want one that says the request was sent", err)
+			t.Errorf("error = %v, want a TransportError with Sent", err)
 		}
 		if requests, _, _ := server.seen(); len(requests) != 2 {
 			t.Errorf("%d requests, want 2", len(requests))
 		}
 	})
 
-	t.Run("a_kept_connection_closed_by_the_peer_costs_no_login", func(t *testing.T) {
+	t.Run("a kept connection that the peer closed fails no log-in", func(t *testing.T) {
 		t.Parallel()
 		server := wireServer(t, func(int) (bool, bool) { return true, false })
 		transport := wechat.NewTransport()
@@ -152,7 +151,7 @@ func TestOnTheWire(t *testing.T) {
 		client := newClient(t, wechat.Config{BaseURL: "http://" + server.addr, Transport: transport})
 		for range 3 {
 			if _, err := client.ExchangeCode(t.Context(), credentials, code); err != nil {
-				t.Fatalf("ExchangeCode: %v", err)
+				t.Fatalf("ExchangeCode() error = %v", err)
 			}
 			<-noticed
 		}
@@ -162,7 +161,7 @@ func TestOnTheWire(t *testing.T) {
 	})
 }
 
-// closeSignal tells when the client closes its connection.
+// closeSignal reports when the client closes its connection.
 type closeSignal struct {
 	net.Conn
 	closed chan<- struct{}
@@ -173,8 +172,8 @@ func (c *closeSignal) Close() error {
 	return c.Conn.Close()
 }
 
-// TestRepetition plays the transport's trace by hand, because the moment
-// between a connection being chosen and being written to cannot be hit at will.
+// TestRepetition simulates the transport's trace, because a test cannot hit the moment
+// between the choice of a connection and the first write.
 func TestRepetition(t *testing.T) {
 	t.Parallel()
 	play := func(steps func(trace *httptrace.ClientTrace, n int) (done bool)) (int, error) {
@@ -194,44 +193,44 @@ func TestRepetition(t *testing.T) {
 	}
 	kept := httptrace.GotConnInfo{Reused: true}
 
-	t.Run("a_kept_connection_that_died_before_the_first_byte_is_replaced", func(t *testing.T) {
+	t.Run("a kept connection that broke before the first byte is replaced", func(t *testing.T) {
 		calls, err := play(func(trace *httptrace.ClientTrace, n int) bool {
 			trace.GotConn(kept)
 			return n == 3
 		})
 		if err != nil || calls != 3 {
-			t.Errorf("%d calls, %v", calls, err)
+			t.Errorf("%d calls, error %v", calls, err)
 		}
 	})
-	t.Run("it_is_not_replaced_without_end", func(t *testing.T) {
+	t.Run("the number of replacements is limited", func(t *testing.T) {
 		calls, err := play(func(trace *httptrace.ClientTrace, _ int) bool {
 			trace.GotConn(kept)
 			return false
 		})
 		if err == nil || calls != 4 {
-			t.Errorf("%d calls, %v", calls, err)
+			t.Errorf("%d calls, error %v", calls, err)
 		}
 	})
 	for name, steps := range map[string]func(trace *httptrace.ClientTrace){
-		"a_header_field_was_written": func(trace *httptrace.ClientTrace) {
+		"a header field was written": func(trace *httptrace.ClientTrace) {
 			trace.GotConn(kept)
 			trace.WroteHeaderField("Host", nil)
 		},
-		"writing_was_tried_and_failed": func(trace *httptrace.ClientTrace) {
+		"a write failed": func(trace *httptrace.ClientTrace) {
 			trace.GotConn(kept)
 			trace.WroteRequest(httptrace.WroteRequestInfo{Err: io.ErrClosedPipe})
 		},
-		"the_connection_was_new":   func(trace *httptrace.ClientTrace) { trace.GotConn(httptrace.GotConnInfo{}) },
-		"the_trace_says_nothing":   func(*httptrace.ClientTrace) {},
-		"no_connection_was_gained": func(trace *httptrace.ClientTrace) { trace.ConnectStart("tcp", "") },
+		"the connection was new":  func(trace *httptrace.ClientTrace) { trace.GotConn(httptrace.GotConnInfo{}) },
+		"the trace is empty":      func(*httptrace.ClientTrace) {},
+		"there was no connection": func(trace *httptrace.ClientTrace) { trace.ConnectStart("tcp", "") },
 	} {
-		t.Run("nothing_is_repeated_when_"+name, func(t *testing.T) {
+		t.Run("the request is not repeated when "+name, func(t *testing.T) {
 			calls, err := play(func(trace *httptrace.ClientTrace, _ int) bool {
 				steps(trace)
 				return false
 			})
 			if err == nil || calls != 1 {
-				t.Errorf("%d calls, %v", calls, err)
+				t.Errorf("%d calls, error %v", calls, err)
 			}
 		})
 	}

@@ -17,37 +17,37 @@ import (
 func TestControl(t *testing.T) {
 	t.Parallel()
 
-	t.Run("the_first_page_says_what_this_is", func(t *testing.T) {
+	t.Run("the first page describes the simulator", func(t *testing.T) {
 		t.Parallel()
 		a := start(t, Config{}).send(http.MethodGet, "/", "")
 		if a.header.Get(Header) != "wechat" || !strings.Contains(a.body, "It is not WeChat") {
-			t.Errorf("%v %s", a.header, a.body)
+			t.Errorf("header = %v, body = %s", a.header, a.body)
 		}
 		for path := range controls {
 			if !strings.Contains(a.body, path) {
-				t.Errorf("it does not name %s", path)
+				t.Errorf("the page does not name %s", path)
 			}
 		}
 		for path := range endpoints {
 			if !strings.Contains(a.body, path) {
-				t.Errorf("it does not name %s", path)
+				t.Errorf("the page does not name %s", path)
 			}
 		}
 	})
 
-	t.Run("a_code_for_a_user", func(t *testing.T) {
+	t.Run("a code for a user", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		a := s.send(http.MethodPost, "/sim/codes", `{"user":"alice"}`)
 		if a.status != http.StatusOK || a.ExpiresIn != 300 || a.header.Get(Header) != "wechat" {
-			t.Fatalf("status %d: %s", a.status, a.body)
+			t.Fatalf("status = %d, body = %s", a.status, a.body)
 		}
 		if got := s.login(appA, a.Code).fine(t); got.OpenID != OpenID(appA, "alice") {
 			t.Errorf("openid = %s", got.OpenID)
 		}
 	})
 
-	t.Run("a_code_for_a_user_of_one_app", func(t *testing.T) {
+	t.Run("a code for a user of one app", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		a := s.send(http.MethodPost, "/sim/codes", `{"user":"爱丽丝","appid":"`+appA+`"}`)
@@ -55,7 +55,7 @@ func TestControl(t *testing.T) {
 		s.login(appA, a.Code).fine(t)
 	})
 
-	t.Run("a_web_page_that_had_its_name_point_here_controls_nothing", func(t *testing.T) {
+	t.Run("a web page whose name points here cannot use the controls", func(t *testing.T) {
 		t.Parallel()
 		h := New(Config{}).Handler()
 		for host, want := range map[string]int{
@@ -85,7 +85,7 @@ func TestControl(t *testing.T) {
 			}
 		}
 	})
-	t.Run("takes no body that a web page can send without being asked", func(t *testing.T) {
+	t.Run("refuses bodies that a web page can send without a preflight request", func(t *testing.T) {
 		t.Parallel()
 		h := New(Config{}).Handler()
 		for contentType, want := range map[string]int{
@@ -106,7 +106,7 @@ func TestControl(t *testing.T) {
 		}
 	})
 
-	t.Run("a_phone_code", func(t *testing.T) {
+	t.Run("a phone code", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		a := s.send(http.MethodPost, "/sim/phone-codes", `{"user":"alice","phone":"13800001002"}`)
@@ -116,7 +116,7 @@ func TestControl(t *testing.T) {
 		}
 	})
 
-	t.Run("faults_are_added_shown_and_cleared", func(t *testing.T) {
+	t.Run("faults are added shown and cleared", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		const body = `{"status":502,"delay_ms":5,"count":3,"probability":0.5,"path":"/sns/jscode2session","appid":"` + appA + `"}`
@@ -140,7 +140,7 @@ func TestControl(t *testing.T) {
 		}
 	})
 
-	t.Run("calls_tell_everything_but_secrets", func(t *testing.T) {
+	t.Run("calls contain everything except secrets", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		code := s.NewCode("alice")
@@ -171,12 +171,12 @@ func TestControl(t *testing.T) {
 		}
 		for what, hidden := range map[string]string{"secret": secret, "session_key": key, "access token": token, "signature": signature} {
 			if strings.Contains(a.body, hidden) {
-				t.Errorf("the calls show the %s: %s", what, a.body)
+				t.Errorf("the calls contain the %s: %s", what, a.body)
 			}
 		}
 	})
 
-	t.Run("only_the_last_calls_are_kept", func(t *testing.T) {
+	t.Run("only the last calls are kept", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{MaxCalls: 3})
 		for range 5 {
@@ -188,7 +188,7 @@ func TestControl(t *testing.T) {
 		}
 	})
 
-	t.Run("encrypted_data_opens_with_the_session_key_and_is_watermarked", func(t *testing.T) {
+	t.Run("encrypted data can be decrypted with the session key and has a watermark", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		key := s.login(appA, s.NewCode("alice")).fine(t).SessionKey
@@ -199,7 +199,7 @@ func TestControl(t *testing.T) {
 		} {
 			a := s.send(http.MethodPost, "/sim/encrypted-data", `{"user":"alice","appid":"`+appA+`","data":`+data+`}`)
 			if a.status != http.StatusOK {
-				t.Fatalf("status %d: %s", a.status, a.body)
+				t.Fatalf("status = %d, body = %s", a.status, a.body)
 			}
 			if got := open(t, key, a.IV, a.EncryptedData); got != plain {
 				t.Errorf("plaintext = %s, want %s", got, plain)
@@ -215,31 +215,31 @@ func TestControl(t *testing.T) {
 		status             int
 		says               string
 	}{
-		"a form":                      {"POST", "/sim/codes", "user=alice", 400, `send JSON such as {"user":"alice"}`},
-		"nothing":                     {"POST", "/sim/codes", "", 400, "send JSON"},
-		"a misspelt field":            {"POST", "/sim/codes", `{"usr":"alice"}`, 400, `unknown field "usr"`},
-		"two objects":                 {"POST", "/sim/codes", `{"user":"alice"}{}`, 400, "more than one"},
-		"no user":                     {"POST", "/sim/codes", `{}`, 400, `"user" must be a name`},
-		"a user with NUL":             {"POST", "/sim/codes", `{"user":"a\u0000"}`, 400, `"user" must be a name`},
-		"an endless user":             {"POST", "/sim/codes", `{"user":"` + strings.Repeat("a", 129) + `"}`, 400, `"user" must be a name`},
-		"a malformed appid":           {"POST", "/sim/codes", `{"user":"alice","appid":"wx-1"}`, 400, `"appid"`},
-		"a phone of letters":          {"POST", "/sim/phone-codes", `{"user":"alice","phone":"none"}`, 400, `"phone" must be digits`},
-		"no phone":                    {"POST", "/sim/phone-codes", `{"user":"alice"}`, 400, `"phone" must be digits`},
-		"an empty fault":              {"POST", "/sim/faults", `{}`, 400, "set one of errcode, drop"},
-		"a fault of two kinds":        {"POST", "/sim/faults", `{"drop":true,"empty":true}`, 400, "set only one of"},
-		"a delay that overflows":      {"POST", "/sim/faults", `{"delay_ms":9223372036854775807}`, 400, "delay_ms must be between"},
-		"data of a stranger":          {"POST", "/sim/encrypted-data", `{"user":"bob","appid":"wx1","data":{}}`, 400, "exchange a code of this user first"},
-		"data of no app":              {"POST", "/sim/encrypted-data", `{"user":"bob","data":{}}`, 400, `"appid"`},
-		"a body beyond 1 MiB":         {"POST", "/sim/codes", strings.Repeat(" ", 1<<20+1), 400, "longer than 1 MiB"},
-		"a GET for a code":            {"GET", "/sim/codes", "", 405, "/sim/codes takes POST"},
-		"a PUT of faults":             {"PUT", "/sim/faults", "", 405, "takes DELETE, GET, POST"},
-		"a control that is not there": {"GET", "/sim/nothing", "", 404, "/sim/calls, /sim/codes"},
+		"a form":                          {"POST", "/sim/codes", "user=alice", 400, `send JSON such as {"user":"alice"}`},
+		"nothing":                         {"POST", "/sim/codes", "", 400, "send JSON"},
+		"a misspelled field":              {"POST", "/sim/codes", `{"usr":"alice"}`, 400, `unknown field "usr"`},
+		"two objects":                     {"POST", "/sim/codes", `{"user":"alice"}{}`, 400, "more than one"},
+		"no user":                         {"POST", "/sim/codes", `{}`, 400, `"user" must be a name`},
+		"a user with NUL":                 {"POST", "/sim/codes", `{"user":"a\u0000"}`, 400, `"user" must be a name`},
+		"a user over 128 bytes":           {"POST", "/sim/codes", `{"user":"` + strings.Repeat("a", 129) + `"}`, 400, `"user" must be a name`},
+		"a malformed appid":               {"POST", "/sim/codes", `{"user":"alice","appid":"wx-1"}`, 400, `"appid"`},
+		"a phone of letters":              {"POST", "/sim/phone-codes", `{"user":"alice","phone":"none"}`, 400, `"phone" must be digits`},
+		"no phone":                        {"POST", "/sim/phone-codes", `{"user":"alice"}`, 400, `"phone" must be digits`},
+		"an empty fault":                  {"POST", "/sim/faults", `{}`, 400, "set one of errcode, drop"},
+		"a fault of two kinds":            {"POST", "/sim/faults", `{"drop":true,"empty":true}`, 400, "set only one of"},
+		"a delay that overflows":          {"POST", "/sim/faults", `{"delay_ms":9223372036854775807}`, 400, "delay_ms must be between"},
+		"data of a user without a log-in": {"POST", "/sim/encrypted-data", `{"user":"bob","appid":"wx1","data":{}}`, 400, "exchange a code of this user first"},
+		"data without an app":             {"POST", "/sim/encrypted-data", `{"user":"bob","data":{}}`, 400, `"appid"`},
+		"a body beyond 1 MiB":             {"POST", "/sim/codes", strings.Repeat(" ", 1<<20+1), 400, "longer than 1 MiB"},
+		"a GET for a code":                {"GET", "/sim/codes", "", 405, "/sim/codes takes POST"},
+		"a PUT of faults":                 {"PUT", "/sim/faults", "", 405, "takes DELETE, GET, POST"},
+		"an unknown control":              {"GET", "/sim/nothing", "", 404, "/sim/calls, /sim/codes"},
 	} {
-		t.Run("refuses_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			a := start(t, Config{}).send(tc.method, tc.path, tc.body)
 			if a.status != tc.status || !strings.Contains(a.Error, tc.says) {
-				t.Errorf("status %d: %s", a.status, a.body)
+				t.Errorf("status = %d, body = %s", a.status, a.body)
 			}
 			if a.header.Get("Content-Type") != "application/json" || a.header.Get(Header) != "wechat" {
 				t.Errorf("header = %v", a.header)
@@ -247,7 +247,7 @@ func TestControl(t *testing.T) {
 		})
 	}
 
-	t.Run("refuses_data_that_is_no_object", func(t *testing.T) {
+	t.Run("refuses data that is not an object", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		s.login(appA, s.NewCode("alice")).fine(t)
@@ -259,12 +259,12 @@ func TestControl(t *testing.T) {
 		}
 	})
 
-	t.Run("refuses_a_code_for_an_app_that_is_not_registered", func(t *testing.T) {
+	t.Run("refuses a code for an unregistered app", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{Apps: map[string]string{appA: secret}})
 		a := s.send(http.MethodPost, "/sim/codes", `{"user":"alice","appid":"`+appB+`"}`)
 		if a.status != http.StatusBadRequest || !strings.Contains(a.Error, "registered") {
-			t.Errorf("status %d: %s", a.status, a.body)
+			t.Errorf("status = %d, body = %s", a.status, a.body)
 		}
 	})
 }
@@ -281,7 +281,7 @@ func sameJSON(t *testing.T, a, b string) bool {
 	return cmp.Equal(x, y)
 }
 
-// open decrypts as a back end does.
+// open decrypts in the same way as a back end.
 func open(t *testing.T, sessionKey, iv, sealed string) string {
 	t.Helper()
 	decode := func(s string) []byte {

@@ -10,14 +10,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 )
 
-// A test starts the simulator, gets a code for a user, and lets a call fail.
+// A test starts the simulator, gets a code for a user, and makes a call fail.
 func Example() {
 	const app = "wx0123456789abcdef"
 	sim := wechatsim.New(wechatsim.Config{Apps: map[string]string{app: "the AppSecret"}})
 	server := httptest.NewServer(sim.Handler())
 	defer server.Close()
 
-	// exchange does what a back end does with a code from wx.login.
+	// exchange redeems a code from wx.login, as a back end does.
 	exchange := func(code string) {
 		query := url.Values{"appid": {app}, "secret": {"the AppSecret"}, "js_code": {code}, "grant_type": {"authorization_code"}}
 		res, err := http.Get(server.URL + "/sns/jscode2session?" + query.Encode())

@@ -15,14 +15,14 @@ import (
 func (s *sim) fault(f Fault) {
 	s.t.Helper()
 	if err := s.AddFault(f); err != nil {
-		s.t.Fatalf("AddFault: %v", err)
+		s.t.Fatalf("AddFault() error = %v", err)
 	}
 }
 
 func TestFault(t *testing.T) {
 	t.Parallel()
 
-	t.Run("an_errcode_comes_instead_of_the_effect", func(t *testing.T) {
+	t.Run("a call with an errcode has no effect", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		s.fault(Fault{Errcode: -1, Count: 2})
@@ -37,7 +37,7 @@ func TestFault(t *testing.T) {
 		s.login(appA, code).fine(t)
 	})
 
-	t.Run("an_errcode_may_have_words_of_its_own", func(t *testing.T) {
+	t.Run("an errcode may have its own text", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		s.fault(Fault{Errcode: 12345, Errmsg: "<new & strange>"})
@@ -46,13 +46,13 @@ func TestFault(t *testing.T) {
 		}
 	})
 
-	t.Run("a_dropped_call_has_taken_effect", func(t *testing.T) {
+	t.Run("a dropped call has taken effect", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		s.fault(Fault{Drop: true})
 		code := s.NewCode("alice")
 		if a, err := s.try(http.MethodGet, loginPath(appA, code), ""); err == nil {
-			t.Errorf("there was an answer: %s", a.body)
+			t.Errorf("a dropped call was answered: %s", a.body)
 		}
 		s.login(appA, code).refused(t, 40163)
 	})
@@ -62,26 +62,26 @@ func TestFault(t *testing.T) {
 		status int
 		fits   func(body string) bool
 	}{
-		"an_empty_answer": {Fault{Empty: true}, 200, func(body string) bool { return body == "" }},
-		"half_an_answer": {Fault{Malformed: true}, 200, func(body string) bool {
+		"an empty answer": {Fault{Empty: true}, 200, func(body string) bool { return body == "" }},
+		"half an answer": {Fault{Malformed: true}, 200, func(body string) bool {
 			return strings.HasPrefix(body, `{"session_key":"`) && !strings.HasSuffix(body, "}")
 		}},
-		"a_bad_gateway":      {Fault{Status: 502}, 502, func(body string) bool { return strings.HasPrefix(body, "<html>") }},
-		"a_status_of_no_use": {Fault{Status: 204}, 204, func(body string) bool { return body == "" }},
+		"a bad gateway":           {Fault{Status: 502}, 502, func(body string) bool { return strings.HasPrefix(body, "<html>") }},
+		"a status without a body": {Fault{Status: 204}, 204, func(body string) bool { return body == "" }},
 	} {
-		t.Run("after_"+name+"_the_code_is_used", func(t *testing.T) {
+		t.Run("after "+name+" the code is used", func(t *testing.T) {
 			t.Parallel()
 			s := start(t, Config{})
 			s.fault(tc.fault)
 			code := s.NewCode("alice")
 			if a := s.login(appA, code); a.status != tc.status || !tc.fits(a.body) {
-				t.Errorf("status %d, body %q", a.status, a.body)
+				t.Errorf("status = %d, body = %q", a.status, a.body)
 			}
 			s.login(appA, code).refused(t, 40163)
 		})
 	}
 
-	t.Run("a_delayed_call_has_taken_effect_when_the_caller_gives_up", func(t *testing.T) {
+	t.Run("a delayed call has taken effect when the caller gives up", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			s := New(Config{})
@@ -97,14 +97,14 @@ func TestFault(t *testing.T) {
 				defer close(answered)
 				s.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, path, http.NoBody))
 			}()
-			synctest.Wait() // until the call does nothing but wait
+			synctest.Wait() // until the call only waits
 			if n := len(s.Calls()); n != 1 {
 				t.Errorf("%d calls have taken effect, want 1", n)
 			}
 			giveUp()
 			<-answered
 			if waited := time.Since(began); waited != 0 {
-				t.Errorf("the handler goes on for %s after the caller has gone", waited)
+				t.Errorf("the handler continued for %s after the caller had gone", waited)
 			}
 			w := httptest.NewRecorder()
 			s.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody))
@@ -114,14 +114,14 @@ func TestFault(t *testing.T) {
 		})
 	})
 
-	t.Run("a_delay_goes_with_another_fault", func(t *testing.T) {
+	t.Run("a delay can be combined with another fault", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		s.fault(Fault{Errcode: -1, Delay: time.Millisecond})
 		s.login(appA, "c").refused(t, -1)
 	})
 
-	t.Run("a_probability_strikes_reproducibly", func(t *testing.T) {
+	t.Run("a probability is reproducible with a seed", func(t *testing.T) {
 		t.Parallel()
 		strikes := func(seed uint64) (pattern string) {
 			s := start(t, Config{Seed: seed})
@@ -137,17 +137,17 @@ func TestFault(t *testing.T) {
 		}
 		first := strikes(7)
 		if again := strikes(7); again != first {
-			t.Errorf("the same seed struck differently:\n%s\n%s", first, again)
+			t.Errorf("the same seed gave different faults:\n%s\n%s", first, again)
 		}
 		if other := strikes(8); other == first {
-			t.Error("another seed struck alike")
+			t.Error("another seed gave the same faults")
 		}
 		if n := strings.Count(first, "x"); n < 30 || n > 90 {
-			t.Errorf("struck %d of 200 calls", n)
+			t.Errorf("%d of 200 calls met the fault", n)
 		}
 	})
 
-	t.Run("a_probability_with_a_count_ends", func(t *testing.T) {
+	t.Run("a probability with a count ends", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{Seed: 1})
 		s.fault(Fault{Errcode: -1, Probability: 0.5, Count: 3})
@@ -158,11 +158,11 @@ func TestFault(t *testing.T) {
 			}
 		}
 		if struck != 3 || len(s.Faults()) != 0 {
-			t.Errorf("struck %d times, %d faults left", struck, len(s.Faults()))
+			t.Errorf("%d calls met the fault, %d faults are left", struck, len(s.Faults()))
 		}
 	})
 
-	t.Run("strikes_only_its_path_and_app", func(t *testing.T) {
+	t.Run("a fault hits only its path and app", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		s.fault(Fault{Errcode: -1, Path: "/cgi-bin/stable_token"})
@@ -175,7 +175,7 @@ func TestFault(t *testing.T) {
 		s.phone(token, s.NewPhoneCode("alice", "13800001002"), "").refused(t, 45011)
 	})
 
-	t.Run("faults_strike_in_their_order_and_can_be_cleared", func(t *testing.T) {
+	t.Run("faults hit in order and can be cleared", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		s.fault(Fault{Errcode: 1})
@@ -183,48 +183,48 @@ func TestFault(t *testing.T) {
 		s.login(appA, "c").refused(t, 1)
 		s.login(appA, "c").refused(t, 2)
 		if left := s.Faults(); len(left) != 1 || left[0].Count != 1 {
-			t.Errorf("left: %+v", left)
+			t.Errorf("Faults() = %+v", left)
 		}
 		s.ClearFaults()
 		s.login(appA, s.NewCode("alice")).fine(t)
 	})
 
 	for name, f := range map[string]Fault{
-		"nothing":              {},
-		"two kinds":            {Errcode: -1, Drop: true},
-		"words without number": {Errmsg: "x", Drop: true},
-		"status 100":           {Status: 100},
-		"status 600":           {Status: 600},
-		"a negative delay":     {Delay: -1},
-		"an endless delay":     {Delay: time.Hour},
-		"a negative count":     {Errcode: -1, Count: -1},
-		"probability 2":        {Errcode: -1, Probability: 2},
-		"no probability":       {Errcode: -1, Probability: math.NaN()},
-		"a path of nothing":    {Errcode: -1, Path: "/sns"},
+		"nothing":                 {},
+		"two kinds":               {Errcode: -1, Drop: true},
+		"errmsg without errcode":  {Errmsg: "x", Drop: true},
+		"status 100":              {Status: 100},
+		"status 600":              {Status: 600},
+		"a negative delay":        {Delay: -1},
+		"a delay over 10 minutes": {Delay: time.Hour},
+		"a negative count":        {Errcode: -1, Count: -1},
+		"probability 2":           {Errcode: -1, Probability: 2},
+		"probability NaN":         {Errcode: -1, Probability: math.NaN()},
+		"an unknown path":         {Errcode: -1, Path: "/sns"},
 	} {
-		t.Run("refuses_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			s := New(Config{})
 			if err := s.AddFault(f); err == nil || len(s.Faults()) != 0 {
-				t.Errorf("err = %v, faults %+v", err, s.Faults())
+				t.Errorf("AddFault() error = %v, Faults() = %+v", err, s.Faults())
 			}
 		})
 	}
 
-	t.Run("their_number_is_bounded", func(t *testing.T) {
+	t.Run("the number of faults is limited", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		for range maxFaults {
 			s.fault(Fault{Drop: true})
 		}
 		if err := s.AddFault(Fault{Drop: true}); err == nil {
-			t.Error("no error")
+			t.Error("AddFault() error = nil, want an error")
 		}
 	})
 }
 
-// TestConcurrency holds that a code is redeemed once however many ask at once;
-// the race detector holds the rest.
+// TestConcurrency checks that a code is redeemed once by concurrent callers. The race
+// detector checks the rest.
 func TestConcurrency(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{})
@@ -247,6 +247,6 @@ func TestConcurrency(t *testing.T) {
 	}
 	all.Wait()
 	if won != 1 || len(s.Calls()) != 32 {
-		t.Errorf("%d of %d calls won", won, len(s.Calls()))
+		t.Errorf("%d of %d calls succeeded", won, len(s.Calls()))
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzControls holds that a control obeys or says why not, in JSON, and never
-// stores a fault that it would refuse.
+// FuzzControls checks that a control answers any request in JSON, and never stores an
+// invalid fault.
 func FuzzControls(f *testing.F) {
 	s := New(Config{Now: newClock().now})
 	f.Fuzz(func(t *testing.T, path, body string) {
@@ -42,8 +42,8 @@ func FuzzControls(f *testing.F) {
 	})
 }
 
-// FuzzPlatform holds that the platform answers anything as WeChat does, 200 and
-// a JSON object, and that nobody logs in who brings no code of ours.
+// FuzzPlatform checks that the platform answers any request as WeChat does, with 200 and
+// a JSON object, and that no request without a code of ours logs in.
 func FuzzPlatform(f *testing.F) {
 	s := New(Config{Now: newClock().now, Apps: map[string]string{appA: secret}})
 	f.Fuzz(func(t *testing.T, path, query, body string, post bool) {

@@ -23,7 +23,7 @@ const (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// clock is a clock that stands still until it is moved.
+// clock is a clock that moves only when the test moves it.
 type clock struct {
 	mu sync.Mutex
 	at time.Time
@@ -49,7 +49,7 @@ type sim struct {
 	t   *testing.T
 	url string
 
-	clock *clock // unless the test brought its own
+	clock *clock // nil if the test has its own
 }
 
 func (s *sim) advance(d time.Duration) { s.clock.advance(d) }
@@ -66,7 +66,7 @@ func start(t *testing.T, cfg Config) *sim {
 	return &sim{Simulator: s, t: t, url: server.URL, clock: c}
 }
 
-// answer is what a call brought.
+// answer is the answer to a call.
 type answer struct {
 	status int
 	header http.Header
@@ -100,7 +100,7 @@ func (s *sim) try(method, path, body string) (answer, error) {
 	if strings.HasPrefix(path, "/sim/") {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	req.Close = true // nothing is repeated, nothing stays behind
+	req.Close = true // no repetition, no idle connection
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
 		return answer{}, err
@@ -118,7 +118,7 @@ func (s *sim) send(method, path, body string) answer {
 	s.t.Helper()
 	a, err := s.try(method, path, body)
 	if err != nil {
-		s.t.Fatalf("%s %s: %v", method, path, err)
+		s.t.Fatalf("%s %s: error = %v", method, path, err)
 	}
 	return a
 }
@@ -161,25 +161,25 @@ func (s *sim) signed(path, token, openID, signature string) answer {
 	}.Encode(), "")
 }
 
-// refused fails the test unless the answer is this errcode as WeChat gives it.
+// refused fails the test unless the answer has this errcode in WeChat's form.
 func (a answer) refused(t *testing.T, errcode int) {
 	t.Helper()
 	if a.Errcode != errcode {
-		t.Fatalf("errcode %d, want %d: %s", a.Errcode, errcode, a.body)
+		t.Fatalf("errcode = %d, want %d; body = %s", a.Errcode, errcode, a.body)
 	}
 	if a.status != http.StatusOK || a.header.Get("Content-Type") != "text/plain" {
-		t.Errorf("status %d, Content-Type %q", a.status, a.header.Get("Content-Type"))
+		t.Errorf("status = %d, Content-Type = %q", a.status, a.header.Get("Content-Type"))
 	}
 	if !strings.Contains(a.Errmsg, ", rid: ") {
 		t.Errorf("errmsg without a rid: %q", a.Errmsg)
 	}
 }
 
-// fine fails the test when the answer is a refusal.
+// fine fails the test if the answer is a refusal.
 func (a answer) fine(t *testing.T) answer {
 	t.Helper()
 	if a.status != http.StatusOK || a.Errcode != 0 {
-		t.Fatalf("status %d: %s", a.status, a.body)
+		t.Fatalf("status = %d, body = %s", a.status, a.body)
 	}
 	return a
 }

@@ -12,7 +12,7 @@ import (
 func TestCode2Session(t *testing.T) {
 	t.Parallel()
 
-	t.Run("answers_as_WeChat_does", func(t *testing.T) {
+	t.Run("answers as WeChat does", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		code := s.NewCode("alice")
@@ -27,11 +27,11 @@ func TestCode2Session(t *testing.T) {
 			t.Errorf("body = %s", a.body)
 		}
 		if key, err := base64.StdEncoding.DecodeString(a.SessionKey); err != nil || len(key) != 16 {
-			t.Errorf("session_key of %d bytes, %v", len(key), err)
+			t.Errorf("session_key has %d bytes, error %v", len(key), err)
 		}
 	})
 
-	t.Run("knows_a_user_again_by_openid_and_gives_a_new_session_key", func(t *testing.T) {
+	t.Run("returns the same openid and a new session key at the next log-in", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{UnionID: true})
 		first := s.login(appA, s.NewCode("alice")).fine(t)
@@ -42,7 +42,7 @@ func TestCode2Session(t *testing.T) {
 			t.Errorf("openid changed: %s, %s", first.OpenID, again.OpenID)
 		}
 		if first.OpenID == elsewhere.OpenID || first.OpenID == bob.OpenID {
-			t.Error("an openid is not of one user and one app alone")
+			t.Error("different users or apps have the same openid")
 		}
 		if first.UnionID == "" || first.UnionID != elsewhere.UnionID || first.UnionID == bob.UnionID || first.UnionID != UnionID("alice") {
 			t.Errorf("unionids: %q, %q, %q", first.UnionID, elsewhere.UnionID, bob.UnionID)
@@ -52,7 +52,7 @@ func TestCode2Session(t *testing.T) {
 		}
 	})
 
-	t.Run("takes_a_code_once_within_five_minutes", func(t *testing.T) {
+	t.Run("accepts a code once within five minutes", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		used, late, inTime := s.NewCode("alice"), s.NewCode("alice"), s.NewCode("alice")
@@ -70,7 +70,7 @@ func TestCode2Session(t *testing.T) {
 		s.login(appA, "0c1dEFGH2ijKLmN3opQRst4UvwXYz567").refused(t, 40029)
 	})
 
-	t.Run("a_code_is_what_it_was_when_the_clock_is_set_back", func(t *testing.T) {
+	t.Run("an expired code works again when the clock is set back", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		code := s.NewCode("alice")
@@ -80,7 +80,7 @@ func TestCode2Session(t *testing.T) {
 		s.login(appA, code).fine(t)
 	})
 
-	t.Run("takes_a_code_minted_for_an_app_from_that_app_alone", func(t *testing.T) {
+	t.Run("accepts a code for one app only from that app", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		code := s.NewAppCode(appA, "alice")
@@ -88,7 +88,7 @@ func TestCode2Session(t *testing.T) {
 		s.login(appA, code).fine(t)
 	})
 
-	t.Run("knows_the_registered_apps", func(t *testing.T) {
+	t.Run("accepts only the registered apps", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{Apps: map[string]string{appA: secret, appB: "another"}})
 		s.login("wxunknown", s.NewCode("alice")).refused(t, 40013)
@@ -105,13 +105,13 @@ func TestCode2Session(t *testing.T) {
 		"?appid=wx1&secret=s&js_code=c&grant_type=client_credential":   40002,
 		"?appid=wx.1&secret=s&js_code=c&grant_type=authorization_code": 40013,
 	} {
-		t.Run("refuses_"+query, func(t *testing.T) {
+		t.Run("refuses "+query, func(t *testing.T) {
 			t.Parallel()
 			start(t, Config{}).send(http.MethodGet, "/sns/jscode2session"+query, "").refused(t, errcode)
 		})
 	}
 
-	t.Run("is_a_GET", func(t *testing.T) {
+	t.Run("requires GET", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		code := s.NewCode("alice")
@@ -119,7 +119,7 @@ func TestCode2Session(t *testing.T) {
 		s.login(appA, code).fine(t)
 	})
 
-	t.Run("an_unknown_interface_is_an_invalid_url", func(t *testing.T) {
+	t.Run("an unknown path is an invalid url", func(t *testing.T) {
 		t.Parallel()
 		start(t, Config{}).send(http.MethodGet, "/sns/nothing", "").refused(t, 40066)
 	})
@@ -128,7 +128,7 @@ func TestCode2Session(t *testing.T) {
 func TestStableToken(t *testing.T) {
 	t.Parallel()
 
-	t.Run("is_the_same_with_the_seconds_that_remain_until_five_minutes_before_its_end", func(t *testing.T) {
+	t.Run("returns the same token until five minutes before its end", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		first := s.token(appA, false).fine(t)
@@ -155,13 +155,13 @@ func TestStableToken(t *testing.T) {
 		}
 	})
 
-	t.Run("a_forced_refresh_kills_the_token_but_not_within_30_seconds_and_20_times_a_day", func(t *testing.T) {
+	t.Run("a forced refresh replaces the token, at most once in 30 seconds and 20 times a day", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		first := s.token(appA, false).fine(t)
 		forced := s.token(appA, true).fine(t)
 		if forced.AccessToken == first.AccessToken {
-			t.Fatal("not refreshed")
+			t.Fatal("the forced refresh returned the same token")
 		}
 		s.phone(first.AccessToken, "", "").refused(t, 40001)
 		s.advance(29 * time.Second)
@@ -176,7 +176,7 @@ func TestStableToken(t *testing.T) {
 		last := s.token(appA, false).fine(t)
 		s.token(appA, true).refused(t, 45009)
 		if after := s.token(appA, false).fine(t); after.AccessToken != last.AccessToken {
-			t.Error("the refused refresh killed the token")
+			t.Error("the refused refresh revoked the token")
 		}
 		s.advance(24 * time.Hour)
 		s.token(appA, true).fine(t)
@@ -186,15 +186,15 @@ func TestStableToken(t *testing.T) {
 		body    string
 		errcode int
 	}{
-		"no_JSON":         {"appid=wx1", 47001},
-		"no_grant":        {`{"appid":"wx1","secret":"s"}`, 40002},
-		"no_appid":        {`{"grant_type":"client_credential","secret":"s"}`, 41002},
-		"no_secret":       {`{"grant_type":"client_credential","appid":"wx1"}`, 41004},
-		"a_stranger":      {`{"grant_type":"client_credential","appid":"wx1","secret":"s"}`, 40013},
-		"a_wrong_secret":  {`{"grant_type":"client_credential","appid":"` + appA + `","secret":"s"}`, 40125},
-		"a_query_instead": {"", 47001},
+		"no JSON":         {"appid=wx1", 47001},
+		"no grant":        {`{"appid":"wx1","secret":"s"}`, 40002},
+		"no appid":        {`{"grant_type":"client_credential","secret":"s"}`, 41002},
+		"no secret":       {`{"grant_type":"client_credential","appid":"wx1"}`, 41004},
+		"an unknown app":  {`{"grant_type":"client_credential","appid":"wx1","secret":"s"}`, 40013},
+		"a wrong secret":  {`{"grant_type":"client_credential","appid":"` + appA + `","secret":"s"}`, 40125},
+		"a query instead": {"", 47001},
 	} {
-		t.Run("refuses_"+name, func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, Config{Apps: map[string]string{appA: secret}})
 			s.send(http.MethodPost, "/cgi-bin/stable_token?grant_type=client_credential&appid="+appA+"&secret="+secret, tc.body).
@@ -202,7 +202,7 @@ func TestStableToken(t *testing.T) {
 		})
 	}
 
-	t.Run("is_a_POST", func(t *testing.T) {
+	t.Run("requires POST", func(t *testing.T) {
 		t.Parallel()
 		start(t, Config{}).send(http.MethodGet, "/cgi-bin/stable_token", "").refused(t, 43002)
 	})
@@ -211,7 +211,7 @@ func TestStableToken(t *testing.T) {
 func TestPhoneNumber(t *testing.T) {
 	t.Parallel()
 
-	t.Run("a_phone_code_tells_the_number_once", func(t *testing.T) {
+	t.Run("a phone code returns the number once", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		token := s.token(appA, false).AccessToken
@@ -226,7 +226,7 @@ func TestPhoneNumber(t *testing.T) {
 		s.phone(token, code, OpenID(appA, "alice")).refused(t, 40029)
 	})
 
-	t.Run("a_number_from_abroad_has_its_country_code", func(t *testing.T) {
+	t.Run("a number from abroad has its country code", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		a := s.phone(s.token(appA, false).AccessToken, s.NewPhoneCode("alice", "+852 61234567"), "").fine(t)
@@ -235,7 +235,7 @@ func TestPhoneNumber(t *testing.T) {
 		}
 	})
 
-	t.Run("another_users_phone_code_is_refused_and_stays_fresh", func(t *testing.T) {
+	t.Run("another user's phone code is refused and stays fresh", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		token := s.token(appA, false).AccessToken
@@ -245,14 +245,14 @@ func TestPhoneNumber(t *testing.T) {
 		s.phone(token, code, OpenID(appA, "alice")).fine(t)
 	})
 
-	t.Run("phone_codes_and_login_codes_are_different_things", func(t *testing.T) {
+	t.Run("phone codes and log-in codes are not interchangeable", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		s.phone(s.token(appA, false).AccessToken, s.NewCode("alice"), "").refused(t, 40029)
 		s.login(appA, s.NewPhoneCode("alice", "13800001002")).refused(t, 40029)
 	})
 
-	t.Run("a_phone_code_lives_five_minutes", func(t *testing.T) {
+	t.Run("a phone code lives five minutes", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		token := s.token(appA, false).AccessToken
@@ -267,7 +267,7 @@ func TestPhoneNumber(t *testing.T) {
 		strings.Repeat("a", 31) + "%20": 40014,
 		strings.Repeat("a", 136):        40001,
 	} {
-		t.Run("refuses_the_access_token_"+token, func(t *testing.T) {
+		t.Run("refuses the access token "+token, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, Config{})
 			s.phone(token, s.NewPhoneCode("alice", "13800001002"), "").refused(t, errcode)
@@ -278,7 +278,7 @@ func TestPhoneNumber(t *testing.T) {
 func TestSessionKey(t *testing.T) {
 	t.Parallel()
 
-	t.Run("only_the_latest_key_checks", func(t *testing.T) {
+	t.Run("only the latest key passes", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		token := s.token(appA, false).AccessToken
@@ -290,17 +290,17 @@ func TestSessionKey(t *testing.T) {
 		if a.body != `{"errcode":0,"errmsg":"ok"}` {
 			t.Errorf("body = %s", a.body)
 		}
-		s.signed("/wxa/checksession", token, OpenID(appA, "nobody"), "").refused(t, 87009)
+		s.signed("/wxa/checksession", token, OpenID(appA, "unknown"), "").refused(t, 87009)
 		s.signed("/wxa/checksession", token, "", "").refused(t, 40003)
 		s.signed("/wxa/checksession", "", old.OpenID, "").refused(t, 41001)
 	})
 
-	t.Run("a_reset_needs_the_key_and_replaces_it", func(t *testing.T) {
+	t.Run("a reset needs the key and replaces it", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		token := s.token(appA, false).AccessToken
 		old := s.login(appA, s.NewCode("alice")).fine(t)
-		s.signed("/wxa/resetusersessionkey", token, OpenID(appA, "nobody"), "").refused(t, 87007)
+		s.signed("/wxa/resetusersessionkey", token, OpenID(appA, "unknown"), "").refused(t, 87007)
 		s.signed("/wxa/resetusersessionkey", token, old.OpenID, hmacSignature("wrong", "")).refused(t, 87009)
 		fresh := s.signed("/wxa/resetusersessionkey", token, old.OpenID, hmacSignature(old.SessionKey, "")).fine(t)
 		if fresh.SessionKey == "" || fresh.SessionKey == old.SessionKey || fresh.OpenID != old.OpenID {
@@ -310,7 +310,7 @@ func TestSessionKey(t *testing.T) {
 		s.signed("/wxa/checksession", token, old.OpenID, hmacSignature(fresh.SessionKey, "")).fine(t)
 	})
 
-	t.Run("another_apps_token_does_not_reach_it", func(t *testing.T) {
+	t.Run("another app's token is refused", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		a := s.login(appA, s.NewCode("alice")).fine(t)
@@ -318,7 +318,7 @@ func TestSessionKey(t *testing.T) {
 		s.signed("/wxa/checksession", token, a.OpenID, hmacSignature(a.SessionKey, "")).refused(t, 87009)
 	})
 
-	t.Run("another_signature_method_is_refused", func(t *testing.T) {
+	t.Run("another signature method is refused", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		token := s.token(appA, false).AccessToken

@@ -6,12 +6,11 @@ import (
 	"testing"
 )
 
-// TestOfficialVectors holds the formulas against the examples of WeChat's
-// documentation.
+// TestOfficialVectors compares the formulas with the examples in WeChat's documentation.
 func TestOfficialVectors(t *testing.T) {
 	t.Parallel()
 
-	t.Run("the_login_state_signature", func(t *testing.T) {
+	t.Run("the login state signature", func(t *testing.T) {
 		t.Parallel()
 		const key = "o0q0otL8aEzpcZL/FT9WsQ=="
 		for message, want := range map[string]string{
@@ -19,22 +18,22 @@ func TestOfficialVectors(t *testing.T) {
 			`{"foo":"bar"}`: "654571f79995b2ce1e149e53c0a33dc39c0a74090db514261454e8dbe432aa0b",
 		} {
 			if got := hmacSignature(key, message); got != want {
-				t.Errorf("of %q: %s, want %s", message, got, want)
+				t.Errorf("hmacSignature() of %q = %s, want %s", message, got, want)
 			}
 		}
 	})
 
-	t.Run("the_signature_of_raw_data", func(t *testing.T) {
+	t.Run("the signature of raw data", func(t *testing.T) {
 		t.Parallel()
 		const rawData = `{"nickName":"Band","gender":1,"language":"zh_CN","city":"Guangzhou","province":"Guangdong",` +
 			`"country":"CN","avatarUrl":"http://wx.qlogo.cn/mmopen/vi_32/1vZvI39NWFQ9XM4LtQpFrQJ1xlgZxx3w7bQxKARol6503Iuswjjn6nIGBiaycAjAtpujxyzYsrztuuICqIM5ibXQ/0"}`
 		const want = "75e81ceda165f4ffa64f4068af58c64b8f54b88c"
 		if got := rawSignature("HyVFkGl5F5OQWJZZaNzBBg==", rawData); got != want {
-			t.Errorf("%s, want %s", got, want)
+			t.Errorf("rawSignature() = %s, want %s", got, want)
 		}
 	})
 
-	t.Run("the_encryption_of_open_data", func(t *testing.T) {
+	t.Run("the encryption of open data", func(t *testing.T) {
 		t.Parallel()
 		const plain = `{"openId":"oGZUI0egBJY1zhBYw2KhdUfwVJJE","nickName":"Band","gender":1,"language":"zh_CN",` +
 			`"city":"Guangzhou","province":"Guangdong","country":"CN","avatarUrl":"http://wx.qlogo.cn/mmopen/vi_32/aSKcBBPpibyKNicHNTMM0qJVh8Kjgiak2AHWr8MHM4WgMEm7GFhsf8OYrySdbvAMvTsw3mo8ibKicsnfN5pRjl1p8HQ/0",` +
@@ -63,7 +62,7 @@ func TestOfficialVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := base64.StdEncoding.EncodeToString(sealed); got != want {
-			t.Errorf("ciphertext\n%s, want\n%s", got, want)
+			t.Errorf("encryptCBC() =\n%s, want\n%s", got, want)
 		}
 	})
 }
@@ -71,7 +70,7 @@ func TestOfficialVectors(t *testing.T) {
 func TestBounded(t *testing.T) {
 	t.Parallel()
 
-	t.Run("a_full_map_forgets_what_was_put_longest_ago", func(t *testing.T) {
+	t.Run("a full map drops the oldest entry", func(t *testing.T) {
 		t.Parallel()
 		b := newBounded[string, int](2)
 		b.put("a", 1)
@@ -79,31 +78,31 @@ func TestBounded(t *testing.T) {
 		b.put("a", 3)
 		b.put("c", 4)
 		if _, kept := b.get("b"); kept {
-			t.Error("b is still there")
+			t.Error("b was not dropped")
 		}
 		if a, kept := b.get("a"); !kept || a != 3 || len(b.items) != 2 || b.order.Len() != 2 {
 			t.Errorf("a = %d, %v, %d items, %d in order", a, kept, len(b.items), b.order.Len())
 		}
 	})
 
-	t.Run("a_full_ring_keeps_the_last_in_order", func(t *testing.T) {
+	t.Run("a full ring keeps the last in order", func(t *testing.T) {
 		t.Parallel()
 		r := newRing[int](3)
 		for i := range 3 {
 			r.add(i)
 		}
 		if got := r.all(); len(got) != 3 || got[0] != 0 || got[2] != 2 {
-			t.Errorf("just full: %v", got)
+			t.Errorf("ring when full = %v", got)
 		}
 		r.add(3)
 		if got := r.all(); len(got) != 3 || got[0] != 1 || got[2] != 3 {
-			t.Errorf("overrun: %v", got)
+			t.Errorf("ring after an overflow = %v", got)
 		}
 	})
 }
 
-// TestExpiredCodesAreForgotten holds that the codes of a long day do not stay.
-func TestExpiredCodesAreForgotten(t *testing.T) {
+// TestExpiredCodes checks that old codes are dropped.
+func TestExpiredCodes(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	s := New(Config{Now: clock.now})
