@@ -39,6 +39,7 @@ var plainFolders = []string{
 	"cmd/yufu/internal/replicas",
 	"cmd/yufu/internal/setting",
 	"db",
+	"db/storetest",
 	"pkg/adminclient",
 	"pkg/app",
 	"pkg/bearer",

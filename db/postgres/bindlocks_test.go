@@ -93,7 +93,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 			t.Errorf("Bind: ver %d, error %v", r.granted.Session.Ver, r.err)
 		}
 		if r := <-revoked; r.err != nil {
-			t.Errorf("Revoke: %v", r.err)
+			t.Errorf("Revoke() error = %v", r.err)
 		}
 		if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null and ver = 2`); n != 1 {
 			t.Errorf("%d sessions have ended, want 1", n)

@@ -176,26 +176,26 @@ func TestADatabaseThatIsReadOnly(t *testing.T) {
 	readOnly := openStore(t, dsn)
 	ctx := t.Context()
 	if err := readOnly.Ping(ctx); auth.CodeOf(err) != auth.StorageUnavailable {
-		t.Errorf("Ping: %v, want storage_unavailable", err)
+		t.Errorf("Ping() error = %v, want storage_unavailable", err)
 	}
 	if _, err := readOnly.Refresh(ctx, refreshParams(s.ID, 1)); auth.CodeOf(err) != auth.StorageUnavailable {
-		t.Errorf("Refresh: %v, want storage_unavailable", err)
+		t.Errorf("Refresh() error = %v, want storage_unavailable", err)
 	}
 	if _, err := readOnly.Cutoffs(ctx, 0, 1); auth.CodeOf(err) != auth.StorageUnavailable {
-		t.Errorf("Cutoffs: %v, want storage_unavailable: what it knows may be old", err)
+		t.Errorf("Cutoffs() error = %v, want storage_unavailable: what it knows may be old", err)
 	}
 	// When it takes writes again, the same store finds out.
 	b.exec(b.raw, `do $$ begin
   set transaction read write;
   execute format('alter database %I reset default_transaction_read_only', current_database()); end $$`)
 	if err := readOnly.Ping(ctx); err != nil {
-		t.Errorf("Ping: %v", err)
+		t.Errorf("Ping() error = %v", err)
 	}
 	if _, err := readOnly.Cutoffs(ctx, 0, 1); err != nil {
-		t.Errorf("Cutoffs: %v", err)
+		t.Errorf("Cutoffs() error = %v", err)
 	}
 	if _, err := readOnly.Refresh(ctx, refreshParams(s.ID, 1)); err != nil {
-		t.Errorf("Refresh: %v", err)
+		t.Errorf("Refresh() error = %v", err)
 	}
 }
 
@@ -208,6 +208,6 @@ func TestSeveralHostsInTheDSN(t *testing.T) {
 	}
 	s := openStore(t, "postgres://postgres@"+down.Addr()+","+server.Addr()+"/postgres?sslmode=disable&target_session_attrs=read-write")
 	if err := s.Ping(t.Context()); err != nil {
-		t.Errorf("Ping: %v", err)
+		t.Errorf("Ping() error = %v", err)
 	}
 }

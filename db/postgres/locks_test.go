@@ -280,7 +280,7 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 			case errors.Is(r.err, auth.RefreshReused):
 				want = "refresh.replay_late"
 			case !errors.Is(r.err, auth.SessionRevoked):
-				t.Fatalf("Refresh: %v", r.err)
+				t.Fatalf("Refresh() error = %v", r.err)
 			}
 			if reason != want {
 				t.Errorf("reason %q, but the refresh answered %v", reason, r.err)

@@ -122,7 +122,7 @@ func TestSettingsOfTheDatabaseDoNotReachTheStore(t *testing.T) {
 		t.Errorf("session %+v (%v), want device %q and start %v", st.Session, err, p.Device, now)
 	}
 	if _, err := s.Revoke(t.Context(), revokeParams(session.Target{All: true})); err != nil {
-		t.Errorf("Revoke: %v", err)
+		t.Errorf("Revoke() error = %v", err)
 	}
 	if b, err := s.Cutoffs(t.Context(), 0, 10); err != nil || len(b.Cutoffs) != 1 {
 		t.Errorf("%d cutoffs (%v), want 1", len(b.Cutoffs), err)
@@ -226,6 +226,6 @@ func TestADatabaseThatIsReadOnlyByDefaultIsUnavailableAndSaysWhy(t *testing.T) {
 	s := openStore(t, setForDatabase(t, map[string]string{"default_transaction_read_only": "on"}))
 	err := s.Ping(t.Context())
 	if auth.CodeOf(err) != auth.StorageUnavailable || !strings.Contains(err.Error(), "default_transaction_read_only") {
-		t.Errorf("Ping: %v, want storage_unavailable that names default_transaction_read_only", err)
+		t.Errorf("Ping() error = %v, want storage_unavailable that names default_transaction_read_only", err)
 	}
 }

@@ -142,10 +142,10 @@ func TestAFullServer(t *testing.T) {
 		f.exchange()
 		f.fill()
 		if _, err := f.store.Cutoffs(t.Context(), 0, 1); err != nil {
-			t.Errorf("Cutoffs: %v", err)
+			t.Errorf("Cutoffs() error = %v", err)
 		}
 		if _, err := f.store.KeysVersion(t.Context()); err != nil {
-			t.Errorf("KeysVersion: %v", err)
+			t.Errorf("KeysVersion() error = %v", err)
 		}
 	})
 
@@ -165,7 +165,7 @@ func TestAFullServer(t *testing.T) {
 		f.refused(before)
 		f.others[0].Close(t.Context())
 		if err := <-apps; err != nil {
-			t.Errorf("Apps: %v", err)
+			t.Errorf("Apps() error = %v", err)
 		}
 		f.commit(tx)
 		if r := <-waiting; r.err != nil {

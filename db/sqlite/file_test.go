@@ -241,7 +241,7 @@ func TestAFileThatIsReadOnlyIsUnavailable(t *testing.T) {
 		NewIdentity: uuid.Must(uuid.NewV7()), NewSession: uuid.Must(uuid.NewV7()), Now: now, IdleTTL: 1, MaxTTL: 1,
 	})
 	if auth.CodeOf(err) != auth.StorageUnavailable {
-		t.Errorf("Exchange: %v, want storage_unavailable", err)
+		t.Errorf("Exchange() error = %v, want storage_unavailable", err)
 	}
 }
 

@@ -36,7 +36,7 @@ var appTests = []test{
 			want.Policy, want.SealedWebhookSecret, want.UpdatedAt = p, []byte("sealed"), later
 			got, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &p, SealedWebhookSecret: []byte("sealed")}, event(auth.AuditAppUpdated, later))
 			wantCode(t, err, "")
-			wantEqual(t, "answer", got, want)
+			wantEqual(t, "result", got, want)
 			got, err = f.Store.App(t.Context(), appA)
 			wantCode(t, err, "")
 			wantEqual(t, "app", got, want)
@@ -47,7 +47,7 @@ var appTests = []test{
 		got, err := f.Store.App(t.Context(), "wx1")
 		wantCode(t, err, "")
 		if got.Audiences != nil {
-			t.Errorf("audiences %#v, want nil", got.Audiences)
+			t.Errorf("Audiences = %#v, want nil", got.Audiences)
 		}
 	}},
 	{"adding writes one audit event and no cutoff", func(t *testing.T, f *fixture) {
@@ -123,7 +123,7 @@ var appTests = []test{
 		wantCode(t, err, "")
 		before := f.counts(t)
 		change := auth.AppChange{Audiences: &[]string{"x"}, Check: func(a auth.App) error {
-			wantEqual(t, "app that is checked", a, want)
+			wantEqual(t, "app passed to check", a, want)
 			return auth.InsufficientScope
 		}}
 		_, err = f.Store.UpdateApp(t.Context(), appA, change, event(auth.AuditAppUpdated, t0.Add(time.Hour)))
@@ -141,8 +141,8 @@ var appTests = []test{
 	{"concurrent changes are all kept", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		policy := auth.Policy{SelfUnbind: true}
-		// A check sees what those before it have changed: each finds one member
-		// more changed than the one before.
+		// A check sees the changes before it: each call finds one more changed field
+		// than the call before.
 		var mu sync.Mutex
 		seen := map[int]int{}
 		check := func(a auth.App) error {
@@ -178,7 +178,7 @@ var appTests = []test{
 		for range changes {
 			wantCode(t, <-errs, "")
 		}
-		wantEqual(t, "what the checks saw", seen, map[int]int{0: 1, 1: 1, 2: 1, 3: 1, 4: 1})
+		wantEqual(t, "values that the checks saw", seen, map[int]int{0: 1, 1: 1, 2: 1, 3: 1, 4: 1})
 		got, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
 		wantEqual(t, "app", got, auth.App{
@@ -219,16 +219,16 @@ var appTests = []test{
 		a, err := f.Store.DisableApp(t.Context(), appA, event(auth.AuditAppDisabled, t0))
 		wantCode(t, err, "")
 		if !a.Disabled || a.Epoch != 1 {
-			t.Fatalf("disabled %v, epoch %d; want true, 1", a.Disabled, a.Epoch)
+			t.Fatalf("after DisableApp: disabled %v, epoch %d; want true, 1", a.Disabled, a.Epoch)
 		}
 		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 1})
 		a, err = f.Store.EnableApp(t.Context(), appA, event(auth.AuditAppEnabled, t0))
 		wantCode(t, err, "")
 		if a.Disabled || a.Epoch != 2 {
-			t.Fatalf("disabled %v, epoch %d; want false, 2", a.Disabled, a.Epoch)
+			t.Fatalf("after EnableApp: disabled %v, epoch %d; want false, 2", a.Disabled, a.Epoch)
 		}
 		f.wantCounts(t, before, counts{Audit: 2, Cutoffs: 2})
-		wantEqual(t, "cutoffs of the app that last as long as they must",
+		wantEqual(t, "cutoffs of the app with the required expiry",
 			f.number(t, `select count(*) from cutoffs where kind = 'app' and appid = ? and epoch in (1, 2) and expires_at = ?`,
 				appA, f.Time(t0.Add(auth.CutoffRetention))), 2)
 	}},

@@ -9,7 +9,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
-// keys are an identity, a value and an address.
+// attemptKeys returns the keys of an identity, a value and an address.
 func attemptKeys() []auth.AttemptKey {
 	return []auth.AttemptKey{auth.IdentityAttempts(newID()), auth.ValueAttempts(mac(1)), auth.AddressAttempts("192.0.2.1/32", appA)}
 }
@@ -18,12 +18,12 @@ func (f *fixture) reserve(t testing.TB, keys []auth.AttemptKey, now time.Time) b
 	t.Helper()
 	r, err := f.Store.Reserve(t.Context(), keys, now, event("", now))
 	if err != nil {
-		t.Errorf("Reserve: %v", err)
+		t.Errorf("Reserve() error = %v", err)
 	}
 	return r
 }
 
-// fail makes so many attempts, none of which has to wait.
+// fail makes n attempts that must not be delayed.
 func (f *fixture) fail(t testing.TB, keys []auth.AttemptKey, now time.Time, n int) (last binding.Reservation) {
 	t.Helper()
 	for range n {
@@ -37,7 +37,7 @@ func (f *fixture) fail(t testing.TB, keys []auth.AttemptKey, now time.Time, n in
 func (f *fixture) wait(t testing.TB, keys []auth.AttemptKey, now time.Time, want time.Duration) {
 	t.Helper()
 	if r := f.reserve(t, keys, now); r.Wait != want || len(r.Counted) != 0 {
-		t.Fatalf("wait %s, counted %v; want to wait for %s", r.Wait, r.Counted, want)
+		t.Fatalf("Reserve() = wait %s, counted %v; want to wait for %s and count nothing", r.Wait, r.Counted, want)
 	}
 }
 
@@ -55,7 +55,7 @@ var attemptTests = []test{
 			f.fail(t, keys, now, 1)
 		}
 		if detail := f.text(t, `select detail from audit where action = 'binding.delayed' order by id desc limit 1`); !containsAll(detail, `"value"`, "900", "10") {
-			t.Errorf("detail %s", detail)
+			t.Errorf("audit detail = %s", detail)
 		}
 	}},
 	{"a delayed attempt is not counted", func(t *testing.T, f *fixture) {
@@ -85,7 +85,7 @@ var attemptTests = []test{
 		}
 		f.wantCounts(t, before, counts{Audit: 1})
 		f.fail(t, []auth.AttemptKey{auth.AddressAttempts("192.0.2.1/32", appB)}, t0, 50)
-		f.wait(t, address, t0.Add(-time.Hour), time.Second) // a clock that went back
+		f.wait(t, address, t0.Add(-time.Hour), time.Second) // the clock was set back
 	}},
 	{"failures expire one by one", func(t *testing.T, f *fixture) {
 		keys := attemptKeys()[:1]
@@ -147,7 +147,7 @@ var attemptTests = []test{
 				through.Add(1)
 			}
 		})
-		wantEqual(t, "through", through.Load(), 5)
+		wantEqual(t, "attempts that passed", through.Load(), 5)
 		wantEqual(t, "counters of identities", f.number(t, `select count(*) from bind_attempts where kind = 'identity'`), 5)
 	}},
 	{"a refusal is audited", func(t *testing.T, f *fixture) {

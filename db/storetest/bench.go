@@ -16,7 +16,7 @@ func Bench(b *testing.B, open func(testing.TB) Harness) {
 	benchRevocations(b, open)
 	b.Run("Exchange/known account", func(b *testing.B) {
 		f := newFixture(b, open(b))
-		// So many that none comes to the limit.
+		// Enough accounts that no one reaches the session limit.
 		const accounts = 1000
 		for i := range accounts {
 			f.exchange(b, fmt.Sprintf("o-%d", i), t0)
@@ -55,7 +55,7 @@ func Bench(b *testing.B, open func(testing.TB) Harness) {
 		b.ResetTimer()
 		b.SetParallelism(8)
 		b.RunParallel(func(pb *testing.PB) {
-			// Every worker has sessions of its own.
+			// Every worker has its own sessions.
 			n := int(next.Add(1)-1) % sessions
 			for gen := uint32(1); pb.Next(); gen++ {
 				if _, err := f.refresh(b.Context(), ids[n].ID, gen, t0.Add(time.Second)); err != nil {
@@ -83,7 +83,7 @@ func (f *fixture) measure(b *testing.B, call func(i int)) {
 	if f.RoundTrips != nil {
 		b.ReportMetric(float64(f.RoundTrips()-trips)/float64(n), "roundtrips/op")
 	}
-	// A refresh makes no session: its figures are those of the one there is.
+	// A refresh creates no session: its figures are those of the existing one.
 	if made := f.number(b, `select count(*) from sessions`) - sessions; made > 0 {
 		b.ReportMetric(float64(f.rows(b)-rows)/float64(made), "rows/session")
 		b.ReportMetric(float64(f.number(b, f.Bytes)-bytes)/float64(made), "B/session")
@@ -93,13 +93,13 @@ func (f *fixture) measure(b *testing.B, call func(i int)) {
 	b.ReportMetric(float64(f.number(b, f.Bytes)-bytes)/float64(n), "B/op-on-disk")
 }
 
-// rows counts the rows of all tables that a log-in or a refresh could fill.
+// rows counts the rows of all tables that a log-in or a refresh could add to.
 func (f *fixture) rows(b *testing.B) int {
 	c := f.counts(b)
 	return c.Identities + c.Sessions + c.Cutoffs + c.Audit
 }
 
-// benchRevocations measures what a follower asks once a second, and an admin's
+// benchRevocations measures a follower's query, which runs once a second, and an admin's
 // revocations.
 func benchRevocations(b *testing.B, open func(testing.TB) Harness) {
 	b.Run("Cutoffs/nothing new", func(b *testing.B) {

@@ -19,12 +19,12 @@ func (f *fixture) person(t testing.TB, externalID string) auth.Person {
 	p, err := f.Store.CreatePerson(t.Context(), person.Draft{ID: newID(), ExternalID: externalID, Name: &externalID},
 		event(auth.AuditPersonCreated, t0))
 	if err != nil {
-		t.Fatalf("CreatePerson: %v", err)
+		t.Fatalf("CreatePerson() error = %v", err)
 	}
 	return p.Person
 }
 
-// bindParams binds the identity of a session, as the store has it, to a person.
+// bindParams binds the identity of a session, with its stored values, to a person.
 func bindParams(s auth.Session, person uuid.UUID, now time.Time) binding.BindParams {
 	return binding.BindParams{
 		Session: s.ID, Ver: s.Ver, Target: binding.Target{Person: person}, Method: auth.BindFacts,
@@ -40,28 +40,28 @@ func unbindParams(s auth.Session, now time.Time) binding.UnbindParams {
 	}
 }
 
-// mustBind binds and fails the test unless it changed something.
+// mustBind binds and fails the test unless that changed something.
 func (f *fixture) mustBind(t testing.TB, b binding.BindParams) auth.Session {
 	t.Helper()
 	done, err := f.Store.Bind(t.Context(), b)
 	if err != nil || !done.Changed {
-		t.Fatalf("Bind: changed %t, error %v", done.Changed, err)
+		t.Fatalf("Bind() changed %t, error = %v; want true, nil", done.Changed, err)
 	}
 	return done.Session
 }
 
 // refuseBind fails the test unless the binding is refused with the code and
-// nothing has changed.
+// changes nothing.
 func (f *fixture) refuseBind(t testing.TB, b binding.BindParams, want auth.Code) {
 	t.Helper()
 	before := f.dump(t)
 	done, err := f.Store.Bind(t.Context(), b)
 	wantCode(t, err, want)
-	wantEqual(t, "what a refused binding answers", done, binding.BindResult{})
-	wantEqual(t, "what a refused binding left", f.dump(t), before)
+	wantEqual(t, "result of a refused binding", done, binding.BindResult{})
+	wantEqual(t, "rows after a refused binding", f.dump(t), before)
 }
 
-// dump is all that a binding could change.
+// dump counts everything that a binding could change.
 func (f *fixture) dump(t testing.TB) map[string]int {
 	t.Helper()
 	m := map[string]int{}
@@ -94,14 +94,14 @@ var bindTests = []test{
 		wantCode(t, err, "")
 		want := s
 		want.Person, want.Ver = &p, 2
-		wantEqual(t, "answer", done, binding.BindResult{Session: want, Changed: true})
+		wantEqual(t, "result", done, binding.BindResult{Session: want, Changed: true})
 		wantEqual(t, "stored", f.stored(t, s.ID), want)
 		want = tablet
 		want.Person, want.Ver = &p, 2
 		wantEqual(t, "the other device", f.stored(t, tablet.ID), want)
-		wantEqual(t, "somebody else", f.stored(t, other.ID), other)
+		wantEqual(t, "another identity", f.stored(t, other.ID), other)
 		if e := f.stored(t, ended.ID); e.Ver != 1 || e.Person != nil {
-			t.Errorf("the ended session became %+v", e)
+			t.Errorf("the ended session = %+v, want it unchanged", e)
 		}
 		f.wantCounts(t, before, counts{Cutoffs: 2, Audit: 1})
 		for _, id := range []uuid.UUID{s.ID, tablet.ID} {
@@ -112,7 +112,7 @@ var bindTests = []test{
 		wantEqual(t, "the event", f.number(t, `select count(*) from audit where action = 'binding.bound' and appid = ? and identity_uuid = ? and session_id = ? and request_id = 'req-3'`,
 			appA, s.Identity.String(), s.ID.String()), 1)
 		if detail := f.text(t, `select detail from audit where action = 'binding.bound'`); !containsAll(detail, p.ID.String(), "facts") {
-			t.Errorf("detail %s", detail)
+			t.Errorf("audit detail = %s", detail)
 		}
 	}},
 	{"after binding, a refresh and a new log-in carry the person", func(t *testing.T, f *fixture) {
@@ -132,8 +132,8 @@ var bindTests = []test{
 		f.exec(t, `update sessions set idle_expires_at = ? where id = ?`, f.Time(now.Add(-2*time.Hour)), dead.ID.String())
 		s := f.exchange(t, "o-1", now)
 		f.mustBind(t, bindParams(s, p.ID, now))
-		wantEqual(t, "the idle session's ver", f.stored(t, idle.ID).Ver, 2)
-		wantEqual(t, "the long dead session's ver", f.stored(t, dead.ID).Ver, 1)
+		wantEqual(t, "ver of the idle session", f.stored(t, idle.ID).Ver, 2)
+		wantEqual(t, "ver of the session that expired long ago", f.stored(t, dead.ID).Ver, 1)
 	}},
 	{"binding to the same person again changes nothing", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
@@ -141,7 +141,7 @@ var bindTests = []test{
 		before := f.dump(t)
 		done, err := f.Store.Bind(t.Context(), bindParams(s, p.ID, t0.Add(time.Hour)))
 		wantCode(t, err, "")
-		wantEqual(t, "answer", done, binding.BindResult{Session: s})
+		wantEqual(t, "result", done, binding.BindResult{Session: s})
 		wantEqual(t, "rows", f.dump(t), before)
 	}},
 	{"an identity bound to another person moves only if allowed", func(t *testing.T, f *fixture) {
@@ -179,7 +179,7 @@ var bindTests = []test{
 		first = f.mustBind(t, bindParams(first, p.ID, t0))
 		elsewhere, err := f.Store.Exchange(t.Context(), params(appB, "o-1", t0))
 		wantCode(t, err, "")
-		f.mustBind(t, bindParams(elsewhere.Session, p.ID, t0)) // another app is another matter
+		f.mustBind(t, bindParams(elsewhere.Session, p.ID, t0)) // another app does not count
 		second := f.exchange(t, "o-2", t0)
 		b := bindParams(second, p.ID, t0)
 		f.refuseBind(t, b, auth.PersonTaken)
@@ -199,13 +199,13 @@ var bindTests = []test{
 		f.wantCounts(t, before, counts{Cutoffs: 3, Audit: 2})
 		for _, id := range []uuid.UUID{first.ID, tablet.ID} {
 			if got := f.stored(t, id); got.EndReason != auth.EndReplaced {
-				t.Errorf("a session of the first ended because of %q", got.EndReason)
+				t.Errorf("end reason of the first identity's session = %q", got.EndReason)
 			}
 			wantEqual(t, "its cutoffs", f.number(t, `select count(*) from cutoffs where session_id = ? and ver = 0`, id.String()), 1)
 		}
 		wantEqual(t, "person of the first", f.text(t, `select person_id from identities where uuid = ?`, first.Identity.String()), "")
 		if got := f.stored(t, elsewhere.Session.ID); !got.EndedAt.IsZero() || got.Person == nil {
-			t.Errorf("the identity in the other app became %+v", got)
+			t.Errorf("the identity in the other app = %+v, want it unchanged", got)
 		}
 		wantEqual(t, "events", f.number(t, `select count(*) from audit where action = 'binding.replaced' and identity_uuid = ?`, first.Identity.String()), 1)
 	}},
@@ -250,7 +250,7 @@ var bindTests = []test{
 		wantEqual(t, "record", record, auth.PersonRecord{Person: *made, Phone: "+8613800001001", Attributes: []byte("{}"),
 			Source: auth.PersonByPhone, CreatedAt: t0, UpdatedAt: t0})
 		if detail := f.text(t, `select detail from audit where action = 'person.created'`); !containsAll(detail, "+86138****1001") {
-			t.Errorf("detail %s", detail)
+			t.Errorf("audit detail = %s", detail)
 		}
 		wantEqual(t, "audit rows with the number", f.number(t, `select count(*) from audit where cast(detail as text) like '%13800001001%'`), 0)
 
@@ -260,7 +260,7 @@ var bindTests = []test{
 
 		b.Target.Phone, b.Ver = "+8613800001009", 7
 		b.Session = f.exchange(t, "o-3", t0).ID
-		f.refuseBind(t, b, auth.SessionRevoked) // and nobody was made
+		f.refuseBind(t, b, auth.SessionRevoked) // and no person was created
 	}},
 	{"a person to save is created or updated by external_id", func(t *testing.T, f *fixture) {
 		name, phone := "李雷", "+8613800001001"
@@ -279,12 +279,12 @@ var bindTests = []test{
 		done, err := f.Store.Bind(t.Context(), b)
 		wantCode(t, err, "")
 		wantEqual(t, "changed", done.Changed, false)
-		// What a webhook makes of a person is in the trail, also when the binding
-		// is as it was; and what it says again is not.
+		// A webhook's change of a person is audited even if the binding does not
+		// change; a repetition is not audited.
 		f.wantCounts(t, before, counts{Audit: 1})
 		changed := f.text(t, `select detail from audit where action = ?`, string(auth.AuditPersonUpdated))
 		if !strings.Contains(changed, "name") || !strings.Contains(changed, "attributes") || strings.Contains(changed, renamed) {
-			t.Errorf("the trail says %s", changed)
+			t.Errorf("audited changes = %s", changed)
 		}
 		before = f.counts(t)
 		again := b
@@ -317,15 +317,15 @@ var bindTests = []test{
 		wantCode(t, err, "")
 		want := s
 		want.Person, want.Ver = nil, 3
-		wantEqual(t, "answer", done, binding.BindResult{Session: want, Changed: true})
+		wantEqual(t, "result", done, binding.BindResult{Session: want, Changed: true})
 		wantEqual(t, "stored", f.stored(t, s.ID), want)
 		if got := f.stored(t, tablet.ID); got.Person != nil || got.Ver != 3 {
-			t.Errorf("the other device: %+v", got)
+			t.Errorf("session of the other device = %+v", got)
 		}
 		f.wantCounts(t, before, counts{Cutoffs: 2, Audit: 1})
 		wantEqual(t, "the identity", f.number(t, `select count(*) from identities where person_id is null and bound_by is null and bound_at is null`), 1)
 		if next := f.exchange(t, "o-1", t0); next.Person != nil {
-			t.Errorf("the next log-in is %v", next.Person)
+			t.Errorf("person of the next log-in = %v, want nil", next.Person)
 		}
 
 		before = f.counts(t)

@@ -22,7 +22,7 @@ func containsAll(s string, parts ...string) bool {
 	return true
 }
 
-// mac returns a MAC that begins with a byte.
+// mac returns a MAC that starts with a byte.
 func mac(first byte) []byte { return append([]byte{first}, make([]byte, 31)...) }
 
 // withFacts adds a person with facts.
@@ -47,13 +47,13 @@ var personTests = []test{
 			Person: auth.Person{ID: d.ID, ExternalID: "1001", Name: "李雷"}, Phone: phone, Attributes: d.Attributes,
 			Facts: []string{"employee_no", "name"}, Source: auth.PersonByAdmin, CreatedAt: t0, UpdatedAt: t0,
 		}
-		wantEqual(t, "answer", got, want)
+		wantEqual(t, "result", got, want)
 		got, err = f.Store.Person(t.Context(), d.ID)
 		wantCode(t, err, "")
 		wantEqual(t, "person", got, want)
 		f.wantCounts(t, before, counts{Persons: 1, Audit: 1})
 		if detail := f.text(t, `select detail from audit where action = 'person.created'`); !containsAll(detail, d.ID.String()) {
-			t.Errorf("detail %s", detail)
+			t.Errorf("audit detail = %s", detail)
 		}
 	}},
 	{"another person's external_id or phone is a conflict and changes nothing", func(t *testing.T, f *fixture) {
@@ -76,7 +76,7 @@ var personTests = []test{
 		got, err := f.Store.FactKey(t.Context())
 		wantCode(t, err, "")
 		if got != nil {
-			t.Errorf("there is %x before there is any", got)
+			t.Errorf("FactKey() before AddFactKey = %x, want nil", got)
 		}
 		for _, sealed := range []string{"first", "second"} {
 			got, err := f.Store.AddFactKey(t.Context(), []byte(sealed), t0)
@@ -90,10 +90,10 @@ var personTests = []test{
 	{"a candidate has the value or is the next in order", func(t *testing.T, f *fixture) {
 		got, err := f.Store.Candidate(t.Context(), "no", mac(1))
 		wantCode(t, err, "")
-		wantEqual(t, "with nobody there", got, binding.Candidate{})
+		wantEqual(t, "candidate without persons", got, binding.Candidate{})
 		two := f.withFacts(t, "2", map[string][]byte{"no": mac(20), "name": mac(1)})
 		four := f.withFacts(t, "4", map[string][]byte{"no": mac(40), "name": mac(2), "birthday": mac(9)})
-		f.withFacts(t, "x", map[string][]byte{"name": mac(40)}) // of another name
+		f.withFacts(t, "x", map[string][]byte{"name": mac(40)}) // another fact
 		for _, c := range []struct {
 			asked  byte
 			person uuid.UUID
@@ -104,7 +104,7 @@ var personTests = []test{
 			wantCode(t, err, "")
 			if got.Person != c.person || !bytes.Equal(got.Lookup, mac(c.lookup)) || got.Shared || len(got.Facts) != c.facts ||
 				!bytes.Equal(got.Facts["no"], mac(c.lookup)) {
-				t.Errorf("asked for %d: %+v", c.asked, got)
+				t.Errorf("Candidate(%d) = %+v", c.asked, got)
 			}
 		}
 	}},
@@ -114,13 +114,13 @@ var personTests = []test{
 		got, err := f.Store.Candidate(t.Context(), "no", mac(1))
 		wantCode(t, err, "")
 		if !got.Shared {
-			t.Errorf("%+v", got)
+			t.Errorf("Candidate() = %+v", got)
 		}
 	}},
 	{"a number finds its person with or without facts", func(t *testing.T, f *fixture) {
 		got, err := f.Store.PhoneCandidate(t.Context(), "+8613800001001")
 		wantCode(t, err, "")
-		wantEqual(t, "with nobody there", got, binding.Candidate{})
+		wantEqual(t, "candidate without persons", got, binding.Candidate{})
 		for phone, facts := range map[string]map[string][]byte{"+8613800001001": {}, "+8613800001002": {"a": mac(1), "b": mac(2)}} {
 			p, err := f.Store.CreatePerson(t.Context(), person.Draft{ID: newID(), Phone: &phone, Facts: facts}, event(auth.AuditPersonCreated, t0))
 			wantCode(t, err, "")
@@ -131,13 +131,13 @@ var personTests = []test{
 	}},
 }
 
-// ticket adds a ticket for a person, good for ten minutes.
+// ticket adds a ticket for a person that is valid for ten minutes.
 func (f *fixture) ticket(t testing.TB, p auth.Person, appID string) person.Ticket {
 	t.Helper()
 	id := newID()
 	tk := person.Ticket{Hash: [32]byte(append(id[:], id[:]...)), Person: p, AppID: appID, CreatedAt: t0, ExpiresAt: t0.Add(10 * time.Minute)}
 	if err := f.Store.AddTicket(t.Context(), tk, event(auth.AuditTicketMinted, t0)); err != nil {
-		t.Fatalf("AddTicket: %v", err)
+		t.Fatalf("AddTicket() error = %v", err)
 	}
 	return tk
 }
@@ -183,8 +183,8 @@ var ticketTests = []test{
 		wantCode(t, err, "")
 		wantEqual(t, "used by", used.UsedBy, s.Identity)
 
-		// The answer was lost; the phone has refreshed meanwhile, or logged in
-		// anew, and the ticket has expired.
+		// The response was lost. Meanwhile the phone has refreshed or logged in
+		// again, and the ticket has expired.
 		tablet := f.exchange(t, "o-1", t0)
 		before := f.dump(t)
 		for _, s := range []auth.Session{bound, tablet} {
@@ -232,7 +232,7 @@ var ticketTests = []test{
 		for i, at := range []time.Time{last, last.Add(time.Microsecond)} {
 			n, err := f.Store.DeleteExpired(t.Context(), t0, at, 10)
 			wantCode(t, err, "")
-			wantEqual(t, "gone", n, i)
+			wantEqual(t, "deleted", n, i)
 		}
 		_, err := f.Store.Ticket(t.Context(), tk.Hash)
 		wantCode(t, err, auth.TicketInvalid)

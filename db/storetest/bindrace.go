@@ -13,15 +13,15 @@ import (
 
 const raceRounds = 100
 
-// bindRaceTests bind at once, many times: whatever the order, the outcome is one
-// that the policy allows, and every row agrees with it.
+// bindRaceTests bind concurrently, many times. In any order the policy must allow the
+// result, and every row must agree with it.
 var bindRaceTests = []test{
 	{"one identity and two persons: exactly one is bound", func(t *testing.T, f *fixture) {
 		for i := range raceRounds {
 			p, q := f.person(t, fmt.Sprint("p", i)), f.person(t, fmt.Sprint("q", i))
 			s := f.exchange(t, fmt.Sprint("o", i), t0)
 			codes := f.race(t, bindParams(s, p.ID, t0), bindParams(s, q.ID, t0))
-			// The second finds the ver of the first.
+			// The second one's ver is outdated by the first.
 			f.wantCodes(t, codes, map[auth.Code]int{"": 1, auth.SessionRevoked: 1})
 			f.wantAgreement(t, s.Identity, s.ID, 2)
 		}
@@ -42,7 +42,7 @@ var bindRaceTests = []test{
 	{"two identities and one person with replace: both bind and one stays", func(t *testing.T, f *fixture) {
 		f.twoToOne(t, auth.SecondReplaces, map[auth.Code]int{"": 2}, 1)
 		wantEqual(t, "sessions that ended", f.number(t, `select count(*) from sessions where end_reason = 'replaced'`), raceRounds)
-		wantEqual(t, "live sessions of nobody", f.number(t, `select count(*) from sessions where ended_at is null and person_id is null`), 0)
+		wantEqual(t, "live sessions without a person", f.number(t, `select count(*) from sessions where ended_at is null and person_id is null`), 0)
 	}},
 	{"two identities and one person with join: both stay", func(t *testing.T, f *fixture) {
 		f.twoToOne(t, auth.SecondJoins, map[auth.Code]int{"": 2}, 2)
@@ -84,19 +84,19 @@ var bindRaceTests = []test{
 			}
 			for code := range f.race(t, swap(a, q.ID), swap(b, p.ID)) {
 				if code != "" && code != auth.SessionRevoked {
-					t.Fatalf("code %s", code)
+					t.Fatalf("Bind() code = %s", code)
 				}
 			}
 		}
-		// Each person has one identity at most, and sessions agree with it.
+		// Each person has at most one identity, and the sessions agree with it.
 		wantEqual(t, "persons with two identities", f.number(t, `select count(*) from (select person_id from identities where person_id is not null group by person_id having count(*) > 1) x`), 0)
-		wantEqual(t, "live sessions that disagree", f.number(t, `
+		wantEqual(t, "live sessions that disagree with their identity", f.number(t, `
 select count(*) from sessions s join identities i on i.uuid = s.identity_uuid
 where s.ended_at is null and coalesce(cast(s.person_id as text), '') <> coalesce(cast(i.person_id as text), '')`), 0)
 	}},
 }
 
-// race binds all at once and counts the codes.
+// race runs all bindings concurrently and counts their codes.
 func (f *fixture) race(t testing.TB, all ...binding.BindParams) map[auth.Code]int {
 	var mu sync.Mutex
 	codes := map[auth.Code]int{}
@@ -129,8 +129,8 @@ func (f *fixture) twoToOne(t *testing.T, rule auth.SecondIdentity, want map[auth
 	}
 }
 
-// wantAgreement fails the test unless the session has the identity's person, a
-// ver, and one cutoff for each that it was raised.
+// wantAgreement fails the test unless the session has the identity's person, the ver,
+// and one cutoff for each raise.
 func (f *fixture) wantAgreement(t testing.TB, identity, id uuid.UUID, ver int) {
 	t.Helper()
 	wantEqual(t, "sessions that agree with their identity", f.number(t, `

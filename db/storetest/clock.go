@@ -16,17 +16,17 @@ func ReadsNoClock(t *testing.T, clock *regexp.Regexp, statements []string, allow
 	t.Helper()
 	for _, sql := range statements {
 		if found := clock.FindString(sql); (found != "") != slices.Contains(allowed, sql) {
-			t.Errorf("statement reads a clock by %q, want %t:\n%s", found, found == "", sql)
+			t.Errorf("statement reads a clock by %q, want a clock: %t:\n%s", found, found == "", sql)
 		}
 	}
 	for _, sql := range allowed {
 		if !slices.Contains(statements, sql) {
-			t.Errorf("allowed is no statement of the store:\n%s", sql)
+			t.Errorf("allowed names a statement that the store does not have:\n%s", sql)
 		}
 	}
 	files, err := fs.Glob(os.DirFS("."), "migrations/*.sql")
 	if err != nil || len(files) == 0 {
-		t.Fatalf("%d migrations, error %v", len(files), err)
+		t.Fatalf("found %d migrations, error %v", len(files), err)
 	}
 	for _, name := range files {
 		b, err := os.ReadFile(name)

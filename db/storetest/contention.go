@@ -15,7 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// together runs fn n times at once and returns when all are done.
+// together runs fn n times concurrently and waits for all calls.
 func together(n int, fn func(i int)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})
@@ -26,8 +26,8 @@ func together(n int, fn func(i int)) {
 	wg.Wait()
 }
 
-// everyTable is how many rows each table of the database has, whether the suite
-// knows of the table or not.
+// everyTable returns the number of rows of each table of the database, including tables
+// that the suite does not know.
 func (f *fixture) everyTable(t *testing.T) map[string]int {
 	t.Helper()
 	query := `select name from sqlite_schema where type = 'table'`
@@ -65,7 +65,7 @@ var contentionTests = []test{
 		together(len(got), func(i int) {
 			g, err := f.refresh(t.Context(), s.ID, 1, t0.Add(time.Second))
 			if err != nil {
-				t.Errorf("Refresh: %v", err)
+				t.Errorf("Refresh() error = %v", err)
 				return
 			}
 			if g.Verdict == session.Rotate {
@@ -78,7 +78,7 @@ var contentionTests = []test{
 		want.Generation, want.RotatedAt, want.IdleExpiresAt = 2, t0.Add(time.Second), t0.Add(time.Second+idleTTL)
 		for _, g := range got {
 			if diff := cmp.Diff(want, g); diff != "" {
-				t.Fatalf("a caller got another successor (-want +got):\n%s", diff)
+				t.Fatalf("callers got different successors (-want +got):\n%s", diff)
 			}
 		}
 		wantEqual(t, "stored", f.stored(t, s.ID), want)
@@ -97,7 +97,7 @@ var contentionTests = []test{
 			case auth.SessionRevoked:
 				revoked.Add(1)
 			default:
-				t.Errorf("Refresh: %v", err)
+				t.Errorf("Refresh() error = %v", err)
 			}
 		})
 		wantEqual(t, "callers that ended it", reused.Load(), 1)
@@ -110,19 +110,19 @@ var contentionTests = []test{
 		together(50, func(int) {
 			g, err := f.refresh(t.Context(), s.ID, 5, t0)
 			if err != nil || g.Session.Generation != 6 {
-				t.Errorf("generation %d, error %v; want 6", g.Session.Generation, err)
+				t.Errorf("Refresh() = generation %d, error %v; want 6, nil", g.Session.Generation, err)
 			}
 		})
 		wantEqual(t, "generation", f.stored(t, s.ID).Generation, 6)
 		f.wantCounts(t, before, counts{Audit: 1})
 	}},
-	{"many first log ins of one account share one identity", func(t *testing.T, f *fixture) {
+	{"many first log-ins of one account share one identity", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		ids := make([]auth.Session, 50)
 		together(len(ids), func(i int) {
 			g, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
 			if err != nil {
-				t.Errorf("Exchange: %v", err)
+				t.Errorf("Exchange() error = %v", err)
 			}
 			ids[i] = g.Session
 		})
@@ -150,7 +150,7 @@ var contentionTests = []test{
 				err = f.Store.End(t.Context(), endParams(s, t0))
 			}
 			if err != nil {
-				t.Errorf("call %d: %v", i, err)
+				t.Errorf("call %d: error = %v", i, err)
 			}
 		})
 		wantEqual(t, "cutoffs", f.counts(t).Cutoffs, 1)
@@ -168,7 +168,7 @@ var contentionTests = []test{
 				for gen := uint32(1); gen <= refreshesEach; gen++ {
 					g, err := f.refresh(t.Context(), ids[i].ID, gen, t0.Add(time.Duration(gen)*time.Second))
 					if err != nil || g.Session.Generation != gen+1 {
-						t.Errorf("generation %d, error %v; want %d", g.Session.Generation, err, gen+1)
+						t.Errorf("Refresh() = generation %d, error %v; want %d, nil", g.Session.Generation, err, gen+1)
 						return
 					}
 				}
@@ -184,7 +184,7 @@ var contentionTests = []test{
 		for i := range ids {
 			ids[i] = f.exchange(t, fmt.Sprintf("o-%d", i), t0)
 		}
-		// A reader that has seen an id must never find a smaller one later.
+		// After a reader has seen an id, a smaller one must never appear.
 		ctx, stop := context.WithCancel(t.Context())
 		var reader sync.WaitGroup
 		reader.Go(func() {
@@ -217,7 +217,7 @@ var contentionTests = []test{
 		})
 		together(n, func(i int) {
 			if err := f.Store.End(t.Context(), endParams(ids[i], t0)); err != nil {
-				t.Errorf("End: %v", err)
+				t.Errorf("End() error = %v", err)
 			}
 		})
 		stop()

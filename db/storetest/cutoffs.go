@@ -21,16 +21,16 @@ func (f *fixture) batch(t *testing.T, after int64, limit int) cutoffs.Batch {
 	b, err := f.Store.Cutoffs(t.Context(), after, limit)
 	wantCode(t, err, "")
 	if !regexp.MustCompile(`^[0-9A-Za-z]{1,64}$`).MatchString(b.Timeline) {
-		t.Errorf("timeline %q", b.Timeline)
+		t.Errorf("Timeline = %q", b.Timeline)
 	}
 	if n := len(b.Cutoffs); n > 0 && b.Last < b.Cutoffs[n-1].ID {
-		t.Errorf("the last id is %d, but there is cutoff %d", b.Last, b.Cutoffs[n-1].ID)
+		t.Errorf("Last = %d, but there is cutoff %d", b.Last, b.Cutoffs[n-1].ID)
 	}
 	return b
 }
 
-// listen listens until the test ends, and returns a function that waits for the
-// next wake.
+// listen listens until the test ends. It returns a function that waits for the next
+// wake.
 func (f *fixture) listen(t *testing.T) (woken func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -41,7 +41,7 @@ func (f *fixture) listen(t *testing.T) (woken func()) {
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != context.Canceled { //nolint:errorlint // as it is, not wrapped
-			t.Errorf("Listen ended with %v, want context.Canceled itself", err)
+			t.Errorf("Listen() error = %v, want unwrapped context.Canceled", err)
 		}
 	})
 	return func() {
@@ -49,7 +49,7 @@ func (f *fixture) listen(t *testing.T) (woken func()) {
 		select {
 		case <-wake:
 		case <-time.After(30 * time.Second):
-			t.Fatal("nothing woke the listener")
+			t.Fatal("the listener was not woken")
 		}
 	}
 }
@@ -58,7 +58,7 @@ var cutoffTests = []test{
 	{"a new database has no cutoffs and a named timeline", func(t *testing.T, f *fixture) {
 		b := f.batch(t, 0, 10)
 		if len(b.Cutoffs) != 0 || b.Last != 0 {
-			t.Errorf("%+v", b)
+			t.Errorf("Cutoffs() of a new database = %+v", b)
 		}
 		wantEqual(t, "timeline", f.batch(t, 0, 10).Timeline, b.Timeline)
 	}},
@@ -99,7 +99,7 @@ var cutoffTests = []test{
 		}
 		wantEqual(t, "ids", ids, []int64{1, 2, 3, 4, 5})
 		if b := f.batch(t, 99, 10); len(b.Cutoffs) != 0 {
-			t.Errorf("%d cutoffs ahead of all", len(b.Cutoffs))
+			t.Errorf("Cutoffs() after the last id = %d cutoffs, want 0", len(b.Cutoffs))
 		}
 	}},
 	{"the last id is known after the cutoffs are deleted", func(t *testing.T, f *fixture) {
@@ -115,7 +115,7 @@ var cutoffTests = []test{
 	{"every path that writes a cutoff wakes the listeners", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		woken, other := f.listen(t), f.listen(t)
-		woken() // it listens
+		woken() // the listener is ready
 		other()
 		live := func() auth.Session { return f.exchange(t, "o-1", t0) }
 		for _, path := range []struct {
@@ -175,19 +175,19 @@ var cutoffTests = []test{
 			if err == nil {
 				err = follower.CatchUp(t.Context())
 			}
-			// What this replica ended, it knows before it answers.
+			// The replica knows what it ended before it answers.
 			if hit := follower.Set().Hits(cutoff.Token{Session: sessions[i].ID.String(), Ver: 1}); err != nil || !hit {
-				t.Errorf("session %d: hit %v, error %v", i, hit, err)
+				t.Errorf("session %d: Hits() = %v, %v; want true, nil", i, hit, err)
 			}
 		})
 		page := follower.Page("", 1000, cutoffs.Subscriber{})
-		wantEqual(t, "cutoffs handed on", len(page.Cutoffs), n)
+		wantEqual(t, "cutoffs passed on", len(page.Cutoffs), n)
 	}},
 	{"listening ends with its context", func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		err := f.Store.Listen(ctx, cancel)
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v", err)
+			t.Errorf("Listen() error = %v", err)
 		}
 	}},
 }

@@ -19,7 +19,7 @@ func endParams(s auth.Session, now time.Time) session.EndParams {
 func (f *fixture) mustEnd(t testing.TB, s auth.Session, now time.Time) {
 	t.Helper()
 	if err := f.Store.End(t.Context(), endParams(s, now)); err != nil {
-		t.Fatalf("End: %v", err)
+		t.Fatalf("End() error = %v", err)
 	}
 }
 
@@ -81,11 +81,11 @@ var deleteTests = []test{
 		}
 		live := f.exchange(t, "o-1", t0.Add(time.Hour))
 		before := f.counts(t)
-		cut := t0.Add(maxTTL + 5*time.Second) // after five, before the sixth
+		cut := t0.Add(maxTTL + 5*time.Second) // after the fifth, before the sixth
 		for _, want := range []int{2, 2, 1, 0} {
 			n, err := f.Store.DeleteExpired(t.Context(), cut, cut, 2)
 			wantCode(t, err, "")
-			wantEqual(t, "rows gone", n, want)
+			wantEqual(t, "deleted rows", n, want)
 		}
 		f.wantCounts(t, before, counts{Sessions: -5})
 		wantEqual(t, "the live one", f.stored(t, live.ID), live)
@@ -94,7 +94,7 @@ var deleteTests = []test{
 		f.exchange(t, "o-1", t0)
 		n, err := f.Store.DeleteExpired(t.Context(), t0.Add(maxTTL), t0.Add(maxTTL), 10)
 		wantCode(t, err, "")
-		wantEqual(t, "rows gone", n, 0)
+		wantEqual(t, "deleted rows", n, 0)
 	}},
 	{"cutoffs are deleted after their retention, key cutoffs never", func(t *testing.T, f *fixture) {
 		f.mustEnd(t, f.exchange(t, "o-1", t0), t0)
@@ -103,13 +103,13 @@ var deleteTests = []test{
 		before := f.counts(t)
 		n, err := f.Store.DeleteExpired(t.Context(), t0, t0.Add(auth.CutoffRetention), 10)
 		wantCode(t, err, "")
-		wantEqual(t, "rows gone at the last instant", n, 0)
+		wantEqual(t, "rows deleted at the last instant", n, 0)
 		n, err = f.Store.DeleteExpired(t.Context(), t0, t0.Add(auth.CutoffRetention+time.Second), 10)
 		wantCode(t, err, "")
-		wantEqual(t, "rows gone after it", n, 1)
+		wantEqual(t, "rows deleted after it", n, 1)
 		n, err = f.Store.DeleteExpired(t.Context(), t0, t0.Add(100*maxTTL), 10)
 		wantCode(t, err, "")
-		wantEqual(t, "rows gone in the end", n, 1)
+		wantEqual(t, "rows deleted in total", n, 1)
 		f.wantCounts(t, before, counts{Cutoffs: -2})
 		wantEqual(t, "key cutoffs", f.number(t, `select count(*) from cutoffs where kind = 'key'`), 1)
 	}},
@@ -120,7 +120,7 @@ var deleteTests = []test{
 		wantCode(t, err, "")
 		f.mustEnd(t, f.exchange(t, "o-1", t0), t0)
 		if second := f.number(t, `select max(id) from cutoffs`); second <= first {
-			t.Errorf("cutoff id %d after %d", second, first)
+			t.Errorf("cutoff id after pruning = %d, want more than %d", second, first)
 		}
 	}},
 	{"audit and identities outlive the sessions", func(t *testing.T, f *fixture) {

@@ -12,7 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// erase erases an identity at a time.
+// erase erases an identity.
 func (f *fixture) erase(t testing.TB, id uuid.UUID, now time.Time) person.IdentityRecord {
 	t.Helper()
 	i, err := f.Store.EraseIdentity(t.Context(), change(id, auth.AuditIdentityErased, now))
@@ -20,7 +20,7 @@ func (f *fixture) erase(t testing.TB, id uuid.UUID, now time.Time) person.Identi
 	return i
 }
 
-// phonePerson is a person that a phone number made, bound to an identity.
+// phonePerson creates a person by a phone number and binds the identity to them.
 func (f *fixture) phonePerson(t testing.TB, identity uuid.UUID) auth.PersonRecord {
 	t.Helper()
 	d := person.Draft{ID: newID(), Phone: text("+8613800001001"), Name: text("李雷"), Source: auth.PersonByPhone, Facts: map[string][]byte{"no": factMAC(1)}}
@@ -49,13 +49,13 @@ var eraseTests = []test{
 			Identity:  auth.Identity{UUID: s.Identity, AppID: appA},
 			CreatedAt: t0, LastLoginAt: t0, ErasedAt: later,
 		}
-		wantEqual(t, "answer", f.erase(t, s.Identity, later), want)
+		wantEqual(t, "result", f.erase(t, s.Identity, later), want)
 		wantEqual(t, "identity", f.identity(t, s.Identity), want)
 		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 1})
 		wantEqual(t, "action", f.lastAction(t), string(auth.AuditIdentityErased))
 		got := f.stored(t, s.ID)
 		if got.EndReason != auth.EndErased || got.Device != "" || got.Person != nil {
-			t.Errorf("the session is %+v", got)
+			t.Errorf("session after the erasure = %+v", got)
 		}
 		f.wantSessionCutoff(t, s, later)
 		f.refuse(t, s.ID, 1, later, auth.SessionRevoked)
@@ -68,12 +68,12 @@ var eraseTests = []test{
 		} {
 			wantEqual(t, query, f.number(t, query), 0)
 		}
-		wantEqual(t, "what else the trail says", f.number(t, `select count(*) from audit where detail ->> 'method' = 'phone'`), 1)
-		wantEqual(t, "the business's person", f.record(t, p.ID), p)
+		wantEqual(t, "rest of the audit detail", f.number(t, `select count(*) from audit where detail ->> 'method' = 'phone'`), 1)
+		wantEqual(t, "person taken over by an admin", f.record(t, p.ID), p)
 
-		// Again it changes nothing; nor can anything else be done to it.
+		// A second erasure changes nothing, and every other change is refused.
 		before = f.counts(t)
-		wantEqual(t, "answer", f.erase(t, s.Identity, later.Add(time.Hour)), want)
+		wantEqual(t, "result", f.erase(t, s.Identity, later.Add(time.Hour)), want)
 		for name, do := range f.changes(t) {
 			if name == "erase" {
 				continue
@@ -81,17 +81,17 @@ var eraseTests = []test{
 			c := change(s.Identity, "x", later)
 			c.Person = p.ID
 			if _, err := do(c); auth.CodeOf(err) != auth.NotFound {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s of the erased identity: error = %v", name, err)
 			}
 		}
 		f.wantCounts(t, before, counts{})
 		found, err := f.Store.Identities(t.Context(), person.IdentityQuery{OpenID: "erased:" + s.Identity.String(), Limit: 10})
 		wantCode(t, err, "")
-		wantEqual(t, "found by what stands for the openid", len(found), 0)
+		wantEqual(t, "identities found by the placeholder of the openid", len(found), 0)
 
-		anew := f.exchange(t, "o-secret", later)
-		if anew.Identity == s.Identity || anew.Person != nil {
-			t.Errorf("the account comes back as %s, %v", anew.Identity, anew.Person)
+		again := f.exchange(t, "o-secret", later)
+		if again.Identity == s.Identity || again.Person != nil {
+			t.Errorf("next log-in = identity %s, person %v", again.Identity, again.Person)
 		}
 	}},
 	{"a disabled account returns as a new identity", func(t *testing.T, f *fixture) {
@@ -110,10 +110,10 @@ var eraseTests = []test{
 		wantEqual(t, "person of the other", f.identity(t, two.Identity).Person, p.ID)
 		f.erase(t, two.Identity, t0)
 		if got := f.record(t, p.ID); got.Phone != "" || got.Name != "" || len(got.Facts) > 0 {
-			t.Errorf("left of the person: %+v", got)
+			t.Errorf("person after the erasure = %+v", got)
 		}
 		if f.detail(t, "person_forgotten") == "" {
-			t.Error("the trail does not say so")
+			t.Error("the audit trail does not say that the person was forgotten")
 		}
 	}},
 	{"a person that an admin has taken over stays", func(t *testing.T, f *fixture) {
@@ -140,14 +140,14 @@ var eraseTests = []test{
 				_, err = f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
 			}
 			if err != nil && auth.CodeOf(err) != auth.NotFound {
-				t.Errorf("call %d: %v", i, err)
+				t.Errorf("call %d: error = %v", i, err)
 			}
 		})
-		wantEqual(t, "live sessions of the erased", f.number(t, `
+		wantEqual(t, "live sessions of erased identities", f.number(t, `
 select count(*) from sessions s join identities i on i.uuid = s.identity_uuid where i.erased_at is not null and s.ended_at is null`), 0)
-		wantEqual(t, "persons of the erased", f.number(t, `select count(*) from identities where erased_at is not null and person_id is not null`), 0)
-		// All log-ins may have come before the first erasure. One more comes
-		// after it in every order.
+		wantEqual(t, "persons of erased identities", f.number(t, `select count(*) from identities where erased_at is not null and person_id is not null`), 0)
+		// All log-ins may have come before the first erasure. This one comes after it
+		// in every order.
 		last := f.exchange(t, "o-1", t0).Identity
 		if last == first {
 			t.Error("the log-in after the erasures got the erased identity")
@@ -156,7 +156,7 @@ select count(*) from sessions s join identities i on i.uuid = s.identity_uuid wh
 	}},
 }
 
-// plantAttempts plants a counter.
+// plantAttempts inserts a counter.
 func (f *fixture) plantAttempts(t testing.TB, kind auth.AttemptKind, key string, failures int, blocked, expires time.Time) {
 	t.Helper()
 	var until any
@@ -180,11 +180,11 @@ var delayTests = []test{
 		f.plantAttempts(t, auth.AttemptIdentity, id.String(), 5, soon, soon)
 		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.1 wx1", 1, time.Time{}, soon)
 		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.2 wx1", 60, past, soon)
-		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.3 wx1", 60, past, past) // says nothing any more
+		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.3 wx1", 60, past, past) // expired
 		f.plantAttempts(t, auth.AttemptAddress, "192.0.2.4 wx1", 0, time.Time{}, soon)
 		f.plantAttempts(t, auth.AttemptValue, hex(factMAC(0xab)), 6, soon, soon)
-		f.plantAttempts(t, auth.AttemptValue, hex(factMAC(2)), 6, soon, soon) // of two persons
-		f.plantAttempts(t, auth.AttemptValue, hex(factMAC(3)), 6, soon, soon) // of nobody
+		f.plantAttempts(t, auth.AttemptValue, hex(factMAC(2)), 6, soon, soon) // two persons have it
+		f.plantAttempts(t, auth.AttemptValue, hex(factMAC(3)), 6, soon, soon) // no person has it
 
 		list := func(q person.AttemptQuery) []string {
 			q.Now, q.Limit = t0, cmp.Or(q.Limit, 10)
@@ -222,9 +222,9 @@ var delayTests = []test{
 
 		before := f.counts(t)
 		wantCode(t, f.Store.LiftDelay(t.Context(), auth.IdentityAttempts(id), event(auth.AuditDelayLifted, t0)), "")
-		wantEqual(t, "identity in the trail", f.text(t, `select identity_uuid from audit where id = (select max(id) from audit)`), id.String())
+		wantEqual(t, "identity in the audit trail", f.text(t, `select identity_uuid from audit where id = (select max(id) from audit)`), id.String())
 		wantCode(t, f.Store.LiftDelay(t.Context(), auth.AddressAttempts("192.0.2.2", "wx1"), event(auth.AuditDelayLifted, t0)), "")
-		wantEqual(t, "key in the trail", f.detail(t, "key"), "192.0.2.2 wx1")
+		wantEqual(t, "key in the audit trail", f.detail(t, "key"), "192.0.2.2 wx1")
 		wantEqual(t, "left", list(person.AttemptQuery{}), []string{all[0], all[3], all[4], all[5]})
 		f.wantCounts(t, before, counts{Audit: 2})
 		for _, key := range []auth.AttemptKey{

@@ -13,7 +13,7 @@ import (
 var exchangeTests = []test{
 	{"a new account gets an identity and a session", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
-		x := params(appA, "o-1", t0.Add(999*time.Nanosecond)) // below a microsecond: not kept
+		x := params(appA, "o-1", t0.Add(999*time.Nanosecond)) // less than a microsecond is dropped
 		g, err := f.Store.Exchange(t.Context(), x)
 		wantCode(t, err, "")
 		want := auth.Session{

@@ -23,7 +23,7 @@ var cancelledTests = []test{
 		cancel()
 		for name, call := range f.calls(s) {
 			if err := call(ctx); err != context.Canceled { //nolint:errorlint // as it is, not wrapped
-				t.Errorf("%s: error %v, want context.Canceled itself", name, err)
+				t.Errorf("%s: error = %v, want unwrapped context.Canceled", name, err)
 			}
 		}
 		f.wantCounts(t, before, counts{})
@@ -36,7 +36,7 @@ var cancelledTests = []test{
 		defer cancel()
 		for name, call := range f.calls(s) {
 			if err := call(ctx); err != context.DeadlineExceeded { //nolint:errorlint // as it is, not wrapped
-				t.Errorf("%s: error %v, want context.DeadlineExceeded itself", name, err)
+				t.Errorf("%s: error = %v, want unwrapped context.DeadlineExceeded", name, err)
 			}
 		}
 		f.wantCounts(t, before, counts{})
@@ -50,13 +50,13 @@ var cancelledTests = []test{
 	}},
 }
 
-// cancelledAtAnyMoment has calls that end one session each cancelled when they have
-// hardly begun, when they are all but done, and at moments between. Prepare returns
-// a call, and what tells whether it was done.
+// cancelledAtAnyMoment cancels calls that end one session each: shortly after the start,
+// shortly before the end, and at moments between. prepare returns a call and a function
+// that reports whether it took effect.
 //
-// A call that returns because it was cancelled may be done all the same, and even a
-// moment later, since a server has to hear of it first. So this looks at what one
-// query sees, and not at what has changed since the query before.
+// A call that returns because it was cancelled may still take effect, even a moment
+// later, because the server must first learn of the cancellation. So this checks the
+// result of a single query, not changes since an earlier query.
 func (f *fixture) cancelledAtAnyMoment(t *testing.T, prepare func() (call func(context.Context) error, done func() bool)) {
 	t.Helper()
 	call, _ := prepare()
@@ -77,7 +77,7 @@ func (f *fixture) cancelledAtAnyMoment(t *testing.T, prepare func() (call func(c
 			t.Fatal(err)
 		}
 		if err == nil && !done() {
-			t.Fatal("it returned without error and did nothing")
+			t.Fatal("the call returned no error and had no effect")
 		}
 		var ended, withCutoff, cutoffs, audit int
 		err = f.DB.QueryRowContext(t.Context(), `
@@ -88,7 +88,7 @@ from sessions where ended_at is not null`).Scan(&ended, &withCutoff, &cutoffs, &
 			t.Fatal(err)
 		}
 		if withCutoff != ended || cutoffs != ended || audit != ended {
-			t.Fatalf("%d sessions have ended; they have %d of %d cutoffs, and %d audit events", ended, withCutoff, cutoffs, audit)
+			t.Fatalf("%d sessions ended, with %d of %d cutoffs and %d audit events", ended, withCutoff, cutoffs, audit)
 		}
 	}
 	wantEqual(t, "sessions that ended without one cutoff and one audit event each", f.number(t, `
@@ -96,7 +96,7 @@ select count(*) from sessions s where ended_at is not null
   and (1 <> (select count(*) from cutoffs c where c.session_id = s.id) or 1 <> (select count(*) from audit a where a.session_id = s.id))`), 0)
 }
 
-// calls is every method of the store, as a call on the session.
+// calls returns a call of every method of the store, on the session where possible.
 func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"App":  func(ctx context.Context) error { _, err := f.Store.App(ctx, appA); return err },
@@ -211,13 +211,13 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 	}
 }
 
-// hostile texts that the domain lets through; a store keeps them as they are.
+// hostile texts that the domain accepts. A store must keep them unchanged.
 var hostile = []string{
 	`'; DROP TABLE sessions; --`, `"`, `\`, `\x00`, `%s%d%n`, `$1`, `?`, `:name`, `{}`, `[]`, `null`, "a\tb",
 	"鱼符 🐟👨‍👩‍👧‍👦", "e\u0301", strings.Repeat("长", 64), " leading and trailing ", "\u2028", "\ufffd",
 }
 
-// refusedText is what the domain refuses before a store sees it.
+// refusedText lists texts that the domain refuses before they reach a store.
 var refusedText = []string{"\x00", "a\x00b", "\xff", "\xc3\x28", "\xed\xa0\x80"}
 
 var hostileTests = []test{
@@ -227,7 +227,7 @@ var hostileTests = []test{
 			x.Device, x.UnionID = text, text
 			g, err := f.Store.Exchange(t.Context(), x)
 			if err != nil {
-				t.Fatalf("%q: %v", text, err)
+				t.Fatalf("text %q: error = %v", text, err)
 			}
 			wantEqual(t, "device", g.Session.Device, text)
 			wantEqual(t, "stored", f.stored(t, g.Session.ID), g.Session)
@@ -236,7 +236,7 @@ var hostileTests = []test{
 			e := endParams(g.Session, t0)
 			e.Event.Reason, e.Event.RequestID, e.Event.Detail = text, text, map[string]any{"note": text}
 			if err := f.Store.End(t.Context(), e); err != nil {
-				t.Fatalf("%q: %v", text, err)
+				t.Fatalf("text %q: error = %v", text, err)
 			}
 			wantEqual(t, "reason", f.text(t, `select reason from audit where session_id = ?`, g.Session.ID.String()), text)
 		}
@@ -268,9 +268,9 @@ var hostileTests = []test{
 		x := params(appA, marker+"\xff", t0)
 		x.SealedSessionKey = []byte(marker)
 		if _, err := f.Store.Exchange(t.Context(), x); err != nil && strings.Contains(err.Error(), marker) {
-			t.Errorf("the error quotes it: %v", err)
+			t.Errorf("error quotes the value: %v", err)
 		}
-		// An id that is there already: a defect of the caller.
+		// An id that already exists: a defect of the caller.
 		x = params(appA, marker, t0)
 		if _, err := f.Store.Exchange(t.Context(), x); err != nil {
 			t.Fatal(err)
@@ -279,7 +279,7 @@ var hostileTests = []test{
 		wantCode(t, err, auth.Internal)
 		for _, value := range []string{marker, x.NewSession.String()} {
 			if strings.Contains(err.Error(), value) {
-				t.Errorf("the error quotes %q: %v", value, err)
+				t.Errorf("error quotes %q: %v", value, err)
 			}
 		}
 	}},

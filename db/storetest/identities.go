@@ -14,7 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// change is what an admin does to an identity.
+// change returns an admin's change of an identity.
 func change(identity uuid.UUID, action auth.AuditAction, now time.Time) person.IdentityChange {
 	return person.IdentityChange{Identity: identity, Now: now, Event: event(action, now)}
 }
@@ -23,7 +23,7 @@ func jsonStrings(t testing.TB, text string) []string {
 	t.Helper()
 	var all []string
 	if err := json.Unmarshal([]byte(text), &all); err != nil {
-		t.Fatalf("%s: %v", text, err)
+		t.Fatalf("%s: error = %v", text, err)
 	}
 	return all
 }
@@ -36,7 +36,7 @@ func (f *fixture) identity(t testing.TB, id uuid.UUID) person.IdentityRecord {
 	return i
 }
 
-// raised demands that a session has so many vers and a cutoff at the last.
+// raised checks the session's ver, its person and its last cutoff.
 func (f *fixture) raised(t testing.TB, s auth.Session, ver int64, person *auth.Person) {
 	t.Helper()
 	got := f.stored(t, s.ID)
@@ -107,7 +107,7 @@ var identityTests = []test{
 				c.Apps, c.Person = apps, p.ID
 				_, err := do(c)
 				if auth.CodeOf(err) != auth.NotFound {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("%s outside the apps: error = %v", name, err)
 				}
 			}
 		}
@@ -115,7 +115,7 @@ var identityTests = []test{
 			c := change(newID(), "x", t0)
 			c.Person = p.ID
 			if _, err := do(c); auth.CodeOf(err) != auth.NotFound {
-				t.Errorf("%s of nobody: %v", name, err)
+				t.Errorf("%s of an unknown identity: error = %v", name, err)
 			}
 		}
 		f.wantCounts(t, before, counts{})
@@ -134,12 +134,12 @@ var identityTests = []test{
 			wantEqual(t, "disabled", i.Disabled, true)
 		}
 		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 2})
-		wantEqual(t, "sessions in the trail", f.detail(t, "sessions"), "2")
-		wantEqual(t, "identity in the trail", f.text(t, `select identity_uuid from audit where action = ? and appid = ?`,
+		wantEqual(t, "sessions in the audit trail", f.detail(t, "sessions"), "2")
+		wantEqual(t, "identity in the audit trail", f.text(t, `select identity_uuid from audit where action = ? and appid = ?`,
 			string(auth.AuditIdentityDisabled), appA), s.Identity.String())
 		for _, s := range []auth.Session{s, second} {
 			if got := f.stored(t, s.ID); got.EndReason != auth.EndIdentityDisabled {
-				t.Errorf("ended for %q", got.EndReason)
+				t.Errorf("EndReason = %q", got.EndReason)
 			}
 			f.wantSessionCutoff(t, s, later)
 			f.refuse(t, s.ID, 1, later, auth.SessionRevoked)
@@ -188,23 +188,23 @@ var identityTests = []test{
 		before := f.counts(t)
 		for range 2 {
 			i := f.bindTo(t, s.Identity, p.ID, "")
-			wantEqual(t, "answer", i, f.identity(t, s.Identity))
+			wantEqual(t, "result", i, f.identity(t, s.Identity))
 			wantEqual(t, "person", i.Person, p.ID)
 		}
 		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 2})
-		wantEqual(t, "method in the trail", f.detail(t, "method"), person.BoundByAdmin)
-		wantEqual(t, "person in the trail", f.detail(t, "person"), p.ID.String())
+		wantEqual(t, "method in the audit trail", f.detail(t, "method"), person.BoundByAdmin)
+		wantEqual(t, "person in the audit trail", f.detail(t, "person"), p.ID.String())
 		f.raised(t, s, 2, &p.Person)
 		f.raised(t, second, 2, &p.Person)
 		wantEqual(t, "the refreshed token's", *f.mustRefresh(t, s.ID, 1, t0, session.Rotate).Person, p.Person)
 		for range 2 {
 			i, err := f.Store.UnbindIdentity(t.Context(), change(s.Identity, auth.AuditUnbound, t0))
 			wantCode(t, err, "")
-			wantEqual(t, "answer", i, f.identity(t, s.Identity))
+			wantEqual(t, "result", i, f.identity(t, s.Identity))
 			wantEqual(t, "person", i.Person, uuid.Nil)
 		}
 		f.wantCounts(t, before, counts{Audit: 2, Cutoffs: 4})
-		wantEqual(t, "person in the trail", f.detail(t, "person"), p.ID.String())
+		wantEqual(t, "person in the audit trail", f.detail(t, "person"), p.ID.String())
 		f.raised(t, s, 3, nil)
 		f.mustRefresh(t, s.ID, 2, t0, session.Rotate)
 	}},
@@ -214,7 +214,7 @@ var identityTests = []test{
 		f.bindTo(t, s.Identity, p.ID, "")
 		f.bindTo(t, s.Identity, q.ID, "")
 		f.raised(t, s, 3, &q.Person)
-		wantEqual(t, "person before, in the trail", f.detail(t, "person_before"), p.ID.String())
+		wantEqual(t, "person before, in the audit trail", f.detail(t, "person_before"), p.ID.String())
 	}},
 	{"a second identity is refused, replaces or joins", func(t *testing.T, f *fixture) {
 		first, second := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
@@ -228,7 +228,7 @@ var identityTests = []test{
 			wantCode(t, err, auth.PersonTaken)
 		}
 		f.wantCounts(t, before, counts{})
-		// Another app is no second identity.
+		// An identity in another app is no second identity.
 		g, err := f.Store.Exchange(t.Context(), params(appB, "o-1", t0))
 		wantCode(t, err, "")
 		f.bindTo(t, g.Session.Identity, p.ID, "")
@@ -239,7 +239,7 @@ var identityTests = []test{
 		wantEqual(t, "person of the first", f.identity(t, first.Identity).Person, uuid.Nil)
 		wantEqual(t, "end of the first's session", f.stored(t, first.ID).EndReason, auth.EndReplaced)
 		f.wantSessionCutoff(t, first, t0)
-		wantEqual(t, "replaced in the trail", f.number(t, `select count(*) from audit where action = ? and identity_uuid = ?`,
+		wantEqual(t, "replaced in the audit trail", f.number(t, `select count(*) from audit where action = ? and identity_uuid = ?`,
 			string(auth.AuditBindingReplaced), first.Identity.String()), 1)
 		wantEqual(t, "person elsewhere", f.identity(t, g.Session.Identity).Person, p.ID)
 
@@ -287,25 +287,25 @@ var identityTests = []test{
 			switch auth.CodeOf(err) {
 			case "", auth.PersonDisabled, auth.IdentityDisabled:
 			default:
-				t.Errorf("call %d: %v", i, err)
+				t.Errorf("call %d: error = %v", i, err)
 			}
 		})
 		wantEqual(t, "sessions that ended without a cutoff", f.number(t, `
 select count(*) from sessions s where ended_at is not null and not exists (
   select 1 from cutoffs c where c.session_id = s.id and c.ver = 0)`), 0)
-		wantEqual(t, "vers without their cutoff", f.number(t, `
+		wantEqual(t, "vers without a cutoff", f.number(t, `
 select count(*) from sessions s where ver > 1 and not exists (
   select 1 from cutoffs c where c.session_id = s.id and c.ver = s.ver)`), 0)
-		wantEqual(t, "live sessions that say another person than their identity", f.number(t, `
+		wantEqual(t, "live sessions with another person than their identity", f.number(t, `
 select count(*) from sessions s join identities i on i.uuid = s.identity_uuid
 where s.ended_at is null and coalesce(s.person_id, i.uuid) <> coalesce(i.person_id, i.uuid)`), 0)
-		wantEqual(t, "identities of a disabled person that do not know it", f.number(t, `
+		wantEqual(t, "identities of a disabled person without person_disabled_at", f.number(t, `
 select count(*) from identities i join persons p on p.id = i.person_id
 where (p.disabled_at is null) <> (i.person_disabled_at is null)`), 0)
 	}},
 }
 
-// changes are all that admins do to an identity.
+// changes returns all changes that admins make to an identity.
 func (f *fixture) changes(t testing.TB) map[string]func(person.IdentityChange) (person.IdentityRecord, error) {
 	all := map[string]func(person.IdentityChange) (person.IdentityRecord, error){}
 	for name, do := range map[string]func(*fixture, person.IdentityChange) (person.IdentityRecord, error){

@@ -19,7 +19,7 @@ func key(kid string, created time.Time) keyring.StoredKey {
 	}
 }
 
-// changeKeys makes a change of the keys, whatever they are.
+// changeKeys applies a change, whatever the present keys are.
 func (f *fixture) changeKeys(t *testing.T, at time.Time, c keyring.Change) []keyring.StoredKey {
 	t.Helper()
 	all, err := f.Store.ChangeKeys(t.Context(), at, func([]keyring.StoredKey) (keyring.Change, error) { return c, nil })
@@ -55,7 +55,7 @@ var keyTests = []test{
 			}, nil
 		})
 		wantCode(t, err, "")
-		wantEqual(t, "answer", got, want)
+		wantEqual(t, "result", got, want)
 		got, err = f.Store.Keys(t.Context())
 		wantCode(t, err, "")
 		wantEqual(t, "as read", got, want)
@@ -89,7 +89,7 @@ var keyTests = []test{
 			return keyring.Change{Add: []keyring.StoredKey{key("k", t0)}}, refused
 		})
 		if err != refused { //nolint:errorlint // as it is, not wrapped
-			t.Fatalf("error %v, want the plan's own", err)
+			t.Fatalf("ChangeKeys() error = %v, want the plan's own", err)
 		}
 		f.wantCounts(t, before, counts{})
 	}},
@@ -104,7 +104,7 @@ var keyTests = []test{
 			bad.Events = []auth.AuditEvent{event(auth.AuditKeyRetired, t0)}
 			_, err := f.Store.ChangeKeys(t.Context(), t0, func([]keyring.StoredKey) (keyring.Change, error) { return bad, nil })
 			if got := auth.CodeOf(err); got != auth.Internal {
-				t.Errorf("%s: error %v", name, err)
+				t.Errorf("%s: ChangeKeys() error = %v", name, err)
 			}
 			f.wantCounts(t, before, counts{})
 		}
@@ -141,7 +141,7 @@ var keyTests = []test{
 			f.changeKeys(t, t0, c)
 			v := f.keysVersion(t)
 			if before, was := seen[v]; was {
-				t.Errorf("after %s the version is that of %s", what, before)
+				t.Errorf("the version after %s equals that of %s", what, before)
 			}
 			seen[v] = what
 			wantEqual(t, "without a change", f.keysVersion(t), v)
@@ -159,7 +159,7 @@ var keyTests = []test{
 	}},
 	{"a change wakes listeners", func(t *testing.T, f *fixture) {
 		woken := f.listen(t)
-		woken() // it listens
+		woken() // the listener is ready
 		k := key("k", t0)
 		f.changeKeys(t, t0, keyring.Change{Add: []keyring.StoredKey{k}})
 		woken()
@@ -182,7 +182,7 @@ var keyTests = []test{
 					return keyring.Change{Add: []keyring.StoredKey{key(fmt.Sprintf("current-%d", i), t0), key(fmt.Sprintf("next-%d", i), t0)}}, nil
 				})
 				if err != nil {
-					t.Errorf("ChangeKeys: %v", err)
+					t.Errorf("ChangeKeys() error = %v", err)
 				}
 			})
 		}
@@ -199,10 +199,10 @@ var keyTests = []test{
 				return keyring.Change{Add: []keyring.StoredKey{key(fmt.Sprintf("k-%02d", len(existing)), t0)}, EndSessions: i%4 == 0}, nil
 			})
 			if err != nil {
-				t.Errorf("ChangeKeys: %v", err)
+				t.Errorf("ChangeKeys() error = %v", err)
 			}
 			if _, err := f.Store.Revoke(t.Context(), revokeParams(session.Target{All: true}, t0)); err != nil {
-				t.Errorf("Revoke: %v", err)
+				t.Errorf("Revoke() error = %v", err)
 			}
 		})
 		keys, err := f.Store.Keys(t.Context())

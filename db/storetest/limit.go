@@ -74,7 +74,7 @@ var limitTests = []test{
 		third := f.limited(t, "o-1", t0, 2)
 		f.wantReplaced(t, first, third, t0, 2)
 		f.wantUntouched(t, second, third)
-		// Among the others it is the oldest, as it says.
+		// By its own start it is the oldest of all.
 		fourth := f.limited(t, "o-1", t0.Add(3*time.Hour), 2)
 		f.wantReplaced(t, third, fourth, t0.Add(3*time.Hour), 2)
 		f.wantUntouched(t, second, fourth)
@@ -165,7 +165,7 @@ var limitTests = []test{
 			Session: want, Audiences: []string{"https://" + appA + ".example"}, SigningAlg: "ES256", Verdict: session.Rotate, Ended: 1,
 		})
 		f.wantUntouched(t, want)
-		wantEqual(t, "accounts that know what the platform told",
+		wantEqual(t, "accounts with the platform's values",
 			f.number(t, `select count(*) from identities where unionid = 'u-1' and sealed_session_key = ? and last_login_at = ?`,
 				[]byte("newer key"), f.Time(now)), 1)
 	}},
@@ -201,7 +201,7 @@ var limitTests = []test{
 				x.MaxSessions = limit
 				g, err := f.Store.Exchange(t.Context(), x)
 				if err != nil || g.Session.ID != x.NewSession {
-					t.Errorf("session %s, error %v; want %s", g.Session.ID, err, x.NewSession)
+					t.Errorf("Exchange() = session %s, error %v; want %s", g.Session.ID, err, x.NewSession)
 				}
 			})
 			grown := counts{Sessions: n, Cutoffs: already + n - limit, Audit: already + n - limit}
@@ -237,7 +237,7 @@ var limitTests = []test{
 				err = f.Store.End(t.Context(), endParams(s, t0))
 			}
 			if err != nil {
-				t.Errorf("call %d: %v", i, err)
+				t.Errorf("call %d: error = %v", i, err)
 			}
 		})
 		wantEqual(t, "live sessions", f.live(t, "o-1"), limit)
@@ -261,7 +261,7 @@ var limitTests = []test{
 	}},
 }
 
-// live is how many sessions of the account in app A are live at t0.
+// live returns the number of the account's sessions in app A that are live at t0.
 func (f *fixture) live(t *testing.T, openID string) int {
 	t.Helper()
 	return f.number(t, `
@@ -269,8 +269,8 @@ select count(*) from sessions where ended_at is null and idle_expires_at > ?
   and identity_uuid = (select uuid from identities where appid = ? and openid = ?)`, f.Time(t0), appA, openID)
 }
 
-// wantReplaced demands that the session was ended by the log-in that started
-// another one, with all that belongs to it.
+// wantReplaced checks that the log-in of another session ended this one, with its cutoff
+// and audit event.
 func (f *fixture) wantReplaced(t *testing.T, old, by auth.Session, now time.Time, limit int) {
 	t.Helper()
 	old.EndedAt, old.EndReason = now, auth.EndLimit
@@ -280,7 +280,7 @@ func (f *fixture) wantReplaced(t *testing.T, old, by auth.Session, now time.Time
 	f.wantSessionCutoff(t, old, now)
 }
 
-// wantUntouched demands that the rows are as the caller has them.
+// wantUntouched checks that the stored sessions equal the given ones.
 func (f *fixture) wantUntouched(t *testing.T, sessions ...auth.Session) {
 	t.Helper()
 	var got []auth.Session

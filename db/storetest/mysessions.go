@@ -9,12 +9,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// live returns the live sessions of an identity.
+// liveSessions returns the live sessions of an identity.
 func (f *fixture) liveSessions(t testing.TB, identity uuid.UUID, now time.Time, limit int) []auth.Session {
 	t.Helper()
 	all, err := f.Store.LiveSessions(t.Context(), identity, now, limit)
 	if err != nil {
-		t.Fatalf("LiveSessions: %v", err)
+		t.Fatalf("LiveSessions() error = %v", err)
 	}
 	return all
 }
@@ -27,14 +27,14 @@ var liveTests = []test{
 		third := f.exchange(t, "o-1", t0.Add(time.Minute))
 		wantEqual(t, "sessions", f.liveSessions(t, first.Identity, t0.Add(time.Hour), 10), []auth.Session{third, second, first})
 		wantEqual(t, "the newest two", f.liveSessions(t, first.Identity, t0.Add(time.Hour), 2), []auth.Session{third, second})
-		wantEqual(t, "sessions of nobody", f.liveSessions(t, newID(), t0, 10), nil)
+		wantEqual(t, "sessions of an unknown identity", f.liveSessions(t, newID(), t0, 10), nil)
 	}},
 	{"a bound session has its person", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.bind(t, s.Identity)
 		all := f.liveSessions(t, s.Identity, t0, 10)
 		if len(all) != 1 || all[0].Person == nil || *all[0].Person != p {
-			t.Errorf("%+v, want the person %+v", all, p)
+			t.Errorf("LiveSessions() = %+v, want the person %+v", all, p)
 		}
 	}},
 	{"sessions that cannot be refreshed are left out", func(t *testing.T, f *fixture) {

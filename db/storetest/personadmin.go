@@ -15,10 +15,10 @@ import (
 
 func text(s string) *string { return &s }
 
-// factMAC is what a store keeps of a fact.
+// factMAC returns the stored form of a fact.
 func factMAC(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 
-// personDraft is a person by an admin.
+// personDraft returns a draft of a person by an admin.
 func personDraft(externalID, name, phone string, facts map[string][]byte) person.Draft {
 	d := person.Draft{ID: newID(), ExternalID: externalID, Facts: facts, Source: auth.PersonByAdmin}
 	if name != "" {
@@ -51,7 +51,7 @@ func (f *fixture) factsOf(t testing.TB, id uuid.UUID, m []byte) int {
 	return f.number(t, `select count(*) from person_facts where person_id = ? and mac = ?`, id.String(), m)
 }
 
-// bindTo binds an identity as an admin does.
+// bindTo binds an identity to a person as an admin.
 func (f *fixture) bindTo(t testing.TB, identity, person uuid.UUID, second auth.SecondIdentity) person.IdentityRecord {
 	t.Helper()
 	c := change(identity, auth.AuditBound, t0)
@@ -61,7 +61,7 @@ func (f *fixture) bindTo(t testing.TB, identity, person uuid.UUID, second auth.S
 	return i
 }
 
-// detail reads a member of the newest audit event's detail.
+// detail reads a field of the newest audit event's detail.
 func (f *fixture) detail(t testing.TB, name string) string {
 	t.Helper()
 	query := `select detail ->> ? from audit where id = (select max(id) from audit)`
@@ -140,15 +140,15 @@ var personAdminTests = []test{
 		want.Facts, want.UpdatedAt = []string{"id_no", "name"}, later
 		got, err := f.Store.UpdatePerson(t.Context(), d.ID, u, event(auth.AuditPersonUpdated, later))
 		wantCode(t, err, "")
-		wantEqual(t, "answer", got, want)
+		wantEqual(t, "result", got, want)
 		wantEqual(t, "person", f.record(t, d.ID), want)
 		wantEqual(t, "the new fact", f.factsOf(t, d.ID, factMAC(9)), 1)
 		f.wantCounts(t, before, counts{Audit: 1})
 		wantEqual(t, "changed", slices.Sorted(slices.Values(jsonStrings(t, f.detail(t, "changed")))),
 			[]string{"attributes", "external_id", "facts.name", "facts.old", "name", "phone"})
-		wantEqual(t, "person in the trail", f.detail(t, "person"), d.ID.String())
+		wantEqual(t, "person in the audit trail", f.detail(t, "person"), d.ID.String())
 
-		// The same again is no change, and neither is nothing.
+		// Neither a repeated update nor an empty one changes anything.
 		for _, same := range []person.Draft{u, {}} {
 			got, err = f.Store.UpdatePerson(t.Context(), d.ID, same, event(auth.AuditPersonUpdated, later.Add(time.Hour)))
 			wantCode(t, err, "")
@@ -200,15 +200,15 @@ var personAdminTests = []test{
 			got, err := f.Store.DisablePerson(t.Context(), p.ID, event(auth.AuditPersonDisabled, later))
 			wantCode(t, err, "")
 			if !got.Disabled || !got.UpdatedAt.Equal(later) {
-				t.Errorf("the person is %+v", got)
+				t.Errorf("DisablePerson() = %+v", got)
 			}
 		}
 		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 2})
-		wantEqual(t, "sessions in the trail", f.detail(t, "sessions"), "2")
+		wantEqual(t, "sessions in the audit trail", f.detail(t, "sessions"), "2")
 		for _, s := range []auth.Session{a, b} {
 			f.refuse(t, s.ID, 1, later, auth.SessionRevoked)
 			if got := f.stored(t, s.ID); got.EndReason != auth.EndPersonDisabled || !got.EndedAt.Equal(later) {
-				t.Errorf("ended %s for %q", got.EndedAt, got.EndReason)
+				t.Errorf("session ended at %s with reason %q", got.EndedAt, got.EndReason)
 			}
 			f.wantSessionCutoff(t, s, later)
 		}
@@ -227,7 +227,7 @@ var personAdminTests = []test{
 		}
 		f.refuse(t, a.ID, 1, later, auth.SessionRevoked)
 		if s := f.exchange(t, "o-1", later); s.Person == nil || s.Person.ID != p.ID {
-			t.Errorf("the person logs in as %v", s.Person)
+			t.Errorf("person of the log-in = %v", s.Person)
 		}
 		for _, toggle := range []func() (auth.PersonRecord, error){
 			func() (auth.PersonRecord, error) {
@@ -243,7 +243,7 @@ var personAdminTests = []test{
 	}},
 }
 
-// outcomes are what became of drafts, an error by its code.
+// outcomes returns the results of drafts, an error as its code.
 func outcomes(done []person.Upserted) []string {
 	var all []string
 	for _, d := range done {
@@ -263,13 +263,13 @@ func (f *fixture) upsert(t testing.TB, now time.Time, drafts ...person.Draft) []
 	return outcomes(done)
 }
 
-// byExternalID reads a person by his external_id.
+// byExternalID reads a person by external_id.
 func (f *fixture) byExternalID(t testing.TB, id string) auth.PersonRecord {
 	t.Helper()
 	found, err := f.Store.Persons(t.Context(), person.Query{ExternalID: id, Limit: 1})
 	wantCode(t, err, "")
 	if len(found) != 1 {
-		t.Fatalf("there is no person %s", id)
+		t.Fatalf("person %s does not exist", id)
 	}
 	return found[0]
 }
@@ -289,12 +289,12 @@ var upsertTests = []test{
 		wantEqual(t, "A", f.record(t, a.ID), want)
 
 		later := t0.Add(time.Hour)
-		a.ID, b.ID = newID(), newID() // of no account: they are known
+		a.ID, b.ID = newID(), newID() // ignored: the persons are known
 		b.Phone, b.Facts = text("+8613800000002"), map[string][]byte{"no": factMAC(7)}
 		wantEqual(t, "again", f.upsert(t, later, a, b), []string{"unchanged", "updated"})
 		wantEqual(t, "A", f.record(t, want.ID), want)
 		if p := f.byExternalID(t, "B"); p.Phone != "+8613800000002" || !p.UpdatedAt.Equal(later) || !slices.Equal(p.Facts, []string{"no"}) {
-			t.Errorf("B is %+v", p)
+			t.Errorf("person B = %+v", p)
 		}
 		f.wantCounts(t, before, counts{Persons: 2, Audit: 2})
 		for name, n := range map[string]string{"created": "0", "updated": "1", "unchanged": "1", "refused": "0"} {
@@ -312,7 +312,7 @@ var upsertTests = []test{
 			ID: newID(), ExternalID: "A", Phone: text(""), Facts: map[string][]byte{"old": nil, "new": factMAC(3)},
 		}), []string{"updated"})
 		if p := f.record(t, a.ID); p.Name != "甲" || p.Phone != "" || string(p.Attributes) != `{"x":1}` || !slices.Equal(p.Facts, []string{"new", "no"}) {
-			t.Errorf("A is %+v", p)
+			t.Errorf("person A = %+v", p)
 		}
 	}},
 	{"a phone of another person fails only its own row", func(t *testing.T, f *fixture) {
@@ -320,15 +320,15 @@ var upsertTests = []test{
 		before := f.counts(t)
 		got := f.upsert(t, t0,
 			personDraft("C", "丙", "+8613800000003", nil),
-			personDraft("D", "丁", "+8613800000001", map[string][]byte{"no": factMAC(1)}), // A's
-			personDraft("B", "x", "+8613800000003", nil),                                 // C's, since a moment
+			personDraft("D", "丁", "+8613800000001", map[string][]byte{"no": factMAC(1)}), // A has it
+			personDraft("B", "x", "+8613800000003", nil),                                 // C has just got it
 			personDraft("E", "戊", "", nil),
 		)
 		wantEqual(t, "outcomes", got, []string{"created", "person_conflict", "person_conflict", "created"})
 		f.wantCounts(t, before, counts{Persons: 2, Audit: 1})
 		wantEqual(t, "refused", f.detail(t, "refused"), "2")
 		if p := f.byExternalID(t, "B"); p.Name != "乙" || p.Phone != "+8613800000002" {
-			t.Errorf("B is %+v", p)
+			t.Errorf("person B = %+v", p)
 		}
 	}},
 	{"drafts apply one after another", func(t *testing.T, f *fixture) {
@@ -336,10 +336,10 @@ var upsertTests = []test{
 		got := f.upsert(t, t0,
 			personDraft("N", "first", "", map[string][]byte{"no": factMAC(1), "x": factMAC(1)}),
 			person.Draft{ID: newID(), ExternalID: "N", Name: text("second"), Facts: map[string][]byte{"no": factMAC(2), "x": nil}},
-			personDraft("A", "", "+8613800000002", nil), // still B's
+			personDraft("A", "", "+8613800000002", nil), // B still has it
 			personDraft("B", "", "+8613800000009", nil),
-			personDraft("A", "", "+8613800000002", nil), // B has let it go
-			personDraft("C", "", "+8613800000001", nil), // and A his
+			personDraft("A", "", "+8613800000002", nil), // B has released it
+			personDraft("C", "", "+8613800000001", nil), // A has released it
 			person.Draft{ID: newID(), ExternalID: "N", Name: text("second")},
 		)
 		wantEqual(t, "outcomes", got, []string{"created", "updated", "person_conflict", "updated", "updated", "updated", "unchanged"})
@@ -348,7 +348,7 @@ var upsertTests = []test{
 		}
 		n := f.byExternalID(t, "N")
 		if n.Name != "second" || !slices.Equal(n.Facts, []string{"no"}) || f.factsOf(t, n.ID, factMAC(2)) != 1 {
-			t.Errorf("N is %+v", n)
+			t.Errorf("person N = %+v", n)
 		}
 	}},
 	{"two persons may swap phones in one batch", func(t *testing.T, f *fixture) {
@@ -381,7 +381,7 @@ var upsertTests = []test{
 		f.upsert(t, t0, drafts...)
 		for _, d := range drafts {
 			if p := f.byExternalID(t, d.ExternalID); p.Name != d.ExternalID || string(p.Attributes) != string(d.Attributes) {
-				t.Errorf("%q is %+v", d.ExternalID, p)
+				t.Errorf("person %q = %+v", d.ExternalID, p)
 			}
 		}
 	}},
@@ -398,7 +398,7 @@ var upsertTests = []test{
 			}
 			_, err := f.Store.UpsertPersons(t.Context(), person.Upsert{Drafts: drafts, Event: event(auth.AuditPersonsImported, t0)})
 			if err != nil {
-				t.Errorf("batch %d: %v", i, err)
+				t.Errorf("batch %d: error = %v", i, err)
 			}
 		})
 		f.wantCounts(t, before, counts{Persons: persons, Audit: 16})
@@ -418,9 +418,9 @@ var upsertTests = []test{
 				}, Event: event(auth.AuditPersonsImported, t0)})
 			}
 			if code := auth.CodeOf(err); err != nil && code != auth.PersonConflict {
-				t.Errorf("call %d: %v", i, err)
+				t.Errorf("call %d: error = %v", i, err)
 			}
 		})
-		wantEqual(t, "persons too many", f.number(t, `select count(*) from persons`)-f.number(t, `select count(distinct external_id) from persons`), 0)
+		wantEqual(t, "surplus persons", f.number(t, `select count(*) from persons`)-f.number(t, `select count(distinct external_id) from persons`), 0)
 	}},
 }

@@ -23,7 +23,7 @@ func forceParams(lease uuid.UUID, now time.Time) accesstoken.ForceParams {
 	return accesstoken.ForceParams{AppID: appA, Lease: lease, Now: now, Every: 30 * time.Second, Day: "2026-03-04", PerDay: 3}
 }
 
-// lease asks for app A's lease.
+// lease requests app A's lease.
 func (f *fixture) lease(t testing.TB, id uuid.UUID, now time.Time) (accesstoken.Kept, bool) {
 	t.Helper()
 	kept, granted, err := f.Store.LeasePlatformToken(t.Context(), leaseParams(id, now))
@@ -31,7 +31,7 @@ func (f *fixture) lease(t testing.TB, id uuid.UUID, now time.Time) (accesstoken.
 	return kept, granted
 }
 
-// mustLease takes app A's lease under a new name.
+// mustLease takes app A's lease with a new id.
 func (f *fixture) mustLease(t testing.TB, now time.Time) uuid.UUID {
 	t.Helper()
 	id := newID()
@@ -94,10 +94,10 @@ var platformTokenTests = []test{
 		id := f.mustLease(t, t0)
 		kept, granted := f.lease(t, newID(), t0.Add(leaseFor-time.Microsecond))
 		wantEqual(t, "granted before its end", granted, false)
-		wantEqual(t, "the token all the same", kept, platformToken)
+		wantEqual(t, "the unchanged token", kept, platformToken)
 		wantCode(t, f.Store.EndPlatformTokenLease(t.Context(), appA, newID()), "")
 		_, granted = f.lease(t, newID(), t0)
-		wantEqual(t, "granted after a stranger ended it", granted, false)
+		wantEqual(t, "granted after another caller tried to end it", granted, false)
 		wantCode(t, f.Store.EndPlatformTokenLease(t.Context(), appA, id), "")
 		_, granted = f.lease(t, newID(), t0)
 		wantEqual(t, "granted after it was ended", granted, true)
@@ -130,13 +130,13 @@ var platformTokenTests = []test{
 			wantEqual(t, "forced again at once", f.force(t, forceParams(id, now.Add(30*time.Second-time.Microsecond))), false)
 			wantEqual(t, "kept", f.keep(t, id, platformToken), true)
 			now = now.Add(30 * time.Second)
-			wantEqual(t, "so often that day", f.number(t, `select forced_count from platform_tokens`), i+1)
+			wantEqual(t, "forced renewals on that day", f.number(t, `select forced_count from platform_tokens`), i+1)
 		}
 		p := forceParams(f.mustLease(t, now), now)
-		wantEqual(t, "forced beyond the day's ration", f.force(t, p), false)
+		wantEqual(t, "forced beyond the daily limit", f.force(t, p), false)
 		p.Day = "2026-03-05"
 		wantEqual(t, "forced on the next day", f.force(t, p), true)
-		wantEqual(t, "so often on the next day", f.number(t, `select forced_count from platform_tokens`), 1)
+		wantEqual(t, "forced renewals on the next day", f.number(t, `select forced_count from platform_tokens`), 1)
 	}},
 	{"an unregistered app is unknown", func(t *testing.T, f *fixture) {
 		for _, id := range append([]string{"wxunknown"}, hostile...) {
@@ -161,7 +161,7 @@ var platformTokenTests = []test{
 					id := newID()
 					_, granted, err := f.Store.LeasePlatformToken(t.Context(), leaseParams(id, t0))
 					if err != nil {
-						t.Errorf("LeasePlatformToken: %v", err)
+						t.Errorf("LeasePlatformToken() error = %v", err)
 					}
 					if granted {
 						ids <- id
@@ -170,7 +170,7 @@ var platformTokenTests = []test{
 			}
 			wg.Wait()
 			if len(ids) != 1 {
-				t.Fatalf("granted to %d", len(ids))
+				t.Fatalf("%d callers got the lease, want 1", len(ids))
 			}
 			wantEqual(t, "kept", f.keep(t, <-ids, platformToken), true)
 		}

@@ -15,9 +15,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// property lets rapid do anything to a store that clients, admins, clocks and
-// failing databases do, and holds every answer and every row against a model
-// that knows integers only.
+// property lets rapid do everything to a store that clients, admins, clocks and failing
+// databases do. It compares every result and every row with a model that consists of
+// integers.
 func property(t *testing.T, f *fixture) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newModel(t, f)
@@ -40,7 +40,7 @@ func property(t *testing.T, f *fixture) {
 	})
 }
 
-// model is what the contract says, for one app of its own.
+// model is the expected state of one app.
 type model struct {
 	t        *testing.T
 	f        *fixture
@@ -68,7 +68,7 @@ type modelSession struct {
 
 func newModel(t *testing.T, f *fixture) *model {
 	m := &model{t: t, f: f, now: t0, known: map[string]uuid.UUID{}}
-	// Every run has its own app, so that one database serves them all.
+	// Every run has its own app, so that all runs can use one database.
 	id := newID()
 	m.app = "wx" + id.String()[:8] + id.String()[24:]
 	f.addApp(t, auth.App{ID: m.app, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")})
@@ -103,8 +103,7 @@ func (m *model) exchange(rt *rapid.T) {
 	m.same(rt, g, s)
 }
 
-// makeRoom ends the oldest sessions of an account that may have so many, one of
-// them yet to come.
+// makeRoom ends the oldest sessions of an account, so that one more fits into the limit.
 func (m *model) makeRoom(openID string, limit int) {
 	if limit == 0 {
 		return
@@ -125,13 +124,13 @@ func (m *model) makeRoom(openID string, limit int) {
 	}
 }
 
-// refresh presents any generation that was ever issued.
+// refresh presents any generation that was issued.
 func (m *model) refresh(rt *rapid.T, s *modelSession) {
 	m.present(rt, s, rapid.Uint32Range(1, s.highest).Draw(rt, "generation"))
 }
 
-// replay presents the newest token that the client can have, or the one before,
-// as a phone does that lost an answer.
+// replay presents the newest token that the client can have, or the one before it, as a
+// phone does that lost a response.
 func (m *model) replay(rt *rapid.T, s *modelSession) {
 	m.present(rt, s, max(1, s.highest-rapid.Uint32Range(0, 1).Draw(rt, "lost")))
 }
@@ -170,14 +169,14 @@ func (m *model) present(rt *rapid.T, s *modelSession, presented uint32) {
 	}
 }
 
-// rollBack has the database forget some refreshes, as a fail-over may.
+// rollBack makes the database lose some refreshes, as a failover may.
 func (m *model) rollBack(rt *rapid.T, s *modelSession) {
 	s.generation = rapid.Uint32Range(1, s.generation).Draw(rt, "back to")
 	m.f.exec(m.t, `update sessions set generation = ? where id = ?`, s.generation, s.id.String())
 }
 
-// clock moves the time: seconds around the window, days around the idle end,
-// and backwards as a corrected clock does.
+// clock moves the time: seconds around the window, days around the idle expiry, and
+// backwards as a corrected clock does.
 func (m *model) clock(rt *rapid.T) {
 	m.now = m.now.Add(rapid.SampledFrom([]time.Duration{
 		time.Microsecond, time.Second, grace, grace + time.Microsecond, time.Hour, -time.Second, -2 * grace,
@@ -209,11 +208,11 @@ func (m *model) turn(rt *rapid.T, disable bool, call func(context.Context, strin
 		m.grown.Audit++
 	}
 	if a.Disabled != m.disabled || a.Epoch != m.epoch {
-		rt.Fatalf("the app is disabled=%v at epoch %d, want %v, %d", a.Disabled, a.Epoch, m.disabled, m.epoch)
+		rt.Fatalf("App() = disabled %v, epoch %d; want %v, %d", a.Disabled, a.Epoch, m.disabled, m.epoch)
 	}
 }
 
-// check holds every row against the model, after every step.
+// check compares every row with the model, after every step.
 func (m *model) check(rt *rapid.T) {
 	m.f.wantCounts(m.t, m.base, m.grown)
 	for _, s := range m.sessions {
@@ -221,10 +220,10 @@ func (m *model) check(rt *rapid.T) {
 		m.wantCode(rt, err, "")
 		got := &st.Session
 		if got.Generation != s.generation || got.EndedAt.IsZero() == s.ended || got.Epoch != s.epoch || !got.IdleExpiresAt.Equal(s.idleEnd) {
-			rt.Fatalf("the row says %+v, the model %+v", *got, *s)
+			rt.Fatalf("Session() = %+v, want %+v", *got, *s)
 		}
 		if st.AppEpoch != m.epoch || st.AppDisabled != m.disabled {
-			rt.Fatalf("the app stands at %d, %v; want %d, %v", st.AppEpoch, st.AppDisabled, m.epoch, m.disabled)
+			rt.Fatalf("Session() = app epoch %d, disabled %v; want %d, %v", st.AppEpoch, st.AppDisabled, m.epoch, m.disabled)
 		}
 	}
 	if m.t.Failed() {
@@ -232,8 +231,8 @@ func (m *model) check(rt *rapid.T) {
 	}
 }
 
-// with makes a step of what is done with one of the sessions. Before there is one
-// it does nothing.
+// with turns a function on a session into a step. The step does nothing until there is a
+// session.
 func (m *model) with(do func(*rapid.T, *modelSession)) func(*rapid.T) {
 	return func(rt *rapid.T) {
 		if len(m.sessions) > 0 {
@@ -246,12 +245,12 @@ func (m *model) same(rt *rapid.T, g session.Granted, s *modelSession) {
 	got := &g.Session
 	if got.ID != s.id || got.Generation != s.generation || !got.RotatedAt.Equal(s.rotated) ||
 		!got.IdleExpiresAt.Equal(s.idleEnd) || !got.ExpiresAt.Equal(s.lastEnd) || got.Epoch != s.epoch {
-		rt.Fatalf("granted %+v, the model says %+v", *got, *s)
+		rt.Fatalf("granted session = %+v, want %+v", *got, *s)
 	}
 }
 
 func (m *model) wantCode(rt *rapid.T, err error, want auth.Code) {
 	if got := auth.CodeOf(err); got != want {
-		rt.Fatalf("error %v, want %q", err, want)
+		rt.Fatalf("error = %v, want code %q", err, want)
 	}
 }

@@ -2,9 +2,9 @@
 
 package storetest
 
-// refreshesEach is how often the suite refreshes each of a hundred sessions.
-// The race detector slows SQLite, which is Go throughout, by an order of
-// magnitude, and finds no more in the later refreshes than in the first.
+// refreshesEach is how often the suite refreshes each of a hundred sessions. The race
+// detector slows SQLite, which is written in Go here, about tenfold, and finds no more in
+// later refreshes than in the first ones.
 const refreshesEach = 10
 
 // TimingSamples is how often a timing test measures each operation. Under the race

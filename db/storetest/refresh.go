@@ -31,7 +31,7 @@ var refreshTests = []test{
 	{"a bound session returns its own person and ver", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		p := f.bind(t, s.Identity)
-		// What the identity says is not what the session says.
+		// The identity's person must not replace the session's.
 		f.exec(t, `update identities set person_id = null where uuid = ?`, s.Identity.String())
 		got := f.mustRefresh(t, s.ID, 1, t0, session.Rotate)
 		wantEqual(t, "person", got.Person, &p)
@@ -123,7 +123,7 @@ var refreshTests = []test{
 		wantEqual(t, "stored", f.stored(t, s.ID), got)
 		f.wantCounts(t, before, counts{Audit: 1})
 		f.wantAudit(t, s, auth.AuditRefreshRollback, auth.ActorBearer, now, map[string]any{"presented": 6.0, "generation": 3.0})
-		// From here on it is a session like any other.
+		// From now on it is an ordinary session.
 		f.mustRefresh(t, s.ID, 6, now, session.Replay)
 		f.mustRefresh(t, s.ID, 7, now, session.Rotate)
 	}},
@@ -147,14 +147,14 @@ var refreshTests = []test{
 	}},
 }
 
-// wantTheft presents a stolen token and demands all of its consequences.
+// wantTheft presents a stolen token and checks all consequences.
 func (f *fixture) wantTheft(t *testing.T, s auth.Session, presented uint32, now time.Time, cause error, why auth.EndReason, action auth.AuditAction, detail map[string]any) {
 	t.Helper()
 	current := f.stored(t, s.ID)
 	before := f.counts(t)
 	g, err := f.refresh(t.Context(), s.ID, presented, now)
 	if !errors.Is(err, auth.RefreshReused) || !errors.Is(err, cause) {
-		t.Errorf("error %v, want %v because of %v", err, auth.RefreshReused, cause)
+		t.Errorf("Refresh() error = %v, want %v caused by %v", err, auth.RefreshReused, cause)
 	}
 	wantEqual(t, "granted", g, session.Granted{})
 	f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
@@ -162,14 +162,14 @@ func (f *fixture) wantTheft(t *testing.T, s auth.Session, presented uint32, now 
 	wantEqual(t, "stored", f.stored(t, s.ID), current)
 	f.wantAudit(t, s, action, auth.ActorBearer, now, detail)
 	f.wantSessionCutoff(t, s, now)
-	// Whatever is presented now, the session is over and leaves no more traces.
+	// Whatever is presented now, the session has ended and writes nothing more.
 	for _, gen := range []uint32{presented, current.Generation - 1, current.Generation, current.Generation + 1} {
 		f.refuse(t, s.ID, gen, now, auth.SessionRevoked)
 	}
 	f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 }
 
-// wantAudit demands exactly one such event about the session.
+// wantAudit checks that there is exactly one such event about the session.
 func (f *fixture) wantAudit(t *testing.T, s auth.Session, action auth.AuditAction, actor string, at time.Time, detail map[string]any) {
 	t.Helper()
 	where := ` from audit where session_id = ? and action = ? and identity_uuid = ? and appid = ? and actor = ? and request_id = 'req-2' and at = ?`
@@ -184,7 +184,7 @@ func (f *fixture) wantAudit(t *testing.T, s auth.Session, action auth.AuditActio
 	wantEqual(t, "audit detail", got, detail)
 }
 
-// wantSessionCutoff demands exactly one cutoff of the whole session.
+// wantSessionCutoff checks that there is exactly one cutoff of the whole session.
 func (f *fixture) wantSessionCutoff(t *testing.T, s auth.Session, now time.Time) {
 	t.Helper()
 	wantEqual(t, "cutoffs of the session",
@@ -238,7 +238,7 @@ var refusedTests = []test{
 		wantCode(t, err, "")
 		before := f.counts(t)
 		f.refuse(t, s.ID, 1, t0, auth.SessionRevoked)
-		f.refuse(t, s.ID, 2, t0, auth.SessionRevoked) // ahead, but dead all the same
+		f.refuse(t, s.ID, 2, t0, auth.SessionRevoked) // ahead of the row, but revoked too
 		f.wantCounts(t, before, counts{})
 		f.mustRefresh(t, f.exchange(t, "o-1", t0).ID, 1, t0, session.Rotate)
 	}},

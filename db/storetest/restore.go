@@ -15,10 +15,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// restoredAt is when the suite restores.
+// restoredAt is the time at which the suite restores.
 var restoredAt = t0.Add(time.Hour)
 
-// restoreParams returns what a replica of this database remembers.
+// restoreParams returns the parameters of a replica of this database.
 func (f *fixture) restoreParams(t testing.TB, remembered ...auth.Cutoff) session.RestoreParams {
 	t.Helper()
 	b, err := f.Store.Cutoffs(t.Context(), 0, 1)
@@ -41,13 +41,13 @@ func verOf(id uuid.UUID, ver int64) auth.Cutoff { return auth.SessionChanged(id,
 
 func epochOf(appID string, epoch int64) auth.Cutoff { return auth.AppRevoked(appID, epoch, t0) }
 
-// restoredCutoff is a cutoff as the tables keep it, with what became of it.
+// restoredCutoff is a stored cutoff with the state of its target.
 type restoredCutoff struct {
 	Kind, Session, SessionApp, App string
 	Ver, Epoch                     int
 }
 
-// cutoffsAfter returns the cutoffs behind an id, and demands their times.
+// cutoffsAfter returns the cutoffs after an id and checks their times.
 func (f *fixture) cutoffsAfter(t testing.TB, id int) []restoredCutoff {
 	t.Helper()
 	rows, err := f.DB.QueryContext(t.Context(), f.rebind(`
@@ -76,8 +76,8 @@ func (f *fixture) lastCutoff(t testing.TB) int {
 	return f.number(t, `select coalesce(max(id), 0) from cutoffs`)
 }
 
-// wantRestoredAudit demands one event of a restoration about the session or, with
-// uuid.Nil, about the app, and its detail.
+// wantRestoredAudit checks that there is one event of a restoration about the session or,
+// for uuid.Nil, about the app, and checks its detail.
 func (f *fixture) wantRestoredAudit(t testing.TB, about auth.Subject, detail string) {
 	t.Helper()
 	where := ` from audit where action = 'store.rolled_back' and actor = 'cli' and reason = 'because' and request_id = 'req-1' and at = ?
@@ -193,7 +193,7 @@ var restoreTests = []test{
 			f.refuse(t, s.ID, 1, restoredAt, auth.SessionRevoked)
 			st, err := f.Store.Session(t.Context(), s.ID)
 			wantCode(t, err, "")
-			wantEqual(t, "why its sessions ended", st.OutdatedBy, auth.EndAppRevoked)
+			wantEqual(t, "end reason of its sessions", st.OutdatedBy, auth.EndAppRevoked)
 			f.exec(t, `delete from audit`)
 		}
 		a, err := f.Store.App(t.Context(), appB)
@@ -205,7 +205,7 @@ var restoreTests = []test{
 		before := f.counts(t)
 		got := f.restore(t, auth.SessionEnded(newID(), t0), verOf(newID(), 3), epochOf("wxnone", 1), auth.KeyCompromised("k-1"))
 		wantEqual(t, "restored", got, session.Restored{})
-		wantEqual(t, "restored without a memory", f.restore(t), session.Restored{})
+		wantEqual(t, "restored without remembered cutoffs", f.restore(t), session.Restored{})
 		f.wantCounts(t, before, counts{})
 		f.wantLive(t, s)
 	}},
@@ -243,11 +243,11 @@ var restoreTests = []test{
 	{"two replicas that remember different things both restore them", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		wantEqual(t, "the first", f.restore(t, verOf(s.ID, 3), epochOf(appA, 2)), session.Restored{Sessions: 1, Apps: 1})
-		wantEqual(t, "who remembers more", f.restore(t, verOf(s.ID, 5), epochOf(appA, 7)), session.Restored{Sessions: 1, Apps: 1})
-		wantEqual(t, "who remembers less", f.restore(t, verOf(s.ID, 2), epochOf(appA, 1)), session.Restored{})
+		wantEqual(t, "restored by the replica that remembers more", f.restore(t, verOf(s.ID, 5), epochOf(appA, 7)), session.Restored{Sessions: 1, Apps: 1})
+		wantEqual(t, "restored by the replica that remembers less", f.restore(t, verOf(s.ID, 2), epochOf(appA, 1)), session.Restored{})
 		wantEqual(t, "ver", f.stored(t, s.ID).Ver, 6)
 		wantEqual(t, "epoch", f.number(t, `select epoch from apps where appid = ?`, appA), 8)
-		wantEqual(t, "who remembers an end", f.restore(t, auth.SessionEnded(s.ID, t0)), session.Restored{Sessions: 1})
+		wantEqual(t, "restored by the replica that remembers an end", f.restore(t, auth.SessionEnded(s.ID, t0)), session.Restored{Sessions: 1})
 		wantEqual(t, "ended", f.stored(t, s.ID).EndReason, auth.EndRevoked)
 	}},
 	{"nothing is written into the database of another deployment", func(t *testing.T, f *fixture) {
@@ -320,23 +320,23 @@ var restoreTests = []test{
 				_, err = f.Store.Revoke(t.Context(), revokeParams(session.Target{AppID: appB}, t0))
 			}
 			if err != nil && !errors.Is(err, auth.SessionRevoked) {
-				t.Errorf("call %d: %v", i, err)
+				t.Errorf("call %d: error = %v", i, err)
 			}
 		})
 		for i, s := range all {
 			got := f.stored(t, s.ID)
 			if got.EndedAt.IsZero() && got.Ver <= int64(3+i) {
-				t.Errorf("session %d has ver %d, and %d is remembered", i, got.Ver, 3+i)
+				t.Errorf("session %d has ver %d, want at least the remembered %d", i, got.Ver, 3+i)
 			}
 		}
-		wantEqual(t, "sessions whose newest cutoff is not what the row says", f.number(t, `
+		wantEqual(t, "sessions whose newest cutoff differs from the row", f.number(t, `
 select count(*) from sessions s where s.id in (select session_id from cutoffs) and (
   (s.ended_at is not null) <> (0 = (select c.ver from cutoffs c where c.session_id = s.id order by c.id desc limit 1))
   or s.ended_at is null and s.ver <> (select c.ver from cutoffs c where c.session_id = s.id order by c.id desc limit 1))`), 0)
 	}},
 }
 
-// wantRecorded checks whether the store says that its history is recorded.
+// wantRecorded checks whether the store reports its history as recorded.
 func (f *fixture) wantRecorded(t testing.TB, want bool) {
 	t.Helper()
 	_, got, err := f.Store.RecordedHistory(t.Context())
@@ -411,8 +411,8 @@ var historyTests = []test{
 		wantCode(t, err, "")
 		f.wantCounts(t, before, counts{Cutoffs: 3, Audit: 1})
 		wantEqual(t, "cutoffs of keys", f.number(t, `select count(*) from cutoffs where kind = 'key' and kid = 'signs' and created_at = ? and expires_at is null`, f.Time(restoredAt)), 1)
-		wantEqual(t, "keys that ended", f.number(t, `select count(*) from signing_keys where retired_at = ? and length(sealed) = 0`, f.Time(restoredAt)), 2)
-		wantEqual(t, "keys that had ended", f.number(t, `select count(*) from signing_keys where retired_at = ?`, f.Time(t0)), 1)
+		wantEqual(t, "retired keys", f.number(t, `select count(*) from signing_keys where retired_at = ? and length(sealed) = 0`, f.Time(restoredAt)), 2)
+		wantEqual(t, "keys that had been retired", f.number(t, `select count(*) from signing_keys where retired_at = ?`, f.Time(t0)), 1)
 		wantEqual(t, "audit detail", parsed(t, f.text(t, `select detail from audit where id = (select max(id) from audit)`)),
 			map[string]any{"apps": 2.0, "keys": 2.0})
 	}},
@@ -428,7 +428,7 @@ var historyTests = []test{
 	}},
 }
 
-// makeAnother makes the history another one than the recorded one.
+// makeAnother changes the recorded history, so that the present one differs from it.
 func (f *fixture) makeAnother(t testing.TB) {
 	t.Helper()
 	if f.Dollar {

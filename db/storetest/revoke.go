@@ -20,18 +20,18 @@ func revokeParams(target session.Target, now time.Time, apps ...string) session.
 	return session.RevokeParams{Target: target, Apps: apps, Event: e, Now: now}
 }
 
-// mustRevoke revokes and demands how many sessions that kills.
+// mustRevoke revokes and checks the number of live sessions that end.
 func (f *fixture) mustRevoke(t testing.TB, target session.Target, now time.Time, want int, apps ...string) session.Revoked {
 	t.Helper()
 	got, err := f.Store.Revoke(t.Context(), revokeParams(target, now, apps...))
 	if err != nil {
-		t.Fatalf("Revoke: %v", err)
+		t.Fatalf("Revoke() error = %v", err)
 	}
-	wantEqual(t, "sessions that died", got.Sessions, want)
+	wantEqual(t, "revoked sessions", got.Sessions, want)
 	return got
 }
 
-// wantRevoked demands that the sessions have ended so, each with one cutoff.
+// wantRevoked checks that the sessions were revoked at now, each with one cutoff.
 func (f *fixture) wantRevoked(t *testing.T, now time.Time, sessions ...auth.Session) {
 	t.Helper()
 	for _, s := range sessions {
@@ -45,7 +45,7 @@ func (f *fixture) wantRevoked(t *testing.T, now time.Time, sessions ...auth.Sess
 	}
 }
 
-// wantLive demands that the sessions are as they were.
+// wantLive checks that the sessions are unchanged.
 func (f *fixture) wantLive(t *testing.T, sessions ...auth.Session) {
 	t.Helper()
 	for _, s := range sessions {
@@ -53,8 +53,8 @@ func (f *fixture) wantLive(t *testing.T, sessions ...auth.Session) {
 	}
 }
 
-// wantRevokedAudit demands that the newest audit event is of a revocation that
-// names the target so.
+// wantRevokedAudit checks that the newest audit event is of a revocation with this
+// target.
 func (f *fixture) wantRevokedAudit(t *testing.T, appID string, identity, id uuid.UUID, detail map[string]any) {
 	t.Helper()
 	last := ` from audit where id = (select max(id) from audit)`
@@ -124,7 +124,7 @@ var revokeTests = []test{
 		wantEqual(t, "cutoffs of the app", f.number(t, `select count(*) from cutoffs where id = ? and kind = 'app' and appid = ? and epoch = 1 and expires_at = ?`,
 			r.CutoffID, appA, f.Time(now.Add(auth.CutoffRetention))), 1)
 		f.wantRevokedAudit(t, appA, uuid.Nil, uuid.Nil, map[string]any{"sessions": 2.0})
-		f.wantLive(t, first, second, g.Session) // the rows
+		f.wantLive(t, first, second, g.Session) // only the rows
 		f.refuse(t, first.ID, 1, now, auth.SessionRevoked)
 		f.refuse(t, second.ID, 1, now, auth.SessionRevoked)
 		rb := refreshParams(g.Session.ID, 1, now)
@@ -134,7 +134,7 @@ var revokeTests = []test{
 		a, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
 		if a.Disabled || a.Epoch != 1 || !a.UpdatedAt.Equal(now) {
-			t.Errorf("the app is %+v", a)
+			t.Errorf("App() = %+v", a)
 		}
 		f.mustRefresh(t, f.exchange(t, "o-1", now).ID, 1, now, session.Rotate)
 	}},
@@ -165,7 +165,7 @@ var revokeTests = []test{
 		before := f.counts(t)
 		f.mustRevoke(t, session.Target{AppID: appA}, t0, 0)
 		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
-		// Below its app's epoch it is dead already.
+		// Below its app's epoch it is already revoked.
 		f.mustRevoke(t, session.Target{Session: s.ID}, t0, 0)
 		f.mustRevoke(t, session.Target{Identity: s.Identity}, t0, 0)
 		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 3})
@@ -210,7 +210,7 @@ var revokeTests = []test{
 		a, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
 		if !a.Disabled || a.Epoch != 2 {
-			t.Errorf("the app is %+v", a)
+			t.Errorf("App() = %+v", a)
 		}
 	}},
 	{"hundreds of sessions end at once with one audit event", func(t *testing.T, f *fixture) {
@@ -226,7 +226,7 @@ var revokeTests = []test{
 		}
 		f.mustRevoke(t, session.Target{Identity: s.Identity}, t0, n)
 		if f.RoundTrips != nil && f.RoundTrips()-trips > 6 {
-			t.Errorf("%d round trips", f.RoundTrips()-trips)
+			t.Errorf("Revoke() took %d round trips", f.RoundTrips()-trips)
 		}
 		f.wantCounts(t, before, counts{Cutoffs: n, Audit: 1})
 		wantEqual(t, "sessions with a cutoff",
@@ -265,7 +265,7 @@ var revokeTests = []test{
 				_, err = f.Store.Revoke(t.Context(), revokeParams(session.Target{All: true}, t0))
 			}
 			if err != nil {
-				t.Errorf("call %d: %v", i, err)
+				t.Errorf("call %d: error = %v", i, err)
 			}
 		})
 		wantEqual(t, "sessions that ended without exactly one cutoff", f.number(t, `
@@ -326,7 +326,7 @@ var restrictedTests = []test{
 	}},
 }
 
-// The steps of the property test that revoke.
+// Steps of the property test that revoke.
 
 func (m *model) revokeSession(rt *rapid.T, s *modelSession) {
 	m.revoke(rt, session.Target{Session: s.id}, func(o *modelSession) bool { return o == s })
@@ -369,6 +369,6 @@ func (m *model) wantDead(rt *rapid.T, target session.Target, want int) {
 	got, err := m.f.Store.Revoke(m.t.Context(), revokeParams(target, m.now))
 	m.wantCode(rt, err, "")
 	if got.Sessions != want {
-		rt.Fatalf("%d sessions died, want %d", got.Sessions, want)
+		rt.Fatalf("Revoke() = %d sessions, want %d", got.Sessions, want)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// childKey returns a key that another one made.
+// childKey returns a key that creator created.
 func childKey(id string, creator servicekey.Key) servicekey.Key {
 	k := serviceKey(id, t0)
 	k.Creator = auth.ActorServiceKey(creator.ID)
@@ -33,7 +33,7 @@ func (f *fixture) revokeKey(t *testing.T, id string, descendants bool, at time.T
 
 var familyTests = []test{
 	{"a revocation reports the descendants that still work, or revokes them", func(t *testing.T, f *fixture) {
-		// a made b and c, b made d, d made e; f has no parent. c has expired.
+		// a created b and c, b created d, d created e; f has no parent. c has expired.
 		later := t0.Add(time.Hour)
 		a := f.addServiceKey(t, serviceKey("a", t0))
 		b := f.addServiceKey(t, childKey("b", a))
@@ -50,7 +50,7 @@ var familyTests = []test{
 		wantEqual(t, "living", keyIDs(r.Living), "de")
 		f.wantCounts(t, before, counts{Audit: 1})
 
-		// Of a, b is void already and c has expired; d and e are found below b.
+		// Of a's children, b is already revoked and c has expired; d and e descend from b.
 		r = f.revokeKey(t, a.ID, false, later)
 		wantEqual(t, "revoked", keyIDs(r.Revoked), "a")
 		wantEqual(t, "living", keyIDs(r.Living), "de")

@@ -9,7 +9,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// unrestricted returns a key that is good for all apps.
+// unrestricted returns a key that is valid for all apps.
 func unrestricted(id string) servicekey.Key {
 	k := serviceKey(id, t0)
 	k.Apps = nil
@@ -45,8 +45,8 @@ var pinTests = []test{
 		f.wantCounts(t, before, counts{Audit: 1})
 		wantEqual(t, "app in the audit", f.text(t, `select detail from audit where action = ? order by id desc limit 1`, string(auth.AuditServiceKeyPin)) != "", true)
 
-		// An app that comes later neither gets in nor takes the pin away, and the
-		// pinned app keeps it while it is disabled.
+		// A later app neither gets access nor removes the pin. The pinned app keeps the
+		// pin while it is disabled.
 		f.setDisabled(t, appB, false)
 		f.addApp(t, auth.App{ID: "wxcccc", Platform: auth.PlatformWeChat, SealedSecret: []byte("sealed")})
 		f.setDisabled(t, appA, true)
@@ -109,7 +109,7 @@ var pinTests = []test{
 			before := f.counts(t)
 			at := t0.Add(time.Duration(i) * time.Minute)
 			got, err := f.Store.PinServiceKey(t.Context(), k.ID, app, func(asked servicekey.Key) error {
-				wantEqual(t, "the key that check is asked about", asked, k)
+				wantEqual(t, "key passed to check", asked, k)
 				return nil
 			}, event(auth.AuditServiceKeyPin, at))
 			wantCode(t, err, "")
@@ -118,7 +118,7 @@ var pinTests = []test{
 			f.wantServiceKey(t, k)
 			f.wantCounts(t, before, counts{Audit: 1})
 		}
-		// What an admin decided is decided.
+		// An admin's decision is final.
 		f.setDisabled(t, appB, true)
 		wantEqual(t, "key after its first use", f.firstPin(t, k.ID, t0.Add(time.Hour)), k)
 		f.wantServiceKey(t, other)
@@ -129,7 +129,7 @@ var pinTests = []test{
 		refusal := auth.Invalid("no")
 		_, err := f.Store.PinServiceKey(t.Context(), k.ID, appA, func(servicekey.Key) error { return refusal }, event(auth.AuditServiceKeyPin, t0))
 		if !errors.Is(err, refusal) {
-			t.Errorf("error %v, want that of check", err)
+			t.Errorf("PinServiceKey() error = %v, want that of check", err)
 		}
 		f.wantServiceKey(t, k)
 		f.wantCounts(t, before, counts{})

@@ -10,7 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// serviceKey returns a key whose id begins with the given characters.
+// serviceKey returns a key whose id starts with the given characters.
 func serviceKey(id string, created time.Time) servicekey.Key {
 	return servicekey.Key{
 		ID: id + strings.Repeat("0", 16-len(id)), Name: "shop back end 商城",

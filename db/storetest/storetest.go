@@ -104,15 +104,15 @@ type test struct {
 	run  func(t *testing.T, f *fixture)
 }
 
-// Lifetimes that the suite uses.
+// Lifetimes in the suite.
 const (
 	grace   = time.Minute
 	idleTTL = 30 * 24 * time.Hour
 	maxTTL  = 180 * 24 * time.Hour
 )
 
-// t0 is when everything begins. It has microseconds, so that a store which
-// drops them is found out.
+// t0 is the start of every test. It has microseconds, to detect a store that drops
+// them.
 var t0 = time.Date(2026, 3, 4, 5, 6, 7, 890123000, time.UTC)
 
 const (
@@ -120,11 +120,10 @@ const (
 	appB = "wxbbbbbbbbbbbbbbbb"
 )
 
-// fixture is a harness with two registered apps and short names for what tests
-// do.
+// fixture is a harness with two registered apps and helpers for tests.
 type fixture struct {
 	Harness
-	// applied is the last cutoff when the store applied cutoffs the last time.
+	// applied is the last cutoff that the store has applied.
 	applied atomic.Int64
 }
 
@@ -140,15 +139,15 @@ func newFixture(t testing.TB, h Harness) *fixture {
 	return f
 }
 
-// newApplying is [newFixture] with a store that applies the cutoffs that it writes. It
-// fails the test if that ends with cutoffs that were not applied.
+// newApplying is [newFixture] with a store that applies the cutoffs that it writes. When
+// the test ends, it fails if there are cutoffs that were not applied.
 func newApplying(t *testing.T, h Harness) *fixture {
 	t.Helper()
 	f := newFixture(t, h)
 	f.Store = db.ApplyCutoffs(h.Store, func(context.Context) { f.apply(t) })
 	t.Cleanup(func() {
 		if id := f.lastWritten(t); id > f.applied.Load() {
-			t.Errorf("the last cutoff is %d, but the store has applied only those up to %d", id, f.applied.Load())
+			t.Errorf("the last cutoff is %d, but the store applied only cutoffs up to %d", id, f.applied.Load())
 		}
 	})
 	return f
@@ -160,7 +159,7 @@ func (f *fixture) apply(t testing.TB) {
 	}
 }
 
-// lastWritten returns the greatest id of the cutoffs, also when the test has ended.
+// lastWritten returns the greatest id of the cutoffs, even after the test has ended.
 func (f *fixture) lastWritten(t testing.TB) (id int64) {
 	err := f.DB.QueryRowContext(context.WithoutCancel(t.Context()), `select coalesce(max(id), 0) from cutoffs`).Scan(&id)
 	if err != nil {
@@ -169,14 +168,14 @@ func (f *fixture) lastWritten(t testing.TB) (id int64) {
 	return id
 }
 
-// plantCutoff inserts a cutoff around the store.
+// plantCutoff inserts a cutoff without the store.
 func (f *fixture) plantCutoff(t testing.TB, query string, args ...any) {
 	t.Helper()
 	f.exec(t, query, args...)
 	f.apply(t)
 }
 
-// event returns an audit event as a use case hands it in.
+// event returns an audit event as a use case passes it.
 func event(action auth.AuditAction, at time.Time) auth.AuditEvent {
 	return auth.AuditEvent{At: at, Action: action, Actor: auth.ActorCLI, Reason: "because", RequestID: "req-1"}
 }
@@ -184,13 +183,13 @@ func event(action auth.AuditAction, at time.Time) auth.AuditEvent {
 func (f *fixture) addApp(t testing.TB, a auth.App) {
 	t.Helper()
 	if err := f.Store.AddApp(t.Context(), a, event(auth.AuditAppAdded, t0)); err != nil {
-		t.Fatalf("AddApp: %v", err)
+		t.Fatalf("AddApp() error = %v", err)
 	}
 }
 
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
-// params returns a log-in of an account at a time.
+// params returns the parameters of a log-in.
 func params(appID, openID string, now time.Time) session.ExchangeParams {
 	return session.ExchangeParams{
 		AppID: appID, OpenID: openID, SealedSessionKey: []byte("sealed key"), Device: "a phone",
@@ -198,24 +197,24 @@ func params(appID, openID string, now time.Time) session.ExchangeParams {
 	}
 }
 
-// exchange logs an account of app A in.
+// exchange logs in an account of app A.
 func (f *fixture) exchange(t testing.TB, openID string, now time.Time) auth.Session {
 	t.Helper()
 	g, err := f.Store.Exchange(t.Context(), params(appA, openID, now))
 	if err != nil {
-		t.Fatalf("Exchange: %v", err)
+		t.Fatalf("Exchange() error = %v", err)
 	}
 	return g.Session
 }
 
-// limited logs an account of app A in that may have so many sessions.
+// limited logs in an account of app A with a session limit.
 func (f *fixture) limited(t testing.TB, openID string, now time.Time, limit int) auth.Session {
 	t.Helper()
 	x := params(appA, openID, now)
 	x.MaxSessions, x.RequestID = limit, "req-2"
 	g, err := f.Store.Exchange(t.Context(), x)
 	if err != nil {
-		t.Fatalf("Exchange: %v", err)
+		t.Fatalf("Exchange() error = %v", err)
 	}
 	return g.Session
 }
@@ -231,12 +230,12 @@ func (f *fixture) refresh(ctx context.Context, id uuid.UUID, presented uint32, n
 	return f.Store.Refresh(ctx, refreshParams(id, presented, now))
 }
 
-// mustRefresh refreshes and fails the test unless the verdict is the wanted one.
+// mustRefresh refreshes and fails the test unless the verdict is want.
 func (f *fixture) mustRefresh(t testing.TB, id uuid.UUID, presented uint32, now time.Time, want session.Verdict) auth.Session {
 	t.Helper()
 	g, err := f.refresh(t.Context(), id, presented, now)
 	if err != nil {
-		t.Fatalf("Refresh with generation %d: %v", presented, err)
+		t.Fatalf("Refresh with generation %d: error = %v", presented, err)
 	}
 	if g.Verdict != want {
 		t.Fatalf("Refresh with generation %d: verdict %v, want %v", presented, g.Verdict, want)
@@ -244,29 +243,29 @@ func (f *fixture) mustRefresh(t testing.TB, id uuid.UUID, presented uint32, now 
 	return g.Session
 }
 
-// refuse refreshes and fails the test unless the code is the wanted one.
+// refuse refreshes and fails the test unless the error code is want.
 func (f *fixture) refuse(t testing.TB, id uuid.UUID, presented uint32, now time.Time, want auth.Code) {
 	t.Helper()
 	g, err := f.refresh(t.Context(), id, presented, now)
 	if auth.CodeOf(err) != want {
-		t.Fatalf("Refresh with generation %d: error %v, want %s", presented, err, want)
+		t.Fatalf("Refresh with generation %d: error = %v, want %s", presented, err, want)
 	}
 	if diff := cmp.Diff(session.Granted{}, g); diff != "" {
-		t.Fatalf("a refused refresh still grants:\n%s", diff)
+		t.Fatalf("a refused refresh returned a grant:\n%s", diff)
 	}
 }
 
-// stored returns the session as the store reads it.
+// stored reads the session from the store.
 func (f *fixture) stored(t testing.TB, id uuid.UUID) auth.Session {
 	t.Helper()
 	st, err := f.Store.Session(t.Context(), id)
 	if err != nil {
-		t.Fatalf("Session: %v", err)
+		t.Fatalf("Session() error = %v", err)
 	}
 	return st.Session
 }
 
-// bind plants a person and binds the identity and its sessions to it.
+// bind inserts a person and binds the identity and its sessions to them.
 func (f *fixture) bind(t testing.TB, identity uuid.UUID) auth.Person {
 	t.Helper()
 	p := auth.Person{ID: newID(), ExternalID: "E-" + rune4(), Name: "王小明"}
@@ -279,7 +278,7 @@ func (f *fixture) bind(t testing.TB, identity uuid.UUID) auth.Person {
 
 func rune4() string { return newID().String()[24:] }
 
-// exec runs a statement with question marks around the store.
+// exec runs a statement with question marks, without the store.
 func (f *fixture) exec(t testing.TB, query string, args ...any) {
 	t.Helper()
 	if _, err := f.DB.ExecContext(t.Context(), f.rebind(query), args...); err != nil {
@@ -287,7 +286,7 @@ func (f *fixture) exec(t testing.TB, query string, args ...any) {
 	}
 }
 
-// number asks for one integer around the store.
+// number queries one integer without the store.
 func (f *fixture) number(t testing.TB, query string, args ...any) int {
 	t.Helper()
 	var n int
@@ -297,7 +296,7 @@ func (f *fixture) number(t testing.TB, query string, args ...any) int {
 	return n
 }
 
-// text asks for one string around the store.
+// text queries one string without the store.
 func (f *fixture) text(t testing.TB, query string, args ...any) string {
 	t.Helper()
 	var s sql.NullString
@@ -320,7 +319,7 @@ func (f *fixture) rebind(query string) string {
 	return b.String()
 }
 
-// counts is how many rows each table has.
+// counts is the number of rows of each table.
 type counts struct {
 	Apps, Persons, Identities, Sessions, Cutoffs, Audit, Keys, ServiceKeys int
 }
@@ -339,8 +338,7 @@ select (select count(*) from apps), (select count(*) from persons), (select coun
 	return c
 }
 
-// wantCounts fails the test unless the tables have grown by exactly this since
-// before.
+// wantCounts fails the test unless the tables have grown by exactly grown since before.
 func (f *fixture) wantCounts(t testing.TB, before, grown counts) {
 	t.Helper()
 	want := counts{
@@ -357,7 +355,7 @@ func (f *fixture) wantCounts(t testing.TB, before, grown counts) {
 func wantCode(t testing.TB, err error, want auth.Code) {
 	t.Helper()
 	if got := auth.CodeOf(err); got != want {
-		t.Fatalf("error %v, want %q", err, want)
+		t.Fatalf("error = %v, want code %q", err, want)
 	}
 }
 

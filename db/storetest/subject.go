@@ -11,7 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// subjectTests hold that a refusal says whom it is about.
+// subjectTests check that a refusal names its subject.
 var subjectTests = []test{
 	{"a refused log-in names the identity", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)

@@ -15,7 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// spread returns a MAC that stands for a number, spread over all MACs there are.
+// spread maps a number to a MAC, evenly over all MACs.
 func spread(n uint64) []byte {
 	m := make([]byte, 32)
 	binary.BigEndian.PutUint64(m, n*0x9e3779b97f4a7c15)
@@ -23,9 +23,9 @@ func spread(n uint64) []byte {
 }
 
 var timingTests = []test{
-	// Somebody who measures must not learn who exists. The two are asked for in
-	// random order, so what else the machine does hits both alike, and a rank test
-	// says whether one is slower.
+	// An attacker who measures times must not learn who exists. The two lookups run in
+	// random order, so that other load affects both alike, and a rank test says whether
+	// one is slower.
 	{"a lookup takes equally long whether or not a person has the value", func(t *testing.T, f *fixture) {
 		const persons = 300
 		for i := range uint64(persons) {
@@ -45,9 +45,9 @@ var timingTests = []test{
 			}
 			return took
 		})
-		t.Logf("one who has it takes longer %s", found)
+		t.Logf("a lookup with the value takes longer %s", found)
 		if apart {
-			t.Error("they can be told apart")
+			t.Error("the times show whether a person has the value")
 		}
 	}},
 }
@@ -71,8 +71,8 @@ func Apart(samples int, take func(i int, first bool) time.Duration) (apart bool,
 		}
 		return rankTest(took[true], took[false])
 	}
-	// 50 % is no difference. Both conditions: one says that it is real, the other
-	// that it is of use.
+	// An effect of 0.5 is no difference. The first condition says that a difference is
+	// real, the second that it is usable.
 	differ := func(effect, z float64) bool { return math.Abs(z) > 5 && math.Abs(effect-0.5) > 0.08 }
 	effect, z := look(samples)
 	found = fmt.Sprintf("in %.1f %% of the pairs (z = %.2f)", 100*effect, z)
@@ -80,13 +80,12 @@ func Apart(samples int, take func(i int, first bool) time.Duration) (apart bool,
 		return false, found
 	}
 	again, zAgain := look(2 * samples)
-	found += fmt.Sprintf(", and looked at again in %.1f %% (z = %.2f)", 100*again, zAgain)
+	found += fmt.Sprintf(", and on remeasurement in %.1f %% (z = %.2f)", 100*again, zAgain)
 	return differ(again, zAgain) && (z > 0) == (zAgain > 0), found
 }
 
-// rankTest returns the probability that a value of a is greater than one of b, and
-// by how many standard deviations it is off one half (Mann-Whitney U, normal
-// approximation).
+// rankTest returns the probability that a value of a is greater than one of b, and its
+// distance from one half in standard deviations (Mann-Whitney U, normal approximation).
 func rankTest(a, b []time.Duration) (effect, z float64) {
 	type sample struct {
 		d     time.Duration
@@ -108,7 +107,7 @@ func rankTest(a, b []time.Duration) (effect, z float64) {
 		}
 		for k := i; k < j; k++ {
 			if all[k].fromA {
-				ranks += float64(i+j+1) / 2 // the mean rank of those that are equal
+				ranks += float64(i+j+1) / 2 // the mean rank of equal values
 			}
 		}
 		i = j

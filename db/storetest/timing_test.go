@@ -9,7 +9,7 @@ import (
 func TestApart(t *testing.T) {
 	t.Parallel()
 	const samples = 300
-	// noisy takes about as long as it is told, on a busy machine.
+	// noisy takes about the given time, as on a busy machine.
 	noisy := func(d time.Duration) time.Duration {
 		return d + time.Duration(rand.ExpFloat64()*float64(time.Millisecond))
 	}
@@ -39,7 +39,7 @@ func TestApart(t *testing.T) {
 		}, false},
 	} {
 		if got, found := Apart(samples, tc.take); got != tc.want {
-			t.Errorf("%s is told apart: %t, want %t (%s)", name, got, tc.want, found)
+			t.Errorf("%s: Apart() = %t, want %t (%s)", name, got, tc.want, found)
 		}
 	}
 }
