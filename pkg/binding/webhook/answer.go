@@ -15,18 +15,19 @@ import (
 
 // Bounds of an answer.
 const (
-	// MaxAnswer is its size in bytes, as it comes.
+	// MaxAnswer is its maximum size in bytes, white space included.
 	MaxAnswer = 64 << 10
-	// MaxAttributes is the size of the attributes in bytes, without white space.
+	// MaxAttributes is the maximum size of the attributes in bytes, without white
+	// space.
 	MaxAttributes = 4 << 10
-	// MaxText is the length of an external_id, a name and a message for the user,
-	// in characters.
+	// MaxText is the maximum length of an external_id, a name and a message for the
+	// user, in characters.
 	MaxText = 255
-	// maxDepth is how deep attributes are nested.
+	// maxDepth is the maximum nesting depth of attributes.
 	maxDepth = 8
 )
 
-// Person is whom the back end took the user for.
+// Person is the person in the back end's answer.
 type Person struct {
 	// ExternalID is the business's own id; it is never empty.
 	ExternalID string
@@ -39,8 +40,8 @@ type Person struct {
 	Attributes json.RawMessage
 }
 
-// decodeAnswer reads the body of an answer. The error is a [*Refused], or says what
-// is wrong without quoting any of it.
+// decodeAnswer decodes the body of an answer. The error is a [*Refused], or says what is
+// wrong without quoting the body.
 func decodeAnswer(body []byte) (Person, error) {
 	if !utf8.Valid(body) {
 		return Person{}, errors.New("not UTF-8")
@@ -89,7 +90,7 @@ func decodeRefusal(raw json.RawMessage) error {
 	if err != nil {
 		return inside("refused", err)
 	}
-	// A message may have lines; a screen makes its own.
+	// Line breaks become spaces; the client wraps lines itself.
 	var message string
 	if json.Unmarshal(m["user_message"], &message) == nil && m["user_message"] != nil {
 		message = strings.Join(strings.Fields(message), " ")
@@ -102,9 +103,9 @@ func decodeRefusal(raw json.RawMessage) error {
 
 func inside(where string, err error) error { return errors.New(where + ": " + err.Error()) }
 
-// members reads a JSON object whose members have these names, each at most once; a
-// member that is null is as good as missing. encoding/json alone would take
-// "Person" for "person" and the last of several.
+// members decodes a JSON object whose members have these names, each at most once. A
+// null member counts as missing. encoding/json would accept "Person" for "person", and
+// take the last of several members.
 func members(raw []byte, names ...string) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
@@ -140,8 +141,8 @@ func members(raw []byte, names ...string) (map[string]json.RawMessage, error) {
 	return found, nil
 }
 
-// decodeText reads a text that has to be there, without the white space around it
-// and the invisible marks in it.
+// decodeText decodes a required text. It removes surrounding white space and invisible
+// marks.
 func decodeText(raw json.RawMessage) (string, error) {
 	if raw == nil {
 		return "", errors.New("missing")
@@ -166,7 +167,7 @@ func checkText(s string) error {
 	return nil
 }
 
-// decodeAttributes reads a JSON object and returns it in one form whatever the
+// decodeAttributes decodes a JSON object and returns it in the same form for every
 // database: without white space, names sorted, each once.
 func decodeAttributes(raw json.RawMessage) (json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
@@ -191,7 +192,7 @@ func decodeAttributes(raw json.RawMessage) (json.RawMessage, error) {
 	return out, nil
 }
 
-// checkValue refuses what a database would not keep as it is.
+// checkValue refuses values that a database would not store unchanged.
 func checkValue(v any, depth int) error {
 	if depth == 0 {
 		return errors.New("nested too deep")

@@ -25,29 +25,28 @@ import (
 )
 
 const (
-	// DefaultTimeout bounds a request, from looking up the host to the last byte
-	// of the answer: somebody is waiting.
+	// DefaultTimeout bounds a request, from the lookup of the host to the last byte
+	// of the answer: a user is waiting.
 	DefaultTimeout = 5 * time.Second
-	// DefaultConcurrency is how many requests may be under way at once.
+	// DefaultConcurrency is the maximum number of concurrent requests.
 	DefaultConcurrency = 64
-	// maxShare is the part of them that one app may have: one back end that is
-	// slow shall not keep the users of others waiting.
+	// maxShare is the divisor for the share of one app: a slow back end must not block
+	// the users of other apps.
 	maxShare = 4
 	// maxAnswerHeader bounds the header of an answer, in bytes.
 	maxAnswerHeader = 16 << 10
-	// MaxKeys is how many secrets sign one request.
+	// MaxKeys is the maximum number of secrets that sign one request.
 	MaxKeys = 4
 )
 
-// Config says where requests may go, and how many and how long. The zero value is
-// useful: any host on the public Internet.
+// Config limits the destinations, the number and the duration of requests. The zero value
+// is useful: any host on the public Internet.
 type Config struct {
-	// AllowNetworks may be called although they are not on the public Internet,
-	// such as 10.1.0.0/16.
+	// AllowNetworks are allowed although they are not on the public Internet, for
+	// example 10.1.0.0/16.
 	AllowNetworks []netip.Prefix
-	// AllowHosts, if there are any, are the only hosts that may be called:
-	// hr.example.com, or *.example.com for all below it. That their addresses are
-	// allowed too, they do not say.
+	// AllowHosts, if not empty, are the only allowed hosts: hr.example.com, or
+	// *.example.com for all its subdomains. Their addresses are still checked.
 	AllowHosts []string
 	// UnsafeLoopback allows the loopback network, and plain http to it, for
 	// development and tests.
@@ -56,7 +55,7 @@ type Config struct {
 	Timeout time.Duration
 	// Concurrency is used instead of [DefaultConcurrency].
 	Concurrency int
-	// RootCAs are believed instead of the system's.
+	// RootCAs are trusted instead of the system's.
 	RootCAs *x509.CertPool
 	// Clock returns the current time. Default time.Now.
 	Clock func() time.Time
@@ -112,8 +111,7 @@ func New(cfg Config) (*Client, error) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	c.transport = &http.Transport{
-		// A proxy would be dialled instead of the destination, and the check be
-		// worth nothing.
+		// With a proxy, the check of addresses would see the proxy's address only.
 		Proxy:                  nil,
 		DialContext:            c.dialer.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs},
@@ -125,9 +123,8 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// CheckURL reports whether the URL may be an app's webhook. Errors are
-// [auth.InvalidRequest], say what is wrong, and hold no part of it. The names are
-// not looked up.
+// CheckURL returns an error if the URL cannot be an app's webhook. Errors are
+// [auth.InvalidRequest] and hold no part of the URL. Host names are not resolved.
 func (c *Client) CheckURL(raw string) error {
 	_, err := c.to.parse(raw)
 	return err
@@ -135,10 +132,10 @@ func (c *Client) CheckURL(raw string) error {
 
 // Endpoint is an app's webhook.
 type Endpoint struct {
-	// URL is one that [Client.CheckURL] takes.
+	// URL is accepted by [Client.CheckURL].
 	URL string
-	// Keys sign the requests, each of them: the current one, and while it is being
-	// replaced the one before. There are 1 to [MaxKeys].
+	// Keys all sign each request: the current key and, while it is being replaced, the
+	// previous one. There are 1 to [MaxKeys].
 	Keys []Key
 }
 
@@ -147,11 +144,11 @@ type Request struct {
 	AppID string
 	// Identity is the user's uuid.
 	Identity uuid.UUID
-	// Fields are what he filled in.
+	// Fields are the user's input.
 	Fields map[string]string
 }
 
-// The type of the request, and its body.
+// typeBinding is the type in the request's body.
 const typeBinding = "binding.requested"
 
 type envelope struct {
@@ -166,7 +163,7 @@ type data struct {
 	Fields map[string]string `json:"fields"`
 }
 
-// Ask sends the request to the app's webhook and returns whom it names.
+// Ask sends the request to the app's webhook and returns the person that it names.
 //
 // Errors: [*Refused], [auth.WebhookUnavailable], or the context's error when the
 // caller gave up.
@@ -228,7 +225,7 @@ func description(err error) string {
 	return netreason.Withheld
 }
 
-// reasonOf says why there was no answer.
+// reasonOf returns why there was no answer.
 func reasonOf(err error) (reason string, timeout bool) {
 	if f := (*forbidden)(nil); errors.As(err, &f) {
 		return f.Error(), false
@@ -236,7 +233,7 @@ func reasonOf(err error) (reason string, timeout bool) {
 	return netreason.Of(err)
 }
 
-// request makes the signed request.
+// request returns the signed request.
 func (c *Client) request(target string, keys []Key, r Request) (*http.Request, error) {
 	name, err := uuid.NewV7()
 	if err != nil {
@@ -261,7 +258,7 @@ func (c *Client) request(target string, keys []Key, r Request) (*http.Request, e
 	}
 	req.GetBody = nil // sent at most once
 	id := "msg_" + strings.ReplaceAll(name.String(), "-", "")
-	// As Standard Webhooks spell them; HTTP does not care.
+	// Lower case as in Standard Webhooks; HTTP ignores case.
 	req.Header["webhook-id"] = []string{id}
 	req.Header["webhook-timestamp"] = []string{strconv.FormatInt(now.Unix(), 10)}
 	req.Header["webhook-signature"] = []string{signature(id, now, body, keys)}
@@ -271,8 +268,8 @@ func (c *Client) request(target string, keys []Key, r Request) (*http.Request, e
 	return req, nil
 }
 
-// send sends the request and returns the status and, of a success, the body, of
-// which one byte may be too much.
+// send sends the request and returns the status and, for a success, the body: up to
+// [MaxAnswer] bytes and one more.
 func (c *Client) send(req *http.Request) (status int, body []byte, err error) {
 	// Not through http.Client, which follows redirects.
 	resp, err := c.transport.RoundTrip(req)
@@ -284,8 +281,8 @@ func (c *Client) send(req *http.Request) (status int, body []byte, err error) {
 		return resp.StatusCode, nil, nil
 	}
 	body, err = io.ReadAll(io.LimitReader(resp.Body, MaxAnswer+1))
-	// A server that is told over TLS that we hang up may still end its answer in
-	// good order, as if this were all of it.
+	// When we close a TLS connection, the server may end a partial answer properly, so
+	// that it looks complete.
 	if err == nil && !json.Valid(body) {
 		err = req.Context().Err()
 	}

@@ -14,29 +14,29 @@ import (
 // maxURL bounds a webhook's URL, in bytes.
 const maxURL = 2048
 
-// global is where IPv6 addresses of the public Internet are.
+// global is the prefix of IPv6 addresses of the public Internet.
 var global = netip.MustParsePrefix("2000::/3")
 
-// special are the networks that are not the public Internet, or within it lead
-// back to the host's own (IANA, special-purpose address registries, RFC 6890).
+// special are the networks that are not the public Internet, or that lead back to the
+// host's own network (IANA, special-purpose address registries, RFC 6890).
 var special = prefixes(
 	"0.0.0.0/8",        // this network
 	"10.0.0.0/8",       // private
 	"100.64.0.0/10",    // carriers, and the metadata of some clouds
 	"127.0.0.0/8",      // loopback
-	"168.63.129.16/32", // the metadata of one cloud, in the midst of public addresses
+	"168.63.129.16/32", // the metadata of one cloud, among public addresses
 	"169.254.0.0/16",   // link-local, and the metadata of most clouds
 	"172.16.0.0/12",    // private
 	"192.0.0.0/24",     // protocol assignments
 	"192.0.2.0/24",     // documentation
-	"192.88.99.0/24",   // relays to IPv6, given up
+	"192.88.99.0/24",   // relays to IPv6, deprecated
 	"192.168.0.0/16",   // private
 	"198.18.0.0/15",    // benchmarks
 	"198.51.100.0/24",  // documentation
 	"203.0.113.0/24",   // documentation
 	"224.0.0.0/4",      // multicast
 	"240.0.0.0/4",      // reserved, and broadcast
-	// What is not in 2000::/3 need not be listed.
+	// IPv6 networks outside of 2000::/3 need not be listed.
 	"2001::/23",     // protocol assignments, and tunnels to IPv4
 	"2001:db8::/32", // documentation
 	"2002::/16",     // tunnels to any IPv4 address
@@ -51,18 +51,17 @@ func prefixes(texts ...string) []netip.Prefix {
 	return all
 }
 
-// destinations is where requests may go.
+// destinations are the allowed destinations of requests.
 type destinations struct {
 	// networks are allowed although they are not the public Internet.
 	networks []netip.Prefix
-	// hosts are the only ones allowed, in lower case; none means all.
+	// hosts are the only allowed hosts, in lower case; empty means all.
 	hosts []string
 	// unsafeLoopback allows http to the loopback network.
 	unsafeLoopback bool
 }
 
-// parse reads a webhook's URL. Errors are [auth.InvalidRequest] and hold no part of
-// it.
+// parse parses a webhook's URL. Errors are [auth.InvalidRequest] and hold no part of it.
 func (d *destinations) parse(raw string) (*url.URL, error) {
 	if len(raw) > maxURL {
 		return nil, auth.Invalid("the webhook URL must have at most 2048 characters")
@@ -82,21 +81,20 @@ func (d *destinations) parse(raw string) (*url.URL, error) {
 	if !d.allowsHost(u.Hostname()) {
 		return nil, auth.Invalid("the host of the webhook URL is not one that the operator allows")
 	}
-	// An address that is written out is judged at once; the names are when they
-	// are dialled.
+	// An IP address is checked now; a name is checked when it is dialled.
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil && !d.allows(ip) {
 		return nil, auth.Invalid("the address in the webhook URL is neither on the public Internet nor in a network that the operator allows")
 	}
 	return u, nil
 }
 
-// isLoopback reports whether a host without doubt is the loopback network.
+// isLoopback reports whether a host is localhost or a loopback address.
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
-// allowsHost reports whether requests may name the host.
+// allowsHost reports whether the host is allowed by name.
 func (d *destinations) allowsHost(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	return len(d.hosts) == 0 || slices.ContainsFunc(d.hosts, func(allowed string) bool {
@@ -110,7 +108,7 @@ func (d *destinations) allowsHost(host string) bool {
 // allows reports whether the address may be dialled.
 func (d *destinations) allows(ip netip.Addr) bool {
 	if ip.Zone() != "" {
-		return false // a zone is the host's own business, and nothing public has one
+		return false // a zone is local to the host, and no public address has one
 	}
 	ip = ip.Unmap()
 	in := func(p netip.Prefix) bool { return p.Contains(ip) }
@@ -125,7 +123,7 @@ func (d *destinations) allows(ip netip.Addr) bool {
 	return !slices.ContainsFunc(special, in)
 }
 
-// control is [net.Dialer.Control]: the last word on where a connection goes.
+// control is [net.Dialer.Control]: the final check before a connection is made.
 func (d *destinations) control(_, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -137,14 +135,14 @@ func (d *destinations) control(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// forbidden is a connection that was not made.
+// forbidden is the error for an address that is not allowed.
 type forbidden struct{ address string }
 
 func (e *forbidden) Error() string {
 	return "the address " + e.address + " is neither on the public Internet nor in a network that the operator allows"
 }
 
-// check refuses lists that do not mean what they seem to.
+// check refuses networks and hosts that do not match what they seem to.
 func (d *destinations) check() error {
 	for _, p := range d.networks {
 		switch {

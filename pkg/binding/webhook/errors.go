@@ -7,15 +7,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// retryAfter is how long a user is told to wait: trouble at a back end is mostly
-// over soon.
+// retryAfter is the delay that clients are asked for: most problems of a back end are
+// short.
 const retryAfter = 5 * time.Second
 
-// Refused is the back end saying no. Its code is [auth.WebhookRefused].
+// Refused is a refusal by the back end. Its code is [auth.WebhookRefused].
 type Refused struct {
 	// UserMessage is for the user: one line of UTF-8, 1 to 255 characters. It may
-	// hold anything that the back end wants to tell him, so it does not belong
-	// into a log.
+	// hold personal data, so it must not be logged.
 	UserMessage string
 }
 
@@ -25,14 +24,14 @@ func (*Refused) Error() string { return "webhook: the app's back end refused" }
 // Unwrap makes the code known to errors.Is and [auth.CodeOf].
 func (*Refused) Unwrap() error { return auth.WebhookRefused }
 
-// Failure is a request without an answer, for the log. It deliberately wraps
+// Failure is a request without a valid answer, for the log. It deliberately wraps
 // nothing.
 type Failure struct {
-	// Host is whom we asked, or "" when the URL is none.
+	// Host is the host of the URL, or "" if the URL is not valid.
 	Host string
-	// Status is the answer's HTTP status, or 0 when there was none.
+	// Status is the answer's HTTP status, or 0 without an answer.
 	Status int
-	// Reason is what went wrong, in words that are harmless.
+	// Reason says what went wrong, without any secret or personal data.
 	Reason string
 
 	timeout bool
@@ -53,7 +52,7 @@ func (e *Failure) Error() string {
 // Timeout reports whether the request ran out of time.
 func (e *Failure) Timeout() bool { return e.timeout }
 
-// unavailable gives a failure its code.
+// unavailable returns the failure with its code.
 func unavailable(f Failure) error {
 	return &auth.Error{Code: auth.WebhookUnavailable, RetryAfter: retryAfter, Err: &f}
 }

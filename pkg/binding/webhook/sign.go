@@ -26,7 +26,7 @@ const (
 // Key signs requests with HMAC-SHA-256. The zero value signs nothing.
 type Key struct{ key []byte }
 
-// ParseKey reads a secret: whsec_ and the base64 of 24 to 64 random bytes. Errors
+// ParseKey parses a secret: whsec_ and the base64 of 24 to 64 random bytes. Errors
 // are [auth.InvalidRequest] and hold no part of it.
 func ParseKey(secret auth.Secret) (Key, error) {
 	encoded, ok := strings.CutPrefix(secret.Reveal(), secretPrefix)
@@ -40,7 +40,7 @@ func ParseKey(secret auth.Secret) (Key, error) {
 	return Key{key}, nil
 }
 
-// ParseKeys reads the secrets of a webhook, 1 to [MaxKeys], one a line. Blank lines are
+// ParseKeys parses the secrets of a webhook, 1 to [MaxKeys], one per line. Blank lines are
 // ignored. Errors are those of [ParseKey].
 func ParseKeys(secrets auth.Secret) ([]Key, error) {
 	var keys []Key
@@ -80,7 +80,7 @@ func (Key) LogValue() slog.Value { return slog.StringValue("[redacted]") }
 func (Key) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 
 // signature returns the header webhook-signature of a request: the signatures of
-// all keys, with a space between them.
+// all keys, separated by spaces.
 func signature(id string, at time.Time, body []byte, keys []Key) string {
 	signatures := make([]string, 0, len(keys))
 	for _, k := range keys {
