@@ -19,26 +19,26 @@ import (
 	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
-// MaxFactLen is how long a fact may be, in characters, before and after it is
+// MaxFactLen is the maximum length of a fact in characters, before and after it is
 // normalised.
 const MaxFactLen = 200
 
-// NormalizeFact returns a fact as it is compared. It folds what people cannot see
-// or do not mean when they type, paste or import a name or a number:
+// NormalizeFact returns a fact in the form that is compared. It folds differences that
+// people cannot see or do not mean when they type, paste or import a name or a number:
 //
 //   - full-width, half-width and presentation forms (Unicode form NFKC, UAX #15);
 //   - upper and lower case;
 //   - invisible characters ([auth.Invisible]), the tatweel of Arabic script, and
-//     white space, wherever it stands;
+//     white space, anywhere;
 //   - the dot between parts of a name, which keyboards offer in a dozen forms, and
 //     the forms of dashes and apostrophes.
 //
-// Another form of the same is another fact: what people write in several ways
-// ("1990-01-02") is best imported as they are asked for it. Letters that look
-// alike and are others (a Latin and a Cyrillic a) stay different.
+// Other differences are kept: a value that people write in several ways ("1990-01-02")
+// is best imported in the form in which users are asked for it. Different letters that
+// look alike (a Latin and a Cyrillic a) stay different.
 //
-// Errors: [auth.InvalidRequest] when nothing is left, or it is too long or no
-// text.
+// Errors: [auth.InvalidRequest] when the result is empty or too long, or the input is not
+// clean text.
 func NormalizeFact(s string) (string, error) {
 	if len(s) > MaxFactLen*utf8.UTFMax || utf8.RuneCountInString(s) > MaxFactLen {
 		return "", errFactLen
@@ -46,8 +46,8 @@ func NormalizeFact(s string) (string, error) {
 	if !utf8.ValidString(s) {
 		return "", errFactText
 	}
-	// Each step may leave what another one would still fold or compose (Unicode
-	// Standard section 3.13, D146), hence again until nothing changes.
+	// The output of one step may need another step again (Unicode Standard section
+	// 3.13, D146), so repeat until nothing changes.
 	const maxRounds = 8
 	for n := 0; ; n++ {
 		folded := cases.Fold().String(norm.NFKC.String(strings.Map(foldForm, s)))
@@ -70,16 +70,16 @@ func NormalizeFact(s string) (string, error) {
 	return s, nil
 }
 
-// The forms of characters that are meant alike. NFKC has done the full-width ones
-// and the like, except where it makes something else of them.
+// Characters with the same meaning. NFKC folds full-width and similar forms, except
+// those that it would turn into other characters.
 const (
-	// As people type, or as staff files have, between the parts of a name: the
-	// middle dots of several scripts, bullets, and full stops.
+	// Dots between the parts of a name, as people type them or staff files have them:
+	// the middle dots of several scripts, bullets, and full stops.
 	dotForms = "·•・‧.。․‥∙⋅⸱⸳ꞏ᛫ᐧᆞㆍ●"
 	// Phones replace the plain apostrophe while people type.
 	apostropheForms = "'‘’‛ʼʻʹ′´`ꞌ"
-	// Dashes that Unicode has elsewhere than among its dashes, and some that are
-	// none: the wave dash, and the double hyphen of Japanese names.
+	// moreDashes are dashes that are not in Unicode's class Dash. otherDashes are in it,
+	// but are not dashes: the wave dash, and the double hyphen of Japanese names.
 	moreDashes  = "⁃˗─"
 	otherDashes = "〜〰⁓゠"
 )
@@ -103,8 +103,8 @@ func foldForm(r rune) rune {
 }
 
 // foldCherokee folds the small letters of Cherokee to the capitals, as the Unicode
-// Character Database has it (CaseFolding.txt), for this script only. [cases.Fold]
-// turns the ones into the others, both ways.
+// Character Database has it (CaseFolding.txt), for this script only. [cases.Fold] swaps
+// small letters and capitals.
 func foldCherokee(r rune) rune {
 	switch {
 	case 'ꭰ' <= r && r <= 'ꮿ':
@@ -120,9 +120,9 @@ var (
 	errFactText = auth.Invalid("a fact must be UTF-8 text without control characters")
 )
 
-// FactKey makes MACs of facts. It is random, made once for a database, and kept there
-// sealed with the master key. The master key can change and this key stays: the facts
-// themselves are not kept, so their MACs could not be computed again.
+// FactKey computes MACs of facts. It is random, made once for a database, and stored
+// there sealed with the master key. It stays the same when the master key changes: the
+// facts themselves are not stored, so their MACs could not be computed again.
 type FactKey struct {
 	key []byte
 }
@@ -134,13 +134,12 @@ func factKeyAAD() []byte { return seal.AAD("fact_keys", "sealed", "1") }
 type FactKeyStore interface {
 	// FactKey returns the sealed key of the facts, or nil while there is none.
 	FactKey(ctx context.Context) ([]byte, error)
-	// AddFactKey keeps the sealed key unless there is one, and returns the one that is
-	// kept.
+	// AddFactKey stores the sealed key unless there is one, and returns the stored key.
 	AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([]byte, error)
 }
 
-// OpenFactKey opens the key of the database, and makes it on the first start.
-// Replicas that start at once agree. The error of a key that does not open is
+// OpenFactKey opens the key of the database, and makes it on the first start. Replicas
+// that start at the same time agree. If the key does not open, the error is
 // [seal.ErrOpen].
 func OpenFactKey(ctx context.Context, s FactKeyStore, sealer *seal.Ring, now time.Time) (*FactKey, error) {
 	sealed, err := s.FactKey(ctx)
@@ -166,9 +165,9 @@ func OpenFactKey(ctx context.Context, s FactKeyStore, sealer *seal.Ring, now tim
 }
 
 // MAC returns the MAC of a fact: HMAC-SHA-256 over its name and its normalised
-// value. It does not depend on the person, so that a person can be found by it. A
-// reader of the database without the master key sees which persons have a fact in
-// common, but not which fact.
+// value. It does not depend on the person, so that it can find a person. A reader of the
+// database without the master key sees which persons have a fact in common, but not the
+// fact.
 func (k *FactKey) MAC(name, normalized string) []byte {
 	h := hmac.New(sha256.New, k.key)
 	var length [2]byte

@@ -10,10 +10,10 @@ import (
 
 // The decisions and audit events that all stores share.
 
-// DecideBind returns those of the person's other identities in the app that the store
-// must unbind before it binds the identity to c.Person, or the error of
-// [Store.BindIdentity]. The store holds the identity locked. If the identity is bound to
-// the person already, there are no others to unbind and nothing changes.
+// DecideBind returns which of the person's other identities in the app the store must
+// unbind before it binds the identity to c.Person, or the error of [Store.BindIdentity].
+// The store holds the lock of the identity. If the identity is bound to the person
+// already, there are no others to unbind and nothing changes.
 func (c *IdentityChange) DecideBind(i *IdentityRecord, personDisabled bool, others []uuid.UUID) ([]uuid.UUID, error) {
 	switch {
 	case !i.ErasedAt.IsZero():
@@ -42,7 +42,7 @@ func (c *IdentityChange) Bound(i *IdentityRecord) auth.AuditEvent {
 	return e
 }
 
-// Replaced returns the event of an identity that was unbound in favour of another.
+// Replaced returns the event of an identity that was replaced by i.
 func (c *IdentityChange) Replaced(i *IdentityRecord, identity uuid.UUID) auth.AuditEvent {
 	e := c.Audit(i, map[string]any{"person": c.Person, "by": i.UUID})
 	e.Action, e.Identity = auth.AuditBindingReplaced, identity
@@ -59,7 +59,7 @@ func (c *IdentityChange) Erased(i *IdentityRecord, sessions int, person bool) au
 	return c.Audit(i, detail)
 }
 
-// Erase returns what is left of the identity.
+// Erase returns the identity without its personal data.
 func (i *IdentityRecord) Erase(now time.Time) IdentityRecord {
 	return IdentityRecord{
 		Identity:  auth.Identity{UUID: i.UUID, AppID: i.AppID},

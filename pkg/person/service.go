@@ -25,7 +25,7 @@ type Config struct {
 	Clock func() time.Time
 }
 
-// Service is the use cases of admins over persons and identities. It is safe for
+// Service implements the use cases of admins for persons and identities. It is safe for
 // concurrent use and keeps no state.
 type Service struct {
 	c Config
@@ -57,7 +57,7 @@ func (s *Service) CreatePerson(ctx context.Context, f Form, c auth.Caller) (auth
 	return s.c.Store.CreatePerson(ctx, d, event)
 }
 
-// UpdatePerson changes what the form names.
+// UpdatePerson changes the fields that the form sets.
 //
 // Errors: [auth.InvalidRequest], [auth.NotFound], [auth.PersonConflict].
 func (s *Service) UpdatePerson(ctx context.Context, id uuid.UUID, f Form, c auth.Caller) (auth.PersonRecord, error) {

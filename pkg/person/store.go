@@ -10,8 +10,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// Store is what [Service] needs of a database: persons, the identities bound to them,
-// bind tickets, and the delays of attempts to bind.
+// Store is the part of a database that [Service] needs: persons, the identities bound to
+// them, bind tickets, and the delays of attempts to bind.
 //
 // One use case with its cutoffs and its audit event is one transaction. Locks are taken
 // in the order persons by id, identities by id, sessions by id, cutoffs. Errors are the
@@ -22,7 +22,7 @@ type Store interface {
 	FactKeyStore
 
 	// CreatePerson adds a person with their facts and one audit event
-	// ([auth.AuditPersonCreated]). Without an ExternalID the draft's ID is it.
+	// ([auth.AuditPersonCreated]). If the draft has no ExternalID, it is the draft's ID.
 	//
 	// Errors: [auth.PersonConflict] when another person has the external_id or
 	// the phone; nothing has changed then.
@@ -31,14 +31,14 @@ type Store interface {
 	// Person returns one person, or [auth.NotFound].
 	Person(ctx context.Context, id uuid.UUID) (auth.PersonRecord, error)
 
-	// Persons returns at most q.Limit persons in the order of their ids, those
-	// after q.After.
+	// Persons returns at most q.Limit persons with ids after q.After, in the order of
+	// their ids.
 	Persons(ctx context.Context, q Query) ([]auth.PersonRecord, error)
 
-	// UpdatePerson changes what the draft names; an ExternalID that is empty
-	// stays as it is. Names and attributes are not in tokens, so no session is
-	// touched. The event ([auth.AuditPersonUpdated]) names the person and what
-	// changed, and not to what; without a change there is none.
+	// UpdatePerson changes the fields that the draft sets; an empty ExternalID
+	// changes nothing. Names and attributes are not in tokens, so no session is
+	// changed. The event ([auth.AuditPersonUpdated]) names the person and the changed
+	// fields without their values; without a change there is no event.
 	//
 	// Errors: [auth.NotFound]; [auth.PersonConflict], with which nothing has
 	// changed; [auth.InvalidRequest] when there would be too many facts.
@@ -46,18 +46,18 @@ type Store interface {
 
 	// UpsertPersons creates or updates persons by their ExternalID, all in one
 	// transaction with one audit event ([auth.AuditPersonsImported], detail
-	// created, updated, unchanged, refused), and says for each draft what became
-	// of it, in their order: [PlanUpsert] is the rule. Drafts apply one after
-	// another, also two of one ExternalID. One whose phone another person has is
-	// left out, with [auth.PersonConflict], and the others are not lost. It is
-	// harmless to repeat: where nothing changes there is no audit event.
+	// created, updated, unchanged, refused). It returns the outcome of each draft, in
+	// their order: [PlanUpsert] is the rule. Drafts apply one after another, also two
+	// with the same ExternalID. A draft whose phone another person has is refused with
+	// [auth.PersonConflict], and the others are applied. It is harmless to repeat:
+	// without a change there is no audit event.
 	UpsertPersons(ctx context.Context, u Upsert) ([]Upserted, error)
 
 	// DisablePerson disables the person: the person's row is locked, then their
 	// identities, which get person_disabled_at, and their sessions end for
-	// [auth.EndPersonDisabled], each with a cutoff. EnablePerson lets new log-ins
-	// in; sessions that ended stay so. Both are harmless to repeat, without an
-	// audit event ([auth.AuditPersonDisabled], [auth.AuditPersonEnabled]).
+	// [auth.EndPersonDisabled], each with a cutoff. EnablePerson allows new log-ins;
+	// sessions that ended stay ended. Both are harmless to repeat: the second call writes
+	// no audit event ([auth.AuditPersonDisabled], [auth.AuditPersonEnabled]).
 	//
 	// Errors: [auth.NotFound].
 	DisablePerson(ctx context.Context, id uuid.UUID, event auth.AuditEvent) (auth.PersonRecord, error)
@@ -66,32 +66,31 @@ type Store interface {
 	// Identity returns one identity, or [auth.NotFound].
 	Identity(ctx context.Context, id uuid.UUID, apps []string) (IdentityRecord, error)
 
-	// Identities returns at most q.Limit identities in the order of their uuids,
-	// those after q.After.
+	// Identities returns at most q.Limit identities with uuids after q.After, in the
+	// order of their uuids.
 	Identities(ctx context.Context, q IdentityQuery) ([]IdentityRecord, error)
 
 	// IdentitySessions returns at most limit sessions of an identity with the
-	// standing of their app, also those that have ended, in falling order of
-	// their ids, which is about the newest first; those below the id before,
-	// uuid.Nil begins.
+	// state of their app, ended sessions too, in descending order of their ids, which is
+	// roughly the newest first. It returns sessions with ids below before; uuid.Nil
+	// means from the beginning.
 	//
 	// Errors: [auth.NotFound] when there is no such identity.
 	IdentitySessions(ctx context.Context, id uuid.UUID, apps []string, before uuid.UUID, limit int) ([]session.State, error)
 
-	// DisableIdentity disables the identity, whose sessions end for
-	// [auth.EndIdentityDisabled], each with a cutoff; EnableIdentity lets it log
-	// in again. Both are harmless to repeat, without an audit event
+	// DisableIdentity disables the identity. Its sessions end for
+	// [auth.EndIdentityDisabled], each with a cutoff. EnableIdentity lets it log in
+	// again. Both are harmless to repeat: the second call writes no audit event
 	// ([auth.AuditIdentityDisabled], [auth.AuditIdentityEnabled]).
 	//
 	// Errors: [auth.NotFound] when there is no such identity, or it is erased.
 	DisableIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 	EnableIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 
-	// BindIdentity binds an identity to c.Person as binding.Store.Bind does, without a
-	// session that asks: also one that is bound to another person, and by
-	// c.Second, which is the app's policy. UnbindIdentity does what
-	// binding.Store.Unbind does.
-	// An identity that is as it should be stays so, without an audit event.
+	// BindIdentity binds an identity to c.Person as binding.Store.Bind does, but without
+	// the session of a request. It also binds an identity that is bound to another
+	// person. c.Second is the rule of the app's policy. UnbindIdentity does what
+	// binding.Store.Unbind does. Without a change there is no audit event.
 	//
 	// Errors: [auth.NotFound] when there is no such identity, or it is erased;
 	// [auth.BindingNoMatch] when there is no such person; [auth.PersonDisabled];
@@ -99,57 +98,56 @@ type Store interface {
 	BindIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 	UnbindIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 
-	// EraseIdentity forgets who an identity was: its sessions end for
-	// [auth.EndErased], each with a cutoff, and lose their device labels; openid,
-	// unionid, session_key and person go, and so do its attempts. The row stays
-	// with its uuid, and the next log-in of the account gets a new one: who was
-	// disabled is not disabled then. A person that a phone number made
-	// ([auth.PersonByPhone]), whom the business gave no external_id of its own,
-	// and that no other identity is bound to, loses phone, name, attributes and
-	// facts. The identity's events in the trail lose the details of
-	// [ErasedDetails]. It is harmless to repeat.
+	// EraseIdentity erases the personal data of an identity. Its sessions end for
+	// [auth.EndErased], each with a cutoff, and lose their device labels. Openid,
+	// unionid, session_key, person and attempts are deleted. The row stays with its
+	// uuid; the next log-in of the account gets a new uuid, so a disabled account can
+	// log in again. A person that was made by a phone number ([auth.PersonByPhone]),
+	// without an external_id from the business and without another bound identity,
+	// loses phone, name, attributes and facts. The identity's audit events lose the
+	// details in [ErasedDetails]. It is harmless to repeat.
 	//
 	// Errors: [auth.NotFound].
 	EraseIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
 
-	// AddTicket keeps a ticket, with its audit event.
+	// AddTicket stores a ticket, with its audit event.
 	//
 	// Errors: [auth.NotFound] when there is no such person, [auth.PersonDisabled],
 	// [auth.AppUnknown] when the ticket names an app that does not exist.
 	AddTicket(ctx context.Context, t Ticket, event auth.AuditEvent) error
 
-	// Attempts returns at most q.Limit counters that say something at q.Now, in
-	// the order of kind and key, those after q.After.
+	// Attempts returns at most q.Limit counters after q.After that have an effect at
+	// q.Now, in the order of kind and key.
 	Attempts(ctx context.Context, q AttemptQuery) ([]auth.Attempts, error)
 
-	// LiftDelay forgets the attempts against a key, with an audit event
+	// LiftDelay deletes the counter of a key, with an audit event
 	// ([auth.AuditDelayLifted]) that names its kind.
 	//
-	// Errors: [auth.NotFound] when there are none that say something at the time
-	// of the event.
+	// Errors: [auth.NotFound] when no such counter has an effect at the time of the
+	// event.
 	LiftDelay(ctx context.Context, key auth.AttemptKey, event auth.AuditEvent) error
 }
 
-// Query finds persons. Fields that are empty do not restrict.
+// Query finds persons. Empty fields do not restrict the result.
 type Query struct {
-	// ExternalID and Phone are those of one person.
+	// ExternalID and Phone match exactly.
 	ExternalID, Phone string
-	// Name is how the name begins.
+	// Name is a prefix of the name.
 	Name string
-	// After is the id of the last person seen; uuid.Nil begins.
+	// After is the id of the last person seen; uuid.Nil means from the beginning.
 	After uuid.UUID
 	Limit int
 }
 
-// ErasedDetails are the members of audit details that an erasure takes away.
+// ErasedDetails returns the members of audit details that an erasure deletes.
 func ErasedDetails() []string {
 	return []string{"address", "device", "external_id", "key", "name", "phone"}
 }
 
-// IdentityRecord is all that is known of an identity.
+// IdentityRecord is the whole row of an identity.
 type IdentityRecord struct {
 	auth.Identity
-	// BoundAt and BoundBy say since when and how it is bound; BoundBy is a method
+	// BoundAt and BoundBy say when and how it was bound; BoundBy is a method
 	// or "admin". Zero while unbound.
 	BoundAt time.Time
 	BoundBy string
@@ -158,7 +156,7 @@ type IdentityRecord struct {
 	CreatedAt, LastLoginAt, ErasedAt time.Time
 }
 
-// IdentityQuery finds identities. Fields that are empty do not restrict.
+// IdentityQuery finds identities. Empty fields do not restrict the result.
 type IdentityQuery struct {
 	OpenID, UnionID string
 	Person          uuid.UUID
@@ -169,11 +167,11 @@ type IdentityQuery struct {
 	Limit int
 }
 
-// IdentityChange is what an admin does to an identity.
+// IdentityChange is a change of an identity by an admin.
 type IdentityChange struct {
 	Identity uuid.UUID
 	Apps     []string
-	// Person is whom to bind to, by the rule Second.
+	// Person is the person to bind to, with the rule Second.
 	Person uuid.UUID
 	Second auth.SecondIdentity
 	Now    time.Time
@@ -186,13 +184,13 @@ const BoundByAdmin = "admin"
 
 // AttemptQuery finds counters of attempts.
 type AttemptQuery struct {
-	// Kind and Key restrict to some; a Key needs a Kind. A Key of [auth.AttemptAddress] is
-	// a network, with or without an app.
+	// Kind and Key restrict the result; a Key needs a Kind. A Key of
+	// [auth.AttemptAddress] is a network, with or without an app.
 	Kind auth.AttemptKind
 	Key  string
-	// Person restricts to the values of their facts.
+	// Person restricts the result to the values of the person's facts.
 	Person uuid.UUID
-	// Delayed leaves out what is not delayed at Now.
+	// Delayed leaves out counters that are not delayed at Now.
 	Delayed bool
 	Now     time.Time
 	After   auth.AttemptKey

@@ -43,15 +43,15 @@ type Ticket struct {
 	// Hash is the SHA-256 of the ticket.
 	Hash   [32]byte
 	Person auth.Person
-	// AppID restricts it to an app; empty means all.
+	// AppID restricts the ticket to an app; empty means all.
 	AppID                string
 	CreatedAt, ExpiresAt time.Time
 	// UsedBy is the identity that used it, or uuid.Nil.
 	UsedBy uuid.UUID
 }
 
-// Good reports whether the identity of the app may bind itself by the ticket, or
-// did so already.
+// Good reports whether the identity of the app may use the ticket to bind itself, or
+// has used it already.
 func (t *Ticket) Good(appID string, identity uuid.UUID, now time.Time) bool {
 	if t.AppID != "" && t.AppID != appID {
 		return false

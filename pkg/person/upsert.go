@@ -13,27 +13,26 @@ import (
 
 // Upsert is a batch of persons to create or to update.
 type Upsert struct {
-	// Drafts have an ExternalID each, and the id to use if there is none with
-	// it.
+	// Drafts each have an ExternalID, and the ID to use if no person has that.
 	Drafts []Draft
-	// DryRun only finds out what would become of them.
+	// DryRun returns the outcomes without writing.
 	DryRun bool
 	Event  auth.AuditEvent
 }
 
-// Outcome is what became of one draft.
+// Outcome is the outcome of one draft.
 type Outcome string
 
-// The outcomes there are.
+// The outcomes.
 const (
 	Created   Outcome = "created"
 	Updated   Outcome = "updated"
 	Unchanged Outcome = "unchanged"
 )
 
-// Upserted is what became of one draft.
+// Upserted is the result for one draft.
 type Upserted struct {
-	// Outcome is empty with Err.
+	// Outcome is empty if Err is set.
 	Outcome Outcome
 	Err     error
 }
@@ -44,18 +43,19 @@ type Known struct {
 	Facts  map[string][]byte
 }
 
-// Change is what a draft makes of a person.
+// Change is the change of a person by a draft.
 type Change struct {
 	// After is the person afterwards. Its UpdatedAt is the time of the change.
 	After Known
 	// Set and Removed are the facts that change.
 	Set     map[string][]byte
 	Removed []string
-	// Fields names what changes, for the audit trail; empty when nothing does.
+	// Fields names the changed fields, for the audit trail; it is empty without a
+	// change.
 	Fields []string
 }
 
-// Apply returns what the draft makes of a person at a time.
+// Apply returns the change that the draft makes to a person at now.
 //
 // Errors: [auth.InvalidRequest] when the person would have more than [auth.MaxFacts]
 // facts.
@@ -105,7 +105,7 @@ func (d *Draft) Apply(k Known, now time.Time) (Change, error) {
 	return c, nil
 }
 
-// blank returns the person that a draft makes before anything of it is applied.
+// blank returns the new person of a draft before the draft is applied.
 func (d *Draft) blank(now time.Time) Known {
 	p := (&Draft{ID: d.ID, ExternalID: d.ExternalID, Source: d.Source}).Row()
 	p.CreatedAt = auth.StoredTime(now)
@@ -119,17 +119,16 @@ type FactRow struct {
 	MAC    []byte
 }
 
-// UpsertPlan is what a store writes for an [Upsert], in this order.
+// UpsertPlan holds the writes of a store for an [Upsert], in this order.
 type UpsertPlan struct {
 	// Outcomes are those of the drafts.
 	Outcomes []Upserted
-	// FreePhones are persons whose phones are taken away before anything else is
-	// written: perhaps others get them.
+	// FreePhones are persons whose phones are removed first, because other persons may
+	// get them.
 	FreePhones []uuid.UUID
-	// Update and Insert are the persons that changed and those that are new.
+	// Update and Insert are the changed and the new persons.
 	Update, Insert []auth.PersonRecord
-	// RemoveFacts and SetFacts are the facts that go, and those that are new or
-	// changed.
+	// RemoveFacts are the removed facts, and SetFacts the new and changed ones.
 	RemoveFacts, SetFacts []FactRow
 }
 
@@ -139,9 +138,9 @@ type planned struct {
 	isNew       bool
 }
 
-// PlanUpsert applies the drafts one after another to the persons that are known
-// by one of their ExternalIDs, and tells what there is to write. Owners says who
-// has the phones that drafts name.
+// PlanUpsert applies the drafts one after another and returns the writes. Known are the
+// existing persons with the ExternalIDs of the drafts. Owners are the owners of the phones
+// of the drafts.
 func PlanUpsert(u *Upsert, known []Known, owners map[string]uuid.UUID) UpsertPlan {
 	plan := UpsertPlan{Outcomes: make([]Upserted, len(u.Drafts))}
 	persons := make(map[string]*planned, len(u.Drafts))
@@ -194,7 +193,7 @@ func PlanUpsert(u *Upsert, known []Known, owners map[string]uuid.UUID) UpsertPla
 	return plan
 }
 
-// add adds what there is to write for a person.
+// add adds the writes for a person.
 func (plan *UpsertPlan) add(p *planned) {
 	before, now := &p.before.Person, &p.now.Person
 	switch {
