@@ -45,7 +45,7 @@ const (
 	readInterval = time.Second
 	// readTimeout bounds a read.
 	readTimeout = 3 * time.Second
-	// awayAfter is how long a read may take before the database counts as away.
+	// awayAfter is the duration of a read after which the database counts as away.
 	awayAfter = time.Second
 )
 
@@ -96,8 +96,8 @@ func (d *Directory) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			// The age tells what a failure means. The follower of the cutoffs
-			// logs that the database is away.
+			// A failure matters only when the directory gets too old. The follower of
+			// the cutoffs logs that the database is away.
 			if err := d.read(ctx); err != nil && ctx.Err() == nil {
 				d.c.Log.Debug("apps not read", "cause", err)
 			}

@@ -32,8 +32,8 @@ type Config struct {
 	Clock func(ctx context.Context) (time.Time, error)
 }
 
-// Service is the use cases of admins over apps. It is safe for concurrent use and keeps
-// no state.
+// Service implements the use cases of admins for apps. It is safe for concurrent use and
+// keeps no state.
 type Service struct {
 	c Config
 }

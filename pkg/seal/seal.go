@@ -1,21 +1,21 @@
-// Package seal keeps small secrets at rest: AppSecrets, session keys, signing
+// Package seal encrypts small secrets at rest: AppSecrets, session keys, signing
 // and MAC keys.
 //
 // It owns the master-key ring, its file format, and the sealed format. It does
-// not own where sealed bytes are stored, and it derives no token.
+// not own the storage of sealed bytes, and it derives no tokens.
 //
 // A sealed value is
 //
 //	format (1 byte, 0x01) | master-key id (4 bytes) | nonce (12) | ciphertext | tag (16)
 //
-// sealed with AES-256-GCM under a key that HKDF-SHA-256 derives from the master
-// key for these associated data alone, so random nonces never run out, however
-// many rows there are. The associated data name the table, the column and the
-// row ([AAD]): a sealed value copied into another row does not open.
+// sealed with AES-256-GCM. HKDF-SHA-256 derives a separate key from the master key
+// for each associated data, so random nonces never run out, for any number of rows. The
+// associated data name the table, the column and the row ([AAD]): a sealed value that is
+// copied into another row does not open.
 //
-// Failure: a value that does not open returns [ErrOpen]; it is never partly
-// returned. A ring without keys cannot be made. While values are sealed and opened,
-// a ring can be given other keys ([Ring.Replace]).
+// Failure: the error for a value that does not open is [ErrOpen]; no part of the value is
+// returned. A ring without keys cannot be made. The keys of a ring can be replaced while
+// values are sealed and opened ([Ring.Replace]).
 package seal
 
 import (
@@ -75,7 +75,7 @@ func NewRing(keys ...[]byte) (*Ring, error) {
 		if len(k) != KeySize {
 			return nil, fmt.Errorf("%w: key %d has %d bytes, want %d", ErrMasterKey, i+1, len(k), KeySize)
 		}
-		// The id is derived apart from any sealing key and tells nothing of it.
+		// The id is derived separately from all sealing keys and reveals nothing of them.
 		id, err := hkdf.Key(sha256.New, k, nil, "yufu master key id", keyIDSize)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrMasterKey, err)
@@ -91,11 +91,11 @@ func NewRing(keys ...[]byte) (*Ring, error) {
 	return r, nil
 }
 
-// Replace gives the ring the keys of another. Values that only the old keys open
-// do not open any more.
+// Replace replaces the keys of the ring with those of other. Values that only the old
+// keys open no longer open.
 func (r *Ring) Replace(other *Ring) { r.keys.Store(other.keys.Load()) }
 
-// ParseRing reads the master-key file: base64 keys of 32 bytes, one a line, the
+// ParseRing parses the master-key file: base64 keys of 32 bytes, one per line; the
 // first seals. White space around a line, empty lines and lines that begin
 // with # are ignored. Errors name the line, never its content.
 func ParseRing(file []byte) (*Ring, error) {
@@ -171,8 +171,8 @@ func (mk masterKey) aead(aad []byte) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// AAD names the place of a sealed value: table, column, then what identifies
-// the row. Parts are length-prefixed, so no two places share a name.
+// AAD returns the associated data that name the place of a sealed value: table, column,
+// then the key of the row. Parts are length-prefixed, so no two places share a name.
 func AAD(table, column string, row ...string) []byte {
 	var b []byte
 	for _, part := range append([]string{table, column}, row...) {

@@ -11,26 +11,26 @@ import (
 )
 
 const (
-	// FreshFor is how long the keys that were read are good without another
-	// look at the database: how long a revoked key may still work.
+	// FreshFor is how long keys are used before they are read again, and so how long a
+	// revoked key may still work.
 	FreshFor = time.Second
-	// StaleFor is how long they are good when the database does not answer, at
-	// least.
+	// StaleFor is the minimum time for which keys are used when the database does not
+	// answer.
 	StaleFor = time.Minute
 
 	// readTimeout bounds a read or a write of this package.
 	readTimeout = 2 * time.Second
-	// retryPause is between a read that failed and the next.
+	// retryPause is the pause after a failed read.
 	retryPause = 100 * time.Millisecond
-	// maxUnknownLookups is how many ids that are not known are looked up in a second:
-	// keys that were made since the last read, and bogus ones. With more than
-	// that a new key waits for the next read.
+	// maxUnknownLookups is the maximum number of lookups of unknown ids in a second:
+	// keys that were made since the last read, and bogus ones. Beyond it, a new key
+	// works only after the next read.
 	maxUnknownLookups = 20
-	// touchEvery is how often, at most, the last use of a key is written.
+	// touchEvery is the minimum time between two writes of a key's last use.
 	touchEvery = time.Minute
 )
 
-// The causes under [auth.ServiceKeyInvalid], for the log alone.
+// The causes under [auth.ServiceKeyInvalid], only for the log.
 var (
 	errUnknown = errors.New("servicekey: unknown key id")
 	errSecret  = errors.New("servicekey: wrong secret")
@@ -38,14 +38,13 @@ var (
 	errExpired = errors.New("servicekey: the key has expired")
 )
 
-// Authenticator says whose service key it is. It keeps all keys in memory, of
-// which there are tens, and reads them again when they are asked for and a
-// second old. It is safe for concurrent use.
+// Authenticator authenticates service keys. It keeps all keys in memory, of which there
+// are tens, and reads them again on the first use after [FreshFor]. It is safe for
+// concurrent use.
 type Authenticator struct {
 	store    Store
 	staleFor time.Duration
-	// clock is this machine's, which tells ages; now is the database's, by which keys
-	// expire.
+	// clock is this machine's, for ages; now is the database's, for the expiry of keys.
 	clock, now func() time.Time
 
 	running    context.Context // until Close
@@ -54,21 +53,21 @@ type Authenticator struct {
 
 	mu       sync.Mutex
 	known    map[string]Key
-	readAt   time.Time     // when the read began that known is from; zero: never
+	readAt   time.Time     // when the read of known began; zero: never
 	reading  chan struct{} // closed when the read under way is done; nil: none
 	readErr  error         // of the last read, if it failed
-	failedAt time.Time     // when it did
+	failedAt time.Time     // when that read failed
 	// Lookups of unknown ids in the second that began then.
 	lookupWindow time.Time
 	lookups      int
 	touched      map[string]time.Time
 }
 
-// NewAuthenticator returns an authenticator. When the database does not answer,
-// the known keys are good for [StaleFor], or for maxStaleness if that is longer:
-// validation that goes on from memory needs them. Clock is this machine's, with its
-// monotonic reading; now returns the time by the database's clock. The caller closes
-// it.
+// NewAuthenticator returns an authenticator. While the database does not answer,
+// the known keys are used for [StaleFor], or for maxStaleness if that is longer, because
+// validation from memory needs them. Clock is this machine's, with its monotonic
+// reading; now returns the time by the database's clock. The caller must call
+// [Authenticator.Close].
 func NewAuthenticator(store Store, maxStaleness time.Duration, clock, now func() time.Time) *Authenticator {
 	running, stop := context.WithCancel(context.Background())
 	return &Authenticator{
@@ -77,17 +76,17 @@ func NewAuthenticator(store Store, maxStaleness time.Duration, clock, now func()
 	}
 }
 
-// Close ends what runs in the background, and waits for it.
+// Close ends the background work and waits for it.
 func (a *Authenticator) Close() {
 	a.stop()
 	a.background.Wait()
 }
 
-// Authenticate returns the key that is presented, if it is good.
+// Authenticate returns the presented key if it is good.
 //
-// Errors: [auth.ServiceKeyInvalid], the same whether the key is malformed,
-// unknown, revoked, expired, or has another secret; [auth.StorageUnavailable] when that
-// cannot be told; the context's.
+// Errors: [auth.ServiceKeyInvalid], with no difference between a malformed, unknown,
+// revoked or expired key and a wrong secret; [auth.StorageUnavailable] when the keys in
+// memory are too old and the database does not answer; the context's.
 func (a *Authenticator) Authenticate(ctx context.Context, presented auth.Secret) (Key, error) {
 	p, err := Parse(presented)
 	if err != nil {
@@ -97,8 +96,8 @@ func (a *Authenticator) Authenticate(ctx context.Context, presented auth.Secret)
 	if err != nil && !errors.Is(err, errUnknown) {
 		return Key{}, err
 	}
-	// Whatever the id, the same is computed: an unknown one has the hash of
-	// zeros, which no secret has.
+	// Compute the same for every id: an unknown id has a hash of zeros, which no secret
+	// has.
 	hash := p.Hash()
 	same := subtle.ConstantTimeCompare(hash[:], k.Hash[:]) == 1
 	switch {
@@ -138,7 +137,7 @@ func (a *Authenticator) key(ctx context.Context, id string) (Key, error) {
 	}
 	a.mu.Unlock()
 
-	// It may have been made since the last read.
+	// The key may have been made since the last read.
 	k, err := a.store.ServiceKey(ctx, id)
 	if errors.Is(err, auth.NotFound) {
 		return Key{}, errUnknown
@@ -161,9 +160,9 @@ func (a *Authenticator) admit(now time.Time) bool {
 	return a.lookups <= maxUnknownLookups
 }
 
-// refresh has the keys read if what is known is not fresh, by one reader
-// however many ask, and waits for it. A key that is known does not wait for a
-// database that did not answer the last time. It fails only with the context.
+// refresh reads the keys if they are not fresh, and waits for the read. Concurrent calls
+// share one read. A known key does not wait for a database that did not answer the last
+// time. The only error is the context's.
 func (a *Authenticator) refresh(ctx context.Context, id string) error {
 	a.mu.Lock()
 	now := a.clock()
@@ -171,7 +170,7 @@ func (a *Authenticator) refresh(ctx context.Context, id string) error {
 	if age >= 0 && age < FreshFor || a.running.Err() != nil ||
 		a.readErr != nil && a.reading == nil && now.Sub(a.failedAt) < retryPause {
 		a.mu.Unlock()
-		return nil //nolint:nilerr // after Close nothing is read; what is known decides
+		return nil //nolint:nilerr // after Close nothing is read; the known keys decide
 	}
 	done := a.reading
 	if done == nil {
@@ -193,7 +192,7 @@ func (a *Authenticator) refresh(ctx context.Context, id string) error {
 	}
 }
 
-// readAll reads the keys, which are then as fresh as its beginning.
+// readAll reads the keys. Their age counts from began.
 func (a *Authenticator) readAll(began time.Time, done chan<- struct{}) {
 	ctx, cancel := context.WithTimeout(a.running, readTimeout)
 	defer cancel()
@@ -218,12 +217,12 @@ func (a *Authenticator) readAll(began time.Time, done chan<- struct{}) {
 	}
 }
 
-// touch has the last use of a key written, in the background and at most once a
-// minute. It is a help for people who tidy up, so a failure is none.
+// touch writes the last use of a key, in the background and at most once a minute. It
+// ignores failures, because the time is only a hint for removing unused keys.
 func (a *Authenticator) touch(k Key) {
 	now := a.now()
 	if now.Sub(k.LastUsedAt) < touchEvery {
-		return // it was written and read since: the usual case takes no lock
+		return // written recently: the usual case takes no lock
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,17 +1,17 @@
-// Package servicekey is the API keys of back ends and admins.
+// Package servicekey owns the API keys of back ends and admins.
 //
-// It owns their format (yfk_<id>_<secret>, the secret 256 random bits, so that
-// secret scanners find leaked ones), what may stand in one ([Draft]), which
-// scope includes which ([Key.Has]), and their authentication ([Authenticator]).
+// It owns their format (yfk_<id>_<secret>; the prefix lets secret scanners find leaked
+// keys, and the secret has 256 random bits), their settings ([Draft]), which scope
+// includes which ([Key.Has]), and their authentication ([Authenticator]).
 // The store keeps the SHA-256 of the secret. Slow hashing is for passwords, which
-// people choose; 256 random bits cannot be guessed. It does not own which
-// endpoint wants which scope (one table in api/web does), nor HTTP.
+// people choose; 256 random bits cannot be guessed. It does not own the scopes that
+// endpoints require (one table in api/web), or HTTP.
 //
 // # States
 //
-// A key is good, expired, or revoked for good. A key that another one made has
-// no more scopes and apps than its creator and expires no later ([Key.Mint]);
-// the revocation of a key reaches those that it made if that is said
+// A key is good, expired, or revoked for ever. A key that another key made has
+// no more scopes and apps than its creator and expires no later ([Key.Mint]).
+// The revocation of a key includes the keys that it made if the caller asks for that
 // ([Revoke]). Its pin (the one app that a back end without an audience accepts,
 // [Key.Pinned]) is undecided until it follows the feed for the first time
 // ([FollowFeed]); from then on only an admin changes it ([Pin]). A revocation
@@ -20,10 +20,9 @@
 //
 // # Failure
 //
-// When the database does not answer, keys that were good a moment ago
-// ([StaleFor], or the maximum staleness of revocation data if that is longer)
-// still are, so that validators can go on following the feed and asking;
-// later, and for keys never seen, the answer is [auth.StorageUnavailable].
-// However many bogus keys are presented, the database is asked a bounded number
-// of times a second.
+// While the database does not answer, keys that were good stay good for [StaleFor], or
+// for the maximum staleness of revocation data if that is longer, so that validators
+// can continue to follow the feed and ask. Later, and for unknown keys, the error is
+// [auth.StorageUnavailable]. Any number of bogus keys causes only a bounded number of
+// queries a second.
 package servicekey

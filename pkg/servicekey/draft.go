@@ -9,23 +9,23 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Bounds of what stands in a key.
+// Bounds of the settings of a key.
 const (
-	// MaxNameLen is how long a name may be, in characters.
+	// MaxNameLen is the maximum length of a name, in characters.
 	MaxNameLen = 64
-	// MaxApps is how many apps a key may be restricted to.
+	// MaxApps is the maximum number of apps of a restricted key.
 	MaxApps = 64
-	// MinTTL and MaxTTL bound how long a key works that expires.
+	// MinTTL and MaxTTL bound the lifetime of a key that expires.
 	MinTTL = time.Minute
 	MaxTTL = 10 * 365 * 24 * time.Hour
 )
 
-// Scopes lists the scopes there are, in the order in which keys have them.
+// Scopes returns all scopes, in the order in which keys have them.
 func Scopes() []Scope {
 	return []Scope{ScopeService, ScopeOpenID, ScopeDecrypt, ScopeRead, ScopeAdmin}
 }
 
-// Draft is what a key is to be. [NewDraft] makes one.
+// Draft holds the settings of a new key. [NewDraft] makes one.
 type Draft struct {
 	Name   string
 	Scopes []Scope
@@ -34,12 +34,11 @@ type Draft struct {
 	ExpiresAt time.Time
 }
 
-// NewDraft checks what a new key is to be, and brings it into the one form that
-// keys have: scopes in order, apps sorted, each once. Whether the apps are
-// registered is for the caller to see.
+// NewDraft checks the settings of a new key and normalises them: scopes in order, apps
+// sorted, each once. It does not check that the apps are registered.
 //
-// Errors: [auth.InvalidRequest] for a name that is empty, too long or not text,
-// for no scope or an unknown one, and for what is no appid.
+// Errors: [auth.InvalidRequest] for a name that is empty, too long or not clean text,
+// for no scope or an unknown one, and for a text that is not an appid.
 func NewDraft(name string, scopes, apps []string) (Draft, error) {
 	name = strings.TrimSpace(name)
 	switch {
@@ -110,8 +109,8 @@ func (k *Key) Mint(d Draft) (Draft, error) {
 	return d, nil
 }
 
-// Manages reports whether the key may list and revoke the other: one that is
-// restricted to apps manages the keys that are restricted to some of them.
+// Manages reports whether the key may list and revoke the other key. A key that is
+// restricted to apps manages the keys that are restricted to some of these apps.
 func (k *Key) Manages(other *Key) bool {
 	return !k.Restricted() || other.Restricted() &&
 		!slices.ContainsFunc(other.Apps, func(app string) bool { return !slices.Contains(k.Apps, app) })
@@ -138,21 +137,21 @@ func Descendants(all []Key, id string) []Key {
 	return found
 }
 
-// includes says which scopes stand for others beside themselves.
+// includes lists the scopes that include other scopes.
 var includes = map[Scope][]Scope{
 	ScopeAdmin: {ScopeRead},
 }
 
-// Has reports whether the key has the scope, by itself or in another of its
-// scopes: admin includes read. Nothing else is included: a key that can end
-// every session need not see an openid.
+// Has reports whether the key has the scope, or a scope that includes it: admin
+// includes read. No other scope includes another: a key that can end every session
+// need not see an openid.
 func (k *Key) Has(s Scope) bool {
 	return slices.Contains(k.Scopes, s) || slices.ContainsFunc(k.Scopes, func(has Scope) bool {
 		return slices.Contains(includes[has], s)
 	})
 }
 
-// Restricted reports whether the key is good for some apps only.
+// Restricted reports whether the key is restricted to some apps.
 func (k *Key) Restricted() bool { return len(k.Apps) > 0 }
 
 // ScopeText returns scopes as OAuth writes them: separated by spaces.
@@ -164,7 +163,8 @@ func ScopeText(scopes []Scope) string {
 	return strings.Join(words, " ")
 }
 
-// CreatorID returns the id of the service key that a creator is, if it is one.
+// CreatorID returns the id of the creator's service key, or false if the creator is not
+// a service key.
 func CreatorID(creator string) (id string, ok bool) {
 	return strings.CutPrefix(creator, auth.ActorServiceKey(""))
 }

@@ -20,15 +20,15 @@ const (
 	keyLen     = len(Prefix) + idLen + 1 + secretLen
 )
 
-// Presented is a service key as somebody presents it: well-formed, and not yet
-// known to be good.
+// Presented is a service key that a client presents. It is well-formed, but not yet
+// verified.
 type Presented struct {
 	ID     string
 	Secret auth.Secret
 }
 
-// Parse reads yfk_<id>_<secret>, or returns [auth.ServiceKeyInvalid]. What it
-// reads and [Presented.Key] puts together again is identical.
+// Parse parses yfk_<id>_<secret>, or returns [auth.ServiceKeyInvalid].
+// [Presented.Key] of the result is identical to key.
 func Parse(key auth.Secret) (Presented, error) {
 	s := key.Reveal()
 	if len(s) != keyLen || s[:len(Prefix)] != Prefix || s[len(Prefix)+idLen] != '_' {
@@ -37,10 +37,10 @@ func Parse(key auth.Secret) (Presented, error) {
 	return New(s[len(Prefix):len(Prefix)+idLen], auth.Secret(s[len(Prefix)+idLen+1:]))
 }
 
-// strictBase64 reads only what it would write.
+// strictBase64 decodes only texts that it would encode identically.
 var strictBase64 = base64.RawURLEncoding.Strict()
 
-// New puts an id and a secret together that came apart, as in HTTP Basic, or
+// New returns the key of an id and a secret that came separately, as in HTTP Basic. It
 // returns [auth.ServiceKeyInvalid] when one of them is not well-formed.
 func New(id string, secret auth.Secret) (Presented, error) {
 	s := secret.Reveal()
@@ -53,12 +53,12 @@ func New(id string, secret auth.Secret) (Presented, error) {
 	return Presented{ID: id, Secret: secret}, nil
 }
 
-// Key returns the key in its one form.
+// Key returns the key as text.
 func (p Presented) Key() auth.Secret {
 	return auth.Secret(Prefix + p.ID + "_" + p.Secret.Reveal())
 }
 
-// Hash returns what the store keeps of the secret: the SHA-256 of its text.
+// Hash returns the SHA-256 of the secret's text, which the store keeps.
 func (p Presented) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(p.Secret.Reveal())) }
 
 // ValidID reports whether s has the form of a key's id: [0-9a-z]{16}.
@@ -84,8 +84,8 @@ func generate() Presented {
 	}
 }
 
-// Generate makes a new key of a checked draft. The secret is in what it returns
-// second, and nowhere else.
+// Generate makes a new key from a checked draft. Only the second result holds the
+// secret.
 func Generate(d Draft, now time.Time) (Key, Presented) {
 	p := generate()
 	return Key{

@@ -9,21 +9,20 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Apps knows which apps are registered. Every store does.
+// Apps looks up registered apps. Implemented by every store.
 type Apps interface {
 	// App returns an app, or [auth.AppUnknown].
 	App(ctx context.Context, appID string) (auth.App, error)
 }
 
-// Create makes a key of a checked draft and writes it. The event says who (the
-// creator of the key), when and why; the rest of it is filled in. What is returned
-// second holds the secret, which cannot be read again. What a service key may make,
-// [Key.Mint] says.
+// Create makes a key from a checked draft and writes it. The event has the creator of
+// the key, the time and the reason; Create fills in the rest. The second result holds the
+// secret, which cannot be read again. [Key.Mint] limits the keys that a service key may
+// create.
 //
-// Errors: [auth.InvalidRequest] for an app that is not registered: a key that is
-// restricted to a misspelt app would see nothing, without a hint;
-// [auth.ServiceKeyInvalid] when the creator is a service key that was revoked
-// meanwhile.
+// Errors: [auth.InvalidRequest] for an app that is not registered, because a key that is
+// restricted to a misspelt app would silently see nothing; [auth.ServiceKeyInvalid] when
+// the creator is a service key that was revoked meanwhile.
 func Create(ctx context.Context, store Store, apps Apps, d Draft, event auth.AuditEvent) (Key, Presented, error) {
 	for _, app := range d.Apps {
 		_, err := apps.App(ctx, app)
@@ -52,8 +51,8 @@ func Create(ctx context.Context, store Store, apps Apps, d Draft, event auth.Aud
 	return k, p, nil
 }
 
-// Revoke makes a key void, with its descendants if that is said. The event says who,
-// when and why; the rest of it is filled in. It is harmless to repeat.
+// Revoke revokes a key, and its descendants if the caller asks for that. The event has
+// the actor, the time and the reason; Revoke fills in the rest. It is harmless to repeat.
 //
 // Errors: [auth.NotFound] when there is no such key.
 func Revoke(ctx context.Context, store Store, id string, descendants bool, event auth.AuditEvent) (Revocation, error) {
@@ -64,7 +63,7 @@ func Revoke(ctx context.Context, store Store, id string, descendants bool, event
 	return store.RevokeServiceKey(ctx, id, descendants, event)
 }
 
-// RevokeEvent returns the event of the end of one key, as stores write it. For a
+// RevokeEvent returns the event that stores write for each revoked key. For a
 // descendant it names the ancestor that was revoked.
 func RevokeEvent(event auth.AuditEvent, id, ancestor string) auth.AuditEvent {
 	event = event.With(map[string]any{"service_key": id})
@@ -74,8 +73,8 @@ func RevokeEvent(event auth.AuditEvent, id, ancestor string) auth.AuditEvent {
 	return event
 }
 
-// Plan returns which of all keys a revocation makes void, and which descendants work
-// still after it. It returns [auth.NotFound] when no key has the id.
+// Plan returns which of all keys a revocation revokes, and which descendants still work
+// after it. It returns [auth.NotFound] when no key has the id.
 func Plan(all []Key, id string, descendants bool, now time.Time) (Revocation, error) {
 	at := slices.IndexFunc(all, func(k Key) bool { return k.ID == id })
 	if at < 0 {
@@ -101,7 +100,7 @@ func Plan(all []Key, id string, descendants bool, now time.Time) (Revocation, er
 	return r, nil
 }
 
-// FollowFeed returns the key as the feed needs it: with its pin decided. The first
+// FollowFeed returns the key with its pin decided, as the feed needs it. The first
 // time that an unrestricted key follows the feed, its pin is decided and stored, so
 // that an app that is registered later changes nothing for a back end.
 //
@@ -116,8 +115,8 @@ func FollowFeed(ctx context.Context, store Store, k Key, now time.Time) (Key, er
 	})
 }
 
-// FirstPin returns the app to which a key is pinned when these apps are enabled: the
-// only one, or "".
+// FirstPin returns the app to which a key is pinned at its first use of the feed: the
+// only enabled app, or "".
 func FirstPin(enabled []string) string {
 	if len(enabled) == 1 {
 		return enabled[0]
@@ -125,14 +124,14 @@ func FirstPin(enabled []string) string {
 	return ""
 }
 
-// PinEvent returns the event with the app in its detail, as stores write it.
+// PinEvent returns the event that stores write for a pin, with the app in its detail.
 func PinEvent(event auth.AuditEvent, appID string) auth.AuditEvent {
 	event = event.With(map[string]any{"app": appID})
 	return event
 }
 
-// Pin sets the app to which a key is pinned; "" means none. The event says who, when
-// and why; the rest of it is filled in.
+// Pin sets the app to which a key is pinned; "" means no pin. The event has the actor,
+// the time and the reason; Pin fills in the rest.
 //
 // Errors: [auth.NotFound] when there is no such key; [auth.InvalidRequest] for an app
 // that is not registered, and for one outside of the apps of a restricted key.

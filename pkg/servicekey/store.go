@@ -7,10 +7,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Scope is what a key may be used for.
+// Scope is a permission of a key.
 type Scope string
 
-// The scopes there are.
+// The scopes.
 const (
 	// ScopeService: introspect, verify, follow the revocation feed.
 	ScopeService Scope = "service"
@@ -41,10 +41,10 @@ type Key struct {
 	Creator string
 	// ExpiresAt is when the key stops working; zero means never.
 	ExpiresAt time.Time
-	// LastUsedAt is about when it was used last, in steps of a minute; zero
+	// LastUsedAt is the approximate time of the last use, in steps of a minute; zero
 	// means never.
 	LastUsedAt time.Time
-	// RevokedAt is since when it is void; zero means it is good.
+	// RevokedAt is when the key was revoked; zero means never.
 	RevokedAt time.Time
 	// PinnedApp is the stored pin; [Key.Pinned] says which pin counts. PinnedAt is
 	// when it was decided; zero means not yet. A key can be decided to have no pin.
@@ -55,7 +55,7 @@ type Key struct {
 // Good reports whether the key works at now.
 func (k *Key) Good(now time.Time) bool { return k.RevokedAt.IsZero() && !k.Expired(now) }
 
-// Expired reports whether the key has stopped working by its expiry.
+// Expired reports whether the key has expired at now.
 func (k *Key) Expired(now time.Time) bool { return !k.ExpiresAt.IsZero() && !now.Before(k.ExpiresAt) }
 
 // Pinned returns the app to which the key is pinned, or "". A validator that names
@@ -75,43 +75,44 @@ func (k *Key) Pinned() string {
 // pinUndecided reports whether the first use of the feed decides the pin.
 func (k *Key) pinUndecided() bool { return !k.Restricted() && k.PinnedAt.IsZero() }
 
-// Store is what service keys need of a database. Methods return
-// [auth.StorageUnavailable] when it does not answer.
+// Store is the part of a database that service keys need. Methods return
+// [auth.StorageUnavailable] when the database does not answer.
 type Store interface {
 	// AddServiceKey writes a new key with its audit event. It returns
-	// [auth.ServiceKeyInvalid] when its creator is a service key that does not work
-	// any more: no key is made beside the revocation of its creator.
+	// [auth.ServiceKeyInvalid] when its creator is a service key that no longer
+	// works, so that no key is made during the revocation of its creator.
 	AddServiceKey(ctx context.Context, k Key, event auth.AuditEvent) error
 	// ServiceKey returns a key, or [auth.NotFound].
 	ServiceKey(ctx context.Context, id string) (Key, error)
 	// ServiceKeys returns all keys, ordered by CreatedAt and ID.
 	ServiceKeys(ctx context.Context) ([]Key, error)
-	// RevokeServiceKey makes a key void and, with descendants, every key that it
-	// made, that those made, and so on. Each that was not void gets an audit event, as
-	// [RevokeEvent] has it; one that is void already stays as it is. The living
+	// RevokeServiceKey revokes a key and, with descendants, every key that it
+	// made, that those made, and so on. Each key that was not revoked before gets the
+	// audit event of [RevokeEvent]; other keys do not change. The living
 	// descendants are those that work at event.At and were not revoked. It returns
 	// [auth.NotFound] for an unknown id.
 	RevokeServiceKey(ctx context.Context, id string, descendants bool, event auth.AuditEvent) (Revocation, error)
 	// FirstPinServiceKey decides the pin of a key, with its audit event, and returns
-	// the key as it is then. An unrestricted key whose pin was not decided yet is
-	// pinned to the app that is enabled, if it is the only one; with several enabled
+	// the key afterwards. An unrestricted key whose pin was not decided yet is
+	// pinned to the enabled app if there is only one; with several enabled
 	// apps the key is decided to have no pin. Without an enabled app nothing is
-	// decided. A key whose pin was decided, and a restricted key, stay as they are.
-	// Of calls at the same time one decides. The event is written as [PinEvent] has it.
+	// decided. A key whose pin was decided, and a restricted key, do not change.
+	// Of concurrent calls one decides. The event is that of [PinEvent].
 	// It returns [auth.NotFound] for an unknown id.
 	FirstPinServiceKey(ctx context.Context, id string, event auth.AuditEvent) (Key, error)
 	// PinServiceKey sets the pin of a key, "" for none, with its audit event, and
-	// returns the key as it is then. Check is asked about the locked row; its error
-	// is returned and changes nothing. It returns [auth.NotFound] for an unknown id.
+	// returns the key afterwards. It calls check with the locked row; if check returns
+	// an error, PinServiceKey returns it and changes nothing. It returns [auth.NotFound]
+	// for an unknown id.
 	PinServiceKey(ctx context.Context, id, appID string, check func(Key) error, event auth.AuditEvent) (Key, error)
-	// TouchServiceKey sets LastUsedAt, unless it is that late already.
+	// TouchServiceKey sets LastUsedAt, unless it has that or a later time already.
 	TouchServiceKey(ctx context.Context, id string, at time.Time) error
 }
 
-// Revocation is what a revocation of a key did.
+// Revocation is the result of the revocation of a key.
 type Revocation struct {
-	// Revoked are the keys that became void.
+	// Revoked are the keys that were revoked.
 	Revoked []Key
-	// Living are the descendants that work still.
+	// Living are the descendants that still work.
 	Living []Key
 }

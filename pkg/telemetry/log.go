@@ -15,8 +15,8 @@ func ParseLevel(name string) (level slog.Level, err error) {
 	return level, nil
 }
 
-// NewLogger returns a logger that writes to w in the format "json" or "text",
-// from the level on.
+// NewLogger returns a logger that writes records of at least this level to w, in the
+// format "json" or "text".
 func NewLogger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
 	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: redactAttr}
 	switch format {
@@ -28,7 +28,7 @@ func NewLogger(w io.Writer, format string, level slog.Leveler) (*slog.Logger, er
 	return nil, fmt.Errorf("the log format must be json or text, got %q", format)
 }
 
-// redactAttr blanks what looks like a secret in any text that is logged.
+// redactAttr blanks text that looks like a secret in an attribute.
 func redactAttr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Resolve(); v.Kind() {
 	case slog.KindString:
@@ -44,7 +44,7 @@ func redactAttr(_ []string, a slog.Attr) slog.Attr {
 			a.Value = slog.StringValue(fmt.Sprintf("[%d bytes]", len(x)))
 		case nil:
 		default:
-			// As JSON, which leaves unexported fields alone.
+			// JSON omits unexported fields.
 			text, err := json.Marshal(x)
 			if err != nil {
 				text = fmt.Appendf(nil, "[%T]", x)

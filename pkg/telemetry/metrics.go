@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics is a registry of its own, so that nothing registers itself behind our
-// back. It is safe for concurrent use.
+// Metrics has its own registry, so that no library registers metrics implicitly. It is
+// safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
@@ -81,8 +81,8 @@ func (m *Metrics) ObservePlatformCall(platform, class string, d time.Duration) {
 	m.latency.WithLabelValues(platform).Observe(d.Seconds())
 }
 
-// Gauge registers a value that is read when it is asked for. The labels are
-// fixed; a name may be registered again with other values of the same labels.
+// Gauge registers a gauge that is read at each scrape. The labels are fixed; a name may
+// be registered again with other values of the same labels.
 func (m *Metrics) Gauge(name, help string, labels map[string]string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
 }

@@ -7,29 +7,28 @@ import (
 	"strings"
 )
 
-// blank is what stands where a secret was.
+// blank replaces a secret.
 const blank = "[redacted]"
 
-// What a secret is known by. Each pattern ends where the secret begins or, for
-// tokens, is all of it; how far the secret goes is decided from there, for each
-// place alone, so that no text around a secret can hide it.
+// The patterns of secrets. A pattern ends where the secret begins; tokens matches the
+// whole secret. The end of the secret is found separately for each match, so that no
+// text around a secret can hide it.
 var (
-	// tokens are ours, and any JWT.
+	// tokens matches our tokens, and any JWT.
 	tokens = regexp.MustCompile(`(?:yf[rk]_|eyJ[A-Za-z0-9_-]{8,}\.)[A-Za-z0-9_.-]+`)
-	// named are the names of parameters that hold secrets, in a query string, a
-	// form or JSON, escaped once more or not. A code is one only under its own
-	// name: an error_code is none.
+	// named matches the names of parameters that hold secrets, in a query string, a
+	// form or JSON, perhaps escaped once more. It matches code, but not error_code.
 	named = regexp.MustCompile(`(?i)(?:secret|token|password|session_key|js_code|(?:^|[^a-z_]|%[0-9a-f]{2})code)` +
 		`(?:\\*"\s*:\s*\\*"|(?:=|%3D)(?:\\*")?)`)
-	// userinfo is the user in a URL, such as a database's, before a password.
+	// userinfo matches the user before the password in a URL, such as a database's.
 	userinfo = regexp.MustCompile(`(?i)[a-z][a-z0-9+.-]*://[^\s/:@]*:`)
 )
 
 // span is a part of a text.
 type span struct{ from, to int }
 
-// Redact returns s with everything blanked that looks like a token, a secret
-// parameter or a password in a URL.
+// Redact returns s with all text blanked that looks like a token, a secret parameter or
+// a password in a URL.
 func Redact(s string) string {
 	var secrets []span
 	if strings.Contains(s, "yf") || strings.Contains(s, "eyJ") {
@@ -47,17 +46,17 @@ func Redact(s string) string {
 			secrets = append(secrets, span{m[1], end.of(m[1])})
 		}
 		for _, m := range userinfo.FindAllStringIndex(s, -1) {
-			// A password that was not percent-encoded ends at the last @, and
-			// may hold slashes.
+			// A password that is not percent-encoded may have slashes; it ends at the
+			// last @.
 			secrets = append(secrets, span{m[1], max(m[1], url.of(m[1]))})
 		}
 	}
 	return blanked(s, secrets)
 }
 
-// endFinder finds where secrets end: at the first of some characters or, with lastOf,
-// at the last such character before them. It is asked from left to right, and
-// looks at no part of a text twice.
+// endFinder finds the end of a secret: the first of chars or, with lastOf, the last
+// lastOf before it. Calls must go from left to right; no part of the text is scanned
+// twice.
 type endFinder struct {
 	s, chars       string
 	lastOf         byte

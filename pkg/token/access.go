@@ -36,7 +36,7 @@ type Claims struct {
 	ExternalID string `json:"external_id,omitempty"`
 }
 
-// Owner returns whom the token is about.
+// Owner returns the subject of the token.
 func (c *Claims) Owner() auth.Subject {
 	return auth.Subject{AppID: c.ClientID, Identity: c.Subject, Session: c.Session}
 }
@@ -72,7 +72,7 @@ type SigningKey struct {
 // ErrNoKey means that there is no key to sign with now.
 var ErrNoKey = errors.New("no current key")
 
-// SigningKeys hands out the key that new access tokens are signed with.
+// SigningKeys provides the key that signs new access tokens.
 type SigningKeys interface {
 	// CurrentSigningKey returns the key of the algorithm at now, or [ErrNoKey]. Its Alg
 	// may be another one, as long as no key of the algorithm may sign yet.
@@ -89,9 +89,9 @@ type Minter struct {
 	ttl    time.Duration
 }
 
-// NewMinter returns a minter for the issuer, whose tokens live ttl, jittered
-// down by up to 5 % so that a crowd that logged in together does not refresh
-// together. The ttl is at least a second and at most [auth.MaxAccessTokenTTL].
+// NewMinter returns a minter for the issuer. Its tokens live for ttl, less a random share
+// of up to 5 %, so that users who logged in at the same time do not refresh at the same
+// time. The ttl must be between 1s and [auth.MaxAccessTokenTTL].
 func NewMinter(keys SigningKeys, issuer string, ttl time.Duration) (*Minter, error) {
 	if ttl < time.Second || ttl > auth.MaxAccessTokenTTL {
 		return nil, fmt.Errorf("token: the lifetime of access tokens must be between 1s and %s, got %s", auth.MaxAccessTokenTTL, ttl)
@@ -99,16 +99,15 @@ func NewMinter(keys SigningKeys, issuer string, ttl time.Duration) (*Minter, err
 	return &Minter{keys: keys, issuer: issuer, ttl: ttl}, nil
 }
 
-// Mint returns an access token that says what the session row says, and how
-// many seconds it lives. It never outlives the session. The algorithm is the
-// app's; empty is [DefaultAlg].
+// Mint returns an access token with the claims of the session row, and its lifetime in
+// seconds. It never outlives the session. The algorithm is the app's; empty means
+// [DefaultAlg].
 func (m *Minter) Mint(s *auth.Session, audiences []string, alg string, now time.Time) (auth.Secret, int, error) {
 	return m.MintUntil(s, audiences, alg, now, s.ExpiresAt)
 }
 
 // MintUntil is [Minter.Mint] for a token that replaces another one: it does not
-// outlive the latest time either, which is the exp of the other and lies after
-// now.
+// outlive latest either, which is the exp of the other token and lies after now.
 func (m *Minter) MintUntil(s *auth.Session, audiences []string, alg string, now, latest time.Time) (auth.Secret, int, error) {
 	key, err := m.keys.CurrentSigningKey(cmp.Or(alg, DefaultAlg), now)
 	if err != nil {

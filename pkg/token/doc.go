@@ -1,10 +1,9 @@
 // Package token mints and reads the two kinds of tokens.
 //
-// It owns the claims of the access token (a JWT as RFC 9068 profiles it), its
-// minting, and the refresh-token codec. It does not own keys (pkg/keyring hands
-// them in), what makes an access token good (pkg/bearer, whose answers
-// [Verifier] translates), nor the question whether a session is still live
-// (pkg/session asks the store).
+// It owns the claims of the access token (a JWT with the profile of RFC 9068), its
+// minting, and the refresh-token codec. It does not own keys (pkg/keyring),
+// the verification of access tokens (pkg/bearer, whose results [Verifier] translates),
+// or the check that a session is still live (pkg/session).
 //
 // # Access token
 //
@@ -15,14 +14,14 @@
 //
 // # Refresh token
 //
-// "yfr_" and 60 characters of base64url: what it is, which MAC key signed it,
-// session and generation, and a MAC. It is a function of session and
+// "yfr_" and 60 characters of base64url: format, id of the MAC key,
+// session, generation, and a MAC. It is a function of session and
 // generation, so the store keeps no token, not even a hash, and a lost answer
-// can be given again. See [RefreshCodec].
+// can be repeated. See [RefreshCodec].
 //
 // # Failure
 //
-// Whatever does not verify yields a code of package auth, [auth.TokenInvalid] or
-// [auth.RefreshInvalid] for what is not ours, without a hint of why, and before
-// any database is asked.
+// Errors have a code of package auth. A token that is not ours yields
+// [auth.TokenInvalid] or [auth.RefreshInvalid] without a reason, before any database is
+// asked.
 package token

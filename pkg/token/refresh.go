@@ -35,15 +35,15 @@ var RefreshLen = len(RefreshPrefix) + base64.RawURLEncoding.EncodedLen(refreshSi
 // refreshDomain separates these MACs from any other use of the key.
 const refreshDomain = "yufu refresh token\x00"
 
-// MACKeys hands out the keys that authenticate refresh tokens.
+// MACKeys provides the keys that authenticate refresh tokens.
 type MACKeys interface {
-	// CurrentMACKey returns the key that new tokens are signed with at now.
+	// CurrentMACKey returns the key that signs new tokens at now.
 	CurrentMACKey(now time.Time) (id uint32, key []byte, err error)
-	// MACKey returns a key that is still good, or false. It does no I/O.
+	// MACKey returns a key that is still valid, or false. It does no I/O.
 	MACKey(id uint32) (key []byte, ok bool)
 }
 
-// Refresh is what a refresh token says.
+// Refresh is the content of a refresh token.
 type Refresh struct {
 	Session    uuid.UUID
 	Generation uint32
@@ -74,14 +74,14 @@ func (c *RefreshCodec) Encode(r Refresh, now time.Time) (auth.Secret, error) {
 	return auth.Secret(RefreshPrefix + base64.RawURLEncoding.EncodeToString(b[:])), nil
 }
 
-// Decode returns what a refresh token says, or [auth.RefreshInvalid] when it is
-// not one of ours to the last bit. It touches no database.
+// Decode returns the content of a refresh token, or [auth.RefreshInvalid] if a single bit
+// differs from a token of ours. It uses no database.
 func (c *RefreshCodec) Decode(s string) (Refresh, error) {
 	if len(s) != RefreshLen || s[:len(RefreshPrefix)] != RefreshPrefix {
 		return Refresh{}, auth.RefreshInvalid
 	}
-	// Decode skips line breaks wherever they stand; a token has none, and its
-	// length is fixed, so the decoded length tells.
+	// Decoding skips line breaks. Because the length of a token is fixed, the check of
+	// the decoded length detects them.
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s[len(RefreshPrefix):])
 	if err != nil || len(b) != refreshSize || b[0] != refreshFormat {
 		return Refresh{}, auth.RefreshInvalid
@@ -94,16 +94,16 @@ func (c *RefreshCodec) Decode(s string) (Refresh, error) {
 		Session:    uuid.UUID(b[offSession:offGeneration]),
 		Generation: binary.BigEndian.Uint32(b[offGeneration:]),
 	}
-	// The last generation has no successor. It takes four billion refreshes to
-	// get there, so this is a matter of arithmetic, not of users.
+	// The last generation has no successor. No user reaches it: that takes four billion
+	// refreshes.
 	if r.Generation < auth.FirstGeneration || r.Generation == math.MaxUint32 {
 		return Refresh{}, auth.RefreshInvalid
 	}
 	return r, nil
 }
 
-// refreshMAC returns the truncated MAC of a token's head, which names the key
-// itself too.
+// refreshMAC returns the truncated MAC of a token's head, which includes the id of the
+// key.
 func refreshMAC(key, head []byte) []byte {
 	m := hmac.New(sha256.New, key)
 	m.Write([]byte(refreshDomain))

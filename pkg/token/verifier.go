@@ -12,24 +12,24 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer"
 )
 
-// Verifier verifies our own access tokens. It is the verifier of pkg/bearer,
-// the one that back ends have, and says in the words of package auth what that
-// one finds. It does no I/O and is safe for concurrent use.
+// Verifier verifies our own access tokens. It uses the verifier of pkg/bearer, which back
+// ends use too, and translates its errors to those of package auth. It does no I/O and is
+// safe for concurrent use.
 type Verifier struct {
 	current, acceptExpired *bearer.Verifier
 }
 
-// NewVerifier returns a verifier with the keys and the cutoffs of l. Who reads
-// the session's row too needs l.Staleness as well: the row is never stale, but it
-// says nothing of the key.
+// NewVerifier returns a verifier with the keys and the cutoffs of l. A caller that also
+// reads the session's row needs l.Staleness too: the row is never stale, but it does not
+// show that a key was revoked.
 //
-// It fails only when l is wrong.
+// It returns an error only if l is not valid.
 func NewVerifier(l bearer.Local) (*Verifier, error) {
 	current, err := bearer.NewLocal(l)
 	if err != nil {
 		return nil, err
 	}
-	// It is asked seldom, by admins, and what it accepts need not be remembered.
+	// It is used rarely, by admins, so it needs no cache.
 	l.Cutoffs, l.Staleness, l.CacheSize, l.UnsafeAcceptExpired = nil, nil, -1, true
 	acceptExpired, err := bearer.NewLocal(l)
 	if err != nil {
@@ -38,28 +38,26 @@ func NewVerifier(l bearer.Local) (*Verifier, error) {
 	return &Verifier{current: current, acceptExpired: acceptExpired}, nil
 }
 
-// Verify returns the claims of a token that is good now, as far as keys, clock
-// and cutoffs tell.
+// Verify returns the claims of a token that is valid now by keys, clock and cutoffs.
 //
-// Errors: [auth.TokenExpired] for a token that is good but for its time,
+// Errors: [auth.TokenExpired] for a token that is valid except for its time,
 // [auth.SessionRevoked] for one that a cutoff hits, [auth.StorageUnavailable]
-// when the cutoffs are too old to tell, and [auth.TokenInvalid] for anything
-// else. The first three are about whom the token names ([auth.SubjectOf]): its
-// signature is good.
+// when the cutoffs are too old to decide, and [auth.TokenInvalid] for any other token.
+// The first three have the token's subject ([auth.SubjectOf]), because its signature is
+// valid.
 func (v *Verifier) Verify(ctx context.Context, s string) (*Claims, error) {
 	return claimsOf(v.current.Verify(ctx, s))
 }
 
-// VerifyExpired returns the claims of a token that is ours, whether it has
-// expired, was revoked or is good: it tells which session a token belongs
-// to, and grants no access.
+// VerifyExpired returns the claims of a token of ours, even if it has expired or was
+// revoked. It only finds the session of a token and must not grant access.
 //
 // Errors: [auth.TokenInvalid].
 func (v *Verifier) VerifyExpired(ctx context.Context, s string) (*Claims, error) {
 	return claimsOf(v.acceptExpired.Verify(ctx, s))
 }
 
-// claimsOf translates an answer of pkg/bearer.
+// claimsOf translates a result of pkg/bearer.
 func claimsOf(c *bearer.Claims, err error) (*Claims, error) {
 	if err != nil {
 		refusal := &auth.Error{Code: codeOf(err), Err: err}
@@ -83,7 +81,7 @@ func claimsOf(c *bearer.Claims, err error) (*Claims, error) {
 		person = &id
 	}
 	if err := errors.Join(errSubject, errSession, errPerson); err != nil {
-		// It was found to be one.
+		// pkg/bearer has checked this, so it is a defect.
 		return nil, &auth.Error{Code: auth.Internal, Err: fmt.Errorf("token: a claim is not a uuid: %w", err)}
 	}
 	return &Claims{
