@@ -65,7 +65,7 @@ func (c *crowd) facts(i, number int, name string) error {
 
 func TestGuessingAcrossPersons(t *testing.T) {
 	t.Parallel()
-	t.Run("by many users at many numbers is slowed down for the app", func(t *testing.T) {
+	t.Run("guesses of many users at many numbers are delayed for the app", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.staff(t, 1000)
@@ -102,7 +102,7 @@ func TestGuessingAcrossPersons(t *testing.T) {
 					case auth.BindingDelayed:
 						still = append(still, i)
 					default:
-						t.Fatalf("an honest user: %v", err)
+						t.Fatalf("an honest user: error = %v", err)
 					}
 				}
 				waiting = still
@@ -114,37 +114,37 @@ func TestGuessingAcrossPersons(t *testing.T) {
 		}
 		t.Logf("of 1000 guesses %d were judged and %d took a person; of %d honest users %d were served, after %d tries",
 			judged, taken, arrived, served, tries)
-		// Unlimited, they take ten persons. 61 guesses are free and one a second
-		// goes through.
+		// Without a limit the guesses take ten persons. 61 guesses are free, then one a
+		// second is admitted.
 		if judged > 61+100 || taken > 2 || slowed < 800 {
-			t.Errorf("judged %d, took %d persons, slowed %d", judged, taken, slowed)
+			t.Errorf("%d guesses judged, %d persons taken, %d guesses delayed, want at most 161, at most 2, at least 800", judged, taken, slowed)
 		}
 		if served < arrived*9/10 {
-			t.Errorf("%d of %d honest users were served", served, arrived)
+			t.Errorf("%d of %d honest users were served, want at least 90 %%", served, arrived)
 		}
 		if n, want := int(w.Binding.SlowedFacts()), slowed+tries-served; n != want {
 			t.Errorf("SlowedFacts() = %d, want %d", n, want)
 		}
 		minutes := int(w.Clock.Now().Sub(start)/time.Minute) + 1
 		if n := w.count(t, `select count(*) from audit where action = 'binding.facts_slowed' and appid = 'wxdevelopment0001'`); n < 1 || n > minutes {
-			t.Errorf("%d audit events in %d minutes", n, minutes)
+			t.Errorf("%d audit events in %d minutes, want 1 to one a minute", n, minutes)
 		}
 		if n := w.count(t, `select count(*) from audit where action = 'binding.facts_slowed' and (identity_uuid is not null or json_extract(detail, '$.failures') <= 60)`); n != 0 {
-			t.Errorf("%d audit events name a user, or too few failures", n)
+			t.Errorf("%d audit events name a user or have at most 60 failures, want 0", n)
 		}
 	})
 
-	// slow fails n times, each time as another user, until facts are slowed down.
+	// slow makes n failed attempts, each as another user, until facts are delayed.
 	slow := func(t *testing.T, w *world, n int) {
 		t.Helper()
 		mallory := w.crowd("mallory", n)
 		for i := range n {
 			if err := mallory.facts(i, 7000+i, "x"); auth.CodeOf(err) != auth.BindingNoMatch {
-				t.Fatalf("guess %d: %v", i, err)
+				t.Fatalf("guess %d: error = %v, want %v", i, err, auth.BindingNoMatch)
 			}
 		}
 	}
-	t.Run("at once lets no more through than one after another", func(t *testing.T) {
+	t.Run("concurrent guesses are admitted as sequential ones", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		mallory := w.crowd("mallory", 70)
@@ -168,24 +168,24 @@ func TestGuessingAcrossPersons(t *testing.T) {
 		if n := w.count(t, `select count(*) from audit where action = 'binding.facts_slowed'`); n != 1 {
 			t.Errorf("%d audit events, want 1", n)
 		}
-		// Those that were refused count for nobody.
+		// Delayed guesses are not counted for their users.
 		if n := w.count(t, `select coalesce(sum(failures), 0) from bind_attempts where kind = 'identity'`); n != 61 {
 			t.Errorf("%d failures are counted for users, want 61", n)
 		}
 	})
-	t.Run("leaves the other methods alone", func(t *testing.T) {
+	t.Run("the other methods are not delayed", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		slow(t, w, 61)
 		w.Clock.Advance(time.Second)
 		honest := w.crowd("honest", 3)
 		if err := honest.facts(0, 1001, "李雷"); err != nil {
-			t.Fatalf("the one that goes through in this second: %v", err)
+			t.Fatalf("the admitted attempt of this second: error = %v", err)
 		}
 		err := honest.facts(1, 1002, "韩梅梅")
 		var e *auth.Error
 		if !errors.As(err, &e) || e.Code != auth.BindingDelayed || e.RetryAfter <= 0 || e.RetryAfter > time.Second {
-			t.Errorf("facts: %v, want %s within a second", err, auth.BindingDelayed)
+			t.Errorf("facts: error = %v, want %s for at most a second", err, auth.BindingDelayed)
 		}
 		p := bindingtest.Policy()
 		p.SecondIdentity = auth.SecondJoins
@@ -197,13 +197,13 @@ func TestGuessingAcrossPersons(t *testing.T) {
 		}
 		w.Clock.Advance(time.Minute + time.Second)
 		if err := honest.facts(1, 1002, "韩梅梅"); err != nil {
-			t.Errorf("after a quiet minute: %v", err)
+			t.Errorf("after a quiet minute: error = %v", err)
 		}
 		if err := honest.facts(2, 7000, "x"); auth.CodeOf(err) != auth.BindingNoMatch {
-			t.Errorf("a mistake after a quiet minute: %v", err)
+			t.Errorf("a mistake after a quiet minute: error = %v, want %v", err, auth.BindingNoMatch)
 		}
 	})
-	t.Run("one user who has to wait uses up nothing of what goes through", func(t *testing.T) {
+	t.Run("a delayed user does not use up the admitted attempts", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		one, honest := w.crowd("one", 1), w.crowd("honest", 1)
@@ -218,11 +218,11 @@ func TestGuessingAcrossPersons(t *testing.T) {
 			}
 		}
 		if err := honest.facts(0, 1001, "李雷"); err != nil {
-			t.Errorf("an honest user beside them: %v", err)
+			t.Errorf("an honest user: error = %v", err)
 		}
 	})
 	for name, unbinds := range map[string]bool{"repeated": false, "ended and made again": true} {
-		t.Run("is not hidden behind the guesser's own binding, "+name, func(t *testing.T) {
+		t.Run("the guesser's own binding does not hide guesses, "+name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.staff(t, 1)
@@ -254,7 +254,7 @@ func TestGuessingAcrossPersons(t *testing.T) {
 			}
 		})
 	}
-	t.Run("does not mistake a busy morning for it", func(t *testing.T) {
+	t.Run("a busy morning is not delayed", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.staff(t, 400)
@@ -262,7 +262,7 @@ func TestGuessingAcrossPersons(t *testing.T) {
 		for i := range 400 {
 			if i%5 == 0 { // one in five mistypes first
 				if err := staff.facts(i, 2000+i, "打错"); auth.CodeOf(err) != auth.BindingNoMatch {
-					t.Fatalf("person %d mistypes: %v", i, err)
+					t.Fatalf("person %d mistypes: error = %v, want %v", i, err, auth.BindingNoMatch)
 				}
 			}
 			name := fmt.Sprint("员工", i)
@@ -270,21 +270,21 @@ func TestGuessingAcrossPersons(t *testing.T) {
 				name = "王伟"
 			}
 			if err := staff.facts(i, 2000+i, name); err != nil {
-				t.Fatalf("person %d: %v", i, err)
+				t.Fatalf("person %d: error = %v", i, err)
 			}
 		}
 	})
-	t.Run("a clock that goes back ends no wait early and makes none longer", func(t *testing.T) {
+	t.Run("a clock that goes back neither shortens nor extends a delay", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		slow(t, w, 61)
 		honest := w.crowd("honest", 2)
 		w.Clock.Advance(-time.Second)
 		if err := honest.facts(0, 1001, "李雷"); err != nil {
-			t.Fatalf("the one that goes through: %v", err)
+			t.Fatalf("the admitted attempt: error = %v", err)
 		}
 		if err := honest.facts(1, 1002, "韩梅梅"); auth.CodeOf(err) != auth.BindingDelayed {
-			t.Errorf("the second one: %v", err)
+			t.Errorf("the second attempt: error = %v, want %v", err, auth.BindingDelayed)
 		}
 	})
 }

@@ -26,7 +26,7 @@ func (s erasing) PlatformAccount(ctx context.Context, identity uuid.UUID) (openI
 	return s.Store.PlatformAccount(ctx, identity)
 }
 
-func TestWhoIsErasedMeanwhileIsNotBoundByPhone(t *testing.T) {
+func TestBindErased(t *testing.T) {
 	t.Parallel()
 	var w *world
 	w = newWorldOver(t, func(s *sqlite.Store) db.Store {
@@ -35,7 +35,7 @@ func TestWhoIsErasedMeanwhileIsNotBoundByPhone(t *testing.T) {
 		}}
 	})
 	if _, err := w.ByPhone(w.Login("alice").AccessToken, "alice", "13800001001"); !errors.Is(err, auth.SessionRevoked) {
-		t.Errorf("%v, want session_revoked", err)
+		t.Errorf("ByPhone() error = %v, want %v", err, auth.SessionRevoked)
 	}
 	for _, c := range w.Simulator.Calls() {
 		if c.Path == "/wxa/business/getuserphonenumber" {

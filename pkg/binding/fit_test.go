@@ -40,6 +40,6 @@ func TestUnfitReplica(t *testing.T) {
 	}
 	reason = nil
 	if got, err := w.Binding.Unbind(t.Context(), bound.AccessToken, "REQ3"); err != nil || !got.Changed {
-		t.Errorf("Unbind(), once it is fit again: changed %t, error %v", got.Changed, err)
+		t.Errorf("Unbind() when the replica is fit again: changed = %t, error = %v", got.Changed, err)
 	}
 }

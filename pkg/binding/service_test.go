@@ -39,7 +39,7 @@ func TestEveryMethod(t *testing.T) {
 		t.Errorf("this test knows %d methods, want the %d of auth.BindingMethods", len(methods), len(auth.BindingMethods()))
 	}
 	for method, bind := range methods {
-		t.Run(string(method)+"_binds_the_user_and_his_session_goes_on", func(t *testing.T) {
+		t.Run(string(method)+" binds the user and the session survives", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			g := w.Login("alice")
@@ -57,20 +57,20 @@ func TestEveryMethod(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !claims.Bound || *claims.Person != w.LiLei.ID || claims.Subject != g.Session.Identity || claims.Session != g.Session.ID || claims.Ver != g.Session.Ver+1 {
-				t.Errorf("claims %+v", claims)
+				t.Errorf("claims = %+v, want those of 李雷 with the next ver", claims)
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); !errors.Is(err, auth.SessionRevoked) {
-				t.Errorf("the token from before: %v", err)
+				t.Errorf("Authenticate() of the old access token: error = %v, want %v", err, auth.SessionRevoked)
 			}
 			next, err := w.Refresh(g.RefreshToken)
 			if err != nil || next.Session.Person == nil || next.Session.Person.ID != w.LiLei.ID {
-				t.Errorf("the refresh token from before: %v, %v", next.Session.Person, err)
+				t.Errorf("Refresh() with the old refresh token = person %v, %v, want 李雷", next.Session.Person, err)
 			}
 			if n := w.count(t, `select coalesce(sum(failures), 0) from bind_attempts`); n != 0 {
-				t.Errorf("%d attempts stayed counted", n)
+				t.Errorf("%d attempts are counted, want 0", n)
 			}
 		})
-		t.Run(string(method)+"_is_refused_where_the_policy_does_not_name_it", func(t *testing.T) {
+		t.Run(string(method)+" is refused if the policy does not allow it", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			p := bindingtest.Policy()
@@ -83,16 +83,16 @@ func TestEveryMethod(t *testing.T) {
 			w.SetPolicy(p)
 			refused(t, auth.BindingMethodDisabled)(bind(t, w, w.Login("alice").AccessToken, "alice"))
 			if n := w.count(t, `select count(*) from bind_attempts`); n != 0 {
-				t.Error("it counts as an attempt")
+				t.Error("a refused method counts as an attempt")
 			}
 		})
-		t.Run(string(method)+"_of_a_disabled_person_is_refused", func(t *testing.T) {
+		t.Run(string(method)+" to a disabled person is refused", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			g := w.Login("alice")
 			var ticket auth.Secret
 			if method == auth.BindTicket {
-				ticket = w.Ticket(w.LiLei) // there is none for a disabled person
+				ticket = w.Ticket(w.LiLei) // no ticket can be minted for a disabled person
 			}
 			if _, err := w.db.Exec(`update persons set disabled_at = 1`); err != nil {
 				t.Fatal(err)
@@ -108,7 +108,7 @@ func TestEveryMethod(t *testing.T) {
 
 func TestFacts(t *testing.T) {
 	t.Parallel()
-	t.Run("that_fit_no_person_get_one_answer_whatever_is_wrong", func(t *testing.T) {
+	t.Run("all wrong facts get the same answer", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.Person("2001", "同名", "")
@@ -117,7 +117,7 @@ func TestFacts(t *testing.T) {
 		if _, err := w.db.Exec(`update person_facts set mac = (select mac from person_facts f join persons p on p.id = f.person_id where p.external_id = '2001' and f.name = 'employee_no') where person_id = ? and name = 'employee_no'`, shared.ID.String()); err != nil {
 			t.Fatal(err)
 		}
-		// What is older names keys and persons by ids, in which any digits may come.
+		// Older events have ids of keys and persons, which may contain any digits.
 		before := w.count(t, `select max(id) from audit`)
 		var first string
 		for i, c := range []struct{ number, name string }{
@@ -125,22 +125,22 @@ func TestFacts(t *testing.T) {
 		} {
 			_, err := w.ByFacts(w.Login("alice"+c.number+c.name).AccessToken, c.number, c.name)
 			if auth.CodeOf(err) != auth.BindingNoMatch {
-				t.Errorf("%v: %v", c, err)
+				t.Errorf("%v: error = %v, want %s", c, err, auth.BindingNoMatch)
 			}
 			if i == 0 {
 				first = err.Error()
 			} else if err.Error() != first {
-				t.Errorf("%v: %q, others %q", c, err, first)
+				t.Errorf("%v: error = %q, want %q as for other facts", c, err, first)
 			}
 		}
 		if n := w.count(t, `select count(*) from audit where action = 'binding.refused' and json_extract(detail, '$.code') = 'binding_no_match'`); n != 5 {
-			t.Errorf("%d refusals are in the trail", n)
+			t.Errorf("%d refusals are audited, want 5", n)
 		}
 		if n := w.count(t, `select count(*) from audit where id > ? and (detail like '%李雷%' or detail like '%1001%' or detail like '%9999%')`, before); n != 0 {
-			t.Error("the trail holds facts")
+			t.Error("the audit trail holds facts")
 		}
 	})
-	t.Run("that_the_app_does_not_ask_for_exactly_are_malformed_and_count_for_nothing", func(t *testing.T) {
+	t.Run("other fields than the policy requires are malformed and not counted", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token := w.Login("alice").AccessToken
@@ -159,14 +159,14 @@ func TestFacts(t *testing.T) {
 			refused(t, auth.InvalidRequest)(w.Bind(r))
 		}
 		if n := w.count(t, `select count(*) from bind_attempts`); n != 0 {
-			t.Errorf("%d counters", n)
+			t.Errorf("%d counters of attempts, want 0", n)
 		}
 	})
 }
 
 func TestPhone(t *testing.T) {
 	t.Parallel()
-	t.Run("that_nobody_has_fits_nobody_or_makes_a_person_by_policy", func(t *testing.T) {
+	t.Run("an unknown number fits no person, or makes one if the policy says so", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token := w.Login("alice").AccessToken
@@ -178,10 +178,10 @@ func TestPhone(t *testing.T) {
 		mustBind(t, g, err)
 		record, err := w.Bindings.Person(t.Context(), g.Session.Person.ID)
 		if err != nil || record.Phone != "+8613800009999" || record.Source != auth.PersonByPhone {
-			t.Errorf("%+v, %v", record, err)
+			t.Errorf("Person() = %+v, %v, want one made by phone", record, err)
 		}
 	})
-	t.Run("of_another_number_than_before_is_refused_and_changes_nothing", func(t *testing.T) {
+	t.Run("another number than before is refused and changes nothing", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		p := bindingtest.Policy()
@@ -195,14 +195,14 @@ func TestPhone(t *testing.T) {
 			refused(t, auth.AlreadyBound)(binding.Grant{}, err)
 			var e *auth.Error
 			if !errors.As(err, &e) || !strings.Contains(e.Description, "phone number") {
-				t.Errorf("%s: %v does not say why", other, err)
+				t.Errorf("%s: error = %v, want a description that names the phone number", other, err)
 			}
 		}
 		if n := w.count(t, `select count(*) from persons`); n != persons {
-			t.Errorf("there are %d persons, before %d", n, persons)
+			t.Errorf("%d persons, want %d as before", n, persons)
 		}
 		if s, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil || s.Person.ID != g.Session.Person.ID {
-			t.Errorf("afterwards: %v, %v", s.Person, err)
+			t.Errorf("Authenticate() afterwards = person %v, %v, want the same person", s.Person, err)
 		}
 		free, err := w.Binding.Unbind(t.Context(), g.AccessToken, "req")
 		if err != nil {
@@ -211,7 +211,7 @@ func TestPhone(t *testing.T) {
 		moved, err := w.ByPhone(free.AccessToken, "alice", "13800008888")
 		mustBind(t, moved, err)
 	})
-	t.Run("of_somebody_else's_past_is_not_enough_where_facts_go_with_it", func(t *testing.T) {
+	t.Run("the number alone is not enough if the policy checks facts too", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		p := bindingtest.Policy()
@@ -228,12 +228,12 @@ func TestPhone(t *testing.T) {
 		g, err := try("13800001001", map[string]string{"name": "李雷"})
 		mustBind(t, g, err)
 	})
-	t.Run("of_another_user's_code_is_refused", func(t *testing.T) {
+	t.Run("the code of another user is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		refused(t, auth.PhoneCodeInvalid)(w.ByPhone(w.Login("alice").AccessToken, "mallory", "13800001001"))
 	})
-	t.Run("costs_no_attempt_while_the_platform_is_down", func(t *testing.T) {
+	t.Run("an attempt while the platform is down is not counted", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token := w.Login("alice").AccessToken
@@ -242,40 +242,40 @@ func TestPhone(t *testing.T) {
 		}
 		for range 3 {
 			if _, err := w.ByPhone(token, "alice", "13800001001"); auth.CodeOf(err) != auth.PlatformUnavailable {
-				t.Errorf("%v", err)
+				t.Errorf("ByPhone() error = %v, want %v", err, auth.PlatformUnavailable)
 			}
 		}
 		if n := w.count(t, `select coalesce(sum(failures), 0) from bind_attempts`); n != 0 {
-			t.Errorf("%d attempts stayed counted", n)
+			t.Errorf("%d attempts are counted, want 0", n)
 		}
 	})
 }
 
 func TestTicket(t *testing.T) {
 	t.Parallel()
-	t.Run("fits_the_scene_of_a_mini-program_code", func(t *testing.T) {
+	t.Run("a ticket fits the scene of a mini-program code", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		ticket := w.Ticket(w.LiLei).Reveal()
 		if len(ticket) > 32 || strings.Trim(ticket, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
-			t.Errorf("%q", ticket)
+			t.Errorf("ticket = %q, want at most 32 characters of base64url", ticket)
 		}
 		if n := w.count(t, `select count(*) from bind_tickets where cast(hash as text) like '%'||?||'%'`, ticket); n != 0 {
-			t.Error("the ticket itself is kept")
+			t.Error("the database holds the ticket, want only its hash")
 		}
 	})
-	t.Run("shows_a_masked_name_and_stays_good", func(t *testing.T) {
+	t.Run("a preview shows a masked name and does not use the ticket up", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token, ticket := w.Login("alice").AccessToken, w.Ticket(w.HanMeimei)
 		p, err := w.Binding.Preview(t.Context(), token, ticket)
 		if err != nil || p.Name != "韩*梅" || !p.ExpiresAt.Equal(w.Clock.Now().Add(10*time.Minute)) {
-			t.Fatalf("%+v, %v", p, err)
+			t.Fatalf("Preview() = %+v, %v, want 韩*梅 and 10 minutes", p, err)
 		}
 		g, err := w.ByTicket(token, ticket)
 		mustBind(t, g, err)
 	})
-	t.Run("is_refused_alike_when_it_is_invented_mangled_expired_or_used", func(t *testing.T) {
+	t.Run("invented, mangled, expired and used tickets get the same error", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		ticket := w.Ticket(w.LiLei)
@@ -292,29 +292,29 @@ func TestTicket(t *testing.T) {
 			}
 		}
 	})
-	t.Run("may_be_sent_again_when_the_answer_was_lost", func(t *testing.T) {
+	t.Run("a ticket can be sent again after a lost answer", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g, ticket := w.Login("alice"), w.Ticket(w.LiLei)
 		bound, err := w.ByTicket(g.AccessToken, ticket)
 		mustBind(t, bound, err)
-		refused(t, auth.SessionRevoked)(w.ByTicket(g.AccessToken, ticket)) // the token is dead; refresh
+		refused(t, auth.SessionRevoked)(w.ByTicket(g.AccessToken, ticket)) // the token is revoked; refresh
 		next, err := w.Refresh(g.RefreshToken)
 		if err != nil || next.Session.Person == nil {
-			t.Fatalf("%v, %v", next.Session.Person, err)
+			t.Fatalf("Refresh() = person %v, %v, want a person", next.Session.Person, err)
 		}
 		again, err := w.ByTicket(next.AccessToken, ticket)
 		if err != nil || again.Changed || again.Session.Person == nil || again.AccessToken != "" {
-			t.Errorf("%+v, %v", again, err)
+			t.Errorf("ByTicket() again = %+v, %v, want no change and no token", again, err)
 		}
 	})
-	t.Run("is_minted_for_1_minute_to_7_days", func(t *testing.T) {
+	t.Run("the lifetime of a ticket is 1 minute to 7 days", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		for ttl, ok := range map[time.Duration]bool{time.Minute - 1: false, time.Minute: true, 7 * 24 * time.Hour: true, 7*24*time.Hour + 1: false, -1: false} {
 			_, _, err := w.Persons.MintTicket(t.Context(), person.TicketRequest{Person: w.LiLei.ID, TTL: ttl}, auth.Caller{Actor: auth.ActorCLI})
 			if (err == nil) != ok {
-				t.Errorf("%s: %v", ttl, err)
+				t.Errorf("MintTicket() for %s: error = %v, want success: %v", ttl, err, ok)
 			}
 		}
 	})
@@ -325,7 +325,7 @@ func TestWebhook(t *testing.T) {
 	bind := func(w *world, token auth.Secret) (binding.Grant, error) {
 		return w.Bind(binding.Request{AccessToken: token, Method: auth.BindWebhook, Fields: map[string]string{"badge": "x-1", "部门": "一"}})
 	}
-	t.Run("is_asked_with_the_fields_and_its_person_is_created_and_updated", func(t *testing.T) {
+	t.Run("the webhook gets the fields and its person is created", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.Login("alice")
@@ -334,7 +334,7 @@ func TestWebhook(t *testing.T) {
 			want := binding.Question{URL: bindingtest.WebhookURL, Secret: bindingtest.WebhookSecret, AppID: g.Session.AppID, Identity: g.Session.Identity,
 				Fields: map[string]string{"badge": "x-1", "部门": "一"}}
 			if q.Secret.Reveal() != want.Secret.Reveal() || cmp.Diff(want, q) != "" {
-				t.Errorf("asked %+v", q)
+				t.Errorf("question = %+v, want %+v", q, want)
 			}
 			return binding.Answer{ExternalID: "3001", Name: &name, Phone: &phone, Attributes: []byte(`{"b":1,"a":2}`)}, nil
 		})
@@ -352,7 +352,7 @@ func TestWebhook(t *testing.T) {
 			t.Error(d)
 		}
 	})
-	t.Run("refuses_with_a_word_to_the_user_and_that_counts", func(t *testing.T) {
+	t.Run("a refusal has a message for the user and counts as a failure", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.AnswerWebhook(func(binding.Question) (binding.Answer, error) {
@@ -361,13 +361,13 @@ func TestWebhook(t *testing.T) {
 		_, err := bind(w, w.Login("alice").AccessToken)
 		var e *auth.Error
 		if !errors.As(err, &e) || e.Code != auth.WebhookRefused || e.UserMessage != "请联系教务处" {
-			t.Errorf("%v", err)
+			t.Errorf("Bind() error = %v, want %v with the message", err, auth.WebhookRefused)
 		}
 		if n := w.count(t, `select count(*) from bind_attempts where failures = 1`); n != 2 {
-			t.Errorf("%d counters, want the identity's and the address's", n)
+			t.Errorf("%d counters with a failure, want 2: the identity's and the address's", n)
 		}
 	})
-	t.Run("that_does_not_answer_or_names_no_person_costs_no_attempt", func(t *testing.T) {
+	t.Run("a missing or invalid answer is not counted as an attempt", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		token := w.Login("alice").AccessToken
@@ -386,14 +386,14 @@ func TestWebhook(t *testing.T) {
 			refused(t, auth.WebhookUnavailable)(bind(w, token))
 		}
 		if n := w.count(t, `select coalesce(sum(failures), 0) from bind_attempts`); n != 0 {
-			t.Errorf("%d attempts stayed counted", n)
+			t.Errorf("%d attempts are counted, want 0", n)
 		}
 	})
 }
 
 func TestUnbind(t *testing.T) {
 	t.Parallel()
-	t.Run("leaves_the_session_and_kills_the_tokens_that_name_the_person", func(t *testing.T) {
+	t.Run("the session survives and tokens with the person become invalid", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.Login("alice")
@@ -401,24 +401,24 @@ func TestUnbind(t *testing.T) {
 		mustBind(t, bound, err)
 		free, err := w.Binding.Unbind(t.Context(), bound.AccessToken, "req")
 		if err != nil || free.Session.Person != nil {
-			t.Fatalf("%v, %v", free.Session.Person, err)
+			t.Fatalf("Unbind() = person %v, %v, want no person", free.Session.Person, err)
 		}
 		if _, err := w.Service.Authenticate(t.Context(), bound.AccessToken); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("the token from before: %v", err)
+			t.Errorf("Authenticate() of the old access token: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		again, err := w.Binding.Unbind(t.Context(), free.AccessToken, "req")
 		if err != nil || again.Changed || again.Session.Person != nil {
-			t.Errorf("the second time: %+v, %v", again, err)
+			t.Errorf("second Unbind() = %+v, %v, want no change", again, err)
 		}
 		if _, err := w.Service.Authenticate(t.Context(), free.AccessToken); err != nil {
-			t.Errorf("the token after two unbindings: %v", err)
+			t.Errorf("Authenticate() after two calls of Unbind: error = %v", err)
 		}
 		next, err := w.Refresh(g.RefreshToken)
 		if err != nil || next.Session.Person != nil {
-			t.Errorf("%v, %v", next.Session.Person, err)
+			t.Errorf("Refresh() = person %v, %v, want no person", next.Session.Person, err)
 		}
 	})
-	t.Run("is_the_admins'_where_the_policy_says_so_and_so_is_to_move_on", func(t *testing.T) {
+	t.Run("a policy without self-unbind refuses unbinding and binding to another person", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		p := bindingtest.Policy()
@@ -427,14 +427,14 @@ func TestUnbind(t *testing.T) {
 		g, err := w.ByFacts(w.Login("alice").AccessToken, "1001", "李雷")
 		mustBind(t, g, err)
 		if _, err := w.Binding.Unbind(t.Context(), g.AccessToken, "req"); !errors.Is(err, auth.UnbindForbidden) {
-			t.Errorf("%v", err)
+			t.Errorf("Unbind() error = %v, want %v", err, auth.UnbindForbidden)
 		}
 		refused(t, auth.AlreadyBound)(w.ByFacts(g.AccessToken, "1002", "韩梅梅"))
 		w.SetPolicy(bindingtest.Policy())
 		moved, err := w.ByFacts(g.AccessToken, "1002", "韩梅梅")
 		mustBind(t, moved, err)
 		if moved.Session.Person.ID != w.HanMeimei.ID {
-			t.Errorf("%v", moved.Session.Person)
+			t.Errorf("ByFacts() bound %v, want 韩梅梅", moved.Session.Person)
 		}
 	})
 }
@@ -453,20 +453,20 @@ func TestShow(t *testing.T) {
 		{Method: auth.BindFacts, Fields: []string{"employee_no", "name"}}, {Method: auth.BindPhone, Fields: []string{"name"}},
 		{Method: auth.BindTicket}, {Method: auth.BindWebhook},
 	}, v.Methods); d != "" || !v.SelfUnbind {
-		t.Errorf("%+v %s", v, d)
+		t.Errorf("Show() = %+v, methods (-want +got):\n%s", v, d)
 	}
 }
 
 func TestGuessing(t *testing.T) {
 	t.Parallel()
-	// guess fails as a user of his own from an address of his own.
+	// guess tries to bind the user from the network by facts.
 	guess := func(t *testing.T, w *world, user, network, number, name string) error {
 		t.Helper()
 		_, err := w.Bind(binding.Request{AccessToken: w.Login(user).AccessToken, Method: auth.BindFacts, Network: network,
 			Fields: map[string]string{"employee_no": number, "name": name}})
 		return err
 	}
-	t.Run("by_one_user_is_slowed_down_for_him_alone", func(t *testing.T) {
+	t.Run("guesses by one user delay only this user", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		for i := range 5 {
@@ -477,17 +477,17 @@ func TestGuessing(t *testing.T) {
 		err := guess(t, w, "mallory", "192.0.2.1/32", "1001", "李雷")
 		var e *auth.Error
 		if !errors.As(err, &e) || e.Code != auth.BindingDelayed || e.RetryAfter != 30*time.Second {
-			t.Errorf("%v", err)
+			t.Errorf("error = %v, want %v for 30s", err, auth.BindingDelayed)
 		}
 		if err := guess(t, w, "alice", "192.0.2.1/32", "1001", "李雷"); err != nil {
-			t.Errorf("another user: %v", err)
+			t.Errorf("another user: error = %v", err)
 		}
 		w.Clock.Advance(30 * time.Second)
 		if err := guess(t, w, "mallory", "192.0.2.1/32", "1002", "韩梅梅"); err != nil {
-			t.Errorf("after the delay: %v", err)
+			t.Errorf("after the delay: error = %v", err)
 		}
 	})
-	t.Run("for_one_person_is_slowed_down_whether_or_not_there_is_one_and_not_for_tickets_and_phones", func(t *testing.T) {
+	t.Run("guesses at one number delay it, known or not, but not tickets and phones", func(t *testing.T) {
 		t.Parallel()
 		for _, number := range []string{"1001", "4711"} {
 			w := newWorld(t)
@@ -498,7 +498,7 @@ func TestGuessing(t *testing.T) {
 			}
 			err := guess(t, w, "alice", "192.0.2.2/32", number, "李雷")
 			if auth.CodeOf(err) != auth.BindingDelayed {
-				t.Errorf("%s: %v", number, err)
+				t.Errorf("%s: error = %v, want %v", number, err, auth.BindingDelayed)
 			}
 			p := bindingtest.Policy()
 			p.SecondIdentity = auth.SecondJoins
@@ -510,7 +510,7 @@ func TestGuessing(t *testing.T) {
 			}
 		}
 	})
-	t.Run("from_one_address_is_slowed_down_after_fifty", func(t *testing.T) {
+	t.Run("guesses from one address are delayed after fifty", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		for i := range 50 {
@@ -520,18 +520,18 @@ func TestGuessing(t *testing.T) {
 			}
 		}
 		if err := guess(t, w, "alice", "192.0.2.1/32", "1001", "李雷"); auth.CodeOf(err) != auth.BindingDelayed {
-			t.Errorf("%v", err)
+			t.Errorf("error = %v, want %v", err, auth.BindingDelayed)
 		}
 		if err := guess(t, w, "alice", "192.0.2.2/32", "1001", "李雷"); err != nil {
-			t.Errorf("from another address: %v", err)
+			t.Errorf("from another address: error = %v", err)
 		}
-		// One a second gets through, whatever others behind the address do.
+		// One attempt a second is admitted for all users behind the address.
 		w.Clock.Advance(time.Second)
 		if err := guess(t, w, "bob", "192.0.2.1/32", "1002", "韩梅梅"); err != nil {
-			t.Errorf("a second later: %v", err)
+			t.Errorf("a second later: error = %v", err)
 		}
 	})
-	t.Run("a_success_takes_back_its_own_attempt_only", func(t *testing.T) {
+	t.Run("a success refunds only its own attempt", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		for i := range 4 {
@@ -541,20 +541,20 @@ func TestGuessing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := w.count(t, `select failures from bind_attempts where kind = 'identity'`); n != 4 {
-			t.Errorf("%d failures", n)
+			t.Errorf("%d failures are counted, want 4", n)
 		}
 	})
-	t.Run("what_was_right_and_refused_all_the_same_stays_counted", func(t *testing.T) {
+	t.Run("an attempt with right facts that is refused stays counted", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		if err := guess(t, w, "alice", "192.0.2.1/32", "1001", "李雷"); err != nil {
 			t.Fatal(err)
 		}
 		if err := guess(t, w, "bob", "192.0.2.1/32", "1001", "李雷"); auth.CodeOf(err) != auth.PersonTaken {
-			t.Errorf("%v", err)
+			t.Errorf("error = %v, want %v", err, auth.PersonTaken)
 		}
 		if n := w.count(t, `select max(failures) from bind_attempts where kind = 'value'`); n != 1 {
-			t.Errorf("%d failures for the value", n)
+			t.Errorf("%d failures for the value, want 1", n)
 		}
 	})
 }
@@ -590,7 +590,7 @@ func TestExposed(t *testing.T) {
 		{uuid.Must(uuid.NewV7()), []string{"department"}, map[string]string{}},
 	} {
 		if d := cmp.Diff(c.want, exposed(c.person, c.names...)); d != "" {
-			t.Errorf("%v: %s", c.names, d)
+			t.Errorf("Exposed(%v) (-want +got):\n%s", c.names, d)
 		}
 	}
 }

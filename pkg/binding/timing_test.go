@@ -11,15 +11,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// TestUnknownPersonsTakeAsLongAsWrongFacts holds the whole attempt, from the
-// counting to the refusal, against itself: a person who does not exist, and one of
-// whom a fact is wrong, in turn and in random order. A rank test (Mann-Whitney)
-// says how probable it is that one of them is slower; it does not care how noisy
-// the machine is, since the noise hits both alike.
+// TestTiming compares the whole attempt, from the counting to the refusal, for a person
+// who does not exist and for a person with a wrong fact, alternately and in random order.
+// A rank test (Mann-Whitney) computes how probable it is that one of them is slower. Noise
+// of the machine does not matter, because it affects both.
 //
-// It says "slower" only of an effect that an attacker could use: he needs far more
-// attempts than the delays leave him to see less.
-func TestUnknownPersonsTakeAsLongAsWrongFacts(t *testing.T) {
+// The test fails only for an effect that an attacker could use: to see a smaller one, an
+// attacker needs far more attempts than the delays allow.
+func TestTiming(t *testing.T) {
 	w := newWorld(t)
 	const persons = 200
 	for i := range persons {
@@ -32,14 +31,14 @@ func TestUnknownPersonsTakeAsLongAsWrongFacts(t *testing.T) {
 			login = w.Login("alice") // the access token lives ten minutes
 		}
 		n++
-		w.Clock.Advance(time.Second) // the app's failure budget lets one a second through
+		w.Clock.Advance(time.Second) // the app's failure budget admits one a second
 		began := time.Now()
 		_, err := w.ByFacts(login.AccessToken, number, "不对")
 		took := time.Since(began)
 		if auth.CodeOf(err) != auth.BindingNoMatch {
 			t.Fatal(err)
 		}
-		// Nobody may be delayed here.
+		// Remove the counters, so that no attempt is delayed.
 		if _, err := w.db.ExecContext(t.Context(), `delete from bind_attempts`); err != nil {
 			t.Fatal(err)
 		}
@@ -56,10 +55,10 @@ func TestUnknownPersonsTakeAsLongAsWrongFacts(t *testing.T) {
 	})
 	t.Logf("a wrong fact takes longer than an unknown person %s", found)
 	if apart {
-		t.Error("they can be told apart")
+		t.Error("unknown persons and wrong facts take different times")
 	}
 	// The test must be able to fail: a lookup that stops at the first miss.
-	t.Run("and_a_shorter_way_for_the_unknown_would_be_found_out", func(t *testing.T) {
+	t.Run("a shorter path for unknown persons is detected", func(t *testing.T) {
 		apart, found := storetest.Apart(100, func(i int, exists bool) time.Duration {
 			number := "N-" + strconv.Itoa(i)
 			if exists {
@@ -70,7 +69,7 @@ func TestUnknownPersonsTakeAsLongAsWrongFacts(t *testing.T) {
 			return time.Since(began)
 		})
 		if !apart {
-			t.Errorf("it was not: longer %s", found)
+			t.Errorf("the shorter path was not detected: longer %s", found)
 		}
 	})
 }

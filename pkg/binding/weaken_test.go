@@ -14,12 +14,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// changes are all ways in which what a session's tokens say changes while the
-// session goes on. Whoever adds one adds its row. They begin with a session that
-// is bound to 李雷, and return the one that asked as the change left it.
+// changes are all changes of the claims of a session's tokens that do not end the
+// session. Add a row for each new one. They begin with a session that is bound to 李雷,
+// and return the session of the request after the change.
 var changes = map[string]struct {
 	change func(t *testing.T, w *world, bound binding.Grant) (binding.Grant, error)
-	// person is who it says afterwards.
+	// person is the person of the session afterwards.
 	person func(w *world) uuid.UUID
 }{
 	"unbinding": {
@@ -58,8 +58,8 @@ var changes = map[string]struct {
 	},
 }
 
-// byAdmin changes whom an identity is bound to. An admin gets no token for it; what
-// it returns is of a log-in behind it.
+// byAdmin changes the binding of an identity as an admin. An admin gets no token, so it
+// returns the session of a later log-in.
 func (w *world) byAdmin(change func(*person.Service, auth.Caller) (person.IdentityRecord, error)) (binding.Grant, error) {
 	if _, err := change(w.Persons, auth.Caller{Actor: auth.ActorCLI}); err != nil {
 		return binding.Grant{}, err
@@ -68,7 +68,7 @@ func (w *world) byAdmin(change func(*person.Service, auth.Caller) (person.Identi
 	return binding.Grant{AccessToken: g.AccessToken, Session: g.Session, Changed: true}, nil
 }
 
-// personOf is whom a session says.
+// personOf returns the person of a session.
 func personOf(s *auth.Session) uuid.UUID {
 	if s.Person == nil {
 		return uuid.Nil
@@ -76,8 +76,8 @@ func personOf(s *auth.Session) uuid.UUID {
 	return s.Person.ID
 }
 
-// witnesses see who the user is now: each returns whom it takes him for, after it
-// has been shown what the user had before the change.
+// witnesses each return the person of the user after the change, given the session and
+// the tokens from before the change.
 var witnesses = map[string]func(t *testing.T, w *world, login session.Grant, bound binding.Grant) uuid.UUID{
 	"a refresh with the token from before": func(t *testing.T, w *world, login session.Grant, _ binding.Grant) uuid.UUID {
 		g, err := w.Refresh(login.RefreshToken)
@@ -107,7 +107,7 @@ var witnesses = map[string]func(t *testing.T, w *world, login session.Grant, bou
 		}
 		for i := range all {
 			if personOf(&all[i]) != personOf(&all[0]) {
-				t.Error("two devices of one user are two persons")
+				t.Error("two sessions of one identity have different persons")
 			}
 		}
 		return personOf(&all[0])
@@ -131,11 +131,11 @@ func TestEveryChange(t *testing.T) {
 				g, err := c.change(t, w, bound)
 				mustBind(t, g, err)
 				if got, want := see(t, w, login, bound), c.person(w); got != want {
-					t.Errorf("it is %s, want %s", got, want)
+					t.Errorf("person = %s, want %s", got, want)
 				}
 			})
 		}
-		t.Run(name+" kills the tokens from before, here and at every validator", func(t *testing.T) {
+		t.Run(name+" revokes the old tokens, here and at every validator", func(t *testing.T) {
 			t.Parallel()
 			w, _, bound := begin(t)
 			v, err := bearer.NewLocal(bearer.Local{
@@ -146,30 +146,30 @@ func TestEveryChange(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := v.Verify(t.Context(), bound.AccessToken.Reveal()); err != nil {
-				t.Errorf("before, from memory: %v", err)
+				t.Errorf("Verify() before the change: error = %v", err)
 			}
 			g, err := c.change(t, w, bound)
 			mustBind(t, g, err)
 			if _, err := w.Service.Authenticate(t.Context(), bound.AccessToken); !errors.Is(err, auth.SessionRevoked) {
-				t.Errorf("the old token: %v", err)
+				t.Errorf("Authenticate() with the old token: error = %v, want %v", err, auth.SessionRevoked)
 			}
-			// As introspection, forward-auth and other back ends do, which ask no
+			// As introspection, forward-auth and other back ends verify: without a
 			// database.
 			if _, err := v.Verify(t.Context(), bound.AccessToken.Reveal()); !errors.Is(err, bearer.ErrRevoked) {
-				t.Errorf("the old token, from memory: %v", err)
+				t.Errorf("Verify() of the old token: error = %v, want %v", err, bearer.ErrRevoked)
 			}
 			if n := w.count(t, `select count(*) from cutoffs where kind = 'session' and session_appid = ? and session_id = ? and ver = ?`,
 				sessiontest.AppID, bound.Session.ID.String(), bound.Session.Ver+1); n != 1 {
-				t.Errorf("%d cutoffs above the old token", n)
+				t.Errorf("%d cutoffs above the old token, want 1", n)
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
-				t.Errorf("the new token: %v", err)
+				t.Errorf("Authenticate() with the new token: error = %v", err)
 			}
 			if claims, err := v.Verify(t.Context(), g.AccessToken.Reveal()); err != nil || claims.Bound != (c.person(w) != uuid.Nil) {
-				t.Errorf("the new token, from memory: %v", err)
+				t.Errorf("Verify() of the new token = %+v, %v, want the new binding", claims, err)
 			}
 			if n := w.count(t, `select count(*) from cutoffs where session_id = ? and (ver = 0 or ver > ?)`, g.Session.ID.String(), g.Session.Ver); n != 0 {
-				t.Errorf("%d cutoffs hit the new token", n)
+				t.Errorf("%d cutoffs hit the new token, want 0", n)
 			}
 		})
 		t.Run(name+" without its cutoff does not happen", func(t *testing.T) {
@@ -179,11 +179,11 @@ func TestEveryChange(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := c.change(t, w, bound); err == nil {
-				t.Error("it answers as if it had")
+				t.Error("the change succeeds without its cutoff")
 			}
 			st, err := w.store.Session(t.Context(), bound.Session.ID)
 			if err != nil || personOf(&st.Session) != w.LiLei.ID || st.Session.Ver != bound.Session.Ver {
-				t.Errorf("%+v, %v", st.Session, err)
+				t.Errorf("Session() = %+v, %v, want the row from before", st.Session, err)
 			}
 		})
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// world is the service over a real database, with a way around it.
+// world is the service over a real database, with direct access to the database.
 type world struct {
 	*bindingtest.Fixture
 	store *sqlite.Store
@@ -26,7 +26,7 @@ func newWorld(t testing.TB) *world {
 	return newWorldOver(t, func(s *sqlite.Store) db.Store { return s })
 }
 
-// newWorldOver is one whose binding service asks the store by another way.
+// newWorldOver returns a world whose binding service uses the store that way returns.
 func newWorldOver(t testing.TB, way func(*sqlite.Store) db.Store) *world {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "yufu.db")
@@ -62,7 +62,7 @@ func (w *world) count(t testing.TB, query string, args ...any) int {
 func mustBind(t testing.TB, g binding.Grant, err error) binding.Grant {
 	t.Helper()
 	if err != nil || !g.Changed {
-		t.Fatalf("changed %t, error %v", g.Changed, err)
+		t.Fatalf("Bind() changed = %t, error = %v, want a change", g.Changed, err)
 	}
 	return g
 }
@@ -73,7 +73,7 @@ func refused(t testing.TB, want auth.Code) func(binding.Grant, error) {
 	return func(g binding.Grant, err error) {
 		t.Helper()
 		if auth.CodeOf(err) != want || g.AccessToken != "" {
-			t.Errorf("error %v, token %t; want %s", err, g.AccessToken != "", want)
+			t.Errorf("Bind() error = %v, with a token: %t, want %s without a token", err, g.AccessToken != "", want)
 		}
 	}
 }

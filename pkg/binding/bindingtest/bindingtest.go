@@ -1,10 +1,10 @@
-// Package bindingtest assembles a binding service for tests, beside the session
+// Package bindingtest assembles a binding service for tests with the session
 // service of package sessiontest: the same database, keys and clock, the real
 // WeChat client against the same simulated WeChat, and a business back end that a
 // test scripts.
 //
 // It owns the assembly, an app whose policy allows every method, and two persons.
-// It does not own any rule of binding. It is for tests alone.
+// It does not own any rule of binding. It is only for tests.
 package bindingtest
 
 import (
@@ -26,14 +26,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// WebhookURL is the webhook of the app, and WebhookSecret what it is signed with.
+// WebhookURL is the webhook of the app, and WebhookSecret signs its requests.
 const (
 	WebhookURL    = "https://erp.example.com/bind"
 	WebhookSecret = "known to everybody as well"
 )
 
-// Policy allows every method: facts by employee_no and name, and phones that are
-// known.
+// Policy allows every method: facts by employee_no and name, and phones of existing
+// persons.
 func Policy() auth.Policy {
 	return auth.Policy{
 		Methods:    auth.BindingMethods(),
@@ -43,11 +43,11 @@ func Policy() auth.Policy {
 	}
 }
 
-// Fixture is a binding service beside a session service.
+// Fixture is a binding service together with a session service.
 type Fixture struct {
 	*sessiontest.Fixture
 	Binding *binding.Service
-	// Config is what Binding is made of, for another service over the same parts.
+	// Config is the configuration of Binding, for another service over the same parts.
 	Config   binding.Config
 	Bindings db.Store
 	Facts    *person.FactKey
@@ -56,15 +56,15 @@ type Fixture struct {
 	// LiLei and HanMeimei are 1001 and 1002, with the facts employee_no and name,
 	// and the phones +8613800001001 and …1002.
 	LiLei, HanMeimei auth.Person
-	// Webhook is what the business back end answers; it must be set before it is
-	// asked.
+	// Webhook is the answer of the business back end; a test must set it before the
+	// first request.
 	Webhook atomic.Pointer[func(binding.Question) (binding.Answer, error)]
 
 	tb testing.TB
 }
 
-// New returns the service over the database of f, which store is too. The app
-// [sessiontest.AppID] has [Policy].
+// New returns the service over store, the database of f. The app [sessiontest.AppID]
+// has [Policy].
 func New(tb testing.TB, f *sessiontest.Fixture, store db.Store) *Fixture {
 	tb.Helper()
 	x := &Fixture{Fixture: f, Bindings: db.ApplyCutoffs(store, f.CatchUp), tb: tb}
@@ -74,7 +74,7 @@ func New(tb testing.TB, f *sessiontest.Fixture, store db.Store) *Fixture {
 	}
 	srv := httptest.NewServer(f.Simulator.Handler())
 	tb.Cleanup(srv.Close)
-	// How long it may take is not for these tests to say.
+	// These tests do not test timeouts.
 	weChat, err := wechat.New(wechat.Config{BaseURL: srv.URL, Tokens: x.Bindings, Sealer: f.Sealer, Clock: f.Clock.Now, Timeout: time.Minute})
 	if err != nil {
 		tb.Fatal(err)
@@ -119,7 +119,7 @@ func (f *Fixture) SetPolicy(p auth.Policy) {
 	}
 }
 
-// Person adds a person with the facts employee_no, which is his external_id, and
+// Person adds a person with the facts employee_no, which is also the external_id, and
 // name. The phone may be empty.
 func (f *Fixture) Person(number, name, phone string) auth.Person {
 	f.tb.Helper()
@@ -153,7 +153,7 @@ func (f *Fixture) ByFacts(accessToken auth.Secret, number, name string) (binding
 	return f.Bind(binding.Request{AccessToken: accessToken, Method: auth.BindFacts, Fields: map[string]string{"employee_no": number, "name": name}})
 }
 
-// ByPhone tries to bind the simulated user by his number.
+// ByPhone tries to bind the simulated user by phone number.
 func (f *Fixture) ByPhone(accessToken auth.Secret, user, phone string) (binding.Grant, error) {
 	return f.Bind(binding.Request{AccessToken: accessToken, Method: auth.BindPhone, Code: auth.Secret(f.Simulator.NewPhoneCode(user, phone))})
 }
@@ -163,7 +163,7 @@ func (f *Fixture) ByTicket(accessToken, ticket auth.Secret) (binding.Grant, erro
 	return f.Bind(binding.Request{AccessToken: accessToken, Method: auth.BindTicket, Ticket: ticket})
 }
 
-// Bind tries to bind from an address of its own.
+// Bind tries to bind. An empty network means 192.0.2.1/32.
 func (f *Fixture) Bind(r binding.Request) (binding.Grant, error) {
 	if r.Network == "" {
 		r.Network = "192.0.2.1/32"

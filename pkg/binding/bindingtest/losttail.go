@@ -22,27 +22,27 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// Tail is how a database loses its latest commits, its tail.
+// Tail makes a database lose its latest commits, its tail.
 type Tail struct {
 	// Exec runs statements, and Texts returns the only column of a query.
 	Exec  func(t testing.TB, query string)
 	Texts func(t testing.TB, query string) []string
 	// Tables is a query for the names of the tables that lose commits.
 	Tables string
-	// Unordered begins a transaction that checks foreign keys at its end or never.
+	// Unordered begins a transaction that checks foreign keys only at its end, or never.
 	Unordered string
-	// Sequence sets the sequence of the ids of cutoffs back to the greatest id that is
-	// left. It is empty where the sequence is a table.
+	// Sequence resets the sequence of the ids of cutoffs to the greatest id that is left.
+	// It is empty if the sequence is a table.
 	Sequence string
 }
 
-// save copies all rows. It returns what replaces the present rows by the copy, and what
-// drops the copy.
+// save copies all rows. It returns the statements that restore the copy, and those that
+// drop it.
 func (d *Tail) save(t *testing.T, n int) (lose, drop func()) {
 	t.Helper()
 	tables := d.Texts(t, d.Tables)
 	if len(tables) < 8 {
-		t.Fatalf("only %q", tables)
+		t.Fatalf("tables = %q, want at least 8", tables)
 	}
 	var keep, lost, gone strings.Builder
 	lost.WriteString(d.Unordered)
@@ -59,19 +59,19 @@ func (d *Tail) save(t *testing.T, n int) (lose, drop func()) {
 	return func() { d.Exec(t, lost.String()) }, func() { d.Exec(t, gone.String()) }
 }
 
-// usualRuns is how many runs there are, as one takes long under the race detector. Who
-// asks for another number of them than rapid's own gets it.
+// usualRuns is the number of runs, since a run takes long under the race detector. A
+// flag for rapid with another number than its default overrides it.
 const usualRuns = 25
 
-// LostTail has two replicas serve clients from a database that loses its latest commits
-// again and again, while replicas and validators remember them. It holds
+// LostTail runs two replicas that serve clients from a database that loses its latest
+// commits again and again, while replicas and validators remember them. It checks
 //
 //   - that no replica grants a token which a validator that follows it refuses,
 //   - that both replicas and all validators agree as soon as each replica has restored
 //     what it remembers,
-//   - that a session whose end was acknowledged is not refreshed anywhere after that,
-//     and never by the replica that ended it,
-//   - and that a user who logs in again gets a token that is good everywhere.
+//   - that a session whose end was acknowledged is not refreshed by any replica after
+//     that, and never by the replica that ended it,
+//   - and that a user who logs in again gets a token that is valid everywhere.
 func LostTail(t *testing.T, open func(t *testing.T) (*Fixture, Tail)) {
 	f, tail := open(t)
 	saved, runs := 0, 0
@@ -123,25 +123,25 @@ type tailWorld struct {
 	clients  []*tailClient
 	saves    []func()
 	drops    []func()
-	// validators that followed a replica until it was stopped, and follow another now.
+	// validators followed a replica until it was stopped, and now follow another.
 	old []*cutoff.Set
 }
 
-// lose goes back to one of the copies, and forgets those that were made after it.
+// lose restores one of the copies, and drops those that were made after it.
 func (w *tailWorld) lose() {
 	i := rapid.IntRange(0, len(w.saves)-1).Draw(w.rt, "back to")
 	w.saves[i]()
 	w.saves = w.saves[:i+1]
 }
 
-// tailReplica is a process with a validator that follows it from its start on.
+// tailReplica is a process with a validator that has followed it from its start.
 type tailReplica struct {
 	*sessiontest.Replica
 	binding   *binding.Service
 	validator *cutoff.Set
 }
 
-// tailClient is a session as its phone knows it.
+// tailClient is a session as its client knows it.
 type tailClient struct {
 	refresh, access auth.Secret
 	gone            bool
@@ -169,14 +169,14 @@ func (w *tailWorld) with(do func(*tailClient, *tailReplica)) func(*rapid.T) {
 	}
 }
 
-// tell brings the validators of a replica up to what it knows.
+// tell adds all cutoffs of a replica to a validator.
 func (w *tailWorld) tell(to *cutoff.Set, from *tailReplica) {
 	for _, c := range from.Cutoffs.Set().All() {
 		to.Add(c, w.Clock.Now())
 	}
 }
 
-// granted holds an access token that a replica granted against its validator.
+// granted checks that the validator of a replica accepts a granted access token.
 func (w *tailWorld) granted(r *tailReplica, access auth.Secret, what string) {
 	w.tell(r.validator, r)
 	if hits := r.validator.Hitting(tokenOf(w.rt, access)); len(hits) > 0 {
@@ -184,7 +184,7 @@ func (w *tailWorld) granted(r *tailReplica, access auth.Secret, what string) {
 	}
 }
 
-// tokenOf reads what cutoffs go by.
+// tokenOf returns the claims that cutoffs compare.
 func tokenOf(t interface{ Fatal(...any) }, access auth.Secret) cutoff.Token {
 	var (
 		header struct{ KID string }
@@ -208,7 +208,7 @@ func tokenOf(t interface{ Fatal(...any) }, access auth.Secret) cutoff.Token {
 	return cutoff.Token{Session: claims.Session, Ver: claims.Ver, App: claims.ClientID, Epoch: claims.Epoch, KID: header.KID}
 }
 
-// tolerate holds that an error is one after which a client can log in again.
+// tolerate checks that a client can log in again after the error.
 func (w *tailWorld) tolerate(err error, what string) {
 	switch auth.CodeOf(err) {
 	case auth.SessionRevoked, auth.RefreshExpired, auth.RefreshInvalid, auth.TokenInvalid, auth.TokenExpired,
@@ -223,16 +223,16 @@ func (w *tailWorld) logIn(r *tailReplica) {
 		ClientID: sessiontest.AppID, Code: auth.Secret(w.Simulator.NewCode(w.user)),
 	})
 	if err != nil {
-		w.rt.Fatalf("a log-in: %v", err)
+		w.rt.Fatalf("log-in: error = %v", err)
 	}
 	w.granted(r, g.AccessToken, "log in")
-	// More would only take longer.
+	// More clients would only take longer.
 	if w.clients = append(w.clients, &tailClient{refresh: g.RefreshToken, access: g.AccessToken}); len(w.clients) > 5 {
 		w.clients = w.clients[1:]
 	}
 }
 
-// refresh reports whether there are new tokens.
+// refresh reports whether the client got new tokens.
 func (w *tailWorld) refresh(c *tailClient, r *tailReplica) bool {
 	g, err := r.Service.Refresh(w.t.Context(), session.RefreshRequest{ClientID: sessiontest.AppID, RefreshToken: c.refresh})
 	if auth.CodeOf(err) == auth.RateLimited {
@@ -278,10 +278,10 @@ func (w *tailWorld) changed(c *tailClient, r *tailReplica, g binding.Grant, err 
 func (w *tailWorld) logOut(c *tailClient, r *tailReplica) {
 	_, err := r.Service.Revoke(w.t.Context(), session.RevokeRequest{ClientID: sessiontest.AppID, Token: c.refresh})
 	if err != nil {
-		w.rt.Fatalf("a log-out: %v", err)
+		w.rt.Fatalf("log-out: error = %v", err)
 	}
-	// A session that was lost has no end to remember; nor has one that is refused
-	// before it is looked for.
+	// The end of a lost session is not remembered, nor that of a session that is refused
+	// before it is looked up.
 	if r.Cutoffs.Set().Hits(cutoff.Token{Session: tokenOf(w.rt, c.access).Session, Ver: 1 << 40}) {
 		c.endedAt = append(c.endedAt, r)
 	}
@@ -290,7 +290,7 @@ func (w *tailWorld) logOut(c *tailClient, r *tailReplica) {
 func (w *tailWorld) revokeApp() {
 	r := w.replica()
 	if _, err := r.Revoker.Revoke(w.t.Context(), session.RevocationRequest{Target: session.Target{AppID: sessiontest.AppID}, Reason: "a test", Actor: auth.ActorCLI}); err != nil {
-		w.rt.Fatalf("a revocation: %v", err)
+		w.rt.Fatalf("revocation: error = %v", err)
 	}
 	for _, c := range w.clients {
 		if !c.gone {
@@ -299,12 +299,12 @@ func (w *tailWorld) revokeApp() {
 	}
 }
 
-// retireKey ends the key that signs now as one that has leaked.
+// retireKey retires the current key as compromised.
 func (w *tailWorld) retireKey() {
 	r := w.replica()
 	key, err := r.Keys.CurrentSigningKey("ES256", w.Clock.Now())
 	if errors.Is(err, token.ErrNoKey) {
-		// It knows the ends of more keys than it has read.
+		// It knows the retirement of more keys than it has read.
 		w.catchUp(r)
 		key, err = r.Keys.CurrentSigningKey("ES256", w.Clock.Now())
 	}
@@ -313,7 +313,7 @@ func (w *tailWorld) retireKey() {
 	}
 	_, err = r.Keeper.Retire(w.t.Context(), keyring.RetireRequest{KID: key.KID, Compromised: true, By: auth.AuditEvent{Actor: auth.ActorCLI, Reason: "a test"}})
 	if code := auth.CodeOf(err); err != nil && code != auth.NotFound && code != auth.KeyInUse {
-		w.rt.Fatalf("a key's end: %v", err)
+		w.rt.Fatalf("retirement of a key: error = %v", err)
 	}
 }
 
@@ -333,8 +333,8 @@ func (w *tailWorld) restore(r *tailReplica) {
 	}
 }
 
-// restart replaces a replica. What only that one remembered is in the database by then:
-// a loss that no replica outlives is another test's.
+// restart replaces a replica. First it restores to the database what only this replica
+// remembers: another test covers a loss that no replica survives.
 func (w *tailWorld) restart() {
 	w.settle()
 	i := rapid.IntRange(0, 1).Draw(w.rt, "stopped")
@@ -349,9 +349,9 @@ func (w *tailWorld) restart() {
 	}
 }
 
-// settle has both replicas restore what they remember, and holds that all agree.
+// settle makes both replicas restore what they remember, and checks that all agree.
 func (w *tailWorld) settle() {
-	for range 2 { // the second round brings each what the other restored
+	for range 2 { // in the second round each reads what the other restored
 		for _, r := range w.replicas {
 			w.restore(r)
 		}
@@ -375,16 +375,16 @@ func (w *tailWorld) settle() {
 	w.clients = slices.DeleteFunc(w.clients, func(c *tailClient) bool { return c.gone })
 }
 
-// accepted holds that everybody takes the token.
+// accepted checks that all replicas and validators accept the token.
 func (w *tailWorld) accepted(access auth.Secret) {
 	for i, r := range w.replicas {
 		w.tell(r.validator, r)
 		if _, err := r.Verifier.Verify(w.t.Context(), access.Reveal()); err != nil {
-			w.rt.Fatalf("replica %d refuses it: %v", i, err)
+			w.rt.Fatalf("replica %d refuses the token: %v", i, err)
 		}
 		for _, v := range append([]*cutoff.Set{r.validator}, w.old...) {
 			if hits := v.Hitting(tokenOf(w.rt, access)); len(hits) > 0 {
-				w.rt.Fatalf("a validator refuses it: %+v by %+v", tokenOf(w.rt, access), hits)
+				w.rt.Fatalf("a validator refuses the token %+v by %+v", tokenOf(w.rt, access), hits)
 			}
 		}
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// LostTailCases has a database lose one change at a time, and holds what becomes of it.
-// Open returns a database of its own for each.
+// LostTailCases makes a database lose one change at a time, and checks the result. Open
+// returns a new database for each.
 func LostTailCases(t *testing.T, open func(t *testing.T) (*Fixture, Tail)) {
 	for _, c := range []struct {
 		name string
@@ -36,7 +36,7 @@ func LostTailCases(t *testing.T, open func(t *testing.T) (*Fixture, Tail)) {
 	}
 }
 
-// lostCase is a replica that outlives the loss, and a validator that follows it.
+// lostCase is a replica that survives the loss, and a validator that follows it.
 type lostCase struct {
 	*Fixture
 	t         *testing.T
@@ -44,8 +44,8 @@ type lostCase struct {
 	validator *cutoff.Set
 }
 
-// save keeps the database; lose brings it back, with all that was done in between in
-// the memory of the replica and of the validator.
+// save copies the database. lose restores the copy; the replica and the validator
+// remember everything that was done in between.
 func (l *lostCase) save() (lose func()) {
 	l.t.Helper()
 	back, _ := l.tail.save(l.t, 1)
@@ -58,8 +58,8 @@ func (l *lostCase) save() (lose func()) {
 	}
 }
 
-// accepted holds that the validator and the replica take the token, and returns what
-// it says.
+// accepted checks that the validator and the replica accept the token, and returns its
+// claims.
 func (l *lostCase) accepted(access auth.Secret) cutoff.Token {
 	l.t.Helper()
 	for _, c := range l.Cutoffs.Set().All() {
@@ -70,12 +70,12 @@ func (l *lostCase) accepted(access auth.Secret) cutoff.Token {
 		l.t.Errorf("the validator refuses %+v by %+v", token, hits)
 	}
 	if _, err := l.Verifier.Verify(l.t.Context(), access.Reveal()); err != nil {
-		l.t.Errorf("the replica refuses it: %v", err)
+		l.t.Errorf("the replica refuses the token: %v", err)
 	}
 	return token
 }
 
-// audited returns the details of what was restored.
+// audited returns the details of the restored rows.
 func (l *lostCase) audited() []string {
 	l.t.Helper()
 	return l.tail.Texts(l.t, `select cast(detail as text) from audit where action = 'store.rolled_back' order by id`)
@@ -84,11 +84,10 @@ func (l *lostCase) audited() []string {
 func (l *lostCase) wantAudited(n int) {
 	l.t.Helper()
 	if got := l.audited(); len(got) != n {
-		l.t.Errorf("audited is %q, want %d events", got, n)
+		l.t.Errorf("audited details = %q, want %d events", got, n)
 	}
 }
 
-// mustRefresh refreshes.
 func (l *lostCase) mustRefresh(refresh auth.Secret) session.Grant {
 	l.t.Helper()
 	g, err := l.Refresh(refresh)
@@ -124,7 +123,7 @@ func lostBind(l *lostCase) {
 	lose()
 	next := l.mustRefresh(g.RefreshToken)
 	if got := l.accepted(next.AccessToken); got.Ver != 3 || next.Session.Bound() {
-		l.t.Errorf("ver %d, bound %t; want 3, unbound: 2 was another person's", got.Ver, next.Session.Bound())
+		l.t.Errorf("ver = %d, bound = %t; want 3 and unbound, because 2 was another person's", got.Ver, next.Session.Bound())
 	}
 	if l.validator.Hitting(tokenOf(l.t, bound.AccessToken)) == nil {
 		l.t.Error("the token of the lost binding lives on")
@@ -133,7 +132,7 @@ func lostBind(l *lostCase) {
 	// A bind is a grant, too.
 	again, err := l.ByTicket(next.AccessToken, l.Ticket(l.HanMeimei))
 	if err != nil || l.accepted(again.AccessToken).Ver != 4 {
-		l.t.Errorf("a bind afterwards: %v", err)
+		l.t.Errorf("bind afterwards: error = %v", err)
 	}
 	l.wantAudited(1)
 }
@@ -148,7 +147,7 @@ func lostLogOut(l *lostCase) {
 	l.wantRevoked(g.RefreshToken)
 	st, err := l.Store.Session(l.t.Context(), g.Session.ID)
 	if err != nil || st.Session.EndedAt.IsZero() || st.Session.EndReason != auth.EndRevoked {
-		l.t.Errorf("the row: %+v, %v", st.Session, err)
+		l.t.Errorf("Session() = %+v, %v", st.Session, err)
 	}
 	l.wantAudited(1)
 }
@@ -190,7 +189,7 @@ func lostKey(l *lostCase) {
 	}
 	for _, k := range all {
 		if k.KID == dead && k.State != keyring.Retired {
-			l.t.Errorf("it is %s in the database", k.State)
+			l.t.Errorf("the key is %s in the database", k.State)
 		}
 	}
 	l.accepted(l.mustRefresh(next.RefreshToken).AccessToken)
@@ -217,7 +216,7 @@ func lostUnseen(l *lostCase) {
 	for _, g := range ended {
 		st, err := l.Store.Session(l.t.Context(), g.Session.ID)
 		if err != nil || st.Session.EndedAt.IsZero() {
-			l.t.Fatalf("a session lives: %v", err)
+			l.t.Fatalf("a session is live: error = %v", err)
 		}
 	}
 }
@@ -263,7 +262,7 @@ func lostPoison(l *lostCase) {
 		ClientID: sessiontest.OtherAppID, Code: auth.Secret(l.Simulator.NewAppCode(sessiontest.OtherAppID, "alice")),
 	})
 	if err != nil {
-		l.t.Errorf("a log-in to another app: %v", err)
+		l.t.Errorf("log-in to another app: error = %v", err)
 	}
 }
 
@@ -272,7 +271,7 @@ func lostForeign(l *lostCase) {
 	lose := l.save()
 	l.revoke()
 	lose()
-	// It has the same rows, as a copy for tests has, but an id of its own.
+	// It has the same rows, like a copy for tests, but another deployment id.
 	l.tail.Exec(l.t, `update deployment set id = '01234567-89ab-4cde-8f01-23456789abcd'`)
 	if _, err := l.Refresh(g.RefreshToken); !errors.Is(err, auth.StorageUnavailable) {
 		l.t.Errorf("Refresh() error = %v, want %s", err, auth.StorageUnavailable)

@@ -10,8 +10,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// Renewals checks that an access token cannot renew itself: nothing that it opens
-// yields an access token that outlives it. It runs the service over the caller's
+// Renewals checks that an access token cannot renew itself: no call with it yields an
+// access token that outlives it. It runs the service over the caller's
 // database; fixture returns a new one, with no users, for each test.
 func Renewals(t *testing.T, fixture func(t *testing.T) *Fixture) {
 	// expiry returns the exp of a token that is good now.
@@ -36,9 +36,9 @@ func Renewals(t *testing.T, fixture func(t *testing.T) *Fixture) {
 			for name, call := range map[string]func() (binding.Grant, error){
 				"unbinding an unbound user":  func() (binding.Grant, error) { return f.Binding.Unbind(t.Context(), free, "req") },
 				"binding to the same person": func() (binding.Grant, error) { return f.ByFacts(bound.AccessToken, "1001", "李雷") },
-				"the same by phone":          func() (binding.Grant, error) { return f.ByPhone(bound.AccessToken, "bob", "13800001001") },
-				"the same by ticket":         func() (binding.Grant, error) { return f.ByTicket(bound.AccessToken, f.Ticket(f.LiLei)) },
-				"the same by webhook": func() (binding.Grant, error) {
+				"the same person by phone":   func() (binding.Grant, error) { return f.ByPhone(bound.AccessToken, "bob", "13800001001") },
+				"the same person by ticket":  func() (binding.Grant, error) { return f.ByTicket(bound.AccessToken, f.Ticket(f.LiLei)) },
+				"the same person by webhook": func() (binding.Grant, error) {
 					f.AnswerWebhook(func(binding.Question) (binding.Answer, error) { return binding.Answer{ExternalID: "1001"}, nil })
 					return f.Bind(binding.Request{AccessToken: bound.AccessToken, Method: auth.BindWebhook})
 				},
@@ -53,7 +53,7 @@ func Renewals(t *testing.T, fixture func(t *testing.T) *Fixture) {
 		f.Clock.Advance(sessiontest.AccessTTL)
 		for _, token := range []auth.Secret{free, bound.AccessToken} {
 			if g, err := f.Binding.Unbind(t.Context(), token, "req"); auth.CodeOf(err) != auth.TokenExpired {
-				t.Errorf("Unbind() with the first token after its life = %+v, %v; want %s", g, err, auth.TokenExpired)
+				t.Errorf("Unbind() with the expired first token = %+v, %v; want %s", g, err, auth.TokenExpired)
 			}
 		}
 	})
@@ -94,7 +94,7 @@ func Renewals(t *testing.T, fixture func(t *testing.T) *Fixture) {
 					t.Fatal(err)
 				}
 				if g.Changed != (g.AccessToken != "") {
-					t.Fatalf("chain %d: changed %t, token %t", chain, g.Changed, g.AccessToken != "")
+					t.Fatalf("chain %d: changed %t, token %t, want a token exactly after a change", chain, g.Changed, g.AccessToken != "")
 				}
 				if !g.Changed {
 					continue
@@ -105,24 +105,24 @@ func Renewals(t *testing.T, fixture func(t *testing.T) *Fixture) {
 				if exp.After(first) {
 					t.Fatalf("chain %d, change %d: exp = %v, want at most %v", chain, changes, exp, first)
 				}
-				if said := before.Add(time.Duration(g.ExpiresIn) * time.Second); said.Truncate(time.Second).After(first) {
+				if end := before.Add(time.Duration(g.ExpiresIn) * time.Second); end.Truncate(time.Second).After(first) {
 					t.Errorf("chain %d: expires_in %d at %v is after %v", chain, g.ExpiresIn, before, first)
 				}
 			}
-			// The next user may take the same person.
+			// Free the person for the next user.
 			if _, err := f.Binding.Unbind(t.Context(), f.Login(user).AccessToken, "req"); err != nil {
 				t.Fatal(err)
 			}
 		}
 	})
 
-	t.Run("a change that outlasts the token stands and yields none", func(t *testing.T) {
+	t.Run("a change during which the token expires is made without a new token", func(t *testing.T) {
 		f := fixture(t)
 		login := f.Login("alice")
 		left := expiry(t, f, login.AccessToken).Sub(f.Clock.Now())
 		f.Clock.Advance(left - time.Millisecond)
 		f.AnswerWebhook(func(binding.Question) (binding.Answer, error) {
-			f.Clock.Advance(time.Millisecond) // the business takes its time
+			f.Clock.Advance(time.Millisecond) // the webhook is slow
 			return binding.Answer{ExternalID: "1001"}, nil
 		})
 		g, err := f.Bind(binding.Request{AccessToken: login.AccessToken, Method: auth.BindWebhook})

@@ -20,27 +20,27 @@ func TestDecodeAnswer(t *testing.T) {
 		body string
 		want Person
 	}{
-		"what must be there":       {`{"person":{"external_id":"1001","name":"李雷"}}`, minimal},
-		"all there is":             {`{"person":{"external_id":"1001","name":"李雷","phone":"+8613800001001","attributes":{"level":7, "department":"<R&D>"}}}`, full},
-		"null for what is missing": {`{"person":{"external_id":"1001","name":"李雷","phone":null,"attributes":null},"refused":null}`, minimal},
-		"white space":              {" \r\n{ \"person\" : {\"external_id\":\" 1001\\t\",\"name\":\"李雷 \"} }\n", minimal},
-		"escapes":                  {`{"person":{"external_id":"100\u0031","name":"\u674e雷"}}`, minimal},
-		"invisible marks":          {`{"person":{"external_id":"\ufeff1001\u200e","name":"\u202d李\u200b雷\u202c"}}`, minimal},
-		"no attributes in an object": {`{"person":{"external_id":"1001","name":"李雷","attributes":{}}}`,
+		"the required members":      {`{"person":{"external_id":"1001","name":"李雷"}}`, minimal},
+		"all members":               {`{"person":{"external_id":"1001","name":"李雷","phone":"+8613800001001","attributes":{"level":7, "department":"<R&D>"}}}`, full},
+		"null for optional members": {`{"person":{"external_id":"1001","name":"李雷","phone":null,"attributes":null},"refused":null}`, minimal},
+		"white space":               {" \r\n{ \"person\" : {\"external_id\":\" 1001\\t\",\"name\":\"李雷 \"} }\n", minimal},
+		"escapes":                   {`{"person":{"external_id":"100\u0031","name":"\u674e雷"}}`, minimal},
+		"invisible marks":           {`{"person":{"external_id":"\ufeff1001\u200e","name":"\u202d李\u200b雷\u202c"}}`, minimal},
+		"empty attributes": {`{"person":{"external_id":"1001","name":"李雷","attributes":{}}}`,
 			Person{ExternalID: "1001", Name: "李雷", Attributes: json.RawMessage(`{}`)}},
 		"attributes with a name twice": {`{"person":{"external_id":"1001","name":"李雷","attributes":{"b":1,"a":null,"b":[true,2.50]}}}`,
 			Person{ExternalID: "1001", Name: "李雷", Attributes: json.RawMessage(`{"a":null,"b":[true,2.50]}`)}},
 		"the longest texts": {`{"person":{"external_id":"` + strings.Repeat("1", 255) + `","name":"` + strings.Repeat("长", 255) + `"}}`,
 			Person{ExternalID: strings.Repeat("1", 255), Name: strings.Repeat("长", 255)}},
 	} {
-		t.Run("reads_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			got, err := decodeAnswer([]byte(tc.body))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
+				t.Errorf("person (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -55,11 +55,11 @@ func TestDecodeAnswer(t *testing.T) {
 		_, err := decodeAnswer([]byte(body))
 		var refused *Refused
 		if !errors.As(err, &refused) || refused.UserMessage != want {
-			t.Errorf("%s: %v", body, err)
+			t.Errorf("decodeAnswer(%s) error = %v, want a refusal with %q", body, err, want)
 			continue
 		}
 		if auth.CodeOf(err) != auth.WebhookRefused || strings.Contains(err.Error(), want) {
-			t.Errorf("%s: code %s, %q", body, auth.CodeOf(err), err)
+			t.Errorf("decodeAnswer(%s) error = %q with the code %s, want webhook_refused without the message", body, err, auth.CodeOf(err))
 		}
 	}
 
@@ -73,14 +73,14 @@ func TestDecodeAnswer(t *testing.T) {
 		"an empty object":                 `{}`,
 		"half an object":                  person(``)[:20],
 		"two objects":                     person(``) + person(``),
-		"something behind":                person(``) + `VALUE`,
-		"a byte that is no UTF-8":         person(`,"phone":"` + "\xff" + `"`),
-		"neither":                         `{"person":null,"refused":null}`,
-		"both":                            `{"person":{"external_id":"1001","name":"李雷"},"refused":{"user_message":"VALUE"}}`,
+		"data after the object":           person(``) + `VALUE`,
+		"a byte that is not UTF-8":        person(`,"phone":"` + "\xff" + `"`),
+		"neither person nor refused":      `{"person":null,"refused":null}`,
+		"both person and refused":         `{"person":{"external_id":"1001","name":"李雷"},"refused":{"user_message":"VALUE"}}`,
 		"a person twice":                  `{"person":{"external_id":"1001","name":"a"},"person":{"external_id":"1002","name":"b"}}`,
 		"a null and a person":             `{"person":null,"person":{"external_id":"1002","name":"b"}}`,
 		"a person in another case":        `{"Person":{"external_id":"1001","name":"李雷"}}`,
-		"a member more":                   `{"person":{"external_id":"1001","name":"李雷"},"VALUE":1}`,
+		"another member":                  `{"person":{"external_id":"1001","name":"李雷"},"VALUE":1}`,
 		"a person of string":              `{"person":"VALUE"}`,
 		"a person of array":               `{"person":["VALUE"]}`,
 		"an empty person":                 `{"person":{}}`,
@@ -92,47 +92,47 @@ func TestDecodeAnswer(t *testing.T) {
 		"an external_id that is long":     `{"person":{"external_id":"` + strings.Repeat("1", 256) + `","name":"VALUE"}}`,
 		"an external_id with NUL":         `{"person":{"external_id":"VALUE\u0000","name":"VALUE"}}`,
 		"a name with a line break":        `{"person":{"external_id":"1001","name":"VALUE\nx"}}`,
-		"a member of person more":         person(`,"VALUE":"VALUE"`),
+		"another member of person":        person(`,"VALUE":"VALUE"`),
 		"a phone without its country":     person(`,"phone":"13800001001"`),
 		"a phone of number":               person(`,"phone":8613800001001`),
 		"an empty phone":                  person(`,"phone":""`),
 		"attributes of array":             person(`,"attributes":["VALUE"]`),
 		"attributes of string":            person(`,"attributes":"VALUE"`),
-		"attributes that are many":        person(`,"attributes":{"a":"` + strings.Repeat("VALUE", 820) + `"}`),
+		"attributes that are long":        person(`,"attributes":{"a":"` + strings.Repeat("VALUE", 820) + `"}`),
 		"attributes that are deep":        person(`,"attributes":` + strings.Repeat(`{"VALUE":`, 10) + `1` + strings.Repeat(`}`, 10)),
 		"attributes that are deeper":      person(`,"attributes":{"a":` + strings.Repeat(`[`, 20000) + strings.Repeat(`]`, 20000) + `}`),
 		"attributes with NUL":             person(`,"attributes":{"a":"VALUE\u0000"}`),
 		"attributes with NUL in a name":   person(`,"attributes":{"VALUE\u0000":1}`),
 		"attributes with NUL in an array": person(`,"attributes":{"a":[{"b":"\u0000"}]}`),
-		"attributes with a number beyond": person(`,"attributes":{"a":1e999999}`),
+		"attributes with a huge number":   person(`,"attributes":{"a":1e999999}`),
 		"a refusal without a message":     `{"refused":{}}`,
 		"a refusal of string":             `{"refused":"VALUE"}`,
 		"a refusal with an empty message": `{"refused":{"user_message":" \n"}}`,
 		"a refusal with a long message":   `{"refused":{"user_message":"` + strings.Repeat("长", 256) + `"}}`,
 		"a refusal with a bell":           `{"refused":{"user_message":"VALUE\u0007"}}`,
-		"a refusal that turns the text":   `{"refused":{"user_message":"VALUE\u2066"}}`,
-		"a refusal with a member more":    `{"refused":{"user_message":"VALUE","code":"VALUE"}}`,
+		"a refusal with a bidi mark":      `{"refused":{"user_message":"VALUE\u2066"}}`,
+		"a refusal with another member":   `{"refused":{"user_message":"VALUE","code":"VALUE"}}`,
 		"a message of number":             `{"refused":{"user_message":7}}`,
 	} {
-		t.Run("refuses_"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			got, err := decodeAnswer([]byte(body))
 			if refused := (*Refused)(nil); err == nil || errors.As(err, &refused) {
-				t.Fatalf("got %+v, %v", got, err)
+				t.Fatalf("decodeAnswer() = %+v, %v, want an error", got, err)
 			}
 			if diff := cmp.Diff(Person{}, got); diff != "" {
-				t.Errorf("a person beside the error: %s", diff)
+				t.Errorf("decodeAnswer() returns a person with the error: %s", diff)
 			}
 			if strings.Contains(err.Error(), value) || len(err.Error()) > 200 {
-				t.Errorf("err = %q", err)
+				t.Errorf("decodeAnswer() error = %q, want it short and without the value", err)
 			}
 		})
 	}
 }
 
-// FuzzDecodeAnswer holds that whatever the bytes: no panic; a person or a refusal in
-// its bounds, or an error that quotes nothing; and that a person, encoded, is read as
-// the same.
+// FuzzDecodeAnswer checks for all bytes: decodeAnswer does not panic; it returns a person
+// or a refusal within the bounds, or an error that quotes nothing; and a person that is
+// encoded again decodes to the same person.
 func FuzzDecodeAnswer(f *testing.F) {
 	for _, seed := range []string{
 		`{"person":{"external_id":"1001","name":"李雷","phone":"+8613800001001","attributes":{"department":"R&D","tags":["a",1.5e3,null]}}}`,
@@ -147,20 +147,20 @@ func FuzzDecodeAnswer(f *testing.F) {
 		p, err := decodeAnswer(body)
 		if err != nil {
 			if len(err.Error()) > 200 || !utf8.ValidString(err.Error()) {
-				t.Fatalf("err = %q", err)
+				t.Fatalf("decodeAnswer() error = %q, want short valid UTF-8", err)
 			}
 			if refused := (*Refused)(nil); errors.As(err, &refused) {
 				if checkText(refused.UserMessage) != nil || strings.ContainsAny(refused.UserMessage, "\r\n\t") {
-					t.Fatalf("message %q", refused.UserMessage)
+					t.Fatalf("message = %q, want one line of clean text", refused.UserMessage)
 				}
 			}
 			if diff := cmp.Diff(Person{}, p); diff != "" {
-				t.Fatalf("a person beside the error: %s", diff)
+				t.Fatalf("decodeAnswer() returns a person with the error: %s", diff)
 			}
 			return
 		}
 		if checkText(p.ExternalID) != nil || checkText(p.Name) != nil || p.Phone != "" && !auth.ValidPhone(p.Phone) || len(p.Attributes) > MaxAttributes {
-			t.Fatalf("%+v", p)
+			t.Fatalf("decodeAnswer() = %+v, want a person within the bounds", p)
 		}
 		members := map[string]any{"external_id": p.ExternalID, "name": p.Name}
 		if p.Phone != "" {
@@ -175,7 +175,7 @@ func FuzzDecodeAnswer(f *testing.F) {
 		}
 		q, err := decodeAnswer(again)
 		if err != nil {
-			t.Fatalf("%s: %v", again, err)
+			t.Fatalf("decodeAnswer(%s) error = %v", again, err)
 		}
 		if diff := cmp.Diff(p, q); diff != "" {
 			t.Fatalf("(-first +again):\n%s", diff)

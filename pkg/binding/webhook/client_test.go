@@ -128,7 +128,7 @@ func wantFailure(t *testing.T, err error, says string) *webhook.Failure {
 func TestAsk(t *testing.T) {
 	t.Parallel()
 
-	t.Run("sends_a_request_that_the_reference_library_verifies_with_the_old_secret_and_the_new", func(t *testing.T) {
+	t.Run("the reference library verifies the request with the old and the new secret", func(t *testing.T) {
 		t.Parallel()
 		old := webhook.NewSecret()
 		type seen struct {
@@ -162,7 +162,7 @@ func TestAsk(t *testing.T) {
 
 		got := <-requests
 		if got.method != http.MethodPost || got.target != "/hook-PA7H?q=QU3RY" || got.header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s %s, %v", got.method, got.target, got.header)
+			t.Errorf("request %s %s with headers %v, want a POST of JSON to the URL", got.method, got.target, got.header)
 		}
 		for _, secret := range []auth.Secret{b.secret, old} {
 			verifier, err := standardwebhooks.NewWebhook(secret.Reveal())
@@ -170,10 +170,10 @@ func TestAsk(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := verifier.Verify(got.body, got.header); err != nil {
-				t.Errorf("the reference library: %v", err)
+				t.Errorf("reference library: Verify() error = %v", err)
 			}
 			if err := verifier.Verify(append(got.body, ' '), got.header); err == nil {
-				t.Error("the reference library takes anything")
+				t.Error("the reference library accepts a changed body")
 			}
 		}
 		var body map[string]any
@@ -191,11 +191,11 @@ func TestAsk(t *testing.T) {
 			t.Errorf("body (-want +got):\n%s", diff)
 		}
 		if id := got.header.Get("webhook-id"); !strings.HasPrefix(id, "msg_") || len(id) != 36 || strings.Contains(id, ".") {
-			t.Errorf("webhook-id %q", id)
+			t.Errorf("webhook-id = %q, want msg_ and 32 characters without a dot", id)
 		}
 	})
 
-	t.Run("names_every_request_anew_and_sends_fields_also_when_there_are_none", func(t *testing.T) {
+	t.Run("every request has another id, and fields even if they are empty", func(t *testing.T) {
 		t.Parallel()
 		var mu sync.Mutex
 		ids, bodies := map[string]bool{}, []string{}
@@ -214,20 +214,20 @@ func TestAsk(t *testing.T) {
 			}
 		}
 		if len(ids) != 3 || !strings.Contains(bodies[0], `"fields":{}`) {
-			t.Errorf("ids %v, bodies %q", ids, bodies)
+			t.Errorf("ids %v, want 3 different ones; bodies %q, want empty fields", ids, bodies)
 		}
 	})
 
-	t.Run("passes_a_refusal_on_and_shows_its_message_nowhere_else", func(t *testing.T) {
+	t.Run("a refusal returns the message, but not in the error text", func(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(http.StatusOK, refuse))
 		_, err := newClient(t, b.trusting()).Ask(t.Context(), b.endpoint(t), liLei)
 		var refused *webhook.Refused
 		if !errors.As(err, &refused) || refused.UserMessage != "工号不存在，请联系人事" || auth.CodeOf(err) != auth.WebhookRefused {
-			t.Fatalf("err = %v", err)
+			t.Fatalf("Ask() error = %v, want a refusal with its message", err)
 		}
 		if strings.Contains(err.Error(), "工号") {
-			t.Errorf("err = %v", err)
+			t.Errorf("Ask() error = %v, want it without the message", err)
 		}
 	})
 }
@@ -238,40 +238,40 @@ func TestUnusableAnswers(t *testing.T) {
 		handler http.HandlerFunc
 		says    string
 	}{
-		"status_500":                      {answer(500, named), "status 500: the status must be 2xx"},
-		"status_503":                      {answer(503, named), "status 503: the status must be 2xx"},
-		"status_404":                      {answer(404, refuse), "status 404: the status must be 2xx"},
-		"status_410":                      {answer(410, ""), "status 410: the status must be 2xx"},
-		"status_204":                      {answer(204, ""), "not a JSON object"},
-		"a_login_page":                    {answer(200, "<html>ECH0</html>"), "not a JSON object"},
-		"half_an_answer":                  {answer(200, named[:40]), "unusable answer"},
-		"a_body_beyond_64_KiB":            {answer(200, named+strings.Repeat(" ", 64<<10)), "longer than 65536 bytes"},
-		"an_answer_that_echoes":           {echo("%s"), "not a JSON object"},
-		"an_answer_with_echoes_in_it":     {echo(`{"%s":1}`), "unknown member; allowed members: person, refused"},
-		"a_phone_that_echoes":             {echo(`{"person":{"external_id":"1","name":"a","phone":"%s"}}`), "person.phone"},
-		"a_dropped_connection":            {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was closed"},
-		"a_connection_dropped_on_the_way": {cut("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"), "the connection was closed"},
-		"a_status_line_that_echoes":       {cut("ECH0 F1ELD\r\n\r\n"), "withheld"},
-		"an_endless_header": {func(w http.ResponseWriter, r *http.Request) {
+		"status 500":                            {answer(500, named), "status 500: the status must be 2xx"},
+		"status 503":                            {answer(503, named), "status 503: the status must be 2xx"},
+		"status 404":                            {answer(404, refuse), "status 404: the status must be 2xx"},
+		"status 410":                            {answer(410, ""), "status 410: the status must be 2xx"},
+		"status 204":                            {answer(204, ""), "not a JSON object"},
+		"a login page":                          {answer(200, "<html>ECH0</html>"), "not a JSON object"},
+		"half of an answer":                     {answer(200, named[:40]), "unusable answer"},
+		"a body beyond 64 KiB":                  {answer(200, named+strings.Repeat(" ", 64<<10)), "longer than 65536 bytes"},
+		"an answer that echoes":                 {echo("%s"), "not a JSON object"},
+		"an answer with an echo as a member":    {echo(`{"%s":1}`), "unknown member; allowed members: person, refused"},
+		"a phone that echoes":                   {echo(`{"person":{"external_id":"1","name":"a","phone":"%s"}}`), "person.phone"},
+		"a dropped connection":                  {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "the connection was closed"},
+		"a connection that drops in the middle": {cut("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"), "the connection was closed"},
+		"a status line that echoes":             {cut("ECH0 F1ELD\r\n\r\n"), "withheld"},
+		"an endless header": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Long", strings.Repeat("x", 32<<10))
 			answer(200, named)(w, r)
 		}, "withheld"},
 	} {
-		t.Run("such_as_"+name+"_are_unavailable_and_asked_for_once", func(t *testing.T) {
+		t.Run(name+" is unavailable after one request", func(t *testing.T) {
 			t.Parallel()
 			b := serve(t, tc.handler)
 			_, err := newClient(t, b.trusting()).Ask(t.Context(), b.endpoint(t), liLei)
 			f := wantFailure(t, err, tc.says)
 			if f.Host != b.Listener.Addr().String() || f.Timeout() {
-				t.Errorf("failure %+v", f)
+				t.Errorf("failure = %+v, want this host and no timeout", f)
 			}
 			if b.asked.Load() != 1 {
-				t.Errorf("asked %d times", b.asked.Load())
+				t.Errorf("%d requests, want 1", b.asked.Load())
 			}
 		})
 	}
 
-	t.Run("such_as_an_endless_body_are_not_read_to_their_end", func(t *testing.T) {
+	t.Run("an endless body is not read to its end", func(t *testing.T) {
 		t.Parallel()
 		stopped := make(chan struct{})
 		b := serve(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -288,7 +288,7 @@ func TestUnusableAnswers(t *testing.T) {
 	})
 
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		t.Run(fmt.Sprintf("such_as_redirect_%d_are_not_followed", status), func(t *testing.T) {
+		t.Run(fmt.Sprintf("redirect %d is not followed", status), func(t *testing.T) {
 			t.Parallel()
 			elsewhere := serve(t, answer(200, named))
 			b := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -297,12 +297,12 @@ func TestUnusableAnswers(t *testing.T) {
 			_, err := newClient(t, b.trusting()).Ask(t.Context(), b.endpoint(t), liLei)
 			wantFailure(t, err, "redirects are not followed")
 			if elsewhere.asked.Load() != 0 {
-				t.Error("the fields were carried to where the redirect pointed")
+				t.Error("the client followed the redirect")
 			}
 		})
 	}
 
-	t.Run("that_do_not_come_in_time_are_not_waited_for", func(t *testing.T) {
+	t.Run("an answer after the timeout is a failure", func(t *testing.T) {
 		t.Parallel()
 		for name, handler := range map[string]http.HandlerFunc{
 			"silent": func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body); <-r.Context().Done() },
@@ -323,7 +323,7 @@ func TestUnusableAnswers(t *testing.T) {
 		}
 	})
 
-	t.Run("that_end_in_good_order_because_we_hang_up_came_too_late", func(t *testing.T) {
+	t.Run("a partial answer that ends properly at the timeout is a failure", func(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(http.StatusOK, named))
 		cfg := b.trusting()
@@ -332,14 +332,14 @@ func TestUnusableAnswers(t *testing.T) {
 		c.SetTransport(hangsUp{named[:10]})
 		_, err := c.Ask(t.Context(), b.endpoint(t), liLei)
 		wantFailure(t, err, "timed out after 20ms")
-		// What is complete is taken, however late.
+		// A complete answer is accepted even at the timeout.
 		c.SetTransport(hangsUp{named})
 		if _, err := c.Ask(t.Context(), b.endpoint(t), liLei); err != nil {
-			t.Errorf("err = %v", err)
+			t.Errorf("Ask() error = %v for a complete answer", err)
 		}
 	})
 
-	t.Run("that_the_caller_does_not_wait_for_are_his_contexts_error", func(t *testing.T) {
+	t.Run("a caller that gives up gets the error of its context", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		b := serve(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -349,24 +349,24 @@ func TestUnusableAnswers(t *testing.T) {
 		})
 		_, err := newClient(t, b.trusting()).Ask(ctx, b.endpoint(t), liLei)
 		if e := (*auth.Error)(nil); !errors.Is(err, context.Canceled) || errors.As(err, &e) {
-			t.Errorf("err = %v", err)
+			t.Errorf("Ask() error = %v, want only %v", err, context.Canceled)
 		}
 	})
 }
 
-func TestWhoIsAsked(t *testing.T) {
+func TestAskRefusesToConnect(t *testing.T) {
 	t.Parallel()
 
-	t.Run("not_one_with_a_certificate_of_nobody", func(t *testing.T) {
+	t.Run("a certificate of an unknown authority", func(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(200, named))
 		_, err := newClient(t, webhook.Config{AllowNetworks: loopback, RootCAs: x509.NewCertPool(), Timeout: time.Minute}).Ask(t.Context(), b.endpoint(t), liLei)
 		wantFailure(t, err, "tls: failed to verify certificate")
 		if b.asked.Load() != 0 {
-			t.Error("it was asked")
+			t.Error("the request was sent")
 		}
 	})
-	t.Run("not_one_with_the_certificate_of_another_host", func(t *testing.T) {
+	t.Run("the certificate of another host", func(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(200, named))
 		to := b.endpoint(t)
@@ -383,10 +383,10 @@ func TestWhoIsAsked(t *testing.T) {
 		_, err = newClient(t, b.trusting()).Ask(t.Context(), to, liLei)
 		wantFailure(t, err, "tls: failed to verify certificate")
 		if b.asked.Load() != 0 {
-			t.Error("it was asked")
+			t.Error("the request was sent")
 		}
 	})
-	t.Run("not_one_that_speaks_TLS_1.1_at_best_or_none", func(t *testing.T) {
+	t.Run("TLS 1.1 or no TLS", func(t *testing.T) {
 		t.Parallel()
 		old := &backEnd{secret: webhook.NewSecret(), Server: httptest.NewUnstartedServer(answer(200, named))}
 		old.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -403,23 +403,23 @@ func TestWhoIsAsked(t *testing.T) {
 		_, err = newClient(t, old.trusting()).Ask(t.Context(), to, liLei)
 		wantFailure(t, err, "the peer does not speak TLS")
 	})
-	t.Run("not_one_at_an_address_that_is_not_allowed", func(t *testing.T) {
+	t.Run("an address that is not allowed", func(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(200, named))
 		cfg := b.trusting()
 		cfg.AllowNetworks = nil
 		_, err := newClient(t, cfg).Ask(t.Context(), b.endpoint(t), liLei)
 		wantFailure(t, err, "the URL is no longer allowed")
-		// A name that leads there: what counts is the address that is dialled.
+		// A name that resolves to it: the dialled address is checked.
 		to := b.endpoint(t)
 		to.URL = strings.Replace(to.URL, "127.0.0.1", "localhost", 1)
 		_, err = newClient(t, cfg).Ask(t.Context(), to, liLei)
 		wantFailure(t, err, "is neither on the public Internet")
 		if b.asked.Load() != 0 {
-			t.Error("it was asked")
+			t.Error("the request was sent")
 		}
 	})
-	t.Run("not_one_that_is_plain_http_unless_unsafe", func(t *testing.T) {
+	t.Run("plain http without the unsafe option", func(t *testing.T) {
 		t.Parallel()
 		plain := httptest.NewServer(answer(200, named))
 		t.Cleanup(plain.Close)
@@ -431,10 +431,10 @@ func TestWhoIsAsked(t *testing.T) {
 		_, err = newClient(t, webhook.Config{AllowNetworks: loopback, Timeout: time.Minute}).Ask(t.Context(), to, liLei)
 		wantFailure(t, err, "https://")
 		if _, err = newClient(t, webhook.Config{UnsafeLoopback: true, Timeout: time.Minute}).Ask(t.Context(), to, liLei); err != nil {
-			t.Errorf("with the unsafe option: %v", err)
+			t.Errorf("Ask() with the unsafe option: error = %v", err)
 		}
 	})
-	t.Run("nobody_without_a_secret", func(t *testing.T) {
+	t.Run("an app without a valid number of secrets", func(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(200, named))
 		to := b.endpoint(t)
@@ -443,11 +443,11 @@ func TestWhoIsAsked(t *testing.T) {
 			_, err := newClient(t, b.trusting()).Ask(t.Context(), to, liLei)
 			wantFailure(t, err, "1 to 4 webhook secrets")
 			if b.asked.Load() != 0 {
-				t.Errorf("%s: it was asked", name)
+				t.Errorf("%s: the request was sent", name)
 			}
 		}
 	})
-	t.Run("nobody_who_does_not_listen", func(t *testing.T) {
+	t.Run("a closed port", func(t *testing.T) {
 		t.Parallel()
 		b := serve(t, answer(200, named))
 		to := b.endpoint(t)
@@ -481,7 +481,7 @@ func TestConcurrency(t *testing.T) {
 		})
 		<-arrived
 	}
-	// A quarter of eight is one app's; the others have the rest.
+	// One app may have a quarter of the eight requests.
 	start("wx1")
 	start("wx1")
 	wantFailure(t, ask("wx1"), "too many requests")
@@ -492,9 +492,9 @@ func TestConcurrency(t *testing.T) {
 	close(release)
 	running.Wait()
 	if err := ask("wx1"); err != nil {
-		t.Errorf("when they are through: %v", err)
+		t.Errorf("Ask() after the other requests: error = %v", err)
 	}
 	if b.asked.Load() != 9 {
-		t.Errorf("asked %d times", b.asked.Load())
+		t.Errorf("%d requests, want 9", b.asked.Load())
 	}
 }

@@ -42,10 +42,10 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 	if d.allows(netip.Addr{}) || d.control("unix", "/run/docker.sock", nil) == nil {
-		t.Error("what is no address may be dialled")
+		t.Error("a text that is not an address may be dialled")
 	}
 
-	t.Run("in_a_network_that_was_named_are_allowed_and_no_others", func(t *testing.T) {
+	t.Run("an allowed network allows its addresses only", func(t *testing.T) {
 		t.Parallel()
 		d := destinations{networks: prefixes("10.1.0.0/16", "fd12::/16", "127.0.0.2/32")}
 		for a, want := range map[string]bool{
@@ -53,16 +53,16 @@ func TestAddresses(t *testing.T) {
 			"127.0.0.2": true, "127.0.0.1": false, "8.8.8.8": true,
 		} {
 			if got := d.allows(netip.MustParseAddr(a)); got != want {
-				t.Errorf("%s: %t", a, got)
+				t.Errorf("allows(%s) = %t, want %t", a, got, want)
 			}
 		}
 	})
-	t.Run("of_loopback_are_allowed_by_the_unsafe_option_and_no_others", func(t *testing.T) {
+	t.Run("the unsafe option allows loopback addresses only", func(t *testing.T) {
 		t.Parallel()
 		d := destinations{unsafeLoopback: true}
 		for a, want := range map[string]bool{"127.0.0.1": true, "::1": true, "::ffff:127.9.9.9": true, "10.0.0.1": false, "169.254.169.254": false, "0.0.0.0": false} {
 			if got := d.allows(netip.MustParseAddr(a)); got != want {
-				t.Errorf("%s: %t", a, got)
+				t.Errorf("allows(%s) = %t, want %t", a, got, want)
 			}
 		}
 	})

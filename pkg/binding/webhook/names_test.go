@@ -61,8 +61,8 @@ func nameServer(t *testing.T, lists ...[]string) *net.Resolver {
 	}}
 }
 
-// TestNames holds that no name leads to an address that is not allowed, whatever it
-// resolves to and when. The certificate of the test server names example.com.
+// TestNames checks that no name leads to an address that is not allowed, for all
+// addresses it resolves to at any time. The certificate of the test server names example.com.
 func TestNames(t *testing.T) {
 	t.Parallel()
 	setUp := func(t *testing.T, allowed string, lists ...[]string) (*backEnd, webhook.Endpoint, *webhook.Client) {
@@ -75,31 +75,31 @@ func TestNames(t *testing.T) {
 		c.SetResolver(nameServer(t, lists...))
 		return b, to, c
 	}
-	t.Run("one_that_leads_to_an_allowed_address_is_asked", func(t *testing.T) {
+	t.Run("a name with an allowed address gets the request", func(t *testing.T) {
 		t.Parallel()
 		b, to, c := setUp(t, "127.0.0.1/32", []string{"127.0.0.1"})
 		if _, err := c.Ask(t.Context(), to, liLei); err != nil {
 			t.Fatal(err)
 		}
 		if b.asked.Load() != 1 {
-			t.Errorf("asked %d times", b.asked.Load())
+			t.Errorf("%d requests, want 1", b.asked.Load())
 		}
 	})
 	for _, address := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "0.0.0.0", "100.100.100.200", "168.63.129.16"} {
-		t.Run("one_that_leads_to_"+address+"_is_not", func(t *testing.T) {
+		t.Run("a name with the address "+address+" gets no request", func(t *testing.T) {
 			t.Parallel()
 			b, to, c := setUp(t, "127.0.0.9/32", []string{address})
 			if err := c.CheckURL(to.URL); err != nil {
-				t.Fatalf("the URL itself: %v", err)
+				t.Fatalf("CheckURL() error = %v", err)
 			}
 			_, err := c.Ask(t.Context(), to, liLei)
 			f := wantFailure(t, err, "the address "+address)
 			if f.Timeout() || b.asked.Load() != 0 {
-				t.Errorf("failure %+v, asked %d times", f, b.asked.Load())
+				t.Errorf("failure %+v after %d requests, want no timeout and 0 requests", f, b.asked.Load())
 			}
 		})
 	}
-	t.Run("one_that_leads_elsewhere_the_second_time_is_not_asked_there", func(t *testing.T) {
+	t.Run("a name that changes to a forbidden address gets no request there", func(t *testing.T) {
 		t.Parallel()
 		b, to, c := setUp(t, "127.0.0.1/32", []string{"127.0.0.1"}, []string{"127.0.0.2"}, []string{"127.0.0.1"})
 		if _, err := c.Ask(t.Context(), to, liLei); err != nil {
@@ -111,20 +111,20 @@ func TestNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		if b.asked.Load() != 2 {
-			t.Errorf("asked %d times", b.asked.Load())
+			t.Errorf("%d requests, want 2", b.asked.Load())
 		}
 	})
-	t.Run("of_several_addresses_only_allowed_ones_are_dialled", func(t *testing.T) {
+	t.Run("of several addresses only the allowed one is dialled", func(t *testing.T) {
 		t.Parallel()
 		b, to, c := setUp(t, "127.0.0.1/32", []string{"127.0.0.2", "10.0.0.1", "127.0.0.1"})
 		if _, err := c.Ask(t.Context(), to, liLei); err != nil {
 			t.Fatal(err)
 		}
 		if b.asked.Load() != 1 {
-			t.Errorf("asked %d times", b.asked.Load())
+			t.Errorf("%d requests, want 1", b.asked.Load())
 		}
 	})
-	t.Run("one_that_does_not_exist_is_no_host", func(t *testing.T) {
+	t.Run("a name that does not exist is a failure", func(t *testing.T) {
 		t.Parallel()
 		_, to, c := setUp(t, "127.0.0.1/32", nil)
 		_, err := c.Ask(t.Context(), to, liLei)
@@ -143,6 +143,6 @@ func TestNoProxyIsUsed(t *testing.T) {
 	c := newClient(t, b.trusting())
 	c.SetResolver(nameServer(t, []string{"127.0.0.1"}))
 	if _, err := c.Ask(t.Context(), to, liLei); err != nil {
-		t.Errorf("Ask: %v", err)
+		t.Errorf("Ask() error = %v", err)
 	}
 }
