@@ -13,7 +13,7 @@ import (
 
 func TestParsePolicy(t *testing.T) {
 	t.Parallel()
-	t.Run("reads_what_encoding_writes", func(t *testing.T) {
+	t.Run("an encoded policy parses to the same policy", func(t *testing.T) {
 		t.Parallel()
 		for _, p := range []auth.Policy{{}, {
 			Methods: auth.BindingMethods(), Facts: auth.FactsPolicy{Lookup: "employee_no", Check: []string{"name", "id4"}},
@@ -26,23 +26,23 @@ func TestParsePolicy(t *testing.T) {
 			}
 			got, err := auth.ParsePolicy(b)
 			if err != nil || cmp.Diff(p, got) != "" {
-				t.Errorf("%s: %+v, %v", b, got, err)
+				t.Errorf("ParsePolicy(%s) = %+v, %v, want %+v", b, got, err, p)
 			}
 		}
 	})
-	t.Run("lets_nobody_in_when_it_is_empty", func(t *testing.T) {
+	t.Run("an empty policy allows no method", func(t *testing.T) {
 		t.Parallel()
 		p, err := auth.ParsePolicy([]byte(`{}`))
 		if err != nil || p.Second() != auth.SecondRefused || p.SelfUnbind {
-			t.Errorf("%+v, %v", p, err)
+			t.Errorf("ParsePolicy({}) = %+v, %v, want the zero policy", p, err)
 		}
 		for _, m := range auth.BindingMethods() {
 			if p.Allows(m) {
-				t.Errorf("it allows %s", m)
+				t.Errorf("the empty policy allows %s", m)
 			}
 		}
 	})
-	t.Run("refuses_what_contradicts_itself_or_is_misspelt_and_says_what", func(t *testing.T) {
+	t.Run("a contradictory or misspelt policy is refused with the reason", func(t *testing.T) {
 		t.Parallel()
 		for text, says := range map[string]string{
 			``:                                "JSON object",
@@ -71,15 +71,15 @@ func TestParsePolicy(t *testing.T) {
 			p, err := auth.ParsePolicy([]byte(text))
 			var e *auth.Error
 			if !errors.As(err, &e) || e.Code != auth.InvalidRequest || !strings.Contains(e.Description, says) {
-				t.Errorf("%.80s: %+v, %v; want it to speak of %q", text, p, err, says)
+				t.Errorf("ParsePolicy(%.80s) = %+v, %v, want an error with %q", text, p, err, says)
 			}
 		}
 	})
-	t.Run("takes_http_on_loopback_alone", func(t *testing.T) {
+	t.Run("http is allowed on loopback", func(t *testing.T) {
 		t.Parallel()
 		for _, host := range []string{"127.0.0.1:8082", "localhost", "[::1]:1"} {
 			if _, err := auth.ParsePolicy([]byte(`{"webhook":{"url":"http://` + host + `/x"}}`)); err != nil {
-				t.Errorf("%s: %v", host, err)
+				t.Errorf("ParsePolicy() with a webhook at %s: error = %v", host, err)
 			}
 		}
 	})
@@ -92,7 +92,7 @@ func FuzzParsePolicy(f *testing.F) {
 		p, err := auth.ParsePolicy(b)
 		if err != nil {
 			if !errors.Is(err, auth.InvalidRequest) {
-				t.Errorf("%v", err)
+				t.Errorf("ParsePolicy() error = %v, want %v", err, auth.InvalidRequest)
 			}
 			return
 		}

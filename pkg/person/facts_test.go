@@ -100,9 +100,9 @@ func TestSpellings(t *testing.T) {
 	}
 }
 
-// Five mistakes lock a user out for a while: no spelling may be one. Whichever of
-// them the staff file has, the user who types another is bound.
-func TestNobodyIsLockedOutBySpelling(t *testing.T) {
+// Five mistakes lock a user out for a while, so no spelling may count as a mistake: with
+// any spelling in the staff file, a user who types another one is bound.
+func TestSpellingsBind(t *testing.T) {
 	t.Parallel()
 	for what, spellings := range alike {
 		t.Run(what, func(t *testing.T) {
@@ -113,13 +113,13 @@ func TestNobodyIsLockedOutBySpelling(t *testing.T) {
 				typed := append(slices.Clone(spellings[i:]), spellings[:i]...)
 				form := person.Form{ExternalID: &number, Facts: map[string]*string{"employee_no": &number, "name": &imported}}
 				if _, err := w.Persons.CreatePerson(t.Context(), form, auth.Caller{Actor: auth.ActorCLI}); err != nil {
-					t.Fatalf("a staff file with %+q: %v", imported, err)
+					t.Fatalf("CreatePerson() with the name %+q: error = %v", imported, err)
 				}
 				token := w.Login(fmt.Sprint("user", i)).AccessToken
 				for _, name := range typed {
 					g, err := w.ByFacts(token, " "+strings.ToLower(number)+"\u200e", name)
 					if err != nil {
-						t.Fatalf("the file has %+q, the user types %+q: %v", imported, name, err)
+						t.Fatalf("the file has %+q, the user types %+q: error = %v", imported, name, err)
 					}
 					if g.Changed {
 						token = g.AccessToken
@@ -128,7 +128,7 @@ func TestNobodyIsLockedOutBySpelling(t *testing.T) {
 			}
 			var n int
 			if err := w.db.QueryRowContext(t.Context(), `select count(*) from audit where action = 'binding.refused'`).Scan(&n); err != nil || n != 0 {
-				t.Errorf("%d attempts were refused, error %v", n, err)
+				t.Errorf("%d attempts were refused, error %v, want 0", n, err)
 			}
 		})
 	}
@@ -147,14 +147,14 @@ func FuzzNormalizeFact(f *testing.F) {
 			return
 		}
 		if again, err := person.NormalizeFact(got); again != got || err != nil {
-			t.Errorf("%q became %q, and that %q, %v", s, got, again, err)
+			t.Errorf("NormalizeFact(%q) = %q, and again %q, %v, want no further change", s, got, again, err)
 		}
 	})
 }
 
 func TestFactKey(t *testing.T) {
 	t.Parallel()
-	t.Run("is_the_same_for_replicas_that_start_at_once_and_after_a_change_of_the_master_key", func(t *testing.T) {
+	t.Run("replicas that start together agree, and a new master key changes nothing", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		if _, err := w.db.Exec(`delete from fact_keys`); err != nil {
@@ -188,7 +188,7 @@ func TestFactKey(t *testing.T) {
 		}
 		for _, m := range macs {
 			if !bytes.Equal(m, k.MAC("name", "李雷")) {
-				t.Fatal("the key differs")
+				t.Fatal("the replicas have different keys")
 			}
 		}
 		other, err := seal.NewRing(fresh)
@@ -196,10 +196,10 @@ func TestFactKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := person.OpenFactKey(t.Context(), w.store, other, w.Clock.Now()); !errors.Is(err, seal.ErrOpen) {
-			t.Errorf("with another master key: %v", err)
+			t.Errorf("OpenFactKey() with another master key: error = %v, want %v", err, seal.ErrOpen)
 		}
 	})
-	t.Run("makes_different_MACs_of_different_facts", func(t *testing.T) {
+	t.Run("different facts have different MACs", func(t *testing.T) {
 		t.Parallel()
 		k := newWorld(t).Facts
 		seen := map[string]string{}
