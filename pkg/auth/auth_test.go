@@ -152,7 +152,7 @@ func TestCheckAudiences(t *testing.T) {
 		"the longest":    {strings.Repeat("a", auth.MaxAudienceLen)},
 	} {
 		if err := auth.CheckAudiences(good); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error = %v", name, err)
 		}
 	}
 	for name, bad := range map[string][]string{

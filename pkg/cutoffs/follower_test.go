@@ -326,7 +326,7 @@ func TestCatchUp(t *testing.T) {
 		time.Sleep(time.Minute)
 		failing.left = 1
 		if err := w.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
-			t.Fatalf("error %v", err)
+			t.Fatalf("error = %v, want %v", err, auth.StorageUnavailable)
 		}
 		w.wantKnown(true, 1, cutoffs.PageSize)
 		w.wantAge(time.Minute)
@@ -390,7 +390,7 @@ func TestAnotherDatabase(t *testing.T) {
 		db.Restore(endedAll(2, 2*cutoffs.PageSize)...)
 		failing.left = 2 // the answer that tells it, and the first page
 		if err := w.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
-			t.Fatalf("error %v", err)
+			t.Fatalf("error = %v, want %v", err, auth.StorageUnavailable)
 		}
 		wantEvents(t, s.rest())
 		w.wantKnown(true, 2, cutoffs.PageSize) // for this process, at once

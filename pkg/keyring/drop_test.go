@@ -11,10 +11,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
-// A replica whose master key file is behind cannot open what the others seal. It
-// goes on with the keys it has; but one that leaked, and was retired by those who
-// can, is as dead there.
-func TestAKeyThatCannotBeOpenedKeepsNoCompromisedOneAlive(t *testing.T) {
+// A replica with an old master key file cannot open new keys. It continues with the keys
+// that it has, except a leaked key that another replica has retired.
+func TestUnopenableKey(t *testing.T) {
 	t.Parallel()
 	for _, use := range []keyring.Use{keyring.UseAccess, keyring.UseRefresh} {
 		t.Run(string(use), func(t *testing.T) {
@@ -25,7 +24,7 @@ func TestAKeyThatCannotBeOpenedKeepsNoCompromisedOneAlive(t *testing.T) {
 			if err := behind.ReloadIfChanged(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			// The others seal with another master key by now.
+			// The other replicas seal with another master key now.
 			ring, err := keyring.Open(t.Context(), openFile(t, f.path), sealer(t, 2, 1), f.now)
 			if err != nil {
 				t.Fatal(err)
@@ -42,34 +41,34 @@ func TestAKeyThatCannotBeOpenedKeepsNoCompromisedOneAlive(t *testing.T) {
 			}
 			for range 2 {
 				if err := behind.ReloadIfChanged(t.Context()); !errors.Is(err, seal.ErrOpen) {
-					t.Fatalf("it follows without the master key: %v", err)
+					t.Fatalf("ReloadIfChanged() without the master key: error = %v, want %v", err, seal.ErrOpen)
 				}
 			}
 
 			switch use {
 			case keyring.UseAccess:
 				if _, _, ok := behind.VerificationKey(leaked.KID); ok {
-					t.Error("what it signs is still good")
+					t.Error("the leaked key still verifies")
 				}
 				if _, _, ok := behind.VerificationKey(other.KID); !ok {
-					t.Error("the key beside it is gone as well")
+					t.Error("the other key no longer verifies")
 				}
 				keys := published(t, behind.Ring)
 				if keys[leaked.KID] != nil || keys[other.KID] == nil || len(keys) != 1 {
-					t.Errorf("it publishes %v", keys)
+					t.Errorf("published keys = %v, want only %s", keys, other.KID)
 				}
 				if k, err := behind.CurrentSigningKey("ES256", f.now); err == nil && k.KID == leaked.KID {
-					t.Error("it still signs")
+					t.Error("the leaked key still signs")
 				}
 			case keyring.UseRefresh:
 				if _, ok := behind.MACKey(macID(t, leaked.KID)); ok {
-					t.Error("what it signs is still good")
+					t.Error("the leaked key still verifies")
 				}
 				if _, ok := behind.MACKey(macID(t, other.KID)); !ok {
-					t.Error("the key beside it is gone as well")
+					t.Error("the other key no longer verifies")
 				}
 				if id, _, err := behind.CurrentMACKey(f.now); err == nil && id == macID(t, leaked.KID) {
-					t.Error("it still signs")
+					t.Error("the leaked key still signs")
 				}
 			}
 		})

@@ -14,13 +14,13 @@ import (
 	"github.com/yufu-auth/yufu/pkg/keyring"
 )
 
-// policy is that of the tests. A day is a long session there.
+// policy is the policy of the tests, with sessions of at most a day.
 var policy = keyring.Policy{Rotation: 2 * time.Hour, JWKSMaxAge: 5 * time.Minute, SessionMaxTTL: 24 * time.Hour}
 
-// takeoverAge is how old a next signing key is when it may take over.
+// takeoverAge is the age from which a next signing key may sign.
 var takeoverAge = policy.JWKSMaxAge + keyring.PropagationTime
 
-// fleet is replicas on one database, whose clock is now.
+// fleet is a number of replicas on one database, whose clock is now.
 type fleet struct {
 	t        *testing.T
 	now      time.Time
@@ -69,10 +69,10 @@ func (f *fleet) start(skew time.Duration) *replica {
 	return r
 }
 
-// pass has time pass.
+// pass lets time pass.
 func (f *fleet) pass(d time.Duration) { f.now = f.now.Add(d) }
 
-// follow has all replicas hear of what the others did.
+// follow makes all replicas read the changes of the others.
 func (f *fleet) follow() {
 	f.t.Helper()
 	for _, r := range f.replicas {
@@ -82,9 +82,9 @@ func (f *fleet) follow() {
 	}
 }
 
-// tend has all replicas do what is due, one after another and without telling
-// each other.
-func (f *fleet) tend() {
+// applyPolicy makes each replica apply the policy, without reading the changes of the
+// others in between.
+func (f *fleet) applyPolicy() {
 	f.t.Helper()
 	for _, r := range f.replicas {
 		if err := r.ApplyPolicy(f.t.Context()); err != nil {
@@ -94,7 +94,7 @@ func (f *fleet) tend() {
 	f.follow()
 }
 
-// keys returns the keys of a use, as an admin sees them.
+// keys returns the keys of a use as admins see them.
 func (f *fleet) keys(use keyring.Use) []keyring.Key {
 	f.t.Helper()
 	all, err := f.replicas[0].Keys(f.t.Context())
@@ -167,18 +167,18 @@ func (f *fleet) tryRetire(kid string, compromised bool) (keyring.Retirement, err
 	return out, err
 }
 
-// refused wants the retirement of a key refused.
+// refused checks that the retirement of a key is refused, and returns the reason.
 func (f *fleet) refused(kid string) string {
 	f.t.Helper()
 	_, err := f.tryRetire(kid, false)
 	var e *auth.Error
 	if !errors.As(err, &e) || e.Code != auth.KeyInUse || e.Description == "" {
-		f.t.Fatalf("error %v, want a key_in_use that says why", err)
+		f.t.Fatalf("Retire() error = %v, want %v with a description", err, auth.KeyInUse)
 	}
 	return e.Description
 }
 
-// signs wants all replicas to sign with a key.
+// signs checks that all replicas sign with a key.
 func (f *fleet) signs(kid string) {
 	f.t.Helper()
 	for i, r := range f.replicas {
@@ -188,7 +188,7 @@ func (f *fleet) signs(kid string) {
 	}
 }
 
-// row returns a key as it is stored.
+// row returns the stored key.
 func (f *fleet) row(kid string) keyring.StoredKey {
 	f.t.Helper()
 	all := stored(f.t, f.replicas[0].store)
@@ -199,7 +199,7 @@ func (f *fleet) row(kid string) keyring.StoredKey {
 	return all[i]
 }
 
-// cutoffs returns those that were written.
+// cutoffs returns the cutoffs in the database.
 func (f *fleet) cutoffs() []auth.Cutoff {
 	f.t.Helper()
 	b, err := f.replicas[0].store.Cutoffs(f.t.Context(), 0, 100)

@@ -17,10 +17,10 @@ func TestThumbprint(t *testing.T) {
 	const (
 		x = "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4"
 		y = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"
-		// Computed apart from this program, as RFC 7638 §3.1 says.
+		// Computed with another program by RFC 7638 §3.1.
 		want = "cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s"
 	)
-	t.Run("that of the key of RFC 7517 A.1 is the known one", func(t *testing.T) {
+	t.Run("the key of RFC 7517 A.1 has the known thumbprint", func(t *testing.T) {
 		t.Parallel()
 		point := []byte{4}
 		for _, half := range []string{x, y} {
@@ -39,14 +39,14 @@ func TestThumbprint(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got != (JWK{KeyType: "EC", Curve: "P-256", X: x, Y: y, KID: want, Use: "sig", Algorithm: "ES256"}) {
-			t.Errorf("%+v", got)
+			t.Errorf("publicJWK() = %+v", got)
 		}
 	})
-	t.Run("it does not depend on the members that are not required", func(t *testing.T) {
+	t.Run("members that are not required do not matter", func(t *testing.T) {
 		t.Parallel()
 		k := JWK{KeyType: "EC", Curve: "P-256", X: x, Y: y, KID: "another", Use: "enc", Algorithm: "ECDH-ES"}
 		if got, err := k.thumbprint(); err != nil || got != want {
-			t.Errorf("%q, %v", got, err)
+			t.Errorf("thumbprint() = %q, %v, want %q", got, err, want)
 		}
 	})
 }
@@ -64,7 +64,7 @@ func TestThumbprintsOfTheRFCs(t *testing.T) {
 		},
 	} {
 		if got, err := k.thumbprint(); err != nil || got != want {
-			t.Errorf("%q, %v; want %q", got, err, want)
+			t.Errorf("thumbprint() = %q, %v, want %q", got, err, want)
 		}
 	}
 }
@@ -86,15 +86,15 @@ func TestSigningKeys(t *testing.T) {
 			}
 		}
 	}
-	t.Run("of an unknown algorithm are not made", func(t *testing.T) {
+	t.Run("keys of an unknown algorithm are refused", func(t *testing.T) {
 		t.Parallel()
 		for _, alg := range []string{"", "none", "HS256"} {
 			if _, _, err := generateSigningKey(alg); err == nil {
-				t.Errorf("%q: a key", alg)
+				t.Errorf("generateSigningKey(%q) error = nil", alg)
 			}
 		}
 	})
-	t.Run("of RSA are not short", func(t *testing.T) {
+	t.Run("short RSA keys are refused", func(t *testing.T) {
 		t.Parallel()
 		short, err := rsa.GenerateKey(rand.Reader, 1024)
 		if err != nil {
@@ -105,7 +105,7 @@ func TestSigningKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, _, err := parseSigningKey(algRS256, private); err == nil {
-			t.Error("1024 bits are taken")
+			t.Error("parseSigningKey() accepts an RSA key of 1024 bits")
 		}
 	})
 }

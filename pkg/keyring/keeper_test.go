@@ -14,7 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/keyring"
 )
 
-// flaky is a store that can be cut off, and says when it was asked.
+// flaky is a store that can fail, and signals each query.
 type flaky struct {
 	*sqlite.Store
 	asked chan struct{}
@@ -78,14 +78,14 @@ func TestKeeperRun(t *testing.T) {
 		select {
 		case line := <-log.lines:
 			if !strings.Contains(line, want) {
-				t.Errorf("it says %q, want %q", line, want)
+				t.Errorf("log line = %q, want %q", line, want)
 			}
 		case <-time.After(30 * time.Second):
-			t.Fatalf("it never says %q", want)
+			t.Fatalf("no log line with %q after 30 s", want)
 		}
 	}
-	// turn wakes it until it has asked three times: the first question may have
-	// been under way, and what the second brought is known at the third.
+	// turn wakes the keeper until it has queried three times: the first query may have
+	// been running, and the result of the second is known at the third.
 	turn := func() {
 		t.Helper()
 		for len(store.asked) > 0 {
@@ -96,19 +96,19 @@ func TestKeeperRun(t *testing.T) {
 			select {
 			case <-store.asked:
 			case <-time.After(30 * time.Second):
-				t.Fatal("it does not ask")
+				t.Fatal("no query after 30 s")
 			}
 		}
 	}
 
-	// It hears of what another replica does.
+	// It reads the changes of another replica.
 	f.pass(takeoverAge)
 	promoted := f.rotate(keyring.RotateRequest{Use: keyring.UseAccess})[0]
 	turn()
 	if got := signingKID(t, ring, f.now); got != promoted.KID {
-		t.Errorf("it signs with %s, want %s", got, promoted.KID)
+		t.Errorf("signing key = %s, want %s", got, promoted.KID)
 	}
-	// It says once what goes wrong, and again when that is something else.
+	// It logs a failure once, and again when the failure changes.
 	store.fail(auth.StorageUnavailable)
 	says("key refresh failed")
 	turn()
@@ -118,13 +118,13 @@ func TestKeeperRun(t *testing.T) {
 	store.fail(nil)
 	says("key refresh recovered")
 	if got := signingKID(t, ring, f.now); got != promoted.KID {
-		t.Errorf("it signs with %s after all that", got)
+		t.Errorf("signing key after the failures = %s, want %s", got, promoted.KID)
 	}
 	stop()
 	running.Wait()
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	if n := strings.Count(log.text.String(), "\n"); n != 3 {
-		t.Errorf("it says:\n%s", log.text.String())
+		t.Errorf("%d log lines, want 3:\n%s", n, log.text.String())
 	}
 }

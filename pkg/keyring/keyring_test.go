@@ -27,7 +27,7 @@ import (
 
 var now = time.Date(2026, 7, 1, 12, 0, 0, 123456000, time.UTC)
 
-// openFile opens the store of a file, as a replica of its own would.
+// openFile opens the store of a file, like a separate replica.
 func openFile(t *testing.T, path string) *sqlite.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), path)
@@ -97,7 +97,7 @@ func fresh(t *testing.T) []keyring.StoredKey {
 	return stored(t, s)
 }
 
-// one returns the row of a use that is the next key, or the current one.
+// one returns the next or the current key of a use.
 func one(t *testing.T, keys []keyring.StoredKey, use keyring.Use, next bool) keyring.StoredKey {
 	t.Helper()
 	i := slices.IndexFunc(keys, func(k keyring.StoredKey) bool { return k.Use == use && k.ActiveAt.IsZero() == next })
@@ -149,13 +149,13 @@ func TestStatesOfAKey(t *testing.T) {
 		next := one(t, keys, keyring.UseAccess, true)
 		later := now.Add(10 * 365 * 24 * time.Hour)
 		if published(t, r)[next.KID] == nil {
-			t.Error("it is not published")
+			t.Error("the next key is not published")
 		}
 		if _, alg, ok := r.VerificationKey(next.KID); !ok || alg != "ES256" {
-			t.Errorf("it does not verify: %q, %v", alg, ok)
+			t.Errorf("VerificationKey() of the next key = %q, %v, want ES256, true", alg, ok)
 		}
 		if signingKID(t, r, later) == next.KID {
-			t.Error("it signs")
+			t.Error("the key signs")
 		}
 		nextMAC := one(t, keys, keyring.UseRefresh, true)
 		if macKID(t, r, later) == nextMAC.KID {
@@ -166,10 +166,10 @@ func TestStatesOfAKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, ok := r.MACKey(id); !ok {
-			t.Error("the next MAC key does not verify what a replica that rotated already has signed")
+			t.Error("MACKey() does not find the next MAC key, with which another replica may sign already")
 		}
 	})
-	t.Run("a key signs from its time on, and then the previous still verifies", func(t *testing.T) {
+	t.Run("a key signs from its ActiveAt on, and the previous one still verifies", func(t *testing.T) {
 		t.Parallel()
 		s := newStore(t)
 		all := fresh(t)
@@ -209,10 +209,10 @@ func TestStatesOfAKey(t *testing.T) {
 		}
 		at := now.Add(30 * time.Minute)
 		if signingKID(t, r, at) == signing.KID || macKID(t, r, at) == mac.KID {
-			t.Error("it signs")
+			t.Error("the key signs")
 		}
 		if _, _, ok := r.VerificationKey(signing.KID); ok {
-			t.Error("it verifies")
+			t.Error("the retired key verifies")
 		}
 		var id uint32
 		if _, err := fmt.Sscanf(mac.KID, "%x", &id); err != nil {
@@ -222,24 +222,24 @@ func TestStatesOfAKey(t *testing.T) {
 			t.Error("the MAC key verifies")
 		}
 		if published(t, r)[signing.KID] != nil {
-			t.Error("it is published")
+			t.Error("the retired key is published")
 		}
 	})
-	t.Run("where an algorithm has no key yet, the default one signs", func(t *testing.T) {
+	t.Run("the default algorithm signs while an algorithm has no key", func(t *testing.T) {
 		t.Parallel()
 		r := open(t, newStore(t), now)
 		if k, err := r.CurrentSigningKey("RS256", now); err != nil || k.KID != signingKID(t, r, now) || k.Alg != token.DefaultAlg {
-			t.Errorf("%+v, %v", k, err)
+			t.Errorf("CurrentSigningKey() = %+v, %v, want the default key", k, err)
 		}
 	})
-	t.Run("a name that no key has finds none", func(t *testing.T) {
+	t.Run("an unknown kid finds no key", func(t *testing.T) {
 		t.Parallel()
 		r := open(t, newStore(t), now)
 		if key, alg, ok := r.VerificationKey(""); ok || key != nil || alg != "" {
-			t.Errorf("%v %q %v", key, alg, ok)
+			t.Errorf("VerificationKey() = %v, %q, %v, want no key", key, alg, ok)
 		}
 		if key, ok := r.MACKey(0); ok || key != nil {
-			t.Errorf("%v %v", key, ok)
+			t.Errorf("MACKey() = %v, %v, want no key", key, ok)
 		}
 	})
 }
@@ -269,15 +269,15 @@ func TestReload(t *testing.T) {
 		bad.Public = []byte("{}")
 		put(t, s, bad)
 		if err := r.Reload(t.Context()); err == nil {
-			t.Error("a bad key is no error")
+			t.Error("Reload() error = nil for an invalid key")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := r.Reload(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("%v", err)
+			t.Errorf("Reload() error = %v, want %v", err, context.Canceled)
 		}
 		if !bytes.Equal(before, r.JWKS()) || signingKID(t, r, now) == "" {
-			t.Error("the keys are gone")
+			t.Error("the ring lost its keys")
 		}
 	})
 }
@@ -286,11 +286,11 @@ func TestJWKS(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	r := open(t, s, now)
-	t.Run("its keys have public members alone", func(t *testing.T) {
+	t.Run("the keys have only public members", func(t *testing.T) {
 		t.Parallel()
 		set := published(t, r)
 		if len(set) != 2 {
-			t.Errorf("%d keys", len(set))
+			t.Errorf("%d keys, want 2", len(set))
 		}
 		for kid, k := range set {
 			if d := cmp.Diff([]string{"alg", "crv", "kid", "kty", "use", "x", "y"}, slices.Sorted(maps.Keys(k))); d != "" {
@@ -314,7 +314,7 @@ func TestJWKS(t *testing.T) {
 			}
 		}
 	})
-	t.Run("what the current key signs verifies with what is published", func(t *testing.T) {
+	t.Run("a signature of the current key verifies with the published key", func(t *testing.T) {
 		t.Parallel()
 		current, err := r.CurrentSigningKey(token.DefaultAlg, now)
 		if err != nil {
@@ -339,10 +339,10 @@ func TestJWKS(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !ecdsa.VerifyASN1(pub, digest[:], sig) {
-			t.Error("it does not")
+			t.Error("the signature does not verify")
 		}
 		if verify, _, _ := r.VerificationKey(current.KID); !pub.Equal(verify) {
-			t.Error("the verification key is another one")
+			t.Error("VerificationKey() differs from the published key")
 		}
 	})
 }

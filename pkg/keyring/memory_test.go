@@ -10,8 +10,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/keyring"
 )
 
-// save keeps the database as it is, and returns what brings that back: all that is
-// committed in between is lost then.
+// save copies the keys, and returns a function that restores the copy: all commits in
+// between are lost then.
 func (f *fleet) save() (lose func()) {
 	f.t.Helper()
 	db, err := sql.Open("sqlite", "file:"+f.path+"?_pragma=busy_timeout(10000)")
@@ -32,7 +32,7 @@ func (f *fleet) save() (lose func()) {
 	}
 }
 
-// remembers has a replica know of cutoffs as one does that follows them.
+// remembers makes a replica know the cutoffs of these keys.
 func (r *replica) remembers(kids ...string) {
 	r.Distrust(func(kid string) bool { return slices.Contains(kids, kid) })
 }
@@ -44,7 +44,7 @@ func (f *fleet) restoredEvents(kid string) int {
 
 func TestLostTail(t *testing.T) {
 	t.Parallel()
-	t.Run("a signing key that had leaked signs nothing, and is retired again with its cutoff", func(t *testing.T) {
+	t.Run("a leaked signing key does not sign, and is retired again with its cutoff", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
 		f.pass(takeoverAge)
@@ -54,15 +54,15 @@ func TestLostTail(t *testing.T) {
 		f.follow()
 		lose()
 		f.replicas[0].remembers(dead)
-		fresh := f.start(0) // it knows nothing of what was lost
+		fresh := f.start(0) // it does not remember the lost commits
 		f.follow()
 		if kid := signingKID(t, f.replicas[0].Ring, f.now); kid == dead {
-			t.Error("it signs although its cutoff is known")
+			t.Error("the key signs although a cutoff hits it")
 		}
 		if kid := signingKID(t, fresh.Ring, f.now); kid != dead {
-			t.Error("the new replica knows what it was not told")
+			t.Error("the new replica does not sign with the restored key")
 		}
-		f.tend()
+		f.applyPolicy()
 		f.wantStates(keyring.UseAccess, retired, current, next)
 		if got := f.cutoffs(); len(got) != 1 || got[0].KID != dead {
 			t.Errorf("cutoffs %+v, want one of %s", got, dead)
@@ -71,7 +71,7 @@ func TestLostTail(t *testing.T) {
 			t.Errorf("%d events, want 1", n)
 		}
 		if f.replicas[0].applied != 2 {
-			t.Errorf("the hook was called %d times, want 2, of each retirement one", f.replicas[0].applied)
+			t.Errorf("the hook was called %d times, want 2: once for each retirement", f.replicas[0].applied)
 		}
 		for i, r := range f.replicas {
 			if signingKID(t, r.Ring, f.now) == dead {
@@ -79,7 +79,7 @@ func TestLostTail(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the cutoff alone is memory enough", func(t *testing.T) {
+	t.Run("the cutoff is enough to remember a retirement", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		f.pass(takeoverAge)
@@ -88,13 +88,13 @@ func TestLostTail(t *testing.T) {
 		if kid := signingKID(t, f.replicas[0].Ring, f.now); kid == dead || kid != f.in(keyring.UseAccess, next).KID {
 			t.Errorf("%s signs, want the next key", kid)
 		}
-		f.tend()
+		f.applyPolicy()
 		f.wantStates(keyring.UseAccess, retired, current, next)
 		if got := f.cutoffs(); len(got) != 1 || got[0].KID != dead {
 			t.Errorf("cutoffs %+v, want one of %s", got, dead)
 		}
 	})
-	t.Run("a key that was retired in good order is retired again, and nothing else ends", func(t *testing.T) {
+	t.Run("a key that was retired normally is retired again, and nothing else ends", func(t *testing.T) {
 		t.Parallel()
 		for use, of := range uses {
 			f := newFleet(t, 2, policy)
@@ -108,7 +108,7 @@ func TestLostTail(t *testing.T) {
 			f.follow()
 			lose()
 			f.follow()
-			f.tend()
+			f.applyPolicy()
 			if f.row(was).RetiredAt.IsZero() || len(f.row(was).Sealed) != 0 {
 				t.Errorf("%s: %+v", use, f.row(was))
 			}
@@ -120,7 +120,7 @@ func TestLostTail(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a MAC key that had leaked is good for nothing at once", func(t *testing.T) {
+	t.Run("a leaked MAC key is not used again", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
 		f.pass(takeoverAge)
@@ -136,13 +136,13 @@ func TestLostTail(t *testing.T) {
 		}
 		for i, r := range f.replicas {
 			if _, good := r.MACKey(uint32(n)); good || macKID(t, r.Ring, f.now) == dead {
-				t.Errorf("replica %d takes or makes tokens with it", i)
+				t.Errorf("replica %d uses the MAC key", i)
 			}
 		}
-		f.tend()
+		f.applyPolicy()
 		f.wantStates(keyring.UseRefresh, retired, current, next)
 	})
-	t.Run("a MAC key that is back ends every session if it turns out to have leaked", func(t *testing.T) {
+	t.Run("every session ends when a restored MAC key turns out to have leaked", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		f.pass(takeoverAge)
@@ -151,13 +151,13 @@ func TestLostTail(t *testing.T) {
 		f.retire(mac, false)
 		lose()
 		if out := f.retire(mac, true); !out.SessionsEnded || out.Key.State != retired {
-			t.Errorf("%+v, want that all sessions ended", out)
+			t.Errorf("Retire() = %+v, want all sessions ended", out)
 		}
 		if out := f.retire(mac, true); out.SessionsEnded {
-			t.Error("the repetition ends them again")
+			t.Error("a second Retire() ends the sessions again")
 		}
 	})
-	t.Run("any other change retires it again with its cutoff, and applies that here", func(t *testing.T) {
+	t.Run("any other change retires the key again with its cutoff, and applies it here", func(t *testing.T) {
 		t.Parallel()
 		for name, change := range map[string]func(f *fleet, dead string){
 			"a rotation":              func(f *fleet, _ string) { f.rotate(keyring.RotateRequest{Use: keyring.UseRefresh}) },
@@ -187,7 +187,7 @@ func TestLostTail(t *testing.T) {
 			}
 		}
 	})
-	t.Run("any other change retires it again, too", func(t *testing.T) {
+	t.Run("any other change retires a normally retired key again", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		f.pass(takeoverAge)
@@ -197,12 +197,12 @@ func TestLostTail(t *testing.T) {
 		lose()
 		f.rotate(keyring.RotateRequest{Use: keyring.UseAccess, Now: true})
 		if f.row(dead).RetiredAt.IsZero() || signingKID(t, f.replicas[0].Ring, f.now) == dead {
-			t.Error("it took over")
+			t.Error("the retired key was promoted")
 		}
 	})
 }
 
-// Everything ends with a database that was restored while no replica ran.
+// All keys are retired for a database that was restored while no replica ran.
 func TestEndEverything(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 2, policy)
@@ -217,10 +217,10 @@ func TestEndEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(f.cutoffs()); n != len(was) {
-		t.Errorf("%d cutoffs, want one of each of %d keys that sign", n, len(was))
+		t.Errorf("%d cutoffs, want one for each of %d signing keys", n, len(was))
 	}
 	f.follow()
-	f.tend()
+	f.applyPolicy()
 	f.start(0)
 	for _, alg := range []string{"ES256", "RS256"} {
 		for i, r := range f.replicas {

@@ -34,10 +34,10 @@ func TestOpen(t *testing.T) {
 		for _, k := range stored(t, s) {
 			count[fmt.Sprintf("%s %s next=%v", k.Use, k.Alg, k.ActiveAt.IsZero())]++
 			if !k.CreatedAt.Equal(now) || !k.ActiveAt.IsZero() && !k.ActiveAt.Equal(now) || !k.RetiredAt.IsZero() {
-				t.Errorf("times of %+v", k)
+				t.Errorf("unexpected times in %+v", k)
 			}
 			if (len(k.Public) > 0) != (k.Use == keyring.UseAccess) {
-				t.Errorf("public half of %+v", k)
+				t.Errorf("unexpected public key in %+v", k)
 			}
 		}
 		if d := cmp.Diff(map[string]int{
@@ -66,7 +66,7 @@ func TestOpen(t *testing.T) {
 		for _, row := range stored(t, s) {
 			for _, secret := range [][]byte{mac, private} {
 				if bytes.Contains(row.Sealed, secret) || bytes.Contains(row.Public, secret) {
-					t.Errorf("key %s lies open", row.KID)
+					t.Errorf("the row of key %s shows the private key", row.KID)
 				}
 			}
 		}
@@ -81,10 +81,10 @@ func TestOpen(t *testing.T) {
 			t.Error(d)
 		}
 		if !bytes.Equal(first.JWKS(), second.JWKS()) || signingKID(t, first, now) != signingKID(t, second, now) || macKID(t, first, now) != macKID(t, second, now) {
-			t.Error("the two do not agree")
+			t.Error("the two rings have different keys")
 		}
 	})
-	t.Run("replicas that start at once agree", func(t *testing.T) {
+	t.Run("replicas that start at the same time agree", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "yufu.db")
 		const replicas = 8
@@ -99,7 +99,7 @@ func TestOpen(t *testing.T) {
 		for i := range replicas {
 			wg.Go(func() {
 				<-start
-				// Their clocks differ a little, as clocks do.
+				// Their clocks differ a little.
 				rings[i], errs[i] = keyring.Open(t.Context(), stores[i], master, now.Add(time.Duration(i%3-1)*time.Second))
 			})
 		}
@@ -114,24 +114,24 @@ func TestOpen(t *testing.T) {
 		for i, r := range rings {
 			at := now.Add(time.Duration(i%3-1) * time.Second)
 			if !bytes.Equal(r.JWKS(), rings[0].JWKS()) || signingKID(t, r, at) != signingKID(t, rings[0], now) || macKID(t, r, at) != macKID(t, rings[0], now) {
-				t.Errorf("replica %d has its own mind", i)
+				t.Errorf("replica %d has other keys", i)
 			}
 		}
 	})
-	t.Run("a replica whose clock is behind takes the keys that are there", func(t *testing.T) {
+	t.Run("a replica whose clock is behind uses the existing keys", func(t *testing.T) {
 		t.Parallel()
 		s := newStore(t)
 		ahead := open(t, s, now)
 		behind := open(t, s, now.Add(-2*time.Second))
 		if n := len(stored(t, s)); n != 4 {
-			t.Errorf("it made keys of its own: %d", n)
+			t.Errorf("%d keys, want no new ones", n)
 		}
 		at := now.Add(-2 * time.Second)
 		if signingKID(t, behind, at) != signingKID(t, ahead, now) || macKID(t, behind, at) != macKID(t, ahead, now) {
-			t.Error("it signs with keys that the other does not sign with")
+			t.Error("the two replicas sign with different keys")
 		}
 	})
-	t.Run("only what is missing is made", func(t *testing.T) {
+	t.Run("only missing keys are made", func(t *testing.T) {
 		t.Parallel()
 		s := newStore(t)
 		keys := fresh(t)
@@ -150,7 +150,7 @@ func TestOpen(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if _, err := keyring.Open(ctx, newStore(t), sealer(t, 1), now); !errors.Is(err, context.Canceled) {
-			t.Errorf("%v", err)
+			t.Errorf("Open() error = %v, want %v", err, context.Canceled)
 		}
 	})
 }
@@ -161,7 +161,7 @@ func TestOpenDistrusts(t *testing.T) {
 	current := one(t, keys, keyring.UseAccess, false)
 	next := one(t, keys, keyring.UseAccess, true)
 	mac := one(t, keys, keyring.UseRefresh, false)
-	// resealed seals other content for a row's place.
+	// resealed returns the row with other sealed content.
 	resealed := func(k keyring.StoredKey, plain []byte) keyring.StoredKey {
 		sealed, err := sealer(t, 1).Seal(plain, seal.AAD("signing_keys", "sealed", k.KID))
 		if err != nil {
@@ -189,21 +189,21 @@ func TestOpenDistrusts(t *testing.T) {
 	for name, row := range map[string]keyring.StoredKey{
 		"a public key that was swapped":      with(current, func(k *keyring.StoredKey) { k.Public = next.Public }),
 		"a public key for another algorithm": with(current, func(k *keyring.StoredKey) { k.Public = bytes.Replace(k.Public, []byte("ES256"), []byte("none"), 1) }),
-		"a public key that is none":          with(current, func(k *keyring.StoredKey) { k.Public = []byte("{") }),
+		"an invalid public key":              with(current, func(k *keyring.StoredKey) { k.Public = []byte("{") }),
 		"a private key from another row":     with(current, func(k *keyring.StoredKey) { k.Sealed = next.Sealed }),
 		"a row under another name":           with(current, func(k *keyring.StoredKey) { k.KID = next.KID }),
 		"a name that is not its thumbprint":  resealed(with(current, func(k *keyring.StoredKey) { k.KID = "current" }), plain),
 		"a changed private key": with(current, func(k *keyring.StoredKey) {
 			k.Sealed = append(bytes.Clone(k.Sealed[:len(k.Sealed)-1]), ^k.Sealed[len(k.Sealed)-1])
 		}),
-		"an empty private key":                with(current, func(k *keyring.StoredKey) { k.Sealed = []byte{} }),
-		"a private key that is none":          resealed(current, []byte("not a key")),
-		"a private key of another curve":      resealed(current, wrongCurve),
-		"an algorithm the key is not for":     with(current, func(k *keyring.StoredKey) { k.Alg = "RS256" }),
-		"a MAC key that is too short":         resealed(mac, make([]byte, 16)),
-		"a MAC key under a name that is none": with(resealed(with(mac, func(k *keyring.StoredKey) { k.KID = "zz" }), make([]byte, 32)), func(*keyring.StoredKey) {}),
-		"a MAC key where a signing key was":   with(mac, func(k *keyring.StoredKey) { k.Use = keyring.UseAccess; k.Public = current.Public }),
-		"a signing key where a MAC key was":   with(current, func(k *keyring.StoredKey) { k.Use = keyring.UseRefresh }),
+		"an empty private key":              with(current, func(k *keyring.StoredKey) { k.Sealed = []byte{} }),
+		"an invalid private key":            resealed(current, []byte("not a key")),
+		"a private key of another curve":    resealed(current, wrongCurve),
+		"an algorithm the key is not for":   with(current, func(k *keyring.StoredKey) { k.Alg = "RS256" }),
+		"a MAC key that is too short":       resealed(mac, make([]byte, 16)),
+		"a MAC key under an invalid name":   with(resealed(with(mac, func(k *keyring.StoredKey) { k.KID = "zz" }), make([]byte, 32)), func(*keyring.StoredKey) {}),
+		"a MAC key where a signing key was": with(mac, func(k *keyring.StoredKey) { k.Use = keyring.UseAccess; k.Public = current.Public }),
+		"a signing key where a MAC key was": with(current, func(k *keyring.StoredKey) { k.Use = keyring.UseRefresh }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -214,7 +214,7 @@ func TestOpenDistrusts(t *testing.T) {
 				t.Errorf("Open: %v, want an error that names the key %s", err, row.KID)
 			}
 			if n := len(stored(t, s)); n != 1 {
-				t.Errorf("%d keys were added to what is not trusted", n-1)
+				t.Errorf("%d keys were added next to an invalid one", n-1)
 			}
 		})
 	}
@@ -222,7 +222,7 @@ func TestOpenDistrusts(t *testing.T) {
 
 func TestMasterKey(t *testing.T) {
 	t.Parallel()
-	t.Run("with the wrong one Open names a key and says what to check", func(t *testing.T) {
+	t.Run("with the wrong master key the error names a key and says what to check", func(t *testing.T) {
 		t.Parallel()
 		s := newStore(t)
 		open(t, s, now)
@@ -232,25 +232,25 @@ func TestMasterKey(t *testing.T) {
 			t.Fatalf("Open: %v", err)
 		}
 		if !slices.ContainsFunc(before, func(k keyring.StoredKey) bool { return strings.Contains(err.Error(), k.KID) }) {
-			t.Errorf("no key is named: %v", err)
+			t.Errorf("Open() error = %v, want it to name a key", err)
 		}
 		if d := cmp.Diff(before, stored(t, s)); d != "" {
 			t.Error(d)
 		}
 	})
-	t.Run("with the wrong one no key is made, even if one is missing", func(t *testing.T) {
+	t.Run("with the wrong master key no key is made, even if one is missing", func(t *testing.T) {
 		t.Parallel()
 		s := newStore(t)
 		put(t, s, one(t, fresh(t), keyring.UseAccess, false))
 		if _, err := keyring.Open(t.Context(), s, sealer(t, 2), now); !errors.Is(err, seal.ErrOpen) {
-			t.Fatalf("Open: %v", err)
+			t.Fatalf("Open() error = %v, want %v", err, seal.ErrOpen)
 		}
 		if n := len(stored(t, s)); n != 1 {
 			t.Errorf("%d keys; the right master key is locked out", n)
 		}
 		open(t, s, now)
 	})
-	t.Run("a new one in front of the old one opens all", func(t *testing.T) {
+	t.Run("a new master key before the old one opens all keys", func(t *testing.T) {
 		t.Parallel()
 		s := newStore(t)
 		first := open(t, s, now)
@@ -262,7 +262,7 @@ func TestMasterKey(t *testing.T) {
 			t.Error("the keys differ")
 		}
 	})
-	t.Run("retired keys may have been sealed by one that is gone", func(t *testing.T) {
+	t.Run("the master key of retired keys need not be present", func(t *testing.T) {
 		t.Parallel()
 		s := newStore(t)
 		for _, k := range fresh(t) {

@@ -19,30 +19,30 @@ type validator struct {
 	keys    map[string]map[string]string
 }
 
-// TestNobodyNotices holds, over days of random commands, replicas that hear of
-// them late, clocks that differ and replicas that restart: whatever is signed is
-// known to every validator and to every replica for as long as it is good, and
-// what a dead key signed to nobody who follows.
-func TestNobodyNotices(t *testing.T) {
+// TestRandomCommands runs days of random commands, with replicas that learn of them late,
+// clocks that differ and replicas that restart. It checks that every validator and every
+// replica accepts each signature for as long as it is valid, and that a replica that
+// follows accepts no signature of a compromised key.
+func TestRandomCommands(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(seed, 5))
-			// As often as it goes, so that much happens.
+			// The shortest settings, so that much happens.
 			p := keyring.Policy{Rotation: time.Hour, JWKSMaxAge: 20 * time.Second, SessionMaxTTL: 6 * time.Hour}
 			f := newFleet(t, 3, p)
 			for i, r := range f.replicas {
 				r.skew = time.Duration(i-1) * 2 * time.Second
 			}
 			validators := make([]validator, 4)
-			// Until when what each key signed is good.
+			// The time until which the signatures of each key are valid.
 			access, refresh := map[string]time.Time{}, map[string]time.Time{}
 			dead := map[string]bool{}
 			rotations, emergencies := 0, 0
 			for range 700 {
-				// Mostly seconds; now and then a long while in which nobody does
-				// anything but hear of what was done before.
+				// Mostly seconds; sometimes a long time in which the replicas only read
+				// earlier changes.
 				step := time.Duration(random.Int64N(int64(3 * time.Second)))
 				if random.IntN(4) == 0 {
 					f.follow()
@@ -68,8 +68,8 @@ func TestNobodyNotices(t *testing.T) {
 					}
 					rotations++
 				case 1:
-					// Not the only key that validators know: that cannot pass
-					// unnoticed.
+					// Not the only key that validators know: they would refuse its
+					// successor.
 					if kid := spare(f.keys(keyring.UseAccess), f.now); kid != "" {
 						if _, err := any.Retire(t.Context(), keyring.RetireRequest{KID: kid, Compromised: true}); err != nil {
 							t.Fatal(err)
@@ -78,7 +78,7 @@ func TestNobodyNotices(t *testing.T) {
 						emergencies++
 					}
 				case 2:
-					// One restarts: it knows at once what there is.
+					// A replica restarts and reads all keys at once.
 					i := random.IntN(len(f.replicas))
 					skew := f.replicas[i].skew
 					f.replicas[i] = f.start(skew)
@@ -103,7 +103,7 @@ func TestNobodyNotices(t *testing.T) {
 					}
 					for kid, until := range access {
 						if until.After(f.now) && !dead[kid] && v.keys[kid] == nil {
-							t.Fatalf("seed %d: validator %d refuses what %s signed", seed, i, kid)
+							t.Fatalf("seed %d: validator %d refuses a token signed by %s", seed, i, kid)
 						}
 					}
 				}
@@ -114,7 +114,7 @@ func TestNobodyNotices(t *testing.T) {
 							t.Fatal(err)
 						}
 						if _, ok := r.MACKey(id); !ok && until.After(f.now) {
-							t.Fatalf("seed %d: replica %d refuses what %s signed", seed, i, mac)
+							t.Fatalf("seed %d: replica %d refuses a token signed by %s", seed, i, mac)
 						}
 					}
 				}
@@ -123,21 +123,20 @@ func TestNobodyNotices(t *testing.T) {
 			for kid := range dead {
 				for i, r := range f.replicas {
 					if _, _, ok := r.VerificationKey(kid); ok {
-						t.Errorf("seed %d: replica %d takes what the dead %s signed", seed, i, kid)
+						t.Errorf("seed %d: replica %d accepts a token signed by the compromised key %s", seed, i, kid)
 					}
 				}
 			}
 			kinds := slices.Sorted(maps.Keys(access))
 			t.Logf("%d keys signed, %d rotations by command, %d emergencies, %s", len(kinds), rotations, emergencies, f.now.Sub(now))
 			if len(kinds) < 8 || rotations == 0 || emergencies == 0 {
-				t.Error("too little happened to prove anything")
+				t.Error("too few changes happened for a meaningful test")
 			}
 		})
 	}
 }
 
-// spare returns a signing key without which there is another one that validators
-// know, or "".
+// spare returns a signing key that is not the only one that validators know, or "".
 func spare(keys []keyring.Key, now time.Time) string {
 	known, current := 0, ""
 	for _, k := range keys {

@@ -22,8 +22,8 @@ const (
 	retired  = keyring.Retired
 )
 
-// uses are the uses of keys, with how old a next key must be to take over, and
-// how long what it signed is good.
+// uses are the uses of keys, with the age from which a next key may sign, and the time
+// for which its tokens are valid.
 var uses = map[keyring.Use]struct{ ripe, life time.Duration }{
 	keyring.UseAccess:  {takeoverAge, auth.MaxAccessTokenTTL},
 	keyring.UseRefresh: {keyring.PropagationTime, policy.SessionMaxTTL},
@@ -32,80 +32,80 @@ var uses = map[keyring.Use]struct{ ripe, life time.Duration }{
 func TestAutomaticRotation(t *testing.T) {
 	t.Parallel()
 	for use, of := range uses {
-		t.Run("of the "+string(use)+" key comes when its time is over, once for all replicas", func(t *testing.T) {
+		t.Run("the "+string(use)+" key is rotated when it is due, once for all replicas", func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, 3, policy)
 			was, successor := f.in(use, current), f.in(use, next)
 			f.pass(policy.Rotation - time.Microsecond)
-			f.tend()
+			f.applyPolicy()
 			f.wantStates(use, current, next)
 			f.pass(time.Microsecond)
-			f.tend()
+			f.applyPolicy()
 			f.wantStates(use, previous, current, next)
 			if got := f.in(use, current); got.KID != successor.KID || !got.ActiveAt.Equal(f.now) {
-				t.Errorf("current is %+v, want what was next", got)
+				t.Errorf("current key = %+v, want the former next key", got)
 			}
 			if got := f.in(use, previous); got.KID != was.KID || !got.RetiresAt.Equal(f.now.Add(of.life+keyring.PropagationTime)) {
-				t.Errorf("previous is %+v", got)
+				t.Errorf("previous key = %+v", got)
 			}
 		})
-		t.Run("of the "+string(use)+" key retires the previous one when nothing is left of what it signed", func(t *testing.T) {
+		t.Run("the previous "+string(use)+" key is retired when its tokens have expired", func(t *testing.T) {
 			t.Parallel()
-			// Once only, or there would be more of them.
+			// With one rotation, so that there is one previous key.
 			p := policy
 			p.Rotation = 30 * 24 * time.Hour
 			f := newFleet(t, 2, p)
 			was := f.in(use, current)
 			f.pass(p.Rotation)
-			f.tend()
+			f.applyPolicy()
 			f.pass(of.life + keyring.PropagationTime - time.Microsecond)
-			f.tend()
+			f.applyPolicy()
 			f.wantStates(use, previous, current, next)
 			if len(f.row(was.KID).Sealed) == 0 {
-				t.Error("it is wiped")
+				t.Error("the previous key was wiped too early")
 			}
 			f.pass(time.Microsecond)
-			f.tend()
+			f.applyPolicy()
 			f.wantStates(use, retired, current, next)
 			if row := f.row(was.KID); len(row.Sealed) != 0 || !row.RetiredAt.Equal(f.now) || (len(row.Public) > 0) != (use == keyring.UseAccess) {
-				t.Errorf("row %+v, want it wiped and the public half kept", row)
+				t.Errorf("row = %+v, want the private key wiped and the public key kept", row)
 			}
 			if n := len(f.cutoffs()); n != 0 {
-				t.Errorf("%d cutoffs", n)
+				t.Errorf("%d cutoffs, want 0", n)
 			}
 			for i, r := range f.replicas {
 				if published(t, r.Ring)[was.KID] != nil {
-					t.Errorf("replica %d publishes it", i)
+					t.Errorf("replica %d publishes the retired key", i)
 				}
 			}
 		})
 	}
-	t.Run("waits until everybody knows the next key", func(t *testing.T) {
+	t.Run("a rotation waits until validators know the next key", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		f.pass(policy.Rotation - time.Minute)
-		f.rotate(keyring.RotateRequest{Now: true}) // the one that is next now is new
+		f.rotate(keyring.RotateRequest{Now: true}) // the new next key is not known yet
 		f.retire(f.in(keyring.UseAccess, current).KID, true)
 		f.wantStates(keyring.UseAccess, retired, current, next, next)
 		f.pass(2 * time.Minute)
-		f.tend()
+		f.applyPolicy()
 		f.wantStates(keyring.UseAccess, retired, current, next, next)
 	})
-	t.Run("can be off, and then only what is left over is retired", func(t *testing.T) {
+	t.Run("without rotation only previous keys are retired", func(t *testing.T) {
 		t.Parallel()
 		p := policy
 		p.Rotation = 0
 		f := newFleet(t, 1, p)
 		f.pass(10 * 365 * 24 * time.Hour)
-		f.tend()
+		f.applyPolicy()
 		f.wantStates(keyring.UseAccess, current, next)
 		f.rotate(keyring.RotateRequest{})
 		f.pass(auth.MaxAccessTokenTTL + keyring.PropagationTime)
-		f.tend()
+		f.applyPolicy()
 		f.wantStates(keyring.UseAccess, retired, current, next)
 		f.wantStates(keyring.UseRefresh, previous, current, next)
 	})
-	t.Run("goes by the database's clock, not by one that is wrong", func(t *testing.T) {
+	t.Run("rotation uses the database's clock, not a wrong one", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		f.rotate(keyring.RotateRequest{Now: true})
@@ -116,11 +116,11 @@ func TestAutomaticRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		if after := stored(t, f.replicas[0].store); len(after) != len(before) {
-			t.Error("it made keys")
+			t.Error("the call made keys")
 		}
 		f.wantStates(keyring.UseRefresh, previous, current, next)
 	})
-	t.Run("by many replicas at once is one rotation", func(t *testing.T) {
+	t.Run("many replicas at once make one rotation", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 8, policy)
 		f.pass(policy.Rotation)
@@ -138,29 +138,29 @@ func TestAutomaticRotation(t *testing.T) {
 		f.wantStates(keyring.UseRefresh, previous, current, next)
 		f.signs(f.in(keyring.UseAccess, current).KID)
 	})
-	t.Run("asks nobody while nothing is due", func(t *testing.T) {
+	t.Run("the database is not asked while nothing is due", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := f.replicas[0].ApplyPolicy(ctx); err != nil {
-			t.Errorf("%v: it asked the database", err)
+			t.Errorf("ApplyPolicy() = %v, want nil without a query", err)
 		}
 	})
-	t.Run("is in the audit trail", func(t *testing.T) {
+	t.Run("rotations are audited", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		was := f.in(keyring.UseAccess, current)
 		f.pass(policy.Rotation)
-		f.tend()
+		f.applyPolicy()
 		f.pass(auth.MaxAccessTokenTTL + keyring.PropagationTime)
-		f.tend()
+		f.applyPolicy()
 		for _, action := range []auth.AuditAction{auth.AuditKeyPromoted, auth.AuditKeyRetired} {
 			if n := f.audited(action, auth.ActorService, "", was.KID); (n == 1) != (action == auth.AuditKeyRetired) {
-				t.Errorf("%d events %s of the first key", n, action)
+				t.Errorf("%d events %s of the first key, want 1", n, action)
 			}
 		}
-		// Two were there at first of each use; each rotation made one.
+		// There were two keys of each use at first, and each rotation made one.
 		if n := f.audited(auth.AuditKeyCreated, auth.ActorService, "", ""); n != 6 {
 			t.Errorf("%d keys created, want 6", n)
 		}
@@ -183,32 +183,32 @@ and (? = '' or detail ->> 'kid' = ?)`, string(action), actor, reason, kid, kid).
 	return n
 }
 
-// slow is a little less than how long a replica may take to hear of a change.
+// slow is a little less than the time that a replica may take to learn of a change.
 const slow = keyring.PropagationTime - time.Microsecond
 
 func TestLateReplica(t *testing.T) {
 	t.Parallel()
-	t.Run("publishes a key late, and yet every copy of its JWK set has it when it signs", func(t *testing.T) {
+	t.Run("a key that is published late is in every copy of the JWK set when it signs", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
 		f.pass(takeoverAge)
 		f.rotate(keyring.RotateRequest{})
-		// The next key was made at this moment, and replica 1 has not heard.
+		// The next key was made now, and replica 1 has not read it.
 		late := f.replicas[1]
 		f.retire(f.in(keyring.UseAccess, next).KID, false)
 		made := f.in(keyring.UseAccess, next)
 		if late.Reload(t.Context()) != nil {
-			t.Fatal("no reload")
+			t.Fatal("the replica did not reload")
 		}
 		promoted, err := f.replicas[0].Rotate(t.Context(), keyring.RotateRequest{Use: keyring.UseAccess})
 		if err != nil || promoted[0].KID != made.KID {
 			t.Fatalf("%+v, %v", promoted, err)
 		}
 		if copied := f.now.Add(slow + policy.JWKSMaxAge); !promoted[0].ActiveAt.After(copied) {
-			t.Errorf("it signs at %s, and a copy from before it was published may be kept until %s", promoted[0].ActiveAt, copied)
+			t.Errorf("the key signs from %s, but a copy without it may be kept until %s", promoted[0].ActiveAt, copied)
 		}
 	})
-	t.Run("signs on with a previous key, which is known as long as that is good", func(t *testing.T) {
+	t.Run("a late replica signs with a previous key that others still accept", func(t *testing.T) {
 		t.Parallel()
 		for use, of := range uses {
 			f := newFleet(t, 1, policy)
@@ -216,13 +216,13 @@ func TestLateReplica(t *testing.T) {
 			was := f.in(use, current)
 			f.rotate(keyring.RotateRequest{})
 			f.pass(slow + of.life)
-			f.tend()
+			f.applyPolicy()
 			if row := f.row(was.KID); !row.RetiredAt.IsZero() {
 				t.Errorf("the %s key is retired", use)
 			}
 		}
 	})
-	t.Run("knows a MAC key before another one signs with it", func(t *testing.T) {
+	t.Run("a late replica knows a MAC key before another replica signs with it", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		f.rotate(keyring.RotateRequest{Use: keyring.UseRefresh, Now: true})
@@ -233,59 +233,59 @@ func TestLateReplica(t *testing.T) {
 
 func TestRotate(t *testing.T) {
 	t.Parallel()
-	t.Run("has the next keys take over at once, if everybody knows them", func(t *testing.T) {
+	t.Run("the next keys sign at once if validators know them", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
 		was := f.in(keyring.UseAccess, next)
 		f.pass(takeoverAge)
 		keys := f.rotate(keyring.RotateRequest{})
 		if len(keys) != 2 || keys[0].KID != was.KID || !keys[0].ActiveAt.Equal(f.now) || keys[0].State != current {
-			t.Errorf("%+v", keys)
+			t.Errorf("unexpected result: Rotate() = %+v", keys)
 		}
 		f.signs(was.KID)
 		f.wantStates(keyring.UseAccess, previous, current, next)
 		f.wantStates(keyring.UseRefresh, previous, current, next)
 	})
 	for use, of := range uses {
-		t.Run("has a "+string(use)+" key that is too young take over when it is not", func(t *testing.T) {
+		t.Run("a new "+string(use)+" key signs when it is known everywhere", func(t *testing.T) {
 			t.Parallel()
 			f := newFleet(t, 2, policy)
 			was := f.in(use, next)
 			f.pass(of.ripe - time.Second)
 			keys := f.rotate(keyring.RotateRequest{Use: use})
 			if len(keys) != 1 || keys[0].KID != was.KID || !keys[0].ActiveAt.Equal(f.now.Add(time.Second)) || keys[0].State != next {
-				t.Errorf("%+v", keys)
+				t.Errorf("unexpected result: Rotate() = %+v", keys)
 			}
 			f.wantStates(use, current, next, next)
-			t.Run("which asking again does not change", func(t *testing.T) {
+			t.Run("a second call changes nothing", func(t *testing.T) {
 				before := stored(t, f.replicas[0].store)
 				if again := f.rotate(keyring.RotateRequest{Use: use}); len(again) != 1 || again[0] != keys[0] {
-					t.Errorf("%+v, want %+v", again, keys)
+					t.Errorf("second Rotate() = %+v, want %+v", again, keys)
 				}
 				if after := stored(t, f.replicas[0].store); len(after) != len(before) {
-					t.Error("it made keys")
+					t.Error("the call made keys")
 				}
 			})
 			f.pass(time.Second)
 			if got := f.in(use, current); got.KID != was.KID {
-				t.Errorf("current is %+v", got)
+				t.Errorf("current key = %+v, want the promoted one", got)
 			}
 			f.wantStates(use, previous, current, next)
 		})
 	}
-	t.Run("now has a signing key sign at once, and a MAC key when the replicas know it", func(t *testing.T) {
+	t.Run("with Now a signing key signs at once, and a MAC key when the replicas know it", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
 		f.pass(time.Second)
 		keys := f.rotate(keyring.RotateRequest{Now: true})
 		if len(keys) != 2 || keys[0].Use != keyring.UseAccess || !keys[0].ActiveAt.Equal(f.now) || !keys[0].KnownAt.Equal(now.Add(takeoverAge)) {
-			t.Errorf("%+v", keys)
+			t.Errorf("unexpected result: Rotate() = %+v", keys)
 		}
 		if keys[1].Use != keyring.UseRefresh || !keys[1].ActiveAt.Equal(now.Add(keyring.PropagationTime)) {
-			t.Errorf("%+v", keys)
+			t.Errorf("unexpected result: Rotate() = %+v", keys)
 		}
 	})
-	t.Run("now brings forward what was to come later", func(t *testing.T) {
+	t.Run("with Now a promoted key signs earlier", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 2, policy)
 		f.pass(time.Second)
@@ -293,12 +293,12 @@ func TestRotate(t *testing.T) {
 		f.pass(time.Second)
 		sooner := f.rotate(keyring.RotateRequest{Use: keyring.UseAccess, Now: true})[0]
 		if sooner.KID != later.KID || !sooner.ActiveAt.Equal(f.now) {
-			t.Errorf("%+v", sooner)
+			t.Errorf("Rotate() with Now = %+v, want an earlier ActiveAt", sooner)
 		}
 		f.signs(sooner.KID)
 		f.wantStates(keyring.UseAccess, previous, current, next)
 	})
-	t.Run("twice in a moment has the second take over", func(t *testing.T) {
+	t.Run("after two rotations at once the second key signs", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		f.pass(time.Second)
@@ -309,16 +309,16 @@ func TestRotate(t *testing.T) {
 			f.pass(-time.Microsecond)
 		}
 	})
-	t.Run("of what there is none is refused", func(t *testing.T) {
+	t.Run("an unknown kind of key is refused", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		for _, q := range []keyring.RotateRequest{{Use: "other"}, {Alg: "RS256"}, {Use: keyring.UseRefresh, Alg: "ES256"}} {
 			if _, err := f.replicas[0].Rotate(t.Context(), q); auth.CodeOf(err) != auth.InvalidRequest {
-				t.Errorf("%+v: %v", q, err)
+				t.Errorf("Rotate(%+v) error = %v, want %v", q, err, auth.InvalidRequest)
 			}
 		}
 	})
-	t.Run("makes no more keys than validators read", func(t *testing.T) {
+	t.Run("the number of published keys is bounded", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		var err error
@@ -330,12 +330,12 @@ func TestRotate(t *testing.T) {
 		if auth.CodeOf(err) != auth.KeyInUse || len(published(t, f.replicas[0].Ring)) > 100 || n < 20 {
 			t.Errorf("after %d: %v, %d keys are published", n, err, len(published(t, f.replicas[0].Ring)))
 		}
-		// In an emergency it goes on.
+		// A compromised key can still be replaced.
 		f.retire(signingKID(t, f.replicas[0].Ring, f.now), true)
 	})
 }
 
-func TestProvide(t *testing.T) {
+func TestEnsureKeys(t *testing.T) {
 	t.Parallel()
 	for _, alg := range []string{"EdDSA", "RS256"} {
 		t.Run(alg+" keys sign when validators know them, and until then the default ones do", func(t *testing.T) {
@@ -344,11 +344,11 @@ func TestProvide(t *testing.T) {
 			by := auth.AuditEvent{Actor: auth.ActorCLI}
 			from, err := f.replicas[0].EnsureKeys(t.Context(), alg, by)
 			if err != nil || !from.Equal(f.now.Add(takeoverAge)) {
-				t.Fatalf("%v, %v", from, err)
+				t.Fatalf("EnsureKeys() = %v, %v", from, err)
 			}
 			again, err := f.replicas[1].EnsureKeys(t.Context(), alg, by)
 			if err != nil || !again.Equal(from) {
-				t.Errorf("again %v, %v", again, err)
+				t.Errorf("second EnsureKeys() = %v, %v, want %v", again, err, from)
 			}
 			f.follow()
 			sign := func() token.SigningKey {
@@ -369,11 +369,11 @@ func TestProvide(t *testing.T) {
 				t.Errorf("%s signs, verified by %s", k.Alg, verifyAlg)
 			}
 			if now, err := f.replicas[0].EnsureKeys(t.Context(), alg, by); err != nil || !now.Equal(f.now) {
-				t.Errorf("%v, %v", now, err)
+				t.Errorf("EnsureKeys() when the keys sign = %v, %v", now, err)
 			}
-			// They rotate as all others do.
+			// They rotate like all other keys.
 			f.pass(policy.Rotation)
-			f.tend()
+			f.applyPolicy()
 			if after := sign(); after.Alg != alg || after.KID == k.KID {
 				t.Errorf("%s %s signs after the rotation", after.Alg, after.KID)
 			}
@@ -383,16 +383,16 @@ func TestProvide(t *testing.T) {
 			}
 		})
 	}
-	t.Run("an algorithm that is none is refused", func(t *testing.T) {
+	t.Run("an unknown algorithm is refused", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		for _, alg := range []string{"", "none", "HS256", "ES384"} {
 			if _, err := f.replicas[0].EnsureKeys(t.Context(), alg, auth.AuditEvent{}); auth.CodeOf(err) != auth.InvalidRequest {
-				t.Errorf("%q: %v", alg, err)
+				t.Errorf("%q: error = %v, want %v", alg, err, auth.InvalidRequest)
 			}
 		}
 	})
-	t.Run("keys of an algorithm without another to wait for leave it to the default one", func(t *testing.T) {
+	t.Run("the default algorithm signs while an algorithm has no key to sign with", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		if _, err := f.replicas[0].EnsureKeys(t.Context(), "EdDSA", auth.AuditEvent{}); err != nil {
@@ -404,16 +404,16 @@ func TestProvide(t *testing.T) {
 		for range 2 {
 			k, err := f.replicas[0].CurrentSigningKey("EdDSA", f.now)
 			if err != nil || k.Alg != "EdDSA" {
-				t.Fatalf("%+v, %v", k, err)
+				t.Fatalf("CurrentSigningKey() = %+v, %v", k, err)
 			}
 			f.retire(k.KID, true)
 		}
 		if k, err := f.replicas[0].CurrentSigningKey("EdDSA", f.now); err != nil || k.Alg != token.DefaultAlg {
-			t.Errorf("%+v, %v", k, err)
+			t.Errorf("CurrentSigningKey() = %+v, %v", k, err)
 		}
 		f.pass(takeoverAge)
 		if k, err := f.replicas[0].CurrentSigningKey("EdDSA", f.now); err != nil || k.Alg != "EdDSA" {
-			t.Errorf("%+v, %v", k, err)
+			t.Errorf("CurrentSigningKey() = %+v, %v", k, err)
 		}
 	})
 }
@@ -427,12 +427,12 @@ func TestPolicy(t *testing.T) {
 		change func(*keyring.Policy)
 		says   string
 	}{
-		"no max-age":              {func(p *keyring.Policy) { p.JWKSMaxAge = 0 }, "max-age of the JWK set"},
-		"a max-age without end":   {func(p *keyring.Policy) { p.JWKSMaxAge = 25 * time.Hour }, "max-age of the JWK set"},
-		"a max-age no header has": {func(p *keyring.Policy) { p.JWKSMaxAge = 1500 * time.Millisecond }, "whole seconds"},
-		"too many keys":           {func(p *keyring.Policy) { p.Rotation = time.Minute }, "rotation must be 0 or at least"},
-		"less than nothing":       {func(p *keyring.Policy) { p.Rotation = -time.Hour }, "rotation must be 0 or at least"},
-		"keys that nobody knows":  {func(p *keyring.Policy) { p.Rotation, p.JWKSMaxAge = 2*time.Hour, 2*time.Hour }, "longer than"},
+		"no max-age":             {func(p *keyring.Policy) { p.JWKSMaxAge = 0 }, "max-age of the JWK set"},
+		"a max-age over a day":   {func(p *keyring.Policy) { p.JWKSMaxAge = 25 * time.Hour }, "max-age of the JWK set"},
+		"a fraction of a second": {func(p *keyring.Policy) { p.JWKSMaxAge = 1500 * time.Millisecond }, "whole seconds"},
+		"too many keys":          {func(p *keyring.Policy) { p.Rotation = time.Minute }, "rotation must be 0 or at least"},
+		"a negative rotation":    {func(p *keyring.Policy) { p.Rotation = -time.Hour }, "rotation must be 0 or at least"},
+		"keys not yet known":     {func(p *keyring.Policy) { p.Rotation, p.JWKSMaxAge = 2*time.Hour, 2*time.Hour }, "longer than"},
 	} {
 		p := keyring.DefaultPolicy
 		c.change(&p)
@@ -440,7 +440,7 @@ func TestPolicy(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := keyring.NewKeeper(keyring.KeeperConfig{Policy: p}); err == nil {
-			t.Errorf("%s: there is a keeper", name)
+			t.Errorf("%s: NewKeeper() error = nil, want an error", name)
 		}
 	}
 }
@@ -456,11 +456,11 @@ func TestCurrentAge(t *testing.T) {
 	f.rotate(keyring.RotateRequest{})
 	for at, want := range map[time.Duration]time.Duration{0: 0, time.Minute: time.Minute, -time.Second: takeoverAge - time.Second} {
 		if got := r.CurrentAge(keyring.UseRefresh, keyring.AlgMAC, f.now.Add(at)); got != want {
-			t.Errorf("after %s it is %s", at, got)
+			t.Errorf("CurrentAge() after %s = %s", at, got)
 		}
 	}
 	if got := r.CurrentAge(keyring.UseAccess, "RS256", f.now); got != 0 {
-		t.Errorf("of no key it is %s", got)
+		t.Errorf("CurrentAge() without a key = %s, want 0", got)
 	}
 	if !slices.Contains(f.states(keyring.UseAccess), previous) {
 		t.Error("nothing was rotated")

@@ -69,14 +69,14 @@ func TestSeal(t *testing.T) {
 		sealedByOld, _ := ring(t, 1).Seal([]byte("x"), aad)
 		both := ring(t, 2, 1)
 		if _, err := both.Open(sealedByOld, aad); err != nil {
-			t.Errorf("an old value does not open: %v", err)
+			t.Errorf("an old value does not open: error = %v", err)
 		}
 		sealedByBoth, _ := both.Seal([]byte("x"), aad)
 		if _, err := ring(t, 2).Open(sealedByBoth, aad); err != nil {
-			t.Errorf("the first key did not seal: %v", err)
+			t.Errorf("the first key did not seal: error = %v", err)
 		}
 		if _, err := ring(t, 1).Open(sealedByBoth, aad); !errors.Is(err, ErrOpen) {
-			t.Errorf("the second key sealed: %v", err)
+			t.Errorf("the second key sealed: error = %v, want %v", err, ErrOpen)
 		}
 	})
 }
@@ -156,7 +156,7 @@ func FuzzParseRing(f *testing.F) {
 		}
 		again, err := ParseRing(append(bytes.Clone(file), "\r\n# a comment \r\n"...))
 		if err != nil {
-			t.Fatalf("with a comment at the end: %v", err)
+			t.Fatalf("with a comment at the end: error = %v", err)
 		}
 		if got, err := again.Open(sealed, aad); err != nil || string(got) != "x" {
 			t.Fatalf("read again, the ring is another: %q, %v", got, err)

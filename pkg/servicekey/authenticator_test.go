@@ -224,7 +224,7 @@ func TestAuthenticate(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
 			if _, err := b.auth.Authenticate(ctx, key); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("error %v", err)
+				t.Errorf("error = %v, want %v", err, context.DeadlineExceeded)
 			}
 		})
 	})

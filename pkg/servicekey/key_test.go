@@ -155,7 +155,7 @@ func TestNewDraft(t *testing.T) {
 		t.Run(name+" is refused", func(t *testing.T) {
 			t.Parallel()
 			if _, err := servicekey.NewDraft(tc.name, tc.scopes, tc.apps); !errors.Is(err, auth.InvalidRequest) {
-				t.Errorf("error %v", err)
+				t.Errorf("error = %v, want %v", err, auth.InvalidRequest)
 			}
 		})
 	}

@@ -68,7 +68,7 @@ func TestRevoke(t *testing.T) {
 			}
 			// Once more is harmless and changes nothing.
 			if err := revoke(t, w, sessiontest.AppID, presented); err != nil {
-				t.Errorf("a second time: %v", err)
+				t.Errorf("a second time: error = %v", err)
 			}
 			if n := w.count(t, `select count(*) from audit where action = 'session.logout'`); n != 1 {
 				t.Errorf("%d audit rows after a second time", n)
@@ -104,7 +104,7 @@ func TestRevoke(t *testing.T) {
 			stranger.AccessToken, stranger.RefreshToken, g.RefreshToken[:63], g.AccessToken + "A", auth.Secret(strings.ToUpper(g.RefreshToken.Reveal())),
 		} {
 			if err := revoke(t, w, sessiontest.AppID, s); err != nil {
-				t.Errorf("%q: %v", s.Reveal(), err)
+				t.Errorf("%q: error = %v", s.Reveal(), err)
 			}
 		}
 		if n := w.store.calls.Load(); n != 0 {
@@ -123,7 +123,7 @@ func TestRevoke(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := w.Refresh(g.RefreshToken); err != nil {
-			t.Errorf("the session ended: %v", err)
+			t.Errorf("the session ended: error = %v", err)
 		}
 	})
 	t.Run("while the database is down it is not claimed to have worked", func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestRevoke(t *testing.T) {
 		// That a session has ended is in memory, and its end need not be durable.
 		for _, s := range []auth.Secret{g.RefreshToken, g.AccessToken, ended.RefreshToken, ended.AccessToken} {
 			if err := revoke(t, w, sessiontest.AppID, s); !errors.Is(err, auth.StorageUnavailable) {
-				t.Errorf("%v", err)
+				t.Errorf("error = %v, want %v", err, auth.StorageUnavailable)
 			}
 		}
 	})

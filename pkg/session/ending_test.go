@@ -388,7 +388,7 @@ func TestEveryEnding(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := st.RefreshError(sessiontest.AppID, w.Clock.Now()); err != nil {
-				t.Errorf("the session is dead to us alone: %v", err)
+				t.Errorf("the session is dead to this service only: error = %v", err)
 			}
 			if n := w.count(t, `select count(*) from audit where session_id = ?`, g.Session.ID.String()); n != 0 {
 				t.Errorf("%d audit rows tell of what did not happen", n)

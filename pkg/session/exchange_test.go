@@ -55,7 +55,7 @@ func TestExchange(t *testing.T) {
 			t.Errorf("expires_in %d, the token lives %v", g.ExpiresIn, got)
 		}
 		if _, err := w.Refresh(g.RefreshToken); err != nil {
-			t.Errorf("the refresh token is not good: %v", err)
+			t.Errorf("the refresh token is not good: error = %v", err)
 		}
 		if calls := w.Simulator.Calls(); len(calls) != 1 || calls[0].AppID != sessiontest.AppID {
 			t.Errorf("calls %+v", calls)
@@ -183,7 +183,7 @@ func TestExchangeFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := exchange(t, w, code); !errors.Is(err, auth.CodeUsed) {
-			t.Errorf("%v", err)
+			t.Errorf("error = %v, want %v", err, auth.CodeUsed)
 		}
 		if n := w.count(t, `select count(*) from sessions`); n != 1 {
 			t.Errorf("%d sessions", n)
@@ -193,7 +193,7 @@ func TestExchangeFails(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		if err := exchange(t, w, "0000000000000000000000000000000a"); !errors.Is(err, auth.CodeInvalid) {
-			t.Errorf("%v", err)
+			t.Errorf("error = %v, want %v", err, auth.CodeInvalid)
 		}
 	})
 	for name, tc := range map[string]struct {
@@ -229,7 +229,7 @@ func TestExchangeFails(t *testing.T) {
 		w := newWorld(t, session.Lifetimes{})
 		w.store.downAfter.Store(1)
 		if err := exchange(t, w, w.Simulator.NewCode("alice")); !errors.Is(err, auth.StorageUnavailable) {
-			t.Errorf("%v", err)
+			t.Errorf("error = %v, want %v", err, auth.StorageUnavailable)
 		}
 	})
 	for name, tc := range map[string]struct {
@@ -246,7 +246,7 @@ func TestExchangeFails(t *testing.T) {
 			w.bind(t, g.Session.Identity)
 			w.exec(t, `update identities set `+tc.column+` = 1`)
 			if err := exchange(t, w, w.Simulator.NewCode("alice")); !errors.Is(err, tc.want) {
-				t.Errorf("%v", err)
+				t.Errorf("error = %v, want %v", err, tc.want)
 			}
 			if n := w.count(t, `select count(*) from sessions`); n != 1 {
 				t.Errorf("%d sessions", n)

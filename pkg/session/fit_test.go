@@ -44,7 +44,7 @@ func TestUnfitReplica(t *testing.T) {
 		}
 		*reason = nil
 		if _, err := w.Service.Exchange(t.Context(), code); err != nil {
-			t.Errorf("the code, once it is fit again: %v", err)
+			t.Errorf("the code, once it is fit again: error = %v", err)
 		}
 		if g, err := w.Refresh(g.RefreshToken); err != nil || g.Verdict != session.Rotate {
 			t.Errorf("the refresh token, once it is fit again: %v, %v", g.Verdict, err)

@@ -154,7 +154,7 @@ func TestLifetimes(t *testing.T) {
 		"grace a moment shorter than it": {Grace: time.Minute, Idle: time.Minute + 1, Max: day},
 	} {
 		if err := good.Check(); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error = %v", name, err)
 		}
 	}
 	for name, tc := range map[string]struct {

@@ -62,7 +62,7 @@ func TestSigningKeyRetired(t *testing.T) {
 				t.Error("it is retired")
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
-				t.Errorf("the token is dead to us alone: %v", err)
+				t.Errorf("the token is dead to this service only: error = %v", err)
 			}
 			if n := w.count(t, `select count(*) from audit where action = ?`, string(auth.AuditKeyRetired)); n != 0 {
 				t.Errorf("%d audit rows tell of what did not happen", n)
@@ -81,14 +81,14 @@ func TestRetiredMACKeyTouchesNoDatabase(t *testing.T) {
 	}
 	w.store.calls.Store(0)
 	if _, err := w.Refresh(g.RefreshToken); auth.CodeOf(err) != auth.RefreshInvalid {
-		t.Errorf("%v", err)
+		t.Errorf("Refresh() error = %v, want %v", err, auth.RefreshInvalid)
 	}
 	if n := w.store.calls.Load(); n != 0 {
 		t.Errorf("%d calls to the store", n)
 	}
 	// Who logs in again gets a token of another key.
 	if _, err := w.Refresh(w.Login("alice").RefreshToken); err != nil {
-		t.Errorf("after a new log-in: %v", err)
+		t.Errorf("after a new log-in: error = %v", err)
 	}
 }
 
@@ -100,7 +100,7 @@ func TestRotationEndsNothing(t *testing.T) {
 	w.Clock.Advance(6 * time.Minute)
 	must(w.keeper.Rotate(t.Context(), keyring.RotateRequest{}))(t)
 	if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
-		t.Errorf("the access token: %v", err)
+		t.Errorf("the access token: error = %v", err)
 	}
 	again, err := w.Refresh(g.RefreshToken)
 	if err != nil {
@@ -143,7 +143,7 @@ func TestTokensAreSignedAsTheAppSays(t *testing.T) {
 					t.Errorf("%s: %s", what, h)
 				}
 				if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
-					t.Errorf("%s: %v", what, err)
+					t.Errorf("%s: error = %v", what, err)
 				}
 			}
 		})

@@ -36,7 +36,7 @@ func TestSessionLimit(t *testing.T) {
 		}
 		for name, live := range map[string]session.Grant{"the new session": g, "another user's": other} {
 			if _, err := w.Refresh(live.RefreshToken); err != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s: error = %v", name, err)
 			}
 		}
 	})

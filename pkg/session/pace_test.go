@@ -100,7 +100,7 @@ func TestRefreshPace(t *testing.T) {
 			mangled := []byte(second.Reveal())
 			mangled[len(mangled)-5] ^= 1
 			if _, err := w.Refresh(auth.Secret(mangled)); auth.CodeOf(err) != auth.RefreshInvalid {
-				t.Fatalf("%v", err)
+				t.Fatalf("Refresh() error = %v, want %v", err, auth.RefreshInvalid)
 			}
 		}
 		if n, _ := rotate(t, w, second); n != 19 {

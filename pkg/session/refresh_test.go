@@ -78,16 +78,16 @@ func TestRefresh(t *testing.T) {
 		second := must(w.Refresh(first.RefreshToken))(t)
 		w.Clock.Advance(time.Minute + time.Microsecond)
 		if _, err := w.Refresh(first.RefreshToken); !errors.Is(err, auth.RefreshReused) {
-			t.Errorf("%v", err)
+			t.Errorf("Refresh() error = %v, want %v", err, auth.RefreshReused)
 		}
 		if _, err := w.Refresh(second.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("its successor: %v", err)
+			t.Errorf("its successor: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		if _, err := w.Service.Authenticate(t.Context(), second.AccessToken); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("its access token: %v", err)
+			t.Errorf("its access token: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		if _, err := w.Refresh(bystander.RefreshToken); err != nil {
-			t.Errorf("another session of the user: %v", err)
+			t.Errorf("another session of the user: error = %v", err)
 		}
 		if n := w.count(t, `select count(*) from audit where action = 'refresh.replay_late' and session_id = ?`, first.Session.ID.String()); n != 1 {
 			t.Errorf("%d audit rows", n)
@@ -101,10 +101,10 @@ func TestRefresh(t *testing.T) {
 		third := must(w.Refresh(second.RefreshToken))(t)
 		_, err := w.Service.Refresh(t.Context(), session.RefreshRequest{ClientID: sessiontest.AppID, RefreshToken: first.RefreshToken, RequestID: "REQ1"})
 		if !errors.Is(err, auth.RefreshReused) {
-			t.Errorf("%v", err)
+			t.Errorf("error = %v, want %v", err, auth.RefreshReused)
 		}
 		if _, err := w.Refresh(third.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("the current token: %v", err)
+			t.Errorf("the current token: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		if n := w.count(t, `select count(*) from audit where action = 'refresh.reuse' and request_id = 'REQ1'`); n != 1 {
 			t.Errorf("%d audit rows", n)
@@ -126,7 +126,7 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("%v %+v", next.Verdict, next.Session)
 		}
 		if _, err := w.Refresh(next.RefreshToken); err != nil {
-			t.Errorf("and then: %v", err)
+			t.Errorf("and then: error = %v", err)
 		}
 	})
 	t.Run("mints what the row says, at once", func(t *testing.T) {
@@ -181,7 +181,7 @@ func TestRefreshRefuses(t *testing.T) {
 		w.store.calls.Store(0)
 		for _, id := range []string{"", "wx 1", "wx\x00", strings.Repeat("a", 65)} {
 			if _, err := w.Service.Refresh(t.Context(), session.RefreshRequest{ClientID: id, RefreshToken: good}); !errors.Is(err, auth.AppUnknown) {
-				t.Errorf("%q: %v", id, err)
+				t.Errorf("%q: error = %v, want %v", id, err, auth.AppUnknown)
 			}
 		}
 		if n := w.store.calls.Load(); n != 0 {
@@ -193,7 +193,7 @@ func TestRefreshRefuses(t *testing.T) {
 		w := newWorld(t, session.Lifetimes{})
 		good := w.Login("alice").RefreshToken
 		if _, err := w.Service.Refresh(t.Context(), session.RefreshRequest{ClientID: sessiontest.OtherAppID, RefreshToken: good}); !errors.Is(err, auth.RefreshInvalid) {
-			t.Errorf("%v", err)
+			t.Errorf("Refresh() error = %v, want %v", err, auth.RefreshInvalid)
 		}
 		if g, err := w.Refresh(good); err != nil || g.Verdict != session.Rotate {
 			t.Errorf("%v %v", g.Verdict, err)
@@ -204,7 +204,7 @@ func TestRefreshRefuses(t *testing.T) {
 		w := newWorld(t, session.Lifetimes{})
 		s := must(w.Codec.Encode(token.Refresh{Session: uuid.Must(uuid.NewV7()), Generation: 1}, w.Clock.Now()))(t)
 		if _, err := w.Refresh(s); !errors.Is(err, auth.RefreshExpired) {
-			t.Errorf("%v", err)
+			t.Errorf("Refresh() error = %v, want %v", err, auth.RefreshExpired)
 		}
 	})
 	t.Run("every session of an app that was disabled, for ever", func(t *testing.T) {
@@ -213,21 +213,21 @@ func TestRefreshRefuses(t *testing.T) {
 		g := w.Login("alice")
 		must(w.Store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled)))(t)
 		if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.AppDisabled) {
-			t.Errorf("disabled: %v", err)
+			t.Errorf("disabled: error = %v, want %v", err, auth.AppDisabled)
 		}
 		if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("its access token: %v", err)
+			t.Errorf("its access token: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		must(w.Store.EnableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppEnabled)))(t)
 		if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("enabled again: %v", err)
+			t.Errorf("enabled again: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("its access token after that: %v", err)
+			t.Errorf("its access token after that: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		fresh := w.Login("alice")
 		if _, err := w.Refresh(fresh.RefreshToken); err != nil {
-			t.Errorf("a new log-in: %v", err)
+			t.Errorf("a new log-in: error = %v", err)
 		}
 	})
 	t.Run("everything while the database is down", func(t *testing.T) {
@@ -236,7 +236,7 @@ func TestRefreshRefuses(t *testing.T) {
 		g := w.Login("alice")
 		w.store.down.Store(true)
 		if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.StorageUnavailable) {
-			t.Errorf("%v", err)
+			t.Errorf("Refresh() error = %v, want %v", err, auth.StorageUnavailable)
 		}
 		w.store.down.Store(false)
 		if g, err := w.Refresh(g.RefreshToken); err != nil || g.Verdict != session.Rotate {
@@ -254,11 +254,11 @@ func TestSessionLifetime(t *testing.T) {
 		kept, lost := w.Login("alice"), w.Login("alice")
 		w.Clock.Advance(time.Hour - time.Microsecond)
 		if _, err := w.Refresh(kept.RefreshToken); err != nil {
-			t.Errorf("a moment before: %v", err)
+			t.Errorf("a moment before: error = %v", err)
 		}
 		w.Clock.Advance(time.Microsecond)
 		if _, err := w.Refresh(lost.RefreshToken); !errors.Is(err, auth.RefreshExpired) {
-			t.Errorf("at the moment: %v", err)
+			t.Errorf("at the moment: error = %v, want %v", err, auth.RefreshExpired)
 		}
 	})
 	t.Run("it ends absolutely, however often it is refreshed", func(t *testing.T) {
@@ -286,7 +286,7 @@ func TestSessionLifetime(t *testing.T) {
 			w.Clock.Advance(7*time.Minute + 321*time.Millisecond)
 		}
 		if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.RefreshExpired) {
-			t.Errorf("at the end: %v", err)
+			t.Errorf("at the end: error = %v, want %v", err, auth.RefreshExpired)
 		}
 	})
 }

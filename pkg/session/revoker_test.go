@@ -73,10 +73,10 @@ func TestRevoker(t *testing.T) {
 			t.Errorf("%+v, %v", got, err)
 		}
 		if _, err := w.Refresh(a.RefreshToken); auth.CodeOf(err) != auth.SessionRevoked {
-			t.Errorf("alice: %v", err)
+			t.Errorf("alice: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		if _, err := w.Refresh(b.RefreshToken); err != nil {
-			t.Errorf("bob: %v", err)
+			t.Errorf("bob: error = %v", err)
 		}
 	})
 }
@@ -138,6 +138,6 @@ func TestRevokerWithinApps(t *testing.T) {
 	}
 	w.Clock.Advance(time.Second)
 	if _, err := w.Refresh(g.RefreshToken); auth.CodeOf(err) != auth.SessionRevoked {
-		t.Errorf("error %v", err)
+		t.Errorf("error = %v, want %v", err, auth.SessionRevoked)
 	}
 }

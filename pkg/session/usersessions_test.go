@@ -27,7 +27,7 @@ func TestSessions(t *testing.T) {
 		t.Errorf("current %s, all %+v", current.ID, all)
 	}
 	if _, _, err := w.Service.Sessions(t.Context(), "garbage"); !errors.Is(err, auth.TokenInvalid) {
-		t.Errorf("error %v", err)
+		t.Errorf("error = %v, want %v", err, auth.TokenInvalid)
 	}
 }
 
@@ -46,7 +46,7 @@ func TestEnd(t *testing.T) {
 		mine, lost := w.Login("alice"), w.Login("alice")
 		end(t, w, mine, lost.Session.ID, "")
 		if _, err := w.Refresh(lost.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("refresh: %v", err)
+			t.Errorf("refresh: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		if _, err := w.Service.Authenticate(t.Context(), mine.AccessToken); err != nil {
 			t.Error(err)
@@ -78,7 +78,7 @@ func TestEnd(t *testing.T) {
 		end(t, w, mine, bobs.Session.ID, auth.NotFound)
 		end(t, w, mine, uuid.Must(uuid.NewV7()), auth.NotFound)
 		if _, err := w.Refresh(bobs.RefreshToken); err != nil {
-			t.Errorf("bob's session: %v", err)
+			t.Errorf("bob's session: error = %v", err)
 		}
 		if w.CaughtUp.Load() != 0 {
 			t.Error("the hook was called for nothing")

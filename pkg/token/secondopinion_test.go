@@ -71,10 +71,10 @@ func TestSecondOpinion(t *testing.T) {
 	// Otherwise the fuzz targets show nothing.
 	for _, s := range []string{raw.Reveal(), forgery{}.make(t)} {
 		if _, err := v.Verify(t.Context(), s); err != nil {
-			t.Errorf("pkg/bearer: %v", err)
+			t.Errorf("pkg/bearer: error = %v", err)
 		}
 		if err := secondOpinion(s, ecOnly()); err != nil {
-			t.Errorf("go-jose: %v", err)
+			t.Errorf("go-jose: error = %v", err)
 		}
 	}
 }

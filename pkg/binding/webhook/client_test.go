@@ -476,7 +476,7 @@ func TestConcurrency(t *testing.T) {
 	start := func(app string) {
 		running.Go(func() {
 			if err := ask(app); err != nil {
-				t.Errorf("%s: %v", app, err)
+				t.Errorf("%s: error = %v", app, err)
 			}
 		})
 		<-arrived

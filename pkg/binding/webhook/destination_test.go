@@ -112,13 +112,13 @@ func TestCheckURL(t *testing.T) {
 			c := client(t, tc.cfg)
 			for _, u := range tc.good {
 				if err := c.CheckURL(u); err != nil {
-					t.Errorf("%q: %v", u, err)
+					t.Errorf("%q: error = %v", u, err)
 				}
 			}
 			for _, u := range tc.bad {
 				err := c.CheckURL(u)
 				if auth.CodeOf(err) != auth.InvalidRequest {
-					t.Errorf("%q: %v", u, err)
+					t.Errorf("%q: error = %v, want %v", u, err, auth.InvalidRequest)
 				} else if strings.Contains(err.Error(), "hunter2") {
 					t.Errorf("the error quotes the URL: %v", err)
 				}

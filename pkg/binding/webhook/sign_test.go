@@ -60,7 +60,7 @@ func TestParseKey(t *testing.T) {
 		"something endless": "whsec_" + strings.Repeat("A", 1<<20),
 	} {
 		if _, err := ParseKey(auth.Secret(bad)); auth.CodeOf(err) != auth.InvalidRequest {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: error = %v, want %v", name, err, auth.InvalidRequest)
 		}
 	}
 	for _, n := range []int{24, 32, 64} {
