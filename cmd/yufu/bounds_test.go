@@ -11,7 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// beside returns a bound of a setting, and the next value above or below it.
+// beside returns a bound of a setting, and the next value outside it.
 func beside(t *testing.T, bound string, above bool) (at, next string) {
 	t.Helper()
 	step, pause := -1, -time.Second
@@ -31,7 +31,7 @@ func beside(t *testing.T, bound string, above bool) (at, next string) {
 func isNumber(s string) bool { _, err := strconv.Atoi(s); return err == nil }
 
 func TestBounds(t *testing.T) {
-	// The packages that refuse these values, too.
+	// The checks of the packages that also refuse these values.
 	duration := func(s string) time.Duration {
 		d, err := time.ParseDuration(s)
 		if err != nil {
@@ -80,11 +80,11 @@ func TestBounds(t *testing.T) {
 			t.Run(name+" is refused beyond its "+tag, func(t *testing.T) {
 				got := try(t, map[string]string{name: next}, "", "serve")
 				if got.code != 2 || !strings.HasPrefix(got.errOut, "yufu: "+name+" must be ") {
-					t.Errorf("%s=%s: exit code %d, %s", name, next, got.code, got.errOut)
+					t.Errorf("with %s=%s: %v; want exit code 2 and the bounds", name, next, got)
 				}
 				got = try(t, map[string]string{name: at}, "", "serve")
 				if strings.Contains(got.errOut, name+" must be between") {
-					t.Errorf("%s=%s: %s", name, at, got.errOut)
+					t.Errorf("with %s=%s: %v; want no error about the bounds", name, at, got)
 				}
 			})
 			if check := packages[name]; check != nil {
@@ -93,7 +93,7 @@ func TestBounds(t *testing.T) {
 						t.Errorf("%s=%s: error = %v, want none", name, at, err)
 					}
 					if err := check(next); err == nil {
-						t.Errorf("%s=%s: no error", name, next)
+						t.Errorf("%s=%s: error = nil, want one", name, next)
 					}
 				})
 			}

@@ -15,8 +15,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 )
 
-// aheadStore is a database whose clock is ahead of this machine's: for a replica, that
-// is the same as a clock of its own that is behind.
+// aheadStore is a database whose clock is ahead of this machine's. A replica sees the same if
+// its own clock is behind.
 type aheadStore struct {
 	store
 	by time.Duration
@@ -33,7 +33,7 @@ func (s aheadStore) Now(ctx context.Context) (time.Time, error) {
 	return at.Add(s.by), err
 }
 
-func TestReplicaWithItsClockOff(t *testing.T) {
+func TestReplicaClock(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	right := d.serve(t, d.store)
@@ -50,25 +50,25 @@ func TestReplicaWithItsClockOff(t *testing.T) {
 		if got, err := strconv.ParseFloat(offset, 64); err != nil || math.Abs(got+by.Seconds()) > 10 {
 			t.Errorf("yufu_clock_offset_seconds is %q, want about %v", offset, -by.Seconds())
 		}
-		// The load balancer does not ask /readyz.
+		// A load balancer may send requests without asking /readyz.
 		code := d.sim.NewCode("alice")
 		if _, body := wrong.token(http.StatusServiceUnavailable, "grant_type", oauth.GrantMiniProgramCode, "code", code); !strings.Contains(body, string(auth.StorageUnavailable)) {
-			t.Errorf("a log-in: %s, want storage_unavailable", body)
+			t.Errorf("a log-in answers %s, want storage_unavailable", body)
 		}
 		first, _ := right.token(http.StatusOK, "grant_type", oauth.GrantMiniProgramCode, "code", code)
 		second, _ := right.token(http.StatusOK, "grant_type", oauth.GrantRefreshToken, "refresh_token", first)
-		for _, token := range []string{first, second} { // a repeat, which is no late one, and a refresh
+		for _, token := range []string{first, second} { // a repeat within the grace, and a refresh
 			if _, body := wrong.token(http.StatusServiceUnavailable, "grant_type", oauth.GrantRefreshToken, "refresh_token", token); !strings.Contains(body, string(auth.StorageUnavailable)) {
-				t.Errorf("a refresh: %s, want storage_unavailable", body)
+				t.Errorf("a refresh answers %s, want storage_unavailable", body)
 			}
 		}
 		third, _ := right.token(http.StatusOK, "grant_type", oauth.GrantRefreshToken, "refresh_token", second)
-		// A log-out is no grant.
+		// A log-out works, because it issues no token.
 		if status, body := wrong.post("/oauth2/revoke", url.Values{"client_id": {devAppID}, "token": {third}}); status != http.StatusOK {
-			t.Errorf("a log-out: %d %s, want 200", status, body)
+			t.Errorf("a log-out answers %d %s, want 200", status, body)
 		}
 		if _, body := right.token(http.StatusBadRequest, "grant_type", oauth.GrantRefreshToken, "refresh_token", third); !strings.Contains(body, string(auth.SessionRevoked)) {
-			t.Errorf("a refresh after the log-out: %s, want session_revoked", body)
+			t.Errorf("a refresh after the log-out answers %s, want session_revoked", body)
 		}
 	}
 	if status, body := right.get(right.admin + "/readyz"); status != http.StatusOK {
@@ -76,7 +76,7 @@ func TestReplicaWithItsClockOff(t *testing.T) {
 	}
 }
 
-func TestStopBeforeItServes(t *testing.T) {
+func TestStopEarly(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	p := d.parts(t, d.store)
@@ -87,12 +87,12 @@ func TestStopBeforeItServes(t *testing.T) {
 	}
 }
 
-func TestCommandsWriteByTheDatabasesClock(t *testing.T) {
+func TestCommandClock(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	before := time.Now().Add(3*time.Hour - time.Second)
 	event, err := cliEvent(t.Context(), aheadStore{d.store, 3 * time.Hour}, auth.AuditAppDisabled, devAppID, "")
 	if err != nil || event.At.Before(before) || event.At.After(before.Add(time.Minute)) {
-		t.Errorf("the event is of %v, %v; want about %v", event.At, err, before)
+		t.Errorf("cliEvent() = event at %v, error %v; want a time shortly after %v", event.At, err, before)
 	}
 }

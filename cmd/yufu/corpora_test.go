@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestFuzzTargets holds that every fuzz target begins with inputs that somebody
-// chose: files that are committed below testdata/fuzz, or its own calls of Add.
-// Without any a run of a few seconds never gets past the first check.
+// TestFuzzTargets checks that every fuzz target has chosen inputs to begin with: files
+// committed below testdata/fuzz, or calls of Add. Without such inputs, a run of a few seconds
+// never gets past the first check.
 func TestFuzzTargets(t *testing.T) {
 	t.Parallel()
 	files := tracked(t)
@@ -43,11 +43,11 @@ func TestFuzzTargets(t *testing.T) {
 		}
 	}
 	if len(targets) < 20 {
-		t.Errorf("there are %d fuzz targets", len(targets))
+		t.Errorf("there are %d fuzz targets, want 20 or more", len(targets))
 	}
 	for corpus := range corpora {
 		if !targets[corpus] {
-			t.Errorf("%s is no target's: go test passes over it", corpus)
+			t.Errorf("%s belongs to no fuzz target, so go test ignores it", corpus)
 		}
 	}
 }

@@ -29,12 +29,12 @@ func TestLoopbackOnly(t *testing.T) {
 		} {
 			for _, method := range []string{http.MethodGet, http.MethodPost} {
 				if got := ask(method, host); got != want {
-					t.Errorf("%s with Host %q: %d, want %d", method, host, got, want)
+					t.Errorf("%s with Host %q: status %d, want %d", method, host, got, want)
 				}
 			}
 		}
 	})
-	t.Run("refuses what a page of another site sends", func(t *testing.T) {
+	t.Run("refuses requests that a page of another site sends", func(t *testing.T) {
 		t.Parallel()
 		const host = "127.0.0.1:8080"
 		for _, tc := range []struct {
@@ -53,7 +53,7 @@ func TestLoopbackOnly(t *testing.T) {
 		} {
 			for _, method := range []string{http.MethodPost, http.MethodDelete, http.MethodPatch} {
 				if got := ask(method, host, tc.header...); got != tc.want {
-					t.Errorf("%s by %s: %d, want %d", method, tc.name, got, tc.want)
+					t.Errorf("%s by %s: status %d, want %d", method, tc.name, got, tc.want)
 				}
 			}
 		}

@@ -34,9 +34,9 @@ var errorRow = regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([0-9]+) \\| (?:`([a
 
 func TestErrorPages(t *testing.T) {
 	t.Parallel()
-	// The word for an answer that says how long to wait.
+	// The word on the page for an answer that says how long to wait.
 	for page, wait := range map[string]string{"deploy/guide/en/errors.md": "*Wait*", "deploy/guide/zh/errors.md": "等待"} {
-		t.Run(page+"_has_a_true_row_for_every_code", func(t *testing.T) {
+		t.Run(page+" has a correct row for every code", func(t *testing.T) {
 			t.Parallel()
 			rows := map[auth.Code][]string{}
 			for _, row := range errorRow.FindAllStringSubmatch(string(read(t, page)), -1) {
@@ -61,12 +61,12 @@ func TestErrorPages(t *testing.T) {
 					t.Errorf("%s: the page says error %s, the server answers %s", code, row[3], want.OAuth)
 				}
 				if says := strings.HasPrefix(row[5], wait); says != (want.RetryAfter > 0) {
-					t.Errorf("%s: the page says to wait: %t; the server says how long: %t", code, says, want.RetryAfter > 0)
+					t.Errorf("%s: the page says to wait: %t; the server sends Retry-After: %t", code, says, want.RetryAfter > 0)
 				}
 				delete(rows, code)
 			}
 			for code := range rows {
-				t.Errorf("there is a row for %s, which is no code", code)
+				t.Errorf("there is a row for %s, which is not a code", code)
 			}
 		})
 	}
@@ -125,24 +125,24 @@ func TestContributing(t *testing.T) {
 func TestSettings(t *testing.T) {
 	t.Parallel()
 
-	t.Run("that_documents_name_exist", func(t *testing.T) {
+	t.Run("that documents name exist", func(t *testing.T) {
 		t.Parallel()
 		settings := readVariables(t)
 		for _, name := range append(documents(t), "deploy/Dockerfile", "deploy/compose.yaml", "api/openapi.yaml",
 			"deploy/nginx/yufu.conf", "deploy/caddy/Caddyfile", "deploy/haproxy/haproxy.cfg", "deploy/haproxy/reload-keys.sh") {
 			for _, v := range variable.FindAllString(string(read(t, name)), -1) {
 				if !settings[v] && !(name == contributing && testVariables[v]) {
-					t.Errorf("%s names %s, which nothing reads", name, v)
+					t.Errorf("%s names %s, which is not a setting", name, v)
 				}
 			}
 		}
 	})
 
-	t.Run("have_no_name_that_Kubernetes_injects", func(t *testing.T) {
+	t.Run("have no name that Kubernetes injects", func(t *testing.T) {
 		t.Parallel()
 		for v := range readVariables(t) {
 			if setting.CheckEnviron([]string{v + "=tcp://10.96.0.7:80"}, nil) == nil {
-				t.Errorf("a Service of the namespace sets %s", v)
+				t.Errorf("%s has the name of a variable that Kubernetes injects", v)
 			}
 		}
 	})
@@ -192,7 +192,7 @@ func anchors(t *testing.T, name string) map[string]bool {
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	for _, doc := range documents(t) {
-		t.Run(doc+"_leads_somewhere", func(t *testing.T) {
+		t.Run(doc+" has links to existing files and headings", func(t *testing.T) {
 			t.Parallel()
 			for _, m := range link.FindAllStringSubmatch(string(read(t, doc)), -1) {
 				target, fragment, _ := strings.Cut(m[1], "#")
@@ -204,7 +204,7 @@ func TestLinks(t *testing.T) {
 					to = path.Join(path.Dir(doc), target)
 				}
 				if _, err := os.Stat(filepath.Join(root, to)); err != nil {
-					t.Errorf("the link %s leads nowhere", m[1])
+					t.Errorf("the link %s names a file that does not exist", m[1])
 					continue
 				}
 				if fragment != "" && !anchors(t, to)[fragment] {
@@ -222,7 +222,7 @@ func TestREADME(t *testing.T) {
 		t.Parallel()
 		lines := strings.SplitN(string(read(t, "README.md")), "\n", 3)
 		if len(lines) < 2 || !strings.Contains(lines[1], "(deploy/guide/zh/quickstart.md)") {
-			t.Errorf("the first lines are %q", lines)
+			t.Errorf("the first lines are %q, want a link to the Chinese guide in the second", lines)
 		}
 	})
 }

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// buildContext returns the tracked files that .dockerignore lets through: it
-// shuts everything out, and lets names at the top in again.
+// buildContext returns the tracked files that .dockerignore allows. It excludes everything,
+// and then includes names at the top level again.
 func buildContext(t *testing.T) []string {
 	t.Helper()
 	var top, never []string
@@ -64,8 +64,8 @@ func goIn(t *testing.T, dir string, args ...string) []byte {
 	return out
 }
 
-// TestDockerfile does what the build stage says in a folder, because few
-// machines that run tests have Docker.
+// TestDockerfile runs the steps of the build stage in a folder, because few machines that run
+// tests have Docker.
 func TestDockerfile(t *testing.T) {
 	t.Parallel()
 	dockerfile := string(read(t, "deploy/Dockerfile"))
@@ -74,7 +74,7 @@ func TestDockerfile(t *testing.T) {
 		t.Fatal("the Dockerfile has no stage FROM scratch")
 	}
 
-	t.Run("has_what_each_step_of_the_build_reads", func(t *testing.T) {
+	t.Run("has what each step of the build reads", func(t *testing.T) {
 		t.Parallel()
 		context := buildContext(t)
 		dir := t.TempDir()
@@ -86,7 +86,7 @@ func TestDockerfile(t *testing.T) {
 				for _, name := range context {
 					if slices.Contains(from, name) {
 						if path.Clean(to) != path.Dir(name) {
-							t.Errorf("%s is copied to %s, where nobody looks for it", name, to)
+							t.Errorf("%s is copied to %s, want %s", name, to, path.Dir(name))
 						}
 						copyTo(t, dir, name)
 					} else if slices.Contains(from, ".") {
@@ -113,7 +113,7 @@ func TestDockerfile(t *testing.T) {
 				}
 			case strings.HasPrefix(line, "RUN CGO_ENABLED=0 go build"):
 				steps++
-				// Also fails for a file that is to be embedded and is not there.
+				// Also fails if a file to embed is missing.
 				goIn(t, dir, "list", "-deps", "./cmd/yufu")
 			}
 		}
@@ -122,28 +122,28 @@ func TestDockerfile(t *testing.T) {
 		}
 	})
 
-	t.Run("has_the_Go_that_go.mod_asks_for", func(t *testing.T) {
+	t.Run("has the version of Go that go.mod requires", func(t *testing.T) {
 		t.Parallel()
 		want := regexp.MustCompile(`(?m)^go ([0-9]+\.[0-9]+)`).FindSubmatch(read(t, "go.mod"))
 		if want == nil || !strings.Contains(build, "\nFROM golang:"+string(want[1])+"-") {
-			t.Errorf("go.mod says %q, and the Dockerfile begins with another:\n%s", want, build)
+			t.Errorf("go.mod requires %q, the Dockerfile begins with another version:\n%s", want, build)
 		}
 	})
 
-	t.Run("takes_the_newest_patch_of_Go_while_go.mod_asks_for_the_oldest", func(t *testing.T) {
+	t.Run("uses the newest patch of Go while go.mod requires the oldest", func(t *testing.T) {
 		t.Parallel()
 		if !regexp.MustCompile(`(?m)^FROM golang:[0-9]+\.[0-9]+-`).MatchString(build) || !strings.Contains(build, "docker build --pull ") {
-			t.Errorf("the image names a patch of Go, or nothing pulls the newest:\n%s", build)
+			t.Errorf("the image names a patch of Go, or does not pull the newest:\n%s", build)
 		}
 		if compose := string(read(t, "deploy/compose.yaml")); !strings.Contains(compose, "\n      pull: true\n") {
-			t.Error("compose builds with whatever was pulled before")
+			t.Error("compose builds with an image that was pulled before, want pull: true")
 		}
 		if !regexp.MustCompile(`(?m)^go [0-9]+\.[0-9]+\.0$`).Match(read(t, "go.mod")) || strings.Contains(string(read(t, "go.mod")), "\ntoolchain ") {
-			t.Error("go.mod asks for a newer patch of Go than it needs")
+			t.Error("go.mod requires a newer patch of Go than patch 0, or a toolchain")
 		}
 	})
 
-	t.Run("listens_where_the_network_reaches_it_for_the_public_alone", func(t *testing.T) {
+	t.Run("makes only the public listener reachable from the network", func(t *testing.T) {
 		t.Parallel()
 		if !strings.Contains(final, "\nENV YUFU_LISTEN=:8080\n") {
 			t.Error("the public listener stays on the container's loopback interface")
@@ -154,8 +154,7 @@ func TestDockerfile(t *testing.T) {
 	})
 }
 
-// TestCompose holds the compose file against what it promises about secrets and
-// containers.
+// TestCompose checks the compose file's promises about secrets and containers.
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	compose := string(read(t, "deploy/compose.yaml"))
@@ -166,7 +165,7 @@ func TestCompose(t *testing.T) {
 		services, _, ok := strings.Cut(services, "\nsecrets:\n")
 		blocks := regexp.MustCompile(`(?m)^  ([a-z]+):\n((?:    .*\n|\n)*)`).FindAllStringSubmatch(services+"\n", -1)
 		if !ok || len(blocks) != 2 {
-			t.Fatalf("this test finds %d services", len(blocks))
+			t.Fatalf("this test finds %d services, want 2", len(blocks))
 		}
 		for _, block := range blocks {
 			for _, line := range []string{"cap_drop: [ALL]", `security_opt: ["no-new-privileges:true"]`, "read_only: true"} {
@@ -192,7 +191,7 @@ func TestCompose(t *testing.T) {
 			t.Error("YUFU_TRUSTED_PROXIES has a default other than none")
 		}
 		if found := regexp.MustCompile(`[0-9.]+/[0-9]+`).FindAllString(compose, -1); found != nil {
-			t.Errorf("the file names the networks %q", found)
+			t.Errorf("the file names the networks %q, want no network", found)
 		}
 	})
 	t.Run("makes secrets that only their owners can read", func(t *testing.T) {
@@ -200,13 +199,13 @@ func TestCompose(t *testing.T) {
 		_, recipe, _ := strings.Cut(compose, "#   (umask 077\n")
 		recipe, _, ok := strings.Cut(recipe, "\n#\n")
 		if !ok {
-			t.Fatal("the file does not say how to make the secrets")
+			t.Fatal("the file has no commands that make the secrets")
 		}
 		dir := t.TempDir()
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", "(umask 077\n"+strings.ReplaceAll(recipe, "#   ", ""))
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
+			t.Fatalf("the commands that make the secrets fail: %v: %s", err, out)
 		}
 		for _, name := range []string{"master.key", "postgres.password", "database.url"} {
 			info, err := os.Stat(filepath.Join(dir, "deploy/secrets", name))
@@ -214,10 +213,10 @@ func TestCompose(t *testing.T) {
 				t.Fatal(err)
 			}
 			if info.Mode().Perm() != 0o600 || info.Size() < 40 {
-				t.Errorf("%s has the mode %04o and %d bytes", name, info.Mode().Perm(), info.Size())
+				t.Errorf("%s has the mode %04o and %d bytes, want 0600 and 40 bytes or more", name, info.Mode().Perm(), info.Size())
 			}
 			if owner := regexp.MustCompile(`(?m)^#   sudo chown [0-9]+:[0-9]+ .*deploy/secrets/` + regexp.QuoteMeta(name)); !owner.MatchString(compose) {
-				t.Errorf("the file does not say to whom %s belongs", name)
+				t.Errorf("the file has no chown for %s", name)
 			}
 		}
 	})

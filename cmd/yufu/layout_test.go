@@ -17,7 +17,7 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// root is the top of the repository, seen from this package's folder.
+// root is the path from this package's folder to the top of the repository.
 const root = "../.."
 
 const modulePath = "github.com/yufu-auth/yufu"
@@ -40,7 +40,7 @@ func tracked(t *testing.T) []string {
 		}
 	}
 	if len(files) == 0 {
-		t.Fatal("git ls-files names no file")
+		t.Fatal("git ls-files lists no file")
 	}
 	return files
 }
@@ -66,11 +66,11 @@ func TestTopLevel(t *testing.T) {
 	}
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
-		t.Errorf("the top level holds %q, want exactly %q and dot-files", got, want)
+		t.Errorf("the top level has %q, want only %q and dot-files", got, want)
 	}
 }
 
-// goPackage is what the layout rules look at: one folder's non-test files.
+// goPackage is a folder's non-test files, which the layout rules check.
 type goPackage struct {
 	dir     string // below the root, for example "pkg/auth"
 	name    string
@@ -78,7 +78,7 @@ type goPackage struct {
 	imports map[string]string // import path → a file that imports it
 }
 
-// goPackages parses the non-test Go files, package clauses and imports only.
+// goPackages parses the package clauses and imports of the non-test Go files.
 func goPackages(t *testing.T) map[string]*goPackage {
 	t.Helper()
 	packages := map[string]*goPackage{}
@@ -112,12 +112,12 @@ func isPackageDoc(file *ast.File) bool {
 	return file.Doc != nil && strings.TrimSpace(file.Doc.Text()) != ""
 }
 
-// direction is the table of imports inside the repository. The longest folder
-// that matches a package decides; "=" before it matches that folder alone.
-// Every package may import what lies below its own folder.
+// direction is the table of imports inside the repository. The longest folder that matches a
+// package decides. "=" before a folder matches only that folder. Every package may import the
+// packages below its own folder.
 var direction = []struct {
 	folder string
-	may    []string // folders, with everything below; "=" as above
+	may    []string // folders, with all below them; "=" as above
 }{
 	{"cmd/yufu", []string{"api", "cmd/yufu/internal", "db", "pkg"}},
 	{"=api", nil},
@@ -146,7 +146,7 @@ var direction = []struct {
 	{"pkg/platform", []string{"pkg/auth", "=pkg/platform"}},
 	{"pkg/platform/accesstoken", []string{"pkg/auth", "=pkg/platform", "pkg/seal"}},
 	{"pkg/platform/wechat", []string{"pkg/auth", "pkg/netreason", "=pkg/platform", "pkg/platform/accesstoken", "pkg/seal"}},
-	// What assembles parts for tests.
+	// Packages that assemble parts for tests.
 	{"pkg/session/sessiontest", []string{"=db", "pkg"}},
 	{"pkg/binding/bindingtest", []string{"=db", "pkg"}},
 	{"pkg/cutoffs/cutoffstest", []string{"pkg/auth", "=pkg/cutoffs"}},
@@ -160,12 +160,12 @@ func within(dir, folder string) bool {
 	return dir == folder || strings.HasPrefix(dir, folder+"/")
 }
 
-// allowed returns what dir may import, and whether the table knows it.
+// allowed returns the folders that dir may import, and whether the table has a row for dir.
 func allowed(dir string) (may []string, ok bool) {
 	longest := -1
 	for _, rule := range direction {
 		if n := len(strings.TrimPrefix(rule.folder, "=")); within(dir, rule.folder) && n >= longest {
-			// Among equals an exact match decides.
+			// Among matches of the same length, an exact one decides.
 			if n == longest && !strings.HasPrefix(rule.folder, "=") {
 				continue
 			}
@@ -175,8 +175,8 @@ func allowed(dir string) (may []string, ok bool) {
 	return may, ok
 }
 
-// mayImport reports whether the table lets the package in one folder import
-// that in another.
+// mayImport reports whether the table lets the package in one folder import the package in
+// another.
 func mayImport(from, to string) bool {
 	may, ok := allowed(from)
 	return ok && (within(to, from) || slices.ContainsFunc(may, func(folder string) bool { return within(to, folder) }))
@@ -185,7 +185,7 @@ func mayImport(from, to string) bool {
 func TestImports(t *testing.T) {
 	t.Parallel()
 
-	t.Run("go_in_one_direction", func(t *testing.T) {
+	t.Run("go in one direction", func(t *testing.T) {
 		t.Parallel()
 		for dir, p := range goPackages(t) {
 			if _, ok := allowed(dir); !ok {
@@ -200,19 +200,19 @@ func TestImports(t *testing.T) {
 		}
 	})
 
-	t.Run("keep_the_vocabulary_free_of_dependencies", func(t *testing.T) {
+	t.Run("keep the vocabulary free of dependencies", func(t *testing.T) {
 		t.Parallel()
 		for imported, file := range goPackages(t)["pkg/auth"].imports {
 			standard := !strings.Contains(strings.Split(imported, "/")[0], ".")
 			if !standard && imported != "github.com/google/uuid" {
-				t.Errorf("%s imports %s; pkg/auth has the standard library and google/uuid", file, imported)
+				t.Errorf("%s imports %s; pkg/auth may import only the standard library and google/uuid", file, imported)
 			}
 		}
 	})
 
-	// What back ends import has one dependency each.
+	// Each library for back ends has one dependency.
 	for library, dependency := range map[string]string{"pkg/bearer": "github.com/golang-jwt/jwt/v5", "pkg/adminclient": "github.com/google/uuid"} {
-		t.Run("keep_"+library+"_to_"+path.Base(strings.TrimSuffix(dependency, "/v5")), func(t *testing.T) {
+		t.Run("keep "+library+" to "+path.Base(strings.TrimSuffix(dependency, "/v5")), func(t *testing.T) {
 			t.Parallel()
 			for dir, p := range goPackages(t) {
 				if !within(dir, library) {
@@ -221,7 +221,7 @@ func TestImports(t *testing.T) {
 				for imported, file := range p.imports {
 					standard := !strings.Contains(strings.Split(imported, "/")[0], ".")
 					if !standard && imported != dependency && !within(imported, modulePath+"/"+library) {
-						t.Errorf("%s imports %s; %s has the standard library and %s", file, imported, library, dependency)
+						t.Errorf("%s imports %s; %s may import only the standard library and %s", file, imported, library, dependency)
 					}
 				}
 			}
@@ -235,20 +235,20 @@ func TestImports(t *testing.T) {
 		})
 	}
 
-	t.Run("keep_database_drivers_below_db", func(t *testing.T) {
+	t.Run("keep database drivers below db", func(t *testing.T) {
 		t.Parallel()
 		for dir, p := range goPackages(t) {
 			for imported, file := range p.imports {
 				for _, driver := range []string{"github.com/jackc/pgx", "modernc.org/sqlite", "github.com/pressly/goose", "database/sql"} {
 					if within(imported, driver) && !within(dir, "db") {
-						t.Errorf("%s imports %s", file, imported)
+						t.Errorf("%s imports %s, which only packages below db may import", file, imported)
 					}
 				}
 			}
 		}
 	})
 
-	t.Run("keep_what_tests_alone_need_out_of_the_program", func(t *testing.T) {
+	t.Run("keep packages for tests out of the program", func(t *testing.T) {
 		t.Parallel()
 		packages := goPackages(t)
 		forTests := func(dir string) bool { return packages[dir] != nil && packages[dir].imports["testing"] != "" }
@@ -267,7 +267,7 @@ func TestImports(t *testing.T) {
 		}
 	})
 
-	// The table itself, so that a slip in it does not let everything pass.
+	// These check the table itself, so that a mistake in it does not allow everything.
 	for _, c := range []struct {
 		from, to string
 		want     bool
@@ -319,12 +319,12 @@ func TestImports(t *testing.T) {
 	} {
 		verb := "may"
 		if !c.want {
-			verb = "may_not"
+			verb = "may not"
 		}
-		t.Run(c.from+"_"+verb+"_import_"+c.to, func(t *testing.T) {
+		t.Run(c.from+" "+verb+" import "+c.to, func(t *testing.T) {
 			t.Parallel()
 			if got := mayImport(c.from, c.to); got != c.want {
-				t.Errorf("got %t", got)
+				t.Errorf("mayImport(%q, %q) = %t, want %t", c.from, c.to, got, c.want)
 			}
 		})
 	}
@@ -333,7 +333,7 @@ func TestImports(t *testing.T) {
 func TestPackages(t *testing.T) {
 	t.Parallel()
 
-	t.Run("say_what_they_own", func(t *testing.T) {
+	t.Run("have a package comment", func(t *testing.T) {
 		t.Parallel()
 		for dir, p := range goPackages(t) {
 			if !p.doc {
@@ -342,25 +342,25 @@ func TestPackages(t *testing.T) {
 		}
 	})
 
-	t.Run("have_names_that_explain_them", func(t *testing.T) {
+	t.Run("have descriptive names", func(t *testing.T) {
 		t.Parallel()
 		for dir, p := range goPackages(t) {
 			for _, empty := range []string{"util", "utils", "common", "helper", "helpers", "model", "models", "types", "misc", "base"} {
 				if p.name == empty || path.Base(dir) == empty {
-					t.Errorf("%s: the name %q says nothing", dir, empty)
+					t.Errorf("%s: the name %q does not describe the package", dir, empty)
 				}
 			}
 		}
 	})
 
-	t.Run("have_files_of_fewer_than_500_lines", func(t *testing.T) {
+	t.Run("have files of fewer than 500 lines", func(t *testing.T) {
 		t.Parallel()
 		for _, name := range tracked(t) {
 			if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".gen.go") {
 				continue
 			}
 			if lines := bytes.Count(read(t, name), []byte("\n")); lines >= 500 {
-				t.Errorf("%s has %d lines", name, lines)
+				t.Errorf("%s has %d lines, want fewer than 500", name, lines)
 			}
 		}
 	})
@@ -368,20 +368,20 @@ func TestPackages(t *testing.T) {
 
 func TestFiles(t *testing.T) {
 	t.Parallel()
-	// Taken apart, so that this file does not hold them.
+	// Split, so that this file does not contain them.
 	needles := []string{
 		"proxy.golang" + ".org", "sum.golang" + ".org", "goproxy" + ".",
 		"registry.npmjs" + ".org", "registry.npmmirror" + ".com", "registry.yarnpkg" + ".com",
 		"deb.debian" + ".org", "archive.ubuntu" + ".com", "dl-cdn.alpinelinux" + ".org",
 		"/wor" + "k/", "/ro" + "ot/go/", "shared/" + "design",
 	}
-	t.Run("name_no_registry_host_and_no_path_of_one_machine", func(t *testing.T) {
+	t.Run("name no registry host and no path of one machine", func(t *testing.T) {
 		t.Parallel()
 		for _, name := range tracked(t) {
 			content := read(t, name)
 			for _, needle := range needles {
 				if bytes.Contains(content, []byte(needle)) {
-					t.Errorf("%s holds %q", name, needle)
+					t.Errorf("%s contains %q", name, needle)
 				}
 			}
 		}

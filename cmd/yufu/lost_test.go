@@ -13,8 +13,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// A replica whose database lost revocations that no replica remembers accepts no token
-// and hands out no revocations and no keys, even if a load balancer does not ask /readyz.
+// TestReplicaThatLacksRevocations checks that a replica accepts no token and publishes no
+// revocations and no keys if its database lost revocations that no replica remembers: a load
+// balancer may not ask /readyz.
 func TestReplicaThatLacksRevocations(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
@@ -44,12 +45,12 @@ func TestReplicaThatLacksRevocations(t *testing.T) {
 			t.Errorf("the feed answers %d, want %d", got, feed)
 		}
 		if got, _ := s.get(s.public + "/.well-known/jwks.json"); got != feed {
-			t.Errorf("the JWK set: %d, want %d", got, feed)
+			t.Errorf("the JWK set answers %d, want %d", got, feed)
 		}
 	}
 	want(whole, http.StatusOK, http.StatusOK)
 	if status, body := whole.post("/oauth2/revoke", url.Values{"client_id": {devAppID}, "token": {refresh}}); status != http.StatusOK {
-		t.Fatal(status, body)
+		t.Fatalf("the log-out answers %d %s, want 200", status, body)
 	}
 	want(whole, http.StatusUnauthorized, http.StatusOK)
 
@@ -76,7 +77,7 @@ func TestReplicaThatLacksRevocations(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("it is not ready after everything ended")
+			t.Fatal("the replica is not ready a minute after all sessions and keys ended")
 		}
 	}
 	want(lacking, http.StatusUnauthorized, http.StatusOK)

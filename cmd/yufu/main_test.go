@@ -12,10 +12,16 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// outcome is what a command came to.
+// outcome is the outcome of a command.
 type outcome struct {
+	args        []string
 	code        int
 	out, errOut string
+}
+
+// String returns the command and its outcome, for failure messages.
+func (o outcome) String() string {
+	return fmt.Sprintf("yufu %s: exit code %d, stdout %q, stderr %q", strings.Join(o.args, " "), o.code, o.out, o.errOut)
 }
 
 // try runs a command in this process, with these YUFU_ variables and no others.
@@ -23,7 +29,7 @@ func try(t *testing.T, env map[string]string, stdin string, args ...string) outc
 	t.Helper()
 	for _, kv := range os.Environ() {
 		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "YUFU_") {
-			t.Setenv(name, "") // put back when the test ends
+			t.Setenv(name, "") // restores the value when the test ends
 			if err := os.Unsetenv(name); err != nil {
 				t.Fatal(err)
 			}
@@ -34,7 +40,7 @@ func try(t *testing.T, env map[string]string, stdin string, args ...string) outc
 	}
 	var out, errOut bytes.Buffer
 	code := run(t.Context(), args, os.Environ(), streams{strings.NewReader(stdin), &out, &errOut})
-	return outcome{code, out.String(), errOut.String()}
+	return outcome{args, code, out.String(), errOut.String()}
 }
 
 func write(t *testing.T, name, content string) string {
@@ -49,7 +55,7 @@ func write(t *testing.T, name, content string) string {
 const goodKey = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 func TestSettings(t *testing.T) {
-	// with returns settings that are good but for the changes.
+	// with returns valid settings with these changes.
 	with := func(changes ...string) map[string]string {
 		env := map[string]string{
 			"YUFU_ISSUER":          "https://auth.example.com",
@@ -73,7 +79,7 @@ func TestSettings(t *testing.T) {
 		code int
 		says []string
 	}{
-		{"nothing at all names everything that is missing", nil, serve, 2, []string{
+		{"no settings", nil, serve, 2, []string{
 			"yufu: YUFU_ISSUER is missing", "yufu: YUFU_DATABASE_URL is missing", "yufu: YUFU_MASTER_KEY_FILE is missing", "openssl rand -base64 32", "yufu serve --help",
 		}},
 		{"no issuer", with("YUFU_ISSUER", ""), serve, 2, []string{"YUFU_ISSUER is missing", "https://auth.example.com"}},
@@ -86,32 +92,32 @@ func TestSettings(t *testing.T) {
 		{"a database URL that does not parse", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"%zz@h/d"), serve, 1, []string{"YUFU_DATABASE_URL", "want postgres://USER@HOST:PORT/DATABASE", "percent-encoded"}},
 		{"a slash in a database password", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"/"+hunter2+"@db.example.com/d"), serve, 2, []string{"YUFU_DATABASE_URL has an @ behind the host", "write / as %2F"}},
 		{"a slash behind digits in a database password", with("YUFU_DATABASE_URL", "postgres://u:12/"+hunter2+"@db.example.com/d"), serve, 2, []string{"YUFU_DATABASE_URL has an @ behind the host"}},
-		{"a certificate of the database that is not there", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"@127.0.0.1:1/d?sslmode=verify-full&sslrootcert=/nonexistent/ca.pem"), serve, 1, []string{"YUFU_DATABASE_URL", "sslrootcert", "open /nonexistent/ca.pem: no such file"}},
+		{"a missing certificate file of the database", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"@127.0.0.1:1/d?sslmode=verify-full&sslrootcert=/nonexistent/ca.pem"), serve, 1, []string{"YUFU_DATABASE_URL", "sslrootcert", "open /nonexistent/ca.pem: no such file"}},
 		{"a wrong value of a parameter of the database URL", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"@h/d?pool_max_conns=0"), serve, 1, []string{"YUFU_DATABASE_URL", "pool_max_conns in the database URL has an invalid value"}},
-		{"a certificate of the database that is none", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"@127.0.0.1:1/d?sslmode=verify-full&sslrootcert="+write(t, "ca.pem", "x")), serve, 1, []string{"YUFU_DATABASE_URL", "sslrootcert in the database URL has an invalid value"}},
+		{"a certificate file of the database without a certificate", with("YUFU_DATABASE_URL", "postgres://u:"+hunter2+"@127.0.0.1:1/d?sslmode=verify-full&sslrootcert="+write(t, "ca.pem", "x")), serve, 1, []string{"YUFU_DATABASE_URL", "sslrootcert in the database URL has an invalid value"}},
 		{"two database URLs", with("YUFU_DATABASE_URL_FILE", "f"), serve, 2, []string{"YUFU_DATABASE_URL and YUFU_DATABASE_URL_FILE", "unset one"}},
-		{"a database URL file that is not there", with("YUFU_DATABASE_URL", "", "YUFU_DATABASE_URL_FILE", "/nonexistent/url"), serve, 2, []string{"YUFU_DATABASE_URL_FILE", "does not exist: /nonexistent/url"}},
-		{"an SQLite file in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), serve, 1, []string{"YUFU_DATABASE_URL", "does not exist: /nonexistent;", "make the folder first"}},
-		{"an SQLite file to be made in no folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), []string{"migrate"}, 1, []string{"YUFU_DATABASE_URL", "does not exist: /nonexistent;", "make the folder first"}},
-		{"an SQLite file that is not there", with(), serve, 1, []string{"YUFU_DATABASE_URL", "does not exist: /", "/yufu.db;", "run yufu migrate"}},
-		{"an SQLite file that is none", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "text", strings.Repeat("this is a text. ", 100))), serve, 1, []string{"YUFU_DATABASE_URL", "not a database"}},
+		{"a missing file of the database URL", with("YUFU_DATABASE_URL", "", "YUFU_DATABASE_URL_FILE", "/nonexistent/url"), serve, 2, []string{"YUFU_DATABASE_URL_FILE", "does not exist: /nonexistent/url"}},
+		{"an SQLite file in a missing folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), serve, 1, []string{"YUFU_DATABASE_URL", "does not exist: /nonexistent;", "make the folder first"}},
+		{"migrate of an SQLite file in a missing folder", with("YUFU_DATABASE_URL", "sqlite:/nonexistent/yufu.db"), []string{"migrate"}, 1, []string{"YUFU_DATABASE_URL", "does not exist: /nonexistent;", "make the folder first"}},
+		{"a missing SQLite file", with(), serve, 1, []string{"YUFU_DATABASE_URL", "does not exist: /", "/yufu.db;", "run yufu migrate"}},
+		{"a text file as the SQLite file", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "text", strings.Repeat("this is a text. ", 100))), serve, 1, []string{"YUFU_DATABASE_URL", "not a database"}},
 		{"an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), serve, 1, []string{"YUFU_DATABASE_URL", "run yufu migrate"}},
 
 		{"no master key", with("YUFU_MASTER_KEY_FILE", ""), serve, 2, []string{"YUFU_MASTER_KEY_FILE is missing", "the master key of this database", "For a new database", "openssl rand -base64 32"}},
-		{"a master key file that is not there", with("YUFU_MASTER_KEY_FILE", "/nonexistent/key"), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "does not exist: /nonexistent/key"}},
+		{"a missing master key file", with("YUFU_MASTER_KEY_FILE", "/nonexistent/key"), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "does not exist: /nonexistent/key"}},
 		{"a master key file that is a folder", with("YUFU_MASTER_KEY_FILE", t.TempDir()), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "got a directory"}},
 		{"a master key file that is empty", with("YUFU_MASTER_KEY_FILE", write(t, "key", "\n")), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "is empty"}},
 		{"a master key that is not base64", with("YUFU_MASTER_KEY_FILE", write(t, "key", hunter2)), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "line 1", "openssl rand -base64 32"}},
 		{"a master key that is too short", with("YUFU_MASTER_KEY_FILE", write(t, "key", "c2hvcnQ=")), serve, 2, []string{"YUFU_MASTER_KEY_FILE", "line 1", "32 bytes"}},
 
-		{"a variable that nobody reads", with("YUFU_ISUER", hunter2), serve, 2, []string{"no setting is called YUFU_ISUER"}},
-		{"an access token that lives too long", with("YUFU_ACCESS_TOKEN_TTL", "2h"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL", "1h", "2h"}},
-		{"an access token that does not live", with("YUFU_ACCESS_TOKEN_TTL", "0s"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL"}},
+		{"an unknown variable", with("YUFU_ISUER", hunter2), serve, 2, []string{"no setting is called YUFU_ISUER"}},
+		{"an access token lifetime that is too long", with("YUFU_ACCESS_TOKEN_TTL", "2h"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL", "1h", "2h"}},
+		{"an access token lifetime of zero", with("YUFU_ACCESS_TOKEN_TTL", "0s"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL"}},
 		{"a duration without a unit", with("YUFU_ACCESS_TOKEN_TTL", "600"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL", "missing unit"}},
-		{"a grace that is too long", with("YUFU_REFRESH_GRACE", "1h"), serve, 2, []string{"YUFU_REFRESH_GRACE", "10m"}},
-		{"a session that idles longer than it lives", with("YUFU_SESSION_IDLE_TTL", "9000h"), serve, 2, []string{"YUFU_SESSION_IDLE_TTL", "YUFU_SESSION_MAX_TTL"}},
-		{"knowledge that may be older than cutoffs are kept", with("YUFU_MAX_STALENESS", "6m"), serve, 2, []string{"YUFU_MAX_STALENESS must be between 10s and 5m, got "}},
-		{"knowledge that is too old between two heartbeats", with("YUFU_MAX_STALENESS", "1s"), serve, 2, []string{"YUFU_MAX_STALENESS must be between 10s and 5m, got "}},
+		{"a refresh grace that is too long", with("YUFU_REFRESH_GRACE", "1h"), serve, 2, []string{"YUFU_REFRESH_GRACE", "10m"}},
+		{"an idle lifetime longer than the lifetime of a session", with("YUFU_SESSION_IDLE_TTL", "9000h"), serve, 2, []string{"YUFU_SESSION_IDLE_TTL", "YUFU_SESSION_MAX_TTL"}},
+		{"a maximum staleness that is too long", with("YUFU_MAX_STALENESS", "6m"), serve, 2, []string{"YUFU_MAX_STALENESS must be between 10s and 5m, got "}},
+		{"a maximum staleness that is too short", with("YUFU_MAX_STALENESS", "1s"), serve, 2, []string{"YUFU_MAX_STALENESS must be between 10s and 5m, got "}},
 		{"a limit that is too high", with("YUFU_SESSION_LIMIT", "2000"), serve, 2, []string{"yufu: YUFU_SESSION_LIMIT must be between 0 and 1000, got 2000\n"}},
 		{"a limit that is too high, by its flag", with(), []string{"serve", "--session-limit", "2000"}, 2, []string{"yufu: --session-limit must be between 0 and 1000, got 2000\n"}},
 		{"two settings out of bounds", with("YUFU_SESSION_LIMIT", "-1", "YUFU_SHUTDOWN_DELAY", "2h"), serve, 2, []string{"YUFU_SESSION_LIMIT", "yufu: YUFU_SHUTDOWN_DELAY must be between 0s and 1h, got 2h\n"}},
@@ -119,59 +125,59 @@ func TestSettings(t *testing.T) {
 			"yufu: YUFU_ISSUER is missing", "yufu: YUFU_MASTER_KEY_FILE is missing", "yufu: YUFU_SESSION_LIMIT must be between 0 and 1000, got 2000\n",
 			"yufu: YUFU_SHUTDOWN_TIMEOUT must be at least 1ms, got 0s\n", "yufu: YUFU_LOG_FORMAT must be json or text, got \"xml\"\n",
 		}},
-		{"dev, out of bounds and for everybody", nil, []string{"dev", "--listen", ":8080", "--session-limit", "2000"}, 2, []string{
+		{"dev on all addresses, with a setting out of bounds", nil, []string{"dev", "--listen", ":8080", "--session-limit", "2000"}, 2, []string{
 			"yufu: --listen must be a loopback address", "yufu: --session-limit must be between 0 and 1000, got 2000\n",
 		}},
-		{"a JWK set that is kept for half a second", with("YUFU_JWKS_MAX_AGE", "1500ms"), serve, 2, []string{"YUFU_JWKS_MAX_AGE must be a multiple of 1s, got 1.5s"}},
-		{"a JWK set that nobody may keep", with("YUFU_JWKS_MAX_AGE", "0s"), serve, 2, []string{"YUFU_JWKS_MAX_AGE must be between 1s and 24h, got 0s"}},
+		{"a JWK set lifetime with half a second", with("YUFU_JWKS_MAX_AGE", "1500ms"), serve, 2, []string{"YUFU_JWKS_MAX_AGE must be a multiple of 1s, got 1.5s"}},
+		{"a JWK set lifetime of zero", with("YUFU_JWKS_MAX_AGE", "0s"), serve, 2, []string{"YUFU_JWKS_MAX_AGE must be between 1s and 24h, got 0s"}},
 		{"keys that rotate every minute", with("YUFU_KEY_ROTATION", "1m"), serve, 2, []string{"YUFU_KEY_ROTATION", "1h"}},
-		{"keys that rotate before they are known", with("YUFU_KEY_ROTATION", "1h", "YUFU_JWKS_MAX_AGE", "2h"), serve, 2, []string{"YUFU_KEY_ROTATION", "longer than YUFU_JWKS_MAX_AGE"}},
+		{"keys that rotate before they are published long enough", with("YUFU_KEY_ROTATION", "1h", "YUFU_JWKS_MAX_AGE", "2h"), serve, 2, []string{"YUFU_KEY_ROTATION", "longer than YUFU_JWKS_MAX_AGE"}},
 		{"no time to shut down", with("YUFU_SHUTDOWN_TIMEOUT", "0s"), serve, 2, []string{"YUFU_SHUTDOWN_TIMEOUT"}},
-		{"a log format that is none", with("YUFU_LOG_FORMAT", "xml"), serve, 2, []string{"YUFU_LOG_FORMAT", "json or text"}},
-		{"a log level that is none", with("YUFU_LOG_LEVEL", "loud"), serve, 2, []string{"YUFU_LOG_LEVEL", "debug, info, warn or error"}},
-		{"a file of the log level that is not there", with("YUFU_LOG_LEVEL_FILE", "/nowhere/level"), serve, 2, []string{"YUFU_LOG_LEVEL_FILE", "/nowhere/level"}},
-		{"an address that is none", with("YUFU_LISTEN", "8080"), serve, 1, []string{"YUFU_LISTEN", "host:port"}},
-		{"another WeChat that is no URL", with("YUFU_UNSAFE_WECHAT_URL", "localhost"), []string{"serve", "--migrate"}, 2, []string{"YUFU_UNSAFE_WECHAT_URL"}},
-		{"a flag that nobody knows", with(), []string{"serve", "--prot", "1"}, 2, []string{"unknown flag --prot", "yufu serve --help"}},
-		{"a database URL that lost its flag", with(), []string{"serve", "postgres://u:" + hunter2 + "@h/d"}, 2, []string{"unexpected argument postgres://u:", "yufu serve --help"}},
+		{"an unknown log format", with("YUFU_LOG_FORMAT", "xml"), serve, 2, []string{"YUFU_LOG_FORMAT", "json or text"}},
+		{"an unknown log level", with("YUFU_LOG_LEVEL", "loud"), serve, 2, []string{"YUFU_LOG_LEVEL", "debug, info, warn or error"}},
+		{"a missing file of the log level", with("YUFU_LOG_LEVEL_FILE", "/nowhere/level"), serve, 2, []string{"YUFU_LOG_LEVEL_FILE", "/nowhere/level"}},
+		{"a listen address without a host", with("YUFU_LISTEN", "8080"), serve, 1, []string{"YUFU_LISTEN", "host:port"}},
+		{"a WeChat URL that is not a URL", with("YUFU_UNSAFE_WECHAT_URL", "localhost"), []string{"serve", "--migrate"}, 2, []string{"YUFU_UNSAFE_WECHAT_URL"}},
+		{"an unknown flag", with(), []string{"serve", "--prot", "1"}, 2, []string{"unknown flag --prot", "yufu serve --help"}},
+		{"a database URL without its flag", with(), []string{"serve", "postgres://u:" + hunter2 + "@h/d"}, 2, []string{"unexpected argument postgres://u:", "yufu serve --help"}},
 		{"a database URL behind another flag", with(), []string{"serve", "--session-idle-ttl", "postgres://u:xy/" + hunter2 + "@h/d"}, 2, []string{"--session-idle-ttl", "duration"}},
-		{"a command that nobody knows", with(), []string{"srve"}, 2, []string{`did you mean "serve"?`, "yufu --help"}},
+		{"an unknown command", with(), []string{"srve"}, 2, []string{`did you mean "serve"?`, "yufu --help"}},
 
-		{"dev for everybody", nil, []string{"dev", "--listen", ":8080"}, 2, []string{"--listen must be a loopback address", "yufu serve"}},
-		{"dev with health checks for everybody", nil, []string{"dev", "--admin-listen", "0.0.0.0:0"}, 2, []string{"--admin-listen must be a loopback address"}},
-		{"dev with a simulator for everybody", nil, []string{"dev", "--sim-listen", "10.0.0.1:0"}, 2, []string{"--sim-listen must be a loopback address"}},
+		{"dev on all addresses", nil, []string{"dev", "--listen", ":8080"}, 2, []string{"--listen must be a loopback address", "yufu serve"}},
+		{"dev with the admin listener on all addresses", nil, []string{"dev", "--admin-listen", "0.0.0.0:0"}, 2, []string{"--admin-listen must be a loopback address"}},
+		{"dev with the simulator on a private network", nil, []string{"dev", "--sim-listen", "10.0.0.1:0"}, 2, []string{"--sim-listen must be a loopback address"}},
 		{"dev with an app without a secret", nil, []string{"dev", "--app", "wx1"}, 2, []string{"--app and --secret-file must be given together"}},
 		{"dev with a secret without an app", nil, []string{"dev", "--secret-file", "f"}, 2, []string{"--app and --secret-file must be given together"}},
-		{"dev with a secret file that is not there", nil, []string{"dev", "--app", "wx1", "--secret-file", "/nonexistent/secret"}, 2, []string{"--secret-file", "does not exist: /nonexistent/secret"}},
-		{"dev in a file", nil, []string{"dev", "--data-dir", write(t, "file", "")}, 2, []string{"--data-dir", "not a directory"}},
+		{"dev with a missing secret file", nil, []string{"dev", "--app", "wx1", "--secret-file", "/nonexistent/secret"}, 2, []string{"--secret-file", "does not exist: /nonexistent/secret"}},
+		{"dev with a file as its folder", nil, []string{"dev", "--data-dir", write(t, "file", "")}, 2, []string{"--data-dir", "not a directory"}},
 
-		{"a simulator for everybody", nil, []string{"wechatsim", "--sim-listen", ":0"}, 2, []string{"--sim-listen must be a loopback address"}},
+		{"a simulator on all addresses", nil, []string{"wechatsim", "--sim-listen", ":0"}, 2, []string{"--sim-listen must be a loopback address"}},
 		{"a simulator of an app without a secret", nil, []string{"wechatsim", "--app", "wx1"}, 2, []string{"--app must be APPID:SECRET; value number 1"}},
 		{"a simulator of an app with a bad appid", nil, []string{"wechatsim", "--app", "wx1:s", "--app", "wx-2:" + hunter2}, 2, []string{"--app must be APPID:SECRET; value number 2"}},
 
-		{"app without more", nil, []string{"app"}, 2, []string{`"add", "list", "show", "update", "disable"`}},
+		{"app without a subcommand", nil, []string{"app"}, 2, []string{`"add", "list", "show", "update", "disable"`}},
 		{"app add without a secret", with(), []string{"app", "add", "wx1"}, 2, []string{"--secret-file"}},
 		{"app add with the secret as an argument", with(), []string{"app", "add", "wx1", "--secret", hunter2}, 2, []string{`did you mean "--secret-file"?`}},
 		{"app add with a bad appid", with(), []string{"app", "add", "wx-1", "--secret-file", "-"}, 2, []string{"an appid is 1 to 64 letters and digits"}},
 		{"app add with a bad audience", with(), []string{"app", "add", "wx1", "--secret-file", "-", "--audience", "a b"}, 2, []string{"--audience", "without spaces"}},
 		{"app update of nothing", with(), []string{"app", "update", "wx1"}, 2, []string{"nothing to change"}},
-		{"app update that contradicts itself", with(), []string{"app", "update", "wx1", "--no-audiences", "--audience", "a"}, 2, []string{"contradict"}},
-		{"app update with an algorithm that is none", with(), []string{"app", "update", "wx1", "--signing-alg", "none"}, 2, []string{"--signing-alg: the signing algorithm must be ES256, EdDSA or RS256"}},
-		{"app disable for a reason that is none", with(), []string{"app", "disable", "wx1", "--reason", "a\x00b"}, 2, []string{"--reason"}},
-		{"service-key without more", nil, []string{"service-key"}, 2, []string{`"create", "list", "pin", "revoke"`}},
-		{"service-key create with a scope that is none", with(), []string{"service-key", "create", "--name", "x", "--scope", "service,root"}, 2, []string{"scope must be one or more of"}},
+		{"app update with contradictory flags", with(), []string{"app", "update", "wx1", "--no-audiences", "--audience", "a"}, 2, []string{"contradict"}},
+		{"app update with an unknown algorithm", with(), []string{"app", "update", "wx1", "--signing-alg", "none"}, 2, []string{"--signing-alg: the signing algorithm must be ES256, EdDSA or RS256"}},
+		{"app disable with a reason with a control character", with(), []string{"app", "disable", "wx1", "--reason", "a\x00b"}, 2, []string{"--reason"}},
+		{"service-key without a subcommand", nil, []string{"service-key"}, 2, []string{`"create", "list", "pin", "revoke"`}},
+		{"service-key create with an unknown scope", with(), []string{"service-key", "create", "--name", "x", "--scope", "service,root"}, 2, []string{"scope must be one or more of"}},
 		{"service-key revoke with the whole key", with(), []string{"service-key", "revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, []string{"got a whole key"}},
-		{"service-key revoke for a reason that is none", with(), []string{"service-key", "revoke", "0123456789abcdef", "--reason", "a\nb"}, 2, []string{"--reason"}},
+		{"service-key revoke with a reason with a line break", with(), []string{"service-key", "revoke", "0123456789abcdef", "--reason", "a\nb"}, 2, []string{"--reason"}},
 		{"app list of an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"app", "list"}, 1, []string{"run yufu migrate"}},
-		{"app add with an algorithm that is none", with(), []string{"app", "add", "wx1", "--secret-file", "-", "--signing-alg", "none"}, 2, []string{"--signing-alg", "ES256"}},
+		{"app add with an unknown algorithm", with(), []string{"app", "add", "wx1", "--secret-file", "-", "--signing-alg", "none"}, 2, []string{"--signing-alg", "ES256"}},
 		{"person list of too many", nil, []string{"person", "list", "--limit", "1001"}, 2, []string{"--limit must be between 1 and 1000, got 1001"}},
-		{"keys without more", nil, []string{"keys"}, 2, []string{`"list", "rotate", "retire", "export"`}},
+		{"keys without a subcommand", nil, []string{"keys"}, 2, []string{`"list", "rotate", "retire", "export"`}},
 		{"keys list of an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "list"}, 1, []string{"run yufu migrate"}},
 		{"keys rotate without a master key", with("YUFU_MASTER_KEY_FILE", "", "YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "rotate"}, 1, []string{"run yufu migrate"}},
-		{"keys rotate of a use that is none", with(), []string{"keys", "rotate", "--use", "id"}, 2, []string{"--use must be access or refresh, got "}},
-		{"keys rotate for a reason that is none", with(), []string{"keys", "rotate", "--reason", "a\nb"}, 2, []string{"--reason"}},
-		{"keys retire of nothing", with(), []string{"keys", "retire"}, 2, []string{"<kid>"}},
-		{"keys retire with a max-age that is none", with("YUFU_JWKS_MAX_AGE", "25h"), []string{"keys", "retire", "k"}, 2, []string{"YUFU_JWKS_MAX_AGE"}},
+		{"keys rotate of an unknown use", with(), []string{"keys", "rotate", "--use", "id"}, 2, []string{"--use must be access or refresh, got "}},
+		{"keys rotate with a reason with a line break", with(), []string{"keys", "rotate", "--reason", "a\nb"}, 2, []string{"--reason"}},
+		{"keys retire without a kid", with(), []string{"keys", "retire"}, 2, []string{"<kid>"}},
+		{"keys retire with a max-age out of bounds", with("YUFU_JWKS_MAX_AGE", "25h"), []string{"keys", "retire", "k"}, 2, []string{"YUFU_JWKS_MAX_AGE"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := try(t, c.env, "a secret\n", c.args...)
@@ -180,14 +186,14 @@ func TestSettings(t *testing.T) {
 			}
 			for _, say := range c.says {
 				if !strings.Contains(got.errOut, say) {
-					t.Errorf("it does not say %q: %s", say, got.errOut)
+					t.Errorf("stderr is %q, want %q in it", got.errOut, say)
 				}
 			}
 			if got.out != "" {
-				t.Errorf("on standard output: %s", got.out)
+				t.Errorf("stdout is %q, want nothing", got.out)
 			}
 			if strings.Contains(got.errOut, hunter2) {
-				t.Errorf("it shows a secret: %s", got.errOut)
+				t.Errorf("stderr shows a secret: %s", got.errOut)
 			}
 		})
 	}
@@ -196,55 +202,55 @@ func TestSettings(t *testing.T) {
 		env := with()
 		for _, args := range [][]string{serve, {"app", "list"}, {"app", "add", "wx1", "--secret-file", "-"}, {"service-key", "list"}} {
 			if got := try(t, env, "secret", args...); got.code != 1 || !strings.Contains(got.errOut, "run yufu migrate") {
-				t.Errorf("%q: %+v", args, got)
+				t.Errorf("%v; want a hint to run yufu migrate", got)
 			}
 		}
 		path := strings.TrimPrefix(env["YUFU_DATABASE_URL"], "sqlite:")
 		if left, err := filepath.Glob(path + "*"); err != nil || len(left) != 0 {
-			t.Errorf("there are %q now, error %v", left, err)
+			t.Errorf("the commands left the files %q, error %v; want no file", left, err)
 		}
 		if got := try(t, env, "", "migrate"); got.code != 0 {
-			t.Errorf("migrate: %+v", got)
+			t.Errorf("%v; want exit code 0", got)
 		}
 		if got := try(t, env, "", "app", "list"); got.code != 0 {
-			t.Errorf("after it: %+v", got)
+			t.Errorf("after migrate: %v; want exit code 0", got)
 		}
 	})
 
-	t.Run("what Kubernetes injects for a Service of that name is none", func(t *testing.T) {
+	t.Run("variables that Kubernetes injects for a Service named yufu are ignored", func(t *testing.T) {
 		got := try(t, map[string]string{
 			"YUFU_SERVICE_HOST": "10.0.0.1", "YUFU_SERVICE_PORT": "80", "YUFU_SERVICE_PORT_HTTP": "80",
 			"YUFU_PORT": "tcp://10.0.0.1:80", "YUFU_PORT_80_TCP": "tcp://10.0.0.1:80",
 		}, "", "version")
 		if got.code != 0 || !strings.HasPrefix(got.out, "yufu ") || got.errOut != "" {
-			t.Errorf("%+v", got)
+			t.Errorf("%v; want the version", got)
 		}
 	})
 
-	t.Run("variables without a value are as good as unset", func(t *testing.T) {
+	t.Run("variables with an empty value count as unset", func(t *testing.T) {
 		env := with("YUFU_ACCESS_TOKEN_TTL", "", "YUFU_MIGRATE", "", "YUFU_LOG_FORMAT", "", "YUFU_LOG_LEVEL", "",
 			"YUFU_DATABASE_URL_FILE", "", "YUFU_UNSAFE_WECHAT_URL", "", "YUFU_SIM_LISTEN", "", "YUFU_DATA_DIR", "")
-		// It gets as far as the database.
+		// The start fails only at the database.
 		if got := try(t, env, "", "serve"); got.code != 1 || !strings.Contains(got.errOut, "run yufu migrate") {
-			t.Errorf("%+v", got)
+			t.Errorf("%v; want a hint to run yufu migrate", got)
 		}
 	})
 
 	t.Run("a flag wins over its variable", func(t *testing.T) {
 		env := with("YUFU_ISSUER", "https://auth.example.com")
 		if got := try(t, env, "", "serve", "--issuer", "ftp://x"); got.code != 2 || !strings.Contains(got.errOut, "ftp://x") {
-			t.Errorf("%+v", got)
+			t.Errorf("%v; want an error about ftp://x", got)
 		}
 	})
 
-	t.Run("a secret file that others may read is warned about, and taken", func(t *testing.T) {
+	t.Run("a secret file that others can read is accepted with a warning", func(t *testing.T) {
 		env := with()
 		if err := os.Chmod(env["YUFU_MASTER_KEY_FILE"], 0o644); err != nil {
 			t.Fatal(err)
 		}
 		got := try(t, env, "", "serve")
 		if !strings.Contains(got.errOut, "chmod 600") || !strings.Contains(got.errOut, "run yufu migrate") {
-			t.Errorf("%+v", got)
+			t.Errorf("%v; want a warning with chmod 600", got)
 		}
 	})
 }
@@ -259,28 +265,28 @@ func TestMasterKey(t *testing.T) {
 	}
 	for _, args := range [][]string{{"migrate"}, {"app", "add", "wx1", "--secret-file", "-"}} {
 		if got := try(t, env, "a-secret", args...); got.code != 0 {
-			t.Fatalf("%v: %+v", args, got)
+			t.Fatalf("%v; want exit code 0", got)
 		}
 	}
 	env["YUFU_MASTER_KEY_FILE"] = write(t, "other.key", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
-	// A database whose keys have all ended knows its master key all the same.
+	// The master key is checked also after all keys have ended.
 	for _, migrate := range [][]string{{"migrate"}, {"migrate", "--restored"}} {
 		if got := try(t, env, "", migrate...); got.code != 0 {
-			t.Fatalf("%v: %+v", migrate, got)
+			t.Fatalf("%v; want exit code 0", got)
 		}
 		for _, args := range [][]string{{"serve"}, {"app", "add", "wx2", "--secret-file", "-"}, {"app", "update", "wx1", "--secret-file", "-"},
 			{"keys", "rotate"}, {"keys", "retire", "k"}, {"keys", "export"}, {"app", "update", "wx1", "--signing-alg", "RS256"},
 		} {
 			got := try(t, env, "a-secret", args...)
 			if got.code != 1 || !strings.Contains(got.errOut, "YUFU_MASTER_KEY_FILE is not the master key that the database was set up with") {
-				t.Errorf("%v under another master key: %+v", args, got)
+				t.Errorf("with another master key: %v; want exit code 1 and an error about the master key", got)
 			}
 		}
 	}
-	// The first key seals, all open: how a master key is replaced.
+	// The first key seals, all keys open. This is how a master key is replaced.
 	env["YUFU_MASTER_KEY_FILE"] = write(t, "both.key", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=\n"+goodKey+"\n")
 	if got := try(t, env, "a-secret", "app", "add", "wx2", "--secret-file", "-"); got.code != 0 {
-		t.Errorf("with the other key first and the right one second: %+v", got)
+		t.Errorf("with the other key first and the right key second: %v; want exit code 0", got)
 	}
 }
 
@@ -326,17 +332,17 @@ func (p boundPhrases) of(tag *kong.Tag) (text string) {
 }
 
 func TestHelp(t *testing.T) {
-	t.Run("is what no command at all gets", func(t *testing.T) {
+	t.Run("is printed without a command", func(t *testing.T) {
 		got := try(t, nil, "")
 		if got.code != 0 || !strings.Contains(got.out, "yufu dev") || got.errOut != "" {
-			t.Errorf("%+v", got)
+			t.Errorf("%v; want the help on stdout", got)
 		}
 	})
 
-	t.Run("shows no default that is nothing", func(t *testing.T) {
+	t.Run("shows no empty default", func(t *testing.T) {
 		for _, f := range flags(t, "") {
 			if f.HasDefault && f.Default == "" {
-				t.Errorf("--%s", f.Name)
+				t.Errorf("--%s has an empty default", f.Name)
 			}
 		}
 	})
@@ -345,16 +351,16 @@ func TestHelp(t *testing.T) {
 		got := try(t, nil, "", "service-key", "pin", "--help")
 		help := strings.Join(strings.Fields(got.out), " ")
 		if strings.Count(help, "[one of these is required]") != 2 || strings.Contains(help, "[required]") {
-			t.Error(help)
+			t.Errorf("the help of service-key pin is %q, want one of two flags required", help)
 		}
 	})
 
 	for _, command := range []string{"serve", "dev", "wechatsim", "migrate"} {
 		t.Run("of "+command+" names every setting, its variable and its default", func(t *testing.T) {
-			// A setting that is wrong must not keep anybody from the help.
+			// The help must work also with a wrong setting.
 			got := try(t, map[string]string{"YUFU_ISUER": "x"}, "", command, "--help")
 			if got.code != 0 || got.errOut != "" {
-				t.Fatalf("%+v", got)
+				t.Fatalf("%v; want exit code 0 and no errors", got)
 			}
 			help := strings.Join(strings.Fields(got.out), " ") // without the line breaks
 			for _, f := range flags(t, command) {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestMigrateRestored(t *testing.T) {
-	env := keysHere(t)
+	env := newDatabaseEnv(t)
 	file, err := sql.Open("sqlite", strings.TrimPrefix(env["YUFU_DATABASE_URL"], "sqlite:"))
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +24,7 @@ func TestMigrateRestored(t *testing.T) {
 (select count(*) from audit where action = 'store.rolled_back' and actor = 'cli' and detail like '{"apps":1,"keys":%}' and at > 1700000000000000)`).
 			Scan(&gotEpoch, &gotApps, &gotKeys, &living, &gotEvents)
 		if err != nil || gotEpoch != epoch || gotApps != apps || gotKeys != keys || gotEvents != events || (events > 0) != (living == 0) {
-			t.Errorf("the app is at epoch %d with %d cutoffs; %d cutoffs of keys, %d living; %d audit events (%v); want %d, %d; %d, none with events; %d",
+			t.Errorf("epoch %d of the app, %d cutoffs of it, %d cutoffs of keys, %d keys left, %d audit events, error %v; want %d, %d, %d, no keys left after an event, %d",
 				gotEpoch, gotApps, gotKeys, living, gotEvents, err, epoch, apps, keys, events)
 		}
 	}
@@ -33,19 +33,19 @@ func TestMigrateRestored(t *testing.T) {
 	signing := len(listed(t, env, "access", "current")) + len(listed(t, env, "access", "next"))
 	for n := 1; n <= 2; n++ {
 		if got := succeed(t, env, "migrate", "--restored"); !strings.Contains(got.out, "All sessions and keys have ended (apps: 1).") {
-			t.Errorf("%+v", got)
+			t.Errorf("%v; want the sessions and keys of one app to have ended", got)
 		}
 		want(n*session.MaxRaise, n, signing, n)
 	}
 }
 
-func TestMigrateRestoredOfAnotherDatabase(t *testing.T) {
+func TestMigrateRestoredRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "other.db")
 	env := map[string]string{"YUFU_DATABASE_URL": "sqlite:" + path}
 	wants := func(text string) {
 		t.Helper()
 		if got := try(t, env, "", "migrate", "--restored"); got.code != 1 || !strings.Contains(got.errOut, text) {
-			t.Errorf("%+v, want exit code 1 and %q", got, text)
+			t.Errorf("%v; want exit code 1 and %q", got, text)
 		}
 	}
 	wants("YUFU_DATABASE_URL names a file that does not exist: " + path)

@@ -17,15 +17,15 @@ import (
 	"testing"
 )
 
-// fileOrder holds the non-test files of this package. A file may use what files of the rows
-// below its own declare, and no other file of its row.
+// fileOrder holds the non-test files of this package. A file may use the declarations of files
+// in the rows below its own, and of no other file in its row.
 var fileOrder = [][]string{
 	{"main.go"},
 	// A file per subcommand.
 	{"app.go", "dev.go", "keys.go", "migrate.go", "person.go", "serve.go", "servicekey.go", "version.go", "wechatsim.go"},
 	{"policy.go"},
 	{"appservice.go"},
-	// What yufu dev has besides a service.
+	// The files of yufu dev.
 	{"fixtures.go", "tour.go"},
 	{"devguard.go"},
 	// The service: run, assembled, and its parts.
@@ -36,7 +36,7 @@ var fileOrder = [][]string{
 	{"metrics.go", "validation.go", "webhook.go"},
 	{"parts.go"},
 	{"reread.go"},
-	// What commands and the service share.
+	// The files that commands and the service share.
 	{"direct.go"},
 	{"sealed.go"},
 	{"store.go"},
@@ -48,7 +48,7 @@ func rowOf(file string) int {
 	return slices.IndexFunc(fileOrder, func(row []string) bool { return slices.Contains(row, file) })
 }
 
-func TestFilesOfTheCommandUseEachOtherInOneDirection(t *testing.T) {
+func TestFileOrder(t *testing.T) {
 	t.Parallel()
 	files := commandFiles(t)
 	for _, name := range files {
@@ -87,8 +87,8 @@ func commandFiles(t *testing.T) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
 }
 
-// usesBetween returns what the files use of each other: functions, types, variables,
-// constants, methods and fields.
+// usesBetween returns the identifiers of one file that another file uses: functions, types,
+// variables, constants, methods and fields.
 func usesBetween(t *testing.T, names []string) []use {
 	t.Helper()
 	fset := token.NewFileSet()
@@ -117,13 +117,13 @@ func usesBetween(t *testing.T, names []string) []use {
 		}
 	}
 	if len(uses) == 0 {
-		t.Fatal("no file uses another, want some that do")
+		t.Fatal("this test finds no file that uses another")
 	}
 	return uses
 }
 
-// compiledImports returns the files with the compiled declarations of all packages that this
-// one imports, by import path.
+// compiledImports returns the files with the compiled declarations of all imported packages,
+// by import path.
 func compiledImports(t *testing.T) map[string]string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-buildvcs=false", "-deps", "-export", "-json=ImportPath,Export", ".")

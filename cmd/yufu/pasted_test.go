@@ -13,9 +13,8 @@ import (
 	"testing"
 )
 
-// startDev runs yufu dev on free ports and in a folder of its own until the test
-// ends, and returns a function that puts these into a script that uses the
-// default ones.
+// startDev runs yufu dev on free ports and in a folder of its own until the test ends. It
+// returns a function that replaces the default ports and folder in a script.
 func startDev(t *testing.T) (readdress func(string) string) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -35,8 +34,8 @@ func startDev(t *testing.T) (readdress func(string) string) {
 		}
 	})
 
-	// It prints the tour when all its listeners are open: the public address
-	// comes first, the admin's second, the simulator's third.
+	// yufu dev prints the tour when all its listeners are open: first the public address,
+	// second the admin address, third the simulator's.
 	address := regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
 	var addresses []string
 	lines := bufio.NewScanner(out)
@@ -51,8 +50,8 @@ func startDev(t *testing.T) (readdress func(string) string) {
 	return strings.NewReplacer("127.0.0.1:8080", addresses[0], "127.0.0.1:8081", addresses[1], "127.0.0.1:8082", addresses[2], ".yufu/", dir+"/").Replace
 }
 
-// shellBlocks returns the sh blocks of a document, from the line that starts
-// with one heading to the line that starts with the next, that use curl.
+// shellBlocks returns the sh blocks of a document that use curl, between the lines that start
+// with two headings.
 func shellBlocks(t *testing.T, name, from, to string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "..", name))
@@ -82,7 +81,7 @@ func TestDocuments(t *testing.T) {
 		{"deploy/guide/en/quickstart.md", "## 2.", "## 3."},
 		{"deploy/guide/zh/quickstart.md", "## 2.", "## 3."},
 	} {
-		t.Run(doc.name+"_works_as_pasted", func(t *testing.T) {
+		t.Run(doc.name+" works as pasted", func(t *testing.T) {
 			t.Parallel()
 			script := readdress(shellBlocks(t, doc.name, doc.from, doc.to))
 			cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", script)
@@ -106,16 +105,16 @@ func TestDocuments(t *testing.T) {
 			answers = answers[len(answers)-5:]
 			me, refreshed, replayed, loggedOut, refused := answers[0], answers[1], answers[2], answers[3], answers[4]
 			if me["uuid"] == nil || me["uuid"] != refreshed["uuid"] {
-				t.Errorf("who I am answers %v, and the refresh is of %v", me, refreshed["uuid"])
+				t.Errorf("/v1/me answers %v, the refresh answers the uuid %v; want the same uuid", me, refreshed["uuid"])
 			}
 			if token, ok := refreshed["refresh_token"].(string); !ok || token != replayed["refresh_token"] {
-				t.Errorf("the same refresh token yields %v, and then %v", refreshed["refresh_token"], replayed["refresh_token"])
+				t.Errorf("the same refresh token yields %v, then %v; want the same successor", refreshed["refresh_token"], replayed["refresh_token"])
 			}
 			if loggedOut["error"] != nil || loggedOut["code"] != nil {
-				t.Errorf("the log-out, or the revocation, answers %v", loggedOut)
+				t.Errorf("the log-out or the revocation answers %v, want no error", loggedOut)
 			}
 			if refused["code"] != "session_revoked" {
-				t.Errorf("after it /v1/me answers %v", refused)
+				t.Errorf("/v1/me after the log-out answers %v, want session_revoked", refused)
 			}
 		})
 	}
@@ -127,9 +126,9 @@ func TestBindingDocuments(t *testing.T) {
 		{"deploy/guide/en/binding.md", "## The four methods", "## What the mini-program does"},
 		{"deploy/guide/zh/binding.md", "## 四种方式", "## 小程序要做的事"},
 	} {
-		t.Run(doc.name+"_works_as_pasted", func(t *testing.T) {
+		t.Run(doc.name+" works as pasted", func(t *testing.T) {
 			t.Parallel()
-			// One of its own: a binding kills what alice's other sessions hold.
+			// Each test has its own service, because a binding ends alice's other tokens.
 			script := startDev(t)(shellBlocks(t, doc.name, doc.from, doc.to))
 			cmd := exec.CommandContext(t.Context(), "sh", "-eu", "-c", script)
 			cmd.Stderr = t.Output()
@@ -146,7 +145,7 @@ func TestBindingDocuments(t *testing.T) {
 				answers = append(answers, answer)
 			}
 			if len(answers) != 2 || answers[0]["bound"] != false || answers[1]["bound"] != true || answers[1]["access_token"] == nil {
-				t.Errorf("the commands print %s", out)
+				t.Errorf("the commands print %s, want bound false, then bound true with an access token", out)
 			}
 		})
 	}

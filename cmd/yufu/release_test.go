@@ -37,14 +37,14 @@ func moduleDirs(t *testing.T) []string {
 	return dirs
 }
 
-// packed is a file of the repository under its name in a module.
+// packed is a file of the repository with its name in a module.
 type packed struct{ name, in string }
 
 func (f packed) Path() string                 { return f.in }
 func (f packed) Lstat() (fs.FileInfo, error)  { return os.Lstat(filepath.Join(root, f.name)) }
 func (f packed) Open() (io.ReadCloser, error) { return os.Open(filepath.Join(root, f.name)) }
 
-func TestModulesCanBePacked(t *testing.T) {
+func TestModuleZip(t *testing.T) {
 	t.Parallel()
 	dirs := moduleDirs(t)
 	for _, dir := range dirs {
@@ -53,7 +53,7 @@ func TestModulesCanBePacked(t *testing.T) {
 			mod := modfile.ModulePath(read(t, path.Join(dir, "go.mod")))
 			var files []modzip.File
 			for _, name := range tracked(t) {
-				// The folder of the innermost module that has the file.
+				// owner is the folder of the innermost module that has the file.
 				owner := "."
 				for _, d := range dirs[1:] {
 					if strings.HasPrefix(name, d+"/") && len(d) > len(owner) {
@@ -73,20 +73,20 @@ func TestModulesCanBePacked(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(z.File) != len(files) {
-				t.Errorf("%d of %d files are in the module", len(z.File), len(files))
+				t.Errorf("the module has %d files, want %d", len(z.File), len(files))
 			}
 		})
 	}
 }
 
-// release is a clone in which a release is made, and a module proxy that has it.
+// release is a clone in which a release is made, and a module proxy that serves it.
 type release struct {
 	t           *testing.T
 	repo, proxy string
 	version     string
 }
 
-// newRelease returns a repository with the files as they are here.
+// newRelease returns a repository with the files of this one.
 func newRelease(t *testing.T) *release {
 	t.Helper()
 	r := &release{t: t, repo: t.TempDir(), proxy: t.TempDir(), version: "v0.1.0-test." + strings.ToLower(rand.Text())}
@@ -115,7 +115,7 @@ func (r *release) run(dir string, env []string, program string, args ...string) 
 func (r *release) try(dir string, env []string, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(r.t.Context(), program, args...)
 	cmd.Dir = dir
-	// No setting of this machine, neither git's nor Go's, has a say.
+	// The settings of this machine for git and Go do not apply.
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com", "GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com",
 		"GOENV=off", "GOWORK=off", "GOFLAGS=-modcacherw", "CGO_ENABLED=0")
@@ -135,7 +135,7 @@ func (r *release) git(args ...string) string {
 	return r.run(r.repo, nil, "git", args...)
 }
 
-// publish puts the release into a module proxy, which is a folder.
+// publish writes the release to a folder that serves as a module proxy.
 func (r *release) publish() {
 	r.t.Helper()
 	for _, dir := range moduleDirs(r.t) {
@@ -163,9 +163,8 @@ func (r *release) publish() {
 	}
 }
 
-// fetching returns an environment in which Go knows the proxy and nothing else.
-// What it fetches goes to the module cache of this machine, beside the modules that
-// are there already, and leaves it at the end of the test.
+// fetching returns an environment in which Go uses only the proxy and the module cache of this
+// machine. The release goes into that cache, and is removed at the end of the test.
 func (r *release) fetching() []string {
 	r.t.Helper()
 	cache := strings.TrimSpace(r.run(r.repo, nil, "go", "env", "GOMODCACHE"))
@@ -205,28 +204,28 @@ func TestRelease(t *testing.T) {
 	out := r.run(r.repo, nil, filepath.Join(r.repo, ".ci", "release"), r.version)
 	for _, dir := range moduleDirs(t)[1:] {
 		if !strings.Contains(out, "git push origin") || !strings.Contains(out, " "+dir+"/"+r.version) {
-			t.Errorf("it does not say how to publish %s:\n%s", dir, out)
+			t.Errorf("the script does not print how to publish %s:\n%s", dir, out)
 		}
 	}
 	if r.git("rev-parse", "main") != before || r.git("status", "--porcelain") != "" || r.git("worktree", "list", "--porcelain") == "" {
-		t.Error("the branch is not as it was")
+		t.Error("the script changed the branch or left changes")
 	}
 	if n := strings.Count(r.git("worktree", "list"), "\n"); n != 1 {
-		t.Errorf("%d work trees are left", n)
+		t.Errorf("the script left %d work trees, want 1", n)
 	}
 	r.publish()
 	env := r.fetching()
 
-	t.Run("is installed by its version", func(t *testing.T) {
+	t.Run("can be installed by its version", func(t *testing.T) {
 		r := r.in(t)
 		bin := t.TempDir()
 		r.run(t.TempDir(), append(env, "GOBIN="+bin), "go", "install", modulePath+"/cmd/yufu@"+r.version)
 		if out := r.run(bin, nil, filepath.Join(bin, "yufu"), "version"); !strings.HasPrefix(out, "yufu "+r.version+" ") {
-			t.Errorf("it says it is %q, want %s", out, r.version)
+			t.Errorf("yufu version prints %q, want %s", out, r.version)
 		}
 	})
 	for library, use := range map[string]string{"bearer": "bearer.ErrInvalid.Error()", "adminclient": "adminclient.CodeNotFound"} {
-		t.Run("has the library "+library+" that others get", func(t *testing.T) {
+		t.Run("has the library "+library+" for other modules", func(t *testing.T) {
 			r := r.in(t)
 			dir := t.TempDir()
 			r.run(dir, env, "go", "mod", "init", "example.com/orders")
@@ -238,27 +237,27 @@ func TestRelease(t *testing.T) {
 			r.run(dir, env, "go", "build", "-o", filepath.Join(dir, "orders"), ".")
 		})
 	}
-	t.Run("builds in a clone with the checksums that it has", func(t *testing.T) {
+	t.Run("builds in a clone with its own checksums", func(t *testing.T) {
 		r := r.in(t)
 		dir := filepath.Join(t.TempDir(), "yufu")
 		r.git("clone", "--quiet", "--branch", r.version, r.repo, dir)
 		gomod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 		if err != nil || regexp.MustCompile(`(?m)^replace|=>`).Match(gomod) {
-			t.Errorf("its go.mod has a replace line, %v:\n%s", err, gomod)
+			t.Errorf("its go.mod has a replace line, or cannot be read (%v):\n%s", err, gomod)
 		}
 		r.run(dir, append(env, "GOFLAGS=-mod=readonly -modcacherw"), "go", "list", "-deps", "./...")
 	})
-	t.Run("is made once, of what is committed, by a version that is one", func(t *testing.T) {
+	t.Run("needs a new version, a valid one, and a clean work tree", func(t *testing.T) {
 		r := r.in(t)
 		refused := func(want string, args ...string) {
 			t.Helper()
 			tags := r.git("tag")
 			out, err := r.try(r.repo, nil, filepath.Join(r.repo, ".ci", "release"), args...)
 			if err == nil || !strings.Contains(out, want) {
-				t.Errorf("%q: %v, want a refusal that says %q:\n%s", args, err, want, out)
+				t.Errorf("release %q: error %v, want a refusal with %q:\n%s", args, err, want, out)
 			}
 			if r.git("tag") != tags || strings.Count(r.git("worktree", "list"), "\n") != 1 {
-				t.Errorf("%q: a refusal left tags or a work tree", args)
+				t.Errorf("release %q was refused and left tags or a work tree", args)
 			}
 		}
 		refused("there is a tag", r.version)

@@ -27,7 +27,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
 
-// routers returns the program's own, over nothing but service keys.
+// routers returns the routers of the program. Only service keys work.
 func routers(log *slog.Logger, keys web.ServiceKeys) map[apitest.Listener]http.Handler {
 	m := telemetry.NewMetrics("test")
 	guard := web.NewGuard(keys)
@@ -44,7 +44,7 @@ func routers(log *slog.Logger, keys web.ServiceKeys) map[apitest.Listener]http.H
 	}
 }
 
-// brokenDatabase is one that is asked nothing, or is a defect.
+// brokenDatabase is a database whose Ping panics, as a defect does.
 type brokenDatabase struct{ health.Database }
 
 func (brokenDatabase) Ping(context.Context) error { panic("the database is a defect") }
@@ -71,20 +71,20 @@ func TestRoutes(t *testing.T) {
 				t.Errorf("-openapi.yaml +router:\n%s", d)
 			}
 			if len(routes) < 3 {
-				t.Errorf("the walk found %d routes alone", len(routes))
+				t.Errorf("the walk found %d routes, want 3 or more", len(routes))
 			}
 		})
 	}
 }
 
-// keysByScope knows one service key for each scope. Its secret is the scope's name.
+// keysByScope accepts one service key for each scope. The secret is the name of the scope.
 type keysByScope struct{}
 
 func (keysByScope) Authenticate(_ context.Context, presented auth.Secret) (servicekey.Key, error) {
 	return servicekey.Key{Scopes: []servicekey.Scope{servicekey.Scope(presented.Reveal())}}, nil
 }
 
-func TestRoutesTakeTheScopesAndQueriesOfTheContract(t *testing.T) {
+func TestRouteScopes(t *testing.T) {
 	t.Parallel()
 	contract, err := apitest.Load()
 	if err != nil {
@@ -147,23 +147,23 @@ func TestAdminLog(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	t.Run("has no line for a probe, nor for a stranger", func(t *testing.T) {
+	t.Run("has no line for a probe or an unknown path", func(t *testing.T) {
 		get(t, "/healthz", http.StatusOK)
 		get(t, "/metrics", http.StatusOK)
 		get(t, "/v1/me", http.StatusNotFound)
 		if log.Len() > 0 {
-			t.Errorf("the log has %s", &log)
+			t.Errorf("the log has %s, want no line", &log)
 		}
 	})
 	t.Run("has a line for a defect", func(t *testing.T) {
 		get(t, "/readyz", http.StatusInternalServerError)
 		if !strings.Contains(log.String(), "the database is a defect") || !strings.Contains(log.String(), `"level":"ERROR"`) {
-			t.Errorf("the log has %s", &log)
+			t.Errorf("the log has %s, want an error that names the defect", &log)
 		}
 	})
 }
 
-func TestForwardedForOfAnUnknownProxy(t *testing.T) {
+func TestUntrustedProxy(t *testing.T) {
 	t.Parallel()
 	var lines strings.Builder
 	for listener, router := range routers(slog.New(slog.NewTextHandler(&lines, nil)), nil) {

@@ -126,7 +126,7 @@ func TestScriptForTests(t *testing.T) {
 	t.Parallel()
 	const goTests = `echo "go $*"; case $1 in test) exit ${TESTS:-0} ;; mod) exit ${DOWNLOADS:-0} ;; esac`
 
-	t.Run("names_on_a_laptop_what_is_missing_first_how_to_install_it_and_last_what", func(t *testing.T) {
+	t.Run("names on a laptop what is missing first how to install it and last what", func(t *testing.T) {
 		t.Parallel()
 		for _, tests := range []string{"0", "1"} {
 			m := newMachine(t, "1000")
@@ -142,7 +142,7 @@ func TestScriptForTests(t *testing.T) {
 			}
 		}
 	})
-	t.Run("is_silent_about_tools_that_are_there", func(t *testing.T) {
+	t.Run("is silent about tools that are there", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "1000")
 		m.put("go", goTests)
@@ -159,7 +159,7 @@ func TestScriptForTests(t *testing.T) {
 			t.Errorf("Node 18 is too old, and it says:\n%s", out)
 		}
 	})
-	t.Run("fails_in_CI_when_a_tool_is_missing_before_any_test_runs", func(t *testing.T) {
+	t.Run("fails in CI when a tool is missing before any test runs", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "1000")
 		m.put("go", goTests)
@@ -172,7 +172,7 @@ func TestScriptForTests(t *testing.T) {
 			t.Errorf("it called %q", calls)
 		}
 	})
-	t.Run("installs_as_root_what_is_missing_and_starts_no_service", func(t *testing.T) {
+	t.Run("installs as root what is missing and starts no service", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "0")
 		m.put("go", goTests)
@@ -198,7 +198,7 @@ func TestScriptForTests(t *testing.T) {
 			}
 		}
 	})
-	t.Run("names_mirrors_when_modules_do_not_download", func(t *testing.T) {
+	t.Run("names mirrors when modules do not download", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "1000")
 		m.put("go", goTests)
@@ -217,7 +217,7 @@ func TestScriptForDependencies(t *testing.T) {
 	m.put("openssl", "")
 	m.put("node", "echo 20")
 
-	t.Run("names_mirrors_when_packages_do_not_download", func(t *testing.T) {
+	t.Run("names mirrors when packages do not download", func(t *testing.T) {
 		m.put("npm", "exit 1")
 		code, out := m.run("deps")
 		if code == 0 || !strings.Contains(out, "npm config set registry") {
@@ -227,7 +227,7 @@ func TestScriptForDependencies(t *testing.T) {
 			t.Errorf("after it there is missing: exit code %d:\n%s", code, out)
 		}
 	})
-	t.Run("installs_what_the_lock_file_says_once", func(t *testing.T) {
+	t.Run("installs what the lock file says once", func(t *testing.T) {
 		m.put("npm", "mkdir -p js/node_modules")
 		before := len(m.called("npm"))
 		for range 2 {
@@ -247,7 +247,7 @@ func TestScriptForBuilding(t *testing.T) {
 	const first = "The first build takes a minute or two"
 	m := newMachine(t, "1000")
 
-	t.Run("asks_for_Go", func(t *testing.T) {
+	t.Run("asks for Go", func(t *testing.T) {
 		if code, out := m.run("build"); code == 0 || !strings.Contains(out, "Go 1.26 or newer") {
 			t.Errorf("without Go: exit code %d:\n%s", code, out)
 		}
@@ -258,7 +258,7 @@ func TestScriptForBuilding(t *testing.T) {
 			}
 		}
 	})
-	t.Run("says_that_the_first_build_takes_a_while_and_names_mirrors_when_it_fails", func(t *testing.T) {
+	t.Run("says that the first build takes a while and names mirrors when it fails", func(t *testing.T) {
 		m.put("go", `case $1 in version) echo go version go1.26.0 x/y ;; *) exit 1 ;; esac`)
 		if code, out := m.run("build"); code == 0 || !strings.Contains(out, first) || !strings.Contains(out, hint) {
 			t.Errorf("exit code %d:\n%s", code, out)

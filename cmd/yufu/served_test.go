@@ -54,13 +54,13 @@ func newDeployment(t *testing.T) *testDeployment {
 	return d
 }
 
-// served is a whole service on listeners of its own.
+// served is a complete service on listeners of its own.
 type served struct {
 	t             *testing.T
 	public, admin string
 }
 
-// parts returns those of a service over the store, on listeners of its own.
+// parts returns the parts of a service over the store, on listeners of its own.
 func (d *testDeployment) parts(t *testing.T, s store) parts {
 	t.Helper()
 	check := func(err error) {
@@ -145,7 +145,7 @@ func (s *served) token(want int, form ...string) (refresh, body string) {
 	}
 	status, body := s.post("/oauth2/token", v)
 	if status != want {
-		s.t.Fatalf("%s: %d %s, want %d", form[1], status, body, want)
+		s.t.Fatalf("/oauth2/token with %s answers %d %s, want %d", form[1], status, body, want)
 	}
 	var tokens struct {
 		Refresh string `json:"refresh_token"`

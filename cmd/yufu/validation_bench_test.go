@@ -29,13 +29,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// benchTokens is how many tokens take turns.
+// benchTokens is the number of tokens that are used in turn.
 const benchTokens = 1000
 
-// BenchmarkValidation measures introspection and forward-auth as the program
-// serves them, log lines and metrics included, on tokens that come again and
-// again. Beside them is a bare chi handler that answers as many bytes. What is
-// of interest is how they compare within one run:
+// BenchmarkValidation measures introspection and forward-auth as the program serves them, with
+// log lines and metrics, on tokens that are used again and again. A bare chi handler that
+// answers as many bytes is the baseline. Compare results only within one run:
 //
 //	in process    from the router to the answer, without a network
 //	over HTTP     on kept-alive loopback connections
@@ -74,7 +73,7 @@ func BenchmarkValidation(b *testing.B) {
 					out := httptest.NewRecorder()
 					c.handler.ServeHTTP(out, c.request("", i))
 					if out.Code != http.StatusOK {
-						b.Errorf("%d %s", out.Code, out.Body)
+						b.Errorf("status %d %s, want 200", out.Code, out.Body)
 						return
 					}
 				}
@@ -99,7 +98,7 @@ func BenchmarkValidation(b *testing.B) {
 					_, _ = io.Copy(io.Discard, resp.Body)
 					_ = resp.Body.Close()
 					if resp.StatusCode != http.StatusOK {
-						b.Errorf("status %d", resp.StatusCode)
+						b.Errorf("status %d, want 200", resp.StatusCode)
 						return
 					}
 				}
@@ -108,8 +107,8 @@ func BenchmarkValidation(b *testing.B) {
 	}
 }
 
-// measureCPU reports the processor's time for each operation, which tells how
-// two of them compare on a machine that has more to do than this.
+// measureCPU reports the processor time of each operation, by which operations can be compared
+// also on a busy machine.
 func measureCPU(b *testing.B) (done func()) {
 	used := func() time.Duration {
 		var u syscall.Rusage
@@ -122,8 +121,8 @@ func measureCPU(b *testing.B) (done func()) {
 	return func() { b.ReportMetric(float64(used()-before)/float64(b.N), "cpu-ns/op") }
 }
 
-// bare is a chi router with a handler that reads what it is sent and answers
-// always the same.
+// bare returns a chi router with a handler that reads the request and always sends the same
+// answer.
 func bare(answer *httptest.ResponseRecorder) http.Handler {
 	body := answer.Body.Bytes()
 	handler := func(w http.ResponseWriter, r *http.Request) {
@@ -137,7 +136,7 @@ func bare(answer *httptest.ResponseRecorder) http.Handler {
 	return r
 }
 
-// nowhere is where the log goes.
+// nowhere drops the log.
 type nowhere struct{}
 
 func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
@@ -149,13 +148,13 @@ type benchWorld struct {
 	tokens []string
 }
 
-// answer returns what the program answers.
+// answer returns the program's answer to a request.
 func (w *benchWorld) answer(b *testing.B, r *http.Request) *httptest.ResponseRecorder {
 	b.Helper()
 	out := httptest.NewRecorder()
 	w.router.ServeHTTP(out, r)
 	if out.Code != http.StatusOK {
-		b.Fatalf("%d %s", out.Code, out.Body)
+		b.Fatalf("%s %s answers %d %s, want 200", r.Method, r.URL, out.Code, out.Body)
 	}
 	return out
 }
@@ -176,7 +175,7 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	check(err)
 	keys, err := keyring.Open(ctx, s, sealer, now())
 	check(err)
-	log, err := telemetry.NewLogger(nowhere{}, "json", slog.LevelInfo) // the lines are made, and what they must not show is looked for
+	log, err := telemetry.NewLogger(nowhere{}, "json", slog.LevelInfo) // log lines are formatted and redacted as in production
 	check(err)
 	follower, err := cutoffs.Open(ctx, cutoffs.Config{Store: s, MaxStaleness: time.Hour, Clock: time.Now, Log: log})
 	check(err)

@@ -12,10 +12,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// A replica that hears of no cutoffs hears of no retired keys either, though its
-// other connections to the database are good: whoever has a key that leaked must
-// not be somebody there for ever. What the session's row says does not help.
-func TestUsersAreNotBelievedByCutoffsThatAreTooOld(t *testing.T) {
+// TestStaleCutoffs checks that a replica with stale cutoffs accepts no token, even if its other
+// connections to the database work: it does not know of retired keys, and the holder of a
+// leaked key must not be accepted for ever. The session's row does not help.
+func TestStaleCutoffs(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	d := newDeployment(t)
@@ -26,17 +26,17 @@ func TestUsersAreNotBelievedByCutoffsThatAreTooOld(t *testing.T) {
 		t.Fatal(err)
 	}
 	signed := signedAt(t, minter, now())
-	// While they are new the row is asked, and there is none.
+	// With fresh cutoffs, the session is looked up, and there is no row.
 	if _, err := sessions.Authenticate(ctx, signed); auth.CodeOf(err) != auth.SessionRevoked {
-		t.Fatalf("in time: %v", err)
+		t.Fatalf("Authenticate() with fresh cutoffs: error = %v, want %v", err, auth.SessionRevoked)
 	}
 	later = time.Minute + time.Second
 	if _, err := sessions.Authenticate(ctx, signed); auth.CodeOf(err) != auth.StorageUnavailable {
-		t.Errorf("too late: %v, want that nobody can tell", err)
+		t.Errorf("Authenticate() with stale cutoffs: error = %v, want %v", err, auth.StorageUnavailable)
 	}
 }
 
-// steppingStore is a database whose clock is set.
+// steppingStore is a database whose clock the test sets.
 type steppingStore struct {
 	store
 	by *time.Duration
@@ -46,7 +46,9 @@ func (s steppingStore) Cutoffs(ctx context.Context, after int64, limit int) (cut
 	return aheadStore{s.store, *s.by}.Cutoffs(ctx, after, limit)
 }
 
-func TestExpiredTokensStayExpiredWhenTheDatabasesClockIsSetBack(t *testing.T) {
+// TestExpiredTokens checks that an expired token stays expired if the database's clock is set
+// back.
+func TestExpiredTokens(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	d := newDeployment(t)
@@ -58,13 +60,13 @@ func TestExpiredTokensStayExpiredWhenTheDatabasesClockIsSetBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := verifier.Verify(ctx, signed.Reveal()); auth.CodeOf(err) != auth.TokenExpired {
-			t.Errorf("by a clock that is %v ahead: %v, want %v", by, err, auth.TokenExpired)
+			t.Errorf("Verify() with a clock that is %v ahead: error = %v, want %v", by, err, auth.TokenExpired)
 		}
 	}
 }
 
-// validating returns what a replica over the store, with this clock of its machine,
-// validates tokens with, and a minter of such tokens.
+// validating returns a replica over the store, whose machine has this clock, with its verifier
+// and a minter of such tokens.
 func (d *testDeployment) validating(t *testing.T, db store, clock func() time.Time) (*service, *token.Verifier, *token.Minter) {
 	t.Helper()
 	s := &service{parts: d.parts(t, db)}
@@ -99,5 +101,5 @@ func signedAt(t *testing.T, minter *token.Minter, at time.Time) auth.Secret {
 	return signed
 }
 
-// now returns the time as stores keep it.
+// now returns the current time with the precision of the stores.
 func now() time.Time { return auth.StoredTime(time.Now()) }

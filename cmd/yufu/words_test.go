@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// insteadOf maps the words that readers stumble over to plain ones.
+// insteadOf maps words that are hard to read to plain ones.
 var insteadOf = map[string]string{
 	"whoever": "the caller, a client",
 	"anew":    "again",
@@ -23,8 +23,8 @@ var insteadOf = map[string]string{
 	"none of": "no",
 }
 
-// plainFolders are the folders whose Go files, with their tests, have no such
-// word in comments and strings. Add a folder when you have cleaned it.
+// plainFolders are the folders whose Go files, including tests, have no such word in comments
+// and strings. Add a folder after you have cleaned it.
 var plainFolders = []string{
 	"api",
 	"api/admin",
@@ -109,7 +109,7 @@ func hardWordsOfGo(t *testing.T, name string, source []byte) []string {
 func TestPlainWords(t *testing.T) {
 	t.Parallel()
 
-	t.Run("are those of the English documents and of deploy", func(t *testing.T) {
+	t.Run("in the English documents and in deploy", func(t *testing.T) {
 		t.Parallel()
 		for _, name := range tracked(t) {
 			english := strings.HasSuffix(name, ".md") || strings.HasPrefix(name, "deploy/")
@@ -122,12 +122,12 @@ func TestPlainWords(t *testing.T) {
 		}
 	})
 
-	t.Run("are those of the Go files that were cleaned", func(t *testing.T) {
+	t.Run("in the Go files of the clean folders", func(t *testing.T) {
 		t.Parallel()
 		seen := map[string]bool{}
 		for _, name := range tracked(t) {
 			folder := path.Dir(name)
-			// This file has the words themselves.
+			// This file contains the words.
 			if !strings.HasSuffix(name, ".go") || !slices.Contains(plainFolders, folder) || name == "cmd/yufu/words_test.go" {
 				continue
 			}
