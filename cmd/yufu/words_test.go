@@ -33,6 +33,7 @@ var plainFolders = []string{
 	"api/gate",
 	"api/oauth",
 	"api/web",
+	"cmd/yufu/e2e",
 	"cmd/yufu/internal/datadir",
 	"cmd/yufu/internal/health",
 	"cmd/yufu/internal/httpd",
@@ -63,7 +64,7 @@ var plainFolders = []string{
 
 var (
 	hardWord   = regexp.MustCompile(`(?i)\b(whoever|anew|he|his|him|nobody|none of)\b`)
-	unixNobody = regexp.MustCompile("\\b(user |uid |[`\"'])nobody\\b")
+	unixNobody = regexp.MustCompile("\\b(user |user = |uid |[`\"'])nobody\\b")
 )
 
 // hardWords returns a complaint for each hard word in a text that begins at a

@@ -10,8 +10,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// The examples of the admin API, in the order of their making: each makes what it
-// shows.
+// The examples of the admin API: each creates the data that it shows.
 func init() {
 	maps.Copy(examples, map[string]func(s, strict *service) *answer{
 		"person": func(s, _ *service) *answer { return s.examplePerson("2001", "+8613800002001") },
@@ -41,7 +40,7 @@ func init() {
 		"identity": func(s, _ *service) *answer { return s.exampleIdentity("2008", "zhaoliu") },
 		"identities": func(s, _ *service) *answer {
 			s, i := s.seesOpenIDs(), s.exampleIdentity("2009", "sunqi")
-			s.logIn("zhouba") // so that there is a next page
+			s.logIn("zhouba") // makes a next page
 			before := idBefore(uuid.MustParse(member(s, i, "uuid")))
 			return s.admins("GET", "/admin/v1/identities?limit=1&app="+testApp+"&cursor="+before.String(), "")
 		},
@@ -65,8 +64,7 @@ func init() {
 	})
 }
 
-// idBefore returns the greatest id that is smaller than id: of nobody, or of
-// somebody before.
+// idBefore returns the greatest id that is smaller than id.
 func idBefore(id uuid.UUID) uuid.UUID {
 	for i := len(id) - 1; i >= 0; i-- {
 		id[i]--
@@ -83,19 +81,19 @@ func TestIDBefore(t *testing.T) {
 		"01a215fe-b7bb-705a-a2d8-392d76d50000": "01a215fe-b7bb-705a-a2d8-392d76d4ffff",
 	} {
 		if got := idBefore(uuid.MustParse(id)).String(); got != want {
-			t.Errorf("before %s comes %s, want %s", id, got, want)
+			t.Errorf("idBefore(%s) = %s, want %s", id, got, want)
 		}
 	}
 }
 
-// examplePerson makes a person with all that one may have.
+// examplePerson makes a person with all members.
 func (s *service) examplePerson(number, phone string) *answer {
 	s.t.Helper()
 	return s.admins("POST", "/admin/v1/persons", `{"external_id":"`+number+`","name":"李蕾`+number+`","phone":"`+phone+
 		`","facts":{"employee_no":"`+number+`","name":"李蕾"},"attributes":{"dept":"销售"}}`)
 }
 
-// exampleIdentity logs a user in and binds him, as an admin who sees openids.
+// exampleIdentity logs a user in and binds the identity, as an admin who sees openids.
 func (s *service) exampleIdentity(number, user string) *answer {
 	s.t.Helper()
 	s = s.seesOpenIDs()
@@ -103,7 +101,7 @@ func (s *service) exampleIdentity(number, user string) *answer {
 	return s.admins("POST", "/admin/v1/identities/"+s.logIn(user).Doc.UUID+"/bind", `{"person":"`+person+`"}`)
 }
 
-// seesOpenIDs is the service to an admin who sees openids.
+// seesOpenIDs returns the service with the key of an admin who sees openids.
 func (s *service) seesOpenIDs() *service {
 	s.t.Helper()
 	other := *s
@@ -126,7 +124,7 @@ func (s *service) exampleSession(number, user, list string) *answer {
 	return s.admins("GET", "/admin/v1/sessions/"+first, "")
 }
 
-// member returns a text of an answer, or of the first element of its list.
+// member returns a text member of an answer, or of the first element of its list.
 func member(s *service, a *answer, name string) string {
 	s.t.Helper()
 	var doc map[string]any
@@ -138,7 +136,7 @@ func member(s *service, a *answer, name string) string {
 	}
 	text, ok := doc[name].(string)
 	if !ok {
-		s.t.Fatalf("%d %s has no %s", a.Status, a.Body, name)
+		s.t.Fatalf("the answer %d %s has no member %s", a.Status, a.Body, name)
 	}
 	return text
 }

@@ -15,13 +15,13 @@ func TestApp(t *testing.T) {
 	d := deploy(h, pgtest.Empty(t))
 	secret := h.appSecret()
 	const otherApp = "wxe2e0000000000003"
-	// This WeChat knows both apps, and insists on their secret.
+	// This WeChat knows both apps and checks their secrets.
 	d.sim = h.simulator(wechatsim.Config{Apps: map[string]string{testApp: secret, otherApp: secret}})
 	d.env["YUFU_UNSAFE_WECHAT_URL"] = d.sim.base
 	h.mustRun(d.env, "", "migrate")
 	p, s := d.serve("yufu")
 
-	t.Run("that is unknown cannot log in, be changed, disabled or enabled", func(t *testing.T) {
+	t.Run("an unknown app cannot log in, be changed, disabled or enabled", func(t *testing.T) {
 		s := s.in(t)
 		code := d.sim.mustCode("alice")
 		s.must(s.exchangeCode(code)).want(s, 401, "app_unknown")
@@ -36,16 +36,16 @@ func TestApp(t *testing.T) {
 		}
 	})
 
-	t.Run("is added while the service runs, with its secret from standard input", func(t *testing.T) {
+	t.Run("an app is added while the service runs, with its secret from standard input", func(t *testing.T) {
 		s := s.in(t)
 		s.mustRun(d.env, s.appSecret()+"\n", "app", "add", testApp, "--secret-file", "-")
 		r := s.run(d.env, s.appSecret(), "app", "add", testApp, "--secret-file", "-")
 		if r.code != 1 || !strings.Contains(r.stderr, "registered already") || !strings.Contains(r.stderr, "app update") {
-			t.Errorf("the second time: exit code %d: %s", r.code, r.stderr)
+			t.Errorf("adding it twice: exit code %d: %s", r.code, r.stderr)
 		}
 	})
 
-	t.Run("with a wrong secret cannot log in, and the log says so loudly", func(t *testing.T) {
+	t.Run("an app with a wrong secret cannot log in, and the log has an error", func(t *testing.T) {
 		s := s.in(t)
 		s.must(s.tryExchange("alice")).want(s, 500, "platform_misconfigured")
 		p.waitLog("that the app is misconfigured", func(l logLine) bool {
@@ -53,13 +53,13 @@ func TestApp(t *testing.T) {
 		})
 	})
 
-	t.Run("gets another secret, from a file, without a restart", func(t *testing.T) {
+	t.Run("an app gets another secret, from a file, without a restart", func(t *testing.T) {
 		s := s.in(t)
 		s.mustRun(d.env, "", "app", "update", testApp, "--secret-file", s.file("secret", secret+"\n"))
 		s.logIn("alice")
 	})
 
-	t.Run("gets audiences, which the next tokens carry after the issuer", func(t *testing.T) {
+	t.Run("an app gets audiences, which the next tokens have after the issuer", func(t *testing.T) {
 		s := s.in(t)
 		before := s.logIn("alice")
 		audiences := func(want ...string) {
@@ -78,7 +78,7 @@ func TestApp(t *testing.T) {
 		audiences(issuer)
 	})
 
-	t.Run("is listed with everything but its secret", func(t *testing.T) {
+	t.Run("an app is listed without its secret", func(t *testing.T) {
 		s := s.in(t)
 		list := s.mustRun(d.env, "", "app", "list")
 		if !strings.Contains(list, testApp) || !strings.Contains(list, "enabled") {
@@ -86,7 +86,7 @@ func TestApp(t *testing.T) {
 		}
 	})
 
-	t.Run("ends all sessions when it is disabled, and they stay ended when it is enabled", func(t *testing.T) {
+	t.Run("disabling an app ends its sessions, and enabling it does not restore them", func(t *testing.T) {
 		s := s.in(t)
 		alice := s.logIn("alice")
 		s.mustRun(d.env, "", "app", "disable", testApp, "--reason", "a test")
@@ -100,20 +100,20 @@ func TestApp(t *testing.T) {
 		if list := s.mustRun(d.env, "", "app", "list"); !strings.Contains(list, "disabled") {
 			t.Errorf("app list prints %s", list)
 		}
-		s.mustRun(d.env, "", "app", "disable", testApp) // harmless to repeat
+		s.mustRun(d.env, "", "app", "disable", testApp) // repeating it changes nothing
 
 		s.mustRun(d.env, "", "app", "enable", testApp)
 		s.refresh(alice.Doc.RefreshToken).want(s, 400, "session_revoked")
 		s.me(alice.Doc.AccessToken).want(s, 401, "session_revoked")
-		anew := s.logIn("alice")
-		if anew.Doc.UUID != alice.Doc.UUID {
-			t.Errorf("alice was %s and is %s", alice.Doc.UUID, anew.Doc.UUID)
+		again := s.logIn("alice")
+		if again.Doc.UUID != alice.Doc.UUID {
+			t.Errorf("alice's uuid was %s and is %s", alice.Doc.UUID, again.Doc.UUID)
 		}
-		s.me(anew.Doc.AccessToken).want(s, 200, "")
-		s.refresh(anew.Doc.RefreshToken).want(s, 200, "")
+		s.me(again.Doc.AccessToken).want(s, 200, "")
+		s.refresh(again.Doc.RefreshToken).want(s, 200, "")
 	})
 
-	t.Run("is registered, disabled and enabled over the admin API", func(t *testing.T) {
+	t.Run("an app is registered, disabled and enabled over the admin API", func(t *testing.T) {
 		s := s.in(t)
 		s.adminKey, s.app = d.serviceKey("admin"), otherApp
 		const path = "/admin/v1/apps/" + otherApp
@@ -131,7 +131,7 @@ func TestApp(t *testing.T) {
 		s.logIn("alice")
 	})
 
-	t.Run("is not added under a master key that is not the database's", func(t *testing.T) {
+	t.Run("an app is not added with another master key than the database's", func(t *testing.T) {
 		s := s.in(t)
 		other := d.env.with(settings{"YUFU_MASTER_KEY_FILE": s.masterKey()})
 		for _, args := range [][]string{

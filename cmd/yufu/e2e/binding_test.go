@@ -19,8 +19,8 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// business is an app's own back end, as its webhook asks it, with a certificate
-// that the service is told to believe.
+// business is an app's back end that answers its webhook. The service is configured to
+// trust its certificate.
 type business struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -43,14 +43,14 @@ func newBusiness(t *testing.T) *business {
 	return b
 }
 
-// says has it answer with a body from now on.
-func (b *business) says(body string) {
+// answerWith sets the body of the next answers.
+func (b *business) answerWith(body string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.answer = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }
 }
 
-// trust has the services started from now on call the business back end.
+// trust makes the services that start afterwards call the business back end.
 func (d *deployment) trust(b *business) {
 	d.t.Helper()
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.Certificate().Raw})
@@ -58,18 +58,18 @@ func (d *deployment) trust(b *business) {
 	d.env["YUFU_WEBHOOK_NETWORKS"] = "127.0.0.0/8"
 }
 
-// binder is a deployment whose users bind themselves.
+// binder is a deployment whose users bind their identities.
 type binder struct {
 	*service
 	d        *deployment
 	p        *process
 	business *business
-	n        int // of persons and users so far
+	n        int // number of persons and users so far
 }
 
 const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// policy is that of the tests, with some members changed.
+// policy sets the policy of the tests, with some members changed.
 func (b *binder) policy(change string) {
 	b.t.Helper()
 	var p map[string]any
@@ -86,7 +86,7 @@ func (b *binder) policy(change string) {
 	b.admins("PATCH", "/admin/v1/apps/"+testApp, string(text)).want(b.service, 200, "")
 }
 
-// person is one that the business knows.
+// person is a person that the business knows.
 type person struct{ ID, number, name, phone string }
 
 func (b *binder) person() person {
@@ -96,7 +96,7 @@ func (b *binder) person() person {
 	a := b.admins("POST", "/admin/v1/persons", fmt.Sprintf(`{"external_id":%q,"name":%q,"phone":%q,"facts":{"employee_no":%q,"name":%q}}`,
 		p.number, p.name, p.phone, p.number, p.name)).want(b.service, 201, "")
 	if err := json.Unmarshal([]byte(a.Body), &p); err != nil || p.ID == "" {
-		b.t.Fatalf("%s: %v", a.Body, err)
+		b.t.Fatalf("the answer %s is not JSON: %v", a.Body, err)
 	}
 	return p
 }
@@ -115,7 +115,7 @@ func (s *service) call(method, token, body string) *answer {
 	return s.must(s.tryCall(method, "", token, body))
 }
 
-// preview asks whom a ticket would bind to.
+// preview asks for the person to whom a ticket would bind.
 func (s *service) preview(token, ticket string) *answer {
 	s.t.Helper()
 	return s.must(s.tryCall("POST", "/preview", token, fmt.Sprintf(`{"ticket":%q}`, ticket)))
@@ -139,7 +139,7 @@ func (s *service) mint(person string) string {
 	a := s.admins("POST", "/admin/v1/persons/"+person+"/bind-tickets", "").want(s, 201, "")
 	var t struct{ Ticket string }
 	if err := json.Unmarshal([]byte(a.Body), &t); err != nil || t.Ticket == "" || len(t.Ticket) > 32 {
-		s.t.Fatalf("%s: %v", a.Body, err)
+		s.t.Fatalf("the answer %s is not JSON: %v", a.Body, err)
 	}
 	return t.Ticket
 }
@@ -160,8 +160,8 @@ func (b *binder) ticket(token, ticket string) *answer {
 	return b.call("POST", token, fmt.Sprintf(`{"method":"ticket","ticket":%q}`, ticket))
 }
 
-// wantBound fails the test unless the answer, and all that follows from it, says
-// that the user is the person, and that what he had before is dead.
+// wantBound fails the test unless the answer and the endpoints show that the user is
+// bound to the person, and that the earlier access token is refused.
 func (b *binder) wantBound(login, a *answer, p person) *answer {
 	b.t.Helper()
 	a.want(b.service, 200, "")
@@ -173,15 +173,15 @@ func (b *binder) wantBound(login, a *answer, p person) *answer {
 	next := b.refresh(login.Doc.RefreshToken).want(b.service, 200, "")
 	for _, x := range []*answer{me, next} {
 		if x.Doc.UUID != login.Doc.UUID || !strings.Contains(x.Body, `"external_id":"`+p.number+`"`) {
-			b.t.Errorf("afterwards: %s", x.Body)
+			b.t.Errorf("after the binding /v1/me answers %s", x.Body)
 		}
 	}
 	return next
 }
 
-// personal is what a [person] has that no log may hold. Phones and numbers are
-// whole words: the identifiers of a long log hold any digits now and then, and
-// one key in six hundred has E-1 or the like within its kid.
+// personal matches the data of a [person] that no log may contain. Phones and numbers
+// are matched as whole words: a long log contains any digits within identifiers, and
+// one key in six hundred has a text like E-1 in its kid.
 var personal = regexp.MustCompile(`\b(86)?13[89]\d{8}\b|甲\d+|\bE-\d+\b`)
 
 // auditOf returns the audit trail of a PostgreSQL database as text.
@@ -199,9 +199,9 @@ func auditOf(t *testing.T, dsn string) string {
 	return all
 }
 
-// wantNothingPersonal demands that neither log nor metrics nor audit trail hold
-// what is [personal]. It returns the audit trail, which is empty for SQLite: what
-// both stores write, db/storetest looks at.
+// wantNothingPersonal fails the test if the log, the metrics or the audit trail contain
+// [personal] data. It returns the audit trail, which is empty for SQLite: db/storetest
+// checks what both stores write.
 func wantNothingPersonal(t *testing.T, p *process, s *service, databaseURL string) (audit string) {
 	t.Helper()
 	if !strings.HasPrefix(databaseURL, "sqlite:") {
@@ -211,7 +211,7 @@ func wantNothingPersonal(t *testing.T, p *process, s *service, databaseURL strin
 		"log": p.stderr.String() + p.stdout.String(), "metrics": s.must(s.get(s.admin+"/metrics", "")).Body, "audit trail": audit,
 	} {
 		if found := personal.FindString(text); found != "" {
-			t.Errorf("the %s holds %s", what, found)
+			t.Errorf("the %s contains %s", what, found)
 		}
 	}
 	return audit
@@ -249,14 +249,14 @@ func TestBinding(t *testing.T) {
 					b.policy(`{}`)
 				})
 			}
-			// Admins look persons up by what may not be seen, and are refused.
+			// Admins search by personal data, and are refused.
 			known := b.person()
 			b.admins("GET", "/admin/v1/persons?phone="+known.phone, "").holds(b.service, known.ID)
 			b.admins("POST", "/admin/v1/persons", `{"external_id":"another","phone":"`+known.phone+`"}`).want(b.service, 409, "person_conflict")
 			b.admins("PATCH", "/admin/v1/persons/"+known.ID, `{"phone":"13900000000"}`).want(b.service, 200, "")
 			audit := wantNothingPersonal(t, b.p, b.service, url)
 			if masked := "+86139****5678"; audit != "" && !strings.Contains(audit, masked) {
-				t.Errorf("the audit trail does not say %s", masked)
+				t.Errorf("the audit trail does not contain %s", masked)
 			}
 		})
 	}
@@ -266,27 +266,27 @@ var bindingCases = []struct {
 	name string
 	run  func(b *binder)
 }{
-	{"by facts makes the user a person, and unbinding makes him none again", func(b *binder) {
+	{"binding by facts binds the user to the person, and unbinding ends it", func(b *binder) {
 		p := b.person()
 		_, login := b.user()
 		view := b.call("GET", login.Doc.AccessToken, "").want(b.service, 200, "")
 		if view.Doc.Bound || !strings.Contains(view.Body, `{"method":"facts","fields":["employee_no","name"]}`) {
-			b.t.Errorf("before: %s", view.Body)
+			b.t.Errorf("before the binding GET /v1/binding answers %s", view.Body)
 		}
 		next := b.wantBound(login, b.facts(login.Doc.AccessToken, " "+strings.ToLower(p.number), p.name), p)
 		if view := b.call("GET", next.Doc.AccessToken, "").want(b.service, 200, ""); !view.Doc.Bound {
-			b.t.Errorf("after: %s", view.Body)
+			b.t.Errorf("after the binding GET /v1/binding answers %s", view.Body)
 		}
 		unbound := b.call("DELETE", next.Doc.AccessToken, "").want(b.service, 200, "")
 		if unbound.Doc.Bound || unbound.Doc.AccessToken == "" {
-			b.t.Errorf("unbound: %s", unbound.Body)
+			b.t.Errorf("the unbinding answers %s", unbound.Body)
 		}
 		b.me(next.Doc.AccessToken).want(b.service, 401, "session_revoked")
 		if a := b.refresh(next.Doc.RefreshToken).want(b.service, 200, ""); a.Doc.Bound {
-			b.t.Errorf("the refresh still says %s", a.Body)
+			b.t.Errorf("the refresh after the unbinding answers %s", a.Body)
 		}
 	}},
-	{"by facts takes a name as it is typed, however the business spells it", func(b *binder) {
+	{"binding by facts ignores differences in the spelling of a name", func(b *binder) {
 		p := b.person()
 		name := p.name + "·艾力"
 		b.admins("PATCH", "/admin/v1/persons/"+p.ID, fmt.Sprintf(`{"facts":{"name":%q}}`, "\u202a"+p.name+"\u3000• 艾力\u202c")).want(b.service, 200, "")
@@ -299,7 +299,7 @@ var bindingCases = []struct {
 			}
 		}
 	}},
-	{"by facts that fit nobody gets one answer, and then has to wait", func(b *binder) {
+	{"all wrong facts get the same answer, and then the user has to wait", func(b *binder) {
 		p, other := b.person(), b.person()
 		_, login := b.user()
 		var bodies []string
@@ -309,18 +309,18 @@ var bindingCases = []struct {
 		}
 		for _, body := range bodies {
 			if body != bodies[0] {
-				b.t.Errorf("%s and %s", bodies[0], body)
+				b.t.Errorf("the refusals differ: %s and %s", bodies[0], body)
 			}
 		}
 		a := b.facts(login.Doc.AccessToken, p.number, p.name).want(b.service, 429, "binding_delayed")
 		if wait, err := strconv.Atoi(a.Header.Get("Retry-After")); err != nil || wait < 1 || wait > 30 {
-			b.t.Errorf("Retry-After %q", a.Header.Get("Retry-After"))
+			b.t.Errorf("Retry-After = %q", a.Header.Get("Retry-After"))
 		}
-		// It is he who waits, and nobody else.
+		// Only this user has to wait.
 		_, honest := b.user()
 		b.wantBound(honest, b.facts(honest.Doc.AccessToken, p.number, p.name), p)
 	}},
-	{"refuses what is malformed, as often as it comes", func(b *binder) {
+	{"malformed requests are refused without a delay", func(b *binder) {
 		_, login := b.user()
 		for _, body := range []string{
 			`{}`, `{"method":"password"}`, `{"method":"facts"}`, `{"method":"facts","fields":{"employee_no":"1"}}`,
@@ -329,7 +329,7 @@ var bindingCases = []struct {
 			b.call("POST", login.Doc.AccessToken, body).want(b.service, 400, "invalid_request")
 		}
 	}},
-	{"by phone finds the person whose number WeChat vouches for", func(b *binder) {
+	{"binding by phone finds the person with the number from WeChat", func(b *binder) {
 		p := b.person()
 		user, login := b.user()
 		b.phone(login.Doc.AccessToken, "mallory", p.phone).want(b.service, 400, "phone_code_invalid")
@@ -338,26 +338,26 @@ var bindingCases = []struct {
 		b.phone(login.Doc.AccessToken, user, p.phone).want(b.service, 503, "platform_unavailable")
 		b.wantBound(login, b.phone(login.Doc.AccessToken, user, p.phone), p)
 	}},
-	{"by phone makes a person where the policy says so", func(b *binder) {
+	{"binding by phone creates a person where the policy allows it", func(b *binder) {
 		b.policy(`{"phone":{"create":true}}`)
 		user, login := b.user()
 		a := b.phone(login.Doc.AccessToken, user, "13912345678").want(b.service, 200, "")
 		if !a.Doc.Bound {
-			b.t.Errorf("%s", a.Body)
+			b.t.Errorf("unexpected result: %s", a.Body)
 		}
 		other := b.phone(a.Doc.AccessToken, user, "13912340000").want(b.service, 409, "already_bound")
 		if !strings.Contains(other.Body, "another phone number") {
-			b.t.Errorf("it does not say why: %s", other.Body)
+			b.t.Errorf("the answer does not say why: %s", other.Body)
 		}
 		if me := b.me(a.Doc.AccessToken).want(b.service, 200, ""); !me.Doc.Bound {
-			b.t.Errorf("afterwards: %s", me.Body)
+			b.t.Errorf("after the binding /v1/me answers %s", me.Body)
 		}
 	}},
-	{"by a ticket is for one user, who may say it twice", func(b *binder) {
+	{"a ticket binds one user, who may send it twice", func(b *binder) {
 		p := b.person()
 		ticket := b.mint(p.ID)
 		_, login := b.user()
-		// A client of before sends it in the URL. It is refused, and stands in no log.
+		// An old client sends the ticket in the URL. It is refused, and is in no log.
 		b.must(b.get(b.base+"/v1/binding?ticket="+ticket, login.Doc.AccessToken)).want(b.service, 400, "invalid_request")
 		preview := b.preview(login.Doc.AccessToken, ticket).want(b.service, 200, "")
 		if strings.Contains(preview.Body, p.name) || !strings.Contains(preview.Body, `"name":"甲*`) {
@@ -370,26 +370,26 @@ var bindingCases = []struct {
 		b.ticket(other.Doc.AccessToken, strings.Repeat("A", 27)).want(b.service, 422, "ticket_invalid")
 		b.preview(other.Doc.AccessToken, ticket).want(b.service, 422, "ticket_invalid")
 	}},
-	{"by webhook asks the business, whose word reaches the phone", func(b *binder) {
+	{"binding by webhook asks the business, whose message reaches the user", func(b *binder) {
 		p := b.person()
 		_, login := b.user()
 		bind := func() *answer {
 			b.t.Helper()
 			return b.call("POST", login.Doc.AccessToken, `{"method":"webhook","fields":{"badge":"B-1"}}`)
 		}
-		b.business.says(`{"refused":{"user_message":"工号不存在，请联系人事"}}`)
+		b.business.answerWith(`{"refused":{"user_message":"工号不存在，请联系人事"}}`)
 		if a := bind().want(b.service, 403, "webhook_refused"); !strings.Contains(a.Body, `"user_message":"工号不存在，请联系人事"`) {
-			b.t.Errorf("%s", a.Body)
+			b.t.Errorf("unexpected result: %s", a.Body)
 		}
-		b.business.says(`nonsense`)
+		b.business.answerWith(`nonsense`)
 		bind().want(b.service, 503, "webhook_unavailable")
-		b.business.says(fmt.Sprintf(`{"person":{"external_id":%q,"name":%q}}`, p.number, p.name))
+		b.business.answerWith(fmt.Sprintf(`{"person":{"external_id":%q,"name":%q}}`, p.number, p.name))
 		b.wantBound(login, bind(), p)
 		if last := b.business.asked[len(b.business.asked)-1]; !strings.HasPrefix(last, "v1,") || !strings.Contains(last, `"badge":"B-1"`) || !strings.Contains(last, login.Doc.UUID) {
-			b.t.Errorf("it was asked %s", last)
+			b.t.Errorf("the business was asked %s", last)
 		}
 	}},
-	{"refuses a second identity, or has it join, as the policy says", func(b *binder) {
+	{"a second identity is refused or joins, as the policy says", func(b *binder) {
 		p := b.person()
 		_, first := b.user()
 		kept := b.wantBound(first, b.facts(first.Doc.AccessToken, p.number, p.name), p)
@@ -399,24 +399,24 @@ var bindingCases = []struct {
 		b.wantBound(second, b.facts(second.Doc.AccessToken, p.number, p.name), p)
 		b.me(kept.Doc.AccessToken).want(b.service, 200, "")
 	}},
-	{"that replaces ends the first identity's sessions at every validator", func(b *binder) {
+	{"a binding that replaces an identity ends its sessions at every validator", func(b *binder) {
 		b.policy(`{"second_identity":"replace"}`)
 		back := b.backEnd("orders", b.base, b.d.serviceKey("service"))
 		p := b.person()
 		_, first := b.user()
 		kept := b.wantBound(first, b.facts(first.Doc.AccessToken, p.number, p.name), p)
 		if status := back.status("/orders", kept.Doc.AccessToken); status != http.StatusOK {
-			b.t.Errorf("before, the back end answers %d", status)
+			b.t.Errorf("before the binding the back end answers %d", status)
 		}
 		_, second := b.user()
 		b.wantBound(second, b.facts(second.Doc.AccessToken, p.number, p.name), p)
 		b.me(kept.Doc.AccessToken).want(b.service, 401, "session_revoked")
 		b.refresh(kept.Doc.RefreshToken).want(b.service, 400, "session_revoked")
 		for _, token := range []string{kept.Doc.AccessToken, first.Doc.AccessToken, second.Doc.AccessToken} {
-			b.eventually("the back end refuses what is dead", func() bool { return back.status("/orders", token) == http.StatusUnauthorized })
+			b.eventually("the back end refuses the old token", func() bool { return back.status("/orders", token) == http.StatusUnauthorized })
 		}
 	}},
-	{"does what the policy does not allow for nobody", func(b *binder) {
+	{"a method that the policy does not allow is refused for every user", func(b *binder) {
 		p, q := b.person(), b.person()
 		_, login := b.user()
 		b.policy(`{"methods":["facts"],"self_unbind":false}`)
@@ -428,7 +428,7 @@ var bindingCases = []struct {
 		_, other := b.user()
 		b.facts(other.Doc.AccessToken, q.number, q.name).want(b.service, 403, "person_disabled")
 	}},
-	{"of two users at once has exactly the policy's outcome", func(b *binder) {
+	{"concurrent bindings of two users have the policy's outcome", func(b *binder) {
 		p := b.person()
 		_, first := b.user()
 		_, second := b.user()
@@ -445,16 +445,16 @@ var bindingCases = []struct {
 		}
 		wg.Wait()
 		if one, two := <-codes, <-codes; one+two != 200+409 {
-			b.t.Errorf("they answer %d and %d", one, two)
+			b.t.Errorf("the two requests are answered with %d and %d", one, two)
 		}
 	}},
 }
 
-// What the examples of binding need.
+// The examples of binding need this.
 
 func setPolicyOfExamples(d *deployment, erp *business) {
 	d.t.Helper()
-	erp.says(`{"refused":{"user_message":"该学号已毕业，请联系教务处。"}}`)
+	erp.answerWith(`{"refused":{"user_message":"该学号已毕业，请联系教务处。"}}`)
 	d.secret("a webhook secret", webhookSecret)
 	d.mustRun(d.env, `{"methods":["facts","ticket","webhook"],"facts":{"lookup":"employee_no","check":["name"]},"webhook":{"url":"`+erp.URL+`"},"self_unbind":true}`,
 		"app", "update", testApp, "--policy-file", "-", "--webhook-secret-file", d.file("webhook.secret", webhookSecret))
@@ -466,7 +466,7 @@ func (s *service) bindingOf(user *answer, method, body string) *answer {
 	return s.call(method, user.Doc.AccessToken, body)
 }
 
-// newPerson creates a person and returns his id.
+// newPerson creates a person and returns its id.
 func (s *service) newPerson(name string) string {
 	s.t.Helper()
 	a := s.admins("POST", "/admin/v1/persons", `{"name":"`+name+`"}`).want(s, 201, "")
@@ -484,7 +484,7 @@ func (s *service) bindByTicket(user string) *answer {
 	return s.bindingOf(s.logIn(user), "POST", `{"method":"ticket","ticket":"`+s.mintFor("李雷")+`"}`)
 }
 
-// guess fails so many times and returns the last answer.
+// guess fails the given number of times and returns the last answer.
 func (s *service) guess(user string, times int) (a *answer) {
 	s.t.Helper()
 	login := s.logIn(user)

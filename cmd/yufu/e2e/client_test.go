@@ -13,12 +13,12 @@ import (
 
 const codeGrant = "urn:yufu:grant-type:mini-program-code"
 
-// answer is an HTTP answer, read to its end.
+// answer is an HTTP answer with its whole body.
 type answer struct {
 	Status int
 	Header http.Header
 	Body   string
-	// Doc is what the tests read of any JSON answer of the service.
+	// Doc has the members of the service's JSON answers that the tests read.
 	Doc struct {
 		AccessToken  string `json:"access_token"`
 		RefreshToken string `json:"refresh_token"`
@@ -41,7 +41,7 @@ type answer struct {
 	}
 }
 
-// do sends a request. It notes the tokens of the answer as secrets.
+// do sends a request. It registers the tokens of the answer as secrets.
 func (h *harness) do(req *http.Request) (*answer, error) {
 	if h.client != "" {
 		req.Header.Set("X-Forwarded-For", h.client)
@@ -60,13 +60,13 @@ func (h *harness) do(req *http.Request) (*answer, error) {
 	return a, nil
 }
 
-// read reads the body of an answer. The tokens in it are secrets everywhere else.
+// read reads the body of an answer. Its tokens are secrets everywhere else.
 func (h *harness) read(a *answer, where string, tokens bool) {
 	_ = json.Unmarshal([]byte(a.Body), &a.Doc) // not every answer is an object
 	h.secret("an access token", a.Doc.AccessToken)
 	h.secret("a refresh token", a.Doc.RefreshToken)
 	h.secret("a bind ticket", a.Doc.Ticket)
-	h.saidAnswer("the answer to "+where, a, tokens)
+	h.publicAnswer("the answer to "+where, a, tokens)
 }
 
 // post sends a form.
@@ -95,7 +95,7 @@ func (h *harness) get(address, token string) (*answer, error) {
 	return h.do(req)
 }
 
-// must ends the test for an answer that did not come.
+// must ends the test if there is no answer.
 func (h *harness) must(a *answer, err error) *answer {
 	h.t.Helper()
 	if err != nil {
@@ -104,14 +104,14 @@ func (h *harness) must(a *answer, err error) *answer {
 	return a
 }
 
-// service is a running service as a mini-program knows it. Its methods with an
-// error may be called from any goroutine, the others from the test's alone.
+// service is a running service with the requests of a mini-program. Its methods that
+// return an error may be called from any goroutine, the others only from the test's.
 type service struct {
 	*harness
 	base, admin string
 	app         string
 	sim         *simulator
-	adminKey    string // for those who need one
+	adminKey    string // for requests that need one
 }
 
 // in returns the service for a subtest.
@@ -121,8 +121,8 @@ func (s *service) in(t *testing.T) *service {
 	return &sub
 }
 
-// from returns the service as a client at another address knows it. The service
-// must trust 127.0.0.1 as a proxy.
+// from returns the service with requests from another client address. The service must
+// trust 127.0.0.1 as a proxy.
 func (s *service) from(addr string) *service {
 	sub, h := *s, *s.harness
 	h.client = addr
@@ -180,7 +180,7 @@ func (a *answer) want(s *service, status int, code string) *answer {
 	return a
 }
 
-// code is the stable error code of either form of error.
+// code returns the stable error code of both forms of errors.
 func (a *answer) code() string {
 	if a.Doc.ErrorCode != "" {
 		return a.Doc.ErrorCode
@@ -188,7 +188,7 @@ func (a *answer) code() string {
 	return a.Doc.Code
 }
 
-// failure says what is wrong with an answer that should have been 200, or nil.
+// failure returns an error unless the answer is 200.
 func (a *answer) failure() error {
 	if a.Status == http.StatusOK {
 		return nil
@@ -196,7 +196,7 @@ func (a *answer) failure() error {
 	return fmt.Errorf("%d %s", a.Status, a.Body)
 }
 
-// claims reads an access token without checking it.
+// claims returns the claims of an access token without verifying it.
 func claims(token string) (c struct {
 	Issuer   string   `json:"iss"`
 	Audience []string `json:"aud"`
@@ -205,7 +205,7 @@ func claims(token string) (c struct {
 ) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return c, fmt.Errorf("a token of %d parts", len(parts))
+		return c, fmt.Errorf("a token has %d parts, want 3", len(parts))
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
@@ -214,13 +214,13 @@ func claims(token string) (c struct {
 	return c, json.Unmarshal(payload, &c)
 }
 
-// holds fails the test unless the answer is good and holds the texts.
+// holds fails the test unless the answer is 200 and contains the texts.
 func (a *answer) holds(s *service, texts ...string) {
 	s.t.Helper()
 	a.want(s, http.StatusOK, "")
 	for _, text := range texts {
 		if !strings.Contains(a.Body, text) {
-			s.t.Errorf("the answer holds no %s: %s", text, a.Body)
+			s.t.Errorf("the answer does not contain %s: %s", text, a.Body)
 		}
 	}
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-func TestTokensOfOthers(t *testing.T) {
+func TestForeignTokens(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	// Two deployments with the same issuer and app, and keys of their own.
+	// Two deployments with the same issuer and app, and different keys.
 	ours := deploy(h, pgtest.Empty(t))
 	p, s := ours.serve("yufu", "--migrate")
 	ours.addApp()
@@ -29,7 +29,7 @@ func TestTokensOfOthers(t *testing.T) {
 	second.app = secondApp
 
 	alice, stranger := s.logIn("alice"), other.logIn("alice")
-	t.Run("another deployment's tokens are none", func(t *testing.T) {
+	t.Run("another deployment's tokens are refused", func(t *testing.T) {
 		s := s.in(t)
 		s.refresh(stranger.Doc.RefreshToken).want(s, 400, "refresh_invalid")
 		s.me(stranger.Doc.AccessToken).want(s, 401, "token_invalid")
@@ -37,18 +37,18 @@ func TestTokensOfOthers(t *testing.T) {
 		s.logOut(stranger.Doc.AccessToken)
 		other.in(t).me(stranger.Doc.AccessToken).want(other.in(t), 200, "")
 	})
-	t.Run("another app's refresh token is none, and its session cannot be ended", func(t *testing.T) {
+	t.Run("another app's refresh token is refused, and its session cannot be ended", func(t *testing.T) {
 		second := second.in(t)
 		second.refresh(alice.Doc.RefreshToken).want(second, 400, "refresh_invalid")
 		second.must(second.tryLogout(alice.Doc.RefreshToken)).want(second, 400, "token_client_mismatch")
 		second.must(second.tryLogout(alice.Doc.AccessToken)).want(second, 400, "token_client_mismatch")
 	})
-	t.Run("one token does not do for the other", func(t *testing.T) {
+	t.Run("access and refresh tokens do not replace each other", func(t *testing.T) {
 		s := s.in(t)
 		s.refresh(alice.Doc.AccessToken).want(s, 400, "refresh_invalid")
 		s.me(alice.Doc.RefreshToken).want(s, 401, "token_invalid")
 	})
-	t.Run("identifiers open nothing", func(t *testing.T) {
+	t.Run("identifiers are not accepted as tokens", func(t *testing.T) {
 		s := s.in(t)
 		session := s.me(alice.Doc.AccessToken).Doc.Session.ID
 		for _, id := range []string{alice.Doc.UUID, session, testApp} {
@@ -60,7 +60,7 @@ func TestTokensOfOthers(t *testing.T) {
 	})
 	s.me(alice.Doc.AccessToken).want(s, 200, "")
 	s.refresh(alice.Doc.RefreshToken).want(s, 200, "")
-	p.wantUnmoved()
+	p.wantHealthy()
 }
 
 func TestPipelining(t *testing.T) {
@@ -87,7 +87,7 @@ func TestPipelining(t *testing.T) {
 		{raw("POST", "/oauth2/token", "", "x=y"), 415},
 		{raw("GET", "/.well-known/jwks.json", "", ""), 200},
 	}
-	// All of it twenty times over, before the first answer is read.
+	// All requests are sent twenty times before the first answer is read.
 	const rounds = 20
 	var all strings.Builder
 	for range rounds {
@@ -107,22 +107,22 @@ func TestPipelining(t *testing.T) {
 			t.Errorf("answer %d is %d %s, want %d", i, a.Status, a.Body, want)
 		}
 	}
-	p.wantUnmoved()
+	p.wantHealthy()
 }
 
-// TestSlowClients fills a service with clients that hold a connection and say
-// next to nothing.
+// TestSlowClients fills a service with clients that hold a connection and send almost
+// nothing.
 func TestSlowClients(t *testing.T) {
 	t.Parallel()
-	// drips are what each client says, of which the last part never comes.
+	// drips are the incomplete requests of the clients.
 	drips := map[string]string{
-		"say nothing":                  "",
-		"never finish their line":      "POST /oauth2/tok",
-		"never finish their header":    "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nX-A: b\r\n",
-		"never finish their body":      raw("POST", "/oauth2/token", formType+"Content-Length: 100\r\n", "") + "grant_type=",
-		"never finish their chunk":     raw("POST", "/oauth2/token", formType+isChunked, "64\r\ngrant_type="),
-		"never ask for their body":     raw("POST", "/oauth2/token", formType+"Expect: 100-continue\r\nContent-Length: 100\r\n", ""),
-		"never send what nobody needs": raw("GET", "/v1/me", "Content-Length: 100\r\n", ""),
+		"send nothing":                "",
+		"never finish their line":     "POST /oauth2/tok",
+		"never finish their header":   "POST /oauth2/token HTTP/1.1\r\nHost: x\r\nX-A: b\r\n",
+		"never finish their body":     raw("POST", "/oauth2/token", formType+"Content-Length: 100\r\n", "") + "grant_type=",
+		"never finish their chunk":    raw("POST", "/oauth2/token", formType+isChunked, "64\r\ngrant_type="),
+		"never ask for their body":    raw("POST", "/oauth2/token", formType+"Expect: 100-continue\r\nContent-Length: 100\r\n", ""),
+		"never send an unneeded body": raw("GET", "/v1/me", "Content-Length: 100\r\n", ""),
 	}
 	const each = 8
 	fill := func(t *testing.T, s *service) []*wire {
@@ -144,7 +144,7 @@ func TestSlowClients(t *testing.T) {
 		return all
 	}
 
-	t.Run("nobody else notices, and all are cut", func(t *testing.T) {
+	t.Run("other clients are served, and all slow clients are cut", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
@@ -167,23 +167,23 @@ func TestSlowClients(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		p.wantUnmoved()
+		p.wantHealthy()
 	})
 
-	t.Run("even those that take every connection make room for others", func(t *testing.T) {
+	t.Run("clients that take every connection do not block others", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
 		d.env["YUFU_MAX_CONNECTIONS"] = fmt.Sprint(each * len(drips))
-		d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.0/8" // they come through a proxy, which may have all
+		d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.0/8" // they come through a proxy, which may use all connections
 		p, s := d.serve("yufu", "--migrate")
 		d.addApp()
 		fill(t, s)
 		s.logIn("alice")
-		p.wantUnmoved()
+		p.wantHealthy()
 	})
 
-	t.Run("two addresses that take every connection shut no other client out", func(t *testing.T) {
+	t.Run("two addresses that take every connection do not block others", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
@@ -193,7 +193,7 @@ func TestSlowClients(t *testing.T) {
 		take := func(base string, each int) {
 			for range each {
 				for _, from := range []string{"127.0.0.2", "127.0.0.3"} {
-					// Idle for two minutes, if the service lets them.
+					// Idle for two minutes, if the service allows it.
 					w := &wire{s: s, conn: holdOpen(t, from, base, 1)[0]}
 					_ = w.send(raw("GET", "/nowhere", "", "")) // it may be closed by now
 				}
@@ -206,36 +206,36 @@ func TestSlowClients(t *testing.T) {
 		}
 		wantAnswered(t, s.base+"/.well-known/jwks.json")
 		wantAnswered(t, s.admin+"/healthz")
-		p.wantUnmoved()
+		p.wantHealthy()
 	})
 
-	t.Run("those of one network leave half of the connections to others", func(t *testing.T) {
+	t.Run("the clients of one network leave half of the connections to others", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
 		d.env["YUFU_MAX_CONNECTIONS"] = "8"
 		p, s := d.serve("yufu", "--migrate")
-		wantRoomByTheFirst(t, s, s.base, 5)
+		wantFirstClosed(t, s, s.base, 5)
 		wantAnswered(t, s.base+"/.well-known/jwks.json")
-		p.wantUnmoved()
+		p.wantHealthy()
 	})
 }
 
-// TestAdminConnections has one network want more of the admin listener than its
-// half.
+// TestAdminConnections opens more than half of the admin listener's connections from
+// one network.
 func TestAdminConnections(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
 	p, s := d.serve("yufu", "--migrate")
-	wantRoomByTheFirst(t, s, s.admin, 600)
+	wantFirstClosed(t, s, s.admin, 600)
 	wantAnswered(t, s.admin+"/healthz")
-	p.wantUnmoved()
+	p.wantHealthy()
 }
 
-// wantRoomByTheFirst opens more connections from one network than its half. The
-// last is served, and the first is closed for it.
-func wantRoomByTheFirst(t *testing.T, s *service, base string, n int) {
+// wantFirstClosed opens more connections from one network than its half. The last is
+// served, and the first is closed for it.
+func wantFirstClosed(t *testing.T, s *service, base string, n int) {
 	t.Helper()
 	all := holdOpen(t, "127.0.0.1", base, n)
 	last := all[len(all)-1]
@@ -247,7 +247,7 @@ func wantRoomByTheFirst(t *testing.T, s *service, base string, n int) {
 		t.Errorf("the last connection is not served: %v", err)
 	}
 	if _, err := all[0].Read(make([]byte, 1)); !hungUp(err) {
-		t.Errorf("the first connection ends with %v, want it closed", err)
+		t.Errorf("reading the first connection: error = %v, want it closed", err)
 	}
 }
 
@@ -270,7 +270,7 @@ func holdOpen(t *testing.T, from, base string, n int) []*net.TCPConn {
 	return all
 }
 
-// wantAnswered asks from another network.
+// wantAnswered fails the test unless a request from another network is answered.
 func wantAnswered(t *testing.T, url string) {
 	t.Helper()
 	elsewhere := &http.Client{Transport: &http.Transport{
@@ -283,11 +283,11 @@ func wantAnswered(t *testing.T, url string) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Errorf("another network gets %d", resp.StatusCode)
+		t.Errorf("a request from another network gets %d", resp.StatusCode)
 	}
 }
 
-// cut waits until the server has had enough of a slow client.
+// cut waits until the server closes the connection of a slow client.
 func (w *wire) cut() error {
 	for {
 		a, err := w.answer("GET", "a slow client")
@@ -298,7 +298,7 @@ func (w *wire) cut() error {
 			return err
 		}
 		if a.Status >= 500 {
-			return fmt.Errorf("a slow client is answered %d %s", a.Status, a.Body)
+			return fmt.Errorf("a slow client gets the answer %d %s", a.Status, a.Body)
 		}
 	}
 }

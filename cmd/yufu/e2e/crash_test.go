@@ -9,21 +9,20 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// phone is a mini-program that refreshes again and again.
+// phone is a mini-program that refreshes repeatedly.
 type phone struct {
 	user   string
 	access string
-	// received is the last refresh token that came in an answer.
+	// received is the refresh token of the last answer.
 	received string
 	answers  int
-	// loggedOut phones got an answer to their log-out.
+	// loggedOut reports whether the logout was answered.
 	loggedOut bool
 	err       error
 }
 
-// use refreshes at s until a request fails or stop is set. Every refresh that
-// is answered is reported to answered. A connection that breaks is no error: it
-// is what the test is about.
+// use refreshes at s until a request fails or stop is set. It calls answered for every
+// answered refresh. A broken connection is not an error: the test causes it.
 func (p *phone) use(s *service, stop *atomic.Bool, answered func()) {
 	for !stop.Load() {
 		a, err := s.tryRefresh(p.received)
@@ -31,7 +30,7 @@ func (p *phone) use(s *service, stop *atomic.Bool, answered func()) {
 			return
 		}
 		if a.code() == "rate_limited" {
-			continue // one a second gets through
+			continue // one refresh a second is accepted
 		}
 		if p.err = a.failure(); p.err != nil {
 			return
@@ -46,8 +45,8 @@ func (p *phone) use(s *service, stop *atomic.Bool, answered func()) {
 	}
 }
 
-// load logs phones in, a few of them out again, and has the others refresh at s
-// until crash has been called and returned, which happens in the middle of it.
+// load logs phones in and a few of them out again. The others refresh at s until crash,
+// which is called meanwhile, has returned.
 func load(s *service, phones, refreshes int, crash func()) []*phone {
 	s.t.Helper()
 	var all []*phone
@@ -91,12 +90,12 @@ func load(s *service, phones, refreshes int, crash func()) []*phone {
 	return all
 }
 
-// continueAt has every phone go on at s with what it received last.
+// continueAt lets every phone go on at s with its last refresh token.
 func continueAt(s *service, phones []*phone) {
 	s.t.Helper()
 	for _, p := range phones {
 		if p.err != nil {
-			s.t.Errorf("%s, before the crash: %v", p.user, p.err)
+			s.t.Errorf("%s failed before the crash: %v", p.user, p.err)
 			continue
 		}
 		if p.loggedOut {
@@ -111,8 +110,8 @@ func continueAt(s *service, phones []*phone) {
 	}
 }
 
-// wantNothingLost fails the test if a process found a refresh token that was
-// ahead of its row: then an answer had been given that the database forgot.
+// wantNothingLost fails the test if a process found a refresh token that was ahead of
+// its row: the database had lost a refresh that was answered.
 func wantNothingLost(p *process) {
 	p.h.t.Helper()
 	for _, l := range p.log() {
@@ -125,7 +124,7 @@ func wantNothingLost(p *process) {
 func TestCrash(t *testing.T) {
 	t.Parallel()
 
-	t.Run("of a replica under load loses no answer, and nobody logs in anew", func(t *testing.T) {
+	t.Run("a crash of a replica under load loses no answered refresh, and no user logs in again", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, pgtest.Empty(t))
@@ -140,14 +139,14 @@ func TestCrash(t *testing.T) {
 		restarted, a := d.serve("replica A, restarted")
 		for _, p := range phones {
 			if !p.loggedOut {
-				// B rotated this one: it is a replay, across a restart.
+				// B rotated this token: it is a replay, across a restart.
 				a.refresh(p.received).want(a, 200, "")
 			}
 		}
 		wantNothingLost(restarted)
 	})
 
-	t.Run("of a single process with SQLite under load loses no answer either", func(t *testing.T) {
+	t.Run("a crash of a single process with SQLite under load loses no answered refresh", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))

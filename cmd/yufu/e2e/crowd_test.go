@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// crowd is the clients and what they met.
+// crowd is a set of clients with their results.
 type crowd struct {
 	fleet      *fleet
 	sim        string
@@ -23,11 +23,11 @@ type crowd struct {
 	refreshes, checks atomic.Int64
 
 	mu sync.Mutex
-	// dead is the keys that were ended; of their tokens nothing is demanded.
+	// dead are the retired keys, whose tokens are not checked.
 	dead map[string]bool
-	// signed is the latest token of each key.
+	// signed has the latest token of each key.
 	signed map[string]string
-	// failures are the first few things that should not have happened.
+	// failures are the first few failures.
 	failures []error
 }
 
@@ -51,15 +51,15 @@ func (c *crowd) isDead(kid string) bool {
 	return c.dead[kid]
 }
 
-// has reports whether anybody ever had a token of the key.
+// has reports whether any client ever had a token of the key.
 func (c *crowd) has(kid string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.signed[kid] != ""
 }
 
-// logIn starts a session. Where the service or the platform is not there for a
-// moment, it tries again, with another code: one is good for one attempt.
+// logIn starts a session. When the service or the platform is unavailable, it tries
+// again with another code, because a code is valid for one attempt.
 func (c *crowd) logIn(ctx context.Context, user string) (a answer, err error) {
 	for range 10 {
 		var code string
@@ -82,7 +82,7 @@ func (c *crowd) logIn(ctx context.Context, user string) (a answer, err error) {
 	return a, err
 }
 
-// code has the simulated platform give out a code.
+// code gets a code from the simulated platform.
 func (c *crowd) code(ctx context.Context, user string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.sim+"/sim/codes", strings.NewReader(`{"user":"`+user+`"}`))
 	if err != nil {
@@ -99,7 +99,7 @@ func (c *crowd) code(ctx context.Context, user string) (string, error) {
 	return doc.Code, err
 }
 
-// live is a client: it refreshes every few seconds, and has its token checked
+// live is a client that refreshes every few seconds and has its token verified in
 // between.
 func (c *crowd) live(ctx context.Context, held answer) {
 	for ctx.Err() == nil {
@@ -108,10 +108,10 @@ func (c *crowd) live(ctx context.Context, held answer) {
 		c.mu.Lock()
 		c.signed[kid] = token
 		c.mu.Unlock()
-		// A token is used at once, when a copy of the JWK set may be as old as it
-		// gets, and then now and then.
+		// A token is used at once, when a copy of the JWK set has its maximum age, and
+		// then occasionally.
 		for _, pause := range []time.Duration{0, time.Second + rand.N(2*time.Second), time.Second + rand.N(2*time.Second)} {
-			// The pace of a client, not a wait for anything.
+			// This is the pace of the client; it does not wait for an event.
 			select {
 			case <-ctx.Done():
 				return

@@ -15,7 +15,7 @@ import (
 
 const (
 	devApp = "wxdevelopment0001"
-	// devSecret is what yufu dev gives to its simulator.
+	// devSecret is the AppSecret that yufu dev gives to its simulator.
 	devSecret = "simulated-app-secret"
 )
 
@@ -62,12 +62,12 @@ func tourOf(t *testing.T, p *process) string {
 	_, tour, found := strings.Cut(text, "into another terminal:\n")
 	tour, _, _ = strings.Cut(tour, "\nCtrl-C ends it.")
 	if !found {
-		t.Fatalf("there is no tour in %q", text)
+		t.Fatalf("the output has no tour: %q", text)
 	}
 	return tour
 }
 
-// paste runs commands as a shell does, and returns what each step printed.
+// paste runs commands in a shell, and returns the output of each step.
 func paste(t *testing.T, commands string) [][]string {
 	t.Helper()
 	cmd := exec.Command("sh")
@@ -83,7 +83,7 @@ func paste(t *testing.T, commands string) [][]string {
 		case strings.HasPrefix(line, "-- "):
 			steps = append(steps, nil)
 		case len(steps) == 0:
-			t.Fatalf("before the first step: %s", line)
+			t.Fatalf("output before the first step: %s", line)
 		case line != "":
 			steps[len(steps)-1] = append(steps[len(steps)-1], line)
 		}
@@ -91,8 +91,7 @@ func paste(t *testing.T, commands string) [][]string {
 	return steps
 }
 
-// checkTour holds what the steps of the tour printed against what they promise,
-// and returns the user's uuid.
+// checkTour checks the output of the tour's steps, and returns the user's uuid.
 func checkTour(t *testing.T, h *harness, steps [][]string) string {
 	t.Helper()
 	var lines []int
@@ -114,36 +113,36 @@ func checkTour(t *testing.T, h *harness, steps [][]string) string {
 	}
 	tokens, me := read(steps[0][0]), read(steps[1][0])
 	if tokens.Doc.AccessToken == "" || !strings.HasPrefix(tokens.Doc.RefreshToken, "yfr_") || tokens.Doc.UUID == "" {
-		t.Errorf("the log-in prints %s", tokens.Body)
+		t.Errorf("the login prints %s", tokens.Body)
 	}
 	if me.Doc.UUID != tokens.Doc.UUID || me.Doc.Session.ID == "" {
-		t.Errorf("who am I prints %s, the log-in was %s's", me.Body, tokens.Doc.UUID)
+		t.Errorf("/v1/me prints %s, the login has the uuid %s", me.Body, tokens.Doc.UUID)
 	}
 	first, again := h.secret("a refresh token", steps[2][0]), steps[2][1]
 	if !strings.HasPrefix(first, "yfr_") || first != again {
 		t.Errorf("the two refreshes print %s and %s, want the same refresh token", first, again)
 	}
 	if out := read(steps[3][0]); out.code() != "" {
-		t.Errorf("the log-out prints %s", out.Body)
+		t.Errorf("the logout prints %s", out.Body)
 	}
 	if after := read(steps[3][1]); after.code() != "session_revoked" {
-		t.Errorf("after the log-out, who am I prints %s", after.Body)
+		t.Errorf("after the logout /v1/me prints %s", after.Body)
 	}
 	if out := read(steps[4][0]); out.code() != "" || !strings.Contains(out.Body, `"sessions_revoked":1`) {
 		t.Errorf("the revocation prints %s", out.Body)
 	}
 	if after := read(steps[4][1]); after.code() != "session_revoked" {
-		t.Errorf("after the revocation, who am I prints %s", after.Body)
+		t.Errorf("after the revocation /v1/me prints %s", after.Body)
 	}
 	bound, refreshed := read(steps[5][0]), read(steps[5][1])
-	// The binding answers a token only when it changed something: the first time.
+	// The binding answers with a token only when it changes something: the first time.
 	for _, a := range []*answer{bound, refreshed} {
 		if !strings.Contains(a.Body, `"bound":true`) || !strings.Contains(a.Body, `"name":"李雷"`) || a == refreshed && a.Doc.AccessToken == "" {
 			t.Errorf("the binding prints %s", a.Body)
 		}
 	}
 	if refreshed.Doc.UUID != tokens.Doc.UUID {
-		t.Errorf("after the binding the uuid is %s, before %s", refreshed.Doc.UUID, tokens.Doc.UUID)
+		t.Errorf("the uuid after the binding is %s, want %s", refreshed.Doc.UUID, tokens.Doc.UUID)
 	}
 	byPhone, unbound := read(steps[6][0]), read(steps[6][1])
 	if !strings.Contains(byPhone.Body, `"name":"韩梅梅"`) || !strings.Contains(unbound.Body, `"bound":false`) {
@@ -155,7 +154,7 @@ func checkTour(t *testing.T, h *harness, steps [][]string) string {
 func TestDev(t *testing.T) {
 	t.Parallel()
 
-	t.Run("prints a tour that works when pasted, twice, and its data outlive it", func(t *testing.T) {
+	t.Run("the printed tour works twice when pasted, and its data survives a restart", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		dir := filepath.Join(t.TempDir(), "not there yet", "data")
@@ -163,7 +162,7 @@ func TestDev(t *testing.T) {
 		tour := tourOf(t, p)
 		user := checkTour(t, h, paste(t, tour))
 		if again := checkTour(t, h, paste(t, tour)); again != user {
-			t.Errorf("alice is %s the first time and %s the second", user, again)
+			t.Errorf("alice's uuid is %s in the first tour and %s in the second", user, again)
 		}
 		before := s.logIn("alice")
 		p.stop()
@@ -171,12 +170,12 @@ func TestDev(t *testing.T) {
 		_, s = h.dev("second start", dir)
 		after := s.refresh(before.Doc.RefreshToken).want(s, 200, "")
 		if after.Doc.UUID != user {
-			t.Errorf("alice was %s and is %s", user, after.Doc.UUID)
+			t.Errorf("alice's uuid was %s and is %s", user, after.Doc.UUID)
 		}
 		s.me(after.Doc.AccessToken).want(s, 200, "")
 	})
 
-	t.Run("answers no page of another site, on none of its ports", func(t *testing.T) {
+	t.Run("pages of other sites get no answer on any port", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		p, s := h.dev("yufu dev", filepath.Join(t.TempDir(), "data"))
@@ -185,13 +184,13 @@ func TestDev(t *testing.T) {
 		}
 	})
 
-	t.Run("keeps its folder to itself", func(t *testing.T) {
+	t.Run("the data folder is readable only by its owner", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		dir := filepath.Join(t.TempDir(), "data")
 		p, _ := h.dev("yufu dev", dir)
 		if text := greeting(p); !strings.Contains(text, dir) {
-			t.Errorf("it does not say where its data are: %s", text)
+			t.Errorf("the output does not name the data folder: %s", text)
 		}
 		for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, "master.key"): 0o600, filepath.Join(dir, "admin.key"): 0o600, filepath.Join(dir, "yufu.db"): 0o600} {
 			info, err := os.Stat(path)
@@ -204,7 +203,7 @@ func TestDev(t *testing.T) {
 		}
 	})
 
-	t.Run("keeps its admin key, and makes another when the database does not take it", func(t *testing.T) {
+	t.Run("the admin key is kept, and replaced when the database does not accept it", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		dir := filepath.Join(t.TempDir(), "it's here")
@@ -220,7 +219,7 @@ func TestDev(t *testing.T) {
 			t.Helper()
 			_, err := s.client(key).ListServiceKeys(t.Context(), adminclient.Page{})
 			if got := statusOf(err); got != want {
-				t.Errorf("the key is answered %d, %v, want %d", got, err, want)
+				t.Errorf("a request with the key gets %d, error %v, want %d", got, err, want)
 			}
 		}
 		p, s := h.dev("first start", dir)
@@ -229,7 +228,7 @@ func TestDev(t *testing.T) {
 		p.stop()
 		p, s = h.dev("second start", dir)
 		if read() != first {
-			t.Error("the key is another at the second start")
+			t.Error("the second start has another key")
 		}
 		works(s, first, 200)
 		p.stop()
@@ -237,7 +236,7 @@ func TestDev(t *testing.T) {
 		p, s = h.dev("third start", dir)
 		third := read()
 		if third == first {
-			t.Error("the revoked key stays")
+			t.Error("the revoked key is not replaced")
 		}
 		works(s, first, 401)
 		works(s, third, 200)
@@ -249,7 +248,7 @@ func TestDev(t *testing.T) {
 		works(s, read(), 200)
 	})
 
-	t.Run("says what to do when the port is taken", func(t *testing.T) {
+	t.Run("the error for a port in use says what to do", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		_, s := h.dev("first", t.TempDir())
@@ -259,29 +258,29 @@ func TestDev(t *testing.T) {
 			t.Errorf("exit code %d: %s", r.code, r.stderr)
 		}
 		if r.stdout != "" {
-			t.Errorf("it prints a tour that does not work: %s", r.stdout)
+			t.Errorf("yufu dev prints a tour that does not work: %s", r.stdout)
 		}
 	})
 
-	t.Run("with an app of one's own tells how to use it, and simulates nothing", func(t *testing.T) {
+	t.Run("with a real app it prints how to use it, and starts no simulator", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		secret := h.appSecret()
 		p := h.start("yufu dev", devSettings(t.TempDir()), "dev", "--app", "wx00000000000000aa", "--secret-file", h.file("secret", secret))
-		p.base("admin") // the last to listen
+		p.base("admin") // the last listener to start
 		if out := greeting(p); !strings.Contains(out, "wx00000000000000aa") || strings.Contains(out, "curl") {
-			t.Errorf("it prints %s", out)
+			t.Errorf("yufu dev prints %s", out)
 		}
 		for _, l := range p.log() {
 			if l.Listener == "wechatsim" {
-				t.Error("it simulates WeChat")
+				t.Error("yufu dev starts the simulator")
 			}
 		}
 	})
 }
 
-// wantOwnSiteOnly holds that a program for development answers no name but this
-// machine's, and takes nothing that a page of another site sends.
+// wantOwnSiteOnly fails the test unless a development program answers only to the names
+// of this machine, and refuses requests from pages of other sites.
 func wantOwnSiteOnly(t *testing.T, base string) {
 	t.Helper()
 	ask := func(method, host, origin string) int {
@@ -300,17 +299,17 @@ func wantOwnSiteOnly(t *testing.T, base string) {
 		}
 		defer resp.Body.Close()
 		if got := resp.Header.Get("X-Content-Type-Options"); got != "nosniff" {
-			t.Errorf("%s: X-Content-Type-Options %q, want nosniff", base, got)
+			t.Errorf("%s: X-Content-Type-Options = %q, want nosniff", base, got)
 		}
 		return resp.StatusCode
 	}
 	if got := ask(http.MethodGet, "evil.example.com", ""); got != http.StatusMisdirectedRequest {
-		t.Errorf("%s with a foreign host: %d, want 421", base, got)
+		t.Errorf("%s with another host: status = %d, want 421", base, got)
 	}
 	if got := ask(http.MethodPost, "", "https://evil.example.com"); got != http.StatusForbidden {
-		t.Errorf("%s from a foreign page: %d, want 403", base, got)
+		t.Errorf("%s from a page of another site: status = %d, want 403", base, got)
 	}
 	if got := ask(http.MethodPost, "", ""); got == http.StatusForbidden || got == http.StatusMisdirectedRequest {
-		t.Errorf("%s from a program: %d", base, got)
+		t.Errorf("%s from a program: status = %d", base, got)
 	}
 }

@@ -19,7 +19,7 @@ func TestDrain(t *testing.T) {
 	p, s := d.serve("yufu", "--migrate")
 	d.addApp()
 
-	// A log-in is under way: WeChat has been asked, and takes its time.
+	// A login is in progress: WeChat has been asked and does not answer yet.
 	code := d.sim.mustCode("alice")
 	holds := d.sim.hold()
 	answers := make(chan *answer, 1)
@@ -32,7 +32,7 @@ func TestDrain(t *testing.T) {
 	call := <-holds
 	p.signal(syscall.SIGTERM)
 
-	t.Run("refuses new connections", func(t *testing.T) {
+	t.Run("new connections are refused", func(t *testing.T) {
 		h := h.in(t)
 		h.eventually("the public listener is closed", func() bool {
 			conn, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
@@ -43,7 +43,7 @@ func TestDrain(t *testing.T) {
 		})
 	})
 
-	t.Run("says that it is shutting down", func(t *testing.T) {
+	t.Run("readyz says that the service is shutting down", func(t *testing.T) {
 		s := s.in(t)
 		ready := s.must(s.get(s.admin+"/readyz", ""))
 		if ready.Status != 503 || ready.Doc.Reason != "shutting down" {
@@ -52,14 +52,14 @@ func TestDrain(t *testing.T) {
 		s.must(s.get(s.admin+"/healthz", "")).want(s, 200, "")
 	})
 
-	t.Run("answers what was under way, and ends with code 0", func(t *testing.T) {
+	t.Run("requests in progress are answered, and the exit code is 0", func(t *testing.T) {
 		s := s.in(t)
 		close(call.release)
 		a := s.must(<-answers, <-failed).want(s, 200, "")
 		if code := p.wait(); code != 0 {
 			t.Errorf("exit code %d", code)
 		}
-		// The session that began while draining is there after the restart.
+		// The session that began while draining exists after the restart.
 		_, restarted := d.serve("yufu, restarted")
 		restarted = restarted.in(t)
 		restarted.refresh(a.Doc.RefreshToken).want(restarted, 200, "")
@@ -87,10 +87,10 @@ func TestDrainTimeout(t *testing.T) {
 		t.Errorf("exit code %d after requests were cut, want 1", code)
 	}
 	if err := <-failed; err == nil {
-		t.Error("the request that was cut got an answer")
+		t.Error("the cut request got an answer")
 	}
 	if text := p.stderr.String(); !strings.Contains(text, "requests cut off that were still running after 50ms") {
-		t.Errorf("the program does not say that it cut requests: %s", text)
+		t.Errorf("the log does not say that requests were cut: %s", text)
 	}
 }
 
@@ -103,11 +103,11 @@ func TestShutdownDelay(t *testing.T) {
 	d.addApp()
 	early := s.logIn("alice")
 	p.signal(syscall.SIGTERM)
-	h.eventually("it says that it is shutting down", func() bool {
+	h.eventually("readyz says that the service is shutting down", func() bool {
 		ready := s.must(s.get(s.admin+"/readyz", ""))
 		return ready.Status == 503 && ready.Doc.Reason == "shutting down"
 	})
-	// It serves as ever, and sees what is revoked.
+	// It still serves, and knows what is revoked.
 	late := s.logIn("bob")
 	s.refresh(early.Doc.RefreshToken).want(s, 200, "")
 	s.verify("", late.Doc.AccessToken).want(s, 200, "")
@@ -138,38 +138,38 @@ func TestHangUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	const reread, kept = "file reread", "file reread failed, old value kept"
-	said := func(what string) func(logLine) bool {
+	message := func(what string) func(logLine) bool {
 		return func(l logLine) bool { return l.Msg == what && l.Setting == "YUFU_MASTER_KEY_FILE" }
 	}
 
-	// A file that does not open what is in use changes nothing.
+	// A file without the key in use changes nothing.
 	write(t, file, string(next))
 	p.signal(syscall.SIGHUP)
-	p.waitLog("that it keeps its keys", said(kept))
+	p.waitLog("that the service keeps its keys", message(kept))
 	s.logIn("bob")
 
-	// An AppSecret that is sealed with a new key opens once the file was reread.
+	// An AppSecret that is sealed with a new key can be opened after the file is reread.
 	write(t, file, string(next)+string(old))
 	p.signal(syscall.SIGHUP)
-	p.waitLog("that it has new keys", said(reread))
+	p.waitLog("that the service has new keys", message(reread))
 	d.mustRun(d.env, d.appSecret(), "app", "add", otherApp, "--secret-file", "-")
 	other := *s
 	other.app = otherApp
 	other.logIn("carol")
 	s.logIn("alice")
 
-	// Without that key the AppSecret would not open any more.
+	// Without that key the AppSecret could not be opened.
 	write(t, file, string(old))
 	p.signal(syscall.SIGHUP)
-	p.waitLog("that it keeps its keys for the app", func(l logLine) bool {
+	p.waitLog("that the service keeps its keys for the app", func(l logLine) bool {
 		return l.Msg == kept && strings.Contains(l.Cause, otherApp)
 	})
 	other.logIn("carol")
 	p.stop()
 }
 
-// The database's password or address changes, and the log level, without a restart.
-func TestHangUpRereadsTheDatabaseAndTheLevel(t *testing.T) {
+// The password or address of the database and the log level change without a restart.
+func TestHangUpRereadsSettings(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	server := pgtest.NewServer(t)
@@ -188,12 +188,12 @@ func TestHangUpRereadsTheDatabaseAndTheLevel(t *testing.T) {
 		p.waitLog(setting+": "+msg, func(l logLine) bool { return l.Setting == setting && l.Msg == msg })
 	}
 
-	// No server listens there, and the last is no URL: the value in use stays.
+	// At the first no server listens, the last is not a URL: the value in use stays.
 	for _, bad := range []string{"postgres://postgres@" + netreasontest.UnusedAddr(t) + "/postgres?sslmode=disable", "sqlite:/tmp/x.db", "nonsense"} {
 		write(t, urlFile, bad)
 		n := len(p.log())
 		p.signal(syscall.SIGHUP)
-		h.eventually("it says that the old URL stays", func() bool {
+		h.eventually("the log says that the old URL stays", func() bool {
 			return slices.ContainsFunc(p.log()[n:], func(l logLine) bool {
 				return l.Setting == "YUFU_DATABASE_URL_FILE" && l.Msg == "file reread failed, old value kept"
 			})
@@ -202,7 +202,7 @@ func TestHangUpRereadsTheDatabaseAndTheLevel(t *testing.T) {
 	}
 	write(t, urlFile, dsn(after))
 	reread("YUFU_DATABASE_URL_FILE", "file reread")
-	h.eventually("all connections lead to the new address", func() bool {
+	h.eventually("all connections go to the new address", func() bool {
 		return before.Connections() == 0 && after.Connections() > 0
 	})
 	s.refresh(alice.RefreshToken).want(s, 200, "")
@@ -211,7 +211,7 @@ func TestHangUpRereadsTheDatabaseAndTheLevel(t *testing.T) {
 	reread("YUFU_LOG_LEVEL_FILE", "file reread failed, old value kept")
 	write(t, levelFile, "debug")
 	reread("YUFU_LOG_LEVEL_FILE", "file reread")
-	h.eventually("a lost connection is logged, which it is at debug", func() bool {
+	h.eventually("a lost connection is logged, at the level debug", func() bool {
 		after.Cut()
 		return slices.ContainsFunc(p.log(), func(l logLine) bool { return l.Level == "DEBUG" })
 	})

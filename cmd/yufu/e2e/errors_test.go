@@ -14,7 +14,7 @@ func TestTokenErrors(t *testing.T) {
 	p, s := d.serve("yufu", "--migrate")
 	d.addApp()
 
-	// wants holds an error of the token endpoint against its row of the table.
+	// wants compares an error of the token endpoint with its row of the table.
 	wants := func(s *service, a *answer, status int, oauth, code string, retryAfter bool) {
 		s.t.Helper()
 		a.want(s, status, code)
@@ -22,7 +22,7 @@ func TestTokenErrors(t *testing.T) {
 			s.t.Errorf("error is %q, want %q", a.Doc.Error, oauth)
 		}
 		if a.Doc.RequestID == "" || a.Doc.RequestID != a.Header.Get("X-Request-Id") {
-			s.t.Errorf("request_id is %q, and the header says %q", a.Doc.RequestID, a.Header.Get("X-Request-Id"))
+			s.t.Errorf("request_id is %q, X-Request-Id is %q", a.Doc.RequestID, a.Header.Get("X-Request-Id"))
 		}
 		if got := a.Header.Get("Cache-Control"); got != "no-store" {
 			s.t.Errorf("Cache-Control is %q, want no-store", got)
@@ -46,7 +46,7 @@ func TestTokenErrors(t *testing.T) {
 		{"WeChat has blocked the user", map[string]any{"errcode": 40226}, 403, "access_denied", "user_blocked", false},
 		{"WeChat's quota is used up", map[string]any{"errcode": 45011}, 429, "temporarily_unavailable", "platform_quota", true},
 		{"WeChat does not know the appid", map[string]any{"errcode": 40013}, 500, "server_error", "platform_misconfigured", false},
-		{"WeChat says what nobody has heard of", map[string]any{"errcode": 98765}, 503, "temporarily_unavailable", "platform_unavailable", true},
+		{"WeChat sends an unknown errcode", map[string]any{"errcode": 98765}, 503, "temporarily_unavailable", "platform_unavailable", true},
 		{"WeChat's answer is broken", map[string]any{"malformed": true}, 503, "temporarily_unavailable", "platform_unavailable", true},
 		{"WeChat's answer is empty", map[string]any{"empty": true}, 503, "temporarily_unavailable", "platform_unavailable", true},
 		{"WeChat hangs up after the call took effect", map[string]any{"drop": true}, 503, "temporarily_unavailable", "platform_unavailable", true},
@@ -60,16 +60,16 @@ func TestTokenErrors(t *testing.T) {
 			if n := d.sim.timesSent(code); n != 1 {
 				t.Errorf("the code was sent to WeChat %d times, want once", n)
 			}
-			// And it is over. The caller whom the quota met is held back for a
-			// minute, so another asks.
+			// The fault has ended. The caller that met the quota is limited for a minute,
+			// so another caller asks.
 			s.from(fmt.Sprintf("198.51.100.%d", i)).logIn("alice")
 		})
 	}
 
-	t.Run("the log is loud about a misconfigured app alone", func(t *testing.T) {
+	t.Run("only a misconfigured app is logged as an error", func(t *testing.T) {
 		for _, l := range p.log() {
 			if l.Level == "ERROR" && l.Code != "platform_misconfigured" {
-				t.Errorf("an error in the log: %+v", l)
+				t.Errorf("the log has the error %+v", l)
 			}
 		}
 	})
@@ -81,7 +81,7 @@ func TestTokenErrors(t *testing.T) {
 		wants(s, s.must(s.exchangeCode(code)), 400, "invalid_grant", "code_used", false)
 	})
 
-	t.Run("requests that are wrong never reach WeChat", func(t *testing.T) {
+	t.Run("malformed requests do not reach WeChat", func(t *testing.T) {
 		s := s.in(t)
 		code := d.sim.mustCode("alice")
 		for _, c := range []struct {

@@ -16,9 +16,9 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// examples asks for the real answer beside each of the examples in
-// api/examples, which client libraries are built and tested against. The strict
-// replica has a limit of one failed log-in, and access tokens of a second.
+// examples returns the real answer for each example in api/examples, against which
+// client libraries are built and tested. The strict replica has a limit of one failed
+// login, and access tokens that last a second.
 var examples = map[string]func(s, strict *service) *answer{
 	"token":    func(s, _ *service) *answer { return s.logIn("alice") },
 	"refresh":  func(s, _ *service) *answer { return s.refresh(s.logIn(bound).Doc.RefreshToken) },
@@ -43,7 +43,7 @@ var examples = map[string]func(s, strict *service) *answer{
 	"error-platform_quota":         func(s, _ *service) *answer { return s.logInWhile(45011) },
 	"error-rate_limited": func(_, strict *service) *answer {
 		for {
-			// One a second gets through: a slow machine needs more of them.
+			// One login a second is accepted: a slow machine needs more of them.
 			if a := strict.must(strict.exchangeCode(rand.Text())); a.code() != "code_invalid" {
 				return a
 			}
@@ -66,8 +66,7 @@ var examples = map[string]func(s, strict *service) *answer{
 		return s.admins("POST", "/admin/v1/service-keys", `{"name":"order service","scope":"service"}`)
 	},
 	"servicekeys": func(s, _ *service) *answer {
-		// One that was used and revoked, with another after it, on a page of
-		// its own.
+		// A key that was used and revoked, with another key after it, on its own page.
 		used := s.admins("POST", "/admin/v1/service-keys", `{"name":"order service","scope":"service openid","apps":["`+testApp+`"],"expires_in":2678400}`)
 		var key struct{ ID, Key string }
 		if err := json.Unmarshal([]byte(used.Body), &key); err != nil {
@@ -83,7 +82,7 @@ var examples = map[string]func(s, strict *service) *answer{
 			} `json:"service_keys"`
 			Next string `json:"next"`
 		}
-		s.eventually("its use is noted", func() bool {
+		s.eventually("its use is recorded", func() bool {
 			a := s.admins("GET", "/admin/v1/service-keys", "")
 			if err := json.Unmarshal([]byte(a.Body), &page); err != nil {
 				s.t.Fatal(err)
@@ -177,7 +176,7 @@ var examples = map[string]func(s, strict *service) *answer{
 	},
 }
 
-// examplesOfAnOutage are those that are given while the database is down.
+// examplesOfAnOutage are the answers while the database is down.
 var examplesOfAnOutage = map[string]func(s *service, token string) *answer{
 	"problem-storage_unavailable": func(s *service, token string) *answer { return s.me(token) },
 	"health-not-ready":            func(s *service, _ string) *answer { return s.must(s.get(s.admin+"/readyz", "")) },
@@ -188,8 +187,8 @@ func TestExamples(t *testing.T) {
 	h := newHarness(t)
 	server := pgtest.NewServer(t)
 	d := deploy(h, server.DSN("postgres"))
-	// Every example is given to a client of its own, so that none has to do
-	// with the troubles of another.
+	// Every example has its own client address, so that limits of one do not affect
+	// another.
 	d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.1"
 	erp := newBusiness(t)
 	d.trust(erp)
@@ -219,9 +218,9 @@ func TestExamples(t *testing.T) {
 		})
 	}
 	if len(files)-len(later) != len(examples) || len(later) != len(examplesOfAnOutage) {
-		t.Errorf("of %d files %d are no examples of a program in good order", len(files), len(later))
+		t.Errorf("%d example files, of which %d are not tested in the first part", len(files), len(later))
 	}
-	// Only now: some of the examples end keys.
+	// Only now, because some of the examples end keys.
 	token := s.logIn("alice").Doc.AccessToken
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
@@ -230,21 +229,21 @@ func TestExamples(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ask := examplesOfAnOutage[name]
 			if ask == nil {
-				t.Fatal("nothing here asks for the answer of this example")
+				t.Fatal("examples has no request for this example")
 			}
 			apitest.SameMembers(t, name, []byte(ask(s.in(t), token).Body))
 		})
 	}
 }
 
-// rotate has the next signing key sign.
+// rotate promotes the next signing key.
 func (s *service) rotate() *answer {
 	s.t.Helper()
 	return s.admins("POST", "/admin/v1/signing-keys/rotate", `{"use":"access","now":true}`)
 }
 
-// previousKey returns the signing key that was rotated last, and the key that
-// the list has before it, if there is one.
+// previousKey returns the signing key that was rotated last, and the key before it in
+// the list, if any.
 func (s *service) previousKey() (before, kid string) {
 	s.t.Helper()
 	var list struct {
@@ -260,7 +259,7 @@ func (s *service) previousKey() (before, kid string) {
 		}
 		before, last = last, k.KID
 	}
-	s.t.Fatal("no current key")
+	s.t.Fatal("the list has no current key")
 	return "", ""
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer"
 )
 
-// payloadOf returns the claims of an access token without checking it.
+// payloadOf returns the claims of an access token without verifying it.
 func payloadOf(t *testing.T, token string) (m map[string]any) {
 	t.Helper()
 	b, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
@@ -28,13 +28,13 @@ func payloadOf(t *testing.T, token string) (m map[string]any) {
 	return m
 }
 
-// hostileIDs are ids that a business may have, down to those that no business should have.
+// hostileIDs are external ids, from usual ones to ones that no business should have.
 var hostileIDs = []string{
 	"1001-x", `E "1"\'<a&b>;--`, "工号 一〇〇一+%2F?x=1#y", "a/b:c@d, e=f", "~._-", "🀄\u2028\U0010FFFD", strings.Repeat("𠮷", 255), strings.Repeat("<", 255),
 }
 
-// TestExternalID holds that a back end learns by which id its business knows the
-// person, in each of the ways in which it may check a token.
+// TestExternalID checks that a back end gets the business's id of the person in every way
+// of verifying a token.
 func TestExternalID(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -45,13 +45,13 @@ func TestExternalID(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.adminKey = strings.TrimSpace(string(key))
-	asker := s.serviceKeyOf("service")
-	verifier, err := bearer.New(t.Context(), bearer.Config{Issuer: payloadOf(t, s.logIn("first").Doc.AccessToken)["iss"].(string), URL: s.base, ServiceKey: asker, Apps: []string{s.app}})
+	serviceKey := s.serviceKeyOf("service")
+	verifier, err := bearer.New(t.Context(), bearer.Config{Issuer: payloadOf(t, s.logIn("first").Doc.AccessToken)["iss"].(string), URL: s.base, ServiceKey: serviceKey, Apps: []string{s.app}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = verifier.Close() })
-	// What a Go back end finds.
+	// The id in a Go back end.
 	inGo := func(token string) (id bearer.Identity) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", "Bearer "+token)
@@ -62,15 +62,15 @@ func TestExternalID(t *testing.T) {
 		}
 		return id
 	}
-	// check demands what each way tells; "" is nothing at all.
+	// check compares the id of each way; "" means no id.
 	check := func(t *testing.T, token, inToken, introspected string) {
 		t.Helper()
 		claim, there := payloadOf(t, token)["external_id"]
 		if there != (inToken != "") || there && claim != inToken {
-			t.Errorf("the token says %v, want %q", claim, inToken)
+			t.Errorf("the token has the external id %v, want %q", claim, inToken)
 		}
 		if got := inGo(token).ExternalID; got != inToken {
-			t.Errorf("pkg/bearer finds %q, want %q", got, inToken)
+			t.Errorf("pkg/bearer has the external id %q, want %q", got, inToken)
 		}
 		a := s.verify("", token)
 		values := a.Header.Values("X-Yufu-External-Id")
@@ -80,15 +80,15 @@ func TestExternalID(t *testing.T) {
 		if inToken != "" {
 			decoded, err := url.PathUnescape(values[0])
 			if err != nil || decoded != inToken || strings.Trim(values[0], "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%") != "" {
-				t.Errorf("the header is %q, which is %q, want %q", values[0], decoded, inToken)
+				t.Errorf("the header is %q, decoded %q, want %q", values[0], decoded, inToken)
 			}
 		}
 		var answer map[string]any
-		if err := json.Unmarshal([]byte(s.introspect(asker, token).Body), &answer); err != nil || answer["active"] != true {
-			t.Fatalf("introspection: %v, %v", answer, err)
+		if err := json.Unmarshal([]byte(s.introspect(serviceKey, token).Body), &answer); err != nil || answer["active"] != true {
+			t.Fatalf("introspection answers %v, error %v", answer, err)
 		}
 		if id, there := answer["external_id"]; there != (introspected != "") || there && id != introspected {
-			t.Errorf("introspection says %v, want %q", id, introspected)
+			t.Errorf("introspection has the external id %v, want %q", id, introspected)
 		}
 	}
 	// bind makes a person with the id and binds a new user.
@@ -104,20 +104,20 @@ func TestExternalID(t *testing.T) {
 		return login, person
 	}
 
-	t.Run("an unbound user has none", func(t *testing.T) {
+	t.Run("an unbound user has no external id", func(t *testing.T) {
 		check(t, s.logIn("unbound").Doc.AccessToken, "", "")
 	})
 	for i, id := range hostileIDs {
-		t.Run(fmt.Sprint("an id as the business has it: ", i), func(t *testing.T) {
+		t.Run(fmt.Sprint("an id is passed unchanged: ", i), func(t *testing.T) {
 			login, _ := bind(t, fmt.Sprint("user", i), id)
 			fresh := s.refresh(login.Doc.RefreshToken).want(s, 200, "")
 			check(t, fresh.Doc.AccessToken, id, id)
 			check(t, s.logIn(fmt.Sprint("user", i)).Doc.AccessToken, id, id)
-			again := s.refresh(login.Doc.RefreshToken).want(s, 200, "") // a replay within the grace
+			again := s.refresh(login.Doc.RefreshToken).want(s, 200, "") // a replay within the grace window
 			check(t, again.Doc.AccessToken, id, id)
 		})
 	}
-	t.Run("binding and unbinding answer tokens that say so", func(t *testing.T) {
+	t.Run("the tokens of binding and unbinding have the change", func(t *testing.T) {
 		login := s.logIn("binds")
 		bound := s.call("POST", login.Doc.AccessToken, `{"method":"facts","fields":{"employee_no":"1001","name":"李雷"}}`).want(s, 200, "")
 		check(t, bound.Doc.AccessToken, "1001", "1001")
@@ -131,10 +131,10 @@ func TestExternalID(t *testing.T) {
 		check(t, fresh.Doc.AccessToken, "before", "before")
 		check(t, s.refresh(fresh.Doc.RefreshToken).want(s, 200, "").Doc.AccessToken, "after", "after")
 	})
-	t.Run("an id with a line break is no id", func(t *testing.T) {
+	t.Run("an id with a line break is refused", func(t *testing.T) {
 		s.admins("POST", "/admin/v1/persons", `{"external_id":"a\nb"}`).want(s, 400, "invalid_request")
 	})
-	t.Run("the policy keeps it out of tokens, and not from introspection", func(t *testing.T) {
+	t.Run("the policy keeps the id out of tokens but not out of introspection", func(t *testing.T) {
 		login, _ := bind(t, "hidden", "hidden-1")
 		before := s.refresh(login.Doc.RefreshToken).want(s, 200, "")
 		policy := s.admins("GET", "/admin/v1/apps/"+s.app, "").want(s, 200, "")

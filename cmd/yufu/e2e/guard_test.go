@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// caller returns the service as a client of the given address knows it.
+// caller returns the service with requests from the given address.
 func (s *service) caller(address string) *service {
 	sub, h := *s, *s.harness
 	h.client = address
@@ -14,12 +14,11 @@ func (s *service) caller(address string) *service {
 	return &sub
 }
 
-// tellsToWait fails the test unless a refusal says how long to wait, at most so
-// many seconds.
-func (a *answer) tellsToWait(s *service, most int) {
+// tellsToWait fails the test unless the answer has a Retry-After of at most maxSeconds.
+func (a *answer) tellsToWait(s *service, maxSeconds int) {
 	s.t.Helper()
-	if n, err := strconv.Atoi(a.Header.Get("Retry-After")); err != nil || n < 1 || n > most {
-		s.t.Errorf("Retry-After is %q, want 1 to %d", a.Header.Get("Retry-After"), most)
+	if n, err := strconv.Atoi(a.Header.Get("Retry-After")); err != nil || n < 1 || n > maxSeconds {
+		s.t.Errorf("Retry-After is %q, want 1 to %d", a.Header.Get("Retry-After"), maxSeconds)
 	}
 }
 
@@ -29,7 +28,7 @@ func TestPlatformGuard(t *testing.T) {
 	d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
 	d.env["YUFU_TRUSTED_PROXIES"] = "127.0.0.1"
 	_, s := d.serve("yufu", "--migrate")
-	// Each case has an app of its own.
+	// Each case has its own app.
 	start := func(t *testing.T, app string) *service {
 		s := s.in(t)
 		s.app = app
@@ -42,12 +41,12 @@ func TestPlatformGuard(t *testing.T) {
 		fresh := d.sim.mustCode("somebody")
 		s.must(s.exchangeCode(fresh)).want(s, status, code).tellsToWait(s, wait)
 		if d.sim.timesSent(fresh) != 0 {
-			s.t.Error("what was refused was sent to WeChat")
+			s.t.Error("a refused code was sent to WeChat")
 		}
 	}
 
-	// refusedSoon presents fresh codes until one is refused that does not reach
-	// WeChat: one a second does.
+	// refusedSoon presents fresh codes until one is refused without reaching WeChat: one
+	// a second does reach it.
 	refusedSoon := func(s *service, caller func(i int) *service) {
 		s.t.Helper()
 		for i := 0; ; i++ {
@@ -63,7 +62,7 @@ func TestPlatformGuard(t *testing.T) {
 		}
 	}
 
-	t.Run("a code that comes again costs no call", func(t *testing.T) {
+	t.Run("a repeated code causes no call", func(t *testing.T) {
 		s := start(t, "wxrepeated")
 		code := d.sim.mustCode("alice")
 		s.must(s.exchangeCode(code)).want(s, 200, "")
@@ -72,11 +71,11 @@ func TestPlatformGuard(t *testing.T) {
 			s.must(s.exchangeCode(code)).want(s, 400, "code_used")
 		}
 		if n := d.sim.timesSent(code); n != 1 {
-			t.Errorf("the code was sent %d times", n)
+			t.Errorf("the code was sent to WeChat %d times", n)
 		}
 	})
 
-	t.Run("a platform that is busy is left alone for a while", func(t *testing.T) {
+	t.Run("a busy platform is not called for a while", func(t *testing.T) {
 		s := start(t, "wxbusy")
 		d.sim.fault(map[string]any{"errcode": -1, "count": 5, "appid": s.app})
 		for i := range 5 {
@@ -85,7 +84,7 @@ func TestPlatformGuard(t *testing.T) {
 		}
 		refused(s.caller("192.0.2.99"), 503, "platform_unavailable", 5)
 		start(t, "wxwell").caller("192.0.2.99").logIn("bob")
-		s.eventually("log-ins are let through again", func() bool {
+		s.eventually("logins are accepted again", func() bool {
 			return s.must(s.tryExchange("alice")).Status == 200
 		})
 		for range 5 {
@@ -93,7 +92,7 @@ func TestPlatformGuard(t *testing.T) {
 		}
 	})
 
-	t.Run("one caller's quota is his alone", func(t *testing.T) {
+	t.Run("one caller's quota does not affect others", func(t *testing.T) {
 		s := start(t, "wxonecaller")
 		greedy, honest := s.caller("2001:db8:1:2::3"), s.caller("2001:db8:1:3::3")
 		d.sim.fault(map[string]any{"errcode": 45011, "count": 1000, "appid": s.app})
@@ -102,12 +101,12 @@ func TestPlatformGuard(t *testing.T) {
 		code := d.sim.mustCode("alice")
 		honest.must(honest.exchangeCode(code)).want(s, 429, "platform_quota")
 		if d.sim.timesSent(code) != 1 {
-			t.Error("another caller is held back")
+			t.Error("another caller is limited")
 		}
 		start(t, "wxotherapp").caller("2001:db8:1:2::3").logIn("mallory")
 	})
 
-	t.Run("the quota of several callers is the app's", func(t *testing.T) {
+	t.Run("the quota error of several callers counts for the app", func(t *testing.T) {
 		s := start(t, "wxallcallers")
 		d.sim.fault(map[string]any{"errcode": 45011, "count": 1000, "appid": s.app})
 		for i := range 3 {
@@ -118,7 +117,7 @@ func TestPlatformGuard(t *testing.T) {
 		start(t, "wxanother").caller("192.0.2.99").logIn("alice")
 	})
 
-	t.Run("a client_id that nobody has costs others nothing", func(t *testing.T) {
+	t.Run("an unknown client_id does not affect others", func(t *testing.T) {
 		s := start(t, "wxhonest")
 		unknown := *s.caller("198.51.100.70")
 		unknown.app = "wxunknown"
@@ -128,11 +127,11 @@ func TestPlatformGuard(t *testing.T) {
 		s.caller("198.51.100.70").logIn("alice")
 	})
 
-	t.Run("who guesses is held back, and nobody else", func(t *testing.T) {
+	t.Run("only the guessing client is limited", func(t *testing.T) {
 		s := start(t, "wxguessed")
 		mallory := s.caller("198.51.100.66")
 		limited := 0
-		// 120, and two a second: on a slow machine it takes more of them.
+		// The limit is 120 and two a second: a slow machine needs more guesses.
 		for i := 0; i < 200 || limited == 0 && i < 2000; i++ {
 			switch a := mallory.must(mallory.exchangeCode(fmt.Sprintf("guess%d", i))); a.code() {
 			case "code_invalid":
@@ -140,11 +139,11 @@ func TestPlatformGuard(t *testing.T) {
 				limited++
 				a.want(s, 429, "rate_limited").tellsToWait(s, 60)
 			default:
-				t.Errorf("guess %d: %d %s", i, a.Status, a.Body)
+				t.Errorf("guess %d: unexpected answer %d %s", i, a.Status, a.Body)
 			}
 		}
 		if limited == 0 {
-			t.Error("2,000 guesses, and no limit")
+			t.Error("2,000 guesses were not limited")
 		}
 		s.caller("198.51.100.67").logIn("alice")
 	})

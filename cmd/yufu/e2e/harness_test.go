@@ -1,12 +1,11 @@
 // Package e2e tests the whole program as its users meet it: the built binary,
 // started with a scrubbed environment, a real PostgreSQL, real HTTP.
 //
-// A test takes a [harness]. It starts processes, keeps all they say, and knows
-// every secret that passed through the test's hands. When the test ends it
-// holds the one against the other, so that every test here also proves that no
-// secret was printed or answered. All its HTTP traffic is held against
-// openapi.yaml. Nothing waits for a fixed time: what a process does is read
-// from its log or asked over HTTP.
+// A test uses a [harness], which starts processes, keeps their output, and knows every
+// secret of the test. At the end it searches the output for the secrets, so every test
+// also proves that no secret was printed or answered. All HTTP traffic is checked
+// against openapi.yaml. No test waits for a fixed time: the state of a process is read
+// from its log or requested over HTTP.
 package e2e
 
 import (
@@ -33,7 +32,7 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// patience bounds every wait. It is long, because it only ends tests that fail.
+// patience bounds every wait. It is long, because only failing tests reach it.
 const patience = 60 * time.Second
 
 // binary is the built program.
@@ -65,16 +64,15 @@ func build(path, dir string) error {
 	return nil
 }
 
-// lookAtSources makes the sources inputs of the test. The program is built by
-// another process, of which go test knows nothing: it would tell a result from
-// its cache although the program has changed. It notes the folders that a test
-// lists, with the times of what is in them.
+// lookAtSources makes the sources inputs of the test. Another process builds the
+// program, so go test would report a cached result although the program has changed. Go
+// test records the folders that a test lists, with the times of their entries.
 var lookAtSources = sync.OnceValue(func() error {
 	return filepath.WalkDir(filepath.Join("..", "..", ".."), func(_ string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a test that runs beside this one had it
+			return nil // a concurrent test removed it
 		}
-		// What npm installs and builds is not the program's.
+		// Files of npm are no sources of the program.
 		built := d != nil && (d.Name() == "node_modules" || d.Name() == "dist" || d.Name() == "miniprogram_dist")
 		if err == nil && d.IsDir() && (built || d.Name() != ".." && strings.HasPrefix(d.Name(), ".")) {
 			return filepath.SkipDir
@@ -83,27 +81,27 @@ var lookAtSources = sync.OnceValue(func() error {
 	})
 })
 
-// harness is what one test works with. It is safe for concurrent use.
+// harness is the environment of one test. It is safe for concurrent use.
 type harness struct {
 	t        *testing.T
 	http     *http.Client
-	contract *apitest.Transport // what http goes through
-	// client is the address that requests say they come from, as a proxy
-	// would; empty: they come from here.
+	contract *apitest.Transport // the transport of http
+	// client is the address that requests carry in X-Forwarded-For, as from a proxy.
+	// Empty means no such header.
 	client string
 	*records
 }
 
-// records is what a harness remembers, for a test and its subtests.
+// records are the secrets and outputs of a test and its subtests.
 type records struct {
 	mu      sync.Mutex
 	secrets map[string]string // secret → what it is
 	outputs []*output
-	texts   []said
+	texts   []publicText
 }
 
-// newHarness returns the harness of a test. Make it before all else: it must be
-// the last to end.
+// newHarness returns the harness of a test. Make it first, because its cleanup must run
+// last.
 func newHarness(t *testing.T) *harness {
 	t.Helper()
 	if err := lookAtSources(); err != nil {
@@ -135,7 +133,7 @@ func (h *harness) in(t *testing.T) *harness {
 	return &sub
 }
 
-// secret has the harness look for s in everything that is printed.
+// secret makes the harness search all output for s.
 func (h *harness) secret(what, s string) string {
 	if s != "" {
 		h.mu.Lock()
@@ -199,7 +197,7 @@ func (o *output) String() string {
 	return text
 }
 
-// read returns what there is, and a channel that closes when there is more.
+// read returns the text so far, and a channel that closes when there is more.
 func (o *output) read() (string, <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -213,11 +211,11 @@ type process struct {
 	cmd            *exec.Cmd
 	stdout, stderr *output
 	exited         chan struct{}
-	code           int // once exited is closed
+	code           int // valid after exited is closed
 }
 
-// settings is the environment of a process: YUFU_ variables, and no others but
-// those every program needs.
+// settings is the environment of a process: YUFU_ variables, in addition to those that
+// every program needs.
 type settings map[string]string
 
 func (s settings) environ() []string {
@@ -235,7 +233,7 @@ func (s settings) with(more settings) settings {
 	return out
 }
 
-// start starts the program. It is killed when the test ends, if it still runs.
+// start starts the program. It is killed at the end of the test if it still runs.
 func (h *harness) start(name string, env settings, args ...string) *process {
 	h.t.Helper()
 	p := h.prepare(name, env, nil, args...)
@@ -261,7 +259,7 @@ func (h *harness) launch(p *process) {
 		h.t.Fatal(err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // the code says it
+		_ = p.cmd.Wait() // the exit code has the result
 		p.code = p.cmd.ProcessState.ExitCode()
 		close(p.exited)
 	}()
@@ -271,7 +269,7 @@ func (h *harness) launch(p *process) {
 	})
 }
 
-// result is what became of a program that ended by itself.
+// result is the result of a program that ended by itself.
 type result struct {
 	code           int
 	stdout, stderr string
@@ -286,7 +284,7 @@ func (h *harness) run(env settings, stdin string, args ...string) result {
 	return result{code, p.stdout.String(), p.stderr.String()}
 }
 
-// mustRun is run for commands that succeed. It returns what they printed.
+// mustRun is run for commands that must succeed. It returns their output.
 func (h *harness) mustRun(env settings, stdin string, args ...string) string {
 	h.t.Helper()
 	r := h.run(env, stdin, args...)
@@ -307,14 +305,14 @@ func (p *process) signal(sig syscall.Signal) {
 	}
 }
 
-// kill ends the process as a crash does.
+// kill ends the process like a crash.
 func (p *process) kill() {
 	p.h.t.Helper()
 	p.signal(syscall.SIGKILL)
 	p.wait()
 }
 
-// stop ends the process in good order.
+// stop ends the process gracefully.
 func (p *process) stop() {
 	p.h.t.Helper()
 	p.signal(syscall.SIGTERM)
@@ -329,14 +327,14 @@ func (p *process) wait() int {
 	select {
 	case <-p.exited:
 	case <-time.After(patience):
-		p.signal(syscall.SIGQUIT) // its goroutines' stacks say where it hangs
+		p.signal(syscall.SIGQUIT) // the goroutines' stacks show where it hangs
 		<-p.exited
-		p.h.t.Fatalf("%s does not end", p.name)
+		p.h.t.Fatalf("%s did not end", p.name)
 	}
 	return p.code
 }
 
-// logLine is what the tests read of a line of the JSON log.
+// logLine has the members of a line of the JSON log that the tests read.
 type logLine struct {
 	Level    string `json:"level"`
 	Msg      string `json:"msg"`
@@ -358,7 +356,7 @@ func logLines(text string) []logLine {
 	var lines []logLine
 	for line := range strings.Lines(text) {
 		var l logLine
-		// What is no JSON is not the log's: the last words of a process.
+		// Text that is not JSON does not belong to the log, such as the error at the end.
 		if json.Unmarshal([]byte(line), &l) == nil {
 			lines = append(lines, l)
 		}
@@ -381,7 +379,7 @@ func (p *process) waitLog(what string, found func(logLine) bool) (line logLine) 
 	return line
 }
 
-// await waits until what a stream says is enough, and returns it.
+// await waits until enough is true for the text of a stream, and returns the text.
 func (p *process) await(o *output, what string, enough func(text string) bool) string {
 	p.h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -395,16 +393,16 @@ func (p *process) await(o *output, what string, enough func(text string) bool) s
 		case <-more:
 		case <-p.exited:
 			if o.String() == text {
-				p.h.t.Fatalf("%s ended before it said %s: exit code %d", o.name, what, p.code)
+				p.h.t.Fatalf("%s ended before it printed %s: exit code %d", o.name, what, p.code)
 			}
 		case <-ctx.Done():
-			p.h.t.Fatalf("%s never says %s", o.name, what)
+			p.h.t.Fatalf("%s did not print %s", o.name, what)
 		}
 	}
 }
 
-// base returns the base URL of one of the process's listeners, once it listens.
-// From then on the harness holds what it answers against openapi.yaml.
+// base returns the base URL of one of the process's listeners, once it listens. From
+// then on the harness checks its answers against openapi.yaml.
 func (p *process) base(listener string) string {
 	p.h.t.Helper()
 	l := p.waitLog("that "+listener+" listens", func(l logLine) bool {
@@ -424,7 +422,7 @@ func (h *harness) eventually(what string, holds func() bool) {
 	defer poll.Stop()
 	for deadline := time.Now().Add(patience); !holds(); <-poll.C {
 		if time.Now().After(deadline) {
-			h.t.Fatalf("it never came true that %s", what)
+			h.t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }

@@ -18,20 +18,20 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// How much hostility there is, in each round.
+// The amounts of hostile traffic in each round.
 const (
 	mangledRequests = 2000
-	strangers       = 1000 // log-in attempts, each from an address of its own
-	attempts        = 500  // log-in attempts from one address
+	strangers       = 1000 // login attempts, each from its own address
+	attempts        = 500  // login attempts from one address
 	forgedTokens    = 1000
 	slowClients     = 100
 	honestClients   = 50
-	// enemies work side by side in each of these.
+	// enemies is the number of concurrent attackers of each kind.
 	enemies = 4
 )
 
-// TestHostileClients has honest clients work while others send them all that
-// strangers send: the honest ones notice nothing, and neither does the memory.
+// TestHostileClients has honest clients work while hostile ones attack the service. The
+// honest clients must see no failure, and the memory must not grow.
 func TestHostileClients(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -52,15 +52,15 @@ func TestHostileClients(t *testing.T) {
 		for _, err := range append(enemy.errs, honest.errs...) {
 			t.Error(err)
 		}
-		t.Logf("seed %d: %d log-ins and %d refreshes of honest clients, beside hostile requests answered %v",
+		t.Logf("seed %d: %d logins and %d refreshes of honest clients, beside hostile requests answered %v",
 			seed, honest.logIns.Load(), honest.refreshes.Load(), enemy.answers)
 	}
 
 	const (
 		memory = "process_resident_memory_bytes"
-		// slack is what the collector leaves, less than 4 KiB a request.
-		slack = 24 << 20
-		most  = 5
+		// slack is the memory that the collector may leave, less than 4 KiB a request.
+		slack     = 24 << 20
+		maxRounds = 5
 	)
 	before := s.metrics()
 	after := before
@@ -75,27 +75,27 @@ func TestHostileClients(t *testing.T) {
 		if seed > 1 && last > 0 && after[memory] <= last+slack {
 			break
 		}
-		if seed == most {
-			t.Errorf("the memory grew in each of %d rounds", most)
+		if seed == maxRounds {
+			t.Errorf("the memory grew in each of %d rounds", maxRounds)
 			break
 		}
 	}
 	h.http.CloseIdleConnections()
-	// What stays a while are connections to WeChat and to the database: fewer
-	// than the slow clients of two rounds.
+	// Connections to WeChat and to the database stay for a while: fewer than the slow
+	// clients of two rounds.
 	s.eventually("the connections of the rounds are gone", func() bool {
 		now := s.metrics()
 		return now["go_goroutines"] <= before["go_goroutines"]+slowClients && now["process_open_fds"] <= before["process_open_fds"]+slowClients
 	})
 	for series, n := range after {
 		if strings.HasPrefix(series, "yufu_http_requests_total") && strings.Contains(series, `status="5`) {
-			t.Errorf("%s is %v, want none", series, n)
+			t.Errorf("%s is %v, want 0", series, n)
 		}
 	}
-	p.wantUnmoved()
+	p.wantHealthy()
 }
 
-// honest are the clients to whom nothing may happen.
+// honest are the clients that must not see failures.
 type honest struct {
 	*service
 	logIns, refreshes atomic.Int64
@@ -104,8 +104,8 @@ type honest struct {
 	errs []error
 }
 
-// client is one of them, behind an address of its own. It keeps pace with the
-// enemy, and goes on until that is done.
+// client is one honest client with its own address. It keeps pace with the enemy, and
+// goes on until the enemy is done.
 func (c *honest) client(i int, e *enemy) {
 	s := c.from(fmt.Sprintf("10.0.0.%d", i))
 	err := func() error {
@@ -140,7 +140,7 @@ func (c *honest) client(i int, e *enemy) {
 	}
 }
 
-// failureOf is [answer.failure] for an answer that may not have come.
+// failureOf is [answer.failure] for an answer that may be nil.
 func failureOf(a *answer) error {
 	if a == nil {
 		return nil
@@ -148,11 +148,11 @@ func failureOf(a *answer) error {
 	return a.failure()
 }
 
-// enemy is everybody else.
+// enemy is the hostile clients.
 type enemy struct {
 	*service
 	seed uint64
-	beat chan struct{} // receives once in two answers, if somebody listens
+	beat chan struct{} // receives at every second answer, if a client listens
 	over chan struct{} // closed at the end
 
 	mu      sync.Mutex
@@ -170,7 +170,7 @@ func (e *enemy) done() bool {
 	}
 }
 
-// attack does its worst and returns when it is over.
+// attack runs all attacks and returns when they are over.
 func (e *enemy) attack() {
 	defer close(e.over)
 	slow := e.holdConnections()
@@ -217,8 +217,8 @@ func (e *enemy) attack() {
 	work.Wait()
 }
 
-// storm tries one code after another from one address. All but the first may
-// cost the platform nothing.
+// storm tries one code after another from one address. Most of them must not reach the
+// platform.
 func (e *enemy) storm(address string) {
 	s := e.from(address)
 	let, began := 0, time.Now()
@@ -229,15 +229,15 @@ func (e *enemy) storm(address string) {
 		}
 		e.heard(a, err)
 	}
-	// YUFU_EXCHANGE_FAILURE_LIMIT is 120, refilled by two a second. The second
-	// round finds what the first left.
+	// YUFU_EXCHANGE_FAILURE_LIMIT is 120, refilled by two a second. The second round
+	// starts with the rest of the first.
 	took := time.Since(began)
 	if let > 121+int(2*took.Seconds()) {
-		e.heard(nil, fmt.Errorf("%d of %d attempts from one address were let through in %s", let, attempts, took))
+		e.heard(nil, fmt.Errorf("%d of %d attempts from one address were accepted in %s", let, attempts, took))
 	}
 }
 
-// heard notes an answer that must not be the service's failure.
+// heard records an answer, which must not be a failure of the service.
 func (e *enemy) heard(a *answer, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -252,14 +252,13 @@ func (e *enemy) heard(a *answer, err error) {
 		default:
 		}
 	}
-	// 501 and 505 are HTTP's own words for a transfer coding and a version that
-	// it does not have.
+	// net/http answers 501 and 505 for an unknown transfer coding and version.
 	if a.Status >= 500 && a.Status != 501 && a.Status != 505 {
-		e.errs = append(e.errs, fmt.Errorf("a hostile request is answered %d %s", a.Status, a.Body))
+		e.errs = append(e.errs, fmt.Errorf("a hostile request gets the answer %d %s", a.Status, a.Body))
 	}
 }
 
-// holdConnections opens connections on which next to nothing is said.
+// holdConnections opens connections that send almost nothing.
 func (e *enemy) holdConnections() (held []*wire) {
 	say := []string{"", "POST /oauth2", postForm("grant_type=x")[:90], raw("POST", "/oauth2/token", formType+isChunked, "10\r\n")}
 	for i := range slowClients {
@@ -275,7 +274,7 @@ func (e *enemy) holdConnections() (held []*wire) {
 	return held
 }
 
-// mangled sends a request as it is, and reads what comes.
+// mangled sends a text unchanged, and reads the answer.
 func (e *enemy) mangled(send string) {
 	w, err := e.dial()
 	if err != nil {
@@ -294,7 +293,7 @@ func (e *enemy) mangled(send string) {
 		complete = err == nil
 	}
 	if !complete {
-		// The server would wait for the rest.
+		// Otherwise the server would wait for the rest.
 		_ = w.conn.CloseWrite()
 	}
 	for {
@@ -312,7 +311,7 @@ func (e *enemy) mangled(send string) {
 // mangler changes requests at random.
 type mangler struct{ *mathrand.Rand }
 
-// splices are what parsers trip over.
+// splices are texts that are difficult for parsers.
 var splices = []string{
 	"\r\n", "\n", "\r", "\x00", "\xff\xfe", "%00", "%", "&", "=", ";", ":", " ", "\t", "../", "%2e", "//", "HTTP/1.0", "HTTP/2.0",
 	"Content-Length: 5\r\n", "Content-Length: 99999999999\r\n", "Transfer-Encoding: chunked\r\n", "Transfer-Encoding: gzip\r\n",

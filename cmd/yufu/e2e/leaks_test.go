@@ -10,15 +10,15 @@ import (
 	"testing"
 )
 
-// minSecret is how long what a [finder] looks for must be, in bytes.
+// minSecret is the minimum length of the secrets of a [finder], in bytes.
 const minSecret = 8
 
-// finder finds secrets in text, in every form in which a program could print
-// them by mistake: as they are, percent-encoded, in base64, in hexadecimal, as
-// fmt prints bytes.
+// finder finds secrets in text, in every form in which a program could print them by
+// mistake: unchanged, percent-encoded, in base64, in hexadecimal, and as fmt prints
+// bytes.
 type finder struct {
-	// needles by their first minSecret bytes, so that one look at each place of
-	// a text is enough for thousands of them.
+	// needles by their first minSecret bytes, so that one lookup at each position of a
+	// text is enough for thousands of needles.
 	needles map[string][]needle
 }
 
@@ -37,7 +37,7 @@ func newFinder(secrets map[string]string) *finder {
 	return f
 }
 
-// in returns what the text holds, each with its surroundings.
+// in returns the secrets in the text, each with its surroundings.
 func (f *finder) in(text string) map[string]string {
 	found := map[string]string{}
 	for i := 0; i+minSecret <= len(text); i++ {
@@ -50,14 +50,14 @@ func (f *finder) in(text string) map[string]string {
 	return found
 }
 
-// forms returns what to look for instead of a secret.
+// forms returns the texts to search for a secret.
 func forms(secret string) []string {
-	// The end of a token is what makes it one: its signature or its MAC.
+	// The secret part of a token is its end: the signature or the MAC.
 	if len(secret) > 40 {
 		secret = secret[len(secret)-40:]
 	}
 	all := encodings(secret)
-	// A key is mostly kept as bytes, and only written as base64.
+	// Programs keep a key as bytes, base64 is only its form in files.
 	if raw, err := base64.StdEncoding.DecodeString(secret); err == nil {
 		all = append(all, encodings(string(raw))...)
 	}
@@ -70,8 +70,8 @@ func encodings(s string) []string {
 		hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s))),
 		strings.Trim(fmt.Sprint([]byte(s)), "[]"),
 	}
-	// In the middle of base64, a text looks in three ways; what it shares
-	// characters with at its ends is not looked for.
+	// Within longer base64, a text has three forms. The characters that it shares with
+	// its neighbours are left out.
 	for before := range 3 {
 		b := base64.RawStdEncoding.EncodeToString([]byte("xx"[:before] + s))
 		b = b[(before*8+5)/6 : (before+len(s))*8/6]
@@ -80,20 +80,19 @@ func encodings(s string) []string {
 	return all
 }
 
-// said is something that everybody may read, and that holds no secret.
-type said struct{ where, text string }
+// publicText is a text that must not contain secrets.
+type publicText struct{ where, text string }
 
-// said notes a text in which the harness is to look for secrets.
-func (h *harness) said(where, text string) {
+// public registers a text that the harness searches for secrets.
+func (h *harness) public(where, text string) {
 	h.mu.Lock()
-	h.texts = append(h.texts, said{where, text})
+	h.texts = append(h.texts, publicText{where, text})
 	h.mu.Unlock()
 }
 
-// saidAnswer notes an answer. Tokens have their place in the answers of the
-// token endpoint, a ticket in the answer that mints it, and the simulator is
-// not part of the service.
-func (h *harness) saidAnswer(where string, a *answer, tokens bool) {
+// publicAnswer registers an answer. Tokens may be in the answers of the token endpoint,
+// and a ticket in the answer that mints it; the simulator is not part of the service.
+func (h *harness) publicAnswer(where string, a *answer, tokens bool) {
 	if a.Header.Get("X-Yufu-Simulator") != "" {
 		return
 	}
@@ -109,7 +108,7 @@ func (h *harness) saidAnswer(where string, a *answer, tokens bool) {
 		body = strings.ReplaceAll(body, `"ticket":"`+a.Doc.Ticket+`"`, "")
 	}
 	text.WriteString(body)
-	h.said(where, text.String())
+	h.public(where, text.String())
 }
 
 // findLeaks fails the test if a process printed or answered a secret.
@@ -120,13 +119,13 @@ func (h *harness) findLeaks() {
 	for _, o := range h.outputs {
 		for line := range strings.Lines(o.String()) {
 			for what := range f.in(line) {
-				h.t.Errorf("%s holds %s: %s", o.name, what, line)
+				h.t.Errorf("%s contains %s: %s", o.name, what, line)
 			}
 		}
 	}
 	for _, s := range h.texts {
 		for what, around := range f.in(s.text) {
-			h.t.Errorf("%s holds %s: … %q …", s.where, what, around)
+			h.t.Errorf("%s contains %s: … %q …", s.where, what, around)
 		}
 	}
 }
@@ -152,11 +151,11 @@ func TestFinder(t *testing.T) {
 	} {
 		for _, text := range texts {
 			if got := f.in(text); len(got) != 1 || got[want] == "" {
-				t.Errorf("in %q it finds %q, want %q", text, got, want)
+				t.Errorf("in(%q) = %q, want %q", text, got, want)
 			}
 		}
 	}
 	if got := f.in("hunter2/hunter3 is no secret, nor is " + key[:20]); len(got) != 0 {
-		t.Errorf("it finds %q where there is nothing", got)
+		t.Errorf("in() finds %q in a text without secrets", got)
 	}
 }

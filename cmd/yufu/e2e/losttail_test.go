@@ -9,8 +9,8 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// behind is a deployment whose standby takes over without what was committed last,
-// and a back end that remembers it all.
+// behind is a deployment whose standby takes over without the last commits, and a back
+// end that has received all of them.
 type behind struct {
 	*deployment
 	primary, standby *pgtest.Server
@@ -18,7 +18,7 @@ type behind struct {
 	service          *service
 	backEnd          *orders
 	key              string
-	// alice has not been revoked, bob logged out, and carol's log-in is lost too.
+	// alice is not revoked, bob is logged out, and carol's login is lost.
 	alice, bob, carol *answer
 	// oldKey is the signing key that has leaked.
 	oldKey string
@@ -38,7 +38,7 @@ func newBehind(h *harness) *behind {
 	return b
 }
 
-// lose commits what the standby never hears of, and waits until the back end knows it.
+// lose makes commits that the standby does not get, and waits until the back end has them.
 func (b *behind) lose() {
 	b.t.Helper()
 	s := b.service
@@ -51,10 +51,10 @@ func (b *behind) lose() {
 	s.logOut(b.bob.Doc.RefreshToken)
 	b.mustRun(b.env, "", "keys", "retire", b.oldKey, "--now", "--reason", "it leaked")
 	for _, token := range []string{b.bob.Doc.AccessToken, b.alice.Doc.AccessToken} {
-		s.eventually("the back end knows of it", func() bool { return b.backEnd.status("/orders", token) == http.StatusUnauthorized })
+		s.eventually("the back end has the revocation", func() bool { return b.backEnd.status("/orders", token) == http.StatusUnauthorized })
 	}
 	b.carol = s.logIn("carol")
-	s.eventually("the back end takes a token of the next key", func() bool { return b.backEnd.status("/orders", b.carol.Doc.AccessToken) == http.StatusOK })
+	s.eventually("the back end accepts a token of the next key", func() bool { return b.backEnd.status("/orders", b.carol.Doc.AccessToken) == http.StatusOK })
 }
 
 func (b *behind) failOver() {
@@ -70,10 +70,10 @@ func (b *behind) failOver() {
 	}
 }
 
-// TestAStandbyThatWasBehind has a standby take over that lacks a log-out and the end of
-// a key. The replica and a back end that outlived it agree again, and nothing that
-// was revoked is good.
-func TestAStandbyThatWasBehind(t *testing.T) {
+// TestStandbyBehind promotes a standby that lacks a logout and the retirement of a key.
+// The replica and a back end that went on running agree again, and all revoked tokens
+// are refused.
+func TestStandbyBehind(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	b := newBehind(h)
@@ -86,9 +86,9 @@ func TestAStandbyThatWasBehind(t *testing.T) {
 	s.refresh(b.bob.Doc.RefreshToken).want(s, 400, "session_revoked")
 	alice := s.refresh(b.alice.Doc.RefreshToken).want(s, 200, "").Doc
 	if kid := kidOf(alice.AccessToken); kid == b.oldKey {
-		t.Error("the key that had leaked signs again")
+		t.Error("the leaked key signs again")
 	}
-	s.eventually("the back end takes the new token", func() bool { return b.backEnd.status("/orders", alice.AccessToken) == http.StatusOK })
+	s.eventually("the back end accepts the new token", func() bool { return b.backEnd.status("/orders", alice.AccessToken) == http.StatusOK })
 	s.introspect(b.key, alice.AccessToken).holds(s, `{"active":true,`)
 	s.eventually("the key is retired again", func() bool {
 		for line := range strings.Lines(b.mustRun(b.env, "", "keys", "list")) {
@@ -98,40 +98,40 @@ func TestAStandbyThatWasBehind(t *testing.T) {
 		}
 		return false
 	})
-	// Her session was lost, so she logs in again, as a mini-program does by itself.
+	// Carol's session was lost, so the mini-program logs in again.
 	s.refresh(b.carol.Doc.RefreshToken).want(s, 400, "refresh_expired")
 	carol := s.logIn("carol").Doc
-	s.eventually("the back end takes her token", func() bool { return b.backEnd.status("/orders", carol.AccessToken) == http.StatusOK })
+	s.eventually("the back end accepts carol's token", func() bool { return b.backEnd.status("/orders", carol.AccessToken) == http.StatusOK })
 
-	// What was made good is vouched for: the next replica serves.
+	// The repaired database is accepted: the next replica serves.
 	_, next := b.serve("another replica")
 	next.must(next.get(next.admin+"/readyz", "")).want(next, 200, "")
 	next.refresh(alice.RefreshToken).want(next, 200, "")
 }
 
-// TestAStandbyThatWasBehindWithoutAReplica has it take over while no replica runs.
-func TestAStandbyThatWasBehindWithoutAReplica(t *testing.T) {
+// TestStandbyBehindWithoutReplica promotes the standby while no replica runs.
+func TestStandbyBehindWithoutReplica(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	b := newBehind(h)
 	b.lose()
 	b.replica.stop()
 	b.failOver()
-	b.env["YUFU_LISTEN"] = strings.TrimPrefix(b.service.base, "http://") // where the back end looks for it
+	b.env["YUFU_LISTEN"] = strings.TrimPrefix(b.service.base, "http://") // the address that the back end uses
 	_, s := b.serve("yufu again")
 	s.must(s.get(s.admin+"/readyz", "")).want(s, 503, "")
 	if body := s.must(s.get(s.admin+"/readyz", "")).Body; !strings.Contains(body, "yufu migrate --restored") {
-		t.Errorf("/readyz says %s, want what to do", body)
+		t.Errorf("/readyz answers %s, want the command to run", body)
 	}
 	s.refresh(b.bob.Doc.RefreshToken).want(s, 503, "storage_unavailable")
 	s.must(s.tryExchange("alice")).want(s, 503, "storage_unavailable")
 
 	if out := b.mustRun(b.env, "", "migrate", "--restored"); !strings.Contains(out, "log in again") {
-		t.Errorf("it says %q", out)
+		t.Errorf("the command prints %q", out)
 	}
 	s.eventually("it is ready", func() bool { return s.must(s.get(s.admin+"/readyz", "")).Status == http.StatusOK })
 	s.refresh(b.bob.Doc.RefreshToken).want(s, 400, "refresh_invalid")
 	s.refresh(b.alice.Doc.RefreshToken).want(s, 400, "refresh_invalid")
 	alice := s.logIn("alice").Doc
-	s.eventually("the back end takes the new token", func() bool { return b.backEnd.status("/orders", alice.AccessToken) == http.StatusOK })
+	s.eventually("the back end accepts the new token", func() bool { return b.backEnd.status("/orders", alice.AccessToken) == http.StatusOK })
 }

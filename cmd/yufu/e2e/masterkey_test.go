@@ -17,13 +17,13 @@ func (h *harness) masterKeyLine() string {
 	return h.secret("a master key", base64.StdEncoding.EncodeToString(key)) + "\n"
 }
 
-// TestMasterKeyChange rolls two replicas through a change of the master key.
+// TestMasterKeyChange changes the master key of two replicas one after the other.
 func TestMasterKeyChange(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	d := deploy(h, pgtest.Empty(t))
 	before, after := h.masterKeyLine(), h.masterKeyLine()
-	// Each replica has a file of its own, as on two machines.
+	// Each replica has its own file, as on two machines.
 	files := [2]string{h.file("a.key", before), h.file("b.key", before)}
 	put := func(i int, lines string) {
 		t.Helper()
@@ -56,8 +56,8 @@ func TestMasterKeyChange(t *testing.T) {
 	start(1, "B")
 	h.mustRun(env(0), h.appSecret(), "app", "add", testApp, "--secret-file", "-")
 
-	// used proves that both replicas take what either issues, and that no session
-	// is lost.
+	// used checks that each replica accepts the tokens of both, and that no session is
+	// lost.
 	alice := services[0].logIn("alice").Doc.RefreshToken
 	used := func(when string) {
 		t.Helper()
@@ -66,7 +66,7 @@ func TestMasterKeyChange(t *testing.T) {
 			alice = got.Doc.RefreshToken
 			for j, other := range services {
 				if me := other.me(got.Doc.AccessToken); me.Status != 200 {
-					t.Errorf("%s: replica %d answers %d for a token of replica %d: %s", when, j, me.Status, i, me.Body)
+					t.Errorf("%s: replica %d answers %d to a token of replica %d: %s", when, j, me.Status, i, me.Body)
 				}
 				if r := ready(j); r.Status != 200 {
 					t.Errorf("%s: replica %d is not ready: %s", when, j, r.Body)
@@ -75,8 +75,7 @@ func TestMasterKeyChange(t *testing.T) {
 			}
 		}
 	}
-	// rotate has the next key sign, and another one made and sealed with the file of
-	// a replica.
+	// rotate promotes the next key. The new next key is sealed with the file of a replica.
 	rotate := func(by int) {
 		t.Helper()
 		kid := kidOf(services[0].refresh(alice).want(services[0], 200, "").Doc.AccessToken)
@@ -101,15 +100,15 @@ func TestMasterKeyChange(t *testing.T) {
 	put(0, after+before)
 	restart(0, "A, with the new key on top")
 	rotate(0)
-	rotate(0) // what was sealed by the new key signs
+	rotate(0) // the key that was sealed with the new master key signs
 	used("with the new key on top at A")
 	put(1, after+before)
 	restart(1, "B, with the new key on top")
 	rotate(1)
 	used("with the new key on top at both")
 
-	// A replica that was left out finds out and says so; it is good again when it
-	// has the key.
+	// A replica without the new master key becomes unready with the reason, and ready
+	// again when it has the key.
 	third := h.masterKeyLine()
 	put(0, third+after+before)
 	put(1, after+before)

@@ -19,7 +19,7 @@ type samples map[string]float64
 
 var sampleLine = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{.*\})?) (\S+)$`)
 
-// metrics reads what the service measures.
+// metrics returns the metrics of the service.
 func (s *service) metrics() samples {
 	s.t.Helper()
 	a := s.must(s.get(s.admin+"/metrics", "")).want(s, 200, "")
@@ -31,7 +31,7 @@ func (s *service) metrics() samples {
 		}
 		m := sampleLine.FindStringSubmatch(line)
 		if m == nil {
-			s.t.Fatalf("a line of /metrics is %q", line)
+			s.t.Fatalf("/metrics has the malformed line %q", line)
 		}
 		value, err := strconv.ParseFloat(m[2], 64)
 		if err != nil {
@@ -44,7 +44,7 @@ func (s *service) metrics() samples {
 
 var labelPair = regexp.MustCompile(`([a-z_]+)="((?:[^"\\]|\\.)*)"`)
 
-// labels returns the values of each label of our own metrics.
+// labels returns the values of each label of Yufu's metrics.
 func (all samples) labels() map[string][]string {
 	sets := map[string]map[string]bool{}
 	for series := range all {
@@ -78,12 +78,12 @@ func TestMetrics(t *testing.T) {
 	_, s := d.serve("yufu", "--migrate")
 	d.addApp()
 
-	// The script. What it does with each token is what the counters must say.
+	// The script. The counters must show what it does with each token.
 	alice := s.logIn("alice")
 	me := s.me(alice.Doc.AccessToken)
 	replayed, late := 0, 0
-	// On a machine that stalls even the first replay may be too late. Then there is
-	// another session, until there are both kinds.
+	// On a machine that stalls, even the first replay may be too late. Then the script
+	// starts another session until both kinds have happened.
 	for login := alice; replayed == 0; late++ {
 		if late > 0 {
 			login = s.logIn("alice")
@@ -119,7 +119,7 @@ func TestMetrics(t *testing.T) {
 		s.from("198.51.100." + strconv.Itoa(i)).logIn("carol")
 	}
 
-	t.Run("count what happened", func(t *testing.T) {
+	t.Run("the metrics count all events", func(t *testing.T) {
 		got := s.in(t).metrics()
 		logIns := float64(late + 1 + len(faults)) // alice's, bob's, carol's
 		rotated := float64(late + 2)
@@ -149,7 +149,7 @@ func TestMetrics(t *testing.T) {
 		}
 		for series, n := range want {
 			if value, there := got[series]; !there || value != n {
-				t.Errorf("%s is %v (there: %v), want %v", series, value, there, n)
+				t.Errorf("%s is %v (present: %v), want %v", series, value, there, n)
 			}
 		}
 		for _, series := range []string{
@@ -157,7 +157,7 @@ func TestMetrics(t *testing.T) {
 			`yufu_current_key_age_seconds{alg="ES256",use="access"}`, `yufu_current_key_age_seconds{alg="HS256",use="refresh"}`, `process_resident_memory_bytes`,
 		} {
 			if got[series] <= 0 {
-				t.Errorf("%s is %v", series, got[series])
+				t.Errorf("%s is %v, want another value", series, got[series])
 			}
 		}
 		for _, series := range []string{
@@ -170,11 +170,11 @@ func TestMetrics(t *testing.T) {
 		}
 		info := got.labels()
 		if len(info["version"]) != 1 || info["version"][0] == "" || len(info["go_version"]) != 1 || !strings.HasPrefix(info["go_version"][0], "go") {
-			t.Errorf("the build is %q, %q", info["version"], info["go_version"])
+			t.Errorf("the build info is %q, %q", info["version"], info["go_version"])
 		}
 	})
 
-	t.Run("name nobody and no address", func(t *testing.T) {
+	t.Run("the metrics contain no user and no address", func(t *testing.T) {
 		s := s.in(t)
 		text := s.must(s.get(s.admin+"/metrics", "")).Body
 		for what, id := range map[string]string{
@@ -182,12 +182,12 @@ func TestMetrics(t *testing.T) {
 			"an openid": wechatsim.OpenID(testApp, "alice"), "a unionid": wechatsim.UnionID("alice"), "a client's address": "192.0.2.",
 		} {
 			if id == "" || strings.Contains(text, id) {
-				t.Errorf("the metrics hold %s (%q)", what, id)
+				t.Errorf("the metrics contain %s (%q)", what, id)
 			}
 		}
 	})
 
-	t.Run("do not grow with what strangers send", func(t *testing.T) {
+	t.Run("the metrics do not grow with the requests of clients", func(t *testing.T) {
 		s := s.in(t)
 		flood := func() int {
 			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", rand.Text(), strings.ToLower(rand.Text())} {
@@ -213,7 +213,7 @@ func TestMetrics(t *testing.T) {
 		after := flood()
 		for range 3 {
 			if again := flood(); again != after {
-				t.Errorf("there were %d series after a flood, and are %d after another", after, again)
+				t.Errorf("%d series after a flood, %d after another, want the same number", after, again)
 			}
 		}
 		labels := s.metrics().labels()

@@ -36,7 +36,7 @@ var buildMiniprogram = sync.OnceValue(func() error {
 	return nil
 })
 
-// node runs a script of the library's tests with a task, and reads its result.
+// node runs a script of the library's tests with a task, and decodes its result.
 func (h *harness) node(ctx context.Context, script string, task, result any) {
 	h.t.Helper()
 	if err := buildMiniprogram(); err != nil {
@@ -52,14 +52,14 @@ func (h *harness) node(ctx context.Context, script string, task, result any) {
 	cmd.Dir, cmd.Env = miniprogram, settings{}.environ()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, stderr
 	if err := cmd.Run(); err != nil {
-		h.t.Fatalf("%s: %v\n%s", script, err, stderr)
+		h.t.Fatalf("%s: unexpected result %v\n%s", script, err, stderr)
 	}
 	if err := json.Unmarshal(stdout.Bytes(), result); err != nil {
-		h.t.Fatalf("%s prints %q: %v", script, &stdout, err)
+		h.t.Fatalf("the output of %s is not JSON: %q: %v", script, &stdout, err)
 	}
 }
 
-// soaked is what one kind of program did in the soak.
+// soaked is the result of one kind of program in the soak test.
 type soaked struct {
 	Starts            int      `json:"starts"`
 	Requests          int      `json:"requests"`
@@ -78,14 +78,13 @@ type soaked struct {
 	AnswersLost       int      `json:"answers_lost"`
 }
 
-// TestMiniProgramsOnABadNetwork runs the library on many phones that lose a
-// fifth of all answers and are suspended again and again, some for longer than
-// the refresh window, with access tokens of a few seconds. Nobody is signed out,
-// nobody logs in more often than the losses demand, and the service sees no
-// thief. Beside them, on the same schedule, run programs that log in by a timer.
-// Everything is 150 times as fast as in real life; YUFU_TEST_SOAK says for how
-// long, 25s if it does not.
-func TestMiniProgramsOnABadNetwork(t *testing.T) {
+// TestMiniProgramsOnBadNetwork runs the library on many phones that lose a fifth of all
+// answers and are suspended repeatedly, some for longer than the refresh window, with
+// access tokens of a few seconds. No user is signed out, no user logs in more often than
+// the losses require, and the service detects no theft. Beside them, on the same
+// schedule, run programs that log in by a timer. Time runs 150 times as fast as in real
+// life; YUFU_TEST_SOAK sets the duration, 25s by default.
+func TestMiniProgramsOnBadNetwork(t *testing.T) {
 	t.Parallel()
 	const (
 		clients  = 200
@@ -139,38 +138,38 @@ func TestMiniProgramsOnABadNetwork(t *testing.T) {
 	reuse, late := audited("refresh.reuse"), audited("refresh.replay_late")
 
 	if ours.SignedOut != 0 || len(ours.Strange) != 0 {
-		t.Errorf("%d users were signed out, and there were %q", ours.SignedOut, ours.Strange)
+		t.Errorf("%d users were signed out, unexpected events: %q", ours.SignedOut, ours.Strange)
 	}
-	// There is none where the machine is quick enough. On a loaded one a request
-	// may take longer than its token lives, twice in a row, and then the library
-	// blames the back end for a while.
+	// A fast machine has no 401. On a loaded one a request may take longer than the
+	// lifetime of its token, twice in a row, and then the library blames the back end
+	// for a while.
 	if ours.Unauthorized > ours.Requests/20 {
-		t.Errorf("%d of %d requests were answered 401", ours.Unauthorized, ours.Requests)
+		t.Errorf("%d of %d requests got 401", ours.Unauthorized, ours.Requests)
 	}
 	if reuse != 0 {
-		t.Errorf("the audit has %d refresh.reuse", reuse)
+		t.Errorf("the audit has %d events refresh.reuse, want 0", reuse)
 	}
 	if minimum := clients + late; ours.ExchangesAnswered != minimum {
-		t.Errorf("%d log-ins, want %d: one for each of %d users and one for each of %d late replays", ours.ExchangesAnswered, minimum, clients, late)
+		t.Errorf("%d logins, want %d: one for each of %d users and one for each of %d late replays", ours.ExchangesAnswered, minimum, clients, late)
 	}
-	// The schedule does what it is for.
+	// The schedule causes what the test needs.
 	if late == 0 || ours.Requests < 5*clients || ours.AnswersLost < ours.NetworkRequests/7 || ours.RefreshesAnswered < clients {
-		t.Errorf("it was no soak: %d late replays, %+v", late, ours)
+		t.Errorf("the schedule caused too little: %d late replays, %+v", late, ours)
 	}
 	days := length.Seconds() * speed / 86400 * clients
 	line := func(name string, p soaked) {
-		t.Logf("%-5s %6d requests (%d lost), %5d refreshes, %5d log-in requests, %5d platform calls; a user and day: %.1f log-in requests, %.1f platform calls",
+		t.Logf("%-5s %6d requests (%d lost), %5d refreshes, %5d login requests, %5d platform calls; a user and day: %.1f login requests, %.1f platform calls",
 			name, p.Requests, p.Lost, p.Refreshes, p.Exchanges, p.ExchangesActed, float64(p.Exchanges)/days, float64(p.ExchangesActed)/days)
 	}
-	t.Logf("%d users for %s: %d of %d answers lost, %d late replays, %d refresh.reuse, %d signed out, %d requests answered 401, %d log-in answers lost after the service acted",
+	t.Logf("%d users for %s: %d of %d answers lost, %d late replays, %d refresh.reuse, %d signed out, %d requests answered 401, %d login answers lost after the service acted",
 		clients, length, ours.AnswersLost, ours.NetworkRequests, late, reuse, ours.SignedOut, ours.Unauthorized, ours.ExchangesActed-ours.ExchangesAnswered)
 	line("ours", ours)
 	line("seed", seed)
 }
 
-// TestDemoMiniProgram runs the demo in Chromium: unbound, ordering, bound,
-// revoked by an admin and back without the user's noticing, unbound, logged out.
-// YUFU_TEST_SCREENSHOTS names a folder for pictures of all that.
+// TestDemoMiniProgram runs the demo in Chromium: unbound, ordering, bound, revoked by an
+// admin and logged in again without an action of the user, unbound, logged out.
+// YUFU_TEST_SCREENSHOTS names a folder for screenshots of the steps.
 func TestDemoMiniProgram(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -214,6 +213,6 @@ func TestDemoMiniProgram(t *testing.T) {
 		t.Logf("%s: %s", step.What, strings.Join(step.Requests, ", "))
 	}
 	if len(result.Steps) != 12 {
-		t.Errorf("it took %d steps", len(result.Steps))
+		t.Errorf("the demo made %d steps", len(result.Steps))
 	}
 }

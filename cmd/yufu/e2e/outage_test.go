@@ -30,12 +30,12 @@ func TestOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	t.Run("of the database answers 503 with Retry-After", func(t *testing.T) {
+	t.Run("an outage of the database is answered with 503 and Retry-After", func(t *testing.T) {
 		s := s.in(t)
 		for name, ask := range map[string]func() (*answer, error){
 			"exchange": func() (*answer, error) { return s.exchangeCode(code) },
 			"refresh":  func() (*answer, error) { return s.tryRefresh(alice.Doc.RefreshToken) },
-			"log-out":  func() (*answer, error) { return s.tryLogout(alice.Doc.RefreshToken) },
+			"logout":   func() (*answer, error) { return s.tryLogout(alice.Doc.RefreshToken) },
 			"me":       func() (*answer, error) { return s.get(s.base+"/v1/me", alice.Doc.AccessToken) },
 		} {
 			a := s.must(ask()).want(s, 503, "storage_unavailable")
@@ -45,13 +45,13 @@ func TestOutage(t *testing.T) {
 		}
 	})
 
-	t.Run("burns no code", func(t *testing.T) {
+	t.Run("the outage uses up no code", func(t *testing.T) {
 		if n := d.sim.timesSent(code); n != 0 {
 			t.Errorf("the code was sent to WeChat %d times", n)
 		}
 	})
 
-	t.Run("makes the replica not ready, and leaves it alive", func(t *testing.T) {
+	t.Run("the outage makes the replica not ready, but alive", func(t *testing.T) {
 		s := s.in(t)
 		ready := s.must(s.get(s.admin+"/readyz", ""))
 		if ready.Status != 503 || !strings.Contains(ready.Doc.Reason, "database") {
@@ -61,7 +61,7 @@ func TestOutage(t *testing.T) {
 		s.must(s.get(s.base+"/.well-known/jwks.json", "")).want(s, 200, "")
 	})
 
-	t.Run("is over when the database is back, for codes and sessions from before", func(t *testing.T) {
+	t.Run("after the outage, earlier codes and sessions work", func(t *testing.T) {
 		s := s.in(t)
 		if err := server.Start(); err != nil {
 			t.Fatal(err)
@@ -74,7 +74,7 @@ func TestOutage(t *testing.T) {
 		s.me(alice.Doc.AccessToken).want(s, 200, "")
 	})
 
-	t.Run("in form of a crash is over as soon as the database is", func(t *testing.T) {
+	t.Run("after a crash of the database, requests work as soon as it is back", func(t *testing.T) {
 		s := s.in(t)
 		if err := server.Kill(); err != nil {
 			t.Fatal(err)
@@ -94,7 +94,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	const password = "correct-horse-battery"
 
-	t.Run("says that the database is not there, without its password", func(t *testing.T) {
+	t.Run("the error names the unreachable database without its password", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		h.secret("the database password", password)
@@ -107,7 +107,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 		}
 	})
 
-	t.Run("says how long it waited for one that is silent", func(t *testing.T) {
+	t.Run("the error names the time that it waited for a silent database", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		silent, err := net.Listen("tcp", "127.0.0.1:0") // its backlog connects, and nothing answers
@@ -124,11 +124,11 @@ func TestStartWithoutDatabase(t *testing.T) {
 			t.Fatalf("exit code %d: %s", r.code, r.stderr)
 		}
 		if waited, err := time.ParseDuration(said[1]); err != nil || waited < time.Second || waited > passed {
-			t.Errorf("it says that it waited for %s; the time-out is 1s, and it ran for %s", said[1], passed)
+			t.Errorf("the error says that it waited for %s; the timeout is 1s, and it ran for %s", said[1], passed)
 		}
 	})
 
-	t.Run("says which database is missing on the server", func(t *testing.T) {
+	t.Run("the error names the database that is missing on the server", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, pgtest.Empty(t)+"&dbname=atlantis")
@@ -138,7 +138,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 		}
 	})
 
-	t.Run("says that the database is not the user's own, and what to do", func(t *testing.T) {
+	t.Run("the error for a database of another role says what to do", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		dsn := pgtest.Empty(t)
@@ -148,7 +148,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 		}
 		defer owner.Close(context.Background())
 		tenant := "tenant_" + strings.ToLower(rand.Text())
-		// Before PostgreSQL 15 everybody may create in the schema public.
+		// Before PostgreSQL 15 every role may create objects in the schema public.
 		for _, sql := range []string{`create role ` + tenant + ` login password 'p'`, `revoke create on schema public from public`} {
 			if _, err := owner.Exec(t.Context(), sql); err != nil {
 				t.Fatal(err)
@@ -171,7 +171,7 @@ func TestStartWithoutDatabase(t *testing.T) {
 		}
 	})
 
-	t.Run("says that the schema is behind, and what to do", func(t *testing.T) {
+	t.Run("the error for an old schema says what to do", func(t *testing.T) {
 		t.Parallel()
 		for name, url := range map[string]func(h *harness) string{
 			"PostgreSQL": func(*harness) string { return pgtest.Empty(t) },

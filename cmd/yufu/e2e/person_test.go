@@ -35,7 +35,7 @@ func newImporter(h *harness, databaseURL string) *importer {
 	return &importer{s, settings{"YUFU_ADMIN_URL": s.admin, "YUFU_ADMIN_KEY_FILE": h.file("admin.key", s.adminKey+"\n")}, p}
 }
 
-// counts demands what became of the rows.
+// counts fails the test unless the output has these counts.
 func (i *importer) counts(t *testing.T, r result, code int, want string) {
 	t.Helper()
 	if r.code != code || !strings.Contains(r.stdout, want) {
@@ -68,7 +68,7 @@ func TestPersonImport(t *testing.T) {
 			database := empty(t)
 			i := newImporter(h, database)
 
-			t.Run("a table is taken but for its wrong rows, which are reported by line", func(t *testing.T) {
+			t.Run("a table is imported except for its invalid rows, which are reported by line", func(t *testing.T) {
 				i := &importer{i.in(t), i.env, i.p}
 				var csv strings.Builder
 				csv.WriteString("\uFEFFexternal_id,name,phone,fact.employee_no,fact.name,attr.dept\r\n")
@@ -77,7 +77,7 @@ func TestPersonImport(t *testing.T) {
 				}
 				csv.WriteString("E1200,甲,13800000007,,,\r\nE1201,\"乙,,,,\r\n,丙,,,,\r\nE1203,丁,12,,,\r\nE1204,戊,,,,\r\n")
 				file := h.file("persons.csv", csv.String())
-				// That a row of another batch will have the phone, a dry run does not know.
+				// A dry run does not detect a phone that is repeated in another batch.
 				i.counts(t, i.run(i.env, "", "person", "import", file, "--dry-run"), 1, "1,202 would be created, 0 would be updated, 0 unchanged, 3 refused")
 				if len(i.found("E1")) != 0 {
 					t.Fatal("the dry run wrote persons")
@@ -85,7 +85,7 @@ func TestPersonImport(t *testing.T) {
 				r := i.run(i.env, "", "person", "import", file, "--reason", "入职")
 				i.counts(t, r, 1, "1,201 created, 0 updated, 0 unchanged, 4 refused")
 				if !strings.Contains(r.stderr, "persons.csv.errors.csv") {
-					t.Errorf("%s", r.stderr)
+					t.Errorf("unexpected result: %s", r.stderr)
 				}
 				report, err := os.ReadFile(file + ".errors.csv")
 				if err != nil {
@@ -98,22 +98,22 @@ func TestPersonImport(t *testing.T) {
 					}
 				}
 				if p := i.found("E7"); len(p) != 1 || p[0]["phone"] != "+8613800000007" || p[0]["name"] != "员工7" {
-					t.Errorf("%v", p)
+					t.Errorf("unexpected result: %v", p)
 				}
 				i.counts(t, i.run(i.env, "", "person", "import", file), 1, "0 created, 0 updated, 1,201 unchanged, 4 refused")
 				i.counts(t, i.run(i.env, "", "person", "import", file, "--from-line", "1206"), 0, "0 created, 0 updated, 1 unchanged, 0 refused")
 				if _, err := os.Stat(file + ".errors.csv"); !os.IsNotExist(err) {
-					t.Errorf("a report of nothing is there: %v", err)
+					t.Errorf("a report without rows was written (error %v)", err)
 				}
 			})
 
-			t.Run("lines of JSON come from standard input", func(t *testing.T) {
+			t.Run("lines of JSON are read from standard input", func(t *testing.T) {
 				i := &importer{i.in(t), i.env, i.p}
 				r := i.run(i.env, `{"external_id":"N1","facts":{"id_no":"1","old":"2"}}`+"\n"+`{"external_id":"N1","name":"庚","facts":{"old":null}}`+"\n",
 					"person", "import", "-", "--format", "ndjson", "--report", filepath.Join(t.TempDir(), "report.csv"))
 				i.counts(t, r, 0, "1 created, 1 updated, 0 unchanged, 0 refused")
 				if p := i.found("N1"); len(p) != 1 || p[0]["name"] != "庚" || fmt.Sprint(p[0]["facts"]) != "[id_no]" {
-					t.Errorf("%v", p)
+					t.Errorf("unexpected result: %v", p)
 				}
 			})
 
@@ -121,24 +121,24 @@ func TestPersonImport(t *testing.T) {
 				i := &importer{i.in(t), i.env, i.p}
 				out := i.mustRun(i.env, "", "person", "list", "--external-id", "E7")
 				if !strings.Contains(out, "+86138****0007") || strings.Contains(out, "13800000007") || !strings.Contains(out, "enabled") {
-					t.Errorf("%s", out)
+					t.Errorf("unexpected result: %s", out)
 				}
 				i.mustRun(i.env, "", "person", "disable", "E7", "--reason", "离职")
 				if out := i.mustRun(i.env, "", "person", "list", "--external-id", "E7"); !strings.Contains(out, "disabled") {
-					t.Errorf("%s", out)
+					t.Errorf("unexpected result: %s", out)
 				}
 				i.mustRun(i.env, "", "person", "enable", "E7")
-				if r := i.run(i.env, "", "person", "disable", "nobody"); r.code != 1 || !strings.Contains(r.stderr, "no person has this external_id") {
-					t.Errorf("%d %s", r.code, r.stderr)
+				if r := i.run(i.env, "", "person", "disable", "unknown"); r.code != 1 || !strings.Contains(r.stderr, "no person has this external_id") {
+					t.Errorf("exit code = %d: %s", r.code, r.stderr)
 				}
 			})
 
-			t.Run("Ctrl-C ends it, and it says where to go on", func(t *testing.T) {
+			t.Run("Ctrl-C ends the import, and the output says where to continue", func(t *testing.T) {
 				i := &importer{i.in(t), i.env, i.p}
 				in, out := io.Pipe()
 				defer out.Close()
-				// It sends its second batch when it has the answer to the first, which it
-				// may have to send twice. To the second it gets no answer.
+				// The import sends its second batch when it has the answer to the first, which it
+				// may have to send twice. The second gets no answer.
 				var held atomic.Bool
 				target, err := url.Parse(i.admin)
 				if err != nil {
@@ -146,7 +146,7 @@ func TestPersonImport(t *testing.T) {
 				}
 				forward := httputil.NewSingleHostReverseProxy(target)
 				front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					body, err := io.ReadAll(r.Body) // else nobody notices that the client hangs up
+					body, err := io.ReadAll(r.Body) // otherwise the server does not notice that the client hangs up
 					if err != nil {
 						return
 					}
@@ -164,24 +164,24 @@ func TestPersonImport(t *testing.T) {
 				i.launch(p)
 				go func() {
 					fmt.Fprintln(out, "external_id,name")
-					for n := range 1100 { // more than two batches, and no end
+					for n := range 1100 { // more than two batches, without an end
 						fmt.Fprintf(out, "C%d,%s\n", n, strings.Repeat("x", 100))
 					}
 				}()
 				i.eventually("the second batch is on its way", held.Load)
 				p.signal(syscall.SIGINT)
-				if err := out.CloseWithError(io.EOF); err != nil { // what os/exec copies from is not the program's to end
+				if err := out.CloseWithError(io.EOF); err != nil { // os/exec copies from it until it ends
 					t.Fatal(err)
 				}
 				if code := p.wait(); code != 1 || !strings.Contains(p.stderr.String(), "--from-line 502") {
 					t.Errorf("exit code %d: %s", code, p.stderr)
 				}
 				if first, second := i.found("C499"), i.found("C500"); len(first) != 1 || len(second) != 0 {
-					t.Errorf("the last of the first batch is there %d times, the first of the second %d times", len(first), len(second))
+					t.Errorf("the last row of the first batch is stored %d times, the first of the second %d times", len(first), len(second))
 				}
 			})
 
-			// The table had phones, of which one was another person's.
+			// The table has a phone of another person.
 			wantNothingPersonal(t, i.p, i.service, database)
 		})
 	}
@@ -203,19 +203,19 @@ func TestPersonImportRefuses(t *testing.T) {
 		code int
 		want string
 	}{
-		"no key":              {settings{"YUFU_ADMIN_KEY_FILE": ""}, []string{good}, 2, "YUFU_ADMIN_KEY_FILE is missing"},
-		"a key without scope": {settings{"YUFU_ADMIN_KEY_FILE": h.file("read.key", key.Key)}, []string{good}, 1, "insufficient_scope"},
-		"a key that is none":  {settings{"YUFU_ADMIN_KEY_FILE": h.file("no.key", "hello")}, []string{good}, 1, "service_key_invalid"},
-		"no address":          {settings{"YUFU_ADMIN_URL": "localhost:8081"}, []string{good}, 2, "YUFU_ADMIN_URL"},
-		"no file":             {nil, []string{filepath.Join(t.TempDir(), "none.csv")}, 2, "no such file"},
-		"a folder":            {nil, []string{t.TempDir() + "/"}, 2, "directory"},
-		"an unknown name":     {nil, []string{h.file("persons.txt", "external_id\n")}, 2, "--format"},
-		"an unknown column":   {nil, []string{h.file("x.csv", "external_id,email\n")}, 2, "no column"},
-		"GBK":                 {nil, []string{h.file("gbk.csv", "external_id,name\n1,\xc0\xee\n")}, 2, "not UTF-8"},
-		"itself for a report": {nil, []string{good, "--report", good}, 2, "--report is the file"},
-		"a reason of bells":   {nil, []string{good, "--reason", "\a"}, 2, "--reason"},
+		"no key":                           {settings{"YUFU_ADMIN_KEY_FILE": ""}, []string{good}, 2, "YUFU_ADMIN_KEY_FILE is missing"},
+		"a key without scope":              {settings{"YUFU_ADMIN_KEY_FILE": h.file("read.key", key.Key)}, []string{good}, 1, "insufficient_scope"},
+		"a malformed key":                  {settings{"YUFU_ADMIN_KEY_FILE": h.file("no.key", "hello")}, []string{good}, 1, "service_key_invalid"},
+		"no address":                       {settings{"YUFU_ADMIN_URL": "localhost:8081"}, []string{good}, 2, "YUFU_ADMIN_URL"},
+		"no file":                          {nil, []string{filepath.Join(t.TempDir(), "none.csv")}, 2, "no such file"},
+		"a folder":                         {nil, []string{t.TempDir() + "/"}, 2, "directory"},
+		"an unknown name":                  {nil, []string{h.file("persons.txt", "external_id\n")}, 2, "--format"},
+		"an unknown column":                {nil, []string{h.file("x.csv", "external_id,email\n")}, 2, "no column"},
+		"GBK":                              {nil, []string{h.file("gbk.csv", "external_id,name\n1,\xc0\xee\n")}, 2, "not UTF-8"},
+		"the input as the report":          {nil, []string{good, "--report", good}, 2, "--report is the file"},
+		"a reason with control characters": {nil, []string{good, "--reason", "\a"}, 2, "--reason"},
 	}
-	t.Run("each", func(t *testing.T) { // of them in parallel, and what follows when all have ended
+	t.Run("each is refused", func(t *testing.T) { // groups the parallel subtests
 		for name, c := range cases {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

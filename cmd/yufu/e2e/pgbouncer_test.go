@@ -15,9 +15,9 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// pgbouncer starts PgBouncer before a database, with no parameter to ignore, and
-// returns the URL of the database through it. It listens on a Unix socket, so
-// that no port needs to be free.
+// pgbouncer starts PgBouncer in front of a database, without ignored parameters, and
+// returns the URL of the database through it. It listens on a Unix socket, so that no
+// port must be free.
 func (h *harness) pgbouncer(databaseURL, mode string) string {
 	h.t.Helper()
 	u, err := url.Parse(databaseURL)
@@ -27,7 +27,7 @@ func (h *harness) pgbouncer(databaseURL, mode string) string {
 	dir := shortDir(h.t)
 	user := ""
 	if os.Getuid() == 0 {
-		// It refuses to run as root, and changes to this user by itself.
+		// PgBouncer refuses to run as root, and changes to this user by itself.
 		user = "user = nobody\n"
 		if err := os.Chmod(dir, 0o777); err != nil {
 			h.t.Fatal(err)
@@ -55,7 +55,7 @@ default_pool_size = 50
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 
-	t.Run("in session mode serves, and what is revoked is heard at once", func(t *testing.T) {
+	t.Run("in session mode PgBouncer works, and revocations arrive at once", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, h.pgbouncer(pgtest.Empty(t), "session"))
@@ -73,7 +73,7 @@ func TestPgBouncer(t *testing.T) {
 		h.eventually("it is ready", func() bool { return h.must(h.get(b.admin+"/readyz", "")).Status == 200 })
 	})
 
-	t.Run("in transaction mode is refused by name", func(t *testing.T) {
+	t.Run("in transaction mode PgBouncer is refused by name", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		database := pgtest.Empty(t)
@@ -89,12 +89,12 @@ func TestPgBouncer(t *testing.T) {
 	})
 }
 
-func TestSettingsOfTheDatabaseThatDoNotWorkAreRefusedByName(t *testing.T) {
+func TestDatabaseSettingsRefused(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	dsn := pgtest.Empty(t)
 	d := deploy(h, dsn)
-	for param, said := range map[string]string{
+	for param, setting := range map[string]string{
 		"search_path=app":                         "search_path",
 		"default_query_exec_mode=exec":            "default_query_exec_mode",
 		"default_query_exec_mode=simple_protocol": "default_query_exec_mode",
@@ -103,7 +103,7 @@ func TestSettingsOfTheDatabaseThatDoNotWorkAreRefusedByName(t *testing.T) {
 	} {
 		for _, args := range [][]string{{"serve", "--migrate"}, {"migrate"}} {
 			r := h.run(d.env.with(settings{"YUFU_DATABASE_URL": dsn + "&" + param}), "", args...)
-			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_DATABASE_URL is wrong: postgres: "+said) || !strings.Contains(r.stderr, "must not be set in") {
+			if r.code != 1 || !strings.Contains(r.stderr, "YUFU_DATABASE_URL is wrong: postgres: "+setting) || !strings.Contains(r.stderr, "must not be set in") {
 				t.Errorf("%s: yufu %s: exit code %d: %s", param, strings.Join(args, " "), r.code, r.stderr)
 			}
 		}
@@ -115,8 +115,8 @@ func TestSettingsOfTheDatabaseThatDoNotWorkAreRefusedByName(t *testing.T) {
 		t.Errorf("LATIN1: exit code %d: %s", r.code, r.stderr)
 	}
 
-	// A role that switches foreign keys off, and a search path of the database,
-	// which is overruled.
+	// A role that switches foreign keys off is refused; a search path of the database is
+	// overridden.
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -144,10 +144,10 @@ func TestManagedPostgreSQL(t *testing.T) {
 	t.Parallel()
 	for name, sql := range map[string]string{
 		// SQLSTATE 42501.
-		"that lets no role see the control file and the write-ahead log": `
+		"without access to the control file and the write-ahead log": `
 revoke execute on function pg_catalog.pg_control_system() from public;
 revoke execute on function pg_catalog.pg_current_wal_lsn() from public`,
-		"that refuses the write-ahead log, as Aurora does": `
+		"without access to the write-ahead log, like Aurora": `
 alter function pg_catalog.pg_current_wal_lsn() rename to pg_renamed_wal_lsn;
 create function pg_catalog.pg_current_wal_lsn() returns pg_lsn language plpgsql as
 $$ begin raise exception 'wal_level must be set to ''logical''' using errcode = '55000'; end $$`,
@@ -162,7 +162,7 @@ $$ begin raise exception 'wal_level must be set to ''logical''' using errcode = 
 			}
 			exec := func(sql string) {
 				if _, err := owner.Exec(context.Background(), sql); err != nil {
-					t.Errorf("%s: %v", sql, err)
+					t.Errorf("%s: unexpected result %v", sql, err)
 				}
 			}
 			t.Cleanup(func() {
@@ -188,8 +188,8 @@ $$ begin raise exception 'wal_level must be set to ''logical''' using errcode = 
 			})
 			for _, p := range []*process{procA, procB} {
 				p.stop()
-				if said := strings.Count(p.stderr.String(), "revocation history identified without values"); said != 1 {
-					t.Errorf("%s says %d times that the history's name lacks something, want once", p.name, said)
+				if count := strings.Count(p.stderr.String(), "revocation history identified without values"); count != 1 {
+					t.Errorf("%s logs %d times that the history's name is incomplete, want once", p.name, count)
 				}
 			}
 		})

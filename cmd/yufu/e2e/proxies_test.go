@@ -30,10 +30,10 @@ import (
 	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
-// apiAudience is the back end's in the examples of deploy/.
+// apiAudience is the audience of the back end in the examples of deploy/.
 const apiAudience = "https://" + apiHost
 
-// guardedWorld is two replicas, a back end that Yufu is to guard, and users.
+// guardedWorld is two replicas, a back end that Yufu guards, and users.
 type guardedWorld struct {
 	*deployment
 	near, far    *service // the proxy asks the near replica
@@ -41,7 +41,7 @@ type guardedWorld struct {
 	admin        string
 	alice, lilei *answer // lilei is bound
 	person       string
-	anotherUser  *answer // of an app without the back end's audience
+	anotherUser  *answer // a user of an app without the back end's audience
 }
 
 const otherApp = "wxe2e0000000000002"
@@ -76,7 +76,7 @@ func (w *guardedWorld) sites() sites {
 // portOf returns the port of an address that ends with one.
 func portOf(addr string) string { return addr[strings.LastIndex(addr, ":")+1:] }
 
-// headersOf is what the back end is to be told of a user.
+// headersOf returns the headers that the back end must get for a user.
 func (w *guardedWorld) headersOf(user *answer, person string) map[string][]string {
 	want := map[string][]string{
 		"X-Yufu-Uuid":    {user.Doc.UUID},
@@ -85,58 +85,58 @@ func (w *guardedWorld) headersOf(user *answer, person string) map[string][]strin
 	}
 	if person != "" {
 		want["X-Yufu-Person"] = []string{person}
-		want["X-Yufu-External-Id"] = []string{"E-1002"} // of bindToPerson
+		want["X-Yufu-External-Id"] = []string{"E-1002"} // set by bindToPerson
 	}
 	return want
 }
 
-// wantPassed demands that the back end was asked once, by this user.
+// wantPassed fails the test unless the back end got one request, with these headers.
 func (w *guardedWorld) wantPassed(t *testing.T, a answered, identityHeaders map[string][]string) {
 	t.Helper()
 	seen := w.backEnd.forget()
 	if a.status != http.StatusOK || len(seen) != 1 {
-		t.Fatalf("%d %s, and the back end was asked %d times", a.status, a.body, len(seen))
+		t.Fatalf("the answer is %d %s, and the back end got %d requests, want 1", a.status, a.body, len(seen))
 	}
 	if d := cmp.Diff(identityHeaders, identity(seen[0])); d != "" {
-		t.Errorf("what the back end is told (-want +got):\n%s", d)
+		t.Errorf("headers at the back end (-want +got):\n%s", d)
 	}
 }
 
-// wantStopped demands that the back end was not asked.
+// wantStopped fails the test if the back end got a request.
 func (w *guardedWorld) wantStopped(t *testing.T, a answered, status int) {
 	t.Helper()
 	if seen := w.backEnd.forget(); a.status != status || len(seen) != 0 {
-		t.Errorf("%d %s, want %d; the back end was asked %d times", a.status, a.body, status, len(seen))
+		t.Errorf("the answer is %d %s, want %d; the back end got %d requests, want 0", a.status, a.body, status, len(seen))
 	}
 }
 
-// forgeries are headers by which a client could pretend to be somebody, in
-// spellings that some back end takes for ours.
+// forgeries are headers by which a client could pretend to be another user, in spellings
+// that some back ends treat as ours.
 var forgeries = []string{
 	"X-Yufu-Person", "x-yufu-person", "X-YUFU-PERSON", "x-YuFu-PeRsOn",
 	"X_Yufu_Person", "x_yufu_person", "X_YUFU_PERSON", "x_YuFu_pErSoN", "X-Yufu_Person", "X_Yufu-Person",
 	"X-Yufu-UUID", "X-Yufu-Session", "X-Yufu-App", "X_Yufu_UUID", "x_yufu_session", "X_YUFU_APP",
 }
 
-// guards holds a proxy against what each of them promises.
+// guards checks what every proxy must guarantee.
 func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 	t.Helper()
 	alice, lilei := w.headersOf(w.alice, ""), w.headersOf(w.lilei, w.person)
 	token := w.alice.Doc.AccessToken
 
-	t.Run("tells the back end who it is", func(t *testing.T) {
+	t.Run("the back end gets the user's headers", func(t *testing.T) {
 		w.wantPassed(t, p.api(t, token), alice)
 		w.wantPassed(t, p.api(t, w.lilei.Doc.AccessToken), lilei)
 		w.wantPassed(t, p.api(t, token), alice)
 	})
-	t.Run("passes the rest on as it is", func(t *testing.T) {
+	t.Run("the other headers are passed unchanged", func(t *testing.T) {
 		a := p.must(t, http.MethodPost, apiHost, "/orders/%2e?aud=x&q=%E9%B1%BC", "a body", http.Header{"Authorization": {"Bearer " + token}})
 		if a.body != "POST /orders/%2e?aud=x&q=%E9%B1%BC a body" {
-			t.Errorf("%d %s", a.status, a.body)
+			t.Errorf("unexpected answer: %d %s", a.status, a.body)
 		}
 		w.backEnd.forget()
 	})
-	t.Run("lets no forged header through", func(t *testing.T) {
+	t.Run("forged headers are removed", func(t *testing.T) {
 		for _, name := range forgeries {
 			t.Run(name, func(t *testing.T) {
 				w.wantPassed(t, p.api(t, token, name, w.person), alice)
@@ -151,16 +151,16 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 		}
 		w.wantPassed(t, p.api(t, token, all...), alice)
 	})
-	t.Run("lets nobody have the headers deleted", func(t *testing.T) {
+	t.Run("a client cannot have the headers deleted", func(t *testing.T) {
 		for _, name := range []string{"X-Yufu-UUID", "x-yufu-person", "close, X-Yufu-UUID, x-yufu-session,X-YUFU-APP, X-Yufu-Person"} {
 			w.wantPassed(t, p.api(t, w.lilei.Doc.AccessToken, "Connection", name), lilei)
 		}
 	})
-	t.Run("stops who has no good token", func(t *testing.T) {
+	t.Run("requests without a valid token are stopped", func(t *testing.T) {
 		a := p.api(t, "")
 		w.wantStopped(t, a, http.StatusUnauthorized)
 		if got := a.header.Get("WWW-Authenticate"); got != `Bearer realm="yufu"` {
-			t.Errorf("WWW-Authenticate %q", got)
+			t.Errorf("WWW-Authenticate = %q", got)
 		}
 		other := w.anotherUser.Doc.AccessToken
 		for name, token := range map[string]string{
@@ -175,13 +175,13 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 			a := p.api(t, token)
 			w.wantStopped(t, a, http.StatusUnauthorized)
 			if got := a.header.Get("WWW-Authenticate"); !strings.HasPrefix(got, `Bearer realm="yufu", error="invalid_token"`) {
-				t.Errorf("%s: WWW-Authenticate %q", name, got)
+				t.Errorf("%s: WWW-Authenticate = %q", name, got)
 			}
 		}
 		w.wantStopped(t, p.api(t, "", "Authorization", "Basic eDp5"), http.StatusUnauthorized)
 		w.wantStopped(t, p.api(t, "", "Cookie", "JSESSIONID="+token), http.StatusUnauthorized)
 	})
-	t.Run("publishes what the internet needs of the service", func(t *testing.T) {
+	t.Run("the public endpoints of the service are published", func(t *testing.T) {
 		form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
 		exchange := url.Values{"grant_type": {codeGrant}, "client_id": {testApp}, "code": {w.sim.mustCode("bob")}}
 		a := p.must(t, http.MethodPost, authHost, "/oauth2/token", exchange.Encode(), form)
@@ -190,17 +190,17 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 			Refresh string `json:"refresh_token"`
 		}
 		if err := json.Unmarshal([]byte(a.body), &login); err != nil || a.status != http.StatusOK {
-			t.Fatalf("%d %s", a.status, a.body)
+			t.Fatalf("unexpected answer: %d %s", a.status, a.body)
 		}
 		w.secret("an access token", login.Access)
 		w.secret("a refresh token", login.Refresh)
 		bearer := http.Header{"Authorization": {"Bearer " + login.Access}}
 		for _, path := range []string{"/v1/me", "/v1/sessions", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
 			if a := p.must(t, http.MethodGet, authHost, path, "", bearer); a.status != http.StatusOK {
-				t.Errorf("%s: %d %s", path, a.status, a.body)
+				t.Errorf("%s: unexpected answer %d %s", path, a.status, a.body)
 			}
 		}
-		// Whether there is a user behind it or not, it is the service's to say.
+		// The service answers whether or not the user exists.
 		for _, path := range []string{"/v1/binding", "/v1/binding/preview", "/v1/sessions/" + w.alice.Doc.UUID, "/.well-known/x"} {
 			if a := p.must(t, http.MethodDelete, authHost, path, "", bearer); a.header.Get("X-Request-Id") == "" {
 				t.Errorf("%s does not reach the service: %d %s", path, a.status, a.body)
@@ -208,10 +208,10 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 		}
 		revoke := url.Values{"client_id": {testApp}, "token": {login.Refresh}}
 		if a := p.must(t, http.MethodPost, authHost, "/oauth2/revoke", revoke.Encode(), form); a.status != http.StatusOK {
-			t.Errorf("revoke: %d %s", a.status, a.body)
+			t.Errorf("revocation: unexpected answer %d %s", a.status, a.body)
 		}
 	})
-	t.Run("publishes nothing else of it", func(t *testing.T) {
+	t.Run("the other endpoints of the service are not published", func(t *testing.T) {
 		key := http.Header{"Authorization": {"Bearer " + w.serviceKey("service")}}
 		for _, path := range []string{
 			"/", "/v1/verify", "/v1/verify?app=" + testApp, "/v1/revocations", "/oauth2/introspect", "/oauth2", "/oauth2/", "/oauth2/token/", "/v1", "/v1/",
@@ -222,23 +222,23 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 		} {
 			for _, method := range []string{http.MethodGet, http.MethodPost} {
 				a, err := p.ask(method, authHost, path, "", key)
-				// A proxy may also say that this is no path.
+				// A proxy may also answer that the path is invalid.
 				if err == nil && a.status != http.StatusNotFound && a.status != http.StatusBadRequest && a.status != http.StatusMethodNotAllowed {
-					t.Errorf("%s %s: %d %s", method, path, a.status, a.body)
+					t.Errorf("%s %s: unexpected answer %d %s", method, path, a.status, a.body)
 				}
 			}
 		}
 		if seen := w.backEnd.forget(); len(seen) != 0 {
-			t.Errorf("the back end was asked for %s", seen[0].URL)
+			t.Errorf("the back end got a request for %s", seen[0].URL)
 		}
 	})
 }
 
-// seesRevocations measures from the answer of a far replica to the proxy's
-// refusal.
+// seesRevocations measures the time from the answer of a far replica to the refusal by
+// the proxy.
 func (w *guardedWorld) seesRevocations(t *testing.T, p *proxy) {
 	t.Helper()
-	t.Run("stops a revoked token", func(t *testing.T) {
+	t.Run("a revoked token is stopped", func(t *testing.T) {
 		far := w.far.in(t)
 		var worst time.Duration
 		for i := range 20 {
@@ -246,7 +246,7 @@ func (w *guardedWorld) seesRevocations(t *testing.T, p *proxy) {
 			w.wantPassed(t, p.api(t, user.Doc.AccessToken), w.headersOf(user, ""))
 			far.revoke(far.client(w.admin), adminclient.Revocation{UUID: ptr(uuid.MustParse(user.Doc.UUID))})
 			revoked := time.Now()
-			far.eventually("the proxy stops it", func() bool { return p.api(t, user.Doc.AccessToken).status == http.StatusUnauthorized })
+			far.eventually("the proxy refuses the token", func() bool { return p.api(t, user.Doc.AccessToken).status == http.StatusUnauthorized })
 			worst = max(worst, time.Since(revoked))
 			w.backEnd.forget()
 		}
@@ -254,7 +254,7 @@ func (w *guardedWorld) seesRevocations(t *testing.T, p *proxy) {
 	})
 }
 
-// verdicts is a service that answers every question about a request alike.
+// verdicts is a service that gives every request the same answer.
 type verdicts struct {
 	addr   string
 	status atomic.Int64 // 0 cuts the connection
@@ -286,19 +286,19 @@ func newVerdicts(t *testing.T) *verdicts {
 	return v
 }
 
-// maps holds the proxy against a table from what the service answers to what
-// the client gets, each with Retry-After where a number is given.
+// maps checks the client's answer for each answer of the service, with Retry-After where
+// the table has a number.
 func (v *verdicts) maps(t *testing.T, p *proxy, backEnd *guardedAPI, table map[int][2]string) {
 	t.Helper()
 	for status, want := range table {
-		t.Run(fmt.Sprintf("makes %s of %d", want[0], status), func(t *testing.T) {
+		t.Run(fmt.Sprintf("status %[2]d of the service becomes %[1]s", want[0], status), func(t *testing.T) {
 			v.status.Store(int64(status))
 			a := p.must(t, http.MethodPost, apiHost, "/orders", "a body", http.Header{"Authorization": {"Bearer x"}})
 			if got := fmt.Sprint(a.status); got != want[0] || a.header.Get("Retry-After") != want[1] {
-				t.Errorf("%s with Retry-After %q, want %s with %q: %s", got, a.header.Get("Retry-After"), want[0], want[1], a.body)
+				t.Errorf("the answer is %s with Retry-After %q, want %s with %q: %s", got, a.header.Get("Retry-After"), want[0], want[1], a.body)
 			}
 			if n := len(backEnd.forget()); (n > 0) != (want[0] == "200") {
-				t.Errorf("the back end was asked %d times", n)
+				t.Errorf("the back end got %d requests, want 0", n)
 			}
 			if a.header.Get("Content-Type") == "application/problem+json" && !json.Valid([]byte(a.body)) {
 				t.Errorf("the problem is %s", a.body)
@@ -320,7 +320,7 @@ func TestNginx(t *testing.T) {
 		200: {"200", ""}, 400: {"400", ""}, 401: {"401", ""}, 403: {"403", ""}, 429: {"429", "7"}, 503: {"503", "7"},
 		404: {"400", ""}, 431: {"400", ""}, 500: {"503", "2"}, 0: {"503", "2"},
 	})
-	t.Run("makes 503 of a service that is not there", func(t *testing.T) {
+	t.Run("a missing service is answered with 503", func(t *testing.T) {
 		v.maps(t, h.in(t).nginx(sites{auth: netreasontest.UnusedAddr(t), api: w.backEnd.addr}), w.backEnd, map[int][2]string{503: {"503", "2"}})
 	})
 }
@@ -349,8 +349,7 @@ func pemOf(t *testing.T, key crypto.PublicKey) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
-// reloadKeys runs deploy/haproxy/reload-keys.sh, and returns what it complains
-// about.
+// reloadKeys runs deploy/haproxy/reload-keys.sh, and returns its error output.
 func reloadKeys(t *testing.T, keys, folder, check, reload string) (complaint string, err error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "../../../deploy/haproxy/reload-keys.sh")
@@ -378,7 +377,7 @@ func (h *harness) haproxy(to sites, keys string) *proxy {
 		"bind :443 ssl crt /etc/haproxy/tls/", "bind unix@"+filepath.Join(dir, "socket")+" ssl crt "+both,
 		`"/etc/haproxy/yufu/`, `"`+keys+"/", "server yufu 127.0.0.1:8080", "server yufu "+to.auth, "server backend 127.0.0.1:3000", "server backend "+to.api)...))
 	p := h.runProxy("haproxy", dir, nil, "-W", "-db", "-f", file)
-	// A worker outlives a master that is killed.
+	// A worker survives a master that is killed.
 	h.t.Cleanup(func() { p.signal(syscall.SIGTERM); p.wait() })
 	return p
 }
@@ -388,12 +387,12 @@ func (w *guardedWorld) keys() string {
 	w.t.Helper()
 	keys := w.t.TempDir()
 	if out, err := reloadKeys(w.t, w.mustRun(w.env, "", "keys", "export", "--pem"), keys, "true", "true"); err != nil || out != "" {
-		w.t.Fatalf("%v: %s", err, out)
+		w.t.Fatalf("the command failed: %v: %s", err, out)
 	}
 	return keys
 }
 
-// proxies starts one of each kind.
+// proxies starts one proxy of each kind.
 func (w *guardedWorld) proxies(h *harness, to sites) map[string]*proxy {
 	return map[string]*proxy{"nginx": h.nginx(to), "Caddy": h.caddy(to), "HAProxy": h.haproxy(to, w.keys())}
 }
@@ -405,14 +404,14 @@ func TestHAProxy(t *testing.T) {
 	p := h.haproxy(w.sites(), w.keys())
 	w.guards(t, p)
 
-	t.Run("sees no revocation, as the file says", func(t *testing.T) {
+	t.Run("revocations are not seen, as the file says", func(t *testing.T) {
 		user := w.near.in(t).logIn("carol")
-		told := w.headersOf(user, "")
+		identity := w.headersOf(user, "")
 		w.near.logOut(user.Doc.RefreshToken)
 		w.near.me(user.Doc.AccessToken).want(w.near, 401, "session_revoked")
-		w.wantPassed(t, p.api(t, user.Doc.AccessToken), told)
+		w.wantPassed(t, p.api(t, user.Doc.AccessToken), identity)
 	})
-	t.Run("stops an expired token", func(t *testing.T) {
+	t.Run("an expired token is stopped", func(t *testing.T) {
 		d := *w.deployment
 		d.harness = d.harness.in(t)
 		d.env = d.env.with(settings{"YUFU_ACCESS_TOKEN_TTL": "1s"})
@@ -422,7 +421,7 @@ func TestHAProxy(t *testing.T) {
 		w.backEnd.forget()
 		w.wantStopped(t, p.api(t, token), http.StatusUnauthorized)
 	})
-	t.Run("stops two Authorization headers", func(t *testing.T) {
+	t.Run("two Authorization headers are stopped", func(t *testing.T) {
 		bearer := "Bearer " + w.alice.Doc.AccessToken
 		w.wantStopped(t, p.api(t, "", "Authorization", bearer, "Authorization", bearer), http.StatusBadRequest)
 	})
@@ -447,43 +446,43 @@ func TestKeysReachHAProxy(t *testing.T) {
 	}
 	keys := filepath.Join(t.TempDir(), "yufu")
 	if out, err := reloadKeys(t, strange[0], keys, "true", "true"); err != nil || out != "" {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatalf("the command failed: %v: %s", err, out)
 	}
 	p := h.haproxy(w.sites(), keys)
 	reload := fmt.Sprintf("kill -USR2 %d", p.cmd.Process.Pid)
-	token, told := w.alice.Doc.AccessToken, w.headersOf(w.alice, "")
+	token, identity := w.alice.Doc.AccessToken, w.headersOf(w.alice, "")
 	w.wantStopped(t, p.api(t, token), http.StatusUnauthorized)
 
 	for name, tc := range map[string]struct{ keys, complaint string }{
-		"nothing":                     {"", "there are 0 keys"},
-		"something else":              {"yufu: the database does not answer\n", "there are 0 keys"},
-		"keys of another kind alone":  {pemOf(t, edwards), "there are 0 keys"},
-		"too many":                    {strings.Join(strange, ""), "there are 7 keys"},
-		"what is cut short":           {published[:len(published)-30], "cut short"},
-		"what HAProxy does not take ": {published, ""},
+		"no keys":                        {"", "there are 0 keys"},
+		"an error message":               {"yufu: the database does not answer\n", "there are 0 keys"},
+		"only keys of another algorithm": {pemOf(t, edwards), "there are 0 keys"},
+		"too many":                       {strings.Join(strange, ""), "there are 7 keys"},
+		"a truncated key":                {published[:len(published)-30], "cut short"},
+		"keys that HAProxy rejects":      {published, ""},
 	} {
 		out, err := reloadKeys(t, tc.keys, keys, "false", "touch "+filepath.Join(keys, "reloaded"))
 		if err == nil || !strings.Contains(out, tc.complaint) || isFile(filepath.Join(keys, "reloaded")) {
-			t.Errorf("%s: %v: %s", name, err, out)
+			t.Errorf("%s: unexpected result %v: %s", name, err, out)
 		}
 	}
 	w.wantStopped(t, p.api(t, token), http.StatusUnauthorized)
 
 	if out, err := reloadKeys(t, pemOf(t, edwards)+published+strange[1], keys, "true", reload); err != nil || out != "" {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatalf("the command failed: %v: %s", err, out)
 	}
-	h.eventually("HAProxy knows the keys", func() bool { return p.status(token) == http.StatusOK })
+	h.eventually("HAProxy has the keys", func() bool { return p.status(token) == http.StatusOK })
 	w.backEnd.forget()
-	w.wantPassed(t, p.api(t, token), told)
+	w.wantPassed(t, p.api(t, token), identity)
 	if out, err := reloadKeys(t, pemOf(t, edwards)+published+strange[1], keys, "false", "false"); err != nil || out != "" {
-		t.Errorf("the same keys again: %v: %s", err, out)
+		t.Errorf("the script with the same keys: error %v: %s", err, out)
 	}
 	if left, err := filepath.Glob(filepath.Join(keys, ".new*")); err != nil || len(left) != 0 {
-		t.Errorf("left behind: %q, %v", left, err)
+		t.Errorf("files left in the folder: %q, error %v", left, err)
 	}
-	// A key that was retired is gone with the next run.
+	// A retired key is removed at the next run.
 	if out, err := reloadKeys(t, strange[1], keys, "true", reload); err != nil || out != "" {
-		t.Fatalf("%v: %s", err, out)
+		t.Fatalf("the command failed: %v: %s", err, out)
 	}
 	h.eventually("HAProxy has forgotten the keys", func() bool { return p.status(token) == http.StatusUnauthorized })
 }

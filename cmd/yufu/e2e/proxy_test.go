@@ -31,9 +31,8 @@ const (
 	apiHost  = "api.example.com"
 )
 
-// proxy is a proxy program that runs with a file of deploy/, before the service
-// and before a back end. It listens on a Unix socket, so that no port needs to
-// be free.
+// proxy is a proxy program that runs with a file of deploy/ in front of the service and
+// a back end. It listens on a Unix socket, so that no port must be free.
 type proxy struct {
 	*process
 	dial      func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -41,12 +40,11 @@ type proxy struct {
 	client    *http.Client
 }
 
-// sites is what a proxy stands before: addresses as host:port. The service may
-// have a second replica. The admin port is needed where the public endpoints of the
-// service are.
+// sites are the addresses behind a proxy, as host:port. The service may have a second
+// replica. The admin port is needed with the public endpoints of the service.
 type sites struct{ auth, api, second, adminPort string }
 
-// replica returns what example has to replace for a second replica.
+// replica returns the replacements of example for a second replica.
 func (s sites) replica(commented string) []string {
 	if s.second == "" {
 		return nil
@@ -54,8 +52,8 @@ func (s sites) replica(commented string) []string {
 	return []string{"# " + commented, strings.ReplaceAll(commented, "10.0.0.2:8080", s.second)}
 }
 
-// program finds a program (a proxy, or php) where .ci/deps puts it, or the system
-// has it. Debian's PHP has its version in its name.
+// program finds a program (a proxy, or php) in the folder of .ci/deps or of the system.
+// Debian's PHP has its version in its name.
 func program(t *testing.T, name string) (path string, env []string) {
 	t.Helper()
 	deps, err := filepath.Abs("../../../.deps/proxies")
@@ -93,8 +91,8 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// example returns a file of deploy/ with what its users replace replaced. Each
-// text must be there.
+// example returns a file of deploy/ with the replacements that its users make. Each
+// replaced text must exist.
 func example(t *testing.T, name string, replace ...string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("../../../deploy", name))
@@ -104,7 +102,7 @@ func example(t *testing.T, name string, replace ...string) string {
 	text := string(b)
 	for i := 0; i < len(replace); i += 2 {
 		if !strings.Contains(text, replace[i]) {
-			t.Fatalf("%s has no %q any more", name, replace[i])
+			t.Fatalf("%s does not contain %q", name, replace[i])
 		}
 		text = strings.ReplaceAll(text, replace[i], replace[i+1])
 	}
@@ -157,7 +155,7 @@ func (h *harness) runProxy(name, dir string, env []string, args ...string) *prox
 	transport := &http.Transport{
 		DialContext:        dial,
 		DisableCompression: true,
-		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true}, // it is this test's own
+		TLSClientConfig:    &tls.Config{InsecureSkipVerify: true}, // the server belongs to this test
 	}
 	h.t.Cleanup(transport.CloseIdleConnections)
 	return &proxy{p, dial, []string{"http/1.1", "h2"}, &http.Client{
@@ -229,7 +227,7 @@ func (h *harness) caddy(to sites) *proxy {
 	dir := shortDir(h.t)
 	crt, key := certificate(h.t, dir)
 	shipped := write(h.t, filepath.Join(dir, "shipped"), example(h.t, "caddy/Caddyfile"))
-	// Port 80 and UDP are not this test's.
+	// The test does not use port 80 and UDP.
 	file := write(h.t, filepath.Join(dir, "Caddyfile"), fmt.Sprintf(`
 {
 	admin unix/%s
@@ -246,7 +244,7 @@ import %s`, filepath.Join(dir, "admin"), shipped))
 	}, "run", "--config", file, "--adapter", "caddyfile")
 }
 
-// answered is what a proxy answers.
+// answered is the answer of a proxy.
 type answered struct {
 	status int
 	header http.Header
@@ -259,7 +257,7 @@ func (p *proxy) ask(method, host, path, body string, header http.Header) (answer
 	if err != nil {
 		return answered{}, err
 	}
-	req.URL.Opaque = path // as it is, dots and all
+	req.URL.Opaque = path // unchanged, with all dots
 	for name, values := range header {
 		req.Header[name] = values
 	}
@@ -281,7 +279,7 @@ func (p *proxy) must(t *testing.T, method, host, path, body string, header http.
 	return a
 }
 
-// api asks the back end.
+// api sends a request to the back end.
 func (p *proxy) api(t *testing.T, token string, more ...string) answered {
 	t.Helper()
 	header := http.Header{}
@@ -289,13 +287,13 @@ func (p *proxy) api(t *testing.T, token string, more ...string) answered {
 		header.Set("Authorization", "Bearer "+token)
 	}
 	for i := 0; i < len(more); i += 2 {
-		header[more[i]] = append(header[more[i]], more[i+1]) // as it is spelt
+		header[more[i]] = append(header[more[i]], more[i+1]) // in this spelling
 	}
 	return p.must(t, http.MethodGet, apiHost, "/orders", "", header)
 }
 
-// status is the back end's answer, or 0 for none: a connection may end with the
-// worker of a proxy that is being replaced.
+// status returns the status of the back end, or 0 without an answer: a connection may
+// end with the worker of a proxy that is being replaced.
 func (p *proxy) status(token string) int {
 	a, err := p.ask(http.MethodGet, apiHost, "/orders", "", http.Header{"Authorization": {"Bearer " + token}})
 	if err != nil {
@@ -304,7 +302,7 @@ func (p *proxy) status(token string) int {
 	return a.status
 }
 
-// guardedAPI is a back end behind a proxy. It remembers what it was asked.
+// guardedAPI is a back end behind a proxy. It records its requests.
 type guardedAPI struct {
 	addr string
 
@@ -312,7 +310,7 @@ type guardedAPI struct {
 	seen []*http.Request
 }
 
-// guardedAPI starts one. It answers with what it was sent.
+// guardedAPI starts a back end that answers with the request's body.
 func (h *harness) guardedAPI() *guardedAPI {
 	b := &guardedAPI{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -327,7 +325,7 @@ func (h *harness) guardedAPI() *guardedAPI {
 	return b
 }
 
-// forget returns the requests that came since it was called last.
+// forget returns the requests since its last call.
 func (b *guardedAPI) forget() []*http.Request {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -336,8 +334,7 @@ func (b *guardedAPI) forget() []*http.Request {
 	return seen
 }
 
-// identity returns the headers of a request whose names speak of Yufu, however
-// they are written.
+// identity returns the headers of a request whose names contain Yufu, in any spelling.
 func identity(r *http.Request) map[string][]string {
 	found := map[string][]string{}
 	for name, values := range r.Header {

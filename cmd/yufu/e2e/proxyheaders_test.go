@@ -27,8 +27,8 @@ import (
 // identityNames are the headers that tell a back end who makes a request.
 var identityNames = []string{"X-Yufu-UUID", "X-Yufu-Session", "X-Yufu-App", "X-Yufu-Person", "X-Yufu-External-Id"}
 
-// spellings are header names that some back end may take for one of ours. Between
-// them they have every byte at every place where a separator stands.
+// spellings are header names that some back ends may take for ours. Together they have
+// every byte at every position of a separator.
 func spellings() []string {
 	var names []string
 	for b := range 256 {
@@ -54,25 +54,25 @@ func spellings() []string {
 			}
 		}
 	}
-	// Python's upper makes SS of this letter. A list in PHP. A folded line.
+	// Python's upper turns this letter into SS. A list in PHP. A folded line.
 	return append(names, "X-Yufu-Se\xdfion", "X-Yufu-Person[]", "X-Yufu[Person]", "X-Yufu-Person\r\n ", "X-Yufu-\r\n Person", "X-Yufu-Person\r\n\t")
 }
 
-// folded is a header name as the most careless of gateways writes it.
+// folded returns a header name as the least strict gateways write it.
 var unfolded = regexp.MustCompile(`[^A-Za-z0-9]`)
 
 func folded(name string) string {
 	return "HTTP_" + strings.ToUpper(unfolded.ReplaceAllString(strings.ReplaceAll(name, "\xdf", "SS"), "_"))
 }
 
-// seenByPHP is what clients/headers.php answers.
+// seenByPHP is the answer of clients/headers.php.
 type seenByPHP struct {
 	Server map[string]any
 	Raw    []string
 }
 
-// identity returns what PHP and more careless gateways would take for ours: the
-// entries whose names match.
+// identity returns the entries whose names match: PHP and less strict gateways would take
+// them for ours.
 func (s seenByPHP) identity(t *testing.T, ours *regexp.Regexp) (php map[string]any, names []string) {
 	t.Helper()
 	php = map[string]any{}
@@ -94,11 +94,11 @@ func (s seenByPHP) identity(t *testing.T, ours *regexp.Regexp) (php map[string]a
 	return php, names
 }
 
-// anyYufu is each name that speaks of Yufu.
+// anyYufu matches each name that contains Yufu.
 var anyYufu = regexp.MustCompile("(?i)yufu")
 
-// yufuOf says what a proxy promises to keep out. nginx deletes headers by their
-// whole names only.
+// yufuOf returns the names that a proxy must remove. nginx deletes headers only by their
+// whole names.
 func yufuOf(proxy string) *regexp.Regexp {
 	if proxy != "nginx" {
 		return anyYufu
@@ -123,19 +123,19 @@ func (h *harness) php(router string) string {
 	p.cmd.Env = append(p.cmd.Env, libraries...)
 	h.launch(p)
 	started := regexp.MustCompile(`\(http://(127\.0\.0\.1:[0-9]+)\) started`)
-	text := p.await(p.stderr, "where it listens", started.MatchString)
+	text := p.await(p.stderr, "its address", started.MatchString)
 	return started.FindStringSubmatch(text)[1]
 }
 
-// TestForgedHeaders proves that no spelling of our names gets from a client to a
-// back end in PHP.
+// TestForgedHeaders checks that no spelling of our names gets from a client to a back
+// end in PHP.
 func TestForgedHeaders(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	w := newGuardedWorld(h)
 	backEnd := h.php("clients/headers.php")
 	victim := "00000000-0000-7000-8000-000000000000"
-	// A forged line that is a continuation belongs to the header before it.
+	// A forged continuation line belongs to the header before it.
 	good := []field{{"authorization", "Bearer " + w.alice.Doc.AccessToken}, {"accept", "*/*"}}
 	want := map[string]any{}
 	for name, values := range w.headersOf(w.alice, "") {
@@ -160,7 +160,7 @@ func TestForgedHeaders(t *testing.T) {
 			}
 			resp.Body.Close()
 			if seen.Server["HTTP_X_YUFU_PERSON"] != victim {
-				t.Errorf("%s: %v", name, seen.Server)
+				t.Errorf("%s: unexpected result %v", name, seen.Server)
 			}
 		}
 	})
@@ -180,15 +180,15 @@ func TestForgedHeaders(t *testing.T) {
 					}
 					var seen seenByPHP
 					if err := json.Unmarshal(body, &seen); status != http.StatusOK || err != nil {
-						t.Errorf("%q: %d %s", fields, status, body)
+						t.Errorf("%q: unexpected answer %d %s", fields, status, body)
 						return false
 					}
 					php, names := seen.identity(t, yufuOf(name))
 					if d := cmp.Diff(want, php); d != "" {
-						t.Errorf("%q: what PHP takes for ours (-want +got):\n%s", fields, d)
+						t.Errorf("%q: headers that PHP takes for ours (-want +got):\n%s", fields, d)
 					}
 					if d := cmp.Diff(wantNames, names); d != "" {
-						t.Errorf("%q: what a gateway could take for ours (-want +got):\n%s", fields, d)
+						t.Errorf("%q: headers that a gateway could take for ours (-want +got):\n%s", fields, d)
 					}
 					return true
 				}
@@ -202,7 +202,7 @@ func TestForgedHeaders(t *testing.T) {
 						passed++
 					}
 				}
-				// Such names are allowed, and the proxy may not refuse them.
+				// Such names are valid, so the proxy must not refuse them.
 				for _, name := range identityNames {
 					if !check(field{strings.ToLower(name), victim}, field{strings.ToLower(name), victim}) {
 						t.Errorf("a request with %s is refused", name)
@@ -214,10 +214,9 @@ func TestForgedHeaders(t *testing.T) {
 	}
 }
 
-// TestIdentityPassesASecondProxy proves that no client can have a proxy behind
-// ours delete the identity, as what stands in Connection is deleted (RFC 9110
-// §7.6.1).
-func TestIdentityPassesASecondProxy(t *testing.T) {
+// TestIdentityPassesSecondProxy checks that no client can make a proxy behind ours delete
+// the identity: proxies delete the headers named in Connection (RFC 9110 §7.6.1).
+func TestIdentityPassesSecondProxy(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	w := newGuardedWorld(h)
@@ -225,7 +224,7 @@ func TestIdentityPassesASecondProxy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var connection []string // what the second proxy is told of each request
+	var connection []string // the Connection header of each request at the second proxy
 	forward := httputil.NewSingleHostReverseProxy(behind)
 	second := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		connection = r.Header["Connection"]
@@ -247,15 +246,15 @@ func TestIdentityPassesASecondProxy(t *testing.T) {
 					t.Errorf("Connection %q reaches the back end as %q", value, connection)
 				}
 				w.wantPassed(t, p.api(t, w.lilei.Doc.AccessToken, "Connection", "keep-alive", "Connection", value, "Connection", "x"), lilei)
-				// A connection that is to be upgraded names what it is upgraded to.
+				// The Connection header of an upgrade contains Upgrade.
 				w.wantPassed(t, p.api(t, w.lilei.Doc.AccessToken, "Connection", "Upgrade, "+value, "Upgrade", "example"), lilei)
 			}
 		})
 	}
 }
 
-// TestExternalIDPassesProxies proves that each proxy hands the business's own id
-// on, and replaces what a client sends.
+// TestExternalIDPassesProxies checks that each proxy passes the external id and replaces
+// a client's value.
 func TestExternalIDPassesProxies(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -268,10 +267,10 @@ func TestExternalIDPassesProxies(t *testing.T) {
 		a := p.must(t, http.MethodGet, apiHost, "/orders", "", header)
 		seen := backEnd.forget()
 		if a.status != http.StatusOK || len(seen) != 1 {
-			t.Fatalf("%d %s, and the back end was asked %d times", a.status, a.body, len(seen))
+			t.Fatalf("the answer is %d %s, and the back end got %d requests, want 1", a.status, a.body, len(seen))
 		}
 		if d := cmp.Diff(want, seen[0].Header["X-Yufu-External-Id"]); d != "" {
-			t.Errorf("what the back end is told (-want +got):\n%s", d)
+			t.Errorf("headers at the back end (-want +got):\n%s", d)
 		}
 	}
 	const id = "工号 7/8?#%+&=\"\\<~._-*'(Az09"
@@ -294,7 +293,7 @@ func TestExternalIDPassesProxies(t *testing.T) {
 		}
 		keys := t.TempDir()
 		if out, err := reloadKeys(t, pemOf(t, key.Public()), keys, "true", "true"); err != nil || out != "" {
-			t.Fatalf("%v: %s", err, out)
+			t.Fatalf("the command failed: %v: %s", err, out)
 		}
 		p := h.in(t).haproxy(to, keys)
 		token := func(claims map[string]any) string {

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// trafficAPI is a back end that does what back ends of mini-programs do. It
-// answers on release before the second part of each stream.
+// trafficAPI is a back end with the typical features of back ends of mini-programs. It
+// sends the second part of each stream after a receive from release.
 func trafficAPI(t *testing.T, release <-chan struct{}) (addr string) {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -34,7 +34,7 @@ func trafficAPI(t *testing.T, release <-chan struct{}) (addr string) {
 		defer conn.Close()
 		fmt.Fprintf(rw, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nX-User: %s\r\n\r\n", r.Header.Get("X-Yufu-Uuid"))
 		_ = rw.Flush()
-		_, _ = io.Copy(conn, rw) // an echo, as long as the client likes
+		_, _ = io.Copy(conn, rw) // an echo until the client ends it
 	})
 	mux.HandleFunc("/stream", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", r.URL.Query().Get("type"))
@@ -91,7 +91,7 @@ func trafficAPI(t *testing.T, release <-chan struct{}) (addr string) {
 		_, _ = w.Write(answer)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// The mux would redirect what is not clean.
+		// The mux would redirect paths that are not clean.
 		if strings.HasPrefix(r.URL.Path, "/echo") {
 			echo(w, r)
 			return
@@ -116,7 +116,7 @@ func (p *proxy) over(t *testing.T, protocol string) *proxy {
 	return &other
 }
 
-// watched is a body that tells whether it was read.
+// watched is a body that records whether it was read.
 type watched struct {
 	io.Reader
 	read bool
@@ -127,8 +127,8 @@ func (w *watched) Read(b []byte) (int, error) {
 	return w.Reader.Read(b)
 }
 
-// TestProxiesPassOn proves that what a mini-program or a page does gets through
-// each proxy as it was sent.
+// TestProxiesPassOn checks that each proxy passes the requests of mini-programs and pages
+// unchanged.
 func TestProxiesPassOn(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -151,19 +151,19 @@ func TestProxiesPassOn(t *testing.T) {
 			}
 			resp := open(token)
 			if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("X-User") != w.alice.Doc.UUID {
-				t.Fatalf("%s %v", resp.Status, resp.Header)
+				t.Fatalf("unexpected result: %s %v", resp.Status, resp.Header)
 			}
 			for _, said := range []string{"one", "two"} {
 				fmt.Fprint(c.conn, said)
 				heard := make([]byte, len(said))
 				if _, err := io.ReadFull(c.reader, heard); err != nil || string(heard) != said {
-					t.Errorf("%q, %v", heard, err)
+					t.Errorf("got %q, error %v", heard, err)
 				}
 			}
 			c.hangUp()
 			c.dial()
 			if resp := open("x"); resp.StatusCode != http.StatusUnauthorized {
-				t.Errorf("without a good token: %s", resp.Status)
+				t.Errorf("a WebSocket without a valid token gets %s", resp.Status)
 			}
 		})
 		for _, protocol := range p.protocols {
@@ -192,13 +192,13 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 		said.Header = nil
 		a := p.must(t, method, apiHost, path, body, header)
 		if err := json.Unmarshal([]byte(a.body), &said); err != nil || a.status != http.StatusOK {
-			t.Errorf("%d %s: %v", a.status, a.body, err)
+			t.Errorf("%d %s: unexpected result %v", a.status, a.body, err)
 		}
 	}
-	t.Run("every method with its body", func(t *testing.T) {
+	t.Run("every method is passed with its body", func(t *testing.T) {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"} {
 			if echo(t, method, "/echo", "a body", bearer()); said.Method != method || said.Body != "a body" {
-				t.Errorf("%s becomes %+v", method, said)
+				t.Errorf("%s arrives as %+v", method, said)
 			}
 		}
 		a := p.must(t, http.MethodHead, apiHost, "/file", "", bearer())
@@ -206,25 +206,25 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 			t.Errorf("HEAD: %d %v", a.status, a.header)
 		}
 	})
-	t.Run("the URL as it was sent", func(t *testing.T) {
+	t.Run("the URL is passed unchanged", func(t *testing.T) {
 		for _, uri := range []string{"/echo/a%2Fb//c/%2e%2e/d;v=1?x=%2F&y=a+b&z=%E9%B1%BC", "/echo/?", "/echo?aud=x&app=y&bound=z"} {
 			if echo(t, http.MethodGet, uri, "", bearer()); said.URI != uri && said.URI != strings.TrimSuffix(uri, "?") {
-				t.Errorf("%s becomes %s", uri, said.URI)
+				t.Errorf("%s arrives as %s", uri, said.URI)
 			}
 		}
 	})
-	t.Run("host, scheme and address, whatever the client says of them", func(t *testing.T) {
+	t.Run("host, scheme and address are set whatever the client sends", func(t *testing.T) {
 		echo(t, http.MethodGet, "/echo", "", bearer("X-Forwarded-Proto", "forged", "X-Forwarded-Host", "forged", "X-Forwarded-For", "203.0.113.1"))
 		proto, host := said.Header["X-Forwarded-Proto"], said.Header["X-Forwarded-Host"]
-		// Caddy sends neither when the client has no address, as on a Unix socket.
+		// Caddy sends neither header when the client has no address, as on a Unix socket.
 		if p.name == "caddy" && proto == nil && host == nil {
 			proto, host = []string{"https"}, []string{apiHost}
 		}
 		if said.Host != apiHost || !slices.Equal(proto, []string{"https"}) || !slices.Equal(host, []string{apiHost}) {
-			t.Errorf("host %q, %v", said.Host, said.Header)
+			t.Errorf("the back end gets the host %q and the headers %v", said.Host, said.Header)
 		}
 	})
-	t.Run("large bodies, with a length and in chunks", func(t *testing.T) {
+	t.Run("large bodies are passed, with a length and in chunks", func(t *testing.T) {
 		body := bytes.Repeat([]byte("0123456789abcdef"), 2<<20) // 32 MiB
 		want := fmt.Sprintf("%d %x <nil>", len(body), sha256.Sum256(body))
 		for _, reader := range []io.Reader{bytes.NewReader(body), io.MultiReader(bytes.NewReader(body))} {
@@ -240,13 +240,13 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 			got, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
 			if string(got) != want || err != nil {
-				t.Errorf("%d %.100s, %v", resp.StatusCode, got, err)
+				t.Errorf("unexpected result: %d %.100s, %v", resp.StatusCode, got, err)
 			}
 		}
 	})
-	t.Run("a body that waits for leave", func(t *testing.T) {
+	t.Run("a body is sent after 100 Continue", func(t *testing.T) {
 		if p.name == "nginx" && protocol == "h2" {
-			return // it never gives leave there, and clients send after a second
+			return // it never sends 100 Continue there, and clients send after a second
 		}
 		for token, want := range map[string]int{token: http.StatusOK, "x": http.StatusUnauthorized} {
 			body := &watched{Reader: strings.NewReader("a body")}
@@ -262,13 +262,13 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 			}
 			got, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			// nginx reads the body of a refused request, and throws it away.
+			// nginx reads the body of a refused request and discards it.
 			if resp.StatusCode != want || p.name != "nginx" && body.read != (want == http.StatusOK) {
-				t.Errorf("%d %s, want %d; the body was sent: %t", resp.StatusCode, got, want, body.read)
+				t.Errorf("the answer is %d %s, want %d; body sent: %t", resp.StatusCode, got, want, body.read)
 			}
 		}
 	})
-	t.Run("parts of an answer as they come", func(t *testing.T) {
+	t.Run("parts of an answer are passed at once", func(t *testing.T) {
 		for _, kind := range []string{"text/event-stream", "application/x-ndjson", "application/octet-stream"} {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+apiHost+"/stream?type="+kind, nil)
 			if err != nil {
@@ -282,68 +282,68 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 			lines := bufio.NewReader(resp.Body)
 			first, err := lines.ReadString('\n')
 			if err != nil {
-				t.Fatalf("%s: the first part does not come: %v", kind, err)
+				t.Fatalf("%s: the first part does not arrive: %v", kind, err)
 			}
 			release <- struct{}{}
 			second, err := lines.ReadString('\n')
 			resp.Body.Close()
 			if first+second != "first\nsecond\n" || err != nil {
-				t.Errorf("%s: %q, %v", kind, first+second, err)
+				t.Errorf("%s: got %q, error %v", kind, first+second, err)
 			}
 		}
 	})
-	t.Run("ranges, encodings, early hints, cookies", func(t *testing.T) {
+	t.Run("ranges, encodings, early hints and cookies are passed", func(t *testing.T) {
 		if a := p.must(t, http.MethodGet, apiHost, "/file", "", bearer("Range", "bytes=2-4")); a.status != http.StatusPartialContent || a.body != "234" {
-			t.Errorf("a range: %d %s", a.status, a.body)
+			t.Errorf("a range request: unexpected answer %d %s", a.status, a.body)
 		}
 		if a := p.must(t, http.MethodGet, apiHost, "/file", "", bearer("If-None-Match", `"1"`)); a.status != http.StatusNotModified {
-			t.Errorf("what has not changed: %d %s", a.status, a.body)
+			t.Errorf("a conditional request: unexpected answer %d %s", a.status, a.body)
 		}
 		a := p.must(t, http.MethodGet, apiHost, "/gzip", "", bearer("Accept-Encoding", "gzip"))
 		z, err := gzip.NewReader(strings.NewReader(a.body))
 		if err != nil {
-			t.Fatalf("%d %q: %v", a.status, a.body, err)
+			t.Fatalf("%d %q: unexpected result %v", a.status, a.body, err)
 		}
 		if text, err := io.ReadAll(z); string(text) != "packed" || err != nil || a.header.Get("Content-Encoding") != "gzip" {
-			t.Errorf("gzip: %q, %v", text, err)
+			t.Errorf("gzip: body %q, error %v", text, err)
 		}
 		a = p.must(t, http.MethodGet, apiHost, "/cookies", "", bearer("Cookie", "a=1; b=2"))
 		if a.status != http.StatusOK || a.body != "[a=1] [b=2]" || len(a.header["Set-Cookie"]) != 12 {
-			t.Errorf("cookies: %d %s, %d come back", a.status, a.body, len(a.header["Set-Cookie"]))
+			t.Errorf("cookies: unexpected answer %d %s with %d cookies", a.status, a.body, len(a.header["Set-Cookie"]))
 		}
-		// nginx before 1.29 takes early hints for the answer, as its file says.
+		// nginx before 1.29 treats early hints as the answer, as its file says.
 		if p.name == "nginx" {
 			return
 		}
 		if a := p.must(t, http.MethodGet, apiHost, "/early", "", bearer()); a.status != http.StatusOK || a.body != "late" {
-			t.Errorf("early hints: %d %s", a.status, a.body)
+			t.Errorf("early hints: unexpected answer %d %s", a.status, a.body)
 		}
 	})
-	t.Run("the back end's own refusal", func(t *testing.T) {
+	t.Run("a refusal by the back end is passed", func(t *testing.T) {
 		a := p.must(t, http.MethodGet, apiHost, "/own/401", "", bearer())
 		if a.status != http.StatusUnauthorized || a.body != "own words" || !slices.Equal(a.header["Www-Authenticate"], []string{"Own"}) || !slices.Equal(a.header["Access-Control-Allow-Origin"], []string{"https://h5.example.com"}) {
-			t.Errorf("%d %s %v", a.status, a.body, a.header)
+			t.Errorf("unexpected result: %d %s %v", a.status, a.body, a.header)
 		}
 	})
-	t.Run("no preflight, which it answers itself", func(t *testing.T) {
+	t.Run("the proxy answers preflights itself", func(t *testing.T) {
 		preflight := http.Header{"Origin": {"https://h5.example.com"}, "Access-Control-Request-Method": {"DELETE"}, "Access-Control-Request-Headers": {"authorization,content-type"}}
 		a := p.must(t, http.MethodOptions, apiHost, "/echo", "", preflight)
 		if a.status != http.StatusNoContent || a.header.Get("X-Uri") != "" || a.header.Get("Access-Control-Allow-Origin") != "*" || a.header.Get("Access-Control-Allow-Headers") != "authorization,content-type" ||
 			!strings.Contains(a.header.Get("Access-Control-Allow-Methods"), "DELETE") || a.header.Get("Access-Control-Allow-Credentials") != "" {
-			t.Errorf("%d %s %v", a.status, a.body, a.header)
+			t.Errorf("unexpected result: %d %s %v", a.status, a.body, a.header)
 		}
 		for _, missing := range []string{"Origin", "Access-Control-Request-Method"} {
 			header := preflight.Clone()
 			header.Del(missing)
 			if a := p.must(t, http.MethodOptions, apiHost, "/echo", "", header); a.status != http.StatusUnauthorized {
-				t.Errorf("without %s: %d %s", missing, a.status, a.body)
+				t.Errorf("a preflight without %s: unexpected answer %d %s", missing, a.status, a.body)
 			}
 		}
 		if a := p.must(t, http.MethodPost, apiHost, "/echo", "", preflight); a.status != http.StatusUnauthorized {
-			t.Errorf("with another method: %d %s", a.status, a.body)
+			t.Errorf("a preflight with another method: unexpected answer %d %s", a.status, a.body)
 		}
 	})
-	t.Run("refusals that a client can read", func(t *testing.T) {
+	t.Run("pages can read refusals", func(t *testing.T) {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
 			for token, code := range map[string]string{"": "token_missing", "x": "token_invalid"} {
 				a := p.must(t, method, apiHost, "/echo", "a body", http.Header{"Authorization": {"Bearer " + token}, "Origin": {"https://h5.example.com"}})
@@ -354,11 +354,11 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 				err := json.Unmarshal([]byte(a.body), &problem)
 				if err != nil || a.status != http.StatusUnauthorized || a.header.Get("Content-Type") != "application/problem+json" ||
 					problem.Type != "urn:yufu:problem:"+code || problem.Code != code || problem.Status != a.status || problem.Title == "" {
-					t.Errorf("%d %s %v: %v", a.status, a.body, a.header, err)
+					t.Errorf("unexpected result: %d %s %v: %v", a.status, a.body, a.header, err)
 				}
 				for name, want := range map[string]string{"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*", "X-Yufu-Uuid": ""} {
 					if got := a.header.Get(name); got != want {
-						t.Errorf("%s is %q, want %q", name, got, want)
+						t.Errorf("the header %s is %q, want %q", name, got, want)
 					}
 				}
 				if got := a.header["Www-Authenticate"]; len(got) != 1 || !strings.HasPrefix(got[0], `Bearer realm="yufu"`) {
@@ -367,14 +367,14 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 			}
 		}
 	})
-	t.Run("a demand for TLS", func(t *testing.T) {
+	t.Run("answers have Strict-Transport-Security", func(t *testing.T) {
 		for _, a := range []answered{
 			p.must(t, http.MethodGet, apiHost, "/echo", "", bearer()), p.must(t, http.MethodGet, apiHost, "/echo", "", nil),
 			p.must(t, http.MethodOptions, apiHost, "/echo", "", http.Header{"Origin": {"https://x.example"}, "Access-Control-Request-Method": {"GET"}}),
 			p.must(t, http.MethodGet, authHost, "/v1/me", "", bearer()), p.must(t, http.MethodGet, authHost, "/none", "", nil),
 		} {
 			if got := a.header["Strict-Transport-Security"]; !slices.Equal(got, []string{"max-age=31536000"}) {
-				t.Errorf("%d: Strict-Transport-Security is %q", a.status, got)
+				t.Errorf("status %d: Strict-Transport-Security is %q", a.status, got)
 			}
 		}
 	})

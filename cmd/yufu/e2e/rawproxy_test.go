@@ -17,12 +17,12 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// field is a header as it goes over the wire, whether it is allowed or not.
+// field is a header on the wire, valid or not.
 type field struct{ name, value string }
 
-// rawClient sends requests to the API through a proxy, byte for byte. Unlike the
-// clients of net/http it checks and folds nothing. It keeps its connection until
-// the proxy ends it.
+// rawClient sends requests to the API through a proxy, byte for byte. Unlike the clients
+// of net/http it does not check or fold headers. It keeps its connection until the proxy
+// closes it.
 type rawClient struct {
 	t        *testing.T
 	p        *proxy
@@ -55,7 +55,7 @@ func (c *rawClient) dial() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true, ServerName: apiHost, NextProtos: []string{c.protocol}}) // it is this test's own
+	c.conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true, ServerName: apiHost, NextProtos: []string{c.protocol}}) // the server belongs to this test
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	if err := c.conn.HandshakeContext(ctx); err != nil {
@@ -80,7 +80,7 @@ func (c *rawClient) dial() {
 	}
 }
 
-// get asks the API for /orders. A request that the proxy cuts off is status 0.
+// get requests /orders. The status is 0 when the proxy closes the connection.
 func (c *rawClient) get(fields ...field) (status int, body []byte) {
 	c.t.Helper()
 	if c.conn == nil {
@@ -149,9 +149,9 @@ func (c *rawClient) sendH2(fields []field) (status int, body []byte, err error) 
 				err = c.framer.WriteSettingsAck()
 			}
 		case *http2.GoAwayFrame:
-			return 0, nil, fmt.Errorf("the proxy ends the connection: %s", f.ErrCode)
+			return 0, nil, fmt.Errorf("the proxy closed the connection: %s", f.ErrCode)
 		case *http2.RSTStreamFrame:
-			return 0, nil, fmt.Errorf("the proxy ends the stream: %s", f.ErrCode)
+			return 0, nil, fmt.Errorf("the proxy closed the stream: %s", f.ErrCode)
 		case *http2.MetaHeadersFrame:
 			status, err = strconv.Atoi(f.PseudoValue("status"))
 		case *http2.DataFrame:

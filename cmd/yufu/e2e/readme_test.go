@@ -12,9 +12,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 )
 
-// TestProductionAsPasted runs what the README says about production, in a folder
-// where there are a built program and an AppSecret and nothing else. Only the
-// address of the database is the test's.
+// TestProductionAsPasted runs the README's commands for production, in a folder with only
+// the built program and an AppSecret. Only the address of the database differs.
 func TestProductionAsPasted(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile(filepath.Join("..", "..", "..", "README.md"))

@@ -18,30 +18,30 @@ import (
 	"github.com/yufu-auth/yufu/pkg/netreason/netreasontest"
 )
 
-// recipe returns the one piece of code in a language that a page of the guide
-// has. Both languages of the guide must have the same.
+// recipe returns the only code block in a programming language on a page of the guide.
+// Both translations must have the same code.
 func recipe(t *testing.T, page, language string) string {
 	t.Helper()
 	var first string
-	for _, tongue := range []string{"en", "zh"} {
-		b, err := os.ReadFile(filepath.Join("../../../deploy/guide", tongue, page))
+	for _, translation := range []string{"en", "zh"} {
+		b, err := os.ReadFile(filepath.Join("../../../deploy/guide", translation, page))
 		if err != nil {
 			t.Fatal(err)
 		}
 		found := regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(string(b), -1)
 		if len(found) != 1 {
-			t.Fatalf("%s/%s has %d pieces of %s", tongue, page, len(found), language)
+			t.Fatalf("%s/%s has %d pieces of %s", translation, page, len(found), language)
 		}
 		if first == "" {
 			first = found[0][1]
 		} else if found[0][1] != first {
-			t.Errorf("the pages of both languages differ in their %s", language)
+			t.Errorf("the translations have different %s code", language)
 		}
 	}
 	return first
 }
 
-// pythonWithJWT returns a Python that has what the recipe needs.
+// pythonWithJWT returns a Python with the packages of the recipe.
 func pythonWithJWT(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{"python3", "/usr/bin/python3"} {
@@ -57,7 +57,7 @@ func pythonWithJWT(t *testing.T) string {
 	return ""
 }
 
-// TestRecipes runs the back ends of the guide as they stand there.
+// TestRecipes runs the unchanged back ends of the guide.
 func TestRecipes(t *testing.T) {
 	t.Parallel()
 	const page = "validators.md"
@@ -72,9 +72,9 @@ func TestRecipes(t *testing.T) {
 	for name, language := range map[string]struct {
 		// command returns the program with its arguments, and its environment.
 		command func(t *testing.T, dir string) (args, env []string)
-		// says is where the program says that it listens.
+		// says returns the output with the program's address.
 		says func(p *process) *output
-		// iat: it refuses a token of the far future.
+		// iat: whether the program refuses a token from the far future.
 		iat bool
 	}{
 		"Node": {
@@ -125,7 +125,7 @@ func TestRecipes(t *testing.T) {
 				p.cmd.Env = append(p.cmd.Env, env...)
 				s.launch(p)
 				listening := regexp.MustCompile(`(?:listening on |Server \()(http://127\.0\.0\.1:[0-9]+)\)?[^0-9]`)
-				text := p.await(language.says(p), "where it listens", listening.MatchString)
+				text := p.await(language.says(p), "its address", listening.MatchString)
 				return listening.FindStringSubmatch(text)[1]
 			}
 			ask := func(url, authorization string) (status int, user string, header http.Header) {
@@ -147,14 +147,14 @@ func TestRecipes(t *testing.T) {
 				}
 				var answer struct{ User string }
 				if err := json.Unmarshal(body, &answer); err != nil {
-					t.Fatalf("%s: %v", body, err)
+					t.Fatalf("the answer %s is not JSON: %v", body, err)
 				}
 				return resp.StatusCode, answer.User, resp.Header
 			}
 			base := start(s.base, f.url)
-			// The recipes give up after three seconds, which a machine may stall for.
+			// The recipes have a timeout of three seconds, and a machine may stall for longer.
 			get := func(url, authorization string) (status int, user string, header http.Header) {
-				s.eventually("it can tell", func() bool {
+				s.eventually("the back end can verify tokens", func() bool {
 					status, user, header = ask(url, authorization)
 					return status != http.StatusServiceUnavailable
 				})
@@ -165,41 +165,41 @@ func TestRecipes(t *testing.T) {
 			both := []string{base + "/orders", base + "/transfers"}
 			for _, url := range both {
 				if status, user, _ := get(url, "Bearer "+token); status != http.StatusOK || user != alice.Doc.UUID {
-					t.Errorf("%s: %d %q", url, status, user)
+					t.Errorf("%s: unexpected answer %d %q", url, status, user)
 				}
 				for _, none := range []string{"", "Basic eDp5", "Bearer", "Bearer "} {
 					if status, _, header := get(url, none); status != http.StatusUnauthorized || header.Get("WWW-Authenticate") != "Bearer" {
-						t.Errorf("%s with %q: %d %v", url, none, status, header)
+						t.Errorf("%s with %q: unexpected answer %d %v", url, none, status, header)
 					}
 				}
 				strange := other.logIn("alice").Doc.AccessToken
 				_, rest, _ := strings.Cut(token, ".")
 				for what, bad := range map[string]string{
-					"junk":                         "x",
-					"a refresh token":              alice.Doc.RefreshToken,
-					"another audience":             strange,
-					"a signature of another token": token[:strings.LastIndex(token, ".")] + strange[strings.LastIndex(strange, "."):],
-					"the algorithm none":           "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0." + rest[:strings.Index(rest, ".")+1],
-					"a header that is no object":   "MQ." + rest,
-					"a key that is not there":      "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6IngifQ." + rest,
+					"junk":                           "x",
+					"a refresh token":                alice.Doc.RefreshToken,
+					"another audience":               strange,
+					"a signature of another token":   token[:strings.LastIndex(token, ".")] + strange[strings.LastIndex(strange, "."):],
+					"the algorithm none":             "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0." + rest[:strings.Index(rest, ".")+1],
+					"a header that is not an object": "MQ." + rest,
+					"an unknown key":                 "eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCIsImtpZCI6IngifQ." + rest,
 				} {
 					status, _, header := get(url, "Bearer "+bad)
 					if status != http.StatusUnauthorized || !strings.Contains(header.Get("WWW-Authenticate"), "invalid_token") {
-						t.Errorf("%s with %s: %d %v", url, what, status, header)
+						t.Errorf("%s with %s: unexpected answer %d %v", url, what, status, header)
 					}
 				}
 			}
 
-			// What it gives up, and how introspection gives it back.
+			// Offline verification does not see the logout, introspection does.
 			s.logOut(alice.Doc.RefreshToken)
 			if status, _, _ := get(both[1], "Bearer "+token); status != http.StatusUnauthorized {
-				t.Errorf("after the log-out introspection lets it in: %d", status)
+				t.Errorf("after the logout, the back end with introspection answers %d, want 401", status)
 			}
 			if status, _, _ := get(both[0], "Bearer "+token); status != http.StatusOK {
-				t.Errorf("after the log-out it is refused offline, which the guide says it is not: %d", status)
+				t.Errorf("after the logout, the offline back end answers %d, want 200 as in the guide", status)
 			}
 
-			// Its clock is slow: the service, which is ahead of it, has just
+			// The clock of the back end is slow: the service, which is ahead, has just
 			// issued a token.
 			ahead := bearertest.New(t)
 			base = start(ahead.URL, ahead.URL)
@@ -208,7 +208,7 @@ func TestRecipes(t *testing.T) {
 			}
 			for _, at := range []time.Duration{0, time.Second, 55 * time.Second} {
 				if status, _, _ := get(base+"/orders", issued(at)); status != http.StatusOK {
-					t.Errorf("its clock is %s slow, and it answers a good token %d", at, status)
+					t.Errorf("with a clock that is %s slow, the back end answers %d to a valid token", at, status)
 				}
 			}
 			late := []time.Duration{-10*time.Minute - time.Second}
@@ -217,21 +217,21 @@ func TestRecipes(t *testing.T) {
 			}
 			for _, at := range late {
 				if status, _, _ := get(base+"/orders", issued(at)); status != http.StatusUnauthorized {
-					t.Errorf("a token that was issued in %s is answered %d", at, status)
+					t.Errorf("a token that was issued %s in the future gets %d", at, status)
 				}
 			}
 
-			// Its own trouble is not the client's fault.
+			// A fault of the service is not answered as the client's fault.
 			short := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Length", "100")
 				_, _ = io.WriteString(w, "{")
 			}))
 			t.Cleanup(short.Close)
-			for what, authURL := range map[string]string{"nobody": "http://" + netreasontest.UnusedAddr(t), "one whose answers break off": short.URL} {
+			for what, authURL := range map[string]string{"no server": "http://" + netreasontest.UnusedAddr(t), "a server with truncated answers": short.URL} {
 				base := start(s.base, authURL)
 				for _, path := range []string{"/orders", "/transfers"} {
 					if status, _, header := ask(base+path, "Bearer "+token); status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {
-						t.Errorf("%s with %s for the service: %d %v", path, what, status, header)
+						t.Errorf("%s with %s as the service: unexpected answer %d %v", path, what, status, header)
 					}
 				}
 			}

@@ -9,9 +9,8 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// TestCommandsWithOtherSettings has the keys of a service an hour older than
-// they are, so that a command that takes a session for a minute long would end
-// them.
+// TestCommandsWithOtherSettings makes the keys of a service an hour older, so that a
+// command with a session lifetime of a minute would retire them.
 func TestCommandsWithOtherSettings(t *testing.T) {
 	t.Parallel()
 	for kind, database := range map[string]func(t *testing.T, h *harness) (url string, age func()){
@@ -66,11 +65,11 @@ func TestCommandsWithOtherSettings(t *testing.T) {
 			next := s.refresh(alice.Doc.RefreshToken).want(s, 200, "")
 
 			list := h.run(other, "", "keys", "list")
-			if own := h.mustRun(d.env, "", "keys", "list"); list.code != 0 || list.stdout != own || !strings.Contains(list.stderr, "YUFU_JWKS_MAX_AGE is 1m0s here and 5m0s") {
-				t.Errorf("keys list with other settings: %d %s%swant\n%s", list.code, list.stderr, list.stdout, own)
+			if want := h.mustRun(d.env, "", "keys", "list"); list.code != 0 || list.stdout != want || !strings.Contains(list.stderr, "YUFU_JWKS_MAX_AGE is 1m0s here and 5m0s") {
+				t.Errorf("keys list with other settings: exit code %d, %s%swant\n%s", list.code, list.stderr, list.stdout, want)
 			}
 			if r := h.run(other, "", "app", "update", testApp, "--signing-alg", "EdDSA"); r.code != 0 || !strings.Contains(r.stderr, "YUFU_JWKS_MAX_AGE is 1m0s here and 5m0s") {
-				t.Errorf("app update with other settings: %d %s", r.code, r.stderr)
+				t.Errorf("app update with other settings: exit code %d: %s", r.code, r.stderr)
 			}
 
 			p.stop()
@@ -99,7 +98,7 @@ func TestReplicasWithOtherSettings(t *testing.T) {
 	d.env["YUFU_ISSUER"] = "https://other.example.com"
 	_, c := d.serve("one with another issuer")
 	if got := ready(c); got.Status != 503 || !strings.Contains(got.Doc.Reason, "YUFU_ISSUER is https://other.example.com here and "+issuer) {
-		t.Errorf("one with another issuer: %d %s, want 503", got.Status, got.Body)
+		t.Errorf("readyz with another issuer: %d %s, want 503", got.Status, got.Body)
 	}
 	h.eventually("the first stays ready", func() bool { return ready(a).Status == 200 })
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// A log-out whose commit was interrupted while it waited for the standby stands
-// on the primary, and is lost with it. So its repetition waits as well.
+// A logout whose commit was interrupted while it waited for the standby exists only on
+// the primary, and is lost with it. So a repeated logout must also wait.
 func TestSynchronousReplication(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	primary := pgtest.NewServer(t)
 	standby := primary.Standby(t)
 	d := deploy(h, fmt.Sprintf("postgres://postgres@%s,%s/postgres?sslmode=disable&target_session_attrs=read-write", primary.Addr(), standby.Addr()))
-	d.env["YUFU_MAX_STALENESS"] = "5m" // nothing is fresh while the standby is silent
+	d.env["YUFU_MAX_STALENESS"] = "5m" // the data gets old while the standby does not answer
 	_, s := d.serve("yufu", "--migrate")
 	d.addApp()
 	key := d.serviceKey("service")
@@ -33,8 +33,8 @@ func TestSynchronousReplication(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer watch.Close(context.Background())
-	// Requests commit with the mark alone or after it. The replica's own question, and
-	// what it writes beside requests, are not counted.
+	// Requests commit with only the mark or after it. The replica's own query and its
+	// background writes are not counted.
 	committing := func(s *service, n int) {
 		s.t.Helper()
 		s.eventually(fmt.Sprintf("%d commits wait for the standby", n), func() bool {
@@ -50,7 +50,7 @@ select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query lik
 		t.Fatal(err)
 	}
 
-	t.Run("answers no log-out while the standby is silent, nor its repetition", func(t *testing.T) {
+	t.Run("a logout and its repetition are not answered while the standby does not answer", func(t *testing.T) {
 		s := s.in(t)
 		ctx, hangUp := context.WithCancel(t.Context())
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/oauth2/revoke",
@@ -75,7 +75,7 @@ select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query lik
 			t.Fatal(err)
 		}
 		committing(s, 0)
-		s.eventually("the interrupted commit stands", func() bool {
+		s.eventually("the interrupted commit is visible", func() bool {
 			var ended int
 			if err := watch.QueryRow(t.Context(), `select count(*) from sessions where ended_at is not null`).Scan(&ended); err != nil {
 				t.Fatal(err)
@@ -93,7 +93,7 @@ select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query lik
 			}()
 		}
 		committing(s, 2)
-		// Meanwhile what only reads goes on.
+		// Reads still work meanwhile.
 		s.me(bob.AccessToken).want(s, 200, "")
 		s.introspect(key, bob.AccessToken).holds(s, `{"active":true,`)
 		for range 2 {
@@ -102,7 +102,7 @@ select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query lik
 			}
 		}
 	})
-	t.Run("keeps what it answered when the standby takes over", func(t *testing.T) {
+	t.Run("answered logouts survive the promotion of the standby", func(t *testing.T) {
 		s := s.in(t)
 		if err := standby.Start(); err != nil {
 			t.Fatal(err)
@@ -122,8 +122,8 @@ select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query lik
 	})
 }
 
-// A token that was revoked at the new primary passes no longer than the knowledge of
-// a replica may be old, although the replica's connections stay at the old primary.
+// A token that was revoked at the new primary is accepted for at most the maximum age of
+// a replica's data, although the replica stays connected to the old primary.
 func TestTwoPrimaries(t *testing.T) {
 	t.Parallel()
 	const bound = 10 * time.Second
@@ -143,17 +143,17 @@ func TestTwoPrimaries(t *testing.T) {
 	_, moved := d.serve("the replica at the new primary")
 	moved.logOut(alice.RefreshToken)
 	revoked := time.Now()
-	h.eventually("the token does not pass", func() bool {
+	h.eventually("the token is refused", func() bool {
 		passed := time.Since(revoked)
 		a := left.verify("", alice.AccessToken)
 		if a.Status == 200 && passed > bound {
-			t.Errorf("the token passes %v after it was revoked, want at most %v", passed, bound)
+			t.Errorf("the token is accepted %v after the revocation, want at most %v", passed, bound)
 			return true
 		}
 		return a.Status != 200
 	})
 	proxy.Redirect(standby.Addr())
-	h.eventually("the replica knows of the revocation", func() bool {
+	h.eventually("the replica has the revocation", func() bool {
 		return left.verify("", alice.AccessToken).Status == http.StatusUnauthorized
 	})
 }

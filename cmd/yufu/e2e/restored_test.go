@@ -17,7 +17,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 )
 
-// address is one under which clients find whichever process serves.
+// address is the fixed address of the process that serves at the time.
 type address struct {
 	url string
 	to  atomic.Pointer[url.URL]
@@ -46,9 +46,9 @@ func (a *address) lead(s *service) {
 	a.to.Store(to)
 }
 
-// TestARestoredDatabase restores a backup while nothing runs but a back end, which
-// remembers a revocation from after the backup.
-func TestARestoredDatabase(t *testing.T) {
+// TestRestoredDatabase restores a backup while only a back end runs, which has a
+// revocation from after the backup.
+func TestRestoredDatabase(t *testing.T) {
 	t.Parallel()
 	for kind, database := range map[string]func(t *testing.T, h *harness) (url string, backUp, restore func()){
 		"PostgreSQL": func(t *testing.T, _ *harness) (string, func(), func()) {
@@ -113,15 +113,15 @@ truncate cutoffs; insert into cutoffs overriding system value table kept_cutoffs
 
 			p, s = d.serve("yufu with the backup")
 			yufu.lead(s)
-			h.eventually("it says what to do", func() bool {
+			h.eventually("readyz says what to do", func() bool {
 				r := ready(s)
 				return r.Status == http.StatusServiceUnavailable && strings.Contains(r.Doc.Reason, "yufu migrate --restored")
 			})
 			if a, err := s.tryExchange("alice"); err != nil || a.Status != http.StatusServiceUnavailable {
-				t.Errorf("a log-in meanwhile: %+v, %v; want 503", a, err)
+				t.Errorf("a login meanwhile: answer %+v, error %v, want 503", a, err)
 			}
 			if a, err := s.tryRefresh(first.RefreshToken); err != nil || a.Status != http.StatusServiceUnavailable {
-				t.Errorf("a refresh meanwhile: %+v, %v; want 503", a, err)
+				t.Errorf("a refresh meanwhile: answer %+v, error %v, want 503", a, err)
 			}
 
 			h.mustRun(d.env, "", "migrate", "--restored")

@@ -18,7 +18,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 )
 
-// orders is the sample back end of pkg/bearer, in a process of its own.
+// orders is the sample back end of pkg/bearer in its own process.
 type orders struct {
 	p    *process
 	base string
@@ -30,8 +30,8 @@ var ordersBinary = sync.OnceValues(func() (string, error) {
 	return path, build(path, filepath.Join("..", "..", "..", "pkg", "bearer", "example"))
 })
 
-// backEnd starts the sample back end, which verifies the tokens of the service
-// that answers at url, and waits until it can.
+// backEnd starts the sample back end, which verifies the tokens of the service at url,
+// and waits until it can.
 func (h *harness) backEnd(name, url, key string) *orders {
 	h.t.Helper()
 	o := h.startBackEnd(name, url, key)
@@ -39,7 +39,7 @@ func (h *harness) backEnd(name, url, key string) *orders {
 	return o
 }
 
-// startBackEnd does not wait until it can verify tokens.
+// startBackEnd is backEnd without waiting until it can verify tokens.
 func (h *harness) startBackEnd(name, url, key string) *orders {
 	h.t.Helper()
 	path, err := ordersBinary()
@@ -52,18 +52,17 @@ func (h *harness) startBackEnd(name, url, key string) *orders {
 	p.cmd.Path, p.cmd.Args = path, []string{path}
 	h.launch(p)
 	const listening = "listening on "
-	text := p.await(p.stdout, "where it listens", func(text string) bool {
+	text := p.await(p.stdout, "its address", func(text string) bool {
 		return strings.Contains(text, listening) && strings.HasSuffix(text, "\n")
 	})
 	_, base, _ := strings.Cut(strings.TrimSpace(text), listening)
 	return &orders{p, base}
 }
 
-// plain is for back ends that are not the service: nothing holds what they
-// answer against its contract.
+// plain is the client for back ends, whose answers the contract does not describe.
 var plain = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: patience}
 
-// status returns the status of an answer, or 0 when there is none.
+// status returns the status of an answer, or 0 without an answer.
 func (o *orders) status(path, token string) int {
 	req, err := http.NewRequest(http.MethodGet, o.base+path, nil)
 	if err != nil {
@@ -81,9 +80,9 @@ func (o *orders) status(path, token string) int {
 	return resp.StatusCode
 }
 
-// TestRevocationReachesEveryBackEnd has three replicas on one database, ten back
-// ends in processes of their own, and measures from the admin's answer to the
-// last back end's refusal.
+// TestRevocationReachesEveryBackEnd has three replicas on one database and ten back ends
+// in their own processes. It measures the time from the admin's answer to the last back
+// end's refusal.
 func TestRevocationReachesEveryBackEnd(t *testing.T) {
 	t.Parallel()
 	const (
@@ -91,7 +90,7 @@ func TestRevocationReachesEveryBackEnd(t *testing.T) {
 		backEnds  = 10
 		rounds    = 200
 		bound     = 30 * time.Second // YUFU_MAX_STALENESS, the promise
-		appRounds = 10               // an app's revocation ends everybody's session
+		appRounds = 10               // the revocation of an app ends all sessions
 	)
 	h := newHarness(t)
 	d := deploy(h, pgtest.Empty(t))
@@ -136,7 +135,7 @@ func TestRevocationReachesEveryBackEnd(t *testing.T) {
 		r := other.revoke(other.client(admin), q)
 		answered := time.Now()
 		if r.SessionsRevoked < 1 || r.EffectiveBy.After(answered.Add(bound+time.Second)) {
-			t.Errorf("round %d: answers %+v", round, r)
+			t.Errorf("round %d: unexpected answer %+v", round, r)
 		}
 		var all sync.WaitGroup
 		for _, o := range watchers {
@@ -159,8 +158,8 @@ func TestRevocationReachesEveryBackEnd(t *testing.T) {
 		backEnds, rounds, took[rounds/2], took[rounds*99/100], took[rounds-1])
 }
 
-// untilStale asks until the back end cannot vouch for the token any more, which
-// must be so by then.
+// untilStale sends requests until the back end answers that its data is too old, which
+// must happen by the given time.
 func (o *orders) untilStale(token string, by time.Time) {
 	t := o.p.h.t
 	t.Helper()
@@ -171,17 +170,17 @@ func (o *orders) untilStale(token string, by time.Time) {
 			return
 		}
 		if got != http.StatusOK {
-			t.Fatalf("it answers %d", got)
+			t.Fatalf("the back end answers %d", got)
 		}
 		if asked.After(by) {
-			t.Fatal("it accepts a revoked token after the service said that nobody does")
+			t.Fatal("the back end accepts a revoked token after effective_by")
 		}
 	}
 }
 
-// TestABackEndThatIsCutOff has a back end lose its way to the service: it must
-// not accept a revoked token for longer than the promise.
-func TestABackEndThatIsCutOff(t *testing.T) {
+// TestBackEndCutOff cuts a back end's connection to the service: it must not accept a
+// revoked token for longer than promised.
+func TestBackEndCutOff(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	d := deploy(h, pgtest.Empty(t))
@@ -194,26 +193,26 @@ func TestABackEndThatIsCutOff(t *testing.T) {
 	o := h.backEnd("orders", "http://"+line.Addr(), reader)
 	good, revoked := s.logIn("alice").Doc.AccessToken, s.logIn("bob")
 	h.eventually("the back end accepts the token", func() bool { return o.status("/orders", revoked.Doc.AccessToken) == http.StatusOK })
-	// As when a cable is pulled: nothing comes through, and nothing is closed.
+	// As when a cable is pulled: no data arrives, and no connection is closed.
 	line.Deafen(true)
 	line.Swallow()
 	session := uuid.MustParse(s.me(revoked.Doc.AccessToken).Doc.Session.ID)
 	r := s.revoke(s.client(admin), adminclient.Revocation{Session: &session})
 	o.untilStale(revoked.Doc.AccessToken, r.EffectiveBy)
 	if got := o.status("/orders", good); got != http.StatusServiceUnavailable {
-		t.Errorf("it vouches for a token, %d, although it knows nothing", got)
+		t.Errorf("the back end answers %d to a token although its data is too old", got)
 	}
 	line.Deafen(false)
 	line.Cut()
-	h.eventually("the back end knows again", func() bool { return o.status("/orders", good) == http.StatusOK })
+	h.eventually("the back end accepts tokens again", func() bool { return o.status("/orders", good) == http.StatusOK })
 	if got := o.status("/orders", revoked.Doc.AccessToken); got != http.StatusUnauthorized {
-		t.Errorf("after it came back: %d, want 401", got)
+		t.Errorf("after the reconnect the revoked token gets %d, want 401", got)
 	}
 }
 
-// TestABackEndWhoseReplicaIsCutOff has the replica lose its database while the
-// back end's connection to the replica is the best.
-func TestABackEndWhoseReplicaIsCutOff(t *testing.T) {
+// TestReplicaCutOff cuts the replica's connection to its database while the back end's
+// connection to the replica works.
+func TestReplicaCutOff(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	d := deploy(h, pgtest.Empty(t))
@@ -240,12 +239,12 @@ func TestABackEndWhoseReplicaIsCutOff(t *testing.T) {
 	r := s.revoke(s.client(admin), adminclient.Revocation{Session: &session})
 	o.untilStale(revoked.Doc.AccessToken, r.EffectiveBy)
 	if got := o.status("/orders", good); got != http.StatusServiceUnavailable {
-		t.Errorf("it vouches for a token, %d, although its replica knows nothing", got)
+		t.Errorf("the back end answers %d to a token although its replica's data is too old", got)
 	}
 	line.Deafen(false)
 	line.Cut()
-	h.eventually("the back end knows again", func() bool { return o.status("/orders", good) == http.StatusOK })
+	h.eventually("the back end accepts tokens again", func() bool { return o.status("/orders", good) == http.StatusOK })
 	if got := o.status("/orders", revoked.Doc.AccessToken); got != http.StatusUnauthorized {
-		t.Errorf("after it came back: %d, want 401", got)
+		t.Errorf("after the reconnect the revoked token gets %d, want 401", got)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	_ "github.com/jackc/pgx/v5/stdlib" // to plant what nothing makes yet
+	_ "github.com/jackc/pgx/v5/stdlib" // to insert rows that no endpoint makes
 
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
@@ -23,7 +23,7 @@ func (d *deployment) serviceKey(scope string, more ...string) string {
 	return strings.TrimSuffix(out, "\n")
 }
 
-// client returns the admin client of a replica. Its traffic is held against the
+// client returns the admin client of a replica. Its traffic is checked against the
 // contract.
 func (s *service) client(key string) *adminclient.Client {
 	s.t.Helper()
@@ -34,8 +34,8 @@ func (s *service) client(key string) *adminclient.Client {
 	return c
 }
 
-// statusOf returns the HTTP status of an answer to the admin client by its error,
-// or 0 when there was no answer.
+// statusOf returns the HTTP status in an error of the admin client, or 0 without an
+// answer.
 func statusOf(err error) int {
 	var e *adminclient.Error
 	switch {
@@ -47,7 +47,7 @@ func statusOf(err error) int {
 	return 0
 }
 
-// revoke revokes, which must succeed.
+// revoke makes a revocation that must succeed.
 func (s *service) revoke(c *adminclient.Client, r adminclient.Revocation) *adminclient.Revoked {
 	s.t.Helper()
 	a, err := c.Revoke(s.t.Context(), r)
@@ -72,16 +72,16 @@ func TestRevocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	key, asker := d.serviceKey("admin"), d.serviceKey("service")
-	// What a replica says of a token by what it has in memory, in both places.
+	key, serviceKey := d.serviceKey("admin"), d.serviceKey("service")
+	// The verdict of a replica's memory on a token, at both endpoints.
 	accepts := func(s *service, token string) bool {
-		return s.verify("?app="+testApp, token).Status == http.StatusOK && strings.HasPrefix(s.introspect(asker, token).Body, `{"active":true,`)
+		return s.verify("?app="+testApp, token).Status == http.StatusOK && strings.HasPrefix(s.introspect(serviceKey, token).Body, `{"active":true,`)
 	}
 	refuses := func(s *service, token string) bool {
-		return s.verify("?app="+testApp, token).code() == "session_revoked" && s.introspect(asker, token).Body == `{"active":false}`+"\n"
+		return s.verify("?app="+testApp, token).code() == "session_revoked" && s.introspect(serviceKey, token).Body == `{"active":false}`+"\n"
 	}
 
-	// bind plants a person that the user is bound to.
+	// bind inserts a person and binds the user to it.
 	bind := func(t *testing.T, user string) uuid.UUID {
 		t.Helper()
 		id := uuid.Must(uuid.NewV7())
@@ -100,11 +100,11 @@ func TestRevocations(t *testing.T) {
 		return id
 	}
 
-	// In this order, because the last two end what others are about.
+	// In this order, because the last two end the sessions of the others.
 	for _, kind := range []struct {
 		name    string
 		request func(t *testing.T, user *answer, sid uuid.UUID) adminclient.Revocation
-		// spares is whether another session of the same user lives on.
+		// spares is whether another session of the same user stays live.
 		spares bool
 	}{
 		{"an access token", func(_ *testing.T, u *answer, _ uuid.UUID) adminclient.Revocation {
@@ -130,7 +130,7 @@ func TestRevocations(t *testing.T) {
 			return adminclient.Revocation{All: true}
 		}, false},
 	} {
-		t.Run("of "+kind.name+" at one replica are seen at the other at once", func(t *testing.T) {
+		t.Run("a revocation of "+kind.name+" at one replica is known to the other at once", func(t *testing.T) {
 			a, b := a.in(t), b.in(t)
 			user := "user of " + kind.name
 			victim, other := a.logIn(user), a.logIn(user)
@@ -140,21 +140,21 @@ func TestRevocations(t *testing.T) {
 			r.Reason = "a test"
 			got := a.revoke(a.client(key), r)
 			if got.SessionsRevoked < 1 || got.CutoffID == nil || strings.Count(*got.CutoffID, ".") != 1 {
-				t.Errorf("%+v", got)
+				t.Errorf("unexpected result: %+v", got)
 			}
 			if got.EffectiveBy.Before(before.Add(30*time.Second)) || got.ExpiresBy.Before(before.Add(10*time.Minute)) {
-				t.Errorf("at %s it promises %s and %s", before, got.EffectiveBy, got.ExpiresBy)
+				t.Errorf("at %s the answer promises %s and %s", before, got.EffectiveBy, got.ExpiresBy)
 			}
 			for _, s := range []*service{b, a} {
 				s.me(victim.Doc.AccessToken).want(s, 401, "session_revoked")
 				s.refresh(victim.Doc.RefreshToken).want(s, 400, "session_revoked")
 			}
 			if !refuses(a, victim.Doc.AccessToken) {
-				t.Error("the replica that revoked it does not know it in memory")
+				t.Error("the replica that made the revocation does not have it in memory")
 			}
-			b.eventually("the other replica knows it in memory too", func() bool { return refuses(b, victim.Doc.AccessToken) })
+			b.eventually("the other replica has the revocation in memory", func() bool { return refuses(b, victim.Doc.AccessToken) })
 			if kind.spares && !accepts(a, other.Doc.AccessToken) || !kind.spares && !refuses(a, other.Doc.AccessToken) {
-				t.Error("it does not know in memory of the user's other session")
+				t.Error("the replica's memory has a wrong verdict on the user's other session")
 			}
 			if kind.spares {
 				b.me(other.Doc.AccessToken).want(b, 200, "")
@@ -163,22 +163,22 @@ func TestRevocations(t *testing.T) {
 				b.me(other.Doc.AccessToken).want(b, 401, "session_revoked")
 				b.refresh(other.Doc.RefreshToken).want(b, 400, "session_revoked")
 			}
-			// Users come back with a new log-in.
-			anew := b.logIn(user)
-			if anew.Doc.UUID != victim.Doc.UUID {
-				t.Errorf("the user was %s and is %s", victim.Doc.UUID, anew.Doc.UUID)
+			// Users return with a new login.
+			again := b.logIn(user)
+			if again.Doc.UUID != victim.Doc.UUID {
+				t.Errorf("the user's uuid was %s and is %s", victim.Doc.UUID, again.Doc.UUID)
 			}
-			b.me(anew.Doc.AccessToken).want(b, 200, "")
+			b.me(again.Doc.AccessToken).want(b, 200, "")
 			var audited int
 			err := db.QueryRowContext(t.Context(), `select count(*) from audit where action = 'revoked' and actor = $1 and reason = 'a test' and at >= $2`,
 				"service_key:"+key[4:20], before.Add(-time.Second)).Scan(&audited)
 			if err != nil || audited < 1 {
-				t.Errorf("%d audit events, %v", audited, err)
+				t.Errorf("%d audit events, error %v", audited, err)
 			}
 		})
 	}
 
-	t.Run("by a key that is restricted to another app find nothing", func(t *testing.T) {
+	t.Run("a key that is restricted to another app finds no target", func(t *testing.T) {
 		a := a.in(t)
 		d := *d
 		d.harness = d.harness.in(t)
@@ -189,13 +189,13 @@ func TestRevocations(t *testing.T) {
 			"token": {Token: alice.Doc.AccessToken}, "user": {UUID: ptr(uuid.MustParse(alice.Doc.UUID))}, "app": {App: testApp},
 		} {
 			if _, err := restricted.Revoke(t.Context(), r); statusOf(err) != http.StatusNotFound {
-				t.Errorf("%s: %v, want 404", name, err)
+				t.Errorf("revoking the %s: error = %v, want 404", name, err)
 			}
 		}
 		a.refresh(alice.Doc.RefreshToken).want(a, 200, "")
 	})
 
-	t.Run("are not on the public listener", func(t *testing.T) {
+	t.Run("the public listener does not accept revocations", func(t *testing.T) {
 		a := a.in(t)
 		c, err := adminclient.New(adminclient.Config{URL: a.base, ServiceKey: key, HTTPClient: a.http})
 		if err != nil {
@@ -246,12 +246,12 @@ func TestServiceKey(t *testing.T) {
 	d.addApp()
 	var secret string
 
-	t.Run("is printed alone, once, and works at once", func(t *testing.T) {
+	t.Run("a new key is the only output, and works at once", func(t *testing.T) {
 		s := s.in(t)
 		r := s.run(d.env, "", "service-key", "create", "--name", "order service", "--scope", "admin,service", "--app", testApp)
 		key := strings.TrimSuffix(r.stdout, "\n")
 		if r.code != 0 || len(key) != len("yfk_")+16+1+43 || strings.Contains(key, "\n") || strings.Contains(r.stderr, key) {
-			t.Fatalf("exit code %d, %q, %q", r.code, r.stdout, r.stderr)
+			t.Fatalf("exit code %d, stdout %q, stderr %q", r.code, r.stdout, r.stderr)
 		}
 		secret = key[21:]
 		list := s.mustRun(d.env, "", "service-key", "list")
@@ -261,11 +261,11 @@ func TestServiceKey(t *testing.T) {
 		alice := s.logIn("alice")
 		s.revoke(s.client(key), adminclient.Revocation{Token: alice.Doc.AccessToken})
 		if out := p.stdout.String() + p.stderr.String(); strings.Contains(out, secret) {
-			t.Error("the service prints the key")
+			t.Error("the log of the service contains the key")
 		}
 	})
 
-	t.Run("is created over the admin API as well", func(t *testing.T) {
+	t.Run("a key is created over the admin API", func(t *testing.T) {
 		s := s.in(t)
 		key := strings.TrimSpace(s.mustRun(d.env, "", "service-key", "create", "--name", "admin", "--scope", "admin"))
 		c := s.client(key)
@@ -285,7 +285,7 @@ func TestServiceKey(t *testing.T) {
 			t.Errorf("Revoke() error = %v, want insufficient_scope", err)
 		}
 
-		t.Run("and revoked on the host, which every replica sees within a second", func(t *testing.T) {
+		t.Run("a key is revoked on the host, and every replica refuses it within a second", func(t *testing.T) {
 			s := s.in(t)
 			s.mustRun(d.env, "", "service-key", "revoke", made.ID, "--reason", "a test")
 			revoked := time.Now()
@@ -294,7 +294,7 @@ func TestServiceKey(t *testing.T) {
 				return statusOf(err) == http.StatusUnauthorized
 			})
 			t.Logf("refused %s after the command ended", time.Since(revoked))
-			s.mustRun(d.env, "", "service-key", "revoke", made.ID) // harmless to repeat
+			s.mustRun(d.env, "", "service-key", "revoke", made.ID) // repeating it changes nothing
 			admin, _, _ := strings.Cut(strings.TrimPrefix(key, "yfk_"), "_")
 			child, err := c.CreateServiceKey(t.Context(), adminclient.NewServiceKey{Name: "hidden", Scope: "admin", ExpiresIn: ptr(3600)})
 			if err != nil || child.ExpiresAt == nil {
@@ -304,7 +304,7 @@ func TestServiceKey(t *testing.T) {
 				t.Errorf("service-key list names neither the creator of two keys nor the expiry of one:\n%s", list)
 			}
 			if out := s.mustRun(d.env, "", "service-key", "revoke", admin); !strings.Contains(out, child.ID+" (hidden)") || !strings.Contains(out, "--descendants") {
-				t.Errorf("service-key revoke prints %q, want the key that works still", out)
+				t.Errorf("service-key revoke prints %q, want the key that still works", out)
 			}
 			if out := s.mustRun(d.env, "", "service-key", "revoke", admin, "--descendants"); !strings.Contains(out, "Revoked "+child.ID) {
 				t.Errorf("service-key revoke --descendants prints %q", out)
@@ -315,7 +315,7 @@ func TestServiceKey(t *testing.T) {
 		})
 	})
 
-	t.Run("is not made or revoked by a wrong command line", func(t *testing.T) {
+	t.Run("a malformed command line makes or revokes no key", func(t *testing.T) {
 		s := s.in(t)
 		for _, tc := range []struct {
 			args []string
@@ -335,7 +335,7 @@ func TestServiceKey(t *testing.T) {
 		} {
 			r := s.run(d.env, "", append([]string{"service-key"}, tc.args...)...)
 			if r.code != tc.code || !strings.Contains(r.stderr, tc.says) || r.stdout != "" {
-				t.Errorf("%q: exit code %d, %q, %q", tc.args, r.code, r.stdout, r.stderr)
+				t.Errorf("%q: exit code %d, stdout %q, stderr %q", tc.args, r.code, r.stdout, r.stderr)
 			}
 		}
 	})

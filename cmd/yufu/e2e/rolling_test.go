@@ -22,8 +22,9 @@ type proxiedPhone struct {
 	repeated *atomic.Int64
 }
 
-// live logs in, asks the service and the back end, and refreshes. A request that
-// failed is repeated once, half a second later. live returns what failed twice.
+// live logs in, sends requests to the service and the back end, and refreshes. A failed
+// request is repeated once, half a second later. live returns the error of a request that
+// failed twice.
 func (c proxiedPhone) live() error {
 	ask := func(what, method, host, path, body string, header http.Header) (string, error) {
 		a, err := c.p.ask(method, host, path, body, header)
@@ -78,14 +79,14 @@ func (c proxiedPhone) live() error {
 	return nil
 }
 
-// TestRollingRestart proves that two replicas can be restarted one after the other
-// behind each proxy. A connection that waits in the kernel's queue when a listener
-// closes is lost, so the proof is that no request fails twice and that few fail.
+// TestRollingRestart checks that two replicas can be restarted one after the other behind
+// each proxy. A connection that waits in the kernel's queue when a listener closes is
+// lost, so the test requires that no request fails twice and few fail once.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	w := newGuardedWorld(h)
-	// Each replica comes back under its address, which nothing else takes: other
+	// Each replica keeps its address across the restart. No other process takes it: other
 	// tests listen on 127.0.0.1.
 	d := *w.deployment
 	d.env = d.env.with(settings{"YUFU_SHUTDOWN_DELAY": "10m"})
@@ -143,7 +144,7 @@ func TestRollingRestart(t *testing.T) {
 	for name, count := range counts {
 		before[name] = count.Load()
 	}
-	// Caddy logs what its health checks find. The other proxies have none.
+	// Caddy logs its health checks. The other proxies have none.
 	notes := func(message, host string) (n int) {
 		for line := range strings.Lines(proxies["Caddy"].stderr.String()) {
 			if strings.Contains(line, message) && strings.Contains(line, host) {
@@ -152,8 +153,8 @@ func TestRollingRestart(t *testing.T) {
 		}
 		return n
 	}
-	// nginx leaves a replica alone for some seconds after it refused a connection.
-	// Before the other one may leave, nginx must be back at it.
+	// nginx does not use a replica for some seconds after it refused a connection. It
+	// must use it again before the other replica leaves.
 	byNginx := func(addr string) int {
 		return strings.Count(proxies["nginx"].stdout.String(), "upstream="+addr+";")
 	}
@@ -189,7 +190,7 @@ func TestRollingRestart(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	t.Logf("%d failed twice, %d were repeated", failed, repeated.Load())
+	t.Logf("%d requests failed twice, %d were repeated", failed, repeated.Load())
 	// Without the delay one in eight fails.
 	if repeated.Load()*20 > total {
 		t.Errorf("%d of %d requests had to be repeated", repeated.Load(), total)

@@ -28,7 +28,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer"
 )
 
-// fleet is the replicas that take requests just now.
+// fleet is the set of replicas that accept requests at the moment.
 type fleet struct {
 	http *http.Client
 
@@ -48,14 +48,14 @@ func (f *fleet) remove(s *service) {
 	f.live = slices.DeleteFunc(f.live, func(l *service) bool { return l == s })
 }
 
-// any returns one of them.
+// any returns one replica.
 func (f *fleet) any() *service {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.live[rand.N(len(f.live))]
 }
 
-// post posts a form, which is safe to repeat, until some replica takes it.
+// post posts a form until a replica accepts it. The form must be safe to repeat.
 func (f *fleet) post(ctx context.Context, path string, form url.Values) (a answer, err error) {
 	for range 10 {
 		if a, err = f.try(ctx, path, form); err == nil && a.Status != http.StatusServiceUnavailable || ctx.Err() != nil {
@@ -86,7 +86,7 @@ func (f *fleet) send(req *http.Request) (answer, error) {
 	return a, err
 }
 
-// balancer is one address before the fleet, for who follows the feed.
+// balancer returns one address in front of the fleet, for followers of the feed.
 func (f *fleet) balancer(t *testing.T) string {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -94,7 +94,7 @@ func (f *fleet) balancer(t *testing.T) string {
 			r.SetURL(target)
 		},
 		FlushInterval: -1,
-		ErrorLog:      log.New(io.Discard, "", 0), // that replicas go is no news
+		ErrorLog:      log.New(io.Discard, "", 0), // stopped replicas are expected
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	srv := httptest.NewServer(proxy)
@@ -102,9 +102,8 @@ func (f *fleet) balancer(t *testing.T) string {
 	return srv.URL
 }
 
-// cacher is the strictest validator that keeps to the letter: it keeps a copy of
-// the JWK set for exactly as long as it may, and asks nobody meanwhile, not even
-// for a key that it does not know.
+// cacher is a validator that uses the whole cache lifetime: it keeps a copy of the JWK set
+// for exactly max-age, and does not fetch the set meanwhile, even for an unknown key.
 type cacher struct {
 	fleet *fleet
 
@@ -123,7 +122,7 @@ func (c *cacher) key(kid string) (*ecdsa.PublicKey, error) {
 	}
 	key := c.keys[kid]
 	if key == nil {
-		return nil, fmt.Errorf("no key %s in a copy of the JWK set that is good until %s", kid, c.expires)
+		return nil, fmt.Errorf("no key %s in a copy of the JWK set that is valid until %s", kid, c.expires)
 	}
 	return key, nil
 }
@@ -131,7 +130,7 @@ func (c *cacher) key(kid string) (*ecdsa.PublicKey, error) {
 func (c *cacher) fetch() error {
 	var a answer
 	var asked time.Time
-	err := errors.New("nobody asked")
+	err := errors.New("not fetched")
 	for i := 0; i < 10 && (err != nil || a.Status != http.StatusOK); i++ {
 		var req *http.Request
 		if req, err = http.NewRequest(http.MethodGet, c.fleet.any().base+"/.well-known/jwks.json", nil); err == nil {
@@ -172,7 +171,7 @@ func (c *cacher) verify(_ context.Context, token string) error {
 	return err
 }
 
-// kidOf returns the key that an access token says it was signed by.
+// kidOf returns the kid in an access token.
 func kidOf(token string) string {
 	head, _, _ := strings.Cut(token, ".")
 	b, _ := base64.RawURLEncoding.DecodeString(head)
@@ -183,9 +182,9 @@ func kidOf(token string) string {
 	return h.KID
 }
 
-// TestRotationUnderLoad has 1,000 clients refresh and be checked while keys
-// rotate as fast as the JWK set's max-age allows, replicas restart in turn, and a
-// key is found to have leaked.
+// TestRotationUnderLoad has 1,000 clients that refresh and whose tokens are verified while
+// keys rotate as fast as the JWK set's max-age allows, replicas restart in turn, and a key
+// is retired as leaked.
 func TestRotationUnderLoad(t *testing.T) {
 	t.Parallel()
 	const (
@@ -197,7 +196,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	d := deploy(h, pgtest.Empty(t))
 	d.env["YUFU_JWKS_MAX_AGE"] = "2s"
 	d.env["YUFU_MAX_STALENESS"] = bound.String()
-	d.env["YUFU_ACCESS_TOKEN_TTL"] = "2m" // what a dead key signed outlives the bound
+	d.env["YUFU_ACCESS_TOKEN_TTL"] = "2m" // tokens of a retired key outlive the bound
 	h.mustRun(d.env, "", "migrate")
 	d.addApp()
 	f := &fleet{http: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 16, MaxIdleConnsPerHost: 16}, Timeout: patience}}
@@ -221,7 +220,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		_, err := verifier.Verify(ctx, token)
 		return err
 	}
-	// Many, so that whenever a key is published, some have a copy from just before.
+	// Many, so that some have a copy from just before each publication of a key.
 	caches := make([]*cacher, 20)
 	c := &crowd{fleet: f, sim: d.sim.base, dead: map[string]bool{}, signed: map[string]string{}}
 	for i := range caches {
@@ -246,7 +245,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var done sync.WaitGroup
-	turns := make(chan struct{}, 32) // log-ins at once
+	turns := make(chan struct{}, 32) // concurrent logins
 	began := time.Now()
 	var in sync.WaitGroup
 	for i := range clients {
@@ -257,7 +256,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			<-turns
 			in.Done()
 			if err != nil {
-				c.fail(fmt.Errorf("a log-in: %w", err))
+				c.fail(fmt.Errorf("a login: %w", err))
 				return
 			}
 			c.live(ctx, a)
@@ -270,7 +269,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	second := rotate()
 	taken(second)
 
-	// The key that signs has leaked, while the next one is too young to sign.
+	// The signing key has leaked while the next one is too new to sign.
 	c.mu.Lock()
 	stolen := c.signed[second]
 	c.dead[second] = true
@@ -280,12 +279,12 @@ func TestRotationUnderLoad(t *testing.T) {
 	var refusedAfter time.Duration
 	for follows(ctx, stolen) == nil {
 		if refusedAfter = time.Since(answered); refusedAfter > bound {
-			t.Fatal("a back end that follows accepts a token of the dead key after the bound")
+			t.Fatal("a back end that follows the feed accepts a token of the leaked key after the bound")
 		}
 	}
-	t.Logf("a back end that follows refuses the dead key %s after the command", refusedAfter)
+	t.Logf("a back end that follows the feed refuses the leaked key %s after the command", refusedAfter)
 
-	// Replicas restart in turn, with the feed, the copies and the keys in motion.
+	// Replicas restart in turn while the feed, the copies and the keys change.
 	for i := range up {
 		f.remove(up[i].s)
 		up[i].p.stop()
@@ -299,14 +298,14 @@ func TestRotationUnderLoad(t *testing.T) {
 	fourth := rotate()
 	taken(fourth)
 	if got := follows(ctx, stolen); got == nil {
-		t.Error("the dead key's token is accepted again")
+		t.Error("a token of the leaked key is accepted again")
 	}
 	for i, v := range caches {
 		if v.verify(ctx, stolen) == nil {
-			t.Errorf("validator %d has the dead key long after its copy was to be fetched anew", i)
+			t.Errorf("validator %d still has the leaked key long after its copy has expired", i)
 		}
 	}
-	h.eventually("there was a load", func() bool { return c.refreshes.Load() >= clients || c.failed() })
+	h.eventually("the clients have made their refreshes", func() bool { return c.refreshes.Load() >= clients || c.failed() })
 	stop()
 	done.Wait()
 
@@ -323,9 +322,9 @@ func TestRotationUnderLoad(t *testing.T) {
 	t.Logf("%d refreshes, %d checks, %d keys signed, in %s", c.refreshes.Load(), c.checks.Load(), len(c.signed), time.Since(began))
 }
 
-// TestKeysBesideARunningService has the commands change the keys of a database
-// beside the service, which has to find out by itself.
-func TestKeysBesideARunningService(t *testing.T) {
+// TestKeyCommandsBesideService changes the keys of a database with the commands while the
+// service runs, which must notice by itself.
+func TestKeyCommandsBesideService(t *testing.T) {
 	t.Parallel()
 	for kind, database := range map[string]func(t *testing.T, h *harness) string{
 		"PostgreSQL": func(t *testing.T, _ *harness) string { return pgtest.Empty(t) },
@@ -339,7 +338,7 @@ func TestKeysBesideARunningService(t *testing.T) {
 			d.addApp()
 			jwks := func() *answer { return s.must(s.get(s.base+"/.well-known/jwks.json", "")).want(s, 200, "") }
 			if got := jwks().Header.Get("Cache-Control"); got != "public, max-age=300" {
-				t.Errorf("Cache-Control %q", got)
+				t.Errorf("Cache-Control = %q", got)
 			}
 			alice := s.logIn("alice")
 			dead := kidOf(alice.Doc.AccessToken)
@@ -348,13 +347,13 @@ func TestKeysBesideARunningService(t *testing.T) {
 			h.eventually("another key signs", func() bool { return kidOf(s.logIn("bob").Doc.AccessToken) != dead })
 			s.me(alice.Doc.AccessToken).want(s, 200, "")
 			if pem := h.mustRun(d.env, "", "keys", "export", "--pem"); strings.Count(pem, "BEGIN PUBLIC KEY") != 3 {
-				t.Errorf("%s", pem)
+				t.Errorf("unexpected result: %s", pem)
 			}
 
 			h.mustRun(d.env, "", "keys", "retire", dead, "--now", "--reason", "a test")
-			h.eventually("the dead key's token is refused", func() bool { return s.me(alice.Doc.AccessToken).Status == 401 })
-			// The cutoff is heard of first, or the key is dropped first.
-			h.eventually("the dead key is withdrawn", func() bool { return !strings.Contains(jwks().Body, dead) })
+			h.eventually("the token of the leaked key is refused", func() bool { return s.me(alice.Doc.AccessToken).Status == 401 })
+			// Either the cutoff arrives first or the key is dropped first.
+			h.eventually("the leaked key is withdrawn", func() bool { return !strings.Contains(jwks().Body, dead) })
 			again := s.refresh(alice.Doc.RefreshToken).want(s, 200, "")
 			s.me(again.Doc.AccessToken).want(s, 200, "")
 
@@ -366,11 +365,11 @@ func TestKeysBesideARunningService(t *testing.T) {
 			}
 			h.mustRun(d.env, "", "keys", "retire", mac, "--now")
 			s.me(again.Doc.AccessToken).want(s, 401, "session_revoked")
-			h.eventually("the dead MAC key's token is refused for what it is", func() bool {
+			h.eventually("the refresh token of the leaked MAC key is refused as invalid", func() bool {
 				return s.refresh(again.Doc.RefreshToken).code() == "refresh_invalid"
 			})
-			anew := s.logIn("alice")
-			s.refresh(anew.Doc.RefreshToken).want(s, 200, "")
+			relogin := s.logIn("alice")
+			s.refresh(relogin.Doc.RefreshToken).want(s, 200, "")
 		})
 	}
 }

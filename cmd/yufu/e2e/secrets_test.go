@@ -21,14 +21,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 )
 
-// label stands in the database in plain text, which shows that looking there
-// finds something.
+// label is in the database in plain text, which shows that the search works.
 const label = "Alice's old phone"
 
-// TestSecretsStayInside takes the program through all that goes well and all
-// that goes wrong, with a log of everything. That no log, no answer and no
-// metric held a secret is what every harness finds out at its end; what the
-// database keeps is looked at here.
+// TestSecretsStayInside runs the program through all successful and failing cases, with
+// the log at debug. Every harness checks at its end that no log, answer or metric
+// contains a secret; this test also checks the content of the database.
 func TestSecretsStayInside(t *testing.T) {
 	t.Parallel()
 	t.Run("with PostgreSQL", func(t *testing.T) {
@@ -54,13 +52,13 @@ func TestSecretsStayInside(t *testing.T) {
 	})
 }
 
-// secretsRun is the program and what it knows.
+// secretsRun is the program with its secrets.
 type secretsRun struct {
 	*service
 	d            *deployment
 	process      *process
 	wechatSecret string
-	// attempts counts wrong requests.
+	// attempts counts malformed requests.
 	attempts int
 }
 
@@ -73,7 +71,7 @@ func newSecretsRun(h *harness, databaseURL string) *secretsRun {
 		"YUFU_UNSAFE_WECHAT_URL": d.sim.base,
 		"YUFU_TRUSTED_PROXIES":   "127.0.0.1",
 		"YUFU_LOG_LEVEL":         "debug",
-		"YUFU_REFRESH_GRACE":     "0s", // so that every replay is a late one
+		"YUFU_REFRESH_GRACE":     "0s", // every replay is late
 	})
 	run.process, run.service = d.serve("yufu", "--migrate")
 	h.mustRun(d.env, run.wechatSecret, "app", "add", testApp, "--secret-file", "-")
@@ -86,7 +84,7 @@ func (run *secretsRun) all() {
 	run.platformFails()
 	run.clientsMixThingsUp()
 	run.clientsHangUp()
-	// An SQLite file is served by one process at a time.
+	// Only one process at a time can serve an SQLite file.
 	run.stop()
 	run.platformIsElsewhere()
 	run.settingsAreWrong()
@@ -96,7 +94,7 @@ func (run *secretsRun) all() {
 
 func (run *secretsRun) stop() { run.process.stop() }
 
-// looks asks for all that an operator reads.
+// looks requests all that an operator reads.
 func (run *secretsRun) looks() {
 	run.t.Helper()
 	for _, path := range []string{"/metrics", "/readyz", "/healthz", "/nowhere"} {
@@ -118,7 +116,7 @@ func (run *secretsRun) goesWell() {
 	}
 }
 
-// sessionsEnd ends sessions in every way their holders can.
+// sessionsEnd ends sessions in every way that users can.
 func (run *secretsRun) sessionsEnd() {
 	run.t.Helper()
 	s := run.service
@@ -143,8 +141,7 @@ func (run *secretsRun) sessionsEnd() {
 	}
 }
 
-// platformFails has WeChat fail in every way it can, and repeat in its errors
-// what it was told.
+// platformFails makes WeChat fail in every way, with errors that repeat the request.
 func (run *secretsRun) platformFails() {
 	run.t.Helper()
 	var faults []map[string]any
@@ -159,7 +156,7 @@ func (run *secretsRun) platformFails() {
 	}
 	faults = append(faults, map[string]any{"delay_ms": 60_000})
 	for i, fault := range faults {
-		// Each from an address of its own: whom a quota met is held back.
+		// Each from its own address: a client that met a quota is limited.
 		s := run.from(fmt.Sprintf("192.0.2.%d", i))
 		code := run.sim.mustCode("alice")
 		if fault["errcode"] != nil {
@@ -170,10 +167,10 @@ func (run *secretsRun) platformFails() {
 			run.t.Errorf("after %v the answer is %d %s", fault, a.Status, a.Body)
 		}
 		s.must(s.exchangeCode(code))
-		// Successes in between keep the breaker closed.
+		// Successes between the faults keep the breaker closed.
 		run.from(fmt.Sprintf("198.51.100.%d", i)).logIn("alice")
 	}
-	// WeChat knows another secret.
+	// WeChat has another secret.
 	wrong := run.d.appSecret()
 	run.mustRun(run.d.env, wrong, "app", "update", testApp, "--secret-file", "-")
 	run.must(run.tryExchange("alice")).want(run.service, 500, "platform_misconfigured")
@@ -181,8 +178,7 @@ func (run *secretsRun) platformFails() {
 	run.logIn("alice")
 }
 
-// clientsMixThingsUp puts every secret that a client may have where another
-// thing belongs.
+// clientsMixThingsUp sends every secret of a client in wrong places.
 func (run *secretsRun) clientsMixThingsUp() {
 	run.t.Helper()
 	alice := run.logIn("alice")
@@ -198,7 +194,7 @@ func (run *secretsRun) clientsMixThingsUp() {
 					wrong.Set("grant_type", grant)
 					wrong.Set(name, secret)
 					if name == "token" && path == "/oauth2/revoke" && secret != run.wechatSecret {
-						continue // it belongs there
+						continue // the right place
 					}
 					if name == "refresh_token" && grant == "refresh_token" && secret == alice.Doc.RefreshToken {
 						continue
@@ -226,7 +222,7 @@ func (run *secretsRun) clientsMixThingsUp() {
 	run.me(alice.Doc.AccessToken).want(run.service, 200, "")
 }
 
-// wrong sends what must be answered as the client's error, or as nothing.
+// wrong sends a request that must be answered with a client error, or with success.
 func (run *secretsRun) wrong(method, path, body string, header http.Header) {
 	run.t.Helper()
 	req, err := http.NewRequest(method, run.base+path, strings.NewReader(body))
@@ -237,17 +233,17 @@ func (run *secretsRun) wrong(method, path, body string, header http.Header) {
 	for name, values := range header {
 		req.Header[name] = values
 	}
-	// Limits would have all of this look the same.
+	// The limits would give all these requests the same answer.
 	if req.Header.Get("X-Forwarded-For") == "" {
 		run.attempts++
 		req.Header.Set("X-Forwarded-For", fmt.Sprintf("2001:db8:%x::1", run.attempts))
 	}
 	if a := run.must(run.do(req)); a.Status >= 500 {
-		run.t.Errorf("%s: %d %s", method, a.Status, a.Body)
+		run.t.Errorf("%s: unexpected answer %d %s", method, a.Status, a.Body)
 	}
 }
 
-// clientsHangUp has a client leave while WeChat thinks.
+// clientsHangUp lets a client hang up before WeChat answers.
 func (run *secretsRun) clientsHangUp() {
 	run.t.Helper()
 	waiting := run.sim.hold()
@@ -266,8 +262,7 @@ func (run *secretsRun) clientsHangUp() {
 	run.logIn("alice")
 }
 
-// platformIsElsewhere starts services that find no server where WeChat should be,
-// or another one.
+// platformIsElsewhere starts services whose WeChat URL leads to no server, or to another.
 func (run *secretsRun) platformIsElsewhere() {
 	run.t.Helper()
 	t := run.t
@@ -283,10 +278,10 @@ func (run *secretsRun) platformIsElsewhere() {
 	t.Cleanup(redirect.Close)
 	closed := netreasontest.UnusedAddr(t)
 	for name, address := range map[string]string{
-		"nobody listens":      "http://" + closed,
-		"TLS cannot be had":   "https://" + redirect.Listener.Addr().String(),
-		"TLS is not trusted":  untrusted.URL,
-		"it is elsewhere yet": redirect.URL,
+		"no server listens":              "http://" + closed,
+		"TLS fails":                      "https://" + redirect.Listener.Addr().String(),
+		"the certificate is not trusted": untrusted.URL,
+		"the server redirects":           redirect.URL,
 	} {
 		d := *run.d
 		d.env = d.env.with(settings{"YUFU_UNSAFE_WECHAT_URL": address})
@@ -296,17 +291,17 @@ func (run *secretsRun) platformIsElsewhere() {
 		p.stop()
 	}
 	if n := followed.Load(); n != 0 {
-		t.Errorf("a redirect was followed %d times, the AppSecret with it", n)
+		t.Errorf("a redirect was followed %d times with the AppSecret", n)
 	}
 	for _, address := range []string{"http://wechat:" + run.wechatSecret + "@" + closed, "http://" + closed + "/?secret=" + run.wechatSecret} {
 		if r := run.run(run.d.env.with(settings{"YUFU_UNSAFE_WECHAT_URL": address}), "", "serve"); r.code == 0 {
-			t.Error("it serves, although there cannot be a WeChat")
+			t.Error("the program serves with a malformed WeChat URL")
 		}
 	}
 }
 
-// settingsAreWrong starts the program with another master key and with database
-// URLs that lead nowhere.
+// settingsAreWrong starts the program with another master key and with unusable database
+// URLs.
 func (run *secretsRun) settingsAreWrong() {
 	run.t.Helper()
 	password := run.secret("a database password", "staple-battery-horse")
@@ -328,14 +323,14 @@ func (run *secretsRun) settingsAreWrong() {
 	for _, env := range wrong {
 		for _, args := range [][]string{{"serve"}, {"app", "update", testApp, "--secret-file", "-"}} {
 			if r := run.run(run.d.env.with(env), run.wechatSecret, args...); r.code == 0 {
-				run.t.Errorf("yufu %v succeeds with %v", args, env)
+				run.t.Errorf("yufu %v succeeds with the settings %v", args, env)
 			}
 		}
 	}
 }
 
-// databaseFails ends the database under a request, and asks for everything
-// while it is away.
+// databaseFails stops the database during a request, and sends all kinds of requests
+// meanwhile.
 func (run *secretsRun) databaseFails(server *pgtest.Server) {
 	run.t.Helper()
 	s := run.service
@@ -378,13 +373,13 @@ func (run *secretsRun) databaseFails(server *pgtest.Server) {
 	s.refresh(alice.Doc.RefreshToken).want(s, 200, "")
 }
 
-// keeps holds what the database keeps against the secrets.
+// keeps searches the database for the secrets.
 func (run *secretsRun) keeps(dump string) {
 	run.t.Helper()
 	if !strings.Contains(dump, label) || !strings.Contains(dump, "refresh.reuse") {
 		run.t.Error("the dump of the database is not complete")
 	}
-	run.said("the database", dump)
+	run.public("the database", dump)
 }
 
 // dumpPostgres returns every row of every table as text.
@@ -415,7 +410,7 @@ func dumpPostgres(t *testing.T, dsn string) string {
 	return strings.Join(dump, "\n")
 }
 
-// dumpSQLite returns the bytes of the database, what was deleted among them.
+// dumpSQLite returns the bytes of the database, deleted data included.
 func dumpSQLite(t *testing.T, path string) string {
 	t.Helper()
 	files, err := filepath.Glob(path + "*")

@@ -12,8 +12,8 @@ const (
 	issuer  = "https://auth.example.com"
 )
 
-// deployment is everything that yufu serve needs: a database, a master key, a
-// simulator. It has one app, added once the schema is there.
+// deployment is everything that yufu serve needs: a database, a master key and a
+// simulator. It has one app, which is added after the migration.
 type deployment struct {
 	*harness
 	env settings
@@ -52,14 +52,14 @@ func (d *deployment) serve(name string, args ...string) (*process, *service) {
 	return p, d.service(p)
 }
 
-// service returns what clients need to know of a replica, once it listens.
+// service returns a replica for clients, once it listens.
 func (d *deployment) service(p *process) *service {
 	d.t.Helper()
 	return &service{harness: d.harness, base: p.base("public"), admin: p.base("admin"), app: testApp, sim: d.sim}
 }
 
-// TestBesideOtherServices runs the program in a container of Kubernetes, in whose
-// namespace there are Services called yufu, yufu-admin and yufu-postgresql.
+// TestBesideOtherServices runs the program with the environment of a Kubernetes container
+// whose namespace has Services called yufu, yufu-admin and yufu-postgresql.
 func TestBesideOtherServices(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -85,14 +85,13 @@ func TestReplicas(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	d := deploy(h, pgtest.Empty(t))
-	// Both start at once on an empty database, so both migrate and both make
-	// keys.
+	// Both start at the same time on an empty database, so both migrate and make keys.
 	procA := h.start("replica A", d.env, "serve", "--migrate")
 	procB := h.start("replica B", d.env, "serve", "--migrate")
 	a, b := d.service(procA), d.service(procB)
 	d.addApp()
 
-	t.Run("that start at once on an empty database publish the same keys", func(t *testing.T) {
+	t.Run("replicas that start together on an empty database publish the same keys", func(t *testing.T) {
 		a, b := a.in(t), b.in(t)
 		const path = "/.well-known/jwks.json"
 		jwksA, jwksB := a.must(a.get(a.base+path, "")), b.must(b.get(b.base+path, ""))
@@ -101,23 +100,23 @@ func TestReplicas(t *testing.T) {
 		}
 	})
 
-	t.Run("accept each other's access tokens", func(t *testing.T) {
+	t.Run("replicas accept each other's access tokens", func(t *testing.T) {
 		a, b := a.in(t), b.in(t)
 		alice := a.logIn("alice")
 		me := b.me(alice.Doc.AccessToken).want(b, 200, "")
 		if me.Doc.UUID != alice.Doc.UUID {
-			t.Errorf("A logged %s in, B knows her as %s", alice.Doc.UUID, me.Doc.UUID)
+			t.Errorf("A logs alice in as %s, B answers %s", alice.Doc.UUID, me.Doc.UUID)
 		}
 	})
 
-	t.Run("know a user by the same uuid", func(t *testing.T) {
+	t.Run("a user has the same uuid at both replicas", func(t *testing.T) {
 		a, b := a.in(t), b.in(t)
 		if x, y := a.logIn("bob"), b.logIn("bob"); x.Doc.UUID != y.Doc.UUID {
-			t.Errorf("A says %s, B says %s", x.Doc.UUID, y.Doc.UUID)
+			t.Errorf("A answers the uuid %s, B answers %s", x.Doc.UUID, y.Doc.UUID)
 		}
 	})
 
-	t.Run("give the same successor for a replayed refresh token", func(t *testing.T) {
+	t.Run("both replicas give the same successor for a replayed refresh token", func(t *testing.T) {
 		a, b := a.in(t), b.in(t)
 		first := a.logIn("carol").Doc.RefreshToken
 		successor := b.refresh(first).want(b, 200, "").Doc.RefreshToken
@@ -126,12 +125,12 @@ func TestReplicas(t *testing.T) {
 		}
 		replayed := a.refresh(first).want(a, 200, "").Doc.RefreshToken
 		if replayed != successor {
-			t.Error("the replay yields another successor")
+			t.Error("the replay gets another successor")
 		}
 		a.refresh(replayed).want(a, 200, "")
 	})
 
-	t.Run("refuse at once what was logged out at the other", func(t *testing.T) {
+	t.Run("a logout at one replica is refused at the other at once", func(t *testing.T) {
 		a, b := a.in(t), b.in(t)
 		dave := a.logIn("dave")
 		b.logOut(dave.Doc.RefreshToken)
@@ -139,19 +138,19 @@ func TestReplicas(t *testing.T) {
 		a.refresh(dave.Doc.RefreshToken).want(a, 400, "session_revoked")
 	})
 
-	t.Run("end theft for both, and that session alone", func(t *testing.T) {
+	t.Run("a detected theft ends only that session, at both replicas", func(t *testing.T) {
 		a, b := a.in(t), b.in(t)
 		other := a.logIn("erin")
 		erin := a.logIn("erin")
 		second := a.refresh(erin.Doc.RefreshToken).Doc.RefreshToken
 		b.refresh(second).want(b, 200, "")
-		// The first token is two generations behind by now.
+		// The first token is now two generations old.
 		a.refresh(erin.Doc.RefreshToken).want(a, 400, "refresh_reused")
 		b.me(erin.Doc.AccessToken).want(b, 401, "session_revoked")
 		b.me(other.Doc.AccessToken).want(b, 200, "")
 	})
 
-	t.Run("stop in good order while the other serves on", func(t *testing.T) {
+	t.Run("a replica stops gracefully while the other serves", func(t *testing.T) {
 		a, b := a.in(t), b.in(t)
 		frank := a.logIn("frank")
 		procA.stop()
@@ -164,18 +163,18 @@ func TestReplicas(t *testing.T) {
 func TestServe(t *testing.T) {
 	t.Parallel()
 
-	t.Run("warns at every start that WeChat is elsewhere", func(t *testing.T) {
+	t.Run("every start warns of another WeChat URL", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
 		for _, name := range []string{"first", "second"} {
 			p, _ := d.serve(name, "--migrate")
-			p.waitLog("where WeChat is", func(l logLine) bool { return l.Level == "WARN" && l.URL == d.sim.base })
+			p.waitLog("the WeChat URL", func(l logLine) bool { return l.Level == "WARN" && l.URL == d.sim.base })
 			p.stop()
 		}
 	})
 
-	t.Run("answers a health check on the admin listener alone", func(t *testing.T) {
+	t.Run("only the admin listener answers health checks", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
@@ -188,22 +187,22 @@ func TestServe(t *testing.T) {
 		h.must(h.get(s.admin+"/v1/me", "")).want(s, 404, "not_found")
 	})
 
-	t.Run("believes on each listener the proxies of that listener alone", func(t *testing.T) {
+	t.Run("each listener trusts only its own proxies", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
-		const here, told = "127.0.0.1", "192.0.2.77"
+		const here, forwarded = "127.0.0.1", "192.0.2.77"
 		for trusting, clients := range map[string][2]string{
-			"YUFU_TRUSTED_PROXIES": {told, here}, "YUFU_ADMIN_TRUSTED_PROXIES": {here, told},
+			"YUFU_TRUSTED_PROXIES": {forwarded, here}, "YUFU_ADMIN_TRUSTED_PROXIES": {here, forwarded},
 		} {
 			d := deploy(h, "sqlite:"+h.file("yufu.db", ""))
 			d.env[trusting] = here
 			p, s := d.serve("yufu with "+trusting, "--migrate")
 			key := d.serviceKey("admin")
-			s = s.from(told)
+			s = s.from(forwarded)
 			s.must(s.get(s.base+"/v1/me", "")).want(s, 401, "token_missing")
 			s.must(s.get(s.admin+"/admin/v1/service-keys", key)).want(s, 200, "")
 			for i, route := range []string{"/v1/me", "/admin/v1/service-keys"} {
-				line := p.waitLog("who asked for "+route, func(l logLine) bool { return l.Route == route })
+				line := p.waitLog("the request of "+route, func(l logLine) bool { return l.Route == route })
 				if line.Client != clients[i] {
 					t.Errorf("with %s=%s the client of %s is %q, want %q", trusting, here, route, line.Client, clients[i])
 				}
@@ -211,7 +210,7 @@ func TestServe(t *testing.T) {
 		}
 	})
 
-	t.Run("names its issuer in metadata and tokens, whatever address it listens on", func(t *testing.T) {
+	t.Run("metadata and tokens have the configured issuer", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		d := deploy(h, "sqlite:"+h.file("yufu.db", ""))

@@ -13,21 +13,21 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 )
 
-// simulator is a simulated WeChat, of the test's own or of a process.
+// simulator is a simulated WeChat, in the test or in another process.
 type simulator struct {
 	h    *harness
 	base string
 
 	mu    sync.Mutex
-	sent  map[string]int // code → how often it came
-	holds chan held      // nil: nothing is held
+	sent  map[string]int // code → number of requests with it
+	holds chan held      // nil: no call is held
 }
 
-// held is a call that waits to be answered.
+// held is a call that waits for its answer.
 type held struct{ release chan struct{} }
 
-// simulator starts a simulator in the test's process, where the test sees what
-// it is asked and what it answers.
+// simulator starts a simulator in the test's process, where the test sees its requests
+// and answers.
 func (h *harness) simulator(cfg wechatsim.Config) *simulator {
 	h.t.Helper()
 	s := &simulator{h: h, sent: map[string]int{}}
@@ -53,7 +53,7 @@ func (h *harness) simulator(cfg wechatsim.Config) *simulator {
 	return s
 }
 
-// overheard notes the session_key of an answer as a secret.
+// overheard registers the session_key of an answer as a secret.
 type overheard struct {
 	http.ResponseWriter
 	h *harness
@@ -75,7 +75,7 @@ func (o *overheard) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return http.NewResponseController(o.ResponseWriter).Hijack()
 }
 
-// hold has every call wait from now on. The channel delivers those that wait.
+// hold makes every later call wait. The channel delivers the waiting calls.
 func (s *simulator) hold() <-chan held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +83,7 @@ func (s *simulator) hold() <-chan held {
 	return s.holds
 }
 
-// holdNoMore lets the calls to come through.
+// holdNoMore lets later calls pass.
 func (s *simulator) holdNoMore() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *simulator) timesSent(code string) int {
 	return s.sent[code]
 }
 
-// code returns what wx.login would give the user.
+// code returns a code as wx.login gives it to the user.
 func (s *simulator) code(user string) (string, error) {
 	a, err := s.post("/sim/codes", map[string]any{"user": user})
 	if err != nil {
@@ -107,7 +107,7 @@ func (s *simulator) code(user string) (string, error) {
 		Code string `json:"code"`
 	}
 	if err := json.Unmarshal([]byte(a.Body), &doc); err != nil || doc.Code == "" {
-		return "", fmt.Errorf("the simulator gives no code: %d %s", a.Status, a.Body)
+		return "", fmt.Errorf("the simulator returned no code: %d %s", a.Status, a.Body)
 	}
 	return s.h.secret("a code", doc.Code), nil
 }
@@ -122,11 +122,11 @@ func (s *simulator) mustCode(user string) string {
 	return code
 }
 
-// fault has the next calls go wrong.
+// fault makes the next calls fail.
 func (s *simulator) fault(fault map[string]any) {
 	s.h.t.Helper()
 	if a := s.h.must(s.post("/sim/faults", fault)); a.Status/100 != 2 {
-		s.h.t.Fatalf("POST /sim/faults: %d %s", a.Status, a.Body)
+		s.h.t.Fatalf("POST /sim/faults answers %d %s", a.Status, a.Body)
 	}
 }
 

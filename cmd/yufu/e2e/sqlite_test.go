@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// sqlite3 runs the system's sqlite3 on a file and returns what it prints.
+// sqlite3 runs the system's sqlite3 on a file and returns its output.
 func (h *harness) sqlite3(path, command string) string {
 	h.t.Helper()
 	out, err := exec.Command("sqlite3", "-batch", path, command).CombinedOutput()
@@ -37,7 +37,7 @@ func TestSQLiteFile(t *testing.T) {
 		}
 	}
 
-	t.Run("is served by one process", func(t *testing.T) {
+	t.Run("only one process serves the file", func(t *testing.T) {
 		refused(t, d.env, "serve")
 		refused(t, d.env, "serve", "--migrate")
 		link := filepath.Join(t.TempDir(), "link.db")
@@ -48,7 +48,7 @@ func TestSQLiteFile(t *testing.T) {
 		s.in(t).me(alice.Doc.AccessToken).want(s, 200, "")
 	})
 
-	t.Run("is open to commands beside that process", func(t *testing.T) {
+	t.Run("commands can use the file while that process runs", func(t *testing.T) {
 		d := &deployment{d.in(t), d.env, d.sim}
 		d.mustRun(d.env, "", "migrate")
 		d.mustRun(d.env, "", "app", "list")
@@ -58,7 +58,7 @@ func TestSQLiteFile(t *testing.T) {
 		s.must(s.get(s.admin+"/admin/v1/service-keys", key)).want(s, 200, "")
 	})
 
-	t.Run("can be copied beside that process, as the guide says, and not otherwise", func(t *testing.T) {
+	t.Run("the guide's commands copy the file while that process runs, and a plain copy is incomplete", func(t *testing.T) {
 		h := h.in(t)
 		dir := t.TempDir()
 		backup, vacuumed, copied := filepath.Join(dir, "backup.db"), filepath.Join(dir, "vacuumed.db"), filepath.Join(dir, "copied.db")
@@ -66,10 +66,10 @@ func TestSQLiteFile(t *testing.T) {
 		h.sqlite3(path, `vacuum into '`+vacuumed+`'`)
 		for _, file := range []string{backup, vacuumed} {
 			if got := h.sqlite3(file, sqliteIntegrity); got != "ok" {
-				t.Errorf("%s: %s, want ok", file, got)
+				t.Errorf("the integrity check of %s prints %s, want ok", file, got)
 			}
 			if got := h.sqlite3(file, `select count(*) from sessions`); got != "1" {
-				t.Errorf("%s: %s sessions, want 1", file, got)
+				t.Errorf("%s has %s sessions, want 1", file, got)
 			}
 			h.mustRun(d.env.with(settings{"YUFU_DATABASE_URL": "sqlite:" + file}), "", "app", "show", testApp)
 		}
@@ -85,7 +85,7 @@ func TestSQLiteFile(t *testing.T) {
 		}
 	})
 
-	t.Run("is free at once when that process was killed", func(t *testing.T) {
+	t.Run("the file is free at once after the process was killed", func(t *testing.T) {
 		p.kill()
 		d := &deployment{d.in(t), d.env, d.sim}
 		p, s := d.serve("yufu, restarted")
@@ -93,11 +93,11 @@ func TestSQLiteFile(t *testing.T) {
 		s.logOut(alice.Doc.RefreshToken)
 		p.stop()
 		if got := d.sqlite3(path, sqliteIntegrity); got != "ok" {
-			t.Errorf("after its life the file is: %s, want ok", got)
+			t.Errorf("after the kill the integrity check prints %s, want ok", got)
 		}
 	})
 
-	t.Run("of yufu dev is served by one process, too", func(t *testing.T) {
+	t.Run("only one process serves the file of yufu dev", func(t *testing.T) {
 		h := h.in(t)
 		dir := filepath.Join(t.TempDir(), "data")
 		h.dev("yufu dev", dir)
@@ -105,12 +105,12 @@ func TestSQLiteFile(t *testing.T) {
 		refused(t, devSettings(dir), "dev")
 		refused(t, d.env.with(settings{"YUFU_DATABASE_URL": "sqlite:" + file}), "serve")
 		if got := h.sqlite3(file, sqliteIntegrity); got != "ok" {
-			t.Errorf("the file is: %s, want ok", got)
+			t.Errorf("the integrity check prints %s, want ok", got)
 		}
 	})
 }
 
-// sqlitePath is the file of the database that the settings name.
+// sqlitePath returns the database file in the settings.
 func (s settings) sqlitePath() string {
 	if dir := s["YUFU_DATA_DIR"]; dir != "" {
 		return filepath.Join(dir, "yufu.db")

@@ -25,9 +25,8 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// front is what stands before the program on the internet: a proxy whose
-// address is the issuer. What passes through it is held against openapi.yaml,
-// so that the requests of software that nobody here wrote are checked as well.
+// front is a proxy in front of the program whose address is the issuer. Its traffic is
+// checked against openapi.yaml, so the requests of third-party software are also checked.
 type front struct {
 	url string
 
@@ -54,7 +53,7 @@ func (h *harness) front() *front {
 	return f
 }
 
-// leadTo sets what stands behind the front.
+// leadTo sets the service behind the front.
 func (f *front) leadTo(h *harness, base string) {
 	h.t.Helper()
 	target, err := url.Parse(base)
@@ -66,7 +65,7 @@ func (f *front) leadTo(h *harness, base string) {
 	f.target = target
 }
 
-// forget returns the requests that came since it was called last.
+// forget returns the requests since its last call.
 func (f *front) forget() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -75,7 +74,7 @@ func (f *front) forget() []string {
 	return seen
 }
 
-// behindFront starts a replica whose issuer is a front before it.
+// behindFront starts a replica behind a front, which is its issuer.
 func behindFront(h *harness) (*service, *front) {
 	h.t.Helper()
 	s, f, _ := deployBehindFront(h)
@@ -94,20 +93,20 @@ func deployBehindFront(h *harness) (*service, *front, *deployment) {
 	return s, f, d
 }
 
-// scriptResult is what a script in clients/ prints.
+// scriptResult is the output of a script in clients/.
 type scriptResult struct {
 	UUIDs  []string `json:"uuids"`
 	Tokens []string `json:"tokens"`
 }
 
-// script runs a script of clients/, which logs the user in once for each code
-// and ends well only if all went as it expects.
+// script runs a script of clients/, which logs the user in once for each code and exits
+// with 0 only if all checks pass.
 func (s *service) script(name, user string, codes int) {
 	s.t.Helper()
 	s.scriptOf(name, []string{name}, user, codes, nil)
 }
 
-// scriptOf is script for one that needs these packages, and more in its task.
+// scriptOf is script for a script that needs these packages and more data in its task.
 func (s *service) scriptOf(name string, packages []string, user string, codes int, more map[string]any) {
 	s.t.Helper()
 	node, err := exec.LookPath("node")
@@ -137,11 +136,11 @@ func (s *service) scriptOf(name string, packages []string, user string, codes in
 	cmd.Env = settings{}.environ()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		s.t.Fatalf("%s: %v\n%s", name, err, &stderr)
+		s.t.Fatalf("%s: unexpected result %v\n%s", name, err, &stderr)
 	}
 	var result scriptResult
 	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
-		s.t.Fatalf("%s prints %q: %v", name, &stdout, err)
+		s.t.Fatalf("the output of %s is not JSON: %q: %v", name, &stdout, err)
 	}
 	for _, token := range result.Tokens {
 		s.secret("a token", token)
@@ -151,7 +150,7 @@ func (s *service) scriptOf(name string, packages []string, user string, codes in
 	}
 	for _, uuid := range result.UUIDs {
 		if want := s.logIn(user).Doc.UUID; uuid != want {
-			s.t.Errorf("%s knows the user as %s, and she is %s", name, uuid, want)
+			s.t.Errorf("%s has the uuid %s, want %s", name, uuid, want)
 		}
 	}
 }
@@ -171,21 +170,21 @@ func TestStockClientsInJavaScript(t *testing.T) {
 				"POST /oauth2/token", "POST /oauth2/revoke",
 			} {
 				if !slices.Contains(seen, want) {
-					t.Errorf("there was no %s among %q", want, seen)
+					t.Errorf("no request %s among %q", want, seen)
 				}
 			}
 		})
 	}
-	t.Run("oauth4webapi and openid-client ask about tokens", func(t *testing.T) {
+	t.Run("oauth4webapi and openid-client introspect tokens", func(t *testing.T) {
 		s := s.in(t)
 		key := d.serviceKey("service")
 		f.forget()
 		s.scriptOf("resource-server", []string{"oauth4webapi", "openid-client"}, "alice", 1, map[string]any{"service_key": key})
 		if seen := f.forget(); !slices.Contains(seen, "POST /oauth2/introspect Basic") {
-			t.Errorf("nothing was asked: %q", seen)
+			t.Errorf("the client sent no introspection: %q", seen)
 		}
 	})
-	t.Run("jose checks tokens with the published keys", func(t *testing.T) {
+	t.Run("jose verifies tokens with the published keys", func(t *testing.T) {
 		s := s.in(t)
 		f.forget()
 		s.script("jose", "alice", 1)
@@ -195,11 +194,11 @@ func TestStockClientsInJavaScript(t *testing.T) {
 	})
 }
 
-// grant makes x/oauth2 use the grant of mini-programs: Exchange fetches tokens
-// for a code, and takes the parameters that go with it.
+// grant makes x/oauth2 use the grant of mini-programs: Exchange fetches tokens for a code
+// and accepts further parameters.
 var grant = oauth2.SetAuthURLParam("grant_type", codeGrant)
 
-// note has the harness look for the tokens.
+// note registers the tokens as secrets.
 func (h *harness) note(token *oauth2.Token) *oauth2.Token {
 	h.secret("an access token", token.AccessToken)
 	h.secret("a refresh token", token.RefreshToken)
@@ -211,9 +210,9 @@ func TestStockClientsInGo(t *testing.T) {
 	h := newHarness(t)
 	s, f := behindFront(h)
 	ctx := t.Context()
-	// The answer tells nothing of how the client is to name itself, so x/oauth2
-	// tries it out, HTTP Basic with an empty secret first. Both ways work, and
-	// each client here starts anew.
+	// The answer does not tell how the client must send its client_id, so x/oauth2 tries
+	// HTTP Basic with an empty secret first. Both ways work, and each client here starts
+	// without a remembered style.
 	client := func(style oauth2.AuthStyle) *oauth2.Config {
 		return &oauth2.Config{ClientID: s.app, Endpoint: oauth2.Endpoint{TokenURL: s.base + "/oauth2/token", AuthStyle: style}}
 	}
@@ -222,11 +221,11 @@ func TestStockClientsInGo(t *testing.T) {
 		style oauth2.AuthStyle
 		seen  string
 	}{
-		"by trying it out": {oauth2.AuthStyleAutoDetect, "POST /oauth2/token Basic"},
-		"as Basic":         {oauth2.AuthStyleInHeader, "POST /oauth2/token Basic"},
-		"in the body":      {oauth2.AuthStyleInParams, "POST /oauth2/token"},
+		"with detection": {oauth2.AuthStyleAutoDetect, "POST /oauth2/token Basic"},
+		"as Basic":       {oauth2.AuthStyleInHeader, "POST /oauth2/token Basic"},
+		"in the body":    {oauth2.AuthStyleInParams, "POST /oauth2/token"},
 	} {
-		t.Run("x/oauth2 logs in and refreshes, naming itself "+name, func(t *testing.T) {
+		t.Run("x/oauth2 logs in and refreshes, with the client_id sent "+name, func(t *testing.T) {
 			s := s.in(t)
 			f.forget()
 			config := client(tc.style)
@@ -236,13 +235,13 @@ func TestStockClientsInGo(t *testing.T) {
 			}
 			s.note(token)
 			if !token.Valid() || token.Type() != "Bearer" || time.Until(token.Expiry) < 9*time.Minute || token.Extra("bound") != false {
-				t.Errorf("the token is %s until %s, bound: %v", token.Type(), token.Expiry, token.Extra("bound"))
+				t.Errorf("the token is of type %s, expires at %s, bound: %v", token.Type(), token.Expiry, token.Extra("bound"))
 			}
 			if me := s.me(token.AccessToken).want(s, 200, ""); me.Doc.UUID != token.Extra("uuid") {
-				t.Errorf("me is %s, the log-in was %v's", me.Doc.UUID, token.Extra("uuid"))
+				t.Errorf("/v1/me answers the uuid %s, the login %v", me.Doc.UUID, token.Extra("uuid"))
 			}
-			// What a program stores is the token; when it has expired, the
-			// source refreshes, with the successor each time.
+			// A program stores the token. When it has expired, the source refreshes, with
+			// the successor each time.
 			last := *token
 			for range 2 {
 				last.Expiry = time.Now().Add(-time.Second)
@@ -252,7 +251,7 @@ func TestStockClientsInGo(t *testing.T) {
 				}
 				s.note(next)
 				if next.RefreshToken == last.RefreshToken || !next.Valid() {
-					t.Error("the refresh brought no other tokens")
+					t.Error("the refresh returned the same tokens")
 				}
 				last = *next
 			}
@@ -278,7 +277,7 @@ func TestStockClientsInGo(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		if seen := f.forget(); resp.StatusCode != 200 || !slices.Equal(seen, []string{"POST /oauth2/token Basic", "GET /v1/me Bearer"}) {
-			t.Errorf("%d after %q", resp.StatusCode, seen)
+			t.Errorf("status %d after the requests %q", resp.StatusCode, seen)
 		}
 		next, err := source.Token()
 		if err != nil {
@@ -287,7 +286,7 @@ func TestStockClientsInGo(t *testing.T) {
 		s.note(next)
 	})
 
-	t.Run("x/oauth2 tries a code that fails in both ways, and WeChat is asked once", func(t *testing.T) {
+	t.Run("x/oauth2 tries a failing code twice, and WeChat is asked once", func(t *testing.T) {
 		s := s.in(t)
 		s.sim.fault(map[string]any{"errcode": 40029})
 		code := s.sim.mustCode("alice")
@@ -295,37 +294,37 @@ func TestStockClientsInGo(t *testing.T) {
 		_, err := client(oauth2.AuthStyleAutoDetect).Exchange(ctx, code, grant)
 		var refused *oauth2.RetrieveError
 		if !errors.As(err, &refused) || refused.ErrorCode != "invalid_grant" || refused.Response.StatusCode != http.StatusBadRequest {
-			t.Errorf("the error is %v", err)
+			t.Errorf("unexpected error: %v", err)
 		}
 		if seen := f.forget(); !slices.Equal(seen, []string{"POST /oauth2/token Basic", "POST /oauth2/token"}) {
-			t.Errorf("the requests were %q", seen)
+			t.Errorf("unexpected requests: %q", seen)
 		}
 		if n := s.sim.timesSent(code); n != 1 {
-			t.Errorf("WeChat was asked %d times", n)
+			t.Errorf("WeChat was asked %d times, want once", n)
 		}
 	})
 
-	t.Run("x/oauth2 reads why a refresh is refused", func(t *testing.T) {
+	t.Run("x/oauth2 reads the error of a refused refresh", func(t *testing.T) {
 		s := s.in(t)
 		a := s.logIn("alice")
 		s.logOut(a.Doc.RefreshToken)
 		_, err := client(oauth2.AuthStyleInParams).TokenSource(ctx, &oauth2.Token{RefreshToken: a.Doc.RefreshToken}).Token()
 		var refused *oauth2.RetrieveError
 		if !errors.As(err, &refused) || refused.ErrorCode != "invalid_grant" || !strings.Contains(string(refused.Body), `"error_code":"session_revoked"`) {
-			t.Errorf("the error is %v", err)
+			t.Errorf("unexpected error: %v", err)
 		}
 	})
 
-	t.Run("go-oidc finds the server and checks an access token by its defaults", func(t *testing.T) {
+	t.Run("go-oidc finds the server and verifies an access token with its defaults", func(t *testing.T) {
 		s := s.in(t)
 		provider, err := oidc.NewProvider(ctx, s.base)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if e := provider.Endpoint(); e.TokenURL != s.base+"/oauth2/token" || e.AuthURL != "" {
-			t.Errorf("the endpoints are %+v", e)
+			t.Errorf("unexpected endpoints: %+v", e)
 		}
-		// Its defaults accept the algorithms that the metadata names.
+		// The defaults accept the algorithms in the metadata.
 		verifier := provider.VerifierContext(ctx, &oidc.Config{ClientID: s.base})
 		login := s.logIn("alice")
 		token, err := verifier.Verify(ctx, login.Doc.AccessToken)
@@ -333,11 +332,11 @@ func TestStockClientsInGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		if token.Subject != login.Doc.UUID || token.Issuer != s.base {
-			t.Errorf("the token is %s's, by %s", token.Subject, token.Issuer)
+			t.Errorf("the token has the subject %s and the issuer %s", token.Subject, token.Issuer)
 		}
 	})
 
-	t.Run("go-oidc's remote key set knows a token from a forgery, and asks once", func(t *testing.T) {
+	t.Run("go-oidc's remote key set refuses a forgery, and fetches the keys once", func(t *testing.T) {
 		s := s.in(t)
 		first, second := s.logIn("alice").Doc.AccessToken, s.logIn("bob").Doc.AccessToken
 		keys := oidc.NewRemoteKeySet(ctx, s.base+"/.well-known/jwks.json")
@@ -345,15 +344,15 @@ func TestStockClientsInGo(t *testing.T) {
 		for _, token := range []string{first, second, first} {
 			payload, err := keys.VerifySignature(ctx, token)
 			if err != nil || !strings.Contains(string(payload), `"client_id":"`+s.app+`"`) {
-				t.Errorf("%s, %v", payload, err)
+				t.Errorf("got %s, error %v", payload, err)
 			}
 		}
 		if seen := f.forget(); !slices.Equal(seen, []string{"GET /.well-known/jwks.json"}) {
-			t.Errorf("the requests were %q", seen)
+			t.Errorf("unexpected requests: %q", seen)
 		}
 		forged := first[:strings.LastIndex(first, ".")] + second[strings.LastIndex(second, "."):]
 		if _, err := keys.VerifySignature(ctx, forged); err == nil {
-			t.Error("a signature of another token is accepted")
+			t.Error("the signature of another token is accepted")
 		}
 	})
 }

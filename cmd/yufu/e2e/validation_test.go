@@ -17,12 +17,12 @@ func (s *service) serviceKey(scope string) string {
 	made := s.admins(http.MethodPost, "/admin/v1/service-keys", `{"name":"a test","scope":"`+scope+`"}`)
 	var key struct{ Key string }
 	if err := json.Unmarshal([]byte(made.Body), &key); err != nil || key.Key == "" {
-		s.t.Fatalf("%d %s", made.Status, made.Body)
+		s.t.Fatalf("unexpected answer: %d %s", made.Status, made.Body)
 	}
 	return key.Key
 }
 
-// introspect asks about a token.
+// introspect introspects a token.
 func (s *service) introspect(key, token string) *answer {
 	s.t.Helper()
 	req, err := http.NewRequest(http.MethodPost, s.base+"/oauth2/introspect", strings.NewReader(url.Values{"token": {token}}.Encode()))
@@ -54,15 +54,15 @@ func TestValidationFromMemory(t *testing.T) {
 	s.introspect(key, good).holds(s, `{"active":true,`, `"client_id":"`+testApp+`"`)
 	s.verify("", good).want(s, 200, "")
 
-	t.Run("goes on without the database, and says so when it no longer can", func(t *testing.T) {
+	t.Run("validation goes on without the database, and answers 503 when the data is too old", func(t *testing.T) {
 		s := s.in(t)
 		if err := server.Stop(); err != nil {
 			t.Fatal(err)
 		}
 		s.introspect(key, good).holds(s, `{"active":true,`)
 		s.verify("", good).want(s, 200, "")
-		s.me(good).want(s, 503, "storage_unavailable") // which does ask it
-		s.eventually("it is too long ago", func() bool {
+		s.me(good).want(s, 503, "storage_unavailable") // this endpoint asks the database
+		s.eventually("the data is too old", func() bool {
 			asked, verified := s.introspect(key, good), s.verify("", good)
 			for _, a := range []*answer{asked, verified} {
 				if a.Status != http.StatusOK {
@@ -74,25 +74,25 @@ func TestValidationFromMemory(t *testing.T) {
 			}
 			return asked.Status != http.StatusOK && verified.Status != http.StatusOK
 		})
-		// What was dead stays dead.
+		// A revoked token stays inactive.
 		if a := s.introspect(key, ended.AccessToken); a.Body != inactive {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
 		s.verify("", ended.AccessToken).want(s, 401, "session_revoked")
 	})
-	t.Run("is back when the database is", func(t *testing.T) {
+	t.Run("validation works again when the database is back", func(t *testing.T) {
 		s := s.in(t)
 		if err := server.Start(); err != nil {
 			t.Fatal(err)
 		}
-		s.eventually("both are", func() bool {
+		s.eventually("both endpoints work", func() bool {
 			return s.introspect(key, good).Status == http.StatusOK && s.verify("", good).Status == http.StatusOK
 		})
 	})
-	t.Run("has to be narrowed from the second app on", func(t *testing.T) {
+	t.Run("an app or an audience is required from the second app on", func(t *testing.T) {
 		s := s.in(t)
 		s.mustRun(d.env, s.appSecret(), "app", "add", otherApp, "--secret-file", "-", "--audience", "orders")
-		s.eventually("the replica knows", func() bool { return s.verify("", good).Status == http.StatusBadRequest })
+		s.eventually("the replica has the second app", func() bool { return s.verify("", good).Status == http.StatusBadRequest })
 		s.verify("?app="+testApp, good).want(s, 200, "")
 		s.verify("?app="+otherApp, good).want(s, 401, "token_invalid")
 		s.verify("?aud=orders", good).want(s, 401, "token_invalid")
@@ -103,11 +103,11 @@ func TestValidationFromMemory(t *testing.T) {
 		restricted := d.serviceKey("service", "--app", otherApp)
 		s.introspect(restricted, token).holds(s, `{"active":true,`)
 		if a := s.introspect(restricted, good); a.Body != inactive {
-			t.Errorf("%d %s", a.Status, a.Body)
+			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
 	})
-	t.Run("answers a proxy that appends the client's path", func(t *testing.T) {
-		// The contract does not know these requests.
+	t.Run("a proxy may append the client's path", func(t *testing.T) {
+		// The contract does not describe these requests.
 		for target, want := range map[string]int{";app=" + testApp + "/orders?app=x": 200, ";app=" + otherApp + "/orders?app=" + testApp: 401, "/orders?app=" + testApp: 400} {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base+"/v1/verify"+target, strings.NewReader("a body"))
 			if err != nil {
@@ -120,11 +120,11 @@ func TestValidationFromMemory(t *testing.T) {
 			}
 			resp.Body.Close()
 			if resp.StatusCode != want {
-				t.Errorf("%s: %s, want %d", target, resp.Status, want)
+				t.Errorf("%s: got %s, want %d", target, resp.Status, want)
 			}
 		}
 	})
-	t.Run("takes a token from a cookie where one is named", func(t *testing.T) {
+	t.Run("a token in a cookie is accepted where a cookie is configured", func(t *testing.T) {
 		d := *d
 		d.harness = d.harness.in(t)
 		d.env = d.env.with(settings{"YUFU_VERIFY_COOKIE": "JSESSIONID"})
@@ -153,17 +153,17 @@ func TestValidationFromMemory(t *testing.T) {
 	})
 }
 
-// Bound users, attributes and openids are what introspection reads in the
-// database when it is there.
+// Introspection reads bound users, attributes and openids from the database while it is
+// available.
 func TestIntrospectionWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(t *testing.T, server *pgtest.Server, line *pgtest.Proxy){
-		"that refuses": func(t *testing.T, server *pgtest.Server, _ *pgtest.Proxy) {
+		"with a database that refuses connections": func(t *testing.T, server *pgtest.Server, _ *pgtest.Proxy) {
 			if err := server.Stop(); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"that hangs": func(_ *testing.T, _ *pgtest.Server, line *pgtest.Proxy) {
+		"with a database that hangs": func(_ *testing.T, _ *pgtest.Server, line *pgtest.Proxy) {
 			line.Deafen(true)
 			line.Swallow()
 		},
@@ -196,7 +196,7 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 				return s.refresh(login.Doc.RefreshToken).want(s, 200, "")
 			}
 			seen, unseen, erased := bound("alice"), bound("bob"), bound("carol")
-			s.eventually("the replica knows the policy", func() bool {
+			s.eventually("the replica has the policy", func() bool {
 				return strings.Contains(s.introspect(open, seen.Doc.AccessToken).Body, `"attributes":{"department":"sales"}`)
 			})
 			before := s.introspect(open, seen.Doc.AccessToken)
@@ -206,21 +206,21 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 			lose(t, server, line)
 
 			if a := s.introspect(open, seen.Doc.AccessToken); a.Body != before.Body {
-				t.Errorf("of a session asked about before: %d %s, want %s", a.Status, a.Body, before.Body)
+				t.Errorf("for a cached session: answer %d %s, want %s", a.Status, a.Body, before.Body)
 			}
 			for scope, key := range map[string]string{"service": plain, "service openid": open} {
 				a := s.introspect(key, unseen.Doc.AccessToken)
 				a.holds(s, `{"active":true,`, `"bound":true,"person":"`+person.ID+`"`)
 				for _, member := range []string{"openid", "unionid", "attributes"} {
 					if strings.Contains(a.Body, `"`+member+`"`) {
-						t.Errorf("with a key of scope %s: %s, want no member %s", scope, a.Body, member)
+						t.Errorf("with a key of scope %s: answer %s, want no member %s", scope, a.Body, member)
 					}
 				}
 				if a := s.introspect(key, erased.Doc.AccessToken); a.Body != `{"active":false}`+"\n" {
-					t.Errorf("of an erased user: %d %s", a.Status, a.Body)
+					t.Errorf("for an erased user: unexpected answer %d %s", a.Status, a.Body)
 				}
 			}
-			s.eventually("it is too long ago", func() bool {
+			s.eventually("the data is too old", func() bool {
 				return s.introspect(open, unseen.Doc.AccessToken).Status != http.StatusOK
 			})
 			s.introspect(open, unseen.Doc.AccessToken).want(s, 503, "storage_unavailable")

@@ -29,16 +29,16 @@ func TestWechatsim(t *testing.T) {
 		}
 		h.secret("a session_key", doc.SessionKey)
 		if doc.Errcode == 0 && doc.OpenID == "" {
-			t.Errorf("neither an errcode nor an openid: %s", a.Body)
+			t.Errorf("the answer has neither an errcode nor an openid: %s", a.Body)
 		}
 		return doc.Errcode
 	}
 
-	t.Run("says where it is", func(t *testing.T) {
-		p.await(p.stdout, "where it is", func(text string) bool { return strings.Contains(text, sim.base) })
+	t.Run("the output names its address", func(t *testing.T) {
+		p.await(p.stdout, "its address", func(text string) bool { return strings.Contains(text, sim.base) })
 	})
 
-	t.Run("insists on the apps it was told, and on their secrets", func(t *testing.T) {
+	t.Run("only the configured apps with their secrets are accepted", func(t *testing.T) {
 		for _, c := range []struct {
 			app, secret string
 			want        int
@@ -53,9 +53,9 @@ func TestWechatsim(t *testing.T) {
 		}
 	})
 
-	t.Run("answers no page of another site", func(t *testing.T) { wantOwnSiteOnly(t, sim.base) })
+	t.Run("pages of other sites get no answer", func(t *testing.T) { wantOwnSiteOnly(t, sim.base) })
 
-	t.Run("ends in good order", func(t *testing.T) {
+	t.Run("the program stops gracefully", func(t *testing.T) {
 		p.stop()
 	})
 }

@@ -12,15 +12,14 @@ import (
 	"time"
 )
 
-// wire is a connection to a service on which a test says what no HTTP client
-// would.
+// wire is a connection to a service on which a test sends text that no HTTP client sends.
 type wire struct {
 	s    *service
 	conn *net.TCPConn
 	r    *bufio.Reader
 }
 
-// dial opens a connection. It ends with the test, if not before.
+// dial opens a connection, which is closed at the end of the test at the latest.
 func (s *service) dial() (*wire, error) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
 	if err != nil {
@@ -35,8 +34,8 @@ func (s *service) dial() (*wire, error) {
 
 func (w *wire) close() { _ = w.conn.Close() }
 
-// send writes, as far as the other side lets it: a server may answer and hang
-// up before it has heard everything.
+// send writes as much as the other side accepts: a server may answer and hang up before
+// it has read everything.
 func (w *wire) send(text string) error {
 	_, err := io.WriteString(w.conn, text)
 	if hungUp(err) {
@@ -57,28 +56,26 @@ func (w *wire) answer(method, where string) (*answer, error) {
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil && !(resp.ContentLength < 0 && hungUp(err)) {
-		return nil, fmt.Errorf("the answer breaks off: %w", err)
+		return nil, fmt.Errorf("the answer is truncated: %w", err)
 	}
 	a := &answer{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}
 	w.s.read(a, where, true)
 	return a, nil
 }
 
-// closed waits until the server hangs up, and says what is wrong if it sends
-// anything before.
+// closed waits until the server hangs up, and returns an error if it sends data before.
 func (w *wire) closed() error {
 	rest, err := io.ReadAll(w.r)
 	switch {
 	case len(rest) > 0:
-		return fmt.Errorf("the server goes on with %q", rest)
+		return fmt.Errorf("the server sent %q before closing", rest)
 	case err != nil && !hungUp(err):
 		return fmt.Errorf("the connection stays open: %w", err)
 	}
 	return nil
 }
 
-// hungUp reports whether the error says that the other side closed the
-// connection.
+// hungUp reports whether the error means that the other side closed the connection.
 func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)

@@ -1,6 +1,6 @@
 <?php
-// A back end that tells what PHP makes of a request's headers, as JSON: `server`
-// holds the HTTP_ entries of $_SERVER, `raw` the names as they came.
+// A back end that returns the headers of a request in PHP, as JSON: `server` has the
+// HTTP_ entries of $_SERVER, `raw` the received names.
 header('Content-Type: application/json');
 echo json_encode([
     'server' => (object) array_filter($_SERVER, fn ($name) => str_starts_with($name, 'HTTP_'), ARRAY_FILTER_USE_KEY),

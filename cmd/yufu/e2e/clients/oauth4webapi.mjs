@@ -1,5 +1,5 @@
-// The same by oauth4webapi, which is stricter and shows each step; and a back
-// end that checks access tokens by RFC 9068.
+// The same with oauth4webapi, which is stricter and shows each step, and a back end that
+// verifies access tokens by RFC 9068.
 
 import assert from 'node:assert/strict'
 import * as oauth from 'oauth4webapi'
@@ -40,8 +40,8 @@ for (const algorithm of ['oauth2', 'oidc']) {
     assert.equal(claims.client_id, task.client_id)
     assert.equal(claims.bound, false)
   }
-  // The audience is checked, and so is the signature: one that belongs to
-  // another token is none.
+  // The audience and the signature are checked: the signature of another token is
+  // refused.
   await assert.rejects(oauth.validateJwtAccessToken(as, request(last.access_token), 'https://other.example.com', insecure), {
     code: oauth.JWT_CLAIM_COMPARISON,
   })
@@ -50,7 +50,7 @@ for (const algorithm of ['oauth2', 'oidc']) {
 
   const revoke = () => oauth.revocationRequest(as, client, oauth.None(), last.access_token, insecure)
   await oauth.processRevocationResponse(await revoke())
-  await oauth.processRevocationResponse(await revoke()) // harmless to repeat
+  await oauth.processRevocationResponse(await revoke()) // repeating it changes nothing
   const refused = await oauth.refreshTokenGrantRequest(as, client, oauth.None(), last.refresh_token, insecure)
   await assert.rejects(oauth.processRefreshTokenResponse(as, client, refused), (err) => {
     assert.ok(err instanceof oauth.ResponseBodyError)

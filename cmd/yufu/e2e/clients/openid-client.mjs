@@ -1,5 +1,5 @@
-// A log-in's life by openid-client, which needs to be told nothing about Yufu
-// but its address: once found as an OAuth server, once as an OpenID provider.
+// The life of a session with openid-client, which needs only Yufu's address: once with
+// the metadata of an OAuth server, once with that of an OpenID provider.
 
 import assert from 'node:assert/strict'
 import * as client from 'openid-client'
@@ -16,7 +16,7 @@ for (const algorithm of ['oauth2', 'oidc']) {
   const server = config.serverMetadata()
   assert.equal(server.issuer, task.issuer)
   assert.ok(server.grant_types_supported.includes(GRANT))
-  // What the server does not have, it does not list either.
+  // The metadata does not list what the server does not have.
   assert.equal(server.response_types_supported, undefined)
   assert.equal(server.authorization_endpoint, undefined)
 
@@ -56,7 +56,7 @@ for (const algorithm of ['oauth2', 'oidc']) {
       return true
     },
   )
-  await client.tokenRevocation(config, third.refresh_token) // harmless to repeat
+  await client.tokenRevocation(config, third.refresh_token) // repeating it changes nothing
 }
 
 done({ uuids, tokens })

@@ -37,7 +37,7 @@ for (const answer of [await ask(login.access_token), await ask(login.access_toke
   assert.equal(answer.token_type, 'Bearer')
   assert.equal(answer.client_id, task.client_id)
   assert.equal(answer.bound, false)
-  // The same that stands in the token.
+  // The claims are those of the token.
   for (const name of ['iss', 'sub', 'aud', 'exp', 'iat', 'jti', 'sid', 'ver', 'epoch']) {
     assert.deepEqual(answer[name], claims[name], name)
   }
@@ -49,7 +49,7 @@ for (const answer of [await ask(login.refresh_token, 'refresh_token'), await ask
 await oauth.processRevocationResponse(await oauth.revocationRequest(as, app, oauth.None(), login.refresh_token, insecure))
 assert.deepEqual(await ask(login.access_token), { active: false })
 assert.deepEqual({ ...(await openid.tokenIntrospection(config, login.access_token)) }, { active: false })
-// Who does not ask does not know.
+// Offline verification does not see the revocation.
 assert.equal((await validate(login.access_token)).sub, login.uuid)
 
 await assert.rejects(

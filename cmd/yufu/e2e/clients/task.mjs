@@ -1,11 +1,11 @@
-// What the scripts here have in common. A task comes as JSON on standard input:
+// The shared part of the scripts. A task is JSON on standard input:
 //
 //   issuer     where the server is
 //   client_id  the app
-//   codes      log-in codes of one user, to be used once each
+//   codes      login codes of one user, each valid once
 //
-// What came of it goes as JSON to standard output. A script that does not get
-// what it expects throws, and so ends with an exit code that is not 0.
+// The result is JSON on standard output. A script throws when a check fails, so its exit
+// code is not 0.
 
 import { text } from 'node:stream/consumers'
 
