@@ -210,7 +210,7 @@ func TestPersonImportRefuses(t *testing.T) {
 		"no file":                          {nil, []string{filepath.Join(t.TempDir(), "none.csv")}, 2, "no such file"},
 		"a folder":                         {nil, []string{t.TempDir() + "/"}, 2, "directory"},
 		"an unknown name":                  {nil, []string{h.file("persons.txt", "external_id\n")}, 2, "--format"},
-		"an unknown column":                {nil, []string{h.file("x.csv", "external_id,email\n")}, 2, "no column"},
+		"an unknown column":                {nil, []string{h.file("x.csv", "external_id,email\n")}, 2, "is not a column"},
 		"GBK":                              {nil, []string{h.file("gbk.csv", "external_id,name\n1,\xc0\xee\n")}, 2, "not UTF-8"},
 		"the input as the report":          {nil, []string{good, "--report", good}, 2, "--report is the file"},
 		"a reason with control characters": {nil, []string{good, "--reason", "\a"}, 2, "--reason"},
