@@ -1,4 +1,4 @@
-// The one client of this program. Whoever needs it requires this file.
+// The client of this program. Each page requires this file.
 
 const { createYufu } = require('yufu-miniprogram')
 const config = require('./config')
@@ -10,11 +10,11 @@ module.exports = createYufu({
   clientId: config.clientId,
   device: 'demo',
   apiHosts: [host(config.orders)],
-  // With the real WeChat there is no `login`: it is wx.login.
+  // With the real WeChat, `login` is not set: wx.login is used.
   login: config.sim && (({ success, fail }) => simulated('codes', { user: config.user.user }, success, fail)),
 })
 
-// In the dev profile the simulator gives the codes that WeChat gives elsewhere.
+// In the dev profile the simulator issues the codes that otherwise come from WeChat.
 function simulated(what, data, success, fail) {
   wx.request({
     url: `${config.sim}/sim/${what}`,
@@ -26,7 +26,7 @@ function simulated(what, data, success, fail) {
   })
 }
 
-// phoneCode gives the code of a phone number: the button's, or the simulator's.
+// phoneCode returns the code for a phone number: from the button or from the simulator.
 module.exports.phoneCode = (detail) =>
   new Promise((resolve, reject) => {
     if (config.sim) simulated('phone-codes', config.user, ({ code }) => resolve(code), reject)
@@ -34,7 +34,7 @@ module.exports.phoneCode = (detail) =>
     else reject({ errMsg: '你没有授权手机号' })
   })
 
-// explain is what a person is told of an error.
+// explain returns the message for the user.
 module.exports.explain = (e) => {
   if (e.userMessage) return e.userMessage
   if (e.retryAfter) return `太频繁了，请 ${e.retryAfter} 秒后再试`

@@ -1,10 +1,10 @@
-// Builds what the package ships:
+// Builds the files of the package:
 //
-//   miniprogram_dist/  CommonJS of ECMAScript 2015, as DevTools copies it
+//   miniprogram_dist/  CommonJS of ECMAScript 2015, for DevTools
 //   dist/index.mjs     the same as an ES module, for Taro and uni-app
 //   dist/testing.*     the phone for tests
 //
-// Nothing of it is committed; `npm pack` builds it.
+// These files are not committed; `npm pack` builds them.
 
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -25,14 +25,14 @@ await Promise.all([
   build({ ...phone, entryPoints: [at('src/commonjs.ts')], format: 'cjs', outfile: at('miniprogram_dist/index.js') }),
   build({ ...phone, entryPoints: [at('src/index.ts')], format: 'esm', outfile: at('dist/index.mjs') }),
 ])
-// The phone brings the library, to run it as phones do.
+// The phone contains the library, to run it as phones do.
 desk.define = { librarySource: JSON.stringify(readFileSync(at('miniprogram_dist/index.js'), 'utf8')) }
 await Promise.all([
   build({ ...desk, format: 'cjs', outfile: at('dist/testing.cjs') }),
   build({ ...desk, format: 'esm', outfile: at('dist/testing.mjs') }),
 ])
 
-// The compiler checks everything, and writes the declarations of what is public.
+// The compiler checks everything and writes the declarations of the public types.
 const types = mkdtempSync(join(tmpdir(), 'yufu-types-'))
 try {
   const declare = ['--noEmit', 'false', '--emitDeclarationOnly', '--declaration', '--outDir']
@@ -44,7 +44,7 @@ try {
 }
 
 lint(at('miniprogram_dist/index.js'), 'script')
-// The demo opens in DevTools as it stands, so its copy is committed.
+// The demo must open in DevTools without a build, so its copy is committed.
 const copy = at('demo/miniprogram_npm/yufu-miniprogram/index.js')
 const built = readFileSync(at('miniprogram_dist/index.js'))
 if (!existsSync(copy) || !readFileSync(copy).equals(built)) writeFileSync(copy, built)

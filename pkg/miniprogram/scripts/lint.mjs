@@ -1,23 +1,23 @@
-// Holds a built file to what phones have: the syntax of ECMAScript 2015, and no
-// global beyond the language of that year but those that every phone has.
+// Checks that a built file runs on every phone: only the syntax of ECMAScript 2015,
+// and only the globals of that language version and those that every phone has.
 
 import { readFileSync } from 'node:fs'
 import { parse } from 'acorn'
 import { ancestor } from 'acorn-walk'
 
-/** What the built files may use and do not declare. Nothing else is on every phone. */
+/** The globals that the built files may use. No others are on every phone. */
 export const onPhones = new Set(
   'Array Date Error Math Number Object Promise RegExp String Symbol TypeError clearTimeout module setTimeout undefined wx encodeURIComponent'.split(
     ' ',
   ),
 )
 
-/** lint throws for what an old phone would stumble over. */
+/** lint throws if a file would fail on an old phone. */
 export function lint(path, sourceType) {
   lintText(readFileSync(path, 'utf8'), sourceType, path)
 }
 
-/** lintText is lint for a text that is in no file. */
+/** lintText is lint for a text. */
 export function lintText(text, sourceType, path = 'text') {
   let tree
   try {
@@ -31,7 +31,7 @@ export function lintText(text, sourceType, path = 'text') {
       if (!declared(node.name, ancestors) && !onPhones.has(node.name)) strange.add(node.name)
     },
   })
-  if (strange.size) throw new Error(`${path} uses what phones may not have: ${[...strange].join(', ')}`)
+  if (strange.size) throw new Error(`${path} uses globals that phones may not have: ${[...strange].join(', ')}`)
 }
 
 /** declared reports whether one of the scopes around an identifier declares the name. */
@@ -41,7 +41,7 @@ function declared(name, ancestors) {
 
 const cache = new WeakMap()
 
-/** namesOf returns the names that a node brings into the scope of what is inside it. */
+/** namesOf returns the names that a node declares for the nodes inside it. */
 function namesOf(node) {
   if (cache.has(node)) return cache.get(node)
   const names = new Set()
@@ -61,7 +61,7 @@ function namesOf(node) {
   return names
 }
 
-/** vars adds what var and function declare in a function, however deep. */
+/** vars adds the names that var and function declare in a function, at any depth. */
 function vars(node, names) {
   if (!node || typeof node !== 'object') return
   if (Array.isArray(node)) return node.forEach((n) => vars(n, names))
@@ -71,7 +71,7 @@ function vars(node, names) {
   for (const key of Object.keys(node)) vars(node[key], names)
 }
 
-/** lexical adds what let, const, class, function and import declare in a block. */
+/** lexical adds the names that let, const, class, function and import declare in a block. */
 function lexical(body, names) {
   for (const node of body) {
     const d =

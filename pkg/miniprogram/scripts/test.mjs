@@ -1,5 +1,5 @@
-// Builds the package and the service, and runs the tests. Arguments are test
-// files, or nothing for all of them.
+// Builds the package and the service, and runs the tests. The arguments are test
+// files; by default, all of them run.
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'

@@ -1,33 +1,36 @@
-// What a mini-program sees of this package: shapes alone, no code.
+// The types of this package for mini-programs, without code.
 
-/** How `createYufu` is set up. */
+/** The options of `createYufu`. */
 export interface YufuOptions {
-  /** Where the Yufu service is: `https://host` without a path. */
+  /** The address of the Yufu service: `https://host` without a path. */
   baseURL: string
   /** The mini-program's appid. */
   clientId: string
-  /** A label by which users recognise this device among theirs; cut to 64 characters. */
+  /** A label by which users recognize this device among theirs; cut to 64 characters. */
   device?: string
   /**
-   * The hosts of your back ends, `host` or `host:port`. The access token goes to
-   * these and to that of `baseURL`, over https, and nowhere else.
+   * The hosts of your back ends, `host` or `host:port`. The access token is sent only to
+   * these and to the host of `baseURL`, and only over https.
    */
   apiHosts?: string[]
-  /** The platform's API. Without it, the global `wx`. */
+  /** The platform's API. By default, the global `wx`. */
   wx?: Wx
-  /** What gives a log-in code; it is called as `wx.login` is. Without it, `wx.login`. */
+  /** Gets a log-in code; it is called like `wx.login`. By default, `wx.login`. */
   login?: (options: LoginOptions) => void
-  /** Allow http to hosts that are not this machine, for tests on a phone. Whoever is on the way reads the tokens. */
+  /**
+   * Allow http to hosts other than this machine, for tests on a phone. Every host on the
+   * network path can read the tokens.
+   */
   unsafePlainHTTP?: boolean
 }
 
-/** What `login` is called with: it calls one of the two, once. */
+/** The argument of `login`, which must call one of the two functions, once. */
 export interface LoginOptions {
   success: (result: { code: string }) => void
   fail: (error: { errMsg?: string }) => void
 }
 
-/** What this package uses of the platform's API. */
+/** The part of the platform's API that this package uses. */
 export interface Wx {
   request(options: WxRequest): Partial<RequestTask> | undefined
   login(options: LoginOptions): void
@@ -37,7 +40,7 @@ export interface Wx {
   onAppShow?(listener: () => void): void
 }
 
-/** What `wx.request` is called with. */
+/** The argument of `wx.request`. */
 export interface WxRequest {
   url: string
   data?: unknown
@@ -51,17 +54,17 @@ export interface WxRequest {
   fail?(error: WxError): void
 }
 
-/** What the platform says of a call that failed. */
+/** The platform's error of a failed call. */
 export interface WxError {
   errMsg?: string
   errno?: number
-  /** Of an error that was thrown. */
+  /** The message of a thrown error. */
   message?: string
 }
 
-/** Whose session it is. */
+/** The user of the session. */
 export interface Session {
-  /** Names the user in this mini-program. An identifier, never a credential. */
+  /** The user's id in this mini-program. An identifier, never a credential. */
   uuid: string
   /** Whether the user is bound to a person of your business. */
   bound: boolean
@@ -76,31 +79,30 @@ export interface Person {
   name: string
 }
 
-/** What went wrong. */
+/** An error of this package. */
 export interface YufuError extends Error {
   /**
-   * The service's error code (see the guide's table), or one of: `network` (no
-   * answer), `timeout`, `interrupted` (by the background), `aborted`,
-   * `login_failed` (by the platform, before there was a code), `bad_answer` (of
-   * something that is not the service), `host_not_listed`, `redirected` (to another
-   * host), `storage`.
+   * The service's error code (see the guide's table), or one of: `network` (no answer),
+   * `timeout`, `interrupted` (by the background), `aborted`, `login_failed` (by the
+   * platform, before there was a code), `bad_answer` (from a server that is not the
+   * service), `host_not_listed`, `redirected` (to another host), `storage`.
    */
   code: string
-  /** For people who develop, in English. Also the `errMsg` of `fail`. */
+  /** A text for developers, in English. Also the `errMsg` of `fail`. */
   errMsg: string
   /** The HTTP status, or 0. */
   status: number
   /** Seconds after which to try again, or 0. */
   retryAfter: number
-  /** By which the service's log knows the request, or an empty string. */
+  /** The id of the request in the service's log, or an empty string. */
   requestId: string
-  /** What the business says to the user, when it refuses to bind; or an empty string. */
+  /** The business's message for the user, when it refuses to bind; or an empty string. */
   userMessage: string
-  /** WeChat's number of the failure, if there is one. */
+  /** WeChat's error number, if there is one. */
   errno?: number
 }
 
-/** A request, as for `wx.request`. */
+/** A request, with the options of `wx.request`. */
 export interface RequestOptions {
   /** Absolute, and on a host of `apiHosts` or that of `baseURL`. */
   url: string
@@ -111,9 +113,9 @@ export interface RequestOptions {
   dataType?: string
   responseType?: string
   /**
-   * `'manual'` gives the answer that redirects to `success`. Otherwise redirects
-   * within the origin of `url` are followed, up to five, and any other fails
-   * with `redirected`.
+   * `'manual'` passes the redirect itself to `success`. Otherwise up to five redirects
+   * within the origin of `url` are followed, and any other redirect fails with
+   * `redirected`.
    */
   redirect?: 'follow' | 'manual'
   success?: (result: Answer) => void
@@ -122,7 +124,7 @@ export interface RequestOptions {
   [more: string]: unknown
 }
 
-/** An answer of any status, as `wx.request` gives it to `success`. */
+/** An answer with any status, as `wx.request` passes it to `success`. */
 export interface Answer {
   statusCode: number
   // biome-ignore lint/suspicious/noExplicitAny: the JSON of your own back end, read without a cast as with wx.request
@@ -132,7 +134,7 @@ export interface Answer {
   [more: string]: any
 }
 
-/** As `wx.request` returns it. */
+/** The task that `wx.request` returns. */
 export interface RequestTask {
   abort(): void
   onHeadersReceived(listener: (result: Headers) => void): void
@@ -141,19 +143,19 @@ export interface RequestTask {
   offChunkReceived(listener?: (result: Chunk) => void): void
 }
 
-/** The headers of an answer, which come before its body. */
+/** The headers of an answer, which arrive before its body. */
 export interface Headers {
   header: Record<string, string>
   statusCode: number
   cookies?: string[]
 }
 
-/** A part of the body of an answer. */
+/** A part of an answer's body. */
 export interface Chunk {
   data: ArrayBuffer
 }
 
-/** How to bind: a method of the app's policy, and what it asks for. */
+/** How to bind: a method of the app's policy, and its parameters. */
 export type BindRequest =
   | { method: 'facts'; fields: Record<string, string> }
   | { method: 'phone'; code: string }
@@ -161,38 +163,44 @@ export type BindRequest =
   | { method: 'webhook'; fields: Record<string, string> }
   | { method: string; [more: string]: unknown }
 
-/** What `on` tells, and with what. */
+/** The events of `on`, with the argument of their handlers. */
 export interface Events {
-  /** The user is not bound: found out at log-in, or no longer. */
+  /** The user is not bound: detected at log-in, or no longer bound. */
   unbound: Session
-  /** The user is bound, or bound to another person: found out at log-in, or from now on. */
+  /** The user is bound, or bound to another person: detected at log-in, or from now on. */
   bound: Session
-  /** There is no session, and there will be none by itself. `code` is `logout`, or why the service refuses the user. */
+  /**
+   * There is no session, and none will start by itself. `code` is `logout`, or the reason
+   * why the service refuses the user.
+   */
   signedout: { code: string }
-  /** A log-in or a refresh failed. Requests that needed it were told, too. */
+  /** A log-in or a refresh failed. Requests that needed it fail too. */
   error: YufuError
 }
 
 /** A client of the service. */
 export interface Yufu {
   /**
-   * Like `wx.request`, with the access token. Waits for the log-in, if one is
-   * needed; after a 401 it refreshes once and tries once more.
+   * Like `wx.request`, with the access token. It waits for the log-in if one is needed;
+   * after a 401 it refreshes once and tries once more.
    */
   request(options: RequestOptions): RequestTask
-  /** Like `request`, as a promise. It rejects with a `YufuError`. */
+  /** Like `request`, as a promise, which rejects with a `YufuError`. */
   fetch(options: RequestOptions): Promise<Answer>
-  /** Who the user is. Logs in silently, or refreshes, when needed. */
+  /** Returns the user. Logs in silently, or refreshes, if needed. */
   session(): Promise<Session>
   /** Binds the user to a person. */
   bind(request: BindRequest): Promise<Session>
   /** Unbinds the user from the person. */
   unbind(): Promise<Session>
   /**
-   * Ends the session. This device has forgotten it in any case; the promise
-   * rejects if the service could not be told. The next request logs in again.
+   * Ends the session. This device forgets it in any case; the promise rejects if the
+   * service could not be reached. The next request logs in again.
    */
   logout(): Promise<void>
-  /** Has the handler told of an event, whichever page or copy of the client causes it. Returns what ends that. */
+  /**
+   * Calls the handler for each event, regardless of the page or copy of the client that
+   * causes it. Returns a function that removes the handler.
+   */
   on<E extends keyof Events>(event: E, handler: (detail: Events[E]) => void): () => void
 }

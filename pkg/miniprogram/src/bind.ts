@@ -1,4 +1,4 @@
-// Binding the user to a person, and ending that.
+// Binding the user to a person, and unbinding.
 
 import type { Answer, BindRequest, Person, Session, YufuError } from './api'
 import { refused, type Unchecked } from './errors'
@@ -10,7 +10,7 @@ import { call, patience } from './transport'
 export const bind = (c: Client, request: BindRequest): Promise<Session> => change(c, 'POST', request)
 export const unbind = (c: Client): Promise<Session> => change(c, 'DELETE')
 
-/** change changes the binding. Changes wait for each other. */
+/** change changes the binding. Concurrent changes run one after the other. */
 function change(c: Client, method: string, body?: BindRequest): Promise<Session> {
   const s = c.shared
   const before = s.change || Promise.resolve()
@@ -41,16 +41,16 @@ async function attempt(c: Client, method: string, body?: BindRequest): Promise<S
       stored = await renew(c)
       continue
     } else if (error.status && !/^(bad_answer|internal|storage_unavailable)$/.test(error.code)) throw error
-    // The change may have been made or not, and a refresh tells: its answer
-    // says whether the user is bound, now. (Of other errors the service knows
-    // that it was not.)
+    // The change may or may not have been made. A refresh shows it: its answer says
+    // whether the user is bound now. (For other errors the service knows that the change
+    // was not made.)
     stored = await renew(c)
     if (made(method, before, stored)) return stored
     if (n++ === 2) throw error
   }
 }
 
-/** outcome is what became of a request: an answer, and an error unless it is good. */
+/** outcome returns the answer of a request, if any, and an error, which counts only if the status is not good. */
 function outcome(sent: Promise<Answer>): Promise<{ answer?: Answer; error: YufuError }> {
   return sent.then(
     (answer) => ({ answer, error: refused(answer) }),
@@ -58,7 +58,7 @@ function outcome(sent: Promise<Answer>): Promise<{ answer?: Answer; error: YufuE
   )
 }
 
-/** personOf tells whom the user is bound to. */
+/** personOf returns the id of the person to whom the user is bound. */
 const personOf = (x: { bound: boolean; person: Person | null }) => (x.bound && x.person ? x.person.id : '')
 
 function made(method: string, before: Stored, now: Stored): boolean {
@@ -75,7 +75,10 @@ const send = (c: Client, method: string, access: string, body?: BindRequest): Pr
     body,
   )
 
-/** keep stores what the answer says and brings. The refresh token is that of the moment: it lives on. */
+/**
+ * keep stores the binding and the access token of the answer. It keeps the current
+ * refresh token, which stays valid.
+ */
 function keep(c: Client, d: Unchecked<TokenAnswer>, sent: number, asked: Stored): Stored | undefined {
   const current = load(c.shared)
   if (!current || typeof d.bound !== 'boolean') return
@@ -89,9 +92,9 @@ function keep(c: Client, d: Unchecked<TokenAnswer>, sent: number, asked: Stored)
         until: expiry(d.expires_in as number, sent),
       }),
     )
-  // No token comes when nothing changed: the one that asked is still right.
+  // There is no token if nothing changed: the current one is still right.
   if (now.bound === asked.bound && personOf(now) === personOf(asked))
     return current.access === asked.access ? save(c.shared, Object.assign({}, current, now)) : current
-  // Or it expired while the service made the change: the next request refreshes.
+  // Or the token expired while the service made the change: the next request refreshes.
   return save(c.shared, Object.assign({}, current, now, { access: '', at: 0, until: 0 }))
 }

@@ -1,4 +1,4 @@
-// The entry of miniprogram_dist: DevTools and phones load CommonJS.
+// The entry point of miniprogram_dist: DevTools and phones load CommonJS.
 
 import { createYufu } from './index'
 

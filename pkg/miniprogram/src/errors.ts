@@ -14,7 +14,7 @@ interface Problem {
   user_message: string
 }
 
-/** fail makes an error. What it says holds no token: texts come from here, WeChat and the service. */
+/** fail returns an error. Its text contains no token: texts come from here, WeChat and the service. */
 export function fail(code: string, text: string, more?: Partial<YufuError>): YufuError {
   const errMsg = `yufu: ${code}: ${text}`
   return Object.assign(
@@ -24,7 +24,7 @@ export function fail(code: string, text: string, more?: Partial<YufuError>): Yuf
   )
 }
 
-/** failed is the error of a request that `wx.request` could not make. */
+/** failed returns the error of a request that `wx.request` could not make. */
 export function failed(error?: WxError): YufuError {
   const { errno, message, errMsg = message || '' }: WxError = error || {}
   const code =
@@ -38,7 +38,7 @@ export function failed(error?: WxError): YufuError {
   return fail(code, errMsg || 'no answer', { errno })
 }
 
-/** refused is the error in an answer of the service: of RFC 6749 or RFC 9457, or of something before it. */
+/** refused returns the error in an answer of the service (RFC 6749 or RFC 9457), or of a proxy in front of it. */
 export function refused({ statusCode: status, data, header }: Answer): YufuError {
   const text = (v: unknown) => (typeof v === 'string' ? v : '')
   const d: Unchecked<Problem> = data || {}
@@ -51,7 +51,7 @@ export function refused({ statusCode: status, data, header }: Answer): YufuError
   })
 }
 
-/** headerOf returns a header, whose name comes in any case, or ''. */
+/** headerOf returns a header, with its name in any case, or ''. */
 export function headerOf(header: Record<string, string> = {}, wanted: string): string {
   const name = Object.keys(header).find((name) => name.toLowerCase() === wanted)
   return name ? String(header[name]).trim() : ''

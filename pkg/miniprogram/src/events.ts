@@ -6,7 +6,8 @@ export type Handlers = { [E in keyof Events]?: Array<Handler<Events[E]>> }
 
 export function on<E extends keyof Events>(handlers: Handlers, event: E, handler: Handler<Events[E]>): () => void {
   const list: Array<Handler<Events[E]>> = (handlers[event] = handlers[event] || [])
-  // Of its own, so that a handler that is added twice is told twice and removed once.
+  // A new function, so that a handler that is added twice is called twice and removed
+  // once.
   const entry = (detail: Events[E]) => handler(detail)
   list.push(entry)
   return () => {
@@ -15,12 +16,15 @@ export function on<E extends keyof Events>(handlers: Handlers, event: E, handler
   }
 }
 
-/** emit tells the handlers. */
+/** emit calls the handlers of an event. */
 export function emit<E extends keyof Events>(handlers: Handlers, event: E, detail: Events[E]): void {
   ;(handlers[event] || []).slice().forEach((handler) => tell(handler, detail))
 }
 
-/** tell calls back the program. What it throws stops nobody, and the program's onError has it. */
+/**
+ * tell calls a handler of the program. An error that it throws stops no other code, and
+ * reaches the program's onError.
+ */
 export function tell<T>(handler: Handler<T> | undefined, detail: T): void {
   try {
     if (handler) handler(detail)

@@ -1,5 +1,5 @@
-// What a phone has beyond ECMAScript 2015, as far as this package uses it. The
-// compiler knows no other globals, so that nothing else is used by mistake.
+// The globals beyond ECMAScript 2015 that phones have and this package uses. The compiler
+// knows no others, so that they are not used by mistake.
 
 declare function setTimeout(handler: () => void, ms?: number): unknown
 declare function clearTimeout(timer: unknown): void

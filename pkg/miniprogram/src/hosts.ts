@@ -1,16 +1,16 @@
-// Where the access token may go.
+// The hosts to which the access token may be sent.
 
 import { fail } from './errors'
 
-/** An origin as it is compared: scheme, host in lower case, port. */
+/** An origin in the form for comparison: scheme, host in lower case, port. */
 export type Origin = string
 
 const defaultPort: Record<string, string> = { http: '80', https: '443' }
 
 /**
- * origin reads the origin of an absolute URL, or returns '' for what is none in
- * the plainest sense: whatever could be read in two ways (user info, backslashes,
- * white space, letters that are not ASCII) is not read at all.
+ * origin returns the origin of an absolute URL, or '' for any URL that is not plain: a
+ * URL that can be read in two ways (user info, backslashes, white space, letters that
+ * are not ASCII) is not accepted.
  */
 export function origin(url: string): Origin {
   const m = /^(https?):\/\/([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?(?:[/?#]|$)/i.exec(url)
@@ -20,8 +20,8 @@ export function origin(url: string): Origin {
 }
 
 /**
- * resolve returns a reference that a redirect names as an absolute URL, or one
- * that `origin` does not read. Dot segments stay: the platform removes them.
+ * resolve returns the target of a redirect as an absolute URL, or a text that `origin`
+ * refuses. Dot segments stay: the platform removes them.
  */
 export function resolve(base: string, reference: string): string {
   const [, scheme, host, path] = /^([a-z]+:)(\/\/[^/?#]*)([^?#]*)/i.exec(base)!
@@ -31,7 +31,7 @@ export function resolve(base: string, reference: string): string {
   return scheme + host + folder + reference
 }
 
-/** allowed returns the origins that tokens may go to. Throws for settings that are none. */
+/** allowed returns the origins to which tokens may be sent. Throws for invalid settings. */
 export function allowed(baseURL: string, apiHosts: string[], unsafePlainHTTP?: boolean): Origin[] {
   const base = origin(baseURL)
   if (!base || !/^https?:\/\/[^/]+\/?$/i.test(baseURL)) throw fail('config', 'baseURL must be https://host')
@@ -42,7 +42,7 @@ export function allowed(baseURL: string, apiHosts: string[], unsafePlainHTTP?: b
     if (typeof host !== 'string' || !found || /[/?#]/.test(host))
       throw fail('config', `apiHosts: ${host} must be host or host:port`)
     origins.push(found)
-    // Back ends of a service on http are on http, too: development.
+    // In development, back ends of a service on http are on http, too.
     if (plain) origins.push(origin(`http://${host}`))
   })
   if (plain && !unsafePlainHTTP) {

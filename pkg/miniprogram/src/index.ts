@@ -2,8 +2,8 @@
  * The client library of Yufu for mini-programs: it logs in silently, refreshes
  * on demand and never by timer, and adds the access token to requests.
  *
- * It owns the tokens in the phone's storage and everything that is done with
- * them. It does not own what a user may do, nor when a page asks for binding.
+ * It owns the tokens in the phone's storage and their use. It does not own what a user
+ * may do, nor when a page asks the user to bind.
  */
 
 import type { BindRequest, RequestOptions, Wx, Yufu, YufuOptions } from './api'
@@ -20,8 +20,8 @@ export type * from './api'
 declare const wx: Wx | undefined
 
 /**
- * createYufu returns a client. It makes no request. Clients of the same `wx`,
- * base URL and appid share their session, wherever in the program they are.
+ * createYufu returns a client. It makes no request. Clients with the same `wx`, base URL
+ * and appid share their session, anywhere in the program.
  */
 export function createYufu(options: YufuOptions): Yufu {
   const platform = check(options)
@@ -43,7 +43,7 @@ export function createYufu(options: YufuOptions): Yufu {
   }
 }
 
-/** What each option must be. */
+/** The type of each option. */
 const kinds: { [K in keyof Required<YufuOptions>]: string } = {
   baseURL: 'string',
   clientId: 'string',
@@ -54,7 +54,7 @@ const kinds: { [K in keyof Required<YufuOptions>]: string } = {
   unsafePlainHTTP: 'boolean',
 }
 
-/** check throws for options that the types would refuse: most programs are JavaScript. Returns the platform. */
+/** check throws for options of the wrong type, because most programs are JavaScript. Returns the platform. */
 function check(options: YufuOptions): Wx {
   const wrong = (name: string, want: string): never => {
     throw fail('config', `${name} ${want}`)
@@ -65,7 +65,7 @@ function check(options: YufuOptions): Wx {
     const kind = Object.prototype.hasOwnProperty.call(kinds, name)
       ? kinds[name as keyof YufuOptions]
       : wrong(name, 'is not an option')
-    // What is empty is as good as left out, as in `login: dev && …`.
+    // An empty value counts as absent, as in `login: dev && …`.
     if (value && typeof value !== kind) wrong(name, `must be of type ${kind}, not ${typeof value}`)
   })
   if (!/^[A-Za-z0-9]{1,64}$/.test(options.clientId || ''))
@@ -77,7 +77,10 @@ function check(options: YufuOptions): Wx {
   return platform
 }
 
-/** label leaves out what the service does not take: control characters, those that reorder text, half characters. */
+/**
+ * label removes characters that the service refuses: control characters, those that
+ * reorder text, and half characters.
+ */
 function label(device?: string): string {
   return Array.from(String(device || ''))
     .filter(

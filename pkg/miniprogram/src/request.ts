@@ -8,13 +8,16 @@ import { type Client, ensure, renew } from './session'
 import { load, since } from './shared'
 import { fresh } from './store'
 
-/** A token that is younger is not refreshed because a back end refuses it, unless that says why in the service's words. */
+/**
+ * When a back end refuses a token younger than this, in milliseconds, the token is not
+ * refreshed, unless the answer has one of the service's error codes.
+ */
 const young = 5000
 
-/** How long a back end that refuses a new token is no reason to refresh. */
+/** How long the refusals of a back end that refused a new token cause no refresh, in milliseconds. */
 const distrusted = 60000
 
-/** How many redirects a request follows. */
+/** The maximum number of redirects that a request follows. */
 const hops = 5
 
 const redirects = /^30[12378]$/
@@ -25,7 +28,7 @@ type ListenerMethod = (typeof listenerMethods)[number]
 // The compiler does not see which listener belongs to which method: it is cast where it is passed on.
 type Listener = (result: Headers & Chunk) => void
 
-/** What of a request is there before `wx.request` is called, and what stays when it is called again. */
+/** The task of a request: it exists before `wx.request` is called, and stays when it is called again. */
 export class Task implements RequestTask {
   aborted?: boolean
   onHeadersReceived!: RequestTask['onHeadersReceived']
@@ -34,7 +37,7 @@ export class Task implements RequestTask {
   offChunkReceived!: RequestTask['offChunkReceived']
   private real?: Partial<RequestTask>
   private calls: Array<[ListenerMethod, Listener?]> = []
-  /** Called when it is aborted; the request's own `fail` does the rest. */
+  /** Called on abort; the request's own `fail` does the rest. */
   stop?: () => void
 
   constructor() {
@@ -72,8 +75,7 @@ export async function send(c: Client, options: RequestOptions, task: Task): Prom
     delete s.refusedAt[to]
     return answer
   }
-  // A change of the binding makes older tokens invalid, and its answer brings a
-  // new one.
+  // A change of the binding makes older tokens invalid, and its answer has a new one.
   if (s.change) await s.change
   if (s.flight) stored = await s.flight
   if (s.logouts !== logouts) return answer
@@ -82,7 +84,7 @@ export async function send(c: Client, options: RequestOptions, task: Task): Prom
   if (current && good && current.access !== refusedToken) stored = current
   else {
     const known = /^(token_expired|session_revoked)$/.test((answer.data || {}).code)
-    // What is not fresh is refreshed anyway.
+    // A token that is not fresh is refreshed anyway.
     if (current && good && (since(s.refusedAt[to], distrusted) || (!known && since(current.at, young)))) return answer
     stored = await renew(c)
   }
@@ -92,9 +94,9 @@ export async function send(c: Client, options: RequestOptions, task: Task): Prom
 }
 
 /**
- * once sends the request, and follows redirects within its origin. The platform
- * must not follow them: it would send the token to any host. One that does not
- * know `redirect: 'manual'` follows all the same.
+ * once sends the request and follows redirects within its origin. The platform must not
+ * follow them: it would send the token to any host. A platform that does not support
+ * `redirect: 'manual'` still follows them.
  */
 async function once(c: Client, options: RequestOptions, task: Task, access: string): Promise<Answer> {
   for (let n = 0; ; n++) {
@@ -112,7 +114,7 @@ async function once(c: Client, options: RequestOptions, task: Task, access: stri
       )
     if (n === hops) throw fail('redirected', 'too many redirects', { status })
     const method = String(options.method || 'GET').toUpperCase()
-    // As browsers do (the fetch standard, HTTP-redirect fetch).
+    // As in browsers (the fetch standard, HTTP-redirect fetch).
     const get = method === 'GET' || (status === 303 ? method !== 'HEAD' : status < 303 && method === 'POST')
     // A query from `data` is in the URL already, and the redirect decides about it.
     options = Object.assign({}, options, {
@@ -132,7 +134,8 @@ function hop(c: Client, options: RequestOptions, task: Task, access: string): Pr
   header.Authorization = `Bearer ${access}`
   return new Promise((resolve, reject) => {
     if (task.aborted) return reject(fail('aborted', 'request:fail abort'))
-    // WeChat promises the headers of a redirect, and not that it is a success.
+    // WeChat documents that a redirect's headers arrive, but not that the request
+    // succeeds.
     let redirect: Answer | undefined
     const failing = (e: WxError) => (redirect ? resolve(redirect) : reject(failed(e)))
     const real = c.shared.wx.request(
@@ -146,7 +149,7 @@ function hop(c: Client, options: RequestOptions, task: Task, access: string): Pr
   })
 }
 
-/** request is send in the manner of `wx.request`. */
+/** request is `send` with the callbacks of `wx.request`. */
 export function request(c: Client, options: RequestOptions): RequestTask {
   const task = new Task()
   const end =
@@ -159,7 +162,7 @@ export function request(c: Client, options: RequestOptions): RequestTask {
   return task
 }
 
-/** abortable has an abort end the wait for a log-in as well, which itself goes on. */
+/** abortable makes an abort also end the wait for a log-in. The log-in itself continues. */
 function abortable(sent: Promise<Answer>, task: Task): Promise<Answer> {
   return new Promise((resolve, reject) => {
     task.stop = () => reject(fail('aborted', 'request:fail abort'))

@@ -14,7 +14,7 @@ export interface TokenAnswer extends Session {
   expires_in: number
 }
 
-/** A client: what its clients share, and what is its own. */
+/** A client: the state that the app's clients share, and its own options. */
 export interface Client {
   shared: Shared
   origins: string[]
@@ -22,23 +22,29 @@ export interface Client {
   login: (options: LoginOptions) => void
 }
 
-/** How often a renewal is tried before its error is told. */
+/** The number of attempts before a renewal fails. */
 const tries = 4
 
-/** Time-out of one request, so that a second one fits into the patience. */
+/** Time-out of one request in milliseconds, so that a second one fits into the patience. */
 const answerTime = 6000
 
-/** WeChat allows four log-ins a second. */
+/** The time between two log-ins in milliseconds: WeChat allows four a second. */
 const loginGap = 300
 
-/** How long what will not change soon is not asked again: a refused user, a wrong configuration. */
+/**
+ * How long a request is not repeated when its result will not change soon: for a refused
+ * user, or a wrong configuration. In milliseconds.
+ */
 const refusedFor = 60000
 const brokenFor = 5000
 
-/** The longest pause that is kept, whatever Retry-After says: a date in it goes by the phone's clock, which may be wrong. */
+/**
+ * The longest pause in milliseconds, regardless of Retry-After: a date in it depends on
+ * the phone's clock, which may be wrong.
+ */
 const longestHold = 300000
 
-/** ensure returns a session whose access token is good, waits for one, or makes one. */
+/** ensure returns a session with a valid access token: the stored one, the one under way, or a new one. */
 export function ensure(c: Client): Promise<Stored> {
   const s = c.shared
   if (s.flight) return s.flight
@@ -46,16 +52,16 @@ export function ensure(c: Client): Promise<Stored> {
   return stored ? Promise.resolve(stored) : renew(c)
 }
 
-/** identify is ensure for who wants to know the person: the storage does not hold its name. */
+/** identify is `ensure` for callers that need the person: the storage does not hold the name. */
 export const identify = (c: Client): Promise<Stored> =>
   ensure(c).then((stored) => (complete(stored) ? stored : renew(c)))
 
-/** renew refreshes the session, or logs in when there is none. Whoever comes while it is under way gets the same. */
+/** renew refreshes the session, or logs in if there is none. Callers during a renewal share its result. */
 export function renew(c: Client): Promise<Stored> {
   const s = c.shared
   if (s.flight) return s.flight
   if (s.hold && since(s.hold.at, s.hold.ms)) return Promise.reject(s.hold.error)
-  // The marker is there before anything else happens, whatever promises are.
+  // The marker is set before anything else runs, with any kind of promise.
   let settle!: { resolve(stored: Stored): void; reject(error: YufuError): void }
   s.flight = new Promise<Stored>((resolve, reject) => (settle = { resolve, reject }))
   const flight = s.flight
@@ -82,7 +88,7 @@ async function attempt(c: Client): Promise<Stored> {
   s.deadline = Date.now() + patience
   s.hold = undefined
   for (let n = 1; ; n++) {
-    // A session that has ended is not there, even if the phone does not forget it.
+    // An ended session does not count, even if the phone cannot delete it.
     const found = load(s)
     const stored = found && found.refresh !== ended ? found : undefined
     let error: YufuError
@@ -94,7 +100,8 @@ async function attempt(c: Client): Promise<Stored> {
       if (answer.statusCode === 200) error.code = 'bad_answer'
       const oauth = (answer.data || {}).error
       if (stored && oauth === 'invalid_grant') {
-        // The session has ended. One silent log-in, and the user notices nothing.
+        // The session has ended. One silent log-in replaces it, without the user
+        // noticing.
         ended = stored.refresh
         forget(s)
         continue
@@ -104,7 +111,7 @@ async function attempt(c: Client): Promise<Stored> {
     } catch (e) {
       if (!(e as YufuError).errMsg) throw e
       error = e as YufuError
-      // The app is awake again, or the failure would not be told.
+      // The app is in the foreground again, or it would not get the failure.
       if (error.code === 'interrupted') s.deadline = Date.now() + patience
     }
     const { status, retryAfter } = error
@@ -123,7 +130,7 @@ function hold(s: Shared, error: YufuError, ms: number): void {
   s.hold = { at: Date.now(), ms: Math.min(ms, longestHold), error }
 }
 
-/** left is how long the renewal under way may still wait for one answer. */
+/** left returns how long the renewal may still wait for one answer. */
 const left = (s: Shared, most: number) => Math.max(1, Math.min(most, s.deadline - Date.now()))
 
 function token(s: Shared, fields: Record<string, string>): Promise<Answer> {
@@ -156,7 +163,7 @@ async function exchange(c: Client): Promise<Answer> {
   return token(s, fields)
 }
 
-/** accept reads a token answer; whatever stands between may answer anything with a 200. */
+/** accept reads a token answer. A proxy in between may send any content with a 200. */
 function accept(d: Unchecked<TokenAnswer> | null, sent: number): Stored | undefined {
   if (!d || !((d.expires_in as number) > 0)) return
   const next = parse({
@@ -171,15 +178,15 @@ function accept(d: Unchecked<TokenAnswer> | null, sent: number): Stored | undefi
   return next && next.access ? next : undefined
 }
 
-/** expiry is when to refresh a token that was asked for at `sent`. */
+/** expiry returns when to refresh a token that was requested at `sent`. */
 export const expiry = (seconds: number, sent: number): number => sent + (seconds - margin(seconds)) * 1000
 
 const nothing = () => {}
 
-/** logOut forgets the session and has the service end it. */
+/** logOut forgets the session and ends it at the service. */
 export async function logOut(c: Client): Promise<void> {
   const s = c.shared
-  // What is under way would store a session after this one was forgotten.
+  // Operations under way would store a session after this one was forgotten.
   while (s.flight || s.change) await (s.flight || s.change!).then(nothing, nothing)
   const stored = load(s)
   s.logouts++

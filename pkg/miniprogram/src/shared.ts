@@ -1,4 +1,4 @@
-// What all clients of one app have in common: one session, one renewal at a time.
+// The state that all clients of one app share: one session, one renewal at a time.
 
 import type { Session, Wx, YufuError } from './api'
 import { fail } from './errors'
@@ -12,38 +12,38 @@ export interface Shared {
   clientId: string
   key: string
   handlers: Handlers
-  /** The renewal under way: what everybody waits for who needs a token. */
+  /** The renewal under way. All callers that need a token wait for it. */
   flight?: Promise<Stored>
   /** The change of the binding under way; it never rejects. */
   change?: Promise<unknown>
-  /** Back-offs that end when the app is shown. */
+  /** Back-offs, which end when the app is shown. */
   asleep: Array<() => void>
   /** When the renewal under way gives up, in milliseconds of the phone's clock. */
   deadline: number
-  /** Why there is no renewal for a while. */
+  /** Why there is no renewal for some time. */
   hold?: { at: number; ms: number; error: YufuError }
-  /** When `login` was called last. */
+  /** The time of the last call of `login`. */
   loginAt: number
-  /** When the token endpoint was asked last: from then on its tokens live. */
+  /** The time of the last request to the token endpoint. The lifetime of its tokens counts from then. */
   sentAt: number
-  /** How often somebody logged out. */
+  /** The number of log-outs. */
   logouts: number
-  /** Whom handlers were told of last. */
+  /** The session that handlers got last. */
   told?: Session
-  /** When a back end refused a token that was new. */
+  /** When each back end refused a new token. */
   refusedAt: { [origin: string]: number }
-  /** The session, only as long as the phone's storage refuses it. */
+  /** The session, while the phone's storage refuses it. */
   unwritten?: Stored
 }
 
 type Registry = { [key: string]: Shared }
 
-// On the platform's object itself: a mini-program may hold several copies of
-// this package, one in each subpackage.
+// On the platform's object itself: a mini-program may load several copies of this
+// package, one in each subpackage.
 const registry = Symbol.for('yufu-miniprogram/1')
 const here: Array<[Wx, Registry]> = []
 
-/** sharedBy returns what the clients with this `wx`, base URL and app share. */
+/** sharedBy returns the state that clients with this `wx`, base URL and app share. */
 export function sharedBy(wx: Wx, baseURL: string, clientId: string): Shared {
   const all = registryOf(wx)
   const key = keyOf(baseURL, clientId)
@@ -73,7 +73,7 @@ function registryOf(wx: Wx): Registry {
     if (!own()) Object.defineProperty(wx, registry, { value: {} })
     return own()!.value
   } catch (_) {
-    // A frozen object: copies of this package do not know of each other.
+    // A frozen object: copies of this package cannot find each other.
     let entry = here.find((e) => e[0] === wx)
     if (!entry) here.push((entry = [wx, {}]))
     return entry[1]
@@ -85,7 +85,7 @@ function wake(s: Shared): void {
   s.asleep.splice(0).forEach((up) => up())
 }
 
-/** pause waits. One that is a back-off ends early when the app is shown. */
+/** pause waits for `ms`. A back-off ends early when the app is shown. */
 export function pause(s: Shared, ms: number, backoff?: boolean): Promise<void> {
   return new Promise((resolve) => {
     const up = () => {
@@ -100,7 +100,7 @@ export function pause(s: Shared, ms: number, backoff?: boolean): Promise<void> {
 
 export const load = (s: Shared): Stored | undefined => s.unwritten || read(s.wx, s.key, s.told && s.told.person)
 
-/** save stores the session, and then tells whether the user is bound, if that is news. */
+/** save stores the session, and emits an event if the binding changed. */
 export function save(s: Shared, stored: Stored): Stored {
   const told = s.told || load(s)
   if (write(s.wx, s.key, stored)) s.unwritten = undefined
@@ -126,13 +126,13 @@ export const sessionOf = ({ uuid, bound, person }: Session): Session => ({
   person: person && Object.assign({}, person),
 })
 
-/** since returns whether less than `ms` passed since `at`, by a clock that may be turned back. */
+/** since reports whether less than `ms` passed since `at`, by a clock that may be set back. */
 export const since = (at: number, ms: number): boolean => {
   const passed = Date.now() - at
   return passed >= 0 && passed < ms
 }
 
-/** ready returns the stored session, if its token is good. */
+/** ready returns the stored session if its access token is valid. */
 export function ready(s: Shared): Stored | undefined {
   const stored = load(s)
   return stored && fresh(stored, Date.now()) ? stored : undefined

@@ -1,28 +1,27 @@
-// The session as it lies in the phone's storage, and nowhere else.
+// The session in the phone's storage, the only place where it is kept.
 
 import type { Person, Session, Wx } from './api'
 import type { Unchecked } from './errors'
 
 /**
- * What is kept under one key. Times are in milliseconds of the phone's clock. In
- * the storage a person is only its `id`, which tells whether the binding changed.
+ * The value under one key. Times are in milliseconds of the phone's clock. In the
+ * storage a person has only its `id`, which shows whether the binding changed.
  */
 export interface Stored extends Session {
   access: string
   refresh: string
-  /** When the access token came. */
+  /** When the access token arrived. */
   at: number
   /** When to refresh it, at the latest. */
   until: number
 }
 
-/** What a token looks like (RFC 6750 §2.1); anything else would not go through a header. */
+/** The form of a token (RFC 6750 §2.1); other characters are not safe in a header. */
 const token = /^[\w.~+/-]+=*$/
 
 /**
- * parse returns what was stored, if it is what this package stores. Nothing that
- * has a refresh token is thrown away: a session whose other half is damaged
- * refreshes.
+ * parse returns a stored value if this package wrote it. A value with a refresh token is
+ * never dropped: a session whose other half is damaged refreshes.
  */
 export function parse(value?: Unchecked<Stored> | null): Stored | undefined {
   if (!value || typeof value !== 'object' || typeof value.refresh !== 'string' || !token.test(value.refresh)) return
@@ -51,13 +50,13 @@ export function readPerson(p?: Unchecked<Person> | null): Person | null {
 
 const idOf = (p: Unchecked<Person> | null) => p && typeof p.id === 'string' && { id: p.id }
 
-/** complete reports whether the session says all that its person is. */
+/** complete reports whether the session has all fields of its person. */
 export const complete = ({ person }: Stored): boolean => !person || typeof person.name === 'string'
 
 /** The key of the app's session. */
 export const keyOf = (baseURL: string, clientId: string) => `yufu ${clientId} ${baseURL}`
 
-/** read returns the stored session, with the person in full if it is `known`. */
+/** read returns the stored session, with all fields of the person if it is `known`. */
 export function read(wx: Wx, key: string, known?: Person | null): Stored | undefined {
   try {
     const stored = parse(wx.getStorageSync(key) as Unchecked<Stored>)
@@ -69,7 +68,10 @@ export function read(wx: Wx, key: string, known?: Person | null): Stored | undef
   }
 }
 
-/** write returns whether the phone took it. What lies there damaged may be in the way, so it goes first. */
+/**
+ * write reports whether the phone stored the value. A damaged value may be in the way, so
+ * it is removed first in a second attempt.
+ */
 export function write(wx: Wx, key: string, session: Stored): boolean {
   const stored = Object.assign({}, session, { person: idOf(session.person) || null })
   try {
@@ -90,15 +92,13 @@ export function remove(wx: Wx, key: string): void {
   try {
     wx.removeStorageSync(key)
   } catch (_) {
-    // What cannot be removed is of an ended session, and refused by the service.
+    // A value that cannot be removed belongs to an ended session, which the service
+    // refuses.
   }
 }
 
-/**
- * fresh reports whether the access token is good by the phone's clock. A clock
- * that was turned back is not believed.
- */
+/** fresh reports whether the access token is valid by the phone's clock. If that clock was set back, it is not. */
 export const fresh = (s: Stored, now: number) => s.access !== '' && s.at <= now && now < s.until
 
-/** How long before its end a token that lives so long is refreshed. */
+/** How long before its end a token with this lifetime is refreshed, in seconds. */
 export const margin = (seconds: number) => Math.min(30, seconds / 10)

@@ -1,15 +1,15 @@
-// Requests to the service, and waits that end.
+// Requests to the service, and bounded waits.
 
 import type { Answer, Wx, WxError } from './api'
 import { fail, failed } from './errors'
 
-/** The longest wait for something that may never come, in milliseconds. */
+/** The longest wait for anything, in milliseconds. */
 export const patience = 10000
 
 /**
- * bounded waits for a callback, but not for ever. `start` may return what calls
- * it off. In the background timers stop; on return a late one may fire before
- * callbacks that are due as well, so these get another second.
+ * bounded waits for a callback for at most `ms`. `start` may return a function that
+ * cancels the work. Timers stop in the background; on return a late timer may fire
+ * before callbacks that are also due, so these get another second.
  */
 export function bounded<T>(
   ms: number,

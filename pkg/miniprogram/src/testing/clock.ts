@@ -1,7 +1,7 @@
-// The time of a phone. Two clocks: one that only goes forward, by which timers
-// go, and the one on the wall, which a user may turn.
+// The time of a phone. It has two clocks: a monotonic one for timers, and the wall
+// clock, which the user may set.
 
-/** Those of the system go on when the program is suspended. */
+/** A timer. Those of the system continue while the program is suspended. */
 export interface Timer {
   due: number
   fire: () => void
@@ -10,14 +10,14 @@ export interface Timer {
 }
 
 export class Clock {
-  /** Suspended: the program's timers stop, and fire late. */
+  /** Whether the program is suspended: its timers stop, and fire late. */
   frozen = false
   private timers = new Set<Timer>()
   private passed = 0
   private turned = 0
   private readonly began = Date.now()
 
-  /** A virtual clock stands still but for `advance`; any other goes by itself. */
+  /** A virtual clock moves only with `advance`; any other moves by itself. */
   constructor(readonly virtual: boolean) {}
 
   /** Milliseconds since the phone was made. */
@@ -25,18 +25,18 @@ export class Clock {
     return this.virtual ? this.passed : performance.now()
   }
 
-  /** The time on the wall, in milliseconds since 1970. */
+  /** The wall clock, in milliseconds since 1970. */
   now(): number {
     return this.virtual ? this.began + this.passed + this.turned : Date.now() + this.turned
   }
 
-  /** Turns the clock on the wall. Timers do not notice. */
+  /** Changes the wall clock. Timers are not affected. */
   turn(ms: number): void {
     this.turned += ms
   }
 
   set(fire: () => void, ms = 0, system = false): Timer {
-    // As everywhere, what is not positive is a millisecond.
+    // As on other platforms, a time that is not positive means a millisecond.
     const wait = Math.max(1, Number(ms) || 0)
     const timer: Timer = { due: this.mono() + wait, fire, system }
     this.timers.add(timer)
@@ -49,12 +49,12 @@ export class Clock {
     if (this.timers.delete(t) && t.real !== undefined) clearTimeout(t.real)
   }
 
-  /** Forgets the timers of the program, which was destroyed. */
+  /** Removes the timers of the program, which was destroyed. */
   clearProgram(): void {
     for (const t of [...this.timers]) if (!t.system) this.clear(t)
   }
 
-  /** Fires what is due, the earliest first: called when the program goes on. */
+  /** Fires the due timers, the earliest first. Called when the program resumes. */
   ringDue(): void {
     for (let t = this.next(); t && t.due <= this.mono(); t = this.next()) this.ring(t)
   }
@@ -66,7 +66,7 @@ export class Clock {
     return first
   }
 
-  /** Goes forward to the next timer, but not beyond a time, and fires it. */
+  /** Moves to the next timer, but not beyond `until`, and fires it. */
   step(until = Infinity): boolean {
     const t = this.next()
     if (!t || t.due > until) {

@@ -1,11 +1,11 @@
 /**
- * A phone for tests: a `wx` as mini-programs meet it, over real HTTP, in Node and
- * in browsers.
+ * A phone for tests: a `wx` that behaves as in mini-programs, over real HTTP, in Node
+ * and in browsers.
  *
- * It owns what makes phones different from other clients: a 401 in `success`, ten
- * requests at once, header names in any case, `''` for what is not stored, the
- * background, promises of iOS 15, lost answers, clocks that are turned. It does
- * not own the server: give it a real one.
+ * It owns the differences between phones and other clients: a 401 in `success`, ten
+ * requests at once, header names in any case, `''` for a missing key in the storage, the
+ * background, promises of iOS 15, lost answers, clocks that are set. It does not own the
+ * server: use a real one.
  */
 
 import type { LoginOptions, Yufu, YufuOptions } from 'yufu-miniprogram'
@@ -16,31 +16,31 @@ import { Storage } from './storage'
 
 export type { Fate, Made }
 
-/** The library as phones load it. The build puts its text here. */
+/** The library in the form for phones. The build inserts its text here. */
 declare const librarySource: string
 
 export interface PhoneOptions {
-  /** What `wx.login` gives. Rejecting has it fail; `undefined` has it never answer. */
+  /** The codes of `wx.login`. If the promise rejects, `wx.login` fails; with `undefined` it never answers. */
   codes?: () => Promise<string | undefined>
-  /** What becomes of a request. Without it, all is well. */
+  /** The fate of a request. By default, all requests succeed. */
   fate?: (made: Made) => Fate
   /**
-   * Time goes by as `run` and `advance` say, in no time. Otherwise it goes by
-   * itself. For what `createYufu` and `load` load: a module that the test imports
-   * has the clock and the timers of the computer.
+   * Time moves only by `run` and `advance`, and takes no real time. Otherwise it moves
+   * by itself. This applies to code that `createYufu` and `load` load: a module that the
+   * test imports has the clock and the timers of the computer.
    */
   virtual?: boolean
-  /** Promises are those of iOS 15, for what `createYufu` and `load` load. */
+  /** Promises behave as on iOS 15, for code that `createYufu` and `load` load. */
   ios15?: boolean
-  /** The hosts in the program's settings; without them, none is checked. */
+  /** The hosts in the program's settings. By default, they are not checked. */
   domains?: string[]
-  /** How long the program goes on in the background, in milliseconds; 5 s. */
+  /** How long the program runs in the background, in milliseconds; 5 s by default. */
   suspendAfter?: number
-  /** After how long in the background it is destroyed; 30 min. */
+  /** The time in the background after which it is destroyed; 30 min by default. */
   destroyAfter?: number
-  /** What is delivered first on return. */
+  /** The order of delivery on return. */
   onReturn?: 'callbacks first' | 'timers first'
-  /** Numbers from 0 to 1, for what is random. */
+  /** Random numbers from 0 to 1. */
   random?: () => number
 }
 
@@ -53,14 +53,14 @@ interface Login {
   errMsg: string
 }
 
-/** How the platform's asynchronous calls answer. */
+/** The callbacks of the platform's asynchronous calls. */
 interface Callbacks<R> {
   success?: (result: R) => void
   fail?: (error: Failure) => void
   complete?: (result: R | Failure) => void
 }
 
-/** What `onAppShow` gives its listeners. */
+/** The argument of the listeners of `onAppShow`. */
 interface Shown {
   path: string
   scene: number
@@ -69,7 +69,7 @@ interface Shown {
 /** The part of `wx` that the phone has. */
 export type PhoneWx = ReturnType<Phone['newWx']>
 
-/** What a program finds on a phone beyond ECMAScript 2015. */
+/** The globals of a phone beyond those that `load` adds. */
 const language =
   'Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date Promise RegExp Error EvalError RangeError ReferenceError SyntaxError TypeError URIError JSON Math ArrayBuffer DataView Int8Array Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array Uint32Array Float32Array Float64Array Map Set WeakMap WeakSet Proxy Reflect decodeURI decodeURIComponent encodeURI encodeURIComponent escape unescape eval isFinite isNaN console'.split(
     ' ',
@@ -80,9 +80,9 @@ export class Phone {
   readonly storage = new Storage()
   /** The requests since the start of the program. */
   network!: Network
-  /** The program's `wx`: another one after each cold start. */
+  /** The program's `wx`: a new one after each cold start. */
   wx!: PhoneWx
-  /** How often `wx.login` was called, and how often too often. */
+  /** The number of calls of `wx.login`, and of those refused by its rate limit. */
   logins = 0
   loginsRefused = 0
   private loginTimes: number[] = []
@@ -99,7 +99,7 @@ export class Phone {
     this.begin()
   }
 
-  /** The program ends, and is started again: all is gone but the storage. */
+  /** Ends the program and starts it again: only the storage remains. */
   restart(): void {
     this.destroy()
     this.show()
@@ -108,7 +108,7 @@ export class Phone {
     this.begin()
   }
 
-  /** The user leaves the program. After 5 s it stands still, after 30 min it is destroyed. */
+  /** The user leaves the program. By default it is suspended after 5 s, and destroyed after 30 min. */
   background(): void {
     if (this.hidden) return
     this.hidden = [
@@ -118,7 +118,7 @@ export class Phone {
     for (const f of [...this.listeners.hide]) f()
   }
 
-  /** The user comes back. False if the program was destroyed: then `restart` it. */
+  /** The user comes back. Returns false if the program was destroyed: then `restart` it. */
   foreground(): boolean {
     if (!this.show() || this.destroyed) return !this.destroyed
     this.clock.frozen = false
@@ -130,12 +130,12 @@ export class Phone {
     return true
   }
 
-  /** Whether the program stands still. */
+  /** Whether the program is suspended. */
   get suspended(): boolean {
     return this.clock.frozen
   }
 
-  /** With virtual time: lets time pass, and what happens in it happen. */
+  /** With virtual time: moves the clock and runs everything that is due. */
   async advance(ms: number): Promise<void> {
     const until = this.clock.mono() + ms
     do await this.quiet()
@@ -143,9 +143,13 @@ export class Phone {
     await this.quiet()
   }
 
-  /** With virtual time: lets as much time pass as the promise needs. Fails if nothing would happen any more. */
+  /**
+   * With virtual time: moves the clock until the promise settles. Rejects if no timer is
+   * left that could settle it.
+   */
   async run<T>(promise: PromiseLike<T>): Promise<T> {
-    // Taken at once: a promise of the program's may need time to tell it again.
+    // The result is read here, because a second `then` on a promise of the program may
+    // need more time.
     let done: (() => T) | undefined
     promise.then(
       (value) => {
@@ -171,17 +175,17 @@ export class Phone {
   }
 
   /**
-   * Makes a client that lives on this phone: the library that comes with this
-   * package, with the phone's `wx`, clock, timers and promises. After a `restart`
-   * the program has to make another one.
+   * Makes a client that runs on this phone: the library in this package, with the
+   * phone's `wx`, clock, timers and promises. After a `restart` the program must make a
+   * new one.
    */
   createYufu(options: YufuOptions): Yufu {
     return this.load<{ createYufu(o: YufuOptions): Yufu }>(librarySource).createYufu(options)
   }
 
   /**
-   * Runs a CommonJS file of the program's, given as text, with what it finds on
-   * a phone and nothing else: no URL, no fetch, no process. Returns its exports.
+   * Runs a CommonJS file of the program, given as text, with only the globals of a
+   * phone: no URL, no fetch, no process. Returns its exports.
    */
   load<Exports = Record<string, unknown>>(code: string, more: Record<string, unknown> = {}): Exports {
     const { clock } = this
@@ -245,7 +249,7 @@ export class Phone {
     return true
   }
 
-  /** Waits until no input or output is under way and nothing is left to do but to wait. */
+  /** Waits until no input or output is under way and only timers are left. */
   private async quiet(): Promise<void> {
     do {
       while (this.input) await new Promise<void>((resolve) => this.inputChanged.push(resolve))
@@ -258,16 +262,16 @@ export class Phone {
     if (!this.input) for (const f of this.inputChanged.splice(0)) f()
   }
 
-  /** begin makes what a program finds when it starts. */
+  /** begin makes the environment of a program that starts. */
   private begin(): void {
     const world = (this.world = {})
-    // Calls back the program that runs now, and none that comes after it.
+    // Calls back only the program that runs now, not a later one.
     const deliver = (f: () => void) => {
       const call = () => {
         if (this.world === world && !this.destroyed) f()
       }
       const due = () => (this.clock.frozen ? void this.undelivered.push(call) : call())
-      // Never before the call that asks for it has returned.
+      // Never before the call that causes it has returned.
       queueMicrotask(due)
     }
     const { fate = () => 'ok', domains, random = Math.random } = this.options
@@ -318,7 +322,7 @@ export class Phone {
     }
   }
 
-  /** wx.login: by callbacks alone, and four times a second at most. */
+  /** wx.login: only with callbacks, and at most four times a second. */
   private login(o: Callbacks<Login>, deliver: (f: () => void) => void): void {
     this.logins++
     const now = this.clock.mono()
@@ -345,10 +349,10 @@ export class Phone {
   }
 }
 
-/** createPhone returns a phone on which the program has just been started. */
+/** createPhone returns a phone with a program that has just started. */
 export const createPhone = (options?: PhoneOptions): Phone => new Phone(options)
 
-/** turn lets everything go on that waits for nothing. */
+/** turn runs everything that is ready. */
 function turn(): Promise<void> {
   const soon = (globalThis as { setImmediate?: (f: () => void) => void }).setImmediate
   return new Promise((resolve) => (soon ? soon(resolve) : setTimeout(resolve)))

@@ -3,32 +3,32 @@
 import type { Clock } from './clock'
 
 /**
- * What becomes of a request. `lost-request`: it never reaches the server;
- * `lost-answer`: the server acts, and its answer is lost. Both fail at once.
- * With `silent-…` they fail by time-out alone.
+ * The fate of a request. `lost-request`: it never reaches the server; `lost-answer`: the
+ * server acts, and its answer is lost. Both fail at once. With `silent-…` they fail only
+ * by time-out.
  */
 export type Fate = 'ok' | 'lost-request' | 'lost-answer' | 'silent-request' | 'silent-answer'
 
-/** A request that was made, in the order in which they were. */
+/** A request, in the order in which they were made. */
 export interface Made {
   url: string
   method: string
   header: Record<string, string>
   body?: string
-  /** Once it was answered, the answer's status: also when the answer was lost. */
+  /** The status of the answer, once there is one, even if the answer was lost. */
   status?: number
   fate: Fate
-  /** Whether the program was given the answer. */
+  /** Whether the program got the answer. */
   answered?: boolean
 }
 
-/** What a network needs of the phone it is in. */
+/** The parts of the phone that its network uses. */
 export interface Site {
   clock: Clock
-  /** Calls the program back, at once or when it goes on. */
+  /** Calls the program back, now or when it resumes. */
   deliver: (f: () => void) => void
   fate: (made: Made) => Fate
-  /** Hosts that requests may go to, as in the settings of a mini-program; none: no check. */
+  /** The hosts to which requests may go, as in the settings of a mini-program. By default, they are not checked. */
   domains?: string[]
   random: () => number
   /** Called when real input or output begins (+1) and ends (-1). */
@@ -38,7 +38,7 @@ export interface Site {
 const atOnce = 10
 const methods = ['OPTIONS', 'GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'TRACE', 'CONNECT']
 
-/** What `wx.request` is called with. */
+/** The argument of `wx.request`. */
 export interface Options {
   url: string
   data?: unknown
@@ -79,7 +79,7 @@ interface Pending {
 
 export class Network {
   readonly made: Made[] = []
-  /** How many requests were under way at once, at most. */
+  /** The maximum number of concurrent requests so far. */
   most = 0
   private active = new Set<Pending>()
   private queue: Pending[] = []
@@ -111,12 +111,12 @@ export class Network {
     }
   }
 
-  /** In the background for some seconds: what is under way ends. */
+  /** After some seconds in the background, requests under way fail. */
   interrupt(): void {
     for (const p of [...this.active, ...this.queue]) this.fail(p, 'request:fail interrupted', 600003)
   }
 
-  /** The program is destroyed: nobody is called back. */
+  /** The program is destroyed: there are no callbacks. */
   drop(): void {
     for (const p of [...this.active, ...this.queue]) this.end(p)
   }
@@ -180,7 +180,7 @@ export class Network {
     })
   }
 
-  /** Follows redirects as WeChat does: with all headers, to any host. Browsers follow by themselves. */
+  /** Follows redirects as WeChat does: with all headers, to any host. Browsers follow them by themselves. */
   private async fetch({ made, options, aborter: { signal } }: Pending): Promise<Response> {
     let { url, method, body } = made
     for (let n = 0; ; n++) {
@@ -231,7 +231,7 @@ export class Network {
     return true
   }
 
-  /** Phones give header names as they like. */
+  /** Header names on phones have any case. */
   private anyCase(name: string): string {
     const styles = [
       (s: string) => s,
@@ -242,7 +242,10 @@ export class Network {
   }
 }
 
-/** encode puts the data where wx.request does: into the query, or into the body as the type of content says. */
+/**
+ * encode puts the data into the query or the body, as wx.request does, depending on the
+ * method and the content type.
+ */
 function encode(
   { url, data, header = {} }: Options,
   method: string,

@@ -1,5 +1,5 @@
-// Promises as iOS 15 and older have them in a mini-program: a polyfill over
-// setTimeout, so that everything after a `then` comes a macrotask later.
+// The promises of mini-programs on iOS 15 and older: a polyfill over setTimeout, so
+// that everything after a `then` runs a macrotask later.
 
 /** macrotaskPromise returns such a Promise over a setTimeout. */
 export function macrotaskPromise(later: (f: () => void) => void): PromiseConstructor {
@@ -12,7 +12,7 @@ export function macrotaskPromise(later: (f: () => void) => void): PromiseConstru
       this.follow(executor)
     }
 
-    /** Runs what resolves or rejects, once. */
+    /** Runs an executor that resolves or rejects, once. */
     follow(executor: (resolve: (v: unknown) => void, reject: (e: unknown) => void) => void): void {
       let called = false
       const once =

@@ -1,11 +1,11 @@
 const maxValue = 1 << 20
 const maxAll = 10 << 20
 
-/** A phone's storage for one mini-program: 1 MB a key, 10 MB in all. Values are copied, as JSON. */
+/** A phone's storage for one mini-program: 1 MB a key, 10 MB in total. Values are copied as JSON. */
 export class Storage {
-  /** What lies there, as JSON, for tests to look at and to damage. */
+  /** The content as JSON, for tests to inspect and to damage. */
   readonly raw = new Map<string, string>()
-  /** No write succeeds. */
+  /** If true, every write fails. */
   full = false
 
   get(key: string): unknown {

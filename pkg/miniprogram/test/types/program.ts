@@ -1,5 +1,4 @@
-// Compiled, never run: what a mini-program in TypeScript writes, with the
-// platform's own typings.
+// Compiled, not run: a mini-program in TypeScript, with the platform's typings.
 
 import { createYufu, type Session, type Yufu } from 'yufu-miniprogram'
 

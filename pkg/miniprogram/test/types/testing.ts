@@ -1,4 +1,4 @@
-// Compiled, never run: what a test in TypeScript writes.
+// Compiled, not run: a test in TypeScript.
 
 import { createPhone } from 'yufu-miniprogram/testing'
 

@@ -4,8 +4,8 @@ const config = require('../../config')
 Page({
   data: { ticket: '', masked: '', employee_no: '', name: '', notice: '' },
 
-  // A mini-program code that holds a ticket opens this page: `scene` is the
-  // ticket. Whose it is has to be confirmed, because QR codes can be swapped.
+  // A mini-program code with a ticket opens this page: `scene` is the ticket. The user
+  // must confirm the name, because QR codes can be swapped.
   onLoad({ scene, ticket }) {
     const code = ticket || decodeURIComponent(scene || '')
     if (!code) return

@@ -4,7 +4,7 @@ Page({
   data: { session: null, notice: '' },
 
   onLoad() {
-    // Whoever changes it, and on whichever page: here it is shown.
+    // Show each change of the binding, on any page.
     const show = (session) => this.setData({ session })
     this.off = [yufu.on('bound', show), yufu.on('unbound', show)]
   },
@@ -27,7 +27,7 @@ Page({
   },
 
   logout() {
-    // Now this page must not ask again by itself: that would log in.
+    // This page must not request the session now: that would log in.
     this.out = true
     this.setData({ session: null })
     return this.show(yufu.logout().then(() => null))

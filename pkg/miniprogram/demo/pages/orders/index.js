@@ -22,8 +22,7 @@ Page({
     return this.ask({ url: `${config.orders}/salary` }, ({ data }) => this.setData({ secret: data.salary }))
   },
 
-  // As with wx.request: whatever was answered is a success, and its status says
-  // what it is.
+  // As with wx.request: every answer is a success, and its status is the result.
   ask(options, use) {
     this.setData({ notice: '' })
     yufu.request({
