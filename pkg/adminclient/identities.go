@@ -14,7 +14,7 @@ type IdentityQuery struct {
 	// OpenID and UnionID are the platform's ids of the account. To search by them
 	// the service key needs the scope openid.
 	OpenID, UnionID *string
-	// Person is the id of the person whom the users are bound to.
+	// Person is the id of the person to whom the users are bound.
 	Person *uuid.UUID
 	// App is the users' app.
 	App *AppID

@@ -38,7 +38,7 @@ func (c *Client) UpdateServiceKey(ctx context.Context, id ServiceKeyID, u Servic
 	return patch[ServiceKey](ctx, c, "service-keys/"+segment(id), u)
 }
 
-// KeyRevocation says how to revoke a service key.
+// KeyRevocation holds the parameters of the revocation of a service key.
 type KeyRevocation struct {
 	// Descendants also revokes the keys that the key made, and so on.
 	Descendants bool

@@ -5,7 +5,7 @@ import (
 	"iter"
 )
 
-// Page says which part of a list to return.
+// Page selects the part of a list to return.
 type Page struct {
 	// Limit is the maximum number of items of a page: 1 to 1,000, by default 100.
 	Limit int
@@ -22,8 +22,8 @@ func all[T any](first Page, list func(Page) (items []T, next *string, err error)
 				err = errors.New("adminclient: the cursor of the next page is the same")
 			}
 			if err != nil {
-				var none T
-				yield(none, err)
+				var zero T
+				yield(zero, err)
 				return
 			}
 			for _, item := range items {

@@ -46,7 +46,7 @@ func (c *Client) CreatePerson(ctx context.Context, p NewPerson) (*Person, error)
 	return post[Person](ctx, c, "persons", p)
 }
 
-// Import says how to import persons.
+// Import holds the parameters of an import of persons.
 type Import struct {
 	// DryRun writes nothing; the result describes what an import would do.
 	DryRun bool

@@ -85,10 +85,10 @@ type Provider interface {
 	// the code or a session key.
 	ExchangeCode(ctx context.Context, app Credentials, code string) (Account, error)
 
-	// ExchangePhoneCode redeems a phone code, which is not a log-in code, and returns the
-	// number of a user who agreed to it in E.164 form, as [auth.ValidPhone] requires.
-	// openID names the user of the identity that presents the code: another user's code
-	// is refused. A code that the platform may have looked at is not sent again.
+	// ExchangePhoneCode redeems a phone code, which is not a log-in code. It returns, in
+	// E.164 form as [auth.ValidPhone] requires, the number of a user who agreed to share
+	// it. openID names the user of the identity that presents the code: another user's
+	// code is refused. A code that the platform may have looked at is not sent again.
 	//
 	// Errors: [auth.PhoneCodeInvalid] (wrong, expired, used, or another user's),
 	// [auth.UserBlocked], [auth.PlatformQuota], [auth.PlatformUnavailable],

@@ -85,7 +85,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values) ([]byte
 func (c *Client) post(ctx context.Context, path string, query url.Values, body any) ([]byte, error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
-		return nil, errors.New("wechat: the request cannot be encoded") // a defect; its text might quote the secret
+		return nil, errors.New("wechat: the request cannot be encoded") // a bug; its text may contain the secret
 	}
 	return c.call(ctx, path, query, encoded)
 }

@@ -110,7 +110,7 @@ func encodeJSON(v any) []byte {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
-		panic(fmt.Sprintf("wechatsim: cannot encode a reply: %v", err)) // a defect: replies are plain structs
+		panic(fmt.Sprintf("wechatsim: cannot encode a reply: %v", err)) // a bug: replies are plain structs
 	}
 	return bytes.TrimRight(b.Bytes(), "\n")
 }
