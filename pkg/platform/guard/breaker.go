@@ -42,9 +42,9 @@ func newBreaker(name string, clock func() time.Time) *breaker {
 		Timeout:      openFor,
 		ReadyToTrip: func(c gobreaker.Counts) bool {
 			// Requests also counts the calls under way and the excluded ones.
-			heard := c.TotalSuccesses + c.TotalFailures
+			counted := c.TotalSuccesses + c.TotalFailures
 			return c.ConsecutiveFailures >= consecutiveFailures ||
-				heard >= minCalls && c.TotalFailures*2 >= heard
+				counted >= minCalls && c.TotalFailures*2 >= counted
 		},
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if to == gobreaker.StateOpen {

@@ -48,10 +48,10 @@ func decodeAnswer(body []byte, hidden string, secrets ...string) (object, error)
 	}
 	if errcode != 0 {
 		// An errmsg of another type must not hide the errcode.
-		var errmsg, anyway string
+		var errmsg, hiddenText string
 		_ = json.Unmarshal(answer["errmsg"], &errmsg)
-		_ = json.Unmarshal(answer[hidden], &anyway)
-		errmsg = withhold(withhold(errmsg, secrets...), anyway)
+		_ = json.Unmarshal(answer[hidden], &hiddenText)
+		errmsg = redact(redact(errmsg, secrets...), hiddenText)
 		e := &APIError{Errcode: errcode, Errmsg: netreason.Clean(errmsg, maxErrmsg)}
 		if rid := ridPattern.FindStringSubmatch(errmsg); rid != nil {
 			e.RID = rid[1]

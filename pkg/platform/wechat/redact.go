@@ -35,7 +35,7 @@ func (e *TransportError) Timeout() bool { return e.timeout }
 // transportError returns err with only harmless details. The time-out is ours or the
 // caller's; ExchangeCode and ExchangePhoneCode tell them apart by the context.
 func (c *Client) transportError(ctx context.Context, p *progress, err error) *TransportError {
-	reason, timeout := harmless(err)
+	reason, timeout := safeReason(err)
 	if ctx.Err() != nil {
 		reason, timeout = "timed out after "+c.timeout.String(), true
 	}
@@ -49,17 +49,17 @@ func (c *Client) transportError(ctx context.Context, p *progress, err error) *Tr
 	}
 }
 
-// harmless describes err in words without secrets: the original text may contain the URL
+// safeReason describes err in words without secrets: the original text may contain the URL
 // or the request.
-func harmless(err error) (reason string, timeout bool) {
+func safeReason(err error) (reason string, timeout bool) {
 	if proxy := proxyError(""); errors.As(err, &proxy) {
 		return proxy.Error(), false
 	}
 	return netreason.Of(err)
 }
 
-// withhold replaces secrets in s, both as plain text and as escaped in a URL.
-func withhold(s string, secrets ...string) string {
+// redact replaces secrets in s, both as plain text and as escaped in a URL.
+func redact(s string, secrets ...string) string {
 	for _, secret := range secrets {
 		if secret != "" {
 			s = strings.ReplaceAll(s, secret, "[redacted]")

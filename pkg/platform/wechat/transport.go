@@ -98,15 +98,15 @@ func (c *Client) call(ctx context.Context, path string, query url.Values, conten
 	target.RawQuery = query.Encode()
 	for attempt := 1; ; attempt++ {
 		var p progress
-		body, err := c.once(ctx, &target, content, &p)
+		body, err := c.roundTrip(ctx, &target, content, &p)
 		if err == nil || attempt == maxUnsent || !p.unsent() || ctx.Err() != nil {
 			return body, err
 		}
 	}
 }
 
-// once sends one request at most once: a GET, or a POST if there is content.
-func (c *Client) once(ctx context.Context, target *url.URL, content []byte, p *progress) ([]byte, error) {
+// roundTrip sends one request at most once: a GET, or a POST if there is content.
+func (c *Client) roundTrip(ctx context.Context, target *url.URL, content []byte, p *progress) ([]byte, error) {
 	req := (&http.Request{
 		Method:     http.MethodGet,
 		URL:        target,
