@@ -1,4 +1,4 @@
-// What phones do to a program: the background, the storage, the clock.
+// The effects of a phone on a program: the background, the storage, the clock.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -8,7 +8,7 @@ const service = await startService()
 
 const me = (yufu) => yufu.fetch({ url: `${service.baseURL}/v1/me` })
 
-/** loggedIn returns a phone whose next request has to refresh. */
+/** loggedIn returns a phone whose next request must refresh. */
 async function loggedIn(options) {
   const phone = newPhone(service, options)
   const yufu = phone.yufu()
@@ -22,7 +22,7 @@ async function loggedIn(options) {
 for (const onReturn of ['callbacks first', 'timers first']) {
   for (const fate of ['silent-request', 'silent-answer']) {
     for (const away of [20_000, 20 * 60_000]) {
-      test(`a refresh that the background interrupts (${fate}, ${away / 1000} s, ${onReturn}) goes on when the program is shown`, async () => {
+      test(`a refresh interrupted by the background (${fate}, ${away / 1000} s, ${onReturn}) continues when the program is shown`, async () => {
         let lose = true
         const { phone, yufu, events } = await loggedIn({
           onReturn,
@@ -46,7 +46,7 @@ for (const onReturn of ['callbacks first', 'timers first']) {
   }
 }
 
-test('where nobody tells that the program is shown, an interrupted refresh goes on all the same', async () => {
+test('an interrupted refresh continues on a platform without onAppShow', async () => {
   let lose = true
   const phone = newPhone(service, {
     fate: (made) => (lose && made.body?.includes('refresh_token=') ? 'silent-request' : 'ok'),
@@ -65,12 +65,12 @@ test('where nobody tells that the program is shown, an interrupted refresh goes 
 })
 
 for (const onReturn of ['callbacks first', 'timers first']) {
-  test(`a code that WeChat gave while the program stood still is used (${onReturn})`, async () => {
+  test(`a code that arrived while the program was suspended is used (${onReturn})`, async () => {
     let give
     const phone = newPhone(service, { onReturn, codes: () => new Promise((resolve) => (give = resolve)) })
     const pending = phone.yufu().session()
     phone.background()
-    // The phone waits for real input, so its clock is moved by hand.
+    // The phone waits for real input, so the test moves its clock.
     while (phone.clock.step(600_000));
     assert(phone.suspended)
     give(await service.codes(phone.user)())
@@ -79,11 +79,15 @@ for (const onReturn of ['callbacks first', 'timers first']) {
     assert.match((await phone.run(pending)).uuid, /-/)
     assert.equal(phone.logins, 1)
     await phone.run(phone.yufu().session())
-    assert.deepEqual(phone.sent(), ['exchange'], 'the token is as old as its request, not as the wait for the code')
+    assert.deepEqual(
+      phone.sent(),
+      ['exchange'],
+      'the lifetime of the token counts from its request, not from the wait for the code',
+    )
   })
 }
 
-test('a log-in that WeChat forgot in the background is begun again on return', async () => {
+test('a log-in that WeChat dropped in the background is repeated on return', async () => {
   let forget = true
   const phone = newPhone(service)
   const codes = service.codes(phone.user)
@@ -98,7 +102,7 @@ test('a log-in that WeChat forgot in the background is begun again on return', a
   assert.equal(other.logins, 2)
 })
 
-test('a program that is destroyed in the background starts with what was stored', async () => {
+test('a program that is destroyed in the background starts with the stored session', async () => {
   const { phone } = await loggedIn()
   phone.background()
   await phone.advance(31 * 60_000)
@@ -109,7 +113,7 @@ test('a program that is destroyed in the background starts with what was stored'
   assert.equal(phone.logins, 1)
 })
 
-test('a program that is destroyed while it refreshes goes on with the token it had', async () => {
+test('a program that is destroyed during a refresh continues with its old token', async () => {
   let lose = true
   const { phone, yufu } = await loggedIn({
     fate: (made) => (lose && made.body?.includes('refresh_token=') ? 'silent-answer' : 'ok'),
@@ -119,10 +123,10 @@ test('a program that is destroyed while it refreshes goes on with the token it h
   lose = false
   phone.restart()
   assert.equal((await phone.run(me(phone.yufu()))).statusCode, 200)
-  assert.equal(phone.logins, 1, 'within the grace window nobody logs in again')
+  assert.equal(phone.logins, 1, 'within the grace window there is no new log-in')
 })
 
-test('coming back without a need makes no request', async () => {
+test('a return with a valid token makes no request', async () => {
   const { phone } = await loggedIn()
   for (let i = 0; i < 3; i++) {
     phone.background()
@@ -150,14 +154,14 @@ test('a back-off ends when the program is shown', async () => {
   await phone.run(pending)
 })
 
-test('a request of the program that the background interrupts is told so, and ends no session', async () => {
+test('a request that the background interrupts fails with interrupted, and the session continues', async () => {
   const url = await startServer(() => new Promise(() => {}))
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [url.slice(7)] })
   await phone.run(yufu.session())
   const before = phone.stored()
   const pending = yufu.fetch({ url: `${url}/slow` })
-  // The server never answers, so the phone is not waited for.
+  // The server never answers, so the test does not wait for the phone.
   await new Promise((resolve) => setImmediate(resolve))
   phone.background()
   while (phone.clock.step(phone.clock.mono() + 6000) && !phone.suspended);
@@ -173,10 +177,10 @@ for (const [what, damage] of [
   ['a list', () => []],
   ['nothing in it', () => ({})],
   ['no refresh token', (s) => ({ ...s, refresh: undefined })],
-  ['a refresh token that is none', (s) => ({ ...s, refresh: 'a b\r\nc' })],
+  ['a malformed refresh token', (s) => ({ ...s, refresh: 'a b\r\nc' })],
   ['a refresh token that is an object', (s) => ({ ...s, refresh: {} })],
 ]) {
-  test(`storage with ${what} heals by a log-in`, async () => {
+  test(`storage with ${what} is repaired by a log-in`, async () => {
     const { phone, yufu } = await loggedIn()
     const [[key, text]] = phone.storage.raw
     phone.storage.raw.set(key, JSON.stringify(damage(JSON.parse(text))))
@@ -189,11 +193,11 @@ for (const [what, damage] of [
 for (const [what, change] of [
   ['no access token', { access: undefined }],
   ['an access token with a line break', { access: 'a\r\nX: y' }],
-  ['times that are none', { at: 'x', until: null }],
+  ['invalid times', { at: 'x', until: null }],
   ['no uuid', { uuid: null }],
   ['times of the future', { at: 9e15, until: 9e15 }],
 ]) {
-  test(`storage with ${what} heals by a refresh`, async () => {
+  test(`storage with ${what} is repaired by a refresh`, async () => {
     const { phone, yufu } = await loggedIn()
     phone.store(change)
     assert.equal((await phone.run(me(yufu))).statusCode, 200)
@@ -202,14 +206,14 @@ for (const [what, change] of [
   })
 }
 
-test('a mangled refresh token is refused by the service, and replaced by a log-in', async () => {
+test('an invalid refresh token is refused by the service and replaced by a log-in', async () => {
   const { phone, yufu } = await loggedIn()
   phone.store({ refresh: phone.stored().refresh.slice(0, -3) })
   assert.equal((await phone.run(me(yufu))).statusCode, 200)
   assert.deepEqual(phone.sent(), ['exchange', 'refresh', 'exchange', 'GET /v1/me'])
 })
 
-test('storage that the phone cannot read, or that is cleared, is a log-in', async () => {
+test('storage that is unreadable or cleared causes a log-in', async () => {
   const { phone, yufu } = await loggedIn()
   const get = phone.wx.getStorageSync
   phone.wx.getStorageSync = () => {
@@ -222,7 +226,7 @@ test('storage that the phone cannot read, or that is cleared, is a log-in', asyn
   assert.equal((await phone.run(me(yufu))).statusCode, 200)
 })
 
-test('an ended session that the phone does not forget is replaced all the same', async () => {
+test('an ended session that the phone cannot delete is replaced', async () => {
   const { phone, yufu } = await loggedIn()
   phone.wx.removeStorageSync = () => {
     throw new Error('removeStorageSync:fail')
@@ -232,7 +236,7 @@ test('an ended session that the phone does not forget is replaced all the same',
   assert.deepEqual(phone.sent(), ['exchange', 'refresh', 'exchange', 'GET /v1/me'])
 })
 
-test('where the phone stores nothing, the program works until it ends, and is told', async () => {
+test('if the phone cannot store, the program works until it ends and gets an error event', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   const errors = []
@@ -251,7 +255,7 @@ test('where the phone stores nothing, the program works until it ends, and is to
   )
 })
 
-test('tokens are in the storage, and nowhere else that a program can look', async () => {
+test('tokens are only in the storage, and not reachable from the objects of a program', async () => {
   const logged = []
   const phone = newPhone(service)
   const console = new Proxy(
@@ -277,12 +281,12 @@ test('tokens are in the storage, and nowhere else that a program can look', asyn
   seen.push(await phone.run(yufu.fetch({ url: 'https://evil.example.com/' }).catch((e) => e)))
   seen.push(await phone.run(yufu.bind({ method: 'facts', fields: {} }).catch((e) => e)))
   const found = everything(seen)
-  assert(found.length > 100, 'it looks into things')
+  assert(found.length > 100, 'the search must find many texts')
   for (const text of found) for (const secret of secrets) assert(!text.includes(secret), text.slice(0, 80))
   assert.deepEqual(logged, [])
 })
 
-/** everything returns all texts that can be reached from a value: properties with symbols and hidden ones, too. */
+/** everything returns all texts that can be reached from a value, also over hidden properties and symbols. */
 function everything(value, seen = new Set()) {
   if (typeof value === 'string') return [value]
   if (value === null || (typeof value !== 'object' && typeof value !== 'function') || seen.has(value)) return []

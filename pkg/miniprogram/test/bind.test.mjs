@@ -1,5 +1,5 @@
-// Binding and unbinding, whose answers may be lost, against something in place
-// of the service that counts what was done.
+// Binding and unbinding with lost answers, against a double of the service that
+// counts the changes.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -10,7 +10,7 @@ const persons = {
   1002: { id: 'p2', external_id: '1002', name: '韩梅梅' },
 }
 
-/** startBinding is a service of one user. */
+/** startBinding starts a double of the service with one user. */
 async function startBinding(instead = () => false) {
   const state = { person: null, ver: 1, binds: 0, unbinds: 0, generation: 0 }
   const who = () => ({ bound: state.person !== null, person: state.person })
@@ -41,7 +41,7 @@ async function startBinding(instead = () => false) {
       person = persons[number]
       if (!person) return problem(res, 403, 'binding_refused')
     }
-    // What changes nothing brings no token, nor does a change that the token did not outlive.
+    // There is no token after a call that changed nothing, nor after a change during which the token expired.
     if (person === state.person) return res.json(200, who())
     state.ver++
     state.person = person
@@ -53,7 +53,7 @@ async function startBinding(instead = () => false) {
 
 const facts = (no) => ({ method: 'facts', fields: { employee_no: no, name: 'x' } })
 
-/** loggedIn returns a phone that is logged in, and what its program was told since. */
+/** loggedIn returns a phone with a session, and the events since then. */
 async function loggedIn(service, options) {
   const phone = newPhone(service, options)
   const yufu = phone.yufu()
@@ -81,14 +81,14 @@ test('binding keeps the session: another access token, the same refresh token', 
   assert.equal(phone.logins, 1)
 })
 
-test('binding logs in first, when needed', async () => {
+test('binding logs in first if needed', async () => {
   const service = await startBinding()
   const phone = newPhone(service)
   assert.equal((await phone.run(phone.yufu().bind({ method: 'ticket', ticket: '1002' }))).person.name, '韩梅梅')
 })
 
 for (const fate of ['lost-answer', 'silent-answer']) {
-  test(`a binding whose answer is lost (${fate}) is found out by refreshing, and not tried again`, async () => {
+  test(`a binding with a lost answer (${fate}) is detected by a refresh and not repeated`, async () => {
     const service = await startBinding()
     const { phone, yufu, events } = await loggedIn(service, {
       fate: (made) => (made.url.endsWith('/v1/binding') ? fate : 'ok'),
@@ -101,7 +101,7 @@ for (const fate of ['lost-answer', 'silent-answer']) {
   })
 }
 
-test('a binding that never reached the service is tried again, once it is known', async () => {
+test('a binding that never reached the service is repeated after a refresh shows it', async () => {
   let losses = 1
   const service = await startBinding()
   const { phone, yufu } = await loggedIn(service, {
@@ -116,7 +116,7 @@ test('a binding that never reached the service is tried again, once it is known'
   assert.deepEqual(phone.sent().slice(4), ['DELETE /v1/binding', 'refresh', 'DELETE /v1/binding', 'refresh'])
 })
 
-test('binding to another person, whose answer is lost, is told from the binding before it', async () => {
+test('a binding to another person with a lost answer is not confused with the old binding', async () => {
   let lose = false
   const service = await startBinding()
   const { phone, yufu, events } = await loggedIn(service, {
@@ -129,7 +129,7 @@ test('binding to another person, whose answer is lost, is told from the binding 
   assert.deepEqual(events, ['bound 李雷', 'bound 韩梅梅'])
 })
 
-test('a 5xx may have been done, so it is found out as well', async () => {
+test('a binding after a 5xx is checked by a refresh too', async () => {
   const service = await startBinding((req, res, state, problem) => {
     if (req.method !== 'POST' || req.url !== '/v1/binding') return false
     state.person = persons[1001]
@@ -141,7 +141,7 @@ test('a 5xx may have been done, so it is found out as well', async () => {
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh'])
 })
 
-test('a 5xx that says that nothing was done is the caller’s: a phone code is spent', async () => {
+test('a 5xx that says that nothing was changed is returned to the caller', async () => {
   const service = await startBinding(
     (req, res, _state, problem) =>
       req.url === '/v1/binding' && (problem(res, 503, 'platform_unavailable', {}, { 'Retry-After': '2' }), true),
@@ -154,7 +154,7 @@ test('a 5xx that says that nothing was done is the caller’s: a phone code is s
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding'])
 })
 
-test('a refusal is the caller’s, with what the business says and when to try again', async () => {
+test('a refusal is returned with the message of the business and the time to wait', async () => {
   const service = await startBinding((req, res, _state, problem) => {
     if (req.url !== '/v1/binding') return false
     problem(res, 429, 'rate_limited', { detail: 'too many', user_message: '请联系人事' }, { 'Retry-After': '900' })
@@ -180,7 +180,7 @@ test('a refusal is the caller’s, with what the business says and when to try a
   assert.deepEqual(events, [])
 })
 
-test('a change that changes nothing brings no token, and the present one goes on', async () => {
+test('after a call that changes nothing the current token is kept', async () => {
   const service = await startBinding()
   const { phone, yufu, events } = await loggedIn(service)
   const before = phone.stored()
@@ -201,7 +201,7 @@ test('a change that changes nothing brings no token, and the present one goes on
   assert.deepEqual(events, ['bound 李雷'])
 })
 
-test('a change that brings no token stands, and the next request refreshes', async () => {
+test('a change without a token counts, and the next request refreshes', async () => {
   const service = await startBinding()
   const { phone, yufu, events } = await loggedIn(service)
   service.expired = true
@@ -239,7 +239,7 @@ test('a token that is refused is refreshed once', async () => {
   assert.deepEqual(refused.phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'POST /v1/binding'])
 })
 
-test('a request beside a binding, whose token died of it, goes on with the new one and refreshes nothing', async () => {
+test('a request whose token a concurrent binding revoked is repeated with the new one, without a refresh', async () => {
   const service = await startBinding()
   const { phone, yufu } = await loggedIn(service)
   await phone.age(10_000)
@@ -250,7 +250,7 @@ test('a request beside a binding, whose token died of it, goes on with the new o
   assert(!phone.sent().includes('refresh'))
 })
 
-test('two bindings at once come one after the other', async () => {
+test('two concurrent bindings run one after the other', async () => {
   const service = await startBinding()
   const { phone, yufu, events } = await loggedIn(service)
   await phone.run(Promise.all([yufu.bind(facts('1001')), phone.yufu().bind(facts('1002'))]))
@@ -259,7 +259,7 @@ test('two bindings at once come one after the other', async () => {
   assert.deepEqual(phone.network.made.map(name), ['exchange', 'POST /v1/binding', 'POST /v1/binding'])
 })
 
-test('who was bound or unbound by an admin is told at the next refresh', async () => {
+test('a change of the binding by an admin is detected at the next refresh', async () => {
   const service = await startBinding()
   const { phone, yufu, events } = await loggedIn(service)
   service.person = persons[1001]
@@ -273,7 +273,7 @@ test('who was bound or unbound by an admin is told at the next refresh', async (
   assert.deepEqual(events, ['bound 李雷', 'unbound'])
 })
 
-test('a binding that has to refresh joins the refresh that is under way', async () => {
+test('a binding that needs a refresh joins the refresh under way', async () => {
   const service = await startBinding()
   let slow = 1
   const { phone, yufu } = await loggedIn(service, {
@@ -293,7 +293,7 @@ test('a binding that has to refresh joins the refresh that is under way', async 
   assert.deepEqual(phone.sent(), ['exchange', 'POST /v1/binding', 'refresh', 'refresh'])
 })
 
-test('a request that is refused while a binding is under way waits for its token, however young its own is', async () => {
+test('a request that is refused during a binding waits for its token, even if its own is new', async () => {
   let refused
   const wasRefused = new Promise((resolve) => (refused = resolve))
   const service = await startBinding((req, res, state) => {
@@ -318,7 +318,7 @@ test('a request that is refused while a binding is under way waits for its token
   })
   const { phone, yufu } = await loggedIn(service)
   const bound = yufu.bind(facts('1001'))
-  // Until the service has it.
+  // Wait until the service has the request.
   while (service.ver === 1) await new Promise((resolve) => setImmediate(resolve))
   const [answer] = await phone.run(Promise.all([yufu.fetch({ url: `${service.baseURL}/plain` }), bound]))
   assert.equal(answer.statusCode, 200)

@@ -1,4 +1,4 @@
-// Binding at the real service, with the persons that `yufu dev` brings.
+// Binding at the real service, with the persons of `yufu dev`.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -18,21 +18,21 @@ async function loggedIn(options) {
   return { service, phone, yufu, before, events, me: () => phone.run(yufu.fetch({ url: `${service.baseURL}/v1/me` })) }
 }
 
-test('facts bind, the session goes on, and unbinding ends that', async () => {
+test('facts bind the user, unbinding works, and the session continues', async () => {
   const { phone, yufu, before, events, me } = await loggedIn()
   const session = await phone.run(yufu.bind(lilei))
   assert.equal(session.uuid, before.uuid)
   assert.equal(session.person.external_id, '1001')
   assert.deepEqual((await me()).data.person, session.person)
   await phone.age(3600_000)
-  assert.deepEqual(await phone.run(yufu.session()), session, 'after a refresh as well')
+  assert.deepEqual(await phone.run(yufu.session()), session, 'the same session after a refresh')
   assert.deepEqual(await phone.run(yufu.unbind()), before)
   assert.deepEqual((await me()).data.person, null)
   assert.deepEqual(events, ['bound 李雷', 'unbound'])
   assert.equal(phone.logins, 1)
 })
 
-test('what changes nothing renews no token', async () => {
+test('a call that changes nothing renews no token', async () => {
   const { phone, yufu, me } = await loggedIn()
   const before = phone.stored()
   for (let n = 0; n < 3; n++) {
@@ -48,13 +48,13 @@ test('what changes nothing renews no token', async () => {
   assert(!phone.sent().includes('refresh'))
 })
 
-test('a phone number binds', async () => {
+test('a phone number binds the user', async () => {
   const { service, phone, yufu } = await loggedIn()
   const { code } = await post(`${service.wechatsim}/sim/phone-codes`, { user: phone.user, phone: '13800001002' })
   assert.equal((await phone.run(yufu.bind({ method: 'phone', code }))).person.name, '韩梅梅')
 })
 
-test('facts that fit nobody are refused, and guessing is delayed', async () => {
+test('facts without a match are refused, and guessing is delayed', async () => {
   const { phone, yufu, before } = await loggedIn()
   await assert.rejects(phone.run(yufu.bind(facts('1001', '韩梅梅'))), { code: 'binding_no_match', status: 422 })
   let error
@@ -67,7 +67,7 @@ test('facts that fit nobody are refused, and guessing is delayed', async () => {
 })
 
 for (const fate of ['lost-request', 'lost-answer']) {
-  test(`a binding whose fate is ${fate} ends up bound`, async () => {
+  test(`a binding with the fate ${fate} is made in the end`, async () => {
     let losses = 1
     const { phone, yufu, events, me } = await loggedIn({
       fate: (made) => (made.url.endsWith('/v1/binding') && losses-- > 0 ? fate : 'ok'),
@@ -86,7 +86,7 @@ for (const fate of ['lost-request', 'lost-answer']) {
   })
 }
 
-test('requests beside a binding, on two devices, are answered', async () => {
+test('requests during a binding, on two devices, are answered', async () => {
   const { service, phone, yufu } = await loggedIn()
   const other = newPhone(service, { user: phone.user })
   const theirs = other.yufu()
@@ -101,16 +101,16 @@ test('requests beside a binding, on two devices, are answered', async () => {
     Array(6).fill(200),
   )
   assert.equal((await other.run(theirs.fetch({ url }))).data.person.name, '李雷')
-  assert.equal((await other.run(theirs.session())).person.name, '李雷', 'the other device has found out')
+  assert.equal((await other.run(theirs.session())).person.name, '李雷', 'the other device has the new binding')
   assert.equal(phone.logins + other.logins, 2)
 })
 
-test('the storage holds neither the name nor the number of a person, and a cold start finds them out when asked', async () => {
+test('the storage has neither name nor number of a person, and a cold start fetches them when needed', async () => {
   const { service, phone, yufu } = await loggedIn()
   const session = await phone.run(yufu.bind(lilei))
   assert.deepEqual(await phone.run(yufu.session()), session)
   const personal = () => {
-    // The access token is the service's, and says what its app's policy says.
+    // The access token comes from the service; its claims depend on the app's policy.
     const { access, refresh, ...rest } = phone.stored()
     return JSON.stringify(rest)
   }
@@ -125,13 +125,13 @@ test('the storage holds neither the name nor the number of a person, and a cold 
   assert.deepEqual(await phone.run(Promise.all([again.session(), phone.yufu().session()])), [session, session])
   assert.deepEqual(await phone.run(again.session()), session)
   assert.deepEqual(phone.sent(), ['GET /v1/me', 'refresh'])
-  assert.deepEqual(told, [], 'what was known is no news')
+  assert.deepEqual(told, [], 'there is no event without a change')
   await phone.run(again.unbind())
   assert.deepEqual(told, ['unbound'])
   assert.equal(phone.stored().person, null)
 })
 
-test('what an older version stored of a person is removed by the next write', async () => {
+test('personal data that an older version stored is removed by the next write', async () => {
   const { phone, yufu } = await loggedIn()
   const session = await phone.run(yufu.bind(lilei))
   phone.store({ person: session.person })

@@ -1,5 +1,5 @@
-// A day of some users, in virtual time, against the real service: what the
-// library asks of it and of WeChat, and what a log-in by timer would ask.
+// A day of some users, in virtual time, against the real service: the requests of
+// the library to it and to WeChat, compared with those of a log-in by timer.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -10,7 +10,7 @@ const service = await startService()
 const users = 10
 const minute = 60_000
 
-/** A day: visits with requests in them, and pauses between, in minutes. The same for the same user. */
+/** A day: visits with requests, and pauses between them, in minutes. It depends only on the user. */
 function dayOf(user) {
   let x = user * 2654435761
   const next = () => (x = (Math.imul(x, 1664525) + 1013904223) >>> 0) / 4294967296
@@ -48,7 +48,7 @@ async function live(start) {
   return { logins, refused, exchanges: count('exchange'), refreshes: count('refresh'), requests: count('GET /v1/me') }
 }
 
-test('a user’s day costs one log-in at most, where a timer costs a dozen', async (t) => {
+test('a user’s day needs at most one log-in, and a dozen with a timer', async (t) => {
   const ours = await live((phone) => phone.load(sdk).createYufu({ baseURL: service.baseURL, clientId }))
   const seed = await live((phone) => phone.load(seedSource)({ baseURL: service.baseURL, clientId, every: 20 * minute }))
   const perDay = (n) => (n / users).toFixed(1)
@@ -56,7 +56,7 @@ test('a user’s day costs one log-in at most, where a timer costs a dozen', asy
     t.diagnostic(
       `${who}: a user and day has ${perDay(p.requests)} requests, ${perDay(p.refreshes)} refreshes, ${perDay(p.exchanges)} log-in requests, each of them a platform call`,
     )
-  assert.equal(ours.requests, seed.requests, 'they live the same day')
+  assert.equal(ours.requests, seed.requests, 'both make the same requests')
   assert.deepEqual([ours.refused, ours.logins, ours.exchanges], [0, users, users])
   assert(seed.exchanges > 10 * ours.exchanges)
 })

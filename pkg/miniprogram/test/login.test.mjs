@@ -9,7 +9,7 @@ const service = await startService()
 const uuid = /^[0-9a-f-]{36}$/
 const me = (yufu) => yufu.fetch({ url: `${service.baseURL}/v1/me` })
 
-test('the first session is a silent log-in, and tells who the user is', async () => {
+test('the first session is a silent log-in and returns the user', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu({ device: 'a phone' })
   assert.deepEqual(phone.sent(), [], 'making a client makes no request')
@@ -23,7 +23,7 @@ test('the first session is a silent log-in, and tells who the user is', async ()
 })
 
 for (const ios15 of [false, true]) {
-  test(`requests that come together wait for one log-in${ios15 ? ', where promises are macrotasks' : ''}`, async () => {
+  test(`concurrent requests wait for one log-in${ios15 ? ', with promises as macrotasks' : ''}`, async () => {
     const phone = newPhone(service, { ios15 })
     const copy = phone.copy()
     const all = []
@@ -40,7 +40,7 @@ for (const ios15 of [false, true]) {
   })
 }
 
-test('the marker of a log-in is set before createYufu’s caller goes on', () => {
+test('the marker of a log-in is set before the caller continues', () => {
   const phone = newPhone(service, { ios15: true })
   const [a, b] = [phone.yufu(), phone.yufu()]
   a.session().catch(() => {})
@@ -48,7 +48,7 @@ test('the marker of a log-in is set before createYufu’s caller goes on', () =>
   assert.equal(phone.logins, 1)
 })
 
-test('onLaunch and onLoad: a page’s request waits for the log-in that the program began', async () => {
+test('a page’s request in onLoad waits for the log-in that onLaunch began', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   const launched = yufu.session()
@@ -71,15 +71,15 @@ test('a cold start with a stored session makes no request until one is needed', 
   await phone.age(3600_000)
   await phone.run(yufu.session())
   assert.deepEqual(phone.sent(), ['refresh'])
-  assert.deepEqual(told, [], 'what was known is no news')
+  assert.deepEqual(told, [], 'there is no event without a change')
 })
 
-test('a token is refreshed when it is used near its end, and never by a timer', async () => {
+test('a token is refreshed when a request needs it near its end, never by a timer', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   await phone.run(yufu.session())
   await phone.advance(3600_000)
-  assert.deepEqual(phone.sent(), ['exchange'], 'in an hour nothing happens')
+  assert.deepEqual(phone.sent(), ['exchange'], 'no request in an hour without use')
   const first = phone.stored()
   await phone.run(Promise.all([me(yufu), me(yufu), yufu.session(), phone.yufu().session()]))
   assert.deepEqual(phone.sent().slice(0, 2), ['exchange', 'refresh'])
@@ -92,7 +92,7 @@ for (const [lifetime, margin] of [
   [600, 30],
   [60, 6],
 ]) {
-  test(`the margin of a token that lives ${lifetime} s is ${margin} s`, async () => {
+  test(`a token with a lifetime of ${lifetime} s is refreshed ${margin} s before its end`, async () => {
     const tokens = await startTokens({ expires_in: lifetime })
     const phone = newPhone(tokens)
     const yufu = phone.yufu()
@@ -106,7 +106,7 @@ for (const [lifetime, margin] of [
   })
 }
 
-test('tokens are stored before those who wait go on', async () => {
+test('tokens are stored before the waiting requests continue', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   let stored
@@ -121,7 +121,7 @@ test('tokens are stored before those who wait go on', async () => {
 })
 
 for (const fate of ['lost-request', 'lost-answer', 'silent-request', 'silent-answer']) {
-  test(`a refresh whose fate is ${fate} is repeated with the same token`, async () => {
+  test(`a refresh with the fate ${fate} is repeated with the same token`, async () => {
     let losses = 1
     const phone = newPhone(service, {
       fate: (made) => (made.body?.includes('refresh_token=') && losses-- > 0 ? fate : 'ok'),
@@ -135,7 +135,7 @@ for (const fate of ['lost-request', 'lost-answer', 'silent-request', 'silent-ans
     assert.equal(first.body, second.body)
   })
 
-  test(`a log-in whose fate is ${fate} is repeated with another code`, async () => {
+  test(`a log-in with the fate ${fate} is repeated with another code`, async () => {
     let losses = 1
     const phone = newPhone(service, { fate: () => (losses-- > 0 ? fate : 'ok') })
     await phone.run(phone.yufu().session())
@@ -145,7 +145,7 @@ for (const fate of ['lost-request', 'lost-answer', 'silent-request', 'silent-ans
   })
 }
 
-test('without a network nothing is forgotten, and the error comes within the patience', async () => {
+test('without a network the session is kept, and the error comes within 10 s', async () => {
   let offline = false
   const phone = newPhone(service, { fate: () => (offline ? 'silent-request' : 'ok') })
   const yufu = phone.yufu()
@@ -167,7 +167,7 @@ test('without a network nothing is forgotten, and the error comes within the pat
 })
 
 for (const how of ['never answers', 'fails']) {
-  test(`when wx.login ${how}, the error comes within the patience, and the rate is kept`, async () => {
+  test(`when wx.login ${how}, the error comes within 10 s, and the rate limit is kept`, async () => {
     const phone = newPhone(service, {
       codes: how === 'fails' ? () => Promise.reject(new Error('no')) : async () => undefined,
     })
@@ -181,7 +181,7 @@ for (const how of ['never answers', 'fails']) {
   })
 }
 
-test('logging in and out again and again keeps to the rate of wx.login', async () => {
+test('repeated log-ins and log-outs keep the rate limit of wx.login', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   for (let i = 0; i < 8; i++) {
@@ -210,10 +210,10 @@ test('a session that was revoked is replaced by one silent log-in', async () => 
     phone.sent().filter((n) => n !== 'GET /v1/me'),
     ['exchange', 'refresh', 'exchange'],
   )
-  assert.deepEqual(events, [], 'nobody notices')
+  assert.deepEqual(events, [], 'the program gets no event')
 })
 
-test('a refresh token that was used too long ago costs one silent log-in', async () => {
+test('a refresh token that is replayed after the window causes one silent log-in', async () => {
   const quick = await startService({ YUFU_REFRESH_GRACE: '0s' })
   let lose = false
   const phone = newPhone(quick, {
@@ -237,8 +237,9 @@ test('a session that has expired is replaced by one silent log-in', async () => 
   const phone = newPhone(short)
   const yufu = phone.yufu()
   await phone.run(yufu.session())
-  // The server's time is real, and its clock is ours. Asking it when the session
-  // ends would take a token that lives for a second, or for what is left of it.
+  // The server runs in real time, with the clock of this test. To ask it whether the
+  // session has ended would need a token with a lifetime of a second, or of the
+  // session's rest.
   const began = Date.now()
   while (Date.now() <= began + 2000) await new Promise((resolve) => setTimeout(resolve, 20))
   await phone.age(3000)
@@ -246,7 +247,7 @@ test('a session that has expired is replaced by one silent log-in', async () => 
   assert.deepEqual(phone.sent(), ['exchange', 'refresh', 'exchange'])
 })
 
-test('a user whom the platform blocks is signed out, without a loop', async () => {
+test('a user that the platform blocks is signed out, without a loop', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   const events = []
@@ -261,7 +262,7 @@ test('a user whom the platform blocks is signed out, without a loop', async () =
   await phone.run(yufu.session())
 })
 
-test('a code that WeChat does not take is replaced once', async () => {
+test('a code that WeChat refuses is replaced once', async () => {
   const phone = newPhone(service)
   await service.faults({ errcode: 40163, count: 1 })
   await phone.run(phone.yufu().session())
@@ -271,7 +272,7 @@ test('a code that WeChat does not take is replaced once', async () => {
   assert.deepEqual(other.sent(), ['exchange', 'exchange'])
 })
 
-test('when WeChat asks for a pause, nobody asks before it is over', async () => {
+test('after WeChat asks for a pause, there is no request until it ends', async () => {
   const own = await startService()
   const phone = newPhone(own)
   const yufu = phone.yufu()
@@ -283,7 +284,7 @@ test('when WeChat asks for a pause, nobody asks before it is over', async () => 
   assert.deepEqual(phone.sent(), ['exchange'])
 })
 
-test('a Retry-After that is a date, on a phone whose clock is wrong, is not waited for for years', async () => {
+test('the wait for a Retry-After date is bounded on a phone with a wrong clock', async () => {
   let down = true
   const tokens = await startTokens(
     {},
@@ -306,7 +307,7 @@ test('a Retry-After that is a date, on a phone whose clock is wrong, is not wait
   assert.deepEqual(phone.sent(), ['exchange', 'exchange'])
 })
 
-test('a login option that throws is an error that says so', async () => {
+test('a login option that throws rejects with its error', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu({
     login() {
@@ -316,7 +317,7 @@ test('a login option that throws is an error that says so', async () => {
   await assert.rejects(phone.run(yufu.session()), { name: 'YufuError', errMsg: /of the program/ })
 })
 
-test('a short Retry-After is waited for', async () => {
+test('a short Retry-After is respected', async () => {
   let down = 2
   const tokens = await startTokens(
     {},
@@ -346,7 +347,7 @@ for (const [what, answer, sent] of [
   ['an unknown app', (res) => res.json(401, { error: 'invalid_client', error_code: 'app_unknown' }), 1],
   ['a wrong AppSecret', (res) => res.json(500, { error: 'server_error', error_code: 'platform_misconfigured' }), 1],
 ]) {
-  test(`${what} does not end the session, and does not start a storm`, async () => {
+  test(`${what} does not end the session or cause many requests`, async () => {
     let wrong = false
     const tokens = await startTokens({}, (res) => wrong && (answer(res), true))
     const phone = newPhone(tokens)
@@ -354,7 +355,7 @@ for (const [what, answer, sent] of [
     await phone.run(yufu.session())
     await phone.age(3600_000)
     const before = phone.stored()
-    yufu.on('signedout', () => assert.fail('nobody is signed out'))
+    yufu.on('signedout', () => assert.fail('unexpected event signedout'))
     wrong = true
     await assert.rejects(phone.run(yufu.session()), { name: 'YufuError' })
     await assert.rejects(phone.run(yufu.session()), { name: 'YufuError' })
@@ -367,7 +368,7 @@ for (const [what, answer, sent] of [
   })
 }
 
-test('a clock that is turned breaks nothing', async () => {
+test('a changed clock only causes refreshes', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   await phone.run(yufu.session())
@@ -379,7 +380,7 @@ test('a clock that is turned breaks nothing', async () => {
   assert.equal(phone.sent().filter((n) => n === 'refresh').length, 3)
 })
 
-/** startTokens is something in place of the service, whose tokens say what the test wants. */
+/** startTokens starts a double of the service whose tokens the test controls. */
 async function startTokens(more, instead = () => false) {
   let n = 0
   const baseURL = await startServer((_req, res) => {

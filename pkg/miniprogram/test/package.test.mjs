@@ -1,4 +1,4 @@
-// What is shipped: its size, its language, and that it works where it is copied.
+// The package: its size, its language, and that it works where it is copied.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -15,7 +15,7 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 
 const dir = mkdtempSync(join(tmpdir(), 'yufu-pack-'))
 after(() => rmSync(dir, { recursive: true, force: true }))
-// It is built already; building again would pull it from under the other tests.
+// It is built already; a second build would disturb the other tests.
 const npm = (...args) =>
   execFileSync('npm', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 const [packed] = JSON.parse(npm('pack', '--json', '--ignore-scripts', '--pack-destination', dir))
@@ -28,10 +28,10 @@ test('the library is smaller than 6 kB, gzipped', (t) => {
   assert(size < 6000, `${size} bytes`)
 })
 
-test('the package holds what is used and nothing else, and depends on nothing', () => {
+test('the package has only the needed files and no dependencies', () => {
   assert.equal(manifest.dependencies, undefined)
   assert.equal(manifest.peerDependencies, undefined)
-  assert.equal(manifest.scripts.prepack, manifest.scripts.build, 'npm pack builds it')
+  assert.equal(manifest.scripts.prepack, manifest.scripts.build, 'npm pack must build it')
   assert.deepEqual(packed.files.map((f) => f.path).sort(), [
     'README.md',
     'dist/index.mjs',
@@ -49,7 +49,7 @@ test('the package holds what is used and nothing else, and depends on nothing', 
   ])
 })
 
-test('the built files are held to what phones have', () => {
+test('the lint refuses syntax and globals that phones may not have', () => {
   for (const [text, what] of [
     ['async function f() {}', /2015/],
     ['a = b ?? c', /2015/],
@@ -80,7 +80,7 @@ test('the built files are held to what phones have', () => {
   )
 })
 
-test('copied as DevTools copies it, it is required and logs in', async () => {
+test('a copy as made by DevTools can be required and logs in', async () => {
   // DevTools: the folder that "miniprogram" names becomes miniprogram_npm/NAME.
   const copied = join(dir, 'program', 'miniprogram_npm', manifest.name)
   cpSync(join(unpacked, manifest.miniprogram), copied, { recursive: true })
@@ -92,10 +92,10 @@ test('copied as DevTools copies it, it is required and logs in', async () => {
   assert.match((await phone.run(yufu.session())).uuid, /-/)
 })
 
-test('the demo has the library as it is built', () => {
+test('the demo has the current build of the library', () => {
   const git = (...args) => execFileSync('git', ['-c', 'safe.directory=*', ...args], { cwd: root, encoding: 'utf8' })
   const copy = 'demo/miniprogram_npm/yufu-miniprogram/index.js'
-  // The build writes the copy, so what counts is what git has of it.
+  // The build writes the copy, so the version in git is compared.
   assert(
     git('show', `:./${copy}`) === readFileSync(join(root, 'miniprogram_dist/index.js'), 'utf8'),
     `git add ${copy}: the build has changed it`,
@@ -108,11 +108,11 @@ test('the demo has the library as it is built', () => {
     'miniprogram_npm/yufu-miniprogram/index.js',
     ...app.pages.flatMap((p) => ['js', 'json', 'wxml', 'wxss'].map((e) => `${p}.${e}`)),
   ]) {
-    assert(tracked.includes(`demo/${path}`), `demo/${path} is not committed, so the demo does not open as it stands`)
+    assert(tracked.includes(`demo/${path}`), `demo/${path} is not committed, so the demo does not open without a build`)
   }
 })
 
-test('installed, it is imported and required by its name', async () => {
+test('the installed package can be imported and required by its name', async () => {
   const app = join(dir, 'app')
   mkdirSync(join(app, 'node_modules'), { recursive: true })
   symlinkSync(unpacked, join(app, 'node_modules', manifest.name))
@@ -131,7 +131,7 @@ test('installed, it is imported and required by its name', async () => {
     assert.equal(typeof f, 'function')
 })
 
-test('its types fit a program’s, and those of the platform', () => {
+test('the types compile with a program and with the platform’s types', () => {
   const compile = (file, ...more) => {
     const app = mkdtempSync(join(dir, 'types-'))
     mkdirSync(join(app, 'node_modules'))

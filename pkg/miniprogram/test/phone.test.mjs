@@ -1,4 +1,4 @@
-// The phone for tests is what a mini-program meets.
+// The test phone behaves like the environment of a mini-program.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -20,7 +20,7 @@ const url = await startServer((req, res) => {
   )
 })
 
-/** ask is wx.request as a promise of what was called back, in order. */
+/** ask calls wx.request and returns a promise of its callbacks, in order. */
 const ask = (phone, options) =>
   new Promise((resolve) => {
     const calls = []
@@ -28,7 +28,7 @@ const ask = (phone, options) =>
     phone.wx.request({ url, ...options, success: note('success'), fail: note('fail'), complete: () => resolve(calls) })
   })
 
-test('whatever is answered is a success, and complete comes after it', async () => {
+test('every answer is a success, followed by complete', async () => {
   const phone = createPhone({ virtual: true })
   for (const status of [200, 401, 500]) {
     const [[name, result]] = await phone.run(ask(phone, { url: `${url}/${status}` }))
@@ -36,7 +36,7 @@ test('whatever is answered is a success, and complete comes after it', async () 
   }
 })
 
-test('data goes where wx.request puts it, and there is no cookie jar', async () => {
+test('data is sent as by wx.request, and there is no cookie jar', async () => {
   const phone = createPhone({ virtual: true })
   const answer = async (options) => (await phone.run(ask(phone, options)))[0][1].data
   assert.equal((await answer({ data: { a: '1 &', b: 2 } })).url, '/?a=1%20%26&b=2')
@@ -53,7 +53,7 @@ test('data goes where wx.request puts it, and there is no cookie jar', async () 
   assert((await answer({ responseType: 'arraybuffer' })) instanceof ArrayBuffer)
 })
 
-test('names of headers come in any case', async () => {
+test('header names have any case', async () => {
   const seen = new Set()
   let n = 0
   const phone = createPhone({ virtual: true, random: () => (n++ % 3) / 3 })
@@ -64,7 +64,7 @@ test('names of headers come in any case', async () => {
   assert.deepEqual([...seen].sort(), ['X-SOME-THING', 'X-Some-Thing', 'x-some-thing'])
 })
 
-test('what fails says so as WeChat does', async () => {
+test('failures have the texts of WeChat', async () => {
   const phone = createPhone({ virtual: true, domains: [url.slice(7), '127.0.0.1:9'] })
   const failure = async (options) => {
     const [[name, error]] = await phone.run(ask(phone, options))
@@ -76,7 +76,7 @@ test('what fails says so as WeChat does', async () => {
   assert.deepEqual(await failure({ url: 'http://127.0.0.1:9/' }), ['request:fail errcode', 600001])
 })
 
-test('a time-out is 60 s, or what the request says', async () => {
+test('the time-out is 60 s, or that of the request', async () => {
   for (const [timeout, ms] of [
     [undefined, 60000],
     [1500, 1500],
@@ -93,7 +93,7 @@ for (const [fate, acts] of [
   ['silent-request', 0],
   ['silent-answer', 1],
 ]) {
-  test(`of a request whose fate is ${fate} the server knows ${acts ? 'all' : 'nothing'}`, async () => {
+  test(`a request with the fate ${fate} ${acts ? 'reaches' : 'does not reach'} the server`, async () => {
     const phone = createPhone({ virtual: true, fate: () => fate })
     const before = acted
     assert.equal((await phone.run(ask(phone, { timeout: 1000 })))[0][0], 'fail')
@@ -102,7 +102,7 @@ for (const [fate, acts] of [
   })
 }
 
-test('ten requests go at once, the rest wait', async () => {
+test('ten requests run concurrently, the others wait', async () => {
   const phone = createPhone({ virtual: true })
   const all = Array.from({ length: 25 }, () => ask(phone, {}))
   assert.equal(phone.network.made.length, 10)
@@ -110,7 +110,7 @@ test('ten requests go at once, the rest wait', async () => {
   assert.deepEqual([phone.network.made.length, phone.network.most], [25, 10])
 })
 
-test('what is not stored is an empty string, what is stored is a copy, and there is an end to it', async () => {
+test('a missing key is an empty string, values are copied, and the size is limited', async () => {
   const { wx } = createPhone()
   assert.equal(wx.getStorageSync('nothing'), '')
   const value = { a: [1] }
@@ -129,7 +129,7 @@ test('what is not stored is an empty string, what is stored is a copy, and there
   assert.match(missing.errMsg, /getStorage:fail/)
 })
 
-test('in the background a program goes on for 5 s; then it stands still, and what comes is delivered on return', async () => {
+test('a program runs in the background for 5 s; then it is suspended, and callbacks are delivered on return', async () => {
   const phone = createPhone({ virtual: true, fate: ({ url }) => (url.endsWith('/never') ? 'silent-request' : 'ok') })
   const calls = []
   const { setTimeout } = phone.load('module.exports = { setTimeout }')
@@ -148,7 +148,7 @@ test('in the background a program goes on for 5 s; then it stands still, and wha
   assert.equal(calls.at(-1), 'after 99 s')
 })
 
-test('after 30 min in the background nothing is left but the storage', async () => {
+test('after 30 min in the background only the storage remains', async () => {
   const phone = createPhone({ virtual: true })
   phone.wx.setStorageSync('k', 1)
   const { setTimeout } = phone.load('module.exports = { setTimeout }')
@@ -164,7 +164,7 @@ test('after 30 min in the background nothing is left but the storage', async () 
   await phone.advance(3600_000)
 })
 
-test('wx.login calls back alone, and not five times a second', async () => {
+test('wx.login only calls back, and at most four times a second', async () => {
   let n = 0
   const phone = createPhone({ virtual: true, codes: async () => `c${++n}` })
   const login = () =>
@@ -178,7 +178,7 @@ test('wx.login calls back alone, and not five times a second', async () => {
   assert.equal(await phone.run(login()), 'c5')
 })
 
-test('a clock that is turned moves no timer', async () => {
+test('a changed wall clock affects no timer', async () => {
   const phone = createPhone({ virtual: true })
   const { setTimeout, Date: PhoneDate } = phone.load('module.exports = { setTimeout, Date }')
   let rang = false
@@ -193,7 +193,7 @@ test('a clock that is turned moves no timer', async () => {
   assert.equal(rang, true)
 })
 
-test('a program finds the language and wx, and nothing of where the test runs', () => {
+test('a program has the language and wx, and no globals of the test', () => {
   const phone = createPhone()
   const found = phone.load(`module.exports = {
     here: [typeof wx, typeof setTimeout, typeof clearInterval, typeof Promise, typeof Date, typeof JSON, typeof Map],
@@ -203,7 +203,7 @@ test('a program finds the language and wx, and nothing of where the test runs', 
   assert.deepEqual([...new Set(found.not)], ['undefined'])
 })
 
-test('promises of iOS 15 are macrotasks, and promises all the same', async () => {
+test('promises of iOS 15 run as macrotasks and otherwise work', async () => {
   const phone = createPhone({ virtual: true, ios15: true })
   const { order, all } = phone.load(`
     var order = []
@@ -216,16 +216,16 @@ test('promises of iOS 15 are macrotasks, and promises all the same', async () =>
     exports.order = order`)
   assert.deepEqual(order, ['sync'])
   await phone.advance(1)
-  assert.deepEqual(order, ['sync', 'timer', 'then'], 'after a timer that was set before it')
+  assert.deepEqual(order, ['sync', 'timer', 'then'], 'the then runs after a timer that was set before it')
   assert.equal(await phone.run(all), '1,2,3')
 })
 
-test('waiting for what will not come is an error, and does not hang', async () => {
+test('a wait for a promise that never settles is an error', async () => {
   const phone = createPhone({ virtual: true })
   await assert.rejects(phone.run(new Promise(() => {})), /never settles/)
 })
 
-test('a client that the phone makes lives on the phone’s clock', async () => {
+test('a client that the phone makes uses the phone’s clock', async () => {
   const service = await startService()
   const phone = createPhone({ virtual: true, codes: service.codes('phone') })
   const yufu = phone.createYufu({ baseURL: service.baseURL, clientId })
@@ -233,14 +233,14 @@ test('a client that the phone makes lives on the phone’s clock', async () => {
   await phone.advance(3600_000)
   await phone.run(yufu.session())
   const refreshes = () => phone.network.made.filter(({ body }) => body?.includes('grant_type=refresh_token')).length
-  assert.equal(refreshes(), 1, 'an hour of the phone has passed, and none of the computer')
+  assert.equal(refreshes(), 1, 'an hour passed on the phone, and no time on the computer')
   phone.restart()
   assert.match((await phone.run(phone.createYufu({ baseURL: service.baseURL, clientId }).session())).uuid, /-/)
   assert.equal(phone.logins, 1)
 })
 
 for (const language of ['en', 'zh']) {
-  test(`the example of the guide (${language}) works as it stands`, async () => {
+  test(`the example of the guide (${language}) works unchanged`, async () => {
     const service = await startService()
     const guide = readFileSync(join(root, '../../deploy/guide', language, 'miniprogram.md'), 'utf8')
     const [code, ...others] = [...guide.matchAll(/```js\n([^`]*testing[^`]*)```/g)].map((m) => m[1])
@@ -255,6 +255,6 @@ for (const language of ['en', 'zh']) {
     assert.equal(phone.logins, 1)
     await phone.advance(3600_000)
     await phone.run(yufu.session())
-    assert.equal(phone.network.made.length, 2, 'the token was refreshed after an hour of the phone')
+    assert.equal(phone.network.made.length, 2, 'the token was refreshed after an hour on the phone')
   })
 }

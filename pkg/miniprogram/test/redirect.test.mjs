@@ -1,4 +1,4 @@
-// Redirects: the token stays with the host that was asked.
+// Redirects: the token is sent only to the host of the request.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -6,7 +6,7 @@ import { newPhone, startServer, startService } from './service.mjs'
 
 const service = await startService()
 
-// What a back end at one address redirects to, and with which status.
+// The redirects of a back end: targets and status by path.
 async function redirecting(to) {
   const seen = []
   const url = await startServer((req, res) => {
@@ -18,13 +18,13 @@ async function redirecting(to) {
   return { url, host: url.slice(7), seen }
 }
 
-test('a redirect to another host fails, and that host gets no request, whatever the program asks for', async () => {
+test('a redirect to another host fails without a request to it, whatever the options', async () => {
   const stranger = await redirecting({})
   for (const redirect of [undefined, 'follow', 'error', 7]) {
     for (const status of [301, 302, 303, 307, 308]) {
       const back = await redirecting({ '/a': [status, `${stranger.url}/stolen`] })
       const phone = newPhone(service)
-      // Listed or not: the token belongs to the host that was asked.
+      // Even a listed host: the token is only for the host of the request.
       const yufu = phone.yufu({ apiHosts: [back.host, stranger.host] })
       await assert.rejects(phone.run(yufu.fetch({ url: `${back.url}/a`, redirect })), {
         code: 'redirected',
@@ -36,7 +36,7 @@ test('a redirect to another host fails, and that host gets no request, whatever 
   assert.deepEqual(stranger.seen, [])
 })
 
-test('a redirect that could be read as another host fails', async () => {
+test('an ambiguous redirect target fails', async () => {
   for (const location of [
     '//evil.example.com/x',
     '//evil.example.com',
@@ -61,7 +61,7 @@ test('a redirect that could be read as another host fails', async () => {
   }
 })
 
-test('a redirect within the back end is followed as browsers follow it, with the token', async () => {
+test('a redirect within the back end is followed with the token, as in browsers', async () => {
   const to = {
     '/old': [301, '/new'],
     '/a/b': [302, 'c'],
@@ -95,7 +95,7 @@ test('a redirect within the back end is followed as browsers follow it, with the
   }
 })
 
-test('a redirect that leads to itself comes to an end', async () => {
+test('a redirect loop ends with an error', async () => {
   const back = await redirecting({ '/a': [302, '/a'] })
   const phone = newPhone(service)
   await assert.rejects(phone.run(phone.yufu({ apiHosts: [back.host] }).fetch({ url: `${back.url}/a` })), {
@@ -105,7 +105,7 @@ test('a redirect that leads to itself comes to an end', async () => {
   assert.equal(back.seen.length, 6)
 })
 
-test('a program that asks for it gets the answer that redirects', async () => {
+test('with redirect: manual the program gets the redirect itself', async () => {
   const back = await redirecting({ '/a': [302, 'https://example.com/'] })
   const phone = newPhone(service)
   const { statusCode, header } = await phone.run(
@@ -115,7 +115,7 @@ test('a program that asks for it gets the answer that redirects', async () => {
   assert.equal(Object.entries(header).find(([name]) => name.toLowerCase() === 'location')[1], 'https://example.com/')
 })
 
-test('where the platform gives only the headers of a redirect and then fails, it is a redirect all the same', async () => {
+test('a redirect is followed when the platform reports only its headers and then fails', async () => {
   const stranger = await redirecting({})
   const back = await redirecting({ '/a': [302, '/b'], '/c': [302, stranger.url] })
   const phone = newPhone(service)
@@ -130,7 +130,7 @@ test('where the platform gives only the headers of a redirect and then fails, it
   assert.deepEqual(stranger.seen, [])
 })
 
-test('the service’s own answers that redirect are followed nowhere', async () => {
+test('redirects in the service’s own answers are not followed', async () => {
   const stranger = await redirecting({})
   const url = await startServer((_req, res) => res.json(307, {}, { Location: `${stranger.url}/stolen` }))
   const phone = newPhone(service)

@@ -1,5 +1,5 @@
-// Requests with the token: to whom, what a 401 leads to, and how they look to
-// the program.
+// Requests with the token: the allowed hosts, the handling of a 401, and the
+// callbacks of the program.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -7,7 +7,7 @@ import { newPhone, sdk, startServer, startService } from './service.mjs'
 
 const service = await startService()
 
-/** shop is a back end that asks the service who a token's holder is, as some do. */
+/** shop is a back end that checks each token at the service. */
 async function shop(verdict = () => undefined) {
   const seen = []
   const url = await startServer(async (req, res) => {
@@ -21,7 +21,7 @@ async function shop(verdict = () => undefined) {
   return { url, host: url.slice('http://'.length), seen, orders: `${url}/orders` }
 }
 
-test('a request carries the token in its header, and nothing in its URL', async () => {
+test('a request has the token in its header and not in its URL', async () => {
   const back = await shop()
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [back.host] })
@@ -42,7 +42,7 @@ test('a request carries the token in its header, and nothing in its URL', async 
   assert.equal(back.seen[1].body, '{"item":"tea"}')
 })
 
-test('the token goes to hosts that are listed, and to nobody who looks like one', async () => {
+test('the token is sent to listed hosts, and not to hosts that look similar', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu({
     baseURL: 'https://auth.example.com',
@@ -86,7 +86,7 @@ test('the token goes to hosts that are listed, and to nobody who looks like one'
   }
   assert.deepEqual(phone.sent(), [])
   assert.equal(phone.logins, 0)
-  // What is listed is asked for a token first, and so fails otherwise here.
+  // A listed host needs a token first, and so fails with another error here.
   for (const url of [
     'https://api.example.com',
     'https://api.example.com:443/x',
@@ -102,7 +102,7 @@ test('the token goes to hosts that are listed, and to nobody who looks like one'
   }
 })
 
-test('settings that would send tokens astray are refused', () => {
+test('settings that could send tokens to wrong hosts are refused', () => {
   const phone = newPhone(service)
   const { createYufu } = phone.copy()
   for (const [options, what] of [
@@ -157,7 +157,7 @@ test('settings that would send tokens astray are refused', () => {
   assert.throws(() => bare.createYufu({ baseURL: 'https://auth.example.com', clientId: 'wx1' }), /no global wx/)
 })
 
-test('a back end on http is listed for a service on this machine alone', async () => {
+test('a back end on http is allowed only for a service on this machine', async () => {
   const phone = newPhone({}, { fate: () => 'lost-request', codes: async () => 'code' })
   const local = phone.yufu({ baseURL: 'http://127.0.0.1:8080', apiHosts: ['localhost:8090', 'api.example.com'] })
   await assert.rejects(phone.run(local.fetch({ url: 'http://localhost:8090/' })), { code: 'network' })
@@ -165,7 +165,7 @@ test('a back end on http is listed for a service on this machine alone', async (
   await assert.rejects(phone.run(local.fetch({ url: 'https://api.example.com/' })), { code: 'network' })
 })
 
-test('a 401 leads to one refresh and one more try, however many requests meet it', async () => {
+test('a 401 causes one refresh and one repetition for any number of requests', async () => {
   const back = await shop()
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [back.host] })
@@ -184,7 +184,7 @@ test('a 401 leads to one refresh and one more try, however many requests meet it
   assert.equal(back.seen.length, 16)
 })
 
-test('who comes while a refused token is replaced waits, and does not send it', async () => {
+test('a request during the replacement of a refused token waits for the new one', async () => {
   const back = await shop()
   let slow = 1
   const phone = newPhone(service, {
@@ -203,7 +203,7 @@ test('who comes while a refused token is replaced waits, and does not send it', 
   assert.equal(back.seen.length, 3)
 })
 
-test('a second 401 is the caller’s, and a back end that refuses everybody does not rotate on every request', async () => {
+test('a second 401 is returned, and a back end that refuses all tokens does not cause a refresh each time', async () => {
   const back = await shop(() => 401)
   const good = await shop()
   const phone = newPhone(service)
@@ -223,7 +223,7 @@ test('a second 401 is the caller’s, and a back end that refuses everybody does
   assert.equal((await phone.run(yufu.fetch({ url: good.orders }))).statusCode, 200)
 })
 
-test('a token that is seconds old is not refreshed because a back end refuses it', async () => {
+test('a new token is not refreshed when a back end refuses it', async () => {
   const back = await shop(() => 401)
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [back.host] })
@@ -231,7 +231,7 @@ test('a token that is seconds old is not refreshed because a back end refuses it
   assert.deepEqual(phone.sent(), ['exchange', 'GET /orders', 'GET /orders', 'GET /orders', 'GET /orders'])
 })
 
-test('a back end that takes every token for expired does not rotate on every request either', async () => {
+test('a back end that calls every token expired does not cause a refresh each time either', async () => {
   const url = await startServer((_req, res) => res.json(401, { code: 'token_expired' }))
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [url.slice(7)] })
@@ -242,7 +242,7 @@ test('a back end that takes every token for expired does not rotate on every req
   )
 })
 
-test('a revoked token that is seconds old is replaced', async () => {
+test('a new token that was revoked is replaced', async () => {
   const back = await shop()
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [back.host] })
@@ -251,14 +251,14 @@ test('a revoked token that is seconds old is replaced', async () => {
   assert.equal((await phone.run(yufu.fetch({ url: back.orders }))).statusCode, 200)
 })
 
-test('a 401 is tried again with a token that somebody else has got meanwhile', async () => {
+test('after a 401 a newer token of another page is used', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   let first = true
   const back = await shop((_req) => {
     if (!first) return
     first = false
-    // As when another page refreshed while this request was on its way.
+    // As if another page had refreshed during this request.
     const [[key, text]] = phone.storage.raw
     const stored = JSON.parse(text)
     refused = stored.access
@@ -279,7 +279,7 @@ test('a 401 is tried again with a token that somebody else has got meanwhile', a
   assert.deepEqual(phone.sent().slice(sent), ['GET /orders', 'GET /orders'])
 })
 
-test('request looks like wx.request', async () => {
+test('request behaves like wx.request', async () => {
   const back = await shop((req) => (req.url === '/missing' ? 404 : undefined))
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [back.host] })
@@ -311,10 +311,10 @@ test('request looks like wx.request', async () => {
     'fail aborted string',
     'complete aborted',
   ])
-  assert.equal(back.seen.length, 2, 'what is aborted before it begins is not sent')
+  assert.equal(back.seen.length, 2, 'a request that is aborted before it begins is not sent')
 })
 
-test('a request without callbacks, and one whose callbacks throw, harm nobody', async () => {
+test('requests without callbacks, or with callbacks that throw, affect no others', async () => {
   const back = await shop()
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [back.host] })
@@ -325,14 +325,14 @@ test('a request without callbacks, and one whose callbacks throw, harm nobody', 
     success() {
       throw new Error('of the page')
     },
-    fail: () => assert.fail('a success is no failure'),
+    fail: () => assert.fail('unexpected call of fail'),
     complete: () => completed++,
   })
   await assert.rejects(phone.advance(1000), /of the page/)
   assert.equal(completed, 1)
 })
 
-test('abort ends a request that is under way', async () => {
+test('abort ends a running request', async () => {
   let arrived
   const here = new Promise((resolve) => (arrived = resolve))
   const url = await startServer(() => (arrived(), new Promise(() => {})))
@@ -347,7 +347,7 @@ test('abort ends a request that is under way', async () => {
   assert.equal((await failure).code, 'aborted')
 })
 
-test('a failure of the request itself is the caller’s, and no reason to refresh', async () => {
+test('a failed request is returned and causes no refresh', async () => {
   const back = await shop()
   const phone = newPhone(service, { fate: (made) => (made.url.endsWith('/orders') ? 'lost-request' : 'ok') })
   const yufu = phone.yufu({ apiHosts: [back.host] })
@@ -362,7 +362,7 @@ test('a failure of the request itself is the caller’s, and no reason to refres
   assert.deepEqual(phone.sent(), ['exchange', 'POST /orders'])
 })
 
-test('clients of one app share their session, those of another do not', async () => {
+test('clients of one app share their session, clients of different apps do not', async () => {
   const phone = newPhone(service)
   const [a, b] = [phone.yufu(), phone.yufu({ baseURL: `${service.baseURL}/` })]
   const other = phone.yufu({ clientId: 'wx0000000000000000' })
@@ -377,7 +377,7 @@ test('clients of one app share their session, those of another do not', async ()
   await assert.rejects(phone.run(other.session()), { code: 'app_unknown' })
 })
 
-test('a frozen wx works as well', async () => {
+test('a frozen wx works', async () => {
   const phone = newPhone(service)
   const copy = phone.copy()
   const wx = Object.freeze({ ...phone.wx })
@@ -385,18 +385,18 @@ test('a frozen wx works as well', async () => {
   assert.equal(phone.logins, 1)
 })
 
-test('login takes the place of wx.login', async () => {
+test('the option login replaces wx.login', async () => {
   const phone = newPhone(service)
-  const codes = service.codes('somebody else')
+  const codes = service.codes('another user')
   const yufu = phone.yufu({ login: ({ success, fail }) => codes().then((code) => success({ code }), fail) })
   const pending = yufu.session()
-  // Real input that the phone does not know of.
+  // Real input that the phone does not track.
   await new Promise((resolve) => yufu.on('unbound', resolve))
   assert.match((await phone.run(pending)).uuid, /-/)
   assert.equal(phone.logins, 0)
 })
 
-test('a handler that throws does not keep others from being told', async () => {
+test('a handler that throws does not affect other handlers', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   const told = []
@@ -409,7 +409,7 @@ test('a handler that throws does not keep others from being told', async () => {
   await assert.rejects(phone.advance(10), /of the page/)
 })
 
-test('logging out ends the session at the service, and the next request begins another', async () => {
+test('a log-out ends the session at the service, and the next request starts a new one', async () => {
   const back = await shop()
   const phone = newPhone(service)
   const yufu = phone.yufu({ apiHosts: [back.host] })
@@ -428,7 +428,7 @@ test('logging out ends the session at the service, and the next request begins a
   assert.notEqual(phone.stored().refresh, refresh)
 })
 
-test('logging out waits for a log-in that is under way, or it would outlive it', async () => {
+test('a log-out waits for a log-in under way and ends its session', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu()
   await phone.run(Promise.all([yufu.session(), yufu.logout()]))
@@ -455,7 +455,7 @@ test('a request that is refused after a log-out does not log in again', async ()
   )
 })
 
-test('logging out without a network forgets the session, and says that the service does not know', async () => {
+test('a log-out without a network deletes the session and rejects', async () => {
   let offline = false
   const phone = newPhone(service, { fate: () => (offline ? 'lost-request' : 'ok') })
   const yufu = phone.yufu()

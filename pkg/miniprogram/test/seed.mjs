@@ -1,7 +1,7 @@
-// What this library replaces, for comparison: a timer that logs in again every
-// 20 minutes, whether anybody needs it or not, and at every start.
+// The pattern that this library replaces, for comparison: a timer that logs in again
+// every 20 minutes, whether needed or not, and at every start.
 
-/** createSeed is run on a phone, as `wx` and timers are the phone's. `every` is in milliseconds. */
+/** createSeed runs on a phone, with its `wx` and timers. `every` is in milliseconds. */
 export const seedSource = `
 module.exports = function createSeed({ baseURL, clientId, every }) {
   var token, pending

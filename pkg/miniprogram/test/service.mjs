@@ -1,5 +1,5 @@
 // The service for tests: the built binary with its simulator of WeChat, on free
-// ports, and what tests need to know of it.
+// ports, and helpers for the tests.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -15,9 +15,9 @@ export const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 export const clientId = 'wxdevelopment0001'
 export const sdk = readFileSync(join(root, 'miniprogram_dist', 'index.js'), 'utf8')
 
-/** startService runs `yufu dev` until the tests of the file are over. */
+/** startService runs `yufu dev` until the tests of the file have ended. */
 export async function startService(env = {}) {
-  assert(process.env.YUFU_BIN, 'run the tests by: npm test')
+  assert(process.env.YUFU_BIN, 'YUFU_BIN is not set; run the tests with: npm test')
   const dir = mkdtempSync(join(tmpdir(), 'yufu-dev-'))
   const child = spawn(join(process.env.YUFU_BIN, 'yufu'), ['dev'], {
     env: {
@@ -54,11 +54,11 @@ export async function startService(env = {}) {
   })
   return Object.assign(service, {
     baseURL: service.public,
-    /** What wx.login gives a user. */
+    /** Returns a code of wx.login for a user. */
     codes: (user) => async () => (await post(`${service.wechatsim}/sim/codes`, { user })).code,
-    /** The next calls of WeChat go wrong. */
+    /** Makes the next calls to WeChat fail. */
     faults: (faults) => post(`${service.wechatsim}/sim/faults`, faults),
-    /** Ends sessions, as an admin. */
+    /** Ends sessions as an admin. */
     revoke: (what) =>
       post(
         `${service.admin}/admin/v1/revocations`,
@@ -82,7 +82,7 @@ export async function post(url, body, key) {
   return answer.json()
 }
 
-/** startServer runs a back end, or something in place of the service, until the tests of the file are over. */
+/** startServer runs a back end, or a double of the service, until the tests of the file have ended. */
 export async function startServer(handler) {
   const server = createServer(async (req, res) => {
     let body = ''
@@ -105,8 +105,8 @@ export async function startServer(handler) {
 let users = 0
 
 /**
- * newPhone returns a phone of a user of her own, on which the SDK runs as it
- * does on phones. Time is virtual.
+ * newPhone returns a phone with its own user, on which the SDK runs as on real
+ * phones. Time is virtual.
  */
 export function newPhone(service, options = {}) {
   const user = options.user || `user${process.pid}-${++users}`
@@ -114,18 +114,18 @@ export function newPhone(service, options = {}) {
   return Object.assign(phone, {
     user,
     sdk,
-    /** A client: of a new copy of the SDK, if `copy` is none. */
+    /** Makes a client, of a new copy of the SDK without `copy`. */
     yufu: (more = {}, copy = phone.copy()) => copy.createYufu({ baseURL: service.baseURL, clientId, ...more }),
     copy: () => phone.load(sdk),
-    /** What went over the network: `refresh`, `exchange`, `revoke`, or method and path. */
+    /** The requests so far: `refresh`, `exchange`, `revoke`, or method and path. */
     sent: () => phone.network.made.map(name),
     stored: () => [...phone.storage.raw.values()].map((v) => JSON.parse(v))[0],
-    /** Changes what is stored. */
+    /** Changes the stored session. */
     store: (change) => {
       const [[key, text]] = phone.storage.raw
       phone.storage.raw.set(key, JSON.stringify({ ...JSON.parse(text), ...change }))
     },
-    /** Lets the stored access token be of long ago. */
+    /** Makes the stored access token older. */
     age: (ms = 60000) => phone.advance(ms),
   })
 }

@@ -1,11 +1,11 @@
-// Many phones at once on a bad network, for a while: the library, and beside it,
-// on the same schedule, what it replaces. Run by the end-to-end tests of the
-// service, which knows the other half of the truth. A task comes as JSON on
-// standard input, what came of it goes to standard output:
+// Many concurrent phones on a bad network: some with the library and, on the same
+// schedule, some with the pattern that it replaces. Run by the end-to-end tests of
+// the service, which check the server's side. The task is JSON on standard input, the
+// result goes to standard output:
 //
-//   baseURL, clientId, sim, orders   where everything is
-//   clients, seconds                 how many, and for how long; longer, up to
-//                                    four times, until a user had to log in again
+//   baseURL, clientId, sim, orders   the addresses and the app
+//   clients, seconds                 their number, and the duration; up to four
+//                                    times longer, until a user had to log in again
 //   grace                            the refresh window, in seconds
 //   every                            how often the seed logs in, in seconds
 
@@ -20,7 +20,7 @@ const latest = end + 3 * task.seconds * 1000
 let over = false
 let calm = false
 
-/** random returns a generator of numbers from 0 to 1 that begins anew with the same seed. */
+/** random returns a generator of numbers from 0 to 1, with the same sequence for the same seed. */
 function random(seed) {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0
@@ -30,7 +30,7 @@ function random(seed) {
   }
 }
 
-/** A fifth of the answers is lost: half of them before the server acted, half after. A few take their time. */
+/** A fifth of the answers is lost: half of them before the server acted, half after. A few are slow. */
 function fateOf(next) {
   return () => {
     const [luck, how] = [next(), next()]
@@ -41,7 +41,7 @@ function fateOf(next) {
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** A user with a phone, on which a program of one of two kinds runs. */
+/** A user with a phone that runs a program of one of two kinds. */
 class User {
   tally = { requests: 0, answered: 0, lost: 0, unauthorized: 0, signedout: 0, strange: [] }
   made = []
@@ -93,7 +93,7 @@ class User {
     )
   }
 
-  /** live does what users do. What it does does not depend on what comes of it. */
+  /** live acts as a user. Its actions do not depend on their results. */
   async live() {
     const next = random(this.n * 104729 + 3)
     const pending = []
@@ -102,7 +102,7 @@ class User {
       const [what, how, wait] = [next(), next(), next()]
       if (what < 0.75) for (let i = 0; i < 1 + 2 * how; i++) pending.push(this.request())
       else {
-        // Often somebody leaves while something is under way.
+        // Users often leave during a request.
         if (how < 0.6) pending.push(this.request())
         this.phone.background()
         const long = what > 0.93
@@ -111,11 +111,11 @@ class User {
       }
       await sleep(2000 + wait * 2500)
     }
-    // A program that was destroyed leaves promises that nobody fulfils.
+    // A destroyed program leaves promises that never settle.
     await Promise.race([Promise.all(pending), sleep(12_000)])
   }
 
-  /** settle is a request when all is well again. */
+  /** settle makes a request after the faults have ended. */
   async settle() {
     await this.request()
   }
@@ -140,7 +140,7 @@ const seed = {
 
 const [a, b] = [ours, seed].map((program) => Array.from({ length: task.clients }, (_, n) => new User(n + 1, program)))
 
-/** Whether a refresh came too late, so that a user had to log in again. On a slow machine that takes longer. */
+/** Whether a refresh came too late and a user had to log in again. On a slow machine this takes longer. */
 const late = () =>
   a.some(
     (u) =>
@@ -150,10 +150,10 @@ const late = () =>
 const watch = setInterval(() => (over = Date.now() >= end && (late() || Date.now() >= latest)), 200)
 await Promise.all([...a, ...b].map((u) => u.live()))
 clearInterval(watch)
-// The seed's timers would go on.
+// The seed's timers would continue.
 for (const { phone } of b) phone.clock.clearProgram()
 calm = true
-// The seed may still wait for an answer that was lost: for 60 s, as wx.request does.
+// The seed may still wait for a lost answer, for 60 s as in wx.request.
 await Promise.all(a.map((u) => u.settle()))
 
 function sum(users) {

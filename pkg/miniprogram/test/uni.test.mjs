@@ -1,6 +1,6 @@
-// uni-app, whose `uni` is no plain object: a Proxy over an empty object, which
-// tests the name of whatever is read with regular expressions, wraps functions,
-// and gives a function for what the platform does not have.
+// uni-app: its `uni` is not a plain object but a Proxy over an empty object, which
+// matches each property name with regular expressions, wraps functions, and returns a
+// function for methods that the platform does not have.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -8,7 +8,7 @@ import { newPhone, startService } from './service.mjs'
 
 const service = await startService()
 
-/** uniOver makes what uni-app's run time makes of a platform's object. */
+/** uniOver wraps a platform's object in the way of uni-app's runtime. */
 function uniOver(platform, log = []) {
   const sync = /^\$|canIUse|^create|Sync$|Manager$/
   const callback = /^on|^off/
@@ -42,11 +42,11 @@ function uniOver(platform, log = []) {
   )
 }
 
-test('the stand-in for uni throws for a symbol, as the real one does', () => {
+test('the double of uni throws for a symbol, like the real one', () => {
   assert.throws(() => uniOver({})[Symbol.for('x')], TypeError)
 })
 
-test('createYufu takes uni-app’s uni, and clients of it share their session', async () => {
+test('createYufu accepts uni-app’s uni, and its clients share their session', async () => {
   const phone = newPhone(service)
   const log = []
   const wx = uniOver(phone.wx, log)
@@ -60,14 +60,14 @@ test('createYufu takes uni-app’s uni, and clients of it share their session', 
   assert.deepEqual(log, [])
 })
 
-test('uni over a platform that does not tell when the program is shown works as well', async () => {
+test('uni works on a platform without onAppShow', async () => {
   const phone = newPhone(service)
   const { onAppShow, offAppShow, ...platform } = phone.wx
   const yufu = phone.yufu({ wx: uniOver(platform) })
   assert.match((await phone.run(yufu.session())).uuid, /-/)
 })
 
-test('abort reaches a request that goes through uni', async () => {
+test('abort ends a request through uni', async () => {
   const phone = newPhone(service)
   const yufu = phone.yufu({ wx: uniOver(phone.wx) })
   await phone.run(yufu.session())

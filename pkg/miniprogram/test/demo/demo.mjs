@@ -1,10 +1,10 @@
-// The demo from its first start to the log-out, in a real browser, as a user
-// and an admin do it. Run by the end-to-end tests of the service. A task comes
-// as JSON on standard input, what was done goes to standard output:
+// The demo from its first start to the log-out, in a real browser, with the actions
+// of a user and an admin. Run by the end-to-end tests of the service. The task is JSON
+// on standard input, the result goes to standard output:
 //
-//   yufu, admin, adminKey, orders, sim, clientId   where everything is
-//   person                                         li lei's id, if he is to have a ticket
-//   screenshots                                    a folder, if they are wanted
+//   yufu, admin, adminKey, orders, sim, clientId   the addresses and the app
+//   person                                         Li Lei's id, to create a ticket for
+//   screenshots                                    a folder for screenshots, optional
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -27,8 +27,8 @@ const executablePath = ['chromium', 'chromium-browser', 'google-chrome']
   })
   .find(Boolean)
 assert(executablePath, 'Chromium is missing; to install it: sudo make deps')
-// Patience only ends tests that fail, and the first start of a browser takes its
-// time on a loaded machine. The test that runs this has the last word.
+// The time-out is long: the first start of a browser is slow on a loaded machine.
+// The test that runs this has its own limit.
 const patience = 120_000
 const browser = await chromium.launch({
   executablePath,
@@ -127,7 +127,7 @@ try {
 
   const recovered = await step('recovered from a revocation', async () => {
     await post(`${task.admin}/admin/v1/revocations`, { uuid, reason: 'a lost phone' }, task.adminKey)
-    // The back end hears of it within a second; the phone's next request shows it.
+    // The revocation reaches the back end within a second; the phone's next request shows it.
     for (let refused = false; !refused; ) {
       const answer = await fetch(`${task.orders}/orders`, {
         headers: {
@@ -138,7 +138,7 @@ try {
     }
     await tap('place')
     await screen().getByText('#2').waitFor()
-    assert.equal(await at('notice').count(), 0, 'the user is told nothing')
+    assert.equal(await at('notice').count(), 0, 'there is no notice for the user')
     await tap('salary')
     await shows('secret', 'confidential')
   })
@@ -183,7 +183,7 @@ try {
     await tap('logout')
     await shows('name', '未登录')
     assert.equal(await page.evaluate(() => phone.storage.raw.size), 0)
-    // The phone has forgotten the session before it asks the service to end it.
+    // The phone deletes the session before it asks the service to end it.
     while (name(seen.at(-1)) !== 'revoke' || !seen.at(-1).status)
       await new Promise((resolve) => setTimeout(resolve, 10))
   })
@@ -195,7 +195,7 @@ try {
   })
 
   assert.deepEqual(trouble, [])
-  for (const { url } of seen) assert(!/yfr_|eyJ/.test(url), 'a token in a URL')
+  for (const { url } of seen) assert(!/yfr_|eyJ/.test(url), 'a URL contains a token')
   process.stdout.write(JSON.stringify({ uuid, steps }))
 } finally {
   await browser.close()

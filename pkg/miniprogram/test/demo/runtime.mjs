@@ -1,6 +1,6 @@
-// Runs the demo in a browser: its pages by Tencent's component framework, its
-// code with what a phone has, on the phone for tests. What WeChat does around a
-// program is here: pages that are opened and closed, the bar above them, modals.
+// Runs the demo in a browser: its pages with Tencent's component framework, its code
+// on the test phone. It has the parts of WeChat around a program: opening and closing
+// of pages, the navigation bar, modals.
 
 import { glassEasel, MiniProgramEnv } from 'glass-easel-miniprogram-adapter'
 import { createPhone } from '../../dist/testing.mjs'
@@ -8,12 +8,12 @@ import { createPhone } from '../../dist/testing.mjs'
 const program = await (await fetch('/program.json')).json()
 const phone = createPhone({
   codes: async () => {
-    throw new Error('the demo takes its codes by the login option')
+    throw new Error('the demo must get its codes with the option login')
   },
 })
 const { wx } = phone
 
-// What people see above and on a page.
+// The visible parts above and on a page.
 const bar = document.querySelector('#bar')
 const screen = document.querySelector('#screen')
 document.querySelector('style').append(
@@ -36,7 +36,7 @@ const resolve = (dir, id) => new URL(id, `http://program/${dir}`).pathname.slice
 const dirOf = (path) => path.replace(/[^/]*$/, '')
 const load = (path, more) => phone.load(program.files[path], { require: requireFrom(dirOf(path)), ...more })
 
-// The framework.
+// The component framework.
 glassEasel.globalOptions.writeIdToDOM = true
 glassEasel.globalOptions.throwGlobalError = true
 const env = new MiniProgramEnv()
@@ -44,11 +44,11 @@ const code = env.createCodeSpace('', true)
 const backend = new glassEasel.CurrentWindowBackendContext()
 const associated = env.associateBackend(backend)
 backend.onEvent((target, type, detail, options) => {
-  // A browser's input tells its value elsewhere than WeChat's.
+  // A browser's input event has its value in another place than WeChat's.
   const { originalEvent } = options
   glassEasel.triggerEvent(target, type, type === 'input' ? { value: originalEvent.target.value } : detail, options)
 })
-// Nor does it know what a button may open.
+// It also does not know the open-type of a button.
 document.addEventListener(
   'click',
   ({ target }) => {
@@ -65,7 +65,7 @@ for (const path of program.app.pages) {
   code.componentEnv(path, ({ Page }) => load(`${path}.js`, { Page }))
 }
 
-// Pages, one over the other.
+// The stack of pages.
 const stack = []
 function open(url) {
   const [path, query = ''] = url.replace(/^\//, '').split('?')
@@ -120,5 +120,5 @@ Object.assign(wx, {
 load('app.js', { App: (app) => app.onLaunch({}) })
 open(program.app.pages[0])
 
-// For the test.
+// Access for the test.
 Object.assign(window, { phone, wx })

@@ -1,4 +1,4 @@
-// Serves the demo, and everything that it asks for, from one origin.
+// Serves the demo, and all servers that it calls, from one origin.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { createServer, request } from 'node:http'
@@ -19,7 +19,7 @@ button[type=primary] { background: #1f4f46; color: white; } input { display: blo
 dialog { top: 40%; }
 </style><body><div id="bar"></div><div id="screen"></div><script type="module" src="/runtime.js"></script>`
 
-/** program reads the demo as DevTools does, with settings of the test. */
+/** program reads the demo in the way of DevTools, with settings of the test. */
 function program(config) {
   const files = readdirSync(demo, { recursive: true, withFileTypes: true })
     .filter((f) => f.isFile())
@@ -45,7 +45,7 @@ function program(config) {
   }
 }
 
-/** serveDemo returns where the demo is, and what was asked for there. */
+/** serveDemo returns the address of the demo, and the requests to it. */
 export async function serveDemo({ yufu, orders, sim, clientId, user }) {
   const runtime = await build({
     entryPoints: [join(root, 'test', 'demo', 'runtime.mjs')],
