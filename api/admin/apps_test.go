@@ -40,7 +40,7 @@ func TestCreateApp(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if opened, err := w.Sealer.Open(stored.SealedSecret, app.SecretAAD(appID)); err != nil || string(opened) != secret {
+			if opened, err := w.Sealer.Open(stored.SealedCredentials[auth.CredentialAppSecret], app.CredentialAAD(appID, auth.CredentialAppSecret)); err != nil || string(opened) != secret {
 				t.Errorf("the stored AppSecret opens as %q (%v), want the one that was sent", opened, err)
 			}
 			w.post(t, "/admin/v1/apps", key, body).want(t, 409, auth.AppExists)
@@ -98,7 +98,7 @@ func TestUpdateApp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if opened, err := w.Sealer.Open(stored.SealedSecret, app.SecretAAD(stored.ID)); err != nil || string(opened) != "another" {
+	if opened, err := w.Sealer.Open(stored.SealedCredentials[auth.CredentialAppSecret], app.CredentialAAD(stored.ID, auth.CredentialAppSecret)); err != nil || string(opened) != "another" {
 		t.Errorf("the stored AppSecret opens as %q (%v), want the new one", opened, err)
 	}
 	none := []string{}

@@ -22,7 +22,7 @@ func identityOf(r *http.Request, i *person.IdentityRecord) adminclient.Identity 
 		CreatedAt: i.CreatedAt.UTC(), LastLoginAt: i.LastLoginAt.UTC(), ErasedAt: timeOrNull(i.ErasedAt),
 	}
 	if key := keyOf(r.Context()); key.Has(servicekey.ScopeOpenID) {
-		answer.OpenID, answer.UnionID = i.OpenID, i.UnionID
+		answer.OpenID, answer.UnionID = i.OpenID(), i.UnionID
 	}
 	return answer
 }
@@ -70,7 +70,7 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 func (a *API) oneIdentity(r *http.Request, id uuid.UUID, q *person.IdentityQuery) ([]person.IdentityRecord, error) {
 	i, err := a.c.Persons.Identity(r.Context(), id, caller(r, ""))
 	if auth.CodeOf(err) == auth.NotFound || err == nil && (q.After != uuid.Nil ||
-		q.OpenID != "" && q.OpenID != i.OpenID || q.UnionID != "" && q.UnionID != i.UnionID ||
+		q.OpenID != "" && q.OpenID != i.OpenID() || q.UnionID != "" && q.UnionID != i.UnionID ||
 		q.Person != uuid.Nil && q.Person != i.Person || q.AppID != "" && q.AppID != i.AppID) {
 		return nil, nil
 	}

@@ -131,10 +131,10 @@ func newBenchStack(b *testing.B, db benchDatabase, trips *atomic.Int64, size fun
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	keys, err := keyring.Open(ctx, db, sealer, now)
 	check(err)
-	secret, err := sealer.Seal([]byte("benchmark-secret"), app.SecretAAD(benchApp))
+	secret, err := sealer.Seal([]byte("benchmark-secret"), app.CredentialAAD(benchApp, auth.CredentialAppSecret))
 	check(err)
 	check(db.AddApp(ctx,
-		auth.App{ID: benchApp, Platform: auth.PlatformWeChat, SealedSecret: secret, CreatedAt: now, UpdatedAt: now},
+		auth.App{ID: benchApp, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: secret}, CreatedAt: now, UpdatedAt: now},
 		auth.AuditEvent{At: now, Action: auth.AuditAppAdded, Actor: auth.ActorCLI, AppID: benchApp}))
 	sim := wechatsim.New(wechatsim.Config{})
 	weChat, err := wechat.New(wechat.Config{BaseURL: "http://wechat.invalid", Transport: inProcess{sim.Handler()}})

@@ -32,19 +32,11 @@ type ServiceKeys interface {
 	Authorize(r *http.Request, scope servicekey.Scope) (servicekey.Key, error)
 }
 
-// Account is the platform account behind an identity.
-type Account struct {
-	OpenID string
-	// UnionID is empty when the platform has not sent it.
-	UnionID string
-}
-
 // Accounts finds the platform accounts behind identities.
 type Accounts interface {
-	// PlatformAccount returns the openid and the unionid of an identity. The unionid
-	// is empty when it is not known. The error is [auth.NotFound] for an unknown or
-	// erased identity.
-	PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error)
+	// PlatformAccount returns the platform account of an identity. The error is
+	// [auth.NotFound] for an unknown or erased identity.
+	PlatformAccount(ctx context.Context, identity uuid.UUID) (auth.PlatformAccount, error)
 }
 
 // Attributes finds the business's data about persons.
@@ -77,7 +69,7 @@ type Introspection struct {
 	keys       ServiceKeys
 	tokens     AccessTokens
 	apps       Apps
-	accounts   *readCache[Account]
+	accounts   *readCache[auth.PlatformAccount]
 	attributes *readCache[map[string]json.RawMessage]
 	// externalIDs are the external ids that the app's policy keeps out of tokens.
 	externalIDs *readCache[string]
@@ -87,9 +79,8 @@ type Introspection struct {
 func NewIntrospection(keys ServiceKeys, tokens AccessTokens, apps Apps, accounts Accounts, attributes Attributes) *Introspection {
 	return &Introspection{
 		keys: keys, tokens: tokens, apps: apps,
-		accounts: newReadCache(apps.Answering, func(ctx context.Context, c *token.Claims) (Account, error) {
-			openID, unionID, err := accounts.PlatformAccount(ctx, c.Subject)
-			return Account{OpenID: openID, UnionID: unionID}, err
+		accounts: newReadCache(apps.Answering, func(ctx context.Context, c *token.Claims) (auth.PlatformAccount, error) {
+			return accounts.PlatformAccount(ctx, c.Subject)
 		}),
 		attributes: newReadCache(apps.Answering, func(ctx context.Context, c *token.Claims) (map[string]json.RawMessage, error) {
 			a, err := apps.App(c.ClientID)
@@ -224,7 +215,7 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 		case err != nil:
 			return nil, err
 		}
-		answer.OpenID, answer.UnionID = account.OpenID, account.UnionID
+		answer.OpenID, answer.UnionID = account.OpenID(), account.UnionID
 	}
 	if answer.ExternalID = c.ExternalID; c.Bound && c.ExternalID == "" {
 		answer.ExternalID, err = h.externalIDs.get(ctx, c)

@@ -62,9 +62,9 @@ func (d *database) ask(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-func (d *database) PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error) {
+func (d *database) PlatformAccount(ctx context.Context, identity uuid.UUID) (auth.PlatformAccount, error) {
 	if _, err := d.ask(ctx); err != nil {
-		return "", "", err
+		return auth.PlatformAccount{}, err
 	}
 	return d.Accounts.PlatformAccount(ctx, identity)
 }

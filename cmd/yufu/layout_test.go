@@ -132,7 +132,7 @@ var direction = []struct {
 	{"pkg/seal", nil},
 	{"pkg/binding/webhook", []string{"pkg/auth", "pkg/netreason"}},
 	{"pkg/netreason", nil},
-	{"pkg/app", []string{"pkg/auth", "=pkg/binding/webhook", "pkg/seal"}},
+	{"pkg/app", []string{"pkg/auth", "=pkg/binding/webhook", "=pkg/platform", "pkg/seal"}},
 	{"pkg/servicekey", []string{"pkg/auth"}},
 	{"=pkg/cutoffs", []string{"pkg/auth", "pkg/bearer/cutoff"}},
 	{"pkg/adminclient", nil},

@@ -33,9 +33,9 @@ func (o measuredProvider) ExchangeCode(ctx context.Context, app platform.Credent
 
 // ExchangePhoneCode implements [platform.Provider]. It counts as one call, even if the
 // provider also fetched an access token.
-func (o measuredProvider) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
+func (o measuredProvider) ExchangePhoneCode(ctx context.Context, app platform.Credentials, user auth.PlatformAccount, code string) (string, error) {
 	began := time.Now()
-	number, err := o.Provider.ExchangePhoneCode(ctx, app, openID, code)
+	number, err := o.Provider.ExchangePhoneCode(ctx, app, user, code)
 	o.metrics.ObservePlatformCall(o.name, o.class(err), time.Since(began))
 	return number, err
 }

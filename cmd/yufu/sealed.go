@@ -54,7 +54,7 @@ func checkOpensSecrets(ctx context.Context, s store, ring *seal.Ring, masterKey 
 		return err
 	}
 	for _, a := range apps {
-		_, err := ring.Open(a.SealedSecret, app.SecretAAD(a.ID))
+		_, err := app.Credentials(ring, &a)
 		if err == nil && len(a.SealedWebhookSecret) > 0 {
 			_, err = ring.Open(a.SealedWebhookSecret, app.WebhookSecretAAD(a.ID))
 		}

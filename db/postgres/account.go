@@ -10,13 +10,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-var accountSQL = statement(`select openid, coalesce(unionid, '') from identities where uuid = $1 and erased_at is null`)
+var accountSQL = statement(`select subject_kind, subject, coalesce(unionid, '') from identities where uuid = $1 and erased_at is null`)
 
 // PlatformAccount implements [binding.Store].
-func (s *Store) PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error) {
-	err = s.pool.QueryRow(ctx, accountSQL, identity).Scan(&openID, &unionID)
+func (s *Store) PlatformAccount(ctx context.Context, identity uuid.UUID) (auth.PlatformAccount, error) {
+	var a auth.PlatformAccount
+	err := s.pool.QueryRow(ctx, accountSQL, identity).Scan(&a.SubjectKind, &a.Subject, &a.UnionID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", "", auth.NotFound
+		return auth.PlatformAccount{}, auth.NotFound
 	}
-	return openID, unionID, s.fail(ctx, "PlatformAccount", err)
+	return a, s.fail(ctx, "PlatformAccount", err)
 }

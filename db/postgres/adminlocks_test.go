@@ -171,7 +171,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		s := b.exchange()
 		p := b.boundTo(s)
 		x := exchangeParams()
-		x.OpenID = "o-2"
+		x.Account.Subject = "o-2"
 		r := <-b.startExchange(x)
 		// Disabling holds the person and stops at the session.
 		holder := b.begin()
@@ -350,12 +350,12 @@ func TestAdminsFindByIndex(t *testing.T) {
 insert into persons (id, external_id, name, phone, created_at)
 select gen_random_uuid(), 'E' || n, 'n' || n, '+86138' || lpad(n::text, 8, '0'), now() from generate_series(1, 5000) n`)
 	b.exec(b.raw, `
-insert into identities (uuid, appid, openid, unionid, sealed_session_key, person_id, created_at, last_login_at)
-select gen_random_uuid(), '`+appID+`', external_id, external_id, '', id, now(), now() from persons`)
+insert into identities (uuid, appid, subject_kind, subject, unionid, sealed_session_key, person_id, created_at, last_login_at)
+select gen_random_uuid(), '`+appID+`', 'openid', external_id, external_id, '', id, now(), now() from persons`)
 	b.exec(b.raw, `analyze`)
 	for _, q := range postgres.AdminQueries {
 		args := []any{uuid.Nil, 10, nil, nil, nil, nil, nil}
-		of := map[string]int{"external_id = ": 2, "phone = ": 3, "name >= ": 4, "openid = ": 3, "unionid = ": 4, "person_id = ": 5}
+		of := map[string]int{"external_id = ": 2, "phone = ": 3, "name >= ": 4, "subject = ": 3, "unionid = ": 4, "person_id = ": 5}
 		if i := of[q.Cond]; i > 0 {
 			args[i] = "x"
 		}

@@ -12,22 +12,31 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-const appColumns = `appid, platform, sealed_secret, audiences, signing_alg, epoch, disabled_at is not null, created_at, updated_at,
+const appColumns = `appid, platform, sealed_credentials, audiences, signing_alg, epoch, disabled_at is not null, created_at, updated_at,
   policy, sealed_webhook_secret`
 
 func scanApp(row pgx.Row) (auth.App, error) {
 	var (
-		a      auth.App
-		policy []byte
+		a                   auth.App
+		policy, credentials []byte
 	)
-	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, &a.Audiences, &a.SigningAlg, &a.Epoch, &a.Disabled, &a.CreatedAt, &a.UpdatedAt,
+	err := row.Scan(&a.ID, &a.Platform, &credentials, &a.Audiences, &a.SigningAlg, &a.Epoch, &a.Disabled, &a.CreatedAt, &a.UpdatedAt,
 		&policy, &a.SealedWebhookSecret)
 	if err != nil {
 		return auth.App{}, err
 	}
 	a.Audiences = nilIfEmpty(a.Audiences)
 	a.CreatedAt, a.UpdatedAt = a.CreatedAt.UTC(), a.UpdatedAt.UTC()
-	return a, json.Unmarshal(policy, &a.Policy)
+	return a, cmp.Or(json.Unmarshal(policy, &a.Policy), json.Unmarshal(credentials, &a.SealedCredentials))
+}
+
+// credentialsOrNull returns the credentials as JSON, or NULL if there are none.
+func credentialsOrNull(sealed map[string][]byte) *string {
+	if len(sealed) == 0 {
+		return nil
+	}
+	j, _ := json.Marshal(sealed) // base64, which always has a form in JSON
+	return textOrNull(string(j))
 }
 
 var (
@@ -65,9 +74,9 @@ func (s *Store) Apps(ctx context.Context) ([]auth.App, error) {
 }
 
 var insertAppSQL = statement(`
-insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at, signing_alg,
+insert into apps (appid, platform, sealed_credentials, audiences, epoch, disabled_at, created_at, updated_at, signing_alg,
   policy, sealed_webhook_secret)
-values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10)
+values ($1, $2, coalesce($3::jsonb, '{}'), $4, $5, $6, $7, $7, $8, $9, $10)
 on conflict (appid) do nothing`)
 
 // AddApp implements [auth.AppStore].
@@ -85,7 +94,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, a.SealedSecret, audiences, a.Epoch,
+		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, credentialsOrNull(a.SealedCredentials), audiences, a.Epoch,
 			timeOrNull(disabledAt), auth.StoredTime(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg),
 			string(policy), a.SealedWebhookSecret)
 		if err != nil {
@@ -100,7 +109,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 
 var updateAppSQL = statement(`
 update apps
-set sealed_secret = coalesce($2, sealed_secret), audiences = coalesce($3, audiences), updated_at = $4,
+set sealed_credentials = sealed_credentials || coalesce($2::jsonb, '{}'), audiences = coalesce($3, audiences), updated_at = $4,
     signing_alg = coalesce($5, signing_alg), policy = coalesce($6, policy),
     sealed_webhook_secret = coalesce($7, sealed_webhook_secret)
 where appid = $1
@@ -133,7 +142,7 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 				return err
 			}
 		}
-		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, change.SealedSecret, audiences, auth.StoredTime(event.At),
+		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, credentialsOrNull(change.SealedCredentials), audiences, auth.StoredTime(event.At),
 			textOrNull(change.SigningAlg), policy, change.SealedWebhookSecret))
 		if err != nil {
 			return err

@@ -39,7 +39,7 @@ func newBed(t *testing.T) *bed {
 
 func (b *bed) addApp() {
 	b.t.Helper()
-	err := b.store.AddApp(b.t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")},
+	err := b.store.AddApp(b.t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}},
 		auth.AuditEvent{At: now, Action: auth.AuditAppAdded, Actor: auth.ActorCLI})
 	if err != nil {
 		b.t.Fatal(err)
@@ -50,7 +50,7 @@ func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 func exchangeParams() session.ExchangeParams {
 	return session.ExchangeParams{
-		AppID: appID, OpenID: "o-1", SealedSessionKey: []byte("k"), NewIdentity: newID(), NewSession: newID(),
+		AppID: appID, Account: auth.OpenIDAccount("o-1"), SealedSessionKey: []byte("k"), NewIdentity: newID(), NewSession: newID(),
 		Now: now, IdleTTL: idle, MaxTTL: 2 * idle,
 	}
 }
@@ -60,7 +60,7 @@ func (b *bed) exchange() auth.Session { return b.exchangeAs("o-1") }
 func (b *bed) exchangeAs(openID string) auth.Session {
 	b.t.Helper()
 	x := exchangeParams()
-	x.OpenID = openID
+	x.Account.Subject = openID
 	g, err := b.store.Exchange(b.t.Context(), x)
 	if err != nil {
 		b.t.Fatal(err)

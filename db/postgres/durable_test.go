@@ -106,7 +106,7 @@ func event(action auth.AuditAction) auth.AuditEvent {
 func (p *pair) login(name string) auth.Session {
 	p.t.Helper()
 	x := exchangeParams()
-	x.OpenID = "o-" + name
+	x.Account.Subject = "o-" + name
 	g, err := p.store.Exchange(p.t.Context(), x)
 	if err != nil {
 		p.t.Fatal(err)
@@ -282,7 +282,7 @@ func (p *pair) others() []repeatable {
 	}
 	const off, on = "wxoff", "wxon"
 	for _, id := range []string{off, on} {
-		p.must(p.store.AddApp(ctx, auth.App{ID: id, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")}, event(auth.AuditAppAdded)))
+		p.must(p.store.AddApp(ctx, auth.App{ID: id, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppAdded)))
 	}
 	_, err = p.store.DisableApp(ctx, on, event(auth.AuditAppDisabled))
 	p.must(err)
@@ -455,7 +455,7 @@ func TestWritesThatWaitLeaveConnectionsForReads(t *testing.T) {
 	var logins []session.ExchangeParams
 	for i := range 2 * share {
 		x := exchangeParams()
-		x.OpenID = fmt.Sprint("o-", i)
+		x.Account.Subject = fmt.Sprint("o-", i)
 		logins = append(logins, x)
 	}
 	p.silence()

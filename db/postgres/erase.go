@@ -15,7 +15,7 @@ import (
 var (
 	eraseIdentitySQL = statement(`
 update identities
-set openid = 'erased:' || uuid, unionid = null, sealed_session_key = '', person_id = null, disabled_at = null,
+set subject = 'erased:' || uuid, unionid = null, sealed_session_key = '', person_id = null, disabled_at = null,
     person_disabled_at = null, bound_at = null, bound_by = null, erased_at = $2
 where uuid = $1`)
 	eraseSessionsSQL = statement(`update sessions set device = '', person_id = null where identity_uuid = $1`)

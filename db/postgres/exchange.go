@@ -21,9 +21,9 @@ import (
 // read what was there before the wait.
 var (
 	writeIdentitySQL = statement(`
-insert into identities as i (uuid, appid, openid, unionid, sealed_session_key, created_at, last_login_at)
-select $2, a.appid, $3, $4, $5, $6, $6 from apps a where a.appid = $1 and a.disabled_at is null
-on conflict (appid, openid) do update
+insert into identities as i (uuid, appid, subject_kind, subject, unionid, sealed_session_key, created_at, last_login_at)
+select $2, a.appid, $3, $4, $5, $6, $7, $7 from apps a where a.appid = $1 and a.disabled_at is null
+on conflict (appid, subject_kind, subject) do update
 set unionid = coalesce(excluded.unionid, i.unionid),
     sealed_session_key = excluded.sealed_session_key,
     last_login_at = excluded.last_login_at`)
@@ -35,7 +35,7 @@ with known as (
     i.person_disabled_at is not null as person_disabled,
     $4 > 0 and $4 = (select count(*) from (
       select from sessions s where s.identity_uuid = i.uuid and` + liveSQL + ` limit $4) live) as too_many
-  from apps a left join identities i on i.appid = a.appid and i.openid = $3
+  from apps a left join identities i on i.appid = a.appid and i.subject_kind = $11 and i.subject = $3
   where a.appid = $2
 ), started as (
   insert into sessions (id, identity_uuid, appid, device, person_id, ver, epoch, generation,
@@ -65,7 +65,7 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 func (s *Store) exchange(ctx context.Context, x session.ExchangeParams) (session.Granted, error) {
 	// No BEGIN is needed: the statements of one batch are one transaction.
 	var b pgx.Batch
-	b.Queue(writeIdentitySQL, x.AppID, x.NewIdentity, x.OpenID, textOrNull(x.UnionID), x.SealedSessionKey,
+	b.Queue(writeIdentitySQL, x.AppID, x.NewIdentity, x.Account.SubjectKind, x.Account.Subject, textOrNull(x.Account.UnionID), x.SealedSessionKey,
 		auth.StoredTime(x.Now))
 	l := queueLogin(&b, &x, x.MaxSessions)
 	err := s.write(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &b).Close() })
@@ -145,8 +145,8 @@ type login struct {
 func queueLogin(b *pgx.Batch, x *session.ExchangeParams, limit int) *login {
 	l := &login{row: x.Session()}
 	row := &l.row
-	b.Queue(startSessionSQL, row.StartedAt, x.AppID, x.OpenID, limit, row.ID, row.Device,
-		row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt).
+	b.Queue(startSessionSQL, row.StartedAt, x.AppID, x.Account.Subject, limit, row.ID, row.Device,
+		row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt, x.Account.SubjectKind).
 		QueryRow(func(r pgx.Row) error {
 			err := r.Scan(&l.appDisabled, &l.disabled, &l.personDisabled, &l.tooMany,
 				&row.Epoch, &l.audiences, &l.signingAlg, &l.omit, &l.identity, &l.person, &l.externalID, &l.name)

@@ -31,7 +31,7 @@ var AdminQueries = []struct{ SQL, Cond string }{
 	{personsByPhoneSQL, "phone = "},
 	{personsByNameSQL, "name >= "},
 	{personsAllSQL, "id > "},
-	{identitiesByOpenIDSQL, "openid = "},
+	{identitiesByOpenIDSQL, "subject = "},
 	{identitiesByUnionIDSQL, "unionid = "},
 	{identitiesByPersonSQL, "person_id = "},
 	{identitiesAllSQL, "uuid > "},

@@ -95,7 +95,7 @@ func until(t *testing.T, what string, condition func() bool) {
 func (b *bed) loggedIn(openID string) uuid.UUID {
 	b.t.Helper()
 	x := exchangeParams()
-	x.OpenID, x.Now = openID, time.Now()
+	x.Account.Subject, x.Now = openID, time.Now()
 	g, err := b.store.Exchange(b.t.Context(), x)
 	if err != nil {
 		b.t.Fatal(err)

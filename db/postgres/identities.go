@@ -15,7 +15,7 @@ import (
 
 // identityColumns are the columns of identities i that scanIdentity scans.
 const identityColumns = `
-  i.uuid, i.appid, case when i.erased_at is null then i.openid else '' end, coalesce(i.unionid, ''), i.person_id,
+  i.uuid, i.appid, i.subject_kind, case when i.erased_at is null then i.subject else '' end, coalesce(i.unionid, ''), i.person_id,
   i.disabled_at is not null, i.person_disabled_at is not null,
   i.bound_at, coalesce(i.bound_by, ''), i.created_at, i.last_login_at, i.erased_at`
 
@@ -25,7 +25,7 @@ func scanIdentity(row pgx.Row) (person.IdentityRecord, error) {
 		person        *uuid.UUID
 		bound, erased *time.Time
 	)
-	err := row.Scan(&i.UUID, &i.AppID, &i.OpenID, &i.UnionID, &person, &i.Disabled, &i.PersonDisabled,
+	err := row.Scan(&i.UUID, &i.AppID, &i.SubjectKind, &i.Subject, &i.UnionID, &person, &i.Disabled, &i.PersonDisabled,
 		&bound, &i.BoundBy, &i.CreatedAt, &i.LastLoginAt, &erased)
 	if person != nil {
 		i.Person = *person
@@ -66,7 +66,7 @@ func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (pers
 // have), by unionid, by person, or without a condition. Each search is a statement of
 // its own.
 var (
-	identitiesByOpenIDSQL  = statement(identitiesSQL(`apps a join identities i on i.appid = a.appid and i.openid = $4`) + identitiesEndSQL)
+	identitiesByOpenIDSQL  = statement(identitiesSQL(`apps a join identities i on i.appid = a.appid and i.subject_kind = 'openid' and i.subject = $4`) + identitiesEndSQL)
 	identitiesByUnionIDSQL = statement(identitiesSQL(`identities i`) + ` and i.unionid = $5` + identitiesEndSQL)
 	identitiesByPersonSQL  = statement(identitiesSQL(`identities i`) + ` and i.person_id = $6` + identitiesEndSQL)
 	identitiesAllSQL       = statement(identitiesSQL(`identities i`) + identitiesEndSQL)
@@ -80,7 +80,7 @@ func identitiesSQL(from string) string {
 select` + identityColumns + `
 from ` + from + `
 where i.uuid > $1 and ($3::text[] is null or i.appid = any ($3))
-  and ($4::text is null or i.openid = $4 and i.erased_at is null) and ($5::text is null or i.unionid = $5)
+  and ($4::text is null or i.subject_kind = 'openid' and i.subject = $4 and i.erased_at is null) and ($5::text is null or i.unionid = $5)
   and ($6::uuid is null or i.person_id = $6) and ($7::text is null or i.appid = $7)`
 }
 

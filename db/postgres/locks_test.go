@@ -108,7 +108,7 @@ func TestExchangeBesideABan(t *testing.T) {
 		b := newBed(t)
 		first := newID()
 		tx := b.begin()
-		b.exec(tx, `insert into identities (uuid, appid, openid, sealed_session_key, created_at, last_login_at) values ($1, $2, 'o-1', 'k', $3, $3)`, first, appID, now)
+		b.exec(tx, `insert into identities (uuid, appid, subject_kind, subject, sealed_session_key, created_at, last_login_at) values ($1, $2, 'openid', 'o-1', 'k', $3, $3)`, first, appID, now)
 		exchanged := b.startExchange(exchangeParams())
 		b.untilWaiting(1, row)
 		b.commit(tx)

@@ -29,7 +29,7 @@ func TestFirstPinBesideAnotherTransaction(t *testing.T) {
 		return err
 	})
 	b.untilWaiting(1, row)
-	b.exec(tx, `insert into apps (appid, platform, sealed_secret, created_at, updated_at) values ('wxlater', 'wechat', '', $1, $1)`, now)
+	b.exec(tx, `insert into apps (appid, platform, sealed_credentials, created_at, updated_at) values ('wxlater', 'wechat', '{}', $1, $1)`, now)
 	b.exec(tx, `update service_keys set pinned_app = $2, pinned_at = $3 where id = $1`, k.ID, appID, now.Add(-time.Hour))
 	b.commit(tx)
 	wantNoError(t, <-first)

@@ -106,7 +106,7 @@ func TestSettingsOfTheDatabaseDoNotReachTheStore(t *testing.T) {
 		t.Errorf("there are tables in %v (%v), want public", schemas, err)
 	}
 
-	err = s.AddApp(t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedSecret: []byte(`\x`)},
+	err = s.AddApp(t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte(`\x`)}},
 		auth.AuditEvent{At: now, Action: auth.AuditAppAdded, Actor: auth.ActorCLI})
 	if err != nil {
 		t.Fatal(err)

@@ -11,18 +11,27 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-const appColumns = `appid, platform, sealed_secret, audiences, signing_alg, epoch, disabled_at is not null, created_at, updated_at,
+const appColumns = `appid, platform, sealed_credentials, audiences, signing_alg, epoch, disabled_at is not null, created_at, updated_at,
   policy, sealed_webhook_secret`
 
 func scanApp(row interface{ Scan(...any) error }) (auth.App, error) {
 	var a auth.App
-	var policy []byte
-	err := row.Scan(&a.ID, &a.Platform, &a.SealedSecret, (*jsonList)(&a.Audiences), &a.SigningAlg, &a.Epoch, &a.Disabled,
+	var policy, credentials []byte
+	err := row.Scan(&a.ID, &a.Platform, &credentials, (*jsonList)(&a.Audiences), &a.SigningAlg, &a.Epoch, &a.Disabled,
 		into(&a.CreatedAt), into(&a.UpdatedAt), &policy, &a.SealedWebhookSecret)
 	if err != nil {
 		return auth.App{}, err
 	}
-	return a, json.Unmarshal(policy, &a.Policy)
+	return a, cmp.Or(json.Unmarshal(policy, &a.Policy), json.Unmarshal(credentials, &a.SealedCredentials))
+}
+
+// credentialsOrNull returns the credentials as JSON, or NULL if there are none.
+func credentialsOrNull(sealed map[string][]byte) any {
+	if len(sealed) == 0 {
+		return nil
+	}
+	j, _ := json.Marshal(sealed) // base64, which always has a form in JSON
+	return string(j)
 }
 
 var (
@@ -73,9 +82,9 @@ func collect[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) ([]T, error
 }
 
 var insertAppSQL = statement(`
-insert into apps (appid, platform, sealed_secret, audiences, epoch, disabled_at, created_at, updated_at, signing_alg,
+insert into apps (appid, platform, sealed_credentials, audiences, epoch, disabled_at, created_at, updated_at, signing_alg,
   policy, sealed_webhook_secret)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10)
+values (?1, ?2, coalesce(?3, '{}'), ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10)
 on conflict (appid) do nothing`)
 
 // AddApp implements [auth.AppStore].
@@ -89,7 +98,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 		if err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, insertAppSQL, a.ID, a.Platform, a.SealedSecret, jsonList(a.Audiences), a.Epoch,
+		res, err := tx.ExecContext(ctx, insertAppSQL, a.ID, a.Platform, credentialsOrNull(a.SealedCredentials), jsonList(a.Audiences), a.Epoch,
 			micros(disabledAt), micros(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg),
 			string(policy), blobOrNull(a.SealedWebhookSecret))
 		if err != nil {
@@ -109,7 +118,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 
 var updateAppSQL = statement(`
 update apps
-set sealed_secret = coalesce(?2, sealed_secret), audiences = coalesce(?3, audiences), updated_at = ?4,
+set sealed_credentials = json_patch(sealed_credentials, coalesce(?2, '{}')), audiences = coalesce(?3, audiences), updated_at = ?4,
     signing_alg = coalesce(?5, signing_alg), policy = coalesce(?6, policy),
     sealed_webhook_secret = coalesce(?7, sealed_webhook_secret)
 where appid = ?1
@@ -140,7 +149,7 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 				return err
 			}
 		}
-		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, blobOrNull(change.SealedSecret), audiences,
+		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, credentialsOrNull(change.SealedCredentials), audiences,
 			micros(event.At), textOrNull(change.SigningAlg), policy, blobOrNull(change.SealedWebhookSecret)))
 		if err != nil {
 			return err

@@ -12,9 +12,9 @@ import (
 
 var (
 	upsertIdentitySQL = statement(`
-insert into identities (uuid, appid, openid, unionid, sealed_session_key, created_at, last_login_at)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?6)
-on conflict (appid, openid) do update
+insert into identities (uuid, appid, subject_kind, subject, unionid, sealed_session_key, created_at, last_login_at)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
+on conflict (appid, subject_kind, subject) do update
 set unionid = coalesce(excluded.unionid, unionid),
     sealed_session_key = excluded.sealed_session_key,
     last_login_at = excluded.last_login_at
@@ -58,8 +58,8 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 			person                   uuid.NullUUID
 			externalID, name         sql.NullString
 		)
-		err = tx.QueryRowContext(ctx, upsertIdentitySQL, x.NewIdentity, x.AppID, x.OpenID,
-			textOrNull(x.UnionID), x.SealedSessionKey, micros(row.StartedAt)).
+		err = tx.QueryRowContext(ctx, upsertIdentitySQL, x.NewIdentity, x.AppID, x.Account.SubjectKind, x.Account.Subject,
+			textOrNull(x.Account.UnionID), x.SealedSessionKey, micros(row.StartedAt)).
 			Scan(&row.Identity, &disabled, &personDisabled, &person, &externalID, &name)
 		switch {
 		case err != nil:

@@ -33,7 +33,7 @@ func migratedStore(t testing.TB, path string) *sqlite.Store {
 
 func addApp(t testing.TB, s *sqlite.Store) {
 	t.Helper()
-	err := s.AddApp(t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")},
+	err := s.AddApp(t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}},
 		auth.AuditEvent{At: now, Action: auth.AuditAppAdded, Actor: auth.ActorCLI})
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func addApp(t testing.TB, s *sqlite.Store) {
 func exchange(t testing.TB, s *sqlite.Store, openID string) auth.Session {
 	t.Helper()
 	g, err := s.Exchange(t.Context(), session.ExchangeParams{
-		AppID: appID, OpenID: openID, SealedSessionKey: []byte("k"),
+		AppID: appID, Account: auth.OpenIDAccount(openID), SealedSessionKey: []byte("k"),
 		NewIdentity: uuid.Must(uuid.NewV7()), NewSession: uuid.Must(uuid.NewV7()),
 		Now: now, IdleTTL: time.Hour, MaxTTL: time.Hour,
 	})
@@ -237,7 +237,7 @@ func TestAFileThatIsReadOnlyIsUnavailable(t *testing.T) {
 		}
 	}
 	_, err := s.Exchange(t.Context(), session.ExchangeParams{
-		AppID: appID, OpenID: "o", SealedSessionKey: []byte("k"),
+		AppID: appID, Account: auth.OpenIDAccount("o"), SealedSessionKey: []byte("k"),
 		NewIdentity: uuid.Must(uuid.NewV7()), NewSession: uuid.Must(uuid.NewV7()), Now: now, IdleTTL: 1, MaxTTL: 1,
 	})
 	if auth.CodeOf(err) != auth.StorageUnavailable {

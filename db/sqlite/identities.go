@@ -15,7 +15,7 @@ import (
 
 // identityColumns are the columns of identities i that scanIdentity scans.
 const identityColumns = `
-  i.uuid, i.appid, case when i.erased_at is null then i.openid else '' end, coalesce(i.unionid, ''), i.person_id,
+  i.uuid, i.appid, i.subject_kind, case when i.erased_at is null then i.subject else '' end, coalesce(i.unionid, ''), i.person_id,
   i.disabled_at is not null, i.person_disabled_at is not null,
   i.bound_at, coalesce(i.bound_by, ''), i.created_at, i.last_login_at, i.erased_at`
 
@@ -24,7 +24,7 @@ func scanIdentity(row interface{ Scan(...any) error }) (person.IdentityRecord, e
 		i      person.IdentityRecord
 		person uuid.NullUUID
 	)
-	err := row.Scan(&i.UUID, &i.AppID, &i.OpenID, &i.UnionID, &person, &i.Disabled, &i.PersonDisabled,
+	err := row.Scan(&i.UUID, &i.AppID, &i.SubjectKind, &i.Subject, &i.UnionID, &person, &i.Disabled, &i.PersonDisabled,
 		into(&i.BoundAt), &i.BoundBy, into(&i.CreatedAt), into(&i.LastLoginAt), into(&i.ErasedAt))
 	i.Person = person.UUID
 	return i, err
@@ -64,7 +64,7 @@ func (s *Store) Identity(ctx context.Context, id uuid.UUID, apps []string) (pers
 // have), by unionid, by person, or without a condition. Each search is a statement of
 // its own.
 var (
-	identitiesByOpenIDSQL  = statement(identitiesSQL(`apps a join identities i on i.appid = a.appid and i.openid = ?4`, `true`))
+	identitiesByOpenIDSQL  = statement(identitiesSQL(`apps a join identities i on i.appid = a.appid and i.subject_kind = 'openid' and i.subject = ?4`, `true`))
 	identitiesByUnionIDSQL = statement(identitiesSQL(`identities i`, `i.unionid = ?5`))
 	identitiesByPersonSQL  = statement(identitiesSQL(`identities i`, `i.person_id = ?6`))
 	identitiesAllSQL       = statement(identitiesSQL(`identities i`, `true`))
@@ -75,7 +75,7 @@ func identitiesSQL(from, by string) string {
 select` + identityColumns + `
 from ` + from + `
 where i.uuid > ?1 and ` + by + ` and (?3 is null or i.appid in (select value from json_each(?3)))
-  and (?4 is null or i.openid = ?4 and i.erased_at is null) and (?5 is null or i.unionid = ?5)
+  and (?4 is null or i.subject_kind = 'openid' and i.subject = ?4 and i.erased_at is null) and (?5 is null or i.unionid = ?5)
   and (?6 is null or i.person_id = ?6) and (?7 is null or i.appid = ?7)
 order by i.uuid limit ?2`
 }

@@ -13,7 +13,7 @@ import (
 var appTests = []test{
 	{"an added app is read back unchanged", func(t *testing.T, f *fixture) {
 		a := auth.App{
-			ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte{0, 1, 255},
+			ID: "wx1", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte{0, 1, 255}},
 			Audiences: []string{"https://b.example", "https://a.example"}, Epoch: 7, SigningAlg: "EdDSA",
 			Policy: auth.Policy{
 				Methods: auth.BindingMethods(), Facts: auth.FactsPolicy{Lookup: "employee_no", Check: []string{"name"}},
@@ -42,8 +42,24 @@ var appTests = []test{
 			wantEqual(t, "app", got, want)
 		}
 	}},
+	{"a change of one credential keeps the others", func(t *testing.T, f *fixture) {
+		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{
+			auth.CredentialAppSecret: []byte("secret"), "rsa_key": {0, 255},
+		}})
+		got, err := f.Store.UpdateApp(t.Context(), "wx1", auth.AppChange{SealedCredentials: map[string][]byte{
+			"aes_key": []byte("new"), auth.CredentialAppSecret: []byte("changed"),
+		}}, event(auth.AuditAppUpdated, t0))
+		wantCode(t, err, "")
+		wantEqual(t, "credentials", got.SealedCredentials, map[string][]byte{
+			"aes_key": []byte("new"), auth.CredentialAppSecret: []byte("changed"), "rsa_key": {0, 255},
+		})
+		read, err := f.Store.App(t.Context(), "wx1")
+		wantCode(t, err, "")
+		wantEqual(t, "app", read, got)
+		wantEqual(t, "audit rows that name both", f.number(t, `select count(*) from audit where appid = 'wx1' and cast(detail as text) like '%aes_key%app_secret%'`), 1)
+	}},
 	{"an app without audiences has nil audiences", func(t *testing.T, f *fixture) {
-		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte("s"), Audiences: []string{}})
+		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}, Audiences: []string{}})
 		got, err := f.Store.App(t.Context(), "wx1")
 		wantCode(t, err, "")
 		if got.Audiences != nil {
@@ -52,7 +68,7 @@ var appTests = []test{
 	}},
 	{"adding writes one audit event and no cutoff", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
-		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte("s")})
+		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}})
 		f.wantCounts(t, before, counts{Apps: 1, Audit: 1})
 		wantEqual(t, "audit rows of the app",
 			f.number(t, `select count(*) from audit where appid = ? and action = ? and actor = ? and reason = ? and request_id = ?`,
@@ -60,18 +76,18 @@ var appTests = []test{
 	}},
 	{"adding a registered app is refused and changes nothing", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
-		err := f.Store.AddApp(t.Context(), auth.App{ID: appA, Platform: "other", SealedSecret: []byte("new")}, event(auth.AuditAppAdded, t0))
+		err := f.Store.AddApp(t.Context(), auth.App{ID: appA, Platform: "other", SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("new")}}, event(auth.AuditAppAdded, t0))
 		wantCode(t, err, auth.AppExists)
 		f.wantCounts(t, before, counts{})
 		got, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
-		wantEqual(t, "secret", string(got.SealedSecret), "sealed "+appA)
+		wantEqual(t, "secret", string(got.SealedCredentials[auth.CredentialAppSecret]), "sealed "+appA)
 	}},
 	{"every method refuses an unknown app", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
 		_, err := f.Store.App(t.Context(), "wxnone")
 		wantCode(t, err, auth.AppUnknown)
-		_, err = f.Store.UpdateApp(t.Context(), "wxnone", auth.AppChange{SealedSecret: []byte("s")}, event(auth.AuditAppUpdated, t0))
+		_, err = f.Store.UpdateApp(t.Context(), "wxnone", auth.AppChange{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, auth.AppUnknown)
 		_, err = f.Store.DisableApp(t.Context(), "wxnone", event(auth.AuditAppDisabled, t0))
 		wantCode(t, err, auth.AppUnknown)
@@ -81,7 +97,7 @@ var appTests = []test{
 	}},
 	{"appids are case sensitive and listed in byte order", func(t *testing.T, f *fixture) {
 		for _, id := range []string{"wxB", "wxa", "WXa", "wxb"} {
-			f.addApp(t, auth.App{ID: id, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")})
+			f.addApp(t, auth.App{ID: id, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}})
 		}
 		apps, err := f.Store.Apps(t.Context())
 		wantCode(t, err, "")
@@ -94,11 +110,11 @@ var appTests = []test{
 	{"an update changes only the given fields", func(t *testing.T, f *fixture) {
 		later := t0.Add(time.Hour)
 		want := auth.App{
-			ID: appA, Platform: auth.PlatformWeChat, SealedSecret: []byte("new"),
+			ID: appA, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("new")},
 			Audiences: []string{"https://" + appA + ".example"}, SigningAlg: "ES256", CreatedAt: t0, UpdatedAt: later,
 		}
 		before := f.counts(t)
-		got, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SealedSecret: []byte("new")}, event(auth.AuditAppUpdated, later))
+		got, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("new")}}, event(auth.AuditAppUpdated, later))
 		wantCode(t, err, "")
 		wantEqual(t, "after the secret", got, want)
 		want.Audiences = []string{"x"}
@@ -148,7 +164,7 @@ var appTests = []test{
 		check := func(a auth.App) error {
 			n := 0
 			for _, is := range []bool{
-				string(a.SealedSecret) == "new", len(a.Audiences) == 2, a.SigningAlg == "EdDSA", a.Policy.SelfUnbind,
+				string(a.SealedCredentials[auth.CredentialAppSecret]) == "new", len(a.Audiences) == 2, a.SigningAlg == "EdDSA", a.Policy.SelfUnbind,
 				a.SealedWebhookSecret != nil,
 			} {
 				if is {
@@ -161,7 +177,7 @@ var appTests = []test{
 			return nil
 		}
 		changes := []auth.AppChange{
-			{SealedSecret: []byte("new")},
+			{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("new")}},
 			{Audiences: &[]string{"x", "y"}},
 			{SigningAlg: "EdDSA"},
 			{Policy: &policy},
@@ -182,7 +198,7 @@ var appTests = []test{
 		got, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
 		wantEqual(t, "app", got, auth.App{
-			ID: appA, Platform: auth.PlatformWeChat, SealedSecret: []byte("new"), Audiences: []string{"x", "y"},
+			ID: appA, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("new")}, Audiences: []string{"x", "y"},
 			SigningAlg: "EdDSA", Policy: policy, SealedWebhookSecret: []byte("sealed"), CreatedAt: t0, UpdatedAt: t0,
 		})
 		f.wantCounts(t, before, counts{Audit: len(changes)})

@@ -32,7 +32,7 @@ func (f *fixture) phonePerson(t testing.TB, identity uuid.UUID) auth.PersonRecor
 var eraseTests = []test{
 	{"only the uuid and an audit trail without the person are left", func(t *testing.T, f *fixture) {
 		x := params(appA, "o-secret", t0)
-		x.UnionID, x.Device = "u-secret", "李雷的手机"
+		x.Account.UnionID, x.Device = "u-secret", "李雷的手机"
 		g, err := f.Store.Exchange(t.Context(), x)
 		wantCode(t, err, "")
 		s := g.Session
@@ -46,7 +46,7 @@ var eraseTests = []test{
 		before, later := f.counts(t), t0.Add(time.Hour)
 
 		want := person.IdentityRecord{
-			Identity:  auth.Identity{UUID: s.Identity, AppID: appA},
+			Identity:  auth.Identity{UUID: s.Identity, AppID: appA, PlatformAccount: auth.OpenIDAccount("")},
 			CreatedAt: t0, LastLoginAt: t0, ErasedAt: later,
 		}
 		wantEqual(t, "result", f.erase(t, s.Identity, later), want)
@@ -60,7 +60,7 @@ var eraseTests = []test{
 		f.wantSessionCutoff(t, s, later)
 		f.refuse(t, s.ID, 1, later, auth.SessionRevoked)
 		for _, query := range []string{
-			`select count(*) from identities where openid = 'o-secret' or unionid is not null or length(sealed_session_key) > 0 or person_id is not null or bound_by is not null`,
+			`select count(*) from identities where subject = 'o-secret' or unionid is not null or length(sealed_session_key) > 0 or person_id is not null or bound_by is not null`,
 			`select count(*) from audit where detail ->> 'phone' is not null or detail ->> 'name' is not null or detail ->> 'key' is not null`,
 			`select count(*) from bind_attempts`,
 			`select count(*) from bind_tickets`,

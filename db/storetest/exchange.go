@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -49,6 +50,29 @@ var exchangeTests = []test{
 			t.Error("two apps share an identity")
 		}
 	}},
+	{"the same subject of another kind is another identity", func(t *testing.T, f *fixture) {
+		x := params(appA, "o-1", t0)
+		first, err := f.Store.Exchange(t.Context(), x)
+		wantCode(t, err, "")
+		y := params(appA, "o-1", t0)
+		y.Account.SubjectKind = "user_id"
+		second, err := f.Store.Exchange(t.Context(), y)
+		wantCode(t, err, "")
+		for _, want := range []struct {
+			session.ExchangeParams
+			granted session.Granted
+		}{{x, first}, {y, second}} {
+			wantEqual(t, "identity", want.granted.Session.Identity, want.NewIdentity)
+			account, err := f.Store.PlatformAccount(t.Context(), want.NewIdentity)
+			wantCode(t, err, "")
+			wantEqual(t, "account", account, want.Account)
+		}
+		// An openid is looked for among openids only.
+		found, err := f.Store.Identities(t.Context(), person.IdentityQuery{OpenID: "o-1", Limit: 10})
+		wantCode(t, err, "")
+		wantEqual(t, "number of identities with the openid", len(found), 1)
+		wantEqual(t, "identity with the openid", found[0].UUID, x.NewIdentity)
+	}},
 	{"openids are case sensitive", func(t *testing.T, f *fixture) {
 		if f.exchange(t, "o-a", t0).Identity == f.exchange(t, "o-A", t0).Identity {
 			t.Error("two accounts share an identity")
@@ -57,10 +81,10 @@ var exchangeTests = []test{
 	{"a unionid may be set and changed but is never removed", func(t *testing.T, f *fixture) {
 		for _, step := range []struct{ told, want string }{{"", ""}, {"u-1", "u-1"}, {"", "u-1"}, {"u-2", "u-2"}, {"", "u-2"}} {
 			x := params(appA, "o-1", t0)
-			x.UnionID = step.told
+			x.Account.UnionID = step.told
 			_, err := f.Store.Exchange(t.Context(), x)
 			wantCode(t, err, "")
-			wantEqual(t, "unionid", f.text(t, `select unionid from identities where openid = 'o-1'`), step.want)
+			wantEqual(t, "unionid", f.text(t, `select unionid from identities where subject = 'o-1'`), step.want)
 		}
 	}},
 	{"every log-in stores the newest session key", func(t *testing.T, f *fixture) {

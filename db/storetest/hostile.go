@@ -102,10 +102,10 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 		"App":  func(ctx context.Context) error { _, err := f.Store.App(ctx, appA); return err },
 		"Apps": func(ctx context.Context) error { _, err := f.Store.Apps(ctx); return err },
 		"AddApp": func(ctx context.Context) error {
-			return f.Store.AddApp(ctx, auth.App{ID: "wx1", Platform: "p", SealedSecret: []byte("s")}, event(auth.AuditAppAdded, t0))
+			return f.Store.AddApp(ctx, auth.App{ID: "wx1", Platform: "p", SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppAdded, t0))
 		},
 		"UpdateApp": func(ctx context.Context) error {
-			_, err := f.Store.UpdateApp(ctx, appA, auth.AppChange{SealedSecret: []byte("s")}, event(auth.AuditAppUpdated, t0))
+			_, err := f.Store.UpdateApp(ctx, appA, auth.AppChange{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppUpdated, t0))
 			return err
 		},
 		"DisableApp": func(ctx context.Context) error {
@@ -175,7 +175,7 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 		"AddFactKey":      func(ctx context.Context) error { _, err := f.Store.AddFactKey(ctx, []byte("k"), t0); return err },
 		"Candidate":       func(ctx context.Context) error { _, err := f.Store.Candidate(ctx, "no", mac(1)); return err },
 		"PhoneCandidate":  func(ctx context.Context) error { _, err := f.Store.PhoneCandidate(ctx, "+8613800001001"); return err },
-		"PlatformAccount": func(ctx context.Context) error { _, _, err := f.Store.PlatformAccount(ctx, s.Identity); return err },
+		"PlatformAccount": func(ctx context.Context) error { _, err := f.Store.PlatformAccount(ctx, s.Identity); return err },
 		"Ticket":          func(ctx context.Context) error { _, err := f.Store.Ticket(ctx, [32]byte{1}); return err },
 		"AddTicket": func(ctx context.Context) error {
 			return f.Store.AddTicket(ctx, person.Ticket{CreatedAt: t0, ExpiresAt: t0}, event(auth.AuditTicketMinted, t0))
@@ -224,14 +224,14 @@ var hostileTests = []test{
 	{"text that the domain accepts is stored unchanged", func(t *testing.T, f *fixture) {
 		for _, text := range hostile {
 			x := params(appA, "o"+text, t0)
-			x.Device, x.UnionID = text, text
+			x.Device, x.Account.UnionID = text, text
 			g, err := f.Store.Exchange(t.Context(), x)
 			if err != nil {
 				t.Fatalf("text %q: error = %v", text, err)
 			}
 			wantEqual(t, "device", g.Session.Device, text)
 			wantEqual(t, "stored", f.stored(t, g.Session.ID), g.Session)
-			wantEqual(t, "openid", f.text(t, `select openid from identities where uuid = ?`, g.Session.Identity.String()), "o"+text)
+			wantEqual(t, "openid", f.text(t, `select subject from identities where uuid = ?`, g.Session.Identity.String()), "o"+text)
 			wantEqual(t, "unionid", f.text(t, `select unionid from identities where uuid = ?`, g.Session.Identity.String()), text)
 			e := endParams(g.Session, t0)
 			e.Event.Reason, e.Event.RequestID, e.Event.Detail = text, text, map[string]any{"note": text}

@@ -49,7 +49,7 @@ func (f *fixture) raised(t testing.TB, s auth.Session, ver int64, person *auth.P
 var identityTests = []test{
 	{"an identity is read back and found by each of its names", func(t *testing.T, f *fixture) {
 		x := params(appA, "o-1", t0)
-		x.UnionID = "u-1"
+		x.Account.UnionID = "u-1"
 		g, err := f.Store.Exchange(t.Context(), x)
 		wantCode(t, err, "")
 		one := g.Session.Identity
@@ -60,7 +60,7 @@ var identityTests = []test{
 		p := f.createPerson(t, personDraft("1001", "", "", nil))
 		f.bindTo(t, one, p.ID, "")
 		want := person.IdentityRecord{
-			Identity: auth.Identity{UUID: one, AppID: appA, OpenID: "o-1", UnionID: "u-1", Person: p.ID},
+			Identity: auth.Identity{UUID: one, AppID: appA, PlatformAccount: auth.PlatformAccount{SubjectKind: auth.SubjectOpenID, Subject: "o-1", UnionID: "u-1"}, Person: p.ID},
 			BoundAt:  t0, BoundBy: person.BoundByAdmin, CreatedAt: t0, LastLoginAt: t0,
 		}
 		wantEqual(t, "identity", f.identity(t, one), want)

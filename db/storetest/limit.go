@@ -152,7 +152,7 @@ var limitTests = []test{
 		f.exec(t, `update apps set epoch = 7 where appid = ?`, appA)
 		f.exec(t, `update sessions set epoch = 7`)
 		x := params(appA, "o-1", t0.Add(time.Hour))
-		x.MaxSessions, x.UnionID, x.SealedSessionKey = 1, "u-1", []byte("newer key")
+		x.MaxSessions, x.Account.UnionID, x.SealedSessionKey = 1, "u-1", []byte("newer key")
 		g, err := f.Store.Exchange(t.Context(), x)
 		wantCode(t, err, "")
 		now := t0.Add(time.Hour)
@@ -266,7 +266,7 @@ func (f *fixture) live(t *testing.T, openID string) int {
 	t.Helper()
 	return f.number(t, `
 select count(*) from sessions where ended_at is null and idle_expires_at > ?
-  and identity_uuid = (select uuid from identities where appid = ? and openid = ?)`, f.Time(t0), appA, openID)
+  and identity_uuid = (select uuid from identities where appid = ? and subject = ?)`, f.Time(t0), appA, openID)
 }
 
 // wantReplaced checks that the log-in of another session ended this one, with its cutoff

@@ -71,7 +71,7 @@ func newModel(t *testing.T, f *fixture) *model {
 	// Every run has its own app, so that all runs can use one database.
 	id := newID()
 	m.app = "wx" + id.String()[:8] + id.String()[24:]
-	f.addApp(t, auth.App{ID: m.app, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")})
+	f.addApp(t, auth.App{ID: m.app, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}})
 	m.base = f.counts(t)
 	return m
 }

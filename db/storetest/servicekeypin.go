@@ -48,7 +48,7 @@ var pinTests = []test{
 		// A later app neither gets access nor removes the pin. The pinned app keeps the
 		// pin while it is disabled.
 		f.setDisabled(t, appB, false)
-		f.addApp(t, auth.App{ID: "wxcccc", Platform: auth.PlatformWeChat, SealedSecret: []byte("sealed")})
+		f.addApp(t, auth.App{ID: "wxcccc", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("sealed")}})
 		f.setDisabled(t, appA, true)
 		before = f.counts(t)
 		wantEqual(t, "key later", f.firstPin(t, k.ID, t0.Add(time.Hour)), k)

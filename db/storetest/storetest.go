@@ -132,7 +132,7 @@ func newFixture(t testing.TB, h Harness) *fixture {
 	f := &fixture{Harness: h}
 	for _, id := range []string{appA, appB} {
 		f.addApp(t, auth.App{
-			ID: id, Platform: auth.PlatformWeChat, SealedSecret: []byte("sealed " + id),
+			ID: id, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("sealed " + id)},
 			Audiences: []string{"https://" + id + ".example"},
 		})
 	}
@@ -192,7 +192,7 @@ func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 // params returns the parameters of a log-in.
 func params(appID, openID string, now time.Time) session.ExchangeParams {
 	return session.ExchangeParams{
-		AppID: appID, OpenID: openID, SealedSessionKey: []byte("sealed key"), Device: "a phone",
+		AppID: appID, Account: auth.OpenIDAccount(openID), SealedSessionKey: []byte("sealed key"), Device: "a phone",
 		NewIdentity: newID(), NewSession: newID(), Now: now, IdleTTL: idleTTL, MaxTTL: maxTTL,
 	}
 }

@@ -14,8 +14,11 @@ import (
 // MaxSecretLen is the maximum length of an AppSecret, in bytes.
 const MaxSecretLen = 1024
 
-// SecretAAD returns the associated data with which an app's AppSecret is sealed.
-func SecretAAD(appID string) []byte { return seal.AAD("apps", "sealed_secret", appID) }
+// CredentialAAD returns the associated data with which the credential of a name of an
+// app is sealed.
+func CredentialAAD(appID, name string) []byte {
+	return seal.AAD("apps", "sealed_credentials", appID, name)
+}
 
 // WebhookSecretAAD returns the associated data with which the secret of an app's webhook
 // is sealed.

@@ -96,7 +96,7 @@ func (s *Service) Register(ctx context.Context, r Registration, c auth.Caller) (
 		return Outcome{}, err
 	}
 	app := auth.App{
-		ID: r.ID, Platform: r.Platform, SealedSecret: change.SealedSecret, SealedWebhookSecret: change.SealedWebhookSecret,
+		ID: r.ID, Platform: r.Platform, SealedCredentials: change.SealedCredentials, SealedWebhookSecret: change.SealedWebhookSecret,
 		SigningAlg: cmp.Or(r.SigningAlg, auth.DefaultSigningAlg), CreatedAt: event.At, UpdatedAt: event.At,
 	}
 	if r.Audiences != nil {
@@ -162,7 +162,9 @@ func (s *Service) Update(ctx context.Context, appID string, f Form, c auth.Calle
 func (s *Service) seal(appID string, f *Form) (change auth.AppChange, err error) {
 	change = auth.AppChange{Audiences: f.Audiences, SigningAlg: f.SigningAlg, Policy: f.Policy}
 	if f.Secret != nil {
-		change.SealedSecret, err = s.c.Sealer.Seal([]byte(f.Secret.Reveal()), SecretAAD(appID))
+		var sealed []byte
+		sealed, err = s.c.Sealer.Seal([]byte(f.Secret.Reveal()), CredentialAAD(appID, auth.CredentialAppSecret))
+		change.SealedCredentials = map[string][]byte{auth.CredentialAppSecret: sealed}
 	}
 	if err == nil && f.WebhookSecret != nil {
 		change.SealedWebhookSecret, err = s.c.Sealer.Seal([]byte(f.WebhookSecret.Reveal()), WebhookSecretAAD(appID))

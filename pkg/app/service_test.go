@@ -127,19 +127,19 @@ func TestRegister(t *testing.T) {
 			sealed, aad []byte
 			want        string
 		}{
-			"app_secret":     {got.SealedSecret, app.SecretAAD("wx1"), "hunter2"},
+			"app_secret":     {got.SealedCredentials[auth.CredentialAppSecret], app.CredentialAAD("wx1", auth.CredentialAppSecret), "hunter2"},
 			"webhook_secret": {got.SealedWebhookSecret, app.WebhookSecretAAD("wx1"), hookSecret.Reveal()},
 		} {
 			if opened, err := w.sealer.Open(s.sealed, s.aad); err != nil || string(opened) != s.want {
 				t.Errorf("%s does not open: %v", name, err)
 			}
-			for _, aad := range [][]byte{app.SecretAAD("wx2"), app.WebhookSecretAAD("wx2")} {
+			for _, aad := range [][]byte{app.CredentialAAD("wx2", auth.CredentialAppSecret), app.WebhookSecretAAD("wx2")} {
 				if _, err := w.sealer.Open(s.sealed, aad); err == nil {
 					t.Errorf("%s opens in the row of another app", name)
 				}
 			}
 		}
-		if _, err := w.sealer.Open(got.SealedSecret, app.WebhookSecretAAD("wx1")); err == nil {
+		if _, err := w.sealer.Open(got.SealedCredentials[auth.CredentialAppSecret], app.WebhookSecretAAD("wx1")); err == nil {
 			t.Error("app_secret opens in the column of the webhook's secret")
 		}
 	})

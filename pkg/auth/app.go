@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +11,9 @@ import (
 // PlatformWeChat names WeChat's mini-programs.
 const PlatformWeChat = "wechat"
 
+// CredentialAppSecret names the AppSecret among the credentials of an app.
+const CredentialAppSecret = "app_secret"
+
 // App is one registered mini-program: the OAuth client.
 type App struct {
 	// ID is the platform's appid and our client_id: [A-Za-z0-9]{1,64}, unique
@@ -17,8 +21,9 @@ type App struct {
 	ID string
 	// Platform names where the mini-program runs, for example [PlatformWeChat].
 	Platform string
-	// SealedSecret is the platform's AppSecret, sealed for this row.
-	SealedSecret []byte
+	// SealedCredentials has the platform's secrets by name, for example
+	// [CredentialAppSecret]. Each is sealed for this row and its name.
+	SealedCredentials map[string][]byte
 	// Audiences are put into the aud claim after the issuer.
 	Audiences []string
 	// SigningAlg is the JWS algorithm of the app's access tokens, one of
@@ -124,8 +129,9 @@ type AppStore interface {
 
 // AppChange says what to change; fields that are nil or empty stay as they are.
 type AppChange struct {
-	SealedSecret []byte
-	Audiences    *[]string
+	// SealedCredentials replace the credentials of the same names.
+	SealedCredentials map[string][]byte
+	Audiences         *[]string
 	// SigningAlg is one of [SigningAlgs]; empty leaves it as it is.
 	SigningAlg string
 	Policy     *Policy
@@ -139,12 +145,11 @@ type AppChange struct {
 
 // Changed returns the names of what the change is to, for the audit trail.
 func (c *AppChange) Changed() []string {
-	changed := []string{}
+	changed := slices.Sorted(maps.Keys(c.SealedCredentials))
 	for _, member := range []struct {
 		name  string
 		named bool
 	}{
-		{"app_secret", c.SealedSecret != nil},
 		{"audiences", c.Audiences != nil},
 		{"signing_alg", c.SigningAlg != ""},
 		{"policy", c.Policy != nil},

@@ -81,11 +81,11 @@ func (a *attempt) phone(ctx context.Context) (string, error) {
 	if !ok {
 		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q is not supported", a.app.ID, a.app.Platform)}
 	}
-	secret, err := a.s.c.Sealer.Open(a.app.SealedSecret, app.SecretAAD(a.app.ID))
+	credentials, err := app.Credentials(a.s.c.Sealer, a.app)
 	if err != nil {
-		return "", &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: open the AppSecret: %w", a.app.ID, err)}
+		return "", err
 	}
-	openID, _, err := a.s.c.Store.PlatformAccount(ctx, a.session.Identity)
+	user, err := a.s.c.Store.PlatformAccount(ctx, a.session.Identity)
 	if errors.Is(err, auth.NotFound) {
 		return "", auth.SessionRevoked // the identity was erased a moment ago
 	}
@@ -93,7 +93,7 @@ func (a *attempt) phone(ctx context.Context) (string, error) {
 		return "", err
 	}
 	ctx = platform.WithCaller(ctx, a.r.Network)
-	phone, err := provider.ExchangePhoneCode(ctx, platform.Credentials{AppID: a.app.ID, Secret: auth.Secret(secret)}, openID, a.r.Code.Reveal())
+	phone, err := provider.ExchangePhoneCode(ctx, credentials, user, a.r.Code.Reveal())
 	if err != nil {
 		return "", err
 	}

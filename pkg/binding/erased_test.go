@@ -19,9 +19,9 @@ type erasing struct {
 	erase func(ctx context.Context, identity uuid.UUID) error
 }
 
-func (s erasing) PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error) {
+func (s erasing) PlatformAccount(ctx context.Context, identity uuid.UUID) (auth.PlatformAccount, error) {
 	if err := s.erase(ctx, identity); err != nil {
-		return "", "", err
+		return auth.PlatformAccount{}, err
 	}
 	return s.Store.PlatformAccount(ctx, identity)
 }

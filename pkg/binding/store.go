@@ -28,9 +28,9 @@ type Store interface {
 	// PhoneCandidate returns the person with this number, or the zero Candidate.
 	PhoneCandidate(ctx context.Context, phone string) (Candidate, error)
 
-	// PlatformAccount returns the openid and the unionid of an identity; the unionid is
-	// empty if it is not known. It returns [auth.NotFound] also for an erased identity.
-	PlatformAccount(ctx context.Context, identity uuid.UUID) (openID, unionID string, err error)
+	// PlatformAccount returns the platform account of an identity. It returns
+	// [auth.NotFound] also for an erased identity.
+	PlatformAccount(ctx context.Context, identity uuid.UUID) (auth.PlatformAccount, error)
 
 	// Ticket returns the ticket with this hash and its person, or
 	// [auth.TicketInvalid]. Expired and used tickets are returned as they are,

@@ -166,7 +166,7 @@ func TestRetireCompromised(t *testing.T) {
 		t.Parallel()
 		for _, state := range []keyring.State{current, previous, next} {
 			f := newFleet(t, 2, policy)
-			err := f.replicas[0].store.AddApp(t.Context(), auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedSecret: []byte("s")},
+			err := f.replicas[0].store.AddApp(t.Context(), auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}},
 				auth.AuditEvent{At: now, Action: auth.AuditAppAdded, Actor: auth.ActorCLI})
 			if err != nil {
 				t.Fatal(err)

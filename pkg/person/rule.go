@@ -62,7 +62,7 @@ func (c *IdentityChange) Erased(i *IdentityRecord, sessions int, person bool) au
 // Erase returns the identity without its personal data.
 func (i *IdentityRecord) Erase(now time.Time) IdentityRecord {
 	return IdentityRecord{
-		Identity:  auth.Identity{UUID: i.UUID, AppID: i.AppID},
+		Identity:  auth.Identity{UUID: i.UUID, AppID: i.AppID, PlatformAccount: auth.PlatformAccount{SubjectKind: i.SubjectKind}},
 		CreatedAt: i.CreatedAt, LastLoginAt: i.LastLoginAt, ErasedAt: now,
 	}
 }

@@ -152,7 +152,7 @@ type IdentityRecord struct {
 	BoundAt time.Time
 	BoundBy string
 	// CreatedAt and LastLoginAt are in UTC; ErasedAt is zero unless it is erased,
-	// and then OpenID is empty.
+	// and then Subject is empty.
 	CreatedAt, LastLoginAt, ErasedAt time.Time
 }
 

@@ -19,16 +19,14 @@ import (
 
 // Credentials identify an app to a platform.
 type Credentials struct {
-	AppID  string
-	Secret auth.Secret
+	AppID string
+	// Secrets has the app's secrets by name, for example [auth.CredentialAppSecret].
+	Secrets map[string]auth.Secret
 }
 
 // Account is a platform's answer about a user.
 type Account struct {
-	// OpenID is the user in this app; it is never empty.
-	OpenID string
-	// UnionID is the user across the apps of one owner; often empty.
-	UnionID string
+	auth.PlatformAccount
 	// SessionKey is the platform's key for this user and app. It must not leave the
 	// service.
 	SessionKey auth.Secret
@@ -96,5 +94,5 @@ type Provider interface {
 	// error when the caller gave up. [ErrNotSent], [ErrCodeUnspent] and
 	// [ErrUnknownAnswer] are among the causes. No error text holds the secret, the
 	// code, the number, the openid or an access token.
-	ExchangePhoneCode(ctx context.Context, app Credentials, openID, code string) (string, error)
+	ExchangePhoneCode(ctx context.Context, app Credentials, user auth.PlatformAccount, code string) (string, error)
 }

@@ -89,23 +89,26 @@ func TestExchange(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		w.Login("alice")
-		var openID string
+		var account auth.PlatformAccount
 		var sealed []byte
-		if err := w.db.QueryRowContext(t.Context(), `select openid, sealed_session_key from identities`).Scan(&openID, &sealed); err != nil {
+		if err := w.db.QueryRowContext(t.Context(), `select subject_kind, subject, sealed_session_key from identities`).Scan(&account.SubjectKind, &account.Subject, &sealed); err != nil {
 			t.Fatal(err)
 		}
-		if openID != wechatsim.OpenID(sessiontest.AppID, "alice") {
-			t.Errorf("openid %q", openID)
+		if want := auth.OpenIDAccount(wechatsim.OpenID(sessiontest.AppID, "alice")); account != want {
+			t.Errorf("account = %+v, want %+v", account, want)
 		}
-		key := must(w.Sealer.Open(sealed, session.SessionKeyAAD(sessiontest.AppID, openID)))(t)
+		key := must(w.Sealer.Open(sealed, session.SessionKeyAAD(sessiontest.AppID, account)))(t)
 		if raw, err := base64.StdEncoding.DecodeString(string(key)); err != nil || len(raw) != 16 || bytes.Contains(sealed, key) {
 			t.Errorf("sealed %q, %v", key, err)
 		}
 		// A row's key is good for nothing in another app's row, another user's or
 		// another column.
 		for name, elsewhere := range map[string][]byte{
-			"another app": session.SessionKeyAAD(sessiontest.OtherAppID, openID), "another user": session.SessionKeyAAD(sessiontest.AppID, openID+"x"),
-			"nobody": session.SessionKeyAAD(sessiontest.AppID, ""), "an app's row": app.SecretAAD(sessiontest.AppID), "no row": nil,
+			"another app":             session.SessionKeyAAD(sessiontest.OtherAppID, account),
+			"another user":            session.SessionKeyAAD(sessiontest.AppID, auth.OpenIDAccount(account.Subject+"x")),
+			"another kind of subject": session.SessionKeyAAD(sessiontest.AppID, auth.PlatformAccount{SubjectKind: "unionid", Subject: account.Subject}),
+			"no user":                 session.SessionKeyAAD(sessiontest.AppID, auth.PlatformAccount{}),
+			"an app's row":            app.CredentialAAD(sessiontest.AppID, auth.CredentialAppSecret), "no row": nil,
 		} {
 			if _, err := w.Sealer.Open(sealed, elsewhere); err == nil {
 				t.Errorf("it opens for %s", name)
@@ -133,7 +136,7 @@ func TestExchangeKeepsTheCode(t *testing.T) {
 			r.Device = string(bytes.Repeat([]byte("x"), 65))
 		}, auth.InvalidRequest},
 		"when the AppSecret was sealed for another app": {func(t *testing.T, w *world, r *session.ExchangeRequest) {
-			w.exec(t, `update apps set sealed_secret = (select sealed_secret from apps where appid = ?) where appid = ?`, sessiontest.OtherAppID, r.ClientID)
+			w.exec(t, `update apps set sealed_credentials = (select sealed_credentials from apps where appid = ?) where appid = ?`, sessiontest.OtherAppID, r.ClientID)
 		}, auth.PlatformMisconfigured},
 		"when the app's platform is not served here": {func(t *testing.T, w *world, r *session.ExchangeRequest) {
 			w.exec(t, `update apps set platform = 'douyin' where appid = ?`, r.ClientID)

@@ -168,18 +168,18 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	if !ok {
 		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q is not supported", client.ID, client.Platform)}
 	}
-	secret, err := s.c.Sealer.Open(client.SealedSecret, app.SecretAAD(client.ID))
+	credentials, err := app.Credentials(s.c.Sealer, &client)
 	if err != nil {
-		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: open the AppSecret: %w", client.ID, err)}
+		return Grant{}, err
 	}
-	account, err := provider.ExchangeCode(ctx, platform.Credentials{AppID: client.ID, Secret: auth.Secret(secret)}, r.Code.Reveal())
+	account, err := provider.ExchangeCode(ctx, credentials, r.Code.Reveal())
 	if reuse := (*platform.CodeReuse)(nil); errors.As(err, &reuse) {
 		err = s.recordReuse(ctx, &client, r.RequestID, reuse, err)
 	}
 	if err != nil {
 		return Grant{}, err
 	}
-	sealed, err := s.c.Sealer.Seal([]byte(account.SessionKey.Reveal()), SessionKeyAAD(client.ID, account.OpenID))
+	sealed, err := s.c.Sealer.Seal([]byte(account.SessionKey.Reveal()), SessionKeyAAD(client.ID, account.PlatformAccount))
 	if err != nil {
 		return Grant{}, err
 	}
@@ -190,8 +190,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	now := s.now()
 	x := ExchangeParams{
 		AppID:            client.ID,
-		OpenID:           account.OpenID,
-		UnionID:          account.UnionID,
+		Account:          account.PlatformAccount,
 		SealedSessionKey: sealed,
 		Device:           device,
 		NewIdentity:      identity,

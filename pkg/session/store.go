@@ -106,9 +106,9 @@ type Store interface {
 
 // ExchangeParams is one log-in.
 type ExchangeParams struct {
-	// AppID, OpenID and UnionID name the platform account; UnionID may be
-	// empty.
-	AppID, OpenID, UnionID string
+	// AppID and Account name the platform account; its unionid may be empty.
+	AppID   string
+	Account auth.PlatformAccount
 	// SealedSessionKey is the platform's session_key, sealed with
 	// [SessionKeyAAD].
 	SealedSessionKey []byte

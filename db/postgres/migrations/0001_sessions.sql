@@ -2,15 +2,17 @@
 
 -- Text keys sort by bytes, as in Go, whatever the database's locale.
 
+-- sealed_credentials has a value in base64 for each name, sealed for the row and the
+-- name.
 create table apps (
-    appid         text collate "C" primary key check (appid ~ '^[A-Za-z0-9]{1,64}$'),
-    platform      text not null,
-    sealed_secret bytea not null,
-    audiences     text[] not null default '{}',
-    epoch         bigint not null default 0 check (epoch >= 0),
-    disabled_at   timestamptz,
-    created_at    timestamptz not null,
-    updated_at    timestamptz not null
+    appid              text collate "C" primary key check (appid ~ '^[A-Za-z0-9]{1,64}$'),
+    platform           text not null,
+    sealed_credentials jsonb not null check (jsonb_typeof(sealed_credentials) = 'object'),
+    audiences          text[] not null default '{}',
+    epoch              bigint not null default 0 check (epoch >= 0),
+    disabled_at        timestamptz,
+    created_at         timestamptz not null,
+    updated_at         timestamptz not null
 );
 
 create table persons (
@@ -29,7 +31,8 @@ create table persons (
 create table identities (
     uuid               uuid primary key,
     appid              text collate "C" not null references apps (appid),
-    openid             text collate "C" not null check (openid <> ''),
+    subject_kind       text collate "C" not null check (subject_kind <> ''),
+    subject            text collate "C" not null check (subject <> ''),
     unionid            text collate "C" check (unionid <> ''),
     sealed_session_key bytea not null,
     person_id          uuid references persons (id),
@@ -37,7 +40,7 @@ create table identities (
     person_disabled_at timestamptz check (person_disabled_at is null or person_id is not null),
     created_at         timestamptz not null,
     last_login_at      timestamptz not null,
-    unique (appid, openid)
+    unique (appid, subject_kind, subject)
 );
 
 -- One row per log-in, however often it is refreshed. A refresh writes generation,

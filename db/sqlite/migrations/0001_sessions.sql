@@ -3,15 +3,17 @@
 -- Times are microseconds since 1970 in UTC. uuids and lists are text (lists as
 -- JSON), so that any tool can read the file.
 
+-- sealed_credentials has a value in base64 for each name, sealed for the row and the
+-- name.
 create table apps (
-    appid         text not null primary key check (length(appid) between 1 and 64 and appid not glob '*[^A-Za-z0-9]*'),
-    platform      text not null,
-    sealed_secret blob not null,
-    audiences     text not null default '[]' check (json_type(audiences) = 'array'),
-    epoch         integer not null default 0 check (epoch >= 0),
-    disabled_at   integer,
-    created_at    integer not null,
-    updated_at    integer not null
+    appid              text not null primary key check (length(appid) between 1 and 64 and appid not glob '*[^A-Za-z0-9]*'),
+    platform           text not null,
+    sealed_credentials text not null check (json_type(sealed_credentials) = 'object'),
+    audiences          text not null default '[]' check (json_type(audiences) = 'array'),
+    epoch              integer not null default 0 check (epoch >= 0),
+    disabled_at        integer,
+    created_at         integer not null,
+    updated_at         integer not null
 ) strict;
 
 create table persons (
@@ -27,7 +29,8 @@ create table persons (
 create table identities (
     uuid               text not null primary key,
     appid              text not null references apps (appid),
-    openid             text not null check (openid <> ''),
+    subject_kind       text not null check (subject_kind <> ''),
+    subject            text not null check (subject <> ''),
     unionid            text check (unionid <> ''),
     sealed_session_key blob not null,
     person_id          text references persons (id),
@@ -35,7 +38,7 @@ create table identities (
     person_disabled_at integer check (person_disabled_at is null or person_id is not null),
     created_at         integer not null,
     last_login_at      integer not null,
-    unique (appid, openid)
+    unique (appid, subject_kind, subject)
 ) strict;
 
 -- One row per log-in, however often it is refreshed. A refresh writes generation,

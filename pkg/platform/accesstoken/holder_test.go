@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var app = platform.Credentials{AppID: "wxaaaaaaaaaaaaaaaa", Secret: "an AppSecret"}
+var app = platform.Credentials{AppID: "wxaaaaaaaaaaaaaaaa", Secrets: map[string]auth.Secret{auth.CredentialAppSecret: "an AppSecret"}}
 
 // issuer is a platform that issues tokens one after the other.
 type issuer struct {
@@ -48,7 +48,7 @@ func (p *issuer) fetch(ctx context.Context, of platform.Credentials, force bool)
 	p.mu.Lock()
 	p.at++
 	p.concurrent = max(p.concurrent, p.at)
-	if of != app {
+	if of.AppID != app.AppID || of.Secrets[auth.CredentialAppSecret] != app.Secrets[auth.CredentialAppSecret] {
 		panic("another app's credentials")
 	}
 	if force {
@@ -113,7 +113,7 @@ func inBubble(t *testing.T, test func(t *testing.T, w *world)) {
 		if err := store.Migrate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		err = store.AddApp(t.Context(), auth.App{ID: app.AppID, Platform: auth.PlatformWeChat, SealedSecret: []byte("s")},
+		err = store.AddApp(t.Context(), auth.App{ID: app.AppID, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}},
 			auth.AuditEvent{At: time.Now(), Action: auth.AuditAppAdded, Actor: auth.ActorCLI})
 		if err != nil {
 			t.Fatal(err)

@@ -83,9 +83,9 @@ func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, co
 }
 
 // ExchangePhoneCode implements [platform.Provider].
-func (g *Guard) ExchangePhoneCode(ctx context.Context, creds platform.Credentials, openID, code string) (number string, err error) {
+func (g *Guard) ExchangePhoneCode(ctx context.Context, creds platform.Credentials, user auth.PlatformAccount, code string) (number string, err error) {
 	err = g.guard(ctx, lane{kindPhone, creds.AppID}, code, func(ctx context.Context) (err error) {
-		number, err = g.provider.ExchangePhoneCode(ctx, creds, openID, code)
+		number, err = g.provider.ExchangePhoneCode(ctx, creds, user, code)
 		return err
 	})
 	return number, err

@@ -26,10 +26,10 @@ func (s *scripted) ExchangeCode(ctx context.Context, app platform.Credentials, c
 	if err := s.answer(app.AppID, platform.CallerOf(ctx)); err != nil {
 		return platform.Account{}, err
 	}
-	return platform.Account{OpenID: "o" + code}, nil
+	return platform.Account{PlatformAccount: auth.OpenIDAccount("o" + code)}, nil
 }
 
-func (s *scripted) ExchangePhoneCode(context.Context, platform.Credentials, string, string) (string, error) {
+func (s *scripted) ExchangePhoneCode(context.Context, platform.Credentials, auth.PlatformAccount, string) (string, error) {
 	s.calls.Add(1)
 	return "", platform.Unsupported("phone numbers")
 }

@@ -19,12 +19,12 @@ type telling struct {
 	phones scripted
 }
 
-func (p *telling) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
+func (p *telling) ExchangePhoneCode(ctx context.Context, app platform.Credentials, user auth.PlatformAccount, code string) (string, error) {
 	p.phones.calls.Add(1)
 	if err := p.phones.answer(app.AppID, platform.CallerOf(ctx)); err != nil {
 		return "", err
 	}
-	return "number of " + openID + " for " + code, nil
+	return "number of " + user.Subject + " for " + code, nil
 }
 
 func newTelling(answer error) *telling {
@@ -32,7 +32,7 @@ func newTelling(answer error) *telling {
 }
 
 func phone(g *Guard, appID, caller, code string) error {
-	_, err := g.ExchangePhoneCode(platform.WithCaller(context.Background(), caller), platform.Credentials{AppID: appID}, "o", code)
+	_, err := g.ExchangePhoneCode(platform.WithCaller(context.Background(), caller), platform.Credentials{AppID: appID}, auth.OpenIDAccount("o"), code)
 	return err
 }
 
@@ -45,7 +45,7 @@ func TestPhoneNumbers(t *testing.T) {
 	t.Run("pass through", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(newTelling(nil), Config{})
-			number, err := g.ExchangePhoneCode(t.Context(), platform.Credentials{AppID: "wx1"}, "alice", "c")
+			number, err := g.ExchangePhoneCode(t.Context(), platform.Credentials{AppID: "wx1"}, auth.OpenIDAccount("alice"), "c")
 			if err != nil || number != "number of alice for c" {
 				t.Errorf("ExchangePhoneCode() = %q, %v", number, err)
 			}

@@ -48,7 +48,7 @@ func inBubble(t *testing.T, c guard.Config, test func(t *testing.T, w *wire)) {
 
 func (w *wire) exchange(app, caller, code string) error {
 	ctx := platform.WithCaller(w.t.Context(), caller)
-	_, err := w.guard.ExchangeCode(ctx, platform.Credentials{AppID: app, Secret: "secret"}, code)
+	_, err := w.guard.ExchangeCode(ctx, platform.Credentials{AppID: app, Secrets: map[string]auth.Secret{auth.CredentialAppSecret: "secret"}}, code)
 	return err
 }
 
@@ -167,7 +167,7 @@ func TestWireBreaker(t *testing.T) {
 				defer cancel()
 				time.AfterFunc(time.Second, cancel)
 				w.fault(wechatsim.Fault{Delay: 2 * time.Second})
-				_, err := w.guard.ExchangeCode(ctx, platform.Credentials{AppID: appA, Secret: "secret"}, fmt.Sprintf("guess%d", w.sent()))
+				_, err := w.guard.ExchangeCode(ctx, platform.Credentials{AppID: appA, Secrets: map[string]auth.Secret{auth.CredentialAppSecret: "secret"}}, fmt.Sprintf("guess%d", w.sent()))
 				return err
 			}
 			for range 50 {

@@ -79,7 +79,9 @@ func decodeSession(body []byte, secrets ...string) (platform.Account, error) {
 	case !unionOK:
 		return platform.Account{}, malformed("unionid is invalid")
 	}
-	return platform.Account{OpenID: openID, UnionID: unionID, SessionKey: auth.Secret(sessionKey)}, nil
+	account := platform.Account{PlatformAccount: auth.OpenIDAccount(openID), SessionKey: auth.Secret(sessionKey)}
+	account.UnionID = unionID
+	return account, nil
 }
 
 func malformed(reason string) *AnswerError {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform"
 )
 
@@ -18,7 +19,7 @@ const (
 
 func TestDecodeSession(t *testing.T) {
 	t.Parallel()
-	account := platform.Account{OpenID: testOpenID, SessionKey: testKey}
+	account := platform.Account{PlatformAccount: auth.OpenIDAccount(testOpenID), SessionKey: testKey}
 	withUnion := account
 	withUnion.UnionID = "ocMvos6NjeKLIBqg5Mr9QjxrP1FA"
 	const fields = `"session_key":"tiihtNczf5v6AKRyjwEUhQ==","openid":"oGZUI0egBJY1zhBYw2KhdUfwVJJE"`
@@ -133,7 +134,7 @@ func TestDecodeSession(t *testing.T) {
 	}
 }
 
-// FuzzDecodeSession checks that no input causes a panic, a success without openid and
+// FuzzDecodeSession checks that no input causes a panic, success without openid and
 // session_key, or an error that shows the request. Its seeds in testdata include real
 // answers.
 func FuzzDecodeSession(f *testing.F) {
@@ -141,10 +142,10 @@ func FuzzDecodeSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		account, err := decodeSession(body, planted)
 		if err == nil {
-			if account.OpenID == "" || account.SessionKey == "" {
+			if account.OpenID() == "" || account.SessionKey == "" {
 				t.Fatalf("success without openid or session_key: %+v", account)
 			}
-			if len(account.OpenID) > maxID || len(account.UnionID) > maxID || len(account.SessionKey) > maxSessionKey {
+			if len(account.Subject) > maxID || len(account.UnionID) > maxID || len(account.SessionKey) > maxSessionKey {
 				t.Fatalf("a member exceeds its limit: %+v", account)
 			}
 			return

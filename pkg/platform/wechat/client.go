@@ -127,10 +127,10 @@ func (c *Client) ExchangeCode(ctx context.Context, app platform.Credentials, cod
 	if !validCode(code) {
 		return platform.Account{}, &auth.Error{Code: auth.CodeInvalid, Err: ErrCodeMalformed}
 	}
-	secret := app.Secret.Reveal()
 	if !validCredentials(app) {
 		return platform.Account{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: ErrCredentials}
 	}
+	secret := appSecret(app).Reveal()
 	body, err := c.get(ctx, "/sns/jscode2session", url.Values{
 		"appid":      {app.AppID},
 		"secret":     {secret},
@@ -150,9 +150,12 @@ func (c *Client) ExchangeCode(ctx context.Context, app platform.Credentials, cod
 	return account, nil
 }
 
+func appSecret(app platform.Credentials) auth.Secret { return app.Secrets[auth.CredentialAppSecret] }
+
 // validCredentials reports whether appid and secret are well-formed.
 func validCredentials(app platform.Credentials) bool {
-	return auth.ValidAppID(app.AppID) && app.Secret != "" && len(app.Secret) <= maxSecretLen
+	secret := appSecret(app)
+	return auth.ValidAppID(app.AppID) && secret != "" && len(secret) <= maxSecretLen
 }
 
 // validCode reports whether s may be sent as a code: letters, digits, hyphen

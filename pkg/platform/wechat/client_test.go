@@ -25,7 +25,11 @@ const (
 	code   = "0c1dEFGH2ijKLmN3opQRst4UvwXYz567"
 )
 
-var credentials = platform.Credentials{AppID: appID, Secret: secret}
+var credentials = platform.Credentials{AppID: appID, Secrets: secrets(secret)}
+
+func secrets(appSecret auth.Secret) map[string]auth.Secret {
+	return map[string]auth.Secret{auth.CredentialAppSecret: appSecret}
+}
 
 const success = `{"session_key":"HyVFkGl5F5OQWJZZaNzBBg==","openid":"oGZUI0egBJY1zhBYw2KhdUfwVJJE"}`
 
@@ -110,7 +114,7 @@ func TestExchangeCode(t *testing.T) {
 		if err != nil {
 			t.Fatalf("ExchangeCode() error = %v", err)
 		}
-		want := platform.Account{OpenID: "oGZUI0egBJY1zhBYw2KhdUfwVJJE", SessionKey: "HyVFkGl5F5OQWJZZaNzBBg=="}
+		want := platform.Account{PlatformAccount: auth.OpenIDAccount("oGZUI0egBJY1zhBYw2KhdUfwVJJE"), SessionKey: "HyVFkGl5F5OQWJZZaNzBBg=="}
 		if account != want {
 			t.Errorf("ExchangeCode() = %+v, session key equal: %v", account, account.SessionKey == want.SessionKey)
 		}
@@ -153,10 +157,10 @@ func TestExchangeCode(t *testing.T) {
 	}
 
 	for name, app := range map[string]platform.Credentials{
-		"an empty appid":          {Secret: secret},
-		"a malformed appid":       {AppID: "wx/../..", Secret: secret},
+		"an empty appid":          {Secrets: secrets(secret)},
+		"a malformed appid":       {AppID: "wx/../..", Secrets: secrets(secret)},
 		"an empty secret":         {AppID: appID},
-		"a secret over 256 bytes": {AppID: appID, Secret: auth.Secret(strings.Repeat("s", 257))},
+		"a secret over 256 bytes": {AppID: appID, Secrets: secrets(auth.Secret(strings.Repeat("s", 257)))},
 		"nothing":                 {},
 	} {
 		t.Run("refuses without a call "+name, func(t *testing.T) {

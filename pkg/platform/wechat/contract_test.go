@@ -55,15 +55,15 @@ func TestCode2SessionContract(t *testing.T) {
 		if err != nil {
 			t.Fatalf("ExchangeCode() error = %v", err)
 		}
-		if first.OpenID != wechatsim.OpenID(appID, "alice") || first.UnionID != wechatsim.UnionID("alice") || first.SessionKey == "" {
+		if first.OpenID() != wechatsim.OpenID(appID, "alice") || first.UnionID != wechatsim.UnionID("alice") || first.SessionKey == "" {
 			t.Errorf("account = %+v", first)
 		}
 		again, err := client.ExchangeCode(t.Context(), credentials, sim.NewCode("alice"))
 		if err != nil {
 			t.Fatalf("second ExchangeCode() error = %v", err)
 		}
-		if again.OpenID != first.OpenID || again.SessionKey == first.SessionKey {
-			t.Errorf("same openid: %v, same session_key: %v", again.OpenID == first.OpenID, again.SessionKey == first.SessionKey)
+		if again.OpenID() != first.OpenID() || again.SessionKey == first.SessionKey {
+			t.Errorf("same openid: %v, same session_key: %v", again.OpenID() == first.OpenID(), again.SessionKey == first.SessionKey)
 		}
 		sentOnce(t, sim)
 	})
@@ -240,7 +240,7 @@ func TestCode2SessionContract(t *testing.T) {
 			all.Go(func() {
 				for range 50 {
 					account, err := client.ExchangeCode(context.Background(), credentials, sim.NewCode("alice"))
-					if (err == nil) != (account.OpenID != "") || err == nil && account.OpenID != wechatsim.OpenID(appID, "alice") {
+					if (err == nil) != (account.OpenID() != "") || err == nil && account.OpenID() != wechatsim.OpenID(appID, "alice") {
 						t.Errorf("ExchangeCode() = %+v, %v", account, err)
 					}
 				}

@@ -15,7 +15,8 @@ import (
 // ExchangePhoneCode implements [platform.Provider] with getPhoneNumber. It always sends
 // the openid, so that WeChat refuses another user's code. The package comment lists the
 // causes of its errors.
-func (c *Client) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
+func (c *Client) ExchangePhoneCode(ctx context.Context, app platform.Credentials, user auth.PlatformAccount, code string) (string, error) {
+	openID := user.OpenID()
 	switch {
 	case !validCode(code):
 		return "", &auth.Error{Code: auth.PhoneCodeInvalid, Err: ErrCodeMalformed}

@@ -44,7 +44,7 @@ func newShelf(t *testing.T) shelf {
 	if err := store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	err = store.AddApp(t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedSecret: []byte("sealed")},
+	err = store.AddApp(t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("sealed")}},
 		auth.AuditEvent{At: time.Now(), Action: auth.AuditAppAdded, Actor: auth.ActorCLI})
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +82,7 @@ func (p *phones) replica(cfg wechat.Config) *wechat.Client {
 	return newClient(p.t, cfg)
 }
 
-var alice = wechatsim.OpenID(appID, "alice")
+var alice = auth.OpenIDAccount(wechatsim.OpenID(appID, "alice"))
 
 // exchange redeems a new phone code of alice.
 func (p *phones) exchange(c *wechat.Client) (string, error) {
@@ -188,7 +188,7 @@ func TestPhoneNumberContract(t *testing.T) {
 		code := p.sim.NewPhoneCode("bob", "13800001001")
 		_, err := p.ExchangePhoneCode(t.Context(), credentials, alice, code)
 		p.wantError(err, auth.PhoneCodeInvalid, wechat.ClassCodeInvalid, false)
-		number, err := p.ExchangePhoneCode(t.Context(), credentials, wechatsim.OpenID(appID, "bob"), code)
+		number, err := p.ExchangePhoneCode(t.Context(), credentials, auth.OpenIDAccount(wechatsim.OpenID(appID, "bob")), code)
 		if err != nil || number != "+8613800001001" {
 			t.Errorf("ExchangePhoneCode() = %q, %v", number, err)
 		}
@@ -226,7 +226,7 @@ func TestPhoneNumberContract(t *testing.T) {
 			}
 		}
 		for _, bad := range []string{"", "o x", "o\n", "鱼符", strings.Repeat("o", 129)} {
-			_, err := p.ExchangePhoneCode(t.Context(), credentials, bad, code)
+			_, err := p.ExchangePhoneCode(t.Context(), credentials, auth.OpenIDAccount(bad), code)
 			if auth.CodeOf(err) != auth.PlatformMisconfigured || !errors.Is(err, wechat.ErrCredentials) {
 				t.Errorf("openid %q: error = %v", bad, err)
 			}
@@ -562,7 +562,7 @@ func TestErrorsHideTheAccessToken(t *testing.T) {
 			}
 			hidesSecrets(t, err)
 			for _, e := range errorTree(err) {
-				for _, needle := range []string{token, alice, "13800001002"} {
+				for _, needle := range []string{token, alice.Subject, "13800001002"} {
 					if strings.Contains(fmt.Sprintf("%v %+v %#v", e, e, e), needle) {
 						t.Errorf("a %T contains %q: %v", e, needle, e)
 					}

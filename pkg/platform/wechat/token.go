@@ -35,7 +35,7 @@ var errNoToken = fmt.Errorf("wechat: no access token, %w", platform.ErrCodeUnspe
 // fetchToken implements [accesstoken.Fetch] with stable_token, which returns the current
 // token with its remaining seconds.
 func (c *Client) fetchToken(ctx context.Context, app platform.Credentials, force bool) (accesstoken.Token, error) {
-	secret, now := app.Secret.Reveal(), c.clock()
+	secret, now := appSecret(app).Reveal(), c.clock()
 	body, err := c.post(ctx, "/cgi-bin/stable_token", nil, map[string]any{
 		"grant_type":    "client_credential",
 		"appid":         app.AppID,

@@ -125,8 +125,8 @@ func (g throughGuard) ExchangeCode(ctx context.Context, app platform.Credentials
 	return g.over.Load().ExchangeCode(ctx, app, code)
 }
 
-func (g throughGuard) ExchangePhoneCode(ctx context.Context, app platform.Credentials, openID, code string) (string, error) {
-	return g.over.Load().ExchangePhoneCode(ctx, app, openID, code)
+func (g throughGuard) ExchangePhoneCode(ctx context.Context, app platform.Credentials, user auth.PlatformAccount, code string) (string, error) {
+	return g.over.Load().ExchangePhoneCode(ctx, app, user, code)
 }
 
 // faultModel is one run: what its clients did, and what must have become of it.

@@ -192,10 +192,10 @@ func (r *Replica) CatchUp(ctx context.Context) {
 // AddApp registers an app of the simulated WeChat.
 func (f *Fixture) AddApp(appID, secret string, audiences ...string) {
 	f.tb.Helper()
-	sealed := must(f.Sealer.Seal([]byte(secret), app.SecretAAD(appID)))(f.tb)
+	sealed := must(f.Sealer.Seal([]byte(secret), app.CredentialAAD(appID, auth.CredentialAppSecret)))(f.tb)
 	now := f.Clock.Now()
 	err := f.Store.AddApp(f.tb.Context(), auth.App{
-		ID: appID, Platform: auth.PlatformWeChat, SealedSecret: sealed, Audiences: audiences, CreatedAt: now, UpdatedAt: now,
+		ID: appID, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: sealed}, Audiences: audiences, CreatedAt: now, UpdatedAt: now,
 	}, f.Event(auth.AuditAppAdded))
 	if err != nil {
 		f.tb.Fatal(err)
