@@ -7,13 +7,12 @@
 // the models of pkg/adminclient. It does not own the rules (pkg/session, pkg/person,
 // pkg/app, pkg/servicekey, pkg/keyring), nor errors and their form (api/web).
 //
-// Every change is audited under the actor "service_key:<id>", with the id of
-// the request, in the transaction that makes it. A key that is restricted to
-// apps sees nothing of other apps: what belongs to them is not found. Persons
-// belong to no app, so such a key reaches no person: it binds no user, mints no
-// bind tickets, and a policy that it sets gives its app no more of the persons
-// than the policy before.
+// Every change is audited under the actor "service_key:<id>", with the id of the
+// request, in the transaction that makes it. For a key that is restricted to apps, the
+// data of other apps is not found. Persons belong to no app, so such a key reaches no
+// person: it binds no user, mints no bind tickets, and cannot set a policy that gives its
+// app more access to persons than before.
 //
-// A handler keeps no state. Its errors are rendered by [web.API]; one without a
-// code becomes "internal".
+// Handlers have no state. [web.API] renders their errors; an error without a code becomes
+// "internal".
 package admin

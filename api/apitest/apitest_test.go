@@ -187,7 +187,7 @@ func (f *failures) Errorf(format string, args ...any) {
 
 func TestTransport(t *testing.T) {
 	t.Parallel()
-	// The server answers with what it was sent, under the headers of a refresh.
+	// The server answers with the request's body and the headers of a refresh.
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent, _ := io.ReadAll(r.Body)
 		for name, values := range good().response {
@@ -227,7 +227,7 @@ func TestTransport(t *testing.T) {
 		t.Parallel()
 		f, post := setup(t, true)
 		if got, err := post("/oauth2/token", form); got != tokens || err != nil {
-			t.Errorf("got %q, error %v", got, err)
+			t.Errorf("the client got %q, error %v", got, err)
 		}
 		if len(f.all) != 0 {
 			t.Errorf("violations: %q", f.all)
@@ -237,7 +237,7 @@ func TestTransport(t *testing.T) {
 		t.Parallel()
 		f, post := setup(t, true)
 		if got, err := post("/oauth2/token?more=!", form); got != tokens+"!" || err != nil {
-			t.Errorf("got %q, error %v", got, err)
+			t.Errorf("the client got %q, error %v", got, err)
 		}
 		if len(f.all) != 1 || !strings.Contains(f.all[0], "POST /oauth2/token: the answer 200") {
 			t.Errorf("violations: %q", f.all)
@@ -247,7 +247,7 @@ func TestTransport(t *testing.T) {
 		t.Parallel()
 		f, post := setup(t, true)
 		if got, err := post("/v1/me", ""); got != "half" || !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("got %q, error %v", got, err)
+			t.Errorf("the client got %q, error %v", got, err)
 		}
 		if len(f.all) != 0 {
 			t.Errorf("violations: %q", f.all)
@@ -257,7 +257,7 @@ func TestTransport(t *testing.T) {
 		t.Parallel()
 		f, post := setup(t, false)
 		if got, err := post("/sim/codes", "sent"); got != "sent" || err != nil {
-			t.Errorf("got %q, error %v", got, err)
+			t.Errorf("the client got %q, error %v", got, err)
 		}
 		if len(f.all) != 0 {
 			t.Errorf("violations: %q", f.all)

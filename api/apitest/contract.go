@@ -161,7 +161,7 @@ func (c *Contract) operation(l Listener, name string) *openapi3.Operation {
 	return c.listeners[l].doc.Paths.Value(path).GetOperation(method)
 }
 
-// Check returns what is wrong with a request that a listener answered, or nil.
+// Check returns an error if a request or its answer violates the contract.
 // The bodies are the complete bodies of the two messages.
 func (c *Contract) Check(l Listener, req *http.Request, reqBody []byte, resp *http.Response, body []byte) error {
 	route, params, err := c.route(l, req, resp.StatusCode)

@@ -36,7 +36,7 @@ type world struct {
 	db       *sql.DB
 	handler  http.Handler
 	url      string
-	client   *http.Client // holds all traffic against the contract
+	client   *http.Client // checks all traffic against the contract
 }
 
 func newWorld(t *testing.T) *world {
@@ -134,7 +134,7 @@ func (w *world) refresh(t *testing.T, g session.Grant) session.Grant {
 
 func TestMe(t *testing.T) {
 	t.Parallel()
-	t.Run("says who the holder of the token is", func(t *testing.T) {
+	t.Run("the answer shows the user and the session", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g, err := w.Service.Exchange(t.Context(), session.ExchangeRequest{
@@ -158,7 +158,7 @@ func TestMe(t *testing.T) {
 		}
 		apitest.SameMembers(t, "me", []byte(a.Body))
 	})
-	t.Run("shows the person of a bound session", func(t *testing.T) {
+	t.Run("the answer shows the person of a bound session", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.Login("alice")
@@ -169,11 +169,11 @@ func TestMe(t *testing.T) {
 		a := w.me(t, g.AccessToken)
 		m := a.members(t)
 		if d := cmp.Diff(map[string]any{"id": id, "external_id": "E-4711", "name": "张三"}, m["person"]); d != "" || m["bound"] != true {
-			t.Errorf("unexpected result: %s %s", a.Body, d)
+			t.Errorf("unexpected answer %s, person (-want +got):\n%s", a.Body, d)
 		}
 		apitest.SameMembers(t, "me-bound", []byte(a.Body))
 	})
-	t.Run("does not tell when the session was refreshed", func(t *testing.T) {
+	t.Run("the answer does not change with a refresh", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		g := w.Login("alice")
@@ -183,9 +183,9 @@ func TestMe(t *testing.T) {
 			g = w.refresh(t, g)
 			a := w.me(t, g.AccessToken)
 			if a.Body != first.Body {
-				t.Errorf("after a refresh: %s, before: %s", a.Body, first.Body)
+				t.Errorf("the answer after a refresh is %s, before %s", a.Body, first.Body)
 			}
-			// What differs tells nothing: ids are random, Date is the server's.
+			// These headers differ and reveal nothing: ids are random, Date is the server's.
 			for _, h := range []http.Header{a.Header, first.Header} {
 				h.Del("X-Request-Id")
 				h.Del("Date")
@@ -196,7 +196,7 @@ func TestMe(t *testing.T) {
 		}
 		for _, m := range []string{"generation", "rotated", "idle", "refresh", "ver", "epoch"} {
 			if strings.Contains(first.Body, m) {
-				t.Errorf("%q is in %s", m, first.Body)
+				t.Errorf("the answer contains %q: %s", m, first.Body)
 			}
 		}
 		// Whole seconds: a fraction would be one more bit to know a session by.

@@ -29,7 +29,7 @@ type world struct {
 	db       *cutoffstest.Store
 	follower *cutoffs.Follower
 	url      string
-	refusal  error // what authorize answers; set before requests are made
+	refusal  error // the error of authorize; set before the requests
 	key      servicekey.Key
 	stop     context.CancelFunc
 }

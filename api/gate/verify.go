@@ -43,11 +43,11 @@ type AccessTokens interface {
 	Verify(ctx context.Context, accessToken string) (*token.Claims, error)
 }
 
-// Apps knows how many apps are registered. Implemented by [app.Directory].
+// Apps reports whether several apps are registered. Implemented by [app.Directory].
 type Apps interface {
 	// HasSeveral reports whether more than one app is registered. It does no I/O.
 	//
-	// Errors: [auth.StorageUnavailable] when what is in memory is too old.
+	// Errors: [auth.StorageUnavailable] when the data in memory is too old.
 	HasSeveral() (bool, error)
 }
 

@@ -39,7 +39,7 @@ func (a *apps) HasSeveral() (bool, error) { return a.several, a.err }
 type guarded struct {
 	*sessiontest.Fixture
 	url    string
-	client *http.Client // holds all traffic against the contract
+	client *http.Client // checks all traffic against the contract
 	apps   *apps
 }
 

@@ -401,8 +401,7 @@ func TestExchangeLimits(t *testing.T) {
 			defer cancel()
 			before := strings.Count(l.log.String(), `"level"`)
 			serve := func(*http.Request) {
-				// The answer waits until the service knows that its client is
-				// gone.
+				// The answer waits until the service notices that the client is gone.
 				cancel()
 				<-(*l.last.Load()).Done()
 			}

@@ -1,12 +1,12 @@
 // Package oauth serves the OAuth endpoints: token, revocation, introspection, the
 // metadata document and the JWK set.
 //
-// It owns requests and answers as RFC 6749, 7009, 7662, 8414 and 7517 define
-// them. Each grant of the token endpoint is a file (codegrant.go,
-// refreshgrant.go) and a row of grantTypes, which the metadata lists too.
+// It owns the requests and answers of RFC 6749, 7009, 7662, 8414 and 7517. Each grant of
+// the token endpoint is a file (codegrant.go, refreshgrant.go) and a row of grantTypes,
+// which the metadata also lists.
 // It does not own the use cases (pkg/session) or errors and forms (api/web).
-// Its only state is what introspection remembers for a minute, and the counts of
-// [ExchangeLimits].
+// Its only state is the cache of introspection, which lasts for a minute, and the counts
+// of [ExchangeLimits].
 package oauth
 
 import (

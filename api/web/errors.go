@@ -19,8 +19,8 @@ type Response struct {
 	// OAuth is the "error" member at OAuth endpoints (RFC 6749 §5.2; those
 	// beyond its list are extensions).
 	OAuth string
-	// Text is the standard sentence: what happened and what to do. ASCII
-	// without quotes and backslashes.
+	// Text is the standard sentence: the fault and the remedy. ASCII without quotes and
+	// backslashes.
 	Text string
 	// RetryAfter is the standard delay for codes that ask the client to wait.
 	RetryAfter time.Duration

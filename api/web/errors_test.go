@@ -58,7 +58,7 @@ func TestResponses(t *testing.T) {
 			}
 		}
 	})
-	t.Run("the codes of exchange and refresh look as the contract says", func(t *testing.T) {
+	t.Run("the codes of exchange and refresh follow the contract", func(t *testing.T) {
 		t.Parallel()
 		for c, want := range map[auth.Code]string{
 			auth.CodeInvalid: "400 invalid_grant", auth.CodeUsed: "400 invalid_grant",
@@ -115,7 +115,7 @@ func TestErrorBodies(t *testing.T) {
 			checkErrorHeaders(t, w, "application/problem+json")
 		})
 	}
-	t.Run("a description says more than the standard sentence", func(t *testing.T) {
+	t.Run("a description replaces the standard sentence", func(t *testing.T) {
 		t.Parallel()
 		err := auth.Invalid("The parameter x is missing.")
 		w, _ := fail(t, web.OAuth, err)

@@ -29,7 +29,7 @@ func TestLimiter(t *testing.T) {
 		}
 		return wait
 	}
-	t.Run("allows the burst, then says how long to wait, and refills steadily", func(t *testing.T) {
+	t.Run("the burst is allowed, then the wait is returned, and the allowance refills steadily", func(t *testing.T) {
 		t.Parallel()
 		l := limiter(t, 60)
 		for i := range 60 {
@@ -87,7 +87,7 @@ func TestLimiter(t *testing.T) {
 			}
 		}
 	})
-	t.Run("an event that did not happen is given back", func(t *testing.T) {
+	t.Run("Return gives back an event that did not happen", func(t *testing.T) {
 		t.Parallel()
 		l := limiter(t, 1)
 		l.Charge(alice, now)
