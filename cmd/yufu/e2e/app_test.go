@@ -64,7 +64,7 @@ func TestApp(t *testing.T) {
 		before := s.logIn("alice")
 		audiences := func(want ...string) {
 			t.Helper()
-			for what, a := range map[string]*answer{"log-in": s.logIn("bob"), "refresh": s.refresh(before.Doc.RefreshToken)} {
+			for what, a := range map[string]*answer{"login": s.logIn("bob"), "refresh": s.refresh(before.Doc.RefreshToken)} {
 				c, err := claims(a.Doc.AccessToken)
 				if err != nil || !slices.Equal(c.Audience, want) {
 					t.Errorf("%s: aud is %q (%v), want %q", what, c.Audience, err, want)

@@ -214,8 +214,8 @@ func claims(token string) (c struct {
 	return c, json.Unmarshal(payload, &c)
 }
 
-// holds fails the test unless the answer is 200 and contains the texts.
-func (a *answer) holds(s *service, texts ...string) {
+// contains fails the test unless the answer is 200 and contains the texts.
+func (a *answer) contains(s *service, texts ...string) {
 	s.t.Helper()
 	a.want(s, http.StatusOK, "")
 	for _, text := range texts {

@@ -181,7 +181,7 @@ func (e *enemy) attack() {
 	}()
 	mallory, err := e.from("192.0.2.66").tryExchange("mallory")
 	if err != nil {
-		e.heard(nil, err)
+		e.record(nil, err)
 		return
 	}
 	valid := []string{
@@ -204,12 +204,12 @@ func (e *enemy) attack() {
 		work.Go(func() {
 			for n := range strangers / enemies {
 				s := e.from(fmt.Sprintf("2001:db8:%x:%x::1", e.seed, n*enemies+i))
-				e.heard(s.exchangeCode(rand.Text()))
+				e.record(s.exchangeCode(rand.Text()))
 			}
 		})
 		work.Go(func() {
 			for range forgedTokens / enemies {
-				e.heard(e.tryRefresh("yfr_" + strings.Repeat("A", 34) + rand.Text()))
+				e.record(e.tryRefresh("yfr_" + strings.Repeat("A", 34) + rand.Text()))
 			}
 		})
 	}
@@ -221,24 +221,24 @@ func (e *enemy) attack() {
 // platform.
 func (e *enemy) storm(address string) {
 	s := e.from(address)
-	let, began := 0, time.Now()
+	accepted, began := 0, time.Now()
 	for range attempts {
 		a, err := s.exchangeCode(rand.Text())
 		if err == nil && a.Status != http.StatusTooManyRequests {
-			let++
+			accepted++
 		}
-		e.heard(a, err)
+		e.record(a, err)
 	}
 	// YUFU_EXCHANGE_FAILURE_LIMIT is 120, refilled by two a second. The second round
 	// starts with the rest of the first.
 	took := time.Since(began)
-	if let > 121+int(2*took.Seconds()) {
-		e.heard(nil, fmt.Errorf("%d of %d attempts from one address were accepted in %s", let, attempts, took))
+	if accepted > 121+int(2*took.Seconds()) {
+		e.record(nil, fmt.Errorf("%d of %d attempts from one address were accepted in %s", accepted, attempts, took))
 	}
 }
 
-// heard records an answer, which must not be a failure of the service.
-func (e *enemy) heard(a *answer, err error) {
+// record records an answer, which must not be a failure of the service.
+func (e *enemy) record(a *answer, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err != nil {
@@ -268,7 +268,7 @@ func (e *enemy) holdConnections() (held []*wire) {
 			err = w.send(say[i%len(say)])
 		}
 		if err != nil {
-			e.heard(nil, err)
+			e.record(nil, err)
 		}
 	}
 	return held
@@ -278,12 +278,12 @@ func (e *enemy) holdConnections() (held []*wire) {
 func (e *enemy) mangled(send string) {
 	w, err := e.dial()
 	if err != nil {
-		e.heard(nil, err)
+		e.record(nil, err)
 		return
 	}
 	defer w.close()
 	if err := w.send(send); err != nil {
-		e.heard(nil, err)
+		e.record(nil, err)
 		return
 	}
 	method, _, _ := strings.Cut(send, " ")
@@ -301,7 +301,7 @@ func (e *enemy) mangled(send string) {
 		if hungUp(err) {
 			return
 		}
-		e.heard(a, err)
+		e.record(a, err)
 		if err != nil || complete {
 			return
 		}

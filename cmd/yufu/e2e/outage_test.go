@@ -119,12 +119,12 @@ func TestStartWithoutDatabase(t *testing.T) {
 		begun := time.Now()
 		r := h.run(d.env, "", "serve")
 		passed := time.Since(begun)
-		said := regexp.MustCompile(`YUFU_DATABASE_URL names a database that did not answer within (\d+s)\n`).FindStringSubmatch(r.stderr)
-		if r.code != 1 || said == nil {
+		match := regexp.MustCompile(`YUFU_DATABASE_URL names a database that did not answer within (\d+s)\n`).FindStringSubmatch(r.stderr)
+		if r.code != 1 || match == nil {
 			t.Fatalf("exit code %d: %s", r.code, r.stderr)
 		}
-		if waited, err := time.ParseDuration(said[1]); err != nil || waited < time.Second || waited > passed {
-			t.Errorf("the error says that it waited for %s; the timeout is 1s, and it ran for %s", said[1], passed)
+		if waited, err := time.ParseDuration(match[1]); err != nil || waited < time.Second || waited > passed {
+			t.Errorf("the error says that it waited for %s; the timeout is 1s, and it ran for %s", match[1], passed)
 		}
 	})
 

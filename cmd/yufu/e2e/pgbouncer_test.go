@@ -111,7 +111,7 @@ func TestDatabaseSettingsRefused(t *testing.T) {
 
 	latin := pgtest.Empty(t, "encoding 'LATIN1' locale 'C' template template0")
 	r := h.run(d.env.with(settings{"YUFU_DATABASE_URL": latin}), "", "migrate")
-	if r.code != 1 || !strings.Contains(r.stderr, "server_encoding of the database is LATIN1, want UTF8") {
+	if r.code != 1 || !strings.Contains(r.stderr, "server_encoding of the database must be UTF8, got LATIN1") {
 		t.Errorf("LATIN1: exit code %d: %s", r.code, r.stderr)
 	}
 
@@ -135,7 +135,7 @@ func TestDatabaseSettingsRefused(t *testing.T) {
 	s.logIn("alice")
 	set("set session_replication_role = replica")
 	r = h.run(d.env, "", "serve")
-	if r.code != 1 || !strings.Contains(r.stderr, "session_replication_role is replica") {
+	if r.code != 1 || !strings.Contains(r.stderr, "session_replication_role must be origin, got replica") {
 		t.Errorf("session_replication_role=replica: exit code %d: %s", r.code, r.stderr)
 	}
 }

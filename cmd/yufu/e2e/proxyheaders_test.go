@@ -143,7 +143,7 @@ func TestForgedHeaders(t *testing.T) {
 	}
 	wantNames := slices.Sorted(maps.Keys(want))
 
-	t.Run("PHP takes foreign spellings for ours", func(t *testing.T) {
+	t.Run("PHP treats other spellings as ours", func(t *testing.T) {
 		for _, name := range []string{"X.Yufu.Person", "x_yufu_person", "X-Yufu.Person"} {
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+backEnd, nil)
 			if err != nil {

@@ -153,11 +153,11 @@ func TestProxiesPassOn(t *testing.T) {
 			if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("X-User") != w.alice.Doc.UUID {
 				t.Fatalf("unexpected result: %s %v", resp.Status, resp.Header)
 			}
-			for _, said := range []string{"one", "two"} {
-				fmt.Fprint(c.conn, said)
-				heard := make([]byte, len(said))
-				if _, err := io.ReadFull(c.reader, heard); err != nil || string(heard) != said {
-					t.Errorf("got %q, error %v", heard, err)
+			for _, text := range []string{"one", "two"} {
+				fmt.Fprint(c.conn, text)
+				received := make([]byte, len(text))
+				if _, err := io.ReadFull(c.reader, received); err != nil || string(received) != text {
+					t.Errorf("got %q, error %v", received, err)
 				}
 			}
 			c.hangUp()
@@ -183,22 +183,22 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 		}
 		return header
 	}
-	var said struct {
+	var echoed struct {
 		Method, URI, Host, Body string
 		Header                  http.Header
 	}
 	echo := func(t *testing.T, method, path, body string, header http.Header) {
 		t.Helper()
-		said.Header = nil
+		echoed.Header = nil
 		a := p.must(t, method, apiHost, path, body, header)
-		if err := json.Unmarshal([]byte(a.body), &said); err != nil || a.status != http.StatusOK {
+		if err := json.Unmarshal([]byte(a.body), &echoed); err != nil || a.status != http.StatusOK {
 			t.Errorf("%d %s: unexpected result %v", a.status, a.body, err)
 		}
 	}
 	t.Run("every method is passed with its body", func(t *testing.T) {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"} {
-			if echo(t, method, "/echo", "a body", bearer()); said.Method != method || said.Body != "a body" {
-				t.Errorf("%s arrives as %+v", method, said)
+			if echo(t, method, "/echo", "a body", bearer()); echoed.Method != method || echoed.Body != "a body" {
+				t.Errorf("%s arrives as %+v", method, echoed)
 			}
 		}
 		a := p.must(t, http.MethodHead, apiHost, "/file", "", bearer())
@@ -208,20 +208,20 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 	})
 	t.Run("the URL is passed unchanged", func(t *testing.T) {
 		for _, uri := range []string{"/echo/a%2Fb//c/%2e%2e/d;v=1?x=%2F&y=a+b&z=%E9%B1%BC", "/echo/?", "/echo?aud=x&app=y&bound=z"} {
-			if echo(t, http.MethodGet, uri, "", bearer()); said.URI != uri && said.URI != strings.TrimSuffix(uri, "?") {
-				t.Errorf("%s arrives as %s", uri, said.URI)
+			if echo(t, http.MethodGet, uri, "", bearer()); echoed.URI != uri && echoed.URI != strings.TrimSuffix(uri, "?") {
+				t.Errorf("%s arrives as %s", uri, echoed.URI)
 			}
 		}
 	})
 	t.Run("host, scheme and address are set whatever the client sends", func(t *testing.T) {
 		echo(t, http.MethodGet, "/echo", "", bearer("X-Forwarded-Proto", "forged", "X-Forwarded-Host", "forged", "X-Forwarded-For", "203.0.113.1"))
-		proto, host := said.Header["X-Forwarded-Proto"], said.Header["X-Forwarded-Host"]
+		proto, host := echoed.Header["X-Forwarded-Proto"], echoed.Header["X-Forwarded-Host"]
 		// Caddy sends neither header when the client has no address, as on a Unix socket.
 		if p.name == "caddy" && proto == nil && host == nil {
 			proto, host = []string{"https"}, []string{apiHost}
 		}
-		if said.Host != apiHost || !slices.Equal(proto, []string{"https"}) || !slices.Equal(host, []string{apiHost}) {
-			t.Errorf("the back end gets the host %q and the headers %v", said.Host, said.Header)
+		if echoed.Host != apiHost || !slices.Equal(proto, []string{"https"}) || !slices.Equal(host, []string{apiHost}) {
+			t.Errorf("the back end gets the host %q and the headers %v", echoed.Host, echoed.Header)
 		}
 	})
 	t.Run("large bodies are passed, with a length and in chunks", func(t *testing.T) {

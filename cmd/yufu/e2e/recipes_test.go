@@ -72,8 +72,8 @@ func TestRecipes(t *testing.T) {
 	for name, language := range map[string]struct {
 		// command returns the program with its arguments, and its environment.
 		command func(t *testing.T, dir string) (args, env []string)
-		// says returns the output with the program's address.
-		says func(p *process) *output
+		// output returns the output with the program's address.
+		output func(p *process) *output
 		// iat: whether the program refuses a token from the far future.
 		iat bool
 	}{
@@ -93,15 +93,15 @@ func TestRecipes(t *testing.T) {
 				}
 				return []string{node, write(t, filepath.Join(dir, "server.mjs"), recipe(t, page, "js"))}, nil
 			},
-			says: func(p *process) *output { return p.stdout },
+			output: func(p *process) *output { return p.stdout },
 		},
 		"Python": {
 			command: func(t *testing.T, dir string) (args, env []string) {
 				t.Helper()
 				return []string{pythonWithJWT(t), write(t, filepath.Join(dir, "server.py"), recipe(t, page, "python"))}, nil
 			},
-			says: func(p *process) *output { return p.stdout },
-			iat:  true,
+			output: func(p *process) *output { return p.stdout },
+			iat:    true,
 		},
 		"PHP": {
 			command: func(t *testing.T, dir string) (args, env []string) {
@@ -110,8 +110,8 @@ func TestRecipes(t *testing.T) {
 				return []string{php, "-S", "127.0.0.1:0", write(t, filepath.Join(dir, "server.php"), recipe(t, page, "php"))},
 					append(libraries, "KEYS_FILE="+filepath.Join(dir, "keys.json"))
 			},
-			says: func(p *process) *output { return p.stderr },
-			iat:  true,
+			output: func(p *process) *output { return p.stderr },
+			iat:    true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestRecipes(t *testing.T) {
 				p.cmd.Env = append(p.cmd.Env, env...)
 				s.launch(p)
 				listening := regexp.MustCompile(`(?:listening on |Server \()(http://127\.0\.0\.1:[0-9]+)\)?[^0-9]`)
-				text := p.await(language.says(p), "its address", listening.MatchString)
+				text := p.await(language.output(p), "its address", listening.MatchString)
 				return listening.FindStringSubmatch(text)[1]
 			}
 			ask := func(url, authorization string) (status int, user string, header http.Header) {

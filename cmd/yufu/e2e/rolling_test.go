@@ -61,7 +61,7 @@ func (c proxiedPhone) live() error {
 	if err != nil {
 		return err
 	}
-	if err := grant("a log-in", url.Values{"grant_type": {codeGrant}, "client_id": {testApp}, "code": {code}}, form); err != nil {
+	if err := grant("a login", url.Values{"grant_type": {codeGrant}, "client_id": {testApp}, "code": {code}}, form); err != nil {
 		return err
 	}
 	for range 3 {

@@ -51,7 +51,7 @@ func TestValidationFromMemory(t *testing.T) {
 	good, ended := s.logIn("alice").Doc.AccessToken, s.logIn("bob").Doc
 	s.logOut(ended.RefreshToken)
 	const inactive = `{"active":false}` + "\n"
-	s.introspect(key, good).holds(s, `{"active":true,`, `"client_id":"`+testApp+`"`)
+	s.introspect(key, good).contains(s, `{"active":true,`, `"client_id":"`+testApp+`"`)
 	s.verify("", good).want(s, 200, "")
 
 	t.Run("validation goes on without the database, and answers 503 when the data is too old", func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestValidationFromMemory(t *testing.T) {
 		if err := server.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		s.introspect(key, good).holds(s, `{"active":true,`)
+		s.introspect(key, good).contains(s, `{"active":true,`)
 		s.verify("", good).want(s, 200, "")
 		s.me(good).want(s, 503, "storage_unavailable") // this endpoint asks the database
 		s.eventually("the data is too old", func() bool {
@@ -101,7 +101,7 @@ func TestValidationFromMemory(t *testing.T) {
 		token := other.logIn("alice").Doc.AccessToken
 		s.verify("?aud=orders", token).want(s, 200, "")
 		restricted := d.serviceKey("service", "--app", otherApp)
-		s.introspect(restricted, token).holds(s, `{"active":true,`)
+		s.introspect(restricted, token).contains(s, `{"active":true,`)
 		if a := s.introspect(restricted, good); a.Body != inactive {
 			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
 		}
@@ -200,8 +200,8 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 				return strings.Contains(s.introspect(open, seen.Doc.AccessToken).Body, `"attributes":{"department":"sales"}`)
 			})
 			before := s.introspect(open, seen.Doc.AccessToken)
-			s.introspect(open, erased.Doc.AccessToken).holds(s, `{"active":true,`, `"openid":"`)
-			s.introspect(plain, erased.Doc.AccessToken).holds(s, `{"active":true,`)
+			s.introspect(open, erased.Doc.AccessToken).contains(s, `{"active":true,`, `"openid":"`)
+			s.introspect(plain, erased.Doc.AccessToken).contains(s, `{"active":true,`)
 			s.admins("DELETE", "/admin/v1/identities/"+erased.Doc.UUID, "").want(s, 204, "")
 			lose(t, server, line)
 
@@ -210,7 +210,7 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 			}
 			for scope, key := range map[string]string{"service": plain, "service openid": open} {
 				a := s.introspect(key, unseen.Doc.AccessToken)
-				a.holds(s, `{"active":true,`, `"bound":true,"person":"`+person.ID+`"`)
+				a.contains(s, `{"active":true,`, `"bound":true,"person":"`+person.ID+`"`)
 				for _, member := range []string{"openid", "unionid", "attributes"} {
 					if strings.Contains(a.Body, `"`+member+`"`) {
 						t.Errorf("with a key of scope %s: answer %s, want no member %s", scope, a.Body, member)
