@@ -40,6 +40,8 @@ var plainFolders = []string{
 	"cmd/yufu/internal/replicas",
 	"cmd/yufu/internal/setting",
 	"db",
+	"db/pgtest",
+	"db/sqlite",
 	"db/storetest",
 	"pkg/adminclient",
 	"pkg/app",

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestProgramsThatOnlyRootCanReach has what a checkout below /root has: as root
-// the server runs as somebody else, who cannot enter it.
-func TestProgramsThatOnlyRootCanReach(t *testing.T) {
+// TestRunnable imitates a checkout below /root: the server of root's tests runs as a user
+// who cannot enter it.
+func TestRunnable(t *testing.T) {
 	t.Parallel()
 	owner, err := dropTo()
 	if err != nil {
@@ -50,13 +50,13 @@ func TestProgramsThatOnlyRootCanReach(t *testing.T) {
 			}
 		})
 		if (copied != "") != (owner != nil) {
-			t.Errorf("the copy is %q, and we run it as %v", copied, owner)
+			t.Errorf("copied = %q, server runs as %v", copied, owner)
 		}
 		cmd := exec.Command(filepath.Join(dir, "postgres"))
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
 		if out, err := cmd.CombinedOutput(); err != nil || string(out) != "it runs" {
-			t.Errorf("%v: %s", err, out)
+			t.Errorf("running the copy: %v: %s", err, out)
 		}
 	})
 
@@ -65,9 +65,9 @@ func TestProgramsThatOnlyRootCanReach(t *testing.T) {
 		dir, copied, err := runnable(bin, owner)
 		switch {
 		case owner == nil && (err != nil || dir != bin || copied != ""):
-			t.Errorf("our own programs: %q, %q, %v", dir, copied, err)
+			t.Errorf("runnable() of our own programs = %q, %q, %v", dir, copied, err)
 		case owner != nil && (err == nil || !strings.Contains(err.Error(), bin)):
-			t.Errorf("the error is: %v", err)
+			t.Errorf("runnable() error = %v, want one that names %s", err, bin)
 		}
 	})
 }

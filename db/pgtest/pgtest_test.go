@@ -18,7 +18,7 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// childMode has the test binary start a server, tell where, and wait to be
+// childMode makes the test binary start a server, print its address, and wait to be
 // killed.
 const childMode = "YUFU_PGTEST_CHILD"
 
@@ -60,7 +60,7 @@ func number(t *testing.T, conn *pgx.Conn, sql string) int {
 	return n
 }
 
-func TestClonesOfATemplateAreMigratedAndApart(t *testing.T) {
+func TestTemplate(t *testing.T) {
 	t.Parallel()
 	a, b := connect(t, template.New(t)), connect(t, template.New(t))
 	run(t, a, `insert into migrated values (2)`)
@@ -72,47 +72,47 @@ func TestClonesOfATemplateAreMigratedAndApart(t *testing.T) {
 	}
 }
 
-func TestAnEmptyDatabaseHasNoTables(t *testing.T) {
+func TestEmpty(t *testing.T) {
 	t.Parallel()
 	conn := connect(t, pgtest.Empty(t))
 	if n := number(t, conn, `select count(*) from pg_tables where schemaname = 'public'`); n != 0 {
-		t.Errorf("%d tables, want none", n)
+		t.Errorf("an empty database has %d tables, want 0", n)
 	}
 }
 
-func TestADatabaseIsDroppedWhenItsTestEnds(t *testing.T) {
+func TestDatabaseIsDropped(t *testing.T) {
 	t.Parallel()
 	var dsn string
 	t.Run("test", func(t *testing.T) { dsn = pgtest.Empty(t) })
 	if conn, err := pgx.Connect(t.Context(), dsn); err == nil {
 		conn.Close(t.Context())
-		t.Error("the database is still there")
+		t.Error("the database still exists")
 	}
 }
 
-// Whoever asks for any port gets one of a range; a stopped server's must not be
-// among them, or it could not start again.
-func TestAServersPortIsNobodyElses(t *testing.T) {
+// A program that asks for any port gets one of a range. A stopped server's port must not
+// be in it, or the server could not start again.
+func TestServerPortIsReserved(t *testing.T) {
 	t.Parallel()
-	first := 49152 // of the dynamic ports (RFC 6335 section 6)
+	first := 49152 // first dynamic port (RFC 6335 section 6)
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
 		if _, err := fmt.Sscan(string(b), &first); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if first < 12_000 {
-		first = 1 << 16 // there is no room below them
+		first = 1 << 16 // no room below them
 	}
 	_, port, err := net.SplitHostPort(pgtest.NewServer(t).Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n, err := strconv.Atoi(port); err != nil || n >= first {
-		t.Errorf("port %s is given to anybody from %d on", port, first)
+		t.Errorf("port %s is in the range from %d, which the system assigns", port, first)
 	}
 }
 
-func TestAServerKeepsItsDataAndAddressAcrossStopAndKill(t *testing.T) {
+func TestServerRestarts(t *testing.T) {
 	t.Parallel()
 	s := pgtest.NewServer(t, pgtest.WithFsync(), pgtest.WithSetting("max_connections", "33"))
 	conn := connect(t, s.DSN("postgres"))
@@ -126,7 +126,7 @@ func TestAServerKeepsItsDataAndAddressAcrossStopAndKill(t *testing.T) {
 		}
 		if conn, err := pgx.Connect(t.Context(), s.DSN("postgres")); err == nil {
 			conn.Close(t.Context())
-			t.Fatalf("after %s it still takes connections", name)
+			t.Fatalf("after %s the server still accepts connections", name)
 		}
 		if err := end(); err != nil {
 			t.Fatalf("%s again: %v", name, err)
@@ -139,13 +139,13 @@ func TestAServerKeepsItsDataAndAddressAcrossStopAndKill(t *testing.T) {
 		}
 	}
 	if err := s.Start(); err == nil {
-		t.Error("a running server was started again")
+		t.Error("Start() of a running server succeeded, want an error")
 	}
 }
 
-// TestChildOfTheKillTest is no test of its own: as the child it starts a server
-// and never returns.
-func TestChildOfTheKillTest(t *testing.T) {
+// TestKillChild runs only in the child process, where it starts a server and never
+// returns.
+func TestKillChild(t *testing.T) {
 	if os.Getenv(childMode) == "" {
 		return
 	}
@@ -159,9 +159,9 @@ func TestChildOfTheKillTest(t *testing.T) {
 	select {}
 }
 
-func TestAKilledTestProcessLeavesNoServerAndNoFiles(t *testing.T) {
+func TestKilledProcess(t *testing.T) {
 	t.Parallel()
-	child := exec.Command(os.Args[0], "-test.run=^TestChildOfTheKillTest$")
+	child := exec.Command(os.Args[0], "-test.run=^TestKillChild$")
 	child.Env = append(os.Environ(), childMode+"=1")
 	out, err := child.StdoutPipe()
 	if err != nil {
@@ -181,7 +181,7 @@ func TestAKilledTestProcessLeavesNoServerAndNoFiles(t *testing.T) {
 		}
 	}
 	if dsn == "" {
-		t.Fatal("the child started no server")
+		t.Fatal("the child did not start a server")
 	}
 	conn, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
@@ -204,13 +204,13 @@ func TestAKilledTestProcessLeavesNoServerAndNoFiles(t *testing.T) {
 	})
 }
 
-// until polls a condition that another process brings about.
+// until polls a condition that another process will fulfil.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("timed out after 30 s: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond) // between two polls
 	}

@@ -2,9 +2,9 @@ package pgtest
 
 import "testing"
 
-// TestAStoppedServerKeepsItsPort holds that no other server gets the port of one
-// that is stopped, in whichever process: it could not start again.
-func TestAStoppedServerKeepsItsPort(t *testing.T) {
+// TestStoppedServerKeepsPort checks that no other server of any process gets the port of
+// a stopped server, which could not start again.
+func TestStoppedServerKeepsPort(t *testing.T) {
 	t.Parallel()
 	s := NewServer(t)
 	for range 2 {
@@ -13,7 +13,7 @@ func TestAStoppedServerKeepsItsPort(t *testing.T) {
 		}
 		if hold, err := take(s.port); err == nil {
 			_ = hold.Close()
-			t.Error("another server gets it")
+			t.Error("take() of a stopped server's port succeeded, want an error")
 		}
 		if err := s.Start(); err != nil {
 			t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// echo answers every line with itself.
+// echo returns every line that it receives.
 func echo(t *testing.T) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -58,7 +58,7 @@ func (c *caller) ask(patience time.Duration) error {
 	return err
 }
 
-func TestAProxy(t *testing.T) {
+func TestProxy(t *testing.T) {
 	t.Parallel()
 	const long, short = time.Minute, 50 * time.Millisecond
 	timedOut := func(err error) bool {
@@ -75,7 +75,7 @@ func TestAProxy(t *testing.T) {
 			}
 		}
 		if p.Connections() != 1 {
-			t.Errorf("%d connections", p.Connections())
+			t.Errorf("Connections() = %d", p.Connections())
 		}
 	})
 	t.Run("swallows data on old connections and carries new ones", func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestAProxy(t *testing.T) {
 		}
 		p.Swallow()
 		if err := old.ask(short); !timedOut(err) {
-			t.Errorf("error %v, want silence", err)
+			t.Errorf("error = %v, want a time-out", err)
 		}
 		if err := call(t, p).ask(long); err != nil {
 			t.Error(err)
@@ -98,7 +98,7 @@ func TestAProxy(t *testing.T) {
 		p := pgtest.NewProxy(t, echo(t))
 		p.Deafen(true)
 		if err := call(t, p).ask(short); !timedOut(err) {
-			t.Errorf("error %v, want silence", err)
+			t.Errorf("error = %v, want a time-out", err)
 		}
 		p.Deafen(false)
 		if err := call(t, p).ask(long); err != nil {
@@ -119,7 +119,7 @@ func TestAProxy(t *testing.T) {
 		defer silent.Close()
 		p.Redirect(silent.Addr().String())
 		if err := call(t, p).ask(short); !timedOut(err) {
-			t.Errorf("error %v, want the silence of the other target", err)
+			t.Errorf("error = %v, want a time-out from the other target", err)
 		}
 		if err := old.ask(long); err != nil {
 			t.Error(err)
@@ -134,7 +134,7 @@ func TestAProxy(t *testing.T) {
 		}
 		p.Cut()
 		if err := c.ask(long); err == nil || timedOut(err) {
-			t.Errorf("error %v, want the end of the connection", err)
+			t.Errorf("error = %v, want the end of the connection", err)
 		}
 	})
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-func TestAStandbyHasWhatWasCommittedAndTakesOver(t *testing.T) {
+func TestStandby(t *testing.T) {
 	t.Parallel()
 	primary := pgtest.NewServer(t)
 	run(t, connect(t, primary.DSN("postgres")), `create table before (n int)`)
@@ -20,12 +20,12 @@ func TestAStandbyHasWhatWasCommittedAndTakesOver(t *testing.T) {
 	}
 	conn := connect(t, standby.DSN("postgres"))
 	if n := number(t, conn, `select count(*) from pg_tables where tablename in ('before', 'after')`); n != 2 {
-		t.Errorf("the standby has %d of 2 tables", n)
+		t.Errorf("the standby has %d tables, want 2", n)
 	}
 	run(t, conn, `create table later (n int)`)
 }
 
-func TestNothingWaitsForAnAsynchronousStandby(t *testing.T) {
+func TestAsyncStandby(t *testing.T) {
 	t.Parallel()
 	primary := pgtest.NewServer(t)
 	standby := primary.AsyncStandby(t)

@@ -341,9 +341,9 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 	})
 }
 
-// TestAdminsFindByIndex holds that what a search visits does not grow with all the
+// TestAdminQueriesUseIndexes holds that what a search visits does not grow with all the
 // persons and identities there are.
-func TestAdminsFindByIndex(t *testing.T) {
+func TestAdminQueriesUseIndexes(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	b.exec(b.raw, `

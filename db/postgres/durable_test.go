@@ -379,7 +379,7 @@ func (p *pair) others() []repeatable {
 
 // A commit whose wait for the standby is interrupted stands, and everybody can
 // read it. It is lost when the standby takes over.
-func TestARepeatedRequestIsAnsweredWhenItIsDurable(t *testing.T) {
+func TestRepeatedRequestIsDurable(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	requests := append(append(p.sessions(), p.identities()...), p.others()...)
@@ -419,7 +419,7 @@ func TestARepeatedRequestIsAnsweredWhenItIsDurable(t *testing.T) {
 }
 
 // pgx takes a commit that was cancelled on the server while it waited for a success.
-func TestACommitThatIsCancelledOnTheServerIsNoSuccess(t *testing.T) {
+func TestCancelledCommit(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	ended, refreshed := p.login("ended"), p.login("refreshed")
@@ -447,7 +447,7 @@ func TestACommitThatIsCancelledOnTheServerIsNoSuccess(t *testing.T) {
 	}
 }
 
-func TestWritesThatWaitLeaveConnectionsForReads(t *testing.T) {
+func TestWaitingWritesLeaveReads(t *testing.T) {
 	t.Parallel()
 	const share = 6 // of the 8 connections
 	p := newPair(t)

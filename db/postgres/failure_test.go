@@ -16,7 +16,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-func TestErrorsAreTranslated(t *testing.T) {
+func TestTranslate(t *testing.T) {
 	t.Parallel()
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -71,7 +71,7 @@ func (errTimeout) Error() string   { return "i/o timeout" }
 func (errTimeout) Timeout() bool   { return true }
 func (errTimeout) Temporary() bool { return true }
 
-func TestOpenNeverShowsItsDSN(t *testing.T) {
+func TestOpenHidesDSN(t *testing.T) {
 	t.Parallel()
 	for _, dsn := range []string{
 		"postgres://user:hunter2@host:port/db", "postgres://user:hun/ter2@host/db", "postgres://u:%zzhunter2@h/d",
@@ -89,7 +89,7 @@ func TestOpenNeverShowsItsDSN(t *testing.T) {
 	}
 }
 
-func TestTheDatabasesClock(t *testing.T) {
+func TestNow(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, pgtest.Empty(t))
 	a, err := s.Now(t.Context())
@@ -105,7 +105,7 @@ func TestTheDatabasesClock(t *testing.T) {
 	}
 }
 
-func TestADatabaseThatIsDown(t *testing.T) {
+func TestDatabaseDown(t *testing.T) {
 	t.Parallel()
 	server := pgtest.NewServer(t)
 	s := openStore(t, server.DSN("postgres"))
@@ -166,7 +166,7 @@ func TestADatabaseThatIsDown(t *testing.T) {
 	}
 }
 
-func TestADatabaseThatIsReadOnly(t *testing.T) {
+func TestDatabaseReadOnly(t *testing.T) {
 	t.Parallel()
 	dsn := migrated.New(t)
 	b := &bed{t: t, store: openStore(t, dsn), raw: openRaw(t, dsn)}
@@ -199,7 +199,7 @@ func TestADatabaseThatIsReadOnly(t *testing.T) {
 	}
 }
 
-func TestSeveralHostsInTheDSN(t *testing.T) {
+func TestOpenSeveralHosts(t *testing.T) {
 	t.Parallel()
 	server := pgtest.NewServer(t)
 	down := pgtest.NewServer(t)

@@ -209,7 +209,7 @@ func (s *split) Listen(ctx context.Context, wake func()) error {
 	return s.listens.Listen(ctx, wake)
 }
 
-func TestAHalfOpenConnection(t *testing.T) {
+func TestHalfOpenConnection(t *testing.T) {
 	t.Parallel()
 	through := func(t *testing.T, b *bed, p *pgtest.Proxy) *postgres.Store {
 		t.Helper()
@@ -303,7 +303,7 @@ select count(*) from pg_stat_activity
 where datname = current_database() and application_name = 'yufu' and query in ('listen yufu_cutoffs', '-- ping')`)
 }
 
-func TestADatabaseThatIsCutOff(t *testing.T) {
+func TestDatabaseCutOff(t *testing.T) {
 	t.Parallel()
 	server := pgtest.NewServer(t)
 	b := &bed{t: t, store: openStore(t, server.DSN("postgres")), raw: openRaw(t, server.DSN("postgres"))}
@@ -327,9 +327,9 @@ func TestADatabaseThatIsCutOff(t *testing.T) {
 	r.untilKnown(b.revoked())
 }
 
-// TestAnotherDatabase holds that whatever makes ids mean something else gives
+// TestNewHistory holds that whatever makes ids mean something else gives
 // the history another name.
-func TestAnotherDatabase(t *testing.T) {
+func TestNewHistory(t *testing.T) {
 	t.Parallel()
 	for name, replace := range map[string]func(b *bed){
 		// What pg_dump and pg_restore come to, in a database of the same name.
@@ -449,9 +449,9 @@ func lastID(t *testing.T, s *cutoffs.Subscription) string {
 	return events[len(events)-1].ID
 }
 
-// TestATimelineForAnyRole holds that following needs no privilege beyond those
+// TestFollowAsAnyRole holds that following needs no privilege beyond those
 // on the tables.
-func TestATimelineForAnyRole(t *testing.T) {
+func TestFollowAsAnyRole(t *testing.T) {
 	t.Parallel()
 	server := pgtest.NewServer(t)
 	admin := openRaw(t, server.DSN("postgres"))

@@ -26,7 +26,7 @@ create function pg_catalog.pg_current_wal_lsn() returns pg_lsn language plpgsql 
 $$ begin raise exception 'wal_level must be set to ''logical''' using errcode = '55000'; end $$`
 )
 
-func TestAServerThatRefusesPartsOfTheHistorysNameIsFollowedWithoutThem(t *testing.T) {
+func TestHistoryWithout(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		sql     []string

@@ -144,7 +144,7 @@ func (b *between) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQ
 
 func (*between) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-func TestWhatChangesAfterTooManySessionsWereFound(t *testing.T) {
+func TestChangesDuringExchange(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		meanwhile func(b *bed, first, second auth.Session)
@@ -213,9 +213,9 @@ func TestWhatChangesAfterTooManySessionsWereFound(t *testing.T) {
 	}
 }
 
-// TestALogInReadsNoSessionThatHasEnded holds the promise that a log-in costs the
+// TestExchangeReadsNoEndedSessions holds the promise that a log-in costs the
 // same after years of them.
-func TestALogInReadsNoSessionThatHasEnded(t *testing.T) {
+func TestExchangeReadsNoEndedSessions(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	s := b.exchange()

@@ -7,9 +7,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 )
 
-// TestTwoReplicasWantTheLease holds the row while both ask, so that neither has
+// TestLeaseTwoReplicas holds the row while both ask, so that neither has
 // seen the other when it begins.
-func TestTwoReplicasWantTheLease(t *testing.T) {
+func TestLeaseTwoReplicas(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	first := accesstoken.LeaseParams{AppID: appID, Lease: newID(), Now: now, Until: now.Add(time.Second)}
@@ -47,7 +47,7 @@ func TestTwoReplicasWantTheLease(t *testing.T) {
 	}
 }
 
-func TestTheLeaseShowsWhatItsLastHolderKept(t *testing.T) {
+func TestLeaseReturnsKeptToken(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	first := accesstoken.LeaseParams{AppID: appID, Lease: newID(), Now: now, Until: now.Add(time.Second)}

@@ -25,7 +25,7 @@ func (b *bed) recordHistory() {
 	wantRecorded(b.t, b.store, true)
 }
 
-func TestAServerThatTakesOverIsAnotherHistoryAndARestartIsNot(t *testing.T) {
+func TestHistoryAfterTakeover(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	p.recordHistory()
@@ -56,7 +56,7 @@ func TestAServerThatTakesOverIsAnotherHistoryAndARestartIsNot(t *testing.T) {
 	wantRecorded(t, standby, true)
 }
 
-func TestADatabaseThatIsRestoredIsAnotherHistory(t *testing.T) {
+func TestHistoryAfterRestore(t *testing.T) {
 	t.Parallel()
 	for name, restore := range map[string]func(b *bed) *postgres.Store{
 		"as by pg_restore --clean": func(b *bed) *postgres.Store {
@@ -104,7 +104,7 @@ func TestADatabaseThatIsRestoredIsAnotherHistory(t *testing.T) {
 }
 
 // The parts that a role may not read are those of [postgres.Store.HistoryWithout].
-func TestWhatARoleMayNotReadMatchesAnything(t *testing.T) {
+func TestHistoryUnreadableParts(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	b.recordHistory()
@@ -131,7 +131,7 @@ func TestWhatARoleMayNotReadMatchesAnything(t *testing.T) {
 
 // The history of a second fail-over, while revocations are restored after the first one,
 // is not recorded.
-func TestRecordAHistoryThatIsOver(t *testing.T) {
+func TestRecordOutdatedHistory(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	if err := b.store.RecordHistory(t.Context(), nil); err != nil {

@@ -35,7 +35,7 @@ where (s.ended_at is not null) <> (1 = (select count(*) from cutoffs c where c.s
 	}
 }
 
-func TestRevokingBesideAnotherTransaction(t *testing.T) {
+func TestRevokeBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
 	t.Run("it waits for a log-in and ends its session", func(t *testing.T) {
 		t.Parallel()
@@ -213,7 +213,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 	})
 }
 
-func TestRevokingAnAppWithTooManySessionsToCount(t *testing.T) {
+func TestRevokeAppEstimates(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	for range 20 {
@@ -230,9 +230,9 @@ select count(*) from audit where action = 'revoked' and detail = jsonb_build_obj
 	}
 }
 
-// TestRevokingFindsByIndex holds that what a revocation visits does not grow
+// TestRevokeUsesIndexes holds that what a revocation visits does not grow
 // with what it does not concern.
-func TestRevokingFindsByIndex(t *testing.T) {
+func TestRevokeUsesIndexes(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	b.exec(b.raw, `set enable_seqscan = off`)

@@ -106,7 +106,7 @@ func TestRefreshIsHOT(t *testing.T) {
 	}
 }
 
-func TestNothingARefreshChangesIsIndexed(t *testing.T) {
+func TestRefreshedColumnsAreNotIndexed(t *testing.T) {
 	t.Parallel()
 	var names []string
 	db := openRaw(t, migrated.New(t))

@@ -68,7 +68,7 @@ func setForDatabase(t *testing.T, settings map[string]string) string {
 	return dsn
 }
 
-func TestSettingsOfTheDatabaseDoNotReachTheStore(t *testing.T) {
+func TestDatabaseSettingsAreOverridden(t *testing.T) {
 	t.Parallel()
 	values := map[string]string{}
 	for name, v := range hostile {
@@ -129,7 +129,7 @@ func TestSettingsOfTheDatabaseDoNotReachTheStore(t *testing.T) {
 	}
 }
 
-func TestACommitThatWaitsForMoreGoesOnDoingSo(t *testing.T) {
+func TestRemoteApplyIsKept(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, setForDatabase(t, map[string]string{"synchronous_commit": "remote_apply"}))
 	for pool, show := range postgres.Shows(s) {
@@ -139,7 +139,7 @@ func TestACommitThatWaitsForMoreGoesOnDoingSo(t *testing.T) {
 	}
 }
 
-func TestSettingsThatAreRefusedAreNamed(t *testing.T) {
+func TestRefusedSettings(t *testing.T) {
 	t.Parallel()
 	refused := func(t *testing.T, err error, name string) {
 		t.Helper()
@@ -221,7 +221,7 @@ func TestSettingsThatAreRefusedAreNamed(t *testing.T) {
 	})
 }
 
-func TestADatabaseThatIsReadOnlyByDefaultIsUnavailableAndSaysWhy(t *testing.T) {
+func TestReadOnlyByDefault(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, setForDatabase(t, map[string]string{"default_transaction_read_only": "on"}))
 	err := s.Ping(t.Context())

@@ -63,7 +63,7 @@ func (f *fullServer) refused(before int64) {
 	}
 }
 
-func TestAFullServer(t *testing.T) {
+func TestFullServer(t *testing.T) {
 	t.Parallel()
 
 	t.Run("makes calls wait for a connection of the pool", func(t *testing.T) {

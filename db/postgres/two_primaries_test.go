@@ -91,7 +91,7 @@ func (p *primaries) connected() int {
 	return p.number(p.raw, `select count(*) from pg_stat_activity where application_name = 'yufu'`)
 }
 
-func TestAPrimaryThatWasReplacedIsNotFresh(t *testing.T) {
+func TestReplacedPrimaryIsNotFresh(t *testing.T) {
 	t.Parallel()
 	p := newPrimaries(t, (*pgtest.Server).Standby)
 	id := p.loggedIn("o-1")
@@ -178,7 +178,7 @@ func TestConnectionsToTwoPrimaries(t *testing.T) {
 	})
 }
 
-func TestABusyPoolDoesNotMakeAFollowerStale(t *testing.T) {
+func TestBusyPoolKeepsFollowerFresh(t *testing.T) {
 	t.Parallel()
 	dsn := migrated.New(t)
 	b := &bed{t: t, store: openStore(t, dsn+"&pool_max_conns=2"), raw: openRaw(t, dsn), dsn: dsn}
@@ -210,7 +210,7 @@ func TestABusyPoolDoesNotMakeAFollowerStale(t *testing.T) {
 	}
 }
 
-func TestNothingIsFreshWhileTheStandbyIsSilent(t *testing.T) {
+func TestSilentStandbyIsNotFresh(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
 	r := openReplica(t, p.store)
@@ -237,7 +237,7 @@ func TestNothingIsFreshWhileTheStandbyIsSilent(t *testing.T) {
 	r.catchUp()
 }
 
-func TestTheDatabaseOfAnotherDeploymentIsRefused(t *testing.T) {
+func TestForeignDeployment(t *testing.T) {
 	t.Parallel()
 	server := pgtest.NewServer(t)
 	b := &bed{t: t, dsn: server.DSN("yufu"), admin: openRaw(t, server.DSN("postgres"))}

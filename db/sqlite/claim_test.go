@@ -23,10 +23,10 @@ func TestClaim(t *testing.T) {
 	for _, name := range []string{path, other} {
 		second := openStore(t, name)
 		if err := second.Claim(t.Context()); !errors.Is(err, sqlite.ErrClaimed) {
-			t.Errorf("the second Claim of %s: error %v, want ErrClaimed", name, err)
+			t.Errorf("second Claim of %s: error = %v, want ErrClaimed", name, err)
 		}
 	}
-	addApp(t, openStore(t, path)) // without a claim
+	addApp(t, openStore(t, path)) // a store without a claim
 	exchange(t, first, "o-1")
 
 	third := openStore(t, path)
@@ -34,7 +34,7 @@ func TestClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := third.Claim(t.Context()); err != nil {
-		t.Errorf("Claim after the first store is closed: %v", err)
+		t.Errorf("Claim() after the first store is closed: error = %v", err)
 	}
 	exchange(t, third, "o-2")
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// The bubble of the test owns every goroutine of the store.
+// The synctest bubble owns every goroutine of the store.
 func TestFaults(t *testing.T) {
 	sessiontest.Faults(t, func(t *testing.T) (db.Store, func() int) {
 		h := open(t)

@@ -59,19 +59,19 @@ func TestEveryStatementPrepares(t *testing.T) {
 	migratedStore(t, path)
 	db := openRaw(t, path)
 	if n := len(sqlite.Statements()); n < 20 {
-		t.Errorf("only %d statements are registered", n)
+		t.Errorf("found %d statements, want more", n)
 	}
 	for _, text := range sqlite.Statements() {
 		stmt, err := db.Prepare(text)
 		if err != nil {
-			t.Errorf("%v\n%s", err, text)
+			t.Errorf("Prepare() error = %v\n%s", err, text)
 			continue
 		}
 		stmt.Close()
 	}
 }
 
-func TestTheFile(t *testing.T) {
+func TestFile(t *testing.T) {
 	t.Parallel()
 	t.Run("only the owner can read it and its journals", func(t *testing.T) {
 		t.Parallel()
@@ -90,7 +90,7 @@ func TestTheFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			if info.Mode().Perm() != 0o600 {
-				t.Errorf("%s has mode %v, want 0600", e.Name(), info.Mode())
+				t.Errorf("mode of %s = %v, want 0600", e.Name(), info.Mode())
 			}
 		}
 	})
@@ -101,10 +101,10 @@ func TestTheFile(t *testing.T) {
 			addApp(t, migratedStore(t, path))
 			again := openStore(t, path)
 			if _, err := again.App(t.Context(), appID); err != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("Open(%s) error = %v", name, err)
 			}
 			if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-				t.Errorf("%s: there is no such file, or it is empty (%v)", name, err)
+				t.Errorf("%s: the file is missing or empty (error %v)", name, err)
 			}
 		}
 	})
@@ -131,10 +131,10 @@ func TestTheFile(t *testing.T) {
 		s, err := sqlite.Open(t.Context(), path)
 		if err == nil {
 			s.Close()
-			t.Fatal("it opened")
+			t.Fatal("Open() succeeded, want an error")
 		}
 		if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
-			t.Errorf("%v, want one that says that %s is not there", err, path)
+			t.Errorf("Open() error = %v, want one that says that %s does not exist", err, path)
 		}
 	})
 	t.Run("is refused if it is not a database", func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestTheFile(t *testing.T) {
 		}
 		if s, err := sqlite.Open(t.Context(), path); err == nil {
 			s.Close()
-			t.Fatal("it opened")
+			t.Fatal("Open() succeeded, want an error")
 		}
 	})
 }
@@ -158,10 +158,10 @@ func TestMigrate(t *testing.T) {
 	})
 }
 
-// childMode has the test binary work on a file, as a second process does.
+// childMode makes the test binary work on a file as a second process.
 const childMode = "YUFU_SQLITE_CHILD"
 
-// TestChildProcess is no test of its own: as the child it logs accounts in.
+// TestChildProcess runs only in the child process, where it logs in accounts.
 func TestChildProcess(t *testing.T) {
 	path := os.Getenv(childMode)
 	if path == "" {
@@ -175,7 +175,7 @@ func TestChildProcess(t *testing.T) {
 
 const perProcess = 100
 
-func TestTwoProcessesShareOneFile(t *testing.T) {
+func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "yufu.db")
 	s := migratedStore(t, path)
@@ -202,14 +202,14 @@ func TestTwoProcessesShareOneFile(t *testing.T) {
 	}
 }
 
-func TestAKilledProcessLosesNothingItWasAnswered(t *testing.T) {
+func TestKilledProcessKeepsCommits(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "yufu.db")
 	s := migratedStore(t, path)
 	addApp(t, s)
 	want := exchange(t, s, "o-1")
-	// What a power cut leaves: the file and its journal as they are now, while
-	// the store is still open.
+	// The file and its journal as a power cut leaves them: copied while the store is
+	// still open.
 	copied := filepath.Join(t.TempDir(), "yufu.db")
 	for _, suffix := range []string{"", "-wal"} {
 		b, err := os.ReadFile(path + suffix)
@@ -222,11 +222,11 @@ func TestAKilledProcessLosesNothingItWasAnswered(t *testing.T) {
 	}
 	st, err := openStore(t, copied).Session(t.Context(), want.ID)
 	if err != nil || st.Session.Generation != want.Generation {
-		t.Errorf("generation %d, error %v; want %d", st.Session.Generation, err, want.Generation)
+		t.Errorf("Session() = generation %d, error %v; want %d, nil", st.Session.Generation, err, want.Generation)
 	}
 }
 
-func TestAFileThatIsReadOnlyIsUnavailable(t *testing.T) {
+func TestReadOnlyFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "yufu.db")
 	s := migratedStore(t, path)
@@ -245,12 +245,12 @@ func TestAFileThatIsReadOnlyIsUnavailable(t *testing.T) {
 	}
 }
 
-func TestTheDatabasesClock(t *testing.T) {
+func TestNow(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, filepath.Join(t.TempDir(), "yufu.db"))
 	before := time.Now().Truncate(time.Millisecond)
 	got, err := s.Now(t.Context())
 	if err != nil || got.Before(before) || got.After(time.Now()) || got.Location() != time.UTC {
-		t.Errorf("%v (%v), want the host's time in UTC", got, err)
+		t.Errorf("Now() = %v, %v; want the host's time in UTC", got, err)
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// The migration that frees the sources of persons replaces the column, so it must copy
-// what is there.
-func TestMigrationKeepsTheSourcesOfPersons(t *testing.T) {
+// The migration that allows any source of a person replaces the column, so it must copy
+// the values.
+func TestMigrationKeepsSources(t *testing.T) {
 	t.Parallel()
 	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "yufu.db"))
 	if err != nil {

@@ -19,7 +19,7 @@ type place struct {
 	*sqlite.Store
 }
 
-// newPlace returns one that was served from, with its history recorded.
+// newPlace returns a place whose file was served from and has its history recorded.
 func newPlace(t *testing.T) *place {
 	t.Helper()
 	p := &place{t: t, path: filepath.Join(t.TempDir(), "yufu.db")}
@@ -75,14 +75,14 @@ func (p *place) revoke() {
 	p.must(err)
 }
 
-// follow reads all cutoffs, as a follower does before a revocation is answered.
+// follow reads all cutoffs, as a follower does before a revocation is acknowledged.
 func (p *place) follow() {
 	p.t.Helper()
 	_, err := p.Cutoffs(p.t.Context(), 0, 100)
 	p.must(err)
 }
 
-// backUp returns a copy of the file as it is.
+// backUp returns a copy of the current file.
 func (p *place) backUp() string {
 	p.t.Helper()
 	path := filepath.Join(p.t.TempDir(), "copy.db")
@@ -90,7 +90,7 @@ func (p *place) backUp() string {
 	return path
 }
 
-// exec runs a statement around the store.
+// exec runs a statement without the store.
 func (p *place) exec(query string, args ...any) {
 	p.t.Helper()
 	db := openRaw(p.t, p.path)
@@ -98,7 +98,7 @@ func (p *place) exec(query string, args ...any) {
 	p.must(errors.Join(err, db.Close()))
 }
 
-// restore starts again with a copy in the file's place.
+// restore replaces the file by a copy and starts again.
 func (p *place) restore(backup string) {
 	p.t.Helper()
 	p.stop()
@@ -118,7 +118,7 @@ func (p *place) copyFile(to, from string) {
 	p.must(os.WriteFile(to, b, 0o600))
 }
 
-// raiseEpochs does what a command does beside the process or without it.
+// raiseEpochs raises the epochs as a command does, with or without a serving process.
 func (p *place) raiseEpochs() {
 	p.t.Helper()
 	s := openStore(p.t, p.path)
@@ -205,7 +205,7 @@ func TestRecordedHistory(t *testing.T) {
 			p.recordHistory()
 			p.restart()
 			p.want(true)
-			// The older copy is none the better for it.
+			// The older copy still counts as older.
 			p.restore(backup)
 			p.want(false)
 		},
@@ -255,7 +255,7 @@ func TestRecordedHistory(t *testing.T) {
 				p.start()
 				p.want(false)
 				if p.t.Failed() {
-					p.t.Fatalf("with %s", name)
+					p.t.Fatalf("RecordedHistory() is wrong with %s in the note", name)
 				}
 				p.recordHistory()
 				p.restart()
@@ -284,8 +284,8 @@ func TestRecordedHistory(t *testing.T) {
 	}
 }
 
-// A file that an earlier version served from has a lock beside it, and no note.
-func TestAFileWithoutAHistoryCountsAsRecorded(t *testing.T) {
+// An earlier version leaves a lock beside the file, and no note.
+func TestFileWithoutHistory(t *testing.T) {
 	t.Parallel()
 	p := &place{t: t, path: filepath.Join(t.TempDir(), "yufu.db")}
 	p.must(os.WriteFile(p.path+"-lock", nil, 0o600))
@@ -293,19 +293,19 @@ func TestAFileWithoutAHistoryCountsAsRecorded(t *testing.T) {
 	addApp(t, p.Store)
 	p.revoke()
 	p.follow()
-	p.restart() // as by a kill before it recorded
+	p.restart() // as after a kill before it recorded
 	p.want(true)
 	p.recordHistory()
 	p.restart()
 	p.want(true)
 	for _, suffix := range []string{"-lock", "-noted"} {
 		if info, err := os.Stat(p.path + suffix); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v, %v; want a file for its owner only", suffix, info, err)
+			t.Errorf("%s: info %v, error %v; want a file for its owner only", suffix, info, err)
 		}
 	}
 }
 
-func TestOnlyTheClaimKnowsTheRecordedHistory(t *testing.T) {
+func TestHistoryNeedsClaim(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	other := openStore(t, p.path)
@@ -318,7 +318,7 @@ func TestOnlyTheClaimKnowsTheRecordedHistory(t *testing.T) {
 	p.want(true)
 }
 
-func TestWhatCannotBeNotedIsNotTold(t *testing.T) {
+func TestNoteFailure(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.revoke()

@@ -14,7 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/db/storetest"
 )
 
-// Closing a store leaves no goroutine of it behind.
+// Closing a store leaves no goroutine behind.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestStore(t *testing.T) {
@@ -42,9 +42,9 @@ func open(t testing.TB) storetest.Harness {
 	}
 }
 
-// checkIntegrity has the driver and the system's sqlite3, which an operator
-// would use, judge the file. Versions differ in what they find: to those before
-// 3.45 json_valid(NULL) is false.
+// checkIntegrity checks the file with the driver and with the system's sqlite3, which an
+// operator would use. Versions differ in what they report: before 3.45 json_valid(NULL)
+// is false.
 func checkIntegrity(t testing.TB, path string, db *sql.DB) {
 	t.Helper()
 	const integrity, keys = `pragma integrity_check`, `pragma foreign_key_check`

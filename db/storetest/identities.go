@@ -299,7 +299,7 @@ select count(*) from sessions s where ver > 1 and not exists (
 		wantEqual(t, "live sessions with another person than their identity", f.number(t, `
 select count(*) from sessions s join identities i on i.uuid = s.identity_uuid
 where s.ended_at is null and coalesce(s.person_id, i.uuid) <> coalesce(i.person_id, i.uuid)`), 0)
-		wantEqual(t, "identities of a disabled person without person_disabled_at", f.number(t, `
+		wantEqual(t, "identities whose person_disabled_at differs from their person", f.number(t, `
 select count(*) from identities i join persons p on p.id = i.person_id
 where (p.disabled_at is null) <> (i.person_disabled_at is null)`), 0)
 	}},
