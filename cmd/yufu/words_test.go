@@ -41,6 +41,7 @@ var plainFolders = []string{
 	"cmd/yufu/internal/setting",
 	"db",
 	"db/pgtest",
+	"db/postgres",
 	"db/sqlite",
 	"db/storetest",
 	"pkg/adminclient",
@@ -66,7 +67,7 @@ var plainFolders = []string{
 
 var (
 	hardWord   = regexp.MustCompile(`(?i)\b(whoever|anew|he|his|him|nobody|none of)\b`)
-	unixNobody = regexp.MustCompile("\\b(user |user = |uid |[`\"'])nobody\\b")
+	unixNobody = regexp.MustCompile("(\\buser (= )?|\\buid |[`\"'])nobody\\b")
 )
 
 // hardWords returns a complaint for each hard word in a text that begins at a

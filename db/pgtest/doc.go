@@ -18,9 +18,10 @@
 // @embedded-postgres below .deps in the repository's root, in this order. If no
 // programs are found, the test fails and says what to install; it is never skipped.
 //
-// PostgreSQL refuses to run as root. Tests run by root start it as the user postgres or
-// nobody. If that user cannot reach the programs from npm, as in a checkout below
-// /root, a copy is used. The server listens on 127.0.0.1 only, on a free port.
+// PostgreSQL refuses to run as root. Tests run by root start it as user postgres or, if
+// that does not exist, user nobody. If that user cannot reach the programs from npm, as
+// in a checkout below /root, a copy is used. The server listens on 127.0.0.1 only, on a
+// free port.
 //
 // # Failure
 //

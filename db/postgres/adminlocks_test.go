@@ -13,7 +13,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// startAdmin runs what an admin does in the background.
+// startAdmin runs an admin's call in the background.
 func (b *bed) startAdmin(do func(ctx context.Context) error) <-chan error {
 	done := make(chan error, 1)
 	go func() { done <- do(b.t.Context()) }()
@@ -40,7 +40,7 @@ func (b *bed) startDisablePerson(id uuid.UUID) <-chan error {
 	})
 }
 
-// boundTo plants a person and binds the identity of a session.
+// boundTo inserts a person and binds the identity of a session to them.
 func (b *bed) boundTo(s auth.Session) auth.Person {
 	b.t.Helper()
 	p := b.personOf(s)
@@ -48,17 +48,17 @@ func (b *bed) boundTo(s auth.Session) auth.Person {
 	return p
 }
 
-// wantEndedWithCutoffs demands that no session of the identity lives, and that
-// each that ended has its cutoff.
+// wantEndedWithCutoffs checks that no session of the identity is live and that each ended
+// one has its cutoff.
 func (b *bed) wantEndedWithCutoffs(identity uuid.UUID) {
 	b.t.Helper()
 	if n := b.liveOf(identity); n != 0 {
-		b.t.Errorf("%d sessions escaped", n)
+		b.t.Errorf("%d sessions are still live, want 0", n)
 	}
 	if n := b.number(b.raw, `
 select count(*) from sessions s where ended_at is not null
   and 1 <> (select count(*) from cutoffs c where c.session_id = s.id and c.ver = 0)`); n != 0 {
-		b.t.Errorf("%d sessions ended without their cutoff", n)
+		b.t.Errorf("%d sessions ended without a cutoff, want 0", n)
 	}
 }
 
@@ -69,13 +69,12 @@ func wantNoError(t *testing.T, err error) {
 	}
 }
 
-// TestAdminsBesideAnotherTransaction is the table of races between what admins do
-// and what goes on beside it, each in both orders: who comes second waits, and sees
-// what the first has done.
+// TestAdminsBesideAnotherTransaction covers the races between admins' calls and other
+// calls, each in both orders: the second call waits and sees the changes of the first.
 func TestAdminsBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
-	// What keeps an account out and ends its sessions, and what the account is
-	// told afterwards; "" means that it may log in.
+	// Calls that ban an account and end its sessions, and the error of a later log-in;
+	// "" means that it may log in.
 	bans := map[string]struct {
 		start func(b *bed, s auth.Session, p auth.Person) <-chan error
 		code  auth.Code
@@ -94,7 +93,7 @@ func TestAdminsBesideAnotherTransaction(t *testing.T) {
 			b := newBed(t)
 			s := b.exchange()
 			p := b.boundTo(s)
-			// The ban holds the identity and stops at the session.
+			// The ban holds the identity and waits for the session.
 			holder := b.begin()
 			b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
 			banned := ban.start(b, s, p)
@@ -105,10 +104,10 @@ func TestAdminsBesideAnotherTransaction(t *testing.T) {
 			wantNoError(t, <-banned)
 			r := <-exchanged
 			if ban.code != "" && !errors.Is(r.err, ban.code) {
-				t.Errorf("error %v, want %s", r.err, ban.code)
+				t.Errorf("Exchange() error = %v, want %s", r.err, ban.code)
 			}
 			if ban.code == "" && (r.err != nil || r.granted.Session.Identity == s.Identity || r.granted.Session.Person != nil) {
-				t.Errorf("%+v, %v; want somebody new", r.granted.Session, r.err)
+				t.Errorf("Exchange() = %+v, %v; want a new identity", r.granted.Session, r.err)
 			}
 			b.wantEndedWithCutoffs(s.Identity)
 		})
@@ -129,7 +128,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			wantNoError(t, <-banned)
 			b.wantEndedWithCutoffs(s.Identity)
 			if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null`); n != 2 {
-				t.Errorf("%d sessions ended, want both", n)
+				t.Errorf("%d sessions ended, want 2", n)
 			}
 		})
 		t.Run(name+": a refresh that waits for it is revoked", func(t *testing.T) {
@@ -137,7 +136,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			b := newBed(t)
 			s := b.exchange()
 			p := b.boundTo(s)
-			// The ban has ended the session and stops before its cutoff.
+			// The ban has ended the session and waits before its cutoff.
 			holder := b.begin()
 			b.exec(holder, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
 			banned := ban.start(b, s, p)
@@ -147,7 +146,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			b.commit(holder)
 			wantNoError(t, <-banned)
 			if r := <-refreshed; !errors.Is(r.err, auth.SessionRevoked) {
-				t.Errorf("error %v, want session_revoked", r.err)
+				t.Errorf("Refresh() error = %v, want session_revoked", r.err)
 			}
 			b.wantEndedWithCutoffs(s.Identity)
 		})
@@ -173,7 +172,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		x := exchangeParams()
 		x.Account.Subject = "o-2"
 		r := <-b.startExchange(x)
-		// Disabling holds the person and stops at the session.
+		// Disabling holds the person and waits for the session.
 		holder := b.begin()
 		b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
 		disabled := b.startDisablePerson(p.ID)
@@ -183,11 +182,11 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		b.commit(holder)
 		wantNoError(t, <-disabled)
 		if err := <-bound; !errors.Is(err, auth.PersonDisabled) {
-			t.Errorf("error %v, want person_disabled", err)
+			t.Errorf("error of the binding = %v, want person_disabled", err)
 		}
 		b.wantEndedWithCutoffs(s.Identity)
 		if n := b.liveOf(r.granted.Session.Identity); n != 1 {
-			t.Errorf("%d sessions of the identity that was not bound", n)
+			t.Errorf("%d ended sessions of the identity that was not bound, want 0", n)
 		}
 	})
 	t.Run("disabling a person waits for a binding and disables the new identity", func(t *testing.T) {
@@ -195,7 +194,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		b := newBed(t)
 		s := b.exchange()
 		p := b.newPerson()
-		// The binding holds the person and stops at the session.
+		// The binding holds the person and waits for the session.
 		holder := b.begin()
 		b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
 		bound := b.startChange(b.store.BindIdentity, s.Identity, p.ID)
@@ -207,7 +206,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		wantNoError(t, <-disabled)
 		b.wantEndedWithCutoffs(s.Identity)
 		if n := b.number(b.raw, `select count(*) from identities where person_disabled_at is not null`); n != 1 {
-			t.Error("the identity does not know that its person is disabled")
+			t.Error("person_disabled_at of the bound identity is not set")
 		}
 	})
 	t.Run("binding and disabling in either order leave a bound identity without sessions", func(t *testing.T) {
@@ -235,10 +234,10 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			b.wantEndedWithCutoffs(s.Identity)
 			i, err := b.store.Identity(t.Context(), s.Identity, nil)
 			if err != nil || !i.Disabled || i.Person != p.ID {
-				t.Errorf("%+v, %v", i, err)
+				t.Errorf("Identity() = %+v, %v", i, err)
 			}
 			if want := map[bool]int{true: 2, false: 1}[bindFirst]; b.number(b.raw, `select count(*) from cutoffs`) != want {
-				t.Errorf("bind first %t: want %d cutoffs", bindFirst, want)
+				t.Errorf("bind first %t: wrong number of cutoffs, want %d", bindFirst, want)
 			}
 		}
 	})
@@ -261,7 +260,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			wantNoError(t, <-changed)
 			r := <-refreshed
 			if r.err != nil || r.granted.Session.Ver != int64(generation+2) || (r.granted.Session.Person != nil) != (generation == 0) {
-				t.Errorf("%+v, %v", r.granted.Session, r.err)
+				t.Errorf("Refresh() = %+v, %v", r.granted.Session, r.err)
 			}
 		}
 	})
@@ -281,7 +280,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		wantNoError(t, <-erased)
 		i, err := b.store.Identity(t.Context(), s.Identity, nil)
 		if err != nil || i.ErasedAt.IsZero() || i.Person != uuid.Nil {
-			t.Errorf("%+v, %v", i, err)
+			t.Errorf("EraseIdentity() = %+v, %v", i, err)
 		}
 		b.wantEndedWithCutoffs(s.Identity)
 	})
@@ -305,7 +304,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			return person.Draft{ID: newID(), ExternalID: id, Source: auth.PersonByAdmin}
 		}
 		for _, known := range []bool{false, true} {
-			if known { // now as an update
+			if known { // now an update
 				b.exec(b.raw, `delete from persons where external_id = 'taker'`)
 				b.exec(b.raw, `insert into persons (id, external_id, created_at) values ($1, 'A', $2)`, newID(), now)
 			}
@@ -322,7 +321,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 			b.commit(taker)
 			wantNoError(t, <-upserted)
 			if len(done) != 2 || !errors.Is(done[0].Err, auth.PersonConflict) || done[1].Err != nil {
-				t.Errorf("known %t: %+v", known, done)
+				t.Errorf("UpsertPersons() with known %t = %+v", known, done)
 			}
 		}
 	})
@@ -341,8 +340,8 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 	})
 }
 
-// TestAdminQueriesUseIndexes holds that what a search visits does not grow with all the
-// persons and identities there are.
+// TestAdminQueriesUseIndexes checks that the cost of a search does not grow with the
+// number of persons and identities.
 func TestAdminQueriesUseIndexes(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -374,7 +373,7 @@ select gen_random_uuid(), '`+appID+`', 'openid', external_id, external_id, '', i
 			found = found || strings.Contains(line, `"Index Cond"`) && strings.Contains(line, q.Cond)
 		}
 		if !found {
-			t.Errorf("no index answers %q\n%s", q.Cond, plan)
+			t.Errorf("no index is used for %q\n%s", q.Cond, plan)
 		}
 	}
 }

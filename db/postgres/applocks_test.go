@@ -16,8 +16,8 @@ func (b *bed) startUpdate(change auth.AppChange) <-chan error {
 	})
 }
 
-// TestUpdateAppBesideAnotherTransaction holds that a change of an app that waits
-// for another is checked against what that has left.
+// TestUpdateAppBesideAnotherTransaction checks that a change of an app that waits for
+// another change is validated against the result of that one.
 func TestUpdateAppBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
 	keepsHook := func(before auth.App) error {
@@ -50,19 +50,19 @@ func TestUpdateAppBesideAnotherTransaction(t *testing.T) {
 			events := b.number(b.raw, `select count(*) from audit where action = 'app.updated'`)
 			if tt.code != "" {
 				if !errors.Is(err, tt.code) || a.Policy.Webhook.URL != "" || events != 0 {
-					t.Errorf("error %v, policy %+v, %d events; want %s and nothing changed", err, a.Policy, events, tt.code)
+					t.Errorf("UpdateApp() error = %v, policy %+v, %d events; want %s and no change", err, a.Policy, events, tt.code)
 				}
 				return
 			}
 			if err != nil || a.SigningAlg != "EdDSA" || !a.Policy.SelfUnbind || events != 1 {
-				t.Errorf("error %v, %d events, %+v; want both changes", err, events, a)
+				t.Errorf("UpdateApp() error = %v, %d events, app %+v; want both changes", err, events, a)
 			}
 		})
 	}
 }
 
-// TestDisableAppBesideAnUpdate holds that a switch and an update of an app that meet lose
-// nothing of each other.
+// TestDisableAppBesideAnUpdate checks that a concurrent switch and update of an app keep
+// both changes.
 func TestDisableAppBesideAnUpdate(t *testing.T) {
 	t.Parallel()
 	disable := func(b *bed) <-chan error {

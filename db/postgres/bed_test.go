@@ -20,13 +20,13 @@ const (
 	idle  = 30 * 24 * time.Hour
 )
 
-// bed is a store and a way around it.
+// bed is a store and direct access to its database.
 type bed struct {
 	t     *testing.T
 	store *postgres.Store
 	raw   *sql.DB
 	dsn   string
-	admin *sql.DB // another database of the server, where a test needs one
+	admin *sql.DB // another database of the server, if a test needs one
 }
 
 func newBed(t *testing.T) *bed {
@@ -89,7 +89,7 @@ func revokeParams(target session.Target) session.RevokeParams {
 		Event: auth.AuditEvent{At: now, Action: auth.AuditRevoked, Actor: auth.ActorCLI}}
 }
 
-// begin opens a transaction beside the store.
+// begin opens a transaction without the store.
 func (b *bed) begin() *sql.Tx {
 	b.t.Helper()
 	tx, err := b.raw.BeginTx(context.WithoutCancel(b.t.Context()), nil)
@@ -128,8 +128,8 @@ func (b *bed) commit(tx *sql.Tx) {
 	}
 }
 
-// untilWaiting returns when so many backends of this database wait for a lock
-// of the kind ("transactionid" for a row, "advisory").
+// untilWaiting returns when n backends of this database wait for a lock of the kind
+// ("transactionid" for a row, "advisory").
 func (b *bed) untilWaiting(n int, kind string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 30*time.Second)
@@ -140,7 +140,7 @@ func (b *bed) untilWaiting(n int, kind string) {
 select count(*) from pg_stat_activity
 where datname = current_database() and wait_event_type = 'Lock' and wait_event = any (string_to_array($1, ','))`, kind).Scan(&waiting)
 		if err != nil {
-			b.t.Fatalf("waiting for %d to wait for a lock (%s): %v", n, kind, err)
+			b.t.Fatalf("timed out until %d calls wait for a lock (%s): %v", n, kind, err)
 		}
 		if waiting == n {
 			return
@@ -168,11 +168,11 @@ func start(call func() (session.Granted, error)) <-chan result {
 	return done
 }
 
-// succeeds fails the test if a call in the background failed.
+// succeeds fails the test if a background call failed.
 func (b *bed) succeeds(r result) {
 	b.t.Helper()
 	if r.err != nil {
-		b.t.Fatalf("the call in the background: error = %v", r.err)
+		b.t.Fatalf("background call: error = %v", r.err)
 	}
 }
 
@@ -214,7 +214,7 @@ func (b *bed) newPerson() auth.Person {
 	return p
 }
 
-// personOf adds a person and binds the session's identity to it, but no session.
+// personOf adds a person and binds the session's identity to them, but no session.
 func (b *bed) personOf(s auth.Session) auth.Person {
 	b.t.Helper()
 	p := b.newPerson()
@@ -222,7 +222,7 @@ func (b *bed) personOf(s auth.Session) auth.Person {
 	return p
 }
 
-// holdCutoffs stops every other transaction before its first cutoff.
+// holdCutoffs makes every other transaction wait before its first cutoff.
 func (b *bed) holdCutoffs() *sql.Tx {
 	b.t.Helper()
 	tx := b.begin()
@@ -230,7 +230,7 @@ func (b *bed) holdCutoffs() *sql.Tx {
 	return tx
 }
 
-// dump is all that a refresh could change.
+// dump returns everything that a refresh could change.
 func (b *bed) dump() string {
 	b.t.Helper()
 	var s string

@@ -13,8 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// As in locks_test.go, a transaction is held open beside the store, and
-// PostgreSQL says who waits.
+// As in locks_test.go, these tests hold a transaction open and ask PostgreSQL which calls
+// wait.
 
 func bindParams(s auth.Session, person uuid.UUID) binding.BindParams {
 	return binding.BindParams{
@@ -42,7 +42,7 @@ func (b *bed) startUnbind(s auth.Session) <-chan result {
 	})
 }
 
-// bound is a session whose identity is bound to a person.
+// bound returns a session whose identity is bound to a person.
 func (b *bed) bound(p auth.Person) auth.Session {
 	b.t.Helper()
 	done, err := b.store.Bind(b.t.Context(), bindParams(b.exchange(), p.ID))
@@ -52,11 +52,11 @@ func (b *bed) bound(p auth.Person) auth.Session {
 	return done.Session
 }
 
-// wantNobody fails the test if anything is bound to anybody.
+// wantNobody fails the test if any row is bound to a person.
 func (b *bed) wantNobody() {
 	b.t.Helper()
 	if n := b.number(b.raw, `select (select count(*) from identities where person_id is not null) + (select count(*) from sessions where person_id is not null)`); n != 0 {
-		b.t.Errorf("%d rows are bound", n)
+		b.t.Errorf("%d rows are bound, want 0", n)
 	}
 }
 
@@ -74,7 +74,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b.exec(tx, `update sessions set ended_at = $2, end_reason = 'identity_disabled' where identity_uuid = $1`, s.Identity, now)
 		b.commit(tx)
 		if r := <-bound; !errors.Is(r.err, auth.SessionRevoked) {
-			t.Errorf("error %v, want session_revoked", r.err)
+			t.Errorf("Bind() error = %v, want session_revoked", r.err)
 		}
 		b.wantNobody()
 	})
@@ -82,7 +82,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		s, p := b.exchange(), b.newPerson()
-		// The bind holds everything and stops before its cutoff.
+		// The bind holds all its locks and waits before its cutoff.
 		holder := b.holdCutoffs()
 		bound := b.startBind(bindParams(s, p.ID))
 		b.untilWaiting(1, "relation")
@@ -90,13 +90,13 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b.untilWaiting(1, row)
 		b.commit(holder)
 		if r := <-bound; r.err != nil || r.granted.Session.Ver != 2 {
-			t.Errorf("Bind: ver %d, error %v", r.granted.Session.Ver, r.err)
+			t.Errorf("Bind() = ver %d, error %v", r.granted.Session.Ver, r.err)
 		}
 		if r := <-revoked; r.err != nil {
 			t.Errorf("Revoke() error = %v", r.err)
 		}
 		if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null and ver = 2`); n != 1 {
-			t.Errorf("%d sessions have ended, want 1", n)
+			t.Errorf("%d sessions ended, want 1", n)
 		}
 		// In the order of the commits: first the raised ver, then the end.
 		if n := b.number(b.raw, `select count(*) from cutoffs a join cutoffs b on b.id > a.id where a.ver = 2 and b.ver = 0`); n != 1 {
@@ -115,7 +115,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b.exec(tx, `update sessions set ended_at = $2, end_reason = 'logout' where id = $1`, s.ID, now)
 		b.commit(tx)
 		if r := <-bound; !errors.Is(r.err, auth.SessionRevoked) {
-			t.Errorf("error %v, want session_revoked", r.err)
+			t.Errorf("Bind() error = %v, want session_revoked", r.err)
 		}
 		b.wantNobody()
 	})
@@ -132,7 +132,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b.succeeds(<-bound)
 		b.succeeds(<-ended)
 		if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null and person_id is not null`); n != 1 {
-			t.Error("the session goes on")
+			t.Error("the session has not ended")
 		}
 	})
 	t.Run("a bind that waits only for the session reads it again", func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b.untilWaiting(1, row)
 		b.commit(tx)
 		if r := <-bound; !errors.Is(r.err, auth.SessionRevoked) {
-			t.Errorf("error %v, want session_revoked", r.err)
+			t.Errorf("Bind() error = %v, want session_revoked", r.err)
 		}
 		b.wantNobody()
 	})
@@ -157,12 +157,12 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b.exec(tx, `update persons set disabled_at = $2 where id = $1`, p.ID, now)
 		bound := b.startBind(bindParams(s, p.ID))
 		b.untilWaiting(1, row)
-		// The person comes first in the order of locks: nothing else is held.
+		// The person comes first in the order of locks: no other lock is held.
 		b.exec(tx, `select from identities where uuid = $1 for update nowait`, s.Identity)
 		b.exec(tx, `select from sessions where id = $1 for update nowait`, s.ID)
 		b.commit(tx)
 		if r := <-bound; !errors.Is(r.err, auth.PersonDisabled) {
-			t.Errorf("error %v, want person_disabled", r.err)
+			t.Errorf("Bind() error = %v, want person_disabled", r.err)
 		}
 		b.wantNobody()
 	})
@@ -184,7 +184,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 				b.commit(holder)
 				b.succeeds(<-one)
 				if r := <-two; auth.CodeOf(r.err) != want {
-					t.Errorf("error %v, want %q", r.err, want)
+					t.Errorf("Bind() error = %v, want %q", r.err, want)
 				}
 				stay := map[auth.SecondIdentity]int{auth.SecondRefused: 1, auth.SecondReplaces: 1, auth.SecondJoins: 2}[rule]
 				if n := b.number(b.raw, `select count(*) from identities where person_id = $1`, p.ID); n != stay {
@@ -216,7 +216,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b.commit(holder)
 		b.succeeds(<-one)
 		if r := <-two; !errors.Is(r.err, auth.TicketInvalid) {
-			t.Errorf("error %v, want ticket_invalid", r.err)
+			t.Errorf("Bind() error = %v, want ticket_invalid", r.err)
 		}
 	})
 	t.Run("a bind that replaces leaves an identity that was unbound while it waited", func(t *testing.T) {
@@ -235,7 +235,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b.commit(tx)
 		b.succeeds(<-bound)
 		if n := b.number(b.raw, `select count(*) from sessions where ended_at is not null`); n != 0 {
-			t.Errorf("%d sessions of an identity that was none of the person's have ended", n)
+			t.Errorf("%d sessions of the unbound identity ended, want 0", n)
 		}
 	})
 	t.Run("a bind cancelled while it waits writes nothing", func(t *testing.T) {
@@ -253,12 +253,12 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		b.untilWaiting(1, row)
 		cancel()
 		if r := <-bound; r.err != context.Canceled { //nolint:errorlint // as it is, not wrapped
-			t.Errorf("error %v, want context.Canceled itself", r.err)
+			t.Errorf("Bind() error = %v, want unwrapped context.Canceled", r.err)
 		}
 		b.untilWaiting(0, row)
 		b.commit(tx)
 		if b.dump() != before {
-			t.Error("the cancelled call left something")
+			t.Error("the cancelled call changed rows")
 		}
 		b.wantNobody()
 	})
@@ -278,11 +278,11 @@ func TestUnbindBesideARefresh(t *testing.T) {
 			b.untilWaiting(1, row)
 			b.commit(holder)
 			if r := <-unbound; r.err != nil || r.granted.Session.Ver != 3 {
-				t.Errorf("Unbind: ver %d, error %v", r.granted.Session.Ver, r.err)
+				t.Errorf("Unbind() = ver %d, error %v", r.granted.Session.Ver, r.err)
 			}
 			r := <-refreshed
 			if r.err != nil || r.granted.Session.Person != nil || r.granted.Session.Ver != 3 {
-				t.Errorf("Refresh: person %v, ver %d, error %v; want nobody, 3", r.granted.Session.Person, r.granted.Session.Ver, r.err)
+				t.Errorf("Refresh() = person %v, ver %d, error %v; want nil, 3, nil", r.granted.Session.Person, r.granted.Session.Ver, r.err)
 			}
 		})
 	}
@@ -296,10 +296,10 @@ func TestUnbindBesideARefresh(t *testing.T) {
 		b.untilWaiting(1, row)
 		b.commit(tx)
 		if r := <-unbound; r.err != nil || r.granted.Session.Generation != 2 {
-			t.Errorf("generation %d, error %v", r.granted.Session.Generation, r.err)
+			t.Errorf("Refresh() = generation %d, error %v", r.granted.Session.Generation, r.err)
 		}
 		if n := b.number(b.raw, `select count(*) from cutoffs where session_id = $1 and ver = 3`, s.ID); n != 1 {
-			t.Errorf("%d cutoffs at ver 3", n)
+			t.Errorf("%d cutoffs at ver 3, want 1", n)
 		}
 	})
 	t.Run("an unbind waits for the identity before it touches the session", func(t *testing.T) {
@@ -326,7 +326,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 		b.commit(holder)
 		b.succeeds(<-unbound)
 		if r := <-exchanged; r.err != nil || r.granted.Session.Person != nil {
-			t.Errorf("person %v, error %v", r.granted.Session.Person, r.err)
+			t.Errorf("Exchange() = person %v, error %v; want nil, nil", r.granted.Session.Person, r.err)
 		}
 	})
 	t.Run("a bind that changes the person's phone does not deadlock with their log-in", func(t *testing.T) {
@@ -340,7 +340,7 @@ func TestUnbindBesideARefresh(t *testing.T) {
 		tx := b.begin()
 		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
 		bound := b.startBind(params)
-		b.untilWaiting(1, row) // it has the person, and waits for the identity
+		b.untilWaiting(1, row) // it holds the person and waits for the identity
 		b.exec(tx, `select from persons where id = $1 for key share nowait`, p.ID)
 		b.commit(tx)
 		b.succeeds(<-bound)
@@ -362,7 +362,7 @@ func TestAttemptsBesideAnother(t *testing.T) {
 			}
 		}
 		holder := b.begin()
-		b.exec(holder, `lock table audit in share mode`) // where the fifth stops
+		b.exec(holder, `lock table audit in share mode`) // where the fifth attempt waits
 		type reserved struct {
 			binding.Reservation
 			err error
@@ -379,7 +379,7 @@ func TestAttemptsBesideAnother(t *testing.T) {
 		b.commit(holder)
 		first, second := <-done, <-done
 		if first.err != nil || second.err != nil || (first.Wait == 0) == (second.Wait == 0) {
-			t.Errorf("%+v, %+v; want one of them to wait", first, second)
+			t.Errorf("Reserve() = %+v and %+v; want one of them to wait", first, second)
 		}
 	})
 }

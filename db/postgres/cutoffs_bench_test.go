@@ -6,8 +6,8 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 )
 
-// BenchmarkQuestion measures a follower's question that finds nothing new: on a
-// disk, and with a synchronous standby beside it.
+// BenchmarkQuestion measures a follower's query without new cutoffs, on a disk and with a
+// synchronous standby.
 func BenchmarkQuestion(b *testing.B) {
 	for name, start := range map[string]func() *pgtest.Server{
 		"disk": func() *pgtest.Server { return pgtest.NewServer(b, pgtest.WithFsync()) },

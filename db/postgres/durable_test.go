@@ -40,7 +40,7 @@ func newPair(t *testing.T) *pair {
 	return p
 }
 
-// silence stops the standby: commits wait for it from now on.
+// silence stops the standby: from now on commits wait for it.
 func (p *pair) silence() {
 	p.t.Helper()
 	if err := p.standby.Kill(); err != nil {
@@ -48,7 +48,7 @@ func (p *pair) silence() {
 	}
 }
 
-// committing returns how many commits wait for the standby.
+// committing returns the number of commits that wait for the standby.
 func (p *pair) committing() int {
 	p.t.Helper()
 	return p.number(p.raw, `select count(*) from pg_stat_activity where wait_event = 'SyncRep'`)
@@ -63,8 +63,8 @@ func (p *pair) untilCommitting(n int) {
 	}
 }
 
-// interrupt makes a call and ends its context while its commit waits for the
-// standby. It returns the error of the call, and whether it waited at all.
+// interrupt makes a call and ends its context while its commit waits for the standby. It
+// returns the call's error and whether the commit waited.
 func (p *pair) interrupt(call func(ctx context.Context) error) (waited bool, err error) {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(p.t.Context())
@@ -84,17 +84,17 @@ func (p *pair) interrupt(call func(ctx context.Context) error) (waited bool, err
 			return true, err
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatal("a call neither waits for the standby nor returns")
+			p.t.Fatal("the call neither waits for the standby nor returns")
 		}
 	}
 }
 
-// repeatable is a request that finds its work done when it is repeated.
+// repeatable is a request whose repetition finds the work done.
 type repeatable struct {
 	name string
-	// call is the request. again is its repetition, where that looks different.
+	// call is the request. again is its repetition if that differs.
 	call, again func(ctx context.Context) error
-	// done reports whether a store has what the request did.
+	// done reports whether a store has the request's change.
 	done func(ctx context.Context, s *postgres.Store) (bool, error)
 }
 
@@ -102,7 +102,7 @@ func event(action auth.AuditAction) auth.AuditEvent {
 	return auth.AuditEvent{At: now, Action: action, Actor: auth.ActorCLI}
 }
 
-// login logs a user of their own in.
+// login logs in a new user.
 func (p *pair) login(name string) auth.Session {
 	p.t.Helper()
 	x := exchangeParams()
@@ -124,7 +124,7 @@ func (p *pair) newPerson(name string) auth.PersonRecord {
 	return r
 }
 
-// must fails the test on the error of what prepares it.
+// must fails the test if a step of its preparation failed.
 func (p *pair) must(err error) {
 	p.t.Helper()
 	if err != nil {
@@ -132,7 +132,7 @@ func (p *pair) must(err error) {
 	}
 }
 
-// sessions are the requests about a session.
+// sessions returns the requests about sessions.
 func (p *pair) sessions() []repeatable {
 	ended := func(id uuid.UUID) func(context.Context, *postgres.Store) (bool, error) {
 		return func(ctx context.Context, s *postgres.Store) (bool, error) {
@@ -229,7 +229,7 @@ func unbindFrom(s *auth.Session, ver int64) binding.UnbindParams {
 	return binding.UnbindParams{Session: s.ID, Ver: ver, Now: now, Event: event(auth.AuditUnbound)}
 }
 
-// identities are the requests of admins about a user.
+// identities returns admins' requests about users.
 func (p *pair) identities() []repeatable {
 	make1 := func(name string, prepare func(c person.IdentityChange), change func(*postgres.Store, context.Context, person.IdentityChange) (person.IdentityRecord, error),
 		to uuid.UUID, done func(*person.IdentityRecord) bool,
@@ -262,7 +262,7 @@ func (p *pair) identities() []repeatable {
 	}
 }
 
-// others are the requests about persons, apps and keys.
+// others returns the requests about persons, apps and keys.
 func (p *pair) others() []repeatable {
 	ctx := p.t.Context()
 	disabled, enabled, renamed := p.newPerson("disabled"), p.newPerson("enabled"), p.newPerson("renamed")
@@ -377,8 +377,8 @@ func (p *pair) others() []repeatable {
 	}
 }
 
-// A commit whose wait for the standby is interrupted stands, and everybody can
-// read it. It is lost when the standby takes over.
+// A commit whose wait for the standby is interrupted is visible to all connections. It is
+// lost when the standby takes over.
 func TestRepeatedRequestIsDurable(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
@@ -390,22 +390,22 @@ func TestRepeatedRequestIsDurable(t *testing.T) {
 			r.again = r.call
 		}
 		if waited, err := p.interrupt(r.call); !waited || err == nil {
-			t.Errorf("%s: waited for the standby: %t, error = %v; want it interrupted", r.name, waited, err)
+			t.Errorf("%s: waited for the standby = %t, error = %v; want true and an error", r.name, waited, err)
 		}
-		// It can be read a moment after its wait has ended.
+		// It becomes visible shortly after its wait has ended.
 		until(t, "the commit of "+r.name+" stands", func() bool {
 			done, err := r.done(t.Context(), p.store)
 			p.must(err)
 			return done
 		})
 		if waited, err := p.interrupt(r.again); !waited || err == nil {
-			t.Errorf("%s again: waited for the standby: %t, error = %v; want no success while the standby is silent", r.name, waited, err)
+			t.Errorf("%s repeated: waited for the standby = %t, error = %v; want an error while the standby is silent", r.name, waited, err)
 		}
 	}
 	p.must(p.standby.Start())
 	for _, r := range requests {
 		if err := r.again(t.Context()); err != nil {
-			t.Errorf("%s with the standby back: %v", r.name, err)
+			t.Errorf("%s with the standby back: error = %v", r.name, err)
 		}
 	}
 	p.must(p.primary.Kill())
@@ -413,12 +413,12 @@ func TestRepeatedRequestIsDurable(t *testing.T) {
 	successor := openStore(t, p.standby.DSN("postgres"))
 	for _, r := range requests {
 		if done, err := r.done(t.Context(), successor); !done || err != nil {
-			t.Errorf("%s was answered with success and is lost (%v)", r.name, err)
+			t.Errorf("%s succeeded but its change is lost (error %v)", r.name, err)
 		}
 	}
 }
 
-// pgx takes a commit that was cancelled on the server while it waited for a success.
+// pgx reports success for a commit whose wait was cancelled on the server.
 func TestCancelledCommit(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
@@ -443,7 +443,7 @@ func TestCancelledCommit(t *testing.T) {
 	}
 	p.must(p.standby.Start())
 	if err := p.store.Confirm(t.Context()); err != nil {
-		t.Errorf("Confirm() on the same connection, with the standby back: %v", err)
+		t.Errorf("Confirm() on the same connection, with the standby back: error = %v", err)
 	}
 }
 
@@ -483,5 +483,5 @@ func TestWaitingWritesLeaveReads(t *testing.T) {
 	}
 	cancel()
 	waiting.Wait()
-	p.store.Close() // returns: nothing holds up a shutdown
+	p.store.Close() // returns: no write delays a shutdown
 }

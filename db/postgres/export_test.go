@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// LockCutoffs is the advisory lock under which cutoff ids are taken.
+// LockCutoffs is the advisory lock for taking cutoff ids.
 const (
 	LockCutoffs     = lockCutoffs
 	LockServiceKeys = lockServiceKeys
@@ -18,14 +18,14 @@ const (
 // Statements returns every statement of the package.
 func Statements() []string { return statements }
 
-// Translate is the translation of errors.
+// Translate exports translate.
 func Translate(ctx context.Context, op string, err error) error { return translate(ctx, op, err) }
 
-// SetCountTimeout bounds counting sessions.
+// SetCountTimeout sets the time-out for counting sessions.
 func SetCountTimeout(s *Store, d time.Duration) { s.countTimeout = d }
 
-// AdminQueries are how admins find persons and identities, each with a condition
-// that an index must answer.
+// AdminQueries are admins' searches for persons and identities, each with the condition
+// that an index must serve.
 var AdminQueries = []struct{ SQL, Cond string }{
 	{personsByExternalIDSQL, "external_id = "},
 	{personsByPhoneSQL, "phone = "},
@@ -37,8 +37,8 @@ var AdminQueries = []struct{ SQL, Cond string }{
 	{identitiesAllSQL, "uuid > "},
 }
 
-// Shows returns how to ask for a setting on a connection of each kind that
-// lasts: the pool's, the followers', and the one that listens.
+// Shows returns, for each kind of permanent connection, a function that reads a setting:
+// the pool's, the followers', and the listening one.
 func Shows(s *Store) map[string]func(ctx context.Context, name string) (string, error) {
 	shows := map[string]func(ctx context.Context, name string) (string, error){}
 	for kind, pool := range map[string]*pgxpool.Pool{"pool": s.pool.Pool, "followers": s.follow.Pool} {
@@ -59,5 +59,5 @@ func Shows(s *Store) map[string]func(ctx context.Context, name string) (string, 
 	return shows
 }
 
-// SetSlotWait bounds waiting for a connection.
+// SetSlotWait sets the time-out for a free connection.
 func SetSlotWait(s *Store, d time.Duration) { s.pool.wait = d }

@@ -48,7 +48,7 @@ func TestTranslate(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := postgres.Translate(c.ctx, "Op", c.err); !errors.Is(got, c.want) {
-				t.Errorf("%v, want %v", got, c.want)
+				t.Errorf("translate() = %v, want %v", got, c.want)
 			}
 		})
 	}
@@ -56,10 +56,10 @@ func TestTranslate(t *testing.T) {
 		t.Run("defect "+code, func(t *testing.T) {
 			err := postgres.Translate(live, "Op", pg(code))
 			if auth.CodeOf(err) != auth.Internal || !strings.Contains(err.Error(), "Op") || !strings.Contains(err.Error(), code) {
-				t.Errorf("%v, want a defect that names the method and the SQLSTATE", err)
+				t.Errorf("translate() = %v, want a defect that names the method and the SQLSTATE", err)
 			}
 			if strings.HasPrefix(code, "22") && strings.Contains(err.Error(), "secret") {
-				t.Errorf("%v quotes the server, which quotes data", err)
+				t.Errorf("translate() = %v, which quotes data from the server", err)
 			}
 		})
 	}
@@ -80,11 +80,11 @@ func TestOpenHidesDSN(t *testing.T) {
 		s, err := postgres.Open(t.Context(), dsn)
 		if err == nil {
 			s.Close()
-			t.Errorf("%s opened", dsn)
+			t.Errorf("Open(%s) succeeded, want an error", dsn)
 			continue
 		}
 		if strings.Contains(err.Error(), "hunter2") || strings.Contains(fmt.Sprintf("%+v", err), "hunter2") {
-			t.Errorf("the error shows the password: %v", err)
+			t.Errorf("Open() error shows the password: %v", err)
 		}
 	}
 }
@@ -101,7 +101,7 @@ func TestNow(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a.Location() != time.UTC || !b.After(a) {
-		t.Errorf("%v, then %v; want UTC, rising", a, b)
+		t.Errorf("Now() = %v, then %v; want increasing times in UTC", a, b)
 	}
 }
 
@@ -124,8 +124,8 @@ func TestDatabaseDown(t *testing.T) {
 		if err := end(); err != nil {
 			t.Fatal(err)
 		}
-		// More calls than connections in the pool, so that both dead and
-		// refused ones are met.
+		// More calls than connections in the pool, so that both dead and refused
+		// connections are used.
 		for range 3 {
 			for what, call := range map[string]func() error{
 				"Ping":          func() error { return s.Ping(ctx) },
@@ -145,7 +145,7 @@ func TestDatabaseDown(t *testing.T) {
 				"ServiceKey":    func() error { _, err := s.ServiceKey(ctx, "k"); return err },
 			} {
 				if err := call(); auth.CodeOf(err) != auth.StorageUnavailable {
-					t.Errorf("%s, %s: %v, want storage_unavailable", name, what, err)
+					t.Errorf("%s, %s: error = %v, want storage_unavailable", name, what, err)
 				}
 			}
 		}
@@ -155,13 +155,13 @@ func TestDatabaseDown(t *testing.T) {
 		if err := s.Ping(ctx); err != nil {
 			t.Errorf("Ping after the restart: %v", err)
 		}
-		// What was answered before is there.
+		// The earlier results are still there.
 		g, err := s.Refresh(ctx, refreshParams(live.ID, 1))
 		if err != nil || g.Verdict != session.Replay || g.Session.Generation != 2 {
-			t.Errorf("after it was %s: verdict %v, generation %d, error %v; want a replay of 2", name, g.Verdict, g.Session.Generation, err)
+			t.Errorf("Refresh() after %s = verdict %v, generation %d, error %v; want a replay of 2", name, g.Verdict, g.Session.Generation, err)
 		}
 		if _, err := s.Refresh(ctx, refreshParams(ended.ID, 1)); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("after it was %s: %v, want session_revoked", name, err)
+			t.Errorf("Refresh() after %s: error = %v, want session_revoked", name, err)
 		}
 	}
 }
@@ -184,7 +184,7 @@ func TestDatabaseReadOnly(t *testing.T) {
 	if _, err := readOnly.Cutoffs(ctx, 0, 1); auth.CodeOf(err) != auth.StorageUnavailable {
 		t.Errorf("Cutoffs() error = %v, want storage_unavailable: what it knows may be old", err)
 	}
-	// When it takes writes again, the same store finds out.
+	// When the database accepts writes again, the same store works.
 	b.exec(b.raw, `do $$ begin
   set transaction read write;
   execute format('alter database %I reset default_transaction_read_only', current_database()); end $$`)

@@ -7,7 +7,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// The bubble of the test owns every goroutine of the store, but not the server.
+// The synctest bubble owns every goroutine of the store, but not the server.
 func TestFaults(t *testing.T) {
 	dsn := migrated.New(t)
 	sessiontest.Faults(t, func(t *testing.T) (db.Store, func() int) {

@@ -69,7 +69,7 @@ func (r *replica) untilKnown(id uuid.UUID) {
 	until(r.t, "the replica knows the cutoff", func() bool { return r.knows(id) })
 }
 
-// patiently repeats what gives up after some seconds, which a machine may stall for.
+// patiently repeats a call that times out after some seconds, since a machine may stall.
 func patiently(t *testing.T, what string, do func() error) {
 	t.Helper()
 	until(t, what, func() bool {
@@ -86,12 +86,12 @@ func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("it never came that %s", what)
+			t.Fatalf("timed out: %s", what)
 		}
 	}
 }
 
-// loggedIn starts a session now, by the clock that the replicas have.
+// loggedIn starts a session now, by the replicas' clock.
 func (b *bed) loggedIn(openID string) uuid.UUID {
 	b.t.Helper()
 	x := exchangeParams()
@@ -110,14 +110,14 @@ func (b *bed) endNow(id uuid.UUID) error {
 	return b.store.End(b.t.Context(), e)
 }
 
-// revoked returns a session that was revoked just now.
+// revoked returns a session that was just revoked.
 func (b *bed) revoked() uuid.UUID {
 	b.t.Helper()
 	id := b.loggedIn("o-1")
 	r := revokeParams(session.Target{Session: id})
 	r.Now = time.Now()
 	if got, err := b.store.Revoke(b.t.Context(), r); err != nil || got.Sessions != 1 {
-		b.t.Fatalf("%d sessions, error %v", got.Sessions, err)
+		b.t.Fatalf("Revoke() = %d sessions, error %v", got.Sessions, err)
 	}
 	return id
 }
@@ -129,8 +129,8 @@ func TestFollowersNeverSkip(t *testing.T) {
 		b := newBed(t)
 		first, second := b.loggedIn("o-1"), b.loggedIn("o-2")
 		woken, polling := startReplica(t, b.store), openReplica(t, b.store)
-		// As every ending path does: the lock, then the id, then a commit that
-		// takes its time.
+		// As every path that ends a session: the lock, then the id, then a slow
+		// commit.
 		tx := b.begin()
 		b.exec(tx, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
 		b.exec(tx, `insert into cutoffs (kind, session_id, ver, created_at, expires_at) values ('session', $1, 0, $2, $3)`,
@@ -141,7 +141,7 @@ func TestFollowersNeverSkip(t *testing.T) {
 			polling.catchUp()
 		}
 		if polling.knows(first) || polling.knows(second) {
-			t.Error("a cutoff is known before its commit")
+			t.Error("the cutoff is known before its commit")
 		}
 		b.exec(tx, `select pg_notify('yufu_cutoffs', '')`)
 		b.commit(tx)
@@ -160,7 +160,7 @@ func TestFollowersNeverSkip(t *testing.T) {
 		var ids [writers][each]uuid.UUID
 		for w := range ids {
 			for i := range ids[w] {
-				// So that they do not wait for one another's identity.
+				// Different identities, so that they do not wait for each other.
 				ids[w][i] = b.loggedIn(fmt.Sprint("o-", w))
 			}
 		}
@@ -194,7 +194,7 @@ func TestFollowersNeverSkip(t *testing.T) {
 	})
 }
 
-// split listens at one store and asks another.
+// split listens on one store and reads from another.
 type split struct {
 	asks, listens cutoffs.Store
 	ended         atomic.Int32
@@ -219,7 +219,7 @@ func TestHalfOpenConnection(t *testing.T) {
 		}
 		u.Host = p.Addr()
 		s := openStore(t, u.String())
-		// Or closing it would wait for the half-open ones to be given up.
+		// Otherwise closing the pool would wait until the half-open ones time out.
 		t.Cleanup(p.Cut)
 		return s
 	}
@@ -243,7 +243,7 @@ func TestHalfOpenConnection(t *testing.T) {
 			r.untilKnown(b.revoked())
 		}
 		until(t, "the silence is noticed", func() bool { return s.ended.Load() >= 1 })
-		// The server has not heard of the end of the first.
+		// The server has not noticed the end of the first one.
 		until(t, "it listens again", func() bool { return b.listeners() >= 2 })
 		r.untilKnown(b.revoked())
 	})
@@ -255,7 +255,7 @@ func TestHalfOpenConnection(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() { ended <- b.store.Listen(ctx, func() { wakes.Add(1) }) }()
 		until(t, "it listens", func() bool { return wakes.Load() == 1 })
-		// It asks the server whether it is there, when nothing was to be heard.
+		// Without notifications it pings the server.
 		until(t, "it has asked", func() bool {
 			return b.number(b.raw, `
 select count(*) from pg_stat_activity
@@ -265,7 +265,7 @@ where datname = current_database() and application_name = 'yufu' and query = '--
 		until(t, "it is woken", func() bool { return wakes.Load() == 2 })
 		stop()
 		if err := <-ended; err != context.Canceled { //nolint:errorlint // as it is, not wrapped
-			t.Errorf("error %v, want context.Canceled itself", err)
+			t.Errorf("Listen() error = %v, want unwrapped context.Canceled", err)
 		}
 	})
 	t.Run("that asks costs one query", func(t *testing.T) {
@@ -287,7 +287,7 @@ where datname = current_database() and application_name = 'yufu' and query = '--
 		id := b.revoked()
 		until(t, "the age has grown", func() bool { return r.Age() > 5*time.Second })
 		if r.knows(id) {
-			t.Error("it heard of a cutoff all the same")
+			t.Error("the follower learned of a cutoff over a half-open connection")
 		}
 		p.Deafen(false)
 		r.untilKnown(id)
@@ -295,7 +295,7 @@ where datname = current_database() and application_name = 'yufu' and query = '--
 	})
 }
 
-// listeners returns how many connections of this database listen.
+// listeners returns the number of listening connections to this database.
 func (b *bed) listeners() int {
 	b.t.Helper()
 	return b.number(b.raw, `
@@ -318,7 +318,7 @@ func TestDatabaseCutOff(t *testing.T) {
 	}
 	until(t, "the age has grown", func() bool { return r.Age() > 4*time.Second })
 	if !r.knows(known) {
-		t.Error("what was known is not")
+		t.Error("the replica forgot a known cutoff")
 	}
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
@@ -327,12 +327,12 @@ func TestDatabaseCutOff(t *testing.T) {
 	r.untilKnown(b.revoked())
 }
 
-// TestNewHistory holds that whatever makes ids mean something else gives
-// the history another name.
+// TestNewHistory checks that the history gets another name whenever ids get another
+// meaning.
 func TestNewHistory(t *testing.T) {
 	t.Parallel()
 	for name, replace := range map[string]func(b *bed){
-		// What pg_dump and pg_restore come to, in a database of the same name.
+		// The effect of pg_dump and pg_restore into a database of the same name.
 		"restored into a new database": func(b *bed) {
 			b.exec(b.admin, `drop database yufu with (force)`)
 			b.exec(b.admin, `alter database yufu_dump rename to yufu`)
@@ -385,19 +385,19 @@ func TestNewHistory(t *testing.T) {
 			} else if err := errors.Join(server.Stop(), server.Start()); err != nil {
 				t.Fatal(err)
 			}
-			// Its connections may have to be made again.
+			// Its connections may be broken.
 			b.store = openStore(t, b.dsn)
 			until(t, "it has caught up", func() bool { return r.CatchUp(t.Context()) == nil })
 			fresh := b.revoked()
 			r.catchUp()
 			for _, id := range slices.Concat(dumped, lost, []uuid.UUID{fresh}) {
 				if !r.knows(id) {
-					t.Errorf("%s is not known any more", id)
+					t.Errorf("session %s is no longer known as revoked", id)
 				}
 			}
 			events := eventsOf(t, sub)
 			if len(events) == 0 || events[0].Name != cutoff.EventReset {
-				t.Fatalf("the subscriber was not told to begin anew: %d events", len(events))
+				t.Fatalf("the subscriber was not reset: got %d events", len(events))
 			}
 			told := map[string]bool{}
 			for _, e := range eventsOf(t, r.Subscribe("", cutoffs.Subscriber{})) {
@@ -407,11 +407,11 @@ func TestNewHistory(t *testing.T) {
 			}
 			for _, id := range slices.Concat(dumped, lost, []uuid.UUID{fresh}) {
 				if !told[id.String()] {
-					t.Errorf("a new subscriber is not told of %s", id)
+					t.Errorf("a new subscriber does not learn of %s", id)
 				}
 			}
 			if name != "restored row by row" {
-				// The old id is void, though there is a cutoff of that number.
+				// The old id is invalid, although there is a cutoff with that number.
 				b.revoked()
 				b.revoked()
 				r.catchUp()
@@ -449,8 +449,8 @@ func lastID(t *testing.T, s *cutoffs.Subscription) string {
 	return events[len(events)-1].ID
 }
 
-// TestFollowAsAnyRole holds that following needs no privilege beyond those
-// on the tables.
+// TestFollowAsAnyRole checks that following needs no privilege beyond those on the
+// tables.
 func TestFollowAsAnyRole(t *testing.T) {
 	t.Parallel()
 	server := pgtest.NewServer(t)
@@ -487,15 +487,15 @@ func TestFollowAsAnyRole(t *testing.T) {
 		r.untilKnown(id)
 		got, err := as(role).store.Cutoffs(t.Context(), 0, 10)
 		if err != nil || got.Timeline != want.Timeline || got.Last != want.Last {
-			t.Errorf("%s: timeline %q, last %d, error %v; want %q, %d", role, got.Timeline, got.Last, err, want.Timeline, want.Last)
+			t.Errorf("Cutoffs() as %s = timeline %q, last %d, error %v; want %q, %d", role, got.Timeline, got.Last, err, want.Timeline, want.Last)
 		}
-		// It stays so when the newest cutoff is forgotten.
+		// This does not change when the newest cutoff is deleted.
 		if _, err := owner.store.DeleteExpired(t.Context(), now, time.Now().Add(24*time.Hour), 10); err != nil {
 			t.Fatal(err)
 		}
 		got, err = as(role).store.Cutoffs(t.Context(), want.Last, 10)
 		if err != nil || got.Last != want.Last {
-			t.Errorf("%s: last %d, error %v; want %d", role, got.Last, err, want.Last)
+			t.Errorf("Cutoffs() as %s = last %d, error %v; want %d", role, got.Last, err, want.Last)
 		}
 		id = owner.revoked()
 		r.untilKnown(id)
@@ -504,6 +504,6 @@ func TestFollowAsAnyRole(t *testing.T) {
 		}
 	}
 	if err := as("clerk").endNow(owner.loggedIn("o-1")); err != nil {
-		t.Errorf("a role that may only change rows cannot revoke: %v", err)
+		t.Errorf("Revoke() as a role that may only change rows: error = %v", err)
 	}
 }

@@ -14,13 +14,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// The SQL of a superuser that makes a database as hardened and as managed ones
-// are.
+// Statements of a superuser that make a database resemble hardened and managed ones.
 const (
 	revokeControl = `revoke execute on function pg_catalog.pg_control_system() from public`
 	revokeWAL     = `revoke execute on function pg_catalog.pg_current_wal_lsn() from public`
 	revokeStart   = `revoke execute on function pg_catalog.pg_postmaster_start_time() from public`
-	// As Amazon Aurora answers.
+	// The error of Amazon Aurora.
 	raiseWAL = `alter function pg_catalog.pg_current_wal_lsn() rename to pg_renamed_wal_lsn;
 create function pg_catalog.pg_current_wal_lsn() returns pg_lsn language plpgsql as
 $$ begin raise exception 'wal_level must be set to ''logical''' using errcode = '55000'; end $$`
@@ -74,18 +73,18 @@ func TestHistoryWithout(t *testing.T) {
 				t.Helper()
 				batch, err := s.Cutoffs(t.Context(), 0, 10)
 				if err != nil || len(batch.Cutoffs) != 1 || batch.Timeline == "" {
-					t.Fatalf("Cutoffs: %d cutoffs, timeline %q, error %v; want 1 and a name", len(batch.Cutoffs), batch.Timeline, err)
+					t.Fatalf("Cutoffs() = %d cutoffs, timeline %q, error %v; want 1 and a name", len(batch.Cutoffs), batch.Timeline, err)
 				}
 				return batch.Timeline
 			}
 			first := timeline(s)
 			if got := s.HistoryWithout(); !slices.Equal(got, c.without) {
-				t.Errorf("the name lacks %q, want %q", got, c.without)
+				t.Errorf("HistoryWithout() = %q, want %q", got, c.without)
 			}
 			if again, other := timeline(s), timeline(replica); again != first || other != first {
-				t.Errorf("the history is called %s, then %s, and %s by another replica", first, again, other)
+				t.Errorf("name of the history = %s, then %s, and %s for another replica; want equal names", first, again, other)
 			}
-			// Roles that may read all and roles that may not understand one another.
+			// Roles with and without the privileges name the same history.
 			all := openStore(t, dsn)
 			for _, by := range []*postgres.Store{openStore(t, u.String()), all} {
 				if err := by.RecordHistory(t.Context(), nil); err != nil {
@@ -98,7 +97,7 @@ func TestHistoryWithout(t *testing.T) {
 			// As pg_restore does: the same rows in another file.
 			exec(`create table copied as table cutoffs; truncate cutoffs; insert into cutoffs overriding system value table copied`)
 			if got := timeline(s); got == first {
-				t.Error("a restored table has the same history")
+				t.Error("a restored table has the same history, want another one")
 			}
 			fresh := openStore(t, u.String())
 			wantRecorded(t, fresh, false)

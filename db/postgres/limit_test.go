@@ -23,7 +23,7 @@ func limitedParams(limit int) session.ExchangeParams {
 	return x
 }
 
-// live is how many sessions have not ended; these tests have none that expires.
+// live returns the number of sessions that have not ended; none expires in these tests.
 func (b *bed) live() int {
 	b.t.Helper()
 	return b.number(b.raw, `select count(*) from sessions where ended_at is null`)
@@ -47,7 +47,7 @@ func TestSessionLimitBesideAnotherTransaction(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		first := b.exchange()
-		// As a log-in does on another replica: the identity, then the session.
+		// As a log-in on another replica: the identity, then the session.
 		other := newID()
 		tx := b.begin()
 		b.exec(tx, `update identities set last_login_at = $2 where uuid = $1`, first.Identity, now)
@@ -61,7 +61,7 @@ select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at,
 			t.Fatal(r.err)
 		}
 		if got := b.endReason(first.ID); got != string(auth.EndLimit) || b.live() != 2 {
-			t.Errorf("the first ended for %q and %d live; want session_limit and 2", got, b.live())
+			t.Errorf("end reason of the first = %q, %d live; want session_limit, 2", got, b.live())
 		}
 	})
 	t.Run("the identity is locked before the surplus and the cutoffs after it", func(t *testing.T) {
@@ -77,18 +77,18 @@ select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at,
 			t.Error("the identity is not locked")
 		}
 		if n := b.number(b.raw, `select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())`); n != 0 {
-			t.Error("whoever waits for a session holds the cutoffs up")
+			t.Error("a transaction that waits for a session delays the cutoffs")
 		}
 		b.commit(tx)
 		b.succeeds(<-exchanged)
 		if got := b.endReason(s.ID); got != string(auth.EndLimit) || b.live() != 1 {
-			t.Errorf("ended for %q and %d live; want session_limit and 1", got, b.live())
+			t.Errorf("end reason = %q, %d live; want session_limit, 1", got, b.live())
 		}
 	})
 	t.Run("the surplus is locked in the order of its ids", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		// The smaller id lies behind the greater one in the table.
+		// The smaller id comes after the greater one in the table.
 		smaller := exchangeParams()
 		greater := b.exchange()
 		if _, err := b.store.Exchange(t.Context(), smaller); err != nil {
@@ -102,7 +102,7 @@ select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at,
 		b.commit(tx)
 		b.succeeds(<-exchanged)
 		if n := b.live(); n != 1 {
-			t.Errorf("%d live, want 1", n)
+			t.Errorf("%d live sessions, want 1", n)
 		}
 	})
 	t.Run("a log-in cancelled before the surplus has ended writes nothing", func(t *testing.T) {
@@ -117,19 +117,18 @@ select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at,
 		b.untilWaiting(1, row)
 		cancel()
 		if r := <-exchanged; r.err != context.Canceled || r.granted.Session.ID != uuid.Nil { //nolint:errorlint // as it is, not wrapped
-			t.Errorf("session %s, error %v; want none, and context.Canceled itself", r.granted.Session.ID, r.err)
+			t.Errorf("Exchange() = session %s, error %v; want no session and unwrapped context.Canceled", r.granted.Session.ID, r.err)
 		}
 		b.untilWaiting(0, row)
 		b.commit(tx)
 		if diff := cmp.Diff(before, b.dump()); diff != "" {
-			t.Errorf("the cancelled call left something:\n%s", diff)
+			t.Errorf("the cancelled call changed rows:\n%s", diff)
 		}
 	})
 }
 
-// between runs a function once, before the first transaction begins: between
-// the statements that found too many sessions and the transaction that ends
-// some.
+// between runs a function once, before the first transaction begins: after the statements
+// that found too many sessions and before the transaction that ends some.
 type between struct {
 	once sync.Once
 	fn   func()
@@ -150,7 +149,7 @@ func TestChangesDuringExchange(t *testing.T) {
 		meanwhile func(b *bed, first, second auth.Session)
 		want      error
 		live      int
-		// Why the first and the second have ended.
+		// End reasons of the first and the second session.
 		first, second string
 	}{
 		"nothing": {
@@ -199,22 +198,22 @@ func TestChangesDuringExchange(t *testing.T) {
 			x.Now = now.Add(time.Second)
 			g, err := store.Exchange(t.Context(), x)
 			if !errors.Is(err, c.want) || (err == nil) != (g.Session.ID == x.NewSession) {
-				t.Errorf("session %s, error %v; want %v", g.Session.ID, err, c.want)
+				t.Errorf("Exchange() = session %s, error %v; want %v", g.Session.ID, err, c.want)
 			}
 			if b.live() != c.live || b.endReason(first.ID) != c.first || b.endReason(second.ID) != c.second {
-				t.Errorf("%d live, the first ended for %q, the second for %q; want %d, %q, %q",
+				t.Errorf("%d live sessions, end reasons %q and %q; want %d, %q, %q",
 					b.live(), b.endReason(first.ID), b.endReason(second.ID), c.live, c.first, c.second)
 			}
 			ended := b.number(b.raw, `select count(*) from sessions where ended_at is not null`)
 			if n := b.number(b.raw, `select count(*) from cutoffs`); n != ended {
-				t.Errorf("%d cutoffs for %d sessions that ended", n, ended)
+				t.Errorf("%d cutoffs for %d ended sessions", n, ended)
 			}
 		})
 	}
 }
 
-// TestExchangeReadsNoEndedSessions holds the promise that a log-in costs the
-// same after years of them.
+// TestExchangeReadsNoEndedSessions checks that the cost of a log-in does not grow with
+// the number of ended sessions.
 func TestExchangeReadsNoEndedSessions(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -255,6 +254,6 @@ from sessions, generate_series(1, 5000)`)
 		t.Fatal(err)
 	}
 	if !strings.Contains(plan.String(), "Index Cond: ((identity_uuid = i.uuid) AND (ended_at IS NULL))") {
-		t.Errorf("the plan:\n%s", plan.String())
+		t.Errorf("the plan reads ended sessions:\n%s", plan.String())
 	}
 }

@@ -15,9 +15,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// These tests hold a transaction open beside the store and look at what a call
-// does that has to wait for it. They would pass by luck if they slept, so they
-// ask PostgreSQL who is waiting.
+// These tests hold a transaction open and check a call that waits for it. With sleeps
+// they could pass by luck, so they ask PostgreSQL which calls wait.
 
 func TestExchangeBesideABan(t *testing.T) {
 	t.Parallel()
@@ -43,10 +42,10 @@ func TestExchangeBesideABan(t *testing.T) {
 		}
 		b.commit(tx)
 		if r := <-exchanged; !errors.Is(r.err, auth.IdentityDisabled) {
-			t.Errorf("error %v, want identity_disabled", r.err)
+			t.Errorf("Exchange() error = %v, want identity_disabled", r.err)
 		}
 		if n := b.number(b.raw, `select count(*) from sessions where ended_at is null`); n != 0 {
-			t.Errorf("%d sessions escaped the ban", n)
+			t.Errorf("%d sessions are live after the ban, want 0", n)
 		}
 	})
 	t.Run("a ban that waits for the exchange ends its session", func(t *testing.T) {
@@ -54,7 +53,7 @@ func TestExchangeBesideABan(t *testing.T) {
 		b := newBed(t)
 		s := b.exchange()
 		p := b.personOf(s)
-		// The exchange holds the identity and stops at the foreign key.
+		// The exchange holds the identity and waits at the foreign key.
 		holder := b.begin()
 		b.exec(holder, `select from persons where id = $1 for update`, p.ID)
 		exchanged := b.startExchange(exchangeParams())
@@ -72,7 +71,7 @@ func TestExchangeBesideABan(t *testing.T) {
 		b.commit(holder)
 		b.succeeds(<-exchanged)
 		if n := <-ended; n != 2 {
-			t.Errorf("the ban ended %d sessions, want both", n)
+			t.Errorf("the ban ended %d sessions, want 2", n)
 		}
 	})
 	t.Run("an exchange that waits for a bind carries the new person", func(t *testing.T) {
@@ -84,7 +83,7 @@ func TestExchangeBesideABan(t *testing.T) {
 		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
 		exchanged := b.startExchange(exchangeParams())
 		b.untilWaiting(1, row)
-		// The person is younger than the exchange's snapshot.
+		// The person is newer than the exchange's snapshot.
 		b.insertPerson(tx, p)
 		b.exec(tx, `update identities set person_id = $2 where uuid = $1`, s.Identity, p.ID)
 		b.commit(tx)
@@ -100,7 +99,7 @@ func TestExchangeBesideABan(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(r.granted.Session, st.Session); diff != "" {
-			t.Errorf("the row says otherwise (-granted +row):\n%s", diff)
+			t.Errorf("the row differs (-granted +row):\n%s", diff)
 		}
 	})
 	t.Run("two concurrent first log-ins share the identity", func(t *testing.T) {
@@ -114,7 +113,7 @@ func TestExchangeBesideABan(t *testing.T) {
 		b.commit(tx)
 		r := <-exchanged
 		if r.err != nil || r.granted.Session.Identity != first {
-			t.Errorf("uuid %s, error %v; want %s", r.granted.Session.Identity, r.err, first)
+			t.Errorf("Exchange() = uuid %s, error %v; want %s", r.granted.Session.Identity, r.err, first)
 		}
 	})
 }
@@ -140,7 +139,7 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 			t.Fatal(r.err)
 		}
 		if got := r.granted.Session; got.Ver != 2 || cmp.Diff(&p, got.Person) != "" || got.Generation != 2 {
-			t.Errorf("ver %d, person %v, generation %d; want 2, %v, 2", got.Ver, got.Person, got.Generation, p)
+			t.Errorf("Refresh() = ver %d, person %v, generation %d; want 2, %v, 2", got.Ver, got.Person, got.Generation, p)
 		}
 	})
 	t.Run("a refresh that waits for an unbind has no person", func(t *testing.T) {
@@ -157,7 +156,7 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 		b.commit(tx)
 		r := <-refreshed
 		if r.err != nil || r.granted.Session.Person != nil || r.granted.Session.Ver != 3 {
-			t.Errorf("person %v, ver %d, error %v; want nobody, 3", r.granted.Session.Person, r.granted.Session.Ver, r.err)
+			t.Errorf("Refresh() = person %v, ver %d, error %v; want nil, 3, nil", r.granted.Session.Person, r.granted.Session.Ver, r.err)
 		}
 	})
 	t.Run("a refresh that waits for a rebind carries the other person", func(t *testing.T) {
@@ -195,7 +194,7 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 		b.untilWaiting(1, row)
 		b.commit(tx)
 		if r := <-refreshed; !errors.Is(r.err, auth.SessionRevoked) {
-			t.Errorf("error %v, want session_revoked", r.err)
+			t.Errorf("Refresh() error = %v, want session_revoked", r.err)
 		}
 	})
 	t.Run("a refresh cancelled while it waits writes nothing", func(t *testing.T) {
@@ -215,14 +214,14 @@ func TestRefreshBesideAnotherTransaction(t *testing.T) {
 				b.untilWaiting(1, row)
 				cancel()
 				if r := <-refreshed; r.err != context.Canceled { //nolint:errorlint // as it is, not wrapped
-					t.Errorf("error %v, want context.Canceled itself", r.err)
+					t.Errorf("Refresh() error = %v, want unwrapped context.Canceled", r.err)
 				}
-				// The server is told to give up as well: nobody waits any more,
-				// and nothing happens once the lock is free.
+				// The cancellation reaches the server too: no call waits any more, and the
+				// release of the lock has no effect.
 				b.untilWaiting(0, row)
 				b.commit(tx)
 				if diff := cmp.Diff(before, b.dump()); diff != "" {
-					t.Errorf("the cancelled call left something:\n%s", diff)
+					t.Errorf("the cancelled call changed rows:\n%s", diff)
 				}
 			})
 		}
@@ -235,26 +234,25 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		first, second := b.exchange(), b.exchange()
-		// As an ending path does: the lock, then the id, then a commit that
-		// takes its time.
+		// As a path that ends a session: the lock, then the id, then a slow commit.
 		tx := b.begin()
 		b.exec(tx, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
 		id := b.number(tx, `insert into cutoffs (kind, session_id, ver, created_at, expires_at) values ('session', $1, 0, $2, $2) returning id`, first.ID, now)
 		ended := b.startEnd(second.ID)
 		b.untilWaiting(1, advisory)
-		// A shared lock would wait for this transaction too, and for no other
-		// ender.
+		// A shared lock would wait for this transaction too, but for no other call that
+		// ends a session.
 		if n := b.number(b.raw, `select count(*) from pg_locks l join pg_database d on d.oid = l.database
 			where d.datname = current_database() and locktype = 'advisory' and not granted and mode = 'ExclusiveLock'`); n != 1 {
-			t.Errorf("%d wait for the lock to themselves, want the second ender", n)
+			t.Errorf("%d calls wait for the exclusive lock, want 1", n)
 		}
 		if last := b.number(b.raw, `select last_value from pg_sequences, pg_get_serial_sequence('cutoffs', 'id') s where schemaname || '.' || sequencename = s`); last != id {
-			t.Errorf("the sequence stands at %d while the first holds %d", last, id)
+			t.Errorf("the sequence is at %d while the first call holds %d", last, id)
 		}
 		b.commit(tx)
 		b.succeeds(<-ended)
 		if got := b.number(b.raw, `select id from cutoffs where session_id = $1`, second.ID); got <= id {
-			t.Errorf("second cutoff %d, first %d", got, id)
+			t.Errorf("second cutoff id = %d, first = %d", got, id)
 		}
 	})
 	t.Run("a late replay and a log-out end the session once, for one reason", func(t *testing.T) {
@@ -283,7 +281,7 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 				t.Fatalf("Refresh() error = %v", r.err)
 			}
 			if reason != want {
-				t.Errorf("reason %q, but the refresh answered %v", reason, r.err)
+				t.Errorf("end reason = %q, but Refresh() error = %v", reason, r.err)
 			}
 			if n := b.number(b.raw, `select count(*) from cutoffs`); n != 1 {
 				t.Errorf("%d cutoffs, want 1", n)
@@ -303,12 +301,12 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
 		refreshed := b.startRefresh(refreshParams(s.ID, 1))
 		b.untilWaiting(1, row)
-		// Were the session locked first, this would fail at once, and the two
-		// orders would deadlock.
+		// If the session were locked first, this would fail at once, and the two orders
+		// would deadlock.
 		b.exec(tx, `select from sessions where id = $1 for update nowait`, s.ID)
 		b.commit(tx)
 		if r := <-refreshed; !errors.Is(r.err, auth.RefreshReused) {
-			t.Errorf("error %v, want refresh_reused", r.err)
+			t.Errorf("Refresh() error = %v, want refresh_reused", r.err)
 		}
 	})
 	t.Run("a log-out waits for the identity before it touches the session", func(t *testing.T) {
@@ -331,10 +329,10 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 		b.exec(tx, `select from sessions where id = $1 for update`, held.ID)
 		n, err := b.store.DeleteExpired(t.Context(), now.Add(3*idle), now, 10)
 		if err != nil || n != 1 {
-			t.Errorf("%d rows gone, error %v; want 1", n, err)
+			t.Errorf("DeleteExpired() = %d, %v; want 1, nil", n, err)
 		}
 		if left := b.number(tx, `select count(*) from sessions where id = $1`, free.ID); left != 0 {
-			t.Error("the free row stayed")
+			t.Error("the unlocked row was not deleted")
 		}
 	})
 }

@@ -7,16 +7,16 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 )
 
-// TestLeaseTwoReplicas holds the row while both ask, so that neither has
-// seen the other when it begins.
+// TestLeaseTwoReplicas holds the row while both replicas ask, so that neither has seen
+// the other's lease when it begins.
 func TestLeaseTwoReplicas(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
 	first := accesstoken.LeaseParams{AppID: appID, Lease: newID(), Now: now, Until: now.Add(time.Second)}
 	if _, granted, err := b.store.LeasePlatformToken(t.Context(), first); !granted || err != nil {
-		t.Fatalf("granted %t, %v", granted, err)
+		t.Fatalf("LeasePlatformToken() = %t, %v", granted, err)
 	}
-	later := now.Add(time.Minute) // the first lease has run out: it is anybody's
+	later := now.Add(time.Minute) // the first lease has expired
 	tx := b.begin()
 	b.exec(tx, `select from platform_tokens for update`)
 	type answer struct {
@@ -43,7 +43,7 @@ func TestLeaseTwoReplicas(t *testing.T) {
 		}
 	}
 	if granted != 1 {
-		t.Errorf("granted to %d, want one", granted)
+		t.Errorf("%d replicas got the lease, want 1", granted)
 	}
 }
 
@@ -52,7 +52,7 @@ func TestLeaseReturnsKeptToken(t *testing.T) {
 	b := newBed(t)
 	first := accesstoken.LeaseParams{AppID: appID, Lease: newID(), Now: now, Until: now.Add(time.Second)}
 	if _, granted, err := b.store.LeasePlatformToken(t.Context(), first); !granted || err != nil {
-		t.Fatalf("granted %t, %v", granted, err)
+		t.Fatalf("LeasePlatformToken() = %t, %v", granted, err)
 	}
 	tx := b.begin()
 	b.exec(tx, `update platform_tokens set sealed_token = 'fresh', expires_at = $1, lease = null, leased_until = null`, now.Add(time.Hour))
@@ -69,6 +69,6 @@ func TestLeaseReturnsKeptToken(t *testing.T) {
 	b.untilWaiting(1, row)
 	b.commit(tx)
 	if a := <-answers; a.err != nil || !a.granted || string(a.kept.Sealed) != "fresh" {
-		t.Errorf("%+v", a)
+		t.Errorf("LeasePlatformToken() = %+v", a)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	_ "github.com/jackc/pgx/v5/stdlib" // a way around the store
+	_ "github.com/jackc/pgx/v5/stdlib" // direct access to the database
 
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"

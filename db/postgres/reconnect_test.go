@@ -32,7 +32,7 @@ func TestReconnect(t *testing.T) {
 	silent.Host = netreasontest.UnusedAddr(t)
 	for dsn, want := range map[string]string{
 		silent.String():                  "connection refused",
-		"postgres://[":                   "does not parse",
+		"postgres://[":                   "cannot be parsed",
 		foreign.dsn:                      "another deployment",
 		b.dsn + "&search_path=elsewhere": "search_path",
 	} {
@@ -40,7 +40,7 @@ func TestReconnect(t *testing.T) {
 			t.Errorf("Reconnect(%q) error = %v, want %q", dsn, err, want)
 		}
 		if err := s.Ping(t.Context()); err != nil || after.Connections() != 0 {
-			t.Errorf("it does not go on: %v", err)
+			t.Errorf("after a failed Reconnect: error = %v", err)
 		}
 	}
 	if err := s.Reconnect(t.Context(), at(after)); err != nil {
@@ -50,6 +50,6 @@ func TestReconnect(t *testing.T) {
 		return s.Ping(t.Context()) == nil && before.Connections() == 0 && after.Connections() > 0
 	})
 	if _, err := s.Cutoffs(t.Context(), 0, 10); err != nil || before.Connections() != 0 {
-		t.Errorf("the follower's: %v, %d connections to the old address", err, before.Connections())
+		t.Errorf("the follower's query: error = %v, %d connections to the old address", err, before.Connections())
 	}
 }

@@ -40,14 +40,14 @@ func TestHistoryAfterTakeover(t *testing.T) {
 		}
 	}
 	p.must(p.standby.Stop())
-	p.recordHistory() // does not wait: nothing is written
+	p.recordHistory() // writes nothing and so does not wait
 	p.must(p.standby.Start())
 	standby := openStore(t, p.standby.DSN("postgres"))
 	if _, _, err := standby.RecordedHistory(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
-		t.Errorf("RecordedHistory() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
+		t.Errorf("RecordedHistory() on the standby: error = %v, want %v", err, auth.StorageUnavailable)
 	}
 	if err := standby.RecordHistory(t.Context(), nil); !errors.Is(err, auth.StorageUnavailable) {
-		t.Errorf("RecordHistory() of the standby: error = %v, want %v", err, auth.StorageUnavailable)
+		t.Errorf("RecordHistory() on the standby: error = %v, want %v", err, auth.StorageUnavailable)
 	}
 	p.must(p.primary.Kill())
 	p.must(p.standby.Promote(t.Context()))
@@ -103,7 +103,7 @@ func TestHistoryAfterRestore(t *testing.T) {
 	}
 }
 
-// The parts that a role may not read are those of [postgres.Store.HistoryWithout].
+// A role without privileges lacks the parts of [postgres.Store.HistoryWithout].
 func TestHistoryUnreadableParts(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -129,8 +129,8 @@ func TestHistoryUnreadableParts(t *testing.T) {
 	}
 }
 
-// The history of a second fail-over, while revocations are restored after the first one,
-// is not recorded.
+// If a second failover happens while revocations are restored after the first one, its
+// history is not recorded.
 func TestRecordOutdatedHistory(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -141,7 +141,7 @@ func TestRecordOutdatedHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.exec(b.raw, `truncate cutoffs`) // which makes another file
+	b.exec(b.raw, `truncate cutoffs`) // creates another file
 	wantRecorded(t, b.store, false)
 	if err := b.store.RecordHistory(t.Context(), over); !errors.Is(err, auth.StorageUnavailable) {
 		t.Errorf("RecordHistory() error = %v, want %v", err, auth.StorageUnavailable)

@@ -12,8 +12,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// As in locks_test.go, a transaction is held open beside the store, and
-// PostgreSQL says who waits.
+// As in locks_test.go, these tests hold a transaction open and ask PostgreSQL which calls
+// wait.
 
 func restoreParams(deployment uuid.UUID, remembered ...auth.Cutoff) session.RestoreParams {
 	return session.RestoreParams{
@@ -31,7 +31,7 @@ func (b *bed) deployment() uuid.UUID {
 	return batch.Deployment
 }
 
-// restoring is a restoration under way.
+// restoring is a restoration in progress.
 type restoring struct {
 	restored session.Restored
 	err      error
@@ -88,7 +88,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 			b.commit(tx)
 			b.wantRestored(done, session.Restored{})
 			if got := b.stored(s); got.Ver != s.Ver || got.EndReason != auth.EndLogout {
-				b.t.Errorf("ver %d, ended by %q; want %d, logout", got.Ver, got.EndReason, s.Ver)
+				b.t.Errorf("session has ver %d, end reason %q; want %d, logout", got.Ver, got.EndReason, s.Ver)
 			}
 		},
 		"a ver that was raised meanwhile is not raised twice": func(b *bed, s auth.Session) {
@@ -100,7 +100,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 			b.commit(tx)
 			b.wantRestored(done, session.Restored{})
 			if got := b.stored(s); got.Ver != 5 {
-				b.t.Errorf("ver %d, want 5", got.Ver)
+				b.t.Errorf("ver = %d, want 5", got.Ver)
 			}
 		},
 		"a session that was deleted meanwhile is skipped": func(b *bed, s auth.Session) {
@@ -135,7 +135,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 			b.commit(tx)
 			b.wantRestored(done, one)
 			if got := b.stored(s); got.Ver != 5 || got.Generation != s.Generation+1 {
-				b.t.Errorf("ver %d, generation %d; want 5, %d", got.Ver, got.Generation, s.Generation+1)
+				b.t.Errorf("session has ver %d, generation %d; want 5, %d", got.Ver, got.Generation, s.Generation+1)
 			}
 		},
 		"a bind that waits for it is refused, because its token is outdated": func(b *bed, s auth.Session) {
@@ -165,7 +165,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 				b.t.Error(r.err)
 			}
 			if n := b.number(b.raw, `select ver from cutoffs where session_id = $1 order by id desc limit 1`, s.ID); n != 0 {
-				b.t.Errorf("the last cutoff is of ver %d, want 0", n)
+				b.t.Errorf("ver of the last cutoff = %d, want 0", n)
 			}
 		},
 		"it waits for the revocation of an app and raises the new epoch": func(b *bed, s auth.Session) {
@@ -179,10 +179,10 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 			if r := <-revoked; r.err != nil {
 				b.t.Error(r.err)
 			}
-			// The revocation gave the remembered epoch again.
+			// The revocation used the remembered epoch again.
 			b.wantRestored(done, one)
 			if n := b.number(b.raw, `select epoch from apps`); n != 1 {
-				b.t.Errorf("epoch %d, want 1", n)
+				b.t.Errorf("epoch = %d, want 1", n)
 			}
 		},
 		"a concurrent log-in has the old or the new epoch": func(b *bed, _ auth.Session) {
@@ -190,12 +190,12 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 			b.exec(tx, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
 			done := b.startRestore(auth.AppRevoked(appID, 6, now))
 			b.untilWaiting(1, advisory)
-			early := b.exchange() // waits for nothing
+			early := b.exchange() // does not wait
 			b.commit(tx)
 			b.wantRestored(done, session.Restored{Apps: 1})
 			late := b.exchange()
 			if early.Epoch != 0 || late.Epoch != 7 {
-				b.t.Errorf("log-ins with the epochs %d and %d, want 0 and 7", early.Epoch, late.Epoch)
+				b.t.Errorf("epochs of the log-ins = %d and %d, want 0 and 7", early.Epoch, late.Epoch)
 			}
 			if r := <-b.startRefresh(refreshParams(early.ID, 1)); !errors.Is(r.err, auth.SessionRevoked) {
 				b.t.Errorf("Refresh() error = %v, want %v", r.err, auth.SessionRevoked)
@@ -206,7 +206,7 @@ func TestRestoreBesideAnotherTransaction(t *testing.T) {
 			b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
 			done := b.startRestore(verOf(s, 2))
 			b.untilWaiting(1, row)
-			// Another revocation passes it by.
+			// Another revocation overtakes it.
 			if r := <-b.startRevoke(session.Target{AppID: appID}); r.err != nil {
 				b.t.Fatal(r.err)
 			}

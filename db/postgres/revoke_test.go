@@ -15,14 +15,13 @@ import (
 
 func identityOf(s auth.Session) session.Target { return session.Target{Identity: s.Identity} }
 
-// liveOf returns how many sessions of the identity have not ended.
+// liveOf returns the number of the identity's sessions that have not ended.
 func (b *bed) liveOf(identity uuid.UUID) int {
 	b.t.Helper()
 	return b.number(b.raw, `select count(*) from sessions where identity_uuid = $1 and ended_at is null`, identity)
 }
 
-// wantCutoffs demands that exactly the sessions that ended have a cutoff, and
-// one each.
+// wantCutoffs checks that there are want cutoffs, exactly one for each ended session.
 func (b *bed) wantCutoffs(want int) {
 	b.t.Helper()
 	if n := b.number(b.raw, `select count(*) from cutoffs`); n != want {
@@ -31,7 +30,7 @@ func (b *bed) wantCutoffs(want int) {
 	if n := b.number(b.raw, `
 select count(*) from sessions s
 where (s.ended_at is not null) <> (1 = (select count(*) from cutoffs c where c.session_id = s.id))`); n != 0 {
-		b.t.Errorf("%d sessions whose end and cutoff disagree", n)
+		b.t.Errorf("%d sessions whose end and cutoff disagree, want 0", n)
 	}
 }
 
@@ -48,7 +47,7 @@ func TestRevokeBesideAnotherTransaction(t *testing.T) {
 				b := newBed(t)
 				s := b.exchange()
 				p := b.personOf(s)
-				// The log-in holds the identity and stops at the foreign key.
+				// The log-in holds the identity and waits at the foreign key.
 				holder := b.begin()
 				b.exec(holder, `select from persons where id = $1 for update`, p.ID)
 				exchanged := b.startExchange(exchangeParams())
@@ -59,7 +58,7 @@ func TestRevokeBesideAnotherTransaction(t *testing.T) {
 				b.succeeds(<-exchanged)
 				b.succeeds(<-revoked)
 				if n := b.liveOf(s.Identity); n != 0 {
-					t.Errorf("%d sessions escaped", n)
+					t.Errorf("%d sessions are still live, want 0", n)
 				}
 				b.wantCutoffs(2)
 			})
@@ -81,7 +80,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		b.commit(login)
 		b.succeeds(<-revoked)
 		if n := b.liveOf(s.Identity); n != 0 {
-			t.Errorf("%d sessions escaped", n)
+			t.Errorf("%d sessions are still live, want 0", n)
 		}
 		b.wantCutoffs(2)
 	})
@@ -89,7 +88,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
-		// The revocation holds the identity and stops at the session.
+		// The revocation holds the identity and waits for the session.
 		holder := b.begin()
 		b.exec(holder, `select from sessions where id = $1 for update`, s.ID)
 		revoked := b.startRevoke(identityOf(s))
@@ -122,7 +121,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 				b.succeeds(<-revoked)
 				b.wantCutoffs(1)
 				if _, err := b.store.Refresh(t.Context(), refreshParams(s.ID, 2)); !errors.Is(err, auth.SessionRevoked) {
-					t.Errorf("error %v, want session_revoked", err)
+					t.Errorf("Refresh() error = %v, want session_revoked", err)
 				}
 			})
 		}
@@ -131,7 +130,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		t.Parallel()
 		b := newBed(t)
 		s := b.exchange()
-		// The revocation has ended the session and stops before its cutoff.
+		// The revocation has ended the session and waits before its cutoff.
 		holder := b.begin()
 		b.exec(holder, `select pg_advisory_xact_lock($1)`, postgres.LockCutoffs)
 		revoked := b.startRevoke(identityOf(s))
@@ -141,7 +140,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		b.commit(holder)
 		b.succeeds(<-revoked)
 		if r := <-refreshed; !errors.Is(r.err, auth.SessionRevoked) {
-			t.Errorf("error %v, want session_revoked", r.err)
+			t.Errorf("Refresh() error = %v, want session_revoked", r.err)
 		}
 		b.wantCutoffs(1)
 	})
@@ -208,7 +207,7 @@ select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle
 		}
 		b.commit(tx)
 		if _, err := b.store.Refresh(t.Context(), refreshParams(s.ID, 1)); !errors.Is(err, auth.SessionRevoked) {
-			t.Errorf("error %v, want session_revoked", err)
+			t.Errorf("Refresh() error = %v, want session_revoked", err)
 		}
 	})
 }
@@ -222,16 +221,16 @@ func TestRevokeAppEstimates(t *testing.T) {
 	postgres.SetCountTimeout(b.store, time.Nanosecond)
 	got, err := b.store.Revoke(t.Context(), revokeParams(session.Target{AppID: appID}))
 	if err != nil || got.Sessions < 1 || got.CutoffID == 0 {
-		t.Errorf("%+v, error %v; want an estimate and a cutoff", got, err)
+		t.Errorf("Revoke() = %+v, error %v; want an estimate and a cutoff", got, err)
 	}
 	if n := b.number(b.raw, `
 select count(*) from audit where action = 'revoked' and detail = jsonb_build_object('estimated', true, 'sessions', $1::int)`, got.Sessions); n != 1 {
-		t.Error("the audit event does not say that it is an estimate")
+		t.Error("the audit event does not mark the count as an estimate")
 	}
 }
 
-// TestRevokeUsesIndexes holds that what a revocation visits does not grow
-// with what it does not concern.
+// TestRevokeUsesIndexes checks that the cost of a revocation does not grow with rows that
+// it does not concern.
 func TestRevokeUsesIndexes(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -245,7 +244,7 @@ func TestRevokeUsesIndexes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !strings.Contains(plan, "Index Cond") {
-			t.Errorf("%s\n%s", query, plan)
+			t.Errorf("the query reads a whole table: %s\n%s", query, plan)
 		}
 	}
 }

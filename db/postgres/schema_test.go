@@ -23,11 +23,11 @@ func TestEveryStatementPrepares(t *testing.T) {
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
 	if n := len(postgres.Statements()); n < 20 {
-		t.Errorf("only %d statements are registered", n)
+		t.Errorf("found %d statements, want more", n)
 	}
 	for _, sql := range postgres.Statements() {
 		if _, err := conn.Prepare(t.Context(), "", sql); err != nil {
-			t.Errorf("%v\n%s", err, sql)
+			t.Errorf("Prepare() error = %v\n%s", err, sql)
 		}
 	}
 }
@@ -42,7 +42,7 @@ func TestMigrate(t *testing.T) {
 		t.Parallel()
 		dsn := pgtest.Empty(t)
 		db := openRaw(t, dsn)
-		// A schema named like the role comes first in PostgreSQL's own path.
+		// A schema with the role's name comes first in PostgreSQL's default path.
 		if _, err := db.Exec(`create schema postgres`); err != nil {
 			t.Fatal(err)
 		}
@@ -52,20 +52,19 @@ func TestMigrate(t *testing.T) {
 		var astray int
 		err := db.QueryRow(`select count(*) from pg_tables where schemaname not in ('public', 'pg_catalog', 'information_schema')`).Scan(&astray)
 		if err != nil || astray != 0 {
-			t.Errorf("%d tables outside public, error %v", astray, err)
+			t.Errorf("%d tables outside public, error %v; want 0, nil", astray, err)
 		}
 	})
 }
 
-// TestRefreshIsHOT holds the promise that refreshing grows no index: every
-// update stays in its page.
+// TestRefreshIsHOT checks that refreshing grows no index: every update stays in its page.
 func TestRefreshIsHOT(t *testing.T) {
 	t.Parallel()
-	// So many sessions that they fill pages before the first refresh: it is the
-	// room that pages keep (fillfactor) that takes the second version.
+	// Enough sessions to fill pages before the first refresh: then only the room that
+	// pages keep (fillfactor) can hold the second version.
 	const sessions, refreshes = 200, 10
-	// A server of its own: how far pages may be tidied depends on every
-	// transaction of the server.
+	// A server of its own: how far pages can be cleaned up depends on every transaction
+	// of the server.
 	dsn := pgtest.NewServer(t).DSN("postgres")
 	b := &bed{t: t, store: openStore(t, dsn), raw: openRaw(t, dsn)}
 	if err := b.store.Migrate(t.Context()); err != nil {
@@ -88,7 +87,7 @@ func TestRefreshIsHOT(t *testing.T) {
 			}
 		}
 	}
-	// A connection reports what it did when it ends.
+	// A connection reports its statistics when it ends.
 	b.store.Close()
 	var updated, hot int
 	deadline := time.Now().Add(30 * time.Second)

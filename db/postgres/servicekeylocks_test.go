@@ -12,8 +12,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// TestFirstPinBesideAnotherTransaction holds that a first use that waits for
-// another one takes its decision, although the apps are others by then.
+// TestFirstPinBesideAnotherTransaction checks that a first use that waits for another one
+// adopts its decision, even if the apps have changed.
 func TestFirstPinBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
@@ -34,15 +34,15 @@ func TestFirstPinBesideAnotherTransaction(t *testing.T) {
 	b.commit(tx)
 	wantNoError(t, <-first)
 	if pinned.PinnedApp != appID || !pinned.PinnedAt.Equal(now.Add(-time.Hour)) {
-		t.Errorf("pinned to %q at %v, want what was decided first: %q at %v", pinned.PinnedApp, pinned.PinnedAt, appID, now.Add(-time.Hour))
+		t.Errorf("pinned to %q at %v, want the first decision: %q at %v", pinned.PinnedApp, pinned.PinnedAt, appID, now.Add(-time.Hour))
 	}
 	if n := b.number(b.raw, `select count(*) from audit where action = 'service_key.pinned'`); n != 0 {
-		t.Errorf("%d pins were audited, want none by the one that waited", n)
+		t.Errorf("the waiting use audited %d pins, want 0", n)
 	}
 }
 
-// TestServiceKeysBesideAnotherTransaction holds that a revocation that waits for a
-// new key reaches it, and that no key is made by one whose revocation was waited for.
+// TestServiceKeysBesideAnotherTransaction checks that a revocation that waits for a new
+// key revokes it, and that a key cannot create another after waiting for its revocation.
 func TestServiceKeysBesideAnotherTransaction(t *testing.T) {
 	t.Parallel()
 	parent := servicekey.Key{
@@ -71,7 +71,7 @@ func TestServiceKeysBesideAnotherTransaction(t *testing.T) {
 		b.commit(tx)
 		wantNoError(t, <-revoked)
 		if n := b.number(b.raw, `select count(*) from service_keys where revoked_at is null`); n != 0 || len(r.Revoked) != 2 {
-			t.Errorf("%d keys work still, and %d were revoked; want none and both", n, len(r.Revoked))
+			t.Errorf("%d keys still work and %d were revoked; want 0 and 2", n, len(r.Revoked))
 		}
 	})
 	t.Run("a key cannot create a key after waiting for its own revocation", func(t *testing.T) {

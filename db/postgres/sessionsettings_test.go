@@ -17,8 +17,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// hostile are values of settings that change what a statement means or what a
-// commit promises, and what a connection of the store must have instead.
+// hostile are values of settings that change the meaning of a statement or the guarantee
+// of a commit, and the values that a connection of the store must have.
 var hostile = map[string][2]string{
 	"search_path":                         {"app, public", "public"},
 	"client_encoding":                     {"GBK", "UTF8"},
@@ -41,8 +41,7 @@ var hostile = map[string][2]string{
 	"idle_session_timeout":                {"10s", "0"},
 }
 
-// setForDatabase makes an empty database with settings of its own and of its
-// role.
+// setForDatabase creates an empty database with settings for it and for its role.
 func setForDatabase(t *testing.T, settings map[string]string) string {
 	t.Helper()
 	dsn := pgtest.Empty(t)
@@ -55,7 +54,7 @@ func setForDatabase(t *testing.T, settings map[string]string) string {
 		quoted := "'" + value + "'"
 		switch name {
 		case "default_table_access_method":
-			continue // the server has heap only, and checks the name
+			continue // the server has only heap and checks the name
 		case "search_path", "datestyle": // lists
 			quoted = value
 		}
@@ -103,7 +102,7 @@ func TestDatabaseSettingsAreOverridden(t *testing.T) {
 	}
 	schemas, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || !slices.Equal(schemas, []string{"public"}) {
-		t.Errorf("there are tables in %v (%v), want public", schemas, err)
+		t.Errorf("schemas with tables = %v (error %v), want public", schemas, err)
 	}
 
 	err = s.AddApp(t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte(`\x`)}},
@@ -119,13 +118,13 @@ func TestDatabaseSettingsAreOverridden(t *testing.T) {
 	}
 	st, err := s.Session(t.Context(), g.Session.ID)
 	if err != nil || st.Session.Device != p.Device || !st.Session.StartedAt.Equal(now) {
-		t.Errorf("session %+v (%v), want device %q and start %v", st.Session, err, p.Device, now)
+		t.Errorf("Session() = %+v (error %v), want device %q and start %v", st.Session, err, p.Device, now)
 	}
 	if _, err := s.Revoke(t.Context(), revokeParams(session.Target{All: true})); err != nil {
 		t.Errorf("Revoke() error = %v", err)
 	}
 	if b, err := s.Cutoffs(t.Context(), 0, 10); err != nil || len(b.Cutoffs) != 1 {
-		t.Errorf("%d cutoffs (%v), want 1", len(b.Cutoffs), err)
+		t.Errorf("Cutoffs() = %d cutoffs (error %v), want 1", len(b.Cutoffs), err)
 	}
 }
 
@@ -145,7 +144,7 @@ func TestRefusedSettings(t *testing.T) {
 		t.Helper()
 		var setting *postgres.SettingError
 		if !errors.As(err, &setting) || !strings.Contains(setting.Name, name) {
-			t.Errorf("error %v, want a SettingError that names %s", err, name)
+			t.Errorf("error = %v, want a SettingError that names %s", err, name)
 		}
 	}
 	t.Run("with an invalid value in the URL", func(t *testing.T) {
@@ -160,7 +159,7 @@ func TestRefusedSettings(t *testing.T) {
 			_, err := postgres.Open(t.Context(), "postgres://u:hunter2@127.0.0.1/d?"+parameter)
 			refused(t, err, want)
 			if err != nil && strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("%s: the error holds a value of the URL: %v", parameter, err)
+				t.Errorf("%s: the error quotes a value of the URL: %v", parameter, err)
 			}
 		}
 	})
@@ -171,7 +170,7 @@ func TestRefusedSettings(t *testing.T) {
 		for name, v := range hostile {
 			given[name] = v[0]
 		}
-		delete(given, "statement_timeout") // it may be set
+		delete(given, "statement_timeout") // which may be set
 		for _, name := range slices.Sorted(maps.Keys(given)) {
 			param := "&" + name + "=" + strings.ReplaceAll(given[name], " ", "%20")
 			s, err := postgres.Open(t.Context(), dsn+param)
@@ -215,7 +214,7 @@ func TestRefusedSettings(t *testing.T) {
 			err := s.Migrate(t.Context())
 			refused(t, err, "server_encoding")
 			if err == nil || !strings.Contains(err.Error(), encoding) {
-				t.Errorf("error %v, want one that says %s", err, encoding)
+				t.Errorf("error = %v, want one that names %s", err, encoding)
 			}
 		}
 	})

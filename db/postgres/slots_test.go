@@ -17,8 +17,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// fullServer is a store on a server with few connections, of which somebody else
-// takes all that are left.
+// fullServer is a store on a server with few connections. The test takes all that are
+// left.
 type fullServer struct {
 	*bed
 	others []*pgx.Conn
@@ -36,7 +36,7 @@ func newFullServer(t *testing.T) *fullServer {
 	return f
 }
 
-// fill takes every connection that is left.
+// fill takes all connections that are left.
 func (f *fullServer) fill() {
 	f.t.Helper()
 	for {
@@ -53,12 +53,12 @@ func (f *fullServer) fill() {
 	}
 }
 
-// refused returns after the server has refused the pool a connection.
+// refused returns when the server has refused a connection to the pool.
 func (f *fullServer) refused(before int64) {
 	f.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); f.store.Stat().NewConnsCount() == before; {
 		if time.Now().After(deadline) {
-			f.t.Fatal("the pool asks for no other connection")
+			f.t.Fatal("the pool does not request another connection")
 		}
 	}
 }
@@ -71,7 +71,7 @@ func TestFullServer(t *testing.T) {
 		f := newFullServer(t)
 		postgres.SetSlotWait(f.store, time.Minute)
 		first := f.exchange()
-		// One connection of the pool waits for the row, and there are no others.
+		// The pool's only connection waits for the row, and no other is left.
 		tx := f.begin()
 		f.exec(tx, `select from sessions where id = $1 for update`, first.ID)
 		waiting := f.startRefresh(refreshParams(first.ID, 1))
@@ -93,14 +93,14 @@ func TestFullServer(t *testing.T) {
 		for name, call := range calls {
 			done.Go(func() {
 				if err := call(); err != nil {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("%s: error = %v", name, err)
 				}
 			})
 		}
 		f.refused(before)
 		f.commit(tx)
 		if r := <-waiting; r.err != nil {
-			t.Errorf("the call that had the connection: %v", r.err)
+			t.Errorf("the call that held the connection: error = %v", r.err)
 		}
 		done.Wait()
 	})
@@ -117,11 +117,11 @@ func TestFullServer(t *testing.T) {
 		f.fill()
 		_, err := f.store.Apps(t.Context())
 		if auth.CodeOf(err) != auth.StorageUnavailable || !strings.Contains(err.Error(), "53300") {
-			t.Errorf("Apps: %v, want storage_unavailable with the server's reason", err)
+			t.Errorf("Apps() error = %v, want storage_unavailable with the server's reason", err)
 		}
 		f.commit(tx)
 		if r := <-waiting; r.err != nil {
-			t.Errorf("the call that had the connection: %v", r.err)
+			t.Errorf("the call that held the connection: error = %v", r.err)
 		}
 	})
 
@@ -129,10 +129,10 @@ func TestFullServer(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		other := openStore(t, f.dsn)
-		postgres.SetSlotWait(other, time.Hour) // it would not end
+		postgres.SetSlotWait(other, time.Hour) // a wait would not end
 		f.fill()
 		if _, err := other.Apps(t.Context()); auth.CodeOf(err) != auth.StorageUnavailable || !strings.Contains(err.Error(), "53300") {
-			t.Errorf("Apps: %v, want storage_unavailable with the server's reason", err)
+			t.Errorf("Apps() error = %v, want storage_unavailable with the server's reason", err)
 		}
 	})
 
@@ -169,7 +169,7 @@ func TestFullServer(t *testing.T) {
 		}
 		f.commit(tx)
 		if r := <-waiting; r.err != nil {
-			t.Errorf("the call that had the connection: %v", r.err)
+			t.Errorf("the call that held the connection: error = %v", r.err)
 		}
 	})
 }

@@ -15,17 +15,17 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// primaries is a bed whose store reaches its server through a proxy, which may lead
-// to the standby instead.
+// primaries is a bed whose store reaches its server through a proxy, which can lead to the
+// standby instead.
 type primaries struct {
-	*bed         // at the old primary
+	*bed         // on the old primary
 	old, standby *pgtest.Server
 	proxy        *pgtest.Proxy
-	// successor is a bed at the standby.
+	// successor is a bed on the standby.
 	successor *bed
 }
 
-// newPrimaries returns the bed; standby makes the standby of its server.
+// newPrimaries returns the beds; standby creates the standby of the server.
 func newPrimaries(t *testing.T, standby func(*pgtest.Server, testing.TB) *pgtest.Server) *primaries {
 	t.Helper()
 	p := &primaries{old: pgtest.NewServer(t)}
@@ -38,7 +38,7 @@ func newPrimaries(t *testing.T, standby func(*pgtest.Server, testing.TB) *pgtest
 	u.Host = p.proxy.Addr()
 	p.bed = &bed{t: t, store: openStore(t, u.String()), raw: openRaw(t, p.old.DSN("postgres"))}
 	p.successor = &bed{t: t, store: openStore(t, p.standby.DSN("postgres")), raw: openRaw(t, p.standby.DSN("postgres"))}
-	// Or closing the store would wait for commits that the standby never confirms.
+	// Otherwise closing the store would wait for commits that are never confirmed.
 	t.Cleanup(p.proxy.Cut)
 	if err := p.store.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func newPrimaries(t *testing.T, standby func(*pgtest.Server, testing.TB) *pgtest
 	return p
 }
 
-// replayed returns when the standby has everything that is committed now.
+// replayed returns when the standby has replayed all current commits.
 func (p *primaries) replayed() {
 	p.t.Helper()
 	var lsn string
@@ -76,8 +76,7 @@ func (p *primaries) revoke(id uuid.UUID) {
 	}
 }
 
-// cutWriters closes the connections of the store's pool, but not those of its
-// follower.
+// cutWriters closes the connections of the store's pool, but not the follower's.
 func (p *primaries) cutWriters() {
 	p.t.Helper()
 	p.exec(p.raw, `
@@ -85,7 +84,7 @@ select pg_terminate_backend(pid) from pg_stat_activity
 where application_name = 'yufu' and query not like '%pg_sequence_last_value%' and query not in ('listen yufu_cutoffs', '-- ping')`)
 }
 
-// connected returns how many connections the store has to the old primary.
+// connected returns the number of the store's connections to the old primary.
 func (p *primaries) connected() int {
 	p.t.Helper()
 	return p.number(p.raw, `select count(*) from pg_stat_activity where application_name = 'yufu'`)
@@ -103,7 +102,7 @@ func TestReplacedPrimaryIsNotFresh(t *testing.T) {
 		t.Errorf("CatchUp() at the old primary: error = %v, want %v", err, auth.StorageUnavailable)
 	}
 	if r.knows(id) {
-		t.Error("a revocation on the new primary is known from the old one")
+		t.Error("the old primary's follower knows a revocation on the new primary")
 	}
 	p.proxy.Redirect(p.standby.Addr())
 	r.untilKnown(id)
@@ -143,7 +142,7 @@ func TestConnectionsToTwoPrimaries(t *testing.T) {
 		}
 		until(t, "no connection leads to the old primary", func() bool { return p.connected() == 0 })
 
-		// Each new connection finds another primary than the one before.
+		// Each new connection leads to another primary than the one before.
 		const rounds = 6
 		before := p.store.Stat().NewConnsCount()
 		for i := range rounds {
@@ -161,8 +160,8 @@ func TestConnectionsToTwoPrimaries(t *testing.T) {
 		id := p.loggedIn("o-1")
 		r := startReplica(t, p.store)
 		p.replayed()
-		// The pool's connections lead to the standby before it is promoted: as new
-		// ones they have no name that differs.
+		// The pool connects to the standby before its promotion, so that these
+		// connections, when new, have no history that differs.
 		p.proxy.Redirect(p.standby.Addr())
 		p.cutWriters()
 		until(t, "the pool leads to the standby", func() bool {
@@ -217,20 +216,20 @@ func TestSilentStandbyIsNotFresh(t *testing.T) {
 	p.silence()
 	question := func(ctx context.Context) error { _, err := p.store.Cutoffs(ctx, 0, 10); return err }
 	if waited, err := p.interrupt(question); !waited || err == nil {
-		t.Errorf("Cutoffs() waited for the standby: %t, error = %v; want it interrupted", waited, err)
+		t.Errorf("Cutoffs() waited for the standby = %t, error = %v; want true and an error", waited, err)
 	}
 	asked := make(chan error, 1)
 	go func() { asked <- question(t.Context()) }()
 	p.untilCommitting(1)
 	p.exec(p.raw, `select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`)
 	if err := <-asked; !errors.Is(err, auth.StorageUnavailable) {
-		t.Errorf("Cutoffs() whose commit was cancelled on the server: error = %v, want %v", err, auth.StorageUnavailable)
+		t.Errorf("Cutoffs() with its commit cancelled on the server: error = %v, want %v", err, auth.StorageUnavailable)
 	}
 	if err := r.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
 		t.Errorf("CatchUp() error = %v, want %v", err, auth.StorageUnavailable)
 	}
 	if age := r.Age(); age < 3*time.Second {
-		t.Errorf("Age() = %v after a question of 3s without an answer", age)
+		t.Errorf("Age() = %v after 3s without an answer", age)
 	}
 	p.untilCommitting(0)
 	p.must(p.standby.Start())
@@ -264,7 +263,7 @@ func TestForeignDeployment(t *testing.T) {
 	rename("other", "yufu")
 	refused := func(what string, call func() error) {
 		t.Helper()
-		// The first call may meet a connection that was closed.
+		// The first call may use a closed connection.
 		until(t, what+" is refused", func() bool {
 			err := call()
 			if auth.CodeOf(err) != auth.StorageUnavailable {
@@ -279,6 +278,6 @@ func TestForeignDeployment(t *testing.T) {
 	rename("yufu", "other")
 	rename("mine", "yufu")
 	if _, err := b.store.Session(t.Context(), id); err != nil {
-		t.Errorf("Session() with the right database back: %v", err)
+		t.Errorf("Session() with the right database back: error = %v", err)
 	}
 }
