@@ -135,7 +135,7 @@ func TestKeys(t *testing.T) {
 	})
 	t.Run("retire and rotate refuse keys that do not exist", func(t *testing.T) {
 		env := newDatabaseEnv(t)
-		if got := try(t, env, "", "keys", "retire", "nobody", "--now"); got.code != 1 || !strings.Contains(got.errOut, "yufu keys list") {
+		if got := try(t, env, "", "keys", "retire", "unknown", "--now"); got.code != 1 || !strings.Contains(got.errOut, "yufu keys list") {
 			t.Errorf("%v; want a refusal", got)
 		}
 		if got := try(t, env, "", "keys", "rotate", "--alg", "RS256"); got.code != 2 || !strings.Contains(got.errOut, "yufu keys list") {

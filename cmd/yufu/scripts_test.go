@@ -13,17 +13,16 @@ import (
 	"testing"
 )
 
-// machine is a folder with this repository's scripts, and a PATH on which there
-// is what the test puts there: real tools that every machine has, and stand-ins
-// that note how they were called.
+// machine is a folder with this repository's scripts, and a PATH with the programs that the
+// test puts there: real tools that every machine has, and stand-ins that record their calls.
 type machine struct {
 	t        *testing.T
 	dir, bin string
 	env      []string
 }
 
-// newMachine returns one with PostgreSQL, sqlite3, git, proxies, a browser and
-// a Python that has its libraries, without curl, openssl, Node and Go.
+// newMachine returns a machine with PostgreSQL, sqlite3, git, proxies, a browser and a Python
+// with its libraries, but without curl, openssl, Node and Go.
 func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}
@@ -58,7 +57,7 @@ func newMachine(t *testing.T, uid string) *machine {
 	return m
 }
 
-// put has a program do what the script says, after it has noted its call.
+// put adds a program that records its call and runs the script.
 func (m *machine) put(name, script string) {
 	m.t.Helper()
 	script = "#!/bin/sh\necho " + name + ` "$@" >>"$CALLS"` + "\n" + script + "\n"
@@ -67,17 +66,17 @@ func (m *machine) put(name, script string) {
 	}
 }
 
-// writeProgram writes a file that is to be run. A process that a test beside this
-// one forks meanwhile would inherit the open file until it runs its own program,
-// and nobody can run a file that is open for writing ("text file busy").
+// writeProgram writes an executable file. It holds the fork lock, because a process that a
+// parallel test forks would inherit the open file, and a file that is open for writing cannot
+// be run ("text file busy").
 func writeProgram(path string, content []byte) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	return os.WriteFile(path, content, 0o700)
 }
 
-// run runs one of the scripts, perhaps with arguments, and returns its exit code
-// and all it printed.
+// run runs one of the scripts, with arguments if there are any, and returns its exit code and
+// its output.
 func (m *machine) run(script string, env ...string) (code int, out string) {
 	m.t.Helper()
 	words := strings.Fields(script)
@@ -92,7 +91,7 @@ func (m *machine) run(script string, env ...string) (code int, out string) {
 	return cmd.ProcessState.ExitCode(), string(b)
 }
 
-// called returns the calls of a program, in their order.
+// called returns the calls of a program, in order.
 func (m *machine) called(name string) (calls []string) {
 	m.t.Helper()
 	b, err := os.ReadFile(filepath.Join(m.bin, "calls"))
@@ -107,7 +106,7 @@ func (m *machine) called(name string) (calls []string) {
 	return calls
 }
 
-// wantOrder fails the test unless the text holds the parts one after another.
+// wantOrder fails the test unless the text has the parts in this order.
 func wantOrder(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	rest := text
@@ -126,23 +125,23 @@ func TestScriptForTests(t *testing.T) {
 	t.Parallel()
 	const goTests = `echo "go $*"; case $1 in test) exit ${TESTS:-0} ;; mod) exit ${DOWNLOADS:-0} ;; esac`
 
-	t.Run("names on a laptop what is missing first how to install it and last what", func(t *testing.T) {
+	t.Run("prints on a laptop first how to install missing tools and last which", func(t *testing.T) {
 		t.Parallel()
 		for _, tests := range []string{"0", "1"} {
 			m := newMachine(t, "1000")
 			m.put("go", goTests)
 			code, out := m.run("test", "TESTS="+tests)
 			if (code == 0) != (tests == "0") {
-				t.Errorf("exit code %d, while the tests exit with %s", code, tests)
+				t.Errorf("exit code %d, want that of the tests, %s", code, tests)
 			}
 			wantOrder(t, out, "sudo make deps", "go mod download", "go test -timeout 30m ./...", "go test -timeout 30m ./...",
 				"Missing here", "\ncurl\n", "openssl\n", "node (20 or newer) with npm\n")
 			if strings.Contains(out, "PostgreSQL") {
-				t.Errorf("PostgreSQL is there, and it says:\n%s", out)
+				t.Errorf("the output names PostgreSQL, which is installed:\n%s", out)
 			}
 		}
 	})
-	t.Run("is silent about tools that are there", func(t *testing.T) {
+	t.Run("does not mention installed tools", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "1000")
 		m.put("go", goTests)
@@ -156,23 +155,23 @@ func TestScriptForTests(t *testing.T) {
 		}
 		m.put("node", "echo 18")
 		if _, out := m.run("test"); !strings.Contains(out, "node (20 or newer)") {
-			t.Errorf("Node 18 is too old, and it says:\n%s", out)
+			t.Errorf("the output does not name Node, although Node 18 is too old:\n%s", out)
 		}
 	})
-	t.Run("fails in CI when a tool is missing before any test runs", func(t *testing.T) {
+	t.Run("fails in CI before any test if a tool is missing", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "1000")
 		m.put("go", goTests)
 		code, out := m.run("test", "CI=true")
 		if code == 0 {
-			t.Error("it succeeds")
+			t.Error("exit code 0, want a failure")
 		}
 		wantOrder(t, out, "Still missing", "\ncurl\n", "node (20 or newer) with npm\n")
 		if calls := m.called("go"); len(calls) != 0 {
-			t.Errorf("it called %q", calls)
+			t.Errorf("the script called %q, want no call of go", calls)
 		}
 	})
-	t.Run("installs as root what is missing and starts no service", func(t *testing.T) {
+	t.Run("installs missing tools as root and starts no service", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "0")
 		m.put("go", goTests)
@@ -186,7 +185,7 @@ func TestScriptForTests(t *testing.T) {
 		wantOrder(t, out, "Installing: curl openssl nodejs npm", "Everything the tests need is here", "go test -timeout 30m ./...")
 		for _, call := range m.called("apt-get") {
 			if strings.Contains(call, "postgres") {
-				t.Errorf("%s: that package starts a server", call)
+				t.Errorf("the script called %q, but that package starts a server", call)
 			}
 		}
 		for _, there := range []string{"nginx", "caddy", "haproxy", "pgbouncer", "php", "chromium", "python3"} {
@@ -194,11 +193,11 @@ func TestScriptForTests(t *testing.T) {
 		}
 		for _, starter := range []string{"systemctl", "service", "rc-service", "pg_ctlcluster", "launchctl"} {
 			if calls := m.called(starter); len(calls) != 0 {
-				t.Errorf("it called %q", calls)
+				t.Errorf("the script called %q, want no service to start", calls)
 			}
 		}
 	})
-	t.Run("names mirrors when modules do not download", func(t *testing.T) {
+	t.Run("prints mirrors if modules cannot be downloaded", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "1000")
 		m.put("go", goTests)
@@ -217,17 +216,17 @@ func TestScriptForDependencies(t *testing.T) {
 	m.put("openssl", "")
 	m.put("node", "echo 20")
 
-	t.Run("names mirrors when packages do not download", func(t *testing.T) {
+	t.Run("prints mirrors if packages cannot be downloaded", func(t *testing.T) {
 		m.put("npm", "exit 1")
 		code, out := m.run("deps")
 		if code == 0 || !strings.Contains(out, "npm config set registry") {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
 		if code, out := m.run("deps --missing"); code == 0 || out != "npm packages of js\n" {
-			t.Errorf("after it there is missing: exit code %d:\n%s", code, out)
+			t.Errorf("deps --missing: exit code %d, want a failure and only the npm packages:\n%s", code, out)
 		}
 	})
-	t.Run("installs what the lock file says once", func(t *testing.T) {
+	t.Run("installs the packages of the lock file once", func(t *testing.T) {
 		m.put("npm", "mkdir -p js/node_modules")
 		before := len(m.called("npm"))
 		for range 2 {
@@ -237,7 +236,7 @@ func TestScriptForDependencies(t *testing.T) {
 		}
 		calls := m.called("npm")[before:]
 		if len(calls) != 1 || !strings.HasPrefix(calls[0], "npm ci --prefix js --ignore-scripts") {
-			t.Errorf("it called %q, want npm ci without the packages' scripts, once", calls)
+			t.Errorf("the script called %q, want npm ci without the packages' scripts, once", calls)
 		}
 	})
 }
@@ -247,7 +246,7 @@ func TestScriptForBuilding(t *testing.T) {
 	const first = "The first build takes a minute or two"
 	m := newMachine(t, "1000")
 
-	t.Run("asks for Go", func(t *testing.T) {
+	t.Run("requires a recent Go", func(t *testing.T) {
 		if code, out := m.run("build"); code == 0 || !strings.Contains(out, "Go 1.26 or newer") {
 			t.Errorf("without Go: exit code %d:\n%s", code, out)
 		}
@@ -258,20 +257,20 @@ func TestScriptForBuilding(t *testing.T) {
 			}
 		}
 	})
-	t.Run("says that the first build takes a while and names mirrors when it fails", func(t *testing.T) {
+	t.Run("prints that the first build takes a while, and mirrors if it fails", func(t *testing.T) {
 		m.put("go", `case $1 in version) echo go version go1.26.0 x/y ;; *) exit 1 ;; esac`)
 		if code, out := m.run("build"); code == 0 || !strings.Contains(out, first) || !strings.Contains(out, hint) {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
 		m.put("go", `case $1 in version) echo go version go1.26.0 x/y ;; *) mkdir -p bin; echo >bin/yufu ;; esac`)
 		if code, out := m.run("build"); code != 0 || !strings.Contains(out, first) {
-			t.Errorf("the first: exit code %d:\n%s", code, out)
+			t.Errorf("first build: exit code %d, want 0 and a note:\n%s", code, out)
 		}
 		if code, out := m.run("build"); code != 0 || out != "" {
-			t.Errorf("the second: exit code %d:\n%s", code, out)
+			t.Errorf("second build: exit code %d, want 0 and no output:\n%s", code, out)
 		}
 		if calls := m.called("go"); !slices.ContainsFunc(calls, func(c string) bool { return strings.HasPrefix(c, "go build ") }) {
-			t.Errorf("it called %q", calls)
+			t.Errorf("the script called %q, want go build", calls)
 		}
 	})
 }
@@ -304,7 +303,7 @@ esac`)
 			t.Errorf("exit code %d, want 0 and one heading:\n%s", code, out)
 		}
 		if calls := m.called("go"); !slices.Equal(calls, []string{"go vet ./...", "go vet ./..."}) {
-			t.Errorf("it called %q, want go vet in two modules", calls)
+			t.Errorf("the script called %q, want go vet in two modules", calls)
 		}
 	})
 	t.Run("refuses a step that does not exist before any runs", func(t *testing.T) {
@@ -315,7 +314,7 @@ esac`)
 			t.Errorf("exit code %d, want 2 and the names of the steps:\n%s", code, out)
 		}
 		if calls := m.called("go"); len(calls) != 0 {
-			t.Errorf("it called %q, want nothing", calls)
+			t.Errorf("the script called %q, want no call", calls)
 		}
 	})
 	t.Run("warns of a long commit subject and goes on", func(t *testing.T) {
@@ -355,7 +354,7 @@ esac`)
 
 func TestScriptForFlakyTests(t *testing.T) {
 	t.Parallel()
-	// A built test is a script here, which fails in its second run of package b.
+	// The built test is a script, which fails in its second and third run of package b.
 	const program = `#!/bin/sh
 n=$(($(cat "$PWD/runs" 2>/dev/null || echo 0) + 1))
 echo $n >"$PWD/runs"
@@ -385,7 +384,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 		m.put("cc", "")
 		m.put("getconf", "echo 3")
 		m.put("go", `case $1 in env) echo cc ;; list) echo "$ROOT/a"; echo "$ROOT/b" ;; test) cp "$ROOT/program" "$5" ;; esac`)
-		// The scripts run by /bin/sh; sh is what they start beside them.
+		// The scripts run with /bin/sh. This sh is the one that they start as burners.
 		if err := os.Remove(filepath.Join(m.bin, "sh")); err != nil {
 			t.Fatal(err)
 		}
@@ -399,7 +398,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 		}
 		return strings.TrimSpace(string(b))
 	}
-	t.Run("go on after a failure and are reported at the end", func(t *testing.T) {
+	t.Run("continue after a failure and are reported at the end", func(t *testing.T) {
 		t.Parallel()
 		m := onMachine(t)
 		code, out := m.run("flaky 4")
@@ -421,22 +420,22 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 		}
 		logs, err := filepath.Glob(filepath.Join(m.dir, "tmp", "*", "*"))
 		if err != nil || len(logs) != 3 { // two runs and the list of failures
-			t.Errorf("it left %q, %v", logs, err)
+			t.Errorf("the script left %q, error %v; want 3 files", logs, err)
 		}
 		if builds := m.called("go"); !slices.ContainsFunc(builds, func(c string) bool { return strings.HasPrefix(c, "go test -race -c ") }) {
-			t.Errorf("it called %q, want the race detector", builds)
+			t.Errorf("the script called %q, want the race detector", builds)
 		}
 		burners, err := os.ReadFile(filepath.Join(m.dir, "burners"))
 		if err != nil || strings.Count(string(burners), "\n") != 2 {
-			t.Errorf("it kept cores busy with %q, %v; want 2 of 3", burners, err)
+			t.Errorf("the script kept cores busy with %q, error %v; want 2 of 3", burners, err)
 		}
 		for _, pid := range strings.Fields(string(burners)) {
 			if n, err := strconv.Atoi(pid); err != nil || !errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
-				t.Errorf("process %s is left", pid)
+				t.Errorf("process %s still runs", pid)
 			}
 		}
 	})
-	t.Run("that do not fail leave nothing", func(t *testing.T) {
+	t.Run("that pass leave no files", func(t *testing.T) {
 		t.Parallel()
 		m := onMachine(t)
 		code, out := m.run("flaky 1 ./a ./b")
@@ -444,17 +443,17 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
 		if left, err := filepath.Glob(filepath.Join(m.dir, "tmp", "*")); err != nil || len(left) != 0 {
-			t.Errorf("it left %q, %v", left, err)
+			t.Errorf("the script left %q, error %v; want nothing", left, err)
 		}
 		if calls := m.called("go"); !slices.ContainsFunc(calls, func(c string) bool { return strings.HasSuffix(c, " ./a ./b") }) {
-			t.Errorf("it called %q, want the packages it was given", calls)
+			t.Errorf("the script called %q, want the named packages", calls)
 		}
 	})
-	t.Run("are refused a number that is none", func(t *testing.T) {
+	t.Run("are not run an invalid number of times", func(t *testing.T) {
 		t.Parallel()
 		for _, times := range []string{"0", "-1", "x"} {
 			if code, out := onMachine(t).run("flaky " + times); code != 2 || !strings.Contains(out, "TIMES") {
-				t.Errorf("%s: exit code %d:\n%s", times, code, out)
+				t.Errorf("flaky %s: exit code %d, want 2:\n%s", times, code, out)
 			}
 		}
 	})
@@ -462,7 +461,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 
 func TestScriptForVulnerabilities(t *testing.T) {
 	t.Parallel()
-	// govulncheck is a stand-in, which finds in the module at the top what FOUND says.
+	// govulncheck is a stand-in, which finds FOUND in the module at the top.
 	onMachine := func(t *testing.T) *machine {
 		m := newMachine(t, "1000")
 		for _, name := range []string{"grep", "mktemp", "rm"} {
@@ -483,7 +482,7 @@ esac`)
 		return m
 	}
 	const found = `Vulnerability #1: GO-1\n      #1: a\n      #2: b\n      #3: c\n      #4: d\nVulnerability #2: GO-2\n      #1: e\n`
-	t.Run("looks at every module and prints three traces of each finding", func(t *testing.T) {
+	t.Run("checks every module and prints three traces of each finding", func(t *testing.T) {
 		t.Parallel()
 		m := onMachine(t)
 		code, out := m.run("vuln", "FOUND="+found)
@@ -492,32 +491,32 @@ esac`)
 		}
 		wantOrder(t, out, "golang.org/x/vulndb v0.0.0-2026", "go1.26.8", "== .\n", "GO-1", "#3: c\n", "GO-2", "#1: e", "== pkg/bearer\n", "No vulnerabilities found.")
 		if strings.Contains(out, "#4: d") {
-			t.Errorf("it prints more than three traces:\n%s", out)
+			t.Errorf("the output has more than three traces:\n%s", out)
 		}
 		if n := strings.Count(strings.Join(m.called("go"), "\n"), "-db file:///db/data/osv ./..."); n != 2 {
-			t.Errorf("it called %q, want govulncheck with the database of the module twice", m.called("go"))
+			t.Errorf("the script called %q, want govulncheck with the database of the module twice", m.called("go"))
 		}
 	})
-	t.Run("succeeds when there is nothing", func(t *testing.T) {
+	t.Run("succeeds without a finding", func(t *testing.T) {
 		t.Parallel()
 		if code, out := onMachine(t).run("vuln"); code != 0 {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
 	})
-	t.Run("says when it could not look", func(t *testing.T) {
+	t.Run("reports that it could not check", func(t *testing.T) {
 		t.Parallel()
 		if code, out := onMachine(t).run("vuln", "FOUND=does not compile\n"); code != 2 || !strings.Contains(out, "does not compile") {
-			t.Errorf("a module that does not compile: exit code %d:\n%s", code, out)
+			t.Errorf("with a module that does not compile: exit code %d, want 2:\n%s", code, out)
 		}
 		if code, out := onMachine(t).run("vuln", "DOWN=yes"); code != 2 || !strings.Contains(out, hint) {
-			t.Errorf("no database: exit code %d:\n%s", code, out)
+			t.Errorf("without a database: exit code %d, want 2 and mirrors:\n%s", code, out)
 		}
 	})
-	t.Run("is no part of what every change must pass", func(t *testing.T) {
+	t.Run("is not part of the checks of every change", func(t *testing.T) {
 		t.Parallel()
 		for _, name := range []string{"run", "test", "check"} {
 			if text := string(read(t, ".ci/"+name)); strings.Contains(text, "vuln") || strings.Contains(text, "flaky") {
-				t.Errorf(".ci/%s runs it", name)
+				t.Errorf(".ci/%s runs vuln or flaky", name)
 			}
 		}
 	})
@@ -528,20 +527,20 @@ func TestMakefile(t *testing.T) {
 	makefile := string(read(t, "Makefile"))
 	phony := regexp.MustCompile(`(?m)^\.PHONY: (.+)$`).FindStringSubmatch(makefile)
 	if phony == nil {
-		t.Fatal("it has no .PHONY")
+		t.Fatal("the Makefile has no .PHONY")
 	}
 	targets := strings.Fields(phony[1])
 	for _, want := range []string{"help", "run", "deps", "quick", "test", "lint", "generate", "check", "flaky", "vuln"} {
 		if !slices.Contains(targets, want) {
-			t.Errorf("there is no make %s", want)
+			t.Errorf("the Makefile has no target %s", want)
 		}
 	}
 	for _, target := range targets {
 		if !regexp.MustCompile(`(?m)^` + target + `:.*## .+\.$`).MatchString(makefile) {
-			t.Errorf("make help does not say what make %s does", target)
+			t.Errorf("make help has no text for make %s", target)
 		}
 	}
 	if !strings.Contains(makefile, "\n.DEFAULT_GOAL := help\n") {
-		t.Error("make alone does not help")
+		t.Error("make without a target does not print the help")
 	}
 }

@@ -18,12 +18,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// file is a source of so many rows; some are wrong.
+// file is a source of n rows, some of them invalid. It ends with err, or with io.EOF.
 type file struct {
-	n     int
-	wrong map[int]bool
-	read  atomic.Int64
-	err   error
+	n       int
+	invalid map[int]bool
+	read    atomic.Int64
+	err     error
 }
 
 func (f *file) Next() (Row, error) {
@@ -35,13 +35,13 @@ func (f *file) Next() (Row, error) {
 		return Row{}, io.EOF
 	}
 	row := Row{Line: i, End: int64(i * 10), JSON: fmt.Appendf(nil, `{"external_id":"E%d"}`, i)}
-	if f.wrong[i] {
+	if f.invalid[i] {
 		row.JSON, row.Err = nil, errors.New("wrong")
 	}
 	return row, nil
 }
 
-// recorder is a report and a progress that remember.
+// recorder records what an importer reports.
 type recorder struct {
 	refused []string
 	done    []int
@@ -65,8 +65,9 @@ func (m *recorder) importer(send Sender) *Importer {
 	return &Importer{Send: send, Progress: m, Report: m, Sleep: m.sleep}
 }
 
-// taken answers that all rows of a batch were created but those named.
-func taken(batch []byte, refuse ...string) Result {
+// createdExcept returns the result of a batch of which these rows were refused, and all others
+// created.
+func createdExcept(batch []byte, refuse ...string) Result {
 	var r Result
 	for i, line := range strings.Split(strings.TrimSpace(string(batch)), "\n") {
 		refused := false
@@ -84,27 +85,27 @@ func taken(batch []byte, refuse ...string) Result {
 
 func TestImport(t *testing.T) {
 	t.Parallel()
-	t.Run("every_row_is_answered_and_the_wrong_ones_are_reported_by_their_lines", func(t *testing.T) {
+	t.Run("every row is counted, and refused rows are reported by their lines", func(t *testing.T) {
 		t.Parallel()
 		var m recorder
-		src := &file{n: 2*MaxRows + 7, wrong: map[int]bool{2: true, MaxRows + 1: true}}
+		src := &file{n: 2*MaxRows + 7, invalid: map[int]bool{2: true, MaxRows + 1: true}}
 		sum, err := m.importer(func(_ context.Context, b []byte) (Result, error) {
-			return taken(b, "E3", "E1000", "E1001"), nil
+			return createdExcept(b, "E3", "E1000", "E1001"), nil
 		}).Run(t.Context(), src, 1)
 		want := Summary{Created: src.n - 5, Refused: 5, Next: src.n + 1}
 		if err != nil || sum != want {
-			t.Errorf("%+v, %v; want %+v", sum, err, want)
+			t.Errorf("Run() = %+v, %v; want %+v", sum, err, want)
 		}
 		if d := cmp.Diff([]string{
 			"2  invalid_row wrong", "3 E3 person_conflict taken", "501  invalid_row wrong", "1000 E1000 person_conflict taken", "1001 E1001 person_conflict taken",
 		}, m.refused); d != "" {
-			t.Error(d)
+			t.Errorf("reported rows, -want +got:\n%s", d)
 		}
 		if d := cmp.Diff([]int{MaxRows, 2 * MaxRows, src.n}, m.done); d != "" || m.bytes != int64(src.n*10) {
-			t.Error(d, m.bytes)
+			t.Errorf("%d bytes done, want %d; rows done, -want +got:\n%s", m.bytes, src.n*10, d)
 		}
 	})
-	t.Run("an_import_that_was_cut_short_goes_on_where_it_ended", func(t *testing.T) {
+	t.Run("an interrupted import continues at the line of the summary", func(t *testing.T) {
 		t.Parallel()
 		var m recorder
 		calls := 0
@@ -113,21 +114,21 @@ func TestImport(t *testing.T) {
 			if calls++; calls == 3 {
 				return Result{}, refusing
 			}
-			return taken(b), nil
+			return createdExcept(b), nil
 		}).Run(t.Context(), &file{n: 5 * MaxRows}, 1)
 		if !errors.Is(err, refusing) || sum.Next != 2*MaxRows+1 || sum.Rows() != 2*MaxRows || len(m.slept) > 0 {
-			t.Fatalf("%+v, %v", sum, err)
+			t.Fatalf("Run() = %+v, %v; want two batches, then %v", sum, err, refusing)
 		}
 		var rest bytes.Buffer
 		sum, err = m.importer(func(_ context.Context, b []byte) (Result, error) {
 			rest.Write(b)
-			return taken(b), nil
+			return createdExcept(b), nil
 		}).Run(t.Context(), &file{n: 5 * MaxRows}, sum.Next)
 		if err != nil || sum.Rows() != 3*MaxRows || !strings.HasPrefix(rest.String(), `{"external_id":"E1001"}`) {
-			t.Errorf("%+v, %v", sum, err)
+			t.Errorf("Run() of the rest = %+v, %v; want three batches from E1001 on", sum, err)
 		}
 	})
-	t.Run("what_may_pass_is_tried_again_with_growing_pauses", func(t *testing.T) {
+	t.Run("a retry waits longer each time", func(t *testing.T) {
 		t.Parallel()
 		var m recorder
 		calls := 0
@@ -135,62 +136,62 @@ func TestImport(t *testing.T) {
 			if calls++; calls < 5 {
 				return Result{}, &RetryError{Err: errors.New("down"), Wait: map[int]time.Duration{4: time.Minute}[calls]}
 			}
-			return taken(b), nil
+			return createdExcept(b), nil
 		}).Run(t.Context(), &file{n: 1}, 1)
 		if err != nil || sum.Created != 1 {
-			t.Errorf("%+v, %v", sum, err)
+			t.Errorf("Run() = %+v, %v; want one row created", sum, err)
 		}
 		if d := cmp.Diff([]time.Duration{firstPause, 2 * firstPause, 4 * firstPause, time.Minute}, m.slept); d != "" {
-			t.Error(d)
+			t.Errorf("pauses, -want +got:\n%s", d)
 		}
 	})
-	t.Run("patience_ends", func(t *testing.T) {
+	t.Run("the number of attempts is limited", func(t *testing.T) {
 		t.Parallel()
 		var m recorder
 		down := errors.New("down")
 		_, err := m.importer(func(context.Context, []byte) (Result, error) { return Result{}, &RetryError{Err: down} }).Run(t.Context(), &file{n: 1}, 1)
 		if !errors.Is(err, down) || len(m.slept) != maxAttempts-1 || m.slept[maxAttempts-2] != maxPause {
-			t.Errorf("%v after %v", err, m.slept)
+			t.Errorf("Run() error = %v after pauses %v, want %v after %d pauses", err, m.slept, down, maxAttempts-1)
 		}
 	})
-	t.Run("a_batch_that_is_too_large_goes_in_parts", func(t *testing.T) {
+	t.Run("a batch that is too large is sent in parts", func(t *testing.T) {
 		t.Parallel()
 		var m recorder
 		sum, err := m.importer(func(_ context.Context, b []byte) (Result, error) {
 			if len(b) > 1000 {
 				return Result{}, ErrTooLarge
 			}
-			return taken(b, "E2", "E400"), nil
+			return createdExcept(b, "E2", "E400"), nil
 		}).Run(t.Context(), &file{n: MaxRows}, 1)
 		if err != nil || sum.Created != MaxRows-2 || sum.Refused != 2 {
-			t.Errorf("%+v, %v", sum, err)
+			t.Errorf("Run() = %+v, %v; want all rows created but two", sum, err)
 		}
 		if d := cmp.Diff([]string{"2 E2 person_conflict taken", "400 E400 person_conflict taken"}, m.refused); d != "" {
-			t.Error(d)
+			t.Errorf("reported rows, -want +got:\n%s", d)
 		}
 		if _, err := m.importer(func(context.Context, []byte) (Result, error) { return Result{}, ErrTooLarge }).Run(t.Context(), &file{n: 3}, 1); !errors.Is(err, ErrTooLarge) {
-			t.Errorf("one row that is too large: %v", err)
+			t.Errorf("Run() of one row that is too large: error = %v, want %v", err, ErrTooLarge)
 		}
 	})
-	t.Run("answers_that_do_not_fit_end_it", func(t *testing.T) {
+	t.Run("an answer that does not match the batch ends the import", func(t *testing.T) {
 		t.Parallel()
 		for name, r := range map[string]Result{"too few": {Created: 1}, "no such row": {Created: 2, Refused: []Refusal{{Place: 9}}}} {
 			var m recorder
 			if sum, err := m.importer(func(context.Context, []byte) (Result, error) { return r, nil }).Run(t.Context(), &file{n: 3}, 1); err == nil || sum.Rows() != 0 {
-				t.Errorf("%s: %+v, %v", name, sum, err)
+				t.Errorf("%s: Run() = %+v, %v; want an error and no rows", name, sum, err)
 			}
 		}
 	})
-	t.Run("a_file_that_breaks_off_is_an_error_behind_its_rows", func(t *testing.T) {
+	t.Run("an error of the file comes after the rows before it", func(t *testing.T) {
 		t.Parallel()
 		var m recorder
 		broken := errors.New("input/output error")
-		sum, err := m.importer(func(_ context.Context, b []byte) (Result, error) { return taken(b), nil }).Run(t.Context(), &file{n: 3, err: broken}, 1)
+		sum, err := m.importer(func(_ context.Context, b []byte) (Result, error) { return createdExcept(b), nil }).Run(t.Context(), &file{n: 3, err: broken}, 1)
 		if !errors.Is(err, broken) || sum.Created != 3 {
-			t.Errorf("%+v, %v", sum, err)
+			t.Errorf("Run() = %+v, %v; want 3 rows created, then %v", sum, err, broken)
 		}
 	})
-	t.Run("no_more_is_read_than_a_batch_ahead", func(t *testing.T) {
+	t.Run("the reader is at most one batch ahead", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -203,17 +204,17 @@ func TestImport(t *testing.T) {
 					return Result{}, ctx.Err()
 				}).Run(ctx, src, 1)
 				if !errors.Is(err, context.Canceled) {
-					t.Errorf("error %v", err)
+					t.Errorf("Run() error = %v, want %v", err, context.Canceled)
 				}
 				ended <- sum
 			}()
 			synctest.Wait()
 			if n := src.read.Load(); n != 2*MaxRows {
-				t.Errorf("%d rows were read", n)
+				t.Errorf("%d rows were read, want %d", n, 2*MaxRows)
 			}
 			cancel()
 			if sum := <-ended; sum.Next != 1 {
-				t.Errorf("%+v", sum)
+				t.Errorf("Run() = %+v, want Next = 1", sum)
 			}
 		})
 	})
@@ -230,10 +231,10 @@ func TestReportFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := r.Close(); err != nil {
-		t.Error(err)
+		t.Errorf("Close() of an empty report: error = %v, want nil", err)
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("a report of nothing is there: %v", err)
+		t.Errorf("an empty report exists, or Stat fails: %v", err)
 	}
 	if err := r.Refused(7, "a,\"b", "person_conflict", "taken"); err != nil {
 		t.Fatal(err)
@@ -248,10 +249,10 @@ func TestReportFile(t *testing.T) {
 	defer f.Close()
 	got, err := csv.NewReader(f).ReadAll()
 	if d := cmp.Diff([][]string{{"line", "external_id", "code", "detail"}, {"7", "a,\"b", "person_conflict", "taken"}}, got); d != "" || err != nil {
-		t.Error(d, err)
+		t.Errorf("error %v; the report, -want +got:\n%s", err, d)
 	}
 	if info, err := f.Stat(); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
+		t.Errorf("the report has mode %v, error %v; want 0600", info.Mode(), err)
 	}
 }
 
@@ -263,13 +264,13 @@ func TestMeter(t *testing.T) {
 	now = now.Add(4 * time.Second)
 	m.Done(1000, 100)
 	if out.Len() > 0 {
-		t.Errorf("too soon: %s", &out)
+		t.Errorf("the meter prints %q before its interval, want nothing", &out)
 	}
 	now = now.Add(6 * time.Second)
 	m.Done(25000, 250)
 	m.Waiting(errors.New("down"), time.Second)
 	if got, want := out.String(), "25,000 rows, 2,500 rows/s, 25%, about 30s left\ntrying again in 1s: down\n"; got != want {
-		t.Errorf("%q, want %q", got, want)
+		t.Errorf("the meter prints %q, want %q", got, want)
 	}
 	out.Reset()
 	m = NewMeter(&out, 1000, func() time.Time { return now })

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// rows reads all rows: "LINE JSON", or "LINE ! error".
+// rows reads all rows and returns each as "LINE JSON" or "LINE ! error".
 func rows(t *testing.T, src Source) []string {
 	t.Helper()
 	var all []string
@@ -45,13 +45,13 @@ func TestCSV(t *testing.T) {
 			"\uFEFFexternal_id,name\r\n1,a\r\n2,b", []string{`2 {"external_id":"1","name":"a"}`, `3 {"external_id":"2","name":"b"}`},
 		},
 		"columns in another order, with spaces": {" name , external_id \n a , 1 \n", []string{`2 {"external_id":"1","name":"a"}`}},
-		"empty cells name nothing, and attributes are all there are": {
+		"empty cells change nothing, and attributes replace all": {
 			"external_id,name,attr.a\n1,,\n2,,x\n", []string{`2 {"external_id":"1","attributes":{}}`, `3 {"external_id":"2","attributes":{"a":"x"}}`},
 		},
-		"cells that are not there, and empty ones too many": {
+		"missing cells, and extra empty ones": {
 			"external_id,name,phone\n1\n2,b,,,\n", []string{`2 {"external_id":"1"}`, `3 {"external_id":"2","name":"b"}`},
 		},
-		"what cannot be seen": {
+		"invisible marks": {
 			"external_id\u200b,\u200ename,phone,fact.name\n\u202d1\u202c,李\u00a0雷\ufeff,\u200b,买买提•艾力\u200e\n\u200b,\u2060\n",
 			[]string{`2 {"external_id":"1","name":"李` + "\u00a0" + `雷","facts":{"name":"买买提•艾力"}}`},
 		},
@@ -63,10 +63,10 @@ func TestCSV(t *testing.T) {
 			"external_id,attr.a,name\n1,\"x\ny\",n\n2,z,m\n",
 			[]string{`2 {"external_id":"1","name":"n","attributes":{"a":"x\ny"}}`, `4 {"external_id":"2","name":"m","attributes":{"a":"z"}}`},
 		},
-		"a quotation mark that is never closed loses its row alone": {
+		"a quotation mark that is never closed invalidates only its row": {
 			"external_id,name\n1,\"a\n2,b\n3,c\n", []string{"2 ! " + bad, `3 {"external_id":"2","name":"b"}`, `4 {"external_id":"3","name":"c"}`},
 		},
-		"two of them": {
+		"two quotation marks that are never closed": {
 			"external_id,name\n1,\"a\n2,b\n3,\"c\n4,d", []string{"2 ! " + bad, `3 {"external_id":"2","name":"b"}`, "4 ! " + bad, `5 {"external_id":"4","name":"d"}`},
 		},
 		"a quotation mark within a cell": {"external_id,name\n1,a\"b\"c\n2,d\n", []string{"2 ! " + bad, `3 {"external_id":"2","name":"d"}`}},
@@ -83,11 +83,11 @@ func TestCSV(t *testing.T) {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(c.want, rows(t, src)); d != "" {
-				t.Error(d)
+				t.Errorf("rows, -want +got:\n%s", d)
 			}
 		})
 	}
-	t.Run("a line that is not UTF-8, far behind the beginning", func(t *testing.T) {
+	t.Run("a line that is not UTF-8 after the sample", func(t *testing.T) {
 		t.Parallel()
 		filler := strings.Repeat("1,a\n", sampleSize/4+10)
 		src, err := NewCSV(strings.NewReader("external_id,name\n" + filler + "2,\xc0\xee\n3,c\n"))
@@ -96,15 +96,15 @@ func TestCSV(t *testing.T) {
 		}
 		all := rows(t, src)
 		if got := all[len(all)-2:]; !strings.HasSuffix(got[0], "! the line is not UTF-8") || !strings.HasSuffix(got[1], `{"external_id":"3","name":"c"}`) {
-			t.Errorf("%q", got)
+			t.Errorf("the last rows are %q, want a line that is not UTF-8 and a person", got)
 		}
 	})
 }
 
-func TestFilesThatAreRefused(t *testing.T) {
+func TestCSVRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
-		"nothing":               {"", "the file is empty"},
+		"an empty file":         {"", "the file is empty"},
 		"empty lines":           {"\n\n", "the file is empty"},
 		"no external_id":        {"name\n", "no column external_id"},
 		"an unknown column":     {"external_id,email\n", `"email" is not a column`},
@@ -123,16 +123,16 @@ func TestFilesThatAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if _, err := NewCSV(strings.NewReader(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("error %v, want %q", err, c.want)
+				t.Errorf("NewCSV() error = %v, want %q", err, c.want)
 			}
 		})
 	}
-	t.Run("a character that the sample cuts is none of them", func(t *testing.T) {
+	t.Run("but not a text whose sample ends in a character", func(t *testing.T) {
 		t.Parallel()
 		for i := range 4 {
 			text := strings.Repeat("x", i) + strings.Repeat("李", sampleSize/3+10)
 			if _, err := newLines(strings.NewReader(text)); err != nil {
-				t.Errorf("shifted by %d: %v", i, err)
+				t.Errorf("newLines() of a text shifted by %d: error = %v, want nil", i, err)
 			}
 		}
 	})
@@ -144,10 +144,10 @@ func TestNDJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Whether it is a person is for the service to say.
+	// The service checks whether a row is a person.
 	want := []string{`1 {"external_id":"1"}`, `3 {"a": 1}`, "4 not JSON", "5 ! " + errLineTooLong.Error(), "6 {}"}
 	if d := cmp.Diff(want, rows(t, src)); d != "" {
-		t.Error(d)
+		t.Errorf("rows, -want +got:\n%s", d)
 	}
 }
 
@@ -169,7 +169,7 @@ func FuzzCSV(f *testing.F) {
 				t.Fatal(err)
 			}
 			if row.Line <= last || row.End > int64(len(text)) || row.Err == nil && strings.ContainsAny(string(row.JSON), "\r\n") {
-				t.Errorf("row %+v behind line %d", row, last)
+				t.Errorf("row %+v after line %d, want a later line within the file and JSON on one line", row, last)
 			}
 			last = row.Line
 		}
