@@ -34,7 +34,7 @@ async function attempt(c: Client, method: string, body?: BindRequest): Promise<S
     const sent = Date.now()
     const { answer, error } = await outcome(send(c, method, stored.access, body))
     if (answer && answer.statusCode === 200) {
-      const kept = keep(c, answer.data || {}, sent, stored)
+      const kept = storeAnswer(c, answer.data || {}, sent, stored)
       if (kept) return kept
     } else if (error.status === 401 && !renewed) {
       renewed = true
@@ -45,7 +45,7 @@ async function attempt(c: Client, method: string, body?: BindRequest): Promise<S
     // whether the user is bound now. (For other errors the service knows that the change
     // was not made.)
     stored = await renew(c)
-    if (made(method, before, stored)) return stored
+    if (changeApplied(method, before, stored)) return stored
     if (n++ === 2) throw error
   }
 }
@@ -61,7 +61,7 @@ function outcome(sent: Promise<Answer>): Promise<{ answer?: Answer; error: YufuE
 /** personOf returns the id of the person to whom the user is bound. */
 const personOf = (x: { bound: boolean; person: Person | null }) => (x.bound && x.person ? x.person.id : '')
 
-function made(method: string, before: Stored, now: Stored): boolean {
+function changeApplied(method: string, before: Stored, now: Stored): boolean {
   return method === 'POST' ? now.bound && personOf(now) !== personOf(before) : !now.bound
 }
 
@@ -76,10 +76,10 @@ const send = (c: Client, method: string, access: string, body?: BindRequest): Pr
   )
 
 /**
- * keep stores the binding and the access token of the answer. It keeps the current
+ * storeAnswer stores the binding and the access token of the answer. It keeps the current
  * refresh token, which stays valid.
  */
-function keep(c: Client, d: Unchecked<TokenAnswer>, sent: number, asked: Stored): Stored | undefined {
+function storeAnswer(c: Client, d: Unchecked<TokenAnswer>, sent: number, asked: Stored): Stored | undefined {
   const current = load(c.shared)
   if (!current || typeof d.bound !== 'boolean') return
   const now = { bound: d.bound, person: readPerson(d.person as Unchecked<Person> | null) }

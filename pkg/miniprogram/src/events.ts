@@ -18,14 +18,14 @@ export function on<E extends keyof Events>(handlers: Handlers, event: E, handler
 
 /** emit calls the handlers of an event. */
 export function emit<E extends keyof Events>(handlers: Handlers, event: E, detail: Events[E]): void {
-  ;(handlers[event] || []).slice().forEach((handler) => tell(handler, detail))
+  ;(handlers[event] || []).slice().forEach((handler) => notify(handler, detail))
 }
 
 /**
- * tell calls a handler of the program. An error that it throws stops no other code, and
+ * notify calls a handler of the program. An error that it throws stops no other code, and
  * reaches the program's onError.
  */
-export function tell<T>(handler: Handler<T> | undefined, detail: T): void {
+export function notify<T>(handler: Handler<T> | undefined, detail: T): void {
   try {
     if (handler) handler(detail)
   } catch (e) {

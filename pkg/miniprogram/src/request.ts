@@ -2,23 +2,23 @@
 
 import type { Answer, Chunk, Headers, RequestOptions, RequestTask, WxError, YufuError } from './api'
 import { fail, failed, headerOf } from './errors'
-import { tell } from './events'
+import { notify } from './events'
 import { origin, resolve } from './hosts'
 import { type Client, ensure, renew } from './session'
-import { load, since } from './shared'
+import { load, within } from './shared'
 import { fresh } from './store'
 
 /**
  * When a back end refuses a token younger than this, in milliseconds, the token is not
  * refreshed, unless the answer has one of the service's error codes.
  */
-const young = 5000
+const newTokenAge = 5000
 
 /** How long the refusals of a back end that refused a new token cause no refresh, in milliseconds. */
-const distrusted = 60000
+const distrustTime = 60000
 
 /** The maximum number of redirects that a request follows. */
-const hops = 5
+const maxRedirects = 5
 
 const redirects = /^30[12378]$/
 
@@ -85,7 +85,8 @@ export async function send(c: Client, options: RequestOptions, task: Task): Prom
   else {
     const known = /^(token_expired|session_revoked)$/.test((answer.data || {}).code)
     // A token that is not fresh is refreshed anyway.
-    if (current && good && (since(s.refusedAt[to], distrusted) || (!known && since(current.at, young)))) return answer
+    if (current && good && (within(s.refusedAt[to], distrustTime) || (!known && within(current.at, newTokenAge))))
+      return answer
     stored = await renew(c)
   }
   const second = await once(c, options, task, stored.access)
@@ -112,7 +113,7 @@ async function once(c: Client, options: RequestOptions, task: Task, access: stri
         `the back end redirects to another host, ${to || 'unreadable'}; the token was not sent there`,
         { status },
       )
-    if (n === hops) throw fail('redirected', 'too many redirects', { status })
+    if (n === maxRedirects) throw fail('redirected', 'too many redirects', { status })
     const method = String(options.method || 'GET').toUpperCase()
     // As in browsers (the fetch standard, HTTP-redirect fetch).
     const get = method === 'GET' || (status === 303 ? method !== 'HEAD' : status < 303 && method === 'POST')
@@ -155,8 +156,8 @@ export function request(c: Client, options: RequestOptions): RequestTask {
   const end =
     <R extends Answer | YufuError>(handler?: (result: R) => void) =>
     (result: R) => {
-      tell(handler, result)
-      tell(options.complete, result)
+      notify(handler, result)
+      notify(options.complete, result)
     }
   abortable(send(c, options, task), task).then(end(options.success), end(options.fail))
   return task

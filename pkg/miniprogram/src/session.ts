@@ -3,7 +3,7 @@
 import type { Answer, LoginOptions, Person, Session, YufuError } from './api'
 import { fail, refused, type Unchecked } from './errors'
 import { emit } from './events'
-import { forget, load, pause, ready, type Shared, save, since } from './shared'
+import { forget, load, pause, ready, type Shared, save, within } from './shared'
 import { complete, margin, parse, readPerson, type Stored } from './store'
 import { bounded, call, form, formHeader, patience } from './transport'
 
@@ -23,7 +23,7 @@ export interface Client {
 }
 
 /** The number of attempts before a renewal fails. */
-const tries = 4
+const maxAttempts = 4
 
 /** Time-out of one request in milliseconds, so that a second one fits into the patience. */
 const answerTime = 6000
@@ -60,7 +60,7 @@ export const identify = (c: Client): Promise<Stored> =>
 export function renew(c: Client): Promise<Stored> {
   const s = c.shared
   if (s.flight) return s.flight
-  if (s.hold && since(s.hold.at, s.hold.ms)) return Promise.reject(s.hold.error)
+  if (s.hold && within(s.hold.at, s.hold.ms)) return Promise.reject(s.hold.error)
   // The marker is set before anything else runs, with any kind of promise.
   let settle!: { resolve(stored: Stored): void; reject(error: YufuError): void }
   s.flight = new Promise<Stored>((resolve, reject) => (settle = { resolve, reject }))
@@ -94,7 +94,7 @@ async function attempt(c: Client): Promise<Stored> {
     let error: YufuError
     try {
       const answer = await (stored ? refresh(s, stored) : exchange(c))
-      const next = answer.statusCode === 200 && accept(answer.data, s.sentAt)
+      const next = answer.statusCode === 200 && readTokens(answer.data, s.sentAt)
       if (next) return save(s, next)
       error = refused(answer)
       if (answer.statusCode === 200) error.code = 'bad_answer'
@@ -117,7 +117,7 @@ async function attempt(c: Client): Promise<Stored> {
     const { status, retryAfter } = error
     const passing = status < 300 || status === 429 || (status >= 500 && error.code !== 'platform_misconfigured')
     const wait = retryAfter ? retryAfter * 1000 : 250 * Math.pow(2, n) * (0.75 + Math.random() / 2)
-    if (passing && n < tries && Date.now() + wait < s.deadline) {
+    if (passing && n < maxAttempts && Date.now() + wait < s.deadline) {
       await pause(s, wait, !retryAfter)
       continue
     }
@@ -130,14 +130,14 @@ function hold(s: Shared, error: YufuError, ms: number): void {
   s.hold = { at: Date.now(), ms: Math.min(ms, longestHold), error }
 }
 
-/** left returns how long the renewal may still wait for one answer. */
-const left = (s: Shared, most: number) => Math.max(1, Math.min(most, s.deadline - Date.now()))
+/** timeLeft returns how long the renewal may still wait for one answer. */
+const timeLeft = (s: Shared, limit: number) => Math.max(1, Math.min(limit, s.deadline - Date.now()))
 
 function token(s: Shared, fields: Record<string, string>): Promise<Answer> {
   s.sentAt = Date.now()
   return call(
     s.wx,
-    left(s, answerTime),
+    timeLeft(s, answerTime),
     'POST',
     `${s.baseURL}/oauth2/token`,
     formHeader,
@@ -149,9 +149,9 @@ const refresh = (s: Shared, stored: Stored) => token(s, { grant_type: 'refresh_t
 
 async function exchange(c: Client): Promise<Answer> {
   const s = c.shared
-  if (since(s.loginAt, loginGap)) await pause(s, loginGap)
+  if (within(s.loginAt, loginGap)) await pause(s, loginGap)
   s.loginAt = Date.now()
-  const code = await bounded<string>(left(s, patience), 'wx.login did not answer', (resolve, reject) => {
+  const code = await bounded<string>(timeLeft(s, patience), 'wx.login did not answer', (resolve, reject) => {
     c.login({
       success: (result) =>
         result && result.code ? resolve(result.code) : reject(fail('login_failed', 'wx.login returned no code')),
@@ -163,8 +163,8 @@ async function exchange(c: Client): Promise<Answer> {
   return token(s, fields)
 }
 
-/** accept reads a token answer. A proxy in between may send any content with a 200. */
-function accept(d: Unchecked<TokenAnswer> | null, sent: number): Stored | undefined {
+/** readTokens reads a token answer. A proxy in between may send any content with a 200. */
+function readTokens(d: Unchecked<TokenAnswer> | null, sent: number): Stored | undefined {
   if (!d || !((d.expires_in as number) > 0)) return
   const next = parse({
     refresh: d.refresh_token,

@@ -6,6 +6,7 @@ import { emit, type Handlers } from './events'
 import { fresh, keyOf, read, remove, type Stored, write } from './store'
 import { patience } from './transport'
 
+/** Do not rename its members: copies of this package in another version may use them too. */
 export interface Shared {
   wx: Wx
   baseURL: string
@@ -41,7 +42,7 @@ type Registry = { [key: string]: Shared }
 // On the platform's object itself: a mini-program may load several copies of this
 // package, one in each subpackage.
 const registry = Symbol.for('yufu-miniprogram/1')
-const here: Array<[Wx, Registry]> = []
+const frozen: Array<[Wx, Registry]> = []
 
 /** sharedBy returns the state that clients with this `wx`, base URL and app share. */
 export function sharedBy(wx: Wx, baseURL: string, clientId: string): Shared {
@@ -74,8 +75,8 @@ function registryOf(wx: Wx): Registry {
     return own()!.value
   } catch (_) {
     // A frozen object: copies of this package cannot find each other.
-    let entry = here.find((e) => e[0] === wx)
-    if (!entry) here.push((entry = [wx, {}]))
+    let entry = frozen.find((e) => e[0] === wx)
+    if (!entry) frozen.push((entry = [wx, {}]))
     return entry[1]
   }
 }
@@ -102,7 +103,7 @@ export const load = (s: Shared): Stored | undefined => s.unwritten || read(s.wx,
 
 /** save stores the session, and emits an event if the binding changed. */
 export function save(s: Shared, stored: Stored): Stored {
-  const told = s.told || load(s)
+  const known = s.told || load(s)
   if (write(s.wx, s.key, stored)) s.unwritten = undefined
   else {
     s.unwritten = stored
@@ -110,7 +111,7 @@ export function save(s: Shared, stored: Stored): Stored {
   }
   s.told = sessionOf(stored)
   const personOf = (x: Session) => (x.person ? x.person.id : '')
-  if (!told || told.bound !== stored.bound || personOf(told) !== personOf(stored))
+  if (!known || known.bound !== stored.bound || personOf(known) !== personOf(stored))
     emit(s.handlers, stored.bound ? 'bound' : 'unbound', sessionOf(stored))
   return stored
 }
@@ -126,8 +127,8 @@ export const sessionOf = ({ uuid, bound, person }: Session): Session => ({
   person: person && Object.assign({}, person),
 })
 
-/** since reports whether less than `ms` passed since `at`, by a clock that may be set back. */
-export const since = (at: number, ms: number): boolean => {
+/** within reports whether less than `ms` passed since `at`, by a clock that may be set back. */
+export const within = (at: number, ms: number): boolean => {
   const passed = Date.now() - at
   return passed >= 0 && passed < ms
 }

@@ -36,7 +36,7 @@ for (const ios15 of [false, true]) {
     )
     assert.equal(phone.sent().filter((n) => n === 'exchange').length, 1)
     assert.equal(phone.logins, 1)
-    if (!ios15) assert.equal(phone.network.most, 10, 'a phone makes ten requests at once')
+    if (!ios15) assert.equal(phone.network.maxConcurrent, 10, 'a phone makes ten requests at once')
   })
 }
 

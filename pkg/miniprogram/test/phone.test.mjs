@@ -107,7 +107,7 @@ test('ten requests run concurrently, the others wait', async () => {
   const all = Array.from({ length: 25 }, () => ask(phone, {}))
   assert.equal(phone.network.made.length, 10)
   await phone.run(Promise.all(all))
-  assert.deepEqual([phone.network.made.length, phone.network.most], [25, 10])
+  assert.deepEqual([phone.network.made.length, phone.network.maxConcurrent], [25, 10])
 })
 
 test('a missing key is an empty string, values are copied, and the size is limited', async () => {

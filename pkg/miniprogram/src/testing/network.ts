@@ -80,7 +80,7 @@ interface Pending {
 export class Network {
   readonly made: Made[] = []
   /** The maximum number of concurrent requests so far. */
-  most = 0
+  maxConcurrent = 0
   private active = new Set<Pending>()
   private queue: Pending[] = []
 
@@ -129,7 +129,7 @@ export class Network {
     while (this.active.size < atOnce && this.queue.length) {
       const p = this.queue.shift()!
       this.active.add(p)
-      this.most = Math.max(this.most, this.active.size)
+      this.maxConcurrent = Math.max(this.maxConcurrent, this.active.size)
       void this.run(p)
     }
   }
