@@ -27,14 +27,14 @@ func TestContract(t *testing.T) {
 	t.Parallel()
 	doc := load(t)
 
-	t.Run("is a valid OpenAPI document", func(t *testing.T) {
+	t.Run("the document is valid OpenAPI", func(t *testing.T) {
 		t.Parallel()
 		if err := doc.Validate(t.Context(), openapi3.IsOpenAPI31OrLater()); err != nil {
 			t.Error(err)
 		}
 	})
 
-	t.Run("lists every error code and no other", func(t *testing.T) {
+	t.Run("the document lists every error code and no other", func(t *testing.T) {
 		t.Parallel()
 		var listed, want []string
 		for _, v := range doc.Components.Schemas["Code"].Value.Enum {
@@ -48,7 +48,7 @@ func TestContract(t *testing.T) {
 		}
 	})
 
-	t.Run("has no secret in a URL", func(t *testing.T) {
+	t.Run("no secret is in a URL", func(t *testing.T) {
 		t.Parallel()
 		secrets := []string{"ticket", "code", "token", "access_token", "refresh_token", "secret", "key", "password", "session_key"}
 		seen := 0
@@ -67,7 +67,7 @@ func TestContract(t *testing.T) {
 		}
 	})
 
-	t.Run("uses every component", func(t *testing.T) {
+	t.Run("every component is used", func(t *testing.T) {
 		t.Parallel()
 		text := string(api.OpenAPI())
 		for kind, names := range map[string][]string{
@@ -165,7 +165,7 @@ func TestExamples(t *testing.T) {
 func TestExample(t *testing.T) {
 	t.Parallel()
 
-	t.Run("fails for a name that does not exist", func(t *testing.T) {
+	t.Run("an unknown name is an error", func(t *testing.T) {
 		t.Parallel()
 		if b, err := api.Example("nonsense"); err == nil {
 			t.Errorf("got %d bytes and no error", len(b))

@@ -163,7 +163,7 @@ func TestServiceKeysRefuse(t *testing.T) {
 		})
 	}
 	for _, id := range []string{"0000000000000000", "x", "A%20B", "..%2f"} {
-		t.Run("to revoke the key "+id, func(t *testing.T) {
+		t.Run("revoking the key "+id, func(t *testing.T) {
 			t.Parallel()
 			w.do(t, http.MethodDelete, "/admin/v1/service-keys/"+id, key.Key().Reveal(), "", "").want(t, 404, auth.NotFound)
 		})

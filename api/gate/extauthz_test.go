@@ -34,7 +34,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 	alice := g.Login("alice")
 	token := alice.AccessToken.Reveal()
 
-	t.Run("answers every method, at the path and below it", func(t *testing.T) {
+	t.Run("the endpoint answers every method, at the path and below it", func(t *testing.T) {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "QUERY", "X"} {
 			for _, target := range []string{"/v1/verify", "/v1/verify/", "/v1/verify/orders/7", "/v1/verify;app=" + sessiontest.AppID + "/orders?q=1"} {
 				resp := g.ask(t, method, target, token, strings.NewReader("a body"))
@@ -47,7 +47,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 			}
 		}
 	})
-	t.Run("does not wait for the body", func(t *testing.T) {
+	t.Run("the answer does not wait for the body", func(t *testing.T) {
 		body, hold := io.Pipe()
 		defer hold.Close()
 		if resp := g.ask(t, http.MethodPost, "/v1/verify/orders", token, body); resp.StatusCode != http.StatusOK {
@@ -55,7 +55,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 		}
 	})
 	const elsewhere = "aud=https://elsewhere.example"
-	t.Run("ignores requirements that a client appends", func(t *testing.T) {
+	t.Run("requirements that a client appends are ignored", func(t *testing.T) {
 		for _, appended := range []string{
 			"/orders?" + elsewhere, "/orders?app=other", "/orders?bound=required", "/orders?app=x&app=y", "/orders?%", "/orders?unknown=1", "/?access_token=x",
 			"/;" + strings.ReplaceAll(elsewhere, "/", "%2F"), "/orders;app=other/7", "/..;app=other/", "/../verify;app=other/", "/%2e%2e/verify?app=other", "//v1/verify?app=other",
@@ -65,7 +65,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 			}
 		}
 	})
-	t.Run("keeps the proxy's requirements whatever a client appends", func(t *testing.T) {
+	t.Run("the proxy's requirements hold whatever a client appends", func(t *testing.T) {
 		for _, required := range []string{";app=other", ";aud=https%3A%2F%2Felsewhere.example", ";app=" + sessiontest.AppID + ";aud=x"} {
 			for _, appended := range []string{"/", "/orders", "/?app=" + sessiontest.AppID, "/;app=" + sessiontest.AppID + "/", "/../verify", "/v1/verify"} {
 				if resp := g.ask(t, http.MethodGet, "/v1/verify"+required+appended, token, nil); resp.StatusCode != http.StatusUnauthorized {
@@ -77,7 +77,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 			t.Errorf("an unbound user gets %s, want 403", resp.Status)
 		}
 	})
-	t.Run("refuses malformed requirements", func(t *testing.T) {
+	t.Run("malformed requirements are refused", func(t *testing.T) {
 		for _, target := range []string{
 			";", ";/", ";x=1/", ";app/", ";app=/", ";app=a;app=b/", ";bound=1/", ";aud=a&app=b&app=c/orders;", ";;app=" + sessiontest.AppID + "/",
 			";app=" + sessiontest.AppID + "?bound=required",
@@ -89,7 +89,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 			}
 		}
 	})
-	t.Run("needs an app or an audience from the proxy when there are several apps", func(t *testing.T) {
+	t.Run("the proxy must name an app or an audience when there are several apps", func(t *testing.T) {
 		g := newGuarded(t, "")
 		g.apps.several = true
 		token := g.Login("bob").AccessToken.Reveal()
@@ -102,7 +102,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 			}
 		}
 	})
-	t.Run("answers 404 for paths that only look similar", func(t *testing.T) {
+	t.Run("paths that only look similar are not found", func(t *testing.T) {
 		for _, target := range []string{"/v1/verifyx", "/v1/verify%2F", "/v1/verify%3Bapp=x", "/v1/verif", "/v1/verify-/orders"} {
 			if resp := g.ask(t, http.MethodGet, target, token, nil); resp.StatusCode != http.StatusNotFound {
 				t.Errorf("%s: got %s, want 404", target, resp.Status)

@@ -29,7 +29,7 @@ const label = "Alice's old phone"
 // contains a secret; this test also checks the content of the database.
 func TestSecretsStayInside(t *testing.T) {
 	t.Parallel()
-	t.Run("with PostgreSQL", func(t *testing.T) {
+	t.Run("no secret leaves the program with PostgreSQL", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		server := pgtest.NewServer(t)
@@ -41,7 +41,7 @@ func TestSecretsStayInside(t *testing.T) {
 		run.stop()
 		run.keeps(dumpPostgres(t, dsn))
 	})
-	t.Run("with SQLite", func(t *testing.T) {
+	t.Run("no secret leaves the program with SQLite", func(t *testing.T) {
 		t.Parallel()
 		h := newHarness(t)
 		path := h.file("yufu.db", "")
