@@ -10,12 +10,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 )
 
-// BenchmarkSubscribers says what one of thousands of subscribers costs: memory
-// while nothing happens, and time for a cutoff and for a heartbeat. It does not
-// count the connection.
+// BenchmarkSubscribers measures the cost of one of thousands of subscribers: memory
+// while nothing happens, and time for a cutoff and for a heartbeat, without the
+// connection.
 func BenchmarkSubscribers(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
-		// One buffer, as a handler has it that gives it back while it waits.
+		// One buffer, like a handler that returns its buffer while it waits.
 		var buf []byte
 		measure := func(b *testing.B, who cutoffs.Subscriber, happen func(w *world, i int)) {
 			w := newWorld(b, endedAll(1, 100)...)
@@ -43,12 +43,12 @@ func BenchmarkSubscribers(b *testing.B) {
 		}
 		b.Run(fmt.Sprintf("cutoff/%d", n), func(b *testing.B) {
 			measure(b, cutoffs.Subscriber{}, func(w *world, i int) {
-				w.db.Prune(int64(i)) // the double reads all rows
+				w.db.Prune(int64(i)) // the test double reads all rows
 				w.db.Commit(ended(i))
 				w.catchUp()
 			})
 		})
-		// What is for another app, to a key that is restricted to eight.
+		// A cutoff of another app, for a key that is restricted to eight apps.
 		b.Run(fmt.Sprintf("left out/%d", n), func(b *testing.B) {
 			who := cutoffs.Subscriber{Apps: []string{"wx1", "wx2", "wx3", "wx4", "wx5", "wx6", "wx7", "wx8"}}
 			measure(b, who, func(w *world, i int) {
@@ -70,8 +70,8 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// BenchmarkSnapshot is what a new subscriber is told when many sessions were
-// revoked within the hour.
+// BenchmarkSnapshot measures the snapshot of a new subscriber after many sessions were
+// revoked within an hour.
 func BenchmarkSnapshot(b *testing.B) {
 	const n = 10_000
 	w := newWorld(b, endedAll(1, n)...)
@@ -90,7 +90,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/cutoff")
 }
 
-// BenchmarkLoad is what a live cutoff costs a replica.
+// BenchmarkLoad measures the cost of a live cutoff for a replica.
 func BenchmarkLoad(b *testing.B) {
 	const n = 10_000
 	list := endedAll(1, n)
@@ -102,12 +102,12 @@ func BenchmarkLoad(b *testing.B) {
 		w.catchUp()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/cutoff")
-	// The double keeps a row too, of about 150 bytes.
+	// The test double keeps a row too, of about 150 bytes.
 	b.ReportMetric(float64(heap()-before)/n, "B/cutoff")
 	runtime.KeepAlive(w)
 }
 
-// BenchmarkCatchUpIdle is the follower's share of a question that finds nothing.
+// BenchmarkCatchUpIdle measures the follower's part of a query that finds nothing.
 func BenchmarkCatchUpIdle(b *testing.B) {
 	w := newWorld(b, auth.SessionEnded(sid(1), time.Now()))
 	b.ReportAllocs()

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestClockBeforeTheFirstQuestion(t *testing.T) {
+func TestClockBeforeFirstQuery(t *testing.T) {
 	t.Parallel()
 	own := time.Date(2026, 7, 1, 12, 0, 0, 0, time.FixedZone("", 8*3600))
 	c := clock{local: func() time.Time { return own }, wall: wallReading}
@@ -17,6 +17,6 @@ func TestClockBeforeTheFirstQuestion(t *testing.T) {
 		t.Errorf("now() = %v, want this machine's time %v", got, own.UTC())
 	}
 	if c.wasSet(own, own.Add(time.Hour), own) {
-		t.Error("wasSet() = true, and there is nothing to compare with")
+		t.Error("wasSet() = true before the first query, want false")
 	}
 }

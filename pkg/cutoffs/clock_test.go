@@ -15,14 +15,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/cutoffs/cutoffstest"
 )
 
-// clocks are a replica's and its database's. In the bubble, time.Now is the true time.
+// clocks are those of a replica and its database. In the bubble, time.Now is the true time.
 type clocks struct {
 	*world
 	machine cutoffstest.Machine
 	// dbAhead is how far the database's clock is ahead of the true time.
 	dbAhead atomic.Int64
-	// before and after is what happens in a question before and after the database
-	// reads its clock. They are for tests in which there is no other caller.
+	// before and after are called during a query before and after the database reads
+	// its clock. They are for tests without another caller.
 	before, after func()
 }
 
@@ -48,10 +48,10 @@ func newClocks(t *testing.T, dbAhead time.Duration, loaded ...auth.Cutoff) *cloc
 	return c
 }
 
-// dbTime is what the database's clock says.
+// dbTime returns the time by the database's clock.
 func (c *clocks) dbTime() time.Time { return time.Now().Round(0).Add(time.Duration(c.dbAhead.Load())) }
 
-// answersLater is a database whose answers take what the test says.
+// answersLater is a database whose answers take as long as the test says.
 type answersLater struct {
 	*cutoffstest.Store
 	c *clocks
@@ -65,7 +65,7 @@ func (a *answersLater) Cutoffs(ctx context.Context, after int64, limit int) (cut
 	return b, err
 }
 
-// wantNow demands the database's time, off by the error that cannot be avoided.
+// wantNow checks that Now is the database's time, off by the unavoidable error.
 func (c *clocks) wantNow(off time.Duration) {
 	c.t.Helper()
 	want := c.dbTime().Add(off).UTC()
@@ -74,15 +74,15 @@ func (c *clocks) wantNow(off time.Duration) {
 	}
 }
 
-// wantFit demands that there is nothing against a grant.
+// wantFit checks that the replica may grant tokens.
 func (c *clocks) wantFit() {
 	c.t.Helper()
 	if err := c.Check(); err != nil {
-		c.t.Errorf("Check() error = %v, want none", err)
+		c.t.Errorf("Check() error = %v, want nil", err)
 	}
 }
 
-// wantUnfit demands a reason that holds the text.
+// wantUnfit checks that Check returns a reason with the text.
 func (c *clocks) wantUnfit(reason string) {
 	c.t.Helper()
 	if err := c.Check(); !errors.Is(err, auth.StorageUnavailable) || !strings.Contains(err.Error(), reason) {
@@ -92,7 +92,7 @@ func (c *clocks) wantUnfit(reason string) {
 
 func TestNow(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "is the database's time, however far this machine's clock is off", func(t *testing.T) {
+	inBubble(t, "Now is the database's time for any error of this machine's clock", func(t *testing.T) {
 		for ahead, reason := range map[time.Duration]string{
 			0:                        "",
 			2 * time.Second:          "",
@@ -113,11 +113,11 @@ func TestNow(t *testing.T) {
 				} else {
 					c.wantUnfit(reason)
 				}
-				time.Sleep(time.Second) // and no question
+				time.Sleep(time.Second) // without a query
 			}
 		}
 	})
-	inBubble(t, "is this machine's when a slow question allows that the clocks agree", func(t *testing.T) {
+	inBubble(t, "Now is this machine's time if after a slow query the clocks may agree", func(t *testing.T) {
 		const slow = 2500 * time.Millisecond
 		c := newClocks(t, slow)
 		c.after = func() { time.Sleep(slow) }
@@ -130,7 +130,7 @@ func TestNow(t *testing.T) {
 		c.wantNow(slow)
 		c.wantFit()
 	})
-	inBubble(t, "is as near to this machine's as a slow question allows", func(t *testing.T) {
+	inBubble(t, "after a slow query Now is as near to this machine's time as possible", func(t *testing.T) {
 		const slow = 2 * time.Second
 		c := newClocks(t, 10*time.Second)
 		c.after = func() { time.Sleep(slow) }
@@ -147,7 +147,7 @@ func TestNow(t *testing.T) {
 		c.wantNow(slow)
 		c.wantUnfit("8s ahead of")
 	})
-	inBubble(t, "is not moved when this machine's clock is set", func(t *testing.T) {
+	inBubble(t, "Now does not change when this machine's clock is set", func(t *testing.T) {
 		for by, reason := range map[time.Duration]string{
 			time.Hour:        "1h0m0s ahead of",
 			-time.Hour:       "1h0m0s behind",
@@ -163,7 +163,7 @@ func TestNow(t *testing.T) {
 					c.wantUnfit(reason)
 				}
 			}
-			// Between two questions: Check notices it at once.
+			// Between two queries: Check detects it at once.
 			c := newClocks(t, 0)
 			time.Sleep(500 * time.Millisecond)
 			c.machine.Set(by)
@@ -173,7 +173,7 @@ func TestNow(t *testing.T) {
 			c.machine.Set(-by)
 			c.wantNow(0)
 			c.wantFit()
-			// While a question is under way, before and after the database reads its clock.
+			// During a query, before and after the database reads its clock.
 			c.before = func() { c.machine.Set(by) }
 			c.catchUp()
 			wants(c)
@@ -182,11 +182,11 @@ func TestNow(t *testing.T) {
 			c.catchUp()
 			wants(c)
 			if c.HistoryChangedWithin(time.Hour) {
-				t.Error("the database counts as another one")
+				t.Error("HistoryChangedWithin() = true, want false")
 			}
 		}
 	})
-	inBubble(t, "goes on while the database is away, and is not relied on for long", func(t *testing.T) {
+	inBubble(t, "Now advances while the database is away, but is unreliable after a while", func(t *testing.T) {
 		c := newClocks(t, time.Second)
 		c.db.Fail(auth.StorageUnavailable)
 		time.Sleep(maxStaleness)
@@ -200,28 +200,28 @@ func TestNow(t *testing.T) {
 		c.catchUp()
 		c.wantFit()
 	})
-	inBubble(t, "is not relied on when a clock without a monotonic reading went back", func(t *testing.T) {
+	inBubble(t, "Now is unreliable when a clock without a monotonic reading went back", func(t *testing.T) {
 		at := time.Now().Round(0)
 		w := openWorld(t, cutoffstest.New(), func() time.Time { return at })
 		if err := w.Check(); err != nil {
-			t.Errorf("Check() error = %v, want none", err)
+			t.Errorf("Check() error = %v, want nil", err)
 		}
 		at = at.Add(-time.Nanosecond)
 		if err := w.Check(); !errors.Is(err, auth.StorageUnavailable) {
 			t.Errorf("Check() error = %v, want storage_unavailable", err)
 		}
 	})
-	inBubble(t, "is told to validators", func(t *testing.T) {
+	inBubble(t, "validators get the time", func(t *testing.T) {
 		c := newClocks(t, time.Hour)
 		time.Sleep(2 * time.Second)
 		want := time.Now().Add(time.Hour).UTC()
 		if p := c.Page("", 1, cutoffs.Subscriber{}); !p.Now.Equal(want) || p.AgeMS != 2000 {
-			t.Errorf("the page says that it is %v, and its age %d ms; want %v and 2000 ms", p.Now, p.AgeMS, want)
+			t.Errorf("page: now = %v, age = %d ms; want %v and 2000 ms", p.Now, p.AgeMS, want)
 		}
 		events := c.subscribe("").rest()
 		h, err := cutoff.ParseHeartbeat(events[len(events)-1].Data)
 		if err != nil || !h.Now.Equal(want) || h.AgeMS != 2000 {
-			t.Errorf("the stream says that it is %v, and its age %d ms, %v; want %v and 2000 ms", h.Now, h.AgeMS, err, want)
+			t.Errorf("stream: now = %v, age = %d ms, error = %v; want %v and 2000 ms", h.Now, h.AgeMS, err, want)
 		}
 	})
 }
@@ -234,7 +234,7 @@ func TestLatest(t *testing.T) {
 			c.t.Errorf("Latest() is ahead of the true time by %v, want %v", got, off)
 		}
 	}
-	inBubble(t, "is not moved when the database's clock is set back", func(t *testing.T) {
+	inBubble(t, "Latest does not go back when the database's clock is set back", func(t *testing.T) {
 		c := newClocks(t, time.Second)
 		want(c, time.Second)
 		c.dbAhead.Store(int64(-time.Hour))
@@ -244,11 +244,11 @@ func TestLatest(t *testing.T) {
 			c.wantNow(0)
 			time.Sleep(time.Minute)
 		}
-		c.machine.Set(-time.Hour) // as NTP does, when it sets both
+		c.machine.Set(-time.Hour) // as when NTP sets both clocks
 		c.catchUp()
 		want(c, -time.Hour)
 	})
-	inBubble(t, "is the database's time when its clock is set forward, and not for longer", func(t *testing.T) {
+	inBubble(t, "Latest is the database's time only while its clock is set forward", func(t *testing.T) {
 		c := newClocks(t, 0)
 		c.dbAhead.Store(int64(time.Hour))
 		c.catchUp()
@@ -257,14 +257,14 @@ func TestLatest(t *testing.T) {
 		c.catchUp()
 		want(c, -time.Second)
 	})
-	inBubble(t, "is the database's time while the clocks never agreed", func(t *testing.T) {
+	inBubble(t, "Latest is the database's time if the clocks never agreed", func(t *testing.T) {
 		c := newClocks(t, time.Hour)
 		want(c, time.Hour)
 		c.dbAhead.Store(int64(-time.Hour))
 		c.catchUp()
 		want(c, -time.Hour)
 	})
-	inBubble(t, "is not moved when this machine's clock is set", func(t *testing.T) {
+	inBubble(t, "Latest does not change when this machine's clock is set", func(t *testing.T) {
 		c := newClocks(t, 0)
 		for _, by := range []time.Duration{time.Hour, -2 * time.Hour} {
 			c.machine.Set(by)
@@ -275,14 +275,14 @@ func TestLatest(t *testing.T) {
 	})
 }
 
-func TestCutoffsExpireByNoClockThatIsAhead(t *testing.T) {
+func TestCutoffsExpireLate(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]struct{ db, machine time.Duration }{
-		"this machine's clock is ahead":   {0, 2 * auth.CutoffRetention},
-		"the database's clock is ahead":   {2 * auth.CutoffRetention, 0},
-		"this machine's clock is behind":  {0, -2 * auth.CutoffRetention},
-		"the database's clock is behind":  {-2 * auth.CutoffRetention, 0},
-		"both are ahead, and differently": {auth.CutoffRetention / 4, auth.CutoffRetention / 2},
+		"this machine's clock is ahead":       {0, 2 * auth.CutoffRetention},
+		"the database's clock is ahead":       {2 * auth.CutoffRetention, 0},
+		"this machine's clock is behind":      {0, -2 * auth.CutoffRetention},
+		"the database's clock is behind":      {-2 * auth.CutoffRetention, 0},
+		"both are ahead by different amounts": {auth.CutoffRetention / 4, auth.CutoffRetention / 2},
 	} {
 		inBubble(t, name, func(t *testing.T) {
 			c := newClocks(t, ahead.db)
@@ -291,11 +291,11 @@ func TestCutoffsExpireByNoClockThatIsAhead(t *testing.T) {
 			c.catchUp()
 			c.wantKnown(true, 1)
 			c.run()
-			time.Sleep(2 * time.Minute) // in which what is due is forgotten
+			time.Sleep(2 * time.Minute) // expired cutoffs are pruned meanwhile
 			synctest.Wait()
 			c.wantKnown(true, 1)
 			if p := c.Page("", 10, cutoffs.Subscriber{}); len(p.Cutoffs) != 1 {
-				t.Errorf("%d cutoffs are told to validators, want 1", len(p.Cutoffs))
+				t.Errorf("the page has %d cutoffs, want 1", len(p.Cutoffs))
 			}
 		})
 	}
@@ -311,7 +311,7 @@ func TestHistoryChangedWithin(t *testing.T) {
 		}
 	}
 	for name, move := range map[string]func(c *clocks){
-		"a database that became another one":    func(c *clocks) { c.db.Restore() },
+		"a database whose history changed":      func(c *clocks) { c.db.Restore() },
 		"a database whose ids went back":        func(c *clocks) { c.db.RollBack(0) },
 		"a database whose clock is set forward": func(c *clocks) { c.dbAhead.Add(int64(time.Hour)) },
 		"a database whose clock is set back":    func(c *clocks) { c.dbAhead.Add(-int64(time.Hour)) },
@@ -325,7 +325,7 @@ func TestHistoryChangedWithin(t *testing.T) {
 			c.catchUp()
 			moved := time.Now()
 			wants(c, true)
-			c.machine.Set(time.Hour) // by which no window runs out
+			c.machine.Set(time.Hour) // which must not end the window
 			wants(c, true)
 			time.Sleep(time.Until(moved.Add(grace)))
 			wants(c, true)
@@ -333,7 +333,7 @@ func TestHistoryChangedWithin(t *testing.T) {
 			wants(c, false)
 		})
 	}
-	inBubble(t, "a database that does not answer may be becoming another one", func(t *testing.T) {
+	inBubble(t, "a database that does not answer may have changed its history", func(t *testing.T) {
 		c := newClocks(t, 0)
 		c.run()
 		c.db.Fail(auth.StorageUnavailable)
@@ -352,9 +352,9 @@ func TestHistoryChangedWithin(t *testing.T) {
 			t.Fatal(err)
 		}
 		db.Restore()
-		failing.left = 1 // the answer that tells it
+		failing.left = 1 // the answer with the new history
 		if err := f.CatchUp(t.Context()); err == nil {
-			t.Fatal("the question was answered")
+			t.Fatal("CatchUp() error = nil, want an error")
 		}
 		failing.left = 100
 		if err := f.CatchUp(t.Context()); err != nil {
@@ -365,7 +365,7 @@ func TestHistoryChangedWithin(t *testing.T) {
 			t.Error("HistoryChangedWithin() = false, want true for a grace period")
 		}
 	})
-	inBubble(t, "a slow question is no move", func(t *testing.T) {
+	inBubble(t, "a slow query is not a change of the history", func(t *testing.T) {
 		c := newClocks(t, 0)
 		for range 5 {
 			c.before = func() { time.Sleep(2500 * time.Millisecond) }
@@ -380,7 +380,7 @@ func TestHistoryChangedWithin(t *testing.T) {
 
 func TestAnotherDeployment(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "teaches nothing, and nothing is granted until the right one is back", func(t *testing.T) {
+	inBubble(t, "another deployment teaches nothing and stops grants until the right one is back", func(t *testing.T) {
 		c := newClocks(t, 0, ended(1))
 		c.run()
 		id := c.Deployment()
@@ -393,7 +393,7 @@ func TestAnotherDeployment(t *testing.T) {
 		c.wantKnown(true, 1)
 		c.wantKnown(false, 2)
 		c.wantUnfit("another deployment")
-		c.wantNow(-time.Hour) // not by its clock
+		c.wantNow(-time.Hour) // not by the other database's clock
 		if c.Deployment() != id {
 			t.Errorf("Deployment() = %v, want the first one, %v", c.Deployment(), id)
 		}
@@ -410,7 +410,7 @@ func TestAnotherDeployment(t *testing.T) {
 		c.wantKnown(false, 2)
 		wantEvents(t, c.subscribe("").rest(), "cutoff 1", "ready 0ms @t1.1")
 	})
-	inBubble(t, "is none where a copy of the database is", func(t *testing.T) {
+	inBubble(t, "a copy of the database is not another deployment", func(t *testing.T) {
 		c := newClocks(t, 0, ended(1))
 		c.db.Restore(ended(2))
 		c.catchUp()

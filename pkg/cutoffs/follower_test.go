@@ -16,7 +16,7 @@ import (
 
 func TestOpen(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "loads all that is live however many pages it is", func(t *testing.T) {
+	inBubble(t, "Open loads all live cutoffs in any number of pages", func(t *testing.T) {
 		old := ended(1)
 		time.Sleep(auth.CutoffRetention)
 		const n = 2*cutoffs.PageSize + 7
@@ -25,7 +25,7 @@ func TestOpen(t *testing.T) {
 		w.wantKnown(true, 2, cutoffs.PageSize, cutoffs.PageSize+1, n)
 		w.wantAge(0)
 	})
-	inBubble(t, "knows every kind", func(t *testing.T) {
+	inBubble(t, "Open loads every kind", func(t *testing.T) {
 		w := newWorld(t, auth.AppRevoked("wx1", 3, time.Now()), auth.Cutoff{Kind: auth.CutoffKey, KID: "k"},
 			auth.Cutoff{Kind: auth.CutoffSession, Session: sid(1), Ver: 5, ExpiresAt: time.Now().Add(time.Hour)})
 		for token, hit := range map[cutoff.Token]bool{
@@ -37,15 +37,15 @@ func TestOpen(t *testing.T) {
 			{Session: sid(2).String(), Ver: 400}: false,
 		} {
 			if w.Set().Hits(token) != hit {
-				t.Errorf("%+v is hit: %v, want %v", token, !hit, hit)
+				t.Errorf("Hits(%+v) = %v, want %v", token, !hit, hit)
 			}
 		}
 	})
-	inBubble(t, "fails when the database does not answer", func(t *testing.T) {
+	inBubble(t, "Open fails when the database does not answer", func(t *testing.T) {
 		db := cutoffstest.New()
 		db.Fail(auth.StorageUnavailable)
 		if _, err := cutoffs.Open(t.Context(), config(db, time.Now, t.Output())); !errors.Is(err, auth.StorageUnavailable) {
-			t.Errorf("error %v, want storage_unavailable", err)
+			t.Errorf("error = %v, want %v", err, auth.StorageUnavailable)
 		}
 	})
 }
@@ -56,7 +56,7 @@ func TestRun(t *testing.T) {
 		w := newWorld(t)
 		w.run()
 		w.db.Commit(ended(1))
-		synctest.Wait() // and no time passes
+		synctest.Wait() // without any time passing
 		w.wantKnown(true, 1)
 	})
 	inBubble(t, "without notifications a cutoff is known within a second", func(t *testing.T) {
@@ -70,13 +70,13 @@ func TestRun(t *testing.T) {
 		synctest.Wait()
 		w.wantKnown(true, 1)
 	})
-	inBubble(t, "a burst of notifications is not a burst of questions", func(t *testing.T) {
+	inBubble(t, "a burst of notifications causes no burst of queries", func(t *testing.T) {
 		w := newWorld(t)
 		w.run()
 		before := w.db.Questions()
 		resume := w.db.Stall()
 		w.db.Commit(ended(0))
-		synctest.Wait() // it asks, and has no answer yet
+		synctest.Wait() // a query is running
 		for n := range 999 {
 			w.db.Commit(ended(n + 1))
 		}
@@ -84,22 +84,22 @@ func TestRun(t *testing.T) {
 		synctest.Wait()
 		w.wantKnown(true, 0, 500, 999)
 		if asked := w.db.Questions() - before; asked != 2 {
-			t.Errorf("%d questions", asked)
+			t.Errorf("unexpected number of queries: %d", asked)
 		}
 	})
-	inBubble(t, "a lost connection is listened to again and polling bridges the gap", func(t *testing.T) {
+	inBubble(t, "a lost connection is made again, and polling bridges the gap", func(t *testing.T) {
 		w := newWorld(t)
 		w.run()
 		for n := range 10 {
 			w.db.Disconnect()
-			w.db.Commit(ended(n)) // nobody hears it
+			w.db.Commit(ended(n)) // without a listener
 			time.Sleep(cutoffs.PollInterval)
 			synctest.Wait()
 			w.wantKnown(true, n)
 			time.Sleep(cutoffs.RelistenLate)
 			synctest.Wait()
 			if w.db.Listeners() != 1 {
-				t.Fatalf("%d listeners", w.db.Listeners())
+				t.Fatalf("%d listeners, want 1", w.db.Listeners())
 			}
 		}
 	})
@@ -115,7 +115,7 @@ func TestRun(t *testing.T) {
 		synctest.Wait()
 		w.wantAge(40 * time.Second)
 		if n := w.log.count("cutoff refresh failed"); n != 1 {
-			t.Errorf("the trouble was logged %d times", n)
+			t.Errorf("the failure was logged %d times, want 1", n)
 		}
 		w.db.Fail(nil)
 		w.db.Commit(ended(1))
@@ -124,10 +124,10 @@ func TestRun(t *testing.T) {
 		w.wantAge(0)
 		w.wantKnown(true, 1)
 		if n := w.log.count("cutoff refresh recovered"); n != 1 {
-			t.Errorf("the end of it was logged %d times", n)
+			t.Errorf("the recovery was logged %d times, want 1", n)
 		}
 	})
-	inBubble(t, "the age counts from the start of the question", func(t *testing.T) {
+	inBubble(t, "the age counts from the start of the query", func(t *testing.T) {
 		w := newWorld(t)
 		time.Sleep(time.Minute)
 		resume := w.db.Stall()
@@ -138,7 +138,7 @@ func TestRun(t *testing.T) {
 		call.Wait()
 		w.wantAge(2 * time.Second)
 	})
-	inBubble(t, "a question that hangs is given up and asked again", func(t *testing.T) {
+	inBubble(t, "a query that hangs is canceled and repeated", func(t *testing.T) {
 		w := newWorld(t)
 		w.run()
 		resume := w.db.Stall()
@@ -146,16 +146,16 @@ func TestRun(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
 		if n := w.db.Questions() - before; n < 8 || n > 11 {
-			t.Errorf("%d questions in 30 s, each given up after %v", n, cutoffs.AskTimeout)
+			t.Errorf("unexpected number of queries in 30 s with a timeout of %[2]v: %[1]d", n, cutoffs.AskTimeout)
 		}
 		resume()
 		time.Sleep(cutoffs.AskTimeout + cutoffs.PollInterval)
 		synctest.Wait()
 		if age := w.Age(); age > cutoffs.PollInterval {
-			t.Errorf("age %v after it is back", age)
+			t.Errorf("age = %v after the database is back", age)
 		}
 	})
-	inBubble(t, "subscribers hear a heartbeat every five seconds whatever the database does", func(t *testing.T) {
+	inBubble(t, "subscribers get a heartbeat every five seconds even without the database", func(t *testing.T) {
 		w := newWorld(t)
 		w.run()
 		s := w.subscribe("")
@@ -165,13 +165,13 @@ func TestRun(t *testing.T) {
 			<-s.more
 			for _, e := range s.rest() {
 				if d := time.Since(last); e.Name != cutoff.EventHeartbeat || d > cutoff.HeartbeatInterval {
-					t.Errorf("%s after %v", brief(t, e), d)
+					t.Errorf("unexpected event %s after %v", brief(t, e), d)
 				}
 				last = time.Now()
 			}
 		}
 	})
-	inBubble(t, "what is due is forgotten, and key cutoffs never are", func(t *testing.T) {
+	inBubble(t, "expired cutoffs are removed, and key cutoffs never are", func(t *testing.T) {
 		w := newWorld(t, ended(1), auth.Cutoff{Kind: auth.CutoffKey, KID: "k"})
 		w.run()
 		time.Sleep(auth.CutoffRetention - time.Second)
@@ -185,23 +185,23 @@ func TestRun(t *testing.T) {
 		wantEvents(t, s.rest()[:2], "cutoff k", "cutoff 2")
 		time.Sleep(100 * auth.CutoffRetention)
 		if !w.Set().Hits(cutoff.Token{KID: "k"}) {
-			t.Error("the key cutoff was forgotten")
+			t.Error("the key cutoff was removed")
 		}
 	})
-	inBubble(t, "the end of it ends subscriptions and leaves nothing running", func(t *testing.T) {
+	inBubble(t, "the end of Run ends subscriptions and leaves nothing running", func(t *testing.T) {
 		w := newWorld(t)
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { w.Run(ctx) })
 		s := w.subscribe("")
 		s.rest()
-		w.db.Stall() // a question under way does not delay the end
+		w.db.Stall() // a running query does not delay the end
 		time.Sleep(cutoffs.PollInterval)
 		began := time.Now()
 		stop()
 		running.Wait()
 		if d := time.Since(began); d != 0 {
-			t.Errorf("it took %v", d)
+			t.Errorf("unexpected duration: %v", d)
 		}
 		if !isClosed(s.more) {
 			t.Error("the subscriber was not woken")
@@ -210,19 +210,19 @@ func TestRun(t *testing.T) {
 			t.Errorf("error %v, want ErrClosed", s.err)
 		}
 		if w.db.Listeners() != 0 {
-			t.Error("it still listens")
+			t.Error("a listener is still running")
 		}
 	})
 }
 
 func TestCatchUp(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "never ends before what was committed before it is known, though a question is under way", func(t *testing.T) {
+	inBubble(t, "CatchUp waits for earlier commits even if a query is running", func(t *testing.T) {
 		w := newWorld(t)
 		resume := w.db.Stall()
 		var calls sync.WaitGroup
 		calls.Go(w.catchUp)
-		synctest.Wait() // it has asked
+		synctest.Wait() // the query has started
 		w.db.Commit(ended(1))
 		calls.Go(func() {
 			w.catchUp()
@@ -232,7 +232,7 @@ func TestCatchUp(t *testing.T) {
 		resume()
 		calls.Wait()
 	})
-	inBubble(t, "many at once share a question", func(t *testing.T) {
+	inBubble(t, "concurrent calls share a query", func(t *testing.T) {
 		w := newWorld(t)
 		before := w.db.Questions()
 		resume := w.db.Stall()
@@ -250,10 +250,10 @@ func TestCatchUp(t *testing.T) {
 		resume()
 		calls.Wait()
 		if n := w.db.Questions() - before; n != 2 {
-			t.Errorf("%d questions, want 2", n)
+			t.Errorf("%d queries, want 2", n)
 		}
 	})
-	inBubble(t, "many at once share a failure, and do not wait for one another's", func(t *testing.T) {
+	inBubble(t, "concurrent calls share a failure and do not wait for each other", func(t *testing.T) {
 		w := newWorld(t)
 		defer w.db.Stall()()
 		began := time.Now()
@@ -261,16 +261,16 @@ func TestCatchUp(t *testing.T) {
 		for range 100 {
 			calls.Go(func() {
 				if err := w.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
-					t.Errorf("error %v, want storage_unavailable", err)
+					t.Errorf("error = %v, want %v", err, auth.StorageUnavailable)
 				}
 			})
 		}
 		calls.Wait()
 		if d := time.Since(began); d > 2*cutoffs.AskTimeout {
-			t.Errorf("it took %v", d)
+			t.Errorf("unexpected duration: %v", d)
 		}
 	})
-	inBubble(t, "a caller that gives up takes nobody with it", func(t *testing.T) {
+	inBubble(t, "a caller that gives up does not affect other callers", func(t *testing.T) {
 		w := newWorld(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		var calls sync.WaitGroup
@@ -278,9 +278,9 @@ func TestCatchUp(t *testing.T) {
 		calls.Go(w.catchUp)
 		synctest.Wait()
 		second := w.db.Stall()
-		calls.Go(func() { // asks next, for those who come now
-			if err := w.CatchUp(ctx); err != context.Canceled { //nolint:errorlint // as it is, not wrapped
-				t.Errorf("error %v, want context.Canceled itself", err)
+		calls.Go(func() { // makes the next query, for the calls from now on
+			if err := w.CatchUp(ctx); err != context.Canceled { //nolint:errorlint // not wrapped
+				t.Errorf("CatchUp() error = %v, want context.Canceled, not wrapped", err)
 			}
 		})
 		synctest.Wait()
@@ -295,26 +295,26 @@ func TestCatchUp(t *testing.T) {
 		second()
 		calls.Wait()
 	})
-	inBubble(t, "a caller that gives up need not wait for the answer", func(t *testing.T) {
+	inBubble(t, "a caller that gives up does not wait for the answer", func(t *testing.T) {
 		w := newWorld(t)
 		defer w.db.Stall()()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
 		var calls sync.WaitGroup
-		for range 2 { // one asks, one waits
+		for range 2 { // one queries, one waits
 			calls.Go(func() {
-				if err := w.CatchUp(ctx); err != context.DeadlineExceeded { //nolint:errorlint // as it is, not wrapped
-					t.Errorf("error %v, want context.DeadlineExceeded itself", err)
+				if err := w.CatchUp(ctx); err != context.DeadlineExceeded { //nolint:errorlint // not wrapped
+					t.Errorf("CatchUp() error = %v, want context.DeadlineExceeded, not wrapped", err)
 				}
 			})
 		}
 		calls.Wait()
 		if d := time.Since(began); d != time.Second {
-			t.Errorf("it took %v", d)
+			t.Errorf("unexpected duration: %v", d)
 		}
 	})
-	inBubble(t, "that breaks off half way makes nothing look younger", func(t *testing.T) {
+	inBubble(t, "a catch-up that fails half way does not lower the age", func(t *testing.T) {
 		db := cutoffstest.New()
 		failing := &failsAfter{Store: db, left: 1}
 		f, err := cutoffs.Open(t.Context(), config(failing, time.Now, t.Output()))
@@ -339,7 +339,7 @@ func TestCatchUp(t *testing.T) {
 
 func TestAnotherDatabase(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "is loaded anew, and what was known stays known", func(t *testing.T) {
+	inBubble(t, "a new history is loaded again, and old cutoffs stay known", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 5)...)
 		w.run()
 		s := w.subscribe("")
@@ -353,30 +353,30 @@ func TestAnotherDatabase(t *testing.T) {
 		}
 		want := []string{"cutoff 4", "cutoff 5", "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 6", "ready 0ms @t2.4"}
 		wantEvents(t, s.rest(), append([]string{"reset"}, want...)...)
-		// Nor is it taken back from those who never knew it.
+		// New subscribers get the old cutoffs too.
 		wantEvents(t, w.subscribe("").rest(), want...)
 		w.db.Commit(ended(7))
 		synctest.Wait()
 		wantEvents(t, s.rest(), "cutoff 7 @t2.5")
-		// And again.
+		// The same again.
 		w.db.Restore()
 		synctest.Wait()
 		w.wantKnown(true, 1, 4, 6, 7)
 		wantEvents(t, s.rest(), "reset", "cutoff 4", "cutoff 5", "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 6", "cutoff 7", "ready 0ms @t3.0")
 		if n := w.log.count("database history changed"); n != 2 {
-			t.Errorf("logged %d times", n)
+			t.Errorf("the change was logged %d times, want 2", n)
 		}
 	})
-	inBubble(t, "is noticed by ids that went back, whatever its name", func(t *testing.T) {
+	inBubble(t, "ids that went back are a new history, even with the same name", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 5)...)
 		w.run()
 		w.db.RollBack(3)
-		w.db.Commit(ended(6)) // with the id that 4 had
+		w.db.Commit(ended(6)) // with the id of 4
 		synctest.Wait()
 		w.wantKnown(true, 1, 2, 3, 4, 5, 6)
 		wantEvents(t, w.subscribe("").rest(), "cutoff 4", "cutoff 5", "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 6", "ready 0ms @t1.4")
 	})
-	inBubble(t, "is handed on whole or not at all", func(t *testing.T) {
+	inBubble(t, "a new history is sent completely or not at all", func(t *testing.T) {
 		db := cutoffstest.New()
 		db.Commit(ended(1))
 		failing := &failsAfter{Store: db, left: 1}
@@ -388,31 +388,31 @@ func TestAnotherDatabase(t *testing.T) {
 		s := w.subscribe("")
 		s.rest()
 		db.Restore(endedAll(2, 2*cutoffs.PageSize)...)
-		failing.left = 2 // the answer that tells it, and the first page
+		failing.left = 2 // the answer with the new history, and the first page
 		if err := w.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
 			t.Fatalf("error = %v, want %v", err, auth.StorageUnavailable)
 		}
 		wantEvents(t, s.rest())
-		w.wantKnown(true, 2, cutoffs.PageSize) // for this process, at once
+		w.wantKnown(true, 2, cutoffs.PageSize) // this process knows them at once
 		failing.left = 100
 		w.catchUp()
 		if got := s.rest(); len(got) != 2*cutoffs.PageSize+2 || got[0].Name != cutoff.EventReset || got[len(got)-1].Name != cutoff.EventReady {
-			t.Errorf("%d events", len(got))
+			t.Errorf("unexpected number of events: %d", len(got))
 		}
 	})
-	inBubble(t, "with every answer ends the attempt", func(t *testing.T) {
+	inBubble(t, "a new history with every answer ends the attempt", func(t *testing.T) {
 		db := cutoffstest.New()
 		f, err := cutoffs.Open(t.Context(), config(&flutters{Store: db}, time.Now, t.Output()))
 		if err == nil {
 			err = f.CatchUp(t.Context())
 		}
 		if !errors.Is(err, auth.StorageUnavailable) {
-			t.Errorf("error %v, want storage_unavailable", err)
+			t.Errorf("error = %v, want %v", err, auth.StorageUnavailable)
 		}
 	})
 }
 
-// failsAfter answers some questions and then none.
+// failsAfter answers some queries and then fails.
 type failsAfter struct {
 	*cutoffstest.Store
 	left int
@@ -425,7 +425,7 @@ func (f *failsAfter) Cutoffs(ctx context.Context, after int64, limit int) (cutof
 	return f.Store.Cutoffs(ctx, after, limit)
 }
 
-// flutters is another database with every answer.
+// flutters has another history with every answer.
 type flutters struct{ *cutoffstest.Store }
 
 func (f *flutters) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {

@@ -16,7 +16,7 @@ import (
 // person is a kind that a later version may have: it ends all sessions of a person.
 const person auth.CutoffKind = "person"
 
-// inOne are the cutoffs of one transaction, which the last one says in short.
+// inOne are the cutoffs of one transaction; the last one summarizes the others.
 func inOne(base ...auth.Cutoff) []auth.Cutoff {
 	for i := range base {
 		base[i].CoveredBy = person
@@ -28,7 +28,7 @@ func (w *world) subscribeKnowing(lastEventID string, kinds ...cutoff.Kind) *subs
 	return &subscriber{t: w.t, sub: w.Subscribe(lastEventID, cutoffs.Subscriber{Kinds: kinds})}
 }
 
-// newerWorld is a replica of a later version, which has the kind person.
+// newerWorld is a replica of a later version, which knows the kind person.
 func newerWorld(t *testing.T, db *cutoffstest.Store) *world {
 	t.Helper()
 	w := &world{t: t, db: db, log: &logLines{}}
@@ -42,11 +42,11 @@ func newerWorld(t *testing.T, db *cutoffstest.Store) *world {
 	return w
 }
 
-// TestAFurtherKind holds that a kind of a later version goes to those who name it, in
-// place of the base cutoffs that say the same, which go to everybody else.
-func TestAFurtherKind(t *testing.T) {
+// TestFurtherKind checks that a kind of a later version goes to the subscribers that name
+// it, in place of the base cutoffs with the same effect, which go to all others.
+func TestFurtherKind(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "goes to those who name it, and base cutoffs to the others", func(t *testing.T) {
+	inBubble(t, "a further kind goes to subscribers that name it, and base cutoffs to others", func(t *testing.T) {
 		db := cutoffstest.New()
 		db.Commit(ended(1))
 		db.Commit(inOne(ended(2), auth.AppRevoked("wx1", 3, time.Now()))...)
@@ -57,10 +57,10 @@ func TestAFurtherKind(t *testing.T) {
 		w.wantKnown(true, 1, 2) // the replica itself
 		wantPage(t, w.Page("t1.1", 10, cutoffs.Subscriber{}), "t1.4", "2", "wx1/3")
 		if p := w.Page("t1.1", 10, cutoffs.Subscriber{Kinds: []cutoff.Kind{"person"}}); len(p.Cutoffs) != 1 || p.Cutoffs[0].Kind != "person" || p.Next != "t1.4" {
-			t.Errorf("%+v, want the one of kind person", p)
+			t.Errorf("Page() = %+v, want the cutoff of kind person", p)
 		}
 	})
-	inBubble(t, "is not missed by those who stopped within its transaction", func(t *testing.T) {
+	inBubble(t, "a subscriber that stopped within its transaction does not miss it", func(t *testing.T) {
 		w := newerWorld(t, cutoffstest.New())
 		w.db.Commit(inOne(ended(1), ended(2), ended(3))...)
 		w.catchUp()
@@ -68,7 +68,7 @@ func TestAFurtherKind(t *testing.T) {
 			wantKinds(t, w.subscribeKnowing(id, "person").rest(), "person", "ready")
 		}
 	})
-	inBubble(t, "of a newer replica is skipped by an older one, whose base cutoffs say the same", func(t *testing.T) {
+	inBubble(t, "an older replica skips an unknown kind and uses the base cutoffs", func(t *testing.T) {
 		db := cutoffstest.New()
 		db.Commit(inOne(ended(1), ended(2))...)
 		w := openWorld(t, db, time.Now)
@@ -81,7 +81,7 @@ func TestAFurtherKind(t *testing.T) {
 	})
 }
 
-// wantKinds writes cutoffs by their kinds, as brief cannot read the further ones.
+// wantKinds compares cutoffs by their kinds, because brief cannot read further kinds.
 func wantKinds(t *testing.T, got []cutoff.Event, want ...string) {
 	t.Helper()
 	var kinds []string
@@ -89,7 +89,7 @@ func wantKinds(t *testing.T, got []cutoff.Event, want ...string) {
 		kinds = append(kinds, kindOf(t, e))
 	}
 	if !slices.Equal(kinds, want) {
-		t.Errorf("kinds %q, want %q", kinds, want)
+		t.Errorf("kinds = %q, want %q", kinds, want)
 	}
 }
 

@@ -11,11 +11,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 )
 
-// TestARestrictedSubscriber holds that a service key that is restricted to apps is told
-// of these apps, and of keys, and can resume behind what was left out.
-func TestARestrictedSubscriber(t *testing.T) {
+// TestRestrictedSubscriber checks that a service key that is restricted to apps gets the
+// cutoffs of these apps and of keys, and can resume after skipped cutoffs.
+func TestRestrictedSubscriber(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "is told of its apps, of their sessions, of keys, and of what has no app", func(t *testing.T) {
+	inBubble(t, "gets the cutoffs of its apps, their sessions, keys, and those without an app", func(t *testing.T) {
 		all := []auth.Cutoff{
 			of("wx1", ended(1)), of("wx2", ended(2)), ended(3),
 			auth.AppRevoked("wx1", 4, time.Now()), auth.AppRevoked("wx2", 5, time.Now()), auth.KeyCompromised("k-6"), of("wx3", ended(7)),
@@ -28,12 +28,12 @@ func TestARestrictedSubscriber(t *testing.T) {
 		for _, events := range [][]cutoff.Event{w.subscribeTo("", "wx1").rest()} {
 			for _, e := range events[:2] {
 				if strings.Contains(string(e.Data), "wx1") {
-					t.Errorf("a session cutoff tells its app: %s", e.Data)
+					t.Errorf("a session cutoff has its app: %s", e.Data)
 				}
 			}
 		}
 	})
-	inBubble(t, "hears the id of what was left out with the next heartbeat, and once", func(t *testing.T) {
+	inBubble(t, "gets the id of skipped cutoffs once, with the next heartbeat", func(t *testing.T) {
 		w := newWorld(t)
 		s := w.subscribeTo("", "wx1")
 		wantEvents(t, s.rest(), "ready 0ms @t1.0")
@@ -51,7 +51,7 @@ func TestARestrictedSubscriber(t *testing.T) {
 		wantEvents(t, s.rest(), "heartbeat 0ms")
 		wantEvents(t, w.subscribeTo("t1.2", "wx1").rest(), "cutoff 4 @t1.4", "ready 0ms @t1.4")
 	})
-	inBubble(t, "can resume where everything since was another app's, after that was forgotten", func(t *testing.T) {
+	inBubble(t, "can resume after skipped cutoffs that have expired", func(t *testing.T) {
 		w := newWorld(t, of("wx1", ended(1)))
 		s := w.subscribeTo("", "wx1")
 		s.rest()
@@ -65,7 +65,7 @@ func TestARestrictedSubscriber(t *testing.T) {
 		wantEvents(t, w.subscribeTo("t1.2", "wx1").rest(), "ready 0ms @t1.2")
 		wantEvents(t, w.subscribeTo("t1.1", "wx1").rest(), "reset", "ready 0ms @t1.2")
 	})
-	inBubble(t, "vouches for nothing before everything was looked at", func(t *testing.T) {
+	inBubble(t, "no age is stated before all entries were examined", func(t *testing.T) {
 		const n = 3*cutoffs.ChunkEntries + 1
 		w := newWorld(t)
 		s := w.subscribeTo("", "wx1")
@@ -79,21 +79,21 @@ func TestARestrictedSubscriber(t *testing.T) {
 		w.Beat()
 		for range n / cutoffs.ChunkEntries {
 			if got := s.next(); len(got) != 0 || !isClosed(s.more) {
-				t.Fatalf("%d events while there is more to look at", len(got))
+				t.Fatalf("%d events while entries are left, want 0", len(got))
 			}
 		}
 		wantEvents(t, s.rest(), "cutoff 12290 @t1.12290", "heartbeat 0ms")
 	})
-	inBubble(t, "has pages of the same", func(t *testing.T) {
+	inBubble(t, "pages have the same cutoffs", func(t *testing.T) {
 		w := newWorld(t, of("wx1", ended(1)), of("wx2", ended(2)), of("wx1", ended(3)), of("wx2", ended(4)))
 		who := cutoffs.Subscriber{Apps: []string{"wx1"}}
 		wantPage(t, w.Page("", 1, who), "t1.2", "1")
 		wantPage(t, w.Page("t1.2", 1, who), "t1.4", "3")
 		if p := w.Page("t1.2", 1, who); p.AgeMS > p.MaxStalenessMS || !slices.Equal(p.Apps, who.Apps) {
-			t.Errorf("%+v, want a page that vouches and names the apps", p)
+			t.Errorf("Page() = %+v, want a fresh page that names the apps", p)
 		}
 		if p := w.Page("", 1, who); p.AgeMS <= p.MaxStalenessMS {
-			t.Errorf("%+v, want a page that does not vouch", p)
+			t.Errorf("Page() = %+v, want a page that is not fresh", p)
 		}
 		wantPage(t, w.Page("", 10, cutoffs.Subscriber{Apps: []string{"wx9"}}), "t1.4")
 	})

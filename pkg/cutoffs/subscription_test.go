@@ -18,7 +18,7 @@ import (
 
 func TestSubscription(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "begins with a snapshot and goes on with what comes", func(t *testing.T) {
+	inBubble(t, "a subscription begins with a snapshot and continues with new cutoffs", func(t *testing.T) {
 		w := newWorld(t, ended(1), auth.AppRevoked("wx1", 2, time.Now()))
 		s := w.subscribe("")
 		wantEvents(t, s.rest(), "cutoff 1", "cutoff wx1/2", "ready 0ms @t1.2")
@@ -26,7 +26,7 @@ func TestSubscription(t *testing.T) {
 		w.db.Commit(ended(3), ended(4))
 		w.catchUp()
 		if !isClosed(s.more) {
-			t.Error("it was not woken")
+			t.Error("the subscriber was not woken")
 		}
 		wantEvents(t, s.rest(), "cutoff 3 @t1.3", "cutoff 4 @t1.4")
 		time.Sleep(1234 * time.Millisecond)
@@ -34,14 +34,14 @@ func TestSubscription(t *testing.T) {
 		wantEvents(t, s.rest(), "heartbeat 1234ms")
 		wantEvents(t, s.rest())
 	})
-	inBubble(t, "of an empty feed is ready at once, and can be resumed", func(t *testing.T) {
+	inBubble(t, "a subscription of an empty feed is ready at once and can be resumed", func(t *testing.T) {
 		w := newWorld(t)
 		wantEvents(t, w.subscribe("").rest(), "ready 0ms @t1.0")
 		w.db.Commit(ended(1))
 		w.catchUp()
 		wantEvents(t, w.subscribe("t1.0").rest(), "cutoff 1 @t1.1", "ready 0ms @t1.1")
 	})
-	inBubble(t, "resumes after the id that was seen last", func(t *testing.T) {
+	inBubble(t, "a subscription resumes after the last id that was seen", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 5)...)
 		wantEvents(t, w.subscribe("t1.3").rest(), "cutoff 4 @t1.4", "cutoff 5 @t1.5", "ready 0ms @t1.5")
 		wantEvents(t, w.subscribe("t1.5").rest(), "ready 0ms @t1.5")
@@ -49,9 +49,9 @@ func TestSubscription(t *testing.T) {
 	t.Run("resets", func(t *testing.T) {
 		t.Parallel()
 		for name, id := range map[string]string{
-			"an id ahead": "t1.6", "an id of another timeline": "t0.3", "a forgotten id": "t1.1", "no id": "x", "no number": "t1.",
+			"a future id": "t1.6", "an id of another timeline": "t0.3", "an expired id": "t1.1", "no id": "x", "no number": "t1.",
 			"another spelling": "t1.03", "a sign": "t1.+3", "space": "t1. 3", "too great a number": "t1.9223372036854775808",
-			"much": strings.Repeat("t1.", 1000),
+			"a long text": strings.Repeat("t1.", 1000),
 		} {
 			inBubble(t, name, func(t *testing.T) {
 				early := endedAll(1, 2)
@@ -66,7 +66,7 @@ func TestSubscription(t *testing.T) {
 			})
 		}
 	})
-	inBubble(t, "resumes where forgetting ended", func(t *testing.T) {
+	inBubble(t, "a subscription resumes at the last expired cutoff", func(t *testing.T) {
 		w := newWorld(t, ended(1))
 		time.Sleep(auth.CutoffRetention)
 		w.db.Commit(ended(2))
@@ -74,13 +74,13 @@ func TestSubscription(t *testing.T) {
 		w.Prune(time.Now())
 		wantEvents(t, w.subscribe("t1.1").rest(), "cutoff 2 @t1.2", "ready 0ms @t1.2")
 	})
-	inBubble(t, "resumes at a replica that never saw the expired", func(t *testing.T) {
+	inBubble(t, "a subscription resumes at a replica without the expired cutoffs", func(t *testing.T) {
 		old := ended(1)
 		time.Sleep(auth.CutoffRetention)
 		w := newWorld(t, old)
 		wantEvents(t, w.subscribe("t1.1").rest(), "ready 0ms @t1.1")
 	})
-	inBubble(t, "hands a large snapshot out in pieces, with nothing between them and nothing left out", func(t *testing.T) {
+	inBubble(t, "a large snapshot is sent in pieces, complete and without other events", func(t *testing.T) {
 		const n = 5000
 		w := newWorld(t, endedAll(1, n)...)
 		s := w.subscribe("")
@@ -90,7 +90,7 @@ func TestSubscription(t *testing.T) {
 			var b []byte
 			b, s.more, s.err = s.sub.Next(nil)
 			if len(b) > cutoffs.ChunkSize+1024 {
-				t.Errorf("a piece of %d bytes", len(b))
+				t.Errorf("a piece of %d bytes is too large", len(b))
 			}
 			all = append(all, parse(t, b)...)
 			if pieces++; pieces == 3 {
@@ -100,10 +100,10 @@ func TestSubscription(t *testing.T) {
 			}
 		}
 		if len(all) != n+2 || brief(t, all[n]) != fmt.Sprintf("cutoff %d", n+1) || brief(t, all[n+1]) != fmt.Sprintf("ready 0ms @t1.%d", n+1) {
-			t.Errorf("%d events, the last are %s and %s", len(all), brief(t, all[n]), brief(t, all[len(all)-1]))
+			t.Errorf("unexpected events: %d, the last are %s and %s", len(all), brief(t, all[n]), brief(t, all[len(all)-1]))
 		}
 		if pieces < 5 {
-			t.Errorf("%d pieces", pieces)
+			t.Errorf("unexpected number of pieces: %d", pieces)
 		}
 		for i, e := range all[:n] {
 			if got, want := brief(t, e), fmt.Sprintf("cutoff %d", i+1); got != want {
@@ -111,7 +111,7 @@ func TestSubscription(t *testing.T) {
 			}
 		}
 	})
-	inBubble(t, "hands a large burst out in pieces too, and they can be resumed anywhere", func(t *testing.T) {
+	inBubble(t, "a large burst is sent in pieces and can be resumed anywhere", func(t *testing.T) {
 		const n = 3000
 		w := newWorld(t)
 		s := w.subscribe("")
@@ -121,7 +121,7 @@ func TestSubscription(t *testing.T) {
 		w.Beat()
 		first := s.next()
 		if !isClosed(s.more) || len(first) >= n {
-			t.Fatalf("%d events at once", len(first))
+			t.Fatalf("unexpected number of events in the first piece: %d", len(first))
 		}
 		last := first[len(first)-1]
 		rest := w.subscribe(last.ID).rest()
@@ -130,10 +130,10 @@ func TestSubscription(t *testing.T) {
 		}
 		more := s.rest()
 		if got := brief(t, more[len(more)-1]); got != "heartbeat 0ms" {
-			t.Errorf("the last is %q", got)
+			t.Errorf("unexpected last event %q", got)
 		}
 	})
-	inBubble(t, "begins anew in the middle of a snapshot when the database is another one", func(t *testing.T) {
+	inBubble(t, "a snapshot starts over when the history changes in the middle", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 2000)...)
 		s := w.subscribe("")
 		s.next()
@@ -141,14 +141,14 @@ func TestSubscription(t *testing.T) {
 		w.catchUp()
 		rest := s.rest()
 		if rest[0].Name != cutoff.EventReset || len(rest) != 2000+3 {
-			t.Errorf("%d events, the first %s", len(rest), rest[0].Name)
+			t.Errorf("unexpected events: %d, the first is %s", len(rest), rest[0].Name)
 		}
 	})
 }
 
 func TestPage(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "pages follow one another, and only the last vouches", func(t *testing.T) {
+	inBubble(t, "pages follow each other, and only the last one is fresh", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 5)...)
 		time.Sleep(time.Second)
 		var got []string
@@ -160,7 +160,7 @@ func TestPage(t *testing.T) {
 			}
 			age := time.Duration(p.AgeMS) * time.Millisecond
 			if last != (age == time.Second) || last == (age > maxStaleness) || p.MaxStalenessMS != maxStaleness.Milliseconds() || !p.Now.Equal(time.Now()) {
-				t.Errorf("after %q: age %v, now %v, max %d ms", after, age, p.Now, p.MaxStalenessMS)
+				t.Errorf("unexpected page after %q: age %v, now %v, max_staleness_ms %d", after, age, p.Now, p.MaxStalenessMS)
 			}
 			after = p.Next
 		}
@@ -172,13 +172,13 @@ func TestPage(t *testing.T) {
 		wantPage(t, w.Page(after, 2, cutoffs.Subscriber{}), "t1.6", "6")
 		wantEvents(t, w.subscribe(after).rest(), "cutoff 6 @t1.6", "ready 0ms @t1.6")
 	})
-	inBubble(t, "an id that cannot be resumed begins with the first", func(t *testing.T) {
+	inBubble(t, "an id that cannot be resumed begins with the first cutoff", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 2)...)
 		for _, after := range []string{"", "t0.1", "t1.9", "x"} {
 			wantPage(t, w.Page(after, 10, cutoffs.Subscriber{}), "t1.2", "1", "2")
 		}
 	})
-	inBubble(t, "what another database forgot is on the pages too", func(t *testing.T) {
+	inBubble(t, "pages have the cutoffs of an earlier history too", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 3)...)
 		w.db.Restore(ended(4), ended(5))
 		w.catchUp()
@@ -194,15 +194,15 @@ func TestPage(t *testing.T) {
 		if want := []string{"1", "2", "3", "4", "5"}; !slices.Equal(got, want) || after != "t2.2" {
 			t.Errorf("%q and then %q, want %q", got, after, want)
 		}
-		// Whoever listens from the middle of them on is not sent back.
+		// A subscription from the middle of the pages is not reset.
 		p := w.Page("", 2, cutoffs.Subscriber{})
 		wantEvents(t, w.subscribe(p.Next).rest(), "cutoff 3", "cutoff 4 @t2.1", "cutoff 5 @t2.2", "ready 0ms @t2.2")
 	})
-	inBubble(t, "without a cutoff is an empty list, not null", func(t *testing.T) {
+	inBubble(t, "a page without cutoffs has an empty list, not null", func(t *testing.T) {
 		w := newWorld(t)
 		for _, limit := range []int{-1, 0, 1} {
 			if p := w.Page("", limit, cutoffs.Subscriber{}); p.Cutoffs == nil || p.Next != "t1.0" {
-				t.Errorf("%+v", p)
+				t.Errorf("Page() = %+v, want an empty list", p)
 			}
 		}
 	})
@@ -215,13 +215,13 @@ func wantPage(t *testing.T, p cutoff.Page, next string, want ...string) {
 		got = append(got, briefCutoff(t, c))
 	}
 	if !slices.Equal(got, want) || p.Next != next {
-		t.Errorf("page %q and then %q, want %q and %q", got, p.Next, want, next)
+		t.Errorf("page = %q, next = %q, want %q and %q", got, p.Next, want, next)
 	}
 }
 
-// TestNothingIsVouchedForTooEarly lets everything happen in any order, and holds
-// each ready, heartbeat and page against what was committed by then.
-func TestNothingIsVouchedForTooEarly(t *testing.T) {
+// TestFreshness runs random actions in any order, and checks each ready event, heartbeat
+// and page against the commits before the moment that it states.
+func TestFreshness(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -236,8 +236,8 @@ func TestNothingIsVouchedForTooEarly(t *testing.T) {
 	})
 }
 
-// feedModel knows when each session was revoked, and what each follower of the
-// feed was told.
+// feedModel records when each session was revoked, and which cutoffs each follower of
+// the feed got.
 type feedModel struct {
 	*world
 	n         int
@@ -245,11 +245,11 @@ type feedModel struct {
 	followers []*listener
 }
 
-// listener is a validator: it keeps the union, and the last id it was given.
+// listener is a validator: it keeps all cutoffs, and the last id that it got.
 type listener struct {
 	*subscriber
-	told map[string]bool
-	last string
+	received map[string]bool
+	last     string
 }
 
 func newFeedModel(t *testing.T) *feedModel {
@@ -273,13 +273,13 @@ func (m *feedModel) step(dice int, rt *rapid.T) {
 	case dice < 65:
 		m.Beat()
 	case dice < 75 || len(m.followers) == 0:
-		m.followers = append(m.followers, &listener{subscriber: m.subscribe(""), told: map[string]bool{}})
+		m.followers = append(m.followers, &listener{subscriber: m.subscribe(""), received: map[string]bool{}})
 	case dice < 78:
-		// A connection that breaks, somewhere.
+		// A connection breaks somewhere.
 		f := m.pick(rt)
 		f.subscriber = m.subscribe(f.last)
 	case dice < 80:
-		// A dump from before everything: what nobody had asked for is lost.
+		// A dump from before all commits: cutoffs that were not read yet are lost.
 		m.db.Restore()
 		for n := 1; n <= m.n; n++ {
 			if !m.knows(n) {
@@ -304,40 +304,40 @@ func (l *listener) read(m *feedModel) {
 		}
 		switch e.Name {
 		case cutoff.EventCutoff:
-			l.told[strings.Fields(brief(m.t, e))[1]] = true
+			l.received[strings.Fields(brief(m.t, e))[1]] = true
 		case cutoff.EventReady, cutoff.EventHeartbeat:
 			h, err := cutoff.ParseHeartbeat(e.Data)
 			if err != nil {
 				m.t.Fatal(err)
 			}
-			m.wantTold(l.told, h)
+			m.wantReceived(l.received, h)
 		}
 	}
 }
 
-// poll reads page after page, from the beginning, as those do who ask.
+// poll reads all pages from the beginning, like a client that polls.
 func (m *feedModel) poll(rt *rapid.T) {
-	told := map[string]bool{}
+	received := map[string]bool{}
 	after := ""
 	for range rapid.IntRange(1, 5).Draw(rt, "pages") {
 		p := m.Page(after, 500, cutoffs.Subscriber{})
 		for _, c := range p.Cutoffs {
-			told[briefCutoff(m.t, c)] = true
+			received[briefCutoff(m.t, c)] = true
 		}
 		after = p.Next
 		if p.AgeMS <= p.MaxStalenessMS {
-			m.wantTold(told, cutoff.Heartbeat{AgeMS: p.AgeMS, Now: p.Now})
+			m.wantReceived(received, cutoff.Heartbeat{AgeMS: p.AgeMS, Now: p.Now})
 		}
 	}
 }
 
-// wantTold demands that everything was told that had been committed before the
-// moment that the heartbeat vouches for.
-func (m *feedModel) wantTold(told map[string]bool, h cutoff.Heartbeat) {
+// wantReceived checks that all cutoffs were received that had been committed before the
+// moment that the heartbeat states.
+func (m *feedModel) wantReceived(received map[string]bool, h cutoff.Heartbeat) {
 	moment := h.Now.Add(-time.Duration(h.AgeMS) * time.Millisecond)
 	for name, at := range m.committed {
-		if at.Before(moment) && !told[name] {
-			m.t.Errorf("%s was committed at %v, and what is vouched for until %v lacks it", name, at, moment)
+		if at.Before(moment) && !received[name] {
+			m.t.Errorf("%s was committed at %v, but is missing in data that is complete until %v", name, at, moment)
 			return
 		}
 	}

@@ -62,7 +62,7 @@ func config(db cutoffs.Store, clock func() time.Time, log io.Writer) cutoffs.Con
 	}
 }
 
-// logLines is what was logged.
+// logLines are the logged lines.
 type logLines struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -74,7 +74,7 @@ func (l *logLines) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 
-// count returns how many lines hold the text.
+// count returns the number of lines with the text.
 func (l *logLines) count(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,14 +101,14 @@ func (w *world) catchUp() {
 	}
 }
 
-// sid is the session with a number.
+// sid returns the id of the session with this number.
 func sid(n int) uuid.UUID {
 	var id uuid.UUID
 	binary.BigEndian.PutUint64(id[8:], uint64(n))
 	return id
 }
 
-// ended is the cutoff of the session with a number, which ends now.
+// ended returns the cutoff of the session with this number, which ends now.
 func ended(n int) auth.Cutoff { return auth.SessionEnded(sid(n), time.Now()) }
 
 func endedAll(from, to int) []auth.Cutoff {
@@ -119,7 +119,7 @@ func endedAll(from, to int) []auth.Cutoff {
 	return all
 }
 
-// knows reports whether the replica refuses the session with a number.
+// knows reports whether the replica refuses the session with this number.
 func (w *world) knows(n int) bool {
 	return w.Set().Hits(cutoff.Token{Session: sid(n).String(), Ver: 1})
 }
@@ -128,7 +128,7 @@ func (w *world) wantKnown(want bool, numbers ...int) {
 	w.t.Helper()
 	for _, n := range numbers {
 		if w.knows(n) != want {
-			w.t.Errorf("session %d is known: %v, want %v", n, !want, want)
+			w.t.Errorf("cutoff of session %d known = %v, want %v", n, !want, want)
 		}
 	}
 }
@@ -136,7 +136,7 @@ func (w *world) wantKnown(want bool, numbers ...int) {
 func (w *world) wantAge(want time.Duration) {
 	w.t.Helper()
 	if got := w.Age(); got != want {
-		w.t.Errorf("age %v, want %v", got, want)
+		w.t.Errorf("Age() = %v, want %v", got, want)
 	}
 }
 
@@ -148,7 +148,7 @@ type subscriber struct {
 	err  error
 }
 
-// of gives a session's cutoff the app that the session belongs to.
+// of returns a session's cutoff with the app of the session.
 func of(app string, c auth.Cutoff) auth.Cutoff {
 	c.AppID = app
 	return c
@@ -162,7 +162,7 @@ func (w *world) subscribe(lastEventID string) *subscriber {
 	return &subscriber{t: w.t, sub: w.Subscribe(lastEventID, cutoffs.Subscriber{})}
 }
 
-// next reads once, as events.
+// next reads once and decodes the events.
 func (s *subscriber) next() []cutoff.Event {
 	s.t.Helper()
 	var b []byte
@@ -186,7 +186,7 @@ func parse(t testing.TB, b []byte) []cutoff.Event {
 	}
 }
 
-// rest reads until there is nothing more.
+// rest reads until there is no more.
 func (s *subscriber) rest() []cutoff.Event {
 	s.t.Helper()
 	all := s.next()
@@ -205,7 +205,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// brief writes an event down: its name, its number or age, and its id.
+// brief returns an event as text: its name, its number or age, and its id.
 func brief(t testing.TB, e cutoff.Event) string {
 	t.Helper()
 	text := e.Name
@@ -223,7 +223,7 @@ func brief(t testing.TB, e cutoff.Event) string {
 		}
 		text += " " + strconv.FormatInt(h.AgeMS, 10) + "ms"
 		if h.MaxStalenessMS != maxStaleness.Milliseconds() {
-			t.Errorf("max_staleness_ms %d", h.MaxStalenessMS)
+			t.Errorf("unexpected max_staleness_ms: %d", h.MaxStalenessMS)
 		}
 	}
 	if e.ID != "" {
@@ -255,11 +255,11 @@ func wantEvents(t testing.TB, got []cutoff.Event, want ...string) {
 		text = append(text, brief(t, e))
 	}
 	if !slices.Equal(text, want) {
-		t.Errorf("events %q, want %q", text, want)
+		t.Errorf("events = %q, want %q", text, want)
 	}
 }
 
-// inBubble runs a test with a clock of its own.
+// inBubble runs a subtest in a bubble of testing/synctest.
 func inBubble(t *testing.T, name string, test func(t *testing.T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) {
