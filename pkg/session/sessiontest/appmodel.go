@@ -9,9 +9,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// appModel is what the guard must and may do for one app. Pauses of the platform
-// and the breaker are followed from both sides: when a call must be refused, and
-// when it may be.
+// appModel models what the guard must and may do for one app. It follows pauses of the
+// platform and the breaker from both sides: when the guard must refuse a call, and when
+// it may refuse one.
 type appModel struct {
 	held    map[string]*held
 	refused map[string]bool // callers, since one was let in
@@ -20,14 +20,14 @@ type appModel struct {
 	// that is not held back, and of the others together.
 	nextFresh, nextHeld time.Time
 
-	failures []time.Time // of the platform, since an answer that was none
-	recent   []outcome   // all there were
-	opened   time.Time   // when it opened last, at the latest
+	failures []time.Time // of the platform, since its last good answer
+	recent   []outcome   // all outcomes
+	opened   time.Time   // the latest time at which it may have opened last
 	doubtful bool        // it may have opened and not closed since
-	probed   int         // good answers since
+	probed   int         // good answers since then
 }
 
-// held is a caller that is held back, but for one call now and then.
+// held is a caller that is held back, except for an occasional call.
 type held struct {
 	until, next time.Time
 	probe       bool // only because it had its turn while the whole app was
@@ -49,15 +49,14 @@ const (
 	modelWindow  = 30 * time.Second
 )
 
-// surelyOpen reports whether five failures in a row, all of them young, were
-// the last that was heard of the platform.
+// surelyOpen reports whether the last five answers of the platform were failures, all of
+// them recent.
 func (a *appModel) surelyOpen(now time.Time) bool {
 	n := len(a.failures)
 	return n >= 5 && now.Before(a.failures[n-1].Add(modelOpen)) && a.failures[n-1].Sub(a.failures[n-5]) < modelWindow-5*time.Second
 }
 
-// wary reports whether the guard may let only a few calls of a caller through at
-// once.
+// wary reports whether the guard may admit only a few calls of a caller at once.
 func (a *appModel) wary(caller string, at time.Time) bool {
 	return a.doubtful || a.nextCall(caller, at) != nil
 }
@@ -80,12 +79,12 @@ func (a *appModel) nextCall(caller string, at time.Time) *time.Time {
 	return nil
 }
 
-// mustHaveAdmitted holds that a call which began at a time and went out was not
-// one to hold back.
+// mustHaveAdmitted checks that a call which began at this time and went out did not have
+// to be held back.
 func (a *appModel) mustHaveAdmitted(rt *rapid.T, caller string, at time.Time) {
 	if next := a.nextCall(caller, at); next != nil {
 		if at.Before(*next) {
-			rt.Fatalf("%s was to be held back", caller)
+			rt.Fatalf("a call of %s went out, want it held back", caller)
 		}
 		*next = at.Add(modelTrickle)
 		if h := a.held[caller]; h == nil || !h.until.After(at) {
@@ -93,16 +92,16 @@ func (a *appModel) mustHaveAdmitted(rt *rapid.T, caller string, at time.Time) {
 		}
 	}
 	if a.surelyOpen(at) {
-		rt.Fatalf("the breaker was open")
+		rt.Fatalf("a call went out although the breaker was open")
 	}
 }
 
-// mayRefuse holds that a refusal had its reason.
+// mayRefuse checks that the guard had a reason for a refusal.
 func (a *appModel) mayRefuse(rt *rapid.T, caller string, code auth.Code) {
 	now := time.Now()
 	if code == auth.PlatformQuota {
 		if next := a.nextCall(caller, now); next == nil || !now.Before(*next) {
-			rt.Fatalf("%s is held back, and may have a call now", caller)
+			rt.Fatalf("%s is held back, want a call admitted now", caller)
 		}
 		return
 	}
@@ -114,7 +113,7 @@ func (a *appModel) mayRefuse(rt *rapid.T, caller string, code auth.Code) {
 	}
 }
 
-// answered notes what the platform said to a caller: "" for a good answer.
+// answered records the platform's answer to a caller: "" for a good one.
 func (a *appModel) answered(caller string, code auth.Code, failed bool) {
 	now := time.Now()
 	switch {
@@ -143,7 +142,7 @@ func (a *appModel) answered(caller string, code auth.Code, failed bool) {
 		}
 	}
 	if code == auth.PlatformUnavailable && !failed {
-		return // an answer that nobody knows
+		return // the answer has no effect
 	}
 	a.recent = append(a.recent, outcome{now, failed})
 	if !failed {
@@ -159,9 +158,8 @@ func (a *appModel) answered(caller string, code auth.Code, failed bool) {
 	}
 }
 
-// halfFailed reports whether half of the last outcomes were failures, however
-// far back the breaker looks: its window has coarse steps, and begins anew when
-// the breaker closes.
+// halfFailed reports whether half of the last outcomes were failures, for any length of
+// the breaker's window: it has coarse steps, and starts over when the breaker closes.
 func (a *appModel) halfFailed(now time.Time) bool {
 	bad, all := 0, 0
 	for _, o := range slices.Backward(a.recent) {

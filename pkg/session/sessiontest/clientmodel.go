@@ -9,7 +9,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// clientModel is one session as its client and the contract know it.
+// clientModel is one session from the view of its client and the contract.
 type clientModel struct {
 	m       *faultModel
 	app     string
@@ -23,13 +23,13 @@ type clientModel struct {
 	full    time.Time // when it may rotate 20 times at once again
 }
 
-// The pace of a session's rotations.
+// The rate limit of a session's rotations.
 const (
 	modelBurst = 20
 	modelPace  = time.Second
 )
 
-// paced reports whether the session has rotated so often that it may have to wait.
+// paced reports whether the session may have to wait because of earlier rotations.
 func (c *clientModel) paced(now time.Time) bool {
 	left := c.full.Sub(now)
 	return left > (modelBurst-1)*modelPace && left <= modelBurst*modelPace
@@ -41,8 +41,8 @@ func (c *clientModel) countRotation(now time.Time) {
 		c.full = now
 	}
 	c.full = c.full.Add(modelPace)
-	if most := now.Add(modelBurst * modelPace); c.full.After(most) {
-		c.full = most
+	if limit := now.Add(modelBurst * modelPace); c.full.After(limit) {
+		c.full = limit
 	}
 }
 
@@ -58,11 +58,11 @@ func newClientModel(m *faultModel, app string, g session.Grant) *clientModel {
 	}
 }
 
-// newest is the generation of the row.
+// newest returns the generation of the row.
 func (c *clientModel) newest() int { return len(c.tokens) - 1 }
 
-// withClient makes a step of what one of the clients does. Before there is one it
-// does nothing.
+// withClient returns a step that does something with one of the clients. Without a client
+// the step does nothing.
 func (m *faultModel) withClient(do func(*rapid.T, *clientModel)) func(*rapid.T) {
 	return func(rt *rapid.T) {
 		if len(m.clients) > 0 {
@@ -78,25 +78,25 @@ func (m *faultModel) refresh(rt *rapid.T, c *clientModel) {
 	}
 }
 
-// replay presents any token the session ever had, as a thief does.
+// replay presents any earlier token of the session, like a thief.
 func (m *faultModel) replay(rt *rapid.T, c *clientModel) {
 	c.present(rt, rapid.IntRange(1, c.newest()).Draw(rt, "generation"))
 }
 
-// loseAnswer refreshes, and the client does not hear of it.
+// loseAnswer refreshes, but the client does not get the answer.
 func (m *faultModel) loseAnswer(rt *rapid.T, c *clientModel) {
 	c.present(rt, c.holds)
 }
 
-// present refreshes with the token of a generation and holds the answer against
-// the contract. It reports whether there is a successor.
+// present refreshes with the token of a generation and compares the answer with the
+// contract. It reports whether there is a successor.
 func (c *clientModel) present(rt *rapid.T, generation int) bool {
 	m := c.m
 	now := m.Clock.Now().Truncate(time.Microsecond)
 	g, err := m.Service.Refresh(m.t.Context(), session.RefreshRequest{ClientID: c.app, RefreshToken: c.tokens[generation]})
 	if auth.CodeOf(err) == auth.RateLimited {
 		if !c.paced(now) {
-			rt.Fatalf("a session that may refresh at once has to wait: %v", err)
+			rt.Fatalf("a session within its rate limit has to wait: %v", err)
 		}
 		return false
 	}
@@ -116,7 +116,7 @@ func (c *clientModel) present(rt *rapid.T, generation int) bool {
 		c.ended = true
 	}
 	if got := auth.CodeOf(err); got != want {
-		rt.Fatalf("a token %d generations behind: %v, want %q", behind, err, want)
+		rt.Fatalf("a token %d generations behind: error = %v, want %q", behind, err, want)
 	}
 	if err == nil && (g.RefreshToken != c.tokens[c.newest()] || g.Session.ID != c.id) {
 		rt.Fatalf("a token %d generations behind has another successor", behind)
@@ -128,12 +128,12 @@ func (c *clientModel) present(rt *rapid.T, generation int) bool {
 func (m *faultModel) logOut(rt *rapid.T, c *clientModel) {
 	_, err := m.Service.Revoke(m.t.Context(), session.RevokeRequest{ClientID: c.app, Token: c.tokens[c.holds]})
 	if err != nil {
-		rt.Fatalf("log-out: %v", err)
+		rt.Fatalf("log-out: error = %v", err)
 	}
 	c.ended = true
 }
 
-// sameRow holds the row of the session against the model.
+// sameRow compares the row of the session with the model.
 func (c *clientModel) sameRow(rt *rapid.T) {
 	st, err := c.m.Store.Session(c.m.t.Context(), c.id)
 	if err != nil {
@@ -141,6 +141,6 @@ func (c *clientModel) sameRow(rt *rapid.T) {
 	}
 	row := &st.Session
 	if int(row.Generation) != c.newest() || row.EndedAt.IsZero() == c.ended || !row.IdleExpiresAt.Equal(c.idleEnd) || row.AppID != c.app {
-		rt.Fatalf("the row says %+v, the model has generation %d, ended %v, idle until %s", *row, c.newest(), c.ended, c.idleEnd)
+		rt.Fatalf("the row is %+v, the model has generation %d, ended %v, idle until %s", *row, c.newest(), c.ended, c.idleEnd)
 	}
 }

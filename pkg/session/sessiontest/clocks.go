@@ -18,8 +18,8 @@ import (
 // grace is the window of [Clocks].
 const grace = time.Minute
 
-// clockWorld is a real database whose clock and history the test decides, as its
-// replicas hear of them. The clock of the fixture is the true time.
+// clockWorld is a real database whose clock and history, as its replicas read them, the
+// test sets. The clock of the fixture is the true time.
 type clockWorld struct {
 	*Fixture
 	db.Store
@@ -43,7 +43,7 @@ func (w *clockWorld) Cutoffs(ctx context.Context, after int64, limit int) (cutof
 	return b, err
 }
 
-// clockReplica is a replica with a clock of its own.
+// clockReplica is a replica with its own clock.
 type clockReplica struct {
 	*cutoffs.Follower
 	w       *clockWorld
@@ -51,8 +51,8 @@ type clockReplica struct {
 	service *session.Service
 }
 
-// replica starts a replica whose clock is off. One that is careless serves although
-// [cutoffs.Follower.Check] is against it.
+// replica starts a replica whose clock is off. A careless one serves although
+// [cutoffs.Follower.Check] returns an error.
 func (w *clockWorld) replica(off time.Duration, careless bool) *clockReplica {
 	w.t.Helper()
 	r := &clockReplica{w: w}
@@ -85,7 +85,7 @@ func (r *clockReplica) rotated() (first, second session.Grant) {
 	return first, second
 }
 
-// wantReplay demands that the token yields the successor that it has.
+// wantReplay checks that the token yields its existing successor.
 func (r *clockReplica) wantReplay(first, second session.Grant) {
 	r.w.t.Helper()
 	if got, err := r.refresh(first); err != nil || got.Verdict != session.Replay || got.Session.Generation != second.Session.Generation {
@@ -93,7 +93,7 @@ func (r *clockReplica) wantReplay(first, second session.Grant) {
 	}
 }
 
-// wantRefused demands an error.
+// wantRefused checks that a refresh fails.
 func (r *clockReplica) wantRefused(g session.Grant, want error) {
 	r.w.t.Helper()
 	if got, err := r.refresh(g); !errors.Is(err, want) || got.AccessToken != "" {
@@ -108,10 +108,10 @@ func (r *clockReplica) catchUp() {
 	}
 }
 
-// Clocks holds that no session ends because of a clock: not one of a replica that is
-// off or is set, nor one of the database that is set or belongs to another server now.
-// Real are the service, the follower and the database; open returns a migrated one of
-// the test's own.
+// Clocks checks that no session ends because of a clock: neither a replica's clock that
+// is off or is set, nor a database's clock that is set or is now that of another server.
+// The service, the follower and the database are real; open returns a new, migrated
+// database.
 func Clocks(t *testing.T, open func(t *testing.T) db.Store) {
 	t.Helper()
 	run := func(name string, test func(t *testing.T, w *clockWorld)) {
@@ -212,12 +212,12 @@ func Clocks(t *testing.T, open func(t *testing.T) db.Store) {
 			r := w.replica(0, false)
 			first, second := r.rotated()
 			w.ahead.Store(int64(by))
-			r.wantReplay(first, second) // before the replica knows
+			r.wantReplay(first, second) // before the replica knows it
 			r.catchUp()
 			r.wantRefused(first, auth.StorageUnavailable)
-			r.machine.Set(by) // as NTP does, when it sets both
+			r.machine.Set(by) // as when NTP sets both clocks
 			r.wantReplay(first, second)
-			// An age that is negative, or was, is inside of the window.
+			// An age that is or was negative is inside the window.
 			third, err := r.refresh(second)
 			if err != nil || third.Verdict != session.Rotate {
 				w.t.Errorf("Refresh() = %v, error %v; want a rotation", third.Verdict, err)

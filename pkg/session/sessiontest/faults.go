@@ -23,18 +23,17 @@ import (
 )
 
 // Faults lets rapid log clients in, refresh and end their sessions while the
-// platform fails in every way the simulator knows, answers get lost, clients
-// hang up and clocks step. Real are the service, the database, the guard, the
-// client and HTTP; a model says what becomes of each call. It holds
+// platform fails in every way that the simulator supports, answers get lost, clients
+// hang up and clocks step. The service, the database, the guard, the client and HTTP are
+// real; a model predicts the result of each call. It checks
 //
 //   - that no code is ever sent to the platform twice,
-//   - that a session begins only with a good answer of the platform, each with
-//     one of its own,
+//   - that each session begins with its own good answer of the platform,
 //   - that the model, the answers and the number of rows agree.
 //
-// It runs in a bubble of testing/synctest, so that time-outs take no time. Open
-// is called in there; it returns a migrated database of the test's own and what
-// counts the rows of its sessions.
+// It runs in a bubble of testing/synctest, so that timeouts take no time. It calls open
+// in the bubble, which returns a new, migrated database and a function that counts the
+// rows of its sessions.
 func Faults(t *testing.T, open func(t *testing.T) (store db.Store, sessions func() int)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -64,27 +63,27 @@ func Faults(t *testing.T, open func(t *testing.T) (store db.Store, sessions func
 	})
 }
 
-// clientTimeout is the platform client's, and slow a delay beyond it.
+// clientTimeout is the timeout of the platform client, and slow a longer delay.
 const (
 	clientTimeout = 2 * time.Second
 	slow          = 3 * time.Second
 )
 
-// faultWorld is what all runs share.
+// faultWorld holds the parts that all runs share.
 type faultWorld struct {
 	*Fixture
 	t        *testing.T
 	sessions func() int
-	// over is the guard of the present run, and good how many good answers
+	// over is the guard of the present run, and good the number of good answers that
 	// reached it.
 	over atomic.Pointer[guard.Guard]
 	good atomic.Int64
 	next platform.Provider
-	// sent is every code that ever was, by app, and runs counts the runs.
+	// sent holds all codes by app, and runs counts the runs.
 	sent map[string]bool
-	seen int64 // the last of the simulator's calls that was looked at
+	seen int64 // the last checked call of the simulator
 	runs int
-	// start is where the clock never goes behind: the keys are that old.
+	// start is the earliest time of the clock, because the keys are that old.
 	start time.Time
 }
 
@@ -129,15 +128,15 @@ func (g throughGuard) ExchangePhoneCode(ctx context.Context, app platform.Creden
 	return g.over.Load().ExchangePhoneCode(ctx, app, user, code)
 }
 
-// faultModel is one run: what its clients did, and what must have become of it.
+// faultModel is one run: the actions of its clients, and the expected results.
 type faultModel struct {
 	*faultWorld
 	user     string
 	rows     int   // before the run
 	goodThen int64 // before the run
-	calls    int64 // that must have reached the platform, all runs
+	calls    int64 // expected calls of the platform, all runs
 	created  int   // sessions
-	given    int   // good answers that left the platform whole
+	given    int   // complete good answers of the platform
 	began    time.Time
 	apps     map[string]*appModel
 	codes    []*codeModel
@@ -166,7 +165,7 @@ type codeModel struct {
 	sentAt    time.Time // by the guard's clock
 }
 
-// faultKind is a fault with what a client is told of it.
+// faultKind is a fault with the error code that a client gets.
 type faultKind struct {
 	fault wechatsim.Fault
 	want  auth.Code
@@ -195,15 +194,15 @@ var faultNames = []string{
 	"drop", "empty", "malformed", "status", "silent", "slow",
 }
 
-// exchange logs a client in with a code of his own.
+// exchange logs a client in with its own code.
 func (m *faultModel) exchange(rt *rapid.T) { m.send(rt, m.newCode(rt), "") }
 
-// exchangeFaulty does so while the platform fails.
+// exchangeFaulty logs a client in while the platform fails.
 func (m *faultModel) exchangeFaulty(rt *rapid.T) {
 	m.send(rt, m.newCode(rt), rapid.SampledFrom(faultNames).Draw(rt, "fault"))
 }
 
-// storm has one fault hit several clients of one app.
+// storm lets one fault hit several clients of one app.
 func (m *faultModel) storm(rt *rapid.T) {
 	app, name := m.drawApp(rt), rapid.SampledFrom(faultNames).Draw(rt, "fault")
 	for range rapid.IntRange(2, 8).Draw(rt, "calls") {
@@ -211,7 +210,7 @@ func (m *faultModel) storm(rt *rapid.T) {
 	}
 }
 
-// exchangeAtOnce has impatient clients present the same code at the same time.
+// exchangeAtOnce lets several clients present the same code at the same time.
 func (m *faultModel) exchangeAtOnce(rt *rapid.T) {
 	c, name := m.newCode(rt), rapid.SampledFrom(append([]string{""}, faultNames...)).Draw(rt, "fault")
 	caller := drawCaller(rt)
@@ -231,23 +230,23 @@ func (m *faultModel) exchangeAtOnce(rt *rapid.T) {
 		}
 		return
 	}
-	// One of them was answered by the platform; the others were told that the
-	// code is used, unless he was a probe, and one was enough.
+	// One of them got the platform's answer. The others got code_used, unless the guard
+	// admitted only a probe.
 	want := m.wants(c, name)
-	told := slices.IndexFunc(errs, func(err error) bool { return auth.CodeOf(err) == want })
-	if told < 0 {
-		rt.Fatalf("fault %q: %v, want %q once", name, errs, want)
+	index := slices.IndexFunc(errs, func(err error) bool { return auth.CodeOf(err) == want })
+	if index < 0 {
+		rt.Fatalf("fault %q: errors = %v, want %q once", name, errs, want)
 	}
 	for i, err := range errs {
-		if i != told && !errors.Is(err, auth.CodeUsed) && !(unsent(err) && m.apps[c.app].wary(caller, m.began)) {
-			rt.Fatalf("fault %q: %v, want %q once", name, errs, want)
+		if i != index && !errors.Is(err, auth.CodeUsed) && !(unsent(err) && m.apps[c.app].wary(caller, m.began)) {
+			rt.Fatalf("fault %q: errors = %v, want %q once", name, errs, want)
 		}
 	}
-	m.settle(rt, c, caller, name, reached, grants[told], errs[told])
+	m.settle(rt, c, caller, name, reached, grants[index], errs[index])
 }
 
-// wants returns what a client is told when the platform is asked about a code
-// for the first time.
+// wants returns the expected error code when a code is sent to the platform for the first
+// time.
 func (m *faultModel) wants(c *codeModel, name string) auth.Code {
 	kind := faultKinds[name]
 	if kind.want == "" && !m.Clock.Now().Before(c.expires) {
@@ -256,8 +255,8 @@ func (m *faultModel) wants(c *codeModel, name string) auth.Code {
 	return kind.want
 }
 
-// hangUp has a client hang up while the platform thinks. The code is spent, and
-// even a good answer begins no session.
+// hangUp lets a client hang up while the platform works. The code is used up, and even a
+// good answer begins no session.
 func (m *faultModel) hangUp(rt *rapid.T) {
 	c, caller := m.newCode(rt), drawCaller(rt)
 	if err := m.Simulator.AddFault(wechatsim.Fault{Delay: clientTimeout / 2}); err != nil {
@@ -277,27 +276,27 @@ func (m *faultModel) hangUp(rt *rapid.T) {
 		c.sent, c.sentAt = true, time.Now()
 		m.calls++
 		if !errors.Is(err, context.Canceled) {
-			rt.Fatalf("a client that hung up: %v", err)
+			rt.Fatalf("a client that hung up: error = %v", err)
 		}
 		m.apps[c.app].mustHaveAdmitted(rt, caller, m.began)
 		m.apps[c.app].answered(caller, m.wants(c, ""), false)
 	default:
-		rt.Fatalf("the platform was called %d times", reached)
+		rt.Fatalf("unexpected number of calls of the platform: %d", reached)
 	}
 }
 
-// repeat presents a code that was sent a while ago, whatever became of it.
+// repeat presents a code that was sent earlier with any result.
 func (m *faultModel) repeat(rt *rapid.T, c *codeModel) {
 	_, err := m.call(m.t.Context(), c, drawCaller(rt))
 	if !errors.Is(err, auth.CodeUsed) || m.reached() != 0 {
-		rt.Fatalf("a code that was sent before: %v, and %d calls", err, m.reached())
+		rt.Fatalf("a code that was sent before: error = %v, and %d calls of the platform", err, m.reached())
 	}
 }
 
-// retryUnsent presents a code again that was held back.
+// retryUnsent presents a code again that the guard held back.
 func (m *faultModel) retryUnsent(rt *rapid.T, c *codeModel) { m.send(rt, c, "") }
 
-// clock steps the service's and the simulator's clock, back too.
+// clock steps the service's and the simulator's clock, also back.
 func (m *faultModel) clock(rt *rapid.T) {
 	step := rapid.SampledFrom([]time.Duration{
 		time.Microsecond, time.Second, m.Lifetimes.Grace, m.Lifetimes.Grace + time.Microsecond, 6 * time.Minute,
@@ -308,15 +307,14 @@ func (m *faultModel) clock(rt *rapid.T) {
 	}
 }
 
-// wait lets time pass for everybody, the guard too.
+// wait lets time pass for all parts, the guard too.
 func (m *faultModel) wait(rt *rapid.T) {
 	d := rapid.SampledFrom([]time.Duration{time.Second, 5*time.Second + time.Millisecond, 20 * time.Second, time.Minute}).Draw(rt, "for")
 	time.Sleep(d)
 	m.Clock.Advance(d)
 }
 
-// send presents a code that was never sent, and holds what comes back against
-// the model.
+// send presents a code that was never sent, and compares the result with the model.
 func (m *faultModel) send(rt *rapid.T, c *codeModel, name string) {
 	caller := drawCaller(rt)
 	m.arm(c, name)
@@ -341,20 +339,20 @@ func (m *faultModel) call(ctx context.Context, c *codeModel, caller string) (ses
 	return m.Service.Exchange(platform.WithCaller(ctx, caller), session.ExchangeRequest{ClientID: c.app, Code: auth.Secret(c.code)})
 }
 
-// settle notes what became of a code that was never sent before.
+// settle records the result of a code that was never sent before.
 func (m *faultModel) settle(rt *rapid.T, c *codeModel, caller, name string, reached int, grant session.Grant, err error) {
 	if reached == 0 {
 		m.refused(rt, c, caller, err)
 		return
 	}
 	if reached != 1 {
-		rt.Fatalf("one code, and %d calls", reached)
+		rt.Fatalf("%d calls of the platform for one code", reached)
 	}
 	want := m.wants(c, name)
 	c.sent, c.sentAt = true, time.Now()
 	m.calls++
 	if got := auth.CodeOf(err); got != want {
-		rt.Fatalf("fault %q: %v, want %q", name, err, want)
+		rt.Fatalf("fault %q: error = %v, want %q", name, err, want)
 	}
 	m.apps[c.app].mustHaveAdmitted(rt, caller, m.began)
 	m.apps[c.app].answered(caller, want, faultKinds[name].counts)
@@ -364,23 +362,23 @@ func (m *faultModel) settle(rt *rapid.T, c *codeModel, caller, name string, reac
 	}
 }
 
-// refused holds that a call which did not reach the platform had to be refused,
-// with the time to wait.
+// refused checks that the guard refused a call which did not reach the platform, with the
+// time to wait.
 func (m *faultModel) refused(rt *rapid.T, c *codeModel, caller string, err error) {
 	var e *auth.Error
 	if !unsent(err) || !errors.As(err, &e) || e.RetryAfter <= 0 {
-		rt.Fatalf("the platform was not asked, and the answer is %v", err)
+		rt.Fatalf("the platform was not called, but the error is %v", err)
 	}
 	m.apps[c.app].mayRefuse(rt, caller, e.Code)
 }
 
-// unsent reports whether an error may be the guard's own.
+// unsent reports whether an error may come from the guard.
 func unsent(err error) bool {
 	return errors.Is(err, auth.PlatformQuota) || errors.Is(err, auth.PlatformUnavailable)
 }
 
-// reached returns how many calls reached the platform that the model does not
-// know yet. It holds that none of them brought a code that came before.
+// reached returns the number of calls of the platform that the model does not know yet.
+// It checks that they have no earlier code.
 func (m *faultModel) reached() int {
 	calls := m.Simulator.Calls()
 	for _, c := range calls {
@@ -403,7 +401,7 @@ func (m *faultModel) reached() int {
 // check runs after every step.
 func (m *faultModel) check(rt *rapid.T) {
 	if n := m.reached(); n != 0 {
-		rt.Fatalf("%d calls that nobody made", n)
+		rt.Fatalf("%d unexpected calls of the platform", n)
 	}
 	begun, good := m.sessions()-m.rows, int(m.good.Load()-m.goodThen)
 	if begun != m.created || begun > good || good > m.given {
@@ -412,7 +410,7 @@ func (m *faultModel) check(rt *rapid.T) {
 	}
 }
 
-// finish holds every session against its row once more.
+// finish compares every session with its row once more.
 func (m *faultModel) finish(rt *rapid.T) {
 	for _, c := range m.clients {
 		c.sameRow(rt)
@@ -436,8 +434,8 @@ func sentLately(c *codeModel) bool { return c.sent && time.Since(c.sentAt) < 6*t
 
 func notSent(c *codeModel) bool { return !c.sent }
 
-// withCode makes a step of what is done with one of the codes that fit. Before
-// there is one it does nothing.
+// withCode returns a step that does something with one of the codes that fit. Without
+// such a code the step does nothing.
 func (m *faultModel) withCode(fits func(*codeModel) bool, do func(*rapid.T, *codeModel)) func(*rapid.T) {
 	return func(rt *rapid.T) {
 		var fitting []*codeModel

@@ -1,12 +1,11 @@
 // Package sessiontest assembles a session service for tests: real tokens, keys
 // and sealing, the real WeChat client against a simulated WeChat over HTTP, the
-// caller's database, and a clock that moves when it is told to.
+// caller's database, and a clock that the test moves.
 //
-// It owns the assembly, two registered apps, [Faults], which holds such a service
-// against a model while everything around it fails, and [Clocks], which holds that no
-// clock ends a session. It does not own the
-// database, which the test opens and hands in, nor any rule of sessions. It is
-// for tests alone: its master key and secrets are known to everybody.
+// It owns the assembly, two registered apps, [Faults], which compares such a service
+// with a model while everything around it fails, and [Clocks], which checks that no
+// clock ends a session. It does not own the database, which the test opens, or any rule
+// of sessions. It is only for tests: its master key and secrets are public.
 package sessiontest
 
 import (
@@ -36,7 +35,7 @@ import (
 // Issuer is the iss claim of the tokens.
 const Issuer = "https://auth.example.com"
 
-// AccessTTL is how long access tokens live, before the jitter.
+// AccessTTL is the lifetime of access tokens, before the jitter.
 const AccessTTL = 10 * time.Minute
 
 // The app that [Fixture.Login] logs in to, with an audience beside the issuer.
@@ -46,13 +45,13 @@ const (
 	Audience  = "https://api.example.com"
 )
 
-// Another app, without an audience of its own.
+// Another app, without its own audience.
 const (
 	OtherAppID     = "wxdevelopment0002"
 	OtherAppSecret = "known to everybody too"
 )
 
-// MaxStaleness is what [Fixture.Revoker] promises by.
+// MaxStaleness is the setting of [Fixture.Revoker].
 const MaxStaleness = 30 * time.Second
 
 // Fixture is an assembled service with its parts.
@@ -68,14 +67,13 @@ type Fixture struct {
 	tb       testing.TB
 }
 
-// Replica is one process of the service: what it has in memory, and what works by
-// that.
+// Replica is one process of the service: its memory, and the services that use it.
 type Replica struct {
 	// DB is the database as this process uses it: it knows the cutoffs that it
 	// writes.
 	DB      db.Store
 	Service *session.Service
-	// Config is what Service is made of, for another service over the same parts.
+	// Config is the configuration of Service, for another service over the same parts.
 	Config   session.Config
 	Revoker  *session.Revoker
 	Keys     *keyring.Ring
@@ -86,7 +84,7 @@ type Replica struct {
 	// Cutoffs knows what was revoked, as of the last call of [Replica.CatchUp].
 	Cutoffs  *cutoffs.Follower
 	Restorer *session.Restorer
-	// CaughtUp counts how often [Replica.CatchUp] was called.
+	// CaughtUp counts the calls of [Replica.CatchUp].
 	CaughtUp atomic.Int64
 }
 
@@ -99,15 +97,15 @@ func New(tb testing.TB, store db.Store, lifetimes session.Lifetimes) *Fixture {
 	return assemble(tb, store, lifetimes, 0, func(sim *wechatsim.Simulator) platform.Provider {
 		srv := httptest.NewServer(sim.Handler())
 		tb.Cleanup(srv.Close)
-		// How long it may take is not for these tests to say.
+		// These tests do not test timeouts.
 		weChat := must(wechat.New(wechat.Config{BaseURL: srv.URL, Timeout: time.Minute}))(tb)
 		tb.Cleanup(weChat.CloseIdleConnections)
 		return weChat
 	})
 }
 
-// assemble is [New] with another way to the simulator, which remembers so many
-// calls.
+// assemble is [New] with another transport to the simulator, which remembers this number
+// of calls.
 func assemble(tb testing.TB, store db.Store, lifetimes session.Lifetimes, maxCalls int, connect func(*wechatsim.Simulator) platform.Provider) *Fixture {
 	tb.Helper()
 	if lifetimes == (session.Lifetimes{}) {
@@ -134,7 +132,7 @@ func assemble(tb testing.TB, store db.Store, lifetimes session.Lifetimes, maxCal
 }
 
 // NewReplica starts another process of the service on the same database. It remembers
-// nothing but what is there now.
+// only what the database has now.
 func (f *Fixture) NewReplica() *Replica {
 	f.tb.Helper()
 	ctx, log := f.tb.Context(), slog.New(slog.DiscardHandler)
@@ -232,7 +230,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-// Clock is a clock that moves when it is told to. It is safe for concurrent
+// Clock is a clock that moves only when the test moves it. It is safe for concurrent
 // use.
 type Clock struct {
 	mu  sync.Mutex
