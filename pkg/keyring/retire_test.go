@@ -100,7 +100,7 @@ func TestRetireCompromised(t *testing.T) {
 			t.Error("the private key was not wiped")
 		}
 		if n := f.audited(auth.AuditKeyRetired, auth.ActorCLI, "it leaked", dead.KID); n != 1 {
-			t.Errorf("unexpected number of audit events: %d", n)
+			t.Errorf("%d audit events, want 1", n)
 		}
 		f.wantStates(keyring.UseRefresh, current, next)
 	})

@@ -26,7 +26,7 @@ func TestRevoke(t *testing.T) {
 		_, err := w.Refresh(g.RefreshToken)
 		_, authErr := w.Service.Authenticate(t.Context(), g.AccessToken)
 		if errors.Is(err, auth.SessionRevoked) != errors.Is(authErr, auth.SessionRevoked) {
-			t.Errorf("refresh says %v, authenticate %v", err, authErr)
+			t.Errorf("Refresh() error = %v, but Authenticate() error = %v", err, authErr)
 		}
 		return errors.Is(err, auth.SessionRevoked)
 	}
@@ -42,7 +42,7 @@ func TestRevoke(t *testing.T) {
 			return g.RefreshToken, must(w.Refresh(g.RefreshToken))(t)
 		},
 	} {
-		t.Run(name+" ends the session, and that alone", func(t *testing.T) {
+		t.Run(name+" ends only its session", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
 			g, bystander := w.Login("alice"), w.Login("alice")
@@ -51,27 +51,27 @@ func TestRevoke(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !dead(t, w, current) {
-				t.Error("it lives on")
+				t.Error("the session is live")
 			}
 			if dead(t, w, bystander) {
 				t.Error("another session ended too")
 			}
 			row := w.row(t, g.Session.ID)
 			if !row.EndedAt.Equal(w.Clock.Now()) || row.EndReason != auth.EndLogout {
-				t.Errorf("ended %v for %q", row.EndedAt, row.EndReason)
+				t.Errorf("the session ended at %v for %q, want logout", row.EndedAt, row.EndReason)
 			}
 			if n := w.count(t, `select count(*) from audit where action = 'session.logout' and actor = 'bearer' and session_id = ? and request_id = 'REQ1'`, g.Session.ID.String()); n != 1 {
-				t.Errorf("%d audit rows", n)
+				t.Errorf("%d audit events, want 1", n)
 			}
 			if n := w.count(t, `select count(*) from cutoffs where session_id = ?`, g.Session.ID.String()); n != 1 {
-				t.Errorf("%d cutoffs", n)
+				t.Errorf("%d cutoffs, want 1", n)
 			}
-			// Once more is harmless and changes nothing.
+			// A second call is harmless and changes nothing.
 			if err := revoke(t, w, sessiontest.AppID, presented); err != nil {
-				t.Errorf("a second time: error = %v", err)
+				t.Errorf("second Revoke() error = %v", err)
 			}
 			if n := w.count(t, `select count(*) from audit where action = 'session.logout'`); n != 1 {
-				t.Errorf("%d audit rows after a second time", n)
+				t.Errorf("%d audit events after the second call, want 1", n)
 			}
 		})
 	}
@@ -85,7 +85,7 @@ func TestRevoke(t *testing.T) {
 		} {
 			for _, s := range []auth.Secret{g.RefreshToken, g.AccessToken} {
 				if err := revoke(t, w, id, s); !errors.Is(err, want) {
-					t.Errorf("client %q: %v, want %s", id, err, want)
+					t.Errorf("client %q: Revoke() error = %v, want %s", id, err, want)
 				}
 			}
 		}
@@ -93,7 +93,7 @@ func TestRevoke(t *testing.T) {
 			t.Error("the session ended")
 		}
 	})
-	t.Run("what is no token of ours is as good as revoked, and costs no call to the store", func(t *testing.T) {
+	t.Run("a text that is not our token is no error and costs no call of the store", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g := w.Login("alice")
@@ -108,13 +108,13 @@ func TestRevoke(t *testing.T) {
 			}
 		}
 		if n := w.store.calls.Load(); n != 0 {
-			t.Errorf("%d calls to the store", n)
+			t.Errorf("%d calls of the store, want 0", n)
 		}
 		if dead(t, w, g) {
 			t.Error("the session ended")
 		}
 	})
-	t.Run("an access token that has expired is as good as revoked", func(t *testing.T) {
+	t.Run("an expired access token is no error", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g := w.Login("alice")
@@ -123,10 +123,10 @@ func TestRevoke(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := w.Refresh(g.RefreshToken); err != nil {
-			t.Errorf("the session ended: error = %v", err)
+			t.Errorf("Refresh() afterwards: error = %v", err)
 		}
 	})
-	t.Run("while the database is down it is not claimed to have worked", func(t *testing.T) {
+	t.Run("while the database is down Revoke does not report success", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g, ended := w.Login("alice"), w.Login("alice")
@@ -134,10 +134,10 @@ func TestRevoke(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.store.down.Store(true)
-		// That a session has ended is in memory, and its end need not be durable.
+		// The end of a session is in memory, but need not be durable.
 		for _, s := range []auth.Secret{g.RefreshToken, g.AccessToken, ended.RefreshToken, ended.AccessToken} {
 			if err := revoke(t, w, sessiontest.AppID, s); !errors.Is(err, auth.StorageUnavailable) {
-				t.Errorf("error = %v, want %v", err, auth.StorageUnavailable)
+				t.Errorf("Revoke() error = %v, want %v", err, auth.StorageUnavailable)
 			}
 		}
 	})
@@ -145,7 +145,7 @@ func TestRevoke(t *testing.T) {
 
 func TestAuthenticate(t *testing.T) {
 	t.Parallel()
-	t.Run("an access token opens its live session", func(t *testing.T) {
+	t.Run("an access token yields its live session", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g := w.Login("alice")
@@ -154,7 +154,7 @@ func TestAuthenticate(t *testing.T) {
 			t.Errorf("%+v, %v", s, err)
 		}
 	})
-	t.Run("it stays good across refreshes until it expires", func(t *testing.T) {
+	t.Run("an access token stays valid across refreshes until it expires", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g := w.Login("alice")
@@ -169,7 +169,7 @@ func TestAuthenticate(t *testing.T) {
 		calls int64
 	}{
 		"garbage": {func(*testing.T, *world, session.Grant) auth.Secret { return "garbage" }, auth.TokenInvalid, 0},
-		"the uuid, which is no credential": {func(_ *testing.T, _ *world, g session.Grant) auth.Secret {
+		"the uuid, which is not a credential": {func(_ *testing.T, _ *world, g session.Grant) auth.Secret {
 			return auth.Secret(g.Session.Identity.String())
 		}, auth.TokenInvalid, 0},
 		"the refresh token": {func(_ *testing.T, _ *world, g session.Grant) auth.Secret { return g.RefreshToken }, auth.TokenInvalid, 0},
@@ -177,7 +177,7 @@ func TestAuthenticate(t *testing.T) {
 			w.Clock.Advance(sessiontest.AccessTTL)
 			return g.AccessToken
 		}, auth.TokenExpired, 0},
-		"a token whose session is gone": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
+		"a token of a deleted session": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
 			t.Helper()
 			w.exec(t, `delete from sessions`)
 			return g.AccessToken
@@ -200,12 +200,12 @@ func TestAuthenticate(t *testing.T) {
 			w.store.calls.Store(0)
 			return g.AccessToken
 		}, auth.SessionRevoked, 0}, // its cutoff is in memory
-		"a token of a session that has ended, of which no cutoff has come yet": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
+		"a token of an ended session whose cutoff is not known yet": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
 			t.Helper()
 			w.exec(t, `update sessions set ended_at = ?, end_reason = 'revoked'`, w.Clock.Now().UnixMicro())
 			return g.AccessToken
 		}, auth.SessionRevoked, 1},
-		"a token that a cutoff hits, though the database has forgotten why": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
+		"a token that a cutoff hits, although the database has lost the end": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
 			t.Helper()
 			w.Cutoffs.Set().Add(cutoffs.Wire(auth.SessionEnded(g.Session.ID, w.Clock.Now())), w.Clock.Now())
 			return g.AccessToken
@@ -238,7 +238,7 @@ func TestAuthenticate(t *testing.T) {
 			return g.AccessToken
 		}, auth.StorageUnavailable, 1},
 	} {
-		t.Run("it refuses "+name, func(t *testing.T) {
+		t.Run("refuses "+name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
 			g := w.Login("alice")
@@ -246,14 +246,14 @@ func TestAuthenticate(t *testing.T) {
 			presented := tc.spoil(t, w, g)
 			s, err := w.Service.Authenticate(t.Context(), presented)
 			if auth.CodeOf(err) != tc.want || s.ID != uuid.Nil {
-				t.Errorf("%v, want %s", err, tc.want)
+				t.Errorf("Authenticate() error = %v, want %s", err, tc.want)
 			}
 			if n := w.store.calls.Load(); n != tc.calls {
-				t.Errorf("%d calls to the store, want %d", n, tc.calls)
+				t.Errorf("%d calls of the store, want %d", n, tc.calls)
 			}
 		})
 	}
-	t.Run("a token that was minted a second before the session's end dies with it", func(t *testing.T) {
+	t.Run("a token from the session's last second ends with the session", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{Idle: time.Hour, Max: time.Hour})
 		g := w.Login("alice")
@@ -264,7 +264,7 @@ func TestAuthenticate(t *testing.T) {
 		}
 		w.Clock.Advance(time.Second)
 		if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err == nil {
-			t.Error("it lives on")
+			t.Error("the token is still accepted")
 		}
 	})
 }

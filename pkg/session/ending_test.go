@@ -33,14 +33,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// endings are all ways to end a session before its time. Whoever adds one adds
-// its row. They return the error of the call that ends.
+// endings are all ways to end a session before it expires. Add a row for each new one.
+// They return the error of the call that ends the session.
 var endings = map[string]struct {
 	end func(t *testing.T, w *world, g session.Grant) error
-	// ended is the code of a call that ended the session because of what was
-	// presented; "" when ending was what the caller asked for.
+	// ended is the code of a call that ended the session because of the presented
+	// token; "" if the caller asked to end it.
 	ended auth.Code
-	// kind says which cutoff tells validators.
+	// kind is the kind of the cutoff.
 	kind auth.CutoffKind
 	// wide endings end every session of the user.
 	wide bool
@@ -87,7 +87,7 @@ var endings = map[string]struct {
 	"an admin who names everything": {revokes(func(*testing.T, *world, session.Grant) session.RevocationRequest {
 		return session.RevocationRequest{Target: session.Target{All: true}}
 	}), "", auth.CutoffApp, false},
-	"log-ins up to one too many": {func(t *testing.T, w *world, g session.Grant) error {
+	"log-ins above the limit": {func(t *testing.T, w *world, g session.Grant) error {
 		for w.row(t, g.Session.ID).EndedAt.IsZero() {
 			_, err := w.Service.Exchange(t.Context(), session.ExchangeRequest{
 				ClientID: sessiontest.AppID, Code: auth.Secret(w.Simulator.NewCode("alice")),
@@ -152,14 +152,14 @@ var endings = map[string]struct {
 	}, "", auth.CutoffApp, false},
 }
 
-// observers are all who must see that a session has ended; each returns the
-// code that it gives, or "" for one who takes the session to be live.
+// observers are all parts that must see that a session has ended. Each returns its error
+// code, or "" if it accepts the session as live.
 var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Code{
 	"the refresh": func(_ *testing.T, w *world, g session.Grant) auth.Code {
 		_, err := w.Refresh(g.RefreshToken)
 		return auth.CodeOf(err)
 	},
-	"who asks for the session of an access token": func(t *testing.T, w *world, g session.Grant) auth.Code {
+	"a caller that asks for the session of an access token": func(t *testing.T, w *world, g session.Grant) auth.Code {
 		_, err := w.Service.Authenticate(t.Context(), g.AccessToken)
 		return auth.CodeOf(err)
 	},
@@ -175,16 +175,16 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 		return ""
 	},
 	"a validator whose service key is restricted to the app": func(t *testing.T, w *world, g session.Grant) auth.Code {
-		told := func(app string) []cutoff.Cutoff {
+		cutoffsOf := func(app string) []cutoff.Cutoff {
 			return w.Cutoffs.Page("", 1000, cutoffs.Subscriber{Apps: []string{app}}).Cutoffs
 		}
-		for _, c := range told(sessiontest.OtherAppID) {
+		for _, c := range cutoffsOf(sessiontest.OtherAppID) {
 			if c.Kind == cutoff.KindSession {
-				t.Errorf("a key of another app is told of the session: %+v", c)
+				t.Errorf("a key of another app gets a cutoff of the session: %+v", c)
 			}
 		}
 		set := cutoff.NewSet()
-		for _, c := range told(g.Session.AppID) {
+		for _, c := range cutoffsOf(g.Session.AppID) {
 			set.Add(c, w.Clock.Now())
 		}
 		if set.Hits(cutoff.Token{Session: g.Session.ID.String(), Ver: g.Session.Ver, App: g.Session.AppID, Epoch: g.Session.Epoch}) {
@@ -199,7 +199,7 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 			i.Mount(r)
 		}, httptest.NewRequest(http.MethodPost, "/oauth2/introspect", strings.NewReader(url.Values{"token": {g.AccessToken.Reveal()}}.Encode())))
 		if answer.Code != http.StatusOK {
-			t.Errorf("%d %s", answer.Code, answer.Body)
+			t.Errorf("introspection: status %d, body %s", answer.Code, answer.Body)
 		}
 		if strings.TrimSpace(answer.Body.String()) == `{"active":false}` {
 			return auth.SessionRevoked
@@ -219,7 +219,7 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 		}
 		return problem.Code
 	},
-	"who asks for the user's devices": func(t *testing.T, w *world, g session.Grant) auth.Code {
+	"a caller that asks for the user's sessions": func(t *testing.T, w *world, g session.Grant) auth.Code {
 		all, err := w.Store.LiveSessions(t.Context(), g.Session.Identity, w.Clock.Now(), session.MaxListed)
 		if err != nil {
 			t.Error(err)
@@ -230,7 +230,7 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 		return auth.SessionRevoked
 	},
 	"the log-out": func(t *testing.T, w *world, g session.Grant) auth.Code {
-		// It changes nothing that is ended already, and so writes nothing.
+		// A log-out of an ended session writes nothing.
 		before := w.count(t, `select count(*) from audit`)
 		if err := w.revoke(t, g.RefreshToken); err != nil {
 			t.Error(err)
@@ -242,7 +242,7 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 	},
 }
 
-// memory is what validators know: the keys and what the feed tells. They ask no
+// memory holds the data of validators: the keys and the cutoffs of the feed. They use no
 // database.
 func (w *world) memory() bearer.Local {
 	return bearer.Local{
@@ -251,7 +251,7 @@ func (w *world) memory() bearer.Local {
 	}
 }
 
-// serve answers a request as the service does, from memory.
+// serve answers a request from memory, as the service does.
 func (w *world) serve(t *testing.T, mount func(chi.Router, *token.Verifier), r *http.Request) *httptest.ResponseRecorder {
 	t.Helper()
 	router := chi.NewRouter()
@@ -265,7 +265,7 @@ func (w *world) serve(t *testing.T, mount func(chi.Router, *token.Verifier), r *
 	return answer
 }
 
-// anyKey lets every request pass, as of a back end that sees all apps.
+// anyKey accepts every request, as for a back end that sees all apps.
 type anyKey struct{}
 
 func (anyKey) Authorize(*http.Request, servicekey.Scope) (servicekey.Key, error) {
@@ -277,7 +277,7 @@ type oneApp struct{}
 
 func (oneApp) HasSeveral() (bool, error) { return false, nil }
 
-// current returns the key of a use that signs now.
+// current returns the current key of a use.
 func (w *world) current(t *testing.T, use keyring.Use) string {
 	t.Helper()
 	for _, k := range must(w.keeper.Keys(t.Context()))(t) {
@@ -289,7 +289,7 @@ func (w *world) current(t *testing.T, use keyring.Use) string {
 	return ""
 }
 
-// retire ends a key that has leaked.
+// retire retires a key as compromised.
 func (w *world) retire(t *testing.T, kid string) error {
 	t.Helper()
 	_, err := w.keeper.Retire(t.Context(), keyring.RetireRequest{KID: kid, Compromised: true, By: auth.AuditEvent{Actor: auth.ActorCLI}})
@@ -302,7 +302,7 @@ func (w *world) revoke(t *testing.T, s auth.Secret) error {
 	return err
 }
 
-// revokes is an ending by an admin.
+// revokes returns an ending by an admin.
 func revokes(request func(t *testing.T, w *world, g session.Grant) session.RevocationRequest) func(*testing.T, *world, session.Grant) error {
 	return func(t *testing.T, w *world, g session.Grant) error {
 		_, err := w.Revoker.Revoke(t.Context(), request(t, w, g))
@@ -310,7 +310,7 @@ func revokes(request func(t *testing.T, w *world, g session.Grant) session.Revoc
 	}
 }
 
-// changes is an ending by an admin, of a user who is bound to a person.
+// changes returns an ending by an admin, for a user who is bound to a person.
 func changes(change func(t *testing.T, w *world, a *person.Service, p auth.Person, identity uuid.UUID, c auth.Caller) error) func(*testing.T, *world, session.Grant) error {
 	return func(t *testing.T, w *world, g session.Grant) error {
 		p := w.bind(t, g.Session.Identity)
@@ -321,8 +321,7 @@ func changes(change func(t *testing.T, w *world, a *person.Service, p auth.Perso
 	}
 }
 
-// cutoffs counts those of a kind that a validator would hold against tokens of
-// the session.
+// cutoffs counts the cutoffs of a kind that hit tokens of the session.
 func (w *world) cutoffs(t *testing.T, kind auth.CutoffKind, g session.Grant) int {
 	t.Helper()
 	if kind == auth.CutoffApp {
@@ -334,70 +333,70 @@ func (w *world) cutoffs(t *testing.T, kind auth.CutoffKind, g session.Grant) int
 func TestEveryEnding(t *testing.T) {
 	t.Parallel()
 	for observer, observe := range observers {
-		t.Run("without one the session is live to "+observer, func(t *testing.T) {
+		t.Run("without an ending the session is live for "+observer, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
 			if got := observe(t, w, w.Login("alice")); got != "" {
-				t.Errorf("code %q", got)
+				t.Errorf("code = %q, want none", got)
 			}
 		})
 	}
 	for ending, e := range endings {
 		for observer, observe := range observers {
 			if observer == "the log-out" && e.kind == auth.CutoffApp {
-				continue // the row is not ended one by one, so a log-out still is one
+				continue // the session's row is not ended, so a log-out still ends it
 			}
 			t.Run(ending+" is seen by "+observer, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, session.Lifetimes{})
 				g := w.Login("alice")
 				if got := auth.CodeOf(e.end(t, w, g)); got != e.ended {
-					t.Fatalf("the ending answers %q, want %q", got, e.ended)
+					t.Fatalf("code of the ending = %q, want %q", got, e.ended)
 				}
-				// What a retired key signed cannot be told from a forgery.
+				// A token of a retired key cannot be distinguished from a forgery.
 				forged := observer == "the refresh" && strings.Contains(ending, "MAC key retired")
 				if got := observe(t, w, g); got != auth.SessionRevoked && got != auth.AppDisabled && (!forged || got != auth.RefreshInvalid) {
-					t.Errorf("code %q, want that of an end", got)
+					t.Errorf("code = %q, want that of an ended session", got)
 				}
 			})
 		}
-		t.Run(ending+" writes its cutoff for validators, and no other session's", func(t *testing.T) {
+		t.Run(ending+" writes a cutoff only for its session", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
 			g, bystander := w.Login("alice"), w.Login(map[bool]string{true: "bob", false: "alice"}[e.wide])
 			if got := auth.CodeOf(e.end(t, w, g)); got != e.ended {
-				t.Fatalf("the ending answers %q, want %q", got, e.ended)
+				t.Fatalf("code of the ending = %q, want %q", got, e.ended)
 			}
 			if n := w.cutoffs(t, e.kind, g); n == 0 {
-				t.Error("there is no cutoff")
+				t.Error("no cutoff was written")
 			}
 			if n := w.cutoffs(t, auth.CutoffSession, bystander); n != 0 {
-				t.Errorf("%d cutoffs of another session", n)
+				t.Errorf("%d cutoffs hit another session, want 0", n)
 			}
 		})
-		t.Run(ending+" without its cutoff does not happen", func(t *testing.T) {
+		t.Run(ending+" fails without its cutoff", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
 			g := w.Login("alice")
 			w.breakCutoffs(t)
 			if got := auth.CodeOf(e.end(t, w, g)); got == e.ended {
-				t.Errorf("the ending answers %q", got)
+				t.Errorf("code of the ending = %q, want an error", got)
 			}
 			st, err := w.Store.Session(t.Context(), g.Session.ID)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := st.RefreshError(sessiontest.AppID, w.Clock.Now()); err != nil {
-				t.Errorf("the session is dead to this service only: error = %v", err)
+				t.Errorf("RefreshError() after the failed ending = %v, want nil", err)
 			}
 			if n := w.count(t, `select count(*) from audit where session_id = ?`, g.Session.ID.String()); n != 0 {
-				t.Errorf("%d audit rows tell of what did not happen", n)
+				t.Errorf("%d audit events of the failed ending, want 0", n)
 			}
 		})
 	}
 }
 
-// breakCutoffs lets nobody write a cutoff any more.
+// breakCutoffs makes every write of a cutoff fail.
 func (w *world) breakCutoffs(t *testing.T) {
 	t.Helper()
 	if _, err := w.db.ExecContext(t.Context(), `create trigger no_cutoffs before insert on cutoffs begin select raise(abort, 'broken'); end`); err != nil {

@@ -36,29 +36,29 @@ func TestExchange(t *testing.T) {
 			t.Error(d)
 		}
 		if d := cmp.Diff(want, w.row(t, g.Session.ID)); d != "" {
-			t.Errorf("the row is another: %s", d)
+			t.Errorf("stored session (-want +got):\n%s", d)
 		}
 		if g.Session.ID.Version() != 7 || g.Session.Identity.Version() != 7 {
-			t.Errorf("uuids %v, %v", g.Session.ID, g.Session.Identity)
+			t.Errorf("uuids = %v, %v, want version 7", g.Session.ID, g.Session.Identity)
 		}
 		if g.Verdict != session.Rotate || g.RefreshTokenTimeout != 30*86400 || g.AuthorizationExpiresIn != 180*86400 {
-			t.Errorf("%+v", g)
+			t.Errorf("unexpected grant: %+v", g)
 		}
 		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if claims.Session != want.ID || claims.Subject != want.Identity || claims.ClientID != want.AppID || claims.Bound {
-			t.Errorf("%+v", claims)
+			t.Errorf("unexpected claims: %+v", claims)
 		}
 		if d := cmp.Diff([]string{sessiontest.Issuer, sessiontest.Audience}, []string(claims.Audience)); d != "" {
 			t.Error(d)
 		}
 		if got := claims.ExpiresAt.Sub(claims.IssuedAt.Time); got != time.Duration(g.ExpiresIn)*time.Second {
-			t.Errorf("expires_in %d, the token lives %v", g.ExpiresIn, got)
+			t.Errorf("expires_in = %d, but the token lives %v", g.ExpiresIn, got)
 		}
 		if _, err := w.Refresh(g.RefreshToken); err != nil {
-			t.Errorf("the refresh token is not good: error = %v", err)
+			t.Errorf("Decode() of the refresh token: error = %v", err)
 		}
 		if calls := w.Simulator.Calls(); len(calls) != 1 || calls[0].AppID != sessiontest.AppID {
-			t.Errorf("calls %+v", calls)
+			t.Errorf("unexpected calls of the platform: %+v", calls)
 		}
 	})
 	t.Run("the same user has the same uuid, and a session for each log-in", func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestExchange(t *testing.T) {
 		w := newWorld(t, session.Lifetimes{})
 		a, b, other := w.Login("alice"), w.Login("alice"), w.Login("bob")
 		if a.Session.Identity != b.Session.Identity || a.Session.ID == b.Session.ID {
-			t.Errorf("%+v, %+v", a.Session, b.Session)
+			t.Errorf("sessions = %+v and %+v, want one identity and two sessions", a.Session, b.Session)
 		}
 		if other.Session.Identity == a.Session.Identity {
 			t.Error("two users share a uuid")
@@ -82,10 +82,10 @@ func TestExchange(t *testing.T) {
 		}
 		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if !claims.Bound || claims.Person == nil || *claims.Person != person.ID {
-			t.Errorf("%+v", claims)
+			t.Errorf("unexpected claims: %+v", claims)
 		}
 	})
-	t.Run("the session_key lies sealed in the identity's row", func(t *testing.T) {
+	t.Run("the session_key is sealed in the identity's row", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		w.Login("alice")
@@ -99,10 +99,10 @@ func TestExchange(t *testing.T) {
 		}
 		key := must(w.Sealer.Open(sealed, session.SessionKeyAAD(sessiontest.AppID, account)))(t)
 		if raw, err := base64.StdEncoding.DecodeString(string(key)); err != nil || len(raw) != 16 || bytes.Contains(sealed, key) {
-			t.Errorf("sealed %q, %v", key, err)
+			t.Errorf("Open() = %q, %v, want the session_key", key, err)
 		}
-		// A row's key is good for nothing in another app's row, another user's or
-		// another column.
+		// The sealed key does not open in the row of another app or user, or in another
+		// column.
 		for name, elsewhere := range map[string][]byte{
 			"another app":             session.SessionKeyAAD(sessiontest.OtherAppID, account),
 			"another user":            session.SessionKeyAAD(sessiontest.AppID, auth.OpenIDAccount(account.Subject+"x")),
@@ -111,7 +111,7 @@ func TestExchange(t *testing.T) {
 			"an app's row":            app.CredentialAAD(sessiontest.AppID, auth.CredentialAppSecret), "no row": nil,
 		} {
 			if _, err := w.Sealer.Open(sealed, elsewhere); err == nil {
-				t.Errorf("it opens for %s", name)
+				t.Errorf("the session_key opens for %s", name)
 			}
 		}
 	})
@@ -150,19 +150,19 @@ func TestExchangeKeepsTheCode(t *testing.T) {
 			tc.spoil(t, w, &r)
 			g, err := w.Service.Exchange(t.Context(), r)
 			if auth.CodeOf(err) != tc.want || g.AccessToken != "" || g.RefreshToken != "" {
-				t.Errorf("%v, want %s", err, tc.want)
+				t.Errorf("Exchange() error = %v, want %s", err, tc.want)
 			}
 			if calls := w.Simulator.Calls(); len(calls) != 0 {
-				t.Errorf("the platform was asked: %+v", calls)
+				t.Errorf("calls of the platform = %+v, want none", calls)
 			}
 			if n := w.count(t, `select count(*) from sessions`); n != 0 {
-				t.Errorf("%d sessions", n)
+				t.Errorf("unexpected number of sessions: %d", n)
 			}
-			// The client may try again with the same code where nothing is wrong.
+			// The client can try again with the same code.
 			other := session.ExchangeRequest{ClientID: sessiontest.OtherAppID, Code: auth.Secret(code)}
 			w.store.down.Store(false)
 			if _, err := w.Service.Exchange(t.Context(), other); err != nil && tc.want != auth.PlatformMisconfigured {
-				t.Errorf("the code was spent: %v", err)
+				t.Errorf("Exchange() of the same code: error = %v", err)
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func TestExchangeFails(t *testing.T) {
 		t.Helper()
 		g, err := w.Service.Exchange(t.Context(), session.ExchangeRequest{ClientID: sessiontest.AppID, Code: auth.Secret(code)})
 		if err != nil && (g.AccessToken != "" || g.RefreshToken != "" || g.Session.ID != uuid.Nil) {
-			t.Errorf("an error with a grant: %+v", g)
+			t.Errorf("Exchange() returns a grant with the error: %+v", g)
 		}
 		return err
 	}
@@ -186,17 +186,17 @@ func TestExchangeFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := exchange(t, w, code); !errors.Is(err, auth.CodeUsed) {
-			t.Errorf("error = %v, want %v", err, auth.CodeUsed)
+			t.Errorf("Exchange() error = %v, want %v", err, auth.CodeUsed)
 		}
 		if n := w.count(t, `select count(*) from sessions`); n != 1 {
-			t.Errorf("%d sessions", n)
+			t.Errorf("unexpected number of sessions: %d", n)
 		}
 	})
-	t.Run("with a code nobody gave", func(t *testing.T) {
+	t.Run("with an invented code", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		if err := exchange(t, w, "0000000000000000000000000000000a"); !errors.Is(err, auth.CodeInvalid) {
-			t.Errorf("error = %v, want %v", err, auth.CodeInvalid)
+			t.Errorf("Exchange() error = %v, want %v", err, auth.CodeInvalid)
 		}
 	})
 	for name, tc := range map[string]struct {
@@ -217,13 +217,13 @@ func TestExchangeFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := exchange(t, w, w.Simulator.NewCode("alice")); auth.CodeOf(err) != tc.want {
-				t.Errorf("%v, want %s", err, tc.want)
+				t.Errorf("Exchange() error = %v, want %s", err, tc.want)
 			}
 			if calls := w.Simulator.Calls(); len(calls) != 1 {
 				t.Errorf("%d calls to the platform, want one: %+v", len(calls), calls)
 			}
 			if n := w.count(t, `select count(*) from sessions`); n != 0 {
-				t.Errorf("%d sessions", n)
+				t.Errorf("unexpected number of sessions: %d", n)
 			}
 		})
 	}
@@ -232,7 +232,7 @@ func TestExchangeFails(t *testing.T) {
 		w := newWorld(t, session.Lifetimes{})
 		w.store.downAfter.Store(1)
 		if err := exchange(t, w, w.Simulator.NewCode("alice")); !errors.Is(err, auth.StorageUnavailable) {
-			t.Errorf("error = %v, want %v", err, auth.StorageUnavailable)
+			t.Errorf("Exchange() error = %v, want %v", err, auth.StorageUnavailable)
 		}
 	})
 	for name, tc := range map[string]struct {
@@ -249,10 +249,10 @@ func TestExchangeFails(t *testing.T) {
 			w.bind(t, g.Session.Identity)
 			w.exec(t, `update identities set `+tc.column+` = 1`)
 			if err := exchange(t, w, w.Simulator.NewCode("alice")); !errors.Is(err, tc.want) {
-				t.Errorf("error = %v, want %v", err, tc.want)
+				t.Errorf("Exchange() error = %v, want %v", err, tc.want)
 			}
 			if n := w.count(t, `select count(*) from sessions`); n != 1 {
-				t.Errorf("%d sessions", n)
+				t.Errorf("unexpected number of sessions: %d", n)
 			}
 		})
 	}

@@ -21,7 +21,7 @@ func TestUnfitReplica(t *testing.T) {
 		w.Service = must(session.NewService(c))(t)
 		return w, &reason
 	}
-	t.Run("grants nothing, spends no code and ends no session", func(t *testing.T) {
+	t.Run("an unfit replica grants nothing, uses up no code and ends no session", func(t *testing.T) {
 		t.Parallel()
 		w, reason := open(t)
 		g := w.Login("alice")
@@ -31,26 +31,26 @@ func TestUnfitReplica(t *testing.T) {
 		if got, err := w.Service.Exchange(t.Context(), code); !errors.Is(err, unfit) || got.AccessToken != "" {
 			t.Errorf("Exchange() error = %v, want %v", err, unfit)
 		}
-		for range 100 { // more than the pace allows
+		for range 100 { // more than the rate limit allows
 			if got, err := w.Refresh(g.RefreshToken); !errors.Is(err, unfit) || got.AccessToken != "" || auth.SubjectOf(err).Session != g.Session.ID {
 				t.Fatalf("Refresh() error = %v, want %v about the session", err, unfit)
 			}
 		}
 		if n := w.store.calls.Load() - calls; n != 0 {
-			t.Errorf("the store was asked %d times", n)
+			t.Errorf("%d calls of the store, want 0", n)
 		}
 		if n := len(w.Simulator.Calls()) - asked; n != 0 {
-			t.Errorf("the platform was asked %d times", n)
+			t.Errorf("%d calls of the platform, want 0", n)
 		}
 		*reason = nil
 		if _, err := w.Service.Exchange(t.Context(), code); err != nil {
-			t.Errorf("the code, once it is fit again: error = %v", err)
+			t.Errorf("Exchange() when the replica is fit again: error = %v", err)
 		}
 		if g, err := w.Refresh(g.RefreshToken); err != nil || g.Verdict != session.Rotate {
-			t.Errorf("the refresh token, once it is fit again: %v, %v", g.Verdict, err)
+			t.Errorf("Refresh() when the replica is fit again = %v, %v", g.Verdict, err)
 		}
 	})
-	t.Run("still says that a token is not ours", func(t *testing.T) {
+	t.Run("an unfit replica still refuses a token that is not ours", func(t *testing.T) {
 		t.Parallel()
 		w, reason := open(t)
 		*reason = unfit
@@ -58,7 +58,7 @@ func TestUnfitReplica(t *testing.T) {
 			t.Errorf("Refresh() error = %v, want refresh_invalid", err)
 		}
 	})
-	t.Run("still answers whose a token is, and ends sessions", func(t *testing.T) {
+	t.Run("an unfit replica still authenticates, and ends sessions", func(t *testing.T) {
 		t.Parallel()
 		w, reason := open(t)
 		first, second := w.Login("alice"), w.Login("alice")
@@ -80,7 +80,7 @@ func TestUnfitReplica(t *testing.T) {
 	})
 }
 
-func TestRefreshAfterTheDatabaseMoved(t *testing.T) {
+func TestRefreshAfterHistoryChange(t *testing.T) {
 	t.Parallel()
 	lifetimes := session.Lifetimes{Grace: time.Minute, Idle: 10 * day, Max: 100 * day}
 	open := func(t *testing.T, moved bool) *world {
@@ -95,7 +95,7 @@ func TestRefreshAfterTheDatabaseMoved(t *testing.T) {
 		w.Service = must(session.NewService(c))(t)
 		return w
 	}
-	t.Run("a token one generation behind is a replay, however long ago that was", func(t *testing.T) {
+	t.Run("a token one generation behind is a replay at any age", func(t *testing.T) {
 		t.Parallel()
 		w := open(t, true)
 		first := w.Login("alice")
@@ -103,7 +103,7 @@ func TestRefreshAfterTheDatabaseMoved(t *testing.T) {
 		w.Clock.Advance(9 * day)
 		again := must(w.Refresh(first.RefreshToken))(t)
 		if again.Verdict != session.Replay || again.RefreshToken != second.RefreshToken {
-			t.Errorf("verdict %v, the same successor: %t; want a replay of it", again.Verdict, again.RefreshToken == second.RefreshToken)
+			t.Errorf("verdict = %v, same successor = %t; want a replay with the same successor", again.Verdict, again.RefreshToken == second.RefreshToken)
 		}
 	})
 	t.Run("a token two generations behind is theft", func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestRefreshAfterTheDatabaseMoved(t *testing.T) {
 			t.Errorf("Refresh() error = %v, want %v", err, session.ErrReuse)
 		}
 	})
-	t.Run("a token one generation behind is late when that was long ago", func(t *testing.T) {
+	t.Run("a token one generation behind is late after a long time", func(t *testing.T) {
 		t.Parallel()
 		w := open(t, false)
 		first := w.Login("alice")

@@ -32,7 +32,7 @@ func TestJudge(t *testing.T) {
 		"one behind, a month after, is late":                     {7, 6, 30 * 24 * time.Hour, grace, session.ReplayLate},
 		"one behind, by a clock that is behind, is a replay":     {7, 6, -2 * time.Second, grace, session.Replay},
 		"one behind, of a rotation in the future, is a replay":   {7, 6, -365 * 24 * time.Hour, grace, session.Replay},
-		"even where there is no window":                          {7, 6, -time.Microsecond, 0, session.Replay},
+		"even without a window":                                  {7, 6, -time.Microsecond, 0, session.Replay},
 		"two behind, of a rotation in the future, is reuse":      {7, 5, -time.Hour, grace, session.Reuse},
 		"one behind in a window without end is a replay":         {7, 6, 100 * 365 * 24 * time.Hour, math.MaxInt64, session.Replay},
 		"two behind in a window without end is reuse":            {7, 5, time.Second, math.MaxInt64, session.Reuse},
@@ -40,8 +40,8 @@ func TestJudge(t *testing.T) {
 		"without a window anything later is late":                {7, 6, time.Microsecond, 0, session.ReplayLate},
 		"two behind is reuse, even inside the window":            {7, 5, 0, grace, session.Reuse},
 		"the first generation long after is reuse":               {math.MaxUint32, 1, time.Hour, grace, session.Reuse},
-		"one ahead is a store that forgot":                       {7, 8, 0, grace, session.RolledBack},
-		"far ahead is a store that forgot":                       {1, math.MaxUint32 - 1, time.Hour, grace, session.RolledBack},
+		"one ahead is a store that was rolled back":              {7, 8, 0, grace, session.RolledBack},
+		"far ahead is a store that was rolled back":              {1, math.MaxUint32 - 1, time.Hour, grace, session.RolledBack},
 		"the last generations do not overflow":                   {math.MaxUint32, math.MaxUint32 - 1, 0, grace, session.Replay},
 		"two behind the last generation is reuse":                {math.MaxUint32, math.MaxUint32 - 2, 0, grace, session.Reuse},
 	} {
@@ -50,7 +50,7 @@ func TestJudge(t *testing.T) {
 			s := &auth.Session{Generation: tc.row, RotatedAt: noon}
 			got := session.Judge(s, tc.presented, noon.Add(tc.since), tc.grace)
 			if got != tc.want {
-				t.Errorf("%v, want %v", got, tc.want)
+				t.Errorf("Judge() = %v, want %v", got, tc.want)
 			}
 		})
 	}
@@ -70,19 +70,19 @@ func TestVerdict(t *testing.T) {
 		session.Reuse:      {"reuse", false, session.ErrReuse},
 	} {
 		if v.String() != want.name {
-			t.Errorf("%v is called %q, want %q", int(v), v, want.name)
+			t.Errorf("Verdict(%v).String() = %q, want %q", int(v), v, want.name)
 		}
 		refusal := v.Refusal()
 		if (refusal == nil) != want.accepts || !errors.Is(refusal, want.cause) {
-			t.Errorf("%v refuses with %v, want %v", v, refusal, want.cause)
+			t.Errorf("%v.Refusal() = %v, want %v", v, refusal, want.cause)
 		}
 		if !want.accepts && !errors.Is(refusal, auth.RefreshReused) {
-			t.Errorf("%v refuses with %v, want refresh_reused", v, refusal)
+			t.Errorf("%v.Refusal() = %v, want refresh_reused", v, refusal)
 		}
 	}
 }
 
-func TestStanding(t *testing.T) {
+func TestRefreshError(t *testing.T) {
 	t.Parallel()
 	live := func() *session.State {
 		return &session.State{
@@ -96,26 +96,26 @@ func TestStanding(t *testing.T) {
 		change func(*session.State)
 		want   error
 	}{
-		"a live session":                                   {func(*session.State) {}, nil},
-		"the last moment before it is idle":                {func(st *session.State) { st.Session.IdleExpiresAt = noon.Add(time.Microsecond) }, nil},
-		"idle from this moment on":                         {func(st *session.State) { st.Session.IdleExpiresAt = noon }, auth.RefreshExpired},
-		"the last moment of all":                           {func(st *session.State) { st.Session.ExpiresAt = noon.Add(time.Microsecond) }, nil},
-		"over from this moment on":                         {func(st *session.State) { st.Session.ExpiresAt = noon }, auth.RefreshExpired},
-		"ended":                                            {func(st *session.State) { st.Session.EndedAt = noon.Add(-time.Hour) }, auth.SessionRevoked},
-		"ended by a clock that is ahead":                   {func(st *session.State) { st.Session.EndedAt = noon.Add(time.Second) }, auth.SessionRevoked},
-		"below its app's epoch":                            {func(st *session.State) { st.AppEpoch = 3 }, auth.SessionRevoked},
-		"above its app's epoch, as after a restore":        {func(st *session.State) { st.AppEpoch = 1 }, nil},
-		"its app is disabled":                              {func(st *session.State) { st.AppDisabled = true }, auth.AppDisabled},
-		"another app's":                                    {func(st *session.State) { st.Session.AppID = "wx2" }, auth.RefreshInvalid},
-		"ended and expired is ended":                       {func(st *session.State) { st.Session.EndedAt, st.Session.ExpiresAt = noon, noon }, auth.SessionRevoked},
-		"another app's, and nothing more is said about it": {func(st *session.State) { st.Session.AppID, st.Session.EndedAt, st.AppDisabled = "wx2", noon, true }, auth.RefreshInvalid},
+		"a live session":                            {func(*session.State) {}, nil},
+		"the last moment before it is idle":         {func(st *session.State) { st.Session.IdleExpiresAt = noon.Add(time.Microsecond) }, nil},
+		"idle from this moment on":                  {func(st *session.State) { st.Session.IdleExpiresAt = noon }, auth.RefreshExpired},
+		"the last moment of all":                    {func(st *session.State) { st.Session.ExpiresAt = noon.Add(time.Microsecond) }, nil},
+		"over from this moment on":                  {func(st *session.State) { st.Session.ExpiresAt = noon }, auth.RefreshExpired},
+		"ended":                                     {func(st *session.State) { st.Session.EndedAt = noon.Add(-time.Hour) }, auth.SessionRevoked},
+		"ended by a clock that is ahead":            {func(st *session.State) { st.Session.EndedAt = noon.Add(time.Second) }, auth.SessionRevoked},
+		"below its app's epoch":                     {func(st *session.State) { st.AppEpoch = 3 }, auth.SessionRevoked},
+		"above its app's epoch, as after a restore": {func(st *session.State) { st.AppEpoch = 1 }, nil},
+		"its app is disabled":                       {func(st *session.State) { st.AppDisabled = true }, auth.AppDisabled},
+		"another app's":                             {func(st *session.State) { st.Session.AppID = "wx2" }, auth.RefreshInvalid},
+		"ended and expired is ended":                {func(st *session.State) { st.Session.EndedAt, st.Session.ExpiresAt = noon, noon }, auth.SessionRevoked},
+		"another app's, whatever else is wrong":     {func(st *session.State) { st.Session.AppID, st.Session.EndedAt, st.AppDisabled = "wx2", noon, true }, auth.RefreshInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			st := live()
 			tc.change(st)
 			if got := st.RefreshError("wx1", noon); !errors.Is(got, tc.want) || (got == nil) != (tc.want == nil) {
-				t.Errorf("%v, want %v", got, tc.want)
+				t.Errorf("RefreshError() = %v, want %v", got, tc.want)
 			}
 		})
 	}
@@ -136,7 +136,7 @@ func TestIdleExpiry(t *testing.T) {
 		"as long as the session may live":      {noon, 180 * 24 * time.Hour, end},
 	} {
 		if got := session.IdleExpiry(tc.now, tc.idle, end); !got.Equal(tc.want) {
-			t.Errorf("%s: %v, want %v", name, got, tc.want)
+			t.Errorf("%s: IdleExpiry() = %v, want %v", name, got, tc.want)
 		}
 	}
 }
@@ -174,10 +174,10 @@ func TestLifetimes(t *testing.T) {
 	} {
 		err := tc.l.Check()
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%s: %v, want an error about the %s lifetime", name, err, tc.want)
+			t.Errorf("%s: Check() error = %v, want one about the %s lifetime", name, err, tc.want)
 		}
 		if _, serviceErr := session.NewService(session.Config{Lifetimes: tc.l}); serviceErr == nil {
-			t.Errorf("%s: a service takes it", name)
+			t.Errorf("%s: NewService() error = nil, want an error", name)
 		}
 	}
 }

@@ -12,11 +12,11 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// A signing key that is retired ends what it signed and no session.
+// The retirement of a compromised signing key revokes its tokens and ends no session.
 func TestSigningKeyRetired(t *testing.T) {
 	t.Parallel()
-	// now retires the key of the session's access token, which is the current
-	// one or a previous one.
+	// Each retires the key of the session's access token, which is the current one or
+	// a previous one.
 	for name, retire := range map[string]func(t *testing.T, w *world) error{
 		"the current key": func(t *testing.T, w *world) error {
 			return w.retire(t, w.current(t, keyring.UseAccess))
@@ -28,7 +28,7 @@ func TestSigningKeyRetired(t *testing.T) {
 			return w.retire(t, was)
 		},
 	} {
-		t.Run(name+": its access token is refused, and its session goes on under another key", func(t *testing.T) {
+		t.Run(name+": its access token is refused, and the session continues with another key", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
 			g := w.Login("alice")
@@ -36,43 +36,43 @@ func TestSigningKeyRetired(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); auth.CodeOf(err) != auth.TokenInvalid && auth.CodeOf(err) != auth.SessionRevoked {
-				t.Errorf("the token is answered %v", err)
+				t.Errorf("Authenticate() error = %v", err)
 			}
 			if n := w.count(t, `select count(*) from cutoffs where kind = 'key' and expires_at is null`); n != 1 {
-				t.Errorf("%d cutoffs of keys", n)
+				t.Errorf("%d cutoffs of keys, want 1", n)
 			}
 			if n := w.count(t, `select count(*) from cutoffs where kind <> 'key'`); n != 0 {
-				t.Errorf("%d cutoffs of sessions", n)
+				t.Errorf("%d cutoffs of sessions, want 0", n)
 			}
 			again, err := w.Refresh(g.RefreshToken)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if s, err := w.Service.Authenticate(t.Context(), again.AccessToken); err != nil || s.ID != g.Session.ID {
-				t.Errorf("the new token: %v, %v", s.ID, err)
+				t.Errorf("Authenticate() with the new token = session %v, %v", s.ID, err)
 			}
 			w.Login("bob")
 		})
-		t.Run(name+": without its cutoff it does not happen", func(t *testing.T) {
+		t.Run(name+": the retirement fails without its cutoff", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
 			g := w.Login("alice")
 			w.breakCutoffs(t)
 			if err := retire(t, w); err == nil {
-				t.Error("it is retired")
+				t.Error("the key was retired without its cutoff")
 			}
 			if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
-				t.Errorf("the token is dead to this service only: error = %v", err)
+				t.Errorf("Authenticate() after the failed retirement: error = %v", err)
 			}
 			if n := w.count(t, `select count(*) from audit where action = ?`, string(auth.AuditKeyRetired)); n != 0 {
-				t.Errorf("%d audit rows tell of what did not happen", n)
+				t.Errorf("%d audit events of the failed retirement, want 0", n)
 			}
 		})
 	}
 }
 
 // A refresh token of a retired MAC key is refused before the database is asked.
-func TestRetiredMACKeyTouchesNoDatabase(t *testing.T) {
+func TestRetiredMACKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, session.Lifetimes{})
 	g := w.Login("alice")
@@ -84,16 +84,16 @@ func TestRetiredMACKeyTouchesNoDatabase(t *testing.T) {
 		t.Errorf("Refresh() error = %v, want %v", err, auth.RefreshInvalid)
 	}
 	if n := w.store.calls.Load(); n != 0 {
-		t.Errorf("%d calls to the store", n)
+		t.Errorf("%d calls of the store, want 0", n)
 	}
-	// Who logs in again gets a token of another key.
+	// A new log-in gets a token of another key.
 	if _, err := w.Refresh(w.Login("alice").RefreshToken); err != nil {
 		t.Errorf("after a new log-in: error = %v", err)
 	}
 }
 
-// Rotation ends nothing: what the previous keys signed is good as long as ever.
-func TestRotationEndsNothing(t *testing.T) {
+// Rotation ends nothing: tokens of the previous keys stay valid until they expire.
+func TestRotation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, session.Lifetimes{})
 	g := w.Login("alice")
@@ -106,22 +106,22 @@ func TestRotationEndsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The same refresh again is answered with the same successor, although
-	// another key signs it now.
+	// The same refresh again yields the same successor, although another key signs it
+	// now.
 	w.Clock.Advance(30 * time.Second)
 	must(w.keeper.Rotate(t.Context(), keyring.RotateRequest{Now: true}))(t)
 	replayed, err := w.Refresh(g.RefreshToken)
 	if err != nil || replayed.Verdict != session.Replay || replayed.Session.Generation != again.Session.Generation {
-		t.Errorf("%v, %v", replayed.Verdict, err)
+		t.Errorf("Refresh() again = %v, %v, want a replay", replayed.Verdict, err)
 	}
 	for i, token := range []auth.Secret{again.RefreshToken, replayed.RefreshToken} {
 		if _, err := w.Refresh(token); err != nil {
-			t.Errorf("successor %d: %v", i, err)
+			t.Errorf("Refresh() with successor %d: error = %v", i, err)
 		}
 	}
 }
 
-func TestTokensAreSignedAsTheAppSays(t *testing.T) {
+func TestSigningAlg(t *testing.T) {
 	t.Parallel()
 	for _, alg := range []string{"EdDSA", "RS256"} {
 		t.Run(alg, func(t *testing.T) {
@@ -135,12 +135,12 @@ func TestTokensAreSignedAsTheAppSays(t *testing.T) {
 			header := func(g session.Grant) string { return string(decodeSegment(t, g.AccessToken, 0)) }
 			early := w.Login("alice")
 			if h := header(early); !strings.Contains(h, `"ES256"`) {
-				t.Errorf("before validators know the key: %s", h)
+				t.Errorf("unexpected header before validators know the key: %s", h)
 			}
 			w.Clock.Advance(6 * time.Minute)
 			for what, g := range map[string]session.Grant{"log-in": w.Login("bob"), "refresh": must(w.Refresh(early.RefreshToken))(t)} {
 				if h := header(g); !strings.Contains(h, `"`+alg+`"`) {
-					t.Errorf("%s: %s", what, h)
+					t.Errorf("%s: unexpected header %s", what, h)
 				}
 				if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
 					t.Errorf("%s: error = %v", what, err)

@@ -11,7 +11,7 @@ import (
 
 func TestSessionLimit(t *testing.T) {
 	t.Parallel()
-	t.Run("the log-in after the last that may be ends the first, and says which request did", func(t *testing.T) {
+	t.Run("the log-in above the limit ends the first session and audits its request", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		first, other := w.Login("alice"), w.Login("bob")
@@ -25,7 +25,7 @@ func TestSessionLimit(t *testing.T) {
 			ClientID: sessiontest.AppID, Code: auth.Secret(w.Simulator.NewCode("alice")), RequestID: "req-51",
 		}))(t)
 		if row := w.row(t, first.Session.ID); row.EndReason != auth.EndLimit || !row.EndedAt.Equal(w.Clock.Now()) {
-			t.Errorf("the first ended at %v for %q", row.EndedAt, row.EndReason)
+			t.Errorf("the first session ended at %v for %q, want session_limit", row.EndedAt, row.EndReason)
 		}
 		if n := w.count(t, `select count(*) from sessions where ended_at is not null`); n != 1 {
 			t.Errorf("%d sessions ended, want 1", n)
@@ -40,17 +40,17 @@ func TestSessionLimit(t *testing.T) {
 			}
 		}
 	})
-	t.Run("is any number up to 1000, or 0 for none", func(t *testing.T) {
+	t.Run("the limit is 1 to 1000, or 0 for no limit", func(t *testing.T) {
 		t.Parallel()
 		for _, limit := range []int{0, 1, session.DefaultMaxSessions, 1000} {
 			if _, err := session.NewService(session.Config{Lifetimes: session.DefaultLifetimes, MaxSessions: limit}); err != nil {
-				t.Errorf("%d: %v", limit, err)
+				t.Errorf("limit %d: error = %v", limit, err)
 			}
 		}
 		for _, limit := range []int{-1, 1001} {
 			_, err := session.NewService(session.Config{Lifetimes: session.DefaultLifetimes, MaxSessions: limit})
 			if err == nil || !strings.Contains(err.Error(), "live sessions") {
-				t.Errorf("%d: error %v, want one about the limit", limit, err)
+				t.Errorf("limit %d: error = %v, want one about the limit", limit, err)
 			}
 		}
 	})

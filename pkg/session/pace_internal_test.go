@@ -11,11 +11,11 @@ func TestPaceMemory(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	spend := func(p *pace, id uuid.UUID, now time.Time) {
-		for range 10 * rotationBurst { // together: none waited for another
+		for range 10 * rotationBurst { // concurrent: no rotation waited for another
 			p.rotated(id, 2, now)
 		}
 	}
-	t.Run("is bounded under a flood, and the youngest stay known", func(t *testing.T) {
+	t.Run("the memory is bounded under a flood, and the newest sessions stay known", func(t *testing.T) {
 		t.Parallel()
 		const limit = 1 << 10
 		p := newPace(limit)
@@ -23,14 +23,14 @@ func TestPaceMemory(t *testing.T) {
 			id := uuid.New()
 			spend(p, id, now)
 			if p.wait(id, 2, now) != rotationPause {
-				t.Fatal("a session that just spent its burst is not held back")
+				t.Fatal("wait() = 0 for a session that has used up its burst")
 			}
 			if n := len(p.current) + len(p.previous); n > limit {
-				t.Fatalf("%d sessions are remembered, want %d at most", n, limit)
+				t.Fatalf("%d sessions are remembered, want at most %d", n, limit)
 			}
 		}
 	})
-	t.Run("forgets only what says nothing any more", func(t *testing.T) {
+	t.Run("only sessions with a full burst are forgotten", func(t *testing.T) {
 		t.Parallel()
 		p := newPace(1 << 10)
 		id := uuid.New()
@@ -39,7 +39,7 @@ func TestPaceMemory(t *testing.T) {
 			at := now.Add(time.Duration(i) * time.Second)
 			p.rotated(uuid.New(), 2, at)
 			if i == 0 && p.wait(id, 2, at) != rotationPause {
-				t.Error("at once: no wait")
+				t.Error("wait() = 0 right after the burst, want a wait")
 			}
 		}
 		for i := range 100 {

@@ -11,7 +11,7 @@ import (
 
 func TestRefreshPace(t *testing.T) {
 	t.Parallel()
-	// rotate refreshes until it is refused, and returns how often it was not.
+	// rotate refreshes until a refresh is refused, and returns the number of successes.
 	rotate := func(t *testing.T, w *world, token auth.Secret) (n int, last auth.Secret) {
 		t.Helper()
 		for ; n < 1000; n++ {
@@ -21,7 +21,7 @@ func TestRefreshPace(t *testing.T) {
 			}
 			token = must(g, err)(t).RefreshToken
 		}
-		t.Fatal("a thousand refreshes, and no limit")
+		t.Fatal("a thousand refreshes without a limit")
 		return 0, ""
 	}
 	t.Run("a session rotates 20 times at once, and then once a second", func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestRefreshPace(t *testing.T) {
 		_, err := w.Refresh(token)
 		var e *auth.Error
 		if !errors.As(err, &e) || e.Code != auth.RateLimited || e.RetryAfter != time.Second {
-			t.Errorf("%v, want rate_limited for 1s", err)
+			t.Errorf("Refresh() error = %v, want rate_limited for 1s", err)
 		}
 		if w.store.calls.Load() != calls {
 			t.Error("a refused refresh reached the store")
@@ -61,41 +61,41 @@ func TestRefreshPace(t *testing.T) {
 			rotations[i], token = rotate(t, w, token)
 			w.Clock.Advance(step)
 		}
-		most := 0
+		highest := 0
 		for i := range steps - 100 {
 			sum := 0
 			for _, n := range rotations[i : i+100] {
 				sum += n
 			}
-			most = max(most, sum)
+			highest = max(highest, sum)
 		}
-		if most > 30 || most < 29 {
-			t.Errorf("at most %d rotations in ten seconds, want 29 or 30", most)
+		if highest > 30 || highest < 29 {
+			t.Errorf("at most %d rotations in ten seconds, want 29 or 30", highest)
 		}
 	})
-	t.Run("other sessions of the same user go on", func(t *testing.T) {
+	t.Run("other sessions of the same user are not limited", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		rotate(t, w, w.Login("alice").RefreshToken)
 		must(w.Refresh(w.Login("alice").RefreshToken))(t)
 	})
-	t.Run("a thief who refreshes in a loop does not hide that a token was used again", func(t *testing.T) {
+	t.Run("a thief who refreshes in a loop does not hide a reuse", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		stolen := w.Login("alice").RefreshToken
 		rotate(t, w, stolen)
 		if _, err := w.Refresh(stolen); auth.CodeOf(err) != auth.RefreshReused {
-			t.Errorf("%v, want refresh_reused", err)
+			t.Errorf("Refresh() error = %v, want refresh_reused", err)
 		}
 	})
-	t.Run("what is no rotation does not count", func(t *testing.T) {
+	t.Run("only rotations count", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		first := w.Login("alice").RefreshToken
 		second := must(w.Refresh(first))(t).RefreshToken
 		for range 100 {
 			if g := must(w.Refresh(first))(t); g.Verdict != session.Replay {
-				t.Fatalf("%v", g.Verdict)
+				t.Fatalf("verdict = %v, want a replay", g.Verdict)
 			}
 			mangled := []byte(second.Reveal())
 			mangled[len(mangled)-5] ^= 1
@@ -107,18 +107,18 @@ func TestRefreshPace(t *testing.T) {
 			t.Errorf("%d rotations are left, want 19", n)
 		}
 	})
-	t.Run("a replay over the limit has its turn within a second", func(t *testing.T) {
+	t.Run("a replay over the limit is admitted within a second", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		_, token := rotate(t, w, w.Login("alice").RefreshToken)
 		w.Clock.Advance(time.Second)
-		must(w.Refresh(token))(t) // and the answer is lost
+		must(w.Refresh(token))(t) // the answer is lost
 		if _, err := w.Refresh(token); auth.CodeOf(err) != auth.RateLimited {
-			t.Errorf("%v, want rate_limited", err)
+			t.Errorf("Refresh() error = %v, want rate_limited", err)
 		}
 		w.Clock.Advance(time.Second)
 		if g := must(w.Refresh(token))(t); g.Verdict != session.Replay {
-			t.Errorf("%v", g.Verdict)
+			t.Errorf("verdict = %v, want a replay", g.Verdict)
 		}
 	})
 }

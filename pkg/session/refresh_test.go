@@ -17,27 +17,27 @@ import (
 
 func TestRefresh(t *testing.T) {
 	t.Parallel()
-	t.Run("moves the same session one generation on", func(t *testing.T) {
+	t.Run("a refresh moves the session one generation forward", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		first := w.Login("alice")
 		w.Clock.Advance(time.Hour)
 		g := must(w.Refresh(first.RefreshToken))(t)
 		if g.Verdict != session.Rotate || g.Session.ID != first.Session.ID || g.Session.Identity != first.Session.Identity || g.Session.Generation != 2 {
-			t.Errorf("%v %+v", g.Verdict, g.Session)
+			t.Errorf("Refresh() = %v, %+v", g.Verdict, g.Session)
 		}
 		if g.RefreshToken == first.RefreshToken || g.AccessToken == first.AccessToken {
-			t.Error("a token is the old one")
+			t.Error("Refresh() returns an old token")
 		}
 		if g.RefreshTokenTimeout != 30*86400 || g.AuthorizationExpiresIn != 180*86400-3600 {
-			t.Errorf("timeouts %d, %d", g.RefreshTokenTimeout, g.AuthorizationExpiresIn)
+			t.Errorf("unexpected timeouts: %d, %d", g.RefreshTokenTimeout, g.AuthorizationExpiresIn)
 		}
 		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if claims.Session != g.Session.ID || !claims.IssuedAt.Equal(w.Clock.Now().Truncate(time.Second)) {
-			t.Errorf("%+v", claims)
+			t.Errorf("unexpected claims: %+v", claims)
 		}
 		if n := w.count(t, `select count(*) from sessions`); n != 1 {
-			t.Errorf("%d rows", n)
+			t.Errorf("%d session rows, want 1", n)
 		}
 	})
 	t.Run("a replay inside the window yields the same successor", func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestRefresh(t *testing.T) {
 			w.Clock.Advance(20 * time.Second)
 			again := must(w.Refresh(first.RefreshToken))(t)
 			if again.Verdict != session.Replay || again.RefreshToken != second.RefreshToken || again.Session.ID != second.Session.ID || again.Session.Generation != second.Session.Generation {
-				t.Errorf("%v %+v", again.Verdict, again.Session)
+				t.Errorf("Refresh() again = %v, %+v, want a replay", again.Verdict, again.Session)
 			}
 			if s, err := w.Service.Authenticate(t.Context(), again.AccessToken); err != nil || s.ID != first.Session.ID {
 				t.Errorf("its access token is not good: %v", err)
@@ -57,10 +57,10 @@ func TestRefresh(t *testing.T) {
 		}
 		third := must(w.Refresh(second.RefreshToken))(t)
 		if third.Session.Generation != 3 {
-			t.Errorf("generation %d", third.Session.Generation)
+			t.Errorf("unexpected generation %d after the third refresh", third.Session.Generation)
 		}
 	})
-	t.Run("a replay does not tell when the token was rotated", func(t *testing.T) {
+	t.Run("a replay does not show when the token was rotated", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{Grace: time.Minute, Idle: time.Hour, Max: day})
 		first := w.Login("alice")
@@ -68,7 +68,7 @@ func TestRefresh(t *testing.T) {
 		w.Clock.Advance(45 * time.Second)
 		again := must(w.Refresh(first.RefreshToken))(t)
 		if again.RefreshTokenTimeout != second.RefreshTokenTimeout {
-			t.Errorf("refresh_token_timeout %d, then %d", second.RefreshTokenTimeout, again.RefreshTokenTimeout)
+			t.Errorf("refresh_token_timeout = %d, and %d for the replay", second.RefreshTokenTimeout, again.RefreshTokenTimeout)
 		}
 	})
 	t.Run("replay after the window revokes the session", func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("another session of the user: error = %v", err)
 		}
 		if n := w.count(t, `select count(*) from audit where action = 'refresh.replay_late' and session_id = ?`, first.Session.ID.String()); n != 1 {
-			t.Errorf("%d audit rows", n)
+			t.Errorf("%d audit events, want 1", n)
 		}
 	})
 	t.Run("a token two generations old revokes the session inside the window too", func(t *testing.T) {
@@ -107,13 +107,13 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("the current token: error = %v, want %v", err, auth.SessionRevoked)
 		}
 		if n := w.count(t, `select count(*) from audit where action = 'refresh.reuse' and request_id = 'REQ1'`); n != 1 {
-			t.Errorf("%d audit rows", n)
+			t.Errorf("%d audit events, want 1", n)
 		}
 		if n := w.count(t, `select count(*) from cutoffs where session_id = ? and ver = 0`, first.Session.ID.String()); n != 1 {
-			t.Errorf("%d cutoffs", n)
+			t.Errorf("%d cutoffs, want 1", n)
 		}
 	})
-	t.Run("a token ahead of a store that was rolled back is good", func(t *testing.T) {
+	t.Run("a token ahead of a store that was rolled back is accepted", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g := w.Login("alice")
@@ -123,32 +123,32 @@ func TestRefresh(t *testing.T) {
 		w.exec(t, `update sessions set generation = 2`)
 		next := must(w.Refresh(g.RefreshToken))(t)
 		if next.Verdict != session.RolledBack || next.Session.Generation != g.Session.Generation+1 {
-			t.Errorf("%v %+v", next.Verdict, next.Session)
+			t.Errorf("Refresh() = %v, %+v, want a rollback", next.Verdict, next.Session)
 		}
 		if _, err := w.Refresh(next.RefreshToken); err != nil {
-			t.Errorf("and then: error = %v", err)
+			t.Errorf("next Refresh() error = %v", err)
 		}
 	})
-	t.Run("mints what the row says, at once", func(t *testing.T) {
+	t.Run("tokens have the claims of the session row at once", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g := w.Login("alice")
 		person := w.bind(t, g.Session.Identity)
 		if g = must(w.Refresh(g.RefreshToken))(t); g.Session.Bound() {
-			t.Error("the identity is looked at, not the session's row")
+			t.Error("the claims come from the identity, not from the session's row")
 		}
 		w.exec(t, `update sessions set person_id = ?, ver = ver + 1`, person.ID.String())
 		g = must(w.Refresh(g.RefreshToken))(t)
 		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if !claims.Bound || *claims.Person != person.ID || claims.Ver != 2 {
-			t.Errorf("%+v", claims)
+			t.Errorf("unexpected claims: %+v", claims)
 		}
 	})
 }
 
 func TestRefreshRefuses(t *testing.T) {
 	t.Parallel()
-	t.Run("a token that is not ours, before the store is asked", func(t *testing.T) {
+	t.Run("a token that is not ours, without a call of the store", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		good := w.Login("alice").RefreshToken.Reveal()
@@ -160,7 +160,7 @@ func TestRefreshRefuses(t *testing.T) {
 			forged = append(forged, token.RefreshPrefix+base64.RawURLEncoding.EncodeToString(body))
 			body[i/8] ^= 1 << (i % 8)
 		}
-		// Nobody who has no key gets past by naming a session that exists.
+		// Without a key, naming an existing session does not help.
 		w.store.calls.Store(0)
 		for _, s := range forged {
 			if g, err := w.Refresh(auth.Secret(s)); !errors.Is(err, auth.RefreshInvalid) || g.AccessToken != "" {
@@ -168,13 +168,13 @@ func TestRefreshRefuses(t *testing.T) {
 			}
 		}
 		if n := w.store.calls.Load(); n != 0 {
-			t.Errorf("%d calls to the store", n)
+			t.Errorf("%d calls of the store, want 0", n)
 		}
 		if _, err := w.Refresh(auth.Secret(good)); err != nil || w.store.calls.Load() != 1 {
-			t.Errorf("the good one: %v, %d calls", err, w.store.calls.Load())
+			t.Errorf("the valid token: error = %v, %d calls of the store", err, w.store.calls.Load())
 		}
 	})
-	t.Run("a client_id that cannot be one, before the store is asked", func(t *testing.T) {
+	t.Run("an invalid client_id, without a call of the store", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		good := w.Login("alice").RefreshToken
@@ -185,10 +185,10 @@ func TestRefreshRefuses(t *testing.T) {
 			}
 		}
 		if n := w.store.calls.Load(); n != 0 {
-			t.Errorf("%d calls to the store", n)
+			t.Errorf("%d calls of the store, want 0", n)
 		}
 	})
-	t.Run("another app's token, which stays good for its own", func(t *testing.T) {
+	t.Run("a token of another app, which stays valid for that app", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		good := w.Login("alice").RefreshToken
@@ -196,10 +196,10 @@ func TestRefreshRefuses(t *testing.T) {
 			t.Errorf("Refresh() error = %v, want %v", err, auth.RefreshInvalid)
 		}
 		if g, err := w.Refresh(good); err != nil || g.Verdict != session.Rotate {
-			t.Errorf("%v %v", g.Verdict, err)
+			t.Errorf("Refresh() by its own app = %v, %v", g.Verdict, err)
 		}
 	})
-	t.Run("a session that is gone", func(t *testing.T) {
+	t.Run("a deleted session", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		s := must(w.Codec.Encode(token.Refresh{Session: uuid.Must(uuid.NewV7()), Generation: 1}, w.Clock.Now()))(t)
@@ -240,7 +240,7 @@ func TestRefreshRefuses(t *testing.T) {
 		}
 		w.store.down.Store(false)
 		if g, err := w.Refresh(g.RefreshToken); err != nil || g.Verdict != session.Rotate {
-			t.Errorf("and then: %v %v", g.Verdict, err)
+			t.Errorf("Refresh() when the database is back = %v, %v", g.Verdict, err)
 		}
 	})
 }
@@ -248,7 +248,7 @@ func TestRefreshRefuses(t *testing.T) {
 func TestSessionLifetime(t *testing.T) {
 	t.Parallel()
 	lifetimes := session.Lifetimes{Grace: time.Minute, Idle: time.Hour, Max: 150 * time.Minute}
-	t.Run("it dies of idleness to the microsecond", func(t *testing.T) {
+	t.Run("the idle expiry is exact to the microsecond", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, lifetimes)
 		kept, lost := w.Login("alice"), w.Login("alice")
@@ -261,7 +261,7 @@ func TestSessionLifetime(t *testing.T) {
 			t.Errorf("at the moment: error = %v, want %v", err, auth.RefreshExpired)
 		}
 	})
-	t.Run("it ends absolutely, however often it is refreshed", func(t *testing.T) {
+	t.Run("the absolute expiry does not move with refreshes", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, lifetimes)
 		g := w.Login("alice")

@@ -56,10 +56,10 @@ func (f *forgetful) set(change func()) {
 	change()
 }
 
-// memory is what a replica remembers.
+// memory holds the revocations that a replica remembers.
 type memory struct {
 	all []auth.Cutoff
-	// learnt is what the replica hears of only when it asks, and deaf why it cannot.
+	// learnt are the cutoffs that CatchUp adds, and deaf is its error.
 	learnt []auth.Cutoff
 	deaf   error
 }
@@ -73,7 +73,7 @@ func (m *memory) CatchUp(context.Context) error {
 	return m.deaf
 }
 
-// restorerBed is a restorer whose pauses end when the test says so.
+// restorerBed is a restorer whose pauses the test ends.
 type restorerBed struct {
 	*session.Restorer
 	db *forgetful
@@ -128,12 +128,12 @@ func TestRestorerWithoutMemory(t *testing.T) {
 	db := &forgetful{}
 	b := newRestorerBed(t, db)
 	if err := b.Check(); !errors.Is(err, auth.StorageUnavailable) || !strings.Contains(err.Error(), "yufu migrate --restored") {
-		t.Errorf("Check() = %v, want what to do", err)
+		t.Errorf("Check() = %v, want an error with the command to run", err)
 	}
 	b.learnt = []auth.Cutoff{{Kind: auth.CutoffSession, Session: uuid.New(), Ver: 7}}
 	b.run(t)
 	<-b.paused
-	b.HistoryChanged() // what it remembers is what the database has: that records nothing
+	b.HistoryChanged() // must not record the history
 	<-b.paused
 	db.set(func() { db.recorded = true })
 	b.again <- t0
@@ -147,11 +147,11 @@ func TestRestorerWithoutMemory(t *testing.T) {
 		t.Errorf("%d recordings, %d restorations, %d of keys; want 1, 1, 1", db.recordings, len(db.asked), b.keys)
 	}
 	if n := strings.Count(b.log.String(), "level=ERROR"); n != 1 || strings.Contains(b.log.String(), "level=WARN") {
-		t.Errorf("log %s, want one error", &b.log)
+		t.Errorf("log:\n%s\nwant one error", &b.log)
 	}
 }
 
-func TestRestorerThatCannotCatchUp(t *testing.T) {
+func TestRestorerCannotCatchUp(t *testing.T) {
 	t.Parallel()
 	db := &forgetful{}
 	b := newRestorerBed(t, db)
@@ -166,7 +166,7 @@ func TestRestorerThatCannotCatchUp(t *testing.T) {
 	}
 }
 
-func TestRestorerThatOutlives(t *testing.T) {
+func TestRestorerRun(t *testing.T) {
 	t.Parallel()
 	db := &forgetful{recorded: true}
 	b := newRestorerBed(t, db)
@@ -193,7 +193,7 @@ func TestRestorerThatOutlives(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("it did not record the history")
+			t.Fatal("the history was not recorded")
 		}
 	}
 	b.stop()
@@ -204,18 +204,18 @@ func TestRestorerThatOutlives(t *testing.T) {
 	for _, r := range db.asked[2:] { // the first two found the database down
 		got += len(r.Remembered)
 		if n := len(r.Remembered); n > session.MaxRestored || r.Event.Action != auth.AuditStoreRolledBack || r.Event.Actor != auth.ActorService {
-			t.Errorf("%d cutoffs at once, event %+v", n, r.Event)
+			t.Errorf("%d cutoffs in one call, event %+v, want at most %d", n, r.Event, session.MaxRestored)
 		}
 	}
 	if got != session.MaxRestored+2 || b.keys != 3 {
-		t.Errorf("%d cutoffs and %d times the keys, want %d and 3", got, b.keys, session.MaxRestored+2)
+		t.Errorf("%d cutoffs restored and keys read %d times, want %d and 3", got, b.keys, session.MaxRestored+2)
 	}
 	if strings.Count(b.log.String(), "retrying") != 1 {
 		t.Errorf("want one line with \"retrying\" in the log, got:\n%s", &b.log)
 	}
 }
 
-func TestRestorerTellsWhatIsImplausible(t *testing.T) {
+func TestRestorerImplausible(t *testing.T) {
 	t.Parallel()
 	db := &forgetful{recorded: true, restored: session.Restored{Implausible: []auth.Cutoff{{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 1 << 40}}}}
 	b := newRestorerBed(t, db)
@@ -224,6 +224,6 @@ func TestRestorerTellsWhatIsImplausible(t *testing.T) {
 		t.Fatal(err)
 	}
 	if log := b.log.String(); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "app=wx1") || !strings.Contains(log, "epoch=1099511627776") {
-		t.Errorf("log %s", log)
+		t.Errorf("log:\n%s\nwant an error with the app and the epoch", log)
 	}
 }

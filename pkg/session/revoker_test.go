@@ -15,7 +15,7 @@ import (
 
 func TestRevoker(t *testing.T) {
 	t.Parallel()
-	t.Run("it tells how many died, by which cutoff, and until when tokens may pass", func(t *testing.T) {
+	t.Run("a revocation returns the number of sessions, the cutoff and the times", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g := w.Login("alice")
@@ -36,10 +36,10 @@ func TestRevoker(t *testing.T) {
 			t.Error(d)
 		}
 		if n := w.count(t, `select count(*) from audit where action = 'revoked' and actor = 'service_key:k1' and reason = '工单 4711' and request_id = 'req-1' and identity_uuid = ?`, g.Session.Identity.String()); n != 1 {
-			t.Errorf("%d audit events", n)
+			t.Errorf("%d audit events, want 1", n)
 		}
 	})
-	t.Run("it is harmless to repeat, and then has no cutoff", func(t *testing.T) {
+	t.Run("a second revocation is harmless and has no cutoff", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		g := w.Login("alice")
@@ -50,7 +50,7 @@ func TestRevoker(t *testing.T) {
 		}
 		got, err := w.Revoker.Revoke(t.Context(), session.RevocationRequest{Token: g.AccessToken})
 		if err != nil || got.Sessions != 0 || got.CutoffID != 0 || got.EffectiveBy.IsZero() {
-			t.Errorf("%+v, %v", got, err)
+			t.Errorf("unexpected result: Revoke() = %+v, %v", got, err)
 		}
 	})
 	t.Run("an access token that has expired still names its session", func(t *testing.T) {
@@ -60,17 +60,17 @@ func TestRevoker(t *testing.T) {
 		w.Clock.Advance(10 * sessiontest.AccessTTL)
 		got, err := w.Revoker.Revoke(t.Context(), session.RevocationRequest{Token: g.AccessToken})
 		if err != nil || got.Sessions != 1 {
-			t.Errorf("%+v, %v", got, err)
+			t.Errorf("unexpected result: Revoke() = %+v, %v", got, err)
 		}
 	})
-	t.Run("a person's sessions die in every app", func(t *testing.T) {
+	t.Run("the sessions of a person end in every app", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		a, b := w.Login("alice"), w.Login("bob")
 		id := w.bind(t, a.Session.Identity).ID
 		got, err := w.Revoker.Revoke(t.Context(), session.RevocationRequest{Target: session.Target{Person: id}})
 		if err != nil || got.Sessions != 1 {
-			t.Errorf("%+v, %v", got, err)
+			t.Errorf("unexpected result: Revoke() = %+v, %v", got, err)
 		}
 		if _, err := w.Refresh(a.RefreshToken); auth.CodeOf(err) != auth.SessionRevoked {
 			t.Errorf("alice: error = %v, want %v", err, auth.SessionRevoked)
@@ -86,7 +86,7 @@ func TestRevokerRefuses(t *testing.T) {
 	w := newWorld(t, session.Lifetimes{})
 	g := w.Login("alice")
 	s, id := g.Session.ID, g.Session.Identity
-	nobody := uuid.Must(uuid.NewV7())
+	unknown := uuid.Must(uuid.NewV7())
 	other := []string{sessiontest.OtherAppID}
 	mine := []string{sessiontest.AppID}
 	for name, tc := range map[string]struct {
@@ -100,29 +100,29 @@ func TestRevokerRefuses(t *testing.T) {
 		"a reason with a line break":    {session.RevocationRequest{Target: session.Target{Session: s}, Reason: "a\nb"}, auth.InvalidRequest},
 		"a token that is not ours":      {session.RevocationRequest{Token: "a.b.c"}, auth.NotFound},
 		"a mangled refresh token":       {session.RevocationRequest{Token: g.RefreshToken + "x"}, auth.NotFound},
-		"a session that never was":      {session.RevocationRequest{Target: session.Target{Session: nobody}}, auth.NotFound},
-		"a user who never was":          {session.RevocationRequest{Target: session.Target{Identity: nobody}}, auth.NotFound},
-		"a person who never was":        {session.RevocationRequest{Target: session.Target{Person: nobody}}, auth.NotFound},
+		"an unknown session":            {session.RevocationRequest{Target: session.Target{Session: unknown}}, auth.NotFound},
+		"an unknown user":               {session.RevocationRequest{Target: session.Target{Identity: unknown}}, auth.NotFound},
+		"an unknown person":             {session.RevocationRequest{Target: session.Target{Person: unknown}}, auth.NotFound},
 		"an app that is not registered": {session.RevocationRequest{Target: session.Target{AppID: "wx404"}}, auth.NotFound},
-		"what is no appid":              {session.RevocationRequest{Target: session.Target{AppID: "wx 1"}}, auth.NotFound},
+		"an invalid appid":              {session.RevocationRequest{Target: session.Target{AppID: "wx 1"}}, auth.NotFound},
 
-		"another app's session":           {session.RevocationRequest{Target: session.Target{Session: s}, Apps: other}, auth.NotFound},
-		"another app's access token":      {session.RevocationRequest{Token: g.AccessToken, Apps: other}, auth.NotFound},
-		"another app's refresh token":     {session.RevocationRequest{Token: g.RefreshToken, Apps: other}, auth.NotFound},
-		"another app's user":              {session.RevocationRequest{Target: session.Target{Identity: id}, Apps: other}, auth.NotFound},
-		"another app":                     {session.RevocationRequest{Target: session.Target{AppID: sessiontest.AppID}, Apps: other}, auth.NotFound},
-		"a person, by whom is restricted": {session.RevocationRequest{Target: session.Target{Person: nobody}, Apps: mine}, auth.InsufficientScope},
-		"all, by whom is restricted":      {session.RevocationRequest{Target: session.Target{All: true}, Apps: mine}, auth.InsufficientScope},
+		"another app's session":         {session.RevocationRequest{Target: session.Target{Session: s}, Apps: other}, auth.NotFound},
+		"another app's access token":    {session.RevocationRequest{Token: g.AccessToken, Apps: other}, auth.NotFound},
+		"another app's refresh token":   {session.RevocationRequest{Token: g.RefreshToken, Apps: other}, auth.NotFound},
+		"another app's user":            {session.RevocationRequest{Target: session.Target{Identity: id}, Apps: other}, auth.NotFound},
+		"another app":                   {session.RevocationRequest{Target: session.Target{AppID: sessiontest.AppID}, Apps: other}, auth.NotFound},
+		"a person, by a restricted key": {session.RevocationRequest{Target: session.Target{Person: unknown}, Apps: mine}, auth.InsufficientScope},
+		"all, by a restricted key":      {session.RevocationRequest{Target: session.Target{All: true}, Apps: mine}, auth.InsufficientScope},
 	} {
 		t.Run(name+" is refused", func(t *testing.T) {
 			got, err := w.Revoker.Revoke(t.Context(), tc.request)
 			if auth.CodeOf(err) != tc.want || got != (session.Revocation{}) {
-				t.Errorf("%+v, %v, want %s", got, err, tc.want)
+				t.Errorf("Revoke() = %+v, %v, want %s", got, err, tc.want)
 			}
 		})
 	}
 	if n := w.count(t, `select count(*) from cutoffs`) + w.count(t, `select count(*) from audit where action = 'revoked'`); n != 0 || w.CaughtUp.Load() != 0 {
-		t.Errorf("what was refused left %d rows and %d calls", n, w.CaughtUp.Load())
+		t.Errorf("refused revocations left %d rows and %d calls of CatchUp", n, w.CaughtUp.Load())
 	}
 }
 
@@ -134,7 +134,7 @@ func TestRevokerWithinApps(t *testing.T) {
 		Target: session.Target{AppID: sessiontest.AppID}, Apps: []string{sessiontest.AppID, sessiontest.OtherAppID},
 	})
 	if err != nil || got.Sessions != 1 {
-		t.Fatalf("%+v, %v", got, err)
+		t.Fatalf("unexpected result: Revoke() = %+v, %v", got, err)
 	}
 	w.Clock.Advance(time.Second)
 	if _, err := w.Refresh(g.RefreshToken); auth.CodeOf(err) != auth.SessionRevoked {

@@ -24,7 +24,7 @@ func TestSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if current.ID != first.Session.ID || len(all) != 2 || all[0].ID != second.Session.ID || all[1].ID != first.Session.ID {
-		t.Errorf("current %s, all %+v", current.ID, all)
+		t.Errorf("Sessions() = %s, %+v", current.ID, all)
 	}
 	if _, _, err := w.Service.Sessions(t.Context(), "garbage"); !errors.Is(err, auth.TokenInvalid) {
 		t.Errorf("error = %v, want %v", err, auth.TokenInvalid)
@@ -37,10 +37,10 @@ func TestEnd(t *testing.T) {
 		t.Helper()
 		_, err := w.Service.End(t.Context(), session.EndRequest{AccessToken: by.AccessToken, Session: id, RequestID: "req-1"})
 		if auth.CodeOf(err) != want {
-			t.Errorf("error %v, want %q", err, want)
+			t.Errorf("End() error = %v, want %q", err, want)
 		}
 	}
-	t.Run("another of my sessions ends, and the audit names the one that ended it", func(t *testing.T) {
+	t.Run("another session of the user ends, and the audit names the session that asked", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		mine, lost := w.Login("alice"), w.Login("alice")
@@ -53,25 +53,25 @@ func TestEnd(t *testing.T) {
 		}
 		if n := w.count(t, `select count(*) from audit where action = 'session.logout' and actor = 'bearer' and session_id = ? and request_id = 'req-1' and detail ->> 'by_session' = ?`,
 			lost.Session.ID.String(), mine.Session.ID.String()); n != 1 {
-			t.Errorf("%d audit events", n)
+			t.Errorf("unexpected number of audit events: %d", n)
 		}
 		if w.CaughtUp.Load() != 1 {
-			t.Errorf("the hook was called %d times", w.CaughtUp.Load())
+			t.Errorf("unexpected number of calls of CatchUp: %d", w.CaughtUp.Load())
 		}
-		// Again: nothing more happens.
+		// A second call changes nothing.
 		end(t, w, mine, lost.Session.ID, "")
 		if n := w.count(t, `select count(*) from cutoffs`); n != 1 {
-			t.Errorf("%d cutoffs", n)
+			t.Errorf("unexpected number of cutoffs: %d", n)
 		}
 	})
-	t.Run("my own session ends too", func(t *testing.T) {
+	t.Run("the session of the access token can end itself", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		mine := w.Login("alice")
 		end(t, w, mine, mine.Session.ID, "")
 		end(t, w, mine, mine.Session.ID, auth.SessionRevoked)
 	})
-	t.Run("somebody else's session is not found, like one that never was", func(t *testing.T) {
+	t.Run("a session of another user is not found, like an unknown one", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		mine, bobs := w.Login("alice"), w.Login("bob")
@@ -81,10 +81,10 @@ func TestEnd(t *testing.T) {
 			t.Errorf("bob's session: error = %v", err)
 		}
 		if w.CaughtUp.Load() != 0 {
-			t.Error("the hook was called for nothing")
+			t.Error("CatchUp was called without a change")
 		}
 	})
-	t.Run("the same person's account in another app is somebody else", func(t *testing.T) {
+	t.Run("the same person's identity in another app is another user", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		mine := w.Login("alice")
@@ -106,18 +106,18 @@ func TestApplied(t *testing.T) {
 			w := newWorld(t, session.Lifetimes{})
 			g := w.Login("alice")
 			if got := auth.CodeOf(e.end(t, w, g)); got != e.ended {
-				t.Fatalf("the ending answers %q, want %q", got, e.ended)
+				t.Fatalf("code of the ending = %q, want %q", got, e.ended)
 			}
 			if _, err := w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()); auth.CodeOf(err) != auth.SessionRevoked {
 				t.Errorf("Verify() error = %v, want %s by the cutoff in memory", err, auth.SessionRevoked)
 			}
 		})
 	}
-	t.Run("a refresh that ends nothing calls nothing", func(t *testing.T) {
+	t.Run("a refresh that ends nothing does not call CatchUp", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		if _, err := w.Refresh(w.Login("alice").RefreshToken); err != nil || w.CaughtUp.Load() != 0 {
-			t.Errorf("%v, %d calls", err, w.CaughtUp.Load())
+			t.Errorf("Refresh() error = %v, %d calls of CatchUp, want 0", err, w.CaughtUp.Load())
 		}
 	})
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
 
-// countingStore counts the calls of use cases to a real store, and can be cut
-// off from it.
+// countingStore counts the calls of use cases of a real store, and can simulate that it
+// is down.
 type countingStore struct {
 	*sqlite.Store
 	calls atomic.Int64
 	down  atomic.Bool
-	// downAfter is how many more calls come through before it is down; zero
-	// means any number.
+	// downAfter is the number of calls that still succeed before it is down; zero means
+	// any number.
 	downAfter atomic.Int64
 }
 
@@ -81,7 +81,7 @@ func (s *countingStore) Session(ctx context.Context, id uuid.UUID) (session.Stat
 	return s.Store.Session(ctx, id)
 }
 
-// world is the service over a real database, with a way around it.
+// world is the service over a real database, with direct access to the database.
 type world struct {
 	*sessiontest.Fixture
 	store  *countingStore
@@ -141,7 +141,7 @@ func (w *world) count(t *testing.T, query string, args ...any) int {
 	return n
 }
 
-// bind binds an identity to a person, as a store will.
+// bind binds an identity to a person in the database.
 func (w *world) bind(t *testing.T, identity uuid.UUID) auth.Person {
 	t.Helper()
 	p := auth.Person{ID: uuid.Must(uuid.NewV7()), ExternalID: "E-4711", Name: "张三"}
