@@ -61,7 +61,7 @@ func open(t *testing.T, m *memory) (*app.Directory, error) {
 	})
 }
 
-// inBubble runs a directory of one app in a bubble of time.
+// inBubble runs a directory with one app in a bubble of testing/synctest.
 func inBubble(t *testing.T, test func(t *testing.T, m *memory, d *app.Directory)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -75,7 +75,7 @@ func inBubble(t *testing.T, test func(t *testing.T, m *memory, d *app.Directory)
 		running.Go(func() { d.Run(ctx) })
 		defer running.Wait()
 		defer stop()
-		time.Sleep(time.Hour + time.Millisecond) // after a read, not in it
+		time.Sleep(time.Hour + time.Millisecond) // between two reads
 		test(t, m, d)
 	})
 }
@@ -132,7 +132,7 @@ func TestOpen(t *testing.T) {
 
 func TestDirectory(t *testing.T) {
 	t.Parallel()
-	t.Run("knows a change within a second", func(t *testing.T) {
+	t.Run("a change is known within a second", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
 			wantApp(t, d, "wx1", "")
@@ -144,7 +144,7 @@ func TestDirectory(t *testing.T) {
 			wantSeveral(t, d, true, "")
 		})
 	})
-	t.Run("answers from memory until it is too old", func(t *testing.T) {
+	t.Run("the directory answers from memory until it is too old", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
 			m.set(func() { m.err = auth.StorageUnavailable })
@@ -160,7 +160,7 @@ func TestDirectory(t *testing.T) {
 			wantSeveral(t, d, false, "")
 		})
 	})
-	t.Run("knows for ever that there are several apps", func(t *testing.T) {
+	t.Run("several apps stay known for ever", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
 			m.set(func() { m.apps = apps(2) })
@@ -171,7 +171,7 @@ func TestDirectory(t *testing.T) {
 			wantApp(t, d, "wx1", auth.StorageUnavailable)
 		})
 	})
-	t.Run("knows within a second that the database refuses", func(t *testing.T) {
+	t.Run("a failing database is detected within a second", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
 			wantAnswering(t, d, true)
@@ -185,7 +185,7 @@ func TestDirectory(t *testing.T) {
 			wantAnswering(t, d, true)
 		})
 	})
-	t.Run("knows within two seconds that the database hangs, and until it answers", func(t *testing.T) {
+	t.Run("a hanging database is detected within two seconds, until it answers", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
 			m.set(func() { m.hangs = true })
@@ -195,7 +195,7 @@ func TestDirectory(t *testing.T) {
 				time.Sleep(100 * time.Millisecond)
 			}
 			m.set(func() { m.hangs = false })
-			time.Sleep(4 * time.Second) // the read that hangs has to end
+			time.Sleep(4 * time.Second) // wait for the end of the hanging read
 			wantAnswering(t, d, true)
 			wantApp(t, d, "wx1", "")
 		})

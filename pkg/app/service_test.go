@@ -20,7 +20,7 @@ import (
 
 var now = time.Date(2026, 5, 1, 8, 0, 0, 0, time.UTC)
 
-// keys are signing keys that begin to sign at a time.
+// keys is a [app.Keys] whose keys sign from a given time.
 type keys struct {
 	from  time.Time
 	asked []string
@@ -100,7 +100,7 @@ const hookURL = "https://erp.example/bind"
 
 func TestRegister(t *testing.T) {
 	t.Parallel()
-	t.Run("keeps all that the form names, with the secrets sealed for this app", func(t *testing.T) {
+	t.Run("all members of the form are stored, with the secrets sealed for this app", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		r := registration("wx1")
@@ -143,7 +143,7 @@ func TestRegister(t *testing.T) {
 			t.Error("app_secret opens in the column of the webhook's secret")
 		}
 	})
-	t.Run("names the field that is wrong and registers nothing", func(t *testing.T) {
+	t.Run("an invalid form names the field and registers nothing", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		for name, c := range map[string]struct {
@@ -184,7 +184,7 @@ func TestRegister(t *testing.T) {
 			t.Errorf("%d apps, keys asked for %v, error %v; want nothing", len(all), w.keys.asked, err)
 		}
 	})
-	t.Run("refuses a registered appid and makes no keys for it", func(t *testing.T) {
+	t.Run("a registered appid is refused without making keys", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		before := w.register(t, registration("wx1"))
@@ -197,7 +197,7 @@ func TestRegister(t *testing.T) {
 			t.Errorf("the app changed, or keys were made: %v, %v", w.keys.asked, err)
 		}
 	})
-	t.Run("lets one of several calls at once through", func(t *testing.T) {
+	t.Run("one of several concurrent calls registers the app", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		errs := make([]error, 4)
@@ -219,7 +219,7 @@ func TestRegister(t *testing.T) {
 			t.Errorf("%d calls registered the app, want 1", registered)
 		}
 	})
-	t.Run("refuses a caller that is restricted to apps", func(t *testing.T) {
+	t.Run("a caller that is restricted to apps is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		if _, err := w.Register(t.Context(), registration("wx1"), restricted); !errors.Is(err, auth.InsufficientScope) {
@@ -230,7 +230,7 @@ func TestRegister(t *testing.T) {
 
 func TestUpdate(t *testing.T) {
 	t.Parallel()
-	t.Run("makes keys of a new algorithm first and tells from when on they sign", func(t *testing.T) {
+	t.Run("the keys of a new algorithm are made first, and the answer has their start", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.register(t, registration("wx1"))
@@ -249,7 +249,7 @@ func TestUpdate(t *testing.T) {
 			t.Errorf("keys that were made (-want +got):\n%s", d)
 		}
 	})
-	t.Run("of nothing changes nothing", func(t *testing.T) {
+	t.Run("an empty form changes nothing", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		before := w.register(t, registration("wx1"))
@@ -258,14 +258,14 @@ func TestUpdate(t *testing.T) {
 			t.Errorf("Update() = %+v, %v; want the app as it was", done, err)
 		}
 	})
-	t.Run("of an unknown app is refused and makes no keys", func(t *testing.T) {
+	t.Run("an unknown app is refused without making keys", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		if _, err := w.Update(t.Context(), "wx1", app.Form{SigningAlg: "EdDSA"}, operator); !errors.Is(err, auth.NotFound) || len(w.keys.asked) != 0 {
 			t.Errorf("Update() error = %v, keys %v; want %v and no keys", err, w.keys.asked, auth.NotFound)
 		}
 	})
-	t.Run("refuses a webhook without a secret", func(t *testing.T) {
+	t.Run("a webhook without a secret is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		w.register(t, registration("wx1"))
@@ -315,7 +315,7 @@ func TestRestrictedCaller(t *testing.T) {
 			}
 		})
 	}
-	t.Run("may disable its own app and not enable it, and touches no other", func(t *testing.T) {
+	t.Run("a restricted caller can disable its own app, but not enable it or change others", func(t *testing.T) {
 		t.Parallel()
 		w := open(t)
 		if a, err := w.Disable(t.Context(), "wx1", restricted); err != nil || !a.Disabled {

@@ -20,24 +20,24 @@ func TestSecret(t *testing.T) {
 	const plain = "hunter2hunter2"
 	secret := auth.Secret(plain)
 	type holder struct{ Secret auth.Secret }
-	t.Run("no verb of fmt shows it, whether it fits or not", func(t *testing.T) {
+	t.Run("no verb of fmt shows a secret, also one that does not fit", func(t *testing.T) {
 		t.Parallel()
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%b", "%e", "%c", "%U", "%20s", "%.3s"} {
 			for _, v := range []any{secret, &secret, holder{secret}, &holder{secret}, []auth.Secret{secret}, map[string]auth.Secret{"k": secret}} {
 				got := fmt.Sprintf(verb, v)
 				if strings.Contains(got, "hunter2") || strings.Contains(got, fmt.Sprintf("%x", plain)) || strings.Contains(strings.ToLower(got), fmt.Sprintf("%x", plain)) {
-					t.Errorf("Sprintf(%q, %T) = %q", verb, v, got)
+					t.Errorf("Sprintf(%q, %T) = %q, want a placeholder", verb, v, got)
 				}
 			}
 		}
 		if got := fmt.Sprint(secret); got != "[redacted]" {
-			t.Errorf("Sprint = %q", got)
+			t.Errorf("Sprint() = %q, want a placeholder", got)
 		}
 		if got := secret.String(); got != "[redacted]" {
-			t.Errorf("String = %q", got)
+			t.Errorf("String() = %q, want a placeholder", got)
 		}
 	})
-	t.Run("neither JSON nor a log line shows it", func(t *testing.T) {
+	t.Run("neither JSON nor a log line shows a secret", func(t *testing.T) {
 		t.Parallel()
 		var out strings.Builder
 		for _, h := range []slog.Handler{slog.NewJSONHandler(&out, nil), slog.NewTextHandler(&out, nil)} {
@@ -48,13 +48,13 @@ func TestSecret(t *testing.T) {
 			t.Fatal(err)
 		}
 		if all := out.String() + string(b); strings.Contains(all, "hunter2") || strings.Count(all, "[redacted]") < 9 {
-			t.Errorf("shown: %s", all)
+			t.Errorf("the output shows the secret: %s", all)
 		}
 	})
-	t.Run("Reveal is the way to read it", func(t *testing.T) {
+	t.Run("Reveal returns the secret", func(t *testing.T) {
 		t.Parallel()
 		if secret.Reveal() != plain {
-			t.Errorf("Reveal = %q", secret.Reveal())
+			t.Errorf("Reveal() = %q, want the secret", secret.Reveal())
 		}
 	})
 }
@@ -85,20 +85,20 @@ func TestCodeOf(t *testing.T) {
 
 func TestError(t *testing.T) {
 	t.Parallel()
-	t.Run("it is its code and its cause", func(t *testing.T) {
+	t.Run("an error matches its code and its cause", func(t *testing.T) {
 		t.Parallel()
 		err := fmt.Errorf("outer: %w", &auth.Error{Code: auth.PlatformQuota, Err: io.ErrUnexpectedEOF})
 		if !errors.Is(err, auth.PlatformQuota) || !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("errors.Is finds too little in %v", err)
+			t.Errorf("errors.Is() does not find the code and the cause in %v", err)
 		}
 		if errors.Is(err, auth.PlatformUnavailable) {
-			t.Error("it is another code as well")
+			t.Error("errors.Is() finds another code")
 		}
 		if err := error(&auth.Error{Code: auth.PlatformQuota}); !errors.Is(err, auth.PlatformQuota) {
-			t.Error("without a cause it is not its code")
+			t.Error("errors.Is() does not find the code of an error without a cause")
 		}
 	})
-	t.Run("its text has the code, then the cause or else the description", func(t *testing.T) {
+	t.Run("the text has the code, then the cause or the description", func(t *testing.T) {
 		t.Parallel()
 		for want, err := range map[string]*auth.Error{
 			"code_used":      {Code: auth.CodeUsed},
@@ -106,7 +106,7 @@ func TestError(t *testing.T) {
 			"code_used: EOF": {Code: auth.CodeUsed, Description: "Go.", Err: io.EOF},
 		} {
 			if err.Error() != want {
-				t.Errorf("text %q, want %q", err.Error(), want)
+				t.Errorf("Error() = %q, want %q", err.Error(), want)
 			}
 		}
 	})
@@ -121,7 +121,7 @@ func TestCodesAreUniqueWords(t *testing.T) {
 		}
 		seen[c] = true
 		if c == "" || strings.Trim(string(c), "abcdefghijklmnopqrstuvwxyz_") != "" {
-			t.Errorf("%q is not a word in lower case", c)
+			t.Errorf("code %q must be in lower case", c)
 		}
 	}
 }
@@ -130,12 +130,12 @@ func TestValidAppID(t *testing.T) {
 	t.Parallel()
 	for _, good := range []string{"a", "wx0123456789abcDEF", strings.Repeat("z", 64)} {
 		if !auth.ValidAppID(good) {
-			t.Errorf("%q is refused", good)
+			t.Errorf("ValidAppID(%q) = false, want true", good)
 		}
 	}
 	for _, bad := range []string{"", strings.Repeat("z", 65), "wx-1", "wx_1", "wx 1", "wx1\n", "wx\x00", "微信", "wx1%", "wx\xff", "@", "[", "`", "{", "/", ":"} {
 		if auth.ValidAppID(bad) {
-			t.Errorf("%q is an appid", bad)
+			t.Errorf("ValidAppID(%q) = true, want false", bad)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func TestCheckAudiences(t *testing.T) {
 		"the longest":    {strings.Repeat("a", auth.MaxAudienceLen)},
 	} {
 		if err := auth.CheckAudiences(good); err != nil {
-			t.Errorf("%s: error = %v", name, err)
+			t.Errorf("%s: CheckAudiences() error = %v", name, err)
 		}
 	}
 	for name, bad := range map[string][]string{
@@ -167,7 +167,7 @@ func TestCheckAudiences(t *testing.T) {
 		"not UTF-8":    {"a\xff"},
 	} {
 		if err := auth.CheckAudiences(bad); !errors.Is(err, auth.InvalidRequest) {
-			t.Errorf("%s: %v, want invalid_request", name, err)
+			t.Errorf("%s: CheckAudiences() error = %v, want invalid_request", name, err)
 		}
 	}
 }
@@ -186,7 +186,7 @@ func TestCleanDevice(t *testing.T) {
 			t.Parallel()
 			got, err := auth.CleanDevice(tc.in)
 			if err != nil || got != tc.want {
-				t.Errorf("CleanDevice(%q) = %q, %v", tc.in, got, err)
+				t.Errorf("CleanDevice(%q) = %q, %v, want %q", tc.in, got, err, tc.want)
 			}
 		})
 	}
@@ -207,7 +207,7 @@ func TestCleanDevice(t *testing.T) {
 			t.Parallel()
 			got, err := auth.CleanDevice(in)
 			if got != "" || !errors.Is(err, auth.InvalidRequest) {
-				t.Errorf("CleanDevice = %q, %v, want invalid_request", got, err)
+				t.Errorf("CleanDevice() = %q, %v, want invalid_request", got, err)
 			}
 			if err != nil && strings.Contains(err.Error(), in) {
 				t.Errorf("the error quotes the input: %v", err)
@@ -220,24 +220,24 @@ func TestCutoffs(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	id := uuid.Must(uuid.NewV7())
-	t.Run("they outlive every access token that was minted before them", func(t *testing.T) {
+	t.Run("cutoffs outlive every access token from before them", func(t *testing.T) {
 		t.Parallel()
 		for _, c := range []auth.Cutoff{auth.SessionEnded(id, now), auth.AppRevoked("wx1", 3, now)} {
 			if !c.ExpiresAt.After(now.Add(auth.MaxAccessTokenTTL)) {
-				t.Errorf("%+v is forgotten too early", c)
+				t.Errorf("the cutoff %+v expires too early", c)
 			}
 		}
 	})
-	t.Run("an ended session kills all of its tokens", func(t *testing.T) {
+	t.Run("an ended session revokes all its tokens", func(t *testing.T) {
 		t.Parallel()
 		if c := auth.SessionEnded(id, now); c.Kind != auth.CutoffSession || c.Session != id || c.Ver != 0 {
-			t.Errorf("%+v", c)
+			t.Errorf("unexpected cutoff: %+v", c)
 		}
 	})
-	t.Run("a revoked app kills what is below its epoch", func(t *testing.T) {
+	t.Run("a revoked app revokes tokens below its epoch", func(t *testing.T) {
 		t.Parallel()
 		if c := auth.AppRevoked("wx1", 3, now); c.Kind != auth.CutoffApp || c.AppID != "wx1" || c.Epoch != 3 {
-			t.Errorf("%+v", c)
+			t.Errorf("unexpected cutoff: %+v", c)
 		}
 	})
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// FuzzCleanDevice holds that a label either becomes one that needs no more
-// cleaning, or is refused without being quoted.
+// FuzzCleanDevice checks that a label is either cleaned completely, or refused without
+// being quoted.
 func FuzzCleanDevice(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in string) {
 		got, err := auth.CleanDevice(in)

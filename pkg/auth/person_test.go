@@ -16,7 +16,7 @@ func TestCleanPhone(t *testing.T) {
 		"008613800001001": "+8613800001001", "＋８６１３８００００１００１": "+8613800001001", "+86 (138) 0000.1001": "+8613800001001",
 		"+1 202-555-0123": "+12025550123", "+852 6123 4567": "+85261234567", "00852 61234567": "+85261234567",
 		"+862112345678": "+862112345678",
-		// As people paste them, and as staff files have them.
+		// In forms that people paste and that staff files have.
 		"8613800001001": "+8613800001001", "86-138-0000-1001": "+8613800001001", "86 13800001001": "+8613800001001", "(86)13800001001": "+8613800001001",
 		"(+86)138 0000 1001": "+8613800001001", "（0086）138－0000－1001": "+8613800001001", "\u202d+86 138 0000 1001\u202c": "+8613800001001",
 		"138\u00a00000\u202f1001": "+8613800001001", "138\u20130000\u20141001": "+8613800001001", "138\u22120000\u20111001": "+8613800001001",
@@ -29,7 +29,7 @@ func TestCleanPhone(t *testing.T) {
 	} {
 		got, err := auth.CleanPhone(in)
 		if got != want || (err == nil) != (want != "") || err != nil && !errors.Is(err, auth.InvalidRequest) {
-			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
+			t.Errorf("CleanPhone(%q) = %q, %v, want %q", in, got, err, want)
 		}
 	}
 }
@@ -44,10 +44,10 @@ func FuzzCleanPhone(f *testing.F) {
 			return
 		}
 		if !auth.ValidPhone(got) {
-			t.Errorf("%q became %q", s, got)
+			t.Errorf("CleanPhone(%q) = %q, which is not a valid number", s, got)
 		}
 		if again, err := auth.CleanPhone(got); again != got || err != nil {
-			t.Errorf("%q became %q, and that %q, %v", s, got, again, err)
+			t.Errorf("CleanPhone(%q) = %q, and again %q, %v", s, got, again, err)
 		}
 	})
 }
@@ -56,14 +56,14 @@ func TestMasks(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{"+8613800001001": "+86138****1001", "+6591234567": "+65****4567", "+1234567": "********", "": ""} {
 		if got := auth.MaskPhone(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
+			t.Errorf("MaskPhone(%q) = %q, want %q", in, got, want)
 		}
 	}
 	for in, want := range map[string]string{
 		"李雷": "李*", "韩梅梅": "韩*梅", "欧阳锋锋": "欧**锋", "李": "*", "": "", " 李雷 ": "李*", "Alexander Hamilton": "A****n",
 	} {
 		if got := auth.MaskName(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
+			t.Errorf("MaskName(%q) = %q, want %q", in, got, want)
 		}
 	}
 }
@@ -78,7 +78,7 @@ func TestCleanAttributes(t *testing.T) {
 	} {
 		got, err := auth.CleanAttributes([]byte(in))
 		if string(got) != want || (err == nil) != (want != "") {
-			t.Errorf("%.60s: %.60s, %v; want %.60s", in, got, err, want)
+			t.Errorf("CleanAttributes(%.60s) = %.60s, %v, want %.60s", in, got, err, want)
 		}
 	}
 }
@@ -93,10 +93,10 @@ func FuzzCleanAttributes(f *testing.F) {
 			return
 		}
 		if !json.Valid(got) || got[0] != '{' || len(got) > auth.MaxAttributesLen {
-			t.Errorf("%q became %q", b, got)
+			t.Errorf("CleanAttributes(%q) = %q, which is not valid", b, got)
 		}
 		if again, err := auth.CleanAttributes(got); string(again) != string(got) || err != nil {
-			t.Errorf("%q became %q, and that %q, %v", b, got, again, err)
+			t.Errorf("CleanAttributes(%q) = %q, and again %q, %v", b, got, again, err)
 		}
 	})
 }
@@ -105,10 +105,10 @@ func TestCleanPersonTexts(t *testing.T) {
 	t.Parallel()
 	for in, ok := range map[string]bool{"1001": true, " 1001 ": true, "": false, " ": false, "a\nb": false, "\xff": false, strings.Repeat("号", 255): true, strings.Repeat("号", 256): false} {
 		if got, err := auth.CleanExternalID(in); (err == nil) != ok || ok && got != strings.TrimSpace(in) {
-			t.Errorf("external_id %.20q: %.20q, %v", in, got, err)
+			t.Errorf("CleanExternalID(%.20q) = %.20q, %v", in, got, err)
 		}
 		if _, err := auth.CleanPersonName(in); (err == nil) != (ok || strings.TrimSpace(in) == "") {
-			t.Errorf("name %.20q: %v", in, err)
+			t.Errorf("CleanPersonName(%.20q) error = %v", in, err)
 		}
 	}
 }

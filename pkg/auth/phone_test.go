@@ -27,7 +27,7 @@ func TestValidPhone(t *testing.T) {
 		"++8613800001002":   false,
 	} {
 		if got := auth.ValidPhone(number); got != want {
-			t.Errorf("ValidPhone(%q) = %t", number, got)
+			t.Errorf("ValidPhone(%q) = %t, want %t", number, got, !got)
 		}
 	}
 }

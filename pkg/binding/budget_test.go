@@ -16,8 +16,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 )
 
-// staff are persons with consecutive numbers, every hundredth of whom has the
-// most common name.
+// staff adds persons with consecutive numbers. Every hundredth has the most common name.
 func (w *world) staff(t *testing.T, n int) {
 	t.Helper()
 	var drafts []person.Draft
@@ -37,7 +36,7 @@ func (w *world) staff(t *testing.T, n int) {
 	}
 }
 
-// crowd are users who are logged in, each from an address of their own.
+// crowd is a number of logged-in users, each with another address.
 type crowd struct {
 	w      *world
 	tokens []auth.Secret
@@ -51,7 +50,7 @@ func (w *world) crowd(name string, n int) *crowd {
 	return c
 }
 
-// facts tries as one of them.
+// facts tries to bind user i by facts.
 func (c *crowd) facts(i, number int, name string) error {
 	g, err := c.w.Bind(binding.Request{
 		AccessToken: c.tokens[i], Method: auth.BindFacts, Network: fmt.Sprintf("192.0.2.%d/32", i),
@@ -85,8 +84,8 @@ func TestGuessingAcrossPersons(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// Two minutes of ten tries a second. Every six seconds an honest user comes,
-		// and tries again a second after each refusal.
+		// Two minutes of ten tries a second. Every six seconds an honest user tries to
+		// bind, and tries again a second after each refusal.
 		waiting := []int{}
 		for step := range 1200 {
 			if step%60 == 30 {

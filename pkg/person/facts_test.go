@@ -26,23 +26,23 @@ func TestNormalizeFact(t *testing.T) {
 	} {
 		got, err := person.NormalizeFact(in)
 		if got != want || (err == nil) != (want != "") || err != nil && !errors.Is(err, auth.InvalidRequest) {
-			t.Errorf("%.30q: %.30q, %v; want %.30q", in, got, err, want)
+			t.Errorf("NormalizeFact(%.30q) = %.30q, %v, want %.30q", in, got, err, want)
 		}
 	}
-	// What was normalised stays as it is, whatever the character.
+	// Normalising again changes nothing, for all characters.
 	for r := range rune(unicode.MaxRune + 1) {
 		got, err := person.NormalizeFact(string(r))
 		if err != nil {
 			continue
 		}
 		if again, err := person.NormalizeFact(got); again != got || err != nil {
-			t.Errorf("%U became %q, and that %q, %v", r, got, again, err)
+			t.Errorf("NormalizeFact(%U) = %q, and again %q, %v", r, got, again, err)
 		}
 	}
 }
 
 // alike are spellings of one name or number, as people type and paste them and as
-// staff files have them. The first is what the business means.
+// staff files have them. The first is the correct one.
 var alike = map[string][]string{
 	"a Uighur name in Chinese": {
 		"买买提·艾力", "买买提•艾力", "买买提・艾力", "买买提･艾力", "买买提‧艾力", "买买提.艾力", "买买提．艾力", "买买提。艾力", "买买提｡艾力",
@@ -84,7 +84,7 @@ func TestSpellings(t *testing.T) {
 	for what, spellings := range alike {
 		want := normal(spellings[0])
 		if other, taken := names[want]; taken {
-			t.Errorf("%s is %s", what, other)
+			t.Errorf("%s and %s have the same normal form", what, other)
 		}
 		names[want] = what
 		for _, s := range spellings {

@@ -22,22 +22,22 @@ func ring(t *testing.T, fills ...byte) *Ring {
 
 func TestSeal(t *testing.T) {
 	aad := AAD("apps", "secret", "wx1")
-	t.Run("what is sealed opens in its place alone", func(t *testing.T) {
+	t.Run("a sealed value opens only in its place", func(t *testing.T) {
 		r := ring(t, 1)
 		sealed, err := r.Seal([]byte("app secret"), aad)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if bytes.Contains(sealed, []byte("secret")) {
-			t.Error("the plaintext shows")
+			t.Error("the sealed value shows the plaintext")
 		}
 		got, err := r.Open(sealed, aad)
 		if err != nil || string(got) != "app secret" {
-			t.Fatalf("Open = %q, %v", got, err)
+			t.Fatalf("Open() = %q, %v, want the plaintext", got, err)
 		}
 		for _, other := range [][]byte{nil, AAD("apps", "secret", "wx2"), AAD("apps", "secre", "twx1"), AAD("apps", "secret", "wx1", "")} {
 			if _, err := r.Open(sealed, other); !errors.Is(err, ErrOpen) {
-				t.Errorf("Open elsewhere: %v, want ErrOpen", err)
+				t.Errorf("Open() in another place: error = %v, want ErrOpen", err)
 			}
 		}
 	})
@@ -49,19 +49,19 @@ func TestSeal(t *testing.T) {
 			t.Error("two seals are equal")
 		}
 	})
-	t.Run("every changed bit is noticed", func(t *testing.T) {
+	t.Run("every changed bit is detected", func(t *testing.T) {
 		r := ring(t, 1)
 		sealed, _ := r.Seal([]byte("x"), aad)
 		for i := range len(sealed) * 8 {
 			bad := bytes.Clone(sealed)
 			bad[i/8] ^= 1 << (i % 8)
 			if _, err := r.Open(bad, aad); !errors.Is(err, ErrOpen) {
-				t.Fatalf("bit %d: %v, want ErrOpen", i, err)
+				t.Fatalf("Open() with bit %d changed: error = %v, want ErrOpen", i, err)
 			}
 		}
 		for n := range sealed {
 			if _, err := r.Open(sealed[:n], aad); !errors.Is(err, ErrOpen) {
-				t.Fatalf("%d bytes: %v, want ErrOpen", n, err)
+				t.Fatalf("Open() of %d bytes: error = %v, want ErrOpen", n, err)
 			}
 		}
 	})
@@ -102,12 +102,12 @@ func TestParseRing(t *testing.T) {
 			r, err := ParseRing([]byte(tc.file))
 			if tc.want == "" {
 				if err != nil || len(*r.keys.Load()) != tc.keys {
-					t.Fatalf("ParseRing: %v", err)
+					t.Fatalf("ParseRing() error = %v", err)
 				}
 				return
 			}
 			if !errors.Is(err, ErrMasterKey) || !strings.Contains(err.Error(), tc.want) {
-				t.Fatalf("error %v, want one with %q", err, tc.want)
+				t.Fatalf("ParseRing() error = %v, want one with %q", err, tc.want)
 			}
 			if strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("the error shows the key: %v", err)
@@ -122,23 +122,22 @@ func FuzzOpen(f *testing.F) {
 	f.Add(good, []byte("aad"))
 	f.Add([]byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, sealed, aad []byte) {
-		// Every process that fuzzes seals a value of its own, so compare what
-		// is inside.
+		// Each fuzzing process seals another value, so compare the plaintext.
 		if plain, err := r.Open(sealed, aad); err == nil && (string(plain) != "x" || string(aad) != "aad") {
-			t.Fatalf("opened what was never sealed: %q", plain)
+			t.Fatalf("Open() of a value that was never sealed = %q", plain)
 		}
 	})
 }
 
-// FuzzParseRing holds that what is read as a ring seals and opens, that reading
-// is a matter of lines alone, and that an error shows nothing of the file.
+// FuzzParseRing checks that a parsed ring seals and opens, that only the lines matter,
+// and that an error shows nothing of the file.
 func FuzzParseRing(f *testing.F) {
 	aad := AAD("apps", "secret", "wx1")
 	f.Fuzz(func(t *testing.T, file []byte) {
 		r, err := ParseRing(file)
 		if err != nil {
 			if r != nil || !errors.Is(err, ErrMasterKey) {
-				t.Fatalf("%v, %v", r, err)
+				t.Fatalf("ParseRing() = %v, %v", r, err)
 			}
 			for line := range strings.Lines(string(file)) {
 				if line = strings.TrimSpace(line); len(line) > 16 && strings.Contains(err.Error(), line) {
@@ -148,7 +147,7 @@ func FuzzParseRing(f *testing.F) {
 			return
 		}
 		if len(*r.keys.Load()) == 0 || len(*r.keys.Load()) > maxMasterKeys {
-			t.Fatalf("a ring of %d keys", len(*r.keys.Load()))
+			t.Fatalf("ParseRing() returned a ring of %d keys", len(*r.keys.Load()))
 		}
 		sealed, err := r.Seal([]byte("x"), aad)
 		if err != nil {
@@ -156,10 +155,10 @@ func FuzzParseRing(f *testing.F) {
 		}
 		again, err := ParseRing(append(bytes.Clone(file), "\r\n# a comment \r\n"...))
 		if err != nil {
-			t.Fatalf("with a comment at the end: error = %v", err)
+			t.Fatalf("ParseRing() with a comment at the end: error = %v", err)
 		}
 		if got, err := again.Open(sealed, aad); err != nil || string(got) != "x" {
-			t.Fatalf("read again, the ring is another: %q, %v", got, err)
+			t.Fatalf("Open() with the ring parsed again = %q, %v", got, err)
 		}
 	})
 }

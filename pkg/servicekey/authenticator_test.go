@@ -22,7 +22,7 @@ type memory struct {
 	keys                   map[string]servicekey.Key
 	reads, lookups, writes int
 	down                   error
-	// slow is how long a read takes.
+	// slow is the duration of a read.
 	slow time.Duration
 }
 
@@ -100,8 +100,7 @@ func (m *memory) set(change func()) {
 	change()
 }
 
-// bench is an authenticator over a memory, in a bubble where time passes when all
-// goroutines wait.
+// bench is an authenticator over a memory, in a bubble of testing/synctest.
 type bench struct {
 	*memory
 	t    *testing.T
@@ -118,7 +117,7 @@ func inBubble(t *testing.T, test func(t *testing.T, b *bench)) {
 	})
 }
 
-// add makes a key and returns it as it is presented.
+// add makes a key and returns its text.
 func (b *bench) add() (id string, key auth.Secret) {
 	b.t.Helper()
 	k, p := servicekey.Generate(draft(b.t, "orders", []string{"service"}, nil), time.Now())
@@ -134,12 +133,12 @@ func (b *bench) revoke(id string) {
 	})
 }
 
-// want fails the test unless the key is answered with the code.
+// want checks the error code for a key.
 func (b *bench) want(key auth.Secret, want auth.Code) servicekey.Key {
 	b.t.Helper()
 	k, err := b.auth.Authenticate(b.t.Context(), key)
 	if got := auth.CodeOf(err); got != want {
-		b.t.Fatalf("error %v, want %q", err, want)
+		b.t.Fatalf("Authenticate() error = %v, want %q", err, want)
 	}
 	return k
 }
@@ -152,16 +151,16 @@ func bogus(t *testing.T) auth.Secret {
 
 func TestAuthenticate(t *testing.T) {
 	t.Parallel()
-	t.Run("a good key is known by its id", func(t *testing.T) {
+	t.Run("a good key is authenticated", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(_ *testing.T, b *bench) {
 			id, key := b.add()
 			if k := b.want(key, ""); k.ID != id {
-				t.Errorf("it is %s's, want %s's", k.ID, id)
+				t.Errorf("Authenticate() = key %s, want %s", k.ID, id)
 			}
 		})
 	})
-	t.Run("whatever is wrong with a key, the answer is the same", func(t *testing.T) {
+	t.Run("all invalid keys get the same error", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, b *bench) {
 			id, _ := b.add()
@@ -175,12 +174,12 @@ func TestAuthenticate(t *testing.T) {
 			for _, key := range []auth.Secret{bogus(t), other.Key(), revokedKey, "garbage", ""} {
 				k := b.want(key, auth.ServiceKeyInvalid)
 				if k.ID != "" {
-					t.Errorf("a refused key is told: %+v", k)
+					t.Errorf("Authenticate() returns the refused key: %+v", k)
 				}
 			}
 		})
 	})
-	t.Run("a key that was made a moment ago works at once", func(t *testing.T) {
+	t.Run("a new key works at once", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(_ *testing.T, b *bench) {
 			_, first := b.add()
@@ -189,7 +188,7 @@ func TestAuthenticate(t *testing.T) {
 			b.want(second, "")
 		})
 	})
-	t.Run("a key that expires stops in that moment, also when the database is away", func(t *testing.T) {
+	t.Run("a key stops working at its expiry, even if the database is away", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, b *bench) {
 			id, key := b.add()
@@ -206,7 +205,7 @@ func TestAuthenticate(t *testing.T) {
 			b.want(key, auth.ServiceKeyInvalid)
 		})
 	})
-	t.Run("a revoked key works for a second at most", func(t *testing.T) {
+	t.Run("a revoked key works for at most a second", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(_ *testing.T, b *bench) {
 			id, key := b.add()
@@ -232,7 +231,7 @@ func TestAuthenticate(t *testing.T) {
 
 func TestFlood(t *testing.T) {
 	t.Parallel()
-	t.Run("of good keys reads once a second", func(t *testing.T) {
+	t.Run("a flood of good keys reads once a second", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, b *bench) {
 			b.set(func() { b.slow = 10 * time.Millisecond })
@@ -247,11 +246,11 @@ func TestFlood(t *testing.T) {
 			}
 			synctest.Wait()
 			if b.reads > 2 || b.lookups > 0 || b.writes != 1 {
-				t.Errorf("%d reads, %d lookups and %d writes in a second", b.reads, b.lookups, b.writes)
+				t.Errorf("too many calls in a second: %d reads, %d lookups and %d writes", b.reads, b.lookups, b.writes)
 			}
 		})
 	})
-	t.Run("of bogus keys is no flood of questions, and hides no good key", func(t *testing.T) {
+	t.Run("a flood of bogus keys causes few queries and does not affect good keys", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, b *bench) {
 			_, before := b.add()
@@ -280,7 +279,7 @@ func TestDatabaseDown(t *testing.T) {
 		"refuses": func(b *bench) { b.down = down },
 		"hangs":   func(b *bench) { b.slow = time.Hour },
 	} {
-		t.Run("a database that "+name+" leaves the known keys good for a minute", func(t *testing.T) {
+		t.Run("a database that "+name+" keeps the known keys valid for a minute", func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(t *testing.T, b *bench) {
 				id, key := b.add()
@@ -294,7 +293,7 @@ func TestDatabaseDown(t *testing.T) {
 					began := time.Now()
 					b.want(key, "")
 					if time.Since(began) > 0 {
-						t.Errorf("it waited %s for a database that is known not to answer", time.Since(began))
+						t.Errorf("Authenticate() waited %s although the last read failed", time.Since(began))
 					}
 					time.Sleep(time.Second)
 				}
@@ -310,7 +309,7 @@ func TestDatabaseDown(t *testing.T) {
 			})
 		})
 	}
-	t.Run("the known keys are good for as long as validation goes on from memory", func(t *testing.T) {
+	t.Run("the known keys are valid for as long as validation works from memory", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			const maxStaleness = 5 * time.Minute
@@ -326,7 +325,7 @@ func TestDatabaseDown(t *testing.T) {
 			b.want(key, auth.StorageUnavailable)
 		})
 	})
-	t.Run("it is not asked in a loop", func(t *testing.T) {
+	t.Run("a failing database is not queried in a loop", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, b *bench) {
 			b.set(func() { b.down = down })
@@ -349,7 +348,7 @@ func TestClocks(t *testing.T) {
 		t.Cleanup(b.auth.Close)
 		return b, dbAhead
 	}
-	t.Run("a key expires by the database's clock, by which its last use is told", func(t *testing.T) {
+	t.Run("a key expires by the database's clock, and its last use has that time", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			b, dbAhead := open(t)
@@ -363,13 +362,13 @@ func TestClocks(t *testing.T) {
 			b.want(key, "")
 			synctest.Wait()
 			if at := b.keys[id].LastUsedAt; !at.Equal(time.Now().Add(*dbAhead)) {
-				t.Errorf("the last use is at %v, want %v", at, time.Now().Add(*dbAhead))
+				t.Errorf("last use = %v, want %v", at, time.Now().Add(*dbAhead))
 			}
 			*dbAhead = 0
 			b.want(key, auth.ServiceKeyInvalid)
 		})
 	})
-	t.Run("a revoked key is refused within a second, however the database's clock is set", func(t *testing.T) {
+	t.Run("a revoked key is refused within a second even if the database's clock is set", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			b, dbAhead := open(t)
@@ -377,7 +376,7 @@ func TestClocks(t *testing.T) {
 			b.want(key, "")
 			b.set(func() { b.down = auth.StorageUnavailable })
 			time.Sleep(2 * time.Second)
-			b.want(key, "") // by what is known
+			b.want(key, "") // by the keys in memory
 			synctest.Wait()
 			*dbAhead = -time.Hour // another server took over
 			b.set(func() { b.down = nil })
@@ -392,7 +391,7 @@ func TestClocks(t *testing.T) {
 
 func TestLastUse(t *testing.T) {
 	t.Parallel()
-	t.Run("is written once a minute", func(t *testing.T) {
+	t.Run("the last use is written once a minute", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, b *bench) {
 			id, key := b.add()
@@ -403,14 +402,14 @@ func TestLastUse(t *testing.T) {
 			}
 			synctest.Wait()
 			if b.writes < 9 || b.writes > 10 {
-				t.Errorf("%d writes in ten minutes", b.writes)
+				t.Errorf("unexpected number of writes in ten minutes: %d", b.writes)
 			}
 			if at := b.keys[id].LastUsedAt; at.Before(began.Add(8 * time.Minute)) {
-				t.Errorf("the last use is told to be at %s", at.Sub(began))
+				t.Errorf("unexpected last use: %s after the start", at.Sub(began))
 			}
 		})
 	})
-	t.Run("is not written for a key that is refused", func(t *testing.T) {
+	t.Run("the last use of a refused key is not written", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, b *bench) {
 			id, key := b.add()
@@ -418,11 +417,11 @@ func TestLastUse(t *testing.T) {
 			b.want(key, auth.ServiceKeyInvalid)
 			synctest.Wait()
 			if b.writes != 0 {
-				t.Errorf("%d writes", b.writes)
+				t.Errorf("%d writes, want 0", b.writes)
 			}
 		})
 	})
-	t.Run("costs the request nothing, and ends with the authenticator", func(t *testing.T) {
+	t.Run("the write does not delay the request and ends with the authenticator", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, b *bench) {
 			_, key := b.add()
@@ -435,7 +434,7 @@ func TestLastUse(t *testing.T) {
 			b.want(key, "")
 			b.auth.Close()
 			if waited := time.Since(began); waited > 0 {
-				t.Errorf("it waited %s", waited)
+				t.Errorf("Authenticate() waited %s, want no wait", waited)
 			}
 		})
 	})

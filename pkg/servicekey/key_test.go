@@ -34,20 +34,20 @@ func TestGenerate(t *testing.T) {
 		k, p := servicekey.Generate(draft(t, "orders", []string{"service"}, nil), t0)
 		text := p.Key().Reveal()
 		if !form.MatchString(text) {
-			t.Fatalf("a key of another form: %q", text)
+			t.Fatalf("Generate() returned a malformed key: %q", text)
 		}
 		if seen[k.ID] || seen[text] {
-			t.Fatalf("%s was there before", k.ID)
+			t.Fatalf("Generate() returned the id %s twice", k.ID)
 		}
 		seen[k.ID], seen[text] = true, true
 		if k.Hash != sha256.Sum256([]byte(text[len("yfk_")+17:])) {
 			t.Fatal("the hash is not the SHA-256 of the secret part")
 		}
 		if k.ID != p.ID || !k.CreatedAt.Equal(t0.Truncate(time.Microsecond)) || !k.RevokedAt.IsZero() || !k.LastUsedAt.IsZero() {
-			t.Fatalf("%+v", k)
+			t.Fatalf("unexpected key: %+v", k)
 		}
 		if shown := fmt.Sprintf("%v %+v %s", k, p, p.Secret); strings.Contains(shown, p.Secret.Reveal()) {
-			t.Fatalf("shown: %s", shown)
+			t.Fatalf("the output shows the secret: %s", shown)
 		}
 	}
 }
@@ -56,11 +56,11 @@ func TestParse(t *testing.T) {
 	t.Parallel()
 	_, p := servicekey.Generate(draft(t, "orders", []string{"service"}, nil), t0)
 	good := p.Key().Reveal()
-	t.Run("reads what Generate made", func(t *testing.T) {
+	t.Run("a generated key parses", func(t *testing.T) {
 		t.Parallel()
 		got, err := servicekey.Parse(auth.Secret(good))
 		if err != nil || got != p {
-			t.Errorf("%v, %v", got, err)
+			t.Errorf("unexpected result: Parse() = %v, %v", got, err)
 		}
 	})
 	secret := strings.Repeat("A", 42)
@@ -83,17 +83,16 @@ func TestParse(t *testing.T) {
 		"a NUL":                              good[:len(good)-1] + "\x00",
 		"an access token of the same length": strings.Repeat("a", len(good)),
 	} {
-		t.Run(name+" is no key", func(t *testing.T) {
+		t.Run(name+" is not a key", func(t *testing.T) {
 			t.Parallel()
 			if got, err := servicekey.Parse(auth.Secret(bad)); !errors.Is(err, auth.ServiceKeyInvalid) || got != (servicekey.Presented{}) {
-				t.Errorf("%v, %v", got, err)
+				t.Errorf("unexpected result: Parse() = %v, %v", got, err)
 			}
 		})
 	}
 }
 
-// FuzzParse holds that a key has one form: what is read and written again is
-// the same, to the byte.
+// FuzzParse checks that a key has one form: a parsed key is written as the same bytes.
 func FuzzParse(f *testing.F) {
 	f.Add("")
 	f.Add("yfk_0123456789abcdef_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
@@ -103,22 +102,22 @@ func FuzzParse(f *testing.F) {
 		p, err := servicekey.Parse(auth.Secret(s))
 		if err != nil {
 			if !errors.Is(err, auth.ServiceKeyInvalid) || p != (servicekey.Presented{}) {
-				t.Fatalf("%q: %v, %v", s, p, err)
+				t.Fatalf("Parse(%q) = %v, %v", s, p, err)
 			}
 			return
 		}
 		if p.Key().Reveal() != s {
-			t.Fatalf("%q is read as %q", s, p.Key().Reveal())
+			t.Fatalf("Parse(%q).Key() = %q", s, p.Key().Reveal())
 		}
 		if again, err := servicekey.New(p.ID, p.Secret); err != nil || again != p {
-			t.Fatalf("%q in two parts: %v", s, err)
+			t.Fatalf("New() with the parts of %q: error = %v", s, err)
 		}
 	})
 }
 
 func TestNewDraft(t *testing.T) {
 	t.Parallel()
-	t.Run("brings scopes and apps into one form", func(t *testing.T) {
+	t.Run("scopes and apps are normalised", func(t *testing.T) {
 		t.Parallel()
 		got := draft(t, "  订单 back end ", []string{"admin", "service", "admin"}, []string{"wxb", "wxa", "wxb"})
 		want := servicekey.Draft{
@@ -168,12 +167,12 @@ func TestHas(t *testing.T) {
 			k := servicekey.Key{Scopes: []servicekey.Scope{has}}
 			want := has == wants || has == servicekey.ScopeAdmin && wants == servicekey.ScopeRead
 			if got := k.Has(wants); got != want {
-				t.Errorf("a key with %s has %s: %t, want %t", has, wants, got, want)
+				t.Errorf("Has(%[2]s) of a key with %[1]s = %[3]t, want %[4]t", has, wants, got, want)
 			}
 		}
 	}
 	var none servicekey.Key
 	if none.Has(servicekey.ScopeRead) || none.Has("") {
-		t.Error("a key without scopes has one")
+		t.Error("Has() of a key without scopes = true")
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
-// written is a store that remembers what it was told to write.
+// written is a store that remembers the arguments of its calls.
 type written struct {
 	memory
 	key   servicekey.Key
@@ -55,7 +55,7 @@ func (w *written) App(_ context.Context, appID string) (auth.App, error) {
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	who := auth.AuditEvent{At: t0, Actor: auth.ActorCLI, Reason: "why", RequestID: "req-1"}
-	t.Run("the audit tells everything but the secret", func(t *testing.T) {
+	t.Run("the audit event has everything except the secret", func(t *testing.T) {
 		t.Parallel()
 		var w written
 		k, p, err := servicekey.Create(t.Context(), &w, &w, draft(t, "orders", []string{"openid", "service"}, []string{"wx1"}), who)
@@ -69,26 +69,26 @@ func TestCreate(t *testing.T) {
 			t.Error(d)
 		}
 		if d := cmp.Diff(k, w.key); d != "" || k.Hash != p.Hash() || k.Creator != auth.ActorCLI {
-			t.Errorf("written by %q: %s", k.Creator, d)
+			t.Errorf("creator = %q; key (-want +got):\n%s", k.Creator, d)
 		}
 		if all := fmt.Sprintf("%#v %#v", w.event, w.key); strings.Contains(all, p.Secret.Reveal()) {
 			t.Errorf("the secret is in %s", all)
 		}
 	})
-	t.Run("an app that is not registered is refused, and nothing written", func(t *testing.T) {
+	t.Run("an app that is not registered is refused, and nothing is written", func(t *testing.T) {
 		t.Parallel()
 		var w written
 		_, p, err := servicekey.Create(t.Context(), &w, &w, draft(t, "orders", []string{"service"}, []string{"wx1", "wx2"}), who)
 		if !errors.Is(err, auth.InvalidRequest) || w.key.ID != "" || p.ID != "" {
-			t.Errorf("%v, written %+v", err, w.key)
+			t.Errorf("Create() error = %v, written key %+v", err, w.key)
 		}
 	})
-	t.Run("a key that was not written is not told", func(t *testing.T) {
+	t.Run("a key that was not written is not returned", func(t *testing.T) {
 		t.Parallel()
 		w := written{memory: memory{down: auth.StorageUnavailable}}
 		_, p, err := servicekey.Create(t.Context(), &w, &w, draft(t, "orders", []string{"service"}, nil), who)
 		if !errors.Is(err, auth.StorageUnavailable) || p.ID != "" {
-			t.Errorf("%v, %v", err, p)
+			t.Errorf("Create() = %[2]v, %[1]v, want an error and no key", err, p)
 		}
 	})
 }
@@ -102,18 +102,18 @@ func TestRevoke(t *testing.T) {
 	}
 	want := auth.AuditEvent{At: t0, Actor: auth.ActorCLI, Action: auth.AuditServiceKeyEnded, Detail: map[string]any{"service_key": id}}
 	if d := cmp.Diff(want, w.event); d != "" || w.id != id {
-		t.Errorf("%s %s", w.id, d)
+		t.Errorf("id = %s; event (-want +got):\n%s", w.id, d)
 	}
 	w = written{}
 	if _, err := servicekey.Revoke(t.Context(), &w, "no id", true, auth.AuditEvent{}); !errors.Is(err, auth.NotFound) || w.id != "" {
-		t.Errorf("%v, asked for %q", err, w.id)
+		t.Errorf("Revoke() error = %v, store called with %q", err, w.id)
 	}
 }
 
 func TestFollowFeed(t *testing.T) {
 	t.Parallel()
 	const id = "mzxw6ytboi5dcmrt"
-	t.Run("has the store decide the pin of a key that is not decided", func(t *testing.T) {
+	t.Run("the store decides an undecided pin", func(t *testing.T) {
 		t.Parallel()
 		var w written
 		k, err := servicekey.FollowFeed(t.Context(), &w, servicekey.Key{ID: id}, t0)
@@ -132,13 +132,13 @@ func TestFollowFeed(t *testing.T) {
 			t.Errorf("FollowFeed() error = %v, want storage_unavailable", err)
 		}
 	})
-	t.Run("asks nothing about the others", func(t *testing.T) {
+	t.Run("the store is not called for other keys", func(t *testing.T) {
 		t.Parallel()
 		for _, k := range []servicekey.Key{{ID: id, PinnedAt: t0}, {ID: id, PinnedApp: "wx2", PinnedAt: t0}, {ID: id, Apps: []string{"wx2"}}, {ID: id, Apps: []string{"wx1", "wx2"}}} {
 			var w written
 			got, err := servicekey.FollowFeed(t.Context(), &w, k, t0)
 			if d := cmp.Diff(k, got); d != "" || err != nil || w.id != "" {
-				t.Errorf("error %v, asked about %q: %s", err, w.id, d)
+				t.Errorf("FollowFeed() error = %v, store called with %q; key (-want +got):\n%s", err, w.id, d)
 			}
 		}
 	})

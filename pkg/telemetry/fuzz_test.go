@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// planted are secrets as they may get into a text, and what must not come out.
+// planted are texts with secrets, and the secrets that must be blanked.
 var planted = []struct{ text, secret string }{
 	{"yfr_AQECAwQBkAAAAAB8AIAAAAAAAAABAAAAAcLULxpThw97YfEAs-wi8j0rubQ_", "AQECAwQBkAAAAAB8AIAAAAAAAAABAAAAAcLULxpThw97YfEAs-wi8j0rubQ_"},
 	{"yfk_ab12_ZmFrZSBzZXJ2aWNlIGtleQ", "ZmFrZSBzZXJ2aWNlIGtleQ"},
@@ -26,8 +26,8 @@ var planted = []struct{ text, secret string }{
 	{"postgres://yufu:hunter2@db", "hunter2"},
 }
 
-// surroundings are what may stand around a secret, and what would hide it from
-// a pattern that looks at more than it must.
+// surroundings are texts around a secret that could hide it from a pattern which matches
+// too much.
 var surroundings = [][2]string{
 	{"", ""},
 	{"x", "x"},
@@ -44,7 +44,7 @@ var surroundings = [][2]string{
 	{"\xff", "\xff"},
 }
 
-// FuzzRedact holds that a secret is blanked whatever stands around it.
+// FuzzRedact checks that a secret is blanked in any surroundings.
 func FuzzRedact(f *testing.F) {
 	for _, around := range surroundings {
 		for i := range planted {
@@ -57,12 +57,12 @@ func FuzzRedact(f *testing.F) {
 			return
 		}
 		if got := Redact(before + p.text + after); strings.Contains(got, p.secret) {
-			t.Fatalf("%q became %q", before+p.text+after, got)
+			t.Fatalf("Redact(%q) = %q", before+p.text+after, got)
 		}
 	})
 }
 
-func TestRedactLeavesWhatIsNoSecret(t *testing.T) {
+func TestRedactKeeps(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{
 		"wechat: errcode 40029: invalid code, rid: 6683f2a1-0f0f-11112222",
@@ -74,7 +74,7 @@ func TestRedactLeavesWhatIsNoSecret(t *testing.T) {
 		"2026-07-01T12:00:00Z",
 	} {
 		if got := Redact(s); got != s {
-			t.Errorf("%q became %q", s, got)
+			t.Errorf("Redact(%q) = %q, want no change", s, got)
 		}
 	}
 }

@@ -50,10 +50,10 @@ func TestLogger(t *testing.T) {
 	t.Run("a wrong format or level is named", func(t *testing.T) {
 		t.Parallel()
 		if _, err := NewLogger(nil, "xml", slog.LevelInfo); err == nil || !strings.Contains(err.Error(), "xml") {
-			t.Errorf("format: %v", err)
+			t.Errorf("NewLogger() error = %v, want it to name the format", err)
 		}
 		if _, err := ParseLevel("loud"); err == nil || !strings.Contains(err.Error(), "loud") {
-			t.Errorf("level: %v", err)
+			t.Errorf("ParseLevel() error = %v, want it to name the level", err)
 		}
 	})
 }

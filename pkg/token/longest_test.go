@@ -13,9 +13,9 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// The longest token that the service mints is one that verifiers read, whatever an
-// app's audiences and a business's ids are.
-func TestTheLongestTokenIsAccepted(t *testing.T) {
+// Verifiers accept the longest token that the service can mint, with any audiences of the
+// app and any external_id.
+func TestLongestToken(t *testing.T) {
 	t.Parallel()
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -43,7 +43,7 @@ func TestTheLongestTokenIsAccepted(t *testing.T) {
 		s.Person.ExternalID = strings.Repeat(r, auth.MaxExternalIDLen)
 		id, err := auth.CleanExternalID(s.Person.ExternalID)
 		if err != nil || id != s.Person.ExternalID {
-			t.Fatalf("%q is no external_id: %v", r, err)
+			t.Fatalf("CleanExternalID() with %q: error = %v", r, err)
 		}
 		minted, _, err := m.Mint(s, audiences, "RS256", now)
 		if err != nil {
@@ -51,7 +51,7 @@ func TestTheLongestTokenIsAccepted(t *testing.T) {
 		}
 		c, err := v.Verify(t.Context(), minted.Reveal())
 		if err != nil || c.ExternalID != s.Person.ExternalID {
-			t.Errorf("%q: a token of %d bytes: %v", r, len(minted), err)
+			t.Errorf("Verify() with an external_id of %q, %d bytes: error = %v", r, len(minted), err)
 		}
 	}
 }

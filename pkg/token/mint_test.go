@@ -25,8 +25,8 @@ const issuer = "https://auth.example.com"
 
 var now = time.Date(2026, 7, 1, 12, 0, 0, 123456000, time.UTC)
 
-// ecKey is the example key of RFC 7517, appendix A.2: fixed, so that fuzzing
-// has tokens to begin with.
+// ecKey is the example key of RFC 7517, appendix A.2. It is fixed, so that fuzzing can
+// begin with valid tokens.
 var ecKey = func() *ecdsa.PrivateKey {
 	d, err := base64.RawURLEncoding.DecodeString("870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE")
 	if err != nil {
@@ -101,7 +101,7 @@ func mint(t *testing.T, s *auth.Session, audiences ...string) (header, claims ma
 	}
 	parts := strings.Split(secret.Reveal(), ".")
 	if len(parts) != 3 {
-		t.Fatalf("%d segments", len(parts))
+		t.Fatalf("%d segments, want 3", len(parts))
 	}
 	for i, into := range []*map[string]any{&header, &claims} {
 		b, err := base64.RawURLEncoding.DecodeString(parts[i])
@@ -132,7 +132,7 @@ func TestMint(t *testing.T) {
 			t.Error(d)
 		}
 	})
-	t.Run("the claims of a bound session are these, with what the row says", func(t *testing.T) {
+	t.Run("the claims of a bound session are these, with the values of the row", func(t *testing.T) {
 		t.Parallel()
 		_, claims := mint(t, boundSession(), "https://api.example.com", "orders")
 		jti, _ := claims["jti"].(string)
@@ -159,17 +159,17 @@ func TestMint(t *testing.T) {
 			t.Error(d)
 		}
 		if exp <= float64(now.Unix()) || exp != float64(int64(exp)) {
-			t.Errorf("exp %v", exp)
+			t.Errorf("unexpected exp: %v", exp)
 		}
 	})
-	t.Run("the audience is a list even when it is the issuer alone", func(t *testing.T) {
+	t.Run("the audience is a list even if it is only the issuer", func(t *testing.T) {
 		t.Parallel()
 		_, claims := mint(t, unboundSession())
 		if d := cmp.Diff([]any{issuer}, claims["aud"]); d != "" {
 			t.Error(d)
 		}
 	})
-	t.Run("minting leaves the caller's audiences alone", func(t *testing.T) {
+	t.Run("minting does not change the caller's audiences", func(t *testing.T) {
 		t.Parallel()
 		audiences := make([]string, 1, 8)
 		audiences[0] = "orders"
@@ -183,7 +183,7 @@ func TestMint(t *testing.T) {
 		_, a := mint(t, unboundSession())
 		_, b := mint(t, unboundSession())
 		if a["jti"] == b["jti"] {
-			t.Errorf("both have %v", a["jti"])
+			t.Errorf("two tokens have the jti %v", a["jti"])
 		}
 	})
 	t.Run("without a key there is no token", func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestMint(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s, n, err := m.Mint(unboundSession(), nil, "", now); s != "" || n != 0 || !errors.Is(err, errNoKey) {
-			t.Errorf("Mint = %q, %d, %v", s.Reveal(), n, err)
+			t.Errorf("Mint() = %q, %d, %v, want an error", s.Reveal(), n, err)
 		}
 	})
 }
@@ -213,26 +213,26 @@ func TestMintLifetime(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !c.IssuedAt.Equal(at.Truncate(time.Second)) {
-			t.Fatalf("iat %v at %v", c.IssuedAt, at)
+			t.Fatalf("iat = %v at %v", c.IssuedAt, at)
 		}
 		if got := c.ExpiresAt.Sub(c.IssuedAt.Time); got != time.Duration(expiresIn)*time.Second {
-			t.Fatalf("exp - iat is %v, expires_in %d", got, expiresIn)
+			t.Fatalf("exp - iat = %v, but expires_in = %d", got, expiresIn)
 		}
 		return c.ExpiresAt.Time, expiresIn
 	}
-	t.Run("the jitter takes off up to 5 percent, and never adds", func(t *testing.T) {
+	t.Run("the jitter subtracts up to 5 percent", func(t *testing.T) {
 		t.Parallel()
 		for ttl, least := range map[time.Duration]int{10 * time.Minute: 570, auth.MaxAccessTokenTTL: 3420, 30 * time.Second: 29, 19 * time.Second: 19, time.Second: 1} {
 			seen := map[int]bool{}
 			for range 200 {
 				_, n := life(t, ttl, unboundSession(), now)
 				if n < least || n > int(ttl/time.Second) {
-					t.Fatalf("%s: lives %d s", ttl, n)
+					t.Fatalf("ttl %s: lifetime = %d s", ttl, n)
 				}
 				seen[n] = true
 			}
 			if least < int(ttl/time.Second) && len(seen) < 2 {
-				t.Errorf("%s: 200 tokens all live equally long", ttl)
+				t.Errorf("ttl %s: 200 tokens have the same lifetime", ttl)
 			}
 		}
 	})
@@ -251,10 +251,10 @@ func TestMintLifetime(t *testing.T) {
 		s := unboundSession()
 		s.ExpiresAt = now.Add(time.Millisecond)
 		if _, n := life(t, 10*time.Minute, s, now); n != 1 {
-			t.Errorf("lives %d s", n)
+			t.Errorf("lifetime = %d s, want 1", n)
 		}
 	})
-	t.Run("the times come from the time handed in", func(t *testing.T) {
+	t.Run("the times come from the argument now", func(t *testing.T) {
 		t.Parallel()
 		for _, at := range []time.Time{time.Unix(1, 999_999_999), time.Date(2040, 1, 2, 3, 4, 5, 6, time.FixedZone("CST", 8*3600))} {
 			s := unboundSession()
@@ -266,7 +266,7 @@ func TestMintLifetime(t *testing.T) {
 		t.Parallel()
 		for _, ttl := range []time.Duration{-time.Minute, 0, 999 * time.Millisecond, auth.MaxAccessTokenTTL + time.Second, 24 * time.Hour} {
 			if _, err := token.NewMinter(ecOnly(), issuer, ttl); err == nil {
-				t.Errorf("%s is accepted", ttl)
+				t.Errorf("NewMinter(%s) error = nil, want an error", ttl)
 			}
 		}
 	})

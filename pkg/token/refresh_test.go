@@ -50,8 +50,8 @@ func fixedMACKeys() macKeys {
 	}}
 }
 
-// vectors were computed by another implementation: the format must not change
-// under the clients' feet.
+// vectors were computed by another implementation: the format must not change, because
+// clients have tokens.
 var vectors = map[string]token.Refresh{
 	"yfr_AQECAwQBkAAAAAB8AIAAAAAAAAABAAAAAcLULxpThw97YfEAs-wi8j0rubQ_": {Session: uuid.MustParse("01900000-0000-7c00-8000-000000000001"), Generation: 1},
 	"yfr_AQECAwQBl8L0ilt9Hpw_Wmt8jZ4P_____gMXiTcGDDV4yi3STIBRUZ6UPZaH": {Session: uuid.MustParse("0197c2f4-8a5b-7d1e-9c3f-5a6b7c8d9e0f"), Generation: math.MaxUint32 - 1},
@@ -92,7 +92,7 @@ func TestRefreshCodec(t *testing.T) {
 	value := token.Refresh{Session: uuid.MustParse("01900000-0000-7c00-8000-0123456789ab"), Generation: 7}
 	good := mustEncode(t, codec, value)
 
-	t.Run("what is encoded decodes to the same", func(t *testing.T) {
+	t.Run("an encoded token decodes to the same values", func(t *testing.T) {
 		t.Parallel()
 		rapid.Check(t, func(t *rapid.T) {
 			want := token.Refresh{
@@ -104,7 +104,7 @@ func TestRefreshCodec(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(s.Reveal()) != token.RefreshLen || !strings.HasPrefix(s.Reveal(), "yfr_") {
-				t.Fatalf("the token has not the form of one: %q", s.Reveal())
+				t.Fatalf("Encode() returned a malformed token: %q", s.Reveal())
 			}
 			if got, err := codec.Decode(s.Reveal()); err != nil || got != want {
 				t.Fatalf("Decode = %v, %v, want %v", got, err, want)
@@ -114,16 +114,16 @@ func TestRefreshCodec(t *testing.T) {
 	t.Run("it is 64 characters of the URL-safe alphabet", func(t *testing.T) {
 		t.Parallel()
 		if len(good) != 64 || token.RefreshLen != 64 {
-			t.Errorf("%d characters, RefreshLen %d", len(good), token.RefreshLen)
+			t.Errorf("the token has %d characters, RefreshLen = %d", len(good), token.RefreshLen)
 		}
 		if strings.Trim(good, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
 			t.Errorf("%q needs escaping somewhere", good)
 		}
 	})
-	t.Run("it is a function of session and generation", func(t *testing.T) {
+	t.Run("a token is a function of session and generation", func(t *testing.T) {
 		t.Parallel()
 		if again := mustEncode(t, codec, value); again != good {
-			t.Errorf("%q, then %q", good, again)
+			t.Errorf("Encode() = %q, and again %q", good, again)
 		}
 	})
 	t.Run("the format is the one that is documented", func(t *testing.T) {
@@ -193,7 +193,7 @@ func TestRefreshCodec(t *testing.T) {
 		}
 		for _, g := range []uint32{1, math.MaxUint32 - 1} {
 			if _, err := codec.Decode(mustEncode(t, codec, token.Refresh{Session: value.Session, Generation: g})); err != nil {
-				t.Errorf("generation %d: %v", g, err)
+				t.Errorf("generation %d: Encode() error = %v", g, err)
 			}
 		}
 	})
@@ -212,14 +212,14 @@ func TestRefreshCodecKeys(t *testing.T) {
 	value := token.Refresh{Session: uuid.MustParse("01900000-0000-7c00-8000-0123456789ab"), Generation: 7}
 	good := mustEncode(t, first, value)
 
-	t.Run("a token of the previous key is good while the key is", func(t *testing.T) {
+	t.Run("a token of the previous key is valid while the key is", func(t *testing.T) {
 		t.Parallel()
 		rotated := token.NewRefreshCodec(macKeys{current: 0xfffefdfc, keys: keys.keys})
 		if got, err := rotated.Decode(good); err != nil || got != value {
 			t.Errorf("Decode = %v, %v", got, err)
 		}
 		if mustEncode(t, rotated, value) == good {
-			t.Error("the new key signs like the old one")
+			t.Error("the new key yields the same token as the old one")
 		}
 	})
 	t.Run("a token of a key that is gone is refused", func(t *testing.T) {
@@ -235,7 +235,7 @@ func TestRefreshCodecKeys(t *testing.T) {
 		binary.BigEndian.PutUint32(body[1:], 0xfffefdfc)
 		wantRefused(t, first, encodeBody(body))
 	})
-	t.Run("the same id with another key is another server's", func(t *testing.T) {
+	t.Run("a token of another server with the same key id is refused", func(t *testing.T) {
 		t.Parallel()
 		other := token.NewRefreshCodec(macKeys{current: keys.current, keys: map[uint32][]byte{keys.current: []byte("another key of thirty-two bytes!")}})
 		wantRefused(t, other, good)
@@ -265,9 +265,8 @@ func TestRefreshCodecKeys(t *testing.T) {
 	})
 }
 
-// FuzzRefreshDecode holds that what decodes is, to the last bit, what encoding
-// it yields: there is one token for a session's generation and key, and without
-// the key it cannot be made.
+// FuzzRefreshDecode checks that encoding a decoded token yields the same bytes: there is
+// one token for each session, generation and key, and it cannot be made without the key.
 func FuzzRefreshDecode(f *testing.F) {
 	keys := fixedMACKeys()
 	codec := token.NewRefreshCodec(keys)

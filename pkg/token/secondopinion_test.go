@@ -14,8 +14,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer"
 )
 
-// secondOpinion verifies an access token with go-jose, which shares no code
-// with what we verify with: not even the JSON decoder.
+// secondOpinion verifies an access token with go-jose, which shares no code with our
+// verifier, not even the JSON decoder.
 func secondOpinion(raw string, keys keySet) error {
 	t, err := josejwt.ParseSigned(raw, []jose.SignatureAlgorithm{jose.ES256, jose.EdDSA, jose.RS256})
 	if err != nil {
@@ -34,15 +34,15 @@ func secondOpinion(raw string, keys keySet) error {
 	if claims.Expiry == nil || claims.Subject == "" || claims.ID == "" || claims.IssuedAt == nil {
 		return errors.New("a claim is missing")
 	}
-	// Clocks differ, so a token may come from a minute ahead; go-jose's leeway
-	// would hold for the expiry too.
+	// Clocks differ, so a token may come from a minute ahead; go-jose would apply its
+	// leeway to the expiry too.
 	if ahead := claims.IssuedAt.Time().Sub(now); ahead > 0 && ahead <= time.Minute {
 		claims.IssuedAt = nil
 	}
 	return claims.ValidateWithLeeway(josejwt.Expected{Issuer: issuer, AnyAudience: josejwt.Audience{issuer}, Time: now}, 0)
 }
 
-// heldAgainst fails when the token is accepted that go-jose refuses.
+// heldAgainst fails the test when our verifier accepts a token that go-jose refuses.
 func heldAgainst(t *testing.T, v *bearer.Verifier, raw string) {
 	t.Helper()
 	if c, err := v.Verify(t.Context(), raw); err == nil {
@@ -68,7 +68,7 @@ func TestSecondOpinion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Otherwise the fuzz targets show nothing.
+	// Otherwise the fuzz targets prove nothing.
 	for _, s := range []string{raw.Reveal(), forgery{}.make(t)} {
 		if _, err := v.Verify(t.Context(), s); err != nil {
 			t.Errorf("pkg/bearer: error = %v", err)
@@ -79,8 +79,8 @@ func TestSecondOpinion(t *testing.T) {
 	}
 }
 
-// FuzzVerifyAgainstGoJose holds that of arbitrary bytes nothing is accepted
-// that go-jose refuses.
+// FuzzVerifyAgainstGoJose checks for arbitrary bytes that nothing is accepted that
+// go-jose refuses.
 func FuzzVerifyAgainstGoJose(f *testing.F) {
 	v := bearerVerifier(f)
 	f.Add(forgery{}.make(f))
@@ -89,8 +89,7 @@ func FuzzVerifyAgainstGoJose(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw string) { heldAgainst(t, v, raw) })
 }
 
-// FuzzSignedAgainstGoJose does the same with headers and claims of which the
-// signature is good.
+// FuzzSignedAgainstGoJose checks the same for headers and claims with a valid signature.
 func FuzzSignedAgainstGoJose(f *testing.F) {
 	v := bearerVerifier(f)
 	const header = `{"typ":"at+jwt","alg":"ES256","kid":"ec"}`

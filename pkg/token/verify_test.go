@@ -20,8 +20,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// forgery is a token to be made: what differs from a good one. A nil value
-// takes the member away.
+// forgery describes a token by its differences from a good one. A nil value removes the
+// member.
 type forgery struct {
 	header, claims map[string]any
 	// sign makes the signature; nil signs with the good key.
@@ -60,7 +60,7 @@ func (f forgery) make(t testing.TB) string {
 	return input + "." + base64.RawURLEncoding.EncodeToString(sign(input))
 }
 
-// rawToken signs header and payload as they are, with the good key.
+// rawToken signs header and payload unchanged, with the good key.
 func rawToken(t testing.TB, header, payload string) string {
 	t.Helper()
 	input := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
@@ -84,7 +84,7 @@ func signWith(t testing.TB, method jwt.SigningMethod, key any) func(string) []by
 
 func at(tm time.Time) func() time.Time { return func() time.Time { return tm } }
 
-// verifier returns a verifier of ecOnly's tokens at a time, changed by change.
+// verifier returns a verifier of ecOnly's tokens at this time, with settings changed by change.
 func verifier(t testing.TB, tm time.Time, change func(*bearer.Local)) *token.Verifier {
 	t.Helper()
 	l := bearer.Local{Issuer: issuer, Keys: ecOnly().VerificationKey, Clock: at(tm)}
@@ -98,18 +98,18 @@ func verifier(t testing.TB, tm time.Time, change func(*bearer.Local)) *token.Ver
 	return v
 }
 
-// What is refused, and why, is held by the tests of pkg/bearer.
+// The tests of pkg/bearer check the reasons for refusals.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]*auth.Session{"unbound": unboundSession(), "bound": boundSession()} {
-		t.Run("what was minted verifies and says what the session said, "+name, func(t *testing.T) {
+		t.Run("a minted token verifies and has the claims of its session, "+name, func(t *testing.T) {
 			t.Parallel()
 			raw, expiresIn, err := minter(t, 10*time.Minute).Mint(s, []string{"orders"}, "", now)
 			if err != nil {
 				t.Fatal(err)
 			}
 			v := verifier(t, now, nil)
-			for range 2 { // the second time it is remembered
+			for range 2 { // the second time from the cache
 				got, err := v.Verify(t.Context(), raw.Reveal())
 				if err != nil {
 					t.Fatal(err)
@@ -127,7 +127,7 @@ func TestVerify(t *testing.T) {
 				if d := cmp.Diff(want, got); d != "" {
 					t.Error(d)
 				}
-				got.Audience[0] = "changed" // by its owner, which is us
+				got.Audience[0] = "changed" // the caller may change it
 			}
 		})
 	}
@@ -144,7 +144,7 @@ func TestVerify(t *testing.T) {
 		token    string
 		at       time.Time
 		change   func(*bearer.Local)
-		now      auth.Code // what Verify says; "" accepts
+		now      auth.Code // code of Verify; "" accepts
 		genuine  bool      // whether VerifyExpired accepts
 		sentinel error
 	}{
@@ -163,27 +163,27 @@ func TestVerify(t *testing.T) {
 			v := verifier(t, c.at, c.change)
 			got, err := v.Verify(t.Context(), c.token)
 			if auth.CodeOf(err) != c.now || (got == nil) != (err != nil) {
-				t.Errorf("Verify = %+v, %v, want code %q", got, err, c.now)
+				t.Errorf("Verify() = %+v, %v, want code %q", got, err, c.now)
 			}
 			if c.sentinel != nil && !errors.Is(err, c.sentinel) {
-				t.Errorf("%v does not say %v to the log", err, c.sentinel)
+				t.Errorf("Verify() error = %v, want it to wrap %v", err, c.sentinel)
 			}
 			got, err = v.VerifyExpired(t.Context(), c.token)
 			if c.genuine && (err != nil || got.Session != uuid.MustParse("01900000-0000-7c00-8000-00000000000a")) {
-				t.Errorf("VerifyExpired = %+v, %v", got, err)
+				t.Errorf("VerifyExpired() = %+v, %v", got, err)
 			}
 			if !c.genuine && (got != nil || auth.CodeOf(err) != auth.TokenInvalid) {
-				t.Errorf("VerifyExpired = %+v, %v, want %s", got, err, auth.TokenInvalid)
+				t.Errorf("VerifyExpired() = %+v, %v, want %s", got, err, auth.TokenInvalid)
 			}
 			if err != nil && len(c.token) > 64 && strings.Contains(err.Error(), c.token[len(c.token)-32:]) {
 				t.Errorf("the error quotes the token: %v", err)
 			}
 		})
 	}
-	t.Run("a configuration that is wrong is refused", func(t *testing.T) {
+	t.Run("an invalid configuration is refused", func(t *testing.T) {
 		t.Parallel()
 		if v, err := token.NewVerifier(bearer.Local{Issuer: issuer}); v != nil || err == nil {
-			t.Errorf("without keys: %v, %v", v, err)
+			t.Errorf("NewVerifier() without keys = %v, %v, want an error", v, err)
 		}
 	})
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// hangsUp is a back end that ends its answer when we hang up, as if that were all
-// of it. Over TLS this comes to be read now and then.
+// hangsUp is a back end that ends its answer properly when the client hangs up, as if it
+// were complete. This happens sometimes over TLS.
 type hangsUp struct{ text string }
 
 func (h hangsUp) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -23,7 +23,7 @@ type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
-// echo answers with what it was sent.
+// echo answers with the request in the format.
 func echo(format string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)

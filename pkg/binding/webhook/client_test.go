@@ -43,7 +43,7 @@ var (
 	liLei    = webhook.Request{AppID: appID, Identity: identity, Fields: map[string]string{"employee_no": "1001-F1ELD", "name": "李雷-F1ELD"}}
 )
 
-// loopback is what tests allow.
+// loopback is the network that tests allow.
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
 // backEnd is an app's back end: a real HTTPS server.
@@ -74,8 +74,7 @@ func answer(status int, body string) http.HandlerFunc {
 	}
 }
 
-// trusting are the settings that reach the back end. It has time, unless the test
-// is about that.
+// trusting returns settings that allow the back end, with a long timeout.
 func (b *backEnd) trusting() webhook.Config {
 	roots := x509.NewCertPool()
 	roots.AddCert(b.Certificate())
@@ -100,8 +99,8 @@ func newClient(t *testing.T, cfg webhook.Config) *webhook.Client {
 	return c
 }
 
-// wantFailure fails the test unless err is webhook_unavailable with this cause, and
-// shows nothing that is secret. It returns the cause.
+// wantFailure checks that err is webhook_unavailable with this cause, and shows no
+// secret. It returns the cause.
 func wantFailure(t *testing.T, err error, says string) *webhook.Failure {
 	t.Helper()
 	var (
@@ -109,10 +108,10 @@ func wantFailure(t *testing.T, err error, says string) *webhook.Failure {
 		f *webhook.Failure
 	)
 	if !errors.As(err, &e) || e.Code != auth.WebhookUnavailable || e.RetryAfter <= 0 || !errors.As(err, &f) {
-		t.Fatalf("err = %v, want webhook_unavailable", err)
+		t.Fatalf("Ask() error = %v, want webhook_unavailable", err)
 	}
 	if !strings.Contains(f.Error(), says) {
-		t.Errorf("the cause is %q, want it to say %q", f, says)
+		t.Errorf("cause = %q, want it to contain %q", f, says)
 	}
 	for _, needle := range []string{"F1ELD", "PA7H", "QU3RY", "whsec_", identity.String(), "ECH0"} {
 		if strings.Contains(fmt.Sprintf("%v %+v %#v %+v", err, err, f, *f), needle) {
@@ -120,7 +119,7 @@ func wantFailure(t *testing.T, err error, says string) *webhook.Failure {
 		}
 	}
 	if u := (*url.Error)(nil); errors.As(err, &u) {
-		t.Errorf("a *url.Error is in the chain: %v", u)
+		t.Errorf("the error chain has a *url.Error: %v", u)
 	}
 	return f
 }
@@ -318,7 +317,7 @@ func TestUnusableAnswers(t *testing.T) {
 			cfg.Timeout = 200 * time.Millisecond
 			_, err := newClient(t, cfg).Ask(t.Context(), b.endpoint(t), liLei)
 			if f := wantFailure(t, err, "timed out after 200ms"); !f.Timeout() || errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s: Ask() error = %v, want a timeout that wraps nothing", name, err)
 			}
 		}
 	})

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// SetResolver has the client's hosts looked up elsewhere.
+// SetResolver replaces the resolver of host names.
 func (c *Client) SetResolver(r *net.Resolver) { c.dialer.Resolver = r }
 
-// SetTransport has the client's requests answered elsewhere.
+// SetTransport replaces the HTTP transport.
 func (c *Client) SetTransport(t http.RoundTripper) { c.transport = t }

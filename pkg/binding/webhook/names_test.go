@@ -14,8 +14,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding/webhook"
 )
 
-// nameServer answers each question for an IPv4 address with the next of its lists,
-// and the last one for ever. It returns a resolver that asks it.
+// nameServer starts a DNS server that answers each query for IPv4 addresses with the next
+// list, and then always with the last one. It returns a resolver that uses it.
 func nameServer(t *testing.T, lists ...[]string) *net.Resolver {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -138,7 +138,7 @@ func TestNoProxyIsUsed(t *testing.T) {
 	}
 	b := serve(t, answer(http.StatusOK, named))
 	to := b.endpoint(t)
-	// Not a loopback address or name, which the environment's rules exempt anyway.
+	// Not a loopback address or name, which the rules for proxies exempt anyway.
 	to.URL = strings.Replace(to.URL, "127.0.0.1", "example.com", 1)
 	c := newClient(t, b.trusting())
 	c.SetResolver(nameServer(t, []string{"127.0.0.1"}))

@@ -20,7 +20,7 @@ func mustKey(t *testing.T, secret auth.Secret) Key {
 	return k
 }
 
-// TestSignature holds the vector that the reference implementations of Standard
+// TestSignature checks the vector that the reference implementations of Standard
 // Webhooks share, and one that was made with openssl:
 //
 //	printf '%s' 'msg_1.1700000000.{}' | openssl dgst -sha256 -mac hmac -macopt hexkey:$(printf '6b%.0s' $(seq 32)) -binary | base64
@@ -30,15 +30,15 @@ func TestSignature(t *testing.T) {
 	const want = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 	at, body := time.Unix(1614265330, 999_000_000), []byte(`{"test": 2432232314}`)
 	if got := signature("msg_p5jXN8AQM9LWM0D4loKWxJek", at, body, []Key{reference}); got != want {
-		t.Errorf("signature %s, want %s", got, want)
+		t.Errorf("signature() = %s, want %s", got, want)
 	}
 	own := mustKey(t, auth.Secret("whsec_"+base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))))
 	if got := signature("msg_1", time.Unix(1700000000, 0), []byte(`{}`), []Key{own}); got != "v1,3sOcjp9LSFloZNG4djSBtbk6gHDplP0wungD5l+W7DU=" {
-		t.Errorf("signature %s", got)
+		t.Errorf("signature() = %s, want the vector of openssl", got)
 	}
 	both := signature("msg_p5jXN8AQM9LWM0D4loKWxJek", at, body, []Key{own, reference})
 	if parts := strings.Split(both, " "); len(parts) != 2 || parts[1] != want || parts[0] == want {
-		t.Errorf("two keys sign %q", both)
+		t.Errorf("signature() with two keys = %q", both)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestParseKey(t *testing.T) {
 	}
 	for _, n := range []int{24, 32, 64} {
 		if _, err := ParseKey(auth.Secret("whsec_" + encode(make([]byte, n)))); err != nil {
-			t.Errorf("%d bytes: %v", n, err)
+			t.Errorf("ParseKey() of %d bytes: error = %v", n, err)
 		}
 	}
 }
@@ -74,10 +74,10 @@ func TestNewSecret(t *testing.T) {
 	t.Parallel()
 	a, b := NewSecret(), NewSecret()
 	if a == b {
-		t.Error("two secrets are the same")
+		t.Error("NewSecret() returned the same secret twice")
 	}
 	if k := mustKey(t, a); len(k.key) != 32 {
-		t.Errorf("%d bytes", len(k.key))
+		t.Errorf("the key has %d bytes, want 32", len(k.key))
 	}
 }
 
@@ -91,7 +91,7 @@ func TestKeysAreNotShown(t *testing.T) {
 	shown := fmt.Sprintf("%v %+v %#v %s %x %d %v %+v %#v", k, k, k, k, k, k, endpoint, endpoint, endpoint) + log.String()
 	for _, needle := range []string{"kkkk", "6b6b", "107 107", "107,107", "0x6b, 0x6b", base64.StdEncoding.EncodeToString(k.key)} {
 		if strings.Contains(shown, needle) {
-			t.Errorf("%q is shown: %s", needle, shown)
+			t.Errorf("the output shows %q: %s", needle, shown)
 		}
 	}
 }
