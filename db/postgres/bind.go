@@ -17,7 +17,7 @@ import (
 func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindResult, error) {
 	var done binding.BindResult
 	err := s.inTx(ctx, "Bind", func(tx pgx.Tx) error {
-		a, err := askerOf(ctx, tx, b.Session)
+		a, err := readRequester(ctx, tx, b.Session)
 		if err != nil {
 			return err
 		}
@@ -26,7 +26,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 		if err != nil {
 			return err
 		}
-		c, err := lockConcerned(ctx, tx, a.identity, f.Person.ID, a.appID, b.Now)
+		c, err := lockAffected(ctx, tx, a.identity, f.Person.ID, a.appID, b.Now)
 		if err != nil {
 			return err
 		}
@@ -77,7 +77,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 }
 
 // queueBind adds the change and then its cutoffs to the batch.
-func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Locked, c *concerned, replaced []uuid.UUID) error {
+func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Locked, c *affected, replaced []uuid.UUID) error {
 	for _, id := range replaced {
 		if err := queueAudit(batch, b.Replaced(f, id)); err != nil {
 			return err
@@ -97,11 +97,11 @@ func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Locked, c *co
 func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.BindResult, error) {
 	var done binding.BindResult
 	err := s.inTx(ctx, "Unbind", func(tx pgx.Tx) error {
-		a, err := askerOf(ctx, tx, u.Session)
+		a, err := readRequester(ctx, tx, u.Session)
 		if err != nil {
 			return err
 		}
-		c, err := lockConcerned(ctx, tx, a.identity, uuid.Nil, a.appID, u.Now)
+		c, err := lockAffected(ctx, tx, a.identity, uuid.Nil, a.appID, u.Now)
 		if err != nil {
 			return err
 		}
@@ -130,15 +130,15 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Bin
 	return done, nil
 }
 
-// asker is the session that makes the request, with the values that never change.
-type asker struct {
+// requester is the session that makes the request, with the values that never change.
+type requester struct {
 	session, identity uuid.UUID
 	appID             string
 }
 
-// askerOf reads the session without a lock, or returns [auth.SessionRevoked].
-func askerOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) (asker, error) {
-	a := asker{session: id}
+// readRequester reads the session without a lock, or returns [auth.SessionRevoked].
+func readRequester(ctx context.Context, tx pgx.Tx, id uuid.UUID) (requester, error) {
+	a := requester{session: id}
 	err := tx.QueryRow(ctx, ownerSQL, id, nil).Scan(&a.appID, &a.identity)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, auth.SessionRevoked
@@ -146,9 +146,9 @@ func askerOf(ctx context.Context, tx pgx.Tx, id uuid.UUID) (asker, error) {
 	return a, err
 }
 
-// state reads the session and its app. [lockConcerned] must have locked the session if
+// state reads the session and its app. [lockAffected] must have locked the session if
 // it is live.
-func (a *asker) state(ctx context.Context, tx pgx.Tx) (session.State, error) {
+func (a *requester) state(ctx context.Context, tx pgx.Tx) (session.State, error) {
 	p, err := readPresented(ctx, tx, presentedSQL, session.RefreshParams{Session: a.session, AppID: a.appID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = auth.SessionRevoked
@@ -188,9 +188,9 @@ func lockTargetPerson(ctx context.Context, tx pgx.Tx, b *binding.BindParams, f *
 	return created, err
 }
 
-// concerned holds the identities that a change of a binding affects and their
+// affected holds the identities that a change of a binding affects and their
 // sessions, all locked.
-type concerned struct {
+type affected struct {
 	identity uuid.UUID
 	// current is the person that the identity is bound to, or uuid.Nil.
 	current uuid.UUID
@@ -220,11 +220,11 @@ where s.identity_uuid = any ($1) and s.ended_at is null and s.epoch >= a.epoch a
 order by s.id for update of s`)
 )
 
-// lockConcerned locks the identity, the other identities of the person in the app, and
+// lockAffected locks the identity, the other identities of the person in the app, and
 // all their sessions, each in a statement of its own. The person must be locked, or
 // uuid.Nil. If the identity does not exist, it returns [pgx.ErrNoRows].
-func lockConcerned(ctx context.Context, tx pgx.Tx, identity, person uuid.UUID, appID string, now time.Time) (*concerned, error) {
-	c := &concerned{}
+func lockAffected(ctx context.Context, tx pgx.Tx, identity, person uuid.UUID, appID string, now time.Time) (*affected, error) {
+	c := &affected{}
 	rows, err := tx.Query(ctx, lockIdentitiesSQL, identity, uuidOrNull(person), appID)
 	if err != nil {
 		return nil, err
@@ -284,7 +284,7 @@ func queueDetach(b *pgx.Batch, identities ...uuid.UUID) {
 
 // queueRaise gives the identity's sessions the person, or no person for uuid.Nil, and
 // the next ver. It returns their cutoffs, which must be queued last.
-func (c *concerned) queueRaise(b *pgx.Batch, person uuid.UUID, now time.Time) []auth.Cutoff {
+func (c *affected) queueRaise(b *pgx.Batch, person uuid.UUID, now time.Time) []auth.Cutoff {
 	var (
 		ids     []uuid.UUID
 		cutoffs []auth.Cutoff
@@ -303,7 +303,7 @@ func (c *concerned) queueRaise(b *pgx.Batch, person uuid.UUID, now time.Time) []
 
 // queueEnd adds the end of the sessions of some of the identities to the batch. It
 // returns their cutoffs, which must be queued last.
-func (c *concerned) queueEnd(b *pgx.Batch, identities []uuid.UUID, why auth.EndReason, now time.Time) []auth.Cutoff {
+func (c *affected) queueEnd(b *pgx.Batch, identities []uuid.UUID, why auth.EndReason, now time.Time) []auth.Cutoff {
 	ending := make(map[uuid.UUID]bool, len(identities))
 	for _, id := range identities {
 		ending[id] = true

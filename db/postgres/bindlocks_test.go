@@ -52,8 +52,8 @@ func (b *bed) bound(p auth.Person) auth.Session {
 	return done.Session
 }
 
-// wantNobody fails the test if any row is bound to a person.
-func (b *bed) wantNobody() {
+// wantUnbound fails the test if any row is bound to a person.
+func (b *bed) wantUnbound() {
 	b.t.Helper()
 	if n := b.number(b.raw, `select (select count(*) from identities where person_id is not null) + (select count(*) from sessions where person_id is not null)`); n != 0 {
 		b.t.Errorf("%d rows are bound, want 0", n)
@@ -76,7 +76,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		if r := <-bound; !errors.Is(r.err, auth.SessionRevoked) {
 			t.Errorf("Bind() error = %v, want session_revoked", r.err)
 		}
-		b.wantNobody()
+		b.wantUnbound()
 	})
 	t.Run("a ban that waits for a bind ends the session that the bind raised", func(t *testing.T) {
 		t.Parallel()
@@ -117,7 +117,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		if r := <-bound; !errors.Is(r.err, auth.SessionRevoked) {
 			t.Errorf("Bind() error = %v, want session_revoked", r.err)
 		}
-		b.wantNobody()
+		b.wantUnbound()
 	})
 	t.Run("a log-out that waits for a bind ends the session", func(t *testing.T) {
 		t.Parallel()
@@ -147,7 +147,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		if r := <-bound; !errors.Is(r.err, auth.SessionRevoked) {
 			t.Errorf("Bind() error = %v, want session_revoked", r.err)
 		}
-		b.wantNobody()
+		b.wantUnbound()
 	})
 	t.Run("a bind that waits for the person to be disabled is refused", func(t *testing.T) {
 		t.Parallel()
@@ -164,7 +164,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		if r := <-bound; !errors.Is(r.err, auth.PersonDisabled) {
 			t.Errorf("Bind() error = %v, want person_disabled", r.err)
 		}
-		b.wantNobody()
+		b.wantUnbound()
 	})
 	t.Run("a second identity that waits for the first sees it", func(t *testing.T) {
 		t.Parallel()
@@ -260,7 +260,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 		if b.dump() != before {
 			t.Error("the cancelled call changed rows")
 		}
-		b.wantNobody()
+		b.wantUnbound()
 	})
 }
 

@@ -226,7 +226,7 @@ func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (pers
 		if err != nil {
 			return err
 		}
-		locked, err := lockConcerned(ctx, tx, i.UUID, p.ID, i.AppID, c.Now)
+		locked, err := lockAffected(ctx, tx, i.UUID, p.ID, i.AppID, c.Now)
 		if err != nil {
 			return err
 		}
@@ -267,7 +267,7 @@ func (s *Store) UnbindIdentity(ctx context.Context, c person.IdentityChange) (pe
 		if i.Person == uuid.Nil {
 			return nil
 		}
-		locked, err := lockConcerned(ctx, tx, i.UUID, uuid.Nil, i.AppID, c.Now)
+		locked, err := lockAffected(ctx, tx, i.UUID, uuid.Nil, i.AppID, c.Now)
 		if err != nil {
 			return err
 		}

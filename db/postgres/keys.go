@@ -116,9 +116,9 @@ func changeKeys(ctx context.Context, tx pgx.Tx, c keyring.Change, now time.Time)
 			return err
 		}
 	}
-	dead := make([]auth.Cutoff, 0, len(c.Compromised))
+	ended := make([]auth.Cutoff, 0, len(c.Compromised))
 	for _, kid := range c.Compromised {
-		dead = append(dead, auth.KeyCompromised(kid))
+		ended = append(ended, auth.KeyCompromised(kid))
 	}
 	if c.EndSessions {
 		raised, err := raiseEpochs(ctx, tx, nil, 1, now)
@@ -127,12 +127,12 @@ func changeKeys(ctx context.Context, tx pgx.Tx, c keyring.Change, now time.Time)
 		}
 		for _, c := range raised {
 			c.Reason = auth.EndKeyRetired
-			dead = append(dead, c)
+			ended = append(ended, c)
 		}
 	}
 	switch {
-	case len(dead) > 0:
-		queueCutoffs(&b, now, dead...)
+	case len(ended) > 0:
+		queueCutoffs(&b, now, ended...)
 	case b.Len() > 0:
 		b.Queue(notifyCutoffsSQL)
 	default:

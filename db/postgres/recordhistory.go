@@ -103,7 +103,7 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 				return err
 			}
 			apps = len(raised)
-			keys, dead, err := retireKeys(ctx, tx, now)
+			keys, compromised, err := retireKeys(ctx, tx, now)
 			if err != nil {
 				return err
 			}
@@ -113,7 +113,7 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 			if err := queueAudit(&b, event); err != nil {
 				return err
 			}
-			queueCutoffs(&b, now, append(raised, dead...)...)
+			queueCutoffs(&b, now, append(raised, compromised...)...)
 			return run(ctx, tx, &b)
 		})
 	})
@@ -124,7 +124,7 @@ var retireKeysSQL = statement(`update signing_keys set retired_at = $1, sealed =
 
 // retireKeys retires all keys. It returns their number and the cutoffs of the signing
 // keys.
-func retireKeys(ctx context.Context, tx pgx.Tx, now time.Time) (n int, dead []auth.Cutoff, err error) {
+func retireKeys(ctx context.Context, tx pgx.Tx, now time.Time) (n int, compromised []auth.Cutoff, err error) {
 	rows, err := tx.Query(ctx, retireKeysSQL, auth.StoredTime(now))
 	if err != nil {
 		return 0, nil, err
@@ -132,11 +132,11 @@ func retireKeys(ctx context.Context, tx pgx.Tx, now time.Time) (n int, dead []au
 	var kid, use string
 	_, err = pgx.ForEachRow(rows, []any{&kid, &use}, func() error {
 		if n++; use == string(keyring.UseAccess) {
-			dead = append(dead, auth.KeyCompromised(kid))
+			compromised = append(compromised, auth.KeyCompromised(kid))
 		}
 		return nil
 	})
-	return n, dead, err
+	return n, compromised, err
 }
 
 // withHistory calls fn with the parts of the history's name that the server does not let

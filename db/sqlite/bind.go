@@ -26,9 +26,9 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 		if err != nil {
 			return err
 		}
-		asker := &f.State.Session
+		requester := &f.State.Session
 		if f.Ticket != nil && f.Ticket.UsedBy == uuid.Nil {
-			if _, err := tx.ExecContext(ctx, useTicketSQL, b.Ticket[:], asker.Identity, micros(b.Now)); err != nil {
+			if _, err := tx.ExecContext(ctx, useTicketSQL, b.Ticket[:], requester.Identity, micros(b.Now)); err != nil {
 				return err
 			}
 		}
@@ -42,7 +42,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 				return err
 			}
 		}
-		done.Session, done.Changed = *asker, change
+		done.Session, done.Changed = *requester, change
 		if !change {
 			return nil
 		}
@@ -60,13 +60,13 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 		if err := writeAudit(ctx, tx, b.Bound(f)); err != nil {
 			return err
 		}
-		if err := attach(ctx, tx, asker.Identity, f.Person.ID, string(b.Method), b.Now); err != nil {
+		if err := attach(ctx, tx, requester.Identity, f.Person.ID, string(b.Method), b.Now); err != nil {
 			return err
 		}
 		done.Session.Ver++
 		done.Session.Person = &f.Person
 		done.Replaced = replaced
-		return raise(ctx, tx, asker.Identity, f.Person.ID, b.Now)
+		return raise(ctx, tx, requester.Identity, f.Person.ID, b.Now)
 	})
 	if err != nil {
 		return binding.BindResult{}, err
@@ -78,7 +78,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 // and reports whether it did.
 func findBind(ctx context.Context, tx *writeTx, b *binding.BindParams) (f *binding.Locked, created bool, err error) {
 	f = &binding.Locked{}
-	if err = asker(ctx, tx, b.Session, f); err != nil {
+	if err = readRequester(ctx, tx, b.Session, f); err != nil {
 		return nil, false, err
 	}
 	if created, err = targetPerson(ctx, tx, b, f); err != nil {
@@ -105,7 +105,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Bin
 			f   binding.Locked
 			err error
 		)
-		if err = asker(ctx, tx, u.Session, &f); err != nil {
+		if err = readRequester(ctx, tx, u.Session, &f); err != nil {
 			return err
 		}
 		done.Session = f.State.Session
@@ -133,9 +133,9 @@ select i.person_id, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions join apps a on a.appid = sessions.appid join identities i on i.uuid = sessions.identity_uuid
 where sessions.id = ?`)
 
-// asker reads the session that makes the request and the person its identity is bound
+// readRequester reads the session that makes the request and the person its identity is bound
 // to.
-func asker(ctx context.Context, tx *writeTx, id uuid.UUID, f *binding.Locked) error {
+func readRequester(ctx context.Context, tx *writeTx, id uuid.UUID, f *binding.Locked) error {
 	var (
 		row     sessionRow
 		current uuid.NullUUID

@@ -104,12 +104,12 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 		if apps, err = raiseAllEpochs(ctx, tx, session.MaxRaise, auth.EndAppRevoked, now); err != nil {
 			return err
 		}
-		keys, dead, err := retireKeys(ctx, tx, now)
+		keys, compromised, err := retireKeys(ctx, tx, now)
 		if err != nil {
 			return err
 		}
 		event.Detail = map[string]any{"apps": apps, "keys": keys}
-		for _, c := range dead {
+		for _, c := range compromised {
 			if _, err := writeCutoff(ctx, tx, c, now); err != nil {
 				return err
 			}
@@ -144,7 +144,7 @@ var retireKeysSQL = statement(`update signing_keys set retired_at = ?, sealed = 
 
 // retireKeys retires all keys. It returns their number and the cutoffs of the signing
 // keys.
-func retireKeys(ctx context.Context, tx *writeTx, now time.Time) (n int, dead []auth.Cutoff, err error) {
+func retireKeys(ctx context.Context, tx *writeTx, now time.Time) (n int, compromised []auth.Cutoff, err error) {
 	rows, err := tx.QueryContext(ctx, retireKeysSQL, micros(now))
 	if err != nil {
 		return 0, nil, err
@@ -152,9 +152,9 @@ func retireKeys(ctx context.Context, tx *writeTx, now time.Time) (n int, dead []
 	uses, err := collect(rows, func(rows *sql.Rows) (use keyring.Use, err error) {
 		var kid string
 		if err = rows.Scan(&kid, &use); use == keyring.UseAccess {
-			dead = append(dead, auth.KeyCompromised(kid))
+			compromised = append(compromised, auth.KeyCompromised(kid))
 		}
 		return use, err
 	})
-	return len(uses), dead, err
+	return len(uses), compromised, err
 }

@@ -131,10 +131,10 @@ func benchRevocations(b *testing.B, open func(testing.TB) Harness) {
 		for range 1000 {
 			f.exchange(b, "o-1", t0)
 		}
-		died := 1000
+		want := 1000
 		for b.Loop() {
-			f.mustRevoke(b, session.Target{AppID: appA}, t0, died)
-			died = 0
+			f.mustRevoke(b, session.Target{AppID: appA}, t0, want)
+			want = 0
 		}
 	})
 }

@@ -126,14 +126,14 @@ var bindTests = []test{
 	}},
 	{"sessions whose last tokens may still be in use are raised too", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")
-		idle, dead := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
+		idle, expired := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
 		now := t0.Add(idleTTL)
 		f.exec(t, `update sessions set idle_expires_at = ? where id = ?`, f.Time(now.Add(-time.Minute)), idle.ID.String())
-		f.exec(t, `update sessions set idle_expires_at = ? where id = ?`, f.Time(now.Add(-2*time.Hour)), dead.ID.String())
+		f.exec(t, `update sessions set idle_expires_at = ? where id = ?`, f.Time(now.Add(-2*time.Hour)), expired.ID.String())
 		s := f.exchange(t, "o-1", now)
 		f.mustBind(t, bindParams(s, p.ID, now))
 		wantEqual(t, "ver of the idle session", f.stored(t, idle.ID).Ver, 2)
-		wantEqual(t, "ver of the session that expired long ago", f.stored(t, dead.ID).Ver, 1)
+		wantEqual(t, "ver of the session that expired long ago", f.stored(t, expired.ID).Ver, 1)
 	}},
 	{"binding to the same person again changes nothing", func(t *testing.T, f *fixture) {
 		p := f.person(t, "1001")

@@ -16,7 +16,7 @@ import (
 var limitTests = []test{
 	{"a log-in over the limit ends the session that started first", func(t *testing.T, f *fixture) {
 		second := f.limited(t, "o-1", t0.Add(time.Hour), 3)
-		first := f.limited(t, "o-1", t0, 3) // the younger id
+		first := f.limited(t, "o-1", t0, 3) // the newer id
 		third := f.limited(t, "o-1", t0.Add(2*time.Hour), 3)
 		before := f.counts(t)
 		now := t0.Add(3 * time.Hour)

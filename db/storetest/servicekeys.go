@@ -52,12 +52,12 @@ var serviceKeyTests = []test{
 		keys, err := f.Store.ServiceKeys(t.Context())
 		wantCode(t, err, "")
 		wantEqual(t, "keys at first", len(keys), 0)
-		young := f.addServiceKey(t, serviceKey("a", t0.Add(time.Second)))
+		newer := f.addServiceKey(t, serviceKey("a", t0.Add(time.Second)))
 		b := f.addServiceKey(t, serviceKey("c", t0))
 		a := f.addServiceKey(t, serviceKey("b", t0))
 		keys, err = f.Store.ServiceKeys(t.Context())
 		wantCode(t, err, "")
-		wantEqual(t, "keys", keys, []servicekey.Key{a, b, young})
+		wantEqual(t, "keys", keys, []servicekey.Key{a, b, newer})
 	}},
 	{"an id is used only once", func(t *testing.T, f *fixture) {
 		k := f.addServiceKey(t, serviceKey("k", t0))
