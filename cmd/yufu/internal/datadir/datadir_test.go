@@ -16,7 +16,7 @@ func TestOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(string(d)); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("the folder: %v, %v", info.Mode(), err)
+		t.Errorf("the folder has mode %v, error %v; want 0700", info.Mode(), err)
 	}
 	file := d.Path("file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -24,7 +24,7 @@ func TestOpen(t *testing.T) {
 	}
 	for _, bad := range []string{"", file, filepath.Join(file, "x")} {
 		if _, err := Open("YUFU_DATA_DIR", bad); err == nil || !strings.Contains(err.Error(), "YUFU_DATA_DIR") {
-			t.Errorf("Open(%q): %v", bad, err)
+			t.Errorf("Open(%q): error = %v, want one that names YUFU_DATA_DIR", bad, err)
 		}
 	}
 }
@@ -53,10 +53,10 @@ func TestReadOrCreate(t *testing.T) {
 		}
 	}
 	if info, err := os.Stat(d.Path("key")); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode: %v, %v", info.Mode(), err)
+		t.Errorf("the file has mode %v, error %v; want 0600", info.Mode(), err)
 	}
 	if left, _ := filepath.Glob(d.Path("key.*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("the files %v are left, want none", left)
 	}
 }
 
@@ -72,13 +72,13 @@ func TestReplace(t *testing.T) {
 		}
 		b, err := os.ReadFile(d.Path("key"))
 		if err != nil || string(b) != content {
-			t.Errorf("%q, %v, want %q", b, err, content)
+			t.Errorf("the file has %q, error %v; want %q", b, err, content)
 		}
 	}
 	if info, err := os.Stat(d.Path("key")); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode: %v, %v", info.Mode(), err)
+		t.Errorf("the file has mode %v, error %v; want 0600", info.Mode(), err)
 	}
 	if left, _ := filepath.Glob(d.Path("key.*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("the files %v are left, want none", left)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// database is one whose answer the test decides.
+// database is a database that answers with down.
 type database struct{ down error }
 
 func (d *database) Ping(context.Context) error { return d.down }
@@ -45,12 +45,12 @@ func TestReadiness(t *testing.T) {
 				want = 503
 			}
 			if w.Code != want || !strings.Contains(w.Body.String(), tc.want) || strings.Contains(w.Body.String(), "hunter2") {
-				t.Errorf("%d %s, want %d with %q", w.Code, w.Body, want, tc.want)
+				t.Errorf("/readyz: status %d %s, want %d with %q", w.Code, w.Body, want, tc.want)
 			}
 			w = httptest.NewRecorder()
 			r.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/healthz", nil))
 			if w.Code != 200 {
-				t.Errorf("/healthz: %d", w.Code)
+				t.Errorf("/healthz: status %d, want 200", w.Code)
 			}
 		})
 	}

@@ -27,7 +27,7 @@ func listen(t *testing.T) net.Listener {
 
 func TestServe(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	t.Run("a request in flight is answered while draining, and new ones are not taken", func(t *testing.T) {
+	t.Run("a request in flight is answered during the drain, and new connections are refused", func(t *testing.T) {
 		l := listen(t)
 		entered, release := make(chan struct{}), make(chan struct{})
 		h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -63,14 +63,14 @@ func TestServe(t *testing.T) {
 		}
 		close(release)
 		if got := <-body; got != "answered" {
-			t.Errorf("the request in flight got %q", got)
+			t.Errorf("the request in flight got %q, want %q", got, "answered")
 		}
 		if err := <-served; err != nil {
-			t.Errorf("Serve: %v", err)
+			t.Errorf("Serve() error = %v, want nil", err)
 		}
 		http.DefaultClient.CloseIdleConnections()
 	})
-	t.Run("what runs longer than the grace period is cut, and said", func(t *testing.T) {
+	t.Run("a request longer than the grace period is cut off with an error", func(t *testing.T) {
 		l := listen(t)
 		entered, asked := make(chan struct{}), make(chan struct{})
 		h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -92,7 +92,7 @@ func TestServe(t *testing.T) {
 		<-entered
 		stop()
 		if err := <-served; err == nil || !strings.Contains(err.Error(), "requests cut off") {
-			t.Errorf("Serve: %v", err)
+			t.Errorf("Serve() error = %v, want one that requests were cut off", err)
 		}
 		<-asked
 		http.DefaultClient.CloseIdleConnections()
@@ -118,19 +118,19 @@ func TestDelay(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "answered" {
-			t.Errorf("%q, %v", b, err)
+			t.Errorf("the answer is %q, error %v; want %q", b, err, "answered")
 		}
 		return resp.Close
 	}
 	if get() {
-		t.Error("a connection ends before the delay")
+		t.Error("a connection is closed before the delay")
 	}
 	stop()
 	<-left
-	for !get() { // it is noted a moment after the call
+	for !get() { // answers close connections soon after the call of Leaving
 	}
 	if !get() {
-		t.Error("a connection goes on in the delay")
+		t.Error("a connection is kept open in the delay")
 	}
 	select {
 	case <-drained:
@@ -156,8 +156,7 @@ func TestConnections(t *testing.T) {
 	go func() {
 		served <- Serve(ctx, slog.New(slog.DiscardHandler), Stop{Grace: time.Minute}, Endpoint{Name: "public", Listener: l, Handler: h})
 	}()
-	// The second request of each connection is one that a proxy may have held
-	// to be the body of the first.
+	// A proxy may have taken the second request of each connection for the body of the first.
 	const second = "GET /second HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 	for name, tc := range map[string]struct {
 		first string
@@ -184,7 +183,7 @@ func TestConnections(t *testing.T) {
 			}
 			first := strings.Contains(string(got), "/first") || strings.Contains(string(got), "\r\n\r\n*")
 			if !first || strings.Contains(string(got), "/second") != tc.both {
-				t.Errorf("the answers are %q", got)
+				t.Errorf("the answers are %q, want the first and the second: %t", got, tc.both)
 			}
 		})
 	}
@@ -199,15 +198,15 @@ func TestListen(t *testing.T) {
 	defer l.Close()
 	_, err := Listen(t.Context(), "YUFU_LISTEN", l.Addr().String())
 	if err == nil || !strings.Contains(err.Error(), "YUFU_LISTEN") || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("a taken port: %v", err)
+		t.Errorf("Listen() on a port in use: error = %v, want one that says so", err)
 	}
 	_, err = Listen(t.Context(), "YUFU_LISTEN", "nonsense")
 	if err == nil || !strings.Contains(err.Error(), "host:port") {
-		t.Errorf("no address: %v", err)
+		t.Errorf("Listen() without a port: error = %v, want one with host:port", err)
 	}
 	// A documentation address (RFC 5737): well formed, but not an address of any machine.
 	_, err = Listen(t.Context(), "YUFU_LISTEN", "192.0.2.1:0")
 	if err == nil || !strings.Contains(err.Error(), "YUFU_LISTEN names an address that cannot be listened on: listen tcp 192.0.2.1:0: ") || strings.Contains(err.Error(), "host:port") {
-		t.Errorf("somebody else's address: %v", err)
+		t.Errorf("Listen() on another machine's address: error = %v, want one that it cannot be listened on", err)
 	}
 }

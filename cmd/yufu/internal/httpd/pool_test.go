@@ -31,8 +31,8 @@ type pooled struct {
 	pool    *pool
 	server  *http.Server
 	addr    string
-	entered chan struct{} // a request for /block has come
-	release chan struct{} // closed when they go on
+	entered chan struct{} // receives when a request for /block arrives
+	release chan struct{} // closed to let these requests continue
 }
 
 func newPooled(t *testing.T, most int, patience time.Duration, proxies ...netip.Prefix) *pooled {
@@ -61,10 +61,10 @@ func newPooled(t *testing.T, most int, patience time.Duration, proxies ...netip.
 	t.Cleanup(func() {
 		_ = s.server.Close()
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			t.Errorf("Serve: %v", err)
+			t.Errorf("Serve() error = %v, want %v", err, http.ErrServerClosed)
 		}
 		if s.pool.open != 0 || len(s.pool.networks) != 0 {
-			t.Errorf("%d connections of %v are left", s.pool.open, s.pool.networks)
+			t.Errorf("%d connections of networks %v are left, want none", s.pool.open, s.pool.networks)
 		}
 	})
 	return s
@@ -118,7 +118,7 @@ func (c *client) isClosed(t *testing.T) {
 	}
 }
 
-// settle waits until the server knows what so many connections wait for.
+// settle waits until these numbers of connections are in these phases.
 func (s *pooled) settle(want map[phase]int) {
 	poll := time.NewTicker(time.Millisecond)
 	defer poll.Stop()
@@ -226,7 +226,7 @@ func TestFullPool(t *testing.T) {
 			_ = second
 		})
 	}
-	t.Run("requests that the service takes time for are never cut, and new connections wait", func(t *testing.T) {
+	t.Run("requests that the service is slow to answer are never cut off, and new connections wait", func(t *testing.T) {
 		s := newPooled(t, 2, 0)
 		first, second := s.dial(t, "127.0.0.1").send(t, getBlocking), s.dial(t, "127.0.0.2").send(t, getBlocking)
 		<-s.entered
@@ -253,7 +253,7 @@ func TestFullPool(t *testing.T) {
 }
 
 func TestShares(t *testing.T) {
-	t.Run("a network that has its half makes room by a connection of its own", func(t *testing.T) {
+	t.Run("a network with half of the connections loses one of its own", func(t *testing.T) {
 		s := newPooled(t, 8, time.Hour)
 		other := s.dial(t, "127.0.0.2")
 		var own []*client
@@ -271,7 +271,7 @@ func TestShares(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a network that has its half in use is refused", func(t *testing.T) {
+	t.Run("a network with half of the connections in use is refused", func(t *testing.T) {
 		s := newPooled(t, 2, time.Hour)
 		first := s.dial(t, "127.0.0.1").send(t, halfHeader)
 		s.settle(map[phase]int{header: 1})
@@ -280,19 +280,19 @@ func TestShares(t *testing.T) {
 			t.Error("others were refused")
 		}
 	})
-	t.Run("in a full pool a network above the average pays by itself", func(t *testing.T) {
+	t.Run("in a full pool a network above the average loses its own connections", func(t *testing.T) {
 		s := newPooled(t, 8, time.Hour)
 		honest := []*client{s.dial(t, "127.0.0.1"), s.dial(t, "127.0.0.4")}
 		for _, c := range honest {
 			if !c.ask() {
-				t.Fatal("no answer")
+				t.Fatal("an honest connection got no answer")
 			}
 		}
 		s.settle(map[phase]int{idle: 2})
 		// The honest connections have been idle longest.
 		for i := range 40 {
 			if !s.dial(t, []string{"127.0.0.2", "127.0.0.3"}[i%2]).ask() {
-				t.Fatal("no answer")
+				t.Fatal("a hostile connection got no answer")
 			}
 			s.settle(map[phase]int{idle: min(i+3, 8)})
 		}
@@ -302,7 +302,7 @@ func TestShares(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a trusted proxy has no share, and its idle connections go last", func(t *testing.T) {
+	t.Run("a trusted proxy has no share, and its idle connections are closed last", func(t *testing.T) {
 		s := newPooled(t, 4, time.Hour, netip.MustParsePrefix("127.0.0.1/32"))
 		var all []*client
 		for range 3 {
@@ -313,11 +313,11 @@ func TestShares(t *testing.T) {
 		}
 		stranger := s.dial(t, "127.0.0.2")
 		if !stranger.ask() {
-			t.Fatal("no answer")
+			t.Fatal("the fourth connection got no answer")
 		}
 		s.settle(map[phase]int{idle: 4})
 		if !s.dial(t, "127.0.0.3").ask() {
-			t.Fatal("no answer")
+			t.Fatal("the fifth connection got no answer")
 		}
 		stranger.isClosed(t)
 		for _, c := range all {
@@ -328,8 +328,8 @@ func TestShares(t *testing.T) {
 	})
 }
 
-// TestHostileAddresses has two addresses take all connections, and take them
-// again, while others log in.
+// TestHostileAddresses checks that clients are answered while two addresses keep taking all
+// connections.
 func TestHostileAddresses(t *testing.T) {
 	for name, say := range map[string]string{
 		"say nothing": "", "are idle": getSlash, "never finish a header": halfHeader, "never finish a body": halfBody,
@@ -377,7 +377,7 @@ func TestHostileAddresses(t *testing.T) {
 	}
 }
 
-// deadlines is a connection that notes its read deadlines.
+// deadlines is a connection that records its read deadlines.
 type deadlines struct {
 	net.Conn
 	last time.Time
@@ -388,7 +388,7 @@ func (d *deadlines) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-func TestIdleTimeUnderPressure(t *testing.T) {
+func TestCrowdedPool(t *testing.T) {
 	l := listen(t)
 	defer l.Close()
 	p := newPool(l, 4, nil)
@@ -447,13 +447,13 @@ func TestNoSniff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(c, tc.send) // it may answer before it has heard all
+		_, _ = io.WriteString(c, tc.send) // fails if the server answers before it has read all
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if got := resp.Header.Values("X-Content-Type-Options"); resp.StatusCode != tc.want || !slices.Equal(got, []string{"nosniff"}) {
-			t.Errorf("%s: %d with X-Content-Type-Options %q, want %d with nosniff", name, resp.StatusCode, got, tc.want)
+			t.Errorf("%s: status %d with X-Content-Type-Options %q, want %d with nosniff", name, resp.StatusCode, got, tc.want)
 		}
 		_ = c.Close()
 	}
@@ -463,9 +463,9 @@ func TestNoSniff(t *testing.T) {
 	}
 }
 
-// A connection that can be closed for another one in a moment is found, however
-// short the moment is.
-func TestWaitForRoomEnds(t *testing.T) {
+// TestRoomAfterShortWait checks that a connection which soon can be closed for another one is
+// found, however short the wait is.
+func TestRoomAfterShortWait(t *testing.T) {
 	l := listen(t)
 	defer l.Close()
 	p := newPool(l, 1, nil)
@@ -492,7 +492,7 @@ func TestWaitForRoomEnds(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(20 * time.Second):
-		t.Error("a connection waits for room although another one may be closed for it")
+		t.Error("a connection still waits for room although another one can be closed for it")
 		_ = p.Close()
 		<-done
 	}

@@ -12,12 +12,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fullStore has so many expired rows, and fails once when told to.
+// fullStore has this number of expired rows. It fails once with fail, if that is set.
 type fullStore struct {
 	rows  int
 	fail  error
 	calls chan time.Time
-	// clock is the database's; start sets it a day ahead of ours when it is zero.
+	// clock is the database's. If it is zero, start sets it a day ahead of the janitor's.
 	clock time.Time
 }
 
@@ -53,17 +53,17 @@ func TestRun(t *testing.T) {
 		s := &fullStore{rows: 2*batch + 1, calls: make(chan time.Time, 10)}
 		ticks, stop := start(s)
 		if len(s.calls) != 0 {
-			t.Error("it cleaned at start-up")
+			t.Error("rows were deleted before the first pause")
 		}
 		ticks <- now
 		for range 3 {
 			if before := <-s.calls; !before.Equal(now.Add(-keep)) {
-				t.Errorf("sessions before %s", before)
+				t.Errorf("sessions deleted that expired before %s, want %s", before, now.Add(-keep))
 			}
 		}
 		stop()
 		if s.rows != 0 || len(s.calls) != 0 {
-			t.Errorf("%d rows are left, %d calls too many", s.rows, len(s.calls))
+			t.Errorf("%d rows are left after %d extra calls, want 0 and 0", s.rows, len(s.calls))
 		}
 	})
 	t.Run("a failed round is tried again", func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestRun(t *testing.T) {
 		ticks <- now
 		stop()
 		if s.rows != 0 {
-			t.Error("the row is left")
+			t.Error("the row is left after the second round")
 		}
 	})
 	t.Run("a clock ahead of the database's deletes nothing early", func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestRun(t *testing.T) {
 		ticks, stop := start(s)
 		ticks <- now
 		if before := <-s.calls; !before.Equal(s.clock.Add(-keep)) {
-			t.Errorf("sessions before %s, and the database's clock is at %s", before, s.clock)
+			t.Errorf("sessions deleted that expired before %s, want %s", before, s.clock.Add(-keep))
 		}
 		stop()
 	})

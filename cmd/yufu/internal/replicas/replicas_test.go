@@ -60,7 +60,7 @@ func member(m *memory, change func(*auth.Settings)) (*Member, *bytes.Buffer) {
 }
 
 func TestSync(t *testing.T) {
-	t.Run("replicas with the same settings say nothing", func(t *testing.T) {
+	t.Run("replicas with the same settings log nothing", func(t *testing.T) {
 		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
 		a, logA := member(db, nil)
 		b, logB := member(db, nil)
@@ -68,7 +68,7 @@ func TestSync(t *testing.T) {
 			m.Sync(t.Context())
 		}
 		if len(db.rows) != 2 || a.Conflict()+b.Conflict() != "" || logA.Len()+logB.Len() != 0 {
-			t.Errorf("%d rows, conflicts %q and %q, logs %s %s", len(db.rows), a.Conflict(), b.Conflict(), logA, logB)
+			t.Errorf("%d rows, conflicts %q and %q, logs %s %s; want 2 rows and nothing else", len(db.rows), a.Conflict(), b.Conflict(), logA, logB)
 		}
 	})
 	t.Run("a difference is logged once by each", func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestSync(t *testing.T) {
 			t.Errorf("conflicts %q and %q, want none", a.Conflict(), b.Conflict())
 		}
 	})
-	t.Run("of two issuers the later one must not serve, until the other is gone", func(t *testing.T) {
+	t.Run("a replica with another issuer must not serve until the earlier one is gone", func(t *testing.T) {
 		db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
 		a, _ := member(db, nil)
 		b, _ := member(db, func(s *auth.Settings) { s.Issuer = "https://other.example.com" })
@@ -115,7 +115,7 @@ func TestSync(t *testing.T) {
 		a, log := member(db, nil)
 		a.Sync(t.Context())
 		if !strings.Contains(log.String(), "comparison with other replicas failed") || a.Conflict() != "" {
-			t.Errorf("log %s, conflict %q", log, a.Conflict())
+			t.Errorf("log %s, conflict %q; want a warning and no conflict", log, a.Conflict())
 		}
 	})
 	t.Run("a replica that is not ready says so in its row", func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func TestSafest(t *testing.T) {
+func TestSafestDurations(t *testing.T) {
 	row := func(seen time.Time, jwks, sessions time.Duration) auth.Replica {
 		s := usual()
 		s.JWKSMaxAge, s.SessionMaxTTL = jwks, sessions
@@ -179,20 +179,20 @@ func TestSafest(t *testing.T) {
 			var said []string
 			jwks, sessions, err := SafestDurations(t.Context(), db, tc.jwks, tc.sessions, func(text string) { said = append(said, text) })
 			if err != nil || jwks != tc.wantJWKS || sessions != tc.wantSessions {
-				t.Errorf("%s, %s, %v; want %s, %s", jwks, sessions, err, tc.wantJWKS, tc.wantSessions)
+				t.Errorf("SafestDurations() = %s, %s, %v; want %s, %s", jwks, sessions, err, tc.wantJWKS, tc.wantSessions)
 			}
 			about := func(setting string) bool {
 				return slices.ContainsFunc(said, func(s string) bool { return strings.HasPrefix(s, setting+" is ") })
 			}
 			if about("YUFU_JWKS_MAX_AGE") != tc.saysJWKS || about("YUFU_SESSION_MAX_TTL") != tc.saysSessionsToo {
-				t.Errorf("it says %q", said)
+				t.Errorf("the notes are %q, want JWKS %t and sessions %t", said, tc.saysJWKS, tc.saysSessionsToo)
 			}
 		})
 	}
 	t.Run("a database that is down", func(t *testing.T) {
 		down := errors.New("down")
 		if _, _, err := SafestDurations(t.Context(), &memory{down: down}, 1, 1, nil); !errors.Is(err, down) {
-			t.Errorf("error %v, want %v", err, down)
+			t.Errorf("SafestDurations() error = %v, want %v", err, down)
 		}
 	})
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzParseDatabaseURL holds that a URL is one kind of database or none, and
-// that no error shows any of it: there may be a password in it.
+// FuzzParseDatabaseURL checks that a URL is one kind of database or refused, and that no error
+// shows a part of it, which may be a password.
 func FuzzParseDatabaseURL(f *testing.F) {
 	refusals := map[string]bool{}
 	for _, s := range []string{"", "mysql:x", "postgres:/@", "sqlite:x?y"} {
@@ -28,8 +28,8 @@ func FuzzParseDatabaseURL(f *testing.F) {
 	})
 }
 
-// FuzzCheckIssuer holds that an issuer is a scheme and a host that can be
-// reached, so that the addresses made from it are those validators fetch.
+// FuzzCheckIssuer checks that an issuer is a scheme and a host that can be reached, so that
+// validators can fetch the addresses made from it.
 func FuzzCheckIssuer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, issuer string) {
 		if CheckIssuer("YUFU_ISSUER", issuer) != nil {
@@ -47,13 +47,13 @@ func FuzzCheckIssuer(f *testing.F) {
 			t.Fatalf("%q is not safe", issuer)
 		}
 		if strings.ContainsFunc(issuer, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-			t.Fatalf("%q is not what anybody types", issuer)
+			t.Fatalf("%q has characters that are not printable ASCII", issuer)
 		}
 	})
 }
 
-// FuzzParsePrefixes holds that a network is what was written, and that there is
-// no second way to write it that trusts anybody else.
+// FuzzParsePrefixes checks that a network is the one that was written, and that no other way to
+// write it trusts other addresses.
 func FuzzParsePrefixes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		prefixes, err := ParsePrefixes("YUFU_TRUSTED_PROXIES", []string{s})
@@ -69,10 +69,10 @@ func FuzzParsePrefixes(f *testing.F) {
 		}
 		text, _, _ := strings.Cut(strings.TrimSpace(s), "/")
 		if addr, err := netip.ParseAddr(text); err != nil || !p.Contains(addr.Unmap()) {
-			t.Fatalf("%q is %v, which does not hold it", s, p)
+			t.Fatalf("%q is parsed as %v, which does not contain it", s, p)
 		}
 		if again, err := ParsePrefixes("", []string{p.String()}); err != nil || again[0] != p {
-			t.Fatalf("%q is %v, which reads as %v, %v", s, p, again, err)
+			t.Fatalf("%q is parsed as %v, and that as %v, error %v", s, p, again, err)
 		}
 	})
 }

@@ -15,22 +15,22 @@ func wantError(t *testing.T, err error, parts ...string) {
 	}
 	for _, p := range parts {
 		if !strings.Contains(err.Error(), p) {
-			t.Errorf("error %q does not say %q", err, p)
+			t.Errorf("error = %q, want %q in it", err, p)
 		}
 	}
 }
 
 func TestCheckEnviron(t *testing.T) {
 	known := []string{"YUFU_LISTEN", "YUFU_ADMIN_LISTEN"}
-	t.Run("takes settings and what is not ours", func(t *testing.T) {
+	t.Run("accepts settings and variables of other programs", func(t *testing.T) {
 		if err := CheckEnviron([]string{"HOME=/", "YUFU_LISTEN=x", "YUFU_ADMIN_LISTEN=", "YUFUX=1", "A_YUFU_B=1"}, known); err != nil {
-			t.Error(err)
+			t.Errorf("CheckEnviron() error = %v, want nil", err)
 		}
 	})
-	// As a container gets them for Services of its namespace, named and with a port
-	// called http, or two, over each transport.
+	// The variables that a container gets for Services of its namespace, with one or two named
+	// ports, over each transport.
 	for _, service := range []string{"YUFU", "YUFU_ADMIN", "YUFU_POSTGRESQL", "YUFU_LISTEN", "YUFU_2", "YUFU_PORT", "YUFU_SERVICE_HOST"} {
-		t.Run("takes what Kubernetes injects for "+service, func(t *testing.T) {
+		t.Run("accepts the variables that Kubernetes injects for "+service, func(t *testing.T) {
 			environ := []string{
 				service + "_SERVICE_HOST=10.96.0.7", service + "_SERVICE_PORT=8081",
 				service + "_SERVICE_PORT_HTTP=8081", service + "_SERVICE_PORT_HTTP_2=8082", service + "_PORT=tcp://10.96.0.7:8081",
@@ -56,7 +56,7 @@ func TestCheckEnviron(t *testing.T) {
 			wantError(t, CheckEnviron([]string{kv, "YUFU_ADMIN_SERVICE_HOST=10.96.0.7"}, known), "no setting is called "+name+";", "--help")
 		})
 	}
-	t.Run("names all that it refuses", func(t *testing.T) {
+	t.Run("names all variables that it refuses", func(t *testing.T) {
 		wantError(t, CheckEnviron([]string{"YUFU_PORTAL=1", "YUFU_LISTEM=x"}, known), "YUFU_LISTEM, YUFU_PORTAL")
 	})
 }
@@ -80,13 +80,13 @@ func TestReadSecretFile(t *testing.T) {
 		return string(b), err
 	}
 	if got, err := read(write("good", "s3cret\n", 0o600), ""); err != nil || got != "s3cret\n" || warned != "" {
-		t.Errorf("a good file: %q, %v, warned %q", got, err, warned)
+		t.Errorf("ReadSecretFile() of a good file = %q, %v, warning %q", got, err, warned)
 	}
 	if got, err := read("-", "from stdin"); err != nil || got != "from stdin" {
-		t.Errorf("stdin: %q, %v", got, err)
+		t.Errorf("ReadSecretFile() of stdin = %q, %v", got, err)
 	}
 	if _, err := read(write("loose", "x", 0o644), ""); err != nil || !strings.Contains(warned, "chmod 600") {
-		t.Errorf("a loose mode: %v, warned %q", err, warned)
+		t.Errorf("ReadSecretFile() of a file that others can read: error = %v, warning %q; want a warning with chmod 600", err, warned)
 	}
 	_, err := read(filepath.Join(dir, "gone"), "")
 	wantError(t, err, "YUFU_X_FILE", "does not exist")
