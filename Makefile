@@ -2,7 +2,7 @@
 # The work itself is in .ci/, in plain shell scripts that also run by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build deps quick test lint generate check fuzz flaky vuln clean
+.PHONY: help run build deps quick test interop lint generate check fuzz flaky vuln clean
 
 # Extra arguments for `make run`, for example: make run ARGS=--help
 ARGS ?=
@@ -22,8 +22,11 @@ deps: ## Install what the tests need beyond Go (as root: system packages too).
 quick: ## Run the tests that are fast: most packages, in under a minute.
 	@.ci/quick
 
-test: ## Run all tests.
-	@.ci/test
+test: ## Run all tests, with RACE=yes under the race detector.
+	@.ci/test $(if $(RACE),--race)
+
+interop: ## Run the tests that are too long for make test: see .ci/heavy.
+	@.ci/interop
 
 lint: ## Check the format and lint Go and TypeScript.
 	@.ci/check format vet lint typescript
@@ -31,7 +34,7 @@ lint: ## Check the format and lint Go and TypeScript.
 generate: ## Make the generated files again, and bring go.mod and go.sum up to date.
 	@.ci/generate
 
-check: ## Lint, generated files, race detector, fuzzing, benchmarks; takes minutes.
+check: ## Lint, generated files, oldest Go, fuzzing, benchmarks; takes minutes.
 	@.ci/check $(STEPS)
 
 fuzz: ## Fuzz every decoder with a million inputs each, or INPUTS=n; takes hours.

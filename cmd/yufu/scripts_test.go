@@ -27,7 +27,7 @@ func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}
 	m.env = []string{"PATH=" + m.bin, "HOME=" + m.dir, "CALLS=" + filepath.Join(m.bin, "calls"), "YUFU_PGBIN=" + m.bin}
-	for _, name := range []string{"build", "check", "deps", "flaky", "generate", "mirror-hint", "test", "vuln"} {
+	for _, name := range []string{"build", "check", "deps", "flaky", "folders", "generate", "heavy", "interop", "mirror-hint", "test", "vuln"} {
 		content := read(t, ".ci/"+name)
 		path := filepath.Join(m.dir, ".ci", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -37,7 +37,7 @@ func newMachine(t *testing.T, uid string) *machine {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"sh", "awk", "cat", "chmod", "cmp", "cp", "dirname", "env", "ls", "mkdir", "sed", "uname"} {
+	for _, name := range []string{"sh", "awk", "cat", "chmod", "cmp", "cp", "dirname", "env", "grep", "ls", "mkdir", "sed", "uname"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Fatal(err)
@@ -197,6 +197,32 @@ func TestScriptForTests(t *testing.T) {
 			}
 		}
 	})
+	t.Run("uses the race detector on demand and asks for a C compiler", func(t *testing.T) {
+		t.Parallel()
+		m := newMachine(t, "1000")
+		m.put("go", `[ "$1" != env ] || { echo cc; exit; }; echo "go $* with CGO_ENABLED=$CGO_ENABLED"`)
+		for _, tool := range []string{"curl", "openssl", "npm"} {
+			m.put(tool, "")
+		}
+		m.put("node", "echo 20")
+		if code, out := m.run("test --race", "CI=true"); code == 0 || !strings.Contains(out, "a C compiler (cc)") {
+			t.Errorf("without a C compiler: exit code %d:\n%s", code, out)
+		}
+		m.put("cc", "")
+		code, out := m.run("test --race", "CI=true")
+		if code != 0 {
+			t.Errorf("exit code %d:\n%s", code, out)
+		}
+		const tests = "go test -race -gcflags=modernc.org/...=-race=false -timeout 30m ./... with CGO_ENABLED=1"
+		wantOrder(t, out, "Everything the tests need is here", tests, tests)
+	})
+	t.Run("refuses an unknown option", func(t *testing.T) {
+		t.Parallel()
+		m := newMachine(t, "1000")
+		if code, out := m.run("test --rice"); code != 2 || !strings.Contains(out, "unknown option '--rice'") {
+			t.Errorf("exit code %d, want 2:\n%s", code, out)
+		}
+	})
 	t.Run("prints mirrors if modules cannot be downloaded", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "1000")
@@ -206,6 +232,57 @@ func TestScriptForTests(t *testing.T) {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
 	})
+}
+
+// The folders in .ci/heavy have a target of their own.
+func TestHeavyFolders(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, "1000")
+	m.put("go", `echo "$PWD"`)
+	m.put("npm", `echo "$PWD"`)
+	m.put("git", `case "$*" in
+*go.mod*) mkdir -p pkg/bearer heavy/go; echo pkg/bearer/go.mod; echo heavy/go/go.mod ;;
+*package-lock.json*) mkdir -p js heavy/js; echo heavy/js/package-lock.json; echo js/package-lock.json ;; esac`)
+	if err := os.WriteFile(filepath.Join(m.dir, ".ci", "heavy"), []byte("# Why.\nheavy/go\nheavy/js\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for script, want := range map[string]string{"folders go.mod": "pkg/bearer\n", "folders package-lock.json": "js\n"} {
+		if code, out := m.run(script); code != 0 || out != want {
+			t.Errorf("%s: exit code %d, output %q, want %q", script, code, out, want)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(m.dir, "heavy/go/go.mod"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := m.run("interop")
+	if code != 0 {
+		t.Errorf("interop: exit code %d:\n%s", code, out)
+	}
+	want := []string{"go vet ./...", "go test -count=1 -timeout 30m ./..."}
+	if calls := m.called("go"); !slices.Equal(calls, want) {
+		t.Errorf("interop called %q, want %q", calls, want)
+	}
+	if calls := m.called("npm"); len(calls) != 2 || calls[1] != "npm test --silent" {
+		t.Errorf("interop called %q, want npm ci and npm test", calls)
+	}
+	if strings.Contains(out, "pkg/bearer") {
+		t.Errorf("interop ran the tests of a folder that is not heavy:\n%s", out)
+	}
+	m.put("go", "exit 1")
+	if code, _ := m.run("interop"); code == 0 {
+		t.Error("interop succeeds while a test fails")
+	}
+	for _, dir := range heavyFolders(t) {
+		if _, err := os.Stat(filepath.Join(root, dir)); err != nil {
+			t.Errorf(".ci/heavy names a folder that does not exist: %v", err)
+		}
+	}
+}
+
+// heavyFolders returns the folders in .ci/heavy.
+func heavyFolders(t *testing.T) []string {
+	t.Helper()
+	return strings.Fields(regexp.MustCompile(`(?m)^#.*$`).ReplaceAllString(string(read(t, ".ci/heavy")), ""))
 }
 
 func TestScriptForDependencies(t *testing.T) {
@@ -279,7 +356,7 @@ func TestScriptForChecks(t *testing.T) {
 	t.Parallel()
 	onMachine := func(t *testing.T) *machine {
 		m := newMachine(t, "1000")
-		for _, name := range []string{"date", "grep"} {
+		for _, name := range []string{"date"} {
 			path, err := exec.LookPath(name)
 			if err != nil {
 				t.Fatal(err)
@@ -310,7 +387,7 @@ esac`)
 		t.Parallel()
 		m := onMachine(t)
 		code, out := m.run("check vet lnit")
-		if code != 2 || !strings.Contains(out, "no step 'lnit'") || !strings.Contains(out, "subjects format vet lint typescript generated oldest race fuzz benchmarks") {
+		if code != 2 || !strings.Contains(out, "no step 'lnit'") || !strings.Contains(out, "subjects format vet lint typescript generated oldest timing fuzz benchmarks") {
 			t.Errorf("exit code %d, want 2 and the names of the steps:\n%s", code, out)
 		}
 		if calls := m.called("go"); len(calls) != 0 {
@@ -383,7 +460,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 		m.env = append(m.env, "TMPDIR="+filepath.Join(m.dir, "tmp"), "ROOT="+m.dir)
 		m.put("cc", "")
 		m.put("getconf", "echo 3")
-		m.put("go", `case $1 in env) echo cc ;; list) echo "$ROOT/a"; echo "$ROOT/b" ;; test) cp "$ROOT/program" "$5" ;; esac`)
+		m.put("go", `case $1 in env) echo cc ;; list) echo "$ROOT/a"; echo "$ROOT/b" ;; test) cp "$ROOT/program" "$6" ;; esac`)
 		// The scripts run with /bin/sh. This sh is the one that they start as burners.
 		if err := os.Remove(filepath.Join(m.bin, "sh")); err != nil {
 			t.Fatal(err)
@@ -422,7 +499,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 		if err != nil || len(logs) != 3 { // two runs and the list of failures
 			t.Errorf("the script left %q, error %v; want 3 files", logs, err)
 		}
-		if builds := m.called("go"); !slices.ContainsFunc(builds, func(c string) bool { return strings.HasPrefix(c, "go test -race -c ") }) {
+		if builds := m.called("go"); !slices.ContainsFunc(builds, func(c string) bool { return strings.HasPrefix(c, "go test -race -gcflags=") }) {
 			t.Errorf("the script called %q, want the race detector", builds)
 		}
 		burners, err := os.ReadFile(filepath.Join(m.dir, "burners"))
@@ -464,7 +541,7 @@ func TestScriptForVulnerabilities(t *testing.T) {
 	// govulncheck is a stand-in, which finds FOUND in the module at the top.
 	onMachine := func(t *testing.T) *machine {
 		m := newMachine(t, "1000")
-		for _, name := range []string{"grep", "mktemp", "rm"} {
+		for _, name := range []string{"mktemp", "rm"} {
 			path, err := exec.LookPath(name)
 			if err != nil {
 				t.Fatal(err)
