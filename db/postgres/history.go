@@ -65,7 +65,7 @@ func historySQL(without []string) string {
 // It writes the mark, so its commit waits for the synchronous standby: an answer proves
 // that no other server had taken over before the query.
 //
-// The sequence tells the greatest id that was ever committed, even if its row has been
+// The sequence gives the greatest id that was ever committed, even if its row has been
 // deleted. A role that may not read the sequence gets the greatest id of the rows.
 func cutoffsSQL(without []string) string {
 	return `

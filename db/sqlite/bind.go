@@ -133,8 +133,8 @@ select i.person_id, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions join apps a on a.appid = sessions.appid join identities i on i.uuid = sessions.identity_uuid
 where sessions.id = ?`)
 
-// readRequester reads the session that makes the request and the person its identity is bound
-// to.
+// readRequester reads the session that makes the request and the person that its identity
+// is bound to.
 func readRequester(ctx context.Context, tx *writeTx, id uuid.UUID, f *binding.Locked) error {
 	var (
 		row     sessionRow

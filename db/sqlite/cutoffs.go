@@ -35,7 +35,7 @@ func (b *notifier) wait() <-chan struct{} {
 	return b.changed
 }
 
-// cutoffsSQL returns at least one row, which tells the greatest id that was ever
+// cutoffsSQL returns at least one row, which has the greatest id that was ever
 // committed, even if its row has been deleted.
 var cutoffsSQL = statement(`
 select t.deployment, cast(round(unixepoch('subsec') * 1000) as integer), t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at

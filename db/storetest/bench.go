@@ -23,7 +23,7 @@ func Bench(b *testing.B, open func(testing.TB) Harness) {
 		}
 		f.measure(b, func(i int) { f.limited(b, fmt.Sprintf("o-%d", i%accounts), t0, session.DefaultMaxSessions) })
 	})
-	b.Run("Exchange/one too many", func(b *testing.B) {
+	b.Run("Exchange/over the limit", func(b *testing.B) {
 		f := newFixture(b, open(b))
 		for range session.DefaultMaxSessions {
 			f.exchange(b, "o-1", t0)

@@ -59,7 +59,7 @@ var subjectTests = []test{
 			wantEqual(t, name, auth.SubjectOf(err), s.Subject())
 		}
 	}},
-	{"a session tells when and why it was revoked with its app", func(t *testing.T, f *fixture) {
+	{"a session has the time and reason of its app's revocation", func(t *testing.T, f *fixture) {
 		ending := func(s auth.Session, at time.Time, why auth.EndReason) {
 			t.Helper()
 			st, err := f.Store.Session(t.Context(), s.ID)
