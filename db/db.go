@@ -13,6 +13,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
@@ -25,7 +26,7 @@ import (
 
 // Store is the database of the service. It is safe for concurrent use.
 type Store interface {
-	auth.AppStore
+	app.Store
 	auth.ReplicaStore
 	session.Store
 	session.RevocationStore

@@ -193,15 +193,15 @@ func TestRestrictedKeyOperations(t *testing.T) {
 	}
 }
 
-// narrowed is an [auth.AppStore] in which another admin changes the app right after
+// narrowed is an [app.Store] in which another admin changes the app right after
 // each read.
 type narrowed struct {
-	auth.AppStore
+	app.Store
 	then func()
 }
 
 func (n narrowed) App(ctx context.Context, appID string) (auth.App, error) {
-	a, err := n.AppStore.App(ctx, appID)
+	a, err := n.Store.App(ctx, appID)
 	n.then()
 	return a, err
 }
@@ -219,7 +219,7 @@ func TestRestrictedKeyStalePolicy(t *testing.T) {
 				Attributes: []string{"dept"},
 			}
 			set := func(p *auth.Policy) {
-				_, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{Policy: p, SealedWebhookSecret: []byte("sealed")}, w.Event(auth.AuditAppUpdated))
+				_, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, app.Change{Policy: p, SealedWebhookSecret: []byte("sealed")}, w.Event(auth.AuditAppUpdated))
 				if err != nil {
 					t.Error(err)
 				}

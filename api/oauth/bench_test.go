@@ -96,7 +96,7 @@ func benchToken(b *testing.B, open func(*testing.B) *benchStack) {
 // benchDatabase is the store that the stack needs.
 type benchDatabase interface {
 	session.Store
-	auth.AppStore
+	app.Store
 	keyring.Store
 	Migrate(ctx context.Context) error
 }

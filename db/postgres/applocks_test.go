@@ -5,11 +5,12 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
 // startUpdate changes the app in the background.
-func (b *bed) startUpdate(change auth.AppChange) <-chan error {
+func (b *bed) startUpdate(change app.Change) <-chan error {
 	return b.startAdmin(func(ctx context.Context) error {
 		_, err := b.store.UpdateApp(ctx, appID, change, adminEvent(auth.AuditAppUpdated))
 		return err
@@ -41,7 +42,7 @@ func TestUpdateAppBesideAnotherTransaction(t *testing.T) {
 			b.exec(b.raw, `update apps set policy = jsonb_build_object('webhook', jsonb_build_object('url', $2::text)) where appid = $1`, appID, hook)
 			tx := b.begin()
 			b.exec(tx, tt.meanwhile, appID)
-			updated := b.startUpdate(auth.AppChange{Policy: &policy, Check: keepsHook})
+			updated := b.startUpdate(app.Change{Policy: &policy, Check: keepsHook})
 			b.untilWaiting(1, row)
 			b.commit(tx)
 			err := <-updated
@@ -71,7 +72,7 @@ func TestDisableAppBesideAnUpdate(t *testing.T) {
 			return err
 		})
 	}
-	update := func(b *bed) <-chan error { return b.startUpdate(auth.AppChange{SigningAlg: "EdDSA"}) }
+	update := func(b *bed) <-chan error { return b.startUpdate(app.Change{SigningAlg: "EdDSA"}) }
 	for name, tt := range map[string]struct {
 		meanwhile string
 		start     func(b *bed) <-chan error

@@ -121,7 +121,7 @@ func (s *Store) explain(ctx context.Context, r session.RefreshParams) (session.G
 
 // missing returns the error for a missing app or session.
 func (s *Store) missing(ctx context.Context, appID string) error {
-	switch app, err := app(ctx, s.pool, appSQL, appID); {
+	switch app, err := readApp(ctx, s.pool, appSQL, appID); {
 	case err != nil:
 		return err
 	case app.Disabled:

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
@@ -39,8 +40,8 @@ var (
 	appsSQL = statement(`select ` + appColumns + ` from apps order by appid`)
 )
 
-// app reads one app, or returns [auth.AppUnknown].
-func app(ctx context.Context, q querier, appID string) (auth.App, error) {
+// readApp reads one app, or returns [auth.AppUnknown].
+func readApp(ctx context.Context, q querier, appID string) (auth.App, error) {
 	a, err := scanApp(q.QueryRowContext(ctx, appSQL, appID))
 	if errors.Is(err, sql.ErrNoRows) {
 		return auth.App{}, auth.AppUnknown
@@ -48,16 +49,16 @@ func app(ctx context.Context, q querier, appID string) (auth.App, error) {
 	return a, err
 }
 
-// App implements [session.Store] and [auth.AppStore].
+// App implements [session.Store] and [app.Store].
 func (s *Store) App(ctx context.Context, appID string) (auth.App, error) {
-	a, err := app(ctx, s.r, appID)
+	a, err := readApp(ctx, s.r, appID)
 	if err != nil {
 		return auth.App{}, translate(ctx, "App", err)
 	}
 	return a, nil
 }
 
-// Apps implements [auth.AppStore].
+// Apps implements [app.Store].
 func (s *Store) Apps(ctx context.Context) ([]auth.App, error) {
 	rows, err := s.r.QueryContext(ctx, appsSQL)
 	if err != nil {
@@ -87,7 +88,7 @@ insert into apps (appid, platform, sealed_credentials, audiences, epoch, disable
 values (?1, ?2, coalesce(?3, '{}'), ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10)
 on conflict (appid) do nothing`)
 
-// AddApp implements [auth.AppStore].
+// AddApp implements [app.Store].
 func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) error {
 	return s.inTx(ctx, "AddApp", func(tx *writeTx) error {
 		var disabledAt time.Time
@@ -124,8 +125,8 @@ set sealed_credentials = json_patch(sealed_credentials, coalesce(?2, '{}')), aud
 where appid = ?1
 returning ` + appColumns)
 
-// UpdateApp implements [auth.AppStore].
-func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChange, event auth.AuditEvent) (auth.App, error) {
+// UpdateApp implements [app.Store].
+func (s *Store) UpdateApp(ctx context.Context, appID string, change app.Change, event auth.AuditEvent) (auth.App, error) {
 	// nil, which becomes NULL, leaves a column unchanged.
 	var audiences, policy any
 	if change.Audiences != nil {
@@ -140,7 +141,7 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 	}
 	var a auth.App
 	err := s.inTx(ctx, "UpdateApp", func(tx *writeTx) error {
-		before, err := app(ctx, tx, appID)
+		before, err := readApp(ctx, tx, appID)
 		if err != nil {
 			return err
 		}
@@ -163,12 +164,12 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change auth.AppChan
 	return a, nil
 }
 
-// DisableApp implements [auth.AppStore].
+// DisableApp implements [app.Store].
 func (s *Store) DisableApp(ctx context.Context, appID string, event auth.AuditEvent) (auth.App, error) {
 	return s.switchApp(ctx, "DisableApp", appID, true, event)
 }
 
-// EnableApp implements [auth.AppStore].
+// EnableApp implements [app.Store].
 func (s *Store) EnableApp(ctx context.Context, appID string, event auth.AuditEvent) (auth.App, error) {
 	return s.switchApp(ctx, "EnableApp", appID, false, event)
 }
@@ -183,7 +184,7 @@ func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, e
 	var a auth.App
 	err := s.inTx(ctx, op, func(tx *writeTx) error {
 		var err error
-		a, err = app(ctx, tx, appID)
+		a, err = readApp(ctx, tx, appID)
 		if err != nil || a.Disabled == disable {
 			return err
 		}

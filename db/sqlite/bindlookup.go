@@ -157,7 +157,7 @@ func (s *Store) AddTicket(ctx context.Context, t person.Ticket, event auth.Audit
 			return auth.PersonDisabled
 		}
 		if t.AppID != "" {
-			if _, err := app(ctx, tx, t.AppID); err != nil {
+			if _, err := readApp(ctx, tx, t.AppID); err != nil {
 				return err
 			}
 		}

@@ -44,7 +44,7 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 		refused error
 	)
 	err := s.inTx(ctx, "Exchange", func(tx *writeTx) error {
-		a, err := app(ctx, tx, x.AppID)
+		a, err := readApp(ctx, tx, x.AppID)
 		if err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func settle(ctx context.Context, tx *writeTx, r session.RefreshParams) (session.
 
 // missing returns the error for a missing app or session.
 func missing(ctx context.Context, q querier, appID string) error {
-	switch app, err := app(ctx, q, appID); {
+	switch app, err := readApp(ctx, q, appID); {
 	case err != nil:
 		return err
 	case app.Disabled:

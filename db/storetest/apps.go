@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -34,7 +35,7 @@ var appTests = []test{
 		later := t0.Add(time.Hour)
 		for _, p := range []auth.Policy{{Methods: []auth.BindingMethod{auth.BindTicket}, SelfUnbind: true}, {}} {
 			want.Policy, want.SealedWebhookSecret, want.UpdatedAt = p, []byte("sealed"), later
-			got, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &p, SealedWebhookSecret: []byte("sealed")}, event(auth.AuditAppUpdated, later))
+			got, err := f.Store.UpdateApp(t.Context(), appA, app.Change{Policy: &p, SealedWebhookSecret: []byte("sealed")}, event(auth.AuditAppUpdated, later))
 			wantCode(t, err, "")
 			wantEqual(t, "result", got, want)
 			got, err = f.Store.App(t.Context(), appA)
@@ -46,7 +47,7 @@ var appTests = []test{
 		f.addApp(t, auth.App{ID: "wx1", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{
 			auth.CredentialAppSecret: []byte("secret"), "rsa_key": {0, 255},
 		}})
-		got, err := f.Store.UpdateApp(t.Context(), "wx1", auth.AppChange{SealedCredentials: map[string][]byte{
+		got, err := f.Store.UpdateApp(t.Context(), "wx1", app.Change{SealedCredentials: map[string][]byte{
 			"aes_key": []byte("new"), auth.CredentialAppSecret: []byte("changed"),
 		}}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, "")
@@ -87,7 +88,7 @@ var appTests = []test{
 		before := f.counts(t)
 		_, err := f.Store.App(t.Context(), "wxnone")
 		wantCode(t, err, auth.AppUnknown)
-		_, err = f.Store.UpdateApp(t.Context(), "wxnone", auth.AppChange{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppUpdated, t0))
+		_, err = f.Store.UpdateApp(t.Context(), "wxnone", app.Change{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, auth.AppUnknown)
 		_, err = f.Store.DisableApp(t.Context(), "wxnone", event(auth.AuditAppDisabled, t0))
 		wantCode(t, err, auth.AppUnknown)
@@ -114,19 +115,19 @@ var appTests = []test{
 			Audiences: []string{"https://" + appA + ".example"}, SigningAlg: "ES256", CreatedAt: t0, UpdatedAt: later,
 		}
 		before := f.counts(t)
-		got, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("new")}}, event(auth.AuditAppUpdated, later))
+		got, err := f.Store.UpdateApp(t.Context(), appA, app.Change{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("new")}}, event(auth.AuditAppUpdated, later))
 		wantCode(t, err, "")
 		wantEqual(t, "after the secret", got, want)
 		want.Audiences = []string{"x"}
-		got, err = f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Audiences: &[]string{"x"}}, event(auth.AuditAppUpdated, later))
+		got, err = f.Store.UpdateApp(t.Context(), appA, app.Change{Audiences: &[]string{"x"}}, event(auth.AuditAppUpdated, later))
 		wantCode(t, err, "")
 		wantEqual(t, "after the audiences", got, want)
 		want.Audiences = nil
-		got, err = f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Audiences: &[]string{}}, event(auth.AuditAppUpdated, later))
+		got, err = f.Store.UpdateApp(t.Context(), appA, app.Change{Audiences: &[]string{}}, event(auth.AuditAppUpdated, later))
 		wantCode(t, err, "")
 		wantEqual(t, "after no audiences", got, want)
 		want.SigningAlg = "RS256"
-		got, err = f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SigningAlg: "RS256"}, event(auth.AuditAppUpdated, later))
+		got, err = f.Store.UpdateApp(t.Context(), appA, app.Change{SigningAlg: "RS256"}, event(auth.AuditAppUpdated, later))
 		wantCode(t, err, "")
 		wantEqual(t, "after the algorithm", got, want)
 		read, err := f.Store.App(t.Context(), appA)
@@ -138,7 +139,7 @@ var appTests = []test{
 		want, err := f.Store.App(t.Context(), appA)
 		wantCode(t, err, "")
 		before := f.counts(t)
-		change := auth.AppChange{Audiences: &[]string{"x"}, Check: func(a auth.App) error {
+		change := app.Change{Audiences: &[]string{"x"}, Check: func(a auth.App) error {
 			wantEqual(t, "app passed to check", a, want)
 			return auth.InsufficientScope
 		}}
@@ -176,7 +177,7 @@ var appTests = []test{
 			seen[n]++
 			return nil
 		}
-		changes := []auth.AppChange{
+		changes := []app.Change{
 			{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("new")}},
 			{Audiences: &[]string{"x", "y"}},
 			{SigningAlg: "EdDSA"},
@@ -209,13 +210,13 @@ var appTests = []test{
 	}},
 	{"an unknown signing algorithm is refused", func(t *testing.T, f *fixture) {
 		before := f.counts(t)
-		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SigningAlg: "none"}, event(auth.AuditAppUpdated, t0))
+		_, err := f.Store.UpdateApp(t.Context(), appA, app.Change{SigningAlg: "none"}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, auth.Internal)
 		f.wantCounts(t, before, counts{})
 	}},
 	{"a new signing algorithm applies from the change on", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
-		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{SigningAlg: "EdDSA"}, event(auth.AuditAppUpdated, t0))
+		_, err := f.Store.UpdateApp(t.Context(), appA, app.Change{SigningAlg: "EdDSA"}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, "")
 		for i, verdict := range []session.Verdict{session.Rotate, session.Replay} {
 			g, err := f.refresh(t.Context(), s.ID, 1, t0)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
 )
@@ -170,7 +171,7 @@ func (f *fixture) plantAttempts(t testing.TB, kind auth.AttemptKind, key string,
 var delayTests = []test{
 	{"counters are listed and lifted", func(t *testing.T, f *fixture) {
 		policy := auth.Policy{Facts: auth.FactsPolicy{Lookup: "no", Check: []string{"name"}}}
-		_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &policy}, event(auth.AuditAppUpdated, t0))
+		_, err := f.Store.UpdateApp(t.Context(), appA, app.Change{Policy: &policy}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, "")
 		p := f.createPerson(t, personDraft("1001", "", "", map[string][]byte{"no": factMAC(0xab), "name": factMAC(1)}))
 		f.createPerson(t, personDraft("1002", "", "", map[string][]byte{"no": factMAC(2)}))

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/keyring"
@@ -105,7 +106,7 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 			return f.Store.AddApp(ctx, auth.App{ID: "wx1", Platform: "p", SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppAdded, t0))
 		},
 		"UpdateApp": func(ctx context.Context) error {
-			_, err := f.Store.UpdateApp(ctx, appA, auth.AppChange{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppUpdated, t0))
+			_, err := f.Store.UpdateApp(ctx, appA, app.Change{SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppUpdated, t0))
 			return err
 		},
 		"DisableApp": func(ctx context.Context) error {

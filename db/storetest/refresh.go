@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
@@ -41,7 +42,7 @@ var refreshTests = []test{
 	}},
 	{"the result says what the app omits from tokens", func(t *testing.T, f *fixture) {
 		for _, omit := range []bool{false, true, false} {
-			_, err := f.Store.UpdateApp(t.Context(), appA, auth.AppChange{Policy: &auth.Policy{OmitExternalID: omit}}, event(auth.AuditAppUpdated, t0))
+			_, err := f.Store.UpdateApp(t.Context(), appA, app.Change{Policy: &auth.Policy{OmitExternalID: omit}}, event(auth.AuditAppUpdated, t0))
 			wantCode(t, err, "")
 			g, err := f.Store.Exchange(t.Context(), params(appA, "o-1", t0))
 			wantCode(t, err, "")

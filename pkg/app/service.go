@@ -21,7 +21,7 @@ type Keys interface {
 // Config configures a [Service]. Store and Clock are required. A program that changes no
 // secret needs no Sealer, and one that changes no signing algorithm needs no Keys.
 type Config struct {
-	Store auth.AppStore
+	Store Store
 	// Sealer seals AppSecrets and the secrets of webhooks.
 	Sealer *seal.Ring
 	Keys   Keys
@@ -44,7 +44,7 @@ func NewService(c Config) *Service { return &Service{c} }
 // Outcome is an app after a change.
 type Outcome struct {
 	App auth.App
-	// Changed names the members that the change set, as in [auth.AppChange.Changed].
+	// Changed names the members that the change set, as in [Change.Changed].
 	Changed []string
 	// SignsFrom is when the app's tokens begin to be signed with its algorithm, because
 	// back ends do not know the new keys yet. It is zero if they are signed with it
@@ -159,8 +159,8 @@ func (s *Service) Update(ctx context.Context, appID string, f Form, c auth.Calle
 }
 
 // seal returns the form as stores take it.
-func (s *Service) seal(appID string, f *Form) (change auth.AppChange, err error) {
-	change = auth.AppChange{Audiences: f.Audiences, SigningAlg: f.SigningAlg, Policy: f.Policy}
+func (s *Service) seal(appID string, f *Form) (change Change, err error) {
+	change = Change{Audiences: f.Audiences, SigningAlg: f.SigningAlg, Policy: f.Policy}
 	if f.Secret != nil {
 		var sealed []byte
 		sealed, err = s.c.Sealer.Seal([]byte(f.Secret.Reveal()), CredentialAAD(appID, auth.CredentialAppSecret))

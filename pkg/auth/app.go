@@ -1,8 +1,6 @@
 package auth
 
 import (
-	"context"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -99,65 +97,4 @@ func CheckSigningAlg(alg string) error {
 		return Invalid("the signing algorithm must be ES256, EdDSA or RS256")
 	}
 	return nil
-}
-
-// AppStore keeps the registered apps. Every change is committed together with
-// its audit event and, where it kills tokens, its cutoff.
-//
-// Methods return [StorageUnavailable] when the database does not answer.
-type AppStore interface {
-	// App returns one app, or [AppUnknown].
-	App(ctx context.Context, appID string) (App, error)
-	// Apps returns all apps, ordered by id.
-	Apps(ctx context.Context) ([]App, error)
-	// AddApp registers an app. A registered id is refused with [AppExists] and
-	// nothing changes.
-	AddApp(ctx context.Context, app App, event AuditEvent) error
-	// UpdateApp changes what the change names and nothing else, or returns
-	// [AppUnknown]. The change's Check decides about the app as it is while no
-	// other change can be made to it; its error is returned, and nothing
-	// changes. The event's detail says by "changed" what the change names.
-	UpdateApp(ctx context.Context, appID string, change AppChange, event AuditEvent) (App, error)
-	// DisableApp disables the app and raises its epoch, so that every session
-	// and token of it dies; EnableApp lets new log-ins in and raises the epoch
-	// again, so that nothing from before comes back to life. Both write the
-	// app's cutoff, both are harmless to repeat (a second call changes
-	// nothing), both return [AppUnknown].
-	DisableApp(ctx context.Context, appID string, event AuditEvent) (App, error)
-	EnableApp(ctx context.Context, appID string, event AuditEvent) (App, error)
-}
-
-// AppChange says what to change; fields that are nil or empty stay as they are.
-type AppChange struct {
-	// SealedCredentials replace the credentials of the same names.
-	SealedCredentials map[string][]byte
-	Audiences         *[]string
-	// SigningAlg is one of [SigningAlgs]; empty leaves it as it is.
-	SigningAlg string
-	Policy     *Policy
-	// SealedWebhookSecret is the new secret of the webhook.
-	SealedWebhookSecret []byte
-	// Check refuses the change, if it is not nil, by an error with a [Code]. What
-	// it is given is the app before the change, which it leaves as it is. It does
-	// not call the store, which holds the app locked.
-	Check func(before App) error
-}
-
-// Changed returns the names of what the change is to, for the audit trail.
-func (c *AppChange) Changed() []string {
-	changed := slices.Sorted(maps.Keys(c.SealedCredentials))
-	for _, member := range []struct {
-		name  string
-		named bool
-	}{
-		{"audiences", c.Audiences != nil},
-		{"signing_alg", c.SigningAlg != ""},
-		{"policy", c.Policy != nil},
-		{"webhook_secret", c.SealedWebhookSecret != nil},
-	} {
-		if member.named {
-			changed = append(changed, member.name)
-		}
-	}
-	return changed
 }

@@ -126,7 +126,7 @@ var endings = map[string]struct {
 	"another identity of the person, which an admin binds, that replaces it": {changes(func(t *testing.T, w *world, a *person.Service, p auth.Person, _ uuid.UUID, c auth.Caller) error {
 		policy := bindingtest.Policy()
 		policy.SecondIdentity = auth.SecondReplaces
-		if _, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{Policy: &policy}, w.Event(auth.AuditAppUpdated)); err != nil {
+		if _, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, app.Change{Policy: &policy}, w.Event(auth.AuditAppUpdated)); err != nil {
 			return err
 		}
 		_, err := a.BindIdentity(t.Context(), w.Login("carol").Session.Identity, p.ID, c)

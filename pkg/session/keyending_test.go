@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
@@ -128,7 +129,7 @@ func TestSigningAlg(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, session.Lifetimes{})
 			must(w.keeper.EnsureKeys(t.Context(), alg, auth.AuditEvent{Actor: auth.ActorCLI}))(t)
-			_, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, auth.AppChange{SigningAlg: alg}, w.Event(auth.AuditAppUpdated))
+			_, err := w.Store.UpdateApp(t.Context(), sessiontest.AppID, app.Change{SigningAlg: alg}, w.Event(auth.AuditAppUpdated))
 			if err != nil {
 				t.Fatal(err)
 			}

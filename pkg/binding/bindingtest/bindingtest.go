@@ -113,7 +113,7 @@ func (f *Fixture) SetPolicy(p auth.Policy) {
 	if err := p.Check(); err != nil {
 		f.tb.Fatal(err)
 	}
-	_, err = f.Bindings.UpdateApp(f.tb.Context(), sessiontest.AppID, auth.AppChange{Policy: &p, SealedWebhookSecret: sealed}, f.Event(auth.AuditAppUpdated))
+	_, err = f.Bindings.UpdateApp(f.tb.Context(), sessiontest.AppID, app.Change{Policy: &p, SealedWebhookSecret: sealed}, f.Event(auth.AuditAppUpdated))
 	if err != nil {
 		f.tb.Fatal(err)
 	}
