@@ -42,6 +42,7 @@ var plainFolders = []string{
 	"cmd/yufu/internal/personimport",
 	"cmd/yufu/internal/replicas",
 	"cmd/yufu/internal/setting",
+	"cmd/yufu/interop",
 	"db",
 	"db/pgtest",
 	"db/postgres",
