@@ -21,18 +21,25 @@ import (
 	modzip "golang.org/x/mod/zip"
 )
 
-// moduleDirs returns the folder of every Go module of the repository that others may
-// use, "." first. Those in .ci/heavy are tests only.
-func moduleDirs(t *testing.T) []string {
+// allModuleDirs returns the folder of every Go module of the repository, "." first.
+func allModuleDirs(t *testing.T) []string {
 	t.Helper()
 	var dirs []string
-	heavy := heavyFolders(t)
 	for _, name := range tracked(t) {
-		if path.Base(name) == "go.mod" && !slices.Contains(heavy, path.Dir(name)) {
+		if path.Base(name) == "go.mod" {
 			dirs = append(dirs, path.Dir(name))
 		}
 	}
 	slices.Sort(dirs)
+	return dirs
+}
+
+// moduleDirs returns the folder of every Go module of the repository that others may
+// use, "." first. Those in .ci/heavy are tests only.
+func moduleDirs(t *testing.T) []string {
+	t.Helper()
+	heavy := heavyFolders(t)
+	dirs := slices.DeleteFunc(allModuleDirs(t), func(dir string) bool { return slices.Contains(heavy, dir) })
 	if len(dirs) < 2 || dirs[0] != "." {
 		t.Fatalf("modules in %q, want one at the top and others below", dirs)
 	}
@@ -48,8 +55,8 @@ func (f packed) Open() (io.ReadCloser, error) { return os.Open(filepath.Join(roo
 
 func TestModuleZip(t *testing.T) {
 	t.Parallel()
-	dirs := moduleDirs(t)
-	for _, dir := range dirs {
+	all := allModuleDirs(t)
+	for _, dir := range moduleDirs(t) {
 		t.Run(dir, func(t *testing.T) {
 			t.Parallel()
 			mod := modfile.ModulePath(read(t, path.Join(dir, "go.mod")))
@@ -57,7 +64,7 @@ func TestModuleZip(t *testing.T) {
 			for _, name := range tracked(t) {
 				// owner is the folder of the innermost module that has the file.
 				owner := "."
-				for _, d := range dirs[1:] {
+				for _, d := range all[1:] {
 					if strings.HasPrefix(name, d+"/") && len(d) > len(owner) {
 						owner = d
 					}
