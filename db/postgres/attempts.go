@@ -56,7 +56,7 @@ func (s *Store) Reserve(ctx context.Context, keys []auth.AttemptKey, now time.Ti
 			var b pgx.Batch
 			queueAttempts(&b, counted)
 			for _, a := range delayed {
-				if err := queueAudit(&b, binding.Delayed(event, a)); err != nil {
+				if err := queueAudit(&b, binding.DelayedEvent(event, a)); err != nil {
 					return err
 				}
 			}

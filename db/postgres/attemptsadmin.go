@@ -66,7 +66,7 @@ func (s *Store) LiftDelay(ctx context.Context, key auth.AttemptKey, event auth.A
 			return auth.NotFound
 		}
 		var b pgx.Batch
-		if err := queueAudit(&b, person.Lifted(key, event)); err != nil {
+		if err := queueAudit(&b, person.LiftedEvent(key, event)); err != nil {
 			return err
 		}
 		return run(ctx, tx, &b)

@@ -50,12 +50,12 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 			batch.Queue(useTicketSQL, b.Ticket[:], a.identity, auth.StoredTime(b.Now))
 		}
 		if created {
-			if err := queueAudit(&batch, b.Created(&f)); err != nil {
+			if err := queueAudit(&batch, b.CreatedEvent(&f)); err != nil {
 				return err
 			}
 		}
 		if len(f.Saved) > 0 {
-			if err := queueAudit(&batch, b.Updated(&f)); err != nil {
+			if err := queueAudit(&batch, b.UpdatedEvent(&f)); err != nil {
 				return err
 			}
 		}
@@ -79,11 +79,11 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 // queueBind adds the change and then its cutoffs to the batch.
 func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Locked, c *affected, replaced []uuid.UUID) error {
 	for _, id := range replaced {
-		if err := queueAudit(batch, b.Replaced(f, id)); err != nil {
+		if err := queueAudit(batch, b.ReplacedEvent(f, id)); err != nil {
 			return err
 		}
 	}
-	if err := queueAudit(batch, b.Bound(f)); err != nil {
+	if err := queueAudit(batch, b.BoundEvent(f)); err != nil {
 		return err
 	}
 	queueDetach(batch, replaced...)
@@ -115,7 +115,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Bin
 			return err
 		}
 		var batch pgx.Batch
-		if err := queueAudit(&batch, u.Unbound(&f)); err != nil {
+		if err := queueAudit(&batch, u.UnboundEvent(&f)); err != nil {
 			return err
 		}
 		queueDetach(&batch, c.identity)
@@ -212,7 +212,7 @@ select uuid, person_id from identities
 where uuid = $1 or (person_id = $2 and appid = $3)
 order by uuid for update`)
 
-	// Sessions whose tokens may be in use, by the same condition as doomedSQL.
+	// Sessions whose tokens may be in use, by the same condition as sessionsToEndSQL.
 	lockSessionsSQL = statement(`
 select s.id, s.identity_uuid, s.ver
 from sessions s join apps a on a.appid = s.appid

@@ -66,7 +66,7 @@ func (s *Store) cutoffs(ctx context.Context, h *history, after int64, limit int)
 	if err == nil {
 		defer c.Release()
 		err = confirmed(c, func(c *pgxpool.Conn) error {
-			rows, err := c.Query(ctx, h.question, after, limit)
+			rows, err := c.Query(ctx, h.query, after, limit)
 			if err != nil {
 				return err
 			}

@@ -73,8 +73,8 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 				return err
 			}
 		}
-		v := victims{identities: []uuid.UUID{i.UUID}}
-		doomed, live, err := v.sessions(ctx, tx, &session.RevokeParams{Now: c.Now})
+		v := endTargets{identities: []uuid.UUID{i.UUID}}
+		ending, live, err := v.sessions(ctx, tx, &session.RevokeParams{Now: c.Now})
 		if err != nil {
 			return err
 		}
@@ -89,11 +89,11 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 		b.Queue(eraseTicketsSQL, i.UUID)
 		b.Queue(eraseAttemptsSQL, string(auth.AttemptIdentity), i.UUID.String())
 		b.Queue(eraseAuditSQL, i.UUID, person.ErasedDetails())
-		if err := queueAudit(&b, c.Erased(&i, live, forget)); err != nil {
+		if err := queueAudit(&b, c.ErasedEvent(&i, live, forget)); err != nil {
 			return err
 		}
-		if len(doomed) > 0 {
-			queueEnd(&b, auth.EndErased, c.Now, doomed...)
+		if len(ending) > 0 {
+			queueEnd(&b, auth.EndErased, c.Now, ending...)
 		}
 		i = i.Erase(now)
 		return run(ctx, tx, &b)

@@ -30,14 +30,14 @@ const startPart = "pg_postmaster_start_time()"
 
 // history holds the queries that read cutoffs and name their history.
 type history struct {
-	// question reads cutoffs and the history's name; name reads only the name.
-	question, name string
+	// query reads cutoffs and the history's name; name reads only the name.
+	query, name string
 	// without lists the parts that this server does not let the role read.
 	without []string
 }
 
 // fullHistory names the history with all its parts.
-var fullHistory = &history{question: statement(cutoffsSQL(nil)), name: statement(historySQL(nil))}
+var fullHistory = &history{query: statement(cutoffsSQL(nil)), name: statement(historySQL(nil))}
 
 // historyName returns SQL for the name of the history without the given parts.
 func historyName(without []string) string {

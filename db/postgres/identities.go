@@ -158,17 +158,17 @@ func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *
 		}
 		var (
 			disabledAt time.Time
-			doomed     []uuid.UUID
+			ending     []uuid.UUID
 			detail     map[string]any
 		)
 		if disable {
 			disabledAt = c.Now
-			v := victims{identities: []uuid.UUID{i.UUID}}
+			v := endTargets{identities: []uuid.UUID{i.UUID}}
 			var (
 				live int
 				err  error
 			)
-			if doomed, live, err = v.sessions(ctx, tx, &session.RevokeParams{Now: c.Now}); err != nil {
+			if ending, live, err = v.sessions(ctx, tx, &session.RevokeParams{Now: c.Now}); err != nil {
 				return err
 			}
 			detail = map[string]any{"sessions": live}
@@ -179,8 +179,8 @@ func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *
 		if err := queueAudit(&b, c.Audit(i, detail)); err != nil {
 			return err
 		}
-		if len(doomed) > 0 {
-			queueEnd(&b, auth.EndIdentityDisabled, c.Now, doomed...)
+		if len(ending) > 0 {
+			queueEnd(&b, auth.EndIdentityDisabled, c.Now, ending...)
 		}
 		return run(ctx, tx, &b)
 	})
@@ -239,11 +239,11 @@ func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (pers
 		}
 		var b pgx.Batch
 		for _, id := range replaced {
-			if err := queueAudit(&b, c.Replaced(&i, id)); err != nil {
+			if err := queueAudit(&b, c.ReplacedEvent(&i, id)); err != nil {
 				return err
 			}
 		}
-		if err := queueAudit(&b, c.Bound(&i)); err != nil {
+		if err := queueAudit(&b, c.BoundEvent(&i)); err != nil {
 			return err
 		}
 		queueDetach(&b, replaced...)

@@ -152,17 +152,17 @@ func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disab
 		if err != nil {
 			return err
 		}
-		v := victims{}
+		v := endTargets{}
 		if v.identities, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
 			return err
 		}
 		var disabledAt time.Time
 		detail := map[string]any{"identities": len(v.identities)}
-		var doomed []uuid.UUID
+		var ending []uuid.UUID
 		if disable {
 			disabledAt = event.At
 			var live int
-			if doomed, live, err = v.sessions(ctx, tx, &session.RevokeParams{Now: event.At}); err != nil {
+			if ending, live, err = v.sessions(ctx, tx, &session.RevokeParams{Now: event.At}); err != nil {
 				return err
 			}
 			detail["sessions"] = live
@@ -174,8 +174,8 @@ func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disab
 		if err := queueAudit(&b, event.With(detail).With(map[string]any{"person": id})); err != nil {
 			return err
 		}
-		if len(doomed) > 0 {
-			queueEnd(&b, auth.EndPersonDisabled, event.At, doomed...)
+		if len(ending) > 0 {
+			queueEnd(&b, auth.EndPersonDisabled, event.At, ending...)
 		}
 		return run(ctx, tx, &b)
 	})

@@ -32,7 +32,7 @@ func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Rev
 		if err != nil {
 			return err
 		}
-		doomed, live, err := v.sessions(ctx, tx, &r)
+		ending, live, err := v.sessions(ctx, tx, &r)
 		if err != nil {
 			return err
 		}
@@ -41,8 +41,8 @@ func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Rev
 			return err
 		}
 		last := new(int64)
-		if len(doomed) > 0 {
-			last = queueEnd(&b, auth.EndRevoked, r.Now, doomed...)
+		if len(ending) > 0 {
+			last = queueEnd(&b, auth.EndRevoked, r.Now, ending...)
 		}
 		if err := run(ctx, tx, &b); err != nil {
 			return err
@@ -56,8 +56,8 @@ func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Rev
 	return out, nil
 }
 
-// victims holds the locked identities of a target.
-type victims struct {
+// endTargets holds the locked identities of a target.
+type endTargets struct {
 	identities []uuid.UUID
 	// appID and identity are empty for a person.
 	appID    string
@@ -77,8 +77,8 @@ order by uuid for update`)
 
 // lockTarget locks the rows above the target's sessions, in the order of locks, or
 // returns [pgx.ErrNoRows].
-func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (victims, error) {
-	var v victims
+func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (endTargets, error) {
+	var v endTargets
 	switch t := r.Target; {
 	case t.Session != uuid.Nil:
 		// A session never changes its app or identity, so they can be read before the
@@ -111,9 +111,9 @@ func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (victim
 	}
 }
 
-// doomedSQL locks the sessions to end: those that are not revoked already, by themselves
-// or with their app, and whose last tokens have not expired.
-var doomedSQL = statement(`
+// sessionsToEndSQL locks the sessions to end: those that are not revoked already, by
+// themselves or with their app, and whose last tokens have not expired.
+var sessionsToEndSQL = statement(`
 select s.id, s.idle_expires_at > $4
 from sessions s join apps a on a.appid = s.appid
 where s.identity_uuid = any ($1) and ($2::uuid is null or s.id = $2)
@@ -122,12 +122,12 @@ order by s.id for update of s`)
 
 // sessions locks and returns the sessions to end, and the number of live ones among
 // them.
-func (v *victims) sessions(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (doomed []uuid.UUID, live int, err error) {
-	rows, err := tx.Query(ctx, doomedSQL, v.identities, uuidOrNull(r.Target.Session), r.IdleAfter(), auth.StoredTime(r.Now))
+func (v *endTargets) sessions(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (ending []uuid.UUID, live int, err error) {
+	rows, err := tx.Query(ctx, sessionsToEndSQL, v.identities, uuidOrNull(r.Target.Session), r.IdleAfter(), auth.StoredTime(r.Now))
 	if err != nil {
 		return nil, 0, err
 	}
-	doomed, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (uuid.UUID, error) {
+	ending, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (uuid.UUID, error) {
 		var (
 			id     uuid.UUID
 			isLive bool
@@ -138,7 +138,7 @@ func (v *victims) sessions(ctx context.Context, tx pgx.Tx, r *session.RevokePara
 		}
 		return id, err
 	})
-	return doomed, live, err
+	return ending, live, err
 }
 
 var (

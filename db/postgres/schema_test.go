@@ -49,10 +49,10 @@ func TestMigrate(t *testing.T) {
 		if err := openStore(t, dsn).Migrate(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		var astray int
-		err := db.QueryRow(`select count(*) from pg_tables where schemaname not in ('public', 'pg_catalog', 'information_schema')`).Scan(&astray)
-		if err != nil || astray != 0 {
-			t.Errorf("%d tables outside public, error %v; want 0, nil", astray, err)
+		var outside int
+		err := db.QueryRow(`select count(*) from pg_tables where schemaname not in ('public', 'pg_catalog', 'information_schema')`).Scan(&outside)
+		if err != nil || outside != 0 {
+			t.Errorf("%d tables outside public, error %v; want 0, nil", outside, err)
 		}
 	})
 }

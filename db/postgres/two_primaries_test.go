@@ -214,12 +214,12 @@ func TestSilentStandbyIsNotFresh(t *testing.T) {
 	p := newPair(t)
 	r := openReplica(t, p.store)
 	p.silence()
-	question := func(ctx context.Context) error { _, err := p.store.Cutoffs(ctx, 0, 10); return err }
-	if waited, err := p.interrupt(question); !waited || err == nil {
+	query := func(ctx context.Context) error { _, err := p.store.Cutoffs(ctx, 0, 10); return err }
+	if waited, err := p.interrupt(query); !waited || err == nil {
 		t.Errorf("Cutoffs() waited for the standby = %t, error = %v; want true and an error", waited, err)
 	}
 	asked := make(chan error, 1)
-	go func() { asked <- question(t.Context()) }()
+	go func() { asked <- query(t.Context()) }()
 	p.untilCommitting(1)
 	p.exec(p.raw, `select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'`)
 	if err := <-asked; !errors.Is(err, auth.StorageUnavailable) {
@@ -274,7 +274,7 @@ func TestForeignDeployment(t *testing.T) {
 	}
 	refused("a read", func() error { _, err := b.store.Session(t.Context(), id); return err })
 	refused("a write", func() error { _, err := b.store.Exchange(t.Context(), exchangeParams()); return err })
-	refused("a question of the follower", func() error { _, err := b.store.Cutoffs(t.Context(), 0, 10); return err })
+	refused("a query of the follower", func() error { _, err := b.store.Cutoffs(t.Context(), 0, 10); return err })
 	rename("yufu", "other")
 	rename("mine", "yufu")
 	if _, err := b.store.Session(t.Context(), id); err != nil {

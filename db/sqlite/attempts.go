@@ -38,7 +38,7 @@ func (s *Store) Reserve(ctx context.Context, keys []auth.AttemptKey, now time.Ti
 		}
 		r.Counted = counted
 		for _, a := range delayed {
-			if err := writeAudit(ctx, tx, binding.Delayed(event, a)); err != nil {
+			if err := writeAudit(ctx, tx, binding.DelayedEvent(event, a)); err != nil {
 				return err
 			}
 		}

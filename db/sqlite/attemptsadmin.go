@@ -64,6 +64,6 @@ func (s *Store) LiftDelay(ctx context.Context, key auth.AttemptKey, event auth.A
 		if n == 0 {
 			return auth.NotFound
 		}
-		return writeAudit(ctx, tx, person.Lifted(key, event))
+		return writeAudit(ctx, tx, person.LiftedEvent(key, event))
 	})
 }

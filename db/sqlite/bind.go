@@ -33,12 +33,12 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 			}
 		}
 		if created {
-			if err := writeAudit(ctx, tx, b.Created(f)); err != nil {
+			if err := writeAudit(ctx, tx, b.CreatedEvent(f)); err != nil {
 				return err
 			}
 		}
 		if len(f.Saved) > 0 {
-			if err := writeAudit(ctx, tx, b.Updated(f)); err != nil {
+			if err := writeAudit(ctx, tx, b.UpdatedEvent(f)); err != nil {
 				return err
 			}
 		}
@@ -47,7 +47,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 			return nil
 		}
 		for _, id := range replaced {
-			if err := writeAudit(ctx, tx, b.Replaced(f, id)); err != nil {
+			if err := writeAudit(ctx, tx, b.ReplacedEvent(f, id)); err != nil {
 				return err
 			}
 			if err := detach(ctx, tx, id); err != nil {
@@ -57,7 +57,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 				return err
 			}
 		}
-		if err := writeAudit(ctx, tx, b.Bound(f)); err != nil {
+		if err := writeAudit(ctx, tx, b.BoundEvent(f)); err != nil {
 			return err
 		}
 		if err := attach(ctx, tx, requester.Identity, f.Person.ID, string(b.Method), b.Now); err != nil {
@@ -112,7 +112,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Bin
 		if done.Changed, err = u.Decide(&f); err != nil || !done.Changed {
 			return err
 		}
-		if err := writeAudit(ctx, tx, u.Unbound(&f)); err != nil {
+		if err := writeAudit(ctx, tx, u.UnboundEvent(&f)); err != nil {
 			return err
 		}
 		if err := detach(ctx, tx, done.Session.Identity); err != nil {
@@ -206,7 +206,7 @@ update identities set person_id = ?2, person_disabled_at = null, bound_by = ?3, 
 	detachSQL = statement(`
 update identities set person_id = null, person_disabled_at = null, bound_by = null, bound_at = null where uuid = ?1`)
 
-	// Sessions whose tokens may be in use, by the same condition as doomedSQL.
+	// Sessions whose tokens may be in use, by the same condition as sessionsToEndSQL.
 	inUseSQL = statement(`
 select s.id, s.ver from sessions s join apps a on a.appid = s.appid
 where s.identity_uuid = ?1 and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > ?2

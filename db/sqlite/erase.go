@@ -72,7 +72,7 @@ func (s *Store) EraseIdentity(ctx context.Context, c person.IdentityChange) (per
 				return err
 			}
 		}
-		event := c.Erased(&i, live, forget)
+		event := c.ErasedEvent(&i, live, forget)
 		i = i.Erase(auth.StoredTime(c.Now))
 		return writeAudit(ctx, tx, event)
 	})

@@ -201,7 +201,7 @@ func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (pers
 			return err
 		}
 		for _, id := range replaced {
-			if err := writeAudit(ctx, tx, c.Replaced(i, id)); err != nil {
+			if err := writeAudit(ctx, tx, c.ReplacedEvent(i, id)); err != nil {
 				return err
 			}
 			if err := detach(ctx, tx, id); err != nil {
@@ -211,7 +211,7 @@ func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (pers
 				return err
 			}
 		}
-		if err := writeAudit(ctx, tx, c.Bound(i)); err != nil {
+		if err := writeAudit(ctx, tx, c.BoundEvent(i)); err != nil {
 			return err
 		}
 		if err := attach(ctx, tx, i.UUID, p.ID, person.BoundByAdmin, c.Now); err != nil {

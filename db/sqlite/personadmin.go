@@ -137,7 +137,7 @@ func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disab
 		if p, err = personRecord(ctx, tx, id); err != nil || p.Disabled == disable {
 			return err
 		}
-		v := victims{}
+		v := endTargets{}
 		if err := v.ofPerson(ctx, tx, &session.RevokeParams{Target: session.Target{Person: id}}); err != nil {
 			return err
 		}

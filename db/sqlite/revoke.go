@@ -32,8 +32,8 @@ func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Rev
 	return out, nil
 }
 
-// victims holds the identities of a target.
-type victims struct {
+// endTargets holds the identities of a target.
+type endTargets struct {
 	identities []uuid.UUID
 	// appID and identity are empty for a person.
 	appID    string
@@ -48,8 +48,8 @@ var (
 )
 
 // targetOf finds the rows above the target's sessions, or returns [sql.ErrNoRows].
-func targetOf(ctx context.Context, tx *writeTx, r *session.RevokeParams) (victims, error) {
-	var v victims
+func targetOf(ctx context.Context, tx *writeTx, r *session.RevokeParams) (endTargets, error) {
+	var v endTargets
 	switch t := r.Target; {
 	case t.Session != uuid.Nil:
 		if err := tx.QueryRowContext(ctx, ownerSQL, t.Session).Scan(&v.appID, &v.identity); err != nil {
@@ -76,7 +76,7 @@ func targetOf(ctx context.Context, tx *writeTx, r *session.RevokeParams) (victim
 	return v, nil
 }
 
-func (v *victims) ofPerson(ctx context.Context, tx *writeTx, r *session.RevokeParams) error {
+func (v *endTargets) ofPerson(ctx context.Context, tx *writeTx, r *session.RevokeParams) error {
 	var person uuid.UUID
 	if err := tx.QueryRowContext(ctx, personExistsSQL, r.Target.Person).Scan(&person); err != nil {
 		return err
@@ -99,9 +99,9 @@ func (v *victims) ofPerson(ctx context.Context, tx *writeTx, r *session.RevokePa
 	return err
 }
 
-// doomedSQL finds the sessions to end: those that are not revoked already, by themselves
-// or with their app, and whose last tokens have not expired.
-var doomedSQL = statement(`
+// sessionsToEndSQL finds the sessions to end: those that are not revoked already, by
+// themselves or with their app, and whose last tokens have not expired.
+var sessionsToEndSQL = statement(`
 select s.id, s.idle_expires_at > ?4
 from sessions s join apps a on a.appid = s.appid
 where s.identity_uuid = ?1 and (?2 is null or s.id = ?2)
@@ -114,9 +114,9 @@ func revokeSessions(ctx context.Context, tx *writeTx, r *session.RevokeParams) (
 	if err != nil {
 		return out, err
 	}
-	var doomed []uuid.UUID
+	var ending []uuid.UUID
 	for _, identity := range v.identities {
-		rows, err := tx.QueryContext(ctx, doomedSQL, identity, uuidOrNull(r.Target.Session), micros(r.IdleAfter()), micros(r.Now))
+		rows, err := tx.QueryContext(ctx, sessionsToEndSQL, identity, uuidOrNull(r.Target.Session), micros(r.IdleAfter()), micros(r.Now))
 		if err != nil {
 			return out, err
 		}
@@ -134,12 +134,12 @@ func revokeSessions(ctx context.Context, tx *writeTx, r *session.RevokeParams) (
 		if err != nil {
 			return out, err
 		}
-		doomed = append(doomed, ids...)
+		ending = append(ending, ids...)
 	}
 	if err := writeAudit(ctx, tx, r.Audit(v.appID, v.identity, out.Sessions, false)); err != nil {
 		return out, err
 	}
-	for _, id := range doomed {
+	for _, id := range ending {
 		if out.CutoffID, err = end(ctx, tx, id, auth.EndRevoked, r.Now); err != nil {
 			return out, err
 		}

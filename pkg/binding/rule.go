@@ -81,8 +81,8 @@ func checkSession(st *session.State, ver int64, now time.Time) error {
 	return nil
 }
 
-// Bound returns the audit event of the binding.
-func (b *BindParams) Bound(f *Locked) auth.AuditEvent {
+// BoundEvent returns the audit event of the binding.
+func (b *BindParams) BoundEvent(f *Locked) auth.AuditEvent {
 	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
 	if f.Current != uuid.Nil {
 		e.Detail["person_before"] = f.Current
@@ -90,15 +90,15 @@ func (b *BindParams) Bound(f *Locked) auth.AuditEvent {
 	return e
 }
 
-// Replaced returns the audit event of an identity that was replaced.
-func (b *BindParams) Replaced(f *Locked, identity uuid.UUID) auth.AuditEvent {
+// ReplacedEvent returns the audit event of an identity that was replaced.
+func (b *BindParams) ReplacedEvent(f *Locked, identity uuid.UUID) auth.AuditEvent {
 	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "by": f.State.Session.Identity})
 	e.Action, e.Identity, e.Session = auth.AuditBindingReplaced, identity, uuid.Nil
 	return e
 }
 
-// Created returns the audit event of a person that the binding made.
-func (b *BindParams) Created(f *Locked) auth.AuditEvent {
+// CreatedEvent returns the audit event of a person that the binding made.
+func (b *BindParams) CreatedEvent(f *Locked) auth.AuditEvent {
 	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
 	if b.Target.Phone != "" {
 		e.Detail["phone"] = auth.MaskPhone(b.Target.Phone)
@@ -107,15 +107,15 @@ func (b *BindParams) Created(f *Locked) auth.AuditEvent {
 	return e
 }
 
-// Updated returns the audit event of a person that the binding changed.
-func (b *BindParams) Updated(f *Locked) auth.AuditEvent {
+// UpdatedEvent returns the audit event of a person that the binding changed.
+func (b *BindParams) UpdatedEvent(f *Locked) auth.AuditEvent {
 	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method, "changed": f.Saved})
 	e.Action = auth.AuditPersonUpdated
 	return e
 }
 
-// Unbound returns the audit event of the unbinding.
-func (u *UnbindParams) Unbound(f *Locked) auth.AuditEvent {
+// UnboundEvent returns the audit event of the unbinding.
+func (u *UnbindParams) UnboundEvent(f *Locked) auth.AuditEvent {
 	return withSession(u.Event, &f.State.Session, map[string]any{"person": f.Current})
 }
 
@@ -125,8 +125,8 @@ func withSession(e auth.AuditEvent, s *auth.Session, detail map[string]any) auth
 	return e.With(detail)
 }
 
-// Delayed returns the audit event of a delay that an attempt began.
-func Delayed(event auth.AuditEvent, a auth.Attempts) auth.AuditEvent {
+// DelayedEvent returns the audit event of a delay that an attempt began.
+func DelayedEvent(event auth.AuditEvent, a auth.Attempts) auth.AuditEvent {
 	event.Action = auth.AuditBindingDelayed
 	return event.With(map[string]any{
 		"kind": a.Kind, "key": a.Key, "failures": a.Failures, "delay_s": int(a.BlockedUntil.Sub(a.At).Seconds()),

@@ -33,8 +33,8 @@ func (c *IdentityChange) Audit(i *IdentityRecord, detail map[string]any) auth.Au
 	return e
 }
 
-// Bound returns the event of the binding; i is the identity before.
-func (c *IdentityChange) Bound(i *IdentityRecord) auth.AuditEvent {
+// BoundEvent returns the event of the binding; i is the identity before.
+func (c *IdentityChange) BoundEvent(i *IdentityRecord) auth.AuditEvent {
 	e := c.Audit(i, map[string]any{"person": c.Person, "method": BoundByAdmin})
 	if i.Person != uuid.Nil {
 		e.Detail["person_before"] = i.Person
@@ -42,16 +42,16 @@ func (c *IdentityChange) Bound(i *IdentityRecord) auth.AuditEvent {
 	return e
 }
 
-// Replaced returns the event of an identity that was replaced by i.
-func (c *IdentityChange) Replaced(i *IdentityRecord, identity uuid.UUID) auth.AuditEvent {
+// ReplacedEvent returns the event of an identity that was replaced by i.
+func (c *IdentityChange) ReplacedEvent(i *IdentityRecord, identity uuid.UUID) auth.AuditEvent {
 	e := c.Audit(i, map[string]any{"person": c.Person, "by": i.UUID})
 	e.Action, e.Identity = auth.AuditBindingReplaced, identity
 	return e
 }
 
-// Erased returns the event of an erasure that ended this number of live sessions. The
+// ErasedEvent returns the event of an erasure that ended this number of live sessions. The
 // flag person says that the person was erased too.
-func (c *IdentityChange) Erased(i *IdentityRecord, sessions int, person bool) auth.AuditEvent {
+func (c *IdentityChange) ErasedEvent(i *IdentityRecord, sessions int, person bool) auth.AuditEvent {
 	detail := map[string]any{"sessions": sessions}
 	if person {
 		detail["person_forgotten"] = true
@@ -67,8 +67,8 @@ func (i *IdentityRecord) Erase(now time.Time) IdentityRecord {
 	}
 }
 
-// Lifted returns the event of a delay that an admin has lifted.
-func Lifted(k auth.AttemptKey, event auth.AuditEvent) auth.AuditEvent {
+// LiftedEvent returns the event of a delay that an admin has lifted.
+func LiftedEvent(k auth.AttemptKey, event auth.AuditEvent) auth.AuditEvent {
 	event = event.With(map[string]any{"kind": k.Kind})
 	switch k.Kind {
 	case auth.AttemptIdentity:

@@ -80,13 +80,13 @@ func Plan(all []Key, id string, descendants bool, now time.Time) (Revocation, er
 	if at < 0 {
 		return Revocation{}, auth.NotFound
 	}
-	doomed, below := []Key{all[at]}, Descendants(all, id)
+	toRevoke, below := []Key{all[at]}, Descendants(all, id)
 	if descendants {
-		doomed = append(doomed, below...)
+		toRevoke = append(toRevoke, below...)
 		below = nil
 	}
 	var r Revocation
-	for _, k := range doomed {
+	for _, k := range toRevoke {
 		if k.RevokedAt.IsZero() {
 			k.RevokedAt = now
 			r.Revoked = append(r.Revoked, k)
