@@ -41,9 +41,9 @@ type Accounts interface {
 
 // Attributes finds the business's data about persons.
 type Attributes interface {
-	// Exposed returns the attributes of a person that have these names, each as JSON.
-	// Missing attributes and a missing person are no error.
-	Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error)
+	// ExposedAttributes returns the attributes of a person that have these names, each as
+	// JSON. Missing attributes and a missing person are no error.
+	ExposedAttributes(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error)
 	// ExternalID returns the business's own id of a person, or "" if the person no
 	// longer exists.
 	ExternalID(ctx context.Context, person uuid.UUID) (string, error)
@@ -87,7 +87,7 @@ func NewIntrospection(keys ServiceKeys, tokens AccessTokens, apps Apps, accounts
 			if err != nil {
 				return nil, err
 			}
-			return attributes.Exposed(ctx, *c.Person, a.Policy.Attributes)
+			return attributes.ExposedAttributes(ctx, *c.Person, a.Policy.Attributes)
 		}),
 		externalIDs: newReadCache(apps.Answering, func(ctx context.Context, c *token.Claims) (string, error) {
 			return attributes.ExternalID(ctx, *c.Person)

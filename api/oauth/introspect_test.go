@@ -69,8 +69,8 @@ func (d *database) PlatformAccount(ctx context.Context, identity uuid.UUID) (aut
 	return d.Accounts.PlatformAccount(ctx, identity)
 }
 
-// Exposed returns for every name but "none" the person and the number of reads.
-func (d *database) Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error) {
+// ExposedAttributes returns for every name but "none" the person and the number of reads.
+func (d *database) ExposedAttributes(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error) {
 	n, err := d.ask(ctx)
 	if err != nil {
 		return nil, err

@@ -160,7 +160,7 @@ func (s *service) openCutoffsAndKeys(ctx context.Context) (err error) {
 	if s.keys, s.facts, err = openSealed(ctx, s.store, s.sealer, s.masterKey); err != nil {
 		return err
 	}
-	s.keys.Distrust(s.follower.HitsKey)
+	s.keys.SetCutoffCheck(s.follower.HitsKey)
 	measureKeys(s.metrics, s.keys, s.follower.Now)
 	s.keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
 		Ring: s.keys, Policy: s.rotation, Clock: s.follower.Now, DatabaseClock: s.store.Now, Log: s.log,
@@ -200,22 +200,22 @@ func (s *service) newSessions(verifier *token.Verifier, minter *token.Minter, pl
 		MaxSessions:    s.limits.SessionLimit,
 		Clock:          s.follower.Now,
 		Restorer:       s.restorer,
-		Fit:            s.checkMayIssue,
+		CheckMayIssue:  s.checkMayIssue,
 		HistoryChanged: s.follower.HistoryChangedWithin,
 	})
 }
 
 func (s *service) newBindings(sessions *session.Service, minter *token.Minter, platforms map[string]platform.Provider) *binding.Service {
 	return binding.NewService(binding.Config{
-		Store:     s.store,
-		Sessions:  sessions,
-		Minter:    minter,
-		Facts:     s.facts,
-		Sealer:    s.sealer,
-		Platforms: platforms,
-		Webhook:   webhooks{s.webhooks},
-		Clock:     s.follower.Now,
-		Fit:       s.checkMayIssue,
+		Store:         s.store,
+		Sessions:      sessions,
+		Minter:        minter,
+		Facts:         s.facts,
+		Sealer:        s.sealer,
+		Platforms:     platforms,
+		Webhook:       webhooks{s.webhooks},
+		Clock:         s.follower.Now,
+		CheckMayIssue: s.checkMayIssue,
 	})
 }
 

@@ -164,12 +164,12 @@ func (f *Form) checkAgainst(before *auth.App, restricted bool) error {
 // that it does not have yet.
 func (f *Form) reachesFurther(before *auth.App) bool {
 	return f.Policy != nil && policyReachesFurther(&before.Policy, f.Policy) ||
-		f.Audiences != nil && !within(before.Audiences, *f.Audiences) ||
+		f.Audiences != nil && !containsAll(before.Audiences, *f.Audiences) ||
 		f.SigningAlg != "" && f.SigningAlg != before.SigningAlg
 }
 
-// within reports whether all contains every name of some.
-func within(all, some []string) bool {
+// containsAll reports whether all contains every name of some.
+func containsAll(all, some []string) bool {
 	return !slices.ContainsFunc(some, func(name string) bool { return !slices.Contains(all, name) })
 }
 
@@ -185,10 +185,10 @@ func policyReachesFurther(before, after *auth.Policy) bool {
 		}
 	}
 	facts := after.Facts.Lookup == "" ||
-		after.Facts.Lookup == before.Facts.Lookup && within(after.Facts.Check, before.Facts.Check)
-	phone := (!after.Allows(auth.BindPhone) || within(after.Phone.Check, before.Phone.Check)) && (before.Phone.Create || !after.Phone.Create)
+		after.Facts.Lookup == before.Facts.Lookup && containsAll(after.Facts.Check, before.Facts.Check)
+	phone := (!after.Allows(auth.BindPhone) || containsAll(after.Phone.Check, before.Phone.Check)) && (before.Phone.Create || !after.Phone.Create)
 	hook := after.Webhook.URL == "" || after.Webhook.URL == before.Webhook.URL
-	if !facts || !phone || !hook || !within(before.Attributes, after.Attributes) {
+	if !facts || !phone || !hook || !containsAll(before.Attributes, after.Attributes) {
 		return true
 	}
 	rest := *after

@@ -14,7 +14,7 @@ func TestUnfitReplica(t *testing.T) {
 	unfit := &auth.Error{Code: auth.StorageUnavailable, Err: errors.New("its clock is off")}
 	var reason error
 	c := w.Config
-	c.Fit = func() error { return reason }
+	c.CheckMayIssue = func() error { return reason }
 	w.Binding = binding.NewService(c)
 	g, ticket := w.Login("alice"), w.Ticket(w.LiLei)
 

@@ -29,7 +29,7 @@ type Sessions interface {
 	Mint(ctx context.Context, mint func() (auth.Secret, int, error)) (auth.Secret, int, error)
 }
 
-// Config configures a [Service]. All fields are required except Webhook and Fit.
+// Config configures a [Service]. All fields are required except Webhook and CheckMayIssue.
 type Config struct {
 	// Store applies the cutoffs that it writes: this replica knows them when a
 	// method returns.
@@ -44,9 +44,9 @@ type Config struct {
 	Webhook Webhook
 	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
-	// Fit returns why this replica must not change a binding now, or nil. If Fit is
-	// nil, the replica may always change bindings.
-	Fit func() error
+	// CheckMayIssue returns why this replica must not change a binding now, or nil. If
+	// CheckMayIssue is nil, the replica may always change bindings.
+	CheckMayIssue func() error
 }
 
 // Service implements the use cases of the bearer of an access token. It is safe for
@@ -58,8 +58,8 @@ type Service struct {
 
 // NewService returns a service.
 func NewService(c Config) *Service {
-	if c.Fit == nil {
-		c.Fit = func() error { return nil }
+	if c.CheckMayIssue == nil {
+		c.CheckMayIssue = func() error { return nil }
 	}
 	return &Service{c: c}
 }
@@ -101,9 +101,9 @@ type Grant struct {
 
 // Bind binds the identity of an access token.
 //
-// Errors: those of [session.Service.Authenticate], [Store.Bind] and [Config.Fit];
-// [auth.InvalidRequest] for members that do not fit the method or the app's policy,
-// which is not counted as an attempt; [auth.BindingMethodDisabled];
+// Errors: those of [session.Service.Authenticate], [Store.Bind] and
+// [Config.CheckMayIssue]; [auth.InvalidRequest] for members that do not fit the method or
+// the app's policy, which is not counted as an attempt; [auth.BindingMethodDisabled];
 // [auth.BindingDelayed], with the time to wait; [auth.BindingNoMatch];
 // [auth.TicketInvalid]; those of [platform.Provider.ExchangePhoneCode] and [Webhook].
 func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
@@ -111,7 +111,7 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 	if err != nil {
 		return Grant{}, err
 	}
-	if err := s.c.Fit(); err != nil {
+	if err := s.c.CheckMayIssue(); err != nil {
 		return Grant{}, err
 	}
 	bearer, err := s.c.Sessions.Authenticate(ctx, r.AccessToken)
@@ -141,10 +141,10 @@ func (s *Service) Bind(ctx context.Context, r Request) (Grant, error) {
 // Unbind unbinds the identity of an access token. It changes nothing if the identity is
 // not bound.
 //
-// Errors: those of [session.Service.Authenticate], [Store.Unbind] and [Config.Fit];
-// [auth.UnbindForbidden].
+// Errors: those of [session.Service.Authenticate], [Store.Unbind] and
+// [Config.CheckMayIssue]; [auth.UnbindForbidden].
 func (s *Service) Unbind(ctx context.Context, accessToken auth.Secret, requestID string) (Grant, error) {
-	if err := s.c.Fit(); err != nil {
+	if err := s.c.CheckMayIssue(); err != nil {
 		return Grant{}, err
 	}
 	bearer, err := s.c.Sessions.Authenticate(ctx, accessToken)
@@ -242,10 +242,10 @@ func (s *Service) grant(ctx context.Context, app *auth.App, done BindResult, lat
 // now returns the time as stores keep it.
 func (s *Service) now() time.Time { return auth.StoredTime(s.c.Clock()) }
 
-// Exposed returns the attributes of a person that have these names, as JSON values. It
-// leaves out names that the person does not have, and returns no attributes for a person
-// who does not exist.
-func (s *Service) Exposed(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error) {
+// ExposedAttributes returns the attributes of a person that have these names, as JSON
+// values. It leaves out names that the person does not have, and returns no attributes
+// for a person who does not exist.
+func (s *Service) ExposedAttributes(ctx context.Context, person uuid.UUID, names []string) (map[string]json.RawMessage, error) {
 	exposed := map[string]json.RawMessage{}
 	if len(names) == 0 {
 		return exposed, nil

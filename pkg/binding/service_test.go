@@ -569,7 +569,7 @@ func TestExposed(t *testing.T) {
 	mustBind(t, g, err)
 	exposed := func(person uuid.UUID, names ...string) map[string]string {
 		t.Helper()
-		got, err := w.Binding.Exposed(t.Context(), person, names)
+		got, err := w.Binding.ExposedAttributes(t.Context(), person, names)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -590,7 +590,7 @@ func TestExposed(t *testing.T) {
 		{uuid.Must(uuid.NewV7()), []string{"department"}, map[string]string{}},
 	} {
 		if d := cmp.Diff(c.want, exposed(c.person, c.names...)); d != "" {
-			t.Errorf("Exposed(%v) (-want +got):\n%s", c.names, d)
+			t.Errorf("ExposedAttributes(%v) (-want +got):\n%s", c.names, d)
 		}
 	}
 }

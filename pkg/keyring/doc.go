@@ -38,7 +38,7 @@
 //
 // After a restore, or a fail-over to a standby that was behind, the database may have a
 // key that had been retired. A ring never again uses a key that it has seen retired, or
-// one that a cutoff hits ([Ring.Distrust]). The next key signs in its place until
+// one that a cutoff hits ([Ring.SetCutoffCheck]). The next key signs in its place until
 // [Keeper.ApplyPolicy] has retired it in the database again.
 //
 // # Failure

@@ -141,7 +141,7 @@ func (k *Keeper) ReloadIfChanged(ctx context.Context) error { return k.c.Ring.re
 // policy says. It also retires keys again whose retirement the database has lost.
 // It does not ask the database when nothing is due.
 func (k *Keeper) ApplyPolicy(ctx context.Context) error {
-	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.empty() && !k.c.Ring.lostRetirement() {
+	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.empty() && !k.c.Ring.hasLostRetirement() {
 		return nil
 	}
 	now, err := k.now(ctx)
@@ -149,7 +149,7 @@ func (k *Keeper) ApplyPolicy(ctx context.Context) error {
 		return err
 	}
 	d := k.c.Policy.due(k.c.Ring.keys.Load().rows, now)
-	if d.empty() && !k.c.Ring.lostRetirement() {
+	if d.empty() && !k.c.Ring.hasLostRetirement() {
 		return nil // not due by the database's clock
 	}
 	var done []auth.AuditEvent

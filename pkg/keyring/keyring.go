@@ -41,7 +41,7 @@ type Ring struct {
 	version string
 	// retired are the keys that this ring has ever seen retired, with the times.
 	retired map[string]time.Time
-	// hasCutoff is the function given to [Ring.Distrust].
+	// hasCutoff is the function given to [Ring.SetCutoffCheck].
 	hasCutoff func(kid string) bool
 }
 

@@ -18,10 +18,10 @@ func activeAt(k *StoredKey) time.Time {
 	return k.ActiveAt
 }
 
-// Distrust sets the function that reports whether a cutoff hits a signing key. The ring
-// does not sign with such a key, and retires it again if it is not retired in the
+// SetCutoffCheck sets the function that reports whether a cutoff hits a signing key. The
+// ring does not sign with such a key, and retires it again if it is not retired in the
 // database. Call it before more than one goroutine uses the ring.
-func (r *Ring) Distrust(hit func(kid string) bool) { r.hasCutoff = hit }
+func (r *Ring) SetCutoffCheck(hit func(kid string) bool) { r.hasCutoff = hit }
 
 func (r *Ring) distrusts(kid string) bool { return r.hasCutoff != nil && r.hasCutoff(kid) }
 
@@ -43,9 +43,9 @@ func (r *Ring) mergeRetired(stored []StoredKey) []StoredKey {
 	return stored
 }
 
-// lostRetirement reports whether the database has lost the retirement of a key that this
-// replica remembers.
-func (r *Ring) lostRetirement() bool {
+// hasLostRetirement reports whether the database has lost the retirement of a key that
+// this replica remembers.
+func (r *Ring) hasLostRetirement() bool {
 	s := r.keys.Load()
 	return s.lostRetirement || slices.ContainsFunc(s.rows, func(k StoredKey) bool {
 		return k.RetiredAt.IsZero() && r.distrusts(k.KID)

@@ -34,7 +34,7 @@ func (f *fleet) save() (lose func()) {
 
 // remembers makes a replica know the cutoffs of these keys.
 func (r *replica) remembers(kids ...string) {
-	r.Distrust(func(kid string) bool { return slices.Contains(kids, kid) })
+	r.SetCutoffCheck(func(kid string) bool { return slices.Contains(kids, kid) })
 }
 
 func (f *fleet) restoredEvents(kid string) int {

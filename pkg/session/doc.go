@@ -26,9 +26,9 @@
 // All times are by the database's clock ([Config.Clock]), so replicas agree on windows
 // and expiries even if their own clocks differ. A session whose rotation lies in the
 // future is inside its window. A replica that does not know the database's time well
-// enough grants nothing ([Config.Fit]), but still ends and lists sessions. For one
-// window after the database's history changed ([Config.HistoryChanged]), a token that is
-// one generation behind yields its successor at any age: its client could not ask in
+// enough grants nothing ([Config.CheckMayIssue]), but still ends and lists sessions. For
+// one window after the database's history changed ([Config.HistoryChanged]), a token that
+// is one generation behind yields its successor at any age: its client could not ask in
 // time, or the new clock is ahead of the old one.
 //
 // # A database that lost its latest commits

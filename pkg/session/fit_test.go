@@ -17,7 +17,7 @@ func TestUnfitReplica(t *testing.T) {
 		w := newWorld(t, session.Lifetimes{})
 		var reason error
 		c := w.Config
-		c.Fit = func() error { return reason }
+		c.CheckMayIssue = func() error { return reason }
 		w.Service = must(session.NewService(c))(t)
 		return w, &reason
 	}

@@ -61,8 +61,8 @@ const DefaultMaxSessions = 50
 // maxMaxSessions bounds the sessions that one log-in has to count.
 const maxMaxSessions = 1000
 
-// Config configures a [Service]. All fields are required except MaxSessions, Fit,
-// HistoryChanged and Restorer.
+// Config configures a [Service]. All fields are required except MaxSessions,
+// CheckMayIssue, HistoryChanged and Restorer.
 type Config struct {
 	// Store applies the cutoffs that it writes: this replica knows them when a
 	// method returns.
@@ -79,9 +79,9 @@ type Config struct {
 	MaxSessions int
 	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
-	// Fit returns why this replica must not grant tokens now, or nil. If Fit is nil, the
-	// replica may always grant tokens.
-	Fit func() error
+	// CheckMayIssue returns why this replica must not grant tokens now, or nil. If
+	// CheckMayIssue is nil, the replica may always grant tokens.
+	CheckMayIssue func() error
 	// HistoryChanged reports whether the database's history changed (in a restart, a
 	// fail-over or a restore) within the given time. Nil means that it never changes.
 	HistoryChanged func(within time.Duration) bool
@@ -105,8 +105,8 @@ func NewService(c Config) (*Service, error) {
 	if c.MaxSessions < 0 || c.MaxSessions > maxMaxSessions {
 		return nil, fmt.Errorf("session: the limit of live sessions must be between 0 and %d, got %d", maxMaxSessions, c.MaxSessions)
 	}
-	if c.Fit == nil {
-		c.Fit = func() error { return nil }
+	if c.CheckMayIssue == nil {
+		c.CheckMayIssue = func() error { return nil }
 	}
 	if c.HistoryChanged == nil {
 		c.HistoryChanged = func(time.Duration) bool { return false }
@@ -144,10 +144,10 @@ type ExchangeRequest struct {
 //
 // Errors: those of [platform.Provider.ExchangeCode] and [Store.Exchange],
 // [auth.AppUnknown], [auth.AppDisabled], [auth.InvalidRequest] for a bad device
-// label, and that of [Config.Fit]. The code is sent to the platform at most once, and
-// only after all other checks of the request.
+// label, and that of [Config.CheckMayIssue]. The code is sent to the platform at most
+// once, and only after all other checks of the request.
 func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error) {
-	if err := s.c.Fit(); err != nil {
+	if err := s.c.CheckMayIssue(); err != nil {
 		return Grant{}, err
 	}
 	device, err := auth.CleanDevice(r.Device)
@@ -247,10 +247,10 @@ type RefreshRequest struct {
 // Refresh renews a session's tokens.
 //
 // Errors, before the store is called: [auth.RefreshInvalid] for a text that is not our
-// token; that of [Config.Fit]; [auth.RateLimited] for a session that refreshed 20 times
-// at once and must wait up to a second for the next refresh (a token that was replaced
-// twice or more does not wait). Then those of [Store.Refresh]. All but the first are
-// about the token's session.
+// token; that of [Config.CheckMayIssue]; [auth.RateLimited] for a session that refreshed
+// 20 times at once and must wait up to a second for the next refresh (a token that was
+// replaced twice or more does not wait). Then those of [Store.Refresh]. All but the first
+// are about the token's session.
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) {
 	presented, err := s.c.Codec.Decode(r.RefreshToken.Reveal())
 	if err != nil {
@@ -261,7 +261,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 	if !auth.ValidAppID(r.ClientID) {
 		return Grant{}, auth.About(auth.AppUnknown, subject)
 	}
-	if err := s.c.Fit(); err != nil {
+	if err := s.c.CheckMayIssue(); err != nil {
 		return Grant{}, auth.About(err, subject)
 	}
 	now := s.now()

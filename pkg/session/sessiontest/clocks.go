@@ -63,7 +63,7 @@ func (w *clockWorld) replica(off time.Duration, careless bool) *clockReplica {
 	c := w.Config
 	c.Clock, c.HistoryChanged = r.Now, r.HistoryChangedWithin
 	if !careless {
-		c.Fit = r.Check
+		c.CheckMayIssue = r.Check
 	}
 	r.service = must(session.NewService(c))(w.t)
 	return r

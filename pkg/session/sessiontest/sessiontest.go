@@ -142,7 +142,7 @@ func (f *Fixture) NewReplica() *Replica {
 	}))(f.tb)
 	r.DB = db.ApplyCutoffs(f.Store, r.CatchUp)
 	r.Keys = must(keyring.Open(ctx, r.DB, f.Sealer, f.Clock.Now()))(f.tb)
-	r.Keys.Distrust(r.Cutoffs.HitsKey)
+	r.Keys.SetCutoffCheck(r.Cutoffs.HitsKey)
 	r.Codec = token.NewRefreshCodec(r.Keys)
 	r.Minter = must(token.NewMinter(r.Keys, Issuer, AccessTTL))(f.tb)
 	r.Keeper = must(keyring.NewKeeper(keyring.KeeperConfig{
