@@ -22,7 +22,7 @@ import (
 func pathTarget(r *http.Request) []slog.Attr {
 	param := func(name string) string {
 		text, err := pathText(r, name)
-		if err != nil {
+		if err != nil || looksLikeAppSecret(text) {
 			return ""
 		}
 		return text
@@ -51,13 +51,16 @@ func pathTarget(r *http.Request) []slog.Attr {
 	return nil
 }
 
-// hexLength is the length of a UUID without hyphens, and of a WeChat AppSecret.
-const hexLength = 32
+// looksLikeAppSecret reports whether a text has the form of a WeChat AppSecret: 32
+// hexadecimal digits. A UUID without hyphens and a made-up appid may have it too.
+func looksLikeAppSecret(s string) bool {
+	return len(s) == 32 && strings.Trim(s, "0123456789abcdefABCDEF") == ""
+}
 
 // idAttr returns the id in its canonical form, however the path spells it.
 func idAttr(name, value string) []slog.Attr {
 	id, err := uuid.Parse(value)
-	if err != nil || len(value) == hexLength {
+	if err != nil {
 		return nil
 	}
 	return []slog.Attr{slog.String(name, id.String())}
