@@ -89,7 +89,7 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		fmt.Fprintln(std.err, "yufu:", err)
 		return 2
 	}
-	if err = wrongUsage(checkSettings(command, std)); err == nil {
+	if err = wrongUsage(checkBoundsAndRest(command, std)); err == nil {
 		err = command.Run()
 	}
 	return report(std.err, command, err)
@@ -99,14 +99,15 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 // than out of bounds.
 type settingsChecker interface {
 	// checkSettings returns an error for each setting that is missing or wrong. It does not
-	// compare settings that have bounds with each other.
+	// compare settings that have bounds with each other. It may read secret files and
+	// standard input, so the command must not run afterwards.
 	checkSettings(std streams) error
 }
 
-// checkSettings returns an error if a setting is out of bounds. The error then also has a
-// line for every other setting that is missing or wrong: the operator learns of all of them
-// at once.
-func checkSettings(command *kong.Context, std streams) error {
+// checkBoundsAndRest returns an error if a setting is out of bounds. For a
+// [settingsChecker] the error then also has a line for every other setting that is missing
+// or wrong, so that the operator sees all of them at once.
+func checkBoundsAndRest(command *kong.Context, std streams) error {
 	err := setting.CheckBounds(command)
 	if err == nil {
 		return nil

@@ -213,7 +213,7 @@ func TestScriptForTests(t *testing.T) {
 		if code != 0 {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
-		const tests = "go test -race -gcflags=modernc.org/...=-race=false -timeout 30m ./... with CGO_ENABLED=1"
+		const tests = "go test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false -timeout 30m ./... with CGO_ENABLED=1"
 		wantOrder(t, out, "Everything the tests need is here", tests, tests)
 	})
 	t.Run("refuses an unknown option", func(t *testing.T) {
@@ -387,7 +387,7 @@ esac`)
 		t.Parallel()
 		m := onMachine(t)
 		code, out := m.run("check vet lnit")
-		if code != 2 || !strings.Contains(out, "no step 'lnit'") || !strings.Contains(out, "subjects format vet lint typescript generated oldest timing fuzz benchmarks") {
+		if code != 2 || !strings.Contains(out, "no step 'lnit'") || !strings.Contains(out, "subjects format vet lint typescript generated oldest norace fuzz benchmarks") {
 			t.Errorf("exit code %d, want 2 and the names of the steps:\n%s", code, out)
 		}
 		if calls := m.called("go"); len(calls) != 0 {
@@ -460,7 +460,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 		m.env = append(m.env, "TMPDIR="+filepath.Join(m.dir, "tmp"), "ROOT="+m.dir)
 		m.put("cc", "")
 		m.put("getconf", "echo 3")
-		m.put("go", `case $1 in env) echo cc ;; list) echo "$ROOT/a"; echo "$ROOT/b" ;; test) cp "$ROOT/program" "$6" ;; esac`)
+		m.put("go", `case $1 in env) echo cc ;; list) echo "$ROOT/a"; echo "$ROOT/b" ;; test) cp "$ROOT/program" "$7" ;; esac`)
 		// The scripts run with /bin/sh. This sh is the one that they start as burners.
 		if err := os.Remove(filepath.Join(m.bin, "sh")); err != nil {
 			t.Fatal(err)

@@ -28,16 +28,8 @@ func scanApp(row pgx.Row) (auth.App, error) {
 	}
 	a.Audiences = nilIfEmpty(a.Audiences)
 	a.CreatedAt, a.UpdatedAt = a.CreatedAt.UTC(), a.UpdatedAt.UTC()
-	return a, cmp.Or(json.Unmarshal(policy, &a.Policy), json.Unmarshal(credentials, &a.SealedCredentials))
-}
-
-// credentialsOrNull returns the credentials as JSON, or NULL if there are none.
-func credentialsOrNull(sealed map[string][]byte) *string {
-	if len(sealed) == 0 {
-		return nil
-	}
-	j, _ := json.Marshal(sealed) // base64, which always has a form in JSON
-	return textOrNull(string(j))
+	err = cmp.Or(json.Unmarshal(policy, &a.Policy), json.Unmarshal(credentials, &a.SealedCredentials))
+	return a, err
 }
 
 var (
@@ -95,7 +87,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, credentialsOrNull(a.SealedCredentials), audiences, a.Epoch,
+		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, app.MarshalCredentials(a.SealedCredentials), audiences, a.Epoch,
 			timeOrNull(disabledAt), auth.StoredTime(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg),
 			string(policy), a.SealedWebhookSecret)
 		if err != nil {
@@ -143,7 +135,7 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change app.Change, 
 				return err
 			}
 		}
-		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, credentialsOrNull(change.SealedCredentials), audiences, auth.StoredTime(event.At),
+		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, app.MarshalCredentials(change.SealedCredentials), audiences, auth.StoredTime(event.At),
 			textOrNull(change.SigningAlg), policy, change.SealedWebhookSecret))
 		if err != nil {
 			return err

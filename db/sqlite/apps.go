@@ -23,16 +23,8 @@ func scanApp(row interface{ Scan(...any) error }) (auth.App, error) {
 	if err != nil {
 		return auth.App{}, err
 	}
-	return a, cmp.Or(json.Unmarshal(policy, &a.Policy), json.Unmarshal(credentials, &a.SealedCredentials))
-}
-
-// credentialsOrNull returns the credentials as JSON, or NULL if there are none.
-func credentialsOrNull(sealed map[string][]byte) any {
-	if len(sealed) == 0 {
-		return nil
-	}
-	j, _ := json.Marshal(sealed) // base64, which always has a form in JSON
-	return string(j)
+	err = cmp.Or(json.Unmarshal(policy, &a.Policy), json.Unmarshal(credentials, &a.SealedCredentials))
+	return a, err
 }
 
 var (
@@ -99,7 +91,7 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 		if err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, insertAppSQL, a.ID, a.Platform, credentialsOrNull(a.SealedCredentials), jsonList(a.Audiences), a.Epoch,
+		res, err := tx.ExecContext(ctx, insertAppSQL, a.ID, a.Platform, app.MarshalCredentials(a.SealedCredentials), jsonList(a.Audiences), a.Epoch,
 			micros(disabledAt), micros(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg),
 			string(policy), blobOrNull(a.SealedWebhookSecret))
 		if err != nil {
@@ -150,7 +142,7 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change app.Change, 
 				return err
 			}
 		}
-		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, credentialsOrNull(change.SealedCredentials), audiences,
+		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, app.MarshalCredentials(change.SealedCredentials), audiences,
 			micros(event.At), textOrNull(change.SigningAlg), policy, blobOrNull(change.SealedWebhookSecret)))
 		if err != nil {
 			return err

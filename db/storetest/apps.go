@@ -48,7 +48,7 @@ var appTests = []test{
 			auth.CredentialAppSecret: []byte("secret"), "rsa_key": {0, 255},
 		}})
 		got, err := f.Store.UpdateApp(t.Context(), "wx1", app.Change{SealedCredentials: map[string][]byte{
-			"aes_key": []byte("new"), auth.CredentialAppSecret: []byte("changed"),
+			"aes_key": []byte("new"), auth.CredentialAppSecret: []byte("changed"), "rsa_key": nil, "no_key": {},
 		}}, event(auth.AuditAppUpdated, t0))
 		wantCode(t, err, "")
 		wantEqual(t, "credentials", got.SealedCredentials, map[string][]byte{

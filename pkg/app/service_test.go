@@ -133,9 +133,9 @@ func TestRegister(t *testing.T) {
 			if opened, err := w.sealer.Open(s.sealed, s.aad); err != nil || string(opened) != s.want {
 				t.Errorf("%s does not open: %v", name, err)
 			}
-			for _, aad := range [][]byte{app.CredentialAAD("wx2", auth.CredentialAppSecret), app.WebhookSecretAAD("wx2")} {
+			for _, aad := range [][]byte{app.CredentialAAD("wx2", auth.CredentialAppSecret), app.CredentialAAD("wx1", "other"), app.WebhookSecretAAD("wx2")} {
 				if _, err := w.sealer.Open(s.sealed, aad); err == nil {
-					t.Errorf("%s opens in the row of another app", name)
+					t.Errorf("%s opens for another app or another name", name)
 				}
 			}
 		}

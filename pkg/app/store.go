@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 
@@ -35,7 +36,8 @@ type Store interface {
 
 // Change is a change of an app. Members that are nil or empty stay as they are.
 type Change struct {
-	// SealedCredentials replace the credentials of the same names.
+	// SealedCredentials replace the credentials of the same names. An empty value leaves
+	// the credential as it is.
 	SealedCredentials map[string][]byte
 	Audiences         *[]string
 	// SigningAlg is one of [auth.SigningAlgs].
@@ -51,7 +53,8 @@ type Change struct {
 
 // Changed returns the names of the members that the change sets, for the audit trail.
 func (c *Change) Changed() []string {
-	changed := slices.Sorted(maps.Keys(c.SealedCredentials))
+	changed := slices.AppendSeq([]string{}, maps.Keys(c.SealedCredentials))
+	slices.Sort(changed)
 	for _, member := range []struct {
 		name string
 		set  bool
@@ -66,4 +69,21 @@ func (c *Change) Changed() []string {
 		}
 	}
 	return changed
+}
+
+// MarshalCredentials returns sealed credentials as stores keep them: a JSON object of
+// base64 by name, without empty values. It returns nil if there are none.
+func MarshalCredentials(sealed map[string][]byte) *string {
+	object := map[string][]byte{}
+	for name, value := range sealed {
+		if len(value) > 0 {
+			object[name] = value
+		}
+	}
+	if len(object) == 0 {
+		return nil
+	}
+	j, _ := json.Marshal(object) // text and base64 have a form in JSON
+	text := string(j)
+	return &text
 }

@@ -19,8 +19,8 @@ type Session struct {
 	Device string
 	// Person is the bound person, or nil while unbound.
 	Person *Person
-	// Ver rises when the claims of the tokens change; tokens with a lower ver are
-	// invalid.
+	// Ver rises when the session is weakened or its binding changes. Tokens with a lower
+	// ver are invalid.
 	Ver int64
 	// Epoch is the app's epoch at the exchange.
 	Epoch int64

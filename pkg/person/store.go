@@ -36,8 +36,8 @@ type Store interface {
 	Persons(ctx context.Context, q Query) ([]auth.PersonRecord, error)
 
 	// UpdatePerson changes the fields that the draft sets; an empty ExternalID
-	// changes nothing. Names and attributes are not in tokens, so no session is
-	// changed. The event ([auth.AuditPersonUpdated]) names the person and the changed
+	// changes nothing. It changes no session: names and attributes are not in tokens,
+	// and an external_id in tokens is as old as their refresh. The event ([auth.AuditPersonUpdated]) names the person and the changed
 	// fields without their values; without a change there is no event.
 	//
 	// Errors: [auth.NotFound]; [auth.PersonConflict], with which nothing has

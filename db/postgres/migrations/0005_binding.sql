@@ -74,8 +74,8 @@ alter table apps
     add column policy                jsonb not null default '{}' check (jsonb_typeof(policy) = 'object'),
     add column sealed_webhook_secret bytea;
 
--- An erased identity keeps only its uuid: subject is then 'erased:' and the uuid,
--- which no platform issues, and sealed_session_key is empty.
+-- An erased identity keeps its uuid, its app and its times: subject is then 'erased:'
+-- and the uuid, which no platform issues, and sealed_session_key is empty.
 alter table identities
     add column bound_at  timestamptz,
     add column bound_by  text,

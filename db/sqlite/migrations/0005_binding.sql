@@ -64,8 +64,8 @@ create index bind_attempts_expires_at on bind_attempts (expires_at);
 alter table apps add column policy text not null default '{}' check (json_type(policy) = 'object');
 alter table apps add column sealed_webhook_secret blob;
 
--- An erased identity keeps only its uuid: subject is then 'erased:' and the uuid,
--- which no platform issues, and sealed_session_key is empty.
+-- An erased identity keeps its uuid, its app and its times: subject is then 'erased:'
+-- and the uuid, which no platform issues, and sealed_session_key is empty.
 alter table identities add column bound_at integer;
 alter table identities add column bound_by text;
 alter table identities add column erased_at integer;

@@ -138,7 +138,7 @@ func ParseReady(data []byte) (Ready, error) {
 // These values never come from outside, and JSON as encoded here has no carriage return.
 func AppendEvent(dst []byte, e Event) []byte {
 	if strings.ContainsAny(e.Name, "\r\n\x00") || strings.ContainsAny(e.ID, "\r\n\x00") || bytes.IndexByte(e.Data, '\r') >= 0 {
-		panic("cutoff: an event has a line break or NUL in its id, name or data")
+		panic("cutoff: an event has a line break or NUL in its id or name, or a carriage return in its data")
 	}
 	dst = append(dst, "event: "...)
 	dst = append(dst, e.Name...)
