@@ -27,7 +27,7 @@ type AccessTokens interface {
 	Verify(ctx context.Context, accessToken string) (*token.Claims, error)
 }
 
-// ServiceKeys authorizes requests by their service keys. Implemented by [web.Guard].
+// ServiceKeys authorises requests by their service keys. Implemented by [web.Guard].
 type ServiceKeys interface {
 	Authorize(r *http.Request, scope servicekey.Scope) (servicekey.Key, error)
 }

@@ -40,7 +40,7 @@ type Event struct {
 }
 
 // Add adds attributes to the request's log line. It replaces an attribute with the same
-// key: a stream is authorized many times and has one service_key.
+// key: a stream is authorised many times and has one service_key.
 func (e *Event) Add(attrs ...slog.Attr) {
 	for _, a := range attrs {
 		i := slices.IndexFunc(e.Attrs, func(existing slog.Attr) bool { return existing.Key == a.Key })

@@ -40,7 +40,7 @@ func TestReplicaClock(t *testing.T) {
 
 	for name, by := range map[string]time.Duration{"1h0m0s behind": time.Hour, "1h0m0s ahead of": -time.Hour} {
 		wrong := d.serve(t, aheadStore{d.store, by})
-		reason := "this machine's clock is " + name + " the database's; synchronize both with NTP"
+		reason := "this machine's clock is " + name + " the database's; synchronise both with NTP"
 		if status, body := wrong.get(wrong.admin + "/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, reason) {
 			t.Errorf("/readyz answers %d %s, want 503 with %q", status, body, reason)
 		}

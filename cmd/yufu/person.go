@@ -41,7 +41,7 @@ type adminFlags struct {
 	setting.AdminAPI
 }
 
-// adminAPITimeout bounds a call to the admin API. It is longer than the time-out of the
+// adminAPITimeout bounds a call to the admin API. It is longer than the timeout of the
 // service.
 const adminAPITimeout = 30 * time.Second
 

@@ -44,8 +44,8 @@ func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix
 		b.Mount(r)
 		v.introspection.Mount(r)
 	})
-	v.forwardAuth.Mount(r) // no time-out: it never waits
-	feed.Mount(r)          // no time-out: a stream has no end
+	v.forwardAuth.Mount(r) // no timeout: it never waits
+	feed.Mount(r)          // no timeout: a stream has no end
 	return r
 }
 

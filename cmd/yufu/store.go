@@ -70,7 +70,7 @@ func openStoreFor(ctx context.Context, db setting.Database, migrate, serving boo
 	switch {
 	case err != nil:
 	case migrate:
-		// Without the time-out: a migration may take long.
+		// Without the timeout: a migration may take long.
 		err = s.Migrate(ctx)
 	default:
 		err = s.CheckSchema(opening)
@@ -128,7 +128,7 @@ func openError(db setting.Database, err error, waited time.Duration) error {
 	case errors.Is(err, sqlite.ErrClaimed):
 		return setting.Errorf(db.Setting, "names a database that another process serves from (yufu serve or yufu dev): %s; stop that process first, or use PostgreSQL for several replicas", db.SQLitePath)
 	case errors.Is(err, context.DeadlineExceeded):
-		// The time-out is that of the start or of a connection, of which each host has one.
+		// The timeout is that of the start or of a connection, of which each host has one.
 		return setting.Errorf(db.Setting, "names a database that did not answer within %s", waited.Truncate(time.Second))
 	case errors.As(err, &e) && e.Code == auth.StorageUnavailable && e.Err != nil:
 		return setting.Errorf(db.Setting, "names a database that does not answer: %w", e.Err)

@@ -87,7 +87,7 @@ func TestProxy(t *testing.T) {
 		}
 		p.Swallow()
 		if err := old.ask(short); !timedOut(err) {
-			t.Errorf("error = %v, want a time-out", err)
+			t.Errorf("error = %v, want a timeout", err)
 		}
 		if err := call(t, p).ask(long); err != nil {
 			t.Error(err)
@@ -98,7 +98,7 @@ func TestProxy(t *testing.T) {
 		p := pgtest.NewProxy(t, echo(t))
 		p.Deafen(true)
 		if err := call(t, p).ask(short); !timedOut(err) {
-			t.Errorf("error = %v, want a time-out", err)
+			t.Errorf("error = %v, want a timeout", err)
 		}
 		p.Deafen(false)
 		if err := call(t, p).ask(long); err != nil {
@@ -119,7 +119,7 @@ func TestProxy(t *testing.T) {
 		defer silent.Close()
 		p.Redirect(silent.Addr().String())
 		if err := call(t, p).ask(short); !timedOut(err) {
-			t.Errorf("error = %v, want a time-out from the other target", err)
+			t.Errorf("error = %v, want a timeout from the other target", err)
 		}
 		if err := old.ask(long); err != nil {
 			t.Error(err)

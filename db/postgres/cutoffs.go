@@ -24,7 +24,7 @@ const (
 
 // Cutoffs implements [cutoffs.Store]. It has connections of its own, usually one.
 // So it does not wait when the pool is busy, and a network that drops packets costs
-// it one time-out instead of one for each connection of the pool.
+// it one timeout instead of one for each connection of the pool.
 //
 // It commits, so it returns only when the synchronous standby has confirmed that
 // this server is the primary. Meanwhile a connection of the pool names its history.

@@ -70,7 +70,7 @@
 //
 // A database that does not answer, shuts down, refuses connections, is read-only
 // or runs out of resources is [auth.StorageUnavailable], as are a deadlock and a
-// time-out on the server. If the caller's context is done, the error is the
+// timeout on the server. If the caller's context is done, the error is the
 // context's. Every other error is a defect; its text names the method and the
 // SQLSTATE and never a value.
 package postgres

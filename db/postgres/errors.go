@@ -29,7 +29,7 @@ var unavailableClasses = map[string]bool{
 	"08": true, // connection exception
 	"40": true, // transaction roll-back: deadlock, serialization failure
 	"53": true, // insufficient resources: connections, memory, disk
-	"57": true, // operator intervention: shutdown, cancel, statement time-out
+	"57": true, // operator intervention: shutdown, cancel, statement timeout
 	"58": true, // system error: input/output
 }
 
@@ -81,7 +81,7 @@ func unavailable(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, puddle.ErrClosedPool) || errors.Is(err, pgx.ErrTxClosed) ||
 		// Of the remaining errors, these are a closed connection, or an expired context
-		// of pgx's own such as the connect time-out.
+		// of pgx's own such as the connect timeout.
 		pgconn.SafeToRetry(err) || pgconn.Timeout(err)
 }
 

@@ -21,7 +21,7 @@ func Statements() []string { return statements }
 // Translate exports translate.
 func Translate(ctx context.Context, op string, err error) error { return translate(ctx, op, err) }
 
-// SetCountTimeout sets the time-out for counting sessions.
+// SetCountTimeout sets the timeout for counting sessions.
 func SetCountTimeout(s *Store, d time.Duration) { s.countTimeout = d }
 
 // AdminQueries are admins' searches for persons and identities, each with the condition
@@ -59,5 +59,5 @@ func Shows(s *Store) map[string]func(ctx context.Context, name string) (string, 
 	return shows
 }
 
-// SetSlotWait sets the time-out for a free connection.
+// SetSlotWait sets the timeout for a free connection.
 func SetSlotWait(s *Store, d time.Duration) { s.pool.wait = d }

@@ -34,7 +34,7 @@ func TestTranslate(t *testing.T) {
 		{"a domain error", live, auth.AppUnknown, auth.AppUnknown},
 		{"a domain error with a done context", cancelled, auth.AppUnknown, auth.AppUnknown},
 		{"a cancelled caller", cancelled, pg("57014"), context.Canceled},
-		{"a statement time out", live, pg("57014"), auth.StorageUnavailable},
+		{"a statement timeout", live, pg("57014"), auth.StorageUnavailable},
 		{"shutdown", live, pg("57P01"), auth.StorageUnavailable},
 		{"starting up", live, pg("57P03"), auth.StorageUnavailable},
 		{"connection failure", live, pg("08006"), auth.StorageUnavailable},
@@ -44,7 +44,7 @@ func TestTranslate(t *testing.T) {
 		{"serialization failure", live, pg("40001"), auth.StorageUnavailable},
 		{"an input/output error", live, pg("58030"), auth.StorageUnavailable},
 		{"a transaction idle for too long", live, pg("25P03"), auth.StorageUnavailable},
-		{"a time-out of pgx itself", live, fmt.Errorf("dial: %w", errTimeout{}), auth.StorageUnavailable},
+		{"a timeout of pgx itself", live, fmt.Errorf("dial: %w", errTimeout{}), auth.StorageUnavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := postgres.Translate(c.ctx, "Op", c.err); !errors.Is(got, c.want) {

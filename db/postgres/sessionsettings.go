@@ -44,7 +44,7 @@ var pinned = map[string]string{
 	"default_transaction_isolation": "read committed",
 	// A warning reports that a commit's wait for the standby was cancelled.
 	"client_min_messages": "notice",
-	// The statement time-out bounds waits. An idle connection waits for its next
+	// The statement timeout bounds waits. An idle connection waits for its next
 	// request or for a notification.
 	"lock_timeout":         "0",
 	"idle_session_timeout": "0",
@@ -109,7 +109,7 @@ func wrongParameter(dsn string) error {
 
 // pinSettings makes every connection of cfg pin its settings and check the rest.
 // statementTimeout and idleInTransaction are in milliseconds or have a unit; "0" means
-// no time-out.
+// no timeout.
 func pinSettings(cfg *pgconn.Config, statementTimeout, idleInTransaction string) {
 	names := append(slices.Sorted(maps.Keys(pinned)), "statement_timeout", "idle_in_transaction_session_timeout")
 	values := make([]string, len(names))
@@ -148,7 +148,7 @@ func textArray(words []string) []byte {
 }
 
 // checkURL rejects settings that a connection string must not set, and removes those
-// that [pinSettings] sets. It returns the statement time-out, which the string may set.
+// that [pinSettings] sets. It returns the statement timeout, which the string may set.
 func checkURL(cfg *pgxpool.Config) (string, error) {
 	if m := cfg.ConnConfig.DefaultQueryExecMode; m != pgx.QueryExecModeCacheStatement || cfg.ConnConfig.StatementCacheCapacity == 0 {
 		return "", &SettingError{"default_query_exec_mode and statement_cache_capacity", "must not be set in the database URL: Yufu prepares every statement. Poolers in transaction mode, which need these parameters, are not supported: connect directly or through a pooler in session mode"}

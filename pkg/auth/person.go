@@ -177,7 +177,7 @@ func MaskPhone(s string) string {
 	return s[:len(s)-hidden-shown] + strings.Repeat("*", hidden) + s[len(s)-shown:]
 }
 
-// MaskName masks a name so that its owner recognizes it and other people do not learn
+// MaskName masks a name so that its owner recognises it and other people do not learn
 // it: 李* for 李雷, 欧*修 for 欧阳修.
 func MaskName(s string) string {
 	const maxStars = 4

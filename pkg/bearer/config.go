@@ -38,7 +38,7 @@ type Config struct {
 	// and changes nothing. If the key has no pin, every token is refused with
 	// [ErrMisconfigured]. Without a service key there is no such app: New fails.
 	Apps []string
-	// ServiceKey is a key with the scope "service". It authorizes this back end to follow
+	// ServiceKey is a key with the scope "service". It authorises this back end to follow
 	// the revocation feed. White space around it is ignored. Without a key the verifier
 	// is offline; the package comment lists the consequences.
 	ServiceKey string

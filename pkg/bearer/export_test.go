@@ -8,7 +8,7 @@ import (
 )
 
 // Tuning holds the times that tests change. Zero fields keep the values of New; Silence
-// also replaces the time-out for a connection's first event.
+// also replaces the timeout for a connection's first event.
 type Tuning struct {
 	Clock                                 func() time.Time
 	Wait, Fetch, Silence, Refused, Issuer time.Duration

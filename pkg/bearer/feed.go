@@ -25,9 +25,9 @@ const (
 	// eventTimeout is how long the feed waits for the next event before it
 	// reconnects: three heartbeats.
 	eventTimeout = 3 * cutoff.HeartbeatInterval
-	// firstEventTimeout is the same for a connection's first event. An event after this
-	// time is too old to prove freshness. One before it may have been delayed on its way,
-	// as all that follow it will be.
+	// firstEventTimeout is the same for the first event of a connection. A later first
+	// event is too old to prove freshness. An earlier one may be delayed, and all events
+	// after it too.
 	firstEventTimeout = DefaultMaxStaleness
 	// pruneInterval is the time between removals of expired cutoffs.
 	pruneInterval = time.Minute

@@ -445,7 +445,7 @@ func TestFeedFailsClosed(t *testing.T) {
 		}
 	}
 	ready := string(cutoff.AppendEvent(nil, beat(0).Ready("t.1", app)))
-	// The time-out of a connection that does not end by itself. Other connections have
+	// The timeout of a connection that does not end by itself. Other connections have
 	// longer, so that they end by themselves on a slow machine too.
 	const brief = 100 * time.Millisecond
 	for name, c := range map[string]struct {

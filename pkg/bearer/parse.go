@@ -97,7 +97,7 @@ func checkHeader(token string) (kid string, err error) {
 			_, ok = textOf(value)
 		case "crit", "b64":
 			// RFC 7797 §6 requires b64 to be critical, so that one payload cannot be
-			// taken for another; some verifiers honor it even if it is not.
+			// taken for another; some verifiers honour it even if it is not.
 			critical, ok = true, true
 		case "jwk", "jku", "x5c", "x5u":
 			// A token must not choose where its key comes from.

@@ -126,5 +126,5 @@ func (c *clock) check(maxAge time.Duration) error {
 	if off < 0 {
 		side = "behind"
 	}
-	return fmt.Errorf("this machine's clock is %s %s the database's; synchronize both with NTP", off.Abs().Round(100*time.Millisecond), side)
+	return fmt.Errorf("this machine's clock is %s %s the database's; synchronise both with NTP", off.Abs().Round(100*time.Millisecond), side)
 }

@@ -97,8 +97,8 @@ func TestNow(t *testing.T) {
 			0:                        "",
 			2 * time.Second:          "",
 			-2 * time.Second:         "",
-			2001 * time.Millisecond:  "this machine's clock is 2s behind the database's; synchronize both with NTP",
-			-2500 * time.Millisecond: "this machine's clock is 2.5s ahead of the database's; synchronize both with NTP",
+			2001 * time.Millisecond:  "this machine's clock is 2s behind the database's; synchronise both with NTP",
+			-2500 * time.Millisecond: "this machine's clock is 2.5s ahead of the database's; synchronise both with NTP",
 			time.Hour:                "1h0m0s behind",
 			-365 * 24 * time.Hour:    "8760h0m0s ahead of",
 		} {

@@ -138,7 +138,7 @@ func TestRun(t *testing.T) {
 		call.Wait()
 		w.wantAge(2 * time.Second)
 	})
-	inBubble(t, "a query that hangs is canceled and repeated", func(t *testing.T) {
+	inBubble(t, "a query that hangs is cancelled and repeated", func(t *testing.T) {
 		w := newWorld(t)
 		w.run()
 		resume := w.db.Stall()

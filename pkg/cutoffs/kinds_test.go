@@ -16,7 +16,7 @@ import (
 // person is a kind that a later version may have: it ends all sessions of a person.
 const person auth.CutoffKind = "person"
 
-// inOne are the cutoffs of one transaction; the last one summarizes the others.
+// inOne are the cutoffs of one transaction; the last one summarises the others.
 func inOne(base ...auth.Cutoff) []auth.Cutoff {
 	for i := range base {
 		base[i].CoveredBy = person

@@ -32,7 +32,7 @@ func TestOf(t *testing.T) {
 		"a bad certificate":           {&tls.CertificateVerificationError{Err: errors.New("expired\x1bsince")}, "tls: failed to verify certificate: expired since", false},
 		"a TLS alert":                 {&net.OpError{Op: "remote error", Err: tls.AlertError(40)}, "tls: handshake failure", false},
 		"no alert":                    {&net.OpError{Op: "remote error", Err: errors.New(secret)}, netreason.Withheld, false},
-		"a time-out":                  {&net.OpError{Op: "read", Net: secret, Err: os.ErrDeadlineExceeded}, "timed out", true},
+		"a timeout":                   {&net.OpError{Op: "read", Net: secret, Err: os.ErrDeadlineExceeded}, "timed out", true},
 		"a refused connection":        {&net.OpError{Op: "dial", Net: secret, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "connection refused", false},
 		"a closed connection":         {fmt.Errorf(secret+": %w", io.EOF), "the connection was closed", false},
 		"half an answer":              {fmt.Errorf(secret+": %w", io.ErrUnexpectedEOF), "the connection was closed", false},

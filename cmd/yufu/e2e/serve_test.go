@@ -77,7 +77,7 @@ func TestBesideOtherServices(t *testing.T) {
 	d.addApp()
 	s.logIn("alice")
 	if r := h.run(d.env.with(settings{"YUFU_ADMIN_PORT": "8081"}), "", "version"); r.code != 2 {
-		t.Errorf("a misspelled YUFU_ADMIN_LISTEN: exit code %d: %s", r.code, r.stderr)
+		t.Errorf("a misspelt YUFU_ADMIN_LISTEN: exit code %d: %s", r.code, r.stderr)
 	}
 }
 

@@ -193,7 +193,7 @@ func (c *Client) Ask(ctx context.Context, to Endpoint, r Request) (Person, error
 	status, body, err := c.send(req.WithContext(within))
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return Person{}, fmt.Errorf("webhook: the caller canceled: %w", ctx.Err())
+		return Person{}, fmt.Errorf("webhook: the caller cancelled: %w", ctx.Err())
 	case err != nil && within.Err() != nil:
 		return Person{}, fail(Failure{Status: status, Reason: "timed out after " + c.timeout.String(), timeout: true})
 	case err != nil:

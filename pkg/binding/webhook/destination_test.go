@@ -140,7 +140,7 @@ func TestNew(t *testing.T) {
 		"a URL for a host":                      {AllowHosts: []string{"https://hr.example.com"}},
 		"a host with a port":                    {AllowHosts: []string{"hr.example.com:443"}},
 		"a host with a dot at its end":          {AllowHosts: []string{"hr.example.com."}},
-		"a negative time-out":                   {Timeout: -1},
+		"a negative timeout":                    {Timeout: -1},
 		"a negative number":                     {Concurrency: -1},
 	} {
 		if _, err := New(cfg); err == nil {

@@ -6,7 +6,7 @@ export interface YufuOptions {
   baseURL: string
   /** The mini-program's appid. */
   clientId: string
-  /** A label by which users recognize this device among theirs; cut to 64 characters. */
+  /** A label by which users recognise this device among theirs; cut to 64 characters. */
   device?: string
   /**
    * The hosts of your back ends, `host` or `host:port`. The access token is sent only to

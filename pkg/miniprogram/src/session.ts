@@ -25,7 +25,7 @@ export interface Client {
 /** The number of attempts before a renewal fails. */
 const maxAttempts = 4
 
-/** Time-out of one request in milliseconds, so that a second one fits into the patience. */
+/** Timeout of one request in milliseconds, so that a second one fits into the patience. */
 const answerTime = 6000
 
 /** The time between two log-ins in milliseconds: WeChat allows four a second. */

@@ -76,7 +76,7 @@ test('failures have the texts of WeChat', async () => {
   assert.deepEqual(await failure({ url: 'http://127.0.0.1:9/' }), ['request:fail errcode', 600001])
 })
 
-test('the time-out is 60 s, or that of the request', async () => {
+test('the timeout is 60 s, or that of the request', async () => {
   for (const [timeout, ms] of [
     [undefined, 60000],
     [1500, 1500],

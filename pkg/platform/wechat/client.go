@@ -139,7 +139,7 @@ func (c *Client) ExchangeCode(ctx context.Context, app platform.Credentials, cod
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			return platform.Account{}, fmt.Errorf("wechat: the caller canceled: %w", ctx.Err())
+			return platform.Account{}, fmt.Errorf("wechat: the caller cancelled: %w", ctx.Err())
 		}
 		return platform.Account{}, failure(err)
 	}

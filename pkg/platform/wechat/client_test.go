@@ -34,7 +34,7 @@ func secrets(appSecret auth.Secret) map[string]auth.Secret {
 const success = `{"session_key":"HyVFkGl5F5OQWJZZaNzBBg==","openid":"oGZUI0egBJY1zhBYw2KhdUfwVJJE"}`
 
 // newClient returns a client of the server at base whose connections close with the test.
-// Its time-out is long, unless the test sets one.
+// Its timeout is long, unless the test sets one.
 func newClient(t *testing.T, cfg wechat.Config) *wechat.Client {
 	t.Helper()
 	if cfg.Timeout == 0 {
@@ -230,7 +230,7 @@ func TestExchangeCode(t *testing.T) {
 		}
 	})
 
-	t.Run("returns platform_unavailable after its own time-out", func(t *testing.T) {
+	t.Run("returns platform_unavailable after its own timeout", func(t *testing.T) {
 		t.Parallel()
 		server, calls := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		client := newClient(t, wechat.Config{BaseURL: server.URL, Timeout: 20 * time.Millisecond})
@@ -239,7 +239,7 @@ func TestExchangeCode(t *testing.T) {
 			t.Errorf("ExchangeCode() error = %v", err)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			t.Error("our time-out is reported as the caller's")
+			t.Error("our timeout is reported as the caller's")
 		}
 		if calls.Load() > 1 {
 			t.Errorf("%d calls", calls.Load())

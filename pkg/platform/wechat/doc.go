@@ -11,7 +11,7 @@
 // # A code is sent at most once
 //
 // A code works once, and WeChat may have redeemed it although its answer never arrived.
-// So this package never repeats a code: not after "system busy", a time-out or a broken
+// So this package never repeats a code: not after "system busy", a timeout or a broken
 // connection, and it follows no redirect. net/http by itself repeats a GET when a
 // kept-alive connection turns out to be dead; requests are built so that it does not.
 // There is one exception: the connection died before any byte of the request was written,

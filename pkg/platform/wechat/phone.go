@@ -38,7 +38,7 @@ func (c *Client) ExchangePhoneCode(ctx context.Context, app platform.Credentials
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return "", fmt.Errorf("wechat: the caller canceled: %w", ctx.Err())
+			return "", fmt.Errorf("wechat: the caller cancelled: %w", ctx.Err())
 		}
 		return "", phoneFailure(err)
 	}

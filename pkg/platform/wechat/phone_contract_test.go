@@ -445,7 +445,7 @@ func TestLostPhoneCalls(t *testing.T) {
 		"half an answer":       {wechatsim.Fault{Malformed: true}, 0, wechat.ClassMalformed},
 		"a bad gateway":        {wechatsim.Fault{Status: 502}, 0, wechat.ClassHTTPStatus},
 		"a redirect":           {wechatsim.Fault{Status: 307}, 0, wechat.ClassHTTPStatus},
-		"a time-out":           {wechatsim.Fault{Delay: time.Minute}, 5 * time.Second, wechat.ClassTimeout},
+		"a timeout":            {wechatsim.Fault{Delay: time.Minute}, 5 * time.Second, wechat.ClassTimeout},
 	} {
 		t.Run("a code lost to "+name+" is not sent again", func(t *testing.T) {
 			t.Parallel()

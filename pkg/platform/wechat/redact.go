@@ -32,7 +32,7 @@ func (e *TransportError) Error() string {
 // Timeout reports whether the call ran out of time.
 func (e *TransportError) Timeout() bool { return e.timeout }
 
-// transportError returns err with only harmless details. The time-out is ours or the
+// transportError returns err with only harmless details. The timeout is ours or the
 // caller's; ExchangeCode and ExchangePhoneCode tell them apart by the context.
 func (c *Client) transportError(ctx context.Context, p *progress, err error) *TransportError {
 	reason, timeout := safeReason(err)

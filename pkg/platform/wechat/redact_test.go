@@ -149,7 +149,7 @@ func TestErrorsHideTheSecret(t *testing.T) {
 			})
 			return wechat.Config{BaseURL: server.URL}
 		}},
-		{"a time-out", wechat.ClassTimeout, "timed out after 20ms", func(t *testing.T) wechat.Config {
+		{"a timeout", wechat.ClassTimeout, "timed out after 20ms", func(t *testing.T) wechat.Config {
 			server, _ := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 			return wechat.Config{BaseURL: server.URL, Timeout: 20 * time.Millisecond}
 		}},

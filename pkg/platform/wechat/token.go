@@ -70,7 +70,7 @@ func decodeToken(body []byte, now time.Time, secrets ...string) (accesstoken.Tok
 // client: errors of the holder have one, those of the fetch are this package's.
 func tokenFailure(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("wechat: the caller canceled: %w, %w", errNoToken, ctx.Err())
+		return fmt.Errorf("wechat: the caller cancelled: %w, %w", errNoToken, ctx.Err())
 	}
 	var (
 		api       *APIError

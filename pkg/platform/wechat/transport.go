@@ -152,7 +152,7 @@ func (c *Client) roundTrip(ctx context.Context, target *url.URL, content []byte,
 	return body, nil
 }
 
-// emptyBody is an empty request body. net/http recognizes its own empty body and would
+// emptyBody is an empty request body. net/http recognises its own empty body and would
 // treat the request as repeatable.
 type emptyBody struct{}
 

@@ -217,7 +217,7 @@ func TestControl(t *testing.T) {
 	}{
 		"a form":                          {"POST", "/sim/codes", "user=alice", 400, `send JSON such as {"user":"alice"}`},
 		"nothing":                         {"POST", "/sim/codes", "", 400, "send JSON"},
-		"a misspelled field":              {"POST", "/sim/codes", `{"usr":"alice"}`, 400, `unknown field "usr"`},
+		"a misspelt field":                {"POST", "/sim/codes", `{"usr":"alice"}`, 400, `unknown field "usr"`},
 		"two objects":                     {"POST", "/sim/codes", `{"user":"alice"}{}`, 400, "more than one"},
 		"no user":                         {"POST", "/sim/codes", `{}`, 400, `"user" must be a name`},
 		"a user with NUL":                 {"POST", "/sim/codes", `{"user":"a\u0000"}`, 400, `"user" must be a name`},

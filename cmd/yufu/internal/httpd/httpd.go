@@ -1,6 +1,6 @@
 // Package httpd runs the HTTP listeners of the process and shuts them down in order.
 //
-// It owns time-outs, size limits and the shutdown: when the context is done, it continues
+// It owns timeouts, size limits and the shutdown: when the context is done, it continues
 // to serve for the delay. Then it accepts no new connections, answers the requests in flight,
 // and cuts off those that are still running at the end of the grace period. A listener that
 // is full closes the connection that has been idle longest. It does not own routes.

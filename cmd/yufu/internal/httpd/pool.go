@@ -16,7 +16,7 @@ const (
 	// clientTimeout is the time for which a client may be slow in the middle of a request
 	// before its connection can be closed for another one.
 	clientTimeout = time.Second
-	// crowdedIdle replaces the idle time-out while more than half of the allowed connections
+	// crowdedIdle replaces the idle timeout while more than half of the allowed connections
 	// are open.
 	crowdedIdle = 5 * time.Second
 )

@@ -24,7 +24,7 @@ import (
 const envPrefix = "YUFU_"
 
 // CheckEnviron refuses YUFU_ variables that no command reads: a failed start is better than a
-// misspelled setting that keeps its default. Variables that Kubernetes injects are allowed.
+// misspelt setting that keeps its default. Variables that Kubernetes injects are allowed.
 // Known holds the variables of all commands.
 func CheckEnviron(environ []string, known []string) error {
 	var unknown []string
@@ -49,7 +49,7 @@ var serviceVariable = regexp.MustCompile(
 	`^YUFU_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
 // serviceURL matches the values that Kubernetes gives to variables that end in _PORT. A
-// number is a misspelled setting.
+// number is a misspelt setting.
 var serviceURL = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 
 // injected reports whether Kubernetes injects this variable for a Service.

@@ -5,7 +5,7 @@ import type { Clock } from './clock'
 /**
  * The fate of a request. `lost-request`: it never reaches the server; `lost-answer`: the
  * server acts, and its answer is lost. Both fail at once. With `silent-…` they fail only
- * by time-out.
+ * by timeout.
  */
 export type Fate = 'ok' | 'lost-request' | 'lost-answer' | 'silent-request' | 'silent-answer'
 

@@ -27,7 +27,7 @@ const executablePath = ['chromium', 'chromium-browser', 'google-chrome']
   })
   .find(Boolean)
 assert(executablePath, 'Chromium is missing; to install it: sudo make deps')
-// The time-out is long: the first start of a browser is slow on a loaded machine.
+// The timeout is long: the first start of a browser is slow on a loaded machine.
 // The test that runs this has its own limit.
 const patience = 120_000
 const browser = await chromium.launch({
