@@ -31,7 +31,7 @@ func (a *API) listPersons(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	found, err := a.c.Persons.Persons(r.Context(), person.Query{
-		ExternalID: queryText(r, "external_id"), Phone: plus(queryText(r, "phone")), Name: queryText(r, "name"),
+		ExternalID: queryText(r, "external_id"), Phone: restorePlus(queryText(r, "phone")), Name: queryText(r, "name"),
 		After: after, Limit: limit + 1,
 	})
 	if err != nil {
@@ -45,9 +45,9 @@ func (a *API) listPersons(w http.ResponseWriter, r *http.Request) error {
 	return web.SecretJSON(w, http.StatusOK, answer)
 }
 
-// plus returns the phone number of a query. A plus that was not escaped means a
-// space there.
-func plus(phone string) string {
+// restorePlus returns the phone number of a query with its plus. An unescaped plus in a
+// query is decoded as a space.
+func restorePlus(phone string) string {
 	if rest, ok := strings.CutPrefix(phone, " "); ok {
 		return "+" + rest
 	}

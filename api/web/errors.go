@@ -155,7 +155,7 @@ func writeOAuthError(w http.ResponseWriter, r *http.Request, e *auth.Error, resp
 
 func writeProblem(w http.ResponseWriter, r *http.Request, e *auth.Error, resp Response) {
 	// At a bearer-protected endpoint a session that has ended means that its
-	// token is no longer good (RFC 6750 §3.1).
+	// token is no longer valid (RFC 6750 §3.1).
 	if e.Code == auth.SessionRevoked {
 		resp.Status, resp.OAuth = http.StatusUnauthorized, "invalid_token"
 	}

@@ -95,8 +95,8 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 	return report(std.err, command, err)
 }
 
-// settingsChecker is a command with settings that can be missing, or wrong in other ways
-// than out of bounds.
+// settingsChecker is a command with settings that need more than the check of their
+// bounds: they may be missing or malformed.
 type settingsChecker interface {
 	// checkSettings returns an error for each setting that is missing or wrong. It does not
 	// compare settings that have bounds with each other. It may read secret files and

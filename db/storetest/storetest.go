@@ -4,8 +4,8 @@
 //
 // It owns the behaviour that all stores share, including contention and hostile
 // input, a property test against a small model, and the benchmarks. It does not own
-// the behaviour of a single database, such as the order of PostgreSQL's row locks, a
-// call that waits for one, or SQLite's file. Tests beside the store check that.
+// the behaviour of a single database, such as the order of PostgreSQL's row locks, waits
+// for them, or SQLite's file. The tests in the store's own package check that.
 package storetest
 
 import (

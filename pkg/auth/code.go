@@ -90,7 +90,7 @@ const (
 	TokenInvalid Code = "token_invalid"
 	// TokenExpired: the access token has expired; refresh it.
 	TokenExpired Code = "token_expired"
-	// PersonRequired: the access token is good, and its user is not bound to a
+	// PersonRequired: the access token is valid, and its user is not bound to a
 	// person.
 	PersonRequired Code = "person_required"
 )
@@ -129,7 +129,7 @@ const (
 	ServiceKeyMissing Code = "service_key_missing"
 	// ServiceKeyInvalid: not a service key of this server, or a revoked one.
 	ServiceKeyInvalid Code = "service_key_invalid"
-	// InsufficientScope: the service key is good, but not for this (RFC 6750
+	// InsufficientScope: the service key is valid, but not for this (RFC 6750
 	// §3.1).
 	InsufficientScope Code = "insufficient_scope"
 )

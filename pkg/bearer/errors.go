@@ -12,8 +12,8 @@ var (
 	ErrInvalid = errors.New("bearer: invalid token")
 	// ErrExpired: the token was valid in every other way. Its holder should refresh.
 	ErrExpired = errors.New("bearer: expired token")
-	// ErrRevoked: the token is genuine, and a cutoff hits it: its session was ended,
-	// weakened or bound again, its app was revoked, or its key was retired.
+	// ErrRevoked: the token is genuine, and a cutoff hits it: its session has ended or its
+	// binding has changed, its app was revoked, or its key was retired.
 	ErrRevoked = errors.New("bearer: revoked token")
 	// ErrStale: the token seems valid, but the data about revocations or keys is too old
 	// to decide. The client is not at fault: answer 503 so that it tries again.

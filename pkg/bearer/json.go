@@ -62,7 +62,7 @@ func members(data []byte, visit func(name string, value []byte) bool) bool {
 	}
 }
 
-// elements calls visit for each element of an array, in the way of members.
+// elements calls visit for each element of an array, until visit returns false.
 func elements(data []byte, visit func(value []byte) bool) bool {
 	s := scanner{data: data}
 	if !s.take('[') {

@@ -11,9 +11,8 @@
 // # Why no cutoff is missed
 //
 // Ids appear in commit order, so "everything after the last id I saw" never
-// skips one. A notification only triggers a query earlier: the follower also queries
-// once a second, and the age counts from the start of the last query that was
-// answered. An answer proves that no other server had taken over before, as far as the
+// skips one. The follower queries once a second, and earlier after a notification. The
+// age counts from the start of the last query that was answered. An answer proves that no other server had taken over before, as far as the
 // store can tell, so a replica at a replaced primary is not fresh. Ids are valid within
 // one timeline, a name for the history of the database. After a restart, a fail-over
 // or a restore the timeline is another one, and the follower loads everything again. It

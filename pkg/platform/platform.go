@@ -2,10 +2,10 @@
 // mini-programs.
 //
 // It owns the [Provider] interface, the context of a call ([WithCaller], [WithCheck]),
-// and the report of a repeated code ([CodeReuse]). Every provider has every method; a
-// method without a platform call returns [Unsupported]. The WeChat client is in
-// platform/wechat, a simulator of WeChat in platform/wechatsim. Providers keep no state
-// about users. In our database they keep only their own access tokens
+// and the report of a repeated code ([CodeReuse]). Every provider has every method; if
+// the platform has no such call, the method returns [Unsupported]. The WeChat client is
+// in platform/wechat, a simulator of WeChat in platform/wechatsim. Providers keep no
+// state about users. In our database they keep only their own access tokens
 // (platform/accesstoken).
 package platform
 
@@ -68,15 +68,15 @@ func Unsupported(call string) error {
 	return &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("the platform does not provide %s: %w, %w", call, errors.ErrUnsupported, ErrNotSent)}
 }
 
-// Provider is a client of one platform. A method without a call of the platform returns
-// [Unsupported].
+// Provider is a client of one platform. If the platform has no such call, the method
+// returns [Unsupported].
 type Provider interface {
 	// ExchangeCode redeems a log-in code. A code is sent at most once, so the
 	// caller never retries: after any error the mini-program fetches a new
 	// code.
 	//
 	// Errors: [auth.CodeInvalid], [auth.CodeUsed], [auth.UserBlocked],
-	// [auth.PlatformQuota], [auth.PlatformUnavailable] (also for time-outs and
+	// [auth.PlatformQuota], [auth.PlatformUnavailable] (also for timeouts and
 	// answers that cannot be read), [auth.PlatformMisconfigured], or the
 	// context's error when the caller gave up. [ErrNotSent] and
 	// [ErrUnknownAnswer] are among the causes. No error text holds the secret,

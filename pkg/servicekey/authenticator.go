@@ -82,7 +82,7 @@ func (a *Authenticator) Close() {
 	a.background.Wait()
 }
 
-// Authenticate returns the presented key if it is good.
+// Authenticate returns the presented key if it is valid.
 //
 // Errors: [auth.ServiceKeyInvalid], with no difference between a malformed, unknown,
 // revoked or expired key and a wrong secret; [auth.StorageUnavailable] when the keys in

@@ -9,7 +9,7 @@
 //
 // # States
 //
-// A key is good, expired, or revoked for ever. A key that another key made has
+// A key is valid, expired, or revoked for ever. A key that another key made has
 // no more scopes and apps than its creator and expires no later ([Key.Mint]).
 // The revocation of a key includes the keys that it made if the caller asks for that
 // ([Revoke]). Its pin (the one app that a back end without an audience accepts,
@@ -20,7 +20,7 @@
 //
 // # Failure
 //
-// While the database does not answer, keys that were good stay good for [StaleFor], or
+// While the database does not answer, keys that were valid stay valid for [StaleFor], or
 // for the maximum staleness of revocation data if that is longer, so that validators
 // can continue to follow the feed and ask. Later, and for unknown keys, the error is
 // [auth.StorageUnavailable]. Any number of bogus keys causes only a bounded number of

@@ -9,9 +9,9 @@ import (
 
 // A session may rotate its refresh token rotationBurst times at once, and then once per
 // pause: at most 30 times in ten seconds. Only rotations count, because they write;
-// replays do not write. To use up a session's rotations one needs its current refresh
-// token. A thief may have that, so a token that was replaced twice or more never waits:
-// it ends the session.
+// replays do not write. Only a holder of the current refresh token can use up a session's
+// rotations. A thief may have that token, so a token that was replaced twice or more
+// never waits: it ends the session.
 const (
 	rotationBurst = 20
 	rotationPause = time.Second

@@ -374,7 +374,7 @@ type Bearer struct {
 
 // Authenticate verifies an access token and returns its live session, as it is in the
 // store now. It refuses a token whose session was revoked a moment ago, and a token that
-// a cutoff in memory hits even if the store's row is good.
+// a cutoff in memory hits even if the store's row is live.
 //
 // Errors: those of [token.Verifier.Verify] and of [Store.Session], about the subject
 // of the token.

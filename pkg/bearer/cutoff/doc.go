@@ -33,13 +33,13 @@
 // apps, because it does not get their revocations. The id of a heartbeat comes after the
 // cutoffs that were left out, so a connection resumes there.
 //
-// Thus ready comes once on every connection and says that everything up to its id has
+// So ready comes once on every connection and says that everything up to its id has
 // been sent. A heartbeat says that everything committed until age_ms before now precedes
 // it in this stream. Neither may be sent earlier, so a snapshot contains no heartbeat. A
 // reset may also come later, followed by a snapshot and ready.
 //
 // A follower of the feed keeps the union over all snapshots: a reset removes no cutoff.
-// Skip events with other names.
+// A follower skips events with other names.
 //
 // # Kinds
 //

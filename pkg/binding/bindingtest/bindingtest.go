@@ -29,7 +29,7 @@ import (
 // WebhookURL is the webhook of the app, and WebhookSecret signs its requests.
 const (
 	WebhookURL    = "https://erp.example.com/bind"
-	WebhookSecret = "known to everybody as well"
+	WebhookSecret = "a public test secret of a webhook"
 )
 
 // Policy allows every method: facts by employee_no and name, and phones of existing

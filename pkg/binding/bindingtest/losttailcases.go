@@ -20,7 +20,7 @@ func LostTailCases(t *testing.T, open func(t *testing.T) (*Fixture, Tail)) {
 	}{
 		{"a bind: the session lives on with the ver after the remembered one", lostBind},
 		{"a log-out: the session ends again", lostLogOut},
-		{"an app's revocation: its sessions end again, and a new log-in gets a good token", lostRevocation},
+		{"an app's revocation: its sessions end again, and a new log-in gets a valid token", lostRevocation},
 		{"a key's end: it signs nothing, and ends again", lostKey},
 		{"changes that no client asks about: all are restored at once", lostUnseen},
 		{"a change that two replicas remember: one of them restores it", lostTwice},

@@ -14,7 +14,7 @@ import (
 // access token that outlives it. It runs the service over the caller's
 // database; fixture returns a new one, with no users, for each test.
 func Renewals(t *testing.T, fixture func(t *testing.T) *Fixture) {
-	// expiry returns the exp of a token that is good now.
+	// expiry returns the exp of a token that is valid now.
 	expiry := func(t *testing.T, f *Fixture, token auth.Secret) time.Time {
 		t.Helper()
 		claims, err := f.Verifier.Verify(t.Context(), token.Reveal())

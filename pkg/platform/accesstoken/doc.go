@@ -7,12 +7,12 @@
 //
 // # States
 //
-// An app's token is absent, good, about to expire, or dead: the platform refuses it
+// An app's token is absent, valid, about to expire, or dead: the platform refuses it
 // before its time. It is stored in the database, sealed, and each replica caches what it
 // read there. A token that cannot be opened (the master key was replaced) counts as
 // absent.
 //
-// A caller that finds no good token first takes the app's lease: a row written in its own
+// A caller that finds no valid token first takes the app's lease: a row written in its own
 // transaction, so nothing is locked during the call to the platform. It then reads the
 // token again, because the last holder of the lease may have just renewed it, and calls
 // the platform only if necessary. The other callers wait for the holder, read again, and

@@ -47,7 +47,7 @@ type Token struct {
 }
 
 // Fetch asks the platform for the app's current token or, if force is true, for a new
-// one, which invalidates the current one. It makes one call with a time-out.
+// one, which invalidates the current one. It makes one call with a timeout.
 type Fetch func(ctx context.Context, app platform.Credentials, force bool) (Token, error)
 
 // Ration limits how often a platform may be made to issue a new token.
@@ -113,8 +113,8 @@ func (h *Holder) memory(appID string) *memory {
 	return m
 }
 
-// Token returns a token of the app that is good as far as known. dead is the token that
-// the platform just refused, or ""; it is not returned.
+// Token returns a token of the app that is valid as far as this replica knows. dead is
+// the token that the platform just refused, or ""; it is not returned.
 //
 // Errors: see the package comment, and [auth.AppUnknown].
 func (h *Holder) Token(ctx context.Context, app platform.Credentials, dead auth.Secret) (auth.Secret, error) {
@@ -185,7 +185,7 @@ func (h *Holder) sharedToken(ctx context.Context, app platform.Credentials, dead
 	}
 }
 
-// renew gets a good token under the lease, stores it, and ends the lease in any case.
+// renew gets a valid token under the lease, stores it, and ends the lease in any case.
 // done is false if another caller took the lease meanwhile; its token is the one that
 // counts.
 func (h *Holder) renew(ctx context.Context, app platform.Credentials, dead auth.Secret, lease uuid.UUID, kept Kept) (t Token, done bool, err error) {

@@ -20,8 +20,8 @@ const (
 	// the number of calls that it then lets through.
 	openFor = 5 * time.Second
 	probes  = 3
-	// An app's breaker opens after consecutiveFailures, or when at least half of minCalls
-	// or more calls failed.
+	// An app's breaker opens after consecutiveFailures, or when there were at least
+	// minCalls calls and at least half of them failed.
 	consecutiveFailures = 5
 	minCalls            = 20
 )

@@ -41,14 +41,14 @@ const AccessTTL = 10 * time.Minute
 // The app that [Fixture.Login] logs in to, with an audience beside the issuer.
 const (
 	AppID     = "wxdevelopment0001"
-	AppSecret = "known to everybody"
+	AppSecret = "public test secret"
 	Audience  = "https://api.example.com"
 )
 
 // Another app, without its own audience.
 const (
 	OtherAppID     = "wxdevelopment0002"
-	OtherAppSecret = "known to everybody too"
+	OtherAppSecret = "another public test secret"
 )
 
 // MaxStaleness is the setting of [Fixture.Revoker].

@@ -27,7 +27,7 @@ func TestReadiness(t *testing.T) {
 		"all is well":                           {},
 		"a database that is down":               {down: down, want: "does not take writes"},
 		"a reason of its own":                   {own: "YUFU_ISSUER differs", want: "YUFU_ISSUER differs"},
-		"a database that is down explains most": {down: down, own: "the database has not answered lately", want: "does not take writes"},
+		"a database that is down explains most": {down: down, own: "the database has not answered recently", want: "does not take writes"},
 		"draining":                              {down: down, own: "YUFU_ISSUER differs", draining: true, want: "shutting down"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -57,7 +57,7 @@ type JWKS struct {
 	JWKSMaxAge time.Duration `name:"jwks-max-age" env:"YUFU_JWKS_MAX_AGE" default:"5m" min:"1s" max:"24h" unit:"1s" group:"Lifetimes:" placeholder:"DURATION" help:"Time for which back ends may keep a copy of the JWK set, as its Cache-Control says. A new key is published for longer than this before it signs. Commands use the value of the running service if that is longer."`
 }
 
-// Limits bound the use by clients.
+// Limits holds the limits for clients.
 type Limits struct {
 	ExchangeFailureLimit int `env:"YUFU_EXCHANGE_FAILURE_LIMIT" default:"120" min:"0" max:"1000000" group:"Limits:" placeholder:"N" help:"Failed log-ins a minute, per app, client network (an IPv4 address or an IPv6 /64) and replica. Above the limit, one log-in a second is still tried. 0 means no limit."`
 	ExchangeSuccessLimit int `env:"YUFU_EXCHANGE_SUCCESS_LIMIT" default:"6000" min:"0" max:"1000000" group:"Limits:" placeholder:"N" help:"Log-ins a minute, per app, client network and replica. Above the limit, one log-in a second is still tried. 0 means no limit. Keep it high: a carrier puts thousands of phones behind one address."`
