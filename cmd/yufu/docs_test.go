@@ -105,7 +105,7 @@ var codePath = regexp.MustCompile("`((?:[a-z]+/|\\.ci/)[A-Za-z0-9_./-]+)`")
 func TestContributing(t *testing.T) {
 	t.Parallel()
 
-	t.Run("names files that exist", func(t *testing.T) {
+	t.Run("a document names only files that exist", func(t *testing.T) {
 		t.Parallel()
 		paths := codePath.FindAllStringSubmatch(string(read(t, contributing)), -1)
 		if len(paths) < 40 {
@@ -125,7 +125,7 @@ func TestContributing(t *testing.T) {
 func TestSettings(t *testing.T) {
 	t.Parallel()
 
-	t.Run("that documents name exist", func(t *testing.T) {
+	t.Run("settings that documents name exist", func(t *testing.T) {
 		t.Parallel()
 		settings := readVariables(t)
 		for _, name := range append(documents(t), "deploy/Dockerfile", "deploy/compose.yaml", "api/openapi.yaml",
@@ -138,7 +138,7 @@ func TestSettings(t *testing.T) {
 		}
 	})
 
-	t.Run("have no name that Kubernetes injects", func(t *testing.T) {
+	t.Run("settings have no name that Kubernetes injects", func(t *testing.T) {
 		t.Parallel()
 		for v := range readVariables(t) {
 			if setting.CheckEnviron([]string{v + "=tcp://10.96.0.7:80"}, nil) == nil {
@@ -148,7 +148,7 @@ func TestSettings(t *testing.T) {
 	})
 
 	for _, page := range []string{"deploy/guide/en/settings.md", "deploy/guide/zh/settings.md"} {
-		t.Run("are all in "+page, func(t *testing.T) {
+		t.Run("all settings are in "+page, func(t *testing.T) {
 			t.Parallel()
 			text := string(read(t, page))
 			for _, v := range slices.Sorted(maps.Keys(readVariables(t))) {

@@ -333,7 +333,7 @@ func TestImports(t *testing.T) {
 func TestPackages(t *testing.T) {
 	t.Parallel()
 
-	t.Run("have a package comment", func(t *testing.T) {
+	t.Run("packages have a package comment", func(t *testing.T) {
 		t.Parallel()
 		for dir, p := range goPackages(t) {
 			if !p.doc {
@@ -342,7 +342,7 @@ func TestPackages(t *testing.T) {
 		}
 	})
 
-	t.Run("have descriptive names", func(t *testing.T) {
+	t.Run("packages have descriptive names", func(t *testing.T) {
 		t.Parallel()
 		for dir, p := range goPackages(t) {
 			for _, empty := range []string{"util", "utils", "common", "helper", "helpers", "model", "models", "types", "misc", "base"} {
@@ -353,7 +353,7 @@ func TestPackages(t *testing.T) {
 		}
 	})
 
-	t.Run("have files of fewer than 500 lines", func(t *testing.T) {
+	t.Run("packages have files of fewer than 500 lines", func(t *testing.T) {
 		t.Parallel()
 		for _, name := range tracked(t) {
 			if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".gen.go") {

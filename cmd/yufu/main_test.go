@@ -332,14 +332,14 @@ func (p boundPhrases) of(tag *kong.Tag) (text string) {
 }
 
 func TestHelp(t *testing.T) {
-	t.Run("is printed without a command", func(t *testing.T) {
+	t.Run("help is printed without a command", func(t *testing.T) {
 		got := try(t, nil, "")
 		if got.code != 0 || !strings.Contains(got.out, "yufu dev") || got.errOut != "" {
 			t.Errorf("%v; want the help on stdout", got)
 		}
 	})
 
-	t.Run("shows no empty default", func(t *testing.T) {
+	t.Run("help shows no empty default", func(t *testing.T) {
 		for _, f := range flags(t, "") {
 			if f.HasDefault && f.Default == "" {
 				t.Errorf("--%s has an empty default", f.Name)
@@ -347,7 +347,7 @@ func TestHelp(t *testing.T) {
 		}
 	})
 
-	t.Run("does not ask for both of two flags that exclude each other", func(t *testing.T) {
+	t.Run("help asks for only one of two exclusive flags", func(t *testing.T) {
 		got := try(t, nil, "", "service-key", "pin", "--help")
 		help := strings.Join(strings.Fields(got.out), " ")
 		if strings.Count(help, "[one of these is required]") != 2 || strings.Contains(help, "[required]") {
@@ -356,7 +356,7 @@ func TestHelp(t *testing.T) {
 	})
 
 	for _, command := range []string{"serve", "dev", "wechatsim", "migrate"} {
-		t.Run("of "+command+" names every setting, its variable and its default", func(t *testing.T) {
+		t.Run("help of "+command+" names every setting, its variable and its default", func(t *testing.T) {
 			// The help must work also with a wrong setting.
 			got := try(t, map[string]string{"YUFU_ISUER": "x"}, "", command, "--help")
 			if got.code != 0 || got.errOut != "" {
@@ -389,7 +389,7 @@ func TestHelp(t *testing.T) {
 		"en/settings.md": {between: "`%s` to `%s`", orZero: "`0`, or at least `%s`", atLeast: "at least `%s`", multiple: ", in multiples of `%s`"},
 		"zh/settings.md": {between: "`%s` 到 `%s`", orZero: "`0`，或至少 `%s`", atLeast: "至少 `%s`", multiple: "，且为 `%s` 的整数倍"},
 	} {
-		t.Run("and "+page+" list the same settings, defaults and bounds", func(t *testing.T) {
+		t.Run("help and "+page+" list the same settings, defaults and bounds", func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "guide", page))
 			if err != nil {
 				t.Fatal(err)

@@ -56,7 +56,7 @@ func TestRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for listener, router := range routers(slog.New(slog.DiscardHandler), nil) {
-		t.Run("of the "+string(listener)+" listener are those of openapi.yaml", func(t *testing.T) {
+		t.Run("routes of the "+string(listener)+" listener are those of openapi.yaml", func(t *testing.T) {
 			t.Parallel()
 			var routes []string
 			err := chi.Walk(router.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
@@ -147,7 +147,7 @@ func TestAdminLog(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	t.Run("has no line for a probe or an unknown path", func(t *testing.T) {
+	t.Run("the log has no line for a probe or an unknown path", func(t *testing.T) {
 		get(t, "/healthz", http.StatusOK)
 		get(t, "/metrics", http.StatusOK)
 		get(t, "/v1/me", http.StatusNotFound)
@@ -155,7 +155,7 @@ func TestAdminLog(t *testing.T) {
 			t.Errorf("the log has %s, want no line", &log)
 		}
 	})
-	t.Run("has a line for a defect", func(t *testing.T) {
+	t.Run("the log has a line for a defect", func(t *testing.T) {
 		get(t, "/readyz", http.StatusInternalServerError)
 		if !strings.Contains(log.String(), "the database is a defect") || !strings.Contains(log.String(), `"level":"ERROR"`) {
 			t.Errorf("the log has %s, want an error that names the defect", &log)

@@ -512,7 +512,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 			}
 		}
 	})
-	t.Run("that pass leave no files", func(t *testing.T) {
+	t.Run("runs that pass leave no files", func(t *testing.T) {
 		t.Parallel()
 		m := onMachine(t)
 		code, out := m.run("flaky 1 ./a ./b")
@@ -526,7 +526,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 			t.Errorf("the script called %q, want the named packages", calls)
 		}
 	})
-	t.Run("are not run an invalid number of times", func(t *testing.T) {
+	t.Run("tests are not run an invalid number of times", func(t *testing.T) {
 		t.Parallel()
 		for _, times := range []string{"0", "-1", "x"} {
 			if code, out := onMachine(t).run("flaky " + times); code != 2 || !strings.Contains(out, "TIMES") {

@@ -60,7 +60,7 @@ func TestRunnable(t *testing.T) {
 		}
 	})
 
-	t.Run("are refused with their directory if they are not from npm", func(t *testing.T) {
+	t.Run("binaries are refused with their directory if they are not from npm", func(t *testing.T) {
 		bin := install("local")
 		dir, copied, err := runnable(bin, owner)
 		switch {

@@ -193,7 +193,7 @@ func TestBindBesideAnotherTransaction(t *testing.T) {
 			})
 		}
 	})
-	t.Run("of two binds with one ticket one succeeds", func(t *testing.T) {
+	t.Run("one of two binds with one ticket succeeds", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p, first := b.newPerson(), b.exchange()

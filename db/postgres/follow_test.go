@@ -231,7 +231,7 @@ func TestHalfOpenConnection(t *testing.T) {
 		}
 		return pgtest.NewProxy(t, u.Host)
 	}
-	t.Run("that listens is detected, and no cutoff is late", func(t *testing.T) {
+	t.Run("a half-open listening connection is detected, and no cutoff is late", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p := proxy(t, b)
@@ -247,7 +247,7 @@ func TestHalfOpenConnection(t *testing.T) {
 		until(t, "it listens again", func() bool { return b.listeners() >= 2 })
 		r.untilKnown(b.revoked())
 	})
-	t.Run("that is idle is kept", func(t *testing.T) {
+	t.Run("a half-open idle connection is kept", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		ctx, stop := context.WithCancel(t.Context())
@@ -268,7 +268,7 @@ where datname = current_database() and application_name = 'yufu' and query = '--
 			t.Errorf("Listen() error = %v, want unwrapped context.Canceled", err)
 		}
 	})
-	t.Run("that asks costs one query", func(t *testing.T) {
+	t.Run("a half-open query connection costs one query", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p := proxy(t, b)
@@ -277,7 +277,7 @@ where datname = current_database() and application_name = 'yufu' and query = '--
 		p.Swallow()
 		r.untilKnown(b.revoked())
 	})
-	t.Run("and every new one increase the age until they work again", func(t *testing.T) {
+	t.Run("half-open connections increase the age until they work again", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
 		p := proxy(t, b)

@@ -147,7 +147,7 @@ func TestRefusedSettings(t *testing.T) {
 			t.Errorf("error = %v, want a SettingError that names %s", err, name)
 		}
 	}
-	t.Run("with an invalid value in the URL", func(t *testing.T) {
+	t.Run("an invalid setting in the URL is refused", func(t *testing.T) {
 		t.Parallel()
 		for parameter, want := range map[string]string{
 			"sslcert=/dev/null":            "sslcert",
@@ -163,7 +163,7 @@ func TestRefusedSettings(t *testing.T) {
 			}
 		}
 	})
-	t.Run("in the URL", func(t *testing.T) {
+	t.Run("settings in the URL are refused", func(t *testing.T) {
 		t.Parallel()
 		dsn := pgtest.Empty(t)
 		given := map[string]string{"session_replication_role": "replica", "default_query_exec_mode": "exec", "statement_cache_capacity": "0"}
@@ -196,7 +196,7 @@ func TestRefusedSettings(t *testing.T) {
 			}
 		}
 	})
-	t.Run("of the database", func(t *testing.T) {
+	t.Run("settings of the database are refused", func(t *testing.T) {
 		t.Parallel()
 		s := openStore(t, setForDatabase(t, map[string]string{"session_replication_role": "replica"}))
 		refused(t, s.Migrate(t.Context()), "session_replication_role")
@@ -207,7 +207,7 @@ func TestRefusedSettings(t *testing.T) {
 		defer cancel()
 		refused(t, s.Listen(listening, func() {}), "session_replication_role")
 	})
-	t.Run("as the encoding of the database", func(t *testing.T) {
+	t.Run("another encoding of the database is refused", func(t *testing.T) {
 		t.Parallel()
 		for _, encoding := range []string{"SQL_ASCII", "LATIN1"} {
 			s := openStore(t, pgtest.Empty(t, "encoding '"+encoding+"' locale 'C' template template0"))

@@ -66,7 +66,7 @@ func (f *fullServer) refused(before int64) {
 func TestFullServer(t *testing.T) {
 	t.Parallel()
 
-	t.Run("makes calls wait for a connection of the pool", func(t *testing.T) {
+	t.Run("calls wait for a connection of the pool", func(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		postgres.SetSlotWait(f.store, time.Minute)
@@ -105,7 +105,7 @@ func TestFullServer(t *testing.T) {
 		done.Wait()
 	})
 
-	t.Run("is unavailable when no connection is released in time", func(t *testing.T) {
+	t.Run("a full server is unavailable when no connection is released in time", func(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		postgres.SetSlotWait(f.store, 50*time.Millisecond)
@@ -125,7 +125,7 @@ func TestFullServer(t *testing.T) {
 		}
 	})
 
-	t.Run("is unavailable at once for a pool without connections", func(t *testing.T) {
+	t.Run("a full server is unavailable at once for a pool without connections", func(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		other := openStore(t, f.dsn)
@@ -136,7 +136,7 @@ func TestFullServer(t *testing.T) {
 		}
 	})
 
-	t.Run("is followed over the pool's connections", func(t *testing.T) {
+	t.Run("a full server is followed over the pool's connections", func(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		f.exchange()
@@ -149,7 +149,7 @@ func TestFullServer(t *testing.T) {
 		}
 	})
 
-	t.Run("gives more connections as soon as it has some", func(t *testing.T) {
+	t.Run("a full server gives more connections as soon as it has some", func(t *testing.T) {
 		t.Parallel()
 		f := newFullServer(t)
 		postgres.SetSlotWait(f.store, time.Minute)

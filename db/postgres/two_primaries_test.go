@@ -117,7 +117,7 @@ func TestReplacedPrimaryIsNotFresh(t *testing.T) {
 // Without synchronous replication both primaries commit.
 func TestConnectionsToTwoPrimaries(t *testing.T) {
 	t.Parallel()
-	t.Run("are made again when a new one leads to the other", func(t *testing.T) {
+	t.Run("connections are made again when a new one leads to the other", func(t *testing.T) {
 		t.Parallel()
 		p := newPrimaries(t, (*pgtest.Server).AsyncStandby)
 		s := p.exchange()
@@ -154,7 +154,7 @@ func TestConnectionsToTwoPrimaries(t *testing.T) {
 			t.Errorf("%d connections were made in %d rounds, want at most %d", made, rounds, 2*rounds)
 		}
 	})
-	t.Run("are made again when the pool's name differs from the follower's", func(t *testing.T) {
+	t.Run("connections are made again when the pool's name differs from the follower's", func(t *testing.T) {
 		t.Parallel()
 		p := newPrimaries(t, (*pgtest.Server).AsyncStandby)
 		id := p.loggedIn("o-1")

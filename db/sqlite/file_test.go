@@ -94,7 +94,7 @@ func TestFile(t *testing.T) {
 			}
 		}
 	})
-	t.Run("may have any name", func(t *testing.T) {
+	t.Run("a file may have any name", func(t *testing.T) {
 		t.Parallel()
 		for _, name := range []string{"with space.db", "a?mode=memory.db", "100%.db", "#frag.db", "鱼符.db", "a%20b.db", ":memory:"} {
 			path := filepath.Join(t.TempDir(), name)
@@ -108,7 +108,7 @@ func TestFile(t *testing.T) {
 			}
 		}
 	})
-	t.Run("is durable", func(t *testing.T) {
+	t.Run("a committed write is durable", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "yufu.db")
 		s := migratedStore(t, path)
@@ -125,7 +125,7 @@ func TestFile(t *testing.T) {
 			t.Errorf("journal mode %q (%v), want wal", mode, err)
 		}
 	})
-	t.Run("in a missing directory is an error that names it", func(t *testing.T) {
+	t.Run("a file in a missing directory is an error that names it", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "none", "yufu.db")
 		s, err := sqlite.Open(t.Context(), path)
@@ -137,7 +137,7 @@ func TestFile(t *testing.T) {
 			t.Errorf("Open() error = %v, want one that says that %s does not exist", err, path)
 		}
 	})
-	t.Run("is refused if it is not a database", func(t *testing.T) {
+	t.Run("a file is refused if it is not a database", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "yufu.db")
 		if err := os.WriteFile(path, []byte(strings.Repeat("not a database\n", 100)), 0o600); err != nil {

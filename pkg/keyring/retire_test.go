@@ -60,7 +60,7 @@ func TestRetire(t *testing.T) {
 			t.Errorf("error = %v, want %v", err, auth.NotFound)
 		}
 	})
-	t.Run("is harmless to repeat", func(t *testing.T) {
+	t.Run("a retirement is harmless to repeat", func(t *testing.T) {
 		t.Parallel()
 		f := newFleet(t, 1, policy)
 		mac := f.in(keyring.UseRefresh, current)

@@ -178,7 +178,7 @@ func TestExchangeFails(t *testing.T) {
 		}
 		return err
 	}
-	t.Run("with a code that was used", func(t *testing.T) {
+	t.Run("a code that was used is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		code := w.Simulator.NewCode("alice")
@@ -192,7 +192,7 @@ func TestExchangeFails(t *testing.T) {
 			t.Errorf("unexpected number of sessions: %d", n)
 		}
 	})
-	t.Run("with an invented code", func(t *testing.T) {
+	t.Run("an invented code is refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		if err := exchange(t, w, "0000000000000000000000000000000a"); !errors.Is(err, auth.CodeInvalid) {
@@ -227,7 +227,7 @@ func TestExchangeFails(t *testing.T) {
 			}
 		})
 	}
-	t.Run("when the database goes down while the platform answers", func(t *testing.T) {
+	t.Run("the database goes down while the platform answers", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, session.Lifetimes{})
 		w.store.downAfter.Store(1)

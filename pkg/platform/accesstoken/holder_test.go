@@ -149,7 +149,7 @@ func (w *world) want(h *accesstoken.Holder, dead, want auth.Secret) {
 }
 
 func TestToken(t *testing.T) {
-	t.Run("is requested once for all replicas, concurrently and in sequence", func(t *testing.T) {
+	t.Run("a token is requested once for all replicas, concurrently and in sequence", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a, b := w.replica(), w.replica()
 			var wg sync.WaitGroup
@@ -163,7 +163,7 @@ func TestToken(t *testing.T) {
 			w.issuer.want(t, 1, 0)
 		})
 	})
-	t.Run("is replaced shortly before it expires", func(t *testing.T) {
+	t.Run("a token is replaced shortly before it expires", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a, b := w.replica(), w.replica()
 			w.want(a, "", "token-0")
@@ -178,7 +178,7 @@ func TestToken(t *testing.T) {
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("with little time left is used and requested again", func(t *testing.T) {
+	t.Run("a token with little time left is used and requested again", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.issuer.life = 30 * time.Second
 			a := w.replica()
@@ -187,7 +187,7 @@ func TestToken(t *testing.T) {
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("is stored sealed for its app only", func(t *testing.T) {
+	t.Run("a token is stored sealed for its app only", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.want(w.replica(), "", "token-0")
 			db, err := sql.Open("sqlite", w.path)
@@ -210,7 +210,7 @@ func TestToken(t *testing.T) {
 			}
 		})
 	})
-	t.Run("that cannot be opened counts as absent", func(t *testing.T) {
+	t.Run("a token that cannot be opened counts as absent", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.want(w.replica(), "", "token-0")
 			var err error
@@ -223,7 +223,7 @@ func TestToken(t *testing.T) {
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("of an unregistered app is not requested", func(t *testing.T) {
+	t.Run("a token of an unregistered app is not requested", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			_, err := w.replica().Token(t.Context(), platform.Credentials{AppID: "wxunknown"}, "")
 			if !errors.Is(err, auth.AppUnknown) {
@@ -235,7 +235,7 @@ func TestToken(t *testing.T) {
 }
 
 func TestDeadToken(t *testing.T) {
-	t.Run("that another program replaced is requested without force", func(t *testing.T) {
+	t.Run("a dead token that another program replaced is requested without force", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a, b := w.replica(), w.replica()
 			w.want(a, "", "token-0")
@@ -247,7 +247,7 @@ func TestDeadToken(t *testing.T) {
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("that the platform still hands out is replaced once for all replicas", func(t *testing.T) {
+	t.Run("a dead token that the platform still hands out is replaced once for all replicas", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			holders := []*accesstoken.Holder{w.replica(), w.replica(), w.replica()}
 			for _, h := range holders {
@@ -263,7 +263,7 @@ func TestDeadToken(t *testing.T) {
 			w.issuer.want(t, 2, 1)
 		})
 	})
-	t.Run("is replaced only within the platform's limit", func(t *testing.T) {
+	t.Run("a dead token is replaced only within the platform's limit", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a, b := w.replica(), w.replica()
 			dead := w.token(a, "")
@@ -300,7 +300,7 @@ func TestDeadToken(t *testing.T) {
 			}
 		})
 	})
-	t.Run("that remains after a forced refresh is an error", func(t *testing.T) {
+	t.Run("a dead token that remains after a forced refresh is an error", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a := w.replica()
 			w.want(a, "", "token-0")
@@ -334,7 +334,7 @@ func (f *frail) EndPlatformTokenLease(ctx context.Context, appID string, lease u
 }
 
 func TestTrouble(t *testing.T) {
-	t.Run("at the platform is returned unchanged, and the next caller may try at once", func(t *testing.T) {
+	t.Run("a failure at the platform is returned unchanged, and the next caller may try at once", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a := w.replica()
 			w.issuer.err = errors.New("busy")
@@ -349,7 +349,7 @@ func TestTrouble(t *testing.T) {
 			}
 		})
 	})
-	t.Run("of a caller that gives up releases the lease", func(t *testing.T) {
+	t.Run("a failure of a caller that gives up releases the lease", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			ctx, cancel := context.WithTimeout(t.Context(), w.issuer.takes/2)
 			defer cancel()
@@ -363,7 +363,7 @@ func TestTrouble(t *testing.T) {
 			}
 		})
 	})
-	t.Run("of a caller that gives up in the queue affects only that caller", func(t *testing.T) {
+	t.Run("a failure of a caller that gives up in the queue affects only that caller", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			a := w.replica()
 			var first sync.WaitGroup
@@ -380,7 +380,7 @@ func TestTrouble(t *testing.T) {
 			w.issuer.want(t, 1, 0)
 		})
 	})
-	t.Run("of a replica that died with the lease ends", func(t *testing.T) {
+	t.Run("the lease of a replica that died ends", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			gone := &frail{w.store, auth.StorageUnavailable, auth.StorageUnavailable}
 			if _, err := w.replicaOn(gone).Token(t.Context(), app, ""); !errors.Is(err, auth.StorageUnavailable) {
@@ -395,7 +395,7 @@ func TestTrouble(t *testing.T) {
 			w.issuer.want(t, 2, 0)
 		})
 	})
-	t.Run("of a slow replica: the token of the replica that took over counts", func(t *testing.T) {
+	t.Run("after the lease of a slow replica, the token of the replica that took over counts", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.issuer.takes = 20 * time.Second // longer than the lease
 			slow := make(chan auth.Secret)

@@ -229,7 +229,7 @@ func TestBreaker(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "a"), "")
 		})
 	})
-	t.Run("of one app does not affect other apps", func(t *testing.T) {
+	t.Run("the breaker of one app does not affect other apps", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: func(appID, caller string) error {
 				if appID == "wx1" {
@@ -344,7 +344,7 @@ func TestQuota(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "shared"), "")
 		})
 	})
-	t.Run("of an app gives turns to callers that had none", func(t *testing.T) {
+	t.Run("an app that is held back gives turns to callers that had none", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformQuota)}
 			g := New(p, Config{})
@@ -458,7 +458,7 @@ func TestQuota(t *testing.T) {
 			}
 		})
 	})
-	t.Run("holds back only one caller after many concurrent refusals of it", func(t *testing.T) {
+	t.Run("many concurrent refusals of one caller hold back only that caller", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &hesitant{scripted: scripted{answer: always(auth.PlatformQuota)}, takes: time.Second}
 			g := New(p, Config{})

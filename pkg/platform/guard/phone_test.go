@@ -51,7 +51,7 @@ func TestPhoneNumbers(t *testing.T) {
 			}
 		})
 	})
-	t.Run("of a platform without them are misconfigured", func(t *testing.T) {
+	t.Run("phone calls of a platform without them are misconfigured", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&scripted{answer: always(nil)}, Config{})
 			// Nothing is sent, so each attempt with the code gets the same answer.
@@ -65,7 +65,7 @@ func TestPhoneNumbers(t *testing.T) {
 			wantCode(t, attempt(g, "wx1", "a"), "")
 		})
 	})
-	t.Run("have codes that are not sent twice, regardless of the answer", func(t *testing.T) {
+	t.Run("phone codes are not sent twice, regardless of the answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []error{nil, auth.PhoneCodeInvalid, auth.PlatformUnavailable, auth.PlatformQuota, context.Canceled} {
 				p := newTelling(answer)
@@ -78,7 +78,7 @@ func TestPhoneNumbers(t *testing.T) {
 			}
 		})
 	})
-	t.Run("have codes that may be sent again if the provider reports them as unspent", func(t *testing.T) {
+	t.Run("phone codes may be sent again if the provider reports them as unspent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []error{
 				&auth.Error{Code: auth.PlatformUnavailable, Err: platform.ErrCodeUnspent},
@@ -99,7 +99,7 @@ func TestPhoneNumbers(t *testing.T) {
 			}
 		})
 	})
-	t.Run("have separate codes: a log-in code with the same text is another code", func(t *testing.T) {
+	t.Run("phone calls have separate codes: a log-in code with the same text is another code", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(newTelling(nil), Config{})
 			wantCode(t, phone(g, "wx1", "a", "c"), "")
@@ -147,7 +147,7 @@ func TestPhoneNumbers(t *testing.T) {
 			}
 		})
 	})
-	t.Run("have their own quota", func(t *testing.T) {
+	t.Run("phone calls have their own quota", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := newTelling(auth.PlatformQuota)
 			g := New(p, Config{})

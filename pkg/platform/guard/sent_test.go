@@ -15,7 +15,7 @@ import (
 
 func TestCodes(t *testing.T) {
 	app, code := platform.Credentials{AppID: "wx1"}, "the same code"
-	t.Run("that were sent are not sent again, regardless of the answer", func(t *testing.T) {
+	t.Run("codes that were sent are not sent again, regardless of the answer", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []error{nil, auth.CodeInvalid, auth.PlatformUnavailable, context.Canceled} {
 				p := &scripted{answer: always(answer)}
@@ -29,7 +29,7 @@ func TestCodes(t *testing.T) {
 			}
 		})
 	})
-	t.Run("with many concurrent senders are sent once", func(t *testing.T) {
+	t.Run("a code with many concurrent senders is sent once", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &hesitant{scripted: scripted{answer: always(nil)}, takes: queueTimeout / 2}
 			// The only slot is taken: all callers find the code unknown before the first
@@ -53,7 +53,7 @@ func TestCodes(t *testing.T) {
 			}
 		})
 	})
-	t.Run("that were refused before sending may be sent later", func(t *testing.T) {
+	t.Run("codes that were refused before sending may be sent later", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(auth.PlatformUnavailable)}
 			g := New(p, Config{})
@@ -68,7 +68,7 @@ func TestCodes(t *testing.T) {
 			wantCode(t, err, "")
 		})
 	})
-	t.Run("that were sent get their answer even if the caller hung up", func(t *testing.T) {
+	t.Run("codes that were sent get their answer even if the caller hung up", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			for _, answer := range []auth.Code{auth.CodeInvalid, auth.PlatformQuota} {
 				p := &hesitant{scripted: scripted{answer: always(answer)}, takes: time.Second}
@@ -88,7 +88,7 @@ func TestCodes(t *testing.T) {
 			}
 		})
 	})
-	t.Run("that were sent are awaited only until the caller's deadline", func(t *testing.T) {
+	t.Run("codes that were sent are awaited only until the caller's deadline", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&hesitant{scripted: scripted{answer: always(nil)}, takes: time.Hour}, Config{})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -98,7 +98,7 @@ func TestCodes(t *testing.T) {
 			}
 		})
 	})
-	t.Run("that the last check stops are not sent and change no state", func(t *testing.T) {
+	t.Run("a code that the last check stops is not sent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(nil)}
 			g := New(p, Config{})
@@ -114,7 +114,7 @@ func TestCodes(t *testing.T) {
 			wantCode(t, err, "")
 		})
 	})
-	t.Run("that are malformed are not remembered, because they were not sent", func(t *testing.T) {
+	t.Run("codes that are malformed are not remembered, because they were not sent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := &scripted{answer: always(&auth.Error{Code: auth.CodeInvalid, Err: platform.ErrNotSent})}
 			g := New(p, Config{})
@@ -127,7 +127,7 @@ func TestCodes(t *testing.T) {
 			}
 		})
 	})
-	t.Run("of different apps are different codes", func(t *testing.T) {
+	t.Run("equal texts of different apps are different codes", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := New(&scripted{answer: always(nil)}, Config{})
 			_, _ = g.ExchangeCode(t.Context(), app, code)

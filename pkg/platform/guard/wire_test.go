@@ -192,7 +192,7 @@ func TestWireBreaker(t *testing.T) {
 
 func TestWireQuota(t *testing.T) {
 	t.Parallel()
-	t.Run("of one caller affects only that caller", func(t *testing.T) {
+	t.Run("the quota error of one caller affects only that caller", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, guard.Config{}, func(t *testing.T, w *wire) {
 			w.fault(wechatsim.Fault{Errcode: 45011})
@@ -210,7 +210,7 @@ func TestWireQuota(t *testing.T) {
 			w.want("one call after a second", "", 1, func() error { return w.logIn(appA, "greedy") })
 		})
 	})
-	t.Run("of several callers affects the app", func(t *testing.T) {
+	t.Run("the quota error of several callers affects the app", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, guard.Config{}, func(t *testing.T, w *wire) {
 			w.fault(wechatsim.Fault{Errcode: 45011, Count: 3})

@@ -116,7 +116,7 @@ func TestControl(t *testing.T) {
 		}
 	})
 
-	t.Run("faults are added shown and cleared", func(t *testing.T) {
+	t.Run("faults are added, listed and removed", func(t *testing.T) {
 		t.Parallel()
 		s := start(t, Config{})
 		const body = `{"status":502,"delay_ms":5,"count":3,"probability":0.5,"path":"/sns/jscode2session","appid":"` + appA + `"}`

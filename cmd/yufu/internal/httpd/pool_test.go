@@ -335,7 +335,7 @@ func TestHostileAddresses(t *testing.T) {
 		"say nothing": "", "are idle": getSlash, "never finish a header": halfHeader, "never finish a body": halfBody,
 		"never finish a chunk": halfChunk, "never read": strings.Repeat(getHuge, 3),
 	} {
-		t.Run("that "+name, func(t *testing.T) {
+		t.Run("addresses that "+name, func(t *testing.T) {
 			s := newPooled(t, 16, 0)
 			ctx, stop := context.WithCancel(t.Context())
 			var hostile sync.WaitGroup
