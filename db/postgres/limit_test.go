@@ -237,7 +237,7 @@ from sessions, generate_series(1, 5000)`)
 	b.exec(conn, `set plan_cache_mode = force_generic_plan`)
 	b.exec(conn, `prepare start as `+start)
 	rows, err := conn.QueryContext(t.Context(), `explain execute start ('`+now.Format(time.RFC3339)+`', '`+appID+`', 'o-1', 50, '`+
-		newID().String()+`', '', 1, 1, '`+s.ExpiresAt.Format(time.RFC3339)+`', '`+s.ExpiresAt.Format(time.RFC3339)+`')`)
+		newID().String()+`', '', 1, 1, '`+s.ExpiresAt.Format(time.RFC3339)+`', '`+s.ExpiresAt.Format(time.RFC3339)+`', 'openid')`)
 	if err != nil {
 		t.Fatal(err)
 	}
