@@ -46,8 +46,8 @@ func (r *RevokeParams) May(appID string) bool {
 // IdleAfter returns [IdleAfter] of r.Now.
 func (r *RevokeParams) IdleAfter() time.Time { return IdleAfter(r.Now) }
 
-// IdleAfter returns the oldest idle expiry with which a session can still have a valid
-// token at now.
+// IdleAfter returns the bound of idle expiries at now: only a session whose idle expiry
+// is later can still have a valid token.
 func IdleAfter(now time.Time) time.Time { return auth.StoredTime(now.Add(-auth.CutoffRetention)) }
 
 // Audit returns the event of the revocation, which names the target. AppID and identity

@@ -22,7 +22,7 @@ type RevokerConfig struct {
 	MaxStaleness time.Duration
 	// AccessTokenTTL is the lifetime of access tokens.
 	AccessTokenTTL time.Duration
-	// Clock returns the current time.
+	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
 }
 

@@ -24,9 +24,10 @@ import (
 //     [auth.StorageUnavailable] when the database does not answer; any other
 //     error is a defect.
 //   - Locks are taken in one order: persons by id, identities by id, sessions
-//     by id, then the cutoff id under one advisory lock as the transaction's
-//     last statement, so that cutoff ids appear in commit order. Ending paths
-//     lock the identity row first, in a statement of its own.
+//     by id, apps by appid (when epochs are raised), then the cutoff id under
+//     one advisory lock as the transaction's last statement, so that cutoff ids
+//     appear in commit order. Paths that end sessions lock the rows above the
+//     sessions first, each kind in its own statement.
 type Store interface {
 	// App returns the app with its sealed secret, or [auth.AppUnknown].
 	App(ctx context.Context, appID string) (auth.App, error)
@@ -39,17 +40,18 @@ type Store interface {
 	// Afterwards the identity has at most MaxSessions live sessions, the new
 	// one included; [State.RefreshError] defines which sessions are live. If there
 	// would be more, the surplus ends in the transaction that inserts the
-	// new session, which then takes more than one round trip. The sessions that
-	// started first end, for the same start those with the smaller id. The new
-	// session never ends, even if the clocks disagree. Each ends for
-	// [auth.EndLimit], with a cutoff and an audit event of its own. Any number of
+	// new session, which then takes more than one round trip. The oldest
+	// sessions end. Of sessions with the same start, the one with the smaller id
+	// ends first. The new session never ends, even if the clocks disagree. Each
+	// ends for [auth.EndLimit], with a cutoff and an audit event of its own. Any number of
 	// concurrent log-ins leave exactly that many sessions, not more and not fewer.
 	//
 	// Errors: [auth.AppUnknown], [auth.AppDisabled], [auth.IdentityDisabled],
 	// [auth.PersonDisabled]. With these no session is created and no session
 	// ends; the last two are about the identity ([auth.SubjectOf]).
-	// With any error, either both happen or neither; the unionid and the
-	// session_key of the account may have been stored nevertheless.
+	// With any error, the new session and the ends of older sessions are committed
+	// together or not at all; the unionid and the session_key of the account may
+	// have been stored nevertheless.
 	Exchange(ctx context.Context, x ExchangeParams) (Granted, error)
 
 	// RecordRefusal writes the audit event of an exchange that was refused.
