@@ -140,8 +140,8 @@ func (s *service) newFeed(keyGuard *web.Guard) *gate.Handler {
 func (s *service) openCutoffsAndKeys(ctx context.Context) (err error) {
 	s.follower, err = cutoffs.Open(ctx, cutoffs.Config{
 		Store: s.store, MaxStaleness: s.lifetimes.MaxStaleness, Clock: time.Now, Log: s.log,
-		OnNotify:        func() { s.keeper.Wake() },
-		OnHistoryChange: func() { s.restorer.HistoryChanged() },
+		OnNotify:         func() { s.keeper.Wake() },
+		OnTimelineChange: func() { s.restorer.TimelineChanged() },
 	})
 	if err != nil {
 		return err
@@ -190,18 +190,18 @@ func causeOf(err error) error {
 
 func (s *service) newSessions(verifier *token.Verifier, minter *token.Minter, platforms map[string]platform.Provider) (*session.Service, error) {
 	return session.NewService(session.Config{
-		Store:          s.store,
-		Platforms:      platforms,
-		Sealer:         s.sealer,
-		Minter:         minter,
-		Verifier:       verifier,
-		Codec:          token.NewRefreshCodec(s.keys),
-		Lifetimes:      s.lifetimes.Session(),
-		MaxSessions:    s.limits.SessionLimit,
-		Clock:          s.follower.Now,
-		Restorer:       s.restorer,
-		CheckMayIssue:  s.checkMayIssue,
-		HistoryChanged: s.follower.HistoryChangedWithin,
+		Store:           s.store,
+		Platforms:       platforms,
+		Sealer:          s.sealer,
+		Minter:          minter,
+		Verifier:        verifier,
+		Codec:           token.NewRefreshCodec(s.keys),
+		Lifetimes:       s.lifetimes.Session(),
+		MaxSessions:     s.limits.SessionLimit,
+		Clock:           s.follower.Now,
+		Restorer:        s.restorer,
+		CheckMayIssue:   s.checkMayIssue,
+		TimelineChanged: s.follower.TimelineChangedWithin,
 	})
 }
 

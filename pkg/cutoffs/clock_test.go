@@ -181,8 +181,8 @@ func TestNow(t *testing.T) {
 			c.before, c.after = nil, func() { c.machine.Set(by) }
 			c.catchUp()
 			wants(c)
-			if c.HistoryChangedWithin(time.Hour) {
-				t.Error("HistoryChangedWithin() = true, want false")
+			if c.TimelineChangedWithin(time.Hour) {
+				t.Error("TimelineChangedWithin() = true, want false")
 			}
 		}
 	})
@@ -301,17 +301,17 @@ func TestCutoffsExpireLate(t *testing.T) {
 	}
 }
 
-func TestHistoryChangedWithin(t *testing.T) {
+func TestTimelineChangedWithin(t *testing.T) {
 	t.Parallel()
 	const grace = time.Minute
 	wants := func(c *clocks, want bool) {
 		c.t.Helper()
-		if got := c.HistoryChangedWithin(grace); got != want {
-			c.t.Errorf("HistoryChangedWithin() = %v, want %v", got, want)
+		if got := c.TimelineChangedWithin(grace); got != want {
+			c.t.Errorf("TimelineChangedWithin() = %v, want %v", got, want)
 		}
 	}
 	for name, move := range map[string]func(c *clocks){
-		"a database whose history changed":      func(c *clocks) { c.db.Restore() },
+		"a database whose timeline changed":     func(c *clocks) { c.db.Restore() },
 		"a database whose ids went back":        func(c *clocks) { c.db.RollBack(0) },
 		"a database whose clock is set forward": func(c *clocks) { c.dbAhead.Add(int64(time.Hour)) },
 		"a database whose clock is set back":    func(c *clocks) { c.dbAhead.Add(-int64(time.Hour)) },
@@ -333,7 +333,7 @@ func TestHistoryChangedWithin(t *testing.T) {
 			wants(c, false)
 		})
 	}
-	inBubble(t, "a database that does not answer may have changed its history", func(t *testing.T) {
+	inBubble(t, "a database that does not answer may have changed its timeline", func(t *testing.T) {
 		c := newClocks(t, 0)
 		c.run()
 		c.db.Fail(auth.StorageUnavailable)
@@ -344,7 +344,7 @@ func TestHistoryChangedWithin(t *testing.T) {
 		c.catchUp()
 		wants(c, false)
 	})
-	inBubble(t, "a history counts as new before it is loaded", func(t *testing.T) {
+	inBubble(t, "a timeline counts as new before it is loaded", func(t *testing.T) {
 		db := cutoffstest.New()
 		failing := &failsAfter{Store: db, left: 1}
 		f, err := cutoffs.Open(t.Context(), config(failing, time.Now, t.Output()))
@@ -352,7 +352,7 @@ func TestHistoryChangedWithin(t *testing.T) {
 			t.Fatal(err)
 		}
 		db.Restore()
-		failing.left = 1 // the answer with the new history
+		failing.left = 1 // the answer with the new timeline
 		if err := f.CatchUp(t.Context()); err == nil {
 			t.Fatal("CatchUp() error = nil, want an error")
 		}
@@ -361,11 +361,11 @@ func TestHistoryChangedWithin(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(grace)
-		if !f.HistoryChangedWithin(grace) {
-			t.Error("HistoryChangedWithin() = false, want true for a grace period")
+		if !f.TimelineChangedWithin(grace) {
+			t.Error("TimelineChangedWithin() = false, want true for a grace period")
 		}
 	})
-	inBubble(t, "a slow query is not a change of the history", func(t *testing.T) {
+	inBubble(t, "a slow query is not a change of the timeline", func(t *testing.T) {
 		c := newClocks(t, 0)
 		for range 5 {
 			c.before = func() { time.Sleep(2500 * time.Millisecond) }

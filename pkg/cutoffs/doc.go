@@ -14,8 +14,8 @@
 // skips one. The follower queries once a second, and earlier after a notification. The
 // age counts from the start of the last query that was answered. An answer proves that no other server had taken over before, as far as the
 // store can tell, so a replica at a replaced primary is not fresh. Ids are valid within
-// one timeline, a name for the history of the database. After a restart, a fail-over
-// or a restore the timeline is another one, and the follower loads everything again. It
+// one timeline of the database. After a restart, a fail-over or a restore the timeline
+// is another one, and the follower loads everything again. It
 // keeps the cutoffs that it knew before and still sends them to new subscribers: a
 // revocation is never taken back, not even if the database lost it.
 //
@@ -28,8 +28,8 @@
 //
 // [Follower.Check] returns an error while no tokens should be issued: this machine's
 // clock is more than 2 s off the database's, or has not been compared recently. When
-// the database's history changes, or its clock is set, the ages of its rows are
-// uncertain. [Follower.HistoryChangedWithin] reports that.
+// the database's timeline changes, or its clock is set, the ages of its rows are
+// uncertain. [Follower.TimelineChangedWithin] reports that.
 //
 // # Deployment
 //

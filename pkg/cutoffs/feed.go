@@ -28,12 +28,12 @@ type entry struct {
 type feed struct {
 	mu       sync.Mutex
 	timeline string
-	// history counts timelines: a position of another history is void.
-	history int
-	// entries are ordered by id. Entries that only an earlier history had come first:
+	// timelines counts them: a position of another timeline is void.
+	timelines int
+	// entries are ordered by id. Entries that only an earlier timeline had come first:
 	// they have negative ids here, which no event has.
 	entries []entry
-	// last is the greatest id of this history that was seen, prunedID the greatest
+	// last is the greatest id of this timeline that was seen, prunedID the greatest
 	// that was removed.
 	last, prunedID int64
 	// syncedAt is the time such that everything committed before it is in entries.
@@ -102,7 +102,7 @@ func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
 	}
 }
 
-// replace begins a history with all its cutoffs, up to the id last. It keeps the old
+// replace begins a timeline with all its cutoffs, up to the id last. It keeps the old
 // entries that are not among them.
 func (f *feed) replace(timeline string, list []auth.Cutoff, last int64, synced time.Time) {
 	known := make(map[cutoff.Cutoff]bool, len(list))
@@ -119,7 +119,7 @@ func (f *feed) replace(timeline string, list []auth.Cutoff, last int64, synced t
 	}
 	f.entries = slices.Concat(kept, fresh)
 	f.timeline, f.last, f.prunedID, f.syncedAt = timeline, last, 0, synced
-	f.history++
+	f.timelines++
 	f.wake()
 }
 

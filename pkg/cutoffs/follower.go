@@ -52,10 +52,10 @@ type Config struct {
 	// OnNotify, if it is not nil, is called for each notification of the database, which
 	// may be about new keys and not about cutoffs.
 	OnNotify func()
-	// OnHistoryChange, if it is not nil, is called when the database's history has
+	// OnTimelineChange, if it is not nil, is called when the database's timeline has
 	// changed (restart, fail-over, restore), after everything was loaded again. The
 	// cutoffs that were known before are still in the set.
-	OnHistoryChange func()
+	OnTimelineChange func()
 	// Kinds are the kinds of cutoffs beyond the base kinds that this service knows.
 	// There are no such kinds yet. A row of an unknown kind comes from a newer replica.
 	// It is skipped, because base cutoffs of the same transaction have the same effect.
@@ -73,9 +73,9 @@ type Follower struct {
 	deployment atomic.Pointer[uuid.UUID]
 	// deploymentErr says that the database belongs to another deployment, or is nil.
 	deploymentErr atomic.Pointer[error]
-	// historyChangedAt is when the database's history changed or its clock was set; nil
+	// timelineChangedAt is when the database's timeline changed or its clock was set; nil
 	// while neither has happened.
-	historyChangedAt atomic.Pointer[time.Time]
+	timelineChangedAt atomic.Pointer[time.Time]
 	// askLock is held during a query.
 	askLock chan struct{}
 
@@ -144,11 +144,11 @@ func (f *Follower) Check() error {
 	return &auth.Error{Code: auth.StorageUnavailable, Err: err}
 }
 
-// HistoryChangedWithin reports whether the database's history changed or its clock was
+// TimelineChangedWithin reports whether the database's timeline changed or its clock was
 // set within the last d. It also returns true if the last query failed, because the
-// history may have changed since.
-func (f *Follower) HistoryChangedWithin(d time.Duration) bool {
-	if at := f.historyChangedAt.Load(); at != nil && f.c.Clock().Sub(*at) <= d {
+// timeline may have changed since.
+func (f *Follower) TimelineChangedWithin(d time.Duration) bool {
+	if at := f.timelineChangedAt.Load(); at != nil && f.c.Clock().Sub(*at) <= d {
 		return true
 	}
 	f.mu.Lock()
@@ -282,13 +282,13 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 	return err
 }
 
-// errUnstableHistory means that each answer named another history.
-var errUnstableHistory = errors.New("cutoffs: the database history changed in each attempt to load the cutoffs")
+// errUnstableTimeline means that each answer named another timeline.
+var errUnstableTimeline = errors.New("cutoffs: the database timeline changed in each attempt to load the cutoffs")
 
 // loadNew reads pages until there is nothing new. The caller holds askLock.
 func (f *Follower) loadNew(ctx context.Context) error {
 	before, last := f.feed.end()
-	// A new history is loaded completely before subscribers get any of it. Otherwise
+	// A new timeline is loaded completely before subscribers get any of it. Otherwise
 	// the stated age would be wrong for the missing part.
 	timeline, restarted := before, before == ""
 	var all []auth.Cutoff
@@ -302,7 +302,7 @@ func (f *Follower) loadNew(ctx context.Context) error {
 		}
 		if b.Timeline != timeline || b.Last < last {
 			if restarts++; restarts > maxRestarts {
-				return &auth.Error{Code: auth.StorageUnavailable, Err: errUnstableHistory}
+				return &auth.Error{Code: auth.StorageUnavailable, Err: errUnstableTimeline}
 			}
 			timeline, last, restarted, all = b.Timeline, 0, true, nil
 			continue
@@ -317,10 +317,10 @@ func (f *Follower) loadNew(ctx context.Context) error {
 		case restarted && complete:
 			f.feed.replace(timeline, append(all, fresh...), last, asked)
 			if before != "" {
-				f.c.Log.Warn("database history changed (restart, fail-over or restore), all cutoffs loaded again",
+				f.c.Log.Warn("database timeline changed (restart, fail-over or restore), all cutoffs loaded again",
 					"was", before, "is", timeline)
-				if f.c.OnHistoryChange != nil {
-					f.c.OnHistoryChange()
+				if f.c.OnTimelineChange != nil {
+					f.c.OnTimelineChange()
 				}
 			}
 		case restarted:
@@ -355,7 +355,7 @@ func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, er
 	timeline, _ := f.feed.end()
 	set := f.clock.wasSet(asked, b.Now, answered)
 	if set || timeline != "" && (b.Timeline != timeline || b.Last < after) {
-		f.historyChangedAt.Store(&answered) // before Now uses the other clock
+		f.timelineChangedAt.Store(&answered) // before Now uses the other clock
 	}
 	f.clock.compare(asked, b.Now, answered)
 	if set {

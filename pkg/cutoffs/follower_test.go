@@ -339,7 +339,7 @@ func TestCatchUp(t *testing.T) {
 
 func TestAnotherDatabase(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "a new history is loaded again, and old cutoffs stay known", func(t *testing.T) {
+	inBubble(t, "a new timeline is loaded again, and old cutoffs stay known", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 5)...)
 		w.run()
 		s := w.subscribe("")
@@ -363,11 +363,11 @@ func TestAnotherDatabase(t *testing.T) {
 		synctest.Wait()
 		w.wantKnown(true, 1, 4, 6, 7)
 		wantEvents(t, s.rest(), "reset", "cutoff 4", "cutoff 5", "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 6", "cutoff 7", "ready 0ms @t3.0")
-		if n := w.log.count("database history changed"); n != 2 {
+		if n := w.log.count("database timeline changed"); n != 2 {
 			t.Errorf("the change was logged %d times, want 2", n)
 		}
 	})
-	inBubble(t, "ids that went back are a new history, even with the same name", func(t *testing.T) {
+	inBubble(t, "ids that went back are a new timeline, even with the same name", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 5)...)
 		w.run()
 		w.db.RollBack(3)
@@ -376,7 +376,7 @@ func TestAnotherDatabase(t *testing.T) {
 		w.wantKnown(true, 1, 2, 3, 4, 5, 6)
 		wantEvents(t, w.subscribe("").rest(), "cutoff 4", "cutoff 5", "cutoff 1", "cutoff 2", "cutoff 3", "cutoff 6", "ready 0ms @t1.4")
 	})
-	inBubble(t, "a new history is sent completely or not at all", func(t *testing.T) {
+	inBubble(t, "a new timeline is sent completely or not at all", func(t *testing.T) {
 		db := cutoffstest.New()
 		db.Commit(ended(1))
 		failing := &failsAfter{Store: db, left: 1}
@@ -388,7 +388,7 @@ func TestAnotherDatabase(t *testing.T) {
 		s := w.subscribe("")
 		s.rest()
 		db.Restore(endedAll(2, 2*cutoffs.PageSize)...)
-		failing.left = 2 // the answer with the new history, and the first page
+		failing.left = 2 // the answer with the new timeline, and the first page
 		if err := w.CatchUp(t.Context()); !errors.Is(err, auth.StorageUnavailable) {
 			t.Fatalf("error = %v, want %v", err, auth.StorageUnavailable)
 		}
@@ -400,7 +400,7 @@ func TestAnotherDatabase(t *testing.T) {
 			t.Errorf("unexpected number of events: %d", len(got))
 		}
 	})
-	inBubble(t, "a new history with every answer ends the attempt", func(t *testing.T) {
+	inBubble(t, "a new timeline with every answer ends the attempt", func(t *testing.T) {
 		db := cutoffstest.New()
 		f, err := cutoffs.Open(t.Context(), config(&flutters{Store: db}, time.Now, t.Output()))
 		if err == nil {
@@ -425,7 +425,7 @@ func (f *failsAfter) Cutoffs(ctx context.Context, after int64, limit int) (cutof
 	return f.Store.Cutoffs(ctx, after, limit)
 }
 
-// flutters has another history with every answer.
+// flutters has another timeline with every answer.
 type flutters struct{ *cutoffstest.Store }
 
 func (f *flutters) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {

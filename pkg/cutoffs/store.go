@@ -31,9 +31,10 @@ type Store interface {
 
 // Batch is an answer of [Store.Cutoffs].
 type Batch struct {
-	// Timeline names the history that the ids belong to: [0-9A-Za-z]{1,64}.
-	// Two histories in which an id means different cutoffs have different
-	// names, as far as the database can tell them apart.
+	// Timeline names the timeline that the ids belong to: [0-9A-Za-z]{1,64}.
+	// A restart, a fail-over and a restore may begin another one. Two timelines in
+	// which an id means different cutoffs have different names, as far as the
+	// database can tell them apart.
 	Timeline string
 	// Deployment is the random id that the migration gave the database. A copy of the
 	// database has the same id.

@@ -44,8 +44,8 @@ type Subscription struct {
 	f          *Follower
 	resumeID   string
 	subscriber Subscriber
-	// history is that of position; zero before the first call.
-	history int
+	// timelines is the feed's timelines at the last call; zero before the first call.
+	timelines int
 	// position is the id up to which everything was sent.
 	position int64
 	// snapshot says that events have no id, which is so until the first ready.
@@ -108,7 +108,7 @@ func (s *Subscription) next(dst []byte) ([]byte, statusEvent, <-chan struct{}, e
 	if f.closed {
 		return dst, statusEvent{}, nil, ErrClosed
 	}
-	if s.history != f.history {
+	if s.timelines != f.timelines {
 		dst = s.begin(f, dst)
 	}
 	began := len(dst)
@@ -148,10 +148,10 @@ func (s *Subscription) next(dst []byte) ([]byte, statusEvent, <-chan struct{}, e
 	return dst, v, f.changed, nil
 }
 
-// begin finds the subscriber's position in the feed's history. The lock is held.
+// begin finds the subscriber's position in the feed's timeline. The lock is held.
 func (s *Subscription) begin(f *feed, dst []byte) []byte {
-	first := s.history == 0
-	s.history, s.ready = f.history, false
+	first := s.timelines == 0
+	s.timelines, s.ready = f.timelines, false
 	if at, ok := f.position(s.resumeID); first && ok {
 		s.position, s.snapshot = at, false
 		return dst
@@ -167,8 +167,8 @@ func (s *Subscription) begin(f *feed, dst []byte) []byte {
 // for clients that poll. If the id is empty or cannot be resumed, the page begins with
 // the first cutoff.
 //
-// A page that is not complete proves no freshness: its age is above
-// [Config.MaxStaleness] for any limit.
+// A page that is not complete proves no freshness: whatever the limit, its age is above
+// [Config.MaxStaleness].
 func (f *Follower) Page(after string, limit int, who Subscriber) cutoff.Page {
 	d := &f.feed
 	d.mu.Lock()

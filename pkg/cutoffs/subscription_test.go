@@ -133,7 +133,7 @@ func TestSubscription(t *testing.T) {
 			t.Errorf("unexpected last event %q", got)
 		}
 	})
-	inBubble(t, "a snapshot starts over when the history changes in the middle", func(t *testing.T) {
+	inBubble(t, "a snapshot starts over when the timeline changes in the middle", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 2000)...)
 		s := w.subscribe("")
 		s.next()
@@ -178,7 +178,7 @@ func TestPage(t *testing.T) {
 			wantPage(t, w.Page(after, 10, cutoffs.Subscriber{}), "t1.2", "1", "2")
 		}
 	})
-	inBubble(t, "pages have the cutoffs of an earlier history too", func(t *testing.T) {
+	inBubble(t, "pages have the cutoffs of an earlier timeline too", func(t *testing.T) {
 		w := newWorld(t, endedAll(1, 3)...)
 		w.db.Restore(ended(4), ended(5))
 		w.catchUp()

@@ -27,8 +27,8 @@
 // and expiries even if their own clocks differ. A session whose rotation lies in the
 // future is inside its window. A replica that does not know the database's time well
 // enough grants nothing ([Config.CheckMayIssue]), but still ends and lists sessions. For
-// one window after the database's history changed ([Config.HistoryChanged]), a token that
-// is one generation behind yields its successor at any age: its client could not ask in
+// one window after the database's timeline changed ([Config.TimelineChanged]), a token
+// that is one generation behind yields its successor at any age: its client could not ask in
 // time, or the new clock is ahead of the old one.
 //
 // # A database that lost its latest commits
@@ -36,7 +36,7 @@
 // After a restore, or a fail-over to a standby that was behind, the rows lack
 // revocations that validators remember, and validators would refuse tokens minted from
 // these rows. A [Restorer] raises the rows to what this replica remembers: all rows when
-// the history of the database has changed, and one row before each grant. A replica that
+// the timeline of the database has changed, and one row before each grant. A replica that
 // was not running at that time remembers nothing. It grants nothing until an operator has
 // ended all sessions ([RestorationStore.EndEverything]).
 //

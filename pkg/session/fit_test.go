@@ -80,13 +80,13 @@ func TestUnfitReplica(t *testing.T) {
 	})
 }
 
-func TestRefreshAfterHistoryChange(t *testing.T) {
+func TestRefreshAfterTimelineChange(t *testing.T) {
 	t.Parallel()
 	lifetimes := session.Lifetimes{Grace: time.Minute, Idle: 10 * day, Max: 100 * day}
 	open := func(t *testing.T, moved bool) *world {
 		w := newWorld(t, lifetimes)
 		c := w.Config
-		c.HistoryChanged = func(within time.Duration) bool {
+		c.TimelineChanged = func(within time.Duration) bool {
 			if within != lifetimes.Grace {
 				t.Errorf("asked for %v, want the grace period %v", within, lifetimes.Grace)
 			}

@@ -54,7 +54,7 @@ type RestorationStore interface {
 
 	// RecordedHistory returns the present history of the database, and true if this
 	// history was recorded last or no history was recorded yet. A restart of the
-	// database does not change the history; a restore, a fail-over and an older copy of
+	// database does not change this history; a restore, a fail-over and an older copy of
 	// an SQLite file do.
 	RecordedHistory(ctx context.Context) (History, bool, error)
 
@@ -72,7 +72,8 @@ type RestorationStore interface {
 	EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (int, error)
 }
 
-// History names the history of a database. Only its store interprets it.
+// History names the history of a database for recording. A restart of the server does
+// not change it, unlike the timeline of cutoffs.Batch. Only the store interprets it.
 type History []string
 
 // RestoreParams are the cutoffs that a replica remembers.

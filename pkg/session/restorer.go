@@ -44,7 +44,7 @@ type RestorerConfig struct {
 	// Store applies the cutoffs that it writes, see [Config].
 	Store  RestorationStore
 	Memory Memory
-	// Keys reads the keys, and retires the keys again that this replica remembers as
+	// Keys reads the keys. It also retires again each key that this replica remembers as
 	// retired.
 	Keys func(ctx context.Context) error
 	// Clock returns the current time by the database's clock.
@@ -53,11 +53,11 @@ type RestorerConfig struct {
 }
 
 // Restorer restores remembered revocations to a database that lost its latest commits:
-// before each grant those of its session, and all of them when the database's history has
-// changed. It is safe for concurrent use.
+// before each grant those of its session, and all of them when the database's timeline
+// has changed. It is safe for concurrent use.
 type Restorer struct {
-	c              RestorerConfig
-	historyChanged chan struct{}
+	c               RestorerConfig
+	timelineChanged chan struct{}
 	// unrecorded says that the database may have lost commits while this replica was not
 	// running, so that this replica does not remember them.
 	unrecorded atomic.Bool
@@ -69,7 +69,7 @@ type Restorer struct {
 // Errors: those of [RestorationStore.RecordedHistory] and
 // [RestorationStore.RecordHistory].
 func NewRestorer(ctx context.Context, c RestorerConfig) (*Restorer, error) {
-	r := &Restorer{c: c, historyChanged: make(chan struct{}, 1)}
+	r := &Restorer{c: c, timelineChanged: make(chan struct{}, 1)}
 	history, recorded, err := c.Store.RecordedHistory(ctx)
 	if err != nil {
 		return nil, err
@@ -94,16 +94,16 @@ func (r *Restorer) Check() error {
 	return nil
 }
 
-// HistoryChanged makes [Restorer.Run] restore all rows, because the database's history has
-// changed. It does not block.
-func (r *Restorer) HistoryChanged() {
+// TimelineChanged makes [Restorer.Run] restore all rows, because the database's timeline
+// has changed. It does not block.
+func (r *Restorer) TimelineChanged() {
 	select {
-	case r.historyChanged <- struct{}{}:
+	case r.timelineChanged <- struct{}{}:
 	default:
 	}
 }
 
-// Run restores all rows after each [Restorer.HistoryChanged], until ctx is done. While the
+// Run restores all rows after each [Restorer.TimelineChanged], until ctx is done. While the
 // history of the database is not recorded, Run asks again after each pause. Production
 // passes [RestorePause].
 func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
@@ -116,7 +116,7 @@ func (r *Restorer) Run(ctx context.Context, pause func() <-chan time.Time) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.historyChanged:
+		case <-r.timelineChanged:
 		case <-again:
 		}
 		err := r.restoreOnce(ctx)

@@ -133,7 +133,7 @@ func TestRestorerWithoutMemory(t *testing.T) {
 	b.learnt = []auth.Cutoff{{Kind: auth.CutoffSession, Session: uuid.New(), Ver: 7}}
 	b.run(t)
 	<-b.paused
-	b.HistoryChanged() // must not record the history
+	b.TimelineChanged() // must not record the history
 	<-b.paused
 	db.set(func() { db.recorded = true })
 	b.again <- t0
@@ -179,7 +179,7 @@ func TestRestorerRun(t *testing.T) {
 	b.all = append(b.all, auth.Cutoff{Kind: auth.CutoffApp, AppID: "wx1", Epoch: 3})
 	db.down = auth.StorageUnavailable
 	b.run(t)
-	b.HistoryChanged()
+	b.TimelineChanged()
 	<-b.paused
 	b.again <- t0
 	<-b.paused

@@ -62,7 +62,7 @@ const DefaultMaxSessions = 50
 const maxMaxSessions = 1000
 
 // Config configures a [Service]. All fields are required except MaxSessions,
-// CheckMayIssue, HistoryChanged and Restorer.
+// CheckMayIssue, TimelineChanged and Restorer.
 type Config struct {
 	// Store applies the cutoffs that it writes: this replica knows them when a
 	// method returns.
@@ -82,9 +82,10 @@ type Config struct {
 	// CheckMayIssue returns why this replica must not grant tokens now, or nil. If
 	// CheckMayIssue is nil, the replica may always grant tokens.
 	CheckMayIssue func() error
-	// HistoryChanged reports whether the database's history changed (in a restart, a
-	// fail-over or a restore) within the given time. Nil means that it never changes.
-	HistoryChanged func(within time.Duration) bool
+	// TimelineChanged reports whether the database's timeline (cutoffs.Batch) changed or
+	// its clock was set within the given time. A restart, a fail-over and a restore
+	// change the timeline. Nil means that it never changes.
+	TimelineChanged func(within time.Duration) bool
 	// Restorer restores revocations that the database lost before a token is minted.
 	// Nil means that this replica remembers no revocations.
 	Restorer *Restorer
@@ -108,8 +109,8 @@ func NewService(c Config) (*Service, error) {
 	if c.CheckMayIssue == nil {
 		c.CheckMayIssue = func() error { return nil }
 	}
-	if c.HistoryChanged == nil {
-		c.HistoryChanged = func(time.Duration) bool { return false }
+	if c.TimelineChanged == nil {
+		c.TimelineChanged = func(time.Duration) bool { return false }
 	}
 	return &Service{c: c, pace: newPace(maxPaced)}, nil
 }
@@ -247,10 +248,11 @@ type RefreshRequest struct {
 // Refresh renews a session's tokens.
 //
 // Errors, before the store is called: [auth.RefreshInvalid] for a text that is not our
-// token; that of [Config.CheckMayIssue]; [auth.RateLimited] for a session that refreshed
-// 20 times at once and must wait up to a second for the next refresh (a token that was
-// replaced twice or more does not wait). Then those of [Store.Refresh]. All but the first
-// are about the token's session.
+// token; [auth.AppUnknown] for a client_id that is not an appid; that of
+// [Config.CheckMayIssue]; [auth.RateLimited] for a session that refreshed 20 times at once
+// and must wait up to a second for the next refresh (a token that was replaced twice or
+// more does not wait). Then those of [Store.Refresh]. All but the first are about the
+// token's session.
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) {
 	presented, err := s.c.Codec.Decode(r.RefreshToken.Reveal())
 	if err != nil {
@@ -293,10 +295,10 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (Grant, error) 
 }
 
 // grace returns how long a rotated token yields its successor. For one window after
-// the database's history changed, there is no limit: clients could not ask in time
+// the database's timeline changed, there is no limit: clients could not ask in time
 // while the database was away, and ages by another clock are wrong.
 func (s *Service) grace() time.Duration {
-	if s.c.HistoryChanged(s.c.Lifetimes.Grace) {
+	if s.c.TimelineChanged(s.c.Lifetimes.Grace) {
 		return math.MaxInt64
 	}
 	return s.c.Lifetimes.Grace

@@ -1,5 +1,5 @@
 // Package cutoffstest provides a database of cutoffs in memory, for tests of followers.
-// It simulates commits, silence, errors, and changes of the database's history. It
+// It simulates commits, silence, errors, and changes of the database's timeline. It
 // fulfils [cutoffs.Store] as the real stores do, but has no other table.
 package cutoffstest
 
@@ -25,7 +25,7 @@ type Store struct {
 
 	mu         sync.Mutex
 	deployment uuid.UUID
-	histories  int
+	timelines  int
 	timeline   string
 	last       int64
 	rows       []auth.Cutoff
@@ -44,10 +44,10 @@ func New() *Store {
 	return s
 }
 
-// begin begins a new history. The lock is held, or not needed.
+// begin begins a new timeline. The lock is held, or not needed.
 func (s *Store) begin() {
-	s.histories++
-	s.timeline = fmt.Sprintf("t%d", s.histories)
+	s.timelines++
+	s.timeline = fmt.Sprintf("t%d", s.timelines)
 }
 
 // Commit writes cutoffs, gives them ids, and wakes the listeners.
@@ -67,7 +67,7 @@ func (s *Store) Commit(list ...auth.Cutoff) {
 	}
 }
 
-// Restore restores a dump: it begins a new history with exactly these cutoffs, and
+// Restore restores a dump: it begins a new timeline with exactly these cutoffs, and
 // continues to count ids after them.
 func (s *Store) Restore(list ...auth.Cutoff) {
 	s.mu.Lock()
@@ -93,7 +93,7 @@ func (s *Store) Replace(list ...auth.Cutoff) (back func()) {
 }
 
 // RollBack removes all cutoffs except the first n, together with their ids. The name of
-// the history does not change.
+// the timeline does not change.
 func (s *Store) RollBack(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 // grace is the window of [Clocks].
 const grace = time.Minute
 
-// clockWorld is a real database whose clock and history, as its replicas read them, the
+// clockWorld is a real database whose clock and timeline, as its replicas read them, the
 // test sets. The clock of the fixture is the true time.
 type clockWorld struct {
 	*Fixture
@@ -26,7 +26,7 @@ type clockWorld struct {
 	t *testing.T
 	// ahead is how far the database's clock is ahead of the true time.
 	ahead     atomic.Int64
-	histories atomic.Int32
+	timelines atomic.Int32
 	away      atomic.Bool
 }
 
@@ -37,7 +37,7 @@ func (w *clockWorld) Cutoffs(ctx context.Context, after int64, limit int) (cutof
 	}
 	b, err := w.Store.Cutoffs(ctx, after, limit)
 	b.Now = w.Clock.Now().Add(time.Duration(w.ahead.Load()))
-	for range w.histories.Load() {
+	for range w.timelines.Load() {
 		b.Timeline += "x"
 	}
 	return b, err
@@ -61,7 +61,7 @@ func (w *clockWorld) replica(off time.Duration, careless bool) *clockReplica {
 		Store: w, MaxStaleness: MaxStaleness, Clock: w.Clock.Now, Wall: r.machine.Wall, Log: slog.New(slog.DiscardHandler),
 	}))(w.t)
 	c := w.Config
-	c.Clock, c.HistoryChanged = r.Now, r.HistoryChangedWithin
+	c.Clock, c.TimelineChanged = r.Now, r.TimelineChangedWithin
 	if !careless {
 		c.CheckMayIssue = r.Check
 	}
@@ -179,14 +179,14 @@ func Clocks(t *testing.T, open func(t *testing.T) db.Store) {
 			}
 		}
 	})
-	run("for one window after the history changed, one generation behind is a replay", func(_ *testing.T, w *clockWorld) {
+	run("for one window after the timeline changed, one generation behind is a replay", func(_ *testing.T, w *clockWorld) {
 		r := w.replica(0, false)
 		first, second := r.rotated()
 		other, _ := r.rotated()
 		stolen, next := r.rotated()
 		must(r.refresh(next))(w.t)
 		w.Clock.Advance(2 * grace)
-		w.histories.Add(1)
+		w.timelines.Add(1)
 		r.catchUp()
 		r.wantReplay(first, second)
 		r.wantRefused(stolen, session.ErrReuse)
