@@ -18,7 +18,7 @@ var (
 	addFactKeySQL = statement(`insert into fact_keys (id, sealed, created_at) values (1, $1, $2) on conflict (id) do nothing`)
 )
 
-// FactKey implements [binding.Store].
+// FactKey implements [person.FactKeyStore].
 func (s *Store) FactKey(ctx context.Context) ([]byte, error) {
 	var sealed []byte
 	err := s.pool.QueryRow(ctx, factKeySQL).Scan(&sealed)
@@ -28,7 +28,7 @@ func (s *Store) FactKey(ctx context.Context) ([]byte, error) {
 	return sealed, s.fail(ctx, "FactKey", err)
 }
 
-// AddFactKey implements [binding.Store].
+// AddFactKey implements [person.FactKeyStore].
 func (s *Store) AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([]byte, error) {
 	if _, err := s.exec(ctx, addFactKeySQL, sealed, auth.StoredTime(now)); err != nil {
 		return nil, s.fail(ctx, "AddFactKey", err)
@@ -144,7 +144,7 @@ func (s *Store) Ticket(ctx context.Context, hash [32]byte) (person.Ticket, error
 	return t, nil
 }
 
-// AddTicket implements [binding.Store].
+// AddTicket implements [person.Store].
 func (s *Store) AddTicket(ctx context.Context, t person.Ticket, event auth.AuditEvent) error {
 	return s.inTx(ctx, "AddTicket", func(tx pgx.Tx) error {
 		var disabled bool

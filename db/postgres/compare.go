@@ -12,7 +12,7 @@ var errTwoServers = errors.New("postgres: connections lead to two writable serve
 
 var errReset = errors.New("postgres: the connection may lead to a replaced server")
 
-// compareTimeout bounds the wait for a pool connection to name its history. After it, a
+// compareTimeout bounds the wait for a pool connection to name its timeline. After it, a
 // query for cutoffs returns without the comparison.
 const compareTimeout = time.Second
 
@@ -33,10 +33,10 @@ func shouldPing(ctx context.Context, p pgxpool.ShouldPingParams) bool {
 	return ctx.Value(unpinged{}) == nil && p.IdleDuration > time.Second
 }
 
-// writersHistory returns the name of the history that a connection of the pool leads
+// writersTimeline returns the name of the timeline that a connection of the pool leads
 // to. It returns "" if no connection is free before acquiring ends, or if the
 // connection does not answer.
-func (s *Store) writersHistory(acquiring, ctx context.Context, h *history) string {
+func (s *Store) writersTimeline(acquiring, ctx context.Context, h *timelineQueries) string {
 	c, err := s.pool.Acquire(context.WithValue(acquiring, unpinged{}, true))
 	if err != nil {
 		return ""

@@ -27,10 +27,10 @@ const (
 // it one timeout instead of one for each connection of the pool.
 //
 // It commits, so it returns only when the synchronous standby has confirmed that
-// this server is the primary. Meanwhile a connection of the pool names its history.
+// this server is the primary. Meanwhile a connection of the pool names its timeline.
 // If the two differ, all connections are made again.
 //
-// Parts of the history's name that the server refuses to read are left out, see
+// Parts of the timeline's name that the server refuses to read are left out, see
 // [Store.HistoryWithout].
 func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	var b cutoffs.Batch
@@ -41,13 +41,13 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	return b, err
 }
 
-// compared reads cutoffs and the history of a pool connection at the same time. The two
-// histories must be equal.
+// compared reads cutoffs and the timeline of a pool connection at the same time. The two
+// timelines must be equal.
 func (s *Store) compared(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
-	h := s.history.Load()
+	h := s.timeline.Load()
 	acquiring, answered := context.WithCancel(ctx)
 	writers := make(chan string, 1)
-	go func() { writers <- s.writersHistory(acquiring, ctx, h) }()
+	go func() { writers <- s.writersTimeline(acquiring, ctx, h) }()
 	b, err := s.cutoffs(ctx, h, after, limit)
 	answered()
 	if name := <-writers; err == nil && name != "" && name != b.Timeline {
@@ -57,7 +57,7 @@ func (s *Store) compared(ctx context.Context, after int64, limit int) (cutoffs.B
 	return b, err
 }
 
-func (s *Store) cutoffs(ctx context.Context, h *history, after int64, limit int) (cutoffs.Batch, error) {
+func (s *Store) cutoffs(ctx context.Context, h *timelineQueries, after int64, limit int) (cutoffs.Batch, error) {
 	var (
 		b        cutoffs.Batch
 		timeline *string

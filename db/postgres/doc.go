@@ -21,9 +21,9 @@
 //
 // Paths that end a session or change its person lock rows in this order: the
 // person if there is one, the identities, the sessions, each in a statement of
-// its own. They take the ids of their cutoffs last, under one advisory lock that
-// is held until the commit. So cutoff ids appear in commit order. Only the commit
-// notifies listeners.
+// its own. A restore of cutoffs then locks the apps. These paths take the ids of
+// their cutoffs last, under one advisory lock that is held until the commit. So
+// cutoff ids appear in commit order. Only the commit notifies listeners.
 //
 // # Durability
 //
@@ -43,10 +43,10 @@
 // only if no other standby can take over. Without synchronous replication, the
 // old primary must be fenced off.
 //
-// During the query, a connection of the pool names the history that it leads to.
-// If that is not the follower's history, the result is an error and all
+// During the query, a connection of the pool names the timeline that it leads to.
+// If that is not the follower's timeline, the result is an error and all
 // connections are made again. A new connection has the same effect when it leads
-// to another history than the connection before it. A new connection to another
+// to another timeline than the connection before it. A new connection to another
 // deployment is refused. If no connection of the pool is free, nothing is
 // compared.
 //

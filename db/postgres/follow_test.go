@@ -327,9 +327,9 @@ func TestDatabaseCutOff(t *testing.T) {
 	r.untilKnown(b.revoked())
 }
 
-// TestNewHistory checks that the history gets another name whenever ids get another
+// TestNewTimeline checks that the timeline gets another name whenever ids get another
 // meaning.
-func TestNewHistory(t *testing.T) {
+func TestNewTimeline(t *testing.T) {
 	t.Parallel()
 	for name, replace := range map[string]func(b *bed){
 		// The effect of pg_dump and pg_restore into a database of the same name.

@@ -9,9 +9,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// historyParts identify a history of the cutoffs' ids:
+// historyParts identify a timeline of the cutoffs' ids ([cutoffs.Batch]). All but the
+// start of the server identify a history for recording ([session.History]):
 //   - the cluster
-//   - its timeline, which a promotion raises
+//   - the timeline of its write-ahead log, which a promotion raises
 //   - the start of the server, without which no files can be restored
 //   - the database
 //   - the table's file, which a restore creates again
@@ -28,19 +29,19 @@ var historyParts = []struct{ name, sql string }{
 // startPart is the only part that changes when the server restarts.
 const startPart = "pg_postmaster_start_time()"
 
-// history holds the queries that read cutoffs and name their history.
-type history struct {
-	// query reads cutoffs and the history's name; name reads only the name.
+// timelineQueries are the queries that read cutoffs and name their timeline.
+type timelineQueries struct {
+	// query reads cutoffs and the timeline's name; name reads only the name.
 	query, name string
 	// without lists the parts that this server does not let the role read.
 	without []string
 }
 
-// fullHistory names the history with all its parts.
-var fullHistory = &history{query: statement(cutoffsSQL(nil)), name: statement(historySQL(nil))}
+// fullTimeline names the timeline with all its parts.
+var fullTimeline = &timelineQueries{query: statement(cutoffsSQL(nil)), name: statement(timelineSQL(nil))}
 
-// historyName returns SQL for the name of the history without the given parts.
-func historyName(without []string) string {
+// timelineName returns SQL for the name of the timeline without the given parts.
+func timelineName(without []string) string {
 	var parts []string
 	for _, p := range historyParts {
 		if slices.Contains(without, p.name) {
@@ -54,12 +55,12 @@ func historyName(without []string) string {
         `) + `), 'UTF8')), 'hex'), 32)`
 }
 
-// historySQL reads the history's name. It is null on a server that rejects writes.
-func historySQL(without []string) string {
-	return `select case when ` + writable + ` then ` + historyName(without) + ` end`
+// timelineSQL reads the timeline's name. It is null on a server that rejects writes.
+func timelineSQL(without []string) string {
+	return `select case when ` + writable + ` then ` + timelineName(without) + ` end`
 }
 
-// cutoffsSQL reads cutoffs and the name of their history without the given parts. It
+// cutoffsSQL reads cutoffs and the name of their timeline without the given parts. It
 // returns at least one row, whose timeline is null on a server that rejects writes.
 //
 // It writes the mark, so its commit waits for the synchronous standby: an answer proves
@@ -74,7 +75,7 @@ from (
   select
     case when not (` + writable + `) then null
       when ` + mark + ` = 1 then
-      ` + historyName(without) + `
+      ` + timelineName(without) + `
     end as timeline,
     (select id from deployment) as deployment,
     greatest((select max(id) from cutoffs),
@@ -105,9 +106,9 @@ func refusesPart(err error) bool {
 	}, pg.Code)
 }
 
-// readableHistory finds the parts that this server lets the role read. The server must
+// readableTimeline finds the parts that this server lets the role read. The server must
 // accept writes: a standby refuses some parts for another reason.
-func (s *Store) readableHistory(ctx context.Context) (*history, error) {
+func (s *Store) readableTimeline(ctx context.Context) (*timelineQueries, error) {
 	var without []string
 	for _, p := range historyParts {
 		var text *string
@@ -121,9 +122,9 @@ func (s *Store) readableHistory(ctx context.Context) (*history, error) {
 			return nil, errReadOnly
 		}
 	}
-	return &history{cutoffsSQL(without), historySQL(without), without}, nil
+	return &timelineQueries{cutoffsSQL(without), timelineSQL(without), without}, nil
 }
 
-// HistoryWithout lists the parts of the history's name that PostgreSQL does not let
+// HistoryWithout lists the parts of a history or timeline that PostgreSQL does not let
 // this role read, as far as [Store.Cutoffs] has found them.
-func (s *Store) HistoryWithout() []string { return s.history.Load().without }
+func (s *Store) HistoryWithout() []string { return s.timeline.Load().without }

@@ -53,8 +53,8 @@ type Store struct {
 	follow *pool
 	// writing limits how many connections of pool may write at once.
 	writing chan struct{}
-	// history changes when the server refuses to read a part of it.
-	history atomic.Pointer[history]
+	// timeline changes when the server refuses to read a part of it.
+	timeline atomic.Pointer[timelineQueries]
 	// known is the server that the connections lead to.
 	known known
 	// resets counts how often all connections were replaced.
@@ -92,7 +92,7 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{writing: make(chan struct{}, writeSlots(cfg.MaxConns)), countTimeout: countTimeout}
-	s.history.Store(fullHistory)
+	s.timeline.Store(fullTimeline)
 	s.opts = opts
 	s.target.Store(cfg.ConnConfig)
 	cfg.AfterConnect, cfg.ShouldPing = s.recognise, shouldPing

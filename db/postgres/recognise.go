@@ -15,25 +15,25 @@ import (
 type known struct {
 	sync.Mutex
 	deployment string
-	// name is the name of the history, as read by h.
-	h    *history
+	// name is the name of the timeline, as read by h.
+	h    *timelineQueries
 	name string
 }
 
 // recognise refuses a new connection to another deployment. If the connection leads to
-// another history than the one before, older connections may lead to a replaced server,
+// another timeline than the one before, older connections may lead to a replaced server,
 // so all connections are made again. This happens once, because the new connections
-// find the known history.
+// find the known timeline.
 //
 // Without a deployment, as before the migration or if the role may not read it, none is
-// compared. A server that rejects writes has no history.
+// compared. A server that rejects writes has no timeline.
 func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 	bounded, cancel := context.WithTimeout(ctx, conn.Config().ConnectTimeout)
 	defer cancel()
-	h := s.history.Load()
+	h := s.timeline.Load()
 	results, err := conn.PgConn().Exec(bounded, deploymentSQL+`; `+h.name).ReadAll()
 	if err != nil && !refusesPart(err) {
-		return fmt.Errorf("read the database's deployment and history: %w", err)
+		return fmt.Errorf("read the database's deployment and timeline: %w", err)
 	}
 	var found [2]string
 	for i, r := range results {

@@ -139,17 +139,17 @@ func retireKeys(ctx context.Context, tx pgx.Tx, now time.Time) (n int, compromis
 	return n, compromised, err
 }
 
-// withHistory calls fn with the parts of the history's name that the server does not let
-// the role read. If fn finds more of them, it is called again.
+// withHistory calls fn with the parts of a history or timeline that the server does not
+// let the role read. If fn finds more of them, it is called again.
 func (s *Store) withHistory(ctx context.Context, fn func(without []string) error) error {
 	err := fn(s.HistoryWithout())
 	if !refusesPart(err) {
 		return err
 	}
-	h, err := s.readableHistory(ctx)
+	h, err := s.readableTimeline(ctx)
 	if err != nil {
 		return s.fail(ctx, "history", err)
 	}
-	s.history.Store(h)
+	s.timeline.Store(h)
 	return fn(h.without)
 }

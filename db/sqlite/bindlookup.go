@@ -18,7 +18,7 @@ var (
 	addFactKeySQL = statement(`insert into fact_keys (id, sealed, created_at) values (1, ?, ?) on conflict (id) do nothing`)
 )
 
-// FactKey implements [binding.Store].
+// FactKey implements [person.FactKeyStore].
 func (s *Store) FactKey(ctx context.Context) ([]byte, error) {
 	var sealed []byte
 	err := s.r.QueryRowContext(ctx, factKeySQL).Scan(&sealed)
@@ -28,7 +28,7 @@ func (s *Store) FactKey(ctx context.Context) ([]byte, error) {
 	return sealed, translate(ctx, "FactKey", err)
 }
 
-// AddFactKey implements [binding.Store].
+// AddFactKey implements [person.FactKeyStore].
 func (s *Store) AddFactKey(ctx context.Context, sealed []byte, now time.Time) ([]byte, error) {
 	err := s.inTx(ctx, "AddFactKey", func(tx *writeTx) error {
 		if _, err := tx.ExecContext(ctx, addFactKeySQL, sealed, micros(now)); err != nil {
@@ -143,7 +143,7 @@ func (s *Store) Ticket(ctx context.Context, hash [32]byte) (person.Ticket, error
 	return t, nil
 }
 
-// AddTicket implements [binding.Store].
+// AddTicket implements [person.Store].
 func (s *Store) AddTicket(ctx context.Context, t person.Ticket, event auth.AuditEvent) error {
 	return s.inTx(ctx, "AddTicket", func(tx *writeTx) error {
 		var disabled bool

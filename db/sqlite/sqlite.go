@@ -32,7 +32,7 @@ type Store struct {
 	// are nil without a claim.
 	claim *sql.DB
 	noted *noteFile
-	// timeline names the history of the cutoffs' ids.
+	// timeline is the name of the timeline of the cutoffs' ids.
 	timeline       string
 	cutoffNotifier *notifier
 }
