@@ -181,7 +181,7 @@ func decode(t *testing.T, name string) map[string]any {
 	}
 	var v map[string]any
 	if err := json.Unmarshal(b, &v); err != nil {
-		t.Fatalf("%s: unexpected result %v", name, err)
+		t.Fatalf("%s: decoding error = %v", name, err)
 	}
 	return v
 }

@@ -26,7 +26,7 @@ func BenchmarkImport(b *testing.B) {
 						fmt.Fprintf(&body, `{"external_id":"E%07d","name":"员工%d","phone":"+86138%08d","facts":{"employee_no":"%07d","name":"员工%d"},"attributes":{"dept":"销售"}}`+"\n", i, i, i, i, i)
 					}
 					if a := w.do(b, http.MethodPost, "/admin/v1/persons/import", key, "application/x-ndjson", body.String()); a.Status != http.StatusOK {
-						b.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
+						b.Fatalf("POST /admin/v1/persons/import: status and body = %d %s, want 200", a.Status, a.Body)
 					}
 					n++
 				}

@@ -116,7 +116,7 @@ func TestPhonePlusInQuery(t *testing.T) {
 	for _, phone := range []string{"+8613800001001", "%2B8613800001001", "13800001001"} {
 		a := w.do(t, http.MethodGet, "/admin/v1/persons?phone="+phone, key, "", "")
 		if all, _ := a.members(t)["persons"].([]any); a.Status != 200 || len(all) != 1 {
-			t.Errorf("%s: unexpected answer %d %s", phone, a.Status, a.Body)
+			t.Errorf("%s: GET /admin/v1/persons: status and body = %d %s, want 200", phone, a.Status, a.Body)
 		}
 	}
 }

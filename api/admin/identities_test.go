@@ -34,11 +34,11 @@ func TestIdentities(t *testing.T) {
 			got, err := c.Identity(t.Context(), id)
 			i := succeed(t, got, err)
 			if i.UUID != id || i.App != sessiontest.AppID || i.OpenID == "" || i.Person != nil || i.Disabled || i.ErasedAt != nil {
-				t.Fatalf("unexpected answer: %+v", got)
+				t.Fatalf("Identity() = %+v, want a live, unbound identity", got)
 			}
 			bound, err := c.BindIdentity(t.Context(), id, adminclient.BindIdentityRequest{Person: p.ID, Reason: "工单"})
 			if b := succeed(t, bound, err); b.Person == nil || *b.Person != p.ID || *b.BoundBy != "admin" || b.BoundAt == nil {
-				t.Errorf("unexpected answer: %+v", bound)
+				t.Errorf("BindIdentity() = %+v, want it bound to %s by admin", bound, p.ID)
 			}
 			for name, query := range map[string]adminclient.IdentityQuery{
 				"uuid": {UUID: &id}, "openid": {OpenID: &i.OpenID}, "person": {Person: &p.ID}, "app": {App: ptr(sessiontest.AppID)},
@@ -66,21 +66,21 @@ func TestIdentities(t *testing.T) {
 			}
 			unbound, err := c.UnbindIdentity(t.Context(), id, "")
 			if u := succeed(t, unbound, err); u.Person != nil || u.BoundBy != nil {
-				t.Errorf("unexpected answer: %+v", unbound)
+				t.Errorf("UnbindIdentity() = %+v, want it unbound", unbound)
 			}
 			if next, err = w.Refresh(next.RefreshToken); err != nil || next.Session.Person != nil {
 				t.Fatalf("got %v, error %v", next.Session.Person, err)
 			}
 			disabled, err := c.DisableIdentity(t.Context(), id, "")
 			if !succeed(t, disabled, err).Disabled {
-				t.Errorf("unexpected answer: %+v", disabled)
+				t.Errorf("DisableIdentity() = %+v, want it disabled", disabled)
 			}
 			if _, err := w.Refresh(next.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
 				t.Errorf("Refresh() error = %v", err)
 			}
 			enabled, err := c.EnableIdentity(t.Context(), id, "")
 			if succeed(t, enabled, err).Disabled {
-				t.Errorf("unexpected answer: %+v", enabled)
+				t.Errorf("EnableIdentity() = %+v, want it enabled", enabled)
 			}
 			w.Login("alice")
 			for range 2 {
@@ -90,7 +90,7 @@ func TestIdentities(t *testing.T) {
 			}
 			got, err = c.Identity(t.Context(), id)
 			if i := succeed(t, got, err); i.OpenID != "" || i.ErasedAt == nil {
-				t.Errorf("unexpected answer: %+v", got)
+				t.Errorf("Identity() = %+v, want it erased, without an openid", got)
 			}
 			_, err = c.DisableIdentity(t.Context(), id, "")
 			failed(t, err, 404, auth.NotFound)
@@ -125,7 +125,7 @@ func TestIdentities(t *testing.T) {
 			}
 			got, err := c.Identity(t.Context(), first)
 			if succeed(t, got, err).Person != nil {
-				t.Errorf("unexpected answer: %+v", got)
+				t.Errorf("Identity() = %+v, want it unbound", got)
 			}
 			_, err = c.BindIdentity(t.Context(), first, adminclient.BindIdentityRequest{Person: first})
 			failed(t, err, 404, auth.NotFound)
@@ -145,15 +145,15 @@ func TestIdentities(t *testing.T) {
 			}
 			ended, err := c.EndSession(t.Context(), ids[0], "")
 			if r := succeed(t, ended, err); r.SessionsRevoked != 1 || r.CutoffID == nil {
-				t.Errorf("unexpected answer: %+v", ended)
+				t.Errorf("EndSession() = %+v, want 1 session and a cutoff", ended)
 			}
 			one, err := c.Session(t.Context(), ids[0])
 			if s := succeed(t, one, err); s.Live || s.EndedAt == nil || s.EndReason == nil || *s.EndReason != "revoked" || s.UUID != g.Session.Identity {
-				t.Errorf("unexpected answer: %+v", one)
+				t.Errorf("Session() = %+v, want it revoked, of the same user", one)
 			}
 			got := collect(t, c.Sessions(t.Context(), g.Session.Identity, adminclient.Page{Limit: 3}))
 			if len(got) != 4 || got[0].ID != g.Session.ID || !got[0].Live || got[3].ID != ids[0] || got[3].Live {
-				t.Errorf("unexpected result: %+v", got)
+				t.Errorf("Sessions() = %+v, want 4, the first live and the last ended", got)
 			}
 			_, err = c.Session(t.Context(), g.Session.Identity)
 			failed(t, err, 404, auth.NotFound)
@@ -228,7 +228,7 @@ func TestOpenIDScope(t *testing.T) {
 		may := strings.Contains(scopes, "openid")
 		got, err := c.Identity(t.Context(), g.Session.Identity)
 		if i := succeed(t, got, err); (i.OpenID != "") != may {
-			t.Errorf("%s: unexpected result %+v", scopes, got)
+			t.Errorf("%s: Identity() = %+v, want an openid = %t", scopes, got, may)
 		}
 		for _, query := range []adminclient.IdentityQuery{{OpenID: ptr("x")}, {UnionID: ptr("x")}} {
 			resp, err := c.ListIdentities(t.Context(), query)
@@ -257,7 +257,7 @@ func TestApps(t *testing.T) {
 			secret := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32))
 			a := patch(`{"policy":` + policy + `,"webhook_secret":"` + secret + `","reason":"r"}`)
 			if a.Status != http.StatusOK || strings.Contains(a.Body, secret) || !strings.Contains(a.Body, `"webhook_secret_set":true`) {
-				t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Fatalf("PATCH /admin/v1/apps/{app}: status and body = %d %s, want 200", a.Status, a.Body)
 			}
 			stored, err := w.Store.App(t.Context(), sessiontest.AppID)
 			if err != nil {
@@ -276,12 +276,12 @@ func TestApps(t *testing.T) {
 			}
 			got, err := c.App(t.Context(), sessiontest.AppID)
 			if p := succeed(t, got, err).Policy; p.SecondIdentity != adminclient.SecondIdentityJoin || len(p.Methods) != 2 || p.Methods[0] != adminclient.BindingMethodFacts {
-				t.Errorf("unexpected answer: %+v", got)
+				t.Errorf("App() = %+v, want the policy that was set", got)
 			}
 			before := stored.UpdatedAt
 			w.Clock.Advance(time.Minute)
 			if a := patch(`{}`); a.Status != http.StatusOK {
-				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Errorf("PATCH /admin/v1/apps/{app}: status and body = %d %s, want 200", a.Status, a.Body)
 			}
 			if again, err := w.Store.App(t.Context(), sessiontest.AppID); err != nil || !again.UpdatedAt.Equal(before) {
 				t.Errorf("an empty change changes the app (error %v)", err)
@@ -302,7 +302,7 @@ func TestApps(t *testing.T) {
 				"an attribute without a name":      `{"policy":{"attributes":[""]}}`,
 			} {
 				if a := patch(body); a.Status != http.StatusBadRequest {
-					t.Errorf("%s: unexpected answer %d %s", name, a.Status, a.Body)
+					t.Errorf("%s: PATCH /admin/v1/apps/{app}: status and body = %d %s, want 400", name, a.Status, a.Body)
 				}
 			}
 			w.do(t, http.MethodPatch, "/admin/v1/apps/wx404", key.Key().Reveal(), "application/json", `{}`).want(t, 404, auth.NotFound)
@@ -317,7 +317,7 @@ func TestApps(t *testing.T) {
 			}
 			list, err := c.ListApps(t.Context(), adminclient.Page{Cursor: all[0].AppID})
 			if page := succeed(t, list, err); len(page.Apps) != 1 || page.Apps[0].AppID != sessiontest.OtherAppID || page.Next != nil {
-				t.Errorf("unexpected answer: %+v", list)
+				t.Errorf("ListApps() = %+v, want only the second app and no next page", list)
 			}
 		})
 	}
@@ -351,15 +351,15 @@ func TestBindingDelays(t *testing.T) {
 			}
 			delayed := list(adminclient.DelayQuery{Delayed: true})
 			if len(delayed) != 1 || delayed[0].UUID == nil || *delayed[0].UUID != id || delayed[0].Failures != 5 || delayed[0].DelayedUntil == nil {
-				t.Fatalf("unexpected result: %+v", delayed)
+				t.Fatalf("ListDelays() = %+v, want one delayed user with 5 failures", delayed)
 			}
 			for address, want := range map[string]string{"192.0.2.1": "192.0.2.1", "2001:db8::7": "2001:db8::/64"} {
 				if got := list(adminclient.DelayQuery{Address: &address}); len(got) != 1 || *got[0].Address != want || *got[0].App != sessiontest.AppID || got[0].DelayedUntil != nil {
-					t.Errorf("%s: unexpected result %+v", address, got)
+					t.Errorf("%s: ListDelays() = %+v, want one of %s without a delay", address, got, want)
 				}
 			}
 			if got := list(adminclient.DelayQuery{UUID: &id}); len(got) != 1 {
-				t.Errorf("unexpected result: %+v", got)
+				t.Errorf("ListDelays() = %+v, want 1", got)
 			}
 			first, err := c.ListBindingDelays(t.Context(), adminclient.DelayQuery{Page: adminclient.Page{Limit: 2}})
 			next := succeed(t, first, err).Next

@@ -47,7 +47,7 @@ func TestPersons(t *testing.T) {
 			now := w.Clock.Now().Truncate(time.Microsecond)
 			a := w.post(t, "/admin/v1/persons", key, liLei)
 			if a.Status != http.StatusCreated || a.Header.Get("Cache-Control") != "no-store" {
-				t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Fatalf("POST /admin/v1/persons: status and body = %d %s, want 201 and no-store", a.Status, a.Body)
 			}
 			var made adminclient.Person
 			if err := json.Unmarshal([]byte(a.Body), &made); err != nil {
@@ -89,7 +89,7 @@ func TestPersons(t *testing.T) {
 			succeed(t, bound, err)
 			disabled, err := c.DisablePerson(t.Context(), made.ID, "离职")
 			if !succeed(t, disabled, err).Disabled {
-				t.Errorf("unexpected answer: %+v", disabled)
+				t.Errorf("DisablePerson() = %+v, want it disabled", disabled)
 			}
 			if _, err := w.Refresh(g.RefreshToken); !errors.Is(err, auth.SessionRevoked) {
 				t.Errorf("Refresh() error = %v", err)
@@ -99,7 +99,7 @@ func TestPersons(t *testing.T) {
 			}
 			// The body is missing.
 			if a := w.do(t, http.MethodPost, "/admin/v1/persons/"+made.ID.String()+"/enable", key.Key().Reveal(), "", ""); a.Status != http.StatusOK || a.members(t)["disabled"] != false {
-				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Errorf("POST /admin/v1/persons/{id}/enable: status and body = %d %s, want 200 and not disabled", a.Status, a.Body)
 			}
 			w.Login("alice")
 		})
@@ -137,10 +137,10 @@ func TestPersons(t *testing.T) {
 			resp, err := c.CreateBindTicket(t.Context(), p.ID, adminclient.BindTicketForm{App: sessiontest.AppID, ExpiresIn: 120})
 			ticket := succeed(t, resp, err)
 			if len(ticket.Ticket) > 32 || !ticket.ExpiresAt.Equal(w.Clock.Now().Add(2*time.Minute).Truncate(time.Microsecond)) {
-				t.Errorf("unexpected result: %+v", ticket)
+				t.Errorf("CreateBindTicket() = %+v, want at most 32 characters, valid for 2 minutes", ticket)
 			}
 			if a := w.do(t, http.MethodPost, "/admin/v1/persons/"+p.ID.String()+"/bind-tickets", w.key(t, "admin").Key().Reveal(), "", ""); a.Status != http.StatusCreated {
-				t.Errorf("minting without a body: unexpected answer %d %s", a.Status, a.Body)
+				t.Errorf("POST /admin/v1/persons/{id}/bind-tickets without a body: status and body = %d %s, want 201", a.Status, a.Body)
 			}
 			_, err = c.CreateBindTicket(t.Context(), uuid.Must(uuid.NewV7()), adminclient.BindTicketForm{})
 			failed(t, err, 404, auth.NotFound)
@@ -232,7 +232,7 @@ func TestImport(t *testing.T) {
 				a := w.do(t, http.MethodPost, "/admin/v1/persons/import"+query, key, "application/x-ndjson", body)
 				var r adminclient.ImportResult
 				if err := json.Unmarshal([]byte(a.Body), &r); err != nil || a.Status != http.StatusOK {
-					t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
+					t.Fatalf("POST /admin/v1/persons/import: status and body = %d %s, want 200", a.Status, a.Body)
 				}
 				return r
 			}
@@ -253,21 +253,21 @@ func TestImport(t *testing.T) {
 			dry := send("?dry_run=true", body)
 			// The dry run detects the conflict of the second line, too.
 			if dry.Created != 2 || dry.Updated != 1 || dry.Refused != 5 || codes(dry) != refused {
-				t.Errorf("unexpected result: %+v", dry)
+				t.Errorf("dry run = %+v, want 2 created, 1 updated and refused %s", dry, refused)
 			}
 			if found, err := w.Store.Persons(t.Context(), personQuery()); err != nil || len(found) != 0 {
 				t.Errorf("the dry run wrote %v (error %v)", found, err)
 			}
 			r := send("?reason=HR", body)
 			if r.Created != 2 || r.Updated != 1 || r.Unchanged != 0 || r.Refused != 5 || codes(r) != refused {
-				t.Errorf("unexpected result: %+v", r)
+				t.Errorf("import = %+v, want 2 created, 1 updated and refused %s", r, refused)
 			}
 			r = send("", body)
 			if r.Created != 0 || r.Updated != 0 || r.Unchanged != 3 || r.Refused != 5 {
-				t.Errorf("the same import again: unexpected result %+v", r)
+				t.Errorf("the same import again = %+v, want 3 unchanged and 5 refused", r)
 			}
 			if r := send("", ""); r.Created+r.Refused != 0 {
-				t.Errorf("an empty import: unexpected result %+v", r)
+				t.Errorf("an empty import = %+v, want no persons", r)
 			}
 		})
 	}

@@ -50,7 +50,7 @@ func TestRestrictedKeyPolicy(t *testing.T) {
 		t.Helper()
 		for _, body := range bodies {
 			if a := patch(key, body); a.Status != http.StatusOK {
-				t.Errorf("%s: unexpected answer %d %s", body, a.Status, a.Body)
+				t.Errorf("%s: PATCH /admin/v1/apps/{app}: status and body = %d %s, want 200", body, a.Status, a.Body)
 			}
 		}
 	}

@@ -115,7 +115,7 @@ func TestRevocations(t *testing.T) {
 			}
 			resp, err := here.Revoke(t.Context(), adminclient.Revocation{UUID: &g.Session.Identity})
 			if got := succeed(t, resp, err); got.SessionsRevoked != 1 {
-				t.Errorf("unexpected result: %+v", got)
+				t.Errorf("Revoke() = %+v, want 1 session", got)
 			}
 		})
 	}

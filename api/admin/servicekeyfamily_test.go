@@ -89,7 +89,7 @@ func TestKeyExpires(t *testing.T) {
 	}
 	w.Clock.Advance(time.Hour - time.Microsecond)
 	if a := list(); a.Status != http.StatusOK {
-		t.Errorf("before the expiry: unexpected answer %d %s", a.Status, a.Body)
+		t.Errorf("before the expiry: GET /admin/v1/service-keys: status and body = %d %s, want 200", a.Status, a.Body)
 	}
 	w.Clock.Advance(time.Microsecond)
 	list().want(t, 401, auth.ServiceKeyInvalid)

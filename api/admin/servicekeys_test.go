@@ -31,13 +31,13 @@ func TestServiceKeys(t *testing.T) {
 			})
 			created := succeed(t, resp, err)
 			if p, err := servicekey.Parse(auth.Secret(created.Key)); err != nil || p.ID != created.ID {
-				t.Fatalf("unexpected answer %+v: %v", created, err)
+				t.Fatalf("CreateServiceKey() = %+v, %v; want a key with its id", created, err)
 			}
 
 			reader := w.clientWith(t, auth.Secret(created.Key))
 			list, err := reader.ListServiceKeys(t.Context(), adminclient.Page{})
 			if succeed(t, list, err); len(list.ServiceKeys) != 2 || list.Next != nil {
-				t.Fatalf("unexpected answer: %+v", list)
+				t.Fatalf("ListServiceKeys() = %+v, want 2 keys and no next page", list)
 			}
 			got := list.ServiceKeys[1]
 			got.LastUsedAt = nil // the use a moment ago is written in the background
@@ -55,7 +55,7 @@ func TestServiceKeys(t *testing.T) {
 				resp, err := c.RevokeServiceKey(t.Context(), created.ID, adminclient.KeyRevocation{})
 				gone := succeed(t, resp, err)
 				if len(gone.Revoked) != 1-i || len(gone.Descendants) != 0 {
-					t.Errorf("revocation %d: unexpected answer %+v", i, resp)
+					t.Errorf("revocation %d: RevokeServiceKey() = %+v, want %d revoked keys and no descendants", i, resp, 1-i)
 				}
 			}
 			w.Clock.Advance(servicekey.FreshFor)
@@ -92,13 +92,13 @@ func TestServiceKeys(t *testing.T) {
 		}
 		for _, id := range []string{key.ID, restricted.ID} {
 			if got := pin(id, sessiontest.AppID); got.ID != id || got.PinnedApp == nil || *got.PinnedApp != sessiontest.AppID {
-				t.Errorf("unexpected result: %+v", got)
+				t.Errorf("pin = %+v, want %s pinned to the app", got, id)
 			}
 			if k, err := w.Store.ServiceKey(t.Context(), id); err != nil || k.Pinned() != sessiontest.AppID {
 				t.Errorf("got %+v, error %v", k, err)
 			}
 			if got := pin(id, ""); got.PinnedApp != nil {
-				t.Errorf("unexpected result: %+v", got)
+				t.Errorf("pin = %+v, want no pinned app", got)
 			}
 		}
 		patch := func(id, body string) answer {
@@ -208,7 +208,7 @@ func TestScopes(t *testing.T) {
 				if scope == servicekey.ScopeAdmin || scope == servicekey.ScopeRead && method == http.MethodGet {
 					// The scope is accepted, and the parameters are refused.
 					if a.Status != http.StatusBadRequest {
-						t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+						t.Errorf("status and body = %d %s, want 400", a.Status, a.Body)
 					}
 					return
 				}

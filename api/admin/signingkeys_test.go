@@ -32,19 +32,19 @@ func TestSigningKeys(t *testing.T) {
 			now := w.Clock.Now()
 			first := signing(t, c, "access", "current")
 			if len(first) != 1 || first[0].Alg != "ES256" || !first[0].CreatedAt.Equal(now) || first[0].ActiveAt == nil || first[0].RetiresAt != nil || first[0].RetiredAt != nil {
-				t.Fatalf("unexpected result: %+v", first)
+				t.Fatalf("current access keys = %+v, want one active ES256 key", first)
 			}
 			w.Clock.Advance(time.Hour)
 			now = w.Clock.Now()
 			resp, err := c.RotateSigningKeys(t.Context(), adminclient.Rotation{Use: "access", Reason: "工单 4711"})
 			rotated := succeed(t, resp, err).SigningKeys
 			if len(rotated) != 1 || rotated[0].State != "current" || !rotated[0].ActiveAt.Equal(now) {
-				t.Errorf("unexpected answer: %+v", resp)
+				t.Errorf("RotateSigningKeys() = %+v, want one current key, active now", resp)
 			}
 			previous := signing(t, c, "access", "previous")
 			until := now.Add(auth.MaxAccessTokenTTL + keyring.PropagationTime)
 			if len(previous) != 1 || previous[0].KID != first[0].KID || previous[0].RetiresAt == nil || !previous[0].RetiresAt.Equal(until) {
-				t.Errorf("unexpected result: %+v", previous)
+				t.Errorf("previous access keys = %+v, want the first key, which retires at %s", previous, until)
 			}
 
 			var e *adminclient.Error
@@ -58,7 +58,7 @@ func TestSigningKeys(t *testing.T) {
 			done := succeed(t, gone, err)
 			if done.Retired.State != "retired" || done.Retired.RetiredAt == nil || done.EffectiveBy != nil || done.SessionsEnded ||
 				len(done.SigningKeys) != 1 || done.SigningKeys[0].KID != rotated[0].KID {
-				t.Errorf("unexpected answer: %+v", gone)
+				t.Errorf("RetireSigningKey() = %+v, want it retired, no ended sessions, and the current key", gone)
 			}
 		})
 		t.Run(kind+": a leaked signing key is retired, and sessions go on", func(t *testing.T) {
@@ -71,7 +71,7 @@ func TestSigningKeys(t *testing.T) {
 			resp, err := c.RetireSigningKey(t.Context(), dead.KID, adminclient.Retirement{Compromised: true, Reason: "leaked"})
 			done := succeed(t, resp, err)
 			if done.SessionsEnded || done.EffectiveBy == nil || !done.EffectiveBy.Equal(w.Clock.Now().Add(sessiontest.MaxStaleness)) {
-				t.Errorf("unexpected answer: %+v", resp)
+				t.Errorf("RetireSigningKey() = %+v, want no ended sessions, and a time after the maximum staleness", resp)
 			}
 			b, err := w.Store.Cutoffs(t.Context(), 0, 10)
 			if err != nil || len(b.Cutoffs) != 1 || b.Cutoffs[0].KID != dead.KID {
@@ -96,7 +96,7 @@ func TestSigningKeys(t *testing.T) {
 			dead := signing(t, c, "refresh", "current")[0]
 			resp, err := c.RetireSigningKey(t.Context(), dead.KID, adminclient.Retirement{Compromised: true})
 			if !succeed(t, resp, err).SessionsEnded {
-				t.Errorf("unexpected answer: %+v", resp)
+				t.Errorf("RetireSigningKey() = %+v, want ended sessions", resp)
 			}
 			if _, err := w.Refresh(g.RefreshToken); auth.CodeOf(err) != auth.RefreshInvalid {
 				t.Errorf("Refresh() error = %v, want refresh_invalid", err)

@@ -240,7 +240,7 @@ func TestTransport(t *testing.T) {
 			t.Errorf("the client got %q, error %v", got, err)
 		}
 		if len(f.all) != 1 || !strings.Contains(f.all[0], "POST /oauth2/token: the answer 200") {
-			t.Errorf("violations: %q", f.all)
+			t.Errorf("violations = %q, want one for POST /oauth2/token", f.all)
 		}
 	})
 	t.Run("a truncated answer stays truncated", func(t *testing.T) {

@@ -68,7 +68,7 @@ func TestBind(t *testing.T) {
 		a := w.post(t, w.Login("alice").AccessToken, byFacts).want(t, 200, "")
 		apitest.SameMembers(t, "bound", []byte(a.Body))
 		if a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("unexpected result: %v", a.Header)
+			t.Errorf("headers = %v, want no-store and application/json", a.Header)
 		}
 		m := a.members(t)
 		if d := cmp.Diff(map[string]any{"id": w.bindings.LiLei.ID.String(), "external_id": "1001", "name": "李雷"}, m["person"]); d != "" {
@@ -132,7 +132,7 @@ func TestBind(t *testing.T) {
 				for rest, method := range map[string]string{"": http.MethodGet, "/preview": http.MethodPost} {
 					a := w.binding(t, method, rest+query, token, "application/json", `{"ticket":"`+ticket+`"}`).want(t, 400, "invalid_request")
 					if detail, _ := a.members(t)["detail"].(string); !strings.Contains(detail, name) || strings.Contains(a.Body, ticket) {
-						t.Errorf("unexpected result: %s %s%s: %s", method, rest, query, a.Body)
+						t.Errorf("%s %s%s: body = %s, want a detail that names %s, without the ticket", method, rest, query, a.Body, name)
 					}
 				}
 			}

@@ -145,7 +145,7 @@ func TestMe(t *testing.T) {
 		}
 		a := w.me(t, g.AccessToken)
 		if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" || a.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("unexpected answer: %d %v", a.Status, a.Header)
+			t.Errorf("GET /v1/me: status and headers = %d %v, want 200 and no-store", a.Status, a.Header)
 		}
 		if d := cmp.Diff(map[string]any{
 			"uuid": g.Session.Identity.String(), "bound": false, "person": nil,
@@ -169,7 +169,7 @@ func TestMe(t *testing.T) {
 		a := w.me(t, g.AccessToken)
 		m := a.members(t)
 		if d := cmp.Diff(map[string]any{"id": id, "external_id": "E-4711", "name": "张三"}, m["person"]); d != "" || m["bound"] != true {
-			t.Errorf("unexpected answer %s, person (-want +got):\n%s", a.Body, d)
+			t.Errorf("GET /v1/me: body = %s, want bound; person (-want +got):\n%s", a.Body, d)
 		}
 		apitest.SameMembers(t, "me-bound", []byte(a.Body))
 	})
@@ -248,7 +248,7 @@ func TestMeRefuses(t *testing.T) {
 				t.Errorf("WWW-Authenticate %q, want %q", got, tc.challenge)
 			}
 			if a.Header.Get("Content-Type") != "application/problem+json" || a.Header.Get("Cache-Control") != "no-store" || m["request_id"] != a.Header.Get("X-Request-Id") {
-				t.Errorf("unexpected result: %v %s", a.Header, a.Body)
+				t.Errorf("headers and body = %v %s, want application/problem+json, no-store and the request id", a.Header, a.Body)
 			}
 			if strings.Contains(a.Body, access) {
 				t.Errorf("the answer quotes the token: %s", a.Body)
@@ -262,7 +262,7 @@ func TestMeRefuses(t *testing.T) {
 		w.Clock.Advance(sessiontest.AccessTTL)
 		a := w.me(t, g.AccessToken)
 		if m := a.members(t); a.Status != 401 || m["code"] != "token_expired" || a.Header.Get("WWW-Authenticate") != invalid(auth.TokenExpired) {
-			t.Errorf("unexpected answer: %d %v %s", a.Status, a.Header, a.Body)
+			t.Errorf("GET /v1/me: status, headers and body = %d %v %s, want 401 token_expired", a.Status, a.Header, a.Body)
 		}
 		wantMembers(t, a, "code", "request_id", "status", "title", "type")
 	})
@@ -271,7 +271,7 @@ func TestMeRefuses(t *testing.T) {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions} {
 			a := w.do(t, method, "/v1/me", "Bearer "+access)
 			if a.Status != http.StatusMethodNotAllowed || !strings.HasPrefix(a.Header.Get("Allow"), "GET") || a.members(t)["code"] != "method_not_allowed" {
-				t.Errorf("%s: unexpected answer %d %v %s", method, a.Status, a.Header, a.Body)
+				t.Errorf("%s: status, headers and body = %d %v %s, want 405 method_not_allowed", method, a.Status, a.Header, a.Body)
 			}
 		}
 	})

@@ -46,7 +46,7 @@ func TestSessions(t *testing.T) {
 		w.logIn(t, "bob", "Pixel 8")
 		a := w.sessions(t, phone.AccessToken)
 		if a.Status != http.StatusOK || a.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("unexpected answer: %d %v", a.Status, a.Header)
+			t.Errorf("GET /v1/sessions: status and headers = %d %v, want 200 and no-store", a.Status, a.Header)
 		}
 		if d := cmp.Diff(map[string]any{"sessions": []any{
 			map[string]any{"id": tablet.Session.ID.String(), "device": "", "started_at": "2026-07-01T12:01:30Z", "current": false},
@@ -79,7 +79,7 @@ func TestSessions(t *testing.T) {
 			}
 		}
 		if a := w.do(t, http.MethodGet, "/v1/sessions"); a.Status != http.StatusUnauthorized || a.members(t)["code"] != "token_missing" {
-			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+			t.Errorf("GET /v1/sessions: status and body = %d %s, want 401 token_missing", a.Status, a.Body)
 		}
 	})
 }
@@ -92,7 +92,7 @@ func TestEndSession(t *testing.T) {
 		mine, lost := w.logIn(t, "alice", "this"), w.logIn(t, "alice", "that")
 		for range 2 {
 			if a := w.end(t, mine.AccessToken, lost.Session.ID.String()); a.Status != http.StatusNoContent || a.Body != "" || a.Header.Get("Cache-Control") != "no-store" {
-				t.Errorf("unexpected answer: %d %q %v", a.Status, a.Body, a.Header)
+				t.Errorf("DELETE /v1/sessions/{id}: status, body and headers = %d %q %v, want 204 and no-store", a.Status, a.Body, a.Header)
 			}
 		}
 		if a := w.me(t, lost.AccessToken); a.Status != http.StatusUnauthorized {
@@ -118,7 +118,7 @@ func TestEndSession(t *testing.T) {
 				first = m["detail"].(string)
 			}
 			if a.Status != http.StatusNotFound || m["code"] != "not_found" || m["detail"] != first {
-				t.Errorf("%s: unexpected answer %d %s", id, a.Status, a.Body)
+				t.Errorf("%s: status and body = %d %s, want 404 not_found", id, a.Status, a.Body)
 			}
 		}
 		if a := w.me(t, bobs.AccessToken); a.Status != http.StatusOK {
@@ -131,10 +131,10 @@ func TestEndSession(t *testing.T) {
 		mine, lost := w.logIn(t, "alice", ""), w.logIn(t, "alice", "")
 		w.end(t, lost.AccessToken, lost.Session.ID.String())
 		if a := w.end(t, lost.AccessToken, mine.Session.ID.String()); a.Status != http.StatusUnauthorized || a.members(t)["code"] != "session_revoked" {
-			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+			t.Errorf("DELETE /v1/sessions/{id}: status and body = %d %s, want 401 session_revoked", a.Status, a.Body)
 		}
 		if a := w.me(t, mine.AccessToken); a.Status != http.StatusOK {
-			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+			t.Errorf("GET /v1/me: status and body = %d %s, want 200", a.Status, a.Body)
 		}
 	})
 }

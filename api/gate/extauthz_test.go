@@ -39,7 +39,7 @@ func TestVerifyAnyRequest(t *testing.T) {
 			for _, target := range []string{"/v1/verify", "/v1/verify/", "/v1/verify/orders/7", "/v1/verify;app=" + sessiontest.AppID + "/orders?q=1"} {
 				resp := g.ask(t, method, target, token, strings.NewReader("a body"))
 				if resp.StatusCode != http.StatusOK || resp.Header.Get("X-Yufu-UUID") != alice.Session.Identity.String() {
-					t.Errorf("%s %s: unexpected result %s %v", method, target, resp.Status, resp.Header)
+					t.Errorf("%s %s: status and headers = %s %v, want 200 and the user's uuid", method, target, resp.Status, resp.Header)
 				}
 				if resp := g.ask(t, method, target, "", nil); resp.StatusCode != http.StatusUnauthorized {
 					t.Errorf("%s %s without a token: %s", method, target, resp.Status)

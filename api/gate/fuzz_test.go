@@ -21,7 +21,7 @@ func FuzzParseRequirements(f *testing.F) {
 		audience, app, bound, err := gate.ParseRequirements(query)
 		if err != nil {
 			if auth.CodeOf(err) != auth.InvalidRequest {
-				t.Fatalf("%q: unexpected result %v", query, err)
+				t.Fatalf("ParseRequirements(%q) error = %v, want invalid_request", query, err)
 			}
 			return
 		}

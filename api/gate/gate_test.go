@@ -166,7 +166,7 @@ func TestRevocations(t *testing.T) {
 		}
 		first := page("")
 		if len(first.Cutoffs) != 2 || first.Next == "" || first.MaxStalenessMS != 30_000 {
-			t.Errorf("unexpected result: %+v", first)
+			t.Errorf("first page = %+v, want 2 cutoffs, a next page and a maximum staleness of 30 s", first)
 		}
 		if second := page(first.Next); len(second.Cutoffs) != 0 || second.Next != first.Next {
 			t.Errorf("the page after all cutoffs is %+v, want an empty one", second)

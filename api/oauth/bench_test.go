@@ -188,7 +188,7 @@ func (s *benchStack) post(b *testing.B, pairs ...string) string {
 		RefreshToken string `json:"refresh_token"`
 	}
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.RefreshToken == "" {
-		b.Fatalf("unexpected answer: %d %s", w.Code, w.Body)
+		b.Fatalf("status and body = %d %s, want a refresh token", w.Code, w.Body)
 	}
 	return answer.RefreshToken
 }

@@ -59,10 +59,10 @@ func TestForgedTokens(t *testing.T) {
 		// A byte that is not UTF-8 is refused with the form.
 		refused := strings.Contains(w.Body.String(), `"refresh_invalid"`) || strings.Contains(w.Body.String(), `"invalid_request"`)
 		if w.Code != http.StatusBadRequest || !refused || n != 0 {
-			t.Errorf("%s: unexpected answer %d %s after %d round trips", what, w.Code, w.Body, n)
+			t.Errorf("%s: status and body = %d %s after %d round trips, want a refusal with 400 after 0", what, w.Code, w.Body, n)
 		}
 		if w, n := revoke(token); w.Code != http.StatusOK && w.Code != http.StatusBadRequest || n != 0 {
-			t.Errorf("revoking %s: unexpected answer %d %s after %d round trips", what, w.Code, w.Body, n)
+			t.Errorf("revoking %s: status and body = %d %s after %d round trips, want 200 or 400 after 0", what, w.Code, w.Body, n)
 		}
 	}
 	grant := fixture.Login("alice")
@@ -85,25 +85,25 @@ func TestForgedTokens(t *testing.T) {
 	})
 	t.Run("an access token is refused as a refresh token", func(t *testing.T) {
 		if w, n := refresh(grant.AccessToken.Reveal()); w.Code != http.StatusBadRequest || n != 0 {
-			t.Errorf("unexpected answer %d %s after %d round trips", w.Code, w.Body, n)
+			t.Errorf("POST /oauth2/token: status and body = %d %s after %d round trips, want 400 after 0", w.Code, w.Body, n)
 		}
 	})
 	t.Run("an access token with one bit flipped is refused", func(t *testing.T) {
 		eachFlip(grant.AccessToken.Reveal(), func(flipped string) {
 			if w, n := revoke(flipped); n != 0 {
-				t.Errorf("unexpected answer %d %s after %d round trips", w.Code, w.Body, n)
+				t.Errorf("POST /oauth2/revoke: status and body = %d %s after %d round trips, want 0", w.Code, w.Body, n)
 			}
 		})
 	})
 	t.Run("an access token of another deployment with the same issuer is refused", func(t *testing.T) {
 		if w, n := revoke(elsewhere(t).Login("alice").AccessToken.Reveal()); w.Code != http.StatusOK || n != 0 {
-			t.Errorf("unexpected answer %d %s after %d round trips", w.Code, w.Body, n)
+			t.Errorf("POST /oauth2/revoke: status and body = %d %s after %d round trips, want 200 after 0", w.Code, w.Body, n)
 		}
 	})
 	t.Run("the session of the original tokens goes on", func(t *testing.T) {
 		w, n := refresh(grant.RefreshToken.Reveal())
 		if w.Code != http.StatusOK || n == 0 {
-			t.Errorf("unexpected answer %d %s after %d round trips", w.Code, w.Body, n)
+			t.Errorf("POST /oauth2/token: status and body = %d %s after %d round trips, want 200 after at least 1", w.Code, w.Body, n)
 		}
 	})
 }

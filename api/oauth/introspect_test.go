@@ -146,7 +146,7 @@ func (i *inspector) introspect(t *testing.T, key servicekey.Presented, token str
 func wantInactive(t *testing.T, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK || string(a.Body) != `{"active":false}`+"\n" {
-		t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+		t.Errorf("POST /oauth2/introspect: status and body = %d %s, want 200 and not active", a.Status, a.Body)
 	}
 	wantSecret(t, a)
 }
@@ -208,12 +208,12 @@ func TestIntrospection(t *testing.T) {
 			basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(key.ID+":"+password))
 			a := i.do(t, http.MethodPost, "/oauth2/introspect", form("token", token), authorized(basic))
 			if a.Status != http.StatusOK || a.members(t)["active"] != true {
-				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Errorf("POST /oauth2/introspect: status and body = %d %s, want 200 and active", a.Status, a.Body)
 			}
 		}
 		for _, hint := range []string{"access_token", "refresh_token", "nonsense"} {
 			if a := i.introspect(t, key, token, "token_type_hint", hint); a.members(t)["active"] != true {
-				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Errorf("POST /oauth2/introspect: status and body = %d %s, want active", a.Status, a.Body)
 			}
 		}
 	})
@@ -246,7 +246,7 @@ func TestIntrospection(t *testing.T) {
 		wantInactive(t, i.introspect(t, i.key(t, "service openid", sessiontest.OtherAppID), token))
 		for _, apps := range [][]string{{sessiontest.AppID}, {sessiontest.OtherAppID, sessiontest.AppID}} {
 			if a := i.introspect(t, i.key(t, "service", apps...), token); a.members(t)["active"] != true {
-				t.Errorf("unexpected result: %s", a.Body)
+				t.Errorf("POST /oauth2/introspect: body = %s, want active", a.Body)
 			}
 		}
 	})
@@ -257,7 +257,7 @@ func TestIntrospection(t *testing.T) {
 		open := i.key(t, "service openid")
 		openID := i.introspect(t, open, g.AccessToken.Reveal()).members(t)
 		if s, _ := openID["openid"].(string); s == "" || openID["unionid"] != nil {
-			t.Errorf("unexpected result: %v", openID)
+			t.Errorf("members = %v, want an openid and no unionid", openID)
 		}
 		i.exec(t, `update identities set unionid = 'u-1' where uuid = ?`, g.Session.Identity.String())
 		next, err := i.Service.Exchange(t.Context(), session.ExchangeRequest{ClientID: sessiontest.AppID, Code: auth.Secret(i.Simulator.NewCode("alice"))})
@@ -266,7 +266,7 @@ func TestIntrospection(t *testing.T) {
 		}
 		m := i.introspect(t, open, next.AccessToken.Reveal()).members(t)
 		if m["openid"] != openID["openid"] || m["unionid"] != "u-1" {
-			t.Errorf("unexpected result: %v", m)
+			t.Errorf("members = %v, want the same openid and the unionid u-1", m)
 		}
 		m = i.introspect(t, i.key(t, "service"), next.AccessToken.Reveal()).members(t)
 		if m["active"] != true || m["openid"] != nil || m["unionid"] != nil {
@@ -292,7 +292,7 @@ func TestIntrospection(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a := i.introspect(t, key, good.AccessToken.Reveal()); a.members(t)["active"] != true {
-			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+			t.Errorf("POST /oauth2/introspect: status and body = %d %s, want active", a.Status, a.Body)
 		}
 	})
 	t.Run("only service keys are accepted", func(t *testing.T) {
@@ -435,7 +435,7 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 				a := i.introspect(t, key, unseen.AccessToken.Reveal())
 				m := a.members(t)
 				if a.Status != http.StatusOK || m["active"] != true || m["bound"] != true || m["person"] != unseenPerson.String() {
-					t.Errorf("with a key of scope %s: unexpected answer %d %s", name, a.Status, a.Body)
+					t.Errorf("with a key of scope %s: POST /oauth2/introspect: status and body = %d %s, want 200 and active", name, a.Status, a.Body)
 				}
 				for _, member := range []string{"openid", "unionid", "attributes"} {
 					if v, there := m[member]; there {

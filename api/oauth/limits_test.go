@@ -134,7 +134,7 @@ func wantLimited(t *testing.T, a answer) {
 func wantLoggedIn(t *testing.T, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK {
-		t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+		t.Errorf("POST /oauth2/token: status and body = %d %s, want 200", a.Status, a.Body)
 	}
 }
 
@@ -273,7 +273,7 @@ func TestExchangeLimits(t *testing.T) {
 		}
 		for range 24 {
 			if a := l.logIn(t, alice); a.Status/100 != 5 {
-				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Errorf("POST /oauth2/token: status and body = %d %s, want 5xx", a.Status, a.Body)
 			}
 		}
 		for range 3 {
@@ -292,7 +292,7 @@ func TestExchangeLimits(t *testing.T) {
 		exec(`create trigger broken before insert on sessions begin select raise(abort, 'disk I/O error'); end`)
 		for range 5 {
 			if a := l.logIn(t, alice); a.Status/100 != 5 {
-				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Errorf("POST /oauth2/token: status and body = %d %s, want 5xx", a.Status, a.Body)
 			}
 		}
 		exec(`drop trigger broken`)
@@ -377,7 +377,7 @@ func TestExchangeLimits(t *testing.T) {
 				case http.StatusServiceUnavailable: // too many concurrent calls
 					busy.Add(1)
 				default:
-					t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+					t.Errorf("POST /oauth2/token: status and body = %d %s, want a success, a limit or 503", a.Status, a.Body)
 				}
 			})
 		}
@@ -473,7 +473,7 @@ func TestExchangeLimitsCount(t *testing.T) {
 		l.mount(t, s, 3, 3, loopback)
 		for range 3 {
 			if a := l.guess(t, "2001:db8:1:2:3::4"); strings.Contains(string(a.Body), "rate_limited") != errors.Is(err, auth.RateLimited) {
-				t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Fatalf("POST /oauth2/token: status and body = %d %s, want rate_limited = %t", a.Status, a.Body, errors.Is(err, auth.RateLimited))
 			}
 		}
 		if s.caller != "2001:db8:1:2::/64" {

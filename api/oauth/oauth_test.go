@@ -22,12 +22,12 @@ func TestRevoke(t *testing.T) {
 				g := w.exchange(t, "alice")
 				a := w.revoke(t, g.text(t, which), "token_type_hint", hint)
 				if a.Status != http.StatusOK || string(a.Body) != "{}\n" {
-					t.Errorf("unexpected answer: %d %q", a.Status, a.Body)
+					t.Errorf("POST /oauth2/revoke: status and body = %d %q, want 200 {}", a.Status, a.Body)
 				}
 				wantSecret(t, a)
 				wantError(t, w.refresh(t, g.text(t, "refresh_token")), http.StatusBadRequest, "invalid_grant", "session_revoked")
 				if again := w.revoke(t, g.text(t, which)); again.Status != http.StatusOK {
-					t.Errorf("revoking twice: unexpected answer %d %s", again.Status, again.Body)
+					t.Errorf("revoking twice: POST /oauth2/revoke: status and body = %d %s, want 200", again.Status, again.Body)
 				}
 			})
 		}
@@ -37,7 +37,7 @@ func TestRevoke(t *testing.T) {
 		w := newWorld(t)
 		for _, s := range []string{"x", "yfr_x", "a.b.c", strings.Repeat("A", 8<<10), "鱼符"} {
 			if a := w.revoke(t, s); a.Status != http.StatusOK || string(a.Body) != "{}\n" {
-				t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+				t.Errorf("POST /oauth2/revoke: status and body = %d %s, want 200 {}", a.Status, a.Body)
 			}
 		}
 	})
@@ -50,7 +50,7 @@ func TestRevoke(t *testing.T) {
 			wantError(t, a, http.StatusBadRequest, "invalid_grant", "token_client_mismatch")
 		}
 		if a := w.refresh(t, g.text(t, "refresh_token")); a.Status != http.StatusOK {
-			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+			t.Errorf("POST /oauth2/token: status and body = %d %s, want 200", a.Status, a.Body)
 		}
 	})
 	t.Run("incomplete requests are refused", func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestRevoke(t *testing.T) {
 func wantPublic(t *testing.T, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/json" || a.Header.Get("Cache-Control") != "public, max-age=300" || a.Header.Get("Pragma") != "" {
-		t.Errorf("unexpected answer: %d %v", a.Status, a.Header)
+		t.Errorf("status and headers = %d %v, want 200, application/json and public, max-age=300", a.Status, a.Header)
 	}
 }
 
@@ -107,7 +107,7 @@ func TestJWKS(t *testing.T) {
 	a := w.do(t, http.MethodGet, "/.well-known/jwks.json", "")
 	wantPublic(t, a)
 	if string(a.Body) != string(w.Keys.JWKS()) {
-		t.Errorf("unexpected result: %s", a.Body)
+		t.Errorf("GET /.well-known/jwks.json: body = %s, want the JWK set of the ring", a.Body)
 	}
 	var set struct {
 		Keys []map[string]string `json:"keys"`

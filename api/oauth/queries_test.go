@@ -67,7 +67,7 @@ func TestIntrospectionAsksNoDatabase(t *testing.T) {
 		w := httptest.NewRecorder()
 		router.ServeHTTP(w, r)
 		if w.Code != http.StatusOK || strings.HasPrefix(w.Body.String(), `{"active":true,`) != active {
-			t.Fatalf("unexpected answer: %d %s", w.Code, w.Body)
+			t.Fatalf("POST /oauth2/introspect: status and body = %d %s, want 200 and active = %t", w.Code, w.Body, active)
 		}
 	}
 

@@ -74,7 +74,7 @@ func TestReadCache(t *testing.T) {
 		get, closeMemo := oauth.NewReadCache(answering, func(context.Context, *token.Claims) (int, error) { return 1, failure })
 		defer closeMemo()
 		if _, err := get(t.Context(), session(1)); !errors.Is(err, broken) {
-			t.Errorf("unexpected result: %v", err)
+			t.Errorf("get() error = %v, want %v", err, broken)
 		}
 		failure = nil
 		if got, err := get(t.Context(), session(1)); got != 1 || err != nil {

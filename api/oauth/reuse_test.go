@@ -108,7 +108,7 @@ func TestReusedCodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if a := l.present(t, mallory, code); a.Status/100 != 5 {
-			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+			t.Errorf("POST /oauth2/token: status and body = %d %s, want 5xx", a.Status, a.Body)
 		}
 	})
 }

@@ -23,7 +23,7 @@ import (
 func checkGrant(t *testing.T, w *world, a answer) {
 	t.Helper()
 	if a.Status != http.StatusOK {
-		t.Fatalf("unexpected answer: %d %s", a.Status, a.Body)
+		t.Fatalf("POST /oauth2/token: status and body = %d %s, want 200", a.Status, a.Body)
 	}
 	wantSecret(t, a)
 	m := a.members(t)
@@ -56,7 +56,7 @@ func TestTokenEndpoint(t *testing.T) {
 		checkGrant(t, w, a)
 		m := a.members(t)
 		if m["refresh_token_timeout"] != 2592000.0 || m["authorization_expires_in"] != 15552000.0 || m["bound"] != false {
-			t.Errorf("unexpected result: %s", a.Body)
+			t.Errorf("POST /oauth2/token: body = %s, want lifetimes of 30 and 180 days, not bound", a.Body)
 		}
 		if person, ok := m["person"]; !ok || person != nil {
 			t.Errorf("person = %v, want null", person)
@@ -73,7 +73,7 @@ func TestTokenEndpoint(t *testing.T) {
 			t.Errorf("the refresh answers %[2]s after %[1]s", first.Body, second.Body)
 		}
 		if m := second.members(t); m["refresh_token_timeout"] != 2592000.0 || m["authorization_expires_in"] != 15552000.0-3600 {
-			t.Errorf("unexpected result: %s", second.Body)
+			t.Errorf("POST /oauth2/token: body = %s, want lifetimes of 30 days, and 180 days less an hour", second.Body)
 		}
 		again := w.refresh(t, first.text(t, "refresh_token"))
 		if again.text(t, "refresh_token") != second.text(t, "refresh_token") {
@@ -90,7 +90,7 @@ func TestTokenEndpoint(t *testing.T) {
 		a := w.exchange(t, "alice")
 		checkGrant(t, w, a)
 		if d := cmp.Diff(map[string]any{"id": id, "external_id": "E-4711", "name": "张三"}, a.members(t)["person"]); d != "" || a.members(t)["bound"] != true {
-			t.Errorf("unexpected result: %s %s", a.Body, d)
+			t.Errorf("POST /oauth2/token: body = %s, want bound; person (-want +got):\n%s", a.Body, d)
 		}
 	})
 	t.Run("the client_id may be sent as Basic with an empty secret", func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestTokenEndpoint(t *testing.T) {
 		checkGrant(t, w, b)
 		c := w.do(t, http.MethodPost, "/oauth2/revoke", form("token", b.text(t, "refresh_token")), withBasic(sessiontest.AppID+":"))
 		if c.Status != http.StatusOK {
-			t.Errorf("revocation: unexpected answer %d %s", c.Status, c.Body)
+			t.Errorf("revocation: POST /oauth2/revoke: status and body = %d %s, want 200", c.Status, c.Body)
 		}
 	})
 	t.Run("racing refreshes of one token get the same successor", func(t *testing.T) {

@@ -223,7 +223,7 @@ func wantError(t *testing.T, a answer, status int, oauthError, code string) {
 		t.Errorf("error_description %q", text)
 	}
 	if m["request_id"] != a.Header.Get("X-Request-Id") || len(m) != 4 {
-		t.Errorf("unexpected result: %s", a.Body)
+		t.Errorf("body = %s, want 4 members and the request id", a.Body)
 	}
 	wantSecret(t, a)
 }

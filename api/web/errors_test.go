@@ -42,7 +42,7 @@ func TestResponses(t *testing.T) {
 		sendable := regexp.MustCompile(`^[\x20-\x21\x23-\x5B\x5D-\x7E]+$`)
 		for c, r := range web.Responses {
 			if !sendable.MatchString(r.Text) || !sendable.MatchString(r.OAuth) {
-				t.Errorf("%s: unexpected result %q, %q", c, r.OAuth, r.Text)
+				t.Errorf("%s: error and text = %q, %q; want only characters that RFC 6749 allows", c, r.OAuth, r.Text)
 			}
 			if r.Status < 400 || r.Status > 599 || http.StatusText(r.Status) == "" {
 				t.Errorf("%s: status = %d", c, r.Status)
@@ -54,7 +54,7 @@ func TestResponses(t *testing.T) {
 		for c, r := range web.Responses {
 			wait := r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable
 			if wait != (r.RetryAfter > 0) || wait != (r.OAuth == "temporarily_unavailable") {
-				t.Errorf("%s: unexpected result %+v", c, r)
+				t.Errorf("%s: response = %+v, want a Retry-After only for 429 and 503", c, r)
 			}
 		}
 	})
@@ -124,7 +124,7 @@ func TestErrorBodies(t *testing.T) {
 		}
 		w, _ = fail(t, web.API, err)
 		if m := members(t, w); m["detail"] != "The parameter x is missing." || m["title"] != web.Responses[auth.InvalidRequest].Text {
-			t.Errorf("unexpected result: %v", m)
+			t.Errorf("members = %v, want the detail of the error and the title of the table", m)
 		}
 	})
 	t.Run("the cause is only in the log", func(t *testing.T) {
@@ -222,7 +222,7 @@ func TestChallenges(t *testing.T) {
 		t.Parallel()
 		w, _ := fail(t, web.API, auth.TokenMissing)
 		if got := w.Header().Get("WWW-Authenticate"); got != `Bearer realm="yufu"` {
-			t.Errorf("unexpected result: %q", got)
+			t.Errorf("WWW-Authenticate = %q, want only the realm", got)
 		}
 	})
 	t.Run("the challenge of an invalid token is invalid_token", func(t *testing.T) {
@@ -239,7 +239,7 @@ func TestChallenges(t *testing.T) {
 		t.Parallel()
 		for _, code := range []auth.Code{auth.InvalidRequest, auth.StorageUnavailable, auth.Internal, auth.NotFound} {
 			if w, _ := fail(t, web.API, code); w.Header().Get("WWW-Authenticate") != "" {
-				t.Errorf("%s: unexpected result %q", code, w.Header().Get("WWW-Authenticate"))
+				t.Errorf("%s: WWW-Authenticate = %q, want none", code, w.Header().Get("WWW-Authenticate"))
 			}
 		}
 	})

@@ -15,6 +15,6 @@ func TestEventAdd(t *testing.T) {
 		e.Add(slog.String("service_key", "b"))
 	}
 	if len(e.Attrs) != 2 || e.Attrs[0].Value.String() != "b" || e.Attrs[1].Value.String() != "wx1" {
-		t.Errorf("unexpected result: %v", e.Attrs)
+		t.Errorf("attributes = %v, want one service_key and one app", e.Attrs)
 	}
 }

@@ -40,7 +40,7 @@ func TestReadForm(t *testing.T) {
 			t.Parallel()
 			form, err := readForm(t, "/", contentType, strings.NewReader("client_id=wx1&code=a%2Bb"))
 			if d := cmp.Diff(web.Form{"client_id": "wx1", "code": "a+b"}, form); err != nil || d != "" {
-				t.Errorf("unexpected result: %v %s", err, d)
+				t.Errorf("form: error = %v (-want +got):\n%s", err, d)
 			}
 		})
 	}
@@ -86,7 +86,7 @@ func TestReadForm(t *testing.T) {
 		w := httptest.NewRecorder()
 		form, err := web.ReadForm(w, r)
 		if form != nil || !errors.Is(err, auth.BodyTooLarge) || w.Header().Get("Connection") != "close" {
-			t.Errorf("unexpected result: %v, %v, %v", form, err, w.Header())
+			t.Errorf("ReadForm() = %v, %v, headers %v; want body_too_large and Connection: close", form, err, w.Header())
 		}
 	})
 	t.Run("two Content-Types are refused", func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestParseForm(t *testing.T) {
 			t.Parallel()
 			got, err := web.ParseForm(tc.body)
 			if d := cmp.Diff(tc.want, got); err != nil || d != "" {
-				t.Errorf("unexpected result: %v %s", err, d)
+				t.Errorf("ParseForm() error = %v (-want +got):\n%s", err, d)
 			}
 		})
 	}

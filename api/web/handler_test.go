@@ -49,13 +49,13 @@ func TestMethodNotAllowed(t *testing.T) {
 			m := members(t, w)
 			if tc.path == "/oauth2/token" {
 				if m["error"] != "invalid_request" || m["error_code"] != "method_not_allowed" {
-					t.Errorf("unexpected result: %v", m)
+					t.Errorf("members = %v, want invalid_request and method_not_allowed", m)
 				}
 			} else if m["code"] != "method_not_allowed" || m["status"] != 405.0 {
-				t.Errorf("unexpected result: %v", m)
+				t.Errorf("members = %v, want 405 method_not_allowed", m)
 			}
 			if line := h.log.one(t); line["error_code"] != "method_not_allowed" {
-				t.Errorf("unexpected result: %v", line)
+				t.Errorf("log line = %v, want the error_code method_not_allowed", line)
 			}
 		})
 	}
@@ -64,7 +64,7 @@ func TestMethodNotAllowed(t *testing.T) {
 		h := newRoutes()
 		w := h.do(httptest.NewRequestWithContext(t.Context(), "STRANGE", "/nowhere", nil))
 		if w.Code != http.StatusNotFound || w.Header().Get("Allow") != "" || members(t, w)["code"] != "not_found" {
-			t.Errorf("unexpected answer: %d %v %s", w.Code, w.Header(), w.Body)
+			t.Errorf("STRANGE /nowhere: status, headers and body = %d %v %s, want 404 not_found without Allow", w.Code, w.Header(), w.Body)
 		}
 	})
 	t.Run("matching in a new context does not change the route context", func(t *testing.T) {
@@ -72,7 +72,7 @@ func TestMethodNotAllowed(t *testing.T) {
 		h := newRoutes()
 		h.do(httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/v1/binding", nil))
 		if w := h.do(httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/v1/binding", nil)); w.Code != http.StatusOK {
-			t.Errorf("unexpected result: %d", w.Code)
+			t.Errorf("DELETE /v1/binding: status = %d, want 200", w.Code)
 		}
 	})
 }
@@ -91,7 +91,7 @@ func TestJSON(t *testing.T) {
 		t.Parallel()
 		w := answer(t, web.JSON, map[string]int{"a": 1})
 		if w.Code != http.StatusCreated || w.Body.String() != "{\"a\":1}\n" || w.Header().Get("Content-Type") != "application/json" {
-			t.Errorf("unexpected result: %d %v %q", w.Code, w.Header(), w.Body)
+			t.Errorf("status, headers and body = %d %v %q, want 201, application/json and one line", w.Code, w.Header(), w.Body)
 		}
 		if w.Header().Get("Cache-Control") != "" {
 			t.Errorf("Cache-Control = %q", w.Header().Get("Cache-Control"))
@@ -101,14 +101,14 @@ func TestJSON(t *testing.T) {
 		t.Parallel()
 		w := answer(t, web.SecretJSON, map[string]int{"a": 1})
 		if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Pragma") != "no-cache" {
-			t.Errorf("unexpected result: %v", w.Header())
+			t.Errorf("headers = %v, want no-store and no-cache", w.Header())
 		}
 	})
 	t.Run("a value that cannot be encoded is answered with a complete 500", func(t *testing.T) {
 		t.Parallel()
 		w := answer(t, web.JSON, math.NaN())
 		if m := members(t, w); w.Code != http.StatusInternalServerError || m["error_code"] != "internal" {
-			t.Errorf("unexpected answer: %d %s", w.Code, w.Body)
+			t.Errorf("status and body = %d %s, want 500 internal", w.Code, w.Body)
 		}
 	})
 }

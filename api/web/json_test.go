@@ -143,7 +143,7 @@ func FuzzReadJSON(f *testing.F) {
 		got, err := readJSON(t, "application/json", body)
 		if err != nil {
 			if code := auth.CodeOf(err); code != auth.InvalidRequest && code != auth.BodyTooLarge {
-				t.Fatalf("%q: unexpected result %v", body, err)
+				t.Fatalf("body %q: error = %v, want invalid_request or body_too_large", body, err)
 			}
 			return
 		}

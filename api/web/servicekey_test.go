@@ -150,7 +150,7 @@ func TestGuard(t *testing.T) {
 						}
 						m := members(t, w)
 						if got := w.Header().Get("WWW-Authenticate"); got != challenge || m["code"] != "insufficient_scope" || m["detail"] != "The service key needs the scope "+string(needs)+"." {
-							t.Errorf("unexpected result: %s %s", got, w.Body)
+							t.Errorf("challenge and body = %s %s, want %s and insufficient_scope", got, w.Body, challenge)
 						}
 					}
 				}
@@ -167,7 +167,7 @@ func TestGuard(t *testing.T) {
 				t.Parallel()
 				w := ask(t, endpoint, tc.authorization)
 				if m := members(t, w); w.Code != http.StatusUnauthorized || m["code"] != tc.code || w.Header().Get("WWW-Authenticate") != tc.challenge {
-					t.Errorf("unexpected answer: %d %v %s", w.Code, w.Header(), w.Body)
+					t.Errorf("status, headers and body = %d %v %s, want 401 %s and the challenge %s", w.Code, w.Header(), w.Body, tc.code, tc.challenge)
 				}
 			})
 		}
