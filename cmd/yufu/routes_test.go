@@ -144,7 +144,7 @@ func TestAdminLog(t *testing.T) {
 			t.Errorf("%s answers %d, want %d", path, w.Code, status)
 		}
 		if err := contract.Check(apitest.Admin, r, nil, w.Result(), w.Body.Bytes()); err != nil {
-			t.Errorf("%s: %v", path, err)
+			t.Errorf("%s: the answer differs from openapi.yaml: %v", path, err)
 		}
 	}
 	t.Run("the log has no line for a probe or an unknown path", func(t *testing.T) {

@@ -343,7 +343,7 @@ var bindingCases = []struct {
 		user, login := b.user()
 		a := b.phone(login.Doc.AccessToken, user, "13912345678").want(b.service, 200, "")
 		if !a.Doc.Bound {
-			b.t.Errorf("unexpected result: %s", a.Body)
+			b.t.Errorf("POST /v1/binding: body = %s, want bound", a.Body)
 		}
 		other := b.phone(a.Doc.AccessToken, user, "13912340000").want(b.service, 409, "already_bound")
 		if !strings.Contains(other.Body, "another phone number") {
@@ -379,7 +379,7 @@ var bindingCases = []struct {
 		}
 		b.business.answerWith(`{"refused":{"user_message":"工号不存在，请联系人事"}}`)
 		if a := bind().want(b.service, 403, "webhook_refused"); !strings.Contains(a.Body, `"user_message":"工号不存在，请联系人事"`) {
-			b.t.Errorf("unexpected result: %s", a.Body)
+			b.t.Errorf("POST /v1/binding: body = %s, want the user_message of the webhook", a.Body)
 		}
 		b.business.answerWith(`nonsense`)
 		bind().want(b.service, 503, "webhook_unavailable")

@@ -139,7 +139,7 @@ func TestPlatformGuard(t *testing.T) {
 				limited++
 				a.want(s, 429, "rate_limited").tellsToWait(s, 60)
 			default:
-				t.Errorf("guess %d: unexpected answer %d %s", i, a.Status, a.Body)
+				t.Errorf("guess %d: status and body = %d %s, want code_invalid or rate_limited", i, a.Status, a.Body)
 			}
 		}
 		if limited == 0 {

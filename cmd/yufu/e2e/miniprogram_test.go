@@ -52,7 +52,7 @@ func (h *harness) node(ctx context.Context, script string, task, result any) {
 	cmd.Dir, cmd.Env = miniprogram, settings{}.environ()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, stderr
 	if err := cmd.Run(); err != nil {
-		h.t.Fatalf("%s: unexpected result %v\n%s", script, err, stderr)
+		h.t.Fatalf("%s: error = %v\n%s", script, err, stderr)
 	}
 	if err := json.Unmarshal(stdout.Bytes(), result); err != nil {
 		h.t.Fatalf("the output of %s is not JSON: %q: %v", script, &stdout, err)

@@ -85,7 +85,7 @@ func TestPersonImport(t *testing.T) {
 				r := i.run(i.env, "", "person", "import", file, "--reason", "入职")
 				i.counts(t, r, 1, "1,201 created, 0 updated, 0 unchanged, 4 refused")
 				if !strings.Contains(r.stderr, "persons.csv.errors.csv") {
-					t.Errorf("unexpected result: %s", r.stderr)
+					t.Errorf("stderr = %s, want the name of the report", r.stderr)
 				}
 				report, err := os.ReadFile(file + ".errors.csv")
 				if err != nil {
@@ -98,7 +98,7 @@ func TestPersonImport(t *testing.T) {
 					}
 				}
 				if p := i.found("E7"); len(p) != 1 || p[0]["phone"] != "+8613800000007" || p[0]["name"] != "员工7" {
-					t.Errorf("unexpected result: %v", p)
+					t.Errorf("persons = %v, want one with the number and the name of E7", p)
 				}
 				i.counts(t, i.run(i.env, "", "person", "import", file), 1, "0 created, 0 updated, 1,201 unchanged, 4 refused")
 				i.counts(t, i.run(i.env, "", "person", "import", file, "--from-line", "1206"), 0, "0 created, 0 updated, 1 unchanged, 0 refused")
@@ -113,7 +113,7 @@ func TestPersonImport(t *testing.T) {
 					"person", "import", "-", "--format", "ndjson", "--report", filepath.Join(t.TempDir(), "report.csv"))
 				i.counts(t, r, 0, "1 created, 1 updated, 0 unchanged, 0 refused")
 				if p := i.found("N1"); len(p) != 1 || p[0]["name"] != "庚" || fmt.Sprint(p[0]["facts"]) != "[id_no]" {
-					t.Errorf("unexpected result: %v", p)
+					t.Errorf("persons = %v, want one named 庚 with only the fact id_no", p)
 				}
 			})
 
@@ -121,11 +121,11 @@ func TestPersonImport(t *testing.T) {
 				i := &importer{i.in(t), i.env, i.p}
 				out := i.mustRun(i.env, "", "person", "list", "--external-id", "E7")
 				if !strings.Contains(out, "+86138****0007") || strings.Contains(out, "13800000007") || !strings.Contains(out, "enabled") {
-					t.Errorf("unexpected result: %s", out)
+					t.Errorf("person list = %s, want the masked number and enabled", out)
 				}
 				i.mustRun(i.env, "", "person", "disable", "E7", "--reason", "离职")
 				if out := i.mustRun(i.env, "", "person", "list", "--external-id", "E7"); !strings.Contains(out, "disabled") {
-					t.Errorf("unexpected result: %s", out)
+					t.Errorf("person list = %s, want disabled", out)
 				}
 				i.mustRun(i.env, "", "person", "enable", "E7")
 				if r := i.run(i.env, "", "person", "disable", "unknown"); r.code != 1 || !strings.Contains(r.stderr, "no person has this external_id") {

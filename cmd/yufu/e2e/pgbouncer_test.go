@@ -162,7 +162,7 @@ $$ begin raise exception 'wal_level must be set to ''logical''' using errcode = 
 			}
 			exec := func(sql string) {
 				if _, err := owner.Exec(context.Background(), sql); err != nil {
-					t.Errorf("%s: unexpected result %v", sql, err)
+					t.Errorf("%s: error = %v", sql, err)
 				}
 			}
 			t.Cleanup(func() {

@@ -132,7 +132,7 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 	t.Run("the other headers are passed unchanged", func(t *testing.T) {
 		a := p.must(t, http.MethodPost, apiHost, "/orders/%2e?aud=x&q=%E9%B1%BC", "a body", http.Header{"Authorization": {"Bearer " + token}})
 		if a.body != "POST /orders/%2e?aud=x&q=%E9%B1%BC a body" {
-			t.Errorf("unexpected answer: %d %s", a.status, a.body)
+			t.Errorf("POST /orders/%%2e: status and body = %d %s, want the request unchanged", a.status, a.body)
 		}
 		w.backEnd.forget()
 	})
@@ -190,14 +190,14 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 			Refresh string `json:"refresh_token"`
 		}
 		if err := json.Unmarshal([]byte(a.body), &login); err != nil || a.status != http.StatusOK {
-			t.Fatalf("unexpected answer: %d %s", a.status, a.body)
+			t.Fatalf("POST /oauth2/token: status and body = %d %s, want 200", a.status, a.body)
 		}
 		w.secret("an access token", login.Access)
 		w.secret("a refresh token", login.Refresh)
 		bearer := http.Header{"Authorization": {"Bearer " + login.Access}}
 		for _, path := range []string{"/v1/me", "/v1/sessions", "/.well-known/jwks.json", "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"} {
 			if a := p.must(t, http.MethodGet, authHost, path, "", bearer); a.status != http.StatusOK {
-				t.Errorf("%s: unexpected answer %d %s", path, a.status, a.body)
+				t.Errorf("%s: status and body = %d %s, want 200", path, a.status, a.body)
 			}
 		}
 		// The service answers whether or not the user exists.
@@ -208,7 +208,7 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 		}
 		revoke := url.Values{"client_id": {testApp}, "token": {login.Refresh}}
 		if a := p.must(t, http.MethodPost, authHost, "/oauth2/revoke", revoke.Encode(), form); a.status != http.StatusOK {
-			t.Errorf("revocation: unexpected answer %d %s", a.status, a.body)
+			t.Errorf("revocation: POST /oauth2/revoke: status and body = %d %s, want 200", a.status, a.body)
 		}
 	})
 	t.Run("the other endpoints of the service are not published", func(t *testing.T) {
@@ -224,7 +224,7 @@ func (w *guardedWorld) guards(t *testing.T, p *proxy) {
 				a, err := p.ask(method, authHost, path, "", key)
 				// A proxy may also answer that the path is invalid.
 				if err == nil && a.status != http.StatusNotFound && a.status != http.StatusBadRequest && a.status != http.StatusMethodNotAllowed {
-					t.Errorf("%s %s: unexpected answer %d %s", method, path, a.status, a.body)
+					t.Errorf("%s %s: status and body = %d %s, want 400, 404 or 405", method, path, a.status, a.body)
 				}
 			}
 		}
@@ -463,7 +463,7 @@ func TestKeysReachHAProxy(t *testing.T) {
 	} {
 		out, err := reloadKeys(t, tc.keys, keys, "false", "touch "+filepath.Join(keys, "reloaded"))
 		if err == nil || !strings.Contains(out, tc.complaint) || isFile(filepath.Join(keys, "reloaded")) {
-			t.Errorf("%s: unexpected result %v: %s", name, err, out)
+			t.Errorf("%s: error = %v, output %s; want a complaint with %q and no reload", name, err, out, tc.complaint)
 		}
 	}
 	w.wantStopped(t, p.api(t, token), http.StatusUnauthorized)

@@ -160,7 +160,7 @@ func TestForgedHeaders(t *testing.T) {
 			}
 			resp.Body.Close()
 			if seen.Server["HTTP_X_YUFU_PERSON"] != victim {
-				t.Errorf("%s: unexpected result %v", name, seen.Server)
+				t.Errorf("%s: variables = %v, want HTTP_X_YUFU_PERSON = %s", name, seen.Server, victim)
 			}
 		}
 	})
@@ -180,7 +180,7 @@ func TestForgedHeaders(t *testing.T) {
 					}
 					var seen seenByPHP
 					if err := json.Unmarshal(body, &seen); status != http.StatusOK || err != nil {
-						t.Errorf("%q: unexpected answer %d %s", fields, status, body)
+						t.Errorf("%q: status and body = %d %s, want 200", fields, status, body)
 						return false
 					}
 					php, names := seen.identity(t, yufuOf(name))

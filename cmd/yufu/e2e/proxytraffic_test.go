@@ -151,7 +151,7 @@ func TestProxiesPassOn(t *testing.T) {
 			}
 			resp := open(token)
 			if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("X-User") != w.alice.Doc.UUID {
-				t.Fatalf("unexpected result: %s %v", resp.Status, resp.Header)
+				t.Fatalf("status and headers = %s %v, want 101 with the user in X-User", resp.Status, resp.Header)
 			}
 			for _, text := range []string{"one", "two"} {
 				fmt.Fprint(c.conn, text)
@@ -192,7 +192,7 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 		echoed.Header = nil
 		a := p.must(t, method, apiHost, path, body, header)
 		if err := json.Unmarshal([]byte(a.body), &echoed); err != nil || a.status != http.StatusOK {
-			t.Errorf("%d %s: unexpected result %v", a.status, a.body, err)
+			t.Errorf("status and body = %d %s, decoding error %v; want 200 and the request", a.status, a.body, err)
 		}
 	}
 	t.Run("every method is passed with its body", func(t *testing.T) {
@@ -240,7 +240,7 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 			got, err := io.ReadAll(resp.Body)
 			resp.Body.Close()
 			if string(got) != want || err != nil {
-				t.Errorf("unexpected result: %d %.100s, %v", resp.StatusCode, got, err)
+				t.Errorf("status = %d, body = %.100s, error %v; want the body %.100s", resp.StatusCode, got, err, want)
 			}
 		}
 	})
@@ -294,35 +294,35 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 	})
 	t.Run("ranges, encodings, early hints and cookies are passed", func(t *testing.T) {
 		if a := p.must(t, http.MethodGet, apiHost, "/file", "", bearer("Range", "bytes=2-4")); a.status != http.StatusPartialContent || a.body != "234" {
-			t.Errorf("a range request: unexpected answer %d %s", a.status, a.body)
+			t.Errorf("a range request: GET /file: status and body = %d %s, want 206 234", a.status, a.body)
 		}
 		if a := p.must(t, http.MethodGet, apiHost, "/file", "", bearer("If-None-Match", `"1"`)); a.status != http.StatusNotModified {
-			t.Errorf("a conditional request: unexpected answer %d %s", a.status, a.body)
+			t.Errorf("a conditional request: GET /file: status and body = %d %s, want 304", a.status, a.body)
 		}
 		a := p.must(t, http.MethodGet, apiHost, "/gzip", "", bearer("Accept-Encoding", "gzip"))
 		z, err := gzip.NewReader(strings.NewReader(a.body))
 		if err != nil {
-			t.Fatalf("%d %q: unexpected result %v", a.status, a.body, err)
+			t.Fatalf("GET /gzip: status and body = %d %q, decoding error %v", a.status, a.body, err)
 		}
 		if text, err := io.ReadAll(z); string(text) != "packed" || err != nil || a.header.Get("Content-Encoding") != "gzip" {
 			t.Errorf("gzip: body %q, error %v", text, err)
 		}
 		a = p.must(t, http.MethodGet, apiHost, "/cookies", "", bearer("Cookie", "a=1; b=2"))
 		if a.status != http.StatusOK || a.body != "[a=1] [b=2]" || len(a.header["Set-Cookie"]) != 12 {
-			t.Errorf("cookies: unexpected answer %d %s with %d cookies", a.status, a.body, len(a.header["Set-Cookie"]))
+			t.Errorf("cookies: status and body = %d %s with %d cookies, want 200 and 12 cookies", a.status, a.body, len(a.header["Set-Cookie"]))
 		}
 		// nginx before 1.29 treats early hints as the answer, as its file says.
 		if p.name == "nginx" {
 			return
 		}
 		if a := p.must(t, http.MethodGet, apiHost, "/early", "", bearer()); a.status != http.StatusOK || a.body != "late" {
-			t.Errorf("early hints: unexpected answer %d %s", a.status, a.body)
+			t.Errorf("early hints: GET /early: status and body = %d %s, want 200 late", a.status, a.body)
 		}
 	})
 	t.Run("a refusal by the back end is passed", func(t *testing.T) {
 		a := p.must(t, http.MethodGet, apiHost, "/own/401", "", bearer())
 		if a.status != http.StatusUnauthorized || a.body != "own words" || !slices.Equal(a.header["Www-Authenticate"], []string{"Own"}) || !slices.Equal(a.header["Access-Control-Allow-Origin"], []string{"https://h5.example.com"}) {
-			t.Errorf("unexpected result: %d %s %v", a.status, a.body, a.header)
+			t.Errorf("GET /own/401: status, body and headers = %d %s %v, want the back end's own 401", a.status, a.body, a.header)
 		}
 	})
 	t.Run("the proxy answers preflights itself", func(t *testing.T) {
@@ -330,17 +330,17 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 		a := p.must(t, http.MethodOptions, apiHost, "/echo", "", preflight)
 		if a.status != http.StatusNoContent || a.header.Get("X-Uri") != "" || a.header.Get("Access-Control-Allow-Origin") != "*" || a.header.Get("Access-Control-Allow-Headers") != "authorization,content-type" ||
 			!strings.Contains(a.header.Get("Access-Control-Allow-Methods"), "DELETE") || a.header.Get("Access-Control-Allow-Credentials") != "" {
-			t.Errorf("unexpected result: %d %s %v", a.status, a.body, a.header)
+			t.Errorf("OPTIONS /echo: status, body and headers = %d %s %v, want 204 and the CORS headers", a.status, a.body, a.header)
 		}
 		for _, missing := range []string{"Origin", "Access-Control-Request-Method"} {
 			header := preflight.Clone()
 			header.Del(missing)
 			if a := p.must(t, http.MethodOptions, apiHost, "/echo", "", header); a.status != http.StatusUnauthorized {
-				t.Errorf("a preflight without %s: unexpected answer %d %s", missing, a.status, a.body)
+				t.Errorf("a preflight without %s: OPTIONS /echo: status and body = %d %s, want 401", missing, a.status, a.body)
 			}
 		}
 		if a := p.must(t, http.MethodPost, apiHost, "/echo", "", preflight); a.status != http.StatusUnauthorized {
-			t.Errorf("a preflight with another method: unexpected answer %d %s", a.status, a.body)
+			t.Errorf("a preflight with another method: POST /echo: status and body = %d %s, want 401", a.status, a.body)
 		}
 	})
 	t.Run("pages can read refusals", func(t *testing.T) {
@@ -354,7 +354,7 @@ func passesOn(t *testing.T, p *proxy, protocol, token string, release chan<- str
 				err := json.Unmarshal([]byte(a.body), &problem)
 				if err != nil || a.status != http.StatusUnauthorized || a.header.Get("Content-Type") != "application/problem+json" ||
 					problem.Type != "urn:yufu:problem:"+code || problem.Code != code || problem.Status != a.status || problem.Title == "" {
-					t.Errorf("unexpected result: %d %s %v: %v", a.status, a.body, a.header, err)
+					t.Errorf("status, body and headers = %d %s %v, decoding error %v; want 401 %s", a.status, a.body, a.header, err, code)
 				}
 				for name, want := range map[string]string{"Cache-Control": "no-store", "Access-Control-Allow-Origin": "*", "X-Yufu-Uuid": ""} {
 					if got := a.header.Get(name); got != want {

@@ -165,11 +165,11 @@ func TestRecipes(t *testing.T) {
 			both := []string{base + "/orders", base + "/transfers"}
 			for _, url := range both {
 				if status, user, _ := get(url, "Bearer "+token); status != http.StatusOK || user != alice.Doc.UUID {
-					t.Errorf("%s: unexpected answer %d %q", url, status, user)
+					t.Errorf("%s: status and user = %d %q, want 200 and %s", url, status, user, alice.Doc.UUID)
 				}
 				for _, none := range []string{"", "Basic eDp5", "Bearer", "Bearer "} {
 					if status, _, header := get(url, none); status != http.StatusUnauthorized || header.Get("WWW-Authenticate") != "Bearer" {
-						t.Errorf("%s with %q: unexpected answer %d %v", url, none, status, header)
+						t.Errorf("%s with %q: status and headers = %d %v, want 401 and the challenge Bearer", url, none, status, header)
 					}
 				}
 				strange := other.logIn("alice").Doc.AccessToken
@@ -185,7 +185,7 @@ func TestRecipes(t *testing.T) {
 				} {
 					status, _, header := get(url, "Bearer "+bad)
 					if status != http.StatusUnauthorized || !strings.Contains(header.Get("WWW-Authenticate"), "invalid_token") {
-						t.Errorf("%s with %s: unexpected answer %d %v", url, what, status, header)
+						t.Errorf("%s with %s: status and headers = %d %v, want 401 invalid_token", url, what, status, header)
 					}
 				}
 			}
@@ -231,7 +231,7 @@ func TestRecipes(t *testing.T) {
 				base := start(s.base, authURL)
 				for _, path := range []string{"/orders", "/transfers"} {
 					if status, _, header := ask(base+path, "Bearer "+token); status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {
-						t.Errorf("%s with %s as the service: unexpected answer %d %v", path, what, status, header)
+						t.Errorf("%s with %s as the service: status and headers = %d %v, want 503 with Retry-After", path, what, status, header)
 					}
 				}
 			}

@@ -135,7 +135,7 @@ func TestRevocationReachesEveryBackEnd(t *testing.T) {
 		r := other.revoke(other.client(admin), q)
 		answered := time.Now()
 		if r.SessionsRevoked < 1 || r.EffectiveBy.After(answered.Add(bound+time.Second)) {
-			t.Errorf("round %d: unexpected answer %+v", round, r)
+			t.Errorf("round %d: revocation = %+v, want at least 1 session, effective within %s", round, r, bound)
 		}
 		var all sync.WaitGroup
 		for _, o := range watchers {

@@ -140,7 +140,7 @@ func TestRevocations(t *testing.T) {
 			r.Reason = "a test"
 			got := a.revoke(a.client(key), r)
 			if got.SessionsRevoked < 1 || got.CutoffID == nil || strings.Count(*got.CutoffID, ".") != 1 {
-				t.Errorf("unexpected result: %+v", got)
+				t.Errorf("revocation = %+v, want at least 1 session and a cutoff id in two parts", got)
 			}
 			if got.EffectiveBy.Before(before.Add(30*time.Second)) || got.ExpiresBy.Before(before.Add(10*time.Minute)) {
 				t.Errorf("at %s the answer promises %s and %s", before, got.EffectiveBy, got.ExpiresBy)

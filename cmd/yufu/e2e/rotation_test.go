@@ -347,7 +347,7 @@ func TestKeyCommandsBesideService(t *testing.T) {
 			h.eventually("another key signs", func() bool { return kidOf(s.logIn("bob").Doc.AccessToken) != dead })
 			s.me(alice.Doc.AccessToken).want(s, 200, "")
 			if pem := h.mustRun(d.env, "", "keys", "export", "--pem"); strings.Count(pem, "BEGIN PUBLIC KEY") != 3 {
-				t.Errorf("unexpected result: %s", pem)
+				t.Errorf("keys export --pem = %s, want 3 public keys", pem)
 			}
 
 			h.mustRun(d.env, "", "keys", "retire", dead, "--now", "--reason", "a test")

@@ -239,7 +239,7 @@ func (run *secretsRun) wrong(method, path, body string, header http.Header) {
 		req.Header.Set("X-Forwarded-For", fmt.Sprintf("2001:db8:%x::1", run.attempts))
 	}
 	if a := run.must(run.do(req)); a.Status >= 500 {
-		run.t.Errorf("%s: unexpected answer %d %s", method, a.Status, a.Body)
+		run.t.Errorf("%s: status and body = %d %s, want less than 500", method, a.Status, a.Body)
 	}
 }
 

@@ -136,7 +136,7 @@ func (s *service) scriptOf(name string, packages []string, user string, codes in
 	cmd.Env = settings{}.environ()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		s.t.Fatalf("%s: unexpected result %v\n%s", name, err, &stderr)
+		s.t.Fatalf("%s: error = %v\n%s", name, err, &stderr)
 	}
 	var result scriptResult
 	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
@@ -294,10 +294,10 @@ func TestStockClientsInGo(t *testing.T) {
 		_, err := client(oauth2.AuthStyleAutoDetect).Exchange(ctx, code, grant)
 		var refused *oauth2.RetrieveError
 		if !errors.As(err, &refused) || refused.ErrorCode != "invalid_grant" || refused.Response.StatusCode != http.StatusBadRequest {
-			t.Errorf("unexpected error: %v", err)
+			t.Errorf("error = %v, want 400 invalid_grant", err)
 		}
 		if seen := f.forget(); !slices.Equal(seen, []string{"POST /oauth2/token Basic", "POST /oauth2/token"}) {
-			t.Errorf("unexpected requests: %q", seen)
+			t.Errorf("requests = %q, want one with Basic and one without", seen)
 		}
 		if n := s.sim.timesSent(code); n != 1 {
 			t.Errorf("WeChat was asked %d times, want once", n)
@@ -311,7 +311,7 @@ func TestStockClientsInGo(t *testing.T) {
 		_, err := client(oauth2.AuthStyleInParams).TokenSource(ctx, &oauth2.Token{RefreshToken: a.Doc.RefreshToken}).Token()
 		var refused *oauth2.RetrieveError
 		if !errors.As(err, &refused) || refused.ErrorCode != "invalid_grant" || !strings.Contains(string(refused.Body), `"error_code":"session_revoked"`) {
-			t.Errorf("unexpected error: %v", err)
+			t.Errorf("error = %v, want invalid_grant with session_revoked", err)
 		}
 	})
 
@@ -322,7 +322,7 @@ func TestStockClientsInGo(t *testing.T) {
 			t.Fatal(err)
 		}
 		if e := provider.Endpoint(); e.TokenURL != s.base+"/oauth2/token" || e.AuthURL != "" {
-			t.Errorf("unexpected endpoints: %+v", e)
+			t.Errorf("endpoints = %+v, want only /oauth2/token", e)
 		}
 		// The defaults accept the algorithms in the metadata.
 		verifier := provider.VerifierContext(ctx, &oidc.Config{ClientID: s.base})
@@ -348,7 +348,7 @@ func TestStockClientsInGo(t *testing.T) {
 			}
 		}
 		if seen := f.forget(); !slices.Equal(seen, []string{"GET /.well-known/jwks.json"}) {
-			t.Errorf("unexpected requests: %q", seen)
+			t.Errorf("requests = %q, want one for the JWK set", seen)
 		}
 		forged := first[:strings.LastIndex(first, ".")] + second[strings.LastIndex(second, "."):]
 		if _, err := keys.VerifySignature(ctx, forged); err == nil {

@@ -17,7 +17,7 @@ func (s *service) serviceKey(scope string) string {
 	made := s.admins(http.MethodPost, "/admin/v1/service-keys", `{"name":"a test","scope":"`+scope+`"}`)
 	var key struct{ Key string }
 	if err := json.Unmarshal([]byte(made.Body), &key); err != nil || key.Key == "" {
-		s.t.Fatalf("unexpected answer: %d %s", made.Status, made.Body)
+		s.t.Fatalf("POST /admin/v1/service-keys: status and body = %d %s, want a key", made.Status, made.Body)
 	}
 	return key.Key
 }
@@ -76,7 +76,7 @@ func TestValidationFromMemory(t *testing.T) {
 		})
 		// A revoked token stays inactive.
 		if a := s.introspect(key, ended.AccessToken); a.Body != inactive {
-			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+			t.Errorf("POST /oauth2/introspect: status and body = %d %s, want %s", a.Status, a.Body, inactive)
 		}
 		s.verify("", ended.AccessToken).want(s, 401, "session_revoked")
 	})
@@ -103,7 +103,7 @@ func TestValidationFromMemory(t *testing.T) {
 		restricted := d.serviceKey("service", "--app", otherApp)
 		s.introspect(restricted, token).contains(s, `{"active":true,`)
 		if a := s.introspect(restricted, good); a.Body != inactive {
-			t.Errorf("unexpected answer: %d %s", a.Status, a.Body)
+			t.Errorf("POST /oauth2/introspect: status and body = %d %s, want %s", a.Status, a.Body, inactive)
 		}
 	})
 	t.Run("a proxy may append the client's path", func(t *testing.T) {
@@ -217,7 +217,7 @@ func TestIntrospectionWithoutDatabase(t *testing.T) {
 					}
 				}
 				if a := s.introspect(key, erased.Doc.AccessToken); a.Body != `{"active":false}`+"\n" {
-					t.Errorf("for an erased user: unexpected answer %d %s", a.Status, a.Body)
+					t.Errorf("for an erased user: status and body = %d %s, want not active", a.Status, a.Body)
 				}
 			}
 			s.eventually("the data is too old", func() bool {

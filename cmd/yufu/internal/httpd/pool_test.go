@@ -450,7 +450,7 @@ func TestNoSniff(t *testing.T) {
 		_, _ = io.WriteString(c, tc.send) // fails if the server answers before it has read all
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatalf("%s: reading the answer: %v", name, err)
 		}
 		if got := resp.Header.Values("X-Content-Type-Options"); resp.StatusCode != tc.want || !slices.Equal(got, []string{"nosniff"}) {
 			t.Errorf("%s: status %d with X-Content-Type-Options %q, want %d with nosniff", name, resp.StatusCode, got, tc.want)

@@ -19,7 +19,7 @@ func FuzzParseDatabaseURL(f *testing.F) {
 		db, err := ParseDatabaseURL("YUFU_DATABASE_URL", s)
 		switch {
 		case err != nil && (db != Database{} || !refusals[err.Error()]):
-			t.Fatalf("%q: %+v, %v", s, db, err)
+			t.Fatalf("ParseDatabaseURL(%q) = %+v, %v; want a known refusal and no database", s, db, err)
 		case err == nil && (db.PostgresDSN == "") == (db.SQLitePath == ""):
 			t.Fatalf("%q is %+v", s, db)
 		case err == nil && !strings.HasSuffix(strings.TrimSpace(s), db.PostgresDSN+db.SQLitePath):
@@ -38,7 +38,7 @@ func FuzzCheckIssuer(f *testing.F) {
 		const path = "/.well-known/jwks.json"
 		u, err := url.Parse(issuer + path)
 		if err != nil || u.Hostname() == "" || u.Path != path || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.String() != issuer+path {
-			t.Fatalf("%q: %+v, %v", issuer, u, err)
+			t.Fatalf("url.Parse(%q + path) = %+v, %v; want the same host and path only", issuer, u, err)
 		}
 		if strings.HasSuffix(u.Host, ":") {
 			t.Fatalf("%q has an empty port", issuer)
@@ -59,7 +59,7 @@ func FuzzParsePrefixes(f *testing.F) {
 		prefixes, err := ParsePrefixes("YUFU_TRUSTED_PROXIES", []string{s})
 		if err != nil {
 			if prefixes != nil {
-				t.Fatalf("%q: %v, %v", s, prefixes, err)
+				t.Fatalf("%q: prefixes = %v, error %v; want no prefixes with an error", s, prefixes, err)
 			}
 			return
 		}

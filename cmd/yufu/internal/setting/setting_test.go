@@ -41,7 +41,7 @@ func TestCheckEnviron(t *testing.T) {
 			}
 			for _, kv := range environ {
 				if err := CheckEnviron([]string{kv}, known); err != nil {
-					t.Errorf("%s: %v", kv, err)
+					t.Errorf("CheckEnviron(%s) error = %v", kv, err)
 				}
 			}
 		})
@@ -101,7 +101,7 @@ func TestReadSecretFile(t *testing.T) {
 func TestCheckIssuer(t *testing.T) {
 	for _, good := range []string{"https://auth.example.com", "https://auth.example.com:8443", "http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:80"} {
 		if err := CheckIssuer("YUFU_ISSUER", good); err != nil {
-			t.Errorf("%s: %v", good, err)
+			t.Errorf("CheckIssuer(%s) error = %v", good, err)
 		}
 	}
 	for bad, say := range map[string]string{
@@ -124,7 +124,7 @@ func TestCheckIssuer(t *testing.T) {
 func TestCheckLoopback(t *testing.T) {
 	for _, good := range []string{"127.0.0.1:0", "localhost:8080", "[::1]:8080", "127.9.9.9:1"} {
 		if err := CheckLoopback("YUFU_LISTEN", good); err != nil {
-			t.Errorf("%s: %v", good, err)
+			t.Errorf("CheckLoopback(%s) error = %v", good, err)
 		}
 	}
 	for _, bad := range []string{":8080", "0.0.0.0:8080", "10.0.0.1:1", "example.com:1"} {
@@ -143,7 +143,7 @@ func TestParseDatabaseURL(t *testing.T) {
 	} {
 		want.Setting = "X"
 		if got, err := ParseDatabaseURL("X", s); err != nil || got != want {
-			t.Errorf("%s: %+v, %v", s, got, err)
+			t.Errorf("ParseDatabaseURL(%s) = %+v, %v; want %+v", s, got, err, want)
 		}
 	}
 	for _, good := range []string{
@@ -151,7 +151,7 @@ func TestParseDatabaseURL(t *testing.T) {
 		"postgres:///d?host=/run/postgresql&user=u%40tenant", "postgres://[::1]:5432/d", "postgres://h",
 	} {
 		if _, err := ParseDatabaseURL("X", good); err != nil {
-			t.Errorf("%s: %v", good, err)
+			t.Errorf("ParseDatabaseURL(%s) error = %v", good, err)
 		}
 	}
 	for _, bad := range []string{
