@@ -231,13 +231,13 @@ func TestCutoffs(t *testing.T) {
 	t.Run("an ended session revokes all its tokens", func(t *testing.T) {
 		t.Parallel()
 		if c := auth.SessionEnded(id, now); c.Kind != auth.CutoffSession || c.Session != id || c.Ver != 0 {
-			t.Errorf("unexpected cutoff: %+v", c)
+			t.Errorf("SessionEnded() = %+v, want a session cutoff with ver 0", c)
 		}
 	})
 	t.Run("a revoked app revokes tokens below its epoch", func(t *testing.T) {
 		t.Parallel()
 		if c := auth.AppRevoked("wx1", 3, now); c.Kind != auth.CutoffApp || c.AppID != "wx1" || c.Epoch != 3 {
-			t.Errorf("unexpected cutoff: %+v", c)
+			t.Errorf("AppRevoked() = %+v, want an app cutoff of wx1 with epoch 3", c)
 		}
 	})
 }

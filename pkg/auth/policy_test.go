@@ -101,7 +101,7 @@ func FuzzParsePolicy(f *testing.F) {
 			t.Fatal(err)
 		}
 		if q, err := auth.ParsePolicy(again); err != nil || cmp.Diff(p, q) != "" {
-			t.Errorf("%s: %v", again, err)
+			t.Errorf("ParsePolicy(%s) error = %v, want the same policy", again, err)
 		}
 	})
 }

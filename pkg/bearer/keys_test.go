@@ -252,7 +252,7 @@ func TestKeys(t *testing.T) {
 			wantGood(t, v, forgery{header: map[string]any{"kid": kid, "alg": k.alg}, sign: signWith(t, jwt.GetSigningMethod(k.alg), k.private)}.make(t))
 		}
 		if n := s.asked.Load(); n != 1 {
-			t.Errorf("%d requests for the key set", n)
+			t.Errorf("%d requests for the key set, want 1", n)
 		}
 	})
 	t.Run("before the first fetch tokens are stale and junk is invalid", func(t *testing.T) {
@@ -314,7 +314,7 @@ func TestKeys(t *testing.T) {
 			wantError(t, v, f.make(t), bearer.ErrInvalid)
 		}
 		if n := s.asked.Load(); n != 1 {
-			t.Errorf("%d requests for the key set", n)
+			t.Errorf("%d requests for the key set, want 1", n)
 		}
 	})
 	t.Run("known keys stay in use when a fetch fails, and unknown ones are stale", func(t *testing.T) {
@@ -381,7 +381,7 @@ func TestKeys(t *testing.T) {
 		c.advance(15 * time.Second)
 		wantError(t, v, token, bearer.ErrInvalid)
 		if n := asked.Load(); n != 1 {
-			t.Errorf("%d requests for the key set", n)
+			t.Errorf("%d requests for the key set, want 1", n)
 		}
 	})
 	for name, serve := range map[string]http.HandlerFunc{

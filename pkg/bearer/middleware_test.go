@@ -114,7 +114,7 @@ func TestRequire(t *testing.T) {
 				t.Errorf("Retry-After = %q", retry)
 			}
 			if w.Header().Get("Cache-Control") != "no-store" || w.Header().Get("Content-Type") != "application/problem+json" {
-				t.Errorf("headers = %v", w.Header())
+				t.Errorf("headers = %v, want no-store and application/problem+json", w.Header())
 			}
 		})
 	}

@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 		synctest.Wait()
 		w.wantKnown(true, 0, 500, 999)
 		if asked := w.db.Questions() - before; asked != 2 {
-			t.Errorf("unexpected number of queries: %d", asked)
+			t.Errorf("%d queries, want 2", asked)
 		}
 	})
 	inBubble(t, "a lost connection is made again, and polling bridges the gap", func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestRun(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
 		if n := w.db.Questions() - before; n < 8 || n > 11 {
-			t.Errorf("unexpected number of queries in 30 s with a timeout of %[2]v: %[1]d", n, cutoffs.AskTimeout)
+			t.Errorf("%d queries in 30 s with a timeout of %v, want 8 to 11", n, cutoffs.AskTimeout)
 		}
 		resume()
 		time.Sleep(cutoffs.AskTimeout + cutoffs.PollInterval)
@@ -165,7 +165,7 @@ func TestRun(t *testing.T) {
 			<-s.more
 			for _, e := range s.rest() {
 				if d := time.Since(last); e.Name != cutoff.EventHeartbeat || d > cutoff.HeartbeatInterval {
-					t.Errorf("unexpected event %s after %v", brief(t, e), d)
+					t.Errorf("event = %s after %v, want a heartbeat at least every %v", brief(t, e), d, cutoff.HeartbeatInterval)
 				}
 				last = time.Now()
 			}
@@ -201,7 +201,7 @@ func TestRun(t *testing.T) {
 		stop()
 		running.Wait()
 		if d := time.Since(began); d != 0 {
-			t.Errorf("unexpected duration: %v", d)
+			t.Errorf("duration = %v, want 0", d)
 		}
 		if !isClosed(s.more) {
 			t.Error("the subscriber was not woken")
@@ -267,7 +267,7 @@ func TestCatchUp(t *testing.T) {
 		}
 		calls.Wait()
 		if d := time.Since(began); d > 2*cutoffs.AskTimeout {
-			t.Errorf("unexpected duration: %v", d)
+			t.Errorf("duration = %v, want at most %v", d, 2*cutoffs.AskTimeout)
 		}
 	})
 	inBubble(t, "a caller that gives up does not affect other callers", func(t *testing.T) {
@@ -311,7 +311,7 @@ func TestCatchUp(t *testing.T) {
 		}
 		calls.Wait()
 		if d := time.Since(began); d != time.Second {
-			t.Errorf("unexpected duration: %v", d)
+			t.Errorf("duration = %v, want 1 s", d)
 		}
 	})
 	inBubble(t, "a catch-up that fails half way does not lower the age", func(t *testing.T) {
@@ -397,7 +397,7 @@ func TestAnotherDatabase(t *testing.T) {
 		failing.left = 100
 		w.catchUp()
 		if got := s.rest(); len(got) != 2*cutoffs.PageSize+2 || got[0].Name != cutoff.EventReset || got[len(got)-1].Name != cutoff.EventReady {
-			t.Errorf("unexpected number of events: %d", len(got))
+			t.Errorf("%d events, want two pages between reset and ready", len(got))
 		}
 	})
 	inBubble(t, "a new timeline with every answer ends the attempt", func(t *testing.T) {

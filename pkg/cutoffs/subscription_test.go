@@ -100,10 +100,10 @@ func TestSubscription(t *testing.T) {
 			}
 		}
 		if len(all) != n+2 || brief(t, all[n]) != fmt.Sprintf("cutoff %d", n+1) || brief(t, all[n+1]) != fmt.Sprintf("ready 0ms @t1.%d", n+1) {
-			t.Errorf("unexpected events: %d, the last are %s and %s", len(all), brief(t, all[n]), brief(t, all[len(all)-1]))
+			t.Errorf("%d events, the last are %s and %s; want %d, the last a cutoff and ready", len(all), brief(t, all[n]), brief(t, all[len(all)-1]), n+2)
 		}
 		if pieces < 5 {
-			t.Errorf("unexpected number of pieces: %d", pieces)
+			t.Errorf("%d pieces, want at least 5", pieces)
 		}
 		for i, e := range all[:n] {
 			if got, want := brief(t, e), fmt.Sprintf("cutoff %d", i+1); got != want {
@@ -121,7 +121,7 @@ func TestSubscription(t *testing.T) {
 		w.Beat()
 		first := s.next()
 		if !isClosed(s.more) || len(first) >= n {
-			t.Fatalf("unexpected number of events in the first piece: %d", len(first))
+			t.Fatalf("the first piece has %d events, want only some of them", len(first))
 		}
 		last := first[len(first)-1]
 		rest := w.subscribe(last.ID).rest()
@@ -130,7 +130,7 @@ func TestSubscription(t *testing.T) {
 		}
 		more := s.rest()
 		if got := brief(t, more[len(more)-1]); got != "heartbeat 0ms" {
-			t.Errorf("unexpected last event %q", got)
+			t.Errorf("last event = %q, want a heartbeat of 0 ms", got)
 		}
 	})
 	inBubble(t, "a snapshot starts over when the timeline changes in the middle", func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestSubscription(t *testing.T) {
 		w.catchUp()
 		rest := s.rest()
 		if rest[0].Name != cutoff.EventReset || len(rest) != 2000+3 {
-			t.Errorf("unexpected events: %d, the first is %s", len(rest), rest[0].Name)
+			t.Errorf("%d events, the first is %s; want 2003 and a reset", len(rest), rest[0].Name)
 		}
 	})
 }
@@ -160,7 +160,7 @@ func TestPage(t *testing.T) {
 			}
 			age := time.Duration(p.AgeMS) * time.Millisecond
 			if last != (age == time.Second) || last == (age > maxStaleness) || p.MaxStalenessMS != maxStaleness.Milliseconds() || !p.Now.Equal(time.Now()) {
-				t.Errorf("unexpected page after %q: age %v, now %v, max_staleness_ms %d", after, age, p.Now, p.MaxStalenessMS)
+				t.Errorf("page after %q: age %v, now %v, max_staleness_ms %d; want 1 s in the last page, and an age above the maximum staleness before", after, age, p.Now, p.MaxStalenessMS)
 			}
 			after = p.Next
 		}

@@ -223,7 +223,7 @@ func brief(t testing.TB, e cutoff.Event) string {
 		}
 		text += " " + strconv.FormatInt(h.AgeMS, 10) + "ms"
 		if h.MaxStalenessMS != maxStaleness.Milliseconds() {
-			t.Errorf("unexpected max_staleness_ms: %d", h.MaxStalenessMS)
+			t.Errorf("max_staleness_ms = %d, want %d", h.MaxStalenessMS, maxStaleness.Milliseconds())
 		}
 	}
 	if e.ID != "" {

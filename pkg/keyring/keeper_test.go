@@ -125,6 +125,6 @@ func TestKeeperRun(t *testing.T) {
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	if n := strings.Count(log.text.String(), "\n"); n != 3 {
-		t.Errorf("%d log lines, want 3:\n%s", n, log.text.String())
+		t.Errorf("Run() logged %d lines, want 3:\n%s", n, log.text.String())
 	}
 }

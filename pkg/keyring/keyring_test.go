@@ -294,10 +294,10 @@ func TestJWKS(t *testing.T) {
 		}
 		for kid, k := range set {
 			if d := cmp.Diff([]string{"alg", "crv", "kid", "kty", "use", "x", "y"}, slices.Sorted(maps.Keys(k))); d != "" {
-				t.Errorf("%s: %s", kid, d)
+				t.Errorf("%s: members of the key (-want +got):\n%s", kid, d)
 			}
 			if k["kty"] != "EC" || k["crv"] != "P-256" || k["use"] != "sig" || k["alg"] != "ES256" {
-				t.Errorf("%s: %v", kid, k)
+				t.Errorf("%s: key = %v, want kty EC, crv P-256, use sig and alg ES256", kid, k)
 			}
 			canonical := fmt.Sprintf(`{"crv":"P-256","kty":"EC","x":%q,"y":%q}`, k["x"], k["y"])
 			sum := sha256.Sum256([]byte(canonical))
@@ -325,7 +325,7 @@ func TestJWKS(t *testing.T) {
 		for _, half := range []string{k["x"], k["y"]} {
 			b, err := base64.RawURLEncoding.DecodeString(half)
 			if err != nil || len(b) != 32 {
-				t.Fatalf("%q: %v", half, err)
+				t.Fatalf("decoding %q: error = %v, want 32 bytes", half, err)
 			}
 			point = append(point, b...)
 		}

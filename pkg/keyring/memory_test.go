@@ -110,7 +110,7 @@ func TestLostTail(t *testing.T) {
 			f.follow()
 			f.applyPolicy()
 			if f.row(was).RetiredAt.IsZero() || len(f.row(was).Sealed) != 0 {
-				t.Errorf("%s: %+v", use, f.row(was))
+				t.Errorf("%s: key after the restore = %+v, want it retired and without its sealed text", use, f.row(was))
 			}
 			if n := f.restoredEvents(was); n != 1 {
 				t.Errorf("%s: %d events, want 1", use, n)

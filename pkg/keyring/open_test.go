@@ -34,10 +34,10 @@ func TestOpen(t *testing.T) {
 		for _, k := range stored(t, s) {
 			count[fmt.Sprintf("%s %s next=%v", k.Use, k.Alg, k.ActiveAt.IsZero())]++
 			if !k.CreatedAt.Equal(now) || !k.ActiveAt.IsZero() && !k.ActiveAt.Equal(now) || !k.RetiredAt.IsZero() {
-				t.Errorf("unexpected times in %+v", k)
+				t.Errorf("key = %+v, want it created and active now, or not yet active", k)
 			}
 			if (len(k.Public) > 0) != (k.Use == keyring.UseAccess) {
-				t.Errorf("unexpected public key in %+v", k)
+				t.Errorf("key = %+v, want a public key only for access keys", k)
 			}
 		}
 		if d := cmp.Diff(map[string]int{

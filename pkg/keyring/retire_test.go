@@ -34,7 +34,7 @@ func TestRetire(t *testing.T) {
 			}
 			f.now = until
 			if out := f.retire(was.KID, false); out.Key.State != retired || out.SessionsEnded || len(f.cutoffs()) != 0 {
-				t.Errorf("unexpected result: Retire() = %+v", out)
+				t.Errorf("Retire() = %+v, want it retired without ended sessions", out)
 			}
 		}
 	})
@@ -45,7 +45,7 @@ func TestRetire(t *testing.T) {
 			was := f.in(use, next)
 			out := f.retire(was.KID, false)
 			if out.Key.KID != was.KID || out.Current == nil || out.Current.KID != f.in(use, current).KID {
-				t.Errorf("unexpected result: Retire() = %+v", out)
+				t.Errorf("Retire() = %+v, want the next key retired and the current key", out)
 			}
 			f.wantStates(use, retired, current, next)
 		}
@@ -68,7 +68,7 @@ func TestRetire(t *testing.T) {
 		keys := stored(t, f.replicas[0].store)
 		for _, compromised := range []bool{false, true} {
 			if out := f.retire(mac.KID, compromised); out.SessionsEnded || out.Key.State != retired {
-				t.Errorf("unexpected result: Retire() = %+v", out)
+				t.Errorf("Retire() = %+v, want it retired without ended sessions", out)
 			}
 		}
 		if after := stored(t, f.replicas[0].store); len(after) != len(keys) {
@@ -86,7 +86,7 @@ func TestRetireCompromised(t *testing.T) {
 		dead, successor := f.in(keyring.UseAccess, current), f.in(keyring.UseAccess, next)
 		out := f.retire(dead.KID, true)
 		if out.Current == nil || out.Current.KID != successor.KID || out.Pending != nil || out.SessionsEnded {
-			t.Errorf("unexpected result: Retire() = %+v", out)
+			t.Errorf("Retire() = %+v, want the next key as the current one", out)
 		}
 		f.signs(successor.KID)
 		f.wantStates(keyring.UseAccess, retired, current, next)
@@ -114,7 +114,7 @@ func TestRetireCompromised(t *testing.T) {
 		f.pass(time.Minute)
 		out := f.retire(f.in(keyring.UseAccess, current).KID, true)
 		if out.Current == nil || out.Current.KID != first.KID || out.Pending == nil || out.Pending.KID != nextKey.KID || !out.Pending.ActiveAt.Equal(nextKey.KnownAt) {
-			t.Errorf("unexpected result: Retire() = %+v", out)
+			t.Errorf("Retire() = %+v, want the first key as the current one and the next key pending", out)
 		}
 		f.signs(first.KID)
 		f.now = nextKey.KnownAt

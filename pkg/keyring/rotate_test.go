@@ -202,7 +202,7 @@ func TestLateReplica(t *testing.T) {
 		}
 		promoted, err := f.replicas[0].Rotate(t.Context(), keyring.RotateRequest{Use: keyring.UseAccess})
 		if err != nil || promoted[0].KID != made.KID {
-			t.Fatalf("%+v, %v", promoted, err)
+			t.Fatalf("Rotate() = %+v, %v; want the key %s", promoted, err, made.KID)
 		}
 		if copied := f.now.Add(slow + policy.JWKSMaxAge); !promoted[0].ActiveAt.After(copied) {
 			t.Errorf("the key signs from %s, but a copy without it may be kept until %s", promoted[0].ActiveAt, copied)
@@ -240,7 +240,7 @@ func TestRotate(t *testing.T) {
 		f.pass(takeoverAge)
 		keys := f.rotate(keyring.RotateRequest{})
 		if len(keys) != 2 || keys[0].KID != was.KID || !keys[0].ActiveAt.Equal(f.now) || keys[0].State != current {
-			t.Errorf("unexpected result: Rotate() = %+v", keys)
+			t.Errorf("Rotate() = %+v, want two keys, the next key as the current one first", keys)
 		}
 		f.signs(was.KID)
 		f.wantStates(keyring.UseAccess, previous, current, next)
@@ -254,7 +254,7 @@ func TestRotate(t *testing.T) {
 			f.pass(of.ripe - time.Second)
 			keys := f.rotate(keyring.RotateRequest{Use: use})
 			if len(keys) != 1 || keys[0].KID != was.KID || !keys[0].ActiveAt.Equal(f.now.Add(time.Second)) || keys[0].State != next {
-				t.Errorf("unexpected result: Rotate() = %+v", keys)
+				t.Errorf("Rotate() = %+v, want the next key, active in a second", keys)
 			}
 			f.wantStates(use, current, next, next)
 			t.Run("a second call changes nothing", func(t *testing.T) {
@@ -279,10 +279,10 @@ func TestRotate(t *testing.T) {
 		f.pass(time.Second)
 		keys := f.rotate(keyring.RotateRequest{Now: true})
 		if len(keys) != 2 || keys[0].Use != keyring.UseAccess || !keys[0].ActiveAt.Equal(f.now) || !keys[0].KnownAt.Equal(now.Add(takeoverAge)) {
-			t.Errorf("unexpected result: Rotate() = %+v", keys)
+			t.Errorf("Rotate() = %+v, want two keys, the access key active now first", keys)
 		}
 		if keys[1].Use != keyring.UseRefresh || !keys[1].ActiveAt.Equal(now.Add(keyring.PropagationTime)) {
-			t.Errorf("unexpected result: Rotate() = %+v", keys)
+			t.Errorf("Rotate() = %+v, want the refresh key second, active when the replicas know it", keys)
 		}
 	})
 	t.Run("with Now a promoted key signs earlier", func(t *testing.T) {
@@ -437,7 +437,7 @@ func TestPolicy(t *testing.T) {
 		p := keyring.DefaultPolicy
 		c.change(&p)
 		if err := p.Check(); err == nil || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: Check() error = %v, want %q in it", name, err, c.says)
 		}
 		if _, err := keyring.NewKeeper(keyring.KeeperConfig{Policy: p}); err == nil {
 			t.Errorf("%s: NewKeeper() error = nil, want an error", name)
@@ -451,7 +451,7 @@ func TestCurrentAge(t *testing.T) {
 	r := f.replicas[0]
 	f.pass(takeoverAge)
 	if got := r.CurrentAge(keyring.UseAccess, "ES256", f.now); got != takeoverAge {
-		t.Errorf("%s", got)
+		t.Errorf("CurrentAge() = %s, want %s", got, takeoverAge)
 	}
 	f.rotate(keyring.RotateRequest{})
 	for at, want := range map[time.Duration]time.Duration{0: 0, time.Minute: time.Minute, -time.Second: takeoverAge - time.Second} {

@@ -44,7 +44,7 @@ func TestGenerate(t *testing.T) {
 			t.Fatal("the hash is not the SHA-256 of the secret part")
 		}
 		if k.ID != p.ID || !k.CreatedAt.Equal(t0.Truncate(time.Microsecond)) || !k.RevokedAt.IsZero() || !k.LastUsedAt.IsZero() {
-			t.Fatalf("unexpected key: %+v", k)
+			t.Fatalf("key = %+v, want the new key, created now, without other times", k)
 		}
 		if shown := fmt.Sprintf("%v %+v %s", k, p, p.Secret); strings.Contains(shown, p.Secret.Reveal()) {
 			t.Fatalf("the output shows the secret: %s", shown)
@@ -60,7 +60,7 @@ func TestParse(t *testing.T) {
 		t.Parallel()
 		got, err := servicekey.Parse(auth.Secret(good))
 		if err != nil || got != p {
-			t.Errorf("unexpected result: Parse() = %v, %v", got, err)
+			t.Errorf("Parse() = %v, %v; want the generated key", got, err)
 		}
 	})
 	secret := strings.Repeat("A", 42)
@@ -86,7 +86,7 @@ func TestParse(t *testing.T) {
 		t.Run(name+" is not a key", func(t *testing.T) {
 			t.Parallel()
 			if got, err := servicekey.Parse(auth.Secret(bad)); !errors.Is(err, auth.ServiceKeyInvalid) || got != (servicekey.Presented{}) {
-				t.Errorf("unexpected result: Parse() = %v, %v", got, err)
+				t.Errorf("Parse() = %v, %v; want service_key_invalid", got, err)
 			}
 		})
 	}

@@ -151,7 +151,7 @@ func TestAuthenticate(t *testing.T) {
 		g := w.Login("alice")
 		s, err := w.Service.Authenticate(t.Context(), g.AccessToken)
 		if err != nil || s.ID != g.Session.ID || s.Identity != g.Session.Identity {
-			t.Errorf("%+v, %v", s, err)
+			t.Errorf("Authenticate() = %+v, %v; want the session and its identity", s, err)
 		}
 	})
 	t.Run("an access token stays valid across refreshes until it expires", func(t *testing.T) {

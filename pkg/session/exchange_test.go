@@ -42,11 +42,11 @@ func TestExchange(t *testing.T) {
 			t.Errorf("uuids = %v, %v, want version 7", g.Session.ID, g.Session.Identity)
 		}
 		if g.Verdict != session.Rotate || g.RefreshTokenTimeout != 30*86400 || g.AuthorizationExpiresIn != 180*86400 {
-			t.Errorf("unexpected grant: %+v", g)
+			t.Errorf("Exchange() = %+v, want a rotation with lifetimes of 30 and 180 days", g)
 		}
 		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if claims.Session != want.ID || claims.Subject != want.Identity || claims.ClientID != want.AppID || claims.Bound {
-			t.Errorf("unexpected claims: %+v", claims)
+			t.Errorf("claims = %+v, want those of the session, not bound", claims)
 		}
 		if d := cmp.Diff([]string{sessiontest.Issuer, sessiontest.Audience}, []string(claims.Audience)); d != "" {
 			t.Error(d)
@@ -58,7 +58,7 @@ func TestExchange(t *testing.T) {
 			t.Errorf("Decode() of the refresh token: error = %v", err)
 		}
 		if calls := w.Simulator.Calls(); len(calls) != 1 || calls[0].AppID != sessiontest.AppID {
-			t.Errorf("unexpected calls of the platform: %+v", calls)
+			t.Errorf("calls of the platform = %+v, want one for the app", calls)
 		}
 	})
 	t.Run("the same user has the same uuid, and a session for each log-in", func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestExchange(t *testing.T) {
 		}
 		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if !claims.Bound || claims.Person == nil || *claims.Person != person.ID {
-			t.Errorf("unexpected claims: %+v", claims)
+			t.Errorf("claims = %+v, want them bound to %s", claims, person.ID)
 		}
 	})
 	t.Run("the session_key is sealed in the identity's row", func(t *testing.T) {
@@ -156,7 +156,7 @@ func TestExchangeKeepsTheCode(t *testing.T) {
 				t.Errorf("calls of the platform = %+v, want none", calls)
 			}
 			if n := w.count(t, `select count(*) from sessions`); n != 0 {
-				t.Errorf("unexpected number of sessions: %d", n)
+				t.Errorf("%d sessions, want 0", n)
 			}
 			// The client can try again with the same code.
 			other := session.ExchangeRequest{ClientID: sessiontest.OtherAppID, Code: auth.Secret(code)}
@@ -189,7 +189,7 @@ func TestExchangeFails(t *testing.T) {
 			t.Errorf("Exchange() error = %v, want %v", err, auth.CodeUsed)
 		}
 		if n := w.count(t, `select count(*) from sessions`); n != 1 {
-			t.Errorf("unexpected number of sessions: %d", n)
+			t.Errorf("%d sessions, want 1", n)
 		}
 	})
 	t.Run("an invented code is refused", func(t *testing.T) {
@@ -223,7 +223,7 @@ func TestExchangeFails(t *testing.T) {
 				t.Errorf("%d calls to the platform, want one: %+v", len(calls), calls)
 			}
 			if n := w.count(t, `select count(*) from sessions`); n != 0 {
-				t.Errorf("unexpected number of sessions: %d", n)
+				t.Errorf("%d sessions, want 0", n)
 			}
 		})
 	}
@@ -252,7 +252,7 @@ func TestExchangeFails(t *testing.T) {
 				t.Errorf("Exchange() error = %v, want %v", err, tc.want)
 			}
 			if n := w.count(t, `select count(*) from sessions`); n != 1 {
-				t.Errorf("unexpected number of sessions: %d", n)
+				t.Errorf("%d sessions, want 1", n)
 			}
 		})
 	}

@@ -136,12 +136,12 @@ func TestSigningAlg(t *testing.T) {
 			header := func(g session.Grant) string { return string(decodeSegment(t, g.AccessToken, 0)) }
 			early := w.Login("alice")
 			if h := header(early); !strings.Contains(h, `"ES256"`) {
-				t.Errorf("unexpected header before validators know the key: %s", h)
+				t.Errorf("header before validators know the key = %s, want ES256", h)
 			}
 			w.Clock.Advance(6 * time.Minute)
 			for what, g := range map[string]session.Grant{"log-in": w.Login("bob"), "refresh": must(w.Refresh(early.RefreshToken))(t)} {
 				if h := header(g); !strings.Contains(h, `"`+alg+`"`) {
-					t.Errorf("%s: unexpected header %s", what, h)
+					t.Errorf("%s: header = %s, want %s", what, h, alg)
 				}
 				if _, err := w.Service.Authenticate(t.Context(), g.AccessToken); err != nil {
 					t.Errorf("%s: error = %v", what, err)

@@ -30,11 +30,11 @@ func TestRefresh(t *testing.T) {
 			t.Error("Refresh() returns an old token")
 		}
 		if g.RefreshTokenTimeout != 30*86400 || g.AuthorizationExpiresIn != 180*86400-3600 {
-			t.Errorf("unexpected timeouts: %d, %d", g.RefreshTokenTimeout, g.AuthorizationExpiresIn)
+			t.Errorf("timeouts = %d, %d; want 30 days, and 180 days less an hour", g.RefreshTokenTimeout, g.AuthorizationExpiresIn)
 		}
 		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if claims.Session != g.Session.ID || !claims.IssuedAt.Equal(w.Clock.Now().Truncate(time.Second)) {
-			t.Errorf("unexpected claims: %+v", claims)
+			t.Errorf("claims = %+v, want those of the session, issued now", claims)
 		}
 		if n := w.count(t, `select count(*) from sessions`); n != 1 {
 			t.Errorf("%d session rows, want 1", n)
@@ -57,7 +57,7 @@ func TestRefresh(t *testing.T) {
 		}
 		third := must(w.Refresh(second.RefreshToken))(t)
 		if third.Session.Generation != 3 {
-			t.Errorf("unexpected generation %d after the third refresh", third.Session.Generation)
+			t.Errorf("generation = %d after the third refresh, want 3", third.Session.Generation)
 		}
 	})
 	t.Run("a replay does not show when the token was rotated", func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestRefresh(t *testing.T) {
 		g = must(w.Refresh(g.RefreshToken))(t)
 		claims := must(w.Verifier.Verify(t.Context(), g.AccessToken.Reveal()))(t)
 		if !claims.Bound || *claims.Person != person.ID || claims.Ver != 2 {
-			t.Errorf("unexpected claims: %+v", claims)
+			t.Errorf("claims = %+v, want ver 2, bound to %s", claims, person.ID)
 		}
 	})
 }
@@ -164,14 +164,14 @@ func TestRefreshRefuses(t *testing.T) {
 		w.store.calls.Store(0)
 		for _, s := range forged {
 			if g, err := w.Refresh(auth.Secret(s)); !errors.Is(err, auth.RefreshInvalid) || g.AccessToken != "" {
-				t.Fatalf("%q: %v", s, err)
+				t.Fatalf("Refresh(%q) error = %v, want refresh_invalid", s, err)
 			}
 		}
 		if n := w.store.calls.Load(); n != 0 {
 			t.Errorf("%d calls of the store, want 0", n)
 		}
 		if _, err := w.Refresh(auth.Secret(good)); err != nil || w.store.calls.Load() != 1 {
-			t.Errorf("the valid token: error = %v, %d calls of the store", err, w.store.calls.Load())
+			t.Errorf("the valid token: error = %v, %d calls of the store; want no error and 1 call", err, w.store.calls.Load())
 		}
 	})
 	t.Run("an invalid client_id, without a call of the store", func(t *testing.T) {

@@ -50,7 +50,7 @@ func TestRevoker(t *testing.T) {
 		}
 		got, err := w.Revoker.Revoke(t.Context(), session.RevocationRequest{Token: g.AccessToken})
 		if err != nil || got.Sessions != 0 || got.CutoffID != 0 || got.EffectiveBy.IsZero() {
-			t.Errorf("unexpected result: Revoke() = %+v, %v", got, err)
+			t.Errorf("Revoke() = %+v, %v; want 0 sessions, no cutoff and a time", got, err)
 		}
 	})
 	t.Run("an access token that has expired still names its session", func(t *testing.T) {
@@ -60,7 +60,7 @@ func TestRevoker(t *testing.T) {
 		w.Clock.Advance(10 * sessiontest.AccessTTL)
 		got, err := w.Revoker.Revoke(t.Context(), session.RevocationRequest{Token: g.AccessToken})
 		if err != nil || got.Sessions != 1 {
-			t.Errorf("unexpected result: Revoke() = %+v, %v", got, err)
+			t.Errorf("Revoke() = %+v, %v; want 1 session", got, err)
 		}
 	})
 	t.Run("the sessions of a person end in every app", func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestRevoker(t *testing.T) {
 		id := w.bind(t, a.Session.Identity).ID
 		got, err := w.Revoker.Revoke(t.Context(), session.RevocationRequest{Target: session.Target{Person: id}})
 		if err != nil || got.Sessions != 1 {
-			t.Errorf("unexpected result: Revoke() = %+v, %v", got, err)
+			t.Errorf("Revoke() = %+v, %v; want 1 session", got, err)
 		}
 		if _, err := w.Refresh(a.RefreshToken); auth.CodeOf(err) != auth.SessionRevoked {
 			t.Errorf("alice: error = %v, want %v", err, auth.SessionRevoked)
@@ -122,7 +122,7 @@ func TestRevokerRefuses(t *testing.T) {
 		})
 	}
 	if n := w.count(t, `select count(*) from cutoffs`) + w.count(t, `select count(*) from audit where action = 'revoked'`); n != 0 || w.CaughtUp.Load() != 0 {
-		t.Errorf("refused revocations left %d rows and %d calls of CatchUp", n, w.CaughtUp.Load())
+		t.Errorf("refused revocations left %d rows and %d calls of CatchUp, want 0 and 0", n, w.CaughtUp.Load())
 	}
 }
 
@@ -134,7 +134,7 @@ func TestRevokerWithinApps(t *testing.T) {
 		Target: session.Target{AppID: sessiontest.AppID}, Apps: []string{sessiontest.AppID, sessiontest.OtherAppID},
 	})
 	if err != nil || got.Sessions != 1 {
-		t.Fatalf("unexpected result: Revoke() = %+v, %v", got, err)
+		t.Fatalf("Revoke() = %+v, %v; want 1 session", got, err)
 	}
 	w.Clock.Advance(time.Second)
 	if _, err := w.Refresh(g.RefreshToken); auth.CodeOf(err) != auth.SessionRevoked {

@@ -53,15 +53,15 @@ func TestEnd(t *testing.T) {
 		}
 		if n := w.count(t, `select count(*) from audit where action = 'session.logout' and actor = 'bearer' and session_id = ? and request_id = 'req-1' and detail ->> 'by_session' = ?`,
 			lost.Session.ID.String(), mine.Session.ID.String()); n != 1 {
-			t.Errorf("unexpected number of audit events: %d", n)
+			t.Errorf("%d audit events, want 1", n)
 		}
 		if w.CaughtUp.Load() != 1 {
-			t.Errorf("unexpected number of calls of CatchUp: %d", w.CaughtUp.Load())
+			t.Errorf("%d calls of CatchUp, want 1", w.CaughtUp.Load())
 		}
 		// A second call changes nothing.
 		end(t, w, mine, lost.Session.ID, "")
 		if n := w.count(t, `select count(*) from cutoffs`); n != 1 {
-			t.Errorf("unexpected number of cutoffs: %d", n)
+			t.Errorf("%d cutoffs, want 1", n)
 		}
 	})
 	t.Run("the session of the access token can end itself", func(t *testing.T) {

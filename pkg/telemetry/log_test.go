@@ -19,7 +19,7 @@ func TestRedactBlanksPasswordsInURLs(t *testing.T) {
 		`"postgres://yufu:hunter2@db.example.com/yufu": what is that`,
 	} {
 		if got := telemetry.Redact(s); strings.Contains(got, "hunter2") || !strings.Contains(got, "db.example.com/yufu") {
-			t.Errorf("unexpected result: Redact(%s) = %s", s, got)
+			t.Errorf("Redact(%s) = %s, want the host and database without the password", s, got)
 		}
 	}
 	for _, s := range []string{
@@ -28,7 +28,7 @@ func TestRedactBlanksPasswordsInURLs(t *testing.T) {
 		`"http://127.0.0.1:8080" is not "alice@example.com"`,
 	} {
 		if got := telemetry.Redact(s); got != s {
-			t.Errorf("unexpected result: Redact(%s) = %s", s, got)
+			t.Errorf("Redact(%s) = %s, want no change", s, got)
 		}
 	}
 }

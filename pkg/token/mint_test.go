@@ -159,7 +159,7 @@ func TestMint(t *testing.T) {
 			t.Error(d)
 		}
 		if exp <= float64(now.Unix()) || exp != float64(int64(exp)) {
-			t.Errorf("unexpected exp: %v", exp)
+			t.Errorf("exp = %v, want a whole second after now", exp)
 		}
 	})
 	t.Run("the audience is a list even if it is only the issuer", func(t *testing.T) {

@@ -197,7 +197,7 @@ func BenchmarkHits(b *testing.B) {
 		b.ReportAllocs()
 		for i := range b.N {
 			if s.Hits(tokens[i%len(tokens)]) {
-				b.Fatal("it hits")
+				b.Fatal("Hits() = true, want false")
 			}
 		}
 	})
@@ -206,7 +206,7 @@ func BenchmarkHits(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			for i := 0; pb.Next(); i++ {
 				if s.Hits(tokens[i%len(tokens)]) {
-					b.Error("it hits")
+					b.Error("Hits() = true, want false")
 				}
 			}
 		})

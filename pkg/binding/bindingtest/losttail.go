@@ -214,7 +214,7 @@ func (w *tailWorld) tolerate(err error, what string) {
 	case auth.SessionRevoked, auth.RefreshExpired, auth.RefreshInvalid, auth.TokenInvalid, auth.TokenExpired,
 		auth.BindingDelayed, auth.TicketInvalid, auth.AlreadyBound, auth.PersonTaken:
 	default:
-		w.rt.Fatalf("%s: %v", what, err)
+		w.rt.Fatalf("%s: error = %v, want one after which the client can log in again", what, err)
 	}
 }
 

@@ -178,7 +178,7 @@ func lostKey(l *lostCase) {
 	}
 	next := l.mustRefresh(g.RefreshToken)
 	if got := l.accepted(next.AccessToken); got.KID == dead {
-		l.t.Error("it signs again")
+		l.t.Error("the retired key signs again after the restore")
 	}
 	if err := l.Restorer.RestoreAll(l.t.Context()); err != nil {
 		l.t.Fatal(err)

@@ -198,7 +198,7 @@ func TestBreaker(t *testing.T) {
 					wantCode(t, attempt(g, "wx1", "a"), auth.PlatformUnavailable)
 				}
 				if got := p.calls.Load() - calls; got != 1 {
-					t.Errorf("%v: the breaker had closed: %d calls passed after a failed probe", neutral, got)
+					t.Errorf("%v: the breaker had closed: %d calls passed after a failed probe, want 1", neutral, got)
 				}
 			}
 		})

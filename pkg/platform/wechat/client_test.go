@@ -119,7 +119,7 @@ func TestExchangeCode(t *testing.T) {
 			t.Errorf("ExchangeCode() = %+v, session key equal: %v", account, account.SessionKey == want.SessionKey)
 		}
 		if calls.Load() != 1 || got.Method != http.MethodGet || got.URL.Path != "/prefix/sns/jscode2session" {
-			t.Errorf("%d calls, the last is %s %s", calls.Load(), got.Method, got.URL.Path)
+			t.Errorf("ExchangeCode() made %d calls, the last %s %s; want one GET /prefix/sns/jscode2session", calls.Load(), got.Method, got.URL.Path)
 		}
 		query, err := url.ParseQuery(got.URL.RawQuery)
 		if err != nil {
@@ -151,7 +151,7 @@ func TestExchangeCode(t *testing.T) {
 				t.Errorf("ExchangeCode() error = %v", err)
 			}
 			if calls.Load() != 0 {
-				t.Errorf("%d calls", calls.Load())
+				t.Errorf("ExchangeCode() made %d calls, want 0", calls.Load())
 			}
 		})
 	}
@@ -172,7 +172,7 @@ func TestExchangeCode(t *testing.T) {
 				t.Errorf("ExchangeCode() error = %v", err)
 			}
 			if calls.Load() != 0 {
-				t.Errorf("%d calls", calls.Load())
+				t.Errorf("ExchangeCode() made %d calls, want 0", calls.Load())
 			}
 		})
 	}
@@ -209,7 +209,7 @@ func TestExchangeCode(t *testing.T) {
 				t.Errorf("ExchangeCode() error = %#v, want a RetryAfter of 5 s", err)
 			}
 			if calls.Load() != 1 {
-				t.Errorf("%d calls, want 1", calls.Load())
+				t.Errorf("ExchangeCode() made %d calls, want 1", calls.Load())
 			}
 		})
 	}
@@ -242,7 +242,7 @@ func TestExchangeCode(t *testing.T) {
 			t.Error("our timeout is reported as the caller's")
 		}
 		if calls.Load() > 1 {
-			t.Errorf("%d calls", calls.Load())
+			t.Errorf("ExchangeCode() made %d calls, want at most 1", calls.Load())
 		}
 	})
 

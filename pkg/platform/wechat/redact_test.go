@@ -212,7 +212,7 @@ func TestErrorsHideTheSecret(t *testing.T) {
 				t.Errorf("error = %q, want %q in it", err, tc.says)
 			}
 			if got := auth.CodeOf(err); tc.class != wechat.ClassMisconfigured && got != auth.PlatformUnavailable {
-				t.Errorf("code = %s", got)
+				t.Errorf("CodeOf() = %s, want platform_unavailable", got)
 			}
 		})
 	}

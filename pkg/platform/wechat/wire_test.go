@@ -199,7 +199,7 @@ func TestRepetition(t *testing.T) {
 			return n == 3
 		})
 		if err != nil || calls != 3 {
-			t.Errorf("%d calls, error %v", calls, err)
+			t.Errorf("%d calls, error %v; want 3 and no error", calls, err)
 		}
 	})
 	t.Run("the number of replacements is limited", func(t *testing.T) {
@@ -208,7 +208,7 @@ func TestRepetition(t *testing.T) {
 			return false
 		})
 		if err == nil || calls != 4 {
-			t.Errorf("%d calls, error %v", calls, err)
+			t.Errorf("%d calls, error %v; want 4 and an error", calls, err)
 		}
 	})
 	for name, steps := range map[string]func(trace *httptrace.ClientTrace){
@@ -230,7 +230,7 @@ func TestRepetition(t *testing.T) {
 				return false
 			})
 			if err == nil || calls != 1 {
-				t.Errorf("%d calls, error %v", calls, err)
+				t.Errorf("%d calls, error %v; want 1 and an error", calls, err)
 			}
 		})
 	}

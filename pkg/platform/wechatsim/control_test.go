@@ -132,7 +132,7 @@ func TestControl(t *testing.T) {
 		}
 		for _, fault := range []string{`{"errcode":-1}`, `{"drop":true}`, `{"empty":true}`, `{"malformed":true}`, `{"delay_ms":1}`} {
 			if a := s.send(http.MethodPost, "/sim/faults", fault); a.status != http.StatusOK {
-				t.Errorf("%s: %s", fault, a.body)
+				t.Errorf("POST /sim/faults %s: body = %s, want 200", fault, a.body)
 			}
 		}
 		if got := len(s.Faults()); got != 5 {
@@ -273,10 +273,10 @@ func sameJSON(t *testing.T, a, b string) bool {
 	t.Helper()
 	var x, y any
 	if err := json.Unmarshal([]byte(a), &x); err != nil {
-		t.Errorf("%s: %v", a, err)
+		t.Errorf("decoding %s: error = %v", a, err)
 	}
 	if err := json.Unmarshal([]byte(b), &y); err != nil {
-		t.Errorf("%s: %v", b, err)
+		t.Errorf("decoding %s: error = %v", b, err)
 	}
 	return cmp.Equal(x, y)
 }
@@ -287,7 +287,7 @@ func open(t *testing.T, sessionKey, iv, sealed string) string {
 	decode := func(s string) []byte {
 		b, err := base64.StdEncoding.DecodeString(s)
 		if err != nil {
-			t.Fatalf("%q: %v", s, err)
+			t.Fatalf("decoding %q: error = %v", s, err)
 		}
 		return b
 	}

@@ -158,7 +158,7 @@ func TestFault(t *testing.T) {
 			}
 		}
 		if struck != 3 || len(s.Faults()) != 0 {
-			t.Errorf("%d calls met the fault, %d faults are left", struck, len(s.Faults()))
+			t.Errorf("%d calls met the fault, %d faults are left; want 3 and 0", struck, len(s.Faults()))
 		}
 	})
 
@@ -247,6 +247,6 @@ func TestConcurrency(t *testing.T) {
 	}
 	all.Wait()
 	if won != 1 || len(s.Calls()) != 32 {
-		t.Errorf("%d of %d calls succeeded", won, len(s.Calls()))
+		t.Errorf("%d of %d calls succeeded, want 1 of 32", won, len(s.Calls()))
 	}
 }

@@ -26,13 +26,13 @@ func FuzzControls(f *testing.F) {
 		switch w.Code {
 		case http.StatusOK, http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
 		default:
-			t.Fatalf("%s %q: %d %s", path, body, w.Code, w.Body)
+			t.Fatalf("%s %q: status and body = %d %s, want 200, 400, 404 or 405", path, body, w.Code, w.Body)
 		}
 		if !json.Valid(w.Body.Bytes()) || bytes.Count(w.Body.Bytes(), []byte("\n")) != 1 {
 			t.Fatalf("%s %q: not one line of JSON: %q", path, body, w.Body)
 		}
 		if refused := strings.Contains(w.Body.String(), `"error":`); refused != (w.Code != http.StatusOK) {
-			t.Fatalf("%s %q: %d %s", path, body, w.Code, w.Body)
+			t.Fatalf("%s %q: status and body = %d %s, want an error only without 200", path, body, w.Code, w.Body)
 		}
 		for _, fault := range s.Faults() {
 			if err := fault.check(); err != nil || w.Code != http.StatusOK {

@@ -281,7 +281,7 @@ func (m *faultModel) hangUp(rt *rapid.T) {
 		m.apps[c.app].mustHaveAdmitted(rt, caller, m.began)
 		m.apps[c.app].answered(caller, m.wants(c, ""), false)
 	default:
-		rt.Fatalf("unexpected number of calls of the platform: %d", reached)
+		rt.Fatalf("%d calls of the platform, want 0 or 1", reached)
 	}
 }
 
@@ -289,7 +289,7 @@ func (m *faultModel) hangUp(rt *rapid.T) {
 func (m *faultModel) repeat(rt *rapid.T, c *codeModel) {
 	_, err := m.call(m.t.Context(), c, drawCaller(rt))
 	if !errors.Is(err, auth.CodeUsed) || m.reached() != 0 {
-		rt.Fatalf("a code that was sent before: error = %v, and %d calls of the platform", err, m.reached())
+		rt.Fatalf("a code that was sent before: error = %v, and %d calls of the platform; want code_used and 0", err, m.reached())
 	}
 }
 
@@ -346,7 +346,7 @@ func (m *faultModel) settle(rt *rapid.T, c *codeModel, caller, name string, reac
 		return
 	}
 	if reached != 1 {
-		rt.Fatalf("%d calls of the platform for one code", reached)
+		rt.Fatalf("%d calls of the platform for one code, want 1", reached)
 	}
 	want := m.wants(c, name)
 	c.sent, c.sentAt = true, time.Now()
@@ -401,7 +401,7 @@ func (m *faultModel) reached() int {
 // check runs after every step.
 func (m *faultModel) check(rt *rapid.T) {
 	if n := m.reached(); n != 0 {
-		rt.Fatalf("%d unexpected calls of the platform", n)
+		rt.Fatalf("%d calls of the platform outside the steps, want 0", n)
 	}
 	begun, good := m.sessions()-m.rows, int(m.good.Load()-m.goodThen)
 	if begun != m.created || begun > good || good > m.given {
