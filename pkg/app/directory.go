@@ -1,4 +1,4 @@
-// Package app is the use cases over registered apps.
+// Package app implements the use cases for registered apps.
 //
 // It owns what admins see and change of apps ([Service]), the rules of what they send
 // ([Form]), how an app's secrets are sealed, and the copy of all apps in memory with which
@@ -11,16 +11,18 @@
 //	enabled ↔ disabled
 //
 // An app is registered once and never deleted. Disabling it ends its sessions, and they
-// stay ended. A caller that is restricted to apps may change and disable its own apps, so
-// far as they reach no further than before, and may neither register nor enable one.
+// stay ended. A caller that is restricted to apps may change and disable its own apps, as
+// long as a change gives an app no more access than before. It may not register or
+// enable an app.
 //
-// A directory is as old as its last answered question. It asks once a second: while the
-// database answers, a change to an app is known everywhere a second later.
+// The age of a directory is the time since its last successful read began. It reads once
+// a second, so while the database answers, every replica knows a change to an app about
+// a second later.
 //
 // # Failure
 //
-// A change that is refused has changed nothing, except that keys of a signing algorithm
-// stay once they were made. A [FieldError] names the member that is wrong. No error and
+// A refused change changes nothing, with one exception: keys that were made for a signing
+// algorithm stay. A [FieldError] names the member that is wrong. No error and
 // no audit event holds a secret.
 //
 // While the database is away the directory answers from memory until it is older
@@ -158,9 +160,8 @@ func (d *Directory) App(appID string) (auth.App, error) {
 
 // HasSeveral reports whether more than one app is registered.
 //
-// Errors: [auth.StorageUnavailable] when there was one at most, and the last
-// read is too long ago. Apps are disabled and never deleted, so several remain
-// several.
+// Errors: [auth.StorageUnavailable] when the last read is too long ago and found at
+// most one app. A true result never becomes wrong, because apps are never deleted.
 func (d *Directory) HasSeveral() (bool, error) {
 	s := d.latest.Load()
 	if len(s.apps) > 1 {

@@ -14,8 +14,8 @@ import (
 // MaxSecretLen is the maximum length of an AppSecret, in bytes.
 const MaxSecretLen = 1024
 
-// CredentialAAD returns the associated data with which the credential of a name of an
-// app is sealed.
+// CredentialAAD returns the associated data with which an app's credential of this name
+// is sealed.
 func CredentialAAD(appID, name string) []byte {
 	return seal.AAD("apps", "sealed_credentials", appID, name)
 }

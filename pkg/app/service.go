@@ -13,8 +13,8 @@ import (
 
 // Keys makes the keys that sign access tokens. Implemented by [keyring.Keeper].
 type Keys interface {
-	// EnsureKeys makes keys of an algorithm unless there are some, and returns from when
-	// on they sign. Until then the default algorithm signs.
+	// EnsureKeys makes keys of an algorithm unless it has keys, and returns the time
+	// from which they sign. Until then the default algorithm signs.
 	EnsureKeys(ctx context.Context, alg string, by auth.AuditEvent) (time.Time, error)
 }
 
@@ -46,9 +46,9 @@ type Outcome struct {
 	App auth.App
 	// Changed names the members that the change set, as in [Change.Changed].
 	Changed []string
-	// SignsFrom is when the app's tokens begin to be signed with its algorithm, because
-	// back ends do not know the new keys yet. It is zero if they are signed with it
-	// already.
+	// SignsFrom is the time from which the app's tokens are signed with its algorithm.
+	// Before that time, back ends may not know the new keys. It is zero if they are
+	// signed with it already.
 	SignsFrom time.Time
 }
 
@@ -86,8 +86,8 @@ func (s *Service) Register(ctx context.Context, r Registration, c auth.Caller) (
 	if err != nil {
 		return Outcome{}, err
 	}
-	// So that no keys are made for an app that is not registered. Two calls at once are
-	// told apart by AddApp.
+	// Check first, so that a refused registration makes no keys. Of two concurrent calls,
+	// AddApp refuses one.
 	if _, err := s.c.Store.App(ctx, r.ID); !errors.Is(err, auth.AppUnknown) {
 		return Outcome{}, cmp.Or(err, error(auth.AppExists))
 	}
@@ -172,8 +172,8 @@ func (s *Service) seal(appID string, f *Form) (change Change, err error) {
 	return change, err
 }
 
-// ensureKeys makes keys of the algorithm before an app chooses it. It returns from when on
-// they sign, or zero if they sign already.
+// ensureKeys makes keys of the algorithm before an app chooses it. It returns the
+// time from which they sign, or zero if they sign already.
 func (s *Service) ensureKeys(ctx context.Context, alg string, event *auth.AuditEvent) (time.Time, error) {
 	if alg == "" || alg == auth.DefaultSigningAlg {
 		return time.Time{}, nil
