@@ -64,7 +64,7 @@ func (k *Keeper) Wake() {
 // Unusable returns why the keys in the database cannot be used, for example because
 // they are sealed with a master key that this replica does not have, or nil. This
 // replica then refuses tokens of other replicas, so it should get no requests.
-// [Keeper.Run] updates the result, but not while the database does not answer.
+// [Keeper.Run] updates the result while the database answers.
 func (k *Keeper) Unusable() error {
 	if err := k.unusable.Load(); err != nil {
 		return *err
@@ -138,8 +138,8 @@ func (k *Keeper) CatchUp(ctx context.Context) error {
 func (k *Keeper) ReloadIfChanged(ctx context.Context) error { return k.c.Ring.reloadIfChanged(ctx) }
 
 // ApplyPolicy makes missing keys, promotes next keys and retires previous keys, as the
-// policy says. It also retires keys again whose retirement the database has lost.
-// It does not ask the database when nothing is due.
+// policy says. If the database has lost the retirement of a key, it retires that key
+// again. It does not ask the database when nothing is due.
 func (k *Keeper) ApplyPolicy(ctx context.Context) error {
 	if d := k.c.Policy.due(k.c.Ring.keys.Load().rows, k.c.Clock()); d.empty() && !k.c.Ring.hasLostRetirement() {
 		return nil
@@ -167,8 +167,8 @@ func (k *Keeper) ApplyPolicy(ctx context.Context) error {
 	return nil
 }
 
-// change retires keys again whose retirement the database has lost, and then makes the
-// change that do plans.
+// change makes the change that do plans. If the database has lost the retirement of a key,
+// it retires that key again first.
 func (k *Keeper) change(ctx context.Context, now time.Time, by auth.AuditEvent, do func(*plan) error) error {
 	return k.c.Ring.change(ctx, k.c.Policy, now, by, do)
 }

@@ -147,8 +147,9 @@ func (r *Ring) reloadIfChanged(ctx context.Context) error {
 
 // CurrentSigningKey implements [token.SigningKeys]. Right after an app chose an
 // algorithm, no key of it may sign yet; the result is then the key of
-// [token.DefaultAlg]. If no key of that is active yet, because this clock is behind
-// that of the replica that made them, the result is the key that becomes active first.
+// [token.DefaultAlg]. If no key of the default algorithm is active yet, because this
+// clock is behind the clock of the replica that made the keys, the result is the key that
+// becomes active first.
 // A key that a cutoff hits does not sign; the result is then the next key, which all
 // validators know. If the cutoffs hit that one too, the error is [token.ErrNoKey] until
 // [Keeper.CatchUp] has made another key.

@@ -123,7 +123,7 @@ func (p *plan) addMissing() error {
 	return nil
 }
 
-// promote makes a key sign from the time at on, or from a little later if another key
+// promote makes a key sign from at, or from a little later if another key
 // begins to sign at or after that time.
 func (p *plan) promote(kid string, at time.Time) {
 	k := p.find(kid)
