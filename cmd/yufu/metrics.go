@@ -70,10 +70,10 @@ func measureKeeper(m *telemetry.Metrics, keeper *keyring.Keeper) {
 		})
 }
 
-// measureBindings publishes the number of attempts to bind that were slowed.
+// measureBindings publishes the number of attempts to bind by facts that were refused.
 func measureBindings(m *telemetry.Metrics, bindings *binding.Service) {
-	m.Counter("yufu_binding_facts_slowed_total", "Attempts to bind by facts that this replica refused because too many attempts at the same app had failed.", nil,
-		func() float64 { return float64(bindings.SlowedFacts()) })
+	m.Counter("yufu_binding_facts_slowed_total", "Attempts to bind by facts that this replica refused because too many attempts of their app failed.", nil,
+		func() float64 { return float64(bindings.RefusedFactAttempts()) })
 }
 
 // measurePool publishes the state of the connection pool. SQLite has no pool.

@@ -143,8 +143,8 @@ func (b *budgets) recordRefusal(app string, now time.Time) (attempts, failures i
 	return attempts, failures, true
 }
 
-// auditAgain makes the next refusal be audited, because the last event could not be
-// written.
+// auditAgain makes recordRefusal ask for an audit event at the next refusal, because the
+// last event could not be written.
 func (b *budgets) auditAgain(app string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -184,6 +184,6 @@ func (a *budget) count(now time.Time) (attempts, failures int) {
 	return attempts, failures
 }
 
-// SlowedFacts returns the number of attempts to bind by facts that were refused so far
+// RefusedFactAttempts returns the number of attempts to bind by facts that were refused so far
 // because too many attempts of their app failed.
-func (s *Service) SlowedFacts() uint64 { return s.budgets.refused() }
+func (s *Service) RefusedFactAttempts() uint64 { return s.budgets.refused() }

@@ -121,8 +121,8 @@ func TestGuessingAcrossPersons(t *testing.T) {
 		if served < arrived*9/10 {
 			t.Errorf("%d of %d honest users were served, want at least 90 %%", served, arrived)
 		}
-		if n, want := int(w.Binding.SlowedFacts()), slowed+tries-served; n != want {
-			t.Errorf("SlowedFacts() = %d, want %d", n, want)
+		if n, want := int(w.Binding.RefusedFactAttempts()), slowed+tries-served; n != want {
+			t.Errorf("RefusedFactAttempts() = %d, want %d", n, want)
 		}
 		minutes := int(w.Clock.Now().Sub(start)/time.Minute) + 1
 		if n := w.count(t, `select count(*) from audit where action = 'binding.facts_slowed' and appid = 'wxdevelopment0001'`); n < 1 || n > minutes {

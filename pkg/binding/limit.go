@@ -16,7 +16,7 @@ func compareAttemptKeys(a, b auth.AttemptKey) int {
 
 // Limit is the limit of failed attempts against a key.
 type Limit struct {
-	// Free is the number of failures from which on attempts are delayed.
+	// Free is the number of failures that starts the delays.
 	Free int
 	// Forgive is the time after which one failure is forgotten.
 	Forgive time.Duration

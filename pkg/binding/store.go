@@ -64,8 +64,8 @@ type Store interface {
 	//
 	// Errors: [auth.SessionRevoked] when the session is not live or has another
 	// ver; [auth.BindingNoMatch] when the person is gone; [auth.PersonDisabled];
-	// [auth.AlreadyBound] when the identity is bound to another person and Rebind
-	// is false, or the target is a number, which may make a new person;
+	// [auth.AlreadyBound] when the identity is bound to another person, unless Rebind
+	// is true and the target is not a phone number (a number may make a new person);
 	// [auth.PersonTaken] with [auth.SecondRefused]; [auth.TicketInvalid];
 	// [auth.PersonConflict] when another person has the phone of a person to save. With
 	// any error nothing has changed, no person was made and no ticket used.
