@@ -7,6 +7,12 @@
 // in platform/wechat, a simulator of WeChat in platform/wechatsim. Providers keep no
 // state about users. In our database they keep only their own access tokens
 // (platform/accesstoken).
+//
+// # Failure
+//
+// Every error of a provider has a code of package auth, or is the context's or that of
+// [WithCheck]. The caller never retries a log-in: the client fetches a new code.
+// platform/guard stops the calls to a platform that fails.
 package platform
 
 import (
@@ -78,21 +84,21 @@ type Provider interface {
 	// Errors: [auth.CodeInvalid], [auth.CodeUsed], [auth.UserBlocked],
 	// [auth.PlatformQuota], [auth.PlatformUnavailable] (also for timeouts and
 	// answers that cannot be read), [auth.PlatformMisconfigured], or the
-	// context's error when the caller gave up. [ErrNotSent] and
-	// [ErrUnknownAnswer] are among the causes. No error text holds the secret,
-	// the code or a session key.
+	// context's error when the caller gave up. The causes may include
+	// [ErrNotSent] or [ErrUnknownAnswer]. No error text holds the secret, the
+	// code or a session key.
 	ExchangeCode(ctx context.Context, app Credentials, code string) (Account, error)
 
 	// ExchangePhoneCode redeems a phone code, which is not a log-in code. It returns, in
 	// E.164 form as [auth.ValidPhone] requires, the number of a user who agreed to share
-	// it. openID names the user of the identity that presents the code: another user's
+	// it. user is the account of the identity that presents the code: another user's
 	// code is refused. A code that the platform may have looked at is not sent again.
 	//
 	// Errors: [auth.PhoneCodeInvalid] (wrong, expired, used, or another user's),
 	// [auth.UserBlocked], [auth.PlatformQuota], [auth.PlatformUnavailable],
 	// [auth.PlatformMisconfigured], [auth.StorageUnavailable], or the context's
-	// error when the caller gave up. [ErrNotSent], [ErrCodeUnspent] and
-	// [ErrUnknownAnswer] are among the causes. No error text holds the secret, the
+	// error when the caller gave up. The causes may include [ErrNotSent],
+	// [ErrCodeUnspent] or [ErrUnknownAnswer]. No error text holds the secret, the
 	// code, the number, the openid or an access token.
 	ExchangePhoneCode(ctx context.Context, app Credentials, user auth.PlatformAccount, code string) (string, error)
 }

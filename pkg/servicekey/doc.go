@@ -5,7 +5,7 @@
 // includes which ([Key.Has]), and their authentication ([Authenticator]).
 // The store keeps the SHA-256 of the secret. Slow hashing is for passwords, which
 // people choose; 256 random bits cannot be guessed. It does not own the scopes that
-// endpoints require (one table in api/web), or HTTP.
+// endpoints require (api/admin/routes.go and the other handlers), or HTTP.
 //
 // # States
 //

@@ -65,7 +65,7 @@ type Config struct {
 	Sealer *seal.Ring
 	Fetch  Fetch
 	Ration Ration
-	// Clock returns the current time.
+	// Clock returns the current time by the database's clock, which all replicas share.
 	Clock func() time.Time
 }
 
