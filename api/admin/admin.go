@@ -51,7 +51,7 @@ type Config struct {
 	Sessions Sessions
 	// CutoffID returns the name of a cutoff in the revocation feed.
 	CutoffID func(id int64) string
-	// Clock returns the current time.
+	// Clock returns the current time by the database's clock.
 	Clock func() time.Time
 }
 

@@ -5,6 +5,9 @@
 // (pkg/binding). The session is read from the store on every request, so a session
 // that ended a moment ago is refused. No answer tells when a session was last
 // refreshed: a thief could time replays by it.
+//
+// It keeps no state. Without the database its requests fail with
+// [auth.StorageUnavailable].
 package binding
 
 import (

@@ -2,11 +2,12 @@
 // for validators, and forward-auth for proxies.
 //
 // It owns GET /v1/revocations: the access to it, its two forms (server-sent events
-// for listeners, JSON pages for pollers), and the lifetime of a stream. pkg/cutoffs
-// owns the content and its order, pkg/bearer/cutoff the encoding.
+// for listeners, JSON pages for pollers), and the lifetime of a stream. It does not own
+// the feed's content and order (pkg/cutoffs) or the encoding (pkg/bearer/cutoff).
 //
 // It owns GET /v1/verify ([ForwardAuth]): where the token is read, what a proxy may
-// require of it, and the headers for the back end. pkg/bearer verifies the token.
+// require of it, and the headers for the back end. It does not own the verification of
+// the token (pkg/bearer).
 // Answers come from memory; when that is too old, the answer is 503.
 //
 // A stream ends when the client goes, when it is too slow, when its service key

@@ -47,7 +47,8 @@ type AccessTokens interface {
 type Apps interface {
 	// HasSeveral reports whether more than one app is registered. It does no I/O.
 	//
-	// Errors: [auth.StorageUnavailable] when the data in memory is too old.
+	// Errors: [auth.StorageUnavailable] when the data in memory is too old and has at
+	// most one app.
 	HasSeveral() (bool, error)
 }
 

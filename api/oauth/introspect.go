@@ -128,7 +128,7 @@ type activeToken struct {
 	// from the database where the app's policy keeps it out of tokens.
 	ExternalID string `json:"external_id,omitempty"`
 	// OpenID and UnionID are set only for the scope openid. Then OpenID is missing
-	// only when the database is unavailable.
+	// only when the account has no openid or the database is unavailable.
 	OpenID  string `json:"openid,omitempty"`
 	UnionID string `json:"unionid,omitempty"`
 	// Attributes is set only when bound, and when the app exposes some. Then it may be

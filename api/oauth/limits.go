@@ -92,10 +92,10 @@ func tooMany(wait time.Duration, what string) error {
 	return &auth.Error{Code: auth.RateLimited, RetryAfter: wait, Err: errors.New("oauth: too many " + what + " of this app from this network")}
 }
 
-// settle charges the exchange for its result. Nothing is reserved before: a slow
-// platform would make a crowd of honest phones look like failures. So concurrent
-// exchanges may overdraw an allowance, by about the number of concurrent calls to the
-// platform, and later exchanges wait for it.
+// settle charges the exchange for its result. It does not reserve in advance, because
+// with a slow platform many honest phones would then count as failures. So concurrent
+// exchanges may exceed an allowance, by about the number of concurrent calls to the
+// platform. The excess counts against later exchanges.
 func (e *limitedExchange) settle(err error) {
 	switch {
 	case !e.asked:

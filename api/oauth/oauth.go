@@ -7,6 +7,10 @@
 // It does not own the use cases (pkg/session) or errors and forms (api/web).
 // Its only state is the cache of introspection, which lasts for a minute, and the counts
 // of [ExchangeLimits].
+//
+// While the database is away, introspection leaves out the data that it would have to
+// read. While the published keys may include one that has leaked, the JWK set is
+// [auth.StorageUnavailable].
 package oauth
 
 import (

@@ -104,7 +104,7 @@ func (g *grantType) serve(w http.ResponseWriter, r *http.Request, form web.Form)
 }
 
 // errorOutcome says why a token request failed: the error's code or, for a replaced
-// refresh token, whether it is one generation behind or more.
+// refresh token, whether it is one generation behind, or two or more.
 func errorOutcome(err error) string {
 	switch {
 	case errors.Is(err, session.ErrReplayLate):

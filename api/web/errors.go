@@ -85,8 +85,9 @@ var Responses = map[auth.Code]Response{
 	auth.Internal:           {Status: 500, OAuth: "server_error", Text: "An internal error occurred; the log has the cause under this request_id."},
 }
 
-// asError returns err as an error with a code. An error without one becomes "internal",
-// or the code of its cause.
+// asError returns err as an error with a code. A body that is too large gets
+// body_too_large, an expired deadline storage_unavailable, and any other error without a
+// code "internal".
 func asError(err error) *auth.Error {
 	var e *auth.Error
 	if errors.As(err, &e) {

@@ -73,8 +73,8 @@ func (l *Limiter[K]) wait(a allowance, now time.Time) time.Duration {
 	return min(refill, max(a.next.Sub(now), 0), trickleInterval)
 }
 
-// Take is [Limiter.Wait], but zero for a key whose allowance is spent uses up the key's
-// one event of this second.
+// Take returns the same as [Limiter.Wait]. If it returns zero although the allowance is
+// spent, it uses up the key's one event of this second.
 func (l *Limiter[K]) Take(key K, now time.Time) time.Duration {
 	wait := l.Wait(key, now)
 	if l == nil || wait > 0 {
@@ -105,8 +105,8 @@ func (l *Limiter[K]) Return(key K) {
 	})
 }
 
-// Charge takes an event from the key's allowance. Concurrent events may overdraw it, by
-// at most a minute.
+// Charge takes an event from the key's allowance. Concurrent events may exceed it; the
+// excess that is remembered is at most the events of one minute.
 func (l *Limiter[K]) Charge(key K, now time.Time) {
 	if l == nil {
 		return
