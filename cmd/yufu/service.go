@@ -76,7 +76,7 @@ func (s *service) staleness() time.Duration {
 	return s.follower.Age()
 }
 
-// publishedKeys are the keys in the JWK set. The set is empty while the database may have lost
+// publishedKeys are the keys in the JWK set. There is no set while the database may have lost
 // the fact that one of them leaked.
 type publishedKeys struct{ *service }
 

@@ -2,7 +2,8 @@
 // an admin key.
 //
 // Only the owner can read the folder. Only [Dir.Replace] replaces a file that exists, and
-// then as a whole.
+// then as a whole. If two processes create a file at once, both get the same content. A crash
+// may leave a temporary file beside it. The package does not own the content of the files.
 package datadir
 
 import (

@@ -3,7 +3,8 @@
 //
 // It owns the reasons for which a replica is not ready: it is shutting down, the database
 // does not take writes, or the program has a reason of its own. It does not own what the
-// orchestrator does about it.
+// orchestrator does about it. A database check that does not answer within 2 s counts as not
+// ready.
 package health
 
 import (

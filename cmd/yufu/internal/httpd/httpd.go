@@ -3,7 +3,9 @@
 // It owns timeouts, size limits and the shutdown: when the context is done, it continues
 // to serve for the delay. Then it accepts no new connections, answers the requests in flight,
 // and cuts off those that are still running at the end of the grace period. A listener that
-// is full closes the connection that has been idle longest. It does not own routes.
+// is full closes the connection that has been idle longest. A listener that fails ends
+// [Serve]: it drains the others without the delay and returns the error. It does not own
+// routes.
 package httpd
 
 import (
