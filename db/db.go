@@ -7,6 +7,9 @@
 // interfaces of the packages that need the methods document it. It does not own a
 // schema, SQL or a connection: db/postgres and db/sqlite do, and db/storetest tests
 // that both keep the contract. The package keeps no state.
+//
+// If the catch-up of [ApplyCutoffs] fails, the method still succeeds, because its change
+// is committed. The replica then learns of it when the others do.
 package db
 
 import (

@@ -17,4 +17,9 @@
 // disabled or erased (for ever), and bound to a person or unbound; both are
 // normal. A [Session] is live, expired (idle or absolute), or ended. An expired or ended
 // session never becomes live again.
+//
+// # Failure
+//
+// A function that cleans or checks input returns an [Error] with [InvalidRequest]. Its
+// description says what is wrong.
 package auth

@@ -64,8 +64,8 @@
 //
 // The issuer's keys are fetched at the start, again when their max-age is over, and at
 // most every 10 seconds when a token names an unknown key. If a fetch fails, the known
-// keys stay in use. A revoked key is still refused at once, by its cutoff, and a key that
-// left the set after the next fetch.
+// keys stay in use. With a service key, a revoked key is refused at once by its cutoff. A key
+// that left the set is refused after the next fetch.
 //
 // # What it owns
 //

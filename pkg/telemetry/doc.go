@@ -7,4 +7,6 @@
 // Redaction is the second line of defence. The first is auth.Secret, which formats as
 // a placeholder. This package also blanks any text that looks like one of our tokens or
 // like a secret in a URL.
+//
+// A failure to write the log is ignored: it does not fail the request.
 package telemetry

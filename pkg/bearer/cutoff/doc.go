@@ -52,4 +52,10 @@
 //
 // Ids are opaque: "<timeline>.<n>". With Accept: application/json and ?after=ID the
 // answer is one [Page] with the same content.
+//
+// # Failure
+//
+// An event that cannot be read is [ErrMalformed] or [ErrTooLong]. A follower then ends the
+// connection, reconnects and resumes after the last id, so it skips no revocation.
+// While that fails, its data gets old and it refuses tokens.
 package cutoff
