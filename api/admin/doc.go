@@ -13,6 +13,5 @@
 // person: it binds no user, mints no bind tickets, and cannot set a policy that gives its
 // app more access to persons than before.
 //
-// Handlers have no state. [web.API] renders their errors; an error without a code becomes
-// "internal".
+// Handlers have no state. [web.API] renders their errors.
 package admin

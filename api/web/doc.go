@@ -7,7 +7,6 @@
 // client's address ([ClientIP]), and the counting of events by client ([Limiter]).
 // It owns no route and does not decide which scope a route needs.
 //
-// Handlers return errors; [OAuth] and [API] render them. An error whose code is not
-// known becomes "internal": the client gets only the request id, the log has the
-// cause.
+// Handlers return errors; [OAuth] and [API] render them. With "internal", for
+// unknown errors, the client gets only the request id; the log has the cause.
 package web
