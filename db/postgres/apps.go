@@ -87,7 +87,11 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 		if err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, app.MarshalCredentials(a.SealedCredentials), audiences, a.Epoch,
+		credentials, err := app.MarshalCredentials(a.SealedCredentials)
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, insertAppSQL, a.ID, a.Platform, credentials, audiences, a.Epoch,
 			timeOrNull(disabledAt), auth.StoredTime(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg),
 			string(policy), a.SealedWebhookSecret)
 		if err != nil {
@@ -135,7 +139,11 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change app.Change, 
 				return err
 			}
 		}
-		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, app.MarshalCredentials(change.SealedCredentials), audiences, auth.StoredTime(event.At),
+		credentials, err := app.MarshalCredentials(change.SealedCredentials)
+		if err != nil {
+			return err
+		}
+		a, err = scanApp(tx.QueryRow(ctx, updateAppSQL, appID, credentials, audiences, auth.StoredTime(event.At),
 			textOrNull(change.SigningAlg), policy, change.SealedWebhookSecret))
 		if err != nil {
 			return err

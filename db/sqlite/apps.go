@@ -91,7 +91,11 @@ func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) e
 		if err != nil {
 			return err
 		}
-		res, err := tx.ExecContext(ctx, insertAppSQL, a.ID, a.Platform, app.MarshalCredentials(a.SealedCredentials), jsonList(a.Audiences), a.Epoch,
+		credentials, err := app.MarshalCredentials(a.SealedCredentials)
+		if err != nil {
+			return err
+		}
+		res, err := tx.ExecContext(ctx, insertAppSQL, a.ID, a.Platform, credentials, jsonList(a.Audiences), a.Epoch,
 			micros(disabledAt), micros(event.At), cmp.Or(a.SigningAlg, auth.DefaultSigningAlg),
 			string(policy), blobOrNull(a.SealedWebhookSecret))
 		if err != nil {
@@ -142,7 +146,11 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change app.Change, 
 				return err
 			}
 		}
-		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, app.MarshalCredentials(change.SealedCredentials), audiences,
+		credentials, err := app.MarshalCredentials(change.SealedCredentials)
+		if err != nil {
+			return err
+		}
+		a, err = scanApp(tx.QueryRowContext(ctx, updateAppSQL, appID, credentials, audiences,
 			micros(event.At), textOrNull(change.SigningAlg), policy, blobOrNull(change.SealedWebhookSecret)))
 		if err != nil {
 			return err

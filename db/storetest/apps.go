@@ -14,7 +14,7 @@ import (
 var appTests = []test{
 	{"an added app is read back unchanged", func(t *testing.T, f *fixture) {
 		a := auth.App{
-			ID: "wx1", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte{0, 1, 255}},
+			ID: "wx1", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: {0, 1, 255}},
 			Audiences: []string{"https://b.example", "https://a.example"}, Epoch: 7, SigningAlg: "EdDSA",
 			Policy: auth.Policy{
 				Methods: auth.BindingMethods(), Facts: auth.FactsPolicy{Lookup: "employee_no", Check: []string{"name"}},

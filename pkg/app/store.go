@@ -73,7 +73,7 @@ func (c *Change) Changed() []string {
 
 // MarshalCredentials returns sealed credentials as stores keep them: a JSON object of
 // base64 by name, without empty values. It returns nil if there are none.
-func MarshalCredentials(sealed map[string][]byte) *string {
+func MarshalCredentials(sealed map[string][]byte) (*string, error) {
 	object := map[string][]byte{}
 	for name, value := range sealed {
 		if len(value) > 0 {
@@ -81,9 +81,9 @@ func MarshalCredentials(sealed map[string][]byte) *string {
 		}
 	}
 	if len(object) == 0 {
-		return nil
+		return nil, nil
 	}
-	j, _ := json.Marshal(object) // text and base64 have a form in JSON
+	j, err := json.Marshal(object)
 	text := string(j)
-	return &text
+	return &text, err
 }
