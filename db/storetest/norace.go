@@ -2,5 +2,8 @@
 
 package storetest
 
+// refreshesEach is how often the suite refreshes each of a hundred sessions.
+const refreshesEach = 100
+
 // TimingSamples is how often a timing test measures each operation.
 const TimingSamples = 1500

@@ -2,7 +2,11 @@
 
 package storetest
 
-// TimingSamples is how often a timing test measures each operation. Under the race
-// detector, times say little about those that an attacker measures, and each
-// measurement takes longer. So .ci/check runs these tests without it.
+// The suite measures and repeats less under the race detector, which slows each call down.
+// .ci/check runs these tests once without it.
+
+// refreshesEach is how often the suite refreshes each of a hundred sessions.
+const refreshesEach = 10
+
+// TimingSamples is how often a timing test measures each operation.
 const TimingSamples = 300
