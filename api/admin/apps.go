@@ -55,7 +55,7 @@ func (a *API) listApps(w http.ResponseWriter, r *http.Request) error {
 		apps = slices.DeleteFunc(apps, func(app auth.App) bool { return app.ID <= cursor })
 	}
 	answer := adminclient.AppList{Apps: []adminclient.App{}}
-	apps, answer.Next = firstPage(apps, limit, func(app auth.App) string { return app.ID })
+	apps, answer.Next = cutPage(apps, limit, func(app auth.App) string { return app.ID })
 	for i := range apps {
 		one, err := appOf(&apps[i])
 		if err != nil {

@@ -75,7 +75,7 @@ func (a *API) listBindingDelays(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := adminclient.BindingDelayList{BindingDelays: []adminclient.BindingDelay{}}
-	found, answer.Next = firstPage(found, limit, func(a auth.Attempts) string { return delayID(a.AttemptKey) })
+	found, answer.Next = cutPage(found, limit, func(a auth.Attempts) string { return delayID(a.AttemptKey) })
 	for i := range found {
 		answer.BindingDelays = append(answer.BindingDelays, delayOf(&found[i], &q))
 	}

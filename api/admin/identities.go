@@ -59,7 +59,7 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := adminclient.IdentityList{Identities: []adminclient.Identity{}}
-	found, answer.Next = firstPage(found, limit, func(i person.IdentityRecord) string { return i.UUID.String() })
+	found, answer.Next = cutPage(found, limit, func(i person.IdentityRecord) string { return i.UUID.String() })
 	for i := range found {
 		answer.Identities = append(answer.Identities, identityOf(r, &found[i]))
 	}

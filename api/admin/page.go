@@ -50,9 +50,9 @@ func pageOf(r *http.Request) (limit int, after uuid.UUID, err error) {
 
 var errCursor = auth.Invalid("cursor must be the next of a previous page")
 
-// firstPage returns the first page of a list and the cursor of the next page. The caller
-// reads one item more than the limit. The cursor is nil if that item does not exist.
-func firstPage[T any](all []T, limit int, id func(T) string) ([]T, *string) {
+// cutPage returns one page of a list and the cursor of the next page. The caller reads one
+// item more than the limit. The cursor is nil if that item does not exist.
+func cutPage[T any](all []T, limit int, id func(T) string) ([]T, *string) {
 	if len(all) <= limit {
 		return all, nil
 	}

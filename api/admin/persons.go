@@ -38,7 +38,7 @@ func (a *API) listPersons(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := adminclient.PersonList{Persons: []adminclient.Person{}}
-	found, answer.Next = firstPage(found, limit, func(p auth.PersonRecord) string { return p.ID.String() })
+	found, answer.Next = cutPage(found, limit, func(p auth.PersonRecord) string { return p.ID.String() })
 	for i := range found {
 		answer.Persons = append(answer.Persons, personOf(&found[i]))
 	}

@@ -35,7 +35,7 @@ func (a *API) listServiceKeys(w http.ResponseWriter, r *http.Request) error {
 		keys = keys[at+1:]
 	}
 	answer := adminclient.ServiceKeyList{ServiceKeys: []adminclient.ServiceKey{}}
-	keys, answer.Next = firstPage(keys, limit, func(k servicekey.Key) string { return k.ID })
+	keys, answer.Next = cutPage(keys, limit, func(k servicekey.Key) string { return k.ID })
 	for _, k := range keys {
 		answer.ServiceKeys = append(answer.ServiceKeys, serviceKeyOf(&k))
 	}

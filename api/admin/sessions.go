@@ -43,7 +43,7 @@ func (a *API) listIdentitySessions(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	answer := adminclient.SessionList{Sessions: []adminclient.Session{}}
-	found, answer.Next = firstPage(found, limit, func(st session.State) string { return st.Session.ID.String() })
+	found, answer.Next = cutPage(found, limit, func(st session.State) string { return st.Session.ID.String() })
 	for i := range found {
 		answer.Sessions = append(answer.Sessions, sessionOf(&found[i], auth.StoredTime(a.c.Clock())))
 	}

@@ -28,7 +28,7 @@ func (a *API) listSigningKeys(w http.ResponseWriter, r *http.Request) error {
 		keys = keys[at+1:]
 	}
 	var answer adminclient.SigningKeyList
-	keys, answer.Next = firstPage(keys, limit, func(k keyring.Key) string { return k.KID })
+	keys, answer.Next = cutPage(keys, limit, func(k keyring.Key) string { return k.KID })
 	answer.SigningKeys = signingKeys(keys...)
 	return web.SecretJSON(w, http.StatusOK, answer)
 }
