@@ -27,7 +27,7 @@ func newMachine(t *testing.T, uid string) *machine {
 	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), bin: t.TempDir()}
 	m.env = []string{"PATH=" + m.bin, "HOME=" + m.dir, "CALLS=" + filepath.Join(m.bin, "calls"), "YUFU_PGBIN=" + m.bin}
-	for _, name := range []string{"build", "check", "deps", "flaky", "folders", "generate", "heavy", "interop", "mirror-hint", "test", "vuln"} {
+	for _, name := range []string{"build", "check", "deps", "flaky", "folders", "generate", "heavy", "interop", "mirror-hint", "raceflags", "test", "vuln"} {
 		content := read(t, ".ci/"+name)
 		path := filepath.Join(m.dir, ".ci", name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -499,7 +499,7 @@ case $PWD:$n in *b:2) printf '%s\n' '--- FAIL: TestA (0.00s)' '    --- FAIL: Tes
 		if err != nil || len(logs) != 3 { // two runs and the list of failures
 			t.Errorf("the script left %q, error %v; want 3 files", logs, err)
 		}
-		if builds := m.called("go"); !slices.ContainsFunc(builds, func(c string) bool { return strings.HasPrefix(c, "go test -race -gcflags=") }) {
+		if builds := m.called("go"); !slices.ContainsFunc(builds, func(c string) bool { return strings.HasPrefix(c, "go test -race -gcflags=modernc.org/") }) {
 			t.Errorf("the script called %q, want the race detector", builds)
 		}
 		burners, err := os.ReadFile(filepath.Join(m.dir, "burners"))
