@@ -273,6 +273,16 @@ func TestIntrospection(t *testing.T) {
 			t.Errorf("without the scope openid the answer is %v", m)
 		}
 	})
+	t.Run("a user whose subject is no openid has a unionid and no openid", func(t *testing.T) {
+		t.Parallel()
+		i := newInspector(t)
+		g := i.Login("alice")
+		i.exec(t, `update identities set subject_kind = 'user_id', unionid = 'u-1' where uuid = ?`, g.Session.Identity.String())
+		m := i.introspect(t, i.key(t, "service openid"), g.AccessToken.Reveal()).members(t)
+		if _, has := m["openid"]; has || m["active"] != true || m["unionid"] != "u-1" {
+			t.Errorf("members = %v, want the unionid u-1 and no openid", m)
+		}
+	})
 	t.Run("the answer is 503 when revocations are not known", func(t *testing.T) {
 		t.Parallel()
 		i := newInspector(t)

@@ -517,14 +517,14 @@ type Identity struct {
 	ErasedAt    *time.Time `json:"erased_at"`
 	LastLoginAt time.Time  `json:"last_login_at"`
 
-	// OpenID Present if the service key has the scope `openid` and the user is not erased.
+	// OpenID For service keys of scope `openid`. Present if the platform identifies its users by openid, as WeChat does, and the user is not erased.
 	OpenID string `json:"openid,omitempty"`
 
 	// Person The id of the person the user is bound to.
 	Person         *uuid.UUID `json:"person"`
 	PersonDisabled bool       `json:"person_disabled"`
 
-	// UnionID As `openid`, if the platform returned one.
+	// UnionID For service keys of scope `openid`. Present if the platform returned one and the user is not erased.
 	UnionID string `json:"unionid,omitempty"`
 	UUID    UUID   `json:"uuid"`
 }
