@@ -97,8 +97,8 @@ const (
 
 // Codes of binding.
 const (
-	// BindingMethodDisabled: the app's policy does not let users bind
-	// themselves this way.
+	// BindingMethodDisabled: the app's policy does not let users bind themselves this
+	// way, or the user's platform does not support it.
 	BindingMethodDisabled Code = "binding_method_disabled"
 	// BindingNoMatch: the user's input fits no person. The error does not show whether
 	// such a person exists or which part was wrong.

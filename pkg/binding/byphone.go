@@ -41,7 +41,8 @@ func (m byPhone) prepare(a *attempt) (proof, error) {
 
 func (byPhone) excuses(code auth.Code) bool {
 	switch code {
-	case auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured, auth.RateLimited:
+	case auth.PlatformQuota, auth.PlatformUnavailable, auth.PlatformMisconfigured, auth.RateLimited,
+		auth.BindingMethodDisabled: // the platform has no numbers of such users
 		return true
 	}
 	return false
@@ -94,6 +95,12 @@ func (a *attempt) phone(ctx context.Context) (string, error) {
 	}
 	ctx = platform.WithCaller(ctx, a.r.Network)
 	phone, err := provider.ExchangePhoneCode(ctx, credentials, user, a.r.Code.Reveal())
+	if errors.Is(err, errors.ErrUnsupported) {
+		return "", &auth.Error{
+			Code: auth.BindingMethodDisabled, Err: err,
+			Description: "The platform does not provide a phone number of this user; bind in another way.",
+		}
+	}
 	if err != nil {
 		return "", err
 	}

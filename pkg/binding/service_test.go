@@ -249,6 +249,18 @@ func TestPhone(t *testing.T) {
 			t.Errorf("%d attempts are counted, want 0", n)
 		}
 	})
+	t.Run("a user of whom the platform has no number is refused, and no attempt is counted", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		g := w.Login("alice")
+		if _, err := w.db.ExecContext(t.Context(), `update identities set subject_kind = 'user_id'`); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, auth.BindingMethodDisabled)(w.ByPhone(g.AccessToken, "alice", "13800001001"))
+		if n := w.count(t, `select coalesce(sum(failures), 0) from bind_attempts`); n != 0 {
+			t.Errorf("%d attempts are counted, want 0", n)
+		}
+	})
 }
 
 func TestTicket(t *testing.T) {

@@ -67,15 +67,15 @@ func (e *CodeReuse) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *CodeReuse) Unwrap() error { return e.Err }
 
-// Unsupported returns the error of a [Provider] whose platform has no such call:
-// [auth.PlatformMisconfigured], with [errors.ErrUnsupported] and [ErrNotSent] among the
-// causes.
+// Unsupported returns the error of a [Provider] whose platform has no such call, or not
+// for this user: [auth.PlatformMisconfigured], with [errors.ErrUnsupported] and
+// [ErrNotSent] among the causes.
 func Unsupported(call string) error {
 	return &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("the platform does not provide %s: %w, %w", call, errors.ErrUnsupported, ErrNotSent)}
 }
 
-// Provider is a client of one platform. If the platform has no such call, the method
-// returns [Unsupported].
+// Provider is a client of one platform. If the platform has no such call, or not for this
+// user, the method returns [Unsupported].
 type Provider interface {
 	// ExchangeCode redeems a log-in code. A code is sent at most once, so the
 	// caller never retries: after any error the mini-program fetches a new

@@ -25,10 +25,10 @@
 //
 // Every failure is an [*auth.Error] whose cause is an [*APIError] (WeChat refused), a
 // [*TransportError] (no answer), an [*AnswerError] (an unusable answer),
-// [ErrCodeMalformed], [ErrCredentials] and [ErrNoTokenStore] (nothing was sent), or a
-// failure to get an access token (platform/accesstoken); or it is the context's error
-// when the caller gave up. [Class] names them for metrics. WeChat requires the secret and
-// the access token in the URL, and Go's errors quote URLs. So no error of the transport
-// is passed on or wrapped. Its text is rebuilt from causes that are known to be harmless;
-// all others are withheld (pkg/netreason).
+// [ErrCodeMalformed], [ErrCredentials], [ErrNoTokenStore] and [errors.ErrUnsupported]
+// (nothing was sent), or a failure to get an access token (platform/accesstoken); or it
+// is the context's error when the caller gave up. [Class] names them for metrics. WeChat
+// requires the secret and the access token in the URL, and Go's errors quote URLs. So no
+// error of the transport is passed on or wrapped. Its text is rebuilt from causes that
+// are known to be harmless; all others are withheld (pkg/netreason).
 package wechat

@@ -67,6 +67,7 @@ const (
 	ClassUserBlocked   = "user_blocked"   // WeChat considers the user a risk
 	ClassQuota         = "quota"          // too many calls
 	ClassMisconfigured = "misconfigured"  // our appid, secret or address
+	ClassUnsupported   = "unsupported"    // not a user with an openid; nothing was sent
 	ClassToken         = "token"          // no access token that WeChat accepts
 	ClassUnknown       = "unknown"        // an errcode that is not in the table
 	ClassHTTPStatus    = "http_status"    // not a 200
@@ -177,6 +178,8 @@ func Class(err error) string {
 		return ClassCodeMalformed
 	case errors.Is(err, ErrCredentials), errors.Is(err, ErrNoTokenStore):
 		return ClassMisconfigured
+	case errors.Is(err, errors.ErrUnsupported):
+		return ClassUnsupported
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return ClassCanceled
 	case errors.Is(err, errNoToken):

@@ -18,6 +18,8 @@ import (
 func (c *Client) ExchangePhoneCode(ctx context.Context, app platform.Credentials, user auth.PlatformAccount, code string) (string, error) {
 	openID := user.OpenID()
 	switch {
+	case user.SubjectKind != auth.SubjectOpenID:
+		return "", platform.Unsupported("phone numbers of users without an openid")
 	case !validCode(code):
 		return "", &auth.Error{Code: auth.PhoneCodeInvalid, Err: ErrCodeMalformed}
 	case !validCredentials(app) || !validOpenID(openID):

@@ -225,6 +225,12 @@ func TestPhoneNumberContract(t *testing.T) {
 				t.Errorf("code %q: error = %v", bad, err)
 			}
 		}
+		for _, user := range []auth.PlatformAccount{{SubjectKind: "user_id", Subject: "u-1"}, {SubjectKind: "unionid", Subject: alice.Subject}} {
+			_, err := p.ExchangePhoneCode(t.Context(), credentials, user, code)
+			if !errors.Is(err, errors.ErrUnsupported) || !errors.Is(err, platform.ErrNotSent) || errors.Is(err, wechat.ErrCredentials) || wechat.Class(err) != wechat.ClassUnsupported {
+				t.Errorf("subject of kind %s: error = %v, class %s, want errors.ErrUnsupported", user.SubjectKind, err, wechat.Class(err))
+			}
+		}
 		for _, bad := range []string{"", "o x", "o\n", "鱼符", strings.Repeat("o", 129)} {
 			_, err := p.ExchangePhoneCode(t.Context(), credentials, auth.OpenIDAccount(bad), code)
 			if auth.CodeOf(err) != auth.PlatformMisconfigured || !errors.Is(err, wechat.ErrCredentials) {
