@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"sync"
@@ -17,6 +18,7 @@ type Proxy struct {
 	target string
 	ended  bool
 	deaf   bool
+	trap   []byte // see SwallowAt
 	conns  map[*proxied]struct{}
 }
 
@@ -61,6 +63,33 @@ func (p *Proxy) Swallow() {
 		c.swallowed = true
 		c.mu.Unlock()
 	}
+}
+
+// SwallowAt makes one connection half-open, as [Proxy.Swallow] does: the first whose
+// client sends the text in one write. The server does not receive that write. The
+// returned function reports whether it has happened.
+func (p *Proxy) SwallowAt(text string) (swallowed func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.trap = []byte(text)
+	return func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.trap == nil
+	}
+}
+
+// spring makes the connection half-open if its client sent the text of [Proxy.SwallowAt].
+func (p *Proxy) spring(c *proxied, sent []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.trap == nil || !bytes.Contains(sent, p.trap) {
+		return
+	}
+	p.trap = nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.swallowed = true
 }
 
 // Cut closes every present connection.
@@ -132,20 +161,21 @@ func (p *Proxy) add(c *proxied) bool {
 
 func (p *Proxy) carry(c *proxied) {
 	var both sync.WaitGroup
-	both.Go(func() { c.copy(c.server, c.client) })
-	both.Go(func() { c.copy(c.client, c.server) })
+	both.Go(func() { c.copy(c.server, c.client, func(sent []byte) { p.spring(c, sent) }) })
+	both.Go(func() { c.copy(c.client, c.server, func([]byte) {}) })
 	both.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c)
 }
 
-// copy copies one direction until it ends. In a swallowed connection it also hides the
-// end.
-func (c *proxied) copy(to io.Writer, from io.Reader) {
+// copy copies one direction until it ends, and calls look with everything first. In a
+// swallowed connection it also hides the end.
+func (c *proxied) copy(to io.Writer, from io.Reader, look func([]byte)) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
+		look(buf[:n])
 		c.mu.Lock()
 		swallowed := c.swallowed
 		c.mu.Unlock()

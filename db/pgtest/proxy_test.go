@@ -49,8 +49,10 @@ func call(t *testing.T, p *pgtest.Proxy) *caller {
 }
 
 // ask sends a line and returns the error of reading it back.
-func (c *caller) ask(patience time.Duration) error {
-	if _, err := io.WriteString(c, "hello\n"); err != nil {
+func (c *caller) ask(patience time.Duration) error { return c.askFor("hello", patience) }
+
+func (c *caller) askFor(line string, patience time.Duration) error {
+	if _, err := io.WriteString(c, line+"\n"); err != nil {
 		return err
 	}
 	_ = c.SetReadDeadline(time.Now().Add(patience))
@@ -91,6 +93,29 @@ func TestProxy(t *testing.T) {
 		}
 		if err := call(t, p).ask(long); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("swallows data on the first connection with a text and carries others", func(t *testing.T) {
+		t.Parallel()
+		p := pgtest.NewProxy(t, echo(t))
+		swallowed := p.SwallowAt("good")
+		first, second := call(t, p), call(t, p)
+		for _, c := range []*caller{first, second} {
+			if err := c.ask(long); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := first.askFor("goodbye", short); !timedOut(err) {
+			t.Errorf("error = %v, want a timeout", err)
+		}
+		if !swallowed() {
+			t.Error("the text was not noticed")
+		}
+		if err := first.ask(short); !timedOut(err) {
+			t.Errorf("the next line: error = %v, want a timeout", err)
+		}
+		if err := second.askFor("goodbye", long); err != nil {
+			t.Errorf("another connection: error = %v", err)
 		}
 	})
 	t.Run("deafened, it accepts and sends nothing", func(t *testing.T) {

@@ -247,6 +247,22 @@ func TestHalfOpenConnection(t *testing.T) {
 		until(t, "it listens again", func() bool { return b.listeners() >= 2 })
 		r.untilKnown(b.revoked())
 	})
+	t.Run("a connection that becomes half-open before it listens is replaced, and no cutoff is late", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		p := proxy(t, b)
+		s := &split{asks: b.store, listens: through(t, b, p)}
+		swallowed := p.SwallowAt("listen yufu_cutoffs")
+		r := startReplica(t, s)
+		until(t, "it asks to listen", swallowed)
+		for range 3 {
+			r.untilKnown(b.revoked())
+		}
+		until(t, "the silence is noticed", func() bool { return s.ended.Load() >= 1 })
+		// The server never received the first one's request.
+		until(t, "it listens", func() bool { return b.listeners() == 1 })
+		r.untilKnown(b.revoked())
+	})
 	t.Run("a half-open idle connection is kept", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
