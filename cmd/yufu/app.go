@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
 type appCmd struct {
@@ -28,6 +30,40 @@ func (appCmd) Help() string {
 	return "These commands work directly on the database. A running service sees a change within a second."
 }
 
+// appFiles name the files with members of an app.
+type appFiles struct {
+	secret string
+	policyFlags
+}
+
+// appChange is a form with the members from files, and the settings to store it with.
+type appChange struct {
+	form app.Form
+	db   setting.Database
+	// sealer is nil if the form needs no keys, see [newSealingAppService].
+	sealer *seal.Ring
+}
+
+// parseChange parses the settings and adds the members in the files to the form. The error
+// names everything that is missing or wrong.
+func (f sealedCommand) parseChange(std streams, form app.Form, files appFiles) (appChange, error) {
+	c := appChange{form: form}
+	var log *slog.Logger
+	var settingsErr, secretErr, webhookErr, policyErr, keyErr error
+	c.db, log, settingsErr = f.databaseCommand.parse(std)
+	if files.secret != "" {
+		c.form.Secret, secretErr = readAppSecret("--secret-file", files.secret, std, log)
+	}
+	if files.WebhookSecretFile != "" {
+		c.form.WebhookSecret, webhookErr = readWebhookSecret(files.WebhookSecretFile, std, log)
+	}
+	c.form.Policy, policyErr = files.policy(std)
+	if files.secret != "" || files.WebhookSecretFile != "" || hasOtherAlg(&form) {
+		c.sealer, keyErr = f.Ring(std.in, warnTo(log))
+	}
+	return c, errors.Join(settingsErr, secretErr, webhookErr, policyErr, keyErr)
+}
+
 type appAddCmd struct {
 	AppID      string   `arg:"" name:"appid" help:"Appid of the mini-program at its platform, for example wx1234567890abcdef."`
 	SecretFile string   `required:"" placeholder:"FILE" help:"File with the AppSecret, or - for standard input."`
@@ -38,28 +74,48 @@ type appAddCmd struct {
 	sealedCommand
 }
 
-// Run registers the app.
-func (c *appAddCmd) Run(ctx context.Context, std streams) error {
+// form returns the members that the arguments have.
+func (c *appAddCmd) form() app.Form {
 	form := app.Form{SigningAlg: c.SigningAlg}
 	if len(c.Audience) > 0 {
 		form.Audiences = &c.Audience
 	}
-	if err := cmp.Or(checkAppID(c.AppID), withFlagName(form.Check())); err != nil {
+	return form
+}
+
+// checkArgs implements [argsChecker].
+func (c *appAddCmd) checkArgs() error {
+	form := c.form()
+	return errors.Join(checkAppID(c.AppID), withFlagName(form.Check()))
+}
+
+// parse parses the settings and reads the files.
+func (c *appAddCmd) parse(std streams) (appChange, error) {
+	return c.parseChange(std, c.form(), appFiles{secret: c.SecretFile})
+}
+
+// checkSettings implements [settingsChecker].
+func (c *appAddCmd) checkSettings(std streams) error {
+	_, err := c.parse(std)
+	return err
+}
+
+// Run registers the app.
+func (c *appAddCmd) Run(ctx context.Context, std streams) error {
+	change, err := c.parse(std)
+	if err != nil {
 		return wrongUsage(err)
 	}
-	s, log, err := c.open(ctx, std)
+	s, err := openStore(ctx, change.db, false)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if form.Secret, err = readAppSecret("--secret-file", c.SecretFile, std, log); err != nil {
-		return wrongUsage(err)
-	}
-	apps, err := newSealingAppService(ctx, s, c.MasterKey, c.JWKS, &form, std, log)
+	apps, err := newSealingAppService(ctx, s, change.sealer, c.JWKS, &change.form, std)
 	if err != nil {
 		return err
 	}
-	done, err := apps.Register(ctx, app.Registration{ID: c.AppID, Platform: c.Platform, Form: form}, cliCaller(""))
+	done, err := apps.Register(ctx, app.Registration{ID: c.AppID, Platform: c.Platform, Form: change.form}, cliCaller(""))
 	if err != nil {
 		return appError(err, c.AppID)
 	}
@@ -74,7 +130,7 @@ type appListCmd struct {
 
 // Run lists the apps. It shows no secret.
 func (c *appListCmd) Run(ctx context.Context, std streams) error {
-	s, _, err := c.open(ctx, std)
+	s, err := c.open(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -107,45 +163,55 @@ type appUpdateCmd struct {
 	sealedCommand
 }
 
-// Run changes the app. Members without a flag keep their values.
-func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
-	switch {
-	case len(c.Audience) > 0 && c.NoAudiences:
-		return wrongUsage(errors.New("--audience and --no-audiences contradict each other"))
-	case c.SecretFile == "" && len(c.Audience) == 0 && !c.NoAudiences && c.SigningAlg == "" && c.PolicyFile == "" && c.WebhookSecretFile == "":
-		return wrongUsage(errors.New("there is nothing to change; add --secret-file, --audience, --no-audiences, --signing-alg, --policy-file or --webhook-secret-file"))
-	}
+// form returns the members that the arguments change.
+func (c *appUpdateCmd) form() app.Form {
 	form := app.Form{SigningAlg: c.SigningAlg}
 	if len(c.Audience) > 0 || c.NoAudiences {
 		form.Audiences = &c.Audience
 	}
-	if err := cmp.Or(checkAppID(c.AppID), withFlagName(form.Check())); err != nil {
+	return form
+}
+
+// checkArgs implements [argsChecker].
+func (c *appUpdateCmd) checkArgs() error {
+	var flagsErr error
+	switch {
+	case len(c.Audience) > 0 && c.NoAudiences:
+		flagsErr = errors.New("--audience and --no-audiences contradict each other")
+	case c.SecretFile == "" && len(c.Audience) == 0 && !c.NoAudiences && c.SigningAlg == "" && c.PolicyFile == "" && c.WebhookSecretFile == "":
+		flagsErr = errors.New("there is nothing to change; add --secret-file, --audience, --no-audiences, --signing-alg, --policy-file or --webhook-secret-file")
+	}
+	form := c.form()
+	return errors.Join(flagsErr, checkAppID(c.AppID), withFlagName(form.Check()))
+}
+
+// parse parses the settings and reads the files.
+func (c *appUpdateCmd) parse(std streams) (appChange, error) {
+	return c.parseChange(std, c.form(), appFiles{c.SecretFile, c.policyFlags})
+}
+
+// checkSettings implements [settingsChecker].
+func (c *appUpdateCmd) checkSettings(std streams) error {
+	_, err := c.parse(std)
+	return err
+}
+
+// Run changes the app. Members without a flag keep their values.
+func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
+	change, err := c.parse(std)
+	if err != nil {
 		return wrongUsage(err)
 	}
-	var err error
-	if form.Policy, err = c.policy(std); err != nil {
-		return wrongUsage(err)
-	}
-	s, log, err := c.open(ctx, std)
+	s, err := openStore(ctx, change.db, false)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if c.WebhookSecretFile != "" {
-		if form.WebhookSecret, err = readWebhookSecret(c.WebhookSecretFile, std, log); err != nil {
-			return wrongUsage(err)
-		}
-	}
-	if c.SecretFile != "" {
-		if form.Secret, err = readAppSecret("--secret-file", c.SecretFile, std, log); err != nil {
-			return wrongUsage(err)
-		}
-	}
-	apps, err := newSealingAppService(ctx, s, c.MasterKey, c.JWKS, &form, std, log)
+	apps, err := newSealingAppService(ctx, s, change.sealer, c.JWKS, &change.form, std)
 	if err != nil {
 		return err
 	}
-	done, err := apps.Update(ctx, c.AppID, form, cliCaller(""))
+	done, err := apps.Update(ctx, c.AppID, change.form, cliCaller(""))
 	if err != nil {
 		return appError(err, c.AppID)
 	}
@@ -155,42 +221,46 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 }
 
 type appDisableCmd struct {
-	AppID  string `arg:"" name:"appid" help:"Appid of a registered mini-program."`
-	Reason string `help:"Reason, for the audit trail."`
-	databaseCommand
+	appToggle
 }
 
 // Run disables the app.
 func (c *appDisableCmd) Run(ctx context.Context, std streams) error {
-	return c.toggle(ctx, std, c.AppID, c.Reason, (*app.Service).Disable, "Disabled %s; its sessions have ended.\n")
+	return c.toggle(ctx, std, (*app.Service).Disable, "Disabled %s; its sessions have ended.\n")
 }
 
 type appEnableCmd struct {
-	AppID  string `arg:"" name:"appid" help:"Appid of a registered mini-program."`
-	Reason string `help:"Reason, for the audit trail."`
-	databaseCommand
+	appToggle
 }
 
 // Run enables the app.
 func (c *appEnableCmd) Run(ctx context.Context, std streams) error {
-	return c.toggle(ctx, std, c.AppID, c.Reason, (*app.Service).Enable, "Enabled %s; its users must log in again.\n")
+	return c.toggle(ctx, std, (*app.Service).Enable, "Enabled %s; its users must log in again.\n")
 }
 
-// toggle disables or enables an app.
-func (f databaseCommand) toggle(ctx context.Context, std streams, appID, reason string,
+// appToggle is embedded by disable and enable.
+type appToggle struct {
+	AppID string `arg:"" name:"appid" help:"Appid of a registered mini-program."`
+	reasonFlag
+	databaseCommand
+}
+
+// checkArgs implements [argsChecker].
+func (c *appToggle) checkArgs() error {
+	return errors.Join(checkAppID(c.AppID), c.reasonFlag.checkArgs())
+}
+
+func (c *appToggle) toggle(ctx context.Context, std streams,
 	change func(s *app.Service, ctx context.Context, appID string, c auth.Caller) (auth.App, error), done string,
 ) error {
-	if err := cmp.Or(checkAppID(appID), checkReason(reason)); err != nil {
-		return wrongUsage(err)
-	}
-	s, _, err := f.open(ctx, std)
+	s, err := c.open(ctx, std)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if _, err := change(newAppService(s), ctx, appID, cliCaller(reason)); err != nil {
-		return appError(err, appID)
+	if _, err := change(newAppService(s), ctx, c.AppID, cliCaller(c.Reason)); err != nil {
+		return appError(err, c.AppID)
 	}
-	fmt.Fprintf(std.out, done, appID)
+	fmt.Fprintf(std.out, done, c.AppID)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
 // cliCaller returns the caller of a command.
@@ -22,16 +23,16 @@ func cliCaller(reason string) auth.Caller { return auth.Caller{Actor: auth.Actor
 // newAppService returns an app service for use cases that need no keys.
 func newAppService(s store) *app.Service { return app.NewService(app.Config{Store: s, Clock: s.Now}) }
 
+// hasOtherAlg reports whether the form has an algorithm whose keys may have to be made.
+func hasOtherAlg(form *app.Form) bool {
+	return form.SigningAlg != "" && form.SigningAlg != auth.DefaultSigningAlg
+}
+
 // newSealingAppService returns an app service with the keys that the form needs: the master
-// key for a secret, and the signing keys for an algorithm.
-func newSealingAppService(ctx context.Context, s store, master setting.MasterKey, jwks setting.JWKS, form *app.Form, std streams, log *slog.Logger) (*app.Service, error) {
-	otherAlg := form.SigningAlg != "" && form.SigningAlg != auth.DefaultSigningAlg
-	if form.Secret == nil && form.WebhookSecret == nil && !otherAlg {
+// key for a secret, and the signing keys for an algorithm. Sealer is nil if it needs none.
+func newSealingAppService(ctx context.Context, s store, sealer *seal.Ring, jwks setting.JWKS, form *app.Form, std streams) (*app.Service, error) {
+	if sealer == nil {
 		return newAppService(s), nil
-	}
-	sealer, err := master.Ring(std.in, warnTo(log))
-	if err != nil {
-		return nil, wrongUsage(err)
 	}
 	// Opening the keys proves that the service can open what this master key seals.
 	ring, err := openKeys(ctx, s, sealer)
@@ -39,7 +40,7 @@ func newSealingAppService(ctx context.Context, s store, master setting.MasterKey
 		return nil, err
 	}
 	c := app.Config{Store: s, Sealer: sealer, Clock: s.Now}
-	if otherAlg {
+	if hasOtherAlg(form) {
 		maxAge, _, err := replicas.SafestDurations(ctx, s, jwks.JWKSMaxAge, 0, noteTo(std))
 		if err != nil {
 			return nil, err

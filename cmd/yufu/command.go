@@ -50,12 +50,17 @@ func formatTimeOr(t time.Time, zero string) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// checkReason refuses a reason that is not valid in the audit trail.
-func checkReason(reason string) error {
+// reasonFlag is embedded by commands that write to the audit trail.
+type reasonFlag struct {
+	Reason string `help:"Reason, for the audit trail."`
+}
+
+// checkArgs implements [argsChecker].
+func (f reasonFlag) checkArgs() error {
 	switch {
-	case utf8.RuneCountInString(reason) > auth.MaxReasonLen:
+	case utf8.RuneCountInString(f.Reason) > auth.MaxReasonLen:
 		return fmt.Errorf("--reason must have at most %d characters", auth.MaxReasonLen)
-	case !auth.CleanText(reason):
+	case !auth.CleanText(f.Reason):
 		return errors.New("--reason must be text without control characters")
 	}
 	return nil
@@ -74,11 +79,13 @@ func descriptionOf(err error) error {
 	return errors.New(e.Description)
 }
 
-// textLogger returns the log of a command other than serve.
+// textLogger returns the log of a command other than serve. With an error it returns a log
+// that discards everything.
 func textLogger(s setting.Log, std streams) (*slog.Logger, error) {
-	level, err := s.Level()
-	if err != nil {
-		return nil, err
+	level, levelErr := s.Level()
+	log, formatErr := s.Logger(std.err, "text", level)
+	if err := errors.Join(levelErr, formatErr); err != nil {
+		return slog.New(slog.DiscardHandler), err
 	}
-	return s.Logger(std.err, "text", level)
+	return log, nil
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -46,42 +48,46 @@ func (devCmd) Help() string {
 	return "This command needs no settings. It makes its own folder, keys and database, and prints commands to paste. It listens only on loopback."
 }
 
-// checkSettings implements [settingsChecker].
-func (c *devCmd) checkSettings(streams) error {
-	var appErr error
+// parse parses the settings and reads the AppSecret, which is [devSecret] without a file. The
+// error names every one that is wrong.
+func (c *devCmd) parse(std streams) (log *slog.Logger, secret *auth.Secret, err error) {
+	log, logErr := textLogger(c.Log, std)
+	secret = new(auth.Secret)
+	*secret = devSecret
+	var appErr, secretErr error
 	switch {
 	case (c.App == "") != (c.SecretFile == ""):
 		appErr = errors.New("--app and --secret-file must be given together: calls to WeChat need the AppSecret")
-	case c.App != "" && !auth.ValidAppID(c.App):
-		appErr = fmt.Errorf("--app must be 1 to 64 letters and digits, got %q", c.App)
+	case c.App != "":
+		if !auth.ValidAppID(c.App) {
+			appErr = fmt.Errorf("--app must be 1 to 64 letters and digits, got %q", c.App)
+		}
+		secret, secretErr = readAppSecret("--secret-file", c.SecretFile, std, log)
 	}
-	return errors.Join(
+	return log, secret, errors.Join(
 		appErr,
+		secretErr,
 		setting.CheckLoopback("YUFU_LISTEN", c.Listen),
 		setting.CheckLoopback("YUFU_ADMIN_LISTEN", c.AdminListen),
 		setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen),
 		c.ForwardAuth.Check(),
+		logErr,
 	)
+}
+
+// checkSettings implements [settingsChecker].
+func (c *devCmd) checkSettings(std streams) error {
+	_, _, err := c.parse(std)
+	return err
 }
 
 // Run serves until SIGTERM or Ctrl-C.
 func (c *devCmd) Run(ctx context.Context, std streams) error {
-	log, err := textLogger(c.Log, std)
-	if err != nil {
+	log, secret, err := c.parse(std)
+	if err := errors.Join(err, c.Lifetimes.Check(), c.Rotation.Check()); err != nil {
 		return wrongUsage(err)
 	}
-	if err := errors.Join(c.checkSettings(std), c.Lifetimes.Check(), c.Rotation.Check()); err != nil {
-		return wrongUsage(err)
-	}
-	appID, secret := devAppID, new(auth.Secret)
-	*secret = devSecret
-	if c.App != "" {
-		appID = c.App
-		if secret, err = readAppSecret("--secret-file", c.SecretFile, std, log); err != nil {
-			return wrongUsage(err)
-		}
-	}
-
+	appID := cmp.Or(c.App, devAppID)
 	dir, err := datadir.Open("YUFU_DATA_DIR", c.DataDir)
 	if err != nil {
 		return wrongUsage(err)

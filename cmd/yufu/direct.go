@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/seal"
 )
 
 // databaseCommand is embedded by commands that work directly on the database.
@@ -15,21 +17,26 @@ type databaseCommand struct {
 	setting.Log
 }
 
-// logger returns the command's log.
-func (f databaseCommand) logger(std streams) (*slog.Logger, error) { return textLogger(f.Log, std) }
+// parse parses the settings. The error names every one that is missing or wrong.
+func (f databaseCommand) parse(std streams) (setting.Database, *slog.Logger, error) {
+	log, logErr := textLogger(f.Log, std)
+	db, dbErr := f.Storage.Parse(std.in, warnTo(log))
+	return db, log, errors.Join(dbErr, logErr)
+}
+
+// checkSettings implements [settingsChecker].
+func (f databaseCommand) checkSettings(std streams) error {
+	_, _, err := f.parse(std)
+	return err
+}
 
 // open opens the database.
-func (f databaseCommand) open(ctx context.Context, std streams) (store, *slog.Logger, error) {
-	log, err := f.logger(std)
+func (f databaseCommand) open(ctx context.Context, std streams) (store, error) {
+	db, _, err := f.parse(std)
 	if err != nil {
-		return nil, nil, wrongUsage(err)
+		return nil, wrongUsage(err)
 	}
-	db, err := f.Storage.Parse(std.in, warnTo(log))
-	if err != nil {
-		return nil, nil, wrongUsage(err)
-	}
-	s, err := openStore(ctx, db, false)
-	return s, log, err
+	return openStore(ctx, db, false)
 }
 
 // sealedCommand is embedded by commands that also open secrets sealed with the master key.
@@ -38,16 +45,28 @@ type sealedCommand struct {
 	setting.MasterKey
 }
 
+// parse parses the settings, as [databaseCommand.parse] does.
+func (f sealedCommand) parse(std streams) (setting.Database, *seal.Ring, error) {
+	db, log, err := f.databaseCommand.parse(std)
+	sealer, keyErr := f.Ring(std.in, warnTo(log))
+	return db, sealer, errors.Join(err, keyErr)
+}
+
+// checkSettings implements [settingsChecker].
+func (f sealedCommand) checkSettings(std streams) error {
+	_, _, err := f.parse(std)
+	return err
+}
+
 // openSealed opens the database and the keys in it. The caller closes the store.
 func (f sealedCommand) openSealed(ctx context.Context, std streams) (store, *keyring.Ring, error) {
-	s, log, err := f.open(ctx, std)
+	db, sealer, err := f.parse(std)
+	if err != nil {
+		return nil, nil, wrongUsage(err)
+	}
+	s, err := openStore(ctx, db, false)
 	if err != nil {
 		return nil, nil, err
-	}
-	sealer, err := f.Ring(std.in, warnTo(log))
-	if err != nil {
-		s.Close()
-		return nil, nil, wrongUsage(err)
 	}
 	keys, err := openKeys(ctx, s, sealer)
 	if err != nil {

@@ -68,7 +68,7 @@ type keysListCmd struct {
 
 // Run lists the keys. It needs no secret and shows no secret.
 func (c *keysListCmd) Run(ctx context.Context, std streams) error {
-	s, _, err := c.open(ctx, std)
+	s, err := c.open(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -105,21 +105,24 @@ func (c *keysListCmd) Run(ctx context.Context, std streams) error {
 }
 
 type keysRotateCmd struct {
-	Use    string `placeholder:"USE" help:"Use of the keys to rotate: access or refresh. Without this flag, both."`
-	Alg    string `placeholder:"ALG" help:"Algorithm of the keys to rotate: ES256, EdDSA, RS256 or HS256. Without this flag, all."`
-	Now    bool   `help:"Let the next signing key sign at once. A back end with a JWK set from before the key was published refuses its tokens until it fetches the set again. Without --now, the key waits until no back end has such a set."`
-	Reason string `help:"Reason, for the audit trail."`
+	Use string `placeholder:"USE" help:"Use of the keys to rotate: access or refresh. Without this flag, both."`
+	Alg string `placeholder:"ALG" help:"Algorithm of the keys to rotate: ES256, EdDSA, RS256 or HS256. Without this flag, all."`
+	Now bool   `help:"Let the next signing key sign at once. A back end with a JWK set from before the key was published refuses its tokens until it fetches the set again. Without --now, the key waits until no back end has such a set."`
+	reasonFlag
 	keyFlags
+}
+
+// checkArgs implements [argsChecker].
+func (c *keysRotateCmd) checkArgs() error {
+	var useErr error
+	if c.Use != "" && c.Use != string(keyring.UseAccess) && c.Use != string(keyring.UseRefresh) {
+		useErr = fmt.Errorf("--use must be access or refresh, got %q", c.Use)
+	}
+	return errors.Join(useErr, c.reasonFlag.checkArgs())
 }
 
 // Run rotates the keys. It changes nothing while an earlier rotation is under way.
 func (c *keysRotateCmd) Run(ctx context.Context, std streams) error {
-	if c.Use != "" && c.Use != string(keyring.UseAccess) && c.Use != string(keyring.UseRefresh) {
-		return wrongUsage(fmt.Errorf("--use must be access or refresh, got %q", c.Use))
-	}
-	if err := checkReason(c.Reason); err != nil {
-		return wrongUsage(err)
-	}
 	s, keeper, err := c.keeper(ctx, std)
 	if err != nil {
 		return err
@@ -151,17 +154,14 @@ func (c *keysRotateCmd) Run(ctx context.Context, std streams) error {
 }
 
 type keysRetireCmd struct {
-	KID    string `arg:"" name:"kid" help:"Id of the key, as yufu keys list shows it."`
-	Now    bool   `help:"End the key now, with all that it signed, because it has leaked. If it is a signing key, its access tokens end; sessions go on, and clients refresh. If it is a MAC key, every session of every app ends, because a thief can make refresh tokens for all of them; users log in again."`
-	Reason string `help:"Reason, for the audit trail."`
+	KID string `arg:"" name:"kid" help:"Id of the key, as yufu keys list shows it."`
+	Now bool   `help:"End the key now, with all that it signed, because it has leaked. If it is a signing key, its access tokens end; sessions go on, and clients refresh. If it is a MAC key, every session of every app ends, because a thief can make refresh tokens for all of them; users log in again."`
+	reasonFlag
 	keyFlags
 }
 
 // Run retires the key. It may be repeated.
 func (c *keysRetireCmd) Run(ctx context.Context, std streams) error {
-	if err := checkReason(c.Reason); err != nil {
-		return wrongUsage(err)
-	}
 	s, keeper, err := c.keeper(ctx, std)
 	if err != nil {
 		return err

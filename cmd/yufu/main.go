@@ -89,14 +89,21 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		fmt.Fprintln(std.err, "yufu:", err)
 		return 2
 	}
-	if err = wrongUsage(checkBoundsAndRest(command, std)); err == nil {
+	if err = wrongUsage(check(command, std)); err == nil {
 		err = command.Run()
 	}
 	return report(std.err, command, err)
 }
 
+// argsChecker is a command with arguments, or flags without a variable, that need more than
+// the check of their bounds.
+type argsChecker interface {
+	// checkArgs returns an error for each argument and flag that is wrong. It reads nothing.
+	checkArgs() error
+}
+
 // settingsChecker is a command with settings that need more than the check of their
-// bounds: they may be missing or malformed.
+// bounds: they may be missing or malformed. Its Run checks them, too.
 type settingsChecker interface {
 	// checkSettings returns an error for each setting that is missing or wrong. It does not
 	// compare settings that have bounds with each other. It may read secret files and
@@ -104,15 +111,16 @@ type settingsChecker interface {
 	checkSettings(std streams) error
 }
 
-// checkBoundsAndRest returns an error if a setting is out of bounds. For a
-// [settingsChecker] the error then also has a line for every other setting that is missing
-// or wrong, so that the operator sees all of them at once.
-func checkBoundsAndRest(command *kong.Context, std streams) error {
+// check returns an error if a setting is out of bounds or an argument is wrong. The error
+// then also has a line for every other setting that is missing or wrong, so that the
+// operator sees all of them at once.
+func check(command *kong.Context, std streams) error {
+	target := command.Selected().Target.Addr().Interface()
 	err := setting.CheckBounds(command)
-	if err == nil {
-		return nil
+	if c, ok := target.(argsChecker); ok {
+		err = errors.Join(err, c.checkArgs())
 	}
-	if c, ok := command.Selected().Target.Addr().Interface().(settingsChecker); ok {
+	if c, ok := target.(settingsChecker); ok && err != nil {
 		err = errors.Join(err, c.checkSettings(std))
 	}
 	return err

@@ -173,7 +173,8 @@ func TestSettings(t *testing.T) {
 		{"person list of too many", nil, []string{"person", "list", "--limit", "1001"}, 2, []string{"--limit must be between 1 and 1000, got 1001"}},
 		{"keys without a subcommand", nil, []string{"keys"}, 2, []string{`"list", "rotate", "retire", "export"`}},
 		{"keys list of an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "list"}, 1, []string{"run yufu migrate"}},
-		{"keys rotate without a master key", with("YUFU_MASTER_KEY_FILE", "", "YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "rotate"}, 1, []string{"run yufu migrate"}},
+		{"keys rotate without a master key", with("YUFU_MASTER_KEY_FILE", "", "YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "rotate"}, 2, []string{"YUFU_MASTER_KEY_FILE is missing"}},
+		{"keys rotate of an empty database", with("YUFU_DATABASE_URL", "sqlite:"+write(t, "yufu.db", "")), []string{"keys", "rotate"}, 1, []string{"run yufu migrate"}},
 		{"keys rotate of an unknown use", with(), []string{"keys", "rotate", "--use", "id"}, 2, []string{"--use must be access or refresh, got "}},
 		{"keys rotate with a reason with a line break", with(), []string{"keys", "rotate", "--reason", "a\nb"}, 2, []string{"--reason"}},
 		{"keys retire without a kid", with(), []string{"keys", "retire"}, 2, []string{"<kid>"}},
@@ -253,6 +254,86 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%v; want a warning with chmod 600", got)
 		}
 	})
+}
+
+// wrongs are a command line and an environment in which as much as possible is wrong, and the
+// beginnings of the lines that say so.
+type wrongs struct {
+	args []string
+	env  map[string]string
+	says []string
+}
+
+// newWrongs returns what can be wrong for a command: in its settings and, with bounds, also in
+// its flags and in everything with bounds.
+func newWrongs(t *testing.T, command *kong.Node, bounds bool) wrongs {
+	t.Helper()
+	w := wrongs{args: strings.Fields(command.FullPath())[1:], env: map[string]string{}}
+	for range command.Positional {
+		w.args = append(w.args, "x")
+	}
+	set := func(name, value string) {
+		w.env[name] = value
+		w.says = append(w.says, name)
+	}
+	for _, f := range command.Flags {
+		name := append(f.Envs, "--"+f.Name)[0]
+		switch {
+		case f.Tag.Get("min") != "":
+			if _, next := beside(t, f.Tag.Get("min"), false); bounds && len(f.Envs) > 0 {
+				set(name, next)
+			} else if bounds {
+				w.args = append(w.args, name+"="+next)
+				w.says = append(w.says, name)
+			}
+		case name == "--reason" && bounds:
+			w.args = append(w.args, name, "a\nb")
+			w.says = append(w.says, name)
+		case name == "YUFU_DATABASE_URL", name == "YUFU_MASTER_KEY_FILE", name == "YUFU_ADMIN_KEY_FILE", name == "YUFU_ISSUER":
+			w.says = append(w.says, name+" is missing")
+		case name == "YUFU_LOG_LEVEL", name == "YUFU_LOG_FORMAT", name == "YUFU_VERIFY_COOKIE", name == "YUFU_ADMIN_URL":
+			set(name, "a b")
+		case name == "YUFU_SIM_LISTEN":
+			set(name, ":0")
+		case name == "--secret-file" && f.Required, name == "--policy-file", name == "--webhook-secret-file":
+			w.args = append(w.args, name, "/nonexistent/file")
+			w.says = append(w.says, name)
+		case f.Required && len(f.Xor) == 0:
+			w.args = append(w.args, name, "service")
+		case name == "--none":
+			w.args = append(w.args, name)
+		}
+	}
+	return w
+}
+
+func TestAllWrongSettings(t *testing.T) {
+	parser, err := kong.New(&cli{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range parser.Model.Leaves(false) {
+		for _, bounds := range []bool{false, true} {
+			w := newWrongs(t, command, bounds)
+			if len(w.says) == 0 {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s reports at once: %s", command.FullPath(), strings.Join(w.says, ", ")), func(t *testing.T) {
+				got := try(t, w.env, "", w.args...)
+				if got.code != 2 {
+					t.Errorf("%v; want exit code 2", got)
+				}
+				for _, say := range w.says {
+					if !strings.Contains("\n"+got.errOut, "\nyufu: "+say) {
+						t.Errorf("%v; want a line about %s", got, say)
+					}
+				}
+				if n := strings.Count(got.errOut, "\n"); n != len(w.says)+1 {
+					t.Errorf("%v; want %d lines and a hint", got, len(w.says))
+				}
+			})
+		}
+	}
 }
 
 func TestMasterKey(t *testing.T) {

@@ -20,11 +20,7 @@ func (migrateCmd) Help() string {
 
 // Run migrates the database. Several processes may run it at once; one does the work.
 func (c *migrateCmd) Run(ctx context.Context, std streams) error {
-	log, err := c.logger(std)
-	if err != nil {
-		return wrongUsage(err)
-	}
-	db, err := c.Storage.Parse(std.in, warnTo(log))
+	db, _, err := c.parse(std)
 	if err != nil {
 		return wrongUsage(err)
 	}

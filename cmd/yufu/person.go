@@ -45,25 +45,36 @@ type adminFlags struct {
 // service.
 const adminAPITimeout = 30 * time.Second
 
-// client returns the client of the admin API.
-func (f adminFlags) client(std streams) (*adminclient.Client, error) {
-	u, err := url.Parse(f.AdminURL)
+// parse parses the settings. The error names every one that is missing or wrong.
+func (f adminFlags) parse(std streams) (u *url.URL, key string, err error) {
+	u, err = url.Parse(f.AdminURL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
-		return nil, wrongUsage(setting.Errorf("YUFU_ADMIN_URL", "must be an address such as http://127.0.0.1:8081, without a user"))
+		err = setting.Errorf("YUFU_ADMIN_URL", "must be an address such as http://127.0.0.1:8081, without a user")
 	}
 	if f.AdminKeyFile == "" {
-		return nil, wrongUsage(setting.Errorf("YUFU_ADMIN_KEY_FILE", "is missing: set it to a file with a service key of scope admin (yufu dev keeps one in .yufu/admin.key); make one with: yufu service-key create --name NAME --scope admin > admin.key && chmod 600 admin.key"))
+		return u, "", errors.Join(err, setting.Errorf("YUFU_ADMIN_KEY_FILE", "is missing: set it to a file with a service key of scope admin (yufu dev keeps one in .yufu/admin.key); make one with: yufu service-key create --name NAME --scope admin > admin.key && chmod 600 admin.key"))
 	}
-	warn := noteTo(std)
-	b, err := setting.ReadSecretFile("YUFU_ADMIN_KEY_FILE", f.AdminKeyFile, std.in, warn)
+	b, keyErr := setting.ReadSecretFile("YUFU_ADMIN_KEY_FILE", f.AdminKeyFile, std.in, noteTo(std))
+	return u, strings.TrimSpace(string(b)), errors.Join(err, keyErr)
+}
+
+// checkSettings implements [settingsChecker].
+func (f adminFlags) checkSettings(std streams) error {
+	_, _, err := f.parse(std)
+	return err
+}
+
+// client returns the client of the admin API.
+func (f adminFlags) client(std streams) (*adminclient.Client, error) {
+	u, key, err := f.parse(std)
 	if err != nil {
 		return nil, wrongUsage(err)
 	}
 	if u.Scheme == "http" && setting.CheckLoopback("YUFU_ADMIN_URL", net.JoinHostPort(u.Hostname(), "0")) != nil {
-		warn("YUFU_ADMIN_URL is plain http: others on the network can read the service key and the data of persons")
+		noteTo(std)("YUFU_ADMIN_URL is plain http: others on the network can read the service key and the data of persons")
 	}
 	client, err := adminclient.New(adminclient.Config{
-		URL: f.AdminURL, ServiceKey: strings.TrimSpace(string(b)), HTTPClient: &http.Client{Timeout: adminAPITimeout},
+		URL: f.AdminURL, ServiceKey: key, HTTPClient: &http.Client{Timeout: adminAPITimeout},
 	})
 	if err != nil {
 		return nil, wrongUsage(fmt.Errorf("YUFU_ADMIN_URL or YUFU_ADMIN_KEY_FILE: %w", err))
@@ -96,7 +107,7 @@ type personImportCmd struct {
 	DryRun   bool   `help:"Check each row, and write nothing. Two distant rows with the same phone are found only by a real import."`
 	Report   string `placeholder:"FILE" help:"File for the report of refused rows, with their lines; an existing file is replaced. Without this flag, FILE.errors.csv beside the file."`
 	FromLine int    `default:"1" placeholder:"N" help:"First line to import, to continue an import that was interrupted."`
-	Reason   string `help:"Reason, for the audit trail."`
+	reasonFlag
 	adminFlags
 }
 
@@ -111,9 +122,6 @@ Exit codes: 0 when all rows were imported, 1 when some were refused or the impor
 
 // Run imports the file.
 func (c *personImportCmd) Run(ctx context.Context, std streams) error {
-	if err := checkReason(c.Reason); err != nil {
-		return wrongUsage(err)
-	}
 	client, err := c.client(std)
 	if err != nil {
 		return err
@@ -335,16 +343,13 @@ func (c *personEnableCmd) Run(ctx context.Context, std streams) error {
 // personToggle is embedded by disable and enable.
 type personToggle struct {
 	ExternalID string `arg:"" name:"external-id" help:"Id of the person in your business."`
-	Reason     string `help:"Reason, for the audit trail."`
+	reasonFlag
 	adminFlags
 }
 
 func (c *personToggle) toggle(ctx context.Context, std streams,
 	change func(*adminclient.Client, context.Context, uuid.UUID, string) (*adminclient.Person, error), done string,
 ) error {
-	if err := checkReason(c.Reason); err != nil {
-		return wrongUsage(err)
-	}
 	client, err := c.client(std)
 	if err != nil {
 		return err

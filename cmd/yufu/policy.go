@@ -75,12 +75,12 @@ type appView struct {
 	WebhookSecret bool        `json:"webhook_secret"`
 }
 
+// checkArgs implements [argsChecker].
+func (c *appShowCmd) checkArgs() error { return checkAppID(c.AppID) }
+
 // Run prints the app as JSON. The policy has the form that --policy-file accepts.
 func (c *appShowCmd) Run(ctx context.Context, std streams) error {
-	if err := checkAppID(c.AppID); err != nil {
-		return wrongUsage(err)
-	}
-	s, _, err := c.open(ctx, std)
+	s, err := c.open(ctx, std)
 	if err != nil {
 		return err
 	}

@@ -30,8 +30,14 @@ type serviceKeyCreateCmd struct {
 	Scope   []string      `required:"" placeholder:"SCOPE" help:"Permissions, separated by commas: service (ask about tokens, follow revocations), openid (see openids), decrypt (nothing yet), read (read through the admin API), admin (all of the admin API)."`
 	App     []string      `placeholder:"APPID" help:"App to which the key is restricted. Repeat it for several. Without this flag, the key works for all apps."`
 	Expires time.Duration `placeholder:"DURATION" help:"Lifetime of the key, for example 720h. Without this flag, the key does not expire."`
-	Reason  string        `help:"Reason, for the audit trail."`
+	reasonFlag
 	databaseCommand
+}
+
+// checkArgs implements [argsChecker].
+func (c *serviceKeyCreateCmd) checkArgs() error {
+	_, err := servicekey.NewDraft(c.Name, c.Scope, c.App)
+	return errors.Join(descriptionOf(err), c.reasonFlag.checkArgs())
 }
 
 // Run makes the key. It prints only the key on standard output, for scripts.
@@ -40,10 +46,7 @@ func (c *serviceKeyCreateCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return wrongUsage(descriptionOf(err))
 	}
-	if err := checkReason(c.Reason); err != nil {
-		return wrongUsage(err)
-	}
-	s, _, err := c.open(ctx, std)
+	s, err := c.open(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -72,7 +75,7 @@ type serviceKeyListCmd struct {
 
 // Run lists the keys.
 func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
-	s, _, err := c.open(ctx, std)
+	s, err := c.open(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -104,10 +107,10 @@ func (c *serviceKeyListCmd) Run(ctx context.Context, std streams) error {
 }
 
 type serviceKeyPinCmd struct {
-	ID     string `arg:"" name:"id" help:"Id of the key: the middle of yfk_ID_SECRET."`
-	App    string `required:"" xor:"pin" placeholder:"APPID" help:"App to pin the key to."`
-	None   bool   `required:"" xor:"pin" help:"Remove the pin. Back ends that name neither an audience nor apps then refuse every token."`
-	Reason string `help:"Reason, for the audit trail."`
+	ID   string `arg:"" name:"id" help:"Id of the key: the middle of yfk_ID_SECRET."`
+	App  string `required:"" xor:"pin" placeholder:"APPID" help:"App to pin the key to."`
+	None bool   `required:"" xor:"pin" help:"Remove the pin. Back ends that name neither an audience nor apps then refuse every token."`
+	reasonFlag
 	databaseCommand
 }
 
@@ -120,10 +123,7 @@ func (serviceKeyPinCmd) Help() string {
 
 // Run pins the key. It may be repeated.
 func (c *serviceKeyPinCmd) Run(ctx context.Context, std streams) error {
-	if err := checkReason(c.Reason); err != nil {
-		return wrongUsage(err)
-	}
-	s, _, err := c.open(ctx, std)
+	s, err := c.open(ctx, std)
 	if err != nil {
 		return err
 	}
@@ -152,20 +152,23 @@ var errNoServiceKey = errors.New("no service key has this id; to list the keys: 
 type serviceKeyRevokeCmd struct {
 	ID          string `arg:"" name:"id" help:"Id of the key: the middle of yfk_ID_SECRET."`
 	Descendants bool   `help:"Revoke also the keys that it made, the keys that these made, and so on."`
-	Reason      string `help:"Reason, for the audit trail."`
+	reasonFlag
 	databaseCommand
+}
+
+// checkArgs implements [argsChecker].
+func (c *serviceKeyRevokeCmd) checkArgs() error {
+	var idErr error
+	if _, err := servicekey.Parse(auth.Secret(c.ID)); err == nil {
+		// The key has leaked into the history of the shell and the list of processes.
+		idErr = errors.New("ID must be the middle of yfk_ID_SECRET, got a whole key; revoke the key by its id, because it is in the history of your shell now")
+	}
+	return errors.Join(idErr, c.reasonFlag.checkArgs())
 }
 
 // Run revokes the key. It may be repeated.
 func (c *serviceKeyRevokeCmd) Run(ctx context.Context, std streams) error {
-	if _, err := servicekey.Parse(auth.Secret(c.ID)); err == nil {
-		// The key has leaked into the history of the shell and the list of processes.
-		return wrongUsage(errors.New("ID must be the middle of yfk_ID_SECRET, got a whole key; revoke the key by its id, because it is in the history of your shell now"))
-	}
-	if err := checkReason(c.Reason); err != nil {
-		return wrongUsage(err)
-	}
-	s, _, err := c.open(ctx, std)
+	s, err := c.open(ctx, std)
 	if err != nil {
 		return err
 	}

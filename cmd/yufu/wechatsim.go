@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/httpd"
@@ -18,16 +20,22 @@ type wechatsimCmd struct {
 	setting.Log
 }
 
+// parse parses the settings. The error names every one that is wrong.
+func (c *wechatsimCmd) parse(std streams) (*slog.Logger, map[string]string, error) {
+	log, logErr := textLogger(c.Log, std)
+	apps, appErr := parseApps(c.App)
+	return log, apps, errors.Join(setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen), appErr, logErr)
+}
+
+// checkSettings implements [settingsChecker].
+func (c *wechatsimCmd) checkSettings(std streams) error {
+	_, _, err := c.parse(std)
+	return err
+}
+
 // Run simulates WeChat until SIGTERM or Ctrl-C.
 func (c *wechatsimCmd) Run(ctx context.Context, std streams) error {
-	log, err := textLogger(c.Log, std)
-	if err != nil {
-		return wrongUsage(err)
-	}
-	if err := setting.CheckLoopback("YUFU_SIM_LISTEN", c.SimListen); err != nil {
-		return wrongUsage(err)
-	}
-	apps, err := parseApps(c.App)
+	log, apps, err := c.parse(std)
 	if err != nil {
 		return wrongUsage(err)
 	}
