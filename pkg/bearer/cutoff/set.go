@@ -12,42 +12,58 @@ import (
 const shards = 64
 
 // Set is the union of the live cutoffs. It grows with the revocations within [Retention],
-// about 200 bytes a session. It drops nothing earlier: a size limit would let revoked
+// about 50 bytes a session. It drops nothing earlier: a size limit would let revoked
 // tokens pass. It is safe for concurrent use.
 type Set struct {
 	seed     maphash.Seed
-	sessions [shards]sessionShard
+	sessions [shards]sessionShard[[16]byte]
+	// otherSessions are those whose ids are not UUIDs. The service has none.
+	otherSessions sessionShard[string]
 
 	// apps and keys are small and rarely change, so they are copied on write and read
 	// without a lock. Writers hold mu.
 	mu   sync.Mutex
 	apps atomic.Pointer[map[string]activeCutoff]
 	keys atomic.Pointer[map[string]struct{}]
+
+	// began is the time of the first call with a time.
+	began     time.Time
+	beginOnce sync.Once
 }
 
-type sessionShard struct {
+type sessionShard[ID comparable] struct {
 	mu sync.RWMutex
-	m  map[string]activeCutoff
+	m  map[ID]activeCutoff
+	// peak is the length that m has room for: a Go map never shrinks.
+	peak int
 	// Padding that puts the next shard's lock on another cache line.
 	_ [64]byte
 }
 
 // activeCutoff is the ver or the epoch below which tokens are revoked, and the time of
-// the last cutoff for it.
+// the last cutoff for it, counted from [Set].began.
 type activeCutoff struct {
 	bound int64
-	since time.Time
+	since time.Duration
 }
 
 // NewSet returns an empty set.
 func NewSet() *Set {
 	s := &Set{seed: maphash.MakeSeed()}
 	for i := range s.sessions {
-		s.sessions[i].m = map[string]activeCutoff{}
+		s.sessions[i].m = map[[16]byte]activeCutoff{}
 	}
+	s.otherSessions.m = map[string]activeCutoff{}
 	s.apps.Store(&map[string]activeCutoff{})
 	s.keys.Store(&map[string]struct{}{})
 	return s
+}
+
+// sinceBegan returns a time as the set keeps it, in a third of the memory.
+func (s *Set) sinceBegan(now time.Time) time.Duration {
+	const farthest = 1 << 62 // far from an overflow, which could drop live cutoffs
+	s.beginOnce.Do(func() { s.began = now })
+	return min(max(now.Sub(s.began), -farthest), farthest)
 }
 
 // Add adds a valid cutoff (see [Cutoff.Check]); an invalid one hits no token. Adding
@@ -55,27 +71,21 @@ func NewSet() *Set {
 // counts. It stays live for [Retention] after now, or after an earlier call if that had a
 // later now.
 func (s *Set) Add(c Cutoff, now time.Time) {
+	since := s.sinceBegan(now)
 	switch c.Kind {
 	case KindSession:
-		sh := s.shard(c.Session)
-		sh.mu.Lock()
-		defer sh.mu.Unlock()
-		old, known := sh.m[c.Session]
-		next := activeCutoff{bound: c.Ver, since: now}
-		if known {
-			if old.bound == 0 || (c.Ver != 0 && c.Ver < old.bound) {
-				next.bound = old.bound
-			}
-			next.since = later(old.since, now)
+		if id, ok := parseSessionID(c.Session); ok {
+			s.shard(id).add(id, activeCutoff{c.Ver, since})
+		} else {
+			s.otherSessions.add(c.Session, activeCutoff{c.Ver, since})
 		}
-		sh.m[c.Session] = next
 	case KindApp:
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		apps := *s.apps.Load()
-		next := activeCutoff{bound: c.Epoch, since: now}
+		next := activeCutoff{c.Epoch, since}
 		if old, known := apps[c.App]; known {
-			next = activeCutoff{bound: max(old.bound, c.Epoch), since: later(old.since, now)}
+			next = activeCutoff{max(old.bound, c.Epoch), max(old.since, since)}
 		}
 		apps = clone(apps)
 		apps[c.App] = next
@@ -111,10 +121,13 @@ func (s *Set) Hitting(t Token) []Cutoff {
 			hits = append(hits, Cutoff{Kind: KindApp, App: t.App, Epoch: c.bound})
 		}
 	}
-	sh := s.shard(t.Session)
-	sh.mu.RLock()
-	c, known := sh.m[t.Session]
-	sh.mu.RUnlock()
+	var c activeCutoff
+	var known bool
+	if id, ok := parseSessionID(t.Session); ok {
+		c, known = s.shard(id).get(id)
+	} else {
+		c, known = s.otherSessions.get(t.Session)
+	}
 	if known && belowVer(t.Ver, c.bound) {
 		hits = append(hits, Cutoff{Kind: KindSession, Session: t.Session, Ver: c.bound})
 	}
@@ -125,21 +138,16 @@ func (s *Set) Hitting(t Token) []Cutoff {
 // now. If now has a monotonic reading, a wall clock that was set forward drops nothing
 // early.
 func (s *Set) Prune(now time.Time) {
+	before := s.sinceBegan(now) - Retention
 	for i := range s.sessions {
-		sh := &s.sessions[i]
-		sh.mu.Lock()
-		for name, c := range sh.m {
-			if now.Sub(c.since) > Retention {
-				delete(sh.m, name)
-			}
-		}
-		sh.mu.Unlock()
+		s.sessions[i].prune(before)
 	}
+	s.otherSessions.prune(before)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := map[string]activeCutoff{}
 	for name, c := range *s.apps.Load() {
-		if now.Sub(c.since) <= Retention {
+		if c.since >= before {
 			kept[name] = c
 		}
 	}
@@ -148,12 +156,9 @@ func (s *Set) Prune(now time.Time) {
 
 // Len returns the number of sessions, apps and keys that have a cutoff.
 func (s *Set) Len() int {
-	n := len(*s.apps.Load()) + len(*s.keys.Load())
+	n := len(*s.apps.Load()) + len(*s.keys.Load()) + s.otherSessions.len()
 	for i := range s.sessions {
-		sh := &s.sessions[i]
-		sh.mu.RLock()
-		n += len(sh.m)
-		sh.mu.RUnlock()
+		n += s.sessions[i].len()
 	}
 	return n
 }
@@ -169,29 +174,69 @@ func (s *Set) All() []Cutoff {
 		all = append(all, Cutoff{Kind: KindApp, App: app, Epoch: c.bound})
 	}
 	for i := range s.sessions {
-		sh := &s.sessions[i]
-		sh.mu.RLock()
-		for session, c := range sh.m {
-			all = append(all, Cutoff{Kind: KindSession, Session: session, Ver: c.bound})
-		}
-		sh.mu.RUnlock()
+		s.sessions[i].each(func(id [16]byte, c activeCutoff) {
+			all = append(all, Cutoff{Kind: KindSession, Session: string(appendSessionID(nil, id)), Ver: c.bound})
+		})
 	}
+	s.otherSessions.each(func(id string, c activeCutoff) {
+		all = append(all, Cutoff{Kind: KindSession, Session: id, Ver: c.bound})
+	})
 	return all
 }
 
-func (s *Set) shard(session string) *sessionShard {
-	return &s.sessions[maphash.String(s.seed, session)%shards]
+func (s *Set) shard(id [16]byte) *sessionShard[[16]byte] {
+	return &s.sessions[maphash.Bytes(s.seed, id[:])%shards]
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
+func (sh *sessionShard[ID]) get(id ID) (activeCutoff, bool) {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	c, known := sh.m[id]
+	return c, known
+}
+
+func (sh *sessionShard[ID]) add(id ID, next activeCutoff) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if old, known := sh.m[id]; known {
+		if old.bound == 0 || (next.bound != 0 && next.bound < old.bound) {
+			next.bound = old.bound
+		}
+		next.since = max(old.since, next.since)
 	}
-	return b
+	sh.m[id] = next
+	sh.peak = max(sh.peak, len(sh.m))
 }
 
-func clone[V any](m map[string]V) map[string]V {
-	c := make(map[string]V, len(m)+1)
+func (sh *sessionShard[ID]) prune(before time.Duration) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	for id, c := range sh.m {
+		if c.since < before {
+			delete(sh.m, id)
+		}
+	}
+	if len(sh.m) < sh.peak/4 {
+		sh.m, sh.peak = clone(sh.m), len(sh.m)
+	}
+}
+
+func (sh *sessionShard[ID]) len() int {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return len(sh.m)
+}
+
+func (sh *sessionShard[ID]) each(call func(ID, activeCutoff)) {
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for id, c := range sh.m {
+		call(id, c)
+	}
+}
+
+func clone[ID comparable, V any](m map[ID]V) map[ID]V {
+	c := make(map[ID]V, len(m)+1)
 	for k, v := range m {
 		c[k] = v
 	}

@@ -70,8 +70,9 @@ func TestHits(t *testing.T) {
 }
 
 func TestHitsAllocations(t *testing.T) {
-	s := setOf(session("s", 2), app("a", 1), key("l"))
-	token := cutoff.Token{Session: "s", Ver: 3, App: "a", Epoch: 2, KID: "k"}
+	const id = "01900000-0000-7c00-8000-00000000000a"
+	s := setOf(session(id, 2), app("a", 1), key("l"))
+	token := cutoff.Token{Session: id, Ver: 3, App: "a", Epoch: 2, KID: "k"}
 	if n := testing.AllocsPerRun(100, func() { s.Hits(token) }); n != 0 {
 		t.Errorf("Hits() makes %v allocations, want 0", n)
 	}
@@ -82,7 +83,9 @@ func TestHitsAllocations(t *testing.T) {
 func TestSetUnion(t *testing.T) {
 	t.Parallel()
 	rnd := rand.New(rand.NewSource(1))
-	name := func() string { return string(rune('a' + rnd.Intn(3))) }
+	// UUIDs are kept in another form than other names.
+	names := []string{"a", "01900000-0000-7c00-8000-00000000000a", "01900000-0000-7C00-8000-00000000000A", "01900000-0000-7c00-8000-00000000000b"}
+	name := func() string { return names[rnd.Intn(len(names))] }
 	for range 5000 {
 		cutoffs := make([]cutoff.Cutoff, rnd.Intn(6))
 		for i := range cutoffs {
@@ -126,19 +129,51 @@ func TestPrune(t *testing.T) {
 	t.Run("keeps session and app cutoffs for 65 minutes and key cutoffs for ever", func(t *testing.T) {
 		t.Parallel()
 		s := setOf(session("session", 0), app("app", 1), key("key"))
+		const id, youngerID = "00000000-0000-7c00-8000-00000000000a", "00000000-0000-7c00-8000-00000000000b"
+		s.Add(session(id, 0), now)
+		s.Add(session(youngerID, 0), now.Add(time.Second))
 		s.Add(session("younger", 0), now.Add(time.Second))
 		s.Add(app("youngerapp", 1), now.Add(time.Second))
 		s.Prune(now.Add(cutoff.Retention))
-		if got := names(s); got != "app key session younger youngerapp" {
+		if got := names(s); got != id+" "+youngerID+" app key session younger youngerapp" {
 			t.Errorf("cutoffs after 65 minutes = %s", got)
 		}
 		s.Prune(now.Add(cutoff.Retention + time.Nanosecond))
-		if got := names(s); got != "key younger youngerapp" {
+		if got := names(s); got != youngerID+" key younger youngerapp" {
 			t.Errorf("cutoffs a moment later = %s", got)
 		}
 		s.Prune(now.Add(100 * 365 * 24 * time.Hour))
 		if got := names(s); got != "key" || s.Len() != 1 {
 			t.Errorf("cutoffs in the end = %s", got)
+		}
+	})
+	t.Run("drops nothing for a time that is far off", func(t *testing.T) {
+		t.Parallel()
+		s := setOf(session("session", 0), session("01900000-0000-7c00-8000-00000000000a", 0))
+		s.Prune(time.Time{})
+		if got := s.Len(); got != 2 {
+			t.Errorf("Len() = %d, want 2", got)
+		}
+	})
+	t.Run("keeps what is live when most has expired", func(t *testing.T) {
+		t.Parallel()
+		s := cutoff.NewSet()
+		id := func(i int) string { return fmt.Sprintf("01900000-0000-7c00-8000-%012d", i) }
+		const expired, live = 20_000, 200
+		for i := range expired {
+			s.Add(session(id(i), 0), now)
+		}
+		for i := range live {
+			s.Add(session(id(expired+i), 0), now.Add(time.Minute))
+		}
+		s.Prune(now.Add(cutoff.Retention + time.Second))
+		if got := s.Len(); got != live {
+			t.Errorf("Len() = %d, want %d", got, live)
+		}
+		for i := range live {
+			if !s.Hits(cutoff.Token{Session: id(expired + i), Ver: 1}) {
+				t.Errorf("Hits() = false for session %s, want true", id(expired+i))
+			}
 		}
 	})
 	t.Run("counts from the latest repetition, in any order", func(t *testing.T) {
