@@ -1,9 +1,12 @@
 package postgres_test
 
 import (
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/yufu-auth/yufu/db/pgtest"
+	"github.com/yufu-auth/yufu/pkg/cutoffs"
 )
 
 // BenchmarkQuestion measures a follower's query without new cutoffs, on a disk and with a
@@ -29,4 +32,28 @@ func BenchmarkQuestion(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkLoad measures how long a replica takes at its start to load the live cutoffs.
+func BenchmarkLoad(b *testing.B) {
+	const n = 100_000
+	dsn := migrated.New(b)
+	s := openStore(b, dsn)
+	if _, err := openRaw(b, dsn).ExecContext(b.Context(), `
+insert into cutoffs (kind, session_id, session_appid, ver, created_at, expires_at)
+select 'session', gen_random_uuid(), 'wx1', 0, now(), now() + interval '65 minutes' from generate_series(1, $1)`, n); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		f, err := cutoffs.Open(b.Context(), cutoffs.Config{
+			Store: s, MaxStaleness: 30 * time.Second, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if got := f.Set().Len(); got != n {
+			b.Fatalf("Set().Len() = %d, want %d", got, n)
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(b.N), "ms/load")
 }

@@ -37,6 +37,12 @@
 // database of another deployment, and [Follower.Check] returns an error until the
 // right database is back.
 //
+// # Bursts
+//
+// The first cutoff after a pause wakes the subscribers at once. During a burst they are
+// woken every 10 ms, because waking thousands of connections costs far more than sending
+// a few more cutoffs to each.
+//
 // # Failure
 //
 // While the database does not answer, the known cutoffs stay valid and their age

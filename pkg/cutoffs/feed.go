@@ -9,24 +9,27 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 )
 
-// entry is one live cutoff, encoded once for all subscribers.
-type entry struct {
-	id             int64
-	expires        time.Time // zero: never
-	app            string    // the app that it concerns; empty: all
-	coveredBy      cutoff.Kind
-	wire           cutoff.Cutoff
-	event          []byte // with its id
-	eventWithoutID []byte // without, for a snapshot
+// wakeInterval is the least time between two wake-ups of the subscribers. The first event
+// after a pause wakes them at once. The events of a burst go out together, because waking
+// thousands of connections costs far more than a few events more in each write.
+const wakeInterval = 10 * time.Millisecond
+
+// feed holds the live cutoffs in order, and wakes subscribers. All subscribers share it:
+// each has a position in it.
+type feed struct {
+	mu sync.Mutex
+	state
+	// resting says that the subscribers were woken within the last wakeInterval, and due
+	// that there is more to send since.
+	resting, due bool
+	rest         *time.Timer
 }
 
-// feed holds the live cutoffs in order, as of syncedAt, and wakes subscribers. All
-// subscribers share it: each has a position in it.
-type feed struct {
-	mu       sync.Mutex
+// state is the content of a feed at a moment. The entries never change, so a copy stays
+// valid without the lock.
+type state struct {
 	timeline string
 	// timelines counts them: a position of another timeline is void.
 	timelines int
@@ -40,7 +43,7 @@ type feed struct {
 	syncedAt time.Time
 	// heartbeats counts the heartbeats that were due.
 	heartbeats int
-	// changed is closed, and replaced, whenever there is more to send.
+	// changed is closed, and replaced, when there is more to send.
 	changed chan struct{}
 	closed  bool
 }
@@ -48,48 +51,51 @@ type feed struct {
 // beforeFirst is below the id of every entry.
 const beforeFirst = -1 << 63
 
-// wake wakes all subscribers. The lock is held.
+// current returns the state.
+func (f *feed) current() state {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
+}
+
+// wake wakes all subscribers, now or soon. The lock is held.
 func (f *feed) wake() {
+	if f.resting {
+		f.due = true
+		return
+	}
+	f.wakeNow()
+	f.resting = true
+	if f.rest == nil {
+		f.rest = time.AfterFunc(wakeInterval, f.rested)
+	} else {
+		f.rest.Reset(wakeInterval)
+	}
+}
+
+// rested wakes all subscribers if there is more to send since the last time.
+func (f *feed) rested() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.resting = false
+	if f.due {
+		f.due = false
+		f.wake()
+	}
+}
+
+func (f *feed) wakeNow() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
 
-// end returns the timeline and the id after which the next query begins.
-func (f *feed) end() (timeline string, last int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.timeline, f.last
-}
-
 // age returns the age of the entries at now.
-func (f *feed) age(now time.Time) time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ageLocked(now)
-}
-
-func (f *feed) ageLocked(now time.Time) time.Duration { return max(now.Sub(f.syncedAt), 0) }
-
-// entryOf encodes a cutoff.
-func entryOf(timeline string, c auth.Cutoff) entry {
-	e := entry{id: c.ID, expires: c.ExpiresAt, app: c.AppID, coveredBy: cutoff.Kind(c.CoveredBy), wire: Wire(c)}
-	// One allocation for both, which have the same lifetime.
-	both := cutoff.AppendEvent(make([]byte, 0, 512), e.wire.Event(eventID(timeline, c.ID)))
-	n := len(both)
-	both = slices.Clip(cutoff.AppendEvent(both, e.wire.Event("")))
-	both = slices.Clone(both)
-	e.event, e.eventWithoutID = both[:n:n], both[n:]
-	return e
-}
+func (s *state) age(now time.Time) time.Duration { return max(now.Sub(s.syncedAt), 0) }
 
 // append adds the cutoffs of a query, up to the id last. synced is the time of the
 // query, or zero when there are more pages.
 func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
-	timeline, _ := f.end() // changed by the caller only
-	fresh := make([]entry, len(list))
-	for i, c := range list {
-		fresh[i] = entryOf(timeline, c)
-	}
+	fresh := appendEntries(nil, list)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.entries = append(f.entries, fresh...)
@@ -102,37 +108,63 @@ func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
 	}
 }
 
-// replace begins a timeline with all its cutoffs, up to the id last. It keeps the old
+func appendEntries(entries []entry, list []auth.Cutoff) []entry {
+	entries = slices.Grow(entries, len(list))
+	for i := range list {
+		entries = append(entries, entryOf(&list[i]))
+	}
+	return entries
+}
+
+// replace begins a timeline with all its entries, up to the id last. It keeps the old
 // entries that are not among them.
-func (f *feed) replace(timeline string, list []auth.Cutoff, last int64, synced time.Time) {
-	known := make(map[cutoff.Cutoff]bool, len(list))
-	fresh := make([]entry, len(list))
-	for i, c := range list {
-		fresh[i] = entryOf(timeline, c)
-		known[fresh[i].wire] = true
+func (f *feed) replace(timeline string, fresh []entry, last int64, synced time.Time) {
+	kept := f.without(fresh)
+	for i := range kept {
+		kept[i].id = int64(i - len(kept))
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	kept := slices.DeleteFunc(slices.Clone(f.entries), func(e entry) bool { return known[e.wire] })
-	for i := range kept {
-		kept[i].id, kept[i].event = int64(i-len(kept)), kept[i].eventWithoutID
-	}
-	f.entries = slices.Concat(kept, fresh)
+	f.entries = append(kept, fresh...)
 	f.timeline, f.last, f.prunedID, f.syncedAt = timeline, last, 0, synced
-	f.timelines++
-	f.wake()
+	if f.timelines++; f.timelines > 1 {
+		f.wake()
+	}
 }
 
+// without returns a copy of the entries that have no equal in the list.
+func (f *feed) without(list []entry) []entry {
+	old := f.current().entries // changed by the caller only, and by prune
+	if len(old) == 0 {
+		return nil
+	}
+	known := make(map[content]struct{}, len(list))
+	for i := range list {
+		known[list[i].content] = struct{}{}
+	}
+	return slices.DeleteFunc(slices.Clone(old), func(e entry) bool {
+		_, equal := known[e.content]
+		return equal
+	})
+}
+
+// prune removes the expired entries.
 func (f *feed) prune(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.entries = slices.DeleteFunc(f.entries, func(e entry) bool {
-		if e.expires.IsZero() || e.expires.After(now) {
-			return false
+	expired := func(e entry) bool { return e.expired(now) }
+	if !slices.ContainsFunc(f.entries, expired) {
+		return
+	}
+	var live []entry
+	for _, e := range f.entries {
+		if expired(e) {
+			f.prunedID = max(f.prunedID, e.id)
+		} else {
+			live = append(live, e)
 		}
-		f.prunedID = max(f.prunedID, e.id)
-		return true
-	})
+	}
+	f.entries = live
 }
 
 // addHeartbeat makes a heartbeat due.
@@ -148,30 +180,25 @@ func (f *feed) close() {
 	defer f.mu.Unlock()
 	if !f.closed {
 		f.closed = true
-		f.wake()
+		f.wakeNow()
 	}
-}
-
-// eventID returns the event id of a cutoff. It is opaque to validators.
-func eventID(timeline string, id int64) string {
-	return timeline + "." + strconv.FormatInt(id, 10)
 }
 
 // position returns the cutoff id in an event id, or false if it is malformed, pruned,
-// in the future, or of another timeline. The lock is held.
-func (f *feed) position(id string) (int64, bool) {
+// in the future, or of another timeline.
+func (s *state) position(id string) (int64, bool) {
 	timeline, n, ok := strings.Cut(id, ".")
-	if !ok || timeline != f.timeline {
+	if !ok || timeline != s.timeline {
 		return 0, false
 	}
 	i, err := strconv.ParseInt(n, 10, 64)
-	if err != nil || i > f.last || i >= 0 && i < f.prunedID || strconv.FormatInt(i, 10) != n {
+	if err != nil || i > s.last || i >= 0 && i < s.prunedID || strconv.FormatInt(i, 10) != n {
 		return 0, false
 	}
 	return i, true
 }
 
-// after returns the entries with greater ids. The lock is held.
-func (f *feed) after(id int64) []entry {
-	return f.entries[sort.Search(len(f.entries), func(i int) bool { return f.entries[i].id > id }):]
+// after returns the entries with greater ids.
+func (s *state) after(id int64) []entry {
+	return s.entries[sort.Search(len(s.entries), func(i int) bool { return s.entries[i].id > id }):]
 }

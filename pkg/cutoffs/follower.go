@@ -105,18 +105,17 @@ func Open(ctx context.Context, c Config) (*Follower, error) {
 func (f *Follower) Set() *cutoff.Set { return f.set }
 
 // EventID returns the event id of a cutoff in the feed.
-func (f *Follower) EventID(id int64) string {
-	f.feed.mu.Lock()
-	defer f.feed.mu.Unlock()
-	return eventID(f.feed.timeline, id)
-}
+func (f *Follower) EventID(id int64) string { return eventID(f.feed.current().timeline, id) }
 
 // MaxStaleness returns [Config.MaxStaleness].
 func (f *Follower) MaxStaleness() time.Duration { return f.c.MaxStaleness }
 
 // Age returns the age of the data: the time since the start of the last query that was
 // answered. It is never negative.
-func (f *Follower) Age() time.Duration { return f.feed.age(f.c.Clock()) }
+func (f *Follower) Age() time.Duration {
+	now := f.feed.current()
+	return now.age(f.c.Clock())
+}
 
 // Now returns the time by the database's clock, in UTC, as this replica estimates it.
 // It has no monotonic reading.
@@ -287,11 +286,12 @@ var errUnstableTimeline = errors.New("cutoffs: the database timeline changed in 
 
 // loadNew reads pages until there is nothing new. The caller holds askLock.
 func (f *Follower) loadNew(ctx context.Context) error {
-	before, last := f.feed.end()
+	began := f.feed.current()
+	before, last := began.timeline, began.last
 	// A new timeline is loaded completely before subscribers get any of it. Otherwise
 	// the stated age would be wrong for the missing part.
 	timeline, restarted := before, before == ""
-	var all []auth.Cutoff
+	var all []entry
 	for restarts := 0; ; {
 		asked, b, err := f.query(ctx, last)
 		if err != nil {
@@ -315,7 +315,7 @@ func (f *Follower) loadNew(ctx context.Context) error {
 		fresh := f.addToSet(b.Cutoffs, asked)
 		switch {
 		case restarted && complete:
-			f.feed.replace(timeline, append(all, fresh...), last, asked)
+			f.feed.replace(timeline, appendEntries(all, fresh), last, asked)
 			if before != "" {
 				f.c.Log.Warn("database timeline changed (restart, fail-over or restore), all cutoffs loaded again",
 					"was", before, "is", timeline)
@@ -324,7 +324,7 @@ func (f *Follower) loadNew(ctx context.Context) error {
 				}
 			}
 		case restarted:
-			all = append(all, fresh...)
+			all = appendEntries(all, fresh)
 		case complete:
 			f.feed.append(fresh, last, asked)
 		default:
@@ -352,7 +352,7 @@ func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, er
 		return asked, b, &auth.Error{Code: auth.StorageUnavailable, Err: err}
 	}
 	answered := f.c.Clock()
-	timeline, _ := f.feed.end()
+	timeline := f.feed.current().timeline
 	set := f.clock.wasSet(asked, b.Now, answered)
 	if set || timeline != "" && (b.Timeline != timeline || b.Last < after) {
 		f.timelineChangedAt.Store(&answered) // before Now uses the other clock

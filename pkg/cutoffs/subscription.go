@@ -30,12 +30,12 @@ type Subscriber struct {
 // that stopped between them gets it when it resumes.
 func (s *Subscriber) wants(e *entry) bool {
 	switch {
-	case e.coveredBy != "" && slices.Contains(s.Kinds, e.coveredBy):
+	case e.coveredBy != noName && slices.Contains(s.Kinds, cutoff.Kind(e.coveredBy.Value())):
 		return false
-	case !e.wire.Kind.Base() && !slices.Contains(s.Kinds, e.wire.Kind):
+	case !cutoff.Kind(e.kind.Value()).Base() && !slices.Contains(s.Kinds, cutoff.Kind(e.kind.Value())):
 		return false
 	}
-	return len(s.Apps) == 0 || e.app == "" || slices.Contains(s.Apps, e.app)
+	return len(s.Apps) == 0 || e.app() == "" || slices.Contains(s.Apps, e.app())
 }
 
 // Subscription is one subscriber's position in the feed. It holds no resources, so it
@@ -59,8 +59,7 @@ type Subscription struct {
 const (
 	// chunkSize is the approximate maximum that [Subscription.Next] appends, in bytes.
 	chunkSize = 64 << 10
-	// chunkEntries is the maximum number of entries that it examines in one call, which
-	// bounds the time for which a subscriber holds the shared lock.
+	// chunkEntries is the maximum number of entries that it examines in one call.
 	chunkEntries = 4096
 )
 
@@ -75,81 +74,54 @@ func (f *Follower) Subscribe(lastEventID string, who Subscriber) *Subscription {
 
 // Next appends to dst the server-sent events that are due for the subscriber, about
 // 64 KiB at most and possibly nothing. It returns a channel that is closed when there is
-// more. It returns [ErrClosed] when the replica is shutting down.
+// more, or up to 10 ms later. It returns [ErrClosed] when the replica is shutting down.
 //
 // Ready and heartbeat events state the age of everything sent before them, so they are
 // sent only when no entries are left.
 func (s *Subscription) Next(dst []byte) ([]byte, <-chan struct{}, error) {
-	dst, v, changed, err := s.next(dst)
-	if v.event == "" {
-		return dst, changed, err
-	}
-	// Encode after the shared lock was released.
-	beat := cutoff.NewHeartbeat(v.age, v.now, s.f.c.MaxStaleness)
-	if v.event == cutoff.EventReady {
-		return cutoff.AppendEvent(dst, beat.Ready(v.id, s.subscriber.Pinned, s.subscriber.Apps...)), changed, err
-	}
-	e := beat.Event()
-	e.ID = v.id // the id of the last skipped entry, so that a client can resume after it
-	return cutoff.AppendEvent(dst, e), changed, err
-}
-
-// statusEvent is a ready or heartbeat event; the zero value means no event.
-type statusEvent struct {
-	event, id string
-	age       time.Duration
-	now       time.Time
-}
-
-func (s *Subscription) next(dst []byte) ([]byte, statusEvent, <-chan struct{}, error) {
-	f := &s.f.feed
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f := s.f.feed.current()
 	if f.closed {
-		return dst, statusEvent{}, nil, ErrClosed
+		return dst, nil, ErrClosed
 	}
 	if s.timelines != f.timelines {
-		dst = s.begin(f, dst)
+		dst = s.begin(&f, dst)
 	}
 	began := len(dst)
 	rest := f.after(s.position)
 	for i := range rest {
 		e := &rest[i]
 		if len(dst)-began >= chunkSize || i == chunkEntries {
-			return dst, statusEvent{}, closedChan, nil
+			return dst, closedChan, nil
 		}
 		s.position = e.id
-		switch {
-		case !s.subscriber.wants(e):
+		if s.subscriber.wants(e) {
+			dst = e.appendEvent(dst, f.timeline, s.snapshot)
+			s.skipped = s.skipped && s.snapshot
+		} else {
 			s.skipped = true
-		case s.snapshot:
-			dst = append(dst, e.eventWithoutID...)
-		default:
-			dst = append(dst, e.event...)
-			s.skipped = false
 		}
 	}
 	s.position = max(s.position, f.last)
-	var v statusEvent
-	switch {
-	case !s.ready:
-		v = statusEvent{event: cutoff.EventReady, id: eventID(f.timeline, s.position)}
-	case s.heartbeats != f.heartbeats:
-		v = statusEvent{event: cutoff.EventHeartbeat}
+	if s.ready && s.heartbeats == f.heartbeats {
+		return dst, f.changed, nil
+	}
+	now := s.f.Now() // before the age, which then is not too small
+	beat := cutoff.NewHeartbeat(f.age(s.f.c.Clock()), now, s.f.c.MaxStaleness)
+	var e cutoff.Event
+	if s.ready {
+		e = beat.Event()
 		if s.skipped {
-			v.id = eventID(f.timeline, s.position)
+			e.ID = eventID(f.timeline, s.position) // of the last skipped entry, so that a client can resume after it
 		}
-	default:
-		return dst, statusEvent{}, f.changed, nil
+	} else {
+		e = beat.Ready(eventID(f.timeline, s.position), s.subscriber.Pinned, s.subscriber.Apps...)
 	}
 	s.ready, s.snapshot, s.skipped, s.heartbeats = true, false, false, f.heartbeats
-	v.now = s.f.Now()
-	v.age = f.ageLocked(s.f.c.Clock())
-	return dst, v, f.changed, nil
+	return cutoff.AppendEvent(dst, e), f.changed, nil
 }
 
-// begin finds the subscriber's position in the feed's timeline. The lock is held.
-func (s *Subscription) begin(f *feed, dst []byte) []byte {
+// begin finds the subscriber's position in the feed's timeline.
+func (s *Subscription) begin(f *state, dst []byte) []byte {
 	first := s.timelines == 0
 	s.timelines, s.ready = f.timelines, false
 	if at, ok := f.position(s.resumeID); first && ok {
@@ -170,15 +142,14 @@ func (s *Subscription) begin(f *feed, dst []byte) []byte {
 // A page that is not complete proves no freshness: whatever the limit, its age is above
 // [Config.MaxStaleness].
 func (f *Follower) Page(after string, limit int, who Subscriber) cutoff.Page {
-	d := &f.feed
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d := f.feed.current()
 	at, ok := d.position(after)
 	if !ok {
 		at = beforeFirst
 	}
 	next := max(at, d.last)
-	age := d.ageLocked(f.c.Clock())
+	now := f.Now() // before the age, which then is not too small
+	age := d.age(f.c.Clock())
 	page := cutoff.Page{Cutoffs: []cutoff.Cutoff{}, App: who.Pinned, Apps: who.Apps}
 	limit = max(limit, 1)
 	rest := d.after(at)
@@ -192,9 +163,9 @@ func (f *Follower) Page(after string, limit int, who Subscriber) cutoff.Page {
 			age += f.c.MaxStaleness + time.Millisecond
 			break
 		}
-		page.Cutoffs = append(page.Cutoffs, e.wire)
+		page.Cutoffs = append(page.Cutoffs, e.wire())
 	}
-	beat := cutoff.NewHeartbeat(age, f.Now(), f.c.MaxStaleness)
+	beat := cutoff.NewHeartbeat(age, now, f.c.MaxStaleness)
 	page.Next = eventID(d.timeline, next)
 	page.AgeMS, page.Now, page.MaxStalenessMS = beat.AgeMS, beat.Now, beat.MaxStalenessMS
 	return page

@@ -146,6 +146,86 @@ func TestSubscription(t *testing.T) {
 	})
 }
 
+// TestWakeUps runs a subscriber that reads whenever it is woken.
+func TestWakeUps(t *testing.T) {
+	t.Parallel()
+	type wake struct {
+		at     time.Time
+		events []cutoff.Event
+	}
+	// run returns a channel that gets all wake-ups when the feed is closed.
+	run := func(w *world) <-chan []wake {
+		s := w.subscribe("")
+		s.rest()
+		got := make(chan []wake, 1)
+		go func() {
+			var all []wake
+			for {
+				<-s.more
+				events := s.rest()
+				if s.err != nil {
+					got <- all
+					return
+				}
+				all = append(all, wake{time.Now(), events})
+			}
+		}()
+		synctest.Wait()
+		return got
+	}
+	inBubble(t, "the first cutoff after a pause is sent at once, and a burst every 10 ms", func(t *testing.T) {
+		w := newWorld(t)
+		got := run(w)
+		time.Sleep(time.Second)
+		const n = 1000
+		var committed []time.Time
+		for i := range n {
+			w.db.Commit(ended(i))
+			w.catchUp()
+			committed = append(committed, time.Now())
+			time.Sleep(100 * time.Microsecond)
+		}
+		time.Sleep(time.Second)
+		w.db.Commit(ended(n))
+		w.catchUp()
+		committed = append(committed, time.Now())
+		time.Sleep(time.Second)
+		w.Close()
+		wakes := <-got
+		if len(wakes) != 12 {
+			t.Errorf("the subscriber was woken %d times, want 12", len(wakes))
+		}
+		i := 0
+		for _, wake := range wakes {
+			for _, e := range wake.events {
+				if want := fmt.Sprintf("cutoff %d @t1.%d", i, i+1); brief(t, e) != want {
+					t.Fatalf("event = %s, want %s", brief(t, e), want)
+				}
+				late := wake.at.Sub(committed[i])
+				if late > 10*time.Millisecond || (i == 0 || i == n) && late > 0 {
+					t.Errorf("cutoff %d was sent %v after its commit", i, late)
+				}
+				i++
+			}
+		}
+		if i != n+1 {
+			t.Errorf("%d cutoffs were sent, want %d", i, n+1)
+		}
+	})
+	inBubble(t, "the end of the feed wakes at once", func(t *testing.T) {
+		w := newWorld(t)
+		got := run(w)
+		w.Beat()
+		synctest.Wait()
+		began := time.Now()
+		w.Close()
+		<-got
+		if late := time.Since(began); late != 0 {
+			t.Errorf("the subscriber was woken after %v, want 0 s", late)
+		}
+	})
+}
+
 func TestPage(t *testing.T) {
 	t.Parallel()
 	inBubble(t, "pages follow each other, and only the last one is fresh", func(t *testing.T) {

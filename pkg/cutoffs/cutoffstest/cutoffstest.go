@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -168,11 +169,8 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	s.questions++
 	stalled, err := s.stalled, s.err
 	b := cutoffs.Batch{Timeline: s.timeline, Deployment: s.deployment, Now: s.Clock(), Last: s.last}
-	for _, c := range s.rows {
-		if c.ID > after && len(b.Cutoffs) < limit {
-			b.Cutoffs = append(b.Cutoffs, c)
-		}
-	}
+	first := sort.Search(len(s.rows), func(i int) bool { return s.rows[i].ID > after })
+	b.Cutoffs = append(b.Cutoffs, s.rows[first:min(first+limit, len(s.rows))]...)
 	s.mu.Unlock()
 	if stalled != nil {
 		select {
