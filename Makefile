@@ -29,12 +29,12 @@ interop: ## Run the tests that are too long for make test: see .ci/heavy.
 	@.ci/interop
 
 lint: ## Check the format and lint Go and TypeScript.
-	@.ci/check format vet lint typescript
+	@.ci/check format lint typescript
 
 generate: ## Make the generated files again, and bring go.mod and go.sum up to date.
 	@.ci/generate
 
-check: ## Lint, generated files, oldest Go, fuzzing, benchmarks; takes minutes.
+check: ## Lint, generated files, oldest Go, fuzzing; takes minutes.
 	@.ci/check $(STEPS)
 
 fuzz: ## Fuzz every decoder with a million inputs each, or INPUTS=n; takes hours.
