@@ -25,6 +25,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // Store is the database of the service. It is safe for concurrent use.
@@ -40,12 +41,14 @@ type Store interface {
 	keyring.Store
 	servicekey.Store
 	accesstoken.Store
+	shard.Store
 
-	// Migrate brings the schema up to this binary's version. Several processes may
+	// Migrate brings the schema up to this binary's version. An empty database stores
+	// the key; one with tables has a key, and ignores this one. Several processes may
 	// call it at once.
 	//
 	// Errors: [ErrSchemaAhead].
-	Migrate(ctx context.Context) error
+	Migrate(ctx context.Context, key shard.Sealed) error
 	// CheckSchema returns nil if the schema is this binary's.
 	//
 	// Errors: [ErrSchemaBehind], [ErrSchemaAhead].

@@ -1,11 +1,15 @@
 package db
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 
 	"github.com/pressly/goose/v3"
+
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // Errors of [CheckSchema].
@@ -30,6 +34,33 @@ func CheckSchema(have int64, migrations fs.FS) error {
 		return fmt.Errorf("%w (schema at migration %d, this binary knows %d)", ErrSchemaAhead, have, want)
 	}
 	return nil
+}
+
+// firstMigration is the file that makes the tables.
+const firstMigration = "0001_schema.sql"
+
+// Migrations returns the migrations in the folder migrations. The first of them also
+// stores the key of the shards, in the same transaction: insertKey is the statement for
+// it, with the sealed key and the check value as arguments.
+func Migrations(dialect goose.Dialect, conns *sql.DB, migrations fs.FS, insertKey string, key shard.Sealed, opts ...goose.ProviderOption) (*goose.Provider, error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	schema, err := fs.ReadFile(files, firstMigration)
+	if err != nil {
+		return nil, err
+	}
+	first := goose.NewGoMigration(1, &goose.GoFunc{RunTx: func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, string(schema)); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, insertKey, key.Key, key.Check)
+		return err
+	}}, nil)
+	return goose.NewProvider(dialect, conns, files, append(opts,
+		goose.WithGoMigrations(first), goose.WithExcludeNames([]string{firstMigration}),
+		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))...)
 }
 
 // newest returns the number of the newest file in the folder migrations.

@@ -32,6 +32,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -42,7 +43,7 @@ var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
 		return err
 	}
 	defer s.Close()
-	return s.Migrate(ctx)
+	return s.Migrate(ctx, shardtest.Sealed)
 })
 
 // stores opens a new database of each kind.
@@ -53,7 +54,7 @@ var stores = map[string]func(t testing.TB) db.Store{
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Close() })
-		if err := s.Migrate(t.Context()); err != nil {
+		if err := s.Migrate(t.Context(), shardtest.Sealed); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Claim(t.Context()); err != nil {

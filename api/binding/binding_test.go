@@ -27,6 +27,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding/bindingtest"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // world is the endpoints on a real listener, over a real database.
@@ -47,7 +48,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	if err := store.Migrate(t.Context()); err != nil {
+	if err := store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Claim(t.Context()); err != nil {

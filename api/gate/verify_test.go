@@ -24,6 +24,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -52,7 +53,7 @@ func newGuarded(t *testing.T, cookie string) *guarded {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	if err := store.Migrate(t.Context()); err != nil {
+	if err := store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Claim(t.Context()); err != nil {

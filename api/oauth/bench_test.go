@@ -32,6 +32,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -98,7 +100,7 @@ type benchDatabase interface {
 	session.Store
 	app.Store
 	keyring.Store
-	Migrate(ctx context.Context) error
+	Migrate(ctx context.Context, key shard.Sealed) error
 }
 
 // benchStack is everything from the router to the database.
@@ -125,7 +127,7 @@ func newBenchStack(b *testing.B, db benchDatabase, trips *atomic.Int64, size fun
 		}
 	}
 	ctx := b.Context()
-	check(db.Migrate(ctx))
+	check(db.Migrate(ctx, shardtest.Sealed))
 	sealer, err := seal.ParseRing(seal.GenerateFile())
 	check(err)
 	now := time.Now().UTC().Truncate(time.Microsecond)
@@ -148,6 +150,7 @@ func newBenchStack(b *testing.B, db benchDatabase, trips *atomic.Int64, size fun
 		Store:     db,
 		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
 		Sealer:    sealer,
+		Shards:    shard.NewKey(),
 		Minter:    minter,
 		Verifier:  verifier,
 		Codec:     token.NewRefreshCodec(keys),

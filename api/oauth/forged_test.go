@@ -17,6 +17,7 @@ import (
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -31,7 +32,7 @@ func TestForgedTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	if err := store.Migrate(t.Context()); err != nil {
+	if err := store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	fixture := sessiontest.New(t, store, session.Lifetimes{})
@@ -127,7 +128,7 @@ func elsewhere(t *testing.T) *sessiontest.Fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	if err := store.Migrate(t.Context()); err != nil {
+	if err := store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Claim(t.Context()); err != nil {

@@ -63,7 +63,7 @@ func newLimited(t *testing.T, failures, successes int, proxies []netip.Prefix) *
 	service, err := session.NewService(session.Config{
 		Store:     l.Store,
 		Platforms: map[string]platform.Provider{auth.PlatformWeChat: guard.New(weChat, guard.Config{Concurrency: platformCalls})},
-		Sealer:    l.Sealer, Minter: l.Minter, Verifier: l.Verifier, Codec: l.Codec,
+		Sealer:    l.Sealer, Shards: l.Shards, Minter: l.Minter, Verifier: l.Verifier, Codec: l.Codec,
 		Lifetimes: l.Lifetimes, Clock: l.Clock.Now,
 	})
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -33,7 +34,7 @@ func TestIntrospectionAsksNoDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(store.Close)
-	if err := store.Migrate(t.Context()); err != nil {
+	if err := store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	f := sessiontest.New(t, store, session.Lifetimes{})

@@ -24,6 +24,7 @@ import (
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // world is the OAuth endpoints on a real listener, with a real database and a simulated
@@ -70,7 +71,7 @@ func newWorldWith(t *testing.T, more func(w *world, store *sqlite.Store, r chi.R
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	if err := store.Migrate(t.Context()); err != nil {
+	if err := store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Claim(t.Context()); err != nil {

@@ -106,7 +106,7 @@ func (c *appAddCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return wrongUsage(err)
 	}
-	s, err := openStore(ctx, change.db, false)
+	s, err := openStore(ctx, change.db, nil)
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (c *appUpdateCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return wrongUsage(err)
 	}
-	s, err := openStore(ctx, change.db, false)
+	s, err := openStore(ctx, change.db, nil)
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func (s *service) openCutoffsAndKeys(ctx context.Context) (err error) {
 			s.log.Warn("committed revocation not read back yet", "cause", err)
 		}
 	})
-	if s.keys, s.facts, err = openSealed(ctx, s.store, s.sealer, s.masterKey); err != nil {
+	if s.sealedKeys, err = openSealed(ctx, s.store, s.sealer, s.masterKey); err != nil {
 		return err
 	}
 	s.keys.SetCutoffCheck(s.follower.HitsKey)
@@ -193,6 +193,7 @@ func (s *service) newSessions(verifier *token.Verifier, minter *token.Minter, pl
 		Store:           s.store,
 		Platforms:       platforms,
 		Sealer:          s.sealer,
+		Shards:          s.shards,
 		Minter:          minter,
 		Verifier:        verifier,
 		Codec:           token.NewRefreshCodec(s.keys),

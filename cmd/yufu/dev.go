@@ -127,13 +127,13 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if p.webhooks, err = (setting.Webhooks{}).Client(true); err != nil {
 		return err
 	}
-	s, err := openStoreToServe(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, true)
+	s, err := openStoreToServe(ctx, setting.Database{Setting: "YUFU_DATA_DIR", SQLitePath: dir.Path("yufu.db")}, sealer)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
 	p.store = s
-	_, facts, err := openSealed(ctx, s, sealer, p.masterKey)
+	keys, err := openSealed(ctx, s, sealer, p.masterKey)
 	if err != nil {
 		return err
 	}
@@ -145,7 +145,7 @@ func (c *devCmd) Run(ctx context.Context, std streams) error {
 	if err := ensureApp(ctx, apps, appID, secret); err != nil {
 		return err
 	}
-	if err := ensureFixtures(ctx, s, apps, facts, appID, webhookURL, at); err != nil {
+	if err := ensureFixtures(ctx, s, apps, keys.facts, appID, webhookURL, at); err != nil {
 		return err
 	}
 	if err := ensureAdminKey(ctx, s, dir, at); err != nil {

@@ -36,7 +36,7 @@ func (f databaseCommand) open(ctx context.Context, std streams) (store, error) {
 	if err != nil {
 		return nil, wrongUsage(err)
 	}
-	return openStore(ctx, db, false)
+	return openStore(ctx, db, nil)
 }
 
 // sealedCommand is embedded by commands that also open secrets sealed with the master key.
@@ -64,7 +64,7 @@ func (f sealedCommand) openSealed(ctx context.Context, std streams) (store, *key
 	if err != nil {
 		return nil, nil, wrongUsage(err)
 	}
-	s, err := openStore(ctx, db, false)
+	s, err := openStore(ctx, db, nil)
 	if err != nil {
 		return nil, nil, err
 	}

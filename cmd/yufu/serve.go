@@ -92,7 +92,11 @@ func (c *serveCmd) Run(ctx context.Context, std streams) error {
 	}
 	defer admin.Close() //nolint:errcheck // as above
 	// Connections that arrive from here on wait until the service is up.
-	s, err := openStoreToServe(ctx, parsed.db, c.Migrate)
+	var migrate *seal.Ring
+	if c.Migrate {
+		migrate = parsed.sealer
+	}
+	s, err := openStoreToServe(ctx, parsed.db, migrate)
 	if err != nil {
 		return err
 	}

@@ -36,13 +36,13 @@ func newDeployment(t *testing.T) *testDeployment {
 	t.Helper()
 	d := &testDeployment{path: filepath.Join(t.TempDir(), "yufu.db"), sim: wechatsim.New(wechatsim.Config{})}
 	var err error
-	if d.store, err = openStoreToServe(t.Context(), setting.Database{Setting: "a test", SQLitePath: d.path}, true); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(d.store.Close)
 	if d.sealer, err = seal.ParseRing(seal.GenerateFile()); err != nil {
 		t.Fatal(err)
 	}
+	if d.store, err = openStoreToServe(t.Context(), setting.Database{Setting: "a test", SQLitePath: d.path}, d.sealer); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.store.Close)
 	secret := auth.Secret(devSecret)
 	apps := app.NewService(app.Config{Store: d.store, Sealer: d.sealer, Clock: d.store.Now})
 	if err := ensureApp(t.Context(), apps, devAppID, &secret); err != nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/bearer"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
-	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 	"github.com/yufu-auth/yufu/pkg/token"
@@ -26,8 +25,7 @@ type service struct {
 	// store are by that clock. Intervals are measured with time.Now, because only that has a
 	// monotonic reading.
 	follower *cutoffs.Follower
-	keys     *keyring.Ring
-	facts    *person.FactKey
+	sealedKeys
 	// keeper rotates and retires the keys.
 	keeper *keyring.Keeper
 	// restorer writes the revocations that this replica remembers to a database that lost its

@@ -13,6 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // store is an open database.
@@ -35,23 +37,23 @@ func (s sqliteStore) Close() { _ = s.Store.Close() }
 // openTimeout bounds the time for which a start waits for the database.
 const openTimeout = 15 * time.Second
 
-// openStore opens the database. It migrates the schema, or else checks that the schema has the
-// version of this binary.
-func openStore(ctx context.Context, db setting.Database, migrate bool) (store, error) {
+// openStore opens the database. With a master key it migrates the schema, else it checks that
+// the schema has the version of this binary.
+func openStore(ctx context.Context, db setting.Database, migrate *seal.Ring) (store, error) {
 	return openStoreFor(ctx, db, migrate, false)
 }
 
 // openStoreToServe is [openStore] for a process that serves. Only one process may serve from an
 // SQLite file.
-func openStoreToServe(ctx context.Context, db setting.Database, migrate bool) (store, error) {
+func openStoreToServe(ctx context.Context, db setting.Database, migrate *seal.Ring) (store, error) {
 	return openStoreFor(ctx, db, migrate, true)
 }
 
-func openStoreFor(ctx context.Context, db setting.Database, migrate, serving bool) (store, error) {
+func openStoreFor(ctx context.Context, db setting.Database, migrate *seal.Ring, serving bool) (store, error) {
 	begun := time.Now()
 	opening, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := checkSQLiteFile(db, migrate); err != nil {
+	if err := checkSQLiteFile(db, migrate != nil); err != nil {
 		return nil, err
 	}
 	s, err := connect(opening, db)
@@ -69,9 +71,12 @@ func openStoreFor(ctx context.Context, db setting.Database, migrate, serving boo
 	}
 	switch {
 	case err != nil:
-	case migrate:
+	case migrate != nil:
 		// Without the timeout: a migration may take long.
-		err = s.Migrate(ctx)
+		var key shard.Sealed
+		if key, err = shard.Make(migrate); err == nil {
+			err = s.Migrate(ctx, key)
+		}
 	default:
 		err = s.CheckSchema(opening)
 	}

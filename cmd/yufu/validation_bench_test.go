@@ -168,11 +168,11 @@ func newBenchWorld(b *testing.B) *benchWorld {
 		}
 	}
 	ctx := b.Context()
-	s, err := openStore(ctx, setting.Database{Setting: "a benchmark", SQLitePath: filepath.Join(b.TempDir(), "yufu.db")}, true)
-	check(err)
-	b.Cleanup(s.Close)
 	sealer, err := seal.ParseRing(seal.GenerateFile())
 	check(err)
+	s, err := openStore(ctx, setting.Database{Setting: "a benchmark", SQLitePath: filepath.Join(b.TempDir(), "yufu.db")}, sealer)
+	check(err)
+	b.Cleanup(s.Close)
 	keys, err := keyring.Open(ctx, s, sealer, now())
 	check(err)
 	log, err := telemetry.NewLogger(nowhere{}, "json", slog.LevelInfo) // log lines are formatted and redacted as in production
@@ -186,7 +186,7 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	serviceKeys := servicekey.NewAuthenticator(s, 0, time.Now, time.Now)
 	b.Cleanup(serviceKeys.Close)
 	p := parts{log: log, store: s, issuer: "https://auth.example.com"}
-	verifier, err := (&service{parts: p, keys: keys, follower: follower}).newVerifier()
+	verifier, err := (&service{parts: p, sealedKeys: sealedKeys{keys: keys}, follower: follower}).newVerifier()
 	check(err)
 	v, err := newValidation(ctx, p, follower.MaxStaleness(), verifier, web.NewGuard(serviceKeys), nil)
 	check(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // startAdmin runs an admin's call in the background.
@@ -119,9 +120,9 @@ func TestAdminsBesideAnotherTransaction(t *testing.T) {
 			login := b.begin()
 			b.exec(login, `update identities set last_login_at = $2 where uuid = $1`, s.Identity, now)
 			b.exec(login, `
-insert into sessions (id, identity_uuid, appid, person_id, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
-select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle_expires_at, expires_at from sessions where id = $1`,
-				s.ID, newID(), p.ID)
+insert into sessions (id, shard, identity_uuid, appid, person_id, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
+select $2, shard, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle_expires_at, expires_at from sessions where id = $1`,
+				s.ID, shardtest.NewIDBeside(s.ID), p.ID)
 			banned := ban.start(b, s, p)
 			b.untilWaiting(1, row)
 			b.commit(login)
@@ -349,8 +350,8 @@ func TestAdminQueriesUseIndexes(t *testing.T) {
 insert into persons (id, external_id, name, phone, created_at)
 select gen_random_uuid(), 'E' || n, 'n' || n, '+86138' || lpad(n::text, 8, '0'), now() from generate_series(1, 5000) n`)
 	b.exec(b.raw, `
-insert into identities (uuid, appid, subject_kind, subject, unionid, sealed_session_key, person_id, created_at, last_login_at)
-select gen_random_uuid(), '`+appID+`', 'openid', external_id, external_id, '', id, now(), now() from persons`)
+insert into identities (uuid, shard, appid, subject_kind, subject, unionid, sealed_session_key, person_id, created_at, last_login_at)
+select gen_random_uuid(), 0, '`+appID+`', 'openid', external_id, external_id, '', id, now(), now() from persons`)
 	b.exec(b.raw, `analyze`)
 	for _, q := range postgres.AdminQueries {
 		args := []any{uuid.Nil, 10, nil, nil, nil, nil, nil}

@@ -11,6 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 var now = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
@@ -50,7 +51,7 @@ func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 func exchangeParams() session.ExchangeParams {
 	return session.ExchangeParams{
-		AppID: appID, Account: auth.OpenIDAccount("o-1"), SealedSessionKey: []byte("k"), NewIdentity: newID(), NewSession: newID(),
+		AppID: appID, Account: auth.OpenIDAccount("o-1"), SealedSessionKey: []byte("k"), NewIdentity: shardtest.NewID(appID, auth.OpenIDAccount("o-1")), NewSession: shardtest.NewID(appID, auth.OpenIDAccount("o-1")),
 		Now: now, IdleTTL: idle, MaxTTL: 2 * idle,
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // Bind implements [binding.Store].
@@ -26,7 +27,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 		if err != nil {
 			return err
 		}
-		c, err := lockAffected(ctx, tx, a.identity, f.Person.ID, a.appID, b.Now)
+		c, err := lockAffected(ctx, tx, a.identity, f.Person.ID, a.appID, b.Second, b.Now)
 		if err != nil {
 			return err
 		}
@@ -101,7 +102,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Bin
 		if err != nil {
 			return err
 		}
-		c, err := lockAffected(ctx, tx, a.identity, uuid.Nil, a.appID, u.Now)
+		c, err := lockAffected(ctx, tx, a.identity, uuid.Nil, a.appID, auth.SecondJoins, u.Now)
 		if err != nil {
 			return err
 		}
@@ -139,7 +140,7 @@ type requester struct {
 // readRequester reads the session without a lock, or returns [auth.SessionRevoked].
 func readRequester(ctx context.Context, tx pgx.Tx, id uuid.UUID) (requester, error) {
 	a := requester{session: id}
-	err := tx.QueryRow(ctx, ownerSQL, id, nil).Scan(&a.appID, &a.identity)
+	err := tx.QueryRow(ctx, ownerSQL, id, nil, shard.Of(id)).Scan(&a.appID, &a.identity)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, auth.SessionRevoked
 	}
@@ -209,23 +210,30 @@ var (
 	// after a wait, so an identity that was unbound meanwhile is left out.
 	lockIdentitiesSQL = statement(`
 select uuid, person_id from identities
-where uuid = $1 or (person_id = $2 and appid = $3)
+where uuid = $1 and shard = $2 or (person_id = $3 and appid = $4)
 order by uuid for update`)
+	lockOwnIdentitySQL = statement(`select uuid, person_id from identities where uuid = $1 and shard = $2 for update`)
 
 	// Sessions whose tokens may be in use, by the same condition as sessionsToEndSQL.
 	lockSessionsSQL = statement(`
 select s.id, s.identity_uuid, s.ver
 from sessions s join apps a on a.appid = s.appid
-where s.identity_uuid = any ($1) and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $2
+where s.identity_uuid = any ($1) and s.shard = any ($3) and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $2
 order by s.id for update of s`)
 )
 
 // lockAffected locks the identity, the other identities of the person in the app, and
 // all their sessions, each in a statement of its own. The person must be locked, or
-// uuid.Nil. If the identity does not exist, it returns [pgx.ErrNoRows].
-func lockAffected(ctx context.Context, tx pgx.Tx, identity, person uuid.UUID, appID string, now time.Time) (*affected, error) {
+// uuid.Nil. Where the rule lets a second identity join, the others are neither affected
+// nor looked up, which takes a search of all shards. If the identity does not exist, it
+// returns [pgx.ErrNoRows].
+func lockAffected(ctx context.Context, tx pgx.Tx, identity, person uuid.UUID, appID string, rule auth.SecondIdentity, now time.Time) (*affected, error) {
 	c := &affected{}
-	rows, err := tx.Query(ctx, lockIdentitiesSQL, identity, uuidOrNull(person), appID)
+	sql, keys := lockOwnIdentitySQL, []any{identity, shard.Of(identity)}
+	if rule != auth.SecondJoins {
+		sql, keys = lockIdentitiesSQL, append(keys, person, appID)
+	}
+	rows, err := tx.Query(ctx, sql, keys...)
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +258,8 @@ func lockAffected(ctx context.Context, tx pgx.Tx, identity, person uuid.UUID, ap
 	if err != nil {
 		return nil, err
 	}
-	rows, err = tx.Query(ctx, lockSessionsSQL, append([]uuid.UUID{c.identity}, c.others...), session.IdleAfter(now))
+	all := append([]uuid.UUID{c.identity}, c.others...)
+	rows, err = tx.Query(ctx, lockSessionsSQL, all, session.IdleAfter(now), shard.All(all))
 	if err != nil {
 		return nil, err
 	}
@@ -262,23 +271,23 @@ func lockAffected(ctx context.Context, tx pgx.Tx, identity, person uuid.UUID, ap
 
 var (
 	attachSQL = statement(`
-update identities set person_id = $2, person_disabled_at = null, bound_by = $3, bound_at = $4 where uuid = $1`)
+update identities set person_id = $2, person_disabled_at = null, bound_by = $3, bound_at = $4 where uuid = $1 and shard = $5`)
 	detachSQL = statement(`
-update identities set person_id = null, person_disabled_at = null, bound_by = null, bound_at = null where uuid = any ($1)`)
-	raiseVerSQL = statement(`update sessions set person_id = $2, ver = ver + 1 where id = any ($1)`)
+update identities set person_id = null, person_disabled_at = null, bound_by = null, bound_at = null where uuid = $1 and shard = $2`)
+	raiseVerSQL = statement(`update sessions set person_id = $2, ver = ver + 1 where id = any ($1) and shard = $3`)
 )
 
 // queueAttach adds the binding of an identity to a person to the batch. The identity
 // must be locked and the person not disabled. by is a method or [person.BoundByAdmin].
 func queueAttach(b *pgx.Batch, identity, person uuid.UUID, by string, now time.Time) {
-	b.Queue(attachSQL, identity, person, by, auth.StoredTime(now))
+	b.Queue(attachSQL, identity, person, by, auth.StoredTime(now), shard.Of(identity))
 }
 
 // queueDetach adds the removal of the identities' bindings to the batch. The identities
 // must be locked.
 func queueDetach(b *pgx.Batch, identities ...uuid.UUID) {
-	if len(identities) > 0 {
-		b.Queue(detachSQL, identities)
+	for _, id := range identities {
+		b.Queue(detachSQL, id, shard.Of(id))
 	}
 }
 
@@ -296,7 +305,7 @@ func (c *affected) queueRaise(b *pgx.Batch, person uuid.UUID, now time.Time) []a
 		}
 	}
 	if len(ids) > 0 {
-		b.Queue(raiseVerSQL, ids, uuidOrNull(person))
+		b.Queue(raiseVerSQL, ids, uuidOrNull(person), shard.Of(c.identity))
 	}
 	return cutoffs
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // BenchmarkQuestion measures a follower's query without new cutoffs, on a disk and with a
@@ -22,7 +23,7 @@ func BenchmarkQuestion(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			s := openStore(b, start().DSN("postgres"))
-			if err := s.Migrate(b.Context()); err != nil {
+			if err := s.Migrate(b.Context(), shardtest.Sealed); err != nil {
 				b.Fatal(err)
 			}
 			for b.Loop() {

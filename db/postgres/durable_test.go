@@ -19,6 +19,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // pair is a bed on a primary that waits for a standby at every commit.
@@ -33,7 +34,7 @@ func newPair(t *testing.T) *pair {
 	p.standby = p.primary.Standby(t)
 	dsn := p.primary.DSN("postgres")
 	p.bed = &bed{t: t, store: openStore(t, dsn+"&pool_max_conns=8"), raw: openRaw(t, dsn), dsn: dsn}
-	if err := p.store.Migrate(t.Context()); err != nil {
+	if err := p.store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	p.addApp()

@@ -12,11 +12,12 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 var (
-	lockIdentitySQL = statement(`select uuid from identities where uuid = $1 for update`)
-	endSQL          = statement(`update sessions set ended_at = $2, end_reason = $3 where id = any ($1)`)
+	lockIdentitySQL = statement(`select uuid from identities where uuid = $1 and shard = $2 for update`)
+	endSQL          = statement(`update sessions set ended_at = $2, end_reason = $3 where id = any ($1) and shard = $4`)
 )
 
 // queueEnd adds the end of sessions and their cutoffs to the batch. The rows and their
@@ -29,7 +30,9 @@ func queueEnd(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID)
 // queueEndOnly is [queueEnd] without the cutoffs. The caller must queue the cutoffs that
 // it returns last.
 func queueEndOnly(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) []auth.Cutoff {
-	b.Queue(endSQL, ids, auth.StoredTime(now), string(why))
+	for n, ids := range byShard(ids) {
+		b.Queue(endSQL, ids, auth.StoredTime(now), string(why), n)
+	}
 	cutoffs := make([]auth.Cutoff, len(ids))
 	for i, id := range ids {
 		cutoffs[i] = auth.SessionEnded(id, now)
@@ -37,7 +40,7 @@ func queueEndOnly(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.U
 	return cutoffs
 }
 
-const endableSQL = `select appid, identity_uuid, ended_at is not null from sessions where id = $1`
+const endableSQL = `select appid, identity_uuid, ended_at is not null from sessions where id = $1 and shard = $2`
 
 var (
 	endableReadSQL   = statement(endableSQL)
@@ -53,7 +56,7 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 			ended    bool
 		)
 		read := func(sql string) error {
-			return tx.QueryRow(ctx, sql, e.Session).Scan(&appID, &identity, &ended)
+			return tx.QueryRow(ctx, sql, e.Session, shard.Of(e.Session)).Scan(&appID, &identity, &ended)
 		}
 		// A session never changes its app or identity, so they can be read before
 		// the locks are taken.
@@ -69,7 +72,7 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 		if ended {
 			return nil
 		}
-		if err := tx.QueryRow(ctx, lockIdentitySQL, identity).Scan(&identity); err != nil {
+		if err := tx.QueryRow(ctx, lockIdentitySQL, identity, shard.Of(identity)).Scan(&identity); err != nil {
 			return err
 		}
 		switch err := read(endableLockedSQL); {
@@ -128,7 +131,7 @@ func (r *stateRow) state(ctx context.Context, q querier) (session.State, error) 
 
 var sessionSQL = statement(`
 select` + stateColumns + sessionColumns + stateTables + `
-where s.id = $1`)
+where s.id = $1 and s.shard = $2`)
 
 // Session implements [session.Store].
 func (s *Store) Session(ctx context.Context, id uuid.UUID) (session.State, error) {
@@ -136,7 +139,7 @@ func (s *Store) Session(ctx context.Context, id uuid.UUID) (session.State, error
 		st  session.State
 		row stateRow
 	)
-	err := s.pool.QueryRow(ctx, sessionSQL, id).Scan(row.targets()...)
+	err := s.pool.QueryRow(ctx, sessionSQL, id, shard.Of(id)).Scan(row.targets()...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return session.State{}, auth.SessionRevoked
 	}
@@ -152,10 +155,11 @@ func (s *Store) Session(ctx context.Context, id uuid.UUID) (session.State, error
 // deleteExpiredSQL selects by the indexes on expires_at and skips locked rows.
 var deleteExpiredSQL = statement(`
 with gone_sessions as (
-  delete from sessions where id = any (array(
-    select id from sessions where expires_at < $1
-    order by expires_at limit $3 for update skip locked))
-  returning id
+  delete from sessions s using (
+    select id, shard from sessions where expires_at < $1
+    order by expires_at limit $3 for update skip locked) gone
+  where s.id = gone.id and s.shard = gone.shard
+  returning s.id
 ), gone_cutoffs as (
   delete from cutoffs where id = any (array(
     select id from cutoffs where expires_at < $2

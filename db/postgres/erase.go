@@ -10,6 +10,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 var (
@@ -17,8 +18,8 @@ var (
 update identities
 set subject = 'erased:' || uuid, unionid = null, sealed_session_key = '', person_id = null, disabled_at = null,
     person_disabled_at = null, bound_at = null, bound_by = null, erased_at = $2
-where uuid = $1`)
-	eraseSessionsSQL = statement(`update sessions set device = '', person_id = null where identity_uuid = $1`)
+where uuid = $1 and shard = $3`)
+	eraseSessionsSQL = statement(`update sessions set device = '', person_id = null where identity_uuid = $1 and shard = $2`)
 	eraseTicketsSQL  = statement(`delete from bind_tickets where used_by = $1`)
 	eraseAttemptsSQL = statement(`delete from bind_attempts where kind = $1 and key = $2`)
 	eraseAuditSQL    = statement(`
@@ -84,8 +85,8 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 			b.Queue(forgetPersonSQL, i.Person, now)
 			b.Queue(forgetPersonFactsSQL, i.Person)
 		}
-		b.Queue(eraseIdentitySQL, i.UUID, now)
-		b.Queue(eraseSessionsSQL, i.UUID)
+		b.Queue(eraseIdentitySQL, i.UUID, now, shard.Of(i.UUID))
+		b.Queue(eraseSessionsSQL, i.UUID, shard.Of(i.UUID))
 		b.Queue(eraseTicketsSQL, i.UUID)
 		b.Queue(eraseAttemptsSQL, string(auth.AttemptIdentity), i.UUID.String())
 		b.Queue(eraseAuditSQL, i.UUID, person.ErasedDetails())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // A log-in consists of these two statements in one transaction and one round trip.
@@ -21,9 +22,9 @@ import (
 // read what was there before the wait.
 var (
 	writeIdentitySQL = statement(`
-insert into identities as i (uuid, appid, subject_kind, subject, unionid, sealed_session_key, created_at, last_login_at)
-select $2, a.appid, $3, $4, $5, $6, $7, $7 from apps a where a.appid = $1 and a.disabled_at is null
-on conflict (appid, subject_kind, subject) do update
+insert into identities as i (uuid, shard, appid, subject_kind, subject, unionid, sealed_session_key, created_at, last_login_at)
+select $2, $8, a.appid, $3, $4, $5, $6, $7, $7 from apps a where a.appid = $1 and a.disabled_at is null
+on conflict (appid, subject_kind, subject, shard) do update
 set unionid = coalesce(excluded.unionid, i.unionid),
     sealed_session_key = excluded.sealed_session_key,
     last_login_at = excluded.last_login_at`)
@@ -34,13 +35,13 @@ with known as (
     i.uuid, i.person_id, i.disabled_at is not null as disabled,
     i.person_disabled_at is not null as person_disabled,
     $4 > 0 and $4 = (select count(*) from (
-      select from sessions s where s.identity_uuid = i.uuid and` + liveSQL + ` limit $4) live) as too_many
-  from apps a left join identities i on i.appid = a.appid and i.subject_kind = $11 and i.subject = $3
+      select from sessions s where s.identity_uuid = i.uuid and s.shard = $12 and` + liveSQL + ` limit $4) live) as too_many
+  from apps a left join identities i on i.appid = a.appid and i.subject_kind = $11 and i.subject = $3 and i.shard = $12
   where a.appid = $2
 ), started as (
-  insert into sessions (id, identity_uuid, appid, device, person_id, ver, epoch, generation,
+  insert into sessions (id, shard, identity_uuid, appid, device, person_id, ver, epoch, generation,
     rotated_at, started_at, idle_expires_at, expires_at)
-  select $5, uuid, $2, $6, person_id, $7, epoch, $8, $1, $1, $9, $10
+  select $5, $12, uuid, $2, $6, person_id, $7, epoch, $8, $1, $1, $9, $10
   from known where uuid is not null and not (app_disabled or disabled or person_disabled or too_many)
 )
 select app_disabled, disabled, person_disabled, too_many,
@@ -66,7 +67,7 @@ func (s *Store) exchange(ctx context.Context, x session.ExchangeParams) (session
 	// No BEGIN is needed: the statements of one batch are one transaction.
 	var b pgx.Batch
 	b.Queue(writeIdentitySQL, x.AppID, x.NewIdentity, x.Account.SubjectKind, x.Account.Subject, textOrNull(x.Account.UnionID), x.SealedSessionKey,
-		auth.StoredTime(x.Now))
+		auth.StoredTime(x.Now), shard.Of(x.NewIdentity))
 	l := queueLogin(&b, &x, x.MaxSessions)
 	err := s.write(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &b).Close() })
 	if err != nil {
@@ -83,9 +84,9 @@ func (s *Store) exchange(ctx context.Context, x session.ExchangeParams) (session
 
 // surplusSQL locks the sessions that a new session ends.
 var surplusSQL = statement(`
-select id from sessions where id in (
+select id from sessions where shard = $5 and id in (
   select s.id from sessions s join apps a on a.appid = s.appid
-  where s.identity_uuid = $2 and s.id <> $3 and` + liveSQL + `
+  where s.identity_uuid = $2 and s.shard = $5 and s.id <> $3 and` + liveSQL + `
   order by s.started_at desc, s.id desc offset $4)
 order by id for update`)
 
@@ -99,9 +100,9 @@ func (s *Store) replace(ctx context.Context, x session.ExchangeParams, identity 
 			surplus    []uuid.UUID
 		)
 		// Meanwhile another call may have disabled the account or ended sessions.
-		begin.Queue(lockIdentitySQL, identity)
+		begin.Queue(lockIdentitySQL, identity, shard.Of(identity))
 		l := queueLogin(&begin, &x, 0)
-		begin.Queue(surplusSQL, auth.StoredTime(x.Now), identity, x.NewSession, x.MaxSessions-1).
+		begin.Queue(surplusSQL, auth.StoredTime(x.Now), identity, x.NewSession, x.MaxSessions-1, shard.Of(identity)).
 			Query(func(rows pgx.Rows) (err error) {
 				surplus, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 				return err
@@ -146,7 +147,7 @@ func queueLogin(b *pgx.Batch, x *session.ExchangeParams, limit int) *login {
 	l := &login{row: x.Session()}
 	row := &l.row
 	b.Queue(startSessionSQL, row.StartedAt, x.AppID, x.Account.Subject, limit, row.ID, row.Device,
-		row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt, x.Account.SubjectKind).
+		row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt, x.Account.SubjectKind, shard.Of(row.ID)).
 		QueryRow(func(r pgx.Row) error {
 			err := r.Scan(&l.appDisabled, &l.disabled, &l.personDisabled, &l.tooMany,
 				&row.Epoch, &l.audiences, &l.signingAlg, &l.omit, &l.identity, &l.person, &l.externalID, &l.name)

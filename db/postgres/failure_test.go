@@ -14,6 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 func TestTranslate(t *testing.T) {
@@ -110,7 +111,7 @@ func TestDatabaseDown(t *testing.T) {
 	server := pgtest.NewServer(t)
 	s := openStore(t, server.DSN("postgres"))
 	ctx := t.Context()
-	if err := s.Migrate(ctx); err != nil {
+	if err := s.Migrate(ctx, shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	b := &bed{t: t, store: s, raw: openRaw(t, server.DSN("postgres"))}

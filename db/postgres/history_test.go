@@ -12,6 +12,7 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // Statements of a superuser that make a database resemble hardened and managed ones.
@@ -60,7 +61,7 @@ func TestHistoryWithout(t *testing.T) {
 			}
 			u.User = url.User(role)
 			s, replica := openStore(t, u.String()), openStore(t, u.String())
-			if err := s.Migrate(t.Context()); err != nil {
+			if err := s.Migrate(t.Context(), shardtest.Sealed); err != nil {
 				t.Fatal(err)
 			}
 			b := &bed{t: t, store: s, raw: admin, dsn: dsn}

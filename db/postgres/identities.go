@@ -11,6 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // identityColumns are the columns of identities i that scanIdentity scans.
@@ -37,7 +38,7 @@ func scanIdentity(row pgx.Row) (person.IdentityRecord, error) {
 
 const identitySQL = `
 select` + identityColumns + `
-from identities i where i.uuid = $1 and ($2::text[] is null or i.appid = any ($2))`
+from identities i where i.uuid = $1 and i.shard = $3 and ($2::text[] is null or i.appid = any ($2))`
 
 var (
 	identityReadSQL   = statement(identitySQL)
@@ -46,7 +47,7 @@ var (
 
 // identity reads one identity of the apps, or returns [auth.NotFound].
 func identity(ctx context.Context, q querier, sql string, id uuid.UUID, apps []string) (person.IdentityRecord, error) {
-	i, err := scanIdentity(q.QueryRow(ctx, sql, id, apps))
+	i, err := scanIdentity(q.QueryRow(ctx, sql, id, apps, shard.Of(id)))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return person.IdentityRecord{}, auth.NotFound
 	}
@@ -106,7 +107,7 @@ func (s *Store) Identities(ctx context.Context, q person.IdentityQuery) ([]perso
 
 var identitySessionsSQL = statement(`
 select` + stateColumns + sessionColumns + stateTables + `
-where s.identity_uuid = $1 and ($2::uuid is null or s.id < $2)
+where s.identity_uuid = $1 and s.shard = $4 and ($2::uuid is null or s.id < $2)
 order by s.id desc limit $3`)
 
 // IdentitySessions implements [person.Store].
@@ -119,7 +120,7 @@ func (s *Store) identitySessions(ctx context.Context, id uuid.UUID, apps []strin
 	if _, err := identity(ctx, s.pool, identityReadSQL, id, apps); err != nil {
 		return nil, err
 	}
-	rows, err := s.pool.Query(ctx, identitySessionsSQL, id, uuidOrNull(before), limit)
+	rows, err := s.pool.Query(ctx, identitySessionsSQL, id, uuidOrNull(before), limit, shard.Of(id))
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +150,7 @@ func (s *Store) EnableIdentity(ctx context.Context, c person.IdentityChange) (pe
 	return s.switchIdentity(ctx, "EnableIdentity", false, &c)
 }
 
-var switchIdentitySQL = statement(`update identities set disabled_at = $2 where uuid = $1`)
+var switchIdentitySQL = statement(`update identities set disabled_at = $2 where uuid = $1 and shard = $3`)
 
 func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *person.IdentityChange) (person.IdentityRecord, error) {
 	return s.changeIdentity(ctx, op, c, func(tx pgx.Tx, i *person.IdentityRecord) error {
@@ -175,7 +176,7 @@ func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *
 		}
 		i.Disabled = disable
 		var b pgx.Batch
-		b.Queue(switchIdentitySQL, i.UUID, timeOrNull(disabledAt))
+		b.Queue(switchIdentitySQL, i.UUID, timeOrNull(disabledAt), shard.Of(i.UUID))
 		if err := queueAudit(&b, c.Audit(i, detail)); err != nil {
 			return err
 		}
@@ -226,7 +227,7 @@ func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (pers
 		if err != nil {
 			return err
 		}
-		locked, err := lockAffected(ctx, tx, i.UUID, p.ID, i.AppID, c.Now)
+		locked, err := lockAffected(ctx, tx, i.UUID, p.ID, i.AppID, c.Second, c.Now)
 		if err != nil {
 			return err
 		}
@@ -267,7 +268,7 @@ func (s *Store) UnbindIdentity(ctx context.Context, c person.IdentityChange) (pe
 		if i.Person == uuid.Nil {
 			return nil
 		}
-		locked, err := lockAffected(ctx, tx, i.UUID, uuid.Nil, i.AppID, c.Now)
+		locked, err := lockAffected(ctx, tx, i.UUID, uuid.Nil, i.AppID, auth.SecondJoins, c.Now)
 		if err != nil {
 			return err
 		}

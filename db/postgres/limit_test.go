@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,8 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 func limitedParams(limit int) session.ExchangeParams {
@@ -48,11 +51,11 @@ func TestSessionLimitBesideAnotherTransaction(t *testing.T) {
 		b := newBed(t)
 		first := b.exchange()
 		// As a log-in on another replica: the identity, then the session.
-		other := newID()
+		other := shardtest.NewIDBeside(first.ID)
 		tx := b.begin()
 		b.exec(tx, `update identities set last_login_at = $2 where uuid = $1`, first.Identity, now)
-		b.exec(tx, `insert into sessions (id, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
-select $1, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at from sessions`, other)
+		b.exec(tx, `insert into sessions (id, shard, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
+select $1, shard, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at from sessions`, other)
 		exchanged := b.startExchange(limitedParams(2))
 		b.untilWaiting(1, row)
 		b.commit(tx)
@@ -219,8 +222,8 @@ func TestExchangeReadsNoEndedSessions(t *testing.T) {
 	b := newBed(t)
 	s := b.exchange()
 	b.exec(b.raw, `
-insert into sessions (id, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at, ended_at, end_reason)
-select gen_random_uuid(), identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at, started_at, 'logout'
+insert into sessions (id, shard, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at, ended_at, end_reason)
+select gen_random_uuid(), shard, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at, started_at, 'logout'
 from sessions, generate_series(1, 5000)`)
 	b.exec(b.raw, `analyze sessions`)
 	var start string
@@ -237,7 +240,7 @@ from sessions, generate_series(1, 5000)`)
 	b.exec(conn, `set plan_cache_mode = force_generic_plan`)
 	b.exec(conn, `prepare start as `+start)
 	rows, err := conn.QueryContext(t.Context(), `explain execute start ('`+now.Format(time.RFC3339)+`', '`+appID+`', 'o-1', 50, '`+
-		newID().String()+`', '', 1, 1, '`+s.ExpiresAt.Format(time.RFC3339)+`', '`+s.ExpiresAt.Format(time.RFC3339)+`', 'openid')`)
+		shardtest.NewIDBeside(s.ID).String()+`', '', 1, 1, '`+s.ExpiresAt.Format(time.RFC3339)+`', '`+s.ExpiresAt.Format(time.RFC3339)+`', 'openid', `+fmt.Sprint(shard.Of(s.ID))+`)`)
 	if err != nil {
 		t.Fatal(err)
 	}

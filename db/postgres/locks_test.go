@@ -13,6 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // These tests hold a transaction open and check a call that waits for it. With sleeps
@@ -105,9 +107,9 @@ func TestExchangeBesideABan(t *testing.T) {
 	t.Run("two concurrent first log-ins share the identity", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t)
-		first := newID()
+		first := shardtest.NewID(appID, auth.OpenIDAccount("o-1"))
 		tx := b.begin()
-		b.exec(tx, `insert into identities (uuid, appid, subject_kind, subject, sealed_session_key, created_at, last_login_at) values ($1, $2, 'openid', 'o-1', 'k', $3, $3)`, first, appID, now)
+		b.exec(tx, `insert into identities (uuid, shard, appid, subject_kind, subject, sealed_session_key, created_at, last_login_at) values ($1, $4, $2, 'openid', 'o-1', 'k', $3, $3)`, first, appID, now, shard.Of(first))
 		exchanged := b.startExchange(exchangeParams())
 		b.untilWaiting(1, row)
 		b.commit(tx)

@@ -5,13 +5,13 @@ import (
 	"database/sql"
 	"embed"
 	"errors"
-	"io/fs"
 
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
 	"github.com/yufu-auth/yufu/db"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 var _ db.Store = (*Store)(nil)
@@ -23,9 +23,9 @@ var migrations embed.FS
 // the search path.
 const versionTable = "public.goose_db_version"
 
-// Migrate brings the schema up to this binary's version. Several processes may call
-// it at once; they take turns. Only ctx bounds the time that it takes.
-func (s *Store) Migrate(ctx context.Context) error {
+// Migrate implements [db.Store]. Processes that call it at once take turns. Only ctx
+// bounds the time that it takes.
+func (s *Store) Migrate(ctx context.Context, key shard.Sealed) error {
 	if err := s.CheckSchema(ctx); !errors.Is(err, db.ErrSchemaBehind) {
 		return err
 	}
@@ -34,23 +34,18 @@ func (s *Store) Migrate(ctx context.Context) error {
 	cfg.Tracer = nil
 	conns := stdlib.OpenDB(*cfg)
 	defer conns.Close() //nolint:errcheck // what was migrated is committed
-	err := migrate(ctx, conns)
+	err := migrate(ctx, conns, key)
 	s.reset() // new connections read the deployment, see recognise
 	return s.fail(ctx, "Migrate", err)
 }
 
-func migrate(ctx context.Context, conns *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
+func migrate(ctx context.Context, conns *sql.DB, key shard.Sealed) error {
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(lockMigrate), lock.WithLockTimeout(1, 3600))
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(goose.DialectPostgres, conns, files,
-		goose.WithSessionLocker(locker), goose.WithTableName(versionTable),
-		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+	p, err := db.Migrations(goose.DialectPostgres, conns, migrations, addShardKeySQL, key,
+		goose.WithSessionLocker(locker), goose.WithTableName(versionTable))
 	if err != nil {
 		return err
 	}

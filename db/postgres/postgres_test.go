@@ -13,6 +13,7 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/storetest"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -23,7 +24,7 @@ var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
 		return err
 	}
 	defer s.Close()
-	return s.Migrate(ctx)
+	return s.Migrate(ctx, shardtest.Sealed)
 })
 
 func TestStore(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 var insertAuditSQL = statement(`
@@ -39,10 +40,10 @@ var (
 	insertCutoffsSQL = statement(`
 with written as (
   insert into cutoffs (kind, session_id, session_appid, ver, appid, epoch, kid, created_at, expires_at)
-  select c.kind, c.session_id, (select s.appid from sessions s where s.id = c.session_id),
+  select c.kind, c.session_id, (select s.appid from sessions s where s.id = c.session_id and s.shard = c.shard),
     c.ver, c.appid, c.epoch, c.kid, $1, c.expires_at
-  from unnest($2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::timestamptz[])
-    as c (kind, session_id, ver, appid, epoch, kid, expires_at)
+  from unnest($2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::timestamptz[], $9::smallint[])
+    as c (kind, session_id, ver, appid, epoch, kid, expires_at, shard)
   returning id
 )
 select coalesce(max(id), 0) from written`)
@@ -66,6 +67,7 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 		epochs   = make([]*int64, n)
 		kids     = make([]*string, n)
 		expiries = make([]*time.Time, n)
+		shards   = make([]int16, n)
 	)
 	for i, c := range cutoffs {
 		if c.Kind == auth.CutoffApp {
@@ -73,6 +75,7 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 		}
 		kinds[i], sessions[i] = string(c.Kind), uuidOrNull(c.Session)
 		kids[i], expiries[i] = textOrNull(c.KID), timeOrNull(c.ExpiresAt)
+		shards[i] = shard.Of(c.Session)
 		switch c.Kind {
 		case auth.CutoffSession:
 			vers[i] = &c.Ver
@@ -82,7 +85,7 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	}
 	var last int64
 	b.Queue(advisoryLockSQL, lockCutoffs)
-	b.Queue(insertCutoffsSQL, auth.StoredTime(now), kinds, sessions, vers, apps, epochs, kids, expiries).
+	b.Queue(insertCutoffsSQL, auth.StoredTime(now), kinds, sessions, vers, apps, epochs, kids, expiries, shards).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
 	// Delivered to the current listeners when the transaction commits.
 	b.Queue(notifyCutoffsSQL)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // refreshSQL handles the common case: the presented generation is current. What it reads
@@ -20,7 +21,7 @@ var refreshSQL = statement(`
 update sessions s
 set generation = s.generation + 1, rotated_at = $4, idle_expires_at = least($5, s.expires_at)
 from apps a
-where s.id = $1 and s.appid = $2 and s.generation = $3
+where s.id = $1 and s.shard = $6 and s.appid = $2 and s.generation = $3
   and s.ended_at is null and s.expires_at > $4 and s.idle_expires_at > $4
   and a.appid = s.appid and a.disabled_at is null and a.epoch <= s.epoch
 returning a.audiences, a.signing_alg,` + omitSQL + `,` + sessionColumns)
@@ -49,7 +50,7 @@ func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Gr
 	var row sessionRow
 	g := session.Granted{Verdict: session.Rotate}
 	err := s.write(ctx, func(c *pgxpool.Conn) error {
-		return c.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, auth.StoredTime(r.Now.Add(r.IdleTTL))).
+		return c.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, auth.StoredTime(r.Now.Add(r.IdleTTL)), shard.Of(r.Session)).
 			Scan(append([]any{&g.Audiences, &g.SigningAlg, &g.OmitExternalID}, row.targets()...)...)
 	})
 	if err != nil {
@@ -64,7 +65,7 @@ func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Gr
 const stateSQL = `
 select a.audiences, a.signing_alg,` + omitSQL + `, a.epoch, a.disabled_at is not null,` + sessionColumns + `
 from sessions s cross join apps a
-where s.id = $1 and a.appid = $2`
+where s.id = $1 and s.shard = $3 and a.appid = $2`
 
 var (
 	presentedSQL       = statement(stateSQL)
@@ -84,7 +85,7 @@ func readPresented(ctx context.Context, q querier, sql string, r session.Refresh
 		p   presented
 		row sessionRow
 	)
-	err := q.QueryRow(ctx, sql, r.Session, r.AppID).
+	err := q.QueryRow(ctx, sql, r.Session, r.AppID, shard.Of(r.Session)).
 		Scan(append([]any{&p.audiences, &p.signingAlg, &p.omit, &p.AppEpoch, &p.AppDisabled}, row.targets()...)...)
 	if err != nil {
 		return p, err
@@ -132,7 +133,7 @@ func (s *Store) missing(ctx context.Context, appID string) error {
 }
 
 var advanceSQL = statement(`
-update sessions set generation = $2, rotated_at = $3, idle_expires_at = $4 where id = $1`)
+update sessions set generation = $2, rotated_at = $3, idle_expires_at = $4 where id = $1 and shard = $5`)
 
 // settle judges the token against the locked row and carries out the verdict: it
 // advances the row or ends the session. Meanwhile the row may have reached any state,
@@ -142,7 +143,7 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 	err := s.inTx(ctx, "Refresh", func(tx pgx.Tx) error {
 		// A separate statement: the next one must see what the last holder of the lock
 		// did to the identity's sessions.
-		if err := tx.QueryRow(ctx, lockIdentitySQL, identity).Scan(&identity); err != nil {
+		if err := tx.QueryRow(ctx, lockIdentitySQL, identity, shard.Of(identity)).Scan(&identity); err != nil {
 			return err
 		}
 		p, err := readPresented(ctx, tx, lockedPresentedSQL, r)
@@ -167,7 +168,7 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 			row := &p.Session
 			row.Generation, row.RotatedAt = r.Presented+1, r.Now
 			row.IdleExpiresAt = auth.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, row.ExpiresAt))
-			b.Queue(advanceSQL, row.ID, row.Generation, row.RotatedAt, row.IdleExpiresAt)
+			b.Queue(advanceSQL, row.ID, row.Generation, row.RotatedAt, row.IdleExpiresAt, shard.Of(row.ID))
 		case session.ReplayLate, session.Reuse:
 			queueEnd(&b, v.EndReason(), r.Now, p.Session.ID)
 		}

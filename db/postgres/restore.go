@@ -9,6 +9,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // RestoreCutoffs implements [session.RestorationStore]. It first reads the rows
@@ -37,7 +38,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 		// A separate statement: the next one must see what the last holders of the locks
 		// did to the sessions.
 		sessions, _ := split(r.Remembered)
-		if _, err := tx.Exec(ctx, lockSessionIdentitiesSQL, sessions); err != nil {
+		if _, err := tx.Exec(ctx, lockSessionIdentitiesSQL, sessions, shard.All(sessions)); err != nil {
 			return err
 		}
 		rows, err := restorable(ctx, tx, r.Remembered, lockRestorableSessionsSQL, lockRestorableAppsSQL)
@@ -75,7 +76,7 @@ func checkDeployment(ctx context.Context, q querier, r *session.RestoreParams) e
 var (
 	// A session never changes its identity, so it can be read before the lock.
 	lockSessionIdentitiesSQL = statement(`
-select uuid from identities where uuid in (select identity_uuid from sessions where id = any ($1))
+select uuid from identities where shard = any ($2) and uuid in (select identity_uuid from sessions where id = any ($1) and shard = any ($2))
 order by uuid for update`)
 	restorableSessionsSQL     = statement(findSessionsSQL)
 	restorableAppsSQL         = statement(findAppsSQL)
@@ -85,15 +86,15 @@ order by uuid for update`)
 
 const (
 	findSessionsSQL = `
-select appid, identity_uuid, id, ver, ended_at is not null from sessions where id = any ($1) order by id`
+select appid, identity_uuid, id, ver, ended_at is not null from sessions where id = any ($1) and shard = any ($2) order by id`
 	findAppsSQL = `
 select appid, epoch from apps where appid = any ($1) order by appid`
 )
 
 // restorable returns the rows that the cutoffs refer to.
 func restorable(ctx context.Context, q querier, remembered []auth.Cutoff, sessionsSQL, appsSQL string) (found []session.RestorableRow, err error) {
-	find := func(sql string, keys any, targets func(row *session.RestorableRow) []any) error {
-		rows, err := q.Query(ctx, sql, keys)
+	find := func(sql string, targets func(row *session.RestorableRow) []any, keys ...any) error {
+		rows, err := q.Query(ctx, sql, keys...)
 		if err != nil {
 			return err
 		}
@@ -104,12 +105,12 @@ func restorable(ctx context.Context, q querier, remembered []auth.Cutoff, sessio
 	}
 	sessions, apps := split(remembered)
 	if len(sessions) > 0 {
-		err = find(sessionsSQL, sessions, func(row *session.RestorableRow) []any {
+		err = find(sessionsSQL, func(row *session.RestorableRow) []any {
 			return []any{&row.AppID, &row.Identity, &row.Session, &row.Number, &row.Ended}
-		})
+		}, sessions, shard.All(sessions))
 	}
 	if err == nil && len(apps) > 0 {
-		err = find(appsSQL, apps, func(row *session.RestorableRow) []any { return []any{&row.AppID, &row.Number} })
+		err = find(appsSQL, func(row *session.RestorableRow) []any { return []any{&row.AppID, &row.Number} }, apps)
 	}
 	return found, err
 }
@@ -129,7 +130,7 @@ func split(remembered []auth.Cutoff) (sessions []uuid.UUID, apps []string) {
 
 var (
 	setVersSQL = statement(`
-update sessions s set ver = c.ver from unnest($1::uuid[], $2::bigint[]) as c (id, ver) where s.id = c.id`)
+update sessions s set ver = c.ver from unnest($1::uuid[], $2::bigint[], $3::smallint[]) as c (id, ver, shard) where s.id = c.id and s.shard = c.shard`)
 	setEpochsSQL = statement(`
 update apps a set epoch = c.epoch, updated_at = $3 from unnest($1::text[], $2::bigint[]) as c (appid, epoch) where a.appid = c.appid`)
 )
@@ -153,8 +154,10 @@ func queueRestoration(b *pgx.Batch, d session.Restoration, now time.Time) error 
 		}
 	}
 	at := auth.StoredTime(now)
-	b.Queue(endSQL, ended, at, string(auth.EndRevoked))
-	b.Queue(setVersSQL, raised, vers)
+	for n, ids := range byShard(ended) {
+		b.Queue(endSQL, ids, at, string(auth.EndRevoked), n)
+	}
+	b.Queue(setVersSQL, raised, vers, shard.All(raised))
 	b.Queue(setEpochsSQL, apps, epochs, at)
 	for _, e := range d.Events {
 		if err := queueAudit(b, e); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // countTimeout bounds counting the sessions of an app: a revocation is urgent and the
@@ -66,9 +67,9 @@ type endTargets struct {
 
 var (
 	ownerSQL = statement(`
-select appid, identity_uuid from sessions where id = $1 and ($2::text[] is null or appid = any ($2))`)
+select appid, identity_uuid from sessions where id = $1 and shard = $3 and ($2::text[] is null or appid = any ($2))`)
 	lockTargetIdentitySQL = statement(`
-select appid from identities where uuid = $1 and ($2::text[] is null or appid = any ($2)) for update`)
+select appid from identities where uuid = $1 and shard = $3 and ($2::text[] is null or appid = any ($2)) for update`)
 	lockPersonSQL           = statement(`select id from persons where id = $1 for no key update`)
 	lockPersonIdentitiesSQL = statement(`
 select uuid from identities where person_id = $1 and ($2::text[] is null or appid = any ($2))
@@ -83,15 +84,15 @@ func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (endTar
 	case t.Session != uuid.Nil:
 		// A session never changes its app or identity, so they can be read before the
 		// lock is taken.
-		if err := tx.QueryRow(ctx, ownerSQL, t.Session, r.Apps).Scan(&v.appID, &v.identity); err != nil {
+		if err := tx.QueryRow(ctx, ownerSQL, t.Session, r.Apps, shard.Of(t.Session)).Scan(&v.appID, &v.identity); err != nil {
 			return v, err
 		}
 		v.identities = []uuid.UUID{v.identity}
-		return v, tx.QueryRow(ctx, lockIdentitySQL, v.identity).Scan(&v.identity)
+		return v, tx.QueryRow(ctx, lockIdentitySQL, v.identity, shard.Of(v.identity)).Scan(&v.identity)
 	case t.Identity != uuid.Nil:
 		v.identity = t.Identity
 		v.identities = []uuid.UUID{v.identity}
-		return v, tx.QueryRow(ctx, lockTargetIdentitySQL, t.Identity, r.Apps).Scan(&v.appID)
+		return v, tx.QueryRow(ctx, lockTargetIdentitySQL, t.Identity, r.Apps, shard.Of(t.Identity)).Scan(&v.appID)
 	case t.Person != uuid.Nil:
 		var person uuid.UUID
 		if err := tx.QueryRow(ctx, lockPersonSQL, t.Person).Scan(&person); err != nil {
@@ -116,14 +117,14 @@ func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (endTar
 var sessionsToEndSQL = statement(`
 select s.id, s.idle_expires_at > $4
 from sessions s join apps a on a.appid = s.appid
-where s.identity_uuid = any ($1) and ($2::uuid is null or s.id = $2)
+where s.identity_uuid = any ($1) and s.shard = any ($5) and ($2::uuid is null or s.id = $2)
   and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $3
 order by s.id for update of s`)
 
 // sessions locks and returns the sessions to end, and the number of live ones among
 // them.
 func (v *endTargets) sessions(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (ending []uuid.UUID, live int, err error) {
-	rows, err := tx.Query(ctx, sessionsToEndSQL, v.identities, uuidOrNull(r.Target.Session), r.IdleAfter(), auth.StoredTime(r.Now))
+	rows, err := tx.Query(ctx, sessionsToEndSQL, v.identities, uuidOrNull(r.Target.Session), r.IdleAfter(), auth.StoredTime(r.Now), shard.All(v.identities))
 	if err != nil {
 		return nil, 0, err
 	}

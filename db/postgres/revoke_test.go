@@ -11,6 +11,7 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 func identityOf(s auth.Session) session.Target { return session.Target{Identity: s.Identity} }
@@ -72,9 +73,9 @@ func TestRevokeBesideAnotherTransaction(t *testing.T) {
 		login := b.begin()
 		b.exec(login, `update identities set last_login_at = $2 where uuid = $1`, s.Identity, now)
 		b.exec(login, `
-insert into sessions (id, identity_uuid, appid, person_id, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
-select $2, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle_expires_at, expires_at from sessions where id = $1`,
-			s.ID, newID(), p.ID)
+insert into sessions (id, shard, identity_uuid, appid, person_id, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
+select $2, shard, identity_uuid, appid, $3, ver, epoch, 1, rotated_at, started_at, idle_expires_at, expires_at from sessions where id = $1`,
+			s.ID, shardtest.NewIDBeside(s.ID), p.ID)
 		revoked := b.startRevoke(session.Target{Person: p.ID})
 		b.untilWaiting(1, row)
 		b.commit(login)
@@ -234,6 +235,7 @@ select count(*) from audit where action = 'revoked' and detail = jsonb_build_obj
 func TestRevokeUsesIndexes(t *testing.T) {
 	t.Parallel()
 	b := newBed(t)
+	b.raw.SetMaxOpenConns(1) // the setting is the connection's
 	b.exec(b.raw, `set enable_seqscan = off`)
 	for _, query := range []string{
 		`select uuid from identities where person_id = '00000000-0000-7000-8000-000000000000' order by uuid for update`,

@@ -13,6 +13,7 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/storetest"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 func TestEveryStatementPrepares(t *testing.T) {
@@ -46,7 +47,7 @@ func TestMigrate(t *testing.T) {
 		if _, err := db.Exec(`create schema postgres`); err != nil {
 			t.Fatal(err)
 		}
-		if err := openStore(t, dsn).Migrate(t.Context()); err != nil {
+		if err := openStore(t, dsn).Migrate(t.Context(), shardtest.Sealed); err != nil {
 			t.Fatal(err)
 		}
 		var outside int
@@ -67,7 +68,7 @@ func TestRefreshIsHOT(t *testing.T) {
 	// of the server.
 	dsn := pgtest.NewServer(t).DSN("postgres")
 	b := &bed{t: t, store: openStore(t, dsn), raw: openRaw(t, dsn)}
-	if err := b.store.Migrate(t.Context()); err != nil {
+	if err := b.store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	b.addApp()
@@ -126,7 +127,7 @@ where i.indrelid = 'sessions'::regclass order by 1`)
 	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"ended_at", "expires_at", "id", "identity_uuid"}; !slices.Equal(names, want) {
+	if want := []string{"ended_at", "expires_at", "id", "identity_uuid", "shard"}; !slices.Equal(names, want) {
 		t.Errorf("indexed columns of sessions: %v; want %v", names, want)
 	}
 }

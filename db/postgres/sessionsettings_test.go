@@ -15,6 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // hostile are values of settings that change the meaning of a statement or the guarantee
@@ -85,7 +86,7 @@ func TestDatabaseSettingsAreOverridden(t *testing.T) {
 	}
 
 	s := openStore(t, dsn)
-	if err := s.Migrate(t.Context()); err != nil {
+	if err := s.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	for pool, show := range postgres.Shows(s) {
@@ -199,7 +200,7 @@ func TestRefusedSettings(t *testing.T) {
 	t.Run("settings of the database are refused", func(t *testing.T) {
 		t.Parallel()
 		s := openStore(t, setForDatabase(t, map[string]string{"session_replication_role": "replica"}))
-		refused(t, s.Migrate(t.Context()), "session_replication_role")
+		refused(t, s.Migrate(t.Context(), shardtest.Sealed), "session_replication_role")
 		refused(t, s.CheckPooling(t.Context()), "session_replication_role")
 		_, err := s.Cutoffs(t.Context(), 0, 1)
 		refused(t, err, "session_replication_role")
@@ -211,7 +212,7 @@ func TestRefusedSettings(t *testing.T) {
 		t.Parallel()
 		for _, encoding := range []string{"SQL_ASCII", "LATIN1"} {
 			s := openStore(t, pgtest.Empty(t, "encoding '"+encoding+"' locale 'C' template template0"))
-			err := s.Migrate(t.Context())
+			err := s.Migrate(t.Context(), shardtest.Sealed)
 			refused(t, err, "server_encoding")
 			if err == nil || !strings.Contains(err.Error(), encoding) {
 				t.Errorf("error = %v, want one that names %s", err, encoding)

@@ -15,6 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // fullServer is a store on a server with few connections. The test takes all that are
@@ -29,7 +30,7 @@ func newFullServer(t *testing.T) *fullServer {
 	server := pgtest.NewServer(t, pgtest.WithSetting("max_connections", "10"))
 	dsn := server.DSN("postgres")
 	f := &fullServer{bed: &bed{t: t, store: openStore(t, dsn), raw: openRaw(t, dsn), dsn: dsn}}
-	if err := f.store.Migrate(t.Context()); err != nil {
+	if err := f.store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	f.addApp()

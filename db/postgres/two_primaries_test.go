@@ -13,6 +13,7 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // primaries is a bed whose store reaches its server through a proxy, which can lead to the
@@ -40,7 +41,7 @@ func newPrimaries(t *testing.T, standby func(*pgtest.Server, testing.TB) *pgtest
 	p.successor = &bed{t: t, store: openStore(t, p.standby.DSN("postgres")), raw: openRaw(t, p.standby.DSN("postgres"))}
 	// Otherwise closing the store would wait for commits that are never confirmed.
 	t.Cleanup(p.proxy.Cut)
-	if err := p.store.Migrate(t.Context()); err != nil {
+	if err := p.store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	p.addApp()
@@ -242,13 +243,13 @@ func TestForeignDeployment(t *testing.T) {
 	b := &bed{t: t, dsn: server.DSN("yufu"), admin: openRaw(t, server.DSN("postgres"))}
 	b.exec(b.admin, `create database yufu`)
 	b.store = openStore(t, b.dsn)
-	if err := b.store.Migrate(t.Context()); err != nil {
+	if err := b.store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	b.addApp()
 	id := b.exchange().ID
 	b.exec(b.admin, `create database other`)
-	if err := openStore(t, server.DSN("other")).Migrate(t.Context()); err != nil {
+	if err := openStore(t, server.DSN("other")).Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	rename := func(from, to string) {

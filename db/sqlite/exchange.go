@@ -8,13 +8,14 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 var (
 	upsertIdentitySQL = statement(`
-insert into identities (uuid, appid, subject_kind, subject, unionid, sealed_session_key, created_at, last_login_at)
-values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)
-on conflict (appid, subject_kind, subject) do update
+insert into identities (uuid, appid, subject_kind, subject, unionid, sealed_session_key, created_at, last_login_at, shard)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8)
+on conflict (appid, subject_kind, subject, shard) do update
 set unionid = coalesce(excluded.unionid, unionid),
     sealed_session_key = excluded.sealed_session_key,
     last_login_at = excluded.last_login_at
@@ -30,9 +31,9 @@ where identity_uuid = ?1 and ended_at is null and epoch >= ?2 and idle_expires_a
 order by started_at desc, id desc limit -1 offset ?4`)
 
 	insertSessionSQL = statement(`
-insert into sessions (id, identity_uuid, appid, device, person_id, ver, epoch, generation,
+insert into sessions (id, shard, identity_uuid, appid, device, person_id, ver, epoch, generation,
   rotated_at, started_at, idle_expires_at, expires_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 )
 
 // Exchange implements [session.Store].
@@ -59,7 +60,7 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 			externalID, name         sql.NullString
 		)
 		err = tx.QueryRowContext(ctx, upsertIdentitySQL, x.NewIdentity, x.AppID, x.Account.SubjectKind, x.Account.Subject,
-			textOrNull(x.Account.UnionID), x.SealedSessionKey, micros(row.StartedAt)).
+			textOrNull(x.Account.UnionID), x.SealedSessionKey, micros(row.StartedAt), shard.Of(x.NewIdentity)).
 			Scan(&row.Identity, &disabled, &personDisabled, &person, &externalID, &name)
 		switch {
 		case err != nil:
@@ -79,7 +80,7 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 			return err
 		}
 		g = session.Granted{Session: row, Audiences: a.Audiences, SigningAlg: a.SigningAlg, OmitExternalID: a.Policy.OmitExternalID, Verdict: session.Rotate, Ended: ended}
-		_, err = tx.ExecContext(ctx, insertSessionSQL, row.ID, row.Identity, row.AppID, row.Device, person,
+		_, err = tx.ExecContext(ctx, insertSessionSQL, row.ID, shard.Of(row.ID), row.Identity, row.AppID, row.Device, person,
 			row.Ver, row.Epoch, row.Generation, micros(row.RotatedAt), micros(row.StartedAt),
 			micros(row.IdleExpiresAt), micros(row.ExpiresAt))
 		return err

@@ -10,12 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/db/storetest"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 const appID = "wxaaaaaaaaaaaaaaaa"
@@ -25,7 +24,7 @@ var now = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 func migratedStore(t testing.TB, path string) *sqlite.Store {
 	t.Helper()
 	s := openStore(t, path)
-	if err := s.Migrate(t.Context()); err != nil {
+	if err := s.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -44,7 +43,7 @@ func exchange(t testing.TB, s *sqlite.Store, openID string) auth.Session {
 	t.Helper()
 	g, err := s.Exchange(t.Context(), session.ExchangeParams{
 		AppID: appID, Account: auth.OpenIDAccount(openID), SealedSessionKey: []byte("k"),
-		NewIdentity: uuid.Must(uuid.NewV7()), NewSession: uuid.Must(uuid.NewV7()),
+		NewIdentity: shardtest.NewID(appID, auth.OpenIDAccount(openID)), NewSession: shardtest.NewID(appID, auth.OpenIDAccount(openID)),
 		Now: now, IdleTTL: time.Hour, MaxTTL: time.Hour,
 	})
 	if err != nil {
@@ -238,7 +237,7 @@ func TestReadOnlyFile(t *testing.T) {
 	}
 	_, err := s.Exchange(t.Context(), session.ExchangeParams{
 		AppID: appID, Account: auth.OpenIDAccount("o"), SealedSessionKey: []byte("k"),
-		NewIdentity: uuid.Must(uuid.NewV7()), NewSession: uuid.Must(uuid.NewV7()), Now: now, IdleTTL: 1, MaxTTL: 1,
+		NewIdentity: shardtest.NewID(appID, auth.OpenIDAccount("o")), NewSession: shardtest.NewID(appID, auth.OpenIDAccount("o")), Now: now, IdleTTL: 1, MaxTTL: 1,
 	})
 	if auth.CodeOf(err) != auth.StorageUnavailable {
 		t.Errorf("Exchange() error = %v, want storage_unavailable", err)

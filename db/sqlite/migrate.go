@@ -4,11 +4,11 @@ import (
 	"context"
 	"embed"
 	"errors"
-	"io/fs"
 
 	"github.com/pressly/goose/v3"
 
 	"github.com/yufu-auth/yufu/db"
+	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 var _ db.Store = (*Store)(nil)
@@ -16,9 +16,8 @@ var _ db.Store = (*Store)(nil)
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Migrate brings the schema up to this binary's version. Several processes may call
-// it at once.
-func (s *Store) Migrate(ctx context.Context) error {
+// Migrate implements [db.Store].
+func (s *Store) Migrate(ctx context.Context, key shard.Sealed) error {
 	for {
 		before, err := s.SchemaVersion(ctx)
 		if err != nil {
@@ -27,7 +26,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if err := s.CheckSchema(ctx); !errors.Is(err, db.ErrSchemaBehind) {
 			return err
 		}
-		migrateErr := s.up(ctx)
+		migrateErr := s.up(ctx, key)
 		if migrateErr == nil {
 			return nil
 		}
@@ -41,13 +40,8 @@ func (s *Store) Migrate(ctx context.Context) error {
 	}
 }
 
-func (s *Store) up(ctx context.Context) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, s.w, files,
-		goose.WithDisableGlobalRegistry(true), goose.WithLogger(goose.NopLogger()))
+func (s *Store) up(ctx context.Context, key shard.Sealed) error {
+	p, err := db.Migrations(goose.DialectSQLite3, s.w, migrations, addShardKeySQL, key)
 	if err != nil {
 		return err
 	}

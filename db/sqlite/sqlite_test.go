@@ -12,6 +12,7 @@ import (
 
 	"github.com/yufu-auth/yufu/db/sqlite"
 	"github.com/yufu-auth/yufu/db/storetest"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // Closing a store leaves no goroutine behind.
@@ -27,7 +28,7 @@ func BenchmarkStore(b *testing.B) { storetest.Bench(b, open) }
 func open(t testing.TB) storetest.Harness {
 	path := filepath.Join(t.TempDir(), "yufu.db")
 	s := openStore(t, path)
-	if err := s.Migrate(t.Context()); err != nil {
+	if err := s.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Claim(t.Context()); err != nil {

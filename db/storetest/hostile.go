@@ -176,6 +176,7 @@ func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 		"AddFactKey":      func(ctx context.Context) error { _, err := f.Store.AddFactKey(ctx, []byte("k"), t0); return err },
 		"Candidate":       func(ctx context.Context) error { _, err := f.Store.Candidate(ctx, "no", mac(1)); return err },
 		"PhoneCandidate":  func(ctx context.Context) error { _, err := f.Store.PhoneCandidate(ctx, "+8613800001001"); return err },
+		"ShardKey":        func(ctx context.Context) error { _, err := f.Store.ShardKey(ctx); return err },
 		"PlatformAccount": func(ctx context.Context) error { _, err := f.Store.PlatformAccount(ctx, s.Identity); return err },
 		"Ticket":          func(ctx context.Context) error { _, err := f.Store.Ticket(ctx, [32]byte{1}); return err },
 		"AddTicket": func(ctx context.Context) error {

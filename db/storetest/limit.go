@@ -54,7 +54,10 @@ var limitTests = []test{
 		}
 	}},
 	{"of sessions that started together, the smaller id ends", func(t *testing.T, f *fixture) {
-		ids := []uuid.UUID{newID(), newID(), newID()}
+		var ids []uuid.UUID
+		for range 3 {
+			ids = append(ids, params(appA, "o-1", t0).NewSession)
+		}
 		for _, i := range []int{1, 0, 2} {
 			x := params(appA, "o-1", t0)
 			x.NewSession = ids[i]

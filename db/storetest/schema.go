@@ -9,11 +9,13 @@ import (
 	"testing"
 
 	"github.com/yufu-auth/yufu/db"
+	"github.com/yufu-auth/yufu/pkg/shard"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // Migrator is the part of a store that concerns its schema.
 type Migrator interface {
-	Migrate(ctx context.Context) error
+	Migrate(ctx context.Context, key shard.Sealed) error
 	CheckSchema(ctx context.Context) error
 	SchemaVersion(ctx context.Context) (int64, error)
 	Ping(ctx context.Context) error
@@ -50,7 +52,7 @@ func Migrations(t *testing.T, empty func(testing.TB) Empty) {
 		for range 6 {
 			s := e.Open()
 			wg.Go(func() {
-				if err := s.Migrate(t.Context()); err != nil {
+				if err := s.Migrate(t.Context(), shardtest.Sealed); err != nil {
 					t.Errorf("Migrate() error = %v", err)
 				}
 				if err := s.CheckSchema(t.Context()); err != nil {
@@ -64,7 +66,7 @@ func Migrations(t *testing.T, empty func(testing.TB) Empty) {
 		t.Parallel()
 		e := empty(t)
 		s := e.Open()
-		if err := s.Migrate(t.Context()); err != nil {
+		if err := s.Migrate(t.Context(), shardtest.Sealed); err != nil {
 			t.Fatalf("Migrate() error = %v", err)
 		}
 		newest, err := s.SchemaVersion(t.Context())
@@ -77,7 +79,7 @@ func Migrations(t *testing.T, empty func(testing.TB) Empty) {
 		if err := s.CheckSchema(t.Context()); !errors.Is(err, db.ErrSchemaAhead) {
 			t.Errorf("CheckSchema() error = %v, want ErrSchemaAhead", err)
 		}
-		if err := s.Migrate(t.Context()); !errors.Is(err, db.ErrSchemaAhead) {
+		if err := s.Migrate(t.Context(), shardtest.Sealed); !errors.Is(err, db.ErrSchemaAhead) {
 			t.Errorf("Migrate() error = %v, want ErrSchemaAhead", err)
 		}
 	})

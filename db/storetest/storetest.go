@@ -23,6 +23,7 @@ import (
 	"github.com/yufu-auth/yufu/db"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // Harness is a migrated, empty database for one test.
@@ -56,6 +57,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"End", endTests},
 		{"LiveSessions", liveTests},
 		{"PlatformAccount", accountTests},
+		{"Shards", shardTests},
 		{"DeleteExpired", deleteTests},
 		{"Revoke", revokeTests},
 		{"RevokeRestricted", restrictedTests},
@@ -191,9 +193,10 @@ func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 // params returns the parameters of a log-in.
 func params(appID, openID string, now time.Time) session.ExchangeParams {
+	account := auth.OpenIDAccount(openID)
 	return session.ExchangeParams{
-		AppID: appID, Account: auth.OpenIDAccount(openID), SealedSessionKey: []byte("sealed key"), Device: "a phone",
-		NewIdentity: newID(), NewSession: newID(), Now: now, IdleTTL: idleTTL, MaxTTL: maxTTL,
+		AppID: appID, Account: account, SealedSessionKey: []byte("sealed key"), Device: "a phone",
+		NewIdentity: shardtest.NewID(appID, account), NewSession: shardtest.NewID(appID, account), Now: now, IdleTTL: idleTTL, MaxTTL: maxTTL,
 	}
 }
 

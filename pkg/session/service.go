@@ -14,6 +14,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/shard"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -70,6 +71,8 @@ type Config struct {
 	// Platforms holds a provider for each platform name.
 	Platforms map[string]platform.Provider
 	Sealer    *seal.Ring
+	// Shards is the deployment's key of shards.
+	Shards    *shard.Key
 	Minter    *token.Minter
 	Verifier  *token.Verifier
 	Codec     *token.RefreshCodec
@@ -184,9 +187,10 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	if err != nil {
 		return Grant{}, err
 	}
-	identity, err := uuid.NewV7()
+	home := s.c.Shards.Of(client.ID, account.PlatformAccount)
+	identity, err := shard.NewID(home)
 	if err != nil {
-		return Grant{}, fmt.Errorf("session: generate a uuid: %w", err)
+		return Grant{}, fmt.Errorf("session: %w", err)
 	}
 	now := s.now()
 	x := ExchangeParams{
@@ -203,8 +207,8 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	}
 	granted, err := s.grantCurrent(ctx, func() (Granted, error) {
 		var err error
-		if x.NewSession, err = uuid.NewV7(); err != nil {
-			return Granted{}, fmt.Errorf("session: generate a uuid: %w", err)
+		if x.NewSession, err = shard.NewID(home); err != nil {
+			return Granted{}, fmt.Errorf("session: %w", err)
 		}
 		return s.c.Store.Exchange(ctx, x)
 	})

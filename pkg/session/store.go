@@ -117,7 +117,7 @@ type ExchangeParams struct {
 	// Device is the cleaned device label; it may be empty.
 	Device string
 	// NewIdentity is the uuid of the identity if the account is new. NewSession is the
-	// id of the new session.
+	// id of the new session. Both are in the shard of the account ([shard.NewID]).
 	NewIdentity, NewSession uuid.UUID
 	// Now is the start of the session.
 	Now time.Time

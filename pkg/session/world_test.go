@@ -15,6 +15,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 // countingStore counts the calls of use cases of a real store, and can simulate that it
@@ -97,7 +98,7 @@ func newWorld(t *testing.T, lifetimes session.Lifetimes) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	if err := file.Migrate(t.Context()); err != nil {
+	if err := file.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	if err := file.Claim(t.Context()); err != nil {

@@ -73,6 +73,19 @@ create table fact_keys (
     created_at timestamptz not null
 );
 
+-- The key that an identity's shard is computed with, sealed, and its check value. The
+-- row is inserted in the transaction of this file and never changes: with another key
+-- every known account would get a second identity in another shard.
+create table shard_key (
+    one         boolean primary key default true check (one),
+    sealed      bytea not null,
+    check_value bytea not null
+);
+
+-- shard follows from appid, subject_kind and subject. The last ten bits of the uuid, and
+-- of the ids of its sessions, repeat it. Every key has it, so that the two tables can be
+-- partitioned or distributed by it. An erased identity keeps it.
+--
 -- person_disabled_at mirrors persons.disabled_at. It is written under the lock of
 -- the identity row, so that one locked row holds all that an exchange needs. A
 -- transaction that changes a person locks its row FOR NO KEY UPDATE: the foreign
@@ -82,7 +95,8 @@ create table fact_keys (
 -- An erased identity keeps its uuid, its app and its times: subject is then 'erased:'
 -- and the uuid, which no platform issues, and sealed_session_key is empty.
 create table identities (
-    uuid               uuid primary key,
+    uuid               uuid not null,
+    shard              smallint not null check (shard between 0 and 1023),
     appid              text collate "C" not null references apps (appid),
     subject_kind       text collate "C" not null check (subject_kind <> ''),
     subject            text collate "C" not null check (subject <> ''),
@@ -96,7 +110,8 @@ create table identities (
     created_at         timestamptz not null,
     last_login_at      timestamptz not null,
     erased_at          timestamptz,
-    unique (appid, subject_kind, subject)
+    primary key (uuid, shard),
+    unique (appid, subject_kind, subject, shard)
 );
 
 create index identities_unionid on identities (unionid) where unionid is not null;
@@ -110,8 +125,9 @@ create index identities_person_id on identities (person_id) where person_id is n
 -- ver and epoch are the values in the session's tokens. They change here, in the
 -- UPDATE that raises ver, and are never read by a join.
 create table sessions (
-    id              uuid primary key,
-    identity_uuid   uuid not null references identities (uuid),
+    id              uuid not null,
+    shard           smallint not null,
+    identity_uuid   uuid not null,
     appid           text collate "C" not null,
     device          text not null default '',
     person_id       uuid references persons (id),
@@ -124,6 +140,8 @@ create table sessions (
     expires_at      timestamptz not null,
     ended_at        timestamptz,
     end_reason      text,
+    primary key (id, shard),
+    foreign key (identity_uuid, shard) references identities (uuid, shard),
     check ((ended_at is null) = (end_reason is null))
 ) with (fillfactor = 80);
 

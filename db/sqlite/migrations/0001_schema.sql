@@ -69,13 +69,27 @@ create table fact_keys (
     created_at integer not null
 ) strict;
 
+-- The key that an identity's shard is computed with, sealed, and its check value. The
+-- row is inserted in the transaction of this file and never changes: with another key
+-- every known account would get a second identity in another shard.
+create table shard_key (
+    one         integer not null primary key default 1 check (one = 1),
+    sealed      blob not null,
+    check_value blob not null
+) strict;
+
+-- shard follows from appid, subject_kind and subject. The last ten bits of the uuid, and
+-- of the ids of its sessions, repeat it. It does nothing in one file: it is here so that
+-- the rows can move to PostgreSQL. An erased identity keeps it.
+--
 -- person_disabled_at mirrors persons.disabled_at. It is written together with it,
 -- so that one row holds all that an exchange needs.
 --
 -- An erased identity keeps its uuid, its app and its times: subject is then 'erased:'
 -- and the uuid, which no platform issues, and sealed_session_key is empty.
 create table identities (
-    uuid               text not null primary key,
+    uuid               text not null,
+    shard              integer not null check (shard between 0 and 1023),
     appid              text not null references apps (appid),
     subject_kind       text not null check (subject_kind <> ''),
     subject            text not null check (subject <> ''),
@@ -89,7 +103,8 @@ create table identities (
     created_at         integer not null,
     last_login_at      integer not null,
     erased_at          integer,
-    unique (appid, subject_kind, subject)
+    primary key (uuid, shard),
+    unique (appid, subject_kind, subject, shard)
 ) strict;
 
 create index identities_unionid on identities (unionid) where unionid is not null;
@@ -102,8 +117,9 @@ create index identities_person_id on identities (person_id) where person_id is n
 -- are the values in the session's tokens. They change here, in the UPDATE that
 -- raises ver, and are never read by a join.
 create table sessions (
-    id              text not null primary key,
-    identity_uuid   text not null references identities (uuid),
+    id              text not null,
+    shard           integer not null,
+    identity_uuid   text not null,
     appid           text not null,
     device          text not null default '',
     person_id       text references persons (id),
@@ -116,6 +132,8 @@ create table sessions (
     expires_at      integer not null,
     ended_at        integer,
     end_reason      text,
+    primary key (id, shard),
+    foreign key (identity_uuid, shard) references identities (uuid, shard),
     check ((ended_at is null) = (end_reason is null))
 ) strict;
 

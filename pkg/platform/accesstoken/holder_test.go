@@ -20,6 +20,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform"
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -110,7 +111,7 @@ func inBubble(t *testing.T, test func(t *testing.T, w *world)) {
 			t.Fatal(err)
 		}
 		defer store.Close()
-		if err := store.Migrate(t.Context()); err != nil {
+		if err := store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 			t.Fatal(err)
 		}
 		err = store.AddApp(t.Context(), auth.App{ID: app.AppID, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}},

@@ -21,6 +21,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/wechat"
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 	"github.com/yufu-auth/yufu/pkg/seal"
+	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
 const (
@@ -41,7 +42,7 @@ func newShelf(t *testing.T) shelf {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	if err := store.Migrate(t.Context()); err != nil {
+	if err := store.Migrate(t.Context(), shardtest.Sealed); err != nil {
 		t.Fatal(err)
 	}
 	err = store.AddApp(t.Context(), auth.App{ID: appID, Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("sealed")}},

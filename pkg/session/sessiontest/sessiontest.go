@@ -29,6 +29,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/platform/wechatsim"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
@@ -62,6 +63,7 @@ type Fixture struct {
 	Clock     *Clock
 	Lifetimes session.Lifetimes
 	Sealer    *seal.Ring
+	Shards    *shard.Key
 
 	platform platform.Provider
 	tb       testing.TB
@@ -124,6 +126,7 @@ func assemble(tb testing.TB, store db.Store, lifetimes session.Lifetimes, maxCal
 		MaxCalls: maxCalls,
 	})
 	f.Sealer = must(seal.NewRing(bytes.Repeat([]byte{7}, seal.KeySize)))(tb)
+	f.Shards = shard.NewKey()
 	f.platform = connect(f.Simulator)
 	f.Replica = f.NewReplica()
 	f.AddApp(AppID, AppSecret, Audience)
@@ -160,6 +163,7 @@ func (f *Fixture) NewReplica() *Replica {
 		Store:       r.DB,
 		Platforms:   map[string]platform.Provider{auth.PlatformWeChat: f.platform},
 		Sealer:      f.Sealer,
+		Shards:      f.Shards,
 		Minter:      r.Minter,
 		Verifier:    r.Verifier,
 		Codec:       r.Codec,
