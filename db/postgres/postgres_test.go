@@ -24,7 +24,10 @@ var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
 		return err
 	}
 	defer s.Close()
-	return s.Migrate(ctx, shardtest.Sealed)
+	if err := s.Migrate(ctx, shardtest.Sealed); err != nil {
+		return err
+	}
+	return partition(ctx, dsn)
 })
 
 func TestStore(t *testing.T) {
