@@ -200,9 +200,19 @@ func TestScriptForTests(t *testing.T) {
 	t.Run("uses the race detector on demand, runs benchmarks, and asks for a C compiler", func(t *testing.T) {
 		t.Parallel()
 		m := newMachine(t, "1000")
-		m.put("go", `[ "$1" != env ] || { echo cc; exit; }; echo "go $* with CGO_ENABLED=$CGO_ENABLED"`)
+		m.put("go", `case "$*" in env*) echo cc ;; list*) printf 'y/cmd/yufu\ny/cmd/yufu/e2e\n' ;; *) echo "go $* with CGO_ENABLED=$CGO_ENABLED" ;; esac
+case "$*" in *e2e) exit ${E2E:-0} ;; esac`)
 		for _, tool := range []string{"curl", "openssl", "npm"} {
 			m.put(tool, "")
+		}
+		for _, name := range []string{"mktemp", "rm"} {
+			path, err := exec.LookPath(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, filepath.Join(m.bin, name)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		m.put("node", "echo 20")
 		if code, out := m.run("test --race", "CI=true"); code == 0 || !strings.Contains(out, "a C compiler (cc)") {
@@ -213,8 +223,15 @@ func TestScriptForTests(t *testing.T) {
 		if code != 0 {
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
-		const tests = "go test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false -timeout 30m ./... -args -test.bench=. -test.benchtime=1x with CGO_ENABLED=1"
-		wantOrder(t, out, "Everything the tests need is here", tests, tests)
+		const (
+			race       = "go test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false -timeout 30m "
+			benchmarks = " -args -test.bench=. -test.benchtime=1x with CGO_ENABLED=1\n"
+		)
+		wantOrder(t, out, "Everything the tests need is here", race+"./..."+benchmarks, race+"y/cmd/yufu"+benchmarks,
+			"go test -timeout 30m ./cmd/yufu/e2e with CGO_ENABLED=0\n")
+		if code, out := m.run("test --race", "CI=true", "E2E=1"); code == 0 {
+			t.Errorf("with a failing test of the built program: exit code 0:\n%s", out)
+		}
 	})
 	t.Run("refuses an unknown option", func(t *testing.T) {
 		t.Parallel()
