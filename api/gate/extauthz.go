@@ -23,7 +23,8 @@ const verifyPath = "/v1/verify"
 func AnyRequest(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rest, found := strings.CutPrefix(r.URL.EscapedPath(), verifyPath)
-		if !found || rest != "" && rest[0] != ';' && rest[0] != '/' {
+		ours := found && (rest == "" || rest[0] == ';' || rest[0] == '/')
+		if !ours || rest == "" && r.Method == http.MethodGet && r.ContentLength == 0 {
 			next.ServeHTTP(w, r)
 			return
 		}

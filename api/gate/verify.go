@@ -100,7 +100,8 @@ func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	user, session := c.Subject.String(), c.Session.String()
-	web.EventOf(r.Context()).Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
+	event := web.EventOf(r.Context())
+	event.Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
 	if appsErr != nil {
 		return appsErr
 	}
@@ -121,6 +122,7 @@ func (f *ForwardAuth) verify(w http.ResponseWriter, r *http.Request) error {
 		header.Set(HeaderExternalID, percentEncoded(c.ExternalID))
 	}
 	header.Set("Cache-Control", "no-store")
+	event.Routine = true
 	return nil
 }
 

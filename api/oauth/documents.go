@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
@@ -58,21 +59,22 @@ func metadata(issuer string, grants []grantType) []byte {
 	return b
 }
 
-func (h *Handler) serveMetadata(w http.ResponseWriter, _ *http.Request) {
-	h.writePublic(w, h.metadata)
+func (h *Handler) serveMetadata(w http.ResponseWriter, r *http.Request) {
+	h.writePublic(w, r, h.metadata)
 }
 
-func (h *Handler) serveJWKS(w http.ResponseWriter, _ *http.Request) error {
+func (h *Handler) serveJWKS(w http.ResponseWriter, r *http.Request) error {
 	set := h.keys.JWKS()
 	if set == nil {
 		return auth.StorageUnavailable
 	}
-	h.writePublic(w, set)
+	h.writePublic(w, r, set)
 	return nil
 }
 
 // writePublic writes a document that any client may cache.
-func (h *Handler) writePublic(w http.ResponseWriter, body []byte) {
+func (h *Handler) writePublic(w http.ResponseWriter, r *http.Request, body []byte) {
+	web.EventOf(r.Context()).Routine = true
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", h.cacheControl)
 	_, _ = w.Write(body) // the client may be gone

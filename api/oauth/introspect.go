@@ -180,8 +180,8 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 	if err != nil {
 		return nil, err
 	}
-	user, session := c.Subject.String(), c.Session.String()
-	web.EventOf(ctx).Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
+	user, session, event := c.Subject.String(), c.Session.String(), web.EventOf(ctx)
+	event.Add(slog.String("app", c.ClientID), slog.String("uuid", user), slog.String("session", session))
 	if key.Restricted() && !slices.Contains(key.Apps, c.ClientID) {
 		return nil, &auth.Error{Code: auth.TokenInvalid, Err: errOtherApp}
 	}
@@ -236,8 +236,9 @@ func (h *Introspection) active(ctx context.Context, key *servicekey.Key, present
 		}
 	}
 	if leftOut != nil {
-		web.EventOf(ctx).Add(slog.Any("left_out", leftOut))
+		event.Add(slog.Any("left_out", leftOut))
 	}
+	event.Routine = leftOut == nil
 	return answer, nil
 }
 

@@ -16,6 +16,7 @@ package oauth
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -61,10 +62,11 @@ func New(issuer string, sessions Sessions, keys KeySet, limits *ExchangeLimits, 
 	}
 }
 
-// Mount adds the routes.
-func (h *Handler) Mount(r chi.Router) {
-	r.Post("/oauth2/token", web.OAuth(h.token))
-	r.Post("/oauth2/revoke", web.OAuth(h.revoke))
+// Mount adds the routes. The middlewares are for those that use the database; the
+// documents are prepared.
+func (h *Handler) Mount(r chi.Router, database ...func(http.Handler) http.Handler) {
+	r.With(database...).Post("/oauth2/token", web.OAuth(h.token))
+	r.With(database...).Post("/oauth2/revoke", web.OAuth(h.revoke))
 	r.Get("/.well-known/oauth-authorization-server", h.serveMetadata)
 	r.Get("/.well-known/openid-configuration", h.serveMetadata)
 	r.Get("/.well-known/jwks.json", web.API(h.serveJWKS))

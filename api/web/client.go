@@ -70,7 +70,7 @@ func BearerToken(r *http.Request) (auth.Secret, error) {
 	switch {
 	case len(header) > 1:
 		return "", auth.Invalid("The Authorization header is repeated.")
-	case r.URL.Query().Has("access_token"):
+	case r.URL.RawQuery != "" && r.URL.Query().Has("access_token"):
 		return "", auth.Invalid("Send the access token in the Authorization header; URLs end up in logs.")
 	case len(header) == 0 || len(header[0]) < len(scheme) || !strings.EqualFold(header[0][:len(scheme)], scheme):
 		return "", auth.TokenMissing

@@ -16,28 +16,36 @@ import (
 // the last address in X-Forwarded-For that is not a proxy's. An address there
 // may have a port (RFC 7239 §6). The header of any other peer is ignored; the
 // first time that happens, ignored is called with the peer's address, since it
-// may be a proxy that is missing in the settings. ClientIP comes before [Events].
+// may be a proxy that is missing in the settings.
 func ClientIP(proxies []netip.Prefix, ignored func(peer netip.Addr)) func(http.Handler) http.Handler {
-	find := middleware.ClientIPFromRemoteAddr
-	if len(proxies) > 0 {
-		trusted := make([]string, len(proxies))
-		for i, p := range proxies {
-			trusted[i] = p.String()
-		}
-		find = middleware.ClientIPFromXFF(trusted...)
+	trusted := make([]string, len(proxies))
+	for i, p := range proxies {
+		trusted[i] = p.String()
 	}
 	var once sync.Once
 	return func(next http.Handler) http.Handler {
-		found := find(next)
+		var forwarded http.Handler // for requests of a trusted proxy
+		if len(proxies) > 0 {
+			forwarded = middleware.ClientIPFromXFF(trusted...)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				EventOf(r.Context()).client = middleware.GetClientIPAddr(r.Context())
+				next.ServeHTTP(w, r)
+			}))
+		}
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if values := r.Header["X-Forwarded-For"]; len(values) > 0 {
-				if peer := peerAddr(r); contains(proxies, peer) {
+			r, event := withEvent(r)
+			peer, values := peerAddr(r), r.Header["X-Forwarded-For"]
+			if contains(proxies, peer.WithZone("")) {
+				if len(values) > 0 {
 					r.Header["X-Forwarded-For"] = withoutPorts(values)
-				} else {
-					once.Do(func() { ignored(peer) })
 				}
+				forwarded.ServeHTTP(w, r)
+				return
 			}
-			found.ServeHTTP(w, r)
+			if len(values) > 0 {
+				once.Do(func() { ignored(peer.WithZone("")) })
+			}
+			event.client = peer
+			next.ServeHTTP(w, r)
 		})
 	}
 }
@@ -48,7 +56,7 @@ func peerAddr(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	return ap.Addr().Unmap().WithZone("")
+	return ap.Addr().Unmap()
 }
 
 func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
@@ -77,4 +85,4 @@ func withoutPorts(values []string) []string {
 
 // ClientAddr returns the client's address. It is not valid when a trusted proxy
 // sent no header or garbage; limits count all such requests together.
-func ClientAddr(ctx context.Context) netip.Addr { return middleware.GetClientIPAddr(ctx) }
+func ClientAddr(ctx context.Context) netip.Addr { return EventOf(ctx).client }

@@ -2,11 +2,14 @@ package web
 
 import (
 	"context"
-	"crypto/rand"
+	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -35,13 +38,24 @@ type Event struct {
 	Grant, Outcome string
 	// Attrs are the handlers' attributes for the log. They must not contain secrets.
 	Attrs []slog.Attr
+	// Routine means that an answer with status 200 is logged only at debug: a token was
+	// found valid, or a public document was read. There are as many of these requests as
+	// requests to back ends, and the metrics count them.
+	Routine bool
 	// scope is the scope that the request's service key must have; the challenge names it.
 	scope servicekey.Scope
+	// client is the client's address; see [ClientIP].
+	client netip.Addr
+	// few is the first storage of Attrs.
+	few [6]slog.Attr
 }
 
 // Add adds attributes to the request's log line. It replaces an attribute with the same
 // key: a stream is authorised many times and has one service_key.
 func (e *Event) Add(attrs ...slog.Attr) {
+	if e.Attrs == nil {
+		e.Attrs = e.few[:0]
+	}
 	for _, a := range attrs {
 		i := slices.IndexFunc(e.Attrs, func(existing slog.Attr) bool { return existing.Key == a.Key })
 		if i < 0 {
@@ -67,6 +81,20 @@ func (e *Event) AddSubject(s auth.Subject) {
 
 type eventKey struct{}
 
+// eventContext is the context of a request with its event, in one allocation.
+type eventContext struct {
+	context.Context
+	event Event
+}
+
+// Value implements [context.Context].
+func (c *eventContext) Value(key any) any {
+	if key == (eventKey{}) {
+		return &c.event
+	}
+	return c.Context.Value(key)
+}
+
 // EventOf returns the event of the request that ctx belongs to. Outside of a request it
 // returns a new event, which is not logged.
 func EventOf(ctx context.Context) *Event {
@@ -74,6 +102,25 @@ func EventOf(ctx context.Context) *Event {
 		return e
 	}
 	return &Event{}
+}
+
+// withEvent returns the request with an event, and the event: a new one, unless the
+// request has one.
+func withEvent(r *http.Request) (*http.Request, *Event) {
+	if e, ok := r.Context().Value(eventKey{}).(*Event); ok {
+		return r, e
+	}
+	ctx := &eventContext{Context: r.Context()}
+	return r.WithContext(ctx), &ctx.event
+}
+
+// newRequestID returns 26 random letters and digits. They tell requests apart and protect
+// nothing, so they come from the fast generator.
+func newRequestID() string {
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // not used for security
+	binary.LittleEndian.PutUint64(b[8:], rand.Uint64()) //nolint:gosec // not used for security
+	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:])
 }
 
 // Observation is the data of one finished request for the metrics. It names no user.
@@ -96,15 +143,14 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			start := clock()
-			event := &Event{RequestID: rand.Text()}
-			ctx := context.WithValue(r.Context(), eventKey{}, event)
+			r, event := withEvent(r)
+			event.RequestID = newRequestID()
 			// The route context must exist here, to be read afterwards.
-			route := chi.RouteContext(ctx)
+			route := chi.RouteContext(r.Context())
 			if route == nil {
 				route = chi.NewRouteContext()
-				ctx = context.WithValue(ctx, chi.RouteCtxKey, route)
+				r = r.WithContext(context.WithValue(r.Context(), chi.RouteCtxKey, route))
 			}
-			r = r.WithContext(ctx)
 			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
 			ww.Header().Set("X-Request-Id", event.RequestID)
 			abort := serve(ww, r, next)
@@ -174,6 +220,8 @@ func serve(w middleware.WrapResponseWriter, r *http.Request, next http.Handler) 
 func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation) {
 	level := slog.LevelInfo
 	switch {
+	case event.Routine && o.Status == http.StatusOK:
+		level = slog.LevelDebug
 	case o.Code == auth.RefreshReused:
 		level = slog.LevelWarn
 	case o.Code == auth.Internal, o.Code == auth.PlatformMisconfigured, o.Status == http.StatusInternalServerError:
@@ -192,8 +240,8 @@ func logEvent(log *slog.Logger, r *http.Request, event *Event, o Observation) {
 		slog.Int("status", o.Status),
 		slog.Float64("duration_ms", float64(o.Duration.Microseconds())/1000),
 	)
-	if client := ClientAddr(r.Context()); client.IsValid() {
-		attrs = append(attrs, slog.String("client", client.String()))
+	if event.client.IsValid() {
+		attrs = append(attrs, slog.String("client", event.client.String()))
 	}
 	if event.Grant != "" {
 		attrs = append(attrs, slog.String("grant", event.Grant))

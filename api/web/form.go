@@ -1,8 +1,8 @@
 package web
 
 import (
+	"bytes"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -15,6 +15,8 @@ import (
 // MaxFormBody bounds the body of a form request, in bytes. Valid forms have at most a
 // few hundred.
 const MaxFormBody = 16 << 10
+
+const formType = "application/x-www-form-urlencoded"
 
 // Form has the parameters of an OAuth request, each at most once.
 type Form map[string]string
@@ -33,12 +35,14 @@ func ReadForm(w http.ResponseWriter, r *http.Request) (Form, error) {
 	if len(contentType) != 1 {
 		contentType = []string{""}
 	}
-	mediaType, params, err := mime.ParseMediaType(contentType[0])
-	if err != nil || mediaType != "application/x-www-form-urlencoded" {
-		return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the parameters as application/x-www-form-urlencoded."}
-	}
-	if charset, ok := params["charset"]; ok && !isUTF8(charset) {
-		return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the parameters in UTF-8."}
+	if contentType[0] != formType { // the usual case needs no parsing
+		mediaType, params, err := mime.ParseMediaType(contentType[0])
+		if err != nil || mediaType != formType {
+			return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the parameters as application/x-www-form-urlencoded."}
+		}
+		if charset, ok := params["charset"]; ok && !isUTF8(charset) {
+			return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the parameters in UTF-8."}
+		}
 	}
 	body, err := readBody(w, r, MaxFormBody)
 	if err != nil {
@@ -53,7 +57,10 @@ func readBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, e
 		// Do not wait for the body or ask for it (Expect: 100-continue).
 		return nil, tooLarge(w)
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
+	var body bytes.Buffer
+	// No more than a usual body: a client may announce bytes that it does not send.
+	body.Grow(int(max(0, min(r.ContentLength, 2<<10))) + bytes.MinRead)
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBytes))
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return nil, tooLarge(w)
@@ -62,7 +69,7 @@ func readBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, e
 	case err != nil:
 		return nil, &auth.Error{Code: auth.InvalidRequest, Description: "The body is malformed, or it ended early.", Err: err}
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // tooLarge refuses a body. It closes the connection after the answer, so that the rest

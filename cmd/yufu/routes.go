@@ -28,24 +28,22 @@ const requestTimeout = 10 * time.Second
 func publicRouter(log *slog.Logger, m *telemetry.Metrics, proxies []netip.Prefix, o *oauth.Handler, b *bindingapi.Handler, feed *gate.Handler, v validation) http.Handler {
 	r := chi.NewRouter()
 	r.Use(gate.AnyRequest)
-	r.Use(web.ClientIP(proxies, warnUntrusted(log, "YUFU_TRUSTED_PROXIES")))
 	r.Use(web.Events(log, func(o web.Observation) {
 		m.ObserveRequest(o.Route, o.Method, o.Status, string(o.Code), o.Duration)
 		if o.Grant != "" {
 			m.ObserveGrant(o.Grant, o.Outcome)
 		}
 	}, time.Now))
+	r.Use(web.ClientIP(proxies, warnUntrusted(log, "YUFU_TRUSTED_PROXIES")))
 	r.Use(middleware.GetHead)
 	r.NotFound(web.NotFound)
 	r.MethodNotAllowed(web.MethodNotAllowed(r))
-	r.Group(func(r chi.Router) {
-		r.Use(web.Timeout(requestTimeout))
-		o.Mount(r)
-		b.Mount(r)
-		v.introspection.Mount(r)
-	})
-	v.forwardAuth.Mount(r) // no timeout: it never waits
-	feed.Mount(r)          // no timeout: a stream has no end
+	timeout := web.Timeout(requestTimeout)
+	o.Mount(r, timeout)
+	b.Mount(r.With(timeout))
+	v.introspection.Mount(r) // no timeout: its reads have timeouts of their own
+	v.forwardAuth.Mount(r)   // no timeout: it never waits
+	feed.Mount(r)            // no timeout: a stream has no end
 	return r
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"net/http"
@@ -8,7 +9,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,96 +29,76 @@ import (
 	"github.com/yufu-auth/yufu/pkg/token"
 )
 
-// benchTokens is the number of tokens that are used in turn.
-const benchTokens = 1000
+const (
+	// benchTokens is the number of tokens that are used in turn.
+	benchTokens = 1000
+	benchApp    = "wxbenchmark000001"
+)
 
-// BenchmarkValidation measures introspection and forward-auth as the program serves them, with
-// log lines and metrics, on tokens that are used again and again. A bare chi handler that
-// answers as many bytes is the baseline. Compare results only within one run:
-//
-//	in process    from the router to the answer, without a network
-//	over HTTP     on kept-alive loopback connections
+// BenchmarkValidation measures what back ends ask for at every request, and the documents
+// that validators fetch, as the program serves them, with log lines and metrics. Tokens are
+// used again and again. The ceiling is a chi router without middleware whose handler reads
+// the request and sends the same answer. Both serve HTTP on loopback, and are measured in
+// turn. of-bare is the processor time of the bare server as a share of ours: 1 means that
+// Yufu costs nothing.
 func BenchmarkValidation(b *testing.B) {
-	w := newBenchWorld(b)
+	w := newBenchWorld(b, io.Discard, slog.LevelInfo)
 	form := make([]string, benchTokens)
 	for i, t := range w.tokens {
 		form[i] = url.Values{"token": {t}}.Encode()
 	}
-	introspect := func(base string, i int) *http.Request {
-		r := httptest.NewRequest(http.MethodPost, base+"/oauth2/introspect", strings.NewReader(form[i%benchTokens]))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.Header.Set("Authorization", "Bearer "+w.key)
-		return r
-	}
-	verify := func(base string, i int) *http.Request {
-		r := httptest.NewRequest(http.MethodGet, base+"/v1/verify", nil)
-		r.Header.Set("Authorization", "Bearer "+w.tokens[i%benchTokens])
-		return r
+	get := func(path string) func(base string, i int) *http.Request {
+		return func(base string, _ int) *http.Request { return httptest.NewRequest(http.MethodGet, base+path, nil) }
 	}
 	for _, c := range []struct {
 		name    string
-		handler http.Handler
 		request func(base string, i int) *http.Request
 	}{
-		{"introspection", w.router, introspect},
-		{"introspection/bare", bare(w.answer(b, introspect("", 0))), introspect},
-		{"verify", w.router, verify},
-		{"verify/bare", bare(w.answer(b, verify("", 0))), verify},
+		{"introspection", func(base string, i int) *http.Request {
+			r := httptest.NewRequest(http.MethodPost, base+"/oauth2/introspect", strings.NewReader(form[i%benchTokens]))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.Header.Set("Authorization", "Bearer "+w.key)
+			return r
+		}},
+		{"verify", func(base string, i int) *http.Request {
+			r := get("/v1/verify")(base, i)
+			r.Header.Set("Authorization", "Bearer "+w.tokens[i%benchTokens])
+			return r
+		}},
+		{"JWKS", get("/.well-known/jwks.json")},
+		{"metadata", get("/.well-known/oauth-authorization-server")},
+		{"OpenID metadata", get("/.well-known/openid-configuration")},
 	} {
-		b.Run("in process/"+c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			defer measureCPU(b)()
-			b.RunParallel(func(pb *testing.PB) {
-				for i := 0; pb.Next(); i++ {
-					out := httptest.NewRecorder()
-					c.handler.ServeHTTP(out, c.request("", i))
-					if out.Code != http.StatusOK {
-						b.Errorf("status %d %s, want 200", out.Code, out.Body)
-						return
-					}
-				}
-			})
-		})
-		b.Run("over HTTP/"+c.name, func(b *testing.B) {
-			server := httptest.NewServer(c.handler)
-			defer server.Close()
-			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-			defer client.CloseIdleConnections()
-			b.SetParallelism(8)
-			defer measureCPU(b)()
-			b.RunParallel(func(pb *testing.PB) {
-				for i := 0; pb.Next(); i++ {
-					r := c.request(server.URL, i)
-					r.RequestURI = ""
-					resp, err := client.Do(r)
-					if err != nil {
-						b.Error(err)
-						return
-					}
-					_, _ = io.Copy(io.Discard, resp.Body)
-					_ = resp.Body.Close()
-					if resp.StatusCode != http.StatusOK {
-						b.Errorf("status %d, want 200", resp.StatusCode)
-						return
-					}
-				}
-			})
+		b.Run(c.name, func(b *testing.B) {
+			againstBare(b, c.request, w.router, bare(w.answer(b, c.request("", 0))))
 		})
 	}
 }
 
-// measureCPU reports the processor time of each operation, by which operations can be compared
-// also on a busy machine.
-func measureCPU(b *testing.B) (done func()) {
-	used := func() time.Duration {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			b.Fatal(err)
+// againstBare measures a handler and its ceiling.
+func againstBare(b *testing.B, request func(base string, i int) *http.Request, ours, ceiling http.Handler) {
+	b.Helper()
+	const batch = 25 // requests of a connection
+	client := newBenchClient(b)
+	var batches []func()
+	for side, handler := range []http.Handler{ours, ceiling} {
+		server := httptest.NewServer(handler)
+		b.Cleanup(server.Close)
+		job := benchJob{Side: side, Address: server.Listener.Addr().String(), Count: benchTokens / benchConnections * 2}
+		for i := range benchTokens {
+			var out bytes.Buffer
+			if err := request(server.URL, i).Write(&out); err != nil {
+				b.Fatal(err)
+			}
+			job.Requests = append(job.Requests, out.Bytes())
 		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		client.run(b, job)
+		batches = append(batches, func() { client.run(b, benchJob{Side: side, Count: batch}) })
 	}
-	before := used()
-	return func() { b.ReportMetric(float64(used()-before)/float64(b.N), "cpu-ns/op") }
+	took := medianCPU(b, b.N, batches...)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(took[0])/(batch*benchConnections), "cpu-ns/request")
+	b.ReportMetric(float64(took[1])/float64(took[0]), "of-bare")
 }
 
 // bare returns a chi router with a handler that reads the request and always sends the same
@@ -133,23 +113,24 @@ func bare(answer *httptest.ResponseRecorder) http.Handler {
 	r := chi.NewRouter()
 	r.Post("/oauth2/introspect", handler)
 	r.Get("/v1/verify", handler)
+	r.Get("/.well-known/jwks.json", handler)
+	r.Get("/.well-known/oauth-authorization-server", handler)
+	r.Get("/.well-known/openid-configuration", handler)
 	return r
 }
 
-// nowhere drops the log.
-type nowhere struct{}
-
-func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
-
 // benchWorld is the program's public router over SQLite.
 type benchWorld struct {
-	router http.Handler
-	key    string
-	tokens []string
+	router  http.Handler
+	metrics *telemetry.Metrics
+	key     string
+	// tokens are of bound users.
+	tokens  []string
+	unbound string
 }
 
 // answer returns the program's answer to a request.
-func (w *benchWorld) answer(b *testing.B, r *http.Request) *httptest.ResponseRecorder {
+func (w *benchWorld) answer(b testing.TB, r *http.Request) *httptest.ResponseRecorder {
 	b.Helper()
 	out := httptest.NewRecorder()
 	w.router.ServeHTTP(out, r)
@@ -159,7 +140,7 @@ func (w *benchWorld) answer(b *testing.B, r *http.Request) *httptest.ResponseRec
 	return out
 }
 
-func newBenchWorld(b *testing.B) *benchWorld {
+func newBenchWorld(b testing.TB, logged io.Writer, level slog.Level) *benchWorld {
 	b.Helper()
 	check := func(err error) {
 		b.Helper()
@@ -175,8 +156,10 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	b.Cleanup(s.Close)
 	keys, err := keyring.Open(ctx, s, sealer, now())
 	check(err)
-	log, err := telemetry.NewLogger(nowhere{}, "json", slog.LevelInfo) // log lines are formatted and redacted as in production
+	log, err := telemetry.NewLogger(logged, "json", level) // log lines are formatted and redacted as in production
 	check(err)
+	check(s.AddApp(ctx, auth.App{ID: benchApp, Platform: auth.PlatformWeChat, CreatedAt: now(), UpdatedAt: now()},
+		auth.AuditEvent{At: now(), Action: auth.AuditAppAdded, Actor: auth.ActorCLI, AppID: benchApp}))
 	follower, err := cutoffs.Open(ctx, cutoffs.Config{Store: s, MaxStaleness: time.Hour, Clock: time.Now, Log: log})
 	check(err)
 	draft, err := servicekey.NewDraft("a benchmark", []string{string(servicekey.ScopeService)}, nil)
@@ -191,17 +174,21 @@ func newBenchWorld(b *testing.B) *benchWorld {
 	v, err := newValidation(ctx, p, follower.MaxStaleness(), verifier, web.NewGuard(serviceKeys), nil)
 	check(err)
 	b.Cleanup(v.close)
-	w := &benchWorld{key: presented.Key().Reveal()}
-	w.router = publicRouter(log, telemetry.NewMetrics("benchmark"), nil, oauth.New(p.issuer, nil, keys, nil, keyring.DefaultPolicy.JWKSMaxAge), binding.New(nil, nil), gate.New(nil, nil), v)
+	w := &benchWorld{key: presented.Key().Reveal(), metrics: telemetry.NewMetrics("benchmark")}
+	w.router = publicRouter(log, w.metrics, nil, oauth.New(p.issuer, nil, keys, nil, keyring.DefaultPolicy.JWKSMaxAge), binding.New(nil, nil), gate.New(nil, nil), v)
 	minter, err := token.NewMinter(keys, p.issuer, time.Hour)
 	check(err)
-	for range benchTokens {
+	mint := func(person *auth.Person) string {
 		signed, _, err := minter.Mint(&auth.Session{
-			ID: uuid.Must(uuid.NewV7()), Identity: uuid.Must(uuid.NewV7()), AppID: "wxbenchmark000001", Ver: 1,
-			Person: &auth.Person{ID: uuid.Must(uuid.NewV7()), ExternalID: "1001"}, ExpiresAt: time.Now().Add(24 * time.Hour),
+			ID: uuid.Must(uuid.NewV7()), Identity: uuid.Must(uuid.NewV7()), AppID: benchApp, Ver: 1,
+			Person: person, ExpiresAt: time.Now().Add(24 * time.Hour),
 		}, []string{"https://api.example.com"}, "", now())
 		check(err)
-		w.tokens = append(w.tokens, signed.Reveal())
+		return signed.Reveal()
 	}
+	for range benchTokens {
+		w.tokens = append(w.tokens, mint(&auth.Person{ID: uuid.Must(uuid.NewV7()), ExternalID: "1001"}))
+	}
+	w.unbound = mint(nil)
 	return w
 }

@@ -138,6 +138,8 @@ func (a *Authenticator) key(ctx context.Context, id string) (Key, error) {
 	a.mu.Unlock()
 
 	// The key may have been made since the last read.
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	k, err := a.store.ServiceKey(ctx, id)
 	if errors.Is(err, auth.NotFound) {
 		return Key{}, errUnknown

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,22 @@ type Metrics struct {
 	grants   *prometheus.CounterVec
 	calls    *prometheus.CounterVec
 	latency  *prometheus.HistogramVec
+
+	// known are the series of requests so far: to find them by their labels takes longer
+	// than to count.
+	mu    sync.RWMutex
+	known map[requestLabels]requestSeries
+}
+
+// requestLabels are the labels of a request. They are from small fixed sets.
+type requestLabels struct {
+	route, method, code string
+	status              int
+}
+
+type requestSeries struct {
+	requests prometheus.Counter
+	duration prometheus.Observer
 }
 
 // NewMetrics returns a registry with the runtime's and the process's metrics,
@@ -27,6 +44,7 @@ type Metrics struct {
 func NewMetrics(version string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
+		known:    map[requestLabels]requestSeries{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "yufu_http_requests_total",
 			Help: "Requests by route pattern, method, HTTP status and error code (empty on success).",
@@ -66,8 +84,21 @@ func NewMetrics(version string) *Metrics {
 
 // ObserveRequest counts a finished request.
 func (m *Metrics) ObserveRequest(route, method string, status int, code string, d time.Duration) {
-	m.requests.WithLabelValues(route, method, strconv.Itoa(status), code).Inc()
-	m.duration.WithLabelValues(route, method).Observe(d.Seconds())
+	labels := requestLabels{route: route, method: method, code: code, status: status}
+	m.mu.RLock()
+	series, known := m.known[labels]
+	m.mu.RUnlock()
+	if !known {
+		series = requestSeries{
+			requests: m.requests.WithLabelValues(route, method, strconv.Itoa(status), code),
+			duration: m.duration.WithLabelValues(route, method),
+		}
+		m.mu.Lock()
+		m.known[labels] = series
+		m.mu.Unlock()
+	}
+	series.requests.Inc()
+	series.duration.Observe(d.Seconds())
 }
 
 // ObserveGrant counts a finished token request.
