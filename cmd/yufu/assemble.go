@@ -52,6 +52,7 @@ func (s *service) assemble(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	minter.RememberIn(verifier)
 	sessions, err := s.newSessions(verifier, minter, platforms)
 	if err != nil {
 		return err

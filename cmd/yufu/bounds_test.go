@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/token"
@@ -21,11 +22,14 @@ func beside(t *testing.T, bound string, above bool) (at, next string) {
 	if d, err := time.ParseDuration(bound); err == nil && !isNumber(bound) {
 		return bound, (d + pause).String()
 	}
-	n, err := strconv.Atoi(bound)
-	if err != nil {
+	if n, err := strconv.Atoi(bound); err == nil {
+		return bound, strconv.Itoa(n + step)
+	}
+	var size setting.Size
+	if err := size.UnmarshalText([]byte(bound)); err != nil {
 		t.Fatal(err)
 	}
-	return bound, strconv.Itoa(n + step)
+	return bound, (size + setting.Size(step)).String()
 }
 
 func isNumber(s string) bool { _, err := strconv.Atoi(s); return err == nil }

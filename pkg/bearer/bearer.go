@@ -99,7 +99,7 @@ func newVerifier(ctx context.Context, cfg Config, tune tuning) (*Verifier, error
 		clock:       tune.clock,
 		keys:        keys,
 		cutoffs:     cutoff.NewSet(),
-		cache:       newCache(cmp.Or(cfg.CacheSize, defaultCacheSize)),
+		cache:       newCache(cmp.Or(cfg.TokenMemory, DefaultTokenMemory)),
 		freshness:   func(now time.Time) (bool, time.Time) { return true, now },
 		acceptStale: cfg.UnsafeAcceptStale,
 		refusals:    &refusals{onRefused: cfg.OnRefused, log: log, clock: tune.clock, reasons: map[error]*reason{}},
@@ -179,8 +179,8 @@ type Local struct {
 	MaxStaleness time.Duration
 	// Clock returns the current time. Nil means time.Now.
 	Clock func() time.Time
-	// CacheSize is as in [Config].
-	CacheSize int
+	// TokenMemory is as in [Config].
+	TokenMemory int
 
 	// UnsafeAcceptExpired accepts expired tokens, to find out which session they belonged
 	// to. Never use such a verifier to admit requests: it accepts every token that was
@@ -206,7 +206,7 @@ func NewLocal(l Local) (*Verifier, error) {
 		clock:    l.Clock,
 		keys:     localKeys(l.Keys),
 		cutoffs:  l.Cutoffs,
-		cache:    newCache(cmp.Or(l.CacheSize, defaultCacheSize)),
+		cache:    newCache(cmp.Or(l.TokenMemory, DefaultTokenMemory)),
 		freshness: func(now time.Time) (bool, time.Time) {
 			return true, now
 		},
@@ -247,11 +247,11 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 }
 
 func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
-	e := v.cache.get(token)
+	e := v.cache.get(token, v.issuer)
 	known := e != nil && v.stillSigned(e)
 	if !known {
 		var err error
-		if e, err = v.parse(ctx, token, v.clock()); err != nil {
+		if e, err = v.parse(ctx, token, v.clock(), false); err != nil {
 			return nil, err
 		}
 	}
@@ -264,7 +264,7 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	now := v.clock()
 	fresh, at := v.freshness(now)
 	switch {
-	case v.cutoffs.Hits(e.target):
+	case v.cutoffs.Hits(e.claims.token()):
 		return nil, &genuineError{ErrRevoked, &e.claims}
 	case !at.Before(e.claims.ExpiresAt) && !v.acceptExpired:
 		return nil, &genuineError{ErrExpired, &e.claims}
@@ -274,7 +274,23 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	if !known {
 		v.cache.put(token, e, at)
 	}
-	return e.claims.copy(), nil
+	return &e.claims, nil
+}
+
+// UnsafeRemember stores a token as Verify does when it has found it valid, but does not check
+// its signature. It is for the issuer, which has just signed the token: the token's first
+// Verify then costs no more than a later one. Never call it with a token that was received:
+// any claims in it would be accepted. All other checks are as in Verify, and a token that
+// does not pass them is not stored. Cutoffs and the age of the data are left to Verify.
+func (v *Verifier) UnsafeRemember(ctx context.Context, token string) {
+	if v.cache == nil {
+		return
+	}
+	now := v.clock()
+	e, err := v.parse(ctx, token, now, true)
+	if err == nil && now.Before(e.claims.ExpiresAt) {
+		v.cache.put(token, e, now)
+	}
 }
 
 // checkApp returns nil for an app whose tokens are accepted. known reports whether that

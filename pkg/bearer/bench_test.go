@@ -3,7 +3,9 @@ package bearer_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -51,7 +53,7 @@ func BenchmarkVerify(b *testing.B) {
 	set.Add(cutoff.Cutoff{Kind: cutoff.KindKey, KID: "gone"}, now)
 	verifier := func(size int) *bearer.Verifier {
 		v, err := bearer.NewLocal(bearer.Local{
-			Issuer: issuer, Keys: keys.find, Cutoffs: set, CacheSize: size,
+			Issuer: issuer, Keys: keys.find, Cutoffs: set, TokenMemory: size,
 			Staleness: func() time.Duration { return 0 }, Clock: func() time.Time { return now },
 		})
 		if err != nil {
@@ -99,7 +101,7 @@ func BenchmarkVerify(b *testing.B) {
 // and medians are reported, so that other work on the machine hardly counts.
 func BenchmarkAgainstBare(b *testing.B) {
 	verifier := func(size int) *bearer.Verifier {
-		return local(b, func(l *bearer.Local) { l.CacheSize = size })
+		return local(b, func(l *bearer.Local) { l.TokenMemory = size })
 	}
 	warm, cold := verifier(0), verifier(-1)
 	const batch = 100 // the clock is too coarse for a single cached token
@@ -142,4 +144,61 @@ func BenchmarkAgainstBare(b *testing.B) {
 			b.ReportMetric(median(0)/median(1), "cold/bare")
 		})
 	}
+}
+
+// BenchmarkTokenMemory measures the memory of 100,000 users with a person and an external
+// id, and the time of a remembered token of theirs against one of 1,000 users. The two are
+// measured in turn: of-few is the time with few users as a share of that with many.
+func BenchmarkTokenMemory(b *testing.B) {
+	const users, few, batch = 100_000, 1000, 100
+	tokens := make([]string, users)
+	for i := range tokens {
+		id := func(of int) string { return fmt.Sprintf("01900000-0000-7c0%d-8000-%012x", of, i+1) }
+		tokens[i] = unsigned(b, map[string]any{
+			"sid": id(0), "sub": id(1), "jti": fmt.Sprintf("J7PYZ3MZJ2UUDQ3E2V%08d", i), "bound": true, "person": id(2), "external_id": fmt.Sprint("E-", i),
+		})
+	}
+	held := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	remember := func(tokens []string) *bearer.Verifier {
+		v := local(b, func(l *bearer.Local) { l.TokenMemory = 64 << 20 })
+		for _, token := range tokens {
+			v.UnsafeRemember(context.Background(), token)
+		}
+		return v
+	}
+	before := held()
+	many := remember(tokens)
+	size := held() - before
+	verifiers := [2]*bearer.Verifier{remember(tokens[:few]), many}
+	if n, _ := bearer.Remembered(many); n != users {
+		b.Fatalf("%d tokens are remembered, want %d", n, users)
+	}
+	var took [2][]time.Duration
+	for n := range b.N {
+		for i, v := range verifiers {
+			// A service has just read a token when it verifies it.
+			var read [batch]string
+			for k := range read {
+				read[k] = strings.Clone(tokens[(n*batch+k)*7919%[2]int{few, users}[i]])
+			}
+			began := time.Now()
+			for _, token := range read {
+				if _, err := v.Verify(context.Background(), token); err != nil {
+					b.Fatal(err)
+				}
+			}
+			took[i] = append(took[i], time.Since(began))
+		}
+	}
+	median := func(i int) float64 { slices.Sort(took[i]); return float64(took[i][len(took[i])/2]) }
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(size/(1<<20), "MiB")
+	b.ReportMetric(size/users, "B/token")
+	b.ReportMetric(median(1)/batch, "warm-ns")
+	b.ReportMetric(median(0)/median(1), "of-few")
 }

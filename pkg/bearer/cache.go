@@ -1,89 +1,361 @@
 package bearer
 
 import (
-	"hash/maphash"
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
+	"unsafe"
 )
 
 // entry is a token with a valid signature and valid claims. Its expiry, its key and the
 // cutoffs are checked again each time.
 type entry struct {
-	hash   uint64
-	token  string
 	claims Claims
-	// target holds the parts of the token that cutoffs look at.
-	target cutoff.Token
 	key    verificationKey
 }
 
-// cache holds verified tokens: a table of fixed size, four slots for each token, read and
-// written without locks. Only tokens with a valid signature are stored, so no client can
-// flush the cache with junk.
+// cache remembers verified tokens by their hashes, within a bound in bytes. It is safe for
+// concurrent use. A nil cache stores nothing.
+//
+// The hash is the whole SHA-256 of the whole token, with its signature. So an entry answers
+// only for the very bytes that were verified: to have another token accepted, an attacker
+// would have to find a second preimage. The signature is part of it because a token whose
+// signature differs was not verified.
+//
+// Only tokens with a valid signature are stored, so a client that sends junk evicts no token.
+// A client that logs in or refreshes to fill the memory pays for a signature and a commit
+// with each entry, and an evicted token costs only one more check of its signature.
+//
+// An entry has no pointers, and the garbage collector does not scan it. What many tokens
+// share is stored once ([family]). What is their own is read from the presented token, which
+// has the same bytes.
 type cache struct {
-	seed  maphash.Seed
-	slots []atomic.Pointer[entry]
+	// bytes is the bound on the slots of a generation.
+	bytes int
+	// now is replaced when there are too many families.
+	now atomic.Pointer[generation]
 }
 
-// slotsPerToken is the number of slots that a token can be in.
-const slotsPerToken = 4
+// generation is a set of families and the tokens of these families.
+type generation struct {
+	shards []cacheShard
+	// families are read without a lock. Writers hold mu.
+	families atomic.Pointer[[]family]
+	mu       sync.Mutex
+	index    map[string]uint32
+}
 
-// newCache returns a cache of at least size tokens, or nil if size is negative. A nil
-// cache stores nothing.
+// family holds the claims that tokens of an app share, and the key that signed them.
+type family struct {
+	app      string
+	epoch    int64
+	audience []string
+	keyID    string
+	key      verificationKey
+}
+
+// maxFamilies bounds the families of a generation. There is a new one when an app, its
+// audiences, its epoch or the signing key changes.
+const maxFamilies = 1 << 12
+
+// slot is what is kept of a token besides the first 8 bytes of its hash. A slot of family 0
+// is empty.
+type slot struct {
+	hash   [sha256.Size - 8]byte
+	own    [ownClaims]part
+	issued uint32 // seconds since 1970
+	ver    int64
+	family uint32
+	life   uint16 // seconds
+}
+
+// ownClaims is the number of claims that are read from the token: sub, sid, person, jti and
+// external_id.
+const ownClaims = 5
+
+// part is where a JSON string is in the payload, with its quotes. A claim that the token
+// does not have has the size 0.
+type part struct{ offset, size uint16 }
+
+func (s *slot) expires() int64 { return int64(s.issued) + int64(s.life) }
+
+// A token can be in the slots of two buckets.
+const (
+	bucketSlots = 8
+	slotBytes   = 8 + int(unsafe.Sizeof(slot{}))
+	bucketBytes = bucketSlots * slotBytes
+	// maxShards is the number of locks, so that validators on many cores do not wait for
+	// one another.
+	maxShards = 64
+)
+
+// cacheShard is a table that doubles when both buckets of a token are full, up to a number of
+// buckets.
+type cacheShard struct {
+	mu   sync.RWMutex
+	tags []uint64 // the first 8 bytes of each slot's hash
+	// slots has as many elements as tags.
+	slots      []slot
+	maxBuckets int
+	// Padding that puts the next shard's lock on another cache line.
+	_ [64]byte
+}
+
+// newCache returns a cache of at most size bytes, or nil if size is negative. It has at least
+// one bucket.
 func newCache(size int) *cache {
 	if size < 0 {
 		return nil
 	}
-	n := slotsPerToken
-	for n < size {
-		n *= 2
-	}
-	return &cache{seed: maphash.MakeSeed(), slots: make([]atomic.Pointer[entry], n)}
+	c := &cache{bytes: size}
+	c.now.Store(newGeneration(size))
+	return c
 }
 
-// get returns the entry of a token, or nil.
-func (c *cache) get(token string) *entry {
-	if c == nil {
+func newGeneration(size int) *generation {
+	buckets := max(size/bucketBytes, 1)
+	g := &generation{shards: make([]cacheShard, min(buckets, maxShards)), index: map[string]uint32{}}
+	for i := range g.shards {
+		g.shards[i].maxBuckets = buckets / len(g.shards)
+		g.shards[i].resize(1)
+	}
+	g.families.Store(&[]family{{}}) // no token is of family 0
+	return g
+}
+
+// get returns the entry of a token of the issuer, or nil.
+func (c *cache) get(token, issuer string) *entry {
+	if c == nil || len(token) > maxToken {
 		return nil
 	}
-	hash := maphash.String(c.seed, token)
-	slots := c.slotsOf(hash)
-	for i := range slots {
-		if e := slots[i].Load(); e != nil && e.hash == hash && e.token == token {
-			return e
-		}
+	var few [1 << 10]byte // enough for a usual token
+	raw := append(few[:0], token...)
+	g, hash := c.now.Load(), sha256.Sum256(raw)
+	s, ok := g.shardOf(hash).find(hash)
+	if !ok {
+		return nil
 	}
-	return nil
+	return g.entry(&s, raw, issuer)
 }
 
-// put stores an entry: in the slot it has, in a slot that is empty or whose token has
-// expired, or else in one of the four.
+// put stores an entry of the issuer's token.
 func (c *cache) put(token string, e *entry, now time.Time) {
 	if c == nil {
 		return
 	}
-	e.hash = maphash.String(c.seed, token)
-	e.token = strings.Clone(token) // it may be part of a large string
-	slots := c.slotsOf(e.hash)
-	victim := &slots[e.hash>>32%slotsPerToken]
-	for i := range slots {
-		old := slots[i].Load()
-		if old != nil && old.hash == e.hash && old.token == e.token {
-			victim = &slots[i]
-			break
-		}
-		if old == nil || !now.Before(old.claims.ExpiresAt) {
-			victim = &slots[i]
+	raw := []byte(token)
+	s, ok := newSlot(raw, &e.claims)
+	if !ok {
+		return
+	}
+	g := c.now.Load()
+	if s.family, ok = g.familyOf(e); !ok {
+		next := newGeneration(c.bytes)
+		c.now.CompareAndSwap(g, next)
+		g = c.now.Load()
+		if s.family, ok = g.familyOf(e); !ok {
+			return
 		}
 	}
-	victim.Store(e)
+	// What is read back must be what was verified.
+	if back := g.entry(&s, raw, e.claims.Issuer); back == nil || !back.claims.equal(&e.claims) {
+		return
+	}
+	hash := sha256.Sum256(raw)
+	g.shardOf(hash).put(hash, &s, now.Unix())
 }
 
-// slotsOf returns the slots that a token with this hash can be in.
-func (c *cache) slotsOf(hash uint64) []atomic.Pointer[entry] {
-	first := hash % uint64(len(c.slots)) &^ (slotsPerToken - 1)
-	return c.slots[first : first+slotsPerToken]
+// newSlot returns the slot of a token, without its hash and its family. It returns false for
+// a token that does not fit.
+func newSlot(token []byte, c *Claims) (s slot, ok bool) {
+	payload, err := base64.RawURLEncoding.AppendDecode(nil, payloadOf(token))
+	issued, life := c.IssuedAt.Unix(), c.ExpiresAt.Unix()-c.IssuedAt.Unix()
+	if err != nil || len(payload) > math.MaxUint16 || issued > math.MaxUint32 || life > math.MaxUint16 {
+		return slot{}, false
+	}
+	s.ver, s.issued, s.life = c.Ver, uint32(issued), uint16(life)
+	for i, text := range c.own() {
+		if text == "" {
+			continue
+		}
+		quoted, err := json.Marshal(text)
+		at := bytes.Index(payload, quoted)
+		if err != nil || at < 0 {
+			return slot{}, false
+		}
+		s.own[i] = part{uint16(at), uint16(len(quoted))}
+	}
+	return s, true
+}
+
+// own returns the claims that are read from the token.
+func (c *Claims) own() [ownClaims]string {
+	return [ownClaims]string{c.Subject, c.Session, c.Person, c.ID, c.ExternalID}
+}
+
+// entry returns the entry of a slot and the token that it is about, or nil for a token of
+// another issuer.
+func (g *generation) entry(s *slot, token []byte, issuer string) *entry {
+	payload := payloadOf(token)
+	var few [256]byte // enough for usual claims
+	all, ends := few[:0], [ownClaims]int{}
+	for i, p := range s.own {
+		begin, end := int(p.offset)/3*4, min((int(p.offset)+int(p.size)+2)/3*4, len(payload))
+		kept := len(all)
+		decoded, err := base64.RawURLEncoding.AppendDecode(all, payload[begin:max(begin, end)])
+		from := kept + int(p.offset)%3
+		if err != nil || p.size > 0 && len(decoded) < from+int(p.size) {
+			return nil
+		}
+		if p.size > 0 {
+			quoted := decoded[from : from+int(p.size)]
+			if bytes.IndexByte(quoted, '\\') < 0 {
+				all = append(decoded[:kept], quoted[1:len(quoted)-1]...)
+			} else {
+				text, ok := textOf(quoted)
+				if !ok {
+					return nil
+				}
+				all = append(decoded[:kept], text...)
+			}
+		}
+		ends[i] = len(all)
+	}
+	text := string(all)
+	f := &(*g.families.Load())[s.family]
+	return &entry{key: f.key, claims: Claims{
+		Issuer: issuer, Audience: slices.Clone(f.audience), App: f.app, Epoch: f.epoch, KeyID: f.keyID,
+		Subject: text[:ends[0]], Session: text[ends[0]:ends[1]], Person: text[ends[1]:ends[2]],
+		ID: text[ends[2]:ends[3]], ExternalID: text[ends[3]:ends[4]],
+		Bound: s.own[2].size > 0, Ver: s.ver,
+		IssuedAt: time.Unix(int64(s.issued), 0).UTC(), ExpiresAt: time.Unix(s.expires(), 0).UTC(),
+	}}
+}
+
+func (c *Claims) equal(d *Claims) bool {
+	return c.Issuer == d.Issuer && slices.Equal(c.Audience, d.Audience) && c.App == d.App && c.KeyID == d.KeyID && c.own() == d.own() &&
+		c.Bound == d.Bound && c.Ver == d.Ver && c.Epoch == d.Epoch && c.IssuedAt.Equal(d.IssuedAt) && c.ExpiresAt.Equal(d.ExpiresAt)
+}
+
+// payloadOf returns the second of the three parts of a token.
+func payloadOf(token []byte) []byte {
+	first, last := bytes.IndexByte(token, '.'), bytes.LastIndexByte(token, '.')
+	return token[first+1 : max(first+1, last)]
+}
+
+// familyOf returns the family of an entry, or false if the generation has too many.
+func (g *generation) familyOf(e *entry) (uint32, bool) {
+	name := fmt.Sprintf("%q %d %q %q", e.claims.App, e.claims.Epoch, e.claims.KeyID, e.claims.Audience)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := *g.families.Load()
+	if i, known := g.index[name]; known && all[i].key.equal(e.key) {
+		return i, true
+	}
+	if len(all) == maxFamilies {
+		return 0, false
+	}
+	f := family{app: strings.Clone(e.claims.App), epoch: e.claims.Epoch, keyID: strings.Clone(e.claims.KeyID), key: e.key}
+	for _, audience := range e.claims.Audience {
+		f.audience = append(f.audience, strings.Clone(audience))
+	}
+	all = append(slices.Clone(all), f)
+	i := uint32(len(all) - 1) //nolint:gosec // at most maxFamilies
+	g.families.Store(&all)
+	g.index[name] = i
+	return i, true
+}
+
+func (g *generation) shardOf(hash [sha256.Size]byte) *cacheShard {
+	return &g.shards[int(hash[sha256.Size-1])%len(g.shards)]
+}
+
+// find returns the slot of a hash.
+func (sh *cacheShard) find(hash [sha256.Size]byte) (slot, bool) {
+	tag := binary.BigEndian.Uint64(hash[:])
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	for _, first := range sh.bucketsOf(tag) {
+		for i := first; i < first+bucketSlots; i++ {
+			if sh.tags[i] == tag && sh.slots[i].hash == [sha256.Size - 8]byte(hash[8:]) && sh.slots[i].family != 0 {
+				return sh.slots[i], true
+			}
+		}
+	}
+	return slot{}, false
+}
+
+// put stores a slot: in the slot of its token, in one that is empty or has expired, or else
+// in the one that expires first, after the table has grown as far as it may.
+func (sh *cacheShard) put(hash [sha256.Size]byte, s *slot, now int64) {
+	tag := binary.BigEndian.Uint64(hash[:])
+	s.hash = [sha256.Size - 8]byte(hash[8:])
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	i, free := sh.placeOf(tag, s, now)
+	for !free && sh.buckets() < sh.maxBuckets {
+		sh.grow(now)
+		i, free = sh.placeOf(tag, s, now)
+	}
+	sh.tags[i], sh.slots[i] = tag, *s
+}
+
+// placeOf returns where a slot is stored, and whether no live token of another hash is there:
+// in the bucket with more room.
+func (sh *cacheShard) placeOf(tag uint64, s *slot, now int64) (place int, free bool) {
+	buckets, most := sh.bucketsOf(tag), 0
+	place = buckets[0]
+	for _, first := range buckets {
+		room := 0
+		for i := first; i < first+bucketSlots; i++ {
+			old := &sh.slots[i]
+			switch {
+			case sh.tags[i] == tag && old.hash == s.hash && old.family != 0:
+				return i, true
+			case old.family == 0 || old.expires() <= now:
+				if room++; room > most {
+					place, most = i, room
+				}
+			case most == 0 && old.expires() < sh.slots[place].expires():
+				place = i
+			}
+		}
+	}
+	return place, most > 0
+}
+
+// grow doubles the table and keeps the live tokens.
+func (sh *cacheShard) grow(now int64) {
+	tags, slots := sh.tags, sh.slots
+	sh.resize(min(2*sh.buckets(), sh.maxBuckets))
+	for i := range slots {
+		if slots[i].family != 0 && slots[i].expires() > now {
+			place, _ := sh.placeOf(tags[i], &slots[i], now)
+			sh.tags[place], sh.slots[place] = tags[i], slots[i]
+		}
+	}
+}
+
+func (sh *cacheShard) buckets() int { return len(sh.slots) / bucketSlots }
+
+func (sh *cacheShard) resize(buckets int) {
+	sh.tags, sh.slots = make([]uint64, buckets*bucketSlots), make([]slot, buckets*bucketSlots)
+}
+
+// bucketsOf returns the first slots of the two buckets of a tag. With two to choose from, a
+// table is nearly full before both are.
+func (sh *cacheShard) bucketsOf(tag uint64) [2]int {
+	one, _ := bits.Mul64(tag, uint64(sh.buckets()))
+	two, _ := bits.Mul64(bits.RotateLeft64(tag, 32), uint64(sh.buckets()))
+	return [2]int{int(one) * bucketSlots, int(two) * bucketSlots} //nolint:gosec // less than the number of slots
 }

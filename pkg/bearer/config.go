@@ -19,8 +19,9 @@ import (
 // service sets a lower one.
 const DefaultMaxStaleness = 30 * time.Second
 
-// defaultCacheSize is the default number of cached tokens: at most about 16 MiB.
-const defaultCacheSize = 8192
+// DefaultTokenMemory is the bound on the memory for verified tokens, in bytes, unless
+// [Config] sets another one. It is enough for more than 100,000 tokens.
+const DefaultTokenMemory = 16 << 20
 
 // Config configures which tokens a back end accepts. Only Issuer is required.
 type Config struct {
@@ -52,9 +53,10 @@ type Config struct {
 	// Algorithms restricts the JWS algorithms to some of ES256, EdDSA and RS256. Empty
 	// means all three. A key is only valid for its own algorithm.
 	Algorithms []string
-	// CacheSize is the minimum number of verified tokens to cache, rounded up to a power
-	// of two. Zero means 8192, at most about 16 MiB. A negative size disables the cache.
-	CacheSize int
+	// TokenMemory bounds the memory for verified tokens, in bytes. A token takes about 100
+	// bytes, and the memory grows as it is needed. A token that does not fit is verified
+	// at each use. Zero means [DefaultTokenMemory]. A negative number remembers no token.
+	TokenMemory int
 	// HTTPClient fetches keys and follows the feed. Its Timeout is ignored, because the
 	// feed never ends, and it follows no redirects. Nil means a client with the defaults
 	// of package http.

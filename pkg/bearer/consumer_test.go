@@ -40,7 +40,7 @@ import (
 )
 
 func main() {
-	v, err := bearer.New(context.Background(), bearer.Config{Issuer: "http://127.0.0.1:1", Apps: []string{"wxdevelopment0001"}, CacheSize: 10})
+	v, err := bearer.New(context.Background(), bearer.Config{Issuer: "http://127.0.0.1:1", Apps: []string{"wxdevelopment0001"}, TokenMemory: 1 << 20})
 	if err != nil {
 		panic(err)
 	}

@@ -3,7 +3,7 @@ package bearer
 import (
 	"cmp"
 	"context"
-	"hash/maphash"
+	"crypto/sha256"
 	"time"
 )
 
@@ -35,16 +35,35 @@ func NewTuned(ctx context.Context, cfg Config, t Tuning) (*Verifier, error) {
 // Cutoffs returns the number of cutoffs that a verifier holds.
 func Cutoffs(v *Verifier) int { return v.cutoffs.Len() }
 
-// Remembered returns the number of tokens in a verifier's cache.
-func Remembered(v *Verifier) int {
-	n := 0
-	for i := range v.cache.slots {
-		if v.cache.slots[i].Load() != nil {
-			n++
+// Remembered returns the number of tokens that a verifier remembers, and the bytes of the
+// tables that hold them.
+func Remembered(v *Verifier) (tokens, size int) {
+	g := v.cache.now.Load()
+	for i := range g.shards {
+		sh := &g.shards[i]
+		sh.mu.RLock()
+		for _, s := range sh.slots {
+			if s.family != 0 {
+				tokens++
+			}
 		}
+		size += len(sh.slots) * slotBytes
+		sh.mu.RUnlock()
 	}
-	return n
+	return tokens, size
 }
+
+// IsRemembered reports whether a verifier remembers the token.
+func IsRemembered(v *Verifier, token string) bool { return v.cache.get(token, v.issuer) != nil }
+
+// Families returns the number of families that a verifier remembers.
+func Families(v *Verifier) int { return len(*v.cache.now.Load().families.Load()) - 1 }
+
+// MaxFamilies is the maximum number of families.
+const MaxFamilies = maxFamilies - 1
+
+// BucketBytes is the size of a bucket, and so of the smallest memory.
+const BucketBytes = bucketBytes
 
 // Access to unexported parts for the tests.
 var (
@@ -71,11 +90,16 @@ var (
 	TextOf = textOf
 )
 
-// Mistakes reports whether a cache confuses a and b when their hashes collide.
-func Mistakes(a, b string) bool {
-	c := newCache(0)
-	e := &entry{}
-	c.put(a, e, time.Time{})
-	e.hash = maphash.String(c.seed, b)
-	return c.get(b) == e
+// Collides reports whether the memory of a verifier takes another token for a remembered one
+// when the hashes differ only in the byte at i.
+func Collides(v *Verifier, token string, i int) bool {
+	hash := sha256.Sum256([]byte(token))
+	g := v.cache.now.Load()
+	if _, ok := g.shardOf(hash).find(hash); !ok {
+		return true
+	}
+	sh := g.shardOf(hash)
+	hash[i] ^= 1
+	_, ok := sh.find(hash)
+	return ok
 }

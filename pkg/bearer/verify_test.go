@@ -99,7 +99,7 @@ func TestVerify(t *testing.T) {
 		token := forgery{}.make(t)
 		c := clockAt(now.Add(10*time.Minute - time.Nanosecond))
 		for name, v := range map[string]*bearer.Verifier{
-			"cold": local(t, func(l *bearer.Local) { l.Clock, l.CacheSize = c.now, -1 }),
+			"cold": local(t, func(l *bearer.Local) { l.Clock, l.TokenMemory = c.now, -1 }),
 			"warm": local(t, func(l *bearer.Local) { l.Clock = c.now }),
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -500,13 +500,13 @@ func TestRemembered(t *testing.T) {
 			wantGood(t, v, token)
 		}
 	})
-	t.Run("only valid tokens are cached, up to the size of the cache", func(t *testing.T) {
+	t.Run("only valid tokens are remembered, up to the bound in bytes", func(t *testing.T) {
 		t.Parallel()
-		v := local(t, func(l *bearer.Local) { l.CacheSize = 8 })
+		v := local(t, func(l *bearer.Local) { l.TokenMemory = bearer.BucketBytes })
 		wantError(t, v, forgery{claims: map[string]any{"iat": now.Unix() - 60, "exp": now.Unix()}}.make(t), bearer.ErrExpired)
 		wantError(t, v, forgery{sign: signWith(t, jwt.SigningMethodES256, stranger(t))}.make(t), bearer.ErrInvalid)
-		if n := bearer.Remembered(v); n != 0 {
-			t.Errorf("%d invalid tokens are cached", n)
+		if n, _ := bearer.Remembered(v); n != 0 {
+			t.Errorf("%d invalid tokens are remembered, want none", n)
 		}
 		for i := range 100 {
 			token := forgery{claims: map[string]any{"ver": i}}.make(t)
@@ -516,19 +516,23 @@ func TestRemembered(t *testing.T) {
 				}
 			}
 		}
-		if n := bearer.Remembered(v); n != 8 {
-			t.Errorf("%d tokens are cached, want 8", n)
+		if n, size := bearer.Remembered(v); n != 8 || size != bearer.BucketBytes {
+			t.Errorf("%d tokens are remembered in %d bytes, want 8 in %d", n, size, bearer.BucketBytes)
 		}
 	})
-	t.Run("tokens with the same hash are not confused", func(t *testing.T) {
+	t.Run("every byte of the hash counts", func(t *testing.T) {
 		t.Parallel()
-		if !bearer.Mistakes("a", "a") || bearer.Mistakes("a", "b") {
-			t.Error("the cache compares only the hash")
+		v := local(t, nil)
+		wantGood(t, v, token)
+		for i := range sha256.Size {
+			if bearer.Collides(v, token, i) {
+				t.Errorf("a token whose hash differs in byte %d is taken for the remembered one", i)
+			}
 		}
 	})
-	t.Run("a negative size caches no tokens", func(t *testing.T) {
+	t.Run("a negative bound remembers no tokens", func(t *testing.T) {
 		t.Parallel()
-		v := local(t, func(l *bearer.Local) { l.CacheSize = -1 })
+		v := local(t, func(l *bearer.Local) { l.TokenMemory = -1 })
 		wantGood(t, v, token)
 		wantGood(t, v, token)
 	})

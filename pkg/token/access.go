@@ -87,6 +87,8 @@ type Minter struct {
 	keys   SigningKeys
 	issuer string
 	ttl    time.Duration
+	// verifier remembers the minted tokens; nil: none does.
+	verifier *Verifier
 }
 
 // NewMinter returns a minter for the issuer. Its tokens live for ttl, less a random share
@@ -98,6 +100,11 @@ func NewMinter(keys SigningKeys, issuer string, ttl time.Duration) (*Minter, err
 	}
 	return &Minter{keys: keys, issuer: issuer, ttl: ttl}, nil
 }
+
+// RememberIn makes v remember the tokens that the minter mints from now on, so that the first
+// request with a token costs no check of its signature. It must not be called concurrently
+// with other methods.
+func (m *Minter) RememberIn(v *Verifier) { m.verifier = v }
 
 // Mint returns an access token with the claims of the session row, and its lifetime in
 // seconds. It never outlives the session. The algorithm is the app's; empty means
@@ -146,6 +153,9 @@ func (m *Minter) MintUntil(s *auth.Session, audiences []string, alg string, now,
 	signed, err := t.SignedString(key.Key)
 	if err != nil {
 		return "", 0, fmt.Errorf("token: sign with key %s: %w", key.KID, err)
+	}
+	if m.verifier != nil {
+		m.verifier.remember(signed)
 	}
 	return auth.Secret(signed), int(expires.Sub(issued) / time.Second), nil
 }

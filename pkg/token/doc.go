@@ -3,7 +3,8 @@
 // It owns the claims of the access token (a JWT with the profile of RFC 9068), its
 // minting, and the refresh-token codec. It does not own keys (pkg/keyring),
 // the verification of access tokens (pkg/bearer, whose results [Verifier] translates),
-// or the check that a session is still live (pkg/session).
+// or the check that a session is still live (pkg/session). A verifier remembers the tokens
+// that it has verified, and those of its minter ([Minter.RememberIn]).
 //
 // # Access token
 //

@@ -29,8 +29,8 @@ func NewVerifier(l bearer.Local) (*Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	// It is used rarely, by admins, so it needs no cache.
-	l.Cutoffs, l.Staleness, l.CacheSize, l.UnsafeAcceptExpired = nil, nil, -1, true
+	// It is used rarely, by admins, so it needs no memory.
+	l.Cutoffs, l.Staleness, l.TokenMemory, l.UnsafeAcceptExpired = nil, nil, -1, true
 	acceptExpired, err := bearer.NewLocal(l)
 	if err != nil {
 		return nil, err
@@ -48,6 +48,10 @@ func NewVerifier(l bearer.Local) (*Verifier, error) {
 func (v *Verifier) Verify(ctx context.Context, s string) (*Claims, error) {
 	return claimsOf(v.current.Verify(ctx, s))
 }
+
+// remember stores a token that was just minted, so that its first Verify checks no
+// signature.
+func (v *Verifier) remember(minted string) { v.current.UnsafeRemember(context.Background(), minted) }
 
 // VerifyExpired returns the claims of a token of ours, even if it has expired or was
 // revoked. It only finds the session of a token and must not grant access.

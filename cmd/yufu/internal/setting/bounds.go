@@ -14,14 +14,14 @@ import (
 // bounds are the bounds of one flag, from its tags.
 type bounds struct {
 	min, max, unit, zero string
-	duration             bool
+	duration, size       bool
 }
 
 // boundsOf returns the bounds of a flag, and whether it has any.
 func boundsOf(f *kong.Value) (bounds, bool) {
 	b := bounds{
 		min: f.Tag.Get("min"), max: f.Tag.Get("max"), unit: f.Tag.Get("unit"), zero: f.Tag.Get("zero"),
-		duration: f.Target.Type() == reflect.TypeFor[time.Duration](),
+		duration: f.Target.Type() == reflect.TypeFor[time.Duration](), size: f.Target.Type() == reflect.TypeFor[Size](),
 	}
 	return b, b.min != "" || b.max != ""
 }
@@ -72,6 +72,13 @@ func (b bounds) parse(s string) int64 {
 		}
 		return int64(d)
 	}
+	if b.size {
+		var n Size
+		if err := n.UnmarshalText([]byte(s)); err != nil {
+			panic(err)
+		}
+		return int64(n)
+	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
 		panic(err)
@@ -82,6 +89,9 @@ func (b bounds) parse(s string) int64 {
 func (b bounds) format(n int64) string {
 	if b.duration {
 		return Duration(time.Duration(n))
+	}
+	if b.size {
+		return Size(n).String()
 	}
 	return strconv.FormatInt(n, 10)
 }
