@@ -62,7 +62,7 @@ func (s *service) assemble(ctx context.Context) error {
 	serviceKeys := servicekey.NewAuthenticator(s.store, s.lifetimes.MaxStaleness, time.Now, s.follower.Latest)
 	s.onClose(serviceKeys.Close)
 	keyGuard := web.NewGuard(serviceKeys)
-	if s.validation, err = newValidation(ctx, s.parts, s.follower.MaxStaleness(), verifier, keyGuard, bindings); err != nil {
+	if s.validation, err = newValidation(ctx, s.parts, s.follower, verifier, keyGuard, bindings); err != nil {
 		return err
 	}
 	s.onClose(s.validation.close)
@@ -141,7 +141,9 @@ func (s *service) newFeed(keyGuard *web.Guard) *gate.Handler {
 func (s *service) openCutoffsAndKeys(ctx context.Context) (err error) {
 	s.follower, err = cutoffs.Open(ctx, cutoffs.Config{
 		Store: s.store, MaxStaleness: s.lifetimes.MaxStaleness, Clock: time.Now, Log: s.log,
-		OnNotify:         func() { s.keeper.Wake() },
+		// Called while [service.run] runs the follower.
+		OnKeysChange:     func() { s.keeper.Wake() },
+		OnAppsChange:     func() { s.validation.apps.Wake() },
 		OnTimelineChange: func() { s.restorer.TimelineChanged() },
 	})
 	if err != nil {
@@ -165,6 +167,10 @@ func (s *service) openCutoffsAndKeys(ctx context.Context) (err error) {
 	measureKeys(s.metrics, s.keys, s.follower.Now)
 	s.keeper, err = keyring.NewKeeper(keyring.KeeperConfig{
 		Ring: s.keys, Policy: s.rotation, Clock: s.follower.Now, DatabaseClock: s.store.Now, Log: s.log,
+		Version: func() (string, error) {
+			last, err := s.follower.LastAnswer()
+			return last.Keys, err
+		},
 	})
 	if err != nil {
 		return wrongUsage(err)

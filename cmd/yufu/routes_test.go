@@ -21,7 +21,6 @@ import (
 	"github.com/yufu-auth/yufu/api/oauth"
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/health"
-	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
@@ -39,7 +38,7 @@ func routers(log *slog.Logger, keys web.ServiceKeys) map[apitest.Listener]http.H
 	}
 	return map[apitest.Listener]http.Handler{
 		apitest.Public: publicRouter(log, m, nil, oauth.New("https://auth.example.com", nil, nil, nil, 5*time.Minute), binding.New(nil, nil), gate.New(nil, feed),
-			validation{introspection: oauth.NewIntrospection(guard, nil, new(app.Directory), nil, nil), forwardAuth: gate.NewForwardAuth(nil, nil, "")}),
+			validation{introspection: oauth.NewIntrospection(guard, nil, knownApps{answering: func() bool { return false }}, nil, nil), forwardAuth: gate.NewForwardAuth(nil, nil, "")}),
 		apitest.Admin: adminRouter(log, health.New(brokenDatabase{}, func() string { return "" }), m, nil, admin.New(admin.Config{Guard: guard})),
 	}
 }

@@ -200,7 +200,7 @@ func newBenchWorld(b testing.TB, logged io.Writer, level slog.Level) *benchWorld
 	p := parts{log: log, store: s, issuer: "https://auth.example.com"}
 	verifier, err := (&service{parts: p, sealedKeys: sealedKeys{keys: keys}, follower: follower}).newVerifier()
 	check(err)
-	v, err := newValidation(ctx, p, follower.MaxStaleness(), verifier, web.NewGuard(serviceKeys), nil)
+	v, err := newValidation(ctx, p, follower, verifier, web.NewGuard(serviceKeys), nil)
 	check(err)
 	b.Cleanup(v.close)
 	w := &benchWorld{key: presented.Key().Reveal(), metrics: telemetry.NewMetrics("benchmark")}

@@ -38,6 +38,11 @@ var (
 	appsSQL      = statement(`select ` + appColumns + ` from apps order by appid`)
 )
 
+// appsVersion names the state of the apps. Every update of a row changes its xmin.
+const appsVersion = `
+select encode(sha256(convert_to(coalesce(string_agg(concat_ws(' ', appid, xmin, extract(epoch from updated_at), epoch), ',' order by appid), ''), 'UTF8')), 'hex')
+from apps`
+
 // readApp reads one app, or returns [auth.AppUnknown].
 func readApp(ctx context.Context, q querier, sql, appID string) (auth.App, error) {
 	a, err := scanApp(q.QueryRow(ctx, sql, appID))

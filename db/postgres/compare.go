@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,6 +16,47 @@ var errReset = errors.New("postgres: the connection may lead to a replaced serve
 // compareTimeout bounds the wait for a pool connection to name its timeline. After it, a
 // query for cutoffs returns without the comparison.
 const compareTimeout = time.Second
+
+// compareEvery is how many queries for cutoffs need one comparison while the pool is not
+// used.
+const compareEvery = 5
+
+// comparison remembers that a connection of the pool and that of the follower led to the
+// same server. A connection stays with its server, so they need no comparison while the
+// follower's names the same timeline and no connection of the pool is used or made.
+type comparison struct {
+	mu       sync.Mutex
+	timeline string
+	uses     int64 // of the pool
+	skipped  int   // queries since
+}
+
+// due reports whether the next query needs a comparison. uses are those of the pool.
+func (c *comparison) due(uses int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.skipped++
+	return c.timeline == "" || c.uses != uses || c.skipped >= compareEvery
+}
+
+// holds reports whether the timeline is that of the last comparison.
+func (c *comparison) holds(timeline string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.timeline == timeline
+}
+
+func (c *comparison) record(timeline string, uses int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timeline, c.uses, c.skipped = timeline, uses, 0
+}
+
+// poolUses counts the uses of pool connections, and the connections made.
+func (s *Store) poolUses() int64 {
+	stat := s.pool.Stat()
+	return stat.AcquireCount() + stat.NewConnsCount()
+}
 
 // reset replaces the connections of both pools and, soon after, the listener's. The new
 // connections find the server that accepts writes now.

@@ -27,8 +27,9 @@ const (
 // it one timeout instead of one for each connection of the pool.
 //
 // It commits, so it returns only when the synchronous standby has confirmed that
-// this server is the primary. Meanwhile a connection of the pool names its timeline.
-// If the two differ, all connections are made again.
+// this server is the primary. Meanwhile a connection of the pool names its timeline,
+// unless nothing has used the pool since it last did. If the two differ, all connections
+// are made again.
 //
 // Parts of the timeline's name that the server refuses to read are left out, see
 // [Store.HistoryWithout].
@@ -41,27 +42,35 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	return b, err
 }
 
-// compared reads cutoffs and the timeline of a pool connection at the same time. The two
-// timelines must be equal.
+// compared reads cutoffs and, if it is time for [comparison.due], the timeline of a pool
+// connection at the same time. The two timelines must be equal.
 func (s *Store) compared(ctx context.Context, after int64, limit int) (cutoffs.Batch, error) {
 	h := s.timeline.Load()
+	uses := s.poolUses()
+	if !s.comparison.due(uses) {
+		b, err := s.cutoffs(ctx, h, after, limit)
+		if err != nil || s.comparison.holds(b.Timeline) {
+			return b, err
+		}
+	}
 	acquiring, answered := context.WithCancel(ctx)
 	writers := make(chan string, 1)
 	go func() { writers <- s.writersTimeline(acquiring, ctx, h) }()
 	b, err := s.cutoffs(ctx, h, after, limit)
 	answered()
-	if name := <-writers; err == nil && name != "" && name != b.Timeline {
+	name := <-writers
+	if err == nil && name != "" && name != b.Timeline {
 		s.reset()
 		return cutoffs.Batch{}, &auth.Error{Code: auth.StorageUnavailable, Err: errTwoServers}
+	}
+	if err == nil && name != "" {
+		s.comparison.record(name, uses+1) // with the use above
 	}
 	return b, err
 }
 
 func (s *Store) cutoffs(ctx context.Context, h *timelineQueries, after int64, limit int) (cutoffs.Batch, error) {
-	var (
-		b        cutoffs.Batch
-		timeline *string
-	)
+	var b cutoffs.Batch
 	c, err := s.follow.Acquire(ctx)
 	if err == nil {
 		defer c.Release()
@@ -71,7 +80,7 @@ func (s *Store) cutoffs(ctx context.Context, h *timelineQueries, after int64, li
 				return err
 			}
 			b.Cutoffs, err = pgx.AppendRows([]auth.Cutoff(nil), rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
-				return scanCutoff(row, &timeline, &b)
+				return scanCutoff(row, &b)
 			})
 			return err
 		})
@@ -79,45 +88,33 @@ func (s *Store) cutoffs(ctx context.Context, h *timelineQueries, after int64, li
 	if err != nil {
 		return cutoffs.Batch{}, s.fail(ctx, "Cutoffs", err)
 	}
-	if timeline == nil {
+	if b.Timeline == "" {
 		s.reset()
 		return cutoffs.Batch{}, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
 	}
-	b.Timeline, b.Now = *timeline, b.Now.UTC()
 	if b.Cutoffs[0].ID == 0 {
 		b.Cutoffs = nil // the one row of an empty batch
 	}
 	return b, nil
 }
 
-func scanCutoff(row pgx.CollectableRow, timeline **string, b *cutoffs.Batch) (auth.Cutoff, error) {
+// scanCutoff reads a row, and what the first row has about the batch.
+func scanCutoff(row pgx.CollectableRow, b *cutoffs.Batch) (auth.Cutoff, error) {
 	var (
-		c              auth.Cutoff
-		session        *uuid.UUID
-		id, ver, epoch *int64
-		kind           *string
-		appID, kid     *string
-		expires        *time.Time
+		c                    auth.Cutoff
+		timeline, keys, apps *string
+		deployment           *uuid.UUID
+		now, expires         *time.Time
+		last                 *int64
 	)
-	err := row.Scan(timeline, &b.Deployment, &b.Now, &b.Last, &id, &kind, &session, &ver, &appID, &epoch, &kid, &expires)
-	if err != nil || id == nil {
+	err := row.Scan(&timeline, &deployment, &now, &last, &keys, &apps,
+		&c.ID, (*string)(&c.Kind), (*[16]byte)(&c.Session), &c.Ver, &c.AppID, &c.Epoch, &c.KID, &expires)
+	if err != nil {
 		return c, err
 	}
-	c.ID, c.Kind, c.ExpiresAt = *id, auth.CutoffKind(*kind), timeOf(expires)
-	if session != nil {
-		c.Session = *session
-	}
-	if ver != nil {
-		c.Ver = *ver
-	}
-	if epoch != nil {
-		c.Epoch = *epoch
-	}
-	if appID != nil {
-		c.AppID = *appID
-	}
-	if kid != nil {
-		c.KID = *kid
+	c.ExpiresAt = timeOf(expires)
+	if timeline != nil && deployment != nil {
+		b.Timeline, b.Deployment, b.Now, b.Last, b.Keys, b.Apps = *timeline, *deployment, now.UTC(), *last, *keys, *apps
 	}
 	return c, nil
 }

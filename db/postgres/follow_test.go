@@ -494,7 +494,7 @@ func TestFollowAsAnyRole(t *testing.T) {
 	owner.addApp()
 	id := owner.revoked()
 	owner.exec(owner.raw, `grant select, insert, update, delete on all tables in schema public to clerk`)
-	owner.exec(owner.raw, `grant select on cutoffs, deployment to reader`)
+	owner.exec(owner.raw, `grant select on cutoffs, deployment, signing_keys, apps to reader`)
 	want, err := as("postgres").store.Cutoffs(t.Context(), 0, 10)
 	if err != nil {
 		t.Fatal(err)

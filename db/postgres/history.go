@@ -66,18 +66,28 @@ func timelineSQL(without []string) string {
 // It writes the mark, so its commit waits for the synchronous standby: an answer proves
 // that no other server had taken over before the query.
 //
+// The first row has the other columns of the answer, so that a page of thousands of
+// cutoffs does not repeat them.
+//
 // The sequence gives the greatest id that was ever committed, even if its row has been
 // deleted. A role that may not read the sequence gets the greatest id of the rows.
 func cutoffsSQL(without []string) string {
 	return `
-select t.timeline, t.deployment, clock_timestamp(), t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
+select case when c.id > t.first then null else t.timeline end, case when c.id > t.first then null else t.deployment end,
+  case when c.id > t.first then null else clock_timestamp() end, case when c.id > t.first then null else t.last end,
+  case when c.id > t.first then null else t.keys end, case when c.id > t.first then null else t.apps end,
+  coalesce(c.id, 0), coalesce(c.kind, ''), coalesce(c.session_id, '00000000-0000-0000-0000-000000000000'), coalesce(c.ver, 0),
+  coalesce(c.appid, c.session_appid, ''), coalesce(c.epoch, 0), coalesce(c.kid, ''), c.expires_at
 from (
   select
     case when not (` + writable + `) then null
       when ` + mark + ` = 1 then
       ` + timelineName(without) + `
     end as timeline,
+    (select min(id) from cutoffs where id > $1) as first,
     (select id from deployment) as deployment,
+    (` + keysVersion + `) as keys,
+    (` + appsVersion + `) as apps,
     greatest((select max(id) from cutoffs),
       case when has_sequence_privilege(q.sequence, 'usage, select') then coalesce(pg_sequence_last_value(q.sequence), 0)
       else $1 end) as last

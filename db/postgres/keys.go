@@ -40,9 +40,11 @@ func (s *Store) Keys(ctx context.Context) ([]keyring.StoredKey, error) {
 	return all, s.fail(ctx, "Keys", err)
 }
 
-var keysVersionSQL = statement(`
+const keysVersion = `
 select encode(sha256(convert_to(coalesce(string_agg(concat_ws(' ', kid, extract(epoch from active_at)), ',' order by kid), ''), 'UTF8')), 'hex')
-from signing_keys where retired_at is null`)
+from signing_keys where retired_at is null`
+
+var keysVersionSQL = statement(keysVersion)
 
 // KeysVersion implements [keyring.Store].
 func (s *Store) KeysVersion(ctx context.Context) (string, error) {

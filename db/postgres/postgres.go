@@ -54,7 +54,8 @@ type Store struct {
 	// writing limits how many connections of pool may write at once.
 	writing chan struct{}
 	// timeline changes when the server refuses to read a part of it.
-	timeline atomic.Pointer[timelineQueries]
+	timeline   atomic.Pointer[timelineQueries]
+	comparison comparison
 	// known is the server that the connections lead to.
 	known known
 	// resets counts how often all connections were replaced.

@@ -32,6 +32,12 @@ var (
 	appsSQL = statement(`select ` + appColumns + ` from apps order by appid`)
 )
 
+// appsVersion names the state of the apps. Every change of an app changes its epoch or the
+// time of its last update.
+const appsVersion = `
+select coalesce(group_concat(appid || ' ' || epoch || ' ' || updated_at), '')
+from (select appid, epoch, updated_at from apps order by appid)`
+
 // readApp reads one app, or returns [auth.AppUnknown].
 func readApp(ctx context.Context, q querier, appID string) (auth.App, error) {
 	a, err := scanApp(q.QueryRowContext(ctx, appSQL, appID))

@@ -38,14 +38,16 @@ func (b *notifier) wait() <-chan struct{} {
 // cutoffsSQL returns at least one row, which has the greatest id that was ever
 // committed, even if its row has been deleted.
 var cutoffsSQL = statement(`
-select t.deployment, cast(round(unixepoch('subsec') * 1000) as integer), t.last, c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
+select t.deployment, cast(round(unixepoch('subsec') * 1000) as integer), t.last,
+  case when c.id > t.first then null else t.keys end, case when c.id > t.first then null else t.apps end,
+  c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
 from (
-  select (select id from deployment) as deployment,
+  select (select id from deployment) as deployment, (select min(id) from cutoffs where id > ?1) as first, (` + keysVersion + `) as keys, (` + appsVersion + `) as apps,
     coalesce((select seq from sqlite_sequence where name = 'cutoffs'), 0) as last
 ) t
 left join (
   select id, kind, session_id, session_appid, ver, appid, epoch, kid, expires_at
-  from cutoffs where id > ? order by id limit ?
+  from cutoffs where id > ?1 order by id limit ?2
 ) c
 order by c.id`)
 
@@ -79,11 +81,15 @@ func scanCutoff(rows *sql.Rows, b *cutoffs.Batch) (auth.Cutoff, error) {
 		session        uuid.NullUUID
 		kind           sql.NullString
 		appID, kid     sql.NullString
+		keys, apps     sql.NullString
 		id, ver, epoch sql.NullInt64
 		now            int64
 	)
-	err := rows.Scan(&b.Deployment, &now, &b.Last, &id, &kind, &session, &ver, &appID, &epoch, &kid, into(&c.ExpiresAt))
+	err := rows.Scan(&b.Deployment, &now, &b.Last, &keys, &apps, &id, &kind, &session, &ver, &appID, &epoch, &kid, into(&c.ExpiresAt))
 	b.Now = time.UnixMilli(now).UTC()
+	if keys.Valid { // in the first row
+		b.Keys, b.Apps = keys.String, apps.String
+	}
 	c.ID, c.Kind, c.Session = id.Int64, auth.CutoffKind(kind.String), session.UUID
 	c.Ver, c.Epoch, c.AppID, c.KID = ver.Int64, epoch.Int64, appID.String, kid.String
 	return c, err

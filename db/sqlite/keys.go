@@ -33,9 +33,11 @@ func (s *Store) Keys(ctx context.Context) ([]keyring.StoredKey, error) {
 	return all, translate(ctx, "Keys", err)
 }
 
-var keysVersionSQL = statement(`
+const keysVersion = `
 select coalesce(group_concat(kid || ' ' || coalesce(active_at, '')), '')
-from (select kid, active_at from signing_keys where retired_at is null order by kid)`)
+from (select kid, active_at from signing_keys where retired_at is null order by kid)`
+
+var keysVersionSQL = statement(keysVersion)
 
 // KeysVersion implements [keyring.Store].
 func (s *Store) KeysVersion(ctx context.Context) (string, error) {

@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/bearer/cutoff"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
+	"github.com/yufu-auth/yufu/pkg/keyring"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -141,6 +143,48 @@ var cutoffTests = []test{
 			t.Log(path.name)
 			woken()
 			other()
+		}
+	}},
+	{"an answer names the states of the keys and the apps", func(t *testing.T, f *fixture) {
+		s := f.exchange(t, "o-1", t0)
+		last := f.batch(t, 0, 10)
+		if last.Keys != f.keysVersion(t) {
+			t.Errorf("Keys = %q, want that of KeysVersion(): %q", last.Keys, f.keysVersion(t))
+		}
+		policy := auth.Policy{Attributes: []string{"department"}}
+		for _, step := range []struct {
+			name       string
+			call       func() error
+			keys, apps bool // have changed
+		}{
+			{name: "nothing", call: func() error { return nil }},
+			{name: "ending a session", call: func() error { f.mustEnd(t, s, t0); return nil }},
+			{name: "an exchange", call: func() error { s = f.exchange(t, "o-1", t0); return nil }},
+			{name: "a refresh", call: func() error { f.mustRefresh(t, s.ID, 1, t0, session.Rotate); return nil }},
+			{name: "changing an app", apps: true, call: func() error {
+				_, err := f.Store.UpdateApp(t.Context(), appA, app.Change{Policy: &policy}, event(auth.AuditAppUpdated, t0.Add(time.Second)))
+				return err
+			}},
+			{name: "disabling an app", apps: true, call: func() error {
+				_, err := f.Store.DisableApp(t.Context(), appB, event(auth.AuditAppDisabled, t0))
+				return err
+			}},
+			{name: "adding a key", keys: true, call: func() error {
+				f.changeKeys(t, t0, keyring.Change{Add: []keyring.StoredKey{key("k", t0)}})
+				return nil
+			}},
+		} {
+			wantCode(t, step.call(), "")
+			b := f.batch(t, 0, 10)
+			if keys, apps := b.Keys != last.Keys, b.Apps != last.Apps; keys != step.keys || apps != step.apps {
+				t.Errorf("%s changed Keys = %t and Apps = %t, want %t and %t", step.name, keys, apps, step.keys, step.apps)
+			}
+			for after := range b.Last {
+				if p := f.batch(t, after, 1); p.Keys != b.Keys || p.Apps != b.Apps || p.Deployment != b.Deployment {
+					t.Errorf("%s: the answer after %d differs from that after 0", step.name, after)
+				}
+			}
+			last = b
 		}
 	}},
 	{"the cutoff of a deleted session names no app", func(t *testing.T, f *fixture) {

@@ -15,9 +15,9 @@
 // long as a change gives an app no more access than before. It may not register or
 // enable an app.
 //
-// The age of a directory is the time since its last successful read began. It reads once
-// a second, so while the database answers, every replica knows a change to an app about
-// a second later.
+// The age of a directory is the time since the apps were known to be as it has them. The
+// follower of the cutoffs asks the database once a second whether they have changed, so
+// while the database answers, every replica knows a change to an app about a second later.
 //
 // # Failure
 //
@@ -43,12 +43,10 @@ import (
 )
 
 const (
-	// readInterval is how often the apps are read.
-	readInterval = time.Second
+	// checkInterval is how often the directory checks whether the apps have changed.
+	checkInterval = time.Second
 	// readTimeout bounds a read.
 	readTimeout = 3 * time.Second
-	// awayAfter is the duration of a read after which the database counts as away.
-	awayAfter = time.Second
 )
 
 // Directory knows all registered apps. It is safe for concurrent use, and its
@@ -56,9 +54,7 @@ const (
 type Directory struct {
 	c      DirectoryConfig
 	latest atomic.Pointer[snapshot]
-	// waitingSince is when the oldest unanswered read began; nil: all are answered.
-	// A read that failed counts as unanswered since the zero time.
-	waitingSince atomic.Pointer[time.Time]
+	wake   chan struct{}
 }
 
 // DirectoryConfig configures a [Directory]. All fields are required.
@@ -66,77 +62,92 @@ type DirectoryConfig struct {
 	Store interface {
 		Apps(ctx context.Context) ([]auth.App, error)
 	}
+	// Version returns the name of the state of the apps at a moment, and the moment, without
+	// asking the database, or the error if the database does not answer. The name changes
+	// with each change of an app.
+	Version func() (name string, at time.Time, err error)
 	// MaxStaleness is how old the directory may be.
 	MaxStaleness time.Duration
 	Clock        func() time.Time
 	Log          *slog.Logger
 }
 
-// snapshot is the answer to one read. It never changes.
+// snapshot is what one read found. It never changes.
 type snapshot struct {
 	apps map[string]auth.App
-	// asked is when the read began.
-	asked time.Time
+	// version is the name of the state, and at the moment at which the apps were so.
+	version string
+	at      time.Time
 }
 
 // OpenDirectory returns a directory that is up to date, or an error when the database
 // does not answer. [Directory.Run] keeps it up to date.
 func OpenDirectory(ctx context.Context, c DirectoryConfig) (*Directory, error) {
-	d := &Directory{c: c}
-	if err := d.read(ctx); err != nil {
+	d := &Directory{c: c, wake: make(chan struct{}, 1)}
+	if err := d.update(ctx); err != nil {
 		return nil, fmt.Errorf("app: read the apps: %w", err)
 	}
 	return d, nil
 }
 
-// Run reads the apps once a second until ctx is done.
+// Wake makes [Directory.Run] check at once whether the apps have changed.
+func (d *Directory) Wake() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run checks once a second and after each [Directory.Wake] whether the apps have changed,
+// and then reads them, until ctx is done.
 func (d *Directory) Run(ctx context.Context) {
-	tick := time.NewTicker(readInterval)
+	tick := time.NewTicker(checkInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-d.wake:
 		case <-tick.C:
-			// A failure matters only when the directory gets too old. The follower of
-			// the cutoffs logs that the database is away.
-			if err := d.read(ctx); err != nil && ctx.Err() == nil {
-				d.c.Log.Debug("apps not read", "cause", err)
-			}
+		}
+		// A failure matters only when the directory gets too old. The follower of
+		// the cutoffs logs that the database is away.
+		if err := d.update(ctx); err != nil && ctx.Err() == nil {
+			d.c.Log.Debug("apps not read", "cause", err)
 		}
 	}
 }
 
-func (d *Directory) read(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	asked := d.c.Clock()
-	d.waitingSince.CompareAndSwap(nil, &asked)
-	apps, err := d.c.Store.Apps(ctx)
+// update reads the apps if they have changed.
+func (d *Directory) update(ctx context.Context) error {
+	version, at, err := d.c.Version()
 	if err != nil {
-		d.waitingSince.Store(&time.Time{})
 		return err
 	}
-	s := &snapshot{apps: make(map[string]auth.App, len(apps)), asked: asked}
+	last := d.latest.Load()
+	if last != nil && last.version == version {
+		d.latest.Store(&snapshot{last.apps, version, at})
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	apps, err := d.c.Store.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	// They are as new as the version, or newer: the next version then differs.
+	s := &snapshot{make(map[string]auth.App, len(apps)), version, at}
 	for i := range apps {
 		s.apps[apps[i].ID] = apps[i]
 	}
 	d.latest.Store(s)
-	d.waitingSince.Store(nil)
 	return nil
-}
-
-// Answering reports whether the database answers: false when the last read
-// failed, or has waited for more than a second.
-func (d *Directory) Answering() bool {
-	since := d.waitingSince.Load()
-	return since == nil || d.c.Clock().Sub(*since) <= awayAfter
 }
 
 var errStale = errors.New("app: the apps were read too long ago")
 
 func (d *Directory) check(s *snapshot) error {
-	if d.c.Clock().Sub(s.asked) > d.c.MaxStaleness {
+	if d.c.Clock().Sub(s.at) > d.c.MaxStaleness {
 		return &auth.Error{Code: auth.StorageUnavailable, Err: errStale}
 	}
 	return nil

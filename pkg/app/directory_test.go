@@ -24,11 +24,22 @@ type memory struct {
 	apps  []auth.App
 	err   error
 	hangs bool
+	reads int
+	// versionErr is the error of version.
+	versionErr error
+}
+
+// version is a [app.DirectoryConfig.Version] that was read half a second ago.
+func (m *memory) version() (string, time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return fmt.Sprint(m.apps), time.Now().Add(-time.Second / 2), m.versionErr
 }
 
 func (m *memory) Apps(ctx context.Context) ([]auth.App, error) {
 	m.mu.Lock()
 	apps, err, hangs := m.apps, m.err, m.hangs
+	m.reads++
 	m.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
@@ -57,7 +68,7 @@ const maxStaleness = 30 * time.Second
 func open(t *testing.T, m *memory) (*app.Directory, error) {
 	t.Helper()
 	return app.OpenDirectory(t.Context(), app.DirectoryConfig{
-		Store: m, MaxStaleness: maxStaleness, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		Store: m, MaxStaleness: maxStaleness, Clock: time.Now, Log: slog.New(slog.DiscardHandler), Version: m.version,
 	})
 }
 
@@ -100,14 +111,6 @@ func wantSeveral(t *testing.T, d *app.Directory, several bool, want auth.Code) {
 	}
 }
 
-func wantAnswering(t *testing.T, d *app.Directory, want bool) {
-	t.Helper()
-	synctest.Wait()
-	if got := d.Answering(); got != want {
-		t.Errorf("Answering() = %t, want %t", got, want)
-	}
-}
-
 func TestOpen(t *testing.T) {
 	t.Parallel()
 	t.Run("fails without a database", func(t *testing.T) {
@@ -147,14 +150,14 @@ func TestDirectory(t *testing.T) {
 	t.Run("the directory answers from memory until it is too old", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
-			m.set(func() { m.err = auth.StorageUnavailable })
+			m.set(func() { m.versionErr = auth.StorageUnavailable })
 			time.Sleep(maxStaleness - time.Second)
 			wantApp(t, d, "wx1", "")
 			wantSeveral(t, d, false, "")
 			time.Sleep(time.Second)
 			wantApp(t, d, "wx1", auth.StorageUnavailable)
 			wantSeveral(t, d, false, auth.StorageUnavailable)
-			m.set(func() { m.err = nil })
+			m.set(func() { m.versionErr = nil })
 			time.Sleep(time.Second)
 			wantApp(t, d, "wx1", "")
 			wantSeveral(t, d, false, "")
@@ -165,39 +168,46 @@ func TestDirectory(t *testing.T) {
 		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
 			m.set(func() { m.apps = apps(2) })
 			time.Sleep(time.Second)
-			m.set(func() { m.err = auth.StorageUnavailable })
+			m.set(func() { m.versionErr = auth.StorageUnavailable })
 			time.Sleep(time.Hour)
 			wantSeveral(t, d, true, "")
 			wantApp(t, d, "wx1", auth.StorageUnavailable)
 		})
 	})
-	t.Run("a failing database is detected within a second", func(t *testing.T) {
+	t.Run("the apps are read only when they have changed", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
-			wantAnswering(t, d, true)
-			m.set(func() { m.err = auth.StorageUnavailable })
-			for range 10 {
-				time.Sleep(time.Second)
-				wantAnswering(t, d, false)
+			wantReads := func(want int) {
+				t.Helper()
+				synctest.Wait()
+				m.set(func() {
+					if m.reads != want {
+						t.Errorf("the apps were read %d times, want %d", m.reads, want)
+					}
+				})
 			}
-			m.set(func() { m.err = nil })
-			time.Sleep(time.Second)
-			wantAnswering(t, d, true)
+			wantReads(1) // after an hour
+			wantApp(t, d, "wx1", "")
+			m.set(func() { m.apps = apps(2) })
+			d.Wake()
+			wantApp(t, d, "wx2", "")
+			wantReads(2)
+			time.Sleep(time.Hour)
+			wantReads(2)
 		})
 	})
-	t.Run("a hanging database is detected within two seconds, until it answers", func(t *testing.T) {
+	t.Run("apps that changed but cannot be read get too old", func(t *testing.T) {
 		t.Parallel()
 		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
-			m.set(func() { m.hangs = true })
-			time.Sleep(2 * time.Second)
-			for range 100 {
-				wantAnswering(t, d, false)
-				time.Sleep(100 * time.Millisecond)
-			}
+			m.set(func() { m.apps, m.hangs = apps(2), true })
+			time.Sleep(maxStaleness - time.Second)
+			wantApp(t, d, "wx1", "")
+			wantApp(t, d, "wx2", auth.AppUnknown)
+			time.Sleep(time.Second)
+			wantApp(t, d, "wx1", auth.StorageUnavailable)
 			m.set(func() { m.hangs = false })
 			time.Sleep(4 * time.Second) // wait for the end of the hanging read
-			wantAnswering(t, d, true)
-			wantApp(t, d, "wx1", "")
+			wantApp(t, d, "wx2", "")
 		})
 	})
 }

@@ -22,8 +22,11 @@ const (
 	// askTimeout bounds a query. A database that takes longer counts as away, and the
 	// age shows it.
 	askTimeout = 3 * time.Second
-	// pageSize is the maximum number of cutoffs in one query.
-	pageSize = 1000
+	// awayAfter is the duration of a query after which the database counts as away.
+	awayAfter = time.Second
+	// pageSize is the maximum number of cutoffs in one query. Each query is a commit, so
+	// a start should take few.
+	pageSize = 10_000
 	// heartbeatInterval is the time between two heartbeats to subscribers, with room
 	// for a slow machine.
 	heartbeatInterval = cutoff.HeartbeatInterval * 3 / 5
@@ -49,9 +52,9 @@ type Config struct {
 	// cannot make a time with two readings.
 	Wall func(t time.Time) time.Time
 	Log  *slog.Logger
-	// OnNotify, if it is not nil, is called for each notification of the database, which
-	// may be about new keys and not about cutoffs.
-	OnNotify func()
+	// OnKeysChange and OnAppsChange, if not nil, are called when an answer of the database
+	// says that the keys or the apps have changed, see [Batch]. They must not block.
+	OnKeysChange, OnAppsChange func()
 	// OnTimelineChange, if it is not nil, is called when the database's timeline has
 	// changed (restart, fail-over, restore), after everything was loaded again. The
 	// cutoffs that were known before are still in the set.
@@ -84,6 +87,18 @@ type Follower struct {
 	// and lastErr its error.
 	started, finished int64
 	lastErr           error
+	// startedAt is when the last query began, and answer that of the last one that was
+	// answered.
+	startedAt time.Time
+	answer    Answer
+}
+
+// Answer is what the database answered to a query about other data than cutoffs.
+type Answer struct {
+	// Asked is when the query began.
+	Asked time.Time
+	// Keys and Apps are those of [Batch].
+	Keys, Apps string
 }
 
 // Open returns a follower that has loaded everything, or an error when the
@@ -155,6 +170,22 @@ func (f *Follower) TimelineChangedWithin(d time.Duration) bool {
 	return f.lastErr != nil
 }
 
+// LastAnswer returns the last answer of the database, and the error of the last query if
+// that failed.
+func (f *Follower) LastAnswer() (Answer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.answer, f.lastErr
+}
+
+// Answering reports whether the database answers: false if the last query failed, or has
+// waited for more than a second.
+func (f *Follower) Answering() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lastErr == nil && (f.finished == f.started || f.c.Clock().Sub(f.startedAt) <= awayAfter)
+}
+
 // Deployment returns the id of the deployment that this replica belongs to.
 func (f *Follower) Deployment() uuid.UUID { return *f.deployment.Load() }
 
@@ -220,9 +251,6 @@ func (f *Follower) listen(ctx context.Context, wake chan<- struct{}) {
 	for {
 		began := f.c.Clock()
 		err := f.c.Store.Listen(ctx, func() {
-			if f.c.OnNotify != nil {
-				f.c.OnNotify()
-			}
 			select {
 			case wake <- struct{}{}:
 			default:
@@ -270,6 +298,7 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 	}
 	f.started++
 	question := f.started
+	f.startedAt = f.c.Clock()
 	f.mu.Unlock()
 	err := f.loadNew(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -331,8 +360,26 @@ func (f *Follower) loadNew(ctx context.Context) error {
 			f.feed.append(fresh, last, time.Time{})
 		}
 		if complete {
+			f.notice(Answer{Asked: asked, Keys: b.Keys, Apps: b.Apps})
 			return nil
 		}
+	}
+}
+
+// notice records an answer, and calls the functions of [Config] for what has changed.
+func (f *Follower) notice(a Answer) {
+	f.mu.Lock()
+	before := f.answer
+	f.answer = a
+	f.mu.Unlock()
+	if before.Asked.IsZero() {
+		return // of Open
+	}
+	if before.Keys != a.Keys && f.c.OnKeysChange != nil {
+		f.c.OnKeysChange()
+	}
+	if before.Apps != a.Apps && f.c.OnAppsChange != nil {
+		f.c.OnAppsChange()
 	}
 }
 

@@ -15,7 +15,8 @@ type Store interface {
 	// of their ids, as a writable primary has them now: all that were committed
 	// before the call, unless there are more than limit.
 	// With synchronous replication it waits until the standby confirms that the
-	// server is still the primary.
+	// server is still the primary. It is the only query of an idle replica, once a
+	// second, so the answer also says whether the keys or the apps have changed.
 	//
 	// Errors: [auth.StorageUnavailable], also when the server is a standby, when
 	// the standby did not confirm, and when connections lead to two primaries; or
@@ -41,6 +42,9 @@ type Batch struct {
 	Deployment uuid.UUID
 	// Now is the time by the database's clock, read while it answered.
 	Now time.Time
+	// Keys is what [keyring.Store.KeysVersion] returns. Apps names the state of the
+	// registered apps in the same way.
+	Keys, Apps string
 	// Last is at least the greatest id that was ever committed in the timeline.
 	Last int64
 	// Cutoffs are in order of their ids, which are positive.

@@ -29,6 +29,10 @@ type KeeperConfig struct {
 	// due. DatabaseClock asks the database; changes of keys use its time.
 	Clock         func() time.Time
 	DatabaseClock func(ctx context.Context) (time.Time, error)
+	// Version, if it is not nil, returns what [Store.KeysVersion] returned lately, without
+	// asking the database, or the error if the database does not answer. [Keeper.Run] then
+	// reads the keys only when they have changed.
+	Version func() (string, error)
 	// Log gets the automatic changes and the failures of [Keeper.Run].
 	Log *slog.Logger
 }
@@ -72,8 +76,8 @@ func (k *Keeper) Unusable() error {
 	return nil
 }
 
-// Run reads changed keys and applies the policy, once a second and after each
-// [Keeper.Wake], until ctx is done.
+// Run checks whether the keys have changed and applies the policy, once a second and after
+// each [Keeper.Wake], until ctx is done.
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -110,7 +114,7 @@ func (k *Keeper) Run(ctx context.Context) {
 func (k *Keeper) poll(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if err := k.ReloadIfChanged(asking); err != nil {
+	if err := k.reloadIfKnownChanged(asking); err != nil {
 		if ctx.Err() == nil && asking.Err() != nil {
 			err = &auth.Error{Code: auth.StorageUnavailable, Err: err}
 		}
@@ -119,6 +123,19 @@ func (k *Keeper) poll(ctx context.Context) error {
 	changing, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	return k.ApplyPolicy(changing)
+}
+
+// reloadIfKnownChanged reads the keys if they have changed, as far as
+// [KeeperConfig.Version] knows.
+func (k *Keeper) reloadIfKnownChanged(ctx context.Context) error {
+	if k.c.Version == nil {
+		return k.ReloadIfChanged(ctx)
+	}
+	version, err := k.c.Version()
+	if err != nil || k.c.Ring.isVersion(version) {
+		return err
+	}
+	return k.ReloadIfChanged(ctx)
 }
 
 // CatchUp calls [Keeper.ReloadIfChanged] and then [Keeper.ApplyPolicy]. Afterwards the

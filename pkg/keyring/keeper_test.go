@@ -128,3 +128,63 @@ func TestKeeperRun(t *testing.T) {
 		t.Errorf("Run() logged %d lines, want 3:\n%s", n, log.text.String())
 	}
 }
+
+// TestKeeperVersion checks that a keeper that knows the version of the keys asks the
+// database only when it has changed.
+func TestKeeperVersion(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, policy)
+	store := &flaky{Store: openFile(t, f.path), asked: make(chan struct{}, 1000)}
+	ring := open(t, store, f.now)
+	// Each check of the keeper receives the answer for it.
+	type known struct {
+		version string
+		err     error
+	}
+	answers := make(chan known)
+	k, err := keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: ring, Policy: policy,
+		Clock:         func() time.Time { return now },
+		DatabaseClock: func(context.Context) (time.Time, error) { return now, nil },
+		Version: func() (string, error) {
+			a := <-answers
+			return a.version, a.err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { k.Run(ctx) })
+	defer running.Wait()
+	defer close(answers)
+	defer stop()
+	// Each answer is given twice: when the second is taken, the first has had its effect.
+	check := func(name string, a known, want int) {
+		t.Helper()
+		for range 2 {
+			k.Wake()
+			answers <- a
+		}
+		if got := len(store.asked); got != want {
+			t.Errorf("%s: %d queries, want %d", name, got, want)
+		}
+	}
+	version := func() string {
+		v, err := store.Store.KeysVersion(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	check("at first", known{version: version()}, 1)
+	check("without a change", known{version: version()}, 1)
+	f.pass(takeoverAge)
+	promoted := f.rotate(keyring.RotateRequest{Use: keyring.UseAccess})[0]
+	check("before the change is known", known{err: auth.StorageUnavailable}, 1)
+	check("after a change", known{version: version()}, 2)
+	if got := signingKID(t, ring, f.now); got != promoted.KID {
+		t.Errorf("signing key = %s, want %s", got, promoted.KID)
+	}
+}

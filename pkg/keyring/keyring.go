@@ -145,6 +145,13 @@ func (r *Ring) reloadIfChanged(ctx context.Context) error {
 	return nil
 }
 
+// isVersion reports whether the ring's keys were read in the state with this name.
+func (r *Ring) isVersion(version string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.version != "" && version == r.version
+}
+
 // CurrentSigningKey implements [token.SigningKeys]. Right after an app chose an
 // algorithm, no key of it may sign yet; the result is then the key of
 // [token.DefaultAlg]. If no key of the default algorithm is active yet, because this

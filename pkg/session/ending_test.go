@@ -194,7 +194,7 @@ var observers = map[string]func(t *testing.T, w *world, g session.Grant) auth.Co
 	},
 	"introspection": func(t *testing.T, w *world, g session.Grant) auth.Code {
 		answer := w.serve(t, func(r chi.Router, v *token.Verifier) {
-			i := oauth.NewIntrospection(anyKey{}, v, new(app.Directory), w.store, nil)
+			i := oauth.NewIntrospection(anyKey{}, v, noApps{}, w.store, nil)
 			t.Cleanup(i.Close)
 			i.Mount(r)
 		}, httptest.NewRequest(http.MethodPost, "/oauth2/introspect", strings.NewReader(url.Values{"token": {g.AccessToken.Reveal()}}.Encode())))
@@ -403,3 +403,8 @@ func (w *world) breakCutoffs(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// noApps implements [oauth.Apps].
+type noApps struct{ *app.Directory }
+
+func (noApps) Answering() bool { return true }

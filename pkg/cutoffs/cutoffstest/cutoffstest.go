@@ -36,6 +36,7 @@ type Store struct {
 	lost       chan struct{} // closed when listeners lose their connection
 	wakes      map[*func()]struct{}
 	questions  int
+	keys, apps string
 }
 
 // New returns an empty database.
@@ -155,6 +156,14 @@ func (s *Store) Questions() int {
 	return s.questions
 }
 
+// Change sets the names of the states of the keys and the apps, and wakes the listeners.
+func (s *Store) Change(keys, apps string) {
+	s.mu.Lock()
+	s.keys, s.apps = keys, apps
+	s.mu.Unlock()
+	s.Commit()
+}
+
 // Listeners returns the number of calls of Listen that are running.
 func (s *Store) Listeners() int {
 	s.mu.Lock()
@@ -168,7 +177,7 @@ func (s *Store) Cutoffs(ctx context.Context, after int64, limit int) (cutoffs.Ba
 	s.mu.Lock()
 	s.questions++
 	stalled, err := s.stalled, s.err
-	b := cutoffs.Batch{Timeline: s.timeline, Deployment: s.deployment, Now: s.Clock(), Last: s.last}
+	b := cutoffs.Batch{Timeline: s.timeline, Deployment: s.deployment, Now: s.Clock(), Last: s.last, Keys: s.keys, Apps: s.apps}
 	first := sort.Search(len(s.rows), func(i int) bool { return s.rows[i].ID > after })
 	b.Cutoffs = append(b.Cutoffs, s.rows[first:min(first+limit, len(s.rows))]...)
 	s.mu.Unlock()
