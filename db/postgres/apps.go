@@ -79,7 +79,7 @@ on conflict (appid) do nothing`)
 
 // AddApp implements [app.Store].
 func (s *Store) AddApp(ctx context.Context, a auth.App, event auth.AuditEvent) error {
-	return s.inTx(ctx, "AddApp", func(tx pgx.Tx) error {
+	return s.inTx(ctx, "AddApp", func(tx *transaction) error {
 		var disabledAt time.Time
 		if a.Disabled {
 			disabledAt = event.At
@@ -134,7 +134,7 @@ func (s *Store) UpdateApp(ctx context.Context, appID string, change app.Change, 
 		policy = &text
 	}
 	var a auth.App
-	err := s.inTx(ctx, "UpdateApp", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "UpdateApp", func(tx *transaction) error {
 		before, err := readApp(ctx, tx, appLockedSQL, appID)
 		if err != nil {
 			return err
@@ -179,7 +179,7 @@ returning ` + appColumns)
 // switchApp disables or enables an app. Both revoke what the app has issued.
 func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, event auth.AuditEvent) (auth.App, error) {
 	var a auth.App
-	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
+	err := s.inTx(ctx, op, func(tx *transaction) error {
 		var err error
 		a, err = readApp(ctx, tx, appLockedSQL, appID)
 		if err != nil || a.Disabled == disable {
@@ -203,9 +203,9 @@ func (s *Store) switchApp(ctx context.Context, op, appID string, disable bool, e
 	return a, nil
 }
 
-// appChanged writes the audit event of a change to an app and, as the last statement
-// of the transaction, its cutoff if there is one.
-func appChanged(ctx context.Context, tx pgx.Tx, appID string, event auth.AuditEvent, cutoff *auth.Cutoff) error {
+// appChanged writes the audit event of a change to an app and its cutoff if there is one,
+// and commits.
+func appChanged(ctx context.Context, tx *transaction, appID string, event auth.AuditEvent, cutoff *auth.Cutoff) error {
 	event.AppID = appID
 	var b pgx.Batch
 	if err := queueAudit(&b, event); err != nil {
@@ -214,5 +214,5 @@ func appChanged(ctx context.Context, tx pgx.Tx, appID string, event auth.AuditEv
 	if cutoff != nil {
 		queueCutoffs(&b, event.At, *cutoff)
 	}
-	return run(ctx, tx, &b)
+	return tx.commit(ctx, &b)
 }

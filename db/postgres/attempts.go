@@ -37,7 +37,7 @@ func (s *Store) Reserve(ctx context.Context, keys []auth.AttemptKey, now time.Ti
 	for {
 		var r binding.Reservation
 		missed := false
-		err := s.inTx(ctx, "Reserve", func(tx pgx.Tx) error {
+		err := s.inTx(ctx, "Reserve", func(tx *transaction) error {
 			counted, err := lockAttempts(ctx, tx, keys, &now)
 			if err != nil {
 				return err
@@ -60,7 +60,7 @@ func (s *Store) Reserve(ctx context.Context, keys []auth.AttemptKey, now time.Ti
 					return err
 				}
 			}
-			return run(ctx, tx, &b)
+			return tx.commit(ctx, &b)
 		})
 		switch {
 		case err == nil, errors.Is(err, errBlocked) && !missed:
@@ -80,7 +80,7 @@ func (s *Store) Refund(ctx context.Context, r binding.Reservation) error {
 	for i, a := range r.Counted {
 		keys[i] = a.AttemptKey
 	}
-	return s.inTx(ctx, "Refund", func(tx pgx.Tx) error {
+	return s.inTx(ctx, "Refund", func(tx *transaction) error {
 		counted, err := lockAttempts(ctx, tx, keys, nil)
 		if err != nil {
 			return err
@@ -88,13 +88,13 @@ func (s *Store) Refund(ctx context.Context, r binding.Reservation) error {
 		binding.Uncount(counted, r)
 		var b pgx.Batch
 		queueAttempts(&b, counted)
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 }
 
 // lockAttempts locks the counters and returns them in the order of keys, which must be
 // sorted. If now is not nil, it creates missing counters.
-func lockAttempts(ctx context.Context, tx pgx.Tx, keys []auth.AttemptKey, now *time.Time) ([]auth.Attempts, error) {
+func lockAttempts(ctx context.Context, tx *transaction, keys []auth.AttemptKey, now *time.Time) ([]auth.Attempts, error) {
 	kinds, names := make([]string, len(keys)), make([]string, len(keys))
 	for i, k := range keys {
 		kinds[i], names[i] = string(k.Kind), k.Key

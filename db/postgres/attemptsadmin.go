@@ -57,7 +57,7 @@ var liftDelaySQL = statement(`delete from bind_attempts where kind = $1 and key 
 
 // LiftDelay implements [person.Store].
 func (s *Store) LiftDelay(ctx context.Context, key auth.AttemptKey, event auth.AuditEvent) error {
-	return s.inTx(ctx, "LiftDelay", func(tx pgx.Tx) error {
+	return s.inTx(ctx, "LiftDelay", func(tx *transaction) error {
 		tag, err := tx.Exec(ctx, liftDelaySQL, string(key.Kind), key.Key, auth.StoredTime(event.At))
 		if err != nil {
 			return err
@@ -69,6 +69,6 @@ func (s *Store) LiftDelay(ctx context.Context, key auth.AttemptKey, event auth.A
 		if err := queueAudit(&b, person.LiftedEvent(key, event)); err != nil {
 			return err
 		}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 }

@@ -17,7 +17,7 @@ import (
 // Bind implements [binding.Store].
 func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindResult, error) {
 	var done binding.BindResult
-	err := s.inTx(ctx, "Bind", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "Bind", func(tx *transaction) error {
 		a, err := readRequester(ctx, tx, b.Session)
 		if err != nil {
 			return err
@@ -69,7 +69,7 @@ func (s *Store) Bind(ctx context.Context, b binding.BindParams) (binding.BindRes
 			done.Session.Person = &f.Person
 			done.Replaced = replaced
 		}
-		return run(ctx, tx, &batch)
+		return tx.commit(ctx, &batch)
 	})
 	if err != nil {
 		return binding.BindResult{}, err
@@ -97,7 +97,7 @@ func queueBind(batch *pgx.Batch, b *binding.BindParams, f *binding.Locked, c *af
 // Unbind implements [binding.Store].
 func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.BindResult, error) {
 	var done binding.BindResult
-	err := s.inTx(ctx, "Unbind", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "Unbind", func(tx *transaction) error {
 		a, err := readRequester(ctx, tx, u.Session)
 		if err != nil {
 			return err
@@ -123,7 +123,7 @@ func (s *Store) Unbind(ctx context.Context, u binding.UnbindParams) (binding.Bin
 		queueCutoffs(&batch, u.Now, c.queueRaise(&batch, uuid.Nil, u.Now)...)
 		done.Session.Ver++
 		done.Session.Person = nil
-		return run(ctx, tx, &batch)
+		return tx.commit(ctx, &batch)
 	})
 	if err != nil {
 		return binding.BindResult{}, err
@@ -138,9 +138,9 @@ type requester struct {
 }
 
 // readRequester reads the session without a lock, or returns [auth.SessionRevoked].
-func readRequester(ctx context.Context, tx pgx.Tx, id uuid.UUID) (requester, error) {
+func readRequester(ctx context.Context, tx *transaction, id uuid.UUID) (requester, error) {
 	a := requester{session: id}
-	err := tx.QueryRow(ctx, ownerSQL, id, nil, shard.Of(id)).Scan(&a.appID, &a.identity)
+	err := tx.QueryRow(ctx, ownerSQL, id, shard.Of(id)).Scan(&a.appID, &a.identity)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, auth.SessionRevoked
 	}
@@ -149,7 +149,7 @@ func readRequester(ctx context.Context, tx pgx.Tx, id uuid.UUID) (requester, err
 
 // state reads the session and its app. [lockAffected] must have locked the session if
 // it is live.
-func (a *requester) state(ctx context.Context, tx pgx.Tx) (session.State, error) {
+func (a *requester) state(ctx context.Context, tx *transaction) (session.State, error) {
 	p, err := readPresented(ctx, tx, presentedSQL, session.RefreshParams{Session: a.session, AppID: a.appID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = auth.SessionRevoked
@@ -166,7 +166,7 @@ var (
 
 // lockTargetPerson locks the person to bind to. It creates the person first if b says
 // so, and reports whether it did.
-func lockTargetPerson(ctx context.Context, tx pgx.Tx, b *binding.BindParams, f *binding.Locked) (created bool, err error) {
+func lockTargetPerson(ctx context.Context, tx *transaction, b *binding.BindParams, f *binding.Locked) (created bool, err error) {
 	sql, key := lockTargetPersonSQL, any(b.Target.Person)
 	switch t := &b.Target; {
 	case t.Save != nil:
@@ -227,7 +227,7 @@ order by s.id for update of s`)
 // uuid.Nil. Where the rule lets a second identity join, the others are neither affected
 // nor looked up, which takes a search of all shards. If the identity does not exist, it
 // returns [pgx.ErrNoRows].
-func lockAffected(ctx context.Context, tx pgx.Tx, identity, person uuid.UUID, appID string, rule auth.SecondIdentity, now time.Time) (*affected, error) {
+func lockAffected(ctx context.Context, tx *transaction, identity, person uuid.UUID, appID string, rule auth.SecondIdentity, now time.Time) (*affected, error) {
 	c := &affected{}
 	sql, keys := lockOwnIdentitySQL, []any{identity, shard.Of(identity)}
 	if rule != auth.SecondJoins {

@@ -146,7 +146,7 @@ func (s *Store) Ticket(ctx context.Context, hash [32]byte) (person.Ticket, error
 
 // AddTicket implements [person.Store].
 func (s *Store) AddTicket(ctx context.Context, t person.Ticket, event auth.AuditEvent) error {
-	return s.inTx(ctx, "AddTicket", func(tx pgx.Tx) error {
+	return s.inTx(ctx, "AddTicket", func(tx *transaction) error {
 		var disabled bool
 		err := tx.QueryRow(ctx, sharePersonSQL, t.Person.ID).Scan(&disabled)
 		switch {
@@ -173,6 +173,6 @@ func (s *Store) AddTicket(ctx context.Context, t person.Ticket, event auth.Audit
 			return err
 		}
 		b.Queue(addTicketSQL, t.Hash[:], t.Person.ID, textOrNull(t.AppID), auth.StoredTime(t.CreatedAt), auth.StoredTime(t.ExpiresAt))
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 }

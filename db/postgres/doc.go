@@ -8,7 +8,8 @@
 //
 // # Transactions
 //
-// All transactions run at READ COMMITTED.
+// All transactions run at READ COMMITTED. BEGIN is sent with the first statement and
+// COMMIT with the last batch, so that they cost no round trips.
 //
 // An exchange is one round trip of two statements. The first writes the identity.
 // The second starts after the wait for the identity's lock, so it sees what the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -17,11 +16,6 @@ import (
 const mark = `setval('durability', 1)`
 
 var markSQL = statement(`select ` + mark)
-
-// writeOptions are for every transaction that may succeed. They write the mark in the
-// round trip of the commit. So a result that depends only on what was read waits for
-// the standby, as a change does.
-var writeOptions = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, CommitQuery: markSQL + `; commit`}
 
 // Confirm implements [session.Store].
 func (s *Store) Confirm(ctx context.Context) error {

@@ -40,58 +40,40 @@ func queueEndOnly(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.U
 	return cutoffs
 }
 
-const endableSQL = `select appid, identity_uuid, ended_at is not null from sessions where id = $1 and shard = $2`
-
 var (
-	endableReadSQL   = statement(endableSQL)
-	endableLockedSQL = statement(endableSQL + ` for update`)
+	lockEndableSQL = statement(`select ended_at is not null from sessions where id = $1 and shard = $2 for update`)
 )
 
 // End implements [session.Store].
 func (s *Store) End(ctx context.Context, e session.EndParams) error {
-	return s.inTx(ctx, "End", func(tx pgx.Tx) error {
+	return s.inTx(ctx, "End", func(tx *transaction) error {
 		var (
-			appID    string
-			identity uuid.UUID
-			ended    bool
+			lock, b pgx.Batch
+			ended   bool
+			event   = e.Event
 		)
-		read := func(sql string) error {
-			return tx.QueryRow(ctx, sql, e.Session, shard.Of(e.Session)).Scan(&appID, &identity, &ended)
-		}
-		// A session never changes its app or identity, so they can be read before
-		// the locks are taken.
-		switch err := read(endableReadSQL); {
+		event.Session = e.Session
+		lock.Queue(lockOwnerSQL, e.Session, shard.Of(e.Session), nil).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&event.AppID, &event.Identity)
+		})
+		lock.Queue(lockEndableSQL, e.Session, shard.Of(e.Session)).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&ended)
+		})
+		switch err := run(ctx, tx, &lock); {
 		case errors.Is(err, pgx.ErrNoRows):
 			return nil // already deleted
 		case err != nil:
 			return err
-		}
-		if appID != e.AppID {
+		case event.AppID != e.AppID:
 			return auth.TokenClientMismatch
-		}
-		if ended {
+		case ended:
 			return nil
 		}
-		if err := tx.QueryRow(ctx, lockIdentitySQL, identity, shard.Of(identity)).Scan(&identity); err != nil {
-			return err
-		}
-		switch err := read(endableLockedSQL); {
-		case errors.Is(err, pgx.ErrNoRows):
-			return nil
-		case err != nil:
-			return err
-		}
-		if ended {
-			return nil
-		}
-		event := e.Event
-		event.AppID, event.Identity, event.Session = appID, identity, e.Session
-		var b pgx.Batch
 		if err := queueAudit(&b, event); err != nil {
 			return err
 		}
 		queueEnd(&b, e.Reason, e.Now, e.Session)
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 }
 

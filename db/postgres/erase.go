@@ -9,7 +9,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
-	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
@@ -50,7 +49,7 @@ func (s *Store) EraseIdentity(ctx context.Context, c person.IdentityChange) (per
 
 func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.IdentityRecord, error) {
 	var i person.IdentityRecord
-	err := s.inTx(ctx, "EraseIdentity", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "EraseIdentity", func(tx *transaction) error {
 		// The person comes first in the order of locks, and only the identity says which
 		// person it is.
 		before, err := identity(ctx, tx, identityReadSQL, c.Identity, c.Apps)
@@ -74,8 +73,7 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 				return err
 			}
 		}
-		v := endTargets{identities: []uuid.UUID{i.UUID}}
-		ending, live, err := v.sessions(ctx, tx, &session.RevokeParams{Now: c.Now})
+		ending, err := lockSessionsToEnd(ctx, tx, c.Now, i.UUID)
 		if err != nil {
 			return err
 		}
@@ -90,14 +88,14 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 		b.Queue(eraseTicketsSQL, i.UUID)
 		b.Queue(eraseAttemptsSQL, string(auth.AttemptIdentity), i.UUID.String())
 		b.Queue(eraseAuditSQL, i.UUID, person.ErasedDetails())
-		if err := queueAudit(&b, c.ErasedEvent(&i, live, forget)); err != nil {
+		if err := queueAudit(&b, c.ErasedEvent(&i, ending.live, forget)); err != nil {
 			return err
 		}
-		if len(ending) > 0 {
-			queueEnd(&b, auth.EndErased, c.Now, ending...)
+		if len(ending.ids) > 0 {
+			queueEnd(&b, auth.EndErased, c.Now, ending.ids...)
 		}
 		i = i.Erase(now)
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 	if err != nil {
 		return person.IdentityRecord{}, err

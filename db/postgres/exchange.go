@@ -94,7 +94,7 @@ order by id for update`)
 // surplus.
 func (s *Store) replace(ctx context.Context, x session.ExchangeParams, identity uuid.UUID) (session.Granted, error) {
 	var g session.Granted
-	err := s.inTx(ctx, "Exchange", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "Exchange", func(tx *transaction) error {
 		var (
 			begin, end pgx.Batch
 			surplus    []uuid.UUID
@@ -124,7 +124,7 @@ func (s *Store) replace(ctx context.Context, x session.ExchangeParams, identity 
 		}
 		queueEnd(&end, auth.EndLimit, x.Now, surplus...)
 		g.Ended = len(surplus)
-		return run(ctx, tx, &end)
+		return tx.commit(ctx, &end)
 	})
 	return g, err
 }

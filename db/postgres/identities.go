@@ -153,26 +153,22 @@ func (s *Store) EnableIdentity(ctx context.Context, c person.IdentityChange) (pe
 var switchIdentitySQL = statement(`update identities set disabled_at = $2 where uuid = $1 and shard = $3`)
 
 func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *person.IdentityChange) (person.IdentityRecord, error) {
-	return s.changeIdentity(ctx, op, c, func(tx pgx.Tx, i *person.IdentityRecord) error {
+	return s.changeIdentity(ctx, op, c, func(tx *transaction, i *person.IdentityRecord) error {
 		if i.Disabled == disable {
 			return nil
 		}
 		var (
 			disabledAt time.Time
-			ending     []uuid.UUID
+			ending     = &sessionsToEnd{}
 			detail     map[string]any
 		)
 		if disable {
 			disabledAt = c.Now
-			v := endTargets{identities: []uuid.UUID{i.UUID}}
-			var (
-				live int
-				err  error
-			)
-			if ending, live, err = v.sessions(ctx, tx, &session.RevokeParams{Now: c.Now}); err != nil {
+			var err error
+			if ending, err = lockSessionsToEnd(ctx, tx, c.Now, i.UUID); err != nil {
 				return err
 			}
-			detail = map[string]any{"sessions": live}
+			detail = map[string]any{"sessions": ending.live}
 		}
 		i.Disabled = disable
 		var b pgx.Batch
@@ -180,18 +176,18 @@ func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *
 		if err := queueAudit(&b, c.Audit(i, detail)); err != nil {
 			return err
 		}
-		if len(ending) > 0 {
-			queueEnd(&b, auth.EndIdentityDisabled, c.Now, ending...)
+		if len(ending.ids) > 0 {
+			queueEnd(&b, auth.EndIdentityDisabled, c.Now, ending.ids...)
 		}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 }
 
 // changeIdentity locks an identity that is not erased, calls change, and returns the
 // identity as change leaves it.
-func (s *Store) changeIdentity(ctx context.Context, op string, c *person.IdentityChange, change func(pgx.Tx, *person.IdentityRecord) error) (person.IdentityRecord, error) {
+func (s *Store) changeIdentity(ctx context.Context, op string, c *person.IdentityChange, change func(*transaction, *person.IdentityRecord) error) (person.IdentityRecord, error) {
 	var i person.IdentityRecord
-	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
+	err := s.inTx(ctx, op, func(tx *transaction) error {
 		var err error
 		if i, err = identity(ctx, tx, identityLockedSQL, c.Identity, c.Apps); err != nil {
 			return err
@@ -210,7 +206,7 @@ func (s *Store) changeIdentity(ctx context.Context, op string, c *person.Identit
 // BindIdentity implements [person.Store]. It locks the person first.
 func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
 	var i person.IdentityRecord
-	err := s.inTx(ctx, "BindIdentity", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "BindIdentity", func(tx *transaction) error {
 		// An identity never changes its app.
 		var err error
 		if i, err = identity(ctx, tx, identityReadSQL, c.Identity, c.Apps); err != nil {
@@ -254,7 +250,7 @@ func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (pers
 			queueCutoffs(&b, c.Now, cutoffs...)
 		}
 		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = p.ID, false, person.BoundByAdmin, auth.StoredTime(c.Now)
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 	if err != nil {
 		return person.IdentityRecord{}, err
@@ -264,7 +260,7 @@ func (s *Store) BindIdentity(ctx context.Context, c person.IdentityChange) (pers
 
 // UnbindIdentity implements [person.Store].
 func (s *Store) UnbindIdentity(ctx context.Context, c person.IdentityChange) (person.IdentityRecord, error) {
-	return s.changeIdentity(ctx, "UnbindIdentity", &c, func(tx pgx.Tx, i *person.IdentityRecord) error {
+	return s.changeIdentity(ctx, "UnbindIdentity", &c, func(tx *transaction, i *person.IdentityRecord) error {
 		if i.Person == uuid.Nil {
 			return nil
 		}
@@ -281,6 +277,6 @@ func (s *Store) UnbindIdentity(ctx context.Context, c person.IdentityChange) (pe
 			queueCutoffs(&b, c.Now, cutoffs...)
 		}
 		i.Person, i.PersonDisabled, i.BoundBy, i.BoundAt = uuid.Nil, false, "", time.Time{}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 }

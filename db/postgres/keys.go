@@ -67,7 +67,7 @@ func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyri
 		all     []keyring.StoredKey
 		planErr error
 	)
-	err := s.inTx(ctx, "ChangeKeys", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "ChangeKeys", func(tx *transaction) error {
 		// A separate statement, so that the next one sees what the last holder of the
 		// lock committed.
 		if _, err := tx.Exec(ctx, advisoryLockSQL, lockKeys); err != nil {
@@ -98,7 +98,7 @@ func (s *Store) ChangeKeys(ctx context.Context, now time.Time, plan func([]keyri
 }
 
 // changeKeys applies a change. It writes the cutoffs last.
-func changeKeys(ctx context.Context, tx pgx.Tx, c keyring.Change, now time.Time) error {
+func changeKeys(ctx context.Context, tx *transaction, c keyring.Change, now time.Time) error {
 	var b pgx.Batch
 	for _, k := range c.Add {
 		var public []byte

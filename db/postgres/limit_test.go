@@ -137,13 +137,20 @@ type between struct {
 	fn   func()
 }
 
-func (b *between) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
-	if strings.HasPrefix(q.SQL, "begin") {
+func (b *between) TraceBatchStart(ctx context.Context, _ *pgx.Conn, s pgx.TraceBatchStartData) context.Context {
+	if strings.HasPrefix(s.Batch.QueuedQueries[0].SQL, "begin") {
 		b.once.Do(b.fn)
 	}
 	return ctx
 }
 
+func (*between) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (*between) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// A tracer must have these.
+func (*between) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
 func (*between) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
 func TestChangesDuringExchange(t *testing.T) {

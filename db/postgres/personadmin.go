@@ -10,7 +10,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
-	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
@@ -57,7 +56,7 @@ var personFactsSQL = statement(`select name, mac from person_facts where person_
 // UpdatePerson implements [person.Store].
 func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d person.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
 	var p auth.PersonRecord
-	err := s.inTx(ctx, "UpdatePerson", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "UpdatePerson", func(tx *transaction) error {
 		known, err := lockKnown(ctx, tx, id)
 		if err != nil {
 			return err
@@ -78,7 +77,7 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d person.Draft, 
 		if err := queueAudit(&b, event.With(map[string]any{"person": id, "changed": c.Fields})); err != nil {
 			return err
 		}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 	if err != nil {
 		return auth.PersonRecord{}, err
@@ -87,7 +86,7 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d person.Draft, 
 }
 
 // lockKnown locks a person and reads them with their facts, or returns [auth.NotFound].
-func lockKnown(ctx context.Context, tx pgx.Tx, id uuid.UUID) (person.Known, error) {
+func lockKnown(ctx context.Context, tx *transaction, id uuid.UUID) (person.Known, error) {
 	var k person.Known
 	if err := lockPerson(ctx, tx, id); err != nil {
 		return k, err
@@ -114,7 +113,7 @@ func lockKnown(ctx context.Context, tx pgx.Tx, id uuid.UUID) (person.Known, erro
 
 // lockPerson takes the lock of every change to a person or to their bindings, or returns
 // [auth.NotFound].
-func lockPerson(ctx context.Context, tx pgx.Tx, id uuid.UUID) error {
+func lockPerson(ctx context.Context, tx *transaction, id uuid.UUID) error {
 	err := tx.QueryRow(ctx, lockPersonSQL, id).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return auth.NotFound
@@ -141,7 +140,7 @@ var (
 // bindings, and the locks of their identities prevent log-ins.
 func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disable bool, event auth.AuditEvent) (auth.PersonRecord, error) {
 	var p auth.PersonRecord
-	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
+	err := s.inTx(ctx, op, func(tx *transaction) error {
 		err := lockPerson(ctx, tx, id)
 		if err != nil {
 			return err
@@ -149,36 +148,31 @@ func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disab
 		if p, err = personRecord(ctx, tx, id); err != nil || p.Disabled == disable {
 			return err
 		}
-		rows, err := tx.Query(ctx, lockPersonIdentitiesSQL, id, []string(nil))
+		identities, err := lockPersonIdentities(ctx, tx, id, nil)
 		if err != nil {
 			return err
 		}
-		v := endTargets{}
-		if v.identities, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID]); err != nil {
-			return err
-		}
 		var disabledAt time.Time
-		detail := map[string]any{"identities": len(v.identities)}
-		var ending []uuid.UUID
+		detail := map[string]any{"identities": len(identities)}
+		ending := &sessionsToEnd{}
 		if disable {
 			disabledAt = event.At
-			var live int
-			if ending, live, err = v.sessions(ctx, tx, &session.RevokeParams{Now: event.At}); err != nil {
+			if ending, err = lockSessionsToEnd(ctx, tx, event.At, identities...); err != nil {
 				return err
 			}
-			detail["sessions"] = live
+			detail["sessions"] = ending.live
 		}
 		p.Disabled, p.UpdatedAt = disable, auth.StoredTime(event.At)
 		var b pgx.Batch
 		b.Queue(switchPersonSQL, id, timeOrNull(disabledAt), p.UpdatedAt)
-		b.Queue(switchPersonIdentitiesSQL, v.identities, timeOrNull(disabledAt), shard.All(v.identities))
+		b.Queue(switchPersonIdentitiesSQL, identities, timeOrNull(disabledAt), shard.All(identities))
 		if err := queueAudit(&b, event.With(detail).With(map[string]any{"person": id})); err != nil {
 			return err
 		}
-		if len(ending) > 0 {
-			queueEnd(&b, auth.EndPersonDisabled, event.At, ending...)
+		if len(ending.ids) > 0 {
+			queueEnd(&b, auth.EndPersonDisabled, event.At, ending.ids...)
 		}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 	if err != nil {
 		return auth.PersonRecord{}, err

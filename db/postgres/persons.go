@@ -62,7 +62,7 @@ func (s *Store) Person(ctx context.Context, id uuid.UUID) (auth.PersonRecord, er
 // CreatePerson implements [person.Store].
 func (s *Store) CreatePerson(ctx context.Context, d person.Draft, event auth.AuditEvent) (auth.PersonRecord, error) {
 	var p auth.PersonRecord
-	err := s.inTx(ctx, "CreatePerson", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "CreatePerson", func(tx *transaction) error {
 		created, err := insertPerson(ctx, tx, &d, event.At)
 		if err != nil {
 			return err
@@ -94,7 +94,7 @@ on conflict do nothing`)
 
 // insertPerson adds the row of a person without facts. It returns false if another
 // person has the external_id or phone.
-func insertPerson(ctx context.Context, tx pgx.Tx, d *person.Draft, now time.Time) (bool, error) {
+func insertPerson(ctx context.Context, tx *transaction, d *person.Draft, now time.Time) (bool, error) {
 	row := d.Row()
 	tag, err := tx.Exec(ctx, insertPersonSQL, row.ID, row.ExternalID, row.Name, textOrNull(row.Phone), string(row.Attributes),
 		string(row.Source), auth.StoredTime(now))
@@ -143,7 +143,7 @@ where id = $1`)
 // updatePerson changes a locked row of a person, without facts. It returns
 // [auth.PersonConflict] if another person has the external_id or phone; the
 // transaction is then aborted.
-func updatePerson(ctx context.Context, tx pgx.Tx, id uuid.UUID, d *person.Draft, now time.Time) error {
+func updatePerson(ctx context.Context, tx *transaction, id uuid.UUID, d *person.Draft, now time.Time) error {
 	var attributes *string
 	if d.Attributes != nil {
 		text := string(d.Attributes)
@@ -160,7 +160,7 @@ var lockPersonByExternalIDSQL = statement(`select id from persons where external
 
 // savePerson creates or updates a person by external_id and leaves the row locked. It
 // returns the person's id, whether the person is new, and the changed fields.
-func savePerson(ctx context.Context, tx pgx.Tx, d *person.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
+func savePerson(ctx context.Context, tx *transaction, d *person.Draft, now time.Time) (id uuid.UUID, created bool, changed []string, err error) {
 	created, err = insertPerson(ctx, tx, d, now)
 	if err != nil {
 		return uuid.Nil, false, nil, err

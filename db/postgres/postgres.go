@@ -229,26 +229,6 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return t.UTC(), nil
 }
 
-// inTx runs fn in a transaction and commits it, unless fn returns an error. If inTx
-// returns nil, everything that fn wrote or read is durable. It translates errors.
-func (s *Store) inTx(ctx context.Context, op string, fn func(tx pgx.Tx) error) error {
-	return s.fail(ctx, op, s.write(ctx, func(c *pgxpool.Conn) error {
-		// Not pgx.BeginFunc: a failing roll-back must not hide the error that
-		// caused it.
-		tx, err := c.BeginTx(ctx, writeOptions)
-		if err != nil {
-			return err
-		}
-		if err := fn(tx); err != nil {
-			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-			defer cancel()
-			_ = tx.Rollback(end)
-			return err
-		}
-		return tx.Commit(ctx)
-	}))
-}
-
 // querier has the methods that a pool and a transaction share.
 type querier interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -90,9 +89,4 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	// Delivered to the current listeners when the transaction commits.
 	b.Queue(notifyCutoffsSQL)
 	return &last
-}
-
-// run sends the batch in the transaction and returns its first error.
-func run(ctx context.Context, tx pgx.Tx, b *pgx.Batch) error {
-	return tx.SendBatch(ctx, b).Close()
 }

@@ -94,7 +94,7 @@ var errHistoryChanged = &auth.Error{
 // EndEverything implements [session.RestorationStore].
 func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now time.Time) (apps int, err error) {
 	err = s.withHistory(ctx, func(without []string) error {
-		return s.inTx(ctx, "EndEverything", func(tx pgx.Tx) error {
+		return s.inTx(ctx, "EndEverything", func(tx *transaction) error {
 			if _, err := tx.Exec(ctx, advisoryLockSQL, lockKeys); err != nil {
 				return err
 			}
@@ -114,7 +114,7 @@ func (s *Store) EndEverything(ctx context.Context, event auth.AuditEvent, now ti
 				return err
 			}
 			queueCutoffs(&b, now, append(raised, compromised...)...)
-			return run(ctx, tx, &b)
+			return tx.commit(ctx, &b)
 		})
 	})
 	return apps, err
@@ -124,7 +124,7 @@ var retireKeysSQL = statement(`update signing_keys set retired_at = $1, sealed =
 
 // retireKeys retires all keys. It returns their number and the cutoffs of the signing
 // keys.
-func retireKeys(ctx context.Context, tx pgx.Tx, now time.Time) (n int, compromised []auth.Cutoff, err error) {
+func retireKeys(ctx context.Context, tx *transaction, now time.Time) (n int, compromised []auth.Cutoff, err error) {
 	rows, err := tx.Query(ctx, retireKeysSQL, auth.StoredTime(now))
 	if err != nil {
 		return 0, nil, err

@@ -140,7 +140,7 @@ update sessions set generation = $2, rotated_at = $3, idle_expires_at = $4 where
 // including the common one.
 func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uuid.UUID) (session.Granted, error) {
 	var g session.Granted
-	err := s.inTx(ctx, "Refresh", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "Refresh", func(tx *transaction) error {
 		// A separate statement: the next one must see what the last holder of the lock
 		// did to the identity's sessions.
 		if err := tx.QueryRow(ctx, lockIdentitySQL, identity, shard.Of(identity)).Scan(&identity); err != nil {
@@ -176,7 +176,7 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 		if b.Len() == 0 {
 			return nil
 		}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 	if err == nil {
 		err = auth.About(g.Verdict.Refusal(), g.Session.Subject())

@@ -31,7 +31,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 		return decided.Restored, s.Confirm(ctx)
 	}
 	var out session.Restored
-	err = s.inTx(ctx, "RestoreCutoffs", func(tx pgx.Tx) error {
+	err = s.inTx(ctx, "RestoreCutoffs", func(tx *transaction) error {
 		if err := checkDeployment(ctx, tx, &r); err != nil {
 			return err
 		}
@@ -54,7 +54,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 		if err := queueRestoration(&b, decided, r.Now); err != nil {
 			return err
 		}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 	if err != nil {
 		return session.Restored{}, err

@@ -25,31 +25,25 @@ func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Rev
 		return s.revokeApps(ctx, r)
 	}
 	var out session.Revoked
-	err := s.inTx(ctx, "Revoke", func(tx pgx.Tx) error {
-		v, err := lockTarget(ctx, tx, &r)
+	err := s.inTx(ctx, "Revoke", func(tx *transaction) error {
+		event, found, err := lockTarget(ctx, tx, &r)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return auth.NotFound
 		}
 		if err != nil {
 			return err
 		}
-		ending, live, err := v.sessions(ctx, tx, &r)
-		if err != nil {
-			return err
-		}
 		var b pgx.Batch
-		if err := queueAudit(&b, r.Audit(v.appID, v.identity, live, false)); err != nil {
+		if err := queueAudit(&b, r.Audit(event.AppID, event.Identity, found.live, false)); err != nil {
 			return err
 		}
 		last := new(int64)
-		if len(ending) > 0 {
-			last = queueEnd(&b, auth.EndRevoked, r.Now, ending...)
+		if len(found.ids) > 0 {
+			last = queueEnd(&b, auth.EndRevoked, r.Now, found.ids...)
 		}
-		if err := run(ctx, tx, &b); err != nil {
-			return err
-		}
-		out = session.Revoked{Sessions: live, CutoffID: *last}
-		return nil
+		err = tx.commit(ctx, &b)
+		out = session.Revoked{Sessions: found.live, CutoffID: *last}
+		return err
 	})
 	if err != nil {
 		return session.Revoked{}, err
@@ -57,95 +51,124 @@ func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Rev
 	return out, nil
 }
 
-// endTargets holds the locked identities of a target.
-type endTargets struct {
-	identities []uuid.UUID
-	// appID and identity are empty for a person.
-	appID    string
-	identity uuid.UUID
-}
-
 var (
-	ownerSQL = statement(`
-select appid, identity_uuid from sessions where id = $1 and shard = $3 and ($2::text[] is null or appid = any ($2))`)
+	// A session never changes its app or identity, so they can be read before the lock.
+	lockOwnerSQL = statement(`
+select appid, uuid from identities
+where uuid = (select identity_uuid from sessions where id = $1 and shard = $2) and shard = $2
+  and ($3::text[] is null or appid = any ($3))
+for update`)
+	ownerSQL              = statement(`select appid, identity_uuid from sessions where id = $1 and shard = $2`)
 	lockTargetIdentitySQL = statement(`
-select appid from identities where uuid = $1 and shard = $3 and ($2::text[] is null or appid = any ($2)) for update`)
+select appid, uuid from identities where uuid = $1 and shard = $2 and ($3::text[] is null or appid = any ($3)) for update`)
 	lockPersonSQL           = statement(`select id from persons where id = $1 for no key update`)
 	lockPersonIdentitiesSQL = statement(`
 select uuid from identities where person_id = $1 and ($2::text[] is null or appid = any ($2))
 order by uuid for update`)
 )
 
-// lockTarget locks the rows above the target's sessions, in the order of locks, or
-// returns [pgx.ErrNoRows].
-func lockTarget(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (endTargets, error) {
-	var v endTargets
+// lockTarget locks the target's sessions, and before them the rows above them, in the
+// order of locks. It returns the app and the identity of the target, which a person does
+// not have, or [pgx.ErrNoRows].
+func lockTarget(ctx context.Context, tx *transaction, r *session.RevokeParams) (target auth.Subject, found *sessionsToEnd, err error) {
+	var b pgx.Batch
+	scanTarget := func(row pgx.Row) error { return row.Scan(&target.AppID, &target.Identity) }
 	switch t := r.Target; {
 	case t.Session != uuid.Nil:
-		// A session never changes its app or identity, so they can be read before the
-		// lock is taken.
-		if err := tx.QueryRow(ctx, ownerSQL, t.Session, r.Apps, shard.Of(t.Session)).Scan(&v.appID, &v.identity); err != nil {
-			return v, err
-		}
-		v.identities = []uuid.UUID{v.identity}
-		return v, tx.QueryRow(ctx, lockIdentitySQL, v.identity, shard.Of(v.identity)).Scan(&v.identity)
+		b.Queue(lockOwnerSQL, t.Session, shard.Of(t.Session), r.Apps).QueryRow(scanTarget)
+		found = queueSessionToEnd(&b, r.Now, t.Session)
 	case t.Identity != uuid.Nil:
-		v.identity = t.Identity
-		v.identities = []uuid.UUID{v.identity}
-		return v, tx.QueryRow(ctx, lockTargetIdentitySQL, t.Identity, r.Apps, shard.Of(t.Identity)).Scan(&v.appID)
+		b.Queue(lockTargetIdentitySQL, t.Identity, shard.Of(t.Identity), r.Apps).QueryRow(scanTarget)
+		found = queueSessionsToEnd(&b, r.Now, t.Identity)
 	case t.Person != uuid.Nil:
-		var person uuid.UUID
-		if err := tx.QueryRow(ctx, lockPersonSQL, t.Person).Scan(&person); err != nil {
-			return v, err
-		}
-		rows, err := tx.Query(ctx, lockPersonIdentitiesSQL, t.Person, r.Apps)
+		identities, err := lockPersonIdentities(ctx, tx, t.Person, r.Apps)
 		if err != nil {
-			return v, err
+			return target, nil, err
 		}
-		v.identities, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		if err == nil && len(v.identities) == 0 && r.Apps != nil {
-			err = pgx.ErrNoRows
+		if len(identities) == 0 && r.Apps != nil {
+			return target, nil, pgx.ErrNoRows
 		}
-		return v, err
+		found = queueSessionsToEnd(&b, r.Now, identities...)
 	default:
-		return v, errors.New("the revocation names no target")
+		return target, nil, errors.New("the revocation names no target")
 	}
+	return target, found, run(ctx, tx, &b)
 }
 
-// sessionsToEndSQL locks the sessions to end: those that are not revoked already, by
-// themselves or with their app, and whose last tokens have not expired.
-var sessionsToEndSQL = statement(`
+// lockPersonIdentities locks a person and then their identities in the apps; nil means
+// all apps. It returns [pgx.ErrNoRows] if there is no such person.
+func lockPersonIdentities(ctx context.Context, tx *transaction, person uuid.UUID, apps []string) (identities []uuid.UUID, err error) {
+	var b pgx.Batch
+	b.Queue(lockPersonSQL, person).QueryRow(func(row pgx.Row) error { return row.Scan(&person) })
+	b.Queue(lockPersonIdentitiesSQL, person, apps).Query(func(rows pgx.Rows) error {
+		identities, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		return err
+	})
+	return identities, run(ctx, tx, &b)
+}
+
+// These lock the sessions to end: those that are not revoked already, by themselves or
+// with their app, and whose last tokens have not expired.
+var (
+	sessionToEndSQL  = statement(toEndSQL(`s.id = $1 and s.shard = $2`))
+	sessionsToEndSQL = statement(toEndSQL(`s.identity_uuid = any ($1) and s.shard = any ($2)`))
+)
+
+func toEndSQL(which string) string {
+	return `
 select s.id, s.idle_expires_at > $4
 from sessions s join apps a on a.appid = s.appid
-where s.identity_uuid = any ($1) and s.shard = any ($5) and ($2::uuid is null or s.id = $2)
-  and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $3
-order by s.id for update of s`)
+where ` + which + ` and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $3
+order by s.id for update of s`
+}
 
-// sessions locks and returns the sessions to end, and the number of live ones among
-// them.
-func (v *endTargets) sessions(ctx context.Context, tx pgx.Tx, r *session.RevokeParams) (ending []uuid.UUID, live int, err error) {
-	rows, err := tx.Query(ctx, sessionsToEndSQL, v.identities, uuidOrNull(r.Target.Session), r.IdleAfter(), auth.StoredTime(r.Now), shard.All(v.identities))
-	if err != nil {
-		return nil, 0, err
-	}
-	ending, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (uuid.UUID, error) {
-		var (
-			id     uuid.UUID
-			isLive bool
-		)
-		err := row.Scan(&id, &isLive)
-		if isLive {
-			live++
+// sessionsToEnd are sessions that must end, locked. live is how many of them are live.
+type sessionsToEnd struct {
+	ids  []uuid.UUID
+	live int
+}
+
+// queueSessionsToEnd adds the locking of identities' sessions to the batch. The result is
+// filled when the batch has run.
+func queueSessionsToEnd(b *pgx.Batch, now time.Time, identities ...uuid.UUID) *sessionsToEnd {
+	found := &sessionsToEnd{}
+	b.Queue(sessionsToEndSQL, identities, shard.All(identities), session.IdleAfter(now), auth.StoredTime(now)).Query(found.scan)
+	return found
+}
+
+// lockSessionsToEnd is [queueSessionsToEnd] in a batch of its own.
+func lockSessionsToEnd(ctx context.Context, tx *transaction, now time.Time, identities ...uuid.UUID) (*sessionsToEnd, error) {
+	var b pgx.Batch
+	found := queueSessionsToEnd(&b, now, identities...)
+	return found, run(ctx, tx, &b)
+}
+
+// queueSessionToEnd is [queueSessionsToEnd] for one session.
+func queueSessionToEnd(b *pgx.Batch, now time.Time, id uuid.UUID) *sessionsToEnd {
+	found := &sessionsToEnd{}
+	b.Queue(sessionToEndSQL, id, shard.Of(id), session.IdleAfter(now), auth.StoredTime(now)).Query(found.scan)
+	return found
+}
+
+func (f *sessionsToEnd) scan(rows pgx.Rows) error {
+	var (
+		id   uuid.UUID
+		live bool
+	)
+	_, err := pgx.ForEachRow(rows, []any{&id, &live}, func() error {
+		f.ids = append(f.ids, id)
+		if live {
+			f.live++
 		}
-		return id, err
+		return nil
 	})
-	return ending, live, err
+	return err
 }
 
 var (
 	lockAppsSQL   = statement(`select appid from apps where $1::text[] is null or appid = any ($1) order by appid for no key update`)
 	raiseEpochSQL = statement(`
-update apps set epoch = epoch + $3, updated_at = $2 where appid = any ($1) returning appid, epoch`)
+update apps set epoch = epoch + $3, updated_at = $2 where $1::text[] is null or appid = any ($1) returning appid, epoch`)
 )
 
 // revokeApps raises the epoch of one app or of all.
@@ -162,7 +185,7 @@ func (s *Store) revokeApps(ctx context.Context, r session.RevokeParams) (session
 		return session.Revoked{}, s.fail(ctx, "Revoke", err)
 	}
 	out := session.Revoked{Sessions: n}
-	err = s.inTx(ctx, "Revoke", func(tx pgx.Tx) error {
+	err = s.inTx(ctx, "Revoke", func(tx *transaction) error {
 		raised, err := raiseEpochs(ctx, tx, apps, 1, r.Now)
 		if err != nil {
 			return err
@@ -178,11 +201,9 @@ func (s *Store) revokeApps(ctx context.Context, r session.RevokeParams) (session
 		if len(raised) > 0 {
 			last = queueCutoffs(&b, r.Now, raised...)
 		}
-		if err := run(ctx, tx, &b); err != nil {
-			return err
-		}
+		err = tx.commit(ctx, &b)
 		out.CutoffID = *last
-		return nil
+		return err
 	})
 	if err != nil {
 		return session.Revoked{}, err
@@ -192,28 +213,25 @@ func (s *Store) revokeApps(ctx context.Context, r session.RevokeParams) (session
 
 // raiseEpochs raises the epoch of some apps or, for nil, of all. It returns the cutoffs,
 // which the caller must write.
-func raiseEpochs(ctx context.Context, tx pgx.Tx, apps []string, by int64, now time.Time) ([]auth.Cutoff, error) {
+func raiseEpochs(ctx context.Context, tx *transaction, apps []string, by int64, now time.Time) ([]auth.Cutoff, error) {
 	// Always in the same order, or two revocations of all apps would deadlock.
-	rows, err := tx.Query(ctx, lockAppsSQL, apps)
-	if err != nil {
-		return nil, err
-	}
-	locked, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, err
-	}
-	rows, err = tx.Query(ctx, raiseEpochSQL, locked, auth.StoredTime(now), by)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
-		var (
-			appID string
-			epoch int64
-		)
-		err := row.Scan(&appID, &epoch)
-		return auth.AppRevoked(appID, epoch, now), err
+	var (
+		b      pgx.Batch
+		raised []auth.Cutoff
+	)
+	b.Queue(lockAppsSQL, apps)
+	b.Queue(raiseEpochSQL, apps, auth.StoredTime(now), by).Query(func(rows pgx.Rows) (err error) {
+		raised, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
+			var (
+				appID string
+				epoch int64
+			)
+			err := row.Scan(&appID, &epoch)
+			return auth.AppRevoked(appID, epoch, now), err
+		})
+		return err
 	})
+	return raised, run(ctx, tx, &b)
 }
 
 // liveOfAppsSQL selects the live sessions of some apps or, for NULL, of all. There is no

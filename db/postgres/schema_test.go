@@ -12,6 +12,8 @@ import (
 	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/db/storetest"
+	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
@@ -132,7 +134,7 @@ where i.indrelid = 'sessions'::regclass order by 1`)
 	}
 }
 
-func TestHotPathsTakeOneRoundTrip(t *testing.T) {
+func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	h := open(t)
 	b := &bed{t: t, store: h.Store.(*postgres.Store), raw: h.DB}
@@ -156,5 +158,29 @@ func TestHotPathsTakeOneRoundTrip(t *testing.T) {
 	count("exchange within the limit", 1, limited(session.DefaultMaxSessions))
 	count("refresh", 1, func() { b.rotate(s.ID, 1) })
 	count("replay", 3, func() { b.rotate(s.ID, 1) })
-	count("exchange beyond the limit", 5, limited(1))
+	count("exchange beyond the limit", 3, limited(1))
+	gone := b.exchangeAs("o-2")
+	count("log-out", 2, func() {
+		if err := b.store.End(t.Context(), endParams(gone.ID)); err != nil {
+			t.Error(err)
+		}
+	})
+	revoke := func(target func(s auth.Session) session.Target) func() {
+		s := b.exchangeAs("o-2")
+		return func() {
+			if _, err := b.store.Revoke(t.Context(), revokeParams(target(s))); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	count("revocation of a session", 2, revoke(func(s auth.Session) session.Target { return session.Target{Session: s.ID} }))
+	count("revocation of a user", 2, revoke(func(s auth.Session) session.Target { return session.Target{Identity: s.Identity} }))
+	count("revocation of an app", 3, revoke(func(auth.Session) session.Target { return session.Target{AppID: appID} }))
+	ban := b.exchangeAs("o-2")
+	count("ban", 3, func() {
+		_, err := b.store.DisableIdentity(t.Context(), person.IdentityChange{Identity: ban.Identity, Now: now, Event: adminEvent("x")})
+		if err != nil {
+			t.Error(err)
+		}
+	})
 }

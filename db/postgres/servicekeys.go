@@ -43,7 +43,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`)
 
 // AddServiceKey implements [servicekey.Store].
 func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.AuditEvent) error {
-	return s.inTx(ctx, "AddServiceKey", func(tx pgx.Tx) error {
+	return s.inTx(ctx, "AddServiceKey", func(tx *transaction) error {
 		if id, ok := servicekey.CreatorID(k.Creator); ok {
 			if err := lockServiceKeysFor(ctx, tx); err != nil {
 				return err
@@ -62,7 +62,7 @@ func (s *Store) AddServiceKey(ctx context.Context, k servicekey.Key, event auth.
 		if err := queueAudit(&b, event); err != nil {
 			return err
 		}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 }
 
@@ -101,7 +101,7 @@ var revokeServiceKeySQL = statement(`update service_keys set revoked_at = $2 whe
 
 // lockServiceKeysFor serialises transactions that create keys with a key or revoke keys,
 // so that the descendants of a key do not change meanwhile.
-func lockServiceKeysFor(ctx context.Context, tx pgx.Tx) error {
+func lockServiceKeysFor(ctx context.Context, tx *transaction) error {
 	_, err := tx.Exec(ctx, advisoryLockSQL, lockServiceKeys)
 	return err
 }
@@ -109,7 +109,7 @@ func lockServiceKeysFor(ctx context.Context, tx pgx.Tx) error {
 // RevokeServiceKey implements [servicekey.Store].
 func (s *Store) RevokeServiceKey(ctx context.Context, id string, descendants bool, event auth.AuditEvent) (servicekey.Revocation, error) {
 	var r servicekey.Revocation
-	err := s.inTx(ctx, "RevokeServiceKey", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "RevokeServiceKey", func(tx *transaction) error {
 		if err := lockServiceKeysFor(ctx, tx); err != nil {
 			return err
 		}
@@ -131,7 +131,7 @@ func (s *Store) RevokeServiceKey(ctx context.Context, id string, descendants boo
 			}
 		}
 		b.Queue(revokeServiceKeySQL, ids, auth.StoredTime(event.At))
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 	if err != nil {
 		return servicekey.Revocation{}, err
@@ -147,7 +147,7 @@ var (
 
 // FirstPinServiceKey implements [servicekey.Store].
 func (s *Store) FirstPinServiceKey(ctx context.Context, id string, event auth.AuditEvent) (servicekey.Key, error) {
-	return s.pinServiceKey(ctx, "FirstPinServiceKey", id, event, func(tx pgx.Tx, k servicekey.Key) (string, bool, error) {
+	return s.pinServiceKey(ctx, "FirstPinServiceKey", id, event, func(tx *transaction, k servicekey.Key) (string, bool, error) {
 		if k.Restricted() || !k.PinnedAt.IsZero() {
 			return "", false, nil
 		}
@@ -162,17 +162,17 @@ func (s *Store) FirstPinServiceKey(ctx context.Context, id string, event auth.Au
 
 // PinServiceKey implements [servicekey.Store].
 func (s *Store) PinServiceKey(ctx context.Context, id, appID string, check func(servicekey.Key) error, event auth.AuditEvent) (servicekey.Key, error) {
-	return s.pinServiceKey(ctx, "PinServiceKey", id, event, func(_ pgx.Tx, k servicekey.Key) (string, bool, error) {
+	return s.pinServiceKey(ctx, "PinServiceKey", id, event, func(_ *transaction, k servicekey.Key) (string, bool, error) {
 		return appID, true, check(k)
 	})
 }
 
 // pinServiceKey locks the key and writes the pin if decide says so.
 func (s *Store) pinServiceKey(ctx context.Context, op, id string, event auth.AuditEvent,
-	decide func(pgx.Tx, servicekey.Key) (appID string, change bool, err error),
+	decide func(*transaction, servicekey.Key) (appID string, change bool, err error),
 ) (servicekey.Key, error) {
 	var k servicekey.Key
-	err := s.inTx(ctx, op, func(tx pgx.Tx) error {
+	err := s.inTx(ctx, op, func(tx *transaction) error {
 		var err error
 		k, err = scanServiceKey(tx.QueryRow(ctx, lockedServiceKeySQL, id))
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -191,7 +191,7 @@ func (s *Store) pinServiceKey(ctx context.Context, op, id string, event auth.Aud
 		if err := queueAudit(&b, servicekey.PinEvent(event, appID)); err != nil {
 			return err
 		}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 	if err != nil {
 		return servicekey.Key{}, err

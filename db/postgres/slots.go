@@ -113,7 +113,7 @@ func (p *pool) holdsConnections() bool {
 	return s.AcquiredConns()+s.IdleConns() > 0
 }
 
-// Acquire, Query, QueryRow, Exec and BeginTx work as those of [pgxpool.Pool].
+// Acquire, Query, QueryRow and Exec work as those of [pgxpool.Pool].
 func (p *pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return withSlot(ctx, p, func(p *pgxpool.Pool) (*pgxpool.Conn, error) { return p.Acquire(ctx) })
 }
@@ -131,10 +131,6 @@ func (p *pool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 
 func (p *pool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	return withSlot(ctx, p, func(p *pgxpool.Pool) (pgconn.CommandTag, error) { return p.Exec(ctx, sql, args...) })
-}
-
-func (p *pool) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
-	return withSlot(ctx, p, func(p *pgxpool.Pool) (pgx.Tx, error) { return p.BeginTx(ctx, options) })
 }
 
 // row is the first of some rows, or the error of the query.

@@ -70,7 +70,7 @@ on conflict (person_id, name) do update set mac = excluded.mac`)
 
 func (s *Store) upsertPersons(ctx context.Context, u *person.Upsert) ([]person.Upserted, error) {
 	var plan person.UpsertPlan
-	err := s.inTx(ctx, "UpsertPersons", func(tx pgx.Tx) error {
+	err := s.inTx(ctx, "UpsertPersons", func(tx *transaction) error {
 		known, owners, err := lockBatch(ctx, tx, u)
 		if err != nil {
 			return err
@@ -84,7 +84,7 @@ func (s *Store) upsertPersons(ctx context.Context, u *person.Upsert) ([]person.U
 		if err := queueAudit(&b, plan.Audit(u.Event)); err != nil {
 			return err
 		}
-		return run(ctx, tx, &b)
+		return tx.commit(ctx, &b)
 	})
 	if err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (s *Store) upsertPersons(ctx context.Context, u *person.Upsert) ([]person.U
 }
 
 // lockBatch locks and reads the persons of a batch and finds the owners of its phones.
-func lockBatch(ctx context.Context, tx pgx.Tx, u *person.Upsert) ([]person.Known, map[string]uuid.UUID, error) {
+func lockBatch(ctx context.Context, tx *transaction, u *person.Upsert) ([]person.Known, map[string]uuid.UUID, error) {
 	ids, phones := make([]string, len(u.Drafts)), []string{}
 	for i := range u.Drafts {
 		d := &u.Drafts[i]
