@@ -62,12 +62,15 @@ const DefaultMaxSessions = 50
 // maxMaxSessions bounds the sessions that one log-in has to count.
 const maxMaxSessions = 1000
 
-// Config configures a [Service]. All fields are required except MaxSessions,
+// Config configures a [Service]. All fields are required except Apps, MaxSessions,
 // CheckMayIssue, TimelineChanged and Restorer.
 type Config struct {
 	// Store applies the cutoffs that it writes: this replica knows them when a
 	// method returns.
 	Store Store
+	// Apps are the apps in memory, so that an exchange need not read its app. Nil means
+	// that every exchange reads it.
+	Apps Apps
 	// Platforms holds a provider for each platform name.
 	Platforms map[string]platform.Provider
 	Sealer    *seal.Ring
@@ -92,6 +95,14 @@ type Config struct {
 	// Restorer restores revocations that the database lost before a token is minted.
 	// Nil means that this replica remembers no revocations.
 	Restorer *Restorer
+}
+
+// Apps are the apps in memory. Implemented by [app.Directory].
+type Apps interface {
+	// App returns an app as it was a moment ago, or an error.
+	App(appID string) (auth.App, error)
+	// Answering reports whether the database answers.
+	Answering() bool
 }
 
 // Service implements the use cases of session holders. It is safe for concurrent use.
@@ -161,7 +172,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	if !auth.ValidAppID(r.ClientID) {
 		return Grant{}, auth.AppUnknown
 	}
-	client, err := s.c.Store.App(ctx, r.ClientID)
+	client, err := s.client(ctx, r.ClientID)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -216,6 +227,19 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 		return Grant{}, err
 	}
 	return s.grant(ctx, granted, now)
+}
+
+// client returns the app of an exchange. The app in memory may be a second old. That is
+// good enough for its secret, which the platform checks; the store checks in [Store.Exchange]
+// whether the app is enabled. Every refusal comes from the database, and so does the error
+// when the database is away: the code must not be used up then.
+func (s *Service) client(ctx context.Context, appID string) (auth.App, error) {
+	if apps := s.c.Apps; apps != nil && apps.Answering() {
+		if a, err := apps.App(appID); err == nil && !a.Disabled {
+			return a, nil
+		}
+	}
+	return s.c.Store.App(ctx, appID)
 }
 
 // recordTimeout bounds the write of an audit event after the client hung up.
