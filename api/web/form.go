@@ -44,32 +44,30 @@ func ReadForm(w http.ResponseWriter, r *http.Request) (Form, error) {
 			return nil, &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the parameters in UTF-8."}
 		}
 	}
-	body, err := readBody(w, r, MaxFormBody)
-	if err != nil {
+	body := newBuffer()
+	defer freeBuffer(body)
+	if err := readBody(w, r, MaxFormBody, body); err != nil {
 		return nil, err
 	}
-	return ParseForm(string(body))
+	return ParseForm(body.String())
 }
 
-// readBody reads a body of at most maxBytes.
-func readBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, error) {
+// readBody reads a body of at most maxBytes into an empty buffer.
+func readBody(w http.ResponseWriter, r *http.Request, maxBytes int64, body *bytes.Buffer) error {
 	if r.ContentLength > maxBytes {
 		// Do not wait for the body or ask for it (Expect: 100-continue).
-		return nil, tooLarge(w)
+		return tooLarge(w)
 	}
-	var body bytes.Buffer
-	// No more than a usual body: a client may announce bytes that it does not send.
-	body.Grow(int(max(0, min(r.ContentLength, 2<<10))) + bytes.MinRead)
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBytes))
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
-		return nil, tooLarge(w)
+		return tooLarge(w)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, &auth.Error{Code: auth.InvalidRequest, Description: "The body took too long to arrive.", Err: err}
+		return &auth.Error{Code: auth.InvalidRequest, Description: "The body took too long to arrive.", Err: err}
 	case err != nil:
-		return nil, &auth.Error{Code: auth.InvalidRequest, Description: "The body is malformed, or it ended early.", Err: err}
+		return &auth.Error{Code: auth.InvalidRequest, Description: "The body is malformed, or it ended early.", Err: err}
 	}
-	return body.Bytes(), nil
+	return nil
 }
 
 // tooLarge refuses a body. It closes the connection after the answer, so that the rest

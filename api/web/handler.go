@@ -60,14 +60,17 @@ func noStore(w http.ResponseWriter) {
 }
 
 func writeJSON(w http.ResponseWriter, contentType string, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
+	body := newBuffer()
+	defer freeBuffer(body)
+	if err := json.NewEncoder(body).Encode(v); err != nil {
 		// Only a bug gets here: our answers are plain structs.
-		status, body = http.StatusInternalServerError, []byte(`{"error":"server_error","error_code":"internal"}`)
+		status = http.StatusInternalServerError
+		body.Reset()
+		body.WriteString(`{"error":"server_error","error_code":"internal"}` + "\n")
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // the client may be gone
+	_, _ = w.Write(body.Bytes()) // the client may be gone
 }
 
 // NotFound answers requests for addresses that do not exist.

@@ -32,11 +32,11 @@ func ReadJSON[T any](w http.ResponseWriter, r *http.Request, v *T) error {
 	if charset, ok := params["charset"]; ok && !isUTF8(charset) {
 		return &auth.Error{Code: auth.UnsupportedMediaType, Description: "Send the body in UTF-8."}
 	}
-	body, err := readBody(w, r, MaxJSONBody)
-	if err != nil {
+	var body bytes.Buffer
+	if err := readBody(w, r, MaxJSONBody, &body); err != nil {
 		return err
 	}
-	return parseJSON(body, v)
+	return parseJSON(body.Bytes(), v)
 }
 
 func parseJSON[T any](body []byte, v *T) error {

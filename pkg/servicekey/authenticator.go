@@ -228,13 +228,14 @@ func (a *Authenticator) touch(k Key) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if now.Sub(a.touched[k.ID]) < touchEvery || a.running.Err() != nil {
+	id := k.ID // the closure must not move k to the heap at every use
+	if now.Sub(a.touched[id]) < touchEvery || a.running.Err() != nil {
 		return
 	}
-	a.touched[k.ID] = now
+	a.touched[id] = now
 	a.background.Go(func() {
 		ctx, cancel := context.WithTimeout(a.running, readTimeout)
 		defer cancel()
-		_ = a.store.TouchServiceKey(ctx, k.ID, now.UTC())
+		_ = a.store.TouchServiceKey(ctx, id, now.UTC())
 	})
 }
