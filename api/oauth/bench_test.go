@@ -106,6 +106,7 @@ type benchDatabase interface {
 // benchStack is everything from the router to the database.
 type benchStack struct {
 	router   http.Handler
+	keys     *keyring.Ring
 	sim      *wechatsim.Simulator
 	sessions int
 	// ahead is how far the service's clock is ahead, in nanoseconds.
@@ -145,7 +146,7 @@ func newBenchStack(b *testing.B, db benchDatabase, trips *atomic.Int64, size fun
 	check(err)
 	verifier, err := token.NewVerifier(bearer.Local{Issuer: benchIssuer, Keys: keys.VerificationKey})
 	check(err)
-	s := &benchStack{sim: sim, trips: trips, size: size}
+	s := &benchStack{keys: keys, sim: sim, trips: trips, size: size}
 	sessions, err := session.NewService(session.Config{
 		Store:     db,
 		Platforms: map[string]platform.Provider{auth.PlatformWeChat: weChat},
