@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
@@ -196,6 +197,52 @@ func TestMint(t *testing.T) {
 			t.Errorf("Mint() = %q, %d, %v, want an error", s.Reveal(), n, err)
 		}
 	})
+}
+
+// TestMintEncoding checks that a token has the bytes of encoding/json, also for values that
+// have to be escaped.
+func TestMintEncoding(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"E-4711", "", `a"b`, `a\b`, "a\x00\t\n\x1f\x7f", "<a>&'b'/", "鱼符 é 🐟", "\u2028\u2029", "bad \xff\xc0\xaf UTF-8", strings.Repeat("x", 2000),
+	} {
+		for _, s := range []*auth.Session{unboundSession(), boundSession()} {
+			for _, audiences := range [][]string{nil, {"orders", text}} {
+				s.AppID = text
+				if s.Person != nil {
+					s.Person.ExternalID = text
+				}
+				m, err := token.NewMinter(keySet{text: {KID: text, Alg: "ES256", Key: ecKey}}, issuer+text, time.Hour)
+				if err != nil {
+					t.Fatal(err)
+				}
+				raw, _, err := m.Mint(s, audiences, "", now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var (
+					header map[string]any
+					claims token.Claims
+				)
+				for i, into := range []any{&header, &claims} {
+					got, err := base64.RawURLEncoding.DecodeString(strings.Split(raw.Reveal(), ".")[i])
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := json.Unmarshal(got, into); err != nil {
+						t.Fatalf("segment %d is %s: %v", i, got, err)
+					}
+					want, err := json.Marshal(into)
+					if err != nil || string(got) != string(want) && utf8.ValidString(text) {
+						t.Errorf("segment %d for %q = %s, want %s", i, text, got, want)
+					}
+				}
+				if want := string([]rune(text)); claims.ClientID != want {
+					t.Errorf("client_id = %q, want %q", claims.ClientID, want)
+				}
+			}
+		}
+	}
 }
 
 func TestMintLifetime(t *testing.T) {
