@@ -40,8 +40,8 @@
 // # Bursts
 //
 // The first cutoff after a pause wakes the subscribers at once. During a burst they are
-// woken every 10 ms, because waking thousands of connections costs far more than sending
-// a few more cutoffs to each.
+// woken every 10 ms, or up to 50 ms if there are thousands, because waking a connection
+// costs far more than sending a few more cutoffs to it.
 //
 // # Failure
 //

@@ -14,17 +14,28 @@ import (
 // wakeInterval is the least time between two wake-ups of the subscribers. The first event
 // after a pause wakes them at once. The events of a burst go out together, because waking
 // thousands of connections costs far more than a few events more in each write.
-const wakeInterval = 10 * time.Millisecond
+//
+// A wake-up takes about wakeCost of one processor, so with more than 500 subscribers the
+// time grows, up to maxWakeInterval. Otherwise a burst would keep all processors busy, and
+// its last events would come late.
+const (
+	wakeInterval    = 10 * time.Millisecond
+	maxWakeInterval = 50 * time.Millisecond
+	wakeCost        = 20 * time.Microsecond
+)
 
 // feed holds the live cutoffs in order, and wakes subscribers. All subscribers share it:
 // each has a position in it.
 type feed struct {
 	mu sync.Mutex
 	state
-	// resting says that the subscribers were woken within the last wakeInterval, and due
-	// that there is more to send since.
+	// resting says that the subscribers were woken just before, and due that there is more
+	// to send since.
 	resting, due bool
-	rest         *time.Timer
+	// counted counts the subscribers that have read since the last heartbeat, and
+	// subscribers is what it was then.
+	counted, subscribers int
+	rest                 *time.Timer
 }
 
 // state is the content of a feed at a moment. The entries never change, so a copy stays
@@ -58,18 +69,31 @@ func (f *feed) current() state {
 	return f.state
 }
 
+// read returns the state to a subscriber, and counts it once after each heartbeat. lastRead
+// is the subscriber's, at first zero.
+func (f *feed) read(lastRead *int) state {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now := f.heartbeats + 1; *lastRead != now {
+		*lastRead = now
+		f.counted++
+	}
+	return f.state
+}
+
 // wake wakes all subscribers, now or soon. The lock is held.
 func (f *feed) wake() {
 	if f.resting {
 		f.due = true
 		return
 	}
+	pause := min(max(time.Duration(max(f.counted, f.subscribers))*wakeCost, wakeInterval), maxWakeInterval)
 	f.wakeNow()
 	f.resting = true
 	if f.rest == nil {
-		f.rest = time.AfterFunc(wakeInterval, f.rested)
+		f.rest = time.AfterFunc(pause, f.rested)
 	} else {
-		f.rest.Reset(wakeInterval)
+		f.rest.Reset(pause)
 	}
 }
 
@@ -172,6 +196,7 @@ func (f *feed) addHeartbeat() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.heartbeats++
+	f.counted, f.subscribers = 0, f.counted
 	f.wake()
 }
 

@@ -54,6 +54,8 @@ type Subscription struct {
 	skipped    bool
 	ready      bool
 	heartbeats int
+	// lastRead belongs to [feed.read].
+	lastRead int
 }
 
 const (
@@ -74,12 +76,12 @@ func (f *Follower) Subscribe(lastEventID string, who Subscriber) *Subscription {
 
 // Next appends to dst the server-sent events that are due for the subscriber, about
 // 64 KiB at most and possibly nothing. It returns a channel that is closed when there is
-// more, or up to 10 ms later. It returns [ErrClosed] when the replica is shutting down.
+// more, or up to 50 ms later. It returns [ErrClosed] when the replica is shutting down.
 //
 // Ready and heartbeat events state the age of everything sent before them, so they are
 // sent only when no entries are left.
 func (s *Subscription) Next(dst []byte) ([]byte, <-chan struct{}, error) {
-	f := s.f.feed.current()
+	f := s.f.feed.read(&s.lastRead)
 	if f.closed {
 		return dst, nil, ErrClosed
 	}

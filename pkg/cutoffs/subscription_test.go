@@ -212,6 +212,32 @@ func TestWakeUps(t *testing.T) {
 			t.Errorf("%d cutoffs were sent, want %d", i, n+1)
 		}
 	})
+	inBubble(t, "thousands of subscribers are woken less often", func(t *testing.T) {
+		for _, c := range []struct {
+			subscribers int
+			pause       time.Duration
+		}{{1, 10 * time.Millisecond}, {500, 10 * time.Millisecond}, {2000, 40 * time.Millisecond}, {10_000, 50 * time.Millisecond}} {
+			w := newWorld(t)
+			all := make([]*subscriber, c.subscribers)
+			for i := range all {
+				all[i] = w.subscribe("")
+				all[i].rest()
+			}
+			w.db.Commit(ended(1))
+			w.catchUp()
+			if !isClosed(all[0].more) {
+				t.Errorf("%d subscribers were not woken at once", c.subscribers)
+			}
+			all[0].rest()
+			w.db.Commit(ended(2))
+			w.catchUp()
+			began := time.Now()
+			<-all[0].more
+			if pause := time.Since(began); pause != c.pause {
+				t.Errorf("%d subscribers were woken again after %v, want %v", c.subscribers, pause, c.pause)
+			}
+		}
+	})
 	inBubble(t, "the end of the feed wakes at once", func(t *testing.T) {
 		w := newWorld(t)
 		got := run(w)
