@@ -16,7 +16,8 @@ import (
 
 // refreshSQL handles the common case: the presented generation is current. What it reads
 // of the app does not change with the session's ver. Everything that does comes from the
-// row being updated, which PostgreSQL reads again after a wait for its lock.
+// row being updated, which PostgreSQL reads again after a wait for its lock. It returns
+// only what the caller cannot compute. The person's row is read only while bound.
 var refreshSQL = statement(`
 update sessions s
 set generation = s.generation + 1, rotated_at = $4, idle_expires_at = least($5, s.expires_at)
@@ -24,7 +25,9 @@ from apps a
 where s.id = $1 and s.shard = $6 and s.appid = $2 and s.generation = $3
   and s.ended_at is null and s.expires_at > $4 and s.idle_expires_at > $4
   and a.appid = s.appid and a.disabled_at is null and a.epoch <= s.epoch
-returning a.audiences, a.signing_alg,` + omitSQL + `,` + sessionColumns)
+returning a.audiences, a.signing_alg,` + omitSQL + `,
+  s.identity_uuid, s.device, s.ver, s.epoch, s.started_at, s.expires_at, s.person_id,
+  case when s.person_id is not null then (select array[p.external_id, p.name] from persons p where p.id = s.person_id) end`)
 
 // omitSQL reads from the policy of an app a whether tokens omit the external_id.
 const omitSQL = ` coalesce((a.policy ->> 'omit_external_id')::boolean, false)`
@@ -47,17 +50,29 @@ func (s *Store) Refresh(ctx context.Context, r session.RefreshParams) (session.G
 }
 
 func (s *Store) rotate(ctx context.Context, r session.RefreshParams) (session.Granted, error) {
-	var row sessionRow
 	g := session.Granted{Verdict: session.Rotate}
+	row := &g.Session
+	row.ID, row.AppID, row.Generation, row.RotatedAt = r.Session, r.AppID, r.Presented+1, r.Now
+	var (
+		personID *uuid.UUID
+		person   []string
+	)
 	err := s.write(ctx, func(c *pgxpool.Conn) error {
 		return c.QueryRow(ctx, refreshSQL, r.Session, r.AppID, r.Presented, r.Now, auth.StoredTime(r.Now.Add(r.IdleTTL)), shard.Of(r.Session)).
-			Scan(append([]any{&g.Audiences, &g.SigningAlg, &g.OmitExternalID}, row.targets()...)...)
+			Scan(&g.Audiences, &g.SigningAlg, &g.OmitExternalID, &row.Identity, &row.Device, &row.Ver, &row.Epoch,
+				&row.StartedAt, &row.ExpiresAt, &personID, &person)
 	})
 	if err != nil {
 		return g, err
 	}
 	g.Audiences = nilIfEmpty(g.Audiences)
-	g.Session, err = row.session(ctx, s.pool)
+	row.StartedAt, row.ExpiresAt = row.StartedAt.UTC(), row.ExpiresAt.UTC()
+	row.IdleExpiresAt = auth.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, row.ExpiresAt))
+	var externalID, name *string
+	if len(person) == 2 {
+		externalID, name = &person[0], &person[1]
+	}
+	row.Person, err = boundPerson(ctx, s.pool, personID, externalID, name)
 	return g, err
 }
 
