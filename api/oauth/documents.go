@@ -72,10 +72,12 @@ func (h *Handler) serveJWKS(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+var jsonType = []string{"application/json"}
+
 // writePublic writes a document that any client may cache.
 func (h *Handler) writePublic(w http.ResponseWriter, r *http.Request, body []byte) {
 	web.EventOf(r.Context()).Routine = true
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", h.cacheControl)
+	header := w.Header()
+	header["Content-Type"], header["Cache-Control"] = jsonType, h.cacheControl
 	_, _ = w.Write(body) // the client may be gone
 }

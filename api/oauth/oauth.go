@@ -48,7 +48,7 @@ type Handler struct {
 	grants   []grantType
 	metadata []byte
 	// cacheControl is the Cache-Control of the metadata and the JWK set.
-	cacheControl string
+	cacheControl []string
 }
 
 // New returns the handler of an issuer. Any client may cache the JWK set and the
@@ -58,7 +58,7 @@ func New(issuer string, sessions Sessions, keys KeySet, limits *ExchangeLimits, 
 	grants := grantTypes(sessions, limits)
 	return &Handler{
 		sessions: sessions, keys: keys, grants: grants, metadata: metadata(issuer, grants),
-		cacheControl: fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds())),
+		cacheControl: []string{fmt.Sprintf("public, max-age=%d", int(maxAge.Seconds()))},
 	}
 }
 

@@ -46,15 +46,13 @@ type Event struct {
 	scope servicekey.Scope
 	// client is the client's address; see [ClientIP].
 	client netip.Addr
-	// few is the first storage of Attrs.
-	few [6]slog.Attr
 }
 
 // Add adds attributes to the request's log line. It replaces an attribute with the same
 // key: a stream is authorised many times and has one service_key.
 func (e *Event) Add(attrs ...slog.Attr) {
 	if e.Attrs == nil {
-		e.Attrs = e.few[:0]
+		e.Attrs = make([]slog.Attr, 0, 6) // enough for most requests
 	}
 	for _, a := range attrs {
 		i := slices.IndexFunc(e.Attrs, func(existing slog.Attr) bool { return existing.Key == a.Key })
