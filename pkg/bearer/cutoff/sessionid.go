@@ -14,21 +14,20 @@ func parseSessionID(s string) (id [16]byte, ok bool) {
 	if len(s) != sessionIDLen || s[dash1] != '-' || s[dash2] != '-' || s[dash3] != '-' || s[dash4] != '-' {
 		return id, false
 	}
-	at := 0
-	for i := range id {
-		switch at {
-		case dash1, dash2, dash3, dash4:
-			at++
-		}
+	wrong := byte(0)
+	for i, at := range sessionIDBytes {
 		high, low := hexDigits[s[at]], hexDigits[s[at+1]]
-		if high > 15 || low > 15 {
-			return id, false
-		}
+		wrong |= high | low
 		id[i] = high<<4 | low
-		at += 2
+	}
+	if wrong > 15 {
+		return id, false
 	}
 	return id, true
 }
+
+// sessionIDBytes are the positions of the bytes in the text.
+var sessionIDBytes = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
 
 // hexDigits has the value of each lower-case digit, and 255 for other bytes.
 var hexDigits = func() (values [256]byte) {

@@ -190,8 +190,8 @@ func (s *Set) shard(id [16]byte) *sessionShard[[16]byte] {
 
 func (sh *sessionShard[ID]) get(id ID) (activeCutoff, bool) {
 	sh.mu.RLock()
-	defer sh.mu.RUnlock()
 	c, known := sh.m[id]
+	sh.mu.RUnlock()
 	return c, known
 }
 
