@@ -53,6 +53,9 @@ func (s *service) assemble(ctx context.Context) error {
 		return err
 	}
 	minter.RememberIn(verifier)
+	if s.apps, err = openApps(ctx, s.parts, s.follower); err != nil {
+		return err
+	}
 	sessions, err := s.newSessions(verifier, minter, platforms)
 	if err != nil {
 		return err
@@ -62,9 +65,7 @@ func (s *service) assemble(ctx context.Context) error {
 	serviceKeys := servicekey.NewAuthenticator(s.store, s.lifetimes.MaxStaleness, time.Now, s.follower.Latest)
 	s.onClose(serviceKeys.Close)
 	keyGuard := web.NewGuard(serviceKeys)
-	if s.validation, err = newValidation(ctx, s.parts, s.follower, verifier, keyGuard, bindings); err != nil {
-		return err
-	}
+	s.validation = newValidation(s.parts, s.apps, verifier, keyGuard, bindings)
 	s.onClose(s.validation.close)
 	s.newReadiness(ctx)
 	s.newEndpoints(sessions, bindings, keyGuard, s.newAdminAPI(keyGuard, s.newRevoker(verifier)))
@@ -143,7 +144,7 @@ func (s *service) openCutoffsAndKeys(ctx context.Context) (err error) {
 		Store: s.store, MaxStaleness: s.lifetimes.MaxStaleness, Clock: time.Now, Log: s.log,
 		// Called while [service.run] runs the follower.
 		OnKeysChange:     func() { s.keeper.Wake() },
-		OnAppsChange:     func() { s.validation.apps.Wake() },
+		OnAppsChange:     func() { s.apps.Wake() },
 		OnTimelineChange: func() { s.restorer.TimelineChanged() },
 	})
 	if err != nil {
@@ -198,6 +199,7 @@ func causeOf(err error) error {
 func (s *service) newSessions(verifier *token.Verifier, minter *token.Minter, platforms map[string]platform.Provider) (*session.Service, error) {
 	return session.NewService(session.Config{
 		Store:           s.store,
+		Apps:            s.apps,
 		Platforms:       platforms,
 		Sealer:          s.sealer,
 		Shards:          s.shards,

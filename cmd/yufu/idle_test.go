@@ -81,16 +81,15 @@ func TestIdleReplica(t *testing.T) {
 		if err := s.openCutoffsAndKeys(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if s.validation, err = newValidation(t.Context(), s.parts, s.follower, nil, nil, nil); err != nil {
+		if s.apps, err = openApps(t.Context(), s.parts, s.follower); err != nil {
 			t.Fatal(err)
 		}
-		defer s.validation.close()
 		ctx, stop := context.WithCancel(t.Context())
 		var tasks sync.WaitGroup
 		tasks.Go(func() { s.follower.Run(ctx) })
 		tasks.Go(func() { s.keeper.Run(ctx) })
 		tasks.Go(func() { s.restorer.Run(ctx, session.RestorePause) })
-		tasks.Go(func() { s.validation.run(ctx) })
+		tasks.Go(func() { s.apps.Run(ctx) })
 		defer tasks.Wait()
 		defer stop()
 		want := func(name string, want map[string]int) {

@@ -44,7 +44,7 @@ func (s *service) run(ctx context.Context) error {
 	tasks.Go(func() { s.follower.Run(following) })
 	tasks.Go(func() { s.keeper.Run(background) })
 	tasks.Go(func() { s.restorer.Run(background, session.RestorePause) })
-	tasks.Go(func() { s.validation.run(background) })
+	tasks.Go(func() { s.apps.Run(background) })
 	tasks.Go(func() { s.member.Run(background, replicas.Pause) })
 	// The janitor also asks the database for its time, and uses the earlier of the two.
 	tasks.Go(func() { janitor.Run(background, s.store, s.log, time.Now, janitor.Pause) })

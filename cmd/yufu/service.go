@@ -32,6 +32,7 @@ type service struct {
 	// latest commits.
 	restorer *session.Restorer
 
+	apps       knownApps
 	validation validation
 	checker    *health.Checker
 	member     *replicas.Member

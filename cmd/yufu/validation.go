@@ -16,11 +16,10 @@ import (
 type validation struct {
 	introspection *oauth.Introspection
 	forwardAuth   *gate.ForwardAuth
-	apps          *app.Directory
 }
 
-// newValidation opens the directory of apps that tokens are checked against.
-func newValidation(ctx context.Context, p parts, follower *cutoffs.Follower, verifier *token.Verifier, keys *web.Guard, attributes oauth.Attributes) (validation, error) {
+// openApps opens the directory of apps, from which log-ins and validations take them.
+func openApps(ctx context.Context, p parts, follower *cutoffs.Follower) (knownApps, error) {
 	apps, err := app.OpenDirectory(ctx, app.DirectoryConfig{
 		Store: p.store, MaxStaleness: follower.MaxStaleness(), Clock: time.Now, Log: p.log,
 		Version: func() (string, time.Time, error) {
@@ -28,27 +27,24 @@ func newValidation(ctx context.Context, p parts, follower *cutoffs.Follower, ver
 			return last.Apps, last.Asked, err
 		},
 	})
-	if err != nil {
-		return validation{}, err
-	}
-	return validation{
-		introspection: oauth.NewIntrospection(keys, verifier, knownApps{apps, follower.Answering}, p.store, attributes),
-		forwardAuth:   gate.NewForwardAuth(verifier, apps, p.verifyCookie),
-		apps:          apps,
-	}, nil
+	return knownApps{apps, follower.Answering}, err
 }
 
-// knownApps implements [oauth.Apps].
+func newValidation(p parts, apps knownApps, verifier *token.Verifier, keys *web.Guard, attributes oauth.Attributes) validation {
+	return validation{
+		introspection: oauth.NewIntrospection(keys, verifier, apps, p.store, attributes),
+		forwardAuth:   gate.NewForwardAuth(verifier, apps, p.verifyCookie),
+	}
+}
+
+// knownApps implements [oauth.Apps] and [session.Apps].
 type knownApps struct {
 	*app.Directory
 	answering func() bool
 }
 
-// Answering implements [oauth.Apps].
+// Answering reports whether the database answers.
 func (k knownApps) Answering() bool { return k.answering() }
-
-// run keeps the directory up to date until ctx is done.
-func (v *validation) run(ctx context.Context) { v.apps.Run(ctx) }
 
 // close ends the background work of introspection.
 func (v *validation) close() { v.introspection.Close() }

@@ -200,8 +200,9 @@ func newBenchWorld(b testing.TB, logged io.Writer, level slog.Level) *benchWorld
 	p := parts{log: log, store: s, issuer: "https://auth.example.com"}
 	verifier, err := (&service{parts: p, sealedKeys: sealedKeys{keys: keys}, follower: follower}).newVerifier()
 	check(err)
-	v, err := newValidation(ctx, p, follower, verifier, web.NewGuard(serviceKeys), nil)
+	apps, err := openApps(ctx, p, follower)
 	check(err)
+	v := newValidation(p, apps, verifier, web.NewGuard(serviceKeys), nil)
 	b.Cleanup(v.close)
 	w := &benchWorld{key: presented.Key().Reveal(), metrics: telemetry.NewMetrics("benchmark")}
 	w.router = publicRouter(log, w.metrics, nil, oauth.New(p.issuer, nil, keys, nil, keyring.DefaultPolicy.JWKSMaxAge), binding.New(nil, nil), gate.New(nil, nil), v)
