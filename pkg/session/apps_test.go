@@ -3,6 +3,7 @@ package session_test
 import (
 	"testing"
 
+	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
@@ -50,6 +51,15 @@ func TestExchangeWithAppsInMemory(t *testing.T) {
 			clear(m.apps)
 			must(w.store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled)))(t)
 		}, 1, 0, auth.AppDisabled},
+		"a secret that was changed a moment ago is read and used": {func(t *testing.T, w *world, m *appMemory) {
+			a := m.apps[sessiontest.AppID]
+			a.SealedCredentials = map[string][]byte{auth.CredentialAppSecret: must(w.Sealer.Seal([]byte("old secret"), app.CredentialAAD(a.ID, auth.CredentialAppSecret)))(t)}
+			m.apps[a.ID] = a
+		}, 2, 2, nil},
+		"a wrong secret is refused after one call": {func(t *testing.T, w *world, m *appMemory) {
+			wrong := map[string][]byte{auth.CredentialAppSecret: must(w.Sealer.Seal([]byte("wrong secret"), app.CredentialAAD(sessiontest.AppID, auth.CredentialAppSecret)))(t)}
+			m.apps[sessiontest.AppID] = must(w.store.UpdateApp(t.Context(), sessiontest.AppID, app.Change{SealedCredentials: wrong}, w.Event(auth.AuditAppUpdated)))(t)
+		}, 1, 1, auth.PlatformMisconfigured},
 		"a code is not used up while the database is away": {func(_ *testing.T, w *world, m *appMemory) {
 			m.away = true
 			w.store.down.Store(true)

@@ -1,9 +1,11 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"time"
@@ -159,8 +161,9 @@ type ExchangeRequest struct {
 //
 // Errors: those of [platform.Provider.ExchangeCode] and [Store.Exchange],
 // [auth.AppUnknown], [auth.AppDisabled], [auth.InvalidRequest] for a bad device
-// label, and that of [Config.CheckMayIssue]. The code is sent to the platform at most
-// once, and only after all other checks of the request.
+// label, and that of [Config.CheckMayIssue]. The code is sent to the platform only after
+// all other checks of the request, and at most once, unless the platform refused the
+// app's secret before it looked at the code, and the secret was just changed.
 func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error) {
 	if err := s.c.CheckMayIssue(); err != nil {
 		return Grant{}, err
@@ -172,7 +175,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	if !auth.ValidAppID(r.ClientID) {
 		return Grant{}, auth.AppUnknown
 	}
-	client, err := s.client(ctx, r.ClientID)
+	client, remembered, err := s.client(ctx, r.ClientID)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -183,11 +186,10 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	if !ok {
 		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q is not supported", client.ID, client.Platform)}
 	}
-	credentials, err := app.Credentials(s.c.Sealer, &client)
-	if err != nil {
-		return Grant{}, err
+	account, err := s.exchangeCode(ctx, provider, &client, r.Code)
+	if remembered && errors.Is(err, platform.ErrCodeUnspent) {
+		account, err = s.exchangeCodeAgain(ctx, provider, &client, r.Code, err)
 	}
-	account, err := provider.ExchangeCode(ctx, credentials, r.Code.Reveal())
 	if reuse := (*platform.CodeReuse)(nil); errors.As(err, &reuse) {
 		err = s.recordReuse(ctx, &client, r.RequestID, reuse, err)
 	}
@@ -229,17 +231,36 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 	return s.grant(ctx, granted, now)
 }
 
-// client returns the app of an exchange. The app in memory may be a second old. That is
-// good enough for its secret, which the platform checks; the store checks in [Store.Exchange]
-// whether the app is enabled. Every refusal comes from the database, and so does the error
+// client returns the app of an exchange, and whether it is the one in memory, which may be
+// a second old. That is good enough for its secret, which the platform checks; the store
+// checks in [Store.Exchange] whether the app is enabled. Every refusal comes from the database, and so does the error
 // when the database is away: the code must not be used up then.
-func (s *Service) client(ctx context.Context, appID string) (auth.App, error) {
+func (s *Service) client(ctx context.Context, appID string) (a auth.App, remembered bool, err error) {
 	if apps := s.c.Apps; apps != nil && apps.Answering() {
 		if a, err := apps.App(appID); err == nil && !a.Disabled {
-			return a, nil
+			return a, true, nil
 		}
 	}
-	return s.c.Store.App(ctx, appID)
+	a, err = s.c.Store.App(ctx, appID)
+	return a, false, err
+}
+
+func (s *Service) exchangeCode(ctx context.Context, provider platform.Provider, client *auth.App, code auth.Secret) (platform.Account, error) {
+	credentials, err := app.Credentials(s.c.Sealer, client)
+	if err != nil {
+		return platform.Account{}, err
+	}
+	return provider.ExchangeCode(ctx, credentials, code.Reveal())
+}
+
+// exchangeCodeAgain repeats a call that failed with the error before the platform looked
+// at the code, if the app in the database has other credentials than the one in memory.
+func (s *Service) exchangeCodeAgain(ctx context.Context, provider platform.Provider, client *auth.App, code auth.Secret, failed error) (platform.Account, error) {
+	current, err := s.c.Store.App(ctx, client.ID)
+	if err != nil || maps.EqualFunc(current.SealedCredentials, client.SealedCredentials, bytes.Equal) {
+		return platform.Account{}, failed
+	}
+	return s.exchangeCode(ctx, provider, &current, code)
 }
 
 // recordTimeout bounds the write of an audit event after the client hung up.
