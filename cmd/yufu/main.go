@@ -22,6 +22,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/memory"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/telemetry"
 )
@@ -39,6 +40,7 @@ type cli struct {
 }
 
 func main() {
+	memory.Tune()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal kills the program, even if it hangs.
 	context.AfterFunc(ctx, stop)
