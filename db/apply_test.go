@@ -23,7 +23,7 @@ var writesNoCutoff = []string{
 	"LeasePlatformToken", "LiftDelay", "Listen", "LiveSessions", "Migrate", "Now", "Person",
 	"Persons", "PhoneCandidate", "PinServiceKey", "Ping", "PlatformAccount", "PlatformToken",
 	"RecordRefusal", "Refund", "Replicas", "Reserve", "RevokeServiceKey", "SaveReplica", "ServiceKey",
-	"ServiceKeys", "Session", "Ticket", "TouchServiceKey", "UpdateApp", "UpdatePerson",
+	"ServiceKeys", "Session", "ShardKey", "Ticket", "TouchServiceKey", "UpdateApp", "UpdatePerson",
 	"UpsertPersons", "RecordHistory", "RecordedHistory",
 }
 

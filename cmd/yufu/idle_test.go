@@ -106,7 +106,9 @@ func TestIdleReplica(t *testing.T) {
 		}
 		time.Sleep(5*time.Second + time.Second/2) // between two queries
 		synctest.Wait()
+		db.mu.Lock()
 		clear(db.calls)
+		db.mu.Unlock()
 		time.Sleep(time.Minute)
 		want("an idle minute", map[string]int{"Cutoffs": 60})
 		compromise := func([]keyring.StoredKey) (keyring.Change, error) {

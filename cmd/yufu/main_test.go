@@ -351,13 +351,15 @@ func TestMasterKey(t *testing.T) {
 			t.Fatalf("%v; want exit code 0", got)
 		}
 	}
-	env["YUFU_MASTER_KEY_FILE"] = write(t, "other.key", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
+	right, other := env["YUFU_MASTER_KEY_FILE"], write(t, "other.key", "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
 	// The master key is checked also after all keys have ended.
 	for _, migrate := range [][]string{{"migrate"}, {"migrate", "--restored"}} {
+		env["YUFU_MASTER_KEY_FILE"] = right
 		if got := try(t, env, "", migrate...); got.code != 0 {
 			t.Fatalf("%v; want exit code 0", got)
 		}
-		for _, args := range [][]string{{"serve"}, {"app", "add", "wx2", "--secret-file", "-"}, {"app", "update", "wx1", "--secret-file", "-"},
+		env["YUFU_MASTER_KEY_FILE"] = other
+		for _, args := range [][]string{migrate, {"serve"}, {"serve", "--migrate"}, {"app", "add", "wx2", "--secret-file", "-"}, {"app", "update", "wx1", "--secret-file", "-"},
 			{"keys", "rotate"}, {"keys", "retire", "k"}, {"keys", "export"}, {"app", "update", "wx1", "--signing-alg", "RS256"},
 		} {
 			got := try(t, env, "a-secret", args...)

@@ -41,7 +41,7 @@ func TestMigrateRestored(t *testing.T) {
 
 func TestMigrateRestoredRefuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "other.db")
-	env := map[string]string{"YUFU_DATABASE_URL": "sqlite:" + path}
+	env := map[string]string{"YUFU_DATABASE_URL": "sqlite:" + path, "YUFU_MASTER_KEY_FILE": write(t, "master.key", goodKey+"\n")}
 	wants := func(text string) {
 		t.Helper()
 		if got := try(t, env, "", "migrate", "--restored"); got.code != 1 || !strings.Contains(got.errOut, text) {
