@@ -142,10 +142,22 @@ func (s *service) newFeed(keyGuard *web.Guard) *gate.Handler {
 func (s *service) openCutoffsAndKeys(ctx context.Context) (err error) {
 	s.follower, err = cutoffs.Open(ctx, cutoffs.Config{
 		Store: s.store, MaxStaleness: s.lifetimes.MaxStaleness, Clock: time.Now, Log: s.log,
-		// Called while [service.run] runs the follower.
-		OnKeysChange:     func() { s.keeper.Wake() },
-		OnAppsChange:     func() { s.apps.Wake() },
-		OnTimelineChange: func() { s.restorer.TimelineChanged() },
+		// The keeper and the directory read what they need when they are opened.
+		OnKeysChange: func() {
+			if s.keeper != nil {
+				s.keeper.Wake()
+			}
+		},
+		OnAppsChange: func() {
+			if s.apps.Directory != nil {
+				s.apps.Wake()
+			}
+		},
+		OnTimelineChange: func() {
+			if s.restorer != nil {
+				s.restorer.TimelineChanged()
+			}
+		},
 	})
 	if err != nil {
 		return err

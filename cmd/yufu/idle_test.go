@@ -46,9 +46,9 @@ func (a *asked) KeysVersion(ctx context.Context) (string, error) {
 	return a.store.KeysVersion(ctx)
 }
 
-func (a *asked) Apps(ctx context.Context) ([]auth.App, error) {
-	a.count("Apps")
-	return a.store.Apps(ctx)
+func (a *asked) AppsState(ctx context.Context) (string, []auth.App, error) {
+	a.count("AppsState")
+	return a.store.AppsState(ctx)
 }
 
 func (a *asked) Now(ctx context.Context) (time.Time, error) {
@@ -97,7 +97,7 @@ func TestIdleReplica(t *testing.T) {
 			synctest.Wait()
 			db.mu.Lock()
 			defer db.mu.Unlock()
-			for _, method := range []string{"Cutoffs", "Keys", "KeysVersion", "Apps", "Now"} {
+			for _, method := range []string{"Cutoffs", "Keys", "KeysVersion", "AppsState", "Now"} {
 				if db.calls[method] != want[method] {
 					t.Errorf("%s: %d calls of %s, want %d", name, db.calls[method], method, want[method])
 				}

@@ -71,6 +71,27 @@ func (s *Store) Apps(ctx context.Context) ([]auth.App, error) {
 	return apps, s.fail(ctx, "Apps", err)
 }
 
+var appsStateSQL = statement(appsVersion)
+
+// AppsState implements [app.Store].
+func (s *Store) AppsState(ctx context.Context) (version string, apps []auth.App, err error) {
+	var b pgx.Batch // on one connection, so of one server
+	b.Queue(appsStateSQL).QueryRow(func(row pgx.Row) error { return row.Scan(&version) })
+	b.Queue(appsSQL).Query(func(rows pgx.Rows) (err error) {
+		apps, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (auth.App, error) { return scanApp(row) })
+		return err
+	})
+	c, err := s.pool.Acquire(ctx)
+	if err == nil {
+		defer c.Release()
+		err = c.SendBatch(ctx, &b).Close()
+	}
+	if err != nil {
+		return "", nil, s.fail(ctx, "AppsState", err)
+	}
+	return version, apps, nil
+}
+
 var insertAppSQL = statement(`
 insert into apps (appid, platform, sealed_credentials, audiences, epoch, disabled_at, created_at, updated_at, signing_alg,
   policy, sealed_webhook_secret)

@@ -66,6 +66,17 @@ func (s *Store) Apps(ctx context.Context) ([]auth.App, error) {
 	return apps, translate(ctx, "Apps", err)
 }
 
+var appsStateSQL = statement(appsVersion)
+
+// AppsState implements [app.Store].
+func (s *Store) AppsState(ctx context.Context) (version string, apps []auth.App, err error) {
+	if err := s.r.QueryRowContext(ctx, appsStateSQL).Scan(&version); err != nil {
+		return "", nil, translate(ctx, "AppsState", err)
+	}
+	apps, err = s.Apps(ctx)
+	return version, apps, err
+}
+
 // collect scans and closes all rows.
 func collect[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) ([]T, error) {
 	defer rows.Close()

@@ -108,6 +108,28 @@ var appTests = []test{
 		}
 		wantEqual(t, "ids", ids, []string{"WXa", "wxB", "wxa", appA, "wxb", appB})
 	}},
+	{"the state of the apps is that which the follower gets", func(t *testing.T, f *fixture) {
+		for _, change := range []func(){
+			func() {},
+			func() {
+				f.addApp(t, auth.App{ID: "wxnew", Platform: auth.PlatformWeChat, SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}})
+			},
+			func() {
+				_, err := f.Store.DisableApp(t.Context(), "wxnew", event(auth.AuditAppDisabled, t0.Add(time.Hour)))
+				wantCode(t, err, "")
+			},
+		} {
+			change()
+			version, apps, err := f.Store.AppsState(t.Context())
+			wantCode(t, err, "")
+			batch, err := f.Store.Cutoffs(t.Context(), 0, 1)
+			wantCode(t, err, "")
+			wantEqual(t, "state", version, batch.Apps)
+			listed, err := f.Store.Apps(t.Context())
+			wantCode(t, err, "")
+			wantEqual(t, "apps", apps, listed)
+		}
+	}},
 	{"an update changes only the given fields", func(t *testing.T, f *fixture) {
 		later := t0.Add(time.Hour)
 		want := auth.App{

@@ -100,8 +100,9 @@ select count(*) from sessions s where ended_at is not null
 // calls returns a call of every method of the store, on the session where possible.
 func (f *fixture) calls(s auth.Session) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"App":  func(ctx context.Context) error { _, err := f.Store.App(ctx, appA); return err },
-		"Apps": func(ctx context.Context) error { _, err := f.Store.Apps(ctx); return err },
+		"App":       func(ctx context.Context) error { _, err := f.Store.App(ctx, appA); return err },
+		"AppsState": func(ctx context.Context) error { _, _, err := f.Store.AppsState(ctx); return err },
+		"Apps":      func(ctx context.Context) error { _, err := f.Store.Apps(ctx); return err },
 		"AddApp": func(ctx context.Context) error {
 			return f.Store.AddApp(ctx, auth.App{ID: "wx1", Platform: "p", SealedCredentials: map[string][]byte{auth.CredentialAppSecret: []byte("s")}}, event(auth.AuditAppAdded, t0))
 		},

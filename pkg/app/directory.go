@@ -60,7 +60,7 @@ type Directory struct {
 // DirectoryConfig configures a [Directory]. All fields are required.
 type DirectoryConfig struct {
 	Store interface {
-		Apps(ctx context.Context) ([]auth.App, error)
+		AppsState(ctx context.Context) (version string, apps []auth.App, err error)
 	}
 	// Version returns the name of the state of the apps at a moment, and the moment, without
 	// asking the database, or the error if the database does not answer. The name changes
@@ -131,11 +131,17 @@ func (d *Directory) update(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	apps, err := d.c.Store.Apps(ctx)
+	state, apps, err := d.c.Store.AppsState(ctx)
 	if err != nil {
 		return err
 	}
-	// They are as new as the version, or newer: the next version then differs.
+	// Another state is either newer, and the next check finds it, or that of a server
+	// that was replaced. The first read has nothing to fall back on, and the next check
+	// repairs it.
+	if state != version && last != nil {
+		return errOtherState
+	}
+	version = state
 	s := &snapshot{make(map[string]auth.App, len(apps)), version, at}
 	for i := range apps {
 		s.apps[apps[i].ID] = apps[i]
@@ -143,6 +149,8 @@ func (d *Directory) update(ctx context.Context) error {
 	d.latest.Store(s)
 	return nil
 }
+
+var errOtherState = errors.New("app: the apps read are in another state than the follower named")
 
 var errStale = errors.New("app: the apps were read too long ago")
 

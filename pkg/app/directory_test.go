@@ -25,6 +25,8 @@ type memory struct {
 	err   error
 	hangs bool
 	reads int
+	// replaced are the apps of a replaced server, to which reads still lead.
+	replaced []auth.App
 	// versionErr is the error of version.
 	versionErr error
 }
@@ -36,16 +38,19 @@ func (m *memory) version() (string, time.Time, error) {
 	return fmt.Sprint(m.apps), time.Now().Add(-time.Second / 2), m.versionErr
 }
 
-func (m *memory) Apps(ctx context.Context) ([]auth.App, error) {
+func (m *memory) AppsState(ctx context.Context) (string, []auth.App, error) {
 	m.mu.Lock()
 	apps, err, hangs := m.apps, m.err, m.hangs
+	if m.replaced != nil {
+		apps = m.replaced
+	}
 	m.reads++
 	m.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return "", nil, ctx.Err()
 	}
-	return apps, err
+	return fmt.Sprint(apps), apps, err
 }
 
 func (m *memory) set(change func()) {
@@ -194,6 +199,20 @@ func TestDirectory(t *testing.T) {
 			wantReads(2)
 			time.Sleep(time.Hour)
 			wantReads(2)
+		})
+	})
+	t.Run("the apps of a replaced server are not taken for those of its successor", func(t *testing.T) {
+		t.Parallel()
+		inBubble(t, func(t *testing.T, m *memory, d *app.Directory) {
+			m.set(func() { m.apps, m.replaced = apps(2), apps(1) })
+			time.Sleep(maxStaleness - time.Second)
+			wantApp(t, d, "wx1", "")
+			wantApp(t, d, "wx2", auth.AppUnknown)
+			time.Sleep(2 * time.Second)
+			wantApp(t, d, "wx1", auth.StorageUnavailable)
+			m.set(func() { m.replaced = nil })
+			time.Sleep(time.Second)
+			wantApp(t, d, "wx2", "")
 		})
 	})
 	t.Run("apps that changed but cannot be read get too old", func(t *testing.T) {

@@ -18,6 +18,9 @@ type Store interface {
 	App(ctx context.Context, appID string) (auth.App, error)
 	// Apps returns all apps, ordered by id.
 	Apps(ctx context.Context) ([]auth.App, error)
+	// AppsState returns the apps, and the name of their state as [DirectoryConfig.Version]
+	// has it. Both are from one server: the apps are in that state, or in a later one.
+	AppsState(ctx context.Context) (version string, apps []auth.App, err error)
 	// AddApp registers an app. It refuses a registered id with [auth.AppExists], and
 	// nothing changes.
 	AddApp(ctx context.Context, app auth.App, event auth.AuditEvent) error
