@@ -224,9 +224,9 @@ order by s.id for update of s`)
 
 // lockAffected locks the identity, the other identities of the person in the app, and
 // all their sessions, each in a statement of its own. The person must be locked, or
-// uuid.Nil. Where the rule lets a second identity join, the others are neither affected
-// nor looked up, which takes a search of all shards. If the identity does not exist, it
-// returns [pgx.ErrNoRows].
+// uuid.Nil. If the rule lets a second identity join, the others are not affected. They
+// are then not looked up, because that would search all shards. If the identity does not
+// exist, it returns [pgx.ErrNoRows].
 func lockAffected(ctx context.Context, tx *transaction, identity, person uuid.UUID, appID string, rule auth.SecondIdentity, now time.Time) (*affected, error) {
 	c := &affected{}
 	sql, keys := lockOwnIdentitySQL, []any{identity, shard.Of(identity)}

@@ -22,8 +22,10 @@ const compareTimeout = time.Second
 const compareEvery = 5
 
 // comparison remembers that a connection of the pool and that of the follower led to the
-// same server. A connection stays with its server, so they need no comparison while the
-// follower's names the same timeline and no connection of the pool is used or made.
+// same server. A connection stays with its server. So while the follower's connection
+// names the same timeline and no connection of the pool is used or made, one query in
+// [compareEvery] needs a comparison: it finds another connection of the pool that leads
+// elsewhere.
 type comparison struct {
 	mu       sync.Mutex
 	timeline string

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -51,7 +52,7 @@ func (t *transaction) rollback(ctx context.Context) {
 // idle is the status of a connection without a transaction.
 const idle = 'I'
 
-// errRolledBack: the server answered COMMIT with ROLLBACK, because a statement had failed.
+// errRolledBack: a statement of the transaction failed, and the function went on.
 var errRolledBack = errors.New("the transaction was rolled back instead of committed")
 
 // commit runs the batch as the transaction's last statements, and commits. It writes the
@@ -74,8 +75,15 @@ func (t *transaction) commit(ctx context.Context, b *pgx.Batch) error {
 
 // run sends the batch in the transaction and returns its first error.
 func run(ctx context.Context, tx *transaction, b *pgx.Batch) error {
+	if tx.lost() {
+		return errRolledBack
+	}
 	return tx.send(ctx, b).Close()
 }
+
+// lost reports whether the transaction is not open any more although nothing ended it. The
+// server then never got BEGIN, and would commit each statement by itself.
+func (t *transaction) lost() bool { return t.begun && t.conn.PgConn().TxStatus() == idle }
 
 func (t *transaction) send(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 	if !t.begun {
@@ -90,7 +98,10 @@ func (t *transaction) send(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
 
 // Query, QueryRow and Exec work as those of [pgx.Conn].
 func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if t.begun {
+	switch {
+	case t.lost():
+		return nil, errRolledBack
+	case t.begun:
 		return t.conn.Query(ctx, sql, args...)
 	}
 	b := &pgx.Batch{}
@@ -105,19 +116,23 @@ func (t *transaction) Query(ctx context.Context, sql string, args ...any) (pgx.R
 		_ = results.Close()
 		return nil, err
 	}
-	return firstRows{rows, results}, nil
+	return &firstRows{Rows: rows, results: results}, nil
 }
 
 // firstRows are the rows of the statement that was sent with BEGIN. They must be closed.
 type firstRows struct {
 	pgx.Rows
 	results pgx.BatchResults
+	err     error
 }
 
-func (r firstRows) Close() {
+func (r *firstRows) Close() {
 	r.Rows.Close()
-	_ = r.results.Close()
+	r.err = cmp.Or(r.err, r.results.Close())
 }
+
+// Err returns the first error of the rows or, after Close, of the batch.
+func (r *firstRows) Err() error { return cmp.Or(r.Rows.Err(), r.err) }
 
 func (t *transaction) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	rows, err := t.Query(ctx, sql, args...)
