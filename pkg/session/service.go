@@ -70,8 +70,10 @@ type Config struct {
 	// Store applies the cutoffs that it writes: this replica knows them when a
 	// method returns.
 	Store Store
-	// Apps are the apps in memory, so that an exchange need not read its app. Nil means
-	// that every exchange reads it.
+	// Apps are the apps in memory, so that an exchange need not read its app. The app may
+	// be a second old: the code of a log-in to an app that was just disabled may still be
+	// sent to the platform, before the store refuses it. Nil means that every exchange
+	// reads its app.
 	Apps Apps
 	// Platforms holds a provider for each platform name.
 	Platforms map[string]platform.Provider
@@ -233,8 +235,9 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 
 // client returns the app of an exchange, and whether it is the one in memory, which may be
 // a second old. That is good enough for its secret, which the platform checks; the store
-// checks in [Store.Exchange] whether the app is enabled. Every refusal comes from the database, and so does the error
-// when the database is away: the code must not be used up then.
+// checks in [Store.Exchange] whether the app is enabled. If the app in memory is disabled
+// or unknown, or the database does not answer, client reads the database, so that no code
+// is sent to the platform in vain.
 func (s *Service) client(ctx context.Context, appID string) (a auth.App, remembered bool, err error) {
 	if apps := s.c.Apps; apps != nil && apps.Answering() {
 		if a, err := apps.App(appID); err == nil && !a.Disabled {
