@@ -40,22 +40,26 @@ type entry struct {
 // share is stored once ([family]). What is their own is read from the presented token, which
 // has the same bytes.
 type cache struct {
-	// bytes is the bound on the slots of a generation.
-	bytes int
-	// now is replaced when there are too many families.
+	bytes int // the bound
+	// now is read without a lock. mu is held to add a family to it, or to replace it when its
+	// families are too large.
 	now atomic.Pointer[generation]
+	mu  sync.Mutex
 }
 
 // generation is a set of families and the tokens of these families.
 type generation struct {
 	shards []cacheShard
-	// families are read without a lock. Writers hold mu.
+	// families are read without a lock. One is appended before the first slot that names it.
 	families atomic.Pointer[[]family]
-	mu       sync.Mutex
-	index    map[string]uint32
+	// The other fields are guarded by [cache.mu].
+	index       map[string]uint32
+	familyBytes int       // the size of families and index
+	since       time.Time // when it got its first family
 }
 
-// family holds the claims that tokens of an app share, and the key that signed them.
+// family holds the claims that tokens of an app share, and the key that signed them. There
+// is a new one when an app, its audiences, its epoch or the signing key changes.
 type family struct {
 	app      string
 	epoch    int64
@@ -64,9 +68,14 @@ type family struct {
 	key      verificationKey
 }
 
-// maxFamilies bounds the families of a generation. There is a new one when an app, its
-// audiences, its epoch or the signing key changes.
-const maxFamilies = 1 << 12
+// Families may take one part in familyShare of the memory. When there is no room for one
+// more, the cache starts a new generation, without the families of old epochs and keys, but
+// only if the current one is older than minGeneration. So with too many apps it still
+// remembers the tokens of some of them.
+const (
+	familyShare   = 8
+	minGeneration = maxLifetime // its first tokens have expired
+)
 
 // slot is what is kept of a token besides the first 8 bytes of its hash. A slot of family 0
 // is empty.
@@ -111,8 +120,10 @@ type cacheShard struct {
 	_ [64]byte
 }
 
-// newCache returns a cache of at most size bytes, or nil if size is negative. It has at least
-// one bucket.
+// newCache returns a cache of size bytes, or nil if size is negative: the tables take 7/8 of
+// it at most, and the families 1/8. It has at least one bucket and one family. While a shard
+// grows, it has its old table too, which is half as large as the new one, and which the
+// garbage collector frees later.
 func newCache(size int) *cache {
 	if size < 0 {
 		return nil
@@ -123,7 +134,7 @@ func newCache(size int) *cache {
 }
 
 func newGeneration(size int) *generation {
-	buckets := max(size/bucketBytes, 1)
+	buckets := max((size-size/familyShare)/bucketBytes, 1)
 	g := &generation{shards: make([]cacheShard, min(buckets, maxShards)), index: map[string]uint32{}}
 	for i := range g.shards {
 		g.shards[i].maxBuckets = buckets / len(g.shards)
@@ -158,15 +169,11 @@ func (c *cache) put(token string, e *entry, now time.Time) {
 	if !ok {
 		return
 	}
-	g := c.now.Load()
-	if s.family, ok = g.familyOf(e); !ok {
-		next := newGeneration(c.bytes)
-		c.now.CompareAndSwap(g, next)
-		g = c.now.Load()
-		if s.family, ok = g.familyOf(e); !ok {
-			return
-		}
+	g, family := c.familyOf(e, now)
+	if family == 0 {
+		return
 	}
+	s.family = family
 	// What is read back must be what was verified.
 	if back := g.entry(&s, raw, e.claims.Issuer); back == nil || !back.claims.equal(&e.claims) {
 		return
@@ -253,27 +260,51 @@ func payloadOf(token []byte) []byte {
 	return token[first+1 : max(first+1, last)]
 }
 
-// familyOf returns the family of an entry, or false if the generation has too many.
-func (g *generation) familyOf(e *entry) (uint32, bool) {
+// familyOf returns the family of an entry and its generation, or 0 if there is no room for
+// the family.
+func (c *cache) familyOf(e *entry, now time.Time) (*generation, uint32) {
 	name := fmt.Sprintf("%q %d %q %q", e.claims.App, e.claims.Epoch, e.claims.KeyID, e.claims.Audience)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	all := *g.families.Load()
-	if i, known := g.index[name]; known && all[i].key.equal(e.key) {
-		return i, true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.now.Load()
+	if i, known := g.index[name]; known && (*g.families.Load())[i].key.equal(e.key) {
+		return g, i
 	}
-	if len(all) == maxFamilies {
-		return 0, false
+	size := familyBytes(name, len(e.claims.Audience))
+	if g.familyBytes > 0 && g.familyBytes+size > c.bytes/familyShare {
+		if now.Sub(g.since) < minGeneration {
+			return g, 0
+		}
+		g = newGeneration(c.bytes)
+		c.now.Store(g)
 	}
+	if g.familyBytes == 0 {
+		g.since = now
+	}
+	g.familyBytes += size
+	return g, g.add(name, e)
+}
+
+// familyBytes returns the size of a family: in a slice with as much to spare, in the index,
+// and its strings, which name contains.
+func familyBytes(name string, audiences int) int {
+	const indexed = 64
+	return 2*int(unsafe.Sizeof(family{})) + indexed + 2*len(name) + audiences*int(unsafe.Sizeof(name))
+}
+
+// add adds the family of an entry.
+func (g *generation) add(name string, e *entry) uint32 {
 	f := family{app: strings.Clone(e.claims.App), epoch: e.claims.Epoch, keyID: strings.Clone(e.claims.KeyID), key: e.key}
 	for _, audience := range e.claims.Audience {
 		f.audience = append(f.audience, strings.Clone(audience))
 	}
-	all = append(slices.Clone(all), f)
-	i := uint32(len(all) - 1) //nolint:gosec // at most maxFamilies
+	// Readers of the old slice do not see the new element, also if it has the same array.
+	all := *g.families.Load()
+	all = append(all, f)
+	i := uint32(len(all) - 1) //nolint:gosec // 2^32 families do not fit into memory
 	g.families.Store(&all)
 	g.index[name] = i
-	return i, true
+	return i
 }
 
 func (g *generation) shardOf(hash [sha256.Size]byte) *cacheShard {

@@ -54,8 +54,9 @@ type Config struct {
 	// means all three. A key is only valid for its own algorithm.
 	Algorithms []string
 	// TokenMemory bounds the memory for verified tokens, in bytes. A token takes about 100
-	// bytes, and the memory grows as it is needed. A token that does not fit is verified
-	// at each use. Zero means [DefaultTokenMemory]. A negative number remembers no token.
+	// bytes, and what the tokens of an app share takes about 500, of an eighth of the
+	// memory. The memory grows as it is needed. A token that does not fit is verified at
+	// each use. Zero means [DefaultTokenMemory]. A negative number remembers no token.
 	TokenMemory int
 	// HTTPClient fetches keys and follows the feed. Its Timeout is ignored, because the
 	// feed never ends, and it follows no redirects. Nil means a client with the defaults

@@ -59,8 +59,15 @@ func IsRemembered(v *Verifier, token string) bool { return v.cache.get(token, v.
 // Families returns the number of families that a verifier remembers.
 func Families(v *Verifier) int { return len(*v.cache.now.Load().families.Load()) - 1 }
 
-// MaxFamilies is the maximum number of families.
-const MaxFamilies = maxFamilies - 1
+// FamilyBytes returns the size of the families that a verifier remembers, in bytes.
+func FamilyBytes(v *Verifier) int {
+	v.cache.mu.Lock()
+	defer v.cache.mu.Unlock()
+	return v.cache.now.Load().familyBytes
+}
+
+// MinGeneration is the time for which families are remembered at least.
+const MinGeneration = minGeneration
 
 // BucketBytes is the size of a bucket, and so of the smallest memory.
 const BucketBytes = bucketBytes

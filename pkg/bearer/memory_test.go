@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,20 +141,81 @@ func TestMemory(t *testing.T) {
 		}
 		callers.Wait()
 	})
-	t.Run("any number of audiences, epochs and keys needs bounded memory", func(t *testing.T) {
+	t.Run("all of 5,000 apps are remembered when everything is revoked", func(t *testing.T) {
 		t.Parallel()
-		v := local(t, nil)
-		for i := range bearer.MaxFamilies + 10 {
-			v.UnsafeRemember(ctx, unsigned(t, map[string]any{"epoch": i}))
-			if n := bearer.Families(v); n > bearer.MaxFamilies {
-				t.Fatalf("%d families are remembered, want at most %d", n, bearer.MaxFamilies)
+		v := local(t, func(l *bearer.Local) { l.TokenMemory = 64 << 20 })
+		var tokens []string
+		for epoch := range 2 {
+			for app := range 5000 {
+				token := unsigned(t, map[string]any{"client_id": fmt.Sprintf("wxdevelopment%04d", app), "epoch": epoch})
+				v.UnsafeRemember(ctx, token)
+				tokens = append(tokens, token)
 			}
 		}
-		token := forgery{}.make(t)
-		wantGood(t, v, token)
-		wantGood(t, v, token)
-		if !bearer.IsRemembered(v, token) {
-			t.Error("no token is remembered after the families were dropped")
+		for i, token := range tokens {
+			if !bearer.IsRemembered(v, token) {
+				t.Fatalf("token %d of %d was forgotten, of an app with families of %d bytes", i, len(tokens), bearer.FamilyBytes(v))
+			}
+		}
+	})
+	t.Run("any number of audiences, epochs and keys needs bounded memory", func(t *testing.T) {
+		t.Parallel()
+		const bound = 64 << 10
+		c := clockAt(now)
+		v := local(t, func(l *bearer.Local) { l.TokenMemory, l.Clock = bound, c.now })
+		remember := func(epoch int) string {
+			token := unsigned(t, map[string]any{"epoch": epoch, "iat": c.now().Unix(), "exp": c.now().Unix() + 3600})
+			v.UnsafeRemember(ctx, token)
+			if size := bearer.FamilyBytes(v); size > bound/8 {
+				t.Fatalf("the families have %d bytes, want at most %d", size, bound/8)
+			}
+			return token
+		}
+		first := remember(0)
+		var full string
+		for epoch := 1; epoch < 100; epoch++ {
+			full = remember(epoch)
+		}
+		families := bearer.Families(v)
+		if !bearer.IsRemembered(v, first) || bearer.IsRemembered(v, full) || families < 10 || families > 50 {
+			t.Errorf("with %d families, the token of the first one is remembered: %t, and of the last one: %t; want 10 to 50 families, true and false", families, bearer.IsRemembered(v, first), bearer.IsRemembered(v, full))
+		}
+		c.advance(bearer.MinGeneration - 1)
+		if again := remember(0); !bearer.IsRemembered(v, again) {
+			t.Error("another token of the first family was not remembered")
+		}
+		if bearer.IsRemembered(v, remember(100)) {
+			t.Error("the families were dropped too early")
+		}
+		c.advance(1)
+		if next := remember(101); !bearer.IsRemembered(v, next) || bearer.Families(v) != 1 {
+			t.Errorf("the next token is remembered: %t, with %d families; want true with 1", bearer.IsRemembered(v, next), bearer.Families(v))
+		}
+	})
+	t.Run("concurrent callers replace the families", func(t *testing.T) {
+		t.Parallel()
+		var at atomic.Int64 // hours, so that any family may replace the others
+		v := local(t, func(l *bearer.Local) {
+			l.TokenMemory, l.Clock = 8<<10, func() time.Time { return now.Add(time.Duration(at.Load()) * time.Hour) }
+		})
+		var callers sync.WaitGroup
+		for caller := range 8 {
+			callers.Add(1)
+			go func() {
+				defer callers.Done()
+				for i := range 200 {
+					epoch, iat := caller*1000+i, now.Add(time.Duration(at.Add(1))*time.Hour).Unix()
+					token := unsigned(t, map[string]any{"epoch": epoch, "iat": iat, "exp": iat + 3600})
+					v.UnsafeRemember(ctx, token)
+					if c, err := v.Verify(ctx, token); err == nil && c.Epoch != int64(epoch) {
+						t.Errorf("Verify() = %+v, want the epoch %d", c, epoch)
+					}
+				}
+			}()
+		}
+		callers.Wait()
+		if size := bearer.FamilyBytes(v); size > 1<<10 {
+			t.Errorf("the families have %d bytes, want at most %d", size, 1<<10)
 		}
 	})
 }
