@@ -155,7 +155,7 @@ func TestSettings(t *testing.T) {
 		{"a simulator of an app without a secret", nil, []string{"wechatsim", "--app", "wx1"}, 2, []string{"--app must be APPID:SECRET; value number 1"}},
 		{"a simulator of an app with a bad appid", nil, []string{"wechatsim", "--app", "wx1:s", "--app", "wx-2:" + hunter2}, 2, []string{"--app must be APPID:SECRET; value number 2"}},
 
-		{"a token memory without a unit", with("YUFU_TOKEN_MEMORY", "64"), serve, 2, []string{"YUFU_TOKEN_MEMORY must be between 1MiB and 16GiB, got 64"}},
+		{"a token memory without a unit", with("YUFU_TOKEN_MEMORY", "64"), serve, 2, []string{"YUFU_TOKEN_MEMORY must be between 1MiB and 1GiB, got 64"}},
 		{"a token memory in a unit that is none", with("YUFU_TOKEN_MEMORY", "64MB"), serve, 2, []string{"YUFU_TOKEN_MEMORY", `must be a size such as 64MiB`, `got "64MB"`}},
 		{"app without a subcommand", nil, []string{"app"}, 2, []string{`"add", "list", "show", "update", "disable"`}},
 		{"app add without a secret", with(), []string{"app", "add", "wx1"}, 2, []string{"--secret-file"}},

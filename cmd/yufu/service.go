@@ -62,7 +62,7 @@ func (s *service) newVerifier() (*token.Verifier, error) {
 	return token.NewVerifier(bearer.Local{
 		Issuer: s.issuer, Keys: s.keys.VerificationKey,
 		Cutoffs: s.follower.Set(), Staleness: s.staleness, MaxStaleness: s.follower.MaxStaleness(),
-		Clock: s.follower.Latest, TokenMemory: int(s.limits.TokenMemory),
+		Clock: s.follower.Latest, TokenMemory: int(s.limits.TokenMemory), // 1 GiB at most
 	})
 }
 

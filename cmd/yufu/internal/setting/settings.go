@@ -64,7 +64,7 @@ type Limits struct {
 	SessionLimit         int  `env:"YUFU_SESSION_LIMIT" default:"50" min:"0" max:"1000" group:"Limits:" placeholder:"N" help:"Live sessions of one identity. One more log-in ends the oldest session. 0 means no limit."`
 	PlatformConcurrency  int  `env:"YUFU_PLATFORM_CONCURRENCY" default:"128" min:"1" max:"100000" group:"Limits:" placeholder:"N" help:"Concurrent calls to WeChat, per replica."`
 	MaxConnections       int  `env:"YUFU_MAX_CONNECTIONS" default:"10000" min:"1" max:"1000000" group:"Limits:" placeholder:"N" help:"Concurrent connections to the public listener. One more closes the connection that has been idle longest. A client network may have half of them, a trusted proxy all."`
-	TokenMemory          Size `env:"YUFU_TOKEN_MEMORY" default:"64MiB" min:"1MiB" max:"16GiB" group:"Limits:" placeholder:"SIZE" help:"Memory for verified access tokens, per replica. It grows as it is needed; a token takes about 100 bytes. The signature of a token that has no place is checked at each request."`
+	TokenMemory          Size `env:"YUFU_TOKEN_MEMORY" default:"64MiB" min:"1MiB" max:"1GiB" group:"Limits:" placeholder:"SIZE" help:"Memory for verified access tokens, per replica. It grows as it is needed, and takes a little more while it grows; a token takes about 100 bytes. The signature of a token that has no place is checked at each request."`
 }
 
 // Storage is the place where the data is stored.

@@ -18,7 +18,7 @@ func TestSize(t *testing.T) {
 		var got Size
 		wantError(t, got.UnmarshalText([]byte(bad)), "must be a size such as 64MiB", `got "`+bad+`"`)
 	}
-	for n, want := range map[int64]string{1<<20 - 1: "must be between 1MiB and 16GiB, got 1048575", 17 << 30: "must be between 1MiB and 16GiB, got 17GiB"} {
-		wantError(t, bounds{min: "1MiB", max: "16GiB", size: true}.check("YUFU_TOKEN_MEMORY", n), "YUFU_TOKEN_MEMORY "+want)
+	for n, want := range map[int64]string{1<<20 - 1: "must be between 1MiB and 1GiB, got 1048575", 17 << 30: "must be between 1MiB and 1GiB, got 17GiB"} {
+		wantError(t, bounds{min: "1MiB", max: "1GiB", size: true}.check("YUFU_TOKEN_MEMORY", n), "YUFU_TOKEN_MEMORY "+want)
 	}
 }
