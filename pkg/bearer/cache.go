@@ -33,8 +33,9 @@ type entry struct {
 // signature differs was not verified.
 //
 // Only tokens with a valid signature are stored, so a client that sends junk evicts no token.
-// A client that logs in or refreshes to fill the memory pays for a signature and a commit
-// with each entry, and an evicted token costs only one more check of its signature.
+// A client that fills the memory needs a log-in or a refresh for every two entries: an ECDSA
+// signature (r, s) has the twin (r, n-s), so each token has a second text that is accepted.
+// An evicted token costs only one more check of its signature.
 //
 // An entry has no pointers, and the garbage collector does not scan it. What many tokens
 // share is stored once ([family]). What is their own is read from the presented token, which
@@ -388,5 +389,5 @@ func (sh *cacheShard) resize(buckets int) {
 func (sh *cacheShard) bucketsOf(tag uint64) [2]int {
 	one, _ := bits.Mul64(tag, uint64(sh.buckets()))
 	two, _ := bits.Mul64(bits.RotateLeft64(tag, 32), uint64(sh.buckets()))
-	return [2]int{int(one) * bucketSlots, int(two) * bucketSlots} //nolint:gosec // less than the number of slots
+	return [2]int{int(one) * bucketSlots, int(two) * bucketSlots} //nolint:gosec // the high word is below the number of buckets
 }
