@@ -236,9 +236,25 @@ func TestMintEncoding(t *testing.T) {
 					if err != nil || string(got) != string(want) && utf8.ValidString(text) {
 						t.Errorf("segment %d for %q = %s, want %s", i, text, got, want)
 					}
+					if !utf8.Valid(got) {
+						t.Errorf("segment %d for %q = %q, want UTF-8", i, text, got)
+					}
 				}
-				if want := string([]rune(text)); claims.ClientID != want {
-					t.Errorf("client_id = %q, want %q", claims.ClientID, want)
+				// encoding/json replaces each byte that is not UTF-8 in the same way.
+				encoded := string([]rune(text))
+				want := token.Claims{Issuer: issuer + encoded, Audience: []string{issuer + encoded}, ClientID: encoded}
+				if audiences != nil {
+					want.Audience = append(want.Audience, "orders", encoded)
+				}
+				if s.Person != nil {
+					want.ExternalID = encoded
+				}
+				got := token.Claims{Issuer: claims.Issuer, Audience: claims.Audience, ClientID: claims.ClientID, ExternalID: claims.ExternalID}
+				if d := cmp.Diff(want, got); d != "" {
+					t.Errorf("claims for %q (-want +got):\n%s", text, d)
+				}
+				if header["kid"] != encoded {
+					t.Errorf("kid = %q, want %q", header["kid"], encoded)
 				}
 			}
 		}

@@ -53,9 +53,15 @@ func TestRememberIn(t *testing.T) {
 		}
 	})
 	t.Run("the signatures of other tokens are checked", func(t *testing.T) {
-		for name, v := range map[string]*token.Verifier{before: mine, minted: another} {
-			if _, err := v.Verify(t.Context(), name); auth.CodeOf(err) != auth.TokenInvalid {
-				t.Errorf("Verify() error = %v, want %v", err, auth.TokenInvalid)
+		for name, c := range map[string]struct {
+			verifier *token.Verifier
+			token    string
+		}{
+			"a token from before RememberIn":   {mine, before},
+			"a minted token, another verifier": {another, minted},
+		} {
+			if _, err := c.verifier.Verify(t.Context(), c.token); auth.CodeOf(err) != auth.TokenInvalid {
+				t.Errorf("%s: Verify() error = %v, want %v", name, err, auth.TokenInvalid)
 			}
 		}
 		if _, err := mine.VerifyExpired(t.Context(), minted); auth.CodeOf(err) != auth.TokenInvalid {
