@@ -17,7 +17,7 @@ func freeBuffer(b *bytes.Buffer) {
 	if b.Cap() > maxPooled {
 		return
 	}
-	clear(b.Bytes()) // bodies hold tokens
+	clear(b.Bytes()) // no token waits in the pool
 	b.Reset()
 	buffers.Put(b)
 }

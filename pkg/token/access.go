@@ -18,7 +18,8 @@ import (
 // AccessType is the JWT header typ of access tokens (RFC 9068 §2.1).
 const AccessType = "at+jwt"
 
-// Claims are those of an access token.
+// Claims are those of an access token. [Minter] writes them itself: change encode.go together
+// with them.
 type Claims struct {
 	Issuer    string           `json:"iss"`
 	Subject   uuid.UUID        `json:"sub"`

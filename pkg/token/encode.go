@@ -12,8 +12,8 @@ import (
 )
 
 // encode returns what is signed of a token: header and claims (RFC 7515 §5.1). iat and exp
-// are in Unix seconds. The text is that of encoding/json for [Claims] without its cost,
-// which is a tenth of a refresh.
+// are in Unix seconds. It writes what encoding/json would write for [Claims]. Reflection took
+// a tenth of the time of a refresh.
 func (m *Minter) encode(key *SigningKey, s *auth.Session, audiences []string, iat, exp int64) string {
 	b := make([]byte, 0, 512)
 	b = appendText(append(b, `{"alg":`...), key.Alg)
