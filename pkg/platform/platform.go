@@ -77,17 +77,16 @@ func Unsupported(call string) error {
 // Provider is a client of one platform. If the platform has no such call, or not for this
 // user, the method returns [Unsupported].
 type Provider interface {
-	// ExchangeCode redeems a log-in code. A code is sent at most once, so the
-	// caller never retries, except after [ErrCodeUnspent] with another secret:
-	// after any other error the mini-program fetches a new code.
+	// ExchangeCode redeems a log-in code. A code is sent at most once with the
+	// same secrets, so the caller never retries with them: after any error the
+	// mini-program fetches a new code.
 	//
 	// Errors: [auth.CodeInvalid], [auth.CodeUsed], [auth.UserBlocked],
 	// [auth.PlatformQuota], [auth.PlatformUnavailable] (also for timeouts and
 	// answers that cannot be read), [auth.PlatformMisconfigured], or the
 	// context's error when the caller gave up. The causes may include
-	// [ErrNotSent], [ErrCodeUnspent] (the secret was refused) or
-	// [ErrUnknownAnswer]. No error text holds the secret, the code or a session
-	// key.
+	// [ErrNotSent] or [ErrUnknownAnswer]. No error text holds the secret, the
+	// code or a session key.
 	ExchangeCode(ctx context.Context, app Credentials, code string) (Account, error)
 
 	// ExchangePhoneCode redeems a phone code, which is not a log-in code. It returns, in

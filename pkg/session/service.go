@@ -164,8 +164,7 @@ type ExchangeRequest struct {
 // Errors: those of [platform.Provider.ExchangeCode] and [Store.Exchange],
 // [auth.AppUnknown], [auth.AppDisabled], [auth.InvalidRequest] for a bad device
 // label, and that of [Config.CheckMayIssue]. The code is sent to the platform only after
-// all other checks of the request, and at most once, unless the platform refused the
-// app's secret before it looked at the code, and the secret was just changed.
+// all other checks of the request, and at most once with the same secrets of the app.
 func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error) {
 	if err := s.c.CheckMayIssue(); err != nil {
 		return Grant{}, err
@@ -189,7 +188,7 @@ func (s *Service) Exchange(ctx context.Context, r ExchangeRequest) (Grant, error
 		return Grant{}, &auth.Error{Code: auth.PlatformMisconfigured, Err: fmt.Errorf("app %s: platform %q is not supported", client.ID, client.Platform)}
 	}
 	account, err := s.exchangeCode(ctx, provider, &client, r.Code)
-	if remembered && errors.Is(err, platform.ErrCodeUnspent) {
+	if remembered && errors.Is(err, auth.PlatformMisconfigured) {
 		account, err = s.exchangeCodeAgain(ctx, provider, &client, r.Code, err)
 	}
 	if reuse := (*platform.CodeReuse)(nil); errors.As(err, &reuse) {
@@ -256,8 +255,8 @@ func (s *Service) exchangeCode(ctx context.Context, provider platform.Provider, 
 	return provider.ExchangeCode(ctx, credentials, code.Reveal())
 }
 
-// exchangeCodeAgain repeats a call that failed with the error before the platform looked
-// at the code, if the app in the database has other credentials than the one in memory.
+// exchangeCodeAgain repeats a call that the platform refused with the error, if the app in
+// the database has other credentials than the one in memory.
 func (s *Service) exchangeCodeAgain(ctx context.Context, provider platform.Provider, client *auth.App, code auth.Secret, failed error) (platform.Account, error) {
 	current, err := s.c.Store.App(ctx, client.ID)
 	if err != nil || maps.EqualFunc(current.SealedCredentials, client.SealedCredentials, bytes.Equal) {

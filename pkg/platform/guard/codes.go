@@ -2,9 +2,14 @@ package guard
 
 import (
 	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 	"unique"
+
+	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
 const (
@@ -15,12 +20,18 @@ const (
 	maxCodes = 1 << 20
 )
 
-// codeHash identifies a code of a lane without storing the code.
+// codeHash identifies a code of a lane, sent with the app's secrets, without storing them.
 type codeHash [16]byte
 
-func hashCode(l lane, code string) codeHash {
-	sum := sha256.Sum256([]byte(string(rune(l.kind)) + l.appID + "\x00" + code))
-	return codeHash(sum[:])
+// hashCode includes the secrets: a code that was sent with a secret that was just replaced
+// may be sent with the new one.
+func hashCode(l lane, secrets map[string]auth.Secret, code string) codeHash {
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "%d %q %q", l.kind, l.appID, code)
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		_, _ = fmt.Fprintf(h, " %q %q", name, secrets[name].Reveal())
+	}
+	return codeHash(h.Sum(nil))
 }
 
 // codeSet remembers the codes that were sent, of all apps, in two generations: when the

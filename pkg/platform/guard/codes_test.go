@@ -11,7 +11,7 @@ func TestCodeSet(t *testing.T) {
 	start := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	claim := func(t *testing.T, s *codeSet, code string, at time.Duration, want bool) {
 		t.Helper()
-		if s.claim(hashCode(lane{kindLogIn, "wx1"}, code), "caller", start.Add(at)) != want {
+		if s.claim(hashCode(lane{kindLogIn, "wx1"}, nil, code), "caller", start.Add(at)) != want {
 			t.Errorf("after %s: claim(%s) = %v, want %v", at, code, !want, want)
 		}
 	}
@@ -60,7 +60,7 @@ func TestCodeSet(t *testing.T) {
 		t.Parallel()
 		s := newCodeSet(1 << 10)
 		claim(t, s, "x", 0, true)
-		s.release(hashCode(lane{kindLogIn, "wx1"}, "x"))
+		s.release(hashCode(lane{kindLogIn, "wx1"}, nil, "x"))
 		claim(t, s, "x", 0, true)
 	})
 }

@@ -75,7 +75,7 @@ func New(next platform.Provider, c Config) *Guard {
 
 // ExchangeCode implements [platform.Provider].
 func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, code string) (account platform.Account, err error) {
-	err = g.guard(ctx, lane{kindLogIn, creds.AppID}, code, func(ctx context.Context) (err error) {
+	err = g.guard(ctx, kindLogIn, creds, code, func(ctx context.Context) (err error) {
 		account, err = g.provider.ExchangeCode(ctx, creds, code)
 		return err
 	})
@@ -84,7 +84,7 @@ func (g *Guard) ExchangeCode(ctx context.Context, creds platform.Credentials, co
 
 // ExchangePhoneCode implements [platform.Provider].
 func (g *Guard) ExchangePhoneCode(ctx context.Context, creds platform.Credentials, user auth.PlatformAccount, code string) (number string, err error) {
-	err = g.guard(ctx, lane{kindPhone, creds.AppID}, code, func(ctx context.Context) (err error) {
+	err = g.guard(ctx, kindPhone, creds, code, func(ctx context.Context) (err error) {
 		number, err = g.provider.ExchangePhoneCode(ctx, creds, user, code)
 		return err
 	})
@@ -92,10 +92,11 @@ func (g *Guard) ExchangePhoneCode(ctx context.Context, creds platform.Credential
 }
 
 // guard makes a call that uses up a code, or refuses it.
-func (g *Guard) guard(ctx context.Context, l lane, code string, call func(context.Context) error) (err error) {
+func (g *Guard) guard(ctx context.Context, kind kind, creds platform.Credentials, code string, call func(context.Context) error) (err error) {
+	l := lane{kind, creds.AppID}
 	a := g.app(l)
 	caller := platform.CallerOf(ctx)
-	hash := hashCode(l, code)
+	hash := hashCode(l, creds.Secrets, code)
 	if g.codes.seen(hash) {
 		return g.repeatError(l, hash)
 	}

@@ -121,10 +121,6 @@ func tokenDied(err error) bool {
 	return errors.As(err, &api) && (api.Errcode == 40001 || api.Errcode == 40014 || api.Errcode == 42001)
 }
 
-// secretRefused reports whether WeChat refused the AppSecret, and so did not look at the
-// code.
-func secretRefused(api *APIError) bool { return api.Errcode == 40125 || api.Errcode == 41004 }
-
 func verdictOf(errcode int) verdict {
 	if v, ok := verdicts[errcode]; ok {
 		return v
@@ -137,10 +133,7 @@ func failure(err error) error {
 	var api *APIError
 	if errors.As(err, &api) {
 		v := verdictOf(api.Errcode)
-		if secretRefused(api) {
-			err = fmt.Errorf("%w, %w", err, platform.ErrCodeUnspent)
-		}
-		return &auth.Error{Code: v.code, RetryAfter: v.retryAfter, Err: err}
+		return &auth.Error{Code: v.code, RetryAfter: v.retryAfter, Err: api}
 	}
 	return &auth.Error{Code: auth.PlatformUnavailable, RetryAfter: retryUnavailable, Err: err}
 }
