@@ -11,8 +11,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 )
 
-const raceRounds = 100
-
 // bindRaceTests bind concurrently, many times. In any order the policy must allow the
 // result, and every row must agree with it.
 var bindRaceTests = []test{

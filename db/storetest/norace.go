@@ -2,6 +2,9 @@
 
 package storetest
 
+// raceRounds is how often the suite repeats each race of bindings.
+const raceRounds = 100
+
 // refreshesEach is how often the suite refreshes each of a hundred sessions.
 const refreshesEach = 100
 
