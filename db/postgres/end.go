@@ -41,7 +41,14 @@ func queueEndOnly(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.U
 }
 
 var (
-	lockEndableSQL = statement(`select ended_at is not null from sessions where id = $1 and shard = $2 for update`)
+	// A session that has ended needs no lock, which a repeated log-out would hold while
+	// it waits for the standby. Whether a session has ended does not change under the
+	// identity's lock.
+	lockLiveOwnerSQL = statement(`
+select from identities
+where uuid = (select identity_uuid from sessions where id = $1 and shard = $2 and ended_at is null) and shard = $2
+for update`)
+	endableSQL = statement(`select appid, identity_uuid, ended_at is not null from sessions where id = $1 and shard = $2`)
 )
 
 // End implements [session.Store].
@@ -53,11 +60,9 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 			event   = e.Event
 		)
 		event.Session = e.Session
-		lock.Queue(lockOwnerSQL, e.Session, shard.Of(e.Session), nil).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&event.AppID, &event.Identity)
-		})
-		lock.Queue(lockEndableSQL, e.Session, shard.Of(e.Session)).QueryRow(func(row pgx.Row) error {
-			return row.Scan(&ended)
+		lock.Queue(lockLiveOwnerSQL, e.Session, shard.Of(e.Session))
+		lock.Queue(endableSQL, e.Session, shard.Of(e.Session)).QueryRow(func(row pgx.Row) error {
+			return row.Scan(&event.AppID, &event.Identity, &ended)
 		})
 		switch err := run(ctx, tx, &lock); {
 		case errors.Is(err, pgx.ErrNoRows):

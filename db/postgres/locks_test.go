@@ -257,6 +257,18 @@ func TestEndingPathsBesideEachOther(t *testing.T) {
 			t.Errorf("second cutoff id = %d, first = %d", got, id)
 		}
 	})
+	t.Run("a repeated log-out waits for no lock", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t)
+		s := b.exchange()
+		b.succeeds(<-b.startEnd(s.ID))
+		// As another repetition that waits for the standby would, if it took locks.
+		tx := b.begin()
+		b.exec(tx, `select from identities where uuid = $1 for update`, s.Identity)
+		b.exec(tx, `select from sessions where id = $1 for update`, s.ID)
+		b.succeeds(<-b.startEnd(s.ID))
+		b.commit(tx)
+	})
 	t.Run("a late replay and a log-out end the session once, for one reason", func(t *testing.T) {
 		t.Parallel()
 		for range 5 {

@@ -71,14 +71,14 @@ func TestTransaction(t *testing.T) {
 		{"a constraint that fails at the commit", func(tx *transaction) error { return tx.commit(ctx, queue(1)) }, nil, 0},
 		// The server never gets BEGIN, because the statement cannot be prepared.
 		{"an error of a first statement that the function hides", func(tx *transaction) error {
-			_, _ = tx.Exec(ctx, `select * from missing`)
+			_, _ = tx.Exec(ctx, `select missing from missing`)
 			_, _ = tx.Exec(ctx, insert, 7)
 			_ = run(ctx, tx, queue(7))
 			return nil
 		}, nil, 0},
 		{"an error of a first batch that the function hides", func(tx *transaction) error {
 			b := queue(7)
-			b.Queue(`select * from missing`)
+			b.Queue(`select missing from missing`)
 			_ = run(ctx, tx, b)
 			return tx.commit(ctx, queue(7))
 		}, nil, 0},

@@ -149,7 +149,7 @@ func (f *feed) replace(timeline string, fresh []entry, last int64, synced time.T
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.entries = append(kept, fresh...)
+	f.entries = slices.Concat(kept, fresh)
 	f.timeline, f.last, f.prunedID, f.syncedAt = timeline, last, 0, synced
 	if f.timelines++; f.timelines > 1 {
 		f.wake()

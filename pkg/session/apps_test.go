@@ -33,17 +33,17 @@ func TestExchangeWithAppsInMemory(t *testing.T) {
 		reads int64
 		// platform is how many calls to the platform it makes.
 		platform int
-		want     error
+		want     auth.Code
 	}{
-		"a known app is not read": {func(*testing.T, *world, *appMemory) {}, 1, 1, nil},
+		"a known app is not read": {func(*testing.T, *world, *appMemory) {}, 1, 1, ""},
 		"an app that was registered a moment ago is read": {func(_ *testing.T, _ *world, m *appMemory) {
 			clear(m.apps)
-		}, 2, 1, nil},
+		}, 2, 1, ""},
 		"an app that was enabled a moment ago is read": {func(_ *testing.T, _ *world, m *appMemory) {
 			a := m.apps[sessiontest.AppID]
 			a.Disabled = true
 			m.apps[sessiontest.AppID] = a
-		}, 2, 1, nil},
+		}, 2, 1, ""},
 		"an app that was disabled a moment ago is refused": {func(t *testing.T, w *world, _ *appMemory) {
 			must(w.store.DisableApp(t.Context(), sessiontest.AppID, w.Event(auth.AuditAppDisabled)))(t)
 		}, 1, 1, auth.AppDisabled},
@@ -55,7 +55,7 @@ func TestExchangeWithAppsInMemory(t *testing.T) {
 			a := m.apps[sessiontest.AppID]
 			a.SealedCredentials = map[string][]byte{auth.CredentialAppSecret: must(w.Sealer.Seal([]byte("old secret"), app.CredentialAAD(a.ID, auth.CredentialAppSecret)))(t)}
 			m.apps[a.ID] = a
-		}, 2, 2, nil},
+		}, 2, 2, ""},
 		"a wrong secret is refused after one call": {func(t *testing.T, w *world, m *appMemory) {
 			wrong := map[string][]byte{auth.CredentialAppSecret: must(w.Sealer.Seal([]byte("wrong secret"), app.CredentialAAD(sessiontest.AppID, auth.CredentialAppSecret)))(t)}
 			m.apps[sessiontest.AppID] = must(w.store.UpdateApp(t.Context(), sessiontest.AppID, app.Change{SealedCredentials: wrong}, w.Event(auth.AuditAppUpdated)))(t)
@@ -77,8 +77,8 @@ func TestExchangeWithAppsInMemory(t *testing.T) {
 			_, err := service.Exchange(t.Context(), session.ExchangeRequest{
 				ClientID: sessiontest.AppID, Code: auth.Secret(w.Simulator.NewCode("alice")),
 			})
-			if got := auth.CodeOf(err); (c.want == nil) != (err == nil) || c.want != nil && got != c.want {
-				t.Errorf("Exchange() error = %v, want %v", err, c.want)
+			if got := auth.CodeOf(err); got != c.want || (c.want == "") != (err == nil) {
+				t.Errorf("Exchange() error = %v, want %q", err, c.want)
 			}
 			if got := w.store.calls.Load(); got != c.reads {
 				t.Errorf("Exchange() made %d calls to the store, want %d", got, c.reads)

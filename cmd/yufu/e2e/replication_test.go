@@ -33,14 +33,14 @@ func TestSynchronousReplication(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer watch.Close(context.Background())
-	// Requests commit with only the mark or after it. The replica's own query and its
-	// background writes are not counted.
+	// Requests commit with only the mark, or with the last batch of a transaction. The
+	// replica's own query and its background writes are not counted.
 	committing := func(s *service, n int) {
 		s.t.Helper()
 		s.eventually(fmt.Sprintf("%d commits wait for the standby", n), func() bool {
 			var waiting int
 			if err := watch.QueryRow(t.Context(), `
-select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query like 'select setval(''durability''%'`).Scan(&waiting); err != nil {
+select count(*) from pg_stat_activity where wait_event = 'SyncRep' and (query = 'commit' or query like 'select setval(''durability''%')`).Scan(&waiting); err != nil {
 				s.t.Fatal(err)
 			}
 			return waiting == n
