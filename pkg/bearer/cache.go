@@ -188,7 +188,7 @@ func (c *cache) put(token string, e *entry, now time.Time) {
 func newSlot(token []byte, c *Claims) (s slot, ok bool) {
 	payload, err := base64.RawURLEncoding.AppendDecode(nil, payloadOf(token))
 	issued, life := c.IssuedAt.Unix(), c.ExpiresAt.Unix()-c.IssuedAt.Unix()
-	if err != nil || len(payload) > math.MaxUint16 || issued > math.MaxUint32 || life > math.MaxUint16 {
+	if err != nil || len(payload) > math.MaxUint16 || issued < 0 || issued > math.MaxUint32 || life < 0 || life > math.MaxUint16 {
 		return slot{}, false
 	}
 	s.ver, s.issued, s.life = c.Ver, uint32(issued), uint16(life)
@@ -201,7 +201,7 @@ func newSlot(token []byte, c *Claims) (s slot, ok bool) {
 		if err != nil || at < 0 {
 			return slot{}, false
 		}
-		s.own[i] = part{uint16(at), uint16(len(quoted))}
+		s.own[i] = part{uint16(at), uint16(len(quoted))} //nolint:gosec // within the payload, which is shorter
 	}
 	return s, true
 }
@@ -228,13 +228,13 @@ func (g *generation) entry(s *slot, token []byte, issuer string) *entry {
 		if p.size > 0 {
 			quoted := decoded[from : from+int(p.size)]
 			if bytes.IndexByte(quoted, '\\') < 0 {
-				all = append(decoded[:kept], quoted[1:len(quoted)-1]...)
+				all = append(decoded[:kept], quoted[1:len(quoted)-1]...) //nolint:gocritic // decoded continues all
 			} else {
 				text, ok := textOf(quoted)
 				if !ok {
 					return nil
 				}
-				all = append(decoded[:kept], text...)
+				all = append(decoded[:kept], text...) //nolint:gocritic // decoded continues all
 			}
 		}
 		ends[i] = len(all)
@@ -387,7 +387,8 @@ func (sh *cacheShard) resize(buckets int) {
 // bucketsOf returns the first slots of the two buckets of a tag. With two to choose from, a
 // table is nearly full before both are.
 func (sh *cacheShard) bucketsOf(tag uint64) [2]int {
-	one, _ := bits.Mul64(tag, uint64(sh.buckets()))
-	two, _ := bits.Mul64(bits.RotateLeft64(tag, 32), uint64(sh.buckets()))
+	buckets := uint64(sh.buckets()) //nolint:gosec // not negative
+	one, _ := bits.Mul64(tag, buckets)
+	two, _ := bits.Mul64(bits.RotateLeft64(tag, 32), buckets)
 	return [2]int{int(one) * bucketSlots, int(two) * bucketSlots} //nolint:gosec // the high word is below the number of buckets
 }
