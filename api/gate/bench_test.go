@@ -23,6 +23,27 @@ import (
 	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
+// feedOf returns the feed of a running follower of the store, and what stops the follower.
+func feedOf(b *testing.B, store cutoffs.Store) (feed http.Handler, stop func()) {
+	b.Helper()
+	follower, err := cutoffs.Open(b.Context(), cutoffs.Config{
+		Store: store, MaxStaleness: bound, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	var running sync.WaitGroup
+	running.Go(func() { follower.Run(ctx) })
+	r := chi.NewRouter()
+	r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
+	gate.New(follower, func(*http.Request, servicekey.Scope) (servicekey.Key, error) { return servicekey.Key{}, nil }).Mount(r)
+	return r, func() {
+		cancel()
+		running.Wait()
+	}
+}
+
 // BenchmarkStreams measures the cost of one among thousands of subscribers and its
 // connection: the memory while idle, and the time from a commit until all have read
 // the cutoff, divided by their number. Both ends are in this process, so the time
@@ -32,18 +53,7 @@ func BenchmarkStreams(b *testing.B) {
 	for _, n := range []int{100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			db := cutoffstest.New()
-			follower, err := cutoffs.Open(b.Context(), cutoffs.Config{
-				Store: db, MaxStaleness: bound, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
-			})
-			if err != nil {
-				b.Fatal(err)
-			}
-			ctx, stop := context.WithCancel(b.Context())
-			var running sync.WaitGroup
-			running.Go(func() { follower.Run(ctx) })
-			r := chi.NewRouter()
-			r.Use(web.Events(slog.New(slog.DiscardHandler), func(web.Observation) {}, time.Now))
-			gate.New(follower, func(*http.Request, servicekey.Scope) (servicekey.Key, error) { return servicekey.Key{}, nil }).Mount(r)
+			r, stop := feedOf(b, db)
 			srv := httptest.NewServer(r)
 			subscribers := make([]net.Conn, n)
 			defer func() {
@@ -53,7 +63,6 @@ func BenchmarkStreams(b *testing.B) {
 						_ = c.Close()
 					}
 				}
-				running.Wait()
 				srv.Close()
 			}()
 
