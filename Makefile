@@ -2,7 +2,7 @@
 # The work itself is in .ci/, in plain shell scripts that also run by hand.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build deps quick test interop bench lint generate check fuzz flaky vuln clean
+.PHONY: help run build deps quick test interop citus bench lint generate check fuzz flaky vuln clean
 
 # Extra arguments for `make run`, for example: make run ARGS=--help
 ARGS ?=
@@ -27,6 +27,9 @@ test: ## Run all tests, with RACE=yes under the race detector.
 
 interop: ## Run the tests that are too long for make test: see .ci/heavy.
 	@.ci/interop
+
+citus: ## Run the store's tests on the Citus cluster whose coordinator is at DSN.
+	@.ci/citus "$(DSN)"
 
 bench: ## Run the benchmarks, or those that PATTERN matches; takes half an hour.
 	@.ci/bench $(PATTERN)

@@ -80,7 +80,7 @@ func (w *world) get(t *testing.T, accept, query, lastEventID string) *http.Respo
 	return resp
 }
 
-func ended() auth.Cutoff { return auth.SessionEnded(uuid.Must(uuid.NewV7()), time.Now()) }
+func ended() auth.Cutoff { return auth.SessionEnded("", uuid.Must(uuid.NewV7()), time.Now()) }
 
 // until reads events up to the first with the name, and returns all of them.
 func until(t *testing.T, events *cutoff.Reader, name string) []cutoff.Event {

@@ -175,7 +175,7 @@ func (s *service) token(session uuid.UUID) string {
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
 // revoke revokes a session now.
-func (s *service) revoke(session uuid.UUID) { s.db.Commit(auth.SessionEnded(session, time.Now())) }
+func (s *service) revoke(session uuid.UUID) { s.db.Commit(auth.SessionEnded("", session, time.Now())) }
 
 // verdict verifies a token after all pending work is done.
 func (s *service) verdict(v *bearer.Verifier, token string) error {

@@ -193,6 +193,7 @@ func lockTargetPerson(ctx context.Context, tx *transaction, b *binding.BindParam
 // sessions, all locked.
 type affected struct {
 	identity uuid.UUID
+	appID    string
 	// current is the person that the identity is bound to, or uuid.Nil.
 	current uuid.UUID
 	// others are the other identities of the person in the same app.
@@ -206,21 +207,43 @@ type concernedSession struct {
 }
 
 var (
-	// This takes the locks in the order of the rows. PostgreSQL checks a row again
-	// after a wait, so an identity that was unbound meanwhile is left out.
+	othersSQL = statement(`select uuid from identities where person_id = $1 and appid = $2 and uuid <> $3`)
+
 	lockIdentitiesSQL = statement(`
-select uuid, person_id from identities
-where uuid = $1 and shard = $2 or (person_id = $3 and appid = $4)
-order by uuid for update`)
-	lockOwnIdentitySQL = statement(`select uuid, person_id from identities where uuid = $1 and shard = $2 for update`)
+select uuid, person_id from identities where uuid = any ($1) and shard = $2 order by uuid for update`)
 
 	// Sessions whose tokens may be in use, by the same condition as sessionsToEndSQL.
 	lockSessionsSQL = statement(`
 select s.id, s.identity_uuid, s.ver
 from sessions s join apps a on a.appid = s.appid
-where s.identity_uuid = any ($1) and s.shard = any ($3) and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $2
+where s.identity_uuid = any ($1) and s.shard = $2 and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $3
 order by s.id for update of s`)
 )
+
+// queueLockIdentities adds the locking of identities to the batch, in the order of their
+// shards and uuids. locked gets each with the person to whom it is bound, or uuid.Nil.
+//
+// Who may be bound to a person is read before, without a lock, so an identity may not be
+// bound to the person any more.
+func queueLockIdentities(b *pgx.Batch, ids []uuid.UUID, locked func(id, person uuid.UUID)) {
+	for n, ids := range byShard(ids) {
+		b.Queue(lockIdentitiesSQL, ids, n).Query(func(rows pgx.Rows) error {
+			var (
+				id    uuid.UUID
+				bound *uuid.UUID
+			)
+			_, err := pgx.ForEachRow(rows, []any{&id, &bound}, func() error {
+				person := uuid.Nil
+				if bound != nil {
+					person = *bound
+				}
+				locked(id, person)
+				return nil
+			})
+			return err
+		})
+	}
+}
 
 // lockAffected locks the identity, the other identities of the person in the app, and
 // all their sessions, each in a statement of its own. The person must be locked, or
@@ -228,44 +251,38 @@ order by s.id for update of s`)
 // are then not looked up, because that would search all shards. If the identity does not
 // exist, it returns [pgx.ErrNoRows].
 func lockAffected(ctx context.Context, tx *transaction, identity, person uuid.UUID, appID string, rule auth.SecondIdentity, now time.Time) (*affected, error) {
-	c := &affected{}
-	sql, keys := lockOwnIdentitySQL, []any{identity, shard.Of(identity)}
+	c := &affected{appID: appID}
+	ids := []uuid.UUID{identity}
 	if rule != auth.SecondJoins {
-		sql, keys = lockIdentitiesSQL, append(keys, person, appID)
+		rows, err := tx.Query(ctx, othersSQL, person, appID, identity)
+		if err != nil {
+			return nil, err
+		}
+		if ids, err = pgx.AppendRows(ids, rows, pgx.RowTo[uuid.UUID]); err != nil {
+			return nil, err
+		}
 	}
-	rows, err := tx.Query(ctx, sql, keys...)
-	if err != nil {
-		return nil, err
-	}
-	var (
-		id    uuid.UUID
-		bound *uuid.UUID
-	)
-	_, err = pgx.ForEachRow(rows, []any{&id, &bound}, func() error {
-		if id != identity {
+	var b pgx.Batch
+	queueLockIdentities(&b, ids, func(id, bound uuid.UUID) {
+		switch {
+		case id == identity:
+			c.identity, c.current = id, bound
+		case bound == person:
 			c.others = append(c.others, id)
-			return nil
 		}
-		c.identity = id
-		if bound != nil {
-			c.current = *bound
-		}
-		return nil
 	})
+	for n, ids := range byShard(ids) {
+		b.Queue(lockSessionsSQL, ids, n, session.IdleAfter(now)).Query(func(rows pgx.Rows) (err error) {
+			c.sessions, err = pgx.AppendRows(c.sessions, rows, func(row pgx.CollectableRow) (s concernedSession, err error) {
+				return s, row.Scan(&s.id, &s.identity, &s.ver)
+			})
+			return err
+		})
+	}
+	err := run(ctx, tx, &b)
 	if err == nil && c.identity == uuid.Nil {
 		err = pgx.ErrNoRows
 	}
-	if err != nil {
-		return nil, err
-	}
-	all := append([]uuid.UUID{c.identity}, c.others...)
-	rows, err = tx.Query(ctx, lockSessionsSQL, all, session.IdleAfter(now), shard.All(all))
-	if err != nil {
-		return nil, err
-	}
-	c.sessions, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (s concernedSession, err error) {
-		return s, row.Scan(&s.id, &s.identity, &s.ver)
-	})
 	return c, err
 }
 
@@ -301,7 +318,7 @@ func (c *affected) queueRaise(b *pgx.Batch, person uuid.UUID, now time.Time) []a
 	for _, s := range c.sessions {
 		if s.identity == c.identity {
 			ids = append(ids, s.id)
-			cutoffs = append(cutoffs, auth.SessionChanged(s.id, s.ver+1, now))
+			cutoffs = append(cutoffs, auth.SessionChanged(c.appID, s.id, s.ver+1, now))
 		}
 	}
 	if len(ids) > 0 {
@@ -317,14 +334,11 @@ func (c *affected) queueEnd(b *pgx.Batch, identities []uuid.UUID, why auth.EndRe
 	for _, id := range identities {
 		ending[id] = true
 	}
-	var ids []uuid.UUID
+	var sessions []sessionOfApp
 	for _, s := range c.sessions {
 		if ending[s.identity] {
-			ids = append(ids, s.id)
+			sessions = append(sessions, sessionOfApp{s.id, c.appID})
 		}
 	}
-	if len(ids) == 0 {
-		return nil
-	}
-	return queueEndOnly(b, why, now, ids...)
+	return queueEndOnly(b, why, now, sessions...)
 }

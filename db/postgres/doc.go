@@ -13,8 +13,8 @@
 //
 // An exchange is one round trip of two statements. The first writes the identity.
 // The second starts after the wait for the identity's lock, so it sees what the
-// last holder of the lock committed. Another transaction follows only when the
-// identity has too many sessions.
+// last holder of the lock committed. When the identity has too many sessions, the
+// form of the log-in for divided tables follows.
 //
 // A refresh is one UPDATE of one row. After a wait for a row lock PostgreSQL reads
 // again only the row being updated. So a refresh takes everything that changes
@@ -22,9 +22,18 @@
 //
 // Paths that end a session or change its person lock rows in this order: the
 // person if there is one, the identities, the sessions, each in a statement of
-// its own. A restore of cutoffs then locks the apps. These paths take the ids of
+// its own, and the rows of a table by shard and id. A restore of cutoffs then locks the apps. These paths take the ids of
 // their cutoffs last, under one advisory lock that is held until the commit. So
 // cutoff ids appear in commit order. Only the commit notifies listeners.
+//
+// # Divided tables
+//
+// The tables of identities and sessions may be partitioned by shard, or distributed
+// by Citus. Every statement about known users or sessions names one shard. Others
+// read all shards and lock nothing, and no statement writes to two kinds of
+// tables. Only the log-in, the deletion of expired sessions and the estimate of an
+// app's sessions have another form for plain tables, which is faster there; see
+// [Store.isDivided].
 //
 // # Durability
 //

@@ -7,10 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/shard"
 )
@@ -23,19 +21,25 @@ var (
 // queueEnd adds the end of sessions and their cutoffs to the batch. The rows and their
 // identities must be locked. The cutoffs must be the transaction's last statement.
 // After the batch has run, the result holds the greatest id of the cutoffs.
-func queueEnd(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) *int64 {
-	return queueCutoffs(b, now, queueEndOnly(b, why, now, ids...)...)
+func queueEnd(b *pgx.Batch, why auth.EndReason, now time.Time, sessions ...sessionOfApp) *int64 {
+	return queueCutoffs(b, now, queueEndOnly(b, why, now, sessions...)...)
+}
+
+// sessionOfApp is a session and its app, which its cutoff names.
+type sessionOfApp struct {
+	id    uuid.UUID
+	appID string
 }
 
 // queueEndOnly is [queueEnd] without the cutoffs. The caller must queue the cutoffs that
 // it returns last.
-func queueEndOnly(b *pgx.Batch, why auth.EndReason, now time.Time, ids ...uuid.UUID) []auth.Cutoff {
+func queueEndOnly(b *pgx.Batch, why auth.EndReason, now time.Time, sessions ...sessionOfApp) []auth.Cutoff {
+	ids, cutoffs := make([]uuid.UUID, len(sessions)), make([]auth.Cutoff, len(sessions))
+	for i, s := range sessions {
+		ids[i], cutoffs[i] = s.id, auth.SessionEnded(s.appID, s.id, now)
+	}
 	for n, ids := range byShard(ids) {
 		b.Queue(endSQL, ids, auth.StoredTime(now), string(why), n)
-	}
-	cutoffs := make([]auth.Cutoff, len(ids))
-	for i, id := range ids {
-		cutoffs[i] = auth.SessionEnded(id, now)
 	}
 	return cutoffs
 }
@@ -77,7 +81,7 @@ func (s *Store) End(ctx context.Context, e session.EndParams) error {
 		if err := queueAudit(&b, event); err != nil {
 			return err
 		}
-		queueEnd(&b, e.Reason, e.Now, e.Session)
+		queueEnd(&b, e.Reason, e.Now, sessionOfApp{e.Session, e.AppID})
 		return tx.commit(ctx, &b)
 	})
 }
@@ -137,43 +141,4 @@ func (s *Store) Session(ctx context.Context, id uuid.UUID) (session.State, error
 		return session.State{}, s.fail(ctx, "Session", err)
 	}
 	return st, nil
-}
-
-// deleteExpiredSQL selects by the indexes on expires_at and skips locked rows.
-var deleteExpiredSQL = statement(`
-with gone_sessions as (
-  delete from sessions s using (
-    select id, shard from sessions where expires_at < $1
-    order by expires_at limit $3 for update skip locked) gone
-  where s.id = gone.id and s.shard = gone.shard
-  returning s.id
-), gone_cutoffs as (
-  delete from cutoffs where id = any (array(
-    select id from cutoffs where expires_at < $2
-    order by expires_at limit $3 for update skip locked))
-  returning id
-), gone_tickets as (
-  delete from bind_tickets where hash = any (array(
-    select hash from bind_tickets where expires_at < $4
-    order by expires_at limit $3 for update skip locked))
-  returning hash
-), gone_attempts as (
-  delete from bind_attempts a using (
-    select kind, key from bind_attempts where expires_at < $2
-    order by expires_at limit $3 for update skip locked) gone
-  where a.kind = gone.kind and a.key = gone.key
-  returning a.key
-)
-select (select count(*) from gone_sessions) + (select count(*) from gone_cutoffs) +
-  (select count(*) from gone_tickets) + (select count(*) from gone_attempts)`)
-
-// DeleteExpired implements [session.Store].
-func (s *Store) DeleteExpired(ctx context.Context, sessionsBefore, now time.Time, limit int) (int, error) {
-	var n int
-	err := s.write(ctx, func(c *pgxpool.Conn) error {
-		return c.QueryRow(ctx, deleteExpiredSQL,
-			auth.StoredTime(sessionsBefore), auth.StoredTime(now), limit,
-			auth.StoredTime(now.Add(-person.TicketRetention))).Scan(&n)
-	})
-	return n, s.fail(ctx, "DeleteExpired", err)
 }

@@ -15,7 +15,7 @@ import (
 var (
 	eraseIdentitySQL = statement(`
 update identities
-set subject = 'erased:' || uuid, unionid = null, sealed_session_key = '', person_id = null, disabled_at = null,
+set subject = $4, unionid = null, sealed_session_key = '', person_id = null, disabled_at = null,
     person_disabled_at = null, bound_at = null, bound_by = null, erased_at = $2
 where uuid = $1 and shard = $3`)
 	eraseSessionsSQL = statement(`update sessions set device = '', person_id = null where identity_uuid = $1 and shard = $2`)
@@ -25,10 +25,9 @@ where uuid = $1 and shard = $3`)
 update audit set detail = detail - $2::text[] where identity_uuid = $1 and detail ?| $2::text[]`)
 
 	// Another binding to the person locks the person's row first, which is locked here.
-	soleSQL = statement(`
-select p.source = 'phone' and p.external_id = p.id::text
-  and not exists (select from identities i where i.person_id = p.id and i.uuid <> $2)
-from persons p where p.id = $1`)
+	madeByPhoneSQL = statement(`
+select source = 'phone' and external_id = id::text from persons where id = $1`)
+	sharedSQL            = statement(`select exists (select 1 from identities where person_id = $1 and uuid <> $2)`)
 	forgetPersonSQL      = statement(`update persons set phone = null, name = '', attributes = '{}', updated_at = $2 where id = $1`)
 	forgetPersonFactsSQL = statement(`delete from person_facts where person_id = $1`)
 )
@@ -67,11 +66,9 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 		if i.Person != before.Person {
 			return errRebound
 		}
-		forget := false
-		if i.Person != uuid.Nil {
-			if err := tx.QueryRow(ctx, soleSQL, i.Person, i.UUID).Scan(&forget); err != nil {
-				return err
-			}
+		forget, err := mustForget(ctx, tx, &i)
+		if err != nil {
+			return err
 		}
 		ending, err := lockSessionsToEnd(ctx, tx, c.Now, i.UUID)
 		if err != nil {
@@ -83,7 +80,7 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 			b.Queue(forgetPersonSQL, i.Person, now)
 			b.Queue(forgetPersonFactsSQL, i.Person)
 		}
-		b.Queue(eraseIdentitySQL, i.UUID, now, shard.Of(i.UUID))
+		b.Queue(eraseIdentitySQL, i.UUID, now, shard.Of(i.UUID), "erased:"+i.UUID.String())
 		b.Queue(eraseSessionsSQL, i.UUID, shard.Of(i.UUID))
 		b.Queue(eraseTicketsSQL, i.UUID)
 		b.Queue(eraseAttemptsSQL, string(auth.AttemptIdentity), i.UUID.String())
@@ -91,8 +88,8 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 		if err := queueAudit(&b, c.ErasedEvent(&i, ending.live, forget)); err != nil {
 			return err
 		}
-		if len(ending.ids) > 0 {
-			queueEnd(&b, auth.EndErased, c.Now, ending.ids...)
+		if len(ending.sessions) > 0 {
+			queueEnd(&b, auth.EndErased, c.Now, ending.sessions...)
 		}
 		i = i.Erase(now)
 		return tx.commit(ctx, &b)
@@ -101,4 +98,20 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 		return person.IdentityRecord{}, err
 	}
 	return i, nil
+}
+
+// mustForget reports whether the person of an identity is forgotten with it: a person that
+// a phone number made, without another identity.
+func mustForget(ctx context.Context, tx *transaction, i *person.IdentityRecord) (bool, error) {
+	if i.Person == uuid.Nil {
+		return false, nil
+	}
+	var (
+		b            pgx.Batch
+		made, shared bool
+	)
+	b.Queue(madeByPhoneSQL, i.Person).QueryRow(func(row pgx.Row) error { return row.Scan(&made) })
+	b.Queue(sharedSQL, i.Person, i.UUID).QueryRow(func(row pgx.Row) error { return row.Scan(&shared) })
+	err := run(ctx, tx, &b)
+	return made && !shared, err
 }

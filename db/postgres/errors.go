@@ -21,6 +21,8 @@ const (
 	stateIdleInTx        = "25P03" // idle_in_transaction_session_timeout
 	stateLockUnavailable = "55P03" // lock_not_available
 	stateUniqueViolation = "23505" // unique_violation
+
+	stateForeignKeyViolation = "23503" // foreign_key_violation
 )
 
 // unavailableClasses say that the database cannot answer now. They do not mean that the
@@ -107,7 +109,14 @@ func (d *defect) Error() string {
 func (d *defect) Unwrap() error { return d.pg }
 
 // isUniqueViolation reports whether a row was refused because another row has its key.
-func isUniqueViolation(err error) bool {
+func isUniqueViolation(err error) bool { return hasState(err, stateUniqueViolation) }
+
+// isForeignKeyViolation reports whether a row was refused because the row that it refers
+// to does not exist.
+func isForeignKeyViolation(err error) bool { return hasState(err, stateForeignKeyViolation) }
+
+// hasState reports whether the server sent the SQLSTATE.
+func hasState(err error, state string) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == stateUniqueViolation
+	return errors.As(err, &pg) && pg.Code == state
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
-// A log-in consists of these two statements in one transaction and one round trip.
+// A log-in consists of these two statements in one transaction and one round trip, unless
+// the tables are divided by shard.
 //
 // The first always writes the identity row. So it waits for a ban, a binding, an
 // unbinding or another log-in of the account, and makes them wait until the commit.
@@ -21,13 +22,8 @@ import (
 // the person and the sessions that the others committed. A single statement would
 // read what was there before the wait.
 var (
-	writeIdentitySQL = statement(`
-insert into identities as i (uuid, shard, appid, subject_kind, subject, unionid, sealed_session_key, created_at, last_login_at)
-select $2, $8, a.appid, $3, $4, $5, $6, $7, $7 from apps a where a.appid = $1 and a.disabled_at is null
-on conflict (appid, subject_kind, subject, shard) do update
-set unionid = coalesce(excluded.unionid, i.unionid),
-    sealed_session_key = excluded.sealed_session_key,
-    last_login_at = excluded.last_login_at`)
+	writeIdentitySQL = statement(writeIdentity(`
+select $2, $8, a.appid, $3, $4, $5, $6, $7, $7 from apps a where a.appid = $1 and a.disabled_at is null`))
 
 	startSessionSQL = statement(`
 with known as (
@@ -49,6 +45,42 @@ select app_disabled, disabled, person_disabled, too_many,
 from known left join persons p on p.id = person_id`)
 )
 
+// writeIdentity returns the statement that writes an identity with the values.
+func writeIdentity(values string) string {
+	return `
+insert into identities as i (uuid, shard, appid, subject_kind, subject, unionid, sealed_session_key, created_at, last_login_at)` + values + `
+on conflict (appid, subject_kind, subject, shard) do update
+set unionid = coalesce(excluded.unionid, i.unionid),
+    sealed_session_key = excluded.sealed_session_key,
+    last_login_at = excluded.last_login_at`
+}
+
+// These are the log-in on divided tables, and one that may end other sessions. They are
+// one transaction with a decision in its middle.
+var (
+	saveIdentitySQL = statement(writeIdentity(`
+values ($2, $8, $1, $3, $4, $5, $6, $7, $7)`))
+
+	loginSQL = statement(`
+select a.disabled_at is not null, i.disabled_at is not null, i.person_disabled_at is not null, false,
+  a.epoch, a.audiences, a.signing_alg,` + omitSQL + `, i.uuid, i.person_id, p.external_id, p.name
+from identities i join apps a on a.appid = i.appid left join persons p on p.id = i.person_id
+where i.appid = $1 and i.subject_kind = $2 and i.subject = $3 and i.shard = $4`)
+
+	// surplusSQL locks the sessions that a new session ends.
+	surplusSQL = statement(`
+select id from sessions where shard = $5 and id in (
+  select s.id from sessions s join apps a on a.appid = s.appid join identities i on i.uuid = s.identity_uuid and i.shard = s.shard
+  where i.appid = $2 and i.subject_kind = $3 and i.subject = $4 and i.shard = $5 and s.shard = $5 and` + liveSQL + `
+  order by s.started_at desc, s.id desc offset $6)
+order by id for update`)
+
+	insertSessionSQL = statement(`
+insert into sessions (id, shard, identity_uuid, appid, device, person_id, ver, epoch, generation,
+  rotated_at, started_at, idle_expires_at, expires_at)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12)`)
+)
+
 // liveSQL selects the sessions s of an app a that are live at the time $1, as
 // [session.State.RefreshError] does. The absolute expiry is not checked: the idle
 // expiry is never later, and naming both would make the planner use its index.
@@ -64,73 +96,117 @@ func (s *Store) Exchange(ctx context.Context, x session.ExchangeParams) (session
 }
 
 func (s *Store) exchange(ctx context.Context, x session.ExchangeParams) (session.Granted, error) {
-	// No BEGIN is needed: the statements of one batch are one transaction.
-	var b pgx.Batch
-	b.Queue(writeIdentitySQL, x.AppID, x.NewIdentity, x.Account.SubjectKind, x.Account.Subject, textOrNull(x.Account.UnionID), x.SealedSessionKey,
-		auth.StoredTime(x.Now), shard.Of(x.NewIdentity))
-	l := queueLogin(&b, &x, x.MaxSessions)
-	err := s.write(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &b).Close() })
+	divided, err := s.isDivided(ctx)
 	if err != nil {
 		return session.Granted{}, err
 	}
-	if err := l.refusal(); err != nil {
-		return session.Granted{}, err
+	if !divided {
+		if g, tooMany, err := s.exchangeInOne(ctx, &x); err != nil || !tooMany {
+			return g, err
+		}
 	}
-	if l.tooMany {
-		return s.replace(ctx, x, *l.identity)
-	}
-	return l.grant(ctx, s.pool)
+	return s.exchangeInTwo(ctx, &x)
 }
 
-// surplusSQL locks the sessions that a new session ends.
-var surplusSQL = statement(`
-select id from sessions where shard = $5 and id in (
-  select s.id from sessions s join apps a on a.appid = s.appid
-  where s.identity_uuid = $2 and s.shard = $5 and s.id <> $3 and` + liveSQL + `
-  order by s.started_at desc, s.id desc offset $4)
-order by id for update`)
+// exchangeInOne logs in with one round trip, unless the identity is at its session limit.
+// No BEGIN is needed: the statements of one batch are one transaction.
+func (s *Store) exchangeInOne(ctx context.Context, x *session.ExchangeParams) (g session.Granted, tooMany bool, err error) {
+	var b pgx.Batch
+	row := x.Session()
+	b.Queue(writeIdentitySQL, identityColumnsOf(x)...)
+	l := queueLogin(&b, row, startSessionSQL, row.StartedAt, x.AppID, x.Account.Subject, x.MaxSessions, row.ID, row.Device,
+		row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt, x.Account.SubjectKind, shard.Of(row.ID))
+	err = s.write(ctx, func(c *pgxpool.Conn) error { return c.SendBatch(ctx, &b).Close() })
+	if err == nil {
+		err = l.refusal()
+	}
+	if err != nil || l.tooMany {
+		return session.Granted{}, l.tooMany, err
+	}
+	g, err = l.grant(ctx, s.pool)
+	return g, false, err
+}
 
-// replace starts a session for an identity that is at its session limit, and ends the
-// surplus.
-func (s *Store) replace(ctx context.Context, x session.ExchangeParams, identity uuid.UUID) (session.Granted, error) {
-	var g session.Granted
+// exchangeInTwo logs in and ends the sessions beyond the limit, in two round trips. Each
+// of its statements reads or writes one kind of tables, as distributed ones require.
+func (s *Store) exchangeInTwo(ctx context.Context, x *session.ExchangeParams) (session.Granted, error) {
+	var (
+		g       session.Granted
+		refused error
+	)
 	err := s.inTx(ctx, "Exchange", func(tx *transaction) error {
+		l, surplus, err := saveIdentity(ctx, tx, x)
+		if err != nil {
+			return err
+		}
+		switch refused = l.refusal(); {
+		case errors.Is(refused, auth.AppDisabled):
+			return refused
+		case refused != nil:
+			return nil //nolint:nilerr // what was written about the identity stays
+		}
+		if g, err = l.grant(ctx, tx); err != nil {
+			return err
+		}
 		var (
-			begin, end pgx.Batch
-			surplus    []uuid.UUID
+			b   pgx.Batch
+			row = &g.Session
 		)
-		// Meanwhile another call may have disabled the account or ended sessions.
-		begin.Queue(lockIdentitySQL, identity, shard.Of(identity))
-		l := queueLogin(&begin, &x, 0)
-		begin.Queue(surplusSQL, auth.StoredTime(x.Now), identity, x.NewSession, x.MaxSessions-1, shard.Of(identity)).
-			Query(func(rows pgx.Rows) (err error) {
-				surplus, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-				return err
-			})
-		if err := run(ctx, tx, &begin); err != nil {
-			return err
-		}
-		if err := l.refusal(); err != nil {
-			return err
-		}
-		var err error
-		if g, err = l.grant(ctx, tx); err != nil || len(surplus) == 0 {
-			return err
-		}
-		for _, id := range surplus {
-			if err := queueAudit(&end, x.LimitEvent(identity, id)); err != nil {
+		b.Queue(insertSessionSQL, row.ID, shard.Of(row.ID), row.Identity, row.AppID, row.Device, l.person, row.Ver, row.Epoch,
+			row.Generation, row.StartedAt, row.IdleExpiresAt, row.ExpiresAt)
+		for _, ended := range surplus {
+			if err := queueAudit(&b, x.LimitEvent(row.Identity, ended.id)); err != nil {
 				return err
 			}
 		}
-		queueEnd(&end, auth.EndLimit, x.Now, surplus...)
+		if len(surplus) > 0 {
+			queueEnd(&b, auth.EndLimit, x.Now, surplus...)
+		}
 		g.Ended = len(surplus)
-		return tx.commit(ctx, &end)
+		return tx.commit(ctx, &b)
 	})
+	if err == nil {
+		err = refused
+	}
 	return g, err
 }
 
-// login is the result of startSessionSQL. No row means that the app does not exist. If
-// there is a refusal or too many sessions, no session was started.
+// saveIdentity writes the identity's row, which locks it, reads what a session needs, and
+// locks the sessions that a new session ends.
+func saveIdentity(ctx context.Context, tx *transaction, x *session.ExchangeParams) (*login, []sessionOfApp, error) {
+	var (
+		b       pgx.Batch
+		surplus []sessionOfApp
+		number  = shard.Of(x.NewIdentity)
+	)
+	b.Queue(saveIdentitySQL, identityColumnsOf(x)...)
+	l := queueLogin(&b, x.Session(), loginSQL, x.AppID, x.Account.SubjectKind, x.Account.Subject, number)
+	if x.MaxSessions > 0 {
+		b.Queue(surplusSQL, auth.StoredTime(x.Now), x.AppID, x.Account.SubjectKind, x.Account.Subject, number, x.MaxSessions-1).Query(func(rows pgx.Rows) (err error) {
+			surplus, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (sessionOfApp, error) {
+				ended := sessionOfApp{appID: x.AppID}
+				return ended, row.Scan(&ended.id)
+			})
+			return err
+		})
+	}
+	err := run(ctx, tx, &b)
+	if isForeignKeyViolation(err) {
+		err = auth.AppUnknown
+	}
+	return l, surplus, err
+}
+
+// identityColumnsOf returns the parameters of the statements that write an identity.
+func identityColumnsOf(x *session.ExchangeParams) []any {
+	return []any{
+		x.AppID, x.NewIdentity, x.Account.SubjectKind, x.Account.Subject, textOrNull(x.Account.UnionID), x.SealedSessionKey,
+		auth.StoredTime(x.Now), shard.Of(x.NewIdentity),
+	}
+}
+
+// login is the result of startSessionSQL or loginSQL. No row means that the app does not
+// exist. If there is a refusal or too many sessions, no session was started.
 type login struct {
 	row                                            auth.Session
 	appDisabled, disabled, personDisabled, tooMany bool
@@ -141,21 +217,18 @@ type login struct {
 	unknown, omit                                  bool
 }
 
-// queueLogin adds startSessionSQL to the batch. A limit of 0 means no limit. The login
-// is filled when the batch has run.
-func queueLogin(b *pgx.Batch, x *session.ExchangeParams, limit int) *login {
-	l := &login{row: x.Session()}
-	row := &l.row
-	b.Queue(startSessionSQL, row.StartedAt, x.AppID, x.Account.Subject, limit, row.ID, row.Device,
-		row.Ver, row.Generation, row.IdleExpiresAt, row.ExpiresAt, x.Account.SubjectKind, shard.Of(row.ID)).
-		QueryRow(func(r pgx.Row) error {
-			err := r.Scan(&l.appDisabled, &l.disabled, &l.personDisabled, &l.tooMany,
-				&row.Epoch, &l.audiences, &l.signingAlg, &l.omit, &l.identity, &l.person, &l.externalID, &l.name)
-			if errors.Is(err, pgx.ErrNoRows) {
-				l.unknown, err = true, nil
-			}
-			return err
-		})
+// queueLogin adds startSessionSQL or loginSQL to the batch. The login is filled when the
+// batch has run.
+func queueLogin(b *pgx.Batch, row auth.Session, sql string, args ...any) *login {
+	l := &login{row: row}
+	b.Queue(sql, args...).QueryRow(func(r pgx.Row) error {
+		err := r.Scan(&l.appDisabled, &l.disabled, &l.personDisabled, &l.tooMany,
+			&l.row.Epoch, &l.audiences, &l.signingAlg, &l.omit, &l.identity, &l.person, &l.externalID, &l.name)
+		if errors.Is(err, pgx.ErrNoRows) {
+			l.unknown, err = true, nil
+		}
+		return err
+	})
 	return l
 }
 

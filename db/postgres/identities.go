@@ -176,8 +176,8 @@ func (s *Store) switchIdentity(ctx context.Context, op string, disable bool, c *
 		if err := queueAudit(&b, c.Audit(i, detail)); err != nil {
 			return err
 		}
-		if len(ending.ids) > 0 {
-			queueEnd(&b, auth.EndIdentityDisabled, c.Now, ending.ids...)
+		if len(ending.sessions) > 0 {
+			queueEnd(&b, auth.EndIdentityDisabled, c.Now, ending.sessions...)
 		}
 		return tx.commit(ctx, &b)
 	})

@@ -35,24 +35,33 @@ func partition(ctx context.Context, dsn string) error {
 	return partitionInto(ctx, dsn, n)
 }
 
-var sqlBlock = regexp.MustCompile("(?s)```sql\n(begin;\nalter table sessions rename.*?)```")
+var partitionBlock = regexp.MustCompile("(?s)```sql\n(begin;\nalter table sessions rename.*?)```")
 
-// partitionInto runs the statements of the guide, with n partitions instead of 16.
-func partitionInto(ctx context.Context, dsn, n string) error {
+// guideBlock returns the guide's statements that the expression finds.
+func guideBlock(expression *regexp.Regexp) (string, error) {
 	const page = "../../deploy/guide/en/operations.md"
 	guide, err := os.ReadFile(page)
 	if err != nil {
-		return err
+		return "", err
 	}
-	block := sqlBlock.FindSubmatch(guide)
+	block := expression.FindSubmatch(guide)
 	if block == nil {
-		return errors.New(page + " has no statements for partitions")
+		return "", errors.New(page + " has no statements of the form " + expression.String())
+	}
+	return string(block[1]), nil
+}
+
+// partitionInto runs the statements of the guide, with n partitions instead of 16.
+func partitionInto(ctx context.Context, dsn, n string) error {
+	block, err := guideBlock(partitionBlock)
+	if err != nil {
+		return err
 	}
 	var last int
 	if _, err := fmt.Sscan(n, &last); err != nil {
 		return fmt.Errorf("%s: %w", partitionsVariable, err)
 	}
-	text := strings.ReplaceAll(strings.ReplaceAll(string(block[1]), "modulus 16", "modulus "+n), "0..15", fmt.Sprintf("0..%d", last-1))
+	text := strings.ReplaceAll(strings.ReplaceAll(block, "modulus 16", "modulus "+n), "0..15", fmt.Sprintf("0..%d", last-1))
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
 		return err

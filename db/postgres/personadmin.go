@@ -10,7 +10,6 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
-	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 // Persons are searched by a unique value, by the beginning of the name, or without a
@@ -133,7 +132,7 @@ func (s *Store) EnablePerson(ctx context.Context, id uuid.UUID, event auth.Audit
 
 var (
 	switchPersonSQL           = statement(`update persons set disabled_at = $2, updated_at = $3 where id = $1`)
-	switchPersonIdentitiesSQL = statement(`update identities set person_disabled_at = $2 where uuid = any ($1) and shard = any ($3)`)
+	switchPersonIdentitiesSQL = statement(`update identities set person_disabled_at = $2 where uuid = any ($1) and shard = $3`)
 )
 
 // switchPerson disables or enables a person. The lock of the person's row prevents new
@@ -165,12 +164,14 @@ func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disab
 		p.Disabled, p.UpdatedAt = disable, auth.StoredTime(event.At)
 		var b pgx.Batch
 		b.Queue(switchPersonSQL, id, timeOrNull(disabledAt), p.UpdatedAt)
-		b.Queue(switchPersonIdentitiesSQL, identities, timeOrNull(disabledAt), shard.All(identities))
+		for n, ids := range byShard(identities) {
+			b.Queue(switchPersonIdentitiesSQL, ids, timeOrNull(disabledAt), n)
+		}
 		if err := queueAudit(&b, event.With(detail).With(map[string]any{"person": id})); err != nil {
 			return err
 		}
-		if len(ending.ids) > 0 {
-			queueEnd(&b, auth.EndPersonDisabled, event.At, ending.ids...)
+		if len(ending.sessions) > 0 {
+			queueEnd(&b, auth.EndPersonDisabled, event.At, ending.sessions...)
 		}
 		return tx.commit(ctx, &b)
 	})

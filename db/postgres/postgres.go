@@ -56,8 +56,10 @@ type Store struct {
 	// timeline changes when the server refuses to read a part of it.
 	timeline   atomic.Pointer[timelineQueries]
 	comparison comparison
-	// known is the server that the connections lead to.
-	known known
+	// known is the server that the connections lead to, and divided what its tables are:
+	// see [Store.isDivided].
+	known   known
+	divided atomic.Pointer[bool]
 	// resets counts how often all connections were replaced.
 	resets atomic.Int64
 	// target is the server for new connections.

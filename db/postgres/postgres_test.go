@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
+var migrated = chosen(pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
 	s, err := postgres.Open(ctx, dsn)
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ var migrated = pgtest.NewTemplate(func(ctx context.Context, dsn string) error {
 		return err
 	}
 	return partition(ctx, dsn)
-})
+}))
 
 func TestStore(t *testing.T) {
 	t.Parallel()
@@ -40,11 +40,13 @@ func BenchmarkStore(b *testing.B) { storetest.Bench(b, open) }
 func open(t testing.TB) storetest.Harness {
 	dsn := migrated.New(t)
 	var trips tripCounter
+	_, distributed := migrated.(citus)
 	return storetest.Harness{
 		Store: openStore(t, dsn, postgres.WithTracer(&trips)), DB: openRaw(t, dsn), Dollar: true,
-		Time:       func(t time.Time) any { return t },
-		RoundTrips: trips.n.Load,
-		Bytes:      `select pg_total_relation_size('identities') + pg_total_relation_size('sessions')`,
+		Time:        func(t time.Time) any { return t },
+		RoundTrips:  trips.n.Load,
+		Bytes:       `select pg_total_relation_size('identities') + pg_total_relation_size('sessions')`,
+		Distributed: distributed,
 	}
 }
 

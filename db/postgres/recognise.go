@@ -31,17 +31,18 @@ func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 	bounded, cancel := context.WithTimeout(ctx, conn.Config().ConnectTimeout)
 	defer cancel()
 	h := s.timeline.Load()
-	results, err := conn.PgConn().Exec(bounded, deploymentSQL+`; `+h.name).ReadAll()
+	results, err := conn.PgConn().Exec(bounded, dividedSQL+`; `+deploymentSQL+`; `+h.name).ReadAll()
 	if err != nil && !refusesPart(err) {
 		return fmt.Errorf("read the database's deployment and timeline: %w", err)
 	}
-	var found [2]string
+	var found [3]string
 	for i, r := range results {
 		if r.Err == nil && len(r.Rows) == 1 {
 			found[i] = string(r.Rows[0][0])
 		}
 	}
-	deployment, name := found[0], found[1]
+	divided, deployment, name := found[0] == "t", found[1], found[2]
+	s.divided.Store(&divided)
 	k := &s.known
 	k.Lock()
 	defer k.Unlock()

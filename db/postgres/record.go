@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
-	"github.com/yufu-auth/yufu/pkg/shard"
 )
 
 var insertAuditSQL = statement(`
@@ -39,10 +38,9 @@ var (
 	insertCutoffsSQL = statement(`
 with written as (
   insert into cutoffs (kind, session_id, session_appid, ver, appid, epoch, kid, created_at, expires_at)
-  select c.kind, c.session_id, (select s.appid from sessions s where s.id = c.session_id and s.shard = c.shard),
-    c.ver, c.appid, c.epoch, c.kid, $1, c.expires_at
-  from unnest($2::text[], $3::uuid[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::timestamptz[], $9::smallint[])
-    as c (kind, session_id, ver, appid, epoch, kid, expires_at, shard)
+  select c.kind, c.session_id, c.session_appid, c.ver, c.appid, c.epoch, c.kid, $1, c.expires_at
+  from unnest($2::text[], $3::uuid[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::text[], $9::timestamptz[])
+    as c (kind, session_id, session_appid, ver, appid, epoch, kid, expires_at)
   returning id
 )
 select coalesce(max(id), 0) from written`)
@@ -53,20 +51,19 @@ var insertEpochSQL = statement(`insert into app_epochs (appid, epoch, at, reason
 
 // queueCutoffs adds the cutoffs to the batch as one statement, and before them the
 // epochs of apps that admins see. The cutoffs must come last in a transaction: from
-// here to the commit no other transaction can take a cutoff id. A session's app is read
-// from its row, where it never changes, so that no path that ends a session can omit
-// it. After the batch has run, the result holds the greatest id.
+// here to the commit no other transaction can take a cutoff id. After the batch has run,
+// the result holds the greatest id.
 func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 	var (
-		n        = len(cutoffs)
-		kinds    = make([]string, n)
-		sessions = make([]*uuid.UUID, n)
-		vers     = make([]*int64, n)
-		apps     = make([]*string, n)
-		epochs   = make([]*int64, n)
-		kids     = make([]*string, n)
-		expiries = make([]*time.Time, n)
-		shards   = make([]int16, n)
+		n           = len(cutoffs)
+		kinds       = make([]string, n)
+		sessions    = make([]*uuid.UUID, n)
+		sessionApps = make([]*string, n)
+		vers        = make([]*int64, n)
+		apps        = make([]*string, n)
+		epochs      = make([]*int64, n)
+		kids        = make([]*string, n)
+		expiries    = make([]*time.Time, n)
 	)
 	for i, c := range cutoffs {
 		if c.Kind == auth.CutoffApp {
@@ -74,17 +71,16 @@ func queueCutoffs(b *pgx.Batch, now time.Time, cutoffs ...auth.Cutoff) *int64 {
 		}
 		kinds[i], sessions[i] = string(c.Kind), uuidOrNull(c.Session)
 		kids[i], expiries[i] = textOrNull(c.KID), timeOrNull(c.ExpiresAt)
-		shards[i] = shard.Of(c.Session)
 		switch c.Kind {
 		case auth.CutoffSession:
-			vers[i] = &c.Ver
+			sessionApps[i], vers[i] = textOrNull(c.AppID), &c.Ver
 		case auth.CutoffApp:
 			apps[i], epochs[i] = &c.AppID, &c.Epoch
 		}
 	}
 	var last int64
 	b.Queue(advisoryLockSQL, lockCutoffs)
-	b.Queue(insertCutoffsSQL, auth.StoredTime(now), kinds, sessions, vers, apps, epochs, kids, expiries, shards).
+	b.Queue(insertCutoffsSQL, auth.StoredTime(now), kinds, sessions, sessionApps, vers, apps, epochs, kids, expiries).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&last) })
 	// Delivered to the current listeners when the transaction commits.
 	b.Queue(notifyCutoffsSQL)

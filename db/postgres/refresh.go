@@ -188,7 +188,7 @@ func (s *Store) settle(ctx context.Context, r session.RefreshParams, identity uu
 			row.IdleExpiresAt = auth.StoredTime(session.IdleExpiry(r.Now, r.IdleTTL, row.ExpiresAt))
 			b.Queue(advanceSQL, row.ID, row.Generation, row.RotatedAt, row.IdleExpiresAt, shard.Of(row.ID))
 		case session.ReplayLate, session.Reuse:
-			queueEnd(&b, v.EndReason(), r.Now, p.Session.ID)
+			queueEnd(&b, v.EndReason(), r.Now, sessionOfApp{p.Session.ID, p.Session.AppID})
 		}
 		g = p.grant(v)
 		if b.Len() == 0 {

@@ -22,7 +22,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 	if err := checkDeployment(ctx, s.pool, &r); err != nil {
 		return session.Restored{}, s.fail(ctx, "RestoreCutoffs", err)
 	}
-	rows, err := restorable(ctx, s.pool, r.Remembered, restorableSessionsSQL, restorableAppsSQL)
+	rows, err := restorable(ctx, s.pool, r.Remembered)
 	if err != nil {
 		return session.Restored{}, s.fail(ctx, "RestoreCutoffs", err)
 	}
@@ -35,13 +35,7 @@ func (s *Store) RestoreCutoffs(ctx context.Context, r session.RestoreParams) (se
 		if err := checkDeployment(ctx, tx, &r); err != nil {
 			return err
 		}
-		// A separate statement: the next one must see what the last holders of the locks
-		// did to the sessions.
-		sessions, _ := split(r.Remembered)
-		if _, err := tx.Exec(ctx, lockSessionIdentitiesSQL, sessions, shard.All(sessions)); err != nil {
-			return err
-		}
-		rows, err := restorable(ctx, tx, r.Remembered, lockRestorableSessionsSQL, lockRestorableAppsSQL)
+		rows, err := lockRestorable(ctx, tx, rows)
 		if err != nil {
 			return err
 		}
@@ -73,46 +67,78 @@ func checkDeployment(ctx context.Context, q querier, r *session.RestoreParams) e
 	return r.CheckDeployment(id)
 }
 
-var (
-	// A session never changes its identity, so it can be read before the lock.
-	lockSessionIdentitiesSQL = statement(`
-select uuid from identities where shard = any ($2) and uuid in (select identity_uuid from sessions where id = any ($1) and shard = any ($2))
-order by uuid for update`)
-	restorableSessionsSQL     = statement(findSessionsSQL)
-	restorableAppsSQL         = statement(findAppsSQL)
-	lockRestorableSessionsSQL = statement(findSessionsSQL + ` for update`)
-	lockRestorableAppsSQL     = statement(findAppsSQL + ` for no key update`)
-)
-
 const (
 	findSessionsSQL = `
-select appid, identity_uuid, id, ver, ended_at is not null from sessions where id = any ($1) and shard = any ($2) order by id`
+select appid, identity_uuid, id, ver, ended_at is not null from sessions where id = any ($1) and `
 	findAppsSQL = `
 select appid, epoch from apps where appid = any ($1) order by appid`
 )
 
+var (
+	restorableSessionsSQL     = statement(findSessionsSQL + `shard = any ($2)`)
+	restorableAppsSQL         = statement(findAppsSQL)
+	lockRestorableSessionsSQL = statement(findSessionsSQL + `shard = $2 order by id for update`)
+	lockRestorableAppsSQL     = statement(findAppsSQL + ` for no key update`)
+)
+
 // restorable returns the rows that the cutoffs refer to.
-func restorable(ctx context.Context, q querier, remembered []auth.Cutoff, sessionsSQL, appsSQL string) (found []session.RestorableRow, err error) {
-	find := func(sql string, targets func(row *session.RestorableRow) []any, keys ...any) error {
-		rows, err := q.Query(ctx, sql, keys...)
-		if err != nil {
-			return err
-		}
-		found, err = pgx.AppendRows(found, rows, func(r pgx.CollectableRow) (row session.RestorableRow, err error) {
-			return row, r.Scan(targets(&row)...)
-		})
-		return err
-	}
+func restorable(ctx context.Context, q querier, remembered []auth.Cutoff) (found []session.RestorableRow, err error) {
 	sessions, apps := split(remembered)
 	if len(sessions) > 0 {
-		err = find(sessionsSQL, func(row *session.RestorableRow) []any {
-			return []any{&row.AppID, &row.Identity, &row.Session, &row.Number, &row.Ended}
-		}, sessions, shard.All(sessions))
+		rows, err := q.Query(ctx, restorableSessionsSQL, sessions, shard.All(sessions))
+		if err != nil {
+			return nil, err
+		}
+		if found, err = pgx.AppendRows(found, rows, scanRestorableSession); err != nil {
+			return nil, err
+		}
 	}
-	if err == nil && len(apps) > 0 {
-		err = find(appsSQL, func(row *session.RestorableRow) []any { return []any{&row.AppID, &row.Number} }, apps)
+	if len(apps) == 0 {
+		return found, nil
 	}
-	return found, err
+	rows, err := q.Query(ctx, restorableAppsSQL, apps)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.AppendRows(found, rows, scanRestorableApp)
+}
+
+// lockRestorable locks the rows and reads them again. A session never changes its
+// identity, which is locked first, in a statement of its own: the next one must see what
+// the last holder of the lock did to the sessions.
+func lockRestorable(ctx context.Context, tx *transaction, rows []session.RestorableRow) (found []session.RestorableRow, err error) {
+	var (
+		b                    pgx.Batch
+		identities, sessions []uuid.UUID
+		apps                 []string
+	)
+	for _, r := range rows {
+		if r.Session == uuid.Nil {
+			apps = append(apps, r.AppID)
+		} else {
+			identities, sessions = append(identities, r.Identity), append(sessions, r.Session)
+		}
+	}
+	read := func(scan pgx.RowToFunc[session.RestorableRow]) func(pgx.Rows) error {
+		return func(rows pgx.Rows) (err error) {
+			found, err = pgx.AppendRows(found, rows, scan)
+			return err
+		}
+	}
+	queueLockIdentities(&b, identities, func(uuid.UUID, uuid.UUID) {})
+	for n, ids := range byShard(sessions) {
+		b.Queue(lockRestorableSessionsSQL, ids, n).Query(read(scanRestorableSession))
+	}
+	b.Queue(lockRestorableAppsSQL, apps).Query(read(scanRestorableApp))
+	return found, run(ctx, tx, &b)
+}
+
+func scanRestorableSession(r pgx.CollectableRow) (row session.RestorableRow, err error) {
+	return row, r.Scan(&row.AppID, &row.Identity, &row.Session, &row.Number, &row.Ended)
+}
+
+func scanRestorableApp(r pgx.CollectableRow) (row session.RestorableRow, err error) {
+	return row, r.Scan(&row.AppID, &row.Number)
 }
 
 // split returns the sessions and apps that the cutoffs refer to.
@@ -129,8 +155,7 @@ func split(remembered []auth.Cutoff) (sessions []uuid.UUID, apps []string) {
 }
 
 var (
-	setVersSQL = statement(`
-update sessions s set ver = c.ver from unnest($1::uuid[], $2::bigint[], $3::smallint[]) as c (id, ver, shard) where s.id = c.id and s.shard = c.shard`)
+	setVerSQL    = statement(`update sessions set ver = $2 where id = $1 and shard = $3`)
 	setEpochsSQL = statement(`
 update apps a set epoch = c.epoch, updated_at = $3 from unnest($1::text[], $2::bigint[]) as c (appid, epoch) where a.appid = c.appid`)
 )
@@ -139,26 +164,23 @@ update apps a set epoch = c.epoch, updated_at = $3 from unnest($1::text[], $2::b
 // be locked.
 func queueRestoration(b *pgx.Batch, d session.Restoration, now time.Time) error {
 	var (
-		ended, raised []uuid.UUID
-		apps          []string
-		vers, epochs  []int64
+		ended  []sessionOfApp
+		apps   []string
+		epochs []int64
 	)
 	for _, c := range d.Cutoffs {
 		switch {
 		case c.Kind == auth.CutoffApp:
 			apps, epochs = append(apps, c.AppID), append(epochs, c.Epoch)
 		case c.Ver == 0:
-			ended = append(ended, c.Session)
+			ended = append(ended, sessionOfApp{c.Session, c.AppID})
 		default:
-			raised, vers = append(raised, c.Session), append(vers, c.Ver)
+			b.Queue(setVerSQL, c.Session, c.Ver, shard.Of(c.Session))
 		}
 	}
-	at := auth.StoredTime(now)
-	for n, ids := range byShard(ended) {
-		b.Queue(endSQL, ids, at, string(auth.EndRevoked), n)
-	}
-	b.Queue(setVersSQL, raised, vers, shard.All(raised))
-	b.Queue(setEpochsSQL, apps, epochs, at)
+	// The cutoffs of these ends are among those that are queued last.
+	_ = queueEndOnly(b, auth.EndRevoked, now, ended...)
+	b.Queue(setEpochsSQL, apps, epochs, auth.StoredTime(now))
 	for _, e := range d.Events {
 		if err := queueAudit(b, e); err != nil {
 			return err

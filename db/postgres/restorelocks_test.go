@@ -55,7 +55,7 @@ func (b *bed) wantRestored(done <-chan restoring, want session.Restored) {
 	}
 }
 
-func verOf(s auth.Session, ver int64) auth.Cutoff { return auth.SessionChanged(s.ID, ver, now) }
+func verOf(s auth.Session, ver int64) auth.Cutoff { return auth.SessionChanged("", s.ID, ver, now) }
 
 func (b *bed) stored(s auth.Session) auth.Session {
 	b.t.Helper()

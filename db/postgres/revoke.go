@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,8 +39,8 @@ func (s *Store) Revoke(ctx context.Context, r session.RevokeParams) (session.Rev
 			return err
 		}
 		last := new(int64)
-		if len(found.ids) > 0 {
-			last = queueEnd(&b, auth.EndRevoked, r.Now, found.ids...)
+		if len(found.sessions) > 0 {
+			last = queueEnd(&b, auth.EndRevoked, r.Now, found.sessions...)
 		}
 		err = tx.commit(ctx, &b)
 		out = session.Revoked{Sessions: found.live, CutoffID: *last}
@@ -61,10 +62,8 @@ for update`)
 	ownerSQL              = statement(`select appid, identity_uuid from sessions where id = $1 and shard = $2`)
 	lockTargetIdentitySQL = statement(`
 select appid, uuid from identities where uuid = $1 and shard = $2 and ($3::text[] is null or appid = any ($3)) for update`)
-	lockPersonSQL           = statement(`select id from persons where id = $1 for no key update`)
-	lockPersonIdentitiesSQL = statement(`
-select uuid from identities where person_id = $1 and ($2::text[] is null or appid = any ($2))
-order by uuid for update`)
+	lockPersonSQL       = statement(`select id from persons where id = $1 for no key update`)
+	personIdentitiesSQL = statement(`select uuid from identities where person_id = $1 and ($2::text[] is null or appid = any ($2))`)
 )
 
 // lockTarget locks the target's sessions, and before them the rows above them, in the
@@ -98,25 +97,36 @@ func lockTarget(ctx context.Context, tx *transaction, r *session.RevokeParams) (
 // lockPersonIdentities locks a person and then their identities in the apps; nil means
 // all apps. It returns [pgx.ErrNoRows] if there is no such person.
 func lockPersonIdentities(ctx context.Context, tx *transaction, person uuid.UUID, apps []string) (identities []uuid.UUID, err error) {
-	var b pgx.Batch
-	b.Queue(lockPersonSQL, person).QueryRow(func(row pgx.Row) error { return row.Scan(&person) })
-	b.Queue(lockPersonIdentitiesSQL, person, apps).Query(func(rows pgx.Rows) error {
-		identities, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	var (
+		find, lock pgx.Batch
+		bound      []uuid.UUID
+	)
+	find.Queue(lockPersonSQL, person).QueryRow(func(row pgx.Row) error { return row.Scan(&person) })
+	find.Queue(personIdentitiesSQL, person, apps).Query(func(rows pgx.Rows) (err error) {
+		bound, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		return err
 	})
-	return identities, run(ctx, tx, &b)
+	if err := run(ctx, tx, &find); err != nil || len(bound) == 0 {
+		return nil, err
+	}
+	queueLockIdentities(&lock, bound, func(id, to uuid.UUID) {
+		if to == person {
+			identities = append(identities, id)
+		}
+	})
+	return identities, run(ctx, tx, &lock)
 }
 
 // These lock the sessions to end: those that are not revoked already, by themselves or
 // with their app, and whose last tokens have not expired.
 var (
 	sessionToEndSQL  = statement(toEndSQL(`s.id = $1 and s.shard = $2`))
-	sessionsToEndSQL = statement(toEndSQL(`s.identity_uuid = any ($1) and s.shard = any ($2)`))
+	sessionsToEndSQL = statement(toEndSQL(`s.identity_uuid = any ($1) and s.shard = $2`))
 )
 
 func toEndSQL(which string) string {
 	return `
-select s.id, s.idle_expires_at > $4
+select s.id, s.appid, s.idle_expires_at > $4
 from sessions s join apps a on a.appid = s.appid
 where ` + which + ` and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > $3
 order by s.id for update of s`
@@ -124,15 +134,17 @@ order by s.id for update of s`
 
 // sessionsToEnd are sessions that must end, locked. live is how many of them are live.
 type sessionsToEnd struct {
-	ids  []uuid.UUID
-	live int
+	sessions []sessionOfApp
+	live     int
 }
 
 // queueSessionsToEnd adds the locking of identities' sessions to the batch. The result is
 // filled when the batch has run.
 func queueSessionsToEnd(b *pgx.Batch, now time.Time, identities ...uuid.UUID) *sessionsToEnd {
 	found := &sessionsToEnd{}
-	b.Queue(sessionsToEndSQL, identities, shard.All(identities), session.IdleAfter(now), auth.StoredTime(now)).Query(found.scan)
+	for n, ids := range byShard(identities) {
+		b.Queue(sessionsToEndSQL, ids, n, session.IdleAfter(now), auth.StoredTime(now)).Query(found.scan)
+	}
 	return found
 }
 
@@ -152,11 +164,11 @@ func queueSessionToEnd(b *pgx.Batch, now time.Time, id uuid.UUID) *sessionsToEnd
 
 func (f *sessionsToEnd) scan(rows pgx.Rows) error {
 	var (
-		id   uuid.UUID
+		s    sessionOfApp
 		live bool
 	)
-	_, err := pgx.ForEachRow(rows, []any{&id, &live}, func() error {
-		f.ids = append(f.ids, id)
+	_, err := pgx.ForEachRow(rows, []any{&s.id, &s.appID, &live}, func() error {
+		f.sessions = append(f.sessions, s)
 		if live {
 			f.live++
 		}
@@ -245,10 +257,10 @@ where ($1::text[] is null or a.appid = any ($1))
 var (
 	countLiveSQL    = statement(`select count(*)` + liveOfAppsSQL)
 	estimateLiveSQL = statement(`explain (format json) select` + liveOfAppsSQL)
+	countShardSQL   = statement(`select count(*)` + liveOfAppsSQL + ` and s.shard = $3`)
 )
 
-// countLive counts live sessions. If that takes too long, it returns the planner's
-// estimate.
+// countLive counts live sessions. If that takes too long, it returns an estimate.
 func (s *Store) countLive(ctx context.Context, apps []string, now time.Time) (n int, estimated bool, err error) {
 	now = auth.StoredTime(now)
 	counting, cancel := context.WithTimeout(ctx, s.countTimeout)
@@ -257,9 +269,23 @@ func (s *Store) countLive(ctx context.Context, apps []string, now time.Time) (n 
 	if err == nil || ctx.Err() != nil || counting.Err() == nil {
 		return n, false, err
 	}
+	n, err = s.estimateLive(ctx, apps, now)
+	return n, true, err
+}
+
+// estimateLive returns the planner's estimate. The planner knows nothing of distributed
+// tables, so the sessions of one shard are counted on divided tables: the sessions of an
+// app are spread evenly over the shards.
+func (s *Store) estimateLive(ctx context.Context, apps []string, now time.Time) (n int, err error) {
+	if divided, err := s.isDivided(ctx); divided || err != nil {
+		if err == nil {
+			err = s.pool.QueryRow(ctx, countShardSQL, apps, now, rand.IntN(shard.Count)).Scan(&n) //nolint:gosec // any shard will do
+		}
+		return n * shard.Count, err
+	}
 	var text []byte
 	if err := s.pool.QueryRow(ctx, estimateLiveSQL, apps, now).Scan(&text); err != nil {
-		return 0, true, err
+		return 0, err
 	}
 	var plans []struct {
 		Plan struct {
@@ -267,7 +293,7 @@ func (s *Store) countLive(ctx context.Context, apps []string, now time.Time) (n 
 		}
 	}
 	if err := json.Unmarshal(text, &plans); err != nil || len(plans) != 1 {
-		return 0, true, fmt.Errorf("decode the query plan: %w", err)
+		return 0, fmt.Errorf("decode the query plan: %w", err)
 	}
-	return int(plans[0].Plan.Rows), true, nil
+	return int(plans[0].Plan.Rows), nil
 }

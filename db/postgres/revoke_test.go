@@ -8,9 +8,11 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/db/pgtest"
 	"github.com/yufu-auth/yufu/db/postgres"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session"
+	"github.com/yufu-auth/yufu/pkg/shard"
 	"github.com/yufu-auth/yufu/pkg/shard/shardtest"
 )
 
@@ -238,7 +240,7 @@ func TestRevokeUsesIndexes(t *testing.T) {
 	b.raw.SetMaxOpenConns(1) // the setting is the connection's
 	b.exec(b.raw, `set enable_seqscan = off`)
 	for _, query := range []string{
-		`select uuid from identities where person_id = '00000000-0000-7000-8000-000000000000' order by uuid for update`,
+		`select uuid from identities where person_id = '00000000-0000-7000-8000-000000000000'`,
 		`select s.id from sessions s where s.identity_uuid = any ('{00000000-0000-7000-8000-000000000000}') and s.ended_at is null order by s.id for update`,
 	} {
 		var plan string
@@ -248,5 +250,31 @@ func TestRevokeUsesIndexes(t *testing.T) {
 		if !strings.Contains(plan, "Index Cond") {
 			t.Errorf("the query reads a whole table: %s\n%s", query, plan)
 		}
+	}
+}
+
+// TestRevokeAppEstimatesByShard checks the estimate on divided tables, with one session in
+// each shard.
+func TestRevokeAppEstimatesByShard(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Empty(t)
+	if err := openStore(t, dsn).Migrate(t.Context(), shardtest.Sealed); err != nil {
+		t.Fatal(err)
+	}
+	if err := partitionInto(t.Context(), dsn, "4"); err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{t: t, store: openStore(t, dsn), raw: openRaw(t, dsn)}
+	b.addApp()
+	b.exec(b.raw, `
+insert into identities (uuid, shard, appid, subject_kind, subject, sealed_session_key, created_at, last_login_at)
+select gen_random_uuid(), n, $1, 'openid', 'o-' || n, 'k', $2, $2 from generate_series(0, 1023) n`, appID, now)
+	b.exec(b.raw, `
+insert into sessions (id, shard, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
+select gen_random_uuid(), shard, uuid, appid, 1, 0, 1, $1, $1, $2, $2 from identities`, now, now.Add(idle))
+	postgres.SetCountTimeout(b.store, time.Nanosecond)
+	got, err := b.store.Revoke(t.Context(), revokeParams(session.Target{AppID: appID}))
+	if err != nil || got.Sessions != shard.Count {
+		t.Errorf("Revoke() = %+v, error %v; want %d sessions", got, err, shard.Count)
 	}
 }

@@ -49,6 +49,9 @@ var pinned = map[string]string{
 	"lock_timeout":         "0",
 	"idle_session_timeout": "0",
 	"transaction_timeout":  "0",
+	// Of Citus: else a transaction that has read all shards may not write to a reference
+	// table.
+	"citus.multi_shard_modify_mode": "sequential",
 }
 
 // pinSQL sets the pinned settings that the server's version knows, and returns those that

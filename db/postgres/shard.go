@@ -46,3 +46,23 @@ func byShard(ids []uuid.UUID) iter.Seq2[int16, []uuid.UUID] {
 		}
 	}
 }
+
+// dividedSQL reports whether the tables of users are partitioned by shard or may be
+// distributed by Citus. It works before the migration, too.
+var dividedSQL = statement(`
+select exists (select from pg_catalog.pg_class where oid = to_regclass('public.sessions') and relkind = 'p')
+  or exists (select from pg_catalog.pg_extension where extname = 'citus')`)
+
+// isDivided reports whether statements must be in the form for divided tables. That form
+// works on all tables, and the other one is faster on plain tables. Every new connection
+// reads it, see [Store.recognise].
+func (s *Store) isDivided(ctx context.Context) (bool, error) {
+	if s.divided.Load() == nil {
+		c, err := s.pool.Acquire(ctx)
+		if err != nil {
+			return false, err
+		}
+		c.Release()
+	}
+	return *s.divided.Load(), nil
+}

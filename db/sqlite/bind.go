@@ -211,7 +211,7 @@ update identities set person_id = null, person_disabled_at = null, bound_by = nu
 select s.id, s.ver from sessions s join apps a on a.appid = s.appid
 where s.identity_uuid = ?1 and s.ended_at is null and s.epoch >= a.epoch and s.idle_expires_at > ?2
 order by s.id`)
-	raiseVerSQL = statement(`update sessions set person_id = ?2, ver = ver + 1 where id = ?1`)
+	raiseVerSQL = statement(`update sessions set person_id = ?2, ver = ver + 1 where id = ?1 returning appid`)
 )
 
 // attach binds an identity to a person, who must not be disabled. by is a method or
@@ -249,10 +249,11 @@ func raise(ctx context.Context, tx *writeTx, identity, person uuid.UUID, now tim
 		return err
 	}
 	for _, s := range sessions {
-		if _, err := tx.ExecContext(ctx, raiseVerSQL, s.id, uuidOrNull(person)); err != nil {
+		var appID string
+		if err := tx.QueryRowContext(ctx, raiseVerSQL, s.id, uuidOrNull(person)).Scan(&appID); err != nil {
 			return err
 		}
-		if _, err := writeCutoff(ctx, tx, auth.SessionChanged(s.id, s.ver+1, now), now); err != nil {
+		if _, err := writeCutoff(ctx, tx, auth.SessionChanged(appID, s.id, s.ver+1, now), now); err != nil {
 			return err
 		}
 	}

@@ -13,14 +13,15 @@ import (
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-var endSQL = statement(`update sessions set ended_at = ?2, end_reason = ?3 where id = ?1`)
+var endSQL = statement(`update sessions set ended_at = ?2, end_reason = ?3 where id = ?1 returning appid`)
 
 // end ends a session, writes its cutoff and returns the cutoff's id.
 func end(ctx context.Context, tx *writeTx, id uuid.UUID, why auth.EndReason, now time.Time) (int64, error) {
-	if _, err := tx.ExecContext(ctx, endSQL, id, micros(now), string(why)); err != nil {
+	var appID string
+	if err := tx.QueryRowContext(ctx, endSQL, id, micros(now), string(why)).Scan(&appID); err != nil {
 		return 0, err
 	}
-	return writeCutoff(ctx, tx, auth.SessionEnded(id, now), now)
+	return writeCutoff(ctx, tx, auth.SessionEnded(appID, id, now), now)
 }
 
 var endableSQL = statement(`select appid, identity_uuid, ended_at is not null from sessions where id = ?`)

@@ -30,23 +30,25 @@ func writeAudit(ctx context.Context, tx *writeTx, e auth.AuditEvent) error {
 
 var insertCutoffSQL = statement(`
 insert into cutoffs (kind, session_id, session_appid, ver, appid, epoch, kid, created_at, expires_at)
-values (?1, ?2, (select appid from sessions where id = ?2), ?3, ?4, ?5, ?6, ?7, ?8)`)
+values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`)
 
 var insertEpochSQL = statement(`insert into app_epochs (appid, epoch, at, reason) values (?, ?, ?, ?) on conflict do nothing`)
 
-// writeCutoff writes a cutoff and returns its id. The app of a session is read from its
-// row, where it never changes, so that no path that ends a session can omit it. For an
-// app's cutoff it also writes the epoch, which admins see.
+// writeCutoff writes a cutoff and returns its id. For an app's cutoff it also writes the
+// epoch, which admins see.
 func writeCutoff(ctx context.Context, tx *writeTx, c auth.Cutoff, now time.Time) (int64, error) {
 	tx.notify = true
-	var appID string
-	if c.Kind == auth.CutoffApp {
+	var appID, sessionApp string
+	switch c.Kind {
+	case auth.CutoffSession:
+		sessionApp = c.AppID
+	case auth.CutoffApp:
 		appID = c.AppID
 		if _, err := tx.ExecContext(ctx, insertEpochSQL, c.AppID, c.Epoch, micros(now), string(c.Reason)); err != nil {
 			return 0, err
 		}
 	}
-	res, err := tx.ExecContext(ctx, insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session),
+	res, err := tx.ExecContext(ctx, insertCutoffSQL, string(c.Kind), uuidOrNull(c.Session), textOrNull(sessionApp),
 		sql.NullInt64{Int64: c.Ver, Valid: c.Kind == auth.CutoffSession}, textOrNull(appID),
 		sql.NullInt64{Int64: c.Epoch, Valid: c.Kind == auth.CutoffApp}, textOrNull(c.KID),
 		micros(now), micros(c.ExpiresAt))

@@ -89,7 +89,7 @@ var bindRaceTests = []test{
 		// Each person has at most one identity, and the sessions agree with it.
 		wantEqual(t, "persons with two identities", f.number(t, `select count(*) from (select person_id from identities where person_id is not null group by person_id having count(*) > 1) x`), 0)
 		wantEqual(t, "live sessions that disagree with their identity", f.number(t, `
-select count(*) from sessions s join identities i on i.uuid = s.identity_uuid
+select count(*) from sessions s join identities i on i.uuid = s.identity_uuid and i.shard = s.shard
 where s.ended_at is null and coalesce(cast(s.person_id as text), '') <> coalesce(cast(i.person_id as text), '')`), 0)
 	}},
 }
@@ -132,7 +132,7 @@ func (f *fixture) twoToOne(t *testing.T, rule auth.SecondIdentity, want map[auth
 func (f *fixture) wantAgreement(t testing.TB, identity, id uuid.UUID, ver int) {
 	t.Helper()
 	wantEqual(t, "sessions that agree with their identity", f.number(t, `
-select count(*) from sessions s join identities i on i.uuid = s.identity_uuid and i.person_id = s.person_id
+select count(*) from sessions s join identities i on i.uuid = s.identity_uuid and i.shard = s.shard and i.person_id = s.person_id
 where s.id = ? and i.uuid = ? and s.ver = ?`, id.String(), identity.String(), ver), 1)
 	wantEqual(t, "cutoffs", f.number(t, `select count(*) from cutoffs where session_id = ?`, id.String()), ver-1)
 }

@@ -145,7 +145,7 @@ var eraseTests = []test{
 			}
 		})
 		wantEqual(t, "live sessions of erased identities", f.number(t, `
-select count(*) from sessions s join identities i on i.uuid = s.identity_uuid where i.erased_at is not null and s.ended_at is null`), 0)
+select count(*) from sessions s join identities i on i.uuid = s.identity_uuid and i.shard = s.shard where i.erased_at is not null and s.ended_at is null`), 0)
 		wantEqual(t, "persons of erased identities", f.number(t, `select count(*) from identities where erased_at is not null and person_id is not null`), 0)
 		// All log-ins may have come before the first erasure. This one comes after it
 		// in every order.

@@ -37,7 +37,7 @@ func (f *fixture) restore(t testing.TB, remembered ...auth.Cutoff) session.Resto
 	return got
 }
 
-func verOf(id uuid.UUID, ver int64) auth.Cutoff { return auth.SessionChanged(id, ver, t0) }
+func verOf(id uuid.UUID, ver int64) auth.Cutoff { return auth.SessionChanged("", id, ver, t0) }
 
 func epochOf(appID string, epoch int64) auth.Cutoff { return auth.AppRevoked(appID, epoch, t0) }
 
@@ -137,7 +137,7 @@ var restoreTests = []test{
 	{"a session remembered as ended is ended", func(t *testing.T, f *fixture) {
 		s, other := f.exchange(t, "o-1", t0), f.exchange(t, "o-1", t0)
 		before := f.counts(t)
-		wantEqual(t, "restored", f.restore(t, auth.SessionEnded(s.ID, t0)), session.Restored{Sessions: 1})
+		wantEqual(t, "restored", f.restore(t, auth.SessionEnded("", s.ID, t0)), session.Restored{Sessions: 1})
 		f.wantCounts(t, before, counts{Cutoffs: 1, Audit: 1})
 		f.wantRevoked(t, restoredAt, s)
 		f.wantRestoredAudit(t, s.Subject(), `{"ended": true}`)
@@ -148,7 +148,7 @@ var restoreTests = []test{
 		f.mustEnd(t, s, t0)
 		s = f.stored(t, s.ID)
 		before := f.counts(t)
-		for _, c := range []auth.Cutoff{auth.SessionEnded(s.ID, t0), verOf(s.ID, 9), verOf(s.ID, 1), verOf(s.ID, 2+session.MaxRaise)} {
+		for _, c := range []auth.Cutoff{auth.SessionEnded("", s.ID, t0), verOf(s.ID, 9), verOf(s.ID, 1), verOf(s.ID, 2+session.MaxRaise)} {
 			wantEqual(t, "restored", f.restore(t, c), session.Restored{})
 		}
 		f.wantCounts(t, before, counts{})
@@ -203,7 +203,7 @@ var restoreTests = []test{
 	{"deleted rows and other kinds of cutoffs are skipped", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		before := f.counts(t)
-		got := f.restore(t, auth.SessionEnded(newID(), t0), verOf(newID(), 3), epochOf("wxnone", 1), auth.KeyCompromised("k-1"))
+		got := f.restore(t, auth.SessionEnded("", newID(), t0), verOf(newID(), 3), epochOf("wxnone", 1), auth.KeyCompromised("k-1"))
 		wantEqual(t, "restored", got, session.Restored{})
 		wantEqual(t, "restored without remembered cutoffs", f.restore(t), session.Restored{})
 		f.wantCounts(t, before, counts{})
@@ -220,7 +220,7 @@ var restoreTests = []test{
 			f.wantCounts(t, before, counts{})
 		}
 		far := verOf(s.ID, 2+session.MaxRaise)
-		got := f.restore(t, far, verOf(other.ID, 2), epochOf(appA, 1), auth.SessionEnded(ended.ID, t0))
+		got := f.restore(t, far, verOf(other.ID, 2), epochOf(appA, 1), auth.SessionEnded("", ended.ID, t0))
 		wantEqual(t, "restored", got, session.Restored{Sessions: 2, Apps: 1, Implausible: []auth.Cutoff{far}})
 		f.wantCounts(t, before, counts{Cutoffs: 3, Audit: 3})
 		f.wantLive(t, s)
@@ -230,7 +230,7 @@ var restoreTests = []test{
 	}},
 	{"two replicas that remember the same change each row once", func(t *testing.T, f *fixture) {
 		s, ended := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
-		remembered := []auth.Cutoff{epochOf(appA, 4), verOf(s.ID, 5), auth.SessionEnded(ended.ID, t0)}
+		remembered := []auth.Cutoff{epochOf(appA, 4), verOf(s.ID, 5), auth.SessionEnded("", ended.ID, t0)}
 		before := f.counts(t)
 		together(8, func(int) {
 			if _, err := f.Store.RestoreCutoffs(t.Context(), f.restoreParams(t, remembered...)); err != nil {
@@ -247,7 +247,7 @@ var restoreTests = []test{
 		wantEqual(t, "restored by the replica that remembers less", f.restore(t, verOf(s.ID, 2), epochOf(appA, 1)), session.Restored{})
 		wantEqual(t, "ver", f.stored(t, s.ID).Ver, 6)
 		wantEqual(t, "epoch", f.number(t, `select epoch from apps where appid = ?`, appA), 8)
-		wantEqual(t, "restored by the replica that remembers an end", f.restore(t, auth.SessionEnded(s.ID, t0)), session.Restored{Sessions: 1})
+		wantEqual(t, "restored by the replica that remembers an end", f.restore(t, auth.SessionEnded("", s.ID, t0)), session.Restored{Sessions: 1})
 		wantEqual(t, "ended", f.stored(t, s.ID).EndReason, auth.EndRevoked)
 	}},
 	{"nothing is written into the database of another deployment", func(t *testing.T, f *fixture) {
@@ -292,7 +292,7 @@ var restoreTests = []test{
 		for i, s := range all {
 			remembered = append(remembered, verOf(s.ID, int64(3+i)))
 		}
-		remembered = append(remembered, auth.SessionEnded(all[0].ID, t0), epochOf(appB, 3))
+		remembered = append(remembered, auth.SessionEnded("", all[0].ID, t0), epochOf(appB, 3))
 		remembered = remembered[1:]
 		together(96, func(i int) {
 			var err error
@@ -330,9 +330,9 @@ var restoreTests = []test{
 			}
 		}
 		wantEqual(t, "sessions whose newest cutoff differs from the row", f.number(t, `
-select count(*) from sessions s where s.id in (select session_id from cutoffs) and (
-  (s.ended_at is not null) <> (0 = (select c.ver from cutoffs c where c.session_id = s.id order by c.id desc limit 1))
-  or s.ended_at is null and s.ver <> (select c.ver from cutoffs c where c.session_id = s.id order by c.id desc limit 1))`), 0)
+select count(*) from sessions s join (
+  select session_id, ver from cutoffs where id in (select max(id) from cutoffs group by session_id)) newest on newest.session_id = s.id
+where (s.ended_at is not null) <> (newest.ver = 0) or s.ended_at is null and s.ver <> newest.ver`), 0)
 	}},
 }
 

@@ -40,6 +40,8 @@ type Harness struct {
 	RoundTrips func() int64
 	// Bytes is a query for the size of the tables and indexes that log-ins fill.
 	Bytes string
+	// Distributed says that no query of DB sees all tables at one moment.
+	Distributed bool
 }
 
 // Run runs the suite. open returns a new database for each test.

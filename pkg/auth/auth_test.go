@@ -222,7 +222,7 @@ func TestCutoffs(t *testing.T) {
 	id := uuid.Must(uuid.NewV7())
 	t.Run("cutoffs outlive every access token from before them", func(t *testing.T) {
 		t.Parallel()
-		for _, c := range []auth.Cutoff{auth.SessionEnded(id, now), auth.AppRevoked("wx1", 3, now)} {
+		for _, c := range []auth.Cutoff{auth.SessionEnded("", id, now), auth.AppRevoked("wx1", 3, now)} {
 			if !c.ExpiresAt.After(now.Add(auth.MaxAccessTokenTTL)) {
 				t.Errorf("the cutoff %+v expires too early", c)
 			}
@@ -230,7 +230,7 @@ func TestCutoffs(t *testing.T) {
 	})
 	t.Run("an ended session revokes all its tokens", func(t *testing.T) {
 		t.Parallel()
-		if c := auth.SessionEnded(id, now); c.Kind != auth.CutoffSession || c.Session != id || c.Ver != 0 {
+		if c := auth.SessionEnded("", id, now); c.Kind != auth.CutoffSession || c.Session != id || c.Ver != 0 {
 			t.Errorf("SessionEnded() = %+v, want a session cutoff with ver 0", c)
 		}
 	})

@@ -35,8 +35,8 @@ type Cutoff struct {
 	Session uuid.UUID
 	Ver     int64
 	// AppID and Epoch: tokens of this app below Epoch are invalid. For a session cutoff,
-	// the store sets AppID to the session's app, or leaves it empty if the session's
-	// row was deleted; validators do not get it.
+	// AppID is the session's app, or empty if that is not known; validators do not get
+	// it.
 	AppID string
 	Epoch int64
 	// Reason is why the app's sessions ended. Stores keep it for admins; validators
@@ -52,15 +52,15 @@ type Cutoff struct {
 	ExpiresAt time.Time
 }
 
-// SessionEnded returns the cutoff of a session that ended at now.
-func SessionEnded(session uuid.UUID, now time.Time) Cutoff {
-	return Cutoff{Kind: CutoffSession, Session: session, ExpiresAt: now.Add(CutoffRetention)}
+// SessionEnded returns the cutoff of an app's session that ended at now.
+func SessionEnded(appID string, session uuid.UUID, now time.Time) Cutoff {
+	return Cutoff{Kind: CutoffSession, AppID: appID, Session: session, ExpiresAt: now.Add(CutoffRetention)}
 }
 
-// SessionChanged returns the cutoff of a session whose ver was raised at now:
+// SessionChanged returns the cutoff of an app's session whose ver was raised at now:
 // tokens below it are invalid.
-func SessionChanged(session uuid.UUID, ver int64, now time.Time) Cutoff {
-	return Cutoff{Kind: CutoffSession, Session: session, Ver: ver, ExpiresAt: now.Add(CutoffRetention)}
+func SessionChanged(appID string, session uuid.UUID, ver int64, now time.Time) Cutoff {
+	return Cutoff{Kind: CutoffSession, AppID: appID, Session: session, Ver: ver, ExpiresAt: now.Add(CutoffRetention)}
 }
 
 // AppRevoked returns the cutoff of an app whose epoch was raised at now, with the reason

@@ -110,7 +110,7 @@ func BenchmarkLoad(b *testing.B) {
 
 // BenchmarkCatchUpIdle measures the follower's part of a query that finds nothing.
 func BenchmarkCatchUpIdle(b *testing.B) {
-	w := newWorld(b, auth.SessionEnded(sid(1), time.Now()))
+	w := newWorld(b, auth.SessionEnded("", sid(1), time.Now()))
 	b.ReportAllocs()
 	for b.Loop() {
 		w.catchUp()

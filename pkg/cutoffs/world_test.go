@@ -109,7 +109,7 @@ func sid(n int) uuid.UUID {
 }
 
 // ended returns the cutoff of the session with this number, which ends now.
-func ended(n int) auth.Cutoff { return auth.SessionEnded(sid(n), time.Now()) }
+func ended(n int) auth.Cutoff { return auth.SessionEnded("", sid(n), time.Now()) }
 
 func endedAll(from, to int) []auth.Cutoff {
 	var all []auth.Cutoff

@@ -207,7 +207,7 @@ func TestAuthenticate(t *testing.T) {
 		}, auth.SessionRevoked, 1},
 		"a token that a cutoff hits, although the database has lost the end": {func(t *testing.T, w *world, g session.Grant) auth.Secret {
 			t.Helper()
-			w.Cutoffs.Set().Add(cutoffs.Wire(auth.SessionEnded(g.Session.ID, w.Clock.Now())), w.Clock.Now())
+			w.Cutoffs.Set().Add(cutoffs.Wire(auth.SessionEnded("", g.Session.ID, w.Clock.Now())), w.Clock.Now())
 			return g.AccessToken
 		}, auth.SessionRevoked, 0},
 		"a token of a session past its end": {func(t *testing.T, w *world, g session.Grant) auth.Secret {

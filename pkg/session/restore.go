@@ -153,11 +153,11 @@ func (r *RestoreParams) Decide(rows []RestorableRow) Restoration {
 			event.Detail = map[string]any{"epoch": []int64{row.Number, to}}
 		case to == 0:
 			out.Restored.Sessions++
-			out.Cutoffs = append(out.Cutoffs, auth.SessionEnded(row.Session, r.Now))
+			out.Cutoffs = append(out.Cutoffs, auth.SessionEnded(row.AppID, row.Session, r.Now))
 			event.Detail = map[string]any{"ended": true}
 		default:
 			out.Restored.Sessions++
-			out.Cutoffs = append(out.Cutoffs, auth.SessionChanged(row.Session, to, r.Now))
+			out.Cutoffs = append(out.Cutoffs, auth.SessionChanged(row.AppID, row.Session, to, r.Now))
 			event.Detail = map[string]any{"ver": []int64{row.Number, to}}
 		}
 		out.Events = append(out.Events, event)
