@@ -224,7 +224,7 @@ case "$*" in *e2e) exit ${E2E:-0} ;; esac`)
 			t.Errorf("exit code %d:\n%s", code, out)
 		}
 		const (
-			race       = "go test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false -timeout 30m "
+			race       = "go test -race -gcflags=modernc.org/sqlite/lib=-race=false -gcflags=modernc.org/libc/...=-race=false -vet=off -timeout 30m "
 			benchmarks = " -args -test.bench=. -test.benchtime=1x with CGO_ENABLED=1\n"
 		)
 		wantOrder(t, out, "Everything the tests need is here", race+"./..."+benchmarks, race+"y/cmd/yufu"+benchmarks,
