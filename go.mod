@@ -20,6 +20,7 @@ require (
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/sony/gobreaker/v2 v2.4.0
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
+	github.com/vgarvardt/pgx-google-uuid/v5 v5.6.0
 	github.com/yufu-auth/yufu/pkg/adminclient v0.0.0
 	github.com/yufu-auth/yufu/pkg/bearer v0.0.0
 	go.uber.org/goleak v1.3.0

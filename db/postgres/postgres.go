@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
@@ -98,7 +99,11 @@ func Open(ctx context.Context, dsn string, opts ...Option) (*Store, error) {
 	s.timeline.Store(fullTimeline)
 	s.opts = opts
 	s.target.Store(cfg.ConnConfig)
-	cfg.AfterConnect, cfg.ShouldPing = s.recognise, shouldPing
+	cfg.ShouldPing = shouldPing
+	cfg.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		pgxuuid.Register(conn.TypeMap()) // else pgx writes and parses UUIDs as text
+		return s.recognise(ctx, conn)
+	}
 	// A follower runs one query at a time and needs one connection. The other places
 	// are for abandoned connections, which pgx may count for another 15 s.
 	cfgCopy := cfg.Copy()
