@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/yufu-auth/yufu/db/pgtest"
@@ -27,18 +28,22 @@ type databases interface {
 // chosen returns the databases that the environment asks for.
 func chosen(plain databases) databases {
 	if os.Getenv(citusVariable) != "" {
-		return citus{}
+		return citus{&sync.Mutex{}}
 	}
 	return plain
 }
 
-// citus makes databases whose tables are distributed as the guide says.
-type citus struct{}
+// citus makes databases whose tables are distributed as the guide says. It makes one at a
+// time, because adding a worker also writes to catalogs that all databases of the worker
+// share.
+type citus struct{ *sync.Mutex }
 
 var distributeBlock = regexp.MustCompile("(?s)```sql\n(select create_reference_table.*?)```")
 
-func (citus) New(t testing.TB) string {
+func (c citus) New(t testing.TB) string {
 	t.Helper()
+	c.Lock()
+	defer c.Unlock()
 	dsn := pgtest.Empty(t)
 	admin := os.Getenv("YUFU_TEST_POSTGRES")
 	u, err := url.Parse(dsn)
@@ -57,7 +62,7 @@ func (citus) New(t testing.TB) string {
 			execute(context.Background(), t, server, "drop database if exists "+name+" with (force)")
 		}
 	})
-	setup := []string{"create extension citus", "set citus.node_connection_timeout = 60000", fmt.Sprintf("select citus_set_coordinator_host('%s', %s)", u.Hostname(), u.Port())}
+	setup := []string{"create extension citus", fmt.Sprintf("select citus_set_coordinator_host('%s', %s)", u.Hostname(), u.Port())}
 	for _, worker := range workers(t, admin) {
 		at := *u
 		at.Host = worker
