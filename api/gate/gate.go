@@ -18,10 +18,10 @@ package gate
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -103,10 +103,14 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Sub
 	header.Set("Cache-Control", "no-store")
 	// Without it, proxies hold events back to fill a buffer.
 	header.Set("X-Accel-Buffering", "no")
-	out := http.NewResponseController(w)
-	// The stream reads nothing more from the client.
-	_ = out.SetReadDeadline(time.Time{})
+	web.Stream(w, r, writeTimeout, func(ctx context.Context, send func([]byte) error) {
+		h.follow(r.WithContext(ctx), who, expires, send)
+	})
+}
 
+// follow sends events until the client has gone, is too slow or may not follow the feed any
+// longer, or the replica shuts down.
+func (h *Handler) follow(r *http.Request, who cutoffs.Subscriber, expires time.Time, send func([]byte) error) {
 	sub := h.feed.Subscribe(r.Header.Get("Last-Event-ID"), who)
 	check := time.NewTicker(recheck)
 	defer check.Stop()
@@ -116,28 +120,10 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Sub
 		defer timer.Stop()
 		expired = timer.C
 	}
-	var buf []byte
 	for {
-		var changed <-chan struct{}
-		var err error
-		buf, changed, err = sub.Next(buf[:0])
-		if errors.Is(err, cutoffs.ErrClosed) {
+		changed, err := sendNext(sub, send)
+		if err != nil {
 			return
-		}
-		if len(buf) > 0 {
-			if out.SetWriteDeadline(time.Now().Add(writeTimeout)) != nil {
-				return
-			}
-			if _, err := w.Write(buf); err != nil {
-				return
-			}
-			if out.Flush() != nil {
-				return
-			}
-		}
-		// A snapshot may have been large, and a quiet stream needs little.
-		if cap(buf) > 4<<10 {
-			buf = nil
 		}
 		select {
 		case <-changed:
@@ -146,11 +132,41 @@ func (h *Handler) stream(w http.ResponseWriter, r *http.Request, who cutoffs.Sub
 		case <-expired:
 			return
 		case <-check.C:
-			if !h.stillAllowed(r, who) {
+			if !onOwnStack(func() bool { return h.stillAllowed(r, who) }) {
 				return
 			}
 		}
 	}
+}
+
+// buffers are for events: a subscriber that waits needs none.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// sendNext sends the events that are due. It returns the channel to wait for.
+func sendNext(sub *cutoffs.Subscription, send func([]byte) error) (changed <-chan struct{}, err error) {
+	buf, _ := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	*buf, changed, err = sub.Next((*buf)[:0])
+	if err == nil && len(*buf) > 0 {
+		err = send(*buf)
+	}
+	return changed, err
+}
+
+// onOwnStack returns the result of f, which it calls in another goroutine: a stream would
+// keep the deep stack that a database driver needs. A panic of f is passed on.
+func onOwnStack(f func() bool) (result bool) {
+	var panicked any
+	var call sync.WaitGroup
+	call.Go(func() {
+		defer func() { panicked = recover() }()
+		result = f()
+	})
+	call.Wait()
+	if panicked != nil {
+		panic(panicked)
+	}
+	return result
 }
 
 // stillAllowed checks the service key again. A stream whose key has changed ends, and

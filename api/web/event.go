@@ -46,6 +46,9 @@ type Event struct {
 	scope servicekey.Scope
 	// client is the client's address; see [ClientIP].
 	client netip.Addr
+	// detachable says that [Events] serves the stream when the handler has returned.
+	detachable bool
+	stream     *stream
 }
 
 // Add adds attributes to the request's log line. It replaces an attribute with the same
@@ -142,7 +145,7 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			start := clock()
 			r, event := withEvent(r)
-			event.RequestID = newRequestID()
+			event.RequestID, event.detachable = newRequestID(), true
 			// The route context must exist here, to be read afterwards.
 			route := chi.RouteContext(r.Context())
 			if route == nil {
@@ -153,29 +156,34 @@ func Events(log *slog.Logger, observe func(Observation), clock func() time.Time)
 			ww.Header().Set("X-Request-Id", event.RequestID)
 			abort := serve(ww, r, next)
 
-			o := Observation{
-				Route:    route.RoutePattern(),
-				Method:   method(r.Method),
-				Status:   ww.Status(),
-				Code:     event.Code,
-				Grant:    event.Grant,
-				Outcome:  event.Outcome,
-				Duration: clock().Sub(start),
-			}
+			o := Observation{Route: route.RoutePattern(), Method: method(r.Method), Status: ww.Status()}
 			if o.Route == "" || event.Code == auth.NotFound && o.Status == http.StatusNotFound {
 				o.Route = "unmatched"
 			}
 			if o.Status == 0 && !abort {
 				o.Status = http.StatusOK
 			}
-			observe(o)
-			logEvent(log, r, event, o)
+			finish := func() {
+				o.Code, o.Grant, o.Outcome, o.Duration = event.Code, event.Grant, event.Outcome, clock().Sub(start)
+				observe(o)
+				logEvent(log, r, event, o)
+			}
+			if event.stream != nil {
+				go event.stream.serve(event, finish)
+				return
+			}
+			finish()
 			if abort {
 				panic(http.ErrAbortHandler) // how net/http cuts a connection
 			}
 		})
 	}
 }
+
+func panicError(v any) error { return fmt.Errorf("panic: %v\n%s", v, debug.Stack()) }
+
+// recovered records a panic after a part of the answer was sent.
+func (e *Event) recovered(v any) { e.Code, e.Err = auth.Internal, panicError(v) }
 
 // Timeout is a middleware that gives every request a deadline. A request that waits
 // longer for the database is answered with "storage_unavailable".
@@ -202,14 +210,12 @@ func serve(w middleware.WrapResponseWriter, r *http.Request, next http.Handler) 
 			abort = true
 			return
 		}
-		err := fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		if w.Status() != 0 {
-			event := EventOf(r.Context())
-			event.Code, event.Err = auth.Internal, err
+			EventOf(r.Context()).recovered(v)
 			abort = true
 			return
 		}
-		render(w, r, err, formOf(r))
+		render(w, r, panicError(v), formOf(r))
 	}()
 	next.ServeHTTP(w, r)
 	return false

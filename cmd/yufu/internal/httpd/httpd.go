@@ -2,10 +2,10 @@
 //
 // It owns timeouts, size limits and the shutdown: when the context is done, it continues
 // to serve for the delay. Then it accepts no new connections, answers the requests in flight,
-// and cuts off those that are still running at the end of the grace period. A listener that
-// is full closes the connection that has been idle longest. A listener that fails ends
-// [Serve]: it drains the others without the delay and returns the error. It does not own
-// routes.
+// also those on connections that a handler took over, and cuts off those that are still
+// running at the end of the grace period. A listener that is full closes the connection that
+// has been idle longest. A listener that fails ends [Serve]: it drains the others without the
+// delay and returns the error. It does not own routes.
 package httpd
 
 import (
@@ -42,7 +42,7 @@ type Endpoint struct {
 	Handler  http.Handler
 	// MaxConnections bounds the open connections. One more closes the connection that has
 	// been idle longest. One client network may have half of them, a proxy all. Zero means
-	// no bound.
+	// no bound, and no wait for connections that the handler takes over.
 	MaxConnections int
 	Proxies        []netip.Prefix
 }
@@ -83,6 +83,7 @@ type Stop struct {
 func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoint) error {
 	var leaving atomic.Bool
 	servers := make([]*http.Server, len(endpoints))
+	pools := make([]*pool, len(endpoints))
 	failed := make(chan error, len(endpoints))
 	for i, e := range endpoints {
 		servers[i] = &http.Server{
@@ -98,7 +99,8 @@ func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoi
 		}
 		listener := e.Listener
 		if e.MaxConnections > 0 {
-			listener = newPool(listener, e.MaxConnections, e.Proxies)
+			pools[i] = newPool(listener, e.MaxConnections, e.Proxies)
+			listener = pools[i]
 			track(servers[i])
 		}
 		go func() { failed <- servers[i].Serve(listener) }()
@@ -131,7 +133,11 @@ func Serve(ctx context.Context, log *slog.Logger, stop Stop, endpoints ...Endpoi
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stop.Grace)
 	defer cancel()
 	for i, s := range servers {
-		if e := s.Shutdown(drain); e != nil {
+		e := s.Shutdown(drain)
+		if pools[i] != nil {
+			e = errors.Join(e, pools[i].drain(drain))
+		}
+		if e != nil {
 			err = errors.Join(err, fmt.Errorf("%s listener: requests cut off that were still running after %s", endpoints[i].Name, stop.Grace), s.Close())
 		}
 	}

@@ -99,6 +99,66 @@ func TestServe(t *testing.T) {
 	})
 }
 
+func TestTakenOverConnections(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	// serve serves a handler that takes the connection over, until the drain has begun.
+	serve := func(t *testing.T, grace time.Duration) (taken, client net.Conn, served chan error) {
+		t.Helper()
+		l := listen(t)
+		conns := make(chan net.Conn)
+		h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+			}
+			conns <- c
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		served, drained := make(chan error), make(chan struct{})
+		go func() {
+			served <- Serve(ctx, log, Stop{Grace: grace, Draining: func() { close(drained) }},
+				Endpoint{Name: "public", Listener: l, Handler: h, MaxConnections: 2})
+		}()
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = client.Close() })
+		if _, err := io.WriteString(client, getSlash); err != nil {
+			t.Fatal(err)
+		}
+		taken = <-conns
+		stop()
+		<-drained
+		return taken, client, served
+	}
+	t.Run("the drain waits for one", func(t *testing.T) {
+		taken, client, served := serve(t, time.Minute)
+		if _, err := io.WriteString(taken, "answered"); err != nil {
+			t.Error(err)
+		}
+		_ = taken.Close()
+		if got, err := io.ReadAll(client); err != nil || string(got) != "answered" {
+			t.Errorf("the client got %q, error %v; want %q", got, err, "answered")
+		}
+		if err := <-served; err != nil {
+			t.Errorf("Serve() error = %v, want nil", err)
+		}
+	})
+	t.Run("one that is open longer than the grace period is closed with an error", func(t *testing.T) {
+		taken, client, served := serve(t, time.Millisecond)
+		if err := <-served; err == nil || !strings.Contains(err.Error(), "requests cut off") {
+			t.Errorf("Serve() error = %v, want one that requests were cut off", err)
+		}
+		if got, err := io.ReadAll(client); err != nil || len(got) > 0 {
+			t.Errorf("the client got %q, error %v; want the end", got, err)
+		}
+		if _, err := taken.Read(make([]byte, 1)); err == nil {
+			t.Error("the connection is open")
+		}
+	})
+}
+
 func TestDelay(t *testing.T) {
 	l := listen(t)
 	ctx, stop := context.WithCancel(t.Context())

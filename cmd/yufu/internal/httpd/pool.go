@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"net/netip"
 	"slices"
@@ -51,8 +52,9 @@ type pool struct {
 	open int
 	// networks counts the connections of each client network, without those of proxies.
 	networks map[netip.Prefix]int
-	// waiting holds the connections that can be closed, by phase and class.
-	waiting [phases][2]queue
+	// queues holds the connections by phase and class. Those that are busy are never closed
+	// for another one.
+	queues  [phases][2]queue
 	changed sync.Cond
 	closed  bool
 }
@@ -65,8 +67,8 @@ const (
 	header               // the rest of a request's header
 	body                 // the rest of a request's body
 	writing              // the client, to read the answer
+	busy                 // nothing on the client's side
 	phases
-	busy = phases // nothing on the client's side
 )
 
 func newPool(l net.Listener, maxConns int, proxies []netip.Prefix) *pool {
@@ -75,9 +77,9 @@ func newPool(l net.Listener, maxConns int, proxies []netip.Prefix) *pool {
 		networks: make(map[netip.Prefix]int),
 	}
 	p.changed.L = &p.mu
-	for i := range p.waiting {
-		for j := range p.waiting[i] {
-			p.waiting[i][j].init()
+	for i := range p.queues {
+		for j := range p.queues[i] {
+			p.queues[i][j].init()
 		}
 	}
 	return p
@@ -161,9 +163,9 @@ func (p *pool) admit(c *conn) bool {
 func (p *pool) victim(match func(*conn) bool) (victim *conn, retry time.Duration) {
 	now := p.clock()
 	retry = p.clientTimeout
-	for i := range p.waiting {
-		for j := range p.waiting[i] {
-			q := &p.waiting[i][j]
+	for i := range p.queues[:busy] {
+		for j := range p.queues[i] {
+			q := &p.queues[i][j]
 			for c := q.head.next; c != &q.head; c = c.next {
 				if !match(c) {
 					continue
@@ -190,7 +192,7 @@ func (p *pool) add(c *conn) {
 	}
 	p.crowded.Store(p.open > p.maxConns/2)
 	c.open = true
-	p.waiting[idle][c.class()].push(c)
+	p.queues[idle][c.class()].push(c)
 }
 
 func (p *pool) remove(c *conn) {
@@ -209,6 +211,35 @@ func (p *pool) remove(c *conn) {
 	p.changed.Broadcast()
 }
 
+// drain waits until every connection is closed. The server's Shutdown does not wait for
+// those that a handler took over. When ctx is done, drain closes the rest and returns the
+// context's error.
+func (p *pool) drain(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.changed.Broadcast()
+	})()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.open > 0 && ctx.Err() == nil {
+		p.changed.Wait()
+	}
+	if p.open == 0 {
+		return nil
+	}
+	for i := range p.queues {
+		for j := range p.queues[i] {
+			for q := &p.queues[i][j]; q.head.next != &q.head; {
+				c := q.head.next
+				p.remove(c)
+				_ = c.Conn.Close()
+			}
+		}
+	}
+	return ctx.Err()
+}
+
 // conn is a connection of a pool.
 type conn struct {
 	net.Conn
@@ -221,7 +252,7 @@ type conn struct {
 	phase      phase
 	since      time.Time // when the request began
 	written    time.Time // when the last write began
-	prev, next *conn     // in the queue of the phase, or nil
+	prev, next *conn     // in the queue of the phase
 }
 
 // class returns 0 for a client's connection and 1 for a proxy's, which is closed last.
@@ -250,9 +281,7 @@ func (c *conn) enter(to phase, from ...phase) (before phase) {
 	}
 	c.unlink()
 	c.phase = to
-	if to != busy {
-		p.waiting[to][c.class()].push(c)
-	}
+	p.queues[to][c.class()].push(c)
 	if to == idle && p.open >= p.maxConns {
 		p.changed.Broadcast()
 	}
@@ -322,9 +351,6 @@ func (q *queue) push(c *conn) {
 }
 
 func (c *conn) unlink() {
-	if c.next == nil {
-		return
-	}
 	c.prev.next, c.next.prev = c.next, c.prev
 	c.prev, c.next = nil, nil
 }

@@ -125,9 +125,9 @@ func (s *pooled) settle(want map[phase]int) {
 	for ; ; <-poll.C {
 		s.pool.mu.Lock()
 		got := map[phase]int{}
-		for i := range s.pool.waiting {
-			for j := range s.pool.waiting[i] {
-				q := &s.pool.waiting[i][j]
+		for i := range s.pool.queues {
+			for j := range s.pool.queues[i] {
+				q := &s.pool.queues[i][j]
 				for c := q.head.next; c != &q.head; c = c.next {
 					got[phase(i)]++
 				}
@@ -485,7 +485,7 @@ func TestRoomAfterShortWait(t *testing.T) {
 			p.mu.Lock()
 			c.unlink()
 			c.phase, c.since = header, now.Add(1)
-			p.waiting[header][c.class()].push(c)
+			p.queues[header][c.class()].push(c)
 			p.mu.Unlock()
 		}
 	}()
