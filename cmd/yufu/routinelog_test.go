@@ -39,10 +39,10 @@ func TestRoutineLog(t *testing.T) {
 			routine bool
 			counted string
 		}{
-			{"an active introspection", introspect(w.tokens[0]), 200, true, `route="/oauth2/introspect",status="200"`},
+			{"an active introspection", introspect(w.tokens[otherAlg][0]), 200, true, `route="/oauth2/introspect",status="200"`},
 			{"an inactive introspection", introspect("junk"), 200, false, `route="/oauth2/introspect",status="200"`},
-			{"a verified request", get("/v1/verify", w.tokens[0]), 200, true, `route="/v1/verify",status="200"`},
-			{"a verified request with a longer path", get("/v1/verify/orders", w.tokens[0]), 200, true, `route="/v1/verify",status="200"`},
+			{"a verified request", get("/v1/verify", w.tokens[otherAlg][0]), 200, true, `route="/v1/verify",status="200"`},
+			{"a verified request with a longer path", get("/v1/verify/orders", w.tokens[otherAlg][0]), 200, true, `route="/v1/verify",status="200"`},
 			{"a request without a token", get("/v1/verify", ""), 401, false, `error_code="token_missing",method="GET",route="/v1/verify",status="401"`},
 			{"a request with an invalid token", get("/v1/verify", "junk"), 401, false, `error_code="token_invalid",method="GET",route="/v1/verify",status="401"`},
 			{"an unbound user where a bound one is required", get("/v1/verify?bound=required", w.unbound), 403, false, `error_code="person_required",method="GET",route="/v1/verify",status="403"`},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -34,46 +35,44 @@ const (
 	// benchTokens is the number of tokens that are used in turn.
 	benchTokens = 1000
 	benchApp    = "wxbenchmark000001"
+	// otherAlg is the algorithm that is not the default.
+	otherAlg = "EdDSA"
 )
 
-// BenchmarkValidation measures what back ends ask for at every request, and the documents
-// that validators fetch, as the program serves them, with log lines and metrics. Tokens are
-// used again and again. The ceiling is a chi router without middleware whose handler reads
+// BenchmarkValidation measures what back ends ask for at every request, with tokens of both
+// algorithms, and the documents that validators fetch, as the program serves them, with log
+// lines and metrics. Tokens are used again and again. The ceiling is a chi router without middleware whose handler reads
 // the request and sends the same answer. Both serve HTTP on loopback, and are measured in
 // turn. of-bare is the processor time of the bare server as a share of ours: 1 means that
 // Yufu costs nothing.
 func BenchmarkValidation(b *testing.B) {
 	w := newBenchWorld(b, io.Discard, slog.LevelInfo)
-	form := make([]string, benchTokens)
-	for i, t := range w.tokens {
-		form[i] = url.Values{"token": {t}}.Encode()
-	}
 	get := func(path string) func(base string, i int) *http.Request {
 		return func(base string, _ int) *http.Request { return httptest.NewRequest(http.MethodGet, base+path, nil) }
 	}
-	for _, c := range []struct {
-		name    string
-		request func(base string, i int) *http.Request
-	}{
-		{"introspection", func(base string, i int) *http.Request {
-			r := httptest.NewRequest(http.MethodPost, base+"/oauth2/introspect", strings.NewReader(form[i%benchTokens]))
+	measure := func(name string, request func(base string, i int) *http.Request) {
+		b.Run(name, func(b *testing.B) {
+			againstBare(b, request, w.router, bare(w.answer(b, request("", 0))))
+		})
+	}
+	for _, alg := range []string{auth.DefaultSigningAlg, otherAlg} {
+		tokens := w.tokens[alg]
+		measure("introspection/"+alg, func(base string, i int) *http.Request {
+			form := url.Values{"token": {tokens[i%benchTokens]}}
+			r := httptest.NewRequest(http.MethodPost, base+"/oauth2/introspect", strings.NewReader(form.Encode()))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			r.Header.Set("Authorization", "Bearer "+w.key)
 			return r
-		}},
-		{"verify", func(base string, i int) *http.Request {
+		})
+		measure("verify/"+alg, func(base string, i int) *http.Request {
 			r := get("/v1/verify")(base, i)
-			r.Header.Set("Authorization", "Bearer "+w.tokens[i%benchTokens])
+			r.Header.Set("Authorization", "Bearer "+tokens[i%benchTokens])
 			return r
-		}},
-		{"JWKS", get("/.well-known/jwks.json")},
-		{"metadata", get("/.well-known/oauth-authorization-server")},
-		{"OpenID metadata", get("/.well-known/openid-configuration")},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			againstBare(b, c.request, w.router, bare(w.answer(b, c.request("", 0))))
 		})
 	}
+	measure("JWKS", get("/.well-known/jwks.json"))
+	measure("metadata", get("/.well-known/oauth-authorization-server"))
+	measure("OpenID metadata", get("/.well-known/openid-configuration"))
 }
 
 // BenchmarkManyUsers measures forward-auth for 100,000 users, each with a new token, against
@@ -84,7 +83,7 @@ func BenchmarkManyUsers(b *testing.B) {
 	w := newBenchWorld(b, io.Discard, slog.LevelInfo)
 	tokens := make([]string, users)
 	for i := range tokens {
-		tokens[i] = w.mint(&auth.Person{ID: uuid.Must(uuid.NewV7()), ExternalID: strconv.Itoa(i)})
+		tokens[i] = w.mint("", &auth.Person{ID: uuid.Must(uuid.NewV7()), ExternalID: strconv.Itoa(i)})
 	}
 	next := 0
 	verify := func(users int) func() {
@@ -152,10 +151,11 @@ type benchWorld struct {
 	router  http.Handler
 	metrics *telemetry.Metrics
 	key     string
-	// tokens are of bound users.
-	tokens  []string
+	// tokens are of bound users, by algorithm.
+	tokens  map[string][]string
 	unbound string
-	mint    func(person *auth.Person) string
+	// mint returns a token. An empty algorithm means the default.
+	mint func(alg string, person *auth.Person) string
 }
 
 // answer returns the program's answer to a request.
@@ -206,20 +206,32 @@ func newBenchWorld(b testing.TB, logged io.Writer, level slog.Level) *benchWorld
 	b.Cleanup(v.close)
 	w := &benchWorld{key: presented.Key().Reveal(), metrics: telemetry.NewMetrics("benchmark")}
 	w.router = publicRouter(log, w.metrics, nil, oauth.New(p.issuer, nil, keys, nil, keyring.DefaultPolicy.JWKSMaxAge), binding.New(nil, nil), gate.New(nil, nil), v)
+	// A key signs only some time after it was made.
+	earlier := now().Add(-time.Hour)
+	keeper, err := keyring.NewKeeper(keyring.KeeperConfig{
+		Ring: keys, Policy: keyring.DefaultPolicy, Clock: func() time.Time { return earlier },
+		DatabaseClock: func(context.Context) (time.Time, error) { return earlier, nil },
+	})
+	check(err)
+	_, err = keeper.EnsureKeys(ctx, otherAlg, auth.AuditEvent{Actor: auth.ActorCLI})
+	check(err)
 	minter, err := token.NewMinter(keys, p.issuer, time.Hour)
 	check(err)
 	minter.RememberIn(verifier)
-	w.mint = func(person *auth.Person) string {
+	w.mint = func(alg string, person *auth.Person) string {
 		signed, _, err := minter.Mint(&auth.Session{
 			ID: uuid.Must(uuid.NewV7()), Identity: uuid.Must(uuid.NewV7()), AppID: benchApp, Ver: 1,
 			Person: person, ExpiresAt: time.Now().Add(24 * time.Hour),
-		}, []string{"https://api.example.com"}, "", now())
+		}, []string{"https://api.example.com"}, alg, now())
 		check(err)
 		return signed.Reveal()
 	}
-	for range benchTokens {
-		w.tokens = append(w.tokens, w.mint(&auth.Person{ID: uuid.Must(uuid.NewV7()), ExternalID: "1001"}))
+	w.tokens = map[string][]string{}
+	for _, alg := range []string{auth.DefaultSigningAlg, otherAlg} {
+		for range benchTokens {
+			w.tokens[alg] = append(w.tokens[alg], w.mint(alg, &auth.Person{ID: uuid.Must(uuid.NewV7()), ExternalID: "1001"}))
+		}
 	}
-	w.unbound = w.mint(nil)
+	w.unbound = w.mint("", nil)
 	return w
 }
