@@ -458,8 +458,9 @@ func TestLostPhoneCalls(t *testing.T) {
 			t.Parallel()
 			p := simulatePhones(t, wechatsim.Config{}, wechat.Config{Timeout: tc.timeout})
 			p.mustExchange(p.Client) // keeps a connection, which tempts net/http to repeat the request
-			tc.fault.Path = phonePath
-			strike(t, p.sim, tc.fault)
+			fault := tc.fault
+			fault.Path = phonePath
+			strike(t, p.sim, fault)
 			_, err := p.exchange(p.Client)
 			p.wantError(err, auth.PlatformUnavailable, tc.class, false)
 			p.wantCalls("token", "phone", "phone")
@@ -467,8 +468,9 @@ func TestLostPhoneCalls(t *testing.T) {
 		t.Run("a token lost to "+name+" uses up no code", func(t *testing.T) {
 			t.Parallel()
 			p := simulatePhones(t, wechatsim.Config{}, wechat.Config{Timeout: tc.timeout})
-			tc.fault.Path = tokenPath
-			strike(t, p.sim, tc.fault)
+			fault := tc.fault
+			fault.Path = tokenPath
+			strike(t, p.sim, fault)
 			_, err := p.exchange(p.Client)
 			p.wantError(err, auth.PlatformUnavailable, tc.class, true)
 			p.wantCalls("token")
